@@ -1,0 +1,126 @@
+"""The command lines and their exit codes; nothing else."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from muxer import __version__
+from muxer.config import Loaded, load
+from muxer.config.schema import Logfile
+from muxer.daemon import EXIT_CONFIG, EXIT_OK, Daemon
+from muxer.errors import ConfigError, Problem
+from muxer.job import Job, JobOptions
+from muxer.observe import logs
+from muxer.process import Runner
+from muxer.services import build
+from muxer.startup import check_programs
+from muxer.workspace import Workspace
+
+log = logging.getLogger("muxer")
+
+
+
+def run(argv: Sequence[str]) -> int:
+    """Given the arguments of ``muxer_process.py``, run the muxer and return its exit code."""
+    os.umask(0o077)
+    arguments = _parser().parse_args(argv)
+    given = {name: getattr(arguments, name) or "" for name in ("muxer_type", "muxer_id", "total_muxers")}
+    try:
+        loaded = load(Path(arguments.config_file), given, os.environ)
+    except ConfigError as error:
+        return _refuse(error)
+    try:
+        return _run(loaded)
+    except ConfigError as error:
+        return _refuse(error, logging_works=True)
+
+
+def _run(loaded: Loaded) -> int:
+    config = loaded.config
+    try:
+        log_path = logs.set_up(config.logfile, config.instance, config.secrets)
+    except OSError as error:
+        what = f"the log file cannot be written: {error.strerror or error}"
+        raise ConfigError([Problem("[logfile] logfile_path", what)]) from error
+    log.info("Recording Muxer %s starts as %s, process %d", __version__, config.instance, os.getpid())
+    for warning in loaded.warnings:
+        log.warning("%s", warning)
+        sys.stderr.write(f"warning: {warning}\n")
+    tools = check_programs(config)
+    workspace = Workspace(config.processing.temp_dir, config.instance)
+    log.info("temporary files are in %s", workspace.path)
+    sys.stderr.write(f"Recording Muxer {__version__} runs as {config.instance}; log file: {log_path}\n")
+    sys.stderr.flush()
+    runner, stop = Runner(), threading.Event()
+    services = build(config, tools, runner, workspace, stop)
+    options = JobOptions(config.advanced.mark_screen_recording_label, config.advanced.delete_superseded)
+    code = Daemon(config, services, Job(services, options), runner).run()
+    logging.shutdown()
+    if threading.active_count() > 1:
+        # A thread that hangs in a request must not delay the end.
+        os._exit(code)
+    return code
+
+
+def _refuse(error: ConfigError, logging_works: bool = False) -> int:
+    """Say on stderr and in the log what is wrong with the configuration."""
+    if not logging_works:
+        try:
+            logs.set_up(_default_logfile(), "single", ())
+        except OSError:
+            logging.getLogger().addHandler(logging.NullHandler())
+    sys.stderr.write("The Recording Muxer cannot start:\n")
+    for problem in error.problems:
+        sys.stderr.write(f"  {problem}\n")
+        log.critical("cannot start: %s", problem)
+    logging.shutdown()
+    return EXIT_CONFIG
+
+
+def _default_logfile() -> Logfile:
+    return Logfile(logfile_path=None, level="info", format="text", max_bytes=10485760, backup_count=10)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="muxer_process.py",
+        description="Joins call and screen recordings of Genesys Interaction Recording.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config-file", required=True, metavar="CONFIG_FILE", help="path of muxer.cfg")
+    parser.add_argument("--muxer-type", help="primary or backup; overrides the file")
+    parser.add_argument("--muxer-id", help="number of this instance from 0, -1 = no sharding; overrides the file")
+    parser.add_argument("--total-muxers", help="number of primary instances; overrides the file")
+    parser.add_argument("--version", action="version", version=f"Recording Muxer {__version__}")
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    """Given the arguments of ``python -m muxer``, run the command they name and return its exit code."""
+    command, rest = (argv[0], argv[1:]) if argv else ("", [])
+    if command == "run":
+        return run(rest)
+    if command == "lab":
+        from muxer.lab import serve
+
+        return serve.main(rest)
+    if command == "demo":
+        from muxer.lab import demo
+
+        return demo.main(rest)
+    sys.stderr.write(_USAGE)
+    return EXIT_OK if command in ("-h", "--help") else EXIT_CONFIG
+
+
+_USAGE = """usage: python -m muxer COMMAND
+
+  run   --config-file=FILE   the muxer itself, as muxer_process.py starts it
+  lab                        a small GIR on this machine, to try options without touching production
+  demo                       the muxer on the lab, from recordings to muxed files, with a table at the end
+"""

@@ -1,0 +1,6 @@
+"""The configuration: one schema of all options, and the loader that turns muxer.cfg into frozen dataclasses."""
+
+from muxer.config.load import Loaded, load
+from muxer.config.schema import Config
+
+__all__ = ["Config", "Loaded", "load"]

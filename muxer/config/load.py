@@ -1,0 +1,174 @@
+"""Reads muxer.cfg, the environment and the command line into a :class:`Config`, or reports everything that is wrong."""
+
+from __future__ import annotations
+
+import configparser
+import difflib
+import errno
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from muxer.config.schema import SECTIONS, Config, Option, options
+from muxer.errors import ConfigError, Problem
+from muxer.gir.query import repair_extra_query
+
+# The guide writes the section of the Recording Crypto Server in both ways.
+SECTION_ALIASES = {"rsc": "rcs"}
+RECOMMENDED_WINDOW_MINUTES = 720
+
+RawSections = dict[str, dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A usable configuration, and what is odd about it."""
+
+    config: Config
+    warnings: tuple[str, ...]
+
+
+def load(path: Path, command_line: Mapping[str, str], environ: Mapping[str, str]) -> Loaded:
+    """Given the path of muxer.cfg, the options of the command line (empty = not given) and the environment, return the
+    configuration. Precedence: command line, environment, file, default.
+
+    Raise :class:`ConfigError` with every problem at once.
+    """
+    warnings: list[str] = []
+    raw = _known_options(_known_sections(_parse(path), warnings), warnings)
+    problems: list[Problem] = []
+    values: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
+    for section, name, option in options():
+        text = _text_of(option, name, raw.get(section, {}), command_line, environ)
+        try:
+            values[section][name] = _value(option, text)
+        except ValueError as error:
+            shown = "" if option.secret or not text else f" = {text!r}"
+            problems.append(Problem(f"[{section}] {name}{shown}", str(error)))
+    problems += _contradictions(values["processing"])
+    if problems:
+        raise ConfigError(problems)
+    _repair_queries(values["advanced"], warnings)
+    config = Config(**{section: cls(**values[section]) for section, cls in SECTIONS.items()})
+    return Loaded(config, tuple(warnings + _advice(config)))
+
+
+def _parse(path: Path) -> RawSections:
+    """Return the text of the file as section → option → value; names as they are written, but ``-`` read as ``_``."""
+    parser = configparser.RawConfigParser(default_section="\0", empty_lines_in_values=False)
+    parser.optionxform = lambda optionstr: optionstr.lower().replace("-", "_")  # type: ignore[method-assign]
+    try:
+        parser.read_string(path.read_text(encoding="utf-8-sig"), source=str(path))
+    except OSError as error:
+        reason = "does not exist" if error.errno == errno.ENOENT else (error.strerror or str(error))
+        raise ConfigError([Problem(f"configuration file {path}", reason)]) from error
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ConfigError([Problem(f"configuration file {path}", f"line {line} is not UTF-8 text")]) from error
+    except configparser.Error as error:
+        raise ConfigError([Problem(f"configuration file {path}", _parser_message(error))]) from None
+    return {section: dict(parser.items(section)) for section in parser.sections()}
+
+
+def _parser_message(error: configparser.Error) -> str:
+    """Say where the file cannot be read, without repeating its lines: they may hold a password."""
+    if isinstance(error, configparser.MissingSectionHeaderError):
+        return f"line {error.lineno} stands before the first [section]"
+    if isinstance(error, configparser.DuplicateOptionError):
+        return f"line {error.lineno}: [{error.section}] {error.option} stands there twice (- and _ are the same)"
+    if isinstance(error, configparser.DuplicateSectionError):
+        return f"line {error.lineno}: section [{error.section}] stands there twice"
+    if isinstance(error, configparser.ParsingError):
+        return f"not of the form 'option = value': line {', '.join(str(line) for line, _ in error.errors)}"
+    return type(error).__name__
+
+
+def _known_sections(raw: RawSections, warnings: list[str]) -> RawSections:
+    known: RawSections = {}
+    for written, content in raw.items():
+        section = written.strip().lower()
+        if section in SECTION_ALIASES:
+            section = SECTION_ALIASES[section]
+            warnings.append(f"section [{written}] is read as [{section}]")
+        if section in SECTIONS:
+            known[section] = content if section not in known else {**content, **known[section]}
+        else:
+            warnings.append(f"unknown section [{written}] is ignored{_did_you_mean(section, SECTIONS)}")
+    return known
+
+
+def _known_options(raw: RawSections, warnings: list[str]) -> RawSections:
+    names: dict[str, dict[str, str]] = {section: {} for section in SECTIONS}
+    for section, name, option in options():
+        names[section].update(dict.fromkeys((name, *option.aliases), name))
+    known: RawSections = {section: {} for section in raw}
+    for section, content in raw.items():
+        for written, value in content.items():
+            name = names[section].get(written, "")
+            if not name:
+                hint = _did_you_mean(written, names[section])
+                warnings.append(f"unknown option [{section}] {written} is ignored{hint}")
+            elif name == written or name not in content:
+                known[section][name] = value.strip()
+    return known
+
+
+def _did_you_mean(word: str, valid: Iterable[str]) -> str:
+    matches = difflib.get_close_matches(word, list(valid), n=1)
+    return f"; did you mean {matches[0]}?" if matches else ""
+
+
+def _text_of(
+    option: Option, name: str, file: Mapping[str, str], command_line: Mapping[str, str], environ: Mapping[str, str]
+) -> str:
+    if option.command_line and command_line.get(name):
+        return command_line[name]
+    if option.env and environ.get(option.env):
+        return environ[option.env]
+    return file.get(name, "")
+
+
+def _value(option: Option, text: str) -> Any:
+    if option.required and not text:
+        raise ValueError("is required")
+    return option.parse(text or option.default)
+
+
+def _contradictions(processing: Mapping[str, Any]) -> list[Problem]:
+    """Check what no single option can tell (the guide: sharding, HA). Values that failed on their own are absent."""
+    problems = []
+    past, older = processing.get("window_past"), processing.get("window_past_older_than")
+    if past is not None and older is not None and older >= past:
+        what = f"must be less than window_past ({past:g})"
+        problems.append(Problem(f"[processing] window_past_older_than = '{older:g}'", what))
+    muxer_id, total = processing.get("muxer_id"), processing.get("total_muxers")
+    if muxer_id is not None and total is not None and muxer_id >= total:
+        what = f"must be less than total_muxers ({total}), or -1 to switch sharding off"
+        problems.append(Problem(f"[processing] muxer_id = '{muxer_id}'", what))
+    return problems
+
+
+def _repair_queries(advanced: dict[str, Any], warnings: list[str]) -> None:
+    """Undo, in both query options, the HTML accident of the guide's printed query."""
+    for name in ("call_recording_extra_query_string", "call_recording_query_string"):
+        repaired = repair_extra_query(advanced[name])
+        if repaired != advanced[name]:
+            warnings.append(f"[advanced] {name}: the guide's misprint is read as {repaired!r}")
+            advanced[name] = repaired
+
+
+def _advice(config: Config) -> list[str]:
+    processing = config.processing
+    advice = []
+    if processing.window_past - processing.window_past_older_than > RECOMMENDED_WINDOW_MINUTES:
+        advice.append(
+            f"[processing] the window is longer than {RECOMMENDED_WINDOW_MINUTES} minutes, "
+            "which may cause problems with Elasticsearch; use more instances with a window each"
+        )
+    for section in ("htcc", "rcs", "webdav"):
+        if str(getattr(getattr(config, section), "base_uri", "")).startswith("https:") and not getattr(
+            config, section
+        ).trusted_ca:
+            advice.append(f"[{section}] trusted_ca = false: TLS certificates are not checked")
+    return advice

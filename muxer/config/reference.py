@@ -1,0 +1,67 @@
+"""Writes ``muxer.cfg.sample`` and the option reference out of the schema: ``python -m muxer.config.reference sample``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from itertools import groupby
+
+from muxer.config.schema import SECTIONS, Option, options
+
+_HEAD = """\
+# Configuration of the Recording Muxer. Copy it to muxer.cfg, and set what has no default in [htcc].
+# Every option stands here with its default; an empty value means the default. Options may be written with - or _.
+# A % in a value is plain text. A comment stands on a line of its own.
+"""
+
+_REFERENCE_HEAD = """\
+# Option reference
+
+Written by `python -m muxer.config.reference options` from the schema in `muxer/config/schema.py`; a test holds both and
+`muxer.cfg.sample` together. Names and sections are read in any case, `-` and `_` are the same in option names, and an empty
+value means the default. Origin *guide*: the Genesys deployment guide; *ours*: our addition.
+
+Precedence: command line (the three sharding options), environment (passwords), file, default.
+"""
+
+
+def sample() -> str:
+    """Return the text of ``muxer.cfg.sample``: every option with its default and one line of comment."""
+    return _HEAD + "".join(_sample_section(section, described) for section, described in _by_section())
+
+
+def reference() -> str:
+    """Return the text of the option reference, in Markdown."""
+    return _REFERENCE_HEAD + "".join(_reference_section(section, described) for section, described in _by_section())
+
+
+def _by_section() -> Iterator[tuple[str, list[tuple[str, Option]]]]:
+    for section, group in groupby(options(), key=lambda entry: entry[0]):
+        yield section, [(name, option) for _, name, option in group]
+
+
+def _sample_section(section: str, described: list[tuple[str, Option]]) -> str:
+    lines = [f"\n[{section}]"]
+    for name, option in described:
+        lines += [f"# {_sentence(option)}", f"{name} = {option.default}".rstrip()]
+    return "\n".join([*lines, ""])
+
+
+def _reference_section(section: str, described: list[tuple[str, Option]]) -> str:
+    summary = (SECTIONS[section].__doc__ or "").strip()
+    lines = [f"\n## [{section}]\n", f"{summary}\n", "| option | default | meaning | origin |", "|---|---|---|---|"]
+    for name, option in described:
+        names = ", ".join(f"`{one}`" for one in (name, *option.aliases))
+        default = f"`{option.default}`" if option.default else ("required" if option.required else "empty")
+        lines.append(f"| {names} | {default} | {_sentence(option)} | {option.origin} |")
+    return "\n".join([*lines, ""])
+
+
+def _sentence(option: Option) -> str:
+    where = f"; environment: {option.env}" if option.env else ""
+    where += "; also on the command line" if option.command_line else ""
+    return f"{option.doc}{where}{'; required' if option.required else ''}"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(reference() if sys.argv[1:] == ["options"] else sample())

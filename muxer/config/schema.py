@@ -1,0 +1,204 @@
+"""Every option of muxer.cfg: its name, type, default, meaning and origin, in one place.
+
+Each section is a frozen dataclass whose fields carry their own description; the loader, ``muxer.cfg.sample`` and the
+option reference are held to it. Origin "guide" is the Genesys deployment guide, "ours" is our decision.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from muxer.config import types
+
+
+@dataclass(frozen=True)
+class Option:
+    """The description of one option. ``default`` is the text that stands for an empty value."""
+
+    parse: types.ValueType
+    default: str
+    doc: str
+    origin: str = "guide"
+    required: bool = False
+    env: str | None = None
+    secret: bool = False
+    aliases: tuple[str, ...] = ()
+    command_line: bool = False
+
+
+def option(parse: types.ValueType, default: str, doc: str, **details: Any) -> Any:
+    """Given a description, return the dataclass field that carries it."""
+    return dataclasses.field(metadata={"option": Option(parse, default, doc, **details)})
+
+
+_CA_DOC = "TLS: true = system CAs, false = no checks at all, else the path of a PEM bundle"
+
+
+@dataclass(frozen=True)
+class Htcc:
+    """The connection to Interaction Recording Web Services (RWS)."""
+
+    base_uri: str = option(types.uri, "", "address of RWS, for example https://rws:8081", required=True)
+    contact_center_id: str = option(types.text, "", "unique identifier of the contact center", required=True)
+    username: str = option(types.text, "ops", "the ops account of RWS")
+    password: str = option(types.text, "ops", "its password", env="HTCC_PASSWORD", secret=True)
+    trusted_ca: bool | Path = option(types.trusted_ca, "false", _CA_DOC)
+    rws_timeout: int = option(types.Integer(30), "30", "seconds to wait for an answer of RWS, >= 30")
+
+
+@dataclass(frozen=True)
+class Rcs:
+    """The connection to the Recording Crypto Server (RCS), needed only for encrypted recordings."""
+
+    base_uri: str | None = option(types.optional(types.uri), "", "address of RCS; empty = no encrypted recordings")
+    username: str = option(types.text, "", "contact center user with the media decrypt permission")
+    password: str = option(types.text, "", "its password", env="RCS_PASSWORD", secret=True)
+    trusted_ca: bool | Path = option(types.trusted_ca, "false", _CA_DOC)
+
+
+@dataclass(frozen=True)
+class Webdav:
+    """The account for all WebDAV servers of the contact center's region."""
+
+    username: str = option(types.text, "", "account with read and write access; empty = none")
+    password: str = option(types.text, "", "its password", env="WEBDAV_PASSWORD", secret=True)
+    trusted_ca: bool | Path = option(types.trusted_ca, "false", _CA_DOC)
+
+
+@dataclass(frozen=True)
+class S3:
+    """S3 Premise: any S3-compatible store. An empty value leaves the choice to boto3's own chain."""
+
+    endpoint_url: str | None = option(types.optional(types.uri), "", "address of the store; empty = AWS", origin="ours")
+    access_key_id: str = option(types.text, "", "access key", origin="ours")
+    secret_access_key: str = option(
+        types.text, "", "secret key", origin="ours", env="S3_SECRET_ACCESS_KEY", secret=True
+    )
+    region: str = option(types.text, "", "region name", origin="ours")
+    addressing_style: str | None = option(
+        types.optional(types.Choice(("path", "virtual", "auto"))), "", "path, virtual or auto", origin="ours"
+    )
+    trusted_ca: bool | Path | None = option(types.optional(types.trusted_ca), "", _CA_DOC, origin="ours")
+
+
+@dataclass(frozen=True)
+class Processing:
+    """What is polled, by which instance, with which programs."""
+
+    ffmpeg: str = option(types.executable, "ffmpeg", "path of the ffmpeg executable")
+    ffprobe: str = option(types.executable, "ffprobe", "path of the ffprobe executable")
+    openssl: str = option(types.executable, "openssl", "path of the openssl executable; an absolute path is best")
+    window_past: float = option(types.Number(above=0), "720", "the window begins this many minutes ago")
+    window_past_older_than: float = option(types.Number(0), "0", "the window ends this many minutes ago")
+    min_poll_interval: float = option(types.Number(0), "5", "minutes from the start of one poll to the next")
+    temp_dir: Path | None = option(
+        types.optional(types.folder), "", "existing folder for temporary files; empty = one below the system's"
+    )
+    auto_clean_temp_folder: bool = option(types.switch, "1", "1 = remove left-overs from temp_dir")
+    clean_temp_folder_timeout: int = option(
+        types.Integer(-1), "43200", "seconds between two clean-ups; -1 = when idle", aliases=("clean_temp_folder",)
+    )
+    batch_read_screen_recording_metadata: bool = option(
+        types.switch, "1", "1 = read screen recordings in bulk, any other integer = one by one"
+    )
+    query_slice_size: int = option(types.Integer(1), "100", "call recordings per bulk query, > 0")
+    muxer_id: int = option(types.Integer(), "-1", "sharding: number of this instance from 0; -1 = off", command_line=True)
+    total_muxers: int = option(types.Integer(1), "1", "sharding: number of primary instances", command_line=True)
+    muxer_type: str = option(
+        types.Choice(("primary", "backup")), "primary", "sharding: primary or backup", command_line=True
+    )
+
+
+@dataclass(frozen=True)
+class Advanced:
+    """How recordings are queried, muxed and labelled."""
+
+    worker_threads: int = option(types.Integer(1), "5", "recordings worked on at the same time, > 0")
+    pagination: int = option(types.Integer(1), "100", "recordings per page of an RWS query, > 0")
+    max_overlap_allowed: float = option(
+        types.Number(0), "2", "seconds that two screen files of an agent may overlap before the earlier is truncated"
+    )
+    video_padding_slice_length_ms: int = option(
+        types.Integer(1), "5000", "length of one slice of padded video, milliseconds"
+    )
+    mark_screen_recording_label: bool = option(types.switch, "1", "1 = label the call recording screenRecording")
+    call_recording_extra_query_string: str = option(
+        types.text, "", "further query parameters; empty = the built-in ones, disable = none"
+    )
+    call_recording_query_string: str = option(types.text, "", "migration: process what this query finds, then exit")
+    delete_superseded: bool = option(
+        types.switch, "1", "1 = delete a muxed file when one with more screen files replaces it", origin="ours"
+    )
+    audio_codec: str = option(
+        types.Choice(("copy", "aac")), "copy", "copy = keep the call's audio stream, aac = re-encode it", origin="ours"
+    )
+
+
+@dataclass(frozen=True)
+class Logfile:
+    """The log of this instance."""
+
+    logfile_path: Path | None = option(
+        types.optional(types.folder), "", "existing folder for the log file; empty = the working directory"
+    )
+    level: str = option(
+        types.Choice(("debug", "info", "warning", "error")), "info", "debug, info, warning or error", origin="ours"
+    )
+    format: str = option(types.Choice(("text", "json")), "text", "text or json", origin="ours")
+    max_bytes: int = option(types.Integer(1), "10485760", "size at which the log file is rotated", origin="ours")
+    backup_count: int = option(types.Integer(1), "10", "rotated log files that are kept", origin="ours")
+
+
+@dataclass(frozen=True)
+class Config:
+    """The whole configuration, one attribute for each section of muxer.cfg."""
+
+    htcc: Htcc
+    rcs: Rcs
+    webdav: Webdav
+    s3: S3
+    processing: Processing
+    advanced: Advanced
+    logfile: Logfile
+
+    @property
+    def sharded(self) -> bool:
+        """Whether this instance takes only its share of the recordings."""
+        return self.processing.muxer_id >= 0
+
+    @property
+    def instance(self) -> str:
+        """A short name for this instance, used for its log file and its default temporary folder."""
+        processing = self.processing
+        return f"{processing.muxer_type}-{processing.muxer_id}" if self.sharded else "single"
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The values that must never be written anywhere."""
+        return tuple(
+            value
+            for section, name, described in options()
+            if described.secret and (value := getattr(getattr(self, section), name))
+        )
+
+
+SECTIONS: dict[str, type[Any]] = {
+    "htcc": Htcc,
+    "rcs": Rcs,
+    "webdav": Webdav,
+    "s3": S3,
+    "processing": Processing,
+    "advanced": Advanced,
+    "logfile": Logfile,
+}
+
+
+def options() -> Iterator[tuple[str, str, Option]]:
+    """Yield (section, name, description) of every option, in the order of the sample file."""
+    for section, cls in SECTIONS.items():
+        for field in dataclasses.fields(cls):
+            yield section, field.name, field.metadata["option"]

@@ -1,0 +1,138 @@
+"""The types of option values: each turns the text of a configuration file into a value, or says what would be valid."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from muxer.config.pem import certificates_in
+
+
+class ValueType(Protocol):
+    """Turns text into a value; raises ``ValueError`` with a sentence about what is valid."""
+
+    def __call__(self, text: str, /) -> object: ...
+
+
+def text(value: str) -> str:
+    """Given any text, return it as it is."""
+    return value
+
+
+def uri(value: str) -> str:
+    """Given an http or https address, return it without a slash at its end. Raise ``ValueError`` otherwise."""
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must be an address such as https://host:port")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("must not hold a user name or password; use the options username and password")
+    if parts.query or parts.fragment:
+        raise ValueError("must not hold a query or a fragment")
+    try:
+        _ = parts.port
+    except ValueError as error:
+        raise ValueError("has a port that is not a number from 0 to 65535") from error
+    return value.rstrip("/")
+
+
+@dataclass(frozen=True)
+class Integer:
+    """A whole number, with optional bounds."""
+
+    least: int | None = None
+    most: int | None = None
+
+    def __call__(self, value: str, /) -> int:
+        try:
+            number = int(value)
+        except ValueError:
+            raise ValueError(f"must be a whole number{self._bounds()}") from None
+        if (self.least is not None and number < self.least) or (self.most is not None and number > self.most):
+            raise ValueError(f"must be a whole number{self._bounds()}")
+        return number
+
+    def _bounds(self) -> str:
+        if self.least is not None and self.most is not None:
+            return f" from {self.least} to {self.most}"
+        return "" if self.least is None else f" >= {self.least}"
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number, fractions allowed, with a least value (``above``: greater than that value)."""
+
+    least: float | None = None
+    above: float | None = None
+
+    def __call__(self, value: str, /) -> float:
+        try:
+            number = float(value)
+        except ValueError:
+            number = float("nan")
+        low = (self.least is not None and number < self.least) or (self.above is not None and number <= self.above)
+        if number != number or number in (float("inf"), float("-inf")) or low:
+            bound = f" >= {self.least:g}" if self.least is not None else ""
+            raise ValueError(f"must be a number{bound or (f' > {self.above:g}' if self.above is not None else '')}")
+        return number
+
+
+def switch(value: str) -> bool:
+    """Given a whole number, return whether it is 1 (the guide: 1 = on, any other integer = off)."""
+    try:
+        return int(value) == 1
+    except ValueError:
+        raise ValueError("must be a whole number: 1 = on, any other = off") from None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of a few words, in any case."""
+
+    words: tuple[str, ...]
+
+    def __call__(self, value: str, /) -> str:
+        if value.lower() not in self.words:
+            raise ValueError(f"must be one of: {', '.join(self.words)}")
+        return value.lower()
+
+
+def trusted_ca(value: str) -> bool | Path:
+    """Given true, false or the path of a PEM bundle, return the flag or the checked path (guide: TLS connections)."""
+    if value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    path = Path(value)
+    certificates_in(path)
+    return path.absolute()
+
+
+def folder(value: str) -> Path:
+    """Given the path of an existing folder that this process may write to, return it absolute."""
+    path = Path(value).absolute()
+    if not path.is_dir():
+        raise ValueError("must be the path of a folder that exists")
+    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+        raise ValueError("must be a folder that this process may read and write")
+    return path
+
+
+def executable(value: str) -> str:
+    """Given the name or path of a program, return the path under which it is found."""
+    found = shutil.which(value)
+    if found is None:
+        kind = "is not the path of an executable file" if os.sep in value else "is not on the PATH"
+        raise ValueError(f"{kind}; install the program or give its full path")
+    return found if found == value else str(Path(found).absolute())
+
+
+def optional(inner: Callable[[str], object]) -> ValueType:
+    """Given a type, return one that reads an empty value as None."""
+
+    def parse(value: str, /) -> object:
+        return inner(value) if value else None
+
+    return parse

@@ -1,0 +1,126 @@
+"""Reads BER (X.690) from a stream, as far as a CMS structure needs it: tags, definite and indefinite lengths, chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+# The longest element that is held in memory; the ciphertext is streamed and may be longer.
+MAX_HELD_BYTES = 4 * 1024 * 1024
+CHUNK = 256 * 1024
+MAX_DEPTH = 16
+
+INTEGER, OCTET_STRING, OBJECT_IDENTIFIER, SEQUENCE, SET = 0x02, 0x04, 0x06, 0x30, 0x31
+CONSTRUCTED = 0x20
+END_OF_CONTENTS = 0x00
+
+
+class Source(Protocol):
+    """Anything to read bytes from."""
+
+    def read(self, size: int = -1, /) -> bytes: ...
+
+
+class BerError(ValueError):
+    """The bytes are no BER, or break off."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """The beginning of an element: its tag byte, the length of its content (None = indefinite), and its own bytes."""
+
+    tag: int
+    length: int | None
+    raw: bytes
+
+
+class Reader:
+    """A stream of BER, read element by element."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.position = 0
+
+    def exactly(self, size: int) -> bytes:
+        """Return the next ``size`` bytes. Raise :class:`BerError` when there are fewer."""
+        parts, missing = [], size
+        while missing:
+            part = self._source.read(missing)
+            if not part:
+                raise BerError("the structure breaks off")
+            parts.append(part)
+            missing -= len(part)
+        self.position += size
+        return b"".join(parts)
+
+    def header(self) -> Header:
+        """Return the header of the next element."""
+        raw = self.exactly(2)
+        tag, first = raw
+        if tag & 0x1F == 0x1F:
+            raise BerError("a tag of several bytes has no place in a CMS structure")
+        if first < 0x80:
+            return Header(tag, first, raw)
+        if first == 0x80:
+            return Header(tag, None, raw)
+        size = self.exactly(first & 0x7F)
+        if len(size) > 8:
+            raise BerError("a length of more than eight bytes")
+        return Header(tag, int.from_bytes(size, "big"), raw + size)
+
+    def expect(self, tag: int, name: str) -> Header:
+        """Return the header of the next element, which must bear ``tag``."""
+        found = self.header()
+        if found.tag != tag:
+            raise BerError(f"{name}: tag 0x{tag:02x} expected, 0x{found.tag:02x} found")
+        return found
+
+    def whole(self, header: Header, depth: int = 0) -> bytes:
+        """Given a header, return its whole element, header and content, as it stands in the stream."""
+        if depth > MAX_DEPTH:
+            raise BerError("elements lie too deep in one another")
+        if header.length is not None:
+            if header.length > MAX_HELD_BYTES:
+                raise BerError("an element is too long")
+            return header.raw + self.exactly(header.length)
+        parts, size = [header.raw], 0
+        while True:
+            inner = self.header()
+            parts.append(self.whole(inner, depth + 1))
+            size += len(parts[-1])
+            if size > MAX_HELD_BYTES:
+                raise BerError("an element is too long")
+            if inner.tag == END_OF_CONTENTS:
+                return b"".join(parts)
+
+    def octets(self, header: Header, depth: int = 0) -> Iterator[bytes]:
+        """Given the header of an octet string, in one piece or in chunks, yield its bytes."""
+        if depth > MAX_DEPTH:
+            raise BerError("chunks lie too deep in one another")
+        if not header.tag & CONSTRUCTED:
+            if header.length is None:
+                raise BerError("a primitive element without a length")
+            remaining = header.length
+            while remaining:
+                piece = self.exactly(min(remaining, CHUNK))
+                remaining -= len(piece)
+                yield piece
+            return
+        end = None if header.length is None else self.position + header.length
+        while end is None or self.position < end:
+            chunk = self.header()
+            if end is None and chunk.tag == END_OF_CONTENTS:
+                return
+            if chunk.tag & ~CONSTRUCTED != OCTET_STRING:
+                raise BerError(f"a chunk bears the tag 0x{chunk.tag:02x}")
+            yield from self.octets(chunk, depth + 1)
+
+
+def definite(tag: int, content: bytes) -> bytes:
+    """Given a tag and a content, return the element with a definite length (DER)."""
+    size = len(content)
+    if size < 0x80:
+        return bytes((tag, size)) + content
+    length = size.to_bytes((size.bit_length() + 7) // 8, "big")
+    return bytes((tag, 0x80 | len(length))) + length + content

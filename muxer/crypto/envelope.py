@@ -1,0 +1,112 @@
+"""Encrypts a muxed file so that RCS can play it: bare AES ciphertext as the file, the envelope without content as PEM.
+
+``openssl cms`` makes CMS EnvelopedData (RFC 5652) on its standard output; it is split while it is written, so that memory
+does not grow with the file (gir-api, section 7).
+"""
+
+from __future__ import annotations
+
+import base64
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+from muxer.crypto import ber
+from muxer.errors import EncryptionError
+from muxer.gir.rws import Certificate
+from muxer.process import Runner
+from muxer.transfer import private_file, time_limit
+
+_AES_BLOCK = 16
+_CONTENT = 0xA0
+_CONTENT_INFO_EXPLICIT = 0xA0
+_ENVELOPED_DATA = bytes.fromhex("06092a864886f70d010703")
+
+
+class Encryptor:
+    """Encrypts files for recipients with the openssl executable."""
+
+    def __init__(self, openssl: str, runner: Runner) -> None:
+        self._openssl = openssl
+        self._runner = runner
+
+    def encrypt(self, clear: Path, recipients: Sequence[Certificate], ciphertext: Path) -> str:
+        """Given a clear file and the certificates of all recipients, write the bare ciphertext and return the envelope
+        (PEM, label ``PKCS7``).
+
+        Raise :class:`EncryptionError` when a certificate is unusable or the result is not what it must be.
+        """
+        if not recipients:
+            raise EncryptionError("there is no certificate to encrypt for")
+        size = clear.stat().st_size
+        files = [_certificate_file(one, clear.parent, number) for number, one in enumerate(recipients)]
+        command = [self._openssl, "cms", "-encrypt", "-binary", "-stream", "-aes-256-cbc"]
+        command += ["-outform", "DER", "-in", str(clear), *map(str, files)]
+        pem = self._runner.stream(command, lambda out: split(out, ciphertext), timeout=time_limit(size))
+        expected = (size // _AES_BLOCK + 1) * _AES_BLOCK
+        if ciphertext.stat().st_size != expected:
+            raise EncryptionError(f"the ciphertext has {ciphertext.stat().st_size} bytes where {expected} were expected")
+        return pem
+
+
+def split(stream: IO[bytes] | ber.Source, ciphertext: Path) -> str:
+    """Given a stream of CMS EnvelopedData, BER or DER, write its encrypted content to ``ciphertext`` and return the rest,
+    the envelope without content, as PEM.
+
+    Raise :class:`EncryptionError` when the stream is nothing of the kind or breaks off.
+    """
+    try:
+        return _pem(_split(ber.Reader(stream), ciphertext))
+    except ber.BerError as error:
+        raise EncryptionError(f"openssl gave no usable CMS structure: {error}") from error
+
+
+def _split(reader: ber.Reader, ciphertext: Path) -> bytes:
+    """Walk through ContentInfo { contentType, [0] EnvelopedData { …, EncryptedContentInfo { …, [0] content } … } }."""
+    reader.expect(ber.SEQUENCE, "ContentInfo")
+    content_type = reader.whole(reader.expect(ber.OBJECT_IDENTIFIER, "contentType"))
+    if content_type != _ENVELOPED_DATA:
+        raise ber.BerError("the content is no EnvelopedData")
+    reader.expect(_CONTENT_INFO_EXPLICIT, "content")
+    reader.expect(ber.SEQUENCE, "EnvelopedData")
+    head = reader.whole(reader.expect(ber.INTEGER, "version"))
+    element = reader.header()
+    while element.tag != ber.SEQUENCE:  # originatorInfo [0] OPTIONAL, recipientInfos SET
+        if element.tag not in (0xA0, ber.SET):
+            raise ber.BerError(f"an element with tag 0x{element.tag:02x} before the encrypted content")
+        head += reader.whole(element)
+        element = reader.header()
+    info = reader.whole(reader.expect(ber.OBJECT_IDENTIFIER, "type of the encrypted content"))
+    info += reader.whole(reader.expect(ber.SEQUENCE, "contentEncryptionAlgorithm"))
+    content = reader.header()
+    if content.tag & ~ber.CONSTRUCTED != _CONTENT & ~ber.CONSTRUCTED:
+        raise ber.BerError("the structure holds no encrypted content")
+    with private_file(ciphertext) as file:
+        for piece in reader.octets(content):
+            file.write(piece)
+    enveloped = ber.definite(ber.SEQUENCE, head + ber.definite(ber.SEQUENCE, info))
+    return ber.definite(ber.SEQUENCE, content_type + ber.definite(_CONTENT_INFO_EXPLICIT, enveloped))
+
+
+def _pem(der: bytes) -> str:
+    lines = textwrap.wrap(base64.b64encode(der).decode(), 64)
+    return "\n".join(["-----BEGIN PKCS7-----", *lines, "-----END PKCS7-----", ""])
+
+
+def _certificate_file(certificate: Certificate, folder: Path, number: int) -> Path:
+    """Write a recipient's certificate, checked, where openssl can read it; return the path."""
+    name = certificate.alias or f"number {number + 1}"
+    try:
+        parsed = x509.load_pem_x509_certificate(certificate.pem.encode())
+    except ValueError as error:
+        raise EncryptionError(f"the encryption certificate {name} of RWS cannot be read") from error
+    if not isinstance(parsed.public_key(), RSAPublicKey):
+        raise EncryptionError(f"the encryption certificate {name} of RWS holds no RSA key")
+    path = folder / f"recipient-{number}.pem"
+    with private_file(path) as file:
+        file.write(certificate.pem.replace("\r\n", "\n").encode())
+    return path

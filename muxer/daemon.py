@@ -1,0 +1,232 @@
+"""The loop: polls at a fixed cadence, hands targets to the pool, stops within seconds; or runs a migration once.
+
+Signals only set an event (model: the daemon of patroni). The polls run in a thread of their own, so that a request that
+hangs never delays a stop.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import signal
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from muxer.config.schema import Config
+from muxer.errors import MuxerError, Stopped, Transient
+from muxer.job import Job, Services
+from muxer.ledger import Ledger, delay
+from muxer.observe.logs import about
+from muxer.poller import Poller, PollResult
+from muxer.pool import Pool
+from muxer.process import Runner
+from muxer.selection import MuxTarget
+from muxer.workspace import Cleaning
+
+log = logging.getLogger(__name__)
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_CONFIG = 2
+EXIT_SOME_FAILED = 4
+EXIT_KILLED = 130
+
+GRACE_SECONDS = 5.0
+CANCEL_SECONDS = 2.0
+LONGEST_BACK_OFF_SECONDS = 300.0
+MIGRATION_ATTEMPTS = 4
+MIGRATION_WAIT_SECONDS = 2.0
+PROGRESS_SECONDS = 60.0
+TICK_SECONDS = 0.5
+
+
+class Daemon:
+    """The running muxer."""
+
+    def __init__(self, config: Config, services: Services, job: Job, runner: Runner) -> None:
+        self._config = config
+        self._services = services
+        self._job = job
+        self._runner = runner
+        self._stop = services.stop
+        self._ledger = Ledger()
+        self._pool = Pool(self._work, config.advanced.worker_threads, self._stop)
+        self._poller = Poller(config, services.rws, self._ledger, self._pool.submit)
+        processing = config.processing
+        self._cleaning = Cleaning(
+            services.workspace,
+            enabled=processing.auto_clean_temp_folder,
+            interval=processing.clean_temp_folder_timeout,
+        )
+        self._migration = bool(config.advanced.call_recording_query_string)
+        self._outcomes: Counter[str] = Counter()
+        self._failed: dict[str, str] = {}
+        self._finished = threading.Event()
+        self._exit_code = EXIT_OK
+
+    def run(self) -> int:
+        """Run until a signal stops it, or the migration is done; return the exit code."""
+        handle_signals(self._stop)
+        body = self._migrate if self._migration else self._poll_forever
+        thread = threading.Thread(target=self._guarded, args=(body,), name="poller", daemon=True)
+        thread.start()
+        progress = time.monotonic() + PROGRESS_SECONDS
+        while not self._stop.wait(TICK_SECONDS) and not self._finished.is_set():
+            self._clean()
+            if self._migration and time.monotonic() >= progress:
+                progress += PROGRESS_SECONDS
+                log.info("migration goes on: %s", self._progress())
+        self._shut_down()
+        return self._exit_code
+
+    def _guarded(self, body: Callable[[], None]) -> None:
+        """Run the body of the poll thread; its unexpected end is the end of the process, said in the log."""
+        try:
+            body()
+        except Exception:
+            log.critical("the poll thread died", exc_info=True)
+            self._exit_code = EXIT_FAILED
+        finally:
+            self._finished.set()
+
+    def _poll_forever(self) -> None:
+        interval = self._config.processing.min_poll_interval * 60
+        failures = 0
+        while not self._stop.is_set():
+            started = time.monotonic()
+            failures = 0 if self._poll_once() else failures + 1
+            pause = back_off(failures) if failures else started + interval - time.monotonic()
+            self._stop.wait(max(pause, 0.0))
+
+    def _poll_once(self) -> bool:
+        """Poll; return whether it went well. Nothing that a poll may meet ends the loop."""
+        started = time.monotonic()
+        try:
+            self._services.publisher.repair_left_overs()
+            result = self._poller.poll()
+        except Stopped:
+            return True
+        except MuxerError as error:
+            log.error("the poll failed and is tried again: %s", error)
+            return False
+        except Exception:
+            log.exception("the poll failed in a way that nobody expected; it is tried again")
+            return False
+        log.info("poll done", extra={"fields": {**vars(result), "seconds": round(time.monotonic() - started, 3)}})
+        return True
+
+    def _migrate(self) -> None:
+        """Process everything that the migration's query finds, then say what became of it."""
+        log.info("migration: %s", self._config.advanced.call_recording_query_string)
+        failures = 0
+        while True:
+            try:
+                result = self._poller.poll()
+                break
+            except Stopped:
+                return
+            except Transient as error:
+                failures += 1
+                log.error("the query failed and is begun again: %s", error)
+                if self._stop.wait(back_off(failures)):
+                    return
+            except MuxerError as error:
+                log.error("the query failed: %s", error)
+                self._exit_code = EXIT_SOME_FAILED
+                return
+        self._pool.join()
+        if not self._stop.is_set():
+            self._summarize(result)
+
+    def _summarize(self, result: PollResult) -> None:
+        text = (
+            f"migration done: {result.found} recordings found, {self._outcomes['muxed']} files muxed, "
+            f"{result.already_done + self._outcomes['already done']} already done, "
+            f"{result.without_screen} recordings without screen, {len(self._failed)} failed"
+        )
+        for recording_id, reason in self._failed.items():
+            log.error("failed: %s: %s", recording_id, reason)
+        log.info(text)
+        failed = f": {', '.join(self._failed)}" if self._failed else ""
+        sys.stdout.write(f"{text}{failed}\n")
+        sys.stdout.flush()
+        self._exit_code = EXIT_SOME_FAILED if self._failed else EXIT_OK
+
+    def _progress(self) -> str:
+        return ", ".join(f"{count} {name}" for name, count in sorted(self._outcomes.items())) or "nothing finished yet"
+
+    def _work(self, target: MuxTarget) -> None:
+        """Run the job of a target and note its outcome; a migration tries transient errors again at once."""
+        for attempt in range(1, (MIGRATION_ATTEMPTS if self._migration else 1) + 1):
+            try:
+                report = self._job.run(target)
+            except Stopped as error:
+                log.info("%s", error)
+                return
+            except Exception as error:
+                again = self._note_failure(target, error)
+                wait = MIGRATION_WAIT_SECONDS * 2.0 ** (attempt - 1)
+                if not again or attempt == MIGRATION_ATTEMPTS or self._stop.wait(wait if self._migration else 0.0):
+                    break
+            else:
+                self._ledger.succeeded(target.name)
+                self._outcomes["muxed" if report.muxed else "already done"] += 1
+                self._failed.pop(target.recording_id, None)
+                return
+        self._outcomes["failed"] += 1
+
+    def _note_failure(self, target: MuxTarget, error: Exception) -> bool:
+        """Log a failure; return whether the target may be tried again."""
+        entry = self._ledger.failed(target.name, error, time.monotonic())
+        if self._migration:
+            self._failed[target.recording_id] = str(error)
+        expected = isinstance(error, MuxerError)
+        with about(target.recording_id):
+            what = "set aside" if entry.retry_at is None else "failed, tried again later"
+            log.error(
+                "recording %s: %s: %s",
+                what,
+                type(error).__name__,
+                error,
+                extra={"fields": {"agent": target.agent, "file": target.name, "attempt": entry.attempts}},
+                exc_info=None if expected else error,
+            )
+        return entry.retry_at is not None
+
+    def _clean(self) -> None:
+        removed = self._cleaning.tick(self._pool.idle)
+        if removed:
+            log.info("%d left-over folders removed from the temporary folder", removed)
+
+    def _shut_down(self) -> None:
+        """Give running jobs a moment, then end them; nothing that is left undone is lost."""
+        log.info("stopping")
+        self._stop.set()
+        if not self._pool.drain(GRACE_SECONDS):
+            log.warning("recordings that are still being worked on are given up; they are done after the next start")
+            self._runner.cancel()
+            self._pool.drain(CANCEL_SECONDS)
+        self._runner.cancel()
+        self._services.workspace.close()
+        log.info("stopped")
+
+
+def back_off(failures: int) -> float:
+    """Given the number of polls that failed in a row, return the seconds to wait before the next, with jitter."""
+    return min(delay(failures) / 3.0, LONGEST_BACK_OFF_SECONDS) * random.uniform(1.0, 1.2)
+
+
+def handle_signals(stop: threading.Event) -> None:
+    """Let the first signal set ``stop`` and a second one end the process at once."""
+    def handle(_number: int, _frame: object) -> None:
+        if stop.is_set():
+            os._exit(EXIT_KILLED)
+        stop.set()
+
+    for name in ("SIGTERM", "SIGINT", "SIGBREAK"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), handle)

@@ -1,0 +1,112 @@
+"""What an answer of RWS or RCS means: its body, or the error that it stands for (gir-api, section 1)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from muxer.errors import (
+    AccessDenied,
+    AlreadyExists,
+    Forbidden,
+    MuxerError,
+    NotFound,
+    RequestRejected,
+    ServiceUnavailable,
+)
+
+OK = 0
+PARAMETER_INVALID = 2
+PARTIAL_SUCCESS = 7
+_FORBIDDEN = (3, 5)
+_NOT_FOUND = 6
+_ALREADY_EXISTS = 18
+_NOT_AUTHENTICATED = 20
+# Internal error, and "unable to …": the server could not, which may pass.
+_SERVER_FAILED = (4, 12, 13, 14, 15, 16, 17)
+_TRY_LATER = (408, 425, 429)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP answer whose body has been read."""
+
+    what: str
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+def envelope(answer: Answer, accepted: Collection[int] = (OK,)) -> dict[str, Any]:
+    """Given an answer, return its JSON object; an empty body of a success is an empty object.
+
+    Raise the error it stands for when the HTTP status **or** its ``statusCode`` (not among ``accepted``) says so.
+    """
+    content = _json_object(answer.body)
+    code, message = _status_code(content), _message(content)
+    if not 200 <= answer.status < 300 or code not in accepted:
+        raise failure(answer, code, message)
+    if content is None and answer.body.strip():
+        kind = answer.headers.get("Content-Type", "no content type")
+        raise ServiceUnavailable(f"{answer.what}: answered {kind}, which is no JSON object")
+    return content or {}
+
+
+def failure(answer: Answer, code: int, message: str) -> MuxerError:
+    """Given a failed answer with its ``statusCode`` (0 = none) and message, return the error that it stands for."""
+    status = answer.status
+    text = f"{answer.what}: HTTP {status}" + (f", statusCode {code}" if code else "") + (f", {message}" if message else "")
+    if status == 401 or code == _NOT_AUTHENTICATED:
+        return AccessDenied(f"{text}; check user name and password")
+    if status == 404 or code == _NOT_FOUND:
+        return NotFound(text, status, code)
+    if status == 409 or code == _ALREADY_EXISTS:
+        return AlreadyExists(text, status, code)
+    if status == 403 or code in _FORBIDDEN:
+        return Forbidden(text, status, code)
+    if status >= 500 or status in _TRY_LATER or code in _SERVER_FAILED or status < 200:
+        return ServiceUnavailable(text, retry_after(answer.headers))
+    return RequestRejected(text, status, code)
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Given the headers of an answer, return the seconds of ``Retry-After`` (a number or a date, RFC 9110), if any."""
+    value = headers.get("Retry-After", "").strip()
+    if not value:
+        return None
+    if value.isdigit():
+        return float(value)
+    try:
+        moment = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+
+
+def is_csrf_refusal(answer: Answer) -> bool:
+    """Whether a write was refused for want of a valid CSRF token; only the text of the 403 tells."""
+    return answer.status == 403 and b"csrf" in answer.body.lower()
+
+
+def _json_object(body: bytes) -> dict[str, Any] | None:
+    try:
+        content = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _status_code(content: Mapping[str, Any] | None) -> int:
+    try:
+        return int((content or {}).get("statusCode") or 0)
+    except (TypeError, ValueError):
+        return OK
+
+
+def _message(content: Mapping[str, Any] | None) -> str:
+    return str((content or {}).get("statusMessage") or "")[:500]

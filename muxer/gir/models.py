@@ -1,0 +1,197 @@
+"""What RWS says about recordings, read into small frozen types (gir-api, sections 3 to 5). Pure.
+
+The JSON of a media file is kept beside what was read of it: fields that the muxer does not know are passed on as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from dateutil.parser import isoparse
+
+from muxer.errors import MetadataError
+
+Json = Mapping[str, Any]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def to_microseconds(moment: datetime) -> int:
+    """Given an aware moment, return its microseconds since 1970 in UTC, exactly."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def parse_time(value: object) -> datetime | None:
+    """Given a time as RWS writes it (``2015-09-10T16:58:22.000+0000``, also ``Z`` and other offsets), return it in UTC.
+
+    A time without an offset is taken as UTC. Return None for anything that is no time.
+    """
+    if not isinstance(value, str):
+        return None
+    try:
+        moment = isoparse(value.strip())
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def format_time(moment: datetime) -> str:
+    """Given an aware moment, return it as RWS writes it, in UTC with milliseconds."""
+    utc = moment.astimezone(UTC)
+    return f"{utc:%Y-%m-%dT%H:%M:%S}.{utc.microsecond // 1000:03d}+0000"
+
+
+@dataclass(frozen=True)
+class MediaFile:
+    """One media file of a call or screen recording."""
+
+    raw: Json
+    media_id: str
+    type: str
+    start: datetime | None
+    stop: datetime | None
+
+    @classmethod
+    def read(cls, raw: Json) -> MediaFile:
+        """Given the JSON of a media file, return it. Raise :class:`MetadataError` when it has no mediaId."""
+        media_id = raw.get("mediaId")
+        if not isinstance(media_id, str) or not media_id:
+            raise MetadataError("a media file has no mediaId")
+        start, stop = parse_time(raw.get("startTime")), parse_time(raw.get("stopTime"))
+        if start and stop and stop <= start:
+            stop = None
+        return cls(raw, media_id, str(raw.get("type") or "").lower(), start, stop)
+
+    @property
+    def _parameters(self) -> Json:
+        return _mapping(self.raw.get("parameters"))
+
+    @property
+    def contact(self) -> Json:
+        """The agent as the metadata describe it; empty when they do not."""
+        return _mapping(self._parameters.get("contact"))
+
+    @property
+    def agent(self) -> str:
+        """The agent's user name; empty when unknown."""
+        return str(self.contact.get("userName") or "")
+
+    @property
+    def region(self) -> str:
+        """The region under the file's parameters; empty when unknown."""
+        return str(self._parameters.get("region") or "")
+
+    @property
+    def muxed_from(self) -> tuple[str, ...] | None:
+        """The mediaIds that a muxed file was made of, None for a source."""
+        ids = self._parameters.get("muxed_mediaIds")
+        return tuple(str(one) for one in ids) if isinstance(ids, list) else None
+
+    @property
+    def pkcs7(self) -> str | None:
+        """The PEM envelope of an encrypted file, None for a clear one."""
+        value = self.raw.get("pkcs7")
+        return value if isinstance(value, str) and value.strip() else None
+
+    @property
+    def descriptor(self) -> Json | None:
+        """Where the file lies, or None when only RWS can deliver it."""
+        value = self.raw.get("originalMediaDescriptor") or self.raw.get("mediaDescriptor")
+        return value if isinstance(value, Mapping) and value else None
+
+    @property
+    def uri(self) -> str | None:
+        """The address of the same media through RWS, None when there is none."""
+        value = self.raw.get("mediaUri") or self.raw.get("mediaPath")
+        return value if isinstance(value, str) and value else None
+
+    def overlaps(self, other: MediaFile) -> bool:
+        """Whether the two files share some time by their metadata; an unknown end is taken as late."""
+        if self.start is None or other.start is None:
+            return False
+        return (other.stop is None or self.start < other.stop) and (self.stop is None or other.start < self.stop)
+
+
+@dataclass(frozen=True)
+class CallRecording:
+    """A call recording with its audio files."""
+
+    id: str
+    region: str
+    audio: tuple[MediaFile, ...]
+    labels: frozenset[str]
+
+    @classmethod
+    def read(cls, raw: object) -> CallRecording:
+        """Given the JSON of a call recording, return it. Raise :class:`MetadataError` when it has no usable id."""
+        recording = _mapping(raw)
+        audio = (media for media in _media_files(recording) if media.type.startswith("audio/"))
+        return cls(recording_id(recording), str(recording.get("region") or ""), tuple(audio), _labels(recording))
+
+
+@dataclass(frozen=True)
+class ScreenRecording:
+    """The screen recording of a call: screen files of its agents, and muxed files."""
+
+    id: str
+    region: str
+    media: tuple[MediaFile, ...]
+
+    @classmethod
+    def read(cls, raw: object) -> ScreenRecording:
+        """Given the JSON of a screen recording, return it. Raise :class:`MetadataError` when it has no usable id."""
+        recording = _mapping(raw)
+        return cls(recording_id(recording), str(recording.get("region") or ""), tuple(_media_files(recording)))
+
+    @property
+    def screens(self) -> tuple[MediaFile, ...]:
+        """The screen files, without the muxed ones."""
+        return tuple(one for one in self.media if one.type.startswith("video/") and one.muxed_from is None)
+
+    @property
+    def muxed(self) -> tuple[MediaFile, ...]:
+        """The muxed files."""
+        return tuple(one for one in self.media if one.muxed_from is not None)
+
+
+def recording_id(raw: Json) -> str:
+    """Given the JSON of a recording, return its id. Raise :class:`MetadataError` for one that cannot stand in a URL."""
+    value = raw.get("id")
+    if not isinstance(value, str) or not value or value in (".", ".."):
+        raise MetadataError(f"a recording has no usable id: {str(value)[:80]!r}")
+    return value
+
+
+def merged(recordings: Iterable[ScreenRecording]) -> dict[str, ScreenRecording]:
+    """Given screen recordings, return them by id; the media of one that comes twice are put together."""
+    by_id: dict[str, ScreenRecording] = {}
+    for recording in recordings:
+        earlier = by_id.get(recording.id)
+        if earlier is not None:
+            known = {one.media_id for one in earlier.media}
+            media = earlier.media + tuple(one for one in recording.media if one.media_id not in known)
+            recording = ScreenRecording(recording.id, earlier.region or recording.region, media)
+        by_id[recording.id] = recording
+    return by_id
+
+
+def _media_files(recording: Json) -> list[MediaFile]:
+    files = recording.get("mediaFiles")
+    if not isinstance(files, list):
+        return []
+    return [MediaFile.read(one) for one in files if isinstance(one, Mapping)]
+
+
+def _labels(recording: Json) -> frozenset[str]:
+    labels = recording.get("labels")
+    if not isinstance(labels, list):
+        return frozenset()
+    return frozenset(str(one.get("name")) if isinstance(one, Mapping) else str(one) for one in labels)
+
+
+def _mapping(value: object) -> Json:
+    return value if isinstance(value, Mapping) else {}

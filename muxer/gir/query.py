@@ -1,0 +1,40 @@
+"""The query strings of call recordings: how the administrator writes them, and how they go over the wire. Pure."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import quote, unquote
+
+BUILT_IN_EXTRA_QUERY = "userData=SRSScreenRecordingStateStarted&scanAndScroll=true"
+BUILT_IN_EXTRA_QUERY_SINCE = (8, 5, 201, 14)
+
+# "&sc" followed by "anAndScroll" became one sign in the printed guide (the HTML entity &sc; is U+227B).
+_MISPRINT = re.compile(r"(?:>|\u227b|&gt;|&sc;)anAndScroll(?==)", re.IGNORECASE)
+
+
+def repair_extra_query(query: str) -> str:
+    """Given a configured query, return it with the guide's misprint ``>anAndScroll`` read as ``&scanAndScroll``."""
+    return _MISPRINT.sub("&scanAndScroll", query)
+
+
+def encode_query(query: str) -> str:
+    """Given ``name=value&name=value`` as an administrator writes it, return it ready for a URL.
+
+    Blanks, ``+``, ``*``, quotes and non-ASCII letters are meant literally; a valid ``%XX`` is taken as already encoded,
+    so that ``&`` inside a value can be written ``%26`` (our decision).
+    """
+    pairs = (part.partition("=") for part in query.lstrip("?").split("&") if part.strip())
+    return "&".join(f"{_encode(name.strip())}={_encode(value)}" for name, _, value in pairs)
+
+
+def _encode(text: str) -> str:
+    return quote(unquote(text), safe="*")
+
+
+def parse_version(text: str) -> tuple[int, int, int, int] | None:
+    """Given an RWS version such as ``8.5.205.40``, return its four integers, or None when it is no such thing."""
+    match = re.fullmatch(r"\s*(\d+)\.(\d+)\.(\d+)\.(\d+)\s*", text)
+    if match is None:
+        return None
+    first, second, third, fourth = (int(group) for group in match.groups())
+    return first, second, third, fourth

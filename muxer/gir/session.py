@@ -1,0 +1,230 @@
+"""The HTTP session under the RWS and RCS clients: login, cookies, CSRF, TLS, time limits, retries of reads.
+
+Every request carries HTTP Basic, and goes to ``base_uri``'s scheme, host and port only: of a redirect or a paging link
+just the path and the query are kept (gir-api, section 1).
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urljoin, urlsplit, urlunsplit
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from requests.auth import HTTPBasicAuth
+
+from muxer import __version__, tls, transfer
+from muxer.errors import AccessDenied, ServiceUnavailable, Stopped
+from muxer.gir.answers import Answer, envelope, failure, is_csrf_refusal
+
+log = logging.getLogger(__name__)
+
+CONNECT_TIMEOUT = 10.0
+MAX_JSON_BYTES = 64 * 1024 * 1024
+READ_ATTEMPTS = 3
+LONGEST_WAIT = 30.0
+MAX_REDIRECTS = 5
+# After a refused login nothing is sent for this long, so that the account is not locked (our decision).
+LOGIN_PAUSE_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Account:
+    """Where a service is and how to log in. ``timeout`` is in seconds."""
+
+    service: str
+    base_uri: str
+    username: str
+    password: str
+    trusted_ca: bool | Path
+    timeout: float
+
+
+class Session:
+    """Requests to one service, safe to use from any thread: each thread has its own connection, cookies and CSRF token."""
+
+    def __init__(self, account: Account, stop: threading.Event) -> None:
+        self._account = account
+        self._stop = stop
+        self._local = threading.local()
+        self._tls = tls.context(account.trusted_ca)
+        self._denied_until = 0.0
+        if not account.trusted_ca:
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+
+    def get(self, target: str, **kwargs: Any) -> dict[str, Any]:
+        """Given a path with query, or a link, return the JSON object there. Tried again when the service is unavailable.
+
+        Raise the errors of :func:`muxer.gir.answers.envelope`. ``accepted``: the statusCodes that are no failure.
+        """
+        for attempt in range(1, READ_ATTEMPTS + 1):
+            try:
+                return envelope(self._exchange("GET", target), **kwargs)
+            except ServiceUnavailable as error:
+                wait = error.retry_after if error.retry_after is not None else 2.0 ** (attempt - 1)
+                if attempt == READ_ATTEMPTS or wait > LONGEST_WAIT:
+                    raise
+                log.debug("%s; trying again in %.1f s", error, wait)
+                if self._stop.wait(wait * random.uniform(1.0, 1.2)):
+                    raise Stopped("stopped while waiting for a service") from error
+        raise AssertionError("unreachable")
+
+    def write(self, method: str, path: str, body: Any = None, *, csrf_sources: Sequence[str] = ()) -> dict[str, Any]:
+        """Given a method, a path and a JSON body, send it once and return the JSON answer, empty when there is none.
+
+        The CSRF token is sent when there is one. When it is refused, a GET of the ``csrf_sources``, until one answers
+        with a new token, and the request is sent once more.
+        """
+        answer = self._exchange(method, path, body)
+        if is_csrf_refusal(answer):
+            self._local.csrf = {}
+            for source in csrf_sources:
+                if not self._csrf:
+                    self._exchange("GET", source)
+            answer = self._exchange(method, path, body)
+        return envelope(answer)
+
+    def download(self, target: str, path: Path, *, media_only: bool = True) -> int:
+        """Given a path or link to a media file, stream it to ``path`` and return its length in bytes.
+
+        An answer of JSON or HTML is an error message, not media. Raise the error of the answer, or
+        :class:`ServiceUnavailable` when the body breaks off.
+        """
+        with self._open("GET", target) as response:
+            kind = response.headers.get("Content-Type", "").split(";")[0].strip().lower()
+            if response.status_code != 200 or (media_only and kind in ("application/json", "text/html")):
+                answer = self._read(response, f"GET {urlsplit(target).path}")
+                envelope(answer)
+                raise failure(answer, 0, f"answered {kind or 'no content type'} where media was expected")
+            plain = response.headers.get("Content-Encoding", "identity") == "identity"
+            length = response.headers.get("Content-Length", "") if plain else ""
+            with _network_errors(f"{self._account.service} GET {urlsplit(target).path}"):
+                return transfer.receive(
+                    response.iter_content(transfer.CHUNK),
+                    path,
+                    expected=int(length) if length.isdigit() else None,
+                    source=f"{self._account.service} {urlsplit(target).path}",
+                    stop=self._stop,
+                )
+
+    def _exchange(self, method: str, target: str, body: Any = None) -> Answer:
+        with self._open(method, target, body) as response:
+            return self._read(response, f"{method} {urlsplit(target).path}")
+
+    @contextmanager
+    def _open(self, method: str, target: str, body: Any = None) -> Iterator[requests.Response]:
+        """Send a request, follow redirects on our own host, and yield the answer with its body unread."""
+        if time.monotonic() < self._denied_until:
+            raise AccessDenied(f"{self._account.service} refused our login a moment ago; not tried again yet")
+        url = self._at_home(target)
+        for _ in range(MAX_REDIRECTS + 1):
+            response = self._send(method, url, body)
+            try:
+                if not response.is_redirect:
+                    if response.status_code == 401:
+                        self._denied_until = time.monotonic() + LOGIN_PAUSE_SECONDS
+                    yield response
+                    return
+                url = self._at_home(urljoin(url, response.headers["Location"]))
+                method, body = ("GET", None) if response.status_code == 303 else (method, body)
+            finally:
+                response.close()
+        raise ServiceUnavailable(f"{self._account.service} {method} {urlsplit(target).path}: redirected too often")
+
+    def _send(self, method: str, url: str, body: Any) -> requests.Response:
+        headers = {} if method == "GET" else {"Content-Type": "application/json", **self._csrf}
+        what = f"{self._account.service} {method} {urlsplit(url).path}"
+        with _network_errors(what):
+            response = self._session.request(
+                method,
+                url,
+                json=body,
+                headers=headers,
+                timeout=(CONNECT_TIMEOUT, self._account.timeout),
+                allow_redirects=False,
+                stream=True,
+                verify=bool(self._account.trusted_ca),
+            )
+        if method == "GET" and response.headers.get("X-CSRF-HEADER") and response.headers.get("X-CSRF-TOKEN"):
+            self._local.csrf = {response.headers["X-CSRF-HEADER"]: response.headers["X-CSRF-TOKEN"]}
+        return response
+
+    def _read(self, response: requests.Response, what: str) -> Answer:
+        """Read the body of an answer that should be small, with a limit on its size and its time."""
+        what = f"{self._account.service} {what}"
+        deadline = time.monotonic() + 2 * self._account.timeout
+        body = bytearray()
+        with _network_errors(what):
+            for chunk in response.iter_content(transfer.CHUNK):
+                body += chunk
+                transfer.check_progress(deadline, what, self._stop)
+                if len(body) > MAX_JSON_BYTES:
+                    raise ServiceUnavailable(f"{what}: the answer is longer than {MAX_JSON_BYTES} bytes")
+        return Answer(what, response.status_code, response.headers, bytes(body))
+
+    def _at_home(self, target: str) -> str:
+        """Given a path or any link, return it with the scheme, host and port of ``base_uri`` in front.
+
+        A path that begins with ``/`` stands as it is only in a link; API paths (``api/…``) go below ``base_uri``.
+        """
+        base = urlsplit(self._account.base_uri)
+        link = urlsplit(urljoin(f"{self._account.base_uri}/", target))
+        return urlunsplit((base.scheme, base.netloc, link.path, link.query, ""))
+
+    @property
+    def _csrf(self) -> dict[str, str]:
+        return getattr(self._local, "csrf", {})
+
+    @property
+    def _session(self) -> requests.Session:
+        session: requests.Session | None = getattr(self._local, "session", None)
+        if session is None:
+            session = self._local.session = requests.Session()
+            session.trust_env = False
+            session.auth = HTTPBasicAuth(self._account.username.encode(), self._account.password.encode())
+            session.headers.update({"User-Agent": f"recording-muxer/{__version__}", "Accept-Encoding": "identity"})
+            session.mount("https://", _TlsAdapter(self._tls))
+        return session
+
+
+class _TlsAdapter(HTTPAdapter):
+    """Uses exactly the given TLS context; requests would otherwise add its own bundle of authorities."""
+
+    def __init__(self, context: Any) -> None:
+        self._context = context
+        super().__init__()
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs, ssl_context=self._context)
+
+    def cert_verify(self, *args: Any) -> None:
+        """Leave all checks to the context."""
+
+
+@contextmanager
+def _network_errors(what: str) -> Iterator[None]:
+    """Turn what the HTTP libraries raise into :class:`ServiceUnavailable`, without addresses that may hold secrets."""
+    try:
+        yield
+    except requests.exceptions.SSLError as error:
+        raise ServiceUnavailable(f"{what}: TLS failed: {_reason(error)}") from error
+    except requests.exceptions.Timeout as error:
+        raise ServiceUnavailable(f"{what}: no answer within the time limit") from error
+    except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as error:
+        raise ServiceUnavailable(f"{what}: {_reason(error)}") from error
+
+
+def _reason(error: BaseException) -> str:
+    """Return the innermost cause in a few words."""
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    return f"{type(error).__name__}: {error}"[:300]

@@ -1,0 +1,258 @@
+"""One target, from its media files to its label: a straight line of named steps, each safe to repeat."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from muxer.crypto.envelope import Encryptor
+from muxer.errors import AccessDenied, EncryptionMissing, MetadataError, Stopped, StoredElsewhere, Transient
+from muxer.gir.models import MediaFile, format_time
+from muxer.gir.publish import Publisher
+from muxer.gir.rcs import Rcs
+from muxer.gir.rws import LABEL, Certificate, Rws
+from muxer.media.engine import Engine, Input, Muxed
+from muxer.observe.logs import about
+from muxer.selection import MuxTarget, select
+from muxer.storage.base import Place, Stored, place_of
+from muxer.storage.stores import Stores
+from muxer.workspace import Workspace
+
+log = logging.getLogger(__name__)
+
+# Another muxer that has stored a file publishes it within moments; one that has not by then has died.
+PUBLISH_WAIT_SECONDS = 15.0
+PUBLISH_LOOK_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Services:
+    """Everything a job talks to."""
+
+    rws: Rws
+    rcs: Rcs | None
+    stores: Stores
+    engine: Engine
+    encryptor: Encryptor
+    publisher: Publisher
+    workspace: Workspace
+    stop: threading.Event
+
+
+@dataclass(frozen=True)
+class JobOptions:
+    """The options that decide which steps a job takes."""
+
+    label: bool
+    delete_superseded: bool
+
+
+@dataclass
+class Report:
+    """What a job did: the seconds of each step, and what the finished line says."""
+
+    steps: dict[str, float] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+    muxed: bool = False
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Time a step and log its end."""
+        started = time.monotonic()
+        yield
+        self.steps[name] = time.monotonic() - started
+        log.info("%s done", name, extra={"fields": {"seconds": self.steps[name]}})
+
+
+class Job:
+    """Does what one target still needs."""
+
+    def __init__(self, services: Services, options: JobOptions) -> None:
+        self._services = services
+        self._options = options
+
+    def run(self, target: MuxTarget) -> Report:
+        """Given a target, do what it needs and return what was done. Raise the errors of :mod:`muxer.errors`."""
+        report = Report()
+        with about(target.recording_id):
+            with report.step("check"):
+                current = self._current(target)
+            if current is None:
+                log.info("the sources have changed since they were read; left to the next poll")
+                return report
+            if not current.published:
+                self._make(current, report)
+            if current.superseded:
+                with report.step("delete"):
+                    self._delete_superseded(current)
+            if current.label_missing:
+                with report.step("label"):
+                    report.facts["label"] = LABEL if self._label(current) else "refused"
+            self._finish(current, report)
+        return report
+
+    def _current(self, target: MuxTarget) -> MuxTarget | None:
+        """Read the metadata again: another muxer may have been faster, or new screen files may have come."""
+        screen = self._services.rws.screen_recording(target.recording_id)
+        call = self._services.rws.call_recording(target.recording_id)
+        if call is None:
+            return None
+        selection = select(
+            call, screen, delete_superseded=self._options.delete_superseded, label=self._options.label
+        )
+        return next((one for one in selection.targets if one.name == target.name), None)
+
+    def _make(self, target: MuxTarget, report: Report) -> None:
+        """Fetch, mux, encrypt, store and publish."""
+        certificates = self._certificates(target)
+        with self._services.workspace.job() as folder:
+            with report.step("fetch"):
+                audio, screens = self._fetch(target, folder)
+            with report.step("mux"):
+                muxed = self._services.engine.mux(audio, screens, folder)
+            path, entry = muxed.path, _entry(target, muxed, audio.start)
+            if certificates:
+                with report.step("encrypt"):
+                    path, entry = self._encrypt(muxed, entry, certificates, folder)
+            entry["size"] = str(path.stat().st_size)
+            place = _place(target).beside(entry["mediaId"])
+            entry["mediaDescriptor"] = place.descriptor
+            with report.step("store"):
+                stored = self._store(target, path, place)
+        if stored is not None:
+            with report.step("publish"):
+                self._publish(target, entry, place, stored)
+        report.muxed = stored is not None
+        report.facts |= {"file": entry["mediaId"], "bytes": int(entry["size"]), "encrypted": bool(certificates)}
+        report.facts |= {"length": muxed.length / 1e6, "padding": muxed.padding / 1e6}
+        report.facts |= {"method": "; ".join(muxed.reasons) or "copy"}
+
+    def _certificates(self, target: MuxTarget) -> tuple[Certificate, ...]:
+        """Return whom to encrypt for, and see to it that an encrypted recording can be read and written at all."""
+        certificates = self._services.rws.certificates()
+        if target.encrypted and not certificates:
+            raise EncryptionMissing("a source is encrypted, but RWS has no encryption certificate for the result")
+        if target.encrypted and self._services.rcs is None:
+            raise AccessDenied("a source is encrypted, but [rcs] base_uri is empty")
+        return certificates
+
+    def _fetch(self, target: MuxTarget, folder: Path) -> tuple[Input, list[Input]]:
+        audio = self._fetch_one(target, target.audio, folder / "audio")
+        screens = [
+            self._fetch_one(target, media, folder / f"screen-{number}") for number, media in enumerate(target.screens)
+        ]
+        return audio, screens
+
+    def _fetch_one(self, target: MuxTarget, media: MediaFile, path: Path) -> Input:
+        """Fetch one source in clear: encrypted ones through RCS, others from their storage, or through RWS."""
+        services = self._services
+        if media.start is None:
+            raise MetadataError(f"{media.media_id} has no usable startTime")
+        if media.pkcs7 is not None and services.rcs is not None:
+            play = services.rcs.play_call if media is target.audio else services.rcs.play_screen
+            length = play(target.recording_id, media.media_id, path)
+        elif media.descriptor is not None:
+            place = place_of(media.descriptor)
+            length = services.stores.of(place).fetch(place, path)
+        elif media.uri is not None:
+            length = services.rws.download(media.uri, path)
+        else:
+            raise MetadataError(f"{media.media_id} has neither a media descriptor nor a mediaUri")
+        log.info("fetched", extra={"fields": {"media": media.media_id, "bytes": length}})
+        return Input(path, media.media_id, media.start)
+
+    def _encrypt(
+        self, muxed: Muxed, entry: dict[str, Any], certificates: tuple[Certificate, ...], folder: Path
+    ) -> tuple[Path, dict[str, Any]]:
+        path = folder / "muxed.mp4.bin"
+        pkcs7 = self._services.encryptor.encrypt(muxed.path, certificates, path)
+        muxed.path.unlink()
+        aliases = [certificate.alias for certificate in certificates if certificate.alias]
+        return path, entry | {"mediaId": f"{entry['mediaId']}.bin", "pkcs7": pkcs7, "certAlias": aliases}
+
+    def _store(self, target: MuxTarget, path: Path, place: Place) -> Stored | None:
+        """Upload the file; return None when another muxer has stored and published the same meanwhile."""
+        store = self._services.stores.of(place)
+        try:
+            return store.store(path, place, overwrite=False)
+        except StoredElsewhere:
+            if self._is_published_soon(target):
+                log.info("another muxer has published the same file meanwhile")
+                return None
+        log.warning("the file of a muxer that died before it published is replaced: %s", place.name)
+        return store.store(path, place, overwrite=True)
+
+    def _is_published_soon(self, target: MuxTarget) -> bool:
+        deadline = time.monotonic() + PUBLISH_WAIT_SECONDS
+        while time.monotonic() < deadline:
+            current = self._current(target)
+            if current is None or current.published:
+                return True
+            if self._services.stop.wait(PUBLISH_LOOK_SECONDS):
+                raise Stopped("stopped while waiting for another muxer")
+        return False
+
+    def _publish(self, target: MuxTarget, entry: dict[str, Any], place: Place, stored: Stored) -> None:
+        """Publish the stored file, unless somebody has replaced it since: the envelope must fit the ciphertext."""
+
+        def is_still_ours() -> None:
+            if self._services.stores.of(place).describe(place) != stored:
+                raise StoredElsewhere(f"{place.name} was replaced by another muxer before it was published")
+
+        self._services.publisher.publish(target.recording_id, target.region, entry, before_post=is_still_ours)
+
+    def _delete_superseded(self, target: MuxTarget) -> None:
+        """Delete muxed files that the published one replaces, in the metadata and, if left there, in their storage."""
+        for media in target.superseded:
+            self._services.rws.delete_media(target.recording_id, media.media_id)
+            log.info("superseded file deleted", extra={"fields": {"media": media.media_id}})
+            if media.descriptor is None:
+                continue
+            place = place_of(media.descriptor)
+            try:
+                self._services.stores.of(place).delete(place)
+            except Transient as error:
+                log.warning("the superseded file %s stays in its storage: %s", media.media_id, error)
+
+    def _label(self, target: MuxTarget) -> bool:
+        """Label the call, unless a job of another agent has done so meanwhile."""
+        call = self._services.rws.call_recording(target.recording_id)
+        return (call is not None and LABEL in call.labels) or self._services.rws.label(target.recording_id)
+
+    def _finish(self, target: MuxTarget, report: Report) -> None:
+        facts = {"agent": target.agent, "sources": len(target.sources)} | report.facts
+        seconds = {f"{name}_seconds": round(value, 3) for name, value in report.steps.items()}
+        facts |= {"seconds": round(sum(report.steps.values()), 3)} | seconds
+        log.info("recording muxed" if report.muxed else "recording brought up to date", extra={"fields": facts})
+
+
+def _place(target: MuxTarget) -> Place:
+    """Return a place beside the first screen file that lies in a storage."""
+    for media in target.screens:
+        if media.descriptor is not None:
+            return place_of(media.descriptor)
+    raise MetadataError("no screen file has a media descriptor, so there is no place for the muxed file")
+
+
+def _entry(target: MuxTarget, muxed: Muxed, start: datetime) -> dict[str, Any]:
+    """Return the media entry of a clear muxed file (gir-api, section 5), without its place and size."""
+    screen = target.screens[0]
+    milliseconds = round(muxed.length / 1000)
+    parameters: dict[str, Any] = {"region": screen.region or target.region}
+    if screen.contact:
+        parameters["contact"] = dict(screen.contact)
+    return {
+        "mediaId": target.name,
+        "type": "video/mp4",
+        "startTime": format_time(start),
+        "stopTime": format_time(start + timedelta(milliseconds=milliseconds)),
+        "duration": str(milliseconds),
+        "parameters": parameters | {"muxed_mediaIds": list(target.sources)},
+    }

@@ -1,0 +1,134 @@
+"""From plans to recordings in the lab: media are made at the same time, then all metadata is stored."""
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from muxer.lab import metadata
+from muxer.lab.cases import CallPlan, Case, ScreenPart
+from muxer.lab.keys import encrypt
+from muxer.lab.screens import make_screen
+from muxer.lab.site import CALLS, SCREENS, Site
+from muxer.lab.sounds import make_audio
+from muxer.lab.tools import QUIET, run
+
+
+@dataclass(frozen=True)
+class AddedScreen:
+    """A screen file of a call: its plan, its absolute start, its mediaId."""
+
+    part: ScreenPart
+    start: datetime
+    media_id: str
+
+
+@dataclass(frozen=True)
+class AddedCall:
+    """A call in the lab: recording id, case, plan, absolute start, mediaId of the audio, screen files in time order."""
+
+    id: str
+    case: Case
+    plan: CallPlan
+    start: datetime
+    audio_id: str
+    screens: tuple[AddedScreen, ...]
+
+
+@dataclass
+class _Draft:
+    """A call whose media are being made; ``pkcs7`` gets the envelope of each encrypted file by its mediaId."""
+
+    call: AddedCall
+    pkcs7: dict[str, str] = field(default_factory=dict)
+
+
+def build(
+    site: Site, wanted: Sequence[tuple[Case, CallPlan, datetime, int]]
+) -> tuple[list[AddedCall], list[tuple[str, dict[str, Any]]]]:
+    """Given (case, plan, start, serial number) per call, make media and metadata and store them.
+
+    Return the calls, and the late screen media that is still to be added, as (recording id, media entry).
+    Raise LabError if ffmpeg fails.
+    """
+    drafts = [_Draft(_name(*one)) for one in wanted]
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        for done in [pool.submit(job) for draft in drafts for job in _media_jobs(site, draft)]:
+            done.result()
+    late = []
+    for draft in drafts:
+        late += _store(site, draft)
+    return [draft.call for draft in drafts], late
+
+
+def _name(case: Case, plan: CallPlan, start: datetime, serial: int) -> AddedCall:
+    id = plan.recording_id(serial)
+    suffix = ".bin" if plan.encrypted else ""
+    screens = []
+    for part in plan.screens:
+        begin = start + timedelta(seconds=part.offset)
+        screens.append(AddedScreen(part, begin, f"{part.agent.username}_{id}_{begin:%Y%m%d_%H%M%S}.mp4{suffix}"))
+    return AddedCall(id, case, plan, start, f"{id}_{start:%Y%m%d_%H%M%S}.mp3{suffix}", tuple(screens))
+
+
+def _media_jobs(site: Site, draft: _Draft) -> list[Callable[[], None]]:
+    call = draft.call
+
+    def audio() -> None:
+        _place(site, draft, CALLS, call.audio_id, lambda path: make_audio(path, call.start, call.plan.seconds))
+
+    def screen(one: AddedScreen) -> Callable[[], None]:
+        agent, part = one.part.agent, one.part
+
+        def make(path: Path) -> None:
+            make_screen(path, one.start, part.seconds, agent=agent.username, agent_number=agent.number)
+
+        return lambda: _place(site, draft, SCREENS, one.media_id, make)
+
+    return [audio, *(screen(one) for one in call.screens)]
+
+
+def _place(site: Site, draft: _Draft, collection: str, media_id: str, make: Callable[[Path], None]) -> None:
+    """Make a media file and put it into the storage, encrypted if the plan says so."""
+    stored = site.media.folder / collection / media_id
+    with TemporaryDirectory() as folder:
+        clear = Path(folder) / media_id.removesuffix(".bin")
+        make(clear)
+        if draft.call.plan.encrypted:
+            draft.pkcs7[media_id] = encrypt(clear, stored, site.recipients)
+        else:
+            stored.write_bytes(clear.read_bytes())
+
+
+def _store(site: Site, draft: _Draft) -> list[tuple[str, dict[str, Any]]]:
+    """Store the metadata of a call and its screens; return the late screen media instead."""
+    call, late = draft.call, []
+    root = site.media.folder
+    for one in call.screens:
+        pkcs7 = draft.pkcs7.get(one.media_id)
+        media = metadata.screen_media(site, one.part, call.id, one.start, root / SCREENS / one.media_id, pkcs7)
+        if one.part.late:
+            late.append((call.id, media))
+        else:
+            site.store.add_screen_media(call.id, site.region, media)
+    if call.plan.muxed:
+        site.store.add_screen_media(call.id, site.region, _muxed(site, call))
+    pkcs7 = draft.pkcs7.get(call.audio_id)
+    media = metadata.call_media(site, call.plan, call.id, call.start, root / CALLS / call.audio_id, pkcs7)
+    site.store.add_call(metadata.call_recording(site, call.plan, call.id, call.start, media))
+    return late
+
+
+def _muxed(site: Site, call: AddedCall) -> dict[str, Any]:
+    """Make the muxed file of a call with one screen over all its length; return its media entry."""
+    root = site.media.folder
+    stored = root / SCREENS / f"{call.id}_lab_muxed.mp4"
+    screen, audio = root / SCREENS / call.screens[0].media_id, root / CALLS / call.audio_id
+    inputs = ["-i", str(screen), "-i", str(audio)]
+    run(["ffmpeg", *QUIET, "-y", *inputs, "-c", "copy", "-strict", "-1", "-movflags", "+faststart", str(stored)])
+    sources = [call.audio_id, call.screens[0].media_id]
+    return metadata.muxed_media(site, call.plan, call.id, call.start, stored, sources)

@@ -1,0 +1,76 @@
+"""The cases of the lab: which call recordings there are, and what was recorded of their screens."""
+
+import uuid
+from dataclasses import dataclass
+from enum import StrEnum
+
+NAMESPACE = uuid.UUID("6f0c2a7e-52a1-4c1f-9a55-1f5f6f2c9d10")
+
+
+class Case(StrEnum):
+    """A situation that the muxer must handle [behaviour 3, gir-api 3-5]."""
+
+    PLAIN = "plain"
+    GAPS = "gaps"
+    TRANSFER = "transfer"
+    ENCRYPTED = "encrypted"
+    LATE = "late"
+    NOTHING = "nothing"
+    BEFORE = "before"
+
+
+@dataclass(frozen=True)
+class Agent:
+    """Somebody who takes calls: user name, names, the number in the pictures' code, telephone."""
+
+    username: str
+    first: str
+    last: str
+    number: int
+    phone: str
+
+
+ALICE = Agent("agent1", "Alice", "Baker", 1, "7001")
+BRUNO = Agent("agent2", "Bruno", "Amber", 2, "7002")
+
+
+@dataclass(frozen=True)
+class ScreenPart:
+    """One screen file: where it begins on the call's axis and how long it is, in seconds; late ones come on demand."""
+
+    offset: float
+    seconds: float
+    agent: Agent = ALICE
+    late: bool = False
+
+
+@dataclass(frozen=True)
+class CallPlan:
+    """One call: a name, the length of its audio in seconds, its screen files, and what else is special."""
+
+    name: str
+    seconds: float
+    screens: tuple[ScreenPart, ...] = ()
+    encrypted: bool = False
+    muxed: bool = False
+
+    def recording_id(self, serial: int = 0) -> str:
+        """Return the id of the call recording: always the same for the same call and serial number."""
+        return str(uuid.uuid5(NAMESPACE, f"{self.name}-{serial}"))
+
+    @property
+    def agents(self) -> tuple[Agent, ...]:
+        """The agents of the call, in the order in which they take it."""
+        return tuple(dict.fromkeys(part.agent for part in self.screens)) or (ALICE,)
+
+
+PLANS: dict[Case, tuple[CallPlan, ...]] = {
+    Case.PLAIN: (CallPlan("plain", 24, (ScreenPart(0, 24),)),),
+    Case.GAPS: (CallPlan("gaps", 36, (ScreenPart(4, 8), ScreenPart(12, 7), ScreenPart(24, 7))),),
+    Case.TRANSFER: (CallPlan("transfer", 32, (ScreenPart(0, 15), ScreenPart(16, 16, BRUNO))),),
+    Case.ENCRYPTED: (CallPlan("encrypted", 22, (ScreenPart(0, 22),), encrypted=True),),
+    Case.LATE: (CallPlan("late", 20, (ScreenPart(0, 20, late=True),)),),
+    Case.NOTHING: (CallPlan("no-screen", 20), CallPlan("muxed", 20, (ScreenPart(0, 20),), muxed=True)),
+    Case.BEFORE: (CallPlan("before", 25, (ScreenPart(-3, 32),)),),
+}
+EVERY_CASE = tuple(Case)

@@ -1,0 +1,170 @@
+"""The inverse of the drawing: which instants the pictures and pips of a file tell, and when a player shows them."""
+
+from __future__ import annotations
+
+import math
+import re
+import subprocess
+import tempfile
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from operator import mul
+from pathlib import Path
+from typing import IO
+
+from muxer.lab.errors import LabError
+from muxer.lab.timecode import PIP_CODES, PIP_SECONDS, pip_frequency, read_strip
+from muxer.lab.tools import QUIET, run
+
+WIDTH, HEIGHT = 320, 180
+FRAME = WIDTH * HEIGHT
+BLACK = 40
+RATE, BLOCK = 8000, 16
+WHOLE = (0, 0, WIDTH, HEIGHT)
+Box = tuple[int, int, int, int]
+Look = tuple[int | None, int | None, bool]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded frame: when a player shows it, its instant code and agent number (None: unreadable), if it is black."""
+
+    pts: float
+    instant: int | None
+    agent: int | None
+    black: bool
+
+
+@dataclass(frozen=True)
+class Pip:
+    """A pip: when a player sounds it, and the whole second it stands for, modulo 40."""
+
+    onset: float
+    second: int
+
+
+def read_pictures(path: Path | str, ffmpeg: str = "ffmpeg") -> list[Picture]:
+    """Return all frames of a file in the order shown. Raise LabError if ffmpeg cannot read it.
+
+    Times count from the file's zero, the earliest start of all its streams. A picture may have been scaled, and may
+    stand in a black border.
+    """
+    filters = f"scale={WIDTH}:{HEIGHT}:flags=area,format=gray,showinfo"
+    source = ["-hide_banner", "-nostdin", "-nostats", "-v", "info", "-i", str(path), "-map", "0:v:0"]
+    sink = ["-vf", filters, "-fps_mode", "passthrough", "-f", "rawvideo", "pipe:1"]
+    looks, report = _decoded([ffmpeg, *source, *sink])
+    return [Picture(pts, *look) for pts, look in zip(_times(report), looks, strict=True)]
+
+
+def _decoded(arguments: Sequence[str]) -> tuple[list[Look], str]:
+    """Run ffmpeg; return what its frames show and what it reported. Its report is a file, or two pipes could block."""
+    with tempfile.TemporaryFile() as errors:
+        try:
+            program = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL)
+        except OSError as error:
+            raise LabError(f"{arguments[0]} cannot be run: {error.strerror}") from error
+        with program:
+            looks = list(_looks(program.stdout)) if program.stdout else []
+        errors.seek(0)
+        report = errors.read().decode(errors="replace")
+    if program.returncode:
+        raise LabError(f"ffmpeg failed: {report.strip()[-500:]}")
+    return looks, report
+
+
+def _times(report: str) -> list[float]:
+    """Return the time stamps that showinfo printed; in ticks, because its seconds have six digits only."""
+    base = re.search(r"showinfo.*config in time_base: (\d+)/(\d+)", report)
+    if base is None:
+        return []
+    tick = int(base[1]) / int(base[2])
+    return [int(ticks) * tick for ticks in re.findall(r"showinfo.*\bn: *\d+ pts: *(-?\d+) ", report)]
+
+
+def _looks(stream: IO[bytes]) -> Iterator[Look]:
+    box = WHOLE
+    while len(frame := stream.read(FRAME)) == FRAME:
+        if max(frame) < BLACK:
+            yield None, None, True
+            continue
+        code = _decode(frame, box)
+        if code is None:
+            box = _lit(frame)
+            code = _decode(frame, box)
+        yield *(code or (None, None)), False
+
+
+def _decode(frame: bytes, box: Box) -> tuple[int, int] | None:
+    left, top, width, height = box
+
+    def luma(x: float, y: float) -> float:
+        place = int(top + y * height) * WIDTH + int(left + x * width)
+        return frame[place]
+
+    return read_strip(luma)
+
+
+def _lit(frame: bytes) -> Box:
+    """Return the part of a frame inside of its black border."""
+    rows = [y for y in range(HEIGHT) if max(frame[y * WIDTH : (y + 1) * WIDTH]) >= BLACK]
+    columns = [x for x in range(WIDTH) if max(frame[x::WIDTH]) >= BLACK]
+    return columns[0], rows[0], columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1
+
+
+def read_pips(path: Path | str, channel: int = 0, ffmpeg: str = "ffmpeg") -> list[Pip]:
+    """Return the pips of one channel of a file, as a player sounds them (see read_pictures for the zero of time).
+
+    A pip is a pure tone of 200 ms on one of the frequencies. Raise LabError if the file cannot be decoded.
+    """
+    filters = f"aresample=async=1:first_pts=0,pan=mono|c0=c{channel}"
+    arguments = [ffmpeg, *QUIET, "-i", str(path), "-map", "0:a:0", "-af", filters, "-ar", str(RATE), "-f", "s16le", "-"]
+    samples = array("h", run(arguments))
+    energies = [_energy(samples[begin : begin + BLOCK]) for begin in range(0, len(samples) - BLOCK + 1, BLOCK)]
+    return [pip for begin, end in _loud_runs(energies) if (pip := _pip(samples, begin * BLOCK, end * BLOCK))]
+
+
+def _energy(samples: Sequence[int]) -> float:
+    return float(sum(map(mul, samples, samples))) / max(1, len(samples))
+
+
+def _loud_runs(energies: list[float]) -> Iterator[tuple[int, int]]:
+    """Yield the stretches (first block, block after) that are as loud as a pip and about as long."""
+    loud = _pip_energy(energies) / 4
+    least, most = (PIP_SECONDS - 0.03) * RATE / BLOCK, (PIP_SECONDS + 0.06) * RATE / BLOCK
+    begin = None
+    for index, energy in enumerate([*energies, 0.0]):
+        if begin is None and energy > loud > 0:
+            begin = index
+        elif begin is not None and energy <= loud:
+            if least <= index - begin <= most:
+                yield begin, index
+            begin = None
+
+
+def _pip_energy(energies: list[float]) -> float:
+    """Return how loud a pip is in this file: pips are its loudest part and fill a fifth of it."""
+    return sorted(energies)[int(len(energies) * 0.93)] if energies else 0.0
+
+
+def _pip(samples: array[int], begin: int, end: int) -> Pip | None:
+    middle, half = (begin + end) // 2, RATE * 3 // 40
+    tone = samples[max(0, middle - half) : middle + half]
+    powers = [_power(tone, code) for code in range(PIP_CODES)]
+    best = max(range(PIP_CODES), key=powers.__getitem__)
+    pure = powers[best] > 0.6 * _energy(tone)
+    return Pip(begin / RATE, best) if pure else None
+
+
+def _power(tone: array[int], code: int) -> float:
+    """Return the power of a tone at the frequency of a pip, as Goertzel's filter gives it: of a pure one, all of it."""
+    cosine, sine = _wave(code)
+    real, imaginary = float(sum(map(mul, tone, cosine))), float(sum(map(mul, tone, sine)))
+    return 2 * (real**2 + imaginary**2) / max(1, len(tone)) ** 2
+
+
+@lru_cache(maxsize=PIP_CODES)
+def _wave(code: int) -> tuple[list[float], list[float]]:
+    step = 2 * math.pi * pip_frequency(code) / RATE
+    return [math.cos(step * i) for i in range(RATE // 4)], [math.sin(step * i) for i in range(RATE // 4)]

@@ -1,0 +1,214 @@
+"""The HTTP ground floor of the lab's RWS and RCS: connections, basic auth, envelopes, scripted failures."""
+
+import base64
+import json
+import logging
+import secrets
+import socket
+import sys
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from email.message import Message
+from functools import cached_property
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Protocol
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from muxer.lab.store import RequestRecord, ScriptedFailure, Store
+
+HOST = "127.0.0.1"
+LOG = logging.getLogger(__name__)
+
+
+class Refusal(Exception):
+    """A failure that the service answers: HTTP status, statusCode of the envelope, message [gir-api 1]."""
+
+    def __init__(self, status: int, code: int, message: str) -> None:
+        super().__init__(message)
+        self.status, self.code, self.message = status, code, message
+
+    def answer(self) -> "Answer":
+        """Return this refusal as an answer with an envelope."""
+        return Answer.envelope({"statusMessage": self.message}, self.status, self.code)
+
+
+@dataclass(frozen=True)
+class Account:
+    """A login by basic auth."""
+
+    username: str
+    password: str
+
+    def opens(self, headers: Message) -> bool:
+        """Return whether the request headers carry this login."""
+        expected = base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
+        scheme, _, given = headers.get("Authorization", "").partition(" ")
+        return scheme.lower() == "basic" and secrets.compare_digest(given.strip().encode(), expected.encode())
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request as it came: method, request target (path and query), headers, body."""
+
+    method: str
+    target: str
+    headers: Message
+    body: bytes
+
+    @cached_property
+    def segments(self) -> tuple[str, ...]:
+        """The decoded segments of the path."""
+        return tuple(unquote(part) for part in urlsplit(self.target).path.strip("/").split("/"))
+
+    @cached_property
+    def parameters(self) -> dict[str, str]:
+        """The decoded query parameters, empty values included."""
+        return dict(parse_qsl(urlsplit(self.target).query, keep_blank_values=True))
+
+    def json(self) -> dict[str, Any]:
+        """Return the body as a JSON object. Raise Refusal if it is not declared as JSON or is none [gir-api 1, D]."""
+        if self.headers.get_content_type() != "application/json":
+            raise Refusal(415, 2, "Content-Type must be application/json")
+        try:
+            value = json.loads(self.body)
+        except ValueError:
+            value = None
+        if not isinstance(value, dict):
+            raise Refusal(400, 10, "The body is no JSON object")
+        return value
+
+
+@dataclass
+class Answer:
+    """An answer: either ``body``, or ``length`` bytes that ``stream`` yields."""
+
+    status: int = 200
+    body: bytes = b""
+    content_type: str = "application/json"
+    headers: dict[str, str] = field(default_factory=dict)
+    stream: Iterable[bytes] | None = None
+    length: int = 0
+
+    @classmethod
+    def envelope(cls, content: dict[str, Any], status: int = 200, code: int = 0) -> "Answer":
+        """Return content in the envelope of gir-api 1."""
+        return cls(status, json.dumps({"statusCode": code, **content}).encode())
+
+
+class Application(Protocol):
+    """What a service is to its HTTP server: a name for the records, and answers."""
+
+    name: str
+
+    def answer(self, request: Request) -> Answer:
+        """Return the answer to a request; refusals are answers too."""
+
+
+class Server(ThreadingHTTPServer):
+    """An HTTP/1.1 server on loopback that runs in a thread and can be stopped with connections open."""
+
+    request_queue_size = 128
+
+    def __init__(self, application: Application, store: Store, port: int = 0) -> None:
+        """Bind the port (0: any). Raise OSError if it is taken."""
+        super().__init__((HOST, port), _Handler)
+        self.application = application
+        self.store = store
+        self.url = f"http://{HOST}:{self.server_address[1]}"
+        self._open: set[socket.socket] = set()
+        self._open_lock = threading.Lock()
+        self._thread = threading.Thread(target=self.serve_forever, args=(0.05,), name=application.name, daemon=True)
+
+    def start(self) -> None:
+        """Begin to serve."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop serving, end open connections, free the port."""
+        self.shutdown()
+        self.server_close()
+        with self._open_lock:
+            for connection in self._open:
+                _cut(connection)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Remember the connection: one kept alive would else be answered after the stop."""
+        with self._open_lock:
+            self._open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Forget a connection that is over."""
+        with self._open_lock:
+            self._open.discard(request)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that went away is no event for the terminal."""
+        LOG.debug("connection of %s ended early: %s", client_address, sys.exception())
+
+
+def _cut(connection: socket.socket) -> None:
+    try:
+        connection.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        LOG.debug("connection was already closed")
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server_version = "GIR-lab"
+    disable_nagle_algorithm = True
+    wbufsize = 1 << 16
+    server: Server
+
+    def _serve(self) -> None:
+        request = Request(self.command, self.path, self.headers, self._body())
+        name, store = self.server.application.name, self.server.store
+        failure = store.take_failure(name, self.command, self.path)
+        answer = _scripted(failure) if failure else self._answer(request)
+        store.record(RequestRecord(name, self.command, self.path, answer.status))
+        if answer.status:
+            self._send(answer)
+        else:
+            self.close_connection = True
+
+    do_GET = do_POST = do_PUT = do_DELETE = _serve
+
+    def _body(self) -> bytes:
+        return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+
+    def _answer(self, request: Request) -> Answer:
+        try:
+            return self.server.application.answer(request)
+        except Exception:
+            LOG.exception("%s %s failed", request.method, request.target)
+            return Refusal(500, 4, "Internal error").answer()
+
+    def _send(self, answer: Answer) -> None:
+        length = answer.length if answer.stream is not None else len(answer.body)
+        self.send_response(answer.status)
+        for name, value in {
+            "Content-Type": answer.content_type,
+            "Content-Length": str(length),
+            **answer.headers,
+        }.items():
+            self.send_header(name, value)
+        self.end_headers()
+        for chunk in (answer.body,) if answer.stream is None else answer.stream:
+            self.wfile.write(chunk)
+        if answer.headers.get("Content-Length", str(length)) != str(length):
+            self.close_connection = True
+
+    def log_message(self, format: str, *args: object) -> None:
+        LOG.debug(format, *args)
+
+
+def _scripted(failure: ScriptedFailure) -> Answer:
+    if failure.body or not failure.status:
+        answer = Answer(failure.status, failure.body, "text/plain")
+    else:
+        answer = Refusal(failure.status, 4, "Scripted failure").answer()
+    answer.headers.update(failure.headers)
+    return answer

@@ -1,0 +1,77 @@
+"""What all servers of one lab share: accounts, switches, state, and the folder where the media lie."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+
+from muxer.lab.keys import Recipient
+from muxer.lab.service import Account
+from muxer.lab.store import Store
+from muxer.lab.switches import DEFAULTS, Switches
+
+CHUNK = 1 << 16
+CALLS, SCREENS = "calls", "screens"
+RWS_ACCOUNT, RCS_ACCOUNT, DAV_ACCOUNT = (Account(name, f"{name}%lab") for name in ("ops", "rcs", "dav"))
+
+
+@dataclass(frozen=True)
+class MediaRoot:
+    """The WebDAV storage seen from both sides: its URL and the folder behind it."""
+
+    url: str
+    folder: Path
+
+    def storage_path(self, collection: str) -> str:
+        """Return the URL of a collection, with a slash at the end: the storagePath of a descriptor [gir-api 4, S]."""
+        return f"{self.url.rstrip('/')}/{collection}/"
+
+    def call_descriptor(self, name: str) -> dict[str, Any]:
+        """Return the descriptor of a call's media file: ``path`` is the full URL [gir-api 3, S]."""
+        return {"storage": "webDAV", "path": self.storage_path(CALLS) + quote(name)}
+
+    def screen_descriptor(self, name: str) -> dict[str, Any]:
+        """Return the descriptor of a screen's media file: ``path`` is the file name [gir-api 4, S]."""
+        return {"storage": "webDAV", "path": name, "data": {"storagePath": self.storage_path(SCREENS)}}
+
+    def find(self, media: dict[str, Any]) -> Path | None:
+        """Return the stored file of a media entry, or None: by its descriptor, without one by its mediaId."""
+        descriptor = media.get("originalMediaDescriptor")
+        if descriptor is None:
+            places = [self.folder / collection / media["mediaId"] for collection in (CALLS, SCREENS)]
+        else:
+            places = [place for place in [self._described(descriptor)] if place]
+        return next((p for p in places if p.is_file() and p.resolve().is_relative_to(self.folder.resolve())), None)
+
+    def _described(self, descriptor: dict[str, Any]) -> Path | None:
+        base = (descriptor.get("data") or {}).get("storagePath")
+        name = descriptor.get("path", "")
+        address = unquote(name) if base is None else f"{unquote(base).rstrip('/')}/{name}"
+        root = self.url.rstrip("/") + "/"
+        return self.folder / address.removeprefix(root) if address.startswith(root) else None
+
+
+def chunks(path: Path) -> Iterator[bytes]:
+    """Yield the bytes of a file in pieces."""
+    with path.open("rb") as file:
+        while piece := file.read(CHUNK):
+            yield piece
+
+
+@dataclass
+class Site:
+    """One lab: what its servers know. ``switches`` and ``rcs_permission`` may be changed while they run."""
+
+    media: MediaRoot
+    recipients: tuple[Recipient, ...]
+    switches: Switches = DEFAULTS
+    rcs_permission: bool = True
+    ccid: str = "9a1c2f36-0d5e-4b7c-8a53-5f0c7d1e2b90"
+    region: str = "r1"
+    store: Store = field(default_factory=Store)
+    rws_account: Account = RWS_ACCOUNT
+    rcs_account: Account = RCS_ACCOUNT
+    dav_account: Account = DAV_ACCOUNT
+    rws_url: str = ""
+    rcs_url: str = ""

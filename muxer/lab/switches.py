@@ -1,0 +1,63 @@
+"""The deviations that docs/gir-api.md allows a server, each one a switch of the lab."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Switches:
+    """How the servers of the lab behave; by default they make it hard for a client where gir-api allows it.
+
+    Frozen, because requests in flight read it; change it by ``lab.switches = replace(lab.switches, ...)``.
+
+    csrf: every GET answer carries X-CSRF-HEADER and X-CSRF-TOKEN, a write without them is refused [gir-api 1, D].
+    csrf_expires_after: above 0, the token is replaced after so many writes [D: refresh after a 403].
+    replacing_post: a POST replaces the mediaFiles of a screen recording, else merges by mediaId [gir-api 5, OURS].
+    bulk: the collection of screen recordings can be read with ``ids=`` [gir-api 4, OURS].
+    bulk_refusal: the HTTP status of that collection without bulk: 400, 404 or 405.
+    partial_code: a bulk answer says statusCode 7 when an id is unknown, else 0.
+    scroll_empty_first_page: the first page of a scan is empty and has a next link [gir-api 3].
+    scroll_repeats_ids: later pages of a scan repeat an id of an earlier one [gir-api 3].
+    scroll_expires_once: the first scroll link followed of a query answers 404/6, once per query text [gir-api 3].
+    foreign_links: paging links name a host that cannot be reached [gir-api 1].
+    link_form: where the link stands: ``paging``, ``nextUri`` or ``next`` [gir-api 3].
+    label_definition: the definition of the label screenRecording exists from the start [gir-api 6].
+    label_missing_answer: the answer without a definition: 404 (its message names it) or 400.
+    label_forbidden: labels answer 403/5.
+    encryption_group: the settings of gir-api 7: ``certificates``, ``empty``, or ``missing`` (404).
+    version: the RWS version; empty makes the answer unreadable.
+    error_in_envelope: failures come with HTTP 200 and only statusCode says so [gir-api 1, D].
+    """
+
+    csrf: bool = True
+    csrf_expires_after: int = 0
+    replacing_post: bool = False
+    bulk: bool = True
+    bulk_refusal: int = 404
+    partial_code: bool = True
+    scroll_empty_first_page: bool = True
+    scroll_repeats_ids: bool = True
+    scroll_expires_once: bool = False
+    foreign_links: bool = True
+    link_form: str = "paging"
+    label_definition: bool = True
+    label_missing_answer: int = 404
+    label_forbidden: bool = False
+    encryption_group: str = "certificates"
+    version: str = "8.5.205.40"
+    error_in_envelope: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a value that no server may have."""
+        for name, allowed in ALLOWED.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} is {getattr(self, name)!r}: it must be one of {', '.join(map(str, allowed))}")
+
+
+ALLOWED: dict[str, tuple[int | str, ...]] = {
+    "bulk_refusal": (400, 404, 405),
+    "link_form": ("paging", "nextUri", "next"),
+    "label_missing_answer": (404, 400),
+    "encryption_group": ("certificates", "empty", "missing"),
+}
+
+DEFAULTS = Switches()

@@ -1,0 +1,70 @@
+"""The codes by which a generated picture or sound tells the instant it belongs to.
+
+Picture: a strip of 2 x 32 blocks at the bottom, in relative coordinates, so that it survives scaling. First row: epoch
+milliseconds modulo 2^32. Second row: agent number (8 bits), CRC-16 of those five bytes, and the sync pattern 10100101.
+Sound: a pip of 200 ms at each whole second, whose frequency is 600 + 40 * (epoch second modulo 40) Hz.
+"""
+
+import binascii
+from collections.abc import Callable
+from datetime import datetime
+
+COLUMNS, ROWS = 32, 2
+STRIP_LEFT, STRIP_WIDTH = 0.04, 0.92
+STRIP_TOPS, STRIP_HEIGHT = (0.84, 0.91), 0.06
+SYNC = 0b10100101
+DARK, BRIGHT = 72, 224
+
+PIP_SECONDS = 0.2
+PIP_CODES = 40
+
+
+def instant_code(moment: datetime) -> int:
+    """Return the code of an instant: epoch milliseconds modulo 2^32."""
+    return round(moment.timestamp() * 1000) % (1 << 32)
+
+
+def second_code(moment: datetime) -> int:
+    """Return the code of the whole second that an instant lies in: the epoch second modulo 40."""
+    return int(moment.timestamp()) % PIP_CODES
+
+
+def pip_frequency(code: int) -> int:
+    """Return the frequency in Hz of the pip with this code."""
+    return 600 + 40 * code
+
+
+def strip_bits(instant: int, agent: int) -> list[list[bool]]:
+    """Given an instant code and an agent number below 256, return the two rows of the strip, True for bright."""
+    content = instant.to_bytes(4, "big") + bytes([agent])
+    second = agent << 24 | binascii.crc_hqx(content, 0xFFFF) << 8 | SYNC
+    return [[bool(value >> (COLUMNS - 1 - column) & 1) for column in range(COLUMNS)] for value in (instant, second)]
+
+
+def cell(column: int, row: int) -> tuple[float, float, float, float]:
+    """Return a block of the strip as left, top, width and height, in parts of the picture."""
+    width = STRIP_WIDTH / COLUMNS
+    return STRIP_LEFT + column * width, STRIP_TOPS[row], width, STRIP_HEIGHT
+
+
+def read_strip(luma: Callable[[float, float], float]) -> tuple[int, int] | None:
+    """Given the brightness at a relative point, return instant code and agent number, or None if there is no strip."""
+    levels = [[luma(*_center(column, row)) for column in range(COLUMNS)] for row in range(ROWS)]
+    sync = [bool(SYNC >> (7 - bit) & 1) for bit in range(8)]
+    bright = [level for level, bit in zip(levels[1][-8:], sync, strict=True) if bit]
+    dark = [level for level, bit in zip(levels[1][-8:], sync, strict=True) if not bit]
+    if min(bright) - max(dark) < 30:
+        return None
+    middle = (sum(bright) / len(bright) + sum(dark) / len(dark)) / 2
+    instant, second = (_value(row, middle) for row in levels)
+    agent = second >> 24
+    return (instant, agent) if strip_bits(instant, agent)[1] == [level > middle for level in levels[1]] else None
+
+
+def _center(column: int, row: int) -> tuple[float, float]:
+    left, top, width, height = cell(column, row)
+    return left + width / 2, top + height / 2
+
+
+def _value(levels: list[float], middle: float) -> int:
+    return sum(1 << (COLUMNS - 1 - column) for column, level in enumerate(levels) if level > middle)

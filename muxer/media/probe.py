@@ -1,0 +1,233 @@
+"""What a media file really holds: its streams and the time of every packet, read with one ffprobe process.
+
+Metadata of recordings and of containers are not trusted: durations come from the packets.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from fractions import Fraction
+from io import TextIOWrapper
+from pathlib import Path
+from typing import IO
+
+from muxer.errors import MediaError, ToolError
+from muxer.process import Runner
+
+PROBE_SECONDS = 600.0
+# A frame rate outside this range is the container's fancy; what stands for it then (our decision).
+LEAST_RATE, MOST_RATE, USUAL_RATE = Fraction(1), Fraction(60), Fraction(10)
+
+_ENTRIES = (
+    "packet=stream_index,pts,dts,duration,flags:packet_side_data=discard_padding"
+    ":stream=index,codec_type,codec_name,profile,width,height,pix_fmt,color_range,sample_aspect_ratio,time_base"
+    ",r_frame_rate,avg_frame_rate,sample_rate,channels,nb_frames:stream_disposition=attached_pic"
+    ":format=format_name,start_time,nb_streams"
+)
+
+Fields = dict[str, str]
+
+
+@dataclass
+class Packets:
+    """The packets of one stream in decoding order; times in ticks of the stream's time base."""
+
+    pts: array[int] = field(default_factory=lambda: array("q"))
+    dts: array[int] = field(default_factory=lambda: array("q"))
+    durations: array[int] = field(default_factory=lambda: array("q"))
+    keys: bytearray = field(default_factory=bytearray)
+    hidden: int = 0
+    discarded_samples: int = 0
+
+    def add(self, entry: Fields) -> None:
+        """Take in one packet as ffprobe prints it. One without any time is left out; one that an edit list hides is
+        only counted."""
+        flags, shown, decoded = entry.get("flags", ""), _ticks(entry.get("pts")), _ticks(entry.get("dts"))
+        if shown is None:
+            shown = decoded
+        if shown is None:
+            return
+        if "D" in flags:
+            self.hidden += 1
+            return
+        self.pts.append(shown)
+        self.dts.append(shown if decoded is None else decoded)
+        self.durations.append(_ticks(entry.get("duration")) or 0)
+        self.keys.append("K" in flags)
+        if "discard_padding" in entry:
+            self.discarded_samples = int(entry["discard_padding"])
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One stream: what ffprobe says of it, and its packets."""
+
+    entry: Fields
+    packets: Packets
+
+    @property
+    def codec(self) -> str:
+        """The codec's name in ffmpeg."""
+        return self.entry.get("codec_name", "unknown")
+
+    @property
+    def time_base(self) -> Fraction:
+        """Seconds per tick."""
+        return Fraction(self.entry["time_base"])
+
+    def microseconds(self, ticks: int) -> int:
+        """Given ticks, return microseconds, rounded to the nearest."""
+        return round(ticks * self.time_base * 1_000_000)
+
+
+@dataclass(frozen=True)
+class Video(Stream):
+    """A video stream. Its times count from the first frame that is shown."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        return int(self.entry["width"]), int(self.entry["height"])
+
+    @property
+    def rate(self) -> Fraction:
+        """Frames per second, within reason."""
+        for name in ("r_frame_rate", "avg_frame_rate"):
+            rate = _fraction(self.entry.get(name, ""))
+            if LEAST_RATE <= rate <= MOST_RATE:
+                return rate
+        return USUAL_RATE
+
+    @property
+    def frame_us(self) -> int:
+        """The length of a frame, in microseconds."""
+        return int(1_000_000 / self.rate)
+
+    @property
+    def first(self) -> int:
+        """The time of the first frame that is shown, in ticks."""
+        return min(self.packets.pts)
+
+    @property
+    def length_us(self) -> int:
+        """From the first frame to the end of the last one, in microseconds."""
+        pts, durations = self.packets.pts, self.packets.durations
+        last = max(range(len(pts)), key=pts.__getitem__)
+        return self.microseconds(pts[last] - self.first) + (self.microseconds(durations[last]) or self.frame_us)
+
+
+@dataclass(frozen=True)
+class Audio(Stream):
+    """An audio stream."""
+
+    start_us: int
+
+    @property
+    def length_us(self) -> int:
+        """How long the sound lasts when it is played, without what decoders skip at both ends; microseconds."""
+        pts, packets = self.packets.pts, self.packets
+        end = self.microseconds(pts[-1] + packets.durations[-1])
+        skipped = packets.discarded_samples * 1_000_000 // int(self.entry["sample_rate"])
+        return end - self.start_us - skipped
+
+
+@dataclass(frozen=True)
+class Probed:
+    """A media file: its first video and first audio stream, as far as it has them."""
+
+    path: Path
+    container: str
+    start_us: int
+    streams: int
+    video: Video | None
+    audio: Audio | None
+
+
+def probe(path: Path, ffprobe: str, runner: Runner) -> Probed:
+    """Given the path of a media file, return what it holds.
+
+    Raise :class:`MediaError` when it is empty, is no media file, or is truncated.
+    """
+    if path.stat().st_size == 0:
+        raise MediaError("the file is empty")
+    command = [ffprobe, "-v", "error", "-protocol_whitelist", "file", "-show_entries", _ENTRIES]
+    command += ["-of", "compact", "-i", f"file:{path}"]
+    try:
+        return _probed(path, *runner.stream(command, _parse, timeout=PROBE_SECONDS))
+    except ToolError as error:
+        raise MediaError(f"the file is no readable media file: {error}") from error
+
+
+def need_video(probed: Probed) -> Video:
+    """Given a probed screen file, return its video stream. Raise :class:`MediaError` when it has none to show."""
+    if probed.video is None:
+        raise MediaError("the file has no video stream")
+    return probed.video
+
+
+def need_audio(probed: Probed) -> Audio:
+    """Given a probed audio file, return its audio stream. Raise :class:`MediaError` when it has none to play."""
+    if probed.audio is None:
+        raise MediaError("the file has no audio stream")
+    if probed.audio.length_us <= 0:
+        raise MediaError("the audio has no length")
+    return probed.audio
+
+
+def _parse(out: IO[bytes]) -> tuple[dict[int, Packets], list[Fields], Fields]:
+    packets: dict[int, Packets] = {}
+    streams: list[Fields] = []
+    container: Fields = {}
+    for line in TextIOWrapper(out, encoding="utf-8", errors="replace"):
+        kind, _, rest = line.rstrip("\n").partition("|")
+        entry = dict(part.split("=", 1) for part in rest.split("|") if "=" in part)
+        if kind == "packet":
+            packets.setdefault(int(entry["stream_index"]), Packets()).add(entry)
+        elif kind == "stream":
+            streams.append(entry)
+        elif kind == "format":
+            container = entry
+    return packets, streams, container
+
+
+def _probed(path: Path, packets: dict[int, Packets], streams: list[Fields], container: Fields) -> Probed:
+    start = container.get("start_time", "N/A")
+    start_us = 0 if start == "N/A" else round(Fraction(start) * 1_000_000)
+    video = audio = None
+    for entry in streams:
+        held = packets.get(int(entry["index"]), Packets())
+        picture = entry.get("codec_type") == "video" and entry.get("disposition:attached_pic") != "1"
+        if picture and video is None and held.pts:
+            _check_complete(entry, held)
+            video = Video(entry, held)
+        elif entry.get("codec_type") == "audio" and audio is None and held.pts:
+            _check_complete(entry, held)
+            audio = Audio(entry, held, start_us)
+    return Probed(path, container.get("format_name", ""), start_us, len(streams), video, audio)
+
+
+def _check_complete(entry: Fields, held: Packets) -> None:
+    """Compare the frames that the container promises with the packets that are there."""
+    promised = entry.get("nb_frames", "N/A")
+    there = len(held.pts) + held.hidden
+    if promised.isdigit() and int(promised) > there:
+        raise MediaError(f"the file is truncated: {there} of {promised} frames are there")
+
+
+def _ticks(text: str | None) -> int | None:
+    return None if text is None or text == "N/A" else int(text)
+
+
+def _fraction(text: str) -> Fraction:
+    try:
+        return Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        return Fraction(0)
+
+
+def sizes(videos: Iterable[Video]) -> tuple[int, int]:
+    """Given video streams, return the smallest size, even in both directions, into which each of them fits."""
+    widths, heights = zip(*(video.size for video in videos), strict=True)
+    return max(widths) + max(widths) % 2, max(heights) + max(heights) % 2

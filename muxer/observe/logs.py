@@ -1,0 +1,118 @@
+"""The log: one file per instance, rotated, text or JSON, each line with its recording; secrets never get into it."""
+
+from __future__ import annotations
+
+import contextvars
+import json
+import logging
+import logging.handlers
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from muxer.config.schema import Logfile
+
+# A shorter secret cannot be told from ordinary words; it is kept out by never being handed to the log.
+LEAST_SECRET = 6
+_LOGIN_IN_URL = re.compile(r"(?<=://)[^/@\s]+@")
+_recording: contextvars.ContextVar[str] = contextvars.ContextVar("recording", default="")
+
+
+@contextmanager
+def about(recording_id: str) -> Iterator[None]:
+    """Within this block, every line of this thread is about a recording."""
+    token = _recording.set(recording_id)
+    try:
+        yield
+    finally:
+        _recording.reset(token)
+
+
+def set_up(options: Logfile, instance: str, secrets: Sequence[str]) -> Path:
+    """Given the log options, the instance's name and the secrets, begin to log; return the path of the log file.
+
+    Lines also go to stderr when that is a terminal. Raise ``OSError`` when the file cannot be written.
+    """
+    path = (options.logfile_path or Path.cwd()) / f"recording-muxer-{instance}.log"
+    handlers: list[logging.Handler] = [
+        logging.handlers.RotatingFileHandler(
+            path, maxBytes=options.max_bytes, backupCount=options.backup_count, encoding="utf-8"
+        )
+    ]
+    if sys.stderr.isatty():
+        handlers.append(logging.StreamHandler())
+    formatter = _JsonFormatter(secrets) if options.format == "json" else _TextFormatter(secrets)
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        root.removeHandler(handler)
+        handler.close()
+    for handler in handlers:
+        handler.setFormatter(formatter)
+        root.addHandler(handler)
+    # Libraries write addresses and more at their lower levels.
+    root.setLevel(logging.WARNING)
+    logging.getLogger("muxer").setLevel(options.level.upper())
+    return path
+
+
+class _Formatter(logging.Formatter):
+    """What both forms share: the moment, the fields of a record, and the removal of secrets."""
+
+    def __init__(self, secrets: Sequence[str]) -> None:
+        super().__init__()
+        forms = {form for one in secrets if len(one) >= LEAST_SECRET for form in (one, json.dumps(one)[1:-1])}
+        self._secrets = sorted(forms, key=len, reverse=True)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the finished line without secrets."""
+        line = self.line(record, getattr(record, "fields", {}))
+        for secret in self._secrets:
+            line = line.replace(secret, "***")
+        return _LOGIN_IN_URL.sub("***@", line)
+
+    def line(self, record: logging.LogRecord, fields: dict[str, Any]) -> str:
+        """Return the line of a record."""
+        raise NotImplementedError
+
+    def moment(self, record: logging.LogRecord) -> str:
+        """Return when the record was made, in UTC with milliseconds."""
+        return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+    def trace(self, record: logging.LogRecord) -> str:
+        """Return the traceback of a record, if it has one."""
+        return self.formatException(record.exc_info) if record.exc_info else ""
+
+
+class _TextFormatter(_Formatter):
+    def line(self, record: logging.LogRecord, fields: dict[str, Any]) -> str:
+        recording = _recording.get()
+        about_it = f" [{_plain(recording)}]" if recording else ""
+        text = f"{self.moment(record)} {record.levelname:<7}{about_it} {_plain(record.getMessage())}"
+        text += "".join(f" {name}={_plain(_short(value))}" for name, value in fields.items())
+        trace = self.trace(record)
+        return f"{text}\n{trace}" if trace else text
+
+
+class _JsonFormatter(_Formatter):
+    def line(self, record: logging.LogRecord, fields: dict[str, Any]) -> str:
+        entry: dict[str, Any] = {"time": self.moment(record), "level": record.levelname.lower(), "logger": record.name}
+        if _recording.get():
+            entry["recording"] = _recording.get()
+        entry |= {"message": record.getMessage(), **fields}
+        if trace := self.trace(record):
+            entry["trace"] = trace
+        return json.dumps(entry, ensure_ascii=False, default=str)
+
+
+def _plain(text: str) -> str:
+    """Return a text without characters that would end the line or command a terminal: metadata are data."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+def _short(value: object) -> str:
+    text = f"{value:.3f}" if isinstance(value, float) else str(value)
+    return json.dumps(text) if " " in text or not text else text

@@ -1,0 +1,120 @@
+"""One poll: reads the call recordings of a query page by page, keeps ours, and submits what they want.
+
+Never holds more than a page of recordings: memory does not grow with the window.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from muxer import window
+from muxer.config.schema import Config
+from muxer.gir.models import CallRecording
+from muxer.gir.query import BUILT_IN_EXTRA_QUERY, BUILT_IN_EXTRA_QUERY_SINCE
+from muxer.gir.rws import Rws
+from muxer.ledger import Ledger
+from muxer.observe.logs import about
+from muxer.selection import MuxTarget, select
+from muxer.sharding import takes
+
+log = logging.getLogger(__name__)
+
+DISABLED = "disable"
+
+
+@dataclass
+class PollResult:
+    """What a poll met, in recordings (``found``, ``ours``, ``without_screen``) and targets (the others)."""
+
+    found: int = 0
+    ours: int = 0
+    without_screen: int = 0
+    already_done: int = 0
+    submitted: int = 0
+    waiting: int = 0
+
+
+class Poller:
+    """Reads what is to be done. ``submit`` is given each target that may run now, and says whether it took it."""
+
+    def __init__(self, config: Config, rws: Rws, ledger: Ledger, submit: Callable[[MuxTarget], bool]) -> None:
+        self._config = config
+        self._rws = rws
+        self._ledger = ledger
+        self._submit = submit
+        self._extra: str | None = None
+
+    def poll(self) -> PollResult:
+        """Go once through the window, or through the migration's query. Raise the errors of :class:`Rws`."""
+        result = PollResult()
+        for page in self._rws.call_recordings(self._query()):
+            result.found += len(page)
+            ours = [call for call in page if takes(self._config.processing, call.id)]
+            result.ours += len(ours)
+            for slice_ in _slices(ours, self._config.processing.query_slice_size):
+                self._take(slice_, result)
+        return result
+
+    def _query(self) -> str:
+        processing, advanced = self._config.processing, self._config.advanced
+        if advanced.call_recording_query_string:
+            return window.migration_query(advanced.call_recording_query_string, advanced.pagination)
+        past, older = processing.window_past, processing.window_past_older_than
+        return window.window_query(datetime.now(UTC), past, older, advanced.pagination, self._extra_query())
+
+    def _extra_query(self) -> str:
+        """Return the further parameters (guide: call_recording_extra_query_string); RWS is asked its version once."""
+        if self._extra is None:
+            configured = self._config.advanced.call_recording_extra_query_string
+            if configured.lower() == DISABLED:
+                self._extra = ""
+            elif configured:
+                self._extra = configured
+            else:
+                version = self._rws.version()
+                new = version is not None and version >= BUILT_IN_EXTRA_QUERY_SINCE
+                self._extra = BUILT_IN_EXTRA_QUERY if new else ""
+                shown = ".".join(map(str, version)) if version else "unknown"
+                log.info("RWS has version %s; extra query: %s", shown, self._extra or "none")
+        return self._extra
+
+    def _take(self, calls: Sequence[CallRecording], result: PollResult) -> None:
+        bulk = self._config.processing.batch_read_screen_recording_metadata
+        screens = self._rws.screen_recordings([call.id for call in calls], bulk)
+        advanced = self._config.advanced
+        for call in calls:
+            selection = select(
+                call,
+                screens.get(call.id),
+                delete_superseded=advanced.delete_superseded,
+                label=advanced.mark_screen_recording_label,
+            )
+            with about(call.id):
+                self._note(call.id, selection.problems)
+            result.without_screen += not selection.targets
+            for target in selection.targets:
+                self._hand_over(target, result)
+
+    def _note(self, recording_id: str, problems: Sequence[str]) -> None:
+        """Warn of metadata that cannot be used, once for each recording."""
+        key = f"metadata of {recording_id}"
+        if problems and not self._ledger.is_known(key):
+            self._ledger.failed(key, ValueError("metadata"), time.monotonic())
+            log.warning("metadata that cannot be used: %s", "; ".join(problems))
+
+    def _hand_over(self, target: MuxTarget, result: PollResult) -> None:
+        if not target.needs_work:
+            result.already_done += 1
+        elif self._ledger.may_run(target.name, time.monotonic()) and self._submit(target):
+            result.submitted += 1
+        else:
+            result.waiting += 1
+
+
+def _slices(calls: Sequence[CallRecording], size: int) -> Iterator[Sequence[CallRecording]]:
+    for begin in range(0, len(calls), size):
+        yield calls[begin : begin + size]

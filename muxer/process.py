@@ -1,0 +1,171 @@
+"""The only place that starts external programs: argument lists, time limits, cancellation, no orphans.
+
+Given a program that hangs, is cancelled or outlives us, its process is killed: by :meth:`Runner.cancel` and the time limit,
+and, where the platform can (Linux), by the kernel when this process dies, even by ``kill -9``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import IO, TypeVar
+
+from muxer.errors import LocalResourceError, Stopped, ToolError
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+STDERR_TAIL_BYTES = 2000
+_PR_SET_PDEATHSIG = 1
+_LINUX = sys.platform.startswith("linux")
+
+
+class Runner:
+    """Runs programs and knows those that run now. Safe to use from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._cancelled = False
+
+    def run(
+        self, command: Sequence[str | Path], *, timeout: float, cwd: Path | None = None, accept_stderr: bool = True
+    ) -> bytes:
+        """Given a command and its time limit in seconds, run it and return what it wrote to its standard output.
+
+        Raise :class:`ToolError` with the end of its error output when it fails, takes too long, or, unless
+        ``accept_stderr``, complains at all; :class:`Stopped` when it was cancelled.
+        """
+        return self.stream(command, lambda out: out.read(), timeout=timeout, cwd=cwd, accept_stderr=accept_stderr)
+
+    def stream(
+        self,
+        command: Sequence[str | Path],
+        consume: Callable[[IO[bytes]], T],
+        *,
+        timeout: float,
+        cwd: Path | None = None,
+        accept_stderr: bool = True,
+    ) -> T:
+        """Like :meth:`run`, but ``consume`` is given the standard output while the program runs; return its result."""
+        arguments = [str(part) for part in command]
+        log.debug("running: %s", " ".join(arguments))
+        started = time.monotonic()
+        with tempfile.TemporaryFile() as errors:
+            process = self._start(arguments, errors, cwd)
+            timer = threading.Timer(timeout, process.kill)
+            timer.daemon = True
+            timer.start()
+            try:
+                assert process.stdout is not None
+                result = consume(process.stdout)
+                status = process.wait()
+            except Exception:
+                # What the program says of its failure is worth more than what its broken output led to.
+                if _status_soon(process):
+                    self._judge(arguments, process.returncode, _tail(errors), False, accept_stderr)
+                raise
+            finally:
+                timer.cancel()
+                self._end(process)
+            self._judge(arguments, status, _tail(errors), time.monotonic() - started >= timeout, accept_stderr)
+        return result
+
+    def cancel(self) -> None:
+        """Kill every program that runs, and refuse to start more."""
+        with self._lock:
+            self._cancelled = True
+            running = list(self._running)
+        for process in running:
+            process.kill()
+
+    def _start(self, arguments: list[str], errors: IO[bytes], cwd: Path | None) -> subprocess.Popen[bytes]:
+        with self._lock:
+            if self._cancelled:
+                raise Stopped(f"not started, the process stops: {arguments[0]}")
+            try:
+                process = subprocess.Popen(
+                    arguments,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=errors,
+                    cwd=cwd,
+                    preexec_fn=_die_with_parent(os.getpid()) if _LINUX else None,
+                    creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+                )
+            except OSError as error:
+                raise LocalResourceError(f"{arguments[0]} cannot be started: {error.strerror}") from error
+            self._running.add(process)
+        return process
+
+    def _end(self, process: subprocess.Popen[bytes]) -> None:
+        """Leave nothing behind, however the work with the process ended."""
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+        with self._lock:
+            self._running.discard(process)
+
+    def _judge(self, arguments: list[str], status: int, stderr: str, too_long: bool, accept_stderr: bool) -> None:
+        name = Path(arguments[0]).name
+        if status != 0 and self._cancelled:
+            raise Stopped(f"{name} was cancelled")
+        if status != 0 and too_long:
+            raise ToolError(f"{name} took longer than its time limit")
+        if status != 0 and "No space left on device" in stderr:
+            raise LocalResourceError(f"{name}: no space left on device")
+        if status != 0 or (stderr and not accept_stderr):
+            raise ToolError(f"{name} ended with status {status}: {stderr or 'no message'}")
+        if stderr:
+            log.debug("%s says: %s", name, stderr)
+
+
+def _status_soon(process: subprocess.Popen[bytes]) -> int:
+    """Return the exit status of a program that ends by itself within a second, else 0."""
+    try:
+        return process.wait(1.0)
+    except subprocess.TimeoutExpired:
+        return 0
+
+
+def _tail(errors: IO[bytes]) -> str:
+    end = errors.seek(0, os.SEEK_END)
+    errors.seek(max(0, end - STDERR_TAIL_BYTES))
+    return errors.read().decode(errors="replace").strip()
+
+
+def _die_with_parent(parent: int) -> Callable[[], None]:
+    """Return what a child does before it starts its program: ask the kernel to kill it when its parent dies."""
+
+    def prepare() -> None:
+        if _LIBC is not None:
+            _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return prepare
+
+
+# Loaded once, here: a child between fork and exec must not load libraries.
+_LIBC = ctypes.CDLL(None) if _LINUX else None
+
+
+def program_version(executable: str, flag: str, timeout: float = 20.0) -> str:
+    """Given a program and the flag that makes it tell its version, return the first line that it prints.
+
+    Raise :class:`ToolError` when it does not run.
+    """
+    lines: Iterable[str] = Runner().run([executable, flag], timeout=timeout).decode(errors="replace").splitlines()
+    return next((line.strip() for line in lines if line.strip()), "no version")

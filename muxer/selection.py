@@ -1,0 +1,108 @@
+"""Which muxed files a call wants, and which of them exist already (behaviour, section 1, step 4). Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass, replace
+
+from muxer.gir.models import CallRecording, MediaFile, ScreenRecording
+from muxer.gir.rws import LABEL
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+LONGEST_PREFIX = 64
+
+
+@dataclass(frozen=True)
+class MuxTarget:
+    """One muxed file that is wanted: one audio file of a call and the screen files of one agent that overlap it.
+
+    ``published``: it stands in the metadata already. ``superseded``: muxed files that it replaces. ``label_missing``: the
+    call recording still lacks its label.
+    """
+
+    recording_id: str
+    region: str
+    agent: str
+    audio: MediaFile
+    screens: tuple[MediaFile, ...]
+    published: bool = False
+    superseded: tuple[MediaFile, ...] = ()
+    label_missing: bool = False
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The mediaIds of its sources: the audio, then the screens in time order."""
+        return (self.audio.media_id, *(screen.media_id for screen in self.screens))
+
+    @property
+    def name(self) -> str:
+        """The file name of the clear muxed file, a pure function of the set of sources: two muxers that race agree."""
+        digest = hashlib.sha256("\0".join(sorted(self.sources)).encode()).hexdigest()[:20]
+        prefix = _UNSAFE.sub("_", self.recording_id)[:LONGEST_PREFIX].lstrip(".-")
+        return f"{prefix}_{digest}_muxed.mp4"
+
+    @property
+    def needs_work(self) -> bool:
+        """Whether anything is left to do for it."""
+        return not self.published or bool(self.superseded) or self.label_missing
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether any source is encrypted."""
+        return any(media.pkcs7 for media in (self.audio, *self.screens))
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The targets of one call, and what in its metadata cannot be used."""
+
+    targets: tuple[MuxTarget, ...]
+    problems: tuple[str, ...]
+
+
+def select(
+    call: CallRecording, screen: ScreenRecording | None, *, delete_superseded: bool, label: bool
+) -> Selection:
+    """Given a call recording, its screen recording if there is one, and two options, return what is wanted of it."""
+    if screen is None or not screen.screens:
+        return Selection((), ())
+    problems = [
+        f"{media.media_id} has no usable startTime" for media in (*call.audio, *screen.screens) if media.start is None
+    ]
+    if not call.audio:
+        problems.append("the call recording has screen files but no audio file")
+    label_missing = label and LABEL not in call.labels
+    targets = []
+    for audio in call.audio:
+        for agent, screens in _by_agent(audio, screen).items():
+            region = call.region or screen.region or screens[0].region
+            target = MuxTarget(call.id, region, agent, audio, screens, label_missing=label_missing)
+            targets.append(_with_state(target, screen, delete_superseded))
+    return Selection(tuple(targets), tuple(problems))
+
+
+def _by_agent(audio: MediaFile, screen: ScreenRecording) -> dict[str, tuple[MediaFile, ...]]:
+    """Return the screen files that overlap an audio file, by agent, in time order."""
+    agents: dict[str, list[MediaFile]] = {}
+    for media in screen.screens:
+        if media.overlaps(audio):
+            agents.setdefault(media.agent, []).append(media)
+    return {agent: tuple(sorted(screens, key=_by_time)) for agent, screens in sorted(agents.items())}
+
+
+def _by_time(media: MediaFile) -> tuple[float, str]:
+    return (media.start.timestamp() if media.start else 0.0), media.media_id
+
+
+def _with_state(target: MuxTarget, screen: ScreenRecording, delete_superseded: bool) -> MuxTarget:
+    """Compare a target with the muxed files that exist.
+
+    A muxed file that has all its sources, or more, stands for it: metadata that shrink for a moment must not replace a
+    fuller file. One with fewer of them is superseded.
+    """
+    wanted = set(target.sources)
+    made_of = [(media, set(media.muxed_from or ())) for media in screen.muxed]
+    published = any(sources >= wanted for _, sources in made_of)
+    superseded = [media for media, sources in made_of if sources < wanted and target.audio.media_id in sources]
+    return replace(target, published=published, superseded=tuple(superseded) if delete_superseded else ())

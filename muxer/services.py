@@ -1,0 +1,54 @@
+"""Puts the parts together: from a configuration to everything that a job talks to."""
+
+from __future__ import annotations
+
+import threading
+
+from muxer.config.schema import Config
+from muxer.crypto.envelope import Encryptor
+from muxer.gir.publish import Publisher
+from muxer.gir.rcs import Rcs, root
+from muxer.gir.rws import Rws
+from muxer.gir.session import Account, Session
+from muxer.job import Services
+from muxer.media.engine import Engine
+from muxer.media.render import Tools
+from muxer.process import Runner
+from muxer.storage.base import WEBDAV
+from muxer.storage.stores import Stores
+from muxer.storage.webdav import WebdavStorage
+from muxer.workspace import Workspace
+
+
+def build(config: Config, tools: Tools, runner: Runner, workspace: Workspace, stop: threading.Event) -> Services:
+    """Given the configuration and what was made at the start, return the services. Nothing is sent yet."""
+    htcc, advanced = config.htcc, config.advanced
+    account = Account("RWS", htcc.base_uri, htcc.username, htcc.password, htcc.trusted_ca, htcc.rws_timeout)
+    rws = Rws(Session(account, stop), htcc.contact_center_id)
+    engine = Engine(
+        tools,
+        runner,
+        tolerance=advanced.max_overlap_allowed,
+        slice_ms=advanced.video_padding_slice_length_ms,
+        audio_codec=advanced.audio_codec,
+    )
+    return Services(
+        rws=rws,
+        rcs=_rcs(config, stop),
+        stores=Stores({WEBDAV: WebdavStorage(config.webdav, workspace.mark, stop)}),
+        engine=engine,
+        encryptor=Encryptor(config.processing.openssl, runner),
+        publisher=Publisher(rws, workspace.publishing),
+        workspace=workspace,
+        stop=stop,
+    )
+
+
+def _rcs(config: Config, stop: threading.Event) -> Rcs | None:
+    rcs = config.rcs
+    if rcs.base_uri is None:
+        return None
+    account = Account(
+        "RCS", root(rcs.base_uri), rcs.username, rcs.password, rcs.trusted_ca, config.htcc.rws_timeout
+    )
+    return Rcs(Session(account, stop), config.htcc.contact_center_id)

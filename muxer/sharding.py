@@ -1,0 +1,32 @@
+"""Which recordings are this instance's (guide: Configuring Sharding). Pure."""
+
+from __future__ import annotations
+
+import hashlib
+
+from muxer.config.schema import Processing
+
+
+def shard(recording_id: str, total: int) -> int:
+    """Given a recording's id and the number of shards, return its shard, from 0 on.
+
+    The same in every process, on every host and in every release: all instances of a site must agree on it.
+    """
+    return int.from_bytes(hashlib.sha256(recording_id.encode()).digest()[:8], "big") % total
+
+
+def effective_id(processing: Processing) -> int | None:
+    """Given the sharding options, return the shard that this instance works on, None when sharding is off.
+
+    A backup takes the next primary's shard (the guide: 2 of 4 works as 3).
+    """
+    if processing.muxer_id < 0:
+        return None
+    step = 1 if processing.muxer_type == "backup" else 0
+    return (processing.muxer_id + step) % processing.total_muxers
+
+
+def takes(processing: Processing, recording_id: str) -> bool:
+    """Whether this instance works on a recording."""
+    mine = effective_id(processing)
+    return mine is None or shard(recording_id, processing.total_muxers) == mine

@@ -1,0 +1,125 @@
+"""Where media lie, and what a storage must be able to do. The pure part of the room."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import quote, unquote, urlsplit
+
+from muxer.errors import MetadataError
+from muxer.gir.models import Json
+
+WEBDAV = "webDAV"
+S3 = "awsS3"
+
+_URL = re.compile(r"(https?)://([^/?#]+)(/.*)?", re.IGNORECASE | re.DOTALL)
+_LONE_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+# What may stand unquoted in the path of a URL (RFC 3986), and a percent sign that begins a quoted character.
+_PATH_SAFE = "/%:@!$&'()*+,;=~"
+
+
+@dataclass(frozen=True)
+class Place:
+    """One file in a storage: the folder as metadata write it (a URL, or bucket and key prefix), and its plain name."""
+
+    storage: str
+    folder: str
+    name: str
+    bucket: str = ""
+
+    def beside(self, name: str) -> Place:
+        """Given a plain file name, return its place in the same folder."""
+        return replace(self, name=name)
+
+    @property
+    def descriptor(self) -> dict[str, Any]:
+        """The media descriptor under which the file is published (gir-api, section 5)."""
+        if self.storage == S3:
+            return {"storage": S3, "path": self.folder + self.name, "data": {"bucket": self.bucket}}
+        return {"storage": WEBDAV, "path": self.name, "data": {"storagePath": self.folder}}
+
+    @property
+    def url(self) -> str:
+        """The address of a WebDAV file, quoted."""
+        return f"{quoted_url(self.folder).rstrip('/')}/{quote(self.name, safe='')}"
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a storage tells about a file: its length in bytes, and a tag that changes with its content, if any."""
+
+    length: int
+    tag: str = ""
+
+
+class Storage(Protocol):
+    """A store of media files. Every method raises only errors of :mod:`muxer.errors`."""
+
+    def fetch(self, place: Place, path: Path) -> int:
+        """Stream a file to ``path``, check its length and return it."""
+
+    def store(self, path: Path, place: Place, *, overwrite: bool) -> Stored:
+        """Upload a file so that it appears whole or not at all, and check its stored length.
+
+        Raise :class:`StoredElsewhere` when it is there already and ``overwrite`` is False.
+        """
+
+    def describe(self, place: Place) -> Stored | None:
+        """Return what is stored at a place, None when nothing is."""
+
+    def delete(self, place: Place) -> None:
+        """Delete a file; one that is gone already is no error."""
+
+
+def place_of(descriptor: Json) -> Place:
+    """Given a media descriptor in one of the forms of gir-api section 3 and 4, return the place it names.
+
+    Raise :class:`MetadataError` when it names none, or one outside its own folder.
+    """
+    kind, path = str(descriptor.get("storage") or ""), descriptor.get("path")
+    data = descriptor.get("data")
+    data = data if isinstance(data, Mapping) else {}
+    if not isinstance(path, str) or not path:
+        raise MetadataError("a media descriptor has no path")
+    if kind.lower() == WEBDAV.lower():
+        return _webdav_place(path, str(data.get("storagePath") or ""))
+    if kind.lower() == S3.lower():
+        prefix, slash, name = path.rpartition("/")
+        return Place(S3, prefix + slash, name, str(data.get("bucket") or ""))
+    raise MetadataError(f"a media descriptor names the storage {kind[:40]!r}; known are {WEBDAV} and {S3}")
+
+
+def _webdav_place(path: str, base: str) -> Place:
+    if _URL.fullmatch(path):
+        folder, _, name = path.rpartition("/")
+        quoted_url(folder)
+        return Place(WEBDAV, folder + "/", unquote(name))
+    inner, _, name = path.strip("/").rpartition("/")
+    if {".", ".."} & {*inner.split("/"), name} or not name:
+        raise MetadataError(f"a media descriptor names a path outside its folder: {path[:80]!r}")
+    folder = base if not inner else f"{base.rstrip('/')}/{quote(inner)}/"
+    quoted_url(folder)
+    return Place(WEBDAV, folder, name)
+
+
+def quoted_url(text: str) -> str:
+    """Given the address of a WebDAV folder or file, return it quoted; characters that are quoted already stay so.
+
+    ``?`` and ``#`` belong to the name. A login in the address is left out: the configured account is used. Raise
+    :class:`MetadataError` when it is no http or https address.
+    """
+    match = _URL.fullmatch(text)
+    if match is None:
+        raise MetadataError(f"a media descriptor holds no http or https address: {text[:80]!r}")
+    scheme, netloc, path = match[1].lower(), match[2].rpartition("@")[2], match[3] or "/"
+    try:
+        if not urlsplit(f"{scheme}://{netloc}").hostname or urlsplit(f"{scheme}://{netloc}").port == 0:
+            raise ValueError
+    except ValueError:
+        raise MetadataError(f"a media descriptor holds an address with a wrong host or port: {netloc[:80]!r}") from None
+    if {".", ".."} & set(path.split("/")):
+        raise MetadataError(f"a media descriptor names a path with dots: {path[:80]!r}")
+    return f"{scheme}://{netloc}{quote(_LONE_PERCENT.sub('%25', path), safe=_PATH_SAFE)}"

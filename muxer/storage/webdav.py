@@ -1,0 +1,212 @@
+"""WebDAV storage: webdav4 for the questions, GET and PUT of our own on its HTTP client.
+
+webdav4's own download resumes without looking at the answer's status and does not check lengths, and its upload is not
+tried again; so media are streamed here, with length checks, quoted names and time limits.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+from urllib.parse import urlsplit
+
+import httpx
+import webdav4.client as webdav4
+
+from muxer import __version__, tls, transfer
+from muxer.config.schema import Webdav
+from muxer.errors import (
+    AccessDenied,
+    MediaNotFound,
+    MuxerError,
+    RequestRejected,
+    ServiceUnavailable,
+    StoredElsewhere,
+)
+from muxer.gir.answers import retry_after
+from muxer.storage.base import Place, Stored
+
+log = logging.getLogger(__name__)
+
+TIMEOUT = httpx.Timeout(60.0, connect=10.0)
+LOGIN_PAUSE_SECONDS = 60.0
+# A server that cannot rename answers so; 502 is what a proxy says that does not know the Destination's scheme.
+_NO_MOVE = (400, 403, 405, 501, 502)
+_EXISTS = 412
+
+
+class WebdavStorage:
+    """All WebDAV servers of the region under one account (guide). Safe to use from any thread."""
+
+    def __init__(self, options: Webdav, instance: str, stop: threading.Event) -> None:
+        """Given the account, a short name for this instance (it marks unfinished uploads) and the stop event."""
+        self._stop = stop
+        self._instance = instance
+        auth = httpx.BasicAuth(options.username, options.password) if options.username else None
+        headers = {"User-Agent": f"recording-muxer/{__version__}", "Accept-Encoding": "identity"}
+        self._http = webdav4.HTTPClient(
+            auth=auth,
+            headers=headers,
+            timeout=TIMEOUT,
+            verify=tls.context(options.trusted_ca),
+            trust_env=False,
+            limits=httpx.Limits(max_connections=None),
+        )
+        self._lock = threading.Lock()
+        self._servers: dict[str, webdav4.Client] = {}
+        self._denied_until: dict[str, float] = {}
+        self._without_move: set[str] = set()
+
+    def fetch(self, place: Place, path: Path) -> int:
+        """Stream a file to ``path``, check its length and return it. Raise :class:`MediaNotFound` when it is not there."""
+        with self._talking("GET", place.url), self._http.stream("GET", place.url, follow_redirects=True) as response:
+            if response.status_code == 404:
+                raise MediaNotFound(f"{place.url} is not there (404)")
+            self._check(response, "GET", place.url)
+            length = response.headers.get("Content-Length", "")
+            return transfer.receive(
+                response.iter_raw(transfer.CHUNK),
+                path,
+                expected=int(length) if length.isdigit() else None,
+                source=place.url,
+                stop=self._stop,
+            )
+
+    def store(self, path: Path, place: Place, *, overwrite: bool) -> Stored:
+        """Upload a file under a temporary name, check its length, and rename it; see :class:`Storage`.
+
+        A server that cannot rename gets the file under its final name, with a check of its length all the same.
+        """
+        origin = _origin(place.url)
+        if origin not in self._without_move:
+            unfinished = place.beside(f"{place.name}.{self._instance}.part")
+            self._upload(path, unfinished)
+            if self._move(unfinished, place, overwrite):
+                return self._checked(path, place)
+            self.delete(unfinished)
+            log.warning("%s cannot rename files; uploads go to their final names", origin)
+            self._without_move.add(origin)
+        if not overwrite and self.describe(place) is not None:
+            raise StoredElsewhere(f"{place.url} is stored already")
+        return self._upload(path, place)
+
+    def describe(self, place: Place) -> Stored | None:
+        """Return length and tag of what is stored at a place, None when nothing is."""
+        with self._talking("PROPFIND", place.url):
+            try:
+                answer = self._server(place.url).propfind(urlsplit(place.url).path, headers={"Depth": "0"})
+            except webdav4.ResourceNotFound:
+                return None
+        properties = next(iter(answer.responses.values())).properties
+        length = properties.content_length
+        if length is None:
+            raise ServiceUnavailable(f"PROPFIND {place.url}: the server does not tell the length")
+        return Stored(int(length), str(properties.etag or "").removeprefix("W/"))
+
+    def delete(self, place: Place) -> None:
+        """Delete a file; one that is gone already is no error."""
+        with self._talking("DELETE", place.url):
+            try:
+                self._server(place.url).remove(urlsplit(place.url).path)
+            except webdav4.ResourceNotFound:
+                log.debug("%s is gone already", place.url)
+
+    def _upload(self, path: Path, place: Place) -> Stored:
+        length = path.stat().st_size
+        deadline = time.monotonic() + transfer.time_limit(length)
+        with self._talking("PUT", place.url), path.open("rb") as file:
+            body = _Body(file, lambda: transfer.check_progress(deadline, place.url, self._stop))
+            headers = {"Content-Type": "application/octet-stream", "Content-Length": str(length)}
+            self._check(self._http.put(place.url, content=body, headers=headers), "PUT", place.url)
+        return self._checked(path, place)
+
+    def _checked(self, path: Path, place: Place) -> Stored:
+        stored, length = self.describe(place), path.stat().st_size
+        if stored is None or stored.length != length:
+            raise ServiceUnavailable(
+                f"{place.url} holds {'nothing' if stored is None else f'{stored.length} bytes'} after an upload of {length}"
+            )
+        return stored
+
+    def _move(self, source: Place, target: Place, overwrite: bool) -> bool:
+        """Rename a file; return False when the server cannot. Raise :class:`StoredElsewhere` when the target exists."""
+        headers = {"Destination": target.url, "Overwrite": "T" if overwrite else "F"}
+        with self._talking("MOVE", source.url):
+            response = self._http.request("MOVE", source.url, headers=headers)
+            if response.status_code in _NO_MOVE:
+                return False
+            if response.status_code != _EXISTS:
+                self._check(response, "MOVE", source.url)
+                return True
+        self.delete(source)
+        raise StoredElsewhere(f"{target.url} is stored already")
+
+    def _server(self, url: str) -> webdav4.Client:
+        origin = _origin(url)
+        with self._lock:
+            if origin not in self._servers:
+                self._servers[origin] = webdav4.Client(origin, http_client=self._http)
+            return self._servers[origin]
+
+    def _check(self, response: httpx.Response, method: str, url: str) -> None:
+        if not response.is_success:
+            raise self._failure(response.status_code, response.headers, f"{method} {url}")
+
+    def _failure(self, status: int, headers: Any, what: str) -> MuxerError:
+        """Given a status that means failure, return the error it stands for."""
+        text = f"{what}: HTTP {status}"
+        if status == 401:
+            with self._lock:
+                self._denied_until[_origin(what.split(" ", 1)[1])] = time.monotonic() + LOGIN_PAUSE_SECONDS
+            return AccessDenied(f"{text}; check [webdav] username and password")
+        if status == 403:
+            return AccessDenied(f"{text}; the account lacks the right")
+        if status == 507:
+            return ServiceUnavailable(f"{text}; the storage is full")
+        if status == 409:
+            return ServiceUnavailable(f"{text}; the folder does not exist")
+        if status >= 500 or status in (404, 408, 423, 429) or status < 400:
+            return ServiceUnavailable(text, retry_after(headers))
+        return RequestRejected(text, status)
+
+    @contextmanager
+    def _talking(self, method: str, url: str) -> Iterator[None]:
+        """Turn what httpx and webdav4 raise into our errors; nothing is sent to a server that refused our login."""
+        what = f"{method} {url}"
+        if time.monotonic() < self._denied_until.get(_origin(url), 0.0):
+            raise AccessDenied(f"{what}: the server refused our login a moment ago; not tried again yet")
+        try:
+            yield
+        except webdav4.HTTPError as error:
+            raise self._failure(error.status_code, error.response.headers, what) from error
+        except webdav4.InsufficientStorage as error:
+            raise self._failure(507, {}, what) from error
+        except webdav4.ClientError as error:
+            raise ServiceUnavailable(f"{what}: {type(error).__name__}") from error
+        except httpx.TimeoutException as error:
+            raise ServiceUnavailable(f"{what}: no answer within the time limit") from error
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise ServiceUnavailable(f"{what}: {type(error).__name__}: {error}") from error
+
+
+class _Body:
+    """The body of an upload: a file whose every read checks that the upload may go on."""
+
+    def __init__(self, file: BinaryIO, check: Callable[[], None]) -> None:
+        self._file = file
+        self._check = check
+
+    def __iter__(self) -> Iterator[bytes]:
+        while chunk := self._file.read(transfer.CHUNK):
+            self._check()
+            yield chunk
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"

@@ -1,0 +1,68 @@
+"""Streams from the network to disk: checked length, time limit, rights, and an end when the process stops."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from muxer.errors import LocalResourceError, ServiceUnavailable, Stopped
+
+CHUNK = 256 * 1024
+# A transfer may take this long, plus its size at this rate; slower is taken for a stall (our decision).
+GRACE_SECONDS = 600.0
+LEAST_BYTES_PER_SECOND = 64 * 1024
+UNKNOWN_LENGTH_SECONDS = 4 * 3600.0
+
+
+def time_limit(length: int | None) -> float:
+    """Given the length of a transfer in bytes, if known, return how many seconds it may take."""
+    return UNKNOWN_LENGTH_SECONDS if length is None else GRACE_SECONDS + length / LEAST_BYTES_PER_SECOND
+
+
+@contextmanager
+def private_file(path: Path) -> Iterator[BinaryIO]:
+    """Given a path, yield the new, empty file there, which only this account can read.
+
+    Raise :class:`LocalResourceError` when the disk is full.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise LocalResourceError(f"no space left for temporary files in {path.parent}") from error
+        raise
+
+
+def receive(
+    chunks: Iterable[bytes], path: Path, *, expected: int | None, source: str, stop: threading.Event
+) -> int:
+    """Given the chunks of a body and the length that was announced, write them to ``path`` and return the length.
+
+    Raise :class:`ServiceUnavailable` when it breaks off, is too long or too slow, :class:`Stopped` when ``stop`` is set.
+    """
+    deadline = time.monotonic() + time_limit(expected)
+    length = 0
+    with private_file(path) as file:
+        for chunk in chunks:
+            file.write(chunk)
+            length += len(chunk)
+            check_progress(deadline, source, stop)
+    if expected is not None and length != expected:
+        raise ServiceUnavailable(f"{source} broke off: {length} of {expected} bytes")
+    return length
+
+
+def check_progress(deadline: float, what: str, stop: threading.Event) -> None:
+    """Raise when the transfer must not go on: the process stops, or the time limit (``time.monotonic``) is over."""
+    if stop.is_set():
+        raise Stopped(f"stopped while transferring {what}")
+    if time.monotonic() > deadline:
+        raise ServiceUnavailable(f"{what} took longer than its time limit")

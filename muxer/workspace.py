@@ -1,0 +1,132 @@
+"""The temporary folder of this instance: private, locked against a second instance, a folder for each job, clean-up."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import socket
+import stat
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from muxer.errors import ConfigError, Problem
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+JOB_PREFIX = "job-"
+
+
+class Workspace:
+    """The temporary folder, held by this process as long as it lives."""
+
+    def __init__(self, configured: Path | None, instance: str) -> None:
+        """Given ``temp_dir`` (None = a folder of this instance below the system's) and the instance's name, take the
+        folder. Raise :class:`ConfigError` when it is unsafe or another instance holds it."""
+        self.path = configured if configured is not None else _default(instance)
+        self._lock_file = _lock(self.path / "muxer.lock")
+        self.publishing = _private(self.path / "publishing")
+        self._lock = threading.Lock()
+        self._active: set[str] = set()
+
+    @contextmanager
+    def job(self) -> Iterator[Path]:
+        """Yield a new private folder for one job, and remove it with everything in it when the job ends."""
+        with self._lock:
+            path = Path(tempfile.mkdtemp(prefix=JOB_PREFIX, dir=self.path))
+            self._active.add(path.name)
+        try:
+            yield path
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
+            with self._lock:
+                self._active.discard(path.name)
+
+    def close(self) -> None:
+        """Remove the folders of all jobs, also of those that could not be ended in time."""
+        for path in self.path.glob(f"{JOB_PREFIX}*"):
+            if not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+
+    def clean(self) -> int:
+        """Remove the folders of jobs that are not running, left behind by a process that died; return their number."""
+        removed = 0
+        for path in self.path.glob(f"{JOB_PREFIX}*"):
+            with self._lock:
+                if path.name in self._active or path.is_symlink() or not path.is_dir():
+                    continue
+                shutil.rmtree(path, ignore_errors=True)
+            removed += 1
+        return removed
+
+    @property
+    def mark(self) -> str:
+        """A short text that is the same after a restart and different for every other instance."""
+        return hashlib.sha256(os.fsencode(f"{socket.gethostname()}:{self.path}")).hexdigest()[:12]
+
+
+class Cleaning:
+    """When the next clean-up of the temporary folder is due (guide: ``clean_temp_folder_timeout``)."""
+
+    def __init__(self, workspace: Workspace, *, enabled: bool, interval: int) -> None:
+        self._workspace = workspace
+        self._enabled = enabled
+        self._interval = interval
+        self._last = float("-inf")
+
+    def tick(self, idle: bool) -> int:
+        """Clean up if it is due: at the first call, then every ``interval`` seconds, or for -1 whenever idle."""
+        due = idle if self._interval < 0 else time.monotonic() - self._last >= self._interval
+        if not self._enabled or not (due or self._last == float("-inf")):
+            return 0
+        self._last = time.monotonic()
+        return self._workspace.clean()
+
+
+def _default(instance: str) -> Path:
+    path = Path(tempfile.gettempdir()) / f"recording-muxer-{instance}"
+    try:
+        return _private(path)
+    except OSError as error:
+        what = f"{path} cannot be used: {error.strerror or error}"
+        raise ConfigError([Problem("[processing] temp_dir", what)]) from error
+
+
+def _private(path: Path) -> Path:
+    """Make a folder that only this account can enter, or check that an existing one is ours."""
+    with contextlib.suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode) or (hasattr(os, "getuid") and found.st_uid != os.getuid()):
+        raise PermissionError(0, "it is no folder of this account")
+    path.chmod(0o700)
+    return path
+
+
+def _lock(path: Path) -> IO[str]:
+    """Lock a file until the process ends, however it ends, and write into it who holds it."""
+    file = path.open("a+", encoding="utf-8")
+    try:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.seek(0)
+        holder = file.read(300).strip() or "unknown"
+        file.close()
+        what = f"{path.parent} is used by another instance ({holder}); give each instance a folder of its own"
+        raise ConfigError([Problem("[processing] temp_dir", what)]) from error
+    file.seek(0)
+    file.truncate()
+    file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
+    file.flush()
+    return file
