@@ -86,7 +86,8 @@ class Index:
         if abs(last + duration - cut.end) <= self._frame:
             return [cut]
         key = max((key for key in self.keys if key <= last), default=0)
-        tail = replace(self.encode(max(key, cut.begin), cut.end, "the last frame is not as long as it is shown"), closing=True)
+        tail = self.encode(max(key, cut.begin), cut.end, "the last frame is not as long as it is shown")
+        tail = replace(tail, closing=True)
         if key <= cut.begin + NEAR:
             return [tail]
         return [replace(cut, end=key, frames=self.count(cut.begin, key), out=self._out(key)), tail]

@@ -222,6 +222,6 @@ def _from_file(path: Path) -> list[str]:
 
 
 def _video_encoder(tools: Tools, target: Target) -> list[str]:
-    encoder = [*tools.keep_times, "-an", "-c:v", "libx264", "-preset", "veryfast", "-crf", "20", "-bf", "0", "-profile:v", target.profile]
-    encoder += ["-pix_fmt", target.pixels, "-enc_time_base", f"1:{target.timescale}"]
+    encoder = [*tools.keep_times, "-an", "-c:v", "libx264", "-preset", "veryfast", "-crf", "20", "-bf", "0"]
+    encoder += ["-profile:v", target.profile, "-pix_fmt", target.pixels, "-enc_time_base", f"1:{target.timescale}"]
     return [*encoder, "-video_track_timescale", str(target.timescale), "-f", "mp4"]

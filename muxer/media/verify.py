@@ -33,7 +33,8 @@ def check_plan(made: Probed, target: Target, parts: Sequence[Piece], audio: Audi
         raise MediaError("two frames are shown at the same time")
     frame = round(1_000_000 / min(target.rate, video.rate))
     if abs(shown[0]) > NEAR or abs(video.length_us + shown[0] - length) > frame + NEAR:
-        raise MediaError(f"the video lasts {video.length_us / 1e6:.3f} s from {shown[0] / 1e6:.3f} s and not {length / 1e6:.3f} s")
+        found = f"{video.length_us / 1e6:.3f} s from {shown[0] / 1e6:.3f} s"
+        raise MediaError(f"the video lasts {found} and not {length / 1e6:.3f} s")
     for piece in parts:
         there = bisect_left(shown, piece.end - NEAR) - bisect_left(shown, piece.begin - NEAR)
         if there != piece.frames:
