@@ -72,7 +72,7 @@ def _refuse(error: ConfigError, logging_works: bool = False) -> int:
     """Say on stderr and in the log what is wrong with the configuration."""
     if not logging_works:
         try:
-            logs.set_up(_default_logfile(), "single", ())
+            logs.set_up(_default_logfile(error.log_folder), "single", ())
         except OSError:
             logging.getLogger().addHandler(logging.NullHandler())
     sys.stderr.write("The Recording Muxer cannot start:\n")
@@ -83,8 +83,8 @@ def _refuse(error: ConfigError, logging_works: bool = False) -> int:
     return EXIT_CONFIG
 
 
-def _default_logfile() -> Logfile:
-    return Logfile(logfile_path=None, level="info", format="text", max_bytes=10485760, backup_count=10)
+def _default_logfile(folder: Path | None) -> Logfile:
+    return Logfile(logfile_path=folder, level="info", format="text", max_bytes=10485760, backup_count=10)
 
 
 def _parser() -> argparse.ArgumentParser:

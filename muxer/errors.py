@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 
 class MuxerError(Exception):
@@ -27,11 +28,13 @@ class Problem:
 
 
 class ConfigError(MuxerError):
-    """The configuration cannot be used. Holds every problem that was found, not only the first."""
+    """The configuration cannot be used. Holds every problem that was found, not only the first, and the folder of the log
+    where the configuration names a usable one."""
 
-    def __init__(self, problems: Sequence[Problem]) -> None:
+    def __init__(self, problems: Sequence[Problem], log_folder: Path | None = None) -> None:
         super().__init__("; ".join(str(problem) for problem in problems))
         self.problems = tuple(problems)
+        self.log_folder = log_folder
 
 
 class Transient(MuxerError):
@@ -44,6 +47,10 @@ class Transient(MuxerError):
 
 class ServiceUnavailable(Transient):
     """RWS, RCS or a storage did not answer, answered 5xx or 429, or broke off in the middle."""
+
+
+class UnreadableAnswer(ServiceUnavailable):
+    """A service said that all is well, but in no form that can be read, such as the page of a proxy."""
 
 
 class AccessDenied(Transient):

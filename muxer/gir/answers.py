@@ -17,6 +17,7 @@ from muxer.errors import (
     NotFound,
     RequestRejected,
     ServiceUnavailable,
+    UnreadableAnswer,
 )
 
 OK = 0
@@ -52,7 +53,7 @@ def envelope(answer: Answer, accepted: Collection[int] = (OK,)) -> dict[str, Any
         raise failure(answer, code, message)
     if content is None and answer.body.strip():
         kind = answer.headers.get("Content-Type", "no content type")
-        raise ServiceUnavailable(f"{answer.what}: answered {kind}, which is no JSON object")
+        raise UnreadableAnswer(f"{answer.what}: answered {kind}, which is no JSON object")
     return content or {}
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from muxer.errors import AlreadyExists, Forbidden, MetadataError, NotFound, RequestRejected
+from muxer.errors import AlreadyExists, Forbidden, MetadataError, NotFound, RequestRejected, UnreadableAnswer
 from muxer.gir import query
 from muxer.gir.answers import OK, PARAMETER_INVALID, PARTIAL_SUCCESS
 from muxer.gir.models import CallRecording, Json, ScreenRecording, merged
@@ -25,7 +25,6 @@ LABEL = "screenRecording"
 # The whole URL must stay below 7,500 bytes (gir-api, section 4); this much is kept for everything but the ids.
 MAX_IDS_BYTES = 7500 - 1000
 LABEL_PAUSE_SECONDS = 3600.0
-_BULK_UNKNOWN = (400, 404, 405)
 _VERSION = "api/v2/diagnostics/version"
 
 
@@ -54,7 +53,7 @@ class Rws:
         """Return the version of RWS as four integers, None when it cannot be read (older than everything)."""
         try:
             text = str(self._session.get(_VERSION).get("version") or "")
-        except RequestRejected as error:
+        except (RequestRejected, UnreadableAnswer) as error:
             log.warning("RWS does not tell its version (%s); it is taken for an old one", error)
             return None
         parsed = query.parse_version(text)
@@ -98,9 +97,9 @@ class Rws:
             slice_ = _fitting(remaining)
             try:
                 found += self._screens_in_bulk(slice_)
+            except Forbidden:
+                raise
             except RequestRejected as error:
-                if error.status not in _BULK_UNKNOWN and not isinstance(error, NotFound):
-                    raise
                 self._bulk = False
                 log.warning("RWS has no bulk query of screen recordings (%s); reading them one by one", error)
             else:

@@ -68,7 +68,7 @@ class Session:
         """
         for attempt in range(1, READ_ATTEMPTS + 1):
             try:
-                return envelope(self._exchange("GET", target), **kwargs)
+                return self._content(self._exchange("GET", target), **kwargs)
             except ServiceUnavailable as error:
                 wait = error.retry_after if error.retry_after is not None else 2.0 ** (attempt - 1)
                 if attempt == READ_ATTEMPTS or wait > LONGEST_WAIT:
@@ -91,7 +91,7 @@ class Session:
                 if not self._csrf:
                     self._exchange("GET", source)
             answer = self._exchange(method, path, body)
-        return envelope(answer)
+        return self._content(answer)
 
     def download(self, target: str, path: Path, *, media_only: bool = True) -> int:
         """Given a path or link to a media file, stream it to ``path`` and return its length in bytes.
@@ -103,7 +103,7 @@ class Session:
             kind = response.headers.get("Content-Type", "").split(";")[0].strip().lower()
             if response.status_code != 200 or (media_only and kind in ("application/json", "text/html")):
                 answer = self._read(response, f"GET {urlsplit(target).path}")
-                envelope(answer)
+                self._content(answer)
                 raise failure(answer, 0, f"answered {kind or 'no content type'} where media was expected")
             plain = response.headers.get("Content-Encoding", "identity") == "identity"
             length = response.headers.get("Content-Length", "") if plain else ""
@@ -115,6 +115,14 @@ class Session:
                     source=f"{self._account.service} {urlsplit(target).path}",
                     stop=self._stop,
                 )
+
+    def _content(self, answer: Answer, **kwargs: Any) -> dict[str, Any]:
+        """Return the JSON object of an answer; after a refused login, send nothing for a while."""
+        try:
+            return envelope(answer, **kwargs)
+        except AccessDenied:
+            self._denied_until = time.monotonic() + LOGIN_PAUSE_SECONDS
+            raise
 
     def _exchange(self, method: str, target: str, body: Any = None) -> Answer:
         with self._open(method, target, body) as response:
@@ -130,8 +138,6 @@ class Session:
             response = self._send(method, url, body)
             try:
                 if not response.is_redirect:
-                    if response.status_code == 401:
-                        self._denied_until = time.monotonic() + LOGIN_PAUSE_SECONDS
                     yield response
                     return
                 url = self._at_home(urljoin(url, response.headers["Location"]))

@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--python", default=sys.executable, help="the interpreter that runs muxer_process.py")
     options = parser.parse_args(argv)
     try:
-        return _demo(options.python)
+        return _demo(str(Path(options.python).absolute()) if Path(options.python).exists() else options.python)
     except ModuleNotFoundError as error:
         problem: Exception = missing(error.name)
     except (LabError, OSError) as error:

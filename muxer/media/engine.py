@@ -133,9 +133,10 @@ class Engine:
     def _attempt(self, sources: _Sources, folder: Path, *, copying: bool) -> Muxed:
         target, copied = render.choose_target(sources.videos)
         parts = render.pieces(sources.segments, sources.videos, copied if copying else frozenset(), target.rate)
-        files, starts = self._files(sources, parts, target, folder)
+        slice_frames = render.frames_in(self._slice, target.rate)
+        files, starts = self._files(sources, parts, target, slice_frames, folder)
         video_list = folder / "video.ffconcat"
-        video_list.write_text(render.concat_list(parts, files, starts, self._slice), encoding="utf-8")
+        video_list.write_text(render.concat_list(parts, files, starts, slice_frames, target.rate), encoding="utf-8")
         output = folder / "muxed.mp4"
         audio = need_audio(sources.audio)
         codec = render.audio_codec(audio, self._audio_codec)
@@ -152,7 +153,7 @@ class Engine:
         return Muxed(output, sources.length, timeline.padding(sources.segments), tuple(sorted(reasons)))
 
     def _files(
-        self, sources: _Sources, parts: Sequence[Piece], target: Target, folder: Path
+        self, sources: _Sources, parts: Sequence[Piece], target: Target, slice_frames: int, folder: Path
     ) -> tuple[list[str], list[int]]:
         """Make the files that pieces need besides the sources; return the name of each piece's file and its start."""
         files, starts = [], []
@@ -161,7 +162,8 @@ class Engine:
             if part.clip is None:
                 name, start = "padding.mp4", 0
                 if not slice_made:
-                    self._make(render.padding_command(self._tools, target, self._slice, folder / name), self._slice)
+                    command = render.padding_command(self._tools, target, slice_frames, folder / name)
+                    self._make(command, self._slice)
                     slice_made = True
             elif part.cut is not None and part.cut.reason is not None:
                 name, start = f"encoded-{number}.mp4", 0

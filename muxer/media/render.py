@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
@@ -122,16 +122,25 @@ def frames_in(length: int, rate: Fraction) -> int:
     return max(1, ceil((length - NEAR) * rate / 1_000_000))
 
 
+def slices(length: int, slice_frames: int, rate: Fraction) -> Iterator[tuple[int, int]]:
+    """Given the length of a gap in microseconds and the number of frames in a padding slice, yield where each slice begins
+    and ends in the gap; the last one is cut to fit."""
+    number = 0
+    while (begin := round(number * slice_frames * 1_000_000 / rate)) < length:
+        number += 1
+        yield begin, min(length, round(number * slice_frames * 1_000_000 / rate))
+
+
 def seconds(microseconds: int) -> str:
     """Given microseconds, return seconds as ffmpeg reads them."""
     return f"{microseconds / 1_000_000:.6f}"
 
 
-def padding_command(tools: Tools, target: Target, length: int, output: Path) -> list[str]:
-    """Given the length of a padding slice in microseconds, return the command that makes it: black, in the target's
-    parameters, beginning with a key frame, without reordering."""
+def padding_command(tools: Tools, target: Target, slice_frames: int, output: Path) -> list[str]:
+    """Given the number of frames in a padding slice, return the command that makes it: black, in the target's parameters,
+    beginning with a key frame, without reordering."""
     source = f"color=c=black:s={target.width}x{target.height}:r={target.rate}"
-    command = [tools.ffmpeg, *_QUIET, "-f", "lavfi", "-i", source, "-frames:v", str(frames_in(length, target.rate))]
+    command = [tools.ffmpeg, *_QUIET, "-f", "lavfi", "-i", source, "-frames:v", str(slice_frames)]
     return [*command, *_video_encoder(tools, target), str(output)]
 
 
@@ -160,15 +169,17 @@ def encode_command(tools: Tools, target: Target, source: Probed, cut: Cut, index
     return [*command, str(output)]
 
 
-def concat_list(parts: Sequence[Piece], files: Sequence[str], starts: Sequence[int], slice_length: int) -> str:
-    """Given the pieces, the file of each, the time of each file's first frame (microseconds) and the length of a padding
-    slice, return the list that the concat demuxer reads. Every piece begins at its absolute time."""
+def concat_list(
+    parts: Sequence[Piece], files: Sequence[str], starts: Sequence[int], slice_frames: int, rate: Fraction
+) -> str:
+    """Given the pieces, the file of each, the time of each file's first frame (microseconds), the number of frames in a
+    padding slice and their rate, return the list that the concat demuxer reads. Every piece begins at its absolute time."""
     lines = ["ffconcat version 1.0"]
     for piece, file, start in zip(parts, files, starts, strict=True):
         length = piece.end - piece.begin
         if piece.clip is None:
-            for begin in range(0, length, slice_length):
-                rest = min(slice_length, length - begin)
+            for begin, end in slices(length, slice_frames, rate):
+                rest = end - begin
                 lines += [f"file {file}", f"outpoint {seconds(start + rest - NEAR // 2)}", f"duration {seconds(rest)}"]
             continue
         lines.append(f"file {file}")

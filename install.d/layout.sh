@@ -1,0 +1,163 @@
+# shellcheck shell=bash
+# Part of install.sh: --prefix, the layout of an installation in a folder DIR.
+#
+# DIR/.installed lists what this script put there; nothing else in DIR is ever written over or removed.
+# Everything is prepared and tried in DIR/.staging first. Only then are the files renamed into place, and
+# put back as they were if one of the renames fails.
+
+STAGING=''  # DIR/.staging: new/ (the version to come), files (its list), old/ and installed (what to put back)
+SWAPPING='' # DIR while its files are being replaced: leaving the script now puts the old ones back
+VENV=''     # name of the environment that the new version runs in
+
+shipped_files() { # the package's own files, without what running it in the source folder leaves there
+    find muxer -name '.*' -prune -o -name __pycache__ -prune -o -type f \
+        ! -name '*.pyc' ! -name '*.log*' ! -name '*.cfg' ! -name '*.keystore' -print
+}
+
+stage() { # staging folder
+    local staging=$1 name
+    (cd -- "$ROOT" && shipped_files | xargs -d '\n' cp --parents -t "$staging" --)
+    mkdir "$staging/thirdparty"
+    cp -- "$ROOT/thirdparty/requirements.txt" "$ROOT/thirdparty/README.md" "$staging/thirdparty/"
+    for name in muxer.cfg.sample encryptPassword.py README.md CHANGELOG.md LICENSE docs; do
+        if [[ -e $ROOT/$name ]]; then cp -R -- "$ROOT/$name" "$staging/"; fi
+    done
+    for name in muxer.cfg.sample encryptPassword.py; do
+        if [[ -e $ROOT/$name ]]; then cp -- "$ROOT/$name" "$staging/muxer/"; fi
+    done
+    find "$staging" -name __pycache__ -prune -exec rm -rf -- {} +
+}
+
+list_files() { (cd -- "$1" && find . -type f -printf '%P\n' | LC_ALL=C sort); }
+
+check_prefix() { # DIR
+    local dir=$1
+    case $dir/ in
+        "$ROOT"/*) fail "$EXIT_USAGE" "$dir is the source, or inside it. Choose another folder." ;;
+    esac
+    if [[ $dir/muxer == "$ROOT" ]]; then fail "$EXIT_USAGE" "$dir/muxer is the source. Choose another folder."; fi
+    if [[ -e $dir && ! -d $dir ]]; then fail "$EXIT_USAGE" "$dir is not a folder."; fi
+    if ! mkdir -p -- "$dir" 2>/dev/null || [[ ! -w $dir ]]; then
+        fail "$EXIT_USAGE" "$dir cannot be written by $(id -un). Choose another folder, or run this as its owner."
+    fi
+    if [[ -e $dir/venv && ! -L $dir/venv ]]; then
+        fail "$EXIT_USAGE" "$dir/venv is there and not of this script's making. Move it away, or choose another folder."
+    fi
+}
+
+check_foreign() { # DIR, list of new files: nothing that is not ours may be in their way
+    local dir=$1 new=$2 file
+    while read -r file; do
+        if [[ -e $dir/$file ]]; then
+            fail "$EXIT_USAGE" "$dir/$file is there and not of this script's making." 'Move it away, or choose another folder.'
+        fi
+    done < <(LC_ALL=C comm -13 "$STAGING/installed" "$new")
+}
+
+prefix_tools() { # DIR: the executables that the configuration names may also lie in DIR/thirdparty
+    local dir=$1 tool missing parts=()
+    for tool in ffmpeg openssl; do
+        if [[ ! -e $dir/thirdparty/$tool ]]; then parts+=("$tool"); fi
+    done
+    mapfile -t missing < <(missing_parts "${parts[@]}")
+    if ! ((${#missing[@]})); then return 0; fi
+    if [[ $(distribution) != unknown ]] && become_root; then install_parts "$(distribution)" "${missing[@]}" || true; fi
+    for tool in $(missing_parts "${parts[@]}"); do
+        say "Missing: $(describe "$tool")." \
+            "Install it, or unpack it in $dir/thirdparty/$tool and name it in muxer.cfg, [processing]."
+    done
+}
+
+prefix_venv() { # DIR, python -> the environment of this lock, made beside the one in use
+    local dir=$1 python=$2 lock=$ROOT/thirdparty/requirements.txt
+    VENV=.venv-$(venv_stamp "$python" "$lock" | sha256sum | cut -c 1-12)
+    make_venv "$dir/$VENV" "$python" "$lock"
+}
+
+try_new() { # DIR, staging folder: does the new version start with nothing but its own environment?
+    local log=$WORK/start.log
+    if (cd -- "$2/new/muxer" && "$1/$VENV/bin/python" -B muxer_process.py --help) >"$log" 2>&1 </dev/null; then return 0; fi
+    show_tail "$log"
+    fail "$EXIT_FAILED" "the new version does not start; $1 is unchanged."
+}
+
+keep_old() { # DIR, staging folder: what put_back needs
+    local dir=$1 staging=$2 file
+    if [[ -L $dir/venv ]]; then cp -P -- "$dir/venv" "$staging/old/venv"; fi
+    while read -r file; do
+        if [[ -f $dir/$file ]]; then (cd -- "$dir" && cp -p --parents -t "$staging/old" -- "$file"); fi
+    done <"$staging/installed"
+}
+
+put_back() { # DIR, staging folder
+    local dir=$1 staging=$2 file
+    while read -r file; do rm -f -- "$dir/$file"; done < <(LC_ALL=C comm -13 "$staging/installed" "$staging/files")
+    rm -f -- "$dir/venv"
+    cp -RPp -- "$staging/old/." "$dir/"
+    cp -- "$staging/installed" "$dir/.installed"
+}
+
+swap() { # DIR, staging folder
+    local dir=$1 staging=$2 file
+    SWAPPING=$dir
+    LC_ALL=C sort -u -o "$staging/all" -- "$staging/installed" "$staging/files"
+    mv -f -- "$staging/all" "$dir/.installed" # so that a run that was killed can be repeated
+    while read -r file; do
+        mkdir -p -- "$(dirname -- "$dir/$file")"
+        mv -f -- "$staging/new/$file" "$dir/$file"
+    done <"$staging/files"
+    ln -s -- "$VENV" "$staging/venv"
+    mv -fT -- "$staging/venv" "$dir/venv"
+    # shellcheck disable=SC2034 # read by cleanup() in install.sh
+    SWAPPING=''
+}
+
+remove_stale() { # DIR, staging folder: what an earlier version shipped and this one does not
+    local dir=$1 staging=$2 file folder
+    while read -r file; do
+        folder=$(dirname -- "$dir/$file")
+        rm -f -- "$dir/$file" "$folder/__pycache__/$(basename -- "$file" .py)".*.pyc
+        while [[ $folder != "$dir" ]]; do
+            rmdir -- "$folder/__pycache__" 2>/dev/null || true
+            rmdir -- "$folder" 2>/dev/null || break
+            folder=$(dirname -- "$folder")
+        done
+    done < <(LC_ALL=C comm -23 "$staging/installed" "$staging/files")
+    for folder in "$dir"/.venv-*; do
+        if [[ -f $folder/.stamp && $folder != "$dir/$VENV" ]]; then rm -rf -- "$folder"; fi
+    done
+    mv -f -- "$staging/files" "$dir/.installed"
+}
+
+run_prefix() { # DIR
+    local dir file
+    dir=$(realpath -m -- "$1") # absolute, without symbolic links as far as it exists
+    for file in muxer/muxer_process.py muxer.cfg.sample thirdparty/requirements.txt; do
+        [[ -f $ROOT/$file ]] || fail "$EXIT_MISSING" "$ROOT/$file is missing: this is no complete copy of the source."
+    done
+    check_prefix "$dir"
+    STAGING=$dir/.staging
+    rm -rf -- "$STAGING"
+    mkdir -p -- "$STAGING/new" "$STAGING/old"
+    stage "$STAGING/new"
+    list_files "$STAGING/new" >"$STAGING/files"
+    if [[ -f $dir/.installed ]]; then cp -- "$dir/.installed" "$STAGING/installed"; else : >"$STAGING/installed"; fi
+    check_foreign "$dir" "$STAGING/files"
+    ensure_parts python
+    prefix_tools "$dir"
+    prefix_venv "$dir" "$(find_python)"
+    try_new "$dir" "$STAGING"
+    say "Installing the muxer: $dir"
+    keep_old "$dir" "$STAGING"
+    swap "$dir" "$STAGING"
+    remove_stale "$dir" "$STAGING"
+    start_command "$dir"
+}
+
+start_command() { # DIR
+    local dir=$1
+    if [[ ! -e $dir/muxer/muxer.cfg ]]; then
+        printf 'Configure:  cp %q %q, then edit it\n' "$dir/muxer.cfg.sample" "$dir/muxer/muxer.cfg"
+    fi
+    printf 'Start:      cd %q && %q muxer_process.py --config-file=muxer.cfg\n' "$dir/muxer" "$dir/venv/bin/python"
+}

@@ -1,0 +1,209 @@
+# shellcheck shell=bash
+# Part of install.sh: the system packages. What is there, what is missing, and how this distribution brings it.
+# A "part" is one of: python, venv (Python is there, its venv module is not), ffmpeg, openssl, apache.
+
+readonly MIN_OPENSSL=1.1.1
+OS_RELEASE=${MUXER_OS_RELEASE:-/etc/os-release}
+ROOT_PREFIX=() # what to put before a command so that root runs it
+
+works() { "$@" >/dev/null 2>&1 </dev/null; }
+
+distribution() { # debian, redhat or unknown
+    local ids=''
+    # shellcheck disable=SC1090
+    if [[ -r $OS_RELEASE ]]; then ids=$(. "$OS_RELEASE" && printf '%s %s' "${ID:-}" "${ID_LIKE:-}"); fi
+    case " $ids " in
+        *' debian '* | *' ubuntu '*) say debian ;;
+        *' rhel '* | *' fedora '* | *' centos '*) say redhat ;;
+        *) say unknown ;;
+    esac
+}
+
+distribution_name() {
+    # shellcheck disable=SC1090
+    if [[ -r $OS_RELEASE ]]; then (. "$OS_RELEASE" && say "${PRETTY_NAME:-${ID:-this system}}"); else say 'this system'; fi
+}
+
+has_ffmpeg() { # both executables, and the encoder that makes the padding
+    works ffprobe -version && grep -q libx264 < <(ffmpeg -hide_banner -encoders 2>/dev/null </dev/null)
+}
+
+has_openssl() {
+    local name version
+    read -r name version _ < <(openssl version 2>/dev/null </dev/null) || return 1
+    [[ $name == OpenSSL && $(printf '%s\n' "$MIN_OPENSSL" "$version" | sort -V | head -n 1) == "$MIN_OPENSSL" ]]
+}
+
+has_apache() {
+    local program modules
+    for program in apache2 httpd; do
+        for modules in /usr/lib/apache2/modules /usr/lib64/httpd/modules /usr/lib/httpd/modules; do
+            if PATH=$PATH:/usr/sbin works command -v "$program" && [[ -e $modules/mod_dav.so ]]; then return 0; fi
+        done
+    done
+    return 1
+}
+
+python_is_new() { works "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; }
+python_has_venv() { works "$1" -c 'import ensurepip, venv'; }
+
+find_python() { # the best Python there is: complete, else one that only lacks venv, else nothing
+    local name path incomplete=''
+    for name in python3 python3.13 python3.12 python3.11 python3.14; do
+        while read -r path; do
+            python_is_new "$path" || continue
+            if python_has_venv "$path"; then
+                say "$path"
+                return
+            fi
+            incomplete=${incomplete:-$path}
+        done < <(type -aP "$name")
+    done
+    say "$incomplete"
+}
+
+python_version() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])'; }
+
+missing_parts() { # parts wanted... -> those that are not there, one a line
+    local part python
+    for part in "$@"; do
+        case $part in
+            python)
+                python=$(find_python)
+                if [[ -z $python ]]; then
+                    say python
+                elif ! python_has_venv "$python"; then
+                    say venv
+                fi
+                ;;
+            *) "has_$part" || say "$part" ;;
+        esac
+    done
+}
+
+describe() { # part -> in words
+    case $1 in
+        python) say 'Python 3.11 or later, with its venv module' ;;
+        venv) say "the venv module of $(find_python)" ;;
+        ffmpeg) say 'ffmpeg, with its H.264 encoder libx264, and ffprobe (on PATH)' ;;
+        openssl) say "OpenSSL $MIN_OPENSSL or later: the openssl command (on PATH)" ;;
+        apache) say 'Apache httpd with mod_dav (for the tests)' ;;
+    esac
+}
+
+describe_all() { # parts... -> indented, one a line
+    local part
+    for part in "$@"; do say "  $(describe "$part")"; done
+}
+
+debian_packages() { # parts...
+    local part
+    for part in "$@"; do
+        case $part in
+            python) printf '%s\n' python3 python3-venv ;;
+            venv) say "python$(python_version "$(find_python)")-venv" ;;
+            apache) say apache2-bin ;; # the server without its system service
+            *) say "$part" ;;
+        esac
+    done
+}
+
+redhat_choices() { # part -> the packages that bring it, the preferred one first
+    case $1 in
+        python) say 'python3.12 python3.11 python3' ;;
+        venv) say "python$(python_version "$(find_python)")-libs python3-libs" ;;
+        apache) say httpd ;;
+        *) say "$1" ;;
+    esac
+}
+
+become_root() { # 0 when commands can run as root
+    if [[ $(id -u) == 0 ]]; then return 0; fi
+    works command -v sudo || return 1
+    if ! works sudo -n true; then
+        [[ -t 0 ]] || return 1
+        sudo -v || return 1
+    fi
+    ROOT_PREFIX=(sudo)
+}
+
+as_root() { "${ROOT_PREFIX[@]}" env DEBIAN_FRONTEND=noninteractive "$@" </dev/null; }
+
+apt_install() { # parts...; the log is in $WORK/system.log
+    local packages log=$WORK/system.log
+    mapfile -t packages < <(debian_packages "$@")
+    say "Installing system packages: ${packages[*]}"
+    as_root apt-get update -q >"$log" 2>&1 || true # an old list may be good enough; the next step tells
+    as_root apt-get install -q -y --no-install-recommends "${packages[@]}" >>"$log" 2>&1
+}
+
+dnf_install() { # parts...
+    local part package log=$WORK/system.log choices
+    for part in "$@"; do
+        read -r -a choices < <(redhat_choices "$part")
+        say "Installing system packages: ${choices[0]}"
+        for package in "${choices[@]}"; do
+            if as_root dnf install -q -y "$package" >>"$log" 2>&1; then break; fi
+        done
+    done
+}
+
+by_hand() { # distribution, parts... -> the command that installs them
+    local kind=$1 part choices packages=()
+    shift
+    if [[ $kind == debian ]]; then
+        mapfile -t packages < <(debian_packages "$@")
+        say "apt-get update && apt-get install -y ${packages[*]}"
+        return
+    fi
+    for part in "$@"; do
+        read -r -a choices < <(redhat_choices "$part")
+        packages+=("${choices[0]}")
+    done
+    say "dnf install -y ${packages[*]}"
+}
+
+repository_hint() { # distribution, parts... -> where else to look, if there is something to say
+    local kind=$1
+    shift
+    case $kind:" $* " in
+        redhat:*' ffmpeg '*)
+            say 'The base repositories have no ffmpeg with libx264 (ffmpeg-free is without it): enable RPM Fusion first.'
+            ;;
+        debian:*' python '*)
+            say 'If this release has no Python 3.11: install one from another source, with python3.11 (or later) on PATH.'
+            ;;
+    esac
+}
+
+ensure_parts() { # parts... -> all there, or exit 3 with what is missing
+    local missing words kind hint
+    mapfile -t missing < <(missing_parts "$@")
+    if ! ((${#missing[@]})); then return 0; fi
+    kind=$(distribution)
+    mapfile -t words < <(describe_all "${missing[@]}")
+    mapfile -t hint < <(repository_hint "$kind" "${missing[@]}")
+    if [[ $kind == unknown ]]; then
+        fail "$EXIT_MISSING" "cannot install packages on $(distribution_name). Please install by hand:" \
+            "${words[@]}" 'then run this command again.'
+    fi
+    if ! become_root; then
+        fail "$EXIT_MISSING" 'system packages are missing, and neither root nor sudo is at hand. Run as root:' \
+            "$(by_hand "$kind" "${missing[@]}")" "${hint[@]}" 'then run this command again.'
+    fi
+    install_parts "$kind" "${missing[@]}" || true
+    mapfile -t missing < <(missing_parts "$@")
+    if ! ((${#missing[@]})); then return 0; fi
+    show_tail "$WORK/system.log"
+    mapfile -t words < <(describe_all "${missing[@]}")
+    mapfile -t hint < <(repository_hint "$kind" "${missing[@]}")
+    fail "$EXIT_MISSING" 'the package manager could not install:' \
+        "${words[@]}" "${hint[@]}" \
+        "Check that this machine reaches its package repositories, or install by hand: $(by_hand "$kind" "${missing[@]}")"
+}
+
+install_parts() { # distribution, parts...
+    local kind=$1
+    shift
+    if [[ $kind == debian ]]; then apt_install "$@"; else dnf_install "$@"; fi
+}

@@ -1,0 +1,200 @@
+#!/usr/bin/env bash
+# Sets up the Recording Muxer. See usage() below, and docs/ for what comes after it.
+#
+# Read from the environment, for unusual places:
+#   MUXER_OS_RELEASE   the file that names the distribution (default /etc/os-release)
+#   PIP_*              pip's own settings: a proxy, a registry of your own, a certificate bundle
+set -euo pipefail
+
+readonly EXIT_FAILED=1 EXIT_USAGE=2 EXIT_MISSING=3
+ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)
+WORK='' # temporary folder of this run: the logs of the quiet steps
+
+# shellcheck source=install.d/system.sh
+. "$ROOT/install.d/system.sh"
+# shellcheck source=install.d/layout.sh
+. "$ROOT/install.d/layout.sh"
+
+usage() {
+    cat <<'END'
+Usage: ./install.sh --demo | --test | --prefix DIR | --help
+
+  --demo        Install what is missing, then run the muxer on an embedded lab: no server and no
+                configuration needed, nothing outside this folder is touched but system packages.
+  --test        Install what is missing for the tests too, then run all checks.
+  --prefix DIR  Lay out an installation in DIR, with its own virtual environment, or upgrade the one
+                that is there. muxer.cfg, logs and every other file of yours stay as they are.
+  --help        This page.
+
+Needs Python 3.11 or later, ffmpeg (with libx264) and ffprobe, and OpenSSL 1.1.1 or later. On Debian, Ubuntu and the
+Red Hat family what is missing is installed as root, or through sudo. Python packages come from
+thirdparty/wheels/ if there are any (a site without network), otherwise from the registry.
+
+Exit codes: 0 done, 1 a check or the demo failed, 2 wrong usage, 3 something is missing (the message says what).
+END
+}
+
+# ---- messages --------------------------------------------------------------------------------------
+
+say() { printf '%s\n' "$*"; }
+
+fail() { # exit code, lines...
+    local code=$1
+    shift
+    printf 'install.sh: %s\n' "$1" >&2
+    shift
+    if (($#)); then printf '  %s\n' "$@" >&2; fi
+    exit "$code"
+}
+
+usage_error() {
+    printf 'install.sh: %s\n\n' "$1" >&2
+    usage >&2
+    exit "$EXIT_USAGE"
+}
+
+cleanup() {
+    if [[ -n $SWAPPING ]]; then
+        put_back "$SWAPPING" "$STAGING"
+        say "install.sh: not every file could be replaced: the old ones were put back, $SWAPPING is as it was." >&2
+    fi
+    if [[ -n $STAGING ]]; then rm -rf -- "$STAGING"; fi
+    if [[ -n $WORK ]]; then rm -rf -- "$WORK"; fi
+}
+
+show_tail() { # log file
+    say '--- the last lines it printed:' >&2
+    tail -n 15 -- "$1" >&2
+    say '---' >&2
+}
+
+# ---- virtual environments --------------------------------------------------------------------------
+
+venv_stamp() { # python, lock file -> what the environment is made of
+    "$1" -c 'import sys; print(sys.version, sys.base_prefix)'
+    sha256sum <"$2"
+}
+
+venv_is_current() { # folder, python, lock file
+    [[ -f $1/.stamp && $(<"$1/.stamp") == "$(venv_stamp "$2" "$3")" ]] && works "$1/bin/python" -I -c 'import pip'
+}
+
+make_venv() { # folder, python, lock file
+    local venv=$1 python=$2 lock=$3 log=$WORK/venv.log source=()
+    if venv_is_current "$venv" "$python" "$lock"; then return 0; fi
+    say "Installing Python packages: $venv ($(basename -- "$lock"))"
+    rm -rf -- "$venv"
+    if ! "$python" -m venv "$venv" >"$log" 2>&1 </dev/null; then
+        show_tail "$log"
+        fail "$EXIT_MISSING" "$python could not make the virtual environment $venv."
+    fi
+    if compgen -G "$ROOT/thirdparty/wheels/*.whl" >/dev/null; then
+        source=(--no-index --find-links "$ROOT/thirdparty/wheels")
+    fi
+    if ! PIP_USER=0 "$venv/bin/python" -m pip install --disable-pip-version-check --no-input --require-hashes \
+        --only-binary :all: "${source[@]}" --requirement "$lock" >"$log" 2>&1 </dev/null; then
+        show_tail "$log"
+        rm -rf -- "$venv"
+        fail "$EXIT_MISSING" "pip could not install the Python packages of $lock." \
+            'Check that this machine reaches the Python package registry (proxy, certificate bundle or a registry of your own: pip config),' \
+            'or fill thirdparty/wheels/ on another machine: thirdparty/README.md says how.'
+    fi
+    venv_stamp "$python" "$lock" >"$venv/.stamp"
+}
+
+make_source_venvs() { # suffixes of .venv in this folder
+    local python name
+    python=$(find_python)
+    for name in "$@"; do
+        make_venv "$ROOT/.venv${name:+-$name}" "$python" "$ROOT/thirdparty/requirements${name:+-$name}.txt"
+    done
+}
+
+# ---- demo and tests --------------------------------------------------------------------------------
+
+run_demo() {
+    ensure_parts python ffmpeg openssl
+    make_source_venvs '' lab
+    cleanup
+    trap - EXIT
+    cd -- "$ROOT"
+    exec .venv-lab/bin/python -m muxer demo --python "$ROOT/.venv/bin/python"
+}
+
+check() { # name, command... -> one line; the whole output when it fails
+    local name=$1 log=$WORK/check.log
+    shift
+    if "$@" >"$log" 2>&1 </dev/null; then
+        say "$name: ok"
+        return 0
+    fi
+    cat -- "$log"
+    say "$name: FAILED"
+    return 1
+}
+
+run_pytest() { # the summary when all pass, everything when one fails
+    local log=$WORK/pytest.log
+    if MUXER_RUNTIME_PYTHON=$ROOT/.venv/bin/python .venv-test/bin/python -m pytest >"$log" 2>&1 </dev/null; then
+        say 'pytest: ok'
+        if grep -q 'short test summary info' "$log"; then sed -n '/short test summary info/,$p' "$log"; else tail -n 1 "$log"; fi
+        return 0
+    fi
+    cat -- "$log"
+    return 1
+}
+
+run_tests() {
+    local failed=0
+    ensure_parts python ffmpeg openssl apache
+    make_source_venvs '' test
+    cd -- "$ROOT"
+    check 'ruff check' .venv-test/bin/python -m ruff check . || failed=1
+    check 'mypy --strict muxer' .venv-test/bin/python -m mypy --strict muxer || failed=1
+    run_pytest || failed=1
+    if ((failed)); then exit "$EXIT_FAILED"; fi
+}
+
+# ---- command line ----------------------------------------------------------------------------------
+
+main() {
+    local action='' dir=''
+    while (($#)); do
+        case $1 in
+            --demo | --test | --prefix | --prefix=*)
+                if [[ -n $action ]]; then usage_error "$action and ${1%%=*}: one at a time, please."; fi
+                action=${1%%=*}
+                case $1 in
+                    --prefix)
+                        dir=${2:-}
+                        if (($# > 1)); then shift; fi
+                        ;;
+                    --prefix=*) dir=${1#*=} ;;
+                esac
+                if [[ $action == --prefix && (-z $dir || $dir == -*) ]]; then usage_error '--prefix needs a folder.'; fi
+                ;;
+            -h | --help)
+                usage
+                exit 0
+                ;;
+            *) usage_error "unknown option: $1" ;;
+        esac
+        shift
+    done
+    if [[ -z $action ]]; then
+        usage
+        exit 0
+    fi
+    unset PYTHONPATH PYTHONHOME
+    WORK=$(mktemp -d)
+    trap cleanup EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
+    case $action in
+        --demo) run_demo ;;
+        --test) run_tests ;;
+        --prefix) run_prefix "$dir" ;;
+    esac
+}
+
+main "$@"

@@ -1,0 +1,241 @@
+"""The keystore: the passwords of muxer.cfg, encrypted in a file beside it; they count where its value is empty.
+
+The guide has a keystore on Windows only; there DPAPI protects it for the machine. Elsewhere (our addition) AES-GCM does,
+with a key from a systemd credential or, without one, from a file that only the service account can read.
+"""
+
+from __future__ import annotations
+
+import base64
+import ctypes
+import functools
+import json
+import os
+import stat
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from muxer.errors import ConfigError, Problem
+
+KEYSTORE = "muxer.keystore"
+KEY = "muxer.keystore.key"
+CREDENTIAL = "recording-muxer-key"
+
+_FORMAT, _VERSION = "recording-muxer keystore", 1
+_KEY_BYTES, _NONCE_BYTES = 32, 12
+_WINDOWS = sys.platform == "win32"
+_UI_FORBIDDEN, _LOCAL_MACHINE = 0x1, 0x4
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+# systemd lets the service's account read a credential by an ACL, which shows as the right of the group to read.
+_OTHERS_OF_CREDENTIAL = _OTHERS & ~stat.S_IRGRP
+_AGAIN = f"restore it from a backup, or move {KEYSTORE} and {KEY} away and run encryptPassword.py again"
+
+
+class _Protection(NamedTuple):
+    """A way to encrypt. Both functions take a label, which is authenticated with the data, and the data.
+
+    ``unseal`` raises ``ValueError`` for data that were not sealed with this key and label.
+    """
+
+    key: str
+    seal: Callable[[bytes, bytes], bytes]
+    unseal: Callable[[bytes, bytes], bytes]
+
+
+def open_keystore(folder: Path) -> Mapping[tuple[str, str], str]:
+    """Given the folder of muxer.cfg, return its keystore as (section, option) → value; empty when there is none.
+
+    Raise :class:`ConfigError` (our decision: the muxer does not start) when the keystore or its key can be read by others,
+    belongs to another account, is missing or corrupt, or when they do not belong together.
+    """
+    path = folder / KEYSTORE
+    data = _read_private(path)
+    sealed = {} if data is None else _parse(path, data)
+    if not sealed:
+        return {}
+    protection = _protection(folder)
+    values = {}
+    for name, secret in sealed.items():
+        section, _, option = name.partition(".")
+        try:
+            values[section, option] = protection.unseal(_label(name), secret).decode()
+        except ValueError:
+            what = f"[{section}] {option} cannot be decrypted with {protection.key}, or was changed"
+            raise _error(path, f"{what}; {_AGAIN}") from None
+    return values
+
+
+def save_keystore(folder: Path, values: Mapping[tuple[str, str], str]) -> None:
+    """Given the folder of muxer.cfg, replace what its keystore holds by these values; make its key if there is none.
+
+    Raise :class:`ConfigError` when that is not possible; the keystore is then as it was. It is never readable by others,
+    and never half written (our decision).
+    """
+    path = folder / KEYSTORE
+    protection = _protection(folder, make_key=True)
+    secrets = {}
+    for (section, option), value in values.items():
+        name = f"{section}.{option}"
+        try:
+            secrets[name] = base64.b64encode(protection.seal(_label(name), value.encode())).decode()
+        except ValueError:
+            raise _error(path, f"[{section}] {option} cannot be encrypted; the keystore is unchanged") from None
+    content = {"format": _FORMAT, "version": _VERSION, "protection": _kind(), "secrets": secrets}
+    _write_private(path, json.dumps(content, indent=2).encode() + b"\n")
+
+
+def _error(path: Path, what: str) -> ConfigError:
+    return ConfigError([Problem(str(path), what)])
+
+
+def _kind() -> str:
+    return "dpapi" if _WINDOWS else "aes-256-gcm"
+
+
+def _label(name: str) -> bytes:
+    """Return what is authenticated with a value, so that it cannot stand in another's place or another format."""
+    return f"{_FORMAT} {_VERSION} {name}".encode()
+
+
+def _parse(path: Path, data: bytes) -> dict[str, bytes]:
+    """Return what is in the text of a keystore, by ``section.option``, still encrypted."""
+    try:
+        content = json.loads(data)
+        if content["format"] != _FORMAT:
+            raise ValueError
+        _check_origin(path, content["version"], content["protection"])
+        return {name: base64.b64decode(value, validate=True) for name, value in content["secrets"].items()}
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        raise _error(path, f"is not a keystore of the muxer, or is corrupt; {_AGAIN}") from None
+
+
+def _check_origin(path: Path, version: Any, kind: Any) -> None:
+    if version != _VERSION:
+        raise _error(path, f"has a version that this muxer does not know; update the muxer, {_AGAIN}")
+    if kind != _kind():
+        raise _error(path, f"was made on another kind of system; {_AGAIN}")
+
+
+def _read_private(path: Path, others: int = _OTHERS) -> bytes | None:
+    """Return what is in a file, None when there is none; refuse one that other accounts could have read or changed."""
+    try:
+        with path.open("rb") as file:
+            if not _WINDOWS:
+                _check_private(path, os.fstat(file.fileno()), others)
+            return file.read()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        what = f"cannot be read ({error.strerror}); it must belong to the account that the muxer runs as"
+        raise _error(path, what) from error
+
+
+def _check_private(path: Path, status: os.stat_result, others: int) -> None:
+    if status.st_uid not in (os.geteuid(), 0):
+        what = f"belongs to another account (number {status.st_uid})"
+        raise _error(path, f"{what}; run this as that account, or give the file to this one with chown")
+    if status.st_mode & others:
+        what = f"is open to other accounts (mode {stat.S_IMODE(status.st_mode):04o})"
+        raise _error(path, f"{what}; close it with: chmod 600 {path}")
+
+
+def _write_private(path: Path, data: bytes) -> None:
+    """Put a file in place as a whole; mkstemp makes it readable for nobody else from the first instant."""
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).replace(path)
+        finally:
+            Path(name).unlink(missing_ok=True)
+        if not _WINDOWS:
+            _sync_folder(path.parent)
+    except OSError as error:
+        raise _error(path, f"cannot be written ({error.strerror})") from error
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _protection(folder: Path, make_key: bool = False) -> _Protection:
+    return _dpapi() if _WINDOWS else _aes_gcm(*_key(folder, make_key))
+
+
+def _key(folder: Path, make: bool) -> tuple[Path, bytes]:
+    """Return where the key lies, and the key: the credential of the service before the file beside the keystore."""
+    beside = folder / KEY
+    places = [(beside, _OTHERS)]
+    if credentials := os.environ.get("CREDENTIALS_DIRECTORY"):
+        places.insert(0, (Path(credentials) / CREDENTIAL, _OTHERS_OF_CREDENTIAL))
+    for path, others in places:
+        key = _read_private(path, others)
+        if key is not None:
+            return path, _checked(path, key)
+    if not make:
+        raise _error(beside, f"is missing, and so is the credential {CREDENTIAL}; {_AGAIN}")
+    key = os.urandom(_KEY_BYTES)
+    _write_private(beside, key)
+    return beside, key
+
+
+def _checked(path: Path, key: bytes) -> bytes:
+    if len(key) != _KEY_BYTES:
+        raise _error(path, f"is not a key of {_KEY_BYTES} bytes; {_AGAIN}")
+    return key
+
+
+def _aes_gcm(path: Path, key: bytes) -> _Protection:
+    from cryptography.exceptions import InvalidTag
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    cipher = AESGCM(key)
+
+    def seal(label: bytes, data: bytes) -> bytes:
+        nonce = os.urandom(_NONCE_BYTES)
+        return nonce + cipher.encrypt(nonce, data, label)
+
+    def unseal(label: bytes, data: bytes) -> bytes:
+        try:
+            return cipher.decrypt(data[:_NONCE_BYTES], data[_NONCE_BYTES:], label)
+        except InvalidTag:
+            raise ValueError("not sealed with this key and label") from None
+
+    return _Protection(f"the key {path}", seal, unseal)
+
+
+class _Blob(ctypes.Structure):
+    """DATA_BLOB of the Windows API."""
+
+    _fields_ = (("size", ctypes.c_uint32), ("data", ctypes.POINTER(ctypes.c_char)))
+
+
+def _dpapi() -> _Protection:
+    seal = functools.partial(_call_dpapi, "CryptProtectData", _UI_FORBIDDEN | _LOCAL_MACHINE)
+    return _Protection("the key of this computer", seal, functools.partial(_call_dpapi, "CryptUnprotectData", _UI_FORBIDDEN))
+
+
+def _call_dpapi(function: str, flags: int, label: bytes, data: bytes) -> bytes:
+    """Call one of DPAPI's two functions, which take the same arguments; the label is its "optional entropy"."""
+    crypt32, kernel32 = (ctypes.WinDLL(name) for name in ("crypt32", "kernel32"))  # type: ignore[attr-defined,unused-ignore]
+    given, entropy = (_Blob(len(part), ctypes.create_string_buffer(part, len(part))) for part in (data, label))
+    result = _Blob()
+    done = getattr(crypt32, function)(
+        ctypes.byref(given), None, ctypes.byref(entropy), None, None, flags, ctypes.byref(result)
+    )
+    if not done:
+        raise ValueError(f"{function} failed")
+    try:
+        return ctypes.string_at(result.data, result.size)
+    finally:
+        kernel32.LocalFree(result.data)

@@ -1,0 +1,423 @@
+"""install.sh, run as a user runs it: its messages, its exit codes and the installation that it lays out.
+
+The network, the package managers and root are the only things faked: a closed port for the registry, and small
+executables on a PATH that holds nothing else. What works is tested with the real pip and the real registry.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+TIME_LIMIT = 120
+
+SHIPPED = (
+    *("install.sh", "install.d", "muxer", "thirdparty", "docs"),
+    *("muxer.cfg.sample", "encryptPassword.py", "README.md", "CHANGELOG.md", "LICENSE"),
+)
+USED_BY_THE_SCRIPT = (
+    *("bash", "basename", "cat", "comm", "cp", "cut", "dirname", "env", "find", "grep", "head", "ln", "mkdir"),
+    *("mktemp", "mv", "realpath", "rm", "rmdir", "sed", "sha256sum", "sort", "tail", "xargs"),
+)
+NO_VENV = "the system parts are all there"
+OS_RELEASES = {
+    "debian": 'ID=debian\nPRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\n',
+    "rhel": 'ID=rhel\nID_LIKE="fedora"\nPRETTY_NAME="Red Hat Enterprise Linux 9.4"\n',
+    "other": 'ID=plan9\nPRETTY_NAME="Plan 9"\n',
+}
+
+
+def install(
+    *arguments: str | Path,
+    source: Path = ROOT,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run install.sh of `source`; nobody is there to answer a question."""
+    return subprocess.run(
+        [shutil.which("bash") or "bash", str(source / "install.sh"), *map(str, arguments)],
+        env={**os.environ, **(env or {})},
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=TIME_LIMIT,
+        check=False,
+    )
+
+
+def copy_source(target: Path) -> Path:
+    """Copy what a release holds to `target`, without what earlier runs left there."""
+    target.mkdir(parents=True)
+    ignore = shutil.ignore_patterns("__pycache__", "*.log*", "muxer.cfg", "wheels")
+    for name in SHIPPED:
+        path = ROOT / name
+        if path.is_dir():
+            shutil.copytree(path, target / name, ignore=ignore)
+        elif path.exists():
+            shutil.copy2(path, target / name)
+    return target
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return copy_source(tmp_path / "source of it")
+
+
+class Machine:
+    """A machine that holds only what a test puts on it: a PATH of links to the real tools, and of fakes."""
+
+    def __init__(self, folder: Path, distribution: str, user: int) -> None:
+        self.bin = folder / "bin"
+        self.bin.mkdir(parents=True)
+        self.os_release = folder / "os-release"
+        self.os_release.write_text(OS_RELEASES[distribution])
+        self.log = folder / "log"
+        for name in USED_BY_THE_SCRIPT:
+            real = shutil.which(name)
+            assert real, name
+            (self.bin / name).symlink_to(real)
+        self.fake("id", f'case "$1" in -un) echo somebody ;; *) echo {user} ;; esac')
+
+    def fake(self, name: str, script: str = "exit 0") -> None:
+        """Put an executable on PATH; `$LOG` is where it may note how it was called."""
+        path = self.bin / name
+        path.write_text(f"#!{shutil.which('bash')}\nLOG={str(self.log)!r}\n{script}\n")
+        path.chmod(path.stat().st_mode | stat.S_IXUSR)
+
+    def with_python(self, name: str = "python3") -> Machine:
+        """Put a Python there that works but for one thing: its virtual environments, where a test may end."""
+        self.fake(name, f'[[ $1 == -m ]] && {{ echo "{NO_VENV}"; exit 1; }}; exec "{sys.executable}" "$@"')
+        return self
+
+    def with_tools(self) -> Machine:
+        self.fake("ffmpeg", "echo ' V..... libx264  H.264'")
+        self.fake("ffprobe")
+        self.fake("openssl", "echo OpenSSL 3.0.13 30 Jan 2024")
+        return self
+
+    def environment(self) -> dict[str, str]:
+        return {"PATH": str(self.bin), "MUXER_OS_RELEASE": str(self.os_release)}
+
+    def install(self, *arguments: str | Path, source: Path) -> subprocess.CompletedProcess[str]:
+        return install(*arguments, source=source, env=self.environment())
+
+    def calls(self) -> str:
+        return self.log.read_text() if self.log.exists() else ""
+
+
+# ---- command line ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",)])
+def test_usage(arguments: tuple[str, ...]) -> None:
+    result = install(*arguments)
+    assert result.returncode == 0
+    assert result.stdout.startswith("Usage: ./install.sh")
+    assert not result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--demos",), "unknown option: --demos"),
+        (("demo",), "unknown option: demo"),
+        (("--demo", "--test"), "--demo and --test: one at a time"),
+        (("--prefix", "/tmp/x", "--test"), "--prefix and --test: one at a time"),
+        (("--prefix",), "--prefix needs a folder"),
+        (("--prefix=",), "--prefix needs a folder"),
+        (("--prefix", "--demo"), "--prefix needs a folder"),
+    ],
+)
+def test_wrong_usage(arguments: tuple[str, ...], message: str) -> None:
+    result = install(*arguments)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert "Usage: ./install.sh" in result.stderr
+    assert not result.stdout
+
+
+# ---- an installation ---------------------------------------------------------------------------------
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """All files below `folder` outside its environments, with their content."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not any(part.startswith((".venv", "venv")) for part in path.relative_to(folder).parts)
+    }
+
+
+def start(prefix: Path) -> subprocess.CompletedProcess[str]:
+    """Start the muxer as the guide does, from the folder of the package, to see its usage."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    command = ["../venv/bin/python", "muxer_process.py", "--help"]
+    return subprocess.run(
+        command, cwd=prefix / "muxer", env=env, capture_output=True, text=True, timeout=TIME_LIMIT, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def first_installation(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Install once, for the tests of this module to copy: a source folder, and what `--prefix` made of it."""
+    folder = tmp_path_factory.mktemp("first")
+    source, prefix = copy_source(folder / "source of it"), folder / "a folder" / "with blanks"
+    (source / "muxer" / "retired").mkdir()
+    (source / "muxer" / "retired" / "__init__.py").touch()
+    (source / "muxer" / "outdated.py").touch()
+    (source / "muxer" / "muxer.cfg").write_text("the developer's own")
+    result = install("--prefix", os.path.relpath(prefix, source), source=source, cwd=source)
+    assert result.returncode == 0, result.stdout + result.stderr
+    last = result.stdout.splitlines()[-1]
+    assert last.startswith("Start: ")
+    assert "muxer_process.py --config-file=muxer.cfg" in last
+    return source, prefix
+
+
+@pytest.fixture
+def installation(first_installation: tuple[Path, Path], tmp_path: Path) -> tuple[Path, Path]:
+    source, prefix = tmp_path / "the source", tmp_path / "the prefix"
+    shutil.copytree(first_installation[0], source)
+    shutil.copytree(first_installation[1], prefix, symlinks=True)
+    return source, prefix
+
+
+def test_prefix_is_laid_out_as_in_the_guide(installation: tuple[Path, Path]) -> None:
+    _, prefix = installation
+    expected = ["muxer/muxer_process.py", "thirdparty/requirements.txt", "thirdparty/README.md", "README.md", "LICENSE"]
+    expected += ["muxer.cfg.sample", "muxer/muxer.cfg.sample", "encryptPassword.py", "muxer/encryptPassword.py"]
+    for name in expected:
+        assert (prefix / name).is_file(), name
+    assert not (prefix / "muxer" / "muxer.cfg").exists()
+    assert not (prefix / ".staging").exists()
+    started = start(prefix)
+    assert started.returncode == 0, started.stderr
+
+
+def test_upgrade_drops_what_is_stale_and_keeps_what_is_the_users(installation: tuple[Path, Path]) -> None:
+    source, prefix = installation
+    start(prefix)
+    compiled = prefix / "muxer" / "__pycache__" / "outdated.cpython-311.pyc"
+    compiled.parent.mkdir(exist_ok=True)
+    compiled.touch()
+    users = ("muxer/muxer.cfg", "muxer/muxer.log", "muxer/own.py", "muxer.keystore", "muxer/retired/a note")
+    users += ("thirdparty/ffmpeg/ffmpeg", ".venv-own/bin/python")
+    for name in users:
+        (prefix / name).parent.mkdir(parents=True, exist_ok=True)
+        (prefix / name).write_text(f"mine: {name}")
+    environment = (prefix / "venv").resolve()
+    shutil.rmtree(source / "muxer" / "retired")
+    (source / "muxer" / "outdated.py").unlink()
+    with (source / "muxer" / "__init__.py").open("a") as module:
+        module.write("\n# upgraded\n")
+
+    result = install(f"--prefix={prefix}", source=source)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert not (prefix / "muxer" / "outdated.py").exists()
+    assert not compiled.exists()
+    assert not (prefix / "muxer" / "retired" / "__init__.py").exists()
+    assert (prefix / "muxer" / "__init__.py").read_text().endswith("# upgraded\n")
+    assert (prefix / "venv").resolve() == environment, "an unchanged lock keeps its environment"
+    for name in users:
+        assert (prefix / name).read_text() == f"mine: {name}"
+
+
+def test_a_version_that_does_not_start_is_not_installed(installation: tuple[Path, Path]) -> None:
+    source, prefix = installation
+    before = tree(prefix)
+    (source / "muxer" / "muxer_process.py").write_text("import a_module_that_nobody_has\n")
+    result = install("--prefix", prefix, source=source)
+    assert result.returncode == 1
+    assert "a_module_that_nobody_has" in result.stderr
+    assert "the new version does not start" in result.stderr
+    assert tree(prefix) == before
+
+
+def test_an_upgrade_that_fails_half_way_is_taken_back(installation: tuple[Path, Path], tmp_path: Path) -> None:
+    source, prefix = installation
+    before, environment = tree(prefix), (prefix / "venv").resolve()
+    with (source / "muxer" / "__init__.py").open("a") as module:
+        module.write("\n# upgraded\n")
+    (source / "muxer" / "brand_new.py").touch()
+    fake = tmp_path / "bin" / "mv"
+    fake.parent.mkdir()
+    fails_at = 'case "$*" in */muxer/muxer_process.py) exit 1 ;; esac'
+    fake.write_text(f'#!/bin/sh\n{fails_at}\nexec {shutil.which("mv")} "$@"\n')
+    fake.chmod(0o755)
+    result = install("--prefix", prefix, source=source, env={"PATH": f"{fake.parent}:{os.environ['PATH']}"})
+    assert result.returncode == 1
+    assert "the old ones were put back" in result.stderr
+    assert tree(prefix) == before
+    assert (prefix / "venv").resolve() == environment
+
+
+@pytest.mark.parametrize("inside", [".", "muxer", "muxer/../installed"])
+def test_prefix_refuses_the_source(source: Path, inside: str) -> None:
+    before = sorted(source.rglob("*"))
+    result = install("--prefix", inside, source=source, cwd=source)
+    assert result.returncode == 2
+    assert "is the source, or inside it" in result.stderr
+    assert sorted(source.rglob("*")) == before
+
+
+def test_prefix_refuses_what_is_not_its_own(source: Path, tmp_path: Path) -> None:
+    prefix = tmp_path / "taken"
+    (prefix / "muxer").mkdir(parents=True)
+    (prefix / "muxer" / "muxer_process.py").write_text("another product")
+    before = tree(prefix)
+    result = install("--prefix", prefix, source=source)
+    assert result.returncode == 2
+    assert f"{prefix}/muxer/muxer_process.py is there and not of this script's making" in result.stderr
+    assert tree(prefix) == before
+
+    file = tmp_path / "file"
+    file.touch()
+    result = install("--prefix", file, source=source)
+    assert result.returncode == 2
+    assert "is not a folder" in result.stderr
+
+
+# ---- machines where it cannot go on ------------------------------------------------------------------
+
+
+def test_neither_root_nor_sudo(source: Path, tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "machine", "debian", user=1000).with_python()
+    result = machine.install("--demo", source=source)
+    assert result.returncode == 3
+    assert "neither root nor sudo is at hand. Run as root:" in result.stderr
+    assert "apt-get update && apt-get install -y ffmpeg openssl\n" in result.stderr
+
+
+def test_sudo_that_wants_a_password_nobody_can_type(source: Path, tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "machine", "debian", user=1000).with_python()
+    machine.fake("sudo", "exit 1")
+    result = machine.install("--demo", source=source)
+    assert result.returncode == 3
+    assert "apt-get install -y ffmpeg openssl\n" in result.stderr
+
+
+def test_installs_only_what_is_missing_through_sudo(source: Path, tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "machine", "debian", user=1000).with_python().with_tools()
+    (machine.bin / "ffprobe").unlink()
+    machine.fake("sudo", '[[ $1 == -n ]] && shift; AS_ROOT=1 exec "$@"')
+    machine.fake("true")
+    bring_it = f"[[ $1 == install ]] && cp {machine.bin}/ffmpeg {machine.bin}/ffprobe"
+    machine.fake("apt-get", f'echo "$AS_ROOT $*" >>"$LOG"; {bring_it}')
+    result = machine.install("--demo", source=source)
+    assert "Installing system packages: ffmpeg\n" in result.stdout
+    assert machine.calls() == "1 update -q\n1 install -q -y --no-install-recommends ffmpeg\n"
+    assert NO_VENV in result.stderr
+
+
+def test_unknown_distribution(source: Path, tmp_path: Path) -> None:
+    result = Machine(tmp_path / "machine", "other", user=0).install("--test", source=source)
+    assert result.returncode == 3
+    assert "cannot install packages on Plan 9. Please install by hand:" in result.stderr
+    for part in ("Python 3.11 or later", "ffmpeg, with", "OpenSSL 1.1.1 or later"):
+        assert part in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("version", "accepted"),
+    [
+        ("OpenSSL 1.1.1k  FIPS 25 Mar 2021", True),
+        ("OpenSSL 1.0.2k-fips  26 Jan 2017", False),
+        ("LibreSSL 3.8.2", False),
+    ],
+)
+def test_openssl_version(source: Path, tmp_path: Path, version: str, accepted: bool) -> None:
+    machine = Machine(tmp_path / "machine", "other", user=0).with_python().with_tools()
+    machine.fake("openssl", f"echo '{version}'")
+    result = machine.install("--demo", source=source)
+    assert result.returncode == 3
+    assert ("OpenSSL 1.1.1 or later" in result.stderr) is not accepted
+
+
+def test_ffmpeg_without_the_encoder(source: Path, tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "machine", "other", user=0).with_python().with_tools()
+    machine.fake("ffmpeg", "echo ' V..... libopenh264  H.264'")
+    result = machine.install("--demo", source=source)
+    assert result.returncode == 3
+    assert "its H.264 encoder libx264" in result.stderr
+
+
+def test_red_hat_with_the_repository(source: Path, tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "machine", "rhel", user=0).with_python().with_tools()
+    for name in ("ffmpeg", "ffprobe"):
+        (machine.bin / name).rename(tmp_path / name)
+    machine.fake("dnf", f'echo "$*" >>"$LOG"; cp {tmp_path}/ff* {machine.bin}/')
+    result = machine.install("--demo", source=source)
+    assert machine.calls() == "install -q -y ffmpeg\n"
+    assert NO_VENV in result.stderr
+
+
+def test_red_hat_without_the_repository(source: Path, tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "machine", "rhel", user=0).with_python()
+    machine.fake("dnf", 'echo "Error: Unable to find a match"; exit 1')
+    result = machine.install("--demo", source=source)
+    assert result.returncode == 3
+    assert "Unable to find a match" in result.stderr
+    assert "enable RPM Fusion first" in result.stderr
+    assert "dnf install -y ffmpeg openssl\n" in result.stderr
+
+
+def test_apt_without_network(source: Path, tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "machine", "debian", user=0).with_python()
+    machine.fake("apt-get", 'echo "E: Failed to fetch, could not resolve the host"; exit 100')
+    result = machine.install("--demo", source=source)
+    assert result.returncode == 3
+    assert "could not resolve the host" in result.stderr
+    assert "the package manager could not install:\n    ffmpeg, with its H.264 encoder" in result.stderr
+    assert "Check that this machine reaches its package repositories" in result.stderr
+
+
+def test_pip_without_network(source: Path, tmp_path: Path) -> None:
+    prefix = tmp_path / "prefix"
+    nobody_listens = {"PIP_INDEX_URL": "http://127.0.0.1:9/", "PIP_RETRIES": "0", "PIP_NO_CACHE_DIR": "1"}
+    nothing_else = {"PIP_CONFIG_FILE": os.devnull, "PIP_FIND_LINKS": ""}
+    result = install("--prefix", prefix, source=source, env={**nobody_listens, **nothing_else})
+    assert result.returncode == 3
+    assert "No matching distribution found" in result.stderr
+    assert f"pip could not install the Python packages of {source}/thirdparty/requirements.txt" in result.stderr
+    assert "thirdparty/wheels/" in result.stderr
+    assert not list(prefix.glob(".venv*")), "no half environment is left, to be taken for a whole one"
+
+
+# ---- which Python ------------------------------------------------------------------------------------
+
+
+def test_takes_the_first_python_that_works_and_is_new_enough(source: Path, tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "machine", "other", user=0).with_tools()
+    machine.fake("python3", "echo 'pyenv: python3: command not found' >&2; exit 127")
+    machine.fake("python3.13", "exit 1")
+    machine.with_python("python3.12")
+    result = machine.install("--demo", source=source)
+    assert f"Installing Python packages: {source}/.venv (requirements.txt)" in result.stdout
+    assert NO_VENV in result.stderr
+
+
+def test_no_python(source: Path, tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "machine", "debian", user=1000).with_tools()
+    machine.fake("python3", "exit 1")
+    result = machine.install("--demo", source=source)
+    assert result.returncode == 3
+    assert "apt-get install -y python3 python3-venv\n" in result.stderr
+    assert "If this release has no Python 3.11" in result.stderr
+
+
+def test_python_without_its_venv_module(source: Path, tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "machine", "debian", user=1000).with_tools()
+    machine.fake("python3", f'[[ $2 == "import ensurepip, venv" ]] && exit 1; exec "{sys.executable}" "$@"')
+    result = machine.install("--demo", source=source)
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    assert result.returncode == 3
+    assert f"apt-get install -y python{version}-venv\n" in result.stderr

@@ -1,0 +1,394 @@
+"""The process as an administrator meets it: bad configurations, stops, restarts, a migration, services that are down."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from support.daemon import Muxer, log_lines, run, wait_until
+
+from muxer.lab.cases import Case
+from muxer.lab.lab import Lab
+
+Make = Callable[..., Lab]
+SECONDS = 60
+
+
+def configured(lab: Lab, **overrides: str) -> tuple[Path, Path]:
+    """Write a configuration for a lab; return its path and that of the log."""
+    config = lab.folder / "muxer.cfg"
+    config.write_text(lab.config_text(**{"logfile.format": "json", **{k.replace("__", "."): v for k, v in overrides.items()}}))
+    return config, lab.folder / "log" / "recording-muxer-single.log"
+
+
+def muxed(lab: Lab, recording_id: str) -> list[dict]:
+    media = (lab.store.screen(recording_id) or {"mediaFiles": []})["mediaFiles"]
+    return [one for one in media if "muxed_mediaIds" in one["parameters"]]
+
+
+def labelled(lab: Lab) -> set[str]:
+    return {one for one, _ in lab.store.label_posts}
+
+
+def messages(log: Path) -> list[str]:
+    return [line["message"] for line in log_lines(log)]
+
+
+def test_every_mistake_is_reported_at_once_and_the_exit_code_is_2(tmp_path: Path) -> None:
+    config = tmp_path / "muxer.cfg"
+    config.write_text(
+        "[htcc]\nbase_uri = rws:8081\nrws_timeout = 5\npassword = topsecret%pw\ntrusted-ca = /no/such/file.pem\n"
+        "[processing]\nwindow_past = soon\ntemp_dir = /no/such/folder\nffmpeg = /no/such/ffmpeg\nmin-poll_intervall = 3\n"
+        f"[logfile]\nlogfile_path = {tmp_path}\n"
+    )
+    done = run(config, "--muxer-type=main", seconds=SECONDS)
+    assert done.process.returncode == 2
+    for where in (
+        *("[htcc] base_uri", "[htcc] contact_center_id", "[htcc] rws_timeout", "[htcc] trusted_ca"),
+        *("[processing] window_past", "[processing] temp_dir", "[processing] ffmpeg", "[processing] muxer_type"),
+    ):
+        assert where in done.err
+    assert "topsecret" not in done.err
+    log = (tmp_path / "recording-muxer-single.log").read_text()
+    assert "[htcc] base_uri" in log and "topsecret" not in log
+
+
+def test_a_missing_configuration_file_is_said(tmp_path: Path) -> None:
+    done = run(tmp_path / "nowhere.cfg", seconds=SECONDS)
+    assert done.process.returncode == 2 and "does not exist" in done.err
+
+
+@pytest.mark.parametrize("program", ["ffmpeg", "ffprobe", "openssl"])
+def test_a_program_that_does_not_run_is_said(make_lab: Make, tmp_path: Path, program: str) -> None:
+    broken = tmp_path / "broken"
+    broken.write_text("#!/bin/sh\necho 'no such library' >&2\nexit 127\n")
+    broken.chmod(0o755)
+    config, _ = configured(make_lab(), **{f"processing__{program}": str(broken)})
+    done = run(config, seconds=SECONDS)
+    assert done.process.returncode == 2
+    assert f"[processing] {program}" in done.err and "no such library" in done.err
+
+
+def test_a_second_instance_on_one_temporary_folder_is_refused(make_lab: Make) -> None:
+    config, log = configured(make_lab())
+    with Muxer(config) as first:
+        wait_until(lambda: "poll done" in messages(log), SECONDS, "a poll", log)
+        second = run(config, seconds=SECONDS)
+        assert second.process.returncode == 2
+        assert "another instance" in second.err and str(first.process.pid) in second.err
+        assert first.stop() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_idle_muxer_stops_at_once_with_code_0(make_lab: Make, number: int) -> None:
+    config, log = configured(make_lab(), processing__min_poll_interval="5")
+    with Muxer(config) as muxer:
+        wait_until(lambda: "poll done" in messages(log), SECONDS, "a poll", log)
+        before = time.monotonic()
+        assert muxer.stop(number) == 0
+        assert time.monotonic() - before < 10
+
+
+def test_a_stop_while_services_hang_takes_less_than_ten_seconds(make_lab: Make, tmp_path: Path) -> None:
+    config, log = configured(make_lab())
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(5)
+        text = re.sub(r"base_uri = \S+", f"base_uri = http://127.0.0.1:{silent.getsockname()[1]}", config.read_text())
+        config.write_text(text)
+        with Muxer(config) as muxer:
+            wait_until(lambda: any("temporary files" in one for one in messages(log)), SECONDS, "the start", log)
+            time.sleep(1)
+            before = time.monotonic()
+            assert muxer.stop() == 0
+            assert time.monotonic() - before < 10
+
+
+def slow_program(folder: Path, name: str) -> Path:
+    """Write a program that does what ``name`` does, but hangs before it muxes or encrypts."""
+    path = folder / f"slow-{name}"
+    path.write_text(f'#!/bin/sh\ncase "$*" in *concat*|*-encrypt*) sleep 600;; esac\nexec {name} "$@"\n')
+    path.chmod(0o755)
+    return path
+
+
+def test_a_stop_in_the_middle_of_a_recording_leaves_nothing_behind(make_lab: Make, tmp_path: Path) -> None:
+    lab = make_lab()
+    (call,) = lab.add_case(Case.PLAIN)
+    slow = slow_program(tmp_path, "ffmpeg")
+    config, log = configured(lab, processing__ffmpeg=str(slow))
+    with Muxer(config) as muxer:
+        wait_until(lambda: "fetch done" in messages(log), SECONDS, "the fetch", log)
+        time.sleep(1)
+        before = time.monotonic()
+        assert muxer.stop() == 0
+        assert time.monotonic() - before < 10
+    assert not list((lab.folder / "temp").glob("job-*"))
+    assert not orphans(slow)
+    config, log = configured(lab)
+    with Muxer(config) as muxer:
+        wait_until(lambda: call.id in labelled(lab), SECONDS, "the label", log)
+        assert muxer.stop() == 0
+    assert len(muxed(lab, call.id)) == 1
+
+
+def orphans(program: Path) -> list[str]:
+    found = []
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if str(program).encode() in process.read_bytes():
+                found.append(process.parent.name)
+        except OSError:
+            continue
+    return found
+
+
+def test_kill_9_leaves_no_orphan_and_the_next_start_finishes(make_lab: Make, tmp_path: Path) -> None:
+    lab = make_lab()
+    (call,) = lab.add_case(Case.PLAIN)
+    slow = slow_program(tmp_path, "openssl")
+    config, log = configured(lab, processing__openssl=str(slow))
+    with Muxer(config) as muxer:
+        wait_until(lambda: "mux done" in messages(log), SECONDS, "the mux", log)
+        wait_until(lambda: orphans(slow), SECONDS, "the encryption", log)
+        muxer.process.kill()
+        muxer.process.wait()
+    wait_until(lambda: not orphans(slow), 10, "the end of the children")
+    assert list((lab.folder / "temp").glob("job-*"))
+    config, log = configured(lab)
+    with Muxer(config) as muxer:
+        wait_until(lambda: call.id in labelled(lab), SECONDS, "the label", log)
+        assert muxer.stop() == 0
+    assert not list((lab.folder / "temp").glob("job-*"))
+    assert len(muxed(lab, call.id)) == 1
+
+
+def test_a_second_signal_ends_the_process_at_once(make_lab: Make, tmp_path: Path) -> None:
+    lab = make_lab()
+    lab.add_case(Case.PLAIN)
+    config, log = configured(lab, processing__ffmpeg=str(slow_program(tmp_path, "ffmpeg")))
+    with Muxer(config) as muxer:
+        wait_until(lambda: "fetch done" in messages(log), SECONDS, "the fetch", log)
+        time.sleep(0.5)
+        muxer.process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        before = time.monotonic()
+        assert muxer.stop() != 0
+        assert time.monotonic() - before < 3
+
+
+def test_rws_that_is_down_at_the_start_is_waited_for(make_lab: Make) -> None:
+    lab = make_lab()
+    (call,) = lab.add_case(Case.PLAIN)
+    config, log = configured(lab)
+    lab.store.fail_next("rws", "GET", "/", 503, times=4)
+    with Muxer(config) as muxer:
+        wait_until(lambda: any("poll failed" in one for one in messages(log)), SECONDS, "a failed poll", log)
+        wait_until(lambda: call.id in labelled(lab), SECONDS, "the label", log)
+        assert muxer.stop() == 0
+
+
+def test_the_polls_keep_their_cadence(make_lab: Make) -> None:
+    lab = make_lab()
+    config, log = configured(lab, processing__min_poll_interval="0.02")
+    with Muxer(config) as muxer:
+        wait_until(lambda: messages(log).count("poll done") >= 4, SECONDS, "four polls", log)
+        assert muxer.stop() == 0
+    from datetime import datetime
+
+    times = [datetime.fromisoformat(line["time"]).timestamp() for line in log_lines(log) if line["message"] == "poll done"]
+    gaps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    assert sorted(gaps)[len(gaps) // 2] == pytest.approx(1.2, abs=0.4)
+
+
+def test_late_screens_make_a_fuller_file_that_replaces_the_first(make_lab: Make) -> None:
+    lab = make_lab()
+    (call,) = lab.add_case(Case.GAPS)
+    whole = lab.store.screen(call.id) or {}
+    lab.store.delete_screen_media(call.id, whole["mediaFiles"][2]["mediaId"])
+    config, log = configured(lab)
+    with Muxer(config) as muxer:
+        wait_until(lambda: muxed(lab, call.id), SECONDS, "the first file", log)
+        first = muxed(lab, call.id)[0]
+        assert len(first["parameters"]["muxed_mediaIds"]) == 3
+        lab.store.add_screen_media(call.id, lab.region, whole["mediaFiles"][2])
+        wait_until(lambda: [len(one["parameters"]["muxed_mediaIds"]) for one in muxed(lab, call.id)] == [4], SECONDS, "the fuller file", log)
+        wait_until(lambda: messages(log).count("recording muxed") == 2, SECONDS, "the end of the second", log)
+        assert muxer.stop() == 0
+    assert [media for _, media in lab.store.deletes][1:] == [first["mediaId"]]
+    stored = {path.name for path in (lab.site.media.folder / "screens").iterdir()}
+    assert first["mediaId"] not in stored and muxed(lab, call.id)[0]["mediaId"] in stored
+    assert lab.store.label_posts == [(call.id, "screenRecording")]
+
+
+def test_delete_superseded_can_be_switched_off(make_lab: Make) -> None:
+    lab = make_lab()
+    (call,) = lab.add_case(Case.GAPS)
+    third = (lab.store.screen(call.id) or {})["mediaFiles"][2]
+    lab.store.delete_screen_media(call.id, third["mediaId"])
+    config, log = configured(lab, advanced__delete_superseded="0")
+    with Muxer(config) as muxer:
+        wait_until(lambda: muxed(lab, call.id), SECONDS, "the first file", log)
+        lab.store.add_screen_media(call.id, lab.region, third)
+        wait_until(lambda: len(muxed(lab, call.id)) == 2, SECONDS, "the fuller file", log)
+        assert muxer.stop() == 0
+    assert len(lab.store.deletes) == 1
+
+
+def test_two_muxers_on_one_window_end_with_one_file(make_lab: Make, tmp_path: Path) -> None:
+    lab = make_lab()
+    calls = [lab.add_case(Case.PLAIN, serial=number)[0] for number in range(3)]
+    one, log = configured(lab)
+    other = tmp_path / "other.cfg"
+    folders = [tmp_path / "temp", tmp_path / "log"]
+    for folder in folders:
+        folder.mkdir()
+    text = one.read_text().replace(str(lab.folder / "temp"), str(folders[0])).replace(str(lab.folder / "log"), str(folders[1]))
+    other.write_text(text)
+    with Muxer(one) as first, Muxer(other) as second:
+        wait_until(lambda: labelled(lab) >= {call.id for call in calls}, SECONDS, "the labels", log)
+        polls = messages(log).count("poll done")
+        wait_until(lambda: messages(log).count("poll done") >= polls + 2, SECONDS, "two polls more", log)
+        assert (first.stop(), second.stop()) == (0, 0)
+    for call in calls:
+        (entry,) = muxed(lab, call.id)
+        lab.decrypt(entry["pkcs7"], lab.site.media.folder / "screens" / entry["mediaId"], tmp_path / "clear.mp4")
+        assert (tmp_path / "clear.mp4").read_bytes()[4:8] == b"ftyp"
+
+
+def test_without_certificates_an_encrypted_recording_fails_loudly_until_there_are_some(make_lab: Make) -> None:
+    lab = make_lab(encryption_group="empty")
+    (call,) = lab.add_case(Case.ENCRYPTED)
+    config, log = configured(lab)
+    with Muxer(config) as muxer:
+        wait_until(lambda: any("no encryption certificate" in one for one in messages(log)), SECONDS, "the error", log)
+        assert muxer.stop() == 0
+    assert not muxed(lab, call.id)
+    assert [line["level"] for line in log_lines(log) if "no encryption certificate" in line["message"]][0] == "error"
+    assert not [path for path in (lab.site.media.folder / "screens").iterdir() if "muxed" in path.name]
+    lab.switches = replace(lab.switches, encryption_group="certificates")
+    with Muxer(config) as muxer:
+        wait_until(lambda: muxed(lab, call.id), SECONDS, "the muxed file", log)
+        assert muxer.stop() == 0
+
+
+def test_one_broken_recording_is_set_aside_and_does_not_stop_the_others(make_lab: Make) -> None:
+    lab = make_lab()
+    (bad,) = lab.add_case(Case.PLAIN, serial=1)
+    (good,) = lab.add_case(Case.PLAIN, serial=2)
+    (lab.site.media.folder / "screens" / bad.screens[0].media_id).write_bytes(b"<html>not found</html>")
+    config, log = configured(lab, processing__min_poll_interval="0.02")
+    with Muxer(config) as muxer:
+        wait_until(lambda: any("set aside" in one for one in messages(log)), SECONDS, "the setting aside", log)
+        wait_until(lambda: good.id in labelled(lab), SECONDS, "the label of the good one", log)
+        polls = messages(log).count("poll done")
+        wait_until(lambda: messages(log).count("poll done") >= polls + 3, SECONDS, "three polls more", log)
+        assert muxer.stop() == 0
+    failures = [line for line in log_lines(log) if line.get("recording") == bad.id and line["level"] == "error"]
+    assert [line["attempt"] for line in failures] == [1, 2, 3]
+    assert bad.screens[0].media_id in failures[-1]["message"]
+    assert not muxed(lab, bad.id)
+
+
+def test_media_that_come_later_than_their_metadata_are_fetched_at_a_later_poll(make_lab: Make) -> None:
+    lab = make_lab()
+    (call,) = lab.add_case(Case.PLAIN)
+    path = lab.site.media.folder / "screens" / call.screens[0].media_id
+    hidden = path.rename(lab.folder / "hidden")
+    config, log = configured(lab, processing__min_poll_interval="0.02")
+    with Muxer(config) as muxer:
+        wait_until(lambda: any("MediaNotFound" in one for one in messages(log)), SECONDS, "the failure", log)
+        hidden.rename(path)
+        wait_until(lambda: call.id in labelled(lab), SECONDS, "the label", log)
+        assert muxer.stop() == 0
+
+
+def test_a_migration_runs_once_and_tells_what_became_of_everything(make_lab: Make) -> None:
+    lab = make_lab()
+    calls = {call.plan.name: call for call in lab.add_cases()}
+    config, log = configured(lab, advanced__call_recording_query_string="userName=agent* AND Alice&startTime=0")
+    done = run(config, seconds=SECONDS)
+    assert done.process.returncode == 0, done.err
+    summary = re.search(r"(\d+) recordings found, (\d+) files muxed, (\d+) already done, (\d+) recordings without screen, (\d+) failed", done.out)
+    assert summary is not None, done.out
+    assert tuple(map(int, summary.groups())) == (8, 6, 1, 2, 0)
+    assert not muxed(lab, calls["late"].id)
+    again = run(config, seconds=SECONDS)
+    assert again.process.returncode == 0 and "0 files muxed, 7 already done" in again.out
+
+
+def test_a_migration_with_failures_names_them_and_exits_with_4(make_lab: Make) -> None:
+    lab = make_lab()
+    (bad,) = lab.add_case(Case.PLAIN, serial=1)
+    (good,) = lab.add_case(Case.PLAIN, serial=2)
+    (lab.site.media.folder / "screens" / bad.screens[0].media_id).write_bytes(b"rubbish")
+    config, log = configured(lab, advanced__call_recording_query_string="startTime=0")
+    done = run(config, seconds=SECONDS)
+    assert done.process.returncode == 4
+    assert "1 files muxed" in done.out and "1 failed" in done.out and bad.id in done.out
+    assert muxed(lab, good.id) and not muxed(lab, bad.id)
+
+
+def test_sharded_instances_share_the_work(make_lab: Make, tmp_path: Path) -> None:
+    from muxer.sharding import shard
+
+    lab = make_lab()
+    calls = [lab.add_case(Case.PLAIN, serial=number)[0] for number in range(4)]
+    config, _ = configured(lab, advanced__call_recording_query_string="startTime=0")
+    for arguments, mine in ((("--muxer-type=primary", "--muxer-id=0"), 0), (("--muxer-type=backup", "--muxer-id=0"), 1)):
+        done = run(config, *arguments, "--total-muxers=2", seconds=SECONDS)
+        assert done.process.returncode == 0, done.err
+        assert all(muxed(lab, call.id) for call in calls if shard(call.id, 2) == mine)
+        if mine == 0:
+            assert not any(muxed(lab, call.id) for call in calls if shard(call.id, 2) != mine)
+    assert sorted(path.name for path in (lab.folder / "log").iterdir()) == [
+        "recording-muxer-backup-0.log",
+        "recording-muxer-primary-0.log",
+    ]
+    assert all(len(muxed(lab, call.id)) == 1 for call in calls)
+
+
+def test_passwords_of_the_environment_win_over_the_file(make_lab: Make) -> None:
+    lab = make_lab()
+    (call,) = lab.add_case(Case.ENCRYPTED)
+    passwords = {
+        "HTCC_PASSWORD": lab.site.rws_account.password,
+        "RCS_PASSWORD": lab.site.rcs_account.password,
+        "WEBDAV_PASSWORD": lab.site.dav_account.password,
+    }
+    config, log = configured(lab, advanced__call_recording_query_string="startTime=0")
+    config.write_text(re.sub(r"password = .*", "password = wrong", config.read_text()))
+    assert run(config, env=passwords, seconds=SECONDS).process.returncode == 0
+    assert muxed(lab, call.id)
+
+
+@pytest.mark.parametrize(
+    "switches",
+    [
+        {"csrf": False, "bulk": False, "link_form": "next", "replacing_post": True, "label_definition": False},
+        {"csrf_expires_after": 1, "bulk": False, "bulk_refusal": 405, "label_definition": False, "label_missing_answer": 400},
+        {"scroll_expires_once": True, "partial_code": False, "error_in_envelope": True, "replacing_post": True},
+        {"version": "8.5.201.13", "label_forbidden": True, "encryption_group": "missing", "link_form": "nextUri"},
+        {"version": "", "scroll_empty_first_page": False, "scroll_repeats_ids": False, "foreign_links": False},
+    ],
+    ids=lambda switches: ",".join(switches),
+)
+def test_every_deviation_of_a_server_is_borne(make_lab: Make, switches: dict[str, object]) -> None:
+    lab = make_lab(**switches)
+    calls = {call.plan.name: call for call in lab.add_cases([Case.PLAIN, Case.TRANSFER, Case.NOTHING])}
+    config, log = configured(lab, advanced__pagination="2")
+    with Muxer(config) as muxer:
+        wait_until(lambda: messages(log).count("recording muxed") >= 3, SECONDS, "three muxed files", log)
+        assert muxer.stop() == 0
+    assert [len(muxed(lab, calls[name].id)) for name in ("plain", "transfer", "muxed")] == [1, 2, 1]
+    for call in calls.values():
+        sources = {one["mediaId"] for one in (lab.store.screen(call.id) or {"mediaFiles": []})["mediaFiles"]}
+        assert {screen.media_id for screen in call.screens} <= sources
+    forbidden = bool(switches.get("label_forbidden"))
+    assert labelled(lab) == (set() if forbidden else {calls["plain"].id, calls["transfer"].id})

@@ -1,0 +1,275 @@
+"""The media engine with real ffmpeg: picture and sound fit in every layout, and broken inputs are told apart."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from support import sync
+
+from muxer.errors import MediaError, MetadataError
+from muxer.lab.media import make_audio, make_screen
+from muxer.media.engine import Engine, Input, Muxed
+from muxer.media.probe import need_video, probe
+from muxer.media.render import Tools
+from muxer.process import Runner
+
+T0 = datetime(2026, 3, 1, 9, 0, 0, tzinfo=UTC)
+SECONDS = 20.0
+TOOLS = Tools("ffmpeg", "ffprobe")
+WITH_B_FRAMES = ("-bf", "3", "-g", "40")
+WITHOUT = ("-bf", "0", "-g", "40")
+SPARSE_KEYS = ("-bf", "0", "-g", "1000")
+
+# offset of each screen file from the audio's start, and its length
+LAYOUTS = {
+    "whole": [(0, 20)],
+    "begins before, ends after": [(-3, 27)],
+    "begins late, ends early": [(4, 10)],
+    "gaps everywhere": [(2, 4), (8, 5), (16, 3)],
+    "rounding overlap": [(0, 8.9), (8, 12)],
+    "truncated overlap": [(0, 14), (9, 11)],
+    "nested": [(0, 20), (5, 3)],
+    "begins hours of frames before": [(-30, 45)],
+    "back to back": [(0, 10), (10, 10)],
+}
+ENCODINGS = {"b-frames": WITH_B_FRAMES, "no b-frames": WITHOUT, "sparse key frames": SPARSE_KEYS}
+
+
+def engine(**options: object) -> Engine:
+    settings = {"tolerance": 2.0, "slice_ms": 5000, "audio_codec": "copy", **options}
+    return Engine(TOOLS, Runner(), **settings)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def audio(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("audio") / "audio.mp3"
+    make_audio(path, T0, SECONDS)
+    return path
+
+
+def screen(folder: Path, number: int, offset: float, seconds: float, extra: Sequence[str] = WITHOUT, **more: object) -> Input:
+    path = folder / f"screen-{number}.mp4"
+    start = T0 + timedelta(seconds=offset)
+    make_screen(path, start, seconds, extra=extra, **more)  # type: ignore[arg-type]
+    return Input(path, path.name, start)
+
+
+def shown(layout: Sequence[tuple[float, float]], tolerance: float = 2.0) -> list[sync.Shown]:
+    """The rules of section 3 of the behaviour, said once more for these layouts: later files cut earlier ones."""
+    placed: list[sync.Shown] = []
+    for offset, seconds in sorted(layout):
+        begin = float(offset)
+        if placed and placed[-1].end > offset:
+            last = placed.pop()
+            if last.end - offset <= tolerance:
+                begin = last.end
+                placed.append(last)
+            else:
+                placed.append(sync.Shown(last.begin, offset, 1))
+        placed.append(sync.Shown(begin, begin + seconds, 1))
+    return [sync.Shown(max(one.begin, 0), min(one.end, SECONDS), 1) for one in placed]
+
+
+def mux(folder: Path, audio: Path, screens: Sequence[Input], **options: object) -> Muxed:
+    return engine(**options).mux(Input(audio, audio.name, T0), screens, folder)
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_picture_and_sound_fit_in_every_layout(tmp_path: Path, audio: Path, layout: str, encoding: str) -> None:
+    parts = LAYOUTS[layout]
+    screens = [screen(tmp_path, n, offset, seconds, ENCODINGS[encoding]) for n, (offset, seconds) in enumerate(parts)]
+    made = mux(tmp_path, audio, screens)
+    shift = 1.0 if layout == "rounding overlap" else 0.1
+    expected = shown(parts)
+    if layout == "rounding overlap":
+        assert sync.problems(made.path, T0, SECONDS, expected, frame=shift) == []
+    else:
+        assert sync.problems(made.path, T0, SECONDS, expected) == []
+    assert made.padding == round(1e6 * (SECONDS - sum(one.end - one.begin for one in expected)))
+
+
+def test_equal_whole_clips_are_copied_frame_by_frame(tmp_path: Path, audio: Path) -> None:
+    for name, extra in ENCODINGS.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        made = mux(folder, audio, [screen(folder, 0, 0, SECONDS, extra)])
+        assert made.reasons == ()
+        assert packets(made.path) == packets(folder / "screen-0.mp4")
+
+
+def packets(path: Path) -> list[str]:
+    """The sizes and times of the video packets that are slices, without what parameter sets add."""
+    command = ["ffprobe", "-v", "error", "-select_streams", "v:0", "-show_entries", "packet=pts_time,flags", "-of", "csv", str(path)]
+    return sorted(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+
+
+def test_only_what_must_be_is_re_encoded(tmp_path: Path, audio: Path) -> None:
+    screens = [screen(tmp_path, 0, -1, 30, WITHOUT)]
+    made = mux(tmp_path, audio, screens)
+    assert made.reasons == ("begins between two key frames",)
+    assert not list(tmp_path.glob("padding*"))
+    assert probe(tmp_path / "encoded-0.mp4", "ffprobe", Runner()).video.length_us < 4_000_000  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        [{"size": (640, 360)}, {"size": (800, 600)}],
+        [{"size": (640, 360)}, {"extra": ("-vf", "scale=641:361", "-pix_fmt", "yuv444p")}],
+        [{"extra": WITHOUT}, {"extra": ("-c:v", "mpeg4", "-q:v", "2")}],
+        [{"extra": WITHOUT}, {"extra": ("-video_track_timescale", "1000")}],
+        [{"extra": WITHOUT}, {"fps": 5}],
+        [{"extra": ("-profile:v", "baseline")}, {"extra": ("-profile:v", "high")}],
+    ],
+    ids=["size", "odd size and yuv444", "codec", "time base", "frame rate", "profile"],
+)
+def test_unequal_clips_are_brought_onto_one_canvas(tmp_path: Path, audio: Path, kinds: list[dict[str, object]]) -> None:
+    layout = [(0, 9), (11, 9)]
+    screens = [screen(tmp_path, n, *layout[n], **{"extra": WITHOUT, **kind}) for n, kind in enumerate(kinds)]
+    made = mux(tmp_path, audio, screens)
+    frame = 0.2 if any(kind.get("fps") == 5 for kind in kinds) else 0.1
+    assert sync.problems(made.path, T0, SECONDS, shown(layout), frame=frame) == []
+    video = need_video(probe(made.path, "ffprobe", Runner()))
+    assert video.codec == "h264" and video.entry["pix_fmt"] == "yuv420p"
+    sizes = [need_video(probe(one.path, "ffprobe", Runner())).size for one in screens]
+    assert video.size == tuple((max(size[i] for size in sizes) + 1) // 2 * 2 for i in (0, 1))
+
+
+def test_the_slice_length_does_not_change_what_is_seen(tmp_path: Path, audio: Path) -> None:
+    for slice_ms in (1, 333, 5000, 60_000):
+        folder = tmp_path / str(slice_ms)
+        folder.mkdir()
+        made = mux(folder, audio, [screen(folder, 0, 7, 6)], slice_ms=slice_ms)
+        assert sync.problems(made.path, T0, SECONDS, [sync.Shown(7, 13, 1)]) == []
+
+
+def test_a_still_screen_with_few_frames_lasts_as_long_as_it_is_shown(tmp_path: Path, audio: Path) -> None:
+    full = screen(tmp_path, 0, 0, 30)
+    still = tmp_path / "still.mp4"
+    keep = "select='eq(n,0)+eq(n,70)+eq(n,299)'"
+    command = ["ffmpeg", "-v", "error", "-i", full.path, "-vf", keep, "-fps_mode", "passthrough", "-bf", "0", still]
+    subprocess.run(command, check=True)
+    made = mux(tmp_path, audio, [Input(still, "still.mp4", T0)])
+    video = need_video(probe(made.path, "ffprobe", Runner()))
+    assert abs(video.length_us - SECONDS * 1e6) <= 110_000
+    assert [round(video.microseconds(pts) / 1e6, 1) for pts in video.packets.pts][:2] == [0.0, 7.0]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "arguments", "codec"),
+    [
+        ("mp3", ("-ar", "44100", "-ac", "1", "-c:a", "libmp3lame"), "mp3"),
+        ("wav", ("-c:a", "pcm_s16le"), "aac"),
+        ("wav", ("-c:a", "pcm_mulaw"), "aac"),
+        ("ogg", ("-ar", "48000", "-c:a", "libopus"), "opus"),
+    ],
+)
+def test_the_audio_keeps_its_channels_and_plays(
+    tmp_path: Path, audio: Path, suffix: str, arguments: tuple[str, ...], codec: str
+) -> None:
+    other = tmp_path / f"other.{suffix}"
+    subprocess.run(["ffmpeg", "-v", "error", "-i", audio, *arguments, other], check=True)
+    made = mux(tmp_path, other, [screen(tmp_path, 0, 0, SECONDS)])
+    before, after = probe(other, "ffprobe", Runner()).audio, probe(made.path, "ffprobe", Runner()).audio
+    assert before and after and after.codec == codec
+    assert after.entry["channels"] == before.entry["channels"]
+    assert sync.problems(made.path, T0, SECONDS, [sync.Shown(0, SECONDS, 1)]) == []
+
+
+def test_audio_codec_aac_re_encodes_the_audio(tmp_path: Path, audio: Path) -> None:
+    made = mux(tmp_path, audio, [screen(tmp_path, 0, 0, SECONDS)], audio_codec="aac")
+    sound = probe(made.path, "ffprobe", Runner()).audio
+    assert sound and sound.codec == "aac" and sound.entry["channels"] == "2"
+    assert sync.problems(made.path, T0, SECONDS, [sync.Shown(0, SECONDS, 1)]) == []
+
+
+def test_the_result_begins_with_its_index_and_names_its_time(tmp_path: Path, audio: Path) -> None:
+    made = mux(tmp_path, audio, [screen(tmp_path, 0, 0, SECONDS)])
+    content = made.path.read_bytes()
+    assert 0 < content.index(b"moov") < content.index(b"mdat")
+    command = ["ffprobe", "-v", "error", "-show_entries", "format_tags=creation_time", "-of", "csv=p=0", str(made.path)]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.startswith("2026-03-01T09:00:00")
+
+
+def test_a_screen_with_sound_of_its_own_gives_only_its_picture(tmp_path: Path, audio: Path) -> None:
+    silent = screen(tmp_path, 0, 2, 10)
+    loud = tmp_path / "loud.mp4"
+    command = ["ffmpeg", "-v", "error", "-i", silent.path, "-f", "lavfi", "-i", "sine", "-shortest", "-c:v", "copy", loud]
+    subprocess.run(command, check=True)
+    made = mux(tmp_path, audio, [Input(loud, "loud.mp4", silent.start)])
+    assert sync.problems(made.path, T0, SECONDS, [sync.Shown(2, 12, 1)]) == []
+
+
+def broken(folder: Path, kind: str) -> Path:
+    whole, path = folder / "whole.mp4", folder / "broken.mp4"
+    make_screen(whole, T0, 20)
+    content = whole.read_bytes()
+    if kind == "truncated with index":
+        front = folder / "front.mp4"
+        subprocess.run(["ffmpeg", "-v", "error", "-i", whole, "-c", "copy", "-movflags", "faststart", front], check=True)
+        content = front.read_bytes()
+        path.write_bytes(content[: len(content) * 2 // 3])
+    elif kind == "truncated":
+        path.write_bytes(content[: len(content) * 2 // 3])
+    elif kind == "audio only":
+        subprocess.run(["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "sine", "-t", "5", path], check=True)
+    else:
+        path.write_bytes({"empty": b"", "html": b"<html>404</html>" * 100, "noise": bytes(range(256)) * 500}[kind])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("empty", "is empty"),
+        ("html", "no readable media file"),
+        ("noise", "no readable media file|no video"),
+        ("truncated", "no readable media file"),
+        ("truncated with index", "truncated"),
+        ("audio only", "no video stream"),
+    ],
+)
+def test_each_broken_screen_has_its_own_clear_error(tmp_path: Path, audio: Path, kind: str, message: str) -> None:
+    with pytest.raises(MediaError, match=f"agent's file.*({message})"):
+        mux(tmp_path, audio, [Input(broken(tmp_path, kind), "agent's file", T0)])
+
+
+@pytest.mark.parametrize("kind", ["empty", "html", "noise"])
+def test_an_audio_file_that_is_no_audio_is_told(tmp_path: Path, kind: str) -> None:
+    with pytest.raises(MediaError, match="broken.mp4"):
+        mux(tmp_path, broken(tmp_path, kind), [screen(tmp_path, 0, 0, 5)])
+
+
+def test_a_screen_in_place_of_the_audio_is_told(tmp_path: Path) -> None:
+    only = screen(tmp_path, 0, 0, 5)
+    with pytest.raises(MediaError, match="no audio stream"):
+        mux(tmp_path, only.path, [only])
+
+
+def test_screens_that_never_overlap_are_told(tmp_path: Path, audio: Path) -> None:
+    with pytest.raises(MetadataError, match="overlaps"):
+        mux(tmp_path, audio, [screen(tmp_path, 0, 100, 5), screen(tmp_path, 1, -50, 5)])
+
+
+def test_a_copy_that_goes_wrong_is_made_again_by_re_encoding(
+    tmp_path: Path, audio: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from muxer.media import render
+
+    right = render.concat_list
+
+    def wrong(parts, files, *rest):  # a copy that loses the last file, as ffmpeg may without a word
+        text = right(parts, files, *rest)
+        return text.rpartition("file ")[0] if any("screen" in file for file in files) else text
+
+    monkeypatch.setattr(render, "concat_list", wrong)
+    layout = [(0, 9), (11, 9)]
+    made = mux(tmp_path, audio, [screen(tmp_path, n, *one) for n, one in enumerate(layout)])
+    assert "made again" in caplog.text
+    assert made.reasons == ("everything is re-encoded",)
+    assert sync.problems(made.path, T0, SECONDS, shown(layout)) == []

@@ -1,0 +1,205 @@
+"""WebDAV storage against two real servers, wsgidav and Apache mod_dav, and against answers that only a test can script."""
+
+from __future__ import annotations
+
+import threading
+import urllib.parse
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from support.apache import apache
+
+from muxer.config.schema import Webdav
+from muxer.errors import AccessDenied, MediaNotFound, ServiceUnavailable, Stopped, StoredElsewhere
+from muxer.lab.dav import ExternalDav
+from muxer.lab.lab import Lab
+from muxer.lab.service import Account
+from muxer.storage.base import Place, place_of
+from muxer.storage.webdav import WebdavStorage
+
+STORED = ["plain.mp4", "with blank.mp4", "hash#mark.mp4", "per%20cent.mp4", "100%.mp4", "grüße.mp4", "a&b=c+d.mp4"]
+# wsgidav takes a Destination with these for a shorter name; muxed files never bear them, sources may.
+NAMES = [*STORED, "question?.mp4", "semi;colon.mp4"]
+
+
+@pytest.fixture(scope="module", params=["wsgidav", "apache"])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ExternalDav]:
+    with ExitStack() as stack:
+        if request.param == "apache":
+            yield stack.enter_context(apache())
+        else:
+            lab = stack.enter_context(Lab(tmp_path_factory.mktemp("dav")))
+            user = lab.site.dav_account
+            yield ExternalDav(lab.dav_url, lab.site.media.folder, user.username, user.password)
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    with Lab(tmp_path / "lab") as made:
+        yield made
+
+
+def storage(server: ExternalDav, password: str | None = None, stop: threading.Event | None = None) -> WebdavStorage:
+    options = Webdav(username=server.username, password=password or server.password, trusted_ca=False)
+    return WebdavStorage(options, "test", stop or threading.Event())
+
+
+def storage_of(lab: Lab) -> WebdavStorage:
+    user = lab.site.dav_account
+    return storage(ExternalDav(lab.dav_url, lab.site.media.folder, user.username, user.password))
+
+
+def place(server: ExternalDav, name: str) -> Place:
+    return place_of({"storage": "webDAV", "path": name, "data": {"storagePath": f"{server.url}/screens/"}})
+
+
+def lab_place(lab: Lab, name: str) -> Place:
+    return place_of({"storage": "webDAV", "path": name, "data": {"storagePath": f"{lab.dav_url}/screens/"}})
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_any_name_is_stored_and_fetched_again(server: ExternalDav, tmp_path: Path, name: str) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(name.encode() * 1000)
+    store = storage(server)
+    stored = store.store(source, place(server, name), overwrite=True)
+    assert stored.length == source.stat().st_size
+    assert (server.root / "screens" / name).read_bytes() == source.read_bytes()
+    assert store.fetch(place(server, name), target) == stored.length
+    assert target.read_bytes() == source.read_bytes()
+    assert [path.name for path in (server.root / "screens").iterdir() if ".part" in path.name] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_any_source_is_fetched(server: ExternalDav, tmp_path: Path, name: str) -> None:
+    (server.root / "screens" / name).write_bytes(b"screen")
+    assert storage(server).fetch(place(server, name), tmp_path / "x") == 6
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_full_url_form_names_the_same_file(server: ExternalDav, tmp_path: Path, name: str) -> None:
+    (server.root / "calls" / name).write_bytes(b"audio")
+    for written in {urllib.parse.quote(name), name if "%20" not in name else urllib.parse.quote(name)}:
+        found = place_of({"storage": "webDAV", "path": f"{server.url}/calls/{written}"})
+        assert storage(server).fetch(found, tmp_path / "audio") == 5
+
+
+def test_a_large_file_goes_both_ways(server: ExternalDav, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(bytes(range(256)) * 40_000)
+    store = storage(server)
+    store.store(source, place(server, "large.mp4"), overwrite=False)
+    store.fetch(place(server, "large.mp4"), tmp_path / "target")
+    assert (tmp_path / "target").read_bytes() == source.read_bytes()
+
+
+def test_what_is_stored_is_not_overwritten_unless_asked(server: ExternalDav, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.write_bytes(b"first")
+    second.write_bytes(b"second!")
+    store, where = storage(server), place(server, "taken.mp4")
+    store.store(first, where, overwrite=False)
+    with pytest.raises(StoredElsewhere):
+        store.store(second, where, overwrite=False)
+    assert (server.root / "screens" / "taken.mp4").read_bytes() == b"first"
+    assert [path.name for path in (server.root / "screens").iterdir() if ".part" in path.name] == []
+    assert store.store(second, where, overwrite=True).length == 7
+
+
+def test_what_is_not_there(server: ExternalDav, tmp_path: Path) -> None:
+    store, nowhere = storage(server), place(server, "nowhere.mp4")
+    with pytest.raises(MediaNotFound):
+        store.fetch(nowhere, tmp_path / "x")
+    assert store.describe(nowhere) is None
+    store.delete(nowhere)
+
+
+def test_the_tag_changes_with_the_content(server: ExternalDav, tmp_path: Path) -> None:
+    store, where, source = storage(server), place(server, "tagged.mp4"), tmp_path / "source"
+    source.write_bytes(b"one")
+    first = store.store(source, where, overwrite=True)
+    assert store.describe(where) == first
+    source.write_bytes(b"two!")
+    assert store.store(source, where, overwrite=True) != first
+
+
+def test_deleted_is_gone(server: ExternalDav, tmp_path: Path) -> None:
+    store, where = storage(server), place(server, "gone.mp4")
+    (tmp_path / "source").write_bytes(b"x")
+    store.store(tmp_path / "source", where, overwrite=True)
+    store.delete(where)
+    assert store.describe(where) is None
+
+
+def test_a_wrong_password_is_said_and_not_hammered(server: ExternalDav, tmp_path: Path) -> None:
+    store = storage(server, password="wrong")
+    for _ in range(2):
+        with pytest.raises(AccessDenied, match="webdav|moment ago"):
+            store.fetch(place(server, "any.mp4"), tmp_path / "x")
+
+
+def test_a_missing_folder_is_said(server: ExternalDav, tmp_path: Path) -> None:
+    (tmp_path / "source").write_bytes(b"x")
+    where = place_of({"storage": "webDAV", "path": "a.mp4", "data": {"storagePath": f"{server.url}/no/such/folder"}})
+    with pytest.raises(ServiceUnavailable, match="folder does not exist"):
+        storage(server).store(tmp_path / "source", where, overwrite=False)
+
+
+def test_a_stop_ends_a_transfer(server: ExternalDav, tmp_path: Path) -> None:
+    stop = threading.Event()
+    (server.root / "screens" / "big.mp4").write_bytes(b"x" * 3_000_000)
+    stop.set()
+    with pytest.raises(Stopped):
+        storage(server, stop=stop).fetch(place(server, "big.mp4"), tmp_path / "x")
+    (tmp_path / "source").write_bytes(b"x" * 3_000_000)
+    with pytest.raises(Stopped):
+        storage(server, stop=stop).store(tmp_path / "source", place(server, "new.mp4"), overwrite=False)
+
+
+def test_several_servers_share_one_account(tmp_path: Path, server: ExternalDav) -> None:
+    second = Lab(tmp_path / "second")
+    second.site.dav_account = Account(server.username, server.password)
+    store = storage(server)
+    with second:
+        (second.site.media.folder / "screens" / "a.mp4").write_bytes(b"second")
+        (server.root / "screens" / "a.mp4").write_bytes(b"first one")
+        assert store.fetch(lab_place(second, "a.mp4"), tmp_path / "x") == 6
+        assert store.fetch(place(server, "a.mp4"), tmp_path / "x") == 9
+
+
+@pytest.mark.parametrize("status", [405, 501, 502, 403])
+def test_a_server_that_cannot_rename_gets_the_final_name(lab: Lab, tmp_path: Path, status: int) -> None:
+    lab.store.fail_next("dav", "MOVE", "screens", status)
+    (tmp_path / "source").write_bytes(b"content")
+    store = storage_of(lab)
+    for name in ("a.mp4", "b.mp4"):
+        assert store.store(tmp_path / "source", lab_place(lab, name), overwrite=False).length == 7
+    assert sorted(path.name for path in (lab.site.media.folder / "screens").iterdir()) == ["a.mp4", "b.mp4"]
+    assert len([one for one in lab.store.requests if one.method == "MOVE"]) == 1
+    with pytest.raises(StoredElsewhere):
+        store.store(tmp_path / "source", lab_place(lab, "a.mp4"), overwrite=False)
+
+
+def test_a_body_shorter_than_announced_is_caught(lab: Lab, tmp_path: Path) -> None:
+    lab.store.fail_next("dav", "GET", "a.mp4", 200, headers={"Content-Length": "100"}, body=b"short")
+    with pytest.raises(ServiceUnavailable):
+        storage_of(lab).fetch(lab_place(lab, "a.mp4"), tmp_path / "x")
+
+
+def test_an_upload_that_the_server_loses_is_caught(lab: Lab, tmp_path: Path) -> None:
+    lab.store.fail_next("dav", "PUT", "screens", 201)
+    (tmp_path / "source").write_bytes(b"content")
+    with pytest.raises(ServiceUnavailable, match="nothing"):
+        storage_of(lab).store(tmp_path / "source", lab_place(lab, "a.mp4"), overwrite=False)
+    assert not list((lab.site.media.folder / "screens").iterdir())
+
+
+@pytest.mark.parametrize(("status", "error"), [(507, "full"), (423, "423"), (500, "500"), (503, "503")])
+def test_what_a_full_or_locked_storage_answers_is_said(lab: Lab, tmp_path: Path, status: int, error: str) -> None:
+    lab.store.fail_next("dav", "PUT", "screens", status, headers={"Retry-After": "7"})
+    (tmp_path / "source").write_bytes(b"content")
+    with pytest.raises(ServiceUnavailable, match=error) as caught:
+        storage_of(lab).store(tmp_path / "source", lab_place(lab, "a.mp4"), overwrite=False)
+    assert status != 503 or caught.value.retry_after == 7

@@ -1,0 +1,75 @@
+"""The muxer as a process, started as the guide says, with nothing installed but its declared dependencies."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+PACKAGE = Path(__file__).resolve().parents[2] / "muxer"
+PYTHON = os.environ.get("MUXER_RUNTIME_PYTHON", sys.executable)
+
+
+class Muxer:
+    """``python muxer_process.py --config-file=…``, running in the folder ``muxer/``."""
+
+    def __init__(self, config: Path, *arguments: str, env: Mapping[str, str] | None = None) -> None:
+        command = [PYTHON, "muxer_process.py", f"--config-file={config}", *arguments]
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+        self.process = subprocess.Popen(
+            command,
+            cwd=PACKAGE,
+            env={**clean, **(env or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.out = self.err = ""
+
+    def __enter__(self) -> Muxer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.communicate()
+
+    def stop(self, number: int = signal.SIGTERM, seconds: float = 20.0) -> int:
+        """Send a signal, wait for the end and return the exit code."""
+        self.process.send_signal(number)
+        return self.wait(seconds)
+
+    def wait(self, seconds: float) -> int:
+        """Wait for the end and return the exit code."""
+        self.out, self.err = self.process.communicate(timeout=seconds)
+        return self.process.returncode
+
+
+def run(config: Path, *arguments: str, env: Mapping[str, str] | None = None, seconds: float = 120.0) -> Muxer:
+    """Run the muxer until it ends by itself."""
+    with Muxer(config, *arguments, env=env) as muxer:
+        muxer.wait(seconds)
+        return muxer
+
+
+def wait_until(happened: Callable[[], object], seconds: float, what: str, log: Path | None = None) -> None:
+    """Wait until something has happened; fail with the end of the log when it does not."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if happened():
+            return
+        time.sleep(0.1)
+    tail = log.read_text()[-4000:] if log and log.exists() else ""
+    raise AssertionError(f"{what} did not happen within {seconds} s\n{tail}")
+
+
+def log_lines(log: Path) -> list[dict[str, Any]]:
+    """Return the lines of a JSON log."""
+    return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.exists() else []

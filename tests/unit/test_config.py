@@ -1,0 +1,473 @@
+"""The configuration loader against the option table and section 2 of the behaviour."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from muxer.config import Loaded, load
+from muxer.config.schema import SECTIONS, options
+from muxer.errors import ConfigError
+
+REQUIRED = "[htcc]\nbase_uri = https://rws:8081\ncontact_center_id = cc-1\n"
+SECRET = "S3cr3t-Pa55"
+
+Load = Callable[..., Loaded]
+
+
+@pytest.fixture
+def loaded(tmp_path: Path) -> Load:
+    def load_text(
+        text: str | bytes, command_line: Mapping[str, str] | None = None, environ: Mapping[str, str] | None = None
+    ) -> Loaded:
+        path = tmp_path / "muxer.cfg"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return load(path, command_line or {}, environ or {})
+
+    return load_text
+
+
+@pytest.fixture
+def refused(loaded: Load) -> Callable[..., ConfigError]:
+    def refuse(text: str | bytes, **sources: Mapping[str, str]) -> ConfigError:
+        with pytest.raises(ConfigError) as caught:
+            loaded(text, **sources)
+        return caught.value
+
+    return refuse
+
+
+Refused = Callable[..., ConfigError]
+
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "htcc": {"username": "ops", "password": "ops", "trusted_ca": False, "rws_timeout": 30},
+    "rcs": {"base_uri": None, "username": "", "password": "", "trusted_ca": False},
+    "webdav": {"username": "", "password": "", "trusted_ca": False},
+    "s3": {"endpoint_url": None, "access_key_id": "", "secret_access_key": "", "region": "", "addressing_style": None},
+    "processing": {
+        "window_past": 720,
+        "window_past_older_than": 0,
+        "min_poll_interval": 5,
+        "temp_dir": None,
+        "auto_clean_temp_folder": True,
+        "clean_temp_folder_timeout": 43200,
+        "batch_read_screen_recording_metadata": True,
+        "query_slice_size": 100,
+        "muxer_id": -1,
+        "total_muxers": 1,
+        "muxer_type": "primary",
+    },
+    "advanced": {
+        "worker_threads": 5,
+        "pagination": 100,
+        "max_overlap_allowed": 2,
+        "video_padding_slice_length_ms": 5000,
+        "mark_screen_recording_label": True,
+        "call_recording_extra_query_string": "",
+        "call_recording_query_string": "",
+        "delete_superseded": True,
+        "audio_codec": "copy",
+    },
+    "logfile": {"logfile_path": None, "level": "info", "format": "text", "max_bytes": 10485760, "backup_count": 10},
+}
+
+
+@pytest.mark.parametrize("section", DEFAULTS)
+def test_every_option_has_the_default_of_the_spec(loaded: Load, section: str) -> None:
+    values = getattr(loaded(REQUIRED).config, section)
+    assert {name: getattr(values, name) for name in DEFAULTS[section]} == DEFAULTS[section]
+
+
+@pytest.mark.parametrize("section", DEFAULTS)
+def test_an_empty_value_means_the_default(loaded: Load, section: str) -> None:
+    own = "" if section == "htcc" else f"[{section}]\n"
+    lines = "".join(f"{name} =\n" for name in DEFAULTS[section])
+    values = getattr(loaded(f"{REQUIRED}{own}{lines}").config, section)
+    assert {name: getattr(values, name) for name in DEFAULTS[section]} == DEFAULTS[section]
+
+
+def test_the_programs_default_to_their_names_on_the_path(loaded: Load) -> None:
+    processing = loaded(REQUIRED).config.processing
+    paths = [Path(processing.ffmpeg), Path(processing.ffprobe), Path(processing.openssl)]
+    assert [path.name for path in paths] == ["ffmpeg", "ffprobe", "openssl"]
+    assert all(path.is_absolute() for path in paths)
+
+
+@pytest.mark.parametrize(
+    ("section", "option", "value", "read"),
+    [
+        ("processing", "min-poll_interval", "0.5", 0.5),
+        ("processing", "window_past", "1.5", 1.5),
+        ("processing", "clean_temp_folder_timeout", "-1", -1),
+        ("processing", "clean_temp_folder", "60", 60),
+        ("processing", "batch_read_screen_recording_metadata", "7", False),
+        ("processing", "auto_clean_temp_folder", "0", False),
+        ("processing", "MUXER-ID", "0", 0),
+        ("advanced", "Max_Overlap_Allowed", "0.5", 0.5),
+        ("advanced", "delete-superseded", "0", False),
+        ("advanced", "mark_screen_recording_label", "0", False),
+        ("advanced", "audio_codec", "AAC", "aac"),
+        ("logfile", "format", "JSON", "json"),
+        ("logfile", "level", "DEBUG", "debug"),
+        ("s3", "endpoint_url", "http://minio:9000", "http://minio:9000"),
+        ("s3", "addressing-style", "path", "path"),
+        ("webdav", "trusted-ca", "True", True),
+    ],
+)
+def test_a_value_is_read(loaded: Load, section: str, option: str, value: str, read: object) -> None:
+    config = loaded(f"{REQUIRED}[{section}]\n{option} = {value}\n").config
+    name = option.lower().replace("-", "_")
+    name = "clean_temp_folder_timeout" if name == "clean_temp_folder" else name
+    assert getattr(getattr(config, section), name) == read
+
+
+@pytest.mark.parametrize(
+    ("section", "option", "value", "valid"),
+    [
+        ("rcs", "base_uri", "rcs:8008", "https://"),
+        ("rcs", "base_uri", "https://rcs:99999", "port"),
+        ("rcs", "base_uri", "ftp://rcs", "https://"),
+        ("rcs", "base_uri", "https://rcs/?a=b", "query"),
+        ("webdav", "trusted_ca", "/no/such/file.pem", "PEM"),
+        ("s3", "addressing_style", "none", "virtual"),
+        ("processing", "window_past", "0", "> 0"),
+        ("processing", "window_past", "nan", "number"),
+        ("processing", "window_past", "inf", "number"),
+        ("processing", "window_past_older_than", "-1", ">= 0"),
+        ("processing", "min_poll_interval", "five", "number"),
+        ("processing", "temp_dir", "/no/such/folder", "exists"),
+        ("processing", "clean_temp_folder_timeout", "-2", ">= -1"),
+        ("processing", "auto_clean_temp_folder", "yes", "1 = on"),
+        ("processing", "batch_read_screen_recording_metadata", "true", "whole number"),
+        ("processing", "query_slice_size", "0", ">= 1"),
+        ("processing", "muxer_id", "1.5", "whole number"),
+        ("processing", "total_muxers", "many", "whole number"),
+        ("processing", "muxer_type", "secondary", "primary, backup"),
+        ("processing", "ffmpeg", "/no/such/ffmpeg", "executable"),
+        ("processing", "openssl", "no-such-openssl", "PATH"),
+        ("advanced", "worker_threads", "0", ">= 1"),
+        ("advanced", "pagination", "0", ">= 1"),
+        ("advanced", "max_overlap_allowed", "-0.1", ">= 0"),
+        ("advanced", "video_padding_slice_length_ms", "0", ">= 1"),
+        ("advanced", "audio_codec", "mp3", "copy, aac"),
+        ("logfile", "logfile_path", "/no/such/folder", "exists"),
+        ("logfile", "format", "xml", "text, json"),
+        ("logfile", "level", "loud", "debug"),
+        ("logfile", "max_bytes", "10MB", "whole number"),
+    ],
+)
+def test_a_bad_value_is_told_with_section_option_value_and_what_is_valid(
+    refused: Refused, section: str, option: str, value: str, valid: str
+) -> None:
+    (problem,) = refused(f"{REQUIRED}[{section}]\n{option} = {value}\n").problems
+    assert problem.where == f"[{section}] {option} = {value!r}"
+    assert valid in problem.what
+
+
+def test_rws_timeout_is_at_least_30(loaded: Load, refused: Refused) -> None:
+    assert loaded(f"{REQUIRED}rws_timeout = 31\n").config.htcc.rws_timeout == 31
+    assert ">= 30" in str(refused(f"{REQUIRED}rws_timeout = 29\n"))
+
+
+def test_every_problem_is_reported_at_once(refused: Refused) -> None:
+    text = (
+        "[htcc]\nrws_timeout = 5\ntrusted_ca = /no/such.pem\n[processing]\nwindow_past = x\nmuxer_id = 4\n"
+        "total_muxers = 2\nffprobe = /none\n[advanced]\npagination = 0\n[logfile]\nformat = xml\nlogfile_path = /none\n"
+    )
+    told = [problem.where.split(" = ")[0] for problem in refused(text).problems]
+    assert sorted(told) == sorted(
+        [
+            "[htcc] base_uri",
+            "[htcc] contact_center_id",
+            "[htcc] rws_timeout",
+            "[htcc] trusted_ca",
+            "[processing] window_past",
+            "[processing] ffprobe",
+            "[processing] muxer_id",
+            "[advanced] pagination",
+            "[logfile] format",
+            "[logfile] logfile_path",
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("[procesing]", "did you mean processing"),
+        ("[htcc]\npasword = x", "did you mean password"),
+        ("[htcc]\nbase_url = x", "did you mean base_uri"),
+    ],
+)
+def test_an_unknown_name_is_a_warning_with_did_you_mean(loaded: Load, line: str, hint: str) -> None:
+    text = REQUIRED.replace("[htcc]", line, 1) if line.startswith("[htcc]") else f"{REQUIRED}{line}\n"
+    assert any("unknown" in warning and hint in warning for warning in loaded(text).warnings)
+
+
+def test_an_unknown_name_like_no_other_gets_no_hint(loaded: Load) -> None:
+    (warning,) = [one for one in loaded(f"{REQUIRED}zzzqqq = 1\n").warnings if "zzzqqq" in one]
+    assert "did you mean" not in warning
+
+
+@pytest.mark.parametrize("header", ["[rsc]", "[RSC]", "[Rsc]"])
+def test_the_section_rsc_is_read_as_rcs_with_a_warning(loaded: Load, header: str) -> None:
+    result = loaded(f"{REQUIRED}{header}\nbase_uri = http://rcs:8008\n")
+    assert result.config.rcs.base_uri == "http://rcs:8008"
+    assert any(header in warning and "[rcs]" in warning for warning in result.warnings)
+
+
+def test_rsc_and_rcs_together_are_both_read(loaded: Load) -> None:
+    rcs = loaded(f"{REQUIRED}[rsc]\nusername = u\n[rcs]\npassword = geheim99\n").config.rcs
+    assert (rcs.username, rcs.password) == ("u", "geheim99")
+
+
+CASES = st.sampled_from([str.lower, str.upper, str.title])
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    spelled=st.sampled_from([("processing", "query_slice_size"), ("advanced", "video_padding_slice_length_ms")]),
+    dashes=st.lists(st.booleans(), min_size=8, max_size=8),
+    case_of_section=CASES,
+    case_of_option=CASES,
+)
+def test_case_dash_and_underscore_do_not_matter_in_names(
+    loaded: Load,
+    spelled: tuple[str, str],
+    dashes: list[bool],
+    case_of_section: Callable[[str], str],
+    case_of_option: Callable[[str], str],
+) -> None:
+    section, name = spelled
+    parts = name.split("_")
+    written = parts[0] + "".join(("-" if dash else "_") + part for dash, part in zip(dashes, parts[1:], strict=False))
+    result = loaded(f"{REQUIRED}[{case_of_section(section)}]\n{case_of_option(written)} = 17\n")
+    assert getattr(getattr(result.config, section), name) == 17
+    assert not [warning for warning in result.warnings if "unknown" in warning]
+
+
+SECRET_OPTIONS = [
+    ("htcc", "password", "HTCC_PASSWORD"),
+    ("rcs", "password", "RCS_PASSWORD"),
+    ("webdav", "password", "WEBDAV_PASSWORD"),
+    ("s3", "secret_access_key", "S3_SECRET_ACCESS_KEY"),
+]
+
+
+@pytest.mark.parametrize(("section", "option", "variable"), SECRET_OPTIONS)
+def test_the_environment_goes_before_the_file(loaded: Load, section: str, option: str, variable: str) -> None:
+    text = f"{REQUIRED}{'' if section == 'htcc' else f'[{section}]'}\n{option} = from-file\n"
+    assert getattr(getattr(loaded(text).config, section), option) == "from-file"
+    given = loaded(text, environ={variable: "from-environment"}).config
+    assert getattr(getattr(given, section), option) == "from-environment"
+    assert "from-environment" in given.secrets
+
+
+def test_an_empty_variable_leaves_the_file_its_say(loaded: Load) -> None:
+    assert loaded(f"{REQUIRED}password = p\n", environ={"HTCC_PASSWORD": ""}).config.htcc.password == "p"
+
+
+def test_the_command_line_goes_before_the_file(loaded: Load) -> None:
+    text = f"{REQUIRED}[processing]\nmuxer_id = 0\ntotal_muxers = 2\nmuxer_type = primary\n"
+    command_line = {"muxer_id": "2", "total_muxers": "4", "muxer_type": "backup"}
+    processing = loaded(text, command_line=command_line).config.processing
+    assert (processing.muxer_id, processing.total_muxers, processing.muxer_type) == (2, 4, "backup")
+
+
+def test_an_empty_argument_leaves_the_file_its_say(loaded: Load) -> None:
+    text = f"{REQUIRED}[processing]\nmuxer_id = 1\ntotal_muxers = 2\n"
+    assert loaded(text, command_line={"muxer_id": "", "total_muxers": ""}).config.processing.muxer_id == 1
+
+
+def test_the_command_line_overrides_the_three_sharding_options_only() -> None:
+    assert {name for _, name, option in options() if option.command_line} == {"muxer_id", "total_muxers", "muxer_type"}
+
+
+def test_a_bad_argument_is_a_problem_like_a_bad_line(refused: Refused) -> None:
+    error = refused(REQUIRED, command_line={"muxer_id": "two"})
+    assert "[processing] muxer_id = 'two'" in str(error)
+
+
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    password=st.text(
+        st.sampled_from("%abc$(){}[]#;=:'\"\\&üß€ *+"), min_size=1, max_size=30
+    ).filter(lambda text: text == text.strip())
+)
+def test_a_password_is_plain_text(loaded: Load, password: str) -> None:
+    assert loaded(f"{REQUIRED}password = {password}\n").config.htcc.password == password
+
+
+@pytest.mark.parametrize("password", ["100%", "%(username)s", "%%", "%40", "a;b #c"])
+def test_a_percent_sign_or_a_comment_sign_in_a_password_is_text(loaded: Load, password: str) -> None:
+    assert loaded(f"{REQUIRED}password = {password}\n").config.htcc.password == password
+
+
+def test_a_file_with_a_byte_order_mark_and_windows_line_ends_is_read(loaded: Load) -> None:
+    text = b"\xef\xbb\xbf" + f"{REQUIRED}username = k\u00f6nig\n".replace("\n", "\r\n").encode()
+    assert loaded(text).config.htcc.username == "k\u00f6nig"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (b"[htcc]\nusername = \xff\xfe\n", "line 2"),
+        (f"{REQUIRED}trusted-ca = true\ntrusted_ca = false\n", "trusted_ca stands there twice"),
+        (f"{REQUIRED}[rcs]\n[rcs]\n", "[rcs] stands there twice"),
+        (f"base_uri = x\n{REQUIRED}", "line 1"),
+        (f"{REQUIRED}what is this\n", "line 4"),
+    ],
+)
+def test_an_unreadable_file_is_told_with_the_place(refused: Refused, text: str | bytes, told: str) -> None:
+    assert told in str(refused(text))
+
+
+def test_an_option_in_two_spellings_of_one_section_stands_there_twice(refused: Refused) -> None:
+    assert "twice" in str(refused(f"{REQUIRED}username = a\n[HTCC]\nusername = b\n"))
+
+
+def test_a_missing_file_is_a_configuration_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="does not exist"):
+        load(tmp_path / "none.cfg", {}, {})
+
+
+@pytest.mark.parametrize(
+    ("lines", "where"),
+    [
+        ("window_past = 10\nwindow_past_older_than = 10\n", "window_past_older_than"),
+        ("window_past = 10\nwindow_past_older_than = 11\n", "window_past_older_than"),
+        ("muxer_id = 2\ntotal_muxers = 2\n", "muxer_id"),
+        ("muxer_id = 1\n", "muxer_id"),
+    ],
+)
+def test_contradictions_are_problems(refused: Refused, lines: str, where: str) -> None:
+    (problem,) = refused(f"{REQUIRED}[processing]\n{lines}").problems
+    assert problem.where.startswith(f"[processing] {where}")
+
+
+@pytest.mark.parametrize(
+    "lines",
+    ["muxer_id = 0\ntotal_muxers = 1\nmuxer_type = backup\n", "muxer_id =\ntotal_muxers = 3\n", "muxer_id = -1\n"],
+)
+def test_these_sharding_options_are_no_contradiction(loaded: Load, lines: str) -> None:
+    assert loaded(f"{REQUIRED}[processing]\n{lines}").config.processing.total_muxers >= 1
+
+
+def test_without_sharding_total_muxers_is_ignored(loaded: Load) -> None:
+    assert not loaded(f"{REQUIRED}[processing]\nmuxer_id = -1\ntotal_muxers = 0\n").config.sharded
+
+
+def test_without_sharding_muxer_type_is_ignored(loaded: Load) -> None:
+    assert not loaded(f"{REQUIRED}[processing]\nmuxer_id =\nmuxer_type = none\n").config.sharded
+
+
+@pytest.mark.parametrize(
+    ("past", "older", "warned"), [("720", "0", False), ("721", "0", True), ("1440", "725", False), ("1440", "719", True)]
+)
+def test_a_window_longer_than_720_minutes_is_a_warning(loaded: Load, past: str, older: str, warned: bool) -> None:
+    text = f"{REQUIRED}[processing]\nwindow_past = {past}\nwindow_past_older_than = {older}\n"
+    assert any("720" in warning for warning in loaded(text).warnings) is warned
+
+
+@pytest.mark.parametrize("name", ["call_recording_extra_query_string", "call_recording_query_string"])
+def test_the_misprint_of_the_guide_is_repaired_with_a_warning(loaded: Load, name: str) -> None:
+    result = loaded(f"{REQUIRED}[advanced]\n{name} = userData=SRSScreenRecordingStateStarted>anAndScroll=true\n")
+    assert getattr(result.config.advanced, name) == "userData=SRSScreenRecordingStateStarted&scanAndScroll=true"
+    assert any(name in warning for warning in result.warnings)
+
+
+def test_a_right_query_gets_no_warning(loaded: Load) -> None:
+    text = f"{REQUIRED}[advanced]\ncall_recording_extra_query_string = userData=a&scanAndScroll=true\n"
+    assert not [warning for warning in loaded(text).warnings if "query" in warning]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"[htcc]\npassword = {SECRET}\npassword = {SECRET}\n",
+        f"password = {SECRET}\n",
+        f"{REQUIRED}pasword = {SECRET}\nrws_timeout = 1\n",
+        f"{REQUIRED}password {SECRET}\n",
+        f"{REQUIRED}[s3]\nsecret_access_key = {SECRET}\naddressing_style = x\n",
+    ],
+)
+def test_a_message_never_holds_a_secret(refused: Refused, text: str) -> None:
+    error = refused(text)
+    assert SECRET not in str(error)
+    assert SECRET not in "".join(map(str, error.problems))
+
+
+def test_an_indented_password_does_not_get_into_the_message_of_the_option_above(refused: Refused) -> None:
+    error = refused(f"{REQUIRED}rws_timeout = 30\n  password = {SECRET}\n")
+    assert SECRET not in str(error)
+
+
+@pytest.mark.parametrize("option", ["base_uri", "endpoint_url"])
+def test_a_login_in_an_address_is_refused_without_its_password(refused: Refused, option: str) -> None:
+    section = "rcs" if option == "base_uri" else "s3"
+    error = refused(f"{REQUIRED}[{section}]\n{option} = https://user:{SECRET}@host:1\n")
+    assert f"[{section}] {option}" in str(error)
+    assert SECRET not in str(error)
+
+
+def test_a_warning_never_holds_a_secret(loaded: Load) -> None:
+    result = loaded(f"{REQUIRED}pasword = {SECRET}\n[webdaf]\npassword = {SECRET}\n")
+    assert len(result.warnings) >= 2
+    assert not [warning for warning in result.warnings if SECRET in warning]
+
+
+def test_the_secrets_are_those_options_that_hold_one() -> None:
+    secret = {(section, name, option.env) for section, name, option in options() if option.secret}
+    assert secret == set(SECRET_OPTIONS)
+
+
+def test_the_guide_knows_all_but_our_own_options() -> None:
+    ours = {f"{section}.{name}" for section, name, option in options() if option.origin == "ours"}
+    assert {one for one in ours if not one.startswith("s3.")} == {
+        "advanced.delete_superseded",
+        "advanced.audio_codec",
+        "logfile.level",
+        "logfile.format",
+        "logfile.max_bytes",
+        "logfile.backup_count",
+    }
+
+
+@pytest.mark.parametrize(
+    ("base_uri", "read"), [("https://rws:8081/", "https://rws:8081"), ("http://[::1]:80/x/", "http://[::1]:80/x")]
+)
+def test_a_slash_at_the_end_of_an_address_does_not_matter(loaded: Load, base_uri: str, read: str) -> None:
+    assert loaded(REQUIRED.replace("https://rws:8081", base_uri)).config.htcc.base_uri == read
+
+
+def test_unchecked_certificates_are_a_warning(loaded: Load) -> None:
+    assert any("[htcc] trusted_ca" in warning for warning in loaded(REQUIRED).warnings)
+    assert not loaded(f"{REQUIRED}trusted_ca = true\n").warnings
+
+
+def test_an_existing_temp_dir_and_log_folder_are_taken(loaded: Load, tmp_path: Path) -> None:
+    text = f"{REQUIRED}[processing]\ntemp_dir = {tmp_path}\n[logfile]\nlogfile_path = {tmp_path}\n"
+    config = loaded(text).config
+    assert config.processing.temp_dir == config.logfile.logfile_path == tmp_path
+
+
+def test_a_file_is_no_folder(refused: Refused, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert "exists" in str(refused(f"{REQUIRED}[processing]\ntemp_dir = {tmp_path / 'file'}\n"))
+
+
+@pytest.mark.parametrize(
+    ("lines", "name"),
+    [("", "single"), ("muxer_id = 2\ntotal_muxers = 4", "primary-2"), ("muxer_id = 0\nmuxer_type = backup", "backup-0")],
+)
+def test_each_instance_has_its_own_name(loaded: Load, lines: str, name: str) -> None:
+    assert loaded(f"{REQUIRED}[processing]\n{lines}\n").config.instance == name
+
+
+def test_the_sections_are_those_of_the_spec() -> None:
+    assert list(SECTIONS) == ["htcc", "rcs", "webdav", "s3", "processing", "advanced", "logfile"]

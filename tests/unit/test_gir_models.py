@@ -1,0 +1,202 @@
+"""Recordings and media files as RWS tells them (gir-api, sections 3 to 5)."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from muxer.errors import MetadataError
+from muxer.gir.models import (
+    CallRecording,
+    MediaFile,
+    ScreenRecording,
+    format_time,
+    merged,
+    parse_time,
+    to_microseconds,
+)
+
+MOMENT = datetime(2015, 9, 10, 16, 58, 22, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2015-09-10T16:58:22.000+0000",
+        "2015-09-10T16:58:22.000Z",
+        "2015-09-10T16:58:22Z",
+        "2015-09-10T18:58:22.000+0200",
+        "2015-09-10T18:58:22.000+02:00",
+        "2015-09-10T11:28:22.000-0530",
+        " 2015-09-10T16:58:22.000+0000 ",
+    ],
+)
+def test_a_time_is_read_in_every_form(text: str) -> None:
+    read = parse_time(text)
+    assert read == MOMENT
+    assert read is not None
+    assert read.utcoffset() == timedelta(0)
+
+
+@pytest.mark.parametrize("value", [None, "", "soon", 1441904302000, "2015-13-10T16:58:22Z", "0001-01-01T00:00:00+1400", []])
+def test_what_is_no_time_is_none(value: object) -> None:
+    assert parse_time(value) is None
+
+
+def test_a_time_is_written_as_rws_writes_it() -> None:
+    assert format_time(MOMENT) == "2015-09-10T16:58:22.000+0000"
+    east = MOMENT.astimezone(timezone(timedelta(hours=2))) + timedelta(microseconds=120_999)
+    assert format_time(east) == "2015-09-10T16:58:22.120+0000"
+
+
+@given(st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC)))  # noqa: DTZ001
+def test_a_time_comes_back_to_the_millisecond(moment: datetime) -> None:
+    read = parse_time(format_time(moment))
+    assert read == moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+    assert datetime.fromtimestamp(0, UTC) + timedelta(microseconds=to_microseconds(moment)) == moment
+
+
+@given(st.text())
+def test_no_text_makes_the_reader_of_times_fail(text: str) -> None:
+    read = parse_time(text)
+    assert read is None or read.tzinfo is UTC
+
+
+def media(**fields: Any) -> MediaFile:
+    return MediaFile.read({"mediaId": "m", "type": "video/mp4", **fields})
+
+
+def at(seconds: float) -> str:
+    return format_time(MOMENT + timedelta(seconds=seconds))
+
+
+def test_a_media_file_without_a_media_id_is_no_media_file() -> None:
+    for raw in ({}, {"mediaId": ""}, {"mediaId": 7}):
+        with pytest.raises(MetadataError):
+            MediaFile.read(raw)
+
+
+def test_the_json_of_a_media_file_is_kept_untouched() -> None:
+    raw = {"mediaId": "m", "masks": [1], "partitions": ["/"], "accessgroups": ["g"], "size": "5", "duration": "3"}
+    assert MediaFile.read(raw).raw == raw
+
+
+def test_the_agent_and_the_region_stand_under_the_parameters() -> None:
+    one = media(parameters={"region": "r1", "contact": {"userName": "agent1", "firstName": "A"}})
+    assert (one.agent, one.region, one.contact["firstName"]) == ("agent1", "r1", "A")
+    assert (media().agent, media().region, media(parameters="x").agent) == ("", "", "")
+
+
+def test_a_file_with_muxed_media_ids_is_a_product_and_no_source() -> None:
+    assert media(parameters={"muxed_mediaIds": ["a.mp3", "s.mp4"]}).muxed_from == ("a.mp3", "s.mp4")
+    assert media(parameters={}).muxed_from is None
+
+
+@pytest.mark.parametrize(("value", "encrypted"), [("-----BEGIN PKCS7-----", True), ("", False), (" ", False), (None, False)])
+def test_only_encrypted_media_have_an_envelope(value: str | None, encrypted: bool) -> None:
+    assert (media(pkcs7=value).pkcs7 is not None) is encrypted
+
+
+@pytest.mark.parametrize("key", ["originalMediaDescriptor", "mediaDescriptor"])
+def test_the_descriptor_is_read_under_both_of_its_names(key: str) -> None:
+    assert media(**{key: {"storage": "webDAV"}}).descriptor == {"storage": "webDAV"}
+
+
+def test_the_descriptor_of_the_original_goes_first() -> None:
+    both = media(mediaDescriptor={"path": "b"}, originalMediaDescriptor={"path": "a"})
+    assert both.descriptor == {"path": "a"}
+
+
+@pytest.mark.parametrize("value", [None, {}, "text", []])
+def test_without_a_usable_descriptor_there_is_none(value: object) -> None:
+    assert media(originalMediaDescriptor=value).descriptor is None
+
+
+def test_the_address_through_rws_has_two_names() -> None:
+    assert media(mediaUri="/a").uri == "/a"
+    assert media(mediaPath="/b").uri == "/b"
+    assert media().uri is None
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "overlap"),
+    [
+        ((0, 10), (5, 15), True),
+        ((0, 10), (2, 3), True),
+        ((0, 10), (10, 20), False),
+        ((0, 10), (11, 20), False),
+        ((0, None), (100, 110), True),
+        ((200, None), (100, 110), False),
+    ],
+)
+def test_files_overlap_when_they_share_some_time(
+    first: tuple[int, int | None], second: tuple[int, int | None], overlap: bool
+) -> None:
+    one, other = (
+        media(startTime=at(start), stopTime=None if stop is None else at(stop)) for start, stop in (first, second)
+    )
+    assert one.overlaps(other) is overlap
+    assert other.overlaps(one) is overlap
+
+
+def test_a_file_without_a_start_overlaps_nothing() -> None:
+    assert not media(stopTime=at(9)).overlaps(media(startTime=at(0), stopTime=at(9)))
+
+
+@pytest.mark.parametrize("stop", [0, -5])
+def test_a_stop_that_is_not_after_the_start_is_unknown(stop: int) -> None:
+    assert media(startTime=at(0), stopTime=at(stop)).stop is None
+
+
+@pytest.mark.parametrize("kind", ["audio/mp3", "audio/mpeg3", "audio/wav", "Audio/MPEG"])
+def test_any_audio_is_the_audio_of_a_call(kind: str) -> None:
+    files = [{"mediaId": "a", "type": kind}, {"mediaId": "v", "type": "video/x"}]
+    call = CallRecording.read({"id": "C1", "mediaFiles": files})
+    assert [one.media_id for one in call.audio] == ["a"]
+
+
+@pytest.mark.parametrize("labels", [[{"name": "screenRecording", "x": 1}], ["screenRecording"]])
+def test_labels_are_read(labels: list[object]) -> None:
+    assert CallRecording.read({"id": "C1", "labels": labels}).labels == {"screenRecording"}
+
+
+@pytest.mark.parametrize("field", ["mediaFiles", "labels"])
+@pytest.mark.parametrize("value", [None, "x", {}, [None, 7]])
+def test_a_field_of_another_form_does_not_make_the_reader_fail(field: str, value: object) -> None:
+    assert CallRecording.read({"id": "C1", field: value}).audio == ()
+
+
+@pytest.mark.parametrize("raw", [None, [], {}, {"id": ""}, {"id": 5}, {"id": "."}, {"id": ".."}])
+def test_a_recording_without_a_usable_id_is_refused(raw: object) -> None:
+    for kind in (CallRecording, ScreenRecording):
+        with pytest.raises(MetadataError):
+            kind.read(raw)
+
+
+@pytest.mark.parametrize("kind", [CallRecording, ScreenRecording])
+def test_one_media_file_without_an_id_does_not_cost_the_others(kind: type[CallRecording] | type[ScreenRecording]) -> None:
+    good = {"mediaId": "m", "type": "audio/mp3" if kind is CallRecording else "video/mp4"}
+    recording = kind.read({"id": "C1", "mediaFiles": [{"type": "audio/mp3"}, good]})
+    files = recording.audio if isinstance(recording, CallRecording) else recording.screens
+    assert [one.media_id for one in files] == ["m"]
+
+
+def test_screens_and_muxed_files_are_told_apart() -> None:
+    made = {"mediaId": "x_muxed.mp4", "type": "video/mp4", "parameters": {"muxed_mediaIds": ["a", "s"]}}
+    screen = ScreenRecording.read(
+        {"id": "C1", "mediaFiles": [{"mediaId": "s", "type": "video/mp4"}, made, {"mediaId": "t", "type": "text/x"}]}
+    )
+    assert [one.media_id for one in screen.screens] == ["s"]
+    assert [one.media_id for one in screen.muxed] == ["x_muxed.mp4"]
+
+
+def test_a_screen_recording_that_comes_twice_is_put_together() -> None:
+    def part(*ids: str) -> ScreenRecording:
+        return ScreenRecording.read({"id": "C1", "mediaFiles": [{"mediaId": one, "type": "video/mp4"} for one in ids]})
+
+    (whole,) = merged([part("a", "b"), part("b", "c")]).values()
+    assert [one.media_id for one in whole.media] == ["a", "b", "c"]

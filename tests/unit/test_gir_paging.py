@@ -1,0 +1,159 @@
+"""The pages of a query: three forms of links, scan and scroll, repetitions, expiry, an end in every case (gir-api 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from muxer.errors import AccessDenied, NotFound, ServiceUnavailable
+from muxer.gir.paging import Pages
+
+Page = dict[str, Any]
+MOST_REQUESTS = 3000
+
+
+def page(ids: Iterable[str] = (), link: str | None = None) -> Page:
+    answer: Page = {"statusCode": 0, "recordings": [{"id": one} for one in ids]}
+    return answer | ({"paging": {"next": link}} if link else {})
+
+
+class Server:
+    """Answers links in turn: each link has a list of answers, the last of which stays."""
+
+    def __init__(self, **answers: Page | Exception | list[Page | Exception]) -> None:
+        self._answers = {link: one if isinstance(one, list) else [one] for link, one in answers.items()}
+        self.asked: list[str] = []
+
+    def __call__(self, link: str) -> Page:
+        self.asked.append(link)
+        assert len(self.asked) < MOST_REQUESTS, "the query never ends"
+        answers = self._answers[link]
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def ids(fetch: Callable[[str], Page]) -> list[str]:
+    return [raw["id"] for found in Pages(fetch, "first") for raw in found]  # type: ignore[index]
+
+
+GONE = NotFound("gone", 404, 6)
+
+
+@pytest.mark.parametrize("form", [{"paging": {"next": "two"}}, {"nextUri": "two"}, {"next": "two"}])
+def test_the_next_link_is_read_in_three_forms(form: Page) -> None:
+    server = Server(first=page("ab") | form, two=page("cd"))
+    assert ids(server) == ["a", "b", "c", "d"]
+    assert server.asked == ["first", "two"]
+
+
+@pytest.mark.parametrize("end", [{}, {"paging": {}}, {"paging": {"next": None}}, {"paging": {"next": ""}}, {"paging": None}])
+def test_no_link_is_the_end(end: Page) -> None:
+    assert ids(Server(first=page("a") | end)) == ["a"]
+
+
+def test_an_empty_first_page_with_a_link_is_not_the_end() -> None:
+    assert ids(Server(first=page((), "scroll"), scroll=page("ab"))) == ["a", "b"]
+
+
+def test_an_empty_page_in_the_middle_is_not_the_end() -> None:
+    server = Server(first=page("a", "two"), two=page((), "three"), three=page("b"))
+    assert ids(server) == ["a", "b"]
+
+
+def test_repeated_ids_come_once() -> None:
+    server = Server(first=page("aab", "two"), two=page("bca"))
+    assert ids(server) == ["a", "b", "c"]
+
+
+def test_the_same_link_twice_is_the_end() -> None:
+    server = Server(first=page("a", "two"), two=page("b", "two"))
+    assert ids(server) == ["a", "b"]
+    assert len(server.asked) <= 3
+
+
+def test_a_link_to_the_first_page_is_the_end() -> None:
+    assert ids(Server(first=page("a", "first"))) == ["a"]
+
+
+def test_a_scroll_that_keeps_its_id_is_read_to_its_end() -> None:
+    server = Server(first=page((), "s"), s=[page("a", "s"), page("b", "s"), page((), "s")])
+    assert ids(server) == ["a", "b"]
+
+
+def test_links_in_a_circle_end() -> None:
+    server = Server(first=page("a", "two"), two=page("b", "three"), three=page("c", "two"))
+    assert ids(server) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("found", ["", "ab"])
+def test_endless_new_links_that_bring_nothing_new_end(found: str) -> None:
+    asked: list[str] = []
+
+    def fetch(link: str) -> Page:
+        asked.append(link)
+        assert len(asked) < MOST_REQUESTS, "the query never ends"
+        return page(found, f"link-{len(asked)}")
+
+    assert ids(fetch) == list(found)
+
+
+def test_an_expired_scroll_is_begun_again_once_without_repeating_what_came() -> None:
+    server = Server(first=page("a", "s"), s=[GONE, page("b")])
+    assert ids(server) == ["a", "b"]
+    assert server.asked == ["first", "s", "first", "s"]
+
+
+def test_a_scroll_that_expires_again_and_again_without_progress_fails_in_a_way_that_is_tried_again() -> None:
+    server = Server(first=page("a", "s"), s=GONE)
+    with pytest.raises(ServiceUnavailable):
+        ids(server)
+    assert len(server.asked) <= 6
+
+
+def test_what_came_before_the_expiry_is_delivered() -> None:
+    delivered = []
+    with pytest.raises(ServiceUnavailable):
+        for found in Pages(Server(first=page("a", "s"), s=GONE), "first"):
+            delivered += found
+    assert delivered == [{"id": "a"}]
+
+
+def test_not_found_at_the_first_request_is_no_expiry() -> None:
+    server = Server(first=GONE)
+    with pytest.raises(NotFound):
+        ids(server)
+    assert server.asked == ["first"]
+
+
+@pytest.mark.parametrize("error", [ServiceUnavailable("down"), AccessDenied("no")])
+def test_another_error_is_passed_on(error: Exception) -> None:
+    with pytest.raises(type(error)):
+        ids(Server(first=page("a", "two"), two=error))
+
+
+@pytest.mark.parametrize("recordings", [None, "x", {}, 7])
+def test_recordings_of_another_form_are_an_empty_page(recordings: object) -> None:
+    assert ids(Server(first={"recordings": recordings, "next": "two"}, two=page("a"))) == ["a"]
+
+
+def test_one_page_is_asked_for_at_a_time() -> None:
+    server = Server(first=page("a", "two"), two=page("b", "three"), three=page("c"))
+    pages = iter(Pages(server, "first"))
+    next(pages)
+    assert server.asked == ["first"]
+
+
+@given(st.lists(st.lists(st.sampled_from("abcdefgh"), max_size=4), min_size=1, max_size=12))
+def test_every_id_comes_exactly_once_whatever_the_pages_hold(pages: list[list[str]]) -> None:
+    links = ["first", *(f"p{number}" for number in range(1, len(pages)))]
+    server = Server(**{
+        link: page(found, following)
+        for link, found, following in zip(links, pages, [*links[1:], None], strict=True)
+    })
+    assert sorted(ids(server)) == sorted({one for found in pages for one in found})

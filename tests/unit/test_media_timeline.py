@@ -1,0 +1,207 @@
+"""The plan of a muxed file on the axis of its audio (behaviour, section 3)."""
+
+from __future__ import annotations
+
+import random
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from muxer.media.timeline import Clip, Segment, padding, plan
+
+SECOND = 1_000_000
+FRAME = 100_000
+TOLERANCE = 2 * SECOND
+
+
+def clip(index: int, start: float, length: float, least: int = FRAME) -> Clip:
+    return Clip(index, round(start * SECOND), round(length * SECOND), least)
+
+
+def planned(length: float, *clips: Clip, start: float = 0, tolerance: float = 2) -> list[tuple[float, float, int | None, float]]:
+    segments = plan(round(start * SECOND), round(length * SECOND), clips, round(tolerance * SECOND))
+    return [(one.begin / SECOND, one.end / SECOND, one.clip, one.offset / SECOND) for one in segments]
+
+
+def test_a_screen_of_exactly_the_audio_s_time_is_shown_whole() -> None:
+    assert planned(60, clip(0, 0, 60)) == [(0, 60, 0, 0)]
+
+
+def test_screen_before_the_start_and_after_the_end_of_the_audio_is_cut_off() -> None:
+    assert planned(60, clip(0, 90, 100), start=100) == [(0, 60, 0, 10)]
+
+
+def test_gaps_before_between_and_after_screens_are_padded() -> None:
+    assert planned(60, clip(0, 5, 10), clip(1, 20, 30)) == [
+        (0, 5, None, 0),
+        (5, 15, 0, 0),
+        (15, 20, None, 0),
+        (20, 50, 1, 0),
+        (50, 60, None, 0),
+    ]
+
+
+@pytest.mark.parametrize("overlap", [0.5, 1, 2])
+def test_an_overlap_within_the_tolerance_moves_the_later_and_cuts_nothing(overlap: float) -> None:
+    assert planned(60, clip(0, 0, 20), clip(1, 20 - overlap, 10)) == [
+        (0, 20, 0, 0),
+        (20, 30, 1, 0),
+        (30, 60, None, 0),
+    ]
+
+
+@pytest.mark.parametrize("overlap", [2.1, 5, 19])
+def test_an_overlap_beyond_the_tolerance_truncates_the_earlier(overlap: float) -> None:
+    begin = 20 - overlap
+    assert planned(50, clip(0, 0, 20), clip(1, begin, 10 + overlap)) == [
+        (0, begin, 0, 0),
+        (begin, 30, 1, 0),
+        (30, 50, None, 0),
+    ]
+
+
+def test_without_tolerance_any_overlap_truncates() -> None:
+    assert planned(20, clip(0, 0, 11), clip(1, 10, 10), tolerance=0) == [(0, 10, 0, 0), (10, 20, 1, 0)]
+
+
+def test_the_next_gap_takes_up_the_shift() -> None:
+    assert planned(60, clip(0, 0, 21), clip(1, 20, 10), clip(2, 40, 20)) == [
+        (0, 21, 0, 0),
+        (21, 31, 1, 0),
+        (31, 40, None, 0),
+        (40, 60, 2, 0),
+    ]
+
+
+def test_a_shift_across_the_end_of_the_audio_cuts_only_the_end() -> None:
+    assert planned(30, clip(0, 0, 21), clip(1, 20, 10)) == [(0, 21, 0, 0), (21, 30, 1, 0)]
+
+
+def test_a_shift_before_the_start_of_the_audio_counts() -> None:
+    assert planned(10, clip(0, 90, 11), clip(1, 100, 9), start=100) == [(0, 1, 0, 10), (1, 10, 1, 0)]
+
+
+def test_shifts_of_a_chain_of_overlaps_do_not_add_up() -> None:
+    chain = [clip(number, number * 9, 10) for number in range(30)]
+    for begin, _, index, offset in planned(300, *chain):
+        if index is not None:
+            assert begin - offset - index * 9 <= 2
+
+
+def test_nothing_to_show_is_padding_alone() -> None:
+    assert planned(10, clip(0, 20, 5)) == [(0, 10, None, 0)]
+    assert planned(10, clip(0, -5, 5)) == [(0, 10, None, 0)]
+    assert planned(10) == [(0, 10, None, 0)]
+
+
+def test_less_than_a_frame_of_a_clip_is_dropped() -> None:
+    assert planned(10, clip(0, 9.95, 5)) == [(0, 10, None, 0)]
+    assert planned(10, clip(0, -5, 5.05)) == [(0, 10, None, 0)]
+    assert planned(10, clip(0, 3, 0.05)) == [(0, 10, None, 0)]
+
+
+def test_a_gap_shorter_than_a_frame_holds_the_picture() -> None:
+    assert planned(20, clip(0, 0, 9.95), clip(1, 10, 9.96)) == [(0, 10, 0, 0), (10, 20, 1, 0)]
+
+
+def test_the_first_picture_is_shown_from_the_start_when_it_comes_less_than_a_frame_late() -> None:
+    assert planned(10, clip(0, 0.05, 10)) == [(0, 10, 0, 0)]
+
+
+def test_the_amount_of_padding_is_told() -> None:
+    assert padding([Segment(0, 5, None), Segment(5, 7, 0), Segment(7, 10, None)]) == 8
+
+
+TIMES = st.integers(-20, 120).map(lambda tenths: tenths * FRAME) | st.integers(-2_000_000, 12_000_000)
+LENGTHS = st.integers(0, 60).map(lambda tenths: tenths * FRAME) | st.integers(0, 8_000_000)
+LAYOUTS = st.lists(st.tuples(TIMES, LENGTHS, st.sampled_from([33_333, FRAME, SECOND])), max_size=8).map(
+    lambda clips: [Clip(index, *one) for index, one in enumerate(clips)]
+)
+AUDIO_START = st.integers(-1_000_000, 3_000_000)
+AUDIO_LENGTH = st.integers(1, 10_000_000)
+TOLERANCES = st.sampled_from([0, 1, 500_000, TOLERANCE])
+layouts = given(AUDIO_START, AUDIO_LENGTH, LAYOUTS, TOLERANCES)
+
+
+@settings(max_examples=1500, deadline=None)
+@layouts
+def test_the_plan_covers_exactly_the_audio_in_order_and_without_overlap(
+    start: int, length: int, clips: list[Clip], tolerance: int
+) -> None:
+    segments = plan(start, length, clips, tolerance)
+    assert segments[0].begin == 0
+    assert segments[-1].end == length
+    assert all(one.end == other.begin for one, other in pairwise(segments))
+    assert all(one.begin < one.end for one in segments)
+
+
+@settings(max_examples=1500, deadline=None)
+@layouts
+def test_what_is_shown_of_a_clip_lies_within_it_but_for_a_held_frame(
+    start: int, length: int, clips: list[Clip], tolerance: int
+) -> None:
+    for segment in plan(start, length, clips, tolerance):
+        if segment.clip is not None:
+            one = clips[segment.clip]
+            assert segment.offset >= 0
+            held = 0 if segment.begin > 0 else max(other.least for other in clips)
+            assert segment.offset + segment.length <= one.length + one.least + held
+
+
+@settings(max_examples=1500, deadline=None)
+@layouts
+def test_each_clip_is_shown_in_one_stretch_at_most(start: int, length: int, clips: list[Clip], tolerance: int) -> None:
+    shown = [segment.clip for segment in plan(start, length, clips, tolerance) if segment.clip is not None]
+    assert len(shown) == len(set(shown))
+
+
+@settings(max_examples=1500, deadline=None)
+@layouts
+def test_a_clip_is_shown_at_its_own_time_or_later_by_no_more_than_the_tolerance(
+    start: int, length: int, clips: list[Clip], tolerance: int
+) -> None:
+    for segment in plan(start, length, clips, tolerance):
+        if segment.clip is not None:
+            one = clips[segment.clip]
+            shift = start + segment.begin - segment.offset - one.start
+            assert -max(other.least for other in clips) < shift <= tolerance
+
+
+@settings(max_examples=1500, deadline=None)
+@layouts
+def test_the_order_of_the_input_does_not_matter(start: int, length: int, clips: list[Clip], tolerance: int) -> None:
+    mixed = random.Random(len(clips)).sample(clips, len(clips))
+    assert plan(start, length, mixed, tolerance) == plan(start, length, clips, tolerance)
+
+
+@settings(max_examples=1000, deadline=None)
+@layouts
+def test_padding_is_shown_only_where_there_is_no_screen_or_one_is_displaced(
+    start: int, length: int, clips: list[Clip], tolerance: int
+) -> None:
+    usable = sorted((one for one in clips if one.length >= one.least), key=lambda one: one.start)
+    if any(one.end > other.start for one, other in pairwise(usable)):
+        return
+    if any(one.length < one.least for one in clips):
+        return
+    for segment in plan(start, length, clips, tolerance):
+        if segment.clip is None:
+            shown = sum(
+                max(0, min(one.end - start, segment.end) - max(one.start - start, segment.begin)) for one in clips
+            )
+            assert shown < sum(one.least for one in clips) + 1
+
+
+@settings(max_examples=1000, deadline=None)
+@layouts
+def test_a_plan_made_of_a_plan_is_the_same(start: int, length: int, clips: list[Clip], tolerance: int) -> None:
+    first = plan(start, length, clips, tolerance)
+    again = [
+        Clip(segment.clip, segment.begin, segment.length, clips[segment.clip].least)
+        for segment in first
+        if segment.clip is not None
+    ]
+    second = plan(0, length, again, tolerance)
+    assert [(one.begin, one.end, one.clip) for one in second] == [(one.begin, one.end, one.clip) for one in first]

@@ -1,0 +1,176 @@
+"""The worker threads."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from muxer.gir.models import MediaFile
+from muxer.pool import QUEUED_PER_WORKER, Pool
+from muxer.selection import MuxTarget
+
+PATIENCE = 20.0
+
+
+def target(name: str) -> MuxTarget:
+    return MuxTarget(name, "r1", "agent", MediaFile.read({"mediaId": f"{name}.mp3"}), ())
+
+
+@pytest.fixture
+def stop() -> Iterator[threading.Event]:
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+class Gate:
+    """Work that waits until it is let through."""
+
+    def __init__(self) -> None:
+        self.open = threading.Event()
+        self.started = threading.Semaphore(0)
+        self.done: list[str] = []
+
+    def __call__(self, one: MuxTarget) -> None:
+        self.started.release()
+        assert self.open.wait(PATIENCE)
+        self.done.append(one.recording_id)
+
+
+def test_all_that_is_submitted_is_done(stop: threading.Event) -> None:
+    done: list[str] = []
+    pool = Pool(lambda one: done.append(one.recording_id), 3, stop)
+    assert all(pool.submit(target(f"C{number}")) for number in range(60))
+    pool.join()
+    assert sorted(done) == sorted(f"C{number}" for number in range(60))
+    assert pool.idle
+
+
+def test_as_many_run_at_the_same_time_as_there_are_workers(stop: threading.Event) -> None:
+    gate = Gate()
+    pool = Pool(gate, 3, stop)
+    for number in range(4):
+        pool.submit(target(f"C{number}"))
+    for _ in range(3):
+        assert gate.started.acquire(timeout=PATIENCE)
+    assert not gate.started.acquire(blocking=False)
+    gate.open.set()
+    pool.join()
+    assert len(gate.done) == 4
+
+
+def test_a_target_that_is_queued_or_running_is_not_taken_twice(stop: threading.Event) -> None:
+    gate = Gate()
+    pool = Pool(gate, 1, stop)
+    assert pool.submit(target("running"))
+    assert gate.started.acquire(timeout=PATIENCE)
+    assert pool.submit(target("queued"))
+    assert not pool.submit(target("running"))
+    assert not pool.submit(target("queued"))
+    assert pool.has(target("running"))
+    assert not pool.idle
+    gate.open.set()
+    pool.join()
+    assert gate.done == ["running", "queued"]
+
+
+def test_a_target_that_is_done_may_be_submitted_again(stop: threading.Event) -> None:
+    done: list[str] = []
+    pool = Pool(lambda one: done.append(one.recording_id), 1, stop)
+    for _ in range(2):
+        assert pool.submit(target("C1"))
+        pool.join()
+    assert done == ["C1", "C1"]
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), OSError("y"), MemoryError()])
+def test_an_error_of_one_recording_does_not_stop_the_others(stop: threading.Event, error: Exception) -> None:
+    done: list[str] = []
+
+    def work(one: MuxTarget) -> None:
+        if one.recording_id == "bad":
+            raise error
+        done.append(one.recording_id)
+
+    pool = Pool(work, 1, stop)
+    for name in ("bad", "good"):
+        pool.submit(target(name))
+    pool.join()
+    assert done == ["good"]
+    assert not pool.has(target("bad"))
+
+
+def test_the_queue_is_short_and_a_submit_waits_for_room(stop: threading.Event) -> None:
+    gate = Gate()
+    pool = Pool(gate, 1, stop)
+    for number in range(QUEUED_PER_WORKER + 1):
+        pool.submit(target(f"C{number}"))
+        if number == 0:
+            assert gate.started.acquire(timeout=PATIENCE)
+    entered = threading.Event()
+    accepted: list[bool] = []
+
+    def submit_one_more() -> None:
+        entered.set()
+        accepted.append(pool.submit(target("one more")))
+
+    thread = threading.Thread(target=submit_one_more, daemon=True)
+    thread.start()
+    assert entered.wait(PATIENCE)
+    assert accepted == []
+    gate.open.set()
+    thread.join(PATIENCE)
+    pool.join()
+    assert accepted == [True]
+    assert gate.done[-1] == "one more"
+
+
+def test_a_stop_ends_a_submit_that_waits_for_room(stop: threading.Event) -> None:
+    gate = Gate()
+    pool = Pool(gate, 1, stop)
+    for number in range(QUEUED_PER_WORKER + 1):
+        pool.submit(target(f"C{number}"))
+        if number == 0:
+            assert gate.started.acquire(timeout=PATIENCE)
+    accepted: list[bool] = []
+    thread = threading.Thread(target=lambda: accepted.append(pool.submit(target("late"))), daemon=True)
+    thread.start()
+    stop.set()
+    thread.join(PATIENCE)
+    assert accepted == [False]
+    assert not pool.has(target("late"))
+    gate.open.set()
+
+
+def test_after_a_stop_no_new_work_begins_and_the_workers_end(stop: threading.Event) -> None:
+    gate = Gate()
+    pool = Pool(gate, 1, stop)
+    for name in ("running", "queued"):
+        pool.submit(target(name))
+    assert gate.started.acquire(timeout=PATIENCE)
+    stop.set()
+    assert not pool.submit(target("new"))
+    gate.open.set()
+    assert pool.drain(PATIENCE)
+    assert gate.done == ["running"]
+
+
+def test_a_drain_tells_that_a_worker_still_runs(stop: threading.Event) -> None:
+    gate = Gate()
+    pool = Pool(gate, 1, stop)
+    pool.submit(target("running"))
+    assert gate.started.acquire(timeout=PATIENCE)
+    stop.set()
+    assert not pool.drain(0.0)
+    gate.open.set()
+    assert pool.drain(PATIENCE)
+
+
+def test_a_worker_that_hangs_does_not_keep_the_process_alive(stop: threading.Event) -> None:
+    before = set(threading.enumerate())
+    Pool(lambda _: None, 2, stop)
+    made: Callable[[], list[threading.Thread]] = lambda: [one for one in threading.enumerate() if one not in before]  # noqa: E731
+    assert len(made()) == 2
+    assert all(thread.daemon for thread in made())

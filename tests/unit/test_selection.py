@@ -1,0 +1,209 @@
+"""What muxed files a call wants, and which are there (behaviour, section 1, step 4; gir-api, section 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from muxer.gir.models import CallRecording, ScreenRecording, format_time
+from muxer.selection import MuxTarget, Selection, select
+
+START = datetime(2024, 1, 2, 10, 0, 0, tzinfo=UTC)
+Json = dict[str, Any]
+
+
+def at(seconds: float) -> str:
+    return format_time(START + timedelta(seconds=seconds))
+
+
+def audio(media_id: str = "a.mp3", begin: float = 0, end: float = 60, **fields: Any) -> Json:
+    return {"mediaId": media_id, "type": "audio/mp3", "startTime": at(begin), "stopTime": at(end)} | fields
+
+
+def screen(media_id: str, begin: float = 0, end: float = 60, agent: str = "agent1", **fields: Any) -> Json:
+    parameters = {"region": "r1", "contact": {"userName": agent}}
+    times = {"startTime": at(begin), "stopTime": at(end)}
+    return {"mediaId": media_id, "type": "video/mp4", "parameters": parameters} | times | fields
+
+
+def muxed(media_id: str, sources: Sequence[str]) -> Json:
+    return screen(media_id) | {"parameters": {"muxed_mediaIds": list(sources)}}
+
+
+def chosen(
+    audios: Sequence[Json],
+    screens: Sequence[Json],
+    *,
+    labels: Sequence[str] = (),
+    superseded: bool = True,
+    label: bool = True,
+) -> Selection:
+    call = CallRecording.read(
+        {"id": "C1", "region": "r1", "mediaFiles": list(audios), "labels": [{"name": one} for one in labels]}
+    )
+    recording = ScreenRecording.read({"id": "C1", "mediaFiles": list(screens)})
+    return select(call, recording, delete_superseded=superseded, label=label)
+
+
+def only(selection: Selection) -> MuxTarget:
+    (target,) = selection.targets
+    return target
+
+
+def test_the_audio_comes_first_and_the_screens_follow_in_time_order() -> None:
+    target = only(chosen([audio()], [screen("late", 40, 60), screen("early", 0, 20), screen("mid", 20, 40)]))
+    assert target.sources == ("a.mp3", "early", "mid", "late")
+    assert (target.agent, target.region, target.recording_id) == ("agent1", "r1", "C1")
+
+
+def test_each_agent_gets_a_muxed_file_of_his_own() -> None:
+    targets = chosen([audio()], [screen("s1", agent="anna"), screen("s2", agent="bert"), screen("s3", agent="anna")]).targets
+    assert {target.agent: target.sources for target in targets} == {
+        "anna": ("a.mp3", "s1", "s3"),
+        "bert": ("a.mp3", "s2"),
+    }
+    assert len({target.name for target in targets}) == 2
+
+
+def test_each_audio_file_gets_a_muxed_file_of_its_own_with_the_screens_that_overlap_it() -> None:
+    targets = chosen(
+        [audio("a1", 0, 60), audio("a2", 100, 160)], [screen("s1", 0, 50), screen("s2", 90, 170), screen("s3", 65, 80)]
+    ).targets
+    assert sorted(target.sources for target in targets) == [("a1", "s1"), ("a2", "s2")]
+
+
+def test_without_a_screen_recording_nothing_is_wanted_now() -> None:
+    call = CallRecording.read({"id": "C1", "mediaFiles": [audio()]})
+    assert select(call, None, delete_superseded=True, label=True) == Selection((), ())
+    assert chosen([audio()], []) == Selection((), ())
+
+
+def test_a_muxed_file_is_no_source() -> None:
+    assert only(chosen([audio()], [screen("s1"), muxed("m", ["a.mp3", "s1"])])).sources == ("a.mp3", "s1")
+    assert chosen([audio()], [muxed("m", ["a.mp3", "s1"])]).targets == ()
+
+
+def test_a_call_without_audio_is_a_problem() -> None:
+    selection = chosen([], [screen("s1")])
+    assert selection.targets == ()
+    assert any("no audio" in problem for problem in selection.problems)
+
+
+def test_a_file_without_a_start_is_a_problem_and_costs_only_itself() -> None:
+    selection = chosen([audio()], [screen("s1"), screen("s2") | {"startTime": "soon"}])
+    assert only(selection).sources == ("a.mp3", "s1")
+    assert any("s2" in problem for problem in selection.problems)
+
+
+def test_what_is_posted_with_the_same_sources_is_done() -> None:
+    target = only(chosen([audio()], [screen("s1"), muxed("m", ["a.mp3", "s1"])], labels=["screenRecording"]))
+    assert target.published
+    assert not target.needs_work
+
+
+def test_the_order_of_the_posted_sources_does_not_matter() -> None:
+    screens = [screen("s1", 0, 9), screen("s2", 9, 20), muxed("m", ["s2", "s1", "a.mp3"])]
+    assert only(chosen([audio()], screens)).published
+
+
+@pytest.mark.parametrize("sources", [["a.mp3"], ["a.mp3", "s1"], ["a.mp3", "s2"], ["b.mp3", "s1", "s2"], ["s1", "s2"], []])
+def test_what_is_posted_with_other_sources_is_not_it(sources: list[str]) -> None:
+    target = only(chosen([audio()], [screen("s1", 0, 9), screen("s2", 9, 20), muxed("m", sources)]))
+    assert not target.published
+    assert target.needs_work
+
+
+def test_a_muxed_file_of_fewer_screens_is_superseded() -> None:
+    screens = [screen("s1", 0, 9), screen("s2", 9, 20), muxed("old", ["a.mp3", "s1"])]
+    assert [media.media_id for media in only(chosen([audio()], screens)).superseded] == ["old"]
+
+
+def test_a_superseded_file_is_left_over_work_even_when_its_successor_is_posted() -> None:
+    screens = [screen("s1", 0, 9), screen("s2", 9, 20), muxed("old", ["a.mp3", "s1"]), muxed("new", ["a.mp3", "s1", "s2"])]
+    target = only(chosen([audio()], screens, labels=["screenRecording"]))
+    assert target.published
+    assert [media.media_id for media in target.superseded] == ["old"]
+    assert target.needs_work
+
+
+def test_nothing_is_superseded_when_that_is_switched_off() -> None:
+    screens = [screen("s1", 0, 9), screen("s2", 9, 20), muxed("old", ["a.mp3", "s1"])]
+    assert only(chosen([audio()], screens, superseded=False)).superseded == ()
+
+
+def test_a_source_is_never_superseded() -> None:
+    for target in chosen([audio()], [screen("s1"), screen("s2", agent="b"), muxed("m", ["a.mp3", "s1"])]).targets:
+        assert not {"s1", "s2", "a.mp3"} & {media.media_id for media in target.superseded}
+
+
+def test_the_muxed_file_of_another_agent_or_another_audio_is_not_superseded() -> None:
+    screens = [screen("s1", 0, 9), screen("s2", 9, 20), screen("o1", agent="other")]
+    screens += [muxed("other", ["a.mp3", "o1"]), muxed("elsewhere", ["b.mp3", "s1"])]
+    assert all(target.superseded == () for target in chosen([audio()], screens).targets)
+
+
+def test_a_screen_file_that_vanishes_from_the_metadata_replaces_nothing() -> None:
+    target = only(chosen([audio()], [screen("s1"), muxed("full", ["a.mp3", "s1", "s2"])], labels=["screenRecording"]))
+    assert target.published
+    assert target.superseded == ()
+
+
+@pytest.mark.parametrize(
+    ("labels", "label", "missing"),
+    [([], True, True), (["screenRecording"], True, False), ([], False, False), (["x"], True, True)],
+)
+def test_a_missing_label_is_work_when_labels_are_wanted(labels: list[str], label: bool, missing: bool) -> None:
+    target = only(chosen([audio()], [screen("s1"), muxed("m", ["a.mp3", "s1"])], labels=labels, label=label))
+    assert (target.label_missing, target.needs_work) == (missing, missing)
+
+
+def test_one_encrypted_source_makes_the_target_encrypted() -> None:
+    assert not only(chosen([audio()], [screen("s1")])).encrypted
+    assert only(chosen([audio()], [screen("s1", pkcs7="PEM")])).encrypted
+    assert only(chosen([audio(pkcs7="PEM")], [screen("s1")])).encrypted
+
+
+def test_the_name_holds_the_id_of_the_call_and_says_that_it_is_muxed() -> None:
+    name = only(chosen([audio()], [screen("s1")])).name
+    assert name.startswith("C1_")
+    assert name.endswith("_muxed.mp4")
+
+
+IDS = st.lists(st.text(st.sampled_from("ab1_-."), min_size=1, max_size=6), min_size=1, max_size=5, unique=True)
+
+
+@given(IDS, st.randoms(use_true_random=False))
+def test_the_name_is_a_function_of_the_set_of_sources_and_of_nothing_else(names: list[str], random: Any) -> None:
+    screens = [screen(f"s{name}", number * 9, number * 9 + 9) for number, name in enumerate(names)]
+    first = only(chosen([audio()], screens))
+    shuffled = [{**one, "size": "1", "startTime": at(random.randint(0, 59)), "stopTime": at(60)} for one in screens]
+    random.shuffle(shuffled)
+    second = only(chosen([audio(size="9")], [*shuffled, muxed("m", ["a.mp3"])], labels=["screenRecording"]))
+    assert first.name == second.name
+
+
+@given(IDS, IDS)
+def test_other_sources_make_another_name(some: list[str], others: list[str]) -> None:
+    one, other = (only(chosen([audio()], [screen(name) for name in names])) for names in (some, others))
+    assert (one.name == other.name) == (set(some) == set(others))
+
+
+def test_a_source_that_the_metadata_list_twice_is_one_source() -> None:
+    once, twice = (only(chosen([audio()], [screen("s1")] * count)) for count in (1, 2))
+    assert twice.sources == ("a.mp3", "s1")
+    assert twice.name == once.name
+
+
+@pytest.mark.parametrize("recording_id", ["../../etc/passwd", "a/b c%2F", ".hidden", "-rf", "ü" * 300, "x" * 500])
+def test_the_name_is_a_plain_file_name_whatever_the_id_of_the_call(recording_id: str) -> None:
+    call = CallRecording.read({"id": recording_id, "mediaFiles": [audio()]})
+    recording = ScreenRecording.read({"id": recording_id, "mediaFiles": [screen("s1")]})
+    name = only(select(call, recording, delete_superseded=True, label=True)).name
+    assert all(char.isascii() and (char.isalnum() or char in "._-") for char in name)
+    assert name[0] not in ".-"
+    assert len(name) < 120
