@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Any
 import pytest
 from support import sync
 from support.apache import apache
-from support.daemon import PYTHON, Muxer, log_lines, wait_until
+from support.daemon import Muxer, log_lines, wait_until
 from support.metadata import entry_problems
 
 from muxer.lab.build import AddedCall
@@ -83,10 +82,7 @@ def seen(call: AddedCall, agent: str) -> list[sync.Shown]:
     """Return where the screens of an agent must be seen, from the plan of the call."""
     parts = [part for part in call.plan.screens if part.agent.username == agent]
     length = call.plan.seconds
-    return [
-        sync.Shown(max(part.offset, 0), min(part.offset + part.seconds, length), part.agent.number)
-        for part in parts
-    ]
+    return [sync.Shown(max(part.offset, 0), min(part.offset + part.seconds, length), part.agent.number) for part in parts]
 
 
 def agents(call: AddedCall) -> list[str]:
@@ -98,7 +94,6 @@ WITH_SCREEN = ["plain", "gaps", "transfer", "encrypted", "late", "before"]
 
 def test_the_process_stops_well(done: Done) -> None:
     assert done.exit_code == 0
-
 
 
 @pytest.mark.parametrize("name", WITH_SCREEN)
@@ -147,7 +142,11 @@ def test_every_entry_is_posted_once_and_alone(done: Done) -> None:
 def test_nothing_is_left_in_the_storage_or_the_temporary_folder(done: Done) -> None:
     stored = sorted(path.name for path in (done.lab.site.media.folder / "screens").iterdir())
     assert not [name for name in stored if ".part" in name]
-    known = {media["mediaId"] for call in done.calls.values() for media in (done.lab.store.screen(call.id) or {"mediaFiles": []})["mediaFiles"]}
+    known = {
+        media["mediaId"]
+        for call in done.calls.values()
+        for media in (done.lab.store.screen(call.id) or {"mediaFiles": []})["mediaFiles"]
+    }
     assert set(stored) == known
     assert not list((done.folder / "lab" / "temp").glob("job-*"))
     assert not list((done.folder / "lab" / "temp" / "publishing").iterdir())

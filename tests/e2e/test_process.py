@@ -8,6 +8,8 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from support.daemon import Muxer, log_lines, run, wait_until
 
 from muxer.lab.cases import Case
 from muxer.lab.lab import Lab
+from muxer.sharding import shard
 
 Make = Callable[..., Lab]
 SECONDS = 60
@@ -23,7 +26,9 @@ SECONDS = 60
 def configured(lab: Lab, **overrides: str) -> tuple[Path, Path]:
     """Write a configuration for a lab; return its path and that of the log."""
     config = lab.folder / "muxer.cfg"
-    config.write_text(lab.config_text(**{"logfile.format": "json", **{k.replace("__", "."): v for k, v in overrides.items()}}))
+    config.write_text(
+        lab.config_text(**{"logfile.format": "json", **{k.replace("__", "."): v for k, v in overrides.items()}})
+    )
     return config, lab.folder / "log" / "recording-muxer-single.log"
 
 
@@ -200,10 +205,8 @@ def test_the_polls_keep_their_cadence(make_lab: Make) -> None:
     with Muxer(config) as muxer:
         wait_until(lambda: messages(log).count("poll done") >= 4, SECONDS, "four polls", log)
         assert muxer.stop() == 0
-    from datetime import datetime
-
     times = [datetime.fromisoformat(line["time"]).timestamp() for line in log_lines(log) if line["message"] == "poll done"]
-    gaps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in pairwise(times)]
     assert sorted(gaps)[len(gaps) // 2] == pytest.approx(1.2, abs=0.4)
 
 
@@ -218,7 +221,12 @@ def test_late_screens_make_a_fuller_file_that_replaces_the_first(make_lab: Make)
         first = muxed(lab, call.id)[0]
         assert len(first["parameters"]["muxed_mediaIds"]) == 3
         lab.store.add_screen_media(call.id, lab.region, whole["mediaFiles"][2])
-        wait_until(lambda: [len(one["parameters"]["muxed_mediaIds"]) for one in muxed(lab, call.id)] == [4], SECONDS, "the fuller file", log)
+        wait_until(
+            lambda: [len(one["parameters"]["muxed_mediaIds"]) for one in muxed(lab, call.id)] == [4],
+            SECONDS,
+            "the fuller file",
+            log,
+        )
         wait_until(lambda: messages(log).count("recording muxed") == 2, SECONDS, "the end of the second", log)
         assert muxer.stop() == 0
     assert [media for _, media in lab.store.deletes][1:] == [first["mediaId"]]
@@ -249,7 +257,9 @@ def test_two_muxers_on_one_window_end_with_one_file(make_lab: Make, tmp_path: Pa
     folders = [tmp_path / "temp", tmp_path / "log"]
     for folder in folders:
         folder.mkdir()
-    text = one.read_text().replace(str(lab.folder / "temp"), str(folders[0])).replace(str(lab.folder / "log"), str(folders[1]))
+    text = (
+        one.read_text().replace(str(lab.folder / "temp"), str(folders[0])).replace(str(lab.folder / "log"), str(folders[1]))
+    )
     other.write_text(text)
     with Muxer(one) as first, Muxer(other) as second:
         wait_until(lambda: labelled(lab) >= {call.id for call in calls}, SECONDS, "the labels", log)
@@ -270,7 +280,7 @@ def test_without_certificates_an_encrypted_recording_fails_loudly_until_there_ar
         wait_until(lambda: any("no encryption certificate" in one for one in messages(log)), SECONDS, "the error", log)
         assert muxer.stop() == 0
     assert not muxed(lab, call.id)
-    assert [line["level"] for line in log_lines(log) if "no encryption certificate" in line["message"]][0] == "error"
+    assert {line["level"] for line in log_lines(log) if "no encryption certificate" in line["message"]} == {"error"}
     assert not [path for path in (lab.site.media.folder / "screens").iterdir() if "muxed" in path.name]
     lab.switches = replace(lab.switches, encryption_group="certificates")
     with Muxer(config) as muxer:
@@ -312,10 +322,13 @@ def test_media_that_come_later_than_their_metadata_are_fetched_at_a_later_poll(m
 def test_a_migration_runs_once_and_tells_what_became_of_everything(make_lab: Make) -> None:
     lab = make_lab()
     calls = {call.plan.name: call for call in lab.add_cases()}
-    config, log = configured(lab, advanced__call_recording_query_string="userName=agent* AND Alice&startTime=0")
+    config, _ = configured(lab, advanced__call_recording_query_string="userName=agent* AND Alice&startTime=0")
     done = run(config, seconds=SECONDS)
     assert done.process.returncode == 0, done.err
-    summary = re.search(r"(\d+) recordings found, (\d+) files muxed, (\d+) already done, (\d+) recordings without screen, (\d+) failed", done.out)
+    summary = re.search(
+        r"(\d+) recordings found, (\d+) files muxed, (\d+) already done, (\d+) recordings without screen, (\d+) failed",
+        done.out,
+    )
     assert summary is not None, done.out
     assert tuple(map(int, summary.groups())) == (8, 6, 1, 2, 0)
     assert not muxed(lab, calls["late"].id)
@@ -328,7 +341,7 @@ def test_a_migration_with_failures_names_them_and_exits_with_4(make_lab: Make) -
     (bad,) = lab.add_case(Case.PLAIN, serial=1)
     (good,) = lab.add_case(Case.PLAIN, serial=2)
     (lab.site.media.folder / "screens" / bad.screens[0].media_id).write_bytes(b"rubbish")
-    config, log = configured(lab, advanced__call_recording_query_string="startTime=0")
+    config, _ = configured(lab, advanced__call_recording_query_string="startTime=0")
     done = run(config, seconds=SECONDS)
     assert done.process.returncode == 4
     assert "1 files muxed" in done.out and "1 failed" in done.out and bad.id in done.out
@@ -336,8 +349,6 @@ def test_a_migration_with_failures_names_them_and_exits_with_4(make_lab: Make) -
 
 
 def test_sharded_instances_share_the_work(make_lab: Make, tmp_path: Path) -> None:
-    from muxer.sharding import shard
-
     lab = make_lab()
     calls = [lab.add_case(Case.PLAIN, serial=number)[0] for number in range(4)]
     config, _ = configured(lab, advanced__call_recording_query_string="startTime=0")
@@ -362,7 +373,7 @@ def test_passwords_of_the_environment_win_over_the_file(make_lab: Make) -> None:
         "RCS_PASSWORD": lab.site.rcs_account.password,
         "WEBDAV_PASSWORD": lab.site.dav_account.password,
     }
-    config, log = configured(lab, advanced__call_recording_query_string="startTime=0")
+    config, _ = configured(lab, advanced__call_recording_query_string="startTime=0")
     config.write_text(re.sub(r"password = .*", "password = wrong", config.read_text()))
     assert run(config, env=passwords, seconds=SECONDS).process.returncode == 0
     assert muxed(lab, call.id)
@@ -372,7 +383,13 @@ def test_passwords_of_the_environment_win_over_the_file(make_lab: Make) -> None:
     "switches",
     [
         {"csrf": False, "bulk": False, "link_form": "next", "replacing_post": True, "label_definition": False},
-        {"csrf_expires_after": 1, "bulk": False, "bulk_refusal": 405, "label_definition": False, "label_missing_answer": 400},
+        {
+            "csrf_expires_after": 1,
+            "bulk": False,
+            "bulk_refusal": 405,
+            "label_definition": False,
+            "label_missing_answer": 400,
+        },
         {"scroll_expires_once": True, "partial_code": False, "error_in_envelope": True, "replacing_post": True},
         {"version": "8.5.201.13", "label_forbidden": True, "encryption_group": "missing", "link_form": "nextUri"},
         {"version": "", "scroll_empty_first_page": False, "scroll_repeats_ids": False, "foreign_links": False},

@@ -294,9 +294,7 @@ def test_a_missing_label_definition_is_made(make_lab: Make, answer: int, envelop
     assert lab.store.label_posts == [(one, "screenRecording") for one in ids]
 
 
-def test_a_forbidden_label_is_one_warning_and_not_asked_for_again(
-    make_lab: Make, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_forbidden_label_is_one_warning_and_not_asked_for_again(make_lab: Make, caplog: pytest.LogCaptureFixture) -> None:
     lab = make_lab(label_forbidden=True)
     ids = with_calls(lab, 3)
     rws = rws_of(lab)

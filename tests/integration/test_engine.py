@@ -51,7 +51,9 @@ def audio(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def screen(folder: Path, number: int, offset: float, seconds: float, extra: Sequence[str] = WITHOUT, **more: object) -> Input:
+def screen(
+    folder: Path, number: int, offset: float, seconds: float, extra: Sequence[str] = WITHOUT, **more: object
+) -> Input:
     path = folder / f"screen-{number}.mp4"
     start = T0 + timedelta(seconds=offset)
     make_screen(path, start, seconds, extra=extra, **more)  # type: ignore[arg-type]
@@ -104,7 +106,18 @@ def test_equal_whole_clips_are_copied_frame_by_frame(tmp_path: Path, audio: Path
 
 def packets(path: Path) -> list[str]:
     """The sizes and times of the video packets that are slices, without what parameter sets add."""
-    command = ["ffprobe", "-v", "error", "-select_streams", "v:0", "-show_entries", "packet=pts_time,flags", "-of", "csv", str(path)]
+    command = [
+        "ffprobe",
+        "-v",
+        "error",
+        "-select_streams",
+        "v:0",
+        "-show_entries",
+        "packet=pts_time,flags",
+        "-of",
+        "csv",
+        str(path),
+    ]
     return sorted(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
 
 
@@ -235,13 +248,13 @@ def broken(folder: Path, kind: str) -> Path:
     ],
 )
 def test_each_broken_screen_has_its_own_clear_error(tmp_path: Path, audio: Path, kind: str, message: str) -> None:
-    with pytest.raises(MediaError, match=f"agent's file.*({message})"):
+    with pytest.raises(MediaError, match=rf"agent's file.*({message})"):
         mux(tmp_path, audio, [Input(broken(tmp_path, kind), "agent's file", T0)])
 
 
 @pytest.mark.parametrize("kind", ["empty", "html", "noise"])
 def test_an_audio_file_that_is_no_audio_is_told(tmp_path: Path, kind: str) -> None:
-    with pytest.raises(MediaError, match="broken.mp4"):
+    with pytest.raises(MediaError, match=r"broken\.mp4"):
         mux(tmp_path, broken(tmp_path, kind), [screen(tmp_path, 0, 0, 5)])
 
 

@@ -48,7 +48,13 @@ def test_the_form_is_that_of_call_recordings(keys: tuple, tmp_path: Path) -> Non
     lines = pem.splitlines()
     assert (lines[0], lines[-1]) == ("-----BEGIN PKCS7-----", "-----END PKCS7-----")
     assert max(map(len, lines)) == 64
-    dump = subprocess.run([OPENSSL, "cms", "-cmsout", "-print", "-noout", "-inform", "PEM"], input=pem, capture_output=True, text=True, check=True).stdout
+    dump = subprocess.run(
+        [OPENSSL, "cms", "-cmsout", "-print", "-noout", "-inform", "PEM"],
+        input=pem,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
     assert "pkcs7-envelopedData" in dump and "aes-256-cbc" in dump and "encryptedContent: <ABSENT>" in dump
     assert dump.count("issuerAndSerialNumber") == 3 and dump.count("rsaEncryption") == 3
     assert b"media" not in cipher.read_bytes()
@@ -96,7 +102,8 @@ def test_what_openssl_says_of_its_failure_is_told(keys: tuple, tmp_path: Path) -
 
 def test_a_ciphertext_of_the_wrong_length_is_caught(keys: tuple, tmp_path: Path) -> None:
     shortened = tmp_path / "openssl"
-    shortened.write_text(f'#!/bin/sh\nexec {OPENSSL} cms -encrypt -binary -stream -aes-256-cbc -outform DER -in /dev/null "{keys[0].certificate_file}"\n')
+    command = f"{OPENSSL} cms -encrypt -binary -stream -aes-256-cbc -outform DER -in /dev/null"
+    shortened.write_text(f'#!/bin/sh\nexec {command} "{keys[0].certificate_file}"\n')
     shortened.chmod(0o755)
     (tmp_path / "clear").write_bytes(b"media" * 100)
     with pytest.raises(MuxerError, match="bytes"):

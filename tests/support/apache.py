@@ -77,7 +77,9 @@ def _configure(root: Path, data: Path, port: int) -> None:
     account = "User www-data\nGroup www-data" if os.getuid() == 0 else ""
     text = CONFIG.format(root=root, data=data, port=port, modules=MODULES, account=account)
     (root / "apache.conf").write_text(text)
-    hashed = subprocess.run(["openssl", "passwd", "-apr1", "-stdin"], input=PASSWORD, capture_output=True, text=True, check=True)
+    hashed = subprocess.run(
+        ["openssl", "passwd", "-apr1", "-stdin"], input=PASSWORD, capture_output=True, text=True, check=True
+    )
     (root / "passwords").write_text(f"{USER}:{hashed.stdout.strip()}\n")
     for folder in (data, data / "calls", data / "screens"):
         folder.mkdir(exist_ok=True)

@@ -9,8 +9,6 @@ from typing import Any
 
 from muxer.lab.build import AddedCall
 
-FORM = "%Y-%m-%dT%H:%M:%S.%f%z"
-
 
 def entry_problems(
     entry: dict[str, Any], call: AddedCall, agent: str, screens: Sequence[str], stored: Path, aliases: Sequence[str]
@@ -36,7 +34,7 @@ def entry_problems(
 
 def _times_fit(entry: dict[str, Any], call: AddedCall) -> bool:
     try:
-        start, stop = (datetime.strptime(entry[name], FORM) for name in ("startTime", "stopTime"))
+        start, stop = (datetime.strptime(entry[name], "%Y-%m-%dT%H:%M:%S.%f%z") for name in ("startTime", "stopTime"))
         milliseconds = timedelta(milliseconds=int(entry["duration"]))
     except (KeyError, ValueError):
         return False

@@ -50,9 +50,7 @@ def _at(pictures: Sequence[Picture], moment: float) -> Picture:
     return max((one for one in pictures if one.pts <= moment), key=lambda one: one.pts)
 
 
-def _picture_problems(
-    picture: Picture, moment: float, start: datetime, shown: Sequence[Shown], frame: float
-) -> list[str]:
+def _picture_problems(picture: Picture, moment: float, start: datetime, shown: Sequence[Shown], frame: float) -> list[str]:
     """Compare a picture with what must be seen at a moment; close to a border either side will do."""
     if any(abs(moment - border) <= frame for one in shown for border in (one.begin, one.end)):
         return []
