@@ -76,7 +76,7 @@ def _save(folder: Path, values: dict[tuple[str, str], str]) -> None:
 
 
 def _remove(folder: Path, stored: dict[tuple[str, str], str], section: str) -> None:
-    name = SECRETS.get(section, (section, ""))
+    name = SECRETS.get(section.lower(), (section, ""))
     if name not in stored:
         known = ", ".join(sorted(section for section, _ in stored)) or "nothing"
         raise ConfigError([Problem(f"--remove {section}", f"there is no such password in the keystore; it holds: {known}")])
@@ -127,7 +127,7 @@ def _hidden(prompt: str, shown: str) -> str:
 
 
 def _from_stdin() -> dict[tuple[str, str], str]:
-    """Return what the lines SECTION=VALUE of standard input say. Raise :class:`ConfigError` unless all of them can be used."""
+    """Return what the lines SECTION=VALUE of standard input say. Raise :class:`ConfigError` unless all can be used."""
     data = sys.stdin.buffer.read() if sys.stdin else b""
     try:
         lines = data.decode("utf-8-sig").split("\n")

@@ -13,7 +13,7 @@ from pathlib import Path
 from muxer import __version__
 from muxer.config import Loaded, load
 from muxer.config.schema import Logfile
-from muxer.daemon import EXIT_CONFIG, EXIT_OK, Daemon
+from muxer.daemon import EXIT_CONFIG, EXIT_OK, Daemon, handle_signals
 from muxer.errors import ConfigError, Problem
 from muxer.job import Job, JobOptions
 from muxer.observe import logs
@@ -52,12 +52,13 @@ def _run(loaded: Loaded) -> int:
     for warning in loaded.warnings:
         log.warning("%s", warning)
         sys.stderr.write(f"warning: {warning}\n")
+    runner, stop = Runner(), threading.Event()
+    handle_signals(stop)
     tools = check_programs(config)
     workspace = Workspace(config.processing.temp_dir, config.instance)
     log.info("temporary files are in %s", workspace.path)
     sys.stderr.write(f"Recording Muxer {__version__} runs as {config.instance}; log file: {log_path}\n")
     sys.stderr.flush()
-    runner, stop = Runner(), threading.Event()
     services = build(config, tools, runner, workspace, stop)
     options = JobOptions(config.advanced.mark_screen_recording_label, config.advanced.delete_superseded)
     code = Daemon(config, services, Job(services, options), runner).run()

@@ -64,22 +64,20 @@ class Daemon:
         )
         self._migration = bool(config.advanced.call_recording_query_string)
         self._outcomes: Counter[str] = Counter()
-        self._failed: dict[str, str] = {}
+        self._failed: dict[str, tuple[str, str]] = {}
         self._finished = threading.Event()
         self._exit_code = EXIT_OK
 
     def run(self) -> int:
         """Run until a signal stops it, or the migration is done; return the exit code."""
-        handle_signals(self._stop)
         body = self._migrate if self._migration else self._poll_forever
         thread = threading.Thread(target=self._guarded, args=(body,), name="poller", daemon=True)
         thread.start()
         progress = time.monotonic() + PROGRESS_SECONDS
         while not self._stop.wait(TICK_SECONDS) and not self._finished.is_set():
             self._clean()
-            if self._migration and time.monotonic() >= progress:
-                progress += PROGRESS_SECONDS
-                log.info("migration goes on: %s", self._progress())
+            if self._migration:
+                progress = self._tell_progress(progress)
         self._shut_down()
         return self._exit_code
 
@@ -98,26 +96,32 @@ class Daemon:
         failures = 0
         while not self._stop.is_set():
             started = time.monotonic()
-            failures = 0 if self._poll_once() else failures + 1
-            pause = back_off(failures) if failures else started + interval - time.monotonic()
+            error = self._poll_once()
+            failures = 0 if error is None else failures + 1
+            pause = started + interval - time.monotonic() if error is None else pause_after(error, failures)
             self._stop.wait(max(pause, 0.0))
 
-    def _poll_once(self) -> bool:
-        """Poll; return whether it went well. Nothing that a poll may meet ends the loop."""
+    def _poll_once(self) -> Exception | None:
+        """Poll; return the error that it met. Nothing that a poll may meet ends the loop."""
         started = time.monotonic()
         try:
-            self._services.publisher.repair_left_overs()
+            self._repair()
             result = self._poller.poll()
         except Stopped:
-            return True
+            return None
         except MuxerError as error:
             log.error("the poll failed and is tried again: %s", error)
-            return False
-        except Exception:
+            return error
+        except Exception as error:
             log.exception("the poll failed in a way that nobody expected; it is tried again")
-            return False
+            return error
         log.info("poll done", extra={"fields": {**vars(result), "seconds": round(time.monotonic() - started, 3)}})
-        return True
+        return None
+
+    def _repair(self) -> None:
+        """Finish what a process that died has left half done in RWS and in the storages."""
+        self._services.publisher.repair_left_overs()
+        self._services.stores.remove_left_overs()
 
     def _migrate(self) -> None:
         """Process everything that the migration's query finds, then say what became of it."""
@@ -125,6 +129,7 @@ class Daemon:
         failures = 0
         while True:
             try:
+                self._repair()
                 result = self._poller.poll()
                 break
             except Stopped:
@@ -132,29 +137,43 @@ class Daemon:
             except Transient as error:
                 failures += 1
                 log.error("the query failed and is begun again: %s", error)
-                if self._stop.wait(back_off(failures)):
+                if self._stop.wait(pause_after(error, failures)):
                     return
             except MuxerError as error:
                 log.error("the query failed: %s", error)
                 self._exit_code = EXIT_SOME_FAILED
                 return
         self._pool.join()
-        if not self._stop.is_set():
+        if self._stop.is_set():
+            log.warning("the migration was stopped before its end: %s", self._progress())
+        else:
             self._summarize(result)
 
     def _summarize(self, result: PollResult) -> None:
+        failed_ids = list(dict.fromkeys(recording_id for recording_id, _ in self._failed.values()))
         text = (
             f"migration done: {result.found} recordings found, {self._outcomes['muxed']} files muxed, "
             f"{result.already_done + self._outcomes['already done']} already done, "
-            f"{result.without_screen} recordings without screen, {len(self._failed)} failed"
+            f"{result.without_screen} recordings without screen, {len(failed_ids)} failed"
         )
-        for recording_id, reason in self._failed.items():
+        for recording_id, reason in self._failed.values():
             log.error("failed: %s: %s", recording_id, reason)
         log.info(text)
-        failed = f": {', '.join(self._failed)}" if self._failed else ""
+        failed = f": {', '.join(failed_ids)}" if failed_ids else ""
         sys.stdout.write(f"{text}{failed}\n")
         sys.stdout.flush()
         self._exit_code = EXIT_SOME_FAILED if self._failed else EXIT_OK
+
+    def _tell_progress(self, due: float) -> float:
+        """Show how far the migration is: on a terminal at every look, else as a log line when ``due``; return when the
+        next line is due."""
+        if sys.stderr.isatty():
+            sys.stderr.write(f"\r{self._progress():<70}")
+            sys.stderr.flush()
+        if time.monotonic() < due:
+            return due
+        log.info("migration goes on: %s", self._progress())
+        return due + PROGRESS_SECONDS
 
     def _progress(self) -> str:
         return ", ".join(f"{count} {name}" for name, count in sorted(self._outcomes.items())) or "nothing finished yet"
@@ -165,7 +184,8 @@ class Daemon:
             try:
                 report = self._job.run(target)
             except Stopped as error:
-                log.info("%s", error)
+                with about(target.recording_id):
+                    log.info("%s", error)
                 return
             except Exception as error:
                 again = self._note_failure(target, error)
@@ -175,7 +195,7 @@ class Daemon:
             else:
                 self._ledger.succeeded(target.name)
                 self._outcomes["muxed" if report.muxed else "already done"] += 1
-                self._failed.pop(target.recording_id, None)
+                self._failed.pop(target.name, None)
                 return
         self._outcomes["failed"] += 1
 
@@ -183,7 +203,7 @@ class Daemon:
         """Log a failure; return whether the target may be tried again."""
         entry = self._ledger.failed(target.name, error, time.monotonic())
         if self._migration:
-            self._failed[target.recording_id] = str(error)
+            self._failed[target.name] = (target.recording_id, str(error))
         expected = isinstance(error, MuxerError)
         with about(target.recording_id):
             what = "set aside" if entry.retry_at is None else "failed, tried again later"
@@ -215,9 +235,14 @@ class Daemon:
         log.info("stopped")
 
 
-def back_off(failures: int) -> float:
-    """Given the number of polls that failed in a row, return the seconds to wait before the next, with jitter."""
-    return min(delay(failures) / 3.0, LONGEST_BACK_OFF_SECONDS) * random.uniform(1.0, 1.2)
+def pause_after(error: Exception, failures: int) -> float:
+    """Given why a poll failed and how many have failed in a row, return the seconds to wait before the next, with jitter.
+
+    What the service asks for with ``Retry-After`` is honoured, up to the longest back-off.
+    """
+    asked = error.retry_after if isinstance(error, Transient) else None
+    wait = delay(failures) / 3.0 if asked is None else asked
+    return min(wait, LONGEST_BACK_OFF_SECONDS) * random.uniform(1.0, 1.2)
 
 
 def handle_signals(stop: threading.Event) -> None:

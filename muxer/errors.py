@@ -54,7 +54,15 @@ class UnreadableAnswer(ServiceUnavailable):
 
 
 class AccessDenied(Transient):
-    """A service refuses our account (401), or the account lacks a permission (403)."""
+    """A service does not let us do what we need; the administrator may mend that at any time."""
+
+
+class LoginRefused(AccessDenied):
+    """401, or statusCode 20: user name or password are wrong."""
+
+
+class Forbidden(AccessDenied):
+    """403, or statusCode 3 or 5: the account may log in but lacks a permission."""
 
 
 class MediaNotFound(Transient):
@@ -96,10 +104,6 @@ class NotFound(RequestRejected):
 
 class AlreadyExists(RequestRejected):
     """409, or statusCode 18."""
-
-
-class Forbidden(RequestRejected):
-    """403, or statusCode 3 or 5: the account may log in but not do this."""
 
 
 class MetadataError(Permanent):

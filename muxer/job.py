@@ -166,7 +166,7 @@ class Job:
         else:
             raise MetadataError(f"{media.media_id} has neither a media descriptor nor a mediaUri")
         log.info("fetched", extra={"fields": {"media": media.media_id, "bytes": length}})
-        return Input(path, media.media_id, media.start)
+        return Input(path, media.media_id, media.start, media.stop)
 
     def _encrypt(
         self, muxed: Muxed, entry: dict[str, Any], certificates: tuple[Certificate, ...], folder: Path

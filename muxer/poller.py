@@ -67,19 +67,17 @@ class Poller:
         return window.window_query(datetime.now(UTC), past, older, advanced.pagination, self._extra_query())
 
     def _extra_query(self) -> str:
-        """Return the further parameters (guide: call_recording_extra_query_string); RWS is asked its version once."""
+        """Return the further parameters (guide: call_recording_extra_query_string). RWS is asked its version until it
+        tells one; an upgrade of RWS takes effect with the next start."""
+        configured = self._config.advanced.call_recording_extra_query_string
+        if configured:
+            return "" if configured.lower() == DISABLED else configured
         if self._extra is None:
-            configured = self._config.advanced.call_recording_extra_query_string
-            if configured.lower() == DISABLED:
-                self._extra = ""
-            elif configured:
-                self._extra = configured
-            else:
-                version = self._rws.version()
-                new = version is not None and version >= BUILT_IN_EXTRA_QUERY_SINCE
-                self._extra = BUILT_IN_EXTRA_QUERY if new else ""
-                shown = ".".join(map(str, version)) if version else "unknown"
-                log.info("RWS has version %s; extra query: %s", shown, self._extra or "none")
+            version = self._rws.version()
+            if version is None:
+                return ""
+            self._extra = BUILT_IN_EXTRA_QUERY if version >= BUILT_IN_EXTRA_QUERY_SINCE else ""
+            log.info("RWS has version %s; extra query: %s", ".".join(map(str, version)), self._extra or "none")
         return self._extra
 
     def _take(self, calls: Sequence[CallRecording], result: PollResult) -> None:
@@ -91,7 +89,7 @@ class Poller:
                 call,
                 screens.get(call.id),
                 delete_superseded=advanced.delete_superseded,
-                label=advanced.mark_screen_recording_label,
+                label=advanced.mark_screen_recording_label and self._rws.wants_label(call.id),
             )
             with about(call.id):
                 self._note(call.id, selection.problems)

@@ -14,7 +14,8 @@ from muxer.job import Services
 from muxer.media.engine import Engine
 from muxer.media.render import Tools
 from muxer.process import Runner
-from muxer.storage.base import WEBDAV
+from muxer.storage.base import S3, WEBDAV
+from muxer.storage.s3 import S3Storage
 from muxer.storage.stores import Stores
 from muxer.storage.webdav import WebdavStorage
 from muxer.workspace import Workspace
@@ -35,7 +36,12 @@ def build(config: Config, tools: Tools, runner: Runner, workspace: Workspace, st
     return Services(
         rws=rws,
         rcs=_rcs(config, stop),
-        stores=Stores({WEBDAV: WebdavStorage(config.webdav, workspace.mark, stop)}),
+        stores=Stores(
+            {
+                WEBDAV: WebdavStorage(config.webdav, workspace.mark, workspace.uploading, stop),
+                S3: S3Storage(config.s3, stop),
+            }
+        ),
         engine=engine,
         encryptor=Encryptor(config.processing.openssl, runner),
         publisher=Publisher(rws, workspace.publishing),

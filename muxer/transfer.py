@@ -18,6 +18,7 @@ CHUNK = 256 * 1024
 GRACE_SECONDS = 600.0
 LEAST_BYTES_PER_SECOND = 64 * 1024
 UNKNOWN_LENGTH_SECONDS = 4 * 3600.0
+_NO_SPACE = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
 def time_limit(length: int | None) -> float:
@@ -31,13 +32,20 @@ def private_file(path: Path) -> Iterator[BinaryIO]:
 
     Raise :class:`LocalResourceError` when the disk is full.
     """
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o600)
-    try:
+    with disk_errors(path.parent):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o600)
         with os.fdopen(descriptor, "wb") as file:
             yield file
+
+
+@contextmanager
+def disk_errors(folder: Path) -> Iterator[None]:
+    """Turn the errors of a full disk into :class:`LocalResourceError`, which names the folder."""
+    try:
+        yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise LocalResourceError(f"no space left for temporary files in {path.parent}") from error
+        if error.errno in _NO_SPACE:
+            raise LocalResourceError(f"no space left for temporary files in {folder}") from error
         raise
 
 

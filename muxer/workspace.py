@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import IO
 
 from muxer.errors import ConfigError, Problem
+from muxer.transfer import disk_errors
 
 try:
     import fcntl
@@ -33,24 +35,35 @@ class Workspace:
     def __init__(self, configured: Path | None, instance: str) -> None:
         """Given ``temp_dir`` (None = a folder of this instance below the system's) and the instance's name, take the
         folder. Raise :class:`ConfigError` when it is unsafe or another instance holds it."""
-        self.path = configured if configured is not None else _default(instance)
-        self._lock_file = _lock(self.path / "muxer.lock")
-        self.publishing = _private(self.path / "publishing")
+        self.path = configured if configured is not None else Path(tempfile.gettempdir()) / f"recording-muxer-{instance}"
+        try:
+            if configured is None:
+                _private(self.path)
+            self._lock_file = _lock(self.path / "muxer.lock")
+            self.publishing = _private(self.path / "publishing")
+            self.uploading = _private(self.path / "uploading")
+        except OSError as error:
+            what = f"{self.path} cannot be used: {error.filename or ''}: {error.strerror or error}"
+            raise ConfigError([Problem("[processing] temp_dir", what)]) from error
         self._lock = threading.Lock()
         self._active: set[str] = set()
 
     @contextmanager
     def job(self) -> Iterator[Path]:
-        """Yield a new private folder for one job, and remove it with everything in it when the job ends."""
-        with self._lock:
-            path = Path(tempfile.mkdtemp(prefix=JOB_PREFIX, dir=self.path))
-            self._active.add(path.name)
-        try:
-            yield path
-        finally:
-            shutil.rmtree(path, ignore_errors=True)
+        """Yield a new private folder for one job, and remove it with everything in it when the job ends.
+
+        Raise :class:`~muxer.errors.LocalResourceError` when the disk is full.
+        """
+        with disk_errors(self.path):
             with self._lock:
-                self._active.discard(path.name)
+                path = Path(tempfile.mkdtemp(prefix=JOB_PREFIX, dir=self.path))
+                self._active.add(path.name)
+            try:
+                yield path
+            finally:
+                shutil.rmtree(path, ignore_errors=True)
+                with self._lock:
+                    self._active.discard(path.name)
 
     def close(self) -> None:
         """Remove the folders of all jobs, also of those that could not be ended in time."""
@@ -93,22 +106,13 @@ class Cleaning:
         return self._workspace.clean()
 
 
-def _default(instance: str) -> Path:
-    path = Path(tempfile.gettempdir()) / f"recording-muxer-{instance}"
-    try:
-        return _private(path)
-    except OSError as error:
-        what = f"{path} cannot be used: {error.strerror or error}"
-        raise ConfigError([Problem("[processing] temp_dir", what)]) from error
-
-
 def _private(path: Path) -> Path:
     """Make a folder that only this account can enter, or check that an existing one is ours."""
     with contextlib.suppress(FileExistsError):
         path.mkdir(mode=0o700)
     found = path.lstat()
     if not stat.S_ISDIR(found.st_mode) or (hasattr(os, "getuid") and found.st_uid != os.getuid()):
-        raise PermissionError(0, "it is no folder of this account")
+        raise PermissionError(errno.EPERM, "it is no folder of this account", str(path))
     path.chmod(0o700)
     return path
 

@@ -10,9 +10,9 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from muxer.errors import (
-    AccessDenied,
     AlreadyExists,
     Forbidden,
+    LoginRefused,
     MuxerError,
     NotFound,
     RequestRejected,
@@ -62,13 +62,13 @@ def failure(answer: Answer, code: int, message: str) -> MuxerError:
     status = answer.status
     text = f"{answer.what}: HTTP {status}" + (f", statusCode {code}" if code else "") + (f", {message}" if message else "")
     if status == 401 or code == _NOT_AUTHENTICATED:
-        return AccessDenied(f"{text}; check user name and password")
+        return LoginRefused(f"{text}; check user name and password")
     if status == 404 or code == _NOT_FOUND:
         return NotFound(text, status, code)
     if status == 409 or code == _ALREADY_EXISTS:
         return AlreadyExists(text, status, code)
     if status == 403 or code in _FORBIDDEN:
-        return Forbidden(text, status, code)
+        return Forbidden(text)
     if status >= 500 or status in _TRY_LATER or code in _SERVER_FAILED or status < 200:
         return ServiceUnavailable(text, retry_after(answer.headers))
     return RequestRejected(text, status, code)

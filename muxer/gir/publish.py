@@ -60,9 +60,11 @@ class Publisher:
             try:
                 left = json.loads(path.read_text(encoding="utf-8"))
                 recording_id, region, wanted = left["id"], left["region"], left["mediaFiles"]
+            except FileNotFoundError:
+                continue  # its publication has just ended well
             except (ValueError, KeyError, TypeError) as error:
                 log.warning("%s cannot be read (%s); it is removed", path.name, type(error).__name__)
-                path.unlink()
+                path.unlink(missing_ok=True)
                 continue
             self._repair(path, recording_id, region, wanted)
 

@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from muxer.errors import AlreadyExists, Forbidden, MetadataError, NotFound, RequestRejected, UnreadableAnswer
+from muxer.errors import (
+    AlreadyExists,
+    Forbidden,
+    MediaNotFound,
+    MetadataError,
+    NotFound,
+    RequestRejected,
+    UnreadableAnswer,
+)
 from muxer.gir import query
 from muxer.gir.answers import OK, PARAMETER_INVALID, PARTIAL_SUCCESS
 from muxer.gir.models import CallRecording, Json, ScreenRecording, merged
@@ -25,6 +33,7 @@ LABEL = "screenRecording"
 # The whole URL must stay below 7,500 bytes (gir-api, section 4); this much is kept for everything but the ids.
 MAX_IDS_BYTES = 7500 - 1000
 LABEL_PAUSE_SECONDS = 3600.0
+REMEMBERED_LABELS = 100_000
 _VERSION = "api/v2/diagnostics/version"
 
 
@@ -47,6 +56,8 @@ class Rws:
         self._settings = f"{self._ops}/settings/screen-recording-encryption"
         self._bulk = True
         self._labels_refused_until = 0.0
+        self._labelled: dict[str, None] = {}
+        self._version_warned = False
         self._lock = threading.Lock()
 
     def version(self) -> tuple[int, int, int, int] | None:
@@ -54,11 +65,11 @@ class Rws:
         try:
             text = str(self._session.get(_VERSION).get("version") or "")
         except (RequestRejected, UnreadableAnswer) as error:
-            log.warning("RWS does not tell its version (%s); it is taken for an old one", error)
-            return None
+            text = str(error)
         parsed = query.parse_version(text)
-        if parsed is None:
-            log.warning("RWS tells its version as %r, which cannot be read; it is taken for an old one", text[:80])
+        if parsed is None and not self._version_warned:
+            self._version_warned = True
+            log.warning("RWS tells no version that can be read (%s); it is taken for an old one", text[:200])
         return parsed
 
     def call_recordings(self, query_string: str) -> Iterator[list[CallRecording]]:
@@ -97,8 +108,6 @@ class Rws:
             slice_ = _fitting(remaining)
             try:
                 found += self._screens_in_bulk(slice_)
-            except Forbidden:
-                raise
             except RequestRejected as error:
                 self._bulk = False
                 log.warning("RWS has no bulk query of screen recordings (%s); reading them one by one", error)
@@ -151,16 +160,24 @@ class Rws:
 
     def download(self, uri: str, path: Path) -> int:
         """Given the ``mediaUri`` of a clear file, stream it to ``path`` and return its length in bytes."""
-        return self._session.download(uri, path)
+        try:
+            return self._session.download(uri, path)
+        except NotFound as error:
+            raise MediaNotFound(f"RWS does not find the media: {error}") from error
+
+    def wants_label(self, recording_id: str) -> bool:
+        """Whether it makes sense to label a call recording: labels are not refused at the moment, and it was not labelled
+        a while ago by this process, whatever the list of call recordings shows."""
+        with self._lock:
+            return time.monotonic() >= self._labels_refused_until and recording_id not in self._labelled
 
     def label(self, recording_id: str) -> bool:
         """Given a call recording, label it ``screenRecording``; return whether it bears the label now.
 
         A missing label definition is made first. A label that RWS forbids is only a warning, once an hour.
         """
-        with self._lock:
-            if time.monotonic() < self._labels_refused_until:
-                return False
+        if not self.wants_label(recording_id):
+            return recording_id in self._labelled
         try:
             try:
                 self._post_label(recording_id)
@@ -174,6 +191,10 @@ class Rws:
                 self._labels_refused_until = time.monotonic() + LABEL_PAUSE_SECONDS
             log.warning("labels are not set for %.0f minutes: %s", LABEL_PAUSE_SECONDS / 60, error)
             return False
+        with self._lock:
+            self._labelled[recording_id] = None
+            if len(self._labelled) > REMEMBERED_LABELS:
+                del self._labelled[next(iter(self._labelled))]
         return True
 
     def _post_label(self, recording_id: str) -> None:

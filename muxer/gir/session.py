@@ -23,7 +23,7 @@ from requests.adapters import HTTPAdapter
 from requests.auth import HTTPBasicAuth
 
 from muxer import __version__, tls, transfer
-from muxer.errors import AccessDenied, ServiceUnavailable, Stopped
+from muxer.errors import LoginRefused, ServiceUnavailable, Stopped
 from muxer.gir.answers import Answer, envelope, failure, is_csrf_refusal
 
 log = logging.getLogger(__name__)
@@ -120,7 +120,7 @@ class Session:
         """Return the JSON object of an answer; after a refused login, send nothing for a while."""
         try:
             return envelope(answer, **kwargs)
-        except AccessDenied:
+        except LoginRefused:
             self._denied_until = time.monotonic() + LOGIN_PAUSE_SECONDS
             raise
 
@@ -132,7 +132,7 @@ class Session:
     def _open(self, method: str, target: str, body: Any = None) -> Iterator[requests.Response]:
         """Send a request, follow redirects on our own host, and yield the answer with its body unread."""
         if time.monotonic() < self._denied_until:
-            raise AccessDenied(f"{self._account.service} refused our login a moment ago; not tried again yet")
+            raise LoginRefused(f"{self._account.service} refused our login a moment ago; not tried again yet")
         url = self._at_home(target)
         for _ in range(MAX_REDIRECTS + 1):
             response = self._send(method, url, body)

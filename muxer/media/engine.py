@@ -24,15 +24,18 @@ R = TypeVar("R")
 
 RENDER_SECONDS = 900.0
 ENCODE_SECONDS_PER_SECOND = 20
+# Metadata come in whole seconds; a file that is shorter by more than this, in microseconds, is told.
+SHORT_BY = 2_000_000
 
 
 @dataclass(frozen=True)
 class Input:
-    """A fetched media file: its path, its name for messages, and when it begins."""
+    """A fetched media file: its path, its name for messages, when it begins and, by its metadata, ends."""
 
     path: Path
     name: str
     start: datetime
+    stop: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -94,11 +97,11 @@ class Engine:
     def _sources(self, audio: Input, screens: Sequence[Input], folder: Path) -> _Sources:
         """Probe everything and plan the timeline."""
         sound = self._probe(audio, audio.path)
-        with_name(need_audio, sound, audio.name)
+        warn_if_short(audio, with_name(need_audio, sound, audio.name).length_us)
         clips = {}
         for index, screen in enumerate(screens):
             probed = self._probe(screen, screen.path)
-            with_name(need_video, probed, screen.name)
+            warn_if_short(screen, with_name(need_video, probed, screen.name).length_us)
             clips[index] = self._alone(screen, probed, folder / f"alone-{index}.mp4")
         segments = timeline.plan(
             to_microseconds(audio.start),
@@ -181,6 +184,21 @@ class Engine:
 
     def _make(self, command: Sequence[str], length: int) -> None:
         self._runner.run(command, timeout=RENDER_SECONDS + ENCODE_SECONDS_PER_SECOND * length / 1_000_000)
+
+
+def warn_if_short(source: Input, length: int) -> None:
+    """Given a source and its length in microseconds, warn when it is shorter than its metadata say: the file counts, but
+    it may be incomplete."""
+    if source.stop is None:
+        return
+    promised = to_microseconds(source.stop) - to_microseconds(source.start)
+    if promised - length > SHORT_BY:
+        log.warning(
+            "%s lasts %.1f s where its metadata say %.1f s; the file may be incomplete",
+            source.name,
+            length / 1e6,
+            promised / 1e6,
+        )
 
 
 def with_name(function: Callable[[A], R], argument: A, name: str) -> R:

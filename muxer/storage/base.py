@@ -73,6 +73,9 @@ class Storage(Protocol):
     def delete(self, place: Place) -> None:
         """Delete a file; one that is gone already is no error."""
 
+    def remove_left_overs(self) -> None:
+        """Delete what uploads that never ended have left in the storage."""
+
 
 def place_of(descriptor: Json) -> Place:
     """Given a media descriptor in one of the forms of gir-api section 3 and 4, return the place it names.

@@ -19,5 +19,10 @@ class Stores:
         """Return the storage in which a place lies. Raise :class:`MetadataError` when there is none of its kind."""
         store = self._stores.get(place.storage)
         if store is None:
-            raise MetadataError(f"{place.name} lies in the storage {place.storage}, which is not configured")
+            raise MetadataError(f"{place.name} lies in the storage {place.storage}, which is unknown")
         return store
+
+    def remove_left_overs(self) -> None:
+        """Delete what uploads that never ended have left in the storages."""
+        for store in self._stores.values():
+            store.remove_left_overs()

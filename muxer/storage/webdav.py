@@ -6,11 +6,14 @@ tried again; so media are streamed here, with length checks, quoted names and ti
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
@@ -22,11 +25,14 @@ from muxer import __version__, tls, transfer
 from muxer.config.schema import Webdav
 from muxer.errors import (
     AccessDenied,
+    LoginRefused,
     MediaNotFound,
     MuxerError,
+    Permanent,
     RequestRejected,
     ServiceUnavailable,
     StoredElsewhere,
+    Transient,
 )
 from muxer.gir.answers import retry_after
 from muxer.storage.base import Place, Stored
@@ -43,10 +49,12 @@ _EXISTS = 412
 class WebdavStorage:
     """All WebDAV servers of the region under one account (guide). Safe to use from any thread."""
 
-    def __init__(self, options: Webdav, instance: str, stop: threading.Event) -> None:
-        """Given the account, a short name for this instance (it marks unfinished uploads) and the stop event."""
+    def __init__(self, options: Webdav, instance: str, uploading: Path, stop: threading.Event) -> None:
+        """Given the account, a short name for this instance (it marks unfinished uploads), the folder that keeps what is
+        being uploaded, and the stop event."""
         self._stop = stop
         self._instance = instance
+        self._uploading = uploading
         auth = httpx.BasicAuth(options.username, options.password) if options.username else None
         headers = {"User-Agent": f"recording-muxer/{__version__}", "Accept-Encoding": "identity"}
         self._http = webdav4.HTTPClient(
@@ -61,6 +69,7 @@ class WebdavStorage:
         self._servers: dict[str, webdav4.Client] = {}
         self._denied_until: dict[str, float] = {}
         self._without_move: set[str] = set()
+        self._active: set[str] = set()
 
     def fetch(self, place: Place, path: Path) -> int:
         """Stream a file to ``path``, check its length and return it. Raise :class:`MediaNotFound` when it is not there."""
@@ -84,11 +93,11 @@ class WebdavStorage:
         """
         origin = _origin(place.url)
         if origin not in self._without_move:
-            unfinished = place.beside(f"{place.name}.{self._instance}.part")
-            self._upload(path, unfinished)
-            if self._move(unfinished, place, overwrite):
-                return self._checked(path, place)
-            self.delete(unfinished)
+            with self._unfinished(place) as unfinished:
+                self._upload(path, unfinished)
+                if self._move(unfinished, place, overwrite):
+                    return self._checked(path, place)
+                self.delete(unfinished)
             log.warning("%s cannot rename files; uploads go to their final names", origin)
             self._without_move.add(origin)
         if not overwrite and self.describe(place) is not None:
@@ -115,6 +124,42 @@ class WebdavStorage:
                 self._server(place.url).remove(urlsplit(place.url).path)
             except webdav4.ResourceNotFound:
                 log.debug("%s is gone already", place.url)
+
+    def remove_left_overs(self) -> None:
+        """Delete the unfinished uploads of an earlier process that died, and those that could not be deleted at the time."""
+        for note in sorted(self._uploading.glob("*.json")):
+            if note.name in self._active:
+                continue
+            try:
+                place = Place(**json.loads(note.read_text(encoding="utf-8")))
+                self.delete(place)
+            except FileNotFoundError:
+                continue
+            except (ValueError, TypeError, Permanent) as error:
+                log.warning("%s is of no use and is removed: %s", note.name, type(error).__name__)
+            except Transient as error:
+                log.warning("an unfinished upload is left in the storage for now: %s", error)
+                continue
+            note.unlink(missing_ok=True)
+
+    @contextmanager
+    def _unfinished(self, place: Place) -> Iterator[Place]:
+        """Yield the temporary place of an upload. It is noted on disk before, and deleted unless it was renamed."""
+        unfinished = place.beside(f"{place.name}.{self._instance}.part")
+        note = self._uploading / f"{hashlib.sha256(unfinished.url.encode()).hexdigest()[:32]}.json"
+        self._active.add(note.name)
+        try:
+            with transfer.private_file(note) as file:
+                file.write(json.dumps(asdict(unfinished)).encode())
+            yield unfinished
+            note.unlink()
+        except BaseException:
+            with suppress(Transient, Permanent):
+                self.delete(unfinished)
+                note.unlink(missing_ok=True)
+            raise
+        finally:
+            self._active.discard(note.name)
 
     def _upload(self, path: Path, place: Place) -> Stored:
         length = path.stat().st_size
@@ -143,7 +188,6 @@ class WebdavStorage:
             if response.status_code != _EXISTS:
                 self._check(response, "MOVE", source.url)
                 return True
-        self.delete(source)
         raise StoredElsewhere(f"{target.url} is stored already")
 
     def _server(self, url: str) -> webdav4.Client:
@@ -163,7 +207,7 @@ class WebdavStorage:
         if status == 401:
             with self._lock:
                 self._denied_until[_origin(what.split(" ", 1)[1])] = time.monotonic() + LOGIN_PAUSE_SECONDS
-            return AccessDenied(f"{text}; check [webdav] username and password")
+            return LoginRefused(f"{text}; check [webdav] username and password")
         if status == 403:
             return AccessDenied(f"{text}; the account lacks the right")
         if status == 507:
@@ -179,7 +223,7 @@ class WebdavStorage:
         """Turn what httpx and webdav4 raise into our errors; nothing is sent to a server that refused our login."""
         what = f"{method} {url}"
         if time.monotonic() < self._denied_until.get(_origin(url), 0.0):
-            raise AccessDenied(f"{what}: the server refused our login a moment ago; not tried again yet")
+            raise LoginRefused(f"{what}: the server refused our login a moment ago; not tried again yet")
         try:
             yield
         except webdav4.HTTPError as error:

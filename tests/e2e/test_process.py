@@ -409,3 +409,52 @@ def test_every_deviation_of_a_server_is_borne(make_lab: Make, switches: dict[str
         assert {screen.media_id for screen in call.screens} <= sources
     forbidden = bool(switches.get("label_forbidden"))
     assert labelled(lab) == (set() if forbidden else {calls["plain"].id, calls["transfer"].id})
+
+
+def test_a_forbidden_label_is_asked_for_once_and_makes_no_work(make_lab: Make) -> None:
+    lab = make_lab(label_forbidden=True)
+    (call,) = lab.add_case(Case.PLAIN)
+    config, log = configured(lab, processing__min_poll_interval="0.02")
+    with Muxer(config) as muxer:
+        wait_until(lambda: muxed(lab, call.id), SECONDS, "the muxed file", log)
+        polls = messages(log).count("poll done")
+        wait_until(lambda: messages(log).count("poll done") >= polls + 3, SECONDS, "three polls more", log)
+        assert muxer.stop() == 0
+    assert len([one for one in lab.store.requests if one.path.endswith("/labels")]) <= 2
+    assert messages(log).count("recording brought up to date") == 0
+
+
+def test_an_upload_of_a_process_that_died_is_removed_from_the_storage(make_lab: Make) -> None:
+    lab = make_lab()
+    (call,) = lab.add_case(Case.PLAIN)
+    config, log = configured(lab)
+    lab.store.fail_next("dav", "MOVE", "part", 500, times=100)
+    lab.store.fail_next("dav", "DELETE", "part", 500, times=1)
+    screens = lab.site.media.folder / "screens"
+    with Muxer(config) as muxer:
+        wait_until(lambda: any("MOVE" in one for one in messages(log)), SECONDS, "the failure", log)
+        wait_until(lambda: not list(screens.glob("*.part")), SECONDS, "the removal at a later poll", log)
+        muxer.process.kill()
+        muxer.process.wait()
+    assert list((lab.folder / "temp" / "uploading").iterdir()) == []
+    assert not muxed(lab, call.id)
+
+
+def test_a_migration_counts_the_failure_of_one_agent_among_two(make_lab: Make) -> None:
+    lab = make_lab()
+    (call,) = lab.add_case(Case.TRANSFER)
+    (lab.site.media.folder / "screens" / call.screens[0].media_id).write_bytes(b"rubbish")
+    for workers in ("1", "2"):
+        config, _ = configured(lab, advanced__call_recording_query_string="startTime=0", advanced__worker_threads=workers)
+        done = run(config, seconds=SECONDS)
+        assert done.process.returncode == 4, done.out
+        assert "1 failed" in done.out
+
+
+def test_a_temporary_folder_of_another_account_is_refused(make_lab: Make) -> None:
+    lab = make_lab()
+    config, _ = configured(lab)
+    (lab.folder / "temp" / "muxer.lock").mkdir()
+    done = run(config, seconds=SECONDS)
+    assert done.process.returncode == 2
+    assert "[processing] temp_dir" in done.err and "Traceback" not in done.err

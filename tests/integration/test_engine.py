@@ -286,3 +286,11 @@ def test_a_copy_that_goes_wrong_is_made_again_by_re_encoding(
     assert "made again" in caplog.text
     assert made.reasons == ("everything is re-encoded",)
     assert sync.problems(made.path, T0, SECONDS, shown(layout)) == []
+
+
+def test_a_file_shorter_than_its_metadata_is_told(tmp_path: Path, audio: Path, caplog: pytest.LogCaptureFixture) -> None:
+    one = screen(tmp_path, 0, 0, 10)
+    promised = T0 + timedelta(seconds=60)
+    engine().mux(Input(audio, "call.mp3", T0, promised), [Input(one.path, "agent.mp4", T0, promised)], tmp_path)
+    assert "call.mp3 lasts 20.0 s where its metadata say 60.0 s" in caplog.text
+    assert "agent.mp4 lasts 10.0 s where its metadata say 60.0 s" in caplog.text

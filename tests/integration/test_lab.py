@@ -36,9 +36,7 @@ def calls(lab: Lab) -> dict[str, AddedCall]:
     return {call.plan.name: call for call in lab.add_cases(start=START)}
 
 
-def rcs(
-    lab: Lab, kind: str, recording_id: str, media_id: str, auth: tuple[str, str] | None = None
-) -> requests.Response:
+def rcs(lab: Lab, kind: str, recording_id: str, media_id: str, auth: tuple[str, str] | None = None) -> requests.Response:
     login = auth or (lab.site.rcs_account.username, lab.site.rcs_account.password)
     url = f"{lab.rcs_url}/rcs/contact-centers/{lab.ccid}/{kind}/{recording_id}/play/{media_id}"
     return requests.get(url, auth=login, timeout=10)
@@ -351,9 +349,7 @@ def wait_for(path: Path) -> None:
         time.sleep(0.1)
 
 
-def test_serve_says_which_package_is_missing(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_serve_says_which_package_is_missing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setitem(sys.modules, "cheroot.wsgi", None)
     assert serve.main([]) == 1
     error = capsys.readouterr().err

@@ -52,9 +52,7 @@ class Client:
             assert answer.status_code == 200, answer.text
             content = answer.json()
             pages.append([one["id"] for one in content["recordings"]])
-            link = urlsplit(
-                content.get("paging", {}).get("next") or content.get("nextUri") or content.get("next") or ""
-            )
+            link = urlsplit(content.get("paging", {}).get("next") or content.get("nextUri") or content.get("next") or "")
             path = f"{link.path}?{link.query}" if link.path else ""
         return pages
 
@@ -202,9 +200,7 @@ def test_another_region_is_invisible(site: Site, client: Client) -> None:
     assert codes(client.get(f"{client.internal}/C1")) == (404, 6)
 
 
-@pytest.mark.parametrize(
-    ("form", "path"), [("paging", ("paging", "next")), ("nextUri", ("nextUri",)), ("next", ("next",))]
-)
+@pytest.mark.parametrize(("form", "path"), [("paging", ("paging", "next")), ("nextUri", ("nextUri",)), ("next", ("next",))])
 def test_plain_pages(site: Site, client: Client, form: str, path: tuple[str, ...]) -> None:
     site.switches = Switches(link_form=form)
     for second in range(5):

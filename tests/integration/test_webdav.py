@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 import urllib.parse
 from collections.abc import Iterator
@@ -41,9 +42,13 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
         yield made
 
 
+def notes() -> Path:
+    return Path(tempfile.mkdtemp(prefix="muxer-notes-"))
+
+
 def storage(server: ExternalDav, password: str | None = None, stop: threading.Event | None = None) -> WebdavStorage:
     options = Webdav(username=server.username, password=password or server.password, trusted_ca=False)
-    return WebdavStorage(options, "test", stop or threading.Event())
+    return WebdavStorage(options, "test", notes(), stop or threading.Event())
 
 
 def storage_of(lab: Lab) -> WebdavStorage:

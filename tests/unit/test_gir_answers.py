@@ -16,7 +16,6 @@ from muxer.errors import (
     Forbidden,
     MuxerError,
     NotFound,
-    Permanent,
     RequestRejected,
     ServiceUnavailable,
 )
@@ -33,6 +32,14 @@ def error_of(status: int, code: object = None, **headers: str) -> MuxerError:
     with pytest.raises(MuxerError) as caught:
         envelope(answer(status, body, **headers))
     return caught.value
+
+
+# The most special first.
+KINDS = (NotFound, AlreadyExists, Forbidden, AccessDenied, ServiceUnavailable, RequestRejected)
+
+
+def kind_of(error: MuxerError) -> type[MuxerError]:
+    return next(kind for kind in KINDS if isinstance(error, kind))
 
 
 def test_a_success_is_its_json() -> None:
@@ -69,7 +76,7 @@ def test_a_success_may_be_empty(status: int) -> None:
     ],
 )
 def test_the_status_of_http_tells_the_failure(status: int, code: int | None, kind: type[MuxerError]) -> None:
-    assert type(error_of(status, code)) is kind
+    assert kind_of(error_of(status, code)) is kind
 
 
 @pytest.mark.parametrize(
@@ -90,7 +97,7 @@ def test_the_status_of_http_tells_the_failure(status: int, code: int | None, kin
     ],
 )
 def test_a_status_code_other_than_0_is_a_failure_even_with_200(code: object, kind: type[MuxerError]) -> None:
-    assert type(error_of(200, code)) is kind
+    assert kind_of(error_of(200, code)) is kind
 
 
 def test_an_answer_may_accept_partial_success() -> None:
@@ -149,7 +156,7 @@ def test_a_strange_status_code_does_not_break_the_reader(code: str) -> None:
     try:
         assert envelope(answer(200, f'{{"statusCode": {code}}}'.encode())).keys() == {"statusCode"}
     except MuxerError as error:
-        assert isinstance(error, Permanent | ServiceUnavailable)
+        assert "RWS GET /x" in str(error)
 
 
 def test_a_long_message_of_the_server_is_cut() -> None:

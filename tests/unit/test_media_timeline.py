@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
@@ -20,7 +21,10 @@ def clip(index: int, start: float, length: float, least: int = FRAME) -> Clip:
     return Clip(index, round(start * SECOND), round(length * SECOND), least)
 
 
-def planned(length: float, *clips: Clip, start: float = 0, tolerance: float = 2) -> list[tuple[float, float, int | None, float]]:
+Shown = tuple[float, float, int | None, float]
+
+
+def planned(length: float, *clips: Clip, start: float = 0, tolerance: float = 2) -> list[Shown]:
     segments = plan(round(start * SECOND), round(length * SECOND), clips, round(tolerance * SECOND))
     return [(one.begin / SECOND, one.end / SECOND, one.clip, one.offset / SECOND) for one in segments]
 
@@ -114,22 +118,7 @@ def test_the_amount_of_padding_is_told() -> None:
     assert padding([Segment(0, 5, None), Segment(5, 7, 0), Segment(7, 10, None)]) == 8
 
 
-TIMES = st.integers(-20, 120).map(lambda tenths: tenths * FRAME) | st.integers(-2_000_000, 12_000_000)
-LENGTHS = st.integers(0, 60).map(lambda tenths: tenths * FRAME) | st.integers(0, 8_000_000)
-LAYOUTS = st.lists(st.tuples(TIMES, LENGTHS, st.sampled_from([33_333, FRAME, SECOND])), max_size=8).map(
-    lambda clips: [Clip(index, *one) for index, one in enumerate(clips)]
-)
-AUDIO_START = st.integers(-1_000_000, 3_000_000)
-AUDIO_LENGTH = st.integers(1, 10_000_000)
-TOLERANCES = st.sampled_from([0, 1, 500_000, TOLERANCE])
-layouts = given(AUDIO_START, AUDIO_LENGTH, LAYOUTS, TOLERANCES)
-
-
-@settings(max_examples=1500, deadline=None)
-@layouts
-def test_the_plan_covers_exactly_the_audio_in_order_and_without_overlap(
-    start: int, length: int, clips: list[Clip], tolerance: int
-) -> None:
+def covers_the_audio(start: int, length: int, clips: list[Clip], tolerance: int) -> None:
     segments = plan(start, length, clips, tolerance)
     assert segments[0].begin == 0
     assert segments[-1].end == length
@@ -137,31 +126,21 @@ def test_the_plan_covers_exactly_the_audio_in_order_and_without_overlap(
     assert all(one.begin < one.end for one in segments)
 
 
-@settings(max_examples=1500, deadline=None)
-@layouts
-def test_what_is_shown_of_a_clip_lies_within_it_but_for_a_held_frame(
-    start: int, length: int, clips: list[Clip], tolerance: int
-) -> None:
+def stays_within_the_clips(start: int, length: int, clips: list[Clip], tolerance: int) -> None:
     for segment in plan(start, length, clips, tolerance):
         if segment.clip is not None:
             one = clips[segment.clip]
+            held_before = max(other.least for other in clips) if segment.begin == 0 else 0
             assert segment.offset >= 0
-            held = 0 if segment.begin > 0 else max(other.least for other in clips)
-            assert segment.offset + segment.length <= one.length + one.least + held
+            assert segment.offset + segment.length <= one.length + one.least + held_before
 
 
-@settings(max_examples=1500, deadline=None)
-@layouts
-def test_each_clip_is_shown_in_one_stretch_at_most(start: int, length: int, clips: list[Clip], tolerance: int) -> None:
+def shows_each_instant_once(start: int, length: int, clips: list[Clip], tolerance: int) -> None:
     shown = [segment.clip for segment in plan(start, length, clips, tolerance) if segment.clip is not None]
     assert len(shown) == len(set(shown))
 
 
-@settings(max_examples=1500, deadline=None)
-@layouts
-def test_a_clip_is_shown_at_its_own_time_or_later_by_no_more_than_the_tolerance(
-    start: int, length: int, clips: list[Clip], tolerance: int
-) -> None:
+def shifts_by_no_more_than_the_tolerance(start: int, length: int, clips: list[Clip], tolerance: int) -> None:
     for segment in plan(start, length, clips, tolerance):
         if segment.clip is not None:
             one = clips[segment.clip]
@@ -169,34 +148,18 @@ def test_a_clip_is_shown_at_its_own_time_or_later_by_no_more_than_the_tolerance(
             assert -max(other.least for other in clips) < shift <= tolerance
 
 
-@settings(max_examples=1500, deadline=None)
-@layouts
-def test_the_order_of_the_input_does_not_matter(start: int, length: int, clips: list[Clip], tolerance: int) -> None:
-    mixed = random.Random(len(clips)).sample(clips, len(clips))
+def shows_no_less_than_a_frame(start: int, length: int, clips: list[Clip], tolerance: int) -> None:
+    for segment in plan(start, length, clips, tolerance):
+        if segment.clip is not None:
+            assert segment.length >= min(clips[segment.clip].least, length)
+
+
+def ignores_the_order_of_the_input(start: int, length: int, clips: list[Clip], tolerance: int) -> None:
+    mixed = random.Random(length).sample(clips, len(clips))
     assert plan(start, length, mixed, tolerance) == plan(start, length, clips, tolerance)
 
 
-@settings(max_examples=1000, deadline=None)
-@layouts
-def test_padding_is_shown_only_where_there_is_no_screen_or_one_is_displaced(
-    start: int, length: int, clips: list[Clip], tolerance: int
-) -> None:
-    usable = sorted((one for one in clips if one.length >= one.least), key=lambda one: one.start)
-    if any(one.end > other.start for one, other in pairwise(usable)):
-        return
-    if any(one.length < one.least for one in clips):
-        return
-    for segment in plan(start, length, clips, tolerance):
-        if segment.clip is None:
-            shown = sum(
-                max(0, min(one.end - start, segment.end) - max(one.start - start, segment.begin)) for one in clips
-            )
-            assert shown < sum(one.least for one in clips) + 1
-
-
-@settings(max_examples=1000, deadline=None)
-@layouts
-def test_a_plan_made_of_a_plan_is_the_same(start: int, length: int, clips: list[Clip], tolerance: int) -> None:
+def is_idempotent(start: int, length: int, clips: list[Clip], tolerance: int) -> None:
     first = plan(start, length, clips, tolerance)
     again = [
         Clip(segment.clip, segment.begin, segment.length, clips[segment.clip].least)
@@ -205,3 +168,59 @@ def test_a_plan_made_of_a_plan_is_the_same(start: int, length: int, clips: list[
     ]
     second = plan(0, length, again, tolerance)
     assert [(one.begin, one.end, one.clip) for one in second] == [(one.begin, one.end, one.clip) for one in first]
+
+
+def shows_clips_that_do_not_meet_in_full(start: int, length: int, clips: list[Clip], tolerance: int) -> None:
+    position, apart = start, []
+    for number, one in enumerate(clips):
+        apart.append(Clip(number, position, one.length + one.least, one.least))
+        position = apart[-1].end + abs(one.start) % SECOND
+    audio = position - start + length
+    shown = {one.clip: (one.begin, one.offset) for one in plan(start, audio, apart, tolerance) if one.clip is not None}
+    assert set(shown) == {one.index for one in apart}
+    for number, (begin, offset) in shown.items():
+        assert (begin, offset) == (apart[number].start - start, 0)
+
+
+PROPERTIES = [
+    covers_the_audio,
+    stays_within_the_clips,
+    shows_each_instant_once,
+    shifts_by_no_more_than_the_tolerance,
+    shows_no_less_than_a_frame,
+    ignores_the_order_of_the_input,
+    is_idempotent,
+    shows_clips_that_do_not_meet_in_full,
+]
+Property = Callable[[int, int, list[Clip], int], None]
+
+TIMES = st.integers(-20, 120).map(lambda tenths: tenths * FRAME) | st.integers(-2_000_000, 12_000_000)
+LENGTHS = st.integers(0, 60).map(lambda tenths: tenths * FRAME) | st.integers(0, 8_000_000)
+CLIPS = st.lists(st.tuples(TIMES, LENGTHS, st.sampled_from([33_333, FRAME, SECOND])), max_size=6)
+TOLERANCES = [0, 1, 500_000, TOLERANCE]
+
+
+@pytest.mark.parametrize("holds", PROPERTIES)
+@settings(max_examples=120, deadline=None)
+@given(st.integers(-1_000_000, 3_000_000), st.integers(1, 10_000_000), CLIPS, st.sampled_from(TOLERANCES))
+def test_a_plan(
+    holds: Property, start: int, length: int, layout: list[tuple[int, int, int]], tolerance: int
+) -> None:
+    holds(start, length, [Clip(index, *one) for index, one in enumerate(layout)], tolerance)
+
+
+@pytest.mark.parametrize("holds", PROPERTIES)
+def test_the_plan_of_each_of_thousands_of_layouts(holds: Property) -> None:
+    dice = random.Random(20240102)
+    for _ in range(3000):
+        grid = dice.choice([1, FRAME, SECOND])
+        clips = [
+            Clip(
+                index,
+                dice.randrange(-3 * SECOND, 15 * SECOND) // grid * grid,
+                dice.randrange(0, 8 * SECOND) // grid * grid,
+                dice.choice([33_333, FRAME, SECOND]),
+            )
+            for index in range(dice.randrange(9))
+        ]
+        holds(dice.randrange(2 * SECOND) // grid * grid, dice.randrange(1, 12 * SECOND), clips, dice.choice(TOLERANCES))

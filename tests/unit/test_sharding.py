@@ -83,7 +83,9 @@ def test_a_negative_or_empty_muxer_id_takes_everything(processing: Callable[...,
 
 
 @pytest.mark.parametrize("muxer_type", ["primary", "backup"])
-def test_each_recording_is_taken_by_exactly_one_instance_of_a_type(processing: Callable[..., Processing], muxer_type: str) -> None:
+def test_each_recording_is_taken_by_exactly_one_instance_of_a_type(
+    processing: Callable[..., Processing], muxer_type: str
+) -> None:
     instances = [processing(muxer_id=number, total_muxers=5, muxer_type=muxer_type) for number in range(5)]
     for number in range(500):
         assert [takes(one, f"C{number}") for one in instances].count(True) == 1

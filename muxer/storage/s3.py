@@ -1,0 +1,196 @@
+"""S3 storage: AWS, or any S3-compatible store on the premises (S3 Premise), with boto3.
+
+boto3 is imported at the first use: it is large, and a site without S3 never needs it.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from muxer import transfer
+from muxer.config import schema
+from muxer.errors import (
+    AccessDenied,
+    LoginRefused,
+    MediaNotFound,
+    MetadataError,
+    MuxerError,
+    RequestRejected,
+    ServiceUnavailable,
+    StoredElsewhere,
+)
+from muxer.gir.answers import retry_after
+from muxer.storage.base import Place, Stored
+
+log = logging.getLogger(__name__)
+
+CONNECT_SECONDS, READ_SECONDS, ATTEMPTS = 10, 60, 3
+MULTIPART_BYTES = 64 * 1024 * 1024
+LOGIN_PAUSE_SECONDS = 60.0
+_DENIED = ("AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken")
+
+
+class S3Storage:
+    """All buckets that media descriptors name, under one account. Safe to use from any thread."""
+
+    def __init__(self, options: schema.S3, stop: threading.Event) -> None:
+        self._options = options
+        self._stop = stop
+        self._lock = threading.Lock()
+        self._made: Any = None
+        self._denied_until = 0.0
+
+    def fetch(self, place: Place, path: Path) -> int:
+        """Stream an object to ``path``, check its length and return it. Raise :class:`MediaNotFound` when it is absent."""
+        with self._talking("GET", place):
+            answer = self._client.get_object(Bucket=place.bucket, Key=_key(place))
+            with answer["Body"] as body:
+                chunks = body.iter_chunks(transfer.CHUNK)
+                length = answer.get("ContentLength")
+                return transfer.receive(chunks, path, expected=length, source=_named(place), stop=self._stop)
+
+    def store(self, path: Path, place: Place, *, overwrite: bool) -> Stored:
+        """Upload a file, in parts when it is large, and check its stored length; see :class:`Storage`.
+
+        An object appears whole or not at all; boto3 gives up the parts of an upload that fails.
+        """
+        from boto3.s3.transfer import TransferConfig
+
+        if not overwrite and self.describe(place) is not None:
+            raise StoredElsewhere(f"{_named(place)} is stored already")
+        length = path.stat().st_size
+        deadline = time.monotonic() + transfer.time_limit(length)
+        config = TransferConfig(multipart_threshold=MULTIPART_BYTES, multipart_chunksize=MULTIPART_BYTES, use_threads=False)
+
+        def check(_bytes: int) -> None:
+            transfer.check_progress(deadline, _named(place), self._stop)
+
+        with self._talking("PUT", place):
+            extra = {"ContentType": "application/octet-stream"}
+            self._client.upload_file(
+                str(path), place.bucket, _key(place), ExtraArgs=extra, Config=config, Callback=check
+            )
+        stored = self.describe(place)
+        if stored is None or stored.length != length:
+            held = "nothing" if stored is None else f"{stored.length} bytes"
+            raise ServiceUnavailable(f"{_named(place)} holds {held} after an upload of {length}")
+        return stored
+
+    def describe(self, place: Place) -> Stored | None:
+        """Return length and tag of an object, None when there is none."""
+        try:
+            with self._talking("HEAD", place):
+                answer = self._client.head_object(Bucket=place.bucket, Key=_key(place))
+        except MediaNotFound:
+            return None
+        return Stored(int(answer["ContentLength"]), str(answer.get("ETag") or ""))
+
+    def delete(self, place: Place) -> None:
+        """Delete an object; one that is gone already is no error."""
+        with self._talking("DELETE", place):
+            self._client.delete_object(Bucket=place.bucket, Key=_key(place))
+
+    def remove_left_overs(self) -> None:
+        """Nothing: an object appears whole or not at all. The parts of an upload whose process died are for the bucket's
+        own rule for incomplete uploads."""
+
+    @property
+    def _client(self) -> Any:
+        """The one client, made under a lock: making clients is not thread-safe, using one is."""
+        with self._lock:
+            if self._made is None:
+                self._made = _client(self._options)
+            return self._made
+
+    @contextmanager
+    def _talking(self, method: str, place: Place) -> Iterator[None]:
+        """Turn what boto3 raises into our errors; nothing is sent for a while after a refused login."""
+        from boto3.exceptions import Boto3Error
+        from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ParamValidationError
+
+        what = f"{method} {_named(place)}"
+        if time.monotonic() < self._denied_until:
+            raise LoginRefused(f"{what}: the store refused our keys a moment ago; not tried again yet")
+        try:
+            yield
+        except ClientError as error:
+            raise self._failure(error.response, what) from error
+        except Boto3Error as error:
+            cause = error.__context__
+            if isinstance(cause, ClientError):
+                raise self._failure(cause.response, what) from error
+            raise ServiceUnavailable(f"{what}: {type(error).__name__}") from error
+        except NoCredentialsError as error:
+            raise AccessDenied(f"{what}: no keys; set [s3] access_key_id and secret_access_key") from error
+        except ParamValidationError as error:
+            raise MetadataError(f"{what}: the descriptor names no valid bucket and key") from error
+        except BotoCoreError as error:
+            raise ServiceUnavailable(f"{what}: {type(error).__name__}: {error}") from error
+
+    def _failure(self, response: dict[str, Any], what: str) -> MuxerError:
+        """Given the answer to a failed request, return the error that it stands for."""
+        code = str(response.get("Error", {}).get("Code", ""))
+        metadata = response.get("ResponseMetadata", {})
+        status = int(metadata.get("HTTPStatusCode", 0))
+        text = f"{what}: HTTP {status}, {code}"
+        if code in _DENIED or status in (401, 403):
+            self._denied_until = time.monotonic() + LOGIN_PAUSE_SECONDS
+            return LoginRefused(f"{text}; check [s3] access_key_id and secret_access_key, and their rights")
+        if code == "NoSuchBucket":
+            return ServiceUnavailable(f"{text}; the bucket does not exist")
+        if status == 404:
+            return MediaNotFound(text)
+        if status >= 500 or status in (408, 429) or code in ("SlowDown", "RequestTimeout"):
+            return ServiceUnavailable(text, retry_after({"Retry-After": "", **_retry(metadata)}))
+        return RequestRejected(text, status)
+
+
+def _client(options: schema.S3) -> Any:
+    """Make the client. An own endpoint gets plain requests with paths: older stores keep the chunk marks of new checksums
+    as content, and seldom have a host name for each bucket."""
+    import boto3
+    from botocore.config import Config
+
+    own = options.endpoint_url is not None
+    style = options.addressing_style or ("path" if own else "auto")
+    checksums = {"request_checksum_calculation": "when_required", "response_checksum_validation": "when_required"}
+    config = Config(
+        connect_timeout=CONNECT_SECONDS,
+        read_timeout=READ_SECONDS,
+        retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+        s3={"addressing_style": style},
+        **(checksums if own else {}),
+    )
+    session = boto3.session.Session(
+        aws_access_key_id=options.access_key_id or None,
+        aws_secret_access_key=options.secret_access_key or None,
+        region_name=options.region or ("us-east-1" if own else None),
+    )
+    return session.client("s3", endpoint_url=options.endpoint_url, verify=_verify(options.trusted_ca), config=config)
+
+
+def _verify(trusted_ca: bool | Path | None) -> bool | str | None:
+    """Return the option ``trusted_ca`` as boto3 wants it; True means the authorities of the operating system."""
+    if trusted_ca is True:
+        return ssl.get_default_verify_paths().cafile or True
+    return str(trusted_ca) if isinstance(trusted_ca, Path) else trusted_ca
+
+
+def _key(place: Place) -> str:
+    return place.folder + place.name
+
+
+def _named(place: Place) -> str:
+    return f"s3://{place.bucket}/{_key(place)}"
+
+
+def _retry(metadata: dict[str, Any]) -> dict[str, str]:
+    value = metadata.get("HTTPHeaders", {}).get("retry-after")
+    return {"Retry-After": str(value)} if value else {}

@@ -1,0 +1,182 @@
+"""The log: one file per instance, one line per step with the recording's id, no secrets at any level (behaviour, 6)."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from muxer.config.schema import Logfile
+from muxer.observe import logs
+
+log = logging.getLogger("muxer.test")
+Lines = Callable[[], list[str]]
+FORMATS = pytest.mark.parametrize("form", ["text", "json"])
+
+
+@pytest.fixture
+def set_up(tmp_path: Path) -> Iterator[Callable[..., Lines]]:
+    root = logging.getLogger()
+    handlers, level, own = list(root.handlers), root.level, logging.getLogger("muxer").level
+    root.handlers.clear()
+
+    def make(form: str = "text", *secrets: str, level: str = "debug", max_bytes: int = 10_000_000, count: int = 3) -> Lines:
+        path = logs.set_up(Logfile(tmp_path, level, form, max_bytes, count), "single", secrets)
+        return lambda: path.read_text(encoding="utf-8").split("\n")[:-1]
+
+    yield make
+    for handler in list(root.handlers):
+        root.removeHandler(handler)
+        handler.close()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.getLogger("muxer").setLevel(own)
+
+
+SetUp = Callable[..., Lines]
+
+
+def test_each_instance_has_a_file_of_its_own(tmp_path: Path, set_up: SetUp) -> None:
+    set_up()
+    path = logs.set_up(Logfile(tmp_path, "info", "text", 1000, 1), "backup-2", ())
+    assert path == tmp_path / "recording-muxer-backup-2.log"
+
+
+def test_without_a_folder_the_file_is_in_the_working_directory(
+    tmp_path: Path, set_up: SetUp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_up()
+    monkeypatch.chdir(tmp_path)
+    assert logs.set_up(Logfile(None, "info", "text", 1000, 1), "single", ()).parent == tmp_path
+
+
+@FORMATS
+def test_each_line_bears_its_recording(set_up: SetUp, form: str) -> None:
+    lines = set_up(form)
+    with logs.about("C-17"):
+        log.info("within")
+    log.info("without")
+    within, without = lines()
+    assert "C-17" in within
+    assert "C-17" not in without
+
+
+def test_a_recording_is_that_of_its_thread(set_up: SetUp) -> None:
+    lines = set_up()
+    with logs.about("C-17"):
+        thread = threading.Thread(target=lambda: log.info("elsewhere"))
+        thread.start()
+        thread.join()
+    assert "C-17" not in lines()[0]
+
+
+def test_a_json_line_holds_all_fields(set_up: SetUp) -> None:
+    lines = set_up("json")
+    with logs.about("C-17"):
+        log.warning("muxed %s", "x", extra={"fields": {"seconds": 1.5, "path": Path("/p"), "name": "ü"}})
+    entry = json.loads(lines()[0])
+    assert entry["recording"] == "C-17"
+    assert (entry["level"], entry["message"], entry["logger"]) == ("warning", "muxed x", "muxer.test")
+    assert (entry["seconds"], entry["path"], entry["name"]) == (1.5, "/p", "ü")
+    assert entry["time"].endswith("Z")
+
+
+def test_a_text_line_holds_all_fields(set_up: SetUp) -> None:
+    lines = set_up()
+    log.info("muxed", extra={"fields": {"bytes": 12, "agent": "Anna B", "empty": ""}})
+    assert lines()[0].endswith('INFO    muxed bytes=12 agent="Anna B" empty=""')
+
+
+@FORMATS
+def test_metadata_cannot_begin_a_line_of_their_own(set_up: SetUp, form: str) -> None:
+    lines = set_up(form)
+    with logs.about("C1\n2024 ERROR forged"):
+        log.info("agent %s", "x\r\n\x1b[2J\u2028forged", extra={"fields": {"media": "a\nb"}})
+    (line,) = lines()
+    assert "\x1b" not in line
+
+
+@FORMATS
+def test_a_traceback_is_logged(set_up: SetUp, form: str) -> None:
+    lines = set_up(form)
+    try:
+        raise ValueError("the reason")
+    except ValueError:
+        log.exception("failed")
+    assert any("ValueError: the reason" in line for line in lines())
+
+
+SECRETS = ["S3cr3t-Pa55", 'quo"te\\back', "pässwört", 'pä"ss\\wört', "with blank in it", "a/b@c:d?e#f", "100%geheim"]
+
+
+@FORMATS
+@pytest.mark.parametrize("secret", SECRETS)
+def test_a_secret_never_appears(set_up: SetUp, form: str, secret: str) -> None:
+    lines = set_up(form, secret)
+    log.debug("the password is %s", secret, extra={"fields": {"password": secret, "text": f"x {secret} y"}})
+    try:
+        raise ValueError(f"refused {secret}")
+    except ValueError:
+        log.exception("failed")
+    text = "\n".join(lines())
+    spelled = {secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}
+    assert [one for one in spelled if one in text] == []
+    if form == "json":
+        assert [json.loads(line)["level"] for line in lines()] == ["debug", "error"]
+
+
+def test_a_secret_that_holds_another_is_removed_whole(set_up: SetUp) -> None:
+    lines = set_up("text", "geheim", "geheim-und-mehr")
+    log.info("it is geheim-und-mehr")
+    assert "mehr" not in lines()[0]
+
+
+@FORMATS
+@pytest.mark.parametrize("login", ["user:pa55word", "user:p@55word", "user"])
+def test_a_login_in_an_address_never_appears(set_up: SetUp, form: str, login: str) -> None:
+    lines = set_up(form)
+    log.info("GET http://%s@dav:80/r/x.mp4 failed", login)
+    assert "55word" not in lines()[0]
+    assert "user" not in lines()[0]
+    assert "dav:80/r/x.mp4" in lines()[0]
+
+
+def test_an_at_sign_in_a_path_is_no_login(set_up: SetUp) -> None:
+    lines = set_up()
+    log.info("GET http://dav/a@b/x.mp4 for anna@example.com")
+    assert lines()[0].endswith("GET http://dav/a@b/x.mp4 for anna@example.com")
+
+
+def test_the_level_holds_for_our_lines_and_libraries_only_warn(set_up: SetUp) -> None:
+    lines = set_up(level="info")
+    log.debug("not this")
+    log.info("this")
+    logging.getLogger("urllib3").info("nor this")
+    logging.getLogger("urllib3").warning("and this")
+    assert [line.rsplit(" ", 1)[-1] for line in lines()] == ["this", "this"]
+
+
+def test_the_file_is_rotated_and_old_ones_are_dropped(tmp_path: Path, set_up: SetUp) -> None:
+    set_up(max_bytes=500, count=2)
+    for number in range(100):
+        log.info("line number %d with some text", number)
+    files = sorted(path.name for path in tmp_path.iterdir())
+    assert files == ["recording-muxer-single.log", "recording-muxer-single.log.1", "recording-muxer-single.log.2"]
+    assert all(path.stat().st_size <= 500 for path in tmp_path.iterdir())
+
+
+def test_a_second_set_up_does_not_write_lines_twice(set_up: SetUp) -> None:
+    set_up()
+    lines = set_up()
+    log.info("once")
+    assert len(lines()) == 1
+
+
+def test_a_folder_that_does_not_exist_is_an_error(tmp_path: Path, set_up: SetUp) -> None:
+    set_up()
+    with pytest.raises(OSError, match="No such file"):
+        logs.set_up(Logfile(tmp_path / "none", "info", "text", 1000, 1), "single", ())

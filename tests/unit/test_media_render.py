@@ -1,0 +1,388 @@
+"""How stretches of screen files become pieces of the result and argument lists of ffmpeg (behaviour, section 3)."""
+
+from __future__ import annotations
+
+import io
+import re
+from array import array
+from datetime import UTC, datetime
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from muxer.errors import MediaError
+from muxer.media import probe as prober
+from muxer.media.cut import NEAR, Index
+from muxer.media.probe import Audio, Packets, Probed, Video, need_audio, need_video
+from muxer.media.render import (
+    Piece,
+    Tools,
+    audio_codec,
+    choose_target,
+    concat_list,
+    encode_command,
+    frames_in,
+    is_copyable,
+    mux_command,
+    padding_command,
+    pieces,
+)
+from muxer.media.timeline import Segment
+
+SECOND = 1_000_000
+TOOLS = Tools("ffmpeg", "ffprobe")
+
+
+def video(
+    frames: int = 100,
+    gop: int = 20,
+    rate: int = 10,
+    *,
+    size: tuple[int, int] = (640, 480),
+    reordered: bool = False,
+    **entry: str,
+) -> Video:
+    """A screen file of evenly spaced frames with a key frame every ``gop``; ``reordered`` swaps pairs between them."""
+    tick = 1000 // rate
+    order = list(range(frames))
+    if reordered:
+        for one in range(1, frames - 1, 2):
+            if one % gop and (one + 1) % gop:
+                order[one], order[one + 1] = one + 1, one
+    packets = Packets(
+        pts=array("q", [one * tick for one in order]),
+        dts=array("q", [(number - reordered) * tick for number in range(frames)]),
+        durations=array("q", [tick] * frames),
+        keys=bytearray(one % gop == 0 for one in order),
+    )
+    fields = {
+        "codec_name": "h264",
+        "profile": "High",
+        "pix_fmt": "yuv420p",
+        "width": str(size[0]),
+        "height": str(size[1]),
+        "time_base": "1/1000",
+        "r_frame_rate": f"{rate}/1",
+    }
+    return Video(fields | entry, packets)
+
+
+# Cuts
+
+
+def test_a_whole_file_is_copied() -> None:
+    (cut,) = Index(video()).copy(0, 10 * SECOND)
+    assert (cut.begin, cut.end, cut.frames, cut.reason, cut.key, cut.out) == (0, 10 * SECOND, 100, None, None, None)
+
+
+def test_a_stretch_between_key_frames_is_copied() -> None:
+    (cut,) = Index(video()).copy(2 * SECOND, 4 * SECOND)
+    assert (cut.frames, cut.reason, cut.key, cut.out) == (20, None, 2 * SECOND, 4 * SECOND)
+
+
+def test_only_what_comes_before_the_first_key_frame_is_encoded() -> None:
+    head, rest = Index(video()).copy(1_500_000, 10 * SECOND)
+    assert (head.begin, head.end, head.frames) == (1_500_000, 2 * SECOND, 5)
+    assert head.reason is not None
+    assert (rest.begin, rest.reason, rest.frames) == (2 * SECOND, None, 80)
+
+
+def test_a_copy_may_end_between_key_frames_when_no_frame_is_reordered() -> None:
+    (cut,) = Index(video()).copy(0, 2_500_000)
+    assert (cut.reason, cut.frames) == (None, 25)
+
+
+def test_with_reordered_frames_the_end_after_the_last_key_frame_is_encoded() -> None:
+    copy, tail = Index(video(reordered=True)).copy(0, 2_500_000)
+    assert (copy.reason, copy.end) == (None, 2 * SECOND)
+    assert tail.reason is not None
+    assert (tail.begin, tail.end) == (2 * SECOND, 2_500_000)
+
+
+def test_without_a_key_frame_in_it_a_stretch_is_encoded() -> None:
+    (cut,) = Index(video(gop=1000)).copy(SECOND, 2 * SECOND)
+    assert cut.reason == "no key frame in the stretch"
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    frames=st.integers(1, 80),
+    gop=st.integers(1, 30),
+    reordered=st.booleans(),
+    begin=st.integers(0, 8_000_000),
+    length=st.integers(100_000, 8_000_000),
+)
+def test_cuts_cover_the_stretch_and_copies_begin_at_key_frames(
+    frames: int, gop: int, reordered: bool, begin: int, length: int
+) -> None:
+    clip = video(frames, gop, reordered=reordered)
+    begin = min(begin, clip.length_us - 100_000)
+    end = min(begin + length, clip.length_us)
+    index = Index(clip)
+    cuts = index.copy(begin, end)
+    assert abs(cuts[0].begin - begin) <= NEAR
+    assert abs(cuts[-1].end - end) <= NEAR
+    assert all(one.end == other.begin for one, other in pairwise(cuts))
+    for cut in cuts:
+        assert cut.frames >= 1
+        if cut.reason is None:
+            assert (cut.key or 0) in index.keys
+            assert abs(cut.begin - (cut.key or 0)) <= NEAR
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 7_999_999), st.integers(100_000, 4_000_000), st.booleans())
+def test_the_cuts_of_a_stretch_show_each_of_its_frames_once(begin: int, length: int, reordered: bool) -> None:
+    index = Index(video(100, 20, reordered=reordered))
+    end = begin + length
+    shown = sum(cut.frames for cut in index.copy(begin, end))
+    expected = index.count(begin, end) + (index.in_effect(begin) < begin - NEAR)
+    assert shown == expected
+
+
+# The target, and what is copied
+
+
+def test_clips_of_equal_parameters_are_all_copied() -> None:
+    target, copied = choose_target({0: video(), 1: video(50)})
+    assert copied == {0, 1}
+    assert (target.width, target.height, target.profile, target.pixels) == (640, 480, "high", "yuv420p")
+
+
+def test_the_canvas_is_the_largest_size_and_only_clips_of_that_size_are_copied() -> None:
+    target, copied = choose_target({0: video(size=(1920, 1080)), 1: video(size=(1280, 1024)), 2: video(size=(1920, 1080))})
+    assert (target.width, target.height) == (1920, 1080)
+    assert copied == {0, 2}
+
+
+def test_the_canvas_holds_every_clip_and_is_even() -> None:
+    target, copied = choose_target({0: video(size=(641, 300)), 1: video(size=(320, 481))})
+    assert (target.width, target.height) == (642, 482)
+    assert copied == frozenset()
+
+
+def test_the_longest_group_of_equal_clips_is_copied() -> None:
+    _, copied = choose_target({0: video(100), 1: video(60, profile="Main"), 2: video(60, profile="Main")})
+    assert copied == {1, 2}
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [{"codec_name": "hevc"}, {"pix_fmt": "yuv444p"}, {"profile": "High 4:4:4 Predictive"}, {"sample_aspect_ratio": "4:3"}],
+)
+def test_what_browsers_do_not_play_is_not_copied(entry: dict[str, str]) -> None:
+    assert is_copyable(video())
+    assert not is_copyable(video(**entry))
+
+
+def test_a_clip_that_differs_is_encoded_with_a_reason_and_the_others_are_copied() -> None:
+    clips = {0: video(), 1: video(size=(320, 240))}
+    _, copied = choose_target(clips)
+    segments = [Segment(0, 10 * SECOND, 0), Segment(10 * SECOND, 20 * SECOND, 1)]
+    first, second = pieces(segments, clips, copied, Fraction(10))
+    assert first.reason is None
+    assert second.reason is not None
+    assert "size" in second.reason
+
+
+def test_pieces_cover_the_result_at_absolute_times() -> None:
+    segments = [
+        Segment(0, 3 * SECOND, None),
+        Segment(3 * SECOND, 9 * SECOND, 0, 1_500_000),
+        Segment(9 * SECOND, 12 * SECOND, None),
+    ]
+    made = pieces(segments, {0: video()}, frozenset({0}), Fraction(10))
+    assert (made[0].begin, made[-1].end) == (0, 12 * SECOND)
+    assert all(one.end == other.begin for one, other in pairwise(made))
+    assert [piece.clip for piece in made] == [None, 0, 0, None]
+    assert made[2].begin == 3_500_000
+
+
+@pytest.mark.parametrize(
+    ("length", "rate", "frames"),
+    [(SECOND, 10, 10), (SECOND + 50_000, 10, 11), (1, 10, 1), (100_000, 10, 1), (5 * SECOND, 30, 150)],
+)
+def test_the_number_of_frames_that_begin_in_a_length(length: int, rate: int, frames: int) -> None:
+    assert frames_in(length, Fraction(rate)) == frames
+
+
+# Commands
+
+
+def listed(text: str, word: str) -> list[float]:
+    return [float(value) for value in re.findall(rf"^{word} (\S+)$", text, re.MULTILINE)]
+
+
+@pytest.mark.parametrize(
+    ("length", "slices"), [(12, [5, 5, 2]), (5, [5]), (0.4, [0.4]), (10, [5, 5]), (10.1, [5, 5, 0.1])]
+)
+def test_padding_is_slices_and_the_last_one_is_cut_to_fit(length: float, slices: list[float]) -> None:
+    piece = Piece(0, round(length * SECOND), 1)
+    text = concat_list([piece], ["padding.mp4"], [0], 50, Fraction(10))
+    assert listed(text, "duration") == pytest.approx(slices)
+    assert text.count("file padding.mp4") == len(slices)
+
+
+RATES = st.sampled_from([Fraction(10), Fraction(15), Fraction(30), Fraction(30_000, 1001)])
+
+
+@given(st.lists(st.integers(100_000, 30_000_000), min_size=1, max_size=5), st.integers(5, 200), RATES)
+@settings(deadline=None, max_examples=60)
+def test_the_durations_of_the_list_are_the_length_of_the_result(lengths: list[int], frames: int, rate: Fraction) -> None:
+    bounds = [sum(lengths[:number]) for number in range(len(lengths) + 1)]
+    parts = [Piece(begin, end, 1) for begin, end in pairwise(bounds)]
+    text = concat_list(parts, ["padding.mp4"] * len(parts), [0] * len(parts), frames, rate)
+    assert sum(round(one * SECOND) for one in listed(text, "duration")) == sum(lengths)
+
+
+@pytest.mark.parametrize("rest", [1, 100, 400, 499, 500, 501, 1500])
+def test_a_last_slice_however_short_counts(rest: int) -> None:
+    text = concat_list([Piece(0, 5 * SECOND + rest, 50)], ["padding.mp4"], [0], 50, Fraction(10))
+    assert sum(round(one * SECOND) for one in listed(text, "duration")) == 5 * SECOND + rest
+
+
+def test_a_copy_in_the_list_begins_at_its_key_frame_and_ends_before_the_next() -> None:
+    (cut,) = Index(video()).copy(2 * SECOND, 4 * SECOND)
+    piece = Piece(0, 2 * SECOND, 20, 0, cut)
+    text = concat_list([piece], ["screen-0"], [500_000], 50, Fraction(10))
+    assert text.startswith("ffconcat version 1.0\nfile screen-0\n")
+    (inpoint,), (outpoint,), (duration,) = (listed(text, word) for word in ("inpoint", "outpoint", "duration"))
+    assert 2.5 <= inpoint < 2.501
+    assert 4.4 < outpoint < 4.5
+    assert duration == 2
+
+
+def after(command: list[str], flag: str) -> str:
+    return command[command.index(flag) + 1]
+
+
+@pytest.mark.parametrize("codec", ["copy", "aac"])
+def test_the_result_is_a_faststart_mp4_of_one_picture_and_one_sound(codec: str) -> None:
+    audio = Probed(Path("/t/audio"), "mp3", 0, 1, None, None)
+    command = mux_command(TOOLS, Path("/t/list"), audio, 61_500_000, codec, datetime(2024, 1, 2, tzinfo=UTC), Path("/t/out"))
+    assert "+faststart" in after(command, "-movflags")
+    assert [command[at + 1] for at, word in enumerate(command) if word == "-map"] == ["0:v:0", "1:a:0"]
+    assert (after(command, "-c:v"), after(command, "-c:a"), after(command, "-t")) == ("copy", codec, "61.500000")
+    assert command[-3:] == ["-f", "mp4", "/t/out"]
+    assert "-ac" not in command
+
+
+def test_padding_is_black_in_the_parameters_of_its_neighbour() -> None:
+    target, _ = choose_target({0: video(size=(1280, 720), rate=15, profile="Main")})
+    command = padding_command(TOOLS, target, 75, Path("/t/padding.mp4"))
+    source = after(command, "-i")
+    assert "c=black" in source
+    assert "s=1280x720" in source
+    assert "r=15" in source
+    expected = {"-frames:v": "75", "-profile:v": "main", "-pix_fmt": "yuv420p"}
+    assert {flag: after(command, flag) for flag in expected} == expected
+    assert after(command, "-video_track_timescale") == "1000"
+
+
+def test_encoding_keeps_the_aspect_on_the_canvas() -> None:
+    clip = video(size=(320, 240))
+    target, _ = choose_target({0: video(size=(1280, 720)), 1: clip})
+    index = Index(clip)
+    source = Probed(Path("/t/s"), "mov,mp4", 0, 1, clip, None)
+    command = encode_command(TOOLS, target, source, index.encode(SECOND, 2 * SECOND, "x"), index, Path("/t/o"))
+    filters = after(command, "-vf")
+    assert "scale=1280:720:force_original_aspect_ratio=decrease" in filters
+    assert "pad=1280:720" in filters
+    assert "trim=end_frame=10" in filters
+
+
+@pytest.mark.parametrize(
+    ("codec", "wanted", "used"),
+    [
+        ("mp3", "copy", "copy"),
+        ("aac", "copy", "copy"),
+        ("mp3", "aac", "aac"),
+        ("pcm_s16le", "copy", "aac"),
+        ("gsm_ms", "copy", "aac"),
+    ],
+)
+def test_the_sound_is_copied_where_browsers_play_it(codec: str, wanted: str, used: str) -> None:
+    assert audio_codec(Audio({"codec_name": codec, "time_base": "1/8000"}, Packets(), 0), wanted) == used
+
+
+# What ffprobe prints
+
+
+def parsed(*lines: str) -> Probed:
+    out = io.BytesIO("".join(f"{line}\n" for line in lines).encode())
+    return prober._probed(Path("x"), *prober._parse(out))
+
+
+VIDEO = "stream|index=0|codec_name=h264|codec_type=video|width=640|height=480|r_frame_rate=10/1|time_base=1/1000|nb_frames=2"
+AUDIO = "stream|index=1|codec_name=mp3|codec_type=audio|sample_rate=8000|channels=2|time_base=1/8000|nb_frames=N/A"
+FORMAT = "format|nb_streams=2|format_name=mov,mp4|start_time=0.050000"
+PICTURES = [
+    "packet|stream_index=0|pts=50|dts=0|duration=100|flags=K__",
+    "packet|stream_index=0|pts=150|dts=100|duration=100|flags=___",
+]
+SOUNDS = [
+    "packet|stream_index=1|pts=0|dts=0|duration=800|flags=K__",
+    "packet|stream_index=1|pts=800|dts=800|duration=800|flags=K__|discard_padding=80",
+]
+
+
+def test_streams_and_packets_are_read() -> None:
+    found = parsed(*PICTURES, *SOUNDS, VIDEO, AUDIO, FORMAT)
+    clip = need_video(found)
+    assert (clip.size, clip.rate, clip.frame_us, clip.length_us) == ((640, 480), 10, 100_000, 200_000)
+    assert list(clip.packets.keys) == [1, 0]
+    assert (found.start_us, found.streams, found.container) == (50_000, 2, "mov,mp4")
+
+
+def test_the_sound_lasts_without_what_decoders_skip_at_both_ends() -> None:
+    assert need_audio(parsed(*SOUNDS, AUDIO, FORMAT)).length_us == 200_000 - 50_000 - 10_000
+
+
+def test_a_packet_without_times_is_left_out_and_one_without_pts_is_shown_at_its_dts() -> None:
+    lines = ["packet|stream_index=0|pts=N/A|dts=N/A|flags=K__", "packet|stream_index=0|pts=N/A|dts=70|flags=K__"]
+    found = parsed(*lines, VIDEO.replace("nb_frames=2", "nb_frames=1"), FORMAT)
+    assert list(need_video(found).packets.pts) == [70]
+
+
+def test_a_packet_that_an_edit_list_hides_is_only_counted() -> None:
+    hidden = PICTURES[0].replace("K__", "KD_")
+    packets = need_video(parsed(hidden, PICTURES[1], VIDEO, FORMAT)).packets
+    assert (len(packets.pts), packets.hidden) == (1, 1)
+    assert not is_copyable(Video({"codec_name": "h264", "time_base": "1/1000"}, packets))
+
+
+def test_a_file_with_fewer_frames_than_it_promises_is_truncated() -> None:
+    with pytest.raises(MediaError, match="1 of 2"):
+        parsed(PICTURES[0], VIDEO, FORMAT)
+
+
+def test_a_cover_picture_is_no_video_stream() -> None:
+    found = parsed(*PICTURES, VIDEO + "|disposition:attached_pic=1", FORMAT)
+    with pytest.raises(MediaError, match="no video"):
+        need_video(found)
+
+
+def test_a_stream_without_packets_is_no_stream() -> None:
+    found = parsed(VIDEO.replace("nb_frames=2", "nb_frames=N/A"), AUDIO, FORMAT)
+    with pytest.raises(MediaError, match="no video"):
+        need_video(found)
+    with pytest.raises(MediaError, match="no audio"):
+        need_audio(found)
+
+
+def test_sound_without_length_is_refused() -> None:
+    with pytest.raises(MediaError, match="no length"):
+        need_audio(parsed("packet|stream_index=1|pts=0|dts=0|flags=K__", AUDIO, FORMAT))
+
+
+@pytest.mark.parametrize(
+    ("rates", "rate"),
+    [("90000/1|avg_frame_rate=15/1", 15), ("0/0|avg_frame_rate=0/0", 10), ("1000/1|avg_frame_rate=1/9", 10)],
+)
+def test_a_frame_rate_beyond_reason_is_not_believed(rates: str, rate: int) -> None:
+    line = VIDEO.replace("r_frame_rate=10/1", f"r_frame_rate={rates}")
+    assert need_video(parsed(*PICTURES, line, FORMAT)).rate == rate

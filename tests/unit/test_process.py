@@ -1,0 +1,164 @@
+"""External programs: argument lists, time limits, cancellation, no orphans (behaviour, section 6)."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from muxer.errors import LocalResourceError, Stopped, ToolError
+from muxer.process import Runner, program_version
+
+ROOT = Path(__file__).resolve().parents[2]
+LONG = 60.0
+
+
+def python(code: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-c", code, *arguments]
+
+
+def test_the_output_is_returned() -> None:
+    assert Runner().run(python("print('x' * 200_000, end='')"), timeout=LONG) == b"x" * 200_000
+
+
+def test_arguments_are_passed_as_they_are_without_a_shell() -> None:
+    words = ["a b", "$HOME", "; touch x", "ü", "*", ""]
+    out = Runner().run(python("import sys; print(repr(sys.argv[1:]))", *words), timeout=LONG)
+    assert out.decode().strip() == repr(words)
+
+
+def test_a_program_works_in_the_given_folder(tmp_path: Path) -> None:
+    out = Runner().run(python("import os; print(os.getcwd())"), timeout=LONG, cwd=tmp_path)
+    assert out.decode().strip() == str(tmp_path)
+
+
+def test_the_input_is_empty() -> None:
+    assert Runner().run(python("import sys; print(len(sys.stdin.read()))"), timeout=LONG).strip() == b"0"
+
+
+def test_a_failure_is_told_with_the_end_of_what_the_program_says() -> None:
+    code = "import sys; sys.stderr.write('early ' * 10_000 + 'the reason'); sys.exit(3)"
+    with pytest.raises(ToolError, match=r"status 3.*the reason") as caught:
+        Runner().run(python(code), timeout=LONG)
+    assert len(str(caught.value)) < 3000
+
+
+def test_complaints_are_a_failure_where_they_are_not_accepted() -> None:
+    command = python("import sys; sys.stderr.write('broken picture'); print('out')")
+    assert Runner().run(command, timeout=LONG).strip() == b"out"
+    with pytest.raises(ToolError, match="broken picture"):
+        Runner().run(command, timeout=LONG, accept_stderr=False)
+
+
+def test_a_program_that_takes_too_long_is_killed() -> None:
+    with pytest.raises(ToolError, match="time limit"):
+        Runner().run(python("import time; time.sleep(600)"), timeout=0.3)
+
+
+def test_a_program_that_says_that_the_disk_is_full_fails_for_now() -> None:
+    code = "import sys; sys.stderr.write('out.mp4: No space left on device'); sys.exit(1)"
+    with pytest.raises(LocalResourceError):
+        Runner().run(python(code), timeout=LONG)
+
+
+def test_a_program_that_is_not_there_fails_for_now(tmp_path: Path) -> None:
+    with pytest.raises(LocalResourceError, match="cannot be started"):
+        Runner().run([tmp_path / "none"], timeout=LONG)
+
+
+def test_cancel_kills_what_runs_and_nothing_more_is_started() -> None:
+    runner, raised = Runner(), []
+    read, write = os.pipe()
+
+    def work() -> None:
+        def consume(out: IO[bytes]) -> bytes:
+            os.write(write, out.read(1))
+            return out.read()
+
+        try:
+            runner.stream(python("import time; print('x', flush=True); time.sleep(600)"), consume, timeout=LONG)
+        except Stopped as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    os.read(read, 1)
+    runner.cancel()
+    thread.join(LONG)
+    os.close(read)
+    os.close(write)
+    assert len(raised) == 1
+    with pytest.raises(Stopped):
+        runner.run(python("print()"), timeout=LONG)
+
+
+def test_the_failure_of_the_program_goes_before_that_of_its_reader() -> None:
+    def consume(out: IO[bytes]) -> bytes:
+        raise ValueError(f"cannot read {out.read()!r}")
+
+    with pytest.raises(ToolError, match="real reason"):
+        Runner().stream(python("import sys; sys.exit('real reason')"), consume, timeout=LONG)
+    with pytest.raises(ValueError, match="cannot read"):
+        Runner().stream(python("pass"), consume, timeout=LONG)
+
+
+def test_a_reader_that_fails_leaves_no_process_behind() -> None:
+    pids: list[int] = []
+
+    def consume(out: IO[bytes]) -> bytes:
+        pids.append(int(out.readline()))
+        raise ValueError("enough")
+
+    with pytest.raises(ValueError, match="enough"):
+        Runner().stream(python("import os, time; print(os.getpid(), flush=True); time.sleep(600)"), consume, timeout=LONG)
+    with pytest.raises(ProcessLookupError):
+        os.kill(pids[0], 0)
+
+
+def test_the_time_limit_holds_for_what_a_wrapper_script_has_started(tmp_path: Path) -> None:
+    wrapper = tmp_path / "ffmpeg"
+    wrapper.write_text(f"#!/bin/sh\n( sleep 2; touch {tmp_path / 'late'} )\n:\n")
+    wrapper.chmod(0o700)
+    with pytest.raises(ToolError, match="time limit"):
+        Runner().run([wrapper], timeout=0.3)
+    assert not (tmp_path / "late").exists()
+
+
+def test_a_program_does_not_outlive_a_muxer_that_is_killed() -> None:
+    code = """
+import os, sys
+from muxer.process import Runner
+def consume(out):
+    print(out.readline().decode().strip(), flush=True)
+    os.kill(os.getpid(), 9)
+child = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
+Runner().stream([sys.executable, "-c", child], consume, timeout=60)
+"""
+    muxer = subprocess.run(python(code), cwd=ROOT, stdout=subprocess.PIPE, check=False)
+    assert muxer.returncode == -9
+    for _ in range(500):
+        if not is_running(int(muxer.stdout)):
+            return
+        time.sleep(0.02)
+    raise AssertionError("the program goes on")
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process is there that is not merely waiting to be reaped by whoever inherited it."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state.rsplit(")", 1)[1].split()[0] not in ("Z", "X")
+
+
+def test_the_version_of_a_program_is_its_first_line() -> None:
+    assert program_version("ffmpeg", "-version").startswith("ffmpeg version ")
+    with pytest.raises(ToolError):
+        program_version(sys.executable, "--no-such-flag")

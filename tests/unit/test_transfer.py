@@ -1,0 +1,97 @@
+"""Streams from the network to disk (behaviour, section 1, step 5)."""
+
+from __future__ import annotations
+
+import errno
+import stat
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from muxer import transfer
+from muxer.errors import LocalResourceError, ServiceUnavailable, Stopped
+from muxer.transfer import private_file, receive, time_limit
+
+
+@pytest.fixture
+def stop() -> threading.Event:
+    return threading.Event()
+
+
+@pytest.mark.parametrize("expected", [6, None])
+def test_the_chunks_are_written_and_counted(tmp_path: Path, stop: threading.Event, expected: int | None) -> None:
+    path = tmp_path / "file"
+    assert receive([b"abc", b"", b"def"], path, expected=expected, source="RWS", stop=stop) == 6
+    assert path.read_bytes() == b"abcdef"
+
+
+def test_an_empty_body_is_a_body(tmp_path: Path, stop: threading.Event) -> None:
+    assert receive([], tmp_path / "file", expected=0, source="RWS", stop=stop) == 0
+
+
+@pytest.mark.parametrize("expected", [5, 7, 0])
+def test_another_length_than_announced_is_tried_again(tmp_path: Path, stop: threading.Event, expected: int) -> None:
+    with pytest.raises(ServiceUnavailable, match=rf"RWS .*6 of {expected}"):
+        receive([b"abcdef"], tmp_path / "file", expected=expected, source="RWS", stop=stop)
+
+
+def test_a_file_is_readable_by_this_account_alone(tmp_path: Path) -> None:
+    with private_file(tmp_path / "file") as file:
+        file.write(b"x")
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o600
+
+
+def test_a_file_that_was_there_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"longer than the new one")
+    with private_file(tmp_path / "file") as file:
+        file.write(b"new")
+    assert (tmp_path / "file").read_bytes() == b"new"
+
+
+def test_a_stop_ends_a_transfer_in_the_middle(tmp_path: Path, stop: threading.Event) -> None:
+    taken = []
+
+    def chunks() -> Iterator[bytes]:
+        for number in range(100):
+            taken.append(number)
+            if number == 3:
+                stop.set()
+            yield b"x"
+
+    with pytest.raises(Stopped):
+        receive(chunks(), tmp_path / "file", expected=None, source="RWS", stop=stop)
+    assert taken == [0, 1, 2, 3]
+
+
+def test_a_transfer_that_stalls_is_given_up(
+    tmp_path: Path, stop: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(transfer.time, "monotonic", lambda: clock[0])
+
+    def chunks() -> Iterator[bytes]:
+        yield b"x"
+        clock[0] += time_limit(10) + 1
+        yield b"x"
+        raise AssertionError("it went on")
+
+    with pytest.raises(ServiceUnavailable, match="time limit"):
+        receive(chunks(), tmp_path / "file", expected=10, source="RWS", stop=stop)
+
+
+def test_the_time_limit_grows_with_the_length() -> None:
+    assert time_limit(0) < time_limit(10**9) < time_limit(10**10)
+    assert time_limit(None) > 0
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_tried_again_later(tmp_path: Path, number: int) -> None:
+    with pytest.raises(LocalResourceError, match="no space"), private_file(tmp_path / "file"):
+        raise OSError(number, "full")
+
+
+def test_another_error_of_the_disk_is_passed_on(tmp_path: Path) -> None:
+    with pytest.raises(PermissionError), private_file(tmp_path / "file"):
+        raise PermissionError(errno.EACCES, "no")

@@ -1,0 +1,180 @@
+"""The temporary folder: private, locked, a folder for each job, cleaned up (behaviour, sections 2 and 6)."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from muxer.errors import ConfigError
+from muxer.workspace import Cleaning, Workspace
+
+
+def left_over(folder: Path, name: str = "job-dead") -> Path:
+    path = folder / name
+    path.mkdir()
+    (path / "half.mp4").write_bytes(b"half")
+    return path
+
+
+def test_a_job_has_a_private_folder_that_is_gone_afterwards(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path, "single")
+    with workspace.job() as folder:
+        (folder / "sub").mkdir()
+        (folder / "sub" / "file").write_bytes(b"x")
+        assert folder.parent == tmp_path
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert not folder.exists()
+
+
+def test_the_folder_of_a_job_that_fails_is_gone_too(tmp_path: Path) -> None:
+    workspace, folders = Workspace(tmp_path, "single"), []
+    with pytest.raises(ValueError, match="x"), workspace.job() as folder:
+        folders.append(folder)
+        raise ValueError("x")
+    assert not folders[0].exists()
+
+
+def test_jobs_do_not_share_a_folder(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path, "single")
+    with workspace.job() as one, workspace.job() as other:
+        assert one != other
+
+
+def test_a_second_instance_gets_a_clear_error(tmp_path: Path) -> None:
+    first = Workspace(tmp_path, "primary-0")
+    with pytest.raises(ConfigError, match="another instance") as caught:
+        Workspace(tmp_path, "primary-1")
+    assert str(os.getpid()) in str(caught.value)
+    assert "[processing] temp_dir" in str(caught.value)
+    assert first.path == tmp_path
+
+
+def test_a_lock_that_a_dead_process_left_behind_is_no_hindrance(tmp_path: Path) -> None:
+    (tmp_path / "muxer.lock").write_text('{"pid": 1, "host": "elsewhere"}')
+    assert Workspace(tmp_path, "single").path == tmp_path
+
+
+@pytest.mark.parametrize("name", ["muxer.lock", "publishing"])
+def test_a_folder_that_cannot_be_used_is_a_configuration_error(tmp_path: Path, name: str) -> None:
+    if name == "muxer.lock":
+        (tmp_path / name).mkdir()
+    else:
+        (tmp_path / name).write_bytes(b"a file")
+    with pytest.raises(ConfigError, match="temp_dir"):
+        Workspace(tmp_path, "single")
+
+
+def test_a_link_in_the_place_of_the_lock_does_not_cost_the_file_it_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("do not lose this")
+    temp = tmp_path / "temp"
+    temp.mkdir()
+    (temp / "muxer.lock").symlink_to(tmp_path / "precious")
+    try:
+        Workspace(temp, "single")
+    except ConfigError as error:
+        assert "temp_dir" in str(error)
+    assert (tmp_path / "precious").read_text() == "do not lose this"
+
+
+def test_the_default_folder_is_below_the_system_s_and_names_the_instance(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    workspace = Workspace(None, "primary-3")
+    assert workspace.path == tmp_path / "recording-muxer-primary-3"
+    assert stat.S_IMODE(workspace.path.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("kind", ["link", "file"])
+def test_a_default_folder_that_somebody_else_prepared_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    place = tmp_path / "recording-muxer-single"
+    (tmp_path / "elsewhere").mkdir()
+    if kind == "link":
+        place.symlink_to(tmp_path / "elsewhere")
+    else:
+        place.write_bytes(b"")
+    with pytest.raises(ConfigError, match="temp_dir"):
+        Workspace(None, "single")
+
+
+def test_clean_removes_left_overs_and_nothing_else(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path, "single")
+    dead, foreign = left_over(tmp_path), left_over(tmp_path, "foreign")
+    with workspace.job() as running:
+        (running / "file").write_bytes(b"x")
+        assert workspace.clean() == 1
+        assert (running / "file").exists()
+    assert not dead.exists()
+    assert foreign.exists()
+    assert workspace.publishing.is_dir()
+
+
+def test_clean_does_not_follow_links(tmp_path: Path) -> None:
+    temp = tmp_path / "temp"
+    temp.mkdir()
+    precious = left_over(tmp_path, "precious")
+    (temp / "job-link").symlink_to(precious)
+    workspace = Workspace(temp, "single")
+    workspace.clean()
+    workspace.close()
+    assert (precious / "half.mp4").exists()
+
+
+def test_close_removes_the_folders_of_jobs_that_were_given_up(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path, "single")
+    with workspace.job() as folder:
+        workspace.close()
+        assert not folder.exists()
+
+
+def test_the_mark_is_the_same_after_a_restart_and_another_for_each_folder(tmp_path: Path) -> None:
+    paths = [tmp_path / "a", tmp_path / "b"]
+    for path in paths:
+        path.mkdir()
+    first, second = (Workspace(path, "single").mark for path in paths)
+    assert first == Workspace(paths[0], "single").mark
+    assert first != second
+
+
+class Clock:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        monkeypatch.setattr("muxer.workspace.time.monotonic", lambda: self.now)
+
+
+@pytest.mark.parametrize("interval", [60, -1])
+def test_the_first_tick_cleans_what_a_kill_left_behind(tmp_path: Path, interval: int) -> None:
+    left_over(tmp_path)
+    assert Cleaning(Workspace(tmp_path, "single"), enabled=True, interval=interval).tick(idle=False) == 1
+
+
+def test_it_is_cleaned_every_interval(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    cleaning = Cleaning(Workspace(tmp_path, "single"), enabled=True, interval=60)
+    cleaning.tick(idle=True)
+    left_over(tmp_path)
+    clock.now += 59
+    assert cleaning.tick(idle=True) == 0
+    clock.now += 1
+    assert cleaning.tick(idle=False) == 1
+
+
+def test_with_minus_1_it_is_cleaned_when_idle(tmp_path: Path) -> None:
+    cleaning = Cleaning(Workspace(tmp_path, "single"), enabled=True, interval=-1)
+    cleaning.tick(idle=True)
+    left_over(tmp_path)
+    assert cleaning.tick(idle=False) == 0
+    assert cleaning.tick(idle=True) == 1
+
+
+def test_switched_off_nothing_is_cleaned(tmp_path: Path) -> None:
+    dead = left_over(tmp_path)
+    assert Cleaning(Workspace(tmp_path, "single"), enabled=False, interval=-1).tick(idle=True) == 0
+    assert dead.exists()
