@@ -22,9 +22,11 @@ REMEMBERED = 100_000
 
 @dataclass(frozen=True)
 class Entry:
-    """The failures of one target. ``retry_at`` is on the caller's clock, None when it is set aside."""
+    """The failures of one target: all of them, and those that waiting does not mend. ``retry_at`` is on the caller's clock,
+    None when the target is set aside."""
 
     attempts: int
+    permanent: int
     retry_at: float | None
     reason: str
 
@@ -56,7 +58,7 @@ class Ledger:
         """Note a failure and return what follows from it."""
         with self._lock:
             earlier = self._entries.pop(key, None)
-            entry = self._entries[key] = _judge(error, 1 if earlier is None else earlier.attempts + 1, now)
+            entry = self._entries[key] = _judge(error, earlier or Entry(0, 0, now, ""), now)
             if len(self._entries) > REMEMBERED:
                 self._entries.popitem(last=False)
         return entry
@@ -67,12 +69,12 @@ class Ledger:
             return key in self._entries
 
 
-def _judge(error: Exception, attempts: int, now: float) -> Entry:
+def _judge(error: Exception, earlier: Entry, now: float) -> Entry:
+    attempts, permanent = earlier.attempts + 1, earlier.permanent
     if isinstance(error, MediaNotFound | StoredElsewhere):
-        return Entry(attempts, now, str(error))
+        return Entry(attempts, permanent, now, str(error))
     if isinstance(error, Transient):
         wait = error.retry_after if error.retry_after is not None else delay(attempts)
-        return Entry(attempts, now + wait * random.uniform(1.0, 1.2), str(error))
-    if attempts >= PERMANENT_ATTEMPTS:
-        return Entry(attempts, None, str(error))
-    return Entry(attempts, now, str(error))
+        return Entry(attempts, permanent, now + wait * random.uniform(1.0, 1.2), str(error))
+    permanent += 1
+    return Entry(attempts, permanent, None if permanent >= PERMANENT_ATTEMPTS else now, str(error))

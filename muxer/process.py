@@ -6,6 +6,7 @@ and, where the platform can (Linux), by the kernel when this process dies, even 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import logging
 import os
@@ -63,7 +64,7 @@ class Runner:
         started = time.monotonic()
         with tempfile.TemporaryFile() as errors:
             process = self._start(arguments, errors, cwd)
-            timer = threading.Timer(timeout, process.kill)
+            timer = threading.Timer(timeout, _kill, (process,))
             timer.daemon = True
             timer.start()
             try:
@@ -87,7 +88,7 @@ class Runner:
             self._cancelled = True
             running = list(self._running)
         for process in running:
-            process.kill()
+            _kill(process)
 
     def _start(self, arguments: list[str], errors: IO[bytes], cwd: Path | None) -> subprocess.Popen[bytes]:
         with self._lock:
@@ -101,6 +102,7 @@ class Runner:
                     stderr=errors,
                     cwd=cwd,
                     preexec_fn=_die_with_parent(os.getpid()) if _LINUX else None,
+                    process_group=0 if os.name == "posix" else None,
                     creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
                 )
             except OSError as error:
@@ -111,7 +113,7 @@ class Runner:
     def _end(self, process: subprocess.Popen[bytes]) -> None:
         """Leave nothing behind, however the work with the process ended."""
         if process.poll() is None:
-            process.kill()
+            _kill(process)
             process.wait()
         if process.stdout is not None:
             process.stdout.close()
@@ -130,6 +132,17 @@ class Runner:
             raise ToolError(f"{name} ended with status {status}: {stderr or 'no message'}")
         if stderr:
             log.debug("%s says: %s", name, stderr)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill a program that still runs, and what it has started: a wrapper script may stand before the real program."""
+    if process.poll() is not None:
+        return
+    if os.name == "posix":
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    else:
+        process.kill()
 
 
 def _status_soon(process: subprocess.Popen[bytes]) -> int:

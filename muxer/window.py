@@ -20,4 +20,5 @@ def window_query(now: datetime, past: float, older_than: float, limit: int, extr
 def migration_query(query: str, limit: int) -> str:
     """Given the migration's query as it is configured and the page size, return the query string, ready for a URL."""
     encoded = encode_query(query)
-    return encoded if "limit=" in encoded else f"{encoded}&limit={limit}"
+    names = {pair.partition("=")[0] for pair in encoded.split("&")}
+    return encoded if "limit" in names else f"{encoded}&limit={limit}"

@@ -119,7 +119,8 @@ def _private(path: Path) -> Path:
 
 def _lock(path: Path) -> IO[str]:
     """Lock a file until the process ends, however it ends, and write into it who holds it."""
-    file = path.open("a+", encoding="utf-8")
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+    file = os.fdopen(os.open(path, flags, 0o600), "r+", encoding="utf-8")
     try:
         if fcntl is not None:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -13,6 +13,7 @@ from typing import Any
 from muxer.config.schema import SECTIONS, Config, Option, options
 from muxer.errors import ConfigError, Problem
 from muxer.gir.query import repair_extra_query
+from muxer.masking import LOGIN_IN_URL
 
 # The guide writes the section of the Recording Crypto Server in both ways.
 SECTION_ALIASES = {"rsc": "rcs"}
@@ -36,15 +37,15 @@ def load(path: Path, command_line: Mapping[str, str], environ: Mapping[str, str]
     Raise :class:`ConfigError` with every problem at once.
     """
     warnings: list[str] = []
-    raw = _known_options(_known_sections(_parse(path), warnings), warnings)
     problems: list[Problem] = []
+    raw = _known_options(_known_sections(_parse(path), warnings, problems), warnings)
     values: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
     for section, name, option in options():
         text = _text_of(option, name, raw.get(section, {}), command_line, environ)
         try:
             values[section][name] = _value(option, text)
         except ValueError as error:
-            shown = "" if option.secret or not text else f" = {text!r}"
+            shown = "" if option.secret or not text else f" = {_shown(text)!r}"
             problems.append(Problem(f"[{section}] {name}{shown}", str(error)))
     problems += _contradictions(values["processing"])
     if problems:
@@ -84,7 +85,7 @@ def _parser_message(error: configparser.Error) -> str:
     return type(error).__name__
 
 
-def _known_sections(raw: RawSections, warnings: list[str]) -> RawSections:
+def _known_sections(raw: RawSections, warnings: list[str], problems: list[Problem]) -> RawSections:
     known: RawSections = {}
     for written, content in raw.items():
         section = written.strip().lower()
@@ -92,7 +93,10 @@ def _known_sections(raw: RawSections, warnings: list[str]) -> RawSections:
             section = SECTION_ALIASES[section]
             warnings.append(f"section [{written}] is read as [{section}]")
         if section in SECTIONS:
-            known[section] = content if section not in known else {**content, **known[section]}
+            earlier = known.setdefault(section, {})
+            twice = f"stands there twice, in sections that are both read as [{section}]"
+            problems += [Problem(f"[{written}] {name}", twice) for name in content if name in earlier]
+            earlier.update(content)
         else:
             warnings.append(f"unknown section [{written}] is ignored{_did_you_mean(section, SECTIONS)}")
     return known
@@ -135,6 +139,11 @@ def _value(option: Option, text: str) -> Any:
     return option.parse(text or option.default)
 
 
+def _shown(text: str) -> str:
+    """Return as much of a value as may be shown: a second line may be another option, an address may hold a login."""
+    return LOGIN_IN_URL.sub("***@", text.splitlines()[0])
+
+
 def _contradictions(processing: Mapping[str, Any]) -> list[Problem]:
     """Check what no single option can tell (the guide: sharding, HA). Values that failed on their own are absent."""
     problems = []
@@ -143,7 +152,7 @@ def _contradictions(processing: Mapping[str, Any]) -> list[Problem]:
         what = f"must be less than window_past ({past:g})"
         problems.append(Problem(f"[processing] window_past_older_than = '{older:g}'", what))
     muxer_id, total = processing.get("muxer_id"), processing.get("total_muxers")
-    if muxer_id is not None and total is not None and muxer_id >= total:
+    if muxer_id is not None and total is not None and 0 <= muxer_id >= total:
         what = f"must be less than total_muxers ({total}), or -1 to switch sharding off"
         problems.append(Problem(f"[processing] muxer_id = '{muxer_id}'", what))
     return problems

@@ -107,7 +107,7 @@ class Reader:
                 remaining -= len(piece)
                 yield piece
             return
-        end = None if header.length is None else self.position + header.length
+        end = self.end_of(header)
         while end is None or self.position < end:
             chunk = self.header()
             if end is None and chunk.tag == END_OF_CONTENTS:
@@ -115,6 +115,22 @@ class Reader:
             if chunk.tag & ~CONSTRUCTED != OCTET_STRING:
                 raise BerError(f"a chunk bears the tag 0x{chunk.tag:02x}")
             yield from self.octets(chunk, depth + 1)
+        if self.position != end:
+            raise BerError("a chunk is longer than what holds it")
+
+    def end_of(self, header: Header) -> int | None:
+        """Given the header that was just read, return the position at which its content ends, None for an indefinite one."""
+        return None if header.length is None else self.position + header.length
+
+    def skip_to(self, end: int | None) -> None:
+        """Skip the remaining elements of the one that ends at ``end``, and its end."""
+        while end is None or self.position < end:
+            header = self.header()
+            if end is None and header.tag == END_OF_CONTENTS:
+                return
+            self.whole(header)
+        if self.position != end:
+            raise BerError("an element is longer than what holds it")
 
 
 def definite(tag: int, content: bytes) -> bytes:

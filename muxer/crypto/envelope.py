@@ -67,12 +67,12 @@ def split(stream: IO[bytes] | ber.Source, ciphertext: Path) -> str:
 
 def _split(reader: ber.Reader, ciphertext: Path) -> bytes:
     """Walk through ContentInfo { contentType, [0] EnvelopedData { …, EncryptedContentInfo { …, [0] content } … } }."""
-    reader.expect(ber.SEQUENCE, "ContentInfo")
+    ends = [reader.end_of(reader.expect(ber.SEQUENCE, "ContentInfo"))]
     content_type = reader.whole(reader.expect(ber.OBJECT_IDENTIFIER, "contentType"))
     if content_type != _ENVELOPED_DATA:
         raise ber.BerError("the content is no EnvelopedData")
-    reader.expect(_CONTENT_INFO_EXPLICIT, "content")
-    reader.expect(ber.SEQUENCE, "EnvelopedData")
+    ends.append(reader.end_of(reader.expect(_CONTENT_INFO_EXPLICIT, "content")))
+    ends.append(reader.end_of(reader.expect(ber.SEQUENCE, "EnvelopedData")))
     head = reader.whole(reader.expect(ber.INTEGER, "version"))
     element = reader.header()
     while element.tag != ber.SEQUENCE:  # originatorInfo [0] OPTIONAL, recipientInfos SET
@@ -80,6 +80,7 @@ def _split(reader: ber.Reader, ciphertext: Path) -> bytes:
             raise ber.BerError(f"an element with tag 0x{element.tag:02x} before the encrypted content")
         head += reader.whole(element)
         element = reader.header()
+    ends.append(reader.end_of(element))
     info = reader.whole(reader.expect(ber.OBJECT_IDENTIFIER, "type of the encrypted content"))
     info += reader.whole(reader.expect(ber.SEQUENCE, "contentEncryptionAlgorithm"))
     content = reader.header()
@@ -88,6 +89,8 @@ def _split(reader: ber.Reader, ciphertext: Path) -> bytes:
     with private_file(ciphertext) as file:
         for piece in reader.octets(content):
             file.write(piece)
+    for end in reversed(ends):
+        reader.skip_to(end)
     enveloped = ber.definite(ber.SEQUENCE, head + ber.definite(ber.SEQUENCE, info))
     return ber.definite(ber.SEQUENCE, content_type + ber.definite(_CONTENT_INFO_EXPLICIT, enveloped))
 

@@ -79,7 +79,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     value = headers.get("Retry-After", "").strip()
     if not value:
         return None
-    if value.isdigit():
+    if value.isascii() and value.isdigit():
         return float(value)
     try:
         moment = parsedate_to_datetime(value)
@@ -105,7 +105,7 @@ def _json_object(body: bytes) -> dict[str, Any] | None:
 def _status_code(content: Mapping[str, Any] | None) -> int:
     try:
         return int((content or {}).get("statusCode") or 0)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return OK
 
 

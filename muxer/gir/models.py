@@ -57,14 +57,12 @@ class MediaFile:
 
     @classmethod
     def read(cls, raw: Json) -> MediaFile:
-        """Given the JSON of a media file, return it. Raise :class:`MetadataError` when it has no mediaId."""
+        """Given the JSON of a media file, return it; without a mediaId it is of no use, but must not be lost."""
         media_id = raw.get("mediaId")
-        if not isinstance(media_id, str) or not media_id:
-            raise MetadataError("a media file has no mediaId")
         start, stop = parse_time(raw.get("startTime")), parse_time(raw.get("stopTime"))
         if start and stop and stop <= start:
             stop = None
-        return cls(raw, media_id, str(raw.get("type") or "").lower(), start, stop)
+        return cls(raw, media_id if isinstance(media_id, str) else "", str(raw.get("type") or "").lower(), start, stop)
 
     @property
     def _parameters(self) -> Json:
@@ -129,7 +127,7 @@ class CallRecording:
     def read(cls, raw: object) -> CallRecording:
         """Given the JSON of a call recording, return it. Raise :class:`MetadataError` when it has no usable id."""
         recording = _mapping(raw)
-        audio = (media for media in _media_files(recording) if media.type.startswith("audio/"))
+        audio = (one for one in _media_files(recording) if one.media_id and one.type.startswith("audio/"))
         return cls(recording_id(recording), str(recording.get("region") or ""), tuple(audio), _labels(recording))
 
 
@@ -149,13 +147,15 @@ class ScreenRecording:
 
     @property
     def screens(self) -> tuple[MediaFile, ...]:
-        """The screen files, without the muxed ones."""
-        return tuple(one for one in self.media if one.type.startswith("video/") and one.muxed_from is None)
+        """The screen files, each mediaId once, without the muxed ones."""
+        by_id = {one.media_id: one for one in self.media if one.type.startswith("video/") and one.muxed_from is None}
+        by_id.pop("", None)
+        return tuple(by_id.values())
 
     @property
     def muxed(self) -> tuple[MediaFile, ...]:
         """The muxed files."""
-        return tuple(one for one in self.media if one.muxed_from is not None)
+        return tuple(one for one in self.media if one.media_id and one.muxed_from is not None)
 
 
 def recording_id(raw: Json) -> str:
@@ -173,7 +173,7 @@ def merged(recordings: Iterable[ScreenRecording]) -> dict[str, ScreenRecording]:
         earlier = by_id.get(recording.id)
         if earlier is not None:
             known = {one.media_id for one in earlier.media}
-            media = earlier.media + tuple(one for one in recording.media if one.media_id not in known)
+            media = earlier.media + tuple(one for one in recording.media if one.media_id not in known or not one.media_id)
             recording = ScreenRecording(recording.id, earlier.region or recording.region, media)
         by_id[recording.id] = recording
     return by_id

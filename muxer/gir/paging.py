@@ -12,7 +12,8 @@ log = logging.getLogger(__name__)
 
 # So many ids are remembered to leave out repetitions; a repetition after that costs one look-up and does no harm.
 REMEMBERED_IDS = 200_000
-MAX_EMPTY_PAGES = 1000
+# So many pages in a row that bring nothing new are the end, whatever their links say (our decision).
+MOST_STALE_PAGES = 1000
 
 Fetch = Callable[[str], dict[str, Any]]
 
@@ -45,8 +46,11 @@ class Pages:
 
     def _walk(self) -> Iterator[list[object]]:
         link: str | None = self._first
-        previous, empty, followed = None, 0, False
-        while link is not None and empty < MAX_EMPTY_PAGES:
+        previous, stale, followed = None, 0, False
+        while link is not None:
+            if stale >= MOST_STALE_PAGES:
+                log.warning("%d pages of RWS in a row brought nothing new; that is taken for the end", stale)
+                return
             repeated = link == previous
             try:
                 answer = self._fetch(link)
@@ -63,7 +67,7 @@ class Pages:
             # A link that comes twice is the end, unless its page brought something new: a scroll may keep its id.
             if repeated and not fresh:
                 return
-            empty = empty + 1 if not page else 0
+            stale = 0 if fresh else stale + 1
             previous, link, followed = link, _next_link(answer), True
 
     def _fresh(self, page: list[object]) -> list[object]:

@@ -135,11 +135,11 @@ def _ids(recording: ScreenRecording | None) -> set[str]:
 
 
 def _missing(wanted: Sequence[Json], current: ScreenRecording | None) -> set[str]:
-    return {str(one["mediaId"]) for one in wanted} - _ids(current)
+    return {str(one.get("mediaId") or "") for one in wanted} - _ids(current) - {""}
 
 
 def _union(wanted: Sequence[Json], current: ScreenRecording | None) -> list[Json]:
     """Return the wanted entries and those that RWS has besides, in that order."""
-    known = {one["mediaId"] for one in wanted}
+    known = {one.get("mediaId") for one in wanted}
     others = () if current is None else current.media
     return [*(as_posted(one.raw) for one in others if one.media_id not in known), *wanted]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote_to_bytes
 
 BUILT_IN_EXTRA_QUERY = "userData=SRSScreenRecordingStateStarted&scanAndScroll=true"
 BUILT_IN_EXTRA_QUERY_SINCE = (8, 5, 201, 14)
@@ -28,7 +28,7 @@ def encode_query(query: str) -> str:
 
 
 def _encode(text: str) -> str:
-    return quote(unquote(text), safe="*")
+    return quote(unquote_to_bytes(text), safe="*")
 
 
 def parse_version(text: str) -> tuple[int, int, int, int] | None:

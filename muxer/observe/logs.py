@@ -6,7 +6,6 @@ import contextvars
 import json
 import logging
 import logging.handlers
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from muxer.config.schema import Logfile
+from muxer.masking import LOGIN_IN_URL
 
 # A shorter secret cannot be told from ordinary words; it is kept out by never being handed to the log.
 LEAST_SECRET = 6
-_LOGIN_IN_URL = re.compile(r"(?<=://)[^/@\s]+@")
 _recording: contextvars.ContextVar[str] = contextvars.ContextVar("recording", default="")
 
 
@@ -64,7 +63,8 @@ class _Formatter(logging.Formatter):
 
     def __init__(self, secrets: Sequence[str]) -> None:
         super().__init__()
-        forms = {form for one in secrets if len(one) >= LEAST_SECRET for form in (one, json.dumps(one)[1:-1])}
+        long = [one for one in secrets if len(one) >= LEAST_SECRET]
+        forms = {form for one in long for form in (one, *(json.dumps(one, ensure_ascii=a)[1:-1] for a in (True, False)))}
         self._secrets = sorted(forms, key=len, reverse=True)
 
     def format(self, record: logging.LogRecord) -> str:
@@ -72,7 +72,7 @@ class _Formatter(logging.Formatter):
         line = self.line(record, getattr(record, "fields", {}))
         for secret in self._secrets:
             line = line.replace(secret, "***")
-        return _LOGIN_IN_URL.sub("***@", line)
+        return LOGIN_IN_URL.sub("***@", line)
 
     def line(self, record: logging.LogRecord, fields: dict[str, Any]) -> str:
         """Return the line of a record."""

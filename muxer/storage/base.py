@@ -19,6 +19,7 @@ _URL = re.compile(r"(https?)://([^/?#]+)(/.*)?", re.IGNORECASE | re.DOTALL)
 _LONE_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 # What may stand unquoted in the path of a URL (RFC 3986), and a percent sign that begins a quoted character.
 _PATH_SAFE = "/%:@!$&'()*+,;=~"
+_NO_NAMES = ("", ".", "..")
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,10 @@ def place_of(descriptor: Json) -> Place:
         return _webdav_place(path, str(data.get("storagePath") or ""))
     if kind.lower() == S3.lower():
         prefix, slash, name = path.rpartition("/")
-        return Place(S3, prefix + slash, name, str(data.get("bucket") or ""))
+        bucket = str(data.get("bucket") or "")
+        if not bucket or not name:
+            raise MetadataError(f"a media descriptor names no bucket, or a folder: {path[:80]!r}")
+        return Place(S3, prefix + slash, name, bucket)
     raise MetadataError(f"a media descriptor names the storage {kind[:40]!r}; known are {WEBDAV} and {S3}")
 
 
@@ -99,9 +103,11 @@ def _webdav_place(path: str, base: str) -> Place:
     if _URL.fullmatch(path):
         folder, _, name = path.rpartition("/")
         quoted_url(folder)
+        if unquote(name) in _NO_NAMES:
+            raise MetadataError(f"a media descriptor names a folder: {path[:80]!r}")
         return Place(WEBDAV, folder + "/", unquote(name))
     inner, _, name = path.strip("/").rpartition("/")
-    if {".", ".."} & {*inner.split("/"), name} or not name:
+    if {".", ".."} & {*inner.split("/")} or name in _NO_NAMES:
         raise MetadataError(f"a media descriptor names a path outside its folder: {path[:80]!r}")
     folder = base if not inner else f"{base.rstrip('/')}/{quote(inner)}/"
     quoted_url(folder)
@@ -123,6 +129,6 @@ def quoted_url(text: str) -> str:
             raise ValueError
     except ValueError:
         raise MetadataError(f"a media descriptor holds an address with a wrong host or port: {netloc[:80]!r}") from None
-    if {".", ".."} & set(path.split("/")):
+    if {".", ".."} & set(unquote(path).split("/")):
         raise MetadataError(f"a media descriptor names a path with dots: {path[:80]!r}")
     return f"{scheme}://{netloc}{quote(_LONE_PERCENT.sub('%25', path), safe=_PATH_SAFE)}"

@@ -52,7 +52,7 @@ def test_every_mistake_is_reported_at_once_and_the_exit_code_is_2(tmp_path: Path
         "[processing]\nwindow_past = soon\ntemp_dir = /no/such/folder\nffmpeg = /no/such/ffmpeg\nmin-poll_intervall = 3\n"
         f"[logfile]\nlogfile_path = {tmp_path}\n"
     )
-    done = run(config, "--muxer-type=main", seconds=SECONDS)
+    done = run(config, "--muxer-type=main", "--muxer-id=0", seconds=SECONDS)
     assert done.process.returncode == 2
     for where in (
         *("[htcc] base_uri", "[htcc] contact_center_id", "[htcc] rws_timeout", "[htcc] trusted_ca"),

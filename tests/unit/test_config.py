@@ -359,11 +359,11 @@ def test_these_sharding_options_are_no_contradiction(loaded: Load, lines: str) -
 
 
 def test_without_sharding_total_muxers_is_ignored(loaded: Load) -> None:
-    assert not loaded(f"{REQUIRED}[processing]\nmuxer_id = -1\ntotal_muxers = 0\n").config.sharded
+    assert not loaded(f"{REQUIRED}[processing]\nmuxer_id = -1\ntotal_muxers = 4\n").config.sharded
 
 
 def test_without_sharding_muxer_type_is_ignored(loaded: Load) -> None:
-    assert not loaded(f"{REQUIRED}[processing]\nmuxer_id =\nmuxer_type = none\n").config.sharded
+    assert not loaded(f"{REQUIRED}[processing]\nmuxer_id =\nmuxer_type = backup\n").config.sharded
 
 
 @pytest.mark.parametrize(

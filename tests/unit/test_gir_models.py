@@ -74,10 +74,11 @@ def at(seconds: float) -> str:
     return format_time(MOMENT + timedelta(seconds=seconds))
 
 
-def test_a_media_file_without_a_media_id_is_no_media_file() -> None:
-    for raw in ({}, {"mediaId": ""}, {"mediaId": 7}):
-        with pytest.raises(MetadataError):
-            MediaFile.read(raw)
+def test_a_media_file_without_a_media_id_is_no_source_and_is_not_lost() -> None:
+    for raw in ({"type": "video/mp4"}, {"type": "video/mp4", "mediaId": ""}, {"type": "video/mp4", "mediaId": 7}):
+        recording = ScreenRecording.read({"id": "C1", "mediaFiles": [raw]})
+        assert recording.screens == recording.muxed == ()
+        assert [one.raw for one in recording.media] == [raw]
 
 
 def test_the_json_of_a_media_file_is_kept_untouched() -> None:
