@@ -74,7 +74,7 @@ def _judge(error: Exception, earlier: Entry, now: float) -> Entry:
     if isinstance(error, MediaNotFound | StoredElsewhere):
         return Entry(attempts, permanent, now, str(error))
     if isinstance(error, Transient):
-        wait = error.retry_after if error.retry_after is not None else delay(attempts)
+        wait = min(error.retry_after, LONGEST_DELAY_SECONDS) if error.retry_after is not None else delay(attempts)
         return Entry(attempts, permanent, now + wait * random.uniform(1.0, 1.2), str(error))
     permanent += 1
     return Entry(attempts, permanent, None if permanent >= PERMANENT_ATTEMPTS else now, str(error))

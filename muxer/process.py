@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import IO, TypeVar
@@ -28,6 +27,7 @@ T = TypeVar("T")
 
 STDERR_TAIL_BYTES = 2000
 _PR_SET_PDEATHSIG = 1
+_SIGKILL = 9
 _LINUX = sys.platform.startswith("linux")
 
 
@@ -61,10 +61,10 @@ class Runner:
         """Like :meth:`run`, but ``consume`` is given the standard output while the program runs; return its result."""
         arguments = [str(part) for part in command]
         log.debug("running: %s", " ".join(arguments))
-        started = time.monotonic()
         with tempfile.TemporaryFile() as errors:
             process = self._start(arguments, errors, cwd)
-            timer = threading.Timer(timeout, _kill, (process,))
+            expired = threading.Event()
+            timer = threading.Timer(timeout, _expire, (process, expired))
             timer.daemon = True
             timer.start()
             try:
@@ -74,12 +74,12 @@ class Runner:
             except Exception:
                 # What the program says of its failure is worth more than what its broken output led to.
                 if _status_soon(process):
-                    self._judge(arguments, process.returncode, _tail(errors), False, accept_stderr)
+                    self._judge(arguments, process.returncode, _tail(errors), expired.is_set(), accept_stderr)
                 raise
             finally:
                 timer.cancel()
                 self._end(process)
-            self._judge(arguments, status, _tail(errors), time.monotonic() - started >= timeout, accept_stderr)
+            self._judge(arguments, status, _tail(errors), expired.is_set(), accept_stderr)
         return result
 
     def cancel(self) -> None:
@@ -124,7 +124,7 @@ class Runner:
         name = Path(arguments[0]).name
         if status != 0 and self._cancelled:
             raise Stopped(f"{name} was cancelled")
-        if status != 0 and too_long:
+        if too_long:
             raise ToolError(f"{name} took longer than its time limit")
         if status != 0 and "No space left on device" in stderr:
             raise LocalResourceError(f"{name}: no space left on device")
@@ -135,14 +135,18 @@ class Runner:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """Kill a program that still runs, and what it has started: a wrapper script may stand before the real program."""
-    if process.poll() is not None:
-        return
-    if os.name == "posix":
+    """Kill a program and what it has started: a wrapper script may stand before the real program, or have ended."""
+    if sys.platform != "win32":
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
     else:
         process.kill()
+
+
+def _expire(process: subprocess.Popen[bytes], expired: threading.Event) -> None:
+    """End a program at its time limit, and say that this was why."""
+    expired.set()
+    _kill(process)
 
 
 def _status_soon(process: subprocess.Popen[bytes]) -> int:
@@ -164,7 +168,7 @@ def _die_with_parent(parent: int) -> Callable[[], None]:
 
     def prepare() -> None:
         if _LIBC is not None:
-            _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            _LIBC.prctl(_PR_SET_PDEATHSIG, _SIGKILL)
         if os.getppid() != parent:
             os._exit(1)
 

@@ -10,6 +10,7 @@ import os
 import shutil
 import socket
 import stat
+import sys
 import tempfile
 import threading
 import time
@@ -21,12 +22,13 @@ from typing import IO
 from muxer.errors import ConfigError, Problem
 from muxer.transfer import disk_errors
 
-try:
+if sys.platform == "win32":
+    import msvcrt
+else:
     import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
-JOB_PREFIX = "job-"
+JOB_PREFIX = "muxer-job-"
+_LOCKED_BYTE = 1 << 30
 
 
 class Workspace:
@@ -122,8 +124,7 @@ def _lock(path: Path) -> IO[str]:
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
     file = os.fdopen(os.open(path, flags, 0o600), "r+", encoding="utf-8")
     try:
-        if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock_now(file)
     except OSError as error:
         file.seek(0)
         holder = file.read(300).strip() or "unknown"
@@ -135,3 +136,13 @@ def _lock(path: Path) -> IO[str]:
     file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
     file.flush()
     return file
+
+
+def _lock_now(file: IO[str]) -> None:
+    """Lock a file, or raise ``OSError`` when somebody else has. On Windows a byte far behind the text is locked, so that
+    the text can still be read."""
+    if sys.platform == "win32":
+        file.seek(_LOCKED_BYTE)
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    else:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from muxer.config.keystore import open_keystore
 from muxer.config.schema import SECTIONS, Config, Option, options
 from muxer.errors import ConfigError, Problem
 from muxer.gir.query import repair_extra_query
@@ -32,7 +33,7 @@ class Loaded:
 
 def load(path: Path, command_line: Mapping[str, str], environ: Mapping[str, str]) -> Loaded:
     """Given the path of muxer.cfg, the options of the command line (empty = not given) and the environment, return the
-    configuration. Precedence: command line, environment, file, default.
+    configuration. Precedence: command line, environment, file, keystore beside the file, default.
 
     Raise :class:`ConfigError` with every problem at once.
     """
@@ -40,8 +41,10 @@ def load(path: Path, command_line: Mapping[str, str], environ: Mapping[str, str]
     problems: list[Problem] = []
     raw = _known_options(_known_sections(_parse(path), warnings, problems), warnings)
     values: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
+    stored = _stored(path.parent, problems)
     for section, name, option in options():
-        text = _text_of(option, name, raw.get(section, {}), command_line, environ)
+        given = _text_of(option, name, raw.get(section, {}), command_line, environ)
+        text = given or stored.get((section, name), "")
         try:
             values[section][name] = _value(option, text)
         except ValueError as error:
@@ -133,9 +136,20 @@ def _text_of(
     return file.get(name, "")
 
 
+def _stored(folder: Path, problems: list[Problem]) -> Mapping[tuple[str, str], str]:
+    """Return the passwords of the keystore; one that cannot be used is a problem among the others."""
+    try:
+        return open_keystore(folder)
+    except ConfigError as error:
+        problems += error.problems
+        return {}
+
+
 def _value(option: Option, text: str) -> Any:
     if option.required and not text:
         raise ValueError("is required")
+    if "\n" in text:
+        raise ValueError("goes on in a second line; begin the option that stands there at the start of its line")
     return option.parse(text or option.default)
 
 

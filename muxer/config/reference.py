@@ -21,7 +21,8 @@ Written by `python -m muxer.config.reference options` from the schema in `muxer/
 `muxer.cfg.sample` together. Names and sections are read in any case, `-` and `_` are the same in option names, and an empty
 value means the default. Origin *guide*: the Genesys deployment guide; *ours*: our addition.
 
-Precedence: command line (the three sharding options), environment (passwords), file, default.
+Precedence: command line (the three sharding options), environment (passwords), file, [keystore](passwords.md) (a password
+that is left empty), default.
 """
 
 

@@ -32,7 +32,8 @@ class Option:
 
 def option(parse: types.ValueType, default: str, doc: str, **details: Any) -> Any:
     """Given a description, return the dataclass field that carries it."""
-    return dataclasses.field(metadata={"option": Option(parse, default, doc, **details)})
+    described = Option(parse, default, doc, **details)
+    return dataclasses.field(metadata={"option": described}, repr=not described.secret)
 
 
 _CA_DOC = "TLS: true = system CAs, false = no checks at all, else the path of a PEM bundle"

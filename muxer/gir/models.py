@@ -58,11 +58,12 @@ class MediaFile:
     @classmethod
     def read(cls, raw: Json) -> MediaFile:
         """Given the JSON of a media file, return it; without a mediaId it is of no use, but must not be lost."""
-        media_id = raw.get("mediaId")
+        named = raw.get("mediaId")
+        media_id = named if isinstance(named, str) and _is_text(named) else ""
         start, stop = parse_time(raw.get("startTime")), parse_time(raw.get("stopTime"))
         if start and stop and stop <= start:
             stop = None
-        return cls(raw, media_id if isinstance(media_id, str) else "", str(raw.get("type") or "").lower(), start, stop)
+        return cls(raw, media_id, str(raw.get("type") or "").lower(), start, stop)
 
     @property
     def _parameters(self) -> Json:
@@ -161,7 +162,7 @@ class ScreenRecording:
 def recording_id(raw: Json) -> str:
     """Given the JSON of a recording, return its id. Raise :class:`MetadataError` for one that cannot stand in a URL."""
     value = raw.get("id")
-    if not isinstance(value, str) or not value or value in (".", ".."):
+    if not isinstance(value, str) or not _is_text(value) or value in (".", ".."):
         raise MetadataError(f"a recording has no usable id: {str(value)[:80]!r}")
     return value
 
@@ -191,6 +192,14 @@ def _labels(recording: Json) -> frozenset[str]:
     if not isinstance(labels, list):
         return frozenset()
     return frozenset(str(one.get("name")) if isinstance(one, Mapping) else str(one) for one in labels)
+
+
+def _is_text(value: str) -> bool:
+    """Whether an id can stand in a URL at all: JSON may hold halves of characters that no encoding has."""
+    try:
+        return bool(value.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def _mapping(value: object) -> Json:

@@ -26,6 +26,7 @@ class Pages:
         self._first = first
         self._seen: dict[str, None] = {}
         self._fresh_since_restart = 0
+        self._walked = 0
 
     def __iter__(self) -> Iterator[list[object]]:
         """Yield page after page. Raise what ``fetch`` raises; an expired scroll is begun again as long as that helps.
@@ -47,8 +48,11 @@ class Pages:
     def _walk(self) -> Iterator[list[object]]:
         link: str | None = self._first
         previous, stale, followed = None, 0, False
+        # A query that is begun again has to pass all the pages that were read before.
+        most, self._walked = self._walked + MOST_STALE_PAGES, 0
         while link is not None:
-            if stale >= MOST_STALE_PAGES:
+            self._walked += 1
+            if stale >= most:
                 log.warning("%d pages of RWS in a row brought nothing new; that is taken for the end", stale)
                 return
             repeated = link == previous

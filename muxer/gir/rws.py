@@ -113,8 +113,17 @@ class Rws:
                 log.warning("RWS has no bulk query of screen recordings (%s); reading them one by one", error)
             else:
                 remaining = remaining[len(slice_) :]
-        singles = (self.screen_recording(one) for one in remaining)
-        return merged([*found, *(one for one in singles if one is not None)])
+        return merged([*found, *self._screens_singly(remaining)])
+
+    def _screens_singly(self, ids: Sequence[str]) -> Iterator[ScreenRecording]:
+        for one in ids:
+            try:
+                screen = self.screen_recording(one)
+            except (RequestRejected, MetadataError) as error:
+                log.warning("the screen recording of %s is skipped: %s", one, error)
+                continue
+            if screen is not None:
+                yield screen
 
     def _screens_in_bulk(self, ids: Sequence[str]) -> list[ScreenRecording]:
         joined = ",".join(quote(one, safe="") for one in ids)

@@ -128,7 +128,10 @@ def slices(length: int, slice_frames: int, rate: Fraction) -> Iterator[tuple[int
     number = 0
     while (begin := round(number * slice_frames * 1_000_000 / rate)) < length:
         number += 1
-        yield begin, min(length, round(number * slice_frames * 1_000_000 / rate))
+        end = round(number * slice_frames * 1_000_000 / rate)
+        yield begin, length if length - end <= NEAR else end
+        if length - end <= NEAR:
+            return
 
 
 def seconds(microseconds: int) -> str:

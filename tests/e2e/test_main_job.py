@@ -148,7 +148,7 @@ def test_nothing_is_left_in_the_storage_or_the_temporary_folder(done: Done) -> N
         for media in (done.lab.store.screen(call.id) or {"mediaFiles": []})["mediaFiles"]
     }
     assert set(stored) == known
-    assert not list((done.folder / "lab" / "temp").glob("job-*"))
+    assert not list((done.folder / "lab" / "temp").glob("muxer-job-*"))
     assert not list((done.folder / "lab" / "temp" / "publishing").iterdir())
 
 

@@ -134,7 +134,7 @@ def test_a_stop_in_the_middle_of_a_recording_leaves_nothing_behind(make_lab: Mak
         before = time.monotonic()
         assert muxer.stop() == 0
         assert time.monotonic() - before < 10
-    assert not list((lab.folder / "temp").glob("job-*"))
+    assert not list((lab.folder / "temp").glob("muxer-job-*"))
     assert not orphans(slow)
     config, log = configured(lab)
     with Muxer(config) as muxer:
@@ -165,12 +165,12 @@ def test_kill_9_leaves_no_orphan_and_the_next_start_finishes(make_lab: Make, tmp
         muxer.process.kill()
         muxer.process.wait()
     wait_until(lambda: not orphans(slow), 10, "the end of the children")
-    assert list((lab.folder / "temp").glob("job-*"))
+    assert list((lab.folder / "temp").glob("muxer-job-*"))
     config, log = configured(lab)
     with Muxer(config) as muxer:
         wait_until(lambda: call.id in labelled(lab), SECONDS, "the label", log)
         assert muxer.stop() == 0
-    assert not list((lab.folder / "temp").glob("job-*"))
+    assert not list((lab.folder / "temp").glob("muxer-job-*"))
     assert len(muxed(lab, call.id)) == 1
 
 

@@ -407,6 +407,12 @@ def test_an_indented_password_does_not_get_into_the_message_of_the_option_above(
     assert SECRET not in str(error)
 
 
+def test_an_indented_line_does_not_vanish_in_the_value_above(refused: Refused) -> None:
+    error = refused(f"{REQUIRED}username = ops\n  password = {SECRET}\n")
+    assert "[htcc] username" in str(error)
+    assert SECRET not in str(error)
+
+
 @pytest.mark.parametrize("option", ["base_uri", "endpoint_url"])
 def test_a_login_in_an_address_is_refused_without_its_password(refused: Refused, option: str) -> None:
     section = "rcs" if option == "base_uri" else "s3"

@@ -24,13 +24,14 @@ def page(ids: Iterable[str] = (), link: str | None = None) -> Page:
 class Server:
     """Answers links in turn: each link has a list of answers, the last of which stays."""
 
-    def __init__(self, **answers: Page | Exception | list[Page | Exception]) -> None:
+    def __init__(self, most: int = MOST_REQUESTS, **answers: Page | Exception | list[Page | Exception]) -> None:
+        self._most = most
         self._answers = {link: one if isinstance(one, list) else [one] for link, one in answers.items()}
         self.asked: list[str] = []
 
     def __call__(self, link: str) -> Page:
         self.asked.append(link)
-        assert len(self.asked) < MOST_REQUESTS, "the query never ends"
+        assert len(self.asked) < self._most, "the query never ends"
         answers = self._answers[link]
         answer = answers.pop(0) if len(answers) > 1 else answers[0]
         if isinstance(answer, Exception):
@@ -107,6 +108,18 @@ def test_an_expired_scroll_is_begun_again_once_without_repeating_what_came() -> 
     server = Server(first=page("a", "s"), s=[GONE, page("b")])
     assert ids(server) == ["a", "b"]
     assert server.asked == ["first", "s", "first", "s"]
+
+
+def test_after_an_expiry_however_many_known_pages_lead_to_what_is_still_missing() -> None:
+    pages = 1500
+    links = ["first", *(f"p{number}" for number in range(1, pages))]
+    answers: dict[str, Any] = {
+        link: page([f"C{number}"], following)
+        for number, (link, following) in enumerate(zip(links, [*links[1:], "last"], strict=True))
+    }
+    found = ids(Server(**answers, last=[GONE, page(["missing"])], most=2 * pages + 10))
+    assert len(found) == pages + 1
+    assert found[-1] == "missing"
 
 
 def test_a_scroll_that_expires_again_and_again_without_progress_fails_in_a_way_that_is_tried_again() -> None:

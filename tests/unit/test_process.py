@@ -82,7 +82,7 @@ def test_cancel_kills_what_runs_and_nothing_more_is_started() -> None:
             return out.read()
 
         try:
-            runner.stream(python("import time; print('x', flush=True); time.sleep(600)"), consume, timeout=LONG)
+            runner.stream(python("import time; print('x', flush=True); time.sleep(600)"), consume, timeout=10 * LONG)
         except Stopped as error:
             raised.append(error)
 
@@ -90,7 +90,7 @@ def test_cancel_kills_what_runs_and_nothing_more_is_started() -> None:
     thread.start()
     os.read(read, 1)
     runner.cancel()
-    thread.join(LONG)
+    thread.join(LONG / 3)
     os.close(read)
     os.close(write)
     assert len(raised) == 1

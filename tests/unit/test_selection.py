@@ -143,7 +143,7 @@ def test_a_source_is_never_superseded() -> None:
 
 def test_the_muxed_file_of_another_agent_or_another_audio_is_not_superseded() -> None:
     screens = [screen("s1", 0, 9), screen("s2", 9, 20), screen("o1", agent="other")]
-    screens += [muxed("other", ["a.mp3", "o1"]), muxed("elsewhere", ["b.mp3", "s1"])]
+    screens += [muxed("other", ["a.mp3", "o1"]), muxed("elsewhere", ["b.mp3", "s1"]), muxed("silent", ["s1"])]
     assert all(target.superseded == () for target in chosen([audio()], screens).targets)
 
 

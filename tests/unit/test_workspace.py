@@ -13,7 +13,7 @@ from muxer.errors import ConfigError
 from muxer.workspace import Cleaning, Workspace
 
 
-def left_over(folder: Path, name: str = "job-dead") -> Path:
+def left_over(folder: Path, name: str = "muxer-job-dead") -> Path:
     path = folder / name
     path.mkdir()
     (path / "half.mp4").write_bytes(b"half")
@@ -120,7 +120,7 @@ def test_clean_does_not_follow_links(tmp_path: Path) -> None:
     temp = tmp_path / "temp"
     temp.mkdir()
     precious = left_over(tmp_path, "precious")
-    (temp / "job-link").symlink_to(precious)
+    (temp / "muxer-job-link").symlink_to(precious)
     workspace = Workspace(temp, "single")
     workspace.clean()
     workspace.close()
