@@ -11,7 +11,7 @@ VENV=''     # name of the environment that the new version runs in
 
 shipped_files() { # the package's own files, without what running it in the source folder leaves there
     find muxer -name '.*' -prune -o -name __pycache__ -prune -o -type f \
-        ! -name '*.pyc' ! -name '*.log*' ! -name '*.cfg' ! -name '*.keystore' -print
+        ! -name '*.pyc' ! -name '*.log*' ! -name '*.cfg' ! -name '*.keystore' ! -name '*.keystore.key' -print
 }
 
 stage() { # staging folder

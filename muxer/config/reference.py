@@ -60,6 +60,7 @@ def _reference_section(section: str, described: list[tuple[str, Option]]) -> str
 
 def _sentence(option: Option) -> str:
     where = f"; environment: {option.env}" if option.env else ""
+    where += "; empty = from the keystore, if it holds one" if option.secret else ""
     where += "; also on the command line" if option.command_line else ""
     return f"{option.doc}{where}{'; required' if option.required else ''}"
 
