@@ -29,6 +29,8 @@ log = logging.getLogger("muxer")
 def run(argv: Sequence[str]) -> int:
     """Given the arguments of ``muxer_process.py``, run the muxer and return its exit code."""
     os.umask(0o077)
+    if sys.stderr is None or sys.stdout is None:  # a service without a console
+        sys.stderr = sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     arguments = _parser().parse_args(argv)
     given = {name: getattr(arguments, name) or "" for name in ("muxer_type", "muxer_id", "total_muxers")}
     try:
@@ -80,6 +82,9 @@ def _refuse(error: ConfigError, logging_works: bool = False) -> int:
     for problem in error.problems:
         sys.stderr.write(f"  {problem}\n")
         log.critical("cannot start: %s", problem)
+    for note in error.notes:
+        sys.stderr.write(f"  (note) {note}\n")
+        log.warning("%s", note)
     logging.shutdown()
     return EXIT_CONFIG
 

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from muxer.config.schema import Config
-from muxer.errors import MuxerError, Stopped, Transient
+from muxer.errors import MediaNotFound, MuxerError, Stopped, StoredElsewhere, Transient
 from muxer.job import Job, Services
 from muxer.ledger import Ledger, delay
 from muxer.observe.logs import about
@@ -42,6 +42,9 @@ MIGRATION_ATTEMPTS = 4
 MIGRATION_WAIT_SECONDS = 2.0
 PROGRESS_SECONDS = 60.0
 TICK_SECONDS = 0.5
+KEEP_SECONDS = 3600.0
+# No poll follows another faster than this, whatever min_poll_interval says.
+LEAST_PAUSE_SECONDS = 0.2
 
 
 class Daemon:
@@ -66,6 +69,8 @@ class Daemon:
         self._outcomes: Counter[str] = Counter()
         self._failed: dict[str, tuple[str, str]] = {}
         self._finished = threading.Event()
+        self._keep_due = time.monotonic() + KEEP_SECONDS
+        self._lock = threading.Lock()
         self._exit_code = EXIT_OK
 
     def run(self) -> int:
@@ -99,7 +104,7 @@ class Daemon:
             error = self._poll_once()
             failures = 0 if error is None else failures + 1
             pause = started + interval - time.monotonic() if error is None else pause_after(error, failures)
-            self._stop.wait(max(pause, 0.0))
+            self._stop.wait(max(pause, LEAST_PAUSE_SECONDS))
 
     def _poll_once(self) -> Exception | None:
         """Poll; return the error that it met. Nothing that a poll may meet ends the loop."""
@@ -194,10 +199,14 @@ class Daemon:
                     break
             else:
                 self._ledger.succeeded(target.name)
-                self._outcomes["muxed" if report.muxed else "already done"] += 1
                 self._failed.pop(target.name, None)
+                self._count("muxed" if report.muxed else "already done")
                 return
-        self._outcomes["failed"] += 1
+        self._count("failed")
+
+    def _count(self, outcome: str) -> None:
+        with self._lock:
+            self._outcomes[outcome] += 1
 
     def _note_failure(self, target: MuxTarget, error: Exception) -> bool:
         """Log a failure; return whether the target may be tried again."""
@@ -207,7 +216,8 @@ class Daemon:
         expected = isinstance(error, MuxerError)
         with about(target.recording_id):
             what = "set aside" if entry.retry_at is None else "failed, tried again later"
-            log.error(
+            log.log(
+                logging.WARNING if isinstance(error, MediaNotFound | StoredElsewhere) else logging.ERROR,
                 "recording %s: %s: %s",
                 what,
                 type(error).__name__,
@@ -218,6 +228,12 @@ class Daemon:
         return entry.retry_at is not None
 
     def _clean(self) -> None:
+        if time.monotonic() >= self._keep_due:
+            self._keep_due = time.monotonic() + KEEP_SECONDS
+            try:
+                self._services.workspace.keep()
+            except OSError as error:
+                log.error("the temporary folder cannot be used: %s", error)
         removed = self._cleaning.tick(self._pool.idle)
         if removed:
             log.info("%d left-over folders removed from the temporary folder", removed)

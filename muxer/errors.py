@@ -28,13 +28,16 @@ class Problem:
 
 
 class ConfigError(MuxerError):
-    """The configuration cannot be used. Holds every problem that was found, not only the first, and the folder of the log
-    where the configuration names a usable one."""
+    """The configuration cannot be used. Holds every problem that was found, not only the first, notes on what is odd, and
+    the folder of the log where the configuration names a usable one."""
 
-    def __init__(self, problems: Sequence[Problem], log_folder: Path | None = None) -> None:
+    def __init__(
+        self, problems: Sequence[Problem], log_folder: Path | None = None, notes: Sequence[str] = ()
+    ) -> None:
         super().__init__("; ".join(str(problem) for problem in problems))
         self.problems = tuple(problems)
         self.log_folder = log_folder
+        self.notes = tuple(notes)
 
 
 class Transient(MuxerError):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from muxer.crypto.envelope import Encryptor
-from muxer.errors import AccessDenied, EncryptionMissing, MetadataError, Stopped, StoredElsewhere, Transient
+from muxer.errors import AccessDenied, EncryptionMissing, MetadataError, Permanent, Stopped, StoredElsewhere, Transient
 from muxer.gir.models import MediaFile, format_time
 from muxer.gir.publish import Publisher
 from muxer.gir.rcs import Rcs
@@ -112,6 +112,7 @@ class Job:
     def _make(self, target: MuxTarget, report: Report) -> None:
         """Fetch, mux, encrypt, store and publish."""
         certificates = self._certificates(target)
+        folder_of_screens = _place(target)
         with self._services.workspace.job() as folder:
             with report.step("fetch"):
                 audio, screens = self._fetch(target, folder)
@@ -122,7 +123,7 @@ class Job:
                 with report.step("encrypt"):
                     path, entry = self._encrypt(muxed, entry, certificates, folder)
             entry["size"] = str(path.stat().st_size)
-            place = _place(target).beside(entry["mediaId"])
+            place = folder_of_screens.beside(entry["mediaId"])
             entry["mediaDescriptor"] = place.descriptor
             with report.step("store"):
                 stored = self._store(target, path, place)
@@ -179,15 +180,18 @@ class Job:
 
     def _store(self, target: MuxTarget, path: Path, place: Place) -> Stored | None:
         """Upload the file; return None when another muxer has stored and published the same meanwhile."""
-        store = self._services.stores.of(place)
-        try:
-            return store.store(path, place, overwrite=False)
-        except StoredElsewhere:
+
+        def may_replace() -> bool:
             if self._is_published_soon(target):
-                log.info("another muxer has published the same file meanwhile")
-                return None
-        log.warning("the file of a muxer that died before it published is replaced: %s", place.name)
-        return store.store(path, place, overwrite=True)
+                return False
+            log.warning("the file of a muxer that died before it published is replaced: %s", place.name)
+            return True
+
+        try:
+            return self._services.stores.of(place).store(path, place, may_replace)
+        except StoredElsewhere:
+            log.info("another muxer has published the same file meanwhile")
+            return None
 
     def _is_published_soon(self, target: MuxTarget) -> bool:
         deadline = time.monotonic() + PUBLISH_WAIT_SECONDS
@@ -206,7 +210,7 @@ class Job:
             if self._services.stores.of(place).describe(place) != stored:
                 raise StoredElsewhere(f"{place.name} was replaced by another muxer before it was published")
 
-        self._services.publisher.publish(target.recording_id, target.region, entry, before_post=is_still_ours)
+        self._services.publisher.publish(target.recording_id, target.region, entry, is_still_stored=is_still_ours)
 
     def _delete_superseded(self, target: MuxTarget) -> None:
         """Delete muxed files that the published one replaces, in the metadata and, if left there, in their storage."""
@@ -218,7 +222,7 @@ class Job:
             place = place_of(media.descriptor)
             try:
                 self._services.stores.of(place).delete(place)
-            except Transient as error:
+            except (Transient, Permanent) as error:
                 log.warning("the superseded file %s stays in its storage: %s", media.media_id, error)
 
     def _label(self, target: MuxTarget) -> bool:

@@ -1,6 +1,7 @@
 """What is known of targets that failed: how often, when they may be tried again, which are set aside.
 
-Whether a target is tried again follows from the type of its error alone. RWS stays the truth: a ledger that is lost costs
+Whether a target is tried again follows from the type of its error alone; what the operating system refuses counts as
+transient, like disk space. RWS stays the truth: a ledger that is lost costs
 only some attempts.
 """
 
@@ -11,7 +12,7 @@ import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from muxer.errors import MediaNotFound, StoredElsewhere, Transient
+from muxer.errors import MediaNotFound, Transient
 
 PERMANENT_ATTEMPTS = 3
 FIRST_DELAY_SECONDS = 15.0
@@ -71,10 +72,11 @@ class Ledger:
 
 def _judge(error: Exception, earlier: Entry, now: float) -> Entry:
     attempts, permanent = earlier.attempts + 1, earlier.permanent
-    if isinstance(error, MediaNotFound | StoredElsewhere):
+    if isinstance(error, MediaNotFound):
         return Entry(attempts, permanent, now, str(error))
-    if isinstance(error, Transient):
-        wait = min(error.retry_after, LONGEST_DELAY_SECONDS) if error.retry_after is not None else delay(attempts)
+    if isinstance(error, Transient | OSError | MemoryError):
+        asked = error.retry_after if isinstance(error, Transient) else None
+        wait = delay(attempts) if asked is None else min(asked, LONGEST_DELAY_SECONDS)
         return Entry(attempts, permanent, now + wait * random.uniform(1.0, 1.2), str(error))
     permanent += 1
     return Entry(attempts, permanent, None if permanent >= PERMANENT_ATTEMPTS else now, str(error))

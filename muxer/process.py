@@ -1,7 +1,8 @@
 """The only place that starts external programs: argument lists, time limits, cancellation, no orphans.
 
-Given a program that hangs, is cancelled or outlives us, its process is killed: by :meth:`Runner.cancel` and the time limit,
-and, where the platform can (Linux), by the kernel when this process dies, even by ``kill -9``.
+Given a program that hangs or is cancelled, its whole process group is killed, by :meth:`Runner.cancel` or the time limit.
+When this process dies, even by ``kill -9``, the kernel kills the program on Linux; what a wrapper script has started is
+then left to the service manager.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ T = TypeVar("T")
 STDERR_TAIL_BYTES = 2000
 _PR_SET_PDEATHSIG = 1
 _SIGKILL = 9
+# What programs print when this machine, and not the media, is at fault.
+_SCARCITY = ("No space left on device", "Cannot allocate memory", "Disk quota exceeded", "Too many open files")
 _LINUX = sys.platform.startswith("linux")
 
 
@@ -40,14 +43,15 @@ class Runner:
         self._cancelled = False
 
     def run(
-        self, command: Sequence[str | Path], *, timeout: float, cwd: Path | None = None, accept_stderr: bool = True
+        self, command: Sequence[str | Path], *, timeout: float, cwd: Path | None = None, complaint: str | None = None
     ) -> bytes:
         """Given a command and its time limit in seconds, run it and return what it wrote to its standard output.
 
-        Raise :class:`ToolError` with the end of its error output when it fails, takes too long, or, unless
-        ``accept_stderr``, complains at all; :class:`Stopped` when it was cancelled.
+        Raise :class:`ToolError` with the end of its error output when it fails, takes too long, or prints a line there
+        that begins with ``complaint``; :class:`Stopped` when it was cancelled; :class:`LocalResourceError` when this
+        machine has not enough memory or disk for it.
         """
-        return self.stream(command, lambda out: out.read(), timeout=timeout, cwd=cwd, accept_stderr=accept_stderr)
+        return self.stream(command, lambda out: out.read(), timeout=timeout, cwd=cwd, complaint=complaint)
 
     def stream(
         self,
@@ -56,7 +60,7 @@ class Runner:
         *,
         timeout: float,
         cwd: Path | None = None,
-        accept_stderr: bool = True,
+        complaint: str | None = None,
     ) -> T:
         """Like :meth:`run`, but ``consume`` is given the standard output while the program runs; return its result."""
         arguments = [str(part) for part in command]
@@ -74,12 +78,12 @@ class Runner:
             except Exception:
                 # What the program says of its failure is worth more than what its broken output led to.
                 if _status_soon(process):
-                    self._judge(arguments, process.returncode, _tail(errors), expired.is_set(), accept_stderr)
+                    self._judge(arguments, process.returncode, _tail(errors), expired.is_set(), complaint)
                 raise
             finally:
                 timer.cancel()
                 self._end(process)
-            self._judge(arguments, status, _tail(errors), expired.is_set(), accept_stderr)
+            self._judge(arguments, status, _tail(errors), expired.is_set(), complaint)
         return result
 
     def cancel(self) -> None:
@@ -120,15 +124,15 @@ class Runner:
         with self._lock:
             self._running.discard(process)
 
-    def _judge(self, arguments: list[str], status: int, stderr: str, too_long: bool, accept_stderr: bool) -> None:
+    def _judge(self, arguments: list[str], status: int, stderr: str, too_long: bool, complaint: str | None) -> None:
         name = Path(arguments[0]).name
         if status != 0 and self._cancelled:
             raise Stopped(f"{name} was cancelled")
         if too_long:
             raise ToolError(f"{name} took longer than its time limit")
-        if status != 0 and "No space left on device" in stderr:
-            raise LocalResourceError(f"{name}: no space left on device")
-        if status != 0 or (stderr and not accept_stderr):
+        if status == -_SIGKILL or (status != 0 and any(sign in stderr for sign in _SCARCITY)):
+            raise LocalResourceError(f"{name} ended with status {status}, for want of memory or disk: {stderr[-300:]}")
+        if status != 0 or (complaint and any(line.startswith(complaint) for line in stderr.splitlines())):
             raise ToolError(f"{name} ended with status {status}: {stderr or 'no message'}")
         if stderr:
             log.debug("%s says: %s", name, stderr)

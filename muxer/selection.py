@@ -72,6 +72,11 @@ def select(
     ]
     if not call.audio:
         problems.append("the call recording has screen files but no audio file")
+    problems += [
+        f"{media.media_id} overlaps no audio file of the call by its times"
+        for media in screen.screens
+        if media.start is not None and call.audio and not any(media.overlaps(audio) for audio in call.audio)
+    ]
     label_missing = label and LABEL not in call.labels
     targets = []
     for audio in call.audio:

@@ -5,16 +5,29 @@ from __future__ import annotations
 import ssl
 from pathlib import Path
 
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from muxer.config.pem import certificates_in
+
+# Python 3.13 sets these, earlier ones do not. The guide wants the whole chain up to its root in the bundle, and takes any
+# certificate of a firm's own authority, with key usage and key identifiers or without.
+_OF_SOME_PYTHONS = ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VERIFY_X509_STRICT
+
 
 def context(trusted_ca: bool | Path) -> ssl.SSLContext:
     """Given the value of a ``trusted_ca`` option, return the TLS context for connections under it.
 
     True trusts the certificate authorities of the operating system, a path those of that PEM bundle only; False makes
-    no checks at all: neither chain, nor expiry, nor host name.
+    no checks at all: neither chain, nor expiry, nor host name. The verdict is the same under every version of Python.
+    Raise ``ValueError`` when the bundle cannot be read.
     """
     if isinstance(trusted_ca, Path):
-        return ssl.create_default_context(cafile=str(trusted_ca))
-    made = ssl.create_default_context()
+        # Read as it was at the start's check: OpenSSL's own reader passes over a certificate whose lines are indented.
+        bundle = b"".join(one.public_bytes(Encoding.DER) for one in certificates_in(trusted_ca))
+        made = ssl.create_default_context(cadata=bundle)
+    else:
+        made = ssl.create_default_context()
+    made.verify_flags &= ~_OF_SOME_PYTHONS
     if not trusted_ca:
         made.check_hostname = False
         made.verify_mode = ssl.CERT_NONE

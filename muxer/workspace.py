@@ -42,13 +42,20 @@ class Workspace:
             if configured is None:
                 _private(self.path)
             self._lock_file = _lock(self.path / "muxer.lock")
-            self.publishing = _private(self.path / "publishing")
-            self.uploading = _private(self.path / "uploading")
+            self.publishing, self.uploading = self.path / "publishing", self.path / "uploading"
+            self.keep()
         except OSError as error:
             what = f"{self.path} cannot be used: {error.filename or ''}: {error.strerror or error}"
             raise ConfigError([Problem("[processing] temp_dir", what)]) from error
         self._lock = threading.Lock()
         self._active: set[str] = set()
+
+    def keep(self) -> None:
+        """Make the folders that are missing, and mark everything as used: the system's own cleaners remove what is old."""
+        for folder in (self.publishing, self.uploading):
+            _private(folder)
+            os.utime(folder)
+        os.utime(self.path / "muxer.lock")
 
     @contextmanager
     def job(self) -> Iterator[Path]:

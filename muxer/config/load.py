@@ -52,7 +52,7 @@ def load(path: Path, command_line: Mapping[str, str], environ: Mapping[str, str]
             problems.append(Problem(f"[{section}] {name}{shown}", str(error)))
     problems += _contradictions(values["processing"])
     if problems:
-        raise ConfigError(problems, values["logfile"].get("logfile_path"))
+        raise ConfigError(problems, values["logfile"].get("logfile_path"), warnings)
     _repair_queries(values["advanced"], warnings)
     config = Config(**{section: cls(**values[section]) for section, cls in SECTIONS.items()})
     return Loaded(config, tuple(warnings + _advice(config)))

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from cryptography import x509
 
-_BEGIN = b"-----BEGIN CERTIFICATE-----"
-_BLOCK = re.compile(_BEGIN + rb".*?-----END CERTIFICATE-----", re.DOTALL)
+_BEGIN, _END = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
+_BLOCK = re.compile(_BEGIN + rb".*?" + _END, re.DOTALL)
 
 
 def certificates_in(path: Path) -> list[x509.Certificate]:
@@ -29,6 +29,8 @@ def certificates_in(path: Path) -> list[x509.Certificate]:
         raise ValueError("holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)")
     if len(blocks) != data.count(_BEGIN):
         raise ValueError("is corrupt: a certificate in it has no end line")
+    if len(blocks) != data.count(_END):
+        raise ValueError("is corrupt: a certificate in it has no begin line")
     return [_certificate(block, number) for number, block in enumerate(blocks, start=1)]
 
 

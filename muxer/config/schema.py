@@ -48,7 +48,7 @@ class Htcc:
     username: str = option(types.text, "ops", "the ops account of RWS")
     password: str = option(types.text, "ops", "its password", env="HTCC_PASSWORD", secret=True)
     trusted_ca: bool | Path = option(types.trusted_ca, "false", _CA_DOC)
-    rws_timeout: int = option(types.Integer(30), "30", "seconds to wait for an answer of RWS, >= 30")
+    rws_timeout: int = option(types.Integer(30, 86_400), "30", "seconds to wait for an answer of RWS, >= 30")
 
 
 @dataclass(frozen=True)
@@ -93,9 +93,9 @@ class Processing:
     ffmpeg: str = option(types.executable, "ffmpeg", "path of the ffmpeg executable")
     ffprobe: str = option(types.executable, "ffprobe", "path of the ffprobe executable")
     openssl: str = option(types.executable, "openssl", "path of the openssl executable; an absolute path is best")
-    window_past: float = option(types.Number(above=0), "720", "the window begins this many minutes ago")
-    window_past_older_than: float = option(types.Number(0), "0", "the window ends this many minutes ago")
-    min_poll_interval: float = option(types.Number(0), "5", "minutes from the start of one poll to the next")
+    window_past: float = option(types.Number(above=0, most=5_256_000), "720", "the window begins this many minutes ago")
+    window_past_older_than: float = option(types.Number(0, most=5_256_000), "0", "the window ends this many minutes ago")
+    min_poll_interval: float = option(types.Number(0, most=10_080), "5", "minutes from the start of one poll to the next")
     temp_dir: Path | None = option(
         types.optional(types.folder), "", "existing folder for temporary files; empty = one below the system's"
     )
@@ -106,7 +106,7 @@ class Processing:
     batch_read_screen_recording_metadata: bool = option(
         types.switch, "1", "1 = read screen recordings in bulk, any other integer = one by one"
     )
-    query_slice_size: int = option(types.Integer(1), "100", "call recordings per bulk query, > 0")
+    query_slice_size: int = option(types.Integer(1, 100_000), "100", "call recordings per bulk query, > 0")
     muxer_id: int = option(types.Integer(), "-1", "sharding: number of this instance from 0; -1 = off", command_line=True)
     total_muxers: int = option(types.Integer(1), "1", "sharding: number of primary instances", command_line=True)
     muxer_type: str = option(
@@ -118,19 +118,21 @@ class Processing:
 class Advanced:
     """How recordings are queried, muxed and labelled."""
 
-    worker_threads: int = option(types.Integer(1), "5", "recordings worked on at the same time, > 0")
-    pagination: int = option(types.Integer(1), "100", "recordings per page of an RWS query, > 0")
+    worker_threads: int = option(types.Integer(1, 1000), "5", "recordings worked on at the same time, > 0")
+    pagination: int = option(types.Integer(1, 100_000), "100", "recordings per page of an RWS query, > 0")
     max_overlap_allowed: float = option(
-        types.Number(0), "2", "seconds that two screen files of an agent may overlap before the earlier is truncated"
+        types.Number(0, most=86_400),
+        "2",
+        "seconds that two screen files of an agent may overlap before the earlier is truncated",
     )
     video_padding_slice_length_ms: int = option(
-        types.Integer(1), "5000", "length of one slice of padded video, milliseconds"
+        types.Integer(1, 3_600_000), "5000", "length of one slice of padded video, milliseconds"
     )
     mark_screen_recording_label: bool = option(types.switch, "1", "1 = label the call recording screenRecording")
     call_recording_extra_query_string: str = option(
-        types.text, "", "further query parameters; empty = the built-in ones, disable = none"
+        types.query, "", "further query parameters; empty = the built-in ones, disable = none"
     )
-    call_recording_query_string: str = option(types.text, "", "migration: process what this query finds, then exit")
+    call_recording_query_string: str = option(types.query, "", "migration: process what this query finds, then exit")
     delete_superseded: bool = option(
         types.switch, "1", "1 = delete a muxed file when one with more screen files replaces it", origin="ours"
     )

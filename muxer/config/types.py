@@ -27,6 +27,8 @@ def text(value: str) -> str:
 def uri(value: str) -> str:
     """Given an http or https address, return it without a slash at its end. Raise ``ValueError`` otherwise."""
     parts = urlsplit(value)
+    if any(char.isspace() for char in value):
+        raise ValueError("must be an address without blanks")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("must be an address such as https://host:port")
     if parts.username is not None or parts.password is not None:
@@ -42,32 +44,31 @@ def uri(value: str) -> str:
 
 @dataclass(frozen=True)
 class Integer:
-    """A whole number, with optional bounds."""
+    """A whole number, with an optional least and a greatest value."""
 
     least: int | None = None
-    most: int | None = None
+    most: int = 1_000_000_000
 
     def __call__(self, value: str, /) -> int:
         try:
             number = int(value)
         except ValueError:
             raise ValueError(f"must be a whole number{self._bounds()}") from None
-        if (self.least is not None and number < self.least) or (self.most is not None and number > self.most):
+        if (self.least is not None and number < self.least) or number > self.most:
             raise ValueError(f"must be a whole number{self._bounds()}")
         return number
 
     def _bounds(self) -> str:
-        if self.least is not None and self.most is not None:
-            return f" from {self.least} to {self.most}"
-        return "" if self.least is None else f" >= {self.least}"
+        return f" up to {self.most}" if self.least is None else f" >= {self.least} and at most {self.most}"
 
 
 @dataclass(frozen=True)
 class Number:
-    """A number, fractions allowed, with a least value (``above``: greater than that value)."""
+    """A number, fractions allowed, with a least value (``above``: greater than that value) and a greatest one."""
 
     least: float | None = None
     above: float | None = None
+    most: float = 1e9
 
     def __call__(self, value: str, /) -> float:
         try:
@@ -75,10 +76,21 @@ class Number:
         except ValueError:
             number = float("nan")
         low = (self.least is not None and number < self.least) or (self.above is not None and number <= self.above)
-        if number != number or number in (float("inf"), float("-inf")) or low:
+        if number != number or number > self.most or low:
             bound = f" >= {self.least:g}" if self.least is not None else ""
-            raise ValueError(f"must be a number{bound or (f' > {self.above:g}' if self.above is not None else '')}")
+            bound = bound or (f" > {self.above:g}" if self.above is not None else "")
+            raise ValueError(f"must be a number{bound} and at most {self.most:g}")
         return number
+
+
+def query(value: str) -> str:
+    """Given query parameters in the form of the guide, ``name=value[&name=value...]``, or the word ``disable``, return
+    them as they are."""
+    pairs = [pair.partition("=") for pair in value.split("&") if pair.strip()]
+    well_formed = all(name.strip() and sign for name, sign, _ in pairs)
+    if value and value.lower() != "disable" and not (pairs and well_formed):
+        raise ValueError("must have the form name=value[&name=value...]")
+    return value
 
 
 def switch(value: str) -> bool:
@@ -126,7 +138,7 @@ def executable(value: str) -> str:
     if found is None:
         kind = "is not the path of an executable file" if os.sep in value else "is not on the PATH"
         raise ValueError(f"{kind}; install the program or give its full path")
-    return found if found == value else str(Path(found).absolute())
+    return str(Path(found).absolute())
 
 
 def optional(inner: Callable[[str], object]) -> ValueType:

@@ -86,9 +86,12 @@ class MediaFile:
 
     @property
     def muxed_from(self) -> tuple[str, ...] | None:
-        """The mediaIds that a muxed file was made of, None for a source."""
+        """The mediaIds that a muxed file was made of, None for a source. Whatever names such ids is no source; a text is
+        read as ids with commas between."""
         ids = self._parameters.get("muxed_mediaIds")
-        return tuple(str(one) for one in ids) if isinstance(ids, list) else None
+        if isinstance(ids, str):
+            ids = [one.strip() for one in ids.split(",")]
+        return None if ids is None else tuple(str(one) for one in ids) if isinstance(ids, list) else ()
 
     @property
     def pkcs7(self) -> str | None:

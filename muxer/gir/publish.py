@@ -17,8 +17,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from muxer.errors import MuxerError, ServiceUnavailable
-from muxer.gir.models import Json, ScreenRecording
+from muxer.errors import MuxerError, Permanent, ServiceUnavailable
+from muxer.gir.models import Json, MediaFile, ScreenRecording
 from muxer.gir.rws import Rws
 from muxer.transfer import private_file
 
@@ -40,45 +40,52 @@ class Publisher:
         self._full_lists = False
         self._locks = [threading.Lock() for _ in range(LOCKS)]
 
-    def publish(self, recording_id: str, region: str, entry: Json, *, before_post: Callable[[], None]) -> ScreenRecording:
+    def publish(
+        self, recording_id: str, region: str, entry: Json, *, is_still_stored: Callable[[], None]
+    ) -> ScreenRecording:
         """Given a new media entry, return the screen recording in which it stands now, read back.
 
-        ``before_post`` is called right before the entry is posted and may raise. An entry of the same mediaId is not
-        posted again. Raise :class:`ServiceUnavailable` when it cannot be seen after posting.
+        ``is_still_stored`` is called right before and right after the entry is posted, and raises when the stored file is
+        no longer the one that the entry describes. An entry that stands there already is not posted again, unless it
+        describes another ciphertext. Raise :class:`ServiceUnavailable` when the entry cannot be seen after posting.
         """
         with self._lock(recording_id):
             current = self._rws.screen_recording(recording_id)
-            if current is not None and entry["mediaId"] in _ids(current):
+            if current is not None and _stands_in(current, entry):
                 return current
-            before_post()
+            is_still_stored()
             earlier = [] if current is None else [as_posted(media.raw) for media in current.media]
-            return self._post(recording_id, region, [*earlier, entry])
+            wanted = [*(one for one in earlier if one.get("mediaId") != entry["mediaId"]), entry]
+            published = self._post(recording_id, region, wanted)
+            is_still_stored()
+            return published
 
     def repair_left_overs(self) -> None:
-        """Post again the full lists that an earlier process left at stake when it died."""
+        """Post again the entries that an earlier publication put at stake and that are missing now."""
         for path in sorted(self._folder.glob("*.json")):
             try:
-                left = json.loads(path.read_text(encoding="utf-8"))
-                recording_id, region, wanted = left["id"], left["region"], left["mediaFiles"]
+                self._repair(path)
             except FileNotFoundError:
                 continue  # its publication has just ended well
             except (ValueError, KeyError, TypeError) as error:
                 log.warning("%s cannot be read (%s); it is removed", path.name, type(error).__name__)
                 path.unlink(missing_ok=True)
-                continue
-            self._repair(path, recording_id, region, wanted)
+            except Permanent as error:
+                kept = path.replace(path.with_suffix(".refused"))
+                log.error("RWS refuses entries that it has lost; they are kept in %s: %s", kept, error)
+            except MuxerError as error:
+                log.error("lost entries could not be posted again, tried at the next poll: %s", error)
 
-    def _repair(self, path: Path, recording_id: str, region: str, wanted: list[Json]) -> None:
-        *sources, _new = wanted
-        try:
-            with self._lock(recording_id):
-                current = self._rws.screen_recording(recording_id)
-                if _missing(sources, current):
-                    log.warning("%s: entries were lost when the muxer died; posting the full list", recording_id)
-                    self._post(recording_id, region, _union(sources, current), full=True)
-                path.unlink(missing_ok=True)
-        except MuxerError as error:
-            log.error("%s: lost entries could not be posted again, tried at the next poll: %s", recording_id, error)
+    def _repair(self, path: Path) -> None:
+        recording_id = json.loads(path.read_text(encoding="utf-8"))["id"]
+        with self._lock(recording_id):
+            left = json.loads(path.read_text(encoding="utf-8"))
+            current = self._rws.screen_recording(recording_id)
+            lost = [] if current is None else _at_stake(left["mediaFiles"])
+            if current is not None and _missing(lost, current):
+                log.warning("%s: entries that an earlier publication put at stake are missing; posting them", recording_id)
+                self._post(recording_id, left["region"], _union(lost, current), full=True)
+            path.unlink(missing_ok=True)
 
     def _post(self, recording_id: str, region: str, wanted: list[Json], full: bool = False) -> ScreenRecording:
         """Post the last of the ``wanted`` entries, or all of them, and see to it that all of them stand there."""
@@ -86,24 +93,25 @@ class Publisher:
         posted: Sequence[Json] = wanted if full or self._full_lists else wanted[-1:]
         for _ in range(POST_ATTEMPTS):
             self._rws.post_media(recording_id, region, posted)
-            current = self._read_back(recording_id, str(wanted[-1]["mediaId"]))
+            current = self._read_back(recording_id, posted)
             missing = _missing(wanted, current)
-            if current is not None and not missing:
+            if current is not None and not missing and _stands_in(current, wanted[-1]):
                 at_stake.unlink(missing_ok=True)
                 return current
             if len(posted) < len(wanted) and missing - {wanted[-1]["mediaId"]}:
                 log.warning("RWS replaces the media list of a recording when one entry is posted; posting full lists")
                 self._full_lists = True
             posted = _union(wanted, current)
-        raise ServiceUnavailable(f"posted, but RWS does not show {', '.join(sorted(missing))} when read back")
+        shown = ", ".join(sorted(missing)) or wanted[-1]["mediaId"]
+        raise ServiceUnavailable(f"posted, but RWS does not show {shown} as posted when read back")
 
-    def _read_back(self, recording_id: str, media_id: str) -> ScreenRecording | None:
-        """Return the recording as soon as it shows ``media_id``, or as it is after the last look."""
+    def _read_back(self, recording_id: str, posted: Sequence[Json]) -> ScreenRecording | None:
+        """Return the recording as soon as it shows what was posted, or as it is after the last look."""
         current = None
         for wait in READ_BACK_WAITS:
             time.sleep(wait)
             current = self._rws.screen_recording(recording_id)
-            if media_id in _ids(current):
+            if current is not None and not _missing(posted, current) and _stands_in(current, posted[-1]):
                 break
         return current
 
@@ -124,6 +132,19 @@ def as_posted(media: Json) -> dict[str, Any]:
     if "originalMediaDescriptor" in posted:
         posted["mediaDescriptor"] = posted.pop("originalMediaDescriptor")
     return posted
+
+
+def _stands_in(current: ScreenRecording, entry: Json) -> bool:
+    """Whether an entry stands in a recording, with the same envelope: another one does not open the stored file."""
+    envelopes = [media.pkcs7 or "" for media in current.media if media.media_id == entry["mediaId"]]
+    return "".join(str(entry.get("pkcs7") or "").split()) in ("".join(one.split()) for one in envelopes)
+
+
+def _at_stake(wanted: Sequence[Json]) -> list[Json]:
+    """Return the entries of a list that must not be lost: all but the newest, and but those that it supersedes."""
+    *earlier, newest = wanted
+    sources = set(MediaFile.read(newest).muxed_from or ())
+    return [one for one in earlier if not (made := MediaFile.read(one).muxed_from) or not set(made) <= sources]
 
 
 def _stem(recording_id: str) -> str:

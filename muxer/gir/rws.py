@@ -14,11 +14,13 @@ from urllib.parse import quote
 
 from muxer.errors import (
     AlreadyExists,
+    EncryptionMissing,
     Forbidden,
     MediaNotFound,
     MetadataError,
     NotFound,
     RequestRejected,
+    ServiceUnavailable,
     UnreadableAnswer,
 )
 from muxer.gir import query
@@ -34,6 +36,8 @@ LABEL = "screenRecording"
 MAX_IDS_BYTES = 7500 - 1000
 LABEL_PAUSE_SECONDS = 3600.0
 REMEMBERED_LABELS = 100_000
+# Enough to come from a slice of some hundred recordings down to the one that makes RWS fail.
+FAILURES_IN_A_ROW = 9
 _VERSION = "api/v2/diagnostics/version"
 
 
@@ -43,6 +47,23 @@ class Certificate:
 
     alias: str
     pem: str
+
+
+class _Trouble:
+    """Counts failures in a row, to tell one bad recording from a service that is down."""
+
+    def __init__(self) -> None:
+        self._failures = 0
+
+    def meet(self, error: ServiceUnavailable) -> None:
+        """Note a failure; raise it when there have been too many."""
+        self._failures += 1
+        if self._failures > FAILURES_IN_A_ROW:
+            raise error
+
+    def over(self) -> None:
+        """Note a success."""
+        self._failures = 0
 
 
 class Rws:
@@ -103,25 +124,43 @@ class Rws:
         rest of the run.
         """
         found: list[ScreenRecording] = []
+        trouble = _Trouble()
         remaining = list(ids)
         while remaining and bulk and self._bulk:
             slice_ = _fitting(remaining)
             try:
-                found += self._screens_in_bulk(slice_)
+                found += self._screens_in_parts(slice_, trouble)
             except RequestRejected as error:
                 self._bulk = False
                 log.warning("RWS has no bulk query of screen recordings (%s); reading them one by one", error)
             else:
                 remaining = remaining[len(slice_) :]
-        return merged([*found, *self._screens_singly(remaining)])
+        return merged([*found, *self._screens_singly(remaining, trouble)])
 
-    def _screens_singly(self, ids: Sequence[str]) -> Iterator[ScreenRecording]:
+    def _screens_in_parts(self, ids: Sequence[str], trouble: _Trouble) -> list[ScreenRecording]:
+        """Read a slice in bulk; when RWS fails, read its halves, so that one bad recording costs only itself."""
+        try:
+            screens = self._screens_in_bulk(ids)
+        except ServiceUnavailable as error:
+            trouble.meet(error)
+            if len(ids) == 1:
+                log.warning("the screen recording of %s is skipped: %s", ids[0], error)
+                return []
+            half = len(ids) // 2
+            return [*self._screens_in_parts(ids[:half], trouble), *self._screens_in_parts(ids[half:], trouble)]
+        trouble.over()
+        return screens
+
+    def _screens_singly(self, ids: Sequence[str], trouble: _Trouble) -> Iterator[ScreenRecording]:
         for one in ids:
             try:
                 screen = self.screen_recording(one)
-            except (RequestRejected, MetadataError) as error:
+            except (RequestRejected, MetadataError, ServiceUnavailable) as error:
+                if isinstance(error, ServiceUnavailable):
+                    trouble.meet(error)
                 log.warning("the screen recording of %s is skipped: %s", one, error)
                 continue
+            trouble.over()
             if screen is not None:
                 yield screen
 
@@ -138,7 +177,10 @@ class Rws:
         return found
 
     def certificates(self) -> tuple[Certificate, ...]:
-        """Return the certificates for which muxed files must be encrypted, none when encryption is not configured."""
+        """Return the certificates for which muxed files must be encrypted, none when encryption is not configured.
+
+        Raise :class:`EncryptionMissing` when it is, but not in a form that can be read: nothing is then left in clear.
+        """
         try:
             settings = self._session.get(self._settings).get("settings")
         except NotFound:
@@ -149,11 +191,13 @@ class Rws:
             if isinstance(one, dict)
         }
         numbers = sorted(int(m[1]) for name in named if (m := re.fullmatch(r"certificate-(\d+)", name)))
-        return tuple(
-            Certificate(named.get(f"certificatealias-{number}", ""), pem)
+        certificates = [
+            Certificate(named.get(f"certificatealias-{number}", ""), named[f"certificate-{number}"].strip())
             for number in numbers
-            if (pem := named[f"certificate-{number}"].strip())
-        )
+        ]
+        if (settings and not certificates) or not all(certificate.pem for certificate in certificates):
+            raise EncryptionMissing("RWS has encryption settings that lack a certificate, or cannot be read")
+        return tuple(certificates)
 
     def post_media(self, recording_id: str, region: str, media_files: Sequence[Json]) -> None:
         """Given a recording and media entries in the form of gir-api section 5, post them once."""

@@ -23,7 +23,7 @@ from requests.adapters import HTTPAdapter
 from requests.auth import HTTPBasicAuth
 
 from muxer import __version__, tls, transfer
-from muxer.errors import LoginRefused, ServiceUnavailable, Stopped
+from muxer.errors import LoginRefused, RequestRejected, ServiceUnavailable, Stopped
 from muxer.gir.answers import Answer, envelope, failure, is_csrf_refusal
 
 log = logging.getLogger(__name__)
@@ -109,7 +109,7 @@ class Session:
             length = response.headers.get("Content-Length", "") if plain else ""
             with _network_errors(f"{self._account.service} GET {urlsplit(target).path}"):
                 return transfer.receive(
-                    response.iter_content(transfer.CHUNK),
+                    _as_it_comes(response),
                     path,
                     expected=int(length) if length.isdigit() else None,
                     source=f"{self._account.service} {urlsplit(target).path}",
@@ -170,11 +170,12 @@ class Session:
         deadline = time.monotonic() + 2 * self._account.timeout
         body = bytearray()
         with _network_errors(what):
-            for chunk in response.iter_content(transfer.CHUNK):
+            for chunk in _as_it_comes(response):
                 body += chunk
                 transfer.check_progress(deadline, what, self._stop)
                 if len(body) > MAX_JSON_BYTES:
-                    raise ServiceUnavailable(f"{what}: the answer is longer than {MAX_JSON_BYTES} bytes")
+                    limit = f"the answer is longer than {MAX_JSON_BYTES} bytes"
+                    raise RequestRejected(f"{what}: {limit}; a smaller [advanced] pagination may help")
         return Answer(what, response.status_code, response.headers, bytes(body))
 
     def _at_home(self, target: str) -> str:
@@ -200,6 +201,12 @@ class Session:
             session.headers.update({"User-Agent": f"recording-muxer/{__version__}", "Accept-Encoding": "identity"})
             session.mount("https://", _TlsAdapter(self._tls))
         return session
+
+
+def _as_it_comes(response: requests.Response) -> Iterator[bytes]:
+    """Yield the body in pieces as they arrive, so that time limits hold for a server that sends drop by drop."""
+    while piece := response.raw.read1(transfer.CHUNK, decode_content=True):
+        yield piece
 
 
 class _TlsAdapter(HTTPAdapter):

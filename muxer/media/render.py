@@ -183,7 +183,7 @@ def concat_list(
         if piece.clip is None:
             for begin, end in slices(length, slice_frames, rate):
                 rest = end - begin
-                lines += [f"file {file}", f"outpoint {seconds(start + rest - NEAR // 2)}", f"duration {seconds(rest)}"]
+                lines += [f"file {file}", f"outpoint {seconds(start + rest - NEAR)}", f"duration {seconds(rest)}"]
             continue
         lines.append(f"file {file}")
         cut = piece.cut
@@ -215,12 +215,12 @@ def remux_command(tools: Tools, source: Path, output: Path) -> list[str]:
 
 def decode_command(tools: Tools, path: Path, moments: Sequence[int]) -> list[str]:
     """Given moments of a muxed file in microseconds, return the command that decodes the pictures around each."""
-    command = [tools.ffmpeg, *_QUIET, "-xerror"]
+    command = [tools.ffmpeg, *_QUIET, "-xerror", "-err_detect", "explode"]
     for moment in moments:
         command += ["-ss", seconds(max(0, moment - 300_000)), "-t", "0.6", *_from_file(path)]
     for number in range(len(moments)):
         command += ["-map", f"{number}:v:0"]
-    return [*command, "-f", "null", "-"]
+    return [*command, *tools.keep_times, "-enc_time_base", f"1:{_TIMESCALE}", "-f", "null", "-"]
 
 
 def audio_codec(audio: Audio, wanted: str) -> str:

@@ -6,12 +6,11 @@ from bisect import bisect_left
 from collections.abc import Sequence
 
 from muxer.errors import MediaError
+from muxer.media.cut import NEAR
 from muxer.media.probe import Audio, Probed, need_audio, need_video
 from muxer.media.render import Piece, Target, Tools, decode_command
 from muxer.process import Runner
 
-# Instants are compared to within this many microseconds: more than any time base rounds, less than any frame.
-NEAR = 2_500
 # Lossy audio ends at a packet's border; no packet of a playable codec is longer.
 AUDIO_PACKET = 150_000
 DECODED_AT_ONCE = 8
@@ -50,4 +49,4 @@ def check_joins(made: Probed, parts: Sequence[Piece], tools: Tools, runner: Runn
     moments = sorted({*(piece.begin for piece in parts), parts[-1].end})
     for first in range(0, len(moments), DECODED_AT_ONCE):
         batch = moments[first : first + DECODED_AT_ONCE]
-        runner.run(decode_command(tools, made.path, batch), timeout=DECODE_SECONDS, accept_stderr=False)
+        runner.run(decode_command(tools, made.path, batch), timeout=DECODE_SECONDS, complaint="[")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -62,10 +62,11 @@ class Storage(Protocol):
     def fetch(self, place: Place, path: Path) -> int:
         """Stream a file to ``path``, check its length and return it."""
 
-    def store(self, path: Path, place: Place, *, overwrite: bool) -> Stored:
+    def store(self, path: Path, place: Place, may_replace: Callable[[], bool]) -> Stored:
         """Upload a file so that it appears whole or not at all, and check its stored length.
 
-        Raise :class:`StoredElsewhere` when it is there already and ``overwrite`` is False.
+        ``may_replace`` is asked when something is stored there already, as late as possible; when it says no,
+        :class:`StoredElsewhere` is raised.
         """
 
     def describe(self, place: Place) -> Stored | None:

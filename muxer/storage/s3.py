@@ -9,10 +9,12 @@ import logging
 import ssl
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
+
+import urllib3
 
 from muxer import transfer
 from muxer.config import schema
@@ -25,6 +27,7 @@ from muxer.errors import (
     RequestRejected,
     ServiceUnavailable,
     StoredElsewhere,
+    UnreadableAnswer,
 )
 from muxer.gir.answers import retry_after
 from muxer.storage.base import Place, Stored
@@ -34,7 +37,10 @@ log = logging.getLogger(__name__)
 CONNECT_SECONDS, READ_SECONDS, ATTEMPTS = 10, 60, 3
 MULTIPART_BYTES = 64 * 1024 * 1024
 LOGIN_PAUSE_SECONDS = 60.0
-_DENIED = ("AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken")
+_BAD_KEYS = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken")
+_SET_KEYS = "set [s3] access_key_id and secret_access_key"
+# A bucket of another region answers so, when boto3 cannot follow it there.
+_BAD_REGION = ("AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException", "301")
 
 
 class S3Storage:
@@ -51,32 +57,36 @@ class S3Storage:
         """Stream an object to ``path``, check its length and return it. Raise :class:`MediaNotFound` when it is absent."""
         with self._talking("GET", place):
             answer = self._client.get_object(Bucket=place.bucket, Key=_key(place))
-            with answer["Body"] as body:
+            with closing(answer["Body"]) as body:
                 chunks = body.iter_chunks(transfer.CHUNK)
                 length = answer.get("ContentLength")
                 return transfer.receive(chunks, path, expected=length, source=_named(place), stop=self._stop)
 
-    def store(self, path: Path, place: Place, *, overwrite: bool) -> Stored:
+    def store(self, path: Path, place: Place, may_replace: Callable[[], bool]) -> Stored:
         """Upload a file, in parts when it is large, and check its stored length; see :class:`Storage`.
 
         An object appears whole or not at all; boto3 gives up the parts of an upload that fails.
         """
         from boto3.s3.transfer import TransferConfig
 
-        if not overwrite and self.describe(place) is not None:
+        if self.describe(place) is not None and not may_replace():
             raise StoredElsewhere(f"{_named(place)} is stored already")
         length = path.stat().st_size
         deadline = time.monotonic() + transfer.time_limit(length)
-        config = TransferConfig(multipart_threshold=MULTIPART_BYTES, multipart_chunksize=MULTIPART_BYTES, use_threads=False)
+        config = TransferConfig(
+            multipart_threshold=MULTIPART_BYTES,
+            multipart_chunksize=MULTIPART_BYTES,
+            use_threads=False,
+            preferred_transfer_client="classic",
+        )
 
         def check(_bytes: int) -> None:
             transfer.check_progress(deadline, _named(place), self._stop)
 
+        check(0)
         with self._talking("PUT", place):
             extra = {"ContentType": "application/octet-stream"}
-            self._client.upload_file(
-                str(path), place.bucket, _key(place), ExtraArgs=extra, Config=config, Callback=check
-            )
+            self._client.upload_file(str(path), place.bucket, _key(place), ExtraArgs=extra, Config=config, Callback=check)
         stored = self.describe(place)
         if stored is None or stored.length != length:
             held = "nothing" if stored is None else f"{stored.length} bytes"
@@ -88,9 +98,9 @@ class S3Storage:
         try:
             with self._talking("HEAD", place):
                 answer = self._client.head_object(Bucket=place.bucket, Key=_key(place))
+                return Stored(int(answer["ContentLength"]), str(answer.get("ETag") or ""))
         except MediaNotFound:
             return None
-        return Stored(int(answer["ContentLength"]), str(answer.get("ETag") or ""))
 
     def delete(self, place: Place) -> None:
         """Delete an object; one that is gone already is no error."""
@@ -113,26 +123,40 @@ class S3Storage:
     def _talking(self, method: str, place: Place) -> Iterator[None]:
         """Turn what boto3 raises into our errors; nothing is sent for a while after a refused login."""
         from boto3.exceptions import Boto3Error
-        from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ParamValidationError
+        from botocore import exceptions as botocore
+        from botocore.parsers import ResponseParserError
 
         what = f"{method} {_named(place)}"
         if time.monotonic() < self._denied_until:
             raise LoginRefused(f"{what}: the store refused our keys a moment ago; not tried again yet")
         try:
             yield
-        except ClientError as error:
+        except botocore.ClientError as error:
             raise self._failure(error.response, what) from error
         except Boto3Error as error:
             cause = error.__context__
-            if isinstance(cause, ClientError):
+            if isinstance(cause, botocore.ClientError):
                 raise self._failure(cause.response, what) from error
             raise ServiceUnavailable(f"{what}: {type(error).__name__}") from error
-        except NoCredentialsError as error:
-            raise AccessDenied(f"{what}: no keys; set [s3] access_key_id and secret_access_key") from error
-        except ParamValidationError as error:
+        except (
+            botocore.NoCredentialsError,
+            botocore.PartialCredentialsError,
+            botocore.CredentialRetrievalError,
+            botocore.ProfileNotFound,
+        ) as error:
+            self._forget_client()
+            raise AccessDenied(f"{what}: no usable keys ({type(error).__name__}); {_SET_KEYS}") from error
+        except botocore.ParamValidationError as error:
             raise MetadataError(f"{what}: the descriptor names no valid bucket and key") from error
-        except BotoCoreError as error:
+        except botocore.BotoCoreError as error:
             raise ServiceUnavailable(f"{what}: {type(error).__name__}: {error}") from error
+        except (ResponseParserError, KeyError) as error:
+            raise UnreadableAnswer(f"{what}: the answer is none of S3 ({type(error).__name__})") from error
+
+    def _forget_client(self) -> None:
+        """A client that found no keys never looks again; the next request makes a new one."""
+        with self._lock:
+            self._made = None
 
     def _failure(self, response: dict[str, Any], what: str) -> MuxerError:
         """Given the answer to a failed request, return the error that it stands for."""
@@ -140,40 +164,65 @@ class S3Storage:
         metadata = response.get("ResponseMetadata", {})
         status = int(metadata.get("HTTPStatusCode", 0))
         text = f"{what}: HTTP {status}, {code}"
-        if code in _DENIED or status in (401, 403):
+        if code == "AccessDenied":
+            return AccessDenied(f"{text}; the keys of [s3] lack the right to it, or to list the bucket")
+        if code in _BAD_KEYS or status in (401, 403):
             self._denied_until = time.monotonic() + LOGIN_PAUSE_SECONDS
             return LoginRefused(f"{text}; check [s3] access_key_id and secret_access_key, and their rights")
+        if code in _BAD_REGION:
+            return AccessDenied(f"{text}; check [s3] region and endpoint_url")
         if code == "NoSuchBucket":
             return ServiceUnavailable(f"{text}; the bucket does not exist")
         if status == 404:
             return MediaNotFound(text)
         if status >= 500 or status in (408, 429) or code in ("SlowDown", "RequestTimeout"):
-            return ServiceUnavailable(text, retry_after({"Retry-After": "", **_retry(metadata)}))
+            headers = metadata.get("HTTPHeaders", {})
+            return ServiceUnavailable(text, retry_after({"Retry-After": str(headers.get("retry-after", ""))}))
         return RequestRejected(text, status)
 
 
 def _client(options: schema.S3) -> Any:
     """Make the client. An own endpoint gets plain requests with paths: older stores keep the chunk marks of new checksums
-    as content, and seldom have a host name for each bucket."""
+    as content, and seldom have a host name for each bucket. It is asked directly, whatever proxy the environment names."""
     import boto3
     from botocore.config import Config
 
+    if bool(options.access_key_id) != bool(options.secret_access_key):
+        raise AccessDenied(f"[s3] holds only half of the keys; {_SET_KEYS}")
+    if options.trusted_ca is False:
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
     own = options.endpoint_url is not None
     style = options.addressing_style or ("path" if own else "auto")
-    checksums = {"request_checksum_calculation": "when_required", "response_checksum_validation": "when_required"}
+    plain = {
+        "request_checksum_calculation": "when_required",
+        "response_checksum_validation": "when_required",
+        "proxies": {},
+    }
     config = Config(
         connect_timeout=CONNECT_SECONDS,
         read_timeout=READ_SECONDS,
         retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
         s3={"addressing_style": style},
-        **(checksums if own else {}),
+        **(plain if own else {}),
     )
     session = boto3.session.Session(
         aws_access_key_id=options.access_key_id or None,
         aws_secret_access_key=options.secret_access_key or None,
         region_name=options.region or ("us-east-1" if own else None),
     )
-    return session.client("s3", endpoint_url=options.endpoint_url, verify=_verify(options.trusted_ca), config=config)
+    try:
+        made = session.client("s3", endpoint_url=options.endpoint_url, verify=_verify(options.trusted_ca), config=config)
+    except ValueError as error:
+        raise AccessDenied("boto3 does not take [s3] endpoint_url or region; names are of letters, digits, - and .") from error
+    made.meta.events.register_first("needs-retry.s3", _raise_ours)
+    return made
+
+
+def _raise_ours(caught_exception: Exception | None = None, **_: Any) -> None:
+    """End a request with the error of ours that broke it, such as :class:`Stopped`; boto3 would send the request again."""
+    error = getattr(caught_exception, "kwargs", {}).get("error")
+    if isinstance(error, MuxerError):
+        raise error
 
 
 def _verify(trusted_ca: bool | Path | None) -> bool | str | None:
@@ -189,8 +238,3 @@ def _key(place: Place) -> str:
 
 def _named(place: Place) -> str:
     return f"s3://{place.bucket}/{_key(place)}"
-
-
-def _retry(metadata: dict[str, Any]) -> dict[str, str]:
-    value = metadata.get("HTTPHeaders", {}).get("retry-after")
-    return {"Retry-After": str(value)} if value else {}

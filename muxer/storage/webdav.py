@@ -79,14 +79,14 @@ class WebdavStorage:
             self._check(response, "GET", place.url)
             length = response.headers.get("Content-Length", "")
             return transfer.receive(
-                response.iter_raw(transfer.CHUNK),
+                response.iter_raw(),
                 path,
                 expected=int(length) if length.isdigit() else None,
                 source=place.url,
                 stop=self._stop,
             )
 
-    def store(self, path: Path, place: Place, *, overwrite: bool) -> Stored:
+    def store(self, path: Path, place: Place, may_replace: Callable[[], bool]) -> Stored:
         """Upload a file under a temporary name, check its length, and rename it; see :class:`Storage`.
 
         A server that cannot rename gets the file under its final name, with a check of its length all the same.
@@ -95,12 +95,12 @@ class WebdavStorage:
         if origin not in self._without_move:
             with self._unfinished(place) as unfinished:
                 self._upload(path, unfinished)
-                if self._move(unfinished, place, overwrite):
+                if self._move(unfinished, place, may_replace):
                     return self._checked(path, place)
                 self.delete(unfinished)
             log.warning("%s cannot rename files; uploads go to their final names", origin)
             self._without_move.add(origin)
-        if not overwrite and self.describe(place) is not None:
+        if self.describe(place) is not None and not may_replace():
             raise StoredElsewhere(f"{place.url} is stored already")
         return self._upload(path, place)
 
@@ -152,7 +152,7 @@ class WebdavStorage:
             with transfer.private_file(note) as file:
                 file.write(json.dumps(asdict(unfinished)).encode())
             yield unfinished
-            note.unlink()
+            note.unlink(missing_ok=True)
         except BaseException:
             with suppress(Transient, Permanent):
                 self.delete(unfinished)
@@ -178,17 +178,24 @@ class WebdavStorage:
             )
         return stored
 
-    def _move(self, source: Place, target: Place, overwrite: bool) -> bool:
-        """Rename a file; return False when the server cannot. Raise :class:`StoredElsewhere` when the target exists."""
-        headers = {"Destination": target.url, "Overwrite": "T" if overwrite else "F"}
+    def _move(self, source: Place, target: Place, may_replace: Callable[[], bool]) -> bool:
+        """Rename a file; return False when the server cannot. Raise :class:`StoredElsewhere` when the target exists and
+        must stay."""
+        status = self._moved(source, target, overwrite="F")
+        if status == _EXISTS:
+            if not may_replace():
+                raise StoredElsewhere(f"{target.url} is stored already")
+            status = self._moved(source, target, overwrite="T")
+        return status not in _NO_MOVE
+
+    def _moved(self, source: Place, target: Place, overwrite: str) -> int:
+        """Ask the server to rename a file and return its status; raise what is no answer to that question."""
+        headers = {"Destination": target.url, "Overwrite": overwrite}
         with self._talking("MOVE", source.url):
             response = self._http.request("MOVE", source.url, headers=headers)
-            if response.status_code in _NO_MOVE:
-                return False
-            if response.status_code != _EXISTS:
+            if response.status_code not in (*_NO_MOVE, _EXISTS):
                 self._check(response, "MOVE", source.url)
-                return True
-        raise StoredElsewhere(f"{target.url} is stored already")
+            return int(response.status_code)
 
     def _server(self, url: str) -> webdav4.Client:
         origin = _origin(url)

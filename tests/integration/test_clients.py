@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from muxer.errors import AccessDenied, Forbidden, MediaNotFound, ServiceUnavailable, Stopped
+from muxer import transfer
+from muxer.errors import AccessDenied, EncryptionMissing, Forbidden, MediaNotFound, ServiceUnavailable, Stopped
 from muxer.gir.publish import Publisher
 from muxer.gir.rcs import Rcs, root
 from muxer.gir.rws import Rws
@@ -217,7 +221,7 @@ def test_publishing_loses_no_entry(make_lab: Make, tmp_path: Path, replacing: bo
     before = (lab.store.screen("r") or {})["mediaFiles"]
     publisher = Publisher(rws_of(lab), publishing(tmp_path))
     for number in range(2):
-        publisher.publish("r", lab.region, media(f"muxed-{number}.mp4"), before_post=lambda: None)
+        publisher.publish("r", lab.region, media(f"muxed-{number}.mp4"), is_still_stored=lambda: None)
     after = (lab.store.screen("r") or {})["mediaFiles"]
     names = [one["mediaId"] for one in after]
     assert sorted(names) == ["muxed-0.mp4", "muxed-1.mp4", "screen-0.mp4", "screen-1.mp4", "screen-2.mp4"]
@@ -233,7 +237,7 @@ def test_publishing_from_many_threads_loses_no_entry_on_a_replacing_server(make_
     publisher = Publisher(rws_of(lab), publishing(tmp_path))
 
     def publish(number: int) -> None:
-        publisher.publish("r", lab.region, media(f"muxed-{number}.mp4"), before_post=lambda: None)
+        publisher.publish("r", lab.region, media(f"muxed-{number}.mp4"), is_still_stored=lambda: None)
 
     threads = [threading.Thread(target=publish, args=(number,)) for number in range(6)]
     for thread in threads:
@@ -260,7 +264,7 @@ def test_entries_lost_by_a_death_in_the_middle_are_posted_at_the_next_start(make
 
     rws.post_media = dying_post  # type: ignore[method-assign]
     with pytest.raises(Death):
-        Publisher(rws, publishing(tmp_path)).publish("r", lab.region, media("muxed.mp4"), before_post=lambda: None)
+        Publisher(rws, publishing(tmp_path)).publish("r", lab.region, media("muxed.mp4"), is_still_stored=lambda: None)
     assert [one["mediaId"] for one in (lab.store.screen("r") or {})["mediaFiles"]] == ["muxed.mp4"]
     Publisher(rws_of(lab), publishing(tmp_path)).repair_left_overs()
     assert sorted(one["mediaId"] for one in (lab.store.screen("r") or {})["mediaFiles"]) == ["muxed.mp4", "screen.mp4"]
@@ -271,7 +275,7 @@ def test_a_published_entry_is_not_posted_again(make_lab: Make, tmp_path: Path) -
     lab = make_lab()
     publisher = Publisher(rws_of(lab), publishing(tmp_path))
     for _ in range(2):
-        publisher.publish("r", lab.region, media("muxed.mp4"), before_post=lambda: None)
+        publisher.publish("r", lab.region, media("muxed.mp4"), is_still_stored=lambda: None)
     assert len(lab.store.posts) == 1
 
 
@@ -411,3 +415,100 @@ def test_a_forbidden_request_is_told_from_a_refused_login(make_lab: Make) -> Non
     lab.switches = replace(lab.switches, label_forbidden=True)
     with pytest.raises(Forbidden):
         rws_of(lab)._post_label(with_calls(lab, 1)[0])
+
+
+def test_an_envelope_that_does_not_fit_the_stored_file_is_replaced(make_lab: Make, tmp_path: Path) -> None:
+    lab = make_lab()
+    publisher = Publisher(rws_of(lab), publishing(tmp_path))
+    asked: list[int] = []
+    for envelope in ("of another muxer", "ours", "ours"):
+        entry = {**media("muxed.mp4.bin", muxed_mediaIds=["a", "s"]), "pkcs7": envelope}
+        publisher.publish("r", lab.region, entry, is_still_stored=lambda: asked.append(1))
+    (held,) = (lab.store.screen("r") or {})["mediaFiles"]
+    assert held["pkcs7"] == "ours"
+    assert len(lab.store.posts) == 2 and len(asked) == 4
+
+
+def test_a_read_that_lags_behind_is_waited_for(make_lab: Make, tmp_path: Path) -> None:
+    lab = make_lab(replacing_post=True)
+    lab.store.add_screen_media("r", lab.region, media("screen.mp4"))
+    rws = rws_of(lab)
+    fresh, stale = rws.screen_recording, [rws.screen_recording("r")]
+
+    def lagging(recording_id: str) -> object:  # each read shows what the one before it should have shown
+        stale.append(fresh(recording_id))
+        return stale.pop(0)
+
+    rws.screen_recording = lagging  # type: ignore[method-assign,assignment]
+    Publisher(rws, publishing(tmp_path)).publish("r", lab.region, media("m.mp4"), is_still_stored=lambda: None)
+    assert sorted(one["mediaId"] for one in (lab.store.screen("r") or {})["mediaFiles"]) == ["m.mp4", "screen.mp4"]
+    assert len(lab.store.posts) == 2
+
+
+@pytest.mark.parametrize("bulk", [True, False])
+def test_one_recording_that_makes_rws_fail_costs_only_itself(make_lab: Make, bulk: bool) -> None:
+    lab = make_lab()
+    ids = [f"id{number}x" for number in range(8)]
+    for one in ids:
+        lab.store.add_screen_media(one, lab.region, media(f"{one}.mp4"))
+    lab.store.fail_next("rws", "GET", "id5x", 500, times=1000)
+    assert set(rws_of(lab).screen_recordings(ids, bulk)) == set(ids) - {"id5x"}
+
+
+@pytest.mark.parametrize("bulk", [True, False])
+def test_rws_that_fails_altogether_is_told_from_one_bad_recording(make_lab: Make, bulk: bool) -> None:
+    lab = make_lab()
+    stop = threading.Event()
+    lab.store.fail_next("rws", "GET", "screen-recordings", 500, times=1000, headers={"Retry-After": "0"})
+    with pytest.raises(ServiceUnavailable):
+        rws_of(lab, stop=stop).screen_recordings([f"id{number}" for number in range(64)], bulk)
+
+
+@pytest.mark.parametrize(
+    "settings", [[{"name": "certificate1", "value": "x"}], {"certificate-1": "x"}, [{"name": "certificate-1", "value": ""}]]
+)
+def test_encryption_settings_that_cannot_be_read_never_mean_clear(make_lab: Make, settings: object) -> None:
+    lab = make_lab()
+    body = json.dumps({"statusCode": 0, "settings": settings}).encode()
+    lab.store.fail_next("rws", "GET", "screen-recording-encryption", 200, body=body)
+    with pytest.raises(EncryptionMissing):
+        rws_of(lab).certificates()
+
+
+def test_a_server_that_sends_drop_by_drop_meets_the_time_limit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(transfer, "GRACE_SECONDS", 1.0)
+    monkeypatch.setattr(transfer, "UNKNOWN_LENGTH_SECONDS", 1.0)
+    monkeypatch.setattr(transfer, "LEAST_BYTES_PER_SECOND", 10**9)
+    with dripping() as url:
+        session = Session(Account("RCS", url, "u", "p", False, 1), threading.Event())
+        with pytest.raises(ServiceUnavailable, match="time limit"):
+            session.download("media", tmp_path / "x")
+        with pytest.raises(ServiceUnavailable, match="time limit"):
+            session._exchange("GET", "page")
+
+
+@contextmanager
+def dripping() -> Iterator[str]:
+    """A server that announces a long body and sends a byte now and then."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "1000000")
+            self.end_headers()
+            with suppress(OSError):
+                while True:
+                    self.wfile.write(b"x")
+                    time.sleep(0.05)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()

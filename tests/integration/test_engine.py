@@ -294,3 +294,39 @@ def test_a_file_shorter_than_its_metadata_is_told(tmp_path: Path, audio: Path, c
     engine().mux(Input(audio, "call.mp3", T0, promised), [Input(one.path, "agent.mp4", T0, promised)], tmp_path)
     assert "call.mp3 lasts 20.0 s where its metadata say 60.0 s" in caplog.text
     assert "agent.mp4 lasts 10.0 s where its metadata say 60.0 s" in caplog.text
+
+
+@pytest.mark.parametrize("length", [5.001125, 5.0015, 5.002, 5.002375, 5.0495, 5.0995])
+def test_an_end_close_to_a_frame_is_counted_alike_everywhere(tmp_path: Path, length: float) -> None:
+    sound = tmp_path / "sound.wav"
+    make_audio(sound, T0, 6, codec=["-c:a", "pcm_s16le", "-t", str(length)])
+    for offset in (0.0, 0.101, 1.0):
+        folder = tmp_path / str(offset)
+        folder.mkdir()
+        made = engine().mux(Input(sound, "sound.wav", T0), [screen(folder, 0, offset, 3)], folder)
+        assert made.reasons == ("pcm_s16le audio does not play in browsers",)
+
+
+def test_irregular_joins_are_no_reason_to_re_encode(tmp_path: Path, audio: Path) -> None:
+    for slice_ms in (37, 333):
+        folder = tmp_path / str(slice_ms)
+        folder.mkdir()
+        made = mux(folder, audio, [screen(folder, 0, 7.777, 4)], slice_ms=slice_ms)
+        assert made.reasons == ()
+
+
+def test_many_screens_at_fractions_of_a_second_are_copied(tmp_path: Path, audio: Path) -> None:
+    screens = [screen(tmp_path, n, n * 1.013, 0.7) for n in range(18)]
+    made = mux(tmp_path, audio, screens)
+    assert made.reasons == ()
+    assert made.padding > 5_000_000
+
+
+def test_noise_of_the_loader_on_stderr_is_no_failure(tmp_path: Path, audio: Path) -> None:
+    noisy = tmp_path / "ffmpeg"
+    noisy.write_text('#!/bin/sh\necho "libcrypto.so.3: no version information available" >&2\nexec ffmpeg "$@"\n')
+    noisy.chmod(0o755)
+    tools = Tools(str(noisy), "ffprobe")
+    one = Engine(tools, Runner(), tolerance=2.0, slice_ms=5000, audio_codec="copy")
+    made = one.mux(Input(audio, "audio", T0), [screen(tmp_path, 0, 2, 9)], tmp_path)
+    assert made.reasons == ()

@@ -69,7 +69,7 @@ def test_any_name_is_stored_and_fetched_again(server: ExternalDav, tmp_path: Pat
     source, target = tmp_path / "source", tmp_path / "target"
     source.write_bytes(name.encode() * 1000)
     store = storage(server)
-    stored = store.store(source, place(server, name), overwrite=True)
+    stored = store.store(source, place(server, name), lambda: True)
     assert stored.length == source.stat().st_size
     assert (server.root / "screens" / name).read_bytes() == source.read_bytes()
     assert store.fetch(place(server, name), target) == stored.length
@@ -95,7 +95,7 @@ def test_a_large_file_goes_both_ways(server: ExternalDav, tmp_path: Path) -> Non
     source = tmp_path / "source"
     source.write_bytes(bytes(range(256)) * 40_000)
     store = storage(server)
-    store.store(source, place(server, "large.mp4"), overwrite=False)
+    store.store(source, place(server, "large.mp4"), lambda: False)
     store.fetch(place(server, "large.mp4"), tmp_path / "target")
     assert (tmp_path / "target").read_bytes() == source.read_bytes()
 
@@ -105,12 +105,12 @@ def test_what_is_stored_is_not_overwritten_unless_asked(server: ExternalDav, tmp
     first.write_bytes(b"first")
     second.write_bytes(b"second!")
     store, where = storage(server), place(server, "taken.mp4")
-    store.store(first, where, overwrite=False)
+    store.store(first, where, lambda: False)
     with pytest.raises(StoredElsewhere):
-        store.store(second, where, overwrite=False)
+        store.store(second, where, lambda: False)
     assert (server.root / "screens" / "taken.mp4").read_bytes() == b"first"
     assert [path.name for path in (server.root / "screens").iterdir() if ".part" in path.name] == []
-    assert store.store(second, where, overwrite=True).length == 7
+    assert store.store(second, where, lambda: True).length == 7
 
 
 def test_what_is_not_there(server: ExternalDav, tmp_path: Path) -> None:
@@ -124,16 +124,16 @@ def test_what_is_not_there(server: ExternalDav, tmp_path: Path) -> None:
 def test_the_tag_changes_with_the_content(server: ExternalDav, tmp_path: Path) -> None:
     store, where, source = storage(server), place(server, "tagged.mp4"), tmp_path / "source"
     source.write_bytes(b"one")
-    first = store.store(source, where, overwrite=True)
+    first = store.store(source, where, lambda: True)
     assert store.describe(where) == first
     source.write_bytes(b"two!")
-    assert store.store(source, where, overwrite=True) != first
+    assert store.store(source, where, lambda: True) != first
 
 
 def test_deleted_is_gone(server: ExternalDav, tmp_path: Path) -> None:
     store, where = storage(server), place(server, "gone.mp4")
     (tmp_path / "source").write_bytes(b"x")
-    store.store(tmp_path / "source", where, overwrite=True)
+    store.store(tmp_path / "source", where, lambda: True)
     store.delete(where)
     assert store.describe(where) is None
 
@@ -149,7 +149,7 @@ def test_a_missing_folder_is_said(server: ExternalDav, tmp_path: Path) -> None:
     (tmp_path / "source").write_bytes(b"x")
     where = place_of({"storage": "webDAV", "path": "a.mp4", "data": {"storagePath": f"{server.url}/no/such/folder"}})
     with pytest.raises(ServiceUnavailable, match="folder does not exist"):
-        storage(server).store(tmp_path / "source", where, overwrite=False)
+        storage(server).store(tmp_path / "source", where, lambda: False)
 
 
 def test_a_stop_ends_a_transfer(server: ExternalDav, tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_a_stop_ends_a_transfer(server: ExternalDav, tmp_path: Path) -> None:
         storage(server, stop=stop).fetch(place(server, "big.mp4"), tmp_path / "x")
     (tmp_path / "source").write_bytes(b"x" * 3_000_000)
     with pytest.raises(Stopped):
-        storage(server, stop=stop).store(tmp_path / "source", place(server, "new.mp4"), overwrite=False)
+        storage(server, stop=stop).store(tmp_path / "source", place(server, "new.mp4"), lambda: False)
 
 
 def test_several_servers_share_one_account(tmp_path: Path, server: ExternalDav) -> None:
@@ -180,11 +180,11 @@ def test_a_server_that_cannot_rename_gets_the_final_name(lab: Lab, tmp_path: Pat
     (tmp_path / "source").write_bytes(b"content")
     store = storage_of(lab)
     for name in ("a.mp4", "b.mp4"):
-        assert store.store(tmp_path / "source", lab_place(lab, name), overwrite=False).length == 7
+        assert store.store(tmp_path / "source", lab_place(lab, name), lambda: False).length == 7
     assert sorted(path.name for path in (lab.site.media.folder / "screens").iterdir()) == ["a.mp4", "b.mp4"]
     assert len([one for one in lab.store.requests if one.method == "MOVE"]) == 1
     with pytest.raises(StoredElsewhere):
-        store.store(tmp_path / "source", lab_place(lab, "a.mp4"), overwrite=False)
+        store.store(tmp_path / "source", lab_place(lab, "a.mp4"), lambda: False)
 
 
 def test_a_body_shorter_than_announced_is_caught(lab: Lab, tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_an_upload_that_the_server_loses_is_caught(lab: Lab, tmp_path: Path) -> 
     lab.store.fail_next("dav", "PUT", "screens", 201)
     (tmp_path / "source").write_bytes(b"content")
     with pytest.raises(ServiceUnavailable, match="nothing"):
-        storage_of(lab).store(tmp_path / "source", lab_place(lab, "a.mp4"), overwrite=False)
+        storage_of(lab).store(tmp_path / "source", lab_place(lab, "a.mp4"), lambda: False)
     assert not list((lab.site.media.folder / "screens").iterdir())
 
 
@@ -206,5 +206,5 @@ def test_what_a_full_or_locked_storage_answers_is_said(lab: Lab, tmp_path: Path,
     lab.store.fail_next("dav", "PUT", "screens", status, headers={"Retry-After": "7"})
     (tmp_path / "source").write_bytes(b"content")
     with pytest.raises(ServiceUnavailable, match=error) as caught:
-        storage_of(lab).store(tmp_path / "source", lab_place(lab, "a.mp4"), overwrite=False)
+        storage_of(lab).store(tmp_path / "source", lab_place(lab, "a.mp4"), lambda: False)
     assert status != 503 or caught.value.retry_after == 7

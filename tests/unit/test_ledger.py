@@ -56,12 +56,20 @@ def test_the_delay_grows_up_to_a_bound() -> None:
     assert delays[-1] <= 3600
 
 
-@pytest.mark.parametrize("kind", [MediaNotFound, StoredElsewhere])
-def test_media_that_may_still_come_are_tried_at_every_poll(kind: type[MuxerError]) -> None:
+def test_media_that_may_still_come_are_tried_at_every_poll() -> None:
     ledger = Ledger()
     for number in range(20):
-        ledger.failed("x", kind("not there"), float(number))
+        ledger.failed("x", MediaNotFound("not there"), float(number))
         assert ledger.may_run("x", float(number))
+
+
+@pytest.mark.parametrize("error", [OSError(24, "too many open files"), MemoryError(), StoredElsewhere("theirs")])
+def test_trouble_of_this_machine_or_with_another_muxer_waits_and_is_never_set_aside(error: Exception) -> None:
+    ledger = Ledger()
+    for _ in range(20):
+        ledger.failed("x", error, 0.0)
+        assert not ledger.may_run("x", 1.0)
+    assert ledger.may_run("x", FOREVER)
 
 
 def test_the_delay_that_a_service_asks_for_is_kept() -> None:

@@ -53,7 +53,7 @@ def test_complaints_are_a_failure_where_they_are_not_accepted() -> None:
     command = python("import sys; sys.stderr.write('broken picture'); print('out')")
     assert Runner().run(command, timeout=LONG).strip() == b"out"
     with pytest.raises(ToolError, match="broken picture"):
-        Runner().run(command, timeout=LONG, accept_stderr=False)
+        Runner().run(command, timeout=LONG, complaint="broken")
 
 
 def test_a_program_that_takes_too_long_is_killed() -> None:

@@ -1,0 +1,545 @@
+"""TLS as the guide has it, for both HTTP stacks (requests: RWS and RCS; httpx: WebDAV), against real TLS servers."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import ssl
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from support.daemon import PACKAGE, Muxer, log_lines, run, wait_until
+from support.tls import HOST, MEDIA, Identity, MediaServer, TlsFront, pem, self_signed
+
+from muxer.config.pem import certificates_in
+from muxer.config.schema import Webdav
+from muxer.errors import MuxerError, ServiceUnavailable
+from muxer.gir.session import Account, Session
+from muxer.lab.cases import Case
+from muxer.lab.lab import Lab
+from muxer.lab.site import MediaRoot
+from muxer.storage.base import Place, place_of
+from muxer.storage.webdav import WebdavStorage
+
+PASSWORD = "top-secret-password"
+SECTIONS = ("htcc", "rcs", "webdav", "s3")
+SECONDS = 60
+Trust = bool | Path
+
+
+class Requests:
+    """The stack under RWS and RCS."""
+
+    def __init__(self, trust: Trust, folder: Path) -> None:
+        self._trust, self._target, self._sessions = trust, folder / "rws-media", {}
+
+    def fetch(self, url: str) -> bytes:
+        base = url.rsplit("/", 1)[0]
+        if base not in self._sessions:
+            self._sessions[base] = Session(Account("RWS", base, "ops", PASSWORD, self._trust, 30), threading.Event())
+        self._sessions[base].download("api/media.mp4", self._target)
+        return self._target.read_bytes()
+
+
+class Httpx:
+    """The stack under WebDAV."""
+
+    def __init__(self, trust: Trust, folder: Path) -> None:
+        options = Webdav(username="dav", password=PASSWORD, trusted_ca=trust)
+        self._storage, self._target = WebdavStorage(options, "test", folder, threading.Event()), folder / "dav-media"
+
+    def fetch(self, url: str) -> bytes:
+        self._storage.fetch(place(url), self._target)
+        return self._target.read_bytes()
+
+
+Client = Callable[[Trust], Requests | Httpx]
+
+
+def place(url: str) -> Place:
+    return place_of({"storage": "webDAV", "path": "media.mp4", "data": {"storagePath": url.rsplit("/", 1)[0]}})
+
+
+@pytest.fixture(params=[Requests, Httpx], ids=["requests", "httpx"])
+def client(request: pytest.FixtureRequest, tmp_path: Path) -> Client:
+    return lambda trust: request.param(trust, tmp_path)
+
+
+@dataclass(frozen=True)
+class Pki:
+    root: Identity
+    intermediate: Identity
+    other_root: Identity
+    good: Identity
+    below: Identity
+    lonely: Identity
+
+
+@pytest.fixture(scope="module")
+def pki() -> Pki:
+    root = self_signed("Root", authority=True)
+    intermediate = root.issue("Intermediate", authority=True)
+    return Pki(
+        root=root,
+        intermediate=intermediate,
+        other_root=self_signed("Other Root", authority=True),
+        good=root.issue("server", HOST),
+        below=intermediate.issue("server", HOST),
+        lonely=self_signed("server", HOST),
+    )
+
+
+@pytest.fixture(scope="module")
+def backend() -> Iterator[MediaServer]:
+    with MediaServer() as server:
+        yield server
+
+
+Serve = Callable[..., TlsFront]
+
+
+@pytest.fixture
+def serve(backend: MediaServer) -> Iterator[Serve]:
+    """Return a function that starts a server which sends the given chain."""
+    backend.requests.clear()
+    with ExitStack() as stack:
+        yield lambda *chain: stack.enter_context(TlsFront(backend.url, *chain))
+
+
+Bundle = Callable[..., Path]
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Bundle:
+    """Return a function that writes certificates into a PEM bundle."""
+
+    def write(*identities: Identity, name: str = "bundle.pem") -> Path:
+        path = tmp_path / name
+        path.write_bytes(pem(*identities))
+        return path
+
+    return write
+
+
+def assert_accepted(client: Client, trust: Trust, url: str) -> None:
+    assert client(trust).fetch(f"{url}/media.mp4") == MEDIA
+
+
+def assert_refused(client: Client, trust: Trust, url: str, backend: MediaServer, reason: str) -> None:
+    """The failure is one that is tried again, says why, holds no secret, and no request left us."""
+    with pytest.raises(MuxerError) as caught:
+        client(trust).fetch(f"{url}/media.mp4")
+    text = str(caught.value)
+    assert type(caught.value) is ServiceUnavailable
+    assert "certificate" in text and reason in text
+    assert not any(secret in text for secret in (PASSWORD, base64.b64encode(PASSWORD.encode()).decode(), "Basic"))
+    assert backend.requests == []
+
+
+def test_a_certificate_of_the_ca_in_the_bundle_is_accepted(
+    client: Client, serve: Serve, bundle: Bundle, pki: Pki, backend: MediaServer
+) -> None:
+    assert_accepted(client, bundle(pki.root), serve(pki.good).url)
+    ((_, login),) = backend.requests
+    assert PASSWORD.encode() in base64.b64decode(login.removeprefix("Basic "))
+
+
+def test_a_server_that_sends_its_leaf_only_is_accepted_with_the_chain_lowest_first(
+    client: Client, serve: Serve, bundle: Bundle, pki: Pki
+) -> None:
+    assert_accepted(client, bundle(pki.intermediate, pki.root), serve(pki.below).url)
+
+
+def test_the_bundle_may_hold_the_servers_own_certificate_in_front(
+    client: Client, serve: Serve, bundle: Bundle, pki: Pki
+) -> None:
+    assert_accepted(client, bundle(pki.below, pki.intermediate, pki.root), serve(pki.below).url)
+
+
+def test_a_server_that_sends_its_intermediate_needs_only_the_root_in_the_bundle(
+    client: Client, serve: Serve, bundle: Bundle, pki: Pki
+) -> None:
+    assert_accepted(client, bundle(pki.root), serve(pki.below, pki.intermediate).url)
+
+
+def test_a_server_that_sends_its_leaf_only_is_refused_without_the_intermediate_in_the_bundle(
+    client: Client, serve: Serve, bundle: Bundle, pki: Pki, backend: MediaServer
+) -> None:
+    assert_refused(client, bundle(pki.root), serve(pki.below).url, backend, "unable to get local issuer")
+
+
+@pytest.mark.parametrize("sent", ["leaf", "chain"])
+def test_a_bundle_with_only_the_intermediate_is_refused_because_the_guide_wants_the_root_last(
+    client: Client, serve: Serve, bundle: Bundle, pki: Pki, backend: MediaServer, sent: str
+) -> None:
+    chain = (pki.below,) if sent == "leaf" else (pki.below, pki.intermediate)
+    assert_refused(client, bundle(pki.intermediate), serve(*chain).url, backend, "unable to get issuer")
+
+
+def test_a_self_signed_certificate_in_the_bundle_is_accepted(client: Client, serve: Serve, bundle: Bundle, pki: Pki) -> None:
+    assert_accepted(client, bundle(pki.lonely), serve(pki.lonely).url)
+
+
+def test_a_self_signed_certificate_that_is_also_an_authority_is_accepted(
+    client: Client, serve: Serve, bundle: Bundle
+) -> None:
+    own = self_signed("server", HOST, authority=True, plain=True)
+    assert_accepted(client, bundle(own), serve(own).url)
+
+
+def test_a_common_name_that_matches_does_where_no_alternative_name_stands(
+    client: Client, serve: Serve, bundle: Bundle, pki: Pki
+) -> None:
+    front = serve(pki.root.issue("localhost"))
+    assert_accepted(client, bundle(pki.root), f"https://localhost:{front.port}")
+
+
+def bad_chain(name: str, pki: Pki) -> tuple[Identity, ...]:
+    match name:
+        case "other CA":
+            return (pki.other_root.issue("server", HOST),)
+        case "other CA, its root sent along":
+            return (pki.other_root.issue("server", HOST), pki.other_root)
+        case "self-signed":
+            return (pki.lonely,)
+        case "expired":
+            return (pki.root.issue("server", HOST, begin=-3, end=-1),)
+        case "expired intermediate":
+            old = pki.root.issue("Old", authority=True, begin=-3, end=-1)
+            return (old.issue("server", HOST), old)
+        case "intermediate that is no authority":
+            return (pki.good.issue("server", HOST), pki.good)
+        case "wrong host name":
+            return (pki.root.issue("server", "rws.example.com"),)
+        case _:
+            return (pki.root.issue("server", "127.0.0.2"),)
+
+
+BAD = {
+    "other CA": "unable to get local issuer",
+    "other CA, its root sent along": "self-signed certificate in certificate chain",
+    "self-signed": "self-signed certificate",
+    "expired": "has expired",
+    "expired intermediate": "has expired",
+    "intermediate that is no authority": "invalid CA certificate",
+    "wrong host name": "not valid for '127.0.0.1'",
+    "wrong address": "not valid for '127.0.0.1'",
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_certificate_is_refused_before_the_password_is_sent(
+    client: Client, serve: Serve, bundle: Bundle, pki: Pki, backend: MediaServer, name: str
+) -> None:
+    assert_refused(client, bundle(pki.root), serve(*bad_chain(name, pki)).url, backend, BAD[name])
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_false_makes_no_checks_at_all(client: Client, serve: Serve, pki: Pki, name: str) -> None:
+    assert_accepted(client, False, serve(*bad_chain(name, pki)).url)
+
+
+def test_an_expired_root_in_the_bundle_is_refused(
+    client: Client, serve: Serve, bundle: Bundle, backend: MediaServer
+) -> None:
+    old = self_signed("Old Root", authority=True, end=-1)
+    assert_refused(client, bundle(old), serve(old.issue("server", HOST)).url, backend, "has expired")
+
+
+def test_a_refused_certificate_that_is_mended_is_accepted_by_the_same_client(
+    client: Client, serve: Serve, bundle: Bundle, pki: Pki
+) -> None:
+    front = serve(pki.lonely)
+    made = client(bundle(pki.root))
+    with pytest.raises(ServiceUnavailable):
+        made.fetch(f"{front.url}/media.mp4")
+    front.send(pki.good)
+    assert made.fetch(f"{front.url}/media.mp4") == MEDIA
+
+
+def test_a_server_without_tls_is_unavailable(client: Client, backend: MediaServer, bundle: Bundle, pki: Pki) -> None:
+    with pytest.raises(ServiceUnavailable, match=r"(?i)ssl|tls"):
+        client(bundle(pki.root)).fetch(f"{backend.url.replace('http:', 'https:')}/media.mp4")
+
+
+@pytest.mark.parametrize("before", [b"\xef\xbb\xbf", b"   ", b"subject=CN = Root\n", b"\r\n"])
+def test_whatever_bundle_passes_the_start_is_also_used(
+    client: Client, serve: Serve, bundle: Bundle, pki: Pki, before: bytes
+) -> None:
+    path = bundle(pki.root)
+    path.write_bytes(before + path.read_bytes().replace(b"\n", b"\r\n"))
+    assert len(certificates_in(path)) == 1
+    assert_accepted(client, path, serve(pki.good).url)
+
+
+@pytest.fixture
+def strict_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let contexts begin as those of Python 3.13 and later do."""
+    original = ssl.create_default_context
+
+    def strict(*args: object, **kwargs: object) -> ssl.SSLContext:
+        made = original(*args, **kwargs)  # type: ignore[arg-type]
+        made.verify_flags |= ssl.VERIFY_X509_STRICT | ssl.VERIFY_X509_PARTIAL_CHAIN
+        return made
+
+    monkeypatch.setattr(ssl, "create_default_context", strict)
+
+
+@pytest.mark.usefixtures("strict_python")
+def test_a_plain_authority_is_accepted_by_every_python(client: Client, serve: Serve, bundle: Bundle) -> None:
+    root = self_signed("Plain Root", authority=True, plain=True)
+    assert_accepted(client, bundle(root), serve(root.issue("server", HOST, plain=True)).url)
+
+
+@pytest.mark.usefixtures("strict_python")
+def test_a_bundle_without_the_root_is_refused_by_every_python(
+    client: Client, serve: Serve, bundle: Bundle, pki: Pki, backend: MediaServer
+) -> None:
+    assert_refused(client, bundle(pki.intermediate), serve(pki.below).url, backend, "unable to get issuer")
+
+
+ASK = """
+    import sys
+    certifi_file, url, rws_trust, dav_trust, folder = sys.argv[1:]
+    import certifi
+    certifi.where = lambda: certifi_file
+    certifi.contents = lambda: open(certifi_file).read()
+    import json, threading
+    from pathlib import Path
+    import requests
+    from integration import test_tls as t
+
+    def verdict(what):
+        try:
+            what()
+        except Exception as error:
+            return type(error).__name__
+        return "ok"
+
+    trust = lambda text: text == "true" or Path(text)
+    found = {"rws": verdict(lambda: t.Requests(trust(rws_trust), Path(folder)).fetch(f"{url}/media.mp4")),
+             "webdav": verdict(lambda: t.Httpx(trust(dav_trust), Path(folder)).fetch(f"{url}/media.mp4")),
+             "plain requests": verdict(lambda: requests.get(url, timeout=30))}
+    print(json.dumps(found))
+"""
+ROUTES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+
+
+def verdicts(
+    url: str, folder: Path, *, system: Path | None, certifi: Path, rws: str = "true", webdav: str = "true"
+) -> dict[str, str]:
+    """Ask both stacks in a process of their own, whose system store and whose certifi are the given bundles."""
+    clean = {name: value for name, value in os.environ.items() if name not in ROUTES}
+    paths = os.pathsep.join(str(path) for path in (PACKAGE.parent, PACKAGE.parent / "tests"))
+    env = {**clean, "PYTHONPATH": paths, "SSL_CERT_DIR": str(folder / "none")}
+    env |= {"SSL_CERT_FILE": str(system or folder / "none.pem")}
+    command = [sys.executable, "-c", textwrap.dedent(ASK), str(certifi), url, rws, webdav, str(folder)]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=SECONDS)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_true_trusts_the_authorities_of_the_system(tmp_path: Path, serve: Serve, bundle: Bundle, pki: Pki) -> None:
+    system, others = bundle(pki.root, name="system.pem"), bundle(pki.other_root, name="certifi.pem")
+    found = verdicts(serve(pki.good).url, tmp_path, system=system, certifi=others)
+    assert found == {"rws": "ok", "webdav": "ok", "plain requests": "SSLError"}
+
+
+def test_true_does_not_trust_the_bundle_of_certifi(tmp_path: Path, serve: Serve, bundle: Bundle, pki: Pki) -> None:
+    found = verdicts(serve(pki.good).url, tmp_path, system=None, certifi=bundle(pki.root, name="certifi.pem"))
+    assert found == {"rws": "ServiceUnavailable", "webdav": "ServiceUnavailable", "plain requests": "ok"}
+
+
+def test_a_bundle_is_trusted_instead_of_the_system_not_besides_it_and_by_its_own_connection_only(
+    tmp_path: Path, serve: Serve, bundle: Bundle, pki: Pki
+) -> None:
+    system, others = bundle(pki.root, name="system.pem"), bundle(pki.other_root, name="others.pem")
+    found = verdicts(serve(pki.good).url, tmp_path, system=system, certifi=others, rws=str(others))
+    assert (found["rws"], found["webdav"]) == ("ServiceUnavailable", "ok")
+
+
+@pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"])
+def test_no_variable_of_the_environment_adds_to_a_bundle(
+    monkeypatch: pytest.MonkeyPatch,
+    client: Client,
+    serve: Serve,
+    bundle: Bundle,
+    pki: Pki,
+    backend: MediaServer,
+    variable: str,
+) -> None:
+    monkeypatch.setenv(variable, str(bundle(pki.root, name="environment.pem")))
+    front = serve(pki.good)
+    assert_refused(client, bundle(pki.other_root), front.url, backend, "unable to get local issuer")
+
+
+def test_rws_and_webdav_each_trust_their_own_bundle(tmp_path: Path, serve: Serve, bundle: Bundle, pki: Pki) -> None:
+    rws_server, dav_server = serve(pki.good), serve(pki.other_root.issue("server", HOST))
+    rws = Requests(bundle(pki.root, name="rws.pem"), tmp_path)
+    webdav = Httpx(bundle(pki.other_root, name="webdav.pem"), tmp_path)
+    assert (rws.fetch(f"{rws_server.url}/media.mp4"), webdav.fetch(f"{dav_server.url}/media.mp4")) == (MEDIA, MEDIA)
+    for client, server in ((rws, dav_server), (webdav, rws_server)):
+        with pytest.raises(ServiceUnavailable, match="certificate"):
+            client.fetch(f"{server.url}/media.mp4")
+
+
+def damaged(bundle_bytes: bytes, where: bytes, by: bytes) -> bytes:
+    """Damage the second of three certificates."""
+    at = bundle_bytes.index(where, bundle_bytes.index(b"-----END") + 1)
+    return bundle_bytes[:at] + by + bundle_bytes[at + len(by) :]
+
+
+def bad_file(kind: str, path: Path, pki: Pki) -> None:
+    whole = pem(pki.below, pki.intermediate, pki.root)
+    match kind:
+        case "missing":
+            return
+        case "directory":
+            path.mkdir()
+        case "empty":
+            path.write_bytes(b"")
+        case "no PEM":
+            path.write_bytes(b"this is no certificate\n")
+        case "DER":
+            path.write_bytes(ssl.PEM_cert_to_DER_cert(pem(pki.root).decode()))
+        case "key only":
+            path.write_bytes(b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n")
+        case "content in the middle":
+            path.write_bytes(damaged(whole, b"MII", b"AAAA"))
+        case "begin line in the middle":
+            path.write_bytes(damaged(whole, b"-----BEGIN", b"----- EGIN"))
+        case "end line in the middle":
+            path.write_bytes(damaged(whole, b"-----END", b"----- ND"))
+        case _:
+            path.write_bytes(whole[: len(whole) - 200])
+
+
+BAD_FILES = {
+    "missing": "No such file",
+    "directory": "PEM",
+    "empty": "empty",
+    "no PEM": "no certificate",
+    "DER": "no certificate",
+    "key only": "no certificate",
+    "content in the middle": "number 2",
+    "begin line in the middle": "corrupt",
+    "end line in the middle": "corrupt",
+    "last one breaks off": "corrupt",
+}
+
+
+@pytest.mark.parametrize("kind", BAD_FILES)
+def test_a_bad_bundle_ends_the_start_with_code_2_naming_every_option_and_file(tmp_path: Path, pki: Pki, kind: str) -> None:
+    files = {section: tmp_path / f"{section}.pem" for section in SECTIONS}
+    for file in files.values():
+        bad_file(kind, file, pki)
+    config = tmp_path / "muxer.cfg"
+    sections = [f"[{section}]\ntrusted_ca = {file}\n" for section, file in files.items()]
+    required = f"[htcc]\nbase_uri = https://{HOST}:1\ncontact_center_id = x\npassword = {PASSWORD}\n"
+    text = "".join(sections).replace("[htcc]\n", required)
+    config.write_text(f"{text}[logfile]\nlogfile_path = {tmp_path}\n")
+    done = run(config, seconds=SECONDS)
+    assert done.process.returncode == 2
+    for section, file in files.items():
+        (line,) = [line for line in done.err.splitlines() if f"[{section}] trusted_ca" in line]
+        assert str(file) in line and BAD_FILES[kind] in line
+    assert "Traceback" not in done.err and PASSWORD not in done.err
+
+
+@dataclass(frozen=True)
+class Run:
+    """One migration by the real process, against a lab whose every server stands behind TLS."""
+
+    lab: Lab
+    recording_id: str
+    done: Muxer
+    log: Path
+
+    def lines(self, section: str) -> list[str]:
+        return [
+            one["message"]
+            for one in log_lines(self.log)
+            if one["level"] == "warning" and f"[{section}]" in one["message"] and "trusted_ca" in one["message"]
+        ]
+
+
+def settings(lab: Lab, rws: TlsFront, rcs: TlsFront, trust: dict[str, Trust]) -> Path:
+    """Write a configuration for a lab behind TLS."""
+    values = {f"{section}.trusted_ca": str(value) for section, value in trust.items()}
+    values |= {"htcc.base_uri": rws.url, "rcs.base_uri": f"{rcs.url}/rcs", "s3.endpoint_url": f"https://{HOST}:1"}
+    values |= {"logfile.format": "json", "processing.min_poll_interval": "0"}
+    config = lab.folder / "muxer.cfg"
+    config.write_text(lab.config_text(**values))
+    return config
+
+
+def migrate(stack: ExitStack, folder: Path, fronts: dict[str, Identity], trust: dict[str, Trust]) -> Run:
+    lab = stack.enter_context(Lab(folder))
+    rws = stack.enter_context(TlsFront(lab.rws_url, fronts["htcc"]))
+    rcs = stack.enter_context(TlsFront(lab.rcs_url, fronts["rcs"]))
+    dav = stack.enter_context(TlsFront(lab.dav_url, fronts["webdav"]))
+    lab.site.media = MediaRoot(dav.url, lab.site.media.folder)
+    (call,) = lab.add_case(Case.PLAIN)
+    config = settings(lab, rws, rcs, trust)
+    config.write_text(config.read_text().replace("[advanced]", "[advanced]\ncall_recording_query_string = startTime=0"))
+    return Run(lab, call.id, run(config, seconds=SECONDS), lab.folder / "log" / "recording-muxer-single.log")
+
+
+@pytest.fixture(scope="module")
+def unchecked(tmp_path_factory: pytest.TempPathFactory, pki: Pki) -> Iterator[Run]:
+    """A run with ``false`` everywhere against self-signed servers."""
+    with ExitStack() as stack:
+        fronts, trust = dict.fromkeys(SECTIONS, pki.lonely), dict.fromkeys(SECTIONS, False)
+        yield migrate(stack, tmp_path_factory.mktemp("unchecked"), fronts, trust)
+
+
+def muxed(done: Run) -> list[dict[str, object]]:
+    media = (done.lab.store.screen(done.recording_id) or {"mediaFiles": []})["mediaFiles"]
+    return [one for one in media if "muxed_mediaIds" in one["parameters"]]
+
+
+def test_a_recording_is_muxed_with_another_authority_for_each_service(tmp_path: Path, bundle: Bundle) -> None:
+    with ExitStack() as stack:
+        roots = {section: self_signed(f"Root {section}", authority=True) for section in SECTIONS}
+        fronts = {section: root.issue("server", HOST) for section, root in roots.items()}
+        trust: dict[str, Trust] = {section: bundle(root, name=f"{section}.pem") for section, root in roots.items()}
+        done = migrate(stack, tmp_path / "checked", fronts, trust)
+        assert done.done.process.returncode == 0, done.done.err + done.log.read_text()
+        assert len(muxed(done)) == 1
+        assert [line for section in SECTIONS for line in done.lines(section)] == []
+
+
+def test_a_recording_is_muxed_without_checks(unchecked: Run) -> None:
+    assert unchecked.done.process.returncode == 0, unchecked.done.err
+    assert len(muxed(unchecked)) == 1
+    assert "InsecureRequestWarning" not in unchecked.done.err
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_false_with_https_is_warned_about_once_for_each_section(unchecked: Run, section: str) -> None:
+    assert len(unchecked.lines(section)) == 1
+
+
+def test_a_refused_certificate_of_rws_is_waited_for_until_it_is_mended(tmp_path: Path, bundle: Bundle, pki: Pki) -> None:
+    with Lab(tmp_path / "lab") as lab, TlsFront(lab.rws_url, pki.lonely) as rws, TlsFront(lab.rcs_url, pki.good) as rcs:
+        config = settings(lab, rws, rcs, {"htcc": bundle(pki.root)})
+        config.write_text(config.read_text().replace("level = info", "level = debug"))
+        log = lab.folder / "log" / "recording-muxer-single.log"
+        with Muxer(config) as muxer:
+            wait_until(lambda: "certificate verify failed" in log_text(log), SECONDS, "a refused certificate", log)
+            rws.send(pki.good)
+            wait_until(lambda: "poll done" in log_text(log), SECONDS, "a poll", log)
+            assert muxer.stop() == 0
+        assert lab.site.rws_account.password not in log_text(log)
+
+
+def log_text(log: Path) -> str:
+    return log.read_text(encoding="utf-8") if log.exists() else ""

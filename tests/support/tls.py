@@ -1,0 +1,179 @@
+"""Certificates made in the test, and a real TLS front on loopback for any plain server."""
+
+from __future__ import annotations
+
+import select
+import socket
+import ssl
+import tempfile
+import threading
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+HOST = "127.0.0.1"
+MEDIA = b"media"
+DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A certificate with its key. One whose ``authority`` is set may issue others."""
+
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+
+    def issue(
+        self, name: str, *hosts: str, authority: bool = False, plain: bool = False, begin: int = -1, end: int = 1
+    ) -> Identity:
+        """Make a certificate signed by this one, valid for ``hosts``, from ``begin`` to ``end`` in days from now.
+
+        ``plain``: without key usage and key identifiers, as many authorities made in a firm are.
+        """
+        return _made(name, hosts, authority, plain, (begin, end), self)
+
+
+def self_signed(name: str, *hosts: str, authority: bool = False, plain: bool = False, end: int = 1) -> Identity:
+    """Make a certificate that is signed by its own key: a root, or a server's."""
+    return _made(name, hosts, authority, plain, (-1, end), None)
+
+
+def pem(*identities: Identity) -> bytes:
+    """Return a bundle of certificates in the given order."""
+    return b"".join(one.certificate.public_bytes(serialization.Encoding.PEM) for one in identities)
+
+
+def _made(
+    name: str, hosts: tuple[str, ...], authority: bool, plain: bool, days: tuple[int, int], issuer: Identity | None
+) -> Identity:
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject, now = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]), datetime.now(UTC)
+    signer = issuer.key if issuer else key
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer.certificate.subject if issuer else subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now + (min(days) - 1) * DAY)
+        .not_valid_after(now + days[1] * DAY)
+        .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
+    )
+    if hosts:
+        builder = builder.add_extension(x509.SubjectAlternativeName([_general(host) for host in hosts]), critical=False)
+    if not plain:
+        usage = x509.KeyUsage(not authority, False, False, False, False, authority, authority, False, False)
+        builder = (
+            builder.add_extension(usage, critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
+        )
+    return Identity(builder.sign(signer, hashes.SHA256()), key)
+
+
+def _general(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
+
+
+def _server_context(chain: tuple[Identity, ...]) -> ssl.SSLContext:
+    """Return the context of a server that sends this chain, its own certificate first."""
+    secret = chain[0].key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with tempfile.TemporaryDirectory(prefix="muxer-tls-") as folder:
+        file = Path(folder) / "server.pem"
+        file.write_bytes(secret + pem(*chain))
+        context.load_cert_chain(file)
+    return context
+
+
+class TlsFront:
+    """Ends TLS on a loopback port and hands the bytes on to a plain server: ``with TlsFront(url, certificate, …)``."""
+
+    def __init__(self, target: str, *chain: Identity) -> None:
+        """Given the address of the plain server and the certificates to send, bind any free port."""
+        parts = urlsplit(target)
+        self._target = (parts.hostname, parts.port)
+        self._listener = socket.create_server((HOST, 0))
+        self.port = self._listener.getsockname()[1]
+        self.url = f"https://{HOST}:{self.port}"
+        self.send(*chain)
+
+    def send(self, *chain: Identity) -> None:
+        """Send this chain to those who connect from now on."""
+        self._context = _server_context(chain)
+
+    def __enter__(self) -> TlsFront:
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        """Pass bytes on in both directions until either side ends; a client that breaks off is none of our business."""
+        with (
+            suppress(OSError),
+            client,
+            self._context.wrap_socket(client, server_side=True) as safe,
+            socket.create_connection(self._target) as plain,
+        ):
+            while True:
+                ready = [safe] if safe.pending() else select.select([safe, plain], [], [])[0]
+                for source in ready:
+                    data = source.recv(65536)
+                    if not data:
+                        return
+                    (plain if source is safe else safe).sendall(data)
+
+
+class MediaServer(ThreadingHTTPServer):
+    """A plain server that has ``MEDIA`` at every path and remembers what was asked for, with its Authorization."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__((HOST, 0), _MediaHandler)
+        self.url = f"http://{HOST}:{self.server_address[1]}"
+        self.requests: list[tuple[str, str]] = []
+        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+        self.server_close()
+
+
+class _MediaHandler(BaseHTTPRequestHandler):
+    server: MediaServer
+
+    def do_GET(self) -> None:
+        self.server.requests.append((self.path, self.headers.get("Authorization", "")))
+        self.send_response(200)
+        self.send_header("Content-Type", "video/mp4")
+        self.send_header("Content-Length", str(len(MEDIA)))
+        self.end_headers()
+        self.wfile.write(MEDIA)
+
+    def log_message(self, *_: object) -> None:
+        """Be silent."""
