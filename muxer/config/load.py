@@ -20,6 +20,9 @@ from muxer.masking import LOGIN_IN_URL
 SECTION_ALIASES = {"rsc": "rcs"}
 RECOMMENDED_WINDOW_MINUTES = 720
 
+# The addresses of WebDAV servers come with the metadata; its client says the same at the first one.
+UNCHECKED_TLS = "[{}] trusted_ca = false: TLS certificates are not checked"
+
 RawSections = dict[str, dict[str, str]]
 
 
@@ -189,9 +192,12 @@ def _advice(config: Config) -> list[str]:
             f"[processing] the window is longer than {RECOMMENDED_WINDOW_MINUTES} minutes, "
             "which may cause problems with Elasticsearch; use more instances with a window each"
         )
-    for section in ("htcc", "rcs", "webdav"):
-        if str(getattr(getattr(config, section), "base_uri", "")).startswith("https:") and not getattr(
-            config, section
-        ).trusted_ca:
-            advice.append(f"[{section}] trusted_ca = false: TLS certificates are not checked")
+    connections = (
+        ("htcc", config.htcc.base_uri, config.htcc.trusted_ca),
+        ("rcs", config.rcs.base_uri or "", config.rcs.trusted_ca),
+        ("s3", config.s3.endpoint_url or "https:", config.s3.trusted_ca),
+    )
+    for section, address, trusted_ca in connections:
+        if address.startswith("https:") and trusted_ca is False:
+            advice.append(UNCHECKED_TLS.format(section))
     return advice

@@ -22,6 +22,7 @@ import httpx
 import webdav4.client as webdav4
 
 from muxer import __version__, tls, transfer
+from muxer.config.load import UNCHECKED_TLS
 from muxer.config.schema import Webdav
 from muxer.errors import (
     AccessDenied,
@@ -70,6 +71,7 @@ class WebdavStorage:
         self._denied_until: dict[str, float] = {}
         self._without_move: set[str] = set()
         self._active: set[str] = set()
+        self._unchecked = not options.trusted_ca
 
     def fetch(self, place: Place, path: Path) -> int:
         """Stream a file to ``path``, check its length and return it. Raise :class:`MediaNotFound` when it is not there."""
@@ -229,6 +231,9 @@ class WebdavStorage:
     def _talking(self, method: str, url: str) -> Iterator[None]:
         """Turn what httpx and webdav4 raise into our errors; nothing is sent to a server that refused our login."""
         what = f"{method} {url}"
+        if self._unchecked and url.startswith("https:"):
+            self._unchecked = False
+            log.warning(UNCHECKED_TLS.format("webdav"))
         if time.monotonic() < self._denied_until.get(_origin(url), 0.0):
             raise LoginRefused(f"{what}: the server refused our login a moment ago; not tried again yet")
         try:
