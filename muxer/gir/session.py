@@ -24,6 +24,7 @@ from requests.auth import HTTPBasicAuth
 
 from muxer import __version__, tls, transfer
 from muxer.errors import LoginRefused, RequestRejected, ServiceUnavailable, Stopped
+from muxer.gate import LoginGate
 from muxer.gir.answers import Answer, envelope, failure, is_csrf_refusal
 
 log = logging.getLogger(__name__)
@@ -33,8 +34,6 @@ MAX_JSON_BYTES = 64 * 1024 * 1024
 READ_ATTEMPTS = 3
 LONGEST_WAIT = 30.0
 MAX_REDIRECTS = 5
-# After a refused login nothing is sent for this long, so that the account is not locked (our decision).
-LOGIN_PAUSE_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class Session:
         self._stop = stop
         self._local = threading.local()
         self._tls = tls.context(account.trusted_ca)
-        self._denied_until = 0.0
+        self._gate = LoginGate()
         if not account.trusted_ca:
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
 
@@ -121,7 +120,7 @@ class Session:
         try:
             return envelope(answer, **kwargs)
         except LoginRefused:
-            self._denied_until = time.monotonic() + LOGIN_PAUSE_SECONDS
+            self._gate.close(self._account.service)
             raise
 
     def _exchange(self, method: str, target: str, body: Any = None) -> Answer:
@@ -131,8 +130,7 @@ class Session:
     @contextmanager
     def _open(self, method: str, target: str, body: Any = None) -> Iterator[requests.Response]:
         """Send a request, follow redirects on our own host, and yield the answer with its body unread."""
-        if time.monotonic() < self._denied_until:
-            raise LoginRefused(f"{self._account.service} refused our login a moment ago; not tried again yet")
+        self._gate.check(self._account.service)
         url = self._at_home(target)
         for _ in range(MAX_REDIRECTS + 1):
             response = self._send(method, url, body)

@@ -29,14 +29,15 @@ from muxer.errors import (
     StoredElsewhere,
     UnreadableAnswer,
 )
+from muxer.gate import LoginGate
 from muxer.gir.answers import retry_after
 from muxer.storage.base import Place, Stored
 
 log = logging.getLogger(__name__)
 
+SERVICE = "the S3 store"
 CONNECT_SECONDS, READ_SECONDS, ATTEMPTS = 10, 60, 3
 MULTIPART_BYTES = 64 * 1024 * 1024
-LOGIN_PAUSE_SECONDS = 60.0
 _BAD_KEYS = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken")
 _SET_KEYS = "set [s3] access_key_id and secret_access_key"
 # A bucket of another region answers so, when boto3 cannot follow it there.
@@ -51,7 +52,7 @@ class S3Storage:
         self._stop = stop
         self._lock = threading.Lock()
         self._made: Any = None
-        self._denied_until = 0.0
+        self._gate = LoginGate()
 
     def fetch(self, place: Place, path: Path) -> int:
         """Stream an object to ``path``, check its length and return it. Raise :class:`MediaNotFound` when it is absent."""
@@ -127,8 +128,7 @@ class S3Storage:
         from botocore.parsers import ResponseParserError
 
         what = f"{method} {_named(place)}"
-        if time.monotonic() < self._denied_until:
-            raise LoginRefused(f"{what}: the store refused our keys a moment ago; not tried again yet")
+        self._gate.check(SERVICE)
         try:
             yield
         except botocore.ClientError as error:
@@ -167,7 +167,7 @@ class S3Storage:
         if code == "AccessDenied":
             return AccessDenied(f"{text}; the keys of [s3] lack the right to it, or to list the bucket")
         if code in _BAD_KEYS or status in (401, 403):
-            self._denied_until = time.monotonic() + LOGIN_PAUSE_SECONDS
+            self._gate.close(SERVICE)
             return LoginRefused(f"{text}; check [s3] access_key_id and secret_access_key, and their rights")
         if code in _BAD_REGION:
             return AccessDenied(f"{text}; check [s3] region and endpoint_url")
@@ -213,7 +213,7 @@ def _client(options: schema.S3) -> Any:
     try:
         made = session.client("s3", endpoint_url=options.endpoint_url, verify=_verify(options.trusted_ca), config=config)
     except ValueError as error:
-        raise AccessDenied("boto3 does not take [s3] endpoint_url or region; names are of letters, digits, - and .") from error
+        raise AccessDenied("boto3 refuses [s3] endpoint_url or region; host names hold letters, digits, - and .") from error
     made.meta.events.register_first("needs-retry.s3", _raise_ours)
     return made
 

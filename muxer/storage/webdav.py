@@ -35,13 +35,13 @@ from muxer.errors import (
     StoredElsewhere,
     Transient,
 )
+from muxer.gate import LoginGate
 from muxer.gir.answers import retry_after
 from muxer.storage.base import Place, Stored
 
 log = logging.getLogger(__name__)
 
 TIMEOUT = httpx.Timeout(60.0, connect=10.0)
-LOGIN_PAUSE_SECONDS = 60.0
 # A server that cannot rename answers so; 502 is what a proxy says that does not know the Destination's scheme.
 _NO_MOVE = (400, 403, 405, 501, 502)
 _EXISTS = 412
@@ -68,7 +68,7 @@ class WebdavStorage:
         )
         self._lock = threading.Lock()
         self._servers: dict[str, webdav4.Client] = {}
-        self._denied_until: dict[str, float] = {}
+        self._gate = LoginGate()
         self._without_move: set[str] = set()
         self._active: set[str] = set()
         self._unchecked = not options.trusted_ca
@@ -214,8 +214,7 @@ class WebdavStorage:
         """Given a status that means failure, return the error it stands for."""
         text = f"{what}: HTTP {status}"
         if status == 401:
-            with self._lock:
-                self._denied_until[_origin(what.split(" ", 1)[1])] = time.monotonic() + LOGIN_PAUSE_SECONDS
+            self._gate.close(_origin(what.split(" ", 1)[1]))
             return LoginRefused(f"{text}; check [webdav] username and password")
         if status == 403:
             return AccessDenied(f"{text}; the account lacks the right")
@@ -234,8 +233,7 @@ class WebdavStorage:
         if self._unchecked and url.startswith("https:"):
             self._unchecked = False
             log.warning(UNCHECKED_TLS.format("webdav"))
-        if time.monotonic() < self._denied_until.get(_origin(url), 0.0):
-            raise LoginRefused(f"{what}: the server refused our login a moment ago; not tried again yet")
+        self._gate.check(_origin(url))
         try:
             yield
         except webdav4.HTTPError as error:

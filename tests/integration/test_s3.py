@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import socket
 import ssl
 import subprocess
@@ -16,13 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import botocore.session
 import pytest
 from botocore.exceptions import ConnectionClosedError
 from moto.server import ThreadedMotoServer
 from support import sync
 from support.daemon import Muxer, log_lines, wait_until
 
-from muxer import transfer
+from muxer import gate, transfer
 from muxer.config.schema import S3
 from muxer.errors import (
     AccessDenied,
@@ -88,6 +90,14 @@ def server() -> Iterator[Server]:
     made.client.create_bucket(Bucket=BUCKET)
     yield made
     moto.stop()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _models_are_read_once() -> Iterator[None]:
+    """Reading its models takes boto3 longer than most tests of a client."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(botocore.session, "create_loader", functools.cache(botocore.session.create_loader))
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -322,12 +332,12 @@ def handler(tiny: Tiny) -> type[BaseHTTPRequestHandler]:
             names = {name.lower(): value for name, value in self.headers.items()}
             answer = tiny.answer(self.command, self.path, names, body)
             self.send_response(answer.status)
-            for name, value in ({"Content-Length": str(len(answer.body))} | answer.headers).items():
+            usual = {"Content-Length": str(len(answer.body)), "Connection": "close"}
+            for name, value in (usual | answer.headers).items():
                 self.send_header(name, value)
             self.end_headers()
             if self.command != "HEAD":
                 self.wfile.write(answer.body)
-            self.close_connection = True
 
         do_GET = do_HEAD = do_PUT = do_DELETE = do_POST = serve
 
@@ -338,10 +348,10 @@ def handler(tiny: Tiny) -> type[BaseHTTPRequestHandler]:
 
 
 def self_signed(folder: Path) -> Path:
-    """Write a key and a certificate for 127.0.0.1 that it signs itself, in one PEM file."""
+    """Write a key and a certificate for this machine that it signs itself, in one PEM file."""
     path = folder / "server.pem"
     what = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=store", "-days", "2"]
-    files = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(folder / "key.pem"), "-out", str(path)]
+    files = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", str(folder / "key.pem"), "-out", str(path)]
     subprocess.run(["openssl", "req", "-x509", *what, *files], check=True, capture_output=True)
     with path.open("a") as file:
         file.write((folder / "key.pem").read_text())
@@ -376,7 +386,7 @@ def test_an_own_endpoint_gets_plain_requests_with_paths(
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     source, certificate = written(tmp_path / "source", b"content"), self_signed(tmp_path) if secure else None
     with tiny_server(certificate) as tiny:
-        store = storage(tiny.url, trusted_ca=certificate)
+        store = storage(tiny.url.replace("127.0.0.1", "localhost"), trusted_ca=certificate)
         store.store(source, place("ä b.mp4"), keep)
         assert store.fetch(place("ä b.mp4"), tmp_path / "target") == 7
     assert list(tiny.held.items()) == [("/recordings/screens/%C3%A4%20b.mp4", b"content")]
@@ -404,16 +414,10 @@ def test_an_upload_that_the_store_mangles_is_caught(tiny: Tiny, tmp_path: Path, 
         storage(tiny.url).store(written(tmp_path / "source", b"content"), place("a.mp4"), replace)
 
 
-@pytest.mark.parametrize("announced", [{"Content-Length": "100"}, {"Content-Length": "3"}])
-def test_a_body_of_another_length_than_announced_is_caught(
-    tiny: Tiny, tmp_path: Path, announced: dict[str, str]
-) -> None:
-    tiny.answers["GET"] = Answer(200, b"short", announced)
-    try:
-        length = storage(tiny.url).fetch(place("a.mp4"), tmp_path / "x")
-    except ServiceUnavailable:
-        return
-    assert length == 3 == (tmp_path / "x").stat().st_size
+def test_a_body_shorter_than_announced_is_caught(tiny: Tiny, tmp_path: Path) -> None:
+    tiny.answers["GET"] = Answer(200, b"short", {"Content-Length": "100"})
+    with pytest.raises(ServiceUnavailable):
+        storage(tiny.url).fetch(place("a.mp4"), tmp_path / "x")
 
 
 def xml(code: str) -> bytes:
@@ -437,7 +441,7 @@ def test_refused_keys_are_said_and_not_hammered(tiny: Tiny, tmp_path: Path, stat
 def test_refused_keys_are_tried_again_after_a_while(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(s3, "LOGIN_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(gate, "PAUSE_SECONDS", 0.0)
     tiny.answers["GET"] = Answer(403)
     store = storage(tiny.url)
     for _ in range(2):
@@ -562,11 +566,8 @@ def mux(lab: Lab, server: Server, call: AddedCall) -> Path:
     return log
 
 
-@pytest.mark.parametrize("group", ["certificates", "empty"])
-def test_a_mixed_call_is_muxed_beside_its_screen(
-    make_lab: Callable[..., Lab], server: Server, tmp_path: Path, group: str
-) -> None:
-    lab = make_lab(encryption_group=group)
+def test_a_mixed_call_is_muxed_beside_its_screen(make_lab: Callable[..., Lab], server: Server, tmp_path: Path) -> None:
+    lab = make_lab(encryption_group="certificates")
     (call,) = lab.add_case(Case.PLAIN)
     into_bucket(lab, server, call)
     log = mux(lab, server, call)
@@ -576,10 +577,7 @@ def test_a_mixed_call_is_muxed_beside_its_screen(
     assert entry["parameters"]["muxed_mediaIds"] == [call.audio_id, call.screens[0].media_id]
     stored, clear = written(tmp_path / "stored", server.content(key)), tmp_path / "clear.mp4"
     assert entry["size"] == str(stored.stat().st_size)
-    if group == "certificates":
-        lab.decrypt(entry["pkcs7"], stored, clear)
-    else:
-        stored.rename(clear)
+    lab.decrypt(entry["pkcs7"], stored, clear)
     shown = [sync.Shown(0, call.plan.seconds, ALICE.number)]
     assert sync.problems(clear, call.start, call.plan.seconds, shown) == []
     assert SECRET not in log.read_text()

@@ -1,0 +1,26 @@
+"""Keeps us from hammering a service that has refused our login: an account may be locked after too many attempts."""
+
+from __future__ import annotations
+
+import time
+
+from muxer.errors import LoginRefused
+
+# After a refused login nothing is sent to that service for this long (our decision).
+PAUSE_SECONDS = 60.0
+
+
+class LoginGate:
+    """Remembers which services have refused our login lately. Safe to use from any thread."""
+
+    def __init__(self) -> None:
+        self._closed_until: dict[str, float] = {}
+
+    def close(self, service: str) -> None:
+        """Note that a service has refused our login."""
+        self._closed_until[service] = time.monotonic() + PAUSE_SECONDS
+
+    def check(self, service: str) -> None:
+        """Raise :class:`LoginRefused` when a service has refused our login a moment ago."""
+        if time.monotonic() < self._closed_until.get(service, 0.0):
+            raise LoginRefused(f"{service} refused our login a moment ago; not tried again yet")
