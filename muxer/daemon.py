@@ -138,6 +138,7 @@ class Daemon:
                 result = self._poller.poll()
                 break
             except Stopped:
+                log.warning("the migration was stopped before its query was read to the end: %s", self._progress())
                 return
             except Transient as error:
                 failures += 1
@@ -170,8 +171,8 @@ class Daemon:
         self._exit_code = EXIT_SOME_FAILED if self._failed else EXIT_OK
 
     def _tell_progress(self, due: float) -> float:
-        """Show how far the migration is: on a terminal at every look, else as a log line when ``due``; return when the
-        next line is due."""
+        """Show how far the migration is: on a terminal at every look, and as a log line when ``due``; return when the next
+        line is due."""
         if sys.stderr.isatty():
             sys.stderr.write(f"\r{self._progress():<70}")
             sys.stderr.flush()

@@ -77,11 +77,12 @@ class LocalResourceError(Transient):
 
 
 class StoredElsewhere(Transient):
-    """Another muxer has stored the same muxed file and has not published it yet."""
+    """Another muxer has stored the same muxed file, before ours or over it."""
 
 
 class EncryptionMissing(Transient):
-    """The result must be encrypted and RWS has no certificate; the administrator may configure one at any time."""
+    """The result must be encrypted and RWS has no certificate that can be read; the administrator may mend that at any
+    time."""
 
 
 class Stopped(Transient):

@@ -1,4 +1,4 @@
-"""What is checked once, before the first request: programs with their versions, and the private temporary folder."""
+"""What is checked once, before the first request: the programs, with their versions."""
 
 from __future__ import annotations
 

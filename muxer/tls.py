@@ -1,4 +1,7 @@
-"""One rule for all TLS connections: what an option ``trusted_ca`` means (guide: Configuring TLS connections)."""
+"""What an option ``trusted_ca`` means for the connections to RWS, RCS and WebDAV (guide: Configuring TLS connections).
+
+boto3 makes its own connections to S3 from the same option.
+"""
 
 from __future__ import annotations
 

@@ -54,7 +54,9 @@ class Workspace:
         """Make the folders that are missing, and mark everything as used: the system's own cleaners remove what is old."""
         for folder in (self.publishing, self.uploading):
             _private(folder)
-            os.utime(folder)
+            for path in (folder, *folder.iterdir()):
+                with contextlib.suppress(FileNotFoundError):
+                    os.utime(path)
         os.utime(self.path / "muxer.lock")
 
     @contextmanager

@@ -2,8 +2,8 @@
 
 Whether RWS merges a posted list into its own or replaces it is not public (gir-api, section 5). So only the new entry is
 posted, and read back; when an earlier entry has vanished, the full list is posted at once, and full lists are used from
-then on. What must not vanish is written to disk before the first post: a process that dies in between finds it at its
-next start.
+then on. What must not vanish is written to disk before the first post: when a process dies in between, the next poll finds
+it.
 """
 
 from __future__ import annotations

@@ -37,6 +37,7 @@ LAYOUTS = {
     "back to back": [(0, 10), (10, 10)],
 }
 ENCODINGS = {"b-frames": WITH_B_FRAMES, "no b-frames": WITHOUT, "sparse key frames": SPARSE_KEYS}
+HARD_ENCODINGS = ("b-frames", "sparse key frames")
 
 
 def engine(**options: object) -> Engine:
@@ -80,7 +81,7 @@ def mux(folder: Path, audio: Path, screens: Sequence[Input], **options: object) 
     return engine(**options).mux(Input(audio, audio.name, T0), screens, folder)
 
 
-@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("encoding", HARD_ENCODINGS)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_picture_and_sound_fit_in_every_layout(tmp_path: Path, audio: Path, layout: str, encoding: str) -> None:
     parts = LAYOUTS[layout]
@@ -296,7 +297,7 @@ def test_a_file_shorter_than_its_metadata_is_told(tmp_path: Path, audio: Path, c
     assert "agent.mp4 lasts 10.0 s where its metadata say 60.0 s" in caplog.text
 
 
-@pytest.mark.parametrize("length", [5.001125, 5.0015, 5.002, 5.002375, 5.0495, 5.0995])
+@pytest.mark.parametrize("length", [5.001125, 5.002, 5.0495])
 def test_an_end_close_to_a_frame_is_counted_alike_everywhere(tmp_path: Path, length: float) -> None:
     sound = tmp_path / "sound.wav"
     make_audio(sound, T0, 6, codec=["-c:a", "pcm_s16le", "-t", str(length)])
