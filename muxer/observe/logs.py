@@ -7,6 +7,7 @@ import json
 import logging
 import logging.handlers
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -58,7 +59,7 @@ def set_up(options: Logfile, instance: str, secrets: Sequence[str]) -> Path:
     return path
 
 
-class _Formatter(logging.Formatter):
+class _Formatter(logging.Formatter, ABC):
     """What both forms share: the moment, the fields of a record, and the removal of secrets."""
 
     def __init__(self, secrets: Sequence[str]) -> None:
@@ -74,9 +75,9 @@ class _Formatter(logging.Formatter):
             line = line.replace(secret, "***")
         return LOGIN_IN_URL.sub("***@", line)
 
+    @abstractmethod
     def line(self, record: logging.LogRecord, fields: dict[str, Any]) -> str:
         """Return the line of a record."""
-        raise NotImplementedError
 
     def moment(self, record: logging.LogRecord) -> str:
         """Return when the record was made, in UTC with milliseconds."""
