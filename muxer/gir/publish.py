@@ -56,7 +56,8 @@ class Publisher:
             is_still_stored()
             earlier = [] if current is None else [as_posted(media.raw) for media in current.media]
             wanted = [*(one for one in earlier if one.get("mediaId") != entry["mediaId"]), entry]
-            published = self._post(recording_id, region, wanted)
+            at_stake = self._keep(recording_id, region, wanted)
+            published = self._post(recording_id, region, wanted, at_stake, full=self._full_lists)
             is_still_stored()
             return published
 
@@ -84,13 +85,17 @@ class Publisher:
             lost = [] if current is None else _at_stake(left["mediaFiles"])
             if current is not None and _missing(lost, current):
                 log.warning("%s: entries that an earlier publication put at stake are missing; posting them", recording_id)
-                self._post(recording_id, left["region"], _union(lost, current), full=True)
+                # One with an id comes last: by it the post is recognised when it is read back.
+                wanted = sorted(_union(lost, current), key=lambda one: bool(one.get("mediaId")))
+                self._post(recording_id, left["region"], wanted, path, full=True)
             path.unlink(missing_ok=True)
 
-    def _post(self, recording_id: str, region: str, wanted: list[Json], full: bool = False) -> ScreenRecording:
-        """Post the last of the ``wanted`` entries, or all of them, and see to it that all of them stand there."""
-        at_stake = self._keep(recording_id, region, wanted)
-        posted: Sequence[Json] = wanted if full or self._full_lists else wanted[-1:]
+    def _post(
+        self, recording_id: str, region: str, wanted: list[Json], at_stake: Path, *, full: bool
+    ) -> ScreenRecording:
+        """Post the last of the ``wanted`` entries, or all of them, and see to it that all of them stand there. Only then the
+        file that keeps what is ``at_stake`` is removed."""
+        posted: Sequence[Json] = wanted if full else wanted[-1:]
         for _ in range(POST_ATTEMPTS):
             self._rws.post_media(recording_id, region, posted)
             current = self._read_back(recording_id, posted)

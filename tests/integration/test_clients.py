@@ -16,7 +16,7 @@ import pytest
 
 from muxer import transfer
 from muxer.errors import AccessDenied, EncryptionMissing, Forbidden, MediaNotFound, ServiceUnavailable, Stopped
-from muxer.gir.publish import Publisher
+from muxer.gir.publish import Publisher, _stem
 from muxer.gir.rcs import Rcs, root
 from muxer.gir.rws import Rws
 from muxer.gir.session import Account, Session
@@ -268,6 +268,32 @@ def test_entries_lost_by_a_death_in_the_middle_are_posted_at_the_next_start(make
     assert [one["mediaId"] for one in (lab.store.screen("r") or {})["mediaFiles"]] == ["muxed.mp4"]
     Publisher(rws_of(lab), publishing(tmp_path)).repair_left_overs()
     assert sorted(one["mediaId"] for one in (lab.store.screen("r") or {})["mediaFiles"]) == ["muxed.mp4", "screen.mp4"]
+    assert not list(publishing(tmp_path).iterdir())
+
+
+def test_a_second_death_while_lost_entries_are_posted_loses_nothing(
+    make_lab: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = make_lab(replacing_post=True)
+    names = ["a.mp4", "b.mp4"]
+    sources = [media(name) for name in names]
+    at_stake = {"id": "r", "region": lab.region, "mediaFiles": [*sources, media("muxed.mp4")]}
+    lab.store.add_screen_media("r", lab.region, media("muxed.mp4"))
+    (publishing(tmp_path) / f"{_stem('r')}.json").write_text(json.dumps(at_stake))
+
+    class Death(BaseException):
+        pass
+
+    def die(*_: object) -> None:
+        raise Death
+
+    with monkeypatch.context() as dying:
+        dying.setattr(Rws, "post_media", die)
+        with pytest.raises(Death):
+            Publisher(rws_of(lab), publishing(tmp_path)).repair_left_overs()
+    Publisher(rws_of(lab), publishing(tmp_path)).repair_left_overs()
+    held = (lab.store.screen("r") or {})["mediaFiles"]
+    assert sorted(one["mediaId"] for one in held) == [*names, "muxed.mp4"]
     assert not list(publishing(tmp_path).iterdir())
 
 
