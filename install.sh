@@ -4,6 +4,7 @@
 # Read from the environment, for unusual places:
 #   MUXER_OS_RELEASE   the file that names the distribution (default /etc/os-release)
 #   PIP_*              pip's own settings: a proxy, a registry of your own, a certificate bundle
+#   NPM_CONFIG_*       the same for npm (--test only)
 set -euo pipefail
 
 readonly EXIT_FAILED=1 EXIT_USAGE=2 EXIT_MISSING=3
@@ -110,6 +111,22 @@ make_source_venvs() { # suffixes of .venv in this folder
     done
 }
 
+# ---- npm packages ----------------------------------------------------------------------------------
+
+install_npm_packages() { # folder with a lock file; npm is that of .venv-test
+    local folder=$1 log=$WORK/npm.log stamp
+    stamp=$(sha256sum <"$folder/package-lock.json")
+    if [[ -f $folder/node_modules/.stamp && $(<"$folder/node_modules/.stamp") == "$stamp" ]]; then return 0; fi
+    say "Installing npm packages: $folder/node_modules"
+    if ! "$ROOT/.venv-test/bin/npm" --prefix "$folder" ci --ignore-scripts --no-audit --no-fund >"$log" 2>&1 </dev/null; then
+        show_tail "$log"
+        fail "$EXIT_MISSING" "npm could not install the packages of $folder/package-lock.json, which the tests need." \
+            'Check that this machine reaches the npm registry. A proxy, a certificate bundle or a registry of your own' \
+            'stand in the file .npmrc of your home folder, or in the environment (NPM_CONFIG_REGISTRY, NPM_CONFIG_CAFILE ...).'
+    fi
+    say "$stamp" >"$folder/node_modules/.stamp"
+}
+
 # ---- demo and tests --------------------------------------------------------------------------------
 
 run_demo() {
@@ -148,6 +165,7 @@ run_tests() {
     local failed=0
     ensure_parts python ffmpeg openssl apache
     make_source_venvs '' test
+    install_npm_packages "$ROOT/tests/s3rver"
     cd -- "$ROOT"
     check 'ruff check' .venv-test/bin/python -m ruff check . || failed=1
     check 'mypy --strict muxer' .venv-test/bin/python -m mypy --strict muxer || failed=1
