@@ -39,7 +39,7 @@ def build(config: Config, tools: Tools, runner: Runner, workspace: Workspace, st
         stores=Stores(
             {
                 WEBDAV: WebdavStorage(config.webdav, workspace.mark, workspace.uploading, stop),
-                S3: S3Storage(config.s3, stop),
+                S3: S3Storage(config.s3, workspace.uploading, stop),
             }
         ),
         engine=engine,

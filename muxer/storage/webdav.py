@@ -6,14 +6,11 @@ tried again; so media are streamed here, with length checks, quoted names and ti
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
@@ -37,7 +34,8 @@ from muxer.errors import (
 )
 from muxer.gate import LoginGate
 from muxer.gir.answers import retry_after
-from muxer.storage.base import Place, Stored
+from muxer.storage.base import WEBDAV, Place, Stored
+from muxer.storage.notes import Notes
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +53,7 @@ class WebdavStorage:
         being uploaded, and the stop event."""
         self._stop = stop
         self._instance = instance
-        self._uploading = uploading
+        self._notes = Notes(uploading, WEBDAV)
         auth = httpx.BasicAuth(options.username, options.password) if options.username else None
         headers = {"User-Agent": f"recording-muxer/{__version__}", "Accept-Encoding": "identity"}
         self._http = webdav4.HTTPClient(
@@ -70,7 +68,6 @@ class WebdavStorage:
         self._servers: dict[str, webdav4.Client] = {}
         self._gate = LoginGate()
         self._without_move: set[str] = set()
-        self._active: set[str] = set()
         self._unchecked = not options.trusted_ca
 
     def fetch(self, place: Place, path: Path) -> int:
@@ -129,39 +126,20 @@ class WebdavStorage:
 
     def remove_left_overs(self) -> None:
         """Delete the unfinished uploads of an earlier process that died, and those that could not be deleted at the time."""
-        for note in sorted(self._uploading.glob("*.json")):
-            if note.name in self._active:
-                continue
-            try:
-                place = Place(**json.loads(note.read_text(encoding="utf-8")))
-                self.delete(place)
-            except FileNotFoundError:
-                continue
-            except (ValueError, TypeError, Permanent) as error:
-                log.warning("%s is of no use and is removed: %s", note.name, type(error).__name__)
-            except Transient as error:
-                log.warning("an unfinished upload is left in the storage for now: %s", error)
-                continue
-            note.unlink(missing_ok=True)
+        self._notes.clean(lambda place, _: self.delete(place))
 
     @contextmanager
     def _unfinished(self, place: Place) -> Iterator[Place]:
         """Yield the temporary place of an upload. It is noted on disk before, and deleted unless it was renamed."""
         unfinished = place.beside(f"{place.name}.{self._instance}.part")
-        note = self._uploading / f"{hashlib.sha256(unfinished.url.encode()).hexdigest()[:32]}.json"
-        self._active.add(note.name)
-        try:
-            with transfer.private_file(note) as file:
-                file.write(json.dumps(asdict(unfinished)).encode())
-            yield unfinished
-            note.unlink(missing_ok=True)
-        except BaseException:
-            with suppress(Transient, Permanent):
-                self.delete(unfinished)
-                note.unlink(missing_ok=True)
-            raise
-        finally:
-            self._active.discard(note.name)
+        with self._notes.during(unfinished) as note:
+            try:
+                yield unfinished
+            except BaseException:
+                with suppress(Transient, Permanent):
+                    self.delete(unfinished)
+                    note.unlink(missing_ok=True)
+                raise
 
     def _upload(self, path: Path, place: Place) -> Stored:
         length = path.stat().st_size
