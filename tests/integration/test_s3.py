@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
+import requests
 from botocore.exceptions import ConnectionClosedError
-from moto.server import ThreadedMotoServer
+from moto.server import DomainDispatcherApplication, ThreadedMotoServer, create_backend_app
 from support.s3 import BUCKET, KEY, MIB, NAMES, SECRET, Server, StopLater, keep, place, replace, storage, written
+from werkzeug.serving import make_server
 
 from muxer import transfer
-from muxer.errors import AccessDenied, MediaNotFound, MetadataError, ServiceUnavailable, Stopped, StoredElsewhere
+from muxer.errors import (
+    AccessDenied,
+    LoginRefused,
+    MediaNotFound,
+    MetadataError,
+    MuxerError,
+    ServiceUnavailable,
+    Stopped,
+    StoredElsewhere,
+)
 from muxer.storage import s3
 from muxer.storage.base import place_of
+from muxer.storage.notes import Notes
 
+ROOT = Path(__file__).resolve().parents[2]
+KEYS = {"aws_access_key_id": KEY, "aws_secret_access_key": SECRET}
 pytestmark = pytest.mark.usefixtures("models_read_once", "no_keys_around")
 
 
@@ -29,6 +48,23 @@ def server() -> Iterator[Server]:
     made.client.create_bucket(Bucket=BUCKET)
     yield made
     moto.stop()
+
+
+@contextmanager
+def refusing(server: Server, query: str, status: int) -> Iterator[str]:
+    """Yield the address of a second door to moto, which refuses requests with this query, and they only."""
+    moto = DomainDispatcherApplication(create_backend_app)
+
+    def application(environ: dict[str, Any], start_response: Any) -> Any:
+        if query not in environ["QUERY_STRING"]:
+            return moto(environ, start_response)
+        start_response(f"{status} Refused", [("Content-Length", "0")])
+        return [b""]
+
+    door = make_server("127.0.0.1", 0, application, threaded=True)
+    threading.Thread(target=door.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{door.server_port}"
+    door.shutdown()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -121,6 +157,70 @@ def test_no_parts_are_left_when_an_upload_fails(
 
 
 @pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize("status", [400, 503])
+def test_no_parts_are_left_when_the_store_refuses_one(
+    server: Server, tmp_path: Path, large: Path, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3, "ATTEMPTS", 1)
+    (notes := tmp_path / "uploading").mkdir()
+    with refusing(server, "partNumber=2", status) as url, pytest.raises(MuxerError, match=f"HTTP {status}"):
+        storage(url, uploading=notes).store(large, place("refused.mp4"), keep)
+    assert server.parts() == 0 and "screens/refused.mp4" not in server.objects()
+    storage(server.url, uploading=notes).remove_left_overs()
+    assert not list(notes.iterdir())
+
+
+DIES = """
+import os, sys
+from pathlib import Path
+sys.path[:0] = [{root!r}, {tests!r}]
+from support import s3
+from muxer.storage import s3 as product
+product.MULTIPART_BYTES = 5 * s3.MIB
+stop = s3.StopLater(30, lambda: os.kill(os.getpid(), 9))
+s3.storage({url!r}, stop, Path({notes!r})).store(Path({large!r}), s3.place("died.mp4"), s3.keep)
+"""
+
+
+def test_the_parts_of_a_killed_process_are_given_up(server: Server, tmp_path: Path, large: Path) -> None:
+    (notes := tmp_path / "uploading").mkdir()
+    where = {"root": str(ROOT), "tests": str(ROOT / "tests"), "url": server.url, "notes": str(notes), "large": str(large)}
+    killed = subprocess.run([sys.executable, "-c", DIES.format(**where)], capture_output=True, check=False, timeout=60)
+    assert killed.returncode == -9, killed.stderr
+    foreign = server.client.create_multipart_upload(Bucket=BUCKET, Key="screens/died.mp4")["UploadId"]
+    assert server.parts() == 2 and len(list(notes.iterdir())) == 1
+    storage(server.url, uploading=notes).remove_left_overs()
+    (left,) = server.client.list_multipart_uploads(Bucket=BUCKET)["Uploads"]
+    assert left["UploadId"] == foreign and not list(notes.iterdir())
+    server.client.abort_multipart_upload(Bucket=BUCKET, Key="screens/died.mp4", UploadId=foreign)
+
+
+def test_parts_that_cannot_be_given_up_now_are_given_up_later(server: Server, tmp_path: Path) -> None:
+    (notes := tmp_path / "uploading").mkdir()
+    upload = server.client.create_multipart_upload(Bucket=BUCKET, Key="screens/later.mp4")["UploadId"]
+    with pytest.raises(Stopped), Notes(notes, "awsS3").during(place("later.mp4"), upload):
+        raise Stopped("and the store was out of reach")
+    storage(server.url, uploading=notes, access_key_id="").remove_left_overs()
+    assert server.parts() == 1 and len(list(notes.iterdir())) == 1
+    storage(server.url, uploading=notes).remove_left_overs()
+    assert server.parts() == 0 and not list(notes.iterdir())
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_an_upload_under_way_is_noted_and_left_alone(server: Server, tmp_path: Path, large: Path) -> None:
+    (notes := tmp_path / "uploading").mkdir()
+    store, seen = storage(server.url, uploading=notes), []
+
+    def look(**_: Any) -> None:
+        store.remove_left_overs()
+        seen.append((len(list(notes.iterdir())), server.parts()))
+
+    store._client.meta.events.register("before-call.s3.UploadPart", look)
+    assert store.store(large, place("noted.mp4"), keep).length == large.stat().st_size
+    assert seen == [(1, 1)] * 3 and not list(notes.iterdir())
+
+
+@pytest.mark.usefixtures("small_parts")
 @pytest.mark.parametrize(("size", "looks", "unfinished"), [(12 * MIB, 30, 1), (3 * MIB, 5, 0)], ids=["parts", "whole"])
 def test_a_stop_ends_an_upload_and_leaves_nothing(
     server: Server, tmp_path: Path, size: int, looks: int, unfinished: int
@@ -186,6 +286,28 @@ def test_no_keys_are_said_and_looked_for_again(
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     assert store.store(tmp_path / "source", place("keys.mp4"), keep).length == 1
+
+
+def test_a_wrong_secret_is_refused_and_said(server: Server, tmp_path: Path) -> None:
+    iam: Any = boto3.client("iam", endpoint_url=server.url, region_name="us-east-1", **KEYS)
+    iam.create_user(UserName="muxer")
+    policy = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
+    iam.put_user_policy(UserName="muxer", PolicyName="all", PolicyDocument=json.dumps(policy))
+    key = iam.create_access_key(UserName="muxer")["AccessKey"]
+    right = {"access_key_id": key["AccessKeyId"], "secret_access_key": key["SecretAccessKey"]}
+    source, where = written(tmp_path / "source", b"content"), place("secret.mp4")
+    # From now on moto checks the keys, their signatures and their rights.
+    requests.post(f"{server.url}/moto-api/reset-auth", data=b"0", timeout=10).raise_for_status()
+    try:
+        assert storage(server.url, **right).store(source, where, keep).length == 7
+        for wrong in ({"secret_access_key": "wrong"}, {"access_key_id": "AKIANOBODY"}):
+            with pytest.raises(LoginRefused, match=r"HTTP 403.*\[s3\] access_key_id"):
+                storage(server.url, **right | wrong).fetch(where, tmp_path / "target")
+            with pytest.raises(LoginRefused, match=r"HTTP 403.*\[s3\] access_key_id"):
+                storage(server.url, **right | wrong).store(source, place("other.mp4"), keep)
+    finally:
+        requests.post(f"{server.url}/moto-api/reset-auth", data=b"inf", timeout=10).raise_for_status()
+    assert storage(server.url).describe(place("other.mp4")) is None
 
 
 @pytest.mark.parametrize("lacking", ["access_key_id", "secret_access_key"])

@@ -34,7 +34,7 @@ class Server:
     def content(self, key: str) -> bytes:
         return bytes(self.client.get_object(Bucket=BUCKET, Key=key)["Body"].read())
 
-    def keys(self) -> list[str]:
+    def objects(self) -> list[str]:
         """Return the keys of all objects."""
         return [one["Key"] for one in self.client.list_objects_v2(Bucket=BUCKET).get("Contents", [])]
 
