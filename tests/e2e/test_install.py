@@ -392,6 +392,37 @@ def test_pip_without_network(source: Path, tmp_path: Path) -> None:
     assert not list(prefix.glob(".venv*")), "no half environment is left, to be taken for a whole one"
 
 
+def ready_environments(source: Path) -> dict[str, str]:
+    """Make environments of the tests' own packages that install.sh takes for its own; return what it must be told."""
+    python = source / "bin" / "python3"
+    wrappers = {python: sys.executable, source / ".venv-test" / "bin" / "npm": str(Path(sys.executable).with_name("npm"))}
+    wrappers |= {source / name / "bin" / "python": sys.executable for name in (".venv", ".venv-test")}
+    for path, program in wrappers.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f'#!/bin/sh\nexec "{program}" "$@"\n')
+        path.chmod(0o755)
+    for name, lock in ((".venv", "requirements.txt"), (".venv-test", "requirements-test.txt")):
+        made_of = f'"{python}" -c "import sys; print(sys.version, sys.base_prefix)"; sha256sum <"{source}/thirdparty/{lock}"'
+        stamp = subprocess.run(["bash", "-c", made_of], capture_output=True, text=True, check=True).stdout
+        (source / name / ".stamp").write_text(stamp)
+    return {"PATH": f"{python.parent}:{os.environ['PATH']}"}
+
+
+def test_npm_without_network(source: Path, tmp_path: Path) -> None:
+    packages = source / "tests" / "s3rver"
+    packages.mkdir(parents=True)
+    for name in ("package.json", "package-lock.json"):
+        shutil.copy2(ROOT / "tests" / "s3rver" / name, packages)
+    nobody_listens = {"NPM_CONFIG_REGISTRY": "http://127.0.0.1:9/", "NPM_CONFIG_FETCH_RETRIES": "0"}
+    nothing_else = {"NPM_CONFIG_USERCONFIG": os.devnull, "NPM_CONFIG_CACHE": str(tmp_path / "cache")}
+    result = install("--test", source=source, env={**ready_environments(source), **nobody_listens, **nothing_else})
+    assert result.returncode == 3, result.stderr
+    assert "ECONNREFUSED" in result.stderr
+    assert f"npm could not install the packages of {packages}/package-lock.json" in result.stderr
+    assert ".npmrc" in result.stderr
+    assert not (packages / "node_modules" / ".stamp").exists(), "what is not whole is not taken for it the next time"
+
+
 # ---- which Python ------------------------------------------------------------------------------------
 
 
