@@ -17,6 +17,7 @@ from muxer.storage.s3 import S3Storage
 UNSET = {"region": "", "addressing_style": None, "trusted_ca": None}
 BUCKET, KEY, SECRET = "recordings", "AKIATESTKEY", "topsecret/key+%"
 MIB = 1024 * 1024
+_NOTES = tempfile.TemporaryDirectory(prefix="muxer-notes-")  # removed when the tests end
 NAMES = [
     *("plain.mp4", "with blank.mp4", "hash#mark.mp4", "question?.mp4", "per%20cent.mp4", "100%.mp4", "grüße.mp4"),
     *("a&b=c+d.mp4", "semi;colon.mp4", "back\\slash.mp4", "'quoted'.mp4"),
@@ -54,9 +55,9 @@ def replace() -> bool:
 
 
 def storage(url: str, stop: threading.Event | None = None, uploading: Path | None = None, **options: Any) -> S3Storage:
-    """Return the storage under test. Without a folder for its notes it gets a new one."""
+    """Return the storage under test. Without a folder of its own for notes it shares one."""
     given = UNSET | {"endpoint_url": url, "access_key_id": KEY, "secret_access_key": SECRET} | options
-    return S3Storage(S3(**given), uploading or Path(tempfile.mkdtemp()), stop or threading.Event())
+    return S3Storage(S3(**given), uploading or Path(_NOTES.name), stop or threading.Event())
 
 
 def place(name: str, bucket: str = BUCKET) -> Place:

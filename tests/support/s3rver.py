@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import time
@@ -44,7 +45,9 @@ class S3rver:
         self.folder.mkdir(parents=True, exist_ok=True)
         assert PROGRAM.exists(), "s3rver is missing: ./install.sh --test installs it"
         with self._log.open("wb") as log:
-            self.process = subprocess.Popen(self._command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            # It answers while its file is still being written; with one thread for files the answer comes last.
+            env = {**os.environ, "UV_THREADPOOL_SIZE": "1"}
+            self.process = subprocess.Popen(self._command(), env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         deadline = time.monotonic() + SECONDS
         while not (found := re.search(r"listening on \S+:(\d+)", self._log.read_text())):
             assert self.process.poll() is None and time.monotonic() < deadline, self._log.read_text()
