@@ -22,6 +22,8 @@ REOPENED_AT = 1.1
 # The sources, the muxed file, and its ciphertext or what was re-encoded, of which one is written when another is removed.
 NEEDED_FOR_SOURCES = 2.5
 LOOK_SECONDS = 1.0
+# Some network file systems tell nothing, a size of 0; there a job finds out by itself.
+_UNKNOWN = 1 << 62
 
 
 def reserve(total: int, min_free_megabytes: int | None) -> int:
@@ -53,7 +55,7 @@ class Disk:
         self._short = False
         self._next_look = float("-inf")
         total = shutil.disk_usage(folder).total
-        if reserve(total, min_free_megabytes) * REOPENED_AT > total:
+        if 0 < total < reserve(total, min_free_megabytes) * REOPENED_AT:
             most = int(total / REOPENED_AT / MEGABYTE)
             what = f"must be at most {most}: the file system of {folder} has {_megabytes(total)} in all"
             raise ConfigError([Problem(f"[processing] min_free_megabytes = '{min_free_megabytes}'", what)])
@@ -94,7 +96,8 @@ class Disk:
     def _measure(self) -> tuple[int, int]:
         """Return how many bytes are free and how many must stay free."""
         usage = shutil.disk_usage(self._folder)
-        return usage.free, reserve(usage.total, self._min_free_megabytes)
+        free = usage.free if usage.total else _UNKNOWN
+        return free, reserve(usage.total, self._min_free_megabytes)
 
 
 def _megabytes(count: float) -> str:

@@ -116,6 +116,14 @@ def test_a_file_system_that_can_never_have_so_much_free_is_a_mistake(system: Fil
     Disk(Path("/temp"), 909)
 
 
+@pytest.mark.parametrize("option", [None, 100])
+def test_a_file_system_that_tells_nothing_hinders_nothing(system: FileSystem, option: int | None) -> None:
+    system.total = system.free = 0
+    disk = Disk(Path("/temp"), option)
+    assert disk.has_room()
+    disk.check([100 * MEGABYTE])
+
+
 def test_the_workspace_refuses_it_too(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="min_free_megabytes"):
         Workspace(tmp_path, "single", 1_000_000_000)
