@@ -57,7 +57,8 @@ class Daemon:
         self._runner = runner
         self._stop = services.stop
         self._ledger = Ledger()
-        self._pool = Pool(self._work, config.advanced.worker_threads, self._stop)
+        has_room = services.workspace.disk.has_room
+        self._pool = Pool(self._work, config.advanced.worker_threads, self._stop, has_room)
         self._poller = Poller(config, services.rws, self._ledger, self._pool.submit)
         processing = config.processing
         self._cleaning = Cleaning(

@@ -64,11 +64,14 @@ class Report:
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Time a step and log its end."""
-        started = time.monotonic()
-        yield
-        self.steps[name] = time.monotonic() - started
-        log.info("%s done", name, extra={"fields": {"seconds": self.steps[name]}})
+        """Time a step and log its end, good or bad."""
+        started, outcome = time.monotonic(), "failed"
+        try:
+            yield
+            outcome = "done"
+        finally:
+            self.steps[name] = time.monotonic() - started
+            log.info("%s %s", name, outcome, extra={"fields": {"step": name, "seconds": self.steps[name]}})
 
 
 class Job:
@@ -113,6 +116,7 @@ class Job:
         """Fetch, mux, encrypt, store and publish."""
         certificates = self._certificates(target)
         folder_of_screens = _place(target)
+        self._services.workspace.disk.check(media.size for media in (target.audio, *target.screens))
         with self._services.workspace.job() as folder:
             with report.step("fetch"):
                 audio, screens = self._fetch(target, folder)

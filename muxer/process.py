@@ -130,7 +130,8 @@ class Runner:
             raise Stopped(f"{name} was cancelled")
         if too_long:
             raise ToolError(f"{name} took longer than its time limit")
-        if status == -_SIGKILL or (status != 0 and any(sign in stderr for sign in _SCARCITY)):
+        # Not only with a status: ffmpeg ends with 0 when the disk is full at the last of its output.
+        if status == -_SIGKILL or any(sign in stderr for sign in _SCARCITY):
             raise LocalResourceError(f"{name} ended with status {status}, for want of memory or disk: {stderr[-300:]}")
         if status != 0 or (complaint and any(line.startswith(complaint) for line in stderr.splitlines())):
             raise ToolError(f"{name} ended with status {status}: {stderr or 'no message'}")

@@ -103,6 +103,12 @@ class Processing:
     clean_temp_folder_timeout: int = option(
         types.Integer(-1), "43200", "seconds between two clean-ups; -1 = when idle", aliases=("clean_temp_folder",)
     )
+    min_free_megabytes: int | None = option(
+        types.optional(types.Integer(0)),
+        "",
+        "no new recording is begun while less is free on the disk of temp_dir; empty = 1024, or 5 % of a smaller disk",
+        origin="ours",
+    )
     batch_read_screen_recording_metadata: bool = option(
         types.switch, "1", "1 = read screen recordings in bulk, any other integer = one by one"
     )
