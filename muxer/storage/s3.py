@@ -31,6 +31,7 @@ from muxer.errors import (
 )
 from muxer.gate import LoginGate
 from muxer.gir.answers import retry_after
+from muxer.outages import Outages
 from muxer.storage.base import Place, Stored
 
 log = logging.getLogger(__name__)
@@ -47,9 +48,10 @@ _BAD_REGION = ("AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLoca
 class S3Storage:
     """All buckets that media descriptors name, under one account. Safe to use from any thread."""
 
-    def __init__(self, options: schema.S3, stop: threading.Event) -> None:
+    def __init__(self, options: schema.S3, stop: threading.Event, outages: Outages | None = None) -> None:
         self._options = options
         self._stop = stop
+        self._outages = outages or Outages()
         self._lock = threading.Lock()
         self._made: Any = None
         self._gate = LoginGate()
@@ -122,13 +124,19 @@ class S3Storage:
 
     @contextmanager
     def _talking(self, method: str, place: Place) -> Iterator[None]:
-        """Turn what boto3 raises into our errors; nothing is sent for a while after a refused login."""
+        """Watch over a request; nothing is sent for a while after a refused login."""
+        what = f"{method} {_named(place)}"
+        with self._outages.talking(place.service), self._our_errors(what):
+            self._gate.check(SERVICE)
+            yield
+
+    @contextmanager
+    def _our_errors(self, what: str) -> Iterator[None]:
+        """Turn what boto3 raises into our errors."""
         from boto3.exceptions import Boto3Error
         from botocore import exceptions as botocore
         from botocore.parsers import ResponseParserError
 
-        what = f"{method} {_named(place)}"
-        self._gate.check(SERVICE)
         try:
             yield
         except botocore.ClientError as error:
