@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -20,6 +21,7 @@ from muxer.gir.rcs import Rcs
 from muxer.gir.rws import LABEL, Certificate, Rws
 from muxer.media.engine import Engine, Input, Muxed
 from muxer.observe.logs import about
+from muxer.outages import RCS, RWS, Outages
 from muxer.selection import MuxTarget, select
 from muxer.storage.base import Place, Stored, place_of
 from muxer.storage.stores import Stores
@@ -43,6 +45,7 @@ class Services:
     encryptor: Encryptor
     publisher: Publisher
     workspace: Workspace
+    outages: Outages
     stop: threading.Event
 
 
@@ -239,6 +242,18 @@ class Job:
         seconds = {f"{name}_seconds": round(value, 3) for name, value in report.steps.items()}
         facts |= {"seconds": round(sum(report.steps.values()), 3)} | seconds
         log.info("recording muxed" if report.muxed else "recording brought up to date", extra={"fields": facts})
+
+
+def services_of(target: MuxTarget) -> frozenset[str]:
+    """Given a target, return the names of the services that making it needs, as far as its metadata tell."""
+    services = {RWS}
+    for media in (target.audio, *target.screens):
+        if media.pkcs7 is not None:
+            services.add(RCS)
+        if media.descriptor is not None and (media.pkcs7 is None or media is not target.audio):
+            with contextlib.suppress(MetadataError):
+                services.add(place_of(media.descriptor).service)
+    return frozenset(services)
 
 
 def _place(target: MuxTarget) -> Place:

@@ -60,6 +60,11 @@ class Pool:
         self._release(target)
         return False
 
+    def holds(self, target: MuxTarget) -> bool:
+        """Whether a target is queued or running."""
+        with self._lock:
+            return target.name in self._taken
+
     @property
     def idle(self) -> bool:
         """Whether nothing is queued or running."""

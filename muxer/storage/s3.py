@@ -30,6 +30,7 @@ from muxer.errors import (
 )
 from muxer.gate import LoginGate
 from muxer.gir.answers import retry_after
+from muxer.outages import Outages
 from muxer.storage.base import S3, Place, Stored
 from muxer.storage.notes import Notes
 
@@ -45,11 +46,15 @@ _BAD_REGION = ("AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLoca
 class S3Storage:
     """All buckets that media descriptors name, under one account. Safe to use from any thread."""
 
-    def __init__(self, options: schema.S3, uploading: Path, stop: threading.Event) -> None:
-        """Given the account, the folder that keeps what is being uploaded, and the stop event."""
+    def __init__(
+        self, options: schema.S3, uploading: Path, stop: threading.Event, outages: Outages | None = None
+    ) -> None:
+        """Given the account, the folder that keeps what is being uploaded, the stop event, and what is told of the store's
+        failures."""
         self._options = options
         self._notes = Notes(uploading, S3)
         self._stop = stop
+        self._outages = outages or Outages()
         self._lock = threading.Lock()
         self._made: Any = None
         self._gate = LoginGate()
@@ -142,13 +147,19 @@ class S3Storage:
 
     @contextmanager
     def _talking(self, method: str, place: Place) -> Iterator[None]:
-        """Turn what boto3 raises into our errors; nothing is sent for a while after a refused login."""
+        """Watch over a request; nothing is sent for a while after a refused login."""
+        what = f"{method} {_named(place)}"
+        with self._outages.talking(place.service), self._our_errors(what):
+            self._gate.check(SERVICE)
+            yield
+
+    @contextmanager
+    def _our_errors(self, what: str) -> Iterator[None]:
+        """Turn what boto3 raises into our errors."""
         from boto3.exceptions import Boto3Error
         from botocore import exceptions as botocore
         from botocore.parsers import ResponseParserError
 
-        what = f"{method} {_named(place)}"
-        self._gate.check(SERVICE)
         try:
             yield
         except botocore.ClientError as error:

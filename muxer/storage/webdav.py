@@ -28,12 +28,14 @@ from muxer.errors import (
     MuxerError,
     Permanent,
     RequestRejected,
+    ServiceFailed,
     ServiceUnavailable,
     StoredElsewhere,
     Transient,
 )
 from muxer.gate import LoginGate
 from muxer.gir.answers import retry_after
+from muxer.outages import Outages
 from muxer.storage.base import WEBDAV, Place, Stored
 from muxer.storage.notes import Notes
 
@@ -48,10 +50,13 @@ _EXISTS = 412
 class WebdavStorage:
     """All WebDAV servers of the region under one account (guide). Safe to use from any thread."""
 
-    def __init__(self, options: Webdav, instance: str, uploading: Path, stop: threading.Event) -> None:
+    def __init__(
+        self, options: Webdav, instance: str, uploading: Path, stop: threading.Event, outages: Outages | None = None
+    ) -> None:
         """Given the account, a short name for this instance (it marks unfinished uploads), the folder that keeps what is
-        being uploaded, and the stop event."""
+        being uploaded, the stop event, and what is told of the servers' failures."""
         self._stop = stop
+        self._outages = outages or Outages()
         self._instance = instance
         self._notes = Notes(uploading, WEBDAV)
         auth = httpx.BasicAuth(options.username, options.password) if options.username else None
@@ -200,30 +205,39 @@ class WebdavStorage:
             return ServiceUnavailable(f"{text}; the storage is full")
         if status == 409:
             return ServiceUnavailable(f"{text}; the folder does not exist")
+        if status == 500:
+            return ServiceFailed(text, retry_after(headers))
         if status >= 500 or status in (404, 408, 423, 429) or status < 400:
             return ServiceUnavailable(text, retry_after(headers))
         return RequestRejected(text, status)
 
     @contextmanager
     def _talking(self, method: str, url: str) -> Iterator[None]:
-        """Turn what httpx and webdav4 raise into our errors; nothing is sent to a server that refused our login."""
+        """Watch over a request; nothing is sent to a server that refused our login."""
         what = f"{method} {url}"
         if self._unchecked and url.startswith("https:"):
             self._unchecked = False
             log.warning(UNCHECKED_TLS.format("webdav"))
-        self._gate.check(_origin(url))
-        try:
+        with self._outages.talking(f"WebDAV {_origin(url)}"), _our_errors(self._failure, what):
+            self._gate.check(_origin(url))
             yield
-        except webdav4.HTTPError as error:
-            raise self._failure(error.status_code, error.response.headers, what) from error
-        except webdav4.InsufficientStorage as error:
-            raise self._failure(507, {}, what) from error
-        except webdav4.ClientError as error:
-            raise ServiceUnavailable(f"{what}: {type(error).__name__}") from error
-        except httpx.TimeoutException as error:
-            raise ServiceUnavailable(f"{what}: no answer within the time limit") from error
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise ServiceUnavailable(f"{what}: {type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def _our_errors(failure: Callable[[int, Any, str], MuxerError], what: str) -> Iterator[None]:
+    """Turn what httpx and webdav4 raise into our errors; ``failure`` makes one of a status and headers."""
+    try:
+        yield
+    except webdav4.HTTPError as error:
+        raise failure(error.status_code, error.response.headers, what) from error
+    except webdav4.InsufficientStorage as error:
+        raise failure(507, {}, what) from error
+    except webdav4.ClientError as error:
+        raise ServiceUnavailable(f"{what}: {type(error).__name__}") from error
+    except httpx.TimeoutException as error:
+        raise ServiceUnavailable(f"{what}: no answer within the time limit") from error
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise ServiceUnavailable(f"{what}: {type(error).__name__}: {error}") from error
 
 
 class _Body:
