@@ -43,6 +43,7 @@ class Workspace:
                 _private(self.path)
             self._lock_file = _lock(self.path / "muxer.lock")
             self.publishing, self.uploading = self.path / "publishing", self.path / "uploading"
+            self.padding = self.path / "padding"
             self.keep()
         except OSError as error:
             what = f"{self.path} cannot be used: {error.filename or ''}: {error.strerror or error}"
@@ -52,7 +53,7 @@ class Workspace:
 
     def keep(self) -> None:
         """Make the folders that are missing, and mark everything as used: the system's own cleaners remove what is old."""
-        for folder in (self.publishing, self.uploading):
+        for folder in (self.publishing, self.uploading, self.padding):
             _private(folder)
             for path in (folder, *folder.iterdir()):
                 with contextlib.suppress(FileNotFoundError):
