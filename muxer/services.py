@@ -12,6 +12,7 @@ from muxer.gir.rws import Rws
 from muxer.gir.session import Account, Session
 from muxer.job import Services
 from muxer.media.engine import Engine
+from muxer.media.paddings import Paddings
 from muxer.media.render import Tools
 from muxer.outages import RCS, RWS, Outages
 from muxer.process import Runner
@@ -34,6 +35,7 @@ def build(config: Config, tools: Tools, runner: Runner, workspace: Workspace, st
         tolerance=advanced.max_overlap_allowed,
         slice_ms=advanced.video_padding_slice_length_ms,
         audio_codec=advanced.audio_codec,
+        paddings=Paddings(workspace.padding),
     )
     return Services(
         rws=rws,
