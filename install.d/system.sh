@@ -24,13 +24,40 @@ distribution_name() {
     if [[ -r $OS_RELEASE ]]; then (. "$OS_RELEASE" && say "${PRETTY_NAME:-${ID:-this system}}"); else say 'this system'; fi
 }
 
-has_ffmpeg() { # both executables, and the encoder that makes the padding
-    works ffprobe -version && grep -q libx264 < <(ffmpeg -hide_banner -encoders 2>/dev/null </dev/null)
+# Where each program is: a build in a thirdparty/ folder, or its name alone, which means PATH.
+declare -A PROGRAM=([ffmpeg]=ffmpeg [ffprobe]=ffprobe [openssl]=openssl)
+
+unpacked() { # folder of thirdparty/, program -> its path when a build was unpacked there; as muxer/config/programs.py
+    local file
+    for file in "$1/$2" "$1/bin/$2" "$1"/*/"$2" "$1"/*/bin/"$2"; do
+        if [[ -f $file ]]; then
+            say "$file"
+            return
+        fi
+    done
 }
 
-has_openssl() {
-    local name version
-    read -r name version _ < <(openssl version 2>/dev/null </dev/null) || return 1
+use_builds() { # thirdparty folder: builds that lie there go before the programs on PATH, as in the muxer
+    local program build file
+    for program in ffmpeg ffprobe openssl; do
+        build=${program/ffprobe/ffmpeg}
+        file=$(unpacked "$1/$build" "$program")
+        if [[ -z $file ]]; then continue; fi
+        PROGRAM[$program]=$file
+        if ! "has_$build"; then unusable+=("$file"); fi
+    done
+}
+
+has_ffmpeg() { # both executables, and the encoder that makes the padding
+    works "${PROGRAM[ffprobe]}" -version &&
+        grep -q libx264 < <("${PROGRAM[ffmpeg]}" -hide_banner -encoders 2>/dev/null </dev/null)
+}
+
+has_openssl() { # with the libraries beside it, as the muxer runs it
+    local name version home
+    home=$(dirname -- "$(realpath -m -- "${PROGRAM[openssl]}")")
+    read -r name version _ < <(LD_LIBRARY_PATH=$home:$home/../lib:$home/../lib64:${LD_LIBRARY_PATH:-} \
+        "${PROGRAM[openssl]}" version 2>/dev/null </dev/null) || return 1
     [[ $name == OpenSSL && $(printf '%s\n' "$MIN_OPENSSL" "$version" | sort -V | head -n 1) == "$MIN_OPENSSL" ]]
 }
 

@@ -54,9 +54,9 @@ def _run(loaded: Loaded) -> int:
     for warning in loaded.warnings:
         log.warning("%s", warning)
         sys.stderr.write(f"warning: {warning}\n")
-    runner, stop = Runner(), threading.Event()
+    runner, stop = Runner(config.processing.openssl), threading.Event()
     handle_signals(stop)
-    tools = check_programs(config)
+    tools = check_programs(config, runner)
     workspace = Workspace(config.processing.temp_dir, config.instance)
     log.info("temporary files are in %s", workspace.path)
     sys.stderr.write(f"Recording Muxer {__version__} runs as {config.instance}; log file: {log_path}\n")

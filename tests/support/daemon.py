@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,21 @@ PYTHON = os.environ.get("MUXER_RUNTIME_PYTHON", sys.executable)
 
 
 class Muxer:
-    """``python muxer_process.py --config-file=…``, running in the folder ``muxer/``."""
+    """``python muxer_process.py --config-file=…``, in the folder ``muxer/``; ``before`` is what starts it."""
 
-    def __init__(self, config: Path, *arguments: str, env: Mapping[str, str] | None = None) -> None:
-        command = [PYTHON, "muxer_process.py", f"--config-file={config}", *arguments]
+    def __init__(
+        self,
+        config: Path,
+        *arguments: str,
+        env: Mapping[str, str] | None = None,
+        before: Sequence[str] = (),
+        package: Path = PACKAGE,
+    ) -> None:
+        command = [*before, PYTHON, "muxer_process.py", f"--config-file={config}", *arguments]
         clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
         self.process = subprocess.Popen(
             command,
-            cwd=PACKAGE,
+            cwd=package,
             env={**clean, **(env or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -52,9 +59,16 @@ class Muxer:
         return self.process.returncode
 
 
-def run(config: Path, *arguments: str, env: Mapping[str, str] | None = None, seconds: float = 120.0) -> Muxer:
+def run(
+    config: Path,
+    *arguments: str,
+    env: Mapping[str, str] | None = None,
+    seconds: float = 120.0,
+    before: Sequence[str] = (),
+    package: Path = PACKAGE,
+) -> Muxer:
     """Run the muxer until it ends by itself."""
-    with Muxer(config, *arguments, env=env) as muxer:
+    with Muxer(config, *arguments, env=env, before=before, package=package) as muxer:
         muxer.wait(seconds)
         return muxer
 
