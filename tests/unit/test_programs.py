@@ -50,7 +50,7 @@ def test_a_build_in_thirdparty_goes_before_the_path(thirdparty: Path, program: P
 @pytest.mark.parametrize(("program", "place"), LAYOUTS)
 def test_the_installer_looks_in_the_same_places(thirdparty: Path, program: Program, place: str) -> None:
     build = put(thirdparty / place)
-    script = f'set -euo pipefail; EXIT_MISSING=3; . "{SYSTEM_SH}"; unpacked "$1" "$2"'
+    script = f'set -euo pipefail; say() {{ echo "$*"; }}; . "{SYSTEM_SH}"; unpacked "$1" "$2"'
     command = ["bash", "-c", script, "bash", str(thirdparty / program.build), program.name]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == f"{build}\n"
 
