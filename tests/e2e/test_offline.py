@@ -30,11 +30,12 @@ def no_network() -> tuple[str, ...]:
     with socket.create_server(("127.0.0.1", 0)) as server:
         connect = f"import socket; socket.create_connection(('127.0.0.1', {server.getsockname()[1]}), 5)"
         subprocess.run([sys.executable, "-c", connect], check=True)
-        for unshare in (("unshare", "-n"), ("unshare", "-rn")):
-            if shutil.which("unshare") and not subprocess.run([*unshare, "true"], capture_output=True, check=False).returncode:
-                gone = subprocess.run([*unshare, sys.executable, "-c", connect], capture_output=True, text=True, check=False)
-                assert "Network is unreachable" in gone.stderr
-                return unshare
+        for unshare in (("unshare", "-n"), ("unshare", "-rn")) if shutil.which("unshare") else ():
+            if subprocess.run([*unshare, "true"], capture_output=True, check=False).returncode:
+                continue
+            gone = subprocess.run([*unshare, sys.executable, "-c", connect], capture_output=True, text=True, check=False)
+            assert "Network is unreachable" in gone.stderr
+            return unshare
     pytest.skip("this system does not allow a network namespace of one's own")
 
 

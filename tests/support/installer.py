@@ -52,7 +52,7 @@ def install(
 def copy_source(target: Path) -> Path:
     """Copy what a release holds to `target`, without what earlier runs left there."""
     target.mkdir(parents=True)
-    ignore = shutil.ignore_patterns("__pycache__", "*.log*", "muxer.cfg", "wheels")
+    ignore = shutil.ignore_patterns("__pycache__", "*.log*", "muxer.cfg", "wheels", "ffmpeg", "openssl")
     for name in SHIPPED:
         path = ROOT / name
         if path.is_dir():
