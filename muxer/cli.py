@@ -59,9 +59,9 @@ def _run(loaded: Loaded, log_path: Path) -> int:
     for warning in loaded.warnings:
         log.warning("%s", warning)
         sys.stderr.write(f"warning: {warning}\n")
-    runner, stop = Runner(), threading.Event()
+    runner, stop = Runner(config.processing.openssl), threading.Event()
     handle_signals(stop)
-    tools = check_programs(config)
+    tools = check_programs(config, runner)
     processing = config.processing
     workspace = Workspace(processing.temp_dir, config.instance, processing.min_free_megabytes)
     log.info("temporary files are in %s", workspace.path)

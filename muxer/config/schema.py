@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from muxer.config import types
+from muxer.config.programs import Program
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ def option(parse: types.ValueType, default: str, doc: str, **details: Any) -> An
 
 
 _CA_DOC = "TLS: true = system CAs, false = no checks at all, else the path of a PEM bundle"
+_PROGRAM_DOC = "full path of the {0} executable; {0} alone = the one in thirdparty/{1}/, else the one on PATH"
 
 
 @dataclass(frozen=True)
@@ -90,9 +92,9 @@ class S3:
 class Processing:
     """What is polled, by which instance, with which programs."""
 
-    ffmpeg: str = option(types.executable, "ffmpeg", "path of the ffmpeg executable")
-    ffprobe: str = option(types.executable, "ffprobe", "path of the ffprobe executable")
-    openssl: str = option(types.executable, "openssl", "path of the openssl executable; an absolute path is best")
+    ffmpeg: str = option(Program("ffmpeg", "ffmpeg"), "ffmpeg", _PROGRAM_DOC.format("ffmpeg", "ffmpeg"))
+    ffprobe: str = option(Program("ffprobe", "ffmpeg"), "ffprobe", _PROGRAM_DOC.format("ffprobe", "ffmpeg"))
+    openssl: str = option(Program("openssl", "openssl"), "openssl", _PROGRAM_DOC.format("openssl", "openssl"))
     window_past: float = option(types.Number(above=0, most=5_256_000), "720", "the window begins this many minutes ago")
     window_past_older_than: float = option(types.Number(0, most=5_256_000), "0", "the window ends this many minutes ago")
     min_poll_interval: float = option(types.Number(0, most=10_080), "5", "minutes from the start of one poll to the next")

@@ -17,7 +17,7 @@ PYTHON = os.environ.get("MUXER_RUNTIME_PYTHON", sys.executable)
 
 
 class Muxer:
-    """``python muxer_process.py --config-file=…``, running in the folder ``muxer/``, or in ``cwd``; started ``through``
+    """``python muxer_process.py --config-file=…`` of a ``package``, in its folder or in ``cwd``; started ``through``
     another command and with a ``umask`` if they are given."""
 
     def __init__(
@@ -25,16 +25,18 @@ class Muxer:
         config: Path,
         *arguments: str,
         env: Mapping[str, str] | None = None,
-        cwd: Path = PACKAGE,
+        cwd: Path | None = None,
         through: Sequence[str] = (),
         umask: int = -1,
+        package: Path = PACKAGE,
     ) -> None:
-        script = os.path.relpath(PACKAGE / "muxer_process.py", cwd)
+        folder = cwd or package
+        script = os.path.relpath(package / "muxer_process.py", folder)
         command = [*through, PYTHON, script, f"--config-file={config}", *arguments]
         clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
         self.process = subprocess.Popen(
             command,
-            cwd=cwd,
+            cwd=folder,
             umask=umask,
             env={**clean, **(env or {})},
             stdin=subprocess.DEVNULL,

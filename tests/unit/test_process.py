@@ -13,7 +13,7 @@ from typing import IO
 import pytest
 
 from muxer.errors import LocalResourceError, Stopped, ToolError
-from muxer.process import Runner, program_version
+from muxer.process import Runner
 
 ROOT = Path(__file__).resolve().parents[2]
 LONG = 60.0
@@ -157,9 +157,3 @@ def is_running(pid: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         return False
     return state.rsplit(")", 1)[1].split()[0] not in ("Z", "X")
-
-
-def test_the_version_of_a_program_is_its_first_line() -> None:
-    assert program_version("ffmpeg", "-version").startswith("ffmpeg version ")
-    with pytest.raises(ToolError):
-        program_version(sys.executable, "--no-such-flag")
