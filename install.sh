@@ -146,7 +146,7 @@ run_pytest() { # the summary when all pass, everything when one fails
 
 run_tests() {
     local failed=0
-    ensure_parts python ffmpeg openssl apache
+    ensure_parts python ffmpeg openssl apache chromium firefox
     make_source_venvs '' test
     cd -- "$ROOT"
     check 'ruff check' .venv-test/bin/python -m ruff check . || failed=1

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # Part of install.sh: the system packages. What is there, what is missing, and how this distribution brings it.
-# A "part" is one of: python, venv (Python is there, its venv module is not), ffmpeg, openssl, apache.
+# A "part" is one of: python, venv (Python is there, its venv module is not), ffmpeg, openssl, apache, chromium, firefox.
 
 readonly MIN_OPENSSL=1.1.1
 OS_RELEASE=${MUXER_OS_RELEASE:-/etc/os-release}
@@ -43,6 +43,9 @@ has_apache() {
     done
     return 1
 }
+
+has_chromium() { works command -v chromium || works command -v chromium-browser; }
+has_firefox() { works command -v firefox-esr || works command -v firefox; }
 
 python_is_new() { works "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; }
 python_has_venv() { works "$1" -c 'import ensurepip, venv'; }
@@ -88,6 +91,8 @@ describe() { # part -> in words
         ffmpeg) say 'ffmpeg, with its H.264 encoder libx264, and ffprobe (on PATH)' ;;
         openssl) say "OpenSSL $MIN_OPENSSL or later: the openssl command (on PATH)" ;;
         apache) say 'Apache httpd with mod_dav (for the tests)' ;;
+        chromium) say 'Chromium (for the tests)' ;;
+        firefox) say 'Firefox (for the tests)' ;;
     esac
 }
 
@@ -103,6 +108,7 @@ debian_packages() { # parts...
             python) printf '%s\n' python3 python3-venv ;;
             venv) say "python$(python_version "$(find_python)")-venv" ;;
             apache) say apache2-bin ;; # the server without its system service
+            firefox) say firefox-esr ;;
             *) say "$part" ;;
         esac
     done
