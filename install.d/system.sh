@@ -175,9 +175,15 @@ repository_hint() { # distribution, parts... -> where else to look, if there is 
     case $kind:" $* " in
         redhat:*' ffmpeg '*)
             say 'The base repositories have no ffmpeg with libx264 (ffmpeg-free is without it): enable RPM Fusion first.'
+            ;;&
+        redhat:*' chromium '*)
+            say 'The base repositories of Red Hat have no Chromium: enable EPEL first.'
             ;;
         debian:*' python '*)
             say 'If this release has no Python 3.11: install one from another source, with python3.11 (or later) on PATH.'
+            ;;&
+        debian:*' chromium '* | debian:*' firefox '*)
+            say 'Ubuntu has its browsers as snaps only: install Chromium and Firefox from another source, on PATH.'
             ;;
     esac
 }

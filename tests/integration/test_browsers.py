@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import io
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -104,9 +105,16 @@ class Seen:
         return [find_pips(array("h", base64.b64decode(one))) for one in self.told["sound"]["channels"]]
 
 
+@pytest.fixture(scope="module")
+def watching(films: dict[str, browsers.Film]) -> Iterator[dict[str, Future[browsers.Report]]]:
+    """All browsers play at the same time: most of it is waiting."""
+    with ThreadPoolExecutor() as pool:
+        yield {name: pool.submit(browsers.watch, name, films, (WIDTH, HEIGHT), RATE) for name in browsers.PROGRAMS}
+
+
 @pytest.fixture(scope="module", params=sorted(browsers.PROGRAMS))
-def report(request: pytest.FixtureRequest, films: dict[str, browsers.Film]) -> browsers.Report:
-    return browsers.watch(request.param, films, (WIDTH, HEIGHT), RATE)
+def report(request: pytest.FixtureRequest, watching: dict[str, Future[browsers.Report]]) -> browsers.Report:
+    return watching[request.param].result()
 
 
 @pytest.fixture(params=list(CASES))
