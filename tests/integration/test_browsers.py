@@ -46,7 +46,7 @@ class Case:
 
 
 CASES = {
-    "plain": Case({}, [(0, 8, {})], (0.05, 2.33, 5.0, 6.71, 7.95), 1.3),
+    "plain": Case({}, [(0, 8, {"extra": B_FRAMES})], (0.05, 2.33, 5.0, 6.71, 7.95), 1.3),
     "gaps": Case(
         {"codec": ("-c:a", "libopus", "-ar", "48000")},
         [(-0.7, 3.2, {"extra": SPARSE}), (4, 3, {"extra": B_FRAMES})],
