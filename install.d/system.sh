@@ -44,8 +44,8 @@ has_apache() {
     return 1
 }
 
-has_chromium() { works command -v chromium || works command -v chromium-browser; }
-has_firefox() { works command -v firefox-esr || works command -v firefox; }
+has_chromium() { works chromium --version || works chromium-browser --version; }
+has_firefox() { works firefox-esr --version || works firefox --version; }
 
 python_is_new() { works "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; }
 python_has_venv() { works "$1" -c 'import ensurepip, venv'; }

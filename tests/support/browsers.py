@@ -69,7 +69,7 @@ class Report:
     states: frozenset[int]
 
 
-def watch(browser: str, films: Mapping[str, Film], picture: tuple[int, int], rate: int, limit: float = 60) -> Report:
+def watch(browser: str, films: Mapping[str, Film], picture: tuple[int, int], rate: int, limit: float = 100) -> Report:
     """Let a browser play films; pictures are reported in the given size, sound at the given rate.
 
     Whatever happens, the browser and all its processes have ended when this returns.
