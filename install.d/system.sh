@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # Part of install.sh: the system packages. What is there, what is missing, and how this distribution brings it.
-# A "part" is one of: python, venv (Python is there, its venv module is not), ffmpeg, openssl, apache.
+# A "part" is one of: python, venv (Python is there, its venv module is not), ffmpeg, openssl, apache, chromium, firefox.
 
 readonly MIN_OPENSSL=1.1.1
 OS_RELEASE=${MUXER_OS_RELEASE:-/etc/os-release}
@@ -96,6 +96,9 @@ has_apache() {
     return 1
 }
 
+has_chromium() { works chromium --version || works chromium-browser --version; }
+has_firefox() { works firefox-esr --version || works firefox --version; }
+
 python_is_new() { works "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; }
 python_has_venv() { works "$1" -c 'import ensurepip, venv'; }
 
@@ -150,6 +153,8 @@ wanted() { # part -> in words
         ffmpeg) say 'ffmpeg, with its H.264 encoder libx264, and ffprobe (on PATH)' ;;
         openssl) say "OpenSSL $MIN_OPENSSL or later: the openssl command (on PATH)" ;;
         apache) say 'Apache httpd with mod_dav (for the tests)' ;;
+        chromium) say 'Chromium (for the tests)' ;;
+        firefox) say 'Firefox (for the tests)' ;;
     esac
 }
 
@@ -165,6 +170,7 @@ debian_packages() { # parts...
             python) printf '%s\n' python3 python3-venv ;;
             venv) say "python$(python_version "$(find_python)")-venv" ;;
             apache) say apache2-bin ;; # the server without its system service
+            firefox) say firefox-esr ;;
             *) say "$part" ;;
         esac
     done
@@ -231,9 +237,15 @@ repository_hint() { # distribution, parts... -> where else to look, if there is 
     case $kind:" $* " in
         redhat:*' ffmpeg '*)
             say 'The base repositories have no ffmpeg with libx264 (ffmpeg-free is without it): enable RPM Fusion first.'
+            ;;&
+        redhat:*' chromium '*)
+            say 'The base repositories of Red Hat have no Chromium: enable EPEL first.'
             ;;
         debian:*' python '*)
             say 'If this release has no Python 3.11: install one from another source, with python3.11 (or later) on PATH.'
+            ;;&
+        debian:*' chromium '* | debian:*' firefox '*)
+            say 'Ubuntu has its browsers as snaps only: install Chromium and Firefox from another source, on PATH.'
             ;;
     esac
 }

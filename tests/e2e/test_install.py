@@ -277,6 +277,21 @@ def test_red_hat_without_the_repository(source: Path, tmp_path: Path) -> None:
     assert "dnf install -y ffmpeg openssl\n" in result.stderr
 
 
+def test_the_tests_need_browsers(source: Path, tmp_path: Path) -> None:
+    debian = Machine(tmp_path / "debian", "debian", user=0).with_python().with_tools()
+    debian.fake("apt-get", 'echo "$*" >>"$LOG"')
+    assert debian.install("--test", source=source).returncode == 3
+    assert debian.calls().endswith(" chromium firefox-esr\n")
+    red_hat = Machine(tmp_path / "red hat", "rhel", user=0).with_python().with_tools()
+    red_hat.fake("dnf", 'echo "$*" >>"$LOG"')
+    result = red_hat.install("--test", source=source)
+    assert red_hat.calls().endswith("install -q -y chromium\ninstall -q -y firefox\n")
+    assert "Chromium (for the tests)" in result.stderr and "enable EPEL first" in result.stderr
+    red_hat.fake("chromium-browser")
+    red_hat.fake("firefox")
+    assert "Chromium" not in red_hat.install("--test", source=source).stderr
+
+
 def test_apt_without_network(source: Path, tmp_path: Path) -> None:
     machine = Machine(tmp_path / "machine", "debian", user=0).with_python()
     machine.fake("apt-get", 'echo "E: Failed to fetch, could not resolve the host"; exit 100')
