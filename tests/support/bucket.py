@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import boto3
+import pytest
+from moto import settings
 from moto.server import ThreadedMotoServer
 
 from muxer.lab.build import AddedCall
@@ -14,20 +17,41 @@ NAME = "recordings"
 
 
 class Bucket:
-    """A store with one bucket: ``with Bucket() as bucket``. Its ``url`` is plain http."""
+    """A store with one bucket: ``with Bucket() as bucket``. Its ``url`` is plain http.
+
+    It has one account, ``key_id`` with ``secret``; with ``checks_signatures`` it refuses all others.
+    """
+
+    def __init__(self, checks_signatures: bool = False) -> None:
+        self._checks, self._patch = checks_signatures, pytest.MonkeyPatch()
 
     def __enter__(self) -> Bucket:
         self._server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
         self._server.start()
         host, port = self._server.get_host_and_port()
         self.url = f"http://{host}:{port}"
-        keys = {"aws_access_key_id": "a", "aws_secret_access_key": "b"}
-        self._client: Any = boto3.client("s3", endpoint_url=self.url, region_name="us-east-1", **keys)
+        self.key_id, self.secret = self._account()
+        self._client = self._service("s3", self.key_id, self.secret)
         self._client.create_bucket(Bucket=NAME)
+        if self._checks:
+            self._patch.setattr(settings, "INITIAL_NO_AUTH_ACTION_COUNT", 0)
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._patch.undo()
         self._server.stop()
+
+    def _service(self, name: str, key_id: str, secret: str) -> Any:
+        keys = {"aws_access_key_id": key_id, "aws_secret_access_key": secret}
+        return boto3.client(name, endpoint_url=self.url, region_name="us-east-1", **keys)
+
+    def _account(self) -> tuple[str, str]:
+        iam = self._service("iam", "a", "b")
+        iam.create_user(UserName="muxer")
+        rights = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
+        iam.put_user_policy(UserName="muxer", PolicyName="s3", PolicyDocument=json.dumps(rights))
+        key = iam.create_access_key(UserName="muxer")["AccessKey"]
+        return key["AccessKeyId"], key["SecretAccessKey"]
 
     def keys(self) -> list[str]:
         """Return the keys of what the bucket holds."""
