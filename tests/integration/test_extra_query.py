@@ -40,7 +40,7 @@ def test_the_extra_query_of_a_poll(
     rws = Rws(Session(account, threading.Event()), lab.ccid)
     Poller(config, rws, Ledger(), lambda _target: True).poll()
     first = next(one.path for one in lab.store.requests if "startTime=" in one.path)
-    query = parse_qs(urlsplit(first).query)
+    query = parse_qs(urlsplit(first).query, keep_blank_values=True)
     own = ("startTime", "endTime", "limit")
     assert {name: values for name, values in query.items() if name not in own} == extra
     assert any("version" in one.path for one in lab.store.requests) == asked
