@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from typing import Any
 
 import boto3
@@ -46,11 +47,11 @@ class Bucket:
         return boto3.client(name, endpoint_url=self.url, region_name="us-east-1", **keys)
 
     def _account(self) -> tuple[str, str]:
-        iam = self._service("iam", "a", "b")
-        iam.create_user(UserName="muxer")
+        iam, name = self._service("iam", "a", "b"), f"muxer-{uuid.uuid4()}"  # all servers of a process share one memory
+        iam.create_user(UserName=name)
         rights = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
-        iam.put_user_policy(UserName="muxer", PolicyName="s3", PolicyDocument=json.dumps(rights))
-        key = iam.create_access_key(UserName="muxer")["AccessKey"]
+        iam.put_user_policy(UserName=name, PolicyName="s3", PolicyDocument=json.dumps(rights))
+        key = iam.create_access_key(UserName=name)["AccessKey"]
         return key["AccessKeyId"], key["SecretAccessKey"]
 
     def keys(self) -> list[str]:
