@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from support import sync
+from support.media import Shelf
 
 from muxer.errors import MediaError, MetadataError
 from muxer.lab.media import make_audio, make_screen
@@ -45,9 +47,15 @@ def engine(**options: object) -> Engine:
     return Engine(TOOLS, Runner(), **settings)  # type: ignore[arg-type]
 
 
-@pytest.fixture(scope="module")
-def audio(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("audio") / "audio.mp3"
+@pytest.fixture(autouse=True)
+def _media_are_made_once(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    for make in (make_audio, make_screen):
+        monkeypatch.setattr(sys.modules[__name__], make.__name__, shelf.kept(make))
+
+
+@pytest.fixture
+def audio(tmp_path: Path) -> Path:
+    path = tmp_path / "audio.mp3"
     make_audio(path, T0, SECONDS)
     return path
 
@@ -55,9 +63,10 @@ def audio(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def screen(
     folder: Path, number: int, offset: float, seconds: float, extra: Sequence[str] = WITHOUT, **more: object
 ) -> Input:
+    """Make a screen file; a small one, because only a test that says a ``size`` cares for it."""
     path = folder / f"screen-{number}.mp4"
     start = T0 + timedelta(seconds=offset)
-    make_screen(path, start, seconds, extra=extra, **more)  # type: ignore[arg-type]
+    make_screen(path, start, seconds, extra=extra, **{"size": (320, 180), **more})  # type: ignore[arg-type]
     return Input(path, path.name, start)
 
 

@@ -66,10 +66,11 @@ def _picture_problems(picture: Picture, moment: float, start: datetime, shown: S
 
 
 def _length_problems(path: Path, seconds: float, frame: float) -> list[str]:
-    found = []
-    for stream in ("v:0", "a:0"):
-        command = ["ffprobe", "-v", "error", "-select_streams", stream, "-show_entries", "stream=duration", "-of", "csv=p=0"]
-        length = float(subprocess.run([*command, str(path)], capture_output=True, text=True, check=True).stdout)
-        if abs(length - seconds) > frame:
-            found.append(f"stream {stream} is {length:.3f} s long and not {seconds:.3f} s")
-    return found
+    command = ["ffprobe", "-v", "error", "-show_entries", "stream=codec_type,duration", "-of", "csv=p=0", str(path)]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    lengths = {kind: float(length) for kind, length in reversed([line.split(",") for line in lines])}
+    return [
+        f"the {kind} is {lengths[kind]:.3f} s long and not {seconds:.3f} s"
+        for kind in ("video", "audio")
+        if abs(lengths[kind] - seconds) > frame
+    ]
