@@ -74,9 +74,23 @@ def large(tmp_path: Path) -> Path:
     path = tmp_path / "large"
     path.write_bytes(bytes(range(256)) * (48 * 1024) + b"the last part")
     return path
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let the tests that share a fixture of their module run in one worker; any other test runs where there is room."""
     for item in items:
         fixtures = item._fixtureinfo.name2fixturedefs.values() if isinstance(item, pytest.Function) else ()
         if any(found[-1].scope == "module" for found in fixtures):
             item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what the tests have measured: the worst errors of picture and sound, one line for each case."""
+    reports = [one for held in terminalreporter.stats.values() for one in held if isinstance(one, pytest.TestReport)]
+    rows = [value for one in reports for name, value in one.user_properties if name == "worst error" and one.when == "call"]
+    if not rows:
+        return
+    terminalreporter.section("worst errors, in milliseconds")
+    terminalreporter.write_line(f"{'source':<40}{'picture':>10}{'sound':>10}{'allowed':>10}")
+    for source, picture, sound, allowed in sorted(rows):
+        terminalreporter.write_line(f"{source:<40}{picture:>10.1f}{sound:>10.1f}{allowed:>10.1f}")

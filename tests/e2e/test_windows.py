@@ -100,7 +100,8 @@ def test_paths_of_windows_are_read_as_they_are_written(tmp_path: Path, monkeypat
     monkeypatch.setattr(types, "Path", OnDrive)
     monkeypatch.setattr(programs, "Path", OnDrive)
     monkeypatch.setattr(types.os, "access", lambda path, _mode: isinstance(path, OnDrive))
-    monkeypatch.setattr(programs.shutil, "which", lambda value: {r"C:\ffmpeg\bin\ffmpeg.exe": value}.get(value, f"C:\\{value}"))
+    there = r"C:\ffmpeg\bin\ffmpeg.exe"
+    monkeypatch.setattr(programs.shutil, "which", lambda value: {there: value}.get(value, f"C:\\{value}"))
     config = tmp_path / "muxer.cfg"
     lines = [
         *("[htcc]", "base_uri = https://rws:8081", "contact_center_id = cc", "[processing]"),
