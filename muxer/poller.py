@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from muxer import window
 from muxer.config.schema import Config
 from muxer.gir.models import CallRecording
-from muxer.gir.query import BUILT_IN_EXTRA_QUERY, BUILT_IN_EXTRA_QUERY_SINCE
+from muxer.gir.query import BUILT_IN_EXTRA_QUERY, BUILT_IN_EXTRA_QUERY_SINCE, DISABLED
 from muxer.gir.rws import Rws
 from muxer.ledger import Ledger
 from muxer.observe.logs import about
@@ -22,8 +22,6 @@ from muxer.selection import MuxTarget, select
 from muxer.sharding import takes
 
 log = logging.getLogger(__name__)
-
-DISABLED = "disable"
 
 
 @dataclass

@@ -130,7 +130,7 @@ class Advanced:
     )
     mark_screen_recording_label: bool = option(types.switch, "1", "1 = label the call recording screenRecording")
     call_recording_extra_query_string: str = option(
-        types.query, "", "further query parameters; empty = the built-in ones, disable = none"
+        types.extra_query, "", "further query parameters; empty = the built-in ones, disable = none"
     )
     call_recording_query_string: str = option(types.query, "", "migration: process what this query finds, then exit")
     delete_superseded: bool = option(
