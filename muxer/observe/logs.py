@@ -16,6 +16,7 @@ from typing import Any
 
 from muxer.config.schema import Logfile
 from muxer.masking import LOGIN_IN_URL
+from muxer.observe.terminal import TerminalHandler
 
 # A shorter secret cannot be told from ordinary words; it is kept out by never being handed to the log.
 LEAST_SECRET = 6
@@ -44,7 +45,7 @@ def set_up(options: Logfile, instance: str, secrets: Sequence[str]) -> Path:
         )
     ]
     if sys.stderr.isatty():
-        handlers.append(logging.StreamHandler())
+        handlers.append(TerminalHandler())
     formatter = _JsonFormatter(secrets) if options.format == "json" else _TextFormatter(secrets)
     root = logging.getLogger()
     for handler in list(root.handlers):

@@ -1,0 +1,113 @@
+"""Several muxers on one contact center: shards with primaries and backups, and two nodes whose windows overlap."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections import Counter
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from support.calls import add_short, configure, log_of, messages, muxed, muxed_by, stored_muxed
+from support.daemon import Muxer, run, wait_until
+
+from muxer.lab.build import AddedCall
+from muxer.lab.lab import Lab
+from muxer.lab.readers import read_pictures, read_pips
+from muxer.sharding import shard
+
+Make = Callable[..., Lab]
+SECONDS = 60
+HOSTS = 3
+DAY = str(24 * 60)
+
+
+def test_the_command_line_goes_before_the_file(make_lab: Make) -> None:
+    lab = make_lab()
+    sharding = {"processing__muxer_type": "primary", "processing__muxer_id": "0", "processing__total_muxers": "9"}
+    config = configure(lab, **sharding, advanced__call_recording_query_string="startTime=0")
+    calls = add_short(lab, range(3))
+    done = run(config, "--muxer-type=backup", "--muxer-id=2", "--total-muxers=4", seconds=SECONDS)
+    assert done.process.returncode == 0, done.err
+    assert "runs as backup-2" in done.err
+    assert sorted(muxed_by(log_of(config, "backup-2"))) == sorted(call.id for call in calls if shard(call.id, 4) == 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--muxer-id=3", "--total-muxers=3"), "[processing] muxer_id = '3': must be less than total_muxers (3)"),
+        (("--muxer-id=1",), "[processing] muxer_id = '1': must be less than total_muxers (1)"),
+        (("--muxer-id=0", "--total-muxers=0"), "[processing] total_muxers = '0'"),
+        (("--muxer-id=0", "--muxer-type=standby"), "[processing] muxer_type = 'standby': must be one of: primary, backup"),
+        (("--muxer-id=one",), "[processing] muxer_id = 'one'"),
+        (("--muxer-id", "0", "--total-muxer=3"), "unrecognized arguments: --total-muxer=3"),
+    ],
+)
+def test_wrong_combinations_are_refused(tmp_path: Path, arguments: tuple[str, ...], told: str) -> None:
+    config = tmp_path / "muxer.cfg"
+    folders = f"[logfile]\nlogfile_path = {tmp_path}\n"
+    config.write_text(f"[htcc]\nbase_uri = http://127.0.0.1:9\ncontact_center_id = cc\n{folders}")
+    done = run(config, *arguments, seconds=SECONDS)
+    assert done.process.returncode == 2
+    assert told in done.err and "Traceback" not in done.err
+
+
+def test_sharding_options_without_a_muxer_id_are_ignored_as_the_guide_says(make_lab: Make) -> None:
+    lab = make_lab()
+    config = configure(lab, processing__total_muxers="0", advanced__call_recording_query_string="startTime=0")
+    done = run(config, "--muxer-id=-1", "--muxer-type=backup", seconds=SECONDS)
+    assert done.process.returncode == 0, done.err
+    assert "runs as single" in done.err
+    assert "total_muxers = '0'" in done.err and "muxer_type = 'backup': it is ignored" in done.err
+
+
+def test_two_nodes_whose_windows_overlap_end_with_one_file_each(make_lab: Make, tmp_path: Path) -> None:
+    lab = make_lab()
+    newest = add_short(lab, [0], timedelta(minutes=2))
+    both = add_short(lab, range(1, 4), timedelta(minutes=30))
+    oldest = add_short(lab, [4], timedelta(hours=13))
+    first = configure(lab, "first", processing__window_past="720", processing__window_past_older_than="0")
+    second = configure(lab, "second", processing__window_past=DAY, processing__window_past_older_than="5")
+    calls = [*newest, *both, *oldest]
+    with Muxer(first) as one, Muxer(second) as other:
+        _wait_for_all(lab, calls, log_of(first))
+        for log in (log_of(first), log_of(second)):
+            polls = messages(log).count("poll done")
+            wait_until(lambda log=log, polls=polls: messages(log).count("poll done") > polls + 1, SECONDS, "two polls", log)
+        assert (one.stop(), other.stop()) == (0, 0)
+    assert set(muxed_by(log_of(first))) <= {call.id for call in (*newest, *both)}
+    assert set(muxed_by(log_of(second))) <= {call.id for call in (*both, *oldest)}
+    _each_is_there_once(lab, calls, tmp_path)
+
+
+def _wait_for_all(lab: Lab, calls: list[AddedCall], log: Path) -> None:
+    wanted = {call.id for call in calls}
+    wait_until(lambda: {one for one, _ in lab.store.label_posts} >= wanted, SECONDS, "all labels", log)
+
+
+def _each_is_there_once(lab: Lab, calls: list[AddedCall], folder: Path) -> None:
+    """Check that each call has one entry, one file and one label, and that the file is its own."""
+    entries = {call.id: muxed(lab, call.id) for call in calls}
+    assert [len(found) for found in entries.values()] == [1] * len(calls)
+    assert stored_muxed(lab) == sorted(found[0]["mediaId"] for found in entries.values())
+    assert Counter(one for one, _ in lab.store.label_posts) == Counter(entries.keys())
+    for call in calls:
+        (entry,) = entries[call.id]
+        assert entry["mediaId"].startswith(call.id)
+        assert entry["parameters"]["muxed_mediaIds"] == [call.audio_id, call.screens[0].media_id]
+        clear = folder / f"{call.id}.mp4"
+        lab.decrypt(entry["pkcs7"], lab.site.media.folder / "screens" / entry["mediaId"], clear)
+        pictures = [picture for picture in read_pictures(clear) if not picture.black]
+        assert pictures and {picture.agent for picture in pictures} == {1}
+        assert read_pips(clear)
+
+
+def _serials(number: int, count: int) -> list[int]:
+    """Return the first serial numbers whose short calls fall on a shard."""
+    from support.calls import PLAN
+
+    found = (serial for serial in range(1000) if shard(PLAN.recording_id(serial), HOSTS) == number)
+    return [next(found) for _ in range(count)]
