@@ -7,11 +7,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from support.daemon import log_lines
-
 from muxer.lab.build import AddedCall, build
 from muxer.lab.cases import CallPlan, Case, ScreenPart
 from muxer.lab.lab import Lab
+from support.daemon import log_lines
 
 SECONDS = 4
 PLAN = CallPlan("short", SECONDS, (ScreenPart(0, SECONDS),))
@@ -36,9 +35,9 @@ def stored_muxed(lab: Lab) -> list[str]:
     return sorted(path.name for path in (lab.site.media.folder / "screens").iterdir() if "_muxed" in path.name)
 
 
-def break_screen(lab: Lab, call: AddedCall, number: int = 0) -> None:
-    """Put rubbish in the place of a screen file."""
-    (lab.site.media.folder / "screens" / call.screens[number].media_id).write_bytes(b"rubbish")
+def screen_file(lab: Lab, call: AddedCall) -> Path:
+    """Return the path of the first screen file of a call in the storage."""
+    return lab.site.media.folder / "screens" / call.screens[0].media_id
 
 
 def messages(log: Path) -> list[str]:
@@ -55,9 +54,10 @@ def configure(lab: Lab, name: str = "", **overrides: str) -> Path:
     """Write a configuration with folders of its own, for an instance of that name, and return its path."""
     folder = lab.folder / name if name else lab.folder
     folder.mkdir(exist_ok=True)
-    own = {"logfile.format": "json", "processing.temp_dir": str(folder / "temp"), "logfile.logfile_path": str(folder / "log")}
+    folders = {"processing.temp_dir": str(folder / "temp"), "logfile.logfile_path": str(folder / "log")}
+    options = {key.replace("__", "."): value for key, value in overrides.items()}
     config = folder / "muxer.cfg"
-    text = lab.config_text(**own, **{key.replace("__", "."): value for key, value in overrides.items()})
+    text = lab.config_text(**{"logfile.format": "json"} | folders | options)
     config.write_text(text, encoding="utf-8")
     return config
 
