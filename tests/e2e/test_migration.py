@@ -7,7 +7,6 @@ import pty
 import re
 import subprocess
 from collections.abc import Callable
-from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
