@@ -8,19 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from muxer.lab.build import AddedCall, build
-from muxer.lab.cases import CallPlan, Case, ScreenPart
+from muxer.lab.cases import BRUNO, CallPlan, Case, ScreenPart
 from muxer.lab.lab import Lab
 from support.daemon import log_lines
 
 SECONDS = 4
 PLAN = CallPlan("short", SECONDS, (ScreenPart(0, SECONDS),))
+TWO_AGENTS = CallPlan("two-agents", 2 * SECONDS, (ScreenPart(0, SECONDS), ScreenPart(SECONDS, SECONDS, BRUNO)))
 AGO = timedelta(minutes=10)
 
 
-def add_short(lab: Lab, serials: Sequence[int], ago: timedelta = AGO) -> list[AddedCall]:
-    """Add a short call with one screen for each serial number, the first one begun ``ago``, each next a second later."""
+def add_short(lab: Lab, serials: Sequence[int], ago: timedelta = AGO, plan: CallPlan = PLAN) -> list[AddedCall]:
+    """Add a short call for each serial number, the first one begun ``ago``, each next a second later."""
     first = (datetime.now(UTC) - ago).replace(microsecond=0)
-    wanted = [(Case.PLAIN, PLAN, first + timedelta(seconds=number), serial) for number, serial in enumerate(serials)]
+    wanted = [(Case.PLAIN, plan, first + timedelta(seconds=number), serial) for number, serial in enumerate(serials)]
     return build(lab.site, wanted)[0]
 
 
