@@ -4,6 +4,7 @@
 # Read from the environment, for unusual places:
 #   MUXER_OS_RELEASE   the file that names the distribution (default /etc/os-release)
 #   PIP_*              pip's own settings: a proxy, a registry of your own, a certificate bundle
+#   NPM_CONFIG_*       the same for npm (--test only)
 set -euo pipefail
 
 readonly EXIT_FAILED=1 EXIT_USAGE=2 EXIT_MISSING=3
@@ -14,21 +15,27 @@ WORK='' # temporary folder of this run: the logs of the quiet steps
 . "$ROOT/install.d/system.sh"
 # shellcheck source=install.d/layout.sh
 . "$ROOT/install.d/layout.sh"
+# shellcheck source=install.d/offline.sh
+. "$ROOT/install.d/offline.sh"
 
 usage() {
     cat <<'END'
-Usage: ./install.sh --demo | --test | --prefix DIR | --help
+Usage: ./install.sh --demo | --test | --prefix DIR [--offline]
+       ./install.sh --offline | --help
 
   --demo        Install what is missing, then run the muxer on an embedded lab: no server and no
                 configuration needed, nothing outside this folder is touched but system packages.
   --test        Install what is missing for the tests too, then run all checks.
   --prefix DIR  Lay out an installation in DIR, with its own virtual environment, or upgrade the one
                 that is there. muxer.cfg, logs and every other file of yours stay as they are.
+  --offline     Use no network at all: Python packages come from thirdparty/wheels/, and what is missing is
+                said, not installed. Alone, it prepares this folder and prints the command that starts the muxer.
   --help        This page.
 
 Needs Python 3.11 or later, ffmpeg (with libx264) and ffprobe, and OpenSSL 1.1.1 or later. On Debian, Ubuntu and the
-Red Hat family what is missing is installed as root, or through sudo. Python packages come from
-thirdparty/wheels/ if there are any (a site without network), otherwise from the registry.
+Red Hat family what is missing is installed as root, or through sudo. Builds in thirdparty/ffmpeg/ and
+thirdparty/openssl/ go before the programs on PATH. Python packages come from thirdparty/wheels/ if there are
+any (thirdparty/fetch.py brings them), otherwise from the registry.
 
 Exit codes: 0 done, 1 a check or the demo failed, 2 wrong usage, 3 something is missing (the message says what).
 END
@@ -79,8 +86,19 @@ venv_is_current() { # folder, python, lock file
     [[ -f $1/.stamp && $(<"$1/.stamp") == "$(venv_stamp "$2" "$3")" ]] && works "$1/bin/python" -I -c 'import pip'
 }
 
+pip_install() { # python of the environment, lock file
+    local pip=("$1" -m pip) source=()
+    if from_wheels; then
+        # Without any setting of the machine's: it may name a registry, or further folders.
+        pip=(env PIP_CONFIG_FILE=/dev/null "$1" -m pip --isolated)
+        source=(--no-index --find-links "$WHEELS")
+    fi
+    PIP_USER=0 "${pip[@]}" install --disable-pip-version-check --no-input --require-hashes --only-binary :all: \
+        "${source[@]}" --requirement "$2"
+}
+
 make_venv() { # folder, python, lock file
-    local venv=$1 python=$2 lock=$3 log=$WORK/venv.log source=()
+    local venv=$1 python=$2 lock=$3 log=$WORK/venv.log
     if venv_is_current "$venv" "$python" "$lock"; then return 0; fi
     say "Installing Python packages: $venv ($(basename -- "$lock"))"
     rm -rf -- "$venv"
@@ -88,13 +106,10 @@ make_venv() { # folder, python, lock file
         show_tail "$log"
         fail "$EXIT_MISSING" "$python could not make the virtual environment $venv."
     fi
-    if compgen -G "$ROOT/thirdparty/wheels/*.whl" >/dev/null; then
-        source=(--no-index --find-links "$ROOT/thirdparty/wheels")
-    fi
-    if ! PIP_USER=0 "$venv/bin/python" -m pip install --disable-pip-version-check --no-input --require-hashes \
-        --only-binary :all: "${source[@]}" --requirement "$lock" >"$log" 2>&1 </dev/null; then
+    if ! pip_install "$venv/bin/python" "$lock" >"$log" 2>&1 </dev/null; then
         show_tail "$log"
         rm -rf -- "$venv"
+        if from_wheels; then fail_wheels "$lock" "$python"; fi
         fail "$EXIT_MISSING" "pip could not install the Python packages of $lock." \
             'Check that this machine reaches the Python package registry (proxy, certificate bundle or a registry of your own: pip config),' \
             'or fill thirdparty/wheels/ on another machine: thirdparty/README.md says how.'
@@ -110,10 +125,39 @@ make_source_venvs() { # suffixes of .venv in this folder
     done
 }
 
-# ---- demo and tests --------------------------------------------------------------------------------
+# ---- npm packages ----------------------------------------------------------------------------------
+
+install_npm_packages() { # folder with a lock file; npm is that of .venv-test
+    local folder=$1 log=$WORK/npm.log stamp
+    stamp=$(sha256sum <"$folder/package-lock.json")
+    if [[ -f $folder/node_modules/.stamp && $(<"$folder/node_modules/.stamp") == "$stamp" ]]; then return 0; fi
+    say "Installing npm packages: $folder/node_modules"
+    if ! "$ROOT/.venv-test/bin/npm" --prefix "$folder" ci --ignore-scripts --no-audit --no-fund >"$log" 2>&1 </dev/null; then
+        show_tail "$log"
+        fail "$EXIT_MISSING" "npm could not install the packages of $folder/package-lock.json, which the tests need." \
+            'Check that this machine reaches the npm registry. A proxy, a certificate bundle or a registry of your own' \
+            'stand in the file .npmrc of your home folder, or in the environment (NPM_CONFIG_REGISTRY, NPM_CONFIG_CAFILE ...).'
+    fi
+    say "$stamp" >"$folder/node_modules/.stamp"
+}
+
+ensure() { # suffix of the lock file, parts... -> all there, or exit 3
+    if ((OFFLINE)); then ensure_offline "$@"; else ensure_parts "${@:2}"; fi
+}
+
+# ---- this folder, demo and tests -------------------------------------------------------------------
+
+run_here() {
+    use_build "$ROOT/thirdparty/ffmpeg"
+    use_build "$ROOT/thirdparty/openssl"
+    ensure '' python ffmpeg openssl
+    make_source_venvs ''
+    start_command "$ROOT" .venv
+}
 
 run_demo() {
-    ensure_parts python ffmpeg openssl
+    builds_on_path "$ROOT/thirdparty"
+    ensure lab python ffmpeg openssl
     make_source_venvs '' lab
     cleanup
     trap - EXIT
@@ -146,9 +190,12 @@ run_pytest() { # the summary when all pass, everything when one fails
 
 run_tests() {
     local failed=0
-    ensure_parts python ffmpeg openssl apache
+    builds_on_path "$ROOT/thirdparty"
+    ensure test python ffmpeg openssl apache chromium firefox
     make_source_venvs '' test
+    install_npm_packages "$ROOT/tests/s3rver"
     cd -- "$ROOT"
+    if ((OFFLINE)); then export PIP_NO_INDEX=1 PIP_FIND_LINKS=file://${WHEELS// /%20}; fi # tests install, too
     check 'ruff check' .venv-test/bin/python -m ruff check . || failed=1
     check 'mypy --strict muxer' .venv-test/bin/python -m mypy --strict muxer || failed=1
     run_pytest || failed=1
@@ -173,6 +220,7 @@ main() {
                 esac
                 if [[ $action == --prefix && (-z $dir || $dir == -*) ]]; then usage_error '--prefix needs a folder.'; fi
                 ;;
+            --offline) OFFLINE=1 ;;
             -h | --help)
                 usage
                 exit 0
@@ -181,7 +229,7 @@ main() {
         esac
         shift
     done
-    if [[ -z $action ]]; then
+    if [[ -z $action ]] && ! ((OFFLINE)); then
         usage
         exit 0
     fi
@@ -194,6 +242,7 @@ main() {
         --demo) run_demo ;;
         --test) run_tests ;;
         --prefix) run_prefix "$dir" ;;
+        '') run_here ;;
     esac
 }
 

@@ -54,17 +54,44 @@ check_foreign() { # DIR, list of new files: nothing that is not ours may be in t
     done < <(LC_ALL=C comm -13 "$STAGING/installed" "$new")
 }
 
-prefix_tools() { # DIR: the executables that the configuration names may also lie in DIR/thirdparty
-    local dir=$1 tool missing parts=()
-    for tool in ffmpeg openssl; do
-        if [[ ! -e $dir/thirdparty/$tool ]]; then parts+=("$tool"); fi
+prefix_builds() { # DIR: the builds that the installation will use: its own, else copies of those that lie here
+    local build
+    for build in ffmpeg openssl; do
+        if [[ -e $1/thirdparty/$build ]]; then
+            use_build "$1/thirdparty/$build"
+        else
+            use_build "$ROOT/thirdparty/$build"
+        fi
     done
-    mapfile -t missing < <(missing_parts "${parts[@]}")
-    if ! ((${#missing[@]})); then return 0; fi
-    if [[ $(distribution) != unknown ]] && become_root; then install_parts "$(distribution)" "${missing[@]}" || true; fi
-    for tool in $(missing_parts "${parts[@]}"); do
-        say "Missing: $(describe "$tool")." \
-            "Install it, or unpack it in $dir/thirdparty/$tool and name it in muxer.cfg, [processing]."
+}
+
+prefix_tools() { # DIR: what is missing may also be brought later
+    local dir=$1 part missing
+    mapfile -t missing < <(missing_parts ffmpeg openssl)
+    mapfile -t missing < <(without_build "${missing[@]}")
+    if ((${#missing[@]})) && [[ $(distribution) != unknown ]] && become_root; then
+        install_parts "$(distribution)" "${missing[@]}" || true
+    fi
+    for part in $(missing_parts ffmpeg openssl); do
+        say "Missing: $(describe "$part")." \
+            "Install it, or unpack it in $dir/thirdparty/$part, or name it in muxer.cfg, [processing]."
+    done
+}
+
+stage_builds() { # DIR, staging folder
+    local build
+    mkdir "$2/builds"
+    for build in ffmpeg openssl; do
+        if [[ -d $ROOT/thirdparty/$build && ! -e $1/thirdparty/$build ]]; then
+            cp -R -- "$ROOT/thirdparty/$build" "$2/builds/"
+        fi
+    done
+}
+
+place_builds() { # DIR, staging folder: the user's from now on, no upgrade touches them
+    local build
+    for build in "$2"/builds/*; do
+        if [[ -e $build ]]; then mv -- "$build" "$1/thirdparty/"; fi
     done
 }
 
@@ -143,21 +170,28 @@ run_prefix() { # DIR
     list_files "$STAGING/new" >"$STAGING/files"
     if [[ -f $dir/.installed ]]; then cp -- "$dir/.installed" "$STAGING/installed"; else : >"$STAGING/installed"; fi
     check_foreign "$dir" "$STAGING/files"
-    ensure_parts python
-    prefix_tools "$dir"
+    prefix_builds "$dir"
+    if ((OFFLINE)); then
+        ensure_offline "" python ffmpeg openssl
+    else
+        ensure_parts python
+        prefix_tools "$dir"
+    fi
     prefix_venv "$dir" "$(find_python)"
     try_new "$dir" "$STAGING"
     say "Installing the muxer: $dir"
+    stage_builds "$dir" "$STAGING"
     keep_old "$dir" "$STAGING"
     swap "$dir" "$STAGING"
+    place_builds "$dir" "$STAGING"
     remove_stale "$dir" "$STAGING"
-    start_command "$dir"
+    start_command "$dir" venv
 }
 
-start_command() { # DIR
+start_command() { # DIR, environment
     local dir=$1
     if [[ ! -e $dir/muxer/muxer.cfg ]]; then
         printf 'Configure:  cp %q %q, then edit it\n' "$dir/muxer.cfg.sample" "$dir/muxer/muxer.cfg"
     fi
-    printf 'Start:      cd %q && %q muxer_process.py --config-file=muxer.cfg\n' "$dir/muxer" "$dir/venv/bin/python"
+    printf 'Start:      cd %q && %q muxer_process.py --config-file=muxer.cfg\n' "$dir/muxer" "$dir/$2/bin/python"
 }

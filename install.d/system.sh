@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # Part of install.sh: the system packages. What is there, what is missing, and how this distribution brings it.
-# A "part" is one of: python, venv (Python is there, its venv module is not), ffmpeg, openssl, apache.
+# A "part" is one of: python, venv (Python is there, its venv module is not), ffmpeg, openssl, apache, chromium, firefox.
 
 readonly MIN_OPENSSL=1.1.1
 OS_RELEASE=${MUXER_OS_RELEASE:-/etc/os-release}
@@ -24,13 +24,65 @@ distribution_name() {
     if [[ -r $OS_RELEASE ]]; then (. "$OS_RELEASE" && say "${PRETTY_NAME:-${ID:-this system}}"); else say 'this system'; fi
 }
 
-has_ffmpeg() { # both executables, and the encoder that makes the padding
-    works ffprobe -version && grep -q libx264 < <(ffmpeg -hide_banner -encoders 2>/dev/null </dev/null)
+# Where each program is: a build in a thirdparty/ folder, or its name alone, which means PATH.
+declare -A PROGRAM=([ffmpeg]=ffmpeg [ffprobe]=ffprobe [openssl]=openssl)
+
+unpacked() { # folder of thirdparty/, program -> its path when a build was unpacked there; as muxer/config/programs.py
+    local file
+    for file in "$1/$2" "$1/bin/$2" "$1"/*/"$2" "$1"/*/bin/"$2"; do
+        if [[ -f $file ]]; then
+            say "$file"
+            return
+        fi
+    done
 }
 
-has_openssl() {
-    local name version
-    read -r name version _ < <(openssl version 2>/dev/null </dev/null) || return 1
+use_build() { # thirdparty/ffmpeg or thirdparty/openssl: what was unpacked there goes before PATH
+    local program file
+    for program in ffmpeg ffprobe openssl; do
+        if [[ ${1##*/} != "${program/probe/mpeg}" ]]; then continue; fi
+        file=$(unpacked "$1" "$program")
+        if [[ -n $file ]]; then PROGRAM[$program]=$file; fi
+    done
+}
+
+builds_on_path() { # thirdparty folder: for the lab and the tests, which start programs by their names alone
+    local program file
+    use_build "$1/ffmpeg"
+    use_build "$1/openssl"
+    for program in "${!PROGRAM[@]}"; do
+        file=${PROGRAM[$program]}
+        if [[ $file != /* ]]; then continue; fi
+        if works "$file" -version || works "$file" version; then
+            PATH=$(dirname -- "$file"):$PATH
+        elif [[ $program == openssl ]] && has_openssl; then
+            PROGRAM[openssl]=openssl # it runs with its own libraries only: the muxer knows that, the lab needs another one
+        fi
+    done
+}
+
+build_of() { # part -> a file of the build in thirdparty/ that stands for it, if there is one
+    local program
+    for program in ffmpeg ffprobe openssl; do
+        if [[ ${program/probe/mpeg} == "$1" && ${PROGRAM[$program]} == /* ]]; then
+            say "${PROGRAM[$program]}"
+            return
+        fi
+    done
+}
+
+has_ffmpeg() { # both executables, and the encoder that makes the padding
+    works "${PROGRAM[ffprobe]}" -version &&
+        grep -q libx264 < <("${PROGRAM[ffmpeg]}" -hide_banner -encoders 2>/dev/null </dev/null)
+}
+
+has_openssl() { # with the libraries beside it, as the muxer runs it
+    local name version home
+    home=$(dirname -- "$(realpath -m -- "${PROGRAM[openssl]}")")
+    read -r name version _ < <(
+        LD_LIBRARY_PATH=$home:$home/../lib:$home/../lib64${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} \
+            "${PROGRAM[openssl]}" version 2>/dev/null </dev/null
+    ) || return 1
     [[ $name == OpenSSL && $(printf '%s\n' "$MIN_OPENSSL" "$version" | sort -V | head -n 1) == "$MIN_OPENSSL" ]]
 }
 
@@ -43,6 +95,9 @@ has_apache() {
     done
     return 1
 }
+
+has_chromium() { works chromium --version || works chromium-browser --version; }
+has_firefox() { works firefox-esr --version || works firefox --version; }
 
 python_is_new() { works "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; }
 python_has_venv() { works "$1" -c 'import ensurepip, venv'; }
@@ -82,12 +137,24 @@ missing_parts() { # parts wanted... -> those that are not there, one a line
 }
 
 describe() { # part -> in words
+    local build
+    build=$(build_of "$1")
+    if [[ -n $build ]]; then
+        say "$(wanted "$1"), in place of $build, which cannot be used here"
+    else
+        wanted "$1"
+    fi
+}
+
+wanted() { # part -> in words
     case $1 in
         python) say 'Python 3.11 or later, with its venv module' ;;
         venv) say "the venv module of $(find_python)" ;;
         ffmpeg) say 'ffmpeg, with its H.264 encoder libx264, and ffprobe (on PATH)' ;;
         openssl) say "OpenSSL $MIN_OPENSSL or later: the openssl command (on PATH)" ;;
         apache) say 'Apache httpd with mod_dav (for the tests)' ;;
+        chromium) say 'Chromium (for the tests)' ;;
+        firefox) say 'Firefox (for the tests)' ;;
     esac
 }
 
@@ -103,6 +170,7 @@ debian_packages() { # parts...
             python) printf '%s\n' python3 python3-venv ;;
             venv) say "python$(python_version "$(find_python)")-venv" ;;
             apache) say apache2-bin ;; # the server without its system service
+            firefox) say firefox-esr ;;
             *) say "$part" ;;
         esac
     done
@@ -169,11 +237,24 @@ repository_hint() { # distribution, parts... -> where else to look, if there is 
     case $kind:" $* " in
         redhat:*' ffmpeg '*)
             say 'The base repositories have no ffmpeg with libx264 (ffmpeg-free is without it): enable RPM Fusion first.'
+            ;;&
+        redhat:*' chromium '*)
+            say 'The base repositories of Red Hat have no Chromium: enable EPEL first.'
             ;;
         debian:*' python '*)
             say 'If this release has no Python 3.11: install one from another source, with python3.11 (or later) on PATH.'
+            ;;&
+        debian:*' chromium '* | debian:*' firefox '*)
+            say 'Ubuntu has its browsers as snaps only: install Chromium and Firefox from another source, on PATH.'
             ;;
     esac
+}
+
+without_build() { # parts... -> those that a package can bring: a build in thirdparty/ would go before it
+    local part
+    for part in "$@"; do
+        if [[ -z $(build_of "$part") ]]; then say "$part"; fi
+    done
 }
 
 ensure_parts() { # parts... -> all there, or exit 3 with what is missing
@@ -182,6 +263,9 @@ ensure_parts() { # parts... -> all there, or exit 3 with what is missing
     if ! ((${#missing[@]})); then return 0; fi
     kind=$(distribution)
     mapfile -t words < <(describe_all "${missing[@]}")
+    if [[ $(without_build "${missing[@]}" | wc -l) != "${#missing[@]}" ]]; then
+        fail "$EXIT_MISSING" 'not all that is needed is there:' "${words[@]}" 'A build in thirdparty/ goes before PATH: replace or remove it.'
+    fi
     mapfile -t hint < <(repository_hint "$kind" "${missing[@]}")
     if [[ $kind == unknown ]]; then
         fail "$EXIT_MISSING" "cannot install packages on $(distribution_name). Please install by hand:" \

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from muxer import __version__
 from muxer.config import Loaded, load
-from muxer.config.schema import Logfile
+from muxer.config.schema import Config, Logfile
 from muxer.daemon import EXIT_CONFIG, EXIT_OK, Daemon, handle_signals
 from muxer.errors import ConfigError, Problem
 from muxer.job import Job, JobOptions
@@ -35,29 +35,35 @@ def run(argv: Sequence[str]) -> int:
     given = {name: getattr(arguments, name) or "" for name in ("muxer_type", "muxer_id", "total_muxers")}
     try:
         loaded = load(Path(arguments.config_file), given, os.environ)
+        log_path = _open_log(loaded.config)
     except ConfigError as error:
         return _refuse(error)
     try:
-        return _run(loaded)
+        return _run(loaded, log_path)
     except ConfigError as error:
         return _refuse(error, logging_works=True)
 
 
-def _run(loaded: Loaded) -> int:
-    config = loaded.config
+def _open_log(config: Config) -> Path:
+    """Begin to log; return the path of the log file."""
     try:
-        log_path = logs.set_up(config.logfile, config.instance, config.secrets)
+        return logs.set_up(config.logfile, config.instance, config.secrets)
     except OSError as error:
-        what = f"the log file cannot be written: {error.strerror or error}"
+        what = f"the log file cannot be written: {error.filename or ''}: {error.strerror or error}"
         raise ConfigError([Problem("[logfile] logfile_path", what)]) from error
+
+
+def _run(loaded: Loaded, log_path: Path) -> int:
+    config = loaded.config
     log.info("Recording Muxer %s starts as %s, process %d", __version__, config.instance, os.getpid())
     for warning in loaded.warnings:
         log.warning("%s", warning)
         sys.stderr.write(f"warning: {warning}\n")
-    runner, stop = Runner(), threading.Event()
+    runner, stop = Runner(config.processing.openssl), threading.Event()
     handle_signals(stop)
-    tools = check_programs(config)
-    workspace = Workspace(config.processing.temp_dir, config.instance)
+    tools = check_programs(config, runner)
+    processing = config.processing
+    workspace = Workspace(processing.temp_dir, config.instance, processing.min_free_megabytes)
     log.info("temporary files are in %s", workspace.path)
     sys.stderr.write(f"Recording Muxer {__version__} runs as {config.instance}; log file: {log_path}\n")
     sys.stderr.flush()
@@ -76,7 +82,7 @@ def _refuse(error: ConfigError, logging_works: bool = False) -> int:
     if not logging_works:
         try:
             logs.set_up(_default_logfile(error.log_folder), "single", ())
-        except OSError:
+        except (OSError, ConfigError):
             logging.getLogger().addHandler(logging.NullHandler())
     sys.stderr.write("The Recording Muxer cannot start:\n")
     for problem in error.problems:

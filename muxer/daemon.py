@@ -17,9 +17,17 @@ from collections import Counter
 from collections.abc import Callable
 
 from muxer.config.schema import Config
-from muxer.errors import MediaNotFound, MuxerError, Stopped, StoredElsewhere, Transient
-from muxer.job import Job, Services
-from muxer.ledger import Ledger, delay
+from muxer.errors import (
+    AccessDenied,
+    MediaNotFound,
+    MuxerError,
+    ServiceUnavailable,
+    Stopped,
+    StoredElsewhere,
+    Transient,
+)
+from muxer.job import Job, Services, services_of
+from muxer.journal import Journal, Key, delay, now
 from muxer.migration import Standing, bar, progress, summary
 from muxer.observe import terminal
 from muxer.observe.logs import about
@@ -47,6 +55,7 @@ TICK_SECONDS = 0.5
 KEEP_SECONDS = 3600.0
 # No poll follows another faster than this, whatever min_poll_interval says.
 LEAST_PAUSE_SECONDS = 0.2
+JOURNAL = "journal.sqlite3"
 
 
 class Daemon:
@@ -58,16 +67,19 @@ class Daemon:
         self._job = job
         self._runner = runner
         self._stop = services.stop
-        self._ledger = Ledger()
-        self._pool = Pool(self._work, config.advanced.worker_threads, self._stop)
-        self._poller = Poller(config, services.rws, self._ledger, self._pool.submit)
+        self._outages = services.outages
+        self._migration = bool(config.advanced.call_recording_query_string)
+        # A migration is to try everything that its query finds, whatever became of it before.
+        self._journal = Journal(None if self._migration else services.workspace.path / JOURNAL)
+        has_room = services.workspace.disk.has_room
+        self._pool = Pool(self._work, config.advanced.worker_threads, self._stop, has_room)
+        self._poller = Poller(config, services.rws, self._journal, self._outages, self._submit)
         processing = config.processing
         self._cleaning = Cleaning(
             services.workspace,
             enabled=processing.auto_clean_temp_folder,
             interval=processing.clean_temp_folder_timeout,
         )
-        self._migration = bool(config.advanced.call_recording_query_string)
         self._outcomes: Counter[str] = Counter()
         self._failed: dict[str, tuple[str, str]] = {}
         self._finished = threading.Event()
@@ -105,7 +117,7 @@ class Daemon:
             started = time.monotonic()
             error = self._poll_once()
             failures = 0 if error is None else failures + 1
-            pause = started + interval - time.monotonic() if error is None else pause_after(error, failures)
+            pause = started + interval - time.monotonic() if error is None else pause_after(error, failures, interval)
             self._stop.wait(max(pause, LEAST_PAUSE_SECONDS))
 
     def _poll_once(self) -> Exception | None:
@@ -116,6 +128,11 @@ class Daemon:
             result = self._poller.poll()
         except Stopped:
             return None
+        except (ServiceUnavailable, AccessDenied) as error:
+            level = logging.DEBUG if self._outages.is_out(error.service) else logging.ERROR
+            log.log(level, "the poll failed and is tried again: %s", error)
+            self._outages.declare(error)
+            return error
         except MuxerError as error:
             log.error("the poll failed and is tried again: %s", error)
             return error
@@ -126,7 +143,10 @@ class Daemon:
         return None
 
     def _repair(self) -> None:
-        """Finish what a process that died has left half done in RWS and in the storages."""
+        """Finish what a process that died has left half done in RWS and in the storages, and take over what an operator has
+        put back."""
+        self._outages.new_poll()
+        self._journal.refresh(now())
         self._services.publisher.repair_left_overs()
         self._services.stores.remove_left_overs()
 
@@ -158,7 +178,7 @@ class Daemon:
             except Transient as error:
                 failures += 1
                 log.error("the query failed and is begun again: %s", error)
-                self._stop.wait(pause_after(error, failures))
+                self._stop.wait(pause_after(error, failures, LONGEST_BACK_OFF_SECONDS))
             except MuxerError as error:
                 return error
         return None
@@ -202,8 +222,19 @@ class Daemon:
         log.info("migration goes on: %s", progress(self._standing()))
         return due + PROGRESS_SECONDS
 
+    def _submit(self, target: MuxTarget) -> bool:
+        """Hand a target to the pool; return whether it took it."""
+        if self._pool.holds(target):
+            return False
+        # Before it is queued: a worker may be done with it at once.
+        self._journal.wanted(_key(target), now())
+        return self._pool.submit(target)
+
     def _work(self, target: MuxTarget) -> None:
         """Run the job of a target and note its outcome; a migration tries transient errors again at once."""
+        if not self._migration and not self._outages.admit(services_of(target)):
+            return  # a service that it needs is out; a later poll brings it again
+        self._journal.running(_key(target), now())
         for attempt in range(1, (MIGRATION_ATTEMPTS if self._migration else 1) + 1):
             try:
                 report = self._job.run(target)
@@ -217,7 +248,7 @@ class Daemon:
                 if not again or attempt == MIGRATION_ATTEMPTS or self._stop.wait(wait if self._migration else 0.0):
                     break
             else:
-                self._ledger.succeeded(target.name)
+                self._journal.done(_key(target), now(), report.facts)
                 self._failed.pop(target.name, None)
                 self._count("muxed" if report.muxed else "already done")
                 return
@@ -229,14 +260,14 @@ class Daemon:
 
     def _note_failure(self, target: MuxTarget, error: Exception) -> bool:
         """Log a failure; return whether the target may be tried again."""
-        entry = self._ledger.failed(target.name, error, time.monotonic())
+        entry = self._journal.failed(_key(target), error, now())
         if self._migration:
             self._failed[target.name] = (target.recording_id, str(error))
         expected = isinstance(error, MuxerError)
         with about(target.recording_id):
             what = "set aside" if entry.retry_at is None else "failed, tried again later"
             log.log(
-                logging.WARNING if isinstance(error, MediaNotFound | StoredElsewhere) else logging.ERROR,
+                self._weight(error),
                 "recording %s: %s: %s",
                 what,
                 type(error).__name__,
@@ -245,6 +276,12 @@ class Daemon:
                 exc_info=None if expected else error,
             )
         return entry.retry_at is not None
+
+    def _weight(self, error: Exception) -> int:
+        """Return the level at which a failure is logged: an outage has its own line, and what will come is no error."""
+        if isinstance(error, Transient) and self._outages.is_out(error.service):
+            return logging.INFO
+        return logging.WARNING if isinstance(error, MediaNotFound | StoredElsewhere) else logging.ERROR
 
     def _clean(self) -> None:
         if time.monotonic() >= self._keep_due:
@@ -267,16 +304,22 @@ class Daemon:
             self._pool.drain(CANCEL_SECONDS)
         self._runner.cancel()
         self._services.workspace.close()
+        self._journal.close()
         log.info("stopped")
 
 
-def pause_after(error: Exception, failures: int) -> float:
-    """Given why a poll failed and how many have failed in a row, return the seconds to wait before the next, with jitter.
+def _key(target: MuxTarget) -> Key:
+    return Key(target.name, target.recording_id, target.agent)
+
+
+def pause_after(error: Exception, failures: int, interval: float) -> float:
+    """Given why a poll failed, how many have failed in a row and the seconds from one poll to the next, return the seconds
+    to wait before the next, with jitter: more and more, but no longer than between two polls that succeed.
 
     What the service asks for with ``Retry-After`` is honoured, up to the longest back-off.
     """
     asked = error.retry_after if isinstance(error, Transient) else None
-    wait = delay(failures) / 3.0 if asked is None else asked
+    wait = min(delay(failures) / 3.0, max(interval, delay(1) / 3.0)) if asked is None else asked
     return min(wait, LONGEST_BACK_OFF_SECONDS) * random.uniform(1.0, 1.2)
 
 

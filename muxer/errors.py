@@ -41,15 +41,21 @@ class ConfigError(MuxerError):
 
 
 class Transient(MuxerError):
-    """It may work later. ``retry_after`` is the number of seconds that the other side asked for, if it did."""
+    """It may work later. ``retry_after`` is the number of seconds that the other side asked for, if it did; ``service`` is
+    the name of the other side, where one is to blame."""
 
     def __init__(self, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.service = ""
 
 
 class ServiceUnavailable(Transient):
     """RWS, RCS or a storage did not answer, answered 5xx or 429, or broke off in the middle."""
+
+
+class ServiceFailed(ServiceUnavailable):
+    """A service met an error of its own (500, statusCode 4 and the like), perhaps with this request only."""
 
 
 class UnreadableAnswer(ServiceUnavailable):

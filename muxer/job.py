@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -20,6 +21,7 @@ from muxer.gir.rcs import Rcs
 from muxer.gir.rws import LABEL, Certificate, Rws
 from muxer.media.engine import Engine, Input, Muxed
 from muxer.observe.logs import about
+from muxer.outages import RCS, RWS, Outages
 from muxer.selection import MuxTarget, select
 from muxer.storage.base import Place, Stored, place_of
 from muxer.storage.stores import Stores
@@ -43,6 +45,7 @@ class Services:
     encryptor: Encryptor
     publisher: Publisher
     workspace: Workspace
+    outages: Outages
     stop: threading.Event
 
 
@@ -64,11 +67,14 @@ class Report:
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Time a step and log its end."""
-        started = time.monotonic()
-        yield
-        self.steps[name] = time.monotonic() - started
-        log.info("%s done", name, extra={"fields": {"seconds": self.steps[name]}})
+        """Time a step and log its end, good or bad."""
+        started, outcome = time.monotonic(), "failed"
+        try:
+            yield
+            outcome = "done"
+        finally:
+            self.steps[name] = time.monotonic() - started
+            log.info("%s %s", name, outcome, extra={"fields": {"step": name, "seconds": self.steps[name]}})
 
 
 class Job:
@@ -113,6 +119,7 @@ class Job:
         """Fetch, mux, encrypt, store and publish."""
         certificates = self._certificates(target)
         folder_of_screens = _place(target)
+        self._services.workspace.disk.check(media.size for media in (target.audio, *target.screens))
         with self._services.workspace.job() as folder:
             with report.step("fetch"):
                 audio, screens = self._fetch(target, folder)
@@ -235,6 +242,18 @@ class Job:
         seconds = {f"{name}_seconds": round(value, 3) for name, value in report.steps.items()}
         facts |= {"seconds": round(sum(report.steps.values()), 3)} | seconds
         log.info("recording muxed" if report.muxed else "recording brought up to date", extra={"fields": facts})
+
+
+def services_of(target: MuxTarget) -> frozenset[str]:
+    """Given a target, return the names of the services that making it needs, as far as its metadata tell."""
+    services = {RWS}
+    for media in (target.audio, *target.screens):
+        if media.pkcs7 is not None:
+            services.add(RCS)
+        if media.descriptor is not None and (media.pkcs7 is None or media is not target.audio):
+            with contextlib.suppress(MetadataError):
+                services.add(place_of(media.descriptor).service)
+    return frozenset(services)
 
 
 def _place(target: MuxTarget) -> Place:

@@ -6,7 +6,6 @@ Never holds more than a page of recordings: memory does not grow with the window
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,12 +15,18 @@ from muxer.config.schema import Config
 from muxer.gir.models import CallRecording
 from muxer.gir.query import BUILT_IN_EXTRA_QUERY, BUILT_IN_EXTRA_QUERY_SINCE, DISABLED
 from muxer.gir.rws import Rws, warn_of_skipped
-from muxer.ledger import Ledger
+from muxer.job import services_of
+from muxer.journal import Journal, now
 from muxer.observe.logs import about
+from muxer.outages import Outages
+from muxer.remembered import Remembered
 from muxer.selection import MuxTarget, select
 from muxer.sharding import takes
 
 log = logging.getLogger(__name__)
+
+# So many recordings are remembered whose metadata were complained of.
+WARNED = 100_000
 
 
 @dataclass
@@ -49,11 +54,15 @@ class Poller:
     that were ``skipped`` because RWS fails for them, with the reason.
     """
 
-    def __init__(self, config: Config, rws: Rws, ledger: Ledger, submit: Callable[[MuxTarget], bool]) -> None:
+    def __init__(
+        self, config: Config, rws: Rws, journal: Journal, outages: Outages, submit: Callable[[MuxTarget], bool]
+    ) -> None:
         self._config = config
         self._rws = rws
-        self._ledger = ledger
+        self._journal = journal
+        self._outages = outages
         self._submit = submit
+        self._warned = Remembered(WARNED)
         self._extra: str | None = None
         self.result = PollResult()
         self.pending = 0
@@ -119,18 +128,23 @@ class Poller:
 
     def _note(self, recording_id: str, problems: Sequence[str]) -> None:
         """Warn of metadata that cannot be used, once for each recording."""
-        key = f"metadata of {recording_id}"
-        if problems and not self._ledger.is_known(key):
-            self._ledger.failed(key, ValueError("metadata"), time.monotonic())
+        if problems and self._warned.add(recording_id):
             log.warning("metadata that cannot be used: %s", "; ".join(problems))
 
     def _hand_over(self, target: MuxTarget, result: PollResult) -> None:
         if not target.needs_work:
             result.already_done += 1
-        elif self._ledger.may_run(target.name, time.monotonic()) and self._submit(target):
+        elif self._may_run(target) and self._submit(target):
             result.submitted += 1
         else:
             result.waiting += 1
+
+    def _may_run(self, target: MuxTarget) -> bool:
+        """Whether a target may be tried now. What waits for the end of an outage comes again with a later poll, which a
+        migration does not have."""
+        migration = bool(self._config.advanced.call_recording_query_string)
+        blocked = not migration and self._outages.blocks(services_of(target))
+        return self._journal.may_run(target.name, now()) and not blocked
 
 
 def _slices(calls: Sequence[CallRecording], size: int) -> Iterator[Sequence[CallRecording]]:

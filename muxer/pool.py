@@ -24,8 +24,17 @@ LOOK_SECONDS = 0.2
 class Pool:
     """Runs ``work`` on targets in threads of its own, which do not keep the process alive."""
 
-    def __init__(self, work: Callable[[MuxTarget], None], workers: int, stop: threading.Event) -> None:
+    def __init__(
+        self,
+        work: Callable[[MuxTarget], None],
+        workers: int,
+        stop: threading.Event,
+        may_begin: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """Given what to do with a target, the number of threads and the event that ends them; ``may_begin`` is asked before
+        a target is taken, and again and again while it says no."""
         self._work = work
+        self._may_begin = may_begin
         self._stop = stop
         self._queue: queue.Queue[MuxTarget] = queue.Queue(workers * QUEUED_PER_WORKER)
         self._lock = threading.Lock()
@@ -35,10 +44,13 @@ class Pool:
             thread.start()
 
     def submit(self, target: MuxTarget) -> bool:
-        """Given a target, queue it; wait while the queue is full. Return False when it is queued or running already.
+        """Given a target, queue it; wait while nothing may begin and while the queue is full. Return False when it is queued
+        or running already.
 
         Raise :class:`Stopped` when the process stops.
         """
+        if not self._wait_until_it_may_begin():
+            raise Stopped("stopped before the recording was begun")
         with self._lock:
             if target.name in self._taken:
                 return False
@@ -50,6 +62,11 @@ class Pool:
             except queue.Full:
                 continue
         raise Stopped("stopped before the recording was begun")
+
+    def holds(self, target: MuxTarget) -> bool:
+        """Whether a target is queued or running."""
+        with self._lock:
+            return target.name in self._taken
 
     @property
     def idle(self) -> bool:
@@ -81,8 +98,16 @@ class Pool:
             thread.join(max(0.0, deadline - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
 
-    def _run(self) -> None:
+    def _wait_until_it_may_begin(self) -> bool:
+        """Return True as soon as new work may begin, False when the process stops."""
         while not self._stop.is_set():
+            if self._may_begin():
+                return True
+            self._stop.wait(LOOK_SECONDS)
+        return False
+
+    def _run(self) -> None:
+        while self._wait_until_it_may_begin():
             try:
                 target = self._queue.get(timeout=LOOK_SECONDS)
             except queue.Empty:

@@ -16,10 +16,11 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, TypeVar
 
+from muxer import libraries
 from muxer.errors import LocalResourceError, Stopped, ToolError
 
 log = logging.getLogger(__name__)
@@ -35,9 +36,14 @@ _LINUX = sys.platform.startswith("linux")
 
 
 class Runner:
-    """Runs programs and knows those that run now. Safe to use from any thread."""
+    """Runs programs and knows those that run now. Safe to use from any thread.
 
-    def __init__(self) -> None:
+    Given the path of ``openssl``, that program is run with the libraries that lie beside it, and all others without them.
+    """
+
+    def __init__(self, openssl: str = "") -> None:
+        self._openssl = openssl
+        self._own_folders = libraries.own_folders(openssl) if _LINUX and openssl else ()
         self._lock = threading.Lock()
         self._running: set[subprocess.Popen[bytes]] = set()
         self._cancelled = False
@@ -105,6 +111,7 @@ class Runner:
                     stdout=subprocess.PIPE,
                     stderr=errors,
                     cwd=cwd,
+                    env=self._environment(arguments[0]),
                     preexec_fn=_die_with_parent(os.getpid()) if _LINUX else None,
                     process_group=0 if os.name == "posix" else None,
                     creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
@@ -113,6 +120,11 @@ class Runner:
                 raise LocalResourceError(f"{arguments[0]} cannot be started: {error.strerror}") from error
             self._running.add(process)
         return process
+
+    def _environment(self, program: str) -> dict[str, str]:
+        if program == self._openssl:
+            return libraries.with_own(os.environ, self._own_folders)
+        return libraries.without_foreign(os.environ, self._own_folders, program)
 
     def _end(self, process: subprocess.Popen[bytes]) -> None:
         """Leave nothing behind, however the work with the process ended."""
@@ -130,7 +142,8 @@ class Runner:
             raise Stopped(f"{name} was cancelled")
         if too_long:
             raise ToolError(f"{name} took longer than its time limit")
-        if status == -_SIGKILL or (status != 0 and any(sign in stderr for sign in _SCARCITY)):
+        # Not only with a status: ffmpeg ends with 0 when the disk is full at the last of its output.
+        if status == -_SIGKILL or any(sign in stderr for sign in _SCARCITY):
             raise LocalResourceError(f"{name} ended with status {status}, for want of memory or disk: {stderr[-300:]}")
         if status != 0 or (complaint and any(line.startswith(complaint) for line in stderr.splitlines())):
             raise ToolError(f"{name} ended with status {status}: {stderr or 'no message'}")
@@ -181,12 +194,3 @@ def _die_with_parent(parent: int) -> Callable[[], None]:
 
 # Loaded once, here: a child between fork and exec must not load libraries.
 _LIBC = ctypes.CDLL(None) if _LINUX else None
-
-
-def program_version(executable: str, flag: str, timeout: float = 20.0) -> str:
-    """Given a program and the flag that makes it tell its version, return the first line that it prints.
-
-    Raise :class:`ToolError` when it does not run.
-    """
-    lines: Iterable[str] = Runner().run([executable, flag], timeout=timeout).decode(errors="replace").splitlines()
-    return next((line.strip() for line in lines if line.strip()), "no version")

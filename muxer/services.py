@@ -12,7 +12,9 @@ from muxer.gir.rws import Rws
 from muxer.gir.session import Account, Session
 from muxer.job import Services
 from muxer.media.engine import Engine
+from muxer.media.paddings import Paddings
 from muxer.media.render import Tools
+from muxer.outages import RCS, RWS, Outages
 from muxer.process import Runner
 from muxer.storage.base import S3, WEBDAV
 from muxer.storage.s3 import S3Storage
@@ -24,37 +26,40 @@ from muxer.workspace import Workspace
 def build(config: Config, tools: Tools, runner: Runner, workspace: Workspace, stop: threading.Event) -> Services:
     """Given the configuration and what was made at the start, return the services. Nothing is sent yet."""
     htcc, advanced = config.htcc, config.advanced
-    account = Account("RWS", htcc.base_uri, htcc.username, htcc.password, htcc.trusted_ca, htcc.rws_timeout)
-    rws = Rws(Session(account, stop), htcc.contact_center_id)
+    outages = Outages()
+    account = Account(RWS, htcc.base_uri, htcc.username, htcc.password, htcc.trusted_ca, htcc.rws_timeout)
+    rws = Rws(Session(account, stop, outages), htcc.contact_center_id)
     engine = Engine(
         tools,
         runner,
         tolerance=advanced.max_overlap_allowed,
         slice_ms=advanced.video_padding_slice_length_ms,
         audio_codec=advanced.audio_codec,
+        paddings=Paddings(workspace.padding),
     )
     return Services(
         rws=rws,
-        rcs=_rcs(config, stop),
+        rcs=_rcs(config, stop, outages),
         stores=Stores(
             {
-                WEBDAV: WebdavStorage(config.webdav, workspace.mark, workspace.uploading, stop),
-                S3: S3Storage(config.s3, stop),
+                WEBDAV: WebdavStorage(config.webdav, workspace.mark, workspace.uploading, stop, outages),
+                S3: S3Storage(config.s3, workspace.uploading, stop, outages),
             }
         ),
         engine=engine,
         encryptor=Encryptor(config.processing.openssl, runner),
         publisher=Publisher(rws, workspace.publishing),
         workspace=workspace,
+        outages=outages,
         stop=stop,
     )
 
 
-def _rcs(config: Config, stop: threading.Event) -> Rcs | None:
+def _rcs(config: Config, stop: threading.Event, outages: Outages) -> Rcs | None:
     rcs = config.rcs
     if rcs.base_uri is None:
         return None
     account = Account(
-        "RCS", root(rcs.base_uri), rcs.username, rcs.password, rcs.trusted_ca, config.htcc.rws_timeout
+        RCS, root(rcs.base_uri), rcs.username, rcs.password, rcs.trusted_ca, config.htcc.rws_timeout
     )
-    return Rcs(Session(account, stop), config.htcc.contact_center_id)
+    return Rcs(Session(account, stop, outages), config.htcc.contact_center_id)

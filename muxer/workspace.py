@@ -5,44 +5,43 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import json
 import os
+import re
 import shutil
 import socket
 import stat
-import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
+from muxer.disk import Disk
 from muxer.errors import ConfigError, Problem
+from muxer.lock import lock
 from muxer.transfer import disk_errors
 
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
-
 JOB_PREFIX = "muxer-job-"
-_LOCKED_BYTE = 1 << 30
+# What tempfile.mkdtemp makes of the prefix. Anything else in the folder belongs to somebody else.
+_JOB_NAME = re.compile(re.escape(JOB_PREFIX) + "[a-z0-9_]{8}")
 
 
 class Workspace:
     """The temporary folder, held by this process as long as it lives."""
 
-    def __init__(self, configured: Path | None, instance: str) -> None:
-        """Given ``temp_dir`` (None = a folder of this instance below the system's) and the instance's name, take the
-        folder. Raise :class:`ConfigError` when it is unsafe or another instance holds it."""
+    def __init__(self, configured: Path | None, instance: str, min_free_megabytes: int | None = None) -> None:
+        """Given ``temp_dir`` (None = a folder of this instance below the system's), the instance's name and how much of the
+        disk must stay free, take the folder. Raise :class:`ConfigError` when it is unsafe or too small, or another
+        instance holds it."""
         self.path = configured if configured is not None else Path(tempfile.gettempdir()) / f"recording-muxer-{instance}"
         try:
             if configured is None:
                 _private(self.path)
-            self._lock_file = _lock(self.path / "muxer.lock")
+            self._lock_file = lock(self.path / "muxer.lock", self.path, "[processing] temp_dir")
+            self.disk = Disk(self.path, min_free_megabytes)
             self.publishing, self.uploading = self.path / "publishing", self.path / "uploading"
+            self.padding = self.path / "padding"
             self.keep()
         except OSError as error:
             what = f"{self.path} cannot be used: {error.filename or ''}: {error.strerror or error}"
@@ -52,7 +51,7 @@ class Workspace:
 
     def keep(self) -> None:
         """Make the folders that are missing, and mark everything as used: the system's own cleaners remove what is old."""
-        for folder in (self.publishing, self.uploading):
+        for folder in (self.publishing, self.uploading, self.padding):
             _private(folder)
             for path in (folder, *folder.iterdir()):
                 with contextlib.suppress(FileNotFoundError):
@@ -77,21 +76,20 @@ class Workspace:
                     self._active.discard(path.name)
 
     def close(self) -> None:
-        """Remove the folders of all jobs, also of those that could not be ended in time."""
-        for path in self.path.glob(f"{JOB_PREFIX}*"):
-            if not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)
+        """Remove the folders of jobs that could not be ended in time."""
+        with self._lock:
+            given_up = list(self._active)
+        for name in given_up:
+            shutil.rmtree(self.path / name, ignore_errors=True)
 
     def clean(self) -> int:
         """Remove the folders of jobs that are not running, left behind by a process that died; return their number."""
-        removed = 0
-        for path in self.path.glob(f"{JOB_PREFIX}*"):
-            with self._lock:
-                if path.name in self._active or path.is_symlink() or not path.is_dir():
-                    continue
-                shutil.rmtree(path, ignore_errors=True)
-            removed += 1
-        return removed
+        with self._lock:
+            found = self.path.glob(f"{JOB_PREFIX}*")
+            left_over = [path for path in found if path.name not in self._active and _is_job_folder(path)]
+        for path in left_over:
+            shutil.rmtree(path, ignore_errors=True)
+        return sum(not path.exists() for path in left_over)
 
     @property
     def mark(self) -> str:
@@ -121,37 +119,21 @@ def _private(path: Path) -> Path:
     """Make a folder that only this account can enter, or check that an existing one is ours."""
     with contextlib.suppress(FileExistsError):
         path.mkdir(mode=0o700)
-    found = path.lstat()
-    if not stat.S_ISDIR(found.st_mode) or (hasattr(os, "getuid") and found.st_uid != os.getuid()):
+    if not _is_our_folder(path):
         raise PermissionError(errno.EPERM, "it is no folder of this account", str(path))
     path.chmod(0o700)
     return path
 
 
-def _lock(path: Path) -> IO[str]:
-    """Lock a file until the process ends, however it ends, and write into it who holds it."""
-    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
-    file = os.fdopen(os.open(path, flags, 0o600), "r+", encoding="utf-8")
+def _is_our_folder(path: Path) -> bool:
+    """Whether it is a real folder, no link to one, of this account."""
+    found = path.lstat()
+    return stat.S_ISDIR(found.st_mode) and (not hasattr(os, "getuid") or found.st_uid == os.getuid())
+
+
+def _is_job_folder(path: Path) -> bool:
+    """Whether it is a folder that a job of this account has made."""
     try:
-        _lock_now(file)
-    except OSError as error:
-        file.seek(0)
-        holder = file.read(300).strip() or "unknown"
-        file.close()
-        what = f"{path.parent} is used by another instance ({holder}); give each instance a folder of its own"
-        raise ConfigError([Problem("[processing] temp_dir", what)]) from error
-    file.seek(0)
-    file.truncate()
-    file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
-    file.flush()
-    return file
-
-
-def _lock_now(file: IO[str]) -> None:
-    """Lock a file, or raise ``OSError`` when somebody else has. On Windows a byte far behind the text is locked, so that
-    the text can still be read."""
-    if sys.platform == "win32":
-        file.seek(_LOCKED_BYTE)
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-    else:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return _JOB_NAME.fullmatch(path.name) is not None and _is_our_folder(path)
+    except OSError:
+        return False

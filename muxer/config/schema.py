@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from muxer.config import types
+from muxer.config.programs import Program
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ def option(parse: types.ValueType, default: str, doc: str, **details: Any) -> An
 
 
 _CA_DOC = "TLS: true = system CAs, false = no checks at all, else the path of a PEM bundle"
+_PROGRAM_DOC = "full path of the {0} executable; {0} alone = the one in thirdparty/{1}/, else the one on PATH"
 
 
 @dataclass(frozen=True)
@@ -90,9 +92,9 @@ class S3:
 class Processing:
     """What is polled, by which instance, with which programs."""
 
-    ffmpeg: str = option(types.executable, "ffmpeg", "path of the ffmpeg executable")
-    ffprobe: str = option(types.executable, "ffprobe", "path of the ffprobe executable")
-    openssl: str = option(types.executable, "openssl", "path of the openssl executable; an absolute path is best")
+    ffmpeg: str = option(Program("ffmpeg", "ffmpeg"), "ffmpeg", _PROGRAM_DOC.format("ffmpeg", "ffmpeg"))
+    ffprobe: str = option(Program("ffprobe", "ffmpeg"), "ffprobe", _PROGRAM_DOC.format("ffprobe", "ffmpeg"))
+    openssl: str = option(Program("openssl", "openssl"), "openssl", _PROGRAM_DOC.format("openssl", "openssl"))
     window_past: float = option(types.Number(above=0, most=5_256_000), "720", "the window begins this many minutes ago")
     window_past_older_than: float = option(types.Number(0, most=5_256_000), "0", "the window ends this many minutes ago")
     min_poll_interval: float = option(types.Number(0, most=10_080), "5", "minutes from the start of one poll to the next")
@@ -103,12 +105,20 @@ class Processing:
     clean_temp_folder_timeout: int = option(
         types.Integer(-1), "43200", "seconds between two clean-ups; -1 = when idle", aliases=("clean_temp_folder",)
     )
+    min_free_megabytes: int | None = option(
+        types.optional(types.Integer(0)),
+        "",
+        "no new recording is begun while less is free on the disk of temp_dir; empty = 1024, or 5 % of a smaller disk",
+        origin="ours",
+    )
     batch_read_screen_recording_metadata: bool = option(
         types.switch, "1", "1 = read screen recordings in bulk, any other integer = one by one"
     )
     query_slice_size: int = option(types.Integer(1, 100_000), "100", "call recordings per bulk query, > 0")
     muxer_id: int = option(types.Integer(), "-1", "sharding: number of this instance from 0; -1 = off", command_line=True)
-    total_muxers: int = option(types.Integer(1), "1", "sharding: number of primary instances, backups not counted", command_line=True)
+    total_muxers: int = option(
+        types.Integer(1), "1", "sharding: number of primary instances, backups not counted", command_line=True
+    )
     muxer_type: str = option(
         types.Choice(("primary", "backup")), "primary", "sharding: primary or backup", command_line=True
     )
@@ -130,7 +140,9 @@ class Advanced:
     )
     mark_screen_recording_label: bool = option(types.switch, "1", "1 = label the call recording screenRecording")
     call_recording_extra_query_string: str = option(
-        types.extra_query, "", "further query parameters, but not startTime, endTime, limit; empty = the built-in ones, disable = none"
+        types.extra_query,
+        "",
+        "further query parameters, but not startTime, endTime, limit; empty = the built-in ones, disable = none",
     )
     call_recording_query_string: str = option(types.query, "", "migration: process what this query finds, then exit")
     delete_superseded: bool = option(

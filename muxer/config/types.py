@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,15 +142,6 @@ def folder(value: str) -> Path:
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
         raise ValueError("must be a folder that this process may read and write")
     return path
-
-
-def executable(value: str) -> str:
-    """Given the name or path of a program, return the path under which it is found."""
-    found = shutil.which(value)
-    if found is None:
-        kind = "is not the path of an executable file" if os.sep in value else "is not on the PATH"
-        raise ValueError(f"{kind}; install the program or give its full path")
-    return str(Path(found).absolute())
 
 
 def optional(inner: Callable[[str], object]) -> ValueType:

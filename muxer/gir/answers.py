@@ -16,6 +16,7 @@ from muxer.errors import (
     MuxerError,
     NotFound,
     RequestRejected,
+    ServiceFailed,
     ServiceUnavailable,
     UnreadableAnswer,
 )
@@ -69,6 +70,8 @@ def failure(answer: Answer, code: int, message: str) -> MuxerError:
         return AlreadyExists(text, status, code)
     if status == 403 or code in _FORBIDDEN:
         return Forbidden(text)
+    if status == 500 or (status < 300 and code in _SERVER_FAILED):
+        return ServiceFailed(text, retry_after(answer.headers))
     if status >= 500 or status in _TRY_LATER or code in _SERVER_FAILED or status < 200:
         return ServiceUnavailable(text, retry_after(answer.headers))
     return RequestRejected(text, status, code)

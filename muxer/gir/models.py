@@ -106,6 +106,14 @@ class MediaFile:
         return value if isinstance(value, Mapping) and value else None
 
     @property
+    def size(self) -> int:
+        """The length in bytes by the metadata, which may lie; 0 when unknown."""
+        try:
+            return max(0, int(str(self.raw.get("size"))))
+        except ValueError:
+            return 0
+
+    @property
     def uri(self) -> str | None:
         """The address of the same media through RWS, None when there is none."""
         value = self.raw.get("mediaUri") or self.raw.get("mediaPath")

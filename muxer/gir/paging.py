@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from muxer.errors import NotFound, ServiceUnavailable
+from muxer.remembered import Remembered
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +25,7 @@ class Pages:
     def __init__(self, fetch: Fetch, first: str) -> None:
         self._fetch = fetch
         self._first = first
-        self._seen: dict[str, None] = {}
+        self._seen = Remembered(REMEMBERED_IDS)
         self._fresh_since_restart = 0
         self._walked = 0
 
@@ -80,13 +81,7 @@ class Pages:
         return fresh
 
     def _is_new(self, raw: object) -> bool:
-        identity = str(raw.get("id")) if isinstance(raw, dict) else ""
-        if identity in self._seen:
-            return False
-        self._seen[identity] = None
-        if len(self._seen) > REMEMBERED_IDS:
-            del self._seen[next(iter(self._seen))]
-        return True
+        return self._seen.add(str(raw.get("id")) if isinstance(raw, dict) else "")
 
 
 class _Expired(Exception):

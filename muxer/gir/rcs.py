@@ -31,7 +31,9 @@ class Rcs:
         except NotFound as error:
             raise MediaNotFound(f"{media_id}: RCS does not find it: {error}") from error
         except Forbidden as error:
-            raise AccessDenied(f"the RCS user lacks the media decrypt permission: {error}") from error
+            denied = AccessDenied(f"the RCS user lacks the media decrypt permission: {error}")
+            denied.service = error.service
+            raise denied from error
 
 
 def root(base_uri: str) -> str:

@@ -28,6 +28,7 @@ from muxer.gir.answers import OK, PARAMETER_INVALID, PARTIAL_SUCCESS
 from muxer.gir.models import CallRecording, Json, ScreenRecording, merged
 from muxer.gir.paging import Pages
 from muxer.gir.session import Session
+from muxer.remembered import Remembered
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +87,7 @@ class Rws:
         self._settings = f"{self._ops}/settings/screen-recording-encryption"
         self._bulk = True
         self._labels_refused_until = 0.0
-        self._labelled: dict[str, None] = {}
+        self._labelled = Remembered(REMEMBERED_LABELS)
         self._version_warned = False
         self._lock = threading.Lock()
 
@@ -255,10 +256,7 @@ class Rws:
                 self._labels_refused_until = time.monotonic() + LABEL_PAUSE_SECONDS
             log.warning("labels are not set for %.0f minutes: %s", LABEL_PAUSE_SECONDS / 60, error)
             return False
-        with self._lock:
-            self._labelled[recording_id] = None
-            if len(self._labelled) > REMEMBERED_LABELS:
-                del self._labelled[next(iter(self._labelled))]
+        self._labelled.add(recording_id)
         return True
 
     def _post_label(self, recording_id: str) -> None:

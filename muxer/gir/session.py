@@ -6,15 +6,16 @@ just the path and the query are kept (gir-api, section 1).
 
 from __future__ import annotations
 
+import functools
 import logging
 import random
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
 import requests
@@ -26,6 +27,7 @@ from muxer import __version__, tls, transfer
 from muxer.errors import LoginRefused, RequestRejected, ServiceUnavailable, Stopped
 from muxer.gate import LoginGate
 from muxer.gir.answers import Answer, envelope, failure, is_csrf_refusal
+from muxer.outages import Outages
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +36,20 @@ MAX_JSON_BYTES = 64 * 1024 * 1024
 READ_ATTEMPTS = 3
 LONGEST_WAIT = 30.0
 MAX_REDIRECTS = 5
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _watched(method: F) -> F:
+    """Given a method of :class:`Session`, let the outcome of its calls tell whether the service is out."""
+
+    @functools.wraps(method)
+    def call(self: Session, *args: Any, **kwargs: Any) -> Any:
+        with self.outages.talking(self.service):
+            return method(self, *args, **kwargs)
+
+    return cast(F, call)
 
 
 @dataclass(frozen=True)
@@ -51,15 +67,18 @@ class Account:
 class Session:
     """Requests to one service, safe to use from any thread: each thread has its own connection, cookies and CSRF token."""
 
-    def __init__(self, account: Account, stop: threading.Event) -> None:
+    def __init__(self, account: Account, stop: threading.Event, outages: Outages | None = None) -> None:
         self._account = account
         self._stop = stop
+        self.service = account.service
+        self.outages = outages or Outages()
         self._local = threading.local()
         self._tls = tls.context(account.trusted_ca)
         self._gate = LoginGate()
         if not account.trusted_ca:
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
 
+    @_watched
     def get(self, target: str, **kwargs: Any) -> dict[str, Any]:
         """Given a path with query, or a link, return the JSON object there. Tried again when the service is unavailable.
 
@@ -77,6 +96,7 @@ class Session:
                     raise Stopped("stopped while waiting for a service") from error
         raise AssertionError("unreachable")
 
+    @_watched
     def write(self, method: str, path: str, body: Any = None, *, csrf_sources: Sequence[str] = ()) -> dict[str, Any]:
         """Given a method, a path and a JSON body, send it once and return the JSON answer, empty when there is none.
 
@@ -92,6 +112,7 @@ class Session:
             answer = self._exchange(method, path, body)
         return self._content(answer)
 
+    @_watched
     def download(self, target: str, path: Path, *, media_only: bool = True) -> int:
         """Given a path or link to a media file, stream it to ``path`` and return its length in bytes.
 
@@ -106,12 +127,12 @@ class Session:
                 raise failure(answer, 0, f"answered {kind or 'no content type'} where media was expected")
             plain = response.headers.get("Content-Encoding", "identity") == "identity"
             length = response.headers.get("Content-Length", "") if plain else ""
-            with _network_errors(f"{self._account.service} GET {urlsplit(target).path}"):
+            with _network_errors(f"{self.service} GET {urlsplit(target).path}"):
                 return transfer.receive(
                     _as_it_comes(response),
                     path,
                     expected=int(length) if length.isdigit() else None,
-                    source=f"{self._account.service} {urlsplit(target).path}",
+                    source=f"{self.service} {urlsplit(target).path}",
                     stop=self._stop,
                 )
 
@@ -120,7 +141,7 @@ class Session:
         try:
             return envelope(answer, **kwargs)
         except LoginRefused:
-            self._gate.close(self._account.service)
+            self._gate.close(self.service)
             raise
 
     def _exchange(self, method: str, target: str, body: Any = None) -> Answer:
@@ -130,7 +151,7 @@ class Session:
     @contextmanager
     def _open(self, method: str, target: str, body: Any = None) -> Iterator[requests.Response]:
         """Send a request, follow redirects on our own host, and yield the answer with its body unread."""
-        self._gate.check(self._account.service)
+        self._gate.check(self.service)
         url = self._at_home(target)
         for _ in range(MAX_REDIRECTS + 1):
             response = self._send(method, url, body)
@@ -142,11 +163,11 @@ class Session:
                 method, body = ("GET", None) if response.status_code == 303 else (method, body)
             finally:
                 response.close()
-        raise ServiceUnavailable(f"{self._account.service} {method} {urlsplit(target).path}: redirected too often")
+        raise ServiceUnavailable(f"{self.service} {method} {urlsplit(target).path}: redirected too often")
 
     def _send(self, method: str, url: str, body: Any) -> requests.Response:
         headers = {} if method == "GET" else {"Content-Type": "application/json", **self._csrf}
-        what = f"{self._account.service} {method} {urlsplit(url).path}"
+        what = f"{self.service} {method} {urlsplit(url).path}"
         with _network_errors(what):
             response = self._session.request(
                 method,
@@ -164,7 +185,7 @@ class Session:
 
     def _read(self, response: requests.Response, what: str) -> Answer:
         """Read the body of an answer that should be small, with a limit on its size and its time."""
-        what = f"{self._account.service} {what}"
+        what = f"{self.service} {what}"
         deadline = time.monotonic() + 2 * self._account.timeout
         body = bytearray()
         with _network_errors(what):

@@ -105,22 +105,30 @@ def _place(site: Site, draft: _Draft, collection: str, media_id: str, make: Call
 
 
 def _store(site: Site, draft: _Draft) -> list[tuple[str, dict[str, Any]]]:
-    """Store the metadata of a call and its screens; return the late screen media instead."""
-    call, late = draft.call, []
-    root = site.media.folder
-    for one in call.screens:
-        pkcs7 = draft.pkcs7.get(one.media_id)
-        media = metadata.screen_media(site, one.part, call.id, one.start, root / SCREENS / one.media_id, pkcs7)
-        if one.part.late:
-            late.append((call.id, media))
-        else:
-            site.store.add_screen_media(call.id, site.region, media)
-    if call.plan.muxed:
-        site.store.add_screen_media(call.id, site.region, _muxed(site, call))
-    pkcs7 = draft.pkcs7.get(call.audio_id)
-    media = metadata.call_media(site, call.plan, call.id, call.start, root / CALLS / call.audio_id, pkcs7)
-    site.store.add_call(metadata.call_recording(site, call.plan, call.id, call.start, media))
-    return late
+    """Store the metadata of a call and its screens, when their files are in place; return the late screen media instead."""
+    call, screens = draft.call, _screens(site, draft)
+    muxed = [_muxed(site, call)] if call.plan.muxed else []
+    pkcs7, stored = draft.pkcs7.get(call.audio_id), site.media.folder / CALLS / call.audio_id
+    audio = metadata.call_media(site, call.plan, call.id, call.start, stored, pkcs7)
+    site.media.settle(CALLS, audio["mediaId"])
+    for media in [*screens.values(), *muxed]:
+        site.media.settle(SCREENS, media["mediaId"])
+    late = [one.media_id for one in call.screens if one.part.late]
+    for media in [*(one for id, one in screens.items() if id not in late), *muxed]:
+        site.store.add_screen_media(call.id, site.region, media)
+    site.store.add_call(metadata.call_recording(site, call.plan, call.id, call.start, audio))
+    return [(call.id, screens[id]) for id in late]
+
+
+def _screens(site: Site, draft: _Draft) -> dict[str, dict[str, Any]]:
+    """Return the media entries of the screen files of a call, by their ids."""
+    call, folder = draft.call, site.media.folder / SCREENS
+    return {
+        one.media_id: metadata.screen_media(
+            site, one.part, call.id, one.start, folder / one.media_id, draft.pkcs7.get(one.media_id)
+        )
+        for one in call.screens
+    }
 
 
 def _muxed(site: Site, call: AddedCall) -> dict[str, Any]:

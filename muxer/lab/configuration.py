@@ -49,4 +49,5 @@ def _settings(site: Site, folder: Path) -> dict[str, dict[str, str]]:
         {"worker_threads": "2", "pagination": "100", "mark_screen_recording_label": "1"},
         {"logfile_path": str(folder / "log"), "level": "info"},
     )
-    return dict(zip(SECTIONS, contents, strict=True))
+    bucket = site.media.bucket
+    return dict(zip(SECTIONS, contents, strict=True)) | ({"s3": bucket.external.settings} if bucket else {})

@@ -2,13 +2,14 @@
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any
 
+from muxer.lab.bucket import Bucket, ExternalS3
 from muxer.lab.build import AddedCall, build
 from muxer.lab.cases import EVERY_CASE, PLANS, Case
 from muxer.lab.configuration import config_text
@@ -40,7 +41,8 @@ ANY_PORTS = Ports()
 class Lab:
     """A GIR installation below one folder: ``with Lab(folder) as lab`` starts its servers and stops them at the end.
 
-    The media lie in folder/dav (calls/, screens/), or in the root of the external server ``dav``; keys in folder/keys.
+    The media lie in folder/dav (calls/, screens/), or in the root of the external server ``dav``; those of the collections
+    that ``s3`` names lie in its bucket. Keys lie in folder/keys.
     Without the ``with``, the lab has keys and accounts but no addresses. Raise LabError if a package of the lab is
     missing, OSError if a port is taken.
     """
@@ -51,11 +53,13 @@ class Lab:
         switches: Switches = DEFAULTS,
         *,
         dav: ExternalDav | None = None,
+        s3: ExternalS3 | None = None,
         ports: Ports = ANY_PORTS,
     ) -> None:
         self.folder = Path(folder)
         self._external, self._ports = dav, ports
         root = MediaRoot(dav.url, Path(dav.root)) if dav else MediaRoot("", self.folder / "dav")
+        root = replace(root, bucket=Bucket(s3, self.folder / "fetched") if s3 else None)
         self.site = Site(root, recipients(self.folder / "keys"), switches)
         if dav:
             self.site.dav_account = Account(dav.username, dav.password)
@@ -82,7 +86,7 @@ class Lab:
         site = self.site
         if self._external is None:
             server = DavServer(site.media.folder, site.dav_account, site.store, self._ports.dav)
-            site.media = MediaRoot(server.url, site.media.folder)
+            site.media = replace(site.media, url=server.url)
             self._run(server)
         rcs = Server(Rcs(site), site.store, self._ports.rcs)
         site.rcs_url = rcs.url

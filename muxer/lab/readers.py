@@ -66,7 +66,7 @@ def _decoded(arguments: Sequence[str]) -> tuple[list[Look], str]:
         except OSError as error:
             raise LabError(f"{arguments[0]} cannot be run: {error.strerror}") from error
         with program:
-            looks = list(_looks(program.stdout)) if program.stdout else []
+            looks = list(read_looks(program.stdout)) if program.stdout else []
         errors.seek(0)
         report = errors.read().decode(errors="replace")
     if program.returncode:
@@ -83,7 +83,9 @@ def _times(report: str) -> list[float]:
     return [int(ticks) * tick for ticks in re.findall(r"showinfo.*\bn: *\d+ pts: *(-?\d+) ", report)]
 
 
-def _looks(stream: IO[bytes]) -> Iterator[Look]:
+def read_looks(stream: IO[bytes]) -> Iterator[Look]:
+    """Given grey frames of ``WIDTH`` x ``HEIGHT`` bytes one after the other, yield instant code, agent number (None:
+    unreadable) and whether it is black, of each."""
     box = WHOLE
     while len(frame := stream.read(FRAME)) == FRAME:
         if max(frame) < BLACK:
@@ -120,7 +122,11 @@ def read_pips(path: Path | str, channel: int = 0, ffmpeg: str = "ffmpeg") -> lis
     """
     filters = f"aresample=async=1:first_pts=0,pan=mono|c0=c{channel}"
     arguments = [ffmpeg, *QUIET, "-i", str(path), "-map", "0:a:0", "-af", filters, "-ar", str(RATE), "-f", "s16le", "-"]
-    samples = array("h", run(arguments))
+    return find_pips(array("h", run(arguments)))
+
+
+def find_pips(samples: array[int]) -> list[Pip]:
+    """Given the samples of one channel at ``RATE``, return their pips; onsets count from the first sample."""
     energies = [_energy(samples[begin : begin + BLOCK]) for begin in range(0, len(samples) - BLOCK + 1, BLOCK)]
     return [pip for begin, end in _loud_runs(energies) if (pip := _pip(samples, begin * BLOCK, end * BLOCK))]
 

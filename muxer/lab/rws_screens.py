@@ -76,9 +76,7 @@ class ScreenRecordings:
         media = self._site.store.delete_screen_media(id, media_id)
         if media is None:
             raise Refusal(404, 6, "Media not found")
-        path = self._site.media.find(media)
-        if path:
-            path.unlink(missing_ok=True)
+        self._site.media.delete(media)
         return Answer.envelope({})
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
+from muxer.lab.bucket import STORAGE, Bucket
 from muxer.lab.keys import Recipient
 from muxer.lab.service import Account
 from muxer.lab.store import Store
@@ -18,31 +19,52 @@ RWS_ACCOUNT, RCS_ACCOUNT, DAV_ACCOUNT = (Account(name, f"{name}%lab") for name i
 
 @dataclass(frozen=True)
 class MediaRoot:
-    """The WebDAV storage seen from both sides: its URL and the folder behind it."""
+    """The WebDAV storage seen from both sides: its URL and the folder behind it. Some collections may lie in a bucket."""
 
     url: str
     folder: Path
+    bucket: Bucket | None = None
 
     def storage_path(self, collection: str) -> str:
         """Return the URL of a collection, with a slash at the end: the storagePath of a descriptor [gir-api 4, S]."""
         return f"{self.url.rstrip('/')}/{collection}/"
 
     def call_descriptor(self, name: str) -> dict[str, Any]:
-        """Return the descriptor of a call's media file: ``path`` is the full URL [gir-api 3, S]."""
+        """Return the descriptor of a call's media file: on WebDAV, ``path`` is the full URL [gir-api 3, S]."""
+        if self.bucket and CALLS in self.bucket.external.collections:
+            return self.bucket.external.descriptor(CALLS, name)
         return {"storage": "webDAV", "path": self.storage_path(CALLS) + quote(name)}
 
     def screen_descriptor(self, name: str) -> dict[str, Any]:
-        """Return the descriptor of a screen's media file: ``path`` is the file name [gir-api 4, S]."""
+        """Return the descriptor of a screen's media file: on WebDAV, ``path`` is the file name [gir-api 4, S]."""
+        if self.bucket and SCREENS in self.bucket.external.collections:
+            return self.bucket.external.descriptor(SCREENS, name)
         return {"storage": "webDAV", "path": name, "data": {"storagePath": self.storage_path(SCREENS)}}
 
     def find(self, media: dict[str, Any]) -> Path | None:
-        """Return the stored file of a media entry, or None: by its descriptor, without one by its mediaId."""
+        """Return the stored file of a media entry (or a copy, from the bucket), or None: by its descriptor, without one by
+        its mediaId."""
         descriptor = media.get("originalMediaDescriptor")
+        if self.bucket and descriptor and descriptor["storage"] == STORAGE:
+            return self.bucket.find(descriptor["path"])
         if descriptor is None:
             places = [self.folder / collection / media["mediaId"] for collection in (CALLS, SCREENS)]
         else:
             places = [place for place in [self._described(descriptor)] if place]
         return next((p for p in places if p.is_file() and p.resolve().is_relative_to(self.folder.resolve())), None)
+
+    def delete(self, media: dict[str, Any]) -> None:
+        """Delete the stored file of a media entry; one that is gone is no error."""
+        descriptor = media.get("originalMediaDescriptor")
+        if self.bucket and descriptor and descriptor["storage"] == STORAGE:
+            self.bucket.delete(descriptor["path"])
+        elif path := self.find(media):
+            path.unlink(missing_ok=True)
+
+    def settle(self, collection: str, name: str) -> None:
+        """Bring a file that was made in the folder to where its descriptor says that it lies."""
+        if self.bucket:
+            self.bucket.take(collection, self.folder / collection / name)
 
     def _described(self, descriptor: dict[str, Any]) -> Path | None:
         base = (descriptor.get("data") or {}).get("storagePath")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import accumulate
 
 from muxer.media.probe import Video
@@ -21,18 +21,16 @@ NEAR = 1_000
 class Cut:
     """A stretch ``begin`` to ``end`` of a file that is copied, or re-encoded for ``reason``.
 
-    ``frames`` is how many frames it shows. A copy begins at the key frame ``key`` (None = at the file's start) and ends
-    before the frame that is decoded at ``out`` (None = at the file's end). ``closing`` asks for one more frame at the
-    end, a repetition of the last one, so that the stretch has its full length.
+    ``frames`` is how many frames it shows. A copy takes the samples from ``first`` to before ``last``, in the order in which
+    they are decoded.
     """
 
     begin: int
     end: int
     frames: int
     reason: str | None
-    key: int | None = None
-    out: int | None = None
-    closing: bool = False
+    first: int = 0
+    last: int = 0
 
 
 class Index:
@@ -41,8 +39,6 @@ class Index:
     def __init__(self, video: Video) -> None:
         first = video.first
         self._times = [video.microseconds(pts - first) for pts in video.packets.pts]
-        self._decoded = [video.microseconds(dts - first) for dts in video.packets.dts]
-        self._durations = [video.microseconds(one) for one in video.packets.durations]
         self.shown = sorted(self._times)
         self.reordered = self.shown != self._times
         self.keys = _clean_keys(self._times, video.packets.keys)
@@ -54,7 +50,7 @@ class Index:
 
     def count(self, begin: int, end: int) -> int:
         """Return how many frames are first shown from ``begin`` to before ``end``."""
-        return max(0, bisect_left(self.shown, end - NEAR) - bisect_left(self.shown, begin - NEAR))
+        return max(0, self._place(end) - self._place(begin))
 
     def encode(self, begin: int, end: int, reason: str) -> Cut:
         """Return the cut that re-encodes a stretch, beginning with the frame in effect there."""
@@ -71,34 +67,21 @@ class Index:
         cuts = []
         if head > begin + NEAR:
             cuts.append(self.encode(begin, head, "begins between two key frames"))
-        key, out = (head if head != self._times[0] else None), (None if whole else self._out(tail))
-        cuts.append(Cut(max(begin, head), tail, self.count(head, tail), None, key, out))
+        # All that is decoded before a key frame is shown before it: its place is the same in both orders.
+        first, last = self._place(head), self._place(tail)
+        cuts.append(Cut(max(begin, head), tail, last - first, None, first, last))
         if end > tail + NEAR:
             cuts.append(self.encode(tail, end, "ends between reordered frames"))
         return cuts
 
-    def closed(self, cut: Cut) -> list[Cut]:
-        """Given the last cut of a result, return what stands for it so that its last frame ends where the result ends."""
-        last = self.in_effect(cut.end - 2 * NEAR)
-        duration = self._durations[self._times.index(last)] or self._frame
-        if cut.reason is not None:
-            return [replace(cut, closing=cut.end - max(last, cut.begin) > 2 * self._frame)]
-        if abs(last + duration - cut.end) <= self._frame:
-            return [cut]
-        key = max((key for key in self.keys if key <= last), default=0)
-        tail = self.encode(max(key, cut.begin), cut.end, "the last frame is not as long as it is shown")
-        tail = replace(tail, closing=True)
-        if key <= cut.begin + NEAR:
-            return [tail]
-        return [replace(cut, end=key, frames=self.count(cut.begin, key), out=self._out(key)), tail]
-
-    def _out(self, end: int) -> int:
-        """Return when the first frame is decoded that is shown at ``end`` or later."""
-        return next(dts for dts, shown in zip(self._decoded, self._times, strict=True) if shown >= end - NEAR)
+    def _place(self, moment: int) -> int:
+        """Return how many frames are first shown before ``moment``."""
+        return bisect_left(self.shown, moment - NEAR)
 
     def _head(self, begin: int) -> int | None:
         """Return the first time at or after ``begin`` where a copy may begin."""
-        return next((key for key in self.keys if key >= begin - NEAR), None)
+        place = bisect_left(self.keys, begin - NEAR)
+        return self.keys[place] if place < len(self.keys) else None
 
 
 def _clean_keys(times: Sequence[int], flags: Sequence[int]) -> list[int]:

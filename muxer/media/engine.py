@@ -1,26 +1,30 @@
-"""Makes one muxed file out of an audio file and screen files: probe, plan, render, verify."""
+"""Makes one muxed file out of an audio file and screen files: read, plan, render, verify."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TypeVar
+from threading import BoundedSemaphore
 
 from muxer.errors import MediaError, MetadataError, ToolError
 from muxer.gir.models import to_microseconds
 from muxer.media import render, timeline, verify
+from muxer.media.compose import Run, arrange
 from muxer.media.cut import Index
-from muxer.media.probe import Probed, Video, need_audio, need_video, probe
+from muxer.media.paddings import Paddings
+from muxer.media.plain import Sound, read_screen
+from muxer.media.probe import Probed, Video, need_video
+from muxer.media.read import Reader
 from muxer.media.render import Piece, Target, Tools
+from muxer.media.write import write_movie
 from muxer.process import Runner
 
 log = logging.getLogger(__name__)
-
-A = TypeVar("A")
-R = TypeVar("R")
 
 RENDER_SECONDS = 900.0
 ENCODE_SECONDS_PER_SECOND = 20
@@ -50,33 +54,42 @@ class Muxed:
 
 @dataclass(frozen=True)
 class _Sources:
-    """What was fetched, probed."""
+    """What was fetched, read; ``clips`` are the screen files that are seen, ``reasons`` why the audio was re-encoded."""
 
-    audio: Probed
+    sound: Sound
     start: datetime
     clips: Mapping[int, Probed]
     segments: tuple[timeline.Segment, ...]
+    reasons: frozenset[str]
 
     @property
     def videos(self) -> dict[int, Video]:
         return {index: need_video(probed) for index, probed in self.clips.items()}
 
-    @property
-    def length(self) -> int:
-        return need_audio(self.audio).length_us
-
 
 class Engine:
     """The media engine, with the options that concern it. Safe to use from any thread."""
 
-    def __init__(self, tools: Tools, runner: Runner, *, tolerance: float, slice_ms: int, audio_codec: str) -> None:
-        """Given the programs and the options ``max_overlap_allowed`` (seconds), ``video_padding_slice_length_ms`` and
-        ``audio_codec``."""
+    def __init__(
+        self,
+        tools: Tools,
+        runner: Runner,
+        *,
+        tolerance: float,
+        slice_ms: int,
+        audio_codec: str,
+        paddings: Paddings | None = None,
+    ) -> None:
+        """Given the programs, the options ``max_overlap_allowed`` (seconds), ``video_padding_slice_length_ms`` and
+        ``audio_codec``, and where padding slices are kept for other recordings (None = nowhere)."""
         self._tools = tools
         self._runner = runner
         self._tolerance = round(tolerance * 1_000_000)
         self._slice = slice_ms * 1_000
-        self._audio_codec = audio_codec
+        self._paddings = paddings
+        # Encoders take the cores; as many run at a time as there is room for, while transfers and copies go on.
+        self._encoders = BoundedSemaphore(max(1, (os.cpu_count() or 1) // render.ENCODER_THREADS))
+        self._reader = Reader(tools, runner, audio_codec, self._encoders)
 
     def mux(self, audio: Input, screens: Sequence[Input], folder: Path) -> Muxed:
         """Given the fetched files, make the muxed file in ``folder`` and return it, verified.
@@ -95,17 +108,18 @@ class Engine:
             raise MediaError(f"the media cannot be muxed: {error}") from error
 
     def _sources(self, audio: Input, screens: Sequence[Input], folder: Path) -> _Sources:
-        """Probe everything and plan the timeline."""
-        sound = self._probe(audio, audio.path)
-        warn_if_short(audio, with_name(need_audio, sound, audio.name).length_us)
-        clips = {}
+        """Read everything and plan the timeline."""
+        with named(audio.name):
+            sound, reasons = self._reader.sound(audio.path, folder / "sound.mp4")
+        warn_if_short(audio, sound.length_us)
+        clips: dict[int, Probed] = {}
         for index, screen in enumerate(screens):
-            probed = self._probe(screen, screen.path)
-            warn_if_short(screen, with_name(need_video, probed, screen.name).length_us)
-            clips[index] = self._alone(screen, probed, folder / f"alone-{index}.mp4")
+            with named(screen.name):
+                clips[index] = self._reader.screen(screen.path, folder / f"plain-{index}.mp4")
+            warn_if_short(screen, need_video(clips[index]).length_us)
         segments = timeline.plan(
             to_microseconds(audio.start),
-            need_audio(sound).length_us,
+            sound.length_us,
             [
                 timeline.Clip(index, to_microseconds(screens[index].start), video.length_us, video.frame_us)
                 for index, video in ((index, need_video(probed)) for index, probed in clips.items())
@@ -117,73 +131,80 @@ class Engine:
             log.warning("%s shows nothing within the audio's time", screens[index].name)
         if not used:
             raise MetadataError("by their metadata and lengths, no screen file overlaps the audio file")
-        return _Sources(sound, audio.start, {index: clips[index] for index in sorted(used)}, segments)
-
-    def _probe(self, source: Input, path: Path) -> Probed:
-        return with_name(lambda file: probe(file, self._tools.ffprobe, self._runner), path, source.name)
-
-    def _alone(self, screen: Input, probed: Probed, path: Path) -> Probed:
-        """Return the video stream of a file in an MP4 file without other streams, when that is needed for copying it."""
-        video = need_video(probed)
-        if not render.is_copyable(video) or (probed.streams == 1 and "mp4" in probed.container):
-            return probed
-        try:
-            self._runner.run(render.remux_command(self._tools, probed.path, path), timeout=RENDER_SECONDS)
-        except ToolError as error:
-            raise MediaError(f"{screen.name}: its video stream cannot be copied: {error}") from error
-        return self._probe(screen, path)
+        seen = {index: clips[index] for index in sorted(used)}
+        return _Sources(sound, audio.start, seen, segments, reasons)
 
     def _attempt(self, sources: _Sources, folder: Path, *, copying: bool) -> Muxed:
         target, copied = render.choose_target(sources.videos)
-        parts = render.pieces(sources.segments, sources.videos, copied if copying else frozenset(), target.rate)
+        why = render.why_encoded(sources.videos, copied if copying else frozenset())
+        indices = {index: Index(video) for index, video in sources.videos.items()}
         slice_frames = render.frames_in(self._slice, target.rate)
-        files, starts = self._files(sources, parts, target, slice_frames, folder)
-        video_list = folder / "video.ffconcat"
-        video_list.write_text(render.concat_list(parts, files, starts, slice_frames, target.rate), encoding="utf-8")
-        output = folder / "muxed.mp4"
-        audio = need_audio(sources.audio)
-        codec = render.audio_codec(audio, self._audio_codec)
-        command = render.mux_command(
-            self._tools, video_list, sources.audio, sources.length, codec, sources.start, output
-        )
-        self._runner.run(command, timeout=RENDER_SECONDS + sources.length / 1_000_000, cwd=folder)
-        made = probe(output, self._tools.ffprobe, self._runner)
-        verify.check_plan(made, target, parts, audio, sources.length)
-        verify.check_joins(made, parts, self._tools, self._runner)
-        reasons = {part.reason for part in parts if part.reason is not None}
-        if codec != self._audio_codec:
-            reasons.add(f"{audio.codec} audio does not play in browsers")
-        return Muxed(output, sources.length, timeline.padding(sources.segments), tuple(sorted(reasons)))
-
-    def _files(
-        self, sources: _Sources, parts: Sequence[Piece], target: Target, slice_frames: int, folder: Path
-    ) -> tuple[list[str], list[int]]:
-        """Make the files that pieces need besides the sources; return the name of each piece's file and its start."""
-        files, starts = [], []
-        slice_made = False
+        parts = render.pieces(sources.segments, indices, why, target.rate, slice_frames)
+        runs: list[Run] = []
         for number, part in enumerate(parts):
-            if part.clip is None:
-                name, start = "padding.mp4", 0
-                if not slice_made:
-                    command = render.padding_command(self._tools, target, slice_frames, folder / name)
-                    self._make(command, self._slice)
-                    slice_made = True
-            elif part.cut is not None and part.cut.reason is not None:
-                name, start = f"encoded-{number}.mp4", 0
-                probed = sources.clips[part.clip]
-                index = Index(need_video(probed))
-                command = render.encode_command(self._tools, target, probed, part.cut, index, folder / name)
-                self._make(command, part.end - part.begin)
+            if part.clip is None or part.cut is None:
+                runs += self._padding_runs(part, target, slice_frames, folder)
+            elif part.reason is not None:
+                encoded = folder / f"encoded-{number}.mp4"
+                command = render.encode_command(
+                    self._tools, target, sources.clips[part.clip], part.cut, indices[part.clip], encoded
+                )
+                made = self._make(command, encoded, part.end - part.begin)
+                runs.append(Run(made, 0, len(need_video(made).packets.pts), part.begin, part.begin))
             else:
-                probed = sources.clips[part.clip]
-                video = need_video(probed)
-                name, start = probed.path.name, video.microseconds(video.first)
-            files.append(name)
-            starts.append(start)
-        return files, starts
+                cut = part.cut
+                runs.append(Run(sources.clips[part.clip], cut.first, cut.last, part.begin - cut.begin, part.begin))
+        return self._written(sources, target, parts, runs, folder)
 
-    def _make(self, command: Sequence[str], length: int) -> None:
-        self._runner.run(command, timeout=RENDER_SECONDS + ENCODE_SECONDS_PER_SECOND * length / 1_000_000)
+    def _written(
+        self, sources: _Sources, target: Target, parts: Sequence[Piece], runs: Sequence[Run], folder: Path
+    ) -> Muxed:
+        """Write the muxed file and check it."""
+        shapes = [avc for run in runs if (avc := need_video(run.source).avc) is not None]
+        avc = target.avc if target.avc is not None and target.avc in shapes else shapes[0]
+        row = arrange(runs, sources.sound.length_us)
+        output = folder / "muxed.mp4"
+        write_movie(output, row, avc, sources.sound, sources.start)
+        made = verify.Made(output, target, avc, parts, row, sources.sound, sources.start)
+        verify.check(made, self._tools, self._runner)
+        reasons = {part.reason for part in parts if part.reason is not None} | sources.reasons
+        return Muxed(output, sources.sound.length_us, timeline.padding(sources.segments), tuple(sorted(reasons)))
+
+    def _padding_runs(self, part: Piece, target: Target, slice_frames: int, folder: Path) -> Iterator[Run]:
+        """Yield the slices of a padding, the last one cut to fit."""
+        made = self._padding(target, slice_frames, folder / "padding.mp4")
+        for begin, end in render.slices(part.end - part.begin, slice_frames, target.rate):
+            at = part.begin + begin
+            yield Run(made, 0, render.frames_in(end - begin, target.rate), at, at)
+
+    def _padding(self, target: Target, slice_frames: int, path: Path) -> Probed:
+        """Return a padding slice: one that is in this folder already, one that is kept, or a new one."""
+
+        def make(path: Path) -> None:
+            self._make(render.padding_command(self._tools, target, slice_frames, path), path, self._slice)
+
+        parameters = f"{target.width}x{target.height} {target.pixels} {target.profile} {target.rate} {slice_frames}"
+        if not path.exists():
+            if self._paddings is None:
+                make(path)
+            else:
+                self._paddings.bring(parameters, path, make)
+        found = read_screen(path)
+        if found is None or len(need_video(found).packets.pts) != slice_frames:
+            if self._paddings is not None:
+                self._paddings.forget()
+            path.unlink()
+            raise ToolError("the padding slice is not what was planned")
+        return found
+
+    def _make(self, command: Sequence[str], path: Path, length: int) -> Probed:
+        """Run an encoder, and return the plain file that it has made."""
+        with self._encoders:
+            self._runner.run(command, timeout=RENDER_SECONDS + ENCODE_SECONDS_PER_SECOND * length / 1_000_000)
+        made = read_screen(path)
+        if made is None:
+            raise ToolError(f"the encoder has made no plain MP4 file: {path.name}")
+        return made
 
 
 def warn_if_short(source: Input, length: int) -> None:
@@ -201,9 +222,10 @@ def warn_if_short(source: Input, length: int) -> None:
         )
 
 
-def with_name(function: Callable[[A], R], argument: A, name: str) -> R:
-    """Given a function that may raise :class:`MediaError`, call it and put the file's name before the message."""
+@contextmanager
+def named(name: str) -> Iterator[None]:
+    """Put a file's name before the message of a :class:`MediaError` that comes out of this block."""
     try:
-        return function(argument)
+        yield
     except MediaError as error:
         raise MediaError(f"{name}: {error}") from error

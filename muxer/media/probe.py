@@ -9,11 +9,13 @@ from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cached_property
 from io import TextIOWrapper
 from pathlib import Path
 from typing import IO
 
 from muxer.errors import MediaError, ToolError
+from muxer.media.avc import Avc
 from muxer.process import Runner
 
 PROBE_SECONDS = 600.0
@@ -32,12 +34,17 @@ Fields = dict[str, str]
 
 @dataclass
 class Packets:
-    """The packets of one stream in decoding order; times in ticks of the stream's time base."""
+    """The packets of one stream in decoding order; times in ticks of the stream's time base.
+
+    ``sizes`` and ``offsets`` tell where their bytes lie in the file, if that is known.
+    """
 
     pts: array[int] = field(default_factory=lambda: array("q"))
     dts: array[int] = field(default_factory=lambda: array("q"))
     durations: array[int] = field(default_factory=lambda: array("q"))
     keys: bytearray = field(default_factory=bytearray)
+    sizes: array[int] = field(default_factory=lambda: array("I"))
+    offsets: array[int] = field(default_factory=lambda: array("q"))
     hidden: int = 0
     discarded_samples: int = 0
 
@@ -79,12 +86,22 @@ class Stream:
 
     def microseconds(self, ticks: int) -> int:
         """Given ticks, return microseconds, rounded to the nearest."""
-        return round(ticks * self.time_base * 1_000_000)
+        up, down = self._microseconds_per_tick
+        return (2 * ticks * up + down) // (2 * down)
+
+    @cached_property
+    def _microseconds_per_tick(self) -> tuple[int, int]:
+        return (self.time_base * 1_000_000).as_integer_ratio()
 
 
 @dataclass(frozen=True)
 class Video(Stream):
-    """A video stream. Its times count from the first frame that is shown."""
+    """A video stream. Its times count from the first frame that is shown.
+
+    ``avc`` is there when it is H.264 whose frames can be copied out of the file as they are.
+    """
+
+    avc: Avc | None = None
 
     @property
     def size(self) -> tuple[int, int]:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
 
+from muxer.media.avc import Avc
+from muxer.media.compose import TIMESCALE
 from muxer.media.cut import NEAR, Cut, Index
-from muxer.media.probe import USUAL_RATE, Audio, Probed, Video, need_video, sizes
+from muxer.media.probe import USUAL_RATE, Probed, Video, need_video, sizes
 from muxer.media.timeline import Segment
 
 # Codecs that browsers play out of an MP4 file; other audio is re-encoded.
 PLAYABLE_AUDIO = ("mp3", "aac", "opus", "flac")
+PIXELS = ("yuv420p", "yuvj420p")
 _X264_PROFILES = {"Constrained Baseline": "baseline", "Baseline": "baseline", "Main": "main", "High": "high"}
-_PIXELS = ("yuv420p", "yuvj420p")
-_TIMESCALE = 90_000
+# An encoder uses so many threads; as many encoders run at a time as that leaves room for (our decision).
+ENCODER_THREADS = 2
 
 
 @dataclass(frozen=True)
@@ -31,14 +33,15 @@ class Tools:
 
 @dataclass(frozen=True)
 class Target:
-    """The parameters of the video stream of the result, those of the clips that are copied."""
+    """The parameters of the video stream of the result, those of the clips that are copied. ``avc`` is how the clips that
+    are copied describe themselves, None when nothing is copied."""
 
     width: int
     height: int
     pixels: str
     profile: str
-    timescale: int
     rate: Fraction
+    avc: Avc | None = None
 
 
 @dataclass(frozen=True)
@@ -64,51 +67,48 @@ def choose_target(clips: Mapping[int, Video]) -> tuple[Target, frozenset[int]]:
     that size.
     """
     size = sizes(clips.values())
-    groups: dict[tuple[str, str, Fraction], list[int]] = {}
+    groups: dict[tuple[str, str], list[int]] = {}
     for index, video in clips.items():
         if video.size == size and is_copyable(video):
-            groups.setdefault((video.entry["pix_fmt"], video.entry["profile"], video.time_base), []).append(index)
+            groups.setdefault((video.entry["pix_fmt"], video.entry["profile"]), []).append(index)
     if not groups:
         rate = max((video.rate for video in clips.values()), default=USUAL_RATE)
-        return Target(*size, "yuv420p", "high", _TIMESCALE, rate), frozenset()
+        return Target(*size, "yuv420p", "high", rate), frozenset()
     best = max(groups.values(), key=lambda group: sum(clips[index].length_us for index in group))
     video = clips[best[0]]
-    profile = _X264_PROFILES[video.entry["profile"]]
-    target = Target(*size, video.entry["pix_fmt"], profile, video.time_base.denominator, video.rate)
+    target = Target(*size, video.entry["pix_fmt"], _X264_PROFILES[video.entry["profile"]], video.rate, video.avc)
     return target, frozenset(best)
 
 
 def is_copyable(video: Video) -> bool:
-    """Whether a clip's frames may stand in the result as they are: H.264 that every browser plays, and no hidden frames."""
-    square = video.entry.get("sample_aspect_ratio", "1:1") in ("1:1", "N/A", "0:1")
-    plain = video.time_base.numerator == 1 and not video.packets.hidden and square
-    playable = video.entry.get("pix_fmt") in _PIXELS and video.entry.get("profile") in _X264_PROFILES
-    return video.codec == "h264" and playable and plain
+    """Whether a clip's frames may stand in the result as they are: H.264 that every browser plays, in square pixels."""
+    return video.avc is not None and video.avc.square
 
 
 def pieces(
-    segments: Sequence[Segment], clips: Mapping[int, Video], copied: frozenset[int], rate: Fraction
+    segments: Sequence[Segment], indices: Mapping[int, Index], why: Mapping[int, str], rate: Fraction, slice_frames: int
 ) -> tuple[Piece, ...]:
-    """Given a timeline, the clips, the indices of those that may be copied and the rate of the padding, return the pieces
-    of the result in order."""
-    indices = {index: Index(video) for index, video in clips.items()}
+    """Given a timeline, the frames of the clips, why some of them are re-encoded as a whole, and the rate and the number of
+    frames of a padding slice, return the pieces of the result in order."""
     made: list[Piece] = []
-    for number, segment in enumerate(segments):
+    for segment in segments:
         if segment.clip is None:
-            made.append(Piece(segment.begin, segment.end, frames_in(segment.length, rate)))
+            frames = sum(frames_in(end - begin, rate) for begin, end in slices(segment.length, slice_frames, rate))
+            made.append(Piece(segment.begin, segment.end, frames))
             continue
         index, stop = indices[segment.clip], segment.offset + segment.length
-        if segment.clip in copied:
-            cuts = index.copy(segment.offset, stop)
+        if segment.clip in why:
+            cuts = [index.encode(segment.offset, stop, why[segment.clip])]
         else:
-            cuts = [index.encode(segment.offset, stop, _why(clips[segment.clip], copied))]
-        if number == len(segments) - 1:
-            cuts[-1:] = index.closed(cuts[-1])
+            cuts = index.copy(segment.offset, stop)
         shift = segment.begin - segment.offset
-        made += [
-            Piece(cut.begin + shift, cut.end + shift, cut.frames + cut.closing, segment.clip, cut) for cut in cuts
-        ]
+        made += [Piece(cut.begin + shift, cut.end + shift, cut.frames, segment.clip, cut) for cut in cuts]
     return tuple(made)
+
+
+def why_encoded(clips: Mapping[int, Video], copied: frozenset[int]) -> dict[int, str]:
+    """Given the clips by index and the indices of those that may be copied, return why each of the others is not."""
+    return {index: _why(video, copied) for index, video in clips.items() if index not in copied}
 
 
 def _why(video: Video, copied: frozenset[int]) -> str:
@@ -164,48 +164,20 @@ def encode_command(tools: Tools, target: Target, source: Probed, cut: Cut, index
         "setsar=1",
         f"format={target.pixels}",
     ]
-    if cut.closing:
-        last = max(0, cut.end - cut.begin - video.frame_us)
-        filters += ["tpad=stop=1:stop_mode=clone", f"setpts=if(eq(N\\,{cut.frames})\\,{seconds(last)}/TB\\,PTS)"]
     command = [tools.ffmpeg, *_QUIET, *(("-ss", seconds(seek)) if seek else ()), *_from_file(source.path)]
     command += ["-map", "0:v:0", "-vf", ",".join(filters), *_video_encoder(tools, target)]
     return [*command, str(output)]
 
 
-def concat_list(
-    parts: Sequence[Piece], files: Sequence[str], starts: Sequence[int], slice_frames: int, rate: Fraction
-) -> str:
-    """Given the pieces, the file of each, the time of each file's first frame (microseconds), the number of frames in a
-    padding slice and their rate, return the list that the concat demuxer reads. Every piece begins at its absolute time."""
-    lines = ["ffconcat version 1.0"]
-    for piece, file, start in zip(parts, files, starts, strict=True):
-        length = piece.end - piece.begin
-        if piece.clip is None:
-            for begin, end in slices(length, slice_frames, rate):
-                rest = end - begin
-                lines += [f"file {file}", f"outpoint {seconds(start + rest - NEAR)}", f"duration {seconds(rest)}"]
-            continue
-        lines.append(f"file {file}")
-        cut = piece.cut
-        if cut is not None and cut.reason is None:
-            # The demuxer begins at the last key frame at or before inpoint, and ends where a frame is decoded at outpoint.
-            lines += [] if cut.key is None else [f"inpoint {seconds(start + cut.key + 1)}"]
-            lines += [] if cut.out is None else [f"outpoint {seconds(start + cut.out - NEAR // 2)}"]
-        lines.append(f"duration {seconds(length)}")
-    return "\n".join([*lines, ""])
+def sound_command(tools: Tools, audio: Path, codec: str, output: Path) -> list[str]:
+    """Given a call's audio file and ``copy`` or ``aac``, return the command that brings its sound into an MP4 file.
 
-
-def mux_command(
-    tools: Tools, video_list: Path, audio: Probed, length: int, codec: str, start: datetime, output: Path
-) -> list[str]:
-    """Given the concat list, the audio file, the length of the result in microseconds, the audio codec (``copy`` or
-    ``aac``) and the audio's start in UTC, return the command that makes the muxed file."""
-    command = [tools.ffmpeg, *_QUIET, "-f", "concat", "-protocol_whitelist", "file", "-i", str(video_list)]
-    command += [*_from_file(audio.path), "-map", "0:v:0", "-map", "1:a:0", "-c:v", "copy", "-c:a", codec]
+    Re-encoded sound gets silence where its timestamps have gaps, so that it stays as long as it was.
+    """
+    command = [tools.ffmpeg, *_QUIET, *_from_file(audio), "-map", "0:a:0", "-c:a", codec]
+    command += [] if codec == "copy" else ["-af", "aresample=async=1:first_pts=0"]
     # MP3 below 16 kHz and FLAC are refused in MP4 without it; both play in browsers.
-    command += ["-strict", "-2", "-t", seconds(length), "-map_metadata", "-1", "-map_chapters", "-1"]
-    command += ["-metadata", f"creation_time={start:%Y-%m-%dT%H:%M:%S}.{start.microsecond:06d}Z"]
-    return [*command, "-movflags", "+faststart", "-f", "mp4", str(output)]
+    return [*command, "-strict", "-2", "-map_metadata", "-1", "-map_chapters", "-1", "-f", "mp4", str(output)]
 
 
 def remux_command(tools: Tools, source: Path, output: Path) -> list[str]:
@@ -213,19 +185,12 @@ def remux_command(tools: Tools, source: Path, output: Path) -> list[str]:
     return [tools.ffmpeg, *_QUIET, *_from_file(source), "-map", "0:v:0", "-c", "copy", "-f", "mp4", str(output)]
 
 
-def decode_command(tools: Tools, path: Path, moments: Sequence[int]) -> list[str]:
-    """Given moments of a muxed file in microseconds, return the command that decodes the pictures around each."""
-    command = [tools.ffmpeg, *_QUIET, "-xerror", "-err_detect", "explode"]
-    for moment in moments:
-        command += ["-ss", seconds(max(0, moment - 300_000)), "-t", "0.6", *_from_file(path)]
-    for number in range(len(moments)):
-        command += ["-map", f"{number}:v:0"]
-    return [*command, *tools.keep_times, "-enc_time_base", f"1:{_TIMESCALE}", "-f", "null", "-"]
-
-
-def audio_codec(audio: Audio, wanted: str) -> str:
-    """Given the audio stream and the option ``audio_codec``, return what ffmpeg is to use: ``copy`` or ``aac``."""
-    return wanted if audio.codec in PLAYABLE_AUDIO else "aac"
+def check_command(tools: Tools, excerpts: Path, muxed: Path, from_us: int) -> list[str]:
+    """Given the excerpts around the joins of a muxed file, and the file itself, return the command that decodes the excerpts
+    whole and the file from a moment on (microseconds), and prints a line for each frame: stream, dts, pts and more."""
+    command = [tools.ffmpeg, *_QUIET, "-xerror", "-err_detect", "explode", *_from_file(excerpts)]
+    command += ["-ss", seconds(from_us), *_from_file(muxed), "-map", "0:v:0", "-map", "1:v:0", "-map", "1:a:0"]
+    return [*command, *tools.keep_times, "-enc_time_base:v", f"1:{TIMESCALE}", "-f", "framecrc", "-"]
 
 
 _QUIET = ("-nostdin", "-hide_banner", "-v", "error", "-y")
@@ -237,5 +202,5 @@ def _from_file(path: Path) -> list[str]:
 
 def _video_encoder(tools: Tools, target: Target) -> list[str]:
     encoder = [*tools.keep_times, "-an", "-c:v", "libx264", "-preset", "veryfast", "-crf", "20", "-bf", "0"]
-    encoder += ["-profile:v", target.profile, "-pix_fmt", target.pixels, "-enc_time_base", f"1:{target.timescale}"]
-    return [*encoder, "-video_track_timescale", str(target.timescale), "-f", "mp4"]
+    encoder += ["-threads", str(ENCODER_THREADS), "-profile:v", target.profile, "-pix_fmt", target.pixels]
+    return [*encoder, "-enc_time_base", f"1:{TIMESCALE}", "-video_track_timescale", str(TIMESCALE), "-f", "mp4"]

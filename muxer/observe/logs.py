@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextvars
 import json
 import logging
-import logging.handlers
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from typing import Any
 
 from muxer.config.schema import Logfile
 from muxer.masking import LOGIN_IN_URL
+from muxer.observe.logfile import LogFile
 from muxer.observe.terminal import TerminalHandler
 
 # A shorter secret cannot be told from ordinary words; it is kept out by never being handed to the log.
@@ -36,21 +36,18 @@ def about(recording_id: str) -> Iterator[None]:
 def set_up(options: Logfile, instance: str, secrets: Sequence[str]) -> Path:
     """Given the log options, the instance's name and the secrets, begin to log; return the path of the log file.
 
-    Lines also go to stderr when that is a terminal. Raise ``OSError`` when the file cannot be written.
+    Lines also go to stderr when that is a terminal. Raise :class:`~muxer.errors.ConfigError` when
+    another process writes that file, ``OSError`` when it cannot be written.
     """
-    path = (options.logfile_path or Path.cwd()) / f"recording-muxer-{instance}.log"
-    handlers: list[logging.Handler] = [
-        logging.handlers.RotatingFileHandler(
-            path, maxBytes=options.max_bytes, backupCount=options.backup_count, encoding="utf-8"
-        )
-    ]
-    if sys.stderr.isatty():
-        handlers.append(TerminalHandler())
+    path = (options.logfile_path or Path.cwd()).absolute() / f"recording-muxer-{instance}.log"
     formatter = _JsonFormatter(secrets) if options.format == "json" else _TextFormatter(secrets)
     root = logging.getLogger()
     for handler in list(root.handlers):
         root.removeHandler(handler)
         handler.close()
+    handlers: list[logging.Handler] = [LogFile(path, options.max_bytes, options.backup_count)]
+    if sys.stderr.isatty():
+        handlers.append(TerminalHandler())
     for handler in handlers:
         handler.setFormatter(formatter)
         root.addHandler(handler)

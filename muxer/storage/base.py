@@ -43,6 +43,14 @@ class Place:
         return {"storage": WEBDAV, "path": self.name, "data": {"storagePath": self.folder}}
 
     @property
+    def service(self) -> str:
+        """The name of the server that holds it, for the log."""
+        if self.storage == S3:
+            return "the S3 store"
+        parts = urlsplit(self.url)
+        return f"WebDAV {parts.scheme}://{parts.netloc}"
+
+    @property
     def url(self) -> str:
         """The address of a WebDAV file, quoted."""
         return f"{quoted_url(self.folder).rstrip('/')}/{quote(self.name, safe='')}"

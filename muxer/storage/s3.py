@@ -5,12 +5,11 @@ boto3 is imported at the first use: it is large, and a site without S3 never nee
 
 from __future__ import annotations
 
-import logging
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +30,9 @@ from muxer.errors import (
 )
 from muxer.gate import LoginGate
 from muxer.gir.answers import retry_after
-from muxer.storage.base import Place, Stored
-
-log = logging.getLogger(__name__)
+from muxer.outages import Outages
+from muxer.storage.base import S3, Place, Stored
+from muxer.storage.notes import Notes
 
 SERVICE = "the S3 store"
 CONNECT_SECONDS, READ_SECONDS, ATTEMPTS = 10, 60, 3
@@ -47,12 +46,19 @@ _BAD_REGION = ("AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLoca
 class S3Storage:
     """All buckets that media descriptors name, under one account. Safe to use from any thread."""
 
-    def __init__(self, options: schema.S3, stop: threading.Event) -> None:
+    def __init__(
+        self, options: schema.S3, uploading: Path, stop: threading.Event, outages: Outages | None = None
+    ) -> None:
+        """Given the account, the folder that keeps what is being uploaded, the stop event, and what is told of the store's
+        failures."""
         self._options = options
+        self._notes = Notes(uploading, S3)
         self._stop = stop
+        self._outages = outages or Outages()
         self._lock = threading.Lock()
         self._made: Any = None
         self._gate = LoginGate()
+        self._under_way = threading.local()
 
     def fetch(self, place: Place, path: Path) -> int:
         """Stream an object to ``path``, check its length and return it. Raise :class:`MediaNotFound` when it is absent."""
@@ -66,7 +72,8 @@ class S3Storage:
     def store(self, path: Path, place: Place, may_replace: Callable[[], bool]) -> Stored:
         """Upload a file, in parts when it is large, and check its stored length; see :class:`Storage`.
 
-        An object appears whole or not at all; boto3 gives up the parts of an upload that fails.
+        An object appears whole or not at all; boto3 gives up the parts of an upload that fails. Parts are noted on disk,
+        and given up later when boto3 cannot, or the process dies.
         """
         from boto3.s3.transfer import TransferConfig
 
@@ -85,7 +92,7 @@ class S3Storage:
             transfer.check_progress(deadline, _named(place), self._stop)
 
         check(0)
-        with self._talking("PUT", place):
+        with self._talking("PUT", place), self._noted(place):
             extra = {"ContentType": "application/octet-stream"}
             self._client.upload_file(str(path), place.bucket, _key(place), ExtraArgs=extra, Config=config, Callback=check)
         stored = self.describe(place)
@@ -109,8 +116,25 @@ class S3Storage:
             self._client.delete_object(Bucket=place.bucket, Key=_key(place))
 
     def remove_left_overs(self) -> None:
-        """Nothing: an object appears whole or not at all. The parts of an upload whose process died are for the bucket's
-        own rule for incomplete uploads."""
+        """Delete the parts of uploads whose process died, and of those that could not be given up at the time."""
+        self._notes.clean(self._give_up)
+
+    def _give_up(self, place: Place, upload: str) -> None:
+        """Delete the parts of an upload; one that has ended is no error."""
+        with suppress(MediaNotFound), self._talking("DELETE", place):
+            self._client.abort_multipart_upload(Bucket=place.bucket, Key=_key(place), UploadId=upload)
+
+    @contextmanager
+    def _noted(self, place: Place) -> Iterator[None]:
+        """See to it that an upload in parts is noted as soon as it has an id. It is boto3 who asks for the id, in this
+        thread; :meth:`_note` hears of it."""
+        with ExitStack() as noted:
+            self._under_way.note = lambda upload: noted.enter_context(self._notes.during(place, upload))
+            yield
+
+    def _note(self, parsed: dict[str, Any], **_: Any) -> None:
+        if "UploadId" in parsed:
+            self._under_way.note(parsed["UploadId"])
 
     @property
     def _client(self) -> Any:
@@ -118,17 +142,24 @@ class S3Storage:
         with self._lock:
             if self._made is None:
                 self._made = _client(self._options)
+                self._made.meta.events.register("after-call.s3.CreateMultipartUpload", self._note)
             return self._made
 
     @contextmanager
     def _talking(self, method: str, place: Place) -> Iterator[None]:
-        """Turn what boto3 raises into our errors; nothing is sent for a while after a refused login."""
+        """Watch over a request; nothing is sent for a while after a refused login."""
+        what = f"{method} {_named(place)}"
+        with self._outages.talking(place.service), self._our_errors(what):
+            self._gate.check(SERVICE)
+            yield
+
+    @contextmanager
+    def _our_errors(self, what: str) -> Iterator[None]:
+        """Turn what boto3 raises into our errors."""
         from boto3.exceptions import Boto3Error
         from botocore import exceptions as botocore
         from botocore.parsers import ResponseParserError
 
-        what = f"{method} {_named(place)}"
-        self._gate.check(SERVICE)
         try:
             yield
         except botocore.ClientError as error:
@@ -148,6 +179,8 @@ class S3Storage:
             raise AccessDenied(f"{what}: no usable keys ({type(error).__name__}); {_SET_KEYS}") from error
         except botocore.ParamValidationError as error:
             raise MetadataError(f"{what}: the descriptor names no valid bucket and key") from error
+        except botocore.SSLError as error:
+            raise ServiceUnavailable(f"{what}: {error}; check [s3] trusted_ca and endpoint_url") from error
         except botocore.BotoCoreError as error:
             raise ServiceUnavailable(f"{what}: {type(error).__name__}: {error}") from error
         except (ResponseParserError, KeyError) as error:

@@ -6,14 +6,11 @@ tried again; so media are streamed here, with length checks, quoted names and ti
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
@@ -31,13 +28,16 @@ from muxer.errors import (
     MuxerError,
     Permanent,
     RequestRejected,
+    ServiceFailed,
     ServiceUnavailable,
     StoredElsewhere,
     Transient,
 )
 from muxer.gate import LoginGate
 from muxer.gir.answers import retry_after
-from muxer.storage.base import Place, Stored
+from muxer.outages import Outages
+from muxer.storage.base import WEBDAV, Place, Stored
+from muxer.storage.notes import Notes
 
 log = logging.getLogger(__name__)
 
@@ -50,12 +50,15 @@ _EXISTS = 412
 class WebdavStorage:
     """All WebDAV servers of the region under one account (guide). Safe to use from any thread."""
 
-    def __init__(self, options: Webdav, instance: str, uploading: Path, stop: threading.Event) -> None:
+    def __init__(
+        self, options: Webdav, instance: str, uploading: Path, stop: threading.Event, outages: Outages | None = None
+    ) -> None:
         """Given the account, a short name for this instance (it marks unfinished uploads), the folder that keeps what is
-        being uploaded, and the stop event."""
+        being uploaded, the stop event, and what is told of the servers' failures."""
         self._stop = stop
+        self._outages = outages or Outages()
         self._instance = instance
-        self._uploading = uploading
+        self._notes = Notes(uploading, WEBDAV)
         auth = httpx.BasicAuth(options.username, options.password) if options.username else None
         headers = {"User-Agent": f"recording-muxer/{__version__}", "Accept-Encoding": "identity"}
         self._http = webdav4.HTTPClient(
@@ -70,7 +73,6 @@ class WebdavStorage:
         self._servers: dict[str, webdav4.Client] = {}
         self._gate = LoginGate()
         self._without_move: set[str] = set()
-        self._active: set[str] = set()
         self._unchecked = not options.trusted_ca
 
     def fetch(self, place: Place, path: Path) -> int:
@@ -129,39 +131,20 @@ class WebdavStorage:
 
     def remove_left_overs(self) -> None:
         """Delete the unfinished uploads of an earlier process that died, and those that could not be deleted at the time."""
-        for note in sorted(self._uploading.glob("*.json")):
-            if note.name in self._active:
-                continue
-            try:
-                place = Place(**json.loads(note.read_text(encoding="utf-8")))
-                self.delete(place)
-            except FileNotFoundError:
-                continue
-            except (ValueError, TypeError, Permanent) as error:
-                log.warning("%s is of no use and is removed: %s", note.name, type(error).__name__)
-            except Transient as error:
-                log.warning("an unfinished upload is left in the storage for now: %s", error)
-                continue
-            note.unlink(missing_ok=True)
+        self._notes.clean(lambda place, _: self.delete(place))
 
     @contextmanager
     def _unfinished(self, place: Place) -> Iterator[Place]:
         """Yield the temporary place of an upload. It is noted on disk before, and deleted unless it was renamed."""
         unfinished = place.beside(f"{place.name}.{self._instance}.part")
-        note = self._uploading / f"{hashlib.sha256(unfinished.url.encode()).hexdigest()[:32]}.json"
-        self._active.add(note.name)
-        try:
-            with transfer.private_file(note) as file:
-                file.write(json.dumps(asdict(unfinished)).encode())
-            yield unfinished
-            note.unlink(missing_ok=True)
-        except BaseException:
-            with suppress(Transient, Permanent):
-                self.delete(unfinished)
-                note.unlink(missing_ok=True)
-            raise
-        finally:
-            self._active.discard(note.name)
+        with self._notes.during(unfinished) as note:
+            try:
+                yield unfinished
+            except BaseException:
+                with suppress(Transient, Permanent):
+                    self.delete(unfinished)
+                    note.unlink(missing_ok=True)
+                raise
 
     def _upload(self, path: Path, place: Place) -> Stored:
         length = path.stat().st_size
@@ -222,30 +205,39 @@ class WebdavStorage:
             return ServiceUnavailable(f"{text}; the storage is full")
         if status == 409:
             return ServiceUnavailable(f"{text}; the folder does not exist")
+        if status == 500:
+            return ServiceFailed(text, retry_after(headers))
         if status >= 500 or status in (404, 408, 423, 429) or status < 400:
             return ServiceUnavailable(text, retry_after(headers))
         return RequestRejected(text, status)
 
     @contextmanager
     def _talking(self, method: str, url: str) -> Iterator[None]:
-        """Turn what httpx and webdav4 raise into our errors; nothing is sent to a server that refused our login."""
+        """Watch over a request; nothing is sent to a server that refused our login."""
         what = f"{method} {url}"
         if self._unchecked and url.startswith("https:"):
             self._unchecked = False
             log.warning(UNCHECKED_TLS.format("webdav"))
-        self._gate.check(_origin(url))
-        try:
+        with self._outages.talking(f"WebDAV {_origin(url)}"), _our_errors(self._failure, what):
+            self._gate.check(_origin(url))
             yield
-        except webdav4.HTTPError as error:
-            raise self._failure(error.status_code, error.response.headers, what) from error
-        except webdav4.InsufficientStorage as error:
-            raise self._failure(507, {}, what) from error
-        except webdav4.ClientError as error:
-            raise ServiceUnavailable(f"{what}: {type(error).__name__}") from error
-        except httpx.TimeoutException as error:
-            raise ServiceUnavailable(f"{what}: no answer within the time limit") from error
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise ServiceUnavailable(f"{what}: {type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def _our_errors(failure: Callable[[int, Any, str], MuxerError], what: str) -> Iterator[None]:
+    """Turn what httpx and webdav4 raise into our errors; ``failure`` makes one of a status and headers."""
+    try:
+        yield
+    except webdav4.HTTPError as error:
+        raise failure(error.status_code, error.response.headers, what) from error
+    except webdav4.InsufficientStorage as error:
+        raise failure(507, {}, what) from error
+    except webdav4.ClientError as error:
+        raise ServiceUnavailable(f"{what}: {type(error).__name__}") from error
+    except httpx.TimeoutException as error:
+        raise ServiceUnavailable(f"{what}: no answer within the time limit") from error
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise ServiceUnavailable(f"{what}: {type(error).__name__}: {error}") from error
 
 
 class _Body:

@@ -8,110 +8,17 @@ from __future__ import annotations
 
 import os
 import shutil
-import stat
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
-TIME_LIMIT = 120
-
-SHIPPED = (
-    *("install.sh", "install.d", "muxer", "thirdparty", "docs"),
-    *("muxer.cfg.sample", "encryptPassword.py", "README.md", "CHANGELOG.md", "LICENSE"),
-)
-USED_BY_THE_SCRIPT = (
-    *("bash", "basename", "cat", "comm", "cp", "cut", "dirname", "env", "find", "grep", "head", "ln", "mkdir"),
-    *("mktemp", "mv", "realpath", "rm", "rmdir", "sed", "sha256sum", "sort", "tail", "xargs"),
-)
-NO_VENV = "the system parts are all there"
-OS_RELEASES = {
-    "debian": 'ID=debian\nPRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\n',
-    "rhel": 'ID=rhel\nID_LIKE="fedora"\nPRETTY_NAME="Red Hat Enterprise Linux 9.4"\n',
-    "other": 'ID=plan9\nPRETTY_NAME="Plan 9"\n',
-}
-
-
-def install(
-    *arguments: str | Path,
-    source: Path = ROOT,
-    env: Mapping[str, str] | None = None,
-    cwd: Path | None = None,
-) -> subprocess.CompletedProcess[str]:
-    """Run install.sh of `source`; nobody is there to answer a question."""
-    return subprocess.run(
-        [shutil.which("bash") or "bash", str(source / "install.sh"), *map(str, arguments)],
-        env={**os.environ, **(env or {})},
-        cwd=cwd,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=TIME_LIMIT,
-        check=False,
-    )
-
-
-def copy_source(target: Path) -> Path:
-    """Copy what a release holds to `target`, without what earlier runs left there."""
-    target.mkdir(parents=True)
-    ignore = shutil.ignore_patterns("__pycache__", "*.log*", "muxer.cfg", "wheels")
-    for name in SHIPPED:
-        path = ROOT / name
-        if path.is_dir():
-            shutil.copytree(path, target / name, ignore=ignore)
-        elif path.exists():
-            shutil.copy2(path, target / name)
-    return target
+from support.installer import NO_VENV, ROOT, TIME_LIMIT, Machine, copy_source, install
 
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     return copy_source(tmp_path / "source of it")
-
-
-class Machine:
-    """A machine that holds only what a test puts on it: a PATH of links to the real tools, and of fakes."""
-
-    def __init__(self, folder: Path, distribution: str, user: int) -> None:
-        self.bin = folder / "bin"
-        self.bin.mkdir(parents=True)
-        self.os_release = folder / "os-release"
-        self.os_release.write_text(OS_RELEASES[distribution])
-        self.log = folder / "log"
-        for name in USED_BY_THE_SCRIPT:
-            real = shutil.which(name)
-            assert real, name
-            (self.bin / name).symlink_to(real)
-        self.fake("id", f'case "$1" in -un) echo somebody ;; *) echo {user} ;; esac')
-
-    def fake(self, name: str, script: str = "exit 0") -> None:
-        """Put an executable on PATH; `$LOG` is where it may note how it was called."""
-        path = self.bin / name
-        path.write_text(f"#!{shutil.which('bash')}\nLOG={str(self.log)!r}\n{script}\n")
-        path.chmod(path.stat().st_mode | stat.S_IXUSR)
-
-    def with_python(self, name: str = "python3") -> Machine:
-        """Put a Python there that works but for one thing: its virtual environments, where a test may end."""
-        self.fake(name, f'[[ $1 == -m ]] && {{ echo "{NO_VENV}"; exit 1; }}; exec "{sys.executable}" "$@"')
-        return self
-
-    def with_tools(self) -> Machine:
-        self.fake("ffmpeg", "echo ' V..... libx264  H.264'")
-        self.fake("ffprobe")
-        self.fake("openssl", "echo OpenSSL 3.0.13 30 Jan 2024")
-        return self
-
-    def environment(self) -> dict[str, str]:
-        return {"PATH": str(self.bin), "MUXER_OS_RELEASE": str(self.os_release)}
-
-    def install(self, *arguments: str | Path, source: Path) -> subprocess.CompletedProcess[str]:
-        return install(*arguments, source=source, env=self.environment())
-
-    def calls(self) -> str:
-        return self.log.read_text() if self.log.exists() else ""
 
 
 # ---- command line ------------------------------------------------------------------------------------
@@ -370,6 +277,21 @@ def test_red_hat_without_the_repository(source: Path, tmp_path: Path) -> None:
     assert "dnf install -y ffmpeg openssl\n" in result.stderr
 
 
+def test_the_tests_need_browsers(source: Path, tmp_path: Path) -> None:
+    debian = Machine(tmp_path / "debian", "debian", user=0).with_python().with_tools()
+    debian.fake("apt-get", 'echo "$*" >>"$LOG"')
+    assert debian.install("--test", source=source).returncode == 3
+    assert debian.calls().endswith(" chromium firefox-esr\n")
+    red_hat = Machine(tmp_path / "red hat", "rhel", user=0).with_python().with_tools()
+    red_hat.fake("dnf", 'echo "$*" >>"$LOG"')
+    result = red_hat.install("--test", source=source)
+    assert red_hat.calls().endswith("install -q -y chromium\ninstall -q -y firefox\n")
+    assert "Chromium (for the tests)" in result.stderr and "enable EPEL first" in result.stderr
+    red_hat.fake("chromium-browser")
+    red_hat.fake("firefox")
+    assert "Chromium" not in red_hat.install("--test", source=source).stderr
+
+
 def test_apt_without_network(source: Path, tmp_path: Path) -> None:
     machine = Machine(tmp_path / "machine", "debian", user=0).with_python()
     machine.fake("apt-get", 'echo "E: Failed to fetch, could not resolve the host"; exit 100')
@@ -390,6 +312,37 @@ def test_pip_without_network(source: Path, tmp_path: Path) -> None:
     assert f"pip could not install the Python packages of {source}/thirdparty/requirements.txt" in result.stderr
     assert "thirdparty/wheels/" in result.stderr
     assert not list(prefix.glob(".venv*")), "no half environment is left, to be taken for a whole one"
+
+
+def ready_environments(source: Path) -> dict[str, str]:
+    """Make environments of the tests' own packages that install.sh takes for its own; return what it must be told."""
+    python = source / "bin" / "python3"
+    wrappers = {python: sys.executable, source / ".venv-test" / "bin" / "npm": str(Path(sys.executable).with_name("npm"))}
+    wrappers |= {source / name / "bin" / "python": sys.executable for name in (".venv", ".venv-test")}
+    for path, program in wrappers.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f'#!/bin/sh\nexec "{program}" "$@"\n')
+        path.chmod(0o755)
+    for name, lock in ((".venv", "requirements.txt"), (".venv-test", "requirements-test.txt")):
+        made_of = f'"{python}" -c "import sys; print(sys.version, sys.base_prefix)"; sha256sum <"{source}/thirdparty/{lock}"'
+        stamp = subprocess.run(["bash", "-c", made_of], capture_output=True, text=True, check=True).stdout
+        (source / name / ".stamp").write_text(stamp)
+    return {"PATH": f"{python.parent}:{os.environ['PATH']}"}
+
+
+def test_npm_without_network(source: Path, tmp_path: Path) -> None:
+    packages = source / "tests" / "s3rver"
+    packages.mkdir(parents=True)
+    for name in ("package.json", "package-lock.json"):
+        shutil.copy2(ROOT / "tests" / "s3rver" / name, packages)
+    nobody_listens = {"NPM_CONFIG_REGISTRY": "http://127.0.0.1:9/", "NPM_CONFIG_FETCH_RETRIES": "0"}
+    nothing_else = {"NPM_CONFIG_USERCONFIG": os.devnull, "NPM_CONFIG_CACHE": str(tmp_path / "cache")}
+    result = install("--test", source=source, env={**ready_environments(source), **nobody_listens, **nothing_else})
+    assert result.returncode == 3, result.stderr
+    assert "ECONNREFUSED" in result.stderr
+    assert f"npm could not install the packages of {packages}/package-lock.json" in result.stderr
+    assert ".npmrc" in result.stderr
+    assert not (packages / "node_modules" / ".stamp").exists(), "what is not whole is not taken for it the next time"
 
 
 # ---- which Python ------------------------------------------------------------------------------------

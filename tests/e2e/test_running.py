@@ -14,34 +14,13 @@ from pathlib import Path
 
 import pytest
 from support.daemon import Muxer, log_lines, run, wait_until
+from support.running import configured, labelled, messages, muxed, slow_program
 
 from muxer.lab.cases import Case
 from muxer.lab.lab import Lab
 
 Make = Callable[..., Lab]
 SECONDS = 60
-
-
-def configured(lab: Lab, **overrides: str) -> tuple[Path, Path]:
-    """Write a configuration for a lab; return its path and that of the log."""
-    config = lab.folder / "muxer.cfg"
-    config.write_text(
-        lab.config_text(**{"logfile.format": "json", **{k.replace("__", "."): v for k, v in overrides.items()}})
-    )
-    return config, lab.folder / "log" / "recording-muxer-single.log"
-
-
-def muxed(lab: Lab, recording_id: str) -> list[dict]:
-    media = (lab.store.screen(recording_id) or {"mediaFiles": []})["mediaFiles"]
-    return [one for one in media if "muxed_mediaIds" in one["parameters"]]
-
-
-def labelled(lab: Lab) -> set[str]:
-    return {one for one, _ in lab.store.label_posts}
-
-
-def messages(log: Path) -> list[str]:
-    return [line["message"] for line in log_lines(log)]
 
 
 def test_every_mistake_is_reported_at_once_and_the_exit_code_is_2(tmp_path: Path) -> None:
@@ -112,14 +91,6 @@ def test_a_stop_while_services_hang_takes_less_than_ten_seconds(make_lab: Make, 
             before = time.monotonic()
             assert muxer.stop() == 0
             assert time.monotonic() - before < 10
-
-
-def slow_program(folder: Path, name: str) -> Path:
-    """Write a program that does what ``name`` does, but hangs before it muxes or encrypts."""
-    path = folder / f"slow-{name}"
-    path.write_text(f'#!/bin/sh\ncase "$*" in *concat*|*-encrypt*) sleep 600;; esac\nexec {name} "$@"\n')
-    path.chmod(0o755)
-    return path
 
 
 def test_a_stop_in_the_middle_of_a_recording_leaves_nothing_behind(make_lab: Make, tmp_path: Path) -> None:

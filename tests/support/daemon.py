@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,27 @@ PYTHON = os.environ.get("MUXER_RUNTIME_PYTHON", sys.executable)
 
 
 class Muxer:
-    """``python muxer_process.py --config-file=…``, running in the folder ``muxer/``."""
+    """``python muxer_process.py --config-file=…`` of a ``package``, in its folder or in ``cwd``; started ``through``
+    another command and with a ``umask`` if they are given."""
 
-    def __init__(self, config: Path, *arguments: str, env: Mapping[str, str] | None = None) -> None:
-        command = [PYTHON, "muxer_process.py", f"--config-file={config}", *arguments]
+    def __init__(
+        self,
+        config: Path,
+        *arguments: str,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        through: Sequence[str] = (),
+        umask: int = -1,
+        package: Path = PACKAGE,
+    ) -> None:
+        folder = cwd or package
+        script = os.path.relpath(package / "muxer_process.py", folder)
+        command = [*through, PYTHON, script, f"--config-file={config}", *arguments]
         clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
         self.process = subprocess.Popen(
             command,
-            cwd=PACKAGE,
+            cwd=folder,
+            umask=umask,
             env={**clean, **(env or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -52,9 +65,9 @@ class Muxer:
         return self.process.returncode
 
 
-def run(config: Path, *arguments: str, env: Mapping[str, str] | None = None, seconds: float = 120.0) -> Muxer:
-    """Run the muxer until it ends by itself."""
-    with Muxer(config, *arguments, env=env) as muxer:
+def run(config: Path, *arguments: str, seconds: float = 120.0, **how: Any) -> Muxer:
+    """Run the muxer until it ends by itself; ``how`` as for :class:`Muxer`."""
+    with Muxer(config, *arguments, **how) as muxer:
         muxer.wait(seconds)
         return muxer
 

@@ -41,6 +41,12 @@ class Identity:
         """
         return _made(name, hosts, authority, plain, (begin, end), self)
 
+    @property
+    def key_pem(self) -> bytes:
+        """The private key, in clear."""
+        form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        return self.key.private_bytes(*form)
+
 
 def self_signed(name: str, *hosts: str, authority: bool = False, plain: bool = False, end: int = 1) -> Identity:
     """Make a certificate that is signed by its own key: a root, or a server's."""
@@ -89,13 +95,10 @@ def _general(host: str) -> x509.GeneralName:
 
 def _server_context(chain: tuple[Identity, ...]) -> ssl.SSLContext:
     """Return the context of a server that sends this chain, its own certificate first."""
-    secret = chain[0].key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with tempfile.TemporaryDirectory(prefix="muxer-tls-") as folder:
         file = Path(folder) / "server.pem"
-        file.write_bytes(secret + pem(*chain))
+        file.write_bytes(chain[0].key_pem + pem(*chain))
         context.load_cert_chain(file)
     return context
 

@@ -117,6 +117,16 @@ def test_without_a_usable_descriptor_there_is_none(value: object) -> None:
     assert media(originalMediaDescriptor=value).descriptor is None
 
 
+@pytest.mark.parametrize("value", ["280576", 280576, " 280576 "])
+def test_a_size_is_read_as_text_or_number(value: object) -> None:
+    assert MediaFile.read({"mediaId": "a", "size": value}).size == 280576
+
+
+@pytest.mark.parametrize("value", [None, "", "-1", "2.5 MB", "9" * 5000, [1]])
+def test_a_size_that_is_no_number_is_unknown(value: object) -> None:
+    assert MediaFile.read({"mediaId": "a", "size": value}).size == 0
+
+
 def test_the_address_through_rws_has_two_names() -> None:
     assert media(mediaUri="/a").uri == "/a"
     assert media(mediaPath="/b").uri == "/b"

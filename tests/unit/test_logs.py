@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -164,9 +167,90 @@ def test_the_file_is_rotated_and_old_ones_are_dropped(tmp_path: Path, set_up: Se
     set_up(max_bytes=500, count=2)
     for number in range(100):
         log.info("line number %d with some text", number)
-    files = sorted(path.name for path in tmp_path.iterdir())
-    assert files == ["recording-muxer-single.log", "recording-muxer-single.log.1", "recording-muxer-single.log.2"]
+    name = "recording-muxer-single.log"
+    assert {path.name for path in tmp_path.iterdir()} == {name, f"{name}.1", f"{name}.2", f"{name}.lock"}
     assert all(path.stat().st_size <= 500 for path in tmp_path.iterdir())
+    newest_last = [(tmp_path / f"{name}{end}").read_text().splitlines() for end in (".2", ".1", "")]
+    numbers = [int(line.split()[4]) for lines in newest_last for line in lines]
+    assert numbers == list(range(numbers[0], 100))
+
+
+def test_a_rotation_that_fails_loses_no_line_and_no_older_file(
+    tmp_path: Path, set_up: SetUp, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What Windows does while somebody reads a file is done here by a folder, over which no file can be moved."""
+    lines = set_up(max_bytes=500, count=3)
+    name = "recording-muxer-single.log"
+    older = {f"{name}.1": "one", f"{name}.2": "two"}
+    for file, text in older.items():
+        (tmp_path / file).write_text(text)
+    (tmp_path / f"{name}.3").mkdir()
+    for number in range(30):
+        log.info("line number %d with some text", number)
+    assert len(lines()) == 30
+    assert {file: (tmp_path / file).read_text() for file in older} == older
+    assert capsys.readouterr().err.count("cannot be rotated") == 1
+    (tmp_path / f"{name}.3").rmdir()
+    log.info("the last")
+    assert lines()[-1].endswith("the last") and len(lines()) == 1
+    assert (tmp_path / f"{name}.2").read_text() == "one"
+    assert "is written again" in capsys.readouterr().err
+
+
+def test_a_rotation_that_fails_in_the_middle_is_taken_up_where_it_ended(
+    tmp_path: Path, set_up: SetUp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = set_up(max_bytes=500, count=5)
+    name = "recording-muxer-single.log"
+    for number in (1, 2, 3):
+        (tmp_path / f"{name}.{number}").write_text(str(number))
+    replace = Path.replace
+
+    def held_open(self: Path, target: Path) -> Path:
+        if self.name == f"{name}.1":
+            raise PermissionError(13, "somebody reads it")
+        return replace(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", held_open)
+        for number in range(40):
+            log.info("line number %d with some text", number)
+    assert len(lines()) == 40
+    log.info("the last")
+    assert [(tmp_path / f"{name}.{number}").read_text() for number in (2, 3, 4)] == ["1", "2", "3"]
+
+
+def test_a_full_disk_costs_lines_and_nothing_else(
+    set_up: SetUp, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = set_up("text", "geheim-und-mehr")
+    (handler,) = logging.getLogger().handlers
+    assert isinstance(handler, logging.FileHandler)
+    full = Path("/dev/full").open("w")  # noqa: SIM115
+    with monkeypatch.context() as patch:
+        patch.setattr(handler, "stream", full)
+        for _ in range(3):
+            log.info("lost %s", "geheim-und-mehr")
+    with pytest.raises(OSError, match="No space"):
+        full.close()
+    told = capsys.readouterr().err
+    assert "cannot be written" in told and "No space left" in told and told.count("\n") == 1
+    assert "geheim" not in told
+    log.info("kept")
+    assert lines()[-1].endswith("kept")
+    assert "is written again" in capsys.readouterr().err
+
+
+def test_a_second_process_does_not_write_the_same_file(tmp_path: Path, set_up: SetUp) -> None:
+    set_up()
+    code = (
+        "import sys; from pathlib import Path; from muxer.config.schema import Logfile; from muxer.observe import logs\n"
+        "logs.set_up(Logfile(Path(sys.argv[1]), 'info', 'text', 1000, 1), sys.argv[2], ())"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    second = subprocess.run([*command, "single"], capture_output=True, text=True, timeout=60, check=False)
+    assert "ConfigError" in second.stderr and str(os.getpid()) in second.stderr
+    subprocess.run([*command, "primary-0"], timeout=60, check=True)
 
 
 def test_a_second_set_up_does_not_write_lines_twice(set_up: SetUp) -> None:

@@ -204,3 +204,66 @@ def test_a_worker_that_hangs_does_not_keep_the_process_alive(stop: threading.Eve
     made: Callable[[], list[threading.Thread]] = lambda: [one for one in threading.enumerate() if one not in before]  # noqa: E731
     assert len(made()) == 2
     assert all(thread.daemon for thread in made())
+
+
+class Room:
+    """Room that is there or not; ``asked`` counts the questions."""
+
+    def __init__(self) -> None:
+        self.there = threading.Event()
+        self.asked = threading.Semaphore(0)
+
+    def __call__(self) -> bool:
+        self.asked.release()
+        return self.there.is_set()
+
+
+def test_while_nothing_may_begin_nothing_is_taken_and_nothing_is_lost(stop: threading.Event) -> None:
+    done: list[str] = []
+    room = Room()
+    pool = Pool(lambda one: done.append(one.recording_id), 2, stop, room)
+    accepted: list[bool] = []
+    thread = threading.Thread(target=lambda: accepted.extend(pool.submit(target(f"C{n}")) for n in range(3)), daemon=True)
+    thread.start()
+    for _ in range(9):
+        assert room.asked.acquire(timeout=PATIENCE)
+    assert pool.idle and not accepted and not done
+    room.there.set()
+    thread.join(PATIENCE)
+    pool.join()
+    assert accepted == [True] * 3 and sorted(done) == ["C0", "C1", "C2"]
+
+
+def test_what_is_queued_waits_while_nothing_may_begin_and_what_runs_goes_on(stop: threading.Event) -> None:
+    gate, room = Gate(), Room()
+    room.there.set()
+    pool = Pool(gate, 1, stop, room)
+    for name in ("running", "queued"):
+        assert pool.submit(target(name))
+    assert gate.started.acquire(timeout=PATIENCE)
+    room.there.clear()
+    gate.open.set()
+    while room.asked.acquire(blocking=False):
+        pass
+    for _ in range(3):
+        assert room.asked.acquire(timeout=PATIENCE)
+    assert gate.done == ["running"] and not pool.idle
+    room.there.set()
+    pool.join()
+    assert gate.done == ["running", "queued"]
+
+
+def test_a_stop_ends_the_wait_for_room(stop: threading.Event) -> None:
+    room = Room()
+    pool = Pool(lambda _: None, 1, stop, room)
+    ended = threading.Event()
+
+    def submit_one() -> None:
+        with pytest.raises(Stopped):
+            pool.submit(target("C1"))
+        ended.set()
+
+    threading.Thread(target=submit_one, daemon=True).start()
+    stop.set()
+    assert ended.wait(PATIENCE) and pool.idle
+    assert pool.drain(PATIENCE)

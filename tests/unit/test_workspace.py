@@ -13,7 +13,7 @@ from muxer.errors import ConfigError
 from muxer.workspace import Cleaning, Workspace
 
 
-def left_over(folder: Path, name: str = "muxer-job-dead") -> Path:
+def left_over(folder: Path, name: str = "muxer-job-0_dead_0") -> Path:
     path = folder / name
     path.mkdir()
     (path / "half.mp4").write_bytes(b"half")
@@ -116,22 +116,46 @@ def test_clean_removes_left_overs_and_nothing_else(tmp_path: Path) -> None:
     assert workspace.publishing.is_dir()
 
 
-def test_clean_does_not_follow_links(tmp_path: Path) -> None:
+def test_only_what_is_named_like_a_folder_of_a_job_is_removed(tmp_path: Path) -> None:
     temp = tmp_path / "temp"
     temp.mkdir()
     precious = left_over(tmp_path, "precious")
-    (temp / "muxer-job-link").symlink_to(precious)
+    names = "muxer-job-backup muxer-job- muxer-job-ABCDEFGH muxer-job-abcdefgh.old old-muxer-job-abcdefgh mine"
+    foreign = [left_over(temp, name) for name in names.split()]
+    (temp / "muxer-job-notes.txt").write_text("notes")
+    (temp / "muxer-job-a_file_0").write_text("no folder")
+    (temp / "muxer-job-link0000").symlink_to(precious)
+    before = sorted(temp.iterdir())
     workspace = Workspace(temp, "single")
-    workspace.clean()
+    ours = left_over(temp)
+    (ours / "link").symlink_to(precious)
+    assert workspace.clean() == 1
     workspace.close()
-    assert (precious / "half.mp4").exists()
+    assert set(before) <= set(temp.iterdir()) and not ours.exists()
+    assert all((folder / "half.mp4").exists() for folder in [*foreign, precious])
 
 
-def test_close_removes_the_folders_of_jobs_that_were_given_up(tmp_path: Path) -> None:
+@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="only root can make a file of another account")
+def test_a_folder_of_another_account_is_left_alone(tmp_path: Path) -> None:
+    foreign = left_over(tmp_path)
+    os.chown(foreign, 65534, 65534)
+    assert Workspace(tmp_path, "single").clean() == 0
+    assert foreign.exists()
+
+
+def test_what_cannot_be_removed_is_not_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left_over(tmp_path)
+    monkeypatch.setattr("muxer.workspace.shutil.rmtree", lambda *_, **__: None)
+    assert Workspace(tmp_path, "single").clean() == 0
+
+
+def test_close_removes_the_folders_of_jobs_that_were_given_up_and_no_others(tmp_path: Path) -> None:
+    dead = left_over(tmp_path)
     workspace = Workspace(tmp_path, "single")
     with workspace.job() as folder:
         workspace.close()
         assert not folder.exists()
+    assert dead.exists()
 
 
 def test_the_mark_is_the_same_after_a_restart_and_another_for_each_folder(tmp_path: Path) -> None:

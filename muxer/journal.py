@@ -1,0 +1,259 @@
+"""The journal: what became of each target, on disk, so that a restart knows what failed, when it is tried again, and what is
+set aside.
+
+RWS stays the truth: a journal that is lost or corrupt costs only some attempts, is begun anew, and is never a reason to
+stop. What decides whether a target may run is held in memory; the database follows, and other processes read it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import random
+import sqlite3
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from muxer.errors import MediaNotFound, Transient
+
+log = logging.getLogger(__name__)
+
+PERMANENT_ATTEMPTS = 3
+PERMANENT_DELAY_SECONDS = 5.0
+FIRST_DELAY_SECONDS = 15.0
+LONGEST_DELAY_SECONDS = 3600.0
+# So many failed targets are remembered; the oldest are forgotten first.
+REMEMBERED = 100_000
+# Finished targets stay readable for this long, and no more than so many of them.
+KEPT_SECONDS = 7 * 86_400.0
+KEPT = 200_000
+LOCK_SECONDS = 5.0
+
+WANTED, RUNNING, DONE, RETRY, ASIDE = "wanted", "running", "done", "retry", "aside"
+
+# The number is the version of the form; a journal of another form is begun anew.
+_VERSION = 1
+_SCHEMA = """
+CREATE TABLE targets (
+    name TEXT PRIMARY KEY, recording TEXT NOT NULL, agent TEXT NOT NULL, state TEXT NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0, permanent INTEGER NOT NULL DEFAULT 0, retry_at REAL,
+    error TEXT NOT NULL DEFAULT '', reason TEXT NOT NULL DEFAULT '', facts TEXT NOT NULL DEFAULT '{}', updated REAL NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX by_state ON targets (state, updated);
+"""
+_SET = """
+INSERT INTO targets (name, recording, agent, state, attempts, permanent, retry_at, error, reason, facts, updated)
+VALUES (:name, :recording, :agent, :state, :attempts, :permanent, :retry_at, :error, :reason, :facts, :updated)
+ON CONFLICT (name) DO UPDATE SET state = excluded.state, attempts = excluded.attempts, permanent = excluded.permanent,
+    retry_at = excluded.retry_at, error = excluded.error, reason = excluded.reason, facts = excluded.facts,
+    updated = excluded.updated
+"""
+
+
+@dataclass(frozen=True)
+class Key:
+    """Which target: its name, which follows from its sources alone, and whose it is."""
+
+    name: str
+    recording: str
+    agent: str = ""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The failures of one target: all of them, and those that waiting does not mend. ``retry_at`` is epoch seconds, None
+    when the target is set aside."""
+
+    attempts: int
+    permanent: int
+    retry_at: float | None
+    error: str
+    reason: str
+
+
+def delay(attempt: int) -> float:
+    """Given the number of an attempt, from 1 on, return the seconds to wait after it fails, without jitter."""
+    return min(FIRST_DELAY_SECONDS * 2.0 ** min(attempt - 1, 20), LONGEST_DELAY_SECONDS)
+
+
+class Journal:
+    """What became of the targets of this instance. Safe to use from any thread; times are epoch seconds."""
+
+    def __init__(self, path: Path | None) -> None:
+        """Given where the database lies or is to be made (None = in memory only), open it. What another process left
+        running is wanted again."""
+        self._lock = threading.Lock()
+        self._path = path
+        self._failures: OrderedDict[str, Entry] = OrderedDict()
+        self._database: sqlite3.Connection | None = None
+        self._seen_version = -1
+        self._told = False
+        if path is not None:
+            self._open(path)
+
+    def may_run(self, name: str, now: float) -> bool:
+        """Whether a target may be tried at ``now``."""
+        with self._lock:
+            entry = self._failures.get(name)
+        if entry is None:
+            return True
+        # A clock that was set back must not keep a target waiting.
+        return entry.retry_at is not None and not now < entry.retry_at < now + 2 * LONGEST_DELAY_SECONDS
+
+    def is_known(self, name: str) -> bool:
+        """Whether a target has failed before."""
+        with self._lock:
+            return name in self._failures
+
+    def wanted(self, key: Key, now: float) -> None:
+        """Note that a target waits for a worker."""
+        self._note(key, WANTED, now)
+
+    def running(self, key: Key, now: float) -> None:
+        """Note that a worker has begun a target."""
+        self._note(key, RUNNING, now)
+
+    def done(self, key: Key, now: float, facts: Mapping[str, object]) -> None:
+        """Note that nothing is left to do for a target, with what its finished line says, and forget its failures."""
+        with self._lock:
+            self._failures.pop(key.name, None)
+            self._write(key, DONE, None, now, json.dumps(facts, default=str))
+
+    def failed(self, key: Key, error: Exception, now: float) -> Entry:
+        """Note a failure and return what follows from it, which the type of the error alone decides."""
+        with self._lock:
+            earlier = self._failures.pop(key.name, None)
+            entry = self._failures[key.name] = _judge(error, earlier or Entry(0, 0, now, "", ""), now)
+            if len(self._failures) > REMEMBERED:
+                self._failures.popitem(last=False)
+            self._write(key, ASIDE if entry.retry_at is None else RETRY, entry, now)
+        return entry
+
+    def refresh(self, now: float) -> None:
+        """Take over what another process has changed, such as a target that an operator has put back; forget what is old."""
+        with self._lock, self._talking() as database:
+            if database is None:
+                return
+            [version] = database.execute("PRAGMA data_version").fetchone()
+            if version != self._seen_version:
+                self._seen_version = version
+                self._load(database)
+            database.execute("DELETE FROM targets WHERE updated < ?", (now - KEPT_SECONDS,))
+            excess = database.execute("SELECT count(*) FROM targets WHERE state = 'done'").fetchone()[0] - KEPT
+            if excess > 0:
+                old = "SELECT name FROM targets WHERE state = 'done' ORDER BY updated LIMIT ?"
+                database.execute(f"DELETE FROM targets WHERE name IN ({old})", (excess,))
+
+    def close(self) -> None:
+        """Give back what was running, and close the database."""
+        with self._lock, self._talking() as database:
+            if database is not None:
+                database.execute("UPDATE targets SET state = 'wanted' WHERE state = 'running'")
+                database.close()
+            self._database = None
+
+    def _note(self, key: Key, state: str, now: float) -> None:
+        with self._lock:
+            self._write(key, state, self._failures.get(key.name), now)
+
+    def _open(self, path: Path) -> None:
+        """Open the database; begin it anew when it cannot be used, and do without when that is not possible either."""
+        for attempt in range(2):
+            try:
+                self._database = _connected(path)
+                self._load(self._database)
+                return
+            except (sqlite3.Error, ValueError, TypeError) as error:
+                self._database = None
+                log.warning("the journal %s cannot be used (%s); it is begun anew, RWS knows what is done", path.name, error)
+                if attempt == 0:
+                    _move_away(path)
+
+    def _load(self, database: sqlite3.Connection) -> None:
+        query = "SELECT name, attempts, permanent, retry_at, error, reason FROM targets"
+        failed = f"{query} WHERE state <> 'done' AND attempts > 0 ORDER BY updated DESC LIMIT ?"
+        rows = database.execute(failed, (REMEMBERED,)).fetchall()
+        self._failures = OrderedDict((row[0], Entry(*row[1:])) for row in reversed(rows))
+
+    def _write(self, key: Key, state: str, entry: Entry | None, now: float, facts: str = "{}") -> None:
+        entry = entry or Entry(0, 0, None, "", "")
+        row = {**vars(key), **vars(entry), "state": state, "facts": facts, "updated": now}
+        with self._talking() as database:
+            if database is not None:
+                database.execute(_SET, row)
+
+    @contextmanager
+    def _talking(self) -> Iterator[sqlite3.Connection | None]:
+        """Yield the database, None when there is none. One that turns out to be corrupt is begun anew; one that cannot be
+        written (the disk is full, another process holds it) is told once, and tried again at the next change."""
+        try:
+            yield self._database
+            self._told = False
+        except sqlite3.OperationalError as error:
+            if not self._told:
+                log.warning("the journal cannot be written at the moment; it is kept in memory: %s", error)
+            self._told = True
+        except sqlite3.Error as error:
+            log.warning("the journal is corrupt and is begun anew; RWS knows what is done: %s", error)
+            self._database = None
+            if self._path is not None:
+                _move_away(self._path)
+                self._open(self._path)
+
+
+def _connected(path: Path) -> sqlite3.Connection:
+    path.touch(mode=0o600)
+    database = sqlite3.connect(path, timeout=LOCK_SECONDS, isolation_level=None, check_same_thread=False)
+    try:
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = NORMAL")
+        [version] = database.execute("PRAGMA user_version").fetchone()
+        if version not in (0, _VERSION):
+            raise ValueError(f"it has the form {version}")
+        if version == 0:
+            database.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
+        if database.execute("PRAGMA quick_check").fetchone() != ("ok",):
+            raise sqlite3.DatabaseError("the database is damaged")
+        database.execute("UPDATE targets SET state = 'wanted' WHERE state = 'running'")
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _move_away(path: Path) -> None:
+    """Keep one journal that could not be used beside the new one, for whoever wants to look."""
+    with contextlib.suppress(OSError):
+        path.replace(path.with_suffix(".corrupt"))
+    for suffix in ("-wal", "-shm"):
+        with contextlib.suppress(OSError):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+def _judge(error: Exception, earlier: Entry, now: float) -> Entry:
+    attempts, permanent = earlier.attempts + 1, earlier.permanent
+    kind, reason = type(error).__name__, str(error)
+    if isinstance(error, MediaNotFound):
+        return Entry(attempts, permanent, now, kind, reason)
+    if isinstance(error, Transient | OSError | MemoryError):
+        asked = error.retry_after if isinstance(error, Transient) else None
+        wait = delay(attempts) if asked is None else min(asked, LONGEST_DELAY_SECONDS)
+        return Entry(attempts, permanent, now + _spread(wait), kind, reason)
+    permanent += 1
+    retry_at = now + _spread(PERMANENT_DELAY_SECONDS * 2.0 ** (permanent - 1))
+    return Entry(attempts, permanent, None if permanent >= PERMANENT_ATTEMPTS else retry_at, kind, reason)
+
+
+def _spread(seconds: float) -> float:
+    return seconds * random.uniform(1.0, 1.2)
+
+
+def now() -> float:
+    """Return the journal's clock: epoch seconds, which a restart does not change."""
+    return time.time()

@@ -1,0 +1,58 @@
+"""A lock on a file that ends with the process, however it ends, and tells a second instance who holds it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import IO
+
+from muxer.errors import ConfigError, Problem
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+_LOCKED_BYTE = 1 << 30
+_HELD = (errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK)
+
+
+def lock(path: Path, guarded: Path, option: str) -> IO[str]:
+    """Given the path of a lock file, what it guards and the option that names that, make the file if it is missing, lock it,
+    write into it who holds it, and return it: the lock is held as long as the file is open.
+
+    Raise :class:`ConfigError` when another process holds it, ``OSError`` when it cannot be used.
+    """
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+    file = os.fdopen(os.open(path, flags, 0o600), "r+", encoding="utf-8", errors="replace")
+    try:
+        _lock_now(file)
+    except OSError as error:
+        with file:
+            if error.errno not in _HELD:
+                raise
+            holder = file.read(300).strip() or "it does not say which"
+            what = f"{guarded} is used by another instance ({holder}); give each instance a folder of its own"
+            raise ConfigError([Problem(option, what)]) from error
+    # Whoever looks is told less when the disk is full, but the lock holds.
+    with contextlib.suppress(OSError):
+        os.truncate(file.fileno(), 0)
+        os.write(file.fileno(), f"process {os.getpid()} on {socket.gethostname()}".encode())
+    return file
+
+
+def _lock_now(file: IO[str]) -> None:
+    """Lock a file, or raise ``OSError`` when somebody else has. On Windows a byte far behind the text is locked, so that
+    the text can still be read."""
+    if sys.platform == "win32":
+        file.seek(_LOCKED_BYTE)
+        try:
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        finally:
+            file.seek(0)
+    else:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

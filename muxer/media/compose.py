@@ -1,0 +1,116 @@
+"""Puts samples of several files in one row: where each stands in the result, and where its bytes come from. Pure.
+
+Times of the result are ticks of 1/90000 s. Every stretch is anchored to its absolute time, and a frame is shown until the
+next one is, so that nothing adds up. Where files differ in their parameter sets, the sets stand before each key frame, so
+that a player may begin at any of them.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from muxer.media.probe import Probed, need_video
+
+TIMESCALE = 90_000
+
+
+def ticks(microseconds: int) -> int:
+    """Given microseconds, return ticks of the result, rounded to the nearest."""
+    return round(Fraction(microseconds * TIMESCALE, 1_000_000))
+
+
+@dataclass(frozen=True)
+class Run:
+    """A stretch of a file's samples in the result: those from ``first`` to before ``last``, in the order in which they are
+    decoded. ``at`` is where the file's first frame would be shown, in microseconds of the result (it may be negative);
+    ``begin`` is where the stretch begins."""
+
+    source: Probed
+    first: int
+    last: int
+    at: int
+    begin: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """The samples of a track in the order in which they are decoded; times in ticks of 1/90000 s.
+
+    ``file`` is an index into ``files``; ``before`` an index into ``prefixes``, what is put before a sample's own bytes.
+    """
+
+    files: tuple[Path, ...]
+    prefixes: tuple[bytes, ...]
+    shown: array[int]
+    decoded: array[int]
+    sync: bytearray
+    file: array[int]
+    offsets: array[int]
+    sizes: array[int]
+    before: array[int]
+    length: int
+
+    @property
+    def delay(self) -> int:
+        """How much later than it is decoded the first frame is shown, in ticks."""
+        return min(self.shown) - self.decoded[0] if self.shown else 0
+
+
+def arrange(runs: Sequence[Run], length: int) -> Row:
+    """Given the stretches of a result in order and its length in microseconds, return its samples in a row."""
+    sources = {run.source.path: run.source for run in runs}
+    files = {path: number for number, path in enumerate(sources)}
+    prefixes = _prefixes(runs)
+    row = Row(tuple(files), tuple(prefixes), *_columns(), ticks(length))
+    for run in runs:
+        _append(row, run, files[run.source.path], prefixes.get(_sets(run), 0))
+    row.decoded.extend(decoding_times(row.shown))
+    return row
+
+
+def _columns() -> tuple[array[int], array[int], bytearray, array[int], array[int], array[int], array[int]]:
+    return array("q"), array("q"), bytearray(), array("L"), array("q"), array("q"), array("L")
+
+
+def _sets(run: Run) -> bytes:
+    avc = need_video(run.source).avc
+    return avc.in_band if avc is not None else b""
+
+
+def _prefixes(runs: Sequence[Run]) -> dict[bytes, int]:
+    """Return the parameter sets of all stretches with their numbers from 1 on, none when they are the same everywhere."""
+    different = dict.fromkeys(map(_sets, runs))
+    return {b"": 0} | {sets: number for number, sets in enumerate(different, start=1)} if len(different) > 1 else {b"": 0}
+
+
+def _append(row: Row, run: Run, file: int, prefix: int) -> None:
+    video = need_video(run.source)
+    packets, span = video.packets, slice(run.first, run.last)
+    scale = Fraction(TIMESCALE) * video.time_base
+    up, down = scale.numerator, scale.denominator
+    begin, anchor = ticks(run.begin), Fraction(run.at * TIMESCALE, 1_000_000)
+    base = round(anchor * down) - video.first * up
+    # Half of the divisor makes the division round to the nearest.
+    at = len(row.shown)
+    row.shown.extend((base + pts * up + down // 2) // down for pts in packets.pts[span])
+    # A stretch begins with its key frame, exactly.
+    row.shown[at] = begin
+    keys = packets.keys[span]
+    row.sync.extend(keys)
+    row.file.extend([file] * len(keys))
+    row.offsets.extend(packets.offsets[span])
+    extra = len(row.prefixes[prefix])
+    row.sizes.extend(size + extra * key for size, key in zip(packets.sizes[span], keys, strict=True))
+    row.before.extend(prefix * key for key in keys)
+
+
+def decoding_times(shown: Sequence[int]) -> list[int]:
+    """Return when each sample is decoded: the times of showing in order, so much earlier that none is shown before it is
+    decoded, and never two at once."""
+    ordered = sorted(shown)
+    early = max((there - wanted for there, wanted in zip(ordered, shown, strict=True)), default=0)
+    return [one - early for one in ordered]

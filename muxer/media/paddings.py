@@ -1,0 +1,45 @@
+"""Padding slices that were encoded once are kept for other recordings: a small, bounded folder of files."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+# There are as many as a site has sizes of screens; the least recently used go first.
+KEPT = 64
+
+
+class Paddings:
+    """The kept padding slices. Safe to use from any thread, and after a hard kill: a file appears whole or not at all."""
+
+    def __init__(self, folder: Path) -> None:
+        """Given an existing folder of its own."""
+        self._folder = folder
+
+    def bring(self, parameters: str, path: Path, make: Callable[[Path], None]) -> None:
+        """Given what a slice is like, put one at ``path``: the kept one, or one that ``make`` writes, which is then kept."""
+        kept = self._folder / f"{hashlib.sha256(parameters.encode()).hexdigest()[:32]}.mp4"
+        with contextlib.suppress(OSError):
+            shutil.copyfile(kept, path)
+            os.utime(kept)
+            return
+        make(path)
+        with contextlib.suppress(OSError):
+            self._keep(path, kept)
+
+    def forget(self) -> None:
+        """Remove all slices, when one of them turned out to be unusable."""
+        for path in self._folder.glob("*.mp4"):
+            path.unlink(missing_ok=True)
+
+    def _keep(self, path: Path, kept: Path) -> None:
+        fresh = kept.with_suffix(f".{path.parent.name}.new")
+        shutil.copyfile(path, fresh)
+        fresh.replace(kept)
+        others = sorted(self._folder.glob("*.mp4"), key=lambda one: one.stat().st_mtime)
+        for old in others[:-KEPT]:
+            old.unlink(missing_ok=True)

@@ -1,0 +1,173 @@
+"""Sources that can be copied as they are: screen files that are plain MP4 with H.264, and sound in a plain MP4 file."""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import BinaryIO
+
+from muxer.media import avc, boxes
+from muxer.media.avc import AvcError
+from muxer.media.boxes import BoxError
+from muxer.media.probe import Packets, Probed, Video
+from muxer.media.tracks import Track, read_tracks
+
+_VIDEO_FIELDS, _SOUND_FIELDS = 78, 28
+_LOOK_BYTES = 64
+_EDIT_LIST_ROUNDS = 500
+_OBJECT_TYPES = {0x40: "aac", 0x69: "mp3", 0x6B: "mp3"}
+
+
+@dataclass(frozen=True)
+class Sound:
+    """The call's audio, ready to be copied: the file it lies in, its track, its codec by ffmpeg's name, and how many ticks
+    at its end are no sound."""
+
+    path: Path
+    track: Track
+    codec: str
+    padding: int = 0
+
+    @property
+    def length_us(self) -> int:
+        """How long the sound lasts when it is played, in microseconds."""
+        track = self.track
+        held = track.length - track.skipped - self.padding
+        # The edit list counts in milliseconds.
+        cut = track.shown and held - track.shown > track.timescale // _EDIT_LIST_ROUNDS
+        return round(Fraction((track.shown if cut else held) * 1_000_000, track.timescale))
+
+    @property
+    def has_gaps(self) -> bool:
+        """Whether any sample but the last lasts clearly longer than most: there the file says nothing of what is heard."""
+        durations = self.track.durations[:-1]
+        if not durations:
+            return False
+        [(usual, _)] = Counter(durations).most_common(1)
+        return max(durations) > usual * 3 // 2
+
+
+def read_screen(path: Path) -> Probed | None:
+    """Given the path of a screen file, return what it holds when its frames can be copied as they are; None when it must be
+    looked at and made plain by ffmpeg. Raise :class:`MediaError` when it is truncated."""
+    try:
+        tracks = read_tracks(path)
+        if len(tracks) != 1 or tracks[0].handler != b"vide" or not tracks[0].sizes:
+            return None
+        with path.open("rb") as file:
+            return _screen(path, file, tracks[0])
+    except (BoxError, AvcError):
+        return None
+
+
+def read_sound(path: Path) -> Sound | None:
+    """Given the path of an MP4 file, return its audio track; None when there is none that can be copied."""
+    try:
+        track = next((one for one in read_tracks(path) if one.handler == b"soun" and one.sizes), None)
+        if track is None:
+            return None
+        with path.open("rb") as file:
+            return Sound(path, track, _sound_codec(track, file))
+    except BoxError:
+        return None
+
+
+def _screen(path: Path, file: BinaryIO, track: Track) -> Probed | None:
+    kind, description = track.description
+    if kind != b"avc1":
+        return None
+    stream = avc.read_config(bytes(boxes.need(memoryview(description)[_VIDEO_FIELDS:], b"avcC")))
+    decoded = track.decoded
+    shown = decoded if track.shifts is None else array("q", map(int.__add__, decoded, track.shifts))
+    first = min(shown)
+    hides = track.skipped > first or (track.shown and track.skipped + track.shown < max(shown))
+    if hides or len(set(shown)) != len(shown):
+        return None
+    origin = track.skipped - track.delay
+    packets = Packets(
+        pts=array("q", (one - origin for one in shown)),
+        dts=array("q", (one - origin for one in decoded)),
+        durations=track.durations,
+        keys=_instant_keys(file, track),
+        sizes=track.sizes,
+        offsets=track.offsets,
+    )
+    entry = {
+        "codec_name": "h264",
+        "profile": stream.profile,
+        "width": str(stream.width),
+        "height": str(stream.height),
+        "pix_fmt": "yuvj420p" if stream.full_range else "yuv420p",
+        "sample_aspect_ratio": "1:1" if stream.square else "other",
+        "time_base": f"1/{track.timescale}",
+        "r_frame_rate": str(_usual_rate(track)),
+    }
+    start_us = round(Fraction((first - origin) * 1_000_000, track.timescale))
+    return Probed(path, "mp4", start_us, 1, Video(entry, packets, stream), None)
+
+
+def _usual_rate(track: Track) -> Fraction:
+    """Return the frame rate that most frames have, in frames a second."""
+    [(duration, _)] = Counter(track.durations).most_common(1)
+    return Fraction(track.timescale, duration or track.timescale)
+
+
+def _instant_keys(file: BinaryIO, track: Track) -> bytearray:
+    """Return a flag for each sample: whether decoding can begin there with other parameter sets than before (IDR)."""
+    keys = bytearray(len(track.sizes))
+    for number in range(len(track.sizes)) if track.sync is None else track.sync:
+        keys[number] = _first_slice(file, track.offsets[number], track.sizes[number]) == avc.IDR
+    return keys
+
+
+def _first_slice(file: BinaryIO, offset: int, size: int) -> int | None:
+    """Return the type of a sample's first slice; parameter sets and the like before it are passed over."""
+    end = offset + size
+    while offset + avc.LENGTH_BYTES < end:
+        file.seek(offset)
+        head = file.read(_LOOK_BYTES)
+        position = 0
+        while position + avc.LENGTH_BYTES < min(len(head), end - offset):
+            unit = head[position + avc.LENGTH_BYTES] & 31
+            if unit not in avc.BEFORE_SLICES:
+                return unit
+            position += avc.LENGTH_BYTES + int.from_bytes(head[position : position + avc.LENGTH_BYTES], "big")
+        offset += max(position, 1)
+    return None
+
+
+def _sound_codec(track: Track, file: BinaryIO) -> str:
+    """Return the codec of an audio track by ffmpeg's name, or the kind of its description when browsers do not play it."""
+    kind, description = track.description
+    if kind == b"Opus":
+        return "opus"
+    if kind == b"fLaC":
+        return "flac"
+    if kind != b"mp4a":
+        return kind.decode("ascii", "replace").strip()
+    codec = _OBJECT_TYPES.get(_object_type(bytes(boxes.need(memoryview(description)[_SOUND_FIELDS:], b"esds"))), "mp4a")
+    if codec != "mp3":
+        return codec
+    file.seek(track.offsets[0])
+    head = file.read(2)
+    # Layer II has the same object type as layer III.
+    return "mp3" if len(head) == 2 and head[1] & 0x06 == 0x02 else "mp2"
+
+
+def _object_type(esds: bytes) -> int:
+    """Given the content of an esds box, return the object type of its stream (ISO/IEC 14496-1)."""
+    position = 4
+    for tag, fields in ((3, 3), (4, 0)):
+        if position >= len(esds) or esds[position] != tag:
+            raise BoxError("an esds box is broken")
+        position += 1
+        while position < len(esds) and esds[position] & 0x80:
+            position += 1
+        position += 1 + fields
+    if position >= len(esds):
+        raise BoxError("an esds box is broken")
+    return esds[position]
+

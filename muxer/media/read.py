@@ -1,0 +1,89 @@
+"""Reads fetched files into a form whose samples can be copied.
+
+Plain files are read at once, without any program; whatever else comes is looked at by ffprobe and made plain by ffmpeg,
+where that is possible.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from threading import BoundedSemaphore
+
+from muxer.errors import MediaError, ToolError
+from muxer.media import render
+from muxer.media.mp3 import end_padding
+from muxer.media.plain import Sound, read_screen, read_sound
+from muxer.media.probe import Probed, Video, need_audio, need_video, probe
+from muxer.media.render import PLAYABLE_AUDIO, Tools
+from muxer.process import Runner
+
+log = logging.getLogger(__name__)
+
+MAKE_SECONDS = 900.0
+
+
+class Reader:
+    """Reads sources. Safe to use from any thread."""
+
+    def __init__(self, tools: Tools, runner: Runner, audio_codec: str, encoders: BoundedSemaphore) -> None:
+        """Given the programs, the option ``audio_codec``, and what limits the number of encoders."""
+        self._tools = tools
+        self._runner = runner
+        self._copying = audio_codec == "copy"
+        self._encoders = encoders
+
+    def sound(self, path: Path, made: Path) -> tuple[Sound, frozenset[str]]:
+        """Given a call's audio file and where an MP4 file may be made of it, return its sound as it stands in the result,
+        and why it was re-encoded although it was to be copied. Raise :class:`MediaError` when there is nothing to hear."""
+        copied = self._brought(path, made, "copy") if self._copying else None
+        if copied is not None and copied.codec in PLAYABLE_AUDIO and not copied.has_gaps:
+            padding = end_padding(path) if copied.codec == "mp3" else 0
+            return _heard(replace(copied, padding=padding)), frozenset()
+        if copied is not None and copied.has_gaps:
+            reason = "the audio has gaps"
+        else:
+            reason = f"{need_audio(probe(path, self._tools.ffprobe, self._runner)).codec} audio does not play in browsers"
+        with self._encoders:
+            encoded = self._brought(path, made, "aac")
+        if encoded is None:
+            raise MediaError("its audio cannot be re-encoded")
+        return _heard(encoded), frozenset({reason} if self._copying else ())
+
+    def screen(self, path: Path, made: Path) -> Probed:
+        """Given a screen file and where a plain one may be made of it, return its frames. Raise :class:`MediaError` when
+        there is nothing to see."""
+        if path.stat().st_size == 0:
+            raise MediaError("the file is empty")
+        plain = read_screen(path)
+        if plain is not None:
+            return plain
+        found = probe(path, self._tools.ffprobe, self._runner)
+        if not _may_become_plain(need_video(found)):
+            return found
+        try:
+            self._runner.run(render.remux_command(self._tools, path, made), timeout=MAKE_SECONDS)
+        except ToolError as error:
+            log.info("a screen file cannot be copied into an MP4 file and is re-encoded: %s", error)
+            return found
+        return read_screen(made) or found
+
+    def _brought(self, path: Path, made: Path, codec: str) -> Sound | None:
+        """Bring sound into an MP4 file; return None when that is not possible."""
+        try:
+            self._runner.run(render.sound_command(self._tools, path, codec, made), timeout=MAKE_SECONDS)
+        except ToolError as error:
+            log.debug("the audio cannot be brought into an MP4 file as %s: %s", codec, error)
+            return None
+        return read_sound(made)
+
+
+def _may_become_plain(video: Video) -> bool:
+    return video.codec == "h264" and video.entry.get("pix_fmt") in render.PIXELS and not video.packets.hidden
+
+
+def _heard(sound: Sound) -> Sound:
+    if sound.length_us <= 0:
+        raise MediaError("the audio has no length")
+    return sound

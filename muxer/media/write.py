@@ -1,0 +1,223 @@
+"""Writes the muxed file: an MP4 with its index in front, picture and sound side by side in stretches of a second.
+
+The bytes of samples are copied from where they lie; memory holds one stretch at a time. The layout follows ISO/IEC
+14496-12 and -15. Only what browsers read is written: one H.264 track, one audio track, an edit list for each.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime
+from heapq import merge
+from io import FileIO
+from itertools import accumulate
+from pathlib import Path
+from typing import BinaryIO
+
+from muxer.errors import MediaError
+from muxer.media.avc import Avc
+from muxer.media.boxes import box, counted, full_box, packed
+from muxer.media.compose import TIMESCALE, Row
+from muxer.media.plain import Sound
+from muxer.transfer import private_file
+
+_EPOCH_1904 = 2_082_844_800
+_COPY_BYTES = 1 << 20
+_NARROW = 1 << 32
+_MATRIX = struct.pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
+_UNDETERMINED = 0x55C4
+Extent = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """Samples that follow one another in the file: when the first is decoded (seconds), how many, and their bytes:
+    extents are (file, offset, length), with a negative file for a prefix."""
+
+    when: float
+    track: int
+    samples: int
+    size: int
+    extents: tuple[Extent, ...]
+
+
+def write_movie(path: Path, row: Row, avc: Avc, sound: Sound | None, start: datetime) -> None:
+    """Given the samples of the picture, how they are coded, the sound (None = a silent file) and when it began, write the
+    MP4 file. Raise :class:`~muxer.errors.LocalResourceError` when the disk is full."""
+    chunks = list(merge(_picture_chunks(row), _sound_chunks(sound, len(row.files)), key=lambda chunk: chunk.when))
+    files = (*row.files, *((sound.path,) if sound else ()))
+    total = sum(chunk.size for chunk in chunks)
+    kind = box(b"ftyp", b"isom", struct.pack(">I", 512), b"isomiso2avc1mp41")
+    seconds = int(start.timestamp()) + _EPOCH_1904
+    # The index is as long with right offsets as with any others of the same width.
+    wide = total >= _NARROW - (64 << 20)
+    base = len(kind) + len(_index(row, avc, sound, chunks, 0, seconds, wide))
+    head = struct.pack(">I4sQ", 1, b"mdat", total + 16) if wide else struct.pack(">I4s", total + 8, b"mdat")
+    with private_file(path) as out, ExitStack() as stack:
+        out.write(kind + _index(row, avc, sound, chunks, base + len(head), seconds, wide) + head)
+        opened = [stack.enter_context(file.open("rb", buffering=0)) for file in files]
+        buffer = memoryview(bytearray(_COPY_BYTES))
+        for chunk in chunks:
+            for file, offset, length in chunk.extents:
+                if file < 0:
+                    out.write(row.prefixes[-file])
+                else:
+                    opened[file].seek(offset)
+                    _copy(out, opened[file], length, buffer)
+
+
+def _copy(out: BinaryIO, file: FileIO, length: int, buffer: memoryview) -> None:
+    """Copy as many bytes of a file as that."""
+    while length:
+        there = file.readinto(buffer[: min(length, len(buffer))])
+        if not there:
+            raise MediaError(f"a source has become shorter, by {length} bytes")
+        out.write(buffer[:there])
+        length -= there
+
+
+# ---- chunks -----------------------------------------------------------------------------------------
+
+
+def _picture_chunks(row: Row) -> Iterator[_Chunk]:
+    for first, last in _seconds(row.decoded, TIMESCALE):
+        extents: list[Extent] = []
+        for number in range(first, last):
+            own = row.sizes[number] - len(row.prefixes[row.before[number]])
+            if row.before[number]:
+                extents.append((-row.before[number], 0, 0))
+            _extend(extents, (row.file[number], row.offsets[number], own))
+        yield _Chunk(row.decoded[first] / TIMESCALE, 0, last - first, sum(row.sizes[first:last]), tuple(extents))
+
+
+def _sound_chunks(sound: Sound | None, file: int) -> Iterator[_Chunk]:
+    if sound is None:
+        return
+    track = sound.track
+    decoded = track.decoded
+    for first, last in _seconds(decoded, track.timescale):
+        extents: list[Extent] = []
+        for number in range(first, last):
+            _extend(extents, (file, track.offsets[number], track.sizes[number]))
+        when = (decoded[first] - track.skipped) / track.timescale
+        yield _Chunk(when, 1, last - first, sum(track.sizes[first:last]), tuple(extents))
+
+
+def _seconds(decoded: Sequence[int], timescale: int) -> Iterator[tuple[int, int]]:
+    """Yield stretches of samples, first and behind the last, that are decoded within a second."""
+    first = 0
+    for number in range(1, len(decoded) + 1):
+        if number == len(decoded) or decoded[number] - decoded[first] >= timescale:
+            yield first, number
+            first = number
+
+
+def _extend(extents: list[Extent], extent: Extent) -> None:
+    """Add an extent, to the last one where it follows it in the same file."""
+    file, offset, length = extent
+    if extents and extents[-1][0] == file and extents[-1][1] + extents[-1][2] == offset:
+        extents[-1] = (file, extents[-1][1], extents[-1][2] + length)
+    else:
+        extents.append(extent)
+
+
+# ---- the index --------------------------------------------------------------------------------------
+
+
+def _index(
+    row: Row, avc: Avc, sound: Sound | None, chunks: Sequence[_Chunk], base: int, seconds: int, wide: bool
+) -> bytes:
+    """Return the moov box for samples that begin at ``base`` of the file."""
+    begins = list(accumulate((chunk.size for chunk in chunks), initial=base))
+    places: tuple[list[tuple[int, int]], list[tuple[int, int]]] = ([], [])
+    for begin, chunk in zip(begins, chunks, strict=False):
+        places[chunk.track].append((begin, chunk.samples))
+    tracks = [_picture_track(row, avc, places[0], seconds, wide)]
+    length = row.length
+    if sound is not None:
+        tracks.append(_sound_track(sound, places[1], seconds, wide))
+        length = max(length, round(sound.length_us * TIMESCALE / 1_000_000))
+    rest = struct.pack(">IH10x", 0x10000, 0x100) + _MATRIX + struct.pack(">24xI", len(tracks) + 1)
+    movie = full_box(b"mvhd", _times(seconds, length, TIMESCALE), rest, version=1)
+    return box(b"moov", movie, *tracks)
+
+
+def _times(seconds: int, length: int, timescale: int) -> bytes:
+    """Return creation and modification time, timescale and length, in the form of version 1."""
+    return struct.pack(">QQIQ", seconds, seconds, timescale, length)
+
+
+def _picture_track(row: Row, avc: Avc, places: Sequence[tuple[int, int]], seconds: int, wide: bool) -> bytes:
+    durations = array("q", (after - one for one, after in zip(row.decoded, row.decoded[1:], strict=False)))
+    durations.append(max(1, row.length + row.decoded[0] + row.delay - row.decoded[-1]))
+    media_length = sum(durations)
+    shifts = [shown - decoded for shown, decoded in zip(row.shown, row.decoded, strict=True)]
+    table = [
+        full_box(b"stsd", struct.pack(">I", 1), _picture_description(avc)),
+        full_box(b"stts", counted(durations)),
+        *([full_box(b"ctts", counted(shifts))] if any(shifts) else []),
+        full_box(b"stss", struct.pack(">I", sum(row.sync)), packed(n + 1 for n, key in enumerate(row.sync) if key)),
+        *_places(row.sizes, places, wide),
+    ]
+    edit = (row.length, row.delay)
+    shape = struct.pack(">II", avc.width << 16, avc.height << 16)
+    media = _media(b"vide", full_box(b"vmhd", bytes(8), flags=1), table, media_length, TIMESCALE, seconds)
+    return _track(1, row.length, edit, shape, 0, media, seconds)
+
+
+def _sound_track(sound: Sound, places: Sequence[tuple[int, int]], seconds: int, wide: bool) -> bytes:
+    track = sound.track
+    kind, description = track.description
+    table = [
+        full_box(b"stsd", struct.pack(">I", 1), box(kind, description)),
+        full_box(b"stts", counted(track.durations)),
+        *_places(track.sizes, places, wide),
+        track.groups,
+    ]
+    length = round(sound.length_us * TIMESCALE / 1_000_000)
+    media = _media(b"soun", full_box(b"smhd", bytes(4)), table, track.length, track.timescale, seconds)
+    return _track(2, length, (length, track.skipped), bytes(8), 0x100, media, seconds)
+
+
+def _track(
+    number: int, length: int, edit: tuple[int, int], shape: bytes, volume: int, media: bytes, seconds: int
+) -> bytes:
+    """Return a trak box. ``edit``: how much is shown (ticks of the movie) from which tick of the media on."""
+    head = struct.pack(">QQI4xQ8xHHH2x", seconds, seconds, number, length, 0, volume and 1, volume)
+    edits = full_box(b"elst", struct.pack(">IQqI", 1, *edit, 0x10000), version=1)
+    return box(b"trak", full_box(b"tkhd", head, _MATRIX, shape, version=1, flags=3), box(b"edts", edits), media)
+
+
+def _media(handler: bytes, kind: bytes, table: Sequence[bytes], length: int, timescale: int, seconds: int) -> bytes:
+    name = {b"vide": b"VideoHandler\0", b"soun": b"SoundHandler\0"}[handler]
+    here = box(b"dinf", full_box(b"dref", struct.pack(">I", 1), full_box(b"url ", flags=1)))
+    return box(
+        b"mdia",
+        full_box(b"mdhd", _times(seconds, length, timescale), struct.pack(">HH", _UNDETERMINED, 0), version=1),
+        full_box(b"hdlr", bytes(4), handler, bytes(12), name),
+        box(b"minf", kind, here, box(b"stbl", *table)),
+    )
+
+
+def _picture_description(avc: Avc) -> bytes:
+    fields = struct.pack(">6xH16xHHIIIH32xHh", 1, avc.width, avc.height, 0x480000, 0x480000, 0, 1, 24, -1)
+    return box(b"avc1", fields, box(b"avcC", avc.config), box(b"pasp", struct.pack(">II", 1, 1)))
+
+
+def _places(sizes: Sequence[int], places: Sequence[tuple[int, int]], wide: bool) -> list[bytes]:
+    """Return the boxes that tell how long samples are and where chunks lie: (offset, number of samples)."""
+    entries: list[tuple[int, int]] = []
+    for number, (_, samples) in enumerate(places, start=1):
+        if not entries or entries[-1][1] != samples:
+            entries.append((number, samples))
+    in_chunks = packed(value for number, samples in entries for value in (number, samples, 1))
+    offsets = packed((offset for offset, _ in places), wide=wide)
+    return [
+        full_box(b"stsc", struct.pack(">I", len(entries)), in_chunks),
+        full_box(b"stsz", struct.pack(">II", 0, len(sizes)), packed(sizes)),
+        full_box(b"co64" if wide else b"stco", struct.pack(">I", len(places)), offsets),
+    ]

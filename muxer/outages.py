@@ -1,0 +1,127 @@
+"""Which services are out at the moment. While one is, the recordings that need it wait, all but one a poll that tries it.
+
+So an outage costs a line in the log when it begins and one when it ends, and no recording its attempts. A single failure
+is no outage: one broken file must not stop the others.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from muxer.errors import (
+    AccessDenied,
+    LoginRefused,
+    MediaNotFound,
+    RequestRejected,
+    ServiceFailed,
+    ServiceUnavailable,
+)
+
+log = logging.getLogger(__name__)
+
+RWS, RCS = "RWS", "RCS"
+# So many failures in a row, with no success in between, are an outage (our decision); a refused login is one at once. An
+# internal error of a service may come of one request; many of them do not.
+FAILURES_IN_A_ROW = 3
+INTERNAL_ERRORS_IN_A_ROW = 10
+
+
+@dataclass
+class _Service:
+    failures: int = 0
+    since: float | None = None
+    trials: int = 0
+    reason: str = ""
+
+
+class Outages:
+    """The services that the muxer talks to, by name. Safe to use from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._services: dict[str, _Service] = {}
+
+    @contextmanager
+    def talking(self, service: str) -> Iterator[None]:
+        """Within this block a service is talked to: what comes of it decides whether it is out. An error that leaves the
+        block bears the name of the service. Answers that concern one recording only say that the service is there."""
+        try:
+            yield
+        except (ServiceUnavailable, AccessDenied) as error:
+            error.service = error.service or service
+            if error.service == service:
+                self._failed(service, error)
+            raise
+        except (RequestRejected, MediaNotFound):
+            self._succeeded(service)
+            raise
+        self._succeeded(service)
+
+    def declare(self, error: ServiceUnavailable | AccessDenied) -> None:
+        """Take a service for out at once: what failed was tried often enough."""
+        if error.service:
+            self._failed(error.service, error, enough=1)
+
+    def new_poll(self) -> None:
+        """Let one recording try each service that is out."""
+        with self._lock:
+            for state in self._services.values():
+                state.trials = 1
+
+    def is_out(self, service: str) -> bool:
+        """Whether a service is out."""
+        with self._lock:
+            return service in self._services and self._services[service].since is not None
+
+    def blocks(self, services: Iterable[str]) -> bool:
+        """Whether a recording that needs these services would have to wait."""
+        with self._lock:
+            return any(self._is_closed(service) for service in services)
+
+    def admit(self, services: Iterable[str]) -> bool:
+        """Whether a recording that needs these services may begin now; if one of them is out, it is the one that tries."""
+        with self._lock:
+            needed = list(services)
+            if any(self._is_closed(service) for service in needed):
+                return False
+            for service in needed:
+                if service in self._services:
+                    self._services[service].trials = 0
+            return True
+
+    def now_out(self) -> dict[str, tuple[float, str]]:
+        """Return the services that are out: since when (``time.monotonic``), and why."""
+        with self._lock:
+            return {name: (one.since, one.reason) for name, one in self._services.items() if one.since is not None}
+
+    def _is_closed(self, service: str) -> bool:
+        state = self._services.get(service)
+        return state is not None and state.since is not None and not state.trials
+
+    def _failed(self, service: str, error: ServiceUnavailable | AccessDenied, enough: int | None = None) -> None:
+        with self._lock:
+            state = self._services.setdefault(service, _Service())
+            state.failures += 1
+            state.reason = str(error)
+            if state.since is not None or state.failures < (enough or _enough(error)):
+                return
+            state.since, state.trials = time.monotonic(), 0
+        log.error("%s is out; what needs it waits, and goes on by itself when it is back: %s", service, error)
+
+    def _succeeded(self, service: str) -> None:
+        with self._lock:
+            state = self._services.pop(service, None)
+        if state is not None and state.since is not None:
+            log.warning("%s is back after %.0f s; work goes on", service, time.monotonic() - state.since)
+
+
+def _enough(error: ServiceUnavailable | AccessDenied) -> int:
+    """Return how many failures like this one, in a row, are an outage."""
+    if isinstance(error, LoginRefused):
+        return 1
+    return INTERNAL_ERRORS_IN_A_ROW if isinstance(error, ServiceFailed) else FAILURES_IN_A_ROW

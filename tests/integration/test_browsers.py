@@ -1,0 +1,163 @@
+"""Muxed files in real browsers: they play and seek, the picture is that of the instant, the sound is whole."""
+
+from __future__ import annotations
+
+import base64
+import io
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import browsers
+
+from muxer.lab.media import Picture, Pip, make_audio, make_screen
+from muxer.lab.readers import HEIGHT, RATE, WIDTH, find_pips, read_looks
+from muxer.media.engine import Engine, Input
+from muxer.media.render import Tools
+from muxer.process import Runner
+
+T0 = datetime(2026, 3, 1, 9, 0, 0, tzinfo=UTC)
+SECONDS, FRAME = 8, 0.1
+JOIN = FRAME / 2  # how close to a join is looked
+B_FRAMES, SPARSE = ("-bf", "3"), ("-bf", "3", "-g", "1000")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A call: its audio, and for each screen its offset, length and make; and where the result is looked at."""
+
+    audio: Mapping[str, Any]
+    screens: Sequence[tuple[float, float, Mapping[str, Any]]]
+    seeks: tuple[float, ...]
+    play_from: float
+    audio_codec: str = "copy"
+    suffix: str = "mp3"
+
+    def expected(self, moment: float) -> int | None:
+        """The agent whose screen is seen at a moment, None for padding."""
+        seen = [n for n, (offset, length, _) in enumerate(self.screens, 1) if offset <= moment < offset + length]
+        return seen[0] if seen else None
+
+
+CASES = {
+    "plain": Case({}, [(0, 8, {"extra": B_FRAMES})], (0.05, 2.33, 5.0, 6.71, 7.95), 1.3),
+    "gaps": Case(
+        {"codec": ("-c:a", "libopus", "-ar", "48000")},
+        [(-0.7, 3.2, {"extra": SPARSE}), (4, 3, {"extra": B_FRAMES})],
+        (1.33, 2.5 - JOIN, 2.5 + JOIN, 4 + JOIN, 7.9),
+        3.2,
+        suffix="ogg",
+    ),
+    "unequal": Case(
+        {"channels": 1},
+        [(1, 3, {"size": (480, 270)}), (4, 4, {"size": (640, 480), "extra": ("-profile:v", "main")})],
+        (0.5, 2.22, 4 - JOIN, 4 + JOIN, 7.75),
+        3.2,
+        audio_codec="aac",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory: pytest.TempPathFactory) -> dict[str, browsers.Film]:
+    made = {}
+    for name, case in CASES.items():
+        path = muxed(tmp_path_factory.mktemp(name), case)
+        made[name] = browsers.Film(path, case.seeks, case.play_from)
+    return made
+
+
+def muxed(folder: Path, case: Case) -> Path:
+    audio = folder / f"call.{case.suffix}"
+    make_audio(audio, T0, SECONDS, **case.audio)
+    screens = []
+    for number, (offset, seconds, make) in enumerate(case.screens, 1):
+        path, start = folder / f"screen-{number}.mp4", T0 + timedelta(seconds=offset)
+        make_screen(path, start, seconds, agent_number=number, **make)
+        screens.append(Input(path, path.name, start))
+    engine = Engine(
+        Tools("ffmpeg", "ffprobe"), Runner(), tolerance=2.0, slice_ms=5000, audio_codec=case.audio_codec
+    )
+    return engine.mux(Input(audio, audio.name, T0), screens, folder).path
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a browser told of one film."""
+
+    told: Mapping[str, Any]
+
+    @cached_property
+    def pictures(self) -> list[Picture]:
+        """The picture after each seek, in the order of the seeks."""
+        shots = [(one["second"], base64.b64decode(one["picture"])) for one in self.told["seeks"]]
+        return [Picture(second, *look) for second, grey in shots for look in read_looks(io.BytesIO(grey))]
+
+    @cached_property
+    def pips(self) -> list[list[Pip]]:
+        """The pips of each channel."""
+        return [find_pips(array("h", base64.b64decode(one))) for one in self.told["sound"]["channels"]]
+
+
+@pytest.fixture(scope="module")
+def watching(films: dict[str, browsers.Film]) -> Iterator[dict[str, Future[browsers.Report]]]:
+    """All browsers play at the same time: most of it is waiting."""
+    with ThreadPoolExecutor() as pool:
+        yield {name: pool.submit(browsers.watch, name, films, (WIDTH, HEIGHT), RATE) for name in browsers.PROGRAMS}
+
+
+@pytest.fixture(scope="module", params=sorted(browsers.PROGRAMS))
+def report(request: pytest.FixtureRequest, watching: dict[str, Future[browsers.Report]]) -> browsers.Report:
+    return watching[request.param].result()
+
+
+@pytest.fixture(params=list(CASES))
+def case(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def seen(report: browsers.Report, case: str) -> Seen:
+    told = report.films[case]
+    assert "error" not in told, told["error"]
+    return Seen(told)
+
+
+def test_length_and_size_are_told_before_anything_is_played(seen: Seen, case: str) -> None:
+    sizes = [make.get("size", (640, 360)) for _, _, make in CASES[case].screens]
+    assert tuple(seen.told["size"]) == tuple(max(size[side] for size in sizes) for side in (0, 1))
+    assert abs(seen.told["duration"] - SECONDS) <= FRAME
+
+
+def test_a_seek_shows_the_picture_of_its_instant(seen: Seen, case: str) -> None:
+    assert [picture.pts for picture in seen.pictures] == list(CASES[case].seeks)
+    for picture in seen.pictures:
+        expected = CASES[case].expected(picture.pts)
+        assert picture.black == (expected is None), picture
+        if expected is not None:
+            assert picture.instant is not None and picture.agent == expected, picture
+            error = picture.instant / 1000 - (T0.timestamp() + picture.pts) % (2**32 / 1000)
+            assert abs(error) <= FRAME + 0.002, picture
+
+
+def test_it_plays_across_a_join(seen: Seen) -> None:
+    played = seen.told["played"]
+    assert played["error"] is None
+    assert played["to"] >= played["from"] + 1.5 and played["frames"] > 0
+
+
+def test_the_sound_is_decoded_whole_in_all_its_channels(seen: Seen, case: str) -> None:
+    assert len(seen.pips) == CASES[case].audio.get("channels", 2)
+    for pips in seen.pips:
+        assert [pip.second for pip in pips] == [(int(T0.timestamp()) + n) % 40 for n in range(SECONDS)]
+        assert all(abs(pip.onset - n) <= 0.06 for n, pip in enumerate(pips)), pips
+
+
+def test_the_films_are_asked_for_in_parts(report: browsers.Report) -> None:
+    assert 206 in report.states

@@ -1,0 +1,72 @@
+"""The media engine and the encryption on a disk that gets full, wherever that happens: never the fault of the media."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from support.disk import KILOBYTE, fill, small_disk
+
+from muxer.crypto.envelope import Encryptor
+from muxer.errors import LocalResourceError
+from muxer.gir.rws import Certificate
+from muxer.lab.keys import recipients
+from muxer.lab.media import make_audio, make_screen
+from muxer.media.engine import Engine, Input, Muxed
+from muxer.media.render import Tools
+from muxer.process import Runner
+from muxer.transfer import disk_errors
+
+T0 = datetime(2026, 3, 1, 9, 0, 0, tzinfo=UTC)
+NO_SPACE = "(?i)no space left"
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with an audio file and a screen file with gaps around it, so that padding has to be made."""
+    folder = tmp_path_factory.mktemp("sources")
+    make_audio(folder / "audio.mp3", T0, 10)
+    make_screen(folder / "screen.mp4", T0 + timedelta(seconds=3), 5)
+    return folder
+
+
+@pytest.fixture
+def disk(tmp_path: Path, sources: Path) -> Iterator[Path]:
+    with small_disk(tmp_path / "disk", "4m") as folder:
+        for source in sources.iterdir():
+            shutil.copy(source, folder)
+        yield folder
+
+
+def mux(folder: Path) -> Muxed:
+    engine = Engine(Tools("ffmpeg", "ffprobe"), Runner(), tolerance=2.0, slice_ms=5000, audio_codec="copy")
+    screen = Input(folder / "screen.mp4", "screen", T0 + timedelta(seconds=3))
+    with disk_errors(folder):
+        return engine.mux(Input(folder / "audio.mp3", "audio", T0), [screen], folder)
+
+
+def test_wherever_the_disk_gets_full_while_muxing_it_is_said(disk: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """ffmpeg ends with 0 when only the last of its output does not fit; that must not be taken for a bad result."""
+    before = set(disk.iterdir())
+    length = mux(disk).path.stat().st_size // KILOBYTE
+    for left in (0, length // 2, length):
+        for path in set(disk.iterdir()) - before:
+            path.unlink()
+        fill(disk, leave=left * KILOBYTE)
+        with pytest.raises(LocalResourceError, match=NO_SPACE):
+            mux(disk)
+    assert "made again" not in caplog.text
+    (disk / "filler").unlink()
+    assert mux(disk).path.stat().st_size // KILOBYTE == length
+
+
+def test_a_disk_that_gets_full_while_encrypting_is_said(disk: Path, tmp_path: Path) -> None:
+    (recipient, *_) = recipients(tmp_path / "keys")
+    clear = disk / "clear"
+    clear.write_bytes(bytes(1024 * KILOBYTE))
+    fill(disk, leave=200 * KILOBYTE)
+    with pytest.raises(LocalResourceError, match=NO_SPACE):
+        Encryptor("openssl", Runner()).encrypt(clear, [Certificate(recipient.alias, recipient.pem)], disk / "ciphertext")

@@ -1,0 +1,253 @@
+"""S3 storage against answers that only a test can script."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from support.s3 import SECRET, keep, place, replace, storage, written
+
+from muxer import gate
+from muxer.errors import (
+    AccessDenied,
+    LoginRefused,
+    MuxerError,
+    RequestRejected,
+    ServiceUnavailable,
+    UnreadableAnswer,
+)
+from muxer.storage import s3
+
+pytestmark = pytest.mark.usefixtures("models_read_once", "no_keys_around")
+
+
+@dataclass
+class Answer:
+    """What the tiny server says to one method."""
+
+    status: int
+    body: bytes = b""
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Tiny:
+    """A server that keeps what it is sent under the path, tells every request, and answers what a test wants."""
+
+    url: str = ""
+    answers: dict[str, Answer] = field(default_factory=dict)
+    requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
+    held: dict[str, bytes] = field(default_factory=dict)
+
+    def answer(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
+        self.requests.append((method, path, headers))
+        if method in self.answers:
+            return self.answers[method]
+        if method == "PUT":
+            self.held[path] = body
+            return Answer(200, headers={"ETag": '"1"'})
+        return Answer(200, self.held[path]) if path in self.held else Answer(404)
+
+
+def handler(tiny: Tiny) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def serve(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            names = {name.lower(): value for name, value in self.headers.items()}
+            answer = tiny.answer(self.command, self.path, names, body)
+            self.send_response(answer.status)
+            usual = {"Content-Length": str(len(answer.body)), "Connection": "close"}
+            for name, value in (usual | answer.headers).items():
+                self.send_header(name, value)
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(answer.body)
+
+        do_GET = do_HEAD = do_PUT = do_DELETE = do_POST = serve
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    return Handler
+
+
+def self_signed(folder: Path) -> Path:
+    """Write a key and a certificate for this machine that it signs itself, in one PEM file."""
+    path = folder / "server.pem"
+    what = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=store", "-days", "2"]
+    files = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", str(folder / "key.pem"), "-out", str(path)]
+    subprocess.run(["openssl", "req", "-x509", *what, *files], check=True, capture_output=True)
+    with path.open("a") as file:
+        file.write((folder / "key.pem").read_text())
+    return path
+
+
+@contextmanager
+def tiny_server(certificate: Path | None = None) -> Iterator[Tiny]:
+    tiny = Tiny()
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler(tiny)) as http:
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            http.socket = context.wrap_socket(http.socket, server_side=True)
+        tiny.url = f"{'https' if certificate else 'http'}://127.0.0.1:{http.server_port}"
+        threading.Thread(target=http.serve_forever, args=(0.01,), daemon=True).start()
+        yield tiny
+        http.shutdown()
+
+
+@pytest.fixture
+def tiny() -> Iterator[Tiny]:
+    with tiny_server() as made:
+        yield made
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
+def test_an_own_endpoint_gets_plain_requests_with_paths(
+    tmp_path: Path, secure: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    source, certificate = written(tmp_path / "source", b"content"), self_signed(tmp_path) if secure else None
+    with tiny_server(certificate) as tiny:
+        store = storage(tiny.url.replace("127.0.0.1", "localhost"), trusted_ca=certificate)
+        store.store(source, place("ä b.mp4"), keep)
+        assert store.fetch(place("ä b.mp4"), tmp_path / "target") == 7
+    assert list(tiny.held.items()) == [("/recordings/screens/%C3%A4%20b.mp4", b"content")]
+    headers = next(headers for method, _, headers in tiny.requests if method == "PUT")
+    assert "content-encoding" not in headers and headers["content-length"] == "7"
+    assert "STREAMING" not in headers["x-amz-content-sha256"]
+    assert not [name for _, _, sent in tiny.requests for name in sent if "checksum" in name or "trailer" in name]
+
+
+def test_the_store_must_prove_who_it_is_unless_checks_are_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3, "ATTEMPTS", 1)
+    (tmp_path / "other").mkdir()
+    with tiny_server(self_signed(tmp_path)) as tiny:
+        for trusted in (True, self_signed(tmp_path / "other")):
+            with pytest.raises(ServiceUnavailable, match=r"SSL"):
+                storage(tiny.url, trusted_ca=trusted).describe(place("a.mp4"))
+        assert tiny.requests == []
+        assert storage(tiny.url, trusted_ca=False).describe(place("a.mp4")) is None
+
+
+@pytest.mark.parametrize(("answer", "held"), [(Answer(200, b"abc"), "3 bytes"), (Answer(404), "nothing")])
+def test_an_upload_that_the_store_mangles_is_caught(tiny: Tiny, tmp_path: Path, answer: Answer, held: str) -> None:
+    tiny.answers["HEAD"] = answer
+    with pytest.raises(ServiceUnavailable, match=f"holds {held} after an upload of 7"):
+        storage(tiny.url).store(written(tmp_path / "source", b"content"), place("a.mp4"), replace)
+
+
+def test_a_body_shorter_than_announced_is_caught(tiny: Tiny, tmp_path: Path) -> None:
+    tiny.answers["GET"] = Answer(200, b"short", {"Content-Length": "100"})
+    with pytest.raises(ServiceUnavailable):
+        storage(tiny.url).fetch(place("a.mp4"), tmp_path / "x")
+
+
+def xml(code: str) -> bytes:
+    return f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>no</Message></Error>".encode()
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(403, ""), (401, ""), (403, "InvalidAccessKeyId"), (403, "SignatureDoesNotMatch"), (400, "ExpiredToken")],
+)
+def test_refused_keys_are_said_and_not_hammered(tiny: Tiny, tmp_path: Path, status: int, code: str) -> None:
+    tiny.answers["GET"] = Answer(status, xml(code) if code else b"")
+    store = storage(tiny.url)
+    with pytest.raises(LoginRefused, match=r"\[s3\] access_key_id"):
+        store.fetch(place("a.mp4"), tmp_path / "x")
+    with pytest.raises(LoginRefused, match="moment ago"):
+        store.store(written(tmp_path / "source", b"x"), place("b.mp4"), keep)
+    assert len(tiny.requests) == 1
+
+
+def test_refused_keys_are_tried_again_after_a_while(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate, "PAUSE_SECONDS", 0.0)
+    tiny.answers["GET"] = Answer(403)
+    store = storage(tiny.url)
+    for _ in range(2):
+        with pytest.raises(LoginRefused):
+            store.fetch(place("a.mp4"), tmp_path / "x")
+    assert len(tiny.requests) == 2
+
+
+def test_a_right_that_lacks_for_one_object_stops_no_other(tiny: Tiny, tmp_path: Path) -> None:
+    tiny.answers["GET"] = Answer(403, xml("AccessDenied"))
+    store = storage(tiny.url)
+    with pytest.raises(AccessDenied, match="lack the right"):
+        store.fetch(place("a.mp4"), tmp_path / "x")
+    assert store.store(written(tmp_path / "source", b"x"), place("b.mp4"), keep).length == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "text"),
+    [
+        (Answer(400, xml("AuthorizationHeaderMalformed")), AccessDenied, r"\[s3\] region"),
+        (Answer(400, xml("InvalidArgument")), RequestRejected, "InvalidArgument"),
+        (Answer(503, b"<html>busy</html>"), ServiceUnavailable, "503"),
+        (Answer(500), ServiceUnavailable, "500"),
+        (Answer(429, xml("SlowDown")), ServiceUnavailable, "SlowDown"),
+        (Answer(200, b"<html>log in</html>"), UnreadableAnswer, "none of S3"),
+        (Answer(200), UnreadableAnswer, "none of S3"),
+    ],
+)
+@pytest.mark.usefixtures("small_parts")
+def test_what_the_store_answers_is_said_by_its_type(
+    tiny: Tiny, large: Path, answer: Answer, error: type[MuxerError], text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3, "ATTEMPTS", 1)
+    tiny.answers["POST"] = answer
+    with pytest.raises(error, match=text) as caught:
+        storage(tiny.url).store(large, place("a.mp4"), replace)
+    assert type(caught.value) is error
+
+
+def test_a_busy_store_is_tried_again_and_its_wish_is_passed_on(tiny: Tiny, tmp_path: Path) -> None:
+    tiny.answers["GET"] = Answer(503, xml("SlowDown"), {"Retry-After": "7"})
+    with pytest.raises(ServiceUnavailable, match="503") as caught:
+        storage(tiny.url).fetch(place("a.mp4"), tmp_path / "x")
+    assert caught.value.retry_after == 7
+    assert len(tiny.requests) == s3.ATTEMPTS
+
+
+def closed_port() -> str:
+    with closing(socket.socket()) as one:
+        one.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{one.getsockname()[1]}"
+
+
+def test_a_store_that_is_down_is_unavailable(tmp_path: Path) -> None:
+    with pytest.raises(ServiceUnavailable, match="EndpointConnectionError"):
+        storage(closed_port()).fetch(place("a.mp4"), tmp_path / "x")
+
+
+@pytest.mark.parametrize("status", [403, 400, 404, 503, 0])
+def test_no_secret_is_in_an_error(tiny: Tiny, tmp_path: Path, status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3, "ATTEMPTS", 1)
+    tiny.answers["GET"] = Answer(status, xml("Any"))
+    with pytest.raises(MuxerError) as caught:
+        storage(tiny.url if status else closed_port()).fetch(place("a.mp4"), tmp_path / "x")
+    assert SECRET not in "".join(traceback.format_exception(caught.value)) + repr(caught.value)
+
+
+def test_boto3_is_not_imported_before_it_is_needed() -> None:
+    code = "import sys, muxer.services; print({'boto3', 'botocore', 's3transfer'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+

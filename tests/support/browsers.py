@@ -1,0 +1,178 @@
+"""Real browsers without a window: each plays films off a local server and reports what it showed and sounded.
+
+There is no driver. The page (player.html) does the work by itself and posts its report to the server.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+PAGE = Path(__file__).with_name("player.html")
+PROGRAMS = {"chromium": ("chromium", "chromium-browser"), "firefox": ("firefox-esr", "firefox")}
+CHROMIUM = (
+    *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-breakpad", "--mute-audio"),
+    *("--disable-dev-shm-usage", "--autoplay-policy=no-user-gesture-required"),
+)
+FIREFOX = {
+    "app.normandy.enabled": False,
+    "app.update.enabled": False,
+    "browser.aboutwelcome.enabled": False,
+    "browser.safebrowsing.downloads.enabled": False,
+    "browser.safebrowsing.malware.enabled": False,
+    "browser.safebrowsing.phishing.enabled": False,
+    "browser.shell.checkDefaultBrowser": False,
+    "browser.startup.homepage_override.mstone": "ignore",
+    "datareporting.policy.dataSubmissionEnabled": False,
+    "extensions.update.enabled": False,
+    "media.autoplay.blocking_policy": 0,
+    "media.autoplay.default": 0,
+    "media.gmp-manager.updateEnabled": False,
+    "network.captive-portal-service.enabled": False,
+    "network.connectivity-service.enabled": False,
+    "services.settings.server": "data:,",
+    "toolkit.telemetry.enabled": False,
+    "toolkit.telemetry.unified": False,
+    "trailhead.firstrun.didSeeAboutWelcome": True,
+}
+
+
+@dataclass(frozen=True)
+class Film:
+    """A file, the seconds that are seeked to, and where and how long it is played."""
+
+    path: Path
+    seeks: tuple[float, ...]
+    play_from: float
+    play_seconds: float = 1.5
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a browser told of each film, by name, and with which HTTP states the films were answered."""
+
+    films: Mapping[str, Any]
+    states: frozenset[int]
+
+
+def watch(browser: str, films: Mapping[str, Film], picture: tuple[int, int], rate: int, limit: float = 100) -> Report:
+    """Let a browser play films; pictures are reported in the given size, sound at the given rate.
+
+    Whatever happens, the browser and all its processes have ended when this returns.
+    """
+    order = [
+        {"name": name, "url": f"/{name}.mp4", "seeks": film.seeks, "play_from": film.play_from}
+        | {"play_seconds": film.play_seconds, "picture": picture, "rate": rate}
+        for name, film in films.items()
+    ]
+    server = _Server({f"/{name}.mp4": film.path for name, film in films.items()}, json.dumps(order).encode())
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        with _started(browser, f"http://127.0.0.1:{server.server_port}/") as log:
+            try:
+                told = server.reports.get(timeout=limit)
+            except queue.Empty:
+                raise AssertionError(f"{browser} told nothing in {limit} s; it printed: {log.read_text()[-2000:]}") from None
+    finally:
+        server.shutdown()
+        server.server_close()
+    return Report(told["films"], frozenset(server.states))
+
+
+@contextmanager
+def _started(browser: str, url: str) -> Iterator[Path]:
+    """Run a browser in a home of its own; yield the file that it prints to."""
+    program = next((found for name in PROGRAMS[browser] if (found := shutil.which(name))), None)
+    assert program, f"{browser} is missing: ./install.sh --test installs it"
+    home = Path(tempfile.mkdtemp(prefix=f"muxer-{browser}-"))
+    profile, log = home / "profile", home / "log"
+    profile.mkdir()
+    if browser == "chromium":
+        command = [program, *CHROMIUM, f"--user-data-dir={profile}", url]
+    else:
+        lines = [f'user_pref("{name}", {json.dumps(value)});\n' for name, value in FIREFOX.items()]
+        (profile / "user.js").write_text("".join(lines))
+        command = [program, "--headless", "--no-remote", "--profile", str(profile), url]
+    try:
+        with log.open("wb") as output:
+            environment = {**os.environ, "HOME": str(home), "XDG_RUNTIME_DIR": str(home)}
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, start_new_session=True
+            )
+        try:
+            yield log
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(20)
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+class _Server(ThreadingHTTPServer):
+    """Serves the page, the list of films, and the films, whole or in parts; takes the report."""
+
+    daemon_threads = True
+
+    def __init__(self, files: Mapping[str, Path], films: bytes) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.files, self.films = files, films
+        self.reports: queue.Queue[dict[str, Any]] = queue.Queue()
+        self.states: set[int] = set()
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A browser breaks off transfers that it needs no more."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Server
+
+    def do_GET(self) -> None:
+        if self.path in self.server.files:
+            self._film(self.server.files[self.path].read_bytes())
+        elif self.path == "/films":
+            self._answer(200, "application/json", self.server.films)
+        elif self.path == "/":
+            self._answer(200, "text/html", PAGE.read_bytes())
+        else:
+            self._answer(404, "text/plain", b"")
+
+    def do_POST(self) -> None:
+        content = self.rfile.read(int(self.headers["Content-Length"]))
+        self._answer(204, "text/plain", b"")
+        self.server.reports.put(json.loads(content))
+
+    def _film(self, content: bytes) -> None:
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        begin = int(wanted[1]) if wanted else 0
+        end = min(int(wanted[2]) + 1, len(content)) if wanted and wanted[2] else len(content)
+        state = 416 if begin >= end else 206 if wanted else 200
+        self.server.states.add(state)
+        ranges = {206: f"bytes {begin}-{end - 1}/{len(content)}", 416: f"bytes */{len(content)}"}.get(state)
+        self._answer(state, "video/mp4", content[begin:end], {"Content-Range": ranges} if ranges else {})
+
+    def _answer(self, state: int, kind: str, content: bytes, headers: Mapping[str, str] | None = None) -> None:
+        self.send_response(state)
+        for name, value in {"Content-Type": kind, "Accept-Ranges": "bytes", **(headers or {})}.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(content)))
+        self.send_header("Cache-Control", "no-store")
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """The test tells what it needs to know."""

@@ -1,0 +1,104 @@
+"""install.sh, run as a user runs it, and machines that hold only what a test puts on them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+TIME_LIMIT = 120
+
+SHIPPED = (
+    *("install.sh", "install.d", "muxer", "thirdparty", "docs"),
+    *("muxer.cfg.sample", "encryptPassword.py", "README.md", "CHANGELOG.md", "LICENSE"),
+)
+USED_BY_THE_SCRIPT = (
+    *("bash", "basename", "cat", "comm", "cp", "cut", "dirname", "env", "find", "grep", "head", "ln", "mkdir"),
+    *("mktemp", "mv", "realpath", "rm", "rmdir", "sed", "sha256sum", "sort", "tail", "uname", "wc", "xargs"),
+)
+NO_VENV = "the system parts are all there"
+OS_RELEASES = {
+    "debian": 'ID=debian\nPRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\n',
+    "rhel": 'ID=rhel\nID_LIKE="fedora"\nPRETTY_NAME="Red Hat Enterprise Linux 9.4"\n',
+    "other": 'ID=plan9\nPRETTY_NAME="Plan 9"\n',
+}
+
+
+def install(
+    *arguments: str | Path,
+    source: Path = ROOT,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    before: Sequence[str] = (),
+) -> subprocess.CompletedProcess[str]:
+    """Run install.sh of `source`; nobody is there to answer a question. ``before`` is what starts it."""
+    return subprocess.run(
+        [*before, shutil.which("bash") or "bash", str(source / "install.sh"), *map(str, arguments)],
+        env={**os.environ, **(env or {})},
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=TIME_LIMIT,
+        check=False,
+    )
+
+
+def copy_source(target: Path) -> Path:
+    """Copy what a release holds to `target`, without what earlier runs left there."""
+    target.mkdir(parents=True)
+    ignore = shutil.ignore_patterns("__pycache__", "*.log*", "muxer.cfg", "wheels", "ffmpeg", "openssl")
+    for name in SHIPPED:
+        path = ROOT / name
+        if path.is_dir():
+            shutil.copytree(path, target / name, ignore=ignore)
+        elif path.exists():
+            shutil.copy2(path, target / name)
+    return target
+
+
+class Machine:
+    """A machine that holds only what a test puts on it: a PATH of links to the real tools, and of fakes."""
+
+    def __init__(self, folder: Path, distribution: str, user: int) -> None:
+        self.bin = folder / "bin"
+        self.bin.mkdir(parents=True)
+        self.os_release = folder / "os-release"
+        self.os_release.write_text(OS_RELEASES[distribution])
+        self.log = folder / "log"
+        for name in USED_BY_THE_SCRIPT:
+            real = shutil.which(name)
+            assert real, name
+            (self.bin / name).symlink_to(real)
+        self.fake("id", f'case "$1" in -un) echo somebody ;; *) echo {user} ;; esac')
+
+    def fake(self, name: str, script: str = "exit 0") -> None:
+        """Put an executable on PATH; `$LOG` is where it may note how it was called."""
+        path = self.bin / name
+        path.write_text(f"#!{shutil.which('bash')}\nLOG={str(self.log)!r}\n{script}\n")
+        path.chmod(path.stat().st_mode | stat.S_IXUSR)
+
+    def with_python(self, name: str = "python3") -> Machine:
+        """Put a Python there that works but for one thing: its virtual environments, where a test may end."""
+        self.fake(name, f'[[ $1 == -m ]] && {{ echo "{NO_VENV}"; exit 1; }}; exec "{sys.executable}" "$@"')
+        return self
+
+    def with_tools(self) -> Machine:
+        self.fake("ffmpeg", "echo ' V..... libx264  H.264'")
+        self.fake("ffprobe")
+        self.fake("openssl", "echo OpenSSL 3.0.13 30 Jan 2024")
+        return self
+
+    def environment(self) -> dict[str, str]:
+        return {"PATH": str(self.bin), "MUXER_OS_RELEASE": str(self.os_release)}
+
+    def install(self, *arguments: str | Path, source: Path) -> subprocess.CompletedProcess[str]:
+        return install(*arguments, source=source, env=self.environment())
+
+    def calls(self) -> str:
+        return self.log.read_text() if self.log.exists() else ""

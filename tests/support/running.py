@@ -1,0 +1,38 @@
+"""What tests of the running process share: a configuration, what became of a recording, programs that hang."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from muxer.lab.lab import Lab
+from support.daemon import log_lines
+
+
+def configured(lab: Lab, **overrides: str) -> tuple[Path, Path]:
+    """Write a configuration for a lab; return its path and that of the log."""
+    config = lab.folder / "muxer.cfg"
+    config.write_text(
+        lab.config_text(**{"logfile.format": "json", **{k.replace("__", "."): v for k, v in overrides.items()}})
+    )
+    return config, lab.folder / "log" / "recording-muxer-single.log"
+
+
+def muxed(lab: Lab, recording_id: str) -> list[dict]:
+    media = (lab.store.screen(recording_id) or {"mediaFiles": []})["mediaFiles"]
+    return [one for one in media if "muxed_mediaIds" in one["parameters"]]
+
+
+def labelled(lab: Lab) -> set[str]:
+    return {one for one, _ in lab.store.label_posts}
+
+
+def messages(log: Path) -> list[str]:
+    return [line["message"] for line in log_lines(log)]
+
+
+def slow_program(folder: Path, name: str) -> Path:
+    """Write a program that does what ``name`` does, but hangs before it muxes or encrypts."""
+    path = folder / f"slow-{name}"
+    path.write_text(f'#!/bin/sh\ncase "$*" in *concat*|*-encrypt*) sleep 600;; esac\nexec {name} "$@"\n')
+    path.chmod(0o755)
+    return path

