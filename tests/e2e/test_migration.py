@@ -161,7 +161,7 @@ def test_a_migration_that_was_ended_is_finished_by_a_second_run(make_lab: Make, 
 
 def test_a_terminal_shows_a_bar_and_keeps_the_lines_of_the_log_whole(make_lab: Make) -> None:
     lab = make_lab()
-    add_short(lab, range(2))
+    add_short(lab, range(4))
     config = configure(lab, **EVERYTHING, advanced__worker_threads="1", logfile__format="text")
     screen, terminal = pty.openpty()
     command = [PYTHON, "muxer_process.py", f"--config-file={config}"]
@@ -169,9 +169,11 @@ def test_a_terminal_shows_a_bar_and_keeps_the_lines_of_the_log_whole(make_lab: M
     os.close(terminal)
     shown = _read_all(screen)
     out, _ = process.communicate(timeout=SECONDS)
-    assert process.returncode == 0 and counts(out.decode()) == (2, 2, 0, 0, 0)
-    bars = re.findall(r"\r(\[[#.]{20}\] \d of \d) recordings found so far", shown)
-    assert f"[{'.' * 20}] 0 of 2" in bars and bars[-1] == f"[{'#' * 20}] 2 of 2"
+    assert process.returncode == 0 and counts(out.decode()) == (4, 4, 0, 0, 0)
+    bars = re.findall(r"\r\[([#.]{20})\] (\d) of 4 recordings found so far", shown)
+    assert len(bars) >= 2 and bars == sorted(bars, key=lambda one: one[1])
+    assert all(cells == f"{'#' * (5 * int(done)):.<20}" for cells, done in bars)
+    assert bars[0][1] < bars[-1][1] == "4"
     lines = [one.rstrip("\r").rpartition("\r")[2] for one in shown.split("\n")]
     assert [one for one in lines if one.startswith("20")] == log_of(config).read_text().splitlines()
 
