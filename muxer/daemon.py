@@ -28,8 +28,10 @@ from muxer.errors import (
 )
 from muxer.job import Job, Services, services_of
 from muxer.journal import Journal, Key, delay, now
+from muxer.migration import Standing, bar, progress, summary
+from muxer.observe import terminal
 from muxer.observe.logs import about
-from muxer.poller import Poller, PollResult
+from muxer.poller import Poller
 from muxer.pool import Pool
 from muxer.process import Runner
 from muxer.selection import MuxTarget
@@ -91,11 +93,11 @@ class Daemon:
         body = self._migrate if self._migration else self._poll_forever
         thread = threading.Thread(target=self._guarded, args=(body,), name="poller", daemon=True)
         thread.start()
-        progress = time.monotonic() + PROGRESS_SECONDS
+        due = time.monotonic() + PROGRESS_SECONDS
         while not self._stop.wait(TICK_SECONDS) and not self._finished.is_set():
             self._clean()
             if self._migration:
-                progress = self._tell_progress(progress)
+                due = self._tell_progress(due)
         self._shut_down()
         return self._exit_code
 
@@ -152,58 +154,74 @@ class Daemon:
     def _migrate(self) -> None:
         """Process everything that the migration's query finds, then say what became of it."""
         log.info("migration: %s", self._config.advanced.call_recording_query_string)
+        problem = self._read_query()
+        self._pool.join()
+        if self._stop.is_set():
+            self._say(f"migration stopped before its end, start it again for the rest: {progress(self._standing())}")
+        elif problem is not None:
+            log.error("the query failed: %s", problem)
+            self._summarize(f"migration not complete, [advanced] call_recording_query_string failed: {problem}")
+            self._exit_code = EXIT_SOME_FAILED
+        else:
+            failed = self._summarize("migration done")
+            self._exit_code = EXIT_SOME_FAILED if failed else EXIT_OK
+
+    def _read_query(self) -> MuxerError | None:
+        """Read the migration's query to its end, from the beginning again when RWS fails; return what forbids that."""
         failures = 0
-        while True:
+        while not self._stop.is_set():
             try:
                 self._repair()
-                result = self._poller.poll()
-                break
+                self._poller.poll()
+                return None
             except Stopped:
-                log.warning("the migration was stopped before its query was read to the end: %s", self._progress())
-                return
+                return None
             except Transient as error:
                 failures += 1
                 log.error("the query failed and is begun again: %s", error)
-                if self._stop.wait(pause_after(error, failures, LONGEST_BACK_OFF_SECONDS)):
-                    return
+                self._stop.wait(pause_after(error, failures, LONGEST_BACK_OFF_SECONDS))
             except MuxerError as error:
-                log.error("the query failed: %s", error)
-                self._exit_code = EXIT_SOME_FAILED
-                return
-        self._pool.join()
-        if self._stop.is_set():
-            log.warning("the migration was stopped before its end: %s", self._progress())
-        else:
-            self._summarize(result)
+                return error
+        return None
 
-    def _summarize(self, result: PollResult) -> None:
-        failed_ids = list(dict.fromkeys(recording_id for recording_id, _ in self._failed.values()))
-        text = (
-            f"migration done: {result.found} recordings found, {self._outcomes['muxed']} files muxed, "
-            f"{result.already_done + self._outcomes['already done']} already done, "
-            f"{result.without_screen} recordings without screen, {len(failed_ids)} failed"
-        )
-        for recording_id, reason in self._failed.values():
+    def _summarize(self, what: str) -> int:
+        """Say what became of everything, in the log and on stdout; return how many recordings failed."""
+        standing = self._standing()
+        terminal.show(bar(standing), "\n")
+        for recording_id, reason in (*self._failed.values(), *self._poller.skipped.items()):
             log.error("failed: %s: %s", recording_id, reason)
-        log.info(text)
-        failed = f": {', '.join(failed_ids)}" if failed_ids else ""
+        self._say(f"{what}: {summary(standing)}", f": {', '.join(standing.failed)}" if standing.failed else "")
+        return len(standing.failed)
+
+    def _say(self, text: str, failed: str = "") -> None:
+        log.info("%s", text)
         sys.stdout.write(f"{text}{failed}\n")
         sys.stdout.flush()
-        self._exit_code = EXIT_SOME_FAILED if self._failed else EXIT_OK
+
+    def _standing(self) -> Standing:
+        """Return how far the migration is. What is done already is what is neither muxed by this run, failed nor open: a
+        query that is begun again meets the files that this run has made."""
+        result, muxed, failed = self._poller.result, self._outcomes["muxed"], dict(self._failed)
+        skipped = self._poller.skipped
+        return Standing(
+            found=result.found,
+            ours=result.ours,
+            finished=max(0, result.ours - self._poller.pending - self._pool.recordings),
+            without_screen=result.without_screen,
+            muxed=muxed,
+            already_done=max(0, result.targets - muxed - len(failed) - self._pool.files),
+            failed=tuple(dict.fromkeys((*(recording_id for recording_id, _ in failed.values()), *skipped))),
+            sharded=self._config.sharded,
+        )
 
     def _tell_progress(self, due: float) -> float:
         """Show how far the migration is: on a terminal at every look, and as a log line when ``due``; return when the next
         line is due."""
-        if sys.stderr.isatty():
-            sys.stderr.write(f"\r{self._progress():<70}")
-            sys.stderr.flush()
+        terminal.show(bar(self._standing()))
         if time.monotonic() < due:
             return due
-        log.info("migration goes on: %s", self._progress())
+        log.info("migration goes on: %s", progress(self._standing()))
         return due + PROGRESS_SECONDS
-
-    def _progress(self) -> str:
-        return ", ".join(f"{count} {name}" for name, count in sorted(self._outcomes.items())) or "nothing finished yet"
 
     def _submit(self, target: MuxTarget) -> bool:
         """Hand a target to the pool; return whether it took it."""
