@@ -92,7 +92,8 @@ def row(topic: str, figure: Figure) -> str:
     goal = f"<= {figure.at_most:g}" if figure.at_most is not None else ""
     goal = f">= {figure.at_least:g}" if figure.at_least is not None else goal
     verdict = {None: "", True: "met", False: "NOT MET"}[figure.met]
-    return f"{topic:<9} {figure.what:<66} {_short(figure.value):>10} {figure.unit:<3} {spread:<19} {goal:<9} {verdict}".rstrip()
+    value = f"{_short(figure.value):>10} {figure.unit:<3}"
+    return f"{topic:<9} {figure.what:<66} {value} {spread:<19} {goal:<9} {verdict}".rstrip()
 
 
 def _short(value: float) -> str:

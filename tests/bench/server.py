@@ -71,7 +71,8 @@ class _Commands:
         nothing = self._lab.folder / "nothing"
         nothing.touch()
         for serial in range(count):
-            recording_id, start = plan.recording_id(serial), datetime.fromisoformat(first) + timedelta(seconds=apart * serial)
+            recording_id = plan.recording_id(serial)
+            start = datetime.fromisoformat(first) + timedelta(seconds=apart * serial)
             audio, screen = f"{recording_id}.mp3", f"{ALICE.username}_{recording_id}.mp4"
             media = metadata.call_media(site, plan, recording_id, start, nothing, None) | {"mediaId": audio}
             self._store.add_call(metadata.call_recording(site, plan, recording_id, start, media))
