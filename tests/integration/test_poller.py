@@ -59,10 +59,10 @@ def bulks(lab: Lab) -> list[int]:
     return [one.path.count(",") + 1 for one in lab.store.requests if "screen-recordings?ids=" in one.path]
 
 
-@pytest.mark.parametrize(("pagination", "size", "expected"), [("3", "4", [4, 4, 2]), ("4", "2", [2] * 5), ("10", "100", [10])])
-def test_screens_are_read_in_slices_whatever_the_pages(lab: Lab, pagination: str, size: str, expected: list[int]) -> None:
+@pytest.mark.parametrize(("page", "size", "expected"), [("3", "4", [4, 4, 2]), ("4", "2", [2] * 5), ("10", "100", [10])])
+def test_screens_are_read_in_slices_whatever_the_pages(lab: Lab, page: str, size: str, expected: list[int]) -> None:
     submitted: list[str] = []
-    options = {"advanced__pagination": pagination, "processing__query_slice_size": size}
+    options = {"advanced__pagination": page, "processing__query_slice_size": size}
     result = poller(lab, submitted, **options).poll()
     assert bulks(lab) == expected
     assert len(set(submitted)) == result.submitted == result.found == COUNT

@@ -97,7 +97,7 @@ def test_after_an_error_nothing_begins_and_what_has_begun_is_awaited(make: Make)
         raise ServiceUnavailable("the first error")
 
     with pytest.raises(ServiceUnavailable, match="the first error"):
-        make(for_each=1).run([slow, fail, never.set])
+        make(for_each=1).run([fail, slow, never.set])
     assert ended.is_set() and not never.is_set()
 
 
