@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from tests.bench import inputs
-from tests.bench.lab import migration, running_lab
+from tests.bench.lab import BenchLab, migration, running_lab
 from tests.bench.measure import Figure, Setting
 from tests.bench.processes import watched
 from tests.support.daemon import Muxer
@@ -20,24 +18,23 @@ RUN_SECONDS = 3600.0
 def measure(setting: Setting) -> Iterator[Figure]:
     """A screen file of a gigabyte, and one of a quarter of it."""
     peaks = {}
-    for length in setting.pick((900, 3600), (3, 6)):
-        call = inputs.call(setting.folder, length, kilobits=KILOBITS)
-        size = call.screens[0].path.stat().st_size / 1e6
-        peaks[size] = _peak(setting.folder, call)
-        call.screens[0].path.unlink()
+    with running_lab(setting.folder / "lab") as lab:
+        for length in setting.pick((900, 3600), (3, 6)):
+            call = inputs.call(setting.folder, length, kilobits=KILOBITS)
+            size = call.screens[0].path.stat().st_size / 1e6
+            peaks[size] = _peak(lab, call)
     (small, least), (large, most) = peaks.items()
     yield Figure(f"peak for an encrypted screen file of {large:.0f} MB", most, "MB", at_most=200.0)
     yield Figure(f"peak for an encrypted screen file of {small:.0f} MB", least, "MB")
     yield Figure("peak of the large one / peak of the small one", most / least, "x", at_most=1.1)
 
 
-def _peak(folder: Path, call: inputs.Call) -> float:
+def _peak(lab: BenchLab, call: inputs.Call) -> float:
     """Return the most memory, in megabytes, that a run over one encrypted recording takes."""
-    with TemporaryDirectory(dir=folder) as place, running_lab(Path(place)) as lab:
-        query = migration(lab.add([call], encrypted=True))
-        with Muxer(lab.config(advanced__call_recording_query_string=query)) as muxer:
-            with watched(muxer.process.pid) as peak:
-                code = muxer.wait(RUN_SECONDS)
-            if code or " 1 files muxed" not in muxer.out:
-                raise RuntimeError(f"the muxer did not mux the recording: {muxer.out}{muxer.err}")
+    query = migration(lab.add([call], encrypted=True))
+    with Muxer(lab.config(advanced__call_recording_query_string=query)) as muxer:
+        with watched(muxer.process.pid) as peak:
+            code = muxer.wait(RUN_SECONDS)
+        if code or " 1 files muxed" not in muxer.out:
+            raise RuntimeError(f"the muxer did not mux the recording: {muxer.out}{muxer.err}")
     return peak.megabytes

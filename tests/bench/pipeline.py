@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -33,6 +34,7 @@ class Site:
     startups: list[float] = field(default_factory=list)
     requests: dict[str, int] = field(default_factory=dict)
     lab_cpu: float = 0.0
+    cpu: dict[str, list[float]] = field(default_factory=lambda: {"muxer": [], "bare": []})
 
     def muxer(self) -> float:
         """A migration run over new calls: seconds from the start of the process to its end."""
@@ -42,9 +44,10 @@ class Site:
         )
         self.lab.forget_requests()
         cpu, log = self.lab.cpu(), self.dav.root.parent / "access.log"
-        before, started = _lines(log), time.time()
+        before, started, used = _lines(log), time.time(), _cpu_of_children()
         done = run(config, seconds=RUN_SECONDS)
         taken = time.time() - started
+        self.cpu["muxer"].append(_cpu_of_children() - used)
         if done.process.returncode or f" {len(added)} files muxed" not in done.out:
             raise RuntimeError(f"the muxer did not mux everything: {done.out}{done.err}")
         seen = self.lab.requests()
@@ -57,7 +60,10 @@ class Site:
         """The same transfers and a copy, by curl and ffmpeg."""
         added = self.lab.add(self.calls)
         with TemporaryDirectory(dir=self.lab.folder) as folder, ThreadPoolExecutor(self.workers) as pool:
-            return clocked(lambda: list(pool.map(lambda one: self._bare(one, Path(folder)), added)))
+            used = _cpu_of_children()
+            taken = clocked(lambda: list(pool.map(lambda one: self._bare(one, Path(folder)), added)))
+            self.cpu["bare"].append(_cpu_of_children() - used)
+            return taken
 
     def _bare(self, call: Added, folder: Path) -> None:
         audio, video, out = (folder / f"{call.id}{suffix}" for suffix in (".mp3", ".mp4", "_out.mp4"))
@@ -67,6 +73,12 @@ class Site:
         streams = ["-map", "0:v", "-map", "1:a", "-c", "copy", *STRICT, "-movflags", "+faststart"]
         inputs.run([*QUIET, "-i", video, "-i", audio, *streams, out])
         inputs.run([*curl, "--output", folder / "answer", "--upload-file", out, f"{self.dav.url}/screens/{out.name}"])
+
+
+def _cpu_of_children() -> float:
+    """Return the processor seconds of all programs that have ended so far."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _lines(path: Path) -> int:
@@ -93,6 +105,7 @@ def measure(setting: Setting) -> Iterator[Figure]:
         yield seconds(f"{count} calls: bare curl + ffmpeg + curl", taken["bare"])
         yield ratio(f"{count} calls: whole run / bare", taken["muxer"], taken["bare"], at_most=1.5)
         yield ratio(f"{count} calls: whole run from the first RWS request on / bare", working, taken["bare"])
+        yield ratio("processor time, the muxer and its programs / bare", bench.cpu["muxer"], bench.cpu["bare"])
         for service, number in bench.requests.items():
             yield Figure(f"requests to {service} for a call", number / count)
         yield Figure("processor seconds of the lab's RWS for a call", bench.lab_cpu / count, "s")

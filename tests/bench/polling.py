@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from tests.bench.lab import BenchLab, Seen, running_lab
@@ -42,7 +41,7 @@ def _polled(folder: Path, count: int) -> Polled:
     """Poll a window of so many recordings some times; the first poll, with all that happens once, counts for memory only."""
     # What a server may do to make it hard costs requests; here it is one that pages plainly.
     plain = {"scroll_empty_first_page": False, "scroll_repeats_ids": False}
-    with TemporaryDirectory(dir=folder) as place, running_lab(Path(place), **plain) as lab:
+    with running_lab(folder / "lab", **plain) as lab:
         lab.add_finished(count, HOURS)
         config = lab.config(processing__min_poll_interval="0.01")
         with Muxer(config) as muxer, watched(muxer.process.pid) as peak:

@@ -27,7 +27,7 @@ def _workers(setting: Setting) -> Iterator[Figure]:
             bench.workers = workers
             return bench.muxer() - bench.startups[-1]
 
-        actions = {str(number): lambda n=number: run(n) for number in setting.pick((1, 2, 4), (1, 2))}
+        actions = {str(number): lambda n=number: run(n) for number in setting.pick((1, 2, 4), (2,))}
         taken = side_by_side(setting.pick(3, 1), **actions)
     for number, each in taken.items():
         rates = [60 * count / one for one in each]
@@ -35,14 +35,14 @@ def _workers(setting: Setting) -> Iterator[Figure]:
 
 
 def _lengths(setting: Setting) -> Iterator[Figure]:
-    for length in setting.pick((60, 600, 3600), (2, 4)):
+    for length in setting.pick((60, 600, 3600), (2,)):
         name = f"{length // 60} minutes" if length >= 60 else f"{length} seconds"
         yield _speed(setting, f"length {name}: seconds of call in a second", length, [(0, length)])
 
 
 def _screens(setting: Setting) -> Iterator[Figure]:
     length = setting.pick(600, 4)
-    for number in setting.pick((1, 4, 16, 64), (1, 2)):
+    for number in setting.pick((1, 4, 16, 64), (2,)):
         each = length // number
         spans = [(one * each, (one + 1) * each) for one in range(number)]
         yield _speed(setting, f"screen files {number}: seconds of call in a second", length, spans)
@@ -50,6 +50,5 @@ def _screens(setting: Setting) -> Iterator[Figure]:
 
 def _speed(setting: Setting, what: str, length: int, spans: list[tuple[int, int]]) -> Figure:
     bench = Bench(inputs.call(setting.folder, length, spans), setting.folder / "scaling")
-    bench.step()
     speeds = [length / one for one in side_by_side(setting.pick(3, 1), step=bench.step)["step"]]
     return Figure(what, median(speeds), "", min(speeds), max(speeds))

@@ -16,7 +16,9 @@ from tests.support.daemon import PYTHON, Muxer, wait_until
 def measure(setting: Setting) -> Iterator[Figure]:
     """Against a bare Python that imports an HTTP client."""
     with TemporaryDirectory(dir=setting.folder) as place, running_lab(Path(place)) as lab:
-        config = lab.config()
+        # As on a real site, where the bundle of authorities is read at the start.
+        bundle = lab.folder / "keys" / "recipient-1.crt.pem"
+        config = lab.config(htcc__trusted_ca=bundle, rcs__trusted_ca=bundle, webdav__trusted_ca=bundle)
         _start(lab, config)
         taken = side_by_side(setting.pick(11, 1), bare=_bare, muxer=lambda: _start(lab, config))
         yield seconds("from process start to the first RWS request", taken["muxer"], at_most=0.5)
