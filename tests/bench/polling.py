@@ -38,17 +38,18 @@ def measure(setting: Setting) -> Iterator[Figure]:
 
 
 def _polled(folder: Path, count: int) -> Polled:
-    """Poll a window of so many recordings some times; the first poll, with all that happens once, counts for memory only."""
+    """Poll a window of so many recordings some times. The first poll, with all that happens once, does not count."""
     # What a server may do to make it hard costs requests; here it is one that pages plainly.
     plain = {"scroll_empty_first_page": False, "scroll_repeats_ids": False}
     with running_lab(folder / "lab", **plain) as lab:
         lab.add_finished(count, HOURS)
         config = lab.config(processing__min_poll_interval="0.01")
-        with Muxer(config) as muxer, watched(muxer.process.pid) as peak:
+        with Muxer(config) as muxer:
             pid = muxer.process.pid
             _wait_for_polls(lab, 1, count)
             before, seen = cpu_seconds(pid), len(_polls(lab))
-            _wait_for_polls(lab, 3, count)
+            with watched(pid) as peak:
+                _wait_for_polls(lab, 3, count)
             after, still = cpu_seconds(pid), len(_polls(lab))
             muxer.stop()
             requests = _requests_of_a_poll(lab.requests())
