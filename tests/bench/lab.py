@@ -16,6 +16,7 @@ from muxer.lab.dav import ExternalDav
 from tests.bench.inputs import Call
 
 ROOT = Path(__file__).resolve().parents[2]
+APART = timedelta(hours=6)
 
 
 @dataclass(frozen=True)
@@ -60,11 +61,11 @@ class BenchLab:
         return path
 
     def add(self, calls: Sequence[Call], *, encrypted: bool = False) -> list[Added]:
-        """Put calls into the lab, an hour apart and apart from all earlier ones."""
+        """Put calls into the lab, so far apart that a query for some finds no others."""
         added = []
         for call in calls:
             self._serial += 1
-            start = datetime(2024, 1, 1, tzinfo=UTC) + timedelta(hours=self._serial)
+            start = datetime(2024, 1, 1, tzinfo=UTC) + self._serial * APART
             screens = [{"path": str(one.path), "offset": one.offset, "seconds": one.seconds} for one in call.screens]
             what = {"audio": str(call.audio), "seconds": call.seconds, "screens": screens}
             made = self._ask("add", serial=self._serial, start=start.isoformat(), call=what, encrypted=encrypted)
@@ -100,7 +101,7 @@ class BenchLab:
 
 def migration(added: Sequence[Added]) -> str:
     """Return the query that finds these recordings and no others."""
-    begin, end = added[0].start, added[-1].start + timedelta(minutes=59)
+    begin, end = added[0].start, added[-1].start + APART - timedelta(seconds=1)
     return f"startTime={begin.timestamp() * 1000:.0f}&endTime={end.timestamp() * 1000:.0f}"
 
 
