@@ -122,7 +122,7 @@ class Bench:
 
 def measure(setting: Setting) -> Iterator[Figure]:
     """Ten-minute recordings: one screen over all of it, and three with gaps."""
-    length, rounds = setting.pick(600, 6), setting.pick(7, 1)
+    length, rounds = setting.pick(600, 4), setting.pick(7, 1)
     layouts = {
         "one screen": [(0, length)],
         "three screens, gaps": [(length // 100, length // 3), (length // 2, length * 3 // 4), (length * 5 // 6, length)],

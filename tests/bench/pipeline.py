@@ -97,7 +97,7 @@ def site(folder: Path, calls: Sequence[Call], workers: int) -> Iterator[Site]:
 
 def measure(setting: Setting) -> Iterator[Figure]:
     """Sixteen calls of five minutes, four at a time."""
-    count, length = setting.pick(16, 2), setting.pick(300, 4)
+    count, length = setting.pick(16, 2), setting.pick(300, 2)
     calls = [inputs.call(setting.folder, length)] * count
     with site(setting.folder, calls, workers=4) as bench:
         taken = side_by_side(setting.pick(3, 1), bare=bench.bare, muxer=bench.muxer)

@@ -19,8 +19,8 @@ def measure(setting: Setting) -> Iterator[Figure]:
 
 
 def _workers(setting: Setting) -> Iterator[Figure]:
-    count = setting.pick(8, 2)
-    calls = [inputs.call(setting.folder, setting.pick(300, 4))] * count
+    count = setting.pick(8, 1)
+    calls = [inputs.call(setting.folder, setting.pick(300, 2))] * count
     with site(setting.folder, calls, workers=1) as bench:
 
         def run(workers: int) -> float:
@@ -41,7 +41,7 @@ def _lengths(setting: Setting) -> Iterator[Figure]:
 
 
 def _screens(setting: Setting) -> Iterator[Figure]:
-    length = setting.pick(600, 4)
+    length = setting.pick(600, 2)
     for number in setting.pick((1, 4, 16, 64), (2,)):
         each = length // number
         spans = [(one * each, (one + 1) * each) for one in range(number)]
