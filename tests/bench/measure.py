@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -76,11 +76,6 @@ def ratio(what: str, above: Sequence[float], below: Sequence[float], **goal: flo
 def seconds(what: str, taken: Sequence[float], **goal: float) -> Figure:
     """Return the median of the seconds that an action took."""
     return Figure(what, median(taken), "s", min(taken), max(taken), **goal)
-
-
-def table(figures: Mapping[str, Sequence[Figure]]) -> str:
-    """Given the figures of each topic, return the whole table."""
-    return "\n".join([HEAD, *(row(topic, one) for topic, several in figures.items() for one in several)])
 
 
 HEAD = f"{'topic':<9} {'what':<66} {'value':>10}     {'spread':<19} {'goal':<9} verdict"
