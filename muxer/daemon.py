@@ -7,9 +7,7 @@ hangs never delays a stop.
 from __future__ import annotations
 
 import logging
-import os
 import random
-import signal
 import sys
 import threading
 import time
@@ -26,6 +24,7 @@ from muxer.errors import (
     StoredElsewhere,
     Transient,
 )
+from muxer.exits import EXIT_FAILED, EXIT_OK, EXIT_SOME_FAILED
 from muxer.job import Job, Services, services_of
 from muxer.journal import Journal, Key, delay, now
 from muxer.migration import Standing, bar, progress, summary
@@ -38,12 +37,6 @@ from muxer.selection import MuxTarget
 from muxer.workspace import Cleaning
 
 log = logging.getLogger(__name__)
-
-EXIT_OK = 0
-EXIT_FAILED = 1
-EXIT_CONFIG = 2
-EXIT_SOME_FAILED = 4
-EXIT_KILLED = 130
 
 GRACE_SECONDS = 5.0
 CANCEL_SECONDS = 2.0
@@ -82,7 +75,6 @@ class Daemon:
         )
         self._outcomes: Counter[str] = Counter()
         self._failed: dict[str, tuple[str, str]] = {}
-        self._finished = threading.Event()
         self._keep_due = time.monotonic() + KEEP_SECONDS
         self._lock = threading.Lock()
         self._exit_code = EXIT_OK
@@ -94,7 +86,7 @@ class Daemon:
         thread = threading.Thread(target=self._guarded, args=(body,), name="poller", daemon=True)
         thread.start()
         due = time.monotonic() + PROGRESS_SECONDS
-        while not self._stop.wait(TICK_SECONDS) and not self._finished.is_set():
+        while not self._stop.wait(TICK_SECONDS):
             self._clean()
             if self._migration:
                 due = self._tell_progress(due)
@@ -109,7 +101,7 @@ class Daemon:
             log.critical("the poll thread died", exc_info=True)
             self._exit_code = EXIT_FAILED
         finally:
-            self._finished.set()
+            self._stop.set()
 
     def _poll_forever(self) -> None:
         interval = self._config.processing.min_poll_interval * 60
@@ -304,6 +296,7 @@ class Daemon:
             self._runner.cancel()
             self._pool.drain(CANCEL_SECONDS)
         self._runner.cancel()
+        self._services.helpers.close()
         self._services.workspace.close()
         self._journal.close()
         log.info("stopped")
@@ -322,15 +315,3 @@ def pause_after(error: Exception, failures: int, interval: float) -> float:
     asked = error.retry_after if isinstance(error, Transient) else None
     wait = min(delay(failures) / 3.0, max(interval, delay(1) / 3.0)) if asked is None else asked
     return min(wait, LONGEST_BACK_OFF_SECONDS) * random.uniform(1.0, 1.2)
-
-
-def handle_signals(stop: threading.Event) -> None:
-    """Let the first signal set ``stop`` and a second one end the process at once."""
-    def handle(_number: int, _frame: object) -> None:
-        if stop.is_set():
-            os._exit(EXIT_KILLED)
-        stop.set()
-
-    for name in ("SIGTERM", "SIGINT", "SIGBREAK"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), handle)

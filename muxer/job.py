@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from muxer.gir.rws import LABEL, Certificate, Rws
 from muxer.media.engine import Engine, Input, Muxed
 from muxer.observe.logs import about
 from muxer.outages import RCS, RWS, Outages
+from muxer.parallel import Helpers
 from muxer.selection import MuxTarget, select
 from muxer.storage.base import Place, Stored, place_of
 from muxer.storage.stores import Stores
@@ -32,6 +34,8 @@ log = logging.getLogger(__name__)
 # Another muxer that has stored a file publishes it within moments; one that has not by then has died.
 PUBLISH_WAIT_SECONDS = 15.0
 PUBLISH_LOOK_SECONDS = 1.0
+# So many files of a recording are fetched at the same time.
+FETCHED_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ class Services:
     publisher: Publisher
     workspace: Workspace
     outages: Outages
+    helpers: Helpers
     stop: threading.Event
 
 
@@ -100,7 +105,7 @@ class Job:
                     self._delete_superseded(current)
             if current.label_missing:
                 with report.step("label"):
-                    report.facts["label"] = LABEL if self._label(current) else "refused"
+                    report.facts["label"] = LABEL if self._services.rws.label(current.recording_id) else "refused"
             self._finish(current, report)
         return report
 
@@ -152,10 +157,10 @@ class Job:
         return certificates
 
     def _fetch(self, target: MuxTarget, folder: Path) -> tuple[Input, list[Input]]:
-        audio = self._fetch_one(target, target.audio, folder / "audio")
-        screens = [
-            self._fetch_one(target, media, folder / f"screen-{number}") for number, media in enumerate(target.screens)
-        ]
+        """Fetch all sources, some at the same time; none is being written any more when this returns or raises."""
+        files = [(target.audio, folder / "audio")]
+        files += [(media, folder / f"screen-{number}") for number, media in enumerate(target.screens)]
+        audio, *screens = self._services.helpers.run([partial(self._fetch_one, target, *one) for one in files])
         return audio, screens
 
     def _fetch_one(self, target: MuxTarget, media: MediaFile, path: Path) -> Input:
@@ -231,11 +236,6 @@ class Job:
                 self._services.stores.of(place).delete(place)
             except (Transient, Permanent) as error:
                 log.warning("the superseded file %s stays in its storage: %s", media.media_id, error)
-
-    def _label(self, target: MuxTarget) -> bool:
-        """Label the call, unless a job of another agent has done so meanwhile."""
-        call = self._services.rws.call_recording(target.recording_id)
-        return (call is not None and LABEL in call.labels) or self._services.rws.label(target.recording_id)
 
     def _finish(self, target: MuxTarget, report: Report) -> None:
         facts = {"agent": target.agent, "sources": len(target.sources)} | report.facts

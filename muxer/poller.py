@@ -1,6 +1,6 @@
 """One poll: reads the call recordings of a query page by page, keeps ours, and submits what they want.
 
-Never holds more than a page of recordings: memory does not grow with the window.
+Never holds more than a page and a slice of recordings: memory does not grow with the window.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 
 from muxer import window
 from muxer.config.schema import Config
+from muxer.errors import MuxerError
 from muxer.gir.models import CallRecording
 from muxer.gir.query import BUILT_IN_EXTRA_QUERY, BUILT_IN_EXTRA_QUERY_SINCE, DISABLED
 from muxer.gir.rws import Rws, warn_of_skipped
@@ -72,14 +73,18 @@ class Poller:
         """Go once through the window, or through the migration's query. Raise the errors of :class:`Rws`."""
         self.result = result = PollResult()
         self.pending, self.skipped = 0, {}
+        for slice_ in _slices(self._ours(result), self._config.processing.query_slice_size):
+            self._take(slice_, result)
+        return result
+
+    def _ours(self, result: PollResult) -> Iterator[CallRecording]:
+        """Yield the call recordings of the query that belong to our shard, and count."""
         for page in self._rws.call_recordings(self._query()):
             result.found += len(page)
             ours = [call for call in page if takes(self._config.processing, call.id)]
-            self.pending = len(ours)
+            self.pending += len(ours)
             result.ours += len(ours)
-            for slice_ in _slices(ours, self._config.processing.query_slice_size):
-                self._take(slice_, result)
-        return result
+            yield from ours
 
     def _query(self) -> str:
         processing, advanced = self._config.processing, self._config.advanced
@@ -147,6 +152,18 @@ class Poller:
         return self._journal.may_run(target.name, now()) and not blocked
 
 
-def _slices(calls: Sequence[CallRecording], size: int) -> Iterator[Sequence[CallRecording]]:
-    for begin in range(0, len(calls), size):
-        yield calls[begin : begin + size]
+def _slices(calls: Iterator[CallRecording], size: int) -> Iterator[Sequence[CallRecording]]:
+    """Yield the calls in slices, across the borders of pages. When reading them fails, what was read comes first."""
+    slice_: list[CallRecording] = []
+    try:
+        for call in calls:
+            slice_.append(call)
+            if len(slice_) == size:
+                yield slice_
+                slice_ = []
+    except MuxerError:
+        if slice_:
+            yield slice_
+        raise
+    if slice_:
+        yield slice_

@@ -11,6 +11,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from muxer.errors import Stopped
 from muxer.selection import MuxTarget
@@ -36,7 +37,7 @@ class Pool:
         self._work = work
         self._may_begin = may_begin
         self._stop = stop
-        self._queue: queue.Queue[MuxTarget] = queue.Queue(workers * QUEUED_PER_WORKER)
+        self._queue: queue.Queue[MuxTarget | None] = queue.Queue(workers * QUEUED_PER_WORKER)
         self._lock = threading.Lock()
         self._taken: dict[str, str] = {}
         self._threads = [threading.Thread(target=self._run, name=f"worker-{n}", daemon=True) for n in range(workers)]
@@ -94,6 +95,9 @@ class Pool:
     def drain(self, seconds: float) -> bool:
         """Wait that long for the workers to end after the stop event was set; return whether all of them have."""
         deadline = time.monotonic() + seconds
+        for _ in self._threads:
+            with suppress(queue.Full):
+                self._queue.put_nowait(None)  # wakes one that waits for work
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
@@ -111,6 +115,8 @@ class Pool:
             try:
                 target = self._queue.get(timeout=LOOK_SECONDS)
             except queue.Empty:
+                continue
+            if target is None:
                 continue
             try:
                 self._work(target)

@@ -10,11 +10,12 @@ from muxer.gir.publish import Publisher
 from muxer.gir.rcs import Rcs, root
 from muxer.gir.rws import Rws
 from muxer.gir.session import Account, Session
-from muxer.job import Services
+from muxer.job import FETCHED_AT_ONCE, Services
 from muxer.media.engine import Engine
 from muxer.media.paddings import Paddings
 from muxer.media.render import Tools
 from muxer.outages import RCS, RWS, Outages
+from muxer.parallel import Helpers
 from muxer.process import Runner
 from muxer.storage.base import S3, WEBDAV
 from muxer.storage.s3 import S3Storage
@@ -51,6 +52,7 @@ def build(config: Config, tools: Tools, runner: Runner, workspace: Workspace, st
         publisher=Publisher(rws, workspace.publishing),
         workspace=workspace,
         outages=outages,
+        helpers=Helpers(advanced.worker_threads, FETCHED_AT_ONCE - 1, stop),
         stop=stop,
     )
 

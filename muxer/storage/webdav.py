@@ -1,22 +1,21 @@
 """WebDAV storage: webdav4 for the questions, GET and PUT of our own on its HTTP client.
 
 webdav4's own download resumes without looking at the answer's status and does not check lengths, and its upload is not
-tried again; so media are streamed here, with length checks, quoted names and time limits.
+tried again; so media are streamed here, with length checks, quoted names and time limits. Both libraries are imported at the
+first use: their loading takes time at the start.
 """
 
 from __future__ import annotations
 
 import logging
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urlsplit
-
-import httpx
-import webdav4.client as webdav4
 
 from muxer import __version__, tls, transfer
 from muxer.config.load import UNCHECKED_TLS
@@ -39,9 +38,13 @@ from muxer.outages import Outages
 from muxer.storage.base import WEBDAV, Place, Stored
 from muxer.storage.notes import Notes
 
+if TYPE_CHECKING:
+    import httpx
+    import webdav4.client as webdav4
+
 log = logging.getLogger(__name__)
 
-TIMEOUT = httpx.Timeout(60.0, connect=10.0)
+CONNECT_SECONDS, SILENCE_SECONDS = 10.0, 60.0
 # A server that cannot rename answers so; 502 is what a proxy says that does not know the Destination's scheme.
 _NO_MOVE = (400, 403, 405, 501, 502)
 _EXISTS = 412
@@ -59,17 +62,10 @@ class WebdavStorage:
         self._outages = outages or Outages()
         self._instance = instance
         self._notes = Notes(uploading, WEBDAV)
-        auth = httpx.BasicAuth(options.username, options.password) if options.username else None
-        headers = {"User-Agent": f"recording-muxer/{__version__}", "Accept-Encoding": "identity"}
-        self._http = webdav4.HTTPClient(
-            auth=auth,
-            headers=headers,
-            timeout=TIMEOUT,
-            verify=tls.context(options.trusted_ca),
-            trust_env=False,
-            limits=httpx.Limits(max_connections=None),
-        )
+        self._login = (options.username, options.password)
+        self._tls = tls.context(options.trusted_ca)
         self._lock = threading.Lock()
+        self._made: webdav4.HTTPClient | None = None
         self._servers: dict[str, webdav4.Client] = {}
         self._gate = LoginGate()
         self._without_move: set[str] = set()
@@ -110,6 +106,8 @@ class WebdavStorage:
 
     def describe(self, place: Place) -> Stored | None:
         """Return length and tag of what is stored at a place, None when nothing is."""
+        import webdav4.client as webdav4
+
         with self._talking("PROPFIND", place.url):
             try:
                 answer = self._server(place.url).propfind(urlsplit(place.url).path, headers={"Depth": "0"})
@@ -123,6 +121,8 @@ class WebdavStorage:
 
     def delete(self, place: Place) -> None:
         """Delete a file; one that is gone already is no error."""
+        import webdav4.client as webdav4
+
         with self._talking("DELETE", place.url):
             try:
                 self._server(place.url).remove(urlsplit(place.url).path)
@@ -182,11 +182,20 @@ class WebdavStorage:
                 self._check(response, "MOVE", source.url)
             return int(response.status_code)
 
+    @property
+    def _http(self) -> webdav4.HTTPClient:
+        with self._lock:
+            if self._made is None:
+                self._made = _client(self._login, self._tls)
+            return self._made
+
     def _server(self, url: str) -> webdav4.Client:
-        origin = _origin(url)
+        import webdav4.client as webdav4
+
+        origin, http = _origin(url), self._http
         with self._lock:
             if origin not in self._servers:
-                self._servers[origin] = webdav4.Client(origin, http_client=self._http)
+                self._servers[origin] = webdav4.Client(origin, http_client=http)
             return self._servers[origin]
 
     def _check(self, response: httpx.Response, method: str, url: str) -> None:
@@ -226,6 +235,9 @@ class WebdavStorage:
 @contextmanager
 def _our_errors(failure: Callable[[int, Any, str], MuxerError], what: str) -> Iterator[None]:
     """Turn what httpx and webdav4 raise into our errors; ``failure`` makes one of a status and headers."""
+    import httpx
+    import webdav4.client as webdav4
+
     try:
         yield
     except webdav4.HTTPError as error:
@@ -251,6 +263,20 @@ class _Body:
         while chunk := self._file.read(transfer.CHUNK):
             self._check()
             yield chunk
+
+
+def _client(login: tuple[str, str], context: ssl.SSLContext) -> webdav4.HTTPClient:
+    import httpx
+    import webdav4.client as webdav4
+
+    return webdav4.HTTPClient(
+        auth=httpx.BasicAuth(*login) if login[0] else None,
+        headers={"User-Agent": f"recording-muxer/{__version__}", "Accept-Encoding": "identity"},
+        timeout=httpx.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS),
+        verify=context,
+        trust_env=False,
+        limits=httpx.Limits(max_connections=None),
+    )
 
 
 def _origin(url: str) -> str:

@@ -159,6 +159,7 @@ def test_the_log_tells_each_finished_recording_once_and_no_secret(done: Done) ->
     assert len({line["file"] for line in finished}) == len(finished)
     needed = {"recording", "agent", "sources", "padding", "length", "method", "seconds", "fetch_seconds", "mux_seconds"}
     assert all(needed <= line.keys() for line in finished)
+    assert all(line.get("recording") for line in log_lines(done.log) if line["message"] == "fetched")
     text = done.log.read_text()
     for account in (done.lab.site.rws_account, done.lab.site.rcs_account, done.lab.site.dav_account):
         assert account.password not in text

@@ -11,7 +11,8 @@ import pytest
 
 from muxer.config.keystore import CREDENTIAL
 from muxer.config.schema import options
-from muxer.daemon import CANCEL_SECONDS, EXIT_CONFIG, EXIT_SOME_FAILED, GRACE_SECONDS
+from muxer.daemon import CANCEL_SECONDS, GRACE_SECONDS
+from muxer.exits import EXIT_CONFIG, EXIT_SOME_FAILED
 
 ROOT = Path(__file__).resolve().parents[2]
 ONE, MANY = ROOT / "docs" / "recording-muxer.service", ROOT / "docs" / "recording-muxer@.service"
