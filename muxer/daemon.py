@@ -89,6 +89,7 @@ class Daemon:
 
     def run(self) -> int:
         """Run until a signal stops it, or the migration is done; return the exit code."""
+        self._clean()
         body = self._migrate if self._migration else self._poll_forever
         thread = threading.Thread(target=self._guarded, args=(body,), name="poller", daemon=True)
         thread.start()

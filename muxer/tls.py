@@ -1,7 +1,4 @@
-"""What an option ``trusted_ca`` means for the connections to RWS, RCS and WebDAV (guide: Configuring TLS connections).
-
-boto3 makes its own connections to S3 from the same option.
-"""
+"""What an option ``trusted_ca`` means for connections to RWS, RCS, WebDAV and S3 (guide: Configuring TLS connections)."""
 
 from __future__ import annotations
 

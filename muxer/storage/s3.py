@@ -15,7 +15,7 @@ from typing import Any
 
 import urllib3
 
-from muxer import transfer
+from muxer import tls, transfer
 from muxer.config import schema
 from muxer.errors import (
     AccessDenied,
@@ -53,6 +53,7 @@ class S3Storage:
         failures."""
         self._options = options
         self._notes = Notes(uploading, S3)
+        self._context = None if options.trusted_ca is None else tls.context(options.trusted_ca)
         self._stop = stop
         self._outages = outages or Outages()
         self._lock = threading.Lock()
@@ -141,7 +142,7 @@ class S3Storage:
         """The one client, made under a lock: making clients is not thread-safe, using one is."""
         with self._lock:
             if self._made is None:
-                self._made = _client(self._options)
+                self._made = _client(self._options, self._context)
                 self._made.meta.events.register("after-call.s3.CreateMultipartUpload", self._note)
             return self._made
 
@@ -214,7 +215,7 @@ class S3Storage:
         return RequestRejected(text, status)
 
 
-def _client(options: schema.S3) -> Any:
+def _client(options: schema.S3, context: ssl.SSLContext | None) -> Any:
     """Make the client. An own endpoint gets plain requests with paths: older stores keep the chunk marks of new checksums
     as content, and seldom have a host name for each bucket. It is asked directly, whatever proxy the environment names."""
     import boto3
@@ -222,8 +223,6 @@ def _client(options: schema.S3) -> Any:
 
     if bool(options.access_key_id) != bool(options.secret_access_key):
         raise AccessDenied(f"[s3] holds only half of the keys; {_SET_KEYS}")
-    if options.trusted_ca is False:
-        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
     own = options.endpoint_url is not None
     style = options.addressing_style or ("path" if own else "auto")
     plain = {
@@ -244,11 +243,27 @@ def _client(options: schema.S3) -> Any:
         region_name=options.region or ("us-east-1" if own else None),
     )
     try:
-        made = session.client("s3", endpoint_url=options.endpoint_url, verify=_verify(options.trusted_ca), config=config)
+        made = session.client("s3", endpoint_url=options.endpoint_url, config=config)
     except ValueError as error:
         raise AccessDenied("boto3 refuses [s3] endpoint_url or region; host names hold letters, digits, - and .") from error
     made.meta.events.register_first("needs-retry.s3", _raise_ours)
+    if context is not None:
+        _check_servers_with(context, made)
     return made
+
+
+def _check_servers_with(context: ssl.SSLContext, client: Any) -> None:
+    """Let a client that has sent nothing yet check servers as our other connections do.
+
+    boto3 itself takes a file only, and reads it in another way: it knows neither the authorities of Windows nor a folder of
+    them, and finds no certificate behind a byte order mark.
+    """
+    if context.verify_mode is ssl.CERT_NONE:
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+    http = client._endpoint.http_session
+    http._setup_ssl_cert = lambda *_: None
+    http._get_ssl_context = lambda: context
+    http._manager.connection_pool_kw["ssl_context"] = context
 
 
 def _raise_ours(caught_exception: Exception | None = None, **_: Any) -> None:
@@ -256,13 +271,6 @@ def _raise_ours(caught_exception: Exception | None = None, **_: Any) -> None:
     error = getattr(caught_exception, "kwargs", {}).get("error")
     if isinstance(error, MuxerError):
         raise error
-
-
-def _verify(trusted_ca: bool | Path | None) -> bool | str | None:
-    """Return the option ``trusted_ca`` as boto3 wants it; True means the authorities of the operating system."""
-    if trusted_ca is True:
-        return ssl.get_default_verify_paths().cafile or True
-    return str(trusted_ca) if isinstance(trusted_ca, Path) else trusted_ca
 
 
 def _key(place: Place) -> str:

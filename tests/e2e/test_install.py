@@ -94,8 +94,13 @@ def first_installation(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
 def installation(first_installation: tuple[Path, Path], tmp_path: Path) -> tuple[Path, Path]:
     source, prefix = tmp_path / "the source", tmp_path / "the prefix"
     shutil.copytree(first_installation[0], source)
-    shutil.copytree(first_installation[1], prefix, symlinks=True)
+    shutil.copytree(first_installation[1], prefix, symlinks=True, copy_function=copy_or_link)
     return source, prefix
+
+
+def copy_or_link(source: str, target: str) -> None:
+    """Copy a file; of the packages in an environment, which are many and written by nobody, make a link."""
+    (os.link if "/site-packages/" in source else shutil.copy2)(source, target)
 
 
 def test_prefix_is_laid_out_as_in_the_guide(installation: tuple[Path, Path]) -> None:

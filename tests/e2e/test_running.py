@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from support.daemon import Muxer, log_lines, run, wait_until
-from support.running import configured, labelled, messages, muxed, slow_program
+from support.running import configured, hanging, labelled, messages, muxed, slow_program
 
 from muxer.lab.cases import Case
 from muxer.lab.lab import Lab
@@ -99,8 +99,7 @@ def test_a_stop_in_the_middle_of_a_recording_leaves_nothing_behind(make_lab: Mak
     slow = slow_program(tmp_path, "ffmpeg")
     config, log = configured(lab, processing__ffmpeg=str(slow))
     with Muxer(config) as muxer:
-        wait_until(lambda: "fetch done" in messages(log), SECONDS, "the fetch", log)
-        time.sleep(1)
+        wait_until(hanging(slow).exists, SECONDS, "the mux", log)
         before = time.monotonic()
         assert muxer.stop() == 0
         assert time.monotonic() - before < 10
@@ -147,10 +146,10 @@ def test_kill_9_leaves_no_orphan_and_the_next_start_finishes(make_lab: Make, tmp
 def test_a_second_signal_ends_the_process_at_once(make_lab: Make, tmp_path: Path) -> None:
     lab = make_lab()
     lab.add_case(Case.PLAIN)
-    config, log = configured(lab, processing__ffmpeg=str(slow_program(tmp_path, "ffmpeg")))
+    slow = slow_program(tmp_path, "ffmpeg")
+    config, log = configured(lab, processing__ffmpeg=str(slow))
     with Muxer(config) as muxer:
-        wait_until(lambda: "fetch done" in messages(log), SECONDS, "the fetch", log)
-        time.sleep(0.5)
+        wait_until(hanging(slow).exists, SECONDS, "the mux", log)
         muxer.process.send_signal(signal.SIGTERM)
         time.sleep(0.5)
         before = time.monotonic()
@@ -240,7 +239,7 @@ def test_one_broken_recording_is_set_aside_and_does_not_stop_the_others(make_lab
     (bad,) = lab.add_case(Case.PLAIN, serial=1)
     (good,) = lab.add_case(Case.PLAIN, serial=2)
     (lab.site.media.folder / "screens" / bad.screens[0].media_id).write_bytes(b"<html>not found</html>")
-    config, log = configured(lab, processing__min_poll_interval="0.02")
+    config, log = configured(lab)
     with Muxer(config) as muxer:
         wait_until(lambda: any("set aside" in one for one in messages(log)), SECONDS, "the setting aside", log)
         wait_until(lambda: good.id in labelled(lab), SECONDS, "the label of the good one", log)
@@ -258,7 +257,7 @@ def test_media_that_come_later_than_their_metadata_are_fetched_at_a_later_poll(m
     (call,) = lab.add_case(Case.PLAIN)
     path = lab.site.media.folder / "screens" / call.screens[0].media_id
     hidden = path.rename(lab.folder / "hidden")
-    config, log = configured(lab, processing__min_poll_interval="0.02")
+    config, log = configured(lab)
     with Muxer(config) as muxer:
         wait_until(lambda: any("MediaNotFound" in one for one in messages(log)), SECONDS, "the failure", log)
         hidden.rename(path)
@@ -315,7 +314,7 @@ def test_every_deviation_of_a_server_is_borne(make_lab: Make, switches: dict[str
 def test_a_forbidden_label_is_asked_for_once_and_makes_no_work(make_lab: Make) -> None:
     lab = make_lab(label_forbidden=True)
     (call,) = lab.add_case(Case.PLAIN)
-    config, log = configured(lab, processing__min_poll_interval="0.02")
+    config, log = configured(lab)
     with Muxer(config) as muxer:
         wait_until(lambda: muxed(lab, call.id), SECONDS, "the muxed file", log)
         polls = messages(log).count("poll done")

@@ -66,10 +66,73 @@ def _picture_problems(picture: Picture, moment: float, start: datetime, shown: S
 
 
 def _length_problems(path: Path, seconds: float, frame: float) -> list[str]:
-    found = []
-    for stream in ("v:0", "a:0"):
-        command = ["ffprobe", "-v", "error", "-select_streams", stream, "-show_entries", "stream=duration", "-of", "csv=p=0"]
-        length = float(subprocess.run([*command, str(path)], capture_output=True, text=True, check=True).stdout)
-        if abs(length - seconds) > frame:
-            found.append(f"stream {stream} is {length:.3f} s long and not {seconds:.3f} s")
-    return found
+    found = lengths(path)
+    return [
+        f"the {kind} is {found[kind]:.3f} s long and not {seconds:.3f} s"
+        for kind in ("video", "audio")
+        if abs(found[kind] - seconds) > frame
+    ]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A screen file as it must be seen: the agent's number, the instants of its frames (seconds from the audio's start),
+    the end of the last one, and from when until when it is seen."""
+
+    agent: int
+    instants: Sequence[float]
+    end: float
+    seen: tuple[float, float]
+
+
+def picture_error(path: Path, start: datetime, seconds: float, sources: Sequence[Source]) -> float:
+    """Given a muxed file, the audio's start and length and its screen files, return for how long, at worst, a frame stands
+    on the screen at a time at which the agent did not see it, in seconds. Every frame is read."""
+    pictures = sorted(read_pictures(path), key=lambda one: one.pts)
+    worst = abs(pictures[0].pts)
+    for picture, end in zip(pictures, [*(one.pts for one in pictures[1:]), seconds], strict=True):
+        begin, until = _right_time(picture, start, sources)
+        if picture.black:
+            wrong = max(min(end, source.seen[1]) - max(picture.pts, source.seen[0]) for source in sources)
+        else:
+            wrong = max(begin - picture.pts, end - until)
+        worst = max(worst, wrong)
+    return worst
+
+
+def _right_time(picture: Picture, start: datetime, sources: Sequence[Source]) -> tuple[float, float]:
+    """Return from when until when, in seconds of the result, a source shows a picture."""
+    if picture.black:
+        return 0.0, 0.0
+    assert picture.instant is not None, f"the picture at {picture.pts:.3f} s has no readable time"
+    [source] = [one for one in sources if one.agent == picture.agent]
+    moments = [*source.instants, source.end]
+    codes = [round((start.timestamp() + one) * 1000) % INSTANTS for one in source.instants]
+    number = min(range(len(codes)), key=lambda one: abs(codes[one] - (picture.instant or 0)))
+    assert abs(codes[number] - picture.instant) <= 1, f"the picture at {picture.pts:.3f} s is of no frame of its file"
+    return max(moments[number], source.seen[0]), min(moments[number + 1], source.seen[1])
+
+
+def sound_error(path: Path, start: datetime, seconds: float) -> float:
+    """Given a muxed file and the audio's start and length, return how far, at worst, a pip is from its second, in seconds.
+    Every channel is heard; a pip that is missing is an error of infinity."""
+    worst = 0.0
+    for channel in range(channels(path)):
+        pips = {pip.second: pip.onset for pip in read_pips(path, channel)}
+        for second in range(int(seconds)):
+            onset = pips.get((int(start.timestamp()) + second) % PIPS, float("inf"))
+            worst = max(worst, abs(onset - second))
+    return worst
+
+
+def channels(path: Path) -> int:
+    """Return the number of channels of a file's audio."""
+    command = ["ffprobe", "-v", "error", "-select_streams", "a:0", "-show_entries", "stream=channels", "-of", "csv=p=0"]
+    return int(subprocess.run([*command, str(path)], capture_output=True, text=True, check=True).stdout)
+
+
+def lengths(path: Path) -> dict[str, float]:
+    """Return the lengths of a file's streams by their types, in seconds."""
+    command = ["ffprobe", "-v", "error", "-show_entries", "stream=codec_type,duration", "-of", "csv=p=0", str(path)]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    return {kind: float(length) for kind, length in (line.split(",")[:2] for line in lines)}
