@@ -75,6 +75,7 @@ class Daemon:
         )
         self._outcomes: Counter[str] = Counter()
         self._failed: dict[str, tuple[str, str]] = {}
+        self._ended = False
         self._keep_due = time.monotonic() + KEEP_SECONDS
         self._lock = threading.Lock()
         self._exit_code = EXIT_OK
@@ -149,8 +150,9 @@ class Daemon:
         problem = self._read_query()
         self._pool.join()
         if self._stop.is_set():
-            self._say(f"migration stopped before its end, start it again for the rest: {progress(self._standing())}")
-        elif problem is not None:
+            return
+        self._ended = True
+        if problem is not None:
             log.error("the query failed: %s", problem)
             self._summarize(f"migration not complete, [advanced] call_recording_query_string failed: {problem}")
             self._exit_code = EXIT_SOME_FAILED
@@ -234,7 +236,7 @@ class Daemon:
             except Stopped as error:
                 with about(target.recording_id):
                     log.info("%s", error)
-                return
+                raise
             except Exception as error:
                 again = self._note_failure(target, error)
                 wait = MIGRATION_WAIT_SECONDS * 2.0 ** (attempt - 1)
@@ -297,6 +299,8 @@ class Daemon:
             self._pool.drain(CANCEL_SECONDS)
         self._runner.cancel()
         self._services.helpers.close()
+        if self._migration and not self._ended:
+            self._say(f"migration stopped before its end, start it again for the rest: {progress(self._standing())}")
         self._services.workspace.close()
         self._journal.close()
         log.info("stopped")

@@ -120,12 +120,11 @@ class Pool:
                 continue
             try:
                 self._work(target)
+            except Stopped:
+                continue  # what a stop has cut off is still open
             except Exception:
                 log.exception("a worker met an error that nobody expected; it goes on with the next recording")
-            finally:
-                # What a stop has cut off is still open.
-                if not self._stop.is_set():
-                    self._release(target)
+            self._release(target)
 
     def _release(self, target: MuxTarget) -> None:
         with self._lock:

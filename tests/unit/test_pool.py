@@ -163,16 +163,23 @@ def test_after_a_stop_no_new_work_begins_and_the_workers_end(stop: threading.Eve
     assert gate.done == ["running"]
 
 
-def test_what_a_stop_has_cut_off_stays_open(stop: threading.Event) -> None:
+@pytest.mark.parametrize(("cut_off", "open_"), [(True, 2), (False, 1)])
+def test_what_a_stop_has_cut_off_stays_open(stop: threading.Event, cut_off: bool, open_: int) -> None:
     gate = Gate()
-    pool = Pool(gate, 1, stop)
+
+    def work(one: MuxTarget) -> None:
+        gate(one)
+        if cut_off:
+            raise Stopped("in the middle")
+
+    pool = Pool(work, 1, stop)
     for name in ("running", "queued"):
         pool.submit(target(name))
     assert gate.started.acquire(timeout=PATIENCE)
     stop.set()
     gate.open.set()
     assert pool.drain(PATIENCE)
-    assert pool.files == 2
+    assert pool.files == open_
 
 
 def test_the_open_work_is_counted_in_files_and_in_recordings(stop: threading.Event) -> None:
