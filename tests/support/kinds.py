@@ -77,6 +77,12 @@ KINDS = {
     "MPEG-TS": Kind(B_FRAMES, "ts"),
     "MPEG-TS across the end of its clock": Kind((*B_FRAMES, "-output_ts_offset", "95441"), "ts"),
     "Matroska that begins late": Kind((*B_FRAMES, "-output_ts_offset", "7"), "mkv"),
+    "Matroska with negative times": Kind(
+        (*PLAIN, "-output_ts_offset", "-1", "-avoid_negative_ts", "disabled"), "mkv"
+    ),
+    "Matroska with negative times, B-frames": Kind(
+        (*B_FRAMES, "-output_ts_offset", "-0.35", "-avoid_negative_ts", "disabled"), "mkv"
+    ),
     "MP4 that begins late": Kind(B_FRAMES, steps=[("late.mp4", ("-itsoffset", "1.5"), COPY)]),
     "MP4 that hides its first frames": Kind(
         B_FRAMES, steps=[("cut.mp4", ("-ss", "0.5"), (*COPY, "-avoid_negative_ts", "disabled"))], skips=0.5
@@ -131,11 +137,11 @@ AUDIO_KINDS = {
     "MP3, mono, 44.1 kHz": AudioKind("mp3", ("-ac", "1"), 1, "mp3"),
     "MP3, stereo, 44.1 kHz": AudioKind("mp3", (), 2, "mp3"),
     "MP3, variable bit rate": AudioKind("mp3", ("-q:a", "4"), 2, "mp3"),
-    "MP3 without LAME tag": AudioKind("mp3", ("-ar", "8000", "-write_xing", "0"), 2, "mp3"),
+    "MP3 without LAME tag": AudioKind("mp3", ("-write_xing", "0"), 2, "mp3"),
     "MP2": AudioKind("mp2", (), 2, "aac"),
     "WAV, PCM, 8 kHz": AudioKind("wav", ("-ar", "8000", "-c:a", "pcm_s16le"), 2, "aac"),
     "WAV, mulaw": AudioKind("wav", ("-ac", "1", "-ar", "8000", "-c:a", "pcm_mulaw"), 1, "aac"),
-    "WAV, GSM": AudioKind("wav", ("-ac", "1", "-ar", "8000", "-c:a", "libgsm_ms"), 1, "aac"),
+    "WAV, ADPCM": AudioKind("wav", ("-ac", "1", "-c:a", "adpcm_ima_wav"), 1, "aac"),
     "Opus in Ogg": AudioKind("ogg", ("-c:a", "libopus", "-ar", "48000"), 2, "opus"),
     "FLAC": AudioKind("flac", (), 2, "flac"),
     "AAC in MP4": AudioKind("m4a", ("-c:a", "aac"), 2, "aac"),
