@@ -169,6 +169,18 @@ def encode_command(tools: Tools, target: Target, source: Probed, cut: Cut, index
     return [*command, str(output)]
 
 
+def retime_command(tools: Tools, source: Path, video: Video, step: Fraction, output: Path) -> list[str]:
+    """Given a screen file that does not say when its frames are shown, and the time from one to the next in seconds, return
+    the command that re-encodes them all, evenly spaced."""
+    width, height = sizes([video])
+    target = Target(width, height, "yuv420p", "high", 1 / step)
+    ticks = step * TIMESCALE
+    times = f"settb=1/{TIMESCALE},setpts=round(N*{ticks.numerator}/{ticks.denominator})"
+    filters = f"{times},pad={width}:{height},format={target.pixels}"
+    command = [tools.ffmpeg, *_QUIET, *_from_file(source), "-map", "0:v:0", "-vf", filters]
+    return [*command, *_video_encoder(tools, target), str(output)]
+
+
 def sound_command(tools: Tools, audio: Path, codec: str, output: Path) -> list[str]:
     """Given a call's audio file and ``copy`` or ``aac``, return the command that brings its sound into an MP4 file.
 

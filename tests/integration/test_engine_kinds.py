@@ -5,6 +5,7 @@ The worst error of each case is printed in a table at the end of the run.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from functools import cache
@@ -46,7 +47,7 @@ def bases(folder: Path) -> Callable[[int], list[Path]]:
 
 
 def mux(audio: Path, screens: list[tuple[Path, float]], folder: Path) -> Muxed:
-    engine = Engine(Tools("ffmpeg", "ffprobe"), Runner(), tolerance=2.0, slice_ms=5000, audio_codec="copy")
+    engine = Engine(Tools("ffmpeg", "ffprobe"), Runner(), tolerance=2.0, slice_ms=700, audio_codec="copy")
     inputs = [Input(path, path.name, T0 + timedelta(seconds=begin)) for path, begin in screens]
     return engine.mux(Input(audio, audio.name, T0), inputs, folder)
 
@@ -77,6 +78,7 @@ def test_picture_and_sound_fit_for_screens_of_every_kind(
 ) -> None:
     kind = KINDS[name]
     paths = kinds.make_screens(tmp_path, bases(kind.fps), kind)
+    assert re.search(kind.proof, kinds.described(paths[0]))
     made = mux(audio, [(path, begin + kind.skips) for path, begin in zip(paths, BEGINS, strict=True)], tmp_path)
     check(made.path, sources(kind.fps, kind.skips), SECONDS, 1 / kind.fps, record_property, name)
 

@@ -11,13 +11,13 @@ from pathlib import Path
 from muxer.lab.media import make_audio, make_screen
 
 T0 = datetime(2026, 3, 1, 9, 0, 0, tzinfo=UTC)
-SECONDS = 8.0
-SCREEN_SECONDS = 5.0
+SECONDS = 6.0
+SCREEN_SECONDS = 4.0
 # Where the two screens begin, from the audio's start on: the first is cut at its head, the second at its tail.
-BEGINS = (-1.55, 4.2)
+BEGINS = (-1.55, 3.2)
 SIZE = (320, 180)
-PLAIN = ("-c:v", "libx264", "-preset", "veryfast", "-g", "20", "-bf", "0")
-B_FRAMES = ("-c:v", "libx264", "-preset", "veryfast", "-g", "20", "-bf", "3", "-b_strategy", "0")
+PLAIN = ("-c:v", "libx264", "-threads", "1", "-preset", "veryfast", "-g", "20", "-bf", "0")
+B_FRAMES = ("-c:v", "libx264", "-threads", "1", "-preset", "veryfast", "-g", "20", "-bf", "3", "-b_strategy", "0")
 
 
 def run(*arguments: object) -> str:
@@ -34,7 +34,8 @@ class Kind:
     """How a screen file of a kind is made of a plain one: ffmpeg's output options and the ending of the name.
 
     ``second`` are the options of the second screen, where they differ; ``fps`` the frame rate; ``steps`` further commands,
-    each with the ending of what it makes of the file before, and its options before and after ``-i``.
+    each with the ending of what it makes of the file before, and its options before and after ``-i``; ``skips`` how much of
+    the screen is not seen in it. ``proof`` is found in what ffprobe prints of the first file.
     """
 
     options: Sequence[str]
@@ -43,46 +44,60 @@ class Kind:
     fps: int = 10
     steps: Sequence[tuple[str, Sequence[str], Sequence[str]]] = ()
     skips: float = 0.0
+    proof: str = ""
 
 
+WIDE = (*PLAIN, "-threads", "2", "-preset", "ultrafast", "-g", "4")
 COPY = ("-c", "copy")
 KINDS = {
-    "plain": Kind(PLAIN),
+    "plain": Kind(PLAIN, proof="has_b_frames=0"),
     "index in front": Kind((*PLAIN, "-movflags", "+faststart")),
-    "B-frames at both cuts": Kind(B_FRAMES),
-    "B-frames without edit list": Kind((*B_FRAMES, "-use_editlist", "0")),
+    "B-frames at both cuts": Kind(B_FRAMES, proof="has_b_frames=2"),
+    "B-frames without edit list": Kind((*B_FRAMES, "-use_editlist", "0"), proof="start_time=0.200000"),
     "B-frames with negative shifts": Kind((*B_FRAMES, "-movflags", "+negative_cts_offsets")),
     "open groups of pictures": Kind((*B_FRAMES, "-x264-params", "open-gop=1:scenecut=0")),
-    "one key frame only": Kind((*PLAIN, "-g", "1000")),
-    "intra only": Kind((*PLAIN, "-g", "1")),
+    "one key frame only": Kind((*PLAIN, "-g", "1000"), proof="(?s)^[^K]*flags=K[^K]*$"),
+    "intra only": Kind((*PLAIN, "-g", "1"), proof="(flags=K_.*\\n.*){40}"),
     "mixed parameter sets": Kind((*PLAIN, "-refs", "1"), second=(*PLAIN, "-x264-params", "cqm=jvt:ref=4:cabac=1")),
     "plain and B-frames": Kind(PLAIN, second=B_FRAMES),
-    "full range": Kind((*PLAIN, "-vf", "scale=out_range=full", "-pix_fmt", "yuvj420p")),
+    "full range": Kind((*PLAIN, "-vf", "scale=out_range=full", "-pix_fmt", "yuvj420p"), proof="yuvj420p"),
     "H.264 and H.265": Kind(PLAIN, second=("-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=none")),
-    "H.265": Kind(("-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=none")),
-    "VP9 in WebM": Kind(("-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-g", "20"), "webm"),
+    "H.265": Kind(("-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=none"), proof="hevc"),
+    "VP9 in WebM": Kind(("-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-g", "20"), "webm", proof="vp9"),
     "VP9, odd size": Kind(
-        ("-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-vf", "scale=321:181"), "webm"
+        ("-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-vf", "scale=321:181"),
+        "webm",
+        proof="width=321.height=181",
     ),
-    "yuv444": Kind((*PLAIN, "-pix_fmt", "yuv444p")),
-    "yuv444, odd size": Kind((*PLAIN, "-vf", "scale=321:181", "-pix_fmt", "yuv444p")),
-    "interlaced": Kind((*PLAIN, "-flags", "+ildct+ilme", "-x264-params", "tff=1")),
-    "pixels that are no squares": Kind((*PLAIN, "-vf", "setsar=4/3")),
-    "3840x1080": Kind((*PLAIN, "-g", "4", "-vf", "scale=3840:1080"), fps=2),
-    "3840x2160": Kind((*PLAIN, "-g", "4", "-vf", "scale=3840:2160"), fps=2),
-    "7680x2160": Kind((*PLAIN, "-preset", "ultrafast", "-g", "4", "-vf", "scale=7680:2160"), fps=2),
-    "25 frames a second": Kind(PLAIN, fps=25),
+    "yuv444": Kind((*PLAIN, "-pix_fmt", "yuv444p"), proof="yuv444p"),
+    "yuv444, odd size": Kind((*PLAIN, "-vf", "scale=321:181", "-pix_fmt", "yuv444p"), proof="width=321.height=181"),
+    "interlaced": Kind((*PLAIN, "-flags", "+ildct+ilme", "-x264-params", "tff=1"), proof="field_order=tt"),
+    "pixels that are no squares": Kind((*PLAIN, "-vf", "setsar=4/3"), proof="aspect_ratio=4:3"),
+    "3840x1080": Kind((*WIDE, "-vf", "scale=3840:1080"), fps=2, proof="width=3840.height=1080"),
+    "3840x2160": Kind((*WIDE, "-vf", "scale=3840:2160"), fps=2, proof="width=3840.height=2160"),
+    "7680x2160": Kind((*WIDE, "-vf", "scale=7680:2160"), fps=2, proof="width=7680.height=2160"),
+    "25 frames a second": Kind(PLAIN, fps=25, proof="pts_time=0.04"),
     "raw H.264 in Matroska": Kind((*PLAIN, "-f", "h264"), "h264", steps=[("mkv", ("-framerate", "10"), COPY)]),
-    "B-frames in AVI, no times of showing": Kind(B_FRAMES, "avi"),
-    "MPEG-TS": Kind(B_FRAMES, "ts"),
-    "MPEG-TS across the end of its clock": Kind((*B_FRAMES, "-output_ts_offset", "95441"), "ts"),
-    "Matroska that begins late": Kind((*B_FRAMES, "-output_ts_offset", "7"), "mkv"),
-    "MP4 that begins late": Kind(B_FRAMES, steps=[("late.mp4", ("-itsoffset", "1.5"), COPY)]),
-    "MP4 that hides its first frames": Kind(
-        B_FRAMES, steps=[("cut.mp4", ("-ss", "0.5"), (*COPY, "-avoid_negative_ts", "disabled"))], skips=0.5
+    "B-frames in AVI, no times of showing": Kind(B_FRAMES, "avi", proof="pts_time=N/A.dts_time=0"),
+    "MPEG-TS": Kind(B_FRAMES, "ts", proof="start_time=1.6"),
+    "MPEG-TS across the end of its clock": Kind((*B_FRAMES, "-output_ts_offset", "95441"), "ts", proof="pts_time=-1.3"),
+    "Matroska that begins late": Kind((*B_FRAMES, "-output_ts_offset", "7"), "mkv", proof="start_time=7"),
+    "Matroska with negative times": Kind(
+        (*PLAIN, "-output_ts_offset", "-1", "-avoid_negative_ts", "disabled"), "mkv", proof="pts_time=N/A"
     ),
-    "fragmented": Kind((*B_FRAMES, "-movflags", "frag_keyframe+empty_moov+default_base_moof")),
-    "fragmented, with negative times": Kind((*B_FRAMES, "-movflags", "frag_keyframe+empty_moov+negative_cts_offsets")),
+    "Matroska with negative times, B-frames": Kind(
+        (*B_FRAMES, "-output_ts_offset", "-0.35", "-avoid_negative_ts", "disabled"), "mkv", proof="pts_time=N/A"
+    ),
+    "MP4 that begins late": Kind(
+        B_FRAMES, steps=[("late.mp4", ("-itsoffset", "1.5"), COPY)], proof="start_time=1.5"
+    ),
+    "MP4 that hides its first frames": Kind(
+        B_FRAMES,
+        steps=[("cut.mp4", ("-ss", "0.5"), (*COPY, "-avoid_negative_ts", "disabled"))],
+        skips=0.5,
+        proof="flags=KD",
+    ),
+    "fragmented": Kind((*B_FRAMES, "-movflags", "frag_keyframe+empty_moov+default_base_moof"), proof="start_time=0.2"),
 }
 
 
@@ -131,11 +146,11 @@ AUDIO_KINDS = {
     "MP3, mono, 44.1 kHz": AudioKind("mp3", ("-ac", "1"), 1, "mp3"),
     "MP3, stereo, 44.1 kHz": AudioKind("mp3", (), 2, "mp3"),
     "MP3, variable bit rate": AudioKind("mp3", ("-q:a", "4"), 2, "mp3"),
-    "MP3 without LAME tag": AudioKind("mp3", ("-ar", "8000", "-write_xing", "0"), 2, "mp3"),
+    "MP3 without LAME tag": AudioKind("mp3", ("-write_xing", "0"), 2, "mp3"),
     "MP2": AudioKind("mp2", (), 2, "aac"),
     "WAV, PCM, 8 kHz": AudioKind("wav", ("-ar", "8000", "-c:a", "pcm_s16le"), 2, "aac"),
     "WAV, mulaw": AudioKind("wav", ("-ac", "1", "-ar", "8000", "-c:a", "pcm_mulaw"), 1, "aac"),
-    "WAV, GSM": AudioKind("wav", ("-ac", "1", "-ar", "8000", "-c:a", "libgsm_ms"), 1, "aac"),
+    "WAV, ADPCM": AudioKind("wav", ("-ac", "1", "-c:a", "adpcm_ima_wav"), 1, "aac"),
     "Opus in Ogg": AudioKind("ogg", ("-c:a", "libopus", "-ar", "48000"), 2, "opus"),
     "FLAC": AudioKind("flac", (), 2, "flac"),
     "AAC in MP4": AudioKind("m4a", ("-c:a", "aac"), 2, "aac"),
@@ -149,6 +164,13 @@ AUDIO_KINDS = {
 def make_call(path: Path) -> None:
     """Make the call's audio, uncompressed."""
     make_audio(path, T0, SECONDS, rate=44100, codec=("-c:a", "pcm_s16le"))
+
+
+def described(path: Path) -> str:
+    """Return what ffprobe says of a file and of each of its packets."""
+    entries = "packet=pts_time,dts_time,flags:format=start_time"
+    entries += ":stream=codec_name,width,height,has_b_frames,sample_aspect_ratio,pix_fmt,field_order"
+    return run("ffprobe", "-v", "error", "-show_entries", entries, "-of", "compact", path)
 
 
 def codecs(path: Path) -> dict[str, str]:

@@ -118,10 +118,10 @@ def sound_error(path: Path, start: datetime, seconds: float) -> float:
     Every channel is heard; a pip that is missing is an error of infinity."""
     worst = 0.0
     for channel in range(channels(path)):
-        pips = {pip.second: pip.onset for pip in read_pips(path, channel)}
+        pips = read_pips(path, channel)
         for second in range(int(seconds)):
-            onset = pips.get((int(start.timestamp()) + second) % PIPS, float("inf"))
-            worst = max(worst, abs(onset - second))
+            code = (int(start.timestamp()) + second) % PIPS
+            worst = max(worst, min((abs(pip.onset - second) for pip in pips if pip.second == code), default=float("inf")))
     return worst
 
 
