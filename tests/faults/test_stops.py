@@ -67,10 +67,11 @@ def test_a_stop_while_a_job_hangs_in_each_of_its_steps(make_lab: Make, tmp_path:
     openssl, encrypting = hanging_once(tmp_path, "openssl", "-encrypt")
     lab.store.fail_next("rws", "GET", f"/screen-recordings/{asked.id}", 503, times=99, headers={"Retry-After": "29"})
     programs = {"processing__ffmpeg": str(ffmpeg), "processing__openssl": str(openssl)}
-    config, log = configured(lab, **programs, advanced__worker_threads="8")
+    config, log = configured(lab, **programs, advanced__worker_threads="8", htcc__rws_timeout="120")
+    others = "|".join(call.id for call in calls)
     traps = {
-        "check": ("rws", "GET", "/screen-recordings/[^?]*(?:" + "|".join(call.id for call in calls) + ")$"),
-        "fetch": ("dav", "GET", "/screens/"),
+        "check": ("rws", "GET", f"/screen-recordings/({others})$"),
+        "fetch": ("dav", "GET", f"/screens/.*({others})"),
         "store": ("dav", "PUT", "/screens/"),
         "publish": ("rws", "POST", "/screen-recordings$"),
     }
