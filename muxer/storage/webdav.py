@@ -48,6 +48,13 @@ CONNECT_SECONDS, SILENCE_SECONDS = 10.0, 60.0
 # A server that cannot rename answers so; 502 is what a proxy says that does not know the Destination's scheme.
 _NO_MOVE = (400, 403, 405, 501, 502)
 _EXISTS = 412
+# What to do about some answers.
+_ADVICE = {
+    403: "; the account lacks the right",
+    409: "; the folder does not exist, make it on the server",
+    423: "; it is locked on the server",
+    507: "; the storage is full, make room there",
+}
 
 
 class WebdavStorage:
@@ -171,6 +178,8 @@ class WebdavStorage:
             if not may_replace():
                 raise StoredElsewhere(f"{target.url} is stored already")
             status = self._moved(source, target, overwrite="T")
+            if status == _EXISTS:
+                raise ServiceUnavailable(f"MOVE {source.url}: HTTP {status}; the server lets nothing replace {target.name}")
         return status not in _NO_MOVE
 
     def _moved(self, source: Place, target: Place, overwrite: str) -> int:
@@ -204,19 +213,15 @@ class WebdavStorage:
 
     def _failure(self, status: int, headers: Any, what: str) -> MuxerError:
         """Given a status that means failure, return the error it stands for."""
-        text = f"{what}: HTTP {status}"
+        text = f"{what}: HTTP {status}{_ADVICE.get(status, '')}"
         if status == 401:
             self._gate.close(_origin(what.split(" ", 1)[1]))
             return LoginRefused(f"{text}; check [webdav] username and password")
         if status == 403:
-            return AccessDenied(f"{text}; the account lacks the right")
-        if status == 507:
-            return ServiceUnavailable(f"{text}; the storage is full")
-        if status == 409:
-            return ServiceUnavailable(f"{text}; the folder does not exist")
+            return AccessDenied(text)
         if status == 500:
             return ServiceFailed(text, retry_after(headers))
-        if status >= 500 or status in (404, 408, 423, 429) or status < 400:
+        if status >= 500 or status in (404, 408, 409, 423, 429) or status < 400:
             return ServiceUnavailable(text, retry_after(headers))
         return RequestRejected(text, status)
 
