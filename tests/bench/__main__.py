@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 
 from muxer import __version__
 from muxer.process import program_version
-from tests.bench import engine, memory, pipeline, polling, scaling, start
+from tests.bench import backlog, engine, memory, pipeline, polling, scaling, start
 from tests.bench.measure import HEAD, Figure, Setting, row
 
 TOPICS = {
@@ -24,6 +24,7 @@ TOPICS = {
     "polling": polling.measure,
     "start": start.measure,
     "scaling": scaling.measure,
+    "backlog": backlog.measure,
 }
 GOAL_MISSED = 1
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-TOPICS = ["engine", "pipeline", "memory", "polling", "start", "scaling"]
+TOPICS = ["engine", "pipeline", "memory", "polling", "start", "scaling", "backlog"]
 SECONDS = 300
 
 
