@@ -23,11 +23,17 @@ from typing import IO, TypeVar
 from muxer import libraries
 from muxer.errors import LocalResourceError, Stopped, ToolError
 
+if sys.platform != "win32":
+    import resource
+
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 STDERR_TAIL_BYTES = 2000
+# So much memory a program may have on Linux (our decision): an encoder of the largest pictures needs half of it, and a file
+# made to do harm does not get all of the machine.
+MOST_MEMORY = 4 << 30
 _PR_SET_PDEATHSIG = 1
 _SIGKILL = 9
 # What programs print when this machine, and not the media, is at fault.
@@ -112,7 +118,7 @@ class Runner:
                     stderr=errors,
                     cwd=cwd,
                     env=self._environment(arguments[0]),
-                    preexec_fn=_die_with_parent(os.getpid()) if _LINUX else None,
+                    preexec_fn=_restrained(os.getpid()) if _LINUX else None,
                     process_group=0 if os.name == "posix" else None,
                     creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
                 )
@@ -180,12 +186,17 @@ def _tail(errors: IO[bytes]) -> str:
     return errors.read().decode(errors="replace").strip()
 
 
-def _die_with_parent(parent: int) -> Callable[[], None]:
-    """Return what a child does before it starts its program: ask the kernel to kill it when its parent dies."""
+def _restrained(parent: int) -> Callable[[], None]:
+    """Return what a child does before it starts its program: limit its memory, and ask the kernel to kill it when its parent
+    dies."""
 
     def prepare() -> None:
         if _LIBC is not None:
             _LIBC.prctl(_PR_SET_PDEATHSIG, _SIGKILL)
+        if sys.platform != "win32":
+            _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+            least = MOST_MEMORY if hard == resource.RLIM_INFINITY else min(MOST_MEMORY, hard)
+            resource.setrlimit(resource.RLIMIT_DATA, (least, least))
         if os.getppid() != parent:
             os._exit(1)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from threading import BoundedSemaphore
 
 from muxer.errors import MediaError, ToolError
-from muxer.media import render
+from muxer.media import limits, render
 from muxer.media.mp3 import end_padding
 from muxer.media.plain import Sound, read_screen, read_sound
 from muxer.media.probe import Probed, Video, need_audio, need_video, probe
@@ -56,6 +56,11 @@ class Reader:
         there is nothing to see."""
         if path.stat().st_size == 0:
             raise MediaError("the file is empty")
+        found = self._screen(path, made)
+        limits.check_picture(*need_video(found).size)
+        return found
+
+    def _screen(self, path: Path, made: Path) -> Probed:
         plain = read_screen(path)
         if plain is not None:
             return plain
@@ -86,4 +91,5 @@ def _may_become_plain(video: Video) -> bool:
 def _heard(sound: Sound) -> Sound:
     if sound.length_us <= 0:
         raise MediaError("the audio has no length")
+    limits.check_length(sound.length_us)
     return sound

@@ -9,17 +9,16 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import accumulate, chain, repeat
+from itertools import accumulate, chain, pairwise, repeat
 from pathlib import Path
 from typing import BinaryIO
 
 from muxer.errors import MediaError
-from muxer.media import boxes
+from muxer.media import boxes, limits
 from muxer.media.boxes import BoxError
 
 # The index of a recording of many hours has some ten megabytes.
 MOST_INDEX_BYTES = 256 * 1024 * 1024
-MOST_SAMPLES = 50_000_000
 _SIGN = 1 << 31
 
 
@@ -68,7 +67,7 @@ def read_tracks(path: Path) -> list[Track]:
         raise BoxError("the file is fragmented")
     movie = boxes.need(body, b"mvhd")
     scale = boxes.number(movie, 20 if movie[0] else 12, 4)
-    tracks = [_track(inner, scale) for kind, inner in boxes.children(body) if kind == b"trak"]
+    tracks = [_track(inner, scale, end) for kind, inner in boxes.children(body) if kind == b"trak"]
     for track in tracks:
         _check_complete(track, end)
     return tracks
@@ -78,7 +77,9 @@ def _index(file: BinaryIO) -> tuple[bytes, int]:
     """Return the content of the file's moov box, and the file's length."""
     end = file.seek(0, 2)
     position, first = 0, True
-    while position < end:
+    for _ in range(boxes.MOST_CHILDREN):
+        if position >= end:
+            break
         file.seek(position)
         kind, skip, size = boxes.header(file.read(boxes.LARGE_HEADER))
         if first and kind not in (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide"):
@@ -93,12 +94,12 @@ def _index(file: BinaryIO) -> tuple[bytes, int]:
     raise BoxError("the file has no index")
 
 
-def _track(body: memoryview, movie_scale: int) -> Track:
+def _track(body: memoryview, movie_scale: int, end: int) -> Track:
     media = boxes.need(body, b"mdia")
     times = boxes.need(media, b"mdhd")
     timescale = boxes.number(times, 20 if times[0] else 12, 4)
     table = boxes.need(media, b"minf", b"stbl")
-    sizes = _sizes(boxes.need(table, b"stsz"))
+    sizes = _sizes(boxes.need(table, b"stsz"), end)
     count = len(sizes)
     durations = _runs(boxes.need(table, b"stts"), count)
     shifts = boxes.child(table, b"ctts")
@@ -129,10 +130,14 @@ def _description(body: memoryview) -> tuple[bytes, bytes]:
     return kind, bytes(content)
 
 
-def _sizes(body: memoryview) -> array[int]:
+def _sizes(body: memoryview, end: int) -> array[int]:
+    """Return the size of each sample. A few bytes can claim any number of them, so the file must be long enough."""
     size, count = boxes.number(body, 4, 4), boxes.number(body, 8, 4)
-    if count > MOST_SAMPLES:
-        raise BoxError("a track has too many samples")
+    if size * count > end:
+        raise MediaError(f"the file is truncated: it is too short for its {count} frames")
+    if size and count > limits.MOST_FRAMES:
+        raise BoxError("a track has many samples of one size, as sound without compression has")
+    limits.check_frames(count)
     return array("I", [size]) * count if size else boxes.numbers(body, 12, count)
 
 
@@ -183,6 +188,8 @@ def _samples_in_chunks(body: memoryview, chunks: int) -> Iterator[int]:
     firsts = [one - 1 for one in entries[::3]]
     if not firsts or firsts[0] != 0 or any(one != 1 for one in entries[2::3]):
         raise BoxError("the table of chunks is broken, or uses a second description")
+    if any(one >= following for one, following in pairwise([*firsts, chunks])):
+        raise BoxError("the table of chunks is out of order, or longer than its track")
     for first, following, held in zip(firsts, [*firsts[1:], chunks], entries[1::3], strict=True):
         yield from repeat(held, following - first)
 
