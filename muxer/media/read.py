@@ -42,9 +42,12 @@ class Reader:
             padding = end_padding(path) if copied.codec == "mp3" else 0
             return _heard(replace(copied, padding=padding)), frozenset()
         if copied is not None and copied.has_gaps:
-            reason = "the audio has gaps"
+            length, reason = copied.length_us, "the audio has gaps"
         else:
-            reason = f"{need_audio(probe(path, self._tools.ffprobe, self._runner)).codec} audio does not play in browsers"
+            found = need_audio(probe(path, self._tools.ffprobe, self._runner))
+            length, reason = found.length_us, f"{found.codec} audio does not play in browsers"
+        # Gaps are filled with silence, and a few packets may lie years apart.
+        limits.check_length(length)
         with self._encoders:
             encoded = self._brought(path, made, "aac")
         if encoded is None:

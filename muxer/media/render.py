@@ -176,9 +176,7 @@ def sound_command(tools: Tools, audio: Path, codec: str, output: Path) -> list[s
     Re-encoded sound gets silence where its timestamps have gaps, so that it stays as long as it was.
     """
     command = [tools.ffmpeg, *_QUIET, *_from_file(audio), "-map", "0:a:0", "-c:a", codec]
-    if codec != "copy":
-        # Beyond the longest sound that is muxed, gaps of timestamps are not filled: they may be years.
-        command += ["-af", "aresample=async=1:first_pts=0", "-t", str(limits.MOST_SECONDS + 1)]
+    command += [] if codec == "copy" else ["-af", "aresample=async=1:first_pts=0"]
     # MP3 below 16 kHz and FLAC are refused in MP4 without it; both play in browsers.
     return [*command, "-strict", "-2", "-map_metadata", "-1", "-map_chapters", "-1", "-f", "mp4", str(output)]
 
