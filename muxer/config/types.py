@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from muxer.config.pem import certificates_in
+
+_HOST = re.compile(r"(\*|(\*\.)?[^\s*/?#@:\[\]]+|\[[0-9a-f:.]+\])(:\d+)?")
 
 
 class ValueType(Protocol):
@@ -39,6 +42,19 @@ def uri(value: str) -> str:
     except ValueError as error:
         raise ValueError("has a port that is not a number from 0 to 65535") from error
     return value.rstrip("/")
+
+
+def hosts(value: str) -> tuple[str, ...]:
+    """Given names of servers with commas between, each with a port or without, ``*.domain`` or ``*``, return them."""
+    entries = tuple(entry for one in value.split(",") if (entry := one.strip().lower()))
+    for entry in entries:
+        try:
+            well_formed = urlsplit(f"//{entry}").port != 0
+        except ValueError:
+            well_formed = False
+        if not (well_formed and _HOST.fullmatch(entry)):
+            raise ValueError("must be names such as dav.example.com, dav:8080, *.example.com or *, with commas between")
+    return entries
 
 
 @dataclass(frozen=True)

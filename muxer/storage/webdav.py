@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -37,6 +37,8 @@ from muxer.gate import LoginGate
 from muxer.gir.answers import retry_after
 from muxer.outages import Outages
 from muxer.storage.base import WEBDAV, Place, Stored
+from muxer.storage.guard import Guard
+from muxer.storage.hosts import Hosts
 from muxer.storage.notes import Notes
 
 log = logging.getLogger(__name__)
@@ -51,10 +53,16 @@ class WebdavStorage:
     """All WebDAV servers of the region under one account (guide). Safe to use from any thread."""
 
     def __init__(
-        self, options: Webdav, instance: str, uploading: Path, stop: threading.Event, outages: Outages | None = None
+        self,
+        options: Webdav,
+        instance: str,
+        uploading: Path,
+        stop: threading.Event,
+        outages: Outages | None = None,
+        site: Sequence[str] = (),
     ) -> None:
         """Given the account, a short name for this instance (it marks unfinished uploads), the folder that keeps what is
-        being uploaded, the stop event, and what is told of the servers' failures."""
+        being uploaded, the stop event, what is told of the servers' failures, and the addresses of RWS and RCS."""
         self._stop = stop
         self._outages = outages or Outages()
         self._instance = instance
@@ -65,9 +73,8 @@ class WebdavStorage:
             auth=auth,
             headers=headers,
             timeout=TIMEOUT,
-            verify=tls.context(options.trusted_ca),
             trust_env=False,
-            limits=httpx.Limits(max_connections=None),
+            transport=Guard(Hosts(options.hosts, site), tls.context(options.trusted_ca)),
         )
         self._lock = threading.Lock()
         self._servers: dict[str, webdav4.Client] = {}
