@@ -28,7 +28,8 @@ from muxer.errors import (
 )
 from muxer.job import Job, Services, services_of
 from muxer.journal import Journal, Key, delay, now
-from muxer.observe.logs import about
+from muxer.masking import Mask
+from muxer.observe.logs import about, plain
 from muxer.poller import Poller, PollResult
 from muxer.pool import Pool
 from muxer.process import Runner
@@ -68,7 +69,7 @@ class Daemon:
         self._outages = services.outages
         self._migration = bool(config.advanced.call_recording_query_string)
         # A migration is to try everything that its query finds, whatever became of it before.
-        self._journal = Journal(None if self._migration else services.workspace.path / JOURNAL)
+        self._journal = Journal(None if self._migration else services.workspace.path / JOURNAL, Mask(config.secrets))
         has_room = services.workspace.disk.has_room
         self._pool = Pool(self._work, config.advanced.worker_threads, self._stop, has_room)
         self._poller = Poller(config, services.rws, self._journal, self._outages, self._submit)
@@ -87,6 +88,8 @@ class Daemon:
 
     def run(self) -> int:
         """Run until a signal stops it, or the migration is done; return the exit code."""
+        # Before the first poll: a process that was killed has left media in clear.
+        self._clean()
         body = self._migrate if self._migration else self._poll_forever
         thread = threading.Thread(target=self._guarded, args=(body,), name="poller", daemon=True)
         thread.start()
@@ -185,7 +188,7 @@ class Daemon:
         for recording_id, reason in self._failed.values():
             log.error("failed: %s: %s", recording_id, reason)
         log.info(text)
-        failed = f": {', '.join(failed_ids)}" if failed_ids else ""
+        failed = f": {', '.join(map(plain, failed_ids))}" if failed_ids else ""
         sys.stdout.write(f"{text}{failed}\n")
         sys.stdout.flush()
         self._exit_code = EXIT_SOME_FAILED if self._failed else EXIT_OK

@@ -6,6 +6,7 @@ option reference are held to it. Origin "guide" is the Genesys deployment guide,
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -197,12 +198,10 @@ class Config:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """The values that must never be written anywhere."""
-        return tuple(
-            value
-            for section, name, described in options()
-            if described.secret and (value := getattr(getattr(self, section), name))
-        )
+        """The values that must never be written anywhere, and the logins as HTTP sends them, which a server may echo."""
+        values = (getattr(getattr(self, section), name) for section, name, described in options() if described.secret)
+        logins = (f"{one.username}:{one.password}" for one in (self.htcc, self.rcs, self.webdav) if one.password)
+        return (*filter(None, values), *(base64.b64encode(one.encode()).decode() for one in logins))
 
 
 SECTIONS: dict[str, type[Any]] = {

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from muxer.crypto import ber
@@ -105,9 +106,10 @@ def _certificate_file(certificate: Certificate, folder: Path, number: int) -> Pa
     name = certificate.alias or f"number {number + 1}"
     try:
         parsed = x509.load_pem_x509_certificate(certificate.pem.encode())
-    except ValueError as error:
+        key = parsed.public_key()
+    except (ValueError, UnsupportedAlgorithm) as error:
         raise EncryptionError(f"the encryption certificate {name} of RWS cannot be read") from error
-    if not isinstance(parsed.public_key(), RSAPublicKey):
+    if not isinstance(key, RSAPublicKey):
         raise EncryptionError(f"the encryption certificate {name} of RWS holds no RSA key")
     path = folder / f"recipient-{number}.pem"
     with private_file(path) as file:

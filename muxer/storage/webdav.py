@@ -92,7 +92,7 @@ class WebdavStorage:
             return transfer.receive(
                 response.iter_raw(),
                 path,
-                expected=int(length) if length.isdigit() else None,
+                expected=transfer.announced(length),
                 source=place.url,
                 stop=self._stop,
             )
