@@ -38,6 +38,8 @@ _PR_SET_PDEATHSIG = 1
 _SIGKILL = 9
 # What programs print when this machine, and not the media, is at fault.
 _SCARCITY = ("No space left on device", "Cannot allocate memory", "Disk quota exceeded", "Too many open files")
+# Variables whose names hold one of these are for us; programs that read media of others do without.
+_SECRETS = ("PASSWORD", "SECRET", "TOKEN", "CREDENTIAL", "AWS_")
 _LINUX = sys.platform.startswith("linux")
 
 
@@ -128,9 +130,10 @@ class Runner:
         return process
 
     def _environment(self, program: str) -> dict[str, str]:
+        clean = {name: value for name, value in os.environ.items() if not any(part in name for part in _SECRETS)}
         if program == self._openssl:
-            return libraries.with_own(os.environ, self._own_folders)
-        return libraries.without_foreign(os.environ, self._own_folders, program)
+            return libraries.with_own(clean, self._own_folders)
+        return libraries.without_foreign(clean, self._own_folders, program)
 
     def _end(self, process: subprocess.Popen[bytes]) -> None:
         """Leave nothing behind, however the work with the process ended."""

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeGuard
+from urllib.parse import unquote
 
 from dateutil.parser import isoparse
 
@@ -112,6 +113,13 @@ class MediaFile:
         return value if isinstance(value, Mapping) and value else None
 
     @property
+    def names(self) -> frozenset[str]:
+        """What it is called: its mediaId, and the name of its file by the descriptor."""
+        path = (self.descriptor or {}).get("path")
+        file = path.rstrip("/").rpartition("/")[2] if isinstance(path, str) else ""
+        return frozenset((self.media_id, file, unquote(file))) - {""}
+
+    @property
     def size(self) -> int:
         """The length in bytes by the metadata, which may lie; 0 when unknown."""
         try:
@@ -123,7 +131,7 @@ class MediaFile:
     def uri(self) -> str | None:
         """The address of the same media through RWS, None when there is none."""
         value = self.raw.get("mediaUri") or self.raw.get("mediaPath")
-        return value if isinstance(value, str) and value else None
+        return value if isinstance(value, str) and value and is_text(value) else None
 
     def overlaps(self, other: MediaFile) -> bool:
         """Whether the two files share some time by their metadata; an unknown end is taken as late."""
