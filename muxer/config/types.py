@@ -140,7 +140,11 @@ def trusted_ca(value: str) -> bool | Path:
 def folder(value: str) -> Path:
     """Given the path of an existing folder that this process may write to, return it absolute."""
     path = Path(value).absolute()
-    if not path.is_dir():
+    try:
+        found = path.is_dir()
+    except OSError as error:
+        raise ValueError(f"must be the path of a folder that exists ({error.strerror})") from error
+    if not found:
         raise ValueError("must be the path of a folder that exists")
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
         raise ValueError("must be a folder that this process may read and write")
