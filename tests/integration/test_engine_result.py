@@ -209,11 +209,15 @@ def test_no_more_slices_are_kept_than_that_and_the_one_used_last_is_among_them(t
     assert (tmp_path / "again.mp4").read_text() == "first"
 
 
+def _overwritten(content: bytes, begin: int, end: int) -> bytes:
+    return content[:begin] + b"\x11" * (end - begin) + content[end:]
+
+
 BREAKS: dict[str, Callable[[bytes], bytes]] = {
     "empty": lambda content: b"",
     "truncated": lambda content: content[: len(content) // 2],
     "noise": lambda content: bytes(range(256)) * 20,
-    "pictures overwritten": lambda content: content[: content.index(b"mdat") + 4] + b"\x11" * (len(content) - 60),
+    "pictures overwritten": lambda content: _overwritten(content, 48, content.index(b"moov") - 4),
 }
 
 
@@ -227,6 +231,7 @@ def test_a_kept_slice_that_is_broken_is_made_anew(tmp_path: Path, audio: Path, s
     slice_.write_bytes(BREAKS[how](whole))
     made = mux(tmp_path / "two", audio, [(screen, 1)], paddings=Paddings(kept))
     assert right(made, (1, 5))
+    assert made.reasons == (("everything is re-encoded",) if how == "pictures overwritten" else ())
     mux(tmp_path / "three", audio, [(screen, 1)], paddings=Paddings(kept))
     assert slice_.read_bytes() == whole
 
