@@ -55,10 +55,12 @@ class Muxed:
 
 @dataclass(frozen=True)
 class _Sources:
-    """What was fetched, read; ``clips`` are the screen files that are seen, ``reasons`` why the audio was re-encoded."""
+    """What was fetched, read; ``clips`` are the screen files that are seen, ``names`` theirs, ``reasons`` why the audio was
+    re-encoded."""
 
     sound: Sound
     start: datetime
+    names: Mapping[int, str]
     clips: Mapping[int, Probed]
     segments: tuple[timeline.Segment, ...]
     reasons: frozenset[str]
@@ -134,7 +136,8 @@ class Engine:
         if not used:
             raise MetadataError("by their metadata and lengths, no screen file overlaps the audio file")
         seen = {index: clips[index] for index in sorted(used)}
-        return _Sources(sound, audio.start, seen, segments, reasons)
+        names = {index: screens[index].name for index in seen}
+        return _Sources(sound, audio.start, names, seen, segments, reasons)
 
     def _attempt(self, sources: _Sources, folder: Path, *, copying: bool) -> Muxed:
         target, copied = render.choose_target(sources.videos)
@@ -151,7 +154,8 @@ class Engine:
                 command = render.encode_command(
                     self._tools, target, sources.clips[part.clip], part.cut, indices[part.clip], encoded
                 )
-                made = self._make(command, encoded, part.end - part.begin)
+                with named(sources.names[part.clip]):
+                    made = self._make(command, encoded, part.end - part.begin)
                 runs.append(Run(made, 0, len(need_video(made).packets.pts), part.begin, part.begin))
             else:
                 cut = part.cut
@@ -239,8 +243,9 @@ def warn_if_short(source: Input, length: int) -> None:
 
 @contextmanager
 def named(name: str) -> Iterator[None]:
-    """Put a file's name before the message of a :class:`MediaError` that comes out of this block."""
+    """Put a file's name before the message of a :class:`MediaError` or :class:`ToolError` that comes out of this block; it
+    is a :class:`MediaError` then."""
     try:
         yield
-    except MediaError as error:
+    except (MediaError, ToolError) as error:
         raise MediaError(f"{name}: {error}") from error
