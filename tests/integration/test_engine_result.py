@@ -114,9 +114,12 @@ def test_the_result_is_one_picture_and_one_sound_with_the_call_s_channels(
     audio = tmp_path / "call.mp3"
     kinds.make_audio(audio, T0, SECONDS, channels=channels)
     made = mux(tmp_path, audio, [(screen, 1)], audio_codec=codec)
-    streams = run("ffprobe", "-v", "error", "-show_entries", "stream=codec_name", "-of", "csv=p=0", made.path).split()
-    assert streams == ["h264", {"copy": "mp3", "aac": "aac"}[codec]]
-    assert sync.channels(made.path) == channels
+    streams = sync.streams(made.path)
+    assert {kind: stream.codec for kind, stream in streams.items()} == {
+        "video": "h264",
+        "audio": {"copy": "mp3", "aac": "aac"}[codec],
+    }
+    assert streams["audio"].channels == channels
     assert made.reasons == ()
     assert right(made, (1, 5))
 
