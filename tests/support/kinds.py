@@ -171,9 +171,3 @@ def described(path: Path) -> str:
     entries = "packet=pts_time,dts_time,flags:format=start_time"
     entries += ":stream=codec_name,width,height,has_b_frames,sample_aspect_ratio,pix_fmt,field_order"
     return run("ffprobe", "-v", "error", "-show_entries", entries, "-of", "compact", path)
-
-
-def codecs(path: Path) -> dict[str, str]:
-    """Return the codecs of a file's streams by their types."""
-    lines = run("ffprobe", "-v", "error", "-show_entries", "stream=codec_type,codec_name", "-of", "csv=p=0", path).split()
-    return {kind: codec for codec, kind in (line.split(",")[:2] for line in lines)}
