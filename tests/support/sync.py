@@ -66,11 +66,10 @@ def _picture_problems(picture: Picture, moment: float, start: datetime, shown: S
 
 
 def _length_problems(path: Path, seconds: float, frame: float) -> list[str]:
-    found = lengths(path)
     return [
-        f"the {kind} is {found[kind]:.3f} s long and not {seconds:.3f} s"
-        for kind in ("video", "audio")
-        if abs(found[kind] - seconds) > frame
+        f"the {kind} is {stream.seconds:.3f} s long and not {seconds:.3f} s"
+        for kind, stream in streams(path).items()
+        if abs(stream.seconds - seconds) > frame
     ]
 
 
@@ -136,7 +135,8 @@ class Stream:
 
 def streams(path: Path) -> dict[str, Stream]:
     """Return the streams of a file by their types."""
-    command = ["ffprobe", "-v", "error", "-show_entries", "stream=codec_type,codec_name,channels,duration", "-of", "compact=p=0"]
+    entries = "stream=codec_type,codec_name,channels,duration"
+    command = ["ffprobe", "-v", "error", "-show_entries", entries, "-of", "compact=p=0"]
     lines = subprocess.run([*command, str(path)], capture_output=True, text=True, check=True).stdout.split()
     found = [dict(part.split("=", 1) for part in line.split("|")) for line in lines]
     assert len({one["codec_type"] for one in found}) == len(found)
