@@ -173,7 +173,8 @@ class Engine:
         write_movie(output, row, avc, sources.sound, sources.start)
         made = verify.Made(output, target, avc, parts, row, sources.sound, sources.start)
         verify.check(made, self._tools, self._runner)
-        reasons = {part.reason for part in parts if part.reason is not None} | sources.reasons
+        found = [*(part.reason for part in parts), *(clip.reason for clip in sources.clips.values())]
+        reasons = {reason for reason in found if reason is not None} | sources.reasons
         return Muxed(output, sources.sound.length_us, timeline.padding(sources.segments), tuple(sorted(reasons)))
 
     def _padding_runs(self, part: Piece, target: Target, slice_frames: int, folder: Path) -> Iterator[Run]:

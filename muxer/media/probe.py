@@ -173,7 +173,8 @@ class Audio(Stream):
 
 @dataclass(frozen=True)
 class Probed:
-    """A media file: its first video and first audio stream, as far as it has them."""
+    """A media file: its first video and first audio stream, as far as it has them; ``reason`` says why it was re-encoded
+    before it could be used at all, if it was."""
 
     path: Path
     container: str
@@ -181,6 +182,7 @@ class Probed:
     streams: int
     video: Video | None
     audio: Audio | None
+    reason: str | None = None
 
 
 def probe(path: Path, ffprobe: str, runner: Runner) -> Probed:

@@ -82,7 +82,7 @@ class Reader:
         plain = read_screen(made)
         if plain is None or len(need_video(plain).packets.pts) != frames:
             raise MediaError("the file does not say when its frames are shown, and not all of them can be decoded")
-        return plain
+        return replace(plain, reason="the file does not say when its frames are shown")
 
     def _brought(self, path: Path, made: Path, codec: str) -> Sound | None:
         """Bring sound into an MP4 file; return None when that is not possible."""
