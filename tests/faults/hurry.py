@@ -1,0 +1,33 @@
+"""Time limits and pauses made short, so that a fault that costs a minute in production costs a second here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+
+from muxer import daemon, journal, transfer
+from muxer.gir import publish, session
+from muxer.storage import s3, webdav
+
+SILENCE = 0.7
+
+
+def hurry(patch: Callable[[Any, str, Any], None]) -> None:
+    """Given what sets an attribute, make the muxer's patience short."""
+    patch(webdav, "TIMEOUT", httpx.Timeout(SILENCE))
+    patch(s3, "READ_SECONDS", SILENCE)
+    patch(s3, "ATTEMPTS", 2)
+    patch(session, "LONGEST_WAIT", 0.5)
+    patch(transfer, "GRACE_SECONDS", 2 * SILENCE)
+    patch(publish, "READ_BACK_WAITS", (0.0, 0.1))
+    patch(journal, "FIRST_DELAY_SECONDS", 0.3)
+    patch(journal, "LONGEST_DELAY_SECONDS", 2.0)
+    patch(daemon, "LONGEST_BACK_OFF_SECONDS", 1.0)
+    account = session.Account
+
+    def quick(*given: Any) -> session.Account:
+        return account(*given[:-1], SILENCE)
+
+    patch(session, "Account", quick)
