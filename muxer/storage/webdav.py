@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
+from xml.etree.ElementTree import ParseError
 
 import httpx
 import webdav4.client as webdav4
@@ -32,9 +33,10 @@ from muxer.errors import (
     ServiceUnavailable,
     StoredElsewhere,
     Transient,
+    UnreadableAnswer,
 )
 from muxer.gate import LoginGate
-from muxer.gir.answers import retry_after
+from muxer.gir.answers import is_message, retry_after
 from muxer.outages import Outages
 from muxer.storage.base import WEBDAV, Place, Stored
 from muxer.storage.notes import Notes
@@ -42,6 +44,8 @@ from muxer.storage.notes import Notes
 log = logging.getLogger(__name__)
 
 TIMEOUT = httpx.Timeout(60.0, connect=10.0)
+# An answer that is no media may take this long, however slowly it comes.
+ANSWER_SECONDS = 120.0
 # A server that cannot rename answers so; 502 is what a proxy says that does not know the Destination's scheme.
 _NO_MOVE = (400, 403, 405, 501, 502)
 _EXISTS = 412
@@ -68,6 +72,7 @@ class WebdavStorage:
             verify=tls.context(options.trusted_ca),
             trust_env=False,
             limits=httpx.Limits(max_connections=None),
+            event_hooks={"response": [self._limit]},
         )
         self._lock = threading.Lock()
         self._servers: dict[str, webdav4.Client] = {}
@@ -81,6 +86,8 @@ class WebdavStorage:
             if response.status_code == 404:
                 raise MediaNotFound(f"{place.url} is not there (404)")
             self._check(response, "GET", place.url)
+            if is_message(kind := response.headers.get("Content-Type", "")):
+                raise UnreadableAnswer(f"GET {place.url}: answered {kind} where media was expected")
             length = response.headers.get("Content-Length", "")
             return transfer.receive(
                 response.iter_raw(),
@@ -113,21 +120,27 @@ class WebdavStorage:
         with self._talking("PROPFIND", place.url):
             try:
                 answer = self._server(place.url).propfind(urlsplit(place.url).path, headers={"Depth": "0"})
+                properties = next(iter(answer.responses.values())).properties
+                length = properties.content_length
             except webdav4.ResourceNotFound:
                 return None
-        properties = next(iter(answer.responses.values())).properties
-        length = properties.content_length
+            except (ValueError, ParseError, StopIteration) as error:
+                raise UnreadableAnswer(f"PROPFIND {place.url}: the answer is none of WebDAV") from error
         if length is None:
             raise ServiceUnavailable(f"PROPFIND {place.url}: the server does not tell the length")
         return Stored(int(length), str(properties.etag or "").removeprefix("W/"))
 
     def delete(self, place: Place) -> None:
-        """Delete a file; one that is gone already is no error."""
+        """Delete a file; one that is gone already is no error. Raise :class:`ServiceUnavailable` when it is still there: the
+        page of a proxy is a success, too."""
         with self._talking("DELETE", place.url):
             try:
                 self._server(place.url).remove(urlsplit(place.url).path)
             except webdav4.ResourceNotFound:
                 log.debug("%s is gone already", place.url)
+                return
+        if self.describe(place) is not None:
+            raise ServiceUnavailable(f"DELETE {place.url}: the file is still there")
 
     def remove_left_overs(self) -> None:
         """Delete the unfinished uploads of an earlier process that died, and those that could not be deleted at the time."""
@@ -181,6 +194,11 @@ class WebdavStorage:
             if response.status_code not in (*_NO_MOVE, _EXISTS):
                 self._check(response, "MOVE", source.url)
             return int(response.status_code)
+
+    def _limit(self, response: httpx.Response) -> None:
+        """Give an answer that is no media a time limit as a whole; httpx has one for each piece only."""
+        if response.request.method != "GET":
+            response.stream = _InTime(response.stream, str(response.request.url.copy_with(query=None)), self._stop)
 
     def _server(self, url: str) -> webdav4.Client:
         origin = _origin(url)
@@ -251,6 +269,23 @@ class _Body:
         while chunk := self._file.read(transfer.CHUNK):
             self._check()
             yield chunk
+
+
+class _InTime(httpx.SyncByteStream):
+    """The body of an answer, which must come to its end within :data:`ANSWER_SECONDS`."""
+
+    def __init__(self, stream: Any, what: str, stop: threading.Event) -> None:
+        self._stream, self._what, self._stop = stream, what, stop
+        self._deadline = time.monotonic() + ANSWER_SECONDS
+
+    def __iter__(self) -> Iterator[bytes]:
+        for piece in self._stream:
+            yield piece
+            transfer.check_progress(self._deadline, self._what, self._stop)
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._stream.close()
 
 
 def _origin(url: str) -> str:

@@ -17,6 +17,7 @@ SILENCE = 0.7
 def hurry(patch: Callable[[Any, str, Any], None]) -> None:
     """Given what sets an attribute, make the muxer's patience short."""
     patch(webdav, "TIMEOUT", httpx.Timeout(SILENCE))
+    patch(webdav, "ANSWER_SECONDS", 2 * SILENCE)
     patch(s3, "READ_SECONDS", SILENCE)
     patch(s3, "ATTEMPTS", 2)
     patch(session, "LONGEST_WAIT", 0.5)

@@ -38,6 +38,7 @@ CONTENT = b"0123456789abcdef" * 4096
 ATTEMPTS, HANG_SECONDS = 10, 20
 # They meet only some answers.
 CHOOSY = (Fault.WHOLE, Fault.TRUNCATED)
+SLOW = (Fault.STALL, Fault.STALL_WITHIN, Fault.DRIP)
 
 
 class Impatient(threading.Event):
@@ -126,15 +127,6 @@ def page(site: Site, _folder: Path) -> bool:
     return [call.id for one in site.rws.call_recordings("startTime=0&limit=10") for call in one] == [site.recording.id]
 
 
-def screen(site: Site, _folder: Path) -> bool:
-    found = site.rws.screen_recording(site.recording.id)
-    return found is not None and [one.media_id for one in found.media][:2] == site.recording.sources[1:]
-
-
-def certificates(site: Site, _folder: Path) -> bool:
-    return len(site.rws.certificates()) == len(site.lab.certificates)
-
-
 def posted(site: Site, _folder: Path) -> bool:
     media = {"mediaId": "new.mp4", "type": "video/mp4", "parameters": {"muxed_mediaIds": ["x"]}}
     site.rws.post_media(site.recording.id, site.lab.region, [media])
@@ -147,7 +139,8 @@ def deleted(site: Site, _folder: Path) -> bool:
 
 
 def labelled(site: Site, _folder: Path) -> bool:
-    site.rws._labelled = Remembered(1)
+    # A refusal that lost its words counts as the site's wish for an hour; the hour is over.
+    site.rws._labelled, site.rws._labels_refused_until = Remembered(1), 0.0
     return site.rws.label(site.recording.id) and len(site.lab.store.label_posts) == 1
 
 
@@ -191,8 +184,6 @@ def removed(service: str) -> Callable[[Site, Path], bool]:
 
 OPERATIONS: dict[str, tuple[str, str, Callable[[Site, Path], bool]]] = {
     "RWS, a page of calls": ("RWS", "GET", page),
-    "RWS, a screen recording": ("RWS", "GET", screen),
-    "RWS, certificates": ("RWS", "GET", certificates),
     "RWS, a post": ("RWS", "POST", posted),
     "RWS, a deletion": ("RWS", "DELETE", deleted),
     "RWS, a label": ("RWS", "POST", labelled),
@@ -230,7 +221,8 @@ def persist(site: Site, operation: Callable[[Site, Path], bool], folder: Path) -
     """Try until it works: every failure must be one that is tried again without end, and none may hang."""
     for _ in range(ATTEMPTS):
         try:
-            return within_limits(lambda: operation(site, folder))
+            if within_limits(lambda: operation(site, folder)):
+                return True
         except Transient as error:
             logging.getLogger(__name__).info("%s: %s", type(error).__name__, error)
     raise AssertionError(f"not done after {ATTEMPTS} attempts")
@@ -242,7 +234,7 @@ def test_a_fault_costs_time_and_nothing_else(site: Site, tmp_path: Path, what: s
     service, method, operation = OPERATIONS[what]
     proxy = site.proxies[service]
     before = proxy.injected[fault]
-    proxy.plan(fault, 2, method)
+    proxy.plan(fault, 1 if fault in SLOW else 2, method)
     try:
         assert persist(site, operation, tmp_path)
     finally:
