@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
+from webdav4 import retry as webdav_retry
 
-from muxer import daemon, journal, transfer
+from muxer import daemon, job, journal, services, transfer
 from muxer.gir import publish, session
 from muxer.storage import s3, webdav
 
@@ -18,17 +19,15 @@ def hurry(patch: Callable[[Any, str, Any], None]) -> None:
     """Given what sets an attribute, make the muxer's patience short."""
     patch(webdav, "TIMEOUT", httpx.Timeout(SILENCE))
     patch(webdav, "ANSWER_SECONDS", 2 * SILENCE)
+    patch(webdav_retry, "BACKOFF", 0.05)
     patch(s3, "READ_SECONDS", SILENCE)
     patch(s3, "ATTEMPTS", 2)
     patch(session, "LONGEST_WAIT", 0.5)
+    patch(job, "PUBLISH_WAIT_SECONDS", 1.0)
     patch(transfer, "GRACE_SECONDS", 2 * SILENCE)
     patch(publish, "READ_BACK_WAITS", (0.0, 0.1))
     patch(journal, "FIRST_DELAY_SECONDS", 0.3)
     patch(journal, "LONGEST_DELAY_SECONDS", 2.0)
     patch(daemon, "LONGEST_BACK_OFF_SECONDS", 1.0)
-    account = session.Account
-
-    def quick(*given: Any) -> session.Account:
-        return account(*given[:-1], SILENCE)
-
-    patch(session, "Account", quick)
+    account = services.Account
+    patch(services, "Account", lambda *given: account(*given[:-1], SILENCE))

@@ -18,22 +18,23 @@ SECONDS = 60
 class Victim:
     """One instance on a lab, with folders of its own."""
 
-    def __init__(self, lab: Lab, name: str) -> None:
+    def __init__(self, lab: Lab, name: str, *, hurried: bool = False, **options: str) -> None:
+        """Given a lab, a name, whether its time limits are short, and further options of muxer.cfg, start it."""
         self.temp, self._log = lab.folder / name / "temp", lab.folder / name / "log"
         folders = {"processing.temp_dir": str(self.temp), "logfile.logfile_path": str(self._log)}
         quick = {"processing.min_poll_interval": "0.005", "logfile.format": "json"}
-        text = lab.config_text(**folders, **quick)
+        text = lab.config_text(**folders, **quick, **options)
         self.config = lab.folder / name / "muxer.cfg"
         self.config.write_text(text)
         self._armed = lab.folder / name / "die-at"
         self.log = self._log / "recording-muxer-single.log"
+        self._env = {"MUXER_KILL_AT": str(self._armed)} | ({"MUXER_HURRY": "1"} if hurried else {})
         self.start()
 
     def start(self, armed: str = "") -> None:
         """Start it, to die at a point, or to live for now."""
         self.arm(armed)
-        env = {"MUXER_KILL_AT": str(self._armed)}
-        self.muxer = Muxer(self.config, env=env, package=LAUNCHER.parent, script=LAUNCHER.name)
+        self.muxer = Muxer(self.config, env=self._env, package=LAUNCHER.parent, script=LAUNCHER.name)
 
     def arm(self, point: str) -> None:
         """Let it die when it next comes to a point."""

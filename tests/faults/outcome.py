@@ -34,16 +34,16 @@ def problems(lab: Lab, recording: Recording) -> list[str]:
     if len(entries) != 1:
         return [f"{recording.id} has {len(entries)} muxed files"]
     (entry,) = entries
-    stored = lab.site.media.folder / SCREENS / entry["mediaId"]
+    stored = lab.site.media.find(entry)
     media = {one["mediaId"] for one in (lab.store.screen(recording.id) or {})["mediaFiles"]}
     wrong = {
         "its sources": entry["parameters"]["muxed_mediaIds"] != recording.sources,
         "the entries of its sources": media != {*recording.sources[1:], entry["mediaId"]},
         "the number of its labels": lab.store.label_posts.count((recording.id, "screenRecording")) != 1,
-        "the file": not stored.is_file() or str(stored.stat().st_size) != entry["size"],
+        "the file": stored is None or str(stored.stat().st_size) != entry["size"],
     }
     found = [f"{recording.id}: {what} is wrong" for what, is_wrong in wrong.items() if is_wrong]
-    return found or _content_problems(lab, entry["pkcs7"], stored, recording)
+    return found if found or stored is None else _content_problems(lab, entry["pkcs7"], stored, recording)
 
 
 def _content_problems(lab: Lab, envelope: str, stored: Path, recording: Recording) -> list[str]:
@@ -67,12 +67,21 @@ def doubled(lab: Lab, recordings: Iterable[Recording]) -> int:
     return sum(len(muxed(lab, recording.id)) > 1 for recording in recordings)
 
 
-def left_in_storage(lab: Lab, mill: Mill) -> list[str]:
+def left_in_storage(lab: Lab, *mills: Mill) -> list[str]:
     """Return what lies in the storage and no metadata name, and each source that is not as it was."""
     named = {media["mediaId"] for screen in list(lab.store._screens.values()) for media in screen["mediaFiles"]}
-    stored = {path.name for path in (lab.site.media.folder / SCREENS).iterdir()}
-    changed = [path.name for path, digest in mill.fingerprints().items() if mill.sources.get(path) != digest]
-    return [*sorted(stored - named), *changed, *(path.name for path in mill.sources if not path.exists())]
+    stored = {path.name for path in (lab.site.media.folder / SCREENS).iterdir()} | _in_bucket(lab)
+    changed = [name for mill in mills for name in mill.changed()]
+    sources = {name for mill in mills for name in mill.names}
+    return [*sorted(stored - named - sources), *changed]
+
+
+def _in_bucket(lab: Lab) -> set[str]:
+    bucket = lab.site.media.bucket
+    if bucket is None:
+        return set()
+    found = bucket._client.list_objects_v2(Bucket=bucket.external.bucket, Prefix=f"{SCREENS}/").get("Contents", [])
+    return {one["Key"].removeprefix(f"{SCREENS}/") for one in found}
 
 
 def left_in_temp(temp: Path) -> list[str]:

@@ -32,18 +32,19 @@ class Recording:
 class Mill:
     """Makes recordings in a lab: the audio encrypted, the screens in clear or encrypted."""
 
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: Lab, serial: int = 0) -> None:
+        """Given a lab and a number that no other mill in it has, make the media where the lab puts them now."""
         self._lab = lab
         start = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=10)
         plans = [CallPlan(name, SECONDS, PARTS, encrypted=name == "closed") for name in ("open", "closed")]
-        calls, _ = build(lab.site, [(Case.PLAIN, plan, start, 0) for plan in plans])
+        calls, _ = build(lab.site, [(Case.PLAIN, plan, start, serial) for plan in plans])
         self._open, self._closed = calls
         # They stand for others, and are no recordings themselves.
         self._call = lab.store.call(self._closed.id) or {}
         self._screens = {one.id: (lab.store.screen(one.id) or {})["mediaFiles"] for one in calls}
         for call in calls:
             lab.store._calls.pop(call.id)
-        self.sources = self.fingerprints()
+        self._sources = self._fingerprints()
         self.made: list[Recording] = []
 
     def add(self, *, superseded: bool = False, closed: bool = True) -> Recording:
@@ -58,11 +59,18 @@ class Mill:
         self.made.append(recording)
         return recording
 
-    def fingerprints(self) -> dict[Path, str]:
-        """Return a digest of each source in the storage."""
-        root = self._lab.site.media.folder
-        named = [one for call in (self._open, self._closed) for one in (call.audio_id, *(s.media_id for s in call.screens))]
-        paths = [path for path in root.rglob("*") if path.name in named]
+    @property
+    def names(self) -> set[str]:
+        """The mediaIds of all sources."""
+        return {one for call in (self._open, self._closed) for one in (call.audio_id, *(s.media_id for s in call.screens))}
+
+    def changed(self) -> list[str]:
+        """Return the sources on WebDAV that are not as they were."""
+        now = self._fingerprints()
+        return [path.name for path in {**now, **self._sources} if now.get(path) != self._sources.get(path)]
+
+    def _fingerprints(self) -> dict[Path, str]:
+        paths = [path for path in self._lab.site.media.folder.rglob("*") if path.name in self.names]
         return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(paths)}
 
     def _old(self, recording: Recording, call: AddedCall) -> dict[str, Any]:

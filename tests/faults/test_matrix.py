@@ -20,7 +20,7 @@ from support import s3rver
 from support.s3 import BUCKET, Server
 from support.s3 import storage as s3_storage
 from support.s3rver import S3rver
-from support.tls import HOST, TlsFront, self_signed, _server_context
+from support.tls import HOST, server_context, self_signed
 
 from muxer.config.schema import Webdav
 from muxer.errors import Transient
@@ -87,7 +87,7 @@ def made(stack: ExitStack, folder: Path, tls: bool) -> Site:
     lab = stack.enter_context(Lab(folder / "lab"))
     rver = stack.enter_context(S3rver(folder / "s3rver", BUCKET))
     other = stack.enter_context(Elsewhere())
-    context = _server_context((self_signed("proxy", HOST),)) if tls else None
+    context = server_context((self_signed("proxy", HOST),)) if tls else None
     targets = {"RWS": lab.rws_url, "RCS": lab.rcs_url, "WebDAV": lab.dav_url, "S3": rver.url}
     proxies = {name: stack.enter_context(Proxy(url, other.url, context)) for name, url in targets.items()}
     site, stop = lab.site, Impatient()
@@ -241,3 +241,20 @@ def test_a_fault_costs_time_and_nothing_else(site: Site, tmp_path: Path, what: s
         proxy.clear()
     assert proxy.injected[fault] > before or fault in CHOOSY
     assert site.other.authorized == []
+
+
+@pytest.fixture(scope="module")
+def secure(models_read_once: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with ExitStack() as stack:
+        yield made(stack, tmp_path_factory.mktemp("tls"), tls=True)
+
+
+@pytest.mark.parametrize(
+    "what", ["RWS, a page of calls", "RCS, a source", "WebDAV, a source", "WebDAV, PUT of a result", "S3, PUT of a result"]
+)
+def test_an_alert_of_tls_costs_time_and_nothing_else(secure: Site, tmp_path: Path, what: str) -> None:
+    service, _, operation = OPERATIONS[what]
+    proxy = secure.proxies[service]
+    proxy.plan(Fault.TLS_ALERT, 2)
+    assert persist(secure, operation, tmp_path)
+    assert proxy.injected[Fault.TLS_ALERT] == 2
