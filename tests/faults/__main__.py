@@ -15,7 +15,7 @@ FOLDER = Path(__file__).resolve().parent
 def main() -> int:
     """Run the suites and return the exit code of pytest."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description="Faults and kills, in their long form.")
-    parser.add_argument("--kills", type=int, default=200, help="random kills of the only instance; half as many of one of two")
+    parser.add_argument("--kills", type=int, default=200, help="random kills of one instance; half as many of one of two")
     parser.add_argument("--minutes", type=float, default=10.0, help="how long faults are injected at random")
     given = parser.parse_args()
     os.environ["FAULTS_KILLS"], os.environ["FAULTS_MINUTES"] = str(given.kills), str(given.minutes)

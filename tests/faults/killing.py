@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import signal
-from pathlib import Path
+
+from support.daemon import PACKAGE, Muxer, wait_until
 
 from faults import figures
 from faults.outcome import orphans
-from support.daemon import PACKAGE, Muxer, wait_until
-
 from muxer.lab.lab import Lab
 
 LAUNCHER = PACKAGE.parent / "tests" / "faults" / "launcher.py"

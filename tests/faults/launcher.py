@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from faults.points import CALLS, STEPS, Call, resolve  # noqa: E402
-
 from muxer import cli, job, journal, transfer  # noqa: E402
 from muxer.gir import publish  # noqa: E402
 from muxer.process import Runner  # noqa: E402
@@ -93,7 +92,10 @@ def wrap_streams() -> None:
                 reached(point)
             yield chunk
 
-    transfer.receive = lambda chunks, *rest, **named: receive(broken(iter(chunks), "a source is half fetched"), *rest, **named)
+    def half_fetched(chunks: Iterable[bytes], *rest: Any, **named: Any) -> int:
+        return receive(broken(iter(chunks), "a source is half fetched"), *rest, **named)
+
+    transfer.receive = half_fetched
     webdav._Body.__iter__ = lambda self: broken(body(self), "the upload is half done")  # type: ignore[method-assign]
 
 

@@ -1,4 +1,4 @@
-"""The real process behind faulty proxies: every recording ends muxed, once, and decodes; no login leaves for another host."""
+"""The real process behind faulty proxies: every recording ends muxed, once, and decodes; no login goes elsewhere."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from dataclasses import dataclass, replace
 from itertools import cycle
 
 import pytest
-from faults import figures, outcome
-from faults.elsewhere import Elsewhere
-from faults.killing import Victim
-from faults.proxy import PLAIN, Proxy
-from faults.recordings import Mill, Recording
 from support import s3rver
 from support.daemon import log_lines, wait_until
 from support.s3 import BUCKET
 from support.s3rver import S3rver
 
+from faults import figures, outcome
+from faults.elsewhere import Elsewhere
+from faults.killing import Victim
+from faults.proxy import PLAIN, Proxy
+from faults.recordings import Mill, Recording
 from muxer import errors
 from muxer.lab.bucket import ExternalS3
 from muxer.lab.lab import Lab
@@ -99,7 +99,7 @@ def test_all_faults_of_one_service_in_a_row(scene: Scene, service: str) -> None:
     for mill, closed in zip(cycle(mills), (True, False) * 20, strict=False):
         recordings.append(mill.add(closed=closed))
         log = scene.victim.log
-        wait_until(lambda: outcome.is_done(scene.lab, recordings[-1]), SECONDS, "the end of a recording", log)  # noqa: B023
+        wait_until(lambda: outcome.is_done(scene.lab, recordings[-1]), SECONDS, "the end of a recording", log)
         if not proxy.pending:
             break
     assert not proxy.pending

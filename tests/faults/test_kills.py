@@ -7,15 +7,14 @@ import random
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import pytest
+from support.daemon import wait_until
+
 from faults import figures, outcome
 from faults.killing import Victim
 from faults.points import POINTS, REPLACING
 from faults.recordings import Mill, Recording
-from support.daemon import wait_until
-
 from muxer.lab.lab import Lab
 from muxer.lab.site import MediaRoot
 

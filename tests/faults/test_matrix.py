@@ -12,16 +12,16 @@ from queue import Queue
 from typing import Any
 
 import pytest
-from faults.elsewhere import Elsewhere
-from faults.hurry import SILENCE, hurry
-from faults.proxy import PLAIN, Fault, Proxy
-from faults.recordings import Mill, Recording
 from support import s3rver
 from support.s3 import BUCKET, Server
 from support.s3 import storage as s3_storage
 from support.s3rver import S3rver
-from support.tls import HOST, server_context, self_signed
+from support.tls import HOST, self_signed, server_context
 
+from faults.elsewhere import Elsewhere
+from faults.hurry import SILENCE, hurry
+from faults.proxy import PLAIN, Fault, Proxy
+from faults.recordings import Mill, Recording
 from muxer.config.schema import Webdav
 from muxer.errors import Transient
 from muxer.gir.rcs import Rcs, root

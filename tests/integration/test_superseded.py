@@ -43,8 +43,8 @@ def stored(lab: Lab, name: str) -> Path:
 
 
 def entry(lab: Lab, name: str, sources: list[str]) -> dict:
-    descriptor = lab.site.media.screen_descriptor(name)
-    return {"mediaId": name, "type": "video/mp4", "parameters": {"muxed_mediaIds": sources}, "originalMediaDescriptor": descriptor}
+    made_of = {"parameters": {"muxed_mediaIds": sources}, "originalMediaDescriptor": lab.site.media.screen_descriptor(name)}
+    return {"mediaId": name, "type": "video/mp4", **made_of}
 
 
 def superseded(lab: Lab, folder: Path) -> Superseded:
@@ -98,7 +98,7 @@ def test_a_file_that_nothing_fuller_replaces_is_never_deleted(lab: Lab, tmp_path
 def test_a_file_is_left_to_a_later_poll_while_its_storage_is_down(
     lab: Lab, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    lab.store.fail_next("dav", "DELETE", OLD, 502, times=2)
+    lab.store.fail_next("dav", "DELETE", OLD, 408, times=2)
     deleting = superseded(lab, tmp_path)
     deleting.delete(NAME, MediaFile.read(entry(lab, OLD, ["a", "b"])))
     assert lab.store.deletes == [(NAME, OLD)] and stored(lab, OLD).exists() and len(notes(tmp_path)) == 1
@@ -121,7 +121,7 @@ def test_a_deletion_that_rws_refuses_is_an_error_and_touches_no_file(lab: Lab, t
 def test_rws_out_keeps_the_note(lab: Lab, tmp_path: Path) -> None:
     lab.store.delete_screen_media(NAME, OLD)
     note(lab, tmp_path, ["a", "b"])
-    lab.store.fail_next("rws", "GET", NAME, 400)
+    lab.store.fail_next("rws", "GET", NAME, 400, body=b'{"statusCode": 2}')
     deleting = superseded(lab, tmp_path)
     deleting.finish_left_overs()
     assert stored(lab, OLD).exists() and len(notes(tmp_path)) == 1
