@@ -15,19 +15,19 @@ from muxer.storage import s3, webdav
 SILENCE = 0.7
 
 
-def hurry(patch: Callable[[Any, str, Any], None]) -> None:
-    """Given what sets an attribute, make the muxer's patience short."""
-    patch(webdav, "TIMEOUT", httpx.Timeout(SILENCE))
-    patch(webdav, "ANSWER_SECONDS", 2 * SILENCE)
+def hurry(patch: Callable[[Any, str, Any], None], silence: float = SILENCE) -> None:
+    """Given what sets an attribute, and the limit of silence in seconds, make the muxer's patience short."""
+    patch(webdav, "TIMEOUT", httpx.Timeout(silence))
+    patch(webdav, "ANSWER_SECONDS", 2 * silence)
     patch(webdav_retry, "BACKOFF", 0.05)
-    patch(s3, "READ_SECONDS", SILENCE)
+    patch(s3, "READ_SECONDS", silence)
     patch(s3, "ATTEMPTS", 2)
     patch(session, "LONGEST_WAIT", 0.5)
     patch(job, "PUBLISH_WAIT_SECONDS", 1.0)
-    patch(transfer, "GRACE_SECONDS", 2 * SILENCE)
+    patch(transfer, "GRACE_SECONDS", 2 * silence)
     patch(publish, "READ_BACK_WAITS", (0.0, 0.1))
     patch(journal, "FIRST_DELAY_SECONDS", 0.3)
     patch(journal, "LONGEST_DELAY_SECONDS", 2.0)
     patch(daemon, "LONGEST_BACK_OFF_SECONDS", 1.0)
     account = services.Account
-    patch(services, "Account", lambda *given: account(*given[:-1], SILENCE))
+    patch(services, "Account", lambda *given: account(*given[:-1], silence))

@@ -19,7 +19,7 @@ from support.s3rver import S3rver
 from support.tls import HOST, self_signed, server_context
 
 from faults.elsewhere import Elsewhere
-from faults.hurry import SILENCE, hurry
+from faults.hurry import hurry
 from faults.proxy import PLAIN, Fault, Proxy
 from faults.recordings import Mill, Recording
 from muxer.config.schema import Webdav
@@ -36,9 +36,10 @@ from muxer.storage.webdav import WebdavStorage
 pytestmark = pytest.mark.usefixtures("models_read_once")
 CONTENT = b"0123456789abcdef" * 4096
 ATTEMPTS, HANG_SECONDS = 10, 20
+SILENCE = 0.4
 # They meet only some answers.
 CHOOSY = (Fault.WHOLE, Fault.TRUNCATED)
-SLOW = (Fault.STALL, Fault.STALL_WITHIN, Fault.DRIP)
+SLOW = (Fault.LATENCY, Fault.STALL, Fault.STALL_WITHIN, Fault.DRIP)
 
 
 class Impatient(threading.Event):
@@ -83,7 +84,7 @@ class Site:
 
 def made(stack: ExitStack, folder: Path, tls: bool) -> Site:
     patch = stack.enter_context(pytest.MonkeyPatch.context())
-    hurry(patch.setattr)
+    hurry(patch.setattr, SILENCE)
     lab = stack.enter_context(Lab(folder / "lab"))
     rver = stack.enter_context(S3rver(folder / "s3rver", BUCKET))
     other = stack.enter_context(Elsewhere())
