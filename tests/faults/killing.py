@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 
 from support.daemon import PACKAGE, Muxer, wait_until
 
@@ -45,6 +46,12 @@ class Victim:
         """Kill it now."""
         self.muxer.process.kill()
         self.await_death()
+
+    def die(self, at_the_latest: Callable[[], object]) -> None:
+        """Wait until it has come to its point and died; kill it when the latest moment comes first."""
+        process = self.muxer.process
+        wait_until(lambda: process.poll() is not None or at_the_latest(), SECONDS, "the death", self.log)
+        self.kill()
 
     def await_death(self) -> None:
         """Wait until it has died by SIGKILL, and left no program running."""

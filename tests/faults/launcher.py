@@ -26,7 +26,7 @@ from muxer.storage import notes, webdav  # noqa: E402
 
 ARMED = Path(os.environ["MUXER_KILL_AT"])
 # Another muxer that died is waited for; here it has always died.
-job.PUBLISH_WAIT_SECONDS = 1.0
+job.PUBLISH_WAIT_SECONDS = journal.FIRST_DELAY_SECONDS = 1.0
 transfer.CHUNK = 4096
 
 

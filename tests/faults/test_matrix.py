@@ -11,6 +11,7 @@ from pathlib import Path
 from queue import Queue
 from typing import Any
 
+import httpx
 import pytest
 from support import s3rver
 from support.s3 import BUCKET, Server
@@ -33,7 +34,10 @@ from muxer.remembered import Remembered
 from muxer.storage.base import Place, Storage, place_of
 from muxer.storage.webdav import WebdavStorage
 
-pytestmark = pytest.mark.usefixtures("models_read_once")
+pytestmark = [
+    pytest.mark.usefixtures("models_read_once"),
+    pytest.mark.filterwarnings("ignore:Unverified HTTPS request"),
+]
 CONTENT = b"0123456789abcdef" * 4096
 ATTEMPTS, HANG_SECONDS = 10, 20
 SILENCE = 0.4
@@ -260,3 +264,20 @@ def test_an_alert_of_tls_costs_time_and_nothing_else(secure: Site, tmp_path: Pat
     proxy.plan(Fault.TLS_ALERT, 2)
     assert persist(secure, operation, tmp_path)
     assert proxy.injected[Fault.TLS_ALERT] == before + 2
+
+
+def test_a_source_that_is_elsewhere_is_asked_for_without_the_login(site: Site, tmp_path: Path) -> None:
+    asked = len(site.other.asked)
+    site.proxies["WebDAV"].plan(Fault.REDIRECT, 1, "GET")
+    assert persist(site, fetched("WebDAV"), tmp_path)
+    assert len(site.other.asked) == asked + 1 and site.other.authorized == []
+
+
+def test_the_other_host_notices_a_login() -> None:
+    with Elsewhere() as other:
+        httpx.get(other.url, auth=("user", "password"))
+        assert other.authorized == ["GET /"]
+
+
+def test_nobody_asks_for_a_part_of_a_file(site: Site) -> None:
+    assert [one.first for proxy in site.proxies.values() for one in proxy.seen if one.of("Range")] == []
