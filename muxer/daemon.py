@@ -143,6 +143,7 @@ class Daemon:
         self._journal.refresh(now())
         self._services.publisher.repair_left_overs()
         self._services.stores.remove_left_overs()
+        self._services.superseded.finish_left_overs()
 
     def _migrate(self) -> None:
         """Process everything that the migration's query finds, then say what became of it."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from muxer.crypto.envelope import Encryptor
-from muxer.errors import AccessDenied, EncryptionMissing, MetadataError, Permanent, Stopped, StoredElsewhere, Transient
+from muxer.errors import AccessDenied, EncryptionMissing, MetadataError, Stopped, StoredElsewhere
 from muxer.gir.models import MediaFile, format_time
 from muxer.gir.publish import Publisher
 from muxer.gir.rcs import Rcs
@@ -27,6 +27,7 @@ from muxer.parallel import Helpers
 from muxer.selection import MuxTarget, select
 from muxer.storage.base import Place, Stored, place_of
 from muxer.storage.stores import Stores
+from muxer.superseded import Superseded
 from muxer.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ class Services:
     engine: Engine
     encryptor: Encryptor
     publisher: Publisher
+    superseded: Superseded
     workspace: Workspace
     outages: Outages
     helpers: Helpers
@@ -102,7 +104,8 @@ class Job:
                 self._make(current, report)
             if current.superseded:
                 with report.step("delete"):
-                    self._delete_superseded(current)
+                    for media in current.superseded:
+                        self._services.superseded.delete(current.recording_id, media)
             if current.label_missing:
                 with report.step("label"):
                     report.facts["label"] = LABEL if self._services.rws.label(current.recording_id) else "refused"
@@ -224,18 +227,6 @@ class Job:
 
         self._services.publisher.publish(target.recording_id, target.region, entry, is_still_stored=is_still_ours)
 
-    def _delete_superseded(self, target: MuxTarget) -> None:
-        """Delete muxed files that the published one replaces, in the metadata and, if left there, in their storage."""
-        for media in target.superseded:
-            self._services.rws.delete_media(target.recording_id, media.media_id)
-            log.info("superseded file deleted", extra={"fields": {"media": media.media_id}})
-            if media.descriptor is None:
-                continue
-            place = place_of(media.descriptor)
-            try:
-                self._services.stores.of(place).delete(place)
-            except (Transient, Permanent) as error:
-                log.warning("the superseded file %s stays in its storage: %s", media.media_id, error)
 
     def _finish(self, target: MuxTarget, report: Report) -> None:
         facts = {"agent": target.agent, "sources": len(target.sources)} | report.facts

@@ -8,7 +8,6 @@ first use: their loading takes time at the start.
 from __future__ import annotations
 
 import logging
-import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,8 +15,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urlsplit
+from xml.etree.ElementTree import ParseError
 
-from muxer import __version__, tls, transfer
+from muxer import tls, transfer
 from muxer.config.load import UNCHECKED_TLS
 from muxer.config.schema import Webdav
 from muxer.errors import (
@@ -31,9 +31,10 @@ from muxer.errors import (
     ServiceUnavailable,
     StoredElsewhere,
     Transient,
+    UnreadableAnswer,
 )
 from muxer.gate import LoginGate
-from muxer.gir.answers import retry_after
+from muxer.gir.answers import is_message, retry_after
 from muxer.outages import Outages
 from muxer.storage.base import WEBDAV, Place, Stored
 from muxer.storage.notes import Notes
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CONNECT_SECONDS, SILENCE_SECONDS = 10.0, 60.0
 # A server that cannot rename answers so; 502 is what a proxy says that does not know the Destination's scheme.
 _NO_MOVE = (400, 403, 405, 501, 502)
 _EXISTS = 412
@@ -77,6 +77,8 @@ class WebdavStorage:
             if response.status_code == 404:
                 raise MediaNotFound(f"{place.url} is not there (404)")
             self._check(response, "GET", place.url)
+            if is_message(kind := response.headers.get("Content-Type", "")):
+                raise UnreadableAnswer(f"GET {place.url}: answered {kind} where media was expected")
             length = response.headers.get("Content-Length", "")
             return transfer.receive(
                 response.iter_raw(),
@@ -111,16 +113,19 @@ class WebdavStorage:
         with self._talking("PROPFIND", place.url):
             try:
                 answer = self._server(place.url).propfind(urlsplit(place.url).path, headers={"Depth": "0"})
+                properties = next(iter(answer.responses.values())).properties
+                length = properties.content_length
             except webdav4.ResourceNotFound:
                 return None
-        properties = next(iter(answer.responses.values())).properties
-        length = properties.content_length
+            except (ValueError, ParseError, StopIteration) as error:
+                raise UnreadableAnswer(f"PROPFIND {place.url}: the answer is none of WebDAV") from error
         if length is None:
             raise ServiceUnavailable(f"PROPFIND {place.url}: the server does not tell the length")
         return Stored(int(length), str(properties.etag or "").removeprefix("W/"))
 
     def delete(self, place: Place) -> None:
-        """Delete a file; one that is gone already is no error."""
+        """Delete a file; one that is gone already is no error. Raise :class:`ServiceUnavailable` when it is still there: the
+        page of a proxy is a success, too."""
         import webdav4.client as webdav4
 
         with self._talking("DELETE", place.url):
@@ -128,6 +133,9 @@ class WebdavStorage:
                 self._server(place.url).remove(urlsplit(place.url).path)
             except webdav4.ResourceNotFound:
                 log.debug("%s is gone already", place.url)
+                return
+        if self.describe(place) is not None:
+            raise ServiceUnavailable(f"DELETE {place.url}: the file is still there")
 
     def remove_left_overs(self) -> None:
         """Delete the unfinished uploads of an earlier process that died, and those that could not be deleted at the time."""
@@ -184,9 +192,11 @@ class WebdavStorage:
 
     @property
     def _http(self) -> webdav4.HTTPClient:
+        from muxer.storage import webdav_http
+
         with self._lock:
             if self._made is None:
-                self._made = _client(self._login, self._tls)
+                self._made = webdav_http.client(self._login, self._tls, self._stop)
             return self._made
 
     def _server(self, url: str) -> webdav4.Client:
@@ -265,18 +275,6 @@ class _Body:
             yield chunk
 
 
-def _client(login: tuple[str, str], context: ssl.SSLContext) -> webdav4.HTTPClient:
-    import httpx
-    import webdav4.client as webdav4
-
-    return webdav4.HTTPClient(
-        auth=httpx.BasicAuth(*login) if login[0] else None,
-        headers={"User-Agent": f"recording-muxer/{__version__}", "Accept-Encoding": "identity"},
-        timeout=httpx.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS),
-        verify=context,
-        trust_env=False,
-        limits=httpx.Limits(max_connections=None),
-    )
 
 
 def _origin(url: str) -> str:
