@@ -133,12 +133,13 @@ class Job:
                 audio, screens = self._fetch(target, folder)
             with report.step("mux"):
                 muxed = self._services.engine.mux(audio, screens, folder)
+                _wipe(folder, muxed.path)
             path, entry = muxed.path, _entry(target, muxed, audio.start)
             if certificates:
                 with report.step("encrypt"):
                     path, entry = self._encrypt(muxed, entry, certificates, folder)
             entry["size"] = str(path.stat().st_size)
-            place = folder_of_screens.beside(entry["mediaId"])
+            place = _beside_sources(target, folder_of_screens, entry["mediaId"])
             entry["mediaDescriptor"] = place.descriptor
             with report.step("store"):
                 stored = self._store(target, path, place)
@@ -253,6 +254,21 @@ def _place(target: MuxTarget) -> Place:
         if media.descriptor is not None:
             return place_of(media.descriptor)
     raise MetadataError("no screen file has a media descriptor, so there is no place for the muxed file")
+
+
+def _beside_sources(target: MuxTarget, where: Place, name: str) -> Place:
+    """Return the place of the muxed file. Raise :class:`MetadataError` when a source bears its name: sources are never
+    written over."""
+    if any(name in media.names for media in (target.audio, *target.screens)):
+        raise MetadataError(f"a source bears the name of the muxed file, {name}")
+    return where.beside(name)
+
+
+def _wipe(folder: Path, kept: Path) -> None:
+    """Remove all but one file of a job's folder: media in clear stay on the disk only as long as they are needed."""
+    for path in folder.iterdir():
+        if path != kept:
+            path.unlink()
 
 
 def _entry(target: MuxTarget, muxed: Muxed, start: datetime) -> dict[str, Any]:

@@ -39,9 +39,10 @@ def build(config: Config, tools: Tools, runner: Runner, workspace: Workspace, st
         audio_codec=advanced.audio_codec,
         paddings=Paddings(workspace.padding),
     )
+    site = (htcc.base_uri, config.rcs.base_uri or "")
     stores = Stores(
         {
-            WEBDAV: WebdavStorage(config.webdav, workspace.mark, workspace.uploading, stop, outages),
+            WEBDAV: WebdavStorage(config.webdav, workspace.mark, workspace.uploading, stop, outages, site),
             S3: S3Storage(config.s3, workspace.uploading, stop, outages),
         }
     )

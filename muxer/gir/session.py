@@ -131,7 +131,7 @@ class Session:
                 return transfer.receive(
                     _as_it_comes(response),
                     path,
-                    expected=int(length) if length.isdigit() else None,
+                    expected=transfer.announced(length),
                     source=f"{self.service} {urlsplit(target).path}",
                     stop=self._stop,
                 )
@@ -200,10 +200,14 @@ class Session:
     def _at_home(self, target: str) -> str:
         """Given a path or any link, return it with the scheme, host and port of ``base_uri`` in front.
 
-        A path that begins with ``/`` stands as it is only in a link; API paths (``api/…``) go below ``base_uri``.
+        A path that begins with ``/`` stands as it is only in a link; API paths (``api/…``) go below ``base_uri``. Raise
+        :class:`RequestRejected` for a link that is none.
         """
         base = urlsplit(self._account.base_uri)
-        link = urlsplit(urljoin(f"{self._account.base_uri}/", target))
+        try:
+            link = urlsplit(urljoin(f"{self._account.base_uri}/", target))
+        except ValueError:
+            raise RequestRejected(f"{self.service}: a link is no address: {target[:80]!r}") from None
         return urlunsplit((base.scheme, base.netloc, link.path, link.query, ""))
 
     @property

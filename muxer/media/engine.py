@@ -14,12 +14,12 @@ from threading import BoundedSemaphore
 
 from muxer.errors import MediaError, MetadataError, ToolError
 from muxer.gir.models import to_microseconds
-from muxer.media import render, timeline, verify
+from muxer.media import limits, render, timeline, verify
 from muxer.media.compose import Run, arrange
 from muxer.media.cut import Index
 from muxer.media.paddings import Paddings
 from muxer.media.plain import Sound, read_screen
-from muxer.media.probe import Probed, Video, need_video
+from muxer.media.probe import Probed, Video, need_video, sizes
 from muxer.media.read import Reader
 from muxer.media.render import Piece, Target, Tools
 from muxer.media.write import write_movie
@@ -137,6 +137,7 @@ class Engine:
             raise MetadataError("by their metadata and lengths, no screen file overlaps the audio file")
         seen = {index: clips[index] for index in sorted(used)}
         names = {index: screens[index].name for index in seen}
+        limits.check_picture(*sizes(need_video(one) for one in seen.values()))
         return _Sources(sound, audio.start, names, seen, segments, reasons)
 
     def _attempt(self, sources: _Sources, folder: Path, *, copying: bool) -> Muxed:

@@ -8,6 +8,7 @@ from fractions import Fraction
 from math import ceil
 from pathlib import Path
 
+from muxer.media import limits
 from muxer.media.avc import Avc
 from muxer.media.compose import TIMESCALE
 from muxer.media.cut import NEAR, Cut, Index
@@ -211,7 +212,7 @@ _QUIET = ("-nostdin", "-hide_banner", "-v", "error", "-y")
 
 
 def _from_file(path: Path) -> list[str]:
-    return ["-protocol_whitelist", "file", "-i", f"file:{path}"]
+    return [*limits.reading(), "-i", f"file:{path}"]
 
 
 def _video_encoder(tools: Tools, target: Target) -> list[str]:

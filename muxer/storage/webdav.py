@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -37,6 +37,7 @@ from muxer.gate import LoginGate
 from muxer.gir.answers import is_message, retry_after
 from muxer.outages import Outages
 from muxer.storage.base import WEBDAV, Place, Stored
+from muxer.storage.hosts import Hosts
 from muxer.storage.notes import Notes
 
 if TYPE_CHECKING:
@@ -54,15 +55,22 @@ class WebdavStorage:
     """All WebDAV servers of the region under one account (guide). Safe to use from any thread."""
 
     def __init__(
-        self, options: Webdav, instance: str, uploading: Path, stop: threading.Event, outages: Outages | None = None
+        self,
+        options: Webdav,
+        instance: str,
+        uploading: Path,
+        stop: threading.Event,
+        outages: Outages | None = None,
+        site: Sequence[str] = (),
     ) -> None:
         """Given the account, a short name for this instance (it marks unfinished uploads), the folder that keeps what is
-        being uploaded, the stop event, and what is told of the servers' failures."""
+        being uploaded, the stop event, what is told of the servers' failures, and the addresses of RWS and RCS."""
         self._stop = stop
         self._outages = outages or Outages()
         self._instance = instance
         self._notes = Notes(uploading, WEBDAV)
         self._login = (options.username, options.password)
+        self._hosts = Hosts(options.hosts, site)
         self._tls = tls.context(options.trusted_ca)
         self._lock = threading.Lock()
         self._made: webdav4.HTTPClient | None = None
@@ -83,7 +91,7 @@ class WebdavStorage:
             return transfer.receive(
                 response.iter_raw(),
                 path,
-                expected=int(length) if length.isdigit() else None,
+                expected=transfer.announced(length),
                 source=place.url,
                 stop=self._stop,
             )
@@ -193,10 +201,11 @@ class WebdavStorage:
     @property
     def _http(self) -> webdav4.HTTPClient:
         from muxer.storage import webdav_http
+        from muxer.storage.guard import Guard
 
         with self._lock:
             if self._made is None:
-                self._made = webdav_http.client(self._login, self._tls, self._stop)
+                self._made = webdav_http.client(self._login, Guard(self._hosts, self._tls), self._stop)
             return self._made
 
     def _server(self, url: str) -> webdav4.Client:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -18,8 +17,8 @@ CONNECT_SECONDS, SILENCE_SECONDS = 10.0, 60.0
 ANSWER_SECONDS = 120.0
 
 
-def client(login: tuple[str, str], context: ssl.SSLContext, stop: threading.Event) -> webdav4.HTTPClient:
-    """Given user name (empty = no login) and password, the TLS context and the stop event, return the client."""
+def client(login: tuple[str, str], transport: httpx.BaseTransport, stop: threading.Event) -> webdav4.HTTPClient:
+    """Given user name (empty = no login) and password, what carries requests, and the stop event, return the client."""
 
     def limit(response: httpx.Response) -> None:
         """Give an answer that is no media a time limit as a whole; httpx has one for each piece only."""
@@ -30,9 +29,8 @@ def client(login: tuple[str, str], context: ssl.SSLContext, stop: threading.Even
         auth=httpx.BasicAuth(*login) if login[0] else None,
         headers={"User-Agent": f"recording-muxer/{__version__}", "Accept-Encoding": "identity"},
         timeout=httpx.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS),
-        verify=context,
         trust_env=False,
-        limits=httpx.Limits(max_connections=None),
+        transport=transport,
         event_hooks={"response": [limit]},
     )
 

@@ -485,6 +485,7 @@ def test_the_guide_knows_all_but_our_own_options() -> None:
     ours = {f"{section}.{name}" for section, name, option in options() if option.origin == "ours"}
     assert {one for one in ours if not one.startswith("s3.")} == {
         "processing.min_free_megabytes",
+        "webdav.hosts",
         "advanced.delete_superseded",
         "advanced.audio_codec",
         "logfile.level",
