@@ -103,7 +103,9 @@ prefix_venv() { # DIR, python -> the environment of this lock, made beside the o
 
 try_new() { # DIR, staging folder: does the new version start with nothing but its own environment?
     local log=$WORK/start.log
-    if (cd -- "$2/new/muxer" && "$1/$VENV/bin/python" -B muxer_process.py --help) >"$log" 2>&1 </dev/null; then return 0; fi
+    local late='import boto3, cryptography.x509, httpx, webdav4.client, muxer.daemon, muxer.services' # what is loaded at its first use
+    if (cd -- "$2/new/muxer" && "$1/$VENV/bin/python" -B muxer_process.py --help &&
+        cd .. && "$1/$VENV/bin/python" -B -c "$late") >"$log" 2>&1 </dev/null; then return 0; fi
     show_tail "$log"
     fail "$EXIT_FAILED" "the new version does not start; $1 is unchanged."
 }

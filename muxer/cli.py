@@ -1,4 +1,7 @@
-"""The command lines and their exit codes; nothing else."""
+"""The command lines and their exit codes; nothing else.
+
+What the muxer works with is imported while the programs are checked, so that the first request goes out early.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +16,11 @@ from pathlib import Path
 from muxer import __version__
 from muxer.config import Loaded, load
 from muxer.config.schema import Config, Logfile
-from muxer.daemon import EXIT_CONFIG, EXIT_OK, Daemon, handle_signals
 from muxer.errors import ConfigError, Problem
-from muxer.job import Job, JobOptions
+from muxer.exits import EXIT_CONFIG, EXIT_OK, handle_signals
 from muxer.observe import logs
 from muxer.process import Runner
-from muxer.services import build
-from muxer.startup import check_programs
-from muxer.workspace import Workspace
+from muxer.startup import ProgramChecks
 
 log = logging.getLogger("muxer")
 
@@ -61,7 +61,14 @@ def _run(loaded: Loaded, log_path: Path) -> int:
         sys.stderr.write(f"warning: {warning}\n")
     runner, stop = Runner(config.processing.openssl), threading.Event()
     handle_signals(stop)
-    tools = check_programs(config, runner)
+    checks = ProgramChecks(config.processing, runner)
+
+    from muxer.daemon import Daemon
+    from muxer.job import Job, JobOptions
+    from muxer.services import build
+    from muxer.workspace import Workspace
+
+    tools = checks.tools()
     processing = config.processing
     workspace = Workspace(processing.temp_dir, config.instance, processing.min_free_megabytes)
     log.info("temporary files are in %s", workspace.path)

@@ -7,9 +7,7 @@ hangs never delays a stop.
 from __future__ import annotations
 
 import logging
-import os
 import random
-import signal
 import sys
 import threading
 import time
@@ -26,23 +24,20 @@ from muxer.errors import (
     StoredElsewhere,
     Transient,
 )
+from muxer.exits import EXIT_FAILED, EXIT_OK, EXIT_SOME_FAILED
 from muxer.job import Job, Services, services_of
 from muxer.journal import Journal, Key, delay, now
 from muxer.masking import Mask
+from muxer.migration import Standing, bar, progress, summary
+from muxer.observe import terminal
 from muxer.observe.logs import about, plain
-from muxer.poller import Poller, PollResult
+from muxer.poller import Poller
 from muxer.pool import Pool
 from muxer.process import Runner
 from muxer.selection import MuxTarget
 from muxer.workspace import Cleaning
 
 log = logging.getLogger(__name__)
-
-EXIT_OK = 0
-EXIT_FAILED = 1
-EXIT_CONFIG = 2
-EXIT_SOME_FAILED = 4
-EXIT_KILLED = 130
 
 GRACE_SECONDS = 5.0
 CANCEL_SECONDS = 2.0
@@ -81,7 +76,7 @@ class Daemon:
         )
         self._outcomes: Counter[str] = Counter()
         self._failed: dict[str, tuple[str, str]] = {}
-        self._finished = threading.Event()
+        self._ended = False
         self._keep_due = time.monotonic() + KEEP_SECONDS
         self._lock = threading.Lock()
         self._exit_code = EXIT_OK
@@ -93,11 +88,11 @@ class Daemon:
         body = self._migrate if self._migration else self._poll_forever
         thread = threading.Thread(target=self._guarded, args=(body,), name="poller", daemon=True)
         thread.start()
-        progress = time.monotonic() + PROGRESS_SECONDS
-        while not self._stop.wait(TICK_SECONDS) and not self._finished.is_set():
+        due = time.monotonic() + PROGRESS_SECONDS
+        while not self._stop.wait(TICK_SECONDS):
             self._clean()
             if self._migration:
-                progress = self._tell_progress(progress)
+                due = self._tell_progress(due)
         self._shut_down()
         return self._exit_code
 
@@ -109,7 +104,7 @@ class Daemon:
             log.critical("the poll thread died", exc_info=True)
             self._exit_code = EXIT_FAILED
         finally:
-            self._finished.set()
+            self._stop.set()
 
     def _poll_forever(self) -> None:
         interval = self._config.processing.min_poll_interval * 60
@@ -150,62 +145,81 @@ class Daemon:
         self._journal.refresh(now())
         self._services.publisher.repair_left_overs()
         self._services.stores.remove_left_overs()
+        self._services.superseded.finish_left_overs()
 
     def _migrate(self) -> None:
         """Process everything that the migration's query finds, then say what became of it."""
         log.info("migration: %s", self._config.advanced.call_recording_query_string)
+        problem = self._read_query()
+        self._pool.join()
+        if self._stop.is_set():
+            return
+        self._ended = True
+        if problem is not None:
+            log.error("the query failed: %s", problem)
+            self._summarize(f"migration not complete, [advanced] call_recording_query_string failed: {problem}")
+            self._exit_code = EXIT_SOME_FAILED
+        else:
+            failed = self._summarize("migration done")
+            self._exit_code = EXIT_SOME_FAILED if failed else EXIT_OK
+
+    def _read_query(self) -> MuxerError | None:
+        """Read the migration's query to its end, from the beginning again when RWS fails; return what forbids that."""
         failures = 0
-        while True:
+        while not self._stop.is_set():
             try:
                 self._repair()
-                result = self._poller.poll()
-                break
+                self._poller.poll()
+                return None
             except Stopped:
-                log.warning("the migration was stopped before its query was read to the end: %s", self._progress())
-                return
+                return None
             except Transient as error:
                 failures += 1
                 log.error("the query failed and is begun again: %s", error)
-                if self._stop.wait(pause_after(error, failures, LONGEST_BACK_OFF_SECONDS)):
-                    return
+                self._stop.wait(pause_after(error, failures, LONGEST_BACK_OFF_SECONDS))
             except MuxerError as error:
-                log.error("the query failed: %s", error)
-                self._exit_code = EXIT_SOME_FAILED
-                return
-        self._pool.join()
-        if self._stop.is_set():
-            log.warning("the migration was stopped before its end: %s", self._progress())
-        else:
-            self._summarize(result)
+                return error
+        return None
 
-    def _summarize(self, result: PollResult) -> None:
-        failed_ids = list(dict.fromkeys(recording_id for recording_id, _ in self._failed.values()))
-        text = (
-            f"migration done: {result.found} recordings found, {self._outcomes['muxed']} files muxed, "
-            f"{result.already_done + self._outcomes['already done']} already done, "
-            f"{result.without_screen} recordings without screen, {len(failed_ids)} failed"
-        )
-        for recording_id, reason in self._failed.values():
+    def _summarize(self, what: str) -> int:
+        """Say what became of everything, in the log and on stdout; return how many recordings failed."""
+        standing = self._standing()
+        terminal.show(bar(standing), "\n")
+        for recording_id, reason in (*self._failed.values(), *self._poller.skipped.items()):
             log.error("failed: %s: %s", recording_id, reason)
-        log.info(text)
-        failed = f": {', '.join(map(plain, failed_ids))}" if failed_ids else ""
+        failed = f": {', '.join(map(plain, standing.failed))}" if standing.failed else ""
+        self._say(f"{what}: {summary(standing)}", failed)
+        return len(standing.failed)
+
+    def _say(self, text: str, failed: str = "") -> None:
+        log.info("%s", text)
         sys.stdout.write(f"{text}{failed}\n")
         sys.stdout.flush()
-        self._exit_code = EXIT_SOME_FAILED if self._failed else EXIT_OK
+
+    def _standing(self) -> Standing:
+        """Return how far the migration is. What is done already is what is neither muxed by this run, failed nor open: a
+        query that is begun again meets the files that this run has made."""
+        result, muxed, failed = self._poller.result, self._outcomes["muxed"], dict(self._failed)
+        skipped = self._poller.skipped
+        return Standing(
+            found=result.found,
+            ours=result.ours,
+            finished=max(0, result.ours - self._poller.pending - self._pool.recordings),
+            without_screen=result.without_screen,
+            muxed=muxed,
+            already_done=max(0, result.targets - muxed - len(failed) - self._pool.files),
+            failed=tuple(dict.fromkeys((*(recording_id for recording_id, _ in failed.values()), *skipped))),
+            sharded=self._config.sharded,
+        )
 
     def _tell_progress(self, due: float) -> float:
         """Show how far the migration is: on a terminal at every look, and as a log line when ``due``; return when the next
         line is due."""
-        if sys.stderr.isatty():
-            sys.stderr.write(f"\r{self._progress():<70}")
-            sys.stderr.flush()
+        terminal.show(bar(self._standing()))
         if time.monotonic() < due:
             return due
-        log.info("migration goes on: %s", self._progress())
+        log.info("migration goes on: %s", progress(self._standing()))
         return due + PROGRESS_SECONDS
-
-    def _progress(self) -> str:
-        return ", ".join(f"{count} {name}" for name, count in sorted(self._outcomes.items())) or "nothing finished yet"
 
     def _submit(self, target: MuxTarget) -> bool:
         """Hand a target to the pool; return whether it took it."""
@@ -226,7 +240,7 @@ class Daemon:
             except Stopped as error:
                 with about(target.recording_id):
                     log.info("%s", error)
-                return
+                raise
             except Exception as error:
                 again = self._note_failure(target, error)
                 wait = MIGRATION_WAIT_SECONDS * 2.0 ** (attempt - 1)
@@ -288,6 +302,9 @@ class Daemon:
             self._runner.cancel()
             self._pool.drain(CANCEL_SECONDS)
         self._runner.cancel()
+        self._services.helpers.close()
+        if self._migration and not self._ended:
+            self._say(f"migration stopped before its end, start it again for the rest: {progress(self._standing())}")
         self._services.workspace.close()
         self._journal.close()
         log.info("stopped")
@@ -306,15 +323,3 @@ def pause_after(error: Exception, failures: int, interval: float) -> float:
     asked = error.retry_after if isinstance(error, Transient) else None
     wait = min(delay(failures) / 3.0, max(interval, delay(1) / 3.0)) if asked is None else asked
     return min(wait, LONGEST_BACK_OFF_SECONDS) * random.uniform(1.0, 1.2)
-
-
-def handle_signals(stop: threading.Event) -> None:
-    """Let the first signal set ``stop`` and a second one end the process at once."""
-    def handle(_number: int, _frame: object) -> None:
-        if stop.is_set():
-            os._exit(EXIT_KILLED)
-        stop.set()
-
-    for name in ("SIGTERM", "SIGINT", "SIGBREAK"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), handle)

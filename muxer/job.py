@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from muxer.crypto.envelope import Encryptor
-from muxer.errors import AccessDenied, EncryptionMissing, MetadataError, Permanent, Stopped, StoredElsewhere, Transient
+from muxer.errors import AccessDenied, EncryptionMissing, MetadataError, Stopped, StoredElsewhere
 from muxer.gir.models import MediaFile, format_time
 from muxer.gir.publish import Publisher
 from muxer.gir.rcs import Rcs
@@ -22,9 +23,11 @@ from muxer.gir.rws import LABEL, Certificate, Rws
 from muxer.media.engine import Engine, Input, Muxed
 from muxer.observe.logs import about
 from muxer.outages import RCS, RWS, Outages
+from muxer.parallel import Helpers
 from muxer.selection import MuxTarget, select
 from muxer.storage.base import Place, Stored, place_of
 from muxer.storage.stores import Stores
+from muxer.superseded import Superseded
 from muxer.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -32,6 +35,8 @@ log = logging.getLogger(__name__)
 # Another muxer that has stored a file publishes it within moments; one that has not by then has died.
 PUBLISH_WAIT_SECONDS = 15.0
 PUBLISH_LOOK_SECONDS = 1.0
+# So many files of a recording are fetched at the same time.
+FETCHED_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
@@ -44,8 +49,10 @@ class Services:
     engine: Engine
     encryptor: Encryptor
     publisher: Publisher
+    superseded: Superseded
     workspace: Workspace
     outages: Outages
+    helpers: Helpers
     stop: threading.Event
 
 
@@ -97,10 +104,11 @@ class Job:
                 self._make(current, report)
             if current.superseded:
                 with report.step("delete"):
-                    self._delete_superseded(current)
+                    for media in current.superseded:
+                        self._services.superseded.delete(current.recording_id, media)
             if current.label_missing:
                 with report.step("label"):
-                    report.facts["label"] = LABEL if self._label(current) else "refused"
+                    report.facts["label"] = LABEL if self._services.rws.label(current.recording_id) else "refused"
             self._finish(current, report)
         return report
 
@@ -153,10 +161,10 @@ class Job:
         return certificates
 
     def _fetch(self, target: MuxTarget, folder: Path) -> tuple[Input, list[Input]]:
-        audio = self._fetch_one(target, target.audio, folder / "audio")
-        screens = [
-            self._fetch_one(target, media, folder / f"screen-{number}") for number, media in enumerate(target.screens)
-        ]
+        """Fetch all sources, some at the same time; none is being written any more when this returns or raises."""
+        files = [(target.audio, folder / "audio")]
+        files += [(media, folder / f"screen-{number}") for number, media in enumerate(target.screens)]
+        audio, *screens = self._services.helpers.run([partial(self._fetch_one, target, *one) for one in files])
         return audio, screens
 
     def _fetch_one(self, target: MuxTarget, media: MediaFile, path: Path) -> Input:
@@ -220,23 +228,6 @@ class Job:
 
         self._services.publisher.publish(target.recording_id, target.region, entry, is_still_stored=is_still_ours)
 
-    def _delete_superseded(self, target: MuxTarget) -> None:
-        """Delete muxed files that the published one replaces, in the metadata and, if left there, in their storage."""
-        for media in target.superseded:
-            self._services.rws.delete_media(target.recording_id, media.media_id)
-            log.info("superseded file deleted", extra={"fields": {"media": media.media_id}})
-            if media.descriptor is None:
-                continue
-            place = place_of(media.descriptor)
-            try:
-                self._services.stores.of(place).delete(place)
-            except (Transient, Permanent) as error:
-                log.warning("the superseded file %s stays in its storage: %s", media.media_id, error)
-
-    def _label(self, target: MuxTarget) -> bool:
-        """Label the call, unless a job of another agent has done so meanwhile."""
-        call = self._services.rws.call_recording(target.recording_id)
-        return (call is not None and LABEL in call.labels) or self._services.rws.label(target.recording_id)
 
     def _finish(self, target: MuxTarget, report: Report) -> None:
         facts = {"agent": target.agent, "sources": len(target.sources)} | report.facts

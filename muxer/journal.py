@@ -176,7 +176,7 @@ class Journal:
                 self._database = _connected(path)
                 self._load(self._database)
                 return
-            except (sqlite3.Error, ValueError, TypeError) as error:
+            except (sqlite3.Error, OSError, ValueError, TypeError) as error:
                 self._database = None
                 log.warning("the journal %s cannot be used (%s); it is begun anew, RWS knows what is done", path.name, error)
                 if attempt == 0:

@@ -1,6 +1,6 @@
 """One poll: reads the call recordings of a query page by page, keeps ours, and submits what they want.
 
-Never holds more than a page of recordings: memory does not grow with the window.
+Never holds more than a page and a slice of recordings: memory does not grow with the window.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from datetime import UTC, datetime
 
 from muxer import window
 from muxer.config.schema import Config
+from muxer.errors import MuxerError
 from muxer.gir.models import CallRecording
-from muxer.gir.query import BUILT_IN_EXTRA_QUERY, BUILT_IN_EXTRA_QUERY_SINCE
-from muxer.gir.rws import Rws
+from muxer.gir.query import BUILT_IN_EXTRA_QUERY, BUILT_IN_EXTRA_QUERY_SINCE, DISABLED
+from muxer.gir.rws import Rws, warn_of_skipped
 from muxer.job import services_of
 from muxer.journal import Journal, now
 from muxer.observe.logs import about
@@ -25,25 +26,34 @@ from muxer.sharding import takes
 
 log = logging.getLogger(__name__)
 
-DISABLED = "disable"
 # So many recordings are remembered whose metadata were complained of.
 WARNED = 100_000
 
 
 @dataclass
 class PollResult:
-    """What a poll met, in recordings (``found``, ``ours``, ``without_screen``) and targets (the others)."""
+    """What a poll met, in recordings (``found``, ``ours``, ``without_screen``, ``skipped``) and targets (the others)."""
 
     found: int = 0
     ours: int = 0
     without_screen: int = 0
+    skipped: int = 0
     already_done: int = 0
     submitted: int = 0
     waiting: int = 0
 
+    @property
+    def targets(self) -> int:
+        """All targets that the poll met."""
+        return self.already_done + self.submitted + self.waiting
+
 
 class Poller:
-    """Reads what is to be done. ``submit`` is given each target that may run now, and says whether it took it."""
+    """Reads what is to be done. ``submit`` is given each target that may run now, and says whether it took it.
+
+    Of the poll that runs, or ran last: ``result``, recordings of the page that are still ``pending``, and the recordings
+    that were ``skipped`` because RWS fails for them, with the reason.
+    """
 
     def __init__(
         self, config: Config, rws: Rws, journal: Journal, outages: Outages, submit: Callable[[MuxTarget], bool]
@@ -55,17 +65,26 @@ class Poller:
         self._submit = submit
         self._warned = Remembered(WARNED)
         self._extra: str | None = None
+        self.result = PollResult()
+        self.pending = 0
+        self.skipped: dict[str, str] = {}
 
     def poll(self) -> PollResult:
         """Go once through the window, or through the migration's query. Raise the errors of :class:`Rws`."""
-        result = PollResult()
+        self.result = result = PollResult()
+        self.pending, self.skipped = 0, {}
+        for slice_ in _slices(self._ours(result), self._config.processing.query_slice_size):
+            self._take(slice_, result)
+        return result
+
+    def _ours(self, result: PollResult) -> Iterator[CallRecording]:
+        """Yield the call recordings of the query that belong to our shard, and count."""
         for page in self._rws.call_recordings(self._query()):
             result.found += len(page)
             ours = [call for call in page if takes(self._config.processing, call.id)]
+            self.pending += len(ours)
             result.ours += len(ours)
-            for slice_ in _slices(ours, self._config.processing.query_slice_size):
-                self._take(slice_, result)
-        return result
+            yield from ours
 
     def _query(self) -> str:
         processing, advanced = self._config.processing, self._config.advanced
@@ -90,7 +109,7 @@ class Poller:
 
     def _take(self, calls: Sequence[CallRecording], result: PollResult) -> None:
         bulk = self._config.processing.batch_read_screen_recording_metadata
-        screens = self._rws.screen_recordings([call.id for call in calls], bulk)
+        screens = self._rws.screen_recordings([call.id for call in calls], bulk, self._skip)
         advanced = self._config.advanced
         for call in calls:
             selection = select(
@@ -101,9 +120,16 @@ class Poller:
             )
             with about(call.id):
                 self._note(call.id, selection.problems)
-            result.without_screen += not selection.targets
+            skipped = call.id in self.skipped
+            result.skipped += skipped
+            result.without_screen += not selection.targets and not skipped
             for target in selection.targets:
                 self._hand_over(target, result)
+            self.pending -= 1
+
+    def _skip(self, recording_id: str, error: Exception) -> None:
+        warn_of_skipped(recording_id, error)
+        self.skipped[recording_id] = f"its screen recording cannot be read: {error}"
 
     def _note(self, recording_id: str, problems: Sequence[str]) -> None:
         """Warn of metadata that cannot be used, once for each recording."""
@@ -119,9 +145,25 @@ class Poller:
             result.waiting += 1
 
     def _may_run(self, target: MuxTarget) -> bool:
-        return self._journal.may_run(target.name, now()) and not self._outages.blocks(services_of(target))
+        """Whether a target may be tried now. What waits for the end of an outage comes again with a later poll, which a
+        migration does not have."""
+        migration = bool(self._config.advanced.call_recording_query_string)
+        blocked = not migration and self._outages.blocks(services_of(target))
+        return self._journal.may_run(target.name, now()) and not blocked
 
 
-def _slices(calls: Sequence[CallRecording], size: int) -> Iterator[Sequence[CallRecording]]:
-    for begin in range(0, len(calls), size):
-        yield calls[begin : begin + size]
+def _slices(calls: Iterator[CallRecording], size: int) -> Iterator[Sequence[CallRecording]]:
+    """Yield the calls in slices, across the borders of pages. When reading them fails, what was read comes first."""
+    slice_: list[CallRecording] = []
+    try:
+        for call in calls:
+            slice_.append(call)
+            if len(slice_) == size:
+                yield slice_
+                slice_ = []
+    except MuxerError:
+        if slice_:
+            yield slice_
+        raise
+    if slice_:
+        yield slice_

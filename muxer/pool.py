@@ -11,7 +11,9 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
+from muxer.errors import Stopped
 from muxer.selection import MuxTarget
 
 log = logging.getLogger(__name__)
@@ -35,30 +37,32 @@ class Pool:
         self._work = work
         self._may_begin = may_begin
         self._stop = stop
-        self._queue: queue.Queue[MuxTarget] = queue.Queue(workers * QUEUED_PER_WORKER)
+        self._queue: queue.Queue[MuxTarget | None] = queue.Queue(workers * QUEUED_PER_WORKER)
         self._lock = threading.Lock()
-        self._taken: set[str] = set()
+        self._taken: dict[str, str] = {}
         self._threads = [threading.Thread(target=self._run, name=f"worker-{n}", daemon=True) for n in range(workers)]
         for thread in self._threads:
             thread.start()
 
     def submit(self, target: MuxTarget) -> bool:
         """Given a target, queue it; wait while nothing may begin and while the queue is full. Return False when it is queued
-        or running already, or the process stops."""
+        or running already.
+
+        Raise :class:`Stopped` when the process stops.
+        """
         if not self._wait_until_it_may_begin():
-            return False
+            raise Stopped("stopped before the recording was begun")
         with self._lock:
             if target.name in self._taken:
                 return False
-            self._taken.add(target.name)
+            self._taken[target.name] = target.recording_id
         while not self._stop.is_set():
             try:
                 self._queue.put(target, timeout=LOOK_SECONDS)
                 return True
             except queue.Full:
                 continue
-        self._release(target)
-        return False
+        raise Stopped("stopped before the recording was begun")
 
     def holds(self, target: MuxTarget) -> bool:
         """Whether a target is queued or running."""
@@ -71,6 +75,18 @@ class Pool:
         with self._lock:
             return not self._taken
 
+    @property
+    def files(self) -> int:
+        """How many targets are queued or running."""
+        with self._lock:
+            return len(self._taken)
+
+    @property
+    def recordings(self) -> int:
+        """How many recordings have a target that is queued or running."""
+        with self._lock:
+            return len(set(self._taken.values()))
+
     def join(self) -> None:
         """Wait until all that was submitted is finished, or the process stops."""
         while not self.idle and not self._stop.is_set():
@@ -79,6 +95,9 @@ class Pool:
     def drain(self, seconds: float) -> bool:
         """Wait that long for the workers to end after the stop event was set; return whether all of them have."""
         deadline = time.monotonic() + seconds
+        for _ in self._threads:
+            with suppress(queue.Full):
+                self._queue.put_nowait(None)  # wakes one that waits for work
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
@@ -97,13 +116,16 @@ class Pool:
                 target = self._queue.get(timeout=LOOK_SECONDS)
             except queue.Empty:
                 continue
+            if target is None:
+                continue
             try:
                 self._work(target)
+            except Stopped:
+                continue  # what a stop has cut off is still open
             except Exception:
                 log.exception("a worker met an error that nobody expected; it goes on with the next recording")
-            finally:
-                self._release(target)
+            self._release(target)
 
     def _release(self, target: MuxTarget) -> None:
         with self._lock:
-            self._taken.discard(target.name)
+            self._taken.pop(target.name, None)

@@ -1,8 +1,8 @@
 """The only place that starts external programs: argument lists, time limits, cancellation, no orphans.
 
-Given a program that hangs or is cancelled, its whole process group is killed, by :meth:`Runner.cancel` or the time limit.
-When this process dies, even by ``kill -9``, the kernel kills the program on Linux; what a wrapper script has started is
-then left to the service manager.
+Given a program that hangs or is cancelled, it is killed with all that it has started, by :meth:`Runner.cancel` or the time
+limit: its process group, on Windows its Job Object. When this process dies, even by ``kill -9``, the kernel kills the
+program; on Linux, what a wrapper script has started is then left to the service manager.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import IO, TypeVar
 
 from muxer import libraries
 from muxer.errors import LocalResourceError, Stopped, ToolError
+from muxer.job_object import JobObject
 
 if sys.platform != "win32":
     import resource
@@ -43,6 +44,33 @@ _SECRETS = ("PASSWORD", "SECRET", "TOKEN", "CREDENTIAL", "AWS_")
 _LINUX = sys.platform.startswith("linux")
 
 
+class _Program(subprocess.Popen[bytes]):
+    """A running program with all that it has started, for a wrapper script may stand before the real program."""
+
+    job: JobObject | None = None
+
+    def enclose(self) -> None:
+        """On Windows, put it into a Job Object; one that has ended already needs none."""
+        if sys.platform == "win32":
+            with contextlib.suppress(OSError):
+                self.job = JobObject(int(self._handle))  # type: ignore[attr-defined,unused-ignore]
+
+    def kill_all(self) -> None:
+        """End all of it at once."""
+        if sys.platform == "win32":
+            if self.job is not None:
+                self.job.kill()
+            self.kill()
+        else:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+
+    def release(self) -> None:
+        """Give back what :meth:`enclose` took."""
+        if self.job is not None:
+            self.job.close()
+
+
 class Runner:
     """Runs programs and knows those that run now. Safe to use from any thread.
 
@@ -53,7 +81,7 @@ class Runner:
         self._openssl = openssl
         self._own_folders = libraries.own_folders(openssl) if _LINUX and openssl else ()
         self._lock = threading.Lock()
-        self._running: set[subprocess.Popen[bytes]] = set()
+        self._running: set[_Program] = set()
         self._cancelled = False
 
     def run(
@@ -106,14 +134,14 @@ class Runner:
             self._cancelled = True
             running = list(self._running)
         for process in running:
-            _kill(process)
+            process.kill_all()
 
-    def _start(self, arguments: list[str], errors: IO[bytes], cwd: Path | None) -> subprocess.Popen[bytes]:
+    def _start(self, arguments: list[str], errors: IO[bytes], cwd: Path | None) -> _Program:
         with self._lock:
             if self._cancelled:
                 raise Stopped(f"not started, the process stops: {arguments[0]}")
             try:
-                process = subprocess.Popen(
+                process = _Program(
                     arguments,
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
@@ -126,6 +154,7 @@ class Runner:
                 )
             except OSError as error:
                 raise LocalResourceError(f"{arguments[0]} cannot be started: {error.strerror}") from error
+            process.enclose()
             self._running.add(process)
         return process
 
@@ -135,11 +164,12 @@ class Runner:
             return libraries.with_own(clean, self._own_folders)
         return libraries.without_foreign(clean, self._own_folders, program)
 
-    def _end(self, process: subprocess.Popen[bytes]) -> None:
+    def _end(self, process: _Program) -> None:
         """Leave nothing behind, however the work with the process ended."""
         if process.poll() is None:
-            _kill(process)
+            process.kill_all()
             process.wait()
+        process.release()
         if process.stdout is not None:
             process.stdout.close()
         with self._lock:
@@ -160,22 +190,13 @@ class Runner:
             log.debug("%s says: %s", name, stderr)
 
 
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    """Kill a program and what it has started: a wrapper script may stand before the real program, or have ended."""
-    if sys.platform != "win32":
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-    else:
-        process.kill()
-
-
-def _expire(process: subprocess.Popen[bytes], expired: threading.Event) -> None:
+def _expire(process: _Program, expired: threading.Event) -> None:
     """End a program at its time limit, and say that this was why."""
     expired.set()
-    _kill(process)
+    process.kill_all()
 
 
-def _status_soon(process: subprocess.Popen[bytes]) -> int:
+def _status_soon(process: _Program) -> int:
     """Return the exit status of a program that ends by itself within a second, else 0."""
     try:
         return process.wait(1.0)

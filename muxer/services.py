@@ -10,16 +10,18 @@ from muxer.gir.publish import Publisher
 from muxer.gir.rcs import Rcs, root
 from muxer.gir.rws import Rws
 from muxer.gir.session import Account, Session
-from muxer.job import Services
+from muxer.job import FETCHED_AT_ONCE, Services
 from muxer.media.engine import Engine
 from muxer.media.paddings import Paddings
 from muxer.media.render import Tools
 from muxer.outages import RCS, RWS, Outages
+from muxer.parallel import Helpers
 from muxer.process import Runner
 from muxer.storage.base import S3, WEBDAV
 from muxer.storage.s3 import S3Storage
 from muxer.storage.stores import Stores
 from muxer.storage.webdav import WebdavStorage
+from muxer.superseded import Superseded
 from muxer.workspace import Workspace
 
 
@@ -38,20 +40,23 @@ def build(config: Config, tools: Tools, runner: Runner, workspace: Workspace, st
         paddings=Paddings(workspace.padding),
     )
     site = (htcc.base_uri, config.rcs.base_uri or "")
+    stores = Stores(
+        {
+            WEBDAV: WebdavStorage(config.webdav, workspace.mark, workspace.uploading, stop, outages, site),
+            S3: S3Storage(config.s3, workspace.uploading, stop, outages),
+        }
+    )
     return Services(
         rws=rws,
         rcs=_rcs(config, stop, outages),
-        stores=Stores(
-            {
-                WEBDAV: WebdavStorage(config.webdav, workspace.mark, workspace.uploading, stop, outages, site),
-                S3: S3Storage(config.s3, workspace.uploading, stop, outages),
-            }
-        ),
+        stores=stores,
         engine=engine,
         encryptor=Encryptor(config.processing.openssl, runner),
         publisher=Publisher(rws, workspace.publishing),
+        superseded=Superseded(rws, stores, workspace.deleting),
         workspace=workspace,
         outages=outages,
+        helpers=Helpers(advanced.worker_threads, FETCHED_AT_ONCE - 1, stop),
         stop=stop,
     )
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from muxer.config.schema import Config
+from muxer.config.schema import Processing
 from muxer.errors import ConfigError, MuxerError, Problem
-from muxer.media.render import Tools
 from muxer.process import Runner
+
+if TYPE_CHECKING:
+    from muxer.media.render import Tools
 
 log = logging.getLogger(__name__)
 
@@ -20,29 +24,62 @@ _RENAMED_SINCE = (5, 1)
 _LIBRARY_SIGNS = ("shared librar", "symbol lookup error", "' not found (required by")
 
 
-def check_programs(config: Config, runner: Runner) -> Tools:
-    """Run each program, log its path and version, and return the media tools.
+class ProgramChecks:
+    """The checks of all programs at the same time, while the caller goes on with other things."""
 
-    Raise :class:`ConfigError` with every program that does not run or lacks what is needed.
-    """
-    processing = config.processing
-    problems: list[Problem] = []
-    programs = {
-        "ffmpeg": (processing.ffmpeg, "-version"),
-        "ffprobe": (processing.ffprobe, "-version"),
-        "openssl": (processing.openssl, "version"),
-    }
-    versions = {
-        name: _checked(name, lambda p=path, f=flag: program_version(runner, p, f), problems)  # type: ignore[misc]
-        for name, (path, flag) in programs.items()
-    }
-    if versions["ffmpeg"]:
-        _checked("ffmpeg", lambda: _need_encoder(runner, processing.ffmpeg), problems)
-    if problems:
-        raise ConfigError(problems)
-    for name, version in versions.items():
-        log.info("%s is %s: %s", name, programs[name][0], version)
-    return Tools(processing.ffmpeg, processing.ffprobe, keep_times_words(versions["ffmpeg"]))
+    def __init__(self, processing: Processing, runner: Runner) -> None:
+        """Given the options with the paths of the programs, and what runs them, begin."""
+        self._processing = processing
+        self._checks = [
+            _Check("ffmpeg", lambda: program_version(runner, processing.ffmpeg, "-version")),
+            _Check("ffmpeg", lambda: _need_encoder(runner, processing.ffmpeg)),
+            _Check("ffprobe", lambda: program_version(runner, processing.ffprobe, "-version")),
+            _Check("openssl", lambda: program_version(runner, processing.openssl, "version")),
+        ]
+
+    def tools(self) -> Tools:
+        """Wait for the checks, log the paths and versions, and return the media tools.
+
+        Raise :class:`ConfigError` with every program that does not run or lacks what is needed.
+        """
+        from muxer.media.render import Tools
+
+        problems: dict[str, Problem] = {}
+        for check in self._checks:
+            if (error := check.error()) is not None:
+                what = f"cannot be used: {error}{_advice(check.name, str(error))}"
+                problems.setdefault(check.name, Problem(f"[processing] {check.name}", what))
+        if problems:
+            raise ConfigError(list(problems.values()))
+        for check in self._checks:
+            if check.text:
+                log.info("%s is %s: %s", check.name, getattr(self._processing, check.name), check.text)
+        return Tools(self._processing.ffmpeg, self._processing.ffprobe, keep_times_words(self._checks[0].text))
+
+
+class _Check:
+    """One check, in a thread of its own. ``text`` is what it found: the version of a program, or nothing."""
+
+    def __init__(self, name: str, check: Callable[[], str]) -> None:
+        self.name = name
+        self.text = ""
+        self._check = check
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._run, name=f"check of {name}", daemon=True)
+        self._thread.start()
+
+    def error(self) -> MuxerError | None:
+        """Wait for the end of the check; return why the program cannot be used, if so."""
+        self._thread.join()
+        if self._error is None or isinstance(self._error, MuxerError):
+            return self._error
+        raise self._error
+
+    def _run(self) -> None:
+        try:
+            self.text = self._check()
+        except Exception as error:
+            self._error = error
 
 
 def program_version(runner: Runner, executable: str, flag: str) -> str:
@@ -62,18 +99,11 @@ def keep_times_words(version: str) -> tuple[str, str]:
 
 
 def _need_encoder(runner: Runner, ffmpeg: str) -> str:
+    """Raise :class:`MuxerError` when this ffmpeg cannot encode what is needed."""
     encoders = runner.run([ffmpeg, "-hide_banner", "-encoders"], timeout=PROGRAM_SECONDS).decode(errors="replace")
     if " libx264 " not in encoders:
         raise MuxerError("this ffmpeg has no libx264 encoder; install a build with it")
-    return encoders
-
-
-def _checked(name: str, check: Callable[[], str], problems: list[Problem]) -> str:
-    try:
-        return check()
-    except MuxerError as error:
-        problems.append(Problem(f"[processing] {name}", f"cannot be used: {error}{_advice(name, str(error))}"))
-        return ""
+    return ""
 
 
 def _advice(name: str, error: str) -> str:

@@ -1,14 +1,9 @@
-"""What an option ``trusted_ca`` means for the connections to RWS, RCS and WebDAV (guide: Configuring TLS connections).
-
-boto3 makes its own connections to S3 from the same option.
-"""
+"""What an option ``trusted_ca`` means for connections to RWS, RCS, WebDAV and S3 (guide: Configuring TLS connections)."""
 
 from __future__ import annotations
 
 import ssl
 from pathlib import Path
-
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from muxer.config.pem import certificates_in
 
@@ -26,10 +21,14 @@ def context(trusted_ca: bool | Path) -> ssl.SSLContext:
     """
     if isinstance(trusted_ca, Path):
         # Read as it was at the start's check: OpenSSL's own reader passes over a certificate whose lines are indented.
+        from cryptography.hazmat.primitives.serialization import Encoding  # here: its loading takes time at the start
+
         bundle = b"".join(one.public_bytes(Encoding.DER) for one in certificates_in(trusted_ca))
         made = ssl.create_default_context(cadata=bundle)
-    else:
+    elif trusted_ca:
         made = ssl.create_default_context()
+    else:
+        made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # without authorities, whose loading takes time
     made.verify_flags &= ~_OF_SOME_PYTHONS
     if not trusted_ca:
         made.check_hostname = False

@@ -41,7 +41,7 @@ def private_file(path: Path) -> Iterator[BinaryIO]:
     """
     with disk_errors(path.parent):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o600)
-        with os.fdopen(descriptor, "wb") as file:
+        with os.fdopen(descriptor, "wb", buffering=CHUNK) as file:
             yield file
 
 

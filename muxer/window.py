@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from urllib.parse import urlencode
 
 from muxer.gir.models import to_microseconds
-from muxer.gir.query import encode_query
+from muxer.gir.query import encode_query, parameter_names
 
 
 def window_query(now: datetime, past: float, older_than: float, limit: int, extra: str) -> str:
@@ -20,5 +20,4 @@ def window_query(now: datetime, past: float, older_than: float, limit: int, extr
 def migration_query(query: str, limit: int) -> str:
     """Given the migration's query as it is configured and the page size, return the query string, ready for a URL."""
     encoded = encode_query(query)
-    names = {pair.partition("=")[0] for pair in encoded.split("&")}
-    return encoded if "limit" in names else f"{encoded}&limit={limit}"
+    return encoded if "limit" in parameter_names(query) else f"{encoded}&limit={limit}"

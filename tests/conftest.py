@@ -8,19 +8,36 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from support.media import KeptLab, Shelf, shared_folder
 
+from muxer.lab.keys import recipients
 from muxer.lab.lab import Lab
 from muxer.lab.switches import Switches
 
 
+@pytest.fixture(scope="session")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
+    """Return where the media of this run are kept."""
+    return Shelf(shared_folder(tmp_path_factory.getbasetemp()) / "media")
+
+
+@pytest.fixture(scope="session")
+def kept_lab(tmp_path_factory: pytest.TempPathFactory, shelf: Shelf) -> type[Lab]:
+    """Return a kind of lab that takes its media and keys from what other labs of this run have made."""
+    KeptLab.shelf, KeptLab.keys = shelf, tmp_path_factory.mktemp("keys")
+    recipients(KeptLab.keys)
+    return KeptLab
+
+
 @pytest.fixture
-def make_lab(tmp_path: Path) -> Iterator[Callable[..., Lab]]:
+def make_lab(tmp_path: Path, kept_lab: type[Lab]) -> Iterator[Callable[..., Lab]]:
     """Return a function that starts a lab with the given switches; all of them are stopped at the end."""
     with ExitStack() as stack:
         count = iter(range(100))
 
         def make(**switches: object) -> Lab:
-            return stack.enter_context(Lab(tmp_path / f"lab-{next(count)}", Switches(**switches)))  # type: ignore[arg-type]
+            folder = tmp_path / f"lab-{next(count)}"
+            return stack.enter_context(kept_lab(folder, Switches(**switches)))  # type: ignore[arg-type]
 
         yield make
 
@@ -57,3 +74,23 @@ def large(tmp_path: Path) -> Path:
     path = tmp_path / "large"
     path.write_bytes(bytes(range(256)) * (48 * 1024) + b"the last part")
     return path
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the tests that share a fixture of their module run in one worker; any other test runs where there is room."""
+    for item in items:
+        fixtures = item._fixtureinfo.name2fixturedefs.values() if isinstance(item, pytest.Function) else ()
+        if any(found[-1].scope == "module" for found in fixtures):
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what the tests have measured: the worst errors of picture and sound, one line for each case."""
+    reports = [one for held in terminalreporter.stats.values() for one in held if isinstance(one, pytest.TestReport)]
+    rows = [value for one in reports for name, value in one.user_properties if name == "worst error" and one.when == "call"]
+    if not rows:
+        return
+    terminalreporter.section("worst errors, in milliseconds")
+    terminalreporter.write_line(f"{'source':<40}{'picture':>10}{'sound':>10}{'allowed':>10}")
+    for source, picture, sound, allowed in sorted(rows):
+        terminalreporter.write_line(f"{source:<40}{picture:>10.1f}{sound:>10.1f}{allowed:>10.1f}")

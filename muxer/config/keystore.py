@@ -134,7 +134,7 @@ def _read_private(path: Path, others: int = _OTHERS) -> bytes | None:
 
 
 def _check_private(path: Path, status: os.stat_result, others: int) -> None:
-    if status.st_uid not in (os.geteuid(), 0):
+    if status.st_uid not in (os.geteuid(), 0):  # type: ignore[attr-defined,unused-ignore]
         what = f"belongs to another account (number {status.st_uid})"
         raise _error(path, f"{what}; run this as that account, or give the file to this one with chown")
     if status.st_mode & others:

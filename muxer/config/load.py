@@ -11,14 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from muxer.config.keystore import open_keystore
-from muxer.config.schema import SECTIONS, Config, Option, options
+from muxer.config.schema import SECTIONS, Advanced, Config, Option, options
 from muxer.errors import ConfigError, Problem
-from muxer.gir.query import repair_extra_query
+from muxer.gir.query import DISABLED, PARAMETERS, parameter_names, repair_extra_query
 from muxer.masking import LOGIN_IN_URL
 
 # The guide writes the section of the Recording Crypto Server in both ways.
 SECTION_ALIASES = {"rsc": "rcs"}
 RECOMMENDED_WINDOW_MINUTES = 720
+
+QUERY_OPTIONS = ("call_recording_extra_query_string", "call_recording_query_string")
+
+# The guide: without a muxer_id these are ignored, whatever they say; its formula for total_muxers gives 0 then.
+SHARDING_ONLY = ("total_muxers", "muxer_type")
+NOT_SHARDED = "it is ignored, because without a muxer_id of 0 or more sharding is off"
 
 # The addresses of WebDAV servers come with the metadata; its client says the same at the first one.
 UNCHECKED_TLS = "[{}] trusted_ca = false: TLS certificates are not checked"
@@ -52,7 +58,12 @@ def load(path: Path, command_line: Mapping[str, str], environ: Mapping[str, str]
             values[section][name] = _value(option, text)
         except ValueError as error:
             shown = "" if option.secret or not text else f" = {_shown(text)!r}"
-            problems.append(Problem(f"[{section}] {name}{shown}", str(error)))
+            problem = Problem(f"[{section}] {name}{shown}", str(error))
+            if name in SHARDING_ONLY and _sharding_is_off(values["processing"]):
+                values[section][name] = option.parse(option.default)
+                warnings.append(f"{problem}; {NOT_SHARDED}")
+            else:
+                problems.append(problem)
     problems += _contradictions(values["processing"])
     if problems:
         raise ConfigError(problems, values["logfile"].get("logfile_path"), warnings)
@@ -161,6 +172,10 @@ def _shown(text: str) -> str:
     return LOGIN_IN_URL.sub("***@", text.splitlines()[0])
 
 
+def _sharding_is_off(processing: Mapping[str, Any]) -> bool:
+    return "muxer_id" in processing and processing["muxer_id"] < 0
+
+
 def _contradictions(processing: Mapping[str, Any]) -> list[Problem]:
     """Check what no single option can tell (the guide: sharding, HA). Values that failed on their own are absent."""
     problems = []
@@ -177,7 +192,7 @@ def _contradictions(processing: Mapping[str, Any]) -> list[Problem]:
 
 def _repair_queries(advanced: dict[str, Any], warnings: list[str]) -> None:
     """Undo, in both query options, the HTML accident of the guide's printed query."""
-    for name in ("call_recording_extra_query_string", "call_recording_query_string"):
+    for name in QUERY_OPTIONS:
         repaired = repair_extra_query(advanced[name])
         if repaired != advanced[name]:
             warnings.append(f"[advanced] {name}: the guide's misprint is read as {repaired!r}")
@@ -192,6 +207,10 @@ def _advice(config: Config) -> list[str]:
             f"[processing] the window is longer than {RECOMMENDED_WINDOW_MINUTES} minutes, "
             "which may cause problems with Elasticsearch; use more instances with a window each"
         )
+    if not config.sharded:
+        given = (("total_muxers", processing.total_muxers, 1), ("muxer_type", processing.muxer_type, "primary"))
+        advice += [f"[processing] {name} = '{value}': {NOT_SHARDED}" for name, value, off in given if value != off]
+    advice += _odd_parameters(config.advanced)
     connections = (
         ("htcc", config.htcc.base_uri, config.htcc.trusted_ca),
         ("rcs", config.rcs.base_uri or "", config.rcs.trusted_ca),
@@ -201,3 +220,15 @@ def _advice(config: Config) -> list[str]:
         if address.startswith("https:") and trusted_ca is False:
             advice.append(UNCHECKED_TLS.format(section))
     return advice
+
+
+def _odd_parameters(advanced: Advanced) -> list[str]:
+    """Warn of query parameters that the guide does not have: RWS may ignore one, and then finds every recording."""
+    queries = {name: getattr(advanced, name) for name in QUERY_OPTIONS}
+    return [
+        f"[advanced] {option}: the guide has no query parameter {name!r}; RWS may ignore it{_did_you_mean(name, PARAMETERS)}"
+        for option, query in queries.items()
+        if query.lower() != DISABLED
+        for name in parameter_names(query)
+        if name not in PARAMETERS
+    ]

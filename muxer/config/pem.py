@@ -1,11 +1,16 @@
-"""Checks of certificate files at start, so that a wrong file is reported by its name and not by a failing request."""
+"""Checks of certificate files at start, so that a wrong file is reported by its name and not by a failing request.
+
+``cryptography`` is imported at the first certificate: its loading takes time at the start.
+"""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cryptography import x509
+if TYPE_CHECKING:
+    from cryptography import x509
 
 _BEGIN, _END = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
 _BLOCK = re.compile(_BEGIN + rb".*?" + _END, re.DOTALL)
@@ -35,6 +40,8 @@ def certificates_in(path: Path) -> list[x509.Certificate]:
 
 
 def _certificate(block: bytes, number: int) -> x509.Certificate:
+    from cryptography import x509
+
     try:
         return x509.load_pem_x509_certificate(block)
     except ValueError as error:

@@ -125,7 +125,9 @@ class Processing:
     )
     query_slice_size: int = option(types.Integer(1, 100_000), "100", "call recordings per bulk query, > 0")
     muxer_id: int = option(types.Integer(), "-1", "sharding: number of this instance from 0; -1 = off", command_line=True)
-    total_muxers: int = option(types.Integer(1), "1", "sharding: number of primary instances", command_line=True)
+    total_muxers: int = option(
+        types.Integer(1), "1", "sharding: number of primary instances, backups not counted", command_line=True
+    )
     muxer_type: str = option(
         types.Choice(("primary", "backup")), "primary", "sharding: primary or backup", command_line=True
     )
@@ -147,7 +149,9 @@ class Advanced:
     )
     mark_screen_recording_label: bool = option(types.switch, "1", "1 = label the call recording screenRecording")
     call_recording_extra_query_string: str = option(
-        types.query, "", "further query parameters; empty = the built-in ones, disable = none"
+        types.extra_query,
+        "",
+        "further query parameters, but not startTime, endTime, limit; empty = the built-in ones, disable = none",
     )
     call_recording_query_string: str = option(types.query, "", "migration: process what this query finds, then exit")
     delete_superseded: bool = option(

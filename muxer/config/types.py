@@ -11,6 +11,7 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from muxer.config.pem import certificates_in
+from muxer.gir.query import DISABLED, WINDOW_PARAMETERS, parameter_names
 
 _HOST = re.compile(r"(\*|(\*\.)?[^\s*/?#@:\[\]]+|\[[0-9a-f:.]+\])(:\d+)?")
 
@@ -99,12 +100,24 @@ class Number:
 
 
 def query(value: str) -> str:
-    """Given query parameters in the form of the guide, ``name=value[&name=value...]``, or the word ``disable``, return
-    them as they are."""
-    pairs = [pair.partition("=") for pair in value.split("&") if pair.strip()]
+    """Given query parameters in the form of the guide, ``name=value[&name=value...]``, return them as they are."""
+    pairs = [pair.partition("=") for pair in value.lstrip("?").split("&") if pair.strip()]
     well_formed = all(name.strip() and sign for name, sign, _ in pairs)
-    if value and value.lower() != "disable" and not (pairs and well_formed):
+    if value and not (pairs and well_formed):
         raise ValueError("must have the form name=value[&name=value...]")
+    return value
+
+
+def extra_query(value: str) -> str:
+    """Given further query parameters beside those of the window, or the word ``disable``, return them as they are."""
+    if value.lower() == DISABLED:
+        return value
+    own = {name.lower() for name in WINDOW_PARAMETERS}
+    taken = [name for name in parameter_names(query(value)) if name.lower() in own]
+    if taken:
+        raise ValueError(
+            f"must not hold {', '.join(taken)}: window_past, window_past_older_than and pagination set that already"
+        )
     return value
 
 

@@ -1,7 +1,8 @@
 """Encrypts a muxed file so that RCS can play it: bare AES ciphertext as the file, the envelope without content as PEM.
 
 ``openssl cms`` makes CMS EnvelopedData (RFC 5652) on its standard output; it is split while it is written, so that memory
-does not grow with the file (gir-api, section 7).
+does not grow with the file (gir-api, section 7). ``cryptography`` is imported at the first certificate: its loading takes
+time at the start.
 """
 
 from __future__ import annotations
@@ -11,10 +12,6 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
-
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from muxer.crypto import ber
 from muxer.errors import EncryptionError
@@ -103,6 +100,10 @@ def _pem(der: bytes) -> str:
 
 def _certificate_file(certificate: Certificate, folder: Path, number: int) -> Path:
     """Write a recipient's certificate, checked, where openssl can read it; return the path."""
+    from cryptography import x509
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
     name = certificate.alias or f"number {number + 1}"
     try:
         parsed = x509.load_pem_x509_certificate(certificate.pem.encode())

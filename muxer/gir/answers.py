@@ -92,6 +92,11 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     return max(0.0, (moment - datetime.now(UTC)).total_seconds())
 
 
+def is_message(content_type: str) -> bool:
+    """Given the type of an answer to a request for media, return whether it is a message, such as the page of a proxy."""
+    return content_type.split(";")[0].strip().lower() in ("application/json", "text/html")
+
+
 def is_csrf_refusal(answer: Answer) -> bool:
     """Whether a write was refused for want of a valid CSRF token; only the text of the 403 tells."""
     return answer.status == 403 and b"csrf" in answer.body.lower()

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import quote, unquote, unquote_to_bytes
 
 BUILT_IN_EXTRA_QUERY = "userData=SRSScreenRecordingStateStarted&scanAndScroll=true"
 BUILT_IN_EXTRA_QUERY_SINCE = (8, 5, 201, 14)
+# The word that stands for no extra query at all.
+DISABLED = "disable"
+
+# What the guide describes, and what the muxer itself sends.
+WINDOW_PARAMETERS = ("startTime", "endTime", "limit")
+PARAMETERS = ("callerPhoneNumber", "dialedPhoneNumber", "userName", "userData", "scanAndScroll", *WINDOW_PARAMETERS)
 
 # "&sc" followed by "anAndScroll" became one sign in the printed guide (the HTML entity &sc; is U+227B).
 _MISPRINT = re.compile(r"(?:>|\u227b|&gt;|&sc;)anAndScroll(?==)", re.IGNORECASE)
@@ -15,6 +21,11 @@ _MISPRINT = re.compile(r"(?:>|\u227b|&gt;|&sc;)anAndScroll(?==)", re.IGNORECASE)
 def repair_extra_query(query: str) -> str:
     """Given a configured query, return it with the guide's misprint ``>anAndScroll`` read as ``&scanAndScroll``."""
     return _MISPRINT.sub("&scanAndScroll", query)
+
+
+def parameter_names(query: str) -> list[str]:
+    """Given a query as an administrator writes it, return the names of its parameters."""
+    return [unquote(pair.partition("=")[0]) for pair in encode_query(query).split("&") if pair]
 
 
 def encode_query(query: str) -> str:

@@ -6,7 +6,7 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,10 +50,19 @@ class Certificate:
     pem: str
 
 
-class _Trouble:
-    """Counts failures in a row, to tell one bad recording from a service that is down."""
+Skip = Callable[[str, Exception], None]
 
-    def __init__(self) -> None:
+
+def warn_of_skipped(recording_id: str, error: Exception) -> None:
+    """Log that a recording is left out."""
+    log.warning("the screen recording of %s is skipped: %s", recording_id, error)
+
+
+class _Trouble:
+    """Counts failures in a row, to tell one bad recording from a service that is down; ``skip`` is told the bad ones."""
+
+    def __init__(self, skip: Skip) -> None:
+        self.skip = skip
         self._failures = 0
 
     def meet(self, error: ServiceUnavailable) -> None:
@@ -118,14 +127,16 @@ class Rws:
             return None
         return ScreenRecording.read(answer.get("recording") or answer)
 
-    def screen_recordings(self, ids: Sequence[str], bulk: bool = True) -> dict[str, ScreenRecording]:
+    def screen_recordings(
+        self, ids: Sequence[str], bulk: bool = True, skip: Skip = warn_of_skipped
+    ) -> dict[str, ScreenRecording]:
         """Given ids of call recordings, return the screen recordings that exist, by id.
 
         In bulk as far as the URL's length allows; a server that does not know the bulk call is asked one by one for the
-        rest of the run.
+        rest of the run. ``skip`` is told each recording that RWS fails for, and why.
         """
         found: list[ScreenRecording] = []
-        trouble = _Trouble()
+        trouble = _Trouble(skip)
         odd = [one for one in ids if not _may_be_bulk(one)]
         remaining = [one for one in ids if _may_be_bulk(one)]
         while remaining and bulk and self._bulk:
@@ -146,7 +157,7 @@ class Rws:
         except ServiceUnavailable as error:
             trouble.meet(error)
             if len(ids) == 1:
-                log.warning("the screen recording of %s is skipped: %s", ids[0], error)
+                trouble.skip(ids[0], error)
                 return []
             half = len(ids) // 2
             return [*self._screens_in_parts(ids[:half], trouble), *self._screens_in_parts(ids[half:], trouble)]
@@ -160,7 +171,7 @@ class Rws:
             except (RequestRejected, MetadataError, ServiceUnavailable) as error:
                 if isinstance(error, ServiceUnavailable):
                     trouble.meet(error)
-                log.warning("the screen recording of %s is skipped: %s", one, error)
+                trouble.skip(one, error)
                 continue
             trouble.over()
             if screen is not None:

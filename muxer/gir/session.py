@@ -26,7 +26,7 @@ from requests.auth import HTTPBasicAuth
 from muxer import __version__, tls, transfer
 from muxer.errors import LoginRefused, RequestRejected, ServiceUnavailable, Stopped
 from muxer.gate import LoginGate
-from muxer.gir.answers import Answer, envelope, failure, is_csrf_refusal
+from muxer.gir.answers import Answer, envelope, failure, is_csrf_refusal, is_message
 from muxer.outages import Outages
 
 log = logging.getLogger(__name__)
@@ -120,8 +120,8 @@ class Session:
         :class:`ServiceUnavailable` when the body breaks off.
         """
         with self._open("GET", target) as response:
-            kind = response.headers.get("Content-Type", "").split(";")[0].strip().lower()
-            if response.status_code != 200 or (media_only and kind in ("application/json", "text/html")):
+            kind = response.headers.get("Content-Type", "")
+            if response.status_code != 200 or (media_only and is_message(kind)):
                 answer = self._read(response, f"GET {urlsplit(target).path}")
                 self._content(answer)
                 raise failure(answer, 0, f"answered {kind or 'no content type'} where media was expected")

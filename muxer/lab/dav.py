@@ -36,6 +36,7 @@ class DavServer:
         application = _Recorded(_wsgidav(root, account), store)
         self._server = wsgi.Server((HOST, port), application, numthreads=THREADS)
         self._server.shutdown_timeout = 1
+        self._server.expiration_interval = 0.05  # how long a stop waits for the loop to notice it
         self._server.error_log = _to_log
         self._server.prepare()
         self.url = f"http://{HOST}:{self._server.bind_addr[1]}"

@@ -44,7 +44,10 @@ class Canvas:
     def fill(self, left: int, top: int, width: int, height: int, luma: int) -> None:
         """Fill a rectangle with a brightness; what lies outside of the picture is cut off."""
         left, right = max(0, left), min(self.width, left + width)
-        line = bytes([luma]) * max(0, right - left)
+        self.repeat(left, top, height, bytes([luma]) * max(0, right - left))
+
+    def repeat(self, left: int, top: int, height: int, line: bytes) -> None:
+        """Write the same line of brightness values ``height`` times; it must not be longer than the room at its right."""
         for y in range(max(0, top), min(self.height, top + height)):
             self.luma[y * self.width + left : y * self.width + left + len(line)] = line
 
@@ -62,8 +65,7 @@ class Canvas:
         glyphs = [_glyph_rows(character, scale, ink, paper) for character in text[:room]]
         for number, rows in enumerate(zip(*glyphs, strict=True)):
             line = b"".join(rows)
-            for y in range(top + number * scale, min(self.height, top + (number + 1) * scale)):
-                self.luma[y * self.width + left : y * self.width + left + len(line)] = line
+            self.repeat(left, top + number * scale, scale, line)
 
     def frame(self) -> bytes:
         """Return the planes one after the other."""

@@ -21,6 +21,7 @@ from muxer.lab.tools import QUIET, run
 WIDTH, HEIGHT = 320, 180
 FRAME = WIDTH * HEIGHT
 BLACK = 40
+DARK = bytes(range(BLACK))
 RATE, BLOCK = 8000, 16
 WHOLE = (0, 0, WIDTH, HEIGHT)
 Box = tuple[int, int, int, int]
@@ -88,7 +89,7 @@ def read_looks(stream: IO[bytes]) -> Iterator[Look]:
     unreadable) and whether it is black, of each."""
     box = WHOLE
     while len(frame := stream.read(FRAME)) == FRAME:
-        if max(frame) < BLACK:
+        if not frame.translate(None, DARK):
             yield None, None, True
             continue
         code = _decode(frame, box)
@@ -110,8 +111,8 @@ def _decode(frame: bytes, box: Box) -> tuple[int, int] | None:
 
 def _lit(frame: bytes) -> Box:
     """Return the part of a frame inside of its black border."""
-    rows = [y for y in range(HEIGHT) if max(frame[y * WIDTH : (y + 1) * WIDTH]) >= BLACK]
-    columns = [x for x in range(WIDTH) if max(frame[x::WIDTH]) >= BLACK]
+    rows = [y for y in range(HEIGHT) if frame[y * WIDTH : (y + 1) * WIDTH].translate(None, DARK)]
+    columns = [x for x in range(WIDTH) if frame[x::WIDTH].translate(None, DARK)]
     return columns[0], rows[0], columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1
 
 
@@ -128,7 +129,16 @@ def read_pips(path: Path | str, channel: int = 0, ffmpeg: str = "ffmpeg") -> lis
 def find_pips(samples: array[int]) -> list[Pip]:
     """Given the samples of one channel at ``RATE``, return their pips; onsets count from the first sample."""
     energies = [_energy(samples[begin : begin + BLOCK]) for begin in range(0, len(samples) - BLOCK + 1, BLOCK)]
-    return [pip for begin, end in _loud_runs(energies) if (pip := _pip(samples, begin * BLOCK, end * BLOCK))]
+    return list(_pips(samples, energies))
+
+
+def _pips(samples: array[int], energies: list[float]) -> Iterator[Pip]:
+    likely = 0
+    for begin, end in _loud_runs(energies):
+        pip = _pip(samples, begin * BLOCK, end * BLOCK, likely)
+        if pip:
+            likely = pip.second + 1
+            yield pip
 
 
 def _energy(samples: Sequence[int]) -> float:
@@ -154,13 +164,17 @@ def _pip_energy(energies: list[float]) -> float:
     return sorted(energies)[int(len(energies) * 0.93)] if energies else 0.0
 
 
-def _pip(samples: array[int], begin: int, end: int) -> Pip | None:
+def _pip(samples: array[int], begin: int, end: int, likely: int) -> Pip | None:
+    """Return the pip in a loud stretch, or None if it is no pure tone; the ``likely`` code is tried first.
+
+    Only one code can hold more than half of the power: over 150 ms their frequencies lie whole periods apart.
+    """
     middle, half = (begin + end) // 2, RATE * 3 // 40
     tone = samples[max(0, middle - half) : middle + half]
-    powers = [_power(tone, code) for code in range(PIP_CODES)]
-    best = max(range(PIP_CODES), key=powers.__getitem__)
-    pure = powers[best] > 0.6 * _energy(tone)
-    return Pip(begin / RATE, best) if pure else None
+    least = 0.6 * _energy(tone)
+    codes = ((likely + step) % PIP_CODES for step in range(PIP_CODES))
+    pure = next((code for code in codes if _power(tone, code) > least), None)
+    return None if pure is None else Pip(begin / RATE, pure)
 
 
 def _power(tone: array[int], code: int) -> float:

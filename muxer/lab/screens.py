@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 
 from muxer.lab import timecode
@@ -77,9 +79,17 @@ def _draw_instant(picture: Canvas, moment: datetime, agent_number: int) -> None:
 
 
 def _draw_strip(picture: Canvas, instant: int, agent_number: int) -> None:
+    blocks = _blocks(picture.width)
     for row, bits in enumerate(timecode.strip_bits(instant, agent_number)):
-        for column, bright in enumerate(bits):
-            left, top, width, height = timecode.cell(column, row)
-            x, y = round(left * picture.width), round(top * picture.height)
-            right, bottom = round((left + width) * picture.width), round((top + height) * picture.height)
-            picture.fill(x, y, right - x, bottom - y, timecode.BRIGHT if bright else timecode.DARK)
+        left, top, _, height = timecode.cell(0, row)
+        y, bottom = round(top * picture.height), round((top + height) * picture.height)
+        line = b"".join(block[bright] for block, bright in zip(blocks, bits, strict=True))
+        picture.repeat(round(left * picture.width), y, bottom - y, line)
+
+
+@lru_cache(maxsize=16)
+def _blocks(width: int) -> list[tuple[bytes, bytes]]:
+    """Return one line of each block of a row, dark and bright, in a picture of this width."""
+    edges = [round(timecode.cell(column, 0)[0] * width) for column in range(timecode.COLUMNS + 1)]
+    levels = bytes([timecode.DARK]), bytes([timecode.BRIGHT])
+    return [(levels[0] * (right - left), levels[1] * (right - left)) for left, right in pairwise(edges)]

@@ -25,7 +25,7 @@ LEAST_RATE, MOST_RATE, USUAL_RATE = Fraction(1), Fraction(60), Fraction(10)
 _ENTRIES = (
     "packet=stream_index,pts,dts,duration,flags:packet_side_data=discard_padding"
     ":stream=index,codec_type,codec_name,profile,width,height,pix_fmt,color_range,sample_aspect_ratio,time_base"
-    ",r_frame_rate,avg_frame_rate,sample_rate,channels,nb_frames:stream_disposition=attached_pic"
+    ",r_frame_rate,avg_frame_rate,has_b_frames,sample_rate,channels,nb_frames:stream_disposition=attached_pic"
     ":format=format_name,start_time,nb_streams"
 )
 
@@ -39,7 +39,8 @@ Fields = dict[str, str]
 class Packets:
     """The packets of one stream in decoding order; times in ticks of the stream's time base.
 
-    ``sizes`` and ``offsets`` tell where their bytes lie in the file, if that is known.
+    ``sizes`` and ``offsets`` tell where their bytes lie in the file, if that is known. ``unshown`` are those of which the
+    file does not say when they are shown; ``timeless`` is how many of them are left out here, for want of any time.
     """
 
     pts: array[int] = field(default_factory=lambda: array("q"))
@@ -49,15 +50,19 @@ class Packets:
     sizes: array[int] = field(default_factory=lambda: array("I"))
     offsets: array[int] = field(default_factory=lambda: array("q"))
     hidden: int = 0
+    unshown: int = 0
+    timeless: int = 0
     discarded_samples: int = 0
 
     def add(self, entry: Fields) -> None:
-        """Take in one packet as ffprobe prints it. One without any time is left out; one that an edit list hides is
-        only counted."""
+        """Take in one packet as ffprobe prints it. One without any time, and one that an edit list hides, are only
+        counted."""
         flags, shown, decoded = entry.get("flags", ""), _ticks(entry.get("pts")), _ticks(entry.get("dts"))
         if shown is None:
+            self.unshown += 1
             shown = decoded
         if shown is None:
+            self.timeless += 1
             return
         if "D" in flags:
             self.hidden += 1
@@ -121,6 +126,22 @@ class Video(Stream):
         return USUAL_RATE
 
     @property
+    def lacks_times(self) -> bool:
+        """Whether it is not known when each frame is shown."""
+        reordered = self.entry.get("has_b_frames", "0") != "0"
+        return bool(self.packets.timeless or (self.packets.unshown and reordered))
+
+    @property
+    def step(self) -> Fraction | None:
+        """The time from one frame to the next, in seconds; None when they are not evenly spaced."""
+        shown = sorted(self.packets.pts)
+        if len(shown) < 2:
+            return 1 / self.rate
+        step = Fraction(shown[-1] - shown[0], len(shown) - 1)
+        even = step and all(abs(one - shown[0] - number * step) <= step / 2 for number, one in enumerate(shown))
+        return step * self.time_base if even else None
+
+    @property
     def frame_us(self) -> int:
         """The length of a frame, in microseconds."""
         return int(1_000_000 / self.rate)
@@ -155,7 +176,8 @@ class Audio(Stream):
 
 @dataclass(frozen=True)
 class Probed:
-    """A media file: its first video and first audio stream, as far as it has them."""
+    """A media file: its first video and first audio stream, as far as it has them; ``reason`` says why it was re-encoded
+    before it could be used at all, if it was."""
 
     path: Path
     container: str
@@ -163,6 +185,7 @@ class Probed:
     streams: int
     video: Video | None
     audio: Audio | None
+    reason: str | None = None
 
 
 def probe(path: Path, ffprobe: str, runner: Runner) -> Probed:

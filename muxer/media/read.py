@@ -68,6 +68,8 @@ class Reader:
         if plain is not None:
             return plain
         found = probe(path, self._tools.ffprobe, self._runner)
+        if need_video(found).lacks_times:
+            return self._retimed(path, need_video(found), made)
         if not _may_become_plain(need_video(found)):
             return found
         try:
@@ -76,6 +78,19 @@ class Reader:
             log.info("a screen file cannot be copied into an MP4 file and is re-encoded: %s", error)
             return found
         return read_screen(made) or found
+
+    def _retimed(self, path: Path, video: Video, made: Path) -> Probed:
+        """Re-encode frames of which the file does not say when they are shown, when those that do are evenly spaced."""
+        step, frames = video.step, len(video.packets.pts) + video.packets.timeless
+        if step is None:
+            raise MediaError("the file does not say when its frames are shown")
+        log.warning("a screen file is re-encoded as a whole: it does not say when its frames are shown")
+        with self._encoders:
+            self._runner.run(render.retime_command(self._tools, path, video, step, made), timeout=MAKE_SECONDS)
+        plain = read_screen(made)
+        if plain is None or len(need_video(plain).packets.pts) != frames:
+            raise MediaError("the file does not say when its frames are shown, and not all of them can be decoded")
+        return replace(plain, reason="the file does not say when its frames are shown")
 
     def _brought(self, path: Path, made: Path, codec: str) -> Sound | None:
         """Bring sound into an MP4 file; return None when that is not possible."""

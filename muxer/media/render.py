@@ -170,6 +170,18 @@ def encode_command(tools: Tools, target: Target, source: Probed, cut: Cut, index
     return [*command, str(output)]
 
 
+def retime_command(tools: Tools, source: Path, video: Video, step: Fraction, output: Path) -> list[str]:
+    """Given a screen file that does not say when its frames are shown, and the time from one to the next in seconds, return
+    the command that re-encodes them all, evenly spaced."""
+    width, height = sizes([video])
+    target = Target(width, height, "yuv420p", "high", 1 / step)
+    ticks = step * TIMESCALE
+    times = f"settb=1/{TIMESCALE},setpts=round(N*{ticks.numerator}/{ticks.denominator})"
+    filters = f"{times},pad={width}:{height},format={target.pixels}"
+    command = [tools.ffmpeg, *_QUIET, *_from_file(source), "-map", "0:v:0", "-vf", filters]
+    return [*command, *_video_encoder(tools, target), str(output)]
+
+
 def sound_command(tools: Tools, audio: Path, codec: str, output: Path) -> list[str]:
     """Given a call's audio file and ``copy`` or ``aac``, return the command that brings its sound into an MP4 file.
 
@@ -189,8 +201,10 @@ def remux_command(tools: Tools, source: Path, output: Path) -> list[str]:
 def check_command(tools: Tools, excerpts: Path, muxed: Path, from_us: int) -> list[str]:
     """Given the excerpts around the joins of a muxed file, and the file itself, return the command that decodes the excerpts
     whole and the file from a moment on (microseconds), and prints a line for each frame: stream, dts, pts and more."""
-    command = [tools.ffmpeg, *_QUIET, "-xerror", "-err_detect", "explode", *_from_file(excerpts)]
-    command += ["-ss", seconds(from_us), *_from_file(muxed), "-map", "0:v:0", "-map", "1:v:0", "-map", "1:a:0"]
+    # Nobody looks at the pictures, so that what only smooths them is left out; for a few frames one thread is the quickest.
+    strict = ["-err_detect", "explode", "-skip_loop_filter", "all", "-threads", "1"]
+    command = [tools.ffmpeg, *_QUIET, "-xerror", *strict, *_from_file(excerpts)]
+    command += [*strict, "-ss", seconds(from_us), *_from_file(muxed), "-map", "0:v:0", "-map", "1:v:0", "-map", "1:a:0"]
     return [*command, *tools.keep_times, "-enc_time_base:v", f"1:{TIMESCALE}", "-f", "framecrc", "-"]
 
 

@@ -20,6 +20,7 @@ from muxer.media.boxes import BoxError
 # The index of a recording of many hours has some ten megabytes.
 MOST_INDEX_BYTES = 256 * 1024 * 1024
 _SIGN = 1 << 31
+_MOST_TICKS = 1 << 56
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def read_tracks(path: Path) -> list[Track]:
     if boxes.child(body, b"mvex") is not None:
         raise BoxError("the file is fragmented")
     movie = boxes.need(body, b"mvhd")
-    scale = boxes.number(movie, 20 if movie[0] else 12, 4)
+    scale = boxes.number(movie, 20 if boxes.number(movie, 0, 1) else 12, 4)
     tracks = [_track(inner, scale, end) for kind, inner in boxes.children(body) if kind == b"trak"]
     for track in tracks:
         _check_complete(track, end)
@@ -97,7 +98,7 @@ def _index(file: BinaryIO) -> tuple[bytes, int]:
 def _track(body: memoryview, movie_scale: int, end: int) -> Track:
     media = boxes.need(body, b"mdia")
     times = boxes.need(media, b"mdhd")
-    timescale = boxes.number(times, 20 if times[0] else 12, 4)
+    timescale = boxes.number(times, 20 if boxes.number(times, 0, 1) else 12, 4)
     table = boxes.need(media, b"minf", b"stbl")
     sizes = _sizes(boxes.need(table, b"stsz"), end)
     count = len(sizes)
@@ -107,6 +108,9 @@ def _track(body: memoryview, movie_scale: int, end: int) -> Track:
     if not timescale or not movie_scale or len(durations) != count:
         raise BoxError("the tables of a track do not fit one another")
     delay, shown, skipped = _edits(boxes.child(body, b"edts", b"elst"))
+    delay, shown = (one * timescale // movie_scale for one in (delay, shown))
+    if max(delay, shown, skipped) > _MOST_TICKS:
+        raise BoxError("an edit list is out of all proportion")
     return Track(
         handler=bytes(boxes.need(media, b"hdlr")[8:12]),
         timescale=timescale,
@@ -117,8 +121,8 @@ def _track(body: memoryview, movie_scale: int, end: int) -> Track:
         offsets=_offsets(table, sizes),
         sync=None if sync is None else _sync(sync, count),
         skipped=skipped,
-        delay=delay * timescale // movie_scale,
-        shown=shown * timescale // movie_scale,
+        delay=delay,
+        shown=shown,
         groups=_groups(table),
     )
 
@@ -133,10 +137,8 @@ def _description(body: memoryview) -> tuple[bytes, bytes]:
 def _sizes(body: memoryview, end: int) -> array[int]:
     """Return the size of each sample. A few bytes can claim any number of them, so the file must be long enough."""
     size, count = boxes.number(body, 4, 4), boxes.number(body, 8, 4)
-    if size * count > end:
-        raise MediaError(f"the file is truncated: it is too short for its {count} frames")
-    if size and count > limits.MOST_FRAMES:
-        raise BoxError("a track has many samples of one size, as sound without compression has")
+    if size and (count > limits.MOST_FRAMES or size * count > end):
+        raise BoxError("a track has many samples of one size, as sound without compression has, or a wrong number")
     limits.check_frames(count)
     return array("I", [size]) * count if size else boxes.numbers(body, 12, count)
 
@@ -171,6 +173,8 @@ def _offsets(table: memoryview, sizes: array[int]) -> array[int]:
     wide = boxes.child(table, b"co64")
     found = wide if wide is not None else boxes.need(table, b"stco")
     chunks = boxes.numbers(found, 8, boxes.number(found, 4, 4), wide=wide is not None)
+    if max(chunks, default=0) > _MOST_TICKS:
+        raise BoxError("a chunk lies outside of any file")
     made = array("q")
     sample = 0
     for chunk, held in zip(chunks, _samples_in_chunks(boxes.need(table, b"stsc"), len(chunks)), strict=True):
@@ -186,11 +190,11 @@ def _samples_in_chunks(body: memoryview, chunks: int) -> Iterator[int]:
     """Yield how many samples each chunk holds."""
     entries = boxes.numbers(body, 8, 3 * boxes.number(body, 4, 4))
     firsts = [one - 1 for one in entries[::3]]
-    if not firsts or firsts[0] != 0 or any(one != 1 for one in entries[2::3]):
+    bounds = [*firsts, chunks]
+    ordered = bounds[0] == 0 and all(one < following for one, following in pairwise(bounds))
+    if not firsts or not ordered or any(one != 1 for one in entries[2::3]):
         raise BoxError("the table of chunks is broken, or uses a second description")
-    if any(one >= following for one, following in pairwise([*firsts, chunks])):
-        raise BoxError("the table of chunks is out of order, or longer than its track")
-    for first, following, held in zip(firsts, [*firsts[1:], chunks], entries[1::3], strict=True):
+    for (first, following), held in zip(pairwise(bounds), entries[1::3], strict=True):
         yield from repeat(held, following - first)
 
 
@@ -198,7 +202,7 @@ def _edits(body: memoryview | None) -> tuple[int, int, int]:
     """Return what an edit list says: a delay and what is shown (both in movie ticks, 0 = all), what is skipped (ticks)."""
     if body is None:
         return 0, 0, 0
-    wide, count = bool(body[0]), boxes.number(body, 4, 4)
+    wide, count = bool(boxes.number(body, 0, 1)), boxes.number(body, 4, 4)
     width = 8 if wide else 4
     entries = []
     for entry in range(count):

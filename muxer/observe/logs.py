@@ -16,6 +16,7 @@ from typing import Any
 from muxer.config.schema import Logfile
 from muxer.masking import Mask
 from muxer.observe.logfile import LogFile
+from muxer.observe.terminal import TerminalHandler
 
 # Longer ids are cut: whoever writes one must not fill the log.
 LONGEST_ID = 200
@@ -46,7 +47,7 @@ def set_up(options: Logfile, instance: str, secrets: Sequence[str]) -> Path:
         handler.close()
     handlers: list[logging.Handler] = [LogFile(path, options.max_bytes, options.backup_count)]
     if sys.stderr.isatty():
-        handlers.append(logging.StreamHandler())
+        handlers.append(TerminalHandler())
     for handler in handlers:
         handler.setFormatter(formatter)
         root.addHandler(handler)

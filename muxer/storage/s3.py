@@ -15,7 +15,7 @@ from typing import Any
 
 import urllib3
 
-from muxer import transfer
+from muxer import tls, transfer
 from muxer.config import schema
 from muxer.errors import (
     AccessDenied,
@@ -29,7 +29,7 @@ from muxer.errors import (
     UnreadableAnswer,
 )
 from muxer.gate import LoginGate
-from muxer.gir.answers import retry_after
+from muxer.gir.answers import is_message, retry_after
 from muxer.outages import Outages
 from muxer.storage.base import S3, Place, Stored
 from muxer.storage.notes import Notes
@@ -53,6 +53,7 @@ class S3Storage:
         failures."""
         self._options = options
         self._notes = Notes(uploading, S3)
+        self._context = None if options.trusted_ca is None else tls.context(options.trusted_ca)
         self._stop = stop
         self._outages = outages or Outages()
         self._lock = threading.Lock()
@@ -65,9 +66,10 @@ class S3Storage:
         with self._talking("GET", place):
             answer = self._client.get_object(Bucket=place.bucket, Key=_key(place))
             with closing(answer["Body"]) as body:
-                chunks = body.iter_chunks(transfer.CHUNK)
-                length = answer.get("ContentLength")
-                return transfer.receive(chunks, path, expected=length, source=_named(place), stop=self._stop)
+                if is_message(kind := str(answer.get("ContentType"))):
+                    raise UnreadableAnswer(f"GET {_named(place)}: answered {kind} where media was expected")
+                length, pieces = answer.get("ContentLength"), _as_it_comes(body)
+                return transfer.receive(pieces, path, expected=length, source=_named(place), stop=self._stop)
 
     def store(self, path: Path, place: Place, may_replace: Callable[[], bool]) -> Stored:
         """Upload a file, in parts when it is large, and check its stored length; see :class:`Storage`.
@@ -111,9 +113,12 @@ class S3Storage:
             return None
 
     def delete(self, place: Place) -> None:
-        """Delete an object; one that is gone already is no error."""
+        """Delete an object; one that is gone already is no error. Raise :class:`ServiceUnavailable` when it is still there:
+        the page of a proxy is a success, too."""
         with self._talking("DELETE", place):
             self._client.delete_object(Bucket=place.bucket, Key=_key(place))
+        if self.describe(place) is not None:
+            raise ServiceUnavailable(f"DELETE {_named(place)}: the object is still there")
 
     def remove_left_overs(self) -> None:
         """Delete the parts of uploads whose process died, and of those that could not be given up at the time."""
@@ -141,7 +146,7 @@ class S3Storage:
         """The one client, made under a lock: making clients is not thread-safe, using one is."""
         with self._lock:
             if self._made is None:
-                self._made = _client(self._options)
+                self._made = _client(self._options, self._context)
                 self._made.meta.events.register("after-call.s3.CreateMultipartUpload", self._note)
             return self._made
 
@@ -183,6 +188,8 @@ class S3Storage:
             raise ServiceUnavailable(f"{what}: {error}; check [s3] trusted_ca and endpoint_url") from error
         except botocore.BotoCoreError as error:
             raise ServiceUnavailable(f"{what}: {type(error).__name__}: {error}") from error
+        except urllib3.exceptions.HTTPError as error:
+            raise ServiceUnavailable(f"{what}: broke off: {type(error).__name__}") from error
         except (ResponseParserError, KeyError) as error:
             raise UnreadableAnswer(f"{what}: the answer is none of S3 ({type(error).__name__})") from error
 
@@ -208,13 +215,13 @@ class S3Storage:
             return ServiceUnavailable(f"{text}; the bucket does not exist")
         if status == 404:
             return MediaNotFound(text)
-        if status >= 500 or status in (408, 429) or code in ("SlowDown", "RequestTimeout"):
+        if status >= 500 or status < 400 or status in (408, 429) or code in ("SlowDown", "RequestTimeout"):
             headers = metadata.get("HTTPHeaders", {})
             return ServiceUnavailable(text, retry_after({"Retry-After": str(headers.get("retry-after", ""))}))
         return RequestRejected(text, status)
 
 
-def _client(options: schema.S3) -> Any:
+def _client(options: schema.S3, context: ssl.SSLContext | None) -> Any:
     """Make the client. An own endpoint gets plain requests with paths: older stores keep the chunk marks of new checksums
     as content, and seldom have a host name for each bucket. It is asked directly, whatever proxy the environment names."""
     import boto3
@@ -222,8 +229,6 @@ def _client(options: schema.S3) -> Any:
 
     if bool(options.access_key_id) != bool(options.secret_access_key):
         raise AccessDenied(f"[s3] holds only half of the keys; {_SET_KEYS}")
-    if options.trusted_ca is False:
-        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
     own = options.endpoint_url is not None
     style = options.addressing_style or ("path" if own else "auto")
     plain = {
@@ -244,11 +249,27 @@ def _client(options: schema.S3) -> Any:
         region_name=options.region or ("us-east-1" if own else None),
     )
     try:
-        made = session.client("s3", endpoint_url=options.endpoint_url, verify=_verify(options.trusted_ca), config=config)
+        made = session.client("s3", endpoint_url=options.endpoint_url, config=config)
     except ValueError as error:
         raise AccessDenied("boto3 refuses [s3] endpoint_url or region; host names hold letters, digits, - and .") from error
     made.meta.events.register_first("needs-retry.s3", _raise_ours)
+    if context is not None:
+        _check_servers_with(context, made)
     return made
+
+
+def _check_servers_with(context: ssl.SSLContext, client: Any) -> None:
+    """Let a client that has sent nothing yet check servers as our other connections do.
+
+    boto3 itself takes a file only, and reads it in another way: it knows neither the authorities of Windows nor a folder of
+    them, and finds no certificate behind a byte order mark.
+    """
+    if context.verify_mode is ssl.CERT_NONE:
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+    http = client._endpoint.http_session
+    http._setup_ssl_cert = lambda *_: None
+    http._get_ssl_context = lambda: context
+    http._manager.connection_pool_kw["ssl_context"] = context
 
 
 def _raise_ours(caught_exception: Exception | None = None, **_: Any) -> None:
@@ -258,11 +279,11 @@ def _raise_ours(caught_exception: Exception | None = None, **_: Any) -> None:
         raise error
 
 
-def _verify(trusted_ca: bool | Path | None) -> bool | str | None:
-    """Return the option ``trusted_ca`` as boto3 wants it; True means the authorities of the operating system."""
-    if trusted_ca is True:
-        return ssl.get_default_verify_paths().cafile or True
-    return str(trusted_ca) if isinstance(trusted_ca, Path) else trusted_ca
+def _as_it_comes(body: Any) -> Iterator[bytes]:
+    """Yield a body in pieces as they arrive, so that time limits hold for a store that sends drop by drop; botocore's own
+    iterator waits for a whole piece, with urllib3's response behind it."""
+    while piece := body._raw_stream.read1(transfer.CHUNK):
+        yield piece
 
 
 def _key(place: Place) -> str:

@@ -1,7 +1,8 @@
 """WebDAV storage: webdav4 for the questions, GET and PUT of our own on its HTTP client.
 
 webdav4's own download resumes without looking at the answer's status and does not check lengths, and its upload is not
-tried again; so media are streamed here, with length checks, quoted names and time limits.
+tried again; so media are streamed here, with length checks, quoted names and time limits. Both libraries are imported at the
+first use: their loading takes time at the start.
 """
 
 from __future__ import annotations
@@ -12,13 +13,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urlsplit
+from xml.etree.ElementTree import ParseError
 
-import httpx
-import webdav4.client as webdav4
-
-from muxer import __version__, tls, transfer
+from muxer import tls, transfer
 from muxer.config.load import UNCHECKED_TLS
 from muxer.config.schema import Webdav
 from muxer.errors import (
@@ -32,18 +31,21 @@ from muxer.errors import (
     ServiceUnavailable,
     StoredElsewhere,
     Transient,
+    UnreadableAnswer,
 )
 from muxer.gate import LoginGate
-from muxer.gir.answers import retry_after
+from muxer.gir.answers import is_message, retry_after
 from muxer.outages import Outages
 from muxer.storage.base import WEBDAV, Place, Stored
-from muxer.storage.guard import Guard
 from muxer.storage.hosts import Hosts
 from muxer.storage.notes import Notes
 
+if TYPE_CHECKING:
+    import httpx
+    import webdav4.client as webdav4
+
 log = logging.getLogger(__name__)
 
-TIMEOUT = httpx.Timeout(60.0, connect=10.0)
 # A server that cannot rename answers so; 502 is what a proxy says that does not know the Destination's scheme.
 _NO_MOVE = (400, 403, 405, 501, 502)
 _EXISTS = 412
@@ -67,16 +69,11 @@ class WebdavStorage:
         self._outages = outages or Outages()
         self._instance = instance
         self._notes = Notes(uploading, WEBDAV)
-        auth = httpx.BasicAuth(options.username, options.password) if options.username else None
-        headers = {"User-Agent": f"recording-muxer/{__version__}", "Accept-Encoding": "identity"}
-        self._http = webdav4.HTTPClient(
-            auth=auth,
-            headers=headers,
-            timeout=TIMEOUT,
-            trust_env=False,
-            transport=Guard(Hosts(options.hosts, site), tls.context(options.trusted_ca)),
-        )
+        self._login = (options.username, options.password)
+        self._hosts = Hosts(options.hosts, site)
+        self._tls = tls.context(options.trusted_ca)
         self._lock = threading.Lock()
+        self._made: webdav4.HTTPClient | None = None
         self._servers: dict[str, webdav4.Client] = {}
         self._gate = LoginGate()
         self._without_move: set[str] = set()
@@ -88,6 +85,8 @@ class WebdavStorage:
             if response.status_code == 404:
                 raise MediaNotFound(f"{place.url} is not there (404)")
             self._check(response, "GET", place.url)
+            if is_message(kind := response.headers.get("Content-Type", "")):
+                raise UnreadableAnswer(f"GET {place.url}: answered {kind} where media was expected")
             length = response.headers.get("Content-Length", "")
             return transfer.receive(
                 response.iter_raw(),
@@ -117,24 +116,34 @@ class WebdavStorage:
 
     def describe(self, place: Place) -> Stored | None:
         """Return length and tag of what is stored at a place, None when nothing is."""
+        import webdav4.client as webdav4
+
         with self._talking("PROPFIND", place.url):
             try:
                 answer = self._server(place.url).propfind(urlsplit(place.url).path, headers={"Depth": "0"})
+                properties = next(iter(answer.responses.values())).properties
+                length = properties.content_length
             except webdav4.ResourceNotFound:
                 return None
-        properties = next(iter(answer.responses.values())).properties
-        length = properties.content_length
+            except (ValueError, ParseError, StopIteration) as error:
+                raise UnreadableAnswer(f"PROPFIND {place.url}: the answer is none of WebDAV") from error
         if length is None:
             raise ServiceUnavailable(f"PROPFIND {place.url}: the server does not tell the length")
         return Stored(int(length), str(properties.etag or "").removeprefix("W/"))
 
     def delete(self, place: Place) -> None:
-        """Delete a file; one that is gone already is no error."""
+        """Delete a file; one that is gone already is no error. Raise :class:`ServiceUnavailable` when it is still there: the
+        page of a proxy is a success, too."""
+        import webdav4.client as webdav4
+
         with self._talking("DELETE", place.url):
             try:
                 self._server(place.url).remove(urlsplit(place.url).path)
             except webdav4.ResourceNotFound:
                 log.debug("%s is gone already", place.url)
+                return
+        if self.describe(place) is not None:
+            raise ServiceUnavailable(f"DELETE {place.url}: the file is still there")
 
     def remove_left_overs(self) -> None:
         """Delete the unfinished uploads of an earlier process that died, and those that could not be deleted at the time."""
@@ -189,11 +198,23 @@ class WebdavStorage:
                 self._check(response, "MOVE", source.url)
             return int(response.status_code)
 
+    @property
+    def _http(self) -> webdav4.HTTPClient:
+        from muxer.storage import webdav_http
+        from muxer.storage.guard import Guard
+
+        with self._lock:
+            if self._made is None:
+                self._made = webdav_http.client(self._login, Guard(self._hosts, self._tls), self._stop)
+            return self._made
+
     def _server(self, url: str) -> webdav4.Client:
-        origin = _origin(url)
+        import webdav4.client as webdav4
+
+        origin, http = _origin(url), self._http
         with self._lock:
             if origin not in self._servers:
-                self._servers[origin] = webdav4.Client(origin, http_client=self._http)
+                self._servers[origin] = webdav4.Client(origin, http_client=http)
             return self._servers[origin]
 
     def _check(self, response: httpx.Response, method: str, url: str) -> None:
@@ -233,6 +254,9 @@ class WebdavStorage:
 @contextmanager
 def _our_errors(failure: Callable[[int, Any, str], MuxerError], what: str) -> Iterator[None]:
     """Turn what httpx and webdav4 raise into our errors; ``failure`` makes one of a status and headers."""
+    import httpx
+    import webdav4.client as webdav4
+
     try:
         yield
     except webdav4.HTTPError as error:
@@ -258,6 +282,8 @@ class _Body:
         while chunk := self._file.read(transfer.CHUNK):
             self._check()
             yield chunk
+
+
 
 
 def _origin(url: str) -> str:

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from support import daemon
 from support.daemon import PACKAGE, PYTHON
 
 from muxer.config.keystore import CREDENTIAL, KEY, KEYSTORE, open_keystore
@@ -405,17 +404,3 @@ def test_help_names_every_section_and_option(site: Site) -> None:
 def test_wrong_usage_is_refused(stored: Site, arguments: tuple[str, ...]) -> None:
     assert stored.run(*arguments).returncode == 2
     assert unchanged(stored)
-
-
-# ---- the muxer ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", [KEYSTORE, KEY])
-def test_the_muxer_does_not_start_with_a_keystore_it_cannot_trust(stored: Site, tmp_path: Path, name: str) -> None:
-    config = stored.folder / "muxer.cfg"
-    service = "[htcc]\nbase_uri = http://127.0.0.1:9\ncontact_center_id = c\npassword =\n"
-    config.write_text(f"{service}[logfile]\nlogfile_path = {tmp_path}\n")
-    (stored.folder / name).chmod(0o644)
-    muxer = daemon.run(config, seconds=SECONDS)
-    assert muxer.process.returncode == 2
-    assert f"{stored.folder / name}: is open to other accounts (mode 0644)" in muxer.err

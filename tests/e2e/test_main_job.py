@@ -51,18 +51,20 @@ class Done:
 
 
 @pytest.fixture(scope="module", params=["wsgidav, encrypted", "apache, clear"])
-def done(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Done]:
+def done(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, kept_lab: type[Lab]
+) -> Iterator[Done]:
     """Run the muxer until every call of the lab is done, the late screen included."""
     folder = tmp_path_factory.mktemp("main")
     with ExitStack() as stack:
         on_apache = request.param.startswith("apache")
         dav = stack.enter_context(apache()) if on_apache else None
         switches = Switches(encryption_group="empty" if on_apache else "certificates")
-        lab = stack.enter_context(Lab(folder / "lab", switches, dav=dav))
+        lab = stack.enter_context(kept_lab(folder / "lab", switches, dav=dav))
         cases = [case for case in Case if case is not Case.ENCRYPTED or not on_apache]
         calls = {call.plan.name: call for call in lab.add_cases(cases)}
         config = folder / "muxer.cfg"
-        config.write_text(lab.config_text(**{"logfile.format": "json"}))
+        config.write_text(lab.config_text(**{"logfile.format": "json", "processing.min_poll_interval": "0.01"}))
         log = folder / "lab" / "log" / "recording-muxer-single.log"
         with Muxer(config) as muxer:
             first = {call.id for name, call in calls.items() if call.plan.screens and name not in ("muxed", "late")}
@@ -157,6 +159,7 @@ def test_the_log_tells_each_finished_recording_once_and_no_secret(done: Done) ->
     assert len({line["file"] for line in finished}) == len(finished)
     needed = {"recording", "agent", "sources", "padding", "length", "method", "seconds", "fetch_seconds", "mux_seconds"}
     assert all(needed <= line.keys() for line in finished)
+    assert all(line.get("recording") for line in log_lines(done.log) if line["message"] == "fetched")
     text = done.log.read_text()
     for account in (done.lab.site.rws_account, done.lab.site.rcs_account, done.lab.site.dav_account):
         assert account.password not in text

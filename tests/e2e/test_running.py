@@ -14,11 +14,10 @@ from pathlib import Path
 
 import pytest
 from support.daemon import Muxer, log_lines, run, wait_until
-from support.running import configured, labelled, messages, muxed, slow_program
+from support.running import configured, hanging, labelled, messages, muxed, slow_program
 
 from muxer.lab.cases import Case
 from muxer.lab.lab import Lab
-from muxer.sharding import shard
 
 Make = Callable[..., Lab]
 SECONDS = 60
@@ -100,8 +99,7 @@ def test_a_stop_in_the_middle_of_a_recording_leaves_nothing_behind(make_lab: Mak
     slow = slow_program(tmp_path, "ffmpeg")
     config, log = configured(lab, processing__ffmpeg=str(slow))
     with Muxer(config) as muxer:
-        wait_until(lambda: "fetch done" in messages(log), SECONDS, "the fetch", log)
-        time.sleep(1)
+        wait_until(hanging(slow).exists, SECONDS, "the mux", log)
         before = time.monotonic()
         assert muxer.stop() == 0
         assert time.monotonic() - before < 10
@@ -148,10 +146,10 @@ def test_kill_9_leaves_no_orphan_and_the_next_start_finishes(make_lab: Make, tmp
 def test_a_second_signal_ends_the_process_at_once(make_lab: Make, tmp_path: Path) -> None:
     lab = make_lab()
     lab.add_case(Case.PLAIN)
-    config, log = configured(lab, processing__ffmpeg=str(slow_program(tmp_path, "ffmpeg")))
+    slow = slow_program(tmp_path, "ffmpeg")
+    config, log = configured(lab, processing__ffmpeg=str(slow))
     with Muxer(config) as muxer:
-        wait_until(lambda: "fetch done" in messages(log), SECONDS, "the fetch", log)
-        time.sleep(0.5)
+        wait_until(hanging(slow).exists, SECONDS, "the mux", log)
         muxer.process.send_signal(signal.SIGTERM)
         time.sleep(0.5)
         before = time.monotonic()
@@ -220,29 +218,6 @@ def test_delete_superseded_can_be_switched_off(make_lab: Make) -> None:
     assert len(lab.store.deletes) == 1
 
 
-def test_two_muxers_on_one_window_end_with_one_file(make_lab: Make, tmp_path: Path) -> None:
-    lab = make_lab()
-    calls = [lab.add_case(Case.PLAIN, serial=number)[0] for number in range(3)]
-    one, log = configured(lab)
-    other = tmp_path / "other.cfg"
-    folders = [tmp_path / "temp", tmp_path / "log"]
-    for folder in folders:
-        folder.mkdir()
-    text = (
-        one.read_text().replace(str(lab.folder / "temp"), str(folders[0])).replace(str(lab.folder / "log"), str(folders[1]))
-    )
-    other.write_text(text)
-    with Muxer(one) as first, Muxer(other) as second:
-        wait_until(lambda: labelled(lab) >= {call.id for call in calls}, SECONDS, "the labels", log)
-        polls = messages(log).count("poll done")
-        wait_until(lambda: messages(log).count("poll done") >= polls + 2, SECONDS, "two polls more", log)
-        assert (first.stop(), second.stop()) == (0, 0)
-    for call in calls:
-        (entry,) = muxed(lab, call.id)
-        lab.decrypt(entry["pkcs7"], lab.site.media.folder / "screens" / entry["mediaId"], tmp_path / "clear.mp4")
-        assert (tmp_path / "clear.mp4").read_bytes()[4:8] == b"ftyp"
-
-
 def test_without_certificates_an_encrypted_recording_fails_loudly_until_there_are_some(make_lab: Make) -> None:
     lab = make_lab(encryption_group="empty")
     (call,) = lab.add_case(Case.ENCRYPTED)
@@ -264,7 +239,7 @@ def test_one_broken_recording_is_set_aside_and_does_not_stop_the_others(make_lab
     (bad,) = lab.add_case(Case.PLAIN, serial=1)
     (good,) = lab.add_case(Case.PLAIN, serial=2)
     (lab.site.media.folder / "screens" / bad.screens[0].media_id).write_bytes(b"<html>not found</html>")
-    config, log = configured(lab, processing__min_poll_interval="0.02")
+    config, log = configured(lab)
     with Muxer(config) as muxer:
         wait_until(lambda: any("set aside" in one for one in messages(log)), SECONDS, "the setting aside", log)
         wait_until(lambda: good.id in labelled(lab), SECONDS, "the label of the good one", log)
@@ -282,58 +257,12 @@ def test_media_that_come_later_than_their_metadata_are_fetched_at_a_later_poll(m
     (call,) = lab.add_case(Case.PLAIN)
     path = lab.site.media.folder / "screens" / call.screens[0].media_id
     hidden = path.rename(lab.folder / "hidden")
-    config, log = configured(lab, processing__min_poll_interval="0.02")
+    config, log = configured(lab)
     with Muxer(config) as muxer:
         wait_until(lambda: any("MediaNotFound" in one for one in messages(log)), SECONDS, "the failure", log)
         hidden.rename(path)
         wait_until(lambda: call.id in labelled(lab), SECONDS, "the label", log)
         assert muxer.stop() == 0
-
-
-def test_a_migration_runs_once_and_tells_what_became_of_everything(make_lab: Make) -> None:
-    lab = make_lab()
-    calls = {call.plan.name: call for call in lab.add_cases()}
-    config, _ = configured(lab, advanced__call_recording_query_string="userName=agent* AND Alice&startTime=0")
-    done = run(config, seconds=SECONDS)
-    assert done.process.returncode == 0, done.err
-    summary = re.search(
-        r"(\d+) recordings found, (\d+) files muxed, (\d+) already done, (\d+) recordings without screen, (\d+) failed",
-        done.out,
-    )
-    assert summary is not None, done.out
-    assert tuple(map(int, summary.groups())) == (8, 6, 1, 2, 0)
-    assert not muxed(lab, calls["late"].id)
-    again = run(config, seconds=SECONDS)
-    assert again.process.returncode == 0 and "0 files muxed, 7 already done" in again.out
-
-
-def test_a_migration_with_failures_names_them_and_exits_with_4(make_lab: Make) -> None:
-    lab = make_lab()
-    (bad,) = lab.add_case(Case.PLAIN, serial=1)
-    (good,) = lab.add_case(Case.PLAIN, serial=2)
-    (lab.site.media.folder / "screens" / bad.screens[0].media_id).write_bytes(b"rubbish")
-    config, _ = configured(lab, advanced__call_recording_query_string="startTime=0")
-    done = run(config, seconds=SECONDS)
-    assert done.process.returncode == 4
-    assert "1 files muxed" in done.out and "1 failed" in done.out and bad.id in done.out
-    assert muxed(lab, good.id) and not muxed(lab, bad.id)
-
-
-def test_sharded_instances_share_the_work(make_lab: Make, tmp_path: Path) -> None:
-    lab = make_lab()
-    calls = [lab.add_case(Case.PLAIN, serial=number)[0] for number in range(4)]
-    config, _ = configured(lab, advanced__call_recording_query_string="startTime=0")
-    for arguments, mine in ((("--muxer-type=primary", "--muxer-id=0"), 0), (("--muxer-type=backup", "--muxer-id=0"), 1)):
-        done = run(config, *arguments, "--total-muxers=2", seconds=SECONDS)
-        assert done.process.returncode == 0, done.err
-        assert all(muxed(lab, call.id) for call in calls if shard(call.id, 2) == mine)
-        if mine == 0:
-            assert not any(muxed(lab, call.id) for call in calls if shard(call.id, 2) != mine)
-    assert sorted(path.name for path in (lab.folder / "log").glob("*.log")) == [
-        "recording-muxer-backup-0.log",
-        "recording-muxer-primary-0.log",
-    ]
-    assert all(len(muxed(lab, call.id)) == 1 for call in calls)
 
 
 def test_passwords_of_the_environment_win_over_the_file(make_lab: Make) -> None:
@@ -385,7 +314,7 @@ def test_every_deviation_of_a_server_is_borne(make_lab: Make, switches: dict[str
 def test_a_forbidden_label_is_asked_for_once_and_makes_no_work(make_lab: Make) -> None:
     lab = make_lab(label_forbidden=True)
     (call,) = lab.add_case(Case.PLAIN)
-    config, log = configured(lab, processing__min_poll_interval="0.02")
+    config, log = configured(lab)
     with Muxer(config) as muxer:
         wait_until(lambda: muxed(lab, call.id), SECONDS, "the muxed file", log)
         polls = messages(log).count("poll done")
@@ -409,17 +338,6 @@ def test_an_upload_of_a_process_that_died_is_removed_from_the_storage(make_lab: 
         muxer.process.wait()
     assert list((lab.folder / "temp" / "uploading").iterdir()) == []
     assert not muxed(lab, call.id)
-
-
-def test_a_migration_counts_the_failure_of_one_agent_among_two(make_lab: Make) -> None:
-    lab = make_lab()
-    (call,) = lab.add_case(Case.TRANSFER)
-    (lab.site.media.folder / "screens" / call.screens[0].media_id).write_bytes(b"rubbish")
-    for workers in ("1", "2"):
-        config, _ = configured(lab, advanced__call_recording_query_string="startTime=0", advanced__worker_threads=workers)
-        done = run(config, seconds=SECONDS)
-        assert done.process.returncode == 4, done.out
-        assert "1 failed" in done.out
 
 
 def test_a_temporary_folder_of_another_account_is_refused(make_lab: Make) -> None:

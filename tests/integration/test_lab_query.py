@@ -5,6 +5,7 @@ from urllib.parse import parse_qsl
 import pytest
 
 from muxer.lab.query import BadParameter, finder
+from muxer.window import migration_query
 
 PEOPLE = [
     {"contact": {"userName": "agent1", "firstName": "Alice", "lastName": "Baker"}, "data": {"key": "tom"}},
@@ -50,6 +51,35 @@ CALL = {
 )
 def test_the_queries_of_the_guide(query: str, found: bool) -> None:
     assert finder(dict(parse_qsl(query)))(CALL) == found
+
+
+@pytest.mark.parametrize(
+    ("written", "found"),
+    [
+        ("callerPhoneNumber=+1 (650) 555-0142", True),
+        ("callerPhoneNumber=+1 (650)*", True),
+        ("callerPhoneNumber=*", True),
+        ("callerPhoneNumber=1 (650)", False),
+        ("dialedPhoneNumber=S*l*s", True),
+        ("dialedPhoneNumber=S*L*s", False),
+        ("startTime=1704189600000&endTime=1704189600000", True),
+        ("startTime=1704189600001", False),
+        ("endTime=1704189599999", False),
+        ("userName=nobody alice", True),
+        ("userName=a*e AND *MBER", True),
+        ("userName=Alice and nobody", True),
+        ("userName=Alice AND", True),
+        ("userName=Alice AND AND Amber", True),
+        ("userName=nobody AND Alice", False),
+        ("userName=Ali Amb", False),
+        ("userData=jerry to*", True),
+        ("userData=jerry to", False),
+        ("userData=TOM", False),
+        ("userData=tom&userName=nobody", False),
+    ],
+)
+def test_what_an_administrator_writes_is_found_as_the_guide_says(written: str, found: bool) -> None:
+    assert finder(dict(parse_qsl(migration_query(written, 100))))(CALL) == found
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,9 @@
-"""TLS as the guide has it, for both HTTP stacks (requests: RWS and RCS; httpx: WebDAV), against real TLS servers."""
+"""TLS as the guide has it, for each connection (RWS, RCS: requests, WebDAV: httpx, S3: boto3), against real servers."""
 
 from __future__ import annotations
 
 import base64
+import functools
 import json
 import os
 import ssl
@@ -15,18 +16,23 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import botocore.session
 import pytest
+from support.bucket import Bucket
 from support.daemon import PACKAGE, Muxer, log_lines, run, wait_until
 from support.tls import HOST, MEDIA, Identity, MediaServer, TlsFront, pem, self_signed
 
 from muxer.config.pem import certificates_in
-from muxer.config.schema import Webdav
+from muxer.config.schema import S3, Webdav
 from muxer.errors import MuxerError, ServiceUnavailable
+from muxer.gir.rcs import Rcs, root
 from muxer.gir.session import Account, Session
 from muxer.lab.cases import Case
 from muxer.lab.lab import Lab
 from muxer.lab.site import MediaRoot
+from muxer.storage import s3
 from muxer.storage.base import Place, place_of
+from muxer.storage.s3 import S3Storage
 from muxer.storage.webdav import WebdavStorage
 
 PASSWORD = "top-secret-password"
@@ -35,8 +41,8 @@ SECONDS = 60
 Trust = bool | Path
 
 
-class Requests:
-    """The stack under RWS and RCS."""
+class OfRws:
+    """The connection to RWS."""
 
     def __init__(self, trust: Trust, folder: Path) -> None:
         self._trust, self._target, self._sessions = trust, folder / "rws-media", {}
@@ -49,8 +55,23 @@ class Requests:
         return self._target.read_bytes()
 
 
-class Httpx:
-    """The stack under WebDAV."""
+class OfRcs:
+    """The connection to RCS."""
+
+    def __init__(self, trust: Trust, folder: Path) -> None:
+        self._trust, self._target, self._clients = trust, folder / "rcs-media", {}
+
+    def fetch(self, url: str) -> bytes:
+        base = url.rsplit("/", 1)[0]
+        if base not in self._clients:
+            account = Account("RCS", root(base), "muxer", PASSWORD, self._trust, 30)
+            self._clients[base] = Rcs(Session(account, threading.Event()), "cc")
+        self._clients[base].play_call("call", "media.mp4", self._target)
+        return self._target.read_bytes()
+
+
+class OfWebdav:
+    """The connection to WebDAV."""
 
     def __init__(self, trust: Trust, folder: Path) -> None:
         options = Webdav(username="dav", password=PASSWORD, trusted_ca=trust)
@@ -61,16 +82,41 @@ class Httpx:
         return self._target.read_bytes()
 
 
-Client = Callable[[Trust], Requests | Httpx]
+class OfS3:
+    """The connection to a store on the premises; with None boto3 decides whom it trusts."""
+
+    def __init__(self, trust: Trust | None, folder: Path) -> None:
+        self._trust, self._target, self._stores = trust, folder / "s3-media", {}
+
+    def fetch(self, url: str) -> bytes:
+        base = url.rsplit("/", 1)[0]
+        if base not in self._stores:
+            options = S3(base, "key", PASSWORD, region="", addressing_style=None, trusted_ca=self._trust)
+            self._stores[base] = S3Storage(options, self._target.parent, threading.Event())
+        self._stores[base].fetch(place_of({"storage": "awsS3", "path": "media.mp4", "data": {"bucket": "b"}}), self._target)
+        return self._target.read_bytes()
+
+
+CONNECTIONS = {"rws": OfRws, "rcs": OfRcs, "webdav": OfWebdav, "s3": OfS3}
+Client = Callable[[Trust], OfRws | OfRcs | OfWebdav | OfS3]
 
 
 def place(url: str) -> Place:
     return place_of({"storage": "webDAV", "path": "media.mp4", "data": {"storagePath": url.rsplit("/", 1)[0]}})
 
 
-@pytest.fixture(params=[Requests, Httpx], ids=["requests", "httpx"])
-def client(request: pytest.FixtureRequest, tmp_path: Path) -> Client:
-    return lambda trust: request.param(trust, tmp_path)
+@pytest.fixture(scope="module", autouse=True)
+def _boto3_reads_its_models_once() -> Iterator[None]:
+    """Reading them takes longer than most tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(botocore.session, "create_loader", functools.cache(botocore.session.create_loader))
+        yield
+
+
+@pytest.fixture(params=CONNECTIONS)
+def client(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Client:
+    monkeypatch.setattr(s3, "ATTEMPTS", 1)
+    return lambda trust: CONNECTIONS[request.param](trust, tmp_path)
 
 
 @dataclass(frozen=True)
@@ -149,7 +195,7 @@ def test_a_certificate_of_the_ca_in_the_bundle_is_accepted(
 ) -> None:
     assert_accepted(client, bundle(pki.root), serve(pki.good).url)
     ((_, login),) = backend.requests
-    assert PASSWORD.encode() in base64.b64decode(login.removeprefix("Basic "))
+    assert login.startswith("AWS4-HMAC-SHA256 ") or PASSWORD.encode() in base64.b64decode(login.removeprefix("Basic "))
 
 
 def test_a_server_that_sends_its_leaf_only_is_accepted_with_the_chain_lowest_first(
@@ -325,12 +371,14 @@ ASK = """
         return "ok"
 
     trust = lambda text: text == "true" or Path(text)
-    found = {"rws": verdict(lambda: t.Requests(trust(rws_trust), Path(folder)).fetch(f"{url}/media.mp4")),
-             "webdav": verdict(lambda: t.Httpx(trust(dav_trust), Path(folder)).fetch(f"{url}/media.mp4")),
+    t.s3.ATTEMPTS = 1
+    ask = lambda kind, trusted: verdict(lambda: kind(trusted, Path(folder)).fetch(f"{url}/media.mp4"))
+    found = {"rws": ask(t.OfRws, trust(rws_trust)), "rcs": ask(t.OfRcs, True), "webdav": ask(t.OfWebdav, trust(dav_trust)),
+             "s3": ask(t.OfS3, True), "s3, empty": ask(t.OfS3, None),
              "plain requests": verdict(lambda: requests.get(url, timeout=30))}
     print(json.dumps(found))
 """
-ROUTES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+ROUTES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "AWS_CA_BUNDLE")
 
 
 def verdicts(
@@ -350,12 +398,25 @@ def verdicts(
 def test_true_trusts_the_authorities_of_the_system(tmp_path: Path, serve: Serve, bundle: Bundle, pki: Pki) -> None:
     system, others = bundle(pki.root, name="system.pem"), bundle(pki.other_root, name="certifi.pem")
     found = verdicts(serve(pki.good).url, tmp_path, system=system, certifi=others)
-    assert found == {"rws": "ok", "webdav": "ok", "plain requests": "SSLError"}
+    assert found == dict.fromkeys(CONNECTIONS, "ok") | {"s3, empty": "ServiceUnavailable", "plain requests": "SSLError"}
+
+
+def test_true_trusts_a_system_that_keeps_its_authorities_in_a_folder(
+    tmp_path: Path, serve: Serve, bundle: Bundle, pki: Pki
+) -> None:
+    folder = tmp_path / "none"
+    folder.mkdir()
+    name = subprocess.run(
+        ["openssl", "x509", "-noout", "-hash", "-in", bundle(pki.root)], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    (folder / f"{name}.0").write_bytes(pem(pki.root))
+    found = verdicts(serve(pki.good).url, tmp_path, system=None, certifi=bundle(pki.other_root, name="certifi.pem"))
+    assert [found[section] for section in CONNECTIONS] == ["ok"] * len(CONNECTIONS)
 
 
 def test_true_does_not_trust_the_bundle_of_certifi(tmp_path: Path, serve: Serve, bundle: Bundle, pki: Pki) -> None:
     found = verdicts(serve(pki.good).url, tmp_path, system=None, certifi=bundle(pki.root, name="certifi.pem"))
-    assert found == {"rws": "ServiceUnavailable", "webdav": "ServiceUnavailable", "plain requests": "ok"}
+    assert found == dict.fromkeys(CONNECTIONS, "ServiceUnavailable") | {"s3, empty": "ok", "plain requests": "ok"}
 
 
 def test_a_bundle_is_trusted_instead_of_the_system_not_besides_it_and_by_its_own_connection_only(
@@ -366,7 +427,7 @@ def test_a_bundle_is_trusted_instead_of_the_system_not_besides_it_and_by_its_own
     assert (found["rws"], found["webdav"]) == ("ServiceUnavailable", "ok")
 
 
-@pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"])
+@pytest.mark.parametrize("variable", [name for name in ROUTES if name != "SSL_CERT_DIR"])
 def test_no_variable_of_the_environment_adds_to_a_bundle(
     monkeypatch: pytest.MonkeyPatch,
     client: Client,
@@ -383,8 +444,8 @@ def test_no_variable_of_the_environment_adds_to_a_bundle(
 
 def test_rws_and_webdav_each_trust_their_own_bundle(tmp_path: Path, serve: Serve, bundle: Bundle, pki: Pki) -> None:
     rws_server, dav_server = serve(pki.good), serve(pki.other_root.issue("server", HOST))
-    rws = Requests(bundle(pki.root, name="rws.pem"), tmp_path)
-    webdav = Httpx(bundle(pki.other_root, name="webdav.pem"), tmp_path)
+    rws = OfRws(bundle(pki.root, name="rws.pem"), tmp_path)
+    webdav = OfWebdav(bundle(pki.other_root, name="webdav.pem"), tmp_path)
     assert (rws.fetch(f"{rws_server.url}/media.mp4"), webdav.fetch(f"{dav_server.url}/media.mp4")) == (MEDIA, MEDIA)
     for client, server in ((rws, dav_server), (webdav, rws_server)):
         with pytest.raises(ServiceUnavailable, match="certificate"):
@@ -456,41 +517,49 @@ def test_a_bad_bundle_ends_the_start_with_code_2_naming_every_option_and_file(tm
 
 @dataclass(frozen=True)
 class Run:
-    """One migration by the real process, against a lab whose every server stands behind TLS."""
+    """One migration by the real process, against a lab whose every server stands behind TLS.
+
+    One call is encrypted, so that RCS is asked; the screen file of the other lies in S3, its audio on WebDAV.
+    """
 
     lab: Lab
-    recording_id: str
+    ids: tuple[str, str]
     done: Muxer
     log: Path
 
-    def lines(self, section: str) -> list[str]:
+    def warnings(self, section: str) -> list[str]:
         return [
             one["message"]
             for one in log_lines(self.log)
             if one["level"] == "warning" and f"[{section}]" in one["message"] and "trusted_ca" in one["message"]
         ]
 
+    def muxed(self) -> list[int]:
+        """Return how many muxed files each call has."""
+        found = [(self.lab.store.screen(one) or {"mediaFiles": []})["mediaFiles"] for one in self.ids]
+        return [len([one for one in media if "muxed_mediaIds" in one["parameters"]]) for media in found]
 
-def settings(lab: Lab, rws: TlsFront, rcs: TlsFront, trust: dict[str, Trust]) -> Path:
-    """Write a configuration for a lab behind TLS."""
+
+def settings(lab: Lab, urls: dict[str, str], trust: dict[str, Trust]) -> Path:
+    """Write the configuration of a migration for a lab behind TLS."""
     values = {f"{section}.trusted_ca": str(value) for section, value in trust.items()}
-    values |= {"htcc.base_uri": rws.url, "rcs.base_uri": f"{rcs.url}/rcs", "s3.endpoint_url": f"https://{HOST}:1"}
-    values |= {"logfile.format": "json", "processing.min_poll_interval": "0"}
+    values |= {"htcc.base_uri": urls["htcc"], "rcs.base_uri": f"{urls['rcs']}/rcs", "s3.endpoint_url": urls["s3"]}
+    values |= {"s3.access_key_id": "a", "s3.secret_access_key": "b", "logfile.format": "json"}
+    values |= {"advanced.call_recording_query_string": "startTime=0"}
     config = lab.folder / "muxer.cfg"
     config.write_text(lab.config_text(**values))
     return config
 
 
 def migrate(stack: ExitStack, folder: Path, fronts: dict[str, Identity], trust: dict[str, Trust]) -> Run:
-    lab = stack.enter_context(Lab(folder))
-    rws = stack.enter_context(TlsFront(lab.rws_url, fronts["htcc"]))
-    rcs = stack.enter_context(TlsFront(lab.rcs_url, fronts["rcs"]))
-    dav = stack.enter_context(TlsFront(lab.dav_url, fronts["webdav"]))
-    lab.site.media = MediaRoot(dav.url, lab.site.media.folder)
-    (call,) = lab.add_case(Case.PLAIN)
-    config = settings(lab, rws, rcs, trust)
-    config.write_text(config.read_text().replace("[advanced]", "[advanced]\ncall_recording_query_string = startTime=0"))
-    return Run(lab, call.id, run(config, seconds=SECONDS), lab.folder / "log" / "recording-muxer-single.log")
+    lab, bucket = stack.enter_context(Lab(folder)), stack.enter_context(Bucket())
+    plain = {"htcc": lab.rws_url, "rcs": lab.rcs_url, "webdav": lab.dav_url, "s3": bucket.url}
+    urls = {section: stack.enter_context(TlsFront(plain[section], fronts[section])).url for section in SECTIONS}
+    lab.site.media = MediaRoot(urls["webdav"], lab.site.media.folder)
+    (encrypted,), (mixed,) = lab.add_case(Case.ENCRYPTED), lab.add_case(Case.PLAIN)
+    bucket.take_screen(lab, mixed)
+    done = run(settings(lab, urls, trust), seconds=SECONDS)
+    return Run(lab, (encrypted.id, mixed.id), done, lab.folder / "log" / "recording-muxer-single.log")
 
 
 @pytest.fixture(scope="module")
@@ -501,38 +570,33 @@ def unchecked(tmp_path_factory: pytest.TempPathFactory, pki: Pki) -> Iterator[Ru
         yield migrate(stack, tmp_path_factory.mktemp("unchecked"), fronts, trust)
 
 
-def muxed(done: Run) -> list[dict[str, object]]:
-    media = (done.lab.store.screen(done.recording_id) or {"mediaFiles": []})["mediaFiles"]
-    return [one for one in media if "muxed_mediaIds" in one["parameters"]]
-
-
-def test_a_recording_is_muxed_with_another_authority_for_each_service(tmp_path: Path, bundle: Bundle) -> None:
+def test_recordings_are_muxed_with_another_authority_for_each_service(tmp_path: Path, bundle: Bundle) -> None:
     with ExitStack() as stack:
         roots = {section: self_signed(f"Root {section}", authority=True) for section in SECTIONS}
         fronts = {section: root.issue("server", HOST) for section, root in roots.items()}
         trust: dict[str, Trust] = {section: bundle(root, name=f"{section}.pem") for section, root in roots.items()}
         done = migrate(stack, tmp_path / "checked", fronts, trust)
         assert done.done.process.returncode == 0, done.done.err + done.log.read_text()
-        assert len(muxed(done)) == 1
-        assert [line for section in SECTIONS for line in done.lines(section)] == []
+        assert done.muxed() == [1, 1]
+        assert [line for section in SECTIONS for line in done.warnings(section)] == []
 
 
-def test_a_recording_is_muxed_without_checks(unchecked: Run) -> None:
+def test_recordings_are_muxed_without_checks(unchecked: Run) -> None:
     assert unchecked.done.process.returncode == 0, unchecked.done.err
-    assert len(muxed(unchecked)) == 1
+    assert unchecked.muxed() == [1, 1]
     assert "InsecureRequestWarning" not in unchecked.done.err
 
 
 @pytest.mark.parametrize("section", SECTIONS)
 def test_false_with_https_is_warned_about_once_for_each_section(unchecked: Run, section: str) -> None:
-    assert len(unchecked.lines(section)) == 1
+    assert len(unchecked.warnings(section)) == 1
 
 
 def test_a_refused_certificate_of_rws_is_waited_for_until_it_is_mended(tmp_path: Path, bundle: Bundle, pki: Pki) -> None:
-    with Lab(tmp_path / "lab") as lab, TlsFront(lab.rws_url, pki.lonely) as rws, TlsFront(lab.rcs_url, pki.good) as rcs:
-        config = settings(lab, rws, rcs, {"htcc": bundle(pki.root)})
-        config.write_text(config.read_text().replace("level = info", "level = debug"))
-        log = lab.folder / "log" / "recording-muxer-single.log"
+    with Lab(tmp_path / "lab") as lab, TlsFront(lab.rws_url, pki.lonely) as rws:
+        config, log = lab.folder / "muxer.cfg", lab.folder / "log" / "recording-muxer-single.log"
+        trust = {"htcc.base_uri": rws.url, "htcc.trusted_ca": str(bundle(pki.root))}
+        config.write_text(lab.config_text(**trust, **{"processing.min_poll_interval": "0", "logfile.level": "debug"}))
         with Muxer(config) as muxer:
             wait_until(lambda: "certificate verify failed" in log_text(log), SECONDS, "a refused certificate", log)
             rws.send(pki.good)

@@ -9,11 +9,10 @@ from support.daemon import log_lines
 
 
 def configured(lab: Lab, **overrides: str) -> tuple[Path, Path]:
-    """Write a configuration for a lab; return its path and that of the log."""
+    """Write a configuration for a lab, with polls close to each other; return its path and that of the log."""
     config = lab.folder / "muxer.cfg"
-    config.write_text(
-        lab.config_text(**{"logfile.format": "json", **{k.replace("__", "."): v for k, v in overrides.items()}})
-    )
+    settings = {"logfile.format": "json", "processing.min_poll_interval": "0.01"}
+    config.write_text(lab.config_text(**settings | {k.replace("__", "."): v for k, v in overrides.items()}))
     return config, lab.folder / "log" / "recording-muxer-single.log"
 
 
@@ -33,6 +32,12 @@ def messages(log: Path) -> list[str]:
 def slow_program(folder: Path, name: str) -> Path:
     """Write a program that does what ``name`` does, but hangs before it muxes or encrypts."""
     path = folder / f"slow-{name}"
-    path.write_text(f'#!/bin/sh\ncase "$*" in *concat*|*-encrypt*) sleep 600;; esac\nexec {name} "$@"\n')
+    hang = f'case "$*" in *excerpts*|*-encrypt*) touch "{hanging(path)}"; sleep 600;; esac'
+    path.write_text(f'#!/bin/sh\n{hang}\nexec {name} "$@"\n')
     path.chmod(0o755)
     return path
+
+
+def hanging(program: Path) -> Path:
+    """Return the file that is there as soon as a slow program hangs."""
+    return program.with_name(f"{program.name}-hangs")

@@ -66,10 +66,80 @@ def _picture_problems(picture: Picture, moment: float, start: datetime, shown: S
 
 
 def _length_problems(path: Path, seconds: float, frame: float) -> list[str]:
-    found = []
-    for stream in ("v:0", "a:0"):
-        command = ["ffprobe", "-v", "error", "-select_streams", stream, "-show_entries", "stream=duration", "-of", "csv=p=0"]
-        length = float(subprocess.run([*command, str(path)], capture_output=True, text=True, check=True).stdout)
-        if abs(length - seconds) > frame:
-            found.append(f"stream {stream} is {length:.3f} s long and not {seconds:.3f} s")
-    return found
+    return [
+        f"the {kind} is {stream.seconds:.3f} s long and not {seconds:.3f} s"
+        for kind, stream in streams(path).items()
+        if abs(stream.seconds - seconds) > frame
+    ]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A screen file as it must be seen: the agent's number, the instants of its frames (seconds from the audio's start),
+    the end of the last one, and from when until when it is seen."""
+
+    agent: int
+    instants: Sequence[float]
+    end: float
+    seen: tuple[float, float]
+
+
+def picture_error(path: Path, start: datetime, seconds: float, sources: Sequence[Source]) -> float:
+    """Given a muxed file, the audio's start and length and its screen files, return for how long, at worst, a frame stands
+    on the screen at a time at which the agent did not see it, in seconds. Every frame is read."""
+    pictures = sorted(read_pictures(path), key=lambda one: one.pts)
+    worst = abs(pictures[0].pts)
+    for picture, end in zip(pictures, [*(one.pts for one in pictures[1:]), seconds], strict=True):
+        begin, until = _right_time(picture, start, sources)
+        if picture.black:
+            wrong = max(min(end, source.seen[1]) - max(picture.pts, source.seen[0]) for source in sources)
+        else:
+            wrong = max(begin - picture.pts, end - until)
+        worst = max(worst, wrong)
+    return worst
+
+
+def _right_time(picture: Picture, start: datetime, sources: Sequence[Source]) -> tuple[float, float]:
+    """Return from when until when, in seconds of the result, a source shows a picture."""
+    if picture.black:
+        return 0.0, 0.0
+    assert picture.instant is not None, f"the picture at {picture.pts:.3f} s has no readable time"
+    [source] = [one for one in sources if one.agent == picture.agent]
+    moments = [*source.instants, source.end]
+    codes = [round((start.timestamp() + one) * 1000) % INSTANTS for one in source.instants]
+    number = min(range(len(codes)), key=lambda one: abs(codes[one] - (picture.instant or 0)))
+    assert abs(codes[number] - picture.instant) <= 1, f"the picture at {picture.pts:.3f} s is of no frame of its file"
+    return max(moments[number], source.seen[0]), min(moments[number + 1], source.seen[1])
+
+
+def sound_error(path: Path, start: datetime, seconds: float, channels: int = 1) -> float:
+    """Given a muxed file, the audio's start and length and how many channels are heard, return how far, at worst, a pip is
+    from its second, in seconds. A pip that is missing is an error of infinity."""
+    worst = 0.0
+    for channel in range(channels):
+        pips = read_pips(path, channel)
+        for second in range(int(seconds)):
+            code = (int(start.timestamp()) + second) % PIPS
+            worst = max(worst, min((abs(pip.onset - second) for pip in pips if pip.second == code), default=float("inf")))
+    return worst
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A stream of a file as ffprobe tells it; ``channels`` 0 for pictures."""
+
+    codec: str
+    channels: int
+    seconds: float
+
+
+def streams(path: Path) -> dict[str, Stream]:
+    """Return the streams of a file by their types."""
+    entries = "stream=codec_type,codec_name,channels,duration"
+    command = ["ffprobe", "-v", "error", "-show_entries", entries, "-of", "compact=p=0"]
+    lines = subprocess.run([*command, str(path)], capture_output=True, text=True, check=True).stdout.split()
+    found = [dict(part.split("=", 1) for part in line.split("|")) for line in lines]
+    assert len({one["codec_type"] for one in found}) == len(found)
+    return {
+        one["codec_type"]: Stream(one["codec_name"], int(one.get("channels", 0)), float(one["duration"])) for one in found
+    }

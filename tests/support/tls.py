@@ -94,7 +94,7 @@ def _general(host: str) -> x509.GeneralName:
         return x509.DNSName(host)
 
 
-def _server_context(chain: tuple[Identity, ...]) -> ssl.SSLContext:
+def server_context(chain: tuple[Identity, ...]) -> ssl.SSLContext:
     """Return the context of a server that sends this chain, its own certificate first."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with tempfile.TemporaryDirectory(prefix="muxer-tls-") as folder:
@@ -118,7 +118,7 @@ class TlsFront:
 
     def send(self, *chain: Identity) -> None:
         """Send this chain to those who connect from now on."""
-        self._context = _server_context(chain)
+        self._context = server_context(chain)
 
     def __enter__(self) -> TlsFront:
         threading.Thread(target=self._accept, daemon=True).start()

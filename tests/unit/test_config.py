@@ -146,8 +146,6 @@ def test_a_value_is_read(loaded: Load, section: str, option: str, value: str, re
         ("processing", "batch_read_screen_recording_metadata", "true", "whole number"),
         ("processing", "query_slice_size", "0", ">= 1"),
         ("processing", "muxer_id", "1.5", "whole number"),
-        ("processing", "total_muxers", "many", "whole number"),
-        ("processing", "muxer_type", "secondary", "primary, backup"),
         ("processing", "ffmpeg", "/no/such/ffmpeg", "executable"),
         ("processing", "openssl", "no-such-openssl", "PATH"),
         ("advanced", "worker_threads", "0", ">= 1"),
@@ -358,12 +356,35 @@ def test_these_sharding_options_are_no_contradiction(loaded: Load, lines: str) -
     assert loaded(f"{REQUIRED}[processing]\n{lines}").config.processing.total_muxers >= 1
 
 
-def test_without_sharding_total_muxers_is_ignored(loaded: Load) -> None:
-    assert not loaded(f"{REQUIRED}[processing]\nmuxer_id = -1\ntotal_muxers = 4\n").config.sharded
+BAD_SHARDING = [
+    ("total_muxers", "many", "whole number"),
+    ("total_muxers", "0", ">= 1"),
+    ("muxer_type", "secondary", "primary, backup"),
+]
 
 
-def test_without_sharding_muxer_type_is_ignored(loaded: Load) -> None:
-    assert not loaded(f"{REQUIRED}[processing]\nmuxer_id =\nmuxer_type = backup\n").config.sharded
+@pytest.mark.parametrize(("name", "value", "valid"), BAD_SHARDING)
+def test_a_bad_sharding_option_is_refused_when_sharding_is_on(refused: Refused, name: str, value: str, valid: str) -> None:
+    (problem,) = refused(f"{REQUIRED}[processing]\nmuxer_id = 0\n{name} = {value}\n").problems
+    assert problem.where == f"[processing] {name} = {value!r}" and valid in problem.what
+
+
+@pytest.mark.parametrize("off", ["", "-1"])
+@pytest.mark.parametrize(
+    ("name", "value"), [("total_muxers", "4"), ("muxer_type", "backup"), *((name, value) for name, value, _ in BAD_SHARDING)]
+)
+def test_without_sharding_its_other_options_are_ignored_with_a_warning(
+    loaded: Load, off: str, name: str, value: str
+) -> None:
+    result = loaded(f"{REQUIRED}[processing]\nmuxer_id = {off}\n{name} = {value}\n")
+    assert not result.config.sharded
+    (warning,) = [one for one in result.warnings if name in one]
+    assert repr(value) in warning and "ignored" in warning and "muxer_id" in warning
+
+
+def test_a_bad_muxer_id_hides_no_other_problem(refused: Refused) -> None:
+    told = [problem.where for problem in refused(f"{REQUIRED}[processing]\nmuxer_id = x\ntotal_muxers = 0\n").problems]
+    assert told == ["[processing] muxer_id = 'x'", "[processing] total_muxers = '0'"]
 
 
 @pytest.mark.parametrize(
@@ -381,8 +402,36 @@ def test_the_misprint_of_the_guide_is_repaired_with_a_warning(loaded: Load, name
     assert any(name in warning for warning in result.warnings)
 
 
-def test_a_right_query_gets_no_warning(loaded: Load) -> None:
-    text = f"{REQUIRED}[advanced]\ncall_recording_extra_query_string = userData=a&scanAndScroll=true\n"
+@pytest.mark.parametrize("name", ["startTime", "endTime", "limit", "STARTTIME", " limit", "start%54ime"])
+def test_an_extra_query_must_leave_the_window_to_the_muxer(refused: Refused, name: str) -> None:
+    query = f"userData=a&{name}=5"
+    (problem,) = refused(f"{REQUIRED}[advanced]\ncall_recording_extra_query_string = {query}\n").problems
+    assert problem.where == f"[advanced] call_recording_extra_query_string = {query!r}"
+    assert "window_past" in problem.what and "pagination" in problem.what
+
+
+def test_a_value_or_the_query_of_a_migration_may_be_called_like_the_window(loaded: Load) -> None:
+    queries = "call_recording_extra_query_string = userData=limit\ncall_recording_query_string = startTime=0&limit=5\n"
+    assert not [one for one in loaded(f"{REQUIRED}[advanced]\n{queries}").warnings if "query" in one]
+
+
+def test_disable_is_no_query_of_a_migration(refused: Refused) -> None:
+    (problem,) = refused(f"{REQUIRED}[advanced]\ncall_recording_query_string = disable\n").problems
+    assert "name=value" in problem.what
+
+
+@pytest.mark.parametrize("option", ["call_recording_extra_query_string", "call_recording_query_string"])
+@pytest.mark.parametrize(
+    ("name", "hint"), [("username", "did you mean userName?"), ("callerNumber", "did you mean"), ("zzz", "ignore it")]
+)
+def test_a_parameter_that_the_guide_does_not_have_is_a_warning(loaded: Load, option: str, name: str, hint: str) -> None:
+    (warning,) = [one for one in loaded(f"{REQUIRED}[advanced]\n{option} = {name}=x\n").warnings if "query" in one]
+    assert option in warning and repr(name) in warning and hint in warning
+
+
+@pytest.mark.parametrize("query", ["disable", "DISABLE", "userData=a&scanAndScroll=true"])
+def test_a_right_extra_query_gets_no_warning(loaded: Load, query: str) -> None:
+    text = f"{REQUIRED}[advanced]\ncall_recording_extra_query_string = {query}\n"
     assert not [warning for warning in loaded(text).warnings if "query" in warning]
 
 

@@ -1,6 +1,11 @@
-"""When a failed recording is tried again (behaviour, section 6)."""
+"""When a failed recording is tried again (behaviour, section 6), and what of it is on disk."""
 
 from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from pathlib import Path
 
 import pytest
 
@@ -122,3 +127,155 @@ def test_the_journal_does_not_grow_without_a_bound(monkeypatch: pytest.MonkeyPat
     for name in ("a", "b", "c", "a", "d"):
         journal.failed(Key(name, "C1"), MediaError("corrupt"), 0)
     assert [name for name in "abcd" if journal.is_known(name)] == ["a", "c", "d"]
+
+
+# ---- on disk -----------------------------------------------------------------------------------------
+
+
+def states(path: Path) -> dict[str, str]:
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        return dict(database.execute("SELECT name, state FROM targets"))
+
+
+def test_what_is_set_aside_stays_so_across_a_restart(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite3"
+    journal = Journal(path)
+    for _ in range(PERMANENT_ATTEMPTS):
+        journal.failed(X, MediaError("corrupt"), 100.0)
+    journal.close()
+    again = Journal(path)
+    assert not again.may_run("x", FOREVER)
+    assert states(path) == {"x": "aside"}
+
+
+def test_the_attempts_and_the_time_of_the_next_one_survive_a_hard_kill(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite3"
+    entry = Journal(path).failed(X, ServiceUnavailable("down"), 1000.0)  # never closed
+    again = Journal(path)
+    assert entry.retry_at is not None
+    assert not again.may_run("x", entry.retry_at - 1)
+    assert again.may_run("x", entry.retry_at)
+    assert again.failed(X, ServiceUnavailable("down"), 2000.0).attempts == 2
+
+
+def test_what_a_dead_process_left_running_is_wanted_again(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite3"
+    Journal(path).running(X, 1.0)
+    Journal(path)
+    assert states(path) == {"x": "wanted"}
+
+
+def test_each_state_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite3"
+    journal = Journal(path)
+    seen = []
+    journal.wanted(X, 1.0)
+    seen.append(states(path)["x"])
+    journal.running(X, 2.0)
+    seen.append(states(path)["x"])
+    journal.failed(X, ServiceUnavailable("down"), 3.0)
+    seen.append(states(path)["x"])
+    journal.done(X, 4.0, {"seconds": 1.5})
+    seen.append(states(path)["x"])
+    assert seen == ["wanted", "running", "retry", "done"]
+
+
+@pytest.mark.parametrize("content", [b"", b"no database at all" * 100, b"SQLite format 3\0" + bytes(4096)])
+def test_a_journal_that_cannot_be_read_is_begun_anew(
+    tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "journal.sqlite3"
+    path.write_bytes(content)
+    journal = Journal(path)
+    journal.failed(X, MediaError("corrupt"), 1.0)
+    assert states(path) == {"x": "retry"}
+    assert bool(content) == ("begun anew" in caplog.text)
+
+
+def test_a_journal_that_is_damaged_while_it_is_used_is_begun_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "journal.sqlite3"
+    journal = Journal(path)
+    for number in range(2000):
+        journal.failed(Key(f"n{number}", "C1"), MediaError("x" * 200), 1.0)
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    content = path.read_bytes()
+    path.write_bytes(content[:4096] + os.urandom(len(content) - 4096))
+    journal.refresh(2.0)
+    for number in range(2000, 2100):
+        journal.failed(Key(f"n{number}", "C1"), MediaError("y"), 3.0)
+    assert "begun anew" in caplog.text
+    assert states(path)["n2099"] == "retry"
+    assert journal.is_known("n2099")
+
+
+def test_a_journal_of_another_form_is_begun_anew_and_kept_aside(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite3"
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA user_version = 99")
+    Journal(path).wanted(X, 1.0)
+    assert states(path) == {"x": "wanted"}
+    assert path.with_suffix(".corrupt").exists()
+
+
+def test_a_journal_that_cannot_be_written_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    journal = Journal(tmp_path / "missing" / "journal.sqlite3")
+    for _ in range(PERMANENT_ATTEMPTS):
+        journal.failed(X, MediaError("corrupt"), 1.0)
+    assert not journal.may_run("x", FOREVER)
+    assert "cannot be used" in caplog.text
+
+
+def test_a_lock_that_another_process_holds_is_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LOCK_SECONDS", 0.05)
+    path = tmp_path / "journal.sqlite3"
+    journal = Journal(path)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        journal.failed(X, ServiceUnavailable("down"), 1.0)
+        journal.wanted(Key("y", "C2"), 1.0)
+        other.execute("COMMIT")
+    assert caplog.text.count("cannot be written at the moment") == 1
+    assert not journal.may_run("x", 2.0), "memory knows"
+    journal.wanted(Key("z", "C3"), 2.0)
+    assert states(path) == {"z": "wanted"}
+
+
+def test_what_an_operator_puts_back_may_run_after_the_next_look(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite3"
+    journal = Journal(path)
+    for _ in range(PERMANENT_ATTEMPTS):
+        journal.failed(X, MediaError("corrupt"), 100.0)
+    journal.refresh(100.0)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as operator:
+        operator.execute("UPDATE targets SET state = 'wanted', attempts = 0, permanent = 0 WHERE name = 'x'")
+    journal.refresh(101.0)
+    assert journal.may_run("x", 101.0)
+    assert journal.failed(X, MediaError("corrupt"), 102.0).attempts == 1
+
+
+def test_the_journal_does_not_grow_over_the_years(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "KEPT", 10)
+    path = tmp_path / "journal.sqlite3"
+    journal = Journal(path)
+    for day in range(200):
+        journal.done(Key(f"d{day}", "C1"), day * 3600.0, {})
+    journal.failed(Key("old", "C2"), MediaError("corrupt"), 0.0)
+    journal.refresh(200 * 3600.0)
+    assert sorted(states(path)) == [f"d{day}" for day in range(190, 200)]
+
+
+def test_only_this_account_can_read_it(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite3"
+    Journal(path).wanted(X, 1.0)
+    for file in tmp_path.iterdir():
+        assert file.stat().st_mode & 0o077 == 0
+
+
+def test_a_clock_that_was_set_back_keeps_nothing_waiting() -> None:
+    journal = Journal(None)
+    journal.failed(X, ServiceUnavailable("down"), 1_000_000.0)
+    assert not journal.may_run("x", 1_000_001.0)
+    assert journal.may_run("x", 1000.0)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
-import re
 from array import array
-from datetime import UTC, datetime
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -14,22 +12,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from muxer.errors import MediaError
-from muxer.media import probe as prober
+from muxer.media.avc import Avc
+from muxer.media.compose import Run, arrange, ticks
 from muxer.media.cut import NEAR, Index
-from muxer.media.probe import Audio, Packets, Probed, Video, need_audio, need_video
+from muxer.media.probe import Packets, Probed, Video
 from muxer.media.render import (
-    Piece,
     Tools,
-    audio_codec,
+    check_command,
     choose_target,
-    concat_list,
     encode_command,
     frames_in,
     is_copyable,
-    mux_command,
     padding_command,
     pieces,
+    remux_command,
+    slices,
+    sound_command,
+    why_encoded,
 )
 from muxer.media.timeline import Segment
 
@@ -44,9 +43,10 @@ def video(
     *,
     size: tuple[int, int] = (640, 480),
     reordered: bool = False,
+    square: bool = True,
     **entry: str,
 ) -> Video:
-    """A screen file of evenly spaced frames with a key frame every ``gop``; ``reordered`` swaps pairs between them."""
+    """A plain screen file of evenly spaced frames with a key frame every ``gop``; ``reordered`` swaps pairs between them."""
     tick = 1000 // rate
     order = list(range(frames))
     if reordered:
@@ -58,6 +58,8 @@ def video(
         dts=array("q", [(number - reordered) * tick for number in range(frames)]),
         durations=array("q", [tick] * frames),
         keys=bytearray(one % gop == 0 for one in order),
+        sizes=array("I", [1000 + one for one in range(frames)]),
+        offsets=array("q", [48 + 2000 * one for one in range(frames)]),
     )
     fields = {
         "codec_name": "h264",
@@ -68,7 +70,8 @@ def video(
         "time_base": "1/1000",
         "r_frame_rate": f"{rate}/1",
     }
-    return Video(fields | entry, packets)
+    fields |= entry
+    return Video(fields, packets, Avc(b"", fields["profile"].encode(), fields["profile"], *size, False, square))
 
 
 # Cuts
@@ -76,12 +79,12 @@ def video(
 
 def test_a_whole_file_is_copied() -> None:
     (cut,) = Index(video()).copy(0, 10 * SECOND)
-    assert (cut.begin, cut.end, cut.frames, cut.reason, cut.key, cut.out) == (0, 10 * SECOND, 100, None, None, None)
+    assert (cut.begin, cut.end, cut.frames, cut.reason, cut.first, cut.last) == (0, 10 * SECOND, 100, None, 0, 100)
 
 
 def test_a_stretch_between_key_frames_is_copied() -> None:
     (cut,) = Index(video()).copy(2 * SECOND, 4 * SECOND)
-    assert (cut.frames, cut.reason, cut.key, cut.out) == (20, None, 2 * SECOND, 4 * SECOND)
+    assert (cut.begin, cut.frames, cut.reason, cut.first, cut.last) == (2 * SECOND, 20, None, 20, 40)
 
 
 def test_only_what_comes_before_the_first_key_frame_is_encoded() -> None:
@@ -130,8 +133,11 @@ def test_cuts_cover_the_stretch_and_copies_begin_at_key_frames(
     for cut in cuts:
         assert cut.frames >= 1
         if cut.reason is None:
-            assert (cut.key or 0) in index.keys
-            assert abs(cut.begin - (cut.key or 0)) <= NEAR
+            first = clip.microseconds(clip.packets.pts[cut.first] - clip.first)
+            assert first in index.keys
+            assert abs(cut.begin - first) <= NEAR
+            assert cut.last - cut.first == cut.frames
+            assert max(clip.packets.pts[cut.first : cut.last]) < min(clip.packets.pts[cut.last :], default=10**9)
 
 
 @settings(max_examples=200, deadline=None)
@@ -170,20 +176,39 @@ def test_the_longest_group_of_equal_clips_is_copied() -> None:
     assert copied == {1, 2}
 
 
-@pytest.mark.parametrize(
-    "entry",
-    [{"codec_name": "hevc"}, {"pix_fmt": "yuv444p"}, {"profile": "High 4:4:4 Predictive"}, {"sample_aspect_ratio": "4:3"}],
-)
-def test_what_browsers_do_not_play_is_not_copied(entry: dict[str, str]) -> None:
+def test_what_browsers_do_not_play_is_not_copied() -> None:
     assert is_copyable(video())
-    assert not is_copyable(video(**entry))
+    assert not is_copyable(video(square=False))
+    assert not is_copyable(replace(video(), avc=None))
+
+
+def test_nothing_is_copied_when_no_clip_can_be() -> None:
+    target, copied = choose_target({0: replace(video(rate=15), avc=None)})
+    assert (copied, target.pixels, target.profile, target.rate, target.avc) == (frozenset(), "yuv420p", "high", 15, None)
+
+
+def test_the_target_describes_itself_as_the_clips_that_are_copied() -> None:
+    clips = {0: video(100), 1: video(60, profile="Main")}
+    assert choose_target(clips)[0].avc == clips[0].avc
+
+
+@pytest.mark.parametrize(
+    ("copied", "reason"),
+    [(frozenset({0}), "differs in size or parameters"), (frozenset(), "everything is re-encoded")],
+)
+def test_each_clip_that_is_not_copied_has_its_reason(copied: frozenset[int], reason: str) -> None:
+    why = why_encoded({0: video(), 1: video(), 2: replace(video(codec_name="hevc"), avc=None)}, copied)
+    assert set(why) == {0, 1, 2} - copied
+    assert why[1].startswith(reason)
+    assert why[2] == "hevc yuv420p cannot be copied"
 
 
 def test_a_clip_that_differs_is_encoded_with_a_reason_and_the_others_are_copied() -> None:
     clips = {0: video(), 1: video(size=(320, 240))}
     _, copied = choose_target(clips)
     segments = [Segment(0, 10 * SECOND, 0), Segment(10 * SECOND, 20 * SECOND, 1)]
-    first, second = pieces(segments, clips, copied, Fraction(10))
+    indices = {index: Index(one) for index, one in clips.items()}
+    first, second = pieces(segments, indices, why_encoded(clips, copied), Fraction(10), 50)
     assert first.reason is None
     assert second.reason is not None
     assert "size" in second.reason
@@ -195,11 +220,19 @@ def test_pieces_cover_the_result_at_absolute_times() -> None:
         Segment(3 * SECOND, 9 * SECOND, 0, 1_500_000),
         Segment(9 * SECOND, 12 * SECOND, None),
     ]
-    made = pieces(segments, {0: video()}, frozenset({0}), Fraction(10))
+    made = pieces(segments, {0: Index(video())}, {}, Fraction(10), 50)
     assert (made[0].begin, made[-1].end) == (0, 12 * SECOND)
     assert all(one.end == other.begin for one, other in pairwise(made))
     assert [piece.clip for piece in made] == [None, 0, 0, None]
     assert made[2].begin == 3_500_000
+    assert [piece.frames for piece in made] == [30, 5, 55, 30]
+    assert [piece.reason for piece in made] == [None, "begins between two key frames", None, None]
+
+
+def test_a_clip_with_a_reason_is_one_piece() -> None:
+    segments = [Segment(0, 6 * SECOND, 0, 1_500_000)]
+    (made,) = pieces(segments, {0: Index(video())}, {0: "another size"}, Fraction(10), 50)
+    assert (made.begin, made.end, made.frames, made.reason) == (0, 6 * SECOND, 60, "another size")
 
 
 @pytest.mark.parametrize(
@@ -210,50 +243,61 @@ def test_the_number_of_frames_that_begin_in_a_length(length: int, rate: int, fra
     assert frames_in(length, Fraction(rate)) == frames
 
 
-# Commands
-
-
-def listed(text: str, word: str) -> list[float]:
-    return [float(value) for value in re.findall(rf"^{word} (\S+)$", text, re.MULTILINE)]
+# Padding slices, and how stretches follow one another
 
 
 @pytest.mark.parametrize(
-    ("length", "slices"), [(12, [5, 5, 2]), (5, [5]), (0.4, [0.4]), (10, [5, 5]), (10.1, [5, 5, 0.1])]
+    ("length", "expected"), [(12, [5, 5, 2]), (5, [5]), (0.4, [0.4]), (10, [5, 5]), (10.1, [5, 5, 0.1])]
 )
-def test_padding_is_slices_and_the_last_one_is_cut_to_fit(length: float, slices: list[float]) -> None:
-    piece = Piece(0, round(length * SECOND), 1)
-    text = concat_list([piece], ["padding.mp4"], [0], 50, Fraction(10))
-    assert listed(text, "duration") == pytest.approx(slices)
-    assert text.count("file padding.mp4") == len(slices)
+def test_padding_is_slices_and_the_last_one_is_cut_to_fit(length: float, expected: list[float]) -> None:
+    made = [(end - begin) / SECOND for begin, end in slices(round(length * SECOND), 50, Fraction(10))]
+    assert made == pytest.approx(expected)
 
 
 RATES = st.sampled_from([Fraction(10), Fraction(15), Fraction(30), Fraction(30_000, 1001)])
 
 
-@given(st.lists(st.integers(100_000, 30_000_000), min_size=1, max_size=5), st.integers(5, 200), RATES)
-@settings(deadline=None, max_examples=60)
-def test_the_durations_of_the_list_are_the_length_of_the_result(lengths: list[int], frames: int, rate: Fraction) -> None:
-    bounds = [sum(lengths[:number]) for number in range(len(lengths) + 1)]
-    parts = [Piece(begin, end, 1) for begin, end in pairwise(bounds)]
-    text = concat_list(parts, ["padding.mp4"] * len(parts), [0] * len(parts), frames, rate)
-    assert sum(round(one * SECOND) for one in listed(text, "duration")) == sum(lengths)
+@given(st.integers(1, 30_000_000), st.integers(1, 200), RATES)
+@settings(deadline=None, max_examples=200)
+def test_slices_cover_their_gap_and_never_need_more_frames_than_there_are(length: int, frames: int, rate: Fraction) -> None:
+    made = list(slices(length, frames, rate))
+    assert made[0][0] == 0
+    assert made[-1][1] == length
+    assert all(one[1] == other[0] for one, other in pairwise(made))
+    assert all(1 <= frames_in(end - begin, rate) <= frames for begin, end in made)
 
 
 @pytest.mark.parametrize("rest", [1, 100, 400, 499, 500, 501, 1500])
 def test_a_last_slice_however_short_counts(rest: int) -> None:
-    text = concat_list([Piece(0, 5 * SECOND + rest, 50)], ["padding.mp4"], [0], 50, Fraction(10))
-    assert sum(round(one * SECOND) for one in listed(text, "duration")) == 5 * SECOND + rest
+    assert list(slices(5 * SECOND + rest, 50, Fraction(10)))[-1][1] == 5 * SECOND + rest
 
 
-def test_a_copy_in_the_list_begins_at_its_key_frame_and_ends_before_the_next() -> None:
-    (cut,) = Index(video()).copy(2 * SECOND, 4 * SECOND)
-    piece = Piece(0, 2 * SECOND, 20, 0, cut)
-    text = concat_list([piece], ["screen-0"], [500_000], 50, Fraction(10))
-    assert text.startswith("ffconcat version 1.0\nfile screen-0\n")
-    (inpoint,), (outpoint,), (duration,) = (listed(text, word) for word in ("inpoint", "outpoint", "duration"))
-    assert 2.5 <= inpoint < 2.501
-    assert 4.4 < outpoint < 4.5
-    assert duration == 2
+def source(clip: Video, name: str = "screen") -> Probed:
+    return Probed(Path("/t") / name, "mp4", 0, 1, clip, None)
+
+
+@given(st.lists(st.integers(100_000, 3_000_000), min_size=1, max_size=5), st.integers(5, 50), RATES)
+@settings(deadline=None, max_examples=60)
+def test_every_slice_begins_at_its_absolute_time(lengths: list[int], frames: int, rate: Fraction) -> None:
+    bounds = [sum(lengths[:number]) for number in range(len(lengths) + 1)]
+    padding = source(video(frames, rate=10))
+    begins = [at + begin for at, one in pairwise(bounds) for begin, _ in slices(one - at, frames, rate)]
+    row = arrange([Run(padding, 0, 1, at, at) for at in begins], bounds[-1])
+    assert list(row.shown) == [ticks(at) for at in begins]
+    assert row.length == ticks(bounds[-1])
+
+
+def test_a_copy_begins_at_its_key_frame_and_ends_before_the_next() -> None:
+    clip = video(reordered=True)
+    (cut,) = Index(clip).copy(2 * SECOND, 4 * SECOND)
+    row = arrange([Run(source(clip), cut.first, cut.last, 5 * SECOND - cut.begin, 5 * SECOND)], 7 * SECOND)
+    assert sorted(row.shown) == [ticks(5 * SECOND + frame * 100_000) for frame in range(20)]
+    assert list(row.offsets) == list(clip.packets.offsets[20:40])
+    assert list(row.sizes) == list(clip.packets.sizes[20:40])
+    assert [number for number, key in enumerate(row.sync) if key] == [0]
+
+
+# Commands
 
 
 def after(command: list[str], flag: str) -> str:
@@ -261,128 +305,47 @@ def after(command: list[str], flag: str) -> str:
 
 
 @pytest.mark.parametrize("codec", ["copy", "aac"])
-def test_the_result_is_a_faststart_mp4_of_one_picture_and_one_sound(codec: str) -> None:
-    audio = Probed(Path("/t/audio"), "mp3", 0, 1, None, None)
-    command = mux_command(TOOLS, Path("/t/list"), audio, 61_500_000, codec, datetime(2024, 1, 2, tzinfo=UTC), Path("/t/out"))
-    assert "+faststart" in after(command, "-movflags")
-    assert [command[at + 1] for at, word in enumerate(command) if word == "-map"] == ["0:v:0", "1:a:0"]
-    assert (after(command, "-c:v"), after(command, "-c:a"), after(command, "-t")) == ("copy", codec, "61.500000")
+def test_the_sound_is_brought_into_an_mp4_file_with_all_its_channels(codec: str) -> None:
+    command = sound_command(TOOLS, Path("/t/audio"), codec, Path("/t/out"))
+    assert (after(command, "-i"), after(command, "-map"), after(command, "-c:a")) == ("file:/t/audio", "0:a:0", codec)
     assert command[-3:] == ["-f", "mp4", "/t/out"]
     assert "-ac" not in command
+    assert ("-af" in command) == (codec == "aac")
+
+
+def test_a_screen_is_made_plain_by_copying_its_picture_alone() -> None:
+    command = remux_command(TOOLS, Path("/t/in"), Path("/t/out"))
+    assert (after(command, "-i"), after(command, "-map"), after(command, "-c")) == ("file:/t/in", "0:v:0", "copy")
+    assert command[-3:] == ["-f", "mp4", "/t/out"]
+
+
+def test_the_check_decodes_the_excerpts_and_the_end_of_the_file_and_stops_at_the_first_error() -> None:
+    command = check_command(TOOLS, Path("/t/excerpts"), Path("/t/muxed"), 61_500_000)
+    assert [command[at + 1] for at, word in enumerate(command) if word == "-i"] == ["file:/t/excerpts", "file:/t/muxed"]
+    assert [command[at + 1] for at, word in enumerate(command) if word == "-map"] == ["0:v:0", "1:v:0", "1:a:0"]
+    assert (after(command, "-ss"), after(command, "-err_detect")) == ("61.500000", "explode")
+    assert command.index("-ss") > command.index("file:/t/excerpts")
+    assert "-xerror" in command
 
 
 def test_padding_is_black_in_the_parameters_of_its_neighbour() -> None:
     target, _ = choose_target({0: video(size=(1280, 720), rate=15, profile="Main")})
     command = padding_command(TOOLS, target, 75, Path("/t/padding.mp4"))
-    source = after(command, "-i")
-    assert "c=black" in source
-    assert "s=1280x720" in source
-    assert "r=15" in source
+    colour = after(command, "-i")
+    assert "c=black" in colour
+    assert "s=1280x720" in colour
+    assert "r=15" in colour
     expected = {"-frames:v": "75", "-profile:v": "main", "-pix_fmt": "yuv420p"}
     assert {flag: after(command, flag) for flag in expected} == expected
-    assert after(command, "-video_track_timescale") == "1000"
+    assert after(command, "-video_track_timescale") == "90000"
 
 
 def test_encoding_keeps_the_aspect_on_the_canvas() -> None:
     clip = video(size=(320, 240))
     target, _ = choose_target({0: video(size=(1280, 720)), 1: clip})
     index = Index(clip)
-    source = Probed(Path("/t/s"), "mov,mp4", 0, 1, clip, None)
-    command = encode_command(TOOLS, target, source, index.encode(SECOND, 2 * SECOND, "x"), index, Path("/t/o"))
+    command = encode_command(TOOLS, target, source(clip), index.encode(SECOND, 2 * SECOND, "x"), index, Path("/t/o"))
     filters = after(command, "-vf")
     assert "scale=1280:720:force_original_aspect_ratio=decrease" in filters
     assert "pad=1280:720" in filters
     assert "trim=end_frame=10" in filters
-
-
-@pytest.mark.parametrize(
-    ("codec", "wanted", "used"),
-    [
-        ("mp3", "copy", "copy"),
-        ("aac", "copy", "copy"),
-        ("mp3", "aac", "aac"),
-        ("pcm_s16le", "copy", "aac"),
-        ("gsm_ms", "copy", "aac"),
-    ],
-)
-def test_the_sound_is_copied_where_browsers_play_it(codec: str, wanted: str, used: str) -> None:
-    assert audio_codec(Audio({"codec_name": codec, "time_base": "1/8000"}, Packets(), 0), wanted) == used
-
-
-# What ffprobe prints
-
-
-def parsed(*lines: str) -> Probed:
-    out = io.BytesIO("".join(f"{line}\n" for line in lines).encode())
-    return prober._probed(Path("x"), *prober._parse(out))
-
-
-VIDEO = "stream|index=0|codec_name=h264|codec_type=video|width=640|height=480|r_frame_rate=10/1|time_base=1/1000|nb_frames=2"
-AUDIO = "stream|index=1|codec_name=mp3|codec_type=audio|sample_rate=8000|channels=2|time_base=1/8000|nb_frames=N/A"
-FORMAT = "format|nb_streams=2|format_name=mov,mp4|start_time=0.050000"
-PICTURES = [
-    "packet|stream_index=0|pts=50|dts=0|duration=100|flags=K__",
-    "packet|stream_index=0|pts=150|dts=100|duration=100|flags=___",
-]
-SOUNDS = [
-    "packet|stream_index=1|pts=0|dts=0|duration=800|flags=K__",
-    "packet|stream_index=1|pts=800|dts=800|duration=800|flags=K__|discard_padding=80",
-]
-
-
-def test_streams_and_packets_are_read() -> None:
-    found = parsed(*PICTURES, *SOUNDS, VIDEO, AUDIO, FORMAT)
-    clip = need_video(found)
-    assert (clip.size, clip.rate, clip.frame_us, clip.length_us) == ((640, 480), 10, 100_000, 200_000)
-    assert list(clip.packets.keys) == [1, 0]
-    assert (found.start_us, found.streams, found.container) == (50_000, 2, "mov,mp4")
-
-
-def test_the_sound_lasts_without_what_decoders_skip_at_both_ends() -> None:
-    assert need_audio(parsed(*SOUNDS, AUDIO, FORMAT)).length_us == 200_000 - 50_000 - 10_000
-
-
-def test_a_packet_without_times_is_left_out_and_one_without_pts_is_shown_at_its_dts() -> None:
-    lines = ["packet|stream_index=0|pts=N/A|dts=N/A|flags=K__", "packet|stream_index=0|pts=N/A|dts=70|flags=K__"]
-    found = parsed(*lines, VIDEO.replace("nb_frames=2", "nb_frames=1"), FORMAT)
-    assert list(need_video(found).packets.pts) == [70]
-
-
-def test_a_packet_that_an_edit_list_hides_is_only_counted() -> None:
-    hidden = PICTURES[0].replace("K__", "KD_")
-    packets = need_video(parsed(hidden, PICTURES[1], VIDEO, FORMAT)).packets
-    assert (len(packets.pts), packets.hidden) == (1, 1)
-    assert not is_copyable(Video({"codec_name": "h264", "time_base": "1/1000"}, packets))
-
-
-def test_a_file_with_fewer_frames_than_it_promises_is_truncated() -> None:
-    with pytest.raises(MediaError, match="1 of 2"):
-        parsed(PICTURES[0], VIDEO, FORMAT)
-
-
-def test_a_cover_picture_is_no_video_stream() -> None:
-    found = parsed(*PICTURES, VIDEO + "|disposition:attached_pic=1", FORMAT)
-    with pytest.raises(MediaError, match="no video"):
-        need_video(found)
-
-
-def test_a_stream_without_packets_is_no_stream() -> None:
-    found = parsed(VIDEO.replace("nb_frames=2", "nb_frames=N/A"), AUDIO, FORMAT)
-    with pytest.raises(MediaError, match="no video"):
-        need_video(found)
-    with pytest.raises(MediaError, match="no audio"):
-        need_audio(found)
-
-
-def test_sound_without_length_is_refused() -> None:
-    with pytest.raises(MediaError, match="no length"):
-        need_audio(parsed("packet|stream_index=1|pts=0|dts=0|flags=K__", AUDIO, FORMAT))
-
-
-@pytest.mark.parametrize(
-    ("rates", "rate"),
-    [("90000/1|avg_frame_rate=15/1", 15), ("0/0|avg_frame_rate=0/0", 10), ("1000/1|avg_frame_rate=1/9", 10)],
-)
-def test_a_frame_rate_beyond_reason_is_not_believed(rates: str, rate: int) -> None:
-    line = VIDEO.replace("r_frame_rate=10/1", f"r_frame_rate={rates}")
-    assert need_video(parsed(*PICTURES, line, FORMAT)).rate == rate

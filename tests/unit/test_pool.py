@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 
+from muxer.errors import Stopped
 from muxer.gir.models import MediaFile
 from muxer.pool import QUEUED_PER_WORKER, Pool
 from muxer.selection import MuxTarget
@@ -134,12 +136,16 @@ def test_a_stop_ends_a_submit_that_waits_for_room(stop: threading.Event) -> None
         pool.submit(target(f"C{number}"))
         if number == 0:
             assert gate.started.acquire(timeout=PATIENCE)
-    accepted: list[bool] = []
-    thread = threading.Thread(target=lambda: accepted.append(pool.submit(target("late"))), daemon=True)
-    thread.start()
+    ended = threading.Event()
+
+    def submit_one_more() -> None:
+        with pytest.raises(Stopped):
+            pool.submit(target("late"))
+        ended.set()
+
+    threading.Thread(target=submit_one_more, daemon=True).start()
     stop.set()
-    thread.join(PATIENCE)
-    assert accepted == [False]
+    assert ended.wait(PATIENCE)
     gate.open.set()
 
 
@@ -150,10 +156,42 @@ def test_after_a_stop_no_new_work_begins_and_the_workers_end(stop: threading.Eve
         pool.submit(target(name))
     assert gate.started.acquire(timeout=PATIENCE)
     stop.set()
-    assert not pool.submit(target("new"))
+    with pytest.raises(Stopped):
+        pool.submit(target("new"))
     gate.open.set()
     assert pool.drain(PATIENCE)
     assert gate.done == ["running"]
+
+
+@pytest.mark.parametrize(("cut_off", "open_"), [(True, 2), (False, 1)])
+def test_what_a_stop_has_cut_off_stays_open(stop: threading.Event, cut_off: bool, open_: int) -> None:
+    gate = Gate()
+
+    def work(one: MuxTarget) -> None:
+        gate(one)
+        if cut_off:
+            raise Stopped("in the middle")
+
+    pool = Pool(work, 1, stop)
+    for name in ("running", "queued"):
+        pool.submit(target(name))
+    assert gate.started.acquire(timeout=PATIENCE)
+    stop.set()
+    gate.open.set()
+    assert pool.drain(PATIENCE)
+    assert pool.files == open_
+
+
+def test_the_open_work_is_counted_in_files_and_in_recordings(stop: threading.Event) -> None:
+    gate = Gate()
+    pool = Pool(gate, 1, stop)
+    for agent in ("one", "other"):
+        pool.submit(replace(target("C1"), screens=(MediaFile.read({"mediaId": agent}),)))
+    pool.submit(target("C2"))
+    assert (pool.files, pool.recordings) == (3, 2)
+    gate.open.set()
+    pool.join()
+    assert (pool.files, pool.recordings) == (0, 0)
 
 
 def test_a_drain_tells_that_a_worker_still_runs(stop: threading.Event) -> None:
@@ -225,10 +263,14 @@ def test_what_is_queued_waits_while_nothing_may_begin_and_what_runs_goes_on(stop
 def test_a_stop_ends_the_wait_for_room(stop: threading.Event) -> None:
     room = Room()
     pool = Pool(lambda _: None, 1, stop, room)
-    accepted: list[bool] = []
-    thread = threading.Thread(target=lambda: accepted.append(pool.submit(target("C1"))), daemon=True)
-    thread.start()
+    ended = threading.Event()
+
+    def submit_one() -> None:
+        with pytest.raises(Stopped):
+            pool.submit(target("C1"))
+        ended.set()
+
+    threading.Thread(target=submit_one, daemon=True).start()
     stop.set()
-    thread.join(PATIENCE)
-    assert accepted == [False] and pool.idle
+    assert ended.wait(PATIENCE) and pool.idle
     assert pool.drain(PATIENCE)

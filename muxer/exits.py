@@ -1,0 +1,26 @@
+"""How the process ends: its exit codes, and the signals that ask it to end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_CONFIG = 2
+EXIT_SOME_FAILED = 4
+EXIT_KILLED = 130
+
+
+def handle_signals(stop: threading.Event) -> None:
+    """Let the first signal set ``stop`` and a second one end the process at once."""
+
+    def handle(_number: int, _frame: object) -> None:
+        if stop.is_set():
+            os._exit(EXIT_KILLED)
+        stop.set()
+
+    for name in ("SIGTERM", "SIGINT", "SIGBREAK"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), handle)

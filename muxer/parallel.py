@@ -1,0 +1,109 @@
+"""Threads that help a worker to do several things of one recording at the same time.
+
+They stay as long as the process: HTTP sessions are one for each thread. The worker takes part itself, so that it never waits
+for helpers who are busy elsewhere.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar
+
+from muxer.errors import Stopped
+
+T = TypeVar("T")
+
+
+class Helpers:
+    """The helping threads, which do not keep the process alive."""
+
+    def __init__(self, workers: int, for_each: int, stop: threading.Event) -> None:
+        """Given the number of workers, how many helpers one may have at a time, and the stop event, start the threads."""
+        self._for_each = for_each
+        self._stop = stop
+        self._calls: queue.SimpleQueue[_Batch[Any] | None] = queue.SimpleQueue()
+        self._threads = [
+            threading.Thread(target=self._help, name=f"helper-{number}", daemon=True)
+            for number in range(workers * for_each)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def run(self, tasks: Sequence[Callable[[], T]]) -> list[T]:
+        """Given tasks, do them in this thread and in those of helpers, and return their results in the order of the tasks.
+
+        All that had begun has ended when this returns. After an error no more tasks begin, and the first error is raised;
+        :class:`Stopped` when the process stops.
+        """
+        batch = _Batch(tasks, self._stop)
+        for _ in tasks[1 : 1 + self._for_each]:
+            self._calls.put(batch)
+        batch.work()
+        return batch.results()
+
+    def close(self) -> None:
+        """Let the threads end when they are done with what they are doing."""
+        for _ in self._threads:
+            self._calls.put(None)
+
+    def _help(self) -> None:
+        while (batch := self._calls.get()) is not None:
+            batch.work()
+
+
+class _Batch(Generic[T]):
+    """Some tasks, the results of those that have ended, and the first error."""
+
+    def __init__(self, tasks: Sequence[Callable[[], T]], stop: threading.Event) -> None:
+        self._tasks = deque(enumerate(tasks))
+        self._stop = stop
+        # The recording that the log's lines are about.
+        self._context = contextvars.copy_context()
+        self._results: dict[int, T] = {}
+        self._error: BaseException | None = None
+        self._running = 0
+        self._ended = threading.Condition()
+
+    def work(self) -> None:
+        """Do tasks as long as there are any."""
+        while (task := self._next()) is not None:
+            number, do = task
+            try:
+                result = self._context.copy().run(do)
+            except BaseException as error:
+                self._end(error=error)
+            else:
+                self._end({number: result})
+
+    def results(self) -> list[T]:
+        """Wait until no task is running any more, and return the results. Raise the first error."""
+        with self._ended:
+            self._ended.wait_for(lambda: not self._running)
+        if self._error is not None:
+            raise self._error
+        return [result for _, result in sorted(self._results.items(), key=lambda one: one[0])]
+
+    def _next(self) -> tuple[int, Callable[[], T]] | None:
+        with self._ended:
+            if self._tasks and self._stop.is_set():
+                self._fail(Stopped("stopped before everything was begun"))
+            if not self._tasks:
+                return None
+            self._running += 1
+            return self._tasks.popleft()
+
+    def _end(self, result: dict[int, T] | None = None, error: BaseException | None = None) -> None:
+        with self._ended:
+            self._results |= result or {}
+            if error is not None:
+                self._fail(error)
+            self._running -= 1
+            self._ended.notify_all()
+
+    def _fail(self, error: BaseException) -> None:
+        self._tasks.clear()
+        self._error = self._error or error

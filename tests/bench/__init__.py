@@ -1,0 +1,1 @@
+"""Benchmarks: ``python -m tests.bench``. How to read them: docs/performance.md."""

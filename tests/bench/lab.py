@@ -1,0 +1,121 @@
+"""The other end of :mod:`tests.bench.server`: a lab that runs in its own process."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from muxer.lab.dav import ExternalDav
+from tests.bench.inputs import Call
+
+ROOT = Path(__file__).resolve().parents[2]
+APART = timedelta(hours=6)
+
+
+@dataclass(frozen=True)
+class Added:
+    """A call in the lab: its id, when it begins, the names of its files in the storage."""
+
+    id: str
+    start: datetime
+    audio: str
+    screens: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A request that the lab got."""
+
+    moment: float
+    service: str
+    method: str
+    path: str
+
+
+class BenchLab:
+    """A running lab; see :func:`running_lab`."""
+
+    def __init__(self, folder: Path, process: subprocess.Popen[str]) -> None:
+        self.folder = folder
+        self._process = process
+        self._serial = 0
+
+    @property
+    def log(self) -> Path:
+        """The log of the muxer that :meth:`config` configures."""
+        return self.folder / "log" / "recording-muxer-single.log"
+
+    def config(self, **overrides: object) -> Path:
+        """Write a muxer.cfg; overrides are named ``section__option``. The log of an earlier run is removed."""
+        self.log.unlink(missing_ok=True)
+        given = {name.replace("__", "."): str(value) for name, value in overrides.items()}
+        path = self.folder / "muxer.cfg"
+        path.write_text(self._ask("config", overrides={"logfile.format": "json", **given})["text"])
+        return path
+
+    def add(self, calls: Sequence[Call], *, encrypted: bool = False) -> list[Added]:
+        """Put calls into the lab, so far apart that a query for some finds no others."""
+        added = []
+        for call in calls:
+            self._serial += 1
+            start = datetime(2024, 1, 1, tzinfo=UTC) + self._serial * APART
+            screens = [{"path": str(one.path), "offset": one.offset, "seconds": one.seconds} for one in call.screens]
+            what = {"audio": str(call.audio), "seconds": call.seconds, "screens": screens}
+            made = self._ask("add", serial=self._serial, start=start.isoformat(), call=what, encrypted=encrypted)
+            added.append(Added(made["id"], start, made["audio"], tuple(made["screens"])))
+        return added
+
+    def add_finished(self, count: int, hours: float) -> None:
+        """Add recordings with nothing to do, spread over the last ``hours``."""
+        first = datetime.now(UTC) - timedelta(hours=hours)
+        self._ask("add_finished", count=count, first=first.isoformat(), apart=0.98 * hours * 3600 / count)
+
+    def forget_requests(self) -> None:
+        """Begin to count requests anew."""
+        self._ask("forget_requests")
+
+    def requests(self) -> list[Seen]:
+        """Return the requests since then."""
+        return [Seen(*one) for one in self._ask("requests")["requests"]]
+
+    def cpu(self) -> float:
+        """Return the processor seconds that the lab has used."""
+        return float(self._ask("requests")["cpu"])
+
+    def _ask(self, what: str, **arguments: Any) -> dict[str, Any]:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(f"{json.dumps({'do': what, **arguments})}\n")
+        self._process.stdin.flush()
+        answer: dict[str, Any] = json.loads(self._process.stdout.readline() or "null") or {}
+        if self._process.poll() is not None:
+            raise RuntimeError("the lab's process has ended")
+        return answer
+
+
+def migration(added: Sequence[Added]) -> str:
+    """Return the query that finds these recordings and no others."""
+    begin, end = added[0].start, added[-1].start + APART - timedelta(seconds=1)
+    return f"startTime={begin.timestamp() * 1000:.0f}&endTime={end.timestamp() * 1000:.0f}"
+
+
+@contextmanager
+def running_lab(folder: Path, dav: ExternalDav | None = None, **switches: object) -> Iterator[BenchLab]:
+    """Start a lab below a folder, with the given switches; end it afterwards."""
+    options: dict[str, Any] = {"switches": switches}
+    if dav is not None:
+        options["dav"] = {"url": dav.url, "root": str(dav.root), "login": [dav.username, dav.password]}
+    command = [sys.executable, "-m", "tests.bench.server", str(folder), json.dumps(options)]
+    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        yield BenchLab(folder, process)
+    finally:
+        assert process.stdin is not None
+        process.stdin.close()
+        process.wait(20)

@@ -1,0 +1,40 @@
+"""The memory of the muxer and the programs that it starts, for encrypted recordings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tests.bench import inputs
+from tests.bench.lab import BenchLab, migration, running_lab
+from tests.bench.measure import Figure, Setting
+from tests.bench.processes import watched
+from tests.support.daemon import Muxer
+
+# An hour and a half of screen is one gigabyte: as many bits as this picture can take.
+KILOBITS = 2250
+RUN_SECONDS = 3600.0
+
+
+def measure(setting: Setting) -> Iterator[Figure]:
+    """A screen file of a gigabyte, and one of a quarter of it."""
+    peaks = {}
+    with running_lab(setting.folder / "lab") as lab:
+        for length in setting.pick((1350, 5400), (1, 2)):
+            call = inputs.call(setting.folder, length, kilobits=KILOBITS)
+            size = call.screens[0].path.stat().st_size / 1e6
+            peaks[size] = _peak(lab, call)
+    (small, least), (large, most) = peaks.items()
+    yield Figure(f"peak for an encrypted screen file of {large:.0f} MB", most, "MB", at_most=200.0)
+    yield Figure(f"peak for an encrypted screen file of {small:.0f} MB", least, "MB")
+    yield Figure("peak of the large one / peak of the small one", most / least, "x", at_most=1.2)
+
+
+def _peak(lab: BenchLab, call: inputs.Call) -> float:
+    """Return the most memory, in megabytes, that a run over one encrypted recording takes."""
+    query = migration(lab.add([call], encrypted=True))
+    with Muxer(lab.config(advanced__call_recording_query_string=query)) as muxer:
+        with watched(muxer.process.pid) as peak:
+            code = muxer.wait(RUN_SECONDS)
+        if code or " 1 files muxed" not in muxer.out:
+            raise RuntimeError(f"the muxer did not mux the recording: {muxer.out}{muxer.err}")
+    return peak.megabytes

@@ -1,0 +1,72 @@
+"""What the kernel tells of a process and its children: memory and processor time."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+SAMPLE_SECONDS = 0.05
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class Peak:
+    """The most memory that a process and its children have had at a time, in megabytes."""
+
+    def __init__(self) -> None:
+        self.megabytes = 0.0
+
+
+@contextmanager
+def watched(pid: int) -> Iterator[Peak]:
+    """Sample the memory of a process and its children until the end of the block."""
+    peak, over = Peak(), threading.Event()
+
+    def sample() -> None:
+        while not over.wait(SAMPLE_SECONDS):
+            peak.megabytes = max(peak.megabytes, sum(map(_pss, family(pid))) / 1024)
+
+    thread = threading.Thread(target=sample, daemon=True)
+    thread.start()
+    try:
+        yield peak
+    finally:
+        over.set()
+        thread.join()
+
+
+def family(pid: int) -> list[int]:
+    """Return a process and all that descend from it."""
+    children: dict[int, list[int]] = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit() and (fields := _stat(int(folder.name))):
+            children.setdefault(int(fields[1]), []).append(int(folder.name))
+    found, new = [], [pid]
+    while new:
+        found += new
+        new = [child for one in new for child in children.get(one, ())]
+    return found
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the processor seconds that a process has used, with its children that have ended."""
+    return sum(int(one) for one in _stat(pid)[11:15]) / TICKS
+
+
+def _stat(pid: int) -> list[str]:
+    """Return the fields of /proc/PID/stat from the state on; nothing when the process has gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def _pss(pid: int) -> int:
+    """Return the memory of a process in kilobytes, what it shares counted in part."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)

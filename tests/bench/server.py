@@ -1,0 +1,122 @@
+"""The lab in a process of its own, so that it takes no time from what is measured: ``python -m tests.bench.server``.
+
+Reads one JSON object a line, ``{"do": name, ...}``, and answers each with a line; ends with its input.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from muxer.lab import metadata
+from muxer.lab.cases import ALICE, CallPlan, ScreenPart
+from muxer.lab.dav import ExternalDav
+from muxer.lab.keys import encrypt
+from muxer.lab.lab import Lab
+from muxer.lab.site import CALLS, SCREENS
+from muxer.lab.store import RequestRecord, Store
+from muxer.lab.switches import Switches
+
+JSON = dict[str, Any]
+
+
+class _Watched(Store):
+    """A store that also remembers when each request came."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[float, str, str, str]] = []
+
+    def record(self, request: RequestRecord) -> None:
+        self.seen.append((time.time(), request.service, request.method, request.path))
+        super().record(request)
+
+
+class _Commands:
+    """What a benchmark may ask of the lab."""
+
+    def __init__(self, lab: Lab, store: _Watched) -> None:
+        self._lab, self._store = lab, store
+
+    def config(self, overrides: dict[str, str]) -> JSON:
+        """Return a muxer.cfg."""
+        return {"text": self._lab.config_text(**overrides)}
+
+    def add(self, serial: int, start: str, call: JSON, encrypted: bool) -> JSON:
+        """Put a call with its files into the lab; return its id and the names of its files."""
+        parts = tuple(ScreenPart(one["offset"], one["seconds"]) for one in call["screens"])
+        plan = CallPlan("bench", call["seconds"], parts, encrypted)
+        recording_id, begin = plan.recording_id(serial), datetime.fromisoformat(start)
+        names, site = [], self._lab.site
+        for number, (part, one) in enumerate(zip(parts, call["screens"], strict=True)):
+            stored, pkcs7 = self._place(one["path"], SCREENS, f"{recording_id}_{number}.mp4", encrypted)
+            moment = begin + timedelta(seconds=part.offset)
+            media = metadata.screen_media(site, part, recording_id, moment, stored, pkcs7)
+            self._store.add_screen_media(recording_id, site.region, media)
+            names.append(stored.name)
+        stored, pkcs7 = self._place(call["audio"], CALLS, f"{recording_id}.mp3", encrypted)
+        media = metadata.call_media(site, plan, recording_id, begin, stored, pkcs7)
+        self._store.add_call(metadata.call_recording(site, plan, recording_id, begin, media))
+        return {"id": recording_id, "audio": stored.name, "screens": names}
+
+    def add_finished(self, count: int, first: str, apart: float) -> JSON:
+        """Add recordings that are muxed and labelled, ``apart`` seconds apart; none of their files is there."""
+        seconds, site = 180, self._lab.site
+        plan = CallPlan("finished", seconds, (ScreenPart(0, seconds),), muxed=True)
+        nothing = self._lab.folder / "nothing"
+        nothing.touch()
+        for serial in range(count):
+            recording_id = plan.recording_id(serial)
+            start = datetime.fromisoformat(first) + timedelta(seconds=apart * serial)
+            audio, screen = f"{recording_id}.mp3", f"{ALICE.username}_{recording_id}.mp4"
+            media = metadata.call_media(site, plan, recording_id, start, nothing, None) | {"mediaId": audio}
+            self._store.add_call(metadata.call_recording(site, plan, recording_id, start, media))
+            source = metadata.screen_media(site, plan.screens[0], recording_id, start, nothing, None) | {"mediaId": screen}
+            made = metadata.muxed_media(site, plan, recording_id, start, nothing, [audio, screen])
+            for one in (source, made | {"mediaId": f"{recording_id}_muxed.mp4"}):
+                self._store.add_screen_media(recording_id, site.region, one)
+        return {}
+
+    def forget_requests(self) -> JSON:
+        """Begin to count requests anew."""
+        self._store.seen.clear()
+        return {}
+
+    def requests(self) -> JSON:
+        """Return the requests since then: moment, service, method, path; and the processor seconds of this process."""
+        return {"requests": list(self._store.seen), "cpu": time.process_time()}
+
+    def _place(self, source: str, collection: str, name: str, encrypted: bool) -> tuple[Path, str | None]:
+        """Put a file into the storage."""
+        stored = self._lab.site.media.folder / collection / (f"{name}.bin" if encrypted else name)
+        if encrypted:
+            return stored, encrypt(Path(source), stored, self._lab.site.recipients)
+        stored.write_bytes(Path(source).read_bytes())
+        stored.chmod(0o644)
+        return stored, None
+
+
+def main(folder: str, options: str) -> int:
+    """Given the lab's folder and its options as JSON (``dav``, ``switches``), serve until the input ends."""
+    os.umask(0o022)
+    given = json.loads(options)
+    dav = ExternalDav(given["dav"]["url"], Path(given["dav"]["root"]), *given["dav"]["login"]) if "dav" in given else None
+    lab, store = Lab(Path(folder), Switches(**given.get("switches", {})), dav=dav), _Watched()
+    lab.site.store = store
+    with lab:
+        commands = _Commands(lab, store)
+        for line in sys.stdin:
+            asked = json.loads(line)
+            answer = getattr(commands, asked.pop("do"))(**asked)
+            sys.stdout.write(f"{json.dumps(answer)}\n")
+            sys.stdout.flush()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

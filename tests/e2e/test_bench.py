@@ -1,0 +1,27 @@
+"""The benchmarks still run. What they measure is not judged here: a test machine is too noisy for that."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+TOPICS = ["engine", "pipeline", "memory", "polling", "start", "scaling"]
+SECONDS = 300
+
+
+def test_the_benchmarks_run(tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    command = [sys.executable, "-m", "tests.bench", "--quick", "--json", str(report)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=SECONDS)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(report.read_text())["figures"]
+    assert list(figures) == TOPICS
+    for topic, several in figures.items():
+        assert all(one["value"] > 0 for one in several)
+        assert topic == "scaling" or any(one["at_most"] for one in several)
+        assert all(f"{topic:<9} {one['what']}" in done.stdout for one in several)
+    whole = next(one for one in figures["polling"] if "requests" in one["what"])
+    assert whole["value"] <= 2.0

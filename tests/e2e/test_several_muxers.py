@@ -1,0 +1,180 @@
+"""Several muxers on one contact center: shards with primaries and backups, and two nodes whose windows overlap."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from support.calls import PLAN, add_short, configure, log_of, messages, muxed, muxed_by, stored_muxed
+from support.daemon import Muxer, run, wait_until
+
+from muxer.lab.build import AddedCall
+from muxer.lab.lab import Lab
+from muxer.lab.readers import read_pictures
+from muxer.sharding import shard
+
+Make = Callable[..., Lab]
+SECONDS = 60
+HOSTS = 3
+POLLS = {"processing__min_poll_interval": "0.02"}
+NEWER = {"processing__window_past": "720", "processing__window_past_older_than": "0", **POLLS}
+OLDER = {"processing__window_past": "1440", "processing__window_past_older_than": "5", **POLLS}
+
+
+def test_the_command_line_goes_before_the_file(make_lab: Make) -> None:
+    lab = make_lab()
+    sharding = {"processing__muxer_type": "primary", "processing__muxer_id": "0", "processing__total_muxers": "9"}
+    config = configure(lab, **sharding, advanced__call_recording_query_string="startTime=0")
+    calls = add_short(lab, range(3))
+    done = run(config, "--muxer-type=backup", "--muxer-id=2", "--total-muxers=4", seconds=SECONDS)
+    assert done.process.returncode == 0, done.err
+    assert "runs as backup-2" in done.err
+    assert sorted(muxed_by(log_of(config, "backup-2"))) == sorted(call.id for call in calls if shard(call.id, 4) == 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--muxer-id=3", "--total-muxers=3"), "[processing] muxer_id = '3': must be less than total_muxers (3)"),
+        (("--muxer-id=1",), "[processing] muxer_id = '1': must be less than total_muxers (1)"),
+        (("--muxer-id=0", "--total-muxers=0"), "[processing] total_muxers = '0'"),
+        (("--muxer-id=0", "--muxer-type=standby"), "[processing] muxer_type = 'standby': must be one of: primary, backup"),
+        (("--muxer-id=one",), "[processing] muxer_id = 'one'"),
+        (("--muxer-id", "0", "--total-muxer=3"), "unrecognized arguments: --total-muxer=3"),
+    ],
+)
+def test_wrong_combinations_are_refused(tmp_path: Path, arguments: tuple[str, ...], told: str) -> None:
+    config = tmp_path / "muxer.cfg"
+    folders = f"[logfile]\nlogfile_path = {tmp_path}\n"
+    config.write_text(f"[htcc]\nbase_uri = http://127.0.0.1:9\ncontact_center_id = cc\n{folders}")
+    done = run(config, *arguments, seconds=SECONDS)
+    assert done.process.returncode == 2
+    assert told in done.err and "Traceback" not in done.err
+
+
+def test_sharding_options_without_a_muxer_id_are_ignored_as_the_guide_says(make_lab: Make) -> None:
+    lab = make_lab()
+    config = configure(lab, processing__total_muxers="0", advanced__call_recording_query_string="startTime=0")
+    done = run(config, "--muxer-id=-1", "--muxer-type=backup", seconds=SECONDS)
+    assert done.process.returncode == 0, done.err
+    assert "runs as single" in done.err
+    assert "total_muxers = '0'" in done.err and "muxer_type = 'backup': it is ignored" in done.err
+
+
+def test_two_nodes_whose_windows_overlap_end_with_one_file_each(make_lab: Make, tmp_path: Path) -> None:
+    lab = make_lab()
+    newest = add_short(lab, [0], timedelta(minutes=2))
+    both = add_short(lab, [1, 2], timedelta(minutes=30))
+    oldest = add_short(lab, [3], timedelta(hours=13))
+    first = configure(lab, "first", **NEWER)
+    second = configure(lab, "second", **OLDER)
+    calls = [*newest, *both, *oldest]
+    with Muxer(first) as one, Muxer(second) as other:
+        _wait_for_all(lab, calls, log_of(first))
+        for log in (log_of(first), log_of(second)):
+            _wait_for_one_more_poll(log)
+        assert (one.stop(), other.stop()) == (0, 0)
+    assert set(muxed_by(log_of(first))) <= {call.id for call in (*newest, *both)}
+    assert set(muxed_by(log_of(second))) <= {call.id for call in (*both, *oldest)}
+    _each_is_there_once(lab, calls, tmp_path)
+
+
+def test_a_backup_on_another_host_does_the_share_of_a_primary_that_was_killed(make_lab: Make, tmp_path: Path) -> None:
+    """Three hosts, each with a primary and a backup, as in the guide. The primary of host 1 leaves an unfinished upload of
+    one recording, does another one and is killed with ``kill -9`` within its third."""
+    lab = make_lab()
+    share = add_short(lab, _serials(1, 3), timedelta(minutes=30))
+    others = add_short(lab, [*_serials(0, 2), *_serials(2, 2)], timedelta(minutes=30))
+    others += add_short(lab, [_serials(number, 3)[2] for number in (0, 2)], timedelta(hours=13))
+    instances = {f"{kind}-{host}": _shard(kind, host) for kind in ("primary", "backup") for host in range(HOSTS)}
+    configs = {name: configure(lab, name, **options) for name, options in instances.items()}
+    logs = {name: log_of(config, name) for name, config in configs.items()}
+    hanging = {"processing__min_poll_interval": "5", "processing__openssl": str(_hangs_at_the_third_encryption(tmp_path))}
+    configure(lab, "primary-1", **instances["primary-1"] | hanging)
+    for method in ("MOVE", "DELETE"):
+        lab.store.fail_next("dav", method, ".part", 507)
+    with ExitStack() as stack:
+        killed = stack.enter_context(Muxer(configs["primary-1"]))
+        wait_until(lambda: any("MOVE" in one for one in messages(logs["primary-1"])), SECONDS, "the failed upload")
+        running = [stack.enter_context(Muxer(configs[f"primary-{host}"])) for host in (0, 2)]
+        wait_until((tmp_path / "hangs").exists, SECONDS, "the third encryption", logs["primary-1"])
+        running += [stack.enter_context(Muxer(configs[f"backup-{host}"])) for host in range(HOSTS)]
+        wait_until(lambda: "poll done" in messages(logs["backup-0"]), SECONDS, "a poll of the backup", logs["backup-0"])
+        killed.process.kill()
+        killed.process.wait()
+        _wait_for_all(lab, [*share, *others], logs["backup-0"])
+        assert [one.stop() for one in running] == [0] * len(running)
+    assert len(_parts(lab)) == 1
+    configure(lab, "primary-1", **instances["primary-1"])
+    with Muxer(configs["primary-1"]) as restarted:
+        wait_until(lambda: not _parts(lab), SECONDS, "the removal of the unfinished upload", logs["primary-1"])
+        assert restarted.stop() == 0
+    _each_is_there_once(lab, [*share, *others], tmp_path)
+    done = {name: muxed_by(log) for name, log in logs.items()}
+    assert sorted(one for ids in done.values() for one in ids) == sorted(call.id for call in (*share, *others))
+    assert len(done["primary-1"]) == 1 and {*done["primary-1"], *done["backup-0"]} == {call.id for call in share}
+    for host in range(HOSTS):
+        assert {shard(one, HOSTS) for one in done[f"primary-{host}"]} <= {host}
+        assert {shard(one, HOSTS) for one in done[f"backup-{host}"]} == {(host + 1) % HOSTS}
+
+
+def _parts(lab: Lab) -> list[str]:
+    return [name for name in stored_muxed(lab) if name.endswith(".part")]
+
+
+def _shard(kind: str, host: int) -> dict[str, str]:
+    numbers = {"processing__muxer_id": str(host), "processing__total_muxers": str(HOSTS)}
+    window = NEWER if kind == "primary" else OLDER
+    return {"processing__muxer_type": kind, "advanced__worker_threads": "1", **numbers, **window}
+
+
+def _hangs_at_the_third_encryption(folder: Path) -> Path:
+    """Write a program like openssl that leaves a file ``hangs`` and hangs when it is to encrypt for the third time."""
+    path, count = folder / "openssl", folder / "count"
+    path.write_text(
+        f"""#!/bin/sh
+case "$*" in *-encrypt*)
+    echo >> {count}
+    if [ "$(wc -l < {count})" -ge 3 ]; then touch {folder}/hangs; exec sleep 600; fi
+esac
+exec openssl "$@"
+"""
+    )
+    path.chmod(0o755)
+    return path
+
+
+def _wait_for_all(lab: Lab, calls: list[AddedCall], log: Path) -> None:
+    wanted = {call.id for call in calls}
+    wait_until(lambda: {one for one, _ in lab.store.label_posts} >= wanted, SECONDS, "all labels", log)
+
+
+def _wait_for_one_more_poll(log: Path) -> None:
+    polls = messages(log).count("poll done")
+    wait_until(lambda: messages(log).count("poll done") > polls, SECONDS, "one more poll", log)
+
+
+def _each_is_there_once(lab: Lab, calls: list[AddedCall], folder: Path) -> None:
+    """Check that each call has one entry, one file and one label, and that the file is its own."""
+    entries = {call.id: muxed(lab, call.id) for call in calls}
+    assert [len(found) for found in entries.values()] == [1] * len(calls)
+    assert stored_muxed(lab) == sorted(found[0]["mediaId"] for found in entries.values())
+    assert Counter(one for one, _ in lab.store.label_posts) == Counter(entries.keys())
+    for call in calls:
+        (entry,) = entries[call.id]
+        assert entry["mediaId"].startswith(call.id)
+        assert entry["parameters"]["muxed_mediaIds"] == [call.audio_id, call.screens[0].media_id]
+        clear = folder / f"{call.id}.mp4"
+        lab.decrypt(entry["pkcs7"], lab.site.media.folder / "screens" / entry["mediaId"], clear)
+        pictures = [picture for picture in read_pictures(clear) if not picture.black]
+        assert pictures and {picture.agent for picture in pictures} == {1}
+
+
+def _serials(number: int, count: int) -> list[int]:
+    """Return the first serial numbers whose short calls fall on a shard."""
+    found = (serial for serial in range(1000) if shard(PLAN.recording_id(serial), HOSTS) == number)
+    return [next(found) for _ in range(count)]

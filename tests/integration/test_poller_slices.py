@@ -1,0 +1,79 @@
+"""A poll against the lab's RWS: how it asks for screen recordings, and what becomes of recordings when it fails midway."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from threading import Event
+
+import pytest
+
+from muxer.config import load
+from muxer.errors import ServiceUnavailable
+from muxer.gir.rws import Rws
+from muxer.gir.session import Account, Session
+from muxer.journal import Journal
+from muxer.lab import metadata
+from muxer.lab.cases import CallPlan, ScreenPart
+from muxer.lab.lab import Lab
+from muxer.outages import Outages
+from muxer.poller import Poller
+
+SECONDS = 60
+COUNT = 10
+
+
+@pytest.fixture
+def lab(make_lab: Callable[..., Lab]) -> Lab:
+    """Return a lab with calls that have a screen file each, by their metadata."""
+    lab = make_lab(scroll_empty_first_page=False, scroll_repeats_ids=False)
+    plan = CallPlan("polled", SECONDS, (ScreenPart(0, SECONDS),))
+    nothing = lab.folder / "nothing"
+    nothing.touch()
+    for serial in range(COUNT):
+        recording_id, start = plan.recording_id(serial), datetime.now(UTC) - timedelta(hours=1, minutes=-serial)
+        screen = metadata.screen_media(lab.site, plan.screens[0], recording_id, start, nothing, None)
+        lab.store.add_screen_media(recording_id, lab.region, screen | {"mediaId": f"{recording_id}.mp4"})
+        audio = metadata.call_media(lab.site, plan, recording_id, start, nothing, None)
+        lab.store.add_call(metadata.call_recording(lab.site, plan, recording_id, start, audio))
+    return lab
+
+
+def poller(lab: Lab, submitted: list[str], **overrides: str) -> Poller:
+    path = lab.folder / "muxer.cfg"
+    path.write_text(lab.config_text(**{name.replace("__", "."): value for name, value in overrides.items()}))
+    config = load(path, {}, os.environ).config
+    htcc = config.htcc
+    account = Account("RWS", htcc.base_uri, htcc.username, htcc.password, False, htcc.rws_timeout)
+    rws = Rws(Session(account, Event()), htcc.contact_center_id)
+
+    def submit(target: object) -> bool:
+        submitted.append(target.recording_id)  # type: ignore[attr-defined]
+        return True
+
+    return Poller(config, rws, Journal(None), Outages(), submit)
+
+
+def bulks(lab: Lab) -> list[int]:
+    """Return how many ids each bulk query of screen recordings named."""
+    return [one.path.count(",") + 1 for one in lab.store.requests if "screen-recordings?ids=" in one.path]
+
+
+@pytest.mark.parametrize(("page", "size", "expected"), [("3", "4", [4, 4, 2]), ("4", "2", [2] * 5), ("10", "100", [10])])
+def test_screens_are_read_in_slices_whatever_the_pages(lab: Lab, page: str, size: str, expected: list[int]) -> None:
+    submitted: list[str] = []
+    options = {"advanced__pagination": page, "processing__query_slice_size": size}
+    result = poller(lab, submitted, **options).poll()
+    assert bulks(lab) == expected
+    assert len(set(submitted)) == result.submitted == result.found == COUNT
+
+
+def test_what_was_read_before_a_page_fails_is_worked_on(lab: Lab) -> None:
+    submitted: list[str] = []
+    polling = poller(lab, submitted, advanced__pagination="4", advanced__call_recording_extra_query_string="disable")
+    lab.store.fail_next("rws", "GET", "offset=8", 500, times=100, headers={"Retry-After": "0"})
+    with pytest.raises(ServiceUnavailable):
+        polling.poll()
+    assert len(set(submitted)) == 8
+    assert bulks(lab) == [8]

@@ -1,0 +1,69 @@
+"""A bucket of a moto server, and calls whose screen files lie in it."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import Any
+
+import boto3
+import pytest
+from moto import settings
+from moto.server import ThreadedMotoServer
+
+from muxer.lab.build import AddedCall
+from muxer.lab.lab import Lab
+
+NAME = "recordings"
+
+
+class Bucket:
+    """A store with one bucket: ``with Bucket() as bucket``. Its ``url`` is plain http.
+
+    It has one account, ``key_id`` with ``secret``; with ``checks_signatures`` it refuses all others.
+    """
+
+    def __init__(self, checks_signatures: bool = False) -> None:
+        self._checks, self._patch = checks_signatures, pytest.MonkeyPatch()
+
+    def __enter__(self) -> Bucket:
+        self._server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+        self._server.start()
+        host, port = self._server.get_host_and_port()
+        self.url = f"http://{host}:{port}"
+        self.key_id, self.secret = self._account()
+        self._client = self._service("s3", self.key_id, self.secret)
+        self._client.create_bucket(Bucket=NAME)
+        if self._checks:
+            self._patch.setattr(settings, "INITIAL_NO_AUTH_ACTION_COUNT", 0)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._patch.undo()
+        self._server.stop()
+
+    def _service(self, name: str, key_id: str, secret: str) -> Any:
+        keys = {"aws_access_key_id": key_id, "aws_secret_access_key": secret}
+        return boto3.client(name, endpoint_url=self.url, region_name="us-east-1", **keys)
+
+    def _account(self) -> tuple[str, str]:
+        iam, name = self._service("iam", "a", "b"), f"muxer-{uuid.uuid4()}"  # all servers of a process share one memory
+        iam.create_user(UserName=name)
+        rights = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
+        iam.put_user_policy(UserName=name, PolicyName="s3", PolicyDocument=json.dumps(rights))
+        key = iam.create_access_key(UserName=name)["AccessKey"]
+        return key["AccessKeyId"], key["SecretAccessKey"]
+
+    def keys(self) -> list[str]:
+        """Return the keys of what the bucket holds."""
+        return [one["Key"] for one in self._client.list_objects_v2(Bucket=NAME).get("Contents", [])]
+
+    def take_screen(self, lab: Lab, call: AddedCall) -> None:
+        """Move the screen file of a call from WebDAV into the bucket, and its metadata with it."""
+        name = call.screens[0].media_id
+        path = lab.site.media.folder / "screens" / name
+        self._client.put_object(Bucket=NAME, Key=f"screens/{name}", Body=path.read_bytes())
+        path.unlink()
+        media = (lab.store.screen(call.id) or {})["mediaFiles"][0]
+        media["originalMediaDescriptor"] = {"storage": "awsS3", "path": f"screens/{name}", "data": {"bucket": NAME}}
+        lab.store.add_screen_media(call.id, lab.region, media)

@@ -1,0 +1,68 @@
+"""Calls of a few seconds in the lab, for tests that need many; and what has become of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from muxer.lab.build import AddedCall, build
+from muxer.lab.cases import BRUNO, CallPlan, Case, ScreenPart
+from muxer.lab.lab import Lab
+from support.daemon import log_lines
+
+SECONDS = 4
+PLAN = CallPlan("short", SECONDS, (ScreenPart(0, SECONDS),))
+TWO_AGENTS = CallPlan("two-agents", 2 * SECONDS, (ScreenPart(0, SECONDS), ScreenPart(SECONDS, SECONDS, BRUNO)))
+AGO = timedelta(minutes=10)
+
+
+def add_short(lab: Lab, serials: Sequence[int], ago: timedelta = AGO, plan: CallPlan = PLAN) -> list[AddedCall]:
+    """Add a short call for each serial number, the first one begun ``ago``, each next a second later."""
+    first = (datetime.now(UTC) - ago).replace(microsecond=0)
+    wanted = [(Case.PLAIN, plan, first + timedelta(seconds=number), serial) for number, serial in enumerate(serials)]
+    return build(lab.site, wanted)[0]
+
+
+def muxed(lab: Lab, recording_id: str) -> list[dict[str, Any]]:
+    """Return the entries of muxed files that RWS has for a recording."""
+    media = (lab.store.screen(recording_id) or {"mediaFiles": []})["mediaFiles"]
+    return [one for one in media if "muxed_mediaIds" in one["parameters"]]
+
+
+def stored_muxed(lab: Lab) -> list[str]:
+    """Return the names of muxed files in the storage, whole ones and parts, in order."""
+    return sorted(path.name for path in (lab.site.media.folder / "screens").iterdir() if "_muxed" in path.name)
+
+
+def screen_file(lab: Lab, call: AddedCall) -> Path:
+    """Return the path of the first screen file of a call in the storage."""
+    return lab.site.media.folder / "screens" / call.screens[0].media_id
+
+
+def messages(log: Path) -> list[str]:
+    """Return the messages of a JSON log."""
+    return [line["message"] for line in log_lines(log)]
+
+
+def muxed_by(log: Path) -> list[str]:
+    """Return the ids of the recordings that the process of a JSON log has muxed, each as often as it did."""
+    return [line["recording"] for line in log_lines(log) if line["message"] == "recording muxed"]
+
+
+def configure(lab: Lab, name: str = "", **overrides: str) -> Path:
+    """Write a configuration with folders of its own, for an instance of that name, and return its path."""
+    folder = lab.folder / name if name else lab.folder
+    folder.mkdir(exist_ok=True)
+    folders = {"processing.temp_dir": str(folder / "temp"), "logfile.logfile_path": str(folder / "log")}
+    options = {key.replace("__", "."): value for key, value in overrides.items()}
+    config = folder / "muxer.cfg"
+    text = lab.config_text(**{"logfile.format": "json"} | folders | options)
+    config.write_text(text, encoding="utf-8")
+    return config
+
+
+def log_of(config: Path, instance: str = "single") -> Path:
+    """Return the path of the log that goes with a configuration."""
+    return config.parent / "log" / f"recording-muxer-{instance}.log"

@@ -1,0 +1,78 @@
+"""Generated media, made once for a run of the tests: the same call again gives a copy of the same file."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from muxer.lab import build
+from muxer.lab.build import AddedCall
+from muxer.lab.cases import EVERY_CASE, Case
+from muxer.lab.lab import Lab
+from muxer.lab.media import make_audio, make_screen
+
+Maker = Callable[..., None]
+# When the recordings of all labs begin: long enough ago for the last of all cases to have ended.
+START = (datetime.now(UTC) - timedelta(minutes=20)).replace(second=0, microsecond=0)
+
+
+class Shelf:
+    """A folder of finished media. Several processes may share it: a file is there as a whole or not at all."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        self._folder = folder
+
+    def kept(self, make: Maker) -> Maker:
+        """Given ``make_audio`` or ``make_screen``, return one that does the same, but makes each file only once."""
+
+        def made(path: Path, *arguments: object, **options: object) -> None:
+            wanted = repr((make.__name__, path.suffix, arguments, sorted(options.items())))
+            stored = self._folder / (hashlib.sha256(wanted.encode()).hexdigest() + path.suffix)
+            if not stored.exists():
+                with TemporaryDirectory(dir=self._folder) as folder:
+                    new = Path(folder) / path.name
+                    make(new, *arguments, **options)
+                    new.replace(stored)
+            shutil.copyfile(stored, path)
+
+        return made
+
+
+class KeptLab(Lab):
+    """A lab whose recordings begin at the same instant in each test; it takes its media and keys from what is there."""
+
+    shelf: Shelf
+    keys: Path
+
+    def __init__(self, folder: Path, *arguments: object, **options: object) -> None:
+        shutil.copytree(self.keys, folder / "keys")
+        super().__init__(folder, *arguments, **options)  # type: ignore[arg-type]
+
+    def add_case(self, case: Case, start: datetime | None = None, serial: int = 0) -> tuple[AddedCall, ...]:
+        with self._makers_of_the_shelf():
+            return super().add_case(case, start or START, serial)
+
+    def add_cases(self, cases: Sequence[Case] = EVERY_CASE, start: datetime | None = None) -> tuple[AddedCall, ...]:
+        with self._makers_of_the_shelf():
+            return super().add_cases(cases, start or START)
+
+    @contextmanager
+    def _makers_of_the_shelf(self) -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(build, "make_audio", self.shelf.kept(make_audio))
+            patch.setattr(build, "make_screen", self.shelf.kept(make_screen))
+            yield
+
+
+def shared_folder(basetemp: Path) -> Path:
+    """Given pytest's folder for temporary files, return the one that all workers of this run share."""
+    return basetemp.parent if "PYTEST_XDIST_WORKER" in os.environ else basetemp

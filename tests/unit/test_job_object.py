@@ -1,0 +1,88 @@
+"""Windows: a program and all that it starts end together (a fake kernel32 keeps the jobs)."""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from support.daemon import wait_until
+from support.windows import Kernel32
+from unit.test_process import is_running
+
+from muxer import process
+from muxer.errors import ToolError
+from muxer.job_object import JobObject
+from muxer.process import Runner
+
+
+@pytest.fixture
+def kernel32(monkeypatch: pytest.MonkeyPatch) -> Kernel32:
+    made = Kernel32()
+    monkeypatch.setattr(ctypes, "WinDLL", lambda name, **_: made, raising=False)
+    monkeypatch.setattr(ctypes, "get_last_error", lambda: 5, raising=False)
+    monkeypatch.setattr(process, "sys", SimpleNamespace(platform="win32"))
+    monkeypatch.setattr(subprocess.Popen, "_handle", property(lambda one: one.pid), raising=False)
+    return made
+
+
+def test_windows_ends_what_is_in_the_job_when_its_last_handle_is_closed(kernel32: Kernel32) -> None:
+    JobObject(42)
+    assert kernel32.jobs == {1000: [42]}
+    assert kernel32.flags == {1000: Kernel32.KILL_ON_JOB_CLOSE}
+    used = ("CreateJobObjectW", "SetInformationJobObject", "AssignProcessToJobObject", "TerminateJobObject", "CloseHandle")
+    assert all(getattr(kernel32, name).argtypes for name in used)  # without them a handle is cut to 32 bits
+    assert kernel32.CreateJobObjectW.restype is ctypes.c_void_p
+
+
+def test_each_program_has_a_job_that_is_given_back(kernel32: Kernel32) -> None:
+    jobs: list[dict[int, list[int]]] = []
+    pid = Runner().stream(
+        [sys.executable, "-c", "import os; print(os.getpid())"],
+        lambda out: (int(out.read()), jobs.append(dict(kernel32.jobs)))[0],
+        timeout=60,
+    )
+    assert jobs == [{1000: [pid]}]
+    assert kernel32.jobs == {}
+
+
+def test_the_time_limit_ends_what_a_wrapper_has_started(kernel32: Kernel32, tmp_path: Path) -> None:
+    wrapper = tmp_path / "ffmpeg"
+    wrapper.write_text(f"#!/bin/sh\n( sleep 2; touch {tmp_path / 'late'} )\n:\n")
+    wrapper.chmod(0o700)
+    with pytest.raises(ToolError, match="time limit"):
+        Runner().run([wrapper], timeout=0.3)
+    assert not (tmp_path / "late").exists()
+    assert kernel32.jobs == {}
+
+
+def test_what_a_program_leaves_running_ends_with_it(kernel32: Kernel32, tmp_path: Path) -> None:
+    wrapper = tmp_path / "ffmpeg"
+    wrapper.write_text("#!/bin/sh\nsleep 600 >/dev/null 2>&1 &\necho $!\n")
+    wrapper.chmod(0o700)
+    left = int(Runner().run([wrapper], timeout=60))
+    wait_until(lambda: not is_running(left), 30, "the end of what was left")
+
+
+@pytest.mark.parametrize("refused", ["CreateJobObjectW", "SetInformationJobObject", "AssignProcessToJobObject"])
+def test_a_program_runs_without_a_job_when_windows_refuses_one(
+    kernel32: Kernel32, monkeypatch: pytest.MonkeyPatch, refused: str
+) -> None:
+    monkeypatch.setattr(getattr(kernel32, refused), "_body", lambda *_: 0)
+    assert Runner().run([sys.executable, "-c", "print(7)"], timeout=60).strip() == b"7"
+    assert kernel32.jobs == {}
+    with pytest.raises(ToolError, match="time limit"):
+        Runner().run([sys.executable, "-c", "import time; time.sleep(600)"], timeout=0.3)
+    with pytest.raises(OSError, match="Windows error 5"):
+        JobObject(42)
+
+
+def test_a_job_that_was_given_back_is_not_touched_again(kernel32: Kernel32) -> None:
+    job = JobObject(42)
+    kernel32.jobs[1000].clear()
+    job.close()
+    job.close()
+    job.kill()

@@ -1,0 +1,122 @@
+"""What parameter sets say of pictures, held against ffprobe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support import mp4
+
+from muxer.media import boxes
+from muxer.media.avc import Avc, AvcError, read_config
+from muxer.media.tracks import read_tracks
+
+FIELDS = ("profile", "width", "height", "pix_fmt", "sample_aspect_ratio")
+ENCODES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "high": ("320x180", ()),
+    "high with B-frames": ("320x180", ("-bf", "3")),
+    "main": ("320x180", ("-profile:v", "main", "-bf", "2")),
+    "baseline": ("320x180", ("-profile:v", "baseline")),
+    "cropped in height": ("1920x1080", ()),
+    "cropped in both": ("642x362", ()),
+    "nothing cropped": ("640x352", ()),
+    "scaling lists": ("320x180", ("-x264-params", "cqm=jvt")),
+    "scaling lists of their own": ("320x180", ("-x264-params", f"cqm4=17:cqm8={','.join(['21', '22'] * 32)}")),
+    "full range": ("320x180", ("-vf", "scale=out_range=full", "-pix_fmt", "yuvj420p")),
+    "square pixels, said": ("320x180", ("-vf", "setsar=1")),
+    "wide pixels of the table": ("320x180", ("-vf", "setsar=4/3")),
+    "wide pixels of any ratio": ("320x180", ("-vf", "setsar=7/5")),
+    "colours": ("320x180", ("-colorspace", "bt709", "-color_trc", "bt709", "-color_primaries", "bt709")),
+    "buffer model": ("320x180", ("-x264-params", "nal-hrd=vbr:vbv-maxrate=500:vbv-bufsize=500")),
+    "many references": ("320x180", ("-refs", "16", "-bf", "8")),
+    "lossy to the utmost": ("320x180", ("-qp", "51", "-level", "6.2")),
+    "overscan": ("320x180", ("-x264-params", "overscan=show:videoformat=pal")),
+    "8k": ("7680x2160", ("-preset", "ultrafast")),
+}
+REFUSED = {
+    "interlaced": (("-flags", "+ildct+ilme", "-x264-params", "tff=1"), "interlaced"),
+    "4:4:4": (("-pix_fmt", "yuv444p"), "244"),
+    "4:2:2": (("-pix_fmt", "yuv422p"), "122"),
+    "10 bit": (("-pix_fmt", "yuv420p10le"), "110"),
+    "grey": (("-pix_fmt", "gray"), "8 bit 4:2:0"),
+}
+
+
+def encoded(path: Path, size: str, options: tuple[str, ...]) -> bytes:
+    """Encode a picture; return the content of its avcC box."""
+    mp4.picture(path, *mp4.X264, "-pix_fmt", "yuv420p", *options, size=size, seconds=0.1)
+    [track] = read_tracks(path)
+    return bytes(boxes.need(memoryview(track.description[1])[78:], b"avcC"))
+
+
+@pytest.mark.parametrize("name", ENCODES)
+def test_parameter_sets_say_the_same_as_ffprobe(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "picture.mp4"
+    found = read_config(encoded(path, *ENCODES[name]))
+    said = mp4.stream(path, FIELDS)
+    assert (found.profile, found.width, found.height) == (said["profile"], int(said["width"]), int(said["height"]))
+    assert found.full_range == (said["pix_fmt"] == "yuvj420p")
+    assert found.square == (said["sample_aspect_ratio"] in ("1:1", "N/A"))
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_copied_is_refused(tmp_path: Path, name: str) -> None:
+    options, message = REFUSED[name]
+    with pytest.raises(AvcError, match=message):
+        read_config(encoded(tmp_path / "picture.mp4", "320x180", options))
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return encoded(tmp_path_factory.mktemp("avc") / "picture.mp4", *ENCODES["scaling lists of their own"])
+
+
+def test_the_sets_in_band_are_those_of_the_box_each_with_its_length(config: bytes) -> None:
+    band = read_config(config).in_band
+    units = []
+    while band:
+        size = int.from_bytes(band[:4], "big")
+        units.append(band[4 : 4 + size])
+        band = band[4 + size :]
+    assert [unit[0] & 31 for unit in units] == [7, 8]
+    assert all(unit in config for unit in units)
+
+
+def test_shorter_lengths_than_four_bytes_are_refused(config: bytes) -> None:
+    with pytest.raises(AvcError, match="four bytes"):
+        read_config(config[:4] + b"\xfd" + config[5:])
+
+
+def test_a_box_without_sets_is_refused(config: bytes) -> None:
+    with pytest.raises(AvcError, match="no parameter sets"):
+        read_config(config[:5] + b"\xe0\0")
+
+
+def test_a_box_that_breaks_off_anywhere_is_refused(config: bytes) -> None:
+    end = len(config)
+    for most in range(end - 4):
+        with pytest.raises(AvcError):
+            read_config(config[:most])
+
+
+@settings(max_examples=1500, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=4))
+def test_broken_sets_are_read_or_refused_and_nothing_else(config: bytes, changes: list[tuple[int, int]]) -> None:
+    content = bytearray(config)
+    for place, value in changes:
+        content[place % len(content)] = value
+    try:
+        assert isinstance(read_config(bytes(content)), Avc)
+    except AvcError:
+        return
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.binary(max_size=80))
+def test_bytes_of_any_kind_are_read_or_refused(content: bytes) -> None:
+    try:
+        read_config(content)
+    except AvcError:
+        return

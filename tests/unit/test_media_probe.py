@@ -1,0 +1,91 @@
+"""What ffprobe prints of a media file, read (behaviour, section 3)."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+
+from muxer.errors import MediaError
+from muxer.media import probe as prober
+from muxer.media.probe import Probed, need_audio, need_video
+from muxer.media.read import _may_become_plain
+
+
+def parsed(*lines: str) -> Probed:
+    out = io.BytesIO("".join(f"{line}\n" for line in lines).encode())
+    return prober._probed(Path("x"), *prober._parse(out))
+
+
+VIDEO = "stream|index=0|codec_name=h264|codec_type=video|width=640|height=480|r_frame_rate=10/1|time_base=1/1000|nb_frames=2"
+AUDIO = "stream|index=1|codec_name=mp3|codec_type=audio|sample_rate=8000|channels=2|time_base=1/8000|nb_frames=N/A"
+FORMAT = "format|nb_streams=2|format_name=mov,mp4|start_time=0.050000"
+PICTURES = [
+    "packet|stream_index=0|pts=50|dts=0|duration=100|flags=K__",
+    "packet|stream_index=0|pts=150|dts=100|duration=100|flags=___",
+]
+SOUNDS = [
+    "packet|stream_index=1|pts=0|dts=0|duration=800|flags=K__",
+    "packet|stream_index=1|pts=800|dts=800|duration=800|flags=K__|discard_padding=80",
+]
+
+
+def test_streams_and_packets_are_read() -> None:
+    found = parsed(*PICTURES, *SOUNDS, VIDEO, AUDIO, FORMAT)
+    clip = need_video(found)
+    assert (clip.size, clip.rate, clip.frame_us, clip.length_us) == ((640, 480), 10, 100_000, 200_000)
+    assert list(clip.packets.keys) == [1, 0]
+    assert (found.start_us, found.streams, found.container) == (50_000, 2, "mov,mp4")
+
+
+def test_the_sound_lasts_without_what_decoders_skip_at_both_ends() -> None:
+    assert need_audio(parsed(*SOUNDS, AUDIO, FORMAT)).length_us == 200_000 - 50_000 - 10_000
+
+
+def test_a_packet_without_times_is_left_out_and_one_without_pts_is_shown_at_its_dts() -> None:
+    lines = ["packet|stream_index=0|pts=N/A|dts=N/A|flags=K__", "packet|stream_index=0|pts=N/A|dts=70|flags=K__"]
+    found = parsed(*lines, VIDEO.replace("nb_frames=2", "nb_frames=1"), FORMAT)
+    assert list(need_video(found).packets.pts) == [70]
+
+
+def test_a_packet_that_an_edit_list_hides_is_only_counted_and_its_file_is_not_copied() -> None:
+    hidden = PICTURES[0].replace("K__", "KD_")
+    line = VIDEO + "|pix_fmt=yuv420p"
+    clip = need_video(parsed(hidden, PICTURES[1], line, FORMAT))
+    assert (len(clip.packets.pts), clip.packets.hidden) == (1, 1)
+    assert not _may_become_plain(clip)
+    assert _may_become_plain(need_video(parsed(*PICTURES, line, FORMAT)))
+
+
+def test_a_file_with_fewer_frames_than_it_promises_is_truncated() -> None:
+    with pytest.raises(MediaError, match="1 of 2"):
+        parsed(PICTURES[0], VIDEO, FORMAT)
+
+
+def test_a_cover_picture_is_no_video_stream() -> None:
+    found = parsed(*PICTURES, VIDEO + "|disposition:attached_pic=1", FORMAT)
+    with pytest.raises(MediaError, match="no video"):
+        need_video(found)
+
+
+def test_a_stream_without_packets_is_no_stream() -> None:
+    found = parsed(VIDEO.replace("nb_frames=2", "nb_frames=N/A"), AUDIO, FORMAT)
+    with pytest.raises(MediaError, match="no video"):
+        need_video(found)
+    with pytest.raises(MediaError, match="no audio"):
+        need_audio(found)
+
+
+def test_sound_without_length_is_refused() -> None:
+    with pytest.raises(MediaError, match="no length"):
+        need_audio(parsed("packet|stream_index=1|pts=0|dts=0|flags=K__", AUDIO, FORMAT))
+
+
+@pytest.mark.parametrize(
+    ("rates", "rate"),
+    [("90000/1|avg_frame_rate=15/1", 15), ("0/0|avg_frame_rate=0/0", 10), ("1000/1|avg_frame_rate=1/9", 10)],
+)
+def test_a_frame_rate_beyond_reason_is_not_believed(rates: str, rate: int) -> None:
+    line = VIDEO.replace("r_frame_rate=10/1", f"r_frame_rate={rates}")
+    assert need_video(parsed(*PICTURES, line, FORMAT)).rate == rate

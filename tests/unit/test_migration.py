@@ -1,0 +1,32 @@
+"""What a migration says of itself."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from muxer.migration import BAR_CELLS, Standing, bar, progress, summary
+
+STANDING = Standing(
+    found=12, ours=8, finished=4, without_screen=1, muxed=5, already_done=2, failed=("C1", "C2"), sharded=False
+)
+
+
+def test_the_summary_counts_everything() -> None:
+    told = "12 recordings found, 5 files muxed, 2 already done, 1 recordings without screen, 2 failed"
+    assert summary(STANDING) == told
+
+
+def test_with_sharding_the_summary_tells_the_share() -> None:
+    assert summary(replace(STANDING, sharded=True)).startswith("12 recordings found (8 of this shard), 5 files")
+
+
+def test_the_progress_is_measured_in_recordings_of_this_shard() -> None:
+    assert progress(STANDING) == "4 of 8 recordings found so far, 5 files muxed, 2 failed"
+
+
+@pytest.mark.parametrize(("finished", "ours", "cells"), [(0, 0, 0), (0, 8, 0), (4, 8, BAR_CELLS // 2), (8, 8, BAR_CELLS)])
+def test_the_bar_fills_with_what_is_finished(finished: int, ours: int, cells: int) -> None:
+    line = bar(replace(STANDING, finished=finished, ours=ours))
+    assert line.startswith(f"[{'#' * cells}{'.' * (BAR_CELLS - cells)}] {finished} of {ours} recordings")

@@ -1,0 +1,154 @@
+"""The helping threads."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import pytest
+
+from muxer.errors import ServiceUnavailable, Stopped
+from muxer.observe import logs
+from muxer.parallel import Helpers
+
+PATIENCE = 20.0
+
+
+@pytest.fixture
+def stop() -> threading.Event:
+    return threading.Event()
+
+
+Make = Callable[..., Helpers]
+
+
+@pytest.fixture
+def make(stop: threading.Event) -> Iterator[Make]:
+    """Return a function that starts helpers; all of them end with the test."""
+    made: list[Helpers] = []
+
+    def start(workers: int = 1, for_each: int = 2) -> Helpers:
+        made.append(Helpers(workers, for_each, stop))
+        return made[-1]
+
+    yield start
+    for one in made:
+        one.close()
+
+
+def helping() -> int:
+    return sum(thread.name.startswith("helper-") for thread in threading.enumerate())
+
+
+def test_the_results_come_in_the_order_of_the_tasks(make: Make) -> None:
+    last_first = [threading.Event() for _ in range(4)]
+    last_first[3].set()
+
+    def task(number: int) -> int:
+        assert last_first[number].wait(PATIENCE)
+        last_first[max(number - 1, 0)].set()
+        return number
+
+    assert make(for_each=3).run([partial(task, number) for number in range(4)]) == [0, 1, 2, 3]
+
+
+def test_as_many_tasks_run_at_the_same_time_as_there_are_helpers_and_one(make: Make) -> None:
+    together, running, most = threading.Barrier(3), threading.Semaphore(3), []
+
+    def task() -> None:
+        most.append(running.acquire(blocking=False))
+        together.wait(PATIENCE)
+        running.release()
+
+    make(workers=2, for_each=2).run([task] * 6)
+    assert most == [True] * 6
+
+
+def test_a_worker_does_its_tasks_itself_when_all_helpers_are_busy(make: Make) -> None:
+    helpers, busy, over = make(for_each=1), threading.Semaphore(0), threading.Event()
+
+    def wait() -> None:
+        busy.release()
+        assert over.wait(PATIENCE)
+
+    other = threading.Thread(target=lambda: helpers.run([wait, wait]), daemon=True)
+    other.start()
+    for _ in range(2):
+        assert busy.acquire(timeout=PATIENCE)
+    here = threading.current_thread()
+    assert helpers.run([threading.current_thread] * 5) == [here] * 5
+    over.set()
+    other.join(PATIENCE)
+
+
+def test_after_an_error_nothing_begins_and_what_has_begun_is_awaited(make: Make) -> None:
+    begun, failed, ended, never = (threading.Event() for _ in range(4))
+
+    def slow() -> None:
+        begun.set()
+        assert failed.wait(PATIENCE)
+        assert not never.wait(0.1)
+        ended.set()
+
+    def fail() -> None:
+        assert begun.wait(PATIENCE)
+        failed.set()
+        raise ServiceUnavailable("the first error")
+
+    with pytest.raises(ServiceUnavailable, match="the first error"):
+        make(for_each=1).run([fail, slow, never.set])
+    assert ended.is_set() and not never.is_set()
+
+
+def test_the_first_error_wins(make: Make) -> None:
+    failed = threading.Event()
+
+    def first() -> None:
+        failed.set()
+        raise ServiceUnavailable("first")
+
+    def second() -> None:
+        assert failed.wait(PATIENCE)
+        threading.Event().wait(0.05)
+        raise ValueError("second")
+
+    with pytest.raises(ServiceUnavailable, match="first"):
+        make().run([second, first])
+
+
+def test_the_lines_of_helpers_are_about_the_recording_of_their_worker(make: Make) -> None:
+    together = threading.Barrier(3)
+
+    def recording() -> str:
+        together.wait(PATIENCE)
+        return logs._recording.get()
+
+    helpers = make()
+    for name in ("C1", "C2"):
+        with logs.about(name):
+            assert helpers.run([recording] * 3) == [name] * 3
+
+
+def test_nothing_begins_after_a_stop(make: Make, stop: threading.Event) -> None:
+    begun: list[int] = []
+
+    def task(number: int) -> None:
+        begun.append(number)
+        stop.set()
+
+    with pytest.raises(Stopped):
+        make(for_each=0).run([partial(task, number) for number in range(3)])
+    assert begun == [0]
+
+
+def test_helpers_end_when_they_are_closed(make: Make) -> None:
+    before = helping()
+    helpers = make(workers=2, for_each=3)
+    assert helping() == before + 6
+    helpers.run([lambda: None] * 3)
+    helpers.close()
+    for thread in threading.enumerate():
+        if thread.name.startswith("helper-"):
+            thread.join(PATIENCE)
+    assert helping() == 0

@@ -1,0 +1,106 @@
+"""The units of systemd: what they say of the program is true, and systemd itself, where it is installed, finds no fault."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from muxer.config.keystore import CREDENTIAL
+from muxer.config.schema import options
+from muxer.daemon import CANCEL_SECONDS, GRACE_SECONDS
+from muxer.exits import EXIT_CONFIG, EXIT_SOME_FAILED
+
+ROOT = Path(__file__).resolve().parents[2]
+ONE, MANY = ROOT / "docs" / "recording-muxer.service", ROOT / "docs" / "recording-muxer@.service"
+PREFIX = "/opt/recording-muxer"
+# What the units may differ in: the comments, and the settings of these names.
+OF_EACH = ("Description", "ExecStart", "StateDirectory", "LogsDirectory")
+
+
+def settings(unit: Path) -> dict[str, list[str]]:
+    """Return the values of each setting, in their order."""
+    found: dict[str, list[str]] = {}
+    for line in unit.read_text(encoding="utf-8").splitlines():
+        if line and not line.startswith(("#", "[")):
+            name, _, value = line.partition("=")
+            found.setdefault(name, []).append(value)
+    return found
+
+
+@pytest.fixture(params=[ONE, MANY], ids=lambda unit: unit.name)
+def unit(request: pytest.FixtureRequest) -> dict[str, list[str]]:
+    return settings(request.param)
+
+
+def test_the_command_is_that_of_an_installation(unit: dict[str, list[str]]) -> None:
+    (command,) = unit["ExecStart"]
+    assert re.fullmatch(
+        f"{PREFIX}/venv/bin/python muxer_process.py --config-file=/etc/recording-muxer/(muxer|%i).cfg", command
+    )
+    assert unit["WorkingDirectory"] == [f"{PREFIX}/muxer"]
+    assert (ROOT / "muxer" / "muxer_process.py").is_file()
+    assert "--prefix /opt/recording-muxer" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_it_is_not_started_again_when_that_does_not_help(unit: dict[str, list[str]]) -> None:
+    assert unit["Restart"] == ["on-failure"]
+    assert unit["RestartPreventExitStatus"] == [f"{EXIT_CONFIG} {EXIT_SOME_FAILED}"]
+
+
+def test_systemd_waits_longer_than_the_muxer_needs_and_leaves_its_programs_to_it(unit: dict[str, list[str]]) -> None:
+    assert unit["KillMode"] == ["mixed"]
+    assert float(unit["TimeoutStopSec"][0]) > 10 > GRACE_SECONDS + CANCEL_SECONDS
+
+
+def test_the_credential_is_the_one_that_the_keystore_looks_for(unit: dict[str, list[str]]) -> None:
+    assert unit["LoadCredential"] == [CREDENTIAL]
+
+
+def test_no_secret_stands_in_the_unit(unit: dict[str, list[str]]) -> None:
+    assert "Environment" not in unit and unit["EnvironmentFile"][0].startswith("-")
+    variables = [option.env for _, _, option in options() if option.env]
+    assert not [value for values in unit.values() for value in values if any(name in value for name in variables)]
+
+
+def test_the_units_differ_in_what_is_of_each_instance_only() -> None:
+    one, many = settings(ONE), settings(MANY)
+    assert {name for name in one | many if one.get(name) != many.get(name)} == set(OF_EACH)
+    assert all("%i" in many[name][0] and "%i" not in one[name][0] for name in OF_EACH)
+
+
+needs_systemd = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not installed")
+
+
+@pytest.fixture
+def analyzed(tmp_path: Path) -> Path:
+    """Copy the units, with a program and a folder that are there."""
+    folder = tmp_path / "units"
+    folder.mkdir()
+    for unit in (ONE, MANY):
+        text = unit.read_text(encoding="utf-8").replace(f"{PREFIX}/venv/bin/python", "/bin/true")
+        (folder / unit.name).write_text(text.replace(f"{PREFIX}/muxer", "/"), encoding="utf-8")
+    return folder
+
+
+@needs_systemd
+@pytest.mark.parametrize("name", ["recording-muxer.service", "recording-muxer@0.service"])
+def test_systemd_understands_every_line(analyzed: Path, name: str) -> None:
+    verify = ["systemd-analyze", "verify", "--man=no", str(analyzed / name)]
+    done = subprocess.run(verify, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, [line for line in done.stderr.splitlines() if "recording-muxer" in line]) == (0, [])
+
+
+@needs_systemd
+def test_the_exposure_is_as_small_as_the_documentation_says(analyzed: Path) -> None:
+    security = ["systemd-analyze", "security", "--offline=true", "--no-pager", str(analyzed / ONE.name)]
+    done = subprocess.run(security, capture_output=True, text=True, timeout=60, check=False)
+    if "offline" in done.stderr:
+        pytest.skip("this systemd is too old to judge a unit that is not loaded")
+    score = re.search(r"Overall exposure level for \S+: ([\d.]+)", done.stdout)
+    assert score is not None, done.stderr
+    told = re.search(r"exposure level of ([\d.]+)", (ROOT / "docs" / "services.md").read_text(encoding="utf-8"))
+    assert told is not None and float(score[1]) <= float(told[1])
