@@ -29,7 +29,8 @@ def test_a_note_is_there_while_the_work_is_done_and_after_it_failed(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("error", "stays"), [(None, False), (ServiceUnavailable("down"), True), (MetadataError("x"), False), (KeyError("x"), False)]
+    ("error", "stays"),
+    [(None, False), (ServiceUnavailable("down"), True), (MetadataError("x"), False), (KeyError("x"), False)],
 )
 def test_what_becomes_of_a_note(tmp_path: Path, error: Exception | None, stays: bool) -> None:
     (tmp_path / "note.json").write_text(json.dumps(WORK))
