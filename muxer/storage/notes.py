@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -23,15 +24,19 @@ class NoteFolder:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._changed = threading.Condition()
         self._active: set[str] = set()
+        self._settling: set[str] = set()
 
     @contextmanager
     def during(self, content: Mapping[str, Any]) -> Iterator[Path]:
         """Keep a note while the block runs; yield its path. It goes when the block ends well; after an error it stays for
-        :meth:`finish`, unless the block removes it."""
+        :meth:`finish`, unless the block removes it. Waits while the same work of earlier is being finished."""
         text = json.dumps(content)
         note = self._folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
-        self._active.add(note.name)
+        with self._changed:
+            self._changed.wait_for(lambda: note.name not in self._settling)
+            self._active.add(note.name)
         try:
             with private_file(note) as file:
                 file.write(text.encode())
@@ -47,20 +52,29 @@ class NoteFolder:
         words ``later`` say.
         """
         for note in sorted(self._folder.glob("*.json")):
-            if note.name in self._active:
-                continue
+            with self._changed:
+                if note.name in self._active:
+                    continue
+                self._settling.add(note.name)
             try:
-                settled = settle(json.loads(note.read_text(encoding="utf-8")))
-            except FileNotFoundError:
-                continue
-            except (ValueError, TypeError, KeyError, Permanent) as error:
-                log.warning("%s is of no use and is removed: %s: %s", note.name, type(error).__name__, error)
-                settled = True
-            except Transient as error:
-                log.warning("%s: %s", later, error)
-                settled = False
-            if settled:
-                note.unlink(missing_ok=True)
+                if self._settled(note, settle, later):
+                    note.unlink(missing_ok=True)
+            finally:
+                with self._changed:
+                    self._settling.discard(note.name)
+                    self._changed.notify_all()
+
+    def _settled(self, note: Path, settle: Callable[[Any], bool], later: str) -> bool:
+        try:
+            return settle(json.loads(note.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return False
+        except (ValueError, TypeError, KeyError, Permanent) as error:
+            log.warning("%s is of no use and is removed: %s: %s", note.name, type(error).__name__, error)
+            return True
+        except Transient as error:
+            log.warning("%s: %s", later, error)
+            return False
 
 
 class Notes:

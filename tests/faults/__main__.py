@@ -19,7 +19,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=10.0, help="how long faults are injected at random")
     given = parser.parse_args()
     os.environ["FAULTS_KILLS"], os.environ["FAULTS_MINUTES"] = str(given.kills), str(given.minutes)
-    return int(pytest.main([str(FOLDER), "-c", str(FOLDER.parents[1] / "pyproject.toml")]))
+    return int(pytest.main([str(FOLDER), "-c", str(FOLDER.parents[1] / "pyproject.toml"), "-o", "faulthandler_timeout=0"]))
 
 
 if __name__ == "__main__":

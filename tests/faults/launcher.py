@@ -1,6 +1,6 @@
 """Runs the muxer as muxer_process.py does, but lets it kill itself with SIGKILL at a named point (see points.py).
 
-The file that MUXER_KILL_AT names holds the name of the point; while there is no such file, nothing is killed. The product
+The file that MUXER_KILL_AT names holds the name of the point; while it is empty, nothing is killed. The product
 knows nothing of it: its functions are wrapped here.
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from faults.points import CALLS, STEPS, Call, resolve  # noqa: E402
+from faults.points import CALLS, Call, resolve  # noqa: E402
 from muxer import cli, job, journal, transfer  # noqa: E402
 from muxer.gir import publish  # noqa: E402
 from muxer.process import Runner  # noqa: E402
@@ -30,13 +30,14 @@ job.PUBLISH_WAIT_SECONDS = journal.FIRST_DELAY_SECONDS = 1.0
 transfer.CHUNK = 4096
 
 
+def is_armed(point: str) -> bool:
+    """Whether this is the point of death."""
+    return ARMED.read_text() == point
+
+
 def reached(point: str) -> None:
     """Die when this is the point of death."""
-    try:
-        armed = ARMED.read_text()
-    except FileNotFoundError:
-        return
-    if armed == point:
+    if is_armed(point):
         os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(60)
 
@@ -47,7 +48,7 @@ def wrap_call(point: str, call: Call) -> None:
     original, count = getattr(owner, name), iter(range(1, 1_000_000))
 
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        here = ARMED.exists() and ARMED.read_text() == point and next(count) == call.number
+        here = is_armed(point) and next(count) == call.number
         if here and not call.after:
             reached(point)
         result = original(*args, **kwargs)
@@ -75,8 +76,14 @@ def wrap_programs() -> None:
     original = Runner._start
 
     def start(self: Runner, arguments: list[str], *rest: Any) -> Any:
+        of_a_job = any("muxer-job-" in str(one) for one in (*arguments, *rest))
+        point = f"{Path(arguments[0]).name} runs"
+        if of_a_job and is_armed(point):
+            # One that does not end by itself.
+            arguments = [sys.executable, "-c", "import time; time.sleep(600)", *arguments]
         process = original(self, arguments, *rest)
-        reached(f"{Path(arguments[0]).name} runs")
+        if of_a_job:
+            reached(point)
         return process
 
     Runner._start = start  # type: ignore[method-assign]
@@ -156,7 +163,6 @@ def main() -> int:
         hurry(setattr)
     for point, call in CALLS.items():
         wrap_call(point, call)
-    assert STEPS
     wrap_steps()
     wrap_programs()
     wrap_streams()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,6 +18,7 @@ from muxer.lab.lab import Lab
 from muxer.lab.site import SCREENS
 
 SHOWN = [sync.Shown(part.offset, part.offset + part.seconds, part.agent.number) for part in PARTS]
+SETTLE_SECONDS = 30.0
 # What a running muxer keeps in its temporary folder.
 KEPT = {"muxer.lock", "publishing", "uploading", "deleting", "padding"}
 
@@ -84,6 +86,14 @@ def _in_bucket(lab: Lab) -> set[str]:
     return {one["Key"].removeprefix(f"{SCREENS}/") for one in found}
 
 
+def nothing_stays(left_over: Callable[[], list[str]]) -> list[str]:
+    """Return what is left over after a while, or nothing as soon as there is nothing."""
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while (left := left_over()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return left
+
+
 def left_in_temp(temp: Path) -> list[str]:
     """Return what a muxer that has nothing to do should not have in its temporary folder."""
     above = [path.name for path in temp.iterdir() if path.name not in KEPT and not path.name.startswith("journal.sqlite3")]
@@ -92,11 +102,11 @@ def left_in_temp(temp: Path) -> list[str]:
 
 
 def orphans(temp: Path) -> list[str]:
-    """Return the command lines of programs that work in a temporary folder."""
-    found = []
+    """Return the command lines of programs that work on files of a temporary folder, or in it."""
+    found, jobs = [], f"{temp}{os.sep}muxer-job-"
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             line = (process / "cmdline").read_bytes().decode(errors="replace").replace("\0", " ")
-            if f"{temp}{os.sep}muxer-job-" in line:
+            if jobs in line or str((process / "cwd").readlink()).startswith(jobs):
                 found.append(line)
     return found

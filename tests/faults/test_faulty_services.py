@@ -45,7 +45,7 @@ class Scene:
         """Wait until all is done, and see that all is as it must be."""
         done, log = outcome.is_done, self.victim.log
         wait_until(lambda: all(done(self.lab, one) for one in recordings), SECONDS, "the end of the work", log)
-        wait_until(lambda: not self.left_over(), SECONDS, "the end of what was left over", log)
+        assert outcome.nothing_stays(lambda: self.left_over()) == []
         figures.RECORDINGS.add(len(recordings))
         figures.LOST.add(outcome.lost(self.lab, recordings))
         figures.DOUBLED.add(outcome.doubled(self.lab, recordings))
