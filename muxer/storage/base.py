@@ -44,9 +44,9 @@ class Place:
 
     @property
     def service(self) -> str:
-        """The name of the server that holds it, for the log."""
+        """The name of what holds it, for the log: what one S3 bucket refuses says nothing of the others."""
         if self.storage == S3:
-            return "the S3 store"
+            return f"S3 bucket {self.bucket}"
         parts = urlsplit(self.url)
         return f"WebDAV {parts.scheme}://{parts.netloc}"
 

@@ -270,6 +270,11 @@ def test_an_empty_variable_leaves_the_file_its_say(loaded: Load) -> None:
     assert loaded(f"{REQUIRED}password = p\n", environ={"HTCC_PASSWORD": ""}).config.htcc.password == "p"
 
 
+def test_a_password_of_the_environment_that_is_no_utf_8_is_refused_unshown(refused: Refused) -> None:
+    error = refused(REQUIRED, environ={"HTCC_PASSWORD": f"{SECRET}\udce9"})  # Python's form of the byte E9
+    assert [str(problem) for problem in error.problems] == ["[htcc] password: is not UTF-8 text"]
+
+
 def test_the_command_line_goes_before_the_file(loaded: Load) -> None:
     text = f"{REQUIRED}[processing]\nmuxer_id = 0\ntotal_muxers = 2\nmuxer_type = primary\n"
     command_line = {"muxer_id": "2", "total_muxers": "4", "muxer_type": "backup"}
