@@ -21,11 +21,11 @@ from muxer import tls, transfer
 from muxer.config.load import UNCHECKED_TLS
 from muxer.config.schema import Webdav
 from muxer.errors import (
-    AccessDenied,
     LoginRefused,
     MediaNotFound,
     MuxerError,
     Permanent,
+    PlaceClosed,
     RequestRejected,
     ServiceFailed,
     ServiceUnavailable,
@@ -228,7 +228,7 @@ class WebdavStorage:
             self._gate.close(_origin(what.split(" ", 1)[1]))
             return LoginRefused(f"{text}; check [webdav] username and password")
         if status == 403:
-            return AccessDenied(f"{text}; the account lacks the right")
+            return PlaceClosed(f"{text}; the account of [webdav] lacks the right to it")
         if status == 507:
             return ServiceUnavailable(f"{text}; the storage is full")
         if status == 409:
