@@ -5,6 +5,7 @@ boto3 is imported at the first use: it is large, and a site without S3 never nee
 
 from __future__ import annotations
 
+import hashlib
 import ssl
 import threading
 import time
@@ -79,7 +80,8 @@ class S3Storage:
         """
         from boto3.s3.transfer import TransferConfig
 
-        if self.describe(place) is not None and not may_replace():
+        earlier = self.describe(place)
+        if earlier is not None and not may_replace():
             raise StoredElsewhere(f"{_named(place)} is stored already")
         length = path.stat().st_size
         deadline = time.monotonic() + transfer.time_limit(length)
@@ -101,6 +103,8 @@ class S3Storage:
         if stored is None or stored.length != length:
             held = "nothing" if stored is None else f"{stored.length} bytes"
             raise ServiceUnavailable(f"{_named(place)} holds {held} after an upload of {length}")
+        if stored == earlier and not _may_hold(path, stored):
+            raise ServiceUnavailable(f"{_named(place)} is what it was before the upload")
         return stored
 
     def describe(self, place: Place) -> Stored | None:
@@ -277,6 +281,15 @@ def _raise_ours(caught_exception: Exception | None = None, **_: Any) -> None:
     error = getattr(caught_exception, "kwargs", {}).get("error")
     if isinstance(error, MuxerError):
         raise error
+
+
+def _may_hold(path: Path, stored: Stored) -> bool:
+    """Whether an object that did not change may hold a file: its tag is the file's digest, or none that can be compared."""
+    tag = stored.tag.strip('"')
+    if not tag or "-" in tag:
+        return True
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest() == tag
 
 
 def _as_it_comes(body: Any) -> Iterator[bytes]:

@@ -49,6 +49,8 @@ log = logging.getLogger(__name__)
 # A server that cannot rename answers so; 502 is what a proxy says that does not know the Destination's scheme.
 _NO_MOVE = (400, 403, 405, 501, 502)
 _EXISTS = 412
+# What a server says that has renamed a file (RFC 4918). 207 means that it has not, 200 may be the page of a proxy.
+_MOVED = (201, 204)
 
 
 class WebdavStorage:
@@ -168,7 +170,11 @@ class WebdavStorage:
         with self._talking("PUT", place.url), path.open("rb") as file:
             body = _Body(file, lambda: transfer.check_progress(deadline, place.url, self._stop))
             headers = {"Content-Type": "application/octet-stream", "Content-Length": str(length)}
-            self._check(self._http.put(place.url, content=body, headers=headers), "PUT", place.url)
+            response = self._http.put(place.url, content=body, headers=headers)
+            self._check(response, "PUT", place.url)
+            kind = response.headers.get("Content-Type", "")
+            if response.status_code == 200 and response.content and is_message(kind):
+                raise UnreadableAnswer(f"PUT {place.url}: answered {kind}")
         return self._checked(path, place)
 
     def _checked(self, path: Path, place: Place) -> Stored:
@@ -187,6 +193,8 @@ class WebdavStorage:
             if not may_replace():
                 raise StoredElsewhere(f"{target.url} is stored already")
             status = self._moved(source, target, overwrite="T")
+        if status not in (*_NO_MOVE, *_MOVED) and self.describe(source) is not None:
+            raise UnreadableAnswer(f"MOVE {source.url}: HTTP {status}, and the file is where it was")
         return status not in _NO_MOVE
 
     def _moved(self, source: Place, target: Place, overwrite: str) -> int:
