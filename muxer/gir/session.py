@@ -140,8 +140,8 @@ class Session:
         """Return the JSON object of an answer; after a refused login, send nothing for a while."""
         try:
             return envelope(answer, **kwargs)
-        except LoginRefused:
-            self._gate.close(self.service)
+        except LoginRefused as error:
+            self._gate.close(self.service, error)
             raise
 
     def _exchange(self, method: str, target: str, body: Any = None) -> Answer:

@@ -211,8 +211,8 @@ class S3Storage:
         if code == "AccessDenied":
             return AccessDenied(f"{text}; the keys of [s3] lack the right to it, or to list the bucket")
         if code in _BAD_KEYS or status in (401, 403):
-            self._gate.close(SERVICE)
-            return LoginRefused(f"{text}; check [s3] access_key_id and secret_access_key, and their rights")
+            what = f"{text}; check [s3] access_key_id and secret_access_key, and their rights"
+            return self._gate.close(SERVICE, LoginRefused(what))
         if code in _BAD_REGION:
             return AccessDenied(f"{text}; check [s3] region and endpoint_url")
         if code == "NoSuchBucket":

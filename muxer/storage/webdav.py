@@ -233,8 +233,8 @@ class WebdavStorage:
         """Given a status that means failure, return the error it stands for."""
         text = f"{what}: HTTP {status}"
         if status == 401:
-            self._gate.close(_origin(what.split(" ", 1)[1]))
-            return LoginRefused(f"{text}; check [webdav] username and password")
+            refused = LoginRefused(f"{text}; check [webdav] username and password")
+            return self._gate.close(_origin(what.split(" ", 1)[1]), refused)
         if status == 403:
             return PlaceClosed(f"{text}; the account of [webdav] lacks the right to it")
         if status == 507:

@@ -270,9 +270,10 @@ def test_an_empty_variable_leaves_the_file_its_say(loaded: Load) -> None:
     assert loaded(f"{REQUIRED}password = p\n", environ={"HTCC_PASSWORD": ""}).config.htcc.password == "p"
 
 
-def test_a_password_of_the_environment_that_is_no_utf_8_is_refused_unshown(refused: Refused) -> None:
-    error = refused(REQUIRED, environ={"HTCC_PASSWORD": f"{SECRET}\udce9"})  # Python's form of the byte E9
-    assert [str(problem) for problem in error.problems] == ["[htcc] password: is not UTF-8 text"]
+def test_a_password_of_the_environment_that_is_no_line_of_utf_8_is_refused_unshown(refused: Refused) -> None:
+    for end, reason in (("\udce9", "is not UTF-8 text"), ("\n", "holds a line break")):  # Python's form of the byte E9
+        [problem] = refused(REQUIRED, environ={"HTCC_PASSWORD": SECRET + end}).problems
+        assert str(problem).startswith(f"[htcc] password: {reason}") and SECRET not in str(problem)
 
 
 def test_the_command_line_goes_before_the_file(loaded: Load) -> None:
