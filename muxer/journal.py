@@ -147,6 +147,8 @@ class Journal:
             if version != self._seen_version:
                 self._seen_version = version
                 self._load(database)
+            for (name,) in database.execute("SELECT name FROM targets WHERE updated < ?", (now - KEPT_SECONDS,)).fetchall():
+                self._failures.pop(name, None)
             database.execute("DELETE FROM targets WHERE updated < ?", (now - KEPT_SECONDS,))
             excess = database.execute("SELECT count(*) FROM targets WHERE state = 'done'").fetchone()[0] - KEPT
             if excess > 0:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from heapq import merge
@@ -27,6 +27,8 @@ from muxer.transfer import private_file
 
 _EPOCH_1904 = 2_082_844_800
 _COPY_BYTES = 1 << 20
+# A recording may have more files than a process may hold open.
+_OPEN_AT_ONCE = 8
 _NARROW = 1 << 32
 _MATRIX = struct.pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
 _UNDETERMINED = 0x55C4
@@ -57,17 +59,35 @@ def write_movie(path: Path, row: Row, avc: Avc, sound: Sound | None, start: date
     wide = total >= _NARROW - (64 << 20)
     base = len(kind) + len(_index(row, avc, sound, chunks, 0, seconds, wide))
     head = struct.pack(">I4sQ", 1, b"mdat", total + 16) if wide else struct.pack(">I4s", total + 8, b"mdat")
-    with private_file(path) as out, ExitStack() as stack:
+    with private_file(path) as out, _opened(files) as opened:
         out.write(kind + _index(row, avc, sound, chunks, base + len(head), seconds, wide) + head)
-        opened = [stack.enter_context(file.open("rb", buffering=0)) for file in files]
         buffer = memoryview(bytearray(_COPY_BYTES))
         for chunk in chunks:
             for file, offset, length in chunk.extents:
                 if file < 0:
                     out.write(row.prefixes[-file])
                 else:
-                    opened[file].seek(offset)
-                    _copy(out, opened[file], length, buffer)
+                    source = opened(file)
+                    source.seek(offset)
+                    _copy(out, source, length, buffer)
+
+
+@contextmanager
+def _opened(files: Sequence[Path]) -> Iterator[Callable[[int], FileIO]]:
+    """Yield what returns a file by its number, opened. Those that were used last stay open, a few at a time."""
+    latest: dict[int, FileIO] = {}
+
+    def file(number: int) -> FileIO:
+        latest[number] = latest.pop(number) if number in latest else files[number].open("rb", buffering=0)
+        if len(latest) > _OPEN_AT_ONCE:
+            latest.pop(next(iter(latest))).close()
+        return latest[number]
+
+    try:
+        yield file
+    finally:
+        for one in latest.values():
+            one.close()
 
 
 def _copy(out: BinaryIO, file: FileIO, length: int, buffer: memoryview) -> None:

@@ -265,6 +265,7 @@ def test_the_journal_does_not_grow_over_the_years(tmp_path: Path, monkeypatch: p
     journal.failed(Key("old", "C2"), MediaError("corrupt"), 0.0)
     journal.refresh(200 * 3600.0)
     assert sorted(states(path)) == [f"d{day}" for day in range(190, 200)]
+    assert not journal.is_known("old")
 
 
 def test_only_this_account_can_read_it(tmp_path: Path) -> None:

@@ -1,0 +1,209 @@
+"""Weeks of polls with a fast clock, and a backlog of thousands: nothing grows.
+
+The lab's RWS answers without a network; the storage and the engine hold nothing (:mod:`support.inside`). All else is real:
+the daemon, its threads, the journal, the temporary folder, the log. ``FAULTS_POLLS`` and ``FAULTS_BACKLOG`` set other sizes.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import sqlite3
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from support.calls import configure
+from support.inside import SWITCHES, Recordings, daemon, number_of
+
+from muxer.config import load
+from muxer.errors import MediaError, MediaNotFound, ServiceUnavailable
+from muxer.gir import rws
+from muxer.lab.lab import Lab
+from muxer.observe import logs
+from muxer.pool import Pool
+
+Make = Callable[..., Lab]
+POLLS = int(os.environ.get("FAULTS_POLLS", "2600"))
+BACKLOG = int(os.environ.get("FAULTS_BACKLOG", "5000"))
+# At ten minutes a poll, longer than the journal keeps anything.
+WARM_UP = 1200
+POLL_MINUTES = 10
+
+
+class Peak:
+    """The most Python objects and pages of memory that this process has held, looked at for each recording."""
+
+    def __init__(self) -> None:
+        self.blocks = self.kilobytes = 0
+
+    def look(self, _name: str = "") -> None:
+        self.blocks = max(self.blocks, sys.getallocatedblocks())
+        self.kilobytes = max(self.kilobytes, resident_kilobytes())
+
+
+def resident_kilobytes() -> int:
+    """Return how much memory this process has."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1024
+
+
+def worked_through(lab: Lab, count: int) -> Peak:
+    """Work through a backlog of so many recordings; return the most that this took."""
+    store, seen = Recordings(lab, range(count)), Peak()
+    config = load(configure(lab, str(count), advanced__call_recording_query_string="startTime=0"), {}, {}).config
+    gc.collect()
+    assert daemon(lab, config, threading.Event(), muxing=seen.look).run() == 0
+    assert store.finished(store.alive) == count
+    return seen
+
+
+def test_the_memory_for_a_backlog_is_the_same_however_long_it_is(make_lab: Make) -> None:
+    """Of each recording its id is remembered, so that it is taken once; its metadata, a hundred objects, are not."""
+    lab, few = make_lab(**SWITCHES), BACKLOG // 10
+    worked_through(lab, 100)
+    small, large = worked_through(lab, few), worked_through(lab, BACKLOG)
+    more = BACKLOG - few
+    assert large.blocks - small.blocks < 6 * more
+    assert large.kilobytes - small.kilobytes < 2 * more
+    assert large.kilobytes < 1.3 * small.kilobytes
+
+
+# ---- weeks of polls -----------------------------------------------------------------------------------
+
+
+class FastStop(threading.Event):
+    """The stop event of a daemon whose poll thread never waits: the clock goes on instead, and ``then`` happens."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, then: Callable[[], None]) -> None:
+        super().__init__()
+        self._then, self._ahead = then, 0.0
+        monotonic, epoch = time.monotonic, time.time
+        patch.setattr(time, "monotonic", lambda: monotonic() + self._ahead)
+        patch.setattr(time, "time", lambda: epoch() + self._ahead)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        if threading.current_thread().name != "poller":
+            return super().wait(timeout)
+        self._ahead += timeout or 0.0
+        self._then()
+        return self.is_set()
+
+
+@dataclass(frozen=True)
+class Held:
+    """What this process holds at a moment."""
+
+    blocks: int
+    kilobytes: int
+    files: int
+    threads: int
+    temporary: int
+    rows: int
+    journal: int
+
+    @classmethod
+    def now(cls, temp: Path) -> Held:
+        """Look at this process, and at the temporary folder of its daemon."""
+        gc.collect()
+        with sqlite3.connect(temp / "journal.sqlite3") as database:
+            [rows] = database.execute("SELECT count(*) FROM targets").fetchone()
+        database.close()
+        return cls(
+            blocks=sys.getallocatedblocks(),
+            kilobytes=resident_kilobytes(),
+            files=len(list(Path("/proc/self/fd").iterdir())),
+            threads=threading.active_count(),
+            temporary=len(list(temp.rglob("*"))),
+            rows=rows,
+            journal=sum(one.stat().st_size for one in temp.glob("journal*")),
+        )
+
+
+def never_comes(number: int) -> bool:
+    """Whether the media of a recording never come."""
+    return number % 40 == 7
+
+
+def is_broken(number: int) -> bool:
+    """Whether the media of a recording are broken."""
+    return number % 30 == 3
+
+
+class Weeks:
+    """What happens between the polls: recordings come and go, some of them can never be muxed, services fail for a while;
+    ``held`` is looked at after the warm-up and at the end."""
+
+    def __init__(self, store: Recordings, temp: Path) -> None:
+        self._store, self._temp = store, temp
+        self.stop = threading.Event()
+        self.pool: Pool
+        self.held: list[Held] = []
+        self._out = 0
+
+    def go_on(self) -> None:
+        """Go on to the next poll."""
+        polls = self._store.polls
+        last = polls // 2
+        self._store.alive = range(max(0, last - 12), last)
+        if polls % 400 == 399 and polls != self._out:
+            self._out = polls
+            self._store.fail_next("rws", "GET", "/recordings?", 503, times=7)
+        if len(self.held) < (polls > WARM_UP) + (polls > POLLS):
+            self.pool.join()
+            self.held.append(Held.now(self._temp))
+            if polls > POLLS:
+                self.stop.set()
+
+    def fetching(self, name: str) -> None:
+        """Fail for a file: the storage is out from time to time, and some files never come."""
+        if self._store.polls % 300 < 5:
+            raise ServiceUnavailable("the storage is down")
+        if never_comes(number_of(name)):
+            raise MediaNotFound(f"{name} is not there")
+
+    def muxing(self, name: str) -> None:
+        """Fail for a recording whose media are broken."""
+        if is_broken(number_of(name)):
+            raise MediaError(f"{name} is broken")
+
+
+@pytest.fixture
+def a_log() -> Iterator[None]:
+    """Let a test begin the log of the muxer, and end it."""
+    root, own = logging.getLogger(), logging.getLogger("muxer")
+    handlers, levels = list(root.handlers), (root.level, own.level)
+    root.handlers.clear()
+    yield
+    for handler in list(root.handlers):
+        root.removeHandler(handler)
+        handler.close()
+    root.handlers[:] = handlers
+    root.setLevel(levels[0])
+    own.setLevel(levels[1])
+
+
+def test_weeks_of_polls_leave_nothing_behind(make_lab: Make, monkeypatch: pytest.MonkeyPatch, a_log: None) -> None:
+    """Longer than the journal keeps anything; of what is remembered longer, less is remembered here."""
+    monkeypatch.setattr(rws, "REMEMBERED_LABELS", 100)
+    lab = make_lab(**SWITCHES)
+    options = {"processing__min_poll_interval": str(POLL_MINUTES), "advanced__worker_threads": "2"}
+    config = load(configure(lab, logfile__max_bytes="100000", logfile__backup_count="2", **options), {}, {}).config
+    logs.set_up(config.logfile, "single", ())
+    store = Recordings(lab)
+    weeks = Weeks(store, config.processing.temp_dir or Path())
+    weeks.stop = FastStop(monkeypatch, weeks.go_on)
+    made = daemon(lab, config, weeks.stop, weeks.fetching, weeks.muxing)
+    weeks.pool = made._pool
+    assert made.run() == 0
+    before, after = weeks.held
+    assert after.blocks - before.blocks < (POLLS - WARM_UP) // 2
+    assert after.kilobytes - before.kilobytes < (POLLS - WARM_UP)
+    assert (after.files, after.threads, after.temporary) == (before.files, before.threads, before.temporary)
+    assert after.rows < 1.1 * before.rows and after.journal < 1.1 * before.journal
+    gone = range(POLLS // 2 - 20)
+    assert store.finished(gone) == sum(not never_comes(number) and not is_broken(number) for number in gone)

@@ -1,0 +1,99 @@
+"""A recording of four hours with two hundred screen files: time, memory, open files, and every picture in its place."""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from support.kinds import PLAIN, T0, ffmpeg
+from support.sync import INSTANTS, lengths
+
+from muxer.lab.media import make_screen
+from muxer.lab.readers import read_pictures
+from muxer.media.engine import Engine, Input
+from muxer.media.render import Tools
+from muxer.process import Runner
+from tests.bench.processes import watched
+
+FILES = 200
+EVERY = 72
+SECONDS = FILES * EVERY
+# What this process and the media programs may take at a time, besides what it took before. Some 75 of it are ffmpeg's; the
+# muxed file has 40.
+MOST_MEGABYTES = 125.0
+OTHER_SETS = (*PLAIN, "-x264-params", "cqm=jvt:ref=4")
+
+
+@contextmanager
+def few_files() -> Iterator[None]:
+    """Let this process open only a few files more than it has."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    held = len(list(Path("/proc/self/fd").iterdir()))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (held + 32, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.fixture
+def four_hours(tmp_path: Path) -> Path:
+    """Return a folder with an audio file of four hours, a minute again and again, and screen files of two kinds."""
+    minute = tmp_path / "minute.mp3"
+    ffmpeg("-f", "lavfi", "-i", "sine=r=8000:d=60", "-ac", "1", "-c:a", "libmp3lame", "-b:a", "16k", minute)
+    ffmpeg("-stream_loop", "-1", "-i", minute, "-t", SECONDS, "-c", "copy", tmp_path / "audio.mp3")
+    for agent, options in ((1, PLAIN), (2, OTHER_SETS)):
+        make_screen(tmp_path / f"{agent}.mp4", T0, EVERY, fps=1, size=(320, 180), agent_number=agent, extra=options)
+    return tmp_path
+
+
+def begins() -> list[float]:
+    """Return when the screen files begin, in seconds of the audio: with gaps between them, or too early."""
+    chance = random.Random(4)
+    return [number * EVERY + chance.randint(1000, 5000) / 1000 for number in range(FILES)]
+
+
+def planned(starts: list[float]) -> list[tuple[float, int, int]]:
+    """Return what must be seen: the second, the instant that the picture tells, the agent."""
+    made = []
+    for number, (start, following) in enumerate(pairwise([*starts, float(SECONDS)])):
+        for frame in range(EVERY):
+            if start + frame < min(following, SECONDS) - 0.0005:
+                made.append((start + frame, round((T0.timestamp() + frame) * 1000) % INSTANTS, number % 2 + 1))
+    return made
+
+
+def test_four_hours_with_two_hundred_screen_files(four_hours: Path) -> None:
+    starts, job = begins(), four_hours / "job"
+    job.mkdir()
+    screens = []
+    for number, start in enumerate(starts):
+        path = job / f"screen-{number}"
+        os.link(four_hours / f"{number % 2 + 1}.mp4", path)
+        screens.append(Input(path, path.name, T0 + timedelta(seconds=start)))
+    engine = Engine(Tools("ffmpeg", "ffprobe"), Runner(), tolerance=0.0, slice_ms=5000, audio_codec="copy")
+    with watched(os.getpid()) as idle:
+        time.sleep(0.2)
+    with few_files(), watched(os.getpid()) as peak:
+        muxed = engine.mux(Input(four_hours / "audio.mp3", "audio", T0), screens, job)
+    assert peak.megabytes - idle.megabytes < MOST_MEGABYTES
+    assert muxed.reasons == ()
+    for length in lengths(muxed.path).values():
+        assert length == pytest.approx(SECONDS, abs=0.15)
+    pictures = read_pictures(muxed.path)
+    seen = [(one.pts, one.instant, one.agent) for one in pictures if not one.black]
+    wanted = planned(starts)
+    assert [one[1:] for one in seen] == [one[1:] for one in wanted]
+    assert max(abs(one[0] - other[0]) for one, other in zip(seen, wanted, strict=True)) < 0.0001
+    black = [one.pts for one in pictures if one.black]
+    gaps = [start + EVERY for start, following in pairwise(starts) if following - start >= EVERY + 1]
+    assert all(any(abs(one - begin) < 0.0001 for one in black) for begin in gaps)
+    assert not any(start + 0.0005 < one < start + EVERY - 0.0005 for one in black for start in starts)
