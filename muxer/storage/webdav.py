@@ -51,6 +51,13 @@ _NO_MOVE = (400, 403, 405, 501, 502)
 _EXISTS = 412
 # What a server says that has renamed a file (RFC 4918). 207 means that it has not, 200 may be the page of a proxy.
 _MOVED = (201, 204)
+# What to do about some answers.
+_ADVICE = {
+    403: "; the account of [webdav] lacks the right to it",
+    409: "; the folder does not exist, make it on the server",
+    423: "; it is locked on the server",
+    507: "; the storage is full, make room there",
+}
 
 
 class WebdavStorage:
@@ -193,6 +200,8 @@ class WebdavStorage:
             if not may_replace():
                 raise StoredElsewhere(f"{target.url} is stored already")
             status = self._moved(source, target, overwrite="T")
+            if status == _EXISTS:
+                raise ServiceUnavailable(f"MOVE {source.url}: HTTP {status}; the server lets nothing replace {target.name}")
         if status not in (*_NO_MOVE, *_MOVED) and self.describe(source) is not None:
             raise UnreadableAnswer(f"MOVE {source.url}: HTTP {status}, and the file is where it was")
         return status not in _NO_MOVE
@@ -231,19 +240,15 @@ class WebdavStorage:
 
     def _failure(self, status: int, headers: Any, what: str) -> MuxerError:
         """Given a status that means failure, return the error it stands for."""
-        text = f"{what}: HTTP {status}"
+        text = f"{what}: HTTP {status}{_ADVICE.get(status, '')}"
         if status == 401:
             refused = LoginRefused(f"{text}; check [webdav] username and password")
             return self._gate.close(_origin(what.split(" ", 1)[1]), refused)
         if status == 403:
-            return PlaceClosed(f"{text}; the account of [webdav] lacks the right to it")
-        if status == 507:
-            return ServiceUnavailable(f"{text}; the storage is full")
-        if status == 409:
-            return ServiceUnavailable(f"{text}; the folder does not exist")
+            return PlaceClosed(text)
         if status == 500:
             return ServiceFailed(text, retry_after(headers))
-        if status >= 500 or status in (404, 408, 423, 429) or status < 400:
+        if status >= 500 or status in (404, 408, 409, 423, 429) or status < 400:
             return ServiceUnavailable(text, retry_after(headers))
         return RequestRejected(text, status)
 

@@ -54,8 +54,8 @@ _PUBLISHED, _LABELLED = 1, 2
 
 
 class Recordings(Store):
-    """Recordings of one call and one screen file each, those with the numbers ``alive``. Of what was written about them a few
-    bits are kept, so that the memory of this process is the muxer's."""
+    """Recordings of one call and one screen file each, those with the numbers ``alive``. Of what was written about them a
+    few bits are kept, so that the memory of this process is the muxer's."""
 
     def __init__(self, lab: Lab, alive: range = range(0)) -> None:
         super().__init__()
@@ -115,7 +115,8 @@ class Recordings(Store):
 
     @lru_cache(maxsize=NEAR)  # noqa: B019
     def _muxed_name(self, recording_id: str) -> str:
-        bare = {"id": recording_id, "region": self._site.region, "mediaFiles": [next(self._media(recording_id, number_of(recording_id)))]}
+        screen = next(self._media(recording_id, number_of(recording_id)))
+        bare = {"id": recording_id, "region": self._site.region, "mediaFiles": [screen]}
         call = CallRecording.read(self.call(recording_id))
         return select(call, ScreenRecording.read(bare), delete_superseded=True, label=False).targets[0].name
 

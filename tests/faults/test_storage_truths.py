@@ -1,0 +1,216 @@
+"""What is stored is checked before it is published, and what is published before anything is deleted.
+
+Missing folders, files that are there already, and lost uploads: tests/integration/test_webdav.py, test_s3.py and
+test_s3_answers.py.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.calls import add_short, configure, muxed, stored_muxed
+
+from muxer.config import load
+from muxer.config.schema import Webdav
+from muxer.errors import MuxerError, ServiceUnavailable, StoredElsewhere
+from muxer.gir import publish
+from muxer.job import Job, JobOptions
+from muxer.journal import Journal
+from muxer.lab.build import AddedCall
+from muxer.lab.cases import CallPlan, ScreenPart
+from muxer.lab.lab import Lab
+from muxer.lab.store import ScriptedFailure
+from muxer.media.render import Tools
+from muxer.outages import Outages
+from muxer.poller import Poller
+from muxer.process import Runner
+from muxer.selection import MuxTarget
+from muxer.services import build
+from muxer.storage.base import Place, place_of
+from muxer.storage.webdav import WebdavStorage
+from muxer.workspace import Workspace
+
+Make = Callable[..., Lab]
+TWO_SCREENS = CallPlan("two-screens", 8, (ScreenPart(0, 4), ScreenPart(4, 4)))
+CONTENT = b"a muxed file"
+
+
+# ---- one upload ---------------------------------------------------------------------------------------
+
+
+def storage(lab: Lab, tmp_path: Path) -> WebdavStorage:
+    user = lab.site.dav_account
+    (tmp_path / "notes").mkdir()
+    options = Webdav(username=user.username, password=user.password, trusted_ca=False)
+    return WebdavStorage(options, "test", tmp_path / "notes", threading.Event())
+
+
+def place(lab: Lab) -> Place:
+    return place_of({"storage": "webDAV", "path": "a.mp4", "data": {"storagePath": f"{lab.dav_url}/screens/"}})
+
+
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "source"
+    path.write_bytes(CONTENT)
+    return path
+
+
+def screens(lab: Lab) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (lab.site.media.folder / "screens").iterdir()}
+
+
+def before(patch: pytest.MonkeyPatch, lab: Lab, request: str, number: int, do: Callable[[], object]) -> None:
+    """Do something right before the lab answers a request that fits, at its ``number``-th time."""
+    seen, real = iter(range(1, 1000)), lab.store.take_failure
+
+    def take_failure(service: str, method: str, path: str) -> ScriptedFailure | None:
+        if re.search(request, f"{service} {method} {path}") and next(seen) == number:
+            do()
+        return real(service, method, path)
+
+    patch.setattr(lab.store, "take_failure", take_failure)
+
+
+@pytest.mark.parametrize("kept", [CONTENT[:-1], b"", CONTENT + b"x"], ids=["too little", "nothing of it", "too much"])
+def test_an_upload_of_which_too_little_or_too_much_is_kept_gets_no_final_name(
+    make_lab: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: bytes
+) -> None:
+    lab = make_lab()
+    part = lab.site.media.folder / "screens" / "a.mp4.test.part"
+    before(monkeypatch, lab, "dav PROPFIND .*part", 1, lambda: part.write_bytes(kept))
+    with pytest.raises(ServiceUnavailable, match=rf"holds {len(kept)} bytes after an upload of {len(CONTENT)}"):
+        storage(lab, tmp_path).store(source(tmp_path), place(lab), lambda: True)
+    assert screens(lab) == {}
+    assert "MOVE" not in [one.method for one in lab.store.requests]
+
+
+def test_a_file_that_changes_when_it_is_renamed_is_not_taken_for_stored(
+    make_lab: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = make_lab()
+    final = lab.site.media.folder / "screens" / "a.mp4"
+    before(monkeypatch, lab, "dav PROPFIND .*a.mp4$", 1, lambda: final.write_bytes(CONTENT[1:]))
+    with pytest.raises(ServiceUnavailable, match="after an upload of"):
+        storage(lab, tmp_path).store(source(tmp_path), place(lab), lambda: True)
+
+
+@pytest.mark.parametrize(
+    ("status", "advice"),
+    [(409, "make it on the server"), (423, "locked"), (507, "make room"), (500, "500"), (503, "503")],
+)
+def test_a_refused_rename_leaves_nothing(make_lab: Make, tmp_path: Path, status: int, advice: str) -> None:
+    lab = make_lab()
+    lab.store.fail_next("dav", "MOVE", "screens", status)
+    store = storage(lab, tmp_path)
+    with pytest.raises(ServiceUnavailable, match=advice):
+        store.store(source(tmp_path), place(lab), lambda: True)
+    assert screens(lab) == {} and not list((tmp_path / "notes").iterdir())
+    assert store.store(source(tmp_path), place(lab), lambda: True).length == len(CONTENT)
+    assert screens(lab) == {"a.mp4": CONTENT}
+
+
+def test_a_file_that_the_server_lets_nobody_replace_is_not_taken_for_ours(make_lab: Make, tmp_path: Path) -> None:
+    """Not even when it is as long as ours."""
+    lab = make_lab()
+    other = lab.site.media.folder / "screens" / "a.mp4"
+    other.write_bytes(CONTENT.upper())
+    lab.store.fail_next("dav", "MOVE", "screens", 412, times=2)
+    with pytest.raises(ServiceUnavailable, match=r"lets nothing replace a\.mp4"):
+        storage(lab, tmp_path).store(source(tmp_path), place(lab), lambda: True)
+    assert screens(lab) == {"a.mp4": CONTENT.upper()}
+
+
+# ---- one recording ------------------------------------------------------------------------------------
+
+
+class OneByOne:
+    """The jobs of a lab, run one after the other in this process."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._config = load(configure(lab), {}, {}).config
+        runner, stop = Runner(), threading.Event()
+        workspace = Workspace(self._config.processing.temp_dir, "single", 1)
+        self._services = build(self._config, Tools("ffmpeg", "ffprobe"), runner, workspace, stop)
+        self._job = Job(self._services, JobOptions(label=True, delete_superseded=True))
+
+    def run(self) -> None:
+        """Do what one poll finds."""
+        found: list[MuxTarget] = []
+        Poller(self._config, self._services.rws, Journal(None), Outages(), lambda one: not found.append(one)).poll()
+        for target in found:
+            self._job.run(target)
+
+
+@pytest.fixture
+def late(make_lab: Make, monkeypatch: pytest.MonkeyPatch) -> tuple[Lab, AddedCall, OneByOne]:
+    """Return a lab with a call that was muxed before the second of its screen files came, and what does its jobs."""
+    monkeypatch.setattr(publish, "READ_BACK_WAITS", (0.0,))
+    lab = make_lab()
+    (call,) = add_short(lab, [1], plan=TWO_SCREENS)
+    second = (lab.store.screen(call.id) or {})["mediaFiles"][1]
+    lab.store.delete_screen_media(call.id, second["mediaId"])
+    jobs = OneByOne(lab)
+    jobs.run()
+    lab.store.add_screen_media(call.id, lab.region, second)
+    return lab, call, jobs
+
+
+def ids(lab: Lab, call: AddedCall) -> list[str]:
+    return [one["mediaId"] for one in muxed(lab, call.id)]
+
+
+def test_a_superseded_file_is_deleted_after_the_new_one_is_stored_checked_published_and_read_back(
+    late: tuple[Lab, AddedCall, OneByOne],
+) -> None:
+    lab, call, jobs = late
+    [old], earlier = ids(lab, call), len(lab.store.requests)
+    jobs.run()
+    [new] = ids(lab, call)
+    assert stored_muxed(lab) == [new] != [old]
+    seen = [f"{one.service} {one.method} {one.path}" for one in lab.store.requests[earlier:] if one.status < 400]
+    wanted = [
+        *(f"dav PUT .*{new}.*part", f"dav PROPFIND .*{new}.*part", f"dav MOVE .*{new}.*part", f"dav PROPFIND .*{new}$"),
+        *("rws POST .*screen-recordings$", f"rws GET .*screen-recordings/{call.id}$", f"dav PROPFIND .*{new}$"),
+        f"rws DELETE .*{old}",
+    ]
+    rest = iter(seen)
+    for step in wanted:
+        assert any(re.fullmatch(step, one) for one in rest), (step, seen)
+    assert not [one for one in seen if "DELETE" in one and old not in one]
+
+
+@pytest.mark.parametrize("trouble", ["full", "locked", "mangled", "replaced", "refused", "forgotten"])
+def test_whatever_fails_before_it_is_published_and_read_back_nothing_is_deleted(
+    late: tuple[Lab, AddedCall, OneByOne], monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    lab, call, jobs = late
+    old, deletes, posts = ids(lab, call), lab.store.deletes, len(lab.store.posts)
+    folder = lab.site.media.folder / "screens"
+
+    def other(name: str) -> None:
+        for path in folder.glob(f"*_muxed*{name}"):
+            if path.name not in old:
+                path.write_bytes(path.read_bytes()[::-1] + b"x")
+
+    match trouble:
+        case "full":
+            lab.store.fail_next("dav", "PUT", "screens", 507, times=9)
+        case "locked":
+            lab.store.fail_next("dav", "MOVE", "screens", 423, times=9)
+        case "mangled":
+            before(monkeypatch, lab, "dav PROPFIND .*part", 1, lambda: other(".part"))
+        case "replaced":
+            before(monkeypatch, lab, "dav PROPFIND .*bin$", 2, lambda: other(".bin"))
+        case "refused":
+            lab.store.fail_next("rws", "POST", "/screen-recordings", 500, times=9)
+        case "forgotten":
+            lab.store.fail_next("rws", "POST", "/screen-recordings", 200, times=9, body=b'{"statusCode": 0}')
+    with pytest.raises(StoredElsewhere if trouble == "replaced" else MuxerError):
+        jobs.run()
+    assert (ids(lab, call), lab.store.deletes, len(lab.store.posts)) == (old, deletes, posts)
+    assert old[0] in stored_muxed(lab)
+    assert not [name for name in stored_muxed(lab) if ".part" in name]
