@@ -41,6 +41,7 @@ class Packets:
 
     ``sizes`` and ``offsets`` tell where their bytes lie in the file, if that is known. ``unshown`` are those of which the
     file does not say when they are shown; ``timeless`` is how many of them are left out here, for want of any time.
+    ``false_keys`` is how many the file calls key frames although a decoder needs what lies before them.
     """
 
     pts: array[int] = field(default_factory=lambda: array("q"))
@@ -50,6 +51,7 @@ class Packets:
     sizes: array[int] = field(default_factory=lambda: array("I"))
     offsets: array[int] = field(default_factory=lambda: array("q"))
     hidden: int = 0
+    false_keys: int = 0
     unshown: int = 0
     timeless: int = 0
     discarded_samples: int = 0

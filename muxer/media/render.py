@@ -153,20 +153,21 @@ def encode_command(tools: Tools, target: Target, source: Probed, cut: Cut, index
     is shown from zero on; the others keep their distance."""
     video = need_video(source)
     effective = index.in_effect(cut.begin)
-    earlier = index.shown[max(index.shown.index(effective) - 1, 0)]
+    start = index.decodable(effective)
     origin = video.microseconds(video.first) - source.start_us
-    seek = max(0, origin + effective - min(NEAR, (effective - earlier) // 2)) if effective else 0
-    shift = origin + cut.begin - seek
+    seek = max(0, origin + index.just_before(start)) if start else 0
+    skipped = origin + index.just_before(effective) - seek
+    # Frames are told by their times: numbers begin anew where the size of the pictures changes.
     filters = [
-        f"trim=end_frame={cut.frames}",
-        f"setpts=max(0\\,PTS-{seconds(shift)}/TB)",
+        *([f"trim=start={seconds(skipped)}"] if start < effective else ()),
+        f"setpts=max(0\\,PTS-{seconds(origin + cut.begin - seek)}/TB)",
         f"scale={target.width}:{target.height}:force_original_aspect_ratio=decrease:force_divisible_by=2",
         f"pad={target.width}:{target.height}:(ow-iw)/2:(oh-ih)/2",
         "setsar=1",
         f"format={target.pixels}",
     ]
     command = [tools.ffmpeg, *_QUIET, *(("-ss", seconds(seek)) if seek else ()), *_from_file(source.path)]
-    command += ["-map", "0:v:0", "-vf", ",".join(filters), *_video_encoder(tools, target)]
+    command += ["-map", "0:v:0", "-vf", ",".join(filters), "-frames:v", str(cut.frames), *_video_encoder(tools, target)]
     return [*command, str(output)]
 
 
