@@ -19,7 +19,7 @@ stage() { # staging folder
     (cd -- "$ROOT" && shipped_files | xargs -d '\n' cp --parents -t "$staging" --)
     mkdir "$staging/thirdparty"
     cp -- "$ROOT/thirdparty/requirements.txt" "$ROOT/thirdparty/README.md" "$staging/thirdparty/"
-    for name in muxer.cfg.sample encryptPassword.py README.md CHANGELOG.md LICENSE docs; do
+    for name in muxer.cfg.sample encryptPassword.py README.md SECURITY.md CHANGELOG.md LICENSE docs; do
         if [[ -e $ROOT/$name ]]; then cp -R -- "$ROOT/$name" "$staging/"; fi
     done
     for name in muxer.cfg.sample encryptPassword.py; do

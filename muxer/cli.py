@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from muxer import __version__
 from muxer.config import Loaded, load
@@ -25,15 +26,14 @@ from muxer.startup import ProgramChecks
 log = logging.getLogger("muxer")
 
 
-
 def run(argv: Sequence[str]) -> int:
     """Given the arguments of ``muxer_process.py``, run the muxer and return its exit code."""
     os.umask(0o077)
     if sys.stderr is None or sys.stdout is None:  # a service without a console
         sys.stderr = sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
-    arguments = _parser().parse_args(argv)
-    given = {name: getattr(arguments, name) or "" for name in ("muxer_type", "muxer_id", "total_muxers")}
     try:
+        arguments = _parser().parse_args(_unbroken(argv))
+        given = {name: getattr(arguments, name) or "" for name in ("muxer_type", "muxer_id", "total_muxers")}
         loaded = load(Path(arguments.config_file), given, os.environ)
         log_path = _open_log(loaded.config)
     except ConfigError as error:
@@ -106,8 +106,21 @@ def _default_logfile(folder: Path | None) -> Logfile:
     return Logfile(logfile_path=folder, level="info", format="text", max_bytes=10485760, backup_count=10)
 
 
+def _unbroken(argv: Sequence[str]) -> list[str]:
+    """Return the arguments; the guide prints the first one for LCA with a blank in it, ``-- config-file=muxer.cfg``."""
+    return [f"--{argv[1]}", *argv[2:]] if argv[:1] == ["--"] and len(argv) > 1 else list(argv)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Refuses as a wrong configuration is refused: under LCA nobody sees stderr, so the log must say it too."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise :class:`ConfigError`."""
+        raise ConfigError([Problem("command line", message)], notes=[" ".join(self.format_usage().split())])
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="muxer_process.py",
         description="Joins call and screen recordings of Genesys Interaction Recording.",
         allow_abbrev=False,

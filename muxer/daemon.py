@@ -27,9 +27,10 @@ from muxer.errors import (
 from muxer.exits import EXIT_FAILED, EXIT_OK, EXIT_SOME_FAILED
 from muxer.job import Job, Services, services_of
 from muxer.journal import Journal, Key, delay, now
+from muxer.masking import Mask
 from muxer.migration import Standing, bar, progress, summary
 from muxer.observe import terminal
-from muxer.observe.logs import about
+from muxer.observe.logs import about, plain
 from muxer.poller import Poller
 from muxer.pool import Pool
 from muxer.process import Runner
@@ -63,7 +64,7 @@ class Daemon:
         self._outages = services.outages
         self._migration = bool(config.advanced.call_recording_query_string)
         # A migration is to try everything that its query finds, whatever became of it before.
-        self._journal = Journal(None if self._migration else services.workspace.path / JOURNAL)
+        self._journal = Journal(None if self._migration else services.workspace.path / JOURNAL, Mask(config.secrets))
         has_room = services.workspace.disk.has_room
         self._pool = Pool(self._work, config.advanced.worker_threads, self._stop, has_room)
         self._poller = Poller(config, services.rws, self._journal, self._outages, self._submit)
@@ -82,6 +83,7 @@ class Daemon:
 
     def run(self) -> int:
         """Run until a signal stops it, or the migration is done; return the exit code."""
+        # Before the first poll: a process that was killed has left media in clear.
         self._clean()
         body = self._migrate if self._migration else self._poll_forever
         thread = threading.Thread(target=self._guarded, args=(body,), name="poller", daemon=True)
@@ -143,6 +145,7 @@ class Daemon:
         self._journal.refresh(now())
         self._services.publisher.repair_left_overs()
         self._services.stores.remove_left_overs()
+        self._services.superseded.finish_left_overs()
 
     def _migrate(self) -> None:
         """Process everything that the migration's query finds, then say what became of it."""
@@ -184,7 +187,8 @@ class Daemon:
         terminal.show(bar(standing), "\n")
         for recording_id, reason in (*self._failed.values(), *self._poller.skipped.items()):
             log.error("failed: %s: %s", recording_id, reason)
-        self._say(f"{what}: {summary(standing)}", f": {', '.join(standing.failed)}" if standing.failed else "")
+        failed = f": {', '.join(map(plain, standing.failed))}" if standing.failed else ""
+        self._say(f"{what}: {summary(standing)}", failed)
         return len(standing.failed)
 
     def _say(self, text: str, failed: str = "") -> None:

@@ -74,6 +74,10 @@ class Forbidden(AccessDenied):
     """403, or statusCode 3 or 5: the account may log in but lacks a permission."""
 
 
+class PlaceClosed(AccessDenied):
+    """403 of a WebDAV server: the account lacks the right to this folder or file; others there may be open."""
+
+
 class MediaNotFound(Transient):
     """A media file is not where its metadata says; it may still be on its way. Tried again at the next poll."""
 

@@ -14,13 +14,15 @@ class LoginGate:
     """Remembers which services have refused our login lately. Safe to use from any thread."""
 
     def __init__(self) -> None:
-        self._closed_until: dict[str, float] = {}
+        self._closed: dict[str, tuple[float, str]] = {}
 
-    def close(self, service: str) -> None:
-        """Note that a service has refused our login."""
-        self._closed_until[service] = time.monotonic() + PAUSE_SECONDS
+    def close(self, service: str, error: LoginRefused) -> LoginRefused:
+        """Note that a service has refused our login, and return the error that says how."""
+        self._closed[service] = (time.monotonic() + PAUSE_SECONDS, str(error))
+        return error
 
     def check(self, service: str) -> None:
         """Raise :class:`LoginRefused` when a service has refused our login a moment ago."""
-        if time.monotonic() < self._closed_until.get(service, 0.0):
-            raise LoginRefused(f"{service} refused our login a moment ago; not tried again yet")
+        until, why = self._closed.get(service, (0.0, ""))
+        if time.monotonic() < until:
+            raise LoginRefused(f"{service} refused our login a moment ago; not tried again yet: {why}")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from muxer.crypto.envelope import Encryptor
-from muxer.errors import AccessDenied, EncryptionMissing, MetadataError, Permanent, Stopped, StoredElsewhere, Transient
+from muxer.errors import AccessDenied, EncryptionMissing, MetadataError, Stopped, StoredElsewhere
 from muxer.gir.models import MediaFile, format_time
 from muxer.gir.publish import Publisher
 from muxer.gir.rcs import Rcs
@@ -27,6 +27,7 @@ from muxer.parallel import Helpers
 from muxer.selection import MuxTarget, select
 from muxer.storage.base import Place, Stored, place_of
 from muxer.storage.stores import Stores
+from muxer.superseded import Superseded
 from muxer.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ class Services:
     engine: Engine
     encryptor: Encryptor
     publisher: Publisher
+    superseded: Superseded
     workspace: Workspace
     outages: Outages
     helpers: Helpers
@@ -102,7 +104,8 @@ class Job:
                 self._make(current, report)
             if current.superseded:
                 with report.step("delete"):
-                    self._delete_superseded(current)
+                    for media in current.superseded:
+                        self._services.superseded.delete(current.recording_id, media)
             if current.label_missing:
                 with report.step("label"):
                     report.facts["label"] = LABEL if self._services.rws.label(current.recording_id) else "refused"
@@ -130,12 +133,13 @@ class Job:
                 audio, screens = self._fetch(target, folder)
             with report.step("mux"):
                 muxed = self._services.engine.mux(audio, screens, folder)
+                _wipe(folder, muxed.path)
             path, entry = muxed.path, _entry(target, muxed, audio.start)
             if certificates:
                 with report.step("encrypt"):
                     path, entry = self._encrypt(muxed, entry, certificates, folder)
             entry["size"] = str(path.stat().st_size)
-            place = folder_of_screens.beside(entry["mediaId"])
+            place = _beside_sources(target, folder_of_screens, entry["mediaId"])
             entry["mediaDescriptor"] = place.descriptor
             with report.step("store"):
                 stored = self._store(target, path, place)
@@ -224,18 +228,6 @@ class Job:
 
         self._services.publisher.publish(target.recording_id, target.region, entry, is_still_stored=is_still_ours)
 
-    def _delete_superseded(self, target: MuxTarget) -> None:
-        """Delete muxed files that the published one replaces, in the metadata and, if left there, in their storage."""
-        for media in target.superseded:
-            self._services.rws.delete_media(target.recording_id, media.media_id)
-            log.info("superseded file deleted", extra={"fields": {"media": media.media_id}})
-            if media.descriptor is None:
-                continue
-            place = place_of(media.descriptor)
-            try:
-                self._services.stores.of(place).delete(place)
-            except (Transient, Permanent) as error:
-                log.warning("the superseded file %s stays in its storage: %s", media.media_id, error)
 
     def _finish(self, target: MuxTarget, report: Report) -> None:
         facts = {"agent": target.agent, "sources": len(target.sources)} | report.facts
@@ -262,6 +254,21 @@ def _place(target: MuxTarget) -> Place:
         if media.descriptor is not None:
             return place_of(media.descriptor)
     raise MetadataError("no screen file has a media descriptor, so there is no place for the muxed file")
+
+
+def _beside_sources(target: MuxTarget, where: Place, name: str) -> Place:
+    """Return the place of the muxed file. Raise :class:`MetadataError` when a source bears its name: sources are never
+    written over."""
+    if any(name in media.names for media in (target.audio, *target.screens)):
+        raise MetadataError(f"a source bears the name of the muxed file, {name}")
+    return where.beside(name)
+
+
+def _wipe(folder: Path, kept: Path) -> None:
+    """Remove all but one file of a job's folder: media in clear stay on the disk only as long as they are needed."""
+    for path in folder.iterdir():
+        if path != kept:
+            path.unlink()
 
 
 def _entry(target: MuxTarget, muxed: Muxed, start: datetime) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from muxer.errors import MediaNotFound, Transient
+from muxer.masking import Mask
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ REMEMBERED = 100_000
 KEPT_SECONDS = 7 * 86_400.0
 KEPT = 200_000
 LOCK_SECONDS = 5.0
+LONGEST_REASON = 2000
 
 WANTED, RUNNING, DONE, RETRY, ASIDE = "wanted", "running", "done", "retry", "aside"
 
@@ -85,11 +87,12 @@ def delay(attempt: int) -> float:
 class Journal:
     """What became of the targets of this instance. Safe to use from any thread; times are epoch seconds."""
 
-    def __init__(self, path: Path | None) -> None:
-        """Given where the database lies or is to be made (None = in memory only), open it. What another process left
-        running is wanted again."""
+    def __init__(self, path: Path | None, mask: Mask | None = None) -> None:
+        """Given where the database lies or is to be made (None = in memory only), and what removes secrets from texts, open
+        it. What another process left running is wanted again."""
         self._lock = threading.Lock()
         self._path = path
+        self._mask = mask or Mask()
         self._failures: OrderedDict[str, Entry] = OrderedDict()
         self._database: sqlite3.Connection | None = None
         self._seen_version = -1
@@ -129,7 +132,7 @@ class Journal:
         """Note a failure and return what follows from it, which the type of the error alone decides."""
         with self._lock:
             earlier = self._failures.pop(key.name, None)
-            entry = self._failures[key.name] = _judge(error, earlier or Entry(0, 0, now, "", ""), now)
+            entry = self._failures[key.name] = _judge(error, self._shown(error), earlier or Entry(0, 0, now, "", ""), now)
             if len(self._failures) > REMEMBERED:
                 self._failures.popitem(last=False)
             self._write(key, ASIDE if entry.retry_at is None else RETRY, entry, now)
@@ -159,6 +162,10 @@ class Journal:
                 database.execute("UPDATE targets SET state = 'wanted' WHERE state = 'running'")
                 database.close()
             self._database = None
+
+    def _shown(self, error: Exception) -> str:
+        """Return what an error says, in a form that may be kept: services echo what they like."""
+        return self._mask(str(error)).encode(errors="backslashreplace").decode()[:LONGEST_REASON]
 
     def _note(self, key: Key, state: str, now: float) -> None:
         with self._lock:
@@ -238,9 +245,9 @@ def _move_away(path: Path) -> None:
             path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
-def _judge(error: Exception, earlier: Entry, now: float) -> Entry:
+def _judge(error: Exception, reason: str, earlier: Entry, now: float) -> Entry:
     attempts, permanent = earlier.attempts + 1, earlier.permanent
-    kind, reason = type(error).__name__, str(error)
+    kind = type(error).__name__
     if isinstance(error, MediaNotFound):
         return Entry(attempts, permanent, now, kind, reason)
     if isinstance(error, Transient | OSError | MemoryError):

@@ -17,6 +17,7 @@ from muxer.errors import (
     AccessDenied,
     LoginRefused,
     MediaNotFound,
+    PlaceClosed,
     RequestRejected,
     ServiceFailed,
     ServiceUnavailable,
@@ -52,13 +53,13 @@ class Outages:
         block bears the name of the service. Answers that concern one recording only say that the service is there."""
         try:
             yield
+        except (RequestRejected, MediaNotFound, PlaceClosed):
+            self._succeeded(service)
+            raise
         except (ServiceUnavailable, AccessDenied) as error:
             error.service = error.service or service
             if error.service == service:
                 self._failed(service, error)
-            raise
-        except (RequestRejected, MediaNotFound):
-            self._succeeded(service)
             raise
         self._succeeded(service)
 

@@ -24,15 +24,23 @@ from muxer import libraries
 from muxer.errors import LocalResourceError, Stopped, ToolError
 from muxer.job_object import JobObject
 
+if sys.platform != "win32":
+    import resource
+
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 STDERR_TAIL_BYTES = 2000
+# So much memory a program may have on Linux (our decision): an encoder of the largest pictures needs half of it, and a file
+# made to do harm does not get all of the machine.
+MOST_MEMORY = 4 << 30
 _PR_SET_PDEATHSIG = 1
 _SIGKILL = 9
 # What programs print when this machine, and not the media, is at fault.
 _SCARCITY = ("No space left on device", "Cannot allocate memory", "Disk quota exceeded", "Too many open files")
+# Variables whose names hold one of these are for us; programs that read media of others do without.
+_SECRETS = ("PASSWORD", "SECRET", "TOKEN", "CREDENTIAL", "AWS_")
 _LINUX = sys.platform.startswith("linux")
 
 
@@ -140,7 +148,7 @@ class Runner:
                     stderr=errors,
                     cwd=cwd,
                     env=self._environment(arguments[0]),
-                    preexec_fn=_die_with_parent(os.getpid()) if _LINUX else None,
+                    preexec_fn=_restrained(os.getpid()) if _LINUX else None,
                     process_group=0 if os.name == "posix" else None,
                     creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
                 )
@@ -151,9 +159,10 @@ class Runner:
         return process
 
     def _environment(self, program: str) -> dict[str, str]:
+        clean = {name: value for name, value in os.environ.items() if not any(part in name for part in _SECRETS)}
         if program == self._openssl:
-            return libraries.with_own(os.environ, self._own_folders)
-        return libraries.without_foreign(os.environ, self._own_folders, program)
+            return libraries.with_own(clean, self._own_folders)
+        return libraries.without_foreign(clean, self._own_folders, program)
 
     def _end(self, process: _Program) -> None:
         """Leave nothing behind, however the work with the process ended."""
@@ -201,12 +210,17 @@ def _tail(errors: IO[bytes]) -> str:
     return errors.read().decode(errors="replace").strip()
 
 
-def _die_with_parent(parent: int) -> Callable[[], None]:
-    """Return what a child does before it starts its program: ask the kernel to kill it when its parent dies."""
+def _restrained(parent: int) -> Callable[[], None]:
+    """Return what a child does before it starts its program: limit its memory, and ask the kernel to kill it when its parent
+    dies."""
 
     def prepare() -> None:
         if _LIBC is not None:
             _LIBC.prctl(_PR_SET_PDEATHSIG, _SIGKILL)
+        if sys.platform != "win32":
+            _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+            least = MOST_MEMORY if hard == resource.RLIM_INFINITY else min(MOST_MEMORY, hard)
+            resource.setrlimit(resource.RLIMIT_DATA, (least, least))
         if os.getppid() != parent:
             os._exit(1)
 

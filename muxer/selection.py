@@ -65,9 +65,13 @@ def select(
     call: CallRecording, screen: ScreenRecording | None, *, delete_superseded: bool, label: bool
 ) -> Selection:
     """Given a call recording, its screen recording if there is one, and two options, return what is wanted of it."""
-    if screen is None or not screen.screens:
+    if screen is None:
         return Selection((), ())
-    problems = [
+    nameless = any(media.type.startswith("video/") and not media.media_id for media in screen.media)
+    problems = ["a screen file has no usable mediaId"] if nameless else []
+    if not screen.screens:
+        return Selection((), tuple(problems))
+    problems += [
         f"{media.media_id} has no usable startTime" for media in (*call.audio, *screen.screens) if media.start is None
     ]
     if not call.audio:
@@ -77,13 +81,14 @@ def select(
         for media in screen.screens
         if media.start is not None and call.audio and not any(media.overlaps(audio) for audio in call.audio)
     ]
+    kept = frozenset[str]().union(*(media.names for media in (*call.audio, *screen.screens)))
     label_missing = label and LABEL not in call.labels
     targets = []
     for audio in call.audio:
         for agent, screens in _by_agent(audio, screen).items():
             region = call.region or screen.region or screens[0].region
             target = MuxTarget(call.id, region, agent, audio, screens, label_missing=label_missing)
-            targets.append(_with_state(target, screen, delete_superseded))
+            targets.append(_with_state(target, screen, kept if delete_superseded else None))
     return Selection(tuple(targets), tuple(problems))
 
 
@@ -100,14 +105,17 @@ def _by_time(media: MediaFile) -> tuple[float, str]:
     return (media.start.timestamp() if media.start else 0.0), media.media_id
 
 
-def _with_state(target: MuxTarget, screen: ScreenRecording, delete_superseded: bool) -> MuxTarget:
-    """Compare a target with the muxed files that exist.
+def _with_state(target: MuxTarget, screen: ScreenRecording, kept: frozenset[str] | None) -> MuxTarget:
+    """Compare a target with the muxed files that exist; ``kept`` are the names of sources, None when nothing is superseded.
 
     A muxed file that has all its sources, or more, stands for it: metadata that shrink for a moment must not replace a
-    fuller file. One with fewer of them is superseded.
+    fuller file. One with fewer of them is superseded, unless it bears the name of a source: sources are never deleted,
+    whatever metadata say that they are.
     """
     wanted = set(target.sources)
     made_of = [(media, set(media.muxed_from or ())) for media in screen.muxed]
     published = any(sources >= wanted for _, sources in made_of)
-    superseded = [media for media, sources in made_of if sources < wanted and target.audio.media_id in sources]
-    return replace(target, published=published, superseded=tuple(superseded) if delete_superseded else ())
+    if kept is None:
+        return replace(target, published=published)
+    fewer = (media for media, sources in made_of if sources < wanted and target.audio.media_id in sources)
+    return replace(target, published=published, superseded=tuple(media for media in fewer if not media.names & kept))

@@ -21,6 +21,7 @@ from muxer.storage.base import S3, WEBDAV
 from muxer.storage.s3 import S3Storage
 from muxer.storage.stores import Stores
 from muxer.storage.webdav import WebdavStorage
+from muxer.superseded import Superseded
 from muxer.workspace import Workspace
 
 
@@ -38,18 +39,21 @@ def build(config: Config, tools: Tools, runner: Runner, workspace: Workspace, st
         audio_codec=advanced.audio_codec,
         paddings=Paddings(workspace.padding),
     )
+    site = (htcc.base_uri, config.rcs.base_uri or "")
+    stores = Stores(
+        {
+            WEBDAV: WebdavStorage(config.webdav, workspace.mark, workspace.uploading, stop, outages, site),
+            S3: S3Storage(config.s3, workspace.uploading, stop, outages),
+        }
+    )
     return Services(
         rws=rws,
         rcs=_rcs(config, stop, outages),
-        stores=Stores(
-            {
-                WEBDAV: WebdavStorage(config.webdav, workspace.mark, workspace.uploading, stop, outages),
-                S3: S3Storage(config.s3, workspace.uploading, stop, outages),
-            }
-        ),
+        stores=stores,
         engine=engine,
         encryptor=Encryptor(config.processing.openssl, runner),
         publisher=Publisher(rws, workspace.publishing),
+        superseded=Superseded(rws, stores, workspace.deleting),
         workspace=workspace,
         outages=outages,
         helpers=Helpers(advanced.worker_threads, FETCHED_AT_ONCE - 1, stop),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -18,12 +19,18 @@ CHUNK = 256 * 1024
 GRACE_SECONDS = 600.0
 LEAST_BYTES_PER_SECOND = 64 * 1024
 UNKNOWN_LENGTH_SECONDS = 4 * 3600.0
+_MOST_DIGITS = 18
 _NO_SPACE = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
 def time_limit(length: int | None) -> float:
     """Given the length of a transfer in bytes, if known, return how many seconds it may take."""
     return UNKNOWN_LENGTH_SECONDS if length is None else GRACE_SECONDS + length / LEAST_BYTES_PER_SECOND
+
+
+def announced(text: str) -> int | None:
+    """Given a ``Content-Length``, return the number of bytes that it announces, None when it is no such number."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS else None
 
 
 @contextmanager
@@ -34,7 +41,7 @@ def private_file(path: Path) -> Iterator[BinaryIO]:
     """
     with disk_errors(path.parent):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o600)
-        with os.fdopen(descriptor, "wb") as file:
+        with os.fdopen(descriptor, "wb", buffering=CHUNK) as file:
             yield file
 
 
@@ -54,8 +61,10 @@ def receive(
 ) -> int:
     """Given the chunks of a body and the length that was announced, write them to ``path`` and return the length.
 
-    Raise :class:`ServiceUnavailable` when it breaks off, is too long or too slow, :class:`Stopped` when ``stop`` is set.
+    Raise :class:`ServiceUnavailable` when it breaks off, is too long or too slow, :class:`LocalResourceError` when there
+    is no room for it, :class:`Stopped` when ``stop`` is set.
     """
+    _check_room(expected or 0, path.parent, source)
     deadline = time.monotonic() + time_limit(expected)
     length = 0
     with private_file(path) as file:
@@ -63,9 +72,18 @@ def receive(
             file.write(chunk)
             length += len(chunk)
             check_progress(deadline, source, stop)
+            if expected is not None and length > expected:
+                break
     if expected is not None and length != expected:
         raise ServiceUnavailable(f"{source} broke off: {length} of {expected} bytes")
     return length
+
+
+def _check_room(length: int, folder: Path, source: str) -> None:
+    """Raise :class:`LocalResourceError` when a transfer would fill the disk: until it failed, others would lack room."""
+    usage = shutil.disk_usage(folder)
+    if usage.total and length > usage.free:
+        raise LocalResourceError(f"{source} has {length} bytes, and {usage.free} are free in {folder}")
 
 
 def check_progress(deadline: float, what: str, stop: threading.Event) -> None:

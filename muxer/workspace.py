@@ -41,7 +41,7 @@ class Workspace:
             self._lock_file = lock(self.path / "muxer.lock", self.path, "[processing] temp_dir")
             self.disk = Disk(self.path, min_free_megabytes)
             self.publishing, self.uploading = self.path / "publishing", self.path / "uploading"
-            self.padding = self.path / "padding"
+            self.deleting, self.padding = self.path / "deleting", self.path / "padding"
             self.keep()
         except OSError as error:
             what = f"{self.path} cannot be used: {error.filename or ''}: {error.strerror or error}"
@@ -51,7 +51,7 @@ class Workspace:
 
     def keep(self) -> None:
         """Make the folders that are missing, and mark everything as used: the system's own cleaners remove what is old."""
-        for folder in (self.publishing, self.uploading, self.padding):
+        for folder in (self.publishing, self.uploading, self.deleting, self.padding):
             _private(folder)
             for path in (folder, *folder.iterdir()):
                 with contextlib.suppress(FileNotFoundError):

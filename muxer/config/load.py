@@ -163,7 +163,9 @@ def _value(option: Option, text: str) -> Any:
     if option.required and not text:
         raise ValueError("is required")
     if "\n" in text:
-        raise ValueError("goes on in a second line; begin the option that stands there at the start of its line")
+        raise ValueError("holds a line break; in the file, begin the option of the next line at the start of its line")
+    if any("\ud800" <= char <= "\udfff" for char in text):  # what Python makes of other bytes in the environment
+        raise ValueError("is not UTF-8 text")
     return option.parse(text or option.default)
 
 

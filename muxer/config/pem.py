@@ -30,7 +30,7 @@ def certificates_in(path: Path) -> list[x509.Certificate]:
     blocks = _BLOCK.findall(data)
     if not data.strip():
         raise ValueError("is an empty file; it must hold certificates in PEM form")
-    if not blocks:
+    if _BEGIN not in data and _END not in data:
         raise ValueError("holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)")
     if len(blocks) != data.count(_BEGIN):
         raise ValueError("is corrupt: a certificate in it has no end line")

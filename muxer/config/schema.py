@@ -6,6 +6,7 @@ option reference are held to it. Origin "guide" is the Genesys deployment guide,
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,10 +32,10 @@ class Option:
     command_line: bool = False
 
 
-def option(parse: types.ValueType, default: str, doc: str, **details: Any) -> Any:
-    """Given a description, return the dataclass field that carries it."""
+def option(parse: types.ValueType, default: str, doc: str, value: Any = dataclasses.MISSING, **details: Any) -> Any:
+    """Given a description, return the dataclass field that carries it; ``value`` stands for it where nobody gives one."""
     described = Option(parse, default, doc, **details)
-    return dataclasses.field(metadata={"option": described}, repr=not described.secret)
+    return dataclasses.field(default=value, metadata={"option": described}, repr=not described.secret)
 
 
 _CA_DOC = "TLS: true = system CAs, false = no checks at all, else the path of a PEM bundle"
@@ -70,6 +71,14 @@ class Webdav:
     username: str = option(types.text, "", "account with read and write access; empty = none")
     password: str = option(types.text, "", "its password", env="WEBDAV_PASSWORD", secret=True)
     trusted_ca: bool | Path = option(types.trusted_ca, "false", _CA_DOC)
+    hosts: tuple[str, ...] = option(
+        types.hosts,
+        "",
+        "the only servers that are spoken to, with commas between: host, host:port, *.domain, or * for any; "
+        "empty = those of the site, see SECURITY.md",
+        value=(),
+        origin="ours",
+    )
 
 
 @dataclass(frozen=True)
@@ -193,12 +202,10 @@ class Config:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """The values that must never be written anywhere."""
-        return tuple(
-            value
-            for section, name, described in options()
-            if described.secret and (value := getattr(getattr(self, section), name))
-        )
+        """The values that must never be written anywhere, and the logins as HTTP sends them, which a server may echo."""
+        values = (getattr(getattr(self, section), name) for section, name, described in options() if described.secret)
+        logins = (f"{one.username}:{one.password}" for one in (self.htcc, self.rcs, self.webdav) if one.password)
+        return (*filter(None, values), *(base64.b64encode(one.encode()).decode() for one in logins))
 
 
 SECTIONS: dict[str, type[Any]] = {

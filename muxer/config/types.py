@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ from urllib.parse import urlsplit
 
 from muxer.config.pem import certificates_in
 from muxer.gir.query import DISABLED, WINDOW_PARAMETERS, parameter_names
+
+_HOST = re.compile(r"(\*|(\*\.)?[^\s*/?#@:\[\]]+|\[[0-9a-f:.]+\])(:\d+)?")
 
 
 class ValueType(Protocol):
@@ -40,6 +43,19 @@ def uri(value: str) -> str:
     except ValueError as error:
         raise ValueError("has a port that is not a number from 0 to 65535") from error
     return value.rstrip("/")
+
+
+def hosts(value: str) -> tuple[str, ...]:
+    """Given names of servers with commas between, each with a port or without, ``*.domain`` or ``*``, return them."""
+    entries = tuple(entry for one in value.split(",") if (entry := one.strip().lower()))
+    for entry in entries:
+        try:
+            well_formed = urlsplit(f"//{entry}").port != 0
+        except ValueError:
+            well_formed = False
+        if not (well_formed and _HOST.fullmatch(entry)):
+            raise ValueError("must be names such as dav.example.com, dav:8080, *.example.com or *, with commas between")
+    return entries
 
 
 @dataclass(frozen=True)
@@ -137,7 +153,11 @@ def trusted_ca(value: str) -> bool | Path:
 def folder(value: str) -> Path:
     """Given the path of an existing folder that this process may write to, return it absolute."""
     path = Path(value).absolute()
-    if not path.is_dir():
+    try:
+        found = path.is_dir()
+    except OSError as error:
+        raise ValueError(f"must be the path of a folder that exists ({error.strerror})") from error
+    if not found:
         raise ValueError("must be the path of a folder that exists")
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
         raise ValueError("must be a folder that this process may read and write")

@@ -101,14 +101,16 @@ def _pem(der: bytes) -> str:
 def _certificate_file(certificate: Certificate, folder: Path, number: int) -> Path:
     """Write a recipient's certificate, checked, where openssl can read it; return the path."""
     from cryptography import x509
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
     name = certificate.alias or f"number {number + 1}"
     try:
         parsed = x509.load_pem_x509_certificate(certificate.pem.encode())
-    except ValueError as error:
+        key = parsed.public_key()
+    except (ValueError, UnsupportedAlgorithm) as error:
         raise EncryptionError(f"the encryption certificate {name} of RWS cannot be read") from error
-    if not isinstance(parsed.public_key(), RSAPublicKey):
+    if not isinstance(key, RSAPublicKey):
         raise EncryptionError(f"the encryption certificate {name} of RWS holds no RSA key")
     path = folder / f"recipient-{number}.pem"
     with private_file(path) as file:

@@ -86,10 +86,15 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         return float(value)
     try:
         moment = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+
+
+def is_message(content_type: str) -> bool:
+    """Given the type of an answer to a request for media, return whether it is a message, such as the page of a proxy."""
+    return content_type.split(";")[0].strip().lower() in ("application/json", "text/html")
 
 
 def is_csrf_refusal(answer: Answer) -> bool:

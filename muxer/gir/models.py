@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeGuard
+from urllib.parse import unquote
 
 from dateutil.parser import isoparse
 
@@ -18,6 +19,11 @@ Json = Mapping[str, Any]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+# Nothing was recorded before or will be after (our decision); what is reckoned from such times stays a time.
+_FIRST_YEAR, _LAST_YEAR = 1970, 2200
+# A recording of hours has some hundred; every audio file is compared with every screen file (our decision).
+MOST_MEDIA = 2000
+_MOST_BYTES = 1 << 60
 
 
 def to_microseconds(moment: datetime) -> int:
@@ -28,15 +34,16 @@ def to_microseconds(moment: datetime) -> int:
 def parse_time(value: object) -> datetime | None:
     """Given a time as RWS writes it (``2015-09-10T16:58:22.000+0000``, also ``Z`` and other offsets), return it in UTC.
 
-    A time without an offset is taken as UTC. Return None for anything that is no time.
+    A time without an offset is taken as UTC. Return None for anything that is no time, or none of our age.
     """
     if not isinstance(value, str):
         return None
     try:
         moment = isoparse(value.strip())
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+        moment = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
         return None
+    return moment if _FIRST_YEAR <= moment.year <= _LAST_YEAR else None
 
 
 def format_time(moment: datetime) -> str:
@@ -59,11 +66,11 @@ class MediaFile:
     def read(cls, raw: Json) -> MediaFile:
         """Given the JSON of a media file, return it; without a mediaId it is of no use, but must not be lost."""
         named = raw.get("mediaId")
-        media_id = named if isinstance(named, str) and _is_text(named) else ""
+        media_id = named if _is_name(named) else ""
         start, stop = parse_time(raw.get("startTime")), parse_time(raw.get("stopTime"))
         if start and stop and stop <= start:
             stop = None
-        return cls(raw, media_id, str(raw.get("type") or "").lower(), start, stop)
+        return cls(raw, media_id, _text(raw.get("type")).lower(), start, stop)
 
     @property
     def _parameters(self) -> Json:
@@ -77,12 +84,12 @@ class MediaFile:
     @property
     def agent(self) -> str:
         """The agent's user name; empty when unknown."""
-        return str(self.contact.get("userName") or "")
+        return _text(self.contact.get("userName"))
 
     @property
     def region(self) -> str:
         """The region under the file's parameters; empty when unknown."""
-        return str(self._parameters.get("region") or "")
+        return _text(self._parameters.get("region"))
 
     @property
     def muxed_from(self) -> tuple[str, ...] | None:
@@ -91,7 +98,7 @@ class MediaFile:
         ids = self._parameters.get("muxed_mediaIds")
         if isinstance(ids, str):
             ids = [one.strip() for one in ids.split(",")]
-        return None if ids is None else tuple(str(one) for one in ids) if isinstance(ids, list) else ()
+        return None if ids is None else tuple(map(_text, ids)) if isinstance(ids, list) else ()
 
     @property
     def pkcs7(self) -> str | None:
@@ -106,10 +113,17 @@ class MediaFile:
         return value if isinstance(value, Mapping) and value else None
 
     @property
+    def names(self) -> frozenset[str]:
+        """What it is called: its mediaId, and the name of its file by the descriptor."""
+        path = (self.descriptor or {}).get("path")
+        file = path.rstrip("/").rpartition("/")[2] if isinstance(path, str) else ""
+        return frozenset((self.media_id, file, unquote(file))) - {""}
+
+    @property
     def size(self) -> int:
         """The length in bytes by the metadata, which may lie; 0 when unknown."""
         try:
-            return max(0, int(str(self.raw.get("size"))))
+            return min(max(0, int(_text(self.raw.get("size")))), _MOST_BYTES)
         except ValueError:
             return 0
 
@@ -117,7 +131,7 @@ class MediaFile:
     def uri(self) -> str | None:
         """The address of the same media through RWS, None when there is none."""
         value = self.raw.get("mediaUri") or self.raw.get("mediaPath")
-        return value if isinstance(value, str) and value else None
+        return value if isinstance(value, str) and value and is_text(value) else None
 
     def overlaps(self, other: MediaFile) -> bool:
         """Whether the two files share some time by their metadata; an unknown end is taken as late."""
@@ -137,10 +151,11 @@ class CallRecording:
 
     @classmethod
     def read(cls, raw: object) -> CallRecording:
-        """Given the JSON of a call recording, return it. Raise :class:`MetadataError` when it has no usable id."""
+        """Given the JSON of a call recording, return it. Raise :class:`MetadataError` when it has no usable id, or too many
+        media files."""
         recording = _mapping(raw)
         audio = (one for one in _media_files(recording) if one.media_id and one.type.startswith("audio/"))
-        return cls(recording_id(recording), str(recording.get("region") or ""), tuple(audio), _labels(recording))
+        return cls(recording_id(recording), _text(recording.get("region")), tuple(audio), _labels(recording))
 
 
 @dataclass(frozen=True)
@@ -153,9 +168,10 @@ class ScreenRecording:
 
     @classmethod
     def read(cls, raw: object) -> ScreenRecording:
-        """Given the JSON of a screen recording, return it. Raise :class:`MetadataError` when it has no usable id."""
+        """Given the JSON of a screen recording, return it. Raise :class:`MetadataError` when it has no usable id, or too
+        many media files."""
         recording = _mapping(raw)
-        return cls(recording_id(recording), str(recording.get("region") or ""), tuple(_media_files(recording)))
+        return cls(recording_id(recording), _text(recording.get("region")), tuple(_media_files(recording)))
 
     @property
     def screens(self) -> tuple[MediaFile, ...]:
@@ -173,8 +189,8 @@ class ScreenRecording:
 def recording_id(raw: Json) -> str:
     """Given the JSON of a recording, return its id. Raise :class:`MetadataError` for one that cannot stand in a URL."""
     value = raw.get("id")
-    if not isinstance(value, str) or not _is_text(value) or value in (".", ".."):
-        raise MetadataError(f"a recording has no usable id: {str(value)[:80]!r}")
+    if not _is_name(value):
+        raise MetadataError(f"a recording has no usable id: {_text(value)[:80]!r}")
     return value
 
 
@@ -195,6 +211,9 @@ def _media_files(recording: Json) -> list[MediaFile]:
     files = recording.get("mediaFiles")
     if not isinstance(files, list):
         return []
+    if len(files) > MOST_MEDIA:
+        named = _text(recording.get("id"))[:80]
+        raise MetadataError(f"{named} has {len(files)} media files; at most {MOST_MEDIA} are worked on")
     return [MediaFile.read(one) for one in files if isinstance(one, Mapping)]
 
 
@@ -202,15 +221,28 @@ def _labels(recording: Json) -> frozenset[str]:
     labels = recording.get("labels")
     if not isinstance(labels, list):
         return frozenset()
-    return frozenset(str(one.get("name")) if isinstance(one, Mapping) else str(one) for one in labels)
+    return frozenset(_text(one.get("name") if isinstance(one, Mapping) else one) for one in labels)
 
 
-def _is_text(value: str) -> bool:
-    """Whether an id can stand in a URL at all: JSON may hold halves of characters that no encoding has."""
+def _is_name(value: object) -> TypeGuard[str]:
+    """Whether an id can stand in a URL: dots alone would name what is above, and JSON may hold halves of characters."""
+    return isinstance(value, str) and value not in ("", ".", "..") and is_text(value)
+
+
+def is_text(value: str) -> bool:
+    """Given a text, return whether it has an encoding: JSON may hold halves of characters, which have none."""
     try:
-        return bool(value.encode())
+        value.encode()
     except UnicodeEncodeError:
         return False
+    return True
+
+
+def _text(value: object) -> str:
+    """Return a text or number as a text that can be written anywhere; anything else, and nothing, is empty."""
+    if not isinstance(value, str | int | float) or not value:
+        return ""
+    return str(value).encode(errors="backslashreplace").decode()
 
 
 def _mapping(value: object) -> Json:

@@ -81,7 +81,8 @@ class Pages:
         return fresh
 
     def _is_new(self, raw: object) -> bool:
-        return self._seen.add(str(raw.get("id")) if isinstance(raw, dict) else "")
+        named = raw.get("id") if isinstance(raw, dict) else ""
+        return self._seen.add(named if isinstance(named, str) else "")
 
 
 class _Expired(Exception):

@@ -82,11 +82,12 @@ class Publisher:
         with self._lock(recording_id):
             left = json.loads(path.read_text(encoding="utf-8"))
             current = self._rws.screen_recording(recording_id)
-            lost = [] if current is None else _at_stake(left["mediaFiles"])
-            if current is not None and _missing(lost, current):
+            *earlier, _ = left["mediaFiles"]
+            if current is not None and _missing(_at_stake(left["mediaFiles"]), current):
+                # Superseded ones come back too: whoever deletes them then deletes their files as well.
                 log.warning("%s: entries that an earlier publication put at stake are missing; posting them", recording_id)
                 # One with an id comes last: by it the post is recognised when it is read back.
-                wanted = sorted(_union(lost, current), key=lambda one: bool(one.get("mediaId")))
+                wanted = sorted(_union(earlier, current), key=lambda one: bool(one.get("mediaId")))
                 self._post(recording_id, left["region"], wanted, path, full=True)
             path.unlink(missing_ok=True)
 

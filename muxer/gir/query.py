@@ -44,7 +44,7 @@ def _encode(text: str) -> str:
 
 def parse_version(text: str) -> tuple[int, int, int, int] | None:
     """Given an RWS version such as ``8.5.205.40``, return its four integers, or None when it is no such thing."""
-    match = re.fullmatch(r"\s*(\d+)\.(\d+)\.(\d+)\.(\d+)\s*", text)
+    match = re.fullmatch(r"\s*(\d{1,9})\.(\d{1,9})\.(\d{1,9})\.(\d{1,9})\s*", text)
     if match is None:
         return None
     first, second, third, fourth = (int(group) for group in match.groups())

@@ -137,7 +137,8 @@ class Rws:
         """
         found: list[ScreenRecording] = []
         trouble = _Trouble(skip)
-        remaining = list(ids)
+        odd = [one for one in ids if not _may_be_bulk(one)]
+        remaining = [one for one in ids if _may_be_bulk(one)]
         while remaining and bulk and self._bulk:
             slice_ = _fitting(remaining)
             try:
@@ -147,7 +148,7 @@ class Rws:
                 log.warning("RWS has no bulk query of screen recordings (%s); reading them one by one", error)
             else:
                 remaining = remaining[len(slice_) :]
-        return merged([*found, *self._screens_singly(remaining, trouble)])
+        return merged([*found, *self._screens_singly([*remaining, *odd], trouble)])
 
     def _screens_in_parts(self, ids: Sequence[str], trouble: _Trouble) -> list[ScreenRecording]:
         """Read a slice in bulk; when RWS fails, read its halves, so that one bad recording costs only itself."""
@@ -202,7 +203,7 @@ class Rws:
             for one in (settings if isinstance(settings, list) else [])
             if isinstance(one, dict)
         }
-        numbers = sorted(int(m[1]) for name in named if (m := re.fullmatch(r"certificate-(\d+)", name)))
+        numbers = sorted((m[1] for name in named if (m := re.fullmatch(r"certificate-(\d{1,9})", name))), key=int)
         certificates = [
             Certificate(named.get(f"certificatealias-{number}", ""), named[f"certificate-{number}"].strip())
             for number in numbers
@@ -290,6 +291,11 @@ def _readable(page: Sequence[object]) -> Iterator[CallRecording]:
             yield CallRecording.read(raw)
         except MetadataError as error:
             log.warning("a call recording is skipped: %s", error)
+
+
+def _may_be_bulk(one: str) -> bool:
+    """Whether an id can stand in a list of ids: it holds no comma, and does not fill a URL alone."""
+    return "," not in one and len(quote(one, safe="")) <= MAX_IDS_BYTES
 
 
 def _fitting(ids: Sequence[str]) -> list[str]:

@@ -26,7 +26,7 @@ from requests.auth import HTTPBasicAuth
 from muxer import __version__, tls, transfer
 from muxer.errors import LoginRefused, RequestRejected, ServiceUnavailable, Stopped
 from muxer.gate import LoginGate
-from muxer.gir.answers import Answer, envelope, failure, is_csrf_refusal
+from muxer.gir.answers import Answer, envelope, failure, is_csrf_refusal, is_message
 from muxer.outages import Outages
 
 log = logging.getLogger(__name__)
@@ -120,8 +120,8 @@ class Session:
         :class:`ServiceUnavailable` when the body breaks off.
         """
         with self._open("GET", target) as response:
-            kind = response.headers.get("Content-Type", "").split(";")[0].strip().lower()
-            if response.status_code != 200 or (media_only and kind in ("application/json", "text/html")):
+            kind = response.headers.get("Content-Type", "")
+            if response.status_code != 200 or (media_only and is_message(kind)):
                 answer = self._read(response, f"GET {urlsplit(target).path}")
                 self._content(answer)
                 raise failure(answer, 0, f"answered {kind or 'no content type'} where media was expected")
@@ -131,7 +131,7 @@ class Session:
                 return transfer.receive(
                     _as_it_comes(response),
                     path,
-                    expected=int(length) if length.isdigit() else None,
+                    expected=transfer.announced(length),
                     source=f"{self.service} {urlsplit(target).path}",
                     stop=self._stop,
                 )
@@ -140,8 +140,8 @@ class Session:
         """Return the JSON object of an answer; after a refused login, send nothing for a while."""
         try:
             return envelope(answer, **kwargs)
-        except LoginRefused:
-            self._gate.close(self.service)
+        except LoginRefused as error:
+            self._gate.close(self.service, error)
             raise
 
     def _exchange(self, method: str, target: str, body: Any = None) -> Answer:
@@ -200,10 +200,14 @@ class Session:
     def _at_home(self, target: str) -> str:
         """Given a path or any link, return it with the scheme, host and port of ``base_uri`` in front.
 
-        A path that begins with ``/`` stands as it is only in a link; API paths (``api/…``) go below ``base_uri``.
+        A path that begins with ``/`` stands as it is only in a link; API paths (``api/…``) go below ``base_uri``. Raise
+        :class:`RequestRejected` for a link that is none.
         """
         base = urlsplit(self._account.base_uri)
-        link = urlsplit(urljoin(f"{self._account.base_uri}/", target))
+        try:
+            link = urlsplit(urljoin(f"{self._account.base_uri}/", target))
+        except ValueError:
+            raise RequestRejected(f"{self.service}: a link is no address: {target[:80]!r}") from None
         return urlunsplit((base.scheme, base.netloc, link.path, link.query, ""))
 
     @property

@@ -85,8 +85,11 @@ class _Bits:
 
     def golomb(self) -> int:
         """Return the next unsigned number in Exp-Golomb code."""
-        zeros = self._text.index("1", self._at) - self._at if "1" in self._text[self._at :] else len(self._text)
-        self._at += min(zeros, 32)
+        one = self._text.find("1", self._at)
+        zeros = one - self._at
+        if one < 0 or zeros > 32:
+            raise IndexError
+        self._at += zeros
         return self.bits(zeros + 1) - 1
 
     def signed(self) -> int:

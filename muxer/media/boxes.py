@@ -12,6 +12,8 @@ HEADER = 8
 LARGE_HEADER = 16
 # What array has as its unsigned number of four bytes on every system of ours.
 _U32, _U64 = "I", "Q"
+# No box of a real file holds so many others.
+MOST_CHILDREN = 10_000
 
 
 class BoxError(ValueError):
@@ -39,13 +41,16 @@ def header(data: bytes) -> tuple[bytes, int, int]:
 def children(body: memoryview) -> Iterator[tuple[bytes, memoryview]]:
     """Given the content of a box that holds others, yield each one's kind and content."""
     position = 0
-    while position + HEADER <= len(body):
+    for _ in range(MOST_CHILDREN):
+        if position + HEADER > len(body):
+            return
         kind, skip, size = header(bytes(body[position : position + LARGE_HEADER]))
         size = size or len(body) - position
         if position + size > len(body):
             raise BoxError(f"the box {kind!r} is longer than what holds it")
         yield kind, body[position + skip : position + size]
         position += size
+    raise BoxError("too many boxes in one")
 
 
 def child(body: memoryview, *path: bytes) -> memoryview | None:

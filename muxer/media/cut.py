@@ -6,7 +6,7 @@ frame. What lies between is re-encoded. All times are microseconds from the file
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -37,16 +37,30 @@ class Index:
     """The frames of a screen file: when each is shown, and where a copy may begin."""
 
     def __init__(self, video: Video) -> None:
-        first = video.first
+        first, flags = video.first, video.packets.keys
         self._times = [video.microseconds(pts - first) for pts in video.packets.pts]
         self.shown = sorted(self._times)
         self.reordered = self.shown != self._times
-        self.keys = _clean_keys(self._times, video.packets.keys)
+        self.keys = _clean_keys(self._times, flags)
+        # A decoder that is sent to another one needs what lies before it.
+        self._all_keys_clean = len(self.keys) == sum(flags) and not video.packets.false_keys
         self._frame = video.frame_us
 
     def in_effect(self, moment: int) -> int:
         """Return when the frame that is on the screen at ``moment`` was first shown."""
         return self.shown[max(bisect_left(self.shown, moment + NEAR) - 1, 0)]
+
+    def decodable(self, frame: int) -> int:
+        """Given when a frame is first shown, return the time of the frame to which a decoder is sent to reach it."""
+        if self._all_keys_clean:
+            return frame
+        place = bisect_right(self.keys, frame)
+        return self.keys[place - 1] if place else self.shown[0]
+
+    def just_before(self, frame: int) -> int:
+        """Given when a frame is first shown, return a moment shortly before, at which the one before it is shown already."""
+        place = bisect_left(self.shown, frame)
+        return frame - min(NEAR, (frame - self.shown[max(place - 1, 0)]) // 2)
 
     def count(self, begin: int, end: int) -> int:
         """Return how many frames are first shown from ``begin`` to before ``end``."""
@@ -54,7 +68,7 @@ class Index:
 
     def encode(self, begin: int, end: int, reason: str) -> Cut:
         """Return the cut that re-encodes a stretch, beginning with the frame in effect there."""
-        return Cut(begin, end, self.count(self.in_effect(begin), end), reason)
+        return Cut(begin, end, max(1, self.count(self.in_effect(begin), end)), reason)
 
     def copy(self, begin: int, end: int) -> list[Cut]:
         """Return the cuts that copy a stretch as far as possible."""
@@ -75,8 +89,10 @@ class Index:
         return cuts
 
     def _place(self, moment: int) -> int:
-        """Return how many frames are first shown before ``moment``."""
-        return bisect_left(self.shown, moment - NEAR)
+        """Return how many frames are first shown before ``moment``. One close to it is not, unless another is exactly there."""
+        place = bisect_left(self.shown, moment)
+        exact = place < len(self.shown) and self.shown[place] == moment
+        return place if exact else bisect_left(self.shown, moment - NEAR)
 
     def _head(self, begin: int) -> int | None:
         """Return the first time at or after ``begin`` where a copy may begin."""

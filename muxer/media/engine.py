@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,12 +14,12 @@ from threading import BoundedSemaphore
 
 from muxer.errors import MediaError, MetadataError, ToolError
 from muxer.gir.models import to_microseconds
-from muxer.media import render, timeline, verify
+from muxer.media import limits, render, timeline, verify
 from muxer.media.compose import Run, arrange
 from muxer.media.cut import Index
 from muxer.media.paddings import Paddings
 from muxer.media.plain import Sound, read_screen
-from muxer.media.probe import Probed, Video, need_video
+from muxer.media.probe import Probed, Video, need_video, sizes
 from muxer.media.read import Reader
 from muxer.media.render import Piece, Target, Tools
 from muxer.media.write import write_movie
@@ -54,10 +55,12 @@ class Muxed:
 
 @dataclass(frozen=True)
 class _Sources:
-    """What was fetched, read; ``clips`` are the screen files that are seen, ``reasons`` why the audio was re-encoded."""
+    """What was fetched, read; ``clips`` are the screen files that are seen, ``names`` theirs, ``reasons`` why the audio was
+    re-encoded."""
 
     sound: Sound
     start: datetime
+    names: Mapping[int, str]
     clips: Mapping[int, Probed]
     segments: tuple[timeline.Segment, ...]
     reasons: frozenset[str]
@@ -102,6 +105,7 @@ class Engine:
             return self._attempt(sources, folder, copying=True)
         except (MediaError, ToolError) as error:
             log.warning("the muxed file is made again, with everything re-encoded: %s", error)
+        self._forget_padding(folder / "padding.mp4")
         try:
             return self._attempt(sources, folder, copying=False)
         except ToolError as error:
@@ -132,7 +136,9 @@ class Engine:
         if not used:
             raise MetadataError("by their metadata and lengths, no screen file overlaps the audio file")
         seen = {index: clips[index] for index in sorted(used)}
-        return _Sources(sound, audio.start, seen, segments, reasons)
+        names = {index: screens[index].name for index in seen}
+        limits.check_picture(*sizes(need_video(one) for one in seen.values()))
+        return _Sources(sound, audio.start, names, seen, segments, reasons)
 
     def _attempt(self, sources: _Sources, folder: Path, *, copying: bool) -> Muxed:
         target, copied = render.choose_target(sources.videos)
@@ -149,7 +155,8 @@ class Engine:
                 command = render.encode_command(
                     self._tools, target, sources.clips[part.clip], part.cut, indices[part.clip], encoded
                 )
-                made = self._make(command, encoded, part.end - part.begin)
+                with named(sources.names[part.clip]):
+                    made = self._make(command, encoded, part.end - part.begin)
                 runs.append(Run(made, 0, len(need_video(made).packets.pts), part.begin, part.begin))
             else:
                 cut = part.cut
@@ -167,7 +174,8 @@ class Engine:
         write_movie(output, row, avc, sources.sound, sources.start)
         made = verify.Made(output, target, avc, parts, row, sources.sound, sources.start)
         verify.check(made, self._tools, self._runner)
-        reasons = {part.reason for part in parts if part.reason is not None} | sources.reasons
+        found = [*(part.reason for part in parts), *(clip.reason for clip in sources.clips.values())]
+        reasons = {reason for reason in found if reason is not None} | sources.reasons
         return Muxed(output, sources.sound.length_us, timeline.padding(sources.segments), tuple(sorted(reasons)))
 
     def _padding_runs(self, part: Piece, target: Target, slice_frames: int, folder: Path) -> Iterator[Run]:
@@ -184,18 +192,22 @@ class Engine:
             self._make(render.padding_command(self._tools, target, slice_frames, path), path, self._slice)
 
         parameters = f"{target.width}x{target.height} {target.pixels} {target.profile} {target.rate} {slice_frames}"
-        if not path.exists():
-            if self._paddings is None:
-                make(path)
-            else:
+        for _ in range(2):
+            if not path.exists() and self._paddings is not None:
                 self._paddings.bring(parameters, path, make)
-        found = read_screen(path)
-        if found is None or len(need_video(found).packets.pts) != slice_frames:
-            if self._paddings is not None:
-                self._paddings.forget()
-            path.unlink()
-            raise ToolError("the padding slice is not what was planned")
-        return found
+            elif not path.exists():
+                make(path)
+            found = _whole_slice(path, slice_frames)
+            if found is not None:
+                return found
+            self._forget_padding(path)
+        raise ToolError("the padding slice is not what was planned")
+
+    def _forget_padding(self, path: Path) -> None:
+        """Let slices be made anew, the one in a job's folder and those that are kept: one of them may be broken."""
+        path.unlink(missing_ok=True)
+        if self._paddings is not None:
+            self._paddings.forget()
 
     def _make(self, command: Sequence[str], path: Path, length: int) -> Probed:
         """Run an encoder, and return the plain file that it has made."""
@@ -205,6 +217,15 @@ class Engine:
         if made is None:
             raise ToolError(f"the encoder has made no plain MP4 file: {path.name}")
         return made
+
+
+def _whole_slice(path: Path, frames: int) -> Probed | None:
+    """Return a padding slice when it has so many frames."""
+    with contextlib.suppress(MediaError):
+        found = read_screen(path)
+        if found is not None and len(need_video(found).packets.pts) == frames:
+            return found
+    return None
 
 
 def warn_if_short(source: Input, length: int) -> None:
@@ -224,8 +245,9 @@ def warn_if_short(source: Input, length: int) -> None:
 
 @contextmanager
 def named(name: str) -> Iterator[None]:
-    """Put a file's name before the message of a :class:`MediaError` that comes out of this block."""
+    """Put a file's name before the message of a :class:`MediaError` or :class:`ToolError` that comes out of this block; it
+    is a :class:`MediaError` then."""
     try:
         yield
-    except MediaError as error:
+    except (MediaError, ToolError) as error:
         raise MediaError(f"{name}: {error}") from error

@@ -17,8 +17,10 @@ class Paddings:
     """The kept padding slices. Safe to use from any thread, and after a hard kill: a file appears whole or not at all."""
 
     def __init__(self, folder: Path) -> None:
-        """Given an existing folder of its own."""
+        """Given an existing folder of its own, which is swept of what a hard kill left half-written."""
         self._folder = folder
+        for path in folder.glob("*.new"):
+            path.unlink(missing_ok=True)
 
     def bring(self, parameters: str, path: Path, make: Callable[[Path], None]) -> None:
         """Given what a slice is like, put one at ``path``: the kept one, or one that ``make`` writes, which is then kept."""

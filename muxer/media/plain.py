@@ -87,11 +87,13 @@ def _screen(path: Path, file: BinaryIO, track: Track) -> Probed | None:
     if hides or len(set(shown)) != len(shown):
         return None
     origin = track.skipped - track.delay
+    keys = _instant_keys(file, track)
     packets = Packets(
         pts=array("q", (one - origin for one in shown)),
         dts=array("q", (one - origin for one in decoded)),
         durations=track.durations,
-        keys=_instant_keys(file, track),
+        keys=keys,
+        false_keys=len(keys if track.sync is None else track.sync) - sum(keys),
         sizes=track.sizes,
         offsets=track.offsets,
     )

@@ -10,11 +10,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
-from io import TextIOWrapper
 from pathlib import Path
 from typing import IO
 
 from muxer.errors import MediaError, ToolError
+from muxer.media import limits
 from muxer.media.avc import Avc
 from muxer.process import Runner
 
@@ -29,6 +29,9 @@ _ENTRIES = (
     ":format=format_name,start_time,nb_streams"
 )
 
+# What ffprobe prints of one packet or stream has some hundred characters.
+_LONGEST_LINE = 65_536
+
 Fields = dict[str, str]
 
 
@@ -38,6 +41,7 @@ class Packets:
 
     ``sizes`` and ``offsets`` tell where their bytes lie in the file, if that is known. ``unshown`` are those of which the
     file does not say when they are shown; ``timeless`` is how many of them are left out here, for want of any time.
+    ``false_keys`` is how many the file calls key frames although a decoder needs what lies before them.
     """
 
     pts: array[int] = field(default_factory=lambda: array("q"))
@@ -47,6 +51,7 @@ class Packets:
     sizes: array[int] = field(default_factory=lambda: array("I"))
     offsets: array[int] = field(default_factory=lambda: array("q"))
     hidden: int = 0
+    false_keys: int = 0
     unshown: int = 0
     timeless: int = 0
     discarded_samples: int = 0
@@ -173,7 +178,8 @@ class Audio(Stream):
 
 @dataclass(frozen=True)
 class Probed:
-    """A media file: its first video and first audio stream, as far as it has them."""
+    """A media file: its first video and first audio stream, as far as it has them; ``reason`` says why it was re-encoded
+    before it could be used at all, if it was."""
 
     path: Path
     container: str
@@ -181,6 +187,7 @@ class Probed:
     streams: int
     video: Video | None
     audio: Audio | None
+    reason: str | None = None
 
 
 def probe(path: Path, ffprobe: str, runner: Runner) -> Probed:
@@ -190,12 +197,22 @@ def probe(path: Path, ffprobe: str, runner: Runner) -> Probed:
     """
     if path.stat().st_size == 0:
         raise MediaError("the file is empty")
-    command = [ffprobe, "-v", "error", "-protocol_whitelist", "file", "-show_entries", _ENTRIES]
+    command = [ffprobe, "-v", "error", *limits.reading(), "-show_entries", _ENTRIES]
     command += ["-of", "compact", "-i", f"file:{path}"]
     try:
-        return _probed(path, *runner.stream(command, _parse, timeout=PROBE_SECONDS))
+        return runner.stream(command, lambda out: read_printed(path, out), timeout=PROBE_SECONDS)
     except ToolError as error:
         raise MediaError(f"the file is no readable media file: {error}") from error
+
+
+def read_printed(path: Path, out: IO[bytes]) -> Probed:
+    """Given a path and what ffprobe prints of the file there, return what it holds. Raise :class:`MediaError` when it is
+    truncated, has too much in it, or nothing that makes sense."""
+    try:
+        return _probed(path, *_parse(out))
+    except (ValueError, KeyError, ArithmeticError) as error:
+        what = f"{type(error).__name__}: {error}"[:200]
+        raise MediaError(f"ffprobe says of the file what makes no sense: {what}") from error
 
 
 def need_video(probed: Probed) -> Video:
@@ -218,10 +235,13 @@ def _parse(out: IO[bytes]) -> tuple[dict[int, Packets], list[Fields], Fields]:
     packets: dict[int, Packets] = {}
     streams: list[Fields] = []
     container: Fields = {}
-    for line in TextIOWrapper(out, encoding="utf-8", errors="replace"):
+    count = 0
+    for line in iter(lambda: out.readline(_LONGEST_LINE).decode(errors="replace"), ""):
         kind, _, rest = line.rstrip("\n").partition("|")
         entry = dict(part.split("=", 1) for part in rest.split("|") if "=" in part)
         if kind == "packet":
+            count += 1
+            limits.check_frames(count)
             packets.setdefault(int(entry["stream_index"]), Packets()).add(entry)
         elif kind == "stream":
             streams.append(entry)
@@ -240,10 +260,18 @@ def _probed(path: Path, packets: dict[int, Packets], streams: list[Fields], cont
         if picture and video is None and held.pts:
             _check_complete(entry, held)
             video = Video(entry, held)
+            _need_sense(video.time_base, 1 + min(video.size))
         elif entry.get("codec_type") == "audio" and audio is None and held.pts:
             _check_complete(entry, held)
             audio = Audio(entry, held, start_us)
+            _need_sense(audio.time_base, int(entry["sample_rate"]))
     return Probed(path, container.get("format_name", ""), start_us, len(streams), video, audio)
+
+
+def _need_sense(*numbers: Fraction | int) -> None:
+    """Raise ``ValueError`` when a number, by which all that follows is reckoned, is not above zero."""
+    if min(numbers) <= 0:
+        raise ValueError("a time base, size or sample rate that is none")
 
 
 def _check_complete(entry: Fields, held: Packets) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from threading import BoundedSemaphore
 
 from muxer.errors import MediaError, ToolError
-from muxer.media import render
+from muxer.media import limits, render
 from muxer.media.mp3 import end_padding
 from muxer.media.plain import Sound, read_screen, read_sound
 from muxer.media.probe import Probed, Video, need_audio, need_video, probe
@@ -42,9 +42,12 @@ class Reader:
             padding = end_padding(path) if copied.codec == "mp3" else 0
             return _heard(replace(copied, padding=padding)), frozenset()
         if copied is not None and copied.has_gaps:
-            reason = "the audio has gaps"
+            length, reason = copied.length_us, "the audio has gaps"
         else:
-            reason = f"{need_audio(probe(path, self._tools.ffprobe, self._runner)).codec} audio does not play in browsers"
+            found = need_audio(probe(path, self._tools.ffprobe, self._runner))
+            length, reason = found.length_us, f"{found.codec} audio does not play in browsers"
+        # Gaps are filled with silence, and a few packets may lie years apart.
+        limits.check_length(length)
         with self._encoders:
             encoded = self._brought(path, made, "aac")
         if encoded is None:
@@ -56,6 +59,11 @@ class Reader:
         there is nothing to see."""
         if path.stat().st_size == 0:
             raise MediaError("the file is empty")
+        found = self._screen(path, made)
+        limits.check_picture(*need_video(found).size)
+        return found
+
+    def _screen(self, path: Path, made: Path) -> Probed:
         plain = read_screen(path)
         if plain is not None:
             return plain
@@ -82,7 +90,7 @@ class Reader:
         plain = read_screen(made)
         if plain is None or len(need_video(plain).packets.pts) != frames:
             raise MediaError("the file does not say when its frames are shown, and not all of them can be decoded")
-        return plain
+        return replace(plain, reason="the file does not say when its frames are shown")
 
     def _brought(self, path: Path, made: Path, codec: str) -> Sound | None:
         """Bring sound into an MP4 file; return None when that is not possible."""
@@ -101,4 +109,5 @@ def _may_become_plain(video: Video) -> bool:
 def _heard(sound: Sound) -> Sound:
     if sound.length_us <= 0:
         raise MediaError("the audio has no length")
+    limits.check_length(sound.length_us)
     return sound

@@ -8,6 +8,7 @@ from fractions import Fraction
 from math import ceil
 from pathlib import Path
 
+from muxer.media import limits
 from muxer.media.avc import Avc
 from muxer.media.compose import TIMESCALE
 from muxer.media.cut import NEAR, Cut, Index
@@ -152,20 +153,21 @@ def encode_command(tools: Tools, target: Target, source: Probed, cut: Cut, index
     is shown from zero on; the others keep their distance."""
     video = need_video(source)
     effective = index.in_effect(cut.begin)
-    earlier = index.shown[max(index.shown.index(effective) - 1, 0)]
+    start = index.decodable(effective)
     origin = video.microseconds(video.first) - source.start_us
-    seek = max(0, origin + effective - min(NEAR, (effective - earlier) // 2)) if effective else 0
-    shift = origin + cut.begin - seek
+    seek = max(0, origin + index.just_before(start)) if start else 0
+    skipped = origin + index.just_before(effective) - seek
+    # Frames are told by their times: numbers begin anew where the size of the pictures changes.
     filters = [
-        f"trim=end_frame={cut.frames}",
-        f"setpts=max(0\\,PTS-{seconds(shift)}/TB)",
+        *([f"trim=start={seconds(skipped)}"] if start < effective else ()),
+        f"setpts=max(0\\,PTS-{seconds(origin + cut.begin - seek)}/TB)",
         f"scale={target.width}:{target.height}:force_original_aspect_ratio=decrease:force_divisible_by=2",
         f"pad={target.width}:{target.height}:(ow-iw)/2:(oh-ih)/2",
         "setsar=1",
         f"format={target.pixels}",
     ]
     command = [tools.ffmpeg, *_QUIET, *(("-ss", seconds(seek)) if seek else ()), *_from_file(source.path)]
-    command += ["-map", "0:v:0", "-vf", ",".join(filters), *_video_encoder(tools, target)]
+    command += ["-map", "0:v:0", "-vf", ",".join(filters), "-frames:v", str(cut.frames), *_video_encoder(tools, target)]
     return [*command, str(output)]
 
 
@@ -200,8 +202,10 @@ def remux_command(tools: Tools, source: Path, output: Path) -> list[str]:
 def check_command(tools: Tools, excerpts: Path, muxed: Path, from_us: int) -> list[str]:
     """Given the excerpts around the joins of a muxed file, and the file itself, return the command that decodes the excerpts
     whole and the file from a moment on (microseconds), and prints a line for each frame: stream, dts, pts and more."""
-    command = [tools.ffmpeg, *_QUIET, "-xerror", "-err_detect", "explode", *_from_file(excerpts)]
-    command += ["-ss", seconds(from_us), *_from_file(muxed), "-map", "0:v:0", "-map", "1:v:0", "-map", "1:a:0"]
+    # Nobody looks at the pictures, so that what only smooths them is left out; for a few frames one thread is the quickest.
+    strict = ["-err_detect", "explode", "-skip_loop_filter", "all", "-threads", "1"]
+    command = [tools.ffmpeg, *_QUIET, "-xerror", *strict, *_from_file(excerpts)]
+    command += [*strict, "-ss", seconds(from_us), *_from_file(muxed), "-map", "0:v:0", "-map", "1:v:0", "-map", "1:a:0"]
     return [*command, *tools.keep_times, "-enc_time_base:v", f"1:{TIMESCALE}", "-f", "framecrc", "-"]
 
 
@@ -209,7 +213,7 @@ _QUIET = ("-nostdin", "-hide_banner", "-v", "error", "-y")
 
 
 def _from_file(path: Path) -> list[str]:
-    return ["-protocol_whitelist", "file", "-i", f"file:{path}"]
+    return [*limits.reading(), "-i", f"file:{path}"]
 
 
 def _video_encoder(tools: Tools, target: Target) -> list[str]:

@@ -49,9 +49,11 @@ def plan(audio_start: int, audio_length: int, clips: Sequence[Clip], tolerance: 
     """Given the audio's start (microseconds of any clock) and length, the screen files on the same clock, and the overlap
     that is tolerated, return segments that cover exactly the audio's span, in order and without overlap.
 
-    The order of the clips does not matter. Only padding is returned when no clip shows anything within the audio.
+    The order of the clips does not matter, and those shorter than a frame count for nothing. Only padding is returned when
+    no clip shows anything within the audio.
     """
-    placed = _placed(sorted(clips, key=lambda clip: (clip.start, clip.length, clip.index)), tolerance)
+    long_enough = [clip for clip in clips if clip.length >= min(clip.least, audio_length)]
+    placed = _placed(sorted(long_enough, key=lambda clip: (clip.start, clip.length, clip.index)), tolerance)
     shown = [segment for one in placed if (segment := _within(one, audio_start, audio_length)) is not None]
     least = {clip.index: clip.least for clip in clips}
     return _padded(shown, audio_length, least)

@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from muxer.errors import MediaError
-from muxer.media import boxes
+from muxer.media import boxes, limits
 from muxer.media.boxes import BoxError
 
 # The index of a recording of many hours has some ten megabytes.
 MOST_INDEX_BYTES = 256 * 1024 * 1024
-MOST_SAMPLES = 10_000_000
 _SIGN = 1 << 31
 _MOST_TICKS = 1 << 56
 
@@ -79,7 +78,9 @@ def _index(file: BinaryIO) -> tuple[bytes, int]:
     """Return the content of the file's moov box, and the file's length."""
     end = file.seek(0, 2)
     position, first = 0, True
-    while position < end:
+    for _ in range(boxes.MOST_CHILDREN):
+        if position >= end:
+            break
         file.seek(position)
         kind, skip, size = boxes.header(file.read(boxes.LARGE_HEADER))
         if first and kind not in (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide"):
@@ -134,9 +135,11 @@ def _description(body: memoryview) -> tuple[bytes, bytes]:
 
 
 def _sizes(body: memoryview, end: int) -> array[int]:
+    """Return the size of each sample. A few bytes can claim any number of them, so the file must be long enough."""
     size, count = boxes.number(body, 4, 4), boxes.number(body, 8, 4)
-    if count > MOST_SAMPLES or size * count > end:
-        raise BoxError("a track has too many samples")
+    if size and (count > limits.MOST_FRAMES or size * count > end):
+        raise BoxError("a track has many samples of one size, as sound without compression has, or a wrong number")
+    limits.check_frames(count)
     return array("I", [size]) * count if size else boxes.numbers(body, 12, count)
 
 

@@ -7,6 +7,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 
 from muxer.errors import MediaError
@@ -83,9 +84,8 @@ def _check_tables(made: Made, picture: Track, sound: Track, shown: Sequence[int]
 def _check_pieces(parts: Sequence[Piece], shown: Sequence[int]) -> None:
     """Raise when a piece of the result has not exactly the frames that were planned."""
     ordered = sorted(shown)
-    near = ticks(NEAR)
-    for piece in parts:
-        first, last = (bisect_left(ordered, ticks(moment) - near) for moment in (piece.begin, piece.end))
+    bounds = [*(bisect_left(ordered, ticks(piece.begin)) for piece in parts), len(ordered)]
+    for piece, (first, last) in zip(parts, pairwise(bounds), strict=True):
         if last - first != piece.frames:
             where = f"{piece.begin / 1e6:.3f} to {piece.end / 1e6:.3f} s"
             raise MediaError(f"from {where} there are {last - first} frames and not {piece.frames}")
@@ -116,7 +116,7 @@ def excerpt(made: Made, picture: Track) -> Row:
     """Given a muxed file and its video track as it was read from it, return the samples around its start and its joins,
     each from the key frame before it on, one stretch after the other."""
     ordered = sorted(made.row.shown)
-    joins = [bisect_left(ordered, ticks(piece.begin) - ticks(NEAR)) for piece in made.parts]
+    joins = [bisect_left(ordered, ticks(piece.begin)) for piece in made.parts]
     numbers: dict[int, None] = {}
     for join in joins:
         key = max(join - 1, 0)

@@ -20,7 +20,7 @@ class LogFile(logging.handlers.RotatingFileHandler):
         be written."""
         self._lock_file = lock(path.with_name(f"{path.name}.lock"), path, "[logfile] logfile_path")
         self._failing = self._failed = False
-        super().__init__(path, maxBytes=max_bytes, backupCount=backup_count, encoding="utf-8")
+        super().__init__(path, maxBytes=max_bytes, backupCount=backup_count, encoding="utf-8", errors="backslashreplace")
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line; rotate before it when it is time."""

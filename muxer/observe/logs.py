@@ -14,19 +14,19 @@ from pathlib import Path
 from typing import Any
 
 from muxer.config.schema import Logfile
-from muxer.masking import LOGIN_IN_URL
+from muxer.masking import Mask
 from muxer.observe.logfile import LogFile
 from muxer.observe.terminal import TerminalHandler
 
-# A shorter secret cannot be told from ordinary words; it is kept out by never being handed to the log.
-LEAST_SECRET = 6
+# Longer ids are cut: whoever writes one must not fill the log.
+LONGEST_ID = 200
 _recording: contextvars.ContextVar[str] = contextvars.ContextVar("recording", default="")
 
 
 @contextmanager
 def about(recording_id: str) -> Iterator[None]:
     """Within this block, every line of this thread is about a recording."""
-    token = _recording.set(recording_id)
+    token = _recording.set(recording_id if len(recording_id) <= LONGEST_ID else f"{recording_id[:LONGEST_ID]}…")
     try:
         yield
     finally:
@@ -62,16 +62,11 @@ class _Formatter(logging.Formatter, ABC):
 
     def __init__(self, secrets: Sequence[str]) -> None:
         super().__init__()
-        long = [one for one in secrets if len(one) >= LEAST_SECRET]
-        forms = {form for one in long for form in (one, *(json.dumps(one, ensure_ascii=a)[1:-1] for a in (True, False)))}
-        self._secrets = sorted(forms, key=len, reverse=True)
+        self._mask = Mask(secrets)
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the finished line without secrets."""
-        line = self.line(record, getattr(record, "fields", {}))
-        for secret in self._secrets:
-            line = line.replace(secret, "***")
-        return LOGIN_IN_URL.sub("***@", line)
+        return self._mask(self.line(record, getattr(record, "fields", {})))
 
     @abstractmethod
     def line(self, record: logging.LogRecord, fields: dict[str, Any]) -> str:
@@ -89,11 +84,11 @@ class _Formatter(logging.Formatter, ABC):
 class _TextFormatter(_Formatter):
     def line(self, record: logging.LogRecord, fields: dict[str, Any]) -> str:
         recording = _recording.get()
-        about_it = f" [{_plain(recording)}]" if recording else ""
-        text = f"{self.moment(record)} {record.levelname:<7}{about_it} {_plain(record.getMessage())}"
-        text += "".join(f" {name}={_plain(_short(value))}" for name, value in fields.items())
-        trace = self.trace(record)
-        return f"{text}\n{trace}" if trace else text
+        about_it = f" [{plain(recording)}]" if recording else ""
+        text = f"{self.moment(record)} {record.levelname:<7}{about_it} {plain(record.getMessage())}"
+        text += "".join(f" {name}={plain(_short(value))}" for name, value in fields.items())
+        # Indented, so that no text in it can pass for a line of its own.
+        return "\n    ".join([text, *map(plain, self.trace(record).splitlines())])
 
 
 class _JsonFormatter(_Formatter):
@@ -107,8 +102,8 @@ class _JsonFormatter(_Formatter):
         return json.dumps(entry, ensure_ascii=False, default=str)
 
 
-def _plain(text: str) -> str:
-    """Return a text without characters that would end the line or command a terminal: metadata are data."""
+def plain(text: str) -> str:
+    """Given a text, return it without characters that would end the line or command a terminal: metadata are data."""
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 

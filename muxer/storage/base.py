@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from urllib.parse import quote, unquote, urlsplit
 
 from muxer.errors import MetadataError
-from muxer.gir.models import Json
+from muxer.gir.models import Json, is_text
 
 WEBDAV = "webDAV"
 S3 = "awsS3"
@@ -44,9 +44,9 @@ class Place:
 
     @property
     def service(self) -> str:
-        """The name of the server that holds it, for the log."""
+        """The name of what holds it, for the log: what one S3 bucket refuses says nothing of the others."""
         if self.storage == S3:
-            return "the S3 store"
+            return f"S3 bucket {self.bucket}"
         parts = urlsplit(self.url)
         return f"WebDAV {parts.scheme}://{parts.netloc}"
 
@@ -92,16 +92,19 @@ def place_of(descriptor: Json) -> Place:
 
     Raise :class:`MetadataError` when it names none, or one outside its own folder.
     """
-    kind, path = str(descriptor.get("storage") or ""), descriptor.get("path")
+    storage, path = descriptor.get("storage"), descriptor.get("path")
+    kind = storage if isinstance(storage, str) else ""
     data = descriptor.get("data")
     data = data if isinstance(data, Mapping) else {}
     if not isinstance(path, str) or not path:
         raise MetadataError("a media descriptor has no path")
+    base, bucket = (one if isinstance(one, str) else "" for one in (data.get("storagePath"), data.get("bucket")))
+    if not all(map(is_text, (path, base, bucket))):
+        raise MetadataError(f"a media descriptor holds halves of characters: {path[:80]!r}")
     if kind.lower() == WEBDAV.lower():
-        return _webdav_place(path, str(data.get("storagePath") or ""))
+        return _webdav_place(path, base)
     if kind.lower() == S3.lower():
         prefix, slash, name = path.rpartition("/")
-        bucket = str(data.get("bucket") or "")
         if not bucket or not name:
             raise MetadataError(f"a media descriptor names no bucket, or a folder: {path[:80]!r}")
         return Place(S3, prefix + slash, name, bucket)

@@ -1,14 +1,16 @@
-"""Notes on disk about the uploads under way: what a process that died has left in a storage can be found and deleted."""
+"""Notes on disk about work that a kill would leave half done in a storage, so that a later poll can finish it."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from muxer.errors import Permanent, Transient
 from muxer.storage.base import Place
@@ -17,24 +19,24 @@ from muxer.transfer import private_file
 log = logging.getLogger(__name__)
 
 
-class Notes:
-    """The notes of one storage, in a folder that all storages share. Safe to use from any thread."""
+class NoteFolder:
+    """A folder of notes, one file each. Safe to use from any thread."""
 
-    def __init__(self, folder: Path, storage: str) -> None:
-        """Given the folder and the storage as :attr:`Place.storage` names it."""
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._storage = storage
+        self._changed = threading.Condition()
         self._active: set[str] = set()
+        self._settling: set[str] = set()
 
     @contextmanager
-    def during(self, place: Place, upload: str = "") -> Iterator[Path]:
-        """Keep a note while something unfinished lies at a place (``upload``: its id, in S3); yield the note's path.
-
-        The note goes when the block ends well; after an error it stays for :meth:`clean`, unless the block removes it.
-        """
-        text = json.dumps({"place": asdict(place), "upload": upload})
+    def during(self, content: Mapping[str, Any]) -> Iterator[Path]:
+        """Keep a note while the block runs; yield its path. It goes when the block ends well; after an error it stays for
+        :meth:`finish`, unless the block removes it. Waits while the same work of earlier is being finished."""
+        text = json.dumps(content)
         note = self._folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
-        self._active.add(note.name)
+        with self._changed:
+            self._changed.wait_for(lambda: note.name not in self._settling)
+            self._active.add(note.name)
         try:
             with private_file(note) as file:
                 file.write(text.encode())
@@ -43,23 +45,62 @@ class Notes:
         finally:
             self._active.discard(note.name)
 
+    def finish(self, settle: Callable[[Any], bool], later: str) -> None:
+        """Let ``settle`` do what is left of each note that no block holds; remove the note when it returns True.
+
+        A note that cannot be read, or fails for good, is removed with a warning; one that fails for now stays, which the
+        words ``later`` say.
+        """
+        for note in sorted(self._folder.glob("*.json")):
+            with self._changed:
+                if note.name in self._active:
+                    continue
+                self._settling.add(note.name)
+            try:
+                if self._settled(note, settle, later):
+                    note.unlink(missing_ok=True)
+            finally:
+                with self._changed:
+                    self._settling.discard(note.name)
+                    self._changed.notify_all()
+
+    def _settled(self, note: Path, settle: Callable[[Any], bool], later: str) -> bool:
+        try:
+            return settle(json.loads(note.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return False
+        except (ValueError, TypeError, KeyError, Permanent) as error:
+            log.warning("%s is of no use and is removed: %s: %s", note.name, type(error).__name__, error)
+            return True
+        except Transient as error:
+            log.warning("%s: %s", later, error)
+            return False
+
+
+class Notes:
+    """The notes of the uploads to one storage, in a folder that all storages share. Safe to use from any thread."""
+
+    def __init__(self, folder: Path, storage: str) -> None:
+        """Given the folder and the storage as :attr:`Place.storage` names it."""
+        self._notes = NoteFolder(folder)
+        self._storage = storage
+
+    @contextmanager
+    def during(self, place: Place, upload: str = "") -> Iterator[Path]:
+        """Keep a note while something unfinished lies at a place (``upload``: its id, in S3); yield the note's path, see
+        :meth:`NoteFolder.during`."""
+        with self._notes.during({"place": asdict(place), "upload": upload}) as note:
+            yield note
+
     def clean(self, delete: Callable[[Place, str], None]) -> None:
         """Delete what the notes name, but for those in use, and the notes with it; what fails for now is left to the next
         time."""
-        for note in sorted(self._folder.glob("*.json")):
-            if note.name in self._active:
-                continue
-            try:
-                kept = json.loads(note.read_text(encoding="utf-8"))
-                place, upload = Place(**kept["place"]), str(kept["upload"])
-                if place.storage != self._storage:
-                    continue
-                delete(place, upload)
-            except FileNotFoundError:
-                continue
-            except (ValueError, TypeError, KeyError, Permanent) as error:
-                log.warning("%s is of no use and is removed: %s: %s", note.name, type(error).__name__, error)
-            except Transient as error:
-                log.warning("an unfinished upload is left in the storage for now: %s", error)
-                continue
-            note.unlink(missing_ok=True)
+
+        def settle(kept: Any) -> bool:
+            place, upload = Place(**kept["place"]), str(kept["upload"])
+            if place.storage != self._storage:
+                return False
+            delete(place, upload)
+            return True
+
+        self._notes.finish(settle, "an unfinished upload is left in the storage for now")

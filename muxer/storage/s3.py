@@ -5,6 +5,7 @@ boto3 is imported at the first use: it is large, and a site without S3 never nee
 
 from __future__ import annotations
 
+import hashlib
 import ssl
 import threading
 import time
@@ -29,7 +30,7 @@ from muxer.errors import (
     UnreadableAnswer,
 )
 from muxer.gate import LoginGate
-from muxer.gir.answers import retry_after
+from muxer.gir.answers import is_message, retry_after
 from muxer.outages import Outages
 from muxer.storage.base import S3, Place, Stored
 from muxer.storage.notes import Notes
@@ -66,9 +67,10 @@ class S3Storage:
         with self._talking("GET", place):
             answer = self._client.get_object(Bucket=place.bucket, Key=_key(place))
             with closing(answer["Body"]) as body:
-                chunks = body.iter_chunks(transfer.CHUNK)
-                length = answer.get("ContentLength")
-                return transfer.receive(chunks, path, expected=length, source=_named(place), stop=self._stop)
+                if is_message(kind := str(answer.get("ContentType"))):
+                    raise UnreadableAnswer(f"GET {_named(place)}: answered {kind} where media was expected")
+                length, pieces = answer.get("ContentLength"), _as_it_comes(body)
+                return transfer.receive(pieces, path, expected=length, source=_named(place), stop=self._stop)
 
     def store(self, path: Path, place: Place, may_replace: Callable[[], bool]) -> Stored:
         """Upload a file, in parts when it is large, and check its stored length; see :class:`Storage`.
@@ -78,7 +80,8 @@ class S3Storage:
         """
         from boto3.s3.transfer import TransferConfig
 
-        if self.describe(place) is not None and not may_replace():
+        earlier = self.describe(place)
+        if earlier is not None and not may_replace():
             raise StoredElsewhere(f"{_named(place)} is stored already")
         length = path.stat().st_size
         deadline = time.monotonic() + transfer.time_limit(length)
@@ -100,6 +103,8 @@ class S3Storage:
         if stored is None or stored.length != length:
             held = "nothing" if stored is None else f"{stored.length} bytes"
             raise ServiceUnavailable(f"{_named(place)} holds {held} after an upload of {length}")
+        if stored == earlier and not _may_hold(path, stored):
+            raise ServiceUnavailable(f"{_named(place)} is what it was before the upload")
         return stored
 
     def describe(self, place: Place) -> Stored | None:
@@ -112,9 +117,12 @@ class S3Storage:
             return None
 
     def delete(self, place: Place) -> None:
-        """Delete an object; one that is gone already is no error."""
+        """Delete an object; one that is gone already is no error. Raise :class:`ServiceUnavailable` when it is still there:
+        the page of a proxy is a success, too."""
         with self._talking("DELETE", place):
             self._client.delete_object(Bucket=place.bucket, Key=_key(place))
+        if self.describe(place) is not None:
+            raise ServiceUnavailable(f"DELETE {_named(place)}: the object is still there")
 
     def remove_left_overs(self) -> None:
         """Delete the parts of uploads whose process died, and of those that could not be given up at the time."""
@@ -184,6 +192,8 @@ class S3Storage:
             raise ServiceUnavailable(f"{what}: {error}; check [s3] trusted_ca and endpoint_url") from error
         except botocore.BotoCoreError as error:
             raise ServiceUnavailable(f"{what}: {type(error).__name__}: {error}") from error
+        except urllib3.exceptions.HTTPError as error:
+            raise ServiceUnavailable(f"{what}: broke off: {type(error).__name__}") from error
         except (ResponseParserError, KeyError) as error:
             raise UnreadableAnswer(f"{what}: the answer is none of S3 ({type(error).__name__})") from error
 
@@ -201,15 +211,15 @@ class S3Storage:
         if code == "AccessDenied":
             return AccessDenied(f"{text}; the keys of [s3] lack the right to it, or to list the bucket")
         if code in _BAD_KEYS or status in (401, 403):
-            self._gate.close(SERVICE)
-            return LoginRefused(f"{text}; check [s3] access_key_id and secret_access_key, and their rights")
+            what = f"{text}; check [s3] access_key_id and secret_access_key, and their rights"
+            return self._gate.close(SERVICE, LoginRefused(what))
         if code in _BAD_REGION:
             return AccessDenied(f"{text}; check [s3] region and endpoint_url")
         if code == "NoSuchBucket":
             return ServiceUnavailable(f"{text}; the bucket does not exist")
         if status == 404:
             return MediaNotFound(text)
-        if status >= 500 or status in (408, 429) or code in ("SlowDown", "RequestTimeout"):
+        if status >= 500 or status < 400 or status in (408, 429) or code in ("SlowDown", "RequestTimeout"):
             headers = metadata.get("HTTPHeaders", {})
             return ServiceUnavailable(text, retry_after({"Retry-After": str(headers.get("retry-after", ""))}))
         return RequestRejected(text, status)
@@ -271,6 +281,22 @@ def _raise_ours(caught_exception: Exception | None = None, **_: Any) -> None:
     error = getattr(caught_exception, "kwargs", {}).get("error")
     if isinstance(error, MuxerError):
         raise error
+
+
+def _may_hold(path: Path, stored: Stored) -> bool:
+    """Whether an object that did not change may hold a file: its tag is the file's digest, or none that can be compared."""
+    tag = stored.tag.strip('"')
+    if not tag or "-" in tag:
+        return True
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest() == tag
+
+
+def _as_it_comes(body: Any) -> Iterator[bytes]:
+    """Yield a body in pieces as they arrive, so that time limits hold for a store that sends drop by drop; botocore's own
+    iterator waits for a whole piece, with urllib3's response behind it."""
+    while piece := body._raw_stream.read1(transfer.CHUNK):
+        yield piece
 
 
 def _key(place: Place) -> str:

@@ -8,34 +8,36 @@ first use: their loading takes time at the start.
 from __future__ import annotations
 
 import logging
-import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urlsplit
+from xml.etree.ElementTree import ParseError
 
-from muxer import __version__, tls, transfer
+from muxer import tls, transfer
 from muxer.config.load import UNCHECKED_TLS
 from muxer.config.schema import Webdav
 from muxer.errors import (
-    AccessDenied,
     LoginRefused,
     MediaNotFound,
     MuxerError,
     Permanent,
+    PlaceClosed,
     RequestRejected,
     ServiceFailed,
     ServiceUnavailable,
     StoredElsewhere,
     Transient,
+    UnreadableAnswer,
 )
 from muxer.gate import LoginGate
-from muxer.gir.answers import retry_after
+from muxer.gir.answers import is_message, retry_after
 from muxer.outages import Outages
 from muxer.storage.base import WEBDAV, Place, Stored
+from muxer.storage.hosts import Hosts
 from muxer.storage.notes import Notes
 
 if TYPE_CHECKING:
@@ -44,13 +46,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CONNECT_SECONDS, SILENCE_SECONDS = 10.0, 60.0
 # A server that cannot rename answers so; 502 is what a proxy says that does not know the Destination's scheme.
 _NO_MOVE = (400, 403, 405, 501, 502)
 _EXISTS = 412
+# What a server says that has renamed a file (RFC 4918). 207 means that it has not, 200 may be the page of a proxy.
+_MOVED = (201, 204)
 # What to do about some answers.
 _ADVICE = {
-    403: "; the account lacks the right",
+    403: "; the account of [webdav] lacks the right to it",
     409: "; the folder does not exist, make it on the server",
     423: "; it is locked on the server",
     507: "; the storage is full, make room there",
@@ -61,15 +64,22 @@ class WebdavStorage:
     """All WebDAV servers of the region under one account (guide). Safe to use from any thread."""
 
     def __init__(
-        self, options: Webdav, instance: str, uploading: Path, stop: threading.Event, outages: Outages | None = None
+        self,
+        options: Webdav,
+        instance: str,
+        uploading: Path,
+        stop: threading.Event,
+        outages: Outages | None = None,
+        site: Sequence[str] = (),
     ) -> None:
         """Given the account, a short name for this instance (it marks unfinished uploads), the folder that keeps what is
-        being uploaded, the stop event, and what is told of the servers' failures."""
+        being uploaded, the stop event, what is told of the servers' failures, and the addresses of RWS and RCS."""
         self._stop = stop
         self._outages = outages or Outages()
         self._instance = instance
         self._notes = Notes(uploading, WEBDAV)
         self._login = (options.username, options.password)
+        self._hosts = Hosts(options.hosts, site)
         self._tls = tls.context(options.trusted_ca)
         self._lock = threading.Lock()
         self._made: webdav4.HTTPClient | None = None
@@ -84,11 +94,13 @@ class WebdavStorage:
             if response.status_code == 404:
                 raise MediaNotFound(f"{place.url} is not there (404)")
             self._check(response, "GET", place.url)
+            if is_message(kind := response.headers.get("Content-Type", "")):
+                raise UnreadableAnswer(f"GET {place.url}: answered {kind} where media was expected")
             length = response.headers.get("Content-Length", "")
             return transfer.receive(
                 response.iter_raw(),
                 path,
-                expected=int(length) if length.isdigit() else None,
+                expected=transfer.announced(length),
                 source=place.url,
                 stop=self._stop,
             )
@@ -118,16 +130,19 @@ class WebdavStorage:
         with self._talking("PROPFIND", place.url):
             try:
                 answer = self._server(place.url).propfind(urlsplit(place.url).path, headers={"Depth": "0"})
+                properties = next(iter(answer.responses.values())).properties
+                length = properties.content_length
             except webdav4.ResourceNotFound:
                 return None
-        properties = next(iter(answer.responses.values())).properties
-        length = properties.content_length
+            except (ValueError, ParseError, StopIteration) as error:
+                raise UnreadableAnswer(f"PROPFIND {place.url}: the answer is none of WebDAV") from error
         if length is None:
             raise ServiceUnavailable(f"PROPFIND {place.url}: the server does not tell the length")
         return Stored(int(length), str(properties.etag or "").removeprefix("W/"))
 
     def delete(self, place: Place) -> None:
-        """Delete a file; one that is gone already is no error."""
+        """Delete a file; one that is gone already is no error. Raise :class:`ServiceUnavailable` when it is still there: the
+        page of a proxy is a success, too."""
         import webdav4.client as webdav4
 
         with self._talking("DELETE", place.url):
@@ -135,6 +150,9 @@ class WebdavStorage:
                 self._server(place.url).remove(urlsplit(place.url).path)
             except webdav4.ResourceNotFound:
                 log.debug("%s is gone already", place.url)
+                return
+        if self.describe(place) is not None:
+            raise ServiceUnavailable(f"DELETE {place.url}: the file is still there")
 
     def remove_left_overs(self) -> None:
         """Delete the unfinished uploads of an earlier process that died, and those that could not be deleted at the time."""
@@ -159,7 +177,11 @@ class WebdavStorage:
         with self._talking("PUT", place.url), path.open("rb") as file:
             body = _Body(file, lambda: transfer.check_progress(deadline, place.url, self._stop))
             headers = {"Content-Type": "application/octet-stream", "Content-Length": str(length)}
-            self._check(self._http.put(place.url, content=body, headers=headers), "PUT", place.url)
+            response = self._http.put(place.url, content=body, headers=headers)
+            self._check(response, "PUT", place.url)
+            kind = response.headers.get("Content-Type", "")
+            if response.status_code == 200 and response.content and is_message(kind):
+                raise UnreadableAnswer(f"PUT {place.url}: answered {kind}")
         return self._checked(path, place)
 
     def _checked(self, path: Path, place: Place) -> Stored:
@@ -180,6 +202,8 @@ class WebdavStorage:
             status = self._moved(source, target, overwrite="T")
             if status == _EXISTS:
                 raise ServiceUnavailable(f"MOVE {source.url}: HTTP {status}; the server lets nothing replace {target.name}")
+        if status not in (*_NO_MOVE, *_MOVED) and self.describe(source) is not None:
+            raise UnreadableAnswer(f"MOVE {source.url}: HTTP {status}, and the file is where it was")
         return status not in _NO_MOVE
 
     def _moved(self, source: Place, target: Place, overwrite: str) -> int:
@@ -193,9 +217,12 @@ class WebdavStorage:
 
     @property
     def _http(self) -> webdav4.HTTPClient:
+        from muxer.storage import webdav_http
+        from muxer.storage.guard import Guard
+
         with self._lock:
             if self._made is None:
-                self._made = _client(self._login, self._tls)
+                self._made = webdav_http.client(self._login, Guard(self._hosts, self._tls), self._stop)
             return self._made
 
     def _server(self, url: str) -> webdav4.Client:
@@ -215,10 +242,10 @@ class WebdavStorage:
         """Given a status that means failure, return the error it stands for."""
         text = f"{what}: HTTP {status}{_ADVICE.get(status, '')}"
         if status == 401:
-            self._gate.close(_origin(what.split(" ", 1)[1]))
-            return LoginRefused(f"{text}; check [webdav] username and password")
+            refused = LoginRefused(f"{text}; check [webdav] username and password")
+            return self._gate.close(_origin(what.split(" ", 1)[1]), refused)
         if status == 403:
-            return AccessDenied(text)
+            return PlaceClosed(text)
         if status == 500:
             return ServiceFailed(text, retry_after(headers))
         if status >= 500 or status in (404, 408, 409, 423, 429) or status < 400:
@@ -270,18 +297,6 @@ class _Body:
             yield chunk
 
 
-def _client(login: tuple[str, str], context: ssl.SSLContext) -> webdav4.HTTPClient:
-    import httpx
-    import webdav4.client as webdav4
-
-    return webdav4.HTTPClient(
-        auth=httpx.BasicAuth(*login) if login[0] else None,
-        headers={"User-Agent": f"recording-muxer/{__version__}", "Accept-Encoding": "identity"},
-        timeout=httpx.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS),
-        verify=context,
-        trust_env=False,
-        limits=httpx.Limits(max_connections=None),
-    )
 
 
 def _origin(url: str) -> str:

@@ -13,7 +13,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from muxer import __version__
-from muxer.process import program_version
+from muxer.process import Runner
+from muxer.startup import program_version
 from tests.bench import backlog, engine, memory, pipeline, polling, scaling, start
 from tests.bench.measure import HEAD, Figure, Setting, row
 
@@ -55,7 +56,7 @@ def _report(figures: dict[str, list[Figure]], quick: bool) -> dict[str, object]:
             "cores": os.cpu_count(),
             "system": platform.platform(),
             "python": platform.python_version(),
-            "ffmpeg": program_version("ffmpeg", "-version"),
+            "ffmpeg": program_version(Runner(), "ffmpeg", "-version"),
         },
         "figures": {topic: [one.entry() for one in several] for topic, several in figures.items()},
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import socket
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from support.daemon import Muxer, log_lines, run, wait_until
+from support.daemon import PACKAGE, PYTHON, Muxer, log_lines, run, wait_until
 from support.running import configured, hanging, labelled, messages, muxed, slow_program
 
 from muxer.lab.cases import Case
@@ -21,6 +22,23 @@ from muxer.lab.lab import Lab
 
 Make = Callable[..., Lab]
 SECONDS = 60
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--", "config-file=none.cfg"], "configuration file none.cfg: does not exist"),
+        (["--config-file=none.cfg", "--muxer_id=0"], "command line: unrecognized arguments: --muxer_id=0"),
+        ([], "command line: the following arguments are required: --config-file"),
+    ],
+)
+def test_the_command_line_is_read_as_the_guide_prints_it(tmp_path: Path, arguments: list[str], said: str) -> None:
+    """And what is wrong with it stands in the log too: under LCA nobody sees stderr."""
+    command = [PYTHON, str(PACKAGE / "muxer_process.py"), *arguments]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=SECONDS)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert f"cannot start: {said}" in (tmp_path / "recording-muxer-single.log").read_text()
 
 
 def test_every_mistake_is_reported_at_once_and_the_exit_code_is_2(tmp_path: Path) -> None:

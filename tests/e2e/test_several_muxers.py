@@ -51,7 +51,7 @@ def test_wrong_combinations_are_refused(tmp_path: Path, arguments: tuple[str, ..
     config = tmp_path / "muxer.cfg"
     folders = f"[logfile]\nlogfile_path = {tmp_path}\n"
     config.write_text(f"[htcc]\nbase_uri = http://127.0.0.1:9\ncontact_center_id = cc\n{folders}")
-    done = run(config, *arguments, seconds=SECONDS)
+    done = run(config, *arguments, seconds=SECONDS, cwd=tmp_path)
     assert done.process.returncode == 2
     assert told in done.err and "Traceback" not in done.err
 

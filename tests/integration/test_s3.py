@@ -30,6 +30,7 @@ from muxer.errors import (
     Stopped,
     StoredElsewhere,
 )
+from muxer.outages import FAILURES_IN_A_ROW, Outages
 from muxer.storage import s3
 from muxer.storage.base import place_of
 from muxer.storage.notes import Notes
@@ -107,6 +108,16 @@ def test_a_missing_bucket_is_said(
         store.fetch(nowhere, tmp_path / "x")
     with pytest.raises(ServiceUnavailable, match="bucket does not exist"):
         store.store(written(tmp_path / "source", b"x" * size), nowhere, keep)
+
+
+def test_a_missing_bucket_holds_back_no_other_bucket(server: Server, tmp_path: Path) -> None:
+    outages = Outages()
+    store = storage(server.url, outages=outages)
+    for _ in range(FAILURES_IN_A_ROW):
+        with pytest.raises(ServiceUnavailable):
+            store.fetch(place("a.mp4", bucket="no-such-bucket"), tmp_path / "x")
+    assert list(outages.now_out()) == ["S3 bucket no-such-bucket"]
+    assert outages.admit([place("a.mp4").service])
 
 
 @pytest.mark.parametrize("bucket", ["no bucket at all", "a/b"])

@@ -92,7 +92,7 @@ class OfS3:
         base = url.rsplit("/", 1)[0]
         if base not in self._stores:
             options = S3(base, "key", PASSWORD, region="", addressing_style=None, trusted_ca=self._trust)
-            self._stores[base] = S3Storage(options, threading.Event())
+            self._stores[base] = S3Storage(options, self._target.parent, threading.Event())
         self._stores[base].fetch(place_of({"storage": "awsS3", "path": "media.mp4", "data": {"bucket": "b"}}), self._target)
         return self._target.read_bytes()
 

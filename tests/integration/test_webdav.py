@@ -13,10 +13,11 @@ import pytest
 from support.apache import apache
 
 from muxer.config.schema import Webdav
-from muxer.errors import AccessDenied, MediaNotFound, ServiceUnavailable, Stopped, StoredElsewhere
+from muxer.errors import AccessDenied, MediaNotFound, PlaceClosed, ServiceUnavailable, Stopped, StoredElsewhere
 from muxer.lab.dav import ExternalDav
 from muxer.lab.lab import Lab
 from muxer.lab.service import Account
+from muxer.outages import FAILURES_IN_A_ROW, Outages
 from muxer.storage.base import Place, place_of
 from muxer.storage.webdav import WebdavStorage
 
@@ -141,7 +142,7 @@ def test_deleted_is_gone(server: ExternalDav, tmp_path: Path) -> None:
 def test_a_wrong_password_is_said_and_not_hammered(server: ExternalDav, tmp_path: Path) -> None:
     store = storage(server, password="wrong")
     for _ in range(2):
-        with pytest.raises(AccessDenied, match=r"webdav|moment ago"):
+        with pytest.raises(AccessDenied, match=r"\[webdav\] username"):
             store.fetch(place(server, "any.mp4"), tmp_path / "x")
 
 
@@ -185,6 +186,24 @@ def test_a_server_that_cannot_rename_gets_the_final_name(lab: Lab, tmp_path: Pat
     assert len([one for one in lab.store.requests if one.method == "MOVE"]) == 1
     with pytest.raises(StoredElsewhere):
         store.store(tmp_path / "source", lab_place(lab, "a.mp4"), lambda: False)
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT"])
+def test_a_folder_that_is_closed_to_the_account_is_no_outage_of_its_server(
+    lab: Lab, tmp_path: Path, method: str
+) -> None:
+    outages, where = Outages(), lab_place(lab, "a.mp4")
+    user = lab.site.dav_account
+    store = WebdavStorage(Webdav(user.username, user.password, False), "test", notes(), threading.Event(), outages)
+    (tmp_path / "source").write_bytes(b"content")
+    for _ in range(FAILURES_IN_A_ROW):
+        lab.store.fail_next("dav", method, "screens", 403)
+        with pytest.raises(PlaceClosed, match=r"\[webdav\] lacks the right"):
+            if method == "GET":
+                store.fetch(where, tmp_path / "x")
+            else:
+                store.store(tmp_path / "source", where, lambda: False)
+    assert outages.now_out() == {}
 
 
 def test_a_body_shorter_than_announced_is_caught(lab: Lab, tmp_path: Path) -> None:

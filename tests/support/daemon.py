@@ -18,7 +18,7 @@ PYTHON = os.environ.get("MUXER_RUNTIME_PYTHON", sys.executable)
 
 class Muxer:
     """``python muxer_process.py --config-file=…`` of a ``package``, in its folder or in ``cwd``; started ``through``
-    another command and with a ``umask`` if they are given."""
+    another command, with a ``umask`` and by another ``script`` if they are given."""
 
     def __init__(
         self,
@@ -29,9 +29,10 @@ class Muxer:
         through: Sequence[str] = (),
         umask: int = -1,
         package: Path = PACKAGE,
+        script: str = "muxer_process.py",
     ) -> None:
         folder = cwd or package
-        script = os.path.relpath(package / "muxer_process.py", folder)
+        script = os.path.relpath(package / script, folder)
         command = [*through, PYTHON, script, f"--config-file={config}", *arguments]
         clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
         self.process = subprocess.Popen(

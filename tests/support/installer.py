@@ -15,7 +15,7 @@ TIME_LIMIT = 120
 
 SHIPPED = (
     *("install.sh", "install.d", "muxer", "thirdparty", "docs"),
-    *("muxer.cfg.sample", "encryptPassword.py", "README.md", "CHANGELOG.md", "LICENSE"),
+    *("muxer.cfg.sample", "encryptPassword.py", "README.md", "SECURITY.md", "CHANGELOG.md", "LICENSE"),
 )
 USED_BY_THE_SCRIPT = (
     *("bash", "basename", "cat", "comm", "cp", "cut", "dirname", "env", "find", "grep", "head", "ln", "mkdir"),

@@ -56,6 +56,12 @@ KINDS = {
     "B-frames without edit list": Kind((*B_FRAMES, "-use_editlist", "0"), proof="start_time=0.200000"),
     "B-frames with negative shifts": Kind((*B_FRAMES, "-movflags", "+negative_cts_offsets")),
     "open groups of pictures": Kind((*B_FRAMES, "-x264-params", "open-gop=1:scenecut=0")),
+    "open groups, B-frames at two a second": Kind(
+        (*B_FRAMES, "-g", "4", "-x264-params", "open-gop=1:scenecut=0"), fps=2, proof="(flags=K_(?s:.)*){2}"
+    ),
+    "no key frame but a slow refresh": Kind(
+        (*PLAIN, "-g", "10", "-x264-params", "intra-refresh=1"), proof="(flags=K_(?s:.)*){3}"
+    ),
     "one key frame only": Kind((*PLAIN, "-g", "1000"), proof="(?s)^[^K]*flags=K[^K]*$"),
     "intra only": Kind((*PLAIN, "-g", "1"), proof="(flags=K_.*\\n.*){40}"),
     "mixed parameter sets": Kind((*PLAIN, "-refs", "1"), second=(*PLAIN, "-x264-params", "cqm=jvt:ref=4:cabac=1")),
@@ -171,9 +177,3 @@ def described(path: Path) -> str:
     entries = "packet=pts_time,dts_time,flags:format=start_time"
     entries += ":stream=codec_name,width,height,has_b_frames,sample_aspect_ratio,pix_fmt,field_order"
     return run("ffprobe", "-v", "error", "-show_entries", entries, "-of", "compact", path)
-
-
-def codecs(path: Path) -> dict[str, str]:
-    """Return the codecs of a file's streams by their types."""
-    lines = run("ffprobe", "-v", "error", "-show_entries", "stream=codec_type,codec_name", "-of", "csv=p=0", path).split()
-    return {kind: codec for codec, kind in (line.split(",")[:2] for line in lines)}

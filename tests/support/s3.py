@@ -11,6 +11,7 @@ from typing import Any
 import boto3
 
 from muxer.config.schema import S3
+from muxer.outages import Outages
 from muxer.storage.base import Place, place_of
 from muxer.storage.s3 import S3Storage
 
@@ -54,10 +55,16 @@ def replace() -> bool:
     return True
 
 
-def storage(url: str, stop: threading.Event | None = None, uploading: Path | None = None, **options: Any) -> S3Storage:
+def storage(
+    url: str,
+    stop: threading.Event | None = None,
+    uploading: Path | None = None,
+    outages: Outages | None = None,
+    **options: Any,
+) -> S3Storage:
     """Return the storage under test. Without a folder of its own for notes it shares one."""
     given = UNSET | {"endpoint_url": url, "access_key_id": KEY, "secret_access_key": SECRET} | options
-    return S3Storage(S3(**given), uploading or Path(_NOTES.name), stop or threading.Event())
+    return S3Storage(S3(**given), uploading or Path(_NOTES.name), stop or threading.Event(), outages)
 
 
 def place(name: str, bucket: str = BUCKET) -> Place:

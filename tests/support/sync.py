@@ -66,11 +66,10 @@ def _picture_problems(picture: Picture, moment: float, start: datetime, shown: S
 
 
 def _length_problems(path: Path, seconds: float, frame: float) -> list[str]:
-    found = lengths(path)
     return [
-        f"the {kind} is {found[kind]:.3f} s long and not {seconds:.3f} s"
-        for kind in ("video", "audio")
-        if abs(found[kind] - seconds) > frame
+        f"the {kind} is {stream.seconds:.3f} s long and not {seconds:.3f} s"
+        for kind, stream in streams(path).items()
+        if abs(stream.seconds - seconds) > frame
     ]
 
 
@@ -113,11 +112,11 @@ def _right_time(picture: Picture, start: datetime, sources: Sequence[Source]) ->
     return max(moments[number], source.seen[0]), min(moments[number + 1], source.seen[1])
 
 
-def sound_error(path: Path, start: datetime, seconds: float) -> float:
-    """Given a muxed file and the audio's start and length, return how far, at worst, a pip is from its second, in seconds.
-    Every channel is heard; a pip that is missing is an error of infinity."""
+def sound_error(path: Path, start: datetime, seconds: float, channels: int = 1) -> float:
+    """Given a muxed file, the audio's start and length and how many channels are heard, return how far, at worst, a pip is
+    from its second, in seconds. A pip that is missing is an error of infinity."""
     worst = 0.0
-    for channel in range(channels(path)):
+    for channel in range(channels):
         pips = read_pips(path, channel)
         for second in range(int(seconds)):
             code = (int(start.timestamp()) + second) % PIPS
@@ -125,14 +124,22 @@ def sound_error(path: Path, start: datetime, seconds: float) -> float:
     return worst
 
 
-def channels(path: Path) -> int:
-    """Return the number of channels of a file's audio."""
-    command = ["ffprobe", "-v", "error", "-select_streams", "a:0", "-show_entries", "stream=channels", "-of", "csv=p=0"]
-    return int(subprocess.run([*command, str(path)], capture_output=True, text=True, check=True).stdout)
+@dataclass(frozen=True)
+class Stream:
+    """A stream of a file as ffprobe tells it; ``channels`` 0 for pictures."""
+
+    codec: str
+    channels: int
+    seconds: float
 
 
-def lengths(path: Path) -> dict[str, float]:
-    """Return the lengths of a file's streams by their types, in seconds."""
-    command = ["ffprobe", "-v", "error", "-show_entries", "stream=codec_type,duration", "-of", "csv=p=0", str(path)]
-    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-    return {kind: float(length) for kind, length in (line.split(",")[:2] for line in lines)}
+def streams(path: Path) -> dict[str, Stream]:
+    """Return the streams of a file by their types."""
+    entries = "stream=codec_type,codec_name,channels,duration"
+    command = ["ffprobe", "-v", "error", "-show_entries", entries, "-of", "compact=p=0"]
+    lines = subprocess.run([*command, str(path)], capture_output=True, text=True, check=True).stdout.split()
+    found = [dict(part.split("=", 1) for part in line.split("|")) for line in lines]
+    assert len({one["codec_type"] for one in found}) == len(found)
+    return {
+        one["codec_type"]: Stream(one["codec_name"], int(one.get("channels", 0)), float(one["duration"])) for one in found
+    }

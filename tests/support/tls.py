@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from cryptography import x509
@@ -93,7 +94,7 @@ def _general(host: str) -> x509.GeneralName:
         return x509.DNSName(host)
 
 
-def _server_context(chain: tuple[Identity, ...]) -> ssl.SSLContext:
+def server_context(chain: tuple[Identity, ...]) -> ssl.SSLContext:
     """Return the context of a server that sends this chain, its own certificate first."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with tempfile.TemporaryDirectory(prefix="muxer-tls-") as folder:
@@ -117,7 +118,7 @@ class TlsFront:
 
     def send(self, *chain: Identity) -> None:
         """Send this chain to those who connect from now on."""
-        self._context = _server_context(chain)
+        self._context = server_context(chain)
 
     def __enter__(self) -> TlsFront:
         threading.Thread(target=self._accept, daemon=True).start()
@@ -152,7 +153,8 @@ class TlsFront:
 
 
 class MediaServer(ThreadingHTTPServer):
-    """A plain server that has ``MEDIA`` at every path and remembers what was asked for, with its Authorization."""
+    """A plain server that has ``MEDIA`` at every path, or a redirect, and remembers what was asked for, with its
+    Authorization, under which name, and how often somebody connected."""
 
     daemon_threads = True
 
@@ -160,11 +162,19 @@ class MediaServer(ThreadingHTTPServer):
         super().__init__((HOST, 0), _MediaHandler)
         self.url = f"http://{HOST}:{self.server_address[1]}"
         self.requests: list[tuple[str, str]] = []
+        self.hosts: list[str] = []
+        self.connections = 0
+        self.redirect = ""
         threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
 
     def __exit__(self, *_: object) -> None:
         self.shutdown()
         self.server_close()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Count the connection."""
+        self.connections += 1
+        super().process_request(request, client_address)
 
 
 class _MediaHandler(BaseHTTPRequestHandler):
@@ -172,7 +182,10 @@ class _MediaHandler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.requests.append((self.path, self.headers.get("Authorization", "")))
-        self.send_response(200)
+        self.server.hosts.append(self.headers.get("Host", ""))
+        self.send_response(302 if self.server.redirect else 200)
+        if self.server.redirect:
+            self.send_header("Location", self.server.redirect)
         self.send_header("Content-Type", "video/mp4")
         self.send_header("Content-Length", str(len(MEDIA)))
         self.end_headers()

@@ -270,6 +270,12 @@ def test_an_empty_variable_leaves_the_file_its_say(loaded: Load) -> None:
     assert loaded(f"{REQUIRED}password = p\n", environ={"HTCC_PASSWORD": ""}).config.htcc.password == "p"
 
 
+def test_a_password_of_the_environment_that_is_no_line_of_utf_8_is_refused_unshown(refused: Refused) -> None:
+    for end, reason in (("\udce9", "is not UTF-8 text"), ("\n", "holds a line break")):  # Python's form of the byte E9
+        [problem] = refused(REQUIRED, environ={"HTCC_PASSWORD": SECRET + end}).problems
+        assert str(problem).startswith(f"[htcc] password: {reason}") and SECRET not in str(problem)
+
+
 def test_the_command_line_goes_before_the_file(loaded: Load) -> None:
     text = f"{REQUIRED}[processing]\nmuxer_id = 0\ntotal_muxers = 2\nmuxer_type = primary\n"
     command_line = {"muxer_id": "2", "total_muxers": "4", "muxer_type": "backup"}
@@ -485,6 +491,7 @@ def test_the_guide_knows_all_but_our_own_options() -> None:
     ours = {f"{section}.{name}" for section, name, option in options() if option.origin == "ours"}
     assert {one for one in ours if not one.startswith("s3.")} == {
         "processing.min_free_megabytes",
+        "webdav.hosts",
         "advanced.delete_superseded",
         "advanced.audio_codec",
         "logfile.level",

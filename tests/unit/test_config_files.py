@@ -112,6 +112,13 @@ def test_a_bundle_whose_last_certificate_breaks_off_is_corrupt(tmp_path: Path, b
         certificates_in(path)
 
 
+def test_a_file_whose_only_certificate_breaks_off_is_corrupt(tmp_path: Path) -> None:
+    path = tmp_path / "ca.pem"
+    path.write_bytes(b"-----BEGIN CERTIFICATE-----\nMIIB")
+    with pytest.raises(ValueError, match="no end line"):
+        certificates_in(path)
+
+
 def test_a_bundle_with_one_damaged_certificate_is_corrupt(tmp_path: Path, bundle: bytes) -> None:
     path = tmp_path / "ca.pem"
     at = bundle.rindex(b"BEGIN CERTIFICATE") + 60

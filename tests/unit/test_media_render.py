@@ -150,6 +150,29 @@ def test_the_cuts_of_a_stretch_show_each_of_its_frames_once(begin: int, length: 
     assert shown == expected
 
 
+def test_frames_close_to_a_cut_are_told_apart() -> None:
+    clip = video(100, 20)
+    # The frame before the cut, and that before the next key frame, come 0.3 ms before them.
+    times = [one * 100_000 for one in range(100)]
+    times[14], times[19] = times[15] - 300, times[20] - 300
+    packets = replace(clip.packets, pts=array("q", times))
+    index = Index(Video({**clip.entry, "time_base": "1/1000000"}, packets, clip.avc))
+    head, rest = index.copy(1_500_000, 10 * SECOND)
+    assert (head.frames, rest.first, rest.frames) == (5, 20, 80)
+
+
+def test_a_decoder_is_sent_to_a_frame_that_needs_nothing_before_it() -> None:
+    clip = video(100, 20)
+    packets = replace(clip.packets, false_keys=3, keys=bytearray(one in (0, 20) for one in range(100)))
+    index = Index(replace(clip, packets=packets))
+    assert [index.decodable(frame) for frame in (0, 1_900_000, 2 * SECOND, 5 * SECOND)] == [0, 0, 2 * SECOND, 2 * SECOND]
+    assert Index(clip).decodable(5 * SECOND) == 5 * SECOND
+    target, _ = choose_target({0: clip})
+    command = encode_command(TOOLS, target, source(clip), index.encode(5 * SECOND, 6 * SECOND, "x"), index, Path("/t/o"))
+    # Both a millisecond early; the filter counts from where the decoder was sent to.
+    assert (after(command, "-ss"), "trim=start=3.000000" in after(command, "-vf")) == ("1.999000", True)
+
+
 # The target, and what is copied
 
 
@@ -348,4 +371,4 @@ def test_encoding_keeps_the_aspect_on_the_canvas() -> None:
     filters = after(command, "-vf")
     assert "scale=1280:720:force_original_aspect_ratio=decrease" in filters
     assert "pad=1280:720" in filters
-    assert "trim=end_frame=10" in filters
+    assert (after(command, "-frames:v"), "trim=" in filters) == ("10", False)

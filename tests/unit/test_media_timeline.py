@@ -106,6 +106,33 @@ def test_less_than_a_frame_of_a_clip_is_dropped() -> None:
     assert planned(10, clip(0, 3, 0.05)) == [(0, 10, None, 0)]
 
 
+def test_a_clip_shorter_than_a_frame_takes_nothing_from_others() -> None:
+    assert planned(20, clip(0, 0, 20), clip(1, 5, 0.05)) == [(0, 20, 0, 0)]
+    assert planned(20, clip(0, 0, 20), clip(1, 5, 0)) == [(0, 20, 0, 0)]
+
+
+def test_a_nested_screen_ends_the_one_around_it() -> None:
+    assert planned(20, clip(0, 0, 20), clip(1, 5, 3)) == [(0, 5, 0, 0), (5, 8, 1, 0), (8, 20, None, 0)]
+
+
+def test_of_screens_that_begin_together_the_longer_is_shown() -> None:
+    assert planned(20, clip(0, 0, 20), clip(1, 0, 12)) == [(0, 20, 0, 0)]
+    assert planned(20, clip(0, 0, 12), clip(1, 0, 20)) == [(0, 20, 1, 0)]
+
+
+def test_of_equal_screens_one_is_shown() -> None:
+    assert planned(20, clip(0, 0, 20), clip(1, 0, 20)) == [(0, 20, 1, 0)]
+
+
+def test_a_screen_that_begins_hours_before_the_audio_is_shown_from_where_the_audio_begins() -> None:
+    assert planned(60, clip(0, -8 * 3600, 9 * 3600)) == [(0, 60, 0, 8 * 3600)]
+
+
+def test_screens_of_other_days_change_nothing() -> None:
+    others = [clip(number, day * 86_400, 3600) for number, day in enumerate((-400, -1, 1, 400), start=1)]
+    assert planned(60, clip(0, 5, 10), *others) == planned(60, clip(0, 5, 10))
+
+
 def test_a_gap_shorter_than_a_frame_holds_the_picture() -> None:
     assert planned(20, clip(0, 0, 9.95), clip(1, 10, 9.96)) == [(0, 10, 0, 0), (10, 20, 1, 0)]
 
@@ -224,3 +251,66 @@ def test_the_plan_of_each_of_thousands_of_layouts(holds: Property) -> None:
             for index in range(dice.randrange(9))
         ]
         holds(dice.randrange(2 * SECOND) // grid * grid, dice.randrange(1, 12 * SECOND), clips, dice.choice(TOLERANCES))
+
+
+# The same rules once more, written another way: painted on a line, moment by moment
+
+
+Moment = tuple[int, int]
+
+
+def painted(start: int, length: int, clips: list[Clip], tolerance: int) -> list[Segment]:
+    """What ``plan`` returns, found moment by moment: which clip is painted there, and with which moment of its own."""
+    line: dict[int, Moment] = {}
+    for one in sorted(clips, key=lambda one: (one.start, one.length, one.index)):
+        if one.length < min(one.least, length):
+            continue
+        begin = one.start
+        while line and (top := max(line)) >= one.start:
+            if top + 1 - one.start <= tolerance:
+                begin = top + 1
+                break
+            covered = line[top][0]
+            line = {at: paint for at, paint in line.items() if at < one.start or paint[0] != covered}
+        line |= {begin + own: (one.index, own) for own in range(one.length)}
+    return runs(held([line.get(start + at) for at in range(length)], {one.index: one.least for one in clips}))
+
+
+def held(moments: list[Moment | None], least: dict[int, int]) -> list[Moment | None]:
+    """Drop what is too short to be seen, and hold a neighbour over gaps that are too short."""
+    for begin, end in stretches(moments):
+        paint = moments[begin]
+        if paint is not None and end - begin < min(least[paint[0]], len(moments)):
+            moments[begin:end] = [None] * (end - begin)
+    for begin, end in stretches(moments):
+        neighbour = moments[begin - 1] if begin else moments[end] if end < len(moments) else None
+        if moments[begin] is None and neighbour is not None and end - begin < least[neighbour[0]]:
+            moments[begin:end] = [neighbour] * (end - begin)
+    return moments
+
+
+def stretches(moments: list[Moment | None]) -> list[tuple[int, int]]:
+    """From where to where one clip, or none, is painted."""
+    owners = [paint and paint[0] for paint in moments]
+    bounds = [0, *(at for at in range(1, len(owners)) if owners[at] != owners[at - 1]), len(owners)]
+    return list(pairwise(bounds))
+
+
+def runs(moments: list[Moment | None]) -> list[Segment]:
+    made = []
+    for begin, end in stretches(moments):
+        paint = moments[begin]
+        made.append(Segment(begin, end, None) if paint is None else Segment(begin, end, *paint))
+    return made
+
+
+SMALL_CLIPS = st.lists(st.tuples(st.integers(-25, 45), st.integers(0, 30), st.integers(1, 5)), max_size=7)
+
+
+@settings(max_examples=2000, deadline=None)
+@given(st.integers(-5, 5), st.integers(1, 40), SMALL_CLIPS, st.integers(0, 10))
+def test_a_plan_is_what_is_painted_moment_by_moment(
+    start: int, length: int, layout: list[tuple[int, int, int]], tolerance: int
+) -> None:
+    clips = [Clip(index, *one) for index, one in enumerate(layout)]
+    assert list(plan(start, length, clips, tolerance)) == painted(start, length, clips, tolerance)

@@ -13,6 +13,7 @@ from muxer.errors import (
     MediaNotFound,
     MuxerError,
     NotFound,
+    PlaceClosed,
     ServiceFailed,
     ServiceUnavailable,
     Stopped,
@@ -56,7 +57,7 @@ def test_so_many_failures_in_a_row_are_an_outage(error: MuxerError, enough: int)
     assert outages.admit(["RCS"]), "others go on"
 
 
-@pytest.mark.parametrize("answer", [NotFound("404"), MediaNotFound("404")])
+@pytest.mark.parametrize("answer", [NotFound("404"), MediaNotFound("404"), PlaceClosed("403")])
 def test_an_answer_about_one_recording_shows_that_the_service_is_there(answer: MuxerError) -> None:
     outages = Outages()
     meet(outages, LoginRefused("wrong password"))

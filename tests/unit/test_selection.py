@@ -189,7 +189,7 @@ def test_the_name_is_a_function_of_the_set_of_sources_and_of_nothing_else(names:
 
 @given(IDS, IDS)
 def test_other_sources_make_another_name(some: list[str], others: list[str]) -> None:
-    one, other = (only(chosen([audio()], [screen(name) for name in names])) for names in (some, others))
+    one, other = (only(chosen([audio()], [screen(f"s{name}") for name in names])) for names in (some, others))
     assert (one.name == other.name) == (set(some) == set(others))
 
 

@@ -46,6 +46,12 @@ def test_an_s3_file_is_bucket_and_key() -> None:
     assert (place.storage, place.bucket, place.folder, place.name) == ("awsS3", "rec", "a/b/", "C1.mp3")
 
 
+def test_each_bucket_and_each_webdav_server_is_a_service_of_its_own() -> None:
+    buckets = [place_of({"storage": "awsS3", "path": "k", "data": {"bucket": name}}).service for name in ("old", "new")]
+    assert buckets == ["S3 bucket old", "S3 bucket new"]
+    assert place_of(webdav("s.mp4", "http://user@dav:81/r/")).service == "WebDAV http://dav:81"
+
+
 def test_beside_is_the_same_folder_or_bucket_and_prefix() -> None:
     assert place_of(webdav("s.mp4", "http://dav/r/")).beside("m.mp4").descriptor == {
         "storage": "webDAV",

@@ -1,0 +1,83 @@
+"""Deletes muxed files that a fuller one replaces: the entry in RWS, then the file in its storage.
+
+A note on disk is written before and removed after, so that a process that dies in between leaves no file that nothing
+points to: the next poll deletes it, when the entry is gone and the fuller one stands there.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from muxer.errors import MetadataError, Permanent, Transient
+from muxer.gir.models import MediaFile
+from muxer.gir.rws import Rws
+from muxer.storage.base import Place, place_of
+from muxer.storage.notes import NoteFolder
+from muxer.storage.stores import Stores
+
+log = logging.getLogger(__name__)
+
+
+class Superseded:
+    """Deletes superseded muxed files. ``folder`` keeps the notes. Safe to use from any thread."""
+
+    def __init__(self, rws: Rws, stores: Stores, folder: Path) -> None:
+        self._rws = rws
+        self._stores = stores
+        self._notes = NoteFolder(folder)
+
+    def delete(self, recording_id: str, media: MediaFile) -> None:
+        """Given a recording and a superseded file of it, delete its entry and the file. Raise what RWS raises; a file that
+        cannot be deleted for now is left to :meth:`finish_left_overs`."""
+        place = _place(media)
+        if place is None:
+            self._delete_entry(recording_id, media)
+            return
+        note = {"recording": recording_id, "media": media.media_id, "place": asdict(place)}
+        entry_is_gone = False
+        try:
+            with self._notes.during({**note, "sources": list(media.muxed_from or ())}):
+                self._delete_entry(recording_id, media)
+                entry_is_gone = True
+                self._stores.of(place).delete(place)
+        except (Permanent, Transient) as error:
+            if not entry_is_gone:
+                raise
+            log.warning("the superseded file %s is left in its storage for now: %s", media.media_id, error)
+
+    def finish_left_overs(self) -> None:
+        """Delete the files whose entries were deleted by a process that died, and those that could not be deleted then."""
+        self._notes.finish(self._finish, "a superseded file is left in its storage for now")
+
+    def _finish(self, note: Any) -> bool:
+        """Return whether nothing is left to do: the file is deleted, or its entry still stands."""
+        place, sources = Place(**note["place"]), set(note["sources"])
+        try:
+            current = self._rws.screen_recording(note["recording"])
+        except Permanent as error:
+            log.warning("a superseded file is left in its storage for now: %s", error)
+            return False
+        if current is None or note["media"] in {media.media_id for media in current.media}:
+            return True
+        if any(sources < set(media.muxed_from or ()) for media in current.muxed):
+            self._stores.of(place).delete(place)
+            log.info("superseded file deleted", extra={"fields": {"media": note["media"]}})
+        return True
+
+    def _delete_entry(self, recording_id: str, media: MediaFile) -> None:
+        self._rws.delete_media(recording_id, media.media_id)
+        log.info("superseded file deleted", extra={"fields": {"media": media.media_id}})
+
+
+def _place(media: MediaFile) -> Place | None:
+    """Return where a muxed file lies, None when its metadata do not say so in a form that can be used."""
+    if media.descriptor is None:
+        return None
+    try:
+        return place_of(media.descriptor)
+    except MetadataError as error:
+        log.warning("the superseded file %s stays in its storage: %s", media.media_id, error)
+        return None

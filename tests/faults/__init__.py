@@ -1,0 +1,1 @@
+"""The suites of faults and kills; long: ``python -m tests.faults``."""

@@ -1,0 +1,13 @@
+"""The figures are printed at the end of a run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from faults import figures
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print the figures of this process; workers of pytest-xdist print nothing."""
+    if figures.RECORDINGS.value:
+        terminalreporter.write_line(f"faults and kills: {figures.line()}")

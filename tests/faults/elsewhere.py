@@ -1,0 +1,45 @@
+"""Another host, to which no login may ever go: it remembers what was asked of it, and has a page for everything."""
+
+from __future__ import annotations
+
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from faults.proxy import HOST, PAGE
+
+
+class Elsewhere(ThreadingHTTPServer):
+    """``with Elsewhere() as other``: ``other.authorized`` are the requests that carried a login or a cookie."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__((HOST, 0), _Handler)
+        # By name, another host than 127.0.0.1 is.
+        self.url = f"http://localhost:{self.server_address[1]}"
+        self.asked: list[str] = []
+        self.authorized: list[str] = []
+        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+        self.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Elsewhere
+
+    def _answer(self) -> None:
+        self.server.asked.append(self.path)
+        if any(self.headers.get(name) for name in ("Authorization", "Cookie", "X-Amz-Security-Token")):
+            self.server.authorized.append(f"{self.command} {self.path}")
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.send_header("Content-Length", str(len(PAGE)))
+        self.end_headers()
+        self.wfile.write(PAGE)
+
+    do_GET = do_POST = do_PUT = do_DELETE = do_PROPFIND = do_MOVE = do_HEAD = _answer
+
+    def log_message(self, *_: object) -> None:
+        """Be silent."""

@@ -1,0 +1,33 @@
+"""Time limits and pauses made short, so that a fault that costs a minute in production costs a second here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from webdav4 import retry as webdav_retry
+
+from muxer import daemon, job, journal, services, transfer
+from muxer.gir import publish, session
+from muxer.storage import s3, webdav_http
+
+SILENCE = 0.7
+
+
+def hurry(patch: Callable[[Any, str, Any], None], silence: float = SILENCE) -> None:
+    """Given what sets an attribute, and the limit of silence in seconds, make the muxer's patience short."""
+    patch(webdav_http, "CONNECT_SECONDS", silence)
+    patch(webdav_http, "SILENCE_SECONDS", silence)
+    patch(webdav_http, "ANSWER_SECONDS", 2 * silence)
+    patch(webdav_retry, "BACKOFF", 0.05)
+    patch(s3, "READ_SECONDS", silence)
+    patch(s3, "ATTEMPTS", 2)
+    patch(session, "LONGEST_WAIT", 0.5)
+    patch(job, "PUBLISH_WAIT_SECONDS", 1.0)
+    patch(transfer, "GRACE_SECONDS", 2 * silence)
+    patch(publish, "READ_BACK_WAITS", (0.0, 0.1))
+    patch(journal, "FIRST_DELAY_SECONDS", 0.3)
+    patch(journal, "LONGEST_DELAY_SECONDS", 2.0)
+    patch(daemon, "LONGEST_BACK_OFF_SECONDS", 1.0)
+    account = services.Account
+    patch(services, "Account", lambda *given: account(*given[:-1], silence))

@@ -1,0 +1,176 @@
+"""Runs the muxer as muxer_process.py does, but lets it kill itself with SIGKILL at a named point (see points.py).
+
+The file that MUXER_KILL_AT names holds the name of the point; while it is empty, nothing is killed. The product
+knows nothing of it: its functions are wrapped here.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+from faults.points import CALLS, Call, resolve  # noqa: E402
+from muxer import cli, job, journal, transfer  # noqa: E402
+from muxer.gir import publish  # noqa: E402
+from muxer.process import Runner  # noqa: E402
+from muxer.storage import notes, webdav  # noqa: E402
+
+ARMED = Path(os.environ["MUXER_KILL_AT"])
+# Another muxer that died is waited for; here it has always died.
+job.PUBLISH_WAIT_SECONDS = journal.FIRST_DELAY_SECONDS = 1.0
+transfer.CHUNK = 4096
+
+
+def is_armed(point: str) -> bool:
+    """Whether this is the point of death."""
+    return ARMED.read_text() == point
+
+
+def reached(point: str) -> None:
+    """Die when this is the point of death."""
+    if is_armed(point):
+        os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(60)
+
+
+def wrap_call(point: str, call: Call) -> None:
+    """Wrap a function so that its n-th call after the point was armed ends in death, before or after it."""
+    owner, name = resolve(call.where)
+    original, count = getattr(owner, name), iter(range(1, 1_000_000))
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        here = is_armed(point) and next(count) == call.number
+        if here and not call.after:
+            reached(point)
+        result = original(*args, **kwargs)
+        if here and call.after:
+            reached(point)
+        return result
+
+    setattr(owner, name, wrapped)
+
+
+def wrap_steps() -> None:
+    original = job.Report.step
+
+    @contextmanager
+    def step(self: job.Report, name: str) -> Iterator[None]:
+        reached(f"before {name}")
+        with original(self, name):
+            yield
+        reached(f"after {name}")
+
+    job.Report.step = step  # type: ignore[method-assign]
+
+
+def wrap_programs() -> None:
+    original = Runner._start
+
+    def start(self: Runner, arguments: list[str], *rest: Any) -> Any:
+        of_a_job = any("muxer-job-" in str(one) for one in (*arguments, *rest))
+        point = f"{Path(arguments[0]).name} runs"
+        if of_a_job and is_armed(point):
+            # One that does not end by itself.
+            arguments = [sys.executable, "-c", "import time; time.sleep(600)", *arguments]
+        process = original(self, arguments, *rest)
+        if of_a_job:
+            reached(point)
+        return process
+
+    Runner._start = start  # type: ignore[method-assign]
+
+
+def wrap_streams() -> None:
+    """Die when a part of a body has been received, or sent."""
+    receive, body = transfer.receive, webdav._Body.__iter__
+
+    def broken(chunks: Iterator[bytes], point: str) -> Iterator[bytes]:
+        for number, chunk in enumerate(chunks):
+            if number == 2:
+                reached(point)
+            yield chunk
+
+    def half_fetched(chunks: Iterable[bytes], *rest: Any, **named: Any) -> int:
+        return receive(broken(iter(chunks), "a source is half fetched"), *rest, **named)
+
+    transfer.receive = half_fetched
+    webdav._Body.__iter__ = lambda self: broken(body(self), "the upload is half done")  # type: ignore[method-assign]
+
+
+class HalfWritten:
+    """A file that dies in the middle of a write."""
+
+    def __init__(self, file: Any, point: str) -> None:
+        self._file, self._point = file, point
+
+    def write(self, data: bytes) -> None:
+        self._file.write(data[: len(data) // 2])
+        self._file.flush()
+        reached(self._point)
+        self._file.write(data[len(data) // 2 :])
+
+
+def wrap_files(module: Any, point: Callable[[Path], str]) -> None:
+    original = module.private_file
+
+    @contextmanager
+    def private_file(path: Path) -> Iterator[Any]:
+        with original(path) as file:
+            yield HalfWritten(file, point(path))
+
+    module.private_file = private_file
+
+
+def wrap_journal() -> None:
+    """Die within a statement that writes a state, not between two."""
+    original = journal._connected
+
+    def connected(path: Path) -> Any:
+        database = original(path)
+        operations: list[int] = []
+
+        def traced(statement: str) -> None:
+            if statement.lstrip().startswith("INSERT INTO targets"):
+                operations[:] = [0]
+
+        def one_more() -> int:
+            if operations:
+                operations[0] += 1
+                if operations[0] == 20:
+                    reached("a state is half written to the journal")
+            return 0
+
+        database.set_trace_callback(traced)
+        database.set_progress_handler(one_more, 1)
+        return database
+
+    journal._connected = connected
+
+
+def main() -> int:
+    if "MUXER_HURRY" in os.environ:
+        from faults.hurry import hurry
+
+        hurry(setattr)
+    for point, call in CALLS.items():
+        wrap_call(point, call)
+    wrap_steps()
+    wrap_programs()
+    wrap_streams()
+    wrap_files(notes, lambda path: f"the note in {path.parent.name} is half written")
+    wrap_files(publish, lambda _: "the crash file is half written")
+    wrap_journal()
+    return cli.run(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

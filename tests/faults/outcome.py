@@ -1,0 +1,112 @@
+"""What must be true in the end, whatever happened: each recording muxed once, readable, and nothing left lying about."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from support import sync
+from support.running import muxed
+
+from faults.recordings import PARTS, SECONDS, Mill, Recording
+from muxer.lab.errors import LabError
+from muxer.lab.lab import Lab
+from muxer.lab.site import SCREENS
+
+SHOWN = [sync.Shown(part.offset, part.offset + part.seconds, part.agent.number) for part in PARTS]
+SETTLE_SECONDS = 30.0
+# What a running muxer keeps in its temporary folder.
+KEPT = {"muxer.lock", "publishing", "uploading", "deleting", "padding"}
+
+
+def is_done(lab: Lab, recording: Recording) -> bool:
+    """Whether nothing is left to do for a recording."""
+    labels = (lab.store.call(recording.id) or {}).get("labels", [])
+    entries = muxed(lab, recording.id)
+    return [one["parameters"]["muxed_mediaIds"] for one in entries] == [recording.sources] and bool(labels)
+
+
+def problems(lab: Lab, recording: Recording) -> list[str]:
+    """Return what is wrong with the one muxed file of a recording, its entry and the entries of its sources."""
+    entries = muxed(lab, recording.id)
+    if len(entries) != 1:
+        return [f"{recording.id} has {len(entries)} muxed files"]
+    (entry,) = entries
+    stored = lab.site.media.find(entry)
+    media = {one["mediaId"] for one in (lab.store.screen(recording.id) or {})["mediaFiles"]}
+    wrong = {
+        "its sources": entry["parameters"]["muxed_mediaIds"] != recording.sources,
+        "the entries of its sources": media != {*recording.sources[1:], entry["mediaId"]},
+        "the number of its labels": lab.store.label_posts.count((recording.id, "screenRecording")) != 1,
+        "the file": stored is None or str(stored.stat().st_size) != entry["size"],
+    }
+    found = [f"{recording.id}: {what} is wrong" for what, is_wrong in wrong.items() if is_wrong]
+    return found if found or stored is None else _content_problems(lab, entry["pkcs7"], stored, recording)
+
+
+def _content_problems(lab: Lab, envelope: str, stored: Path, recording: Recording) -> list[str]:
+    with TemporaryDirectory() as folder:
+        clear = Path(folder) / "clear.mp4"
+        try:
+            lab.decrypt(envelope, stored, clear)
+        except LabError as error:
+            return [f"{recording.id}: the envelope does not open the file: {error}"]
+        return sync.problems(clear, recording.start, SECONDS, SHOWN)
+
+
+def lost(lab: Lab, recordings: Iterable[Recording]) -> int:
+    """Return how many recordings have no muxed file of all their sources."""
+    made = [[one["parameters"]["muxed_mediaIds"] for one in muxed(lab, recording.id)] for recording in recordings]
+    return sum(recording.sources not in one for recording, one in zip(recordings, made, strict=True))
+
+
+def doubled(lab: Lab, recordings: Iterable[Recording]) -> int:
+    """Return how many recordings have more than one muxed file."""
+    return sum(len(muxed(lab, recording.id)) > 1 for recording in recordings)
+
+
+def left_in_storage(lab: Lab, *mills: Mill) -> list[str]:
+    """Return what lies in the storage and no metadata name, and each source that is not as it was."""
+    named = {media["mediaId"] for screen in list(lab.store._screens.values()) for media in screen["mediaFiles"]}
+    stored = {path.name for path in (lab.site.media.folder / SCREENS).iterdir()} | _in_bucket(lab)
+    changed = [name for mill in mills for name in mill.changed()]
+    sources = {name for mill in mills for name in mill.names}
+    return [*sorted(stored - named - sources), *changed]
+
+
+def _in_bucket(lab: Lab) -> set[str]:
+    bucket = lab.site.media.bucket
+    if bucket is None:
+        return set()
+    found = bucket._client.list_objects_v2(Bucket=bucket.external.bucket, Prefix=f"{SCREENS}/").get("Contents", [])
+    return {one["Key"].removeprefix(f"{SCREENS}/") for one in found}
+
+
+def nothing_stays(left_over: Callable[[], list[str]]) -> list[str]:
+    """Return what is left over after a while, or nothing as soon as there is nothing."""
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while (left := left_over()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return left
+
+
+def left_in_temp(temp: Path) -> list[str]:
+    """Return what a muxer that has nothing to do should not have in its temporary folder."""
+    above = [path.name for path in temp.iterdir() if path.name not in KEPT and not path.name.startswith("journal.sqlite3")]
+    folders = [temp / name for name in ("publishing", "uploading", "deleting")]
+    return above + [path.name for folder in folders for path in folder.iterdir()]
+
+
+def orphans(temp: Path) -> list[str]:
+    """Return the command lines of programs that work on files of a temporary folder, or in it."""
+    found, jobs = [], f"{temp}{os.sep}muxer-job-"
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            line = (process / "cmdline").read_bytes().decode(errors="replace").replace("\0", " ")
+            if jobs in line or str((process / "cwd").readlink()).startswith(jobs):
+                found.append(line)
+    return found

@@ -1,0 +1,82 @@
+"""Many recordings from the media of one: each has its own id, entries and muxed file, and shares the sources."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from muxer.lab import metadata
+from muxer.lab.build import AddedCall, build
+from muxer.lab.cases import ALICE, CallPlan, Case, ScreenPart
+from muxer.lab.lab import Lab
+from muxer.lab.site import SCREENS
+
+PARTS = (ScreenPart(0, 2), ScreenPart(2, 1))
+SECONDS = 3
+OLD = b"the muxed file of an earlier screen file"
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A recording that is to be muxed: its id, when it begins, and the mediaIds of its sources."""
+
+    id: str
+    start: datetime
+    sources: list[str]
+
+
+class Mill:
+    """Makes recordings in a lab: the audio encrypted, the screens in clear or encrypted."""
+
+    def __init__(self, lab: Lab, serial: int = 0) -> None:
+        """Given a lab and a number that no other mill in it has, make the media where the lab puts them now."""
+        self._lab = lab
+        start = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=10)
+        plans = [CallPlan(name, SECONDS, PARTS, encrypted=name == "closed") for name in ("open", "closed")]
+        calls, _ = build(lab.site, [(Case.PLAIN, plan, start, serial) for plan in plans])
+        self._open, self._closed = calls
+        # They stand for others, and are no recordings themselves.
+        self._call = lab.store.call(self._closed.id) or {}
+        self._screens = {one.id: (lab.store.screen(one.id) or {})["mediaFiles"] for one in calls}
+        for call in calls:
+            lab.store._calls.pop(call.id)
+        self._sources = self._fingerprints()
+        self.made: list[Recording] = []
+
+    def add(self, *, superseded: bool = False, closed: bool = True) -> Recording:
+        """Add a recording; with ``superseded``, it was muxed before its second screen file came."""
+        call, lab = self._closed if closed else self._open, self._lab
+        id = str(uuid.uuid4())
+        recording = Recording(id, call.start, [self._closed.audio_id, *(one.media_id for one in call.screens)])
+        screens = [*self._screens[call.id], *([self._old(recording, call)] if superseded else [])]
+        for media in screens:
+            lab.store.add_screen_media(id, lab.region, media)
+        lab.store.add_call({**self._call, "id": id})
+        self.made.append(recording)
+        return recording
+
+    @property
+    def names(self) -> set[str]:
+        """The mediaIds of all sources."""
+        return {one for call in (self._open, self._closed) for one in (call.audio_id, *(s.media_id for s in call.screens))}
+
+    def changed(self) -> list[str]:
+        """Return the sources on WebDAV that are not as they were."""
+        now = self._fingerprints()
+        return [path.name for path in {**now, **self._sources} if now.get(path) != self._sources.get(path)]
+
+    def _fingerprints(self) -> dict[Path, str]:
+        paths = [path for path in self._lab.site.media.folder.rglob("*") if path.name in self.names]
+        return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(paths)}
+
+    def _old(self, recording: Recording, call: AddedCall) -> dict[str, Any]:
+        stored = self._lab.site.media.folder / SCREENS / f"{recording.id}_old_muxed.mp4"
+        stored.write_bytes(OLD)
+        plan = CallPlan("old", 2, (ScreenPart(0, 2, ALICE),))
+        return metadata.muxed_media(self._lab.site, plan, recording.id, call.start, stored, recording.sources[:2])
+
+

@@ -1,0 +1,121 @@
+"""The real process behind faulty proxies: every recording ends muxed, once, and decodes; no login goes elsewhere."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from itertools import cycle
+
+import pytest
+from support import s3rver
+from support.daemon import log_lines, wait_until
+from support.s3 import BUCKET
+from support.s3rver import S3rver
+
+from faults import figures, outcome
+from faults.elsewhere import Elsewhere
+from faults.killing import Victim
+from faults.proxy import PLAIN, Proxy
+from faults.recordings import Mill, Recording
+from muxer import errors
+from muxer.lab.bucket import ExternalS3
+from muxer.lab.lab import Lab
+
+pytestmark = pytest.mark.usefixtures("models_read_once")
+MINUTES = float(os.environ.get("FAULTS_MINUTES", "0.3"))
+SECONDS = 120
+RATE = 0.15
+SERVICES = ("RWS", "RCS", "WebDAV", "S3")
+
+
+@dataclass
+class Scene:
+    """A lab with media on WebDAV and in S3, a proxy before each service, and the muxer that sees nothing but these."""
+
+    lab: Lab
+    mills: dict[str, Mill]
+    proxies: dict[str, Proxy]
+    other: Elsewhere
+    victim: Victim
+
+    def check(self, recordings: list[Recording]) -> None:
+        """Wait until all is done, and see that all is as it must be."""
+        done, log = outcome.is_done, self.victim.log
+        wait_until(lambda: all(done(self.lab, one) for one in recordings), SECONDS, "the end of the work", log)
+        assert outcome.nothing_stays(lambda: self.left_over()) == []
+        figures.RECORDINGS.add(len(recordings))
+        figures.LOST.add(outcome.lost(self.lab, recordings))
+        figures.DOUBLED.add(outcome.doubled(self.lab, recordings))
+        assert [problem for one in recordings for problem in outcome.problems(self.lab, one)] == []
+        assert self.other.authorized == []
+        assert self.wrong_lines() == []
+
+    def left_over(self) -> list[str]:
+        """Return what lies about."""
+        return outcome.left_in_temp(self.victim.temp) + outcome.left_in_storage(self.lab, *self.mills.values())
+
+    def wrong_lines(self) -> list[str]:
+        """Return the lines of the log that blame a recording for what a service did."""
+        said = [line["message"] for line in log_lines(self.victim.log)]
+        failed = [one for one in said if one.startswith("recording ")]
+        kinds = {one: getattr(errors, one.split(": ")[1], None) for one in failed if ": " in one}
+        blamed = [one for one, kind in kinds.items() if not (kind and issubclass(kind, errors.Transient))]
+        return blamed + [one for one in said if "nobody expected" in one]
+
+
+@pytest.fixture(scope="module")
+def scene(models_read_once: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    folder = tmp_path_factory.mktemp("faulty")
+    with ExitStack() as stack:
+        rver = stack.enter_context(S3rver(folder / "s3rver", BUCKET))
+        external = ExternalS3(rver.url, s3rver.KEY, s3rver.SECRET, BUCKET, ("calls", "screens"))
+        lab = stack.enter_context(Lab(folder / "lab", s3=external))
+        other = stack.enter_context(Elsewhere())
+        targets = {"RWS": lab.rws_url, "RCS": lab.rcs_url, "WebDAV": lab.dav_url, "S3": rver.url}
+        proxies = {name: stack.enter_context(Proxy(url, other.url)) for name, url in targets.items()}
+        whole = replace(lab.site.media, url=proxies["WebDAV"].url)
+        lab.site.media = replace(whole, bucket=None)
+        mills = {"WebDAV": Mill(lab, 1)}
+        lab.site.media = whole
+        mills["S3"] = Mill(lab, 2)
+        urls = {"htcc.base_uri": "RWS", "rcs.base_uri": "RCS", "s3.endpoint_url": "S3"}
+        victim = Victim(lab, "victim", hurried=True, **{option: proxies[name].url for option, name in urls.items()})
+        try:
+            yield Scene(lab, mills, proxies, other, victim)
+        finally:
+            victim.stop()
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_all_faults_of_one_service_in_a_row(scene: Scene, service: str) -> None:
+    proxy = scene.proxies[service]
+    for fault in PLAIN:
+        proxy.plan(fault)
+    mills = [scene.mills[service]] if service in scene.mills else list(scene.mills.values())
+    recordings = []
+    for mill, closed in zip(cycle(mills), (True, False) * 20, strict=False):
+        recordings.append(mill.add(closed=closed))
+        log = scene.victim.log
+        wait_until(lambda: outcome.is_done(scene.lab, recordings[-1]), SECONDS, "the end of a recording", log)
+        if not proxy.pending:
+            break
+    assert not proxy.pending
+    scene.check(recordings)
+
+
+def test_random_faults_of_all_services(scene: Scene) -> None:
+    recordings = []
+    for proxy in scene.proxies.values():
+        proxy.at_random(RATE)
+    end = time.monotonic() + 60 * MINUTES
+    for mill, closed in zip(cycle(scene.mills.values()), cycle((True, False, False)), strict=False):
+        recordings.append(mill.add(closed=closed))
+        time.sleep(1.5)
+        if time.monotonic() > end:
+            break
+    for proxy in scene.proxies.values():
+        proxy.clear()
+    scene.check(recordings)

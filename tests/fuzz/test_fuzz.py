@@ -1,0 +1,132 @@
+"""The parsers, fed with anything: they raise their own errors, or none.
+
+Each target has a corpus in ``corpus/``: small files that were written by hand, or made one fail once. All of them are run,
+then mutations of them, then JSON of the forms that the parsers know. ``MUXER_FUZZ=100000`` asks for so many of each.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support.fuzzing import SECRET, TARGETS
+
+CORPUS = Path(__file__).with_name("corpus")
+FILES = sorted(path for path in CORPUS.rglob("*") if path.is_file())
+EXAMPLES = int(os.environ.get("MUXER_FUZZ", "120"))
+SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
+FAST = settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=SLOW)
+
+NASTY = [
+    *(b"\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"9" * 400, b"-1", b"\n", b"\r\n", b"|", b"=", b"N/A", b"1/0"),
+    *(b"1e999", b"../", b"%2e%2e", b"%00", b"\\ud800", b"\xed\xa0\x80", b"[", b"{", b'"', b"[[[[" * 500, b"nan", b"inf"),
+    b"\xe2\x80\xae",
+]
+
+
+def fuzz(name: str, inputs: st.SearchStrategy[bytes]) -> None:
+    """Feed a target with as many inputs as were asked for."""
+
+    def run(data: bytes) -> None:
+        TARGETS[name](data)
+
+    FAST(given(inputs)(run))()
+
+
+@st.composite
+def mutations(draw: Any, name: str) -> bytes:
+    """Return a file of a target's corpus with a few stretches replaced, removed or doubled."""
+    data = bytearray(draw(st.sampled_from([path.read_bytes() for path in FILES if path.parent.name == name])))
+    for _ in range(draw(st.integers(1, 4))):
+        begin = draw(st.integers(0, len(data)))
+        end = min(len(data), begin + draw(st.integers(0, 8)))
+        data[begin:end] = draw(st.one_of(st.sampled_from(NASTY), st.binary(max_size=8), st.just(bytes(data[begin:end]) * 2)))
+    return bytes(data)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}-{path.name}")
+def test_every_file_of_the_corpus(path: Path) -> None:
+    TARGETS[path.parent.name](path.read_bytes())
+
+
+def test_every_target_has_a_corpus_and_every_corpus_a_target() -> None:
+    assert {path.parent.name for path in FILES} == set(TARGETS)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_mutations_of_the_corpus(name: str) -> None:
+    fuzz(name, mutations(name))
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_any_bytes(name: str) -> None:
+    fuzz(name, st.binary(max_size=200))
+
+
+TEXTS = st.sampled_from(
+    [
+        *("", ".", "..", "../x", "a\0b", "\ud800", "x" * 10_000, "http://[::1", "http://dav/r/../x", "9" * 5000),
+        *("audio/mp3", "video/mp4", "webDAV", "awsS3", "a.mp3", "s.mp4", "r1"),
+        *("2024-01-02T10:00:00Z", "2024-01-02T10:01:00.000+0000", "9999-12-31T23:59:59Z"),
+    ]
+)
+SCALARS = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), TEXTS, st.text(max_size=9))
+KEYS = st.sampled_from(
+    [
+        *("id", "mediaFiles", "mediaId", "type", "startTime", "stopTime", "size", "region", "labels", "name", "parameters"),
+        *("contact", "userName", "muxed_mediaIds", "originalMediaDescriptor", "mediaDescriptor", "storage", "path", "data"),
+        *("storagePath", "bucket", "pkcs7", "mediaUri", "mediaPath", "statusCode", "statusMessage", "recordings", "paging"),
+        *("next", "nextUri"),
+    ]
+)
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(KEYS, inner, max_size=6)), max_leaves=25
+)
+DESCRIPTORS = st.fixed_dictionaries(
+    {},
+    optional={
+        "storage": st.one_of(st.sampled_from(["webDAV", "awsS3"]), VALUES),
+        "path": st.one_of(TEXTS, st.text(), VALUES),
+        "data": st.one_of(st.fixed_dictionaries({}, optional={"storagePath": TEXTS, "bucket": TEXTS}), VALUES),
+    },
+)
+MEDIA = st.fixed_dictionaries(
+    {"mediaId": st.one_of(TEXTS, VALUES), "type": st.sampled_from(["audio/mp3", "video/mp4"])},
+    optional={
+        **dict.fromkeys(("startTime", "stopTime", "size", "pkcs7", "mediaUri"), st.one_of(TEXTS, VALUES)),
+        "parameters": st.one_of(st.fixed_dictionaries({}, optional={"muxed_mediaIds": VALUES, "contact": VALUES}), VALUES),
+        "originalMediaDescriptor": DESCRIPTORS,
+    },
+)
+RECORDINGS = st.fixed_dictionaries(
+    {"id": st.one_of(TEXTS, VALUES), "mediaFiles": st.one_of(st.lists(MEDIA, max_size=6), VALUES)},
+    optional={"region": VALUES, "labels": VALUES},
+)
+JSON = {
+    "recording": st.one_of(st.lists(RECORDINGS, min_size=2, max_size=2), VALUES),
+    "descriptor": DESCRIPTORS,
+    "pages": st.one_of(st.fixed_dictionaries({"recordings": VALUES, "paging": VALUES}), VALUES),
+}
+
+
+@pytest.mark.parametrize("name", JSON)
+def test_json_in_the_forms_that_are_known(name: str) -> None:
+    fuzz(name, JSON[name].map(lambda value: json.dumps(value).encode()))
+
+
+@FAST
+@given(VALUES, st.sampled_from(["200", "204", "401", "404", "500", "503", "999"]), st.text(max_size=30))
+def test_answers_of_any_status(body: object, status: str, header: str) -> None:
+    TARGETS["answer"](f"{status} {header.splitlines()[0] if header.strip() else ''}\n".encode() + json.dumps(body).encode())
+
+
+@FAST
+@given(st.sampled_from(["htcc", "rcs", "webdav", "s3"]), mutations("configuration"))
+def test_a_password_is_in_no_message_about_a_broken_configuration(section: str, rest: bytes) -> None:
+    name = "secret_access_key" if section == "s3" else "password"
+    TARGETS["configuration"](f"[{section}]\n{name} = {SECRET}\n  {SECRET}\n{name}:{SECRET}\n".encode() + rest)

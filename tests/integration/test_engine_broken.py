@@ -1,0 +1,176 @@
+"""Broken inputs: each has its own clear error that names the file."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from support import kinds, sync
+from support.kinds import SIZE, T0, ffmpeg
+
+from muxer.errors import MediaError
+from muxer.lab.media import make_screen
+from muxer.media.engine import Engine, Input, Muxed
+from muxer.media.render import Tools
+from muxer.media.tracks import read_tracks
+from muxer.process import Runner
+
+SECONDS = 3.0
+CUTS = 20
+NAME = "the agent's file"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("broken")
+
+
+@pytest.fixture(scope="module")
+def audio(folder: Path) -> Path:
+    kinds.make_audio(folder / "call.mp3", T0, SECONDS)
+    return folder / "call.mp3"
+
+
+@pytest.fixture(scope="module")
+def screen(folder: Path) -> Path:
+    make_screen(folder / "screen.mp4", T0, SECONDS, size=SIZE, extra=("-g", "10"))
+    return folder / "screen.mp4"
+
+
+@pytest.fixture(scope="module")
+def front(folder: Path, screen: Path) -> Path:
+    ffmpeg("-i", screen, "-c", "copy", "-movflags", "+faststart", folder / "front.mp4")
+    return folder / "front.mp4"
+
+
+def mux(folder: Path, audio: Path, screen: Path, begin: float = 0, name: str = NAME) -> Muxed:
+    engine = Engine(Tools("ffmpeg", "ffprobe"), Runner(), tolerance=2.0, slice_ms=5000, audio_codec="copy")
+    return engine.mux(Input(audio, "the call", T0), [Input(screen, name, T0 + timedelta(seconds=begin))], folder)
+
+
+def refused(folder: Path, audio: Path, screen: Path) -> str:
+    with pytest.raises(MediaError) as told:
+        mux(folder, audio, screen)
+    message = str(told.value)
+    assert message.startswith(f"{NAME}: ")
+    return message.removeprefix(f"{NAME}: ")
+
+
+@pytest.mark.parametrize("cut", range(CUTS))
+def test_a_screen_with_its_index_at_the_end_that_is_truncated_anywhere_is_told(
+    tmp_path: Path, audio: Path, screen: Path, cut: int
+) -> None:
+    # Behind its tables an index only names the program that wrote it: a file that lacks this is whole.
+    message = refused(tmp_path, audio, shortened(screen, tmp_path, cut, screen.read_bytes().index(b"udta") - 5))
+    wanted = ("the file is empty",) if cut == 0 else ("the file is no readable media file", "the file has no video stream")
+    assert message.startswith(wanted)
+
+
+@pytest.mark.parametrize("cut", range(CUTS))
+def test_a_screen_with_its_index_in_front_that_is_truncated_anywhere_is_told(
+    tmp_path: Path, audio: Path, front: Path, cut: int
+) -> None:
+    path = shortened(front, tmp_path, cut, front.stat().st_size - 1)
+    has_index = path.stat().st_size >= front.read_bytes().index(b"mdat")
+    message = refused(tmp_path, audio, path)
+    wanted = "the file is truncated" if has_index else "the file is empty" if cut == 0 else "the file is no readable"
+    assert message.startswith(wanted)
+
+
+def shortened(whole: Path, folder: Path, cut: int, most: int) -> Path:
+    """Cut a file at one of twenty places, the last of them behind its byte ``most``."""
+    path = folder / "cut.mp4"
+    path.write_bytes(whole.read_bytes()[: most * cut // (CUTS - 1)])
+    return path
+
+
+def no_frames(path: Path, screen: Path) -> None:
+    """A track that is described, without a frame in it."""
+    ffmpeg("-i", screen, "-c", "copy", "-movflags", "empty_moov+frag_keyframe", path)
+    content = path.read_bytes()
+    path.write_bytes(content[: content.index(b"moof") - 4])
+
+
+def no_samples(path: Path, screen: Path) -> None:
+    """A plain file that ends before its first frame."""
+    ffmpeg("-ss", "100", "-i", screen, "-c", "copy", path)
+
+
+BREAKS: dict[str, tuple[Callable[[Path, Path], object], str]] = {
+    "zero bytes": (lambda path, screen: path.write_bytes(b""), "the file is empty"),
+    "HTML": (lambda path, screen: path.write_text("<html><body>404</body></html>" * 99), "no readable media file"),
+    "the wrong key": (
+        lambda path, screen: path.write_bytes(random.Random(7).randbytes(screen.stat().st_size)),
+        "no readable media file",
+    ),
+    "zeros": (lambda path, screen: path.write_bytes(bytes(50_000)), "no readable media file"),
+    "no frames": (no_frames, "no video stream"),
+    "no samples": (no_samples, "no video stream"),
+    "audio only": (lambda path, screen: ffmpeg("-f", "lavfi", "-i", "sine=d=2", path), "no video stream"),
+}
+
+
+@pytest.mark.parametrize("name", BREAKS)
+def test_a_screen_that_is_none_is_told(tmp_path: Path, audio: Path, screen: Path, name: str) -> None:
+    make, message = BREAKS[name]
+    path = tmp_path / "broken.mp4"
+    make(path, screen)
+    assert message in refused(tmp_path, audio, path)
+
+
+AUDIO_BREAKS = {
+    "zero bytes": "the file is empty",
+    "HTML": "no readable media file",
+    "the wrong key": "no readable media file",
+}
+
+
+@pytest.mark.parametrize("name", AUDIO_BREAKS)
+def test_a_call_that_is_none_is_told(tmp_path: Path, screen: Path, name: str) -> None:
+    path = tmp_path / "broken.mp3"
+    BREAKS[name][0](path, screen)
+    with pytest.raises(MediaError, match=f"the call: .*{AUDIO_BREAKS[name]}"):
+        mux(tmp_path, path, screen)
+
+
+def test_pictures_in_place_of_the_call_are_told(tmp_path: Path, screen: Path) -> None:
+    with pytest.raises(MediaError, match="the call: the file has no audio stream"):
+        mux(tmp_path, screen, screen)
+
+
+def test_a_truncated_call_counts_as_far_as_it_goes(tmp_path: Path, audio: Path, screen: Path) -> None:
+    path = tmp_path / "cut.mp3"
+    path.write_bytes(audio.read_bytes()[: audio.stat().st_size * 2 // 3])
+    made = mux(tmp_path, path, screen)
+    assert abs(made.length - 2_000_000) < 200_000
+    assert sync.problems(made.path, T0, made.length / 1e6 // 1, [sync.Shown(0, 9, 1)], frame=1.0) == []
+
+
+def damaged(screen: Path, path: Path, samples: range) -> None:
+    """Overwrite the pictures of some samples."""
+    content = bytearray(screen.read_bytes())
+    [track] = read_tracks(screen)
+    for number in samples:
+        begin, size = track.offsets[number] + 5, track.sizes[number] - 5
+        content[begin : begin + size] = random.Random(number).randbytes(size)
+    path.write_bytes(content)
+
+
+def test_pictures_damaged_at_a_join_are_re_encoded_once_and_then_given_up(
+    tmp_path: Path, audio: Path, screen: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "damaged.mp4"
+    damaged(screen, path, range(30))
+    with caplog.at_level(logging.WARNING), pytest.raises(MediaError, match=rf"^{NAME}: "):
+        mux(tmp_path, audio, path)
+    assert caplog.text.count("is made again, with everything re-encoded") == 1
+
+
+def test_damage_far_from_any_join_is_copied_as_it_is(tmp_path: Path, audio: Path, screen: Path) -> None:
+    path = tmp_path / "damaged.mp4"
+    damaged(screen, path, range(15, 17))
+    assert mux(tmp_path, audio, path).reasons == ()

@@ -1,0 +1,261 @@
+"""What the muxed file is, how few programs it takes, and the padding slices that are kept for other recordings."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta, timezone
+from pathlib import Path
+from typing import IO, TypeVar
+
+import pytest
+from support import kinds, sync
+from support.kinds import SECONDS, SIZE, T0, ffmpeg, run
+
+from muxer.lab.media import make_screen
+from muxer.media.engine import Engine, Input, Muxed
+from muxer.media.paddings import KEPT, Paddings
+from muxer.media.render import Tools
+from muxer.process import Runner
+
+T = TypeVar("T")
+
+
+class Counter(Runner):
+    """Remembers the programs that it runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.commands: list[list[str]] = []
+
+    def stream(
+        self,
+        command: Sequence[str | Path],
+        consume: Callable[[IO[bytes]], T],
+        *,
+        timeout: float,
+        cwd: Path | None = None,
+        complaint: str | None = None,
+    ) -> T:
+        self.commands.append([str(part) for part in command])
+        return super().stream(command, consume, timeout=timeout, cwd=cwd, complaint=complaint)
+
+    @property
+    def works(self) -> list[str]:
+        """What each program was run for."""
+        return [_work(command) for command in self.commands]
+
+
+def _work(command: Sequence[str]) -> str:
+    if command[0].endswith("ffprobe"):
+        return "probe"
+    if "framecrc" in command:
+        return "check"
+    if "0:a:0" in command:
+        return "sound"
+    return "padding" if "lavfi" in command else "encode" if "libx264" in command else "other"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("result")
+
+
+@pytest.fixture(scope="module")
+def audio(folder: Path) -> Path:
+    kinds.make_audio(folder / "call.mp3", T0, SECONDS)
+    return folder / "call.mp3"
+
+
+@pytest.fixture(scope="module")
+def screen(folder: Path) -> Path:
+    """A plain screen file of four seconds that begins a second after the audio."""
+    make_screen(folder / "screen.mp4", T0 + timedelta(seconds=1), 4, size=SIZE)
+    return folder / "screen.mp4"
+
+
+def mux(
+    folder: Path,
+    audio: Path,
+    screens: Sequence[tuple[Path, float]],
+    *,
+    runner: Runner | None = None,
+    paddings: Paddings | None = None,
+    audio_codec: str = "copy",
+) -> Muxed:
+    folder.mkdir(exist_ok=True)
+    engine = Engine(
+        Tools("ffmpeg", "ffprobe"),
+        runner or Runner(),
+        tolerance=2.0,
+        slice_ms=5000,
+        audio_codec=audio_codec,
+        paddings=paddings,
+    )
+    inputs = [Input(path, path.name, T0 + timedelta(seconds=begin)) for path, begin in screens]
+    return engine.mux(Input(audio, audio.name, T0), inputs, folder)
+
+
+def right(made: Muxed, *seen: tuple[float, float]) -> bool:
+    expected = [sync.Shown(begin, end, 1) for begin, end in seen]
+    assert sync.problems(made.path, T0, SECONDS, expected) == []
+    return True
+
+
+# The result
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("codec", ["copy", "aac"])
+def test_the_result_is_one_picture_and_one_sound_with_the_call_s_channels(
+    tmp_path: Path, screen: Path, codec: str, channels: int
+) -> None:
+    audio = tmp_path / "call.mp3"
+    kinds.make_audio(audio, T0, SECONDS, channels=channels)
+    made = mux(tmp_path, audio, [(screen, 1)], audio_codec=codec)
+    streams = sync.streams(made.path)
+    assert {kind: stream.codec for kind, stream in streams.items()} == {
+        "video": "h264",
+        "audio": {"copy": "mp3", "aac": "aac"}[codec],
+    }
+    assert streams["audio"].channels == channels
+    assert made.reasons == ()
+    assert right(made, (1, 5))
+
+
+def test_the_index_stands_in_front_and_the_time_is_the_audio_s_in_utc(tmp_path: Path, audio: Path, screen: Path) -> None:
+    engine = Engine(Tools("ffmpeg", "ffprobe"), Runner(), tolerance=2.0, slice_ms=5000, audio_codec="copy")
+    start = T0.astimezone(timezone(timedelta(hours=-5, minutes=-30)))
+    made = engine.mux(Input(audio, "call", start), [Input(screen, "screen", T0)], tmp_path)
+    content = made.path.read_bytes()
+    assert content.index(b"moov") < content.index(b"mdat")
+    assert [content.count(kind) for kind in (b"moov", b"mdat")] == [1, 1]
+    tags = run("ffprobe", "-v", "error", "-show_entries", "format_tags=creation_time", "-of", "csv=p=0", made.path)
+    assert tags.startswith("2026-03-01T09:00:00")
+
+
+def test_the_copied_sound_is_that_of_the_call_sample_for_sample(tmp_path: Path, audio: Path, screen: Path) -> None:
+    made = mux(tmp_path, audio, [(screen, 0)])
+
+    def decoded(path: Path) -> bytes:
+        ffmpeg("-i", path, "-map", "0:a", "-f", "s16le", tmp_path / "samples")
+        return (tmp_path / "samples").read_bytes()
+
+    before, after = decoded(audio), decoded(made.path)
+    # ffmpeg also plays the rest of the last packet, which the edit list cuts off.
+    assert after.startswith(before)
+    assert len(after) - len(before) < 4 * 576
+
+
+# Processes
+
+
+def test_a_plain_recording_takes_one_program_for_the_sound_and_one_for_the_check(
+    tmp_path: Path, audio: Path, screen: Path
+) -> None:
+    long, runner = tmp_path / "long.mp4", Counter()
+    make_screen(long, T0, SECONDS, size=SIZE)
+    made = mux(tmp_path / "job", audio, [(long, 0)], runner=runner)
+    assert runner.works == ["sound", "check"]
+    assert right(made, (0, SECONDS))
+
+
+def test_a_kept_padding_slice_takes_no_program(tmp_path: Path, audio: Path, screen: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    first, second = Counter(), Counter()
+    mux(tmp_path / "one", audio, [(screen, 1)], runner=first, paddings=Paddings(kept))
+    made = mux(tmp_path / "two", audio, [(screen, 1)], runner=second, paddings=Paddings(kept))
+    assert first.works == ["sound", "padding", "check"]
+    assert second.works == ["sound", "check"]
+    assert right(made, (1, 5))
+
+
+def test_only_a_head_between_key_frames_is_encoded(tmp_path: Path, audio: Path, screen: Path) -> None:
+    runner = Counter()
+    mux(tmp_path / "job", audio, [(screen, -1)], runner=runner)
+    assert sorted(runner.works) == ["check", "encode", "padding", "sound"]
+
+
+def test_a_source_that_is_not_plain_is_probed_once(tmp_path: Path, audio: Path, screen: Path) -> None:
+    other, runner = tmp_path / "other.mkv", Counter()
+    ffmpeg("-i", screen, "-c", "copy", other)
+    mux(tmp_path / "job", audio, [(other, 0)], runner=runner)
+    assert runner.works.count("probe") == 1
+
+
+# Padding slices
+
+
+def test_recordings_of_equal_parameters_share_a_slice_and_others_do_not(
+    tmp_path: Path, audio: Path, screen: Path
+) -> None:
+    kept, large = tmp_path / "kept", tmp_path / "large.mp4"
+    kept.mkdir()
+    make_screen(large, T0, 4, size=(640, 360))
+    for number, path in enumerate((screen, screen, large)):
+        mux(tmp_path / str(number), audio, [(path, 1)], paddings=Paddings(kept))
+    assert len(list(kept.iterdir())) == 2
+
+
+def test_no_more_slices_are_kept_than_that_and_the_one_used_last_is_among_them(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    paddings, made = Paddings(kept), []
+    for number in range(KEPT + 10):
+        paddings.bring("first", tmp_path / "first.mp4", lambda path: path.write_text("first"))
+        paddings.bring(str(number), tmp_path / "slice.mp4", lambda path: made.append(path.write_text("other")))
+    assert len(list(kept.iterdir())) == KEPT
+    assert len(made) == KEPT + 10
+    paddings.bring("first", tmp_path / "again.mp4", lambda path: pytest.fail("it is kept"))
+    assert (tmp_path / "again.mp4").read_text() == "first"
+
+
+def _overwritten(content: bytes, begin: int, end: int) -> bytes:
+    return content[:begin] + b"\x11" * (end - begin) + content[end:]
+
+
+BREAKS: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda content: b"",
+    "truncated": lambda content: content[: len(content) // 2],
+    "noise": lambda content: bytes(range(256)) * 20,
+    "pictures overwritten": lambda content: _overwritten(content, 48, content.index(b"moov") - 4),
+}
+
+
+@pytest.mark.parametrize("how", BREAKS)
+def test_a_kept_slice_that_is_broken_is_made_anew(tmp_path: Path, audio: Path, screen: Path, how: str) -> None:
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    mux(tmp_path / "one", audio, [(screen, 1)], paddings=Paddings(kept))
+    [slice_] = kept.iterdir()
+    whole = slice_.read_bytes()
+    slice_.write_bytes(BREAKS[how](whole))
+    made = mux(tmp_path / "two", audio, [(screen, 1)], paddings=Paddings(kept))
+    assert right(made, (1, 5))
+    assert made.reasons == (("everything is re-encoded",) if how == "pictures overwritten" else ())
+    mux(tmp_path / "three", audio, [(screen, 1)], paddings=Paddings(kept))
+    assert slice_.read_bytes() == whole
+
+
+def test_what_a_hard_kill_left_half_written_is_swept(tmp_path: Path) -> None:
+    (tmp_path / "x.job.new").write_bytes(b"half")
+    (tmp_path / "x.mp4").write_bytes(b"whole")
+    Paddings(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["x.mp4"]
+
+
+def test_two_threads_at_once_use_the_same_slices(tmp_path: Path, audio: Path, screen: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    paddings, barrier = Paddings(kept), threading.Barrier(2)
+
+    def job(number: int) -> Muxed:
+        barrier.wait(60)
+        return mux(tmp_path / str(number), audio, [(screen, 1)], paddings=paddings)
+
+    with ThreadPoolExecutor(2) as pool:
+        made = list(pool.map(job, range(2)))
+    assert all(right(one, (1, 5)) for one in made)
+    assert [path.suffix for path in kept.iterdir()] == [".mp4"]

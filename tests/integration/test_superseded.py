@@ -1,0 +1,129 @@
+"""Superseded files whose deletion a kill, or a storage that is down, has cut in two."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from muxer.config.schema import Webdav
+from muxer.errors import ServiceUnavailable
+from muxer.gir.models import MediaFile
+from muxer.gir.rws import Rws
+from muxer.gir.session import Account, Session
+from muxer.lab.lab import Lab
+from muxer.lab.site import MediaRoot
+from muxer.storage.base import place_of
+from muxer.storage.stores import Stores
+from muxer.storage.webdav import WebdavStorage
+from muxer.superseded import Superseded
+
+Make = Callable[..., Lab]
+NAME, OLD, NEW = "C1", "C1_old_muxed.mp4", "C1_new_muxed.mp4"
+
+
+@pytest.fixture
+def lab(make_lab: Make, monkeypatch: pytest.MonkeyPatch) -> Lab:
+    """A lab whose RWS leaves files to their owner, with a superseded muxed file and the one that replaces it."""
+    monkeypatch.setattr(MediaRoot, "delete", lambda *_: None)
+    lab = make_lab()
+    for name, sources in ((OLD, ["a", "b"]), (NEW, ["a", "b", "c"])):
+        stored(lab, name).write_bytes(b"media")
+        lab.store.add_screen_media(NAME, lab.region, entry(lab, name, sources))
+    return lab
+
+
+def stored(lab: Lab, name: str) -> Path:
+    return lab.site.media.folder / "screens" / name
+
+
+def entry(lab: Lab, name: str, sources: list[str]) -> dict:
+    made_of = {"parameters": {"muxed_mediaIds": sources}, "originalMediaDescriptor": lab.site.media.screen_descriptor(name)}
+    return {"mediaId": name, "type": "video/mp4", **made_of}
+
+
+def superseded(lab: Lab, folder: Path) -> Superseded:
+    user, stop = lab.site.rws_account, threading.Event()
+    rws = Rws(Session(Account("RWS", lab.rws_url, user.username, user.password, False, 30), stop), lab.ccid)
+    dav = Webdav(username=lab.site.dav_account.username, password=lab.site.dav_account.password, trusted_ca=False)
+    for name in ("uploading", "deleting"):
+        (folder / name).mkdir(exist_ok=True)
+    return Superseded(rws, Stores({"webDAV": WebdavStorage(dav, "test", folder / "uploading", stop)}), folder / "deleting")
+
+
+def note(lab: Lab, folder: Path, sources: list[str]) -> None:
+    """Leave what a process that died leaves."""
+    place = asdict(place_of(lab.site.media.screen_descriptor(OLD)))
+    (folder / "deleting").mkdir(exist_ok=True)
+    content = {"recording": NAME, "media": OLD, "place": place, "sources": sources}
+    (folder / "deleting" / "note.json").write_text(json.dumps(content))
+
+
+def notes(folder: Path) -> list[Path]:
+    return list((folder / "deleting").iterdir())
+
+
+def test_entry_and_file_are_deleted_and_no_note_stays(lab: Lab, tmp_path: Path) -> None:
+    superseded(lab, tmp_path).delete(NAME, MediaFile.read(entry(lab, OLD, ["a", "b"])))
+    assert lab.store.deletes == [(NAME, OLD)] and not stored(lab, OLD).exists() and stored(lab, NEW).exists()
+    assert notes(tmp_path) == []
+
+
+def test_a_note_whose_entry_is_gone_deletes_the_file(lab: Lab, tmp_path: Path) -> None:
+    lab.store.delete_screen_media(NAME, OLD)
+    note(lab, tmp_path, ["a", "b"])
+    superseded(lab, tmp_path).finish_left_overs()
+    assert not stored(lab, OLD).exists() and stored(lab, NEW).exists() and notes(tmp_path) == []
+
+
+def test_a_note_whose_entry_stands_is_dropped(lab: Lab, tmp_path: Path) -> None:
+    note(lab, tmp_path, ["a", "b"])
+    superseded(lab, tmp_path).finish_left_overs()
+    assert stored(lab, OLD).exists() and notes(tmp_path) == []
+
+
+@pytest.mark.parametrize("sources", [["a", "b", "x"], ["a", "b", "c"]])
+def test_a_file_that_nothing_fuller_replaces_is_never_deleted(lab: Lab, tmp_path: Path, sources: list[str]) -> None:
+    lab.store.delete_screen_media(NAME, OLD)
+    note(lab, tmp_path, sources)
+    superseded(lab, tmp_path).finish_left_overs()
+    assert stored(lab, OLD).exists() and notes(tmp_path) == []
+
+
+def test_a_file_is_left_to_a_later_poll_while_its_storage_is_down(
+    lab: Lab, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    lab.store.fail_next("dav", "DELETE", OLD, 408, times=2)
+    deleting = superseded(lab, tmp_path)
+    deleting.delete(NAME, MediaFile.read(entry(lab, OLD, ["a", "b"])))
+    assert lab.store.deletes == [(NAME, OLD)] and stored(lab, OLD).exists() and len(notes(tmp_path)) == 1
+    with caplog.at_level(logging.WARNING):
+        deleting.finish_left_overs()
+    assert "left in its storage for now" in caplog.text and stored(lab, OLD).exists()
+    deleting.finish_left_overs()
+    assert not stored(lab, OLD).exists() and notes(tmp_path) == []
+
+
+def test_a_deletion_that_rws_refuses_is_an_error_and_touches_no_file(lab: Lab, tmp_path: Path) -> None:
+    lab.store.fail_next("rws", "DELETE", OLD, 503)
+    deleting = superseded(lab, tmp_path)
+    with pytest.raises(ServiceUnavailable):
+        deleting.delete(NAME, MediaFile.read(entry(lab, OLD, ["a", "b"])))
+    deleting.finish_left_overs()
+    assert stored(lab, OLD).exists() and notes(tmp_path) == []
+
+
+def test_rws_out_keeps_the_note(lab: Lab, tmp_path: Path) -> None:
+    lab.store.delete_screen_media(NAME, OLD)
+    note(lab, tmp_path, ["a", "b"])
+    lab.store.fail_next("rws", "GET", NAME, 400, body=b'{"statusCode": 2}')
+    deleting = superseded(lab, tmp_path)
+    deleting.finish_left_overs()
+    assert stored(lab, OLD).exists() and len(notes(tmp_path)) == 1
+    deleting.finish_left_overs()
+    assert not stored(lab, OLD).exists() and notes(tmp_path) == []

@@ -1,0 +1,136 @@
+"""The account of ``[webdav]`` and muxed files go to servers of the site only, seen from the servers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from support.tls import HOST, MEDIA, MediaServer, TlsFront, pem, self_signed
+
+from muxer.config.schema import Webdav
+from muxer.errors import AccessDenied, ServiceUnavailable
+from muxer.storage import hosts
+from muxer.storage.base import Place, place_of
+from muxer.storage.webdav import WebdavStorage
+
+PASSWORD = "the password of the storage"
+
+
+@pytest.fixture
+def servers() -> Iterator[Callable[[], MediaServer]]:
+    """Return a function that starts a server that remembers its requests."""
+    made: list[MediaServer] = []
+
+    def start() -> MediaServer:
+        made.append(MediaServer())
+        return made[-1]
+
+    yield start
+    for one in made:
+        one.__exit__()
+
+
+def storage(folder: Path, *listed: str, trusted_ca: bool | Path = False) -> WebdavStorage:
+    options = Webdav(username="dav", password=PASSWORD, trusted_ca=trusted_ca, hosts=listed)
+    return WebdavStorage(options, "test", folder, threading.Event())
+
+
+def at(url: str, name: str = "x.mp4") -> Place:
+    return place_of({"storage": "webDAV", "path": f"{url}/{name}"})
+
+
+Start = Callable[[], MediaServer]
+
+
+def test_a_server_of_the_site_gets_the_account(servers: Start, tmp_path: Path) -> None:
+    dav = servers()
+    assert storage(tmp_path).fetch(at(dav.url), tmp_path / "x") == len(MEDIA)
+    assert [bool(authorization) for _, authorization in dav.requests] == [True]
+
+
+def test_a_server_that_is_not_in_the_list_gets_nothing_at_all(servers: Start, tmp_path: Path) -> None:
+    dav = servers()
+    (tmp_path / "muxed").write_bytes(b"a muxed file")
+    one = storage(tmp_path, "dav.example.com")
+    attempts = [
+        lambda: one.fetch(at(dav.url), tmp_path / "x"),
+        lambda: one.store(tmp_path / "muxed", at(dav.url), lambda: True),
+        lambda: one.describe(at(dav.url)),
+        lambda: one.delete(at(dav.url)),
+    ]
+    for attempt in attempts:
+        with pytest.raises(AccessDenied, match=rf"{HOST} .*\[webdav\] hosts"):
+            attempt()
+    assert dav.requests == [] and dav.connections == 0
+
+
+def test_a_name_of_the_internet_gets_nothing_at_all(
+    servers: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dav = servers()
+    monkeypatch.setattr(hosts, "_resolved", lambda _: ["93.184.216.34"])
+    port = dav.url.rpartition(":")[2]
+    with pytest.raises(AccessDenied, match=r"evil\.example\.net .*\[webdav\] hosts"):
+        storage(tmp_path).fetch(at(f"http://evil.example.net:{port}"), tmp_path / "x")
+    assert dav.connections == 0
+
+
+def test_a_name_with_inner_addresses_is_connected_to_by_these_alone(
+    servers: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second look-up of the same name, by whoever makes it, leads elsewhere: nothing but the checked address counts."""
+    dav = servers()
+    monkeypatch.setattr(hosts, "_resolved", lambda _: ["127.0.0.9", HOST])
+    port = dav.url.rpartition(":")[2]
+    assert storage(tmp_path).fetch(at(f"http://dav.example.net:{port}"), tmp_path / "x") == len(MEDIA)
+    assert dav.hosts == [f"dav.example.net:{port}"]
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_a_certificate_is_held_against_the_name_and_not_the_address(
+    servers: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, right: bool
+) -> None:
+    identity = self_signed("dav", "dav.example.net" if right else HOST)
+    (bundle := tmp_path / "ca.pem").write_bytes(pem(identity))
+    monkeypatch.setattr(hosts, "_resolved", lambda _: [HOST])
+    with TlsFront(servers().url, identity) as front:
+        one, where = storage(tmp_path, trusted_ca=bundle), at(f"https://dav.example.net:{front.port}")
+        if right:
+            assert one.fetch(where, tmp_path / "x") == len(MEDIA)
+        else:
+            with pytest.raises(ServiceUnavailable, match="certificate verify failed"):
+                one.fetch(where, tmp_path / "x")
+
+
+def test_a_name_that_leads_nowhere_is_an_outage_and_no_refusal(tmp_path: Path) -> None:
+    with pytest.raises(ServiceUnavailable, match="leads nowhere"):
+        storage(tmp_path).fetch(at("http://dav.example.invalid"), tmp_path / "x")
+
+
+def test_a_redirect_to_another_server_takes_no_account_along(servers: Start, tmp_path: Path) -> None:
+    dav, other = servers(), servers()
+    dav.redirect = f"{other.url}/elsewhere.mp4"
+    assert storage(tmp_path).fetch(at(dav.url), tmp_path / "x") == len(MEDIA)
+    assert [bool(authorization) for _, authorization in dav.requests] == [True]
+    assert other.requests == [("/elsewhere.mp4", "")]
+
+
+def test_a_redirect_to_a_server_that_is_none_of_ours_is_not_followed(servers: Start, tmp_path: Path) -> None:
+    dav, other = servers(), servers()
+    dav.redirect = f"{other.url}/elsewhere.mp4"
+    with pytest.raises(AccessDenied):
+        storage(tmp_path, dav.url.removeprefix("http://")).fetch(at(dav.url), tmp_path / "x")
+    assert other.connections == 0
+
+
+def test_https_once_is_https_for_ever(servers: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    identity, plain = self_signed("dav", "dav.example.net"), servers()
+    monkeypatch.setattr(hosts, "_resolved", lambda _: [HOST])
+    one = storage(tmp_path)
+    with TlsFront(servers().url, identity) as front:
+        one.fetch(at(f"https://dav.example.net:{front.port}"), tmp_path / "x")
+    with pytest.raises(AccessDenied, match="over https before"):
+        one.fetch(at(plain.url.replace(HOST, "dav.example.net")), tmp_path / "x")
+    assert plain.connections == 0

@@ -1,0 +1,194 @@
+"""Metadata are data: what somebody may write into them does no harm (SECURITY.md)."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from muxer.errors import LocalResourceError, MetadataError, RequestRejected
+from muxer.gir.models import MOST_MEDIA, CallRecording, MediaFile, ScreenRecording, parse_time
+from muxer.gir.session import Account, Session
+from muxer.job import _beside_sources
+from muxer.journal import LONGEST_REASON, Journal, Key
+from muxer.masking import Mask
+from muxer.observe import logs
+from muxer.process import Runner
+from muxer.selection import select
+from muxer.storage.base import place_of
+from muxer.transfer import announced, receive
+
+Json = dict[str, Any]
+TIMES = {"startTime": "2024-01-02T10:00:00.000+0000", "stopTime": "2024-01-02T10:01:00.000+0000"}
+HALF = "half \ud800"
+
+
+def audio(media_id: str = "a.mp3", **fields: Any) -> Json:
+    return {"mediaId": media_id, "type": "audio/mp3", **TIMES, **fields}
+
+
+def screen(media_id: str, **fields: Any) -> Json:
+    return {"mediaId": media_id, "type": "video/mp4", **TIMES, **fields}
+
+
+def muxed(media_id: str, *sources: str, **fields: Any) -> Json:
+    return screen(media_id, parameters={"muxed_mediaIds": list(sources)}, **fields)
+
+
+def selected(call: list[Json], screens: list[Json]) -> Any:
+    recordings = ({"id": "C1", "mediaFiles": files} for files in (call, screens))
+    return select(
+        CallRecording.read(next(recordings)), ScreenRecording.read(next(recordings)), delete_superseded=True, label=True
+    )
+
+
+def dav(path: str) -> Json:
+    return {"originalMediaDescriptor": {"storage": "webDAV", "path": path, "data": {"storagePath": "http://dav/r/"}}}
+
+
+# --- sources are never deleted or written over ---
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        muxed("s.mp4", "a.mp3"),
+        muxed("a.mp3", "a.mp3"),
+        muxed("m.mp4", "a.mp3", **dav("stored.mp4")),
+        muxed("m.mp4", "a.mp3", **dav("/stored.mp4")),
+        muxed("m.mp4", "a.mp3", originalMediaDescriptor={"storage": "webDAV", "path": "http://DAV:80/r/%73tored.mp4"}),
+        muxed("m.mp4", "a.mp3", originalMediaDescriptor={"storage": "awsS3", "path": "k/stored.mp4"}),
+    ],
+)
+def test_an_entry_that_passes_a_source_off_as_superseded_is_left_alone(entry: Json) -> None:
+    (target,) = selected([audio()], [screen("s.mp4", **dav("stored.mp4")), entry]).targets
+    assert target.superseded == ()
+    (target,) = selected([audio()], [screen("s.mp4", **dav("stored.mp4")), muxed("m.mp4", "a.mp3")]).targets
+    assert [media.media_id for media in target.superseded] == ["m.mp4"]
+
+
+def test_a_source_with_the_name_of_the_muxed_file_is_not_written_over() -> None:
+    (target,) = selected([audio()], [screen("s.mp4", **dav("stored.mp4"))]).targets
+    where = place_of(dav("stored.mp4")["originalMediaDescriptor"])
+    assert _beside_sources(target, where, target.name).name == target.name
+    (target,) = selected([audio()], [screen("s.mp4", **dav(target.name))]).targets
+    with pytest.raises(MetadataError, match="bears the name of the muxed file"):
+        _beside_sources(target, where, target.name)
+
+
+# --- ids ---
+
+
+@pytest.mark.parametrize("media_id", [".", "..", "", HALF, 7, None, ["x"], {"a": 1}])
+def test_a_media_id_that_cannot_stand_in_an_address_is_none(media_id: object) -> None:
+    """``..`` would be resolved: deleting it would delete what is above."""
+    assert MediaFile.read({"mediaId": media_id}).media_id == ""
+    selection = selected([audio()], [screen(media_id)])  # type: ignore[arg-type]
+    assert selection.targets == () and selection.problems == ("a screen file has no usable mediaId",)
+
+
+@pytest.mark.parametrize("media_id", ["../../x", "a\0b", "-rf", "a\r\nb", "'\"`$(id)", "a/b?c#d%41", "x" * 10_000, "‮gpj"])
+def test_any_other_id_is_only_an_id(media_id: str) -> None:
+    (target,) = selected([audio()], [screen(media_id)]).targets
+    assert target.sources == ("a.mp3", media_id)
+    assert target.name.startswith("C1_") and len(target.name) < 100 and target.name.isprintable()
+
+
+@pytest.mark.parametrize("value", ["1969-12-31T23:59:59Z", "2201-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "0001-01-01"])
+def test_a_time_of_another_age_is_none(value: str) -> None:
+    assert parse_time(value) is None
+
+
+def test_absurd_sizes_are_numbers_all_the_same(tmp_path: Path) -> None:
+    for size in ("9" * 400, 10**400, "9" * 5000, "-5", "1e9", 3.5, True, [], {}):
+        assert 0 <= MediaFile.read({"size": size}).size <= 1 << 60
+    from muxer.disk import Disk
+
+    with pytest.raises(LocalResourceError, match="it needs about"):
+        Disk(tmp_path, 0).check([MediaFile.read({"size": "9" * 400}).size])
+
+
+@pytest.mark.parametrize("read", [CallRecording.read, ScreenRecording.read])
+def test_a_recording_of_too_many_files_is_refused(read: Any) -> None:
+    files = [audio(f"a{number}") for number in range(MOST_MEDIA + 1)]
+    assert read({"id": "C1", "mediaFiles": files[1:]}).id == "C1"
+    with pytest.raises(MetadataError, match=f"C1 has {MOST_MEDIA + 1} media files; at most {MOST_MEDIA}"):
+        read({"id": "C1", "mediaFiles": files})
+
+
+@pytest.mark.parametrize("field", ["path", "storagePath"])
+def test_halves_of_characters_in_a_descriptor_are_refused(field: str) -> None:
+    values = {"path": "x.mp4", "storagePath": "http://dav/r/", field: HALF}
+    with pytest.raises(MetadataError):
+        place_of({"storage": "webDAV", "path": values["path"], "data": {"storagePath": values["storagePath"]}})
+
+
+# --- what answers may hold ---
+
+
+@pytest.mark.parametrize("link", ["http://[::1", "//["])
+def test_a_link_that_is_no_address_is_refused(link: str) -> None:
+    session = Session(Account("RWS", "http://127.0.0.1:9", "u", "p", False, 30), threading.Event())
+    for attempt in (lambda: session.get(link), lambda: session.download(link, Path("x"))):
+        with pytest.raises(RequestRejected, match="no address"):
+            attempt()
+
+
+@pytest.mark.parametrize(("text", "length"), [("5", 5), ("0", 0), ("", None), ("-5", None), ("²", None), ("9" * 5000, None)])
+def test_only_a_number_is_a_length(text: str, length: int | None) -> None:
+    assert announced(text) == length
+
+
+def test_what_is_larger_than_the_disk_is_not_begun(tmp_path: Path) -> None:
+    def chunks() -> Any:
+        raise AssertionError("it was read")
+        yield b""
+
+    with pytest.raises(LocalResourceError, match="are free in"):
+        receive(chunks(), tmp_path / "x", expected=1 << 60, source="WebDAV", stop=threading.Event())
+    assert not (tmp_path / "x").exists()
+
+
+# --- what is written down ---
+
+
+def test_the_journal_keeps_any_reason_without_secrets(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal", Mask(["pass word%1"]))
+    echoed = f"HTTP 500, {HALF} your password pass word%1 (pass%20word%251) at http://u:p@dav/x {'x' * 10_000}"
+    journal.failed(Key("n\0ame", "C\0\n1", "agent"), RequestRejected(echoed), 5.0)
+    journal.close()
+    ((reason, recording),) = sqlite3.connect(tmp_path / "journal").execute("SELECT reason, recording FROM targets")
+    assert "HTTP 500" in reason and len(reason) == LONGEST_REASON and recording == "C\0\n1"
+    assert not [one for one in ("pass word", "pass%20", "u:p@", "\ud800") if one in reason]
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_any_text_becomes_one_line_of_the_log(tmp_path: Path, form: str) -> None:
+    from muxer.config.schema import Logfile
+
+    path = logs.set_up(Logfile(tmp_path, "debug", form, 1_000_000, 1), "single", ())
+    with logs.about("C\x1b[2J" + "x" * 10_000):
+        forged = f"{HALF}\r\n2026-01-01T00:00:00.000Z ERROR forged"
+        logging.getLogger("muxer").error("%s", forged, extra={"fields": {"a": HALF}})
+        try:
+            raise ValueError("one\n2026-01-01T00:00:00.000Z ERROR forged \x1b[2J")
+        except ValueError:
+            logging.getLogger("muxer").exception("unexpected")
+    logging.shutdown()
+    text = path.read_text(encoding="utf-8")
+    assert "\x1b" not in text and "\r" not in text and len(text) < 5000
+    assert not [line for line in text.splitlines() if line.startswith("2026-01-01")]
+    assert "half " in text and "unexpected" in text
+
+
+def test_programs_are_not_told_our_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTCC_PASSWORD", "S3_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "CREDENTIALS_DIRECTORY", "SESSION_TOKEN"):
+        monkeypatch.setenv(name, "a secret")
+    monkeypatch.setenv("HARMLESS", "shown")
+    for program in ("", "env"):
+        printed = Runner(program).run(["env"], timeout=10).decode()
+        assert "HARMLESS=shown" in printed and "PATH=" in printed and "a secret" not in printed

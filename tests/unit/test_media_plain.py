@@ -1,0 +1,139 @@
+"""Which files are copied as they are, and how long sound is heard."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support import kinds, mp4
+from support.kinds import ffmpeg
+
+from muxer.media.mp3 import end_padding
+from muxer.media.plain import read_screen, read_sound
+from muxer.media.probe import Video, need_audio, need_video, probe
+from muxer.process import Runner
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("plain")
+
+
+def seen(path: Path) -> Video:
+    found = read_screen(path)
+    assert found is not None
+    return need_video(found)
+
+
+@pytest.mark.parametrize("options", [("-bf", "0"), ("-bf", "3", "-b_strategy", "0"), ("-bf", "2", "-use_editlist", "0")])
+@pytest.mark.parametrize("rate", [7, 10, 25])
+def test_a_plain_file_is_read_as_ffprobe_reads_it(folder: Path, options: tuple[str, ...], rate: int) -> None:
+    path = mp4.picture(folder / "screen.mp4", *mp4.X264, "-g", "5", *options, rate=rate)
+    mine, theirs = seen(path), need_video(probe(path, "ffprobe", Runner()))
+    for field in ("pts", "dts", "durations", "keys"):
+        assert list(getattr(mine.packets, field)) == list(getattr(theirs.packets, field)), field
+    assert (mine.size, mine.rate, mine.codec, mine.first) == (theirs.size, theirs.rate, theirs.codec, theirs.first)
+    assert (mine.length_us, mine.frame_us, mine.time_base) == (theirs.length_us, theirs.frame_us, theirs.time_base)
+    names = ("profile", "pix_fmt", "time_base", "width", "height")
+    assert {name: mine.entry[name] for name in names} == {name: theirs.entry[name] for name in names}
+
+
+def test_only_instant_key_frames_count_as_key_frames(folder: Path) -> None:
+    options = ("-bf", "3", "-b_strategy", "0", "-g", "5", "-x264-params", "open-gop=1:scenecut=0")
+    path = mp4.picture(folder / "open.mp4", *mp4.X264, *options, seconds=4)
+    flagged = [one.flags for one in mp4.packets(path)].count("K_")
+    assert flagged > 1
+    assert sum(seen(path).packets.keys) == 1
+
+
+KEPT = {"x264 with information before the slice": ("-bf", "0"), "delimiters": ("-bf", "0", "-x264-params", "aud=1")}
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_key_frames_are_found_behind_whatever_stands_before_them(folder: Path, name: str) -> None:
+    path = mp4.picture(folder / "keys.mp4", *mp4.X264, "-g", "5", *KEPT[name])
+    assert [number for number, key in enumerate(seen(path).packets.keys) if key] == [0, 5, 10, 15]
+
+
+NOT_PLAIN = {
+    "H.265": ("-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=none"),
+    "fragments": (*mp4.X264, "-movflags", "frag_keyframe+empty_moov"),
+    "yuv444": (*mp4.X264, "-pix_fmt", "yuv444p"),
+    "interlaced": (*mp4.X264, "-flags", "+ildct+ilme", "-x264-params", "tff=1"),
+    "parameter sets in band only": (*mp4.X264, "-tag:v", "avc3"),
+}
+
+
+@pytest.mark.parametrize("name", NOT_PLAIN)
+def test_whatever_else_is_left_to_ffmpeg(folder: Path, name: str) -> None:
+    path = mp4.picture(folder / "other.mp4", "-pix_fmt", "yuv420p", *NOT_PLAIN[name], seconds=1)
+    assert mp4.packets(path)
+    assert read_screen(path) is None
+
+
+def test_a_screen_with_sound_beside_it_is_left_to_ffmpeg(folder: Path) -> None:
+    silent, path = mp4.picture(folder / "silent.mp4", *mp4.X264, seconds=1), folder / "loud.mp4"
+    ffmpeg("-i", silent, "-f", "lavfi", "-i", "sine=d=1", "-c:v", "copy", path)
+    assert read_screen(silent) is not None
+    assert read_screen(path) is None
+
+
+# Sound
+
+SOUNDS = {
+    "aac": (("-c:a", "aac"), "aac"),
+    "mp3": (("-c:a", "libmp3lame"), "mp3"),
+    "opus": (("-c:a", "libopus", "-ar", "48000"), "opus"),
+    "flac": (("-c:a", "flac", "-strict", "-2"), "flac"),
+    "mp2": (("-c:a", "mp2"), "mp2"),
+    "alac": (("-c:a", "alac"), "alac"),
+}
+
+
+@pytest.mark.parametrize("name", SOUNDS)
+def test_the_codec_of_sound_is_told(folder: Path, name: str) -> None:
+    options, codec = SOUNDS[name]
+    path = mp4.sound(folder / f"{name}.mp4", *options, rate=48000)
+    found = read_sound(path)
+    assert found is not None
+    assert found.codec == codec
+    assert abs(found.length_us - 2_000_000) < 30_000
+    assert not found.has_gaps
+
+
+def test_a_file_without_sound_has_none(folder: Path) -> None:
+    assert read_sound(mp4.picture(folder / "silent.mp4", *mp4.X264, seconds=1)) is None
+
+
+def test_a_gap_in_the_sound_is_seen(folder: Path) -> None:
+    path = mp4.sound(folder / "gap.mp4", "-c:a", "aac", *kinds.GAP, seconds=5)
+    found = read_sound(path)
+    assert found is not None
+    assert found.has_gaps
+
+
+@pytest.mark.parametrize("tags", [(), ("-metadata", "title=call " + "x" * 3000)], ids=["bare", "with a long tag"])
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("rate", [8000, 16000, 44100])
+def test_the_silence_at_the_end_of_an_mp3_is_what_ffprobe_says(
+    folder: Path, rate: int, channels: int, tags: tuple[str, ...]
+) -> None:
+    path = mp4.sound(folder / "sound.mp3", "-c:a", "libmp3lame", *tags, rate=rate, channels=channels)
+    told = need_audio(probe(path, "ffprobe", Runner())).packets.discarded_samples
+    assert told > 0
+    assert end_padding(path) == told
+
+
+def test_an_mp3_without_that_frame_says_nothing_of_silence(folder: Path) -> None:
+    path = mp4.sound(folder / "bare.mp3", "-c:a", "libmp3lame", "-write_xing", "0")
+    assert end_padding(path) == 0
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=300), st.sampled_from([b"", b"ID3", b"\xff\xfb\x90\xc4", b"\xff\xf3\x40\xc4"]))
+def test_any_bytes_have_a_silence_that_is_not_negative(folder: Path, content: bytes, begin: bytes) -> None:
+    path = folder / "bytes.mp3"
+    path.write_bytes(begin + content)
+    assert 0 <= end_padding(path) < 4096
