@@ -146,7 +146,9 @@ class Weeks:
         self._out = 0
 
     def go_on(self) -> None:
-        """Go on to the next poll."""
+        """Go on to the next poll, as soon as the work of the last one is done: there are ten minutes for it."""
+        while not self.pool.idle:
+            time.sleep(0.001)
         polls = self._store.polls
         last = polls // 2
         self._store.alive = range(max(0, last - 12), last)
@@ -154,7 +156,6 @@ class Weeks:
             self._out = polls
             self._store.fail_next("rws", "GET", "/recordings?", 503, times=7)
         if len(self.held) < (polls > WARM_UP) + (polls > POLLS):
-            self.pool.join()
             self.held.append(Held.now(self._temp))
             if polls > POLLS:
                 self.stop.set()

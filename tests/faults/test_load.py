@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from support.kinds import PLAIN, T0, ffmpeg
-from support.sync import INSTANTS, lengths
+from support.sync import INSTANTS, streams
 
 from muxer.lab.media import make_screen
 from muxer.lab.readers import read_pictures
@@ -86,8 +86,8 @@ def test_four_hours_with_two_hundred_screen_files(four_hours: Path) -> None:
         muxed = engine.mux(Input(four_hours / "audio.mp3", "audio", T0), screens, job)
     assert peak.megabytes - idle.megabytes < MOST_MEGABYTES
     assert muxed.reasons == ()
-    for length in lengths(muxed.path).values():
-        assert length == pytest.approx(SECONDS, abs=0.15)
+    for stream in streams(muxed.path).values():
+        assert stream.seconds == pytest.approx(SECONDS, abs=0.15)
     pictures = read_pictures(muxed.path)
     seen = [(one.pts, one.instant, one.agent) for one in pictures if not one.black]
     wanted = planned(starts)
