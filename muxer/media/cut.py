@@ -89,7 +89,7 @@ class Index:
         return cuts
 
     def _place(self, moment: int) -> int:
-        """Return how many frames are first shown before ``moment``. One close to it is not, unless another is exactly there."""
+        """Return how many frames are shown before ``moment``. One close to it is not, unless another is exactly there."""
         place = bisect_left(self.shown, moment)
         exact = place < len(self.shown) and self.shown[place] == moment
         return place if exact else bisect_left(self.shown, moment - NEAR)
