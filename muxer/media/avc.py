@@ -22,16 +22,20 @@ class AvcError(ValueError):
 
 @dataclass(frozen=True)
 class Avc:
-    """An H.264 stream as its parameter sets describe it. ``config`` is the content of its avcC box, ``in_band`` the sets as
-    they stand before a picture."""
+    """An H.264 stream as its parameter sets describe it. ``config`` is the content of its avcC box, ``sets`` those in it."""
 
     config: bytes
-    in_band: bytes
+    sets: tuple[bytes, ...]
     profile: str
     width: int
     height: int
     full_range: bool
     square: bool
+
+    @property
+    def in_band(self) -> bytes:
+        """The parameter sets as they stand before a picture."""
+        return b"".join(struct.pack(">I", len(one)) + one for one in self.sets)
 
 
 def read_config(config: bytes) -> Avc:
@@ -43,9 +47,8 @@ def read_config(config: bytes) -> Avc:
     first = next((one for one in sets if one[0] & 31 == SEQUENCE_SET), None)
     if first is None or not any(one[0] & 31 == PICTURE_SET for one in sets):
         raise AvcError("there are no parameter sets")
-    in_band = b"".join(struct.pack(">I", len(one)) + one for one in sets)
     try:
-        return _read_sequence(_Bits(first[1:].replace(b"\0\0\3", b"\0\0")), config, in_band)
+        return _read_sequence(_Bits(first[1:].replace(b"\0\0\3", b"\0\0")), config, sets)
     except IndexError:
         raise AvcError("a parameter set breaks off") from None
 
@@ -98,7 +101,7 @@ class _Bits:
         return (number + 1) // 2 if number % 2 else -(number // 2)
 
 
-def _read_sequence(bits: _Bits, config: bytes, in_band: bytes) -> Avc:
+def _read_sequence(bits: _Bits, config: bytes, sets: list[bytes]) -> Avc:
     """Read a sequence parameter set (14496-10, 7.3.2.1.1) as far as it says what pictures are like."""
     number, constraints, _level = bits.bits(8), bits.bits(8), bits.bits(8)
     bits.golomb()
@@ -119,7 +122,7 @@ def _read_sequence(bits: _Bits, config: bytes, in_band: bytes) -> Avc:
         width, height = width - left - right, height - top - bottom
     full_range, square = _read_usability(bits) if bits.bits(1) else (False, True)
     profile = "Constrained Baseline" if number == 66 and constraints & 0x40 else _PROFILES[number]
-    return Avc(config, in_band, profile, width, height, full_range, square)
+    return Avc(config, tuple(sets), profile, width, height, full_range, square)
 
 
 def _need_plain_high(bits: _Bits) -> None:

@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 RENDER_SECONDS = 900.0
 ENCODE_SECONDS_PER_SECOND = 20
+# A padding slice is no longer than any gap of the recording, but at least this, so that slices fit other recordings too.
+LEAST_SLICE = 5_000_000
 # Metadata come in whole seconds; a file that is shorter by more than this, in microseconds, is told.
 SHORT_BY = 2_000_000
 
@@ -125,8 +127,8 @@ class Engine:
             to_microseconds(audio.start),
             sound.length_us,
             [
-                timeline.Clip(index, to_microseconds(screens[index].start), video.length_us, video.frame_us)
-                for index, video in ((index, need_video(probed)) for index, probed in clips.items())
+                _clip(index, to_microseconds(screens[index].start), probed)
+                for index, probed in clips.items()
             ],
             self._tolerance,
         )
@@ -144,7 +146,8 @@ class Engine:
         target, copied = render.choose_target(sources.videos)
         why = render.why_encoded(sources.videos, copied if copying else frozenset())
         indices = {index: Index(video) for index, video in sources.videos.items()}
-        slice_frames = render.frames_in(self._slice, target.rate)
+        gap = max((one.length for one in sources.segments if one.clip is None), default=0)
+        slice_frames = render.frames_in(min(self._slice, max(gap, LEAST_SLICE)), target.rate)
         parts = render.pieces(sources.segments, indices, why, target.rate, slice_frames)
         runs: list[Run] = []
         for number, part in enumerate(parts):
@@ -217,6 +220,12 @@ class Engine:
         if made is None:
             raise ToolError(f"the encoder has made no plain MP4 file: {path.name}")
         return made
+
+
+def _clip(index: int, start: int, probed: Probed) -> timeline.Clip:
+    """Return where a screen file's pictures lie when the file begins at ``start``, in microseconds."""
+    video = need_video(probed)
+    return timeline.Clip(index, start + probed.late_us, video.length_us, video.frame_us)
 
 
 def _whole_slice(path: Path, frames: int) -> Probed | None:

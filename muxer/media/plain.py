@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -16,8 +17,11 @@ from muxer.media.probe import Packets, Probed, Video
 from muxer.media.tracks import Track, read_tracks
 
 _VIDEO_FIELDS, _SOUND_FIELDS = 78, 28
-_LOOK_BYTES = 64
+# As much as any parameter set needs.
+_LOOK_BYTES = 512
 _EDIT_LIST_ROUNDS = 500
+# Sound that begins later than this part of a second is put right.
+_LATE = 20
 _OBJECT_TYPES = {0x40: "aac", 0x69: "mp3", 0x6B: "mp3"}
 
 
@@ -42,7 +46,10 @@ class Sound:
 
     @property
     def has_gaps(self) -> bool:
-        """Whether any sample but the last lasts clearly longer than most: there the file says nothing of what is heard."""
+        """Whether any sample but the last lasts clearly longer than most, or the first one begins clearly late: there the
+        file says nothing of what is heard."""
+        if self.track.delay * _LATE > self.track.timescale:
+            return True
         durations = self.track.durations[:-1]
         if not durations:
             return False
@@ -79,7 +86,10 @@ def _screen(path: Path, file: BinaryIO, track: Track) -> Probed | None:
     kind, description = track.description
     if kind != b"avc1":
         return None
-    stream = avc.read_config(bytes(boxes.need(memoryview(description)[_VIDEO_FIELDS:], b"avcC")))
+    about = memoryview(description)[_VIDEO_FIELDS:]
+    stream = avc.read_config(bytes(boxes.need(about, b"avcC")))
+    if not stream.square or _has_oblong_pixels(about):
+        return None
     decoded = track.decoded
     shown = decoded if track.shifts is None else array("q", map(int.__add__, decoded, track.shifts))
     first = min(shown)
@@ -87,7 +97,7 @@ def _screen(path: Path, file: BinaryIO, track: Track) -> Probed | None:
     if hides or len(set(shown)) != len(shown):
         return None
     origin = track.skipped - track.delay
-    keys = _instant_keys(file, track)
+    keys = _instant_keys(file, track, stream.sets)
     packets = Packets(
         pts=array("q", (one - origin for one in shown)),
         dts=array("q", (one - origin for one in decoded)),
@@ -103,7 +113,7 @@ def _screen(path: Path, file: BinaryIO, track: Track) -> Probed | None:
         "width": str(stream.width),
         "height": str(stream.height),
         "pix_fmt": "yuvj420p" if stream.full_range else "yuv420p",
-        "sample_aspect_ratio": "1:1" if stream.square else "other",
+        "sample_aspect_ratio": "1:1",
         "time_base": f"1/{track.timescale}",
         "r_frame_rate": str(_usual_rate(track)),
     }
@@ -117,28 +127,40 @@ def _usual_rate(track: Track) -> Fraction:
     return Fraction(track.timescale, duration or track.timescale)
 
 
-def _instant_keys(file: BinaryIO, track: Track) -> bytearray:
-    """Return a flag for each sample: whether decoding can begin there with other parameter sets than before (IDR)."""
+def _has_oblong_pixels(about: memoryview) -> bool:
+    ratio = boxes.child(about, b"pasp")
+    return ratio is not None and boxes.number(ratio, 0, 4) != boxes.number(ratio, 4, 4)
+
+
+def _instant_keys(file: BinaryIO, track: Track, sets: Sequence[bytes]) -> bytearray:
+    """Return a flag for each sample: whether decoding can begin there with other parameter sets than before (IDR).
+
+    Raise :class:`AvcError` when there are sets within the file that differ from those of the whole.
+    """
     keys = bytearray(len(track.sizes))
     for number in range(len(track.sizes)) if track.sync is None else track.sync:
-        keys[number] = _first_slice(file, track.offsets[number], track.sizes[number]) == avc.IDR
+        kind = 0
+        for unit in _units(file, track.offsets[number], track.sizes[number]):
+            kind = unit[0] & 31
+            if kind in (avc.SEQUENCE_SET, avc.PICTURE_SET) and unit not in sets:
+                raise AvcError("the parameter sets change within the file")
+        keys[number] = kind == avc.IDR
     return keys
 
 
-def _first_slice(file: BinaryIO, offset: int, size: int) -> int | None:
-    """Return the type of a sample's first slice; parameter sets and the like before it are passed over."""
+def _units(file: BinaryIO, offset: int, size: int) -> Iterator[bytes]:
+    """Yield the beginnings of a sample's units, parameter sets whole, up to its first slice."""
     end = offset + size
     while offset + avc.LENGTH_BYTES < end:
         file.seek(offset)
         head = file.read(_LOOK_BYTES)
-        position = 0
-        while position + avc.LENGTH_BYTES < min(len(head), end - offset):
-            unit = head[position + avc.LENGTH_BYTES] & 31
-            if unit not in avc.BEFORE_SLICES:
-                return unit
-            position += avc.LENGTH_BYTES + int.from_bytes(head[position : position + avc.LENGTH_BYTES], "big")
-        offset += max(position, 1)
-    return None
+        length = int.from_bytes(head[: avc.LENGTH_BYTES], "big")
+        unit = head[avc.LENGTH_BYTES :][:length]
+        if unit:
+            yield unit
+        if unit and unit[0] & 31 not in avc.BEFORE_SLICES:
+            return
+        offset += avc.LENGTH_BYTES + length
 
 
 def _sound_codec(track: Track, file: BinaryIO) -> str:

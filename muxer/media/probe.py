@@ -21,9 +21,13 @@ from muxer.process import Runner
 PROBE_SECONDS = 600.0
 # A frame rate outside this range is the container's fancy; what stands for it then (our decision).
 LEAST_RATE, MOST_RATE, USUAL_RATE = Fraction(1), Fraction(60), Fraction(10)
+# So are pixels that are longer than this.
+MOST_ASPECT = Fraction(4)
+# Encoders of sound put less than this before it, in microseconds: that does not make pictures late.
+LEAST_LATE = 200_000
 
 _ENTRIES = (
-    "packet=stream_index,pts,dts,duration,flags:packet_side_data=discard_padding"
+    "packet=stream_index,pts,dts,duration,flags:packet_side_data=side_data_type,discard_padding"
     ":stream=index,codec_type,codec_name,profile,width,height,pix_fmt,color_range,sample_aspect_ratio,time_base"
     ",r_frame_rate,avg_frame_rate,has_b_frames,sample_rate,channels,nb_frames:stream_disposition=attached_pic"
     ":format=format_name,start_time,nb_streams"
@@ -41,7 +45,8 @@ class Packets:
 
     ``sizes`` and ``offsets`` tell where their bytes lie in the file, if that is known. ``unshown`` are those of which the
     file does not say when they are shown; ``timeless`` is how many of them are left out here, for want of any time.
-    ``false_keys`` is how many the file calls key frames although a decoder needs what lies before them.
+    ``false_keys`` is how many the file calls key frames although a decoder needs what lies before them; ``changes`` how
+    often other parameters begin that stand outside of the packets.
     """
 
     pts: array[int] = field(default_factory=lambda: array("q"))
@@ -52,6 +57,7 @@ class Packets:
     offsets: array[int] = field(default_factory=lambda: array("q"))
     hidden: int = 0
     false_keys: int = 0
+    changes: int = 0
     unshown: int = 0
     timeless: int = 0
     discarded_samples: int = 0
@@ -73,6 +79,7 @@ class Packets:
         self.dts.append(shown if decoded is None else decoded)
         self.durations.append(_ticks(entry.get("duration")) or 0)
         self.keys.append("K" in flags)
+        self.changes += entry.get("side_data_type") == "New Extradata"
         if "discard_padding" in entry:
             self.discarded_samples = int(entry["discard_padding"])
 
@@ -115,8 +122,14 @@ class Video(Stream):
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height in pixels."""
-        return int(self.entry["width"]), int(self.entry["height"])
+        """Width and height in square pixels."""
+        return round(int(self.entry["width"]) * self.aspect), int(self.entry["height"])
+
+    @property
+    def aspect(self) -> Fraction:
+        """The width of a pixel over its height, within reason."""
+        ratio = _fraction(self.entry.get("sample_aspect_ratio", "").replace(":", "/"))
+        return ratio if 1 / MOST_ASPECT <= ratio <= MOST_ASPECT else Fraction(1)
 
     @property
     def rate(self) -> Fraction:
@@ -178,8 +191,8 @@ class Audio(Stream):
 
 @dataclass(frozen=True)
 class Probed:
-    """A media file: its first video and first audio stream, as far as it has them; ``reason`` says why it was re-encoded
-    before it could be used at all, if it was."""
+    """A media file: its first video and first audio stream, as far as it has them. ``reason`` says why it was re-encoded
+    before it could be used at all, if it was; ``late_us`` is how long there is only sound before its first picture."""
 
     path: Path
     container: str
@@ -188,6 +201,7 @@ class Probed:
     video: Video | None
     audio: Audio | None
     reason: str | None = None
+    late_us: int = 0
 
 
 def probe(path: Path, ffprobe: str, runner: Runner) -> Probed:
@@ -254,18 +268,22 @@ def _probed(path: Path, packets: dict[int, Packets], streams: list[Fields], cont
     start = container.get("start_time", "N/A")
     start_us = 0 if start == "N/A" else round(Fraction(start) * 1_000_000)
     video = audio = None
+    # Of an MP4 file it is known already whether it is whole; an edit list may leave frames out, or show them twice.
+    edited = "mp4" in container.get("format_name", "")
     for entry in streams:
         held = packets.get(int(entry["index"]), Packets())
         picture = entry.get("codec_type") == "video" and entry.get("disposition:attached_pic") != "1"
-        if picture and video is None and held.pts:
+        if not edited:
             _check_complete(entry, held)
+        if picture and video is None and held.pts:
             video = Video(entry, held)
             _need_sense(video.time_base, 1 + min(video.size))
         elif entry.get("codec_type") == "audio" and audio is None and held.pts:
-            _check_complete(entry, held)
             audio = Audio(entry, held, start_us)
             _need_sense(audio.time_base, int(entry["sample_rate"]))
-    return Probed(path, container.get("format_name", ""), start_us, len(streams), video, audio)
+    late = video.microseconds(video.first) - start_us if video and audio else 0
+    late = late if late >= LEAST_LATE else 0
+    return Probed(path, container.get("format_name", ""), start_us, len(streams), video, audio, late_us=late)
 
 
 def _need_sense(*numbers: Fraction | int) -> None:

@@ -69,7 +69,7 @@ class Reader:
             return plain
         found = probe(path, self._tools.ffprobe, self._runner)
         if need_video(found).lacks_times:
-            return self._retimed(path, need_video(found), made)
+            return replace(self._retimed(path, need_video(found), made), late_us=found.late_us)
         if not _may_become_plain(need_video(found)):
             return found
         try:
@@ -77,7 +77,8 @@ class Reader:
         except ToolError as error:
             log.info("a screen file cannot be copied into an MP4 file and is re-encoded: %s", error)
             return found
-        return read_screen(made) or found
+        plain = read_screen(made)
+        return found if plain is None else replace(plain, late_us=found.late_us)
 
     def _retimed(self, path: Path, video: Video, made: Path) -> Probed:
         """Re-encode frames of which the file does not say when they are shown, when those that do are evenly spaced."""
@@ -103,7 +104,8 @@ class Reader:
 
 
 def _may_become_plain(video: Video) -> bool:
-    return video.codec == "h264" and video.entry.get("pix_fmt") in render.PIXELS and not video.packets.hidden
+    fits = video.codec == "h264" and video.entry.get("pix_fmt") in render.PIXELS
+    return fits and not video.packets.hidden and not video.packets.changes
 
 
 def _heard(sound: Sound) -> Sound:

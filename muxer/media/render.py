@@ -83,7 +83,7 @@ def choose_target(clips: Mapping[int, Video]) -> tuple[Target, frozenset[int]]:
 
 def is_copyable(video: Video) -> bool:
     """Whether a clip's frames may stand in the result as they are: H.264 that every browser plays, in square pixels."""
-    return video.avc is not None and video.avc.square
+    return video.avc is not None
 
 
 def pieces(
@@ -161,6 +161,7 @@ def encode_command(tools: Tools, target: Target, source: Probed, cut: Cut, index
     filters = [
         *([f"trim=start={seconds(skipped)}"] if start < effective else ()),
         f"setpts=max(0\\,PTS-{seconds(origin + cut.begin - seek)}/TB)",
+        *_squared(video),
         f"scale={target.width}:{target.height}:force_original_aspect_ratio=decrease:force_divisible_by=2",
         f"pad={target.width}:{target.height}:(ow-iw)/2:(oh-ih)/2",
         "setsar=1",
@@ -178,7 +179,7 @@ def retime_command(tools: Tools, source: Path, video: Video, step: Fraction, out
     target = Target(width, height, "yuv420p", "high", 1 / step)
     ticks = step * TIMESCALE
     times = f"settb=1/{TIMESCALE},setpts=round(N*{ticks.numerator}/{ticks.denominator})"
-    filters = f"{times},pad={width}:{height},format={target.pixels}"
+    filters = ",".join((times, *_squared(video), f"pad={width}:{height}", "setsar=1", f"format={target.pixels}"))
     command = [tools.ffmpeg, *_QUIET, *_from_file(source), "-map", "0:v:0", "-vf", filters]
     return [*command, *_video_encoder(tools, target), str(output)]
 
@@ -195,8 +196,10 @@ def sound_command(tools: Tools, audio: Path, codec: str, output: Path) -> list[s
 
 
 def remux_command(tools: Tools, source: Path, output: Path) -> list[str]:
-    """Return the command that copies the first video stream of a file, alone, into an MP4 file."""
-    return [tools.ffmpeg, *_QUIET, *_from_file(source), "-map", "0:v:0", "-c", "copy", "-f", "mp4", str(output)]
+    """Return the command that copies the first video stream of a file, H.264, alone, into an MP4 file."""
+    command = [tools.ffmpeg, *_QUIET, *_from_file(source), "-map", "0:v:0", "-c", "copy"]
+    # The lengths before pictures then have four bytes, whatever they had.
+    return [*command, "-bsf:v", "h264_mp4toannexb", "-f", "mp4", str(output)]
 
 
 def check_command(tools: Tools, excerpts: Path, muxed: Path, from_us: int) -> list[str]:
@@ -210,6 +213,11 @@ def check_command(tools: Tools, excerpts: Path, muxed: Path, from_us: int) -> li
 
 
 _QUIET = ("-nostdin", "-hide_banner", "-v", "error", "-y")
+
+
+def _squared(video: Video) -> list[str]:
+    """Return the filter that makes pixels square, if they are not."""
+    return [f"scale=iw*{video.aspect}:ih"] if video.aspect != 1 else []
 
 
 def _from_file(path: Path) -> list[str]:

@@ -1,15 +1,19 @@
-"""Screen files whose pictures change within the file: an agent who changes the monitor, files that were put together."""
+"""Files that are not of one piece: pictures that change within the file, edit lists, streams that begin late."""
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
 from support import sync
-from support.kinds import T0, ffmpeg
+from support.kinds import PLAIN, T0, ffmpeg
 
-from muxer.lab.media import make_audio, make_screen
-from muxer.media.engine import Engine, Input, Muxed
+from muxer.lab.media import make_audio, make_screen, read_pips
+from muxer.media.engine import LEAST_SLICE, Engine, Input, Muxed
+from muxer.media.probe import need_video, probe
 from muxer.media.render import Tools
 from muxer.process import Runner
 
@@ -30,11 +34,12 @@ def make_parts(folder: Path, ending: str, *options: str) -> list[Path]:
     return made
 
 
-def mux(folder: Path, path: Path) -> Muxed:
-    audio = folder / "call.mp3"
-    make_audio(audio, T0, SECONDS)
-    engine = Engine(Tools("ffmpeg", "ffprobe"), Runner(), tolerance=2.0, slice_ms=1000, audio_codec="copy")
-    return engine.mux(Input(audio, audio.name, T0), [Input(path, path.name, T0 + timedelta(seconds=BEGIN))], folder)
+def mux(folder: Path, path: Path, begin: float = BEGIN, audio: Path | None = None, slice_ms: int = 1000) -> Muxed:
+    if audio is None:
+        audio = folder / "call.mp3"
+        make_audio(audio, T0, SECONDS)
+    engine = Engine(Tools("ffmpeg", "ffprobe"), Runner(), tolerance=2.0, slice_ms=slice_ms, audio_codec="copy")
+    return engine.mux(Input(audio, audio.name, T0), [Input(path, path.name, T0 + timedelta(seconds=begin))], folder)
 
 
 def check(made: Muxed) -> None:
@@ -46,3 +51,73 @@ def test_a_vp9_screen_that_changes_its_size_is_cut_where_it_must_be(tmp_path: Pa
     (tmp_path / "list").write_text("".join(f"file {part}\n" for part in parts))
     ffmpeg("-f", "concat", "-safe", "0", "-i", tmp_path / "list", "-c", "copy", path)
     check(mux(tmp_path, path))
+
+
+def joined(parts: Sequence[Path], path: Path) -> Path:
+    """Make one raw H.264 stream of several."""
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    return path
+
+
+def test_a_screen_whose_parameter_sets_change_is_not_copied(tmp_path: Path) -> None:
+    raw = joined(make_parts(tmp_path, "h264", *PLAIN, "-g", "10"), tmp_path / "raw.h264")
+    ffmpeg("-framerate", "10", "-i", raw, "-c", "copy", tmp_path / "screen.mp4")
+    made = mux(tmp_path, tmp_path / "screen.mp4")
+    assert made.reasons == ("h264 yuv420p cannot be copied",)
+    check(made)
+
+
+@pytest.fixture
+def screen(tmp_path: Path) -> Path:
+    """A plain screen of four seconds with a key frame every second, which begins with the call."""
+    path = tmp_path / "screen.mp4"
+    make_screen(path, T0, 4.0, size=SIZES[0], extra=("-g", "10"))
+    return path
+
+
+@pytest.mark.parametrize(("shown", "skipped"), [(1500, 0.0), (3000, 1.0), (2650, 1.35)])
+def test_an_edit_list_that_leaves_frames_out_makes_no_truncated_file(
+    tmp_path: Path, screen: Path, shown: int, skipped: float
+) -> None:
+    data = bytearray(screen.read_bytes())
+    at, times = data.index(b"elst") + 12, data.index(b"mdhd") + 16
+    timescale = int.from_bytes(data[times : times + 4], "big")
+    data[at : at + 8] = struct.pack(">II", shown, round(skipped * timescale))
+    screen.write_bytes(data)
+    made = mux(tmp_path, screen, skipped)
+    assert sync.problems(made.path, T0, SECONDS, [sync.Shown(skipped, skipped + shown / 1000, 1)]) == []
+
+
+def test_a_screen_in_pixels_that_are_no_squares_keeps_its_aspect(tmp_path: Path, screen: Path) -> None:
+    for name, options in {
+        "sets": (*PLAIN, "-vf", "scale=160:180,setsar=2"),
+        "container": (*PLAIN, "-vf", "scale=160:180,setsar=2", "-bsf:v", "h264_metadata=sample_aspect_ratio=1"),
+    }.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        ffmpeg("-i", screen, *options, folder / "oblong.mp4")
+        found = need_video(probe(mux(folder, folder / "oblong.mp4", 0).path, "ffprobe", Runner()))
+        assert (found.entry["width"], found.entry["height"], found.aspect) == ("320", "180", 1), name
+
+
+def test_pictures_that_begin_after_the_sound_of_their_own_file_stay_late(tmp_path: Path, screen: Path) -> None:
+    late = tmp_path / "late.mp4"
+    # The pictures of the first second are left out.
+    ffmpeg("-i", screen, "-f", "lavfi", "-i", "sine=d=4", "-vf", "trim=start=1", *PLAIN, late)
+    made = mux(tmp_path, late, 0)
+    assert sync.problems(made.path, T0, SECONDS, [sync.Shown(1, 4, 1)]) == []
+
+
+def test_sound_that_begins_after_the_pictures_of_its_own_file_stays_late(tmp_path: Path, screen: Path) -> None:
+    sound, late = tmp_path / "sound.wav", tmp_path / "late.mp4"
+    make_audio(sound, T0, SECONDS, codec=("-c:a", "pcm_s16le"))
+    ffmpeg("-i", screen, "-itsoffset", "1", "-i", sound, "-c:v", "copy", "-c:a", "aac", late)
+    made = mux(tmp_path, screen, 0, audio=late)
+    assert made.reasons == ("the audio has gaps",)
+    assert [round(pip.onset, 1) for pip in read_pips(made.path)] == [1.0, 2.0]
+
+
+def test_a_padding_slice_is_no_longer_than_its_recording_needs(tmp_path: Path, screen: Path) -> None:
+    mux(tmp_path, screen, 1, slice_ms=3_600_000)
+    padding = need_video(probe(tmp_path / "padding.mp4", "ffprobe", Runner()))
+    assert padding.length_us == LEAST_SLICE

@@ -60,7 +60,26 @@ def test_a_packet_that_an_edit_list_hides_is_only_counted_and_its_file_is_not_co
 
 def test_a_file_with_fewer_frames_than_it_promises_is_truncated() -> None:
     with pytest.raises(MediaError, match="1 of 2"):
-        parsed(PICTURES[0], VIDEO, FORMAT)
+        parsed(PICTURES[0], VIDEO, FORMAT.replace("mov,mp4", "avi"))
+
+
+def test_an_mp4_file_may_promise_frames_that_its_edit_list_leaves_out() -> None:
+    assert len(need_video(parsed(PICTURES[0], VIDEO, FORMAT)).packets.pts) == 1
+
+
+def test_a_file_with_several_sample_descriptions_is_not_copied() -> None:
+    changed = PICTURES[1] + "|side_data|side_data_type=New Extradata"
+    assert not _may_become_plain(need_video(parsed(PICTURES[0], changed, VIDEO + "|pix_fmt=yuv420p", FORMAT)))
+
+
+@pytest.mark.parametrize(("ratio", "size"), [("4:3", (853, 480)), ("0:1", (640, 480)), ("1:4000", (640, 480))])
+def test_a_size_is_one_in_square_pixels(ratio: str, size: tuple[int, int]) -> None:
+    assert need_video(parsed(*PICTURES, f"{VIDEO}|sample_aspect_ratio={ratio}", FORMAT)).size == size
+
+
+@pytest.mark.parametrize(("start", "late"), [(-1.0, 1_050_000), (0.0, 0)])
+def test_pictures_are_late_when_their_sound_begins_clearly_before(start: float, late: int) -> None:
+    assert parsed(*PICTURES, *SOUNDS, VIDEO, AUDIO, FORMAT.replace("0.050000", str(start))).late_us == late
 
 
 def test_a_cover_picture_is_no_video_stream() -> None:
