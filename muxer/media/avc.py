@@ -22,7 +22,7 @@ class AvcError(ValueError):
 
 @dataclass(frozen=True)
 class Avc:
-    """An H.264 stream as its parameter sets describe it. ``config`` is the content of its avcC box, ``sets`` what it holds."""
+    """An H.264 stream as its parameter sets describe it. ``config`` is what its avcC box holds, ``sets`` the sets in it."""
 
     config: bytes
     sets: tuple[bytes, ...]
