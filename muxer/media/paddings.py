@@ -35,8 +35,9 @@ class Paddings:
 
     def forget(self) -> None:
         """Remove all slices, when one of them turned out to be unusable."""
-        for path in self._folder.glob("*.mp4"):
-            path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            for path in self._folder.glob("*.mp4"):
+                path.unlink(missing_ok=True)
 
     def _keep(self, path: Path, kept: Path) -> None:
         fresh = kept.with_suffix(f".{path.parent.name}.new")
