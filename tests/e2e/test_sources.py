@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +54,8 @@ def on_webdav(stack: ExitStack, folder: Path) -> Site:
     lab = stack.enter_context(Lab(folder / "lab", CLEAR, dav=external))
 
     def digests() -> dict[str, str]:
-        files = (path for path in dav.root.rglob("*") if path.is_file())
-        return {str(path.relative_to(dav.root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+        files = {str(path.relative_to(dav.root)): path for path in dav.root.rglob("*") if path.is_file()}
+        return digests_of(files, lambda name: files[name].read_bytes(), FileNotFoundError)
 
     return Site(lab, store, digests)
 
@@ -71,9 +71,18 @@ def on_s3(stack: ExitStack, folder: Path) -> Site:
     lab = stack.enter_context(Lab(folder / "lab", CLEAR, s3=ExternalS3(url, KEY, SECRET, BUCKET, ("calls", "screens"))))
 
     def digests() -> dict[str, str]:
-        return {key: hashlib.sha256(server.content(key)).hexdigest() for key in server.objects()}
+        return digests_of(server.objects(), server.content, server.client.exceptions.NoSuchKey)
 
     return Site(lab, store, digests, s3__endpoint_url=store.url)
+
+
+def digests_of(names: Iterable[str], content: Callable[[str], bytes], gone: type[Exception]) -> dict[str, str]:
+    """Return the digests of files by their names, without those that the muxer deletes or renames meanwhile."""
+    found = {}
+    for name in names:
+        with suppress(gone):
+            found[name] = hashlib.sha256(content(name)).hexdigest()
+    return found
 
 
 def sources(call: AddedCall) -> set[str]:
