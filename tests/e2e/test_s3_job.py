@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from moto.server import ThreadedMotoServer
 from support import s3rver, sync
 from support.daemon import Muxer, log_lines, wait_until
+from support.moto_server import moto_server
 from support.s3 import BUCKET, KEY, SECRET, Server
 from support.s3rver import S3rver
 from support.tls import HOST, pem, self_signed
@@ -97,10 +97,7 @@ def make_site(tmp_path: Path) -> Iterator[Callable[..., Site]]:
             return rver.url, path if made else None
 
         def on_moto() -> tuple[str, None]:
-            moto = ThreadedMotoServer(HOST, port=0, verbose=False)
-            moto.start()
-            stack.callback(moto.stop)
-            return f"http://{HOST}:{moto.get_host_and_port()[1]}", None
+            return stack.enter_context(moto_server(HOST)), None
 
         def make(store: str, collections: tuple[str, ...], **switches: Any) -> Site:
             url, trusted_ca = on_moto() if store == "moto" else on_s3rver(store == "s3rver, https")

@@ -11,9 +11,9 @@ from typing import Any
 
 import httpx
 import pytest
-from moto.server import ThreadedMotoServer
 from support.apache import apache
 from support.daemon import Muxer, wait_until
+from support.moto_server import moto_server
 from support.readonly import ReadOnlySources
 from support.running import configured, labelled, muxed
 from support.s3 import BUCKET, KEY, SECRET, Server
@@ -61,10 +61,7 @@ def on_webdav(stack: ExitStack, folder: Path) -> Site:
 
 
 def on_s3(stack: ExitStack, folder: Path) -> Site:
-    moto = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    moto.start()
-    stack.callback(moto.stop)
-    url = f"http://127.0.0.1:{moto.get_host_and_port()[1]}"
+    url = stack.enter_context(moto_server())
     server = Server(url)
     server.client.create_bucket(Bucket=BUCKET)
     store = stack.enter_context(ReadOnlySources(url))

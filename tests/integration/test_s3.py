@@ -15,7 +15,8 @@ import boto3
 import pytest
 import requests
 from botocore.exceptions import ConnectionClosedError
-from moto.server import DomainDispatcherApplication, ThreadedMotoServer, create_backend_app
+from moto.server import DomainDispatcherApplication, create_backend_app
+from support.moto_server import moto_server
 from support.s3 import BUCKET, KEY, MIB, NAMES, SECRET, Server, StopLater, keep, place, replace, storage, written
 from werkzeug.serving import make_server
 
@@ -42,13 +43,10 @@ pytestmark = pytest.mark.usefixtures("models_read_once", "no_keys_around")
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    moto = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    moto.start()
-    host, port = moto.get_host_and_port()
-    made = Server(f"http://{host}:{port}")
-    made.client.create_bucket(Bucket=BUCKET)
-    yield made
-    moto.stop()
+    with moto_server() as url:
+        made = Server(url)
+        made.client.create_bucket(Bucket=BUCKET)
+        yield made
 
 
 @contextmanager

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import uuid
+from contextlib import ExitStack
 from typing import Any
 
 import boto3
 import pytest
 from moto import settings
-from moto.server import ThreadedMotoServer
+from support.moto_server import moto_server
 
 from muxer.lab.build import AddedCall
 from muxer.lab.lab import Lab
@@ -24,13 +24,10 @@ class Bucket:
     """
 
     def __init__(self, checks_signatures: bool = False) -> None:
-        self._checks, self._patch = checks_signatures, pytest.MonkeyPatch()
+        self._checks, self._patch, self._stack = checks_signatures, pytest.MonkeyPatch(), ExitStack()
 
     def __enter__(self) -> Bucket:
-        self._server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-        self._server.start()
-        host, port = self._server.get_host_and_port()
-        self.url = f"http://{host}:{port}"
+        self.url = self._stack.enter_context(moto_server())
         self.key_id, self.secret = self._account()
         self._client = self._service("s3", self.key_id, self.secret)
         self._client.create_bucket(Bucket=NAME)
@@ -40,14 +37,14 @@ class Bucket:
 
     def __exit__(self, *_: object) -> None:
         self._patch.undo()
-        self._server.stop()
+        self._stack.close()
 
     def _service(self, name: str, key_id: str, secret: str) -> Any:
         keys = {"aws_access_key_id": key_id, "aws_secret_access_key": secret}
         return boto3.client(name, endpoint_url=self.url, region_name="us-east-1", **keys)
 
     def _account(self) -> tuple[str, str]:
-        iam, name = self._service("iam", "a", "b"), f"muxer-{uuid.uuid4()}"  # all servers of a process share one memory
+        iam, name = self._service("iam", "a", "b"), "muxer"
         iam.create_user(UserName=name)
         rights = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
         iam.put_user_policy(UserName=name, PolicyName="s3", PolicyDocument=json.dumps(rights))
