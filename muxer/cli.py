@@ -6,13 +6,14 @@ What the muxer works with is imported while the programs are checked, so that th
 from __future__ import annotations
 
 import argparse
+import importlib
 import logging
 import os
 import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from muxer import __version__
 from muxer.config import Loaded, load
@@ -135,24 +136,30 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str]) -> int:
     """Given the arguments of ``python -m muxer``, run the command they name and return its exit code."""
-    command, rest = (argv[0], argv[1:]) if argv else ("", [])
-    if command == "run":
+    name, rest = (argv[0], argv[1:]) if argv else ("", [])
+    if name == "run":
         return run(rest)
-    if command == "lab":
-        from muxer.lab import serve
-
-        return serve.main(rest)
-    if command == "demo":
-        from muxer.lab import demo
-
-        return demo.main(rest)
-    sys.stderr.write(_USAGE)
-    return EXIT_OK if command in ("-h", "--help") else EXIT_CONFIG
+    if name in COMMANDS:
+        module: Any = importlib.import_module(COMMANDS[name][0])
+        return int(module.main(rest))
+    sys.stderr.write(_usage())
+    return EXIT_OK if name in ("-h", "--help") else EXIT_CONFIG
 
 
-_USAGE = """usage: python -m muxer COMMAND
+def command() -> NoReturn:
+    """Run ``recording-muxer``, the command that installing the package makes."""
+    sys.exit(main(sys.argv[1:]))
 
-  run   --config-file=FILE   the muxer itself, as muxer_process.py starts it
-  lab                        a small GIR on this machine, to try options without touching production
-  demo                       the muxer on the lab, from recordings to muxed files, with a table at the end
-"""
+
+# What ``python -m muxer`` can do beside ``run``: the module whose ``main`` does it, and what it is for.
+COMMANDS = {
+    "lab": ("muxer.lab.serve", "a small GIR on this machine, to try options without touching production"),
+    "demo": ("muxer.lab.demo", "the muxer on the lab, from recordings to muxed files, with a table at the end"),
+}
+
+
+def _usage() -> str:
+    lines = [f"  {name:<8}{what}" for name, (_, what) in COMMANDS.items()]
+    run_line = f"  {'run':<8}the muxer itself, as muxer_process.py starts it"
+    head = "usage: python -m muxer COMMAND …, also recording-muxer COMMAND …; COMMAND --help tells more"
+    return "\n".join([head, "", run_line, *lines, ""])

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from muxer.config.schema import Config
 from muxer.errors import (
@@ -26,7 +26,7 @@ from muxer.errors import (
 )
 from muxer.exits import EXIT_FAILED, EXIT_OK, EXIT_SOME_FAILED
 from muxer.job import Job, Services, services_of
-from muxer.journal import Journal, Key, delay, now
+from muxer.journal import Journal, Key, Sample, delay, now
 from muxer.masking import Mask
 from muxer.migration import Standing, bar, progress, summary
 from muxer.observe import terminal
@@ -35,6 +35,7 @@ from muxer.poller import Poller
 from muxer.pool import Pool
 from muxer.process import Runner
 from muxer.selection import MuxTarget
+from muxer.state import STATE, StateFile
 from muxer.workspace import Cleaning
 
 log = logging.getLogger(__name__)
@@ -47,6 +48,8 @@ MIGRATION_WAIT_SECONDS = 2.0
 PROGRESS_SECONDS = 60.0
 TICK_SECONDS = 0.5
 KEEP_SECONDS = 3600.0
+STATE_SECONDS = 2.0
+SAMPLE_SECONDS = 60.0
 # No poll follows another faster than this, whatever min_poll_interval says.
 LEAST_PAUSE_SECONDS = 0.2
 JOURNAL = "journal.sqlite3"
@@ -62,6 +65,8 @@ class Daemon:
         self._runner = runner
         self._stop = services.stop
         self._outages = services.outages
+        self._activity = services.activity
+        self._state = StateFile(services.workspace.path / STATE, config.instance, Mask(config.secrets))
         self._migration = bool(config.advanced.call_recording_query_string)
         # A migration is to try everything that its query finds, whatever became of it before.
         self._journal = Journal(None if self._migration else services.workspace.path / JOURNAL, Mask(config.secrets))
@@ -78,6 +83,7 @@ class Daemon:
         self._failed: dict[str, tuple[str, str]] = {}
         self._ended = False
         self._keep_due = time.monotonic() + KEEP_SECONDS
+        self._state_due = self._sample_due = time.monotonic()
         self._lock = threading.Lock()
         self._exit_code = EXIT_OK
 
@@ -91,6 +97,7 @@ class Daemon:
         due = time.monotonic() + PROGRESS_SECONDS
         while not self._stop.wait(TICK_SECONDS):
             self._clean()
+            self._tell_state()
             if self._migration:
                 due = self._tell_progress(due)
         self._shut_down()
@@ -119,24 +126,31 @@ class Daemon:
     def _poll_once(self) -> Exception | None:
         """Poll; return the error that it met. Nothing that a poll may meet ends the loop."""
         started = time.monotonic()
+        self._activity.poll_begun()
         try:
             self._repair()
             result = self._poller.poll()
         except Stopped:
             return None
-        except (ServiceUnavailable, AccessDenied) as error:
+        except Exception as error:
+            self._poll_failed(error)
+            return error
+        seconds = time.monotonic() - started
+        self._activity.poll_done(result.counts, seconds, result.oldest_open)
+        log.info("poll done", extra={"fields": {**result.counts, "seconds": round(seconds, 3)}})
+        return None
+
+    def _poll_failed(self, error: Exception) -> None:
+        self._activity.poll_failed(f"{type(error).__name__}: {error}")
+        self._activity.erred(getattr(error, "service", ""), type(error).__name__)
+        if isinstance(error, ServiceUnavailable | AccessDenied):
             level = logging.DEBUG if self._outages.is_out(error.service) else logging.ERROR
             log.log(level, "the poll failed and is tried again: %s", error)
             self._outages.declare(error)
-            return error
-        except MuxerError as error:
+        elif isinstance(error, MuxerError):
             log.error("the poll failed and is tried again: %s", error)
-            return error
-        except Exception as error:
-            log.exception("the poll failed in a way that nobody expected; it is tried again")
-            return error
-        log.info("poll done", extra={"fields": {**vars(result), "seconds": round(time.monotonic() - started, 3)}})
-        return None
+        else:
+            log.error("the poll failed in a way that nobody expected; it is tried again", exc_info=error)
 
     def _repair(self) -> None:
         """Finish what a process that died has left half done in RWS and in the storages, and take over what an operator has
@@ -236,7 +250,8 @@ class Daemon:
         self._journal.running(_key(target), now())
         for attempt in range(1, (MIGRATION_ATTEMPTS if self._migration else 1) + 1):
             try:
-                report = self._job.run(target)
+                with self._activity.job(target):
+                    report = self._job.run(target)
             except Stopped as error:
                 with about(target.recording_id):
                     log.info("%s", error)
@@ -247,19 +262,21 @@ class Daemon:
                 if not again or attempt == MIGRATION_ATTEMPTS or self._stop.wait(wait if self._migration else 0.0):
                     break
             else:
-                self._journal.done(_key(target), now(), report.facts)
+                self._journal.done(_key(target), now(), {**report.facts, "timeline": report.timeline})
                 self._failed.pop(target.name, None)
-                self._count("muxed" if report.muxed else "already done")
+                self._count("muxed" if report.muxed else "already done", report.facts)
                 return
-        self._count("failed")
+        self._count("failed", {})
 
-    def _count(self, outcome: str) -> None:
+    def _count(self, outcome: str, facts: Mapping[str, object]) -> None:
+        self._activity.finished(outcome, facts)
         with self._lock:
             self._outcomes[outcome] += 1
 
     def _note_failure(self, target: MuxTarget, error: Exception) -> bool:
         """Log a failure; return whether the target may be tried again."""
         entry = self._journal.failed(_key(target), error, now())
+        self._activity.erred(getattr(error, "service", ""), type(error).__name__)
         if self._migration:
             self._failed[target.name] = (target.recording_id, str(error))
         expected = isinstance(error, MuxerError)
@@ -293,6 +310,19 @@ class Daemon:
         if removed:
             log.info("%d left-over folders removed from the temporary folder", removed)
 
+    def _tell_state(self) -> None:
+        """Tell other processes how things stand, and keep a sample of it for the charts."""
+        if time.monotonic() < self._state_due:
+            return
+        self._state_due = time.monotonic() + STATE_SECONDS
+        snapshot = self._activity.snapshot()
+        queued = max(0, self._pool.files - len(snapshot.running))
+        self._state.write(snapshot, queued, self._outages.now_out(), self._services.workspace.disk.has_room())
+        if time.monotonic() >= self._sample_due:
+            self._sample_due = time.monotonic() + SAMPLE_SECONDS
+            waiting = snapshot.polls.result.get("waiting", 0)
+            self._journal.sample(Sample(int(now()), len(snapshot.running), queued, waiting, snapshot.polls.oldest_open))
+
     def _shut_down(self) -> None:
         """Give running jobs a moment, then end them; nothing that is left undone is lost."""
         log.info("stopping")
@@ -305,6 +335,7 @@ class Daemon:
         self._services.helpers.close()
         if self._migration and not self._ended:
             self._say(f"migration stopped before its end, start it again for the rest: {progress(self._standing())}")
+        self._state.remove()
         self._services.workspace.close()
         self._journal.close()
         log.info("stopped")

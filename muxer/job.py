@@ -14,6 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from muxer import activity
+from muxer.activity import FETCHED, STORED, Activity
 from muxer.crypto.envelope import Encryptor
 from muxer.errors import AccessDenied, EncryptionMissing, MetadataError, Stopped, StoredElsewhere
 from muxer.gir.models import MediaFile, format_time
@@ -52,6 +54,7 @@ class Services:
     superseded: Superseded
     workspace: Workspace
     outages: Outages
+    activity: Activity
     helpers: Helpers
     stop: threading.Event
 
@@ -66,21 +69,24 @@ class JobOptions:
 
 @dataclass
 class Report:
-    """What a job did: the seconds of each step, and what the finished line says."""
+    """What a job did: the seconds of each step, what the finished line says, and how the muxed file is made up."""
 
     steps: dict[str, float] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
+    timeline: dict[str, Any] = field(default_factory=dict)
     muxed: bool = False
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
         """Time a step and log its end, good or bad."""
         started, outcome = time.monotonic(), "failed"
+        activity.step(name)
         try:
             yield
             outcome = "done"
         finally:
             self.steps[name] = time.monotonic() - started
+            activity.step_done(name, self.steps[name])
             log.info("%s %s", name, outcome, extra={"fields": {"step": name, "seconds": self.steps[name]}})
 
 
@@ -150,6 +156,7 @@ class Job:
         report.facts |= {"file": entry["mediaId"], "bytes": int(entry["size"]), "encrypted": bool(certificates)}
         report.facts |= {"length": muxed.length / 1e6, "padding": muxed.padding / 1e6}
         report.facts |= {"method": "; ".join(muxed.reasons) or "copy"}
+        report.timeline = muxed.timeline.facts()
 
     def _certificates(self, target: MuxTarget) -> tuple[Certificate, ...]:
         """Return whom to encrypt for, and see to it that an encrypted recording can be read and written at all."""
@@ -174,14 +181,15 @@ class Job:
             raise MetadataError(f"{media.media_id} has no usable startTime")
         if media.pkcs7 is not None and services.rcs is not None:
             play = services.rcs.play_call if media is target.audio else services.rcs.play_screen
-            length = play(target.recording_id, media.media_id, path)
+            service, length = RCS, play(target.recording_id, media.media_id, path)
         elif media.descriptor is not None:
             place = place_of(media.descriptor)
-            length = services.stores.of(place).fetch(place, path)
+            service, length = place.service, services.stores.of(place).fetch(place, path)
         elif media.uri is not None:
-            length = services.rws.download(media.uri, path)
+            service, length = RWS, services.rws.download(media.uri, path)
         else:
             raise MetadataError(f"{media.media_id} has neither a media descriptor nor a mediaUri")
+        activity.moved(FETCHED, service, length)
         log.info("fetched", extra={"fields": {"media": media.media_id, "bytes": length}})
         return Input(path, media.media_id, media.start, media.stop)
 
@@ -204,10 +212,12 @@ class Job:
             return True
 
         try:
-            return self._services.stores.of(place).store(path, place, may_replace)
+            stored = self._services.stores.of(place).store(path, place, may_replace)
         except StoredElsewhere:
             log.info("another muxer has published the same file meanwhile")
             return None
+        activity.moved(STORED, place.service, stored.length)
+        return stored
 
     def _is_published_soon(self, target: MuxTarget) -> bool:
         deadline = time.monotonic() + PUBLISH_WAIT_SECONDS
@@ -228,12 +238,11 @@ class Job:
 
         self._services.publisher.publish(target.recording_id, target.region, entry, is_still_stored=is_still_ours)
 
-
     def _finish(self, target: MuxTarget, report: Report) -> None:
-        facts = {"agent": target.agent, "sources": len(target.sources)} | report.facts
+        report.facts = {"agent": target.agent, "sources": len(target.sources)} | report.facts
         seconds = {f"{name}_seconds": round(value, 3) for name, value in report.steps.items()}
-        facts |= {"seconds": round(sum(report.steps.values()), 3)} | seconds
-        log.info("recording muxed" if report.muxed else "recording brought up to date", extra={"fields": facts})
+        report.facts |= {"seconds": round(sum(report.steps.values()), 3)} | seconds
+        log.info("recording muxed" if report.muxed else "recording brought up to date", extra={"fields": report.facts})
 
 
 def services_of(target: MuxTarget) -> frozenset[str]:

@@ -48,6 +48,9 @@ CREATE TABLE targets (
     error TEXT NOT NULL DEFAULT '', reason TEXT NOT NULL DEFAULT '', facts TEXT NOT NULL DEFAULT '{}', updated REAL NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX by_state ON targets (state, updated);
+CREATE TABLE samples (
+    at INTEGER PRIMARY KEY, running INTEGER NOT NULL, queued INTEGER NOT NULL, waiting INTEGER NOT NULL, oldest_open REAL
+);
 """
 _SET = """
 INSERT INTO targets (name, recording, agent, state, attempts, permanent, retry_at, error, reason, facts, updated)
@@ -56,6 +59,8 @@ ON CONFLICT (name) DO UPDATE SET state = excluded.state, attempts = excluded.att
     retry_at = excluded.retry_at, error = excluded.error, reason = excluded.reason, facts = excluded.facts,
     updated = excluded.updated
 """
+
+_SAMPLE = "INSERT OR REPLACE INTO samples VALUES (:at, :running, :queued, :waiting, :oldest_open)"
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,18 @@ class Entry:
     retry_at: float | None
     error: str
     reason: str
+
+
+@dataclass(frozen=True)
+class Sample:
+    """How much there was to do ``at`` a moment (epoch seconds): targets that ran, that were queued, that the last poll left
+    waiting; when the oldest call began whose target needs work, None when none does."""
+
+    at: int
+    running: int
+    queued: int
+    waiting: int
+    oldest_open: float | None
 
 
 def delay(attempt: int) -> float:
@@ -150,10 +167,17 @@ class Journal:
             for (name,) in database.execute("SELECT name FROM targets WHERE updated < ?", (now - KEPT_SECONDS,)).fetchall():
                 self._failures.pop(name, None)
             database.execute("DELETE FROM targets WHERE updated < ?", (now - KEPT_SECONDS,))
+            database.execute("DELETE FROM samples WHERE at < ?", (now - KEPT_SECONDS,))
             excess = database.execute("SELECT count(*) FROM targets WHERE state = 'done'").fetchone()[0] - KEPT
             if excess > 0:
                 old = "SELECT name FROM targets WHERE state = 'done' ORDER BY updated LIMIT ?"
                 database.execute(f"DELETE FROM targets WHERE name IN ({old})", (excess,))
+
+    def sample(self, sample: Sample) -> None:
+        """Keep how much there was to do at a moment."""
+        with self._lock, self._talking() as database:
+            if database is not None:
+                database.execute(_SAMPLE, vars(sample))
 
     def close(self) -> None:
         """Give back what was running, and close the database."""

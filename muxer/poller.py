@@ -32,7 +32,10 @@ WARNED = 100_000
 
 @dataclass
 class PollResult:
-    """What a poll met, in recordings (``found``, ``ours``, ``without_screen``, ``skipped``) and targets (the others)."""
+    """What a poll met, in recordings (``found``, ``ours``, ``without_screen``, ``skipped``) and targets (the others).
+
+    ``oldest_open`` is when the oldest call began whose target needs work, in epoch seconds; None when none does.
+    """
 
     found: int = 0
     ours: int = 0
@@ -41,6 +44,12 @@ class PollResult:
     already_done: int = 0
     submitted: int = 0
     waiting: int = 0
+    oldest_open: float | None = None
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Everything but ``oldest_open``."""
+        return {name: value for name, value in vars(self).items() if name != "oldest_open"}
 
     @property
     def targets(self) -> int:
@@ -139,7 +148,10 @@ class Poller:
     def _hand_over(self, target: MuxTarget, result: PollResult) -> None:
         if not target.needs_work:
             result.already_done += 1
-        elif self._may_run(target) and self._submit(target):
+            return
+        if (start := target.audio.start) is not None:
+            result.oldest_open = min(start.timestamp(), result.oldest_open or start.timestamp())
+        if self._may_run(target) and self._submit(target):
             result.submitted += 1
         else:
             result.waiting += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+from muxer.activity import Activity
 from muxer.config.schema import Config
 from muxer.crypto.envelope import Encryptor
 from muxer.gir.publish import Publisher
@@ -56,6 +57,7 @@ def build(config: Config, tools: Tools, runner: Runner, workspace: Workspace, st
         superseded=Superseded(rws, stores, workspace.deleting),
         workspace=workspace,
         outages=outages,
+        activity=Activity(),
         helpers=Helpers(advanced.worker_threads, FETCHED_AT_ONCE - 1, stop),
         stop=stop,
     )

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from muxer import activity
 from muxer.errors import LocalResourceError, ServiceUnavailable, Stopped
 
 CHUNK = 256 * 1024
@@ -67,10 +68,12 @@ def receive(
     _check_room(expected or 0, path.parent, source)
     deadline = time.monotonic() + time_limit(expected)
     length = 0
+    activity.expect(expected or 0)
     with private_file(path) as file:
         for chunk in chunks:
             file.write(chunk)
             length += len(chunk)
+            activity.advance(len(chunk))
             check_progress(deadline, source, stop)
             if expected is not None and length > expected:
                 break

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from threading import BoundedSemaphore
+from typing import Any
 
 from muxer.errors import MediaError, MetadataError, ToolError
 from muxer.gir.models import to_microseconds
@@ -53,6 +54,37 @@ class Muxed:
     length: int
     padding: int
     reasons: tuple[str, ...]
+    timeline: Timeline
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """How a muxed file is made up, in microseconds from the audio's start: its length, the name, start and length of each
+    screen file, and the pieces of the result in order."""
+
+    length: int
+    screens: tuple[tuple[str, int, int], ...]
+    pieces: tuple[Piece, ...]
+
+    def facts(self) -> dict[str, Any]:
+        """Return it in seconds, as it is kept in the journal: ``screen`` is the number of a screen file, None for padding;
+        ``offset`` is where in that file a piece begins; ``reason`` says why it is re-encoded, None for a copy."""
+        return {
+            "length": self.length / 1e6,
+            "screens": [
+                {"name": name, "start": start / 1e6, "length": length / 1e6} for name, start, length in self.screens
+            ],
+            "pieces": [
+                {
+                    "begin": piece.begin / 1e6,
+                    "end": piece.end / 1e6,
+                    "screen": piece.clip,
+                    "offset": piece.cut.begin / 1e6 if piece.cut else 0.0,
+                    "reason": piece.reason,
+                }
+                for piece in self.pieces
+            ],
+        }
 
 
 @dataclass(frozen=True)
@@ -64,6 +96,7 @@ class _Sources:
     start: datetime
     names: Mapping[int, str]
     clips: Mapping[int, Probed]
+    screens: tuple[tuple[str, int, int], ...]
     segments: tuple[timeline.Segment, ...]
     reasons: frozenset[str]
 
@@ -123,15 +156,9 @@ class Engine:
             with named(screen.name):
                 clips[index] = self._reader.screen(screen.path, folder / f"plain-{index}.mp4")
             warn_if_short(screen, need_video(clips[index]).length_us)
-        segments = timeline.plan(
-            to_microseconds(audio.start),
-            sound.length_us,
-            [
-                _clip(index, to_microseconds(screens[index].start), probed)
-                for index, probed in clips.items()
-            ],
-            self._tolerance,
-        )
+        begin = to_microseconds(audio.start)
+        placed = [_clip(index, to_microseconds(screens[index].start), probed) for index, probed in clips.items()]
+        segments = timeline.plan(begin, sound.length_us, placed, self._tolerance)
         used = {segment.clip for segment in segments if segment.clip is not None}
         for index in clips.keys() - used:
             log.warning("%s shows nothing within the audio's time", screens[index].name)
@@ -140,7 +167,8 @@ class Engine:
         seen = {index: clips[index] for index in sorted(used)}
         names = {index: screens[index].name for index in seen}
         limits.check_picture(*sizes(need_video(one) for one in seen.values()))
-        return _Sources(sound, audio.start, names, seen, segments, reasons)
+        shown = tuple((screens[clip.index].name, clip.start - begin, clip.length) for clip in placed)
+        return _Sources(sound, audio.start, names, seen, shown, segments, reasons)
 
     def _attempt(self, sources: _Sources, folder: Path, *, copying: bool) -> Muxed:
         target, copied = render.choose_target(sources.videos)
@@ -179,7 +207,9 @@ class Engine:
         verify.check(made, self._tools, self._runner)
         found = [*(part.reason for part in parts), *(clip.reason for clip in sources.clips.values())]
         reasons = {reason for reason in found if reason is not None} | sources.reasons
-        return Muxed(output, sources.sound.length_us, timeline.padding(sources.segments), tuple(sorted(reasons)))
+        length = sources.sound.length_us
+        made_of = Timeline(length, sources.screens, tuple(parts))
+        return Muxed(output, length, timeline.padding(sources.segments), tuple(sorted(reasons)), made_of)
 
     def _padding_runs(self, part: Piece, target: Target, slice_frames: int, folder: Path) -> Iterator[Run]:
         """Yield the slices of a padding, the last one cut to fit."""

@@ -16,7 +16,7 @@ from typing import Any
 
 import urllib3
 
-from muxer import tls, transfer
+from muxer import activity, tls, transfer
 from muxer.config import schema
 from muxer.errors import (
     AccessDenied,
@@ -92,9 +92,11 @@ class S3Storage:
             preferred_transfer_client="classic",
         )
 
-        def check(_bytes: int) -> None:
+        def check(sent: int) -> None:
             transfer.check_progress(deadline, _named(place), self._stop)
+            activity.advance(sent)
 
+        activity.expect(length)
         check(0)
         with self._talking("PUT", place), self._noted(place):
             extra = {"ContentType": "application/octet-stream"}

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urlsplit
 from xml.etree.ElementTree import ParseError
 
-from muxer import tls, transfer
+from muxer import activity, tls, transfer
 from muxer.config.load import UNCHECKED_TLS
 from muxer.config.schema import Webdav
 from muxer.errors import (
@@ -174,6 +174,7 @@ class WebdavStorage:
     def _upload(self, path: Path, place: Place) -> Stored:
         length = path.stat().st_size
         deadline = time.monotonic() + transfer.time_limit(length)
+        activity.expect(length)
         with self._talking("PUT", place.url), path.open("rb") as file:
             body = _Body(file, lambda: transfer.check_progress(deadline, place.url, self._stop))
             headers = {"Content-Type": "application/octet-stream", "Content-Length": str(length)}
@@ -295,6 +296,7 @@ class _Body:
         while chunk := self._file.read(transfer.CHUNK):
             self._check()
             yield chunk
+            activity.advance(len(chunk))
 
 
 

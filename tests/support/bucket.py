@@ -9,10 +9,10 @@ from typing import Any
 import boto3
 import pytest
 from moto import settings
-from support.moto_server import moto_server
 
 from muxer.lab.build import AddedCall
 from muxer.lab.lab import Lab
+from support.moto_server import moto_server
 
 NAME = "recordings"
 

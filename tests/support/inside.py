@@ -29,7 +29,7 @@ from muxer.lab.lab import Lab
 from muxer.lab.rws import Rws as LabRws
 from muxer.lab.service import Request
 from muxer.lab.store import JSON, Store
-from muxer.media.engine import Input, Muxed
+from muxer.media.engine import Input, Muxed, Timeline
 from muxer.media.render import Tools
 from muxer.outages import Outages
 from muxer.process import Runner
@@ -187,7 +187,7 @@ class NoEngine:
         self._trouble(audio.name)
         path = folder / "muxed.mp4"
         path.write_bytes(bytes(BYTES))
-        return Muxed(path, 60_000_000, 0, ())
+        return Muxed(path, 60_000_000, 0, (), Timeline(60_000_000, (), ()))
 
 
 def daemon(

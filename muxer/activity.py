@@ -1,0 +1,211 @@
+"""What the muxer is doing now and has done since its start, in numbers: one place for the page, the metrics and ``status``.
+
+A job says what it does with :func:`step`, :func:`expect` and :func:`advance`, from any of its threads; outside a job they do
+nothing. Times are epoch seconds, durations seconds, sizes bytes.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+import time
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from muxer.selection import MuxTarget
+
+# The upper bounds of the classes in which durations of steps are counted: from a label to hours of re-encoding.
+BOUNDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
+FETCHED, STORED = "fetched", "stored"
+
+
+@dataclass
+class Running:
+    """A target that a worker has begun: whose it is, the step it is in, and how far that is.
+
+    ``done`` and ``total`` are bytes of a transfer or microseconds of media, 0 where nobody knows.
+    """
+
+    recording: str
+    agent: str
+    file: str
+    begun: float
+    step: str = "check"
+    step_begun: float = 0.0
+    done: int = 0
+    total: int = 0
+
+
+@dataclass
+class Durations:
+    """How long something took: how often it took no longer than each of :data:`BOUNDS`, or longer (the last); and in all."""
+
+    counts: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS) + 1))
+    seconds: float = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Count one more."""
+        self.counts[bisect_left(BOUNDS, seconds)] += 1
+        self.seconds += seconds
+
+
+@dataclass
+class Polls:
+    """The polls so far: how many succeeded and failed, what the last one that succeeded met, why the last one failed.
+
+    ``oldest_open`` is when the oldest call began that the last complete poll found without its muxed file; None = none.
+    """
+
+    succeeded: int = 0
+    failed: int = 0
+    begun: float | None = None
+    last_success: float | None = None
+    seconds: float = 0.0
+    result: dict[str, int] = field(default_factory=dict)
+    error: str = ""
+    oldest_open: float | None = None
+
+
+@dataclass
+class Totals:
+    """What was done since the start: targets by outcome, steps, bytes by direction and service, errors by service and type,
+    results by method (``copy``, ``re-encode``), seconds of result and of padding in it."""
+
+    outcomes: Counter[str] = field(default_factory=Counter)
+    steps: dict[str, Durations] = field(default_factory=dict)
+    moved: Counter[tuple[str, str]] = field(default_factory=Counter)
+    errors: Counter[tuple[str, str]] = field(default_factory=Counter)
+    methods: Counter[str] = field(default_factory=Counter)
+    muxed_seconds: float = 0.0
+    padding_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything at one moment; it changes no more."""
+
+    at: float
+    started: float
+    running: tuple[Running, ...]
+    polls: Polls
+    totals: Totals
+
+
+_current: contextvars.ContextVar[tuple[Activity, Running] | None] = contextvars.ContextVar("running", default=None)
+
+
+class Activity:
+    """What happens in this process. Safe to use from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._started = time.time()
+        self._running: dict[str, Running] = {}
+        self._polls, self._totals = Polls(), Totals()
+
+    @contextmanager
+    def job(self, target: MuxTarget) -> Iterator[None]:
+        """Within this block, this thread and those that take over its context work on a target."""
+        now = time.time()
+        running = Running(target.recording_id, target.agent, target.name, now, step_begun=now)
+        with self._lock:
+            self._running[target.name] = running
+        token = _current.set((self, running))
+        try:
+            yield
+        finally:
+            _current.reset(token)
+            with self._lock:
+                self._running.pop(target.name, None)
+
+    def finished(self, outcome: str, facts: Mapping[str, Any]) -> None:
+        """Given how a target ended and what its finished line says, count it."""
+        with self._lock:
+            self._totals.outcomes[outcome] += 1
+            if "method" in facts:
+                self._totals.methods["copy" if facts["method"] == "copy" else "re-encode"] += 1
+                self._totals.muxed_seconds += facts["length"]
+                self._totals.padding_seconds += facts["padding"]
+
+    def erred(self, service: str, kind: str) -> None:
+        """Count an error of a target or a poll: the service that is to blame, empty for none, and the type of the error."""
+        with self._lock:
+            self._totals.errors[service, kind] += 1
+
+    def moved(self, direction: str, service: str, size: int) -> None:
+        """Count the bytes of a finished transfer, :data:`FETCHED` from or :data:`STORED` in a service."""
+        with self._lock:
+            self._totals.moved[direction, service] += size
+
+    def poll_begun(self) -> None:
+        """Note the beginning of a poll."""
+        with self._lock:
+            self._polls.begun = time.time()
+
+    def poll_done(self, result: Mapping[str, int], seconds: float, oldest_open: float | None) -> None:
+        """Note the end of a poll that succeeded, with what it met."""
+        with self._lock:
+            earlier = self._polls
+            self._polls = Polls(earlier.succeeded + 1, earlier.failed, earlier.begun, time.time(), seconds, dict(result))
+            self._polls.oldest_open = oldest_open
+
+    def poll_failed(self, error: str) -> None:
+        """Note why a poll failed."""
+        with self._lock:
+            self._polls.failed += 1
+            self._polls.error = error
+
+    def snapshot(self) -> Snapshot:
+        """Return everything at this moment."""
+        with self._lock:
+            running = tuple(self._running.values())
+            return Snapshot(time.time(), self._started, *deepcopy((running, self._polls, self._totals)))
+
+    def _step(self, running: Running, name: str) -> None:
+        with self._lock:
+            running.step, running.step_begun, running.done, running.total = name, time.time(), 0, 0
+
+    def _step_done(self, name: str, seconds: float) -> None:
+        with self._lock:
+            self._totals.steps.setdefault(name, Durations()).add(seconds)
+
+    def _progress(self, running: Running, done: int, total: int) -> None:
+        with self._lock:
+            running.done += done
+            running.total += total
+
+
+def step(name: str) -> None:
+    """Say which step of its target this thread begins."""
+    if (current := _current.get()) is not None:
+        current[0]._step(current[1], name)
+
+
+def step_done(name: str, seconds: float) -> None:
+    """Count a step of a target that went well, and how long it took."""
+    if (current := _current.get()) is not None:
+        current[0]._step_done(name, seconds)
+
+
+def expect(amount: int) -> None:
+    """Say how much more is to be done in this step: bytes of a transfer, or microseconds of media."""
+    if (current := _current.get()) is not None:
+        current[0]._progress(current[1], 0, amount)
+
+
+def advance(amount: int) -> None:
+    """Say how much more of it is done."""
+    if (current := _current.get()) is not None:
+        current[0]._progress(current[1], amount, 0)
+
+
+def moved(direction: str, service: str, size: int) -> None:
+    """Count the bytes of a finished transfer of a job."""
+    if (current := _current.get()) is not None:
+        current[0].moved(direction, service, size)

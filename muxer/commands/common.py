@@ -1,0 +1,69 @@
+"""What the commands share: their options, the configuration they are about, and how results are shown."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from muxer.config import Loaded, load
+from muxer.errors import ConfigError
+from muxer.exits import EXIT_CONFIG
+from muxer.observe.logs import plain
+
+
+def parser(name: str, description: str) -> argparse.ArgumentParser:
+    """Given the name of a command and what it does, return a parser of the options that all commands have."""
+    made = argparse.ArgumentParser(prog=f"python -m muxer {name}", description=description, allow_abbrev=False)
+    made.add_argument("--config-file", required=True, metavar="FILE", help="path of muxer.cfg")
+    for option in ("--muxer-type", "--muxer-id", "--total-muxers"):
+        made.add_argument(option, help="as for run: which instance is meant; overrides the file")
+    made.add_argument("--json", action="store_true", help="print JSON, for scripts")
+    return made
+
+
+def loaded(arguments: argparse.Namespace) -> Loaded:
+    """Given parsed options, return the configuration. Raise :class:`ConfigError`."""
+    given = {name: getattr(arguments, name) or "" for name in ("muxer_type", "muxer_id", "total_muxers")}
+    return load(Path(arguments.config_file), given, os.environ)
+
+
+def guarded(body: Callable[[], int]) -> int:
+    """Run the body of a command and return its exit code; say on stderr what is wrong with the configuration."""
+    try:
+        return body()
+    except ConfigError as error:
+        for problem in error.problems:
+            sys.stderr.write(f"{problem}\n")
+        for note in error.notes:
+            sys.stderr.write(f"(note) {note}\n")
+        return EXIT_CONFIG
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
+        return 0
+
+
+def show_json(value: Any) -> None:
+    """Print a value as JSON."""
+    sys.stdout.write(json.dumps(value, indent=1, ensure_ascii=False, default=str) + "\n")
+
+
+def show_table(head: Sequence[str], rows: Iterable[Sequence[str]], title: str = "") -> None:
+    """Print a table: with lines and colours on a terminal, else a line for each row with tabs between."""
+    rows = [[plain(cell) for cell in row] for row in rows]
+    if not sys.stdout.isatty():
+        for row in (list(head), *rows):
+            sys.stdout.write("\t".join(row) + "\n")
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*head, title=title or None, title_justify="left")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    Console().print(table)

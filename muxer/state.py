@@ -1,0 +1,89 @@
+"""The state file: how a running muxer stands, for the command ``status`` and for whoever watches it from outside.
+
+It is written every two seconds and removed at a regular end; a process that was killed leaves it behind, with a time that
+grows old.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from muxer import __version__
+from muxer.activity import Snapshot
+from muxer.errors import LocalResourceError
+from muxer.masking import Mask
+from muxer.transfer import private_file
+
+log = logging.getLogger(__name__)
+
+STATE = "state.json"
+
+
+class StateFile:
+    """The state file of one instance, which only this account can read."""
+
+    def __init__(self, path: Path, instance: str, mask: Mask) -> None:
+        """Given its path, the instance's name and what removes secrets, remember them. Nothing is written yet."""
+        self._path, self._mask = path, mask
+        self._whose = {"version": __version__, "instance": instance, "pid": os.getpid()}
+        self._told = False
+
+    def write(self, snapshot: Snapshot, queued: int, out: Mapping[str, tuple[float, str]], has_room: bool) -> None:
+        """Given what happens now, the number of targets in the queue, the services that are out (since when, in seconds of
+        ``time.monotonic``, and why) and whether the disk has room, write the file; say once when that is not possible."""
+        elapsed = time.time() - time.monotonic()
+        services = {name: {"out_since": since + elapsed, "reason": reason} for name, (since, reason) in out.items()}
+        state = {**self._whose, **_plain(snapshot), "queued": queued, "out": services, "disk_has_room": has_room}
+        new = self._path.with_suffix(".new")
+        try:
+            with private_file(new) as file:
+                file.write(self._mask(json.dumps(state)).encode(errors="backslashreplace"))
+            new.replace(self._path)
+            self._told = False
+        except (OSError, LocalResourceError) as error:
+            if not self._told:
+                log.warning("%s cannot be written: %s", self._path, error)
+            self._told = True
+
+    def remove(self) -> None:
+        """Remove the file: this process ends."""
+        for path in (self._path, self._path.with_suffix(".new")):
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+
+
+def read(folder: Path) -> dict[str, Any] | None:
+    """Given the temporary folder of an instance, return what its state file says; None when none can be read."""
+    try:
+        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return state if isinstance(state, dict) else None
+
+
+def _plain(snapshot: Snapshot) -> dict[str, Any]:
+    """Return a snapshot as JSON holds it: counters of pairs become lists of [word, word, count]."""
+    totals = snapshot.totals
+    pairs = {"moved": totals.moved, "errors": totals.errors}
+    return {
+        "at": snapshot.at,
+        "started": snapshot.started,
+        "running": [asdict(one) for one in snapshot.running],
+        "polls": asdict(snapshot.polls),
+        "totals": {
+            "outcomes": dict(totals.outcomes),
+            "methods": dict(totals.methods),
+            "muxed_seconds": totals.muxed_seconds,
+            "padding_seconds": totals.padding_seconds,
+            **{name: [[*key, count] for key, count in counter.items()] for name, counter in pairs.items()},
+            "steps": {name: asdict(one) for name, one in totals.steps.items()},
+        },
+    }
