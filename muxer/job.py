@@ -147,12 +147,8 @@ class Job:
             entry["size"] = str(path.stat().st_size)
             place = _beside_sources(target, folder_of_screens, entry["mediaId"])
             entry["mediaDescriptor"] = place.descriptor
-            with report.step("store"):
-                stored = self._store(target, path, place)
-        if stored is not None:
-            with report.step("publish"):
-                self._publish(target, entry, place, stored)
-        report.muxed = stored is not None
+            stored = self._store_and_publish(target, path, entry, place, report)
+        report.muxed = stored
         report.facts |= {"file": entry["mediaId"], "bytes": int(entry["size"]), "encrypted": bool(certificates)}
         report.facts |= {"length": muxed.length / 1e6, "padding": muxed.padding / 1e6}
         report.facts |= {"method": "; ".join(muxed.reasons) or "copy"}
@@ -201,6 +197,18 @@ class Job:
         muxed.path.unlink()
         aliases = [certificate.alias for certificate in certificates if certificate.alias]
         return path, entry | {"mediaId": f"{entry['mediaId']}.bin", "pkcs7": pkcs7, "certAlias": aliases}
+
+    def _store_and_publish(
+        self, target: MuxTarget, path: Path, entry: dict[str, Any], place: Place, report: Report
+    ) -> bool:
+        """Return whether the file is ours that is stored and published now, and not that of another muxer."""
+        with self._services.superseded.unpublished(target.recording_id, entry["mediaId"], target.sources, place):
+            with report.step("store"):
+                stored = self._store(target, path, place)
+            if stored is not None:
+                with report.step("publish"):
+                    self._publish(target, entry, place, stored)
+        return stored is not None
 
     def _store(self, target: MuxTarget, path: Path, place: Place) -> Stored | None:
         """Upload the file; return None when another muxer has stored and published the same meanwhile."""

@@ -1,12 +1,16 @@
 """Deletes muxed files that a fuller one replaces: the entry in RWS, then the file in its storage.
 
 A note on disk is written before and removed after, so that a process that dies in between leaves no file that nothing
-points to: the next poll deletes it, when the entry is gone and the fuller one stands there.
+points to: a later poll deletes it, when the entry is gone and the fuller one stands there. The same holds for a file that is
+stored and not published yet.
 """
 
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,6 +23,9 @@ from muxer.storage.notes import NoteFolder
 from muxer.storage.stores import Stores
 
 log = logging.getLogger(__name__)
+
+# So long it is remembered that a file was stored and not published.
+KEPT_SECONDS = 7 * 86_400.0
 
 
 class Superseded:
@@ -36,10 +43,9 @@ class Superseded:
         if place is None:
             self._delete_entry(recording_id, media)
             return
-        note = {"recording": recording_id, "media": media.media_id, "place": asdict(place)}
         entry_is_gone = False
         try:
-            with self._notes.during({**note, "sources": list(media.muxed_from or ())}):
+            with self._notes.during(_note(recording_id, media.media_id, media.muxed_from or (), place)):
                 self._delete_entry(recording_id, media)
                 entry_is_gone = True
                 self._stores.of(place).delete(place)
@@ -48,12 +54,20 @@ class Superseded:
                 raise
             log.warning("the superseded file %s is left in its storage for now: %s", media.media_id, error)
 
+    @contextmanager
+    def unpublished(self, recording_id: str, media_id: str, sources: Iterable[str], place: Place) -> Iterator[None]:
+        """Within this block a muxed file of these sources is stored and published. When the block does not end well, and a
+        fuller file is published later on, :meth:`finish_left_overs` deletes the file."""
+        with self._notes.during(_note(recording_id, media_id, sources, place), since=time.time()):
+            yield
+
     def finish_left_overs(self) -> None:
-        """Delete the files whose entries were deleted by a process that died, and those that could not be deleted then."""
+        """Delete the files whose entries were deleted by a process that died, those that could not be deleted then, and
+        those that were stored and never published."""
         self._notes.finish(self._finish, "a superseded file is left in its storage for now")
 
     def _finish(self, note: Any) -> bool:
-        """Return whether nothing is left to do: the file is deleted, or its entry still stands."""
+        """Return whether nothing is left to do: the file is deleted, its entry stands, or it may be published no more."""
         place, sources = Place(**note["place"]), set(note["sources"])
         try:
             current = self._rws.screen_recording(note["recording"])
@@ -65,11 +79,22 @@ class Superseded:
         if any(sources < set(media.muxed_from or ()) for media in current.muxed):
             self._stores.of(place).delete(place)
             log.info("superseded file deleted", extra={"fields": {"media": note["media"]}})
+            return True
+        if "since" not in note:
+            return True
+        # The next attempt stores it anew and publishes it; or, if more sources have come, a fuller one.
+        if time.time() < note["since"] + KEPT_SECONDS:
+            return False
+        log.warning("%s may lie in its storage, and was never published; delete it by hand", place.name)
         return True
 
     def _delete_entry(self, recording_id: str, media: MediaFile) -> None:
         self._rws.delete_media(recording_id, media.media_id)
         log.info("superseded file deleted", extra={"fields": {"media": media.media_id}})
+
+
+def _note(recording_id: str, media_id: str, sources: Iterable[str], place: Place) -> dict[str, Any]:
+    return {"recording": recording_id, "media": media_id, "place": asdict(place), "sources": list(sources)}
 
 
 def _place(media: MediaFile) -> Place | None:

@@ -29,11 +29,14 @@ class NoteFolder:
         self._settling: set[str] = set()
 
     @contextmanager
-    def during(self, content: Mapping[str, Any]) -> Iterator[Path]:
+    def during(self, content: Mapping[str, Any], **more: Any) -> Iterator[Path]:
         """Keep a note while the block runs; yield its path. It goes when the block ends well; after an error it stays for
-        :meth:`finish`, unless the block removes it. Waits while the same work of earlier is being finished."""
-        text = json.dumps(content)
-        note = self._folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
+        :meth:`finish`, unless the block removes it. Waits while the same work of earlier is being finished.
+
+        The same ``content`` has one note, whatever stands there ``more``.
+        """
+        note = self._folder / f"{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]}.json"
+        text = json.dumps({**content, **more})
         with self._changed:
             self._changed.wait_for(lambda: note.name not in self._settling)
             self._active.add(note.name)

@@ -47,17 +47,23 @@ class Mill:
         self._sources = self._fingerprints()
         self.made: list[Recording] = []
 
-    def add(self, *, superseded: bool = False, closed: bool = True) -> Recording:
-        """Add a recording; with ``superseded``, it was muxed before its second screen file came."""
+    def add(self, *, superseded: bool = False, closed: bool = True, complete: bool = True) -> Recording:
+        """Add a recording; with ``superseded``, it was muxed before its second screen file came. One that is not
+        ``complete`` lacks that file until :meth:`complete`."""
         call, lab = self._closed if closed else self._open, self._lab
         id = str(uuid.uuid4())
         recording = Recording(id, call.start, [self._closed.audio_id, *(one.media_id for one in call.screens)])
         screens = [*self._screens[call.id], *([self._old(recording, call)] if superseded else [])]
-        for media in screens:
+        for media in screens if complete else screens[:1]:
             lab.store.add_screen_media(id, lab.region, media)
         lab.store.add_call({**self._call, "id": id})
         self.made.append(recording)
         return recording
+
+    def complete(self, recording: Recording, *, closed: bool = True) -> None:
+        """Add what a recording lacks."""
+        for media in self._screens[(self._closed if closed else self._open).id][1:]:
+            self._lab.store.add_screen_media(recording.id, self._lab.region, media)
 
     @property
     def names(self) -> set[str]:

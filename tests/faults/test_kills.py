@@ -100,6 +100,20 @@ def test_a_kill_while_an_earlier_kill_is_mended(scene: Scene, victim: Victim) ->
     scene.check([recording], victim)
 
 
+@pytest.mark.parametrize("point", ["before publish", "before the first post"])
+def test_a_stored_file_that_was_never_published_goes_when_a_fuller_one_is(
+    scene: Scene, victim: Victim, point: str
+) -> None:
+    scene.lab.switches = replace(scene.lab.switches, replacing_post=False)
+    victim.arm(point)
+    recording = scene.mill.add(complete=False)
+    victim.await_death()
+    assert outcome.left_in_storage(scene.lab, scene.mill) != []
+    scene.mill.complete(recording)
+    victim.start()
+    scene.check([recording], victim)
+
+
 def test_random_kills(scene: Scene, victim: Victim) -> None:
     recordings = []
     for number in range(KILLS):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from muxer import superseded as module
 from muxer.config.schema import Webdav
 from muxer.errors import ServiceUnavailable
 from muxer.gir.models import MediaFile
@@ -85,6 +86,41 @@ def test_a_note_whose_entry_stands_is_dropped(lab: Lab, tmp_path: Path) -> None:
     note(lab, tmp_path, ["a", "b"])
     superseded(lab, tmp_path).finish_left_overs()
     assert stored(lab, OLD).exists() and notes(tmp_path) == []
+
+
+def test_a_file_whose_publication_failed_stays_until_a_fuller_one_is_published(lab: Lab, tmp_path: Path) -> None:
+    deleting, place = superseded(lab, tmp_path), place_of(lab.site.media.screen_descriptor(OLD))
+    for name in (OLD, NEW):
+        lab.store.delete_screen_media(NAME, name)
+    lab.store.add_screen_media(NAME, lab.region, entry(lab, "another_muxed.mp4", ["x"]))
+    with pytest.raises(ServiceUnavailable), deleting.unpublished(NAME, OLD, ["a", "b"], place):
+        raise ServiceUnavailable("RWS is down")
+    deleting.finish_left_overs()
+    assert stored(lab, OLD).exists() and len(notes(tmp_path)) == 1
+    lab.store.add_screen_media(NAME, lab.region, entry(lab, NEW, ["a", "b", "c"]))
+    deleting.finish_left_overs()
+    assert not stored(lab, OLD).exists() and stored(lab, NEW).exists() and notes(tmp_path) == []
+
+
+def test_a_file_that_is_published_in_the_end_stays(lab: Lab, tmp_path: Path) -> None:
+    deleting, place = superseded(lab, tmp_path), place_of(lab.site.media.screen_descriptor(OLD))
+    with pytest.raises(ServiceUnavailable), deleting.unpublished(NAME, OLD, ["a", "b"], place):
+        raise ServiceUnavailable("RWS is down")
+    with deleting.unpublished(NAME, OLD, ["a", "b"], place):
+        pass
+    assert stored(lab, OLD).exists() and notes(tmp_path) == []
+
+
+def test_a_file_that_stays_unpublished_is_told_after_a_week(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    lab.store.delete_screen_media(NAME, OLD)
+    deleting, place = superseded(lab, tmp_path), place_of(lab.site.media.screen_descriptor(OLD))
+    with pytest.raises(ServiceUnavailable), deleting.unpublished(NAME, OLD, ["d"], place):
+        raise ServiceUnavailable("RWS is down")
+    monkeypatch.setattr(module, "KEPT_SECONDS", -1.0)
+    deleting.finish_left_overs()
+    assert f"{OLD} may lie in its storage" in caplog.text and stored(lab, OLD).exists() and notes(tmp_path) == []
 
 
 @pytest.mark.parametrize("sources", [["a", "b", "x"], ["a", "b", "c"]])
