@@ -9,32 +9,37 @@ from typing import Any
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parent.parent
-# Pages outside docs/, by their place in the site, which is that in the source folder.
-PAGES = ("README.md", "SECURITY.md", "CHANGELOG.md", "thirdparty/README.md")
+# Pages outside docs/, by their place in the site.
+PAGES = {
+    "overview.md": "README.md",
+    "SECURITY.md": "SECURITY.md",
+    "CHANGELOG.md": "CHANGELOG.md",
+    "thirdparty.md": "thirdparty/README.md",
+}
 _LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)#]+)(#[^)]*)?\)")
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add the pages outside docs/, and leave no two of one name."""
-    for page in PAGES:
-        files.append(File.generated(config, page, abs_src_path=str(ROOT / page)))
+    """Add the pages outside docs/."""
+    for place, source in PAGES.items():
+        files.append(File.generated(config, place, abs_src_path=str(ROOT / source)))
     return files
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
     """Turn links between the two places into links of the site; of what is no page of it, only the words stay."""
-    name = page.file.src_uri
-    folder = (ROOT / name).parent if name in PAGES else (ROOT / "docs" / name).parent
+    folder = (ROOT / PAGES.get(page.file.src_uri, f"docs/{page.file.src_uri}")).parent
+    places = {(ROOT / source).resolve(): place for place, source in PAGES.items()}
 
     def follow(match: re.Match[str]) -> str:
         words, target, anchor = match[1], match[2], match[3] or ""
         if "://" in target or target.startswith("mailto:"):
             return match[0]
         path = (folder / target).resolve()
-        place = path.relative_to(ROOT / "docs" if path.is_relative_to(ROOT / "docs") else ROOT).as_posix()
-        if files.get_file_from_path(place) is None:
-            return words if path.exists() else match[0]
-        ups = name.count("/")
-        return f"[{words}]({'../' * ups}{place}{anchor})"
+        if path.is_relative_to(ROOT / "docs"):
+            return f"[{words}]({path.relative_to(ROOT / 'docs').as_posix()}{anchor})"
+        if path in places:
+            return f"[{words}]({places[path]}{anchor})"
+        return words if path.exists() else match[0]
 
     return _LINK.sub(follow, markdown)
