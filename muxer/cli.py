@@ -92,10 +92,10 @@ def _refuse(error: ConfigError, logging_works: bool = False) -> int:
             logs.set_up(_default_logfile(error.log_folder), "single", ())
         except (OSError, ConfigError):
             logging.getLogger().addHandler(logging.NullHandler())
-    sys.stderr.write("The Recording Muxer cannot start:\n")
+    sys.stderr.write(f"The Recording Muxer cannot start ({error.code}):\n")
     for problem in error.problems:
         sys.stderr.write(f"  {problem}\n")
-        log.critical("cannot start: %s", problem)
+        log.critical("cannot start: %s %s", error.code, problem)
     for note in error.notes:
         sys.stderr.write(f"  (note) {note}\n")
         log.warning("%s", note)

@@ -23,6 +23,8 @@ from muxer.errors import (
     Stopped,
     StoredElsewhere,
     Transient,
+    code_of,
+    told,
 )
 from muxer.exits import EXIT_FAILED, EXIT_OK, EXIT_SOME_FAILED
 from muxer.job import Job, Services, services_of
@@ -141,14 +143,14 @@ class Daemon:
         return None
 
     def _poll_failed(self, error: Exception) -> None:
-        self._activity.poll_failed(f"{type(error).__name__}: {error}")
+        self._activity.poll_failed(told(error))
         self._activity.erred(getattr(error, "service", ""), type(error).__name__)
         if isinstance(error, ServiceUnavailable | AccessDenied):
             level = logging.DEBUG if self._outages.is_out(error.service) else logging.ERROR
-            log.log(level, "the poll failed and is tried again: %s", error)
+            log.log(level, "the poll failed and is tried again: %s", told(error))
             self._outages.declare(error)
         elif isinstance(error, MuxerError):
-            log.error("the poll failed and is tried again: %s", error)
+            log.error("the poll failed and is tried again: %s", told(error))
         else:
             log.error("the poll failed in a way that nobody expected; it is tried again", exc_info=error)
 
@@ -189,7 +191,7 @@ class Daemon:
                 return None
             except Transient as error:
                 failures += 1
-                log.error("the query failed and is begun again: %s", error)
+                log.error("the query failed and is begun again: %s", told(error))
                 self._stop.wait(pause_after(error, failures, LONGEST_BACK_OFF_SECONDS))
             except MuxerError as error:
                 return error
@@ -278,17 +280,17 @@ class Daemon:
         entry = self._journal.failed(_key(target), error, now())
         self._activity.erred(getattr(error, "service", ""), type(error).__name__)
         if self._migration:
-            self._failed[target.name] = (target.recording_id, str(error))
+            self._failed[target.name] = (target.recording_id, told(error))
         expected = isinstance(error, MuxerError)
         with about(target.recording_id):
             what = "set aside" if entry.retry_at is None else "failed, tried again later"
+            fields = {"code": code_of(error), "agent": target.agent}
             log.log(
                 self._weight(error),
-                "recording %s: %s: %s",
+                "recording %s: %s",
                 what,
-                type(error).__name__,
-                error,
-                extra={"fields": {"agent": target.agent, "file": target.name, "attempt": entry.attempts}},
+                told(error),
+                extra={"fields": {**fields, "file": target.name, "attempt": entry.attempts}},
                 exc_info=None if expected else error,
             )
         return entry.retry_at is not None

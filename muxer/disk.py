@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from muxer.errors import ConfigError, LocalResourceError, Problem
+from muxer.errors import Code, ConfigError, LocalResourceError, Problem
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,8 @@ class Disk:
         if free < need + reserved:
             raise LocalResourceError(
                 f"it needs about {_megabytes(need)} in {self._folder} by the sizes in its metadata; "
-                f"{_megabytes(free)} are free, of which {_megabytes(reserved)} must stay free"
+                f"{_megabytes(free)} are free, of which {_megabytes(reserved)} must stay free",
+                code=Code.DISK_FULL,
             )
 
     def _look(self) -> None:

@@ -3,17 +3,91 @@
 * :class:`ConfigError`: the administrator must act; the process exits with code 2.
 * :class:`Transient`: the world may change by itself; tried again later, without a bound on the attempts.
 * :class:`Permanent`: the same attempt will most likely fail again; tried a bounded number of times, then set aside.
+
+Beside its type each error has a :class:`Code` for whoever reads it: docs/errors.md says what to do. A type has a usual code;
+where the remedy is another one, whoever raises the error says so.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
+from typing import ClassVar
+
+
+class Code(StrEnum):
+    """The codes of failures, as logs, journal and pages show them and docs/errors.md explains them. They are for good: none
+    is given another meaning, or used again when it is no longer needed."""
+
+    CONFIGURATION = "MUX-101"
+    NO_ANSWER = "MUX-201"
+    INTERNAL_ERROR = "MUX-202"
+    UNREADABLE_ANSWER = "MUX-203"
+    TLS = "MUX-204"
+    BROKE_OFF = "MUX-205"
+    NOT_SHOWN = "MUX-206"
+    NOT_STORED = "MUX-207"
+    ACCESS_DENIED = "MUX-211"
+    LOGIN_REFUSED = "MUX-212"
+    FORBIDDEN = "MUX-213"
+    PLACE_CLOSED = "MUX-214"
+    NO_RCS = "MUX-215"
+    NO_DECRYPT_PERMISSION = "MUX-216"
+    FOREIGN_SERVER = "MUX-217"
+    S3_OPTIONS = "MUX-218"
+    MEDIA_NOT_FOUND = "MUX-221"
+    SCARCE = "MUX-231"
+    DISK_FULL = "MUX-232"
+    STORED_ELSEWHERE = "MUX-241"
+    NO_CERTIFICATE = "MUX-251"
+    STOPPED = "MUX-261"
+    REQUEST_REJECTED = "MUX-301"
+    NOT_FOUND = "MUX-302"
+    ALREADY_EXISTS = "MUX-303"
+    METADATA = "MUX-311"
+    NO_START_TIME = "MUX-312"
+    NO_PLACE = "MUX-313"
+    BAD_DESCRIPTOR = "MUX-314"
+    NO_OVERLAP = "MUX-315"
+    TOO_MUCH = "MUX-316"
+    MEDIA = "MUX-321"
+    EMPTY_FILE = "MUX-322"
+    NO_MEDIA = "MUX-323"
+    TRUNCATED = "MUX-324"
+    NO_PICTURE = "MUX-325"
+    NO_SOUND = "MUX-326"
+    NO_FRAME_TIMES = "MUX-327"
+    NOT_VERIFIED = "MUX-328"
+    TOOL = "MUX-331"
+    ENCRYPTION = "MUX-341"
+    BAD_CERTIFICATE = "MUX-342"
+    SYSTEM = "MUX-401"
+    UNEXPECTED = "MUX-901"
 
 
 class MuxerError(Exception):
-    """Base of every error that this program raises on purpose."""
+    """Base of every error that this program raises on purpose. ``code`` says more than its type, for those who read it."""
+
+    code: Code
+    usual_code: ClassVar[Code] = Code.UNEXPECTED
+
+    def __init__(self, message: str, *, code: Code | None = None) -> None:
+        super().__init__(message)
+        self.code = code or self.usual_code
+
+
+def code_of(error: BaseException) -> Code:
+    """Given any error, return its code."""
+    if isinstance(error, MuxerError):
+        return error.code
+    return Code.SYSTEM if isinstance(error, OSError | MemoryError) else Code.UNEXPECTED
+
+
+def told(error: BaseException) -> str:
+    """Given any error, return how logs and pages tell it: code, type and message."""
+    return f"{code_of(error)} {type(error).__name__}: {error}"
 
 
 @dataclass(frozen=True)
@@ -31,6 +105,8 @@ class ConfigError(MuxerError):
     """The configuration cannot be used. Holds every problem that was found, not only the first, notes on what is odd, and
     the folder of the log where the configuration names a usable one."""
 
+    usual_code = Code.CONFIGURATION
+
     def __init__(
         self, problems: Sequence[Problem], log_folder: Path | None = None, notes: Sequence[str] = ()
     ) -> None:
@@ -44,8 +120,8 @@ class Transient(MuxerError):
     """It may work later. ``retry_after`` is the number of seconds that the other side asked for, if it did; ``service`` is
     the name of the other side, where one is to blame."""
 
-    def __init__(self, message: str, retry_after: float | None = None) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, retry_after: float | None = None, *, code: Code | None = None) -> None:
+        super().__init__(message, code=code)
         self.retry_after = retry_after
         self.service = ""
 
@@ -53,50 +129,74 @@ class Transient(MuxerError):
 class ServiceUnavailable(Transient):
     """RWS, RCS or a storage did not answer, answered 5xx or 429, or broke off in the middle."""
 
+    usual_code = Code.NO_ANSWER
+
 
 class ServiceFailed(ServiceUnavailable):
     """A service met an error of its own (500, statusCode 4 and the like), perhaps with this request only."""
+
+    usual_code = Code.INTERNAL_ERROR
 
 
 class UnreadableAnswer(ServiceUnavailable):
     """A service said that all is well, but in no form that can be read, such as the page of a proxy."""
 
+    usual_code = Code.UNREADABLE_ANSWER
+
 
 class AccessDenied(Transient):
     """A service does not let us do what we need; the administrator may mend that at any time."""
+
+    usual_code = Code.ACCESS_DENIED
 
 
 class LoginRefused(AccessDenied):
     """401, or statusCode 20: user name or password are wrong."""
 
+    usual_code = Code.LOGIN_REFUSED
+
 
 class Forbidden(AccessDenied):
     """403, or statusCode 3 or 5: the account may log in but lacks a permission."""
+
+    usual_code = Code.FORBIDDEN
 
 
 class PlaceClosed(AccessDenied):
     """403 of a WebDAV server: the account lacks the right to this folder or file; others there may be open."""
 
+    usual_code = Code.PLACE_CLOSED
+
 
 class MediaNotFound(Transient):
     """A media file is not where its metadata says; it may still be on its way. Tried again at the next poll."""
+
+    usual_code = Code.MEDIA_NOT_FOUND
 
 
 class LocalResourceError(Transient):
     """This machine lacks something for now, such as disk space."""
 
+    usual_code = Code.SCARCE
+
 
 class StoredElsewhere(Transient):
     """Another muxer has stored the same muxed file, before ours or over it."""
+
+    usual_code = Code.STORED_ELSEWHERE
 
 
 class EncryptionMissing(Transient):
     """The result must be encrypted and RWS has no certificate that can be read; the administrator may mend that at any
     time."""
 
+    usual_code = Code.NO_CERTIFICATE
+
 
 class Stopped(Transient):
     """The process is stopping, or the work was cancelled; nothing is wrong with the recording."""
+
+    usual_code = Code.STOPPED
 
 
 class Permanent(MuxerError):
@@ -104,33 +204,47 @@ class Permanent(MuxerError):
 
 
 class RequestRejected(Permanent):
-    """A service understood the request and refused it. ``status`` is HTTP's, ``code`` the envelope's statusCode."""
+    """A service understood the request and refused it. ``status`` is HTTP's, ``status_code`` the envelope's statusCode."""
 
-    def __init__(self, message: str, status: int = 0, code: int = 0) -> None:
-        super().__init__(message)
+    usual_code = Code.REQUEST_REJECTED
+
+    def __init__(self, message: str, status: int = 0, status_code: int = 0, *, code: Code | None = None) -> None:
+        super().__init__(message, code=code)
         self.status = status
-        self.code = code
+        self.status_code = status_code
 
 
 class NotFound(RequestRejected):
     """404, or statusCode 6."""
 
+    usual_code = Code.NOT_FOUND
+
 
 class AlreadyExists(RequestRejected):
     """409, or statusCode 18."""
+
+    usual_code = Code.ALREADY_EXISTS
 
 
 class MetadataError(Permanent):
     """The metadata of a recording lack something, or contradict themselves."""
 
+    usual_code = Code.METADATA
+
 
 class MediaError(Permanent):
     """A media file is not what its metadata say: broken, empty, without picture or sound."""
+
+    usual_code = Code.MEDIA
 
 
 class ToolError(Permanent):
     """An external program failed or gave a result that is not what was planned."""
 
+    usual_code = Code.TOOL
+
 
 class EncryptionError(Permanent):
     """The muxed file must be encrypted and cannot be. Clear media is never uploaded in its place."""
+
+    usual_code = Code.ENCRYPTION

@@ -17,7 +17,7 @@ from typing import Any
 from muxer import activity
 from muxer.activity import FETCHED, STORED, Activity
 from muxer.crypto.envelope import Encryptor
-from muxer.errors import AccessDenied, EncryptionMissing, MetadataError, Stopped, StoredElsewhere
+from muxer.errors import AccessDenied, Code, EncryptionMissing, MetadataError, Stopped, StoredElsewhere
 from muxer.gir.models import MediaFile, format_time
 from muxer.gir.publish import Publisher
 from muxer.gir.rcs import Rcs
@@ -160,7 +160,7 @@ class Job:
         if target.encrypted and not certificates:
             raise EncryptionMissing("a source is encrypted, but RWS has no encryption certificate for the result")
         if target.encrypted and self._services.rcs is None:
-            raise AccessDenied("a source is encrypted, but [rcs] base_uri is empty")
+            raise AccessDenied("a source is encrypted, but [rcs] base_uri is empty", code=Code.NO_RCS)
         return certificates
 
     def _fetch(self, target: MuxTarget, folder: Path) -> tuple[Input, list[Input]]:
@@ -174,7 +174,7 @@ class Job:
         """Fetch one source in clear: encrypted ones through RCS, others from their storage, or through RWS."""
         services = self._services
         if media.start is None:
-            raise MetadataError(f"{media.media_id} has no usable startTime")
+            raise MetadataError(f"{media.media_id} has no usable startTime", code=Code.NO_START_TIME)
         if media.pkcs7 is not None and services.rcs is not None:
             play = services.rcs.play_call if media is target.audio else services.rcs.play_screen
             service, length = RCS, play(target.recording_id, media.media_id, path)
@@ -184,7 +184,7 @@ class Job:
         elif media.uri is not None:
             service, length = RWS, services.rws.download(media.uri, path)
         else:
-            raise MetadataError(f"{media.media_id} has neither a media descriptor nor a mediaUri")
+            raise MetadataError(f"{media.media_id} has neither a media descriptor nor a mediaUri", code=Code.NO_PLACE)
         activity.moved(FETCHED, service, length)
         log.info("fetched", extra={"fields": {"media": media.media_id, "bytes": length}})
         return Input(path, media.media_id, media.start, media.stop)
@@ -270,7 +270,7 @@ def _place(target: MuxTarget) -> Place:
     for media in target.screens:
         if media.descriptor is not None:
             return place_of(media.descriptor)
-    raise MetadataError("no screen file has a media descriptor, so there is no place for the muxed file")
+    raise MetadataError("no screen file has a media descriptor, so there is no place for the muxed file", code=Code.NO_PLACE)
 
 
 def _beside_sources(target: MuxTarget, where: Place, name: str) -> Place:

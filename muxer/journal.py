@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from muxer.errors import MediaNotFound, Transient
+from muxer.errors import MediaNotFound, Transient, code_of
 from muxer.masking import Mask
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,8 @@ _SCHEMA = """
 CREATE TABLE targets (
     name TEXT PRIMARY KEY, recording TEXT NOT NULL, agent TEXT NOT NULL, state TEXT NOT NULL,
     attempts INTEGER NOT NULL DEFAULT 0, permanent INTEGER NOT NULL DEFAULT 0, retry_at REAL,
-    error TEXT NOT NULL DEFAULT '', reason TEXT NOT NULL DEFAULT '', facts TEXT NOT NULL DEFAULT '{}', updated REAL NOT NULL
+    code TEXT NOT NULL DEFAULT '', error TEXT NOT NULL DEFAULT '', reason TEXT NOT NULL DEFAULT '',
+    facts TEXT NOT NULL DEFAULT '{}', updated REAL NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX by_state ON targets (state, updated);
 CREATE TABLE samples (
@@ -53,11 +54,11 @@ CREATE TABLE samples (
 );
 """
 _SET = """
-INSERT INTO targets (name, recording, agent, state, attempts, permanent, retry_at, error, reason, facts, updated)
-VALUES (:name, :recording, :agent, :state, :attempts, :permanent, :retry_at, :error, :reason, :facts, :updated)
+INSERT INTO targets (name, recording, agent, state, attempts, permanent, retry_at, code, error, reason, facts, updated)
+VALUES (:name, :recording, :agent, :state, :attempts, :permanent, :retry_at, :code, :error, :reason, :facts, :updated)
 ON CONFLICT (name) DO UPDATE SET state = excluded.state, attempts = excluded.attempts, permanent = excluded.permanent,
-    retry_at = excluded.retry_at, error = excluded.error, reason = excluded.reason, facts = excluded.facts,
-    updated = excluded.updated
+    retry_at = excluded.retry_at, code = excluded.code, error = excluded.error, reason = excluded.reason,
+    facts = excluded.facts, updated = excluded.updated
 """
 
 _SAMPLE = "INSERT OR REPLACE INTO samples VALUES (:at, :running, :queued, :waiting, :oldest_open)"
@@ -75,11 +76,12 @@ class Key:
 @dataclass(frozen=True)
 class Entry:
     """The failures of one target: all of them, and those that waiting does not mend. ``retry_at`` is epoch seconds, None
-    when the target is set aside."""
+    when the target is set aside. ``code``, ``error`` (a type) and ``reason`` are those of the last failure."""
 
     attempts: int
     permanent: int
     retry_at: float | None
+    code: str
     error: str
     reason: str
 
@@ -149,7 +151,8 @@ class Journal:
         """Note a failure and return what follows from it, which the type of the error alone decides."""
         with self._lock:
             earlier = self._failures.pop(key.name, None)
-            entry = self._failures[key.name] = _judge(error, self._shown(error), earlier or Entry(0, 0, now, "", ""), now)
+            earlier = earlier or Entry(0, 0, now, "", "", "")
+            entry = self._failures[key.name] = _judge(error, self._shown(error), earlier, now)
             if len(self._failures) > REMEMBERED:
                 self._failures.popitem(last=False)
             self._write(key, ASIDE if entry.retry_at is None else RETRY, entry, now)
@@ -209,13 +212,13 @@ class Journal:
                     _move_away(path)
 
     def _load(self, database: sqlite3.Connection) -> None:
-        query = "SELECT name, attempts, permanent, retry_at, error, reason FROM targets"
+        query = "SELECT name, attempts, permanent, retry_at, code, error, reason FROM targets"
         failed = f"{query} WHERE state <> 'done' AND attempts > 0 ORDER BY updated DESC LIMIT ?"
         rows = database.execute(failed, (REMEMBERED,)).fetchall()
         self._failures = OrderedDict((row[0], Entry(*row[1:])) for row in reversed(rows))
 
     def _write(self, key: Key, state: str, entry: Entry | None, now: float, facts: str = "{}") -> None:
-        entry = entry or Entry(0, 0, None, "", "")
+        entry = entry or Entry(0, 0, None, "", "", "")
         row = {**vars(key), **vars(entry), "state": state, "facts": facts, "updated": now}
         with self._talking() as database:
             if database is not None:
@@ -271,16 +274,16 @@ def _move_away(path: Path) -> None:
 
 def _judge(error: Exception, reason: str, earlier: Entry, now: float) -> Entry:
     attempts, permanent = earlier.attempts + 1, earlier.permanent
-    kind = type(error).__name__
+    told = (str(code_of(error)), type(error).__name__, reason)
     if isinstance(error, MediaNotFound):
-        return Entry(attempts, permanent, now, kind, reason)
+        return Entry(attempts, permanent, now, *told)
     if isinstance(error, Transient | OSError | MemoryError):
         asked = error.retry_after if isinstance(error, Transient) else None
         wait = delay(attempts) if asked is None else min(asked, LONGEST_DELAY_SECONDS)
-        return Entry(attempts, permanent, now + _spread(wait), kind, reason)
+        return Entry(attempts, permanent, now + _spread(wait), *told)
     permanent += 1
     retry_at = now + _spread(PERMANENT_DELAY_SECONDS * 2.0 ** (permanent - 1))
-    return Entry(attempts, permanent, None if permanent >= PERMANENT_ATTEMPTS else retry_at, kind, reason)
+    return Entry(attempts, permanent, None if permanent >= PERMANENT_ATTEMPTS else retry_at, *told)
 
 
 def _spread(seconds: float) -> float:

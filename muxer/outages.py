@@ -21,6 +21,7 @@ from muxer.errors import (
     RequestRejected,
     ServiceFailed,
     ServiceUnavailable,
+    told,
 )
 
 log = logging.getLogger(__name__)
@@ -108,11 +109,11 @@ class Outages:
         with self._lock:
             state = self._services.setdefault(service, _Service())
             state.failures += 1
-            state.reason = str(error)
+            state.reason = told(error)
             if state.since is not None or state.failures < (enough or _enough(error)):
                 return
             state.since, state.trials = time.monotonic(), 0
-        log.error("%s is out; what needs it waits, and goes on by itself when it is back: %s", service, error)
+        log.error("%s is out; what needs it waits, and goes on by itself when it is back: %s", service, told(error))
 
     def _succeeded(self, service: str) -> None:
         with self._lock:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from muxer import activity
-from muxer.errors import LocalResourceError, ServiceUnavailable, Stopped
+from muxer.errors import Code, LocalResourceError, ServiceUnavailable, Stopped
 
 CHUNK = 256 * 1024
 # A transfer may take this long, plus its size at this rate; slower is taken for a stall (our decision).
@@ -53,7 +53,7 @@ def disk_errors(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in _NO_SPACE:
-            raise LocalResourceError(f"no space left for temporary files in {folder}") from error
+            raise LocalResourceError(f"no space left for temporary files in {folder}", code=Code.DISK_FULL) from error
         raise
 
 
@@ -78,7 +78,7 @@ def receive(
             if expected is not None and length > expected:
                 break
     if expected is not None and length != expected:
-        raise ServiceUnavailable(f"{source} broke off: {length} of {expected} bytes")
+        raise ServiceUnavailable(f"{source} broke off: {length} of {expected} bytes", code=Code.BROKE_OFF)
     return length
 
 
@@ -86,7 +86,7 @@ def _check_room(length: int, folder: Path, source: str) -> None:
     """Raise :class:`LocalResourceError` when a transfer would fill the disk: until it failed, others would lack room."""
     usage = shutil.disk_usage(folder)
     if usage.total and length > usage.free:
-        raise LocalResourceError(f"{source} has {length} bytes, and {usage.free} are free in {folder}")
+        raise LocalResourceError(f"{source} has {length} bytes, and {usage.free} are free in {folder}", code=Code.DISK_FULL)
 
 
 def check_progress(deadline: float, what: str, stop: threading.Event) -> None:
@@ -94,4 +94,4 @@ def check_progress(deadline: float, what: str, stop: threading.Event) -> None:
     if stop.is_set():
         raise Stopped(f"stopped while transferring {what}")
     if time.monotonic() > deadline:
-        raise ServiceUnavailable(f"{what} took longer than its time limit")
+        raise ServiceUnavailable(f"{what} took longer than its time limit", code=Code.BROKE_OFF)

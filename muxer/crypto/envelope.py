@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from muxer.crypto import ber
-from muxer.errors import EncryptionError
+from muxer.errors import Code, EncryptionError
 from muxer.gir.rws import Certificate
 from muxer.process import Runner
 from muxer.transfer import private_file, time_limit
@@ -109,9 +109,11 @@ def _certificate_file(certificate: Certificate, folder: Path, number: int) -> Pa
         parsed = x509.load_pem_x509_certificate(certificate.pem.encode())
         key = parsed.public_key()
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise EncryptionError(f"the encryption certificate {name} of RWS cannot be read") from error
+        raise EncryptionError(
+            f"the encryption certificate {name} of RWS cannot be read", code=Code.BAD_CERTIFICATE
+        ) from error
     if not isinstance(key, RSAPublicKey):
-        raise EncryptionError(f"the encryption certificate {name} of RWS holds no RSA key")
+        raise EncryptionError(f"the encryption certificate {name} of RWS holds no RSA key", code=Code.BAD_CERTIFICATE)
     path = folder / f"recipient-{number}.pem"
     with private_file(path) as file:
         file.write(certificate.pem.replace("\r\n", "\n").encode())

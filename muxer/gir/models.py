@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 from dateutil.parser import isoparse
 
-from muxer.errors import MetadataError
+from muxer.errors import Code, MetadataError
 
 Json = Mapping[str, Any]
 
@@ -213,7 +213,7 @@ def _media_files(recording: Json) -> list[MediaFile]:
         return []
     if len(files) > MOST_MEDIA:
         named = _text(recording.get("id"))[:80]
-        raise MetadataError(f"{named} has {len(files)} media files; at most {MOST_MEDIA} are worked on")
+        raise MetadataError(f"{named} has {len(files)} media files; at most {MOST_MEDIA} are worked on", code=Code.TOO_MUCH)
     return [MediaFile.read(one) for one in files if isinstance(one, Mapping)]
 
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from muxer.errors import MuxerError, Permanent, ServiceUnavailable
+from muxer.errors import Code, MuxerError, Permanent, ServiceUnavailable
 from muxer.gir.models import Json, MediaFile, ScreenRecording
 from muxer.gir.rws import Rws
 from muxer.transfer import private_file
@@ -109,7 +109,7 @@ class Publisher:
                 self._full_lists = True
             posted = _union(wanted, current)
         shown = ", ".join(sorted(missing)) or wanted[-1]["mediaId"]
-        raise ServiceUnavailable(f"posted, but RWS does not show {shown} as posted when read back")
+        raise ServiceUnavailable(f"posted, but RWS does not show {shown} as posted when read back", code=Code.NOT_SHOWN)
 
     def _read_back(self, recording_id: str, posted: Sequence[Json]) -> ScreenRecording | None:
         """Return the recording as soon as it shows what was posted, or as it is after the last look."""

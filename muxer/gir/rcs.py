@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import quote
 
-from muxer.errors import AccessDenied, Forbidden, MediaNotFound, NotFound
+from muxer.errors import AccessDenied, Code, Forbidden, MediaNotFound, NotFound
 from muxer.gir.session import Session
 
 
@@ -31,7 +31,8 @@ class Rcs:
         except NotFound as error:
             raise MediaNotFound(f"{media_id}: RCS does not find it: {error}") from error
         except Forbidden as error:
-            denied = AccessDenied(f"the RCS user lacks the media decrypt permission: {error}")
+            what = f"the RCS user lacks the media decrypt permission: {error}"
+            denied = AccessDenied(what, code=Code.NO_DECRYPT_PERMISSION)
             denied.service = error.service
             raise denied from error
 

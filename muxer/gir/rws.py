@@ -314,4 +314,4 @@ def _definition_is_missing(error: RequestRejected) -> bool:
     """Tell a missing label definition from a missing recording; for a 404 only the message tells (gir-api, section 6)."""
     if isinstance(error, NotFound):
         return "definition" in str(error).lower().partition("statuscode")[2]
-    return error.code == PARAMETER_INVALID
+    return error.status_code == PARAMETER_INVALID

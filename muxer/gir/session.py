@@ -24,7 +24,7 @@ from requests.adapters import HTTPAdapter
 from requests.auth import HTTPBasicAuth
 
 from muxer import __version__, tls, transfer
-from muxer.errors import LoginRefused, RequestRejected, ServiceUnavailable, Stopped
+from muxer.errors import Code, LoginRefused, RequestRejected, ServiceUnavailable, Stopped
 from muxer.gate import LoginGate
 from muxer.gir.answers import Answer, envelope, failure, is_csrf_refusal, is_message
 from muxer.outages import Outages
@@ -252,7 +252,7 @@ def _network_errors(what: str) -> Iterator[None]:
     try:
         yield
     except requests.exceptions.SSLError as error:
-        raise ServiceUnavailable(f"{what}: TLS failed: {_reason(error)}") from error
+        raise ServiceUnavailable(f"{what}: TLS failed: {_reason(error)}", code=Code.TLS) from error
     except requests.exceptions.Timeout as error:
         raise ServiceUnavailable(f"{what}: no answer within the time limit") from error
     except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as error:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote, unquote, urlsplit
 
-from muxer.errors import MetadataError
+from muxer.errors import Code, MetadataError
 from muxer.gir.models import Json, is_text
 
 WEBDAV = "webDAV"
@@ -97,18 +97,23 @@ def place_of(descriptor: Json) -> Place:
     data = descriptor.get("data")
     data = data if isinstance(data, Mapping) else {}
     if not isinstance(path, str) or not path:
-        raise MetadataError("a media descriptor has no path")
+        raise _useless("a media descriptor has no path")
     base, bucket = (one if isinstance(one, str) else "" for one in (data.get("storagePath"), data.get("bucket")))
     if not all(map(is_text, (path, base, bucket))):
-        raise MetadataError(f"a media descriptor holds halves of characters: {path[:80]!r}")
+        raise _useless(f"a media descriptor holds halves of characters: {path[:80]!r}")
     if kind.lower() == WEBDAV.lower():
         return _webdav_place(path, base)
     if kind.lower() == S3.lower():
         prefix, slash, name = path.rpartition("/")
         if not bucket or not name:
-            raise MetadataError(f"a media descriptor names no bucket, or a folder: {path[:80]!r}")
+            raise _useless(f"a media descriptor names no bucket, or a folder: {path[:80]!r}")
         return Place(S3, prefix + slash, name, bucket)
-    raise MetadataError(f"a media descriptor names the storage {kind[:40]!r}; known are {WEBDAV} and {S3}")
+    raise _useless(f"a media descriptor names the storage {kind[:40]!r}; known are {WEBDAV} and {S3}")
+
+
+def _useless(what: str) -> MetadataError:
+    """Return the error of a media descriptor that cannot be used."""
+    return MetadataError(what, code=Code.BAD_DESCRIPTOR)
 
 
 def _webdav_place(path: str, base: str) -> Place:
@@ -116,11 +121,11 @@ def _webdav_place(path: str, base: str) -> Place:
         folder, _, name = path.rpartition("/")
         quoted_url(folder)
         if unquote(name) in _NO_NAMES:
-            raise MetadataError(f"a media descriptor names a folder: {path[:80]!r}")
+            raise _useless(f"a media descriptor names a folder: {path[:80]!r}")
         return Place(WEBDAV, folder + "/", unquote(name))
     inner, _, name = path.strip("/").rpartition("/")
     if {".", ".."} & {*inner.split("/")} or name in _NO_NAMES:
-        raise MetadataError(f"a media descriptor names a path outside its folder: {path[:80]!r}")
+        raise _useless(f"a media descriptor names a path outside its folder: {path[:80]!r}")
     folder = base if not inner else f"{base.rstrip('/')}/{quote(inner)}/"
     quoted_url(folder)
     return Place(WEBDAV, folder, name)
@@ -134,13 +139,13 @@ def quoted_url(text: str) -> str:
     """
     match = _URL.fullmatch(text)
     if match is None:
-        raise MetadataError(f"a media descriptor holds no http or https address: {text[:80]!r}")
+        raise _useless(f"a media descriptor holds no http or https address: {text[:80]!r}")
     scheme, netloc, path = match[1].lower(), match[2].rpartition("@")[2], match[3] or "/"
     try:
         if not urlsplit(f"{scheme}://{netloc}").hostname or urlsplit(f"{scheme}://{netloc}").port == 0:
             raise ValueError
     except ValueError:
-        raise MetadataError(f"a media descriptor holds an address with a wrong host or port: {netloc[:80]!r}") from None
+        raise _useless(f"a media descriptor holds an address with a wrong host or port: {netloc[:80]!r}") from None
     if {".", ".."} & set(unquote(path).split("/")):
-        raise MetadataError(f"a media descriptor names a path with dots: {path[:80]!r}")
+        raise _useless(f"a media descriptor names a path with dots: {path[:80]!r}")
     return f"{scheme}://{netloc}{quote(_LONE_PERCENT.sub('%25', path), safe=_PATH_SAFE)}"

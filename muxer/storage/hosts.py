@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from urllib.parse import urlsplit
 
-from muxer.errors import AccessDenied
+from muxer.errors import AccessDenied, Code
 
 ANY = "*"
 Address = IPv4Address | IPv6Address
@@ -70,7 +70,10 @@ class Hosts:
 
 
 def _denied(name: str, why: str, what: str) -> AccessDenied:
-    return AccessDenied(f"the WebDAV server {name[:200]} {why}, so nothing is sent to it; if it is one of yours, {what}")
+    return AccessDenied(
+        f"the WebDAV server {name[:200]} {why}, so nothing is sent to it; if it is one of yours, {what}",
+        code=Code.FOREIGN_SERVER,
+    )
 
 
 def _fits(entry: str, name: str, port: int) -> bool:

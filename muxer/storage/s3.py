@@ -20,6 +20,7 @@ from muxer import activity, tls, transfer
 from muxer.config import schema
 from muxer.errors import (
     AccessDenied,
+    Code,
     LoginRefused,
     MediaNotFound,
     MetadataError,
@@ -104,9 +105,9 @@ class S3Storage:
         stored = self.describe(place)
         if stored is None or stored.length != length:
             held = "nothing" if stored is None else f"{stored.length} bytes"
-            raise ServiceUnavailable(f"{_named(place)} holds {held} after an upload of {length}")
+            raise ServiceUnavailable(f"{_named(place)} holds {held} after an upload of {length}", code=Code.NOT_STORED)
         if stored == earlier and not _may_hold(path, stored):
-            raise ServiceUnavailable(f"{_named(place)} is what it was before the upload")
+            raise ServiceUnavailable(f"{_named(place)} is what it was before the upload", code=Code.NOT_STORED)
         return stored
 
     def describe(self, place: Place) -> Stored | None:
@@ -187,15 +188,17 @@ class S3Storage:
             botocore.ProfileNotFound,
         ) as error:
             self._forget_client()
-            raise AccessDenied(f"{what}: no usable keys ({type(error).__name__}); {_SET_KEYS}") from error
+            raise AccessDenied(
+                f"{what}: no usable keys ({type(error).__name__}); {_SET_KEYS}", code=Code.S3_OPTIONS
+            ) from error
         except botocore.ParamValidationError as error:
-            raise MetadataError(f"{what}: the descriptor names no valid bucket and key") from error
+            raise MetadataError(f"{what}: the descriptor names no valid bucket and key", code=Code.BAD_DESCRIPTOR) from error
         except botocore.SSLError as error:
-            raise ServiceUnavailable(f"{what}: {error}; check [s3] trusted_ca and endpoint_url") from error
+            raise ServiceUnavailable(f"{what}: {error}; check [s3] trusted_ca and endpoint_url", code=Code.TLS) from error
         except botocore.BotoCoreError as error:
             raise ServiceUnavailable(f"{what}: {type(error).__name__}: {error}") from error
         except urllib3.exceptions.HTTPError as error:
-            raise ServiceUnavailable(f"{what}: broke off: {type(error).__name__}") from error
+            raise ServiceUnavailable(f"{what}: broke off: {type(error).__name__}", code=Code.BROKE_OFF) from error
         except (ResponseParserError, KeyError) as error:
             raise UnreadableAnswer(f"{what}: the answer is none of S3 ({type(error).__name__})") from error
 
@@ -216,7 +219,7 @@ class S3Storage:
             what = f"{text}; check [s3] access_key_id and secret_access_key, and their rights"
             return self._gate.close(SERVICE, LoginRefused(what))
         if code in _BAD_REGION:
-            return AccessDenied(f"{text}; check [s3] region and endpoint_url")
+            return AccessDenied(f"{text}; check [s3] region and endpoint_url", code=Code.S3_OPTIONS)
         if code == "NoSuchBucket":
             return ServiceUnavailable(f"{text}; the bucket does not exist")
         if status == 404:
@@ -234,7 +237,7 @@ def _client(options: schema.S3, context: ssl.SSLContext | None) -> Any:
     from botocore.config import Config
 
     if bool(options.access_key_id) != bool(options.secret_access_key):
-        raise AccessDenied(f"[s3] holds only half of the keys; {_SET_KEYS}")
+        raise AccessDenied(f"[s3] holds only half of the keys; {_SET_KEYS}", code=Code.S3_OPTIONS)
     own = options.endpoint_url is not None
     style = options.addressing_style or ("path" if own else "auto")
     plain = {
@@ -257,7 +260,9 @@ def _client(options: schema.S3, context: ssl.SSLContext | None) -> Any:
     try:
         made = session.client("s3", endpoint_url=options.endpoint_url, config=config)
     except ValueError as error:
-        raise AccessDenied("boto3 refuses [s3] endpoint_url or region; host names hold letters, digits, - and .") from error
+        raise AccessDenied(
+            "boto3 refuses [s3] endpoint_url or region; host names hold letters, digits, - and .", code=Code.S3_OPTIONS
+        ) from error
     made.meta.events.register_first("needs-retry.s3", _raise_ours)
     if context is not None:
         _check_servers_with(context, made)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from muxer.errors import MetadataError
+from muxer.errors import Code, MetadataError
 from muxer.storage.base import Place, Storage
 
 
@@ -19,7 +19,9 @@ class Stores:
         """Return the storage in which a place lies. Raise :class:`MetadataError` when there is none of its kind."""
         store = self._stores.get(place.storage)
         if store is None:
-            raise MetadataError(f"{place.name} lies in the storage {place.storage}, which is unknown")
+            raise MetadataError(
+                f"{place.name} lies in the storage {place.storage}, which is unknown", code=Code.BAD_DESCRIPTOR
+            )
         return store
 
     def remove_left_overs(self) -> None:

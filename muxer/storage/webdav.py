@@ -8,6 +8,7 @@ first use: their loading takes time at the start.
 from __future__ import annotations
 
 import logging
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,7 @@ from muxer import activity, tls, transfer
 from muxer.config.load import UNCHECKED_TLS
 from muxer.config.schema import Webdav
 from muxer.errors import (
+    Code,
     LoginRefused,
     MediaNotFound,
     MuxerError,
@@ -189,7 +191,8 @@ class WebdavStorage:
         stored, length = self.describe(place), path.stat().st_size
         if stored is None or stored.length != length:
             raise ServiceUnavailable(
-                f"{place.url} holds {'nothing' if stored is None else f'{stored.length} bytes'} after an upload of {length}"
+                f"{place.url} holds {'nothing' if stored is None else f'{stored.length} bytes'} after an upload of {length}",
+                code=Code.NOT_STORED,
             )
         return stored
 
@@ -202,7 +205,9 @@ class WebdavStorage:
                 raise StoredElsewhere(f"{target.url} is stored already")
             status = self._moved(source, target, overwrite="T")
             if status == _EXISTS:
-                raise ServiceUnavailable(f"MOVE {source.url}: HTTP {status}; the server lets nothing replace {target.name}")
+                raise ServiceUnavailable(
+                    f"MOVE {source.url}: HTTP {status}; the server lets nothing replace {target.name}", code=Code.NOT_STORED
+                )
         if status not in (*_NO_MOVE, *_MOVED) and self.describe(source) is not None:
             raise UnreadableAnswer(f"MOVE {source.url}: HTTP {status}, and the file is where it was")
         return status not in _NO_MOVE
@@ -282,7 +287,16 @@ def _our_errors(failure: Callable[[int, Any, str], MuxerError], what: str) -> It
     except httpx.TimeoutException as error:
         raise ServiceUnavailable(f"{what}: no answer within the time limit") from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise ServiceUnavailable(f"{what}: {type(error).__name__}: {error}") from error
+        raise ServiceUnavailable(f"{what}: {type(error).__name__}: {error}", code=_code_of(error)) from error
+
+
+def _code_of(error: BaseException | None) -> Code | None:
+    """Return the code of TLS when it is to blame for an error of the HTTP library."""
+    while error is not None:
+        if isinstance(error, ssl.SSLError):
+            return Code.TLS
+        error = error.__cause__ or error.__context__
+    return None
 
 
 class _Body:
