@@ -108,7 +108,7 @@ def test_an_answer_may_accept_partial_success() -> None:
 def test_the_error_carries_status_code_and_message() -> None:
     error = error_of(400, 2)
     assert isinstance(error, RequestRejected)
-    assert (error.status, error.code) == (400, 2)
+    assert (error.status, error.status_code) == (400, 2)
     assert "because" in str(error)
     assert "RWS GET /x" in str(error)
 
