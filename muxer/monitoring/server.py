@@ -126,6 +126,7 @@ class _Server(wsgi.Server):
             max=WORKERS,
             server_name="recording-muxer",
             timeout=IDLE_SECONDS,
+            request_queue_size=SILENT,
             shutdown_timeout=STOP_SECONDS // 2,
             accepted_queue_size=QUEUED,
             accepted_queue_timeout=0,
