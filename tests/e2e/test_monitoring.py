@@ -1,0 +1,142 @@
+"""The monitoring port of the real muxer on the lab: its numbers are those of RWS, its health follows the services."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.daemon import PYTHON, Muxer, run, wait_until
+from support.monitoring import HOST, ask, certified, free_port, reasons, values
+from support.running import configured, labelled, muxed
+
+from muxer.lab.cases import Case
+from muxer.lab.lab import Lab
+
+Make = Callable[..., Lab]
+SECONDS = 60
+RULES = Path(__file__).resolve().parents[1] / "promtool" / "alerts_test.yml"
+DOCS = RULES.parents[2] / "docs"
+
+
+def promtool(*arguments: object, text: str = "") -> subprocess.CompletedProcess[str]:
+    program = shutil.which("promtool")
+    assert program, "promtool is missing: ./install.sh --test installs it"
+    return subprocess.run([program, *map(str, arguments)], input=text, capture_output=True, text=True, timeout=SECONDS)
+
+
+def answers(port: int, path: str = "/livez") -> bool:
+    try:
+        return ask(port, path).status == 200
+    except OSError:
+        return False
+
+
+def test_the_numbers_are_those_of_rws_and_the_health_follows_it(make_lab: Make) -> None:
+    """And the exposition of a real run pleases promtool; with a client that hangs, the stop takes no longer. One run of
+    the muxer for all of that, with a poll that fails and the pause after it."""
+    lab, port = make_lab(), free_port()
+    calls = [one for case in (Case.GAPS, Case.ENCRYPTED) for one in lab.add_case(case)]
+    config, log = configured(lab, monitoring__http_port=str(port), htcc__rws_timeout="30")
+    with Muxer(config) as muxer:
+        wait_until(lambda: answers(port, "/readyz"), SECONDS, "a muxer that is ready", log)
+        wait_until(lambda: {one.id for one in calls} <= labelled(lab), SECONDS, "the labels", log)
+        found = _settled(port, len(calls))
+        files = [one for call in calls for one in muxed(lab, call.id)]
+        assert found['muxer_targets_total{outcome="muxed"}'] == len(files) == len(calls)
+        assert found['muxer_results_total{method="copy"}'] + found['muxer_results_total{method="re-encode"}'] == len(files)
+        assert found["muxer_muxed_seconds_total"] == pytest.approx(sum(int(one["duration"]) for one in files) / 1000, abs=0.1)
+        stored = [value for name, value in found.items() if name.startswith('muxer_moved_bytes_total{direction="stored"')]
+        assert sum(stored) == sum(int(one["size"]) for one in files)
+        assert found['muxer_journal_targets{state="done"}'] == len(files)
+        assert found['muxer_last_poll_recordings{kind="found"}'] == len(calls)
+        assert found['muxer_step_duration_seconds_count{step="publish"}'] == len(files)
+        assert found["muxer_oldest_unmuxed_age_seconds"] == 0 and found["muxer_ready"] == 1
+        assert any(name.startswith('muxer_certificate_expiry_timestamp_seconds{kind="recipient"') for name in found)
+        checked = promtool("check", "metrics", text=ask(port, "/metrics").body)
+        assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
+
+        lab.store.fail_next("rws", "GET", "/", 503, times=3)
+        wait_until(lambda: reasons(port)[0] == 503, SECONDS, "the outage", log)
+        assert any(one.startswith("RWS is out since ") for one in reasons(port)[1])
+        assert answers(port) and values(ask(port, "/metrics").body)['muxer_service_up{service="RWS"}'] == 0
+        wait_until(lambda: answers(port, "/readyz"), SECONDS, "the end of the outage", log)
+
+        with socket.create_connection((HOST, port)) as open_, socket.create_connection((HOST, port)) as slow:
+            open_.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: keep-alive\r\n\r\n")
+            slow.sendall(b"GET /metrics HTTP/1.1\r\n")
+            begun = time.monotonic()
+            assert muxer.stop() == 0
+            assert time.monotonic() - begun < 10
+    assert not answers(port)
+
+
+def _settled(port: int, count: int) -> dict[str, float]:
+    """Return the metrics as soon as so many targets are counted as done and a poll has met them so."""
+    found: dict[str, float] = {}
+
+    def settled() -> bool:
+        found.update(values(ask(port, "/metrics").body))
+        ended = found['muxer_targets_total{outcome="muxed"}'] == count
+        return ended and found.get('muxer_last_poll_targets{kind="already_done"}') == count
+
+    wait_until(settled, SECONDS, "a poll that finds everything done")
+    return found
+
+
+def test_promtool_accepts_the_alert_rules_and_they_fire_when_they_should() -> None:
+    checked = promtool("check", "rules", DOCS / "alerts.yml")
+    assert checked.returncode == 0 and "12 rules found" in checked.stdout, checked.stderr
+    tested = promtool("test", "rules", RULES)
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+
+
+def test_without_a_port_none_of_its_libraries_is_loaded(make_lab: Make, tmp_path: Path) -> None:
+    """Neither at the start nor by what a poll and a job need."""
+    lab = make_lab()
+    (call,) = lab.add_case(Case.PLAIN)
+    config, log = configured(lab)
+    report = tmp_path / "modules"
+    script = tmp_path / "run.py"
+    script.write_text(
+        "import atexit, sys\nfrom pathlib import Path\n"
+        "import os\nleave = os._exit\n"
+        f"def tell(): Path({str(report)!r}).write_text(' '.join(sys.modules))\n"
+        "atexit.register(tell)\nos._exit = lambda code: (tell(), leave(code))\n"
+        f"sys.path.insert(0, {str(DOCS.parent)!r})\nfrom muxer.cli import run\n"
+        f"sys.exit(run(['--config-file={config}']))\n"
+    )
+    with subprocess.Popen([PYTHON, str(script)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        wait_until(lambda: call.id in labelled(lab), SECONDS, "the label", log)
+        process.terminate()
+        process.wait(SECONDS)
+    loaded = {name.partition(".")[0] for name in report.read_text().split()}
+    assert "requests" in loaded and not loaded & {"cheroot", "prometheus_client", "jinja2", "rich"}
+    assert not any(name.startswith("muxer.monitoring") for name in report.read_text().split())
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"http_address": "0.0.0.0"}, "[monitoring] http_address = '0.0.0.0': others than this machine could reach it"),
+        ({"certificate": "muxer.pem", "key": "other.key"}, "[monitoring] key = "),
+        ({"http_port": "taken"}, "cannot be listened on"),
+    ],
+)
+def test_a_port_that_must_not_or_cannot_be_opened_is_refused(
+    make_lab: Make, tmp_path: Path, options: dict[str, str], said: str
+) -> None:
+    lab = make_lab()
+    certified(tmp_path)
+    (tmp_path / "other.key").write_bytes(b"no key")
+    with socket.create_server((HOST, 0)) as taken:
+        port = str(taken.getsockname()[1] if options.get("http_port") else free_port())
+        given = {name: str(tmp_path / value) if "." in value and "0.0" not in value else value for name, value in options.items()}
+        config, _ = configured(lab, **{f"monitoring__{name}": value for name, value in (given | {"http_port": port}).items()})
+        done = run(config, seconds=SECONDS)
+    assert done.process.returncode == 2 and said in done.err
+    assert not lab.store.requests
