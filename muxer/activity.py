@@ -60,6 +60,7 @@ class Polls:
     """The polls so far: how many succeeded and failed, what the last one that succeeded met, why the last one failed.
 
     ``oldest_open`` is when the oldest call began that the last complete poll found without its muxed file; None = none.
+    ``next_due`` is when the next poll is due; None while one runs, and before the first has ended.
     """
 
     succeeded: int = 0
@@ -70,6 +71,7 @@ class Polls:
     result: dict[str, int] = field(default_factory=dict)
     error: str = ""
     oldest_open: float | None = None
+    next_due: float | None = None
 
 
 @dataclass
@@ -146,7 +148,7 @@ class Activity:
     def poll_begun(self) -> None:
         """Note the beginning of a poll."""
         with self._lock:
-            self._polls.begun = time.time()
+            self._polls.begun, self._polls.next_due = time.time(), None
 
     def poll_done(self, result: Mapping[str, int], seconds: float, oldest_open: float | None) -> None:
         """Note the end of a poll that succeeded, with what it met."""
@@ -160,6 +162,11 @@ class Activity:
         with self._lock:
             self._polls.failed += 1
             self._polls.error = error
+
+    def poll_due(self, seconds: float) -> None:
+        """Note that the next poll begins in so many seconds."""
+        with self._lock:
+            self._polls.next_due = time.time() + seconds
 
     def snapshot(self) -> Snapshot:
         """Return everything at this moment."""

@@ -121,6 +121,7 @@ class Daemon:
             error = self._poll_once()
             failures = 0 if error is None else failures + 1
             pause = started + interval - time.monotonic() if error is None else pause_after(error, failures, interval)
+            self._activity.poll_due(max(pause, LEAST_PAUSE_SECONDS))
             self._stop.wait(max(pause, LEAST_PAUSE_SECONDS))
 
     def _poll_once(self) -> Exception | None:

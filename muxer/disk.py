@@ -53,6 +53,8 @@ class Disk:
         self._min_free_megabytes = min_free_megabytes
         self._lock = threading.Lock()
         self._short = False
+        # The free bytes and those that must stay free, as last measured; None when the file system tells nothing.
+        self.measured: tuple[int, int] | None = None
         self._next_look = float("-inf")
         total = shutil.disk_usage(folder).total
         if 0 < total < reserve(total, min_free_megabytes) * REOPENED_AT:
@@ -83,6 +85,7 @@ class Disk:
             free, reserved = self._measure()
         except OSError:
             return  # The job that needs the folder says what is wrong with it.
+        self.measured = None if free == _UNKNOWN else (free, reserved)
         was_short, self._short = self._short, is_short(free, reserved, self._short)
         if self._short and not was_short:
             log.error(

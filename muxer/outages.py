@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from muxer.errors import (
 log = logging.getLogger(__name__)
 
 RWS, RCS = "RWS", "RCS"
+# So many services are remembered that are up: each WebDAV server and each bucket is one, and metadata name them.
+REMEMBERED = 50
 # So many failures in a row, with no success in between, are an outage (our decision); a refused login is one at once. An
 # internal error of a service may come of one request; many of them do not.
 FAILURES_IN_A_ROW = 3
@@ -40,12 +43,23 @@ class _Service:
     reason: str = ""
 
 
+@dataclass(frozen=True)
+class Standing:
+    """How a service stands, in epoch seconds: since when it is out and why, when it last did what was asked."""
+
+    name: str
+    since: float | None
+    reason: str
+    last_success: float | None
+
+
 class Outages:
     """The services that the muxer talks to, by name. Safe to use from any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._services: dict[str, _Service] = {}
+        self._successes: OrderedDict[str, float] = OrderedDict()
 
     @contextmanager
     def talking(self, service: str) -> Iterator[None]:
@@ -100,6 +114,17 @@ class Outages:
         with self._lock:
             return {name: (one.since, one.reason) for name, one in self._services.items() if one.since is not None}
 
+    def standings(self) -> tuple[Standing, ...]:
+        """Return the services that are out, and those that answered last, by name."""
+        elapsed, out = time.time() - time.monotonic(), self.now_out()
+        with self._lock:
+            successes = dict(self._successes)
+        known = sorted([*out, *(successes.keys() - out)][:REMEMBERED])
+        return tuple(
+            Standing(name, out[name][0] + elapsed if name in out else None, out.get(name, (0, ""))[1], successes.get(name))
+            for name in known
+        )
+
     def _is_closed(self, service: str) -> bool:
         state = self._services.get(service)
         return state is not None and state.since is not None and not state.trials
@@ -117,6 +142,10 @@ class Outages:
     def _succeeded(self, service: str) -> None:
         with self._lock:
             state = self._services.pop(service, None)
+            self._successes[service] = time.time()
+            self._successes.move_to_end(service)
+            if len(self._successes) > REMEMBERED:
+                self._successes.popitem(last=False)
         if state is not None and state.since is not None:
             log.warning("%s is back after %.0f s; work goes on", service, time.monotonic() - state.since)
 

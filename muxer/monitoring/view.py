@@ -1,0 +1,114 @@
+"""Everything that the status page shows, gathered at one moment: from memory, and from the journal as it is on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from muxer import __version__
+from muxer.activity import Activity, Snapshot
+from muxer.disk import Disk
+from muxer.journal import Sample
+from muxer.masking import Mask
+from muxer.monitoring import history
+from muxer.monitoring.history import Hour, Row
+from muxer.outages import Outages
+
+__all__ = ["Hour", "Room", "Row", "Sample", "Service", "Sources", "View", "gather"]
+
+
+@dataclass(frozen=True)
+class Service:
+    """A service that was talked to: whether it is up, since when it is out and why, when it last did what was asked."""
+
+    name: str
+    up: bool
+    since: float | None = None
+    reason: str = ""
+    last_success: float | None = None
+
+
+@dataclass(frozen=True)
+class Room:
+    """The disk of the temporary folder, in bytes. Below ``reserved`` no recording is begun; ``has_room`` = it may be."""
+
+    free: int
+    reserved: int
+    has_room: bool
+
+
+@dataclass(frozen=True)
+class View:
+    """How the muxer stands ``at`` a moment. Times are epoch seconds. No secret is in it."""
+
+    instance: str
+    version: str
+    at: float
+    snapshot: Snapshot
+    queued: int
+    workers: int
+    services: tuple[Service, ...]
+    counts: dict[str, int]
+    recent: tuple[Row, ...]
+    failures: tuple[Row, ...]
+    hours: tuple[Hour, ...]
+    samples: tuple[Sample, ...]
+    interval_seconds: float
+    next_poll: float | None
+    disk: Room | None
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where what is shown comes from. ``journal`` = its path, None when there is none (a migration); ``held`` = how many
+    targets are queued or running; ``warnings`` = what is odd about the configuration."""
+
+    instance: str
+    activity: Activity
+    outages: Outages
+    disk: Disk
+    mask: Mask
+    journal: Path | None
+    held: Callable[[], int]
+    workers: int
+    interval_seconds: float
+    warnings: tuple[str, ...] = ()
+
+
+def gather(sources: Sources) -> View:
+    """Given the sources, return how things stand now. It never waits for the muxer, and the muxer never for it."""
+    snapshot = sources.activity.snapshot()
+    past = history.read(sources.journal, snapshot.at)
+    return View(
+        instance=sources.instance,
+        version=__version__,
+        at=snapshot.at,
+        snapshot=replace(snapshot, polls=replace(snapshot.polls, error=sources.mask(snapshot.polls.error))),
+        queued=max(0, sources.held() - len(snapshot.running)),
+        workers=sources.workers,
+        services=services(sources),
+        counts=past.counts,
+        recent=past.recent,
+        failures=past.failures,
+        hours=past.hours,
+        samples=past.samples,
+        interval_seconds=sources.interval_seconds,
+        next_poll=snapshot.polls.next_due,
+        disk=room(sources.disk),
+        warnings=(*sources.warnings, *filter(None, (past.problem,))),
+    )
+
+
+def services(sources: Sources) -> tuple[Service, ...]:
+    """Return the services that are known, in the order of their names."""
+    return tuple(
+        Service(one.name, one.since is None, one.since, sources.mask(one.reason), one.last_success)
+        for one in sources.outages.standings()
+    )
+
+
+def room(disk: Disk) -> Room | None:
+    """Return what was last measured of a disk; None when that tells nothing."""
+    return None if disk.measured is None else Room(*disk.measured, disk.has_room())
