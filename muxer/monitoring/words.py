@@ -67,6 +67,14 @@ def position(seconds: float, digits: int = 0) -> str:
     return f"{sign}{front}:{left:02}{fraction}"
 
 
+def megabytes(size: float) -> str:
+    """Given a number of bytes, return it as a person reads it."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= scale:
+            return f"{size / scale:.1f} {unit}"
+    return f"{size:.0f} bytes"
+
+
 def plain(words: object, longest: int = LONGEST_NAME) -> str:
     """Given anything, return it as one line that shows what it is and moves nothing else: without control characters, marks of
     writing direction and what no font can show; cut in its middle when it is too long."""
