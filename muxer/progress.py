@@ -33,7 +33,7 @@ def progress(done: float, total: float, begun: float, now: float) -> Progress:
         return Progress(None, rate, None)
     done = min(done, total)
     left = (total - done) / rate if rate else None
-    return Progress(100 * done / total, rate, 0.0 if done == total else left)
+    return Progress(min(100.0, 100 * done / total), rate, 0.0 if done == total else left)
 
 
 def shown(made: Progress, step: str = "") -> str:
