@@ -47,7 +47,7 @@ def day(view: View) -> Day:
     drawn = (
         ("Recordings finished, by hour", _throughput(view.hours, frame, muxed, failed)),
         ("Backlog: waiting, queued and running", _backlog_chart(view.samples, frame, most)),
-        ("Age of the oldest call without its muxed file", _age_chart(view.samples, frame)),
+        ("Age of the oldest unmuxed call", _age_chart(view.samples, frame)),
     )
     return Day(muxed, failed, most, drawn, lines)
 

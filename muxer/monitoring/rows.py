@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from muxer import progress
 from muxer.activity import Running
 from muxer.journal import ASIDE
 from muxer.monitoring import agents, drawing, timelines
 from muxer.monitoring.advice import advice
 from muxer.monitoring.history import Row
 from muxer.monitoring.view import Service
-from muxer.monitoring.words import careful, megabytes, plain, position, span
+from muxer.monitoring.words import careful, plain, span
 
 _TAG = re.compile(r"_([0-9a-f]{8})[0-9a-f]{12}_muxed\.mp4")
 
@@ -93,11 +94,14 @@ def health(service: Service) -> Health:
 
 def work(running: Running, now: float) -> Work:
     """Given a running job and the time, return its row."""
-    told = whose(running.recording, running.agent, running.file)
-    if not running.total:
-        return Work(told, plain(running.step), None, f"for {span(now - running.step_begun)}", running.begun)
-    share = min(running.done / running.total, 1.0)
-    return Work(told, plain(running.step), int(100 * share), _progress(running, share, now), running.begun)
+    told, made = whose(running.recording, running.agent, running.file), _progress(running, now)
+    percent = None if made.percent is None else int(made.percent)
+    words = progress.shown(made, running.step) or f"for {span(now - running.step_begun)}"
+    return Work(told, plain(running.step), percent, words, running.begun)
+
+
+def _progress(running: Running, now: float) -> progress.Progress:
+    return progress.progress(running.done, running.total, running.step_begun, now)
 
 
 def failure(row: Row) -> Failure:
@@ -130,17 +134,3 @@ def _seconds(facts: Mapping[str, Any], name: str) -> str:
     if not isinstance(value, int | float):
         return ""
     return f"{value:.1f} s" if value < 60 else span(value)
-
-
-def _progress(running: Running, share: float, now: float) -> str:
-    """Return how far a step is, how fast it goes and how long it may still take."""
-    elapsed = now - running.step_begun
-    media = running.step == "mux"
-    done, total = (position(one / 1e6) if media else megabytes(one) for one in (running.done, running.total))
-    words = f"{done} of {total}"
-    if elapsed < 1 or not running.done:
-        return words
-    speed = running.done / elapsed
-    rate = f"{speed / 1e6:.1f} times real time" if media else f"{megabytes(speed)}/s"
-    left = f", {span((running.total - running.done) / speed)} left" if share < 1 else ""
-    return f"{words}, {rate}{left}"

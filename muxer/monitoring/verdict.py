@@ -35,7 +35,8 @@ def _outage(view: View) -> Verdict | None:
     since = min(one.since or view.at for one in out)
     names = " and ".join(plain(one.name) for one in out[:3]) + (" and others" if len(out) > 3 else "")
     title = f"{names} {'is' if len(out) == 1 else 'are'} out since {clock(since)} UTC ({span(view.at - since)})"
-    return Verdict(BAD, title, "Recordings that need it wait, and go on by themselves when it is back. Nothing is lost.")
+    needed, back = ("it", "it is") if len(out) == 1 else ("them", "they are")
+    return Verdict(BAD, title, f"Recordings that need {needed} wait, and go on by themselves when {back} back. Nothing is lost.")
 
 
 def _disk(view: View) -> Verdict | None:
