@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 # The upper bounds of the classes in which durations of steps are counted: from a label to hours of re-encoding.
 BOUNDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
 FETCHED, STORED = "fetched", "stored"
+# So many services are counted by name, the others together: metadata name servers as they like.
+NAMED, OTHERS = 50, "others"
 
 
 @dataclass
@@ -109,6 +111,7 @@ class Activity:
         self._lock = threading.Lock()
         self._started = time.time()
         self._running: dict[str, Running] = {}
+        self._named: set[str] = set()
         self._polls, self._totals = Polls(), Totals()
 
     @contextmanager
@@ -138,12 +141,12 @@ class Activity:
     def erred(self, service: str, kind: str) -> None:
         """Count an error of a target or a poll: the service that is to blame, empty for none, and the type of the error."""
         with self._lock:
-            self._totals.errors[service, kind] += 1
+            self._totals.errors[self._counted(service), kind] += 1
 
     def moved(self, direction: str, service: str, size: int) -> None:
         """Count the bytes of a finished transfer, :data:`FETCHED` from or :data:`STORED` in a service."""
         with self._lock:
-            self._totals.moved[direction, service] += size
+            self._totals.moved[direction, self._counted(service)] += size
 
     def poll_begun(self) -> None:
         """Note the beginning of a poll."""
@@ -173,6 +176,12 @@ class Activity:
         with self._lock:
             running = tuple(self._running.values())
             return Snapshot(time.time(), self._started, *deepcopy((running, self._polls, self._totals)))
+
+    def _counted(self, service: str) -> str:
+        """Return the name under which a service is counted."""
+        if len(self._named) < NAMED:
+            self._named.add(service)
+        return service if service in self._named else OTHERS
 
     def _step(self, running: Running, name: str) -> None:
         with self._lock:

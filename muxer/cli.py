@@ -11,9 +11,10 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from muxer import __version__
 from muxer.config import Loaded, load
@@ -23,6 +24,9 @@ from muxer.exits import EXIT_CONFIG, EXIT_OK, handle_signals
 from muxer.observe import logs
 from muxer.process import Runner
 from muxer.startup import ProgramChecks
+
+if TYPE_CHECKING:
+    from muxer.daemon import Daemon
 
 log = logging.getLogger("muxer")
 
@@ -77,12 +81,30 @@ def _run(loaded: Loaded, log_path: Path) -> int:
     sys.stderr.flush()
     services = build(config, tools, runner, workspace, stop)
     options = JobOptions(config.advanced.mark_screen_recording_label, config.advanced.delete_superseded)
-    code = Daemon(config, services, Job(services, options), runner).run()
+    daemon = Daemon(config, services, Job(services, options), runner)
+    with _watched(daemon, loaded):
+        code = daemon.run()
     logging.shutdown()
     if threading.active_count() > 1:
         # A thread that hangs in a request must not delay the end.
         os._exit(code)
     return code
+
+
+@contextmanager
+def _watched(daemon: Daemon, loaded: Loaded) -> Iterator[None]:
+    """Within this block the monitoring port is open, if there is to be one; its libraries are loaded only then."""
+    if not loaded.config.monitoring.http_port:
+        yield
+        return
+    from muxer.monitoring.server import Server
+
+    server = Server(daemon.sources(loaded.warnings))
+    server.start()
+    try:
+        yield
+    finally:
+        server.stop()
 
 
 def _refuse(error: ConfigError, logging_works: bool = False) -> int:

@@ -13,6 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from muxer.config.schema import Config
 from muxer.errors import (
@@ -34,9 +35,13 @@ from muxer.observe.logs import about, plain
 from muxer.poller import Poller
 from muxer.pool import Pool
 from muxer.process import Runner
+from muxer.pulse import Pulse
 from muxer.selection import MuxTarget
 from muxer.state import STATE, StateFile
 from muxer.workspace import Cleaning
+
+if TYPE_CHECKING:
+    from muxer.monitoring.view import Sources
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +74,8 @@ class Daemon:
         self._state = StateFile(services.workspace.path / STATE, config.instance, Mask(config.secrets))
         self._migration = bool(config.advanced.call_recording_query_string)
         # A migration is to try everything that its query finds, whatever became of it before.
-        self._journal = Journal(None if self._migration else services.workspace.path / JOURNAL, Mask(config.secrets))
+        self._journal_path = None if self._migration else services.workspace.path / JOURNAL
+        self._journal = Journal(self._journal_path, Mask(config.secrets))
         has_room = services.workspace.disk.has_room
         self._pool = Pool(self._work, config.advanced.worker_threads, self._stop, has_room)
         self._poller = Poller(config, services.rws, self._journal, self._outages, self._submit)
@@ -86,6 +92,24 @@ class Daemon:
         self._state_due = self._sample_due = time.monotonic()
         self._lock = threading.Lock()
         self._exit_code = EXIT_OK
+        self._pulse = Pulse()
+
+    def sources(self, warnings: tuple[str, ...]) -> Sources:
+        """Given what is odd about the configuration, return where an operator's view of this muxer comes from."""
+        from muxer.monitoring.view import Sources  # here: most sites do not need it
+
+        return Sources(
+            config=self._config,
+            activity=self._activity,
+            outages=self._outages,
+            disk=self._services.workspace.disk,
+            pulse=self._pulse,
+            journal=self._journal_path,
+            is_journal_kept=lambda: self._journal.is_kept,
+            held=lambda: self._pool.files,
+            recipients=self._services.rws.known_certificates,
+            warnings=warnings,
+        )
 
     def run(self) -> int:
         """Run until a signal stops it, or the migration is done; return the exit code."""
@@ -96,6 +120,7 @@ class Daemon:
         thread.start()
         due = time.monotonic() + PROGRESS_SECONDS
         while not self._stop.wait(TICK_SECONDS):
+            self._pulse.tick()
             self._clean()
             self._tell_state()
             if self._migration:
@@ -105,6 +130,7 @@ class Daemon:
 
     def _guarded(self, body: Callable[[], None]) -> None:
         """Run the body of the poll thread; its unexpected end is the end of the process, said in the log."""
+        self._pulse.adopt()
         try:
             body()
         except Exception:
@@ -122,7 +148,8 @@ class Daemon:
             failures = 0 if error is None else failures + 1
             pause = started + interval - time.monotonic() if error is None else pause_after(error, failures, interval)
             self._activity.poll_due(max(pause, LEAST_PAUSE_SECONDS))
-            self._stop.wait(max(pause, LEAST_PAUSE_SECONDS))
+            with self._pulse.waiting():
+                self._stop.wait(max(pause, LEAST_PAUSE_SECONDS))
 
     def _poll_once(self) -> Exception | None:
         """Poll; return the error that it met. Nothing that a poll may meet ends the loop."""
@@ -166,7 +193,8 @@ class Daemon:
         """Process everything that the migration's query finds, then say what became of it."""
         log.info("migration: %s", self._config.advanced.call_recording_query_string)
         problem = self._read_query()
-        self._pool.join()
+        with self._pulse.waiting(for_workers=True):
+            self._pool.join()
         if self._stop.is_set():
             return
         self._ended = True
@@ -191,7 +219,8 @@ class Daemon:
             except Transient as error:
                 failures += 1
                 log.error("the query failed and is begun again: %s", error)
-                self._stop.wait(pause_after(error, failures, LONGEST_BACK_OFF_SECONDS))
+                with self._pulse.waiting():
+                    self._stop.wait(pause_after(error, failures, LONGEST_BACK_OFF_SECONDS))
             except MuxerError as error:
                 return error
         return None
@@ -242,7 +271,8 @@ class Daemon:
             return False
         # Before it is queued: a worker may be done with it at once.
         self._journal.wanted(_key(target), now())
-        return self._pool.submit(target)
+        with self._pulse.waiting(for_workers=True):
+            return self._pool.submit(target)
 
     def _work(self, target: MuxTarget) -> None:
         """Run the job of a target and note its outcome; a migration tries transient errors again at once."""

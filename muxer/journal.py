@@ -179,6 +179,11 @@ class Journal:
             if database is not None:
                 database.execute(_SAMPLE, vars(sample))
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether what is noted reaches the disk, or is not meant to."""
+        return self._path is None or (self._database is not None and not self._told)
+
     def close(self) -> None:
         """Give back what was running, and close the database."""
         with self._lock, self._talking() as database:

@@ -23,6 +23,7 @@ from muxer.errors import (
     ServiceFailed,
     ServiceUnavailable,
 )
+from muxer.pulse import beat
 
 log = logging.getLogger(__name__)
 
@@ -60,11 +61,14 @@ class Outages:
         self._lock = threading.Lock()
         self._services: dict[str, _Service] = {}
         self._successes: OrderedDict[str, float] = OrderedDict()
+        # How many outages have begun.
+        self.begun = 0
 
     @contextmanager
     def talking(self, service: str) -> Iterator[None]:
         """Within this block a service is talked to: what comes of it decides whether it is out. An error that leaves the
         block bears the name of the service. Answers that concern one recording only say that the service is there."""
+        beat()
         try:
             yield
         except (RequestRejected, MediaNotFound, PlaceClosed):
@@ -137,6 +141,7 @@ class Outages:
             if state.since is not None or state.failures < (enough or _enough(error)):
                 return
             state.since, state.trials = time.monotonic(), 0
+            self.begun += 1
         log.error("%s is out; what needs it waits, and goes on by itself when it is back: %s", service, error)
 
     def _succeeded(self, service: str) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from muxer.config import listening
 from muxer.config.keystore import open_keystore
 from muxer.config.schema import SECTIONS, Advanced, Config, Option, options
 from muxer.errors import ConfigError, Problem
@@ -64,7 +65,7 @@ def load(path: Path, command_line: Mapping[str, str], environ: Mapping[str, str]
                 warnings.append(f"{problem}; {NOT_SHARDED}")
             else:
                 problems.append(problem)
-    problems += _contradictions(values["processing"])
+    problems += _contradictions(values["processing"]) + listening.problems(values["monitoring"])
     if problems:
         raise ConfigError(problems, values["logfile"].get("logfile_path"), warnings)
     _repair_queries(values["advanced"], warnings)
@@ -221,7 +222,7 @@ def _advice(config: Config) -> list[str]:
     for section, address, trusted_ca in connections:
         if address.startswith("https:") and trusted_ca is False:
             advice.append(UNCHECKED_TLS.format(section))
-    return advice
+    return advice + listening.advice(config.monitoring.certificate)
 
 
 def _odd_parameters(advanced: Advanced) -> list[str]:

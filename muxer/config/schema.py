@@ -178,6 +178,37 @@ class Logfile:
 
 
 @dataclass(frozen=True)
+class Monitoring:
+    """Metrics, health and the status page over HTTP, see [monitoring.md](monitoring.md)."""
+
+    http_address: str = option(
+        types.text,
+        "127.0.0.1",
+        "address to listen on; beyond this machine (0.0.0.0 = everywhere) only with all of the options below",
+        origin="ours",
+    )
+    http_port: int = option(types.Integer(0, 65_535), "0", "port to listen on, for example 9477; 0 = off", origin="ours")
+    username: str = option(
+        types.text, "", "name for HTTP Basic; empty = all users of this machine may look", origin="ours"
+    )
+    password: str = option(types.text, "", "its password", origin="ours", env="MONITORING_PASSWORD", secret=True)
+    certificate: Path | None = option(
+        types.optional(types.certificate),
+        "",
+        "for https: path of a PEM file, the server's certificate first, then those of its authorities; empty = http",
+        value=None,
+        origin="ours",
+    )
+    key: Path | None = option(
+        types.optional(types.file),
+        "",
+        "path of the certificate's private key, PEM without a password",
+        value=None,
+        origin="ours",
+    )
+
+
+@dataclass(frozen=True)
 class Config:
     """The whole configuration, one attribute for each section of muxer.cfg."""
 
@@ -188,6 +219,7 @@ class Config:
     processing: Processing
     advanced: Advanced
     logfile: Logfile
+    monitoring: Monitoring
 
     @property
     def sharded(self) -> bool:
@@ -204,7 +236,8 @@ class Config:
     def secrets(self) -> tuple[str, ...]:
         """The values that must never be written anywhere, and the logins as HTTP sends them, which a server may echo."""
         values = (getattr(getattr(self, section), name) for section, name, described in options() if described.secret)
-        logins = (f"{one.username}:{one.password}" for one in (self.htcc, self.rcs, self.webdav) if one.password)
+        accounts = (self.htcc, self.rcs, self.webdav, self.monitoring)
+        logins = (f"{one.username}:{one.password}" for one in accounts if one.password)
         return (*filter(None, values), *(base64.b64encode(one.encode()).decode() for one in logins))
 
 
@@ -216,6 +249,7 @@ SECTIONS: dict[str, type[Any]] = {
     "processing": Processing,
     "advanced": Advanced,
     "logfile": Logfile,
+    "monitoring": Monitoring,
 }
 
 

@@ -150,6 +150,24 @@ def trusted_ca(value: str) -> bool | Path:
     return path.absolute()
 
 
+def certificate(value: str) -> Path:
+    """Given the path of a PEM file with a server's certificate and those between it and its root, return it checked."""
+    path = Path(value).absolute()
+    try:
+        certificates_in(path)
+    except ValueError as error:
+        raise ValueError(str(error).replace("must be true, false or", "must be")) from error
+    return path
+
+
+def file(value: str) -> Path:
+    """Given the path of an existing file that this process may read, return it absolute."""
+    path = Path(value).absolute()
+    if not (path.is_file() and os.access(path, os.R_OK)):
+        raise ValueError("must be the path of a file that this process may read")
+    return path
+
+
 def folder(value: str) -> Path:
     """Given the path of an existing folder that this process may write to, return it absolute."""
     path = Path(value).absolute()

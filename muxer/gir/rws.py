@@ -89,6 +89,7 @@ class Rws:
         self._labels_refused_until = 0.0
         self._labelled = Remembered(REMEMBERED_LABELS)
         self._version_warned = False
+        self._certificates: tuple[Certificate, ...] = ()
         self._lock = threading.Lock()
 
     def version(self) -> tuple[int, int, int, int] | None:
@@ -210,7 +211,12 @@ class Rws:
         ]
         if (settings and not certificates) or not all(certificate.pem for certificate in certificates):
             raise EncryptionMissing("RWS has encryption settings that lack a certificate, or cannot be read")
-        return tuple(certificates)
+        self._certificates = tuple(certificates)
+        return self._certificates
+
+    def known_certificates(self) -> tuple[Certificate, ...]:
+        """Return the certificates as they were last read, without asking."""
+        return self._certificates
 
     def post_media(self, recording_id: str, region: str, media_files: Sequence[Json]) -> None:
         """Given a recording and media entries in the form of gir-api section 5, post them once."""

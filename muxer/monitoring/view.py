@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from muxer import __version__
 from muxer.activity import Activity, Snapshot
+from muxer.config.schema import Config
 from muxer.disk import Disk
+from muxer.gir.rws import Certificate
 from muxer.journal import Sample
 from muxer.masking import Mask
 from muxer.monitoring import history
 from muxer.monitoring.history import Hour, Row
 from muxer.outages import Outages
+from muxer.pulse import Pulse
 
 __all__ = ["Hour", "Room", "Row", "Sample", "Service", "Sources", "View", "gather"]
 
@@ -63,18 +67,39 @@ class View:
 @dataclass(frozen=True)
 class Sources:
     """Where what is shown comes from. ``journal`` = its path, None when there is none (a migration); ``held`` = how many
-    targets are queued or running; ``warnings`` = what is odd about the configuration."""
+    targets are queued or running; ``recipients`` = the certificates that RWS told last; ``warnings`` = what is odd about
+    the configuration."""
 
-    instance: str
+    config: Config
     activity: Activity
     outages: Outages
     disk: Disk
-    mask: Mask
+    pulse: Pulse
     journal: Path | None
+    is_journal_kept: Callable[[], bool]
     held: Callable[[], int]
-    workers: int
-    interval_seconds: float
+    recipients: Callable[[], tuple[Certificate, ...]]
     warnings: tuple[str, ...] = ()
+
+    @cached_property
+    def mask(self) -> Mask:
+        """What removes secrets from a text."""
+        return Mask(self.config.secrets)
+
+    @property
+    def interval(self) -> float:
+        """Seconds from the start of one poll to the next."""
+        return self.config.processing.min_poll_interval * 60
+
+    @property
+    def is_rcs_unused(self) -> bool:
+        """Whether there are no encrypted recordings at this site."""
+        return self.config.rcs.base_uri is None
+
+    @property
+    def is_migration(self) -> bool:
+        """Whether this is a single run over what a query finds."""
+        return bool(self.config.advanced.call_recording_query_string)
 
 
 def gather(sources: Sources) -> View:
@@ -82,19 +107,19 @@ def gather(sources: Sources) -> View:
     snapshot = sources.activity.snapshot()
     past = history.read(sources.journal, snapshot.at)
     return View(
-        instance=sources.instance,
+        instance=sources.config.instance,
         version=__version__,
         at=snapshot.at,
         snapshot=replace(snapshot, polls=replace(snapshot.polls, error=sources.mask(snapshot.polls.error))),
         queued=max(0, sources.held() - len(snapshot.running)),
-        workers=sources.workers,
+        workers=sources.config.advanced.worker_threads,
         services=services(sources),
         counts=past.counts,
         recent=past.recent,
         failures=past.failures,
         hours=past.hours,
         samples=past.samples,
-        interval_seconds=sources.interval_seconds,
+        interval_seconds=sources.interval,
         next_poll=snapshot.polls.next_due,
         disk=room(sources.disk),
         warnings=(*sources.warnings, *filter(None, (past.problem,))),

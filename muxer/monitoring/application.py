@@ -1,0 +1,125 @@
+"""What the port answers: who may ask, what there is, and the headers that keep browsers from mischief (WSGI)."""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import json
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from ipaddress import ip_address
+from typing import Any
+
+from muxer.monitoring import health
+from muxer.monitoring.metrics import Metrics
+from muxer.monitoring.view import Sources, gather
+
+log = logging.getLogger(__name__)
+
+TEXT, HTML, JSON = "text/plain; charset=utf-8", "text/html; charset=utf-8", "application/json"
+# Guessing a password is slow, and a worker is held by no more than that.
+REFUSAL_SECONDS = 0.5
+HEADERS = (
+    # The page has its style inside and no script.
+    ("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; "
+     "form-action 'none'; frame-ancestors 'none'"),
+    ("X-Content-Type-Options", "nosniff"),
+    ("X-Frame-Options", "DENY"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+    ("Cache-Control", "no-store"),
+)  # fmt: skip
+
+Environ = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is sent back."""
+
+    body: bytes
+    kind: str = TEXT
+    status: HTTPStatus = HTTPStatus.OK
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class Application:
+    """Answers requests from any thread."""
+
+    def __init__(self, sources: Sources, loopback: bool) -> None:
+        """Given where everything comes from, and whether only this machine reaches the port, make ready."""
+        monitoring = sources.config.monitoring
+        self._sources, self._loopback = sources, loopback
+        self._login = f"{monitoring.username}:{monitoring.password}".encode() if monitoring.username else b""
+        self._metrics = Metrics(sources)
+        self._routes: dict[str, Callable[[Environ], Answer]] = {
+            "/": self._page,
+            "/metrics": self._exposition,
+            "/livez": lambda environ: _verdict(environ, health.unalive(sources)),
+            "/readyz": lambda environ: _verdict(environ, health.unready(sources)),
+        }
+
+    def __call__(self, environ: Environ, start_response: Callable[..., object]) -> Iterable[bytes]:
+        """Answer one request."""
+        try:
+            answer = self._answer(environ)
+        except Exception:
+            log.exception("a request to the monitoring port failed in a way that nobody expected")
+            answer = _error(HTTPStatus.INTERNAL_SERVER_ERROR, "something went wrong; the log says what")
+        headers = [("Content-Type", answer.kind), ("Content-Length", str(len(answer.body))), *HEADERS, *answer.headers]
+        start_response(f"{answer.status.value} {answer.status.phrase}", headers)
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [answer.body]
+
+    def _answer(self, environ: Environ) -> Answer:
+        if self._loopback and not _is_this_machine(environ.get("HTTP_HOST", "localhost")):
+            return _error(HTTPStatus.FORBIDDEN, "this port is for this machine; ask for localhost or 127.0.0.1")
+        if self._login and not _is_login(environ.get("HTTP_AUTHORIZATION", ""), self._login):
+            time.sleep(REFUSAL_SECONDS)
+            challenge = ("WWW-Authenticate", 'Basic realm="Recording Muxer", charset="UTF-8"')
+            return _error(HTTPStatus.UNAUTHORIZED, "a login is needed", challenge)
+        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+            return _error(HTTPStatus.METHOD_NOT_ALLOWED, "this port can only be read", ("Allow", "GET, HEAD"))
+        route = self._routes.get(environ.get("PATH_INFO") or "/")
+        return _error(HTTPStatus.NOT_FOUND, "there is no such page") if route is None else route(environ)
+
+    def _exposition(self, environ: Environ) -> Answer:
+        return Answer(*self._metrics.exposition(environ.get("HTTP_ACCEPT", "")))
+
+    def _page(self, environ: Environ) -> Answer:
+        links = "".join(f'<li><a href="{path}">{path}</a></li>' for path in self._routes if path != "/")
+        instance = gather(self._sources).instance
+        return Answer(f"<!doctype html><title>Recording Muxer</title><p>{instance}</p><ul>{links}</ul>".encode(), HTML)
+
+
+def _verdict(environ: Environ, reasons: tuple[str, ...]) -> Answer:
+    """Return an answer that says whether all is well: 200, or 503 with a line for each reason."""
+    status = HTTPStatus.SERVICE_UNAVAILABLE if reasons else HTTPStatus.OK
+    if JSON in environ.get("HTTP_ACCEPT", ""):
+        said = {"status": "failed" if reasons else "ok", "reasons": reasons}
+        return Answer(json.dumps(said).encode() + b"\n", JSON, status)
+    return Answer("".join(f"{line}\n" for line in reasons or ("ok",)).encode(errors="backslashreplace"), TEXT, status)
+
+
+def _error(status: HTTPStatus, what: str, *headers: tuple[str, str]) -> Answer:
+    return Answer(f"{status.value} {status.phrase}: {what}\n".encode(), TEXT, status, headers)
+
+
+def _is_login(header: str, login: bytes) -> bool:
+    """Whether an ``Authorization`` header holds the login; the time that this takes does not tell how much is right."""
+    scheme, _, encoded = header.partition(" ")
+    given = encoded.strip().encode("latin-1", errors="replace")
+    return hmac.compare_digest(given, base64.b64encode(login)) and scheme.lower() == "basic"
+
+
+def _is_this_machine(host: str) -> bool:
+    """Whether a ``Host`` header names this machine: a page of another site, whose name leads here, may not read along."""
+    name = host.rpartition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0]
+    if name.lower().rstrip(".") == "localhost":
+        return True
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,64 @@
+"""Whether the muxer lives, and whether it can do its work; with the reasons why not."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+from muxer.activity import Polls
+from muxer.gir.session import CONNECT_TIMEOUT, LONGEST_WAIT, READ_ATTEMPTS
+from muxer.monitoring.view import Sources, services
+
+# The main loop runs twice a second; a clean-up of a slow disk may hold it up.
+LOOP_SECONDS = 60.0
+# What a conversation may take beyond its requests: the storages have limits of their own.
+MARGIN_SECONDS = 120.0
+# The last poll that succeeded may be so many intervals old, and no interval counts less than a minute.
+INTERVALS = 3
+LEAST_INTERVAL_SECONDS = 60.0
+
+
+def unalive(sources: Sources) -> tuple[str, ...]:
+    """Given the sources, return why the process should be started again; nothing when it is alive."""
+    pulse, now = sources.pulse, time.monotonic()
+    reasons = []
+    if now - pulse.ticked > LOOP_SECONDS:
+        reasons.append(f"the main loop has not run for {now - pulse.ticked:.0f} s")
+    # Read before the flag: who stops waiting sets the time first.
+    since = now - pulse.polled
+    if not pulse.waits and since > poll_limit(sources.config.htcc.rws_timeout):
+        reasons.append(f"the poll has not got on for {since:.0f} s")
+    return tuple(reasons)
+
+
+def poll_limit(rws_timeout: float) -> float:
+    """Given the time limit of a request to RWS, return for how long a poll may show no sign of life, in seconds."""
+    return READ_ATTEMPTS * (rws_timeout + CONNECT_TIMEOUT) + (READ_ATTEMPTS - 1) * LONGEST_WAIT + MARGIN_SECONDS
+
+
+def unready(sources: Sources) -> tuple[str, ...]:
+    """Given the sources, return what keeps the muxer from its work; nothing when it is at it."""
+    reasons = [f"{one.name} is out since {_time(one.since)}: {one.reason}" for one in services(sources) if not one.up]
+    if not sources.disk.has_room():
+        reasons.append("the disk of temp_dir is nearly full: no new recording is begun")
+    if not sources.is_journal_kept():
+        reasons.append("the journal cannot be written: failures are known to this process only")
+    if not sources.is_migration:
+        polls = sources.activity.snapshot().polls
+        reasons += map(sources.mask, _stale(polls, time.time(), sources.interval, sources.pulse.is_busy))
+    return (*unalive(sources), *reasons)
+
+
+def _stale(polls: Polls, now: float, interval: float, is_busy: bool) -> list[str]:
+    """Return what is wrong with the polls. One that waits for workers has more to do than they can, which is no fault."""
+    error = f"; the last one failed: {polls.error}" if polls.error and polls.failed else ""
+    if polls.last_success is None:
+        return [] if is_busy else [f"no poll has succeeded yet{error}"]
+    age = now - polls.last_success
+    if is_busy or age - polls.seconds <= INTERVALS * max(interval, LEAST_INTERVAL_SECONDS):
+        return []
+    return [f"no poll has succeeded for {age:.0f} s{error}"]
+
+
+def _time(at: float | None) -> str:
+    return "an unknown time" if at is None else datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")

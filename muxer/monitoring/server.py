@@ -1,0 +1,220 @@
+"""The HTTP server of the monitoring port, in threads of its own: few workers, short limits, and none of it can hold up or
+end the muxer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import socket
+import ssl
+import threading
+import time
+from typing import Any
+
+from cheroot import connections, wsgi
+from cheroot.errors import FatalSSLAlert
+from cheroot.makefile import MakeFile
+from cheroot.server import HTTPConnection
+from cheroot.ssl import Adapter
+
+from muxer.config.listening import resolve, server_context
+from muxer.config.schema import Monitoring
+from muxer.errors import ConfigError, Problem
+from muxer.monitoring.application import Application
+from muxer.monitoring.view import Sources
+
+log = logging.getLogger(__name__)
+
+WORKERS = 4
+# Connections that wait for a worker, and those that have sent nothing yet.
+QUEUED, SILENT = 32, 64
+# A client that sends and reads nothing for so long, or is not done after so long, is cut off.
+IDLE_SECONDS, REQUEST_SECONDS = 5, 10
+HEADER_BYTES, BODY_BYTES = 16 * 1024, 1024
+LOOK_SECONDS = 0.5
+START_SECONDS = 10.0
+STOP_SECONDS = 2
+RESTART_SECONDS = 5.0
+
+
+class Server:
+    """The port of one muxer. It serves from :meth:`start` to :meth:`stop`."""
+
+    def __init__(self, sources: Sources) -> None:
+        """Given where everything comes from, remember it. Nothing is opened yet."""
+        self._monitoring = sources.config.monitoring
+        listening = resolve(self._monitoring.http_address)
+        self._address = (listening.address, self._monitoring.http_port)
+        self._application = Application(sources, listening.loopback)
+        self._stop = threading.Event()
+        self._begun: queue.Queue[OSError | None] = queue.Queue()
+        self._thread = threading.Thread(target=self._run, name="monitoring", daemon=True)
+
+    def start(self) -> None:
+        """Open the port. Raise :class:`ConfigError` when that is not possible."""
+        self._thread.start()
+        try:
+            problem = self._begun.get(timeout=START_SECONDS)
+        except queue.Empty:
+            problem = TimeoutError(f"nothing after {START_SECONDS:.0f} s")
+        if problem is not None:
+            raise ConfigError([_problem(self._monitoring, problem)])
+        scheme = "https" if self._monitoring.certificate else "http"
+        log.info("metrics, health and status page: %s://%s:%d/", scheme, *self._address)
+
+    def stop(self) -> None:
+        """Close the port, and cut off who is connected. It takes two seconds at most."""
+        self._stop.set()
+        self._thread.join(STOP_SECONDS)
+
+    def _run(self) -> None:
+        """Serve until the stop; a server that ends before is told in the log, and another one begun."""
+        server = self._opened()
+        while server is not None:
+            self._watch(server)
+            with contextlib.suppress(Exception):
+                server.stop()
+            server = None
+            while server is None and not self._stop.is_set():
+                log.error("the server of the monitoring port has ended; it is started again")
+                self._stop.wait(RESTART_SECONDS)
+                server = self._opened()
+
+    def _opened(self) -> _Server | None:
+        """Return a server whose port is open, and say so; None when that is not possible."""
+        try:
+            server = _Server(self._address, self._application, self._monitoring)
+            server.prepare()
+        except OSError as error:
+            self._begun.put(error)
+            return None
+        self._begun.put(None)
+        return server
+
+    def _watch(self, server: _Server) -> None:
+        """Look after a server until it ends, or is to end."""
+        thread = threading.Thread(target=_serve, args=(server,), name="monitoring server", daemon=True)
+        thread.start()
+        while not self._stop.wait(LOOK_SECONDS) and thread.is_alive():
+            server.cut_off(older_than=REQUEST_SECONDS)
+        server.cut_off(older_than=0.0)
+
+
+def _serve(server: _Server) -> None:
+    try:
+        server.serve()
+    except BaseException:
+        log.critical("the server of the monitoring port died", exc_info=True)
+
+
+class _Server(wsgi.Server):
+    """cheroot with one request for each connection, in which no client holds a worker for long."""
+
+    max_request_header_size, max_request_body_size = HEADER_BYTES, BODY_BYTES
+    # One request for each connection: what stays open is of no use to scrapes that are far apart.
+    can_add_keepalive_connection = False
+
+    def __init__(self, address: tuple[str, int], application: Application, monitoring: Monitoring) -> None:
+        super().__init__(
+            address,
+            application,
+            numthreads=WORKERS,
+            max=WORKERS,
+            server_name="recording-muxer",
+            timeout=IDLE_SECONDS,
+            shutdown_timeout=STOP_SECONDS // 2,
+            accepted_queue_size=QUEUED,
+            accepted_queue_timeout=0,
+        )
+        self.keep_alive_conn_limit = SILENT
+        self.ConnectionClass = _Connection
+        self.talking: set[_Connection] = set()
+        if monitoring.certificate and monitoring.key:
+            self.ssl_adapter = _Tls(server_context(monitoring.certificate, monitoring.key))
+
+    def process_conn(self, conn: _Connection) -> None:
+        """Let a new connection wait until it says something, then for a worker; close it when too many do."""
+        self._connections: connections.ConnectionManager
+        try:
+            if conn.is_new and self._connections.can_add_keepalive_connection:
+                conn.is_new = False
+                self.put_conn(conn)
+            elif not conn.is_new:
+                self.requests.put(conn)
+            else:
+                conn.close()
+        except queue.Full:
+            conn.close()
+
+    def cut_off(self, older_than: float) -> None:
+        """Break off the conversations that have lasted for so many seconds, so that their workers are free."""
+        now = time.monotonic()
+        for conn in list(self.talking):
+            if now - conn.begun >= older_than:
+                with contextlib.suppress(OSError):
+                    # Not the method of a TLS socket, which the worker is using.
+                    socket.socket.shutdown(conn.socket, socket.SHUT_RDWR)
+
+    def error_log(self, msg: str = "", level: int = logging.INFO, traceback: bool = False) -> None:
+        """Write to the log: what clients do wrong is no error of ours."""
+        log.log(level if level >= logging.ERROR else logging.DEBUG, "monitoring port: %s", msg, exc_info=traceback)
+
+
+class _Connection(HTTPConnection):
+    """A connection that tells how long a worker has been talking to it."""
+
+    begun = 0.0
+    is_new = True
+
+    def communicate(self) -> bool:
+        """Answer a request; return whether the connection stays open."""
+        self.begun = time.monotonic()
+        self.server.talking.add(self)
+        try:
+            return self._is_safe() and bool(super().communicate())  # type: ignore[no-untyped-call]
+        finally:
+            self.server.talking.discard(self)
+
+    def _is_safe(self) -> bool:
+        """Make the handshake of TLS; return whether there is something to talk over."""
+        try:
+            if isinstance(self.socket, ssl.SSLSocket):
+                self.socket.do_handshake()
+        except OSError as error:
+            log.debug("monitoring port: no TLS with a client: %s", error)
+            return False
+        return True
+
+
+class _Tls(Adapter):
+    """TLS whose handshake is made by a worker: cheroot's own makes it where connections are taken, one after the other."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self.context = context
+
+    def bind(self, sock: socket.socket) -> socket.socket:
+        """Return the socket that listens as it is."""
+        return sock
+
+    def wrap(self, sock: socket.socket) -> tuple[ssl.SSLSocket, dict[str, str]]:
+        """Return the socket with TLS, and what a request under it is to know."""
+        try:
+            return self.context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False), self.get_environ()
+        except OSError as error:
+            raise FatalSSLAlert(*error.args) from error
+
+    def get_environ(self) -> dict[str, str]:
+        """Return what a request is to know."""
+        return {"wsgi.url_scheme": "https", "HTTPS": "on"}
+
+    def makefile(self, sock: socket.socket, mode: str = "r", bufsize: int = -1) -> Any:
+        """Return a file over a socket."""
+        return MakeFile(sock, mode, bufsize)
+
+
+def _problem(monitoring: Monitoring, error: OSError) -> Problem:
+    """Return which option is to blame that the port cannot be opened."""
+    where = f"[monitoring] http_address = '{monitoring.http_address}', http_port = '{monitoring.http_port}'"
+    return Problem(where, f"cannot be listened on: {error}; is another program, or another muxer, on this port?")
