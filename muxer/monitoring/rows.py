@@ -14,7 +14,7 @@ from muxer.monitoring import agents, drawing, timelines
 from muxer.monitoring.advice import advice
 from muxer.monitoring.history import Row
 from muxer.monitoring.view import Service
-from muxer.monitoring.words import careful, plain, span
+from muxer.monitoring.words import careful, exact, plain, span
 
 _TAG = re.compile(r"_([0-9a-f]{8})[0-9a-f]{12}_muxed\.mp4")
 
@@ -131,6 +131,4 @@ def finished(row: Row) -> Finished:
 
 def _seconds(facts: Mapping[str, Any], name: str) -> str:
     value = facts.get(name)
-    if not isinstance(value, int | float):
-        return ""
-    return f"{value:.1f} s" if value < 60 else span(value)
+    return exact(value) if isinstance(value, int | float) else ""

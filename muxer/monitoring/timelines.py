@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from muxer.monitoring.words import careful, position, span
+from muxer.monitoring.words import careful, exact, position
 
 COPY, ENCODE, PADDING = "copy", "encode", "padding"
 # Shorter rests are the last frame of a file or the rounding of its metadata; nobody misses them.
@@ -129,10 +129,10 @@ def merged(parts: Sequence[Part]) -> tuple[Part, ...]:
 def summary(timeline: Timeline) -> str:
     """Given a timeline, return in one sentence what the muxed file is made of."""
     kinds = ((COPY, "copied"), (ENCODE, "re-encoded"), (PADDING, "padding"))
-    amounts = [f"{_exact(seconds)} {word}" for kind, word in kinds if (seconds := timeline.seconds(kind)) > 0]
+    amounts = [f"{exact(seconds)} {word}" for kind, word in kinds if (seconds := timeline.seconds(kind)) > 0]
     count = len(timeline.screens)
     files = "1 screen file" if count == 1 else f"{count} screen files"
-    return f"{span(timeline.length)} of audio with {files}: {', '.join(amounts)}."
+    return f"{exact(timeline.length)} of audio with {files}: {', '.join(amounts)}."
 
 
 def screen_words(screen: Screen, timeline: Timeline) -> str:
@@ -142,13 +142,13 @@ def screen_words(screen: Screen, timeline: Timeline) -> str:
         return "not shown: it lies outside the audio" if outside else "not shown"
     if not screen.cuts:
         return "shown whole"
-    told = [f"{_exact(end - begin)} {_where((begin, end), screen)}" for begin, end in screen.cuts]
+    told = [f"{exact(end - begin)} {_where((begin, end), screen)}" for begin, end in screen.cuts]
     return f"cut off: {', '.join(told)}"
 
 
 def overlap_words(earlier: Screen, later: Screen, where: Stretch) -> str:
     """Given two screen files that overlap, and where, return what became of that."""
-    about = f"Screen {earlier.number} and screen {later.number} overlap by {_exact(where[1] - where[0])} at {position(where[0], 1)}"
+    about = f"Screen {earlier.number} and screen {later.number} overlap by {exact(where[1] - where[0])} at {position(where[0], 1)}"
     cut = any(begin < where[1] and end > where[0] for begin, end in earlier.cuts)
     return f"{about}: screen {earlier.number} is cut off there." if cut else f"{about}: shown one after the other, uncut."
 
@@ -158,6 +158,3 @@ def _where(cut: Stretch, screen: Screen) -> str:
         return "at its beginning"
     return "at its end" if screen.end - cut[1] < LEAST_CUT else f"at {position(cut[0], 1)}"
 
-
-def _exact(seconds: float) -> str:
-    return f"{seconds:.1f} s" if seconds < 60 else span(seconds)

@@ -67,6 +67,13 @@ def position(seconds: float, digits: int = 0) -> str:
     return f"{sign}{front}:{left:02}{fraction}"
 
 
+def exact(seconds: float) -> str:
+    """Given the length of media or of work, return it to a tenth of a second, or to the second: ``7.5 s``, ``1:30 min``."""
+    if round(seconds, 1) < 60:
+        return f"{seconds:.1f} s"
+    return f"{position(seconds)} {'h' if round(seconds) >= 3600 else 'min'}"
+
+
 def megabytes(size: float) -> str:
     """Given a number of bytes, return it as a person reads it."""
     for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
