@@ -112,6 +112,8 @@ def _serve(server: _Server) -> None:
 class _Server(wsgi.Server):
     """cheroot with one request for each connection, in which no client holds a worker for long."""
 
+    # How long an idle server sleeps, and so how long a stop takes.
+    expiration_interval = 0.2
     max_request_header_size, max_request_body_size = HEADER_BYTES, BODY_BYTES
     # One request for each connection: what stays open is of no use to scrapes that are far apart.
     can_add_keepalive_connection = False
@@ -124,6 +126,7 @@ class _Server(wsgi.Server):
             max=WORKERS,
             server_name="recording-muxer",
             timeout=IDLE_SECONDS,
+            request_queue_size=SILENT,
             shutdown_timeout=STOP_SECONDS // 2,
             accepted_queue_size=QUEUED,
             accepted_queue_timeout=0,

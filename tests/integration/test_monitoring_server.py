@@ -1,0 +1,298 @@
+"""The monitoring port as a client meets it, over http and https, friendly and not."""
+
+from __future__ import annotations
+
+import json
+import socket
+import sqlite3
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from support.monitoring import HOST, LOGIN, SECONDS, ask, certified, free_port, made_sources, opened, reasons, values
+
+from muxer.errors import ConfigError, LoginRefused
+from muxer.journal import Journal, Key, now
+from muxer.monitoring import application
+from muxer.monitoring import server as server_module
+from muxer.monitoring.view import Sources
+
+PATHS = ("/", "/metrics", "/livez", "/readyz")
+
+
+@pytest.fixture(scope="module")
+def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """Return an open port, over http and without a login."""
+    number = free_port()
+    with opened(made_sources(tmp_path_factory.mktemp("port"), monitoring__http_port=number)):
+        yield number
+
+
+@pytest.fixture(scope="module")
+def guarded_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """Return an open port that wants a login."""
+    number = free_port()
+    options = {f"monitoring__{name}": value for name, value in LOGIN.items()}
+    with opened(made_sources(tmp_path_factory.mktemp("guarded"), monitoring__http_port=number, **options)):
+        yield number
+
+
+@pytest.fixture
+def quick_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(application, "REFUSAL_SECONDS", 0.02)
+
+
+@pytest.fixture
+def open_port(tmp_path: Path) -> Iterator[Callable[..., tuple[int, Sources]]]:
+    """Return a function that opens a port with the given options."""
+    with ExitStack() as stack:
+
+        def start(**options: object) -> tuple[int, Sources]:
+            number = free_port()
+            sources = made_sources(tmp_path, monitoring__http_port=number, **options)
+            stack.enter_context(opened(sources))
+            return number, sources
+
+        yield start
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_what_is_there_is_read_with_headers_that_bind_the_browser(port: int, path: str) -> None:
+    reply = ask(port, path)
+    assert reply.status in (200, 503) and reply.body
+    assert reply.headers["Content-Security-Policy"].startswith("default-src 'none'; style-src 'unsafe-inline'")
+    assert reply.headers["X-Content-Type-Options"] == "nosniff" and reply.headers["Referrer-Policy"] == "no-referrer"
+    assert reply.headers["Cache-Control"] == "no-store" and "heroot" not in reply.headers["Server"]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_head_has_the_headers_alone(port: int, path: str) -> None:
+    reply = ask(port, path, method="HEAD")
+    assert reply.body == "" and int(reply.headers["Content-Length"]) > 0
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "TRACE"])
+def test_nothing_can_be_changed(port: int, method: str) -> None:
+    reply = ask(port, "/metrics", method=method)
+    assert reply.status == 405 and reply.headers["Allow"] == "GET, HEAD"
+
+
+@pytest.mark.parametrize("path", ["/metrics/", "/..", "/../muxer.cfg", "/%2e%2e/muxer.cfg", "/favicon.ico", "/metrics//"])
+def test_there_is_nothing_else_and_no_folder(port: int, path: str) -> None:
+    reply = ask(port, path)
+    assert reply.status == 404 and reply.headers["Content-Type"].startswith("text/plain")
+
+
+@pytest.mark.parametrize("host", ["muxer.attacker.example", "10.0.0.1", "localhost.attacker.example", "", "[::2]", "127.0.0.1.x"])
+def test_a_page_of_another_site_whose_name_leads_here_reads_nothing(port: int, host: str) -> None:
+    assert ask(port, "/metrics", Host=host).status == 403
+
+
+@pytest.mark.parametrize("host", ["localhost", "localhost:1", "LOCALHOST.", "127.0.0.1:80", "127.1.2.3", "[::1]:9477"])
+def test_the_names_of_this_machine_are_answered(port: int, host: str) -> None:
+    assert ask(port, "/livez", Host=host).status == 200
+
+
+@pytest.mark.parametrize("path", [*PATHS, "/nothing"])
+def test_without_the_login_nothing_is_told(guarded_port: int, quick_refusals: None, path: str) -> None:
+    for wrong in (None, LOGIN | {"password": "open"}, LOGIN | {"username": "root"}, {"username": "", "password": ""}):
+        reply = ask(guarded_port, path, login=wrong)
+        assert reply.status == 401 and reply.headers["WWW-Authenticate"].startswith("Basic ")
+        assert reply.body == "401 Unauthorized: a login is needed\n"
+    assert ask(guarded_port, path, login=LOGIN).status != 401
+
+
+def test_each_wrong_login_costs_time(guarded_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(application.time, "sleep", waited.append)
+    assert ask(guarded_port, "/livez").status == 401 and waited == [application.REFUSAL_SECONDS]
+    assert ask(guarded_port, "/livez", login=LOGIN).status == 200 and len(waited) == 1
+
+
+def test_a_login_in_no_form_that_makes_sense_is_refused(guarded_port: int, quick_refusals: None) -> None:
+    for header in ("Basic", "Basic %%%", "Bearer abc", "Basic \xff\xfe", "d2F0Y2hlcjpvcGVuIHNlc2FtZQ=="):
+        assert ask(guarded_port, "/livez", Authorization=header).status == 401
+
+
+def test_https_is_spoken_with_the_configured_certificate(open_port: Callable[..., tuple[int, Sources]], tmp_path: Path) -> None:
+    certificate, key, trusting = certified(tmp_path)
+    port, _ = open_port(monitoring__certificate=certificate, monitoring__key=key)
+    reply = ask(port, "/metrics", tls=trusting)
+    assert reply.status == 200 and 'muxer_certificate_expiry_timestamp_seconds{kind="monitoring"' in reply.body
+    with pytest.raises(ssl.SSLCertVerificationError):
+        ask(port, "/metrics", tls=ssl.create_default_context())
+    with socket.create_connection((HOST, port), timeout=SECONDS) as plain:
+        plain.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert b"muxer" not in plain.recv(1000)
+    assert ask(port, "/livez", tls=trusting).status == 200
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_clients_that_send_nothing_or_drop_by_drop_do_not_keep_others_out(
+    open_port: Callable[..., tuple[int, Sources]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tls: bool
+) -> None:
+    """More of them than there are workers, in every phase: connected, in the handshake, in the headers, in the answer."""
+    monkeypatch.setattr(server_module, "REQUEST_SECONDS", 1)
+    certificate, key, trusting = certified(tmp_path)
+    port, _ = open_port(**({"monitoring__certificate": certificate, "monitoring__key": key} if tls else {}))
+    stop = threading.Event()
+
+    def drip(client: socket.socket) -> None:
+        try:
+            while not stop.wait(0.3):
+                client.sendall(b"X")
+        except OSError:
+            cut_off.append(client)
+
+    cut_off: list[socket.socket] = []
+    with ExitStack() as stack:
+        for number in range(20):
+            client = stack.enter_context(socket.create_connection((HOST, port), timeout=SECONDS))
+            if number % 2:
+                client.sendall(b"\x16\x03\x01" if tls else b"GET /metrics HTTP/1.1\r\n")
+                threading.Thread(target=drip, args=(client,), daemon=True).start()
+        assert ask(port, "/livez", tls=trusting if tls else None).status == 200
+        deadline = time.monotonic() + SECONDS
+        while len(cut_off) < 10 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        stop.set()
+        assert len(cut_off) == 10
+
+
+def test_requests_that_are_too_large_are_refused(port: int) -> None:
+    assert ask(port, "/livez", X="y" * 20_000).status == 413
+    with socket.create_connection((HOST, port), timeout=SECONDS) as client:
+        client.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n")
+        assert b" 413 " in client.recv(1000)
+
+
+def test_more_connections_than_are_kept_are_closed_and_later_ones_answered(port: int) -> None:
+    with ExitStack() as stack:
+        clients = [stack.enter_context(socket.create_connection((HOST, port), timeout=SECONDS)) for _ in range(100)]
+        clients[-1].settimeout(SECONDS)
+        assert clients[-1].recv(1) == b""
+    assert ask(port, "/livez").status == 200
+
+
+def test_it_stops_at_once_whatever_clients_do(tmp_path: Path) -> None:
+    number = free_port()
+    with ExitStack() as stack, opened(made_sources(tmp_path, monitoring__http_port=number)) as server:
+        clients = [stack.enter_context(socket.create_connection((HOST, number), timeout=SECONDS)) for _ in range(8)]
+        for client in clients[:3]:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n")
+        assert ask(number, "/livez").status == 200
+        begun = time.monotonic()
+        server.stop()
+        assert time.monotonic() - begun < server_module.STOP_SECONDS + 1
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((HOST, number), timeout=SECONDS)
+
+
+def test_a_port_that_is_in_use_names_the_option(port: int, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"http_address = '127.0.0.1', http_port = '\d+': cannot be listened on"):
+        server_module.Server(made_sources(tmp_path, monitoring__http_port=port)).start()
+
+
+def test_a_server_that_dies_is_told_and_started_again(
+    open_port: Callable[..., tuple[int, Sources]], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    serve = server_module._Server.serve
+    lives = iter([False])
+
+    def die_once(self: server_module._Server) -> None:
+        if not next(lives, True):
+            raise SystemError("an accident")
+        serve(self)
+
+    monkeypatch.setattr(server_module._Server, "serve", die_once)
+    monkeypatch.setattr(server_module, "RESTART_SECONDS", 0.1)
+    port, _ = open_port()
+    deadline = time.monotonic() + SECONDS
+    while "started again" not in caplog.text and time.monotonic() < deadline:
+        time.sleep(0.02)
+    while time.monotonic() < deadline:
+        try:
+            assert ask(port, "/livez").status == 200
+            break
+        except OSError:
+            time.sleep(0.1)
+    assert "an accident" in caplog.text and "it is started again" in caplog.text
+    assert ask(port, "/livez").status == 200
+
+
+def test_an_error_in_an_answer_is_told_in_the_log_only(
+    open_port: Callable[..., tuple[int, Sources]], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    port, sources = open_port()
+    monkeypatch.setattr(sources.activity, "snapshot", lambda: 1 / 0)
+    reply = ask(port, "/metrics")
+    assert reply.status == 500 and "ZeroDivision" not in reply.body and "ZeroDivisionError" in caplog.text
+    assert ask(port, "/livez").status == 200
+
+
+def test_readyz_says_what_is_wrong_in_lines_and_in_json(open_port: Callable[..., tuple[int, Sources]]) -> None:
+    port, sources = open_port(htcc__password="top secret word")
+    sources.activity.poll_done({}, 0.1, None)
+    assert ask(port, "/readyz").body == "ok\n"
+    sources.outages.declare(refusal("RWS", "RWS refuses the login top secret word"))
+    reply = ask(port, "/readyz")
+    assert reply.status == 503 and reply.body.startswith("RWS is out since ") and "the login ***" in reply.body
+    assert reasons(port)[1] == reply.body.splitlines()
+    assert json.loads(ask(port, "/livez", Accept="application/json").body) == {"status": "ok", "reasons": []}
+
+
+def refusal(service: str, text: str) -> LoginRefused:
+    error = LoginRefused(text)
+    error.service = service
+    return error
+
+
+def test_a_scrape_goes_on_while_another_process_holds_the_journal(tmp_path: Path) -> None:
+    """Whether it only writes, or lets nobody read either."""
+    path, number = tmp_path / "journal.sqlite3", free_port()
+    sources = made_sources(tmp_path, journal=path, monitoring__http_port=number)
+    journal = Journal(path)
+    journal.failed(Key("a", "1"), ValueError("broken"), now())
+    with opened(sources):
+        assert values(ask(number, "/metrics").body)['muxer_journal_targets{state="retry"}'] == 1
+        holder = sqlite3.connect(path, isolation_level=None)
+        holder.execute("BEGIN EXCLUSIVE")
+        assert values(ask(number, "/metrics").body)['muxer_journal_targets{state="retry"}'] == 1
+        holder.execute("ROLLBACK")
+        journal.close()
+        holder.execute("PRAGMA locking_mode = EXCLUSIVE")
+        holder.execute("PRAGMA journal_mode = DELETE")
+        holder.execute("BEGIN EXCLUSIVE")
+        scraped = values(ask(number, "/metrics").body)
+        assert "muxer_targets_total{outcome=\"muxed\"}" in scraped and 'muxer_journal_targets{state="retry"}' not in scraped
+        assert ask(number, "/").status == 200
+        holder.close()
+
+
+def test_openmetrics_is_spoken_to_those_who_ask_for_it(port: int) -> None:
+    plain = ask(port, "/metrics")
+    assert plain.headers["Content-Type"].startswith("text/plain; version=") and "# EOF" not in plain.body
+    other = ask(port, "/metrics", Accept="application/openmetrics-text; version=1.0.0")
+    assert other.headers["Content-Type"].startswith("application/openmetrics-text") and other.body.endswith("# EOF\n")
+
+
+def test_a_port_for_others_does_not_ask_for_the_name(tmp_path: Path, quick_refusals: None) -> None:
+    """Its certificate and login protect it, whatever name leads to it."""
+    certificate, key, trusting = certified(tmp_path)
+    number = free_port()
+    options = {f"monitoring__{name}": value for name, value in LOGIN.items()}
+    sources = made_sources(
+        tmp_path,
+        monitoring__http_port=number,
+        monitoring__http_address="0.0.0.0",
+        monitoring__certificate=certificate,
+        monitoring__key=key,
+        **options,
+    )
+    with opened(sources):
+        assert ask(number, "/livez", login=LOGIN, tls=trusting, Host="muxer.example.com").status == 200
+        assert ask(number, "/livez", tls=trusting, Host="muxer.example.com").status == 401

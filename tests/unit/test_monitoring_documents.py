@@ -1,0 +1,112 @@
+"""The metrics, their documentation, the dashboard and the alert rules name the same things."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.monitoring import made_sources, values
+from support.telling import told
+
+from muxer.activity import NAMED, OTHERS, Activity
+from muxer.monitoring.metrics import Metrics
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+DASHBOARD, ALERTS, PAGE = (DOCS / name for name in ("grafana-dashboard.json", "alerts.yml", "monitoring.md"))
+NAME = re.compile(r"\b((?:muxer|process)_[a-z_]+)\b")
+UNITS = {"none", "s", "bytes", "Bps", "percentunit"}
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """Return the names of all samples of a muxer that has met everything."""
+    folder = tmp_path_factory.mktemp("told")
+    exposition, _ = Metrics(told(folder)).exposition("")
+    return {name.partition("{")[0] for name in values(exposition.decode())}
+
+
+def family(sample: str) -> str:
+    return re.sub(r"_(bucket|sum|count)$", "", sample)
+
+
+def documented() -> dict[str, tuple[str, str]]:
+    rows = re.findall(r"^\| `((?:muxer|process)_\w+)` \| (\w+) \|([^|]*)\|", PAGE.read_text(), re.MULTILINE)
+    return {name: (kind, labels) for name, kind, labels in rows}
+
+
+def panels() -> list[dict[str, Any]]:
+    return [one for one in json.loads(DASHBOARD.read_text())["panels"] if one["type"] != "row"]
+
+
+def expressions() -> list[str]:
+    return [target["expr"] for panel in panels() for target in panel["targets"]]
+
+
+def test_every_metric_is_documented_and_no_other(samples: set[str]) -> None:
+    assert {family(one) for one in samples} == set(documented())
+
+
+def test_types_and_labels_are_those_of_the_page(tmp_path: Path) -> None:
+    exposition = Metrics(told(tmp_path)).exposition("")[0].decode()
+    for name, (kind, labels) in documented().items():
+        assert f"# TYPE {name} {kind}\n" in exposition
+        found = re.findall(rf"^{name}(?:_bucket)?\{{(.*)\}} ", exposition, re.MULTILINE)
+        names = {label for one in found for label in re.findall(r'(\w+)="', one)} - {"le"}
+        assert names == set(re.findall(r"`(\w+)`", labels)), name
+
+
+def test_the_dashboard_and_the_alerts_ask_for_metrics_that_there_are(samples: set[str]) -> None:
+    asked = {name for text in expressions() for name in NAME.findall(text)}
+    assert asked and asked <= samples
+    rules = "\n".join(re.findall(r"expr: (?:\|\n(?:\s{10}.*\n)+|.*)", ALERTS.read_text()))
+    asked = {name for name in NAME.findall(rules)}
+    assert len(asked) > 10 and asked <= samples
+
+
+def test_every_alert_is_explained() -> None:
+    alerts = re.findall(r"alert: (\w+)", ALERTS.read_text())
+    assert alerts and re.findall(r"^\| `(Muxer\w+)` ", PAGE.read_text(), re.MULTILINE) == alerts
+
+
+def test_the_dashboard_has_what_grafana_needs() -> None:
+    dashboard = json.loads(DASHBOARD.read_text())
+    assert dashboard["schemaVersion"] >= 36 and dashboard["title"] and dashboard["uid"]
+    variables = {one["name"]: one for one in dashboard["templating"]["list"]}
+    assert variables["datasource"]["type"] == "datasource" and variables["datasource"]["query"] == "prometheus"
+    assert {"job", "instance"} <= set(variables)
+    ids = [one["id"] for one in dashboard["panels"]]
+    assert len(set(ids)) == len(ids)
+    for panel in panels():
+        assert panel["title"] and panel["targets"] and panel["fieldConfig"]["defaults"]["unit"] in UNITS
+        assert panel["datasource"]["uid"] == "${datasource}" and panel["gridPos"]["x"] + panel["gridPos"]["w"] <= 24
+        for target in panel["targets"]:
+            assert target["datasource"]["uid"] == "${datasource}" and '{job="$job",instance=~"$instance"' in target["expr"]
+
+
+def test_panels_do_not_lie_on_each_other() -> None:
+    taken: set[tuple[int, int]] = set()
+    for panel in json.loads(DASHBOARD.read_text())["panels"]:
+        at = panel["gridPos"]
+        cells = {(at["x"] + dx, at["y"] + dy) for dx in range(at["w"]) for dy in range(at["h"])}
+        assert not cells & taken
+        taken |= cells
+
+
+def test_services_without_number_do_not_make_series_without_number(tmp_path: Path) -> None:
+    """Metadata name WebDAV servers as they like."""
+    activity = Activity()
+    for number in range(500):
+        activity.erred(f"WebDAV https://{number}.example.com", "Transient")
+        activity.moved("fetched", f"WebDAV https://{number}.example.com", 1)
+    totals = activity.snapshot().totals
+    assert len(totals.errors) == len(totals.moved) == NAMED + 1
+    assert totals.errors[OTHERS, "Transient"] == 500 - NAMED
+    sources = made_sources(tmp_path)
+    for number in range(500):
+        with sources.outages.talking(f"S3 bucket {number}"):
+            pass
+    exposition = Metrics(sources).exposition("")[0].decode()
+    assert exposition.count("muxer_service_last_success_timestamp_seconds{") == 50
