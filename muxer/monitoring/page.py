@@ -11,6 +11,7 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
+from muxer.journal import ASIDE
 from muxer.monitoring import drawing, rows, timelines, words
 from muxer.monitoring.day import day
 from muxer.monitoring.verdict import verdict
@@ -38,7 +39,7 @@ def render(view: View, refresh: bool = True) -> str:
         verdict=verdict(view),
         services=tuple(map(rows.health, view.services)),
         running=tuple(rows.work(one, now) for one in running),
-        failures=sorted(failures, key=lambda one: not one.aside),
+        failures=sorted(failures, key=lambda one: one.state != ASIDE),
         recent=tuple(map(rows.finished, view.recent)),
         day=day(view),
     )

@@ -9,7 +9,6 @@ from typing import Any
 
 from muxer import progress
 from muxer.activity import Running
-from muxer.journal import ASIDE
 from muxer.monitoring import agents, drawing, timelines
 from muxer.monitoring.advice import advice
 from muxer.monitoring.history import Row
@@ -52,14 +51,14 @@ class Work:
 
 @dataclass(frozen=True)
 class Failure:
-    """A target that failed: why, how often, when it is tried again (None = set aside), and what to do."""
+    """A target that failed: why, how often, what to do, and when it is tried again; ``state`` is that of the journal."""
 
     whose: Whose
     kind: str
     reason: str
     attempts: int
     retry_at: float | None
-    aside: bool
+    state: str
     advice: str
     at: float
 
@@ -107,8 +106,7 @@ def _progress(running: Running, now: float) -> progress.Progress:
 def failure(row: Row) -> Failure:
     """Given a target that failed, as the journal has it, return its row."""
     told, reason = whose(row.recording, row.agent, row.name), careful(row.reason, row.agent)
-    aside = row.state == ASIDE
-    return Failure(told, plain(row.error), reason, row.attempts, row.retry_at, aside, advice(row.error), row.updated)
+    return Failure(told, plain(row.error), reason, row.attempts, row.retry_at, row.state, advice(row.error), row.updated)
 
 
 def finished(row: Row) -> Finished:

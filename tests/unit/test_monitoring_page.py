@@ -90,11 +90,14 @@ def test_a_job_has_its_progress_where_it_is_known() -> None:
 def test_failures_have_their_reason_their_next_try_and_what_to_do() -> None:
     aside = failed("call-8", "MediaError", "the file has no picture", state="aside", retry_at=None, attempts=3)
     due = failed("call-9", "MediaNotFound", "not there", retry_at=NOW - 1)
-    text = Reader(render(view(failures=(failed("call-7", "ServiceUnavailable", "503"), aside, due)))).text
+    again = [failed(f"call-{state}", "OSError", "odd", state=state) for state in ("wanted", "running")]
+    text = Reader(render(view(failures=(failed("call-7", "ServiceUnavailable", "503"), aside, due, *again)))).text
     assert text.index("call-8") < text.index("call-7") < text.index("call-9")
     assert f"MediaError : the file has no picture {advice('MediaError')} 3 set aside" in text
     assert f"ServiceUnavailable : 503 {advice('ServiceUnavailable')} 2 01:28 UTC in 2 min" in text
     assert f"MediaNotFound : not there {advice('MediaNotFound')} 2 at the next poll" in text
+    assert f"{advice('OSError')} 2 queued" in text
+    assert f"{advice('OSError')} 2 running" in text
 
 
 def test_every_error_has_its_advice() -> None:
