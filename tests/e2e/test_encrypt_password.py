@@ -24,7 +24,8 @@ from muxer.config.schema import options
 
 SECONDS = 30
 HTCC, RCS, WEBDAV, S3 = ("htcc", "password"), ("rcs", "password"), ("webdav", "password"), ("s3", "secret_access_key")
-PROMPTS = ("[htcc] password", "[rcs] password", "[webdav] password", "[s3] secret_access_key")
+MONITORING = ("monitoring", "password")
+PROMPTS = ("[htcc] password", "[rcs] password", "[webdav] password", "[s3] secret_access_key", "[monitoring] password")
 AGAIN = "the same again: "
 SECRET = '100% "se\'cret"; #ü= '
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")} | {"LC_ALL": "C.UTF-8"}
@@ -149,7 +150,7 @@ def unchanged(site: Site) -> bool:
 
 
 def test_it_asks_for_every_secret_twice_and_shows_none(site: Site) -> None:
-    values = {HTCC: SECRET, RCS: "пароль", WEBDAV: "%(x)s", S3: "'\"\\"}
+    values = {HTCC: SECRET, RCS: "пароль", WEBDAV: "%(x)s", S3: "'\"\\", MONITORING: "seen by none"}
     with Terminal(site) as terminal:
         for prompt, value in zip(PROMPTS, values.values(), strict=True):
             terminal.twice(prompt, value)
@@ -185,7 +186,8 @@ def test_empty_means_skip_and_keeps_what_is_stored(stored: Site) -> None:
         terminal.answer(PROMPTS[0], "")
         terminal.twice(PROMPTS[1], "new")
         terminal.answer(PROMPTS[2], "")
-        terminal.answer(PROMPTS[3], "")
+        for prompt in PROMPTS[3:]:
+            terminal.answer(prompt, "")
         assert terminal.end() == 0
     assert open_keystore(stored.folder) == {HTCC: SECRET, S3: "s3 secret", RCS: "new"}
 

@@ -21,6 +21,7 @@ from muxer.monitoring import application
 from muxer.monitoring import server as server_module
 from muxer.monitoring.view import Sources
 
+Open = Callable[..., tuple[int, Sources]]
 PATHS = ("/", "/metrics", "/livez", "/readyz")
 
 
@@ -47,7 +48,7 @@ def quick_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def open_port(tmp_path: Path) -> Iterator[Callable[..., tuple[int, Sources]]]:
+def open_port(tmp_path: Path) -> Iterator[Open]:
     """Return a function that opens a port with the given options."""
     with ExitStack() as stack:
 
@@ -87,7 +88,9 @@ def test_there_is_nothing_else_and_no_folder(port: int, path: str) -> None:
     assert reply.status == 404 and reply.headers["Content-Type"].startswith("text/plain")
 
 
-@pytest.mark.parametrize("host", ["muxer.attacker.example", "10.0.0.1", "localhost.attacker.example", "", "[::2]", "127.0.0.1.x"])
+@pytest.mark.parametrize(
+    "host", ["muxer.attacker.example", "10.0.0.1", "localhost.attacker.example", "", "[::2]", "127.0.0.1.x"]
+)
 def test_a_page_of_another_site_whose_name_leads_here_reads_nothing(port: int, host: str) -> None:
     assert ask(port, "/metrics", Host=host).status == 403
 
@@ -118,7 +121,7 @@ def test_a_login_in_no_form_that_makes_sense_is_refused(guarded_port: int, quick
         assert ask(guarded_port, "/livez", Authorization=header).status == 401
 
 
-def test_https_is_spoken_with_the_configured_certificate(open_port: Callable[..., tuple[int, Sources]], tmp_path: Path) -> None:
+def test_https_is_spoken_with_the_configured_certificate(open_port: Open, tmp_path: Path) -> None:
     certificate, key, trusting = certified(tmp_path)
     port, _ = open_port(monitoring__certificate=certificate, monitoring__key=key)
     reply = ask(port, "/metrics", tls=trusting)
@@ -133,7 +136,7 @@ def test_https_is_spoken_with_the_configured_certificate(open_port: Callable[...
 
 @pytest.mark.parametrize("tls", [False, True])
 def test_clients_that_send_nothing_or_drop_by_drop_do_not_keep_others_out(
-    open_port: Callable[..., tuple[int, Sources]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tls: bool
+    open_port: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tls: bool
 ) -> None:
     """More of them than there are workers, in every phase: connected, in the handshake, in the headers, in the answer."""
     monkeypatch.setattr(server_module, "REQUEST_SECONDS", 1)
@@ -198,7 +201,7 @@ def test_a_port_that_is_in_use_names_the_option(port: int, tmp_path: Path) -> No
 
 
 def test_a_server_that_dies_is_told_and_started_again(
-    open_port: Callable[..., tuple[int, Sources]], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    open_port: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     serve = server_module._Server.serve
     lives = iter([False])
@@ -225,7 +228,7 @@ def test_a_server_that_dies_is_told_and_started_again(
 
 
 def test_an_error_in_an_answer_is_told_in_the_log_only(
-    open_port: Callable[..., tuple[int, Sources]], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    open_port: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     port, sources = open_port()
     monkeypatch.setattr(sources.activity, "snapshot", lambda: 1 / 0)
@@ -234,7 +237,7 @@ def test_an_error_in_an_answer_is_told_in_the_log_only(
     assert ask(port, "/livez").status == 200
 
 
-def test_readyz_says_what_is_wrong_in_lines_and_in_json(open_port: Callable[..., tuple[int, Sources]]) -> None:
+def test_readyz_says_what_is_wrong_in_lines_and_in_json(open_port: Open) -> None:
     port, sources = open_port(htcc__password="top secret word")
     sources.activity.poll_done({}, 0.1, None)
     assert ask(port, "/readyz").body == "ok\n"

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from support.monitoring import certified, made_sources
-from support.tls import pem, self_signed
-
 from muxer import activity
 from muxer.errors import ServiceUnavailable
 from muxer.gir.rws import Certificate
 from muxer.journal import Journal, Key, Sample, now
 from muxer.monitoring.view import Sources
+from support.monitoring import certified, made_sources
+from support.tls import pem, self_signed
 
 COPIED = {"method": "copy", "length": 60.0, "padding": 2.5, "bytes": 1000}
 

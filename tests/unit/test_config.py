@@ -254,6 +254,7 @@ SECRET_OPTIONS = [
     ("rcs", "password", "RCS_PASSWORD"),
     ("webdav", "password", "WEBDAV_PASSWORD"),
     ("s3", "secret_access_key", "S3_SECRET_ACCESS_KEY"),
+    ("monitoring", "password", "MONITORING_PASSWORD"),
 ]
 
 
@@ -489,7 +490,7 @@ def test_the_secrets_are_those_options_that_hold_one() -> None:
 
 def test_the_guide_knows_all_but_our_own_options() -> None:
     ours = {f"{section}.{name}" for section, name, option in options() if option.origin == "ours"}
-    assert {one for one in ours if not one.startswith("s3.")} == {
+    assert {one for one in ours if not one.startswith(("s3.", "monitoring."))} == {
         "processing.min_free_megabytes",
         "webdav.hosts",
         "advanced.delete_superseded",
@@ -533,4 +534,4 @@ def test_each_instance_has_its_own_name(loaded: Load, lines: str, name: str) -> 
 
 
 def test_the_sections_are_those_of_the_spec() -> None:
-    assert list(SECTIONS) == ["htcc", "rcs", "webdav", "s3", "processing", "advanced", "logfile"]
+    assert list(SECTIONS) == ["htcc", "rcs", "webdav", "s3", "processing", "advanced", "logfile", "monitoring"]

@@ -1,0 +1,104 @@
+"""What the metrics say of what the muxer has counted."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from support.monitoring import certified, made_sources, values
+from support.telling import told
+
+from muxer.activity import BOUNDS, Durations, Totals
+from muxer.monitoring.expiry import Expiries
+from muxer.monitoring.metrics import Metrics, of_polls, of_totals
+from muxer.monitoring.view import Sources, gather
+
+
+def scraped(sources: Sources) -> dict[str, float]:
+    return values(Metrics(sources).exposition("")[0].decode())
+
+
+def test_everything_that_was_counted_is_told(tmp_path: Path) -> None:
+    found = scraped(told(tmp_path))
+    assert found['muxer_targets_total{outcome="muxed"}'] == 2
+    assert found['muxer_targets_total{outcome="failed"}'] == 1
+    assert found['muxer_targets_total{outcome="already done"}'] == 0
+    assert found['muxer_results_total{method="copy"}'] == found['muxer_results_total{method="re-encode"}'] == 1
+    assert found["muxer_muxed_seconds_total"] == 90 and found["muxer_padding_seconds_total"] == 5
+    assert found['muxer_moved_bytes_total{direction="fetched",service="RWS"}'] == 500
+    assert found['muxer_errors_total{service="RWS",type="ServiceUnavailable"}'] == 1
+    assert found['muxer_polls_total{result="succeeded"}'] == found['muxer_polls_total{result="failed"}'] == 1
+    assert found['muxer_last_poll_recordings{kind="found"}'] == 3 and found['muxer_last_poll_targets{kind="waiting"}'] == 1
+    assert 1000 <= found["muxer_oldest_unmuxed_age_seconds"] < 1100
+    assert found['muxer_service_up{service="RWS"}'] == 1 and found['muxer_service_up{service="S3 bucket calls"}'] == 0
+    assert found["muxer_outages_total"] == 1
+    assert time.time() - found['muxer_service_last_success_timestamp_seconds{service="RWS"}'] < 60
+    assert found['muxer_journal_targets{state="done"}'] == found['muxer_journal_targets{state="retry"}'] == 1
+    assert found['muxer_journal_targets{state="aside"}'] == 0
+    assert found["muxer_workers"] == 5 and found["muxer_queue_size"] == 20 and found["muxer_window_seconds"] == 43_200
+    assert found["muxer_disk_reserved_bytes"] == 1 << 20 and found["muxer_disk_free_bytes"] > 0
+    assert found["muxer_ready"] == 0 and found["muxer_live"] == 1
+
+
+def test_a_step_is_a_histogram_whose_classes_add_up() -> None:
+    durations = Durations()
+    for seconds in (0.01, 0.05, 0.3, 7000.0):
+        durations.add(seconds)
+    [steps] = [one for one in of_totals(Totals(steps={"mux": durations})) if one.name == "muxer_step_duration_seconds"]
+    samples = {(one.name, one.labels.get("le")): one.value for one in steps.samples if one.labels["step"] == "mux"}
+    counts = [samples["muxer_step_duration_seconds_bucket", str(bound)] for bound in BOUNDS]
+    assert counts[:4] == [2, 2, 2, 3] and counts == sorted(counts) and counts[-1] == 3
+    assert samples["muxer_step_duration_seconds_bucket", "+Inf"] == samples["muxer_step_duration_seconds_count", None] == 4
+    assert samples["muxer_step_duration_seconds_sum", None] == pytest.approx(7000.36)
+    assert {one.labels["step"] for one in steps.samples} >= {"check", "fetch", "mux", "publish"}
+
+
+def test_before_the_first_poll_nothing_is_said_of_polls(tmp_path: Path) -> None:
+    sources = made_sources(tmp_path)
+    assert [one.name for one in of_polls(sources.activity.snapshot().polls, time.time())] == ["muxer_polls"]
+    found = scraped(sources)
+    assert found["muxer_ready"] == 0 and found['muxer_targets_total{outcome="muxed"}'] == 0
+    assert found['muxer_service_up{service="RWS"}'] == 1 and 'muxer_service_up{service="RCS"}' not in found
+    assert 'muxer_journal_targets{state="done"}' not in found
+
+
+def test_no_open_recording_is_an_age_of_nothing(tmp_path: Path) -> None:
+    sources = made_sources(tmp_path)
+    sources.activity.poll_done({}, 0.1, None)
+    assert scraped(sources)["muxer_oldest_unmuxed_age_seconds"] == 0
+
+
+def test_certificates_tell_when_they_expire_and_are_read_again_when_replaced(tmp_path: Path) -> None:
+    sources = told(tmp_path)
+    expiries = Expiries(sources.config)
+    found = {(one.kind, one.name): one.at for one in expiries.all(sources.recipients())}
+    assert set(found) == {("trusted_ca", "htcc"), ("monitoring", "monitoring"), ("recipient", "recipient")}
+    day = 86_400
+    assert all(0.9 * day < at - datetime.now(UTC).timestamp() <= day for at in found.values())
+    certificate, _, _ = certified(tmp_path, end=10)
+    certificate.touch()
+    [renewed] = [one.at for one in expiries.all(()) if one.kind == "monitoring"]
+    assert renewed > found["monitoring", "monitoring"] + 8 * day
+    certificate.unlink()
+    assert expiries.all(()) == ()
+
+
+def test_secrets_in_what_services_said_are_not_shown(tmp_path: Path) -> None:
+    sources = made_sources(tmp_path, webdav__password="very secret")
+    sources.activity.erred("WebDAV https://user:very%20secret@dav", "Transient")
+    text = Metrics(sources).exposition("")[0].decode()
+    assert "secret" not in text and 'service="WebDAV https://***@dav"' in text
+
+
+def test_the_view_holds_what_the_journal_has(tmp_path: Path) -> None:
+    view = gather(told(tmp_path))
+    assert view.counts == {"done": 1, "retry": 1} and len(view.samples) == 1 and len(view.hours) == 25
+    [done], [failed] = view.recent, view.failures
+    assert done.name == "1_muxed.mp4" and done.facts["method"] == "copy"
+    assert (failed.error, failed.reason, failed.state, failed.attempts) == ("ValueError", "broken", "retry", 1)
+    now_hour = view.hours[-1]
+    assert (now_hour.muxed, now_hour.failed, now_hour.media_seconds, now_hour.bytes) == (1, 1, 60.0, 1000)
+    assert [one.name for one in view.services if not one.up] == ["S3 bucket calls"] and view.warnings == ()
+    assert view.disk is not None and view.disk.reserved == 1 << 20
