@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from threading import BoundedSemaphore
 
-from muxer.errors import MediaError, MetadataError, ToolError
+from muxer.errors import Code, MediaError, MetadataError, ToolError
 from muxer.gir.models import to_microseconds
 from muxer.media import limits, render, timeline, verify
 from muxer.media.compose import Run, arrange
@@ -95,7 +95,7 @@ class Engine:
         try:
             return self.execute(self._decided(plan.sources, folder, copying=False), folder)
         except ToolError as error:
-            raise MediaError(f"the media cannot be muxed: {error}") from error
+            raise MediaError(f"the media cannot be muxed: {error}", code=error.code) from error
 
     def plan(self, audio: Input, screens: Sequence[Input], folder: Path) -> Plan:
         """Given the fetched files, read them and return what is to be made of them in ``folder``. Raise as :meth:`mux`."""
@@ -137,7 +137,9 @@ class Engine:
         for number in sorted(set(range(len(read))) - set(sources.seen)):
             log.warning("%s shows nothing within the audio's time", names[number])
         if not sources.seen:
-            raise MetadataError("by their metadata and lengths, no screen file overlaps the audio file")
+            raise MetadataError(
+                "by their metadata and lengths, no screen file overlaps the audio file", code=Code.NO_OVERLAP
+            )
         limits.check_picture(*sizes(sources.videos.values()))
         return sources
 
@@ -238,4 +240,4 @@ def named(name: str) -> Iterator[None]:
     try:
         yield
     except (MediaError, ToolError) as error:
-        raise MediaError(f"{name}: {error}") from error
+        raise MediaError(f"{name}: {error}", code=error.code if isinstance(error, MediaError) else None) from error

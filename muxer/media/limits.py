@@ -5,7 +5,7 @@ The files come from whoever can write metadata or the storage. The numbers are o
 
 from __future__ import annotations
 
-from muxer.errors import MediaError
+from muxer.errors import Code, MediaError
 
 # Containers that hold their media themselves. Playlists, concat lists, SDP, image series and devices are not among them:
 # they name other files, and ffmpeg would read those. The names are those of ffmpeg's demuxers.
@@ -25,19 +25,23 @@ def reading() -> list[str]:
 def check_frames(count: int) -> None:
     """Raise :class:`MediaError` when a file has more frames, or packets of sound, than any recording."""
     if count > MOST_FRAMES:
-        raise MediaError(f"the file has {count} frames or more; at most {MOST_FRAMES} are read")
+        raise MediaError(f"the file has {count} frames or more; at most {MOST_FRAMES} are read", code=Code.TOO_MUCH)
 
 
 def check_length(microseconds: int) -> None:
     """Raise :class:`MediaError` when a file lasts longer than any recording."""
     if microseconds > MOST_SECONDS * 1_000_000:
-        raise MediaError(f"the file lasts {microseconds / 3.6e9:.1f} h; at most {MOST_SECONDS // 3600} h are muxed")
+        raise MediaError(
+            f"the file lasts {microseconds / 3.6e9:.1f} h; at most {MOST_SECONDS // 3600} h are muxed", code=Code.TOO_MUCH
+        )
 
 
 def check_picture(width: int, height: int) -> None:
     """Raise :class:`MediaError` when pictures have no size, or one that no encoder takes."""
     if width < 1 or height < 1:
-        raise MediaError(f"the pictures have no size ({width}x{height})")
+        raise MediaError(f"the pictures have no size ({width}x{height})", code=Code.NO_PICTURE)
     if max(width, height) > LONGEST_SIDE or width * height > MOST_PIXELS:
         most = f"{LONGEST_SIDE} in a direction, {MOST_PIXELS} in all"
-        raise MediaError(f"the pictures are too large ({width}x{height}); at most {most} pixels can be encoded")
+        raise MediaError(
+            f"the pictures are too large ({width}x{height}); at most {most} pixels can be encoded", code=Code.TOO_MUCH
+        )

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO
 
-from muxer.errors import MediaError, ToolError
+from muxer.errors import Code, MediaError, ToolError
 from muxer.media import limits
 from muxer.media.avc import Avc
 from muxer.process import Runner
@@ -210,13 +210,13 @@ def probe(path: Path, ffprobe: str, runner: Runner) -> Probed:
     Raise :class:`MediaError` when it is empty, is no media file, or is truncated.
     """
     if path.stat().st_size == 0:
-        raise MediaError("the file is empty")
+        raise MediaError("the file is empty", code=Code.EMPTY_FILE)
     command = [ffprobe, "-v", "error", *limits.reading(), "-show_entries", _ENTRIES]
     command += ["-of", "compact", "-i", f"file:{path}"]
     try:
         return runner.stream(command, lambda out: read_printed(path, out), timeout=PROBE_SECONDS)
     except ToolError as error:
-        raise MediaError(f"the file is no readable media file: {error}") from error
+        raise MediaError(f"the file is no readable media file: {error}", code=Code.NO_MEDIA) from error
 
 
 def read_printed(path: Path, out: IO[bytes]) -> Probed:
@@ -226,22 +226,22 @@ def read_printed(path: Path, out: IO[bytes]) -> Probed:
         return _probed(path, *_parse(out))
     except (ValueError, KeyError, ArithmeticError) as error:
         what = f"{type(error).__name__}: {error}"[:200]
-        raise MediaError(f"ffprobe says of the file what makes no sense: {what}") from error
+        raise MediaError(f"ffprobe says of the file what makes no sense: {what}", code=Code.NO_MEDIA) from error
 
 
 def need_video(probed: Probed) -> Video:
     """Given a probed screen file, return its video stream. Raise :class:`MediaError` when it has none to show."""
     if probed.video is None:
-        raise MediaError("the file has no video stream")
+        raise MediaError("the file has no video stream", code=Code.NO_PICTURE)
     return probed.video
 
 
 def need_audio(probed: Probed) -> Audio:
     """Given a probed audio file, return its audio stream. Raise :class:`MediaError` when it has none to play."""
     if probed.audio is None:
-        raise MediaError("the file has no audio stream")
+        raise MediaError("the file has no audio stream", code=Code.NO_SOUND)
     if probed.audio.length_us <= 0:
-        raise MediaError("the audio has no length")
+        raise MediaError("the audio has no length", code=Code.NO_SOUND)
     return probed.audio
 
 
@@ -297,7 +297,7 @@ def _check_complete(entry: Fields, held: Packets) -> None:
     promised = entry.get("nb_frames", "N/A")
     there = len(held.pts) + held.hidden
     if promised.isdigit() and int(promised) > there:
-        raise MediaError(f"the file is truncated: {there} of {promised} frames are there")
+        raise MediaError(f"the file is truncated: {there} of {promised} frames are there", code=Code.TRUNCATED)
 
 
 def _ticks(text: str | None) -> int | None:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from threading import BoundedSemaphore
 
-from muxer.errors import MediaError, ToolError
+from muxer.errors import Code, MediaError, ToolError
 from muxer.media import limits, render
 from muxer.media.mp3 import end_padding
 from muxer.media.plain import Sound, read_screen, read_sound
@@ -51,14 +51,14 @@ class Reader:
         with self._encoders:
             encoded = self._brought(path, made, "aac")
         if encoded is None:
-            raise MediaError("its audio cannot be re-encoded")
+            raise MediaError("its audio cannot be re-encoded", code=Code.NO_SOUND)
         return _heard(encoded), frozenset({reason} if self._copying else ())
 
     def screen(self, path: Path, made: Path) -> Probed:
         """Given a screen file and where a plain one may be made of it, return its frames. Raise :class:`MediaError` when
         there is nothing to see."""
         if path.stat().st_size == 0:
-            raise MediaError("the file is empty")
+            raise MediaError("the file is empty", code=Code.EMPTY_FILE)
         found = self._screen(path, made)
         limits.check_picture(*need_video(found).size)
         return found
@@ -84,13 +84,16 @@ class Reader:
         """Re-encode frames of which the file does not say when they are shown, when those that do are evenly spaced."""
         step, frames = video.step, len(video.packets.pts) + video.packets.timeless
         if step is None:
-            raise MediaError("the file does not say when its frames are shown")
+            raise MediaError("the file does not say when its frames are shown", code=Code.NO_FRAME_TIMES)
         log.warning("a screen file is re-encoded as a whole: it does not say when its frames are shown")
         with self._encoders:
             self._runner.run(render.retime_command(self._tools, path, video, step, made), timeout=MAKE_SECONDS)
         plain = read_screen(made)
         if plain is None or len(need_video(plain).packets.pts) != frames:
-            raise MediaError("the file does not say when its frames are shown, and not all of them can be decoded")
+            raise MediaError(
+                "the file does not say when its frames are shown, and not all of them can be decoded",
+                code=Code.NO_FRAME_TIMES,
+            )
         return replace(plain, reason="the file does not say when its frames are shown")
 
     def _brought(self, path: Path, made: Path, codec: str) -> Sound | None:
@@ -110,6 +113,6 @@ def _may_become_plain(video: Video) -> bool:
 
 def _heard(sound: Sound) -> Sound:
     if sound.length_us <= 0:
-        raise MediaError("the audio has no length")
+        raise MediaError("the audio has no length", code=Code.NO_SOUND)
     limits.check_length(sound.length_us)
     return sound

@@ -13,7 +13,7 @@ from itertools import accumulate, chain, pairwise, repeat
 from pathlib import Path
 from typing import BinaryIO
 
-from muxer.errors import MediaError
+from muxer.errors import Code, MediaError
 from muxer.media import boxes, limits
 from muxer.media.boxes import BoxError
 
@@ -227,4 +227,4 @@ def _check_complete(offsets: array[int], sizes: array[int], end: int) -> None:
     """Raise :class:`MediaError` when samples lie behind the end of the file."""
     there = sum(offset + size <= end for offset, size in zip(offsets, sizes, strict=True))
     if there < len(sizes):
-        raise MediaError(f"the file is truncated: {there} of {len(sizes)} frames are there")
+        raise MediaError(f"the file is truncated: {there} of {len(sizes)} frames are there", code=Code.TRUNCATED)

@@ -10,7 +10,7 @@ from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 
-from muxer.errors import MediaError
+from muxer.errors import Code, MediaError
 from muxer.media.avc import Avc
 from muxer.media.boxes import BoxError
 from muxer.media.compose import TIMESCALE, Row, decoding_times, ticks
@@ -50,11 +50,16 @@ def check(made: Made, tools: Tools, runner: Runner) -> None:
     try:
         picture, sound = read_tracks(made.path)
     except (BoxError, ValueError) as error:
-        raise MediaError(f"the muxed file cannot be read: {error}") from error
+        raise _wrong(f"the muxed file cannot be read: {error}") from error
     shown = _shown(picture)
     _check_tables(made, picture, sound, shown)
     _check_pieces(made.parts, shown)
     _check_decoding(made, picture, tools, runner)
+
+
+def _wrong(what: str) -> MediaError:
+    """Return the error of a result that is not what was planned."""
+    return MediaError(what, code=Code.NOT_VERIFIED)
 
 
 def _shown(picture: Track) -> array[int]:
@@ -66,19 +71,19 @@ def _check_tables(made: Made, picture: Track, sound: Track, shown: Sequence[int]
     size = tuple(int.from_bytes(picture.description[1][at : at + 2], "big") for at in (24, 26))
     if picture.description[0] != b"avc1" or size != (made.target.width, made.target.height):
         wanted = f"H.264 {made.target.width}x{made.target.height}"
-        raise MediaError(f"the video is {picture.description[0]!r} {size} and not {wanted}")
+        raise _wrong(f"the video is {picture.description[0]!r} {size} and not {wanted}")
     if len(set(shown)) != len(shown):
-        raise MediaError("two frames are shown at the same time")
+        raise _wrong("two frames are shown at the same time")
     if min(picture.durations) <= 0 or min(sound.durations) < 0:
-        raise MediaError("the times of the samples do not increase")
+        raise _wrong("the times of the samples do not increase")
     length = made.row.length
     found = picture.length - picture.skipped
     if min(shown) != 0 or found != length:
         there = f"{found / TIMESCALE:.3f} s from {min(shown) / TIMESCALE:.3f} s"
-        raise MediaError(f"the video lasts {there} and not {length / TIMESCALE:.3f} s")
+        raise _wrong(f"the video lasts {there} and not {length / TIMESCALE:.3f} s")
     heard = (sound.length - sound.skipped) * MICROSECONDS // sound.timescale
     if abs(heard - made.sound.length_us) > AUDIO_PACKET:
-        raise MediaError(f"the audio is {heard / 1e6:.3f} s long and not {made.sound.length_us / 1e6:.3f} s")
+        raise _wrong(f"the audio is {heard / 1e6:.3f} s long and not {made.sound.length_us / 1e6:.3f} s")
 
 
 def _check_pieces(parts: Sequence[Piece], shown: Sequence[int]) -> None:
@@ -88,7 +93,7 @@ def _check_pieces(parts: Sequence[Piece], shown: Sequence[int]) -> None:
     for piece, (first, last) in zip(parts, pairwise(bounds), strict=True):
         if last - first != piece.frames:
             where = f"{piece.begin / 1e6:.3f} to {piece.end / 1e6:.3f} s"
-            raise MediaError(f"from {where} there are {last - first} frames and not {piece.frames}")
+            raise _wrong(f"from {where} there are {last - first} frames and not {piece.frames}")
 
 
 def _check_decoding(made: Made, picture: Track, tools: Tools, runner: Runner) -> None:
@@ -105,11 +110,11 @@ def _check_decoding(made: Made, picture: Track, tools: Tools, runner: Runner) ->
     if sorted(frames.get(0, [])) != sorted(row.shown):
         decoded = len(frames.get(0, []))
         planned = f"{len(row.shown)} were planned"
-        raise MediaError(f"around the joins {decoded} frames are decoded where {planned}, or at other times")
+        raise _wrong(f"around the joins {decoded} frames are decoded where {planned}, or at other times")
     if not any(abs(one + ticks(begin) - last) <= ticks(NEAR) for one in frames.get(1, [])):
-        raise MediaError("the last frame is not seen where it was planned")
+        raise _wrong("the last frame is not seen where it was planned")
     if not frames.get(2):
-        raise MediaError("there is no sound at the end")
+        raise _wrong("there is no sound at the end")
 
 
 def excerpt(made: Made, picture: Track) -> Row:

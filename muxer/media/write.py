@@ -18,7 +18,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO
 
-from muxer.errors import MediaError
+from muxer.errors import Code, MediaError
 from muxer.media.avc import Avc
 from muxer.media.boxes import box, counted, full_box, packed
 from muxer.media.compose import TIMESCALE, Row
@@ -95,7 +95,7 @@ def _copy(out: BinaryIO, file: FileIO, length: int, buffer: memoryview) -> None:
     while length:
         there = file.readinto(buffer[: min(length, len(buffer))])
         if not there:
-            raise MediaError(f"a source has become shorter, by {length} bytes")
+            raise MediaError(f"a source has become shorter, by {length} bytes", code=Code.TRUNCATED)
         out.write(buffer[:there])
         length -= there
 

@@ -15,7 +15,7 @@ from support.views import NOW, chain, done, failed, file_name, job, view
 
 from muxer.monitoring import application
 from muxer.monitoring.page import REFRESH_SECONDS
-from muxer.monitoring.view import Service, View
+from muxer.monitoring.view import Service
 
 SIZES = [(320, 640), (1280, 800)]
 SCHEMES = ["light", "dark"]
