@@ -175,6 +175,9 @@ def command() -> NoReturn:
 
 # What ``python -m muxer`` can do beside ``run``: the module whose ``main`` does it, and what it is for.
 COMMANDS = {
+    "status": ("muxer.commands.status", "how the running instance stands: what it does, its polls, its failures"),
+    "failed": ("muxer.commands.failed", "what was set aside or waits for another attempt, and why"),
+    "retry": ("muxer.commands.retry", "put back what has failed"),
     "lab": ("muxer.lab.serve", "a small GIR on this machine, to try options without touching production"),
     "demo": ("muxer.lab.demo", "the muxer on the lab, from recordings to muxed files, with a table at the end"),
 }

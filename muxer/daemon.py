@@ -29,7 +29,7 @@ from muxer.errors import (
 )
 from muxer.exits import EXIT_FAILED, EXIT_OK, EXIT_SOME_FAILED
 from muxer.job import Job, Services, services_of
-from muxer.journal import Journal, Key, Sample, delay, now
+from muxer.journal import JOURNAL, Journal, Key, Sample, delay, now
 from muxer.masking import Mask
 from muxer.migration import Standing, bar, progress, summary
 from muxer.observe import terminal
@@ -59,7 +59,8 @@ STATE_SECONDS = 2.0
 SAMPLE_SECONDS = 60.0
 # No poll follows another faster than this, whatever min_poll_interval says.
 LEAST_PAUSE_SECONDS = 0.2
-JOURNAL = "journal.sqlite3"
+# Nor does one that an operator has asked for by putting something back.
+LEAST_REST_SECONDS = 5.0
 
 
 class Daemon:
@@ -95,6 +96,7 @@ class Daemon:
         self._lock = threading.Lock()
         self._exit_code = EXIT_OK
         self._pulse = Pulse()
+        self._put_back = threading.Event()
 
     def sources(self, warnings: tuple[str, ...]) -> Sources:
         """Given what is odd about the configuration, return where an operator's view of this muxer comes from."""
@@ -151,7 +153,15 @@ class Daemon:
             pause = started + interval - time.monotonic() if error is None else pause_after(error, failures, interval)
             self._activity.poll_due(max(pause, LEAST_PAUSE_SECONDS))
             with self._pulse.waiting():
-                self._stop.wait(max(pause, LEAST_PAUSE_SECONDS))
+                self._rest(max(pause, LEAST_PAUSE_SECONDS))
+
+    def _rest(self, seconds: float) -> None:
+        """Wait until the next poll: so long, or until an operator has put something back."""
+        begun = time.monotonic()
+        while (left := begun + seconds - time.monotonic()) > 0 and not self._stop.wait(min(left, TICK_SECONDS)):
+            if self._put_back.is_set() and time.monotonic() - begun >= LEAST_REST_SECONDS:
+                break
+        self._put_back.clear()
 
     def _poll_once(self) -> Exception | None:
         """Poll; return the error that it met. Nothing that a poll may meet ends the loop."""
@@ -349,6 +359,8 @@ class Daemon:
             return
         self._state_due = time.monotonic() + STATE_SECONDS
         snapshot = self._activity.snapshot()
+        if self._journal.is_changed():
+            self._put_back.set()
         queued = max(0, self._pool.files - len(snapshot.running))
         self._state.write(snapshot, queued, self._outages.now_out(), self._services.workspace.disk.has_room())
         if time.monotonic() >= self._sample_due:

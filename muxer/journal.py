@@ -36,6 +36,7 @@ KEPT_SECONDS = 7 * 86_400.0
 KEPT = 200_000
 LOCK_SECONDS = 5.0
 LONGEST_REASON = 2000
+JOURNAL = "journal.sqlite3"
 
 WANTED, RUNNING, DONE, RETRY, ASIDE = "wanted", "running", "done", "retry", "aside"
 
@@ -157,6 +158,13 @@ class Journal:
                 self._failures.popitem(last=False)
             self._write(key, ASIDE if entry.retry_at is None else RETRY, entry, now)
         return entry
+
+    def is_changed(self) -> bool:
+        """Whether another process has changed the journal since :meth:`refresh`."""
+        with self._lock, self._talking() as database:
+            if database is not None and self._seen_version >= 0:
+                return bool(database.execute("PRAGMA data_version").fetchone()[0] != self._seen_version)
+        return False
 
     def refresh(self, now: float) -> None:
         """Take over what another process has changed, such as a target that an operator has put back; forget what is old."""
@@ -293,6 +301,16 @@ def _judge(error: Exception, reason: str, earlier: Entry, now: float) -> Entry:
 
 def _spread(seconds: float) -> float:
     return seconds * random.uniform(1.0, 1.2)
+
+
+def put_back(path: Path, now: float, *, recording: str | None = None, code: str | None = None) -> list[str]:
+    """Given the journal of an instance, which may be running, let targets that have failed count as never tried: those of a
+    recording (None = of all) and with a code (None = with any). Return their names. Raise ``sqlite3.Error``."""
+    wanted = "UPDATE targets SET state = 'wanted', attempts = 0, permanent = 0, retry_at = NULL, updated = ?"
+    which = "WHERE state IN (?, ?) AND recording = coalesce(?, recording) AND code = coalesce(?, code) RETURNING name"
+    with contextlib.closing(sqlite3.connect(path, timeout=LOCK_SECONDS, isolation_level=None)) as database:
+        rows = database.execute(f"{wanted} {which}", (now, RETRY, ASIDE, recording, code)).fetchall()
+    return [name for (name,) in rows]
 
 
 def now() -> float:

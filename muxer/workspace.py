@@ -27,6 +27,11 @@ JOB_PREFIX = "muxer-job-"
 _JOB_NAME = re.compile(re.escape(JOB_PREFIX) + "[a-z0-9_]{8}")
 
 
+def folder_of(configured: Path | None, instance: str) -> Path:
+    """Given ``temp_dir`` (None = not set) and an instance's name, return where its temporary folder is."""
+    return configured if configured is not None else Path(tempfile.gettempdir()) / f"recording-muxer-{instance}"
+
+
 class Workspace:
     """The temporary folder, held by this process as long as it lives."""
 
@@ -34,7 +39,7 @@ class Workspace:
         """Given ``temp_dir`` (None = a folder of this instance below the system's), the instance's name and how much of the
         disk must stay free, take the folder. Raise :class:`ConfigError` when it is unsafe or too small, or another
         instance holds it."""
-        self.path = configured if configured is not None else Path(tempfile.gettempdir()) / f"recording-muxer-{instance}"
+        self.path = folder_of(configured, instance)
         try:
             if configured is None:
                 _private(self.path)

@@ -6,13 +6,13 @@ import contextlib
 import json
 import math
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from muxer.journal import DONE, Sample
+from muxer.journal import ASIDE, DONE, RETRY, Sample
 
 RECENT = 50
 FAILURES = 100
@@ -21,7 +21,7 @@ HOUR = 3600
 HOURS = 24
 LOCK_SECONDS = 0.5
 
-_ROW = "SELECT name, recording, agent, state, attempts, retry_at, error, reason, facts, updated FROM targets WHERE state"
+_ROW = "SELECT name, recording, agent, state, attempts, retry_at, code, error, reason, facts, updated FROM targets WHERE state"
 _HOURS = """
 SELECT CAST(updated / 3600 AS INTEGER) * 3600, sum(state = 'done' AND json_extract(facts, '$.method') IS NOT NULL),
     sum(state <> 'done'), total(json_extract(facts, '$.length')), total(json_extract(facts, '$.bytes'))
@@ -39,6 +39,7 @@ class Row:
     state: str
     attempts: int
     retry_at: float | None
+    code: str
     error: str
     reason: str
     facts: dict[str, Any]
@@ -82,6 +83,22 @@ def read(path: Path | None, now: float) -> History:
         return History(hours=_every_hour({}, now), problem=f"the journal cannot be read at the moment: {error}")
 
 
+def failures(path: Path, states: Sequence[str]) -> tuple[Row, ...]:
+    """Given where the journal lies, return all targets in some states of failure, newest first. Raise ``sqlite3.Error``."""
+    marks = ", ".join("?" * len(states))
+    with _reading(path) as database:
+        return tuple(map(_row, database.execute(f"{_ROW} IN ({marks}) ORDER BY updated DESC", tuple(states))))
+
+
+def by_code(path: Path) -> list[tuple[str, str, int]]:
+    """Given where the journal lies, return how many targets have failed with which code and are in which state, most of
+    them first; nothing when it cannot be read."""
+    count = "SELECT code, state, count(*) FROM targets WHERE state IN (?, ?) GROUP BY 1, 2 ORDER BY 3 DESC, 1"
+    with contextlib.suppress(sqlite3.Error, OSError), _reading(path) as database:
+        return [(code, state, number) for code, state, number in database.execute(count, (ASIDE, RETRY))]
+    return []
+
+
 def counts(path: Path | None) -> dict[str, int] | None:
     """Given where the journal lies, return how many targets are in each state; None when that cannot be read."""
     if path is None:
@@ -122,8 +139,8 @@ def _counts(database: sqlite3.Connection) -> dict[str, int]:
 
 
 def _row(values: tuple[Any, ...]) -> Row:
-    name, recording, agent, state, attempts, retry_at, error, reason, facts, updated = values
-    return Row(name, recording, agent, state, attempts, retry_at, error, reason, json.loads(facts), updated)
+    name, recording, agent, state, attempts, retry_at, code, error, reason, facts, updated = values
+    return Row(name, recording, agent, state, attempts, retry_at, code, error, reason, json.loads(facts), updated)
 
 
 def _first(now: float) -> int:

@@ -1,0 +1,53 @@
+"""``failed``: what was set aside and what waits for another attempt, and why."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+
+from muxer.commands.common import guarded, loaded, parser, show_json, show_table
+from muxer.commands.instance import look
+from muxer.exits import EXIT_FAILED, EXIT_OK
+from muxer.journal import ASIDE, RETRY
+from muxer.monitoring import history
+from muxer.monitoring.history import Row
+from muxer.monitoring.words import ago, moment
+from muxer.remedies import remedy
+
+HEAD = ("recording", "agent", "code", "attempts", "last", "next try", "reason")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Given the arguments, list the failures; return 0, or 1 when there is no journal to read."""
+    made = parser("failed", "What was set aside and what waits for another attempt, newest first.")
+    which = made.add_mutually_exclusive_group()
+    which.add_argument("--aside", action="store_true", help="only what was set aside")
+    which.add_argument("--waiting", action="store_true", help="only what waits for another attempt")
+    made.add_argument("--code", metavar="MUX-NNN", help="only failures with this code")
+    arguments = made.parse_args(argv)
+    return guarded(lambda: _run(arguments))
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    journal = look(loaded(arguments).config).journal
+    if not journal.exists():
+        sys.stderr.write(f"there is no journal at {journal}: has this instance run, with this temp_dir?\n")
+        return EXIT_FAILED
+    states = (ASIDE,) if arguments.aside else (RETRY,) if arguments.waiting else (ASIDE, RETRY)
+    rows = [row for row in history.failures(journal, states) if arguments.code in (None, row.code)]
+    if arguments.json:
+        show_json([{**vars(row), "remedy": remedy(row.code)} for row in rows])
+    elif rows:
+        show_table(HEAD, map(_cells, rows))
+        sys.stdout.write("".join(f"{code}: {remedy(code)}\n" for code in sorted({row.code for row in rows})))
+    else:
+        sys.stdout.write("nothing has failed\n")
+    return EXIT_OK
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    now = time.time()
+    again = "set aside" if row.retry_at is None else ago(row.retry_at, now) if row.retry_at > now else "at the next poll"
+    return row.recording, row.agent, row.code, str(row.attempts), moment(row.updated), again, row.reason
