@@ -97,6 +97,7 @@ class Daemon:
         self._exit_code = EXIT_OK
         self._pulse = Pulse()
         self._put_back = threading.Event()
+        self._begun, self._read_whole = time.monotonic(), False
 
     def sources(self, warnings: tuple[str, ...]) -> Sources:
         """Given what is odd about the configuration, return where an operator's view of this muxer comes from."""
@@ -205,6 +206,7 @@ class Daemon:
         """Process everything that the migration's query finds, then say what became of it."""
         log.info("migration: %s", self._config.advanced.call_recording_query_string)
         problem = self._read_query()
+        self._read_whole = problem is None
         with self._pulse.waiting(for_workers=True):
             self._pool.join()
         if self._stop.is_set():
@@ -266,6 +268,8 @@ class Daemon:
             already_done=max(0, result.targets - muxed - len(failed) - self._pool.files),
             failed=tuple(dict.fromkeys((*(recording_id for recording_id, _ in failed.values()), *skipped))),
             sharded=self._config.sharded,
+            seconds=time.monotonic() - self._begun,
+            complete=self._read_whole,
         )
 
     def _tell_progress(self, due: float) -> float:

@@ -150,7 +150,7 @@ class Job:
             stored = self._store_and_publish(target, path, entry, place, report)
         report.muxed = stored
         report.facts |= {"file": entry["mediaId"], "bytes": int(entry["size"]), "encrypted": bool(certificates)}
-        report.facts |= {"length": muxed.length / 1e6, "padding": muxed.padding / 1e6}
+        report.facts |= {"length": muxed.length / 1e6, "padding": muxed.padding / 1e6, "sync": muxed.shift / 1e6}
         report.facts |= {"method": "; ".join(muxed.reasons) or "copy"}
         report.timeline = muxed.timeline.facts()
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from muxer.progress import clock
+from muxer.progress import progress as how_far
+
 BAR_CELLS = 20
 
 
 @dataclass(frozen=True)
 class Standing:
     """How far a migration is: recordings that its query has found so far, those of this shard, those of them that are
-    finished and those without screen; muxed files made and found; the ids of recordings that failed."""
+    finished and those without screen; muxed files made and found; the ids of recordings that failed; for how many seconds it
+    has run, and whether the query was read to its end."""
 
     found: int
     ours: int
@@ -20,6 +24,8 @@ class Standing:
     already_done: int
     failed: tuple[str, ...]
     sharded: bool
+    seconds: float = 0.0
+    complete: bool = False
 
 
 def summary(standing: Standing) -> str:
@@ -32,11 +38,18 @@ def summary(standing: Standing) -> str:
 
 
 def progress(standing: Standing) -> str:
-    """Return the counts of a migration that goes on."""
-    return (
-        f"{standing.finished} of {standing.ours} recordings found so far, {standing.muxed} files muxed, "
-        f"{len(standing.failed)} failed"
-    )
+    """Return the counts of a migration that goes on, in percent too, with its rate and the time left. As long as the query
+    is read, that is the time for what was found so far: RWS does not say how much is to come."""
+    far = how_far(standing.finished, standing.ours, 0.0, standing.seconds)
+    found = f"{standing.finished} of {standing.ours} recordings{'' if standing.complete else ' found so far'}"
+    parts = [found, f"{standing.muxed} files muxed", f"{len(standing.failed)} failed"]
+    if far.percent is not None:
+        parts.append(f"{int(far.percent)} %")
+    if far.rate:
+        parts.append(f"{far.rate * 60:.1f} a minute")
+    if far.left:
+        parts.append(f"{clock(far.left)} left{'' if standing.complete else ' for these'}")
+    return ", ".join(parts)
 
 
 def bar(standing: Standing) -> str:

@@ -47,11 +47,13 @@ class Input:
 
 @dataclass(frozen=True)
 class Muxed:
-    """A finished muxed file. Lengths are microseconds; ``reasons`` says why something was re-encoded, if anything was."""
+    """A finished muxed file. Lengths are microseconds, also ``shift``, how far a picture is from its true
+    moment at worst; ``reasons`` says why something was re-encoded, if anything was."""
 
     path: Path
     length: int
     padding: int
+    shift: int
     reasons: tuple[str, ...]
     timeline: Timeline
 
@@ -159,7 +161,7 @@ class Engine:
         write_movie(output, row, avc, sound, start)
         made = verify.Made(output, target, avc, plan.parts, row, sound, start)
         verify.check(made, self._tools, self._runner)
-        return Muxed(output, sound.length_us, plan.padding, plan.reasons, plan.timeline)
+        return Muxed(output, sound.length_us, plan.padding, plan.shift, plan.reasons, plan.timeline)
 
     def _padding_runs(self, plan: Plan, part: Piece, folder: Path) -> Iterator[Run]:
         """Yield the slices of a padding, the last one cut to fit."""

@@ -108,6 +108,11 @@ class Plan:
         return timeline.padding(self.sources.segments)
 
     @property
+    def shift(self) -> int:
+        """How many microseconds a picture is from its true moment, at worst."""
+        return timeline.shift(self.sources.segments, self.sources.placed)
+
+    @property
     def timeline(self) -> Timeline:
         """How the result is made up."""
         sources = self.sources

@@ -135,6 +135,14 @@ def _padded(shown: Sequence[Segment], audio_length: int, least: dict[int, int]) 
     return tuple(segments)
 
 
+def shift(segments: Sequence[Segment], clips: Sequence[Clip]) -> int:
+    """Given a plan and the screen files on the axis of the audio, return how far, in microseconds, a picture is from its
+    true moment at worst: a file begins later than its metadata say when the one before it overlaps it a little."""
+    starts = {clip.index: clip.start for clip in clips}
+    true = ((one, starts[one.clip]) for one in segments if one.clip is not None)
+    return max((abs(one.begin - one.offset - start) for one, start in true), default=0)
+
+
 def padding(segments: Sequence[Segment]) -> int:
     """Given a plan, return how many microseconds of it are padding."""
     return sum(segment.length for segment in segments if segment.clip is None)

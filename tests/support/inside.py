@@ -187,7 +187,7 @@ class NoEngine:
         self._trouble(audio.name)
         path = folder / "muxed.mp4"
         path.write_bytes(bytes(BYTES))
-        return Muxed(path, 60_000_000, 0, (), Timeline(60_000_000, (), ()))
+        return Muxed(path, 60_000_000, 0, 0, (), Timeline(60_000_000, (), ()))
 
 
 def daemon(

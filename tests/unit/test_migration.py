@@ -23,7 +23,14 @@ def test_with_sharding_the_summary_tells_the_share() -> None:
 
 
 def test_the_progress_is_measured_in_recordings_of_this_shard() -> None:
-    assert progress(STANDING) == "4 of 8 recordings found so far, 5 files muxed, 2 failed"
+    assert progress(STANDING) == "4 of 8 recordings found so far, 5 files muxed, 2 failed, 50 %"
+
+
+def test_the_progress_tells_rate_and_time_left() -> None:
+    told = progress(replace(STANDING, seconds=60.0))
+    assert told.endswith("50 %, 4.0 a minute, 1:00 left for these")
+    told = progress(replace(STANDING, seconds=60.0, complete=True))
+    assert told == "4 of 8 recordings, 5 files muxed, 2 failed, 50 %, 4.0 a minute, 1:00 left"
 
 
 @pytest.mark.parametrize(("finished", "ours", "cells"), [(0, 0, 0), (0, 8, 0), (4, 8, BAR_CELLS // 2), (8, 8, BAR_CELLS)])
