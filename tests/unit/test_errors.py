@@ -1,0 +1,75 @@
+"""The codes of failures: each has one meaning for good, and docs/errors.md explains all of them."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from pathlib import Path
+
+import pytest
+
+from muxer import errors, remedies
+from muxer.errors import Code, ConfigError, MediaError, MuxerError, Permanent, Problem, Transient, code_of, told
+
+ROOT = Path(__file__).resolve().parents[2]
+# What was published stays: a code may be added here, never changed.
+PUBLISHED = {
+    "MUX-101": "CONFIGURATION", "MUX-201": "NO_ANSWER", "MUX-202": "INTERNAL_ERROR", "MUX-203": "UNREADABLE_ANSWER",
+    "MUX-204": "TLS", "MUX-205": "BROKE_OFF", "MUX-206": "NOT_SHOWN", "MUX-207": "NOT_STORED",
+    "MUX-211": "ACCESS_DENIED", "MUX-212": "LOGIN_REFUSED", "MUX-213": "FORBIDDEN", "MUX-214": "PLACE_CLOSED",
+    "MUX-215": "NO_RCS", "MUX-216": "NO_DECRYPT_PERMISSION", "MUX-217": "FOREIGN_SERVER", "MUX-218": "S3_OPTIONS",
+    "MUX-221": "MEDIA_NOT_FOUND", "MUX-231": "SCARCE", "MUX-232": "DISK_FULL", "MUX-241": "STORED_ELSEWHERE",
+    "MUX-251": "NO_CERTIFICATE", "MUX-261": "STOPPED", "MUX-301": "REQUEST_REJECTED", "MUX-302": "NOT_FOUND",
+    "MUX-303": "ALREADY_EXISTS", "MUX-311": "METADATA", "MUX-312": "NO_START_TIME", "MUX-313": "NO_PLACE",
+    "MUX-314": "BAD_DESCRIPTOR", "MUX-315": "NO_OVERLAP", "MUX-316": "TOO_MUCH", "MUX-321": "MEDIA",
+    "MUX-322": "EMPTY_FILE", "MUX-323": "NO_MEDIA", "MUX-324": "TRUNCATED", "MUX-325": "NO_PICTURE",
+    "MUX-326": "NO_SOUND", "MUX-327": "NO_FRAME_TIMES", "MUX-328": "NOT_VERIFIED", "MUX-331": "TOOL",
+    "MUX-341": "ENCRYPTION", "MUX-342": "BAD_CERTIFICATE", "MUX-401": "SYSTEM", "MUX-901": "UNEXPECTED",
+}
+TYPES = [one for _, one in inspect.getmembers(errors, inspect.isclass) if issubclass(one, MuxerError)]
+FAMILIES = (MuxerError, Transient, Permanent)
+
+
+def test_no_code_is_given_another_meaning() -> None:
+    assert {str(code): code.name for code in Code} == PUBLISHED
+
+
+def test_the_document_is_that_of_the_program() -> None:
+    assert (ROOT / "docs" / "errors.md").read_text(encoding="utf-8") == remedies.page()
+    assert list(remedies.REMEDIES) == list(Code)
+
+
+@pytest.mark.parametrize("kind", [one for one in TYPES if one not in FAMILIES])
+def test_each_type_has_a_code_of_its_own(kind: type[MuxerError]) -> None:
+    assert kind.usual_code is not Code.UNEXPECTED
+    assert [one for one in TYPES if one.usual_code is kind.usual_code] == [kind]
+
+
+def test_each_code_is_used() -> None:
+    used = {one.usual_code.name for one in TYPES}
+    for path in (ROOT / "muxer").rglob("*.py"):
+        if path.name not in ("errors.py", "remedies.py"):
+            nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            names = [one for one in nodes if isinstance(one, ast.Attribute) and isinstance(one.value, ast.Name)]
+            used |= {one.attr for one in names if one.value.id == "Code"}
+    assert used | {"SYSTEM", "UNEXPECTED"} == {code.name for code in Code}
+
+
+def test_an_error_may_have_a_finer_code_than_its_type() -> None:
+    assert MediaError("the file is empty", code=Code.EMPTY_FILE).code == "MUX-322"
+    assert MediaError("it is broken").code == "MUX-321"
+    assert ConfigError([Problem("[htcc] base_uri", "is required")]).code == "MUX-101"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(OSError(), "MUX-401"), (MemoryError(), "MUX-401"), (ValueError(), "MUX-901"), (KeyError(), "MUX-901")],
+)
+def test_errors_of_others_have_codes_too(error: Exception, code: str) -> None:
+    assert code_of(error) == code
+
+
+def test_an_error_is_told_with_code_type_and_message() -> None:
+    assert told(MediaError("s.mp4: the file is empty", code=Code.EMPTY_FILE)) == "MUX-322 MediaError: s.mp4: the file is empty"
+    assert remedies.remedy("MUX-322") == remedies.REMEDIES[Code.EMPTY_FILE].remedy
+    assert remedies.remedy("") == remedies.REMEDIES[Code.UNEXPECTED].remedy
