@@ -24,6 +24,7 @@ from muxer.media.read import Reader
 from muxer.media.render import Piece, Target, Tools
 from muxer.media.write import write_movie
 from muxer.process import Runner
+from muxer.transfer import present
 
 log = logging.getLogger(__name__)
 
@@ -255,8 +256,9 @@ def warn_if_short(source: Input, length: int) -> None:
 @contextmanager
 def named(name: str) -> Iterator[None]:
     """Put a file's name before the message of a :class:`MediaError` or :class:`ToolError` that comes out of this block; it
-    is a :class:`MediaError` then."""
+    is a :class:`MediaError` then. That the file is gone is a :class:`~muxer.errors.LocalResourceError`."""
     try:
-        yield
+        with present(name):
+            yield
     except (MediaError, ToolError) as error:
         raise MediaError(f"{name}: {error}") from error

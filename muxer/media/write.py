@@ -23,7 +23,7 @@ from muxer.media.avc import Avc
 from muxer.media.boxes import box, counted, full_box, packed
 from muxer.media.compose import TIMESCALE, Row
 from muxer.media.plain import Sound
-from muxer.transfer import private_file
+from muxer.transfer import present, private_file
 
 _EPOCH_1904 = 2_082_844_800
 _COPY_BYTES = 1 << 20
@@ -78,7 +78,8 @@ def _opened(files: Sequence[Path]) -> Iterator[Callable[[int], FileIO]]:
     latest: dict[int, FileIO] = {}
 
     def file(number: int) -> FileIO:
-        latest[number] = latest.pop(number) if number in latest else files[number].open("rb", buffering=0)
+        with present(files[number].name):
+            latest[number] = latest.pop(number) if number in latest else files[number].open("rb", buffering=0)
         if len(latest) > _OPEN_AT_ONCE:
             latest.pop(next(iter(latest))).close()
         return latest[number]
@@ -95,7 +96,7 @@ def _copy(out: BinaryIO, file: FileIO, length: int, buffer: memoryview) -> None:
     while length:
         there = file.readinto(buffer[: min(length, len(buffer))])
         if not there:
-            raise MediaError(f"a source has become shorter, by {length} bytes")
+            raise MediaError(f"{Path(file.name).name} has become shorter, by {length} bytes")
         out.write(buffer[:there])
         length -= there
 

@@ -12,7 +12,7 @@ import pytest
 from support import kinds, sync
 from support.kinds import SIZE, T0, ffmpeg
 
-from muxer.errors import MediaError
+from muxer.errors import LocalResourceError, MediaError
 from muxer.lab.media import make_screen
 from muxer.lab.readers import read_pips
 from muxer.media.engine import Engine, Input, Muxed
@@ -171,6 +171,14 @@ def test_sound_behind_a_damage_of_the_call_is_heard_when_it_was_spoken(
     assert [round(onset) for onset in onsets] == [0, 1, 3, 4, 5]
     assert max(abs(onset - round(onset)) for onset in onsets) < 0.1
     assert abs(made.length - 6_000_000) < 80_000
+
+
+@pytest.mark.parametrize("gone", ["the call", NAME])
+def test_a_source_that_was_removed_is_told(tmp_path: Path, audio: Path, screen: Path, gone: str) -> None:
+    nowhere = tmp_path / "nowhere"
+    media = (nowhere, screen) if gone == "the call" else (audio, nowhere)
+    with pytest.raises(LocalResourceError, match=f"{gone} was removed from the temporary folder"):
+        mux(tmp_path, *media)
 
 
 def test_a_call_of_which_nothing_is_left_is_told(tmp_path: Path, audio: Path, screen: Path) -> None:
