@@ -212,9 +212,10 @@ def check_command(tools: Tools, excerpts: Path, muxed: Path, from_us: int) -> li
     strict = ["-err_detect", "explode", "-skip_loop_filter", "all", "-threads", "1", "-nofind_stream_info"]
     command = [tools.ffmpeg, *_QUIET, "-xerror", *strict, *_from_file(excerpts)]
     command += [*strict, "-ss", seconds(from_us), *_from_file(muxed), "-map", "0:v:0", "-map", "1:v:0", "-map", "1:a:0"]
-    # Pictures are handed on as they lie in memory: only their times are looked at.
+    # Only the times of the pictures are looked at: they are handed on as they lie in memory, and none is kept until the
+    # other streams come as far, which would take a hundred of them.
     times = [*tools.keep_times, "-enc_time_base:v", f"1:{TIMESCALE}", "-c:v", "wrapped_avframe"]
-    return [*command, *times, "-f", "framecrc", "-"]
+    return [*command, *times, "-max_interleave_delta", "1", "-f", "framecrc", "-"]
 
 
 _QUIET = ("-nostdin", "-hide_banner", "-v", "error", "-y")

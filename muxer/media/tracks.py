@@ -225,6 +225,6 @@ def _groups(table: memoryview) -> bytes:
 
 def _check_complete(offsets: array[int], sizes: array[int], end: int) -> None:
     """Raise :class:`MediaError` when samples lie behind the end of the file."""
-    there = sum(offset + size <= end for offset, size in zip(offsets, sizes, strict=True))
-    if there < len(sizes):
+    if max(map(int.__add__, offsets, sizes), default=0) > end:
+        there = sum(offset + size <= end for offset, size in zip(offsets, sizes, strict=True))
         raise MediaError(f"the file is truncated: {there} of {len(sizes)} frames are there")
