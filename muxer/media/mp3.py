@@ -102,7 +102,7 @@ class Mp3:
             handler=b"soun",
             timescale=first.rate,
             description=(b"mp4a", self._description()),
-            durations=array("q", [first.samples]) * count,
+            durations=array("I", [first.samples]) * count,
             shifts=None,
             sizes=self.sizes,
             offsets=self.offsets,

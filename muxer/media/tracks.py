@@ -145,11 +145,11 @@ def _sizes(body: memoryview, end: int) -> array[int]:
 def _runs(body: memoryview, most: int) -> array[int]:
     """Return the numbers of a table of runs, as many as there are samples at most."""
     runs = boxes.numbers(body, 8, 2 * boxes.number(body, 4, 4))
-    made = array("q")
+    made = array("I")
     for count, value in zip(runs[::2], runs[1::2], strict=True):
         if count > most - len(made):
             raise BoxError("a table of runs is longer than its track")
-        made.extend(repeat(value, count))
+        made.extend(array("I", [value]) * count)
     return made
 
 
