@@ -123,12 +123,12 @@ class Engine:
         for index, screen in enumerate(screens):
             with named(screen.name):
                 clips[index] = self._reader.screen(screen.path, folder / f"plain-{index}.mp4")
-            warn_if_short(screen, need_video(clips[index]).length_us)
+            warn_if_short(screen, late(screen, clips[index]) + need_video(clips[index]).length_us)
         segments = timeline.plan(
             to_microseconds(audio.start),
             sound.length_us,
             [
-                _clip(index, to_microseconds(screens[index].start), probed)
+                _clip(index, screens[index], probed)
                 for index, probed in clips.items()
             ],
             self._tolerance,
@@ -223,10 +223,23 @@ class Engine:
         return made
 
 
-def _clip(index: int, start: int, probed: Probed) -> timeline.Clip:
-    """Return where a screen file's pictures lie when the file begins at ``start``, in microseconds."""
+def _clip(index: int, screen: Input, probed: Probed) -> timeline.Clip:
+    """Return where a screen file's pictures lie."""
     video = need_video(probed)
-    return timeline.Clip(index, start + probed.late_us, video.length_us, video.frame_us)
+    start = to_microseconds(screen.start) + late(screen, probed)
+    return timeline.Clip(index, start, video.length_us, video.frame_us)
+
+
+def late(screen: Input, probed: Probed) -> int:
+    """Given a screen file and what it holds, return how much later than the file its pictures begin, in microseconds.
+
+    Where an MP4 file says that there is nothing at first, that is a pause of the recorder, or what is left of the clock of
+    a longer recording from which the file was cut. It counts when the file's metadata leave room for it.
+    """
+    if screen.stop is None or not probed.empty_us:
+        return probed.late_us
+    room = to_microseconds(screen.stop) - to_microseconds(screen.start) - need_video(probed).length_us
+    return probed.empty_us if 2 * room > probed.empty_us else 0
 
 
 def _whole_slice(path: Path, frames: int) -> Probed | None:

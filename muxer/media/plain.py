@@ -120,7 +120,8 @@ def _screen(path: Path, file: BinaryIO, track: Track) -> Probed | None:
         "r_frame_rate": str(_usual_rate(track)),
     }
     start_us = round(Fraction((first - origin) * 1_000_000, track.timescale))
-    return Probed(path, "mp4", start_us, 1, Video(entry, packets, stream), None)
+    empty_us = round(Fraction(track.delay * 1_000_000, track.timescale))
+    return Probed(path, "mp4", start_us, 1, Video(entry, packets, stream), None, empty_us=empty_us)
 
 
 def _usual_rate(track: Track) -> Fraction:

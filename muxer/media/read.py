@@ -91,7 +91,8 @@ class Reader:
             return plain
         found = probe(path, self._tools.ffprobe, self._runner)
         if need_video(found).lacks_times:
-            return replace(self._retimed(path, need_video(found), made), late_us=found.late_us)
+            retimed = self._retimed(path, need_video(found), made)
+            return replace(retimed, late_us=found.late_us, empty_us=found.empty_us)
         if not _may_become_plain(need_video(found)):
             return found
         try:
@@ -100,7 +101,7 @@ class Reader:
             log.info("a screen file cannot be copied into an MP4 file and is re-encoded: %s", error)
             return found
         plain = read_screen(made)
-        return found if plain is None else replace(plain, late_us=found.late_us)
+        return found if plain is None else replace(plain, late_us=found.late_us, empty_us=found.empty_us)
 
     def _retimed(self, path: Path, video: Video, made: Path) -> Probed:
         """Re-encode frames of which the file does not say when they are shown, when those that do are evenly spaced."""
