@@ -39,6 +39,7 @@ class Pool:
         self._stop = stop
         self._queue: queue.Queue[MuxTarget | None] = queue.Queue(workers * QUEUED_PER_WORKER)
         self._lock = threading.Lock()
+        self._released = threading.Condition(self._lock)
         self._taken: dict[str, str] = {}
         self._threads = [threading.Thread(target=self._run, name=f"worker-{n}", daemon=True) for n in range(workers)]
         for thread in self._threads:
@@ -89,8 +90,9 @@ class Pool:
 
     def join(self) -> None:
         """Wait until all that was submitted is finished, or the process stops."""
-        while not self.idle and not self._stop.is_set():
-            time.sleep(LOOK_SECONDS / 4)
+        with self._released:
+            while self._taken and not self._stop.is_set():
+                self._released.wait(LOOK_SECONDS)
 
     def drain(self, seconds: float) -> bool:
         """Wait that long for the workers to end after the stop event was set; return whether all of them have."""
@@ -127,5 +129,6 @@ class Pool:
             self._release(target)
 
     def _release(self, target: MuxTarget) -> None:
-        with self._lock:
+        with self._released:
             self._taken.pop(target.name, None)
+            self._released.notify_all()

@@ -57,6 +57,15 @@ def disk_errors(folder: Path) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def present(name: str) -> Iterator[None]:
+    """Turn the error of a file that is not there any more into :class:`LocalResourceError`, which names it."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise LocalResourceError(f"{name} was removed from the temporary folder while it was needed") from error
+
+
 def receive(
     chunks: Iterable[bytes], path: Path, *, expected: int | None, source: str, stop: threading.Event
 ) -> int:

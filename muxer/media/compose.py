@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from operator import sub
 from pathlib import Path
 
+from muxer.media.ordering import in_order
 from muxer.media.probe import Probed, need_video
 
 TIMESCALE = 90_000
@@ -68,12 +70,11 @@ def arrange(runs: Sequence[Run], length: int) -> Row:
     row = Row(tuple(files), tuple(prefixes), *_columns(), ticks(length))
     for run in runs:
         _append(row, run, files[run.source.path], prefixes.get(_sets(run), 0))
-    row.decoded.extend(decoding_times(row.shown))
-    return row
+    return replace(row, decoded=decoding_times(row.shown))
 
 
 def _columns() -> tuple[array[int], array[int], bytearray, array[int], array[int], array[int], array[int]]:
-    return array("q"), array("q"), bytearray(), array("L"), array("q"), array("q"), array("L")
+    return array("q"), array("q"), bytearray(), array("I"), array("q"), array("I"), array("I")
 
 
 def _sets(run: Run) -> bytes:
@@ -108,9 +109,11 @@ def _append(row: Row, run: Run, file: int, prefix: int) -> None:
     row.before.extend(prefix * key for key in keys)
 
 
-def decoding_times(shown: Sequence[int]) -> list[int]:
+def decoding_times(shown: array[int]) -> array[int]:
     """Return when each sample is decoded: the times of showing in order, so much earlier that none is shown before it is
     decoded, and never two at once."""
-    ordered = sorted(shown)
-    early = max((there - wanted for there, wanted in zip(ordered, shown, strict=True)), default=0)
-    return [one - early for one in ordered]
+    ordered = in_order(shown)
+    if ordered is shown:
+        return shown
+    early = max(map(sub, ordered, shown))
+    return array("q", (one - early for one in ordered))

@@ -6,11 +6,13 @@ frame. What lies between is re-encoded. All times are microseconds from the file
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, compress
 
+from muxer.media.ordering import in_order, rises
 from muxer.media.probe import Video
 
 # Two instants this close are the same: time bases of a millisecond are rounded.
@@ -38,10 +40,10 @@ class Index:
 
     def __init__(self, video: Video) -> None:
         first, flags = video.first, video.packets.keys
-        self._times = [video.microseconds(pts - first) for pts in video.packets.pts]
-        self.shown = sorted(self._times)
-        self.reordered = self.shown != self._times
-        self.keys = _clean_keys(self._times, flags)
+        times = array("q", (video.microseconds(pts - first) for pts in video.packets.pts))
+        self.shown = in_order(times)
+        self.reordered = self.shown is not times and self.shown != times
+        self.keys = list(compress(times, flags)) if rises(times) else _clean_keys(times, flags)
         # A decoder that is sent to another one needs what lies before it.
         self._all_keys_clean = len(self.keys) == sum(flags) and not video.packets.false_keys
         self._frame = video.frame_us

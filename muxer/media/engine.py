@@ -24,6 +24,7 @@ from muxer.media.read import Reader
 from muxer.media.render import Piece, Tools
 from muxer.media.write import write_movie
 from muxer.process import Runner, noted
+from muxer.transfer import present
 
 __all__ = ["LEAST_SLICE", "Engine", "Input", "Muxed", "Plan", "Timeline"]
 
@@ -130,7 +131,7 @@ class Engine:
             warn_if_short(audio, sound.length_us)
             read = [self._read(screen, folder / f"plain-{number}.mp4") for number, screen in enumerate(screens)]
         begin = to_microseconds(audio.start)
-        placed = tuple(_clip(number, to_microseconds(screens[number].start) - begin, one) for number, one in enumerate(read))
+        placed = tuple(_clip(number, screens[number], one, begin) for number, one in enumerate(read))
         segments = timeline.plan(0, sound.length_us, placed, self._tolerance)
         overlaps = timeline.overlaps(placed, self._tolerance)
         names = tuple(screen.name for screen in screens)
@@ -148,7 +149,7 @@ class Engine:
     def _read(self, screen: Input, plain: Path) -> Probed:
         with named(screen.name):
             found = self._reader.screen(screen.path, plain)
-        warn_if_short(screen, need_video(found).length_us)
+        warn_if_short(screen, late(screen, found) + need_video(found).length_us)
         return found
 
     def _written(self, plan: Plan, runs: Sequence[Run], folder: Path) -> Muxed:
@@ -205,10 +206,23 @@ class Engine:
         return made
 
 
-def _clip(index: int, start: int, probed: Probed) -> timeline.Clip:
-    """Return where a screen file's pictures lie when the file begins at ``start``, in microseconds."""
+def _clip(index: int, screen: Input, probed: Probed, begin: int) -> timeline.Clip:
+    """Return where a screen file's pictures lie on the axis of an audio file that begins at ``begin``."""
     video = need_video(probed)
-    return timeline.Clip(index, start + probed.late_us, video.length_us, video.frame_us)
+    start = to_microseconds(screen.start) + late(screen, probed) - begin
+    return timeline.Clip(index, start, video.length_us, video.frame_us)
+
+
+def late(screen: Input, probed: Probed) -> int:
+    """Given a screen file and what it holds, return how much later than the file its pictures begin, in microseconds.
+
+    Where an MP4 file says that there is nothing at first, that is a pause of the recorder, or what is left of the clock of
+    a longer recording from which the file was cut. It counts when the file's metadata leave room for it.
+    """
+    if screen.stop is None or not probed.empty_us:
+        return probed.late_us
+    room = to_microseconds(screen.stop) - to_microseconds(screen.start) - need_video(probed).length_us
+    return probed.empty_us if 2 * room > probed.empty_us else 0
 
 
 def _whole_slice(path: Path, frames: int) -> Probed | None:
@@ -238,8 +252,9 @@ def warn_if_short(source: Input, length: int) -> None:
 @contextmanager
 def named(name: str) -> Iterator[None]:
     """Put a file's name before the message of a :class:`MediaError` or :class:`ToolError` that comes out of this block; it
-    is a :class:`MediaError` then."""
+    is a :class:`MediaError` then. That the file is gone is a :class:`~muxer.errors.LocalResourceError`."""
     try:
-        yield
+        with present(name):
+            yield
     except (MediaError, ToolError) as error:
         raise MediaError(f"{name}: {error}", code=error.code if isinstance(error, MediaError) else None) from error

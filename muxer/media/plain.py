@@ -13,6 +13,7 @@ from typing import BinaryIO
 from muxer.media import avc, boxes
 from muxer.media.avc import AvcError
 from muxer.media.boxes import BoxError
+from muxer.media.ordering import in_order, rises
 from muxer.media.probe import Packets, Probed, Video
 from muxer.media.tracks import Track, read_tracks
 
@@ -94,13 +95,14 @@ def _screen(path: Path, file: BinaryIO, track: Track) -> Probed | None:
     shown = decoded if track.shifts is None else array("q", map(int.__add__, decoded, track.shifts))
     first = min(shown)
     hides = track.skipped > first or (track.shown and track.skipped + track.shown < max(shown))
-    if hides or len(set(shown)) != len(shown):
+    if hides or not rises(in_order(shown)):
         return None
     origin = track.skipped - track.delay
     keys = _instant_keys(file, track, stream.sets)
+    pts = array("q", (one - origin for one in shown))
     packets = Packets(
-        pts=array("q", (one - origin for one in shown)),
-        dts=array("q", (one - origin for one in decoded)),
+        pts=pts,
+        dts=pts if shown is decoded else array("q", (one - origin for one in decoded)),
         durations=track.durations,
         keys=keys,
         false_keys=len(keys if track.sync is None else track.sync) - sum(keys),
@@ -118,7 +120,8 @@ def _screen(path: Path, file: BinaryIO, track: Track) -> Probed | None:
         "r_frame_rate": str(_usual_rate(track)),
     }
     start_us = round(Fraction((first - origin) * 1_000_000, track.timescale))
-    return Probed(path, "mp4", start_us, 1, Video(entry, packets, stream), None)
+    empty_us = round(Fraction(track.delay * 1_000_000, track.timescale))
+    return Probed(path, "mp4", start_us, 1, Video(entry, packets, stream), None, empty_us=empty_us)
 
 
 def _usual_rate(track: Track) -> Fraction:

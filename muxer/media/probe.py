@@ -192,7 +192,8 @@ class Audio(Stream):
 @dataclass(frozen=True)
 class Probed:
     """A media file: its first video and first audio stream, as far as it has them. ``reason`` says why it was re-encoded
-    before it could be used at all, if it was; ``late_us`` is how long there is only sound before its first picture."""
+    before it could be used at all, if it was; ``late_us`` is how long there is only sound before its first picture,
+    ``empty_us`` how long there is nothing at all, by what the file says."""
 
     path: Path
     container: str
@@ -202,6 +203,7 @@ class Probed:
     audio: Audio | None
     reason: str | None = None
     late_us: int = 0
+    empty_us: int = 0
 
 
 def probe(path: Path, ffprobe: str, runner: Runner) -> Probed:
@@ -283,7 +285,9 @@ def _probed(path: Path, packets: dict[int, Packets], streams: list[Fields], cont
             _need_sense(audio.time_base, int(entry["sample_rate"]))
     late = video.microseconds(video.first) - start_us if video and audio else 0
     late = late if late >= LEAST_LATE else 0
-    return Probed(path, container.get("format_name", ""), start_us, len(streams), video, audio, late_us=late)
+    empty = start_us if edited and audio is None and start_us >= LEAST_LATE else 0
+    name = container.get("format_name", "")
+    return Probed(path, name, start_us, len(streams), video, audio, late_us=late, empty_us=empty)
 
 
 def _need_sense(*numbers: Fraction | int) -> None:

@@ -13,7 +13,7 @@ from threading import BoundedSemaphore
 
 from muxer.errors import Code, MediaError, ToolError
 from muxer.media import limits, render
-from muxer.media.mp3 import end_padding
+from muxer.media.mp3 import Mp3, end_padding, read_mp3
 from muxer.media.plain import Sound, read_screen, read_sound
 from muxer.media.probe import Probed, Video, need_audio, need_video, probe
 from muxer.media.render import PLAYABLE_AUDIO, Tools
@@ -37,22 +37,44 @@ class Reader:
     def sound(self, path: Path, made: Path) -> tuple[Sound, frozenset[str]]:
         """Given a call's audio file and where an MP4 file may be made of it, return its sound as it stands in the result,
         and why it was re-encoded although it was to be copied. Raise :class:`MediaError` when there is nothing to hear."""
-        copied = self._brought(path, made, "copy") if self._copying else None
+        found = read_mp3(path)
+        if found is not None and found.holes:
+            return self._repaired(found, made), frozenset({"the audio is damaged"})
+        copied = self._copied(path, made, found) if self._copying else None
         if copied is not None and copied.codec in PLAYABLE_AUDIO and not copied.has_gaps:
-            padding = end_padding(path) if copied.codec == "mp3" else 0
-            return _heard(replace(copied, padding=padding)), frozenset()
+            return _heard(copied), frozenset()
         if copied is not None and copied.has_gaps:
             length, reason = copied.length_us, "the audio has gaps"
         else:
-            found = need_audio(probe(path, self._tools.ffprobe, self._runner))
-            length, reason = found.length_us, f"{found.codec} audio does not play in browsers"
+            probed = need_audio(probe(path, self._tools.ffprobe, self._runner))
+            length, reason = probed.length_us, f"{probed.codec} audio does not play in browsers"
         # Gaps are filled with silence, and a few packets may lie years apart.
         limits.check_length(length)
+        return self._encoded(path, made), frozenset({reason} if self._copying else ())
+
+    def _copied(self, path: Path, made: Path, mp3: Mp3 | None) -> Sound | None:
+        """Return sound as it is: an MP3 file from where it lies, other files by way of an MP4 file, if that is possible."""
+        if mp3 is not None:
+            return Sound(path, mp3.track, "mp3", mp3.padding)
+        brought = self._brought(path, made, "copy")
+        return replace(brought, padding=end_padding(path)) if brought and brought.codec == "mp3" else brought
+
+    def _repaired(self, mp3: Mp3, made: Path) -> Sound:
+        """Re-encode a damaged MP3 file, with silence for what is lost, so that all else is heard when it was spoken."""
+        lost = sum(map(mp3.lost, mp3.holes))
+        told = "the audio is damaged, places: %d, the first at %.2f s; about %.2f s of silence stand for what is lost"
+        log.warning(told, len(mp3.holes), mp3.seconds(mp3.holes[0].before), mp3.seconds(lost))
+        limits.check_length(round(mp3.seconds(lost + len(mp3.sizes)) * 1_000_000))
+        repaired = made.with_name("repaired.mp3")
+        mp3.repair(repaired)
+        return self._encoded(repaired, made)
+
+    def _encoded(self, path: Path, made: Path) -> Sound:
         with self._encoders:
             encoded = self._brought(path, made, "aac")
         if encoded is None:
             raise MediaError("its audio cannot be re-encoded", code=Code.NO_SOUND)
-        return _heard(encoded), frozenset({reason} if self._copying else ())
+        return _heard(encoded)
 
     def screen(self, path: Path, made: Path) -> Probed:
         """Given a screen file and where a plain one may be made of it, return its frames. Raise :class:`MediaError` when
@@ -69,7 +91,8 @@ class Reader:
             return plain
         found = probe(path, self._tools.ffprobe, self._runner)
         if need_video(found).lacks_times:
-            return replace(self._retimed(path, need_video(found), made), late_us=found.late_us)
+            retimed = self._retimed(path, need_video(found), made)
+            return replace(retimed, late_us=found.late_us, empty_us=found.empty_us)
         if not _may_become_plain(need_video(found)):
             return found
         try:
@@ -78,7 +101,7 @@ class Reader:
             log.info("a screen file cannot be copied into an MP4 file and is re-encoded: %s", error)
             return found
         plain = read_screen(made)
-        return found if plain is None else replace(plain, late_us=found.late_us)
+        return found if plain is None else replace(plain, late_us=found.late_us, empty_us=found.empty_us)
 
     def _retimed(self, path: Path, video: Video, made: Path) -> Probed:
         """Re-encode frames of which the file does not say when they are shown, when those that do are evenly spaced."""

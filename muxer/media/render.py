@@ -21,6 +21,8 @@ PIXELS = ("yuv420p", "yuvj420p")
 _X264_PROFILES = {"Constrained Baseline": "baseline", "Baseline": "baseline", "Main": "main", "High": "high"}
 # An encoder uses so many threads; as many encoders run at a time as that leaves room for (our decision).
 ENCODER_THREADS = 2
+# Every so many frames of padding are a key frame: black costs nothing, and who begins within it has little to decode.
+PADDING_KEY_FRAMES = 10
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ def padding_command(tools: Tools, target: Target, slice_frames: int, output: Pat
     beginning with a key frame, without reordering."""
     source = f"color=c=black:s={target.width}x{target.height}:r={target.rate}"
     command = [tools.ffmpeg, *_QUIET, "-f", "lavfi", "-i", source, "-frames:v", str(slice_frames)]
-    return [*command, *_video_encoder(tools, target), str(output)]
+    return [*command, *_video_encoder(tools, target), "-g", str(PADDING_KEY_FRAMES), str(output)]
 
 
 def encode_command(tools: Tools, target: Target, source: Probed, cut: Cut, index: Index, output: Path) -> list[str]:
@@ -206,10 +208,14 @@ def check_command(tools: Tools, excerpts: Path, muxed: Path, from_us: int) -> li
     """Given the excerpts around the joins of a muxed file, and the file itself, return the command that decodes the excerpts
     whole and the file from a moment on (microseconds), and prints a line for each frame: stream, dts, pts and more."""
     # Nobody looks at the pictures, so that what only smooths them is left out; for a few frames one thread is the quickest.
-    strict = ["-err_detect", "explode", "-skip_loop_filter", "all", "-threads", "1"]
+    # The index that we have written says all that ffmpeg would else decode the first pictures for.
+    strict = ["-err_detect", "explode", "-skip_loop_filter", "all", "-threads", "1", "-nofind_stream_info"]
     command = [tools.ffmpeg, *_QUIET, "-xerror", *strict, *_from_file(excerpts)]
     command += [*strict, "-ss", seconds(from_us), *_from_file(muxed), "-map", "0:v:0", "-map", "1:v:0", "-map", "1:a:0"]
-    return [*command, *tools.keep_times, "-enc_time_base:v", f"1:{TIMESCALE}", "-f", "framecrc", "-"]
+    # Only the times of the pictures are looked at: they are handed on as they lie in memory, and none is kept until the
+    # other streams come as far, which would take a hundred of them.
+    times = [*tools.keep_times, "-enc_time_base:v", f"1:{TIMESCALE}", "-c:v", "wrapped_avframe"]
+    return [*command, *times, "-max_interleave_delta", "1", "-f", "framecrc", "-"]
 
 
 _QUIET = ("-nostdin", "-hide_banner", "-v", "error", "-y")

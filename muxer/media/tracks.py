@@ -145,11 +145,11 @@ def _sizes(body: memoryview, end: int) -> array[int]:
 def _runs(body: memoryview, most: int) -> array[int]:
     """Return the numbers of a table of runs, as many as there are samples at most."""
     runs = boxes.numbers(body, 8, 2 * boxes.number(body, 4, 4))
-    made = array("q")
+    made = array("I")
     for count, value in zip(runs[::2], runs[1::2], strict=True):
         if count > most - len(made):
             raise BoxError("a table of runs is longer than its track")
-        made.extend(repeat(value, count))
+        made.extend(array("I", [value]) * count)
     return made
 
 
@@ -225,6 +225,6 @@ def _groups(table: memoryview) -> bytes:
 
 def _check_complete(offsets: array[int], sizes: array[int], end: int) -> None:
     """Raise :class:`MediaError` when samples lie behind the end of the file."""
-    there = sum(offset + size <= end for offset, size in zip(offsets, sizes, strict=True))
-    if there < len(sizes):
+    if max(map(int.__add__, offsets, sizes), default=0) > end:
+        there = sum(offset + size <= end for offset, size in zip(offsets, sizes, strict=True))
         raise MediaError(f"the file is truncated: {there} of {len(sizes)} frames are there", code=Code.TRUNCATED)

@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from itertools import pairwise
+from itertools import pairwise, repeat
 from pathlib import Path
 
 from muxer.errors import Code, MediaError
@@ -15,6 +15,7 @@ from muxer.media.avc import Avc
 from muxer.media.boxes import BoxError
 from muxer.media.compose import TIMESCALE, Row, decoding_times, ticks
 from muxer.media.cut import NEAR
+from muxer.media.ordering import in_order, rises
 from muxer.media.plain import Sound
 from muxer.media.render import Piece, Target, Tools, check_command
 from muxer.media.tracks import Track, read_tracks
@@ -47,6 +48,12 @@ def check(made: Made, tools: Tools, runner: Runner) -> None:
 
     Raise :class:`MediaError` that says in what it differs, :class:`~muxer.errors.ToolError` when it cannot be decoded.
     """
+    _check_decoding(made, _read_back(made), tools, runner)
+
+
+def _read_back(made: Made) -> Row:
+    """Hold the tables of a muxed file against the plan; return the samples that are to be decoded. Of the tables nothing is
+    kept while they are."""
     try:
         picture, sound = read_tracks(made.path)
     except (BoxError, ValueError) as error:
@@ -54,7 +61,7 @@ def check(made: Made, tools: Tools, runner: Runner) -> None:
     shown = _shown(picture)
     _check_tables(made, picture, sound, shown)
     _check_pieces(made.parts, shown)
-    _check_decoding(made, picture, tools, runner)
+    return excerpt(made, picture)
 
 
 def _wrong(what: str) -> MediaError:
@@ -63,23 +70,24 @@ def _wrong(what: str) -> MediaError:
 
 
 def _shown(picture: Track) -> array[int]:
-    shifts = picture.shifts or array("q", bytes(8 * len(picture.sizes)))
-    return array("q", (one + shift - picture.skipped for one, shift in zip(picture.decoded, shifts, strict=True)))
+    """Return when the frames are shown, in order."""
+    shifts = picture.shifts or repeat(0)
+    return in_order(array("q", (one + shift - picture.skipped for one, shift in zip(picture.decoded, shifts, strict=False))))
 
 
-def _check_tables(made: Made, picture: Track, sound: Track, shown: Sequence[int]) -> None:
+def _check_tables(made: Made, picture: Track, sound: Track, shown: array[int]) -> None:
     size = tuple(int.from_bytes(picture.description[1][at : at + 2], "big") for at in (24, 26))
     if picture.description[0] != b"avc1" or size != (made.target.width, made.target.height):
         wanted = f"H.264 {made.target.width}x{made.target.height}"
         raise _wrong(f"the video is {picture.description[0]!r} {size} and not {wanted}")
-    if len(set(shown)) != len(shown):
+    if not rises(shown):
         raise _wrong("two frames are shown at the same time")
     if min(picture.durations) <= 0 or min(sound.durations) < 0:
         raise _wrong("the times of the samples do not increase")
     length = made.row.length
     found = picture.length - picture.skipped
-    if min(shown) != 0 or found != length:
-        there = f"{found / TIMESCALE:.3f} s from {min(shown) / TIMESCALE:.3f} s"
+    if shown[0] != 0 or found != length:
+        there = f"{found / TIMESCALE:.3f} s from {shown[0] / TIMESCALE:.3f} s"
         raise _wrong(f"the video lasts {there} and not {length / TIMESCALE:.3f} s")
     heard = (sound.length - sound.skipped) * MICROSECONDS // sound.timescale
     if abs(heard - made.sound.length_us) > AUDIO_PACKET:
@@ -88,19 +96,17 @@ def _check_tables(made: Made, picture: Track, sound: Track, shown: Sequence[int]
 
 def _check_pieces(parts: Sequence[Piece], shown: Sequence[int]) -> None:
     """Raise when a piece of the result has not exactly the frames that were planned."""
-    ordered = sorted(shown)
-    bounds = [*(bisect_left(ordered, ticks(piece.begin)) for piece in parts), len(ordered)]
+    bounds = [*(bisect_left(shown, ticks(piece.begin)) for piece in parts), len(shown)]
     for piece, (first, last) in zip(parts, pairwise(bounds), strict=True):
         if last - first != piece.frames:
             where = f"{piece.begin / 1e6:.3f} to {piece.end / 1e6:.3f} s"
             raise _wrong(f"from {where} there are {last - first} frames and not {piece.frames}")
 
 
-def _check_decoding(made: Made, picture: Track, tools: Tools, runner: Runner) -> None:
+def _check_decoding(made: Made, row: Row, tools: Tools, runner: Runner) -> None:
     """Decode the pictures around each join from excerpts, and the end from the file itself; compare the times of all
     frames that come out."""
     excerpts = made.path.with_name("excerpts.mp4")
-    row = excerpt(made, picture)
     write_movie(excerpts, row, made.avc, None, made.start)
     last = max(made.row.shown)
     begin = max(0, last * MICROSECONDS // TIMESCALE - NEAR)
@@ -120,7 +126,7 @@ def _check_decoding(made: Made, picture: Track, tools: Tools, runner: Runner) ->
 def excerpt(made: Made, picture: Track) -> Row:
     """Given a muxed file and its video track as it was read from it, return the samples around its start and its joins,
     each from the key frame before it on, one stretch after the other."""
-    ordered = sorted(made.row.shown)
+    ordered = in_order(made.row.shown)
     joins = [bisect_left(ordered, ticks(piece.begin)) for piece in made.parts]
     numbers: dict[int, None] = {}
     for join in joins:
@@ -135,12 +141,12 @@ def excerpt(made: Made, picture: Track) -> Row:
         files=(made.path,),
         prefixes=(b"",),
         shown=shown,
-        decoded=array("q", decoding_times(shown)),
+        decoded=decoding_times(shown),
         sync=bytearray(made.row.sync[number] for number in chosen),
-        file=array("L", [0]) * len(chosen),
+        file=array("I", [0]) * len(chosen),
         offsets=array("q", (picture.offsets[number] for number in chosen)),
-        sizes=array("q", (picture.sizes[number] for number in chosen)),
-        before=array("L", [0]) * len(chosen),
+        sizes=array("I", (picture.sizes[number] for number in chosen)),
+        before=array("I", [0]) * len(chosen),
         length=max(shown) + TIMESCALE,
     )
 

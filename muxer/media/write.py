@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from heapq import merge
 from io import FileIO
-from itertools import accumulate
+from itertools import accumulate, islice, repeat
+from operator import sub
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,7 +24,7 @@ from muxer.media.avc import Avc
 from muxer.media.boxes import box, counted, full_box, packed
 from muxer.media.compose import TIMESCALE, Row
 from muxer.media.plain import Sound
-from muxer.transfer import private_file
+from muxer.transfer import present, private_file
 
 _EPOCH_1904 = 2_082_844_800
 _COPY_BYTES = 1 << 20
@@ -32,25 +33,26 @@ _OPEN_AT_ONCE = 8
 _NARROW = 1 << 32
 _MATRIX = struct.pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
 _UNDETERMINED = 0x55C4
+# Bytes of a file: its number (negative: that of a prefix), where they begin, how many.
 Extent = tuple[int, int, int]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Chunk:
-    """Samples that follow one another in the file: when the first is decoded (seconds), how many, and their bytes:
-    extents are (file, offset, length), with a negative file for a prefix."""
+    """Samples that follow one another in the file, from ``first`` to before ``last`` of a track: when the first is decoded
+    (seconds), and how many bytes they have."""
 
     when: float
     track: int
-    samples: int
+    first: int
+    last: int
     size: int
-    extents: tuple[Extent, ...]
 
 
 def write_movie(path: Path, row: Row, avc: Avc, sound: Sound | None, start: datetime) -> None:
     """Given the samples of the picture, how they are coded, the sound (None = a silent file) and when it began, write the
     MP4 file. Raise :class:`~muxer.errors.LocalResourceError` when the disk is full."""
-    chunks = list(merge(_picture_chunks(row), _sound_chunks(sound, len(row.files)), key=lambda chunk: chunk.when))
+    chunks = list(merge(_picture_chunks(row), _sound_chunks(sound), key=lambda chunk: chunk.when))
     files = (*row.files, *((sound.path,) if sound else ()))
     total = sum(chunk.size for chunk in chunks)
     kind = box(b"ftyp", b"isom", struct.pack(">I", 512), b"isomiso2avc1mp41")
@@ -63,7 +65,7 @@ def write_movie(path: Path, row: Row, avc: Avc, sound: Sound | None, start: date
         out.write(kind + _index(row, avc, sound, chunks, base + len(head), seconds, wide) + head)
         buffer = memoryview(bytearray(_COPY_BYTES))
         for chunk in chunks:
-            for file, offset, length in chunk.extents:
+            for file, offset, length in _extents(chunk, row, sound):
                 if file < 0:
                     out.write(row.prefixes[-file])
                 else:
@@ -78,7 +80,8 @@ def _opened(files: Sequence[Path]) -> Iterator[Callable[[int], FileIO]]:
     latest: dict[int, FileIO] = {}
 
     def file(number: int) -> FileIO:
-        latest[number] = latest.pop(number) if number in latest else files[number].open("rb", buffering=0)
+        with present(files[number].name):
+            latest[number] = latest.pop(number) if number in latest else files[number].open("rb", buffering=0)
         if len(latest) > _OPEN_AT_ONCE:
             latest.pop(next(iter(latest))).close()
         return latest[number]
@@ -95,7 +98,7 @@ def _copy(out: BinaryIO, file: FileIO, length: int, buffer: memoryview) -> None:
     while length:
         there = file.readinto(buffer[: min(length, len(buffer))])
         if not there:
-            raise MediaError(f"a source has become shorter, by {length} bytes", code=Code.TRUNCATED)
+            raise MediaError(f"{Path(file.name).name} has become shorter, by {length} bytes", code=Code.TRUNCATED)
         out.write(buffer[:there])
         length -= there
 
@@ -105,26 +108,17 @@ def _copy(out: BinaryIO, file: FileIO, length: int, buffer: memoryview) -> None:
 
 def _picture_chunks(row: Row) -> Iterator[_Chunk]:
     for first, last in _seconds(row.decoded, TIMESCALE):
-        extents: list[Extent] = []
-        for number in range(first, last):
-            own = row.sizes[number] - len(row.prefixes[row.before[number]])
-            if row.before[number]:
-                extents.append((-row.before[number], 0, 0))
-            _extend(extents, (row.file[number], row.offsets[number], own))
-        yield _Chunk(row.decoded[first] / TIMESCALE, 0, last - first, sum(row.sizes[first:last]), tuple(extents))
+        yield _Chunk(row.decoded[first] / TIMESCALE, 0, first, last, sum(row.sizes[first:last]))
 
 
-def _sound_chunks(sound: Sound | None, file: int) -> Iterator[_Chunk]:
+def _sound_chunks(sound: Sound | None) -> Iterator[_Chunk]:
     if sound is None:
         return
     track = sound.track
     decoded = track.decoded
     for first, last in _seconds(decoded, track.timescale):
-        extents: list[Extent] = []
-        for number in range(first, last):
-            _extend(extents, (file, track.offsets[number], track.sizes[number]))
         when = (decoded[first] - track.skipped) / track.timescale
-        yield _Chunk(when, 1, last - first, sum(track.sizes[first:last]), tuple(extents))
+        yield _Chunk(when, 1, first, last, sum(track.sizes[first:last]))
 
 
 def _seconds(decoded: Sequence[int], timescale: int) -> Iterator[tuple[int, int]]:
@@ -136,13 +130,30 @@ def _seconds(decoded: Sequence[int], timescale: int) -> Iterator[tuple[int, int]
             first = number
 
 
-def _extend(extents: list[Extent], extent: Extent) -> None:
-    """Add an extent, to the last one where it follows it in the same file."""
-    file, offset, length = extent
-    if extents and extents[-1][0] == file and extents[-1][1] + extents[-1][2] == offset:
-        extents[-1] = (file, extents[-1][1], extents[-1][2] + length)
+def _extents(chunk: _Chunk, row: Row, sound: Sound | None) -> Iterator[Extent]:
+    """Yield where the bytes of a chunk lie."""
+    span = slice(chunk.first, chunk.last)
+    if chunk.track and sound is not None:
+        yield from _joined(repeat(len(row.files)), sound.track.offsets[span], sound.track.sizes[span])
+    elif len(row.prefixes) == 1:
+        yield from _joined(row.file[span], row.offsets[span], row.sizes[span])
     else:
-        extents.append(extent)
+        for number in range(chunk.first, chunk.last):
+            before = row.before[number]
+            if before:
+                yield -before, 0, 0
+            yield row.file[number], row.offsets[number], row.sizes[number] - len(row.prefixes[before])
+
+
+def _joined(files: Iterable[int], offsets: Iterable[int], sizes: Iterable[int]) -> Iterator[Extent]:
+    """Yield where samples lie, as one those that follow one another in their file."""
+    current, begin, end = 0, 0, 0
+    for file, offset, size in zip(files, offsets, sizes, strict=False):
+        if offset != end or file != current:
+            yield current, begin, end - begin
+            current, begin = file, offset
+        end = offset + size
+    yield current, begin, end - begin
 
 
 # ---- the index --------------------------------------------------------------------------------------
@@ -155,7 +166,7 @@ def _index(
     begins = list(accumulate((chunk.size for chunk in chunks), initial=base))
     places: tuple[list[tuple[int, int]], list[tuple[int, int]]] = ([], [])
     for begin, chunk in zip(begins, chunks, strict=False):
-        places[chunk.track].append((begin, chunk.samples))
+        places[chunk.track].append((begin, chunk.last - chunk.first))
     tracks = [_picture_track(row, avc, places[0], seconds, wide)]
     length = row.length
     if sound is not None:
@@ -172,10 +183,10 @@ def _times(seconds: int, length: int, timescale: int) -> bytes:
 
 
 def _picture_track(row: Row, avc: Avc, places: Sequence[tuple[int, int]], seconds: int, wide: bool) -> bytes:
-    durations = array("q", (after - one for one, after in zip(row.decoded, row.decoded[1:], strict=False)))
+    durations = array("q", map(sub, islice(row.decoded, 1, None), row.decoded))
     durations.append(max(1, row.length + row.decoded[0] + row.delay - row.decoded[-1]))
     media_length = sum(durations)
-    shifts = [shown - decoded for shown, decoded in zip(row.shown, row.decoded, strict=True)]
+    shifts = [] if row.shown is row.decoded else list(map(sub, row.shown, row.decoded))
     table = [
         full_box(b"stsd", struct.pack(">I", 1), _picture_description(avc)),
         full_box(b"stts", counted(durations)),

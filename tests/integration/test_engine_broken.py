@@ -12,8 +12,9 @@ import pytest
 from support import kinds, sync
 from support.kinds import SIZE, T0, ffmpeg
 
-from muxer.errors import MediaError
+from muxer.errors import LocalResourceError, MediaError
 from muxer.lab.media import make_screen
+from muxer.lab.readers import read_pips
 from muxer.media.engine import Engine, Input, Muxed
 from muxer.media.render import Tools
 from muxer.media.tracks import read_tracks
@@ -47,8 +48,8 @@ def front(folder: Path, screen: Path) -> Path:
     return folder / "front.mp4"
 
 
-def mux(folder: Path, audio: Path, screen: Path, begin: float = 0, name: str = NAME) -> Muxed:
-    engine = Engine(Tools("ffmpeg", "ffprobe"), Runner(), tolerance=2.0, slice_ms=5000, audio_codec="copy")
+def mux(folder: Path, audio: Path, screen: Path, begin: float = 0, name: str = NAME, codec: str = "copy") -> Muxed:
+    engine = Engine(Tools("ffmpeg", "ffprobe"), Runner(), tolerance=2.0, slice_ms=5000, audio_codec=codec)
     return engine.mux(Input(audio, "the call", T0), [Input(screen, name, T0 + timedelta(seconds=begin))], folder)
 
 
@@ -148,6 +149,43 @@ def test_a_truncated_call_counts_as_far_as_it_goes(tmp_path: Path, audio: Path, 
     made = mux(tmp_path, path, screen)
     assert abs(made.length - 2_000_000) < 200_000
     assert sync.problems(made.path, T0, made.length / 1e6 // 1, [sync.Shown(0, 9, 1)], frame=1.0) == []
+
+
+@pytest.mark.parametrize("codec", ["copy", "aac"])
+@pytest.mark.parametrize("filling", [bytes(1), b"damaged"])
+def test_sound_behind_a_damage_of_the_call_is_heard_when_it_was_spoken(
+    tmp_path: Path, screen: Path, caplog: pytest.LogCaptureFixture, filling: bytes, codec: str
+) -> None:
+    call, path = tmp_path / "call.mp3", tmp_path / "damaged.mp3"
+    kinds.make_audio(call, T0, 6)
+    content = bytearray(call.read_bytes())
+    # From 1.3 s to 2.7 s: the pip of second 2 is lost.
+    begin, end = (round(len(content) * part) for part in (1.3 / 6, 2.7 / 6))
+    content[begin:end] = (filling * (end - begin))[: end - begin]
+    path.write_bytes(content)
+    with caplog.at_level(logging.WARNING):
+        made = mux(tmp_path, path, screen, codec=codec)
+    assert "the audio is damaged, places: 1, the first at 1.30 s; about 1.51 s of silence" in caplog.text
+    assert made.reasons == ("the audio is damaged",)
+    onsets = [pip.onset for pip in read_pips(made.path)]
+    assert [round(onset) for onset in onsets] == [0, 1, 3, 4, 5]
+    assert max(abs(onset - round(onset)) for onset in onsets) < 0.1
+    assert abs(made.length - 6_000_000) < 80_000
+
+
+@pytest.mark.parametrize("gone", ["the call", NAME])
+def test_a_source_that_was_removed_is_told(tmp_path: Path, audio: Path, screen: Path, gone: str) -> None:
+    nowhere = tmp_path / "nowhere"
+    media = (nowhere, screen) if gone == "the call" else (audio, nowhere)
+    with pytest.raises(LocalResourceError, match=f"{gone} was removed from the temporary folder"):
+        mux(tmp_path, *media)
+
+
+def test_a_call_of_which_nothing_is_left_is_told(tmp_path: Path, audio: Path, screen: Path) -> None:
+    path = tmp_path / "lost.mp3"
+    path.write_bytes(audio.read_bytes()[:300] + bytes(audio.stat().st_size))
+    with pytest.raises(MediaError, match="the call: "):
+        mux(tmp_path, path, screen)
 
 
 def damaged(screen: Path, path: Path, samples: range) -> None:

@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from support import sync
+from support import kinds, sync
 from support.kinds import PLAIN, T0, ffmpeg
 
 from muxer.lab.media import make_audio, make_screen, read_pips
@@ -34,12 +34,20 @@ def make_parts(folder: Path, ending: str, *options: str) -> list[Path]:
     return made
 
 
-def mux(folder: Path, path: Path, begin: float = BEGIN, audio: Path | None = None, slice_ms: int = 1000) -> Muxed:
+def mux(
+    folder: Path,
+    path: Path,
+    begin: float = BEGIN,
+    audio: Path | None = None,
+    slice_ms: int = 1000,
+    stop: float | None = None,
+) -> Muxed:
     if audio is None:
         audio = folder / "call.mp3"
         make_audio(audio, T0, SECONDS)
     engine = Engine(Tools("ffmpeg", "ffprobe"), Runner(), tolerance=2.0, slice_ms=slice_ms, audio_codec="copy")
-    return engine.mux(Input(audio, audio.name, T0), [Input(path, path.name, T0 + timedelta(seconds=begin))], folder)
+    end = None if stop is None else T0 + timedelta(seconds=stop)
+    return engine.mux(Input(audio, audio.name, T0), [Input(path, path.name, T0 + timedelta(seconds=begin), end)], folder)
 
 
 def check(made: Muxed) -> None:
@@ -105,6 +113,19 @@ def test_pictures_that_begin_after_the_sound_of_their_own_file_stay_late(tmp_pat
     # The pictures of the first second are left out.
     ffmpeg("-i", screen, "-f", "lavfi", "-i", "sine=d=4", "-vf", "trim=start=1", *PLAIN, late)
     made = mux(tmp_path, late, 0)
+    assert sync.problems(made.path, T0, SECONDS, [sync.Shown(1, 4, 1)]) == []
+
+
+@pytest.mark.parametrize("begin", [0, 1], ids=["a pause of the recorder", "cut from a longer recording"])
+@pytest.mark.parametrize("codec", [PLAIN, ("-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=none")])
+def test_an_empty_beginning_counts_where_the_metadata_leave_room_for_it(
+    tmp_path: Path, screen: Path, codec: Sequence[str], begin: int
+) -> None:
+    path = tmp_path / "empty.mp4"
+    # The pictures of the first second are left out; the file says that there is nothing then.
+    ffmpeg("-i", screen, "-vf", "trim=start=1", *codec, path)
+    assert "start_time=1.0" in kinds.described(path)
+    made = mux(tmp_path, path, begin, stop=4)
     assert sync.problems(made.path, T0, SECONDS, [sync.Shown(1, 4, 1)]) == []
 
 

@@ -151,13 +151,15 @@ def test_the_copied_sound_is_that_of_the_call_sample_for_sample(tmp_path: Path, 
 # Processes
 
 
-def test_a_plain_recording_takes_one_program_for_the_sound_and_one_for_the_check(
-    tmp_path: Path, audio: Path, screen: Path
+@pytest.mark.parametrize(("ending", "programs"), [("mp3", ["check"]), ("flac", ["sound", "check"])])
+def test_a_plain_recording_takes_one_program_for_the_check_and_one_for_sound_that_is_no_mp3(
+    tmp_path: Path, audio: Path, screen: Path, ending: str, programs: list[str]
 ) -> None:
-    long, runner = tmp_path / "long.mp4", Counter()
+    long, call, runner = tmp_path / "long.mp4", tmp_path / f"call.{ending}", Counter()
     make_screen(long, T0, SECONDS, size=SIZE)
-    made = mux(tmp_path / "job", audio, [(long, 0)], runner=runner)
-    assert runner.works == ["sound", "check"]
+    ffmpeg("-i", audio, call)
+    made = mux(tmp_path / "job", call, [(long, 0)], runner=runner)
+    assert runner.works == programs
     assert right(made, (0, SECONDS))
 
 
@@ -167,15 +169,15 @@ def test_a_kept_padding_slice_takes_no_program(tmp_path: Path, audio: Path, scre
     first, second = Counter(), Counter()
     mux(tmp_path / "one", audio, [(screen, 1)], runner=first, paddings=Paddings(kept))
     made = mux(tmp_path / "two", audio, [(screen, 1)], runner=second, paddings=Paddings(kept))
-    assert first.works == ["sound", "padding", "check"]
-    assert second.works == ["sound", "check"]
+    assert first.works == ["padding", "check"]
+    assert second.works == ["check"]
     assert right(made, (1, 5))
 
 
 def test_only_a_head_between_key_frames_is_encoded(tmp_path: Path, audio: Path, screen: Path) -> None:
     runner = Counter()
     mux(tmp_path / "job", audio, [(screen, -1)], runner=runner)
-    assert sorted(runner.works) == ["check", "encode", "padding", "sound"]
+    assert sorted(runner.works) == ["check", "encode", "padding"]
 
 
 def test_a_source_that_is_not_plain_is_probed_once(tmp_path: Path, audio: Path, screen: Path) -> None:

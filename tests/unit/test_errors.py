@@ -70,6 +70,6 @@ def test_errors_of_others_have_codes_too(error: Exception, code: str) -> None:
 
 
 def test_an_error_is_told_with_code_type_and_message() -> None:
-    assert told(MediaError("s.mp4: the file is empty", code=Code.EMPTY_FILE)) == "MUX-322 MediaError: s.mp4: the file is empty"
+    assert told(MediaError("s.mp4: it is empty", code=Code.EMPTY_FILE)) == "MUX-322 MediaError: s.mp4: it is empty"
     assert remedies.remedy("MUX-322") == remedies.REMEDIES[Code.EMPTY_FILE].remedy
     assert remedies.remedy("") == remedies.REMEDIES[Code.UNEXPECTED].remedy

@@ -347,6 +347,9 @@ def test_the_check_decodes_the_excerpts_and_the_end_of_the_file_and_stops_at_the
     assert (after(command, "-ss"), after(command, "-err_detect")) == ("61.500000", "explode")
     assert command.index("-ss") > command.index("file:/t/excerpts")
     assert "-xerror" in command
+    # Nothing is decoded or kept that nobody looks at.
+    assert command.count("-nofind_stream_info") == 2
+    assert (after(command, "-c:v"), after(command, "-max_interleave_delta")) == ("wrapped_avframe", "1")
 
 
 def test_padding_is_black_in_the_parameters_of_its_neighbour() -> None:
@@ -356,7 +359,7 @@ def test_padding_is_black_in_the_parameters_of_its_neighbour() -> None:
     assert "c=black" in colour
     assert "s=1280x720" in colour
     assert "r=15" in colour
-    expected = {"-frames:v": "75", "-profile:v": "main", "-pix_fmt": "yuv420p"}
+    expected = {"-frames:v": "75", "-profile:v": "main", "-pix_fmt": "yuv420p", "-g": "10"}
     assert {flag: after(command, flag) for flag in expected} == expected
     assert after(command, "-video_track_timescale") == "90000"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from support import mp4
 from support.kinds import run
 
-from muxer.errors import MediaError
+from muxer.errors import LocalResourceError, MediaError
 from muxer.media import write
 from muxer.media.avc import Avc
 from muxer.media.compose import TIMESCALE, Row, Run, arrange, decoding_times, ticks
@@ -150,12 +151,15 @@ def test_picture_and_sound_lie_side_by_side(tmp_path: Path, screens: dict[str, P
     assert any(later < earlier for earlier, later in pairwise(times))
 
 
-def test_a_source_that_has_become_shorter_is_told(tmp_path: Path, screens: dict[str, Probed]) -> None:
+def test_a_source_that_has_become_shorter_or_was_removed_is_told(tmp_path: Path, screens: dict[str, Probed]) -> None:
     copy = tmp_path / "copy.mp4"
     copy.write_bytes(screens["in order"].path.read_bytes())
     row = arrange([whole(replace(screens["in order"], path=copy), 0)], 2 * SECOND)
     copy.write_bytes(copy.read_bytes()[:5000])
-    with pytest.raises(MediaError, match="shorter"):
+    with pytest.raises(MediaError, match=r"copy\.mp4 has become shorter"):
+        write_movie(tmp_path / "made.mp4", row, coded(screens["in order"]), None, START)
+    copy.unlink()
+    with pytest.raises(LocalResourceError, match=r"copy\.mp4 was removed"):
         write_movie(tmp_path / "made.mp4", row, coded(screens["in order"]), None, START)
 
 
@@ -184,7 +188,7 @@ def test_ticks_are_the_nearest(microseconds: int) -> None:
 
 @given(st.lists(st.integers(0, 10**9), min_size=1, max_size=60, unique=True))
 def test_no_sample_is_shown_before_it_is_decoded_and_none_earlier_than_needed(shown: list[int]) -> None:
-    decoded = decoding_times(shown)
+    decoded = decoding_times(array("q", shown))
     assert all(one < other for one, other in pairwise(decoded))
     delays = [there - here for there, here in zip(shown, decoded, strict=True)]
     assert min(delays) == 0

@@ -1,0 +1,28 @@
+"""Numbers in order, and when they are not copied for it."""
+
+from __future__ import annotations
+
+from array import array
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from muxer.media.ordering import in_order, rises
+
+NUMBERS = st.lists(st.integers(-5, 5), max_size=6)
+
+
+@given(NUMBERS)
+@example([])
+@example([1, 1])
+def test_numbers_rise_when_they_are_in_order_and_none_comes_twice(numbers: list[int]) -> None:
+    assert rises(array("q", numbers)) == (sorted(set(numbers)) == numbers)
+
+
+@given(NUMBERS)
+def test_numbers_that_rise_are_handed_back_and_others_sorted_apart(numbers: list[int]) -> None:
+    values = array("q", numbers)
+    ordered = in_order(values)
+    assert list(ordered) == sorted(numbers)
+    assert (ordered is values) == rises(values)
+    assert list(values) == numbers
