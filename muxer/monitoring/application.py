@@ -101,7 +101,8 @@ class Application:
 
 def _asked(environ: Environ, name: str) -> str:
     """Return what the address says after ``name=``; nothing if it does not."""
-    return parse_qs(environ.get("QUERY_STRING", "")).get(name, [""])[0]
+    query: str = environ.get("QUERY_STRING", "")
+    return parse_qs(query).get(name, [""])[0]
 
 
 def _verdict(environ: Environ, reasons: tuple[str, ...]) -> Answer:

@@ -128,7 +128,9 @@ def _chart(
     lines, words = [], []
     for value in (0.0, top / 2, top):
         y = _y(value, top)
-        lines.append(element("line", x1="0", x2="100%", y1=f"{y:.1f}", y2=f"{y:.1f}", class_="base" if value == 0 else "grid"))
+        lines.append(
+            element("line", x1="0", x2="100%", y1=f"{y:.1f}", y2=f"{y:.1f}", class_="base" if value == 0 else "grid")
+        )
         words.append(text(label(value), x=-6, y=f"{y + 4:.1f}", text_anchor="end"))
     foot = HEIGHT - FOOT
     moments = [at for at in range(int(frame.begin), int(frame.end) + 1, HOUR) if at % (TICK_HOURS * HOUR) == 0]

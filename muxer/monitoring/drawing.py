@@ -78,7 +78,9 @@ def draw(timeline: Timeline, ident: str) -> str:
     heads = (("Audio", 0.0, ROW), ("Screens", screens_at, min(lane * len(rows), ROW)), ("Result", result_at, ROW))
     labels = [text(word, x=-72, y=f"{y + height / 2 + 4:.1f}") for word, y, height in heads if height]
     height = f"{foot + 22:.0f}"
-    return picture(ident, "Timeline", summary(timeline), *drawn, *labels, class_="timeline", width="100%", height=height)
+    return picture(
+        ident, "Timeline", summary(timeline), *drawn, *labels, class_="timeline", width="100%", height=height
+    )
 
 
 def _edges(axis: Axis, timeline: Timeline, foot: float) -> list[str]:
@@ -137,7 +139,7 @@ def ticks(axis: Axis) -> list[float]:
 
 
 def strip(timeline: Timeline) -> str:
-    """Given a timeline, return the muxed file alone, as a small picture of fixed size: each pixel shows what most of it is."""
+    """Given a timeline, return the muxed file alone, as a small picture: each pixel shows what most of it is."""
     kinds = [_kind_at(timeline, slot) for slot in range(STRIP_WIDTH)]
     drawn, x = [], 0
     for kind, group in groupby(kinds):

@@ -1,6 +1,6 @@
-"""How a muxed file is made up, as its timeline in the journal tells it: what is shown when, what is cut off, what overlaps. Pure.
+"""How a muxed file is made up, as its timeline in the journal tells it: what is shown when, what is cut off, what overlaps.
 
-Times are seconds from the start of the audio. The names of the screen files are left out: they are numbered from 1 on.
+Pure. Times are seconds from the start of the audio. The names of the screen files are left out: they are numbered from 1 on.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ class Timeline:
 
 
 def read(facts: Mapping[str, Any] | None) -> Timeline | None:
-    """Given the timeline of a finished target as the journal holds it, return it; None when it has none that can be read, such as
-    that of a target that was only labelled, or of another version."""
+    """Given the timeline of a finished target as the journal holds it, return it; None when it has none that can be read,
+    such as that of a target that was only labelled, or of another version."""
     try:
         if not facts or not facts["length"] > 0:
             return None
@@ -118,7 +118,7 @@ def _part(piece: _Piece) -> Part:
 
 
 def merged(parts: Sequence[Part]) -> tuple[Part, ...]:
-    """Given the parts of a muxed file, return them with neighbours joined that are of the same kind, screen file and reason."""
+    """Given the parts of a muxed file, join neighbours of the same kind, screen file and reason."""
     joined = []
     for _, group in groupby(parts, key=lambda part: (part.kind, part.screen, part.reason)):
         several = list(group)
@@ -148,13 +148,15 @@ def screen_words(screen: Screen, timeline: Timeline) -> str:
 
 def overlap_words(earlier: Screen, later: Screen, where: Stretch) -> str:
     """Given two screen files that overlap, and where, return what became of that."""
-    about = f"Screen {earlier.number} and screen {later.number} overlap by {exact(where[1] - where[0])} at {position(where[0], 1)}"
+    both = f"Screen {earlier.number} and screen {later.number}"
+    about = f"{both} overlap by {exact(where[1] - where[0])} at {position(where[0], 1)}"
     cut = any(begin < where[1] and end > where[0] for begin, end in earlier.cuts)
-    return f"{about}: screen {earlier.number} is cut off there." if cut else f"{about}: shown one after the other, uncut."
+    return (
+        f"{about}: screen {earlier.number} is cut off there." if cut else f"{about}: shown one after the other, uncut."
+    )
 
 
 def _where(cut: Stretch, screen: Screen) -> str:
     if cut[0] - screen.begin < LEAST_CUT:
         return "at its beginning"
     return "at its end" if screen.end - cut[1] < LEAST_CUT else f"at {position(cut[0], 1)}"
-

@@ -36,7 +36,9 @@ def _outage(view: View) -> Verdict | None:
     names = " and ".join(plain(one.name) for one in out[:3]) + (" and others" if len(out) > 3 else "")
     title = f"{names} {'is' if len(out) == 1 else 'are'} out since {clock(since)} UTC ({span(view.at - since)})"
     needed, back = ("it", "it is") if len(out) == 1 else ("them", "they are")
-    return Verdict(BAD, title, f"Recordings that need {needed} wait, and go on by themselves when {back} back. Nothing is lost.")
+    return Verdict(
+        BAD, title, f"Recordings that need {needed} wait, and go on by themselves when {back} back. Nothing is lost."
+    )
 
 
 def _disk(view: View) -> Verdict | None:
@@ -48,7 +50,11 @@ def _disk(view: View) -> Verdict | None:
 def _poll(view: View) -> Verdict | None:
     polls = view.snapshot.polls
     if polls.error:
-        since = f"The last one that went well ended {span(view.at - polls.last_success)} ago. " if polls.last_success else ""
+        since = (
+            f"The last one that went well ended {span(view.at - polls.last_success)} ago. "
+            if polls.last_success
+            else ""
+        )
         return Verdict(BAD, "The last poll failed", f"{since}It is tried again. {careful(polls.error)}")
     if polls.last_success is None:
         return Verdict(NOTE, "Starting", "The first poll has not ended yet.")

@@ -22,7 +22,9 @@ def parsed(svg: str) -> ElementTree.Element:
     return ElementTree.fromstring(svg)
 
 
-@pytest.mark.parametrize(("most", "top"), [(0, 2), (1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 20), (61, 80), (1000, 1000)])
+@pytest.mark.parametrize(
+    ("most", "top"), [(0, 2), (1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 20), (61, 80), (1000, 1000)]
+)
 def test_the_axis_ends_at_a_round_number(most: float, top: float) -> None:
     assert nice(most) == top
 
@@ -34,7 +36,9 @@ def test_an_axis_of_time_ends_at_a_usual_span(most: float, top: float) -> None:
 
 def test_bars_are_as_high_as_their_numbers_and_stand_on_each_other() -> None:
     svg = parsed(bars("a", "Title", "Words", FRAME, (Series("done", (0, 10, 5)), Series("failed", (0, 10, 0)))))
-    found = {(one.get("class"), one.get("x")): (float(one.get("y")), float(one.get("height"))) for one in svg.iter("rect")}
+    found = {
+        (one.get("class"), one.get("x")): (float(one.get("y")), float(one.get("height"))) for one in svg.iter("rect")
+    }
     low, full = HEIGHT - charts.FOOT, {("done", "37.333%"), ("failed", "37.333%"), ("done", "70.667%")}
     assert found.keys() == full
     assert found["done", "37.333%"] == (low - PLOT / 2, PLOT / 2)
@@ -45,7 +49,10 @@ def test_bars_are_as_high_as_their_numbers_and_stand_on_each_other() -> None:
 def test_a_chart_can_be_heard_and_its_axes_are_labelled() -> None:
     svg = parsed(bars("a", 'A "title" <', "Words & more", FRAME, (Series("done", (7.0,)),)))
     assert (svg.get("role"), svg.find("title").text, svg.find("desc").text) == ("img", 'A "title" <', "Words & more")
-    assert (svg.get("aria-labelledby"), svg.get("aria-describedby")) == (svg.find("title").get("id"), svg.find("desc").get("id"))
+    assert (svg.get("aria-labelledby"), svg.get("aria-describedby")) == (
+        svg.find("title").get("id"),
+        svg.find("desc").get("id"),
+    )
     words = [one.text for one in svg.iter("text")]
     assert words == ["0", "4", "8", "12:00", "18:00", "00:00", "06:00", "12:00"]
 

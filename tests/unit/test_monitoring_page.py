@@ -17,7 +17,15 @@ from muxer.monitoring.page import render, render_recording
 from muxer.monitoring.verdict import BAD, GOOD, NOTE, verdict
 from muxer.monitoring.view import Room, Service
 
-HOSTILE = ('"><script>alert(1)</script>', "'onload='x", "{{ 7*7 }}", "a\u202eb", "x" * 10_000, "\x00\x1b[2J", "<b>\ud800</b>")
+HOSTILE = (
+    '"><script>alert(1)</script>',
+    "'onload='x",
+    "{{ 7*7 }}",
+    "a\u202eb",
+    "x" * 10_000,
+    "\x00\x1b[2J",
+    "<b>\ud800</b>",
+)
 
 
 class Reader(HTMLParser):
@@ -73,7 +81,13 @@ def test_the_verdict_is_the_worst_that_is_true(changes: dict, level: str, title:
 
 def test_the_numbers_of_now_are_there() -> None:
     text = Reader(render(view())).text
-    for words in ("Running 2 of 4 workers", "Queued 7", "Waiting 3", "Oldest unmuxed call 1 h 30 min", "Last poll 3 min ago"):
+    for words in (
+        "Running 2 of 4 workers",
+        "Queued 7",
+        "Waiting 3",
+        "Oldest unmuxed call 1 h 30 min",
+        "Last poll 3 min ago",
+    ):
         assert words in text
     assert "Next poll in 2 min" in text
     assert "52.0 GB free 1.0 GB of it reserved" in text
@@ -115,9 +129,14 @@ def test_recordings_have_their_numbers_and_a_page_of_their_timeline() -> None:
     made = view(recent=(plain, labelled))
     page = Reader(render(made))
     tag = file_name("call-3").rpartition("_muxed")[0][-20:][:8]
-    assert f"call-3 agent {agents.label('alice')}, file {tag} 01:24 UTC 2 min ago 10:00 min 1:30 min re-encoded, encrypted" in page.text
+    assert (
+        f"call-3 agent {agents.label('alice')}, file {tag} 01:24 UTC 2 min ago 10:00 min 1:30 min re-encoded, encrypted"
+        in page.text
+    )
     assert "brought up to date" in page.text
-    links = [attributes["href"] for tag, attributes in page.elements if tag == "a" and "recording?" in attributes["href"]]
+    links = [
+        attributes["href"] for tag, attributes in page.elements if tag == "a" and "recording?" in attributes["href"]
+    ]
     assert links == [f"recording?name={file_name('call-3')}"]
     text = Reader(render_recording(made, file_name("call-3"))).text
     assert "screen 1 −0:30.0 4:00.0 cut off: 30.0 s at its beginning" in text
