@@ -8,6 +8,7 @@ program; on Linux, what a wrapper script has started is then left to the service
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import ctypes
 import logging
 import os
@@ -16,7 +17,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TypeVar
 
@@ -42,6 +44,18 @@ _SCARCITY = ("No space left on device", "Cannot allocate memory", "Disk quota ex
 # Variables whose names hold one of these are for us; programs that read media of others do without.
 _SECRETS = ("PASSWORD", "SECRET", "TOKEN", "CREDENTIAL", "AWS_")
 _LINUX = sys.platform.startswith("linux")
+_noted: contextvars.ContextVar[list[tuple[str, ...]] | None] = contextvars.ContextVar("noted", default=None)
+
+
+@contextmanager
+def noted() -> Iterator[list[tuple[str, ...]]]:
+    """Yield a list to which every command is added that this thread runs within the block."""
+    commands: list[tuple[str, ...]] = []
+    token = _noted.set(commands)
+    try:
+        yield commands
+    finally:
+        _noted.reset(token)
 
 
 class _Program(subprocess.Popen[bytes]):
@@ -107,6 +121,8 @@ class Runner:
         """Like :meth:`run`, but ``consume`` is given the standard output while the program runs; return its result."""
         arguments = [str(part) for part in command]
         log.debug("running: %s", " ".join(arguments))
+        if (commands := _noted.get()) is not None:
+            commands.append(tuple(arguments))
         with tempfile.TemporaryFile() as errors:
             process = self._start(arguments, errors, cwd)
             expired = threading.Event()

@@ -5,33 +5,32 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from threading import BoundedSemaphore
-from typing import Any
 
 from muxer.errors import MediaError, MetadataError, ToolError
 from muxer.gir.models import to_microseconds
 from muxer.media import limits, render, timeline, verify
 from muxer.media.compose import Run, arrange
-from muxer.media.cut import Index
 from muxer.media.paddings import Paddings
-from muxer.media.plain import Sound, read_screen
-from muxer.media.probe import Probed, Video, need_video, sizes
+from muxer.media.plain import read_screen
+from muxer.media.plan import LEAST_SLICE, MUXED, PADDING, SOUND, Plan, Sources, Timeline, decide, encoded_name
+from muxer.media.probe import Probed, need_video, sizes
 from muxer.media.read import Reader
-from muxer.media.render import Piece, Target, Tools
+from muxer.media.render import Piece, Tools
 from muxer.media.write import write_movie
-from muxer.process import Runner
+from muxer.process import Runner, noted
+
+__all__ = ["LEAST_SLICE", "Engine", "Input", "Muxed", "Plan", "Timeline"]
 
 log = logging.getLogger(__name__)
 
 RENDER_SECONDS = 900.0
 ENCODE_SECONDS_PER_SECOND = 20
-# A padding slice is no longer than any gap of the recording, but at least this, so that slices fit other recordings too.
-LEAST_SLICE = 5_000_000
 # Metadata come in whole seconds; a file that is shorter by more than this, in microseconds, is told.
 SHORT_BY = 2_000_000
 
@@ -55,54 +54,6 @@ class Muxed:
     padding: int
     reasons: tuple[str, ...]
     timeline: Timeline
-
-
-@dataclass(frozen=True)
-class Timeline:
-    """How a muxed file is made up, in microseconds from the audio's start: its length, the name, start and length of each
-    screen file, and the pieces of the result in order."""
-
-    length: int
-    screens: tuple[tuple[str, int, int], ...]
-    pieces: tuple[Piece, ...]
-
-    def facts(self) -> dict[str, Any]:
-        """Return it in seconds, as it is kept in the journal: ``screen`` is the number of a screen file, None for padding;
-        ``offset`` is where in that file a piece begins; ``reason`` says why it is re-encoded, None for a copy."""
-        return {
-            "length": self.length / 1e6,
-            "screens": [
-                {"name": name, "start": start / 1e6, "length": length / 1e6} for name, start, length in self.screens
-            ],
-            "pieces": [
-                {
-                    "begin": piece.begin / 1e6,
-                    "end": piece.end / 1e6,
-                    "screen": piece.clip,
-                    "offset": piece.cut.begin / 1e6 if piece.cut else 0.0,
-                    "reason": piece.reason,
-                }
-                for piece in self.pieces
-            ],
-        }
-
-
-@dataclass(frozen=True)
-class _Sources:
-    """What was fetched, read; ``clips`` are the screen files that are seen, ``names`` theirs, ``reasons`` why the audio was
-    re-encoded."""
-
-    sound: Sound
-    start: datetime
-    names: Mapping[int, str]
-    clips: Mapping[int, Probed]
-    screens: tuple[tuple[str, int, int], ...]
-    segments: tuple[timeline.Segment, ...]
-    reasons: frozenset[str]
-
-    @property
-    def videos(self) -> dict[int, Video]:
-        return {index: need_video(probed) for index, probed in self.clips.items()}
 
 
 class Engine:
@@ -135,94 +86,92 @@ class Engine:
         A result that fails its verification is made once more, with everything re-encoded. Raise
         :class:`~muxer.errors.MediaError` or :class:`~muxer.errors.MetadataError` when there is no way.
         """
-        sources = self._sources(audio, screens, folder)
+        plan = self.plan(audio, screens, folder)
         try:
-            return self._attempt(sources, folder, copying=True)
+            return self.execute(plan, folder)
         except (MediaError, ToolError) as error:
             log.warning("the muxed file is made again, with everything re-encoded: %s", error)
-        self._forget_padding(folder / "padding.mp4")
+        self._forget_padding(folder / PADDING)
         try:
-            return self._attempt(sources, folder, copying=False)
+            return self.execute(self._decided(plan.sources, folder, copying=False), folder)
         except ToolError as error:
             raise MediaError(f"the media cannot be muxed: {error}") from error
 
-    def _sources(self, audio: Input, screens: Sequence[Input], folder: Path) -> _Sources:
-        """Read everything and plan the timeline."""
-        with named(audio.name):
-            sound, reasons = self._reader.sound(audio.path, folder / "sound.mp4")
-        warn_if_short(audio, sound.length_us)
-        clips: dict[int, Probed] = {}
-        for index, screen in enumerate(screens):
-            with named(screen.name):
-                clips[index] = self._reader.screen(screen.path, folder / f"plain-{index}.mp4")
-            warn_if_short(screen, need_video(clips[index]).length_us)
-        begin = to_microseconds(audio.start)
-        placed = [_clip(index, to_microseconds(screens[index].start), probed) for index, probed in clips.items()]
-        segments = timeline.plan(begin, sound.length_us, placed, self._tolerance)
-        used = {segment.clip for segment in segments if segment.clip is not None}
-        for index in clips.keys() - used:
-            log.warning("%s shows nothing within the audio's time", screens[index].name)
-        if not used:
-            raise MetadataError("by their metadata and lengths, no screen file overlaps the audio file")
-        seen = {index: clips[index] for index in sorted(used)}
-        names = {index: screens[index].name for index in seen}
-        limits.check_picture(*sizes(need_video(one) for one in seen.values()))
-        shown = tuple((screens[clip.index].name, clip.start - begin, clip.length) for clip in placed)
-        return _Sources(sound, audio.start, names, seen, shown, segments, reasons)
+    def plan(self, audio: Input, screens: Sequence[Input], folder: Path) -> Plan:
+        """Given the fetched files, read them and return what is to be made of them in ``folder``. Raise as :meth:`mux`."""
+        return self._decided(self._sources(audio, screens, folder), folder, copying=True)
 
-    def _attempt(self, sources: _Sources, folder: Path, *, copying: bool) -> Muxed:
-        target, copied = render.choose_target(sources.videos)
-        why = render.why_encoded(sources.videos, copied if copying else frozenset())
-        indices = {index: Index(video) for index, video in sources.videos.items()}
-        gap = max((one.length for one in sources.segments if one.clip is None), default=0)
-        slice_frames = render.frames_in(min(self._slice, max(gap, LEAST_SLICE)), target.rate)
-        parts = render.pieces(sources.segments, indices, why, target.rate, slice_frames)
+    def execute(self, plan: Plan, folder: Path) -> Muxed:
+        """Given a plan for this ``folder``, make the muxed file and return it, verified. Raise
+        :class:`~muxer.errors.MediaError` or :class:`~muxer.errors.ToolError` when it is not as planned."""
         runs: list[Run] = []
-        for number, part in enumerate(parts):
+        for number, part in enumerate(plan.parts):
             if part.clip is None or part.cut is None:
-                runs += self._padding_runs(part, target, slice_frames, folder)
-            elif part.reason is not None:
-                encoded = folder / f"encoded-{number}.mp4"
-                command = render.encode_command(
-                    self._tools, target, sources.clips[part.clip], part.cut, indices[part.clip], encoded
-                )
-                with named(sources.names[part.clip]):
-                    made = self._make(command, encoded, part.end - part.begin)
+                runs += self._padding_runs(plan, part, folder)
+            elif number in plan.encoders:
+                with named(plan.sources.names[part.clip]):
+                    made = self._make(plan.encoders[number], folder / encoded_name(number), part.end - part.begin)
                 runs.append(Run(made, 0, len(need_video(made).packets.pts), part.begin, part.begin))
             else:
                 cut = part.cut
-                runs.append(Run(sources.clips[part.clip], cut.first, cut.last, part.begin - cut.begin, part.begin))
-        return self._written(sources, target, parts, runs, folder)
+                runs.append(Run(plan.sources.read[part.clip], cut.first, cut.last, part.begin - cut.begin, part.begin))
+        return self._written(plan, runs, folder)
 
-    def _written(
-        self, sources: _Sources, target: Target, parts: Sequence[Piece], runs: Sequence[Run], folder: Path
-    ) -> Muxed:
+    def _decided(self, sources: Sources, folder: Path, *, copying: bool) -> Plan:
+        return decide(sources, self._tools, folder, longest_slice=self._slice, copying=copying)
+
+    def _sources(self, audio: Input, screens: Sequence[Input], folder: Path) -> Sources:
+        """Read everything and plan the timeline."""
+        with noted() as commands:
+            with named(audio.name):
+                sound, reasons = self._reader.sound(audio.path, folder / SOUND)
+            warn_if_short(audio, sound.length_us)
+            read = [self._read(screen, folder / f"plain-{number}.mp4") for number, screen in enumerate(screens)]
+        begin = to_microseconds(audio.start)
+        placed = tuple(_clip(number, to_microseconds(screens[number].start) - begin, one) for number, one in enumerate(read))
+        segments = timeline.plan(0, sound.length_us, placed, self._tolerance)
+        overlaps = timeline.overlaps(placed, self._tolerance)
+        names = tuple(screen.name for screen in screens)
+        made_of = (sound, audio.start, names, tuple(read), placed, segments, overlaps, reasons, tuple(commands))
+        sources = Sources(*made_of)
+        for number in sorted(set(range(len(read))) - set(sources.seen)):
+            log.warning("%s shows nothing within the audio's time", names[number])
+        if not sources.seen:
+            raise MetadataError("by their metadata and lengths, no screen file overlaps the audio file")
+        limits.check_picture(*sizes(sources.videos.values()))
+        return sources
+
+    def _read(self, screen: Input, plain: Path) -> Probed:
+        with named(screen.name):
+            found = self._reader.screen(screen.path, plain)
+        warn_if_short(screen, need_video(found).length_us)
+        return found
+
+    def _written(self, plan: Plan, runs: Sequence[Run], folder: Path) -> Muxed:
         """Write the muxed file and check it."""
+        sound, start, target = plan.sources.sound, plan.sources.start, plan.target
         shapes = [avc for run in runs if (avc := need_video(run.source).avc) is not None]
         avc = target.avc if target.avc is not None and target.avc in shapes else shapes[0]
-        row = arrange(runs, sources.sound.length_us)
-        output = folder / "muxed.mp4"
-        write_movie(output, row, avc, sources.sound, sources.start)
-        made = verify.Made(output, target, avc, parts, row, sources.sound, sources.start)
+        row = arrange(runs, sound.length_us)
+        output = folder / MUXED
+        write_movie(output, row, avc, sound, start)
+        made = verify.Made(output, target, avc, plan.parts, row, sound, start)
         verify.check(made, self._tools, self._runner)
-        found = [*(part.reason for part in parts), *(clip.reason for clip in sources.clips.values())]
-        reasons = {reason for reason in found if reason is not None} | sources.reasons
-        length = sources.sound.length_us
-        made_of = Timeline(length, sources.screens, tuple(parts))
-        return Muxed(output, length, timeline.padding(sources.segments), tuple(sorted(reasons)), made_of)
+        return Muxed(output, sound.length_us, plan.padding, plan.reasons, plan.timeline)
 
-    def _padding_runs(self, part: Piece, target: Target, slice_frames: int, folder: Path) -> Iterator[Run]:
+    def _padding_runs(self, plan: Plan, part: Piece, folder: Path) -> Iterator[Run]:
         """Yield the slices of a padding, the last one cut to fit."""
-        made = self._padding(target, slice_frames, folder / "padding.mp4")
-        for begin, end in render.slices(part.end - part.begin, slice_frames, target.rate):
+        made = self._padding(plan, folder / PADDING)
+        for begin, end in render.slices(part.end - part.begin, plan.slice_frames, plan.target.rate):
             at = part.begin + begin
-            yield Run(made, 0, render.frames_in(end - begin, target.rate), at, at)
+            yield Run(made, 0, render.frames_in(end - begin, plan.target.rate), at, at)
 
-    def _padding(self, target: Target, slice_frames: int, path: Path) -> Probed:
+    def _padding(self, plan: Plan, path: Path) -> Probed:
         """Return a padding slice: one that is in this folder already, one that is kept, or a new one."""
+        target, slice_frames = plan.target, plan.slice_frames
 
         def make(path: Path) -> None:
-            self._make(render.padding_command(self._tools, target, slice_frames, path), path, self._slice)
+            self._make(plan.padding_command, path, self._slice)
 
         parameters = f"{target.width}x{target.height} {target.pixels} {target.profile} {target.rate} {slice_frames}"
         for _ in range(2):

@@ -45,6 +45,23 @@ class Segment:
         return self.end - self.begin
 
 
+@dataclass(frozen=True)
+class Overlap:
+    """Two clips that lie over each other, by index, for ``length`` microseconds: tolerated, or the earlier is truncated."""
+
+    earlier: int
+    later: int
+    length: int
+    tolerated: bool
+
+
+def overlaps(clips: Sequence[Clip], tolerance: int) -> tuple[Overlap, ...]:
+    """Given clips on one clock and the overlap that is tolerated, return their overlaps, in order, as they are resolved."""
+    found: list[Overlap] = []
+    _placed(_ordered(clips), tolerance, found)
+    return tuple(found)
+
+
 def plan(audio_start: int, audio_length: int, clips: Sequence[Clip], tolerance: int) -> tuple[Segment, ...]:
     """Given the audio's start (microseconds of any clock) and length, the screen files on the same clock, and the overlap
     that is tolerated, return segments that cover exactly the audio's span, in order and without overlap.
@@ -53,7 +70,7 @@ def plan(audio_start: int, audio_length: int, clips: Sequence[Clip], tolerance: 
     no clip shows anything within the audio.
     """
     long_enough = [clip for clip in clips if clip.length >= min(clip.least, audio_length)]
-    placed = _placed(sorted(long_enough, key=lambda clip: (clip.start, clip.length, clip.index)), tolerance)
+    placed = _placed(_ordered(long_enough), tolerance, [])
     shown = [segment for one in placed if (segment := _within(one, audio_start, audio_length)) is not None]
     least = {clip.index: clip.least for clip in clips}
     return _padded(shown, audio_length, least)
@@ -68,14 +85,20 @@ class _Placed:
     end: int
 
 
-def _placed(clips: Sequence[Clip], tolerance: int) -> list[_Placed]:
-    """Resolve the overlaps of clips in the order of their starts."""
+def _ordered(clips: Sequence[Clip]) -> list[Clip]:
+    return sorted(clips, key=lambda clip: (clip.start, clip.length, clip.index))
+
+
+def _placed(clips: Sequence[Clip], tolerance: int, found: list[Overlap]) -> list[_Placed]:
+    """Resolve the overlaps of clips in the order of their starts, and add them to those that were ``found``."""
     placed: list[_Placed] = []
     for clip in clips:
         begin = clip.start
         while placed and placed[-1].end > clip.start:
             earlier = placed[-1]
-            if earlier.end - clip.start <= tolerance:
+            length = earlier.end - clip.start
+            found.append(Overlap(earlier.clip.index, clip.index, length, length <= tolerance))
+            if length <= tolerance:
                 begin = earlier.end
                 break
             placed.pop()

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from ipaddress import ip_address
 from typing import Any
+from urllib.parse import parse_qs
 
-from muxer.monitoring import health
+from muxer.monitoring import health, page
 from muxer.monitoring.metrics import Metrics
 from muxer.monitoring.view import Sources, gather
 
@@ -23,15 +24,13 @@ TEXT, HTML, JSON = "text/plain; charset=utf-8", "text/html; charset=utf-8", "app
 # Guessing a password is slow, and a worker is held by no more than that.
 REFUSAL_SECONDS = 0.5
 HEADERS = (
-    # The page has its style inside and no script.
-    ("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; "
-     "form-action 'none'; frame-ancestors 'none'"),
+    ("Content-Security-Policy", page.CONTENT_SECURITY_POLICY),
     ("X-Content-Type-Options", "nosniff"),
     ("X-Frame-Options", "DENY"),
     ("Referrer-Policy", "no-referrer"),
     ("Cross-Origin-Resource-Policy", "same-origin"),
     ("Cache-Control", "no-store"),
-)  # fmt: skip
+)
 
 Environ = Mapping[str, Any]
 
@@ -57,6 +56,7 @@ class Application:
         self._metrics = Metrics(sources)
         self._routes: dict[str, Callable[[Environ], Answer]] = {
             "/": self._page,
+            "/recording": self._recording,
             "/metrics": self._exposition,
             "/livez": lambda environ: _verdict(environ, health.unalive(sources)),
             "/readyz": lambda environ: _verdict(environ, health.unready(sources)),
@@ -89,9 +89,20 @@ class Application:
         return Answer(*self._metrics.exposition(environ.get("HTTP_ACCEPT", "")))
 
     def _page(self, environ: Environ) -> Answer:
-        links = "".join(f'<li><a href="{path}">{path}</a></li>' for path in self._routes if path != "/")
-        instance = gather(self._sources).instance
-        return Answer(f"<!doctype html><title>Recording Muxer</title><p>{instance}</p><ul>{links}</ul>".encode(), HTML)
+        refresh = _asked(environ, "refresh") != "0"
+        return Answer(page.render(gather(self._sources), refresh).encode(errors="replace"), HTML)
+
+    def _recording(self, environ: Environ) -> Answer:
+        shown = page.render_recording(gather(self._sources), _asked(environ, "name"))
+        if shown is None:
+            return _error(HTTPStatus.NOT_FOUND, "this recording is not among the newest that the status page shows")
+        return Answer(shown.encode(errors="replace"), HTML)
+
+
+def _asked(environ: Environ, name: str) -> str:
+    """Return what the address says after ``name=``; nothing if it does not."""
+    query: str = environ.get("QUERY_STRING", "")
+    return parse_qs(query).get(name, [""])[0]
 
 
 def _verdict(environ: Environ, reasons: tuple[str, ...]) -> Answer:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from muxer.journal import ASIDE, DONE, RETRY, Sample
+from muxer.journal import DONE, Sample
 
 RECENT = 50
 FAILURES = 100
@@ -105,7 +105,8 @@ def _reading(path: Path) -> Iterator[sqlite3.Connection]:
 def _history(database: sqlite3.Connection, now: float) -> History:
     hours = {row[0]: Hour(row[0], row[1], row[2], row[3], int(row[4])) for row in database.execute(_HOURS, (_first(now),))}
     newest = "ORDER BY updated DESC LIMIT ?"
-    failures = database.execute(f"{_ROW} IN (?, ?) {newest}", (RETRY, ASIDE, FAILURES))
+    # One that is tried again at this moment has failed too.
+    failures = database.execute(f"{_ROW} <> ? AND attempts > 0 {newest}", (DONE, FAILURES))
     samples = database.execute("SELECT * FROM samples WHERE at >= ? ORDER BY at", (now - HOURS * HOUR,)).fetchall()
     return History(
         counts=_counts(database),

@@ -65,7 +65,7 @@ def open_port(tmp_path: Path) -> Iterator[Open]:
 def test_what_is_there_is_read_with_headers_that_bind_the_browser(port: int, path: str) -> None:
     reply = ask(port, path)
     assert reply.status in (200, 503) and reply.body
-    assert reply.headers["Content-Security-Policy"].startswith("default-src 'none'; style-src 'unsafe-inline'")
+    assert reply.headers["Content-Security-Policy"].startswith("default-src 'none'; style-src 'sha256-")
     assert reply.headers["X-Content-Type-Options"] == "nosniff" and reply.headers["Referrer-Policy"] == "no-referrer"
     assert reply.headers["Cache-Control"] == "no-store" and "heroot" not in reply.headers["Server"]
 

@@ -1,0 +1,168 @@
+"""What is to be made of sources that were read: pure data, and the functions that decide it. Nothing is run or read here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from muxer.media import render, timeline
+from muxer.media.cut import NEAR, Index
+from muxer.media.plain import Sound
+from muxer.media.probe import Probed, Video, need_video
+from muxer.media.render import Piece, Target, Tools
+
+# A padding slice is no longer than any gap of the recording, but at least this, so that slices fit other recordings too.
+LEAST_SLICE = 5_000_000
+# What is made in a job's folder.
+SOUND, PADDING, EXCERPTS, MUXED = "sound.mp4", "padding.mp4", "excerpts.mp4", "muxed.mp4"
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """How a muxed file is made up, in microseconds from the audio's start: its length, the name, start and length of each
+    screen file, and the pieces of the result in order."""
+
+    length: int
+    screens: tuple[tuple[str, int, int], ...]
+    pieces: tuple[Piece, ...]
+
+    def facts(self) -> dict[str, Any]:
+        """Return it in seconds, as it is kept in the journal: ``screen`` is the number of a screen file, None for padding;
+        ``offset`` is where in that file a piece begins; ``reason`` says why it is re-encoded, None for a copy."""
+        return {
+            "length": self.length / 1e6,
+            "screens": [
+                {"name": name, "start": start / 1e6, "length": length / 1e6} for name, start, length in self.screens
+            ],
+            "pieces": [
+                {
+                    "begin": piece.begin / 1e6,
+                    "end": piece.end / 1e6,
+                    "screen": piece.clip,
+                    "offset": piece.cut.begin / 1e6 if piece.cut else 0.0,
+                    "reason": piece.reason,
+                }
+                for piece in self.pieces
+            ],
+        }
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What was fetched, read. ``read`` are all screen files and ``names`` theirs, ``placed`` where they lie on the axis of
+    the audio; ``reasons`` say why the audio was re-encoded; ``commands`` have read it all."""
+
+    sound: Sound
+    start: datetime
+    names: tuple[str, ...]
+    read: tuple[Probed, ...]
+    placed: tuple[timeline.Clip, ...]
+    segments: tuple[timeline.Segment, ...]
+    overlaps: tuple[timeline.Overlap, ...]
+    reasons: frozenset[str]
+    commands: tuple[tuple[str, ...], ...]
+
+    @property
+    def seen(self) -> tuple[int, ...]:
+        """The numbers of the screen files of which something is shown."""
+        return tuple(sorted({segment.clip for segment in self.segments if segment.clip is not None}))
+
+    @cached_property
+    def videos(self) -> dict[int, Video]:
+        """The pictures of the screen files of which something is shown."""
+        return {number: need_video(self.read[number]) for number in self.seen}
+
+    @cached_property
+    def indices(self) -> dict[int, Index]:
+        """The frames of the same files."""
+        return {number: Index(video) for number, video in self.videos.items()}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the muxed file is made of its sources: the parameters of the picture, the pieces in order, how many frames a slice
+    of padding has, and the commands that encode pieces, by their number."""
+
+    sources: Sources
+    target: Target
+    parts: tuple[Piece, ...]
+    slice_frames: int
+    padding_command: tuple[str, ...]
+    encoders: Mapping[int, tuple[str, ...]]
+    check_command: tuple[str, ...]
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why something is re-encoded, if anything is."""
+        clips = (self.sources.read[number] for number in self.sources.seen)
+        found = [*(part.reason for part in self.parts), *(clip.reason for clip in clips)]
+        return tuple(sorted({reason for reason in found if reason is not None} | self.sources.reasons))
+
+    @property
+    def padding(self) -> int:
+        """How many microseconds of the result are padding."""
+        return timeline.padding(self.sources.segments)
+
+    @property
+    def timeline(self) -> Timeline:
+        """How the result is made up."""
+        sources = self.sources
+        screens = tuple((sources.names[clip.index], clip.start, clip.length) for clip in sources.placed)
+        return Timeline(sources.sound.length_us, screens, self.parts)
+
+    @property
+    def commands(self) -> tuple[tuple[str, ...], ...]:
+        """All commands in order: those that have read the sources, and those that make the result and check it. A slice of
+        padding that is kept from another recording is not made again."""
+        padded = next((number for number, part in enumerate(self.parts) if part.clip is None), None)
+        made = {**self.encoders, **({padded: self.padding_command} if padded is not None else {})}
+        return (*self.sources.commands, *(made[number] for number in sorted(made)), self.check_command)
+
+    @property
+    def work(self) -> int:
+        """How much there is to do, in microseconds of media: what is encoded, and the result, which is written."""
+        encoded = sum(self.parts[number].end - self.parts[number].begin for number in self.encoders)
+        return encoded + self.sources.sound.length_us
+
+
+def decide(sources: Sources, tools: Tools, folder: Path, *, longest_slice: int, copying: bool) -> Plan:
+    """Given sources, the programs, the folder in which the result is made, the longest slice of padding in microseconds,
+    and whether samples may be copied, return the plan."""
+    videos, indices = sources.videos, sources.indices
+    target, copied = render.choose_target(videos)
+    why = render.why_encoded(videos, copied if copying else frozenset())
+    gap = max((one.length for one in sources.segments if one.clip is None), default=0)
+    slice_frames = render.frames_in(min(longest_slice, max(gap, LEAST_SLICE)), target.rate)
+    parts = render.pieces(sources.segments, indices, why, target.rate, slice_frames)
+    encoders = {
+        number: tuple(
+            render.encode_command(
+                tools, target, sources.read[part.clip], part.cut, indices[part.clip], folder / encoded_name(number)
+            )
+        )
+        for number, part in enumerate(parts)
+        if part.clip is not None and part.cut is not None and part.reason is not None
+    }
+    padding = tuple(render.padding_command(tools, target, slice_frames, folder / PADDING))
+    last = max(0, _last_frame(parts, indices, target, slice_frames) - NEAR)
+    check = tuple(render.check_command(tools, folder / EXCERPTS, folder / MUXED, last))
+    return Plan(sources, target, parts, slice_frames, padding, encoders, check)
+
+
+def encoded_name(number: int) -> str:
+    """Given the number of a piece that is re-encoded, return the name of its file."""
+    return f"encoded-{number}.mp4"
+
+
+def _last_frame(parts: Sequence[Piece], indices: Mapping[int, Index], target: Target, slice_frames: int) -> int:
+    """Return when the last frame of the result is first shown, in microseconds."""
+    part = parts[-1]
+    if part.clip is None or part.cut is None:
+        begin, end = list(render.slices(part.end - part.begin, slice_frames, target.rate))[-1]
+        return part.begin + begin + round((render.frames_in(end - begin, target.rate) - 1) * 1_000_000 / target.rate)
+    shown = indices[part.clip].in_effect(part.cut.end - 2 * NEAR)
+    return part.begin + max(0, shown - part.cut.begin)

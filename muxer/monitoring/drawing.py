@@ -1,0 +1,160 @@
+"""The picture of a timeline as SVG: a bar for the audio, the screen files at their places, and the muxed file. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from muxer.monitoring.svg import element, percent, picture, text
+from muxer.monitoring.timelines import COPY, ENCODE, PADDING, Part, Screen, Timeline, merged, summary
+from muxer.monitoring.words import position
+
+ROW, GAP = 26, 10
+# Screen files share this height when they lie one above the other.
+MOST_LANES_HEIGHT = 8 * ROW
+LEAST_LANE = 3.0
+# A bar narrower than this share of the picture has no room for its number.
+ROOM_FOR_NUMBER = 0.05
+# Screen files that lie far outside the audio (a wrong start time) must not press it together.
+MOST_OUTSIDE = 0.3
+MOST_TICKS = 6
+STRIP_WIDTH, STRIP_HEIGHT = 120, 14
+WORDS = {COPY: "copied", ENCODE: "re-encoded", PADDING: "padding"}
+_STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800)
+
+
+@dataclass(frozen=True)
+class Axis:
+    """The time that a picture shows, in seconds from the start of the audio."""
+
+    begin: float
+    end: float
+
+    def share(self, at: float) -> float:
+        """Return where a time lies, from 0 to 1; what is outside lies on the edge."""
+        return (min(max(at, self.begin), self.end) - self.begin) / (self.end - self.begin)
+
+    def place(self, begin: float, end: float) -> dict[str, str]:
+        """Return the attributes of a bar."""
+        return {"x": percent(self.share(begin)), "width": percent(self.share(end) - self.share(begin))}
+
+
+def axis_of(timeline: Timeline) -> Axis:
+    """Given a timeline, return the time to show: the audio, and what begins before or ends after it, within bounds."""
+    least, most = -MOST_OUTSIDE * timeline.length, (1 + MOST_OUTSIDE) * timeline.length
+    first = min([0.0, *(screen.begin for screen in timeline.screens)])
+    last = max([timeline.length, *(screen.end for screen in timeline.screens)])
+    return Axis(max(first, least), min(last, most))
+
+
+def lanes(screens: Sequence[Screen]) -> list[list[Screen]]:
+    """Given screen files, return them in as few rows as there can be without one over another."""
+    rows: list[list[Screen]] = []
+    for screen in sorted(screens, key=lambda one: (one.begin, one.number)):
+        free = next((row for row in rows if row[-1].end <= screen.begin + 1e-9), None)
+        if free is None:
+            rows.append([screen])
+        else:
+            free.append(screen)
+    return rows
+
+
+def draw(timeline: Timeline, ident: str) -> str:
+    """Given a timeline and an id that no other picture of the page has, return its picture."""
+    axis, rows = axis_of(timeline), lanes(timeline.screens)
+    lane = min(float(ROW), max(LEAST_LANE, MOST_LANES_HEIGHT / max(1, len(rows))))
+    screens_at = ROW + GAP
+    result_at = screens_at + lane * len(rows) + GAP
+    foot = result_at + ROW + 4
+    drawn = [
+        *_edges(axis, timeline, foot),
+        _bar(axis, 0, timeline.length, 0, ROW, "audio", f"audio {position(timeline.length)}"),
+        *(one for number, row in enumerate(rows) for one in _lane(axis, row, screens_at + number * lane, lane)),
+        *(_overlap(axis, where, screens_at, lane * len(rows)) for _, _, where in timeline.overlaps),
+        *(_result(axis, part, result_at) for part in merged(timeline.parts)),
+        *_ticks(axis, foot),
+    ]
+    heads = (("Audio", 0.0, ROW), ("Screens", screens_at, min(lane * len(rows), ROW)), ("Result", result_at, ROW))
+    labels = [text(word, x=-72, y=f"{y + height / 2 + 4:.1f}") for word, y, height in heads if height]
+    height = f"{foot + 22:.0f}"
+    return picture(
+        ident, "Timeline", summary(timeline), *drawn, *labels, class_="timeline", width="100%", height=height
+    )
+
+
+def _edges(axis: Axis, timeline: Timeline, foot: float) -> list[str]:
+    places = [percent(axis.share(at)) for at in (0.0, timeline.length)]
+    return [element("line", x1=place, x2=place, y1=0, y2=f"{foot:.1f}", class_="edge") for place in places]
+
+
+def _lane(axis: Axis, row: Sequence[Screen], y: float, height: float) -> list[str]:
+    """Return the bars of one row of screen files: the whole file, and over it what is cut off."""
+    drawn = []
+    for screen in row:
+        words = f"screen {screen.number}: {position(screen.begin, 1)} to {position(screen.end, 1)}"
+        label = str(screen.number) if height >= 16 else ""
+        drawn.append(_bar(axis, screen.begin, screen.end, y, height - 2, "screen", words, label))
+        drawn += [_bar(axis, *cut, y, height - 2, "cut", f"screen {screen.number}: cut off") for cut in screen.cuts]
+    return drawn
+
+
+def _overlap(axis: Axis, where: tuple[float, float], y: float, height: float) -> str:
+    return _bar(axis, *where, y - 3, height + 4, "overlap", "overlap")
+
+
+def _result(axis: Axis, part: Part, y: float) -> str:
+    of = f" of screen {part.screen}" if part.screen else ""
+    words = f"{position(part.begin, 1)} to {position(part.end, 1)}: {WORDS[part.kind]}{of}"
+    return _bar(axis, part.begin, part.end, y, ROW, part.kind, words, str(part.screen or ""))
+
+
+def _bar(axis: Axis, begin: float, end: float, y: float, height: float, kind: str, words: str, label: str = "") -> str:
+    """Return a bar with words for the pointer, and a label when there is room for it."""
+    size = {"y": f"{y:.1f}", "height": f"{height:.1f}"}
+    bar = element("rect", element("title", words), **axis.place(begin, end), **size, class_=kind)
+    share = axis.share(end) - axis.share(begin)
+    if not label or share < ROOM_FOR_NUMBER:
+        return bar
+    middle = percent((axis.share(begin) + axis.share(end)) / 2)
+    return bar + text(label, x=middle, y=f"{y + height / 2 + 4:.1f}", text_anchor="middle", class_=f"on-{kind}")
+
+
+def _ticks(axis: Axis, foot: float) -> list[str]:
+    drawn = [element("line", x1="0", x2="100%", y1=f"{foot:.1f}", y2=f"{foot:.1f}", class_="base")]
+    for at in ticks(axis):
+        place = percent(axis.share(at))
+        drawn.append(element("line", x1=place, x2=place, y1=f"{foot:.1f}", y2=f"{foot + 4:.1f}", class_="base"))
+        side = "end" if axis.share(at) > 0.95 else "start" if axis.share(at) < 0.03 else "middle"
+        drawn.append(text(position(at), x=place, y=f"{foot + 17:.1f}", text_anchor=side))
+    return drawn
+
+
+def ticks(axis: Axis) -> list[float]:
+    """Given the time of a picture, return a few round times in it, the start of the audio among them."""
+    length = axis.end - axis.begin
+    step = next((one for one in _STEPS if length / one <= MOST_TICKS), length / MOST_TICKS)
+    first = -int(-axis.begin // step)
+    return [number * step for number in range(first, int(axis.end // step) + 1)]
+
+
+def strip(timeline: Timeline) -> str:
+    """Given a timeline, return the muxed file alone, as a small picture: each pixel shows what most of it is."""
+    kinds = [_kind_at(timeline, slot) for slot in range(STRIP_WIDTH)]
+    drawn, x = [], 0
+    for kind, group in groupby(kinds):
+        width = len(list(group))
+        drawn.append(element("rect", x=x, y=0, width=width, height=STRIP_HEIGHT, class_=kind))
+        x += width
+    size = {"width": STRIP_WIDTH, "height": STRIP_HEIGHT}
+    return element("svg", *drawn, aria_hidden="true", class_="strip", **size)
+
+
+def _kind_at(timeline: Timeline, slot: int) -> str:
+    """Return what most of a slot of the strip shows."""
+    width = timeline.length / STRIP_WIDTH
+    begin, end = slot * width, (slot + 1) * width
+    shares = {COPY: 0.0, ENCODE: 0.0, PADDING: 0.0}
+    for part in timeline.parts:
+        shares[part.kind] += max(0.0, min(part.end, end) - max(part.begin, begin))
+    return max(shares, key=lambda kind: shares[kind])

@@ -1,0 +1,78 @@
+"""How the muxer stands, in a few words: the head of the status page. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from muxer.journal import ASIDE
+from muxer.monitoring.view import View
+from muxer.monitoring.words import careful, clock, plain, span
+
+GOOD, NOTE, BAD = "good", "note", "bad"
+# A poll that waits for room in the queue may take long; one that has nothing to wait for does not take so many intervals.
+LATE_INTERVALS = 3
+LATE_SECONDS = 300
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How things stand: how good that is, a title, and what follows from it."""
+
+    level: str
+    title: str
+    words: str
+
+
+def verdict(view: View) -> Verdict:
+    """Given a view, return the worst that is true of it."""
+    return _outage(view) or _disk(view) or _poll(view) or _set_aside(view) or _working(view)
+
+
+def _outage(view: View) -> Verdict | None:
+    out = [one for one in view.services if not one.up]
+    if not out:
+        return None
+    since = min(one.since or view.at for one in out)
+    names = " and ".join(plain(one.name) for one in out[:3]) + (" and others" if len(out) > 3 else "")
+    title = f"{names} {'is' if len(out) == 1 else 'are'} out since {clock(since)} UTC ({span(view.at - since)})"
+    needed, back = ("it", "it is") if len(out) == 1 else ("them", "they are")
+    return Verdict(
+        BAD, title, f"Recordings that need {needed} wait, and go on by themselves when {back} back. Nothing is lost."
+    )
+
+
+def _disk(view: View) -> Verdict | None:
+    if view.disk is None or view.disk.has_room:
+        return None
+    return Verdict(BAD, "Disk short", "No new recording is begun until there is room in temp_dir. Nothing is lost.")
+
+
+def _poll(view: View) -> Verdict | None:
+    polls = view.snapshot.polls
+    if polls.error:
+        since = (
+            f"The last one that went well ended {span(view.at - polls.last_success)} ago. "
+            if polls.last_success
+            else ""
+        )
+        return Verdict(BAD, "The last poll failed", f"{since}It is tried again. {careful(polls.error)}")
+    if polls.last_success is None:
+        return Verdict(NOTE, "Starting", "The first poll has not ended yet.")
+    late = LATE_INTERVALS * view.interval_seconds + LATE_SECONDS
+    if not view.snapshot.running and view.at - polls.last_success > late:
+        return Verdict(BAD, f"No poll has ended for {span(view.at - polls.last_success)}", "See the log for why.")
+    return None
+
+
+def _set_aside(view: View) -> Verdict | None:
+    count = view.counts.get(ASIDE, 0)
+    if not count:
+        return None
+    title = "Working; 1 recording is set aside" if count == 1 else f"Working; {count} recordings are set aside"
+    return Verdict(NOTE, title, "They are not tried again by themselves: see Failures.")
+
+
+def _working(view: View) -> Verdict:
+    if view.snapshot.running:
+        return Verdict(GOOD, "Working", "Everything that is needed answers.")
+    return Verdict(GOOD, "Working; nothing to do at the moment", "Everything that is needed answers.")

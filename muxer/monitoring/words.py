@@ -1,0 +1,114 @@
+"""Times, spans and texts as the status page writes them. Pure."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from datetime import UTC, datetime
+
+LONGEST_NAME = 80
+LONGEST_REASON = 300
+_URL = re.compile(r"([a-z][a-z0-9+.-]*://[^/\s?#]+)[^\s,;)]*", re.IGNORECASE)
+_FILE = re.compile(r"[^\s,;()]+\.(?:mp4|mp3|m4a|wav|webm|mkv|ts|opus|ogg|pcm|bin|part)\b(?:\.\w+)*", re.IGNORECASE)
+# What may stay of words with digits: amounts and addresses; what may not: telephone numbers, alone or within a word.
+_PART = re.compile(
+    r"(?P<kept>\d+(?:\.\d+)? (?:bytes|MB|MiB|kB|s|h|frames|pixels)\b|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b)"
+    r"|(?P<number>\+?\d[\d \-./()]{5,}\d)|(?P<word>[^\s,;]+)"
+)
+_DIGITS = 7
+
+
+def clock(at: float) -> str:
+    """Given epoch seconds, return the time of day in UTC."""
+    return datetime.fromtimestamp(at, UTC).strftime("%H:%M")
+
+
+def moment(at: float) -> str:
+    """Given epoch seconds, return day and time in UTC."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def machine(at: float) -> str:
+    """Given epoch seconds, return them as the attribute ``datetime`` wants it."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def span(seconds: float) -> str:
+    """Given a length of time, return it in one or two units: ``42 s``, ``5 min``, ``3 h 20 min``, ``2 d 4 h``."""
+    whole = round(max(0.0, seconds))
+    if whole < 60:
+        return f"{whole} s"
+    minutes = round(whole / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 24:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    days, hours = divmod(hours, 24)
+    return f"{days} d {hours} h" if hours else f"{days} d"
+
+
+def ago(at: float, now: float) -> str:
+    """Given two moments, return how long before the second the first is, or how long after it."""
+    if abs(now - at) < 1:
+        return "just now"
+    return f"{span(now - at)} ago" if at < now else f"in {span(at - now)}"
+
+
+def position(seconds: float, digits: int = 0) -> str:
+    """Given a place on a recording's axis, return it as players write it: ``1:05``, ``1:02:03``, ``−0:03``."""
+    scaled = round(abs(seconds) * 10**digits)
+    whole, rest = divmod(scaled, 10**digits)
+    sign = "−" if seconds < 0 and scaled else ""
+    hours, rest_of_hour = divmod(whole, 3600)
+    minutes, left = divmod(rest_of_hour, 60)
+    fraction = f".{rest:0{digits}}" if digits else ""
+    front = f"{hours}:{minutes:02}" if hours else f"{minutes}"
+    return f"{sign}{front}:{left:02}{fraction}"
+
+
+def exact(seconds: float) -> str:
+    """Given the length of media or of work, return it to a tenth of a second, or to the second: ``7.5 s``, ``1:30 min``."""
+    if round(seconds, 1) < 60:
+        return f"{seconds:.1f} s"
+    return f"{position(seconds)} {'h' if round(seconds) >= 3600 else 'min'}"
+
+
+def megabytes(size: float) -> str:
+    """Given a number of bytes, return it as a person reads it."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= scale:
+            return f"{size / scale:.1f} {unit}"
+    return f"{size:.0f} bytes"
+
+
+def plain(words: object, longest: int = LONGEST_NAME) -> str:
+    """Given anything, return it as one line that shows what it is and moves nothing else: without control characters, marks
+    of writing direction and what no font can show; cut in its middle when it is too long."""
+    seen = "".join(one if _shown(one) else "\N{REPLACEMENT CHARACTER}" for one in str(words)[: 4 * longest])
+    line = " ".join(seen.split())
+    if len(line) <= longest and len(str(words)) <= 4 * longest:
+        return line
+    half = (longest - 1) // 2
+    return f"{line[:half]}…{line[-half:]}" if len(str(words)) <= 4 * longest else f"{line[: longest - 1]}…"
+
+
+def careful(reason: str, agent: str = "", longest: int = LONGEST_REASON) -> str:
+    """Given why something failed, and an agent's name, return it without what may tell who called or who answered: paths in
+    addresses, names of media files, the agent's name, and what holds as many digits as a telephone number."""
+    shorter = _FILE.sub("(a media file)", _URL.sub(r"\1/…", plain(reason, 4 * longest)))
+    if agent:
+        shorter = re.sub(re.escape(plain(agent, len(agent))), "(the agent)", shorter, flags=re.IGNORECASE)
+    return plain(_PART.sub(_without_numbers, shorter), longest)
+
+
+def _without_numbers(match: re.Match[str]) -> str:
+    if match["number"]:
+        return "(a number)"
+    if match["word"] and sum(one.isdigit() for one in match["word"]) >= _DIGITS:
+        return "(a name)"
+    return match[0]
+
+
+def _shown(one: str) -> bool:
+    return one == " " or one.isspace() or unicodedata.category(one) not in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")

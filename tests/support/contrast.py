@@ -1,0 +1,45 @@
+"""How well the texts of a page stand out, computed from the styles that a browser has computed (WCAG 2, 1.4.3)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from support.devtools import Tab
+
+# Of every element with a text of its own that is seen: the ratio of its colour and of what is behind it. A letter in a
+# picture has the colour ``fill``, and where it has an edge that is painted first, that edge behind it.
+_SCRIPT = """
+(() => {
+  const parse = (text) => (text.match(/[\\d.]+/g) || []).map(Number);
+  const linear = (v) => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+  const light = (colour) => colour.slice(0, 3).map((v) => linear(v / 255))
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const ratio = (a, b) => { const [x, y] = [light(a), light(b)].sort((m, n) => n - m); return (x + 0.05) / (y + 0.05); };
+  const behind = (element) => {
+    for (let one = element; one; one = one.parentElement) {
+      const colour = parse(getComputedStyle(one).backgroundColor);
+      if (colour.length && (colour.length < 4 || colour[3] > 0)) return colour;
+    }
+    return [255, 255, 255];
+  };
+  return [...document.querySelectorAll('body *')].flatMap((element) => {
+    const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
+    const box = element.getBoundingClientRect();
+    if (!own || box.width < 2 || ['title', 'desc'].includes(element.tagName)) return [];
+    const style = getComputedStyle(element), drawn = element.tagName === 'text';
+    const edge = drawn && style.stroke !== 'none' ? parse(style.stroke) : null;
+    const shown = ratio(parse(drawn ? style.fill : style.color), edge || behind(element));
+    return [{text: element.textContent.trim().slice(0, 40), ratio: shown}];
+  });
+})()
+"""
+
+
+def texts(tab: Tab) -> list[dict[str, Any]]:
+    """Return the text and the ratio of each element of a page that shows one."""
+    return tab.value(_SCRIPT)
+
+
+def faint(tab: Tab, least: float = 4.5) -> list[dict[str, Any]]:
+    """Return the elements whose text stands out less than it must."""
+    return [one for one in texts(tab) if one["ratio"] < least]

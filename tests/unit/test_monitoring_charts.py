@@ -1,0 +1,92 @@
+"""The charts of the status page, read as XML."""
+
+from __future__ import annotations
+
+import re
+from xml.etree import ElementTree
+
+import pytest
+from support.views import HOUR, NOW, view
+
+from muxer.journal import Sample
+from muxer.monitoring import charts
+from muxer.monitoring.charts import HEIGHT, Frame, Series, area, bars, nice, nice_span
+from muxer.monitoring.day import STEP, day, steps
+from muxer.monitoring.words import span
+
+FRAME = Frame(12 * HOUR, 36 * HOUR)
+PLOT = HEIGHT - charts.TOP - charts.FOOT
+
+
+def parsed(svg: str) -> ElementTree.Element:
+    return ElementTree.fromstring(svg)
+
+
+@pytest.mark.parametrize(
+    ("most", "top"), [(0, 2), (1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 20), (61, 80), (1000, 1000)]
+)
+def test_the_axis_ends_at_a_round_number(most: float, top: float) -> None:
+    assert nice(most) == top
+
+
+@pytest.mark.parametrize(("most", "top"), [(0, 60), (61, 300), (3601, 7200), (90_000, 172_800), (700_000, 1_209_600)])
+def test_an_axis_of_time_ends_at_a_usual_span(most: float, top: float) -> None:
+    assert nice_span(most) == top
+
+
+def test_bars_are_as_high_as_their_numbers_and_stand_on_each_other() -> None:
+    svg = parsed(bars("a", "Title", "Words", FRAME, (Series("done", (0, 10, 5)), Series("failed", (0, 10, 0)))))
+    found = {
+        (one.get("class"), one.get("x")): (float(one.get("y")), float(one.get("height"))) for one in svg.iter("rect")
+    }
+    low, full = HEIGHT - charts.FOOT, {("done", "37.333%"), ("failed", "37.333%"), ("done", "70.667%")}
+    assert found.keys() == full
+    assert found["done", "37.333%"] == (low - PLOT / 2, PLOT / 2)
+    assert found["failed", "37.333%"] == (charts.TOP, PLOT / 2)
+    assert found["done", "70.667%"] == (low - PLOT / 4, pytest.approx(PLOT / 4, abs=0.06))
+
+
+def test_a_chart_can_be_heard_and_its_axes_are_labelled() -> None:
+    svg = parsed(bars("a", 'A "title" <', "Words & more", FRAME, (Series("done", (7.0,)),)))
+    assert (svg.get("role"), svg.find("title").text, svg.find("desc").text) == ("img", 'A "title" <', "Words & more")
+    assert (svg.get("aria-labelledby"), svg.get("aria-describedby")) == (
+        svg.find("title").get("id"),
+        svg.find("desc").get("id"),
+    )
+    words = [one.text for one in svg.iter("text")]
+    assert words == ["0", "4", "8", "12:00", "18:00", "00:00", "06:00", "12:00"]
+
+
+def test_areas_leave_holes_where_nobody_knows() -> None:
+    svg = parsed(area("a", "Title", "Words", FRAME, (Series("age", (60.0, None, 120.0, 120.0)),), 120.0, span))
+    lines = [one.get("d") for one in svg.iter("path") if one.get("class") == "age line"]
+    assert lines == [f"M0,{PLOT / 2} 1,{PLOT / 2}", "M2,0.0 4,0.0"]
+    assert [one.text for one in svg.iter("text")][:3] == ["0 s", "1 min", "2 min"]
+
+
+def test_a_chart_without_numbers_is_empty() -> None:
+    svg = parsed(area("a", "Title", "Words", FRAME, (Series("age", (None,) * 4),), 60.0))
+    assert not list(svg.iter("path"))
+
+
+def test_samples_become_steps_of_ten_minutes() -> None:
+    found = steps([(0.0, 1.0), (STEP - 1, 5.0), (2 * STEP, 2.0), (10 * STEP, 9.0)], Frame(0, 4 * STEP))
+    assert found == (5.0, None, 2.0, None)
+
+
+def test_the_day_tells_what_its_hours_and_samples_hold() -> None:
+    samples = (Sample(int(NOW) - 3700, 1, 2, 3, NOW - 3700 - 7200), Sample(int(NOW), 0, 4, 0, None))
+    told = day(view(samples=samples))
+    assert (told.muxed, told.failed, told.most) == (sum(range(25)), 9, 6)
+    newest, before, *rest = told.lines
+    assert (newest.muxed, newest.failed, newest.backlog, newest.oldest) == (24, 1, 4, "0 s")
+    assert (before.muxed, before.failed, before.backlog, before.oldest) == (23, 0, 6, "2 h")
+    assert {(one.backlog, one.oldest) for one in rest} == {(None, None)}
+    assert [one.start for one in told.lines] == sorted((one.start for one in told.lines), reverse=True)
+    assert re.search(r"300 muxed files, most of them \(24\) from 01:00 UTC on; 9 that failed", told.charts[0][1])
+
+
+def test_a_muxer_that_has_just_begun_has_a_day_too() -> None:
+    told = day(view(samples=(), hours=view().hours[-1:]))
+    assert told.most == 0
+    assert all(parsed(svg) is not None for _, svg in told.charts)

@@ -1,0 +1,84 @@
+"""Times and texts of the status page."""
+
+from __future__ import annotations
+
+import pytest
+
+from muxer.monitoring import agents
+from muxer.monitoring.words import ago, careful, exact, megabytes, moment, plain, position, span
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0, "0 s"), (59.4, "59 s"), (59.6, "1 min"), (3540, "59 min"), (3599, "1 h"), (12000, "3 h 20 min"), (86399, "1 d"), (187200, "2 d 4 h"), (-5, "0 s")],
+)
+def test_spans_have_one_or_two_units(seconds: float, words: str) -> None:
+    assert span(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("seconds", "digits", "words"),
+    [(0, 0, "0:00"), (65, 0, "1:05"), (3723, 0, "1:02:03"), (-3, 0, "−0:03"), (-0.01, 1, "0:00.0"), (59.96, 1, "1:00.0"), (12.34, 1, "0:12.3"), (3599.99, 1, "1:00:00.0")],
+)
+def test_positions_are_those_of_players(seconds: float, digits: int, words: str) -> None:
+    assert position(seconds, digits) == words
+
+
+def test_times_are_told_in_utc_and_from_now() -> None:
+    assert moment(0) == "1970-01-01 00:00:00 UTC"
+    assert (ago(40, 100), ago(160, 100), ago(100, 100.4)) == ("1 min ago", "in 1 min", "just now")
+
+
+def test_lengths_are_exact() -> None:
+    told = [exact(one) for one in (0, 7.46, 59.96, 90, 3599.6)]
+    assert told == ["0.0 s", "7.5 s", "1:00 min", "1:30 min", "1:00:00 h"]
+
+
+def test_sizes() -> None:
+    told = [megabytes(one) for one in (0, 999, 1500, 2_340_000, 5e9)]
+    assert told == ["0 bytes", "999 bytes", "1.5 kB", "2.3 MB", "5.0 GB"]
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        ("a\x00b\x1b[31mc", "a\ufffdb\ufffd[31mc"),
+        ("right\u202eleft\u2066", "right\ufffdleft\ufffd"),
+        ("zero\u200bwidth\ufeff", "zero\ufffdwidth\ufffd"),
+        ("two\r\nlines\tand  more", "two lines and more"),
+        ("half \ud800 pair", "half \ufffd pair"),
+        ("Größe 通話", "Größe 通話"),
+    ],
+)
+def test_texts_are_one_line_that_moves_nothing_else(words: str, shown: str) -> None:
+    assert plain(words) == shown
+
+
+@pytest.mark.parametrize("size", [81, 320, 321, 10_000])
+def test_long_texts_are_cut(size: int) -> None:
+    cut = plain("x" * size)
+    assert len(cut) <= 80
+    assert "…" in cut
+
+
+@pytest.mark.parametrize(
+    ("reason", "shown"),
+    [
+        ("http://dav:80/calls/+49301234567.mp3?x=1 is not there", "http://dav:80/… is not there"),
+        ("screen +49 30 1234567 is empty", "screen (a number) is empty"),
+        ("call-0049301234567-a is broken", "(a name) is broken"),
+        ("4711.mp4.bin: no video stream", "(a media file): no video stream"),
+        ("ALICE has no rights", "(the agent) has no rights"),
+        ("it has 123456789 bytes, and 5000000 MB are free", "it has 123456789 bytes, and 5000000 MB are free"),
+        ("connection to 10.11.12.13:8443 refused", "connection to 10.11.12.13:8443 refused"),
+        ("HTTP 503, statusCode 4", "HTTP 503, statusCode 4"),
+    ],
+)
+def test_reasons_tell_neither_who_called_nor_who_answered(reason: str, shown: str) -> None:
+    assert careful(reason, "alice") == shown
+
+
+def test_agents_have_labels_that_tell_no_name() -> None:
+    assert agents.label("alice") == agents.label("alice") != agents.label("bob")
+    assert len(agents.label("alice")) == agents.LENGTH
+    assert agents.label("") == ""

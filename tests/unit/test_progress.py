@@ -1,0 +1,60 @@
+"""How far something is, how fast it goes, and how long it will still take."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from muxer.progress import Progress, clock, progress, shown
+
+
+def test_half_of_it_in_ten_seconds_leaves_ten_more() -> None:
+    assert progress(50, 100, begun=1000, now=1010) == Progress(percent=50, rate=5, left=10)
+
+
+def test_without_a_whole_there_is_a_rate_but_no_percentage() -> None:
+    assert progress(50, 0, begun=0, now=10) == Progress(None, 5, None)
+
+
+@pytest.mark.parametrize("now", [1000.0, 1000.4, 990.0])
+def test_at_the_very_beginning_and_with_a_clock_set_back_nobody_knows_the_rate(now: float) -> None:
+    assert progress(50, 100, begun=1000, now=now) == Progress(50, None, None)
+
+
+def test_more_than_was_estimated_is_all_of_it() -> None:
+    assert progress(120, 100, begun=0, now=10) == Progress(100, 12, 0.0)
+
+
+def test_what_has_not_moved_has_no_end() -> None:
+    assert progress(0, 100, begun=0, now=10) == Progress(0, 0, None)
+
+
+numbers = st.floats(0, 1e15)
+
+
+@given(numbers, numbers, numbers, numbers)
+def test_nothing_is_ever_negative_or_above_a_hundred(done: float, total: float, begun: float, now: float) -> None:
+    made = progress(done, total, begun, now)
+    assert made.percent is None or 0 <= made.percent <= 100
+    assert made.rate is None or made.rate >= 0
+    assert made.left is None or made.left >= 0
+
+
+@pytest.mark.parametrize(
+    ("made", "step", "text"),
+    [
+        (Progress(63.9, 12_340_000, 42.2), "fetch", "63 %, 12.3 MB/s, 0:42 left"),
+        (Progress(5, 8_000_000, 3725), "mux", "5 %, 8.0 x real time, 1:02:05 left"),
+        (Progress(100, 8_000_000, 0.0), "mux", "100 %, 8.0 x real time"),
+        (Progress(None, 2_000_000, None), "store", "2.0 MB/s"),
+        (Progress(20, 3, 60), "", "20 %, 1:00 left"),
+        (Progress(None, None, None), "check", ""),
+    ],
+)
+def test_it_is_shown_for_people(made: Progress, step: str, text: str) -> None:
+    assert shown(made, step) == text
+
+
+def test_a_clock_rounds_up_into_the_next_minute() -> None:
+    assert [clock(one) for one in (0, 59.6, 3599.7, -3)] == ["0:00", "1:00", "1:00:00", "0:00"]
