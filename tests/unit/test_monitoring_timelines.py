@@ -156,7 +156,11 @@ def test_pieces_of_the_same_kind_are_told_as_one() -> None:
 
 @pytest.mark.parametrize(
     "facts",
-    [None, {}, {"length": 0, "screens": [], "pieces": []}, {"length": 5}, {"length": 5, "screens": [{}], "pieces": []}, {"length": "5", "screens": [], "pieces": []}, {"length": 5, "screens": [], "pieces": [{"begin": 0, "other": 1}]}],
+    [
+        *(None, {}, {"length": 0, "screens": [], "pieces": []}, {"length": 5}),
+        *({"length": 5, "screens": [{}], "pieces": []}, {"length": "5", "screens": [], "pieces": []}),
+        {"length": 5, "screens": [], "pieces": [{"begin": 0, "other": 1}]},
+    ],
 )
 def test_what_cannot_be_read_is_no_timeline(facts: dict | None) -> None:
     assert read(facts) is None
