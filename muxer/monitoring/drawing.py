@@ -13,7 +13,7 @@ from muxer.monitoring.words import position
 ROW, GAP = 26, 10
 # Screen files share this height when they lie one above the other.
 MOST_LANES_HEIGHT = 8 * ROW
-LEAST_LANE = 3.0
+LEAST_LANE, LEAST_NUMBERED = 3.0, 16.0
 # A bar narrower than this share of the picture has no room for its number.
 ROOM_FOR_NUMBER = 0.05
 # Screen files that lie far outside the audio (a wrong start time) must not press it together.
@@ -89,13 +89,14 @@ def _edges(axis: Axis, timeline: Timeline, foot: float) -> list[str]:
 
 
 def _lane(axis: Axis, row: Sequence[Screen], y: float, height: float) -> list[str]:
-    """Return the bars of one row of screen files: the whole file, and over it what is cut off."""
+    """Return the bars of one row of screen files: the whole file, over it what is cut off, and over both its number."""
     drawn = []
     for screen in row:
         words = f"screen {screen.number}: {position(screen.begin, 1)} to {position(screen.end, 1)}"
-        label = str(screen.number) if height >= 16 else ""
-        drawn.append(_bar(axis, screen.begin, screen.end, y, height - 2, "screen", words, label))
+        drawn.append(_bar(axis, screen.begin, screen.end, y, height - 2, "screen", words))
         drawn += [_bar(axis, *cut, y, height - 2, "cut", f"screen {screen.number}: cut off") for cut in screen.cuts]
+        if height >= LEAST_NUMBERED:
+            drawn.append(_label(axis, screen.begin, screen.end, y, height - 2, "screen", str(screen.number)))
     return drawn
 
 
@@ -106,18 +107,22 @@ def _overlap(axis: Axis, where: tuple[float, float], y: float, height: float) ->
 def _result(axis: Axis, part: Part, y: float) -> str:
     of = f" of screen {part.screen}" if part.screen else ""
     words = f"{position(part.begin, 1)} to {position(part.end, 1)}: {WORDS[part.kind]}{of}"
-    return _bar(axis, part.begin, part.end, y, ROW, part.kind, words, str(part.screen or ""))
+    where = (axis, part.begin, part.end, y, ROW, part.kind)
+    return _bar(*where, words) + _label(*where, str(part.screen or ""))
 
 
-def _bar(axis: Axis, begin: float, end: float, y: float, height: float, kind: str, words: str, label: str = "") -> str:
-    """Return a bar with words for the pointer, and a label when there is room for it."""
+def _bar(axis: Axis, begin: float, end: float, y: float, height: float, kind: str, words: str) -> str:
+    """Return a bar with words for the pointer."""
     size = {"y": f"{y:.1f}", "height": f"{height:.1f}"}
-    bar = element("rect", element("title", words), **axis.place(begin, end), **size, class_=kind)
-    share = axis.share(end) - axis.share(begin)
-    if not label or share < ROOM_FOR_NUMBER:
-        return bar
+    return element("rect", element("title", words), **axis.place(begin, end), **size, class_=kind)
+
+
+def _label(axis: Axis, begin: float, end: float, y: float, height: float, kind: str, words: str) -> str:
+    """Return words in the middle of a bar, when there is room for them."""
+    if not words or axis.share(end) - axis.share(begin) < ROOM_FOR_NUMBER:
+        return ""
     middle = percent((axis.share(begin) + axis.share(end)) / 2)
-    return bar + text(label, x=middle, y=f"{y + height / 2 + 4:.1f}", text_anchor="middle", class_=f"on-{kind}")
+    return text(words, x=middle, y=f"{y + height / 2 + 4:.1f}", text_anchor="middle", class_=f"on-{kind}")
 
 
 def _ticks(axis: Axis, foot: float) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from muxer.journal import ASIDE
+from muxer.journal import ASIDE, RETRY
 from muxer.monitoring.view import View
 from muxer.monitoring.words import careful, clock, plain, span
 
@@ -73,6 +73,8 @@ def _set_aside(view: View) -> Verdict | None:
 
 
 def _working(view: View) -> Verdict:
-    if view.snapshot.running:
-        return Verdict(GOOD, "Working", "Everything that is needed answers.")
-    return Verdict(GOOD, "Working; nothing to do at the moment", "Everything that is needed answers.")
+    title = "Working" if view.snapshot.running else "Working; nothing to do at the moment"
+    count = view.counts.get(RETRY, 0)
+    failed = "1 recording has failed and is" if count == 1 else f"{count} recordings have failed and are"
+    again = f" {failed} tried again: see Failures." if count else ""
+    return Verdict(GOOD, title, f"Everything that is needed answers.{again}")

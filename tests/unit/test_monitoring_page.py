@@ -79,6 +79,12 @@ def test_the_verdict_is_the_worst_that_is_true(changes: dict, level: str, title:
     assert title in Reader(render(made)).text
 
 
+def test_what_failed_and_waits_is_told_beside_a_good_verdict() -> None:
+    assert "1 recording has failed and is tried again" in verdict(view(counts={"retry": 1})).words
+    assert "2 recordings have failed and are tried again" in verdict(view(counts={"retry": 2})).words
+    assert "failed" not in verdict(view()).words
+
+
 def test_the_numbers_of_now_are_there() -> None:
     text = Reader(render(view())).text
     for words in (

@@ -71,6 +71,8 @@ def test_what_lies_outside_the_audio_is_shown_as_cut_off() -> None:
 def test_an_overlap_that_cuts_is_told_from_one_that_is_tolerated() -> None:
     assert bars(draw(CUT, "a"), "overlap") == [(50, 60)]
     assert bars(draw(CUT, "a"), "cut") == [(50, 60)]
+    assert words(draw(CUT, "a"))[:4] == ["1", "2", "1", "2"]
+    assert draw(CUT, "a").index('class="cut"') < draw(CUT, "a").index('class="on-screen">1<')
     assert [overlap_words(*one) for one in CUT.overlaps] == [
         "Screen 1 and screen 2 overlap by 10.0 s at 0:50.0: screen 1 is cut off there."
     ]
