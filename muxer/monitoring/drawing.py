@@ -127,11 +127,14 @@ def _label(axis: Axis, begin: float, end: float, y: float, height: float, kind: 
 
 def _ticks(axis: Axis, foot: float) -> list[str]:
     drawn = [element("line", x1="0", x2="100%", y1=f"{foot:.1f}", y2=f"{foot:.1f}", class_="base")]
-    for at in ticks(axis):
+    moments = ticks(axis)
+    for number, at in enumerate(moments, -moments.index(0)):
         place = percent(axis.share(at))
         drawn.append(element("line", x1=place, x2=place, y1=f"{foot:.1f}", y2=f"{foot + 4:.1f}", class_="base"))
         side = "end" if axis.share(at) > 0.95 else "start" if axis.share(at) < 0.03 else "middle"
-        drawn.append(text(position(at), x=place, y=f"{foot + 17:.1f}", text_anchor=side))
+        # Every second one gives way where the window is narrow.
+        kind = "between" if number % 2 else None
+        drawn.append(text(position(at), x=place, y=f"{foot + 17:.1f}", text_anchor=side, class_=kind))
     return drawn
 
 

@@ -23,7 +23,7 @@ def parsed(svg: str) -> ElementTree.Element:
 
 
 @pytest.mark.parametrize(
-    ("most", "top"), [(0, 2), (1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 20), (61, 80), (1000, 1000)]
+    ("most", "top"), [(0, 2), (1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 20), (61, 80), (125, 150), (1000, 1000)]
 )
 def test_the_axis_ends_at_a_round_number(most: float, top: float) -> None:
     assert nice(most) == top
@@ -60,7 +60,7 @@ def test_a_chart_can_be_heard_and_its_axes_are_labelled() -> None:
 def test_areas_leave_holes_where_nobody_knows() -> None:
     svg = parsed(area("a", "Title", "Words", FRAME, (Series("age", (60.0, None, 120.0, 120.0)),), 120.0, span))
     lines = [one.get("d") for one in svg.iter("path") if one.get("class") == "age line"]
-    assert lines == [f"M0,{PLOT / 2} 1,{PLOT / 2}", "M2,0.0 4,0.0"]
+    assert sorted(lines) == [f"M0,{PLOT / 2} 1,{PLOT / 2}", "M2,0.0 4,0.0"]
     assert [one.text for one in svg.iter("text")][:3] == ["0 s", "1 min", "2 min"]
 
 

@@ -132,6 +132,11 @@ def test_ticks_are_round_and_few() -> None:
     assert len(ticks(Axis(0, 7 * 86_400))) <= 7
 
 
+def test_every_second_tick_may_give_way_but_not_the_start() -> None:
+    texts = [one for one in ElementTree.fromstring(draw(GAPS, "a")).iter("text") if ":" in one.text]
+    assert [(one.text, one.get("class")) for one in texts[:3]] == [("0:00", None), ("0:30", "between"), ("1:00", None)]
+
+
 def test_a_picture_can_be_heard() -> None:
     svg = ElementTree.fromstring(draw(GAPS, "x"))
     assert (svg.get("role"), svg.find("title").text, svg.find("desc").text) == ("img", "Timeline", summary(GAPS))
