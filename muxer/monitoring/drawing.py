@@ -148,9 +148,8 @@ def ticks(axis: Axis) -> list[float]:
 
 def strip(timeline: Timeline) -> str:
     """Given a timeline, return the muxed file alone, as a small picture: each pixel shows what most of it is."""
-    kinds = [_kind_at(timeline, slot) for slot in range(STRIP_WIDTH)]
     drawn, x = [], 0
-    for kind, group in groupby(kinds):
+    for kind, group in groupby(_slots(timeline)):
         width = len(list(group))
         drawn.append(element("rect", x=x, y=0, width=width, height=STRIP_HEIGHT, class_=kind))
         x += width
@@ -158,11 +157,12 @@ def strip(timeline: Timeline) -> str:
     return element("svg", *drawn, aria_hidden="true", class_="strip", **size)
 
 
-def _kind_at(timeline: Timeline, slot: int) -> str:
-    """Return what most of a slot of the strip shows."""
+def _slots(timeline: Timeline) -> list[str]:
+    """Return what most of each slot of the strip shows."""
     width = timeline.length / STRIP_WIDTH
-    begin, end = slot * width, (slot + 1) * width
-    shares = {COPY: 0.0, ENCODE: 0.0, PADDING: 0.0}
+    shares = [{COPY: 0.0, ENCODE: 0.0, PADDING: 0.0} for _ in range(STRIP_WIDTH)]
     for part in timeline.parts:
-        shares[part.kind] += max(0.0, min(part.end, end) - max(part.begin, begin))
-    return max(shares, key=lambda kind: shares[kind])
+        first, last = int(part.begin / width), min(int(part.end / width), STRIP_WIDTH - 1)
+        for slot in range(max(0, first), last + 1):
+            shares[slot][part.kind] += max(0.0, min(part.end, (slot + 1) * width) - max(part.begin, slot * width))
+    return [max(share, key=lambda kind: share[kind]) for share in shares]

@@ -5,12 +5,13 @@ Pure. Times are seconds from the start of the audio. The names of the screen fil
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from muxer.monitoring.words import careful, exact, position
+from muxer.monitoring.words import exact, position
 
 COPY, ENCODE, PADDING = "copy", "encode", "padding"
 # Shorter rests are the last frame of a file or the rounding of its metadata; nobody misses them.
@@ -83,7 +84,10 @@ def read(facts: Mapping[str, Any] | None) -> Timeline | None:
         if not facts or not facts["length"] > 0:
             return None
         pieces = [_Piece(**one) for one in facts["pieces"]]
-        screens = tuple(_screen(number, one, pieces) for number, one in enumerate(facts["screens"]))
+        shown: dict[int | None, list[Stretch]] = defaultdict(list)
+        for one in pieces:
+            shown[one.screen].append((one.offset, one.offset + one.end - one.begin))
+        screens = tuple(_screen(number, one, shown[number]) for number, one in enumerate(facts["screens"]))
         return Timeline(float(facts["length"]), screens, tuple(map(_part, pieces)))
     except (KeyError, TypeError, ValueError):
         return None
@@ -98,12 +102,11 @@ class _Piece:
     reason: str | None
 
 
-def _screen(index: int, facts: Mapping[str, Any], pieces: Sequence[_Piece]) -> Screen:
-    """Return a screen file, with what no piece shows of it."""
+def _screen(index: int, facts: Mapping[str, Any], shown: Sequence[Stretch]) -> Screen:
+    """Return a screen file, with what is not among the stretches of it that are shown."""
     begin, length = float(facts["start"]), float(facts["length"])
-    shown = sorted((one.offset, one.offset + one.end - one.begin) for one in pieces if one.screen == index)
     cuts, reached = [], 0.0
-    for start, end in [*shown, (length, length)]:
+    for start, end in [*sorted(shown), (length, length)]:
         if start - reached >= LEAST_CUT:
             cuts.append((begin + reached, begin + start))
         reached = max(reached, end)
@@ -114,7 +117,7 @@ def _part(piece: _Piece) -> Part:
     if piece.screen is None:
         return Part(float(piece.begin), float(piece.end), PADDING)
     kind = COPY if piece.reason is None else ENCODE
-    return Part(float(piece.begin), float(piece.end), kind, int(piece.screen) + 1, careful(piece.reason or ""))
+    return Part(float(piece.begin), float(piece.end), kind, int(piece.screen) + 1, piece.reason or "")
 
 
 def merged(parts: Sequence[Part]) -> tuple[Part, ...]:

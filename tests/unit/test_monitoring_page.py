@@ -165,7 +165,9 @@ def test_nobody_is_named() -> None:
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_texts_stay_texts(text: str) -> None:
-    row = done(text, name=file_name("call-3"), agent=text)
+    timeline = chain(2)
+    timeline["pieces"][0]["reason"] = timeline["screens"][0]["name"] = text
+    row = done(text, timeline, name=file_name("call-3"), agent=text)
     made = view(
         instance=text,
         recent=(row, replace(row, facts={**row.facts, "method": text, "length": text, "seconds": None})),
