@@ -12,6 +12,7 @@ from muxer.journal import Sample
 from muxer.monitoring import charts
 from muxer.monitoring.charts import HEIGHT, Frame, Series, area, bars, nice, nice_span
 from muxer.monitoring.day import STEP, day, steps
+from muxer.monitoring.svg import text
 from muxer.monitoring.words import span
 
 FRAME = Frame(12 * HOUR, 36 * HOUR)
@@ -57,6 +58,11 @@ def test_a_chart_can_be_heard_and_its_axes_are_labelled() -> None:
     assert words == ["0", "4", "8", "12:00", "18:00", "00:00", "06:00", "12:00"]
 
 
+def test_attributes_and_texts_are_escaped() -> None:
+    svg = parsed(text('<b> & "', x='"><script> & \''))
+    assert (svg.text, svg.get("x")) == ('<b> & "', '"><script> & \'')
+
+
 def test_areas_leave_holes_where_nobody_knows() -> None:
     svg = parsed(area("a", "Title", "Words", FRAME, (Series("age", (60.0, None, 120.0, 120.0)),), 120.0, span))
     lines = [one.get("d") for one in svg.iter("path") if one.get("class") == "age line"]
@@ -70,7 +76,7 @@ def test_a_chart_without_numbers_is_empty() -> None:
 
 
 def test_samples_become_steps_of_ten_minutes() -> None:
-    found = steps([(0.0, 1.0), (STEP - 1, 5.0), (2 * STEP, 2.0), (10 * STEP, 9.0)], Frame(0, 4 * STEP))
+    found = steps([(0.0, 1.0), (9.0, 5.0), (STEP - 1, 3.0), (2 * STEP, 2.0), (10 * STEP, 9.0)], Frame(0, 4 * STEP))
     assert found == (5.0, None, 2.0, None)
 
 

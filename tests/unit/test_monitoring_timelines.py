@@ -97,6 +97,7 @@ def test_a_file_far_away_does_not_press_the_audio_together() -> None:
     assert axis_of(made) == Axis(0, 130)
     assert told(made)[1] == "not shown: it lies outside the audio"
     assert bars(draw(made, "a"), "screen")[1] == (100, 100)
+    assert axis_of(timeline(100, [screen(0, 100), screen(-86_400, 50)], [piece(0, 100, 0)])) == Axis(-30, 100)
 
 
 @pytest.mark.parametrize("count", [1, 2, 200])
