@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from support.daemon import wait_until
 from support.monitoring import HOST, LOGIN, SECONDS, ask, certified, free_port, made_sources, opened, reasons, values
 
 from muxer.errors import ConfigError, LoginRefused
@@ -59,6 +60,13 @@ def open_port(tmp_path: Path) -> Iterator[Open]:
             return number, sources
 
         yield start
+
+
+def is_answered(port: int) -> bool:
+    try:
+        return ask(port, "/livez").status == 200
+    except OSError:
+        return False
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -178,7 +186,7 @@ def test_more_connections_than_are_kept_are_closed_and_later_ones_answered(port:
         clients = [stack.enter_context(socket.create_connection((HOST, port), timeout=SECONDS)) for _ in range(100)]
         clients[-1].settimeout(SECONDS)
         assert clients[-1].recv(1) == b""
-    assert ask(port, "/livez").status == 200
+    wait_until(lambda: is_answered(port), SECONDS, "an answer")
 
 
 def test_it_stops_at_once_whatever_clients_do(tmp_path: Path) -> None:
@@ -214,17 +222,9 @@ def test_a_server_that_dies_is_told_and_started_again(
     monkeypatch.setattr(server_module._Server, "serve", die_once)
     monkeypatch.setattr(server_module, "RESTART_SECONDS", 0.1)
     port, _ = open_port()
-    deadline = time.monotonic() + SECONDS
-    while "started again" not in caplog.text and time.monotonic() < deadline:
-        time.sleep(0.02)
-    while time.monotonic() < deadline:
-        try:
-            assert ask(port, "/livez").status == 200
-            break
-        except OSError:
-            time.sleep(0.1)
+    wait_until(lambda: "started again" in caplog.text, SECONDS, "the line in the log")
+    wait_until(lambda: is_answered(port), SECONDS, "an answer")
     assert "an accident" in caplog.text and "it is started again" in caplog.text
-    assert ask(port, "/livez").status == 200
 
 
 def test_an_error_in_an_answer_is_told_in_the_log_only(
