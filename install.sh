@@ -191,7 +191,7 @@ run_pytest() { # the summary when all pass, everything when one fails
 run_tests() {
     local failed=0
     builds_on_path "$ROOT/thirdparty"
-    ensure test python ffmpeg openssl apache chromium firefox
+    ensure test python ffmpeg openssl apache chromium firefox promtool
     make_source_venvs '' test
     install_npm_packages "$ROOT/tests/s3rver"
     cd -- "$ROOT"

@@ -1,9 +1,11 @@
 # shellcheck shell=bash
 # Part of install.sh: the system packages. What is there, what is missing, and how this distribution brings it.
-# A "part" is one of: python, venv (Python is there, its venv module is not), ffmpeg, openssl, apache, chromium, firefox.
+# A "part" is one of: python, venv (Python is there, its venv module is not), ffmpeg, openssl, apache, chromium, firefox,
+# promtool.
 
 readonly MIN_OPENSSL=1.1.1
 OS_RELEASE=${MUXER_OS_RELEASE:-/etc/os-release}
+POLICY=${MUXER_POLICY_RC_D:-/usr/sbin/policy-rc.d} # what it says decides whether Debian's packages start their services
 ROOT_PREFIX=() # what to put before a command so that root runs it
 
 works() { "$@" >/dev/null 2>&1 </dev/null; }
@@ -97,6 +99,7 @@ has_apache() {
 }
 
 has_chromium() { works chromium --version || works chromium-browser --version; }
+has_promtool() { works promtool --version; }
 has_firefox() { works firefox-esr --version || works firefox --version; }
 
 python_is_new() { works "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; }
@@ -155,6 +158,7 @@ wanted() { # part -> in words
         apache) say 'Apache httpd with mod_dav (for the tests)' ;;
         chromium) say 'Chromium (for the tests)' ;;
         firefox) say 'Firefox (for the tests)' ;;
+        promtool) say 'promtool of Prometheus, on PATH (for the tests)' ;;
     esac
 }
 
@@ -171,6 +175,7 @@ debian_packages() { # parts...
             venv) say "python$(python_version "$(find_python)")-venv" ;;
             apache) say apache2-bin ;; # the server without its system service
             firefox) say firefox-esr ;;
+            promtool) say prometheus ;; # apt_install keeps its service from starting
             *) say "$part" ;;
         esac
     done
@@ -181,6 +186,7 @@ redhat_choices() { # part -> the packages that bring it, the preferred one first
         python) say 'python3.12 python3.11 python3' ;;
         venv) say "python$(python_version "$(find_python)")-libs python3-libs" ;;
         apache) say httpd ;;
+        promtool) say golang-github-prometheus ;;
         *) say "$1" ;;
     esac
 }
@@ -197,12 +203,30 @@ become_root() { # 0 when commands can run as root
 
 as_root() { "${ROOT_PREFIX[@]}" env DEBIAN_FRONTEND=noninteractive "$@" </dev/null; }
 
+without_service() { # service, command...: root runs it; a service that it brings starts neither now nor at the next boot
+    # shellcheck disable=SC2016
+    as_root bash -c '
+        policy=$1 service=$2
+        shift 2
+        if [[ ! -e $policy ]]; then
+            trap "rm -f -- \"\$policy\"" EXIT
+            printf "#!/bin/sh\nexit 101\n" >"$policy" && chmod 755 "$policy" || exit
+        fi
+        "$@" || exit
+        if command -v systemctl >/dev/null; then systemctl disable --quiet "$service"; fi
+    ' bash "$POLICY" "$@"
+}
+
 apt_install() { # parts...; the log is in $WORK/system.log
     local packages log=$WORK/system.log
     mapfile -t packages < <(debian_packages "$@")
     say "Installing system packages: ${packages[*]}"
     as_root apt-get update -q >"$log" 2>&1 || true # an old list may be good enough; the next step tells
-    as_root apt-get install -q -y --no-install-recommends "${packages[@]}" >>"$log" 2>&1
+    local install=(apt-get install -q -y --no-install-recommends "${packages[@]}")
+    case " ${packages[*]} " in
+        *' prometheus '*) without_service prometheus "${install[@]}" >>"$log" 2>&1 ;;
+        *) as_root "${install[@]}" >>"$log" 2>&1 ;;
+    esac
 }
 
 dnf_install() { # parts...
@@ -240,6 +264,9 @@ repository_hint() { # distribution, parts... -> where else to look, if there is 
             ;;&
         redhat:*' chromium '*)
             say 'The base repositories of Red Hat have no Chromium: enable EPEL first.'
+            ;;&
+        redhat:*' promtool '*)
+            say 'Red Hat has no promtool: put that of a Prometheus release on PATH.'
             ;;
         debian:*' python '*)
             say 'If this release has no Python 3.11: install one from another source, with python3.11 (or later) on PATH.'

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import socket
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from muxer.config.pem import certificates_in
 from muxer.errors import Problem
+
+if TYPE_CHECKING:
+    import ssl
 
 NEEDED_BEYOND = ("username", "password", "certificate", "key")
 
@@ -54,6 +56,8 @@ def advice(certificate: Path | None) -> list[str]:
 def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
     """Given a certificate with its chain and its key, return the context of a server. Raise ``OSError`` when they cannot be
     used."""
+    import ssl  # here: its loading takes time at the start
+
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     # A key with a password must not ask for it on a terminal.

@@ -15,7 +15,7 @@ ADVICE = {
     "LoginRefused": "See user name and password of this service in muxer.cfg, then restart the muxer.",
     "Forbidden": "Give the muxer's account of this service the permission that is missing.",
     "PlaceClosed": "Give the account of [webdav] the right to read and write this folder.",
-    "MediaNotFound": "Nothing to do while the file may be on its way. If it lasts, see whether the recorder has uploaded it.",
+    "MediaNotFound": "Nothing to do while the file may be on its way. Later, see whether the recorder has uploaded it.",
     "LocalResourceError": _DISK,
     "StoredElsewhere": "Nothing to do: another muxer works on the same file.",
     "EncryptionMissing": "See the encryption certificates in the settings of RWS.",

@@ -1,5 +1,8 @@
-"""Labels in place of agents' user names, which are personal data: the same for an agent wherever it stands on the page, so that
-failures of one workplace can be seen; drawn anew at each start, so that no table of names tells whose they are."""
+"""Labels in place of agents' user names, which are personal data.
+
+An agent has the same label wherever it stands on the page, so that failures of one workplace can be seen; labels are drawn
+anew at each start, so that no table of names tells whose they are.
+"""
 
 from __future__ import annotations
 

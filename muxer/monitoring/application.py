@@ -16,6 +16,7 @@ from urllib.parse import parse_qs
 
 from muxer.monitoring import health, page
 from muxer.monitoring.metrics import Metrics
+from muxer.monitoring.servers import Servers
 from muxer.monitoring.view import Sources, gather
 
 log = logging.getLogger(__name__)
@@ -48,12 +49,12 @@ class Answer:
 class Application:
     """Answers requests from any thread."""
 
-    def __init__(self, sources: Sources, loopback: bool) -> None:
+    def __init__(self, sources: Sources, servers: Servers, loopback: bool) -> None:
         """Given where everything comes from, and whether only this machine reaches the port, make ready."""
         monitoring = sources.config.monitoring
         self._sources, self._loopback = sources, loopback
         self._login = f"{monitoring.username}:{monitoring.password}".encode() if monitoring.username else b""
-        self._metrics = Metrics(sources)
+        self._metrics = Metrics(sources, servers.all)
         self._routes: dict[str, Callable[[Environ], Answer]] = {
             "/": self._page,
             "/recording": self._recording,
@@ -101,7 +102,8 @@ class Application:
 
 def _asked(environ: Environ, name: str) -> str:
     """Return what the address says after ``name=``; nothing if it does not."""
-    return parse_qs(environ.get("QUERY_STRING", "")).get(name, [""])[0]
+    query: str = environ.get("QUERY_STRING", "")
+    return parse_qs(query).get(name, [""])[0]
 
 
 def _verdict(environ: Environ, reasons: tuple[str, ...]) -> Answer:

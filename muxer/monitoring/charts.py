@@ -44,7 +44,8 @@ def nice(most: float) -> float:
     if most <= 2:
         return 2.0
     scale = 10.0 ** math.floor(math.log10(most))
-    return next(step * scale for step in (1, 2, 4, 6, 8, 10) if step * scale >= most - 1e-9 and step * scale >= 2)
+    tops = (step * scale for step in (1, 1.5, 2, 3, 4, 5, 6, 8, 10))
+    return next(top for top in tops if top >= most and top % 2 == 0)
 
 
 def nice_span(most: float) -> float:
@@ -82,11 +83,12 @@ def area(
     nothing is drawn. ``label`` writes the numbers of the axis."""
     count = len(stack[0].values)
     floor: list[float] = [0.0] * count
-    paths = []
+    paths: list[str] = []
     for series in stack:
         roof = [None if value is None else below + value for value, below in zip(series.values, floor, strict=True)]
         for first, last in _stretches(roof):
-            paths += _shape(series.kind, roof[first:last], floor[first:last], first, top)
+            # Before the earlier ones: where nothing lies on them, their own line is seen.
+            paths[:0] = _shape(series.kind, roof[first:last], floor[first:last], first, top)
         floor = [below if value is None else value for value, below in zip(roof, floor, strict=True)]
     plot = HEIGHT - TOP - FOOT
     box = {"viewBox": f"0 0 {count} {plot}", "preserveAspectRatio": "none", "width": "100%", "y": TOP, "height": plot}
@@ -128,7 +130,9 @@ def _chart(
     lines, words = [], []
     for value in (0.0, top / 2, top):
         y = _y(value, top)
-        lines.append(element("line", x1="0", x2="100%", y1=f"{y:.1f}", y2=f"{y:.1f}", class_="base" if value == 0 else "grid"))
+        lines.append(
+            element("line", x1="0", x2="100%", y1=f"{y:.1f}", y2=f"{y:.1f}", class_="base" if value == 0 else "grid")
+        )
         words.append(text(label(value), x=-6, y=f"{y + 4:.1f}", text_anchor="end"))
     foot = HEIGHT - FOOT
     moments = [at for at in range(int(frame.begin), int(frame.end) + 1, HOUR) if at % (TICK_HOURS * HOUR) == 0]

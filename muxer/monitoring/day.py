@@ -72,19 +72,25 @@ def _backlog_chart(samples: Sequence[Sample], frame: Frame, most: int) -> str:
     running = steps([(one.at, float(one.running + one.queued)) for one in samples], frame)
     waiting = steps([(one.at, float(one.waiting)) for one in samples], frame)
     stack = (Series("held", running), Series("waiting", waiting))
-    top = charts.nice(max((above + below for above, below in zip(_known(running), _known(waiting), strict=True)), default=0))
+    top = charts.nice(
+        max((above + below for above, below in zip(_known(running), _known(waiting), strict=True)), default=0)
+    )
     return charts.area("backlog", "Backlog", told, frame, stack, top)
 
 
 def _age_chart(samples: Sequence[Sample], frame: Frame) -> str:
     ages = steps([(one.at, _age(one)) for one in samples], frame)
-    told = f"At most {span(max(_known(ages), default=0))}; {span(_age(samples[-1]))} now." if samples else "No numbers yet."
+    told = (
+        f"At most {span(max(_known(ages), default=0))}; {span(_age(samples[-1]))} now."
+        if samples
+        else "No numbers yet."
+    )
     top = charts.nice_span(max(_known(ages), default=0))
     return charts.area("age", "Age of the oldest call", told, frame, (Series("age", ages),), top, span)
 
 
 def steps(numbers: Sequence[tuple[float, float]], frame: Frame) -> tuple[float | None, ...]:
-    """Given numbers at moments, return the largest of each part of the time; None where there is none, also after the last."""
+    """Given numbers at moments, return the largest of each part of the time; None where there is none."""
     found: list[float | None] = [None] * round((frame.end - frame.begin) / STEP)
     for at, value in numbers:
         index = int((at - frame.begin) // STEP)

@@ -13,7 +13,7 @@ from muxer.monitoring.words import position
 ROW, GAP = 26, 10
 # Screen files share this height when they lie one above the other.
 MOST_LANES_HEIGHT = 8 * ROW
-LEAST_LANE = 3.0
+LEAST_LANE, LEAST_NUMBERED = 3.0, 16.0
 # A bar narrower than this share of the picture has no room for its number.
 ROOM_FOR_NUMBER = 0.05
 # Screen files that lie far outside the audio (a wrong start time) must not press it together.
@@ -78,7 +78,9 @@ def draw(timeline: Timeline, ident: str) -> str:
     heads = (("Audio", 0.0, ROW), ("Screens", screens_at, min(lane * len(rows), ROW)), ("Result", result_at, ROW))
     labels = [text(word, x=-72, y=f"{y + height / 2 + 4:.1f}") for word, y, height in heads if height]
     height = f"{foot + 22:.0f}"
-    return picture(ident, "Timeline", summary(timeline), *drawn, *labels, class_="timeline", width="100%", height=height)
+    return picture(
+        ident, "Timeline", summary(timeline), *drawn, *labels, class_="timeline", width="100%", height=height
+    )
 
 
 def _edges(axis: Axis, timeline: Timeline, foot: float) -> list[str]:
@@ -87,13 +89,14 @@ def _edges(axis: Axis, timeline: Timeline, foot: float) -> list[str]:
 
 
 def _lane(axis: Axis, row: Sequence[Screen], y: float, height: float) -> list[str]:
-    """Return the bars of one row of screen files: the whole file, and over it what is cut off."""
+    """Return the bars of one row of screen files: the whole file, over it what is cut off, and over both its number."""
     drawn = []
     for screen in row:
         words = f"screen {screen.number}: {position(screen.begin, 1)} to {position(screen.end, 1)}"
-        label = str(screen.number) if height >= 16 else ""
-        drawn.append(_bar(axis, screen.begin, screen.end, y, height - 2, "screen", words, label))
+        drawn.append(_bar(axis, screen.begin, screen.end, y, height - 2, "screen", words))
         drawn += [_bar(axis, *cut, y, height - 2, "cut", f"screen {screen.number}: cut off") for cut in screen.cuts]
+        if height >= LEAST_NUMBERED:
+            drawn.append(_label(axis, screen.begin, screen.end, y, height - 2, "screen", str(screen.number)))
     return drawn
 
 
@@ -104,27 +107,34 @@ def _overlap(axis: Axis, where: tuple[float, float], y: float, height: float) ->
 def _result(axis: Axis, part: Part, y: float) -> str:
     of = f" of screen {part.screen}" if part.screen else ""
     words = f"{position(part.begin, 1)} to {position(part.end, 1)}: {WORDS[part.kind]}{of}"
-    return _bar(axis, part.begin, part.end, y, ROW, part.kind, words, str(part.screen or ""))
+    where = (axis, part.begin, part.end, y, ROW, part.kind)
+    return _bar(*where, words) + _label(*where, str(part.screen or ""))
 
 
-def _bar(axis: Axis, begin: float, end: float, y: float, height: float, kind: str, words: str, label: str = "") -> str:
-    """Return a bar with words for the pointer, and a label when there is room for it."""
+def _bar(axis: Axis, begin: float, end: float, y: float, height: float, kind: str, words: str) -> str:
+    """Return a bar with words for the pointer."""
     size = {"y": f"{y:.1f}", "height": f"{height:.1f}"}
-    bar = element("rect", element("title", words), **axis.place(begin, end), **size, class_=kind)
-    share = axis.share(end) - axis.share(begin)
-    if not label or share < ROOM_FOR_NUMBER:
-        return bar
+    return element("rect", element("title", words), **axis.place(begin, end), **size, class_=kind)
+
+
+def _label(axis: Axis, begin: float, end: float, y: float, height: float, kind: str, words: str) -> str:
+    """Return words in the middle of a bar, when there is room for them."""
+    if not words or axis.share(end) - axis.share(begin) < ROOM_FOR_NUMBER:
+        return ""
     middle = percent((axis.share(begin) + axis.share(end)) / 2)
-    return bar + text(label, x=middle, y=f"{y + height / 2 + 4:.1f}", text_anchor="middle", class_=f"on-{kind}")
+    return text(words, x=middle, y=f"{y + height / 2 + 4:.1f}", text_anchor="middle", class_=f"on-{kind}")
 
 
 def _ticks(axis: Axis, foot: float) -> list[str]:
     drawn = [element("line", x1="0", x2="100%", y1=f"{foot:.1f}", y2=f"{foot:.1f}", class_="base")]
-    for at in ticks(axis):
+    moments = ticks(axis)
+    for number, at in enumerate(moments, -moments.index(0)):
         place = percent(axis.share(at))
         drawn.append(element("line", x1=place, x2=place, y1=f"{foot:.1f}", y2=f"{foot + 4:.1f}", class_="base"))
         side = "end" if axis.share(at) > 0.95 else "start" if axis.share(at) < 0.03 else "middle"
-        drawn.append(text(position(at), x=place, y=f"{foot + 17:.1f}", text_anchor=side))
+        # Every second one gives way where the window is narrow.
+        kind = "between" if number % 2 else None
+        drawn.append(text(position(at), x=place, y=f"{foot + 17:.1f}", text_anchor=side, class_=kind))
     return drawn
 
 
@@ -137,10 +147,9 @@ def ticks(axis: Axis) -> list[float]:
 
 
 def strip(timeline: Timeline) -> str:
-    """Given a timeline, return the muxed file alone, as a small picture of fixed size: each pixel shows what most of it is."""
-    kinds = [_kind_at(timeline, slot) for slot in range(STRIP_WIDTH)]
+    """Given a timeline, return the muxed file alone, as a small picture: each pixel shows what most of it is."""
     drawn, x = [], 0
-    for kind, group in groupby(kinds):
+    for kind, group in groupby(_slots(timeline)):
         width = len(list(group))
         drawn.append(element("rect", x=x, y=0, width=width, height=STRIP_HEIGHT, class_=kind))
         x += width
@@ -148,11 +157,12 @@ def strip(timeline: Timeline) -> str:
     return element("svg", *drawn, aria_hidden="true", class_="strip", **size)
 
 
-def _kind_at(timeline: Timeline, slot: int) -> str:
-    """Return what most of a slot of the strip shows."""
+def _slots(timeline: Timeline) -> list[str]:
+    """Return what most of each slot of the strip shows."""
     width = timeline.length / STRIP_WIDTH
-    begin, end = slot * width, (slot + 1) * width
-    shares = {COPY: 0.0, ENCODE: 0.0, PADDING: 0.0}
+    shares = [{COPY: 0.0, ENCODE: 0.0, PADDING: 0.0} for _ in range(STRIP_WIDTH)]
     for part in timeline.parts:
-        shares[part.kind] += max(0.0, min(part.end, end) - max(part.begin, begin))
-    return max(shares, key=lambda kind: shares[kind])
+        first, last = int(part.begin / width), min(int(part.end / width), STRIP_WIDTH - 1)
+        for slot in range(max(0, first), last + 1):
+            shares[slot][part.kind] += max(0.0, min(part.end, (slot + 1) * width) - max(part.begin, slot * width))
+    return [max(share, key=lambda kind: share[kind]) for share in shares]

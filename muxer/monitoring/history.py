@@ -25,7 +25,7 @@ _ROW = "SELECT name, recording, agent, state, attempts, retry_at, code, error, r
 _HOURS = """
 SELECT CAST(updated / 3600 AS INTEGER) * 3600, sum(state = 'done' AND json_extract(facts, '$.method') IS NOT NULL),
     sum(state <> 'done'), total(json_extract(facts, '$.length')), total(json_extract(facts, '$.bytes'))
-FROM targets WHERE state IN ('done', 'retry', 'aside') AND updated >= ? GROUP BY 1
+FROM targets WHERE (state = 'done' OR attempts > 0) AND updated >= ? GROUP BY 1
 """
 
 

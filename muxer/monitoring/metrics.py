@@ -34,9 +34,10 @@ Labelled = Iterable[tuple[tuple[str, ...], float]]
 class Metrics(Collector):
     """All metrics of this process."""
 
-    def __init__(self, sources: Sources) -> None:
-        """Given the sources, remember them; each scrape reads them anew."""
-        self._sources = sources
+    def __init__(self, sources: Sources, of_servers: Callable[[], tuple[Expiry, ...]] = tuple) -> None:
+        """Given the sources, and what tells when the certificates of servers expire, remember them; each scrape reads them
+        anew."""
+        self._sources, self._of_servers = sources, of_servers
         self._expiries = Expiries(sources.config)
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
@@ -67,7 +68,7 @@ class Metrics(Collector):
         yield from of_services(services(sources), known, sources.outages.begun)
         yield from of_journal(history.counts(sources.journal), sources.is_journal_kept())
         yield from of_disk(room(sources.disk), sources.disk.has_room())
-        yield of_certificates(self._expiries.all(sources.recipients()))
+        yield of_certificates([*self._expiries.all(sources.recipients()), *self._of_servers()])
         yield _gauge("muxer_live", "Whether /livez says 200.", not health.unalive(sources))
         yield _gauge("muxer_ready", "Whether /readyz says 200.", not health.unready(sources))
 

@@ -76,7 +76,9 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     made.globals |= {"style": Markup(STYLE), "kinds": drawing.WORDS, "quote": quote}
-    made.filters |= {name: getattr(words, name) for name in ("clock", "moment", "machine", "span", "ago", "plain", "careful")}
+    made.filters |= {
+        name: getattr(words, name) for name in ("clock", "moment", "machine", "span", "ago", "plain", "careful")
+    }
     made.filters |= {"position": words.position, "megabytes": words.megabytes, "svg": Markup}
     return made
 

@@ -106,7 +106,9 @@ def _progress(running: Running, now: float) -> progress.Progress:
 def failure(row: Row) -> Failure:
     """Given a target that failed, as the journal has it, return its row."""
     told, reason = whose(row.recording, row.agent, row.name), careful(row.reason, row.agent)
-    return Failure(told, plain(row.error), reason, row.attempts, row.retry_at, row.state, advice(row.error), row.updated)
+    return Failure(
+        told, plain(row.error), reason, row.attempts, row.retry_at, row.state, advice(row.error), row.updated
+    )
 
 
 def finished(row: Row) -> Finished:

@@ -23,6 +23,7 @@ from muxer.config.listening import resolve, server_context
 from muxer.config.schema import Monitoring
 from muxer.errors import ConfigError, Problem
 from muxer.monitoring.application import Application
+from muxer.monitoring.servers import Servers
 from muxer.monitoring.view import Sources
 
 log = logging.getLogger(__name__)
@@ -47,8 +48,9 @@ class Server:
         self._monitoring = sources.config.monitoring
         listening = resolve(self._monitoring.http_address)
         self._address = (listening.address, self._monitoring.http_port)
-        self._application = Application(sources, listening.loopback)
         self._stop = threading.Event()
+        self._servers = Servers(sources, self._stop)
+        self._application = Application(sources, self._servers, listening.loopback)
         self._begun: queue.Queue[OSError | None] = queue.Queue()
         self._thread = threading.Thread(target=self._run, name="monitoring", daemon=True)
 
@@ -61,6 +63,7 @@ class Server:
             problem = TimeoutError(f"nothing after {START_SECONDS:.0f} s")
         if problem is not None:
             raise ConfigError([_problem(self._monitoring, problem)])
+        self._servers.start()
         scheme = "https" if self._monitoring.certificate else "http"
         log.info("metrics, health and status page: %s://%s:%d/", scheme, *self._address)
 

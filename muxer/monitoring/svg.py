@@ -1,5 +1,7 @@
-"""SVG as text: elements with escaped attributes and texts. Positions on the horizontal axis are percent, so that a picture fits
-any width while its letters keep their size."""
+"""SVG as text: elements with escaped attributes and texts.
+
+Positions on the horizontal axis are percent, so that a picture fits any width while its letters keep their size.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +9,12 @@ from html import escape
 
 
 def element(name: str, *children: str, **attributes: object) -> str:
-    """Given a name, finished children and attributes (``_`` in their names stands for ``-``, an ending one for nothing), return an
-    element."""
+    """Given a name, finished children and attributes, return an element. ``_`` in the name of an attribute stands for
+    ``-``, at its end for nothing."""
     told = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{escape(str(value))}"' for key, value in attributes.items() if value is not None
+        f' {key.rstrip("_").replace("_", "-")}="{escape(str(value))}"'
+        for key, value in attributes.items()
+        if value is not None
     )
     return f"<{name}{told}>{''.join(children)}</{name}>" if children else f"<{name}{told}/>"
 
@@ -21,13 +25,16 @@ def text(words: str, **attributes: object) -> str:
 
 
 def picture(ident: str, title: str, description: str, *children: str, **attributes: object) -> str:
-    """Given an id that no other picture of the page has, a title and what the picture tells, return an image that can be heard as
-    well as seen."""
-    named = element("title", escape(title), id=f"{ident}-title"), element("desc", escape(description), id=f"{ident}-desc")
+    """Given an id that no other picture of the page has, a title and what the picture tells, return an image that can be
+    heard as well as seen."""
+    named = (
+        element("title", escape(title), id=f"{ident}-title"),
+        element("desc", escape(description), id=f"{ident}-desc"),
+    )
     heard = {"role": "img", "aria-labelledby": f"{ident}-title", "aria-describedby": f"{ident}-desc"}
     return element("svg", *named, *children, **heard, **attributes)
 
 
 def percent(value: float) -> str:
-    """Given a share of the width, from 0 to 1, return it as a position: short, and precise to a hundredth of a pixel on paper."""
+    """Given a share of the width, from 0 to 1, return it as a position, short and precise."""
     return f"{100 * value:.3f}".rstrip("0").rstrip(".") + "%"

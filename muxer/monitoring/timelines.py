@@ -1,16 +1,17 @@
-"""How a muxed file is made up, as its timeline in the journal tells it: what is shown when, what is cut off, what overlaps. Pure.
+"""How a muxed file is made up, as its timeline in the journal tells it: what is shown when, what is cut off, what overlaps.
 
-Times are seconds from the start of the audio. The names of the screen files are left out: they are numbered from 1 on.
+Pure. Times are seconds from the start of the audio. The names of the screen files are left out: they are numbered from 1 on.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from muxer.monitoring.words import careful, exact, position
+from muxer.monitoring.words import exact, position
 
 COPY, ENCODE, PADDING = "copy", "encode", "padding"
 # Shorter rests are the last frame of a file or the rounding of its metadata; nobody misses them.
@@ -77,13 +78,16 @@ class Timeline:
 
 
 def read(facts: Mapping[str, Any] | None) -> Timeline | None:
-    """Given the timeline of a finished target as the journal holds it, return it; None when it has none that can be read, such as
-    that of a target that was only labelled, or of another version."""
+    """Given the timeline of a finished target as the journal holds it, return it; None when it has none that can be read,
+    such as that of a target that was only labelled, or of another version."""
     try:
         if not facts or not facts["length"] > 0:
             return None
         pieces = [_Piece(**one) for one in facts["pieces"]]
-        screens = tuple(_screen(number, one, pieces) for number, one in enumerate(facts["screens"]))
+        shown: dict[int | None, list[Stretch]] = defaultdict(list)
+        for one in pieces:
+            shown[one.screen].append((one.offset, one.offset + one.end - one.begin))
+        screens = tuple(_screen(number, one, shown[number]) for number, one in enumerate(facts["screens"]))
         return Timeline(float(facts["length"]), screens, tuple(map(_part, pieces)))
     except (KeyError, TypeError, ValueError):
         return None
@@ -98,12 +102,11 @@ class _Piece:
     reason: str | None
 
 
-def _screen(index: int, facts: Mapping[str, Any], pieces: Sequence[_Piece]) -> Screen:
-    """Return a screen file, with what no piece shows of it."""
+def _screen(index: int, facts: Mapping[str, Any], shown: Sequence[Stretch]) -> Screen:
+    """Return a screen file, with what is not among the stretches of it that are shown."""
     begin, length = float(facts["start"]), float(facts["length"])
-    shown = sorted((one.offset, one.offset + one.end - one.begin) for one in pieces if one.screen == index)
     cuts, reached = [], 0.0
-    for start, end in [*shown, (length, length)]:
+    for start, end in [*sorted(shown), (length, length)]:
         if start - reached >= LEAST_CUT:
             cuts.append((begin + reached, begin + start))
         reached = max(reached, end)
@@ -114,11 +117,11 @@ def _part(piece: _Piece) -> Part:
     if piece.screen is None:
         return Part(float(piece.begin), float(piece.end), PADDING)
     kind = COPY if piece.reason is None else ENCODE
-    return Part(float(piece.begin), float(piece.end), kind, int(piece.screen) + 1, careful(piece.reason or ""))
+    return Part(float(piece.begin), float(piece.end), kind, int(piece.screen) + 1, piece.reason or "")
 
 
 def merged(parts: Sequence[Part]) -> tuple[Part, ...]:
-    """Given the parts of a muxed file, return them with neighbours joined that are of the same kind, screen file and reason."""
+    """Given the parts of a muxed file, join neighbours of the same kind, screen file and reason."""
     joined = []
     for _, group in groupby(parts, key=lambda part: (part.kind, part.screen, part.reason)):
         several = list(group)
@@ -148,13 +151,15 @@ def screen_words(screen: Screen, timeline: Timeline) -> str:
 
 def overlap_words(earlier: Screen, later: Screen, where: Stretch) -> str:
     """Given two screen files that overlap, and where, return what became of that."""
-    about = f"Screen {earlier.number} and screen {later.number} overlap by {exact(where[1] - where[0])} at {position(where[0], 1)}"
+    both = f"Screen {earlier.number} and screen {later.number}"
+    about = f"{both} overlap by {exact(where[1] - where[0])} at {position(where[0], 1)}"
     cut = any(begin < where[1] and end > where[0] for begin, end in earlier.cuts)
-    return f"{about}: screen {earlier.number} is cut off there." if cut else f"{about}: shown one after the other, uncut."
+    return (
+        f"{about}: screen {earlier.number} is cut off there." if cut else f"{about}: shown one after the other, uncut."
+    )
 
 
 def _where(cut: Stretch, screen: Screen) -> str:
     if cut[0] - screen.begin < LEAST_CUT:
         return "at its beginning"
     return "at its end" if screen.end - cut[1] < LEAST_CUT else f"at {position(cut[0], 1)}"
-

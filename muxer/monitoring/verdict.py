@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from muxer.journal import ASIDE
+from muxer.journal import ASIDE, RETRY
 from muxer.monitoring.view import View
 from muxer.monitoring.words import careful, clock, plain, span
 
@@ -36,7 +36,9 @@ def _outage(view: View) -> Verdict | None:
     names = " and ".join(plain(one.name) for one in out[:3]) + (" and others" if len(out) > 3 else "")
     title = f"{names} {'is' if len(out) == 1 else 'are'} out since {clock(since)} UTC ({span(view.at - since)})"
     needed, back = ("it", "it is") if len(out) == 1 else ("them", "they are")
-    return Verdict(BAD, title, f"Recordings that need {needed} wait, and go on by themselves when {back} back. Nothing is lost.")
+    return Verdict(
+        BAD, title, f"Recordings that need {needed} wait, and go on by themselves when {back} back. Nothing is lost."
+    )
 
 
 def _disk(view: View) -> Verdict | None:
@@ -48,7 +50,11 @@ def _disk(view: View) -> Verdict | None:
 def _poll(view: View) -> Verdict | None:
     polls = view.snapshot.polls
     if polls.error:
-        since = f"The last one that went well ended {span(view.at - polls.last_success)} ago. " if polls.last_success else ""
+        since = (
+            f"The last one that went well ended {span(view.at - polls.last_success)} ago. "
+            if polls.last_success
+            else ""
+        )
         return Verdict(BAD, "The last poll failed", f"{since}It is tried again. {careful(polls.error)}")
     if polls.last_success is None:
         return Verdict(NOTE, "Starting", "The first poll has not ended yet.")
@@ -67,6 +73,8 @@ def _set_aside(view: View) -> Verdict | None:
 
 
 def _working(view: View) -> Verdict:
-    if view.snapshot.running:
-        return Verdict(GOOD, "Working", "Everything that is needed answers.")
-    return Verdict(GOOD, "Working; nothing to do at the moment", "Everything that is needed answers.")
+    title = "Working" if view.snapshot.running else "Working; nothing to do at the moment"
+    count = view.counts.get(RETRY, 0)
+    failed = "1 recording has failed and is" if count == 1 else f"{count} recordings have failed and are"
+    again = f" {failed} tried again: see Failures." if count else ""
+    return Verdict(GOOD, title, f"Everything that is needed answers.{again}")

@@ -83,8 +83,8 @@ def megabytes(size: float) -> str:
 
 
 def plain(words: object, longest: int = LONGEST_NAME) -> str:
-    """Given anything, return it as one line that shows what it is and moves nothing else: without control characters, marks of
-    writing direction and what no font can show; cut in its middle when it is too long."""
+    """Given anything, return it as one line that shows what it is and moves nothing else: without control characters, marks
+    of writing direction and what no font can show; cut in its middle when it is too long."""
     seen = "".join(one if _shown(one) else "\N{REPLACEMENT CHARACTER}" for one in str(words)[: 4 * longest])
     line = " ".join(seen.split())
     if len(line) <= longest and len(str(words)) <= 4 * longest:

@@ -287,15 +287,40 @@ def test_the_tests_need_browsers(source: Path, tmp_path: Path) -> None:
     debian = Machine(tmp_path / "debian", "debian", user=0).with_python().with_tools()
     debian.fake("apt-get", 'echo "$*" >>"$LOG"')
     assert debian.install("--test", source=source).returncode == 3
-    assert debian.calls().endswith(" chromium firefox-esr\n")
+    assert debian.calls().endswith(" chromium firefox-esr prometheus\n")
     red_hat = Machine(tmp_path / "red hat", "rhel", user=0).with_python().with_tools()
     red_hat.fake("dnf", 'echo "$*" >>"$LOG"')
     result = red_hat.install("--test", source=source)
-    assert red_hat.calls().endswith("install -q -y chromium\ninstall -q -y firefox\n")
+    assert red_hat.calls().endswith("chromium\ninstall -q -y firefox\ninstall -q -y golang-github-prometheus\n")
     assert "Chromium (for the tests)" in result.stderr and "enable EPEL first" in result.stderr
+    assert "put that of a Prometheus release on PATH" in result.stderr
     red_hat.fake("chromium-browser")
     red_hat.fake("firefox")
     assert "Chromium" not in red_hat.install("--test", source=source).stderr
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_promtool_comes_without_its_service(source: Path, tmp_path: Path, works: bool) -> None:
+    """Nothing may start it while it is installed, nor at the next boot; other packages may start theirs afterwards."""
+    machine = Machine(tmp_path / "machine", "debian", user=0).with_python().with_tools()
+    for name in ("chromium", "firefox", "true"):
+        machine.fake(name)
+    asked = f'{machine.policy}; echo "$1: the policy says $?" >>"$LOG"'
+    machine.fake("apt-get", f"[[ $1 == install ]] || exit 0\n{asked}\nexit {0 if works else 1}")
+    machine.fake("systemctl", 'echo "$*" >>"$LOG"')
+    machine.fake("sh", 'exec bash "$@"')
+    machine.install("--test", source=source)
+    installed = "install: the policy says 101\n"
+    assert machine.calls() == (f"{installed}disable --quiet prometheus\n" if works else installed)
+    assert not machine.policy.exists()
+
+
+def test_a_policy_of_the_machine_stays_as_it_is(source: Path, tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "machine", "debian", user=0).with_python().with_tools()
+    machine.policy.write_text("its own")
+    machine.fake("apt-get", 'echo "$*" >>"$LOG"')
+    machine.install("--test", source=source)
+    assert "prometheus" in machine.calls() and machine.policy.read_text() == "its own"
 
 
 def test_apt_without_network(source: Path, tmp_path: Path) -> None:

@@ -1,5 +1,5 @@
-"""The status page in Chromium, from the real port: as it looks on a phone and a screen, light and dark; as it is heard; and that it
-asks nobody for anything."""
+"""The status page in Chromium, from the real port: as it looks on a phone and a screen, light and dark; as it is heard; and
+that it asks nobody for anything."""
 
 from __future__ import annotations
 
@@ -23,8 +23,16 @@ LONG = "call-" + "0123456789abcdef" * 40
 RECORDING = f"recording?name={file_name('call-200')}"
 EVERYTHING = view(
     running=(job("call-1", "mux", 45_000_000, 60_000_000), job(LONG, "publish")),
-    services=(*view().services, Service("http://media-server-of-the-site.example.com:8080", False, NOW - 600, "no answer " * 9)),
-    recent=(done("call-200", chain(200)), done("call-1-file", chain(1)), done(LONG), done('"><script>document.title=1</script>')),
+    services=(
+        *view().services,
+        Service("http://media-server-of-the-site.example.com:8080", False, NOW - 600, "no answer " * 9),
+    ),
+    recent=(
+        done("call-200", chain(200)),
+        done("call-1-file", chain(1)),
+        done(LONG),
+        done('"><script>document.title=1</script>'),
+    ),
     failures=(
         failed(LONG, "MediaError", "broken " * 30, state="aside", retry_at=None),
         failed("call-9", "ServiceUnavailable", "503"),
@@ -100,7 +108,9 @@ def test_a_faint_text_would_be_found(shown: Tab) -> None:
 
 
 def test_a_script_would_be_stopped_and_told(shown: Tab, port: Port) -> None:
-    shown.value("document.body.append(Object.assign(document.createElement('script'), {textContent: 'document.title = 1'}))")
+    shown.value(
+        "document.body.append(Object.assign(document.createElement('script'), {textContent: 'document.title = 1'}))"
+    )
     assert "Content Security Policy" in str(problems(shown, urlsplit(port.url).netloc))
     assert shown.value("document.title").startswith("http://media-server")
 
@@ -153,8 +163,8 @@ def test_a_timeline_can_be_heard(port: Port, browser: Tab) -> None:
 def test_keys_lead_past_the_head_and_focus_is_seen(shown: Tab) -> None:
     key = {"key": "Tab", "code": "Tab", "windowsVirtualKeyCode": 9}
     shown.call("Input.dispatchKeyEvent", type="keyDown", **key)
-    seen = "(e => [e.textContent, e.getBoundingClientRect().top >= 0, getComputedStyle(e).outlineWidth])(document.activeElement)"
-    assert shown.value(seen) == ["Skip to the content", True, "3px"]
+    seen = "[e.textContent, e.getBoundingClientRect().top >= 0, getComputedStyle(e).outlineWidth]"
+    assert shown.value(f"(e => {seen})(document.activeElement)") == ["Skip to the content", True, "3px"]
     enter = {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13, "text": "\r"}
     shown.call("Input.dispatchKeyEvent", type="keyDown", **enter)
     assert shown.value("document.activeElement.id") == "content"

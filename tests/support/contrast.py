@@ -11,7 +11,8 @@ from support.devtools import Tab
 _SCRIPT = """
 (() => {
   const parse = (text) => (text.match(/[\\d.]+/g) || []).map(Number);
-  const light = ([r, g, b]) => [r, g, b].map((v) => v / 255).map((v) => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+  const linear = (v) => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+  const light = (colour) => colour.slice(0, 3).map((v) => linear(v / 255))
     .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
   const ratio = (a, b) => { const [x, y] = [light(a), light(b)].sort((m, n) => n - m); return (x + 0.05) / (y + 0.05); };
   const behind = (element) => {
@@ -27,7 +28,8 @@ _SCRIPT = """
     if (!own || box.width < 2 || ['title', 'desc'].includes(element.tagName)) return [];
     const style = getComputedStyle(element), drawn = element.tagName === 'text';
     const edge = drawn && style.stroke !== 'none' ? parse(style.stroke) : null;
-    return [{text: element.textContent.trim().slice(0, 40), ratio: ratio(parse(drawn ? style.fill : style.color), edge || behind(element))}];
+    const shown = ratio(parse(drawn ? style.fill : style.color), edge || behind(element));
+    return [{text: element.textContent.trim().slice(0, 40), ratio: shown}];
   });
 })()
 """

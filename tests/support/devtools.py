@@ -1,4 +1,5 @@
-"""Chromium without a window, steered through its DevTools protocol over two pipes: pages as people and screen readers get them."""
+"""Chromium without a window, steered through its DevTools protocol over two pipes: pages as people and screen readers get
+them."""
 
 from __future__ import annotations
 
@@ -22,7 +23,9 @@ from support.browsers import CHROMIUM, PROGRAMS
 
 LIMIT = 60.0
 # The browser listens on descriptor 3 and answers on 4.
-_PLACED = "import os, sys; os.dup2(int(sys.argv[1]), 3); os.dup2(int(sys.argv[2]), 4); os.execvp(sys.argv[3], sys.argv[3:])"
+_PLACED = (
+    "import os, sys; os.dup2(int(sys.argv[1]), 3); os.dup2(int(sys.argv[2]), 4); os.execvp(sys.argv[3], sys.argv[3:])"
+)
 
 
 class Tab:

@@ -18,7 +18,7 @@ SHIPPED = (
     *("muxer.cfg.sample", "encryptPassword.py", "README.md", "SECURITY.md", "CHANGELOG.md", "LICENSE"),
 )
 USED_BY_THE_SCRIPT = (
-    *("bash", "basename", "cat", "comm", "cp", "cut", "dirname", "env", "find", "grep", "head", "ln", "mkdir"),
+    *("bash", "basename", "cat", "chmod", "comm", "cp", "cut", "dirname", "env", "find", "grep", "head", "ln", "mkdir"),
     *("mktemp", "mv", "realpath", "rm", "rmdir", "sed", "sha256sum", "sort", "tail", "uname", "wc", "xargs"),
 )
 NO_VENV = "the system parts are all there"
@@ -71,6 +71,7 @@ class Machine:
         self.os_release = folder / "os-release"
         self.os_release.write_text(OS_RELEASES[distribution])
         self.log = folder / "log"
+        self.policy = folder / "policy-rc.d"
         for name in USED_BY_THE_SCRIPT:
             real = shutil.which(name)
             assert real, name
@@ -95,7 +96,11 @@ class Machine:
         return self
 
     def environment(self) -> dict[str, str]:
-        return {"PATH": str(self.bin), "MUXER_OS_RELEASE": str(self.os_release)}
+        return {
+            "PATH": str(self.bin),
+            "MUXER_OS_RELEASE": str(self.os_release),
+            "MUXER_POLICY_RC_D": str(self.policy),
+        }
 
     def install(self, *arguments: str | Path, source: Path) -> subprocess.CompletedProcess[str]:
         return install(*arguments, source=source, env=self.environment())

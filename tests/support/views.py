@@ -28,8 +28,8 @@ def screen(start: float, length: float, name: str = "screen.mp4") -> dict:
 
 
 def chain(count: int, length: float = 600.0) -> dict[str, Any]:
-    """Return the timeline of so many screen files one after the other, each with a gap behind it; the first begins before the
-    audio."""
+    """Return the timeline of so many screen files one after the other, each with a gap behind it; the first begins before
+    the audio."""
     step = length / count
     screens = [screen(index * step - (step / 10 if index == 0 else 0), step * 0.9) for index in range(count)]
     pieces = []
@@ -80,7 +80,9 @@ def view(**changes: Any) -> View:
         "recent": tuple(done(f"recent-{number}", chain(1 + number)) for number in range(4)),
         "failures": (),
         "hours": tuple(Hour(first + HOUR * number, number, number % 3 == 0, 1e4, 10**9) for number in range(25)),
-        "samples": tuple(Sample(int(NOW) - 600 * number, 2, 5, 1, NOW - 600 * number - 900) for number in range(100, -1, -1)),
+        "samples": tuple(
+            Sample(int(NOW) - 600 * number, 2, 5, 1, NOW - 600 * number - 900) for number in range(100, -1, -1)
+        ),
         "interval_seconds": 300.0,
         "next_poll": NOW + 100,
         "disk": Room(52 * 10**9, 10**9, True),

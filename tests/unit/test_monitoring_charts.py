@@ -12,6 +12,7 @@ from muxer.journal import Sample
 from muxer.monitoring import charts
 from muxer.monitoring.charts import HEIGHT, Frame, Series, area, bars, nice, nice_span
 from muxer.monitoring.day import STEP, day, steps
+from muxer.monitoring.svg import text
 from muxer.monitoring.words import span
 
 FRAME = Frame(12 * HOUR, 36 * HOUR)
@@ -22,7 +23,9 @@ def parsed(svg: str) -> ElementTree.Element:
     return ElementTree.fromstring(svg)
 
 
-@pytest.mark.parametrize(("most", "top"), [(0, 2), (1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 20), (61, 80), (1000, 1000)])
+@pytest.mark.parametrize(
+    ("most", "top"), [(0, 2), (1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 20), (61, 80), (125, 150), (1000, 1000)]
+)
 def test_the_axis_ends_at_a_round_number(most: float, top: float) -> None:
     assert nice(most) == top
 
@@ -34,7 +37,9 @@ def test_an_axis_of_time_ends_at_a_usual_span(most: float, top: float) -> None:
 
 def test_bars_are_as_high_as_their_numbers_and_stand_on_each_other() -> None:
     svg = parsed(bars("a", "Title", "Words", FRAME, (Series("done", (0, 10, 5)), Series("failed", (0, 10, 0)))))
-    found = {(one.get("class"), one.get("x")): (float(one.get("y")), float(one.get("height"))) for one in svg.iter("rect")}
+    found = {
+        (one.get("class"), one.get("x")): (float(one.get("y")), float(one.get("height"))) for one in svg.iter("rect")
+    }
     low, full = HEIGHT - charts.FOOT, {("done", "37.333%"), ("failed", "37.333%"), ("done", "70.667%")}
     assert found.keys() == full
     assert found["done", "37.333%"] == (low - PLOT / 2, PLOT / 2)
@@ -45,15 +50,23 @@ def test_bars_are_as_high_as_their_numbers_and_stand_on_each_other() -> None:
 def test_a_chart_can_be_heard_and_its_axes_are_labelled() -> None:
     svg = parsed(bars("a", 'A "title" <', "Words & more", FRAME, (Series("done", (7.0,)),)))
     assert (svg.get("role"), svg.find("title").text, svg.find("desc").text) == ("img", 'A "title" <', "Words & more")
-    assert (svg.get("aria-labelledby"), svg.get("aria-describedby")) == (svg.find("title").get("id"), svg.find("desc").get("id"))
+    assert (svg.get("aria-labelledby"), svg.get("aria-describedby")) == (
+        svg.find("title").get("id"),
+        svg.find("desc").get("id"),
+    )
     words = [one.text for one in svg.iter("text")]
     assert words == ["0", "4", "8", "12:00", "18:00", "00:00", "06:00", "12:00"]
+
+
+def test_attributes_and_texts_are_escaped() -> None:
+    svg = parsed(text('<b> & "', x='"><script> & \''))
+    assert (svg.text, svg.get("x")) == ('<b> & "', '"><script> & \'')
 
 
 def test_areas_leave_holes_where_nobody_knows() -> None:
     svg = parsed(area("a", "Title", "Words", FRAME, (Series("age", (60.0, None, 120.0, 120.0)),), 120.0, span))
     lines = [one.get("d") for one in svg.iter("path") if one.get("class") == "age line"]
-    assert lines == [f"M0,{PLOT / 2} 1,{PLOT / 2}", "M2,0.0 4,0.0"]
+    assert sorted(lines) == [f"M0,{PLOT / 2} 1,{PLOT / 2}", "M2,0.0 4,0.0"]
     assert [one.text for one in svg.iter("text")][:3] == ["0 s", "1 min", "2 min"]
 
 
@@ -63,7 +76,7 @@ def test_a_chart_without_numbers_is_empty() -> None:
 
 
 def test_samples_become_steps_of_ten_minutes() -> None:
-    found = steps([(0.0, 1.0), (STEP - 1, 5.0), (2 * STEP, 2.0), (10 * STEP, 9.0)], Frame(0, 4 * STEP))
+    found = steps([(0.0, 1.0), (9.0, 5.0), (STEP - 1, 3.0), (2 * STEP, 2.0), (10 * STEP, 9.0)], Frame(0, 4 * STEP))
     assert found == (5.0, None, 2.0, None)
 
 

@@ -17,7 +17,15 @@ from muxer.monitoring.page import render, render_recording
 from muxer.monitoring.verdict import BAD, GOOD, NOTE, verdict
 from muxer.monitoring.view import Room, Service
 
-HOSTILE = ('"><script>alert(1)</script>', "'onload='x", "{{ 7*7 }}", "a\u202eb", "x" * 10_000, "\x00\x1b[2J", "<b>\ud800</b>")
+HOSTILE = (
+    '"><script>alert(1)</script>',
+    "'onload='x",
+    "{{ 7*7 }}",
+    "a\u202eb",
+    "x" * 10_000,
+    "\x00\x1b[2J",
+    "<b>\ud800</b>",
+)
 
 
 class Reader(HTMLParser):
@@ -71,9 +79,21 @@ def test_the_verdict_is_the_worst_that_is_true(changes: dict, level: str, title:
     assert title in Reader(render(made)).text
 
 
+def test_what_failed_and_waits_is_told_beside_a_good_verdict() -> None:
+    assert "1 recording has failed and is tried again" in verdict(view(counts={"retry": 1})).words
+    assert "2 recordings have failed and are tried again" in verdict(view(counts={"retry": 2})).words
+    assert "failed" not in verdict(view()).words
+
+
 def test_the_numbers_of_now_are_there() -> None:
     text = Reader(render(view())).text
-    for words in ("Running 2 of 4 workers", "Queued 7", "Waiting 3", "Oldest unmuxed call 1 h 30 min", "Last poll 3 min ago"):
+    for words in (
+        "Running 2 of 4 workers",
+        "Queued 7",
+        "Waiting 3",
+        "Oldest unmuxed call 1 h 30 min",
+        "Last poll 3 min ago",
+    ):
         assert words in text
     assert "Next poll in 2 min" in text
     assert "52.0 GB free 1.0 GB of it reserved" in text
@@ -115,9 +135,14 @@ def test_recordings_have_their_numbers_and_a_page_of_their_timeline() -> None:
     made = view(recent=(plain, labelled))
     page = Reader(render(made))
     tag = file_name("call-3").rpartition("_muxed")[0][-20:][:8]
-    assert f"call-3 agent {agents.label('alice')}, file {tag} 01:24 UTC 2 min ago 10:00 min 1:30 min re-encoded, encrypted" in page.text
+    assert (
+        f"call-3 agent {agents.label('alice')}, file {tag} 01:24 UTC 2 min ago 10:00 min 1:30 min re-encoded, encrypted"
+        in page.text
+    )
     assert "brought up to date" in page.text
-    links = [attributes["href"] for tag, attributes in page.elements if tag == "a" and "recording?" in attributes["href"]]
+    links = [
+        attributes["href"] for tag, attributes in page.elements if tag == "a" and "recording?" in attributes["href"]
+    ]
     assert links == [f"recording?name={file_name('call-3')}"]
     text = Reader(render_recording(made, file_name("call-3"))).text
     assert "screen 1 −0:30.0 4:00.0 cut off: 30.0 s at its beginning" in text
@@ -140,7 +165,9 @@ def test_nobody_is_named() -> None:
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_texts_stay_texts(text: str) -> None:
-    row = done(text, name=file_name("call-3"), agent=text)
+    timeline = chain(2)
+    timeline["pieces"][0]["reason"] = timeline["screens"][0]["name"] = text
+    row = done(text, timeline, name=file_name("call-3"), agent=text)
     made = view(
         instance=text,
         recent=(row, replace(row, facts={**row.facts, "method": text, "length": text, "seconds": None})),

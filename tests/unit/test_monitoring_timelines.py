@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
@@ -35,7 +36,9 @@ def told(made: Timeline) -> list[str]:
 WHOLE = timeline(20, [screen(0, 20)], [piece(0, 20, 0)])
 # The audio begins in the middle of the first file, there is a gap, and the last file goes on after the audio.
 GAPS = timeline(
-    80, [screen(-10, 40), screen(50, 40)], [piece(0, 5, 0, 10, "cut"), piece(5, 30, 0, 15), piece(30, 50), piece(50, 80, 1)]
+    80,
+    [screen(-10, 40), screen(50, 40)],
+    [piece(0, 5, 0, 10, "cut"), piece(5, 30, 0, 15), piece(30, 50), piece(50, 80, 1)],
 )
 # Two files overlap by 10 seconds: the earlier one is cut off. Two overlap by one: they follow each other uncut.
 CUT = timeline(100, [screen(0, 60), screen(50, 50)], [piece(0, 50, 0), piece(50, 100, 1)])
@@ -56,7 +59,11 @@ def test_what_lies_outside_the_audio_is_shown_as_cut_off() -> None:
     assert bars(svg, "audio") == [(10, 90)]
     assert bars(svg, "screen") == [(0, 40), (60, 100)]
     assert bars(svg, "cut") == [(0, 10), (90, 100)]
-    assert (bars(svg, "encode"), bars(svg, "copy"), bars(svg, "padding")) == ([(10, 15)], [(15, 40), (60, 90)], [(40, 60)])
+    assert (bars(svg, "encode"), bars(svg, "copy"), bars(svg, "padding")) == (
+        [(10, 15)],
+        [(15, 40), (60, 90)],
+        [(40, 60)],
+    )
     assert told(GAPS) == ["cut off: 10.0 s at its beginning", "cut off: 10.0 s at its end"]
     assert summary(GAPS) == "1:20 min of audio with 2 screen files: 55.0 s copied, 5.0 s re-encoded, 20.0 s padding."
 
@@ -64,6 +71,8 @@ def test_what_lies_outside_the_audio_is_shown_as_cut_off() -> None:
 def test_an_overlap_that_cuts_is_told_from_one_that_is_tolerated() -> None:
     assert bars(draw(CUT, "a"), "overlap") == [(50, 60)]
     assert bars(draw(CUT, "a"), "cut") == [(50, 60)]
+    assert words(draw(CUT, "a"))[:4] == ["1", "2", "1", "2"]
+    assert draw(CUT, "a").index('class="cut"') < draw(CUT, "a").index('class="on-screen">1<')
     assert [overlap_words(*one) for one in CUT.overlaps] == [
         "Screen 1 and screen 2 overlap by 10.0 s at 0:50.0: screen 1 is cut off there."
     ]
@@ -75,11 +84,11 @@ def test_an_overlap_that_cuts_is_told_from_one_that_is_tolerated() -> None:
 
 
 def test_a_file_of_which_the_middle_is_covered_is_cut_there() -> None:
-    made = timeline(
-        100, [screen(0, 100), screen(40, 20)], [piece(0, 40, 0), piece(40, 60, 1), piece(60, 100)]
-    )
+    made = timeline(100, [screen(0, 100), screen(40, 20)], [piece(0, 40, 0), piece(40, 60, 1), piece(60, 100)])
     assert told(made) == ["cut off: 1:00 min at its end", "shown whole"]
-    resumed = timeline(100, [screen(0, 100), screen(40, 20)], [piece(0, 40, 0), piece(40, 60, 1), piece(60, 100, 0, 60)])
+    resumed = timeline(
+        100, [screen(0, 100), screen(40, 20)], [piece(0, 40, 0), piece(40, 60, 1), piece(60, 100, 0, 60)]
+    )
     assert told(resumed) == ["cut off: 20.0 s at 0:40.0", "shown whole"]
 
 
@@ -88,6 +97,7 @@ def test_a_file_far_away_does_not_press_the_audio_together() -> None:
     assert axis_of(made) == Axis(0, 130)
     assert told(made)[1] == "not shown: it lies outside the audio"
     assert bars(draw(made, "a"), "screen")[1] == (100, 100)
+    assert axis_of(timeline(100, [screen(0, 100), screen(-86_400, 50)], [piece(0, 100, 0)])) == Axis(-30, 100)
 
 
 @pytest.mark.parametrize("count", [1, 2, 200])
@@ -97,7 +107,7 @@ def test_any_number_of_files_has_its_bars_in_order(count: int) -> None:
     assert len(bars(svg, "screen")) == len(bars(svg, "copy")) == len(bars(svg, "encode")) == count
     assert len(lanes(made.screens)) == 1
     result = sorted(bars(svg, "copy") + bars(svg, "encode") + bars(svg, "padding"))
-    assert all(abs(end - begin) < 0.02 for (_, end), (begin, _) in zip(result, result[1:], strict=False))
+    assert all(abs(end - begin) < 0.02 for (_, end), (begin, _) in pairwise(result))
     assert result[-1][1] == 100
 
 
@@ -121,6 +131,11 @@ def test_ticks_are_round_and_few() -> None:
     assert ticks(Axis(-130, 3600)) == [0, 900, 1800, 2700, 3600]
     assert ticks(Axis(0, 2.4)) == [0, 1, 2]
     assert len(ticks(Axis(0, 7 * 86_400))) <= 7
+
+
+def test_every_second_tick_may_give_way_but_not_the_start() -> None:
+    texts = [one for one in ElementTree.fromstring(draw(GAPS, "a")).iter("text") if ":" in one.text]
+    assert [(one.text, one.get("class")) for one in texts[:3]] == [("0:00", None), ("0:30", "between"), ("1:00", None)]
 
 
 def test_a_picture_can_be_heard() -> None:
@@ -149,8 +164,11 @@ def test_pieces_of_the_same_kind_are_told_as_one() -> None:
 
 @pytest.mark.parametrize(
     "facts",
-    [None, {}, {"length": 0, "screens": [], "pieces": []}, {"length": 5}, {"length": 5, "screens": [{}], "pieces": []}]
-    + [{"length": "5", "screens": [], "pieces": []}, {"length": 5, "screens": [], "pieces": [{"begin": 0, "other": 1}]}],
+    [
+        *(None, {}, {"length": 0, "screens": [], "pieces": []}, {"length": 5}),
+        *({"length": 5, "screens": [{}], "pieces": []}, {"length": "5", "screens": [], "pieces": []}),
+        {"length": 5, "screens": [], "pieces": [{"begin": 0, "other": 1}]},
+    ],
 )
 def test_what_cannot_be_read_is_no_timeline(facts: dict | None) -> None:
     assert read(facts) is None

@@ -10,8 +10,10 @@ from muxer.monitoring.words import ago, careful, exact, megabytes, moment, plain
 
 @pytest.mark.parametrize(
     ("seconds", "words"),
-    [(0, "0 s"), (59.4, "59 s"), (59.6, "1 min"), (3540, "59 min"), (3599, "1 h"), (12_000, "3 h 20 min")]
-    + [(86_399, "1 d"), (187_200, "2 d 4 h"), (-5, "0 s")],
+    [
+        *((0, "0 s"), (59.4, "59 s"), (59.6, "1 min"), (3540, "59 min"), (3599, "1 h")),
+        *((12000, "3 h 20 min"), (86399, "1 d"), (187200, "2 d 4 h"), (-5, "0 s")),
+    ],
 )
 def test_spans_have_one_or_two_units(seconds: float, words: str) -> None:
     assert span(seconds) == words
@@ -19,8 +21,10 @@ def test_spans_have_one_or_two_units(seconds: float, words: str) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "digits", "words"),
-    [(0, 0, "0:00"), (65, 0, "1:05"), (3723, 0, "1:02:03"), (-3, 0, "−0:03"), (-0.01, 1, "0:00.0")]
-    + [(59.96, 1, "1:00.0"), (12.34, 1, "0:12.3"), (3599.99, 1, "1:00:00.0")],
+    [
+        *((0, 0, "0:00"), (65, 0, "1:05"), (3723, 0, "1:02:03"), (-3, 0, "−0:03")),
+        *((-0.01, 1, "0:00.0"), (59.96, 1, "1:00.0"), (12.34, 1, "0:12.3"), (3599.99, 1, "1:00:00.0")),
+    ],
 )
 def test_positions_are_those_of_players(seconds: float, digits: int, words: str) -> None:
     assert position(seconds, digits) == words
@@ -32,11 +36,13 @@ def test_times_are_told_in_utc_and_from_now() -> None:
 
 
 def test_lengths_are_exact() -> None:
-    assert [exact(one) for one in (0, 7.46, 59.96, 90, 3599.6)] == ["0.0 s", "7.5 s", "1:00 min", "1:30 min", "1:00:00 h"]
+    told = [exact(one) for one in (0, 7.46, 59.96, 90, 3599.6)]
+    assert told == ["0.0 s", "7.5 s", "1:00 min", "1:30 min", "1:00:00 h"]
 
 
 def test_sizes() -> None:
-    assert [megabytes(one) for one in (0, 999, 1500, 2_340_000, 5e9)] == ["0 bytes", "999 bytes", "1.5 kB", "2.3 MB", "5.0 GB"]
+    told = [megabytes(one) for one in (0, 999, 1500, 2_340_000, 5e9)]
+    assert told == ["0 bytes", "999 bytes", "1.5 kB", "2.3 MB", "5.0 GB"]
 
 
 @pytest.mark.parametrize(
