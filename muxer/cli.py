@@ -153,6 +153,8 @@ def command() -> NoReturn:
 
 # What ``python -m muxer`` can do beside ``run``: the module whose ``main`` does it, and what it is for.
 COMMANDS = {
+    "check": ("muxer.commands.check", "is everything in place? configuration, programs, folders, services, certificates"),
+    "config": ("muxer.commands.config", "the effective configuration, and where each value comes from"),
     "lab": ("muxer.lab.serve", "a small GIR on this machine, to try options without touching production"),
     "demo": ("muxer.lab.demo", "the muxer on the lab, from recordings to muxed files, with a table at the end"),
 }
