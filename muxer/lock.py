@@ -54,7 +54,7 @@ def holder(path: Path) -> str | None:
         return None
     with file:
         try:
-            _lock_now(file)
+            _lock_now(file, shared=True)
         except OSError as error:
             if error.errno not in _HELD:
                 raise
@@ -62,9 +62,11 @@ def holder(path: Path) -> str | None:
     return None
 
 
-def _lock_now(file: IO[str]) -> None:
-    """Lock a file, or raise ``OSError`` when somebody else has. On Windows a byte far behind the text is locked, so that
-    the text can still be read."""
+def _lock_now(file: IO[str], shared: bool = False) -> None:
+    """Lock a file, or raise ``OSError`` when somebody else has; ``shared``: with others who only ask.
+
+    On Windows a byte far behind the text is locked, so that the text can still be read.
+    """
     if sys.platform == "win32":
         file.seek(_LOCKED_BYTE)
         try:
@@ -72,4 +74,4 @@ def _lock_now(file: IO[str]) -> None:
         finally:
             file.seek(0)
     else:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)

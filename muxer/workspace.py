@@ -22,6 +22,7 @@ from muxer.errors import ConfigError, Problem
 from muxer.lock import lock
 from muxer.transfer import disk_errors
 
+LOCK = "muxer.lock"
 JOB_PREFIX = "muxer-job-"
 # What tempfile.mkdtemp makes of the prefix. Anything else in the folder belongs to somebody else.
 _JOB_NAME = re.compile(re.escape(JOB_PREFIX) + "[a-z0-9_]{8}")
@@ -34,11 +35,11 @@ class Workspace:
         """Given ``temp_dir`` (None = a folder of this instance below the system's), the instance's name and how much of the
         disk must stay free, take the folder. Raise :class:`ConfigError` when it is unsafe or too small, or another
         instance holds it."""
-        self.path = configured if configured is not None else Path(tempfile.gettempdir()) / f"recording-muxer-{instance}"
+        self.path = configured if configured is not None else default_folder(instance)
         try:
             if configured is None:
                 _private(self.path)
-            self._lock_file = lock(self.path / "muxer.lock", self.path, "[processing] temp_dir")
+            self._lock_file = lock(self.path / LOCK, self.path, "[processing] temp_dir")
             self.disk = Disk(self.path, min_free_megabytes)
             self.publishing, self.uploading = self.path / "publishing", self.path / "uploading"
             self.deleting, self.padding = self.path / "deleting", self.path / "padding"
@@ -56,7 +57,7 @@ class Workspace:
             for path in (folder, *folder.iterdir()):
                 with contextlib.suppress(FileNotFoundError):
                     os.utime(path)
-        os.utime(self.path / "muxer.lock")
+        os.utime(self.path / LOCK)
 
     @contextmanager
     def job(self) -> Iterator[Path]:
@@ -95,6 +96,11 @@ class Workspace:
     def mark(self) -> str:
         """A short text that is the same after a restart and different for every other instance."""
         return hashlib.sha256(os.fsencode(f"{socket.gethostname()}:{self.path}")).hexdigest()[:12]
+
+
+def default_folder(instance: str) -> Path:
+    """Given the name of an instance, return its temporary folder where ``temp_dir`` names none."""
+    return Path(tempfile.gettempdir()) / f"recording-muxer-{instance}"
 
 
 class Cleaning:

@@ -28,8 +28,12 @@ def parser(name: str, description: str) -> argparse.ArgumentParser:
 
 def loaded(arguments: argparse.Namespace) -> Loaded:
     """Given parsed options, return the configuration. Raise :class:`ConfigError`."""
-    given = {name: getattr(arguments, name) or "" for name in ("muxer_type", "muxer_id", "total_muxers")}
-    return load(Path(arguments.config_file), given, os.environ)
+    return load(Path(arguments.config_file), given(arguments), os.environ)
+
+
+def given(arguments: argparse.Namespace) -> dict[str, str]:
+    """Given parsed options, return those that stand for options of muxer.cfg, empty where they are not given."""
+    return {name: getattr(arguments, name) or "" for name in ("muxer_type", "muxer_id", "total_muxers")}
 
 
 def guarded(body: Callable[[], int]) -> int:

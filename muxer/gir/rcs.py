@@ -27,8 +27,10 @@ class Rcs:
         return self._play("user-screen-recordings", recording_id, media_id, path)
 
     def reach_call(self, recording_id: str, media_id: str) -> None:
-        """Given a call recording and its encrypted audio file, see whether it would be played, and fetch nothing of it. Raise
-        the errors of :meth:`play_call`."""
+        """Given a call recording and its encrypted audio file, see whether it would be played, and fetch nothing of it.
+
+        Raise the errors of :meth:`play_call`.
+        """
         with _our_errors(media_id):
             self._session.reach(self._target("user-recordings", recording_id, media_id))
 
