@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 
-from muxer.config.schema import SECTIONS, options
+from muxer.config.schema import options
 from muxer.errors import (
     AccessDenied,
     EncryptionMissing,
@@ -56,9 +56,10 @@ def address_of(section: str) -> str:
 
 def _login(section: str) -> str:
     """Return the words for the options of a login."""
-    secret = next((name, one) for part, name, one in options() if part == section and one.secret)
-    user = "username" if hasattr(SECTIONS[section], "username") else "access_key_id"
-    return f"[{section}] {user} and {secret[0]} (the environment variable {secret[1].env} goes before the file)"
+    described = {name: one for part, name, one in options() if part == section}
+    user = next(name for name in ("username", "access_key_id") if name in described)
+    secret = next(name for name, one in described.items() if one.secret)
+    return f"[{section}] {user} and {secret} (the environment variable {described[secret].env} goes before the file)"
 
 
 def unreachable(error: OSError, host: str, port: int, section: str) -> str:
@@ -73,7 +74,7 @@ def unreachable(error: OSError, host: str, port: int, section: str) -> str:
     return f"see whether this machine has a way to {host} (network, routes, firewall); then {option}"
 
 
-def untrusted(error: ssl.SSLError, section: str, issuer: str, names: str) -> str:
+def untrusted(error: OSError, section: str, issuer: str, names: str) -> str:
     """Given why a TLS connection was refused, the section, and whose certificate the server showed for which names, return
     what to do."""
     code = error.verify_code if isinstance(error, ssl.SSLCertVerificationError) else 0

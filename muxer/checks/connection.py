@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -81,7 +80,7 @@ class Server:
             self.certificate = self._shown(False)
             if self.trusted_ca is not None:
                 self._shown(self.trusted_ca)
-        except ssl.SSLError as error:
+        except OSError as error:
             yield self._refused(check, error)
             return
         if self.trusted_ca is False:
@@ -96,10 +95,10 @@ class Server:
         advice = f"use https in {address_of(self.section)} where the server offers it"
         return warning(check, "none: the password goes over the network in clear", advice)
 
-    def _refused(self, check: str, error: ssl.SSLError) -> Finding:
+    def _refused(self, check: str, error: OSError) -> Finding:
         shown = self.certificate
         issuer, names = (certificates.issuer(shown), certificates.names(shown)) if shown else ("", "")
-        reason = getattr(error, "verify_message", "") or error.reason or str(error)
+        reason = getattr(error, "verify_message", "") or getattr(error, "reason", "") or str(error)
         return failed(check, f"refused: {reason}", untrusted(error, self.section, issuer, names))
 
     def _shown(self, trusted_ca: bool | Path) -> x509.Certificate:

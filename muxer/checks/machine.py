@@ -14,7 +14,7 @@ from pathlib import Path
 from muxer import state
 from muxer.checks.checklist import Check, Finding, failed, ok, warning
 from muxer.config.schema import Config
-from muxer.disk import MEGABYTE, is_short, reserve
+from muxer.disk import MEGABYTE, Disk, is_short, reserve
 from muxer.errors import MuxerError
 from muxer.lock import holder
 from muxer.process import Runner
@@ -80,7 +80,9 @@ class Machine:
         yield ok("lock", f"held by a running muxer ({held}{version}); a second one would not start")
 
     def _room(self) -> Iterator[Finding]:
-        usage = shutil.disk_usage(self._temp if self._temp.exists() else self._temp.parent)
+        folder = self._temp if self._temp.exists() else self._temp.parent
+        Disk(folder, self._config.processing.min_free_megabytes)  # refuses what the disk can never fulfil
+        usage = shutil.disk_usage(folder)
         reserved = reserve(usage.total, self._config.processing.min_free_megabytes)
         text = f"{usage.free // MEGABYTE} MB free, {reserved // MEGABYTE} MB must stay free (min_free_megabytes)"
         if usage.total and is_short(usage.free, reserved, was_short=False):

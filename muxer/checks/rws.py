@@ -77,6 +77,10 @@ class OfRws:
         """The first request, without a login: it also shows whether what answers is RWS at all."""
         try:
             found = self.rws.version()
+        except LoginRefused as error:
+            advice = "RWS tells its version without a login, so this is probably none: correct [htcc] base_uri"
+            yield failed("RWS version", str(error), advice)
+            return
         except ServiceUnavailable as error:
             advice = remedy(error, "htcc")
             if not self.server.is_https and self.server.speaks_tls():

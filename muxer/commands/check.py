@@ -103,4 +103,4 @@ def _draw(findings: Iterator[Finding]) -> list[Finding]:
 
 def _summary(findings: Sequence[Finding]) -> str:
     counts = Counter(one.status for one in findings)
-    return ", ".join(f"{counts[one]} {one}" for one in Status)
+    return ", ".join(f"{counts[one]} {one}{'s' * (one is Status.WARNING and counts[one] != 1)}" for one in Status)

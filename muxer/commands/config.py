@@ -10,7 +10,7 @@ from typing import Any
 
 from muxer.commands.common import guarded, loaded, parser, show_json, show_table
 from muxer.config import Loaded, types
-from muxer.config.load import DEFAULT
+from muxer.config.load import DEFAULT, default_of
 from muxer.config.schema import Option, options
 from muxer.masking import LOGIN_IN_URL
 
@@ -56,7 +56,7 @@ def settings(found: Loaded) -> Iterator[Setting]:
         value = getattr(getattr(found.config, section), name)
         origin = found.origins[section, name]
         shown = _secret(value, origin) if option.secret else text_of(option, value)
-        yield Setting(section, name, shown, origin, origin != DEFAULT and value != _default(option))
+        yield Setting(section, name, shown, origin, origin != DEFAULT and value != default_of(option))
 
 
 def text_of(option: Option, value: Any) -> str:
@@ -80,11 +80,3 @@ def _secret(value: str, origin: str) -> str:
     if origin == DEFAULT:
         return f"{UNSET}, that of the guide is used" if value else UNSET
     return STARS
-
-
-def _default(option: Option) -> Any:
-    """Return the value that stands where nobody gives one; None where that is none that can be used on this machine."""
-    try:
-        return option.parse(option.default)
-    except ValueError:
-        return None

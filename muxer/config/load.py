@@ -56,10 +56,11 @@ class Reading:
 
     @property
     def config(self) -> Config:
-        """The configuration; an option whose value is wrong holds None there, whatever its type."""
-        values: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
-        for section, name, _ in options():
-            values[section][name] = self.values[section].get(name)
+        """The configuration; an option whose value is wrong has its default there, None where that is wrong too."""
+        values = {section: dict(found) for section, found in self.values.items()}
+        for section, name, option in options():
+            if not self.has(section, name):
+                values[section][name] = default_of(option)
         return Config(**{section: cls(**values[section]) for section, cls in SECTIONS.items()})
 
 
@@ -135,6 +136,14 @@ def _place(given: Given, name: str) -> str:
     section = given.section.strip().lower()
     renamed = section not in SECTIONS or given.option != name
     return f"file, line {given.line}" + (f", as [{given.section}] {given.option}" if renamed else "")
+
+
+def default_of(option: Option) -> Any:
+    """Given an option, return the value that stands where nobody gives one, None when that is none that can be used here."""
+    try:
+        return option.parse(option.default)
+    except ValueError:
+        return None
 
 
 def _stored(folder: Path, problems: list[Problem]) -> Mapping[tuple[str, str], str]:

@@ -11,7 +11,7 @@ import pytest
 
 from muxer import lock as module
 from muxer.errors import ConfigError
-from muxer.lock import lock
+from muxer.lock import holder, lock
 
 
 def test_a_second_holder_is_refused_until_the_first_lets_go(tmp_path: Path) -> None:
@@ -49,3 +49,13 @@ def test_a_full_disk_does_not_hinder_the_lock(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr("muxer.lock.os.write", full)
     with lock(tmp_path / "lock", tmp_path, "o"), pytest.raises(ConfigError, match="does not say which"):
         lock(tmp_path / "lock", tmp_path, "o")
+
+
+def test_who_holds_a_lock_is_told_without_taking_it(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    assert holder(path) is None and not path.exists()
+    with lock(path, tmp_path, "o"):
+        told = holder(path)
+        assert told == f"process {os.getpid()} on {socket.gethostname()}"
+    assert holder(path) is None
+    lock(path, tmp_path, "o").close()
