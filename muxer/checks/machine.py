@@ -48,7 +48,7 @@ class Machine:
     def _program(self, name: str) -> Iterator[Finding]:
         path = getattr(self._config.processing, name)
         try:
-            version = program_version(self._runner, path, _VERSION_FLAGS[name])
+            version = program_version(self._runner, path, _VERSION_FLAGS[name]).partition(" Copyright")[0]
             if name == "ffmpeg":
                 need_encoder(self._runner, path)
         except MuxerError as error:

@@ -80,6 +80,7 @@ def _show(findings: Iterator[Finding], as_json: bool) -> list[Finding]:
 
 
 def _draw(findings: Iterator[Finding]) -> list[Finding]:
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -89,7 +90,9 @@ def _draw(findings: Iterator[Finding]) -> list[Finding]:
         for one in findings:
             shown.append(one)
             status.update(f"checking, {len(shown)} done")
-    table = Table("", "check", "found", show_lines=True)
+    table = Table(box=SIMPLE_HEAD)
+    for head in ("", "check", "found"):
+        table.add_column(head, overflow="fold")
     for one in shown:
         style = _STYLES[one.status]
         text = Text(one.found)

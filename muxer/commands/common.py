@@ -67,7 +67,9 @@ def show_table(head: Sequence[str], rows: Iterable[Sequence[str]], title: str = 
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(*head, title=title or None, title_justify="left")
+    table = Table(title=title or None, title_justify="left")
+    for name in head:
+        table.add_column(name, overflow="fold")  # nothing is cut off
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     Console().print(table)
