@@ -12,7 +12,7 @@ from typing import Any
 
 from muxer.config import Loaded, load
 from muxer.errors import ConfigError
-from muxer.exits import EXIT_CONFIG
+from muxer.exits import EXIT_CONFIG, EXIT_KILLED
 from muxer.observe.logs import plain
 
 
@@ -37,7 +37,8 @@ def given(arguments: argparse.Namespace) -> dict[str, str]:
 
 
 def guarded(body: Callable[[], int]) -> int:
-    """Run the body of a command and return its exit code; say on stderr what is wrong with the configuration."""
+    """Run the body of a command and return its exit code; say on stderr what is wrong with the configuration. Ctrl-C ends it
+    without a word."""
     try:
         return body()
     except ConfigError as error:
@@ -46,6 +47,8 @@ def guarded(body: Callable[[], int]) -> int:
         for note in error.notes:
             sys.stderr.write(f"(note) {note}\n")
         return EXIT_CONFIG
+    except KeyboardInterrupt:
+        return EXIT_KILLED
     except BrokenPipeError:  # the reader, such as head, has seen enough
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
         return 0

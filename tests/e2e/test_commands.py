@@ -127,3 +127,8 @@ def test_in_a_pipe_each_check_is_a_line(lab: Lab, tmp_path: Path) -> None:
     assert login[0] == "failed" and "HTCC_PASSWORD" in login[3]
     assert "from-the-environment" not in done.stdout
     assert lines[-1][0].endswith("skipped")
+
+
+def test_the_documentation_names_every_command() -> None:
+    table = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8").partition("\n## ")[0]
+    assert [name for name in ("run", *COMMANDS) if f"`{name}`" not in table] == []
