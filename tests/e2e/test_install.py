@@ -124,7 +124,8 @@ def test_the_command_of_an_installation_works_in_any_folder(
     _, prefix = installation
     command, folder = prefix / "recording-muxer", tmp_path / "elsewhere"
     (folder / "muxer").mkdir(parents=True)
-    (folder / "muxer" / "__init__.py").write_text("raise SystemExit('the wrong package')")
+    for name in ("muxer/__init__.py", "argparse.py"):
+        (folder / name).write_text("raise SystemExit('the wrong module')")
     if through_a_link:
         (tmp_path / "recording-muxer").symlink_to(command)
         command = tmp_path / "recording-muxer"

@@ -144,6 +144,13 @@ def test_a_wrong_option_is_explained(site: Site, name: str) -> None:
     assert WRONG not in found.text
 
 
+def test_a_secret_that_a_server_echoes_is_not_shown(site: Site) -> None:
+    echo = b'{"statusCode": 20, "statusMessage": "who is ops with a-long-password?"}'
+    site.lab.store.fail_next("rws", "GET", "/recordings", status=401, body=echo)
+    found = site.check(htcc__password="a-long-password")
+    assert "who is ops with ***?" in found.of("RWS login").found and "a-long-password" not in found.text
+
+
 def test_what_needs_a_failed_check_is_skipped_and_all_else_is_checked(site: Site) -> None:
     found = site.check(htcc__password=WRONG)
     assert found.of("RWS window").found == "not looked at: needs RWS login"
