@@ -25,6 +25,7 @@ stage() { # staging folder
     for name in muxer.cfg.sample encryptPassword.py; do
         if [[ -e $ROOT/$name ]]; then cp -- "$ROOT/$name" "$staging/muxer/"; fi
     done
+    cp -p -- "$ROOT/install.d/recording-muxer" "$staging/"
     find "$staging" -name __pycache__ -prune -exec rm -rf -- {} +
 }
 
@@ -103,7 +104,7 @@ prefix_venv() { # DIR, python -> the environment of this lock, made beside the o
 
 try_new() { # DIR, staging folder: does the new version start with nothing but its own environment?
     local log=$WORK/start.log
-    local late='import boto3, cryptography.x509, httpx, webdav4.client, muxer.daemon, muxer.services' # what is loaded at its first use
+    local late='import boto3, cryptography.x509, httpx, rich.table, webdav4.client, muxer.daemon, muxer.services' # loaded at the first use
     if (cd -- "$2/new/muxer" && "$1/$VENV/bin/python" -B muxer_process.py --help &&
         cd .. && "$1/$VENV/bin/python" -B -c "$late") >"$log" 2>&1 </dev/null; then return 0; fi
     show_tail "$log"
@@ -194,6 +195,9 @@ start_command() { # DIR, environment
     local dir=$1
     if [[ ! -e $dir/muxer/muxer.cfg ]]; then
         printf 'Configure:  cp %q %q, then edit it\n' "$dir/muxer.cfg.sample" "$dir/muxer/muxer.cfg"
+    fi
+    if [[ -x $dir/recording-muxer ]]; then
+        printf 'Check:      %q check --config-file=%q\n' "$dir/recording-muxer" "$dir/muxer/muxer.cfg"
     fi
     printf 'Start:      cd %q && %q muxer_process.py --config-file=muxer.cfg\n' "$dir/muxer" "$dir/$2/bin/python"
 }

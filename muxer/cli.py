@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from muxer import __version__
 from muxer.config import Loaded, load
+from muxer.config.file import did_you_mean
 from muxer.config.schema import Config, Logfile
 from muxer.errors import ConfigError, Problem
 from muxer.exits import EXIT_CONFIG, EXIT_OK, handle_signals
 from muxer.observe import logs
+from muxer.observe.logs import plain
 from muxer.process import Runner
 from muxer.startup import ProgramChecks
 
@@ -164,8 +166,14 @@ def main(argv: Sequence[str]) -> int:
     if name in COMMANDS:
         module: Any = importlib.import_module(COMMANDS[name][0])
         return int(module.main(rest))
-    sys.stderr.write(_usage())
-    return EXIT_OK if name in ("-h", "--help") else EXIT_CONFIG
+    if name in ("-h", "--help", "help"):
+        sys.stdout.write(_usage())
+        return EXIT_OK
+    if name in ("-V", "--version"):
+        sys.stdout.write(f"Recording Muxer {__version__}\n")
+        return EXIT_OK
+    sys.stderr.write(f"{_unknown(name)}\n\n{_usage()}" if name else _usage())
+    return EXIT_CONFIG
 
 
 def command() -> NoReturn:
@@ -175,6 +183,8 @@ def command() -> NoReturn:
 
 # What ``python -m muxer`` can do beside ``run``: the module whose ``main`` does it, and what it is for.
 COMMANDS = {
+    "check": ("muxer.commands.check", "is everything in place? configuration, programs, folders, services, certificates"),
+    "config": ("muxer.commands.config", "the effective configuration, and where each value comes from"),
     "status": ("muxer.commands.status", "how the running instance stands: what it does, its polls, its failures"),
     "failed": ("muxer.commands.failed", "what was set aside or waits for another attempt, and why"),
     "retry": ("muxer.commands.retry", "put back what has failed"),
@@ -187,4 +197,10 @@ def _usage() -> str:
     lines = [f"  {name:<8}{what}" for name, (_, what) in COMMANDS.items()]
     run_line = f"  {'run':<8}the muxer itself, as muxer_process.py starts it"
     head = "usage: python -m muxer COMMAND …, also recording-muxer COMMAND …; COMMAND --help tells more"
-    return "\n".join([head, "", run_line, *lines, ""])
+    foot = "  --version, --help"
+    return "\n".join([head, "", run_line, *lines, "", foot, ""])
+
+
+def _unknown(name: str) -> str:
+    """Say that there is no such command, and which one may be meant."""
+    return f"there is no command {plain(name)!r}{did_you_mean(name, ('run', *COMMANDS))}"

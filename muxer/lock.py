@@ -45,9 +45,28 @@ def lock(path: Path, guarded: Path, option: str) -> IO[str]:
     return file
 
 
-def _lock_now(file: IO[str]) -> None:
-    """Lock a file, or raise ``OSError`` when somebody else has. On Windows a byte far behind the text is locked, so that
-    the text can still be read."""
+def holder(path: Path) -> str | None:
+    """Given the path of a lock file, return who holds it, None when nobody does. Nothing is changed, and the lock is free
+    again a moment later. Raise ``OSError`` when it cannot be told."""
+    try:
+        file = path.open("r+" if sys.platform == "win32" else "r", encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return None
+    with file:
+        try:
+            _lock_now(file, shared=True)
+        except OSError as error:
+            if error.errno not in _HELD:
+                raise
+            return file.read(300).strip() or "it does not say which"
+    return None
+
+
+def _lock_now(file: IO[str], shared: bool = False) -> None:
+    """Lock a file, or raise ``OSError`` when somebody else has; ``shared``: with others who only ask.
+
+    On Windows a byte far behind the text is locked, so that the text can still be read.
+    """
     if sys.platform == "win32":
         file.seek(_LOCKED_BYTE)
         try:
@@ -55,4 +74,4 @@ def _lock_now(file: IO[str]) -> None:
         finally:
             file.seek(0)
     else:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)

@@ -88,14 +88,15 @@ class Poller:
 
     def _ours(self, result: PollResult) -> Iterator[CallRecording]:
         """Yield the call recordings of the query that belong to our shard, and count."""
-        for page in self._rws.call_recordings(self._query()):
+        for page in self._rws.call_recordings(self.query()):
             result.found += len(page)
             ours = [call for call in page if takes(self._config.processing, call.id)]
             self.pending += len(ours)
             result.ours += len(ours)
             yield from ours
 
-    def _query(self) -> str:
+    def query(self) -> str:
+        """Return the query of a poll that begins now, ready for a URL. Raise the errors of :meth:`Rws.version`."""
         processing, advanced = self._config.processing, self._config.advanced
         if advanced.call_recording_query_string:
             return window.migration_query(advanced.call_recording_query_string, advanced.pagination)

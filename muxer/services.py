@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 from muxer.activity import Activity
 from muxer.config.schema import Config
@@ -28,10 +29,8 @@ from muxer.workspace import Workspace
 
 def build(config: Config, tools: Tools, runner: Runner, workspace: Workspace, stop: threading.Event) -> Services:
     """Given the configuration and what was made at the start, return the services. Nothing is sent yet."""
-    htcc, advanced = config.htcc, config.advanced
-    outages = Outages()
-    account = Account(RWS, htcc.base_uri, htcc.username, htcc.password, htcc.trusted_ca, htcc.rws_timeout)
-    rws = Rws(Session(account, stop, outages), htcc.contact_center_id)
+    advanced, outages = config.advanced, Outages()
+    rws = rws_of(config, stop, outages)
     engine = Engine(
         tools,
         runner,
@@ -40,16 +39,10 @@ def build(config: Config, tools: Tools, runner: Runner, workspace: Workspace, st
         audio_codec=advanced.audio_codec,
         paddings=Paddings(workspace.padding),
     )
-    site = (htcc.base_uri, config.rcs.base_uri or "")
-    stores = Stores(
-        {
-            WEBDAV: WebdavStorage(config.webdav, workspace.mark, workspace.uploading, stop, outages, site),
-            S3: S3Storage(config.s3, workspace.uploading, stop, outages),
-        }
-    )
+    stores = stores_of(config, workspace.mark, workspace.uploading, stop, outages)
     return Services(
         rws=rws,
-        rcs=_rcs(config, stop, outages),
+        rcs=rcs_of(config, stop, outages),
         stores=stores,
         engine=engine,
         encryptor=Encryptor(config.processing.openssl, runner),
@@ -63,7 +56,31 @@ def build(config: Config, tools: Tools, runner: Runner, workspace: Workspace, st
     )
 
 
-def _rcs(config: Config, stop: threading.Event, outages: Outages) -> Rcs | None:
+def rws_of(config: Config, stop: threading.Event, outages: Outages) -> Rws:
+    """Given the configuration, return the client of RWS."""
+    htcc = config.htcc
+    account = Account(RWS, htcc.base_uri, htcc.username, htcc.password, htcc.trusted_ca, htcc.rws_timeout)
+    return Rws(Session(account, stop, outages), htcc.contact_center_id)
+
+
+def stores_of(config: Config, mark: str, uploading: Path, stop: threading.Event, outages: Outages) -> Stores:
+    """Given the configuration, a short name for this instance and the folder that keeps what is being uploaded, return the
+    storages."""
+    return Stores(
+        {
+            WEBDAV: WebdavStorage(config.webdav, mark, uploading, stop, outages, site_of(config)),
+            S3: S3Storage(config.s3, uploading, stop, outages),
+        }
+    )
+
+
+def site_of(config: Config) -> tuple[str, str]:
+    """Given the configuration, return the addresses that say which servers belong to the site."""
+    return config.htcc.base_uri, config.rcs.base_uri or ""
+
+
+def rcs_of(config: Config, stop: threading.Event, outages: Outages) -> Rcs | None:
+    """Given the configuration, return the client of RCS, None when there is none."""
     rcs = config.rcs
     if rcs.base_uri is None:
         return None

@@ -32,7 +32,7 @@ class ProgramChecks:
         self._processing = processing
         self._checks = [
             _Check("ffmpeg", lambda: program_version(runner, processing.ffmpeg, "-version")),
-            _Check("ffmpeg", lambda: _need_encoder(runner, processing.ffmpeg)),
+            _Check("ffmpeg", lambda: need_encoder(runner, processing.ffmpeg)),
             _Check("ffprobe", lambda: program_version(runner, processing.ffprobe, "-version")),
             _Check("openssl", lambda: program_version(runner, processing.openssl, "version")),
         ]
@@ -47,8 +47,7 @@ class ProgramChecks:
         problems: dict[str, Problem] = {}
         for check in self._checks:
             if (error := check.error()) is not None:
-                what = f"cannot be used: {error}{_advice(check.name, str(error))}"
-                problems.setdefault(check.name, Problem(f"[processing] {check.name}", what))
+                problems.setdefault(check.name, program_problem(check.name, error))
         if problems:
             raise ConfigError(list(problems.values()))
         for check in self._checks:
@@ -91,6 +90,11 @@ def program_version(runner: Runner, executable: str, flag: str) -> str:
     return next((line.strip() for line in lines if line.strip()), "no version")
 
 
+def program_problem(name: str, error: Exception) -> Problem:
+    """Given the name of a program and why it does not run, return that as a problem of its option, with what to do."""
+    return Problem(f"[processing] {name}", f"cannot be used: {error}{_advice(name, str(error))}")
+
+
 def keep_times_words(version: str) -> tuple[str, str]:
     """Given the first line that ffmpeg prints of its version, return the option that keeps all frame times."""
     match = re.search(r"version n?(\d+)\.(\d+)", version)
@@ -98,7 +102,7 @@ def keep_times_words(version: str) -> tuple[str, str]:
     return ("-vsync", "passthrough") if old else ("-fps_mode", "passthrough")
 
 
-def _need_encoder(runner: Runner, ffmpeg: str) -> str:
+def need_encoder(runner: Runner, ffmpeg: str) -> str:
     """Raise :class:`MuxerError` when this ffmpeg cannot encode what is needed."""
     encoders = runner.run([ffmpeg, "-hide_banner", "-encoders"], timeout=PROGRAM_SECONDS).decode(errors="replace")
     if " libx264 " not in encoders:

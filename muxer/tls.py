@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from pathlib import Path
 
@@ -34,3 +35,16 @@ def context(trusted_ca: bool | Path) -> ssl.SSLContext:
         made.check_hostname = False
         made.verify_mode = ssl.CERT_NONE
     return made
+
+
+def server_certificate(host: str, port: int, made: ssl.SSLContext, seconds: float) -> bytes:
+    """Given where a server is and a TLS context, connect, and return the certificate of the server (DER).
+
+    Raise ``ssl.SSLCertVerificationError`` when the context does not accept it, ``OSError`` (``ssl.SSLError`` is one) when
+    there is no TLS connection.
+    """
+    with (
+        socket.create_connection((host, port), timeout=seconds) as plain,
+        made.wrap_socket(plain, server_hostname=host) as safe,
+    ):
+        return safe.getpeercert(binary_form=True) or b""

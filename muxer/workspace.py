@@ -22,6 +22,7 @@ from muxer.errors import ConfigError, Problem
 from muxer.lock import lock
 from muxer.transfer import disk_errors
 
+LOCK = "muxer.lock"
 JOB_PREFIX = "muxer-job-"
 # What tempfile.mkdtemp makes of the prefix. Anything else in the folder belongs to somebody else.
 _JOB_NAME = re.compile(re.escape(JOB_PREFIX) + "[a-z0-9_]{8}")
@@ -43,7 +44,7 @@ class Workspace:
         try:
             if configured is None:
                 _private(self.path)
-            self._lock_file = lock(self.path / "muxer.lock", self.path, "[processing] temp_dir")
+            self._lock_file = lock(self.path / LOCK, self.path, "[processing] temp_dir")
             self.disk = Disk(self.path, min_free_megabytes)
             self.publishing, self.uploading = self.path / "publishing", self.path / "uploading"
             self.deleting, self.padding = self.path / "deleting", self.path / "padding"
@@ -61,7 +62,7 @@ class Workspace:
             for path in (folder, *folder.iterdir()):
                 with contextlib.suppress(FileNotFoundError):
                     os.utime(path)
-        os.utime(self.path / "muxer.lock")
+        os.utime(self.path / LOCK)
 
     @contextmanager
     def job(self) -> Iterator[Path]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from muxer.config import Loaded, load
 from muxer.errors import ConfigError
-from muxer.exits import EXIT_CONFIG
+from muxer.exits import EXIT_CONFIG, EXIT_KILLED
 from muxer.observe.logs import plain
 
 
@@ -28,12 +28,17 @@ def parser(name: str, description: str) -> argparse.ArgumentParser:
 
 def loaded(arguments: argparse.Namespace) -> Loaded:
     """Given parsed options, return the configuration. Raise :class:`ConfigError`."""
-    given = {name: getattr(arguments, name) or "" for name in ("muxer_type", "muxer_id", "total_muxers")}
-    return load(Path(arguments.config_file), given, os.environ)
+    return load(Path(arguments.config_file), given(arguments), os.environ)
+
+
+def given(arguments: argparse.Namespace) -> dict[str, str]:
+    """Given parsed options, return those that stand for options of muxer.cfg, empty where they are not given."""
+    return {name: getattr(arguments, name) or "" for name in ("muxer_type", "muxer_id", "total_muxers")}
 
 
 def guarded(body: Callable[[], int]) -> int:
-    """Run the body of a command and return its exit code; say on stderr what is wrong with the configuration."""
+    """Run the body of a command and return its exit code; say on stderr what is wrong with the configuration. Ctrl-C ends it
+    without a word."""
     try:
         return body()
     except ConfigError as error:
@@ -42,6 +47,8 @@ def guarded(body: Callable[[], int]) -> int:
         for note in error.notes:
             sys.stderr.write(f"(note) {note}\n")
         return EXIT_CONFIG
+    except KeyboardInterrupt:
+        return EXIT_KILLED
     except BrokenPipeError:  # the reader, such as head, has seen enough
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
         return 0
@@ -63,7 +70,9 @@ def show_table(head: Sequence[str], rows: Iterable[Sequence[str]], title: str = 
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(*head, title=title or None, title_justify="left")
+    table = Table(title=title or None, title_justify="left")
+    for name in head:
+        table.add_column(name, overflow="fold")  # nothing is cut off
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     Console().print(table)

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import configparser
-import difflib
-import errno
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from muxer.config import listening
+from muxer.config.file import Given, did_you_mean, read_file
 from muxer.config.keystore import open_keystore
 from muxer.config.schema import SECTIONS, Advanced, Config, Option, options
 from muxer.errors import ConfigError, Problem
 from muxer.gir.query import DISABLED, PARAMETERS, parameter_names, repair_extra_query
 from muxer.masking import LOGIN_IN_URL
 
-# The guide writes the section of the Recording Crypto Server in both ways.
-SECTION_ALIASES = {"rsc": "rcs"}
 RECOMMENDED_WINDOW_MINUTES = 720
 
 QUERY_OPTIONS = ("call_recording_extra_query_string", "call_recording_query_string")
@@ -30,15 +26,43 @@ NOT_SHARDED = "it is ignored, because without a muxer_id of 0 or more sharding i
 # The addresses of WebDAV servers come with the metadata; its client says the same at the first one.
 UNCHECKED_TLS = "[{}] trusted_ca = false: TLS certificates are not checked"
 
-RawSections = dict[str, dict[str, str]]
+# Where a value comes from, beside the command line, the environment and the file.
+KEYSTORE, DEFAULT = "keystore", "default"
+
+Key = tuple[str, str]
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A usable configuration, and what is odd about it."""
+    """A usable configuration, what is odd about it, and where the value of each option (section, name) comes from."""
 
     config: Config
     warnings: tuple[str, ...]
+    origins: Mapping[Key, str]
+
+
+@dataclass
+class Reading:
+    """What could be read of a configuration, usable or not: the values by section and option, without those that are
+    wrong; where each comes from; problems and warnings."""
+
+    values: dict[str, dict[str, Any]] = field(default_factory=lambda: {section: {} for section in SECTIONS})
+    origins: dict[Key, str] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def has(self, section: str, name: str) -> bool:
+        """Whether an option has a value that can be used."""
+        return name in self.values[section]
+
+    @property
+    def config(self) -> Config:
+        """The configuration; an option whose value is wrong has its default there, None where that is wrong too."""
+        values = {section: dict(found) for section, found in self.values.items()}
+        for section, name, option in options():
+            if not self.has(section, name):
+                values[section][name] = default_of(option)
+        return Config(**{section: cls(**values[section]) for section, cls in SECTIONS.items()})
 
 
 def load(path: Path, command_line: Mapping[str, str], environ: Mapping[str, str]) -> Loaded:
@@ -47,108 +71,81 @@ def load(path: Path, command_line: Mapping[str, str], environ: Mapping[str, str]
 
     Raise :class:`ConfigError` with every problem at once.
     """
-    warnings: list[str] = []
-    problems: list[Problem] = []
-    raw = _known_options(_known_sections(_parse(path), warnings, problems), warnings)
-    values: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
-    stored = _stored(path.parent, problems)
-    for section, name, option in options():
-        given = _text_of(option, name, raw.get(section, {}), command_line, environ)
-        text = given or stored.get((section, name), "")
-        try:
-            values[section][name] = _value(option, text)
-        except ValueError as error:
-            shown = "" if option.secret or not text else f" = {_shown(text)!r}"
-            problem = Problem(f"[{section}] {name}{shown}", str(error))
-            if name in SHARDING_ONLY and _sharding_is_off(values["processing"]):
-                values[section][name] = option.parse(option.default)
-                warnings.append(f"{problem}; {NOT_SHARDED}")
-            else:
-                problems.append(problem)
-    problems += _contradictions(values["processing"]) + listening.problems(values["monitoring"])
-    if problems:
-        raise ConfigError(problems, values["logfile"].get("logfile_path"), warnings)
-    _repair_queries(values["advanced"], warnings)
-    config = Config(**{section: cls(**values[section]) for section, cls in SECTIONS.items()})
-    return Loaded(config, tuple(warnings + _advice(config)))
+    reading = read(path, command_line, environ)
+    if reading.problems:
+        raise ConfigError(reading.problems, reading.values["logfile"].get("logfile_path"), reading.warnings)
+    return Loaded(reading.config, tuple(reading.warnings), reading.origins)
 
 
-def _parse(path: Path) -> RawSections:
-    """Return the text of the file as section → option → value; names as they are written, but ``-`` read as ``_``."""
-    parser = configparser.RawConfigParser(default_section="\0", empty_lines_in_values=False)
-    parser.optionxform = lambda optionstr: optionstr.lower().replace("-", "_")  # type: ignore[method-assign]
+def read(path: Path, command_line: Mapping[str, str], environ: Mapping[str, str]) -> Reading:
+    """Like :func:`load`, but whatever is wrong: return what could be read, with the problems."""
+    reading = Reading()
     try:
-        parser.read_string(path.read_text(encoding="utf-8-sig"), source=str(path))
-    except OSError as error:
-        reason = "does not exist" if error.errno == errno.ENOENT else (error.strerror or str(error))
-        raise ConfigError([Problem(f"configuration file {path}", reason)]) from error
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise ConfigError([Problem(f"configuration file {path}", f"line {line} is not UTF-8 text")]) from error
-    except configparser.Error as error:
-        raise ConfigError([Problem(f"configuration file {path}", _parser_message(error))]) from None
-    return {section: dict(parser.items(section)) for section in parser.sections()}
-
-
-def _parser_message(error: configparser.Error) -> str:
-    """Say where the file cannot be read, without repeating its lines: they may hold a password."""
-    if isinstance(error, configparser.MissingSectionHeaderError):
-        return f"line {error.lineno} stands before the first [section]"
-    if isinstance(error, configparser.DuplicateOptionError):
-        return f"line {error.lineno}: [{error.section}] {error.option} stands there twice (- and _ are the same)"
-    if isinstance(error, configparser.DuplicateSectionError):
-        return f"line {error.lineno}: section [{error.section}] stands there twice"
-    if isinstance(error, configparser.ParsingError):
-        return f"not of the form 'option = value': line {', '.join(str(line) for line, _ in error.errors)}"
-    return type(error).__name__
-
-
-def _known_sections(raw: RawSections, warnings: list[str], problems: list[Problem]) -> RawSections:
-    known: RawSections = {}
-    for written, content in raw.items():
-        section = written.strip().lower()
-        if section in SECTION_ALIASES:
-            section = SECTION_ALIASES[section]
-            warnings.append(f"section [{written}] is read as [{section}]")
-        if section in SECTIONS:
-            earlier = known.setdefault(section, {})
-            twice = f"stands there twice, in sections that are both read as [{section}]"
-            problems += [Problem(f"[{written}] {name}", twice) for name in content if name in earlier]
-            earlier.update(content)
-        else:
-            warnings.append(f"unknown section [{written}] is ignored{_did_you_mean(section, SECTIONS)}")
-    return known
-
-
-def _known_options(raw: RawSections, warnings: list[str]) -> RawSections:
-    names: dict[str, dict[str, str]] = {section: {} for section in SECTIONS}
+        file = read_file(path, reading.warnings, reading.problems)
+    except ConfigError as error:
+        reading.problems += error.problems
+        return reading
+    stored = _stored(path.parent, reading.problems)
     for section, name, option in options():
-        names[section].update(dict.fromkeys((name, *option.aliases), name))
-    known: RawSections = {section: {} for section in raw}
-    for section, content in raw.items():
-        for written, value in content.items():
-            name = names[section].get(written, "")
-            if not name:
-                hint = _did_you_mean(written, names[section])
-                warnings.append(f"unknown option [{section}] {written} is ignored{hint}")
-            elif name == written or name not in content:
-                known[section][name] = value.strip()
-    return known
+        kept = stored.get((section, name), "")
+        text, origin = _text_of(option, name, file.get(section, {}).get(name), kept, command_line, environ)
+        reading.origins[section, name] = origin
+        _take(reading, (section, name), option, text)
+    _find_contradictions(reading)
+    reading.problems += listening.problems(reading.values["monitoring"])
+    if not reading.problems:
+        _repair_queries(reading.values["advanced"], reading.warnings)
+        reading.warnings += _advice(reading.config)
+    return reading
 
 
-def _did_you_mean(word: str, valid: Iterable[str]) -> str:
-    matches = difflib.get_close_matches(word, list(valid), n=1)
-    return f"; did you mean {matches[0]}?" if matches else ""
+def _take(reading: Reading, key: Key, option: Option, text: str) -> None:
+    """Put the value of an option among what was read, or what is wrong with it among the problems."""
+    section, name = key
+    values = reading.values[section]
+    try:
+        values[name] = _value(option, text)
+    except ValueError as error:
+        shown = "" if option.secret or not text else f" = {_shown(text)!r}"
+        problem = Problem(f"[{section}] {name}{shown}", str(error))
+        if name in SHARDING_ONLY and _sharding_is_off(values):
+            values[name], reading.origins[key] = option.parse(option.default), DEFAULT
+            reading.warnings.append(f"{problem}; {NOT_SHARDED}")
+        else:
+            reading.problems.append(problem)
 
 
 def _text_of(
-    option: Option, name: str, file: Mapping[str, str], command_line: Mapping[str, str], environ: Mapping[str, str]
-) -> str:
+    option: Option,
+    name: str,
+    file: Given | None,
+    kept: str,
+    command_line: Mapping[str, str],
+    environ: Mapping[str, str],
+) -> tuple[str, str]:
+    """Return the text of an option and where it comes from; ``kept`` is what the keystore holds for it."""
     if option.command_line and command_line.get(name):
-        return command_line[name]
+        return command_line[name], f"command line --{name.replace('_', '-')}"
     if option.env and environ.get(option.env):
-        return environ[option.env]
-    return file.get(name, "")
+        return environ[option.env], f"environment {option.env}"
+    if file is not None and file.text:
+        return file.text, _place(file, name)
+    return kept, KEYSTORE if kept else DEFAULT
+
+
+def _place(given: Given, name: str) -> str:
+    """Return where in the file something stands, with the names that are written there when they are others."""
+    section = given.section.strip().lower()
+    renamed = section not in SECTIONS or given.option != name
+    return f"file, line {given.line}" + (f", as [{given.section}] {given.option}" if renamed else "")
+
+
+def default_of(option: Option) -> Any:
+    """Given an option, return the value that stands where nobody gives one, None when that is none that can be used here."""
+    try:
+        return option.parse(option.default)
+    except ValueError:
+        return None
 
 
 def _stored(folder: Path, problems: list[Problem]) -> Mapping[tuple[str, str], str]:
@@ -179,18 +176,20 @@ def _sharding_is_off(processing: Mapping[str, Any]) -> bool:
     return "muxer_id" in processing and processing["muxer_id"] < 0
 
 
-def _contradictions(processing: Mapping[str, Any]) -> list[Problem]:
-    """Check what no single option can tell (the guide: sharding, HA). Values that failed on their own are absent."""
-    problems = []
-    past, older = processing.get("window_past"), processing.get("window_past_older_than")
+def _find_contradictions(reading: Reading) -> None:
+    """Check what no single option can tell (the guide: sharding, HA). Values that failed on their own are absent, and those
+    that are found wrong here are taken out."""
+    values = reading.values["processing"]
+    past, older = values.get("window_past"), values.get("window_past_older_than")
     if past is not None and older is not None and older >= past:
         what = f"must be less than window_past ({past:g})"
-        problems.append(Problem(f"[processing] window_past_older_than = '{older:g}'", what))
-    muxer_id, total = processing.get("muxer_id"), processing.get("total_muxers")
+        reading.problems.append(Problem(f"[processing] window_past_older_than = '{older:g}'", what))
+        del values["window_past_older_than"]
+    muxer_id, total = values.get("muxer_id"), values.get("total_muxers")
     if muxer_id is not None and total is not None and 0 <= muxer_id >= total:
         what = f"must be less than total_muxers ({total}), or -1 to switch sharding off"
-        problems.append(Problem(f"[processing] muxer_id = '{muxer_id}'", what))
-    return problems
+        reading.problems.append(Problem(f"[processing] muxer_id = '{muxer_id}'", what))
+        del values["muxer_id"]
 
 
 def _repair_queries(advanced: dict[str, Any], warnings: list[str]) -> None:
@@ -229,7 +228,7 @@ def _odd_parameters(advanced: Advanced) -> list[str]:
     """Warn of query parameters that the guide does not have: RWS may ignore one, and then finds every recording."""
     queries = {name: getattr(advanced, name) for name in QUERY_OPTIONS}
     return [
-        f"[advanced] {option}: the guide has no query parameter {name!r}; RWS may ignore it{_did_you_mean(name, PARAMETERS)}"
+        f"[advanced] {option}: the guide has no query parameter {name!r}; RWS may ignore it{did_you_mean(name, PARAMETERS)}"
         for option, query in queries.items()
         if query.lower() != DISABLED
         for name in parameter_names(query)

@@ -6,7 +6,7 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,6 +103,15 @@ class Rws:
             self._version_warned = True
             log.warning("RWS tells no version that can be read (%s); it is taken for an old one", text[:200])
         return parsed
+
+    def headers(self) -> Mapping[str, str]:
+        """Return the headers of an answer that needs no login: the clock of RWS, and its CSRF token, if any."""
+        return self._session.headers(_VERSION)
+
+    @property
+    def reads_in_bulk(self) -> bool:
+        """Whether the bulk query of screen recordings has worked so far, or was not tried."""
+        return self._bulk
 
     def call_recordings(self, query_string: str) -> Iterator[list[CallRecording]]:
         """Given an encoded query, yield the call recordings that it finds, page by page, each id once.

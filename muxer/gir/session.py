@@ -11,7 +11,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,12 +119,7 @@ class Session:
         An answer of JSON or HTML is an error message, not media. Raise the error of the answer, or
         :class:`ServiceUnavailable` when the body breaks off.
         """
-        with self._open("GET", target) as response:
-            kind = response.headers.get("Content-Type", "")
-            if response.status_code != 200 or (media_only and is_message(kind)):
-                answer = self._read(response, f"GET {urlsplit(target).path}")
-                self._content(answer)
-                raise failure(answer, 0, f"answered {kind or 'no content type'} where media was expected")
+        with self._media(target, media_only) as response:
             plain = response.headers.get("Content-Encoding", "identity") == "identity"
             length = response.headers.get("Content-Length", "") if plain else ""
             with _network_errors(f"{self.service} GET {urlsplit(target).path}"):
@@ -135,6 +130,29 @@ class Session:
                     source=f"{self.service} {urlsplit(target).path}",
                     stop=self._stop,
                 )
+
+    @_watched
+    def reach(self, target: str) -> None:
+        """Given a path or link to a media file, see whether it would be delivered, and fetch nothing of it. Raise the errors
+        of :meth:`download`."""
+        with self._media(target):
+            pass
+
+    @_watched
+    def headers(self, target: str) -> Mapping[str, str]:
+        """Given a path, return the headers of the answer to one GET, whatever it says. A CSRF token among them is kept."""
+        return self._exchange("GET", target).headers
+
+    @contextmanager
+    def _media(self, target: str, media_only: bool = True) -> Iterator[requests.Response]:
+        """Yield the answer to a request for media, its body unread; raise the error of an answer that is none."""
+        with self._open("GET", target) as response:
+            kind = response.headers.get("Content-Type", "")
+            if response.status_code != 200 or (media_only and is_message(kind)):
+                answer = self._read(response, f"GET {urlsplit(target).path}")
+                self._content(answer)
+                raise failure(answer, 0, f"answered {kind or 'no content type'} where media was expected")
+            yield response
 
     def _content(self, answer: Answer, **kwargs: Any) -> dict[str, Any]:
         """Return the JSON object of an answer; after a refused login, send nothing for a while."""
@@ -179,8 +197,8 @@ class Session:
                 stream=True,
                 verify=bool(self._account.trusted_ca),
             )
-        if method == "GET" and response.headers.get("X-CSRF-HEADER") and response.headers.get("X-CSRF-TOKEN"):
-            self._local.csrf = {response.headers["X-CSRF-HEADER"]: response.headers["X-CSRF-TOKEN"]}
+        if method == "GET" and (token := csrf_token(response.headers)):
+            self._local.csrf = token
         return response
 
     def _read(self, response: requests.Response, what: str) -> Answer:
@@ -224,6 +242,13 @@ class Session:
             session.headers.update({"User-Agent": f"recording-muxer/{__version__}", "Accept-Encoding": "identity"})
             session.mount("https://", _TlsAdapter(self._tls))
         return session
+
+
+def csrf_token(headers: Mapping[str, str]) -> dict[str, str]:
+    """Given the headers of an answer to a GET, return the header with the token that writes must carry, none when CSRF is
+    off."""
+    name, token = headers.get("X-CSRF-HEADER"), headers.get("X-CSRF-TOKEN")
+    return {name: token} if name and token else {}
 
 
 def _as_it_comes(response: requests.Response) -> Iterator[bytes]:

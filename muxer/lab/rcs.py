@@ -11,7 +11,7 @@ from muxer.lab.site import Site
 
 VERSION = "/rcs/version"
 CENTER = "/rcs/contact-centers/{ccid}"
-VERSION_NUMBER = "8.5.095.12"
+VERSION_NUMBER = "8.5.095.16"
 
 
 class Rcs:

@@ -21,7 +21,8 @@ HOUR = 3600
 HOURS = 24
 LOCK_SECONDS = 0.5
 
-_ROW = "SELECT name, recording, agent, state, attempts, retry_at, code, error, reason, facts, updated FROM targets WHERE state"
+_FIELDS = "name, recording, agent, state, attempts, retry_at, code, error, reason, facts, updated"
+_ROW = f"SELECT {_FIELDS} FROM targets WHERE state"
 _HOURS = """
 SELECT CAST(updated / 3600 AS INTEGER) * 3600, sum(state = 'done' AND json_extract(facts, '$.method') IS NOT NULL),
     sum(state <> 'done'), total(json_extract(facts, '$.length')), total(json_extract(facts, '$.bytes'))

@@ -80,6 +80,9 @@ class Storage(Protocol):
     def describe(self, place: Place) -> Stored | None:
         """Return what is stored at a place, None when nothing is."""
 
+    def has_folder(self, place: Place) -> bool:
+        """Whether the folder, or the bucket, of a place is there."""
+
     def delete(self, place: Place) -> None:
         """Delete a file; one that is gone already is no error."""
 

@@ -119,6 +119,15 @@ class S3Storage:
         except MediaNotFound:
             return None
 
+    def has_folder(self, place: Place) -> bool:
+        """Whether the bucket of a place is there; a folder in it is but a part of names."""
+        try:
+            with self._talking("HEAD", place.beside("")):
+                self._client.head_bucket(Bucket=place.bucket)
+                return True
+        except MediaNotFound:
+            return False
+
     def delete(self, place: Place) -> None:
         """Delete an object; one that is gone already is no error. Raise :class:`ServiceUnavailable` when it is still there:
         the page of a proxy is a success, too."""

@@ -127,20 +127,31 @@ class WebdavStorage:
 
     def describe(self, place: Place) -> Stored | None:
         """Return length and tag of what is stored at a place, None when nothing is."""
+        found = self._properties(place)
+        if found is None:
+            return None
+        length, tag = found
+        if length is None:
+            raise ServiceUnavailable(f"PROPFIND {place.url}: the server does not tell the length")
+        return Stored(int(length), tag)
+
+    def has_folder(self, place: Place) -> bool:
+        """Whether the folder of a place is there."""
+        return self._properties(place.beside("")) is not None
+
+    def _properties(self, place: Place) -> tuple[int | None, str] | None:
+        """Return length and tag of what is at a place, None when nothing is; a folder has no length."""
         import webdav4.client as webdav4
 
         with self._talking("PROPFIND", place.url):
             try:
                 answer = self._server(place.url).propfind(urlsplit(place.url).path, headers={"Depth": "0"})
                 properties = next(iter(answer.responses.values())).properties
-                length = properties.content_length
+                return properties.content_length, str(properties.etag or "").removeprefix("W/")
             except webdav4.ResourceNotFound:
                 return None
             except (ValueError, ParseError, StopIteration) as error:
                 raise UnreadableAnswer(f"PROPFIND {place.url}: the answer is none of WebDAV") from error
-        if length is None:
-            raise ServiceUnavailable(f"PROPFIND {place.url}: the server does not tell the length")
-        return Stored(int(length), str(properties.etag or "").removeprefix("W/"))
 
     def delete(self, place: Place) -> None:
         """Delete a file; one that is gone already is no error. Raise :class:`ServiceUnavailable` when it is still there: the

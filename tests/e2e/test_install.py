@@ -87,6 +87,7 @@ def first_installation(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
     last = result.stdout.splitlines()[-1]
     assert last.startswith("Start: ")
     assert "muxer_process.py --config-file=muxer.cfg" in last
+    assert "Check: " in result.stdout and "recording-muxer check --config-file=" in result.stdout
     return source, prefix
 
 
@@ -111,8 +112,30 @@ def test_prefix_is_laid_out_as_in_the_guide(installation: tuple[Path, Path]) -> 
         assert (prefix / name).is_file(), name
     assert not (prefix / "muxer" / "muxer.cfg").exists()
     assert not (prefix / ".staging").exists()
+    assert "recording-muxer" in (prefix / ".installed").read_text().splitlines()
     started = start(prefix)
     assert started.returncode == 0, started.stderr
+
+
+@pytest.mark.parametrize("through_a_link", [False, True])
+def test_the_command_of_an_installation_works_in_any_folder(
+    installation: tuple[Path, Path], tmp_path: Path, through_a_link: bool
+) -> None:
+    _, prefix = installation
+    command, folder = prefix / "recording-muxer", tmp_path / "elsewhere"
+    (folder / "muxer").mkdir(parents=True)
+    for name in ("muxer/__init__.py", "argparse.py"):
+        (folder / name).write_text("raise SystemExit('the wrong module')")
+    if through_a_link:
+        (tmp_path / "recording-muxer").symlink_to(command)
+        command = tmp_path / "recording-muxer"
+    (folder / "my.cfg").write_text("[htcc]\nbase_uri = https://rws\ncontact_center_id = cc 1\n")
+    env = {**os.environ, "PYTHONPATH": str(folder)}
+    how = {"cwd": folder, "env": env, "capture_output": True, "text": True, "timeout": TIME_LIMIT, "check": False}
+    shown = subprocess.run([str(command), "config", "--config-file=my.cfg", "--changed"], **how)
+    assert (shown.returncode, "[htcc]\tcontact_center_id\tcc 1\tfile, line 3" in shown.stdout) == (0, True), shown.stderr
+    refused = subprocess.run([str(command), "run"], **how)
+    assert refused.returncode == 2 and "--config-file" in refused.stderr
 
 
 def test_upgrade_drops_what_is_stale_and_keeps_what_is_the_users(installation: tuple[Path, Path]) -> None:

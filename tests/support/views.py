@@ -47,8 +47,8 @@ def done(recording: str, timeline: dict[str, Any] | None = None, **changes: Any)
     padding = sum(one["end"] - one["begin"] for one in made["pieces"] if one["screen"] is None)
     facts = {"agent": "alice", "sources": 4, "file": file_name(recording), "bytes": 10_000_000, "encrypted": True}
     facts |= {"length": made["length"], "padding": padding, "method": "cut between key frames", "seconds": 7.5}
-    values = {"name": file_name(recording), "recording": recording, "agent": "alice", "state": "done", "attempts": 0}
-    values |= {"retry_at": None, "code": "", "error": "", "reason": "", "facts": {**facts, "timeline": made}, "updated": NOW - 60}
+    values = {"name": file_name(recording), "recording": recording, "agent": "alice", "state": "done"}
+    values |= {"attempts": 0, "retry_at": None, "code": "", "error": "", "reason": "", "facts": {**facts, "timeline": made}, "updated": NOW - 60}
     return Row(**{**values, **changes})
 
 

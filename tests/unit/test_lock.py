@@ -5,13 +5,17 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import sys
 from pathlib import Path
 
 import pytest
 
 from muxer import lock as module
 from muxer.errors import ConfigError
-from muxer.lock import lock
+from muxer.lock import holder, lock
+
+if sys.platform != "win32":
+    import fcntl
 
 
 def test_a_second_holder_is_refused_until_the_first_lets_go(tmp_path: Path) -> None:
@@ -49,3 +53,22 @@ def test_a_full_disk_does_not_hinder_the_lock(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr("muxer.lock.os.write", full)
     with lock(tmp_path / "lock", tmp_path, "o"), pytest.raises(ConfigError, match="does not say which"):
         lock(tmp_path / "lock", tmp_path, "o")
+
+
+def test_who_holds_a_lock_is_told_without_taking_it(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    assert holder(path) is None and not path.exists()
+    with lock(path, tmp_path, "o"):
+        told = holder(path)
+        assert told == f"process {os.getpid()} on {socket.gethostname()}"
+    assert holder(path) is None
+    lock(path, tmp_path, "o").close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there a lock is held by one only")
+def test_who_asks_disturbs_nobody_who_asks_too(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    path.write_text("process 1 on a host that is long gone")
+    with path.open() as asking:
+        fcntl.flock(asking, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        assert holder(path) is None

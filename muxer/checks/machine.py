@@ -1,0 +1,120 @@
+"""This machine: the programs, the folders, who holds them, and the room on the disk."""
+
+from __future__ import annotations
+
+import functools
+import getpass
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from muxer import state
+from muxer.checks.checklist import Check, Finding, failed, ok, warning
+from muxer.config.schema import Config
+from muxer.disk import MEGABYTE, Disk, is_short, reserve
+from muxer.errors import MuxerError
+from muxer.lock import holder
+from muxer.process import Runner
+from muxer.startup import need_encoder, program_problem, program_version
+from muxer.workspace import LOCK, folder_of
+
+_VERSION_FLAGS = {"ffmpeg": "-version", "ffprobe": "-version", "openssl": "version"}
+_PROGRAM_CHECK_SECONDS = 60.0
+
+
+class Machine:
+    """The checks of this machine."""
+
+    def __init__(self, config: Config) -> None:
+        """Given the configuration."""
+        self._config = config
+        self._runner = Runner(config.processing.openssl or "")
+        self._temp = folder_of(config.processing.temp_dir, config.instance)
+
+    def checks(self) -> Iterator[Check]:
+        """Yield them in the order of the start."""
+        for name in _VERSION_FLAGS:
+            needs = (f"[processing] {name}",)
+            yield Check(name, functools.partial(self._program, name), needs, "processing", _PROGRAM_CHECK_SECONDS)
+        temp = ("[processing] temp_dir",)
+        yield Check("temp_dir", self._temp_dir, temp)
+        yield Check("lock", self._lock, (*temp, "temp_dir"))
+        yield Check("free space", self._room, (*temp, "temp_dir", "[processing] min_free_megabytes"))
+        yield Check("logfile_path", self._log_folder, ("[logfile] logfile_path",))
+
+    def _program(self, name: str) -> Iterator[Finding]:
+        path = getattr(self._config.processing, name)
+        try:
+            version = program_version(self._runner, path, _VERSION_FLAGS[name]).partition(" Copyright")[0]
+            if name == "ffmpeg":
+                need_encoder(self._runner, path)
+        except MuxerError as error:
+            advice = f"install a build that runs here, or name another one in [processing] {name}"
+            yield failed(name, f"{path} {program_problem(name, error).what}", advice)
+        else:
+            yield ok(name, f"{path}: {version}{', with libx264' if name == 'ffmpeg' else ''}")
+
+    def _temp_dir(self) -> Iterator[Finding]:
+        if self._temp.exists():
+            yield _folder("temp_dir", self._temp, "[processing] temp_dir", others=stat.S_IRWXG | stat.S_IRWXO)
+        elif _writable(self._temp.parent):
+            yield ok("temp_dir", f"{self._temp}; it will be made at the start")
+        else:
+            advice = "make a folder that only the muxer's account can use, and name it in [processing] temp_dir"
+            yield failed("temp_dir", f"{self._temp} cannot be made", advice)
+
+    def _log_folder(self) -> Iterator[Finding]:
+        folder = self._config.logfile.logfile_path or Path.cwd()
+        yield _folder("logfile_path", folder, "[logfile] logfile_path", others=stat.S_IWGRP | stat.S_IWOTH)
+
+    def _lock(self) -> Iterator[Finding]:
+        held = holder(self._temp / LOCK)
+        if held is None:
+            yield ok("lock", "free: no muxer runs with this folder")
+            return
+        running = state.read(self._temp) or {}
+        version = f", version {running['version']} as {running.get('instance')}" if "version" in running else ""
+        yield ok("lock", f"held by a running muxer ({held}{version}); a second one would not start")
+
+    def _room(self) -> Iterator[Finding]:
+        folder = self._temp if self._temp.exists() else self._temp.parent
+        Disk(folder, self._config.processing.min_free_megabytes)  # refuses what the disk can never fulfil
+        usage = shutil.disk_usage(folder)
+        reserved = reserve(usage.total, self._config.processing.min_free_megabytes)
+        text = f"{usage.free // MEGABYTE} MB free, {reserved // MEGABYTE} MB must stay free (min_free_megabytes)"
+        if usage.total and is_short(usage.free, reserved, was_short=False):
+            advice = f"make room on the disk of {self._temp}, or name a folder on another disk in [processing] temp_dir"
+            yield failed("free space", f"{text}: no recording would be begun", advice)
+        else:
+            yield ok("free space", text)
+
+
+def _folder(check: str, folder: Path, option: str, others: int) -> Finding:
+    """Look at a folder: writable by this account, and without the given rights of other accounts."""
+    if not _writable(folder):
+        advice = f"chown it to the muxer's account, or change {option}"
+        return failed(check, f"{folder} cannot be written by {_account()}", advice)
+    mode = stat.S_IMODE(folder.stat().st_mode)
+    if os.name == "posix" and mode & others:
+        advice = f"close it: chmod {mode & ~others:o} {folder}"
+        return warning(check, f"{folder} is open to other accounts (mode {mode:04o})", advice)
+    return ok(check, f"{folder}, writable by {_account()}")
+
+
+def _writable(folder: Path) -> bool:
+    """Whether a file can be made there; asked by making one without a name, as far as the system can."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
+
+
+def _account() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "this account"

@@ -1,0 +1,140 @@
+"""Reads the text of muxer.cfg: what it gives for which option, and where that stands."""
+
+from __future__ import annotations
+
+import configparser
+import difflib
+import errno
+import io
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from muxer.config.schema import SECTIONS, options
+from muxer.errors import ConfigError, Problem
+
+# The guide writes the section of the Recording Crypto Server in both ways.
+SECTION_ALIASES = {"rsc": "rcs"}
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the file gives for an option: the text, its line, and the section and option as they are written there."""
+
+    text: str
+    line: int
+    section: str
+    option: str
+
+
+Sections = dict[str, dict[str, Given]]
+
+
+def read_file(path: Path, warnings: list[str], problems: list[Problem]) -> Sections:
+    """Given the path of muxer.cfg, return section → option → what is given, under the names of the schema. What is odd is
+    added to the warnings, what stands there twice to the problems.
+
+    Raise :class:`ConfigError` when the file cannot be read as a whole.
+    """
+    return _known_options(_known_sections(_parse(path), warnings, problems), warnings)
+
+
+def did_you_mean(word: str, valid: Iterable[str]) -> str:
+    """Given a word and those that are valid, return a hint at the one that is meant, empty when none is like it."""
+    matches = difflib.get_close_matches(word, list(valid), n=1)
+    return f"; did you mean {matches[0]}?" if matches else ""
+
+
+class _Numbered:
+    """The lines of a file; ``number`` is that of the line that was taken last."""
+
+    def __init__(self, text: str) -> None:
+        self.number = 0
+        self._text = text
+
+    def __iter__(self) -> Iterator[str]:
+        for number, line in enumerate(io.StringIO(self._text), start=1):
+            self.number = number
+            yield line
+
+
+class _Name(str):
+    """The name of an option, ``-`` read as ``_``, with the line that it stands in."""
+
+    line = 0
+
+
+def _name(written: str, line: int) -> _Name:
+    name = _Name(written.lower().replace("-", "_"))
+    name.line = line
+    return name
+
+
+def _parse(path: Path) -> Sections:
+    """Return what is in the file; names as they are written, but ``-`` read as ``_``."""
+    parser = configparser.RawConfigParser(default_section="\0", empty_lines_in_values=False)
+    try:
+        lines = _Numbered(path.read_text(encoding="utf-8-sig"))
+
+        # Called for each option while its line is the last that was taken.
+        parser.optionxform = lambda optionstr: _name(optionstr, lines.number)  # type: ignore[method-assign]
+        parser.read_file(lines, source=str(path))
+    except OSError as error:
+        reason = "does not exist" if error.errno == errno.ENOENT else (error.strerror or str(error))
+        raise ConfigError([Problem(f"configuration file {path}", reason)]) from error
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ConfigError([Problem(f"configuration file {path}", f"line {line} is not UTF-8 text")]) from error
+    except configparser.Error as error:
+        raise ConfigError([Problem(f"configuration file {path}", _parser_message(error))]) from None
+    return {section: _content(section, parser.items(section)) for section in parser.sections()}
+
+
+def _content(section: str, items: Iterable[tuple[str, str]]) -> dict[str, Given]:
+    return {name: Given(value, getattr(name, "line", 0), section, name) for name, value in items}
+
+
+def _parser_message(error: configparser.Error) -> str:
+    """Say where the file cannot be read, without repeating its lines: they may hold a password."""
+    if isinstance(error, configparser.MissingSectionHeaderError):
+        return f"line {error.lineno} stands before the first [section]"
+    if isinstance(error, configparser.DuplicateOptionError):
+        return f"line {error.lineno}: [{error.section}] {error.option} stands there twice (- and _ are the same)"
+    if isinstance(error, configparser.DuplicateSectionError):
+        return f"line {error.lineno}: section [{error.section}] stands there twice"
+    if isinstance(error, configparser.ParsingError):
+        return f"not of the form 'option = value': line {', '.join(str(line) for line, _ in error.errors)}"
+    return type(error).__name__
+
+
+def _known_sections(raw: Sections, warnings: list[str], problems: list[Problem]) -> Sections:
+    known: Sections = {}
+    for written, content in raw.items():
+        section = written.strip().lower()
+        if section in SECTION_ALIASES:
+            section = SECTION_ALIASES[section]
+            warnings.append(f"section [{written}] is read as [{section}]")
+        if section in SECTIONS:
+            earlier = known.setdefault(section, {})
+            twice = f"stands there twice, in sections that are both read as [{section}]"
+            problems += [Problem(f"[{written}] {name}", twice) for name in content if name in earlier]
+            earlier.update(content)
+        else:
+            warnings.append(f"unknown section [{written}] is ignored{did_you_mean(section, SECTIONS)}")
+    return known
+
+
+def _known_options(raw: Sections, warnings: list[str]) -> Sections:
+    names: dict[str, dict[str, str]] = {section: {} for section in SECTIONS}
+    for section, name, option in options():
+        names[section].update(dict.fromkeys((name, *option.aliases), name))
+    known: Sections = {section: {} for section in raw}
+    for section, content in raw.items():
+        for written, given in content.items():
+            name = names[section].get(written, "")
+            if not name:
+                hint = did_you_mean(written, names[section])
+                warnings.append(f"unknown option [{section}] {written} is ignored{hint}")
+            elif name == written or name not in content:
+                known[section][name] = given
+    return known

@@ -1,0 +1,134 @@
+"""The commands as processes: the frame around them, ``check`` and ``config`` on a terminal and in a pipe."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import subprocess
+import sys
+import tomllib
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from support.checking import configured
+from support.daemon import PYTHON
+
+from muxer import __version__
+from muxer.cli import COMMANDS
+from muxer.lab.cases import Case
+from muxer.lab.lab import Lab
+
+ROOT = Path(__file__).resolve().parents[2]
+SECONDS = 120
+COLUMNS = 100
+
+
+def muxer(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [PYTHON, "-m", "muxer", *arguments],
+        cwd=ROOT, env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL, timeout=SECONDS,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("word", ["--help", "-h", "help"])
+def test_help_names_every_command(word: str) -> None:
+    done = muxer(word)
+    assert done.returncode == 0 and not done.stderr
+    assert all(re.search(rf"^  {name} ", done.stdout, re.MULTILINE) for name in ("run", *COMMANDS))
+
+
+def test_version() -> None:
+    assert muxer("--version").stdout == f"Recording Muxer {__version__}\n"
+
+
+def test_an_unknown_command() -> None:
+    done = muxer("chekc")
+    assert done.returncode == 2 and not done.stdout
+    assert "there is no command 'chekc'; did you mean check?" in done.stderr
+    done = muxer()
+    assert done.returncode == 2 and done.stderr.startswith("usage: ")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_tells_more(name: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "muxer", name, "--help"],
+        cwd=ROOT, capture_output=True, text=True, timeout=SECONDS, check=False,
+    )
+    assert done.returncode == 0 and done.stdout.startswith("usage: "), done.stderr
+
+
+def test_the_installed_script_is_the_same_program() -> None:
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    module, _, function = scripts["recording-muxer"].partition(":")
+    assert callable(getattr(import_module(module), function))
+    call = f"import sys; sys.argv = ['recording-muxer', '--version']; from {module} import {function}; {function}()"
+    done = subprocess.run([PYTHON, "-c", call], cwd=ROOT, capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert (done.returncode, done.stdout) == (0, f"Recording Muxer {__version__}\n")
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory, kept_lab: type[Lab]):
+    with kept_lab(tmp_path_factory.mktemp("lab")) as made:
+        made.add_case(Case.PLAIN)
+        yield made
+
+
+def on_a_terminal(*arguments: str, env: dict[str, str] | None = None) -> tuple[int, str]:
+    """Run a command on a pseudo-terminal of its own; return its exit code and what it has shown."""
+    controller, terminal = pty.openpty()
+    environment = {**os.environ, "COLUMNS": str(COLUMNS), "TERM": "xterm-256color", "PYTHONUTF8": "1", **(env or {})}
+    process = subprocess.Popen(
+        [PYTHON, "-m", "muxer", *arguments], cwd=ROOT, env=environment, stdin=terminal, stdout=terminal, stderr=terminal
+    )
+    os.close(terminal)
+    shown = b""
+    try:
+        while piece := os.read(controller, 65536):
+            shown += piece
+    except OSError:  # how Linux says that the other side is closed
+        pass
+    finally:
+        os.close(controller)
+    return process.wait(SECONDS), shown.decode()
+
+
+def test_check_draws_a_table_on_a_terminal(lab: Lab, tmp_path: Path) -> None:
+    config = configured(lab, tmp_path, htcc__password="wrong-password")
+    code, shown = on_a_terminal("check", f"--config-file={config}")
+    assert code == 1
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown)
+    assert re.search(r"^ +ok +ffmpeg +\S+/ffmpeg: ffmpeg version ", text, re.MULTILINE)
+    assert re.search(r"^ +failed +RWS login +as ops: ", text, re.MULTILINE)
+    assert "\x1b[1;31mfailed" in shown and re.search(r"^ +→ correct \[htcc\] username", text, re.MULTILINE)
+    assert re.search(r"\d+ ok, \d+ warnings?, 1 failed, \d+ skipped", text)
+    table = text[text.index("─") :].splitlines()
+    assert max(len(line.rstrip()) for line in table) <= COLUMNS
+    assert lab.ccid in "".join(line.strip() for line in table), "a long word is broken, not cut"
+    assert "wrong-password" not in shown
+
+
+def test_config_draws_a_table_on_a_terminal(lab: Lab, tmp_path: Path) -> None:
+    code, shown = on_a_terminal("config", f"--config-file={configured(lab, tmp_path)}", "--changed")
+    assert code == 0 and "┃" in shown and "base_uri" in shown
+
+
+def test_in_a_pipe_each_check_is_a_line(lab: Lab, tmp_path: Path) -> None:
+    config = configured(lab, tmp_path)
+    done = muxer("check", f"--config-file={config}", env={"HTCC_PASSWORD": "from-the-environment"})
+    lines = [line.split("\t") for line in done.stdout.splitlines()]
+    assert done.returncode == 1 and "\x1b" not in done.stdout and not done.stderr
+    login = next(line for line in lines if line[1:2] == ["RWS login"])
+    assert login[0] == "failed" and "HTCC_PASSWORD" in login[3]
+    assert "from-the-environment" not in done.stdout
+    assert lines[-1][0].endswith("skipped")
+
+
+def test_the_documentation_names_every_command() -> None:
+    table = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8").partition("\n## ")[0]
+    assert [name for name in ("run", *COMMANDS) if f"`{name}`" not in table] == []
