@@ -65,9 +65,10 @@ def dav(path: str) -> Json:
     ],
 )
 def test_an_entry_that_passes_a_source_off_as_superseded_is_left_alone(entry: Json) -> None:
-    (target,) = selected([audio()], [screen("C1_s_muxed.mp4", **dav("C1_stored_muxed.mp4")), entry]).targets
+    source = screen("C1_s_muxed.mp4", **dav("C1_stored_muxed.mp4"))
+    (target,) = selected([audio()], [source, entry]).targets
     assert target.superseded == ()
-    (target,) = selected([audio()], [screen("C1_s_muxed.mp4", **dav("C1_stored_muxed.mp4")), muxed("C1_m_muxed.mp4", "a.mp3")]).targets
+    (target,) = selected([audio()], [source, muxed("C1_m_muxed.mp4", "a.mp3")]).targets
     assert [media.media_id for media in target.superseded] == ["C1_m_muxed.mp4"]
 
 
