@@ -222,6 +222,9 @@ class Job:
         try:
             stored = self._services.stores.of(place).store(path, place, may_replace)
         except StoredElsewhere:
+            # When the sources have changed meanwhile, what lies there may never be published: its note must stay.
+            if (current := self._current(target)) is None or not current.published:
+                raise
             log.info("another muxer has published the same file meanwhile")
             return None
         activity.moved(STORED, place.service, stored.length)

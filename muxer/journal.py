@@ -8,8 +8,10 @@ stop. What decides whether a target may run is held in memory; the database foll
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
+import os
 import random
 import sqlite3
 import threading
@@ -34,7 +36,8 @@ REMEMBERED = 100_000
 # Finished targets stay readable for this long, and no more than so many of them.
 KEPT_SECONDS = 7 * 86_400.0
 KEPT = 200_000
-LOCK_SECONDS = 5.0
+# So long another process may hold the journal; after that nothing waits for it until it is free.
+LOCK_SECONDS = 2.0
 LONGEST_REASON = 2000
 JOURNAL = "journal.sqlite3"
 
@@ -63,6 +66,9 @@ ON CONFLICT (name) DO UPDATE SET state = excluded.state, attempts = excluded.att
 """
 
 _SAMPLE = "INSERT OR REPLACE INTO samples VALUES (:at, :running, :queued, :waiting, :oldest_open)"
+
+# What is no fault of the journal: it is tried again, and what it says of failures is kept.
+_FOR_NOW = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL)
 
 
 @dataclass(frozen=True)
@@ -170,6 +176,7 @@ class Journal:
         """Take over what another process has changed, such as a target that an operator has put back; forget what is old."""
         with self._lock, self._talking() as database:
             if database is None:
+                self._open_again()
                 return
             [version] = database.execute("PRAGMA data_version").fetchone()
             if version != self._seen_version:
@@ -212,17 +219,40 @@ class Journal:
             self._write(key, state, self._failures.get(key.name), now)
 
     def _open(self, path: Path) -> None:
-        """Open the database; begin it anew when it cannot be used, and do without when that is not possible either."""
+        """Open the database; begin it anew when it cannot be used, and do without when that is not possible either, or when
+        it may be usable later."""
         for attempt in range(2):
             try:
-                self._database = _connected(path)
+                self._database = _connected(path, 0.0 if self._told else LOCK_SECONDS)
                 self._load(self._database)
+                [self._seen_version] = self._database.execute("PRAGMA data_version").fetchone()
                 return
             except (sqlite3.Error, OSError, ValueError, TypeError) as error:
                 self._database = None
-                log.warning("the journal %s cannot be used (%s); it is begun anew, RWS knows what is done", path.name, error)
+                if _is_for_now(error):
+                    self._tell("the journal cannot be used at the moment; it is kept in memory", error)
+                    return
+                self._tell(f"the journal {path.name} cannot be used; it is begun anew, RWS knows what is done", error)
                 if attempt == 0:
                     _move_away(path)
+
+    def _open_again(self) -> None:
+        """Try to open a database that could not be used earlier; what was learned since then counts."""
+        if self._path is not None:
+            learned = self._failures
+            self._open(self._path)
+            self._failures |= learned
+
+    def _tell(self, what: str, error: Exception) -> None:
+        """Say once that the journal cannot be used, and wait for it no longer until it can."""
+        if not self._told:
+            log.warning("%s: %s", what, error)
+        self._told = True
+        self._wait_for(0.0)
+
+    def _wait_for(self, seconds: float) -> None:
+        if self._database is not None:
+            self._database.execute(f"PRAGMA busy_timeout = {round(seconds * 1000)}")
 
     def _load(self, database: sqlite3.Connection) -> None:
         query = "SELECT name, attempts, permanent, retry_at, code, error, reason FROM targets"
@@ -243,11 +273,11 @@ class Journal:
         written (the disk is full, another process holds it) is told once, and tried again at the next change."""
         try:
             yield self._database
-            self._told = False
+            if self._told and self._database is not None:
+                self._told = False
+                self._wait_for(LOCK_SECONDS)
         except sqlite3.OperationalError as error:
-            if not self._told:
-                log.warning("the journal cannot be written at the moment; it is kept in memory: %s", error)
-            self._told = True
+            self._tell("the journal cannot be written at the moment; it is kept in memory", error)
         except sqlite3.Error as error:
             log.warning("the journal is corrupt and is begun anew; RWS knows what is done: %s", error)
             self._database = None
@@ -256,9 +286,24 @@ class Journal:
                 self._open(self._path)
 
 
-def _connected(path: Path) -> sqlite3.Connection:
-    path.touch(mode=0o600)
-    database = sqlite3.connect(path, timeout=LOCK_SECONDS, isolation_level=None, check_same_thread=False)
+def _is_for_now(error: Exception) -> bool:
+    """Whether a sound journal may raise this, as when the disk is full or another process holds it."""
+    return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF in _FOR_NOW
+
+
+def _claim(path: Path) -> None:
+    """Make the file if it is missing. Raise ``OSError`` when it is a link, or of another account, which could read it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
+    try:
+        if hasattr(os, "getuid") and os.fstat(descriptor).st_uid != os.getuid():
+            raise PermissionError(errno.EPERM, "it belongs to another account", str(path))
+    finally:
+        os.close(descriptor)
+
+
+def _connected(path: Path, patience: float) -> sqlite3.Connection:
+    _claim(path)
+    database = sqlite3.connect(path, timeout=patience, isolation_level=None, check_same_thread=False)
     try:
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = NORMAL")

@@ -11,6 +11,8 @@ from muxer.gir.rws import LABEL
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 LONGEST_PREFIX = 64
+# What stands between the recording and the end of the name of a muxed file: a hash, or what an earlier program put there.
+_MUXED = re.compile(r"_[A-Za-z0-9]+_muxed\.mp4(\.bin)?")
 
 
 @dataclass(frozen=True)
@@ -37,9 +39,11 @@ class MuxTarget:
 
     @property
     def name(self) -> str:
-        """The file name of the clear muxed file, a pure function of the set of sources: two muxers that race agree."""
-        digest = hashlib.sha256("\0".join(sorted(self.sources)).encode()).hexdigest()[:20]
-        prefix = _UNSAFE.sub("_", self.recording_id)[:LONGEST_PREFIX].lstrip(".-")
+        """The file name of the clear muxed file, a pure function of the set of sources: two muxers that race agree. No other
+        recording has it, whatever its sources are called."""
+        prefix = _prefix(self.recording_id)
+        odd = () if prefix == self.recording_id else (self.recording_id,)
+        digest = hashlib.sha256("\0".join((*odd, *sorted(self.sources))).encode()).hexdigest()[:20]
         return f"{prefix}_{digest}_muxed.mp4"
 
     @property
@@ -109,8 +113,8 @@ def _with_state(target: MuxTarget, screen: ScreenRecording, kept: frozenset[str]
     """Compare a target with the muxed files that exist; ``kept`` are the names of sources, None when nothing is superseded.
 
     A muxed file that has all its sources, or more, stands for it: metadata that shrink for a moment must not replace a
-    fuller file. One with fewer of them is superseded, unless it bears the name of a source: sources are never deleted,
-    whatever metadata say that they are.
+    fuller file. One with fewer of them is superseded, unless it bears the name of a source, or not that of a muxed file of
+    this recording: sources, and the files of other recordings, are never deleted, whatever metadata say that they are.
     """
     wanted = set(target.sources)
     made_of = [(media, set(media.muxed_from or ())) for media in screen.muxed]
@@ -118,4 +122,16 @@ def _with_state(target: MuxTarget, screen: ScreenRecording, kept: frozenset[str]
     if kept is None:
         return replace(target, published=published)
     fewer = (media for media, sources in made_of if sources < wanted and target.audio.media_id in sources)
-    return replace(target, published=published, superseded=tuple(media for media in fewer if not media.names & kept))
+    superseded = tuple(one for one in fewer if not one.names & kept and _is_named_as_ours(one, target.recording_id))
+    return replace(target, published=published, superseded=superseded)
+
+
+def _is_named_as_ours(media: MediaFile, recording_id: str) -> bool:
+    """Whether entry and file bear names of muxed files of a recording."""
+    prefix = _prefix(recording_id)
+    return all(name.startswith(prefix) and _MUXED.fullmatch(name.removeprefix(prefix)) for name in media.names)
+
+
+def _prefix(recording_id: str) -> str:
+    """Return the id of a recording as far as it can stand in a file name."""
+    return _UNSAFE.sub("_", recording_id)[:LONGEST_PREFIX].lstrip(".-")

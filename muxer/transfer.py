@@ -16,6 +16,8 @@ from muxer import activity
 from muxer.errors import Code, LocalResourceError, ServiceUnavailable, Stopped
 
 CHUNK = 256 * 1024
+# How often the room for a transfer of unknown length is looked at.
+LOOK_BYTES = 16 * 1024 * 1024
 # A transfer may take this long, plus its size at this rate; slower is taken for a stall (our decision).
 GRACE_SECONDS = 600.0
 LEAST_BYTES_PER_SECOND = 64 * 1024
@@ -38,11 +40,13 @@ def announced(text: str) -> int | None:
 def private_file(path: Path) -> Iterator[BinaryIO]:
     """Given a path, yield the new, empty file there, which only this account can read.
 
-    Raise :class:`LocalResourceError` when the disk is full.
+    Raise :class:`LocalResourceError` when the disk is full, ``OSError`` when a link or a foreign file is there.
     """
     with disk_errors(path.parent):
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o600)
-        with os.fdopen(descriptor, "wb", buffering=CHUNK) as file:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+        with os.fdopen(os.open(path, flags, 0o600), "wb", buffering=CHUNK) as file:
+            if hasattr(os, "fchmod"):
+                os.fchmod(file.fileno(), 0o600)  # what lay there may be open to others, or belong to them
             yield file
 
 
@@ -76,7 +80,7 @@ def receive(
     """
     _check_room(expected or 0, path.parent, source)
     deadline = time.monotonic() + time_limit(expected)
-    length = 0
+    length, looked = 0, 0
     activity.expect(expected or 0)
     with private_file(path) as file:
         for chunk in chunks:
@@ -84,6 +88,10 @@ def receive(
             length += len(chunk)
             activity.advance(len(chunk))
             check_progress(deadline, source, stop)
+            if expected is None and length - looked >= LOOK_BYTES:
+                # It may have no end: it gets half of what is free, so that others are not left without.
+                looked = length
+                _check_room(length, path.parent, source)
             if expected is not None and length > expected:
                 break
     if expected is not None and length != expected:

@@ -71,6 +71,8 @@ class Publisher:
             except (ValueError, KeyError, TypeError) as error:
                 log.warning("%s cannot be read (%s); it is removed", path.name, type(error).__name__)
                 path.unlink(missing_ok=True)
+            except OSError as error:
+                log.error("lost entries cannot be looked for, tried at the next poll: %s", error)
             except Permanent as error:
                 kept = path.replace(path.with_suffix(".refused"))
                 log.error("RWS refuses entries that it has lost; they are kept in %s: %s", kept, error)

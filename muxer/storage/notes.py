@@ -41,12 +41,22 @@ class NoteFolder:
             self._changed.wait_for(lambda: note.name not in self._settling)
             self._active.add(note.name)
         try:
-            with private_file(note) as file:
-                file.write(text.encode())
+            self._write(note, text)
             yield note
             note.unlink(missing_ok=True)
         finally:
             self._active.discard(note.name)
+
+    def _write(self, note: Path, text: str) -> None:
+        """Put a note there whole or not at all: one of earlier must not be lost when the disk is full, or by a kill."""
+        fresh = note.with_suffix(".new")
+        try:
+            with private_file(fresh) as file:
+                file.write(text.encode())
+            fresh.replace(note)
+        except BaseException:
+            fresh.unlink(missing_ok=True)
+            raise
 
     def finish(self, settle: Callable[[Any], bool], later: str) -> None:
         """Let ``settle`` do what is left of each note that no block holds; remove the note when it returns True.
@@ -54,6 +64,11 @@ class NoteFolder:
         A note that cannot be read, or fails for good, is removed with a warning; one that fails for now stays, which the
         words ``later`` say.
         """
+        for fresh in self._folder.glob("*.new"):
+            with self._changed:
+                # The process died while it wrote this one: what it is about had not begun.
+                if fresh.with_suffix(".json").name not in self._active:
+                    fresh.unlink(missing_ok=True)
         for note in sorted(self._folder.glob("*.json")):
             with self._changed:
                 if note.name in self._active:
@@ -75,7 +90,7 @@ class NoteFolder:
         except (ValueError, TypeError, KeyError, Permanent) as error:
             log.warning("%s is of no use and is removed: %s: %s", note.name, type(error).__name__, error)
             return True
-        except Transient as error:
+        except (Transient, OSError) as error:
             log.warning("%s: %s", later, error)
             return False
 

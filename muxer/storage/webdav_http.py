@@ -11,19 +11,24 @@ import httpx
 import webdav4.client as webdav4
 
 from muxer import __version__, transfer
+from muxer.errors import UnreadableAnswer
 
 CONNECT_SECONDS, SILENCE_SECONDS = 10.0, 60.0
-# An answer that is no media may take this long, however slowly it comes.
+# An answer that is no media may take this long, however slowly it comes, and be so long: one file is described in it.
 ANSWER_SECONDS = 120.0
+ANSWER_BYTES = 16 * 1024 * 1024
+# A compressed answer, which nobody asked for, may become so many times as long.
+_COMPRESSION = 1024
 
 
 def client(login: tuple[str, str], transport: httpx.BaseTransport, stop: threading.Event) -> webdav4.HTTPClient:
     """Given user name (empty = no login) and password, what carries requests, and the stop event, return the client."""
 
     def limit(response: httpx.Response) -> None:
-        """Give an answer that is no media a time limit as a whole; httpx has one for each piece only."""
-        if response.request.method != "GET":
-            response.stream = _InTime(response.stream, str(response.request.url.copy_with(query=None)), stop)
+        """Give an answer that is no media limits as a whole; httpx reads all of it, each piece with a limit of time."""
+        if response.request.method != "GET" or response.has_redirect_location:
+            what = str(response.request.url.copy_with(query=None))
+            response.stream = _Limited(response.stream, what, _most_bytes(response), stop)
 
     return webdav4.HTTPClient(
         auth=httpx.BasicAuth(*login) if login[0] else None,
@@ -35,15 +40,25 @@ def client(login: tuple[str, str], transport: httpx.BaseTransport, stop: threadi
     )
 
 
-class _InTime(httpx.SyncByteStream):
-    """The body of an answer, which must come to its end within :data:`ANSWER_SECONDS`."""
+def _most_bytes(response: httpx.Response) -> int:
+    """Return how long an answer may be as it comes. None that is compressed more than once is read."""
+    encoding = response.headers.get("Content-Encoding", "identity")
+    return 0 if "," in encoding else ANSWER_BYTES // (1 if encoding == "identity" else _COMPRESSION)
 
-    def __init__(self, stream: Any, what: str, stop: threading.Event) -> None:
-        self._stream, self._what, self._stop = stream, what, stop
+
+class _Limited(httpx.SyncByteStream):
+    """The body of an answer, which must come to its end within :data:`ANSWER_SECONDS` and so many bytes."""
+
+    def __init__(self, stream: Any, what: str, most: int, stop: threading.Event) -> None:
+        self._stream, self._what, self._most, self._stop = stream, what, most, stop
         self._deadline = time.monotonic() + ANSWER_SECONDS
 
     def __iter__(self) -> Iterator[bytes]:
+        length = 0
         for piece in self._stream:
+            length += len(piece)
+            if length > self._most:
+                raise UnreadableAnswer(f"{self._what}: the answer is longer than {self._most} bytes")
             yield piece
             transfer.check_progress(self._deadline, self._what, self._stop)
 

@@ -88,7 +88,7 @@ def sources(call: AddedCall) -> set[str]:
 
 def disguised(site: Site, call: AddedCall, source: dict[str, Any]) -> dict[str, Any]:
     """Return a muxed entry that passes a source off as its file."""
-    forged = {**source, "mediaId": "forged.mp4", "parameters": {"muxed_mediaIds": [call.audio_id]}}
+    forged = {**source, "mediaId": f"{call.id}_forged_muxed.mp4", "parameters": {"muxed_mediaIds": [call.audio_id]}}
     site.lab.store.add_screen_media(call.id, site.lab.region, forged)
     return forged
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,7 @@ from muxer.poller import Poller
 from muxer.process import Runner
 from muxer.selection import MuxTarget
 from muxer.services import build
-from muxer.storage.base import Place, place_of
+from muxer.storage.base import Place, Stored, place_of
 from muxer.storage.webdav import WebdavStorage
 from muxer.workspace import Workspace
 
@@ -139,6 +140,7 @@ class OneByOne:
 
     def run(self) -> None:
         """Do what one poll finds."""
+        self._services.superseded.finish_left_overs()
         found: list[MuxTarget] = []
         Poller(self._config, self._services.rws, Journal(None), Outages(), lambda one: not found.append(one)).poll()
         for target in found:
@@ -214,3 +216,29 @@ def test_whatever_fails_before_it_is_published_and_read_back_nothing_is_deleted(
     assert (ids(lab, call), lab.store.deletes, len(lab.store.posts)) == (old, deletes, posts)
     assert old[0] in stored_muxed(lab)
     assert not [name for name in stored_muxed(lab) if ".part" in name]
+
+
+def test_a_file_that_was_never_published_is_remembered_when_its_sources_change_while_it_is_made_again(
+    make_lab: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = make_lab()
+    (call,) = add_short(lab, [1], plan=TWO_SCREENS)
+    second = (lab.store.screen(call.id) or {})["mediaFiles"][1]
+    lab.store.delete_screen_media(call.id, second["mediaId"])
+    jobs, upload = OneByOne(lab), WebdavStorage._upload
+
+    def late(self: WebdavStorage, path: Path, place: Place) -> Stored:
+        lab.store.add_screen_media(call.id, lab.region, second)
+        return upload(self, path, place)
+
+    with monkeypatch.context() as dying:
+        dying.setattr(publish.Publisher, "publish", lambda *_, **__: (_ for _ in ()).throw(ServiceUnavailable("down")))
+        with pytest.raises(ServiceUnavailable):
+            jobs.run()
+    with monkeypatch.context() as growing:
+        growing.setattr(WebdavStorage, "_upload", late)
+        with suppress(StoredElsewhere):
+            jobs.run()
+    for _ in range(2):
+        jobs.run()
+    assert len(ids(lab, call)) == 1 and stored_muxed(lab) == ids(lab, call)

@@ -545,3 +545,15 @@ def dripping() -> Iterator[str]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+def test_a_crash_file_that_cannot_be_read_stops_no_poll(
+    make_lab: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (publishing(tmp_path) / "0.json").mkdir()
+    at_stake = {"id": "r", "region": "r1", "mediaFiles": [media("a.mp4"), media("muxed.mp4")]}
+    (publishing(tmp_path) / "1.json").write_text(json.dumps(at_stake))
+    lab = make_lab()
+    Publisher(rws_of(lab), publishing(tmp_path)).repair_left_overs()
+    assert [path.name for path in publishing(tmp_path).iterdir()] == ["0.json"]
+    assert "tried at the next poll" in caplog.text

@@ -56,19 +56,20 @@ def dav(path: str) -> Json:
 @pytest.mark.parametrize(
     "entry",
     [
-        muxed("s.mp4", "a.mp3"),
+        muxed("C1_s_muxed.mp4", "a.mp3"),
         muxed("a.mp3", "a.mp3"),
-        muxed("m.mp4", "a.mp3", **dav("stored.mp4")),
-        muxed("m.mp4", "a.mp3", **dav("/stored.mp4")),
-        muxed("m.mp4", "a.mp3", originalMediaDescriptor={"storage": "webDAV", "path": "http://DAV:80/r/%73tored.mp4"}),
-        muxed("m.mp4", "a.mp3", originalMediaDescriptor={"storage": "awsS3", "path": "k/stored.mp4"}),
+        muxed("C1_m_muxed.mp4", "a.mp3", **dav("C1_stored_muxed.mp4")),
+        muxed("C1_m_muxed.mp4", "a.mp3", **dav("/C1_stored_muxed.mp4")),
+        muxed("C1_m_muxed.mp4", "a.mp3", originalMediaDescriptor={"storage": "webDAV", "path": "http://DAV:80/r/C1_%73tored_muxed.mp4"}),
+        muxed("C1_m_muxed.mp4", "a.mp3", originalMediaDescriptor={"storage": "awsS3", "path": "k/C1_stored_muxed.mp4"}),
     ],
 )
 def test_an_entry_that_passes_a_source_off_as_superseded_is_left_alone(entry: Json) -> None:
-    (target,) = selected([audio()], [screen("s.mp4", **dav("stored.mp4")), entry]).targets
+    source = screen("C1_s_muxed.mp4", **dav("C1_stored_muxed.mp4"))
+    (target,) = selected([audio()], [source, entry]).targets
     assert target.superseded == ()
-    (target,) = selected([audio()], [screen("s.mp4", **dav("stored.mp4")), muxed("m.mp4", "a.mp3")]).targets
-    assert [media.media_id for media in target.superseded] == ["m.mp4"]
+    (target,) = selected([audio()], [source, muxed("C1_m_muxed.mp4", "a.mp3")]).targets
+    assert [media.media_id for media in target.superseded] == ["C1_m_muxed.mp4"]
 
 
 def test_a_source_with_the_name_of_the_muxed_file_is_not_written_over() -> None:

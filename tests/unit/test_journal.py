@@ -8,6 +8,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from support.disk import fill, small_disk
 
 from muxer import journal as module
 from muxer.errors import (
@@ -241,6 +242,79 @@ def test_a_lock_that_another_process_holds_is_told_once(
     assert not journal.may_run("x", 2.0), "memory knows"
     journal.wanted(Key("z", "C3"), 2.0)
     assert states(path) == {"z": "wanted"}
+
+
+def set_aside(path: Path) -> None:
+    """Leave a journal in which a target is set aside."""
+    journal = Journal(path)
+    for _ in range(PERMANENT_ATTEMPTS):
+        journal.failed(X, MediaError("corrupt"), 1.0)
+    journal.close()
+
+
+def test_what_is_set_aside_outlives_a_start_while_the_disk_is_full(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with small_disk(tmp_path / "disk", "512k") as folder:
+        set_aside(folder / "journal.sqlite3")
+        filler = fill(folder)
+        journal = Journal(folder / "journal.sqlite3")
+        journal.failed(Key("y", "C2"), ServiceUnavailable("down"), 1.0)
+        journal.refresh(1.0)
+        filler.unlink()
+        journal.refresh(2.0)
+        assert not journal.may_run("x", FOREVER)
+        assert journal.is_known("y")
+        journal.wanted(Key("z", "C3"), 2.0)
+        assert states(folder / "journal.sqlite3") == {"x": "aside", "z": "wanted"}
+        journal.close()
+    assert len([record for record in caplog.records if "kept in memory" in record.message]) == 1
+
+
+def test_what_is_set_aside_outlives_a_start_while_another_process_holds_the_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LOCK_SECONDS", 0.05)
+    path = tmp_path / "journal.sqlite3"
+    set_aside(path)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        journal = Journal(path)
+        journal.refresh(1.0)
+    journal.refresh(2.0)
+    assert not journal.may_run("x", FOREVER)
+
+
+def test_a_lock_is_waited_for_once_and_again_when_it_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LOCK_SECONDS", 0.2)
+    path = tmp_path / "journal.sqlite3"
+    journal = Journal(path)
+
+    def patience() -> int:
+        assert journal._database is not None
+        return int(journal._database.execute("PRAGMA busy_timeout").fetchone()[0])
+
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        journal.wanted(X, 1.0)
+        assert patience() == 0
+    journal.wanted(X, 1.0)
+    assert patience() == 200
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="only root can give a file away")
+def test_a_journal_of_another_account_is_not_trusted(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite3"
+    set_aside(path)
+    os.chown(path, 12345, -1)
+    assert Journal(path).may_run("x", 2.0)
+    assert path.stat().st_uid == 0
+
+
+def test_a_link_in_place_of_the_journal_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("")
+    (tmp_path / "journal.sqlite3").symlink_to(tmp_path / "precious")
+    Journal(tmp_path / "journal.sqlite3").wanted(X, 1.0)
+    assert (tmp_path / "precious").read_bytes() == b""
+    assert states(tmp_path / "journal.sqlite3") == {"x": "wanted"}
 
 
 def test_what_an_operator_puts_back_may_run_after_the_next_look(tmp_path: Path) -> None:

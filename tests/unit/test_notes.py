@@ -7,8 +7,9 @@ import threading
 from pathlib import Path
 
 import pytest
+from support.disk import fill, small_disk
 
-from muxer.errors import MetadataError, ServiceUnavailable
+from muxer.errors import LocalResourceError, MetadataError, ServiceUnavailable
 from muxer.storage.notes import NoteFolder
 
 WORK = {"what": "an upload"}
@@ -78,3 +79,30 @@ def test_work_begins_again_only_when_the_rest_of_earlier_is_gone(tmp_path: Path)
     notes.finish(settle, "later")
     thread.join(10)
     assert order == ["old is gone", "new"] and kept(tmp_path) == []
+
+
+def test_a_note_of_earlier_outlives_a_full_disk(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "64k") as folder:
+        notes = NoteFolder(folder)
+        with pytest.raises(ServiceUnavailable), notes.during(WORK):
+            raise ServiceUnavailable("down")
+        fill(folder)
+        with pytest.raises(LocalResourceError), notes.during(WORK):
+            pass
+        assert kept(folder) == [WORK]
+        assert not list(folder.glob("*.new"))
+
+
+def test_a_note_that_was_being_written_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "note.new").write_text(json.dumps(WORK))
+    seen: list[object] = []
+    NoteFolder(tmp_path).finish(lambda note: bool(seen.append(note)), "later")
+    assert not list(tmp_path.iterdir()) and not seen
+
+
+def test_a_note_that_cannot_be_read_for_now_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "note.json").mkdir()
+    (tmp_path / "other.json").write_text(json.dumps(WORK))
+    NoteFolder(tmp_path).finish(lambda _: True, "it is left for now")
+    assert [path.name for path in tmp_path.iterdir()] == ["note.json"]
+    assert "it is left for now" in caplog.text

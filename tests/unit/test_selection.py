@@ -17,6 +17,9 @@ START = datetime(2024, 1, 2, 10, 0, 0, tzinfo=UTC)
 Json = dict[str, Any]
 
 
+OLD = "C1_old_muxed.mp4"
+
+
 def at(seconds: float) -> str:
     return format_time(START + timedelta(seconds=seconds))
 
@@ -42,11 +45,12 @@ def chosen(
     labels: Sequence[str] = (),
     superseded: bool = True,
     label: bool = True,
+    recording_id: str = "C1",
 ) -> Selection:
     call = CallRecording.read(
-        {"id": "C1", "region": "r1", "mediaFiles": list(audios), "labels": [{"name": one} for one in labels]}
+        {"id": recording_id, "region": "r1", "mediaFiles": list(audios), "labels": [{"name": one} for one in labels]}
     )
-    recording = ScreenRecording.read({"id": "C1", "mediaFiles": list(screens)})
+    recording = ScreenRecording.read({"id": recording_id, "mediaFiles": list(screens)})
     return select(call, recording, delete_superseded=superseded, label=label)
 
 
@@ -119,31 +123,42 @@ def test_what_is_posted_with_other_sources_is_not_it(sources: list[str]) -> None
 
 
 def test_a_muxed_file_of_fewer_screens_is_superseded() -> None:
-    screens = [screen("s1", 0, 9), screen("s2", 9, 20), muxed("old", ["a.mp3", "s1"])]
-    assert [media.media_id for media in only(chosen([audio()], screens)).superseded] == ["old"]
+    screens = [screen("s1", 0, 9), screen("s2", 9, 20), muxed(OLD, ["a.mp3", "s1"])]
+    assert [media.media_id for media in only(chosen([audio()], screens)).superseded] == [OLD]
 
 
 def test_a_superseded_file_is_left_over_work_even_when_its_successor_is_posted() -> None:
-    screens = [screen("s1", 0, 9), screen("s2", 9, 20), muxed("old", ["a.mp3", "s1"]), muxed("new", ["a.mp3", "s1", "s2"])]
+    screens = [screen("s1", 0, 9), screen("s2", 9, 20), muxed(OLD, ["a.mp3", "s1"]), muxed("new", ["a.mp3", "s1", "s2"])]
     target = only(chosen([audio()], screens, labels=["screenRecording"]))
     assert target.published
-    assert [media.media_id for media in target.superseded] == ["old"]
+    assert [media.media_id for media in target.superseded] == [OLD]
     assert target.needs_work
 
 
 def test_nothing_is_superseded_when_that_is_switched_off() -> None:
-    screens = [screen("s1", 0, 9), screen("s2", 9, 20), muxed("old", ["a.mp3", "s1"])]
+    screens = [screen("s1", 0, 9), screen("s2", 9, 20), muxed(OLD, ["a.mp3", "s1"])]
     assert only(chosen([audio()], screens, superseded=False)).superseded == ()
 
 
+@pytest.mark.parametrize(
+    "lie", ["C2_old_muxed.mp4", "C1_x_old_muxed.mp4", "source.mp4", "C1_..%2FC2_muxed.mp4", "C1_old_muxed.mp4.txt"]
+)
+def test_a_file_of_another_recording_is_never_superseded(lie: str) -> None:
+    files = [screen("s1", 0, 9), screen("s2", 9, 20)]
+    descriptor = {"storage": "webDAV", "path": lie, "data": {"storagePath": "http://dav/screens/"}}
+    by_file = muxed(OLD, ["a.mp3", "s1"]) | {"originalMediaDescriptor": descriptor}
+    for entry in (by_file, muxed(lie, ["a.mp3", "s1"])):
+        assert only(chosen([audio()], [*files, entry])).superseded == ()
+
+
 def test_a_source_is_never_superseded() -> None:
-    for target in chosen([audio()], [screen("s1"), screen("s2", agent="b"), muxed("m", ["a.mp3", "s1"])]).targets:
+    for target in chosen([audio()], [screen("s1"), screen("s2", agent="b"), muxed(OLD, ["a.mp3", "s1"])]).targets:
         assert not {"s1", "s2", "a.mp3"} & {media.media_id for media in target.superseded}
 
 
 def test_the_muxed_file_of_another_agent_or_another_audio_is_not_superseded() -> None:
     screens = [screen("s1", 0, 9), screen("s2", 9, 20), screen("o1", agent="other")]
-    screens += [muxed("other", ["a.mp3", "o1"]), muxed("elsewhere", ["b.mp3", "s1"]), muxed("silent", ["s1"])]
+    screens += [muxed(OLD, ["a.mp3", "o1"]), muxed(OLD, ["b.mp3", "s1"]), muxed(OLD, ["s1"])]
     assert all(target.superseded == () for target in chosen([audio()], screens).targets)
 
 
@@ -197,6 +212,12 @@ def test_a_source_that_the_metadata_list_twice_is_one_source() -> None:
     once, twice = (only(chosen([audio()], [screen("s1")] * count)) for count in (1, 2))
     assert twice.sources == ("a.mp3", "s1")
     assert twice.name == once.name
+
+
+def test_two_recordings_never_share_a_name_even_if_their_files_do() -> None:
+    ids = ("a/b", "a:b", "a_b", "x" * 80, "x" * 81)
+    names = {only(chosen([audio()], [screen("s1")], recording_id=one)).name for one in ids}
+    assert len(names) == 5
 
 
 @pytest.mark.parametrize("recording_id", ["../../etc/passwd", "a/b c%2F", ".hidden", "-rf", "ü" * 300, "x" * 500])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import shutil
 import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.disk import small_disk
 
 from muxer import transfer
 from muxer.errors import LocalResourceError, ServiceUnavailable, Stopped
@@ -95,3 +97,28 @@ def test_a_full_disk_is_tried_again_later(tmp_path: Path, number: int) -> None:
 def test_another_error_of_the_disk_is_passed_on(tmp_path: Path) -> None:
     with pytest.raises(PermissionError), private_file(tmp_path / "file"):
         raise PermissionError(errno.EACCES, "no")
+
+
+def test_a_link_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("x")
+    (tmp_path / "file").symlink_to(tmp_path / "precious")
+    with pytest.raises(OSError), private_file(tmp_path / "file"):
+        pass
+    assert (tmp_path / "precious").read_text() == "x"
+
+
+def test_a_file_that_was_open_to_others_is_closed_to_them(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "file").chmod(0o666)
+    with private_file(tmp_path / "file"):
+        assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o600
+
+
+def test_a_body_without_end_leaves_half_of_the_disk_to_others(
+    tmp_path: Path, stop: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "LOOK_BYTES", 4096)
+    with small_disk(tmp_path / "disk", "1m") as folder:
+        with pytest.raises(LocalResourceError, match="are free"):
+            receive(iter(lambda: bytes(1024), b""), folder / "file", expected=None, source="RWS", stop=stop)
+        assert shutil.disk_usage(folder).free > 400_000

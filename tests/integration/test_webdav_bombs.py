@@ -1,0 +1,84 @@
+"""Answers of a WebDAV server that are no media, and have no end or unfold: they meet a limit before they fill the memory."""
+
+from __future__ import annotations
+
+import gzip
+import threading
+import tracemalloc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from muxer.config.schema import Webdav
+from muxer.errors import UnreadableAnswer
+from muxer.storage.base import WEBDAV, Place
+from muxer.storage.webdav import WebdavStorage
+
+PIECE = b" " * (1 << 20)
+# More than the limit, and what the test itself can bear if there is none.
+PIECES = 200
+
+
+@contextmanager
+def server(status: int, pieces: Callable[[], Iterator[bytes]], **headers: str) -> Iterator[str]:
+    """Yield the address of a server that gives one answer to everything."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name.replace("_", "-"), value)
+            self.end_headers()
+            with suppress(OSError):
+                for piece in pieces():
+                    self.wfile.write(piece)
+
+        do_GET = do_PROPFIND = do_DELETE = answer
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=http.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{http.server_port}/"
+    finally:
+        http.shutdown()
+        http.server_close()
+
+
+def endless() -> Iterator[bytes]:
+    yield from (PIECE for _ in range(PIECES))
+
+
+def unfolding() -> Iterator[bytes]:
+    yield gzip.compress(PIECE * PIECES)
+
+
+@pytest.mark.parametrize(
+    ("status", "pieces", "headers", "fetch"),
+    [
+        (207, endless, {}, False),
+        (207, unfolding, {"Content_Encoding": "gzip"}, False),
+        (207, unfolding, {"Content_Encoding": "gzip, gzip"}, False),
+        (302, endless, {"Location": "/elsewhere"}, True),
+    ],
+)
+def test_an_answer_without_end_meets_a_limit(
+    tmp_path: Path, status: int, pieces: Callable[[], Iterator[bytes]], headers: dict[str, str], fetch: bool
+) -> None:
+    made = list(pieces())
+    with server(status, lambda: iter(made), **headers) as url:
+        storage = WebdavStorage(Webdav(username="a", password="b", trusted_ca=False), "t", tmp_path, threading.Event())
+        place = Place(WEBDAV, url, "x.mp4")
+        tracemalloc.start()
+        try:
+            with pytest.raises(UnreadableAnswer, match="longer than"):
+                storage.fetch(place, tmp_path / "x") if fetch else storage.describe(place)
+            most = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert most < 100 << 20
