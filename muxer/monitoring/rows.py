@@ -10,10 +10,10 @@ from typing import Any
 from muxer import progress
 from muxer.activity import Running
 from muxer.monitoring import agents, drawing, timelines
-from muxer.monitoring.advice import advice
 from muxer.monitoring.history import Row
 from muxer.monitoring.view import Service
 from muxer.monitoring.words import careful, exact, plain, span
+from muxer.remedies import remedy
 
 _TAG = re.compile(r"_([0-9a-f]{8})[0-9a-f]{12}_muxed\.mp4")
 
@@ -54,6 +54,7 @@ class Failure:
     """A target that failed: why, how often, what to do, and when it is tried again; ``state`` is that of the journal."""
 
     whose: Whose
+    code: str
     kind: str
     reason: str
     attempts: int
@@ -106,9 +107,8 @@ def _progress(running: Running, now: float) -> progress.Progress:
 def failure(row: Row) -> Failure:
     """Given a target that failed, as the journal has it, return its row."""
     told, reason = whose(row.recording, row.agent, row.name), careful(row.reason, row.agent)
-    return Failure(
-        told, plain(row.error), reason, row.attempts, row.retry_at, row.state, advice(row.error), row.updated
-    )
+    code, kind, what = plain(row.code), plain(row.error), remedy(row.code).replace("`", "")
+    return Failure(told, code, kind, reason, row.attempts, row.retry_at, row.state, what, row.updated)
 
 
 def finished(row: Row) -> Finished:

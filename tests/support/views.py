@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+from muxer import errors
 from muxer.activity import Polls, Running, Snapshot, Totals
 from muxer.journal import Sample
 from muxer.monitoring.history import Row
@@ -48,13 +49,20 @@ def done(recording: str, timeline: dict[str, Any] | None = None, **changes: Any)
     facts = {"agent": "alice", "sources": 4, "file": file_name(recording), "bytes": 10_000_000, "encrypted": True}
     facts |= {"length": made["length"], "padding": padding, "method": "cut between key frames", "seconds": 7.5}
     values = {"name": file_name(recording), "recording": recording, "agent": "alice", "state": "done"}
-    values |= {"attempts": 0, "retry_at": None, "code": "", "error": "", "reason": "", "facts": {**facts, "timeline": made}, "updated": NOW - 60}
+    values |= {"attempts": 0, "retry_at": None, "code": "", "error": "", "reason": ""}
+    values |= {"facts": {**facts, "timeline": made}, "updated": NOW - 60}
     return Row(**{**values, **changes})
+
+
+def code_of_kind(kind: str) -> str:
+    """Return the code that errors of a type have, when nothing finer is said."""
+    return str(getattr(errors, kind).usual_code) if hasattr(errors, kind) else str(errors.Code.SYSTEM)
 
 
 def failed(recording: str, error: str, reason: str, **changes: Any) -> Row:
     """Return a target that failed, as the journal has it."""
-    values = {"state": "retry", "attempts": 2, "retry_at": NOW + 90, "error": error, "reason": reason, "facts": {}}
+    values = {"state": "retry", "attempts": 2, "retry_at": NOW + 90, "facts": {}}
+    values |= {"code": code_of_kind(error), "error": error, "reason": reason}
     return done(recording, **{**values, **changes})
 
 

@@ -107,7 +107,7 @@ def test_a_service_that_is_out_is_a_reason_until_it_is_back(sources: Sources, na
     error.service = name
     sources.outages.declare(error)
     [reason] = unready(sources)
-    assert reason.startswith(f"{name} is out since 20") and reason.endswith("+00:00: no answer")
+    assert reason.startswith(f"{name} is out since 20") and reason.endswith("+00:00: MUX-201 ServiceUnavailable: no answer")
     with sources.outages.talking(name):
         pass
     assert unready(sources) == ()

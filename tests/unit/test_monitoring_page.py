@@ -9,13 +9,12 @@ from html.parser import HTMLParser
 import pytest
 from support.views import NOW, chain, done, failed, file_name, job, view
 
-from muxer import errors
 from muxer.activity import Polls
 from muxer.monitoring import agents
-from muxer.monitoring.advice import ADVICE, advice
 from muxer.monitoring.page import render, render_recording
 from muxer.monitoring.verdict import BAD, GOOD, NOTE, verdict
 from muxer.monitoring.view import Room, Service
+from muxer.remedies import remedy
 
 HOSTILE = (
     '"><script>alert(1)</script>',
@@ -113,20 +112,15 @@ def test_failures_have_their_reason_their_next_try_and_what_to_do() -> None:
     again = [failed(f"call-{state}", "OSError", "odd", state=state) for state in ("wanted", "running")]
     text = Reader(render(view(failures=(failed("call-7", "ServiceUnavailable", "503"), aside, due, *again)))).text
     assert text.index("call-8") < text.index("call-7") < text.index("call-9")
-    assert f"MediaError : the file has no picture {advice('MediaError')} 3 set aside" in text
-    assert f"ServiceUnavailable : 503 {advice('ServiceUnavailable')} 2 01:28 UTC in 2 min" in text
-    assert f"MediaNotFound : not there {advice('MediaNotFound')} 2 at the next poll" in text
-    assert f"{advice('OSError')} 2 queued" in text
-    assert f"{advice('OSError')} 2 running" in text
+    assert f"MUX-321 MediaError : the file has no picture {plain_remedy('MUX-321')} 3 set aside" in text
+    assert f"MUX-201 ServiceUnavailable : 503 {plain_remedy('MUX-201')} 2 01:28 UTC in 2 min" in text
+    assert f"MUX-221 MediaNotFound : not there {plain_remedy('MUX-221')} 2 at the next poll" in text
+    assert f"{plain_remedy('MUX-401')} 2 queued" in text
+    assert f"{plain_remedy('MUX-401')} 2 running" in text
 
 
-def test_every_error_has_its_advice() -> None:
-    def kinds(kind: type) -> list[type]:
-        return [kind, *(one for below in kind.__subclasses__() for one in kinds(below))]
-
-    told = {one.__name__ for one in kinds(errors.Transient) + kinds(errors.Permanent)}
-    assert told - {"Transient", "Permanent", "Stopped"} <= ADVICE.keys()
-    assert advice("KeyError") not in ADVICE.values()
+def plain_remedy(code: str) -> str:
+    return remedy(code).replace("`", "")
 
 
 def test_recordings_have_their_numbers_and_a_page_of_their_timeline() -> None:
