@@ -25,6 +25,7 @@ from muxer.errors import (
     Transient,
 )
 from muxer.exits import EXIT_FAILED, EXIT_OK, EXIT_SOME_FAILED
+from muxer.guests import adopt
 from muxer.job import Job, Services, services_of
 from muxer.journal import Journal, Key, Sample, delay, now
 from muxer.masking import Mask
@@ -157,6 +158,7 @@ class Daemon:
         put back."""
         self._outages.new_poll()
         self._journal.refresh(now())
+        adopt(self._services.workspace, self._services.workspace.path)
         self._services.publisher.repair_left_overs()
         self._services.stores.remove_left_overs()
         self._services.superseded.finish_left_overs()
