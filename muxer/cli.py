@@ -153,6 +153,8 @@ def command() -> NoReturn:
 
 # What ``python -m muxer`` can do beside ``run``: the module whose ``main`` does it, and what it is for.
 COMMANDS = {
+    "plan": ("muxer.commands.plan", "what would be made of a call recording, drawn, and by which commands; writes nothing"),
+    "mux": ("muxer.commands.mux", "make the muxed files of a call recording now, with progress"),
     "lab": ("muxer.lab.serve", "a small GIR on this machine, to try options without touching production"),
     "demo": ("muxer.lab.demo", "the muxer on the lab, from recordings to muxed files, with a table at the end"),
 }

@@ -27,7 +27,7 @@ from muxer.errors import (
 from muxer.exits import EXIT_FAILED, EXIT_OK, EXIT_SOME_FAILED
 from muxer.guests import adopt
 from muxer.job import Job, Services, services_of
-from muxer.journal import Journal, Key, Sample, delay, now
+from muxer.journal import JOURNAL, Journal, Key, Sample, delay, now
 from muxer.masking import Mask
 from muxer.migration import Standing, bar, progress, summary
 from muxer.observe import terminal
@@ -53,7 +53,6 @@ STATE_SECONDS = 2.0
 SAMPLE_SECONDS = 60.0
 # No poll follows another faster than this, whatever min_poll_interval says.
 LEAST_PAUSE_SECONDS = 0.2
-JOURNAL = "journal.sqlite3"
 
 
 class Daemon:

@@ -60,6 +60,8 @@ ON CONFLICT (name) DO UPDATE SET state = excluded.state, attempts = excluded.att
     updated = excluded.updated
 """
 
+# The name of the database in the temporary folder.
+JOURNAL = "journal.sqlite3"
 _SAMPLE = "INSERT OR REPLACE INTO samples VALUES (:at, :running, :queued, :waiting, :oldest_open)"
 
 
@@ -238,6 +240,17 @@ class Journal:
             if self._path is not None:
                 _move_away(self._path)
                 self._open(self._path)
+
+
+def done_elsewhere(path: Path, key: Key, now: float, facts: Mapping[str, object]) -> None:
+    """Given the database of an instance, which may run, note that another process has done a target. The instance takes it
+    over at its next poll; a database that cannot be written is left as it is: RWS knows what is done."""
+    nothing = vars(Entry(0, 0, None, "", ""))
+    row = {**vars(key), **nothing, "state": DONE, "facts": json.dumps(facts, default=str), "updated": now}
+    with contextlib.suppress(sqlite3.Error):
+        database = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True)
+        with contextlib.closing(database), database:
+            database.execute(_SET, row)
 
 
 def _connected(path: Path) -> sqlite3.Connection:
