@@ -32,6 +32,10 @@ LOOK_SECONDS = 0.1
 END_SECONDS = 10.0
 
 
+# What a command found out or did: called when nothing else is shown any more, it prints that and returns the exit code.
+Outcome = Callable[[], int]
+
+
 @dataclass(frozen=True)
 class Beside:
     """The parts of the muxer for a command."""
@@ -44,15 +48,15 @@ class Beside:
 class _Body:
     """The body of a command in its thread, and how it ended."""
 
-    def __init__(self, body: Callable[[Beside], int], parts: Beside) -> None:
-        self.code = EXIT_FAILED
+    def __init__(self, body: Callable[[Beside], Outcome], parts: Beside) -> None:
+        self.outcome: Outcome = lambda: EXIT_FAILED
         self.error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, args=(body, parts), name="command", daemon=True)
         self._thread.start()
 
-    def _run(self, body: Callable[[Beside], int], parts: Beside) -> None:
+    def _run(self, body: Callable[[Beside], Outcome], parts: Beside) -> None:
         try:
-            self.code = body(parts)
+            self.outcome = body(parts)
         except BaseException as error:
             self.error = error
 
@@ -62,8 +66,8 @@ class _Body:
         return not self._thread.is_alive()
 
 
-def run_beside(arguments: argparse.Namespace, body: Callable[[Beside], int], *, steps: bool) -> int:
-    """Given the options and the body of a command, run it and return the exit code: that of the body, 1 after an error of
+def run_beside(arguments: argparse.Namespace, body: Callable[[Beside], Outcome], *, steps: bool) -> int:
+    """Given the options and the body of a command, run it and return the exit code: that of its outcome, 1 after an error of
     ours, which is said on stderr, 128 and the number of the signal that ended it. ``steps``: each step is told.
 
     Raise :class:`~muxer.errors.ConfigError`.
@@ -96,6 +100,8 @@ def _attend(running: _Body, services: Services, shown: Display) -> None:
     """Show how far it is, until it ends or is stopped."""
     while not running.ended(LOOK_SECONDS) and not services.stop.is_set():
         shown.tick(services.activity.snapshot())
+    if running.error is None:
+        shown.tick(services.activity.snapshot())
 
 
 def _end(running: _Body, runner: Runner, services: Services) -> bool:
@@ -111,7 +117,7 @@ def _told(running: _Body, mask: Mask) -> int:
     """Say which error ended the body, if any; return the exit code."""
     error = running.error
     if error is None:
-        return running.code
+        return running.outcome()
     if not isinstance(error, MuxerError) or isinstance(error, Stopped):
         raise error
     sys.stderr.write(f"{say(error, mask)}\n")

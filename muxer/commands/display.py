@@ -60,7 +60,9 @@ class _Handler(logging.Handler):
         if record.levelno >= logging.WARNING:
             self._write(f"{record.levelname.lower()}: {plain(record.getMessage())}")
         elif self._steps and "step" in fields:
-            self._write(f"{record.getMessage()}, {fields['seconds']:.1f} s")
+            self._write(f"  {record.getMessage()}, {fields['seconds']:.1f} s")
+        elif self._steps and record.name.startswith("muxer.commands"):
+            self._write(plain(record.getMessage()))
 
 
 class _Lines:

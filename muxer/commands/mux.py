@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 import tempfile
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from muxer import activity, state
-from muxer.commands.beside import Beside, run_beside, say
+from muxer.commands.beside import Beside, Outcome, run_beside, say
 from muxer.commands.common import guarded, parser, show_json
 from muxer.commands.found import chosen, targets_of
 from muxer.errors import LocalResourceError, MetadataError, MuxerError, Stopped
@@ -25,6 +26,8 @@ from muxer.observe.logs import plain
 from muxer.selection import MuxTarget
 from muxer.transfer import CHUNK, disk_errors
 from muxer.workspace import folder_of
+
+log = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -38,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
     return guarded(lambda: run_beside(arguments, partial(_mux, arguments), steps=True))
 
 
-def _mux(arguments: argparse.Namespace, parts: Beside) -> int:
+def _mux(arguments: argparse.Namespace, parts: Beside) -> Outcome:
     mask = Mask(parts.config.secrets)
     if arguments.output is not None:
         _check_output(arguments.output, arguments.force)
@@ -49,8 +52,7 @@ def _mux(arguments: argparse.Namespace, parts: Beside) -> int:
         _warn_of_running(parts, arguments.id)
         _finish_left_overs(parts)
         results = [_made(parts, target, arguments.force, mask) for target in targets]
-    _show(arguments, results)
-    return EXIT_FAILED if any(result["outcome"] == "failed" for result in results) else EXIT_OK
+    return partial(_show, arguments, results)
 
 
 def _made(parts: Beside, target: MuxTarget, force: bool, mask: Mask) -> dict[str, Any]:
@@ -59,6 +61,7 @@ def _made(parts: Beside, target: MuxTarget, force: bool, mask: Mask) -> dict[str
         return _result(target, "already done")
     if force and target.published and not target.twins:
         return _result(target, "already done", reason="a muxed file of more sources stands for it; that one is not replaced")
+    _begin(target)
     try:
         with parts.services.activity.job(target):
             report = parts.job.run(target, again=force)
@@ -72,9 +75,14 @@ def _made(parts: Beside, target: MuxTarget, force: bool, mask: Mask) -> dict[str
 
 def _written(parts: Beside, target: MuxTarget, output: Path, force: bool) -> dict[str, Any]:
     """Make the muxed file of a target and write it to a local file."""
+    _begin(target)
     with parts.services.activity.job(target):
         report = parts.job.make_clear(target, lambda made: _put(made, output, force, parts.services.stop.is_set))
     return _result(target, "written", report) | {"output": str(output)}
+
+
+def _begin(target: MuxTarget) -> None:
+    log.info("muxing, agent %s", target.agent or "unknown", extra={"fields": {"file": target.name}})
 
 
 def _put(made: Path, output: Path, force: bool, stopped: Callable[[], bool]) -> None:
@@ -145,13 +153,18 @@ def _result(target: MuxTarget, outcome: str, report: Report | None = None, reaso
     return {**made, **twins, **told, **({"reason": reason} if reason else {})}
 
 
-def _show(arguments: argparse.Namespace, results: Sequence[dict[str, Any]]) -> None:
+def _show(arguments: argparse.Namespace, results: Sequence[dict[str, Any]]) -> int:
     if arguments.json:
         show_json({"recording": arguments.id, "targets": results})
-        return
+    else:
+        _tell(results)
+    return EXIT_FAILED if any(result["outcome"] == "failed" for result in results) else EXIT_OK
+
+
+def _tell(results: Sequence[dict[str, Any]]) -> None:
     for result in results:
         agent = f" of {plain(result['agent'])}" if result["agent"] else ""
-        where = f" into {result['output']}" if "output" in result else f" {plain(result['file'])}"
+        where = plain(result.get("output", result["file"]))
         method = f", {result['length']:.1f} s, {result['method']}" if "method" in result else ""
         reason = f": {result['reason']}" if "reason" in result else ""
-        sys.stdout.write(f"{result['outcome']}{agent}:{where}{method}{reason}\n")
+        sys.stdout.write(f"{result['outcome']}{agent}: {where}{method}{reason}\n")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from muxer import activity
-from muxer.commands.beside import Beside, run_beside, say
+from muxer.commands.beside import Beside, Outcome, run_beside, say
 from muxer.commands.common import guarded, parser, show_json
 from muxer.commands.found import chosen, targets_of
 from muxer.commands.planned import assumed_facts, plan_facts, storing_facts, target_facts
@@ -33,18 +33,22 @@ def main(argv: Sequence[str]) -> int:
     return guarded(lambda: run_beside(arguments, partial(_plan, arguments), steps=False))
 
 
-def _plan(arguments: argparse.Namespace, parts: Beside) -> int:
+def _plan(arguments: argparse.Namespace, parts: Beside) -> Outcome:
     found = targets_of(parts, arguments.id)
     plans = []
     for target in chosen(found.targets, arguments.agent):
         with parts.services.activity.job(target), parts.services.workspace.job() as folder:
             plans.append(_planned(arguments, parts, target, folder))
     told = {"recording": arguments.id, "problems": list(found.problems), "targets": plans}
+    return partial(_show, arguments, told)
+
+
+def _show(arguments: argparse.Namespace, told: dict[str, Any]) -> int:
     if arguments.json:
         show_json(told)
     else:
         tell(told)
-    return EXIT_FAILED if any("error" in one for one in plans) else EXIT_OK
+    return EXIT_FAILED if any("error" in one for one in told["targets"]) else EXIT_OK
 
 
 def _planned(arguments: argparse.Namespace, parts: Beside, target: MuxTarget, folder: Path) -> dict[str, Any]:
