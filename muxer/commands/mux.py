@@ -45,12 +45,13 @@ def _mux(arguments: argparse.Namespace, parts: Beside) -> Outcome:
     mask = Mask(parts.config.secrets)
     if arguments.output is not None:
         _check_output(arguments.output, arguments.force)
+    else:
+        _finish_left_overs(parts)
     targets = chosen(targets_of(parts, arguments.id).targets, arguments.agent)
     if arguments.output is not None:
         results = [_written(parts, _single(targets), arguments.output, arguments.force)]
     else:
         _warn_of_running(parts, arguments.id)
-        _finish_left_overs(parts)
         results = [_made(parts, target, arguments.force, mask) for target in targets]
     return partial(_show, arguments, results)
 
