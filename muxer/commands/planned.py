@@ -103,7 +103,7 @@ def assumed_facts(target: MuxTarget, tolerance: int) -> dict[str, Any]:
         for name, clip in zip(names, clips, strict=True)
     ]
     facts = {"length": length / 1e6, "screens": screens, "pieces": pieces}
-    return {"assumed": True, **_timeline_facts(facts, timeline.overlaps(clips, tolerance))}
+    return {"assumed": True, **_timeline_facts(facts, timeline.overlaps(length, clips, tolerance))}
 
 
 def _extent(media: MediaFile) -> tuple[int, int]:

@@ -133,7 +133,7 @@ class Engine:
         begin = to_microseconds(audio.start)
         placed = tuple(_clip(number, to_microseconds(screens[number].start) - begin, one) for number, one in enumerate(read))
         segments = timeline.plan(0, sound.length_us, placed, self._tolerance)
-        overlaps = timeline.overlaps(placed, self._tolerance)
+        overlaps = timeline.overlaps(sound.length_us, placed, self._tolerance)
         names = tuple(screen.name for screen in screens)
         made_of = (sound, audio.start, names, tuple(read), placed, segments, overlaps, reasons, tuple(commands))
         sources = Sources(*made_of)

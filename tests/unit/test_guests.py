@@ -29,7 +29,7 @@ def dead(base: Path, age: float = 3600.0) -> Path:
     (workspace.path / "muxer-job-abcdefgh").mkdir()
     (workspace.path / "muxer-job-abcdefgh" / "audio").write_bytes(b"media")
     workspace.release()
-    moment = os.stat(base).st_mtime - age
+    moment = base.stat().st_mtime - age
     os.utime(workspace.path, (moment, moment))
     return workspace.path
 
