@@ -9,6 +9,7 @@ import re
 import signal
 import sqlite3
 import stat
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -69,7 +70,11 @@ def left(lab: Lab) -> list[str]:
 
 
 def test_it_is_made_then_only_reported_then_made_again(lab: Lab, config: Path) -> None:
+    state = lab.folder / "temp" / "state.json"
+    state.write_text(json.dumps({"at": time.time(), "running": [{"recording": PLAIN}]}))
     code, out, err = commands.run(config, "mux", PLAIN)
+    state.unlink()
+    assert "a running muxer works on this recording just now, too" in err
     [first] = muxed(lab, PLAIN)
     assert (code, out) == (0, f"muxed of agent1: {first['mediaId']}, 24.0 s, copy\n")
     assert re.findall(r"^  (\w+) done, [\d.]+ s$", err, re.MULTILINE) == [
