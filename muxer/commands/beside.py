@@ -89,7 +89,7 @@ def run_beside(arguments: argparse.Namespace, body: Callable[[Beside], Outcome],
         hangs = not _end(running, runner, services)
         shown.close()
     if stop.is_set():
-        sys.stderr.write("stopped\n")
+        sys.stderr.write("stopped; what did not end in time is left behind\n" if hangs else "stopped\n")
     if hangs:
         logging.shutdown()
         os._exit(128 + signals[0])

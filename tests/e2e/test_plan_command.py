@@ -72,6 +72,7 @@ def test_a_call_with_gaps_is_told_and_drawn_and_nothing_is_written(lab: Lab, con
 def test_the_same_as_json(lab: Lab, config: Path) -> None:
     told = run_json(config, "plan", IDS["before"])
     [target] = told["targets"]
+    assert (target["published"], target["needs_work"]) == (False, True)
     assert [source["encrypted"] for source in target["sources"]] == [False, False]
     assert target["measured"][1]["length"] == pytest.approx(32, abs=0.1)
     assert target["method"] == "begins between two key frames"

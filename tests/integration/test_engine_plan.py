@@ -83,6 +83,11 @@ def test_the_plan_tells_the_overlap_and_that_the_earlier_file_is_truncated(
     assert plan.reasons == ("no key frame in the stretch",)
 
 
+def test_encoders_print_how_far_they_are(engine: Engine, sources: tuple[Input, list[Input]], tmp_path: Path) -> None:
+    [command] = planned(engine, sources, tmp_path).encoders.values()
+    assert b"out_time_us=" in Runner().run(command, timeout=60)
+
+
 def test_how_far_it_is_ends_at_the_whole_and_never_goes_back(
     engine: Engine, sources: tuple[Input, list[Input]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -92,6 +92,7 @@ def test_a_link_is_no_folder_of_a_command(tmp_path: Path) -> None:
     base = tmp_path / "temp"
     base.mkdir()
     (base / "command-abcdefgh").symlink_to(other)
+    os.utime(base / "command-abcdefgh", (0, 0), follow_symlinks=False)
     running = Workspace(base, "single")
     adopt(running, base)
     assert (other / "publishing" / "one.json").exists()
