@@ -37,6 +37,7 @@ def display(mask: Mask, *, steps: bool) -> Iterator[Display]:
     made: Display = _Bars() if sys.stderr.isatty() else _Lines()
     handler = _Handler(lambda line: made.write(mask(line)), steps and isinstance(made, _Lines))
     logger = logging.getLogger("muxer")
+    earlier = logger.level, logger.propagate
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False
@@ -45,6 +46,8 @@ def display(mask: Mask, *, steps: bool) -> Iterator[Display]:
     finally:
         made.close()
         logger.removeHandler(handler)
+        logger.setLevel(earlier[0])
+        logger.propagate = earlier[1]
 
 
 class _Handler(logging.Handler):
