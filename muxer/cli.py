@@ -188,6 +188,8 @@ COMMANDS = {
     "status": ("muxer.commands.status", "how the running instance stands: what it does, its polls, its failures"),
     "failed": ("muxer.commands.failed", "what was set aside or waits for another attempt, and why"),
     "retry": ("muxer.commands.retry", "put back what has failed"),
+    "plan": ("muxer.commands.plan", "what would be made of a call recording, drawn, and by which commands; writes nothing"),
+    "mux": ("muxer.commands.mux", "make the muxed files of a call recording now, with progress"),
     "lab": ("muxer.lab.serve", "a small GIR on this machine, to try options without touching production"),
     "demo": ("muxer.lab.demo", "the muxer on the lab, from recordings to muxed files, with a table at the end"),
 }

@@ -28,6 +28,7 @@ from muxer.errors import (
     told,
 )
 from muxer.exits import EXIT_FAILED, EXIT_OK, EXIT_SOME_FAILED
+from muxer.guests import adopt
 from muxer.job import Job, Services, services_of
 from muxer.journal import JOURNAL, Journal, Key, Sample, delay, now
 from muxer.masking import Mask
@@ -198,6 +199,7 @@ class Daemon:
         put back."""
         self._outages.new_poll()
         self._journal.refresh(now())
+        adopt(self._services.workspace, self._services.workspace.path)
         self._services.publisher.repair_left_overs()
         self._services.stores.remove_left_overs()
         self._services.superseded.finish_left_overs()
@@ -278,7 +280,11 @@ class Daemon:
         terminal.show(bar(self._standing()))
         if time.monotonic() < due:
             return due
-        log.info("migration goes on: %s", progress(self._standing()))
+        line = progress(self._standing())
+        log.info("migration goes on: %s", line)
+        if not sys.stderr.isatty():
+            sys.stderr.write(f"migration goes on: {line}\n")
+            sys.stderr.flush()
         return due + PROGRESS_SECONDS
 
     def _submit(self, target: MuxTarget) -> bool:

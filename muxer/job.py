@@ -6,7 +6,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -26,7 +26,7 @@ from muxer.media.engine import Engine, Input, Muxed
 from muxer.observe.logs import about
 from muxer.outages import RCS, RWS, Outages
 from muxer.parallel import Helpers
-from muxer.selection import MuxTarget, select
+from muxer.selection import ENCRYPTED, MuxTarget, select
 from muxer.storage.base import Place, Stored, place_of
 from muxer.storage.stores import Stores
 from muxer.superseded import Superseded
@@ -97,8 +97,12 @@ class Job:
         self._services = services
         self._options = options
 
-    def run(self, target: MuxTarget) -> Report:
-        """Given a target, do what it needs and return what was done. Raise the errors of :mod:`muxer.errors`."""
+    def run(self, target: MuxTarget, *, again: bool = False) -> Report:
+        """Given a target, do what it needs and return what was done. Raise the errors of :mod:`muxer.errors`.
+
+        With ``again``, one that is published already is made once more: stored under another name and published, and only
+        then the earlier one is deleted, so that there is a playable file at any moment.
+        """
         report = Report()
         with about(target.recording_id):
             with report.step("check"):
@@ -106,12 +110,15 @@ class Job:
             if current is None:
                 log.info("the sources have changed since they were read; left to the next poll")
                 return report
-            if not current.published:
-                self._make(current, report)
-            if current.superseded:
+            again = again and current.published
+            if again or not current.published:
+                self._make(current, report, current.another_name if again else current.name)
+            replaced = current.twins if again and report.muxed and self._options.delete_superseded else ()
+            if current.superseded or replaced:
                 with report.step("delete"):
-                    for media in current.superseded:
-                        self._services.superseded.delete(current.recording_id, media)
+                    for media in (*current.superseded, *replaced):
+                        by = report.facts["file"] if media in replaced else ""
+                        self._services.superseded.delete(current.recording_id, media, by)
             if current.label_missing:
                 with report.step("label"):
                     report.facts["label"] = LABEL if self._services.rws.label(current.recording_id) else "refused"
@@ -129,18 +136,39 @@ class Job:
         )
         return next((one for one in selection.targets if one.name == target.name), None)
 
-    def _make(self, target: MuxTarget, report: Report) -> None:
-        """Fetch, mux, encrypt, store and publish."""
-        certificates = self._certificates(target)
+    def make_clear(self, target: MuxTarget, keep: Callable[[Path], None]) -> Report:
+        """Given a target, make its muxed file, hand it to ``keep`` in clear, and return what was done. Nothing is stored or
+        published. Raise the errors of :mod:`muxer.errors`."""
+        report = Report()
+        with about(target.recording_id):
+            self.need_rcs(target)
+            self.need_room(target)
+            with self._services.workspace.job() as folder:
+                muxed, _ = self._muxed(target, folder, report)
+                size = muxed.path.stat().st_size
+                with report.step("copy"):
+                    keep(muxed.path)
+            report.facts |= {"bytes": size, "encrypted": False, **_told(muxed)}
+            report.timeline = muxed.timeline.facts()
+        return report
+
+    def _muxed(self, target: MuxTarget, folder: Path, report: Report) -> tuple[Muxed, datetime]:
+        """Fetch and mux; return the muxed file, the only one that is left in the folder, and when it begins."""
+        with report.step("fetch"):
+            audio, screens = self.fetch(target, folder)
+        with report.step("mux"):
+            muxed = self._services.engine.mux(audio, screens, folder)
+            _wipe(folder, muxed.path)
+        return muxed, audio.start
+
+    def _make(self, target: MuxTarget, report: Report, name: str) -> None:
+        """Fetch, mux, encrypt, store and publish, under a name."""
+        certificates = self.certificates(target)
         folder_of_screens = _place(target)
-        self._services.workspace.disk.check(media.size for media in (target.audio, *target.screens))
+        self.need_room(target)
         with self._services.workspace.job() as folder:
-            with report.step("fetch"):
-                audio, screens = self._fetch(target, folder)
-            with report.step("mux"):
-                muxed = self._services.engine.mux(audio, screens, folder)
-                _wipe(folder, muxed.path)
-            path, entry = muxed.path, _entry(target, muxed, audio.start)
+            muxed, start = self._muxed(target, folder, report)
+            path, entry = muxed.path, _entry(target, muxed, start) | {"mediaId": name}
             if certificates:
                 with report.step("encrypt"):
                     path, entry = self._encrypt(muxed, entry, certificates, folder)
@@ -150,20 +178,27 @@ class Job:
             stored = self._store_and_publish(target, path, entry, place, report)
         report.muxed = stored
         report.facts |= {"file": entry["mediaId"], "bytes": int(entry["size"]), "encrypted": bool(certificates)}
-        report.facts |= {"length": muxed.length / 1e6, "padding": muxed.padding / 1e6, "sync": muxed.shift / 1e6}
-        report.facts |= {"method": "; ".join(muxed.reasons) or "copy"}
+        report.facts |= _told(muxed)
         report.timeline = muxed.timeline.facts()
 
-    def _certificates(self, target: MuxTarget) -> tuple[Certificate, ...]:
+    def certificates(self, target: MuxTarget) -> tuple[Certificate, ...]:
         """Return whom to encrypt for, and see to it that an encrypted recording can be read and written at all."""
         certificates = self._services.rws.certificates()
         if target.encrypted and not certificates:
             raise EncryptionMissing("a source is encrypted, but RWS has no encryption certificate for the result")
-        if target.encrypted and self._services.rcs is None:
-            raise AccessDenied("a source is encrypted, but [rcs] base_uri is empty", code=Code.NO_RCS)
+        self.need_rcs(target)
         return certificates
 
-    def _fetch(self, target: MuxTarget, folder: Path) -> tuple[Input, list[Input]]:
+    def need_rcs(self, target: MuxTarget) -> None:
+        """Raise :class:`AccessDenied` when a source is encrypted and there is no RCS to decrypt it."""
+        if target.encrypted and self._services.rcs is None:
+            raise AccessDenied("a source is encrypted, but [rcs] base_uri is empty", code=Code.NO_RCS)
+
+    def need_room(self, target: MuxTarget) -> None:
+        """Raise :class:`~muxer.errors.LocalResourceError` when the disk has no room for a target."""
+        self._services.workspace.disk.check(media.size for media in (target.audio, *target.screens))
+
+    def fetch(self, target: MuxTarget, folder: Path) -> tuple[Input, list[Input]]:
         """Fetch all sources, some at the same time; none is being written any more when this returns or raises."""
         files = [(target.audio, folder / "audio")]
         files += [(media, folder / f"screen-{number}") for number, media in enumerate(target.screens)]
@@ -196,7 +231,7 @@ class Job:
         pkcs7 = self._services.encryptor.encrypt(muxed.path, certificates, path)
         muxed.path.unlink()
         aliases = [certificate.alias for certificate in certificates if certificate.alias]
-        return path, entry | {"mediaId": f"{entry['mediaId']}.bin", "pkcs7": pkcs7, "certAlias": aliases}
+        return path, entry | {"mediaId": f"{entry['mediaId']}{ENCRYPTED}", "pkcs7": pkcs7, "certAlias": aliases}
 
     def _store_and_publish(
         self, target: MuxTarget, path: Path, entry: dict[str, Any], place: Place, report: Report
@@ -214,7 +249,7 @@ class Job:
         """Upload the file; return None when another muxer has stored and published the same meanwhile."""
 
         def may_replace() -> bool:
-            if self._is_published_soon(target):
+            if self._is_published_soon(target, place.name):
                 return False
             log.warning("the file of a muxer that died before it published is replaced: %s", place.name)
             return True
@@ -230,11 +265,14 @@ class Job:
         activity.moved(STORED, place.service, stored.length)
         return stored
 
-    def _is_published_soon(self, target: MuxTarget) -> bool:
+    def _is_published_soon(self, target: MuxTarget, name: str) -> bool:
+        """Whether another muxer publishes the target within moments; for one that is published already, under this name."""
         deadline = time.monotonic() + PUBLISH_WAIT_SECONDS
         while time.monotonic() < deadline:
             current = self._current(target)
-            if current is None or current.published:
+            if current is None or (current.published and not target.published):
+                return True
+            if any(name in one.names for one in current.twins):
                 return True
             if self._services.stop.wait(PUBLISH_LOOK_SECONDS):
                 raise Stopped("stopped while waiting for another muxer")
@@ -254,6 +292,12 @@ class Job:
         seconds = {f"{name}_seconds": round(value, 3) for name, value in report.steps.items()}
         report.facts |= {"seconds": round(sum(report.steps.values()), 3)} | seconds
         log.info("recording muxed" if report.muxed else "recording brought up to date", extra={"fields": report.facts})
+
+
+def result_place(target: MuxTarget, name: str) -> Place:
+    """Given a target and the name of its muxed file, return where that is stored. Raise :class:`MetadataError` when the
+    metadata name no place, or a source bears that name."""
+    return _beside_sources(target, _place(target), name)
 
 
 def services_of(target: MuxTarget) -> frozenset[str]:
@@ -282,6 +326,13 @@ def _beside_sources(target: MuxTarget, where: Place, name: str) -> Place:
     if any(name in media.names for media in (target.audio, *target.screens)):
         raise MetadataError(f"a source bears the name of the muxed file, {name}")
     return where.beside(name)
+
+
+def _told(muxed: Muxed) -> dict[str, Any]:
+    """Return what the finished line says of a muxed file."""
+    method = "; ".join(muxed.reasons) or "copy"
+    seconds = {"length": muxed.length / 1e6, "padding": muxed.padding / 1e6, "sync": muxed.shift / 1e6}
+    return {**seconds, "method": method}
 
 
 def _wipe(folder: Path, kept: Path) -> None:

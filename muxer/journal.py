@@ -39,6 +39,7 @@ KEPT = 200_000
 # So long another process may hold the journal; after that nothing waits for it until it is free.
 LOCK_SECONDS = 2.0
 LONGEST_REASON = 2000
+# The name of the database in the temporary folder.
 JOURNAL = "journal.sqlite3"
 
 WANTED, RUNNING, DONE, RETRY, ASIDE = "wanted", "running", "done", "retry", "aside"
@@ -289,6 +290,17 @@ class Journal:
 def _is_for_now(error: Exception) -> bool:
     """Whether a sound journal may raise this, as when the disk is full or another process holds it."""
     return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF in _FOR_NOW
+
+
+def done_elsewhere(path: Path, key: Key, now: float, facts: Mapping[str, object]) -> None:
+    """Given the database of an instance, which may run, note that another process has done a target. The instance takes it
+    over at its next poll; a database that cannot be written is left as it is: RWS knows what is done."""
+    nothing = vars(Entry(0, 0, None, "", "", ""))
+    row = {**vars(key), **nothing, "state": DONE, "facts": json.dumps(facts, default=str), "updated": now}
+    with contextlib.suppress(sqlite3.Error):
+        database = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True)
+        with contextlib.closing(database), database:
+            database.execute(_SET, row)
 
 
 def _claim(path: Path) -> None:

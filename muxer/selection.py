@@ -11,16 +11,18 @@ from muxer.gir.rws import LABEL
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 LONGEST_PREFIX = 64
+# What stands at the end of the name of an encrypted muxed file.
+ENCRYPTED = ".bin"
 # What stands between the recording and the end of the name of a muxed file: a hash, or what an earlier program put there.
-_MUXED = re.compile(r"_[A-Za-z0-9]+_muxed\.mp4(\.bin)?")
+_MUXED = re.compile(rf"_[A-Za-z0-9]+(-\d+)?_muxed\.mp4({re.escape(ENCRYPTED)})?")
 
 
 @dataclass(frozen=True)
 class MuxTarget:
     """One muxed file that is wanted: one audio file of a call and the screen files of one agent that overlap it.
 
-    ``published``: it stands in the metadata already. ``superseded``: muxed files that it replaces. ``label_missing``: the
-    call recording still lacks its label.
+    ``published``: it stands in the metadata already. ``superseded``: muxed files that it replaces. ``twins``: muxed files
+    of exactly its sources. ``label_missing``: the call recording still lacks its label.
     """
 
     recording_id: str
@@ -31,6 +33,7 @@ class MuxTarget:
     published: bool = False
     superseded: tuple[MediaFile, ...] = ()
     label_missing: bool = False
+    twins: tuple[MediaFile, ...] = ()
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -45,6 +48,14 @@ class MuxTarget:
         odd = () if prefix == self.recording_id else (self.recording_id,)
         digest = hashlib.sha256("\0".join((*odd, *sorted(self.sources))).encode()).hexdigest()[:20]
         return f"{prefix}_{digest}_muxed.mp4"
+
+    @property
+    def another_name(self) -> str:
+        """The first name that no muxed file of the same sources bears: that under which it is made once more."""
+        taken = frozenset[str]().union(*(one.names for one in self.twins))
+        stem, _, rest = self.name.rpartition("_")
+        names = (self.name, *(f"{stem}-{number}_{rest}" for number in range(2, len(self.twins) + 2)))
+        return next(name for name in names if not {name, f"{name}{ENCRYPTED}"} & taken)
 
     @property
     def needs_work(self) -> bool:
@@ -92,7 +103,7 @@ def select(
         for agent, screens in _by_agent(audio, screen).items():
             region = call.region or screen.region or screens[0].region
             target = MuxTarget(call.id, region, agent, audio, screens, label_missing=label_missing)
-            targets.append(_with_state(target, screen, kept if delete_superseded else None))
+            targets.append(_with_state(target, screen, kept, delete_superseded))
     return Selection(tuple(targets), tuple(problems))
 
 
@@ -109,8 +120,8 @@ def _by_time(media: MediaFile) -> tuple[float, str]:
     return (media.start.timestamp() if media.start else 0.0), media.media_id
 
 
-def _with_state(target: MuxTarget, screen: ScreenRecording, kept: frozenset[str] | None) -> MuxTarget:
-    """Compare a target with the muxed files that exist; ``kept`` are the names of sources, None when nothing is superseded.
+def _with_state(target: MuxTarget, screen: ScreenRecording, kept: frozenset[str], delete_superseded: bool) -> MuxTarget:
+    """Compare a target with the muxed files that exist; ``kept`` are the names of sources.
 
     A muxed file that has all its sources, or more, stands for it: metadata that shrink for a moment must not replace a
     fuller file. One with fewer of them is superseded, unless it bears the name of a source, or not that of a muxed file of
@@ -119,11 +130,11 @@ def _with_state(target: MuxTarget, screen: ScreenRecording, kept: frozenset[str]
     wanted = set(target.sources)
     made_of = [(media, set(media.muxed_from or ())) for media in screen.muxed]
     published = any(sources >= wanted for _, sources in made_of)
-    if kept is None:
-        return replace(target, published=published)
+    twins = tuple(media for media, sources in made_of if sources == wanted and not media.names & kept)
     fewer = (media for media, sources in made_of if sources < wanted and target.audio.media_id in sources)
-    superseded = tuple(one for one in fewer if not one.names & kept and _is_named_as_ours(one, target.recording_id))
-    return replace(target, published=published, superseded=superseded)
+    ours = (one for one in fewer if not one.names & kept and _is_named_as_ours(one, target.recording_id))
+    superseded = tuple(ours) if delete_superseded else ()
+    return replace(target, published=published, superseded=superseded, twins=twins)
 
 
 def _is_named_as_ours(media: MediaFile, recording_id: str) -> bool:

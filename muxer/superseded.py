@@ -1,8 +1,8 @@
 """Deletes muxed files that a fuller one replaces: the entry in RWS, then the file in its storage.
 
 A note on disk is written before and removed after, so that a process that dies in between leaves no file that nothing
-points to: a later poll deletes it, when the entry is gone and the fuller one stands there. The same holds for a file that is
-stored and not published yet.
+points to: a later poll deletes it, when the entry is gone and the one that replaces it stands there. The same holds for a
+file that is stored and not published yet.
 """
 
 from __future__ import annotations
@@ -36,16 +36,18 @@ class Superseded:
         self._stores = stores
         self._notes = NoteFolder(folder)
 
-    def delete(self, recording_id: str, media: MediaFile) -> None:
-        """Given a recording and a superseded file of it, delete its entry and the file. Raise what RWS raises; a file that
-        cannot be deleted for now is left to :meth:`finish_left_overs`."""
+    def delete(self, recording_id: str, media: MediaFile, by: str = "") -> None:
+        """Given a recording, a superseded file of it and the mediaId that replaces it (empty = any fuller one), delete its
+        entry and the file. Raise what RWS raises; a file that cannot be deleted for now is left to
+        :meth:`finish_left_overs`."""
         place = _place(media)
         if place is None:
             self._delete_entry(recording_id, media)
             return
         entry_is_gone = False
         try:
-            with self._notes.during(_note(recording_id, media.media_id, media.muxed_from or (), place)):
+            note = _note(recording_id, media.media_id, media.muxed_from or (), place)
+            with self._notes.during({**note, "by": by}):
                 self._delete_entry(recording_id, media)
                 entry_is_gone = True
                 self._stores.of(place).delete(place)
@@ -76,7 +78,7 @@ class Superseded:
             return False
         if current is None or note["media"] in {media.media_id for media in current.media}:
             return True
-        if any(sources < set(media.muxed_from or ()) for media in current.muxed):
+        if any(sources < set(media.muxed_from or ()) or media.media_id == note.get("by") for media in current.muxed):
             self._stores.of(place).delete(place)
             log.info("superseded file deleted", extra={"fields": {"media": note["media"]}})
             return True

@@ -29,7 +29,7 @@ _JOB_NAME = re.compile(re.escape(JOB_PREFIX) + "[a-z0-9_]{8}")
 
 
 def folder_of(configured: Path | None, instance: str) -> Path:
-    """Given ``temp_dir`` (None = not set) and an instance's name, return where its temporary folder is."""
+    """Given ``temp_dir`` (None = a folder of the instance below the system's) and the instance's name, return its folder."""
     return configured if configured is not None else Path(tempfile.gettempdir()) / f"recording-muxer-{instance}"
 
 
@@ -43,7 +43,7 @@ class Workspace:
         self.path = folder_of(configured, instance)
         try:
             if configured is None:
-                _private(self.path)
+                private(self.path)
             self._lock_file = lock(self.path / LOCK, self.path, "[processing] temp_dir")
             self.disk = Disk(self.path, min_free_megabytes)
             self.publishing, self.uploading = self.path / "publishing", self.path / "uploading"
@@ -58,7 +58,7 @@ class Workspace:
     def keep(self) -> None:
         """Make the folders that are missing, and mark everything as used: the system's own cleaners remove what is old."""
         for folder in (self.publishing, self.uploading, self.deleting, self.padding):
-            _private(folder)
+            private(folder)
             for path in (folder, *folder.iterdir()):
                 with contextlib.suppress(FileNotFoundError):
                     os.utime(path)
@@ -87,6 +87,10 @@ class Workspace:
             given_up = list(self._active)
         for name in given_up:
             shutil.rmtree(self.path / name, ignore_errors=True)
+
+    def release(self) -> None:
+        """Let others have the folder."""
+        self._lock_file.close()
 
     def clean(self) -> int:
         """Remove the folders of jobs that are not running, left behind by a process that died; return their number."""
@@ -121,17 +125,17 @@ class Cleaning:
         return self._workspace.clean()
 
 
-def _private(path: Path) -> Path:
+def private(path: Path) -> Path:
     """Make a folder that only this account can enter, or check that an existing one is ours."""
     with contextlib.suppress(FileExistsError):
         path.mkdir(mode=0o700)
-    if not _is_our_folder(path):
+    if not is_our_folder(path):
         raise PermissionError(errno.EPERM, "it is no folder of this account", str(path))
     path.chmod(0o700)
     return path
 
 
-def _is_our_folder(path: Path) -> bool:
+def is_our_folder(path: Path) -> bool:
     """Whether it is a real folder, no link to one, of this account."""
     found = path.lstat()
     return stat.S_ISDIR(found.st_mode) and (not hasattr(os, "getuid") or found.st_uid == os.getuid())
@@ -140,6 +144,6 @@ def _is_our_folder(path: Path) -> bool:
 def _is_job_folder(path: Path) -> bool:
     """Whether it is a folder that a job of this account has made."""
     try:
-        return _JOB_NAME.fullmatch(path.name) is not None and _is_our_folder(path)
+        return _JOB_NAME.fullmatch(path.name) is not None and is_our_folder(path)
     except OSError:
         return False

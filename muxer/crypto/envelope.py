@@ -42,13 +42,22 @@ class Encryptor:
             raise EncryptionError("there is no certificate to encrypt for")
         size = clear.stat().st_size
         files = [_certificate_file(one, clear.parent, number) for number, one in enumerate(recipients)]
-        command = [self._openssl, "cms", "-encrypt", "-binary", "-stream", "-aes-256-cbc"]
-        command += ["-outform", "DER", "-in", str(clear), *map(str, files)]
+        command = self.command(clear, files)
         pem = self._runner.stream(command, lambda out: split(out, ciphertext), timeout=time_limit(size))
         expected = (size // _AES_BLOCK + 1) * _AES_BLOCK
         if ciphertext.stat().st_size != expected:
             raise EncryptionError(f"the ciphertext has {ciphertext.stat().st_size} bytes where {expected} were expected")
         return pem
+
+    def command(self, clear: Path, recipients: Sequence[Path]) -> list[str]:
+        """Given a clear file and the files with the certificates of all recipients, return the command that encrypts it."""
+        command = [self._openssl, "cms", "-encrypt", "-binary", "-stream", "-aes-256-cbc"]
+        return [*command, "-outform", "DER", "-in", str(clear), *map(str, recipients)]
+
+
+def recipient_file(folder: Path, number: int) -> Path:
+    """Return where the certificate of a recipient, by its number, is written for openssl."""
+    return folder / f"recipient-{number}.pem"
 
 
 def split(stream: IO[bytes] | ber.Source, ciphertext: Path) -> str:
@@ -114,7 +123,7 @@ def _certificate_file(certificate: Certificate, folder: Path, number: int) -> Pa
         ) from error
     if not isinstance(key, RSAPublicKey):
         raise EncryptionError(f"the encryption certificate {name} of RWS holds no RSA key", code=Code.BAD_CERTIFICATE)
-    path = folder / f"recipient-{number}.pem"
+    path = recipient_file(folder, number)
     with private_file(path) as file:
         file.write(certificate.pem.replace("\r\n", "\n").encode())
     return path

@@ -12,10 +12,12 @@ from datetime import datetime
 from pathlib import Path
 from threading import BoundedSemaphore
 
+from muxer import activity
 from muxer.errors import Code, MediaError, MetadataError, ToolError
 from muxer.gir.models import to_microseconds
 from muxer.media import limits, render, timeline, verify
 from muxer.media.compose import Run, arrange
+from muxer.media.encode import encode
 from muxer.media.paddings import Paddings
 from muxer.media.plain import read_screen
 from muxer.media.plan import LEAST_SLICE, MUXED, PADDING, SOUND, Plan, Sources, Timeline, decide, encoded_name
@@ -107,6 +109,7 @@ class Engine:
     def execute(self, plan: Plan, folder: Path) -> Muxed:
         """Given a plan for this ``folder``, make the muxed file and return it, verified. Raise
         :class:`~muxer.errors.MediaError` or :class:`~muxer.errors.ToolError` when it is not as planned."""
+        activity.expect(plan.work)
         runs: list[Run] = []
         for number, part in enumerate(plan.parts):
             if part.clip is None or part.cut is None:
@@ -133,7 +136,7 @@ class Engine:
         begin = to_microseconds(audio.start)
         placed = tuple(_clip(number, screens[number], one, begin) for number, one in enumerate(read))
         segments = timeline.plan(0, sound.length_us, placed, self._tolerance)
-        overlaps = timeline.overlaps(placed, self._tolerance)
+        overlaps = timeline.overlaps(sound.length_us, placed, self._tolerance)
         names = tuple(screen.name for screen in screens)
         made_of = (sound, audio.start, names, tuple(read), placed, segments, overlaps, reasons, tuple(commands))
         sources = Sources(*made_of)
@@ -159,7 +162,7 @@ class Engine:
         avc = target.avc if target.avc is not None and target.avc in shapes else shapes[0]
         row = arrange(runs, sound.length_us)
         output = folder / MUXED
-        write_movie(output, row, avc, sound, start)
+        write_movie(output, row, avc, sound, start, activity.advance)
         made = verify.Made(output, target, avc, plan.parts, row, sound, start)
         verify.check(made, self._tools, self._runner)
         return Muxed(output, sound.length_us, plan.padding, plan.shift, plan.reasons, plan.timeline)
@@ -176,7 +179,7 @@ class Engine:
         target, slice_frames = plan.target, plan.slice_frames
 
         def make(path: Path) -> None:
-            self._make(plan.padding_command, path, self._slice)
+            self._make(plan.padding_command, path, 0)
 
         parameters = f"{target.width}x{target.height} {target.pixels} {target.profile} {target.rate} {slice_frames}"
         for _ in range(2):
@@ -197,9 +200,9 @@ class Engine:
             self._paddings.forget()
 
     def _make(self, command: Sequence[str], path: Path, length: int) -> Probed:
-        """Run an encoder, and return the plain file that it has made."""
+        """Run an encoder that makes so many microseconds, and return the plain file that it has made."""
         with self._encoders:
-            self._runner.run(command, timeout=RENDER_SECONDS + ENCODE_SECONDS_PER_SECOND * length / 1_000_000)
+            encode(self._runner, command, length, RENDER_SECONDS + ENCODE_SECONDS_PER_SECOND * length / 1_000_000)
         made = read_screen(path)
         if made is None:
             raise ToolError(f"the encoder has made no plain MP4 file: {path.name}")

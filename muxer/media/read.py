@@ -11,8 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from threading import BoundedSemaphore
 
+from muxer import activity
 from muxer.errors import Code, MediaError, ToolError
 from muxer.media import limits, render
+from muxer.media.encode import encode
 from muxer.media.mp3 import Mp3, end_padding, read_mp3
 from muxer.media.plain import Sound, read_screen, read_sound
 from muxer.media.probe import Probed, Video, need_audio, need_video, probe
@@ -110,7 +112,9 @@ class Reader:
             raise MediaError("the file does not say when its frames are shown", code=Code.NO_FRAME_TIMES)
         log.warning("a screen file is re-encoded as a whole: it does not say when its frames are shown")
         with self._encoders:
-            self._runner.run(render.retime_command(self._tools, path, video, step, made), timeout=MAKE_SECONDS)
+            length = round(frames * step * 1_000_000)
+            activity.expect(length)
+            encode(self._runner, render.retime_command(self._tools, path, video, step, made), length, MAKE_SECONDS)
         plain = read_screen(made)
         if plain is None or len(need_video(plain).packets.pts) != frames:
             raise MediaError(

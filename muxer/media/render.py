@@ -169,7 +169,7 @@ def encode_command(tools: Tools, target: Target, source: Probed, cut: Cut, index
         "setsar=1",
         f"format={target.pixels}",
     ]
-    command = [tools.ffmpeg, *_QUIET, *(("-ss", seconds(seek)) if seek else ()), *_from_file(source.path)]
+    command = [tools.ffmpeg, *_QUIET, *_TOLD, *(("-ss", seconds(seek)) if seek else ()), *_from_file(source.path)]
     command += ["-map", "0:v:0", "-vf", ",".join(filters), "-frames:v", str(cut.frames), *_video_encoder(tools, target)]
     return [*command, str(output)]
 
@@ -182,7 +182,7 @@ def retime_command(tools: Tools, source: Path, video: Video, step: Fraction, out
     ticks = step * TIMESCALE
     times = f"settb=1/{TIMESCALE},setpts=round(N*{ticks.numerator}/{ticks.denominator})"
     filters = ",".join((times, *_squared(video), f"pad={width}:{height}", "setsar=1", f"format={target.pixels}"))
-    command = [tools.ffmpeg, *_QUIET, *_from_file(source), "-map", "0:v:0", "-vf", filters]
+    command = [tools.ffmpeg, *_QUIET, *_TOLD, *_from_file(source), "-map", "0:v:0", "-vf", filters]
     return [*command, *_video_encoder(tools, target), str(output)]
 
 
@@ -219,6 +219,8 @@ def check_command(tools: Tools, excerpts: Path, muxed: Path, from_us: int) -> li
 
 
 _QUIET = ("-nostdin", "-hide_banner", "-v", "error", "-y")
+# How far an encoder is, on its standard output.
+_TOLD = ("-progress", "pipe:1")
 
 
 def _squared(video: Video) -> list[str]:

@@ -55,10 +55,11 @@ class Overlap:
     tolerated: bool
 
 
-def overlaps(clips: Sequence[Clip], tolerance: int) -> tuple[Overlap, ...]:
-    """Given clips on one clock and the overlap that is tolerated, return their overlaps, in order, as they are resolved."""
+def overlaps(audio_length: int, clips: Sequence[Clip], tolerance: int) -> tuple[Overlap, ...]:
+    """Given the audio's length, clips on one clock and the overlap that is tolerated, return the overlaps of those that
+    count, in the order in which :func:`plan` resolves them."""
     found: list[Overlap] = []
-    _placed(_ordered(clips), tolerance, found)
+    _placed(_counting(clips, audio_length), tolerance, found)
     return tuple(found)
 
 
@@ -69,8 +70,7 @@ def plan(audio_start: int, audio_length: int, clips: Sequence[Clip], tolerance: 
     The order of the clips does not matter, and those shorter than a frame count for nothing. Only padding is returned when
     no clip shows anything within the audio.
     """
-    long_enough = [clip for clip in clips if clip.length >= min(clip.least, audio_length)]
-    placed = _placed(_ordered(long_enough), tolerance, [])
+    placed = _placed(_counting(clips, audio_length), tolerance, [])
     shown = [segment for one in placed if (segment := _within(one, audio_start, audio_length)) is not None]
     least = {clip.index: clip.least for clip in clips}
     return _padded(shown, audio_length, least)
@@ -85,8 +85,10 @@ class _Placed:
     end: int
 
 
-def _ordered(clips: Sequence[Clip]) -> list[Clip]:
-    return sorted(clips, key=lambda clip: (clip.start, clip.length, clip.index))
+def _counting(clips: Sequence[Clip], audio_length: int) -> list[Clip]:
+    """Return the clips that are long enough, in the order of their starts."""
+    long_enough = [clip for clip in clips if clip.length >= min(clip.least, audio_length)]
+    return sorted(long_enough, key=lambda clip: (clip.start, clip.length, clip.index))
 
 
 def _placed(clips: Sequence[Clip], tolerance: int, found: list[Overlap]) -> list[_Placed]:

@@ -49,9 +49,17 @@ class _Chunk:
     size: int
 
 
-def write_movie(path: Path, row: Row, avc: Avc, sound: Sound | None, start: datetime) -> None:
+def write_movie(
+    path: Path,
+    row: Row,
+    avc: Avc,
+    sound: Sound | None,
+    start: datetime,
+    tell: Callable[[int], None] = lambda _: None,
+) -> None:
     """Given the samples of the picture, how they are coded, the sound (None = a silent file) and when it began, write the
-    MP4 file. Raise :class:`~muxer.errors.LocalResourceError` when the disk is full."""
+    MP4 file. ``tell`` is told how many more microseconds are written. Raise :class:`~muxer.errors.LocalResourceError` when
+    the disk is full."""
     chunks = list(merge(_picture_chunks(row), _sound_chunks(sound), key=lambda chunk: chunk.when))
     files = (*row.files, *((sound.path,) if sound else ()))
     total = sum(chunk.size for chunk in chunks)
@@ -64,7 +72,10 @@ def write_movie(path: Path, row: Row, avc: Avc, sound: Sound | None, start: date
     with private_file(path) as out, _opened(files) as opened:
         out.write(kind + _index(row, avc, sound, chunks, base + len(head), seconds, wide) + head)
         buffer = memoryview(bytearray(_COPY_BYTES))
+        told = 0
         for chunk in chunks:
+            tell(max(0, round(chunk.when * 1_000_000) - told))
+            told = max(told, round(chunk.when * 1_000_000))
             for file, offset, length in _extents(chunk, row, sound):
                 if file < 0:
                     out.write(row.prefixes[-file])
@@ -72,6 +83,7 @@ def write_movie(path: Path, row: Row, avc: Avc, sound: Sound | None, start: date
                     source = opened(file)
                     source.seek(offset)
                     _copy(out, source, length, buffer)
+        tell(max(0, row.length * 1_000_000 // TIMESCALE - told))
 
 
 @contextmanager

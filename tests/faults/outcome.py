@@ -20,7 +20,7 @@ from muxer.lab.site import SCREENS
 SHOWN = [sync.Shown(part.offset, part.offset + part.seconds, part.agent.number) for part in PARTS]
 SETTLE_SECONDS = 30.0
 # What a running muxer keeps in its temporary folder.
-KEPT = {"muxer.lock", "state.json", "publishing", "uploading", "deleting", "padding"}
+KEPT = {"muxer.lock", "state.json", "state.new", "publishing", "uploading", "deleting", "padding"}
 
 
 def is_done(lab: Lab, recording: Recording) -> bool:

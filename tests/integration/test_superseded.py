@@ -131,6 +131,17 @@ def test_a_file_that_nothing_fuller_replaces_is_never_deleted(lab: Lab, tmp_path
     assert stored(lab, OLD).exists() and notes(tmp_path) == []
 
 
+@pytest.mark.parametrize(("by", "gone"), [(NEW, True), ("another", False)])
+def test_one_of_the_same_sources_is_deleted_only_when_the_one_that_is_named_stands(
+    lab: Lab, tmp_path: Path, by: str, gone: bool
+) -> None:
+    deleting = superseded(lab, tmp_path)
+    lab.store.fail_next("dav", "DELETE", OLD, 408, times=1)
+    deleting.delete(NAME, MediaFile.read(entry(lab, OLD, ["a", "b", "c"])), by)
+    deleting.finish_left_overs()
+    assert stored(lab, OLD).exists() != gone and notes(tmp_path) == []
+
+
 def test_a_file_is_left_to_a_later_poll_while_its_storage_is_down(
     lab: Lab, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

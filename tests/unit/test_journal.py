@@ -25,7 +25,7 @@ from muxer.errors import (
     ToolError,
 )
 from muxer.gir.answers import Answer, failure
-from muxer.journal import PERMANENT_ATTEMPTS, Journal, Key, delay
+from muxer.journal import PERMANENT_ATTEMPTS, Journal, Key, delay, done_elsewhere
 
 FOREVER = 10.0**12
 X = Key("x", "C1")
@@ -354,3 +354,21 @@ def test_a_clock_that_was_set_back_keeps_nothing_waiting() -> None:
     journal.failed(X, ServiceUnavailable("down"), 1_000_000.0)
     assert not journal.may_run("x", 1_000_001.0)
     assert journal.may_run("x", 1000.0)
+
+
+def test_what_another_process_has_done_is_taken_over_by_the_running_one(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.sqlite3")
+    for _ in range(PERMANENT_ATTEMPTS):
+        journal.failed(X, MediaError("broken"), 1)
+    assert not journal.may_run("x", FOREVER)
+    done_elsewhere(tmp_path / "journal.sqlite3", X, 2, {"bytes": 3})
+    journal.refresh(3)
+    assert journal.may_run("x", 3) and not journal.is_known("x")
+    with contextlib.closing(sqlite3.connect(tmp_path / "journal.sqlite3")) as database:
+        row = database.execute("SELECT state, attempts, facts FROM targets").fetchone()
+    assert row == ("done", 0, '{"bytes": 3}')
+
+
+def test_without_a_journal_none_is_begun_by_another_process(tmp_path: Path) -> None:
+    done_elsewhere(tmp_path / "journal.sqlite3", X, 2, {})
+    assert list(tmp_path.iterdir()) == []

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from muxer.media.timeline import Clip, Segment, padding, plan
+from muxer.media.timeline import Clip, Overlap, Segment, overlaps, padding, plan
 
 SECOND = 1_000_000
 FRAME = 100_000
@@ -27,6 +27,14 @@ Shown = tuple[float, float, int | None, float]
 def planned(length: float, *clips: Clip, start: float = 0, tolerance: float = 2) -> list[Shown]:
     segments = plan(round(start * SECOND), round(length * SECOND), clips, round(tolerance * SECOND))
     return [(one.begin / SECOND, one.end / SECOND, one.clip, one.offset / SECOND) for one in segments]
+
+
+def test_overlaps_are_told_as_they_are_resolved() -> None:
+    clips = [clip(2, 28, 30), clip(0, 0, 21), clip(1, 20, 10), clip(3, 25, 0.05)]
+    assert overlaps(60 * SECOND, clips, TOLERANCE) == (
+        Overlap(0, 1, SECOND, tolerated=True),
+        Overlap(1, 2, 3 * SECOND, tolerated=False),
+    )
 
 
 def test_a_screen_of_exactly_the_audio_s_time_is_shown_whole() -> None:

@@ -228,3 +228,24 @@ def test_the_name_is_a_plain_file_name_whatever_the_id_of_the_call(recording_id:
     assert all(char.isascii() and (char.isalnum() or char in "._-") for char in name)
     assert name[0] not in ".-"
     assert len(name) < 120
+
+
+def test_one_that_is_made_once_more_gets_a_name_that_none_of_the_same_sources_bears() -> None:
+    fresh = only(chosen([audio()], [screen("s")]))
+    first, second = fresh.name, f"{fresh.name.removesuffix('_muxed.mp4')}-2_muxed.mp4"
+    assert fresh.another_name == first
+
+    def another(*names: str) -> str:
+        return only(chosen([audio()], [screen("s"), *(muxed(name, ["a.mp3", "s"]) for name in names)])).another_name
+
+    assert another(first) == another(f"{first}.bin") == second
+    assert another(f"{second}.bin") == first
+    assert another("foreign_muxed.mp4") == first
+    assert another(first, second) == second.replace("-2_", "-3_")
+
+
+def test_the_twins_are_those_of_exactly_the_same_sources_and_never_a_source() -> None:
+    made = [muxed("same", ["s", "a.mp3"]), muxed("fewer", ["a.mp3"]), muxed("more", ["a.mp3", "s", "x"])]
+    target = only(chosen([audio()], [screen("s"), *made, muxed("a.mp3", ["a.mp3", "s"])]))
+    assert [one.media_id for one in target.twins] == ["same"]
+    assert [one.media_id for one in target.superseded] == ["fewer"]

@@ -1,0 +1,35 @@
+"""What commands ask RWS about one call recording: which muxed files it wants, and which exist."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from muxer.commands.beside import Beside
+from muxer.errors import MetadataError
+from muxer.selection import MuxTarget, Selection, select
+
+
+def targets_of(parts: Beside, recording_id: str) -> Selection:
+    """Given the id of a call recording, return its targets, at least one. Raise :class:`MetadataError` when there is no such
+    recording, or none is wanted, and what RWS raises."""
+    call = parts.services.rws.call_recording(recording_id)
+    if call is None:
+        raise MetadataError(f"RWS knows no call recording {recording_id!r}; check the id, and the region of [htcc] base_uri")
+    screen = parts.services.rws.screen_recording(recording_id)
+    advanced = parts.config.advanced
+    found = select(
+        call, screen, delete_superseded=advanced.delete_superseded, label=advanced.mark_screen_recording_label
+    )
+    if not found.targets:
+        why = "; ".join(found.problems) or "it has no screen recording; nothing is to be muxed"
+        raise MetadataError(f"{recording_id}: {why}")
+    return found
+
+
+def chosen(targets: Sequence[MuxTarget], agent: str | None) -> Sequence[MuxTarget]:
+    """Given targets and the option ``--agent``, return those of the agent. Raise :class:`MetadataError` for none."""
+    ours = [target for target in targets if agent is None or target.agent == agent]
+    if not ours:
+        names = ", ".join(dict.fromkeys(target.agent for target in targets))
+        raise MetadataError(f"--agent {agent}: no such agent in this recording; there are {names}")
+    return ours

@@ -1,0 +1,171 @@
+"""``python -m muxer mux ID``: make the muxed files of one call recording now, with progress."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from muxer import activity, state
+from muxer.commands.beside import Beside, Outcome, run_beside, say
+from muxer.commands.common import guarded, parser, show_json
+from muxer.commands.found import chosen, targets_of
+from muxer.errors import LocalResourceError, MetadataError, MuxerError, Stopped
+from muxer.exits import EXIT_FAILED, EXIT_OK
+from muxer.job import Report
+from muxer.journal import JOURNAL, Key, done_elsewhere
+from muxer.masking import Mask
+from muxer.observe.logs import plain
+from muxer.selection import MuxTarget
+from muxer.transfer import CHUNK, disk_errors
+from muxer.workspace import folder_of
+
+log = logging.getLogger(__name__)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Given the arguments after ``mux``, run the command and return its exit code."""
+    made = parser("mux", "Make the muxed files of one call recording now.")
+    made.add_argument("id", metavar="ID", help="id of the call recording")
+    made.add_argument("--force", action="store_true", help="make again what is there already; with --output: overwrite FILE")
+    made.add_argument("--output", metavar="FILE", type=Path, help="write the muxed file, in clear, to FILE; store nothing")
+    made.add_argument("--agent", metavar="NAME", help="only the file of this agent")
+    arguments = made.parse_args(argv)
+    return guarded(lambda: run_beside(arguments, partial(_mux, arguments), steps=True))
+
+
+def _mux(arguments: argparse.Namespace, parts: Beside) -> Outcome:
+    mask = Mask(parts.config.secrets)
+    if arguments.output is not None:
+        _check_output(arguments.output, arguments.force)
+    else:
+        _finish_left_overs(parts)
+    targets = chosen(targets_of(parts, arguments.id).targets, arguments.agent)
+    if arguments.output is not None:
+        results = [_written(parts, _single(targets), arguments.output, arguments.force)]
+    else:
+        _warn_of_running(parts, arguments.id)
+        results = [_made(parts, target, arguments.force, mask) for target in targets]
+    return partial(_show, arguments, results)
+
+
+def _made(parts: Beside, target: MuxTarget, force: bool, mask: Mask) -> dict[str, Any]:
+    """Do what a target needs; return what became of it."""
+    if not target.needs_work and not force:
+        return _result(target, "already done")
+    if force and target.published and not target.twins:
+        return _result(target, "already done", reason="a muxed file of more sources stands for it; that one is not replaced")
+    _begin(target)
+    try:
+        with parts.services.activity.job(target):
+            report = parts.job.run(target, again=force)
+    except Stopped:
+        raise
+    except MuxerError as error:
+        return _result(target, "failed", reason=say(error, mask))
+    _note_done(parts, target, report)
+    return _result(target, "muxed" if report.muxed else "brought up to date", report)
+
+
+def _written(parts: Beside, target: MuxTarget, output: Path, force: bool) -> dict[str, Any]:
+    """Make the muxed file of a target and write it to a local file."""
+    _begin(target)
+    with parts.services.activity.job(target):
+        report = parts.job.make_clear(target, lambda made: _put(made, output, force, parts.services.stop.is_set))
+    return _result(target, "written", report) | {"output": str(output)}
+
+
+def _begin(target: MuxTarget) -> None:
+    log.info("muxing, agent %s", target.agent or "unknown", extra={"fields": {"file": target.name}})
+
+
+def _put(made: Path, output: Path, force: bool, stopped: Callable[[], bool]) -> None:
+    """Copy a file so that it appears whole or not at all, for this account alone."""
+    with disk_errors(output.parent):
+        try:
+            descriptor, name = tempfile.mkstemp(prefix=f".{output.name}.", dir=output.parent)
+            fresh = Path(name)
+            try:
+                activity.expect(made.stat().st_size)
+                with os.fdopen(descriptor, "wb") as target, made.open("rb") as source:
+                    while chunk := source.read(CHUNK):
+                        target.write(chunk)
+                        activity.advance(len(chunk))
+                        if stopped():
+                            raise Stopped("stopped while the muxed file was written")
+                _check_output(output, force)
+                fresh.replace(output)
+            finally:
+                fresh.unlink(missing_ok=True)
+        except PermissionError as error:
+            raise LocalResourceError(f"{output} cannot be written: {error.strerror}") from error
+
+
+def _check_output(output: Path, force: bool) -> None:
+    """Raise :class:`LocalResourceError` when the muxed file may not be written there."""
+    if not output.parent.is_dir():
+        raise LocalResourceError(f"--output {output}: there is no folder {output.parent}")
+    if output.is_dir():
+        raise LocalResourceError(f"--output {output}: it is a folder; name a file")
+    if os.path.lexists(output) and not force:
+        raise LocalResourceError(f"--output {output}: it exists already; remove it, or overwrite it with --force")
+
+
+def _single(targets: Sequence[MuxTarget]) -> MuxTarget:
+    if len(targets) > 1:
+        names = ", ".join(dict.fromkeys(target.agent or "(no name)" for target in targets))
+        raise MetadataError(f"there are {len(targets)} muxed files, of {names}; choose one with --agent NAME")
+    return targets[0]
+
+
+def _warn_of_running(parts: Beside, recording_id: str) -> None:
+    """Say it when a running muxer works on the same recording just now. Both may: one of the results is kept."""
+    told = state.read(folder_of(parts.config.processing.temp_dir, parts.config.instance)) or {}
+    fresh = time.time() - float(told.get("at") or 0) < 10
+    if fresh and any(one.get("recording") == recording_id for one in told.get("running") or ()):
+        sys.stderr.write("a running muxer works on this recording just now, too; one of the two results is kept\n")
+
+
+def _finish_left_overs(parts: Beside) -> None:
+    """Finish what a command that was killed has left half done."""
+    parts.services.publisher.repair_left_overs()
+    parts.services.stores.remove_left_overs()
+    parts.services.superseded.finish_left_overs()
+
+
+def _note_done(parts: Beside, target: MuxTarget, report: Report) -> None:
+    """Tell the journal of the instance, where there is one, so that nobody is told any more that the target has failed."""
+    path = folder_of(parts.config.processing.temp_dir, parts.config.instance).absolute() / JOURNAL
+    key = Key(target.name, target.recording_id, target.agent)
+    done_elsewhere(path, key, time.time(), {**report.facts, "timeline": report.timeline})
+
+
+def _result(target: MuxTarget, outcome: str, report: Report | None = None, reason: str = "") -> dict[str, Any]:
+    made = {"recording": target.recording_id, "agent": target.agent, "file": target.name, "outcome": outcome}
+    told = {**report.facts, **({"timeline": report.timeline} if report.timeline else {})} if report else {}
+    twins = {"file": target.twins[-1].media_id} if target.twins and outcome == "already done" else {}
+    return {**made, **twins, **told, **({"reason": reason} if reason else {})}
+
+
+def _show(arguments: argparse.Namespace, results: Sequence[dict[str, Any]]) -> int:
+    if arguments.json:
+        show_json({"recording": arguments.id, "targets": results})
+    else:
+        _tell(results)
+    return EXIT_FAILED if any(result["outcome"] == "failed" for result in results) else EXIT_OK
+
+
+def _tell(results: Sequence[dict[str, Any]]) -> None:
+    for result in results:
+        agent = f" of {plain(result['agent'])}" if result["agent"] else ""
+        where = plain(result.get("output", result["file"]))
+        method = f", {result['length']:.1f} s, {result['method']}" if "method" in result else ""
+        reason = f": {result['reason']}" if "reason" in result else ""
+        sys.stdout.write(f"{result['outcome']}{agent}: {where}{method}{reason}\n")

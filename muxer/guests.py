@@ -1,0 +1,84 @@
+"""Temporary folders of commands that work beside a running muxer: each its own below the muxer's, locked while it works.
+
+Whoever finds one without its owner takes over what was left half done (notes, crash files) and removes the rest: the muxer
+at each poll, and each command at its start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from muxer.config.schema import Config
+from muxer.errors import ConfigError, Problem
+from muxer.lock import lock
+from muxer.workspace import Workspace, folder_of, is_our_folder, private
+
+log = logging.getLogger(__name__)
+
+PREFIX = "command-"
+# A folder that was made just now may not have been locked yet.
+LEAST_AGE_SECONDS = 10.0
+_NOTES = ("publishing", "uploading", "deleting")
+
+
+@contextmanager
+def guest(config: Config) -> Iterator[Workspace]:
+    """Given the configuration of an instance, which may run, yield a workspace beside it. At the end only what was left half
+    done stays, for the next who looks. Raise :class:`ConfigError` when the temporary folder cannot be used."""
+    processing = config.processing
+    base = folder_of(processing.temp_dir, config.instance)
+    try:
+        if processing.temp_dir is None:
+            private(base)
+        path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
+    except OSError as error:
+        what = f"{base} cannot be used: {error.strerror or error}"
+        raise ConfigError([Problem("[processing] temp_dir", what)]) from error
+    try:
+        workspace = Workspace(path, config.instance, processing.min_free_megabytes)
+    except ConfigError:
+        shutil.rmtree(path, ignore_errors=True)
+        raise
+    try:
+        adopt(workspace, base)
+        yield workspace
+    finally:
+        workspace.close()
+        workspace.release()
+        if not _left(path):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def adopt(workspace: Workspace, base: Path) -> None:
+    """Given a workspace and the folder in which commands have theirs, take over what commands that died have left."""
+    for path in base.glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError, ConfigError):
+            if not is_our_folder(path) or time.time() - path.lstat().st_mtime < LEAST_AGE_SECONDS:
+                continue
+            with lock(path / "muxer.lock", path, ""):
+                _take_over(path, workspace.path)
+            if not _left(path):
+                shutil.rmtree(path, ignore_errors=True)
+                log.info("what a command that died has left is taken over: %s", path.name)
+
+
+def _take_over(path: Path, to: Path) -> None:
+    """Remove media, and move the notes; one for which there is another already waits until that is done."""
+    for job in path.glob("muxer-job-*"):
+        shutil.rmtree(job, ignore_errors=True)
+    for note in _left(path):
+        place = to / note.parent.name / note.name
+        if not place.exists():
+            note.replace(place)
+
+
+def _left(path: Path) -> list[Path]:
+    """Return the notes of work that is half done."""
+    return [note for name in _NOTES for note in (path / name).glob("*") if note.suffix != ".new"]

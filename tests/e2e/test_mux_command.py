@@ -1,0 +1,232 @@
+"""``python -m muxer mux ID``: one call recording now, again, or into a local file."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import sqlite3
+import stat
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from support import commands
+from support.daemon import Muxer, wait_until
+from support.running import configured, hanging, labelled, muxed, slow_program
+
+from muxer.journal import JOURNAL
+from muxer.lab.cases import PLANS, Case
+from muxer.lab.lab import Lab
+from muxer.lab.tools import run as run_tool
+
+Make = Callable[..., Lab]
+IDS = {plan.name: plan.recording_id() for plans in PLANS.values() for plan in plans}
+PLAIN, TRANSFER = IDS["plain"], IDS["transfer"]
+
+
+@pytest.fixture
+def lab(make_lab: Make) -> Lab:
+    """A lab with one call whose result is encrypted."""
+    lab = make_lab()
+    lab.add_case(Case.PLAIN)
+    return lab
+
+
+@pytest.fixture
+def config(lab: Lab) -> Path:
+    return configured(lab)[0]
+
+
+@pytest.fixture(scope="module")
+def transfer(tmp_path_factory: pytest.TempPathFactory, kept_lab: type[Lab]) -> Iterator[tuple[Lab, Path]]:
+    """A lab with a call of two agents, of which nothing is stored, and its configuration."""
+    with kept_lab(tmp_path_factory.mktemp("mux")) as lab:
+        lab.add_case(Case.TRANSFER)
+        yield lab, configured(lab)[0]
+
+
+def files(lab: Lab) -> set[str]:
+    return {path.name for path in (lab.site.media.folder / "screens").iterdir() if "muxed" in path.name}
+
+
+def playable(lab: Lab, entry: dict) -> bool:
+    """Whether the file of an entry can be decrypted with its envelope, and decoded."""
+    stored = lab.site.media.folder / "screens" / entry["mediaId"]
+    if not stored.exists():
+        return False
+    clear = lab.folder / "played.mp4"
+    lab.decrypt(entry["pkcs7"], stored, clear)
+    run_tool(["ffmpeg", "-v", "error", "-xerror", "-i", str(clear), "-f", "null", "-"])
+    return True
+
+
+def left(lab: Lab) -> list[str]:
+    return sorted(str(path.relative_to(lab.folder)) for path in (lab.folder / "temp").rglob("*"))
+
+
+def test_it_is_made_then_only_reported_then_made_again(lab: Lab, config: Path) -> None:
+    state = lab.folder / "temp" / "state.json"
+    state.write_text(json.dumps({"at": time.time(), "running": [{"recording": PLAIN}]}))
+    code, out, err = commands.run(config, "mux", PLAIN)
+    state.unlink()
+    assert "a running muxer works on this recording just now, too" in err
+    [first] = muxed(lab, PLAIN)
+    assert (code, out) == (0, f"muxed of agent1: {first['mediaId']}, 24.0 s, copy\n")
+    assert re.findall(r"^  (\w+) done, [\d.]+ s$", err, re.MULTILINE) == [
+        *("check", "fetch", "mux", "encrypt", "store", "publish", "label")
+    ]
+    assert labelled(lab) == {PLAIN} and playable(lab, first)
+    seen = len(lab.store.requests)
+    code, out, _ = commands.run(config, "mux", PLAIN)
+    assert (code, out) == (0, f"already done of agent1: {first['mediaId']}\n")
+    assert {one.method for one in lab.store.requests[seen:]} == {"GET"}
+    told = commands.run_json(config, "mux", PLAIN, "--force")
+    [second] = muxed(lab, PLAIN)
+    assert [(one["outcome"], one["file"]) for one in told["targets"]] == [("muxed", second["mediaId"])]
+    assert told["targets"][0]["timeline"]["length"] == 24
+    assert second["mediaId"] != first["mediaId"] and playable(lab, second)
+    assert files(lab) == {second["mediaId"]} and lab.store.deletes == [(PLAIN, first["mediaId"])]
+    assert left(lab) == []
+
+
+@pytest.mark.parametrize(
+    ("point", "next_time"),
+    [
+        ("fetched", None),
+        ("stored", None),
+        ("posted", ["--force"]),
+        ("published", ["--force"]),
+        ("entry deleted", []),
+    ],
+)
+def test_a_recording_that_is_made_again_stays_playable_wherever_it_is_killed(
+    lab: Lab, config: Path, point: str, next_time: list[str] | None
+) -> None:
+    lab.switches = replace(lab.switches, replacing_post=True)
+    commands.run_json(config, "mux", PLAIN)
+    commands.killed_at(point, config, "mux", PLAIN, "--force")
+    entries = muxed(lab, PLAIN)
+    assert entries and all(playable(lab, entry) for entry in entries)
+    if next_time is not None:
+        let_grow_old(lab)
+        commands.run_json(config, "mux", PLAIN, *next_time)
+        [entry] = muxed(lab, PLAIN)
+        assert playable(lab, entry) and files(lab) == {entry["mediaId"]}
+        assert len((lab.store.screen(PLAIN) or {})["mediaFiles"]) == 2, "the screen file is lost"
+        assert left(lab) == []
+
+
+def let_grow_old(lab: Lab) -> None:
+    """Let what a killed command has left be taken for that, and not for one that has just begun."""
+    for folder in (lab.folder / "temp").glob("command-*"):
+        os.utime(folder, (0, 0))
+
+
+def test_a_running_muxer_takes_over_what_a_killed_command_has_left(lab: Lab, config: Path) -> None:
+    lab.switches = replace(lab.switches, replacing_post=True)
+    log = lab.folder / "log" / "recording-muxer-single.log"
+    commands.killed_at("posted", config, "mux", PLAIN)
+    [folder] = (lab.folder / "temp").glob("command-*")
+    assert len((lab.store.screen(PLAIN) or {})["mediaFiles"]) == 1
+    let_grow_old(lab)
+    with Muxer(config) as muxer:
+        wait_until(lambda: len((lab.store.screen(PLAIN) or {})["mediaFiles"]) == 2, 60, "the repair", log)
+        wait_until(lambda: not folder.exists(), 60, "the end of the folder", log)
+        assert muxer.stop() == 0
+
+
+def test_into_a_local_file_without_a_single_write(transfer: tuple[Lab, Path], tmp_path: Path) -> None:
+    lab, config = transfer
+    output = tmp_path / "call.mp4"
+    seen = len(lab.store.requests)
+    code, out, _ = commands.run(config, "mux", TRANSFER, "--agent", "agent2", "--output", str(output))
+    assert (code, out) == (0, f"written of agent2: {output}, 32.0 s, copy\n")
+    assert stat.S_IMODE(output.stat().st_mode) == 0o600
+    run_tool(["ffmpeg", "-v", "error", "-xerror", "-i", str(output), "-f", "null", "-"])
+    assert {one.method for one in lab.store.requests[seen:]} == {"GET"}
+    assert files(lab) == set() and muxed(lab, TRANSFER) == []
+    assert [path.name for path in tmp_path.iterdir() if "call" in path.name] == ["call.mp4"]
+    made = output.read_bytes()
+    code, _, err = commands.run(config, "mux", TRANSFER, "--agent", "agent2", "--output", str(output))
+    assert (code, output.read_bytes()) == (1, made)
+    assert f"--output {output}: it exists already" in err
+    output.write_bytes(b"old")
+    told = commands.run_json(config, "mux", TRANSFER, "--agent", "agent2", "--output", str(output), "--force")
+    assert told["targets"][0]["outcome"] == "written" and output.stat().st_size == len(made)
+    assert left(lab) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("--output", "here.mp4"), "there are 2 muxed files, of agent1, agent2; choose one with --agent NAME"),
+        (("--agent", "nobody"), "--agent nobody: no such agent in this recording; there are agent1, agent2"),
+        (("--output", "/nowhere/at/all.mp4"), "there is no folder /nowhere/at"),
+    ],
+)
+def test_what_cannot_be_done_is_said(transfer: tuple[Lab, Path], arguments: tuple[str, ...], text: str) -> None:
+    lab, config = transfer
+    code, out, err = commands.run(config, "mux", TRANSFER, *arguments)
+    assert (code, out) == (1, "")
+    assert text in err and "Traceback" not in err
+    assert left(lab) == []
+
+
+def test_one_that_fails_is_told_and_the_other_is_made(make_lab: Make) -> None:
+    lab = make_lab()
+    lab.add_case(Case.TRANSFER)
+    config = configured(lab)[0]
+    [broken] = (lab.site.media.folder / "screens").glob(f"agent1_{TRANSFER}*")
+    broken.write_bytes(b"no media")
+    code, out, _ = commands.run(config, "mux", TRANSFER, "--json")
+    outcomes = {one["agent"]: one for one in json.loads(out)["targets"]}
+    assert code == 1
+    assert {agent: one["outcome"] for agent, one in outcomes.items()} == {"agent1": "failed", "agent2": "muxed"}
+    assert outcomes["agent1"]["reason"].startswith(f"MediaError: {broken.name}: ")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("program", ["ffmpeg", "openssl"])
+def test_a_signal_ends_it_and_leaves_nothing(lab: Lab, number: int, code: int, program: str) -> None:
+    slow = slow_program(lab.folder, program)
+    config, _ = configured(lab, **{f"processing.{program}": str(slow)})
+    process = commands.start(config, "mux", PLAIN)
+    wait_until(hanging(slow).exists, 60, "the hanging program")
+    process.send_signal(number)
+    out, err = process.communicate(timeout=commands.SECONDS)
+    assert (process.returncode, out) == (code, "")
+    assert err.endswith("stopped\n") and "Traceback" not in err
+    assert left(lab) == [] and files(lab) == set() and muxed(lab, PLAIN) == []
+
+
+def test_on_a_terminal_there_is_a_bar_for_each_step_and_the_result_below(lab: Lab, config: Path) -> None:
+    code, written = commands.run_on_terminal(100, config, "mux", PLAIN)
+    assert code == 0
+    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", written)
+    assert "agent1 mux" in plain and "━" in plain
+    assert plain.rstrip().splitlines()[-1].startswith("muxed of agent1: ")
+
+
+def test_one_that_was_set_aside_is_done_in_the_journal_of_the_muxer(lab: Lab) -> None:
+    config, log = configured(lab)
+    [screen] = (lab.site.media.folder / "screens").glob(f"agent1_{PLAIN}*")
+    content = screen.read_bytes()
+    screen.write_bytes(b"no media")
+    journal = lab.folder / "temp" / JOURNAL
+    with Muxer(config) as muxer:
+        wait_until(lambda: _state(journal) in ("retry", "aside"), 60, "the failure", log)
+        screen.write_bytes(content)
+        commands.run_json(config, "mux", PLAIN)
+        assert _state(journal) == "done"
+        assert muxer.stop() == 0
+
+
+def _state(journal: Path) -> str:
+    with contextlib.suppress(sqlite3.OperationalError), contextlib.closing(sqlite3.connect(journal)) as database:
+        return next((state for (state,) in database.execute("SELECT state FROM targets")), "")
+    return ""

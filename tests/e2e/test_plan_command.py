@@ -1,0 +1,180 @@
+"""``python -m muxer plan ID``: what would be made of a call recording, told without a single write."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from support.commands import run, run_json, run_on_terminal
+from support.daemon import Muxer, wait_until
+from support.running import configured, muxed
+
+from muxer.lab.cases import PLANS, Case
+from muxer.lab.lab import Lab
+
+Make = Callable[..., Lab]
+IDS = {plan.name: plan.recording_id() for plans in PLANS.values() for plan in plans}
+CASES = [Case.GAPS, Case.TRANSFER, Case.ENCRYPTED, Case.BEFORE, Case.NOTHING]
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory, kept_lab: type[Lab]) -> Iterator[Lab]:
+    with kept_lab(tmp_path_factory.mktemp("plan")) as lab:
+        lab.add_cases(CASES)
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def config(lab: Lab) -> Path:
+    return configured(lab)[0]
+
+
+def everything(lab: Lab) -> dict[str, object]:
+    """Return what a write would change."""
+    folder = lab.site.media.folder
+    files = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    recordings = {one: (lab.store.call(one), lab.store.screen(one)) for one in lab.store.find(lambda _: True)}
+    return {"files": files, "recordings": recordings}
+
+
+def left(lab: Lab) -> list[str]:
+    """Return what commands have left in the temporary folder."""
+    return [path.name for path in (lab.folder / "temp").glob("command-*")]
+
+
+def test_a_call_with_gaps_is_told_and_drawn_and_nothing_is_written(lab: Lab, config: Path) -> None:
+    before, seen = everything(lab), len(lab.store.requests)
+    code, out, err = run(config, "plan", IDS["gaps"])
+    assert (code, err) == (0, "")
+    assert out.isascii()
+    for text in (
+        "agent agent1: to be made; the label screenRecording is missing",
+        "36.0 s by its metadata, 36.000 s measured",
+        "h264, 640x360, not encrypted",
+        "0:00 to 0:04 (4.000 s) black; 0:19 to 0:24 (5.000 s) black; 0:31 to 0:36 (5.000 s) black",
+        "copy, nothing is re-encoded",
+        "rcs_lab:1",
+        "_muxed.mp4.bin",
+        "-f lavfi -i color=c=black",
+        "openssl cms -encrypt",
+    ):
+        assert text in out
+    [result] = [line for line in out.splitlines() if line.startswith("result ")]
+    assert re.fullmatch(r"\.+=+\.+=+\.+", result.split()[1])
+    assert {one.method for one in lab.store.requests[seen:]} <= {"GET"}
+    assert everything(lab) == before
+    assert left(lab) == []
+
+
+def test_the_same_as_json(lab: Lab, config: Path) -> None:
+    told = run_json(config, "plan", IDS["before"])
+    [target] = told["targets"]
+    assert (target["published"], target["needs_work"]) == (False, True)
+    assert [source["encrypted"] for source in target["sources"]] == [False, False]
+    assert target["measured"][1]["length"] == pytest.approx(32, abs=0.1)
+    assert target["method"] == "begins between two key frames"
+    assert target["timeline"]["screens"][0]["start"] == -3
+    assert target["timeline"]["pieces"][0]["reason"] == "begins between two key frames"
+    assert sum("libx264" in command for command in target["commands"]) == 1
+    assert [len(target[name]) for name in ("recipients", "gaps", "overlaps", "done")] == [2, 0, 0, 0]
+
+
+def test_without_fetching_no_storage_is_asked(lab: Lab, config: Path) -> None:
+    seen = len(lab.store.requests)
+    told = run_json(config, "plan", IDS["transfer"], "--no-fetch")
+    assert [target["agent"] for target in told["targets"]] == ["agent1", "agent2"]
+    assert [target["gaps"] for target in told["targets"]] == [[{"begin": 15, "end": 32}], [{"begin": 0, "end": 16}]]
+    assert {one.service for one in lab.store.requests[seen:]} == {"rws"}
+
+
+def test_one_that_is_done_is_told_with_the_name_that_a_further_one_would_have(lab: Lab, config: Path) -> None:
+    code, out, _ = run(config, "plan", IDS["muxed"], "--no-fetch")
+    assert code == 0
+    assert "done already, " in out and "_lab_muxed.mp4" in out and "by mux --force" in out
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("", "RWS knows no call recording 'nobody'"), ("no-screen", "it has no screen recording; nothing is to be muxed")],
+)
+def test_what_cannot_be_planned_is_said(lab: Lab, config: Path, name: str, text: str) -> None:
+    code, out, err = run(config, "plan", IDS[name] if name else "nobody")
+    assert (code, out) == (1, "")
+    assert text in err and "Traceback" not in err
+
+
+def test_broken_media_are_named_and_the_rest_is_told(lab: Lab, config: Path) -> None:
+    [name] = (lab.site.media.folder / "screens").glob(f"agent1_{IDS['before']}*")
+    content = name.read_bytes()
+    name.write_bytes(content[: len(content) // 2])
+    try:
+        code, out, _ = run(config, "plan", IDS["before"])
+    finally:
+        name.write_bytes(content)
+    assert code == 1
+    assert re.search(rf"error +MediaError: {re.escape(name.name)}: ", out)
+    assert "stored as" in out
+    assert left(lab) == []
+
+
+@pytest.mark.parametrize("kind", ["down", "denied"])
+def test_without_rcs_an_encrypted_call_is_said_to_fail(lab: Lab, config: Path, kind: str, tmp_path: Path) -> None:
+    text = config.read_text()
+    other = tmp_path / "muxer.cfg"
+    other.write_text(text.replace(lab.rcs_url, "http://127.0.0.1:9") if kind == "down" else text)
+    lab.rcs_permission = kind != "denied"
+    try:
+        code, out, _ = run(other, "plan", IDS["encrypted"])
+    finally:
+        lab.rcs_permission = True
+    assert code == 1
+    wanted = {"down": "error       ServiceUnavailable: ", "denied": "lacks the media decrypt permission"}
+    assert wanted[kind] in out
+
+
+def test_on_a_terminal_it_is_drawn_in_colours_and_fits(lab: Lab, config: Path) -> None:
+    code, written = run_on_terminal(72, config, "plan", IDS["before"], "--no-fetch")
+    assert code == 0
+    assert "\x1b[36m━" in written
+    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", written).splitlines()
+    drawn = [line for line in plain if re.search("[━▓]", line)]
+    assert len(drawn) >= 3
+    assert max(map(len, drawn)) <= 72
+    code, written = run_on_terminal(72, config, "plan", IDS["before"])
+    assert code == 0 and "▒" in written and "re-encoded" in written
+
+
+def test_beside_a_running_muxer(make_lab: Make) -> None:
+    lab = make_lab(encryption_group="missing")
+    lab.add_case(Case.PLAIN)
+    config, log = configured(lab)
+    with Muxer(config) as muxer:
+        wait_until(lambda: muxed(lab, IDS["plain"]), 60, "the muxed file", log)
+        told = run_json(config, "plan", IDS["plain"])
+        assert muxer.process.poll() is None
+        assert muxer.stop() == 0
+    [target] = told["targets"]
+    assert target["done"] and target["method"] == "copy"
+    assert left(lab) == []
+
+
+def test_a_disk_without_room_is_said(lab: Lab, tmp_path: Path) -> None:
+    config = tmp_path / "muxer.cfg"
+    sizes = lab.config_text(**{"processing.min_free_megabytes": "1"})
+    config.write_text(sizes)
+    id = IDS["gaps"]
+    call = lab.store.call(id)
+    assert call is not None
+    huge = json.loads(json.dumps(call))
+    huge["mediaFiles"][0]["size"] = str(1 << 45)
+    lab.store.add_call(huge)
+    try:
+        code, out, _ = run(config, "plan", id)
+    finally:
+        lab.store.add_call(call)
+    assert code == 1
+    assert "LocalResourceError: it needs about" in out
+

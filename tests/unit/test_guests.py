@@ -1,0 +1,98 @@
+"""Temporary folders of commands beside a running muxer, and what becomes of one whose command was killed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from muxer.guests import adopt, guest
+from muxer.workspace import Workspace
+
+
+class Config:
+    """What a guest needs of a configuration."""
+
+    instance = "single"
+
+    def __init__(self, temp_dir: Path) -> None:
+        self.processing = self
+        self.temp_dir, self.min_free_megabytes = temp_dir, None
+
+
+def dead(base: Path, age: float = 3600.0) -> Path:
+    """Return the folder of a command that was killed: a note of a publication, and media in clear."""
+    (base / "command-12345678").mkdir()
+    workspace = Workspace(base / "command-12345678", "single")
+    (workspace.publishing / "one.json").write_text("{}")
+    (workspace.path / "muxer-job-abcdefgh").mkdir()
+    (workspace.path / "muxer-job-abcdefgh" / "audio").write_bytes(b"media")
+    workspace.release()
+    moment = base.stat().st_mtime - age
+    os.utime(workspace.path, (moment, moment))
+    return workspace.path
+
+
+def test_it_lies_beside_the_one_of_the_running_muxer_and_is_gone_afterwards(tmp_path: Path) -> None:
+    running = Workspace(tmp_path, "single")
+    with guest(Config(tmp_path)) as workspace:  # type: ignore[arg-type]
+        assert workspace.path.parent == running.path
+        with workspace.job() as folder:
+            (folder / "audio").write_bytes(b"media")
+            assert running.clean() == 0 and (folder / "audio").exists()
+    assert not workspace.path.exists()
+
+
+def test_what_a_dead_command_has_left_is_taken_over(tmp_path: Path) -> None:
+    folder, running = dead(tmp_path), Workspace(tmp_path, "single")
+    adopt(running, tmp_path)
+    assert [path.name for path in running.publishing.iterdir()] == ["one.json"]
+    assert not folder.exists()
+
+
+def test_one_that_has_just_begun_is_left_alone(tmp_path: Path) -> None:
+    folder, running = dead(tmp_path, age=0.0), Workspace(tmp_path, "single")
+    adopt(running, tmp_path)
+    assert (folder / "publishing" / "one.json").exists() and (folder / "muxer-job-abcdefgh").exists()
+
+
+def test_one_that_works_is_left_alone_however_long(tmp_path: Path) -> None:
+    running = Workspace(tmp_path, "single")
+    with guest(Config(tmp_path)) as workspace:  # type: ignore[arg-type]
+        (workspace.publishing / "one.json").write_text("{}")
+        os.utime(workspace.path, (0, 0))
+        adopt(running, tmp_path)
+        assert (workspace.publishing / "one.json").exists()
+    assert (workspace.publishing / "one.json").exists(), "what is half done is kept for the next"
+
+
+def test_a_note_does_not_write_over_another_one(tmp_path: Path) -> None:
+    folder, running = dead(tmp_path), Workspace(tmp_path, "single")
+    (running.publishing / "one.json").write_text("mine")
+    adopt(running, tmp_path)
+    assert (running.publishing / "one.json").read_text() == "mine" and (folder / "publishing" / "one.json").exists()
+    (running.publishing / "one.json").unlink()
+    os.utime(folder, (0, 0))
+    adopt(running, tmp_path)
+    assert (running.publishing / "one.json").read_text() == "{}" and not folder.exists()
+
+
+def test_the_media_of_a_dead_command_are_removed_by_the_next_one(tmp_path: Path) -> None:
+    folder = dead(tmp_path)
+    with guest(Config(tmp_path)) as workspace:  # type: ignore[arg-type]
+        assert not folder.exists() and (workspace.publishing / "one.json").exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links")
+def test_a_link_is_no_folder_of_a_command(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    (other / "publishing").mkdir(parents=True)
+    (other / "publishing" / "one.json").write_text("{}")
+    base = tmp_path / "temp"
+    base.mkdir()
+    (base / "command-abcdefgh").symlink_to(other)
+    os.utime(base / "command-abcdefgh", (0, 0), follow_symlinks=False)
+    running = Workspace(base, "single")
+    adopt(running, base)
+    assert (other / "publishing" / "one.json").exists()

@@ -1,0 +1,47 @@
+"""How far an encoder is, as it prints it."""
+
+from __future__ import annotations
+
+import pytest
+
+from muxer.activity import Activity
+from muxer.gir.models import MediaFile
+from muxer.media.encode import _tell
+from muxer.selection import MuxTarget
+
+TARGET = MuxTarget("call", "", "alice", MediaFile.read({}), ())
+
+
+@pytest.mark.parametrize(
+    "printed",
+    [
+        [b"frame=1\n", b"out_time_us=400\n", b"progress=continue\n", b"out_time_us=900\n", b"progress=end\n"],
+        [b"out_time_us=N/A\n", b"out_time_us=700\n", b"out_time_us=300\n"],
+        [b"out_time_us=99999\n"],
+        [b"out_time_us=" + b"9" * 5000 + b"\n", b"out_time_us=-5\n", b"out_time_us=\n", b"\xff\n"],
+        [],
+    ],
+)
+def test_in_the_end_it_is_the_whole_and_no_more(printed: list[bytes]) -> None:
+    activity = Activity()
+    seen = []
+
+    def lines() -> object:
+        for line in printed:
+            yield line
+            seen.append(activity.snapshot().running[0].done)
+
+    with activity.job(TARGET):
+        _tell(1000, lines())  # type: ignore[arg-type]
+        [running] = activity.snapshot().running
+    assert running.done == 1000
+    assert seen == sorted(seen) and all(0 <= one <= 1000 for one in seen)
+
+
+def test_it_is_told_on_the_way() -> None:
+    activity = Activity()
+    with activity.job(TARGET):
+        lines = iter([b"out_time_us=400\n", b"out_time_us=900\n"])
+        seen: list[int] = []
+        _tell(1000, (seen.append(activity.snapshot().running[0].done) or line for line in lines))  # type: ignore[func-returns-value]
+    assert seen == [0, 400]
