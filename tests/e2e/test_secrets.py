@@ -29,11 +29,17 @@ PASSWORDS = ("Hq7-secret-ops%1", 'Rz9 "quoted" ßecret', "Wd5\\secret\\dav")
 KEY_IN_URL, LOGIN, PHONE = "sig-0f9e8d7c6b5a", "urluser:urlpass9", "+49 89 55501234"
 
 
+def processes() -> set[Path]:
+    """Return what Linux tells of each process, by the paths of the folders."""
+    return set(Path("/proc").glob("[0-9]*"))
+
+
 class Watch:
-    """Collects the command lines of all processes while the muxer runs."""
+    """Collects the command lines of all processes that begin while the muxer runs."""
 
     def __init__(self) -> None:
         self.seen: set[str] = set()
+        self._old = processes()
         self._stop = threading.Event()
 
     def __enter__(self) -> Watch:
@@ -47,9 +53,11 @@ class Watch:
 
     def _look(self) -> None:
         while not self._stop.wait(0.01):
-            for path in Path("/proc").glob("[0-9]*/cmdline"):
+            there = processes()
+            self._old &= there
+            for process in there - self._old:
                 try:
-                    self.seen.add(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+                    self.seen.add((process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
                 except OSError:
                     continue  # it has just ended
 

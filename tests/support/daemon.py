@@ -79,7 +79,7 @@ def wait_until(happened: Callable[[], object], seconds: float, what: str, log: P
     while time.monotonic() < deadline:
         if happened():
             return
-        time.sleep(0.02)
+        time.sleep(0.05)
     tail = log.read_text()[-4000:] if log and log.exists() else ""
     raise AssertionError(f"{what} did not happen within {seconds} s\n{tail}")
 
