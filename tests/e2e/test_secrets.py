@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from support.daemon import Muxer, log_lines, wait_until
+from support.daemon import IMPATIENT, Muxer, log_lines, wait_until
 from support.running import configured, labelled, messages
 from support.tls import TlsFront, pem, self_signed
 
@@ -130,7 +130,7 @@ def test_no_secret_gets_anywhere_whatever_happens(lab: Lab, tmp_path: Path) -> N
 
         def run(what: str, happened: Callable[[Path], object], **more: str) -> Path:
             config, log = configured(lab, **options, **more)
-            with Muxer(config, umask=0) as muxer:
+            with Muxer(config, umask=0, **IMPATIENT) as muxer:
                 wait_until(lambda: happened(log), SECONDS, what, log)
                 assert muxer.stop() == 0
             texts.update({f"{what}, stderr": muxer.err, f"{what}, stdout": muxer.out})
@@ -151,7 +151,7 @@ def test_no_secret_gets_anywhere_whatever_happens(lab: Lab, tmp_path: Path) -> N
     texts["command lines"] = "\n".join(watch.seen)
     assert leaks(texts) == []
     assert "***" in texts["log"] and "***" in texts["journal"]
-    assert "muxer_process.py" in texts["command lines"] and "ffmpeg" in texts["command lines"]
+    assert "impatient.py" in texts["command lines"] and "ffmpeg" in texts["command lines"]
     assert any(bad.id in line for line in texts["journal"].splitlines())
     assert_private(temp)
 

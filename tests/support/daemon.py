@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 PACKAGE = Path(__file__).resolve().parents[2] / "muxer"
+# For Muxer(): one that does not wait long before it tries again.
+IMPATIENT: dict[str, Any] = {"package": PACKAGE.parent / "tests" / "support", "script": "impatient.py"}
 PYTHON = os.environ.get("MUXER_RUNTIME_PYTHON", sys.executable)
 
 
