@@ -179,7 +179,7 @@ check() { # name, command... -> one line; the whole output when it fails
 
 run_pytest() { # the summary when all pass, everything when one fails
     local log=$WORK/pytest.log
-    if MUXER_RUNTIME_PYTHON=$ROOT/.venv/bin/python .venv-test/bin/python -m pytest -n 4 --dist loadgroup >"$log" 2>&1 </dev/null; then
+    if MUXER_RUNTIME_PYTHON=$ROOT/.venv/bin/python .venv-test/bin/python -m pytest -n 4 >"$log" 2>&1 </dev/null; then
         say 'pytest: ok'
         if grep -q 'short test summary info' "$log"; then sed -n '/short test summary info/,$p' "$log"; else tail -n 1 "$log"; fi
         return 0

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.media import KeptLab, Shelf, shared_folder
@@ -42,7 +43,7 @@ def make_lab(tmp_path: Path, kept_lab: type[Lab]) -> Iterator[Callable[..., Lab]
         yield make
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def models_read_once() -> Iterator[None]:
     """Reading its models takes boto3 longer than most tests of a client."""
     import botocore.session
@@ -76,12 +77,12 @@ def large(tmp_path: Path) -> Path:
     return path
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let the tests that share a fixture of their module run in one worker; any other test runs where there is room."""
-    for item in items:
-        fixtures = item._fixtureinfo.name2fixturedefs.values() if isinstance(item, pytest.Function) else ()
-        if any(found[-1].scope == "module" for found in fixtures):
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    """Let the tests that share a fixture of their module run in one worker."""
+    from support.schedule import Modules
+
+    return Modules(config, log)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.daemon import Muxer, log_lines, run, wait_until
+from support.daemon import IMPATIENT, Muxer, log_lines, run, wait_until
 from support.disk import fill, small_disk, without_privilege
 from support.running import configured, labelled, messages
 
@@ -96,7 +96,7 @@ def test_at_level_warning_normal_work_is_not_in_the_log(make_lab: Make) -> None:
     (bad,) = lab.add_case(Case.PLAIN, serial=2)
     (lab.site.media.folder / "screens" / bad.screens[0].media_id).write_bytes(b"rubbish")
     config, log = configured(lab, logfile__level="warning", processing__min_poll_interval="0.02")
-    with Muxer(config) as muxer:
+    with Muxer(config, **IMPATIENT) as muxer:
         wait_until(lambda: any("set aside" in one for one in messages(log)), SECONDS, "the setting aside", log)
         wait_until(lambda: good.id in labelled(lab), SECONDS, "the label of the good one", log)
         assert muxer.stop() == 0

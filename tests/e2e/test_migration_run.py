@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from support.calls import TWO_AGENTS, add_short, configure, log_of, messages, muxed, muxed_by, screen_file, stored_muxed
-from support.daemon import PACKAGE, PYTHON, Muxer, run, wait_until
+from support.daemon import IMPATIENT, PACKAGE, PYTHON, Muxer, run, wait_until
 
 from muxer.lab.lab import Lab
 from muxer.sharding import shard
@@ -62,7 +62,7 @@ def test_failed_recordings_are_named_and_the_next_run_does_only_them(make_lab: M
         path.write_bytes(b"rubbish")
     lab.store.fail_next("rws", "GET", f"/screen-recordings/{hidden.id}", 500, times=3)
     config = configure(lab, **EVERYTHING, processing__batch_read_screen_recording_metadata="0")
-    done = run(config, seconds=SECONDS)
+    done = run(config, seconds=SECONDS, **IMPATIENT)
     assert done.process.returncode == 4, done.err
     assert counts(done.out) == (4, 2, 0, 0, 3)
     assert set(done.out.strip().rpartition("failed: ")[2].split(", ")) == {bad.id, transfer.id, hidden.id}
@@ -72,7 +72,7 @@ def test_failed_recordings_are_named_and_the_next_run_does_only_them(make_lab: M
     assert [len(muxed(lab, call.id)) for call in (good, bad, hidden, transfer)] == [1, 0, 0, 1]
     for path, content in saved.items():
         path.write_bytes(content)
-    again = run(config, seconds=SECONDS)
+    again = run(config, seconds=SECONDS, **IMPATIENT)
     assert again.process.returncode == 0, again.out
     assert counts(again.out) == (4, 3, 2, 0, 0)
     assert [len(muxed(lab, call.id)) for call in (good, bad, hidden, transfer)] == [1, 1, 1, 2]

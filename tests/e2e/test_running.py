@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from support.daemon import PACKAGE, PYTHON, Muxer, log_lines, run, wait_until
+from support.daemon import IMPATIENT, PACKAGE, PYTHON, Muxer, log_lines, run, wait_until
 from support.running import configured, hanging, labelled, messages, muxed, slow_program
 
 from muxer.lab.cases import Case
@@ -240,14 +240,14 @@ def test_without_certificates_an_encrypted_recording_fails_loudly_until_there_ar
     lab = make_lab(encryption_group="empty")
     (call,) = lab.add_case(Case.ENCRYPTED)
     config, log = configured(lab)
-    with Muxer(config) as muxer:
+    with Muxer(config, **IMPATIENT) as muxer:
         wait_until(lambda: any("no encryption certificate" in one for one in messages(log)), SECONDS, "the error", log)
         assert muxer.stop() == 0
     assert not muxed(lab, call.id)
     assert {line["level"] for line in log_lines(log) if "no encryption certificate" in line["message"]} == {"error"}
     assert not [path for path in (lab.site.media.folder / "screens").iterdir() if "muxed" in path.name]
     lab.switches = replace(lab.switches, encryption_group="certificates")
-    with Muxer(config) as muxer:
+    with Muxer(config, **IMPATIENT) as muxer:
         wait_until(lambda: muxed(lab, call.id), SECONDS, "the muxed file", log)
         assert muxer.stop() == 0
 
@@ -258,7 +258,7 @@ def test_one_broken_recording_is_set_aside_and_does_not_stop_the_others(make_lab
     (good,) = lab.add_case(Case.PLAIN, serial=2)
     (lab.site.media.folder / "screens" / bad.screens[0].media_id).write_bytes(b"<html>not found</html>")
     config, log = configured(lab)
-    with Muxer(config) as muxer:
+    with Muxer(config, **IMPATIENT) as muxer:
         wait_until(lambda: any("set aside" in one for one in messages(log)), SECONDS, "the setting aside", log)
         wait_until(lambda: good.id in labelled(lab), SECONDS, "the label of the good one", log)
         polls = messages(log).count("poll done")
@@ -276,7 +276,7 @@ def test_media_that_come_later_than_their_metadata_are_fetched_at_a_later_poll(m
     path = lab.site.media.folder / "screens" / call.screens[0].media_id
     hidden = path.rename(lab.folder / "hidden")
     config, log = configured(lab)
-    with Muxer(config) as muxer:
+    with Muxer(config, **IMPATIENT) as muxer:
         wait_until(lambda: any("MediaNotFound" in one for one in messages(log)), SECONDS, "the failure", log)
         hidden.rename(path)
         wait_until(lambda: call.id in labelled(lab), SECONDS, "the label", log)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from support import s3rver, sync
-from support.daemon import Muxer, log_lines, wait_until
+from support.daemon import IMPATIENT, Muxer, log_lines, wait_until
 from support.moto_server import moto_server
 from support.s3 import BUCKET, KEY, SECRET, Server
 from support.s3rver import S3rver
@@ -163,7 +163,7 @@ def test_refused_keys_are_said_and_nothing_is_lost(make_site: Make) -> None:
     (call,) = site.lab.add_case(Case.PLAIN)
     config = site.folder / "muxer.cfg"
     config.write_text(site.lab.config_text(**{"logfile.format": "json", "s3.access_key_id": "NOBODY"}))
-    with Muxer(config) as muxer:
+    with Muxer(config, **IMPATIENT) as muxer:
         wait_until(lambda: any("InvalidAccessKeyId" in one for one in site.complaints()), SECONDS, "the error", site.log)
         assert muxer.stop() == 0
     assert site.labelled() == set() and site.muxed(call) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable
 
@@ -13,6 +14,8 @@ from muxer.lab.lab import Lab
 
 LAUNCHER = PACKAGE.parent / "tests" / "faults" / "launcher.py"
 SECONDS = 60
+SHORT = 6
+KILLS = int(os.environ.get("FAULTS_KILLS", SHORT))
 
 
 class Victim:

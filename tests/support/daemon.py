@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 PACKAGE = Path(__file__).resolve().parents[2] / "muxer"
+# For Muxer(): one that does not wait long before it tries again.
+IMPATIENT: dict[str, Any] = {"package": PACKAGE.parent / "tests" / "support", "script": "impatient.py"}
 PYTHON = os.environ.get("MUXER_RUNTIME_PYTHON", sys.executable)
 
 
@@ -79,7 +81,7 @@ def wait_until(happened: Callable[[], object], seconds: float, what: str, log: P
     while time.monotonic() < deadline:
         if happened():
             return
-        time.sleep(0.02)
+        time.sleep(0.05)
     tail = log.read_text()[-4000:] if log and log.exists() else ""
     raise AssertionError(f"{what} did not happen within {seconds} s\n{tail}")
 

@@ -1,0 +1,18 @@
+"""Runs the muxer as muxer_process.py does, with short pauses before what has failed is tried again, and little patience with
+another muxer, which has always died."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path[0] = str(Path(__file__).resolve().parents[2])
+
+from muxer import cli, daemon, job, journal  # noqa: E402
+
+journal.PERMANENT_DELAY_SECONDS = journal.FIRST_DELAY_SECONDS = 0.5
+daemon.MIGRATION_WAIT_SECONDS = 0.3
+job.PUBLISH_WAIT_SECONDS = 1.0
+
+if __name__ == "__main__":
+    sys.exit(cli.run(sys.argv[1:]))

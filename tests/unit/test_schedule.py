@@ -1,0 +1,31 @@
+"""How the tests are spread over the workers of a run."""
+
+from __future__ import annotations
+
+import pytest
+from support.schedule import Modules
+
+
+@pytest.mark.parametrize(
+    ("test", "scope"),
+    [
+        ("tests/e2e/test_install.py::test_usage[arguments0]", "tests/e2e/test_install.py"),
+        ("tests/e2e/test_main_job.py::test_every_label_is_set_once[apache, clear]", "tests/e2e/test_main_job.py"),
+        ("tests/e2e/test_running.py::test_a_thing[a::b]", "tests/e2e/test_running.py::test_a_thing[a::b]"),
+    ],
+)
+def test_a_module_whose_tests_share_something_stays_together(test: str, scope: str) -> None:
+    assert Modules._split_scope(Modules.__new__(Modules), test) == scope
+
+
+def test_the_workers_are_given_work_by_it(pytestconfig: pytest.Config) -> None:
+    made = pytestconfig.hook.pytest_xdist_make_scheduler(config=Config(), log=None)
+    assert isinstance(made, Modules)
+
+
+class Config:
+    """What a scheduler asks of a configuration."""
+
+    @staticmethod
+    def getvalue(name: str) -> list[str]:
+        return {"tx": ["2*popen"]}[name]
