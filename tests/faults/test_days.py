@@ -30,7 +30,7 @@ from muxer.pool import Pool
 
 Make = Callable[..., Lab]
 POLLS = int(os.environ.get("FAULTS_POLLS", "2600"))
-BACKLOG = int(os.environ.get("FAULTS_BACKLOG", "3000"))
+BACKLOG = int(os.environ.get("FAULTS_BACKLOG", "5000"))
 # At ten minutes a poll, longer than the journal keeps anything.
 WARM_UP = 1200
 POLL_MINUTES = 10

@@ -245,7 +245,8 @@ def test_one_that_is_made_once_more_gets_a_name_that_none_of_the_same_sources_be
 
 
 def test_the_twins_are_those_of_exactly_the_same_sources_and_never_a_source() -> None:
-    made = [muxed("same", ["s", "a.mp3"]), muxed("fewer", ["a.mp3"]), muxed("more", ["a.mp3", "s", "x"])]
+    fewer = only(chosen([audio()], [screen("s")])).name.partition("_")[0] + "_fewer_muxed.mp4"
+    made = [muxed("same", ["s", "a.mp3"]), muxed(fewer, ["a.mp3"]), muxed("more", ["a.mp3", "s", "x"])]
     target = only(chosen([audio()], [screen("s"), *made, muxed("a.mp3", ["a.mp3", "s"])]))
     assert [one.media_id for one in target.twins] == ["same"]
-    assert [one.media_id for one in target.superseded] == ["fewer"]
+    assert [one.media_id for one in target.superseded] == [fewer]
