@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import gc
 import os
 import sqlite3
 import sys
