@@ -109,7 +109,6 @@ class Held:
     @classmethod
     def now(cls, temp: Path) -> Held:
         """Look at this process, and at the temporary folder of its daemon."""
-        gc.collect()
         with sqlite3.connect(temp / "journal.sqlite3") as database:
             [rows] = database.execute("SELECT count(*) FROM targets").fetchone()
         database.close()
