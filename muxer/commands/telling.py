@@ -77,6 +77,7 @@ def _target(target: Mapping[str, Any], width: int, unicode: bool) -> Iterator[Li
         yield from ([(f"  {plain(shlex.join(command))}", "bright_black")] for command in commands)
     if "error" in target:
         yield _pair("error", target["error"], "red")
+        yield _pair("what to do", target["remedy"])
 
 
 def _source(label: str, source: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[Line]:
