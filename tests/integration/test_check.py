@@ -252,6 +252,16 @@ def test_a_running_muxer_is_told_and_not_disturbed(site: Site) -> None:
     assert "no muxer runs" in site.check().of("lock").found
 
 
+def test_the_log_file_of_another_instance(site: Site) -> None:
+    configured(site.lab, site.folder)
+    temp, log = site.lab.folder / "temp", site.lab.folder / "log" / "recording-muxer-single.log"
+    with lock(log.with_name(f"{log.name}.lock"), log, "o"):
+        found = site.check()
+        assert "the muxer would not start" in found.of("log file").found and found.exit_code == 1
+        with lock(temp / "muxer.lock", temp, "o"):
+            assert site.check().bad == [], "one muxer holds both"
+
+
 def test_the_monitoring_port(site: Site) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         options = {"monitoring__http_port": str(taken.getsockname()[1])}
