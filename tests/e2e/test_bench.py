@@ -20,7 +20,8 @@ def test_the_benchmarks_run(tmp_path: Path) -> None:
     figures = json.loads(report.read_text())["figures"]
     assert list(figures) == TOPICS
     for topic, several in figures.items():
-        assert all(one["value"] > 0 for one in several)
+        # What grows between two tiny files may be nothing, or less.
+        assert all(one["value"] > 0 or "more memory" in one["what"] for one in several)
         assert topic == "scaling" or any(one["at_most"] for one in several)
         assert all(f"{topic:<9} {one['what']}" in done.stdout for one in several)
     whole = next(one for one in figures["polling"] if "requests" in one["what"])

@@ -38,7 +38,7 @@ def test_the_command_line_is_read_as_the_guide_prints_it(tmp_path: Path, argumen
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=SECONDS)
     assert done.returncode == 2
     assert said in done.stderr
-    assert f"cannot start: {said}" in (tmp_path / "recording-muxer-single.log").read_text()
+    assert f"cannot start: MUX-101 {said}" in (tmp_path / "recording-muxer-single.log").read_text()
 
 
 def test_every_mistake_is_reported_at_once_and_the_exit_code_is_2(tmp_path: Path) -> None:

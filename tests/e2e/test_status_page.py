@@ -121,9 +121,9 @@ def test_every_failure_of_the_journal_is_there_with_its_reason(watched: Watched)
     rows = {row["recording"].partition("\n")[0]: row for row in watched.rows("failures")}
     assert rows.keys() == {watched.calls["broken"].id, watched.calls["missing"].id}
     broken, missing = rows[watched.calls["broken"].id], rows[watched.calls["missing"].id]
-    assert broken["Reason"].startswith("MediaError: (a media file): ")
+    assert broken["Reason"].startswith("MUX-323 MediaError: (a media file): ")
     assert (broken["Attempts"], broken["Next try"]) == ("2", "set aside")
-    assert missing["Reason"].startswith("MediaNotFound: ")
+    assert missing["Reason"].startswith("MUX-221 MediaNotFound: ")
     assert missing["Next try"] in ("at the next poll", "queued", "running")
     assert watched.tab.value("document.querySelector('.title').innerText") == "Working; 1 recording is set aside"
 

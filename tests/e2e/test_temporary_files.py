@@ -261,7 +261,7 @@ def test_a_recording_that_does_not_fit_by_its_metadata_waits_and_the_others_do_n
         assert muxer.stop() == 0
     refusals = said(log, "it needs about")
     assert {line["recording"] for line in refusals} == {large.id}
-    assert "recording failed, tried again later: LocalResourceError" in refusals[0]["message"]
+    assert "recording failed, tried again later: MUX-232 LocalResourceError" in refusals[0]["message"]
     assert {line["recording"] for line in said(log, "fetch")} == {small.id}
 
 
