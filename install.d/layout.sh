@@ -194,7 +194,7 @@ run_prefix() { # DIR
 start_command() { # DIR, environment
     local dir=$1
     if [[ ! -e $dir/muxer/muxer.cfg ]]; then
-        printf 'Configure:  cp %q %q, then edit it\n' "$dir/muxer.cfg.sample" "$dir/muxer/muxer.cfg"
+        printf 'Configure:  write %q; %q has an example\n' "$dir/muxer/muxer.cfg" "$dir/README.md"
     fi
     if [[ -x $dir/recording-muxer ]]; then
         printf 'Check:      %q check --config-file=%q\n' "$dir/recording-muxer" "$dir/muxer/muxer.cfg"

@@ -26,7 +26,7 @@ _NOTHING = "Nothing to do while it lasts for minutes."
 REMEDIES: dict[Code, Remedy] = {
     Code.CONFIGURATION: Remedy(
         "The configuration or the command line cannot be used, or a program, a folder or a certificate that it names",
-        "A misspelt value; a folder that does not exist; a temporary folder or log file that another instance holds",
+        "A misspelt value; a folder that does not exist; a temporary folder, log file or monitoring port that another instance holds",
         "The message names section, option, value and what is valid. Correct it; `check` looks at everything at once.",
         "no: the process ends with exit code 2",
     ),
@@ -224,8 +224,8 @@ REMEDIES: dict[Code, Remedy] = {
     ),
     Code.NO_MEDIA: Remedy(
         "A file is no media file",
-        "A page of a proxy or a text in its place; an encrypted file whose metadata do not say so; another key than the file was made with",
-        "Look at its first bytes. See whether the metadata of the file have `pkcs7`.",
+        "An upload that was broken off (`moov atom not found`); a page of a proxy or a text in its place; an encrypted file whose metadata do not say so; another key than the file was made with",
+        "Look at its first bytes. If it is a media file, upload it again from the recorder, then `retry`; if not, see whether its metadata have `pkcs7`.",
         _ASIDE,
     ),
     Code.TRUNCATED: Remedy(

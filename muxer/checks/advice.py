@@ -8,6 +8,7 @@ import ssl
 from muxer.config.schema import options
 from muxer.errors import (
     AccessDenied,
+    ConfigError,
     EncryptionMissing,
     Forbidden,
     LoginRefused,
@@ -30,6 +31,8 @@ _ADDRESSES = {"htcc": "[htcc] base_uri", "rcs": "[rcs] base_uri", "s3": "[s3] en
 def remedy(error: Exception, section: str) -> str:
     """Given an error and the section of muxer.cfg that it is about, return what the administrator can do."""
     service = _SERVICES.get(section, "the service")
+    if isinstance(error, ConfigError):
+        return "correct it in muxer.cfg"
     if isinstance(error, LoginRefused):
         return f"correct {_login(section)}; after a change of the password on the server, change it here too"
     if isinstance(error, PlaceClosed):
@@ -46,7 +49,7 @@ def remedy(error: Exception, section: str) -> str:
         return f"{service} met an error of its own: look into its log"
     if isinstance(error, ServiceUnavailable):
         return f"see whether {service} runs and is reachable from this machine; then {address_of(section)}"
-    return "see docs/running.md, Log lines"
+    return "see docs/running.md, Lines to act on"
 
 
 def address_of(section: str) -> str:

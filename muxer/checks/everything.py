@@ -12,6 +12,7 @@ from muxer.checks import certificates
 from muxer.checks.checklist import Check, Finding, failed, ok, warning
 from muxer.checks.connection import Server
 from muxer.checks.machine import Machine
+from muxer.checks.monitoring import OfMonitoring
 from muxer.checks.rcs import OfRcs
 from muxer.checks.rws import OfRws
 from muxer.checks.storages import OfStorages
@@ -46,6 +47,7 @@ class Everything:
         """Yield them; the later ones follow from what the earlier ones have seen."""
         yield Check(CONFIGURATION, self._configuration)
         yield from Machine(self._config).checks()
+        yield from OfMonitoring(self._config).checks()
         yield from self._rws.checks()
         yield from self._rcs.checks()
         yield from self._storages.checks()
@@ -56,7 +58,7 @@ class Everything:
             bundle = getattr(getattr(self._config, section), "trusted_ca", None)
             if isinstance(bundle, Path):
                 yield Check(f"[{section}] trusted_ca", partial(_of_bundle, section, bundle))
-        yield Check(ENCRYPTION, self._recipients, ("RWS login", "RWS contact center"), "htcc")
+        yield Check(ENCRYPTION, self._recipients, ("RWS contact center", "RWS login"), "htcc")
 
     def _configuration(self) -> Iterator[Finding]:
         for problem in self._reading.problems:

@@ -17,6 +17,8 @@ from muxer.config.schema import Config
 from muxer.disk import MEGABYTE, Disk, is_short, reserve
 from muxer.errors import MuxerError
 from muxer.lock import holder
+from muxer.observe.logfile import lock_of
+from muxer.observe.logs import path_of
 from muxer.process import Runner
 from muxer.startup import need_encoder, program_problem, program_version
 from muxer.workspace import LOCK, folder_of
@@ -67,8 +69,12 @@ class Machine:
             yield failed("temp_dir", f"{self._temp} cannot be made", advice)
 
     def _log_folder(self) -> Iterator[Finding]:
-        folder = self._config.logfile.logfile_path or Path.cwd()
-        yield _folder("logfile_path", folder, "[logfile] logfile_path", others=stat.S_IWGRP | stat.S_IWOTH)
+        path = path_of(self._config.logfile, self._config.instance)
+        yield _folder("logfile_path", path.parent, "[logfile] logfile_path", others=stat.S_IWGRP | stat.S_IWOTH)
+        held = holder(lock_of(path))
+        if held not in (None, holder(self._temp / LOCK)):  # not the muxer that runs with this temp_dir
+            advice = "give each instance a folder of its own in [logfile] logfile_path"
+            yield failed("log file", f"{path} is written by another instance ({held}); the muxer would not start", advice)
 
     def _lock(self) -> Iterator[Finding]:
         held = holder(self._temp / LOCK)

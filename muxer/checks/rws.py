@@ -68,7 +68,7 @@ class OfRws:
         yield Check("RWS clock", self._clock, there, "htcc")
         yield Check("RWS CSRF token", self._csrf, there, "htcc")
         yield Check("RWS login", self._login, there, "htcc")
-        logged_in = (*there, "RWS login", "RWS contact center")
+        logged_in = (*there, "RWS contact center", "RWS login")
         yield Check(WINDOW, self._window, (*logged_in, *_QUERY, *_SHARDING), "htcc", QUERY_SECONDS)
         batch = "[processing] batch_read_screen_recording_metadata"
         yield Check("RWS screen recordings", self._screens, (*logged_in, batch), "htcc", QUERY_SECONDS)

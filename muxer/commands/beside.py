@@ -17,13 +17,14 @@ from dataclasses import dataclass
 from muxer.commands.common import loaded
 from muxer.commands.display import Display, display
 from muxer.config.schema import Config
-from muxer.errors import MuxerError, Stopped
+from muxer.errors import Code, MuxerError, Stopped, told
 from muxer.exits import EXIT_FAILED
 from muxer.guests import guest
 from muxer.job import Job, JobOptions, Services
 from muxer.masking import Mask
 from muxer.observe.logs import plain
 from muxer.process import Runner
+from muxer.remedies import remedy
 from muxer.services import build
 from muxer.startup import ProgramChecks
 
@@ -121,12 +122,16 @@ def _told(running: _Body, mask: Mask) -> int:
     if not isinstance(error, MuxerError) or isinstance(error, Stopped):
         raise error
     sys.stderr.write(f"{say(error, mask)}\n")
+    if error.code is not Code.CONFIGURATION:
+        sys.stderr.write(f"what to do: {remedy(error.code)}\n")
     return EXIT_FAILED
 
 
 def say(error: Exception, mask: Mask) -> str:
-    """Given an error of ours, return what the administrator is told: its type and what it says, without secrets."""
-    return mask(plain(f"{type(error).__name__}: {error}"))
+    """Given an error of ours, return what the administrator is told: its code, its type and what it says, without secrets.
+    What is wrong with the command line explains itself."""
+    text = told(error)
+    return mask(plain(text.removeprefix(f"{Code.CONFIGURATION} ")))
 
 
 def _signals(stop: threading.Event) -> list[int]:

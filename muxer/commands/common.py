@@ -66,13 +66,17 @@ def show_table(head: Sequence[str], rows: Iterable[Sequence[str]], title: str = 
         for row in (list(head), *rows):
             sys.stdout.write("\t".join(row) + "\n")
         return
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title or None, title_justify="left")
+    table = Table(box=SIMPLE_HEAD)
     for name in head:
         table.add_column(name, overflow="fold")  # nothing is cut off
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
+    if title:  # not as that of the table, which is folded to the table's width
+        sys.stdout.write(f"\n{title}:\n")
+        sys.stdout.flush()
     Console().print(table)

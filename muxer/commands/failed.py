@@ -17,6 +17,8 @@ from muxer.monitoring.words import ago, moment
 from muxer.remedies import remedy
 
 HEAD = ("recording", "agent", "code", "attempts", "last", "next try", "reason")
+# On a terminal the long texts share a column, so that 80 characters are wide enough.
+DRAWN = ("code", "attempts", "last", "next try", "recording, agent: reason")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -40,7 +42,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         show_json([{**vars(row), "remedy": remedy(row.code)} for row in rows])
     elif rows:
-        show_table(HEAD, map(_cells, rows))
+        show_table(*((DRAWN, map(_drawn, rows)) if sys.stdout.isatty() else (HEAD, map(_cells, rows))))
         sys.stdout.write("".join(f"{code}: {remedy(code)}\n" for code in sorted({row.code for row in rows})))
     else:
         sys.stdout.write("nothing has failed\n")
@@ -48,6 +50,14 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _cells(row: Row) -> tuple[str, ...]:
+    return row.recording, row.agent, row.code, str(row.attempts), moment(row.updated), _again(row), row.reason
+
+
+def _drawn(row: Row) -> tuple[str, ...]:
+    told = f"{row.recording}, {row.agent}: {row.reason}"
+    return row.code, str(row.attempts), ago(row.updated, time.time()), _again(row), told
+
+
+def _again(row: Row) -> str:
     now = time.time()
-    again = "set aside" if row.retry_at is None else ago(row.retry_at, now) if row.retry_at > now else "at the next poll"
-    return row.recording, row.agent, row.code, str(row.attempts), moment(row.updated), again, row.reason
+    return "set aside" if row.retry_at is None else ago(row.retry_at, now) if row.retry_at > now else "at the next poll"

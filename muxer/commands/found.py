@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from muxer.commands.beside import Beside
-from muxer.errors import MetadataError
+from muxer.errors import Code, MetadataError
 from muxer.selection import MuxTarget, Selection, select
 
 
@@ -14,7 +14,8 @@ def targets_of(parts: Beside, recording_id: str) -> Selection:
     recording, or none is wanted, and what RWS raises."""
     call = parts.services.rws.call_recording(recording_id)
     if call is None:
-        raise MetadataError(f"RWS knows no call recording {recording_id!r}; check the id, and the region of [htcc] base_uri")
+        text = f"RWS knows no call recording {recording_id!r}; check the id, and the region of [htcc] base_uri"
+        raise MetadataError(text, code=Code.CONFIGURATION)
     screen = parts.services.rws.screen_recording(recording_id)
     advanced = parts.config.advanced
     found = select(
@@ -22,7 +23,7 @@ def targets_of(parts: Beside, recording_id: str) -> Selection:
     )
     if not found.targets:
         why = "; ".join(found.problems) or "it has no screen recording; nothing is to be muxed"
-        raise MetadataError(f"{recording_id}: {why}")
+        raise MetadataError(f"{recording_id}: {why}", code=Code.CONFIGURATION)
     return found
 
 
@@ -31,5 +32,5 @@ def chosen(targets: Sequence[MuxTarget], agent: str | None) -> Sequence[MuxTarge
     ours = [target for target in targets if agent is None or target.agent == agent]
     if not ours:
         names = ", ".join(dict.fromkeys(target.agent for target in targets))
-        raise MetadataError(f"--agent {agent}: no such agent in this recording; there are {names}")
+        raise MetadataError(f"--agent {agent}: no such agent in this recording; there are {names}", code=Code.CONFIGURATION)
     return ours

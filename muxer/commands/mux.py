@@ -17,12 +17,13 @@ from muxer import activity, state
 from muxer.commands.beside import Beside, Outcome, run_beside, say
 from muxer.commands.common import guarded, parser, show_json
 from muxer.commands.found import chosen, targets_of
-from muxer.errors import LocalResourceError, MetadataError, MuxerError, Stopped
+from muxer.errors import Code, LocalResourceError, MetadataError, MuxerError, Stopped
 from muxer.exits import EXIT_FAILED, EXIT_OK
 from muxer.job import Report
 from muxer.journal import JOURNAL, Key, done_elsewhere
 from muxer.masking import Mask
 from muxer.observe.logs import plain
+from muxer.remedies import remedy
 from muxer.selection import MuxTarget
 from muxer.transfer import CHUNK, disk_errors
 from muxer.workspace import folder_of
@@ -69,7 +70,7 @@ def _made(parts: Beside, target: MuxTarget, force: bool, mask: Mask) -> dict[str
     except Stopped:
         raise
     except MuxerError as error:
-        return _result(target, "failed", reason=say(error, mask))
+        return _result(target, "failed", reason=say(error, mask)) | {"remedy": remedy(error.code)}
     _note_done(parts, target, report)
     return _result(target, "muxed" if report.muxed else "brought up to date", report)
 
@@ -105,23 +106,25 @@ def _put(made: Path, output: Path, force: bool, stopped: Callable[[], bool]) -> 
             finally:
                 fresh.unlink(missing_ok=True)
         except PermissionError as error:
-            raise LocalResourceError(f"{output} cannot be written: {error.strerror}") from error
+            raise LocalResourceError(f"{output} cannot be written: {error.strerror}", code=Code.CONFIGURATION) from error
 
 
 def _check_output(output: Path, force: bool) -> None:
     """Raise :class:`LocalResourceError` when the muxed file may not be written there."""
     if not output.parent.is_dir():
-        raise LocalResourceError(f"--output {output}: there is no folder {output.parent}")
+        raise LocalResourceError(f"--output {output}: there is no folder {output.parent}", code=Code.CONFIGURATION)
     if output.is_dir():
-        raise LocalResourceError(f"--output {output}: it is a folder; name a file")
+        raise LocalResourceError(f"--output {output}: it is a folder; name a file", code=Code.CONFIGURATION)
     if os.path.lexists(output) and not force:
-        raise LocalResourceError(f"--output {output}: it exists already; remove it, or overwrite it with --force")
+        text = f"--output {output}: it exists already; remove it, or overwrite it with --force"
+        raise LocalResourceError(text, code=Code.CONFIGURATION)
 
 
 def _single(targets: Sequence[MuxTarget]) -> MuxTarget:
     if len(targets) > 1:
         names = ", ".join(dict.fromkeys(target.agent or "(no name)" for target in targets))
-        raise MetadataError(f"there are {len(targets)} muxed files, of {names}; choose one with --agent NAME")
+        text = f"there are {len(targets)} muxed files, of {names}; choose one with --agent NAME"
+        raise MetadataError(text, code=Code.CONFIGURATION)
     return targets[0]
 
 
@@ -169,3 +172,5 @@ def _tell(results: Sequence[dict[str, Any]]) -> None:
         method = f", {result['length']:.1f} s, {result['method']}" if "method" in result else ""
         reason = f": {result['reason']}" if "reason" in result else ""
         sys.stdout.write(f"{result['outcome']}{agent}: {where}{method}{reason}\n")
+        if "remedy" in result:
+            sys.stdout.write(f"  what to do: {result['remedy']}\n")

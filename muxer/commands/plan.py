@@ -20,6 +20,7 @@ from muxer.exits import EXIT_FAILED, EXIT_OK
 from muxer.job import result_place
 from muxer.masking import Mask
 from muxer.media.plan import MUXED
+from muxer.remedies import remedy
 from muxer.selection import ENCRYPTED, MuxTarget
 
 
@@ -67,7 +68,7 @@ def _planned(arguments: argparse.Namespace, parts: Beside, target: MuxTarget, fo
     except Stopped:
         raise
     except MuxerError as error:
-        facts["error"] = say(error, Mask(parts.config.secrets))
+        facts |= {"error": say(error, Mask(parts.config.secrets)), "remedy": remedy(error.code)}
     return facts
 
 

@@ -91,7 +91,8 @@ def _polls(found: dict[str, Any], now: float) -> list[str]:
         last = f"last poll: {ago(polls['last_success'], now)}, took {span(polls['seconds'])}: {met or 'found nothing'}"
     lines = [last]
     if polls.get("next_due"):
-        lines.append(f"next poll: {ago(polls['next_due'], now)}")
+        due = polls["next_due"]
+        lines.append(f"next poll: {ago(due, now) if due > now + 1 else 'now'}")
     if polls["oldest_open"] is not None:
         begun = polls["oldest_open"]
         lines.append(f"oldest call without its muxed file: began {moment(begun)}, {ago(begun, now)}")

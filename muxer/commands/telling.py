@@ -73,10 +73,11 @@ def _target(target: Mapping[str, Any], width: int, unicode: bool) -> Iterator[Li
         yield _pair("stored as", f"{plain(target['stored'])}{when}")
     commands = [*target.get("commands", ()), *([target["encryption"]] if "encryption" in target else [])]
     if "commands" in target:
-        yield _pair("commands", "in this order; the first ones have read the sources for this plan")
+        yield _pair("commands", "in this order; those that only read the sources have run for this plan")
         yield from ([(f"  {plain(shlex.join(command))}", "bright_black")] for command in commands)
     if "error" in target:
         yield _pair("error", target["error"], "red")
+        yield _pair("what to do", target["remedy"])
 
 
 def _source(label: str, source: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[Line]:

@@ -11,6 +11,11 @@ from pathlib import Path
 from muxer.lock import lock
 
 
+def lock_of(path: Path) -> Path:
+    """Given the path of a log file, return that of its lock."""
+    return path.with_name(f"{path.name}.lock")
+
+
 class LogFile(logging.handlers.RotatingFileHandler):
     """A rotated log file that belongs to this process. When it cannot be written (the disk is full), stderr is told once,
     and once more when it can be written again."""
@@ -18,7 +23,7 @@ class LogFile(logging.handlers.RotatingFileHandler):
     def __init__(self, path: Path, max_bytes: int, backup_count: int) -> None:
         """Take the file. Raise :class:`~muxer.errors.ConfigError` when another process writes it, ``OSError`` when it cannot
         be written."""
-        self._lock_file = lock(path.with_name(f"{path.name}.lock"), path, "[logfile] logfile_path")
+        self._lock_file = lock(lock_of(path), path, "[logfile] logfile_path")
         self._failing = self._failed = False
         super().__init__(path, maxBytes=max_bytes, backupCount=backup_count, encoding="utf-8", errors="backslashreplace")
 

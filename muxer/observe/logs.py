@@ -33,13 +33,18 @@ def about(recording_id: str) -> Iterator[None]:
         _recording.reset(token)
 
 
+def path_of(options: Logfile, instance: str) -> Path:
+    """Given the log options and the instance's name, return the path of the log file."""
+    return (options.logfile_path or Path.cwd()).absolute() / f"recording-muxer-{instance}.log"
+
+
 def set_up(options: Logfile, instance: str, secrets: Sequence[str]) -> Path:
     """Given the log options, the instance's name and the secrets, begin to log; return the path of the log file.
 
     Lines also go to stderr when that is a terminal. Raise :class:`~muxer.errors.ConfigError` when
     another process writes that file, ``OSError`` when it cannot be written.
     """
-    path = (options.logfile_path or Path.cwd()).absolute() / f"recording-muxer-{instance}.log"
+    path = path_of(options, instance)
     formatter = _JsonFormatter(secrets) if options.format == "json" else _TextFormatter(secrets)
     root = logging.getLogger()
     for handler in list(root.handlers):

@@ -115,7 +115,7 @@ def test_check_draws_a_table_on_a_terminal(lab: Lab, tmp_path: Path) -> None:
 
 def test_config_draws_a_table_on_a_terminal(lab: Lab, tmp_path: Path) -> None:
     code, shown = on_a_terminal("config", f"--config-file={configured(lab, tmp_path)}", "--changed")
-    assert code == 0 and "┃" in shown and "base_uri" in shown
+    assert code == 0 and "───" in shown and "base_uri" in shown
 
 
 def test_in_a_pipe_each_check_is_a_line(lab: Lab, tmp_path: Path) -> None:

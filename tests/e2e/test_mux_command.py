@@ -187,7 +187,8 @@ def test_one_that_fails_is_told_and_the_other_is_made(make_lab: Make) -> None:
     outcomes = {one["agent"]: one for one in json.loads(out)["targets"]}
     assert code == 1
     assert {agent: one["outcome"] for agent, one in outcomes.items()} == {"agent1": "failed", "agent2": "muxed"}
-    assert outcomes["agent1"]["reason"].startswith(f"MediaError: {broken.name}: ")
+    assert outcomes["agent1"]["reason"].startswith(f"MUX-323 MediaError: {broken.name}: ")
+    assert outcomes["agent1"]["remedy"].startswith("Look at its first bytes.")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -115,7 +115,7 @@ def test_broken_media_are_named_and_the_rest_is_told(lab: Lab, config: Path) -> 
     finally:
         name.write_bytes(content)
     assert code == 1
-    assert re.search(rf"error +MediaError: {re.escape(name.name)}: ", out)
+    assert re.search(rf"error +MUX-\d+ MediaError: {re.escape(name.name)}: .*\nwhat to do +\w", out)
     assert "stored as" in out
     assert left(lab) == []
 
@@ -131,7 +131,7 @@ def test_without_rcs_an_encrypted_call_is_said_to_fail(lab: Lab, config: Path, k
     finally:
         lab.rcs_permission = True
     assert code == 1
-    wanted = {"down": "error       ServiceUnavailable: ", "denied": "lacks the media decrypt permission"}
+    wanted = {"down": "error       MUX-201 ServiceUnavailable: ", "denied": "lacks the media decrypt permission"}
     assert wanted[kind] in out
 
 

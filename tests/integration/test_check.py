@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -123,7 +124,7 @@ MISTAKES = {
         *("RWS window", "0 call recordings", "correct [advanced] call_recording_query_string", 0, "warning"),
     ),
     "disk too small for the option": Mistake(
-        {"processing__min_free_megabytes": "900000000"}, "free space", "must be at most", "docs/running.md"
+        {"processing__min_free_megabytes": "900000000"}, "free space", "must be at most", "correct it in muxer.cfg"
     ),
     "no temp_dir in this place": Mistake(
         {"rcs__trusted_ca": "/nowhere.pem"}, "configuration", "[rcs] trusted_ca", "correct it: ", 2
@@ -157,6 +158,8 @@ def test_what_needs_a_failed_check_is_skipped_and_all_else_is_checked(site: Site
     assert found.of("storages").status == "skipped"
     assert found.of("RCS login").status == "ok", "RCS does not need RWS"
     assert "cannot be told" in found.of("RCS decrypt permission").found
+    found = site.check(htcc__contact_center_id="nobody")
+    assert found.of("RWS window").found == "not looked at: needs RWS contact center"
 
 
 def test_an_unusable_configuration_still_lists_what_can_be_checked(site: Site) -> None:
@@ -247,6 +250,37 @@ def test_a_running_muxer_is_told_and_not_disturbed(site: Site) -> None:
     with lock(temp / "muxer.lock", temp, "o"):
         assert "held by a running muxer (process " in site.check().of("lock").found
     assert "no muxer runs" in site.check().of("lock").found
+
+
+def test_the_log_file_of_another_instance(site: Site) -> None:
+    configured(site.lab, site.folder)
+    temp, log = site.lab.folder / "temp", site.lab.folder / "log" / "recording-muxer-single.log"
+    with lock(log.with_name(f"{log.name}.lock"), log, "o"):
+        found = site.check()
+        assert "the muxer would not start" in found.of("log file").found and found.exit_code == 1
+        with lock(temp / "muxer.lock", temp, "o"):
+            assert site.check().bad == [], "one muxer holds both"
+
+
+def test_the_monitoring_port(site: Site) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        options = {"monitoring__http_port": str(taken.getsockname()[1])}
+        found = site.check(**options)
+        assert "would not start" in found.of("monitoring port").found and found.exit_code == 1
+        assert "take another number for [monitoring] http_port" in found.of("monitoring port").advice
+        temp = site.lab.folder / "temp"
+        with lock(temp / "muxer.lock", temp, "o"):
+            assert site.check(**options).of("monitoring port").status == "ok", "the muxer that runs holds it"
+    assert "free" in site.check(**options).of("monitoring port").found
+
+
+def test_the_certificate_of_the_monitoring_port(site: Site) -> None:
+    server, path = self_signed("muxer", "127.0.0.1", end=10), site.folder / "server.pem"
+    path.write_bytes(pem(server) + server.key_pem)
+    options = {"http_port": str(free_port()), "username": "p", "password": "geheim12", "certificate": path, "key": path}
+    found = site.check(**{f"monitoring__{name}": str(value) for name, value in options.items()})
+    line = found.of("[monitoring] certificate")
+    assert line.status == "warning" and "days left" in line.found
 
 
 @pytest.mark.parametrize(("muxer_type", "muxer_id"), [("primary", "0"), ("primary", "1"), ("backup", "0")])
