@@ -16,7 +16,7 @@ from typing import Any
 
 import urllib3
 
-from muxer import activity, tls, transfer
+from muxer import activity, punctual, tls, transfer
 from muxer.config import schema
 from muxer.errors import (
     AccessDenied,
@@ -273,6 +273,8 @@ def _client(options: schema.S3, context: ssl.SSLContext | None) -> Any:
             "boto3 refuses [s3] endpoint_url or region; host names hold letters, digits, - and .", code=Code.S3_OPTIONS
         ) from error
     made.meta.events.register_first("needs-retry.s3", _raise_ours)
+    pools = made._endpoint.http_session._pool_classes_by_scheme
+    pools.update(punctual.punctual(pools))
     if context is not None:
         _check_servers_with(context, made)
     return made
