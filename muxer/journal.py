@@ -194,6 +194,15 @@ class Journal:
                 old = "SELECT name FROM targets WHERE state = 'done' ORDER BY updated LIMIT ?"
                 database.execute(f"DELETE FROM targets WHERE name IN ({old})", (excess,))
 
+    def reopen(self) -> None:
+        """Open the database again, or make it: its folder was removed. What memory knows stays."""
+        with self._lock:
+            if self._database is not None:
+                with contextlib.suppress(sqlite3.Error):
+                    self._database.close()
+            self._database = None
+            self._open_again()
+
     def sample(self, sample: Sample) -> None:
         """Keep how much there was to do at a moment."""
         with self._lock, self._talking() as database:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -386,3 +387,15 @@ def test_a_failure_that_could_not_be_written_outlives_a_change_by_another_proces
     assert not journal.may_run("x", 101.0)
     journal.close()
     assert not Journal(path).may_run("x", 101.0)
+
+
+def test_a_journal_whose_folder_was_removed_goes_on_in_the_new_one(tmp_path: Path) -> None:
+    (folder := tmp_path / "temp").mkdir()
+    journal = Journal(path := folder / "journal.sqlite3")
+    journal.failed(X, EncryptionMissing("no certificate"), 100.0)
+    shutil.rmtree(folder)
+    folder.mkdir()
+    journal.reopen()
+    journal.wanted(Key("y", "C2"), 101.0)
+    assert not journal.may_run("x", 101.0)
+    assert states(path) == {"y": "wanted"}
