@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -13,19 +13,22 @@ from typing import Any
 SILENCES = 2
 
 
-def punctual(pools: Mapping[str, Any]) -> dict[str, Any]:
+def punctual(pools: Mapping[str, Any], prepare: Callable[[Any], None] = lambda _: None) -> dict[str, Any]:
     """Given urllib3's classes of connection pools by scheme, return such with connections on which the head of an answer,
-    from the request's last byte on, takes :data:`SILENCES` times the read time-out at most."""
+    from the request's last byte on, takes :data:`SILENCES` times the read time-out at most. ``prepare`` gets each answer
+    whose body is still unread."""
     return {
-        scheme: type(pool.__name__, (pool,), {"ConnectionCls": _punctual(pool.ConnectionCls)})
+        scheme: type(pool.__name__, (pool,), {"ConnectionCls": _punctual(pool.ConnectionCls, prepare)})
         for scheme, pool in pools.items()
     }
 
 
-def _punctual(connection: Any) -> Any:
+def _punctual(connection: Any, prepare: Callable[[Any], None]) -> Any:
     def getresponse(self: Any) -> Any:
         with _limited(self.sock, SILENCES * self.timeout):
-            return connection.getresponse(self)
+            answer = connection.getresponse(self)
+        prepare(answer)
+        return answer
 
     return type(connection.__name__, (connection,), {"getresponse": getresponse})
 
