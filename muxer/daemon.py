@@ -353,6 +353,8 @@ class Daemon:
         return logging.WARNING if isinstance(error, MediaNotFound | StoredElsewhere) else logging.ERROR
 
     def _clean(self) -> None:
+        if self._services.workspace.restore():
+            self._journal.reopen()
         if time.monotonic() >= self._keep_due:
             self._keep_due = time.monotonic() + KEEP_SECONDS
             try:

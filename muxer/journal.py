@@ -121,6 +121,8 @@ class Journal:
         self._path = path
         self._mask = mask or Mask()
         self._failures: OrderedDict[str, Entry] = OrderedDict()
+        # What could not be written yet, by the name of its target.
+        self._owed: OrderedDict[str, dict[str, object]] = OrderedDict()
         self._database: sqlite3.Connection | None = None
         self._seen_version = -1
         self._told = False
@@ -192,6 +194,15 @@ class Journal:
                 old = "SELECT name FROM targets WHERE state = 'done' ORDER BY updated LIMIT ?"
                 database.execute(f"DELETE FROM targets WHERE name IN ({old})", (excess,))
 
+    def reopen(self) -> None:
+        """Open the database again, or make it: its folder was removed. What memory knows stays."""
+        with self._lock:
+            if self._database is not None:
+                with contextlib.suppress(sqlite3.Error):
+                    self._database.close()
+            self._database = None
+            self._open_again()
+
     def sample(self, sample: Sample) -> None:
         """Keep how much there was to do at a moment."""
         with self._lock, self._talking() as database:
@@ -207,6 +218,7 @@ class Journal:
         """Give back what was running, and close the database."""
         with self._lock, self._talking() as database:
             if database is not None:
+                self._pay(database)
                 database.execute("UPDATE targets SET state = 'wanted' WHERE state = 'running'")
                 database.close()
             self._database = None
@@ -256,6 +268,7 @@ class Journal:
             self._database.execute(f"PRAGMA busy_timeout = {round(seconds * 1000)}")
 
     def _load(self, database: sqlite3.Connection) -> None:
+        self._pay(database)
         query = "SELECT name, attempts, permanent, retry_at, code, error, reason FROM targets"
         failed = f"{query} WHERE state <> 'done' AND attempts > 0 ORDER BY updated DESC LIMIT ?"
         rows = database.execute(failed, (REMEMBERED,)).fetchall()
@@ -263,10 +276,21 @@ class Journal:
 
     def _write(self, key: Key, state: str, entry: Entry | None, now: float, facts: str = "{}") -> None:
         entry = entry or Entry(0, 0, None, "", "", "")
-        row = {**vars(key), **vars(entry), "state": state, "facts": facts, "updated": now}
+        if self._path is None:
+            return
+        self._owed[key.name] = {**vars(key), **vars(entry), "state": state, "facts": facts, "updated": now}
+        if len(self._owed) > REMEMBERED:
+            self._owed.popitem(last=False)
         with self._talking() as database:
             if database is not None:
-                database.execute(_SET, row)
+                self._pay(database)
+
+    def _pay(self, database: sqlite3.Connection) -> None:
+        """Write what is owed, which is newer than what is there."""
+        while self._owed:
+            name, row = next(iter(self._owed.items()))
+            database.execute(_SET, row)
+            del self._owed[name]
 
     @contextmanager
     def _talking(self) -> Iterator[sqlite3.Connection | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import logging
 import os
 import re
 import shutil
@@ -18,9 +19,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from muxer.disk import Disk
-from muxer.errors import ConfigError, Problem
+from muxer.errors import Code, ConfigError, Problem
 from muxer.lock import lock
 from muxer.transfer import disk_errors
+
+log = logging.getLogger(__name__)
 
 LOCK = "muxer.lock"
 JOB_PREFIX = "muxer-job-"
@@ -54,6 +57,7 @@ class Workspace:
             raise ConfigError([Problem("[processing] temp_dir", what)]) from error
         self._lock = threading.Lock()
         self._active: set[str] = set()
+        self._removed = False
 
     def keep(self) -> None:
         """Make the folders that are missing, and mark everything as used: the system's own cleaners remove what is old."""
@@ -63,6 +67,38 @@ class Workspace:
                 with contextlib.suppress(FileNotFoundError):
                     os.utime(path)
         os.utime(self.path / LOCK)
+
+    def restore(self) -> bool:
+        """Make the folder and its lock anew when somebody has removed them, which is logged once; return whether that was
+        done. Raise :class:`ConfigError` when another instance holds them since."""
+        if self._is_held():
+            return False
+        if not self._removed:
+            log.critical(
+                "%s the temporary folder %s was removed while it is in use; running jobs fail and are tried again, notes of "
+                "what was half done are lost",
+                *(Code.SYSTEM, self.path),
+            )
+        self._removed = True
+        try:
+            self.path.mkdir(mode=0o700, exist_ok=True)
+            fresh = lock(self.path / LOCK, self.path, "[processing] temp_dir")
+            self.keep()
+        except OSError:
+            return False  # What needs the folder says what is wrong with it; the next call tries again.
+        self._lock_file.close()
+        self._lock_file, self._removed = fresh, False
+        log.warning("the temporary folder %s is there again; the work goes on", self.path)
+        return True
+
+    def _is_held(self) -> bool:
+        """Whether the lock that this process holds is the one that others would find."""
+        try:
+            return os.path.samestat((self.path / LOCK).stat(), os.fstat(self._lock_file.fileno()))
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True  # It cannot be told.
 
     @contextmanager
     def job(self) -> Iterator[Path]:

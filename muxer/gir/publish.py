@@ -83,7 +83,7 @@ class Publisher:
         recording_id = json.loads(path.read_text(encoding="utf-8"))["id"]
         with self._lock(recording_id):
             left = json.loads(path.read_text(encoding="utf-8"))
-            current = self._rws.screen_recording(recording_id)
+            current = self._look(recording_id)
             *earlier, _ = left["mediaFiles"]
             if current is not None and _missing(_at_stake(left["mediaFiles"]), current):
                 # Superseded ones come back too: whoever deletes them then deletes their files as well.
@@ -118,10 +118,18 @@ class Publisher:
         current = None
         for wait in READ_BACK_WAITS:
             time.sleep(wait)
-            current = self._rws.screen_recording(recording_id)
+            current = self._look(recording_id)
             if current is not None and not _missing(posted, current) and _stands_in(current, posted[-1]):
                 break
         return current
+
+    def _look(self, recording_id: str) -> ScreenRecording | None:
+        """Return a recording as it stands now. Raise :class:`ServiceUnavailable` also when waiting does not mend it: what is
+        posted is refused by a refused post, and by nothing else."""
+        try:
+            return self._rws.screen_recording(recording_id)
+        except Permanent as error:
+            raise ServiceUnavailable(f"RWS does not show what is published: {error}", code=Code.NOT_SHOWN) from error
 
     def _lock(self, recording_id: str) -> threading.Lock:
         return self._locks[int(_stem(recording_id), 16) % LOCKS]

@@ -23,7 +23,7 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from requests.auth import HTTPBasicAuth
 
-from muxer import __version__, tls, transfer
+from muxer import __version__, punctual, tls, transfer
 from muxer.errors import Code, LoginRefused, RequestRejected, ServiceUnavailable, Stopped
 from muxer.gate import LoginGate
 from muxer.gir.answers import Answer, envelope, failure, is_csrf_refusal, is_message
@@ -240,7 +240,8 @@ class Session:
             session.trust_env = False
             session.auth = HTTPBasicAuth(self._account.username.encode(), self._account.password.encode())
             session.headers.update({"User-Agent": f"recording-muxer/{__version__}", "Accept-Encoding": "identity"})
-            session.mount("https://", _TlsAdapter(self._tls))
+            for scheme in ("http://", "https://"):
+                session.mount(scheme, _Adapter(self._tls))
         return session
 
 
@@ -257,8 +258,8 @@ def _as_it_comes(response: requests.Response) -> Iterator[bytes]:
         yield piece
 
 
-class _TlsAdapter(HTTPAdapter):
-    """Uses exactly the given TLS context; requests would otherwise add its own bundle of authorities."""
+class _Adapter(HTTPAdapter):
+    """Uses punctual connections and exactly the given TLS context; requests would add its own bundle of authorities."""
 
     def __init__(self, context: Any) -> None:
         self._context = context
@@ -266,6 +267,8 @@ class _TlsAdapter(HTTPAdapter):
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs, ssl_context=self._context)
+        manager = self.poolmanager
+        manager.pool_classes_by_scheme = punctual.punctual(manager.pool_classes_by_scheme)
 
     def cert_verify(self, *args: Any) -> None:
         """Leave all checks to the context."""

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import httpcore
 import httpx
 
+from muxer.punctual import SILENCES
 from muxer.storage.hosts import Hosts
+
+KEPT_SECONDS = 5.0
 
 
 class Guard(httpx.HTTPTransport):
@@ -15,7 +22,12 @@ class Guard(httpx.HTTPTransport):
 
     def __init__(self, hosts: Hosts, context: ssl.SSLContext) -> None:
         """Given the servers and the TLS context."""
-        super().__init__(verify=context, trust_env=False, limits=httpx.Limits(max_connections=None))
+        super().__init__(verify=context, trust_env=False)
+        self._head = _Head()
+        # httpx takes no connections but its own.
+        self._pool = httpcore.ConnectionPool(
+            context, max_connections=None, keepalive_expiry=KEPT_SECONDS, network_backend=_Network(self._head)
+        )
         self._hosts = hosts
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
@@ -26,6 +38,7 @@ class Guard(httpx.HTTPTransport):
             addresses = self._hosts.admit(url.scheme, host, url.port)
         except (OSError, UnicodeError) as error:
             raise httpx.ConnectError(f"{host} leads nowhere: {error}") from error
+        request.extensions["trace"] = self._head.follow
         response = self._send(request, addresses)
         if url.scheme == "https":
             self._hosts.spoke_safely(host)
@@ -50,3 +63,55 @@ def _through(request: httpx.Request, address: str) -> httpx.Request:
         stream=request.stream,
         extensions={**request.extensions, "sni_hostname": request.url.raw_host.decode("ascii")},
     )
+
+
+class _Head(threading.local):
+    """How long this thread still waits for the head of an answer: the time-out of a socket counts for each read."""
+
+    deadline: float | None = None
+
+    def follow(self, event: str, info: Mapping[str, Any]) -> None:
+        """Hear from httpcore what it does."""
+        if event.endswith("receive_response_headers.started"):
+            self.deadline = time.monotonic() + SILENCES * info["request"].extensions["timeout"]["read"]
+        elif ".receive_response_headers." in event:
+            self.deadline = None
+
+    def limit(self, timeout: float | None) -> float | None:
+        """Given the time-out of a read, return what it is now. Raise ``httpcore.ReadTimeout`` when the time is over."""
+        if self.deadline is None:
+            return timeout
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise httpcore.ReadTimeout("the head of the answer did not come to its end")
+        return left if timeout is None else min(left, timeout)
+
+
+class _Network(httpcore.SyncBackend):
+    """Makes connections on which the head of an answer has a time limit."""
+
+    def __init__(self, head: _Head) -> None:
+        self._head = head
+
+    def connect_tcp(self, *args: Any, **kwargs: Any) -> httpcore.NetworkStream:
+        return _Stream(super().connect_tcp(*args, **kwargs), self._head)
+
+
+class _Stream(httpcore.NetworkStream):
+    def __init__(self, stream: httpcore.NetworkStream, head: _Head) -> None:
+        self._stream, self._head = stream, head
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._stream.read(max_bytes, self._head.limit(timeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._stream.write(buffer, timeout)
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+    def start_tls(self, *args: Any, **kwargs: Any) -> httpcore.NetworkStream:
+        return _Stream(self._stream.start_tls(*args, **kwargs), self._head)

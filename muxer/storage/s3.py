@@ -33,6 +33,7 @@ from muxer.errors import (
 from muxer.gate import LoginGate
 from muxer.gir.answers import is_message, retry_after
 from muxer.outages import Outages
+from muxer.storage import s3_http
 from muxer.storage.base import S3, Place, Stored
 from muxer.storage.notes import Notes
 
@@ -162,7 +163,7 @@ class S3Storage:
         """The one client, made under a lock: making clients is not thread-safe, using one is."""
         with self._lock:
             if self._made is None:
-                self._made = _client(self._options, self._context)
+                self._made = _client(self._options, self._context, self._stop)
                 self._made.meta.events.register("after-call.s3.CreateMultipartUpload", self._note)
             return self._made
 
@@ -239,7 +240,7 @@ class S3Storage:
         return RequestRejected(text, status)
 
 
-def _client(options: schema.S3, context: ssl.SSLContext | None) -> Any:
+def _client(options: schema.S3, context: ssl.SSLContext | None, stop: threading.Event) -> Any:
     """Make the client. An own endpoint gets plain requests with paths: older stores keep the chunk marks of new checksums
     as content, and seldom have a host name for each bucket. It is asked directly, whatever proxy the environment names."""
     import boto3
@@ -273,6 +274,7 @@ def _client(options: schema.S3, context: ssl.SSLContext | None) -> Any:
             "boto3 refuses [s3] endpoint_url or region; host names hold letters, digits, - and .", code=Code.S3_OPTIONS
         ) from error
     made.meta.events.register_first("needs-retry.s3", _raise_ours)
+    s3_http.limit(made, stop)
     if context is not None:
         _check_servers_with(context, made)
     return made

@@ -85,6 +85,21 @@ def test_a_second_instance_is_told_who_holds_the_folder_and_kill_9_sets_it_free(
         assert second.stop() == 0
 
 
+def test_a_folder_that_is_removed_under_a_running_muxer_is_made_again(make_lab: Make) -> None:
+    lab = make_lab()
+    config, log = configured(lab)
+    temp = lab.folder / "temp"
+    with Muxer(config) as muxer:
+        wait_until(lambda: "poll done" in messages(log), SECONDS, "a poll", log)
+        temp.rename(removed := lab.folder / "removed")
+        wait_until(lambda: said(log, "is there again"), SECONDS, "the folder", log)
+        (call,) = lab.add_case(Case.PLAIN)
+        wait_until(lambda: call.id in labelled(lab), SECONDS, "the label", log)
+        assert muxer.stop() == 0
+    assert removed.is_dir() and (temp / "journal.sqlite3").exists()
+    assert [line["level"] for line in said(log, "was removed while it is in use")] == ["critical"]
+
+
 # --- the clean-up ---
 
 

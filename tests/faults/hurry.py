@@ -9,7 +9,7 @@ from webdav4 import retry as webdav_retry
 
 from muxer import daemon, job, journal, services, transfer
 from muxer.gir import publish, session
-from muxer.storage import s3, webdav_http
+from muxer.storage import s3, s3_http, webdav_http
 
 SILENCE = 0.7
 
@@ -21,6 +21,7 @@ def hurry(patch: Callable[[Any, str, Any], None], silence: float = SILENCE) -> N
     patch(webdav_http, "ANSWER_SECONDS", 2 * silence)
     patch(webdav_retry, "BACKOFF", 0.05)
     patch(s3, "READ_SECONDS", silence)
+    patch(s3_http, "ANSWER_SECONDS", 2 * silence)
     patch(s3, "ATTEMPTS", 2)
     patch(session, "LONGEST_WAIT", 0.5)
     patch(job, "PUBLISH_WAIT_SECONDS", 1.0)

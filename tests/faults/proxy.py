@@ -24,6 +24,8 @@ PAGE = b"<html><body>Please log in to the network.</body></html>"
 ALERT = b"\x15\x03\x03\x00\x02\x02\x28"
 LATENCY, DRIP = 0.3, 0.05
 HEAD_LIMIT = 1 << 16
+# Byte by byte it takes longer than any limit of the tests.
+_LONG = b"\r\nX-Long: " + b"x" * 2000 + b"\r\n"
 
 
 class Fault(StrEnum):
@@ -36,6 +38,7 @@ class Fault(StrEnum):
     STALL = "no answer ever comes"
     STALL_WITHIN = "the answer stops in its middle and the connection stays"
     DRIP = "the answer comes byte by byte"
+    DRIP_HEAD = "the head of the answer comes byte by byte, and is long"
     ERROR = "500"
     UNAVAILABLE = "503 with Retry-After"
     TOO_MANY = "429 with Retry-After"
@@ -239,7 +242,9 @@ class Proxy:
             if fault is Fault.STALL_WITHIN:
                 await reader.read(1)
         elif fault is Fault.DRIP:
-            await _drip(writer, answer)
+            await _drip(writer, answer.head(), answer.body)
+        elif fault is Fault.DRIP_HEAD:
+            await _drip(writer, b"", _LONG.join(answer.head().split(b"\r\n", 1)) + answer.body)
         elif fault in (Fault.LENGTH, Fault.TRUNCATED):
             body = answer.body[: len(answer.body) // 2] if fault is Fault.TRUNCATED else answer.body
             length = len(body) if fault is Fault.TRUNCATED else int(answer.of("Content-Length") or 0) + 100
@@ -252,10 +257,10 @@ class Proxy:
             await writer.drain()
 
 
-async def _drip(writer: asyncio.StreamWriter, answer: Message) -> None:
-    writer.write(answer.head())
-    for position in range(len(answer.body)):
-        writer.write(answer.body[position : position + 1])
+async def _drip(writer: asyncio.StreamWriter, at_once: bytes, slowly: bytes) -> None:
+    writer.write(at_once)
+    for byte in slowly:
+        writer.write(bytes([byte]))
         await writer.drain()
         await asyncio.sleep(DRIP)
 

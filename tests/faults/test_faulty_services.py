@@ -61,7 +61,7 @@ class Scene:
         """Return the lines of the log that blame a recording for what a service did."""
         said = [line["message"] for line in log_lines(self.victim.log)]
         failed = [one for one in said if one.startswith("recording ")]
-        kinds = {one: getattr(errors, one.split(": ")[1], None) for one in failed if ": " in one}
+        kinds = {one: getattr(errors, one.split(": ")[1].split()[-1], None) for one in failed if ": " in one}
         blamed = [one for one, kind in kinds.items() if not (kind and issubclass(kind, errors.Transient))]
         return blamed + [one for one in said if "nobody expected" in one]
 

@@ -43,7 +43,7 @@ ATTEMPTS, HANG_SECONDS = 10, 20
 SILENCE = 0.4
 # They meet only some answers.
 CHOOSY = (Fault.WHOLE, Fault.TRUNCATED)
-SLOW = (Fault.LATENCY, Fault.STALL, Fault.STALL_WITHIN, Fault.DRIP)
+SLOW = (Fault.LATENCY, Fault.STALL, Fault.STALL_WITHIN, Fault.DRIP, Fault.DRIP_HEAD)
 
 
 class Impatient(threading.Event):
@@ -267,6 +267,15 @@ def test_an_alert_of_tls_costs_time_and_nothing_else(secure: Site, tmp_path: Pat
     proxy.plan(Fault.TLS_ALERT, 2)
     assert persist(secure, operation, tmp_path)
     assert proxy.injected[Fault.TLS_ALERT] == before + 2
+
+
+@pytest.mark.parametrize("what", ["RCS, a source", "WebDAV, a source", "S3, PUT of a result"])
+def test_the_head_of_an_answer_has_a_time_limit_over_tls_too(secure: Site, tmp_path: Path, what: str) -> None:
+    service, method, operation = OPERATIONS[what]
+    proxy = secure.proxies[service]
+    proxy.plan(Fault.DRIP_HEAD, 1, method)
+    assert persist(secure, operation, tmp_path)
+    assert proxy.injected[Fault.DRIP_HEAD] == 1
 
 
 def test_a_source_that_is_elsewhere_is_asked_for_without_the_login(site: Site, tmp_path: Path) -> None:

@@ -15,7 +15,15 @@ from pathlib import Path
 import pytest
 
 from muxer import transfer
-from muxer.errors import AccessDenied, EncryptionMissing, Forbidden, MediaNotFound, ServiceUnavailable, Stopped
+from muxer.errors import (
+    AccessDenied,
+    EncryptionMissing,
+    Forbidden,
+    MediaNotFound,
+    RequestRejected,
+    ServiceUnavailable,
+    Stopped,
+)
 from muxer.gir.publish import Publisher, _stem
 from muxer.gir.rcs import Rcs, root
 from muxer.gir.rws import Rws
@@ -302,6 +310,27 @@ def test_a_second_death_while_lost_entries_are_posted_loses_nothing(
     held = (lab.store.screen("r") or {})["mediaFiles"]
     assert sorted(one["mediaId"] for one in held) == [*names, "muxed.mp4"]
     assert not list(publishing(tmp_path).iterdir())
+
+
+@pytest.mark.parametrize(("refused", "left"), [("screen_recording", ".json"), ("post_media", ".refused")])
+def test_lost_entries_are_given_up_when_their_post_is_refused_and_not_when_a_read_is(
+    make_lab: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: str, left: str
+) -> None:
+    lab = make_lab()
+    lab.store.add_screen_media("r", lab.region, media("muxed.mp4"))
+    at_stake = {"id": "r", "region": lab.region, "mediaFiles": [media("a.mp4"), media("muxed.mp4")]}
+    (publishing(tmp_path) / f"{_stem('r')}.json").write_text(json.dumps(at_stake))
+    with monkeypatch.context() as once:
+
+        def refuse(*_: object) -> None:
+            raise RequestRejected("not this one")
+
+        once.setattr(Rws, refused, refuse)
+        Publisher(rws_of(lab), publishing(tmp_path)).repair_left_overs()
+    assert [path.suffix for path in publishing(tmp_path).iterdir()] == [left]
+    Publisher(rws_of(lab), publishing(tmp_path)).repair_left_overs()
+    names = sorted(one["mediaId"] for one in (lab.store.screen("r") or {})["mediaFiles"])
+    assert names == (["a.mp4", "muxed.mp4"] if left == ".json" else ["muxed.mp4"])
 
 
 def test_a_published_entry_is_not_posted_again(make_lab: Make, tmp_path: Path) -> None:

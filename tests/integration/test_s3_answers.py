@@ -7,9 +7,10 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -26,7 +27,7 @@ from muxer.errors import (
     ServiceUnavailable,
     UnreadableAnswer,
 )
-from muxer.storage import s3
+from muxer.storage import s3, s3_http
 
 pytestmark = pytest.mark.usefixtures("models_read_once", "no_keys_around")
 
@@ -38,6 +39,7 @@ class Answer:
     status: int
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
+    drop_by_drop: bool = False
 
 
 @dataclass
@@ -73,7 +75,10 @@ def handler(tiny: Tiny) -> type[BaseHTTPRequestHandler]:
                 self.send_header(name, value)
             self.end_headers()
             if self.command != "HEAD":
-                self.wfile.write(answer.body)
+                with suppress(OSError):
+                    for piece in (bytes([one]) for one in answer.body) if answer.drop_by_drop else (answer.body,):
+                        self.wfile.write(piece)
+                        time.sleep(0.05 if answer.drop_by_drop else 0)
 
         do_GET = do_HEAD = do_PUT = do_DELETE = do_POST = serve
 
@@ -112,6 +117,26 @@ def tiny_server(certificate: Path | None = None) -> Iterator[Tiny]:
 def tiny() -> Iterator[Tiny]:
     with tiny_server() as made:
         yield made
+
+
+@pytest.mark.parametrize(("method", "status"), [("DELETE", 200), ("DELETE", 403), ("GET", 404)])
+def test_an_answer_that_is_no_media_and_has_no_end_meets_a_limit(
+    tiny: Tiny, tmp_path: Path, method: str, status: int
+) -> None:
+    tiny.answers[method] = Answer(status, b" " * (s3_http.ANSWER_BYTES + 1))
+    store = storage(tiny.url)
+    with pytest.raises(UnreadableAnswer, match="longer than"):
+        store.delete(place("x.mp4")) if method == "DELETE" else store.fetch(place("x.mp4"), tmp_path / "x")
+    assert len(tiny.requests) == 1
+
+
+def test_an_answer_that_is_no_media_and_comes_drop_by_drop_meets_a_limit(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3_http, "ANSWER_SECONDS", 0.3)
+    tiny.answers["DELETE"] = Answer(200, b" " * 100, drop_by_drop=True)
+    with pytest.raises(ServiceUnavailable, match="time limit"):
+        storage(tiny.url).delete(place("x.mp4"))
 
 
 @pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])

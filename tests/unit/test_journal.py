@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -241,7 +242,7 @@ def test_a_lock_that_another_process_holds_is_told_once(
     assert caplog.text.count("cannot be written at the moment") == 1
     assert not journal.may_run("x", 2.0), "memory knows"
     journal.wanted(Key("z", "C3"), 2.0)
-    assert states(path) == {"z": "wanted"}
+    assert states(path) == {"x": "retry", "y": "wanted", "z": "wanted"}
 
 
 def set_aside(path: Path) -> None:
@@ -264,7 +265,7 @@ def test_what_is_set_aside_outlives_a_start_while_the_disk_is_full(tmp_path: Pat
         assert not journal.may_run("x", FOREVER)
         assert journal.is_known("y")
         journal.wanted(Key("z", "C3"), 2.0)
-        assert states(folder / "journal.sqlite3") == {"x": "aside", "z": "wanted"}
+        assert states(folder / "journal.sqlite3") == {"x": "aside", "y": "retry", "z": "wanted"}
         journal.close()
     assert len([record for record in caplog.records if "kept in memory" in record.message]) == 1
 
@@ -372,3 +373,29 @@ def test_what_another_process_has_done_is_taken_over_by_the_running_one(tmp_path
 def test_without_a_journal_none_is_begun_by_another_process(tmp_path: Path) -> None:
     done_elsewhere(tmp_path / "journal.sqlite3", X, 2, {})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failure_that_could_not_be_written_outlives_a_change_by_another_process(tmp_path: Path) -> None:
+    journal = Journal(path := tmp_path / "journal.sqlite3")
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        journal.failed(X, EncryptionMissing("no certificate"), 100.0)
+        assert not journal.is_kept
+        other.execute("INSERT INTO samples VALUES (100, 0, 0, 0, NULL)")
+        other.execute("COMMIT")
+    journal.refresh(101.0)
+    assert not journal.may_run("x", 101.0)
+    journal.close()
+    assert not Journal(path).may_run("x", 101.0)
+
+
+def test_a_journal_whose_folder_was_removed_goes_on_in_the_new_one(tmp_path: Path) -> None:
+    (folder := tmp_path / "temp").mkdir()
+    journal = Journal(path := folder / "journal.sqlite3")
+    journal.failed(X, EncryptionMissing("no certificate"), 100.0)
+    shutil.rmtree(folder)
+    folder.mkdir()
+    journal.reopen()
+    journal.wanted(Key("y", "C2"), 101.0)
+    assert not journal.may_run("x", 101.0)
+    assert states(path) == {"y": "wanted"}

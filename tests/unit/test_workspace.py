@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import tempfile
 from pathlib import Path
@@ -51,6 +52,38 @@ def test_a_second_instance_gets_a_clear_error(tmp_path: Path) -> None:
     assert str(os.getpid()) in str(caught.value)
     assert "[processing] temp_dir" in str(caught.value)
     assert first.path == tmp_path
+
+
+def test_a_folder_that_was_removed_is_made_and_locked_again_and_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    workspace = Workspace(folder := make(tmp_path / "above" / "temp"), "single")
+    assert not workspace.restore()
+    shutil.rmtree(tmp_path / "above")
+    assert not workspace.restore()
+    assert not workspace.restore()
+    (tmp_path / "above").mkdir()
+    assert workspace.restore()
+    assert not workspace.restore()
+    assert [record.levelname for record in caplog.records] == ["CRITICAL", "WARNING"]
+    with workspace.job():
+        assert (folder / "publishing").is_dir()
+    with pytest.raises(ConfigError, match="another instance"):
+        Workspace(folder, "single")
+
+
+def test_a_folder_that_another_instance_has_taken_after_its_removal_stays_its(tmp_path: Path) -> None:
+    workspace = Workspace(folder := make(tmp_path / "temp"), "single")
+    shutil.rmtree(folder)
+    other = Workspace(make(folder), "single")
+    with pytest.raises(ConfigError, match="another instance"):
+        workspace.restore()
+    assert other.path == folder
+
+
+def make(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    return folder
 
 
 def test_a_lock_that_a_dead_process_left_behind_is_no_hindrance(tmp_path: Path) -> None:

@@ -1,0 +1,39 @@
+"""The HTTP under boto3, with limits: what is no media it reads whole, however long it is and however slowly it comes."""
+
+from __future__ import annotations
+
+import functools
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from muxer import transfer
+from muxer.errors import UnreadableAnswer
+from muxer.punctual import punctual
+
+# An answer that is no media may take this long, and be so long: one object or one error is described in it.
+ANSWER_SECONDS = 120.0
+ANSWER_BYTES = 16 * 1024 * 1024
+
+
+def limit(client: Any, stop: threading.Event) -> None:
+    """Given a client of boto3 that has sent nothing yet, and the stop event, give the head of each answer a time limit, and
+    each body that boto3 reads itself one of time and size. Media are for :mod:`muxer.transfer`, which has its own."""
+
+    def prepare(answer: Any) -> None:
+        answer.stream = functools.partial(_whole, answer, time.monotonic() + ANSWER_SECONDS, stop)
+
+    pools = client._endpoint.http_session._pool_classes_by_scheme
+    pools.update(punctual(pools, prepare))
+
+
+def _whole(answer: Any, deadline: float, stop: threading.Event) -> Iterator[bytes]:
+    """Yield the body of an answer as it comes."""
+    length = 0
+    while piece := answer.read1(transfer.CHUNK):
+        length += len(piece)
+        if length > ANSWER_BYTES:
+            raise UnreadableAnswer(f"an answer of the S3 store is longer than {ANSWER_BYTES} bytes")
+        yield piece
+        transfer.check_progress(deadline, "an answer of the S3 store", stop)
