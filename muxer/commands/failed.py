@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sqlite3
 import sys
 import time
 from collections.abc import Sequence
@@ -38,7 +39,11 @@ def _run(arguments: argparse.Namespace) -> int:
         sys.stderr.write(f"there is no journal at {journal}: has this instance run, with this temp_dir?\n")
         return EXIT_FAILED
     states = (ASIDE,) if arguments.aside else (RETRY,) if arguments.waiting else (ASIDE, RETRY)
-    rows = [row for row in history.failures(journal, states) if arguments.code in (None, row.code)]
+    try:
+        rows = [row for row in history.failures(journal, states) if arguments.code in (None, row.code)]
+    except sqlite3.Error as error:
+        sys.stderr.write(f"the journal {journal} cannot be read: {error}\n")
+        return EXIT_FAILED
     if arguments.json:
         show_json([{**vars(row), "remedy": remedy(row.code)} for row in rows])
     elif rows:

@@ -115,6 +115,15 @@ def test_without_a_journal_it_says_where_it_looked(make_lab: Callable[..., Lab])
     assert command(config, "status").returncode == 1
 
 
+def test_a_journal_that_cannot_be_read_is_said(make_lab: Callable[..., Lab]) -> None:
+    lab = make_lab()
+    config, _ = configured(lab)
+    (lab.folder / "temp" / "journal.sqlite3").write_bytes(b"rubbish " * 1000)
+    for arguments, verb in ((["failed"], "read"), (["retry", "--all"], "changed")):
+        done = command(config, *arguments)
+        assert done.returncode == 1 and f"cannot be {verb}: " in done.stderr and "Traceback" not in done.stderr
+
+
 def test_on_a_terminal_there_is_a_table(scene: Scene) -> None:
     with Muxer(scene.config) as muxer:
         wait_until(lambda: told(scene.config, "failed"), SECONDS, "the failure", scene.log)
