@@ -7,7 +7,6 @@ hangs never delays a stop.
 from __future__ import annotations
 
 import logging
-import random
 import sys
 import threading
 import time
@@ -30,11 +29,12 @@ from muxer.errors import (
 from muxer.exits import EXIT_FAILED, EXIT_OK, EXIT_SOME_FAILED
 from muxer.guests import adopt
 from muxer.job import Job, Services, services_of
-from muxer.journal import JOURNAL, Journal, Key, Sample, delay, now
+from muxer.journal import JOURNAL, Journal, Key, Sample, now
 from muxer.masking import Mask
 from muxer.migration import Standing, bar, progress, summary
 from muxer.observe import terminal
 from muxer.observe.logs import about, plain
+from muxer.pauses import LONGEST_BACK_OFF_SECONDS, pause_after
 from muxer.poller import Poller
 from muxer.pool import Pool
 from muxer.process import Runner
@@ -50,14 +50,12 @@ log = logging.getLogger(__name__)
 
 GRACE_SECONDS = 5.0
 CANCEL_SECONDS = 2.0
-LONGEST_BACK_OFF_SECONDS = 300.0
 MIGRATION_ATTEMPTS = 4
 MIGRATION_WAIT_SECONDS = 2.0
 PROGRESS_SECONDS = 60.0
 TICK_SECONDS = 0.5
 KEEP_SECONDS = 3600.0
-STATE_SECONDS = 2.0
-SAMPLE_SECONDS = 60.0
+STATE_SECONDS, SAMPLE_SECONDS = 2.0, 60.0
 # No poll follows another faster than this, whatever min_poll_interval says.
 LEAST_PAUSE_SECONDS = 0.2
 # Nor does one that an operator has asked for by putting something back.
@@ -400,14 +398,3 @@ class Daemon:
 
 def _key(target: MuxTarget) -> Key:
     return Key(target.name, target.recording_id, target.agent)
-
-
-def pause_after(error: Exception, failures: int, interval: float) -> float:
-    """Given why a poll failed, how many have failed in a row and the seconds from one poll to the next, return the seconds
-    to wait before the next, with jitter: more and more, but no longer than between two polls that succeed.
-
-    What the service asks for with ``Retry-After`` is honoured, up to the longest back-off.
-    """
-    asked = error.retry_after if isinstance(error, Transient) else None
-    wait = min(delay(failures) / 3.0, max(interval, delay(1) / 3.0)) if asked is None else asked
-    return min(wait, LONGEST_BACK_OFF_SECONDS) * random.uniform(1.0, 1.2)
