@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from support.media import KeptLab, Shelf, shared_folder
 
 from muxer.lab.keys import recipients
 from muxer.lab.lab import Lab
 from muxer.lab.switches import Switches
+
+
+# The same examples in every run of the suite; those who look for more ask for more, and get others each time.
+settings.register_profile("steady", derandomize=True)
+if "MUXER_FUZZ" not in os.environ:
+    settings.load_profile("steady")
 
 
 @pytest.fixture(scope="session")

@@ -138,14 +138,16 @@ def quoted_url(text: str) -> str:
     """Given the address of a WebDAV folder or file, return it quoted; characters that are quoted already stay so.
 
     ``?`` and ``#`` belong to the name. A login in the address is left out: the configured account is used. Raise
-    :class:`MetadataError` when it is no http or https address.
+    :class:`MetadataError` when it is no http or https address, or its host has other characters than ASCII: such a name is
+    written in its form for the network (``xn--…``).
     """
     match = _URL.fullmatch(text)
     if match is None:
         raise _useless(f"a media descriptor holds no http or https address: {text[:80]!r}")
     scheme, netloc, path = match[1].lower(), match[2].rpartition("@")[2], match[3] or "/"
     try:
-        if not urlsplit(f"{scheme}://{netloc}").hostname or urlsplit(f"{scheme}://{netloc}").port == 0:
+        parts = urlsplit(f"{scheme}://{netloc}")
+        if not parts.hostname or parts.port == 0 or not netloc.isascii():
             raise ValueError
     except ValueError:
         raise _useless(f"a media descriptor holds an address with a wrong host or port: {netloc[:80]!r}") from None
