@@ -17,7 +17,6 @@ from muxer.lab.keys import recipients
 from muxer.lab.lab import Lab
 from muxer.lab.switches import Switches
 
-
 # The same examples in every run of the suite; those who look for more ask for more, and get others each time.
 settings.register_profile("steady", derandomize=True)
 if "MUXER_FUZZ" not in os.environ:
