@@ -11,12 +11,16 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 from muxer.errors import Permanent, Transient
 from muxer.storage.base import Place
 from muxer.transfer import private_file
 
 log = logging.getLogger(__name__)
+
+_lock = threading.Lock()
+_folders: WeakValueDictionary[Path, NoteFolder] = WeakValueDictionary()
 
 
 class NoteFolder:
@@ -100,7 +104,9 @@ class Notes:
 
     def __init__(self, folder: Path, storage: str) -> None:
         """Given the folder and the storage as :attr:`Place.storage` names it."""
-        self._notes = NoteFolder(folder)
+        # One for all storages: what another one is just writing is no left-over.
+        with _lock:
+            self._notes = _folders.setdefault(folder.absolute(), NoteFolder(folder))
         self._storage = storage
 
     @contextmanager

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from support.disk import fill, small_disk
 
 from muxer.errors import LocalResourceError, MetadataError, ServiceUnavailable
-from muxer.storage.notes import NoteFolder
+from muxer.storage import notes as module
+from muxer.storage.base import S3, WEBDAV, Place
+from muxer.storage.notes import NoteFolder, Notes
 
 WORK = {"what": "an upload"}
 
@@ -106,3 +111,21 @@ def test_a_note_that_cannot_be_read_for_now_stops_nothing(tmp_path: Path, caplog
     NoteFolder(tmp_path).finish(lambda _: True, "it is left for now")
     assert [path.name for path in tmp_path.iterdir()] == ["note.json"]
     assert "it is left for now" in caplog.text
+
+
+def test_a_note_that_one_storage_is_writing_is_no_left_over_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, others = Notes(tmp_path, WEBDAV), Notes(tmp_path, S3)
+    write = module.private_file
+
+    @contextmanager
+    def watched(path: Path) -> Iterator[BinaryIO]:
+        with write(path) as file:
+            yield file
+        others.clean(lambda place, upload: None)
+
+    monkeypatch.setattr(module, "private_file", watched)
+    with ours.during(Place(WEBDAV, "http://dav/r/", "x.mp4.part")):
+        assert len(kept(tmp_path)) == 1
+    assert list(tmp_path.iterdir()) == []
