@@ -4,7 +4,7 @@
 #   thirdparty/lock.sh             keep the pinned versions that still fit
 #   thirdparty/lock.sh --upgrade   take the newest versions
 #
-# requirements-test.txt is resolved first; the other two are parts of it, so all of them agree on every version.
+# requirements-test.txt is resolved first; the others are parts of it, so all of them agree on every version.
 # They hold for Python 3.11 and later, on Linux and Windows. Needs Python 3.11 and the package registry.
 set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
@@ -22,6 +22,7 @@ compile() { # lock file, further arguments
     echo "$lock"
 }
 
-compile requirements-test.txt --extra lab --extra test "$@"
+compile requirements-test.txt --extra fleet --extra lab --extra test "$@"
 compile requirements-lab.txt --extra lab --constraints thirdparty/requirements-test.txt
+compile requirements-fleet.txt --extra fleet --constraints thirdparty/requirements-test.txt
 compile requirements.txt --constraints thirdparty/requirements-test.txt
