@@ -139,11 +139,6 @@ class Journal:
         # A clock that was set back must not keep a target waiting.
         return entry.retry_at is not None and not now < entry.retry_at < now + 2 * LONGEST_DELAY_SECONDS
 
-    def is_known(self, name: str) -> bool:
-        """Whether a target has failed before."""
-        with self._lock:
-            return name in self._failures
-
     def wanted(self, key: Key, now: float) -> None:
         """Note that a target waits for a worker."""
         self._note(key, WANTED, now)
