@@ -16,6 +16,7 @@ from muxer.workspace import LOCK, folder_of
 
 # The state file is written every two seconds; a busy machine may be late.
 FRESH_SECONDS = 30.0
+NO_JOURNAL = "there is no journal at {}: has this instance run, with this temp_dir?"
 RUNS, HANGS, DIED, DOWN = "runs", "hangs", "died", "does not run"
 
 
