@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from muxer.journal import ASIDE, RETRY
+from muxer.monitoring.lateness import lateness
 from muxer.monitoring.view import View
 from muxer.monitoring.words import careful, clock, plain, span
 
 GOOD, NOTE, BAD = "good", "note", "bad"
-# A poll that waits for room in the queue may take long; one that has nothing to wait for does not take so many intervals.
-LATE_INTERVALS = 3
-LATE_SECONDS = 300
 
 
 @dataclass(frozen=True)
@@ -48,6 +46,8 @@ def _disk(view: View) -> Verdict | None:
 
 
 def _poll(view: View) -> Verdict | None:
+    if view.is_migration:
+        return None
     polls = view.snapshot.polls
     if polls.error:
         since = (
@@ -56,12 +56,11 @@ def _poll(view: View) -> Verdict | None:
             else ""
         )
         return Verdict(BAD, "The last poll failed", f"{since}It is tried again. {careful(polls.error)}")
-    if polls.last_success is None:
-        return Verdict(NOTE, "Starting", "The first poll has not ended yet.")
-    late = LATE_INTERVALS * view.interval_seconds + LATE_SECONDS
-    if not view.snapshot.running and view.at - polls.last_success > late:
-        return Verdict(BAD, f"No poll has ended for {span(view.at - polls.last_success)}", "See the log for why.")
-    return None
+    last = view.snapshot.started if polls.last_success is None else polls.last_success
+    late = lateness(last, polls.seconds, view.at, view.interval_seconds, is_busy=view.is_busy)
+    if late is not None:
+        return Verdict(BAD, f"No poll has ended for {span(late)}", "See the log for why.")
+    return Verdict(NOTE, "Starting", "The first poll has not ended yet.") if polls.last_success is None else None
 
 
 def _set_aside(view: View) -> Verdict | None:

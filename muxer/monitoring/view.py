@@ -44,7 +44,8 @@ class Room:
 
 @dataclass(frozen=True)
 class View:
-    """How the muxer stands ``at`` a moment. Times are epoch seconds. No secret is in it."""
+    """How the muxer stands ``at`` a moment. Times are epoch seconds; ``is_busy`` = a poll waits for workers;
+    ``is_migration`` = this is a single run, which has no polls. No secret is in it."""
 
     instance: str
     version: str
@@ -59,6 +60,8 @@ class View:
     hours: tuple[Hour, ...]
     samples: tuple[Sample, ...]
     interval_seconds: float
+    is_busy: bool
+    is_migration: bool
     next_poll: float | None
     disk: Room | None
     warnings: tuple[str, ...]
@@ -120,6 +123,8 @@ def gather(sources: Sources) -> View:
         hours=past.hours,
         samples=past.samples,
         interval_seconds=sources.interval,
+        is_busy=sources.pulse.is_busy,
+        is_migration=sources.is_migration,
         next_poll=snapshot.polls.next_due,
         disk=room(sources.disk),
         warnings=(*sources.warnings, *filter(None, (past.problem,))),
