@@ -114,11 +114,12 @@ class RabbitNode:
         return self.url(vhost, user, password)
 
     def settle(self) -> None:
-        """Write to the disk what was declared: a queue of the last two seconds does not outlast a kill, with all that is in it.
+        """Write to the disk what was declared: a queue of the last two seconds does not outlast a kill, nor what is in it.
 
-        It is Mnesia's log that waits so long; the messages of a quorum queue are on the disk when they are confirmed.
+        The messages of a quorum queue are on the disk when they are confirmed, but that there is such a queue is written
+        later, by Mnesia and by Ra.
         """
-        self.evaluate("ok = mnesia:sync_log()")
+        self.evaluate("ok = mnesia:sync_log(), [ok = dets:sync(Table) || Table <- dets:all()]")
 
     def remove(self, vhost: str, user: str) -> None:
         """Delete a virtual host with all that is in it, and an account; those who are connected are cut off."""
