@@ -6,9 +6,10 @@ import time
 from datetime import UTC, datetime
 
 from muxer.activity import Polls
+from muxer.fleet.view import trouble
 from muxer.gir.session import CONNECT_TIMEOUT, LONGEST_WAIT, READ_ATTEMPTS
 from muxer.monitoring.lateness import lateness
-from muxer.monitoring.view import Sources, services
+from muxer.monitoring.view import Sources, fleet_of, services
 
 # The main loop runs twice a second; a clean-up of a slow disk may hold it up.
 LOOP_SECONDS = 60.0
@@ -36,7 +37,10 @@ def poll_limit(rws_timeout: float) -> float:
 
 def unready(sources: Sources) -> tuple[str, ...]:
     """Given the sources, return what keeps the muxer from its work; nothing when it is at it."""
-    reasons = [f"{one.name} is out since {_time(one.since)}: {one.reason}" for one in services(sources) if not one.up]
+    out = [one for one in services(sources) if not one.up]
+    reasons = [f"{one.name} is out since {_time(one.since)}: {one.reason}" for one in out]
+    if (fleet := fleet_of(sources)) is not None:
+        reasons += trouble(fleet, {one.name for one in out})
     if not sources.disk.has_room():
         reasons.append("the disk of temp_dir is nearly full: no new recording is begun")
     if not sources.is_journal_kept():

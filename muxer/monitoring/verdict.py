@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from muxer.fleet.view import trouble
 from muxer.journal import ASIDE, RETRY
 from muxer.monitoring.lateness import lateness
 from muxer.monitoring.view import View
@@ -23,7 +24,7 @@ class Verdict:
 
 def verdict(view: View) -> Verdict:
     """Given a view, return the worst that is true of it."""
-    return _outage(view) or _disk(view) or _poll(view) or _set_aside(view) or _working(view)
+    return _outage(view) or _fleet(view) or _disk(view) or _poll(view) or _set_aside(view) or _dead(view) or _working(view)
 
 
 def _outage(view: View) -> Verdict | None:
@@ -37,6 +38,15 @@ def _outage(view: View) -> Verdict | None:
     return Verdict(
         BAD, title, f"Recordings that need {needed} wait, and go on by themselves when {back} back. Nothing is lost."
     )
+
+
+def _fleet(view: View) -> Verdict | None:
+    """Return what keeps the fleet from its work."""
+    reasons = trouble(view.fleet) if view.fleet else ()
+    if view.fleet is None or not reasons:
+        return None
+    what = "Start workers, and see the logs of those that are gone." if view.fleet.connected else "It goes on by itself."
+    return Verdict(BAD, reasons[0][:1].upper() + reasons[0][1:], f"{what} Nothing is lost.")
 
 
 def _disk(view: View) -> Verdict | None:
@@ -71,8 +81,16 @@ def _set_aside(view: View) -> Verdict | None:
     return Verdict(NOTE, title, "They are not tried again by themselves: see Failures.")
 
 
+def _dead(view: View) -> Verdict | None:
+    count = view.fleet.dead if view.fleet else 0
+    if not count:
+        return None
+    title = "Working; 1 order is a dead letter" if count == 1 else f"Working; {count} orders are dead letters"
+    return Verdict(NOTE, title, "No worker could do them, and none tries again: see Fleet, and the logs of the workers.")
+
+
 def _working(view: View) -> Verdict:
-    title = "Working" if view.snapshot.running else "Working; nothing to do at the moment"
+    title = "Working" if view.running else "Working; nothing to do at the moment"
     count = view.counts.get(RETRY, 0)
     failed = "1 recording has failed and is" if count == 1 else f"{count} recordings have failed and are"
     again = f" {failed} tried again: see Failures." if count else ""
