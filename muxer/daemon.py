@@ -17,7 +17,7 @@ from muxer.books import Books
 from muxer.config.schema import Config
 from muxer.errors import AccessDenied, MuxerError, ServiceUnavailable, Stopped, Transient, told
 from muxer.exits import EXIT_FAILED, EXIT_OK, EXIT_SOME_FAILED
-from muxer.fleet.view import to_plain
+from muxer.fleet.view import FleetView, to_plain
 from muxer.guests import adopt
 from muxer.job import Job, Services
 from muxer.journal import JOURNAL, QUEUED, WANTED, Journal, Sample, now
@@ -116,7 +116,11 @@ class Daemon:
             held=lambda: self._pool.files,
             recipients=self._services.rws.known_certificates,
             warnings=warnings,
+            fleet=self._standing_of_fleet,
         )
+
+    def _standing_of_fleet(self) -> FleetView | None:
+        return None if self._fleet is None else self._fleet.view()
 
     def run(self) -> int:
         """Run until a signal stops it, or the migration is done; return the exit code."""
@@ -310,7 +314,7 @@ class Daemon:
         snapshot = self._activity.snapshot()
         if self._journal.is_changed():
             self._put_back.set()
-        fleet = None if self._fleet is None else self._fleet.view()
+        fleet = self._standing_of_fleet()
         running = len(snapshot.running) if fleet is None else fleet.running
         queued = max(0, self._pool.files - running)
         told = None if fleet is None else to_plain(fleet)
