@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 
 from muxer import __version__
 from muxer.activity import BOUNDS, Durations, Polls, Snapshot, Totals
-from muxer.journal import ASIDE, DONE, RETRY, RUNNING, WANTED
+from muxer.journal import ASIDE, DONE, QUEUED, RETRY, RUNNING, WANTED
 from muxer.monitoring import health, history
 from muxer.monitoring.expiry import Expiries, Expiry
 from muxer.monitoring.families import counter, counters, gauge, gauges, single
@@ -26,7 +26,7 @@ from muxer.pool import QUEUED_PER_WORKER
 OUTCOMES = ("muxed", "already done", "failed")
 METHODS = ("copy", "re-encode")
 STEPS = ("check", "fetch", "mux", "encrypt", "store", "publish", "delete", "label")
-STATES = (WANTED, RUNNING, DONE, RETRY, ASIDE)
+STATES = (WANTED, QUEUED, RUNNING, DONE, RETRY, ASIDE)
 RECORDINGS = ("found", "ours", "without_screen", "skipped")
 TARGETS = ("already_done", "submitted", "waiting")
 
