@@ -168,8 +168,10 @@ def test_upgrade_drops_what_is_stale_and_keeps_what_is_the_users(installation: t
         assert (prefix / name).read_text() == f"mine: {name}"
 
 
-def test_the_packages_of_a_fleet_come_when_asked_for_and_stay(installation: tuple[Path, Path]) -> None:
+def test_the_packages_of_a_fleet_come_when_asked_for_and_stay(installation: tuple[Path, Path], tmp_path: Path) -> None:
     source, prefix = installation
+    without = (prefix / "venv").resolve()
+    kept = shutil.copytree(without, tmp_path / "kept", symlinks=True, copy_function=copy_or_link)
     lock = prefix / "thirdparty" / "requirements-fleet.txt"
     look = [prefix / "venv" / "bin" / "python", "-c", "import dramatiq.brokers.rabbitmq, httpx, pika"]
     assert not lock.exists() and b"dramatiq" in subprocess.run(look, capture_output=True, check=False).stderr
@@ -185,6 +187,7 @@ def test_the_packages_of_a_fleet_come_when_asked_for_and_stay(installation: tupl
     assert lock.exists() and start(prefix).returncode == 0
 
     lock.unlink()
+    kept.rename(without)  # to make it once more takes long
     result = install("--prefix", prefix, source=source)
     assert result.returncode == 0, result.stderr
     assert not lock.exists() and subprocess.run(look, capture_output=True, check=False).returncode == 1
