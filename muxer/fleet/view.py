@@ -123,6 +123,14 @@ def from_plain(plain: object) -> FleetView | None:
         return None
 
 
+def worker_from_plain(plain: object) -> WorkerView | None:
+    """Given what is known of a worker, return it; None when that is malformed."""
+    try:
+        return _worker(plain)
+    except _MALFORMED:
+        return None
+
+
 def _fleet(plain: Any) -> FleetView:
     return FleetView(
         at=_number(plain["at"]),
