@@ -1,0 +1,63 @@
+"""A day of a large site as events, without media: what a fleet of 1 to 500 workers would do. See docs/scaling.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from tests.bench.measure import Figure, Setting
+from tests.bench.simulated.costs import Costs
+from tests.bench.simulated.day import DAY, HOUR, Day, day
+from tests.bench.simulated.fleet import MINUTE, Fleet, Simulation
+from tests.bench.simulated.polls import Window
+
+RECORDINGS = 1_000_000
+WORKERS = (1, 10, 50, 100, 200, 500)
+# From so many workers on, every recording has to be muxed.
+ENOUGH = 50
+WHOLE = 12 * HOUR
+SPLIT = (Window(HOUR), Window(WHOLE, HOUR))
+SPLIT_IN_FOUR = (Window(HOUR / 2), Window(2 * HOUR, HOUR / 2), Window(6 * HOUR, 2 * HOUR), Window(WHOLE, 6 * HOUR))
+OTHERS = {
+    "one poller, oldest first": Fleet(ENOUGH, (Window(in_order=True),)),
+    "one poller, oldest first, max_queue 50,000": Fleet(ENOUGH, (Window(in_order=True),), 50_000),
+    "two pollers, 0-1-12 h": Fleet(ENOUGH, SPLIT),
+    "two pollers, oldest first": Fleet(ENOUGH, tuple(Window(one.past, one.older_than, in_order=True) for one in SPLIT)),
+    "four pollers, 0-0.5-2-6-12 h": Fleet(ENOUGH, SPLIT_IN_FOUR),
+    "four pollers, a shard each": Fleet(ENOUGH, tuple(Window(shards=4, shard=one) for one in range(4))),
+    "start at noon, two pollers": Fleet(ENOUGH, SPLIT, begin=WHOLE),
+    "start at noon, four pollers": Fleet(ENOUGH, SPLIT_IN_FOUR, begin=WHOLE),
+    "start at noon, four pollers, 500 workers": Fleet(WORKERS[-1], SPLIT_IN_FOUR, begin=WHOLE),
+}
+
+
+def measure(setting: Setting) -> Iterator[Figure]:
+    """A million recordings: one poller with 1 to 500 workers; other pollers; a start at noon with all that waits then."""
+    recordings = day(setting.pick(RECORDINGS, 3000))
+    fleets = {f"{count} workers": Fleet(count) for count in WORKERS} | OTHERS
+    for name in setting.pick(list(fleets), ["1 workers", "two pollers, 0-1-12 h"]):
+        yield from _figures(name, recordings, fleets[name])
+
+
+def _figures(name: str, recordings: Day, fleet: Fleet) -> Iterator[Figure]:
+    """Simulate and tell. What is measured over recordings shows its 99th percentile, with median and maximum as spread."""
+    costs = Costs()
+    done = Simulation(recordings, fleet, costs).run()
+    seen, workers = done.seen, done.workers
+    muxed = Figure(f"{name}: recordings muxed", len(seen.delays))
+    yield muxed if fleet.workers < ENOUGH else Figure(muxed.what, muxed.value, at_least=len(recordings))
+    yield _percentile(f"{name}: age of a message when it is taken", workers.waits, "s")
+    yield _percentile(f"{name}: from screen file to muxed file", [one / MINUTE for one in seen.delays], "min")
+    yield Figure(f"{name}: all done, hours after midnight", (seen.finished - DAY) / HOUR, "h")
+    yield Figure(f"{name}: most messages that wait", workers.deepest)
+    yield Figure(f"{name}: longest poll", max(one.seconds for one in seen.polls), "s")
+    yield Figure(f"{name}: requests to RWS in a second, busiest minute", max(seen.rws.values()) / MINUTE)
+    yield Figure(f"{name}: storage in a second, busiest minute", max(seen.bytes.values()) / MINUTE / 1e6, "MB")
+    yield Figure(f"{name}: broker operations in a second, busiest minute", max(seen.broker.values()) / MINUTE)
+    used = workers.worked / (fleet.workers * costs.threads * (seen.finished - fleet.begin))
+    yield Figure(f"{name}: share of the time in which threads are busy", used)
+
+
+def _percentile(what: str, values: Sequence[float], unit: str) -> Figure:
+    """Return the value that 99 of 100 are not above; the spread is from the median to the maximum."""
+    ordered = sorted(values)
+    return Figure(what, ordered[int(0.99 * (len(ordered) - 1))], unit, ordered[len(ordered) // 2], ordered[-1])
