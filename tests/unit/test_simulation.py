@@ -13,7 +13,7 @@ from tests.bench.simulated.costs import Costs, size
 from tests.bench.simulated.day import DAY, HOUR, MEAN_SECONDS, PROFILE, Day, day
 from tests.bench.simulated.events import Events
 from tests.bench.simulated.fleet import DONE, LEFT, Fleet, Simulation
-from tests.bench.simulated.lanes import Workers
+from tests.bench.simulated.lanes import Workers, lane_of
 from tests.bench.simulated.polls import PAGE, Window, cost, slices
 
 
@@ -77,7 +77,7 @@ def _served(arrivals: list[float], threads: int, seconds: float) -> tuple[Worker
         nonlocal area, since
         area += workers.queued * (events.now - since)
         since = events.now
-        assert workers.offer(number, 0.0)
+        workers.queue(number, 0)
 
     for number, moment in enumerate(arrivals):
         events.at(moment, arrive, number)
@@ -105,12 +105,15 @@ def test_as_many_wait_as_arrive_while_one_waits() -> None:
 def test_the_newest_calls_go_first_and_keep_room() -> None:
     events, order = Events(), list[int]()
     workers = Workers(events, 1, 8, lambda *_: 1.0, begun=order.append)
-    assert all(workers.offer(one, 2 * DAY) for one in range(5))  # the first one is taken at once
-    assert not workers.offer(5, 2 * DAY)
-    assert workers.offer(6, 2 * HOUR) and workers.offer(7, 2 * HOUR) and not workers.offer(8, 2 * HOUR)
-    assert workers.offer(9, 60.0) and workers.offer(10, 60.0) and not workers.offer(11, 60.0)
+    offered = [(2 * DAY, 6), (2 * HOUR, 3), (60.0, 3)]
+    numbers = iter(range(20))
+    for age, count in offered:
+        for number in [next(numbers) for _ in range(count)]:
+            if workers.has_room(lane_of(age)):
+                workers.queue(number, lane_of(age))
+    assert workers.queued == 8
     events.run()
-    assert order == [0, 9, 10, 6, 7, 1, 2, 3, 4]
+    assert order == [0, 9, 10, 6, 7, 1, 2, 3, 4]  # 5, 8 and 11 found their share of the queue full
 
 
 def test_a_job_lasts_as_long_as_its_steps_or_its_turn_at_what_all_share() -> None:

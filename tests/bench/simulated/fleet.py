@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from tests.bench.simulated.costs import RWS_FIRST, RWS_REQUESTS, Costs, size
 from tests.bench.simulated.day import Day
 from tests.bench.simulated.events import Events
-from tests.bench.simulated.lanes import Workers
+from tests.bench.simulated.lanes import Workers, lane_of
 from tests.bench.simulated.polls import Poll, Window, cost, slices
 
-MINUTE = 60.0
+PERIOD = 600.0
 # Operations of the broker for a recording, without the events that each poller reads: order published and its event; order
 # taken, lock made and event; event, lock removed and order acknowledged.
 QUEUED_OPS, BEGUN_OPS, DONE_OPS, EVENTS = 2, 3, 3, 3
@@ -33,14 +33,13 @@ class Fleet:
 @dataclass
 class Seen:
     """What was counted. ``delays``: seconds from a screen file in RWS to the muxed file, for each that was done; ``rws``,
-    ``bytes``, ``broker``: by minute; ``left``: recordings that left every window before there was room for them."""
+    ``bytes``, ``broker``: by ten periods; ``left``: recordings that left every window before there was room for them."""
 
     delays: array[float] = field(default_factory=lambda: array("d"))
     polls: list[Poll] = field(default_factory=list)
     rws: Counter[int] = field(default_factory=Counter)
     bytes: Counter[int] = field(default_factory=Counter)
     broker: Counter[int] = field(default_factory=Counter)
-    refused: int = 0
     left: int = 0
     finished: float = 0.0
 
@@ -91,43 +90,41 @@ class Simulation:
                 self.state[one] = LEFT
 
     def _offer(self, found: Sequence[int]) -> None:
-        now = self._events.now
+        now, start, workers = self._events.now, self._day.start, self.workers
         for recording in found:
-            if self.state[recording] != WAITING:
-                continue
-            if self.workers.offer(recording, now - self._day.start[recording]):
+            lane = lane_of(now - start[recording])
+            if self.state[recording] == WAITING and workers.has_room(lane):
                 self.state[recording] = QUEUED
+                workers.queue(recording, lane)
                 self._count_broker(QUEUED_OPS)
-            else:
-                self.seen.refused += 1
 
     def _job_seconds(self, recording: int, busy: int) -> float:
         return self._costs.job_seconds(self._day.seconds(recording), busy)
 
     def _begun(self, recording: int) -> None:
-        minute = int(self._events.now // MINUTE)
-        self.seen.rws[minute] += RWS_FIRST
-        self.seen.bytes[minute] += int(size(self._day.seconds(recording)))
+        period = int(self._events.now // PERIOD)
+        self.seen.rws[period] += RWS_FIRST
+        self.seen.bytes[period] += int(size(self._day.seconds(recording)))
         self._count_broker(BEGUN_OPS)
 
     def _done(self, recording: int) -> None:
         now = self._events.now
-        minute = int(now // MINUTE)
+        period = int(now // PERIOD)
         self.state[recording] = DONE
         self._over += 1
         self.seen.finished = now
         self.seen.delays.append(now - self._day.ready[recording])
-        self.seen.rws[minute] += RWS_REQUESTS - RWS_FIRST
-        self.seen.bytes[minute] += int(size(self._day.seconds(recording)))
+        self.seen.rws[period] += RWS_REQUESTS - RWS_FIRST
+        self.seen.bytes[period] += int(size(self._day.seconds(recording)))
         self._count_broker(DONE_OPS + EVENTS * len(self._fleet.windows))
 
     def _count_broker(self, operations: int) -> None:
-        self.seen.broker[int(self._events.now // MINUTE)] += operations
+        self.seen.broker[int(self._events.now // PERIOD)] += operations
 
     @staticmethod
     def _spread(counted: Counter[int], number: int, begin: float, seconds: float) -> None:
         """Count what happens evenly from a moment on."""
-        first, last = int(begin // MINUTE), int((begin + seconds) // MINUTE)
-        for minute in range(first, last + 1):
-            part = min(begin + seconds, (minute + 1) * MINUTE) - max(begin, minute * MINUTE)
-            counted[minute] += round(number * part / seconds)
+        first, last = int(begin // PERIOD), int((begin + seconds) // PERIOD)
+        for period in range(first, last + 1):
+            part = min(begin + seconds, (period + 1) * PERIOD) - max(begin, period * PERIOD)
+            counted[period] += round(number * part / seconds)

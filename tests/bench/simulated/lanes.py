@@ -36,17 +36,17 @@ class Workers:
         self.waits = array("d")
         self.worked = 0.0
 
-    def offer(self, recording: int, age: float) -> bool:
-        """Given a recording and how long ago its call began, queue it; return False when there is no room in its lane."""
-        lane = lane_of(age)
-        if self.queued >= SHARES[lane] * self._max_queue:
-            return False
+    def has_room(self, lane: int) -> bool:
+        """Whether one more message may wait in a lane."""
+        return self.queued < SHARES[lane] * self._max_queue
+
+    def queue(self, recording: int, lane: int) -> None:
+        """Let a recording wait in a lane; it is taken at once when a thread is free."""
         self._lanes[lane].append((recording, self._events.now))
         self.queued += 1
         self.deepest = max(self.deepest, self.queued)
         if self.busy < self._threads:
             self._take()
-        return True
 
     def _take(self) -> None:
         lane = next(one for one in self._lanes if one)
