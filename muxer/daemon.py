@@ -10,30 +10,20 @@ import logging
 import sys
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from muxer.books import Books
 from muxer.config.schema import Config
-from muxer.errors import (
-    AccessDenied,
-    MediaNotFound,
-    MuxerError,
-    ServiceUnavailable,
-    Stopped,
-    StoredElsewhere,
-    Transient,
-    code_of,
-    told,
-)
+from muxer.errors import AccessDenied, MuxerError, ServiceUnavailable, Stopped, Transient, told
 from muxer.exits import EXIT_FAILED, EXIT_OK, EXIT_SOME_FAILED
 from muxer.guests import adopt
-from muxer.job import Job, Services, services_of
-from muxer.journal import JOURNAL, Journal, Key, Sample, now
+from muxer.job import Job, Services
+from muxer.journal import JOURNAL, Journal, Sample, now
 from muxer.masking import Mask
 from muxer.migration import Standing, bar, progress, summary
 from muxer.observe import terminal
-from muxer.observe.logs import about, plain
+from muxer.observe.logs import plain
 from muxer.pauses import LONGEST_BACK_OFF_SECONDS, pause_after
 from muxer.poller import Poller
 from muxer.pool import Pool
@@ -41,6 +31,7 @@ from muxer.process import Runner
 from muxer.pulse import Pulse
 from muxer.selection import MuxTarget
 from muxer.state import STATE, StateFile
+from muxer.work import MIGRATION_ATTEMPTS, Work, key_of
 from muxer.workspace import Cleaning
 
 if TYPE_CHECKING:
@@ -50,8 +41,6 @@ log = logging.getLogger(__name__)
 
 GRACE_SECONDS = 5.0
 CANCEL_SECONDS = 2.0
-MIGRATION_ATTEMPTS = 4
-MIGRATION_WAIT_SECONDS = 2.0
 PROGRESS_SECONDS = 60.0
 TICK_SECONDS = 0.5
 KEEP_SECONDS = 3600.0
@@ -68,7 +57,6 @@ class Daemon:
     def __init__(self, config: Config, services: Services, job: Job, runner: Runner) -> None:
         self._config = config
         self._services = services
-        self._job = job
         self._runner = runner
         self._stop = services.stop
         self._outages = services.outages
@@ -79,6 +67,8 @@ class Daemon:
         self._journal_path = None if self._migration else services.workspace.path / JOURNAL
         self._journal = Journal(self._journal_path, Mask(config.secrets))
         has_room = services.workspace.disk.has_room
+        self._books = Books(self._journal, self._migration)
+        self._worker = Work(job, services.outages, services.activity, self._stop, self._books)
         self._pool = Pool(self._work, config.advanced.worker_threads, self._stop, has_room)
         self._poller = Poller(config, services.rws, self._journal, self._outages, self._submit)
         processing = config.processing
@@ -87,12 +77,9 @@ class Daemon:
             enabled=processing.auto_clean_temp_folder,
             interval=processing.clean_temp_folder_timeout,
         )
-        self._outcomes: Counter[str] = Counter()
-        self._failed: dict[str, tuple[str, str]] = {}
         self._ended = False
         self._keep_due = time.monotonic() + KEEP_SECONDS
         self._state_due = self._sample_due = time.monotonic()
-        self._lock = threading.Lock()
         self._exit_code = EXIT_OK
         self._pulse = Pulse()
         self._put_back = threading.Event()
@@ -243,7 +230,7 @@ class Daemon:
         """Say what became of everything, in the log and on stdout; return how many recordings failed."""
         standing = self._standing()
         terminal.show(bar(standing), "\n")
-        for recording_id, reason in (*self._failed.values(), *self._poller.skipped.items()):
+        for recording_id, reason in (*self._books.failures.values(), *self._poller.skipped.items()):
             log.error("failed: %s: %s", recording_id, reason)
         failed = f": {', '.join(map(plain, standing.failed))}" if standing.failed else ""
         self._say(f"{what}: {summary(standing)}", failed)
@@ -257,7 +244,7 @@ class Daemon:
     def _standing(self) -> Standing:
         """Return how far the migration is. What is done already is what is neither muxed by this run, failed nor open: a
         query that is begun again meets the files that this run has made."""
-        result, muxed, failed = self._poller.result, self._outcomes["muxed"], dict(self._failed)
+        result, muxed, failed = self._poller.result, self._books.muxed, dict(self._books.failures)
         skipped = self._poller.skipped
         return Standing(
             found=result.found,
@@ -290,65 +277,12 @@ class Daemon:
         if self._pool.holds(target):
             return False
         # Before it is queued: a worker may be done with it at once.
-        self._journal.wanted(_key(target), now())
+        self._journal.wanted(key_of(target), now())
         with self._pulse.waiting(for_workers=True):
             return self._pool.submit(target)
 
     def _work(self, target: MuxTarget) -> None:
-        """Run the job of a target and note its outcome; a migration tries transient errors again at once."""
-        if not self._migration and not self._outages.admit(services_of(target)):
-            return  # a service that it needs is out; a later poll brings it again
-        self._journal.running(_key(target), now())
-        for attempt in range(1, (MIGRATION_ATTEMPTS if self._migration else 1) + 1):
-            try:
-                with self._activity.job(target):
-                    report = self._job.run(target)
-            except Stopped as error:
-                with about(target.recording_id):
-                    log.info("%s", error)
-                raise
-            except Exception as error:
-                again = self._note_failure(target, error)
-                wait = MIGRATION_WAIT_SECONDS * 2.0 ** (attempt - 1)
-                if not again or attempt == MIGRATION_ATTEMPTS or self._stop.wait(wait if self._migration else 0.0):
-                    break
-            else:
-                self._journal.done(_key(target), now(), {**report.facts, "timeline": report.timeline})
-                self._failed.pop(target.name, None)
-                self._count("muxed" if report.muxed else "already done", report.facts)
-                return
-        self._count("failed", {})
-
-    def _count(self, outcome: str, facts: Mapping[str, object]) -> None:
-        self._activity.finished(outcome, facts)
-        with self._lock:
-            self._outcomes[outcome] += 1
-
-    def _note_failure(self, target: MuxTarget, error: Exception) -> bool:
-        """Log a failure; return whether the target may be tried again."""
-        entry = self._journal.failed(_key(target), error, now())
-        self._activity.erred(getattr(error, "service", ""), type(error).__name__)
-        if self._migration:
-            self._failed[target.name] = (target.recording_id, told(error))
-        expected = isinstance(error, MuxerError)
-        with about(target.recording_id):
-            what = "set aside" if entry.retry_at is None else "failed, tried again later"
-            fields = {"code": code_of(error), "agent": target.agent}
-            log.log(
-                self._weight(error),
-                "recording %s: %s",
-                what,
-                told(error),
-                extra={"fields": {**fields, "file": target.name, "attempt": entry.attempts}},
-                exc_info=None if expected else error,
-            )
-        return entry.retry_at is not None
-
-    def _weight(self, error: Exception) -> int:
-        """Return the level at which a failure is logged: an outage has its own line, and what will come is no error."""
-        if isinstance(error, Transient) and self._outages.is_out(error.service):
-            return logging.INFO
-        return logging.WARNING if isinstance(error, MediaNotFound | StoredElsewhere) else logging.ERROR
+        self._worker.do(target, MIGRATION_ATTEMPTS if self._migration else 1)
 
     def _clean(self) -> None:
         if self._services.workspace.restore():
@@ -395,6 +329,3 @@ class Daemon:
         self._journal.close()
         log.info("stopped")
 
-
-def _key(target: MuxTarget) -> Key:
-    return Key(target.name, target.recording_id, target.agent)

@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from muxer.errors import MediaNotFound, Transient, code_of
+from muxer.failures import Failure, When, failure_of
 from muxer.masking import Mask
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,8 @@ LONGEST_REASON = 2000
 # The name of the database in the temporary folder.
 JOURNAL = "journal.sqlite3"
 
-WANTED, RUNNING, DONE, RETRY, ASIDE = "wanted", "running", "done", "retry", "aside"
+# Wanted targets wait here, queued ones in the broker of a fleet.
+WANTED, QUEUED, RUNNING, DONE, RETRY, ASIDE = "wanted", "queued", "running", "done", "retry", "aside"
 
 # The number is the version of the form; a journal of another form is begun anew.
 _VERSION = 1
@@ -138,11 +139,6 @@ class Journal:
         # A clock that was set back must not keep a target waiting.
         return entry.retry_at is not None and not now < entry.retry_at < now + 2 * LONGEST_DELAY_SECONDS
 
-    def is_known(self, name: str) -> bool:
-        """Whether a target has failed before."""
-        with self._lock:
-            return name in self._failures
-
     def wanted(self, key: Key, now: float) -> None:
         """Note that a target waits for a worker."""
         self._note(key, WANTED, now)
@@ -157,12 +153,13 @@ class Journal:
             self._failures.pop(key.name, None)
             self._write(key, DONE, None, now, json.dumps(facts, default=str))
 
-    def failed(self, key: Key, error: Exception, now: float) -> Entry:
+    def failed(self, key: Key, error: Exception | Failure, now: float) -> Entry:
         """Note a failure and return what follows from it, which the type of the error alone decides."""
+        failure = error if isinstance(error, Failure) else failure_of(error)
         with self._lock:
             earlier = self._failures.pop(key.name, None)
             earlier = earlier or Entry(0, 0, now, "", "", "")
-            entry = self._failures[key.name] = _judge(error, self._shown(error), earlier, now)
+            entry = self._failures[key.name] = _judge(failure, self._shown(failure.reason), earlier, now)
             if len(self._failures) > REMEMBERED:
                 self._failures.popitem(last=False)
             self._write(key, ASIDE if entry.retry_at is None else RETRY, entry, now)
@@ -223,9 +220,9 @@ class Journal:
                 database.close()
             self._database = None
 
-    def _shown(self, error: Exception) -> str:
+    def _shown(self, reason: str) -> str:
         """Return what an error says, in a form that may be kept: services echo what they like."""
-        return self._mask(str(error)).encode(errors="backslashreplace").decode()[:LONGEST_REASON]
+        return self._mask(reason).encode(errors="backslashreplace").decode()[:LONGEST_REASON]
 
     def _note(self, key: Key, state: str, now: float) -> None:
         with self._lock:
@@ -366,18 +363,19 @@ def _move_away(path: Path) -> None:
             path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
-def _judge(error: Exception, reason: str, earlier: Entry, now: float) -> Entry:
+def _judge(failure: Failure, reason: str, earlier: Entry, now: float) -> Entry:
     attempts, permanent = earlier.attempts + 1, earlier.permanent
-    told = (str(code_of(error)), type(error).__name__, reason)
-    if isinstance(error, MediaNotFound):
+    told = (failure.code, failure.error, reason)
+    if failure.when is When.SOON:
         return Entry(attempts, permanent, now, *told)
-    if isinstance(error, Transient | OSError | MemoryError):
-        asked = error.retry_after if isinstance(error, Transient) else None
+    if failure.when is When.LATER:
+        asked = failure.retry_after
         wait = delay(attempts) if asked is None else min(asked, LONGEST_DELAY_SECONDS)
         return Entry(attempts, permanent, now + _spread(wait), *told)
     permanent += 1
-    retry_at = now + _spread(PERMANENT_DELAY_SECONDS * 2.0 ** (permanent - 1))
-    return Entry(attempts, permanent, None if permanent >= PERMANENT_ATTEMPTS else retry_at, *told)
+    if failure.when is When.NEVER or permanent >= PERMANENT_ATTEMPTS:
+        return Entry(attempts, permanent, None, *told)
+    return Entry(attempts, permanent, now + _spread(PERMANENT_DELAY_SECONDS * 2.0 ** (permanent - 1)), *told)
 
 
 def _spread(seconds: float) -> float:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from muxer.config import listening
+from muxer.config import broker, listening
 from muxer.config.file import Given, did_you_mean, read_file
 from muxer.config.keystore import open_keystore
 from muxer.config.schema import SECTIONS, Advanced, Config, Option, options
@@ -93,6 +93,7 @@ def read(path: Path, command_line: Mapping[str, str], environ: Mapping[str, str]
         _take(reading, (section, name), option, text)
     _find_contradictions(reading)
     reading.problems += listening.problems(reading.values["monitoring"])
+    reading.problems += broker.problems(reading.values["fleet"])
     if not reading.problems:
         _repair_queries(reading.values["advanced"], reading.warnings)
         reading.warnings += _advice(reading.config)
@@ -221,6 +222,8 @@ def _advice(config: Config) -> list[str]:
     for section, address, trusted_ca in connections:
         if address.startswith("https:") and trusted_ca is False:
             advice.append(UNCHECKED_TLS.format(section))
+    if config.is_fleet:
+        advice += broker.advice(config.fleet.broker_url, config.fleet.trusted_ca)
     return advice + listening.advice(config.monitoring.certificate)
 
 
