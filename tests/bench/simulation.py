@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache, partial
 
 from tests.bench.measure import Figure, Setting
 from tests.bench.simulated.costs import Costs
@@ -17,7 +19,7 @@ ENOUGH = 50
 WHOLE = 12 * HOUR
 SPLIT = (Window(HOUR), Window(WHOLE, HOUR))
 SPLIT_IN_FOUR = (Window(HOUR / 2), Window(2 * HOUR, HOUR / 2), Window(6 * HOUR, 2 * HOUR), Window(WHOLE, 6 * HOUR))
-OTHERS = {
+FLEETS = {f"{count} workers": Fleet(count) for count in WORKERS} | {
     "one poller, oldest first": Fleet(ENOUGH, (Window(in_order=True),)),
     "one poller, oldest first, max_queue 50,000": Fleet(ENOUGH, (Window(in_order=True),), 50_000),
     "two pollers, 0-1-12 h": Fleet(ENOUGH, SPLIT),
@@ -30,29 +32,37 @@ OTHERS = {
 
 def measure(setting: Setting) -> Iterator[Figure]:
     """A million recordings: one poller with 1 to 500 workers; other pollers; a start at noon with all that waits then."""
-    recordings = day(setting.pick(RECORDINGS, 3000))
-    fleets = {f"{count} workers": Fleet(count) for count in WORKERS} | OTHERS
-    for name in setting.pick(list(fleets), ["1 workers", "two pollers, 0-1-12 h"]):
-        yield from _figures(name, recordings, fleets[name])
+    count = setting.pick(RECORDINGS, 3000)
+    names = setting.pick(list(FLEETS), ["1 workers", "two pollers, 0-1-12 h"])
+    with ProcessPoolExecutor() as processes:
+        for figures in processes.map(partial(_figures, count), names):
+            yield from figures
 
 
-def _figures(name: str, recordings: Day, fleet: Fleet) -> Iterator[Figure]:
+def _figures(count: int, name: str) -> list[Figure]:
     """Simulate and tell. What is measured over recordings shows its 99th percentile, with median and maximum as spread."""
-    costs = Costs()
-    done = Simulation(recordings, fleet, costs).run()
+    fleet, costs = FLEETS[name], Costs()
+    done = Simulation(_day(count), fleet, costs).run()
     seen, workers = done.seen, done.workers
-    muxed = Figure(f"{name}: recordings muxed", len(seen.delays))
-    yield muxed if fleet.workers < ENOUGH or fleet.begin else Figure(muxed.what, muxed.value, at_least=len(recordings))
-    yield _percentile(f"{name}: age of a message when it is taken", workers.waits, "s")
-    yield _percentile(f"{name}: from screen file to muxed file", [one / 60 for one in seen.delays], "min")
-    yield Figure(f"{name}: all done, hours after midnight", (seen.finished - DAY) / HOUR, "h")
-    yield Figure(f"{name}: most messages that wait", workers.deepest)
-    yield Figure(f"{name}: longest poll", max(one.seconds for one in seen.polls), "s")
-    yield Figure(f"{name}: RWS requests a second, busiest 10 min", max(seen.rws.values()) / PERIOD)
-    yield Figure(f"{name}: storage, a second, busiest 10 min", max(seen.bytes.values()) / PERIOD / 1e6, "MB")
-    yield Figure(f"{name}: broker operations a second, busiest 10 min", max(seen.broker.values()) / PERIOD)
+    goal = {} if fleet.workers < ENOUGH or fleet.begin else {"at_least": count}
     used = workers.worked / (fleet.workers * costs.threads * (seen.finished - fleet.begin))
-    yield Figure(f"{name}: threads busy, share of the time", used)
+    return [
+        Figure(f"{name}: recordings muxed", len(seen.delays), **goal),
+        _percentile(f"{name}: age of a message when it is taken", workers.waits, "s"),
+        _percentile(f"{name}: from screen file to muxed file", [one / 60 for one in seen.delays], "min"),
+        Figure(f"{name}: all done, hours after midnight", (seen.finished - DAY) / HOUR, "h"),
+        Figure(f"{name}: most messages that wait", workers.deepest),
+        Figure(f"{name}: longest poll", max(one.seconds for one in seen.polls), "s"),
+        Figure(f"{name}: RWS requests a second, busiest 10 min", max(seen.rws.values()) / PERIOD),
+        Figure(f"{name}: storage, a second, busiest 10 min", max(seen.bytes.values()) / PERIOD / 1e6, "MB"),
+        Figure(f"{name}: broker operations a second, busiest 10 min", max(seen.broker.values()) / PERIOD),
+        Figure(f"{name}: threads busy, share of the time", used),
+    ]
+
+
+@cache
+def _day(count: int) -> Day:
+    return day(count)
 
 
 def _percentile(what: str, values: Sequence[float], unit: str) -> Figure:
