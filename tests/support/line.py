@@ -1,0 +1,134 @@
+"""A line before one TCP service, which can be cut, go dead, be refused, and heal: asyncio in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import socket
+import struct
+import threading
+from collections.abc import Coroutine
+from contextlib import ExitStack, suppress
+from typing import Any
+
+from support.ports import held_port
+
+HOST = "127.0.0.1"
+SECONDS = 20
+_AT_ONCE = struct.pack("ii", 1, 0)  # SO_LINGER: a close sends RST
+
+
+class Line:
+    """``with Line(port) as line``: what connects to ``line.port`` gets through to the service at ``port``.
+
+    ``cut()`` resets what is connected. ``refuse()`` does, too, and nobody connects any more. ``go_dead()`` says nothing: no byte
+    gets through in either direction, and who connects hears nothing. ``heal()`` ends both; what a dead line held gets through then,
+    as TCP sends it again, also that an end was closed.
+    """
+
+    def __init__(self, port: int, host: str = HOST) -> None:
+        self._target = (host, port)
+        self._held = ExitStack()
+        self.port = self._held.enter_context(held_port())
+        self.accepted = 0
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._server: asyncio.Server | None = None
+        self._loop = asyncio.new_event_loop()
+        self._alive = asyncio.Event()
+        self._alive.set()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="line", daemon=True)
+
+    def __enter__(self) -> Line:
+        self._thread.start()
+        self._do(self._listen())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._do(self._end())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(SECONDS)
+        self._loop.close()
+        self._held.close()
+
+    def cut(self) -> None:
+        """Reset all connections, at both ends; new ones get through."""
+        self._do(self._reset())
+
+    def refuse(self) -> None:
+        """Reset all connections and refuse new ones, until it heals."""
+        self._do(self._close())
+
+    def go_dead(self) -> None:
+        """Let nothing through any more and say nothing, until it heals."""
+        self._do(self._silence())
+
+    def heal(self) -> None:
+        """Let everything through."""
+        self._do(self._listen())
+
+    @property
+    def connections(self) -> int:
+        """How many connections there are."""
+        return len(self._writers) // 2
+
+    def _do(self, what: Coroutine[Any, Any, None]) -> None:
+        with suppress(concurrent.futures.CancelledError):
+            asyncio.run_coroutine_threadsafe(what, self._loop).result(SECONDS)
+
+    async def _listen(self) -> None:
+        self._alive.set()
+        if self._server is None:
+            listener = socket.create_server((HOST, self.port))
+            self._server = await asyncio.start_server(self._serve, sock=listener)
+
+    async def _silence(self) -> None:
+        self._alive.clear()
+
+    async def _reset(self) -> None:
+        for writer in tuple(self._writers):
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+            writer.transport.abort()
+
+    async def _close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        await self._reset()
+
+    async def _end(self) -> None:
+        await self._close()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.accepted += 1
+        self._writers.add(writer)
+        try:
+            await self._alive.wait()
+            there, back = await asyncio.open_connection(*self._target)
+        except OSError:
+            self._leave(writer)
+            return
+        self._writers.add(back)
+        await asyncio.gather(self._pass(reader, back), self._pass(there, writer))
+        self._leave(writer, back)
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Pass bytes on until they end, and then the end; an end that was reset resets the other."""
+        try:
+            while data := await reader.read(1 << 16):
+                await self._alive.wait()
+                writer.write(data)
+                await writer.drain()
+            await self._alive.wait()
+            writer.write_eof()
+        except OSError:
+            await self._alive.wait()
+            writer.transport.abort()
+
+    def _leave(self, *writers: asyncio.StreamWriter) -> None:
+        self._writers.difference_update(writers)
+        for writer in writers:
+            writer.close()
