@@ -13,7 +13,7 @@ from tests.bench.simulated.fleet import PERIOD, Fleet, Simulation
 from tests.bench.simulated.polls import Window
 
 RECORDINGS = 1_000_000
-WORKERS = (1, 10, 50, 100, 200, 500)
+WORKERS = (1, 10, 25, 50, 100, 200, 500)
 # From so many workers on, every recording has to be muxed.
 ENOUGH = 50
 WHOLE = 12 * HOUR
