@@ -40,14 +40,17 @@ class Books:
             self.failures.pop(key.name, None)
             self.muxed += outcome == MUXED
 
-    def failed(self, key: Key, failure: Failure, level: int, error: Exception | None) -> bool:
-        """Note a failure, log it at a level, and return whether the target may be tried again."""
+    def failed(
+        self, key: Key, failure: Failure, level: int, error: Exception | None, last: bool = True, worker: str = ""
+    ) -> bool:
+        """Note a failure (of a ``worker`` of the fleet), log it, and return whether the target may be tried again."""
         entry = self._journal.failed(key, failure, now())
         if self._migration:
             with self._lock:
                 self.failures[key.name] = (key.recording, failure.told)
         what = "set aside" if entry.retry_at is None else "failed, tried again later"
         fields = {"code": failure.code, "agent": key.agent, "file": key.name, "attempt": entry.attempts}
+        fields |= {"worker": worker} if worker else {}
         with about(key.recording):
             log.log(level, "recording %s: %s", what, failure.told, extra={"fields": fields}, exc_info=error)
         return entry.retry_at is not None

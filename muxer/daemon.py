@@ -185,9 +185,7 @@ class Daemon:
         self._outages.new_poll()
         self._journal.refresh(now())
         adopt(self._services.workspace, self._services.workspace.path)
-        self._services.publisher.repair_left_overs()
-        self._services.stores.remove_left_overs()
-        self._services.superseded.finish_left_overs()
+        self._services.finish_left_overs()
 
     def _migrate(self) -> None:
         """Process everything that the migration's query finds, then say what became of it."""

@@ -36,12 +36,21 @@ class StateFile:
         self._whose = {"version": __version__, "instance": instance, "pid": os.getpid()}
         self._told = False
 
-    def write(self, snapshot: Snapshot, queued: int, out: Mapping[str, tuple[float, str]], has_room: bool) -> None:
+    def write(
+        self,
+        snapshot: Snapshot,
+        queued: int,
+        out: Mapping[str, tuple[float, str]],
+        has_room: bool,
+        fleet: Mapping[str, Any] | None = None,
+    ) -> None:
         """Given what happens now, the number of targets in the queue, the services that are out (since when, in seconds of
-        ``time.monotonic``, and why) and whether the disk has room, write the file; say once when that is not possible."""
+        ``time.monotonic``, and why), whether the disk has room and how the fleet stands (None without one), write the file;
+        say once when that is not possible."""
         elapsed = time.time() - time.monotonic()
         services = {name: {"out_since": since + elapsed, "reason": reason} for name, (since, reason) in out.items()}
-        state = {**self._whose, **_plain(snapshot), "queued": queued, "out": services, "disk_has_room": has_room}
+        state = {**self._whose, **plain(snapshot), "queued": queued, "out": services, "disk_has_room": has_room}
+        state["fleet"] = fleet
         new = self._path.with_suffix(".new")
         try:
             with private_file(new) as file:
@@ -69,8 +78,8 @@ def read(folder: Path) -> dict[str, Any] | None:
     return state if isinstance(state, dict) else None
 
 
-def _plain(snapshot: Snapshot) -> dict[str, Any]:
-    """Return a snapshot as JSON holds it: counters of pairs become lists of [word, word, count]."""
+def plain(snapshot: Snapshot) -> dict[str, Any]:
+    """Given a snapshot, return it as JSON holds it: counters of pairs become lists of [word, word, count]."""
     totals = snapshot.totals
     pairs = {"moved": totals.moved, "errors": totals.errors}
     return {

@@ -83,8 +83,7 @@ def run_beside(arguments: argparse.Namespace, body: Callable[[Beside], Outcome],
     tools = ProgramChecks(config.processing, runner).tools()
     with guest(config) as workspace, display(mask, steps=steps) as shown:
         services = build(config, tools, runner, workspace, stop)
-        advanced = config.advanced
-        job = Job(services, JobOptions(advanced.mark_screen_recording_label, advanced.delete_superseded))
+        job = Job(services, JobOptions.of(config.advanced))
         running = _Body(body, Beside(config, services, job))
         _attend(running, services, shown)
         hangs = not _end(running, runner, services)

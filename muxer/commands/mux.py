@@ -47,7 +47,7 @@ def _mux(arguments: argparse.Namespace, parts: Beside) -> Outcome:
     if arguments.output is not None:
         _check_output(arguments.output, arguments.force)
     else:
-        _finish_left_overs(parts)
+        parts.services.finish_left_overs()
     targets = chosen(targets_of(parts, arguments.id).targets, arguments.agent)
     if arguments.output is not None:
         results = [_written(parts, _single(targets), arguments.output, arguments.force)]
@@ -134,13 +134,6 @@ def _warn_of_running(parts: Beside, recording_id: str) -> None:
     fresh = time.time() - float(told.get("at") or 0) < 10
     if fresh and any(one.get("recording") == recording_id for one in told.get("running") or ()):
         sys.stderr.write("a running muxer works on this recording just now, too; one of the two results is kept\n")
-
-
-def _finish_left_overs(parts: Beside) -> None:
-    """Finish what a command that was killed has left half done."""
-    parts.services.publisher.repair_left_overs()
-    parts.services.stores.remove_left_overs()
-    parts.services.superseded.finish_left_overs()
 
 
 def _note_done(parts: Beside, target: MuxTarget, report: Report) -> None:
