@@ -93,7 +93,7 @@ class Crew:
 
     def _cpu(self) -> dict[str, float]:
         muxers = sum(cpu_seconds(pid) for one in self._processes for pid in family(one.pid))
-        broker = cpu_seconds(self._broker) if self._broker is not None else 0.0
+        broker = sum(map(cpu_seconds, family(self._broker))) if self._broker is not None else 0.0
         return {"muxers": muxers, "lab": cpu_seconds(self._lab.pid), "broker": broker}
 
 

@@ -11,7 +11,7 @@ from tests.bench.simulated.costs import RWS_FIRST, RWS_REQUESTS, Costs, size
 from tests.bench.simulated.day import Day
 from tests.bench.simulated.events import Events
 from tests.bench.simulated.lanes import Workers, lane_of
-from tests.bench.simulated.polls import Poll, Window, cost, slices
+from tests.bench.simulated.polls import Window, cost, slices
 
 PERIOD = 600.0
 # Operations of the broker for a recording, without the events that each poller reads: order published and its event; order
@@ -32,11 +32,12 @@ class Fleet:
 
 @dataclass
 class Seen:
-    """What was counted. ``delays``: seconds from a screen file in RWS to the muxed file, for each that was done; ``rws``,
-    ``bytes``, ``broker``: by ten periods; ``left``: recordings that left every window before there was room for them."""
+    """What was counted. ``delays``: seconds from a screen file in RWS to the muxed file, for each that was done; ``polls``:
+    how long each lasted; ``rws``, ``bytes``, ``broker``: by ten minutes; ``left``: recordings that left every window before
+    there was room for them."""
 
     delays: array[float] = field(default_factory=lambda: array("d"))
-    polls: list[Poll] = field(default_factory=list)
+    polls: list[float] = field(default_factory=list)
     rws: Counter[int] = field(default_factory=Counter)
     bytes: Counter[int] = field(default_factory=Counter)
     broker: Counter[int] = field(default_factory=Counter)
@@ -56,24 +57,34 @@ class Simulation:
         self._open: list[int] = []
         self._ended = 0
         self._over = 0
+        self._number = 0
 
     def run(self) -> Simulation:
         """Let the day happen, and what comes after it until every recording is done or has left the windows."""
         for window in self._fleet.windows:
-            self._events.at(self._fleet.begin, self._poll, window, 0)
+            self._events.at(self._fleet.begin, self._poll, window)
         self._events.run()
         return self
 
-    def _poll(self, window: Window, number: int) -> None:
-        now = self._events.now
+    def _poll(self, window: Window) -> None:
+        self._pass(window, window.passes, self._events.now)
+
+    def _pass(self, window: Window, passes: Sequence[Window], begun: float) -> None:
+        """Read the first of the passes that are left of a poll; then the next one, or what comes after the poll."""
+        now, (reach, *left) = self._events.now, passes
         self._look(now)
-        poll = cost(window, window.length(self._day, now), self._costs.page_seconds)
-        self.seen.polls.append(poll)
+        poll = cost(reach, reach.length(self._day, now), self._costs.page_seconds)
+        self._number += 1
         self._spread(self.seen.rws, poll.pages + poll.slices, now, poll.seconds)
-        for moment, found in slices(self._day, window, poll, now, number, self._open):
+        for moment, found in slices(self._day, reach, poll, now, self._number, self._open):
             self._events.at(moment, self._offer, found)
+        end = now + poll.seconds
+        if left:
+            self._events.at(end, self._pass, window, left, begun)
+            return
+        self.seen.polls.append(end - begun)
         if self._over < len(self._day):
-            self._events.at(now + max(window.interval, poll.seconds), self._poll, window, number + 1)
+            self._events.at(max(begun + window.interval, end), self._poll, window)
 
     def _look(self, now: float) -> None:
         """Take over which calls have ended, and which have left every window."""

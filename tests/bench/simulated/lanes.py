@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from array import array
+from bisect import bisect
 from collections import deque
 from collections.abc import Callable
 
-from tests.bench.simulated.day import DAY, HOUR
+from muxer.fleet.lanes import LANES
 from tests.bench.simulated.events import Events
 
-# As muxer/fleet/lanes.py has it: which part of ``max_queue`` the newest, today's and older recordings may fill.
-SHARES = (1.0, 0.75, 0.5)
+AGES = [lane.age for lane in LANES]
 
 
 class Workers:
@@ -31,14 +31,14 @@ class Workers:
     ) -> None:
         self._events, self._threads, self._max_queue = events, threads, max_queue
         self._job_seconds, self._begun, self._done = job_seconds, begun, done
-        self._lanes: tuple[deque[tuple[int, float]], ...] = tuple(deque() for _ in SHARES)
+        self._lanes: tuple[deque[tuple[int, float]], ...] = tuple(deque() for _ in LANES)
         self.queued = self.busy = self.deepest = 0
         self.waits = array("d")
         self.worked = 0.0
 
     def has_room(self, lane: int) -> bool:
         """Whether one more message may wait in a lane."""
-        return self.queued < SHARES[lane] * self._max_queue
+        return self.queued < LANES[lane].share * self._max_queue
 
     def queue(self, recording: int, lane: int) -> None:
         """Let a recording wait in a lane; it is taken at once when a thread is free."""
@@ -69,4 +69,4 @@ class Workers:
 
 def lane_of(age: float) -> int:
     """Given the age of a call in seconds, return the number of its lane."""
-    return 0 if age < HOUR else 1 if age < DAY else 2
+    return min(bisect(AGES, age), len(AGES) - 1)

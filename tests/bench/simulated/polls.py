@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
+from muxer.fleet.lanes import passes
 from tests.bench.simulated.costs import POLL_CPU
 from tests.bench.simulated.day import Day
 
@@ -27,20 +28,25 @@ class Window:
     shard: int = 0
     in_order: bool = False
 
+    @property
+    def passes(self) -> list[Window]:
+        """The windows that one poll reads, one after the other."""
+        return [replace(self, past=60 * reach) for reach in passes(self.past / 60, self.older_than / 60)]
+
     def among(self, day: Day, recordings: Sequence[int], now: float) -> list[int]:
-        """Return those of some recordings that a poll that begins now takes."""
+        """Return those of some recordings that a pass that begins now takes."""
         oldest, last, start = now - self.past, bisect_right(day.end, now - self.older_than), day.start
         shards, shard = self.shards, self.shard
         return [one for one in recordings if one < last and start[one] >= oldest and one % shards == shard]
 
     def length(self, day: Day, now: float) -> int:
-        """Return how many recordings a poll that begins now has to read: by their ends, which are sorted."""
+        """Return how many recordings a pass that begins now has to read: by their ends, which are sorted."""
         return bisect_right(day.end, now - self.older_than) - bisect_left(day.end, now - self.past)
 
 
 @dataclass(frozen=True)
 class Poll:
-    """What a poll costs: pages, slices whose screen recordings it reads, seconds in all, seconds of a processor."""
+    """What a pass of a poll costs: pages, slices whose screen recordings it reads, seconds, those of a processor."""
 
     pages: int
     slices: int
@@ -49,7 +55,7 @@ class Poll:
 
 
 def cost(window: Window, length: int, page_seconds: float) -> Poll:
-    """Given a window, how many recordings are in it and the time of one request, return what a poll costs: one request after
+    """Given a window, how many recordings are in it and the time of one request, return what a pass costs: one request after
     the other. Shards read all pages, and the screen recordings of their share."""
     pages, slices = max(1, ceil(length / PAGE)), ceil(length / window.shards / PAGE)
     cpu = POLL_CPU * length
@@ -59,7 +65,7 @@ def cost(window: Window, length: int, page_seconds: float) -> Poll:
 def slices(
     day: Day, window: Window, poll: Poll, now: float, number: int, open_: Sequence[int]
 ) -> Iterator[tuple[float, list[int]]]:
-    """Given a poll that begins now, its number, and the recordings that nobody has queued yet, yield the moments at which it
+    """Given a pass that begins now, its number, and the recordings that nobody has queued yet, yield the moments at which it
     reads slices, and those of the open recordings that it finds there with their screen files."""
     found: dict[int, list[int]] = {}
     first, parts = bisect_left(day.end, now - window.past), max(1, poll.slices)
