@@ -16,6 +16,7 @@ from muxer.exits import EXIT_CONFIG, EXIT_SOME_FAILED
 
 ROOT = Path(__file__).resolve().parents[2]
 ONE, MANY = ROOT / "docs" / "recording-muxer.service", ROOT / "docs" / "recording-muxer@.service"
+WORKER = ROOT / "docs" / "recording-muxer-worker@.service"
 PREFIX = "/opt/recording-muxer"
 # What the units may differ in: the comments, and the settings of these names.
 OF_EACH = ("Description", "ExecStart", "StateDirectory", "LogsDirectory")
@@ -31,17 +32,16 @@ def settings(unit: Path) -> dict[str, list[str]]:
     return found
 
 
-@pytest.fixture(params=[ONE, MANY], ids=lambda unit: unit.name)
+@pytest.fixture(params=[ONE, MANY, WORKER], ids=lambda unit: unit.name)
 def unit(request: pytest.FixtureRequest) -> dict[str, list[str]]:
     return settings(request.param)
 
 
 def test_the_command_is_that_of_an_installation(unit: dict[str, list[str]]) -> None:
-    (command,) = unit["ExecStart"]
-    assert re.fullmatch(
-        f"{PREFIX}/venv/bin/python muxer_process.py --config-file=/etc/recording-muxer/(muxer|%i).cfg", command
-    )
-    assert unit["WorkingDirectory"] == [f"{PREFIX}/muxer"]
+    (command,), (folder,) = unit["ExecStart"], unit["WorkingDirectory"]
+    program, file = command.removeprefix(f"{PREFIX}/venv/bin/python ").split(" --config-file=/etc/recording-muxer/")
+    assert (program, folder) in {("muxer_process.py", f"{PREFIX}/muxer"), ("-m muxer worker", PREFIX)}
+    assert file in ("muxer.cfg", "%i.cfg")
     assert (ROOT / "muxer" / "muxer_process.py").is_file()
     assert "--prefix /opt/recording-muxer" in (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -72,6 +72,12 @@ def test_the_units_differ_in_what_is_of_each_instance_only() -> None:
     assert all("%i" in many[name][0] and "%i" not in one[name][0] for name in OF_EACH)
 
 
+def test_workers_share_the_configuration_and_the_folders_of_the_poller() -> None:
+    one, worker = settings(ONE), settings(WORKER)
+    differ = {name for name in one | worker if one.get(name) != worker.get(name)}
+    assert differ == {"Description", "Documentation", "WorkingDirectory", "ExecStart"}
+
+
 needs_systemd = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not installed")
 
 
@@ -80,14 +86,15 @@ def analyzed(tmp_path: Path) -> Path:
     """Copy the units, with a program and a folder that are there."""
     folder = tmp_path / "units"
     folder.mkdir()
-    for unit in (ONE, MANY):
+    for unit in (ONE, MANY, WORKER):
         text = unit.read_text(encoding="utf-8").replace(f"{PREFIX}/venv/bin/python", "/bin/true")
-        (folder / unit.name).write_text(text.replace(f"{PREFIX}/muxer", "/"), encoding="utf-8")
+        there = re.sub(f"^WorkingDirectory={PREFIX}.*", "WorkingDirectory=/", text, flags=re.MULTILINE)
+        (folder / unit.name).write_text(there, encoding="utf-8")
     return folder
 
 
 @needs_systemd
-@pytest.mark.parametrize("name", ["recording-muxer.service", "recording-muxer@0.service"])
+@pytest.mark.parametrize("name", [ONE.name, MANY.name.replace("@", "@0"), WORKER.name.replace("@", "@1")])
 def test_systemd_understands_every_line(analyzed: Path, name: str) -> None:
     verify = ["systemd-analyze", "verify", "--man=no", str(analyzed / name)]
     done = subprocess.run(verify, capture_output=True, text=True, timeout=60, check=False)
