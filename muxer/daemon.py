@@ -17,16 +17,17 @@ from muxer.books import Books
 from muxer.config.schema import Config
 from muxer.errors import AccessDenied, MuxerError, ServiceUnavailable, Stopped, Transient, told
 from muxer.exits import EXIT_FAILED, EXIT_OK, EXIT_SOME_FAILED
+from muxer.fleet.view import FleetView, to_plain
 from muxer.guests import adopt
 from muxer.job import Job, Services
-from muxer.journal import JOURNAL, Journal, Sample, now
+from muxer.journal import JOURNAL, QUEUED, WANTED, Journal, Sample, now
 from muxer.masking import Mask
 from muxer.migration import Standing, bar, progress, summary
 from muxer.observe import terminal
 from muxer.observe.logs import plain
 from muxer.pauses import LONGEST_BACK_OFF_SECONDS, pause_after
 from muxer.poller import Poller
-from muxer.pool import Pool
+from muxer.pool import Engine, Intake, Pool
 from muxer.process import Runner
 from muxer.pulse import Pulse
 from muxer.selection import MuxTarget
@@ -35,6 +36,7 @@ from muxer.work import MIGRATION_ATTEMPTS, Work, key_of
 from muxer.workspace import Cleaning
 
 if TYPE_CHECKING:
+    from muxer.fleet.pool import FleetPool
     from muxer.monitoring.view import Sources
 
 log = logging.getLogger(__name__)
@@ -62,15 +64,14 @@ class Daemon:
         self._outages = services.outages
         self._activity = services.activity
         self._state = StateFile(services.workspace.path / STATE, config.instance, Mask(config.secrets))
+        self._pulse = Pulse()
         self._migration = bool(config.advanced.call_recording_query_string)
         # A migration is to try everything that its query finds, whatever became of it before.
         self._journal_path = None if self._migration else services.workspace.path / JOURNAL
-        self._journal = Journal(self._journal_path, Mask(config.secrets))
-        has_room = services.workspace.disk.has_room
+        self._journal = Journal(self._journal_path, Mask(config.secrets), QUEUED if config.is_fleet else WANTED)
         self._books = Books(self._journal, self._migration)
-        self._worker = Work(job, services.outages, services.activity, self._stop, self._books)
-        self._pool = Pool(self._work, config.advanced.worker_threads, self._stop, has_room)
-        self._poller = Poller(config, services.rws, self._journal, self._outages, self._submit)
+        self._fleet, self._pool = self._engines(job)
+        self._poller = Poller(config, services.rws, self._journal, self._outages, _Patient(self._pool, self._pulse))
         processing = config.processing
         self._cleaning = Cleaning(
             services.workspace,
@@ -81,9 +82,24 @@ class Daemon:
         self._keep_due = time.monotonic() + KEEP_SECONDS
         self._state_due = self._sample_due = time.monotonic()
         self._exit_code = EXIT_OK
-        self._pulse = Pulse()
         self._put_back = threading.Event()
         self._begun, self._read_whole = time.monotonic(), False
+
+    def _engines(self, job: Job) -> tuple[FleetPool | None, Engine]:
+        """Return what does the targets, and the fleet if that does."""
+        config, services = self._config, self._services
+        attempts = MIGRATION_ATTEMPTS if self._migration else 1
+        if config.is_fleet:
+            from muxer.fleet.pool import FleetPool  # here: its packages are installed where there is a fleet
+
+            # A migration listens on its own: what was told to the poller waits for the poller.
+            mark = services.workspace.mark + (".migration" if self._migration else "")
+            told = (self._journal, self._books, services.activity, services.outages)
+            fleet = FleetPool(config.fleet, mark, attempts, *told, self._stop)
+            return fleet, fleet
+        work = Work(job, services.outages, services.activity, self._stop, self._books)
+        threads, has_room = config.advanced.worker_threads, services.workspace.disk.has_room
+        return None, Pool(lambda one: work.do(one, attempts), threads, self._stop, has_room, self._wanted)
 
     def sources(self, warnings: tuple[str, ...]) -> Sources:
         """Given what is odd about the configuration, return where an operator's view of this muxer comes from."""
@@ -100,7 +116,11 @@ class Daemon:
             held=lambda: self._pool.files,
             recipients=self._services.rws.known_certificates,
             warnings=warnings,
+            fleet=self._standing_of_fleet,
         )
+
+    def _standing_of_fleet(self) -> FleetView | None:
+        return None if self._fleet is None else self._fleet.view()
 
     def run(self) -> int:
         """Run until a signal stops it, or the migration is done; return the exit code."""
@@ -143,10 +163,10 @@ class Daemon:
                 self._rest(max(pause, LEAST_PAUSE_SECONDS))
 
     def _rest(self, seconds: float) -> None:
-        """Wait until the next poll: so long, or until an operator has put something back."""
+        """Wait until the next poll: so long, or until an operator has put something back, or the fleet can take more."""
         begun = time.monotonic()
         while (left := begun + seconds - time.monotonic()) > 0 and not self._stop.wait(min(left, TICK_SECONDS)):
-            if self._put_back.is_set() and time.monotonic() - begun >= LEAST_REST_SECONDS:
+            if (self._put_back.is_set() or self._pool.is_hungry) and time.monotonic() - begun >= LEAST_REST_SECONDS:
                 break
         self._put_back.clear()
 
@@ -270,17 +290,8 @@ class Daemon:
             sys.stderr.flush()
         return due + PROGRESS_SECONDS
 
-    def _submit(self, target: MuxTarget) -> bool:
-        """Hand a target to the pool; return whether it took it."""
-        if self._pool.holds(target):
-            return False
-        # Before it is queued: a worker may be done with it at once.
+    def _wanted(self, target: MuxTarget) -> None:
         self._journal.wanted(key_of(target), now())
-        with self._pulse.waiting(for_workers=True):
-            return self._pool.submit(target)
-
-    def _work(self, target: MuxTarget) -> None:
-        self._worker.do(target, MIGRATION_ATTEMPTS if self._migration else 1)
 
     def _clean(self) -> None:
         if self._services.workspace.restore():
@@ -303,12 +314,15 @@ class Daemon:
         snapshot = self._activity.snapshot()
         if self._journal.is_changed():
             self._put_back.set()
-        queued = max(0, self._pool.files - len(snapshot.running))
-        self._state.write(snapshot, queued, self._outages.now_out(), self._services.workspace.disk.has_room())
+        fleet = self._standing_of_fleet()
+        running = len(snapshot.running) if fleet is None else fleet.running
+        queued = max(0, self._pool.files - running)
+        told = None if fleet is None else to_plain(fleet)
+        self._state.write(snapshot, queued, self._outages.now_out(), self._services.workspace.disk.has_room(), told)
         if time.monotonic() >= self._sample_due:
             self._sample_due = time.monotonic() + SAMPLE_SECONDS
             waiting = snapshot.polls.result.get("waiting", 0)
-            self._journal.sample(Sample(int(now()), len(snapshot.running), queued, waiting, snapshot.polls.oldest_open))
+            self._journal.sample(Sample(int(now()), running, queued, waiting, snapshot.polls.oldest_open))
 
     def _shut_down(self) -> None:
         """Give running jobs a moment, then end them; nothing that is left undone is lost."""
@@ -327,3 +341,23 @@ class Daemon:
         self._journal.close()
         log.info("stopped")
 
+
+class _Patient(Intake):
+    """An engine as the poll sees it: while it waits for the engine, that is no sign of trouble."""
+
+    def __init__(self, engine: Engine, pulse: Pulse) -> None:
+        self._engine, self._pulse = engine, pulse
+
+    def begin_poll(self) -> None:
+        self._engine.begin_poll()
+
+    def submit(self, target: MuxTarget) -> bool:
+        with self._pulse.waiting(for_workers=True):
+            return self._engine.submit(target)
+
+    def end_pass(self) -> int:
+        with self._pulse.waiting(for_workers=True):
+            return self._engine.end_pass()
+
+    def is_closed(self, minutes: float) -> bool:
+        return self._engine.is_closed(minutes)

@@ -67,6 +67,8 @@ ON CONFLICT (name) DO UPDATE SET state = excluded.state, attempts = excluded.att
     facts = excluded.facts, updated = excluded.updated
 """
 
+_LEAVE = "UPDATE targets SET state = ? WHERE state = 'running'"
+
 _SAMPLE = "INSERT OR REPLACE INTO samples VALUES (:at, :running, :queued, :waiting, :oldest_open)"
 
 # What is no fault of the journal: it is tried again, and what it says of failures is kept.
@@ -115,12 +117,13 @@ def delay(attempt: int) -> float:
 class Journal:
     """What became of the targets of this instance. Safe to use from any thread; times are epoch seconds."""
 
-    def __init__(self, path: Path | None, mask: Mask | None = None) -> None:
-        """Given where the database lies or is to be made (None = in memory only), and what removes secrets from texts, open
-        it. What another process left running is wanted again."""
+    def __init__(self, path: Path | None, mask: Mask | None = None, left: str = WANTED) -> None:
+        """Given where the database lies or is to be made (None = in memory only), what removes secrets from texts, and what
+        becomes of a target that runs when this process ends (in a fleet its order is still out: :data:`QUEUED`), open it."""
         self._lock = threading.Lock()
         self._path = path
         self._mask = mask or Mask()
+        self._left = left
         self._failures: OrderedDict[str, Entry] = OrderedDict()
         # What could not be written yet, by the name of its target.
         self._owed: OrderedDict[str, dict[str, object]] = OrderedDict()
@@ -143,9 +146,30 @@ class Journal:
         """Note that a target waits for a worker."""
         self._note(key, WANTED, now)
 
-    def running(self, key: Key, now: float) -> None:
-        """Note that a worker has begun a target."""
-        self._note(key, RUNNING, now)
+    def queued(self, key: Key, now: float, message: str) -> None:
+        """Note that the order to make a target is out, and the id of its message."""
+        self._note(key, QUEUED, now, message)
+
+    def running(self, key: Key, now: float, message: str = "") -> None:
+        """Note that a worker has begun a target; in a fleet, with the id of its message."""
+        self._note(key, RUNNING, now, message)
+
+    def state_of(self, name: str) -> str:
+        """Return the state of a target, empty when it is not known."""
+        with self._lock, self._talking() as database:
+            if database is not None:
+                row = database.execute("SELECT state FROM targets WHERE name = ?", (name,)).fetchone()
+                return str(row[0]) if row else ""
+        return ""
+
+    def out(self) -> list[tuple[Key, float, str]]:
+        """Return the targets whose orders were out when the journal was opened: since when, and the id of the message."""
+        query = "SELECT name, recording, agent, updated, facts FROM targets WHERE state = ?"
+        with self._lock, self._talking() as database:
+            if database is not None:
+                rows = database.execute(query, (QUEUED,)).fetchall()
+                return [(Key(*key), at, str(json.loads(facts).get("message", ""))) for *key, at, facts in rows]
+        return []
 
     def done(self, key: Key, now: float, facts: Mapping[str, object]) -> None:
         """Note that nothing is left to do for a target, with what its finished line says, and forget its failures."""
@@ -216,7 +240,7 @@ class Journal:
         with self._lock, self._talking() as database:
             if database is not None:
                 self._pay(database)
-                database.execute("UPDATE targets SET state = 'wanted' WHERE state = 'running'")
+                database.execute(_LEAVE, (self._left,))
                 database.close()
             self._database = None
 
@@ -224,16 +248,17 @@ class Journal:
         """Return what an error says, in a form that may be kept: services echo what they like."""
         return self._mask(reason).encode(errors="backslashreplace").decode()[:LONGEST_REASON]
 
-    def _note(self, key: Key, state: str, now: float) -> None:
+    def _note(self, key: Key, state: str, now: float, message: str = "") -> None:
+        facts = json.dumps({"message": message}) if message else "{}"
         with self._lock:
-            self._write(key, state, self._failures.get(key.name), now)
+            self._write(key, state, self._failures.get(key.name), now, facts)
 
     def _open(self, path: Path) -> None:
         """Open the database; begin it anew when it cannot be used, and do without when that is not possible either, or when
         it may be usable later."""
         for attempt in range(2):
             try:
-                self._database = _connected(path, 0.0 if self._told else LOCK_SECONDS)
+                self._database = _connected(path, 0.0 if self._told else LOCK_SECONDS, self._left)
                 self._load(self._database)
                 [self._seen_version] = self._database.execute("PRAGMA data_version").fetchone()
                 return
@@ -334,7 +359,7 @@ def _claim(path: Path) -> None:
         os.close(descriptor)
 
 
-def _connected(path: Path, patience: float) -> sqlite3.Connection:
+def _connected(path: Path, patience: float, left: str) -> sqlite3.Connection:
     _claim(path)
     database = sqlite3.connect(path, timeout=patience, isolation_level=None, check_same_thread=False)
     try:
@@ -347,7 +372,7 @@ def _connected(path: Path, patience: float) -> sqlite3.Connection:
             database.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
         if database.execute("PRAGMA quick_check").fetchone() != ("ok",):
             raise sqlite3.DatabaseError("the database is damaged")
-        database.execute("UPDATE targets SET state = 'wanted' WHERE state = 'running'")
+        database.execute(_LEAVE, (left,))
     except BaseException:
         database.close()
         raise

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from muxer import __version__
-from muxer.activity import Snapshot
+from muxer.activity import Polls, Snapshot
 from muxer.errors import LocalResourceError
 from muxer.masking import Mask
 from muxer.transfer import private_file
@@ -25,6 +25,18 @@ from muxer.transfer import private_file
 log = logging.getLogger(__name__)
 
 STATE = "state.json"
+
+_NUMBER = int | float
+_NEEDED = {"version": str, "instance": str, "pid": int, "at": _NUMBER, "started": _NUMBER, "queued": int} | {
+    "running": list,
+    "polls": dict,
+    "out": dict,
+    "disk_has_room": bool,
+}
+_RUNNING = {"recording": str, "agent": str, "step": str, "begun": _NUMBER, "step_begun": _NUMBER} | {
+    "done": _NUMBER,
+    "total": _NUMBER,
+}
 
 
 class StateFile:
@@ -70,12 +82,30 @@ class StateFile:
 
 
 def read(folder: Path) -> dict[str, Any] | None:
-    """Given the temporary folder of an instance, return what its state file says; None when none can be read."""
+    """Given the temporary folder of an instance, return what its state file says; None when none can be read, or it lacks
+    something."""
     try:
         state = json.loads((folder / STATE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return state if isinstance(state, dict) else None
+    return state if _is_whole(state) else None
+
+
+def _is_whole(state: object) -> bool:
+    """Whether everything is there that :meth:`StateFile.write` writes, as far as a reader needs it."""
+    if not _has(state, _NEEDED):
+        return False
+    assert isinstance(state, dict)
+    return (
+        _has(state["polls"], {"result": dict, "seconds": _NUMBER, "error": str})
+        and state["polls"].keys() >= vars(Polls()).keys()
+        and all(_has(one, _RUNNING) for one in state["running"])
+        and all(_has(one, {"reason": str}) for one in state["out"].values())
+    )
+
+
+def _has(found: object, form: Mapping[str, Any]) -> bool:
+    return isinstance(found, dict) and all(isinstance(found.get(name), kind) for name, kind in form.items())
 
 
 def plain(snapshot: Snapshot) -> dict[str, Any]:

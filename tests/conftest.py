@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import functools
 import os
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
 from support.media import KeptLab, Shelf, shared_folder
+from support.rabbitmq import RabbitNode
 
 from muxer.lab.keys import recipients
 from muxer.lab.lab import Lab
 from muxer.lab.switches import Switches
+
+if TYPE_CHECKING:
+    from support.queues import VirtualHost
 
 # The same examples in every run of the suite; those who look for more ask for more, and get others each time.
 settings.register_profile("steady", derandomize=True)
@@ -48,6 +53,25 @@ def make_lab(tmp_path: Path, kept_lab: type[Lab]) -> Iterator[Callable[..., Lab]
             return stack.enter_context(kept_lab(folder, Switches(**switches)))  # type: ignore[arg-type]
 
         yield make
+
+
+@pytest.fixture(scope="session")
+def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitNode]:
+    """Return a RabbitMQ that runs, for all tests of this process; one that stops it or kills it need not start it again."""
+    with RabbitNode(tmp_path_factory.mktemp("rabbit")) as node:
+        yield node
+
+
+@pytest.fixture
+def vhost(rabbit: RabbitNode) -> Iterator[VirtualHost]:
+    """Return a virtual host of its own for a test."""
+    from support.queues import VirtualHost
+
+    rabbit.start()
+    name = secrets.token_hex(4)
+    yield VirtualHost(rabbit, rabbit.add(name, name, secrets.token_hex(8)))
+    rabbit.start()
+    rabbit.remove(name, name)
 
 
 @pytest.fixture(scope="session")

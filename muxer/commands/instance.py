@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +10,13 @@ from typing import Any
 from muxer import state
 from muxer.config.schema import Config
 from muxer.journal import JOURNAL
-from muxer.monitoring.health import INTERVALS, LEAST_INTERVAL_SECONDS
-from muxer.workspace import folder_of
+from muxer.lock import holder
+from muxer.monitoring.lateness import lateness
+from muxer.workspace import LOCK, folder_of
 
 # The state file is written every two seconds; a busy machine may be late.
 FRESH_SECONDS = 30.0
+NO_JOURNAL = "there is no journal at {}: has this instance run, with this temp_dir?"
 RUNS, HANGS, DIED, DOWN = "runs", "hangs", "died", "does not run"
 
 
@@ -42,7 +42,7 @@ def look(config: Config) -> Instance:
         return Instance(folder, DOWN, None)
     if time.time() - found["at"] <= FRESH_SECONDS:
         return Instance(folder, RUNS, found)
-    return Instance(folder, HANGS if _is_alive(found["pid"]) else DIED, found)
+    return Instance(folder, HANGS if _is_held(folder) else DIED, found)
 
 
 def trouble(instance: Instance, config: Config) -> list[str]:
@@ -58,22 +58,19 @@ def trouble(instance: Instance, config: Config) -> list[str]:
     reasons += [f"{name} is out: {one['reason']}" for name, one in found["out"].items()]
     if not found["disk_has_room"]:
         reasons.append("the disk of temp_dir is nearly full: no new recording is begun")
-    polls, is_busy = found["polls"], bool(found["queued"])
-    interval = max(config.processing.min_poll_interval * 60, LEAST_INTERVAL_SECONDS)
-    age = now - (polls["last_success"] or found["started"])
-    if age - polls["seconds"] > INTERVALS * interval and not is_busy:
-        reasons.append(f"no poll has succeeded for {age:.0f} s{': ' + polls['error'] if polls['error'] else ''}")
+    if config.advanced.call_recording_query_string:  # a migration has no polls
+        return reasons
+    polls, interval = found["polls"], config.processing.min_poll_interval * 60
+    last = found["started"] if polls["last_success"] is None else polls["last_success"]
+    late = lateness(last, polls["seconds"], now, interval, is_busy=found["queued"] > 0)
+    if late is not None:
+        reasons.append(f"no poll has succeeded for {late:.0f} s{': ' + polls['error'] if polls['error'] else ''}")
     return reasons
 
 
-def _is_alive(pid: int) -> bool:
-    """Whether a process lives, on this machine. On Windows nobody is asked: there the question would end it."""
-    if sys.platform == "win32":
-        return True
+def _is_held(folder: Path) -> bool:
+    """Whether a process holds a folder: its lock ends with it. One that cannot be looked at counts as held."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
+        return holder(folder / LOCK) is not None
+    except OSError:
         return True
-    return True

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from muxer.commands.common import guarded, loaded, parser, show_json, show_table
+from muxer.commands.common import guarded, loaded, parser, show_json, show_remedies, show_table
 from muxer.commands.instance import Instance, look, trouble
 from muxer.config.schema import Config
 from muxer.exits import EXIT_FAILED, EXIT_OK
@@ -17,9 +18,11 @@ from muxer.monitoring.history import HOUR, History
 from muxer.monitoring.words import ago, moment, span
 from muxer.observe.logs import plain
 from muxer.progress import progress, shown
+from muxer.remedies import remedy
 
 WATCH_SECONDS = 2.0
 REASONS = 5
+_CODE = re.compile(r"\bMUX-\d{3}\b")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -49,6 +52,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _facts(instance: Instance, past: History, wrong: Sequence[str]) -> dict[str, Any]:
+    codes = history.by_code(instance.journal)
     return {
         "standing": instance.standing,
         "trouble": list(wrong),
@@ -56,7 +60,8 @@ def _facts(instance: Instance, past: History, wrong: Sequence[str]) -> dict[str,
         "targets": past.counts,
         "last_hour": vars(_sum(past, 1)),
         "last_day": vars(_sum(past, history.HOURS)),
-        "failures_by_code": history.by_code(instance.journal),
+        "failures_by_code": codes,
+        "remedies": {code: remedy(code) for code in _codes(wrong, codes)},
     }
 
 
@@ -80,6 +85,12 @@ def _show(config: Config, instance: Instance, past: History, wrong: Sequence[str
     if codes:
         rows = [(str(count), code, state) for code, state, count in codes]
         show_table(("files", "code", "state"), rows, "failures; `failed` lists them, `retry` puts them back")
+    show_remedies(_codes(wrong, codes))
+
+
+def _codes(wrong: Sequence[str], failures: Iterable[tuple[str, str, int]]) -> set[str]:
+    """Return the codes that are named by what is wrong and by the failures."""
+    return {code for code, _, _ in failures} | set(_CODE.findall(" ".join(wrong)))
 
 
 def _polls(found: dict[str, Any], now: float) -> list[str]:

@@ -27,7 +27,7 @@ NOT_SHARDED = "it is ignored, because without a muxer_id of 0 or more sharding i
 UNCHECKED_TLS = "[{}] trusted_ca = false: TLS certificates are not checked"
 
 # Where a value comes from, beside the command line, the environment and the file.
-KEYSTORE, DEFAULT = "keystore", "default"
+FILE, KEYSTORE, DEFAULT = "file", "keystore", "default"
 
 Key = tuple[str, str]
 
@@ -138,7 +138,7 @@ def _place(given: Given, name: str) -> str:
     """Return where in the file something stands, with the names that are written there when they are others."""
     section = given.section.strip().lower()
     renamed = section not in SECTIONS or given.option != name
-    return f"file, line {given.line}" + (f", as [{given.section}] {given.option}" if renamed else "")
+    return f"{FILE}, line {given.line}" + (f", as [{given.section}] {given.option}" if renamed else "")
 
 
 def default_of(option: Option) -> Any:

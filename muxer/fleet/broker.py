@@ -64,13 +64,14 @@ class FleetBroker(RabbitmqBroker):
         """The targets of the orders that this worker holds, begun or not."""
         return [] if self._consumer is None else self._consumer.files
 
-    def send(self, order: Order, lane: int) -> str:
-        """Given an order and the number of its lane, put it there; return the id of its message when RabbitMQ has it safe.
-        Raise the errors of :func:`talking`."""
-        queue = names(self._queue)[lane]
-        message: Message[Any] = Message(queue, ACTOR, (), orders.to_plain(order), {})
+    def message(self, order: Order, lane: int) -> Message[Any]:
+        """Given an order and the number of its lane, return the message for it."""
+        return Message(names(self._queue)[lane], ACTOR, (), orders.to_plain(order), {})
+
+    def send(self, message: Message[Any]) -> None:
+        """Given a message, put it into its lane; return when RabbitMQ has it safe. Raise the errors of :func:`talking`."""
         with talking(self._outages):
-            return self.enqueue(message).message_id
+            self.enqueue(message)
 
     def rest(self) -> None:
         """Close the connection of this thread, which will not be used for long."""

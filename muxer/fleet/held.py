@@ -73,8 +73,8 @@ class Holdings:
             return tuple(self._held.values())
 
     def lost(self, now: float, empty_since: float | None, at_workers: Container[str]) -> list[Held]:
-        """Given the time, since when all lanes have been empty (None = they are not) and what living workers have, return what
-        is out no more, although nobody has told its end."""
+        """Given the time, since when all lanes have been empty (None = they are not) and what living workers have, return
+        what is out no more, although nobody has told its end."""
         has_settled = empty_since is not None and now - empty_since >= SETTLE_SECONDS
         found = []
         for held in self.all:

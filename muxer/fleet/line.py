@@ -56,7 +56,7 @@ class Line:
         self._tasks: deque[tuple[Callable[[Any], Any], Future[Any]]] = deque()
         self._lock = threading.Lock()
         self._connection: Any = None
-        self._closing, self._closed = threading.Event(), threading.Event()
+        self._closing, self._tried = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="broker", daemon=True)
 
     def start(self) -> None:
@@ -79,6 +79,7 @@ class Line:
         """Given what to do with the connection, do it in the thread of the line and return its result. Raise
         :class:`ServiceUnavailable` when there is no connection, or it breaks."""
         future: Future[T] = Future()
+        self._tried.wait(ASK_SECONDS)  # at the start, for the first connection
         with self._lock:
             if self._connection is None:
                 raise _gone()
@@ -109,6 +110,7 @@ class Line:
             except Exception:
                 log.exception("the line to RabbitMQ met an error that nobody expected; it is opened again")
             self._give_up()
+            self._tried.set()
             self._closing.wait(RECONNECT_SECONDS)
 
     def _serve(self) -> None:
@@ -123,6 +125,7 @@ class Line:
                 self._opened(connection)
             with self._lock:
                 self._connection = connection
+            self._tried.set()
             due = 0.0
             while not (self._closing.is_set() and not self._outbox):
                 with talking(self._outages):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
 from muxer.activity import Running
+
+# The name of the broker among the services.
+BROKER = "RabbitMQ"
 
 # A worker tells of itself every five seconds. One that has not for so long is silent; after so long, it is forgotten.
 SILENT_SECONDS = 20.0
@@ -68,6 +71,11 @@ class FleetView:
         return sum(one.rate for one in self.living)
 
     @property
+    def threads(self) -> int:
+        """Targets that all living workers may work on at the same time."""
+        return sum(one.threads for one in self.living)
+
+    @property
     def oldest_age(self) -> float:
         """For how many seconds the oldest target has waited; 0 when none does."""
         return 0.0 if self.oldest is None else max(0.0, self.at - self.oldest)
@@ -83,15 +91,22 @@ def is_forgotten(worker: WorkerView, now: float) -> bool:
     return now - worker.seen > FORGOTTEN_SECONDS
 
 
-def trouble(view: FleetView) -> tuple[str, ...]:
-    """Given how the fleet stands, return what keeps it from its work; nothing when it is at it. A fleet without workers that
-    has nothing to do is well: sites let it shrink to none."""
+def trouble(view: FleetView, out: Collection[str] = ()) -> tuple[str, ...]:
+    """Given how the fleet stands and the services that are known to be out, return what else keeps it from its work; nothing
+    when it is at it. A fleet without workers that has nothing to do is well: sites let it shrink to none."""
     if not view.connected:
-        return ("the broker is not reached: nothing is handed to the workers",)
+        return () if BROKER in out else (f"{BROKER} is not reached: nothing is handed to the workers",)
     if not view.living and view.queued:
         waiting = "1 muxed file waits" if view.queued == 1 else f"{view.queued} muxed files wait"
         return (f"no worker is there, and {waiting} for one",)
     return ()
+
+
+def masked(view: FleetView, mask: Callable[[str], str]) -> FleetView:
+    """Given how the fleet stands and what removes secrets from a text, return it without them: workers repeat what services
+    have said to them."""
+    workers = (replace(one, out={mask(name): mask(why) for name, why in one.out.items()}) for one in view.workers)
+    return replace(view, workers=tuple(workers))
 
 
 def to_plain(view: FleetView) -> dict[str, Any]:
@@ -104,6 +119,14 @@ def from_plain(plain: object) -> FleetView | None:
     targets that are malformed are left out."""
     try:
         return _fleet(plain)
+    except _MALFORMED:
+        return None
+
+
+def worker_from_plain(plain: object) -> WorkerView | None:
+    """Given what is known of a worker, return it; None when that is malformed."""
+    try:
+        return _worker(plain)
     except _MALFORMED:
         return None
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from muxer.activity import Durations, Totals
 from muxer.fleet.events import Event
-from muxer.fleet.view import WorkerView, is_forgotten, is_silent, worker_of
+from muxer.fleet.view import FORGOTTEN_SECONDS, SILENT_SECONDS, WorkerView, worker_from_plain
 from muxer.work import FAILED, MUXED
 
 RATE_SECONDS = 600.0
@@ -51,8 +51,7 @@ class Workers:
             since = minus(totals, worker.totals)
             worker.told, worker.seen, worker.held, worker.totals = event.details, now, held, totals
             self._workers[event.sender] = worker
-            for name in [name for name, one in self._workers.items() if is_forgotten(one.seen, now)]:
-                del self._workers[name]
+            self._workers = {name: one for name, one in self._workers.items() if now - one.seen <= FORGOTTEN_SECONDS}
         return since
 
     def gone(self, name: str) -> None:
@@ -72,13 +71,13 @@ class Workers:
     def held(self, now: float) -> frozenset[str]:
         """Return the targets that living workers have in hand."""
         with self._lock:
-            return frozenset[str]().union(*(one.held for one in self._workers.values() if not is_silent(one.seen, now)))
+            living = (one for one in self._workers.values() if now - one.seen <= SILENT_SECONDS)
+            return frozenset[str]().union(*(one.held for one in living))
 
     def view(self, now: float) -> tuple[WorkerView, ...]:
         """Return how the workers stand, by name."""
         with self._lock:
-            workers = sorted(self._workers.items())
-            views = (_view(name, one, now) for name, one in workers if not is_forgotten(one.seen, now))
+            views = [_view(name, one, now) for name, one in sorted(self._workers.items())]
             return tuple(view for view in views if view is not None)
 
 
@@ -88,7 +87,7 @@ def _view(name: str, worker: _Worker, now: float) -> WorkerView | None:
     # Of one that was heard of just now, no rate can be told yet.
     seconds = max(60.0, min(RATE_SECONDS, now - worker.first_seen))
     counts = {"muxed": worker.muxed, "failed": worker.failed, "rate": len(worker.ends) * 3600.0 / seconds}
-    return worker_of({**worker.told, "name": name, "seen": worker.seen, **counts})
+    return worker_from_plain({**worker.told, "name": name, "seen": worker.seen, **counts})
 
 
 def totals_of(plain: Mapping[str, Any]) -> Totals:

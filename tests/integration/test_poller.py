@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 from support.calls import add_short, configure
+from support.taking import Taking
 
 from muxer.config import load
 from muxer.errors import ServiceUnavailable
@@ -30,7 +31,7 @@ def poller_of(lab: Lab, outages: Outages, taken: list[MuxTarget], **options: str
     config = load(configure(lab, **options), {}, {}).config
     user = lab.site.rws_account
     account = Account("RWS", lab.rws_url, user.username, user.password, False, 30)
-    return Poller(config, Rws(Session(account, threading.Event()), lab.ccid), Journal(None), outages, take)
+    return Poller(config, Rws(Session(account, threading.Event()), lab.ccid), Journal(None), outages, Taking(take))
 
 
 @pytest.mark.parametrize(("options", "submitted"), [({}, 0), (MIGRATION, 2)], ids=["poll", "migration"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import socket
 import struct
 import threading
@@ -21,9 +20,9 @@ _AT_ONCE = struct.pack("ii", 1, 0)  # SO_LINGER: a close sends RST
 class Line:
     """``with Line(port) as line``: what connects to ``line.port`` gets through to the service at ``port``.
 
-    ``cut()`` resets what is connected. ``refuse()`` does, too, and nobody connects any more. ``go_dead()`` says nothing: no byte
-    gets through in either direction, and who connects hears nothing. ``heal()`` ends both; what a dead line held gets through then,
-    as TCP sends it again, also that an end was closed.
+    ``cut()`` resets what is connected. ``refuse()`` does, too, and nobody connects any more. ``go_dead()`` tells nobody:
+    no byte gets through in either direction, and who connects hears nothing. ``heal()`` ends both. What a dead line held
+    gets through then, as TCP sends it again; also that an end was closed.
     """
 
     def __init__(self, port: int, host: str = HOST) -> None:
@@ -72,8 +71,7 @@ class Line:
         return len(self._writers) // 2
 
     def _do(self, what: Coroutine[Any, Any, None]) -> None:
-        with suppress(concurrent.futures.CancelledError):
-            asyncio.run_coroutine_threadsafe(what, self._loop).result(SECONDS)
+        asyncio.run_coroutine_threadsafe(what, self._loop).result(SECONDS)
 
     async def _listen(self) -> None:
         self._alive.set()
@@ -105,15 +103,14 @@ class Line:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
         self._writers.add(writer)
-        try:
+        with suppress(OSError, asyncio.CancelledError):
             await self._alive.wait()
             there, back = await asyncio.open_connection(*self._target)
-        except OSError:
-            self._leave(writer)
-            return
-        self._writers.add(back)
-        await asyncio.gather(self._pass(reader, back), self._pass(there, writer))
-        self._leave(writer, back)
+            self._writers.add(back)
+            with suppress(asyncio.CancelledError):
+                await asyncio.gather(self._pass(reader, back), self._pass(there, writer))
+            self._leave(back)
+        self._leave(writer)
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Pass bytes on until they end, and then the end; an end that was reset resets the other."""
@@ -128,7 +125,6 @@ class Line:
             await self._alive.wait()
             writer.transport.abort()
 
-    def _leave(self, *writers: asyncio.StreamWriter) -> None:
-        self._writers.difference_update(writers)
-        for writer in writers:
-            writer.close()
+    def _leave(self, writer: asyncio.StreamWriter) -> None:
+        self._writers.discard(writer)
+        writer.close()

@@ -16,6 +16,7 @@ import pytest
 PREFIX = "muxer-test-"
 # Addresses that are set aside for tests of networks (RFC 2544).
 ADDRESSES = ("198.18.0.1", "198.18.0.2")
+NAMED = Path("/run/netns")
 SECONDS = 20
 _DEVICE = "cable"
 
@@ -89,8 +90,7 @@ def _remove_left_overs() -> None:
 
 
 def _names() -> list[str]:
-    folder = Path("/run/netns")
-    return [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return [path.name for path in NAMED.iterdir()] if NAMED.is_dir() else []
 
 
 def _ip(*arguments: str) -> str:

@@ -64,7 +64,8 @@ class VirtualHost:
         with self.channel() as channel:
             while (got := channel.basic_get(queue))[0] is not None:
                 bodies.append(got[2])
-            channel.basic_nack(0, multiple=True, requeue=True) if bodies else None
+            if bodies:
+                channel.basic_nack(0, multiple=True, requeue=True)
         wait_until(lambda: self.ready(queue) >= len(bodies), f"the messages of {queue} are back")
         return bodies
 

@@ -16,8 +16,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @cache
 def shares(module: str) -> bool:
-    """Given the path of a module of tests, return whether tests in it share what a fixture has made."""
-    return 'scope="module"' in (ROOT / module).read_text(encoding="utf-8")
+    """Given the path of a module of tests, return whether tests in it share what a fixture has made, or a RabbitMQ."""
+    text = (ROOT / module).read_text(encoding="utf-8")
+    return 'scope="module"' in text or "from support.rabbitmq import" in text or "from support.queues import" in text
 
 
 class Modules(LoadScopeScheduling):

@@ -9,7 +9,16 @@ import pytest
 from support.fleet import NOW, fleet, worker
 from support.views import job
 
-from muxer.fleet.view import FORGOTTEN_SECONDS, SILENT_SECONDS, from_plain, is_forgotten, is_silent, to_plain, trouble
+from muxer.fleet.view import (
+    BROKER,
+    FORGOTTEN_SECONDS,
+    SILENT_SECONDS,
+    from_plain,
+    is_forgotten,
+    is_silent,
+    to_plain,
+    trouble,
+)
 
 
 def test_it_is_read_from_the_state_file_as_it_was_written() -> None:
@@ -56,6 +65,8 @@ def test_the_age_of_the_oldest_is_never_negative() -> None:
 
 def test_what_keeps_a_fleet_from_its_work() -> None:
     assert trouble(fleet(worker(), queued=5)) == trouble(fleet(queued=0)) == ()
-    assert trouble(fleet(worker(), connected=False)) == ("the broker is not reached: nothing is handed to the workers",)
+    out = fleet(worker(), connected=False)
+    assert trouble(out, {"RWS"}) == ("RabbitMQ is not reached: nothing is handed to the workers",)
+    assert trouble(out, {BROKER}) == ()
     assert trouble(fleet(worker(seen=NOW - 30), queued=1)) == ("no worker is there, and 1 muxed file waits for one",)
     assert trouble(fleet(queued=7)) == ("no worker is there, and 7 muxed files wait for one",)

@@ -65,9 +65,12 @@ LATE = polls(last_success=NOW - 3000)
         ({"services": (OUT, replace(OUT, name="RCS"))}, BAD, "RWS and RCS are out since 01:16 UTC (10 min)"),
         ({"disk": Room(1, 10**9, False)}, BAD, "Disk short"),
         ({"polls": polls(error="MetadataError: odd")}, BAD, "The last poll failed"),
-        ({"polls": polls(last_success=None)}, NOTE, "Starting"),
-        ({"polls": LATE, "running": ()}, BAD, "No poll has ended for 50 min"),
-        ({"polls": LATE}, GOOD, "Working"),
+        ({"polls": polls(last_success=None), "started": NOW - 60}, NOTE, "Starting"),
+        ({"polls": polls(last_success=None), "is_busy": True}, NOTE, "Starting"),
+        ({"polls": polls(last_success=None)}, BAD, "No poll has ended for 1 d 1 h"),
+        ({"polls": polls(last_success=None), "is_migration": True}, GOOD, "Working"),
+        ({"polls": LATE}, BAD, "No poll has ended for 50 min"),
+        ({"polls": LATE, "is_busy": True}, GOOD, "Working"),
         ({"counts": {"aside": 1}}, NOTE, "Working; 1 recording is set aside"),
         ({"counts": {"aside": 2}, "services": (OUT,)}, BAD, "RWS is out since 01:16 UTC (10 min)"),
     ],
@@ -206,7 +209,7 @@ def test_the_page_stays_small() -> None:
 
 
 def test_a_muxer_that_has_just_begun_has_a_page() -> None:
-    made = view(services=(), running=(), recent=(), samples=(), polls=Polls(), next_poll=None, disk=None)
+    made = view(services=(), running=(), recent=(), samples=(), polls=Polls(), started=NOW, next_poll=None, disk=None)
     text = Reader(render(made)).text
     assert "Starting" in text
     assert "None yet." in text

@@ -11,6 +11,7 @@ from support.schedule import Modules
     [
         ("tests/e2e/test_install.py::test_usage[arguments0]", "tests/e2e/test_install.py"),
         ("tests/e2e/test_main_job.py::test_every_label_is_set_once[apache, clear]", "tests/e2e/test_main_job.py"),
+        ("tests/integration/test_rabbitmq_node.py::test_a_thing", "tests/integration/test_rabbitmq_node.py"),
         ("tests/e2e/test_running.py::test_a_thing[a::b]", "tests/e2e/test_running.py::test_a_thing[a::b]"),
     ],
 )

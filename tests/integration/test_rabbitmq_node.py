@@ -1,0 +1,180 @@
+"""What the tests of the fleet stand on: a RabbitMQ node of their own, a line before it that breaks, two hosts."""
+
+from __future__ import annotations
+
+import re
+import signal
+import ssl
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pika
+import pytest
+from pika.adapters.blocking_connection import BlockingChannel
+from pika.adapters.utils.connection_workflow import AMQPConnectorStackTimeout
+from pika.exceptions import AMQPConnectionError, AMQPError, ChannelClosedByBroker
+from support.line import Line
+from support.namespaces import NAMED, PREFIX, Host, two_hosts
+from support.queues import Counts, VirtualHost, wait_until
+from support.rabbitmq import RabbitNode
+from support.tls import HOST, pem, self_signed
+
+TESTS = Path(__file__).resolve().parents[1]
+QUORUM = {"x-queue-type": "quorum"}
+DURABLE = pika.BasicProperties(delivery_mode=2)
+
+
+def publish(channel: BlockingChannel, *bodies: bytes) -> None:
+    """Put messages into a quorum queue that outlasts the node."""
+    channel.confirm_delivery()
+    channel.queue_declare("orders", durable=True, arguments=QUORUM)
+    for body in bodies:
+        channel.basic_publish("", "orders", body, DURABLE)
+
+
+def through(vhost: VirtualHost, line: Line, **settings: float) -> pika.BlockingConnection:
+    """Connect to a virtual host through a line."""
+    parameters = pika.URLParameters(vhost.url)
+    parameters.port, parameters.connection_attempts = line.port, 1
+    for name, value in settings.items():
+        setattr(parameters, name, value)
+    return pika.BlockingConnection(parameters)
+
+
+def processes(folder: Path) -> list[int]:
+    """Return all processes that work in a folder."""
+    found = []
+    for process in Path("/proc").iterdir():
+        with suppress(OSError):
+            if process.name.isdigit() and (process / "cwd").readlink() == folder:
+                found.append(int(process.name))
+    return found
+
+
+def test_what_was_confirmed_outlasts_a_kill(vhost: VirtualHost) -> None:
+    with vhost.channel() as channel:
+        publish(channel, b"first", b"second")
+    port = vhost.node.port
+    vhost.node.settle()
+    vhost.node.kill()
+    with pytest.raises(AMQPConnectionError):
+        vhost.counts("orders")
+    vhost.node.start()
+    assert vhost.node.port == port
+    wait_until(lambda: vhost.ready("orders") == 2)
+    assert vhost.messages("orders") == vhost.messages("orders") == [b"first", b"second"]
+    assert vhost.counts("orders") == Counts(ready=2, consumers=0)
+    vhost.purge("orders")
+    assert (vhost.ready("orders"), vhost.counts("no such queue")) == (0, None)
+
+
+def test_it_listens_on_loopback_only_and_knows_no_epmd_and_no_plugin(rabbit: RabbitNode) -> None:
+    rabbit.start()
+    sockets = rabbit.evaluate("[{inet:ntoa(A), N} || P <- erlang:ports(), {ok, {A, N}} <- [inet:sockname(P)]]")
+    assert f'{{"{HOST}", {rabbit.port}}}' in sockets
+    assert set(re.findall(r'"([^"]+)"', sockets)) == {HOST}
+    assert rabbit.evaluate("{erl_epmd:names(), rabbit_plugins:active()}") == "{{error, address}, []}"
+
+
+def test_an_account_of_one_virtual_host_sees_no_other(rabbit: RabbitNode, vhost: VirtualHost) -> None:
+    pika.BlockingConnection(pika.URLParameters(rabbit.url())).close()
+    elsewhere = vhost.url.rpartition("/")[0] + "/%2F"
+    for refused in (elsewhere, rabbit.url(password="another")):
+        with pytest.raises(AMQPConnectionError):
+            pika.BlockingConnection(pika.URLParameters(refused))
+
+
+def test_a_node_dies_with_the_process_that_started_it(tmp_path: Path) -> None:
+    program = "import sys, time; from pathlib import Path; from support.rabbitmq import RabbitNode; "
+    program += "RabbitNode(Path(sys.argv[1])).start(); print('up', flush=True); time.sleep(600)"
+    folder = tmp_path / "node"
+    with subprocess.Popen([sys.executable, "-c", program, folder], cwd=TESTS, stdout=subprocess.PIPE) as starter:
+        assert starter.stdout is not None and starter.stdout.readline() == b"up\n"
+        assert processes(folder)
+        starter.kill()
+    wait_until(lambda: not processes(folder), "nothing is left of the node")
+
+
+def test_one_that_cannot_start_says_why(tmp_path: Path) -> None:
+    node = RabbitNode(tmp_path / "node", host="no-such-host.invalid")
+    with pytest.raises(AssertionError, match="BOOT FAILED"):
+        node.start()
+    assert not processes(tmp_path / "node")
+
+
+def test_over_tls_a_late_acknowledgement_costs_the_channel_and_not_the_message(tmp_path: Path) -> None:
+    """A message that was asked for (basic.get) is looked after like one that a consumer was given."""
+    certificate = self_signed("broker", HOST)
+    (tmp_path / "ca.pem").write_bytes(pem(certificate))
+    with RabbitNode(tmp_path / "node", consumer_timeout=0.5, tick=0.5, certificate=certificate) as node:
+        parameters = pika.URLParameters(node.url(secure=True))
+        parameters.ssl_options = pika.SSLOptions(ssl.create_default_context(cafile=str(tmp_path / "ca.pem")), HOST)
+        with pika.BlockingConnection(parameters) as connection:
+            channel = connection.channel()
+            publish(channel, b"late")
+            assert channel.basic_get("orders")[2] == b"late"
+            with pytest.raises(ChannelClosedByBroker, match="delivery acknowledgement on channel 1 timed out"):
+                wait_until(lambda: channel.queue_declare("orders", passive=True) is None)
+            again = connection.channel().basic_get("orders")
+            assert again[0].redelivered and again[2] == b"late"
+
+
+def test_a_line_that_is_cut_or_refused_is_heard_of_at_once(vhost: VirtualHost) -> None:
+    with Line(vhost.node.port) as line:
+        connection = through(vhost, line)
+        line.cut()
+        with pytest.raises(AMQPError):
+            connection.channel()
+        through(vhost, line)
+        line.refuse()
+        with pytest.raises(AMQPConnectionError):
+            through(vhost, line)
+        line.heal()
+        with through(vhost, line) as connection:
+            publish(connection.channel(), b"through")
+        assert line.accepted == 3
+        wait_until(lambda: line.connections == 0)
+    assert vhost.messages("orders") == [b"through"]
+
+
+def test_a_dead_line_is_silent_and_what_it_held_comes_when_it_heals(vhost: VirtualHost) -> None:
+    with Line(vhost.node.port) as line:
+        connection = through(vhost, line)
+        channel = connection.channel()
+        channel.queue_declare("orders", durable=True, arguments=QUORUM)
+        line.go_dead()
+        channel.basic_publish("", "orders", b"held", DURABLE)
+        with pytest.raises(AMQPConnectorStackTimeout):
+            through(vhost, line, stack_timeout=0.3, socket_timeout=0.3)
+        assert connection.is_open and vhost.ready("orders") == 0
+        line.heal()
+        wait_until(lambda: vhost.ready("orders") == 1)
+        connection.close()
+
+
+def test_two_hosts_reach_each_other_by_their_addresses_only(tmp_path: Path) -> None:
+    ask = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 2).recv(2)"
+    serve = "import socket; s = socket.create_server(('', 7000)); print('up', flush=True)\n"
+    serve += "while True: s.accept()[0].send(b'ok')"
+    with two_hosts() as (one, other):
+        server = subprocess.Popen([*one.inside, sys.executable, "-c", serve], stdout=subprocess.PIPE, text=True)
+        assert server.stdout is not None and server.stdout.readline() == "up\n"
+
+        def reached(host: Host, address: str) -> bool:
+            command = [*host.inside, sys.executable, "-c", ask, address, "7000"]
+            return subprocess.run(command, stderr=subprocess.DEVNULL, timeout=20, check=False).returncode == 0
+
+        assert reached(other, one.address) and reached(one, HOST)
+        assert not reached(other, HOST)
+        one.unplug()
+        assert not reached(other, one.address)
+        one.plug()
+        wait_until(lambda: reached(other, one.address))
+        left_over = f"{PREFIX}{server.pid}-0"  # of a process that is about to end
+        subprocess.run(["ip", "netns", "add", left_over], check=True)
+    assert server.wait(10) == -signal.SIGKILL, "what runs in a host ends with it"
+    with two_hosts():
+        assert not (NAMED / left_over).exists() and (NAMED / one.name).exists()
+    assert not (NAMED / one.name).exists() and not (NAMED / other.name).exists()
