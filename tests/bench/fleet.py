@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 from muxer.lab.cases import CallPlan
 from muxer.sharding import shard
-from tests.bench import inputs
+from tests.bench import inputs, operations
 from tests.bench.broker import RabbitNode
 from tests.bench.crew import MUXER, WORKER, Crew, Effort, crew
 from tests.bench.inputs import Call
@@ -28,6 +28,8 @@ SECONDS = 10
 LONG = 6.0
 SHARDS = 4
 START_SECONDS = 60.0
+# Connections of a worker: one for its orders, one for all else.
+PER_WORKER = 2
 
 
 @dataclass
@@ -56,9 +58,12 @@ class Bench:
             config = lab.config(advanced__worker_threads=1, fleet__mode="broker", fleet__queue=queue)
             for _ in range(workers):
                 team.start(WORKER, config, FLEET_BROKER_URL=self.node.url())
-            wait_until(lambda: _ready(lab) == workers, START_SECONDS, f"{workers} workers")
+            wait_until(lambda: self._connections() >= PER_WORKER * workers, START_SECONDS, f"{workers} workers")
             team.start(MUXER, config, FLEET_BROKER_URL=self.node.url())
             return team.finish(len(calls))
+
+    def _connections(self) -> int:
+        return int(self.node.evaluate("length(rabbit_networking:connections())"))
 
     def shards(self, shards: int, calls: Mapping[int, float], delays: Mapping[str, float]) -> Effort:
         """So many static instances with a thread each."""
@@ -77,6 +82,7 @@ def measure(setting: Setting) -> Iterator[Figure]:
     with RabbitNode(setting.folder / "rabbitmq") as node:
         bench = Bench(setting, node, call)
         yield from _throughput(bench)
+        yield from operations.measure(setting, node, setting.pick(500, 20))
         yield from _cost(bench)
         yield from _skewed(bench)
 
@@ -129,8 +135,3 @@ def _of_shard(number: int, shards: int, wanted: int) -> list[int]:
     """Return the first serial numbers whose recordings fall on a shard."""
     plan = CallPlan("bench", 0)
     return list(islice((one for one in count() if shard(plan.recording_id(one), shards) == number), wanted))
-
-
-def _ready(lab: BenchLab) -> int:
-    """Return how many workers of a lab are connected, by their logs."""
-    return sum("connected" in one.read_text() for one in (lab.folder / "log").glob("*worker-*.log"))
