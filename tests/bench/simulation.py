@@ -24,8 +24,7 @@ WHOLE = 12 * HOUR
 SPLIT = (Window(HOUR), Window(WHOLE, HOUR))
 SPLIT_IN_FOUR = (Window(HOUR / 2), Window(2 * HOUR, HOUR / 2), Window(6 * HOUR, 2 * HOUR), Window(WHOLE, 6 * HOUR))
 FLEETS = {f"{count} workers": Fleet(count) for count in WORKERS} | {
-    "one poller, oldest first": Fleet(ENOUGH, (Window(in_order=True),)),
-    "one poller, oldest first, max_queue 50,000": Fleet(ENOUGH, (Window(in_order=True),), 50_000),
+    "max_queue 50,000": Fleet(ENOUGH, max_queue=50_000),
     "two pollers, 0-1-12 h": Fleet(ENOUGH, SPLIT),
     "four pollers, 0-0.5-2-6-12 h": Fleet(ENOUGH, SPLIT_IN_FOUR),
     "four pollers, a shard each": Fleet(ENOUGH, tuple(Window(shards=4, shard=one) for one in range(4))),
@@ -57,7 +56,7 @@ def _figures(count: int, name: str) -> list[Figure]:
         _percentile(f"{name}: from screen file to muxed file", [one / 60 for one in seen.delays], "min"),
         Figure(f"{name}: all done, hours after midnight", (seen.finished - DAY) / HOUR, "h"),
         Figure(f"{name}: most messages that wait", workers.deepest),
-        Figure(f"{name}: longest poll", max(seen.polls), "s"),
+        Figure(f"{name}: longest poll", max(max(poller.polls) for poller in done.pollers), "s"),
         Figure(f"{name}: RWS requests a second, busiest 10 min", max(seen.rws.values()) / PERIOD),
         Figure(f"{name}: storage, a second, busiest 10 min", max(seen.bytes.values()) / PERIOD / 1e6, "MB"),
         Figure(f"{name}: broker operations a second, busiest 10 min", max(seen.broker.values()) / PERIOD + looks),
