@@ -26,8 +26,7 @@ from muxer.pool import QUEUED_PER_WORKER
 OUTCOMES = ("muxed", "already done", "failed")
 METHODS = ("copy", "re-encode")
 STEPS = ("check", "fetch", "mux", "encrypt", "store", "publish", "delete", "label")
-STATES = (WANTED, RUNNING, DONE, RETRY, ASIDE)
-STATES_OF_FLEET = (*STATES, QUEUED)
+STATES = (WANTED, QUEUED, RUNNING, DONE, RETRY, ASIDE)
 RECORDINGS = ("found", "ours", "without_screen", "skipped")
 TARGETS = ("already_done", "submitted", "waiting")
 
@@ -67,8 +66,7 @@ class Metrics(Collector):
             yield gauge("muxer_window_seconds", "How far back the window of the polls begins.", window)
         known = (RWS,) if sources.is_rcs_unused else (RWS, RCS)
         yield from of_services(services(sources), known, sources.outages.begun)
-        states = STATES_OF_FLEET if config.is_fleet else STATES
-        yield from of_journal(history.counts(sources.journal), sources.is_journal_kept(), states)
+        yield from of_journal(history.counts(sources.journal), sources.is_journal_kept())
         yield from of_disk(room(sources.disk), sources.disk.has_room())
         yield of_certificates([*self._expiries.all(sources.recipients()), *self._of_servers()])
         yield gauge("muxer_live", "Whether /livez says 200.", not health.unalive(sources))
@@ -142,14 +140,13 @@ def of_services(known: Iterable[Service], always: Iterable[str], outages: int) -
     yield counter("muxer_outages", "Outages of services that have begun.", outages)
 
 
-def of_journal(counts: dict[str, int] | None, is_kept: bool, states: Iterable[str]) -> Iterator[Metric]:
-    """Given how many targets are in each state (None = unknown), whether the journal reaches the disk and the states that
-    there are, return that."""
+def of_journal(counts: dict[str, int] | None, is_kept: bool) -> Iterator[Metric]:
+    """Given how many targets are in each state (None = unknown) and whether the journal reaches the disk, return that."""
     yield gauge("muxer_journal_writable", "Whether failures are noted on disk.", is_kept)
     if counts is not None:
-        numbers = dict.fromkeys(states, 0) | counts
+        states = dict.fromkeys(STATES, 0) | counts
         help_text = "Muxed files in the journal, by state; retry = failed and tried again, aside = set aside."
-        yield gauges("muxer_journal_targets", help_text, ["state"], single(numbers))
+        yield gauges("muxer_journal_targets", help_text, ["state"], single(states))
 
 
 def of_disk(measured: Room | None, has_room: bool) -> Iterator[Metric]:
