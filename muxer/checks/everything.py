@@ -1,4 +1,4 @@
-"""All checks in their order: configuration, this machine, RWS, RCS, the storages, certificates."""
+"""All checks in their order: configuration, this machine, RWS, RCS, the storages, the broker, certificates."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from muxer.checks import certificates
+from muxer.checks.broker import OfBroker
 from muxer.checks.checklist import Check, Finding, failed, ok, warning
 from muxer.checks.connection import Server
 from muxer.checks.machine import Machine
@@ -45,6 +46,7 @@ class Everything:
         self._rws = OfRws(self._config, stop)
         self._rcs = OfRcs(self._config, self._rws, stop)
         self._storages = OfStorages(self._config, self._rws, scratch, write, stop)
+        self._broker = OfBroker(self._config)
 
     def checks(self) -> Iterator[Check]:
         """Yield them; the later ones follow from what the earlier ones have seen."""
@@ -55,7 +57,8 @@ class Everything:
         yield from self._rws.checks()
         yield from self._rcs.checks()
         yield from self._storages.checks()
-        for server in (self._rws.server, self._rcs.server, *self._storages.servers):
+        yield from self._broker.checks()
+        for server in (self._rws.server, self._rcs.server, *self._storages.servers, *self._broker.servers):
             if server.certificate is not None:
                 yield Check(f"certificate of {server.name}", partial(_of_server, server))
         for section in SECTIONS:

@@ -81,7 +81,7 @@ class OfRws:
             return
         except ServiceUnavailable as error:
             advice = remedy(error, "htcc")
-            if not self.server.is_https and self.server.speaks_tls():
+            if not self.server.is_tls and self.server.speaks_tls():
                 advice = "the port speaks TLS: write https:// in [htcc] base_uri"
             yield failed("RWS version", str(error), advice)
             return

@@ -55,7 +55,7 @@ class FleetBroker(RabbitmqBroker):
             self.queues_pending.discard(queue_name)
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Consumer:
-        """Return what takes orders out of all lanes, ``prefetch`` at a time. Raise ``ConnectionClosed``."""
+        """Return what takes orders out of all lanes, ``prefetch`` at a time."""
         self._consumer = LaneConsumer(self._parameters, self._queue, prefetch, self._may_take, self._outages)
         return self._consumer
 

@@ -7,13 +7,13 @@ others idle, and an old order that waits behind newer ones would run into the ac
 from __future__ import annotations
 
 import logging
-import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 from dramatiq.broker import Consumer, MessageProxy
-from dramatiq.errors import ConnectionClosed, DecodeError
+from dramatiq.errors import DecodeError
 from dramatiq.message import Message
 from pika.exceptions import AMQPError
 
@@ -26,53 +26,74 @@ log = logging.getLogger(__name__)
 
 # How long a worker without work waits between two looks: at first, and at most. Each look is a command for the quorum.
 LOOK_SECONDS, LONGEST_LOOK_SECONDS = 0.1, 1.0
-CLOSE_SECONDS = 5.0
+RECONNECT_SECONDS = 2.0
 
 
 class Taken(MessageProxy):
-    """An order that this worker holds. ``give_back``: it goes back into its lane, for whoever takes it next."""
+    """An order that this worker holds, by its tag on the connection with this number. ``give_back``: it goes back into its
+    lane, for whoever takes it next."""
 
-    def __init__(self, message: Message[Any], tag: int, consumer: LaneConsumer, redelivered: bool) -> None:
+    def __init__(self, message: Message[Any], tag: int, connection: int, redelivered: bool) -> None:
         super().__init__(message)
-        self.tag, self.consumer, self.redelivered = tag, consumer, redelivered
+        self.tag, self.connection, self.redelivered = tag, connection, redelivered
         self.give_back = False
 
 
 class LaneConsumer(Consumer):
-    """Takes orders over a connection of its own, as many as the worker may hold at a time."""
+    """Takes orders over a connection of its own, as many as the worker may hold at a time, and opens it again when it
+    breaks: dramatiq's consumer threads would tell each attempt as critical."""
 
     def __init__(
         self, parameters: list[dict[str, Any]], queue: str, held: int, may_take: Callable[[], bool], outages: Outages
     ) -> None:
         """Given the parameters of the connection, the option ``queue``, how many orders may be held and what says whether
-        one may be taken now, connect. Raise ``ConnectionClosed``."""
-        self._queue, self._held, self._may_take, self._outages = queue, held, may_take, outages
+        one may be taken now, connect to nothing yet."""
+        self._parameters, self._queue, self._held = parameters, queue, held
+        self._may_take, self._outages = may_take, outages
         self._tags: dict[int, str] = {}
+        self._connection: Any = None
+        self._channel: Any = None
+        self._number = 0
         self._look = LOOK_SECONDS
-        try:
-            with talking(outages):
-                self._connection = connect(parameters)
-                self._channel = self._connection.channel()
-                declare(self._channel, queue)
-        except MuxerError as error:
-            raise _closed(error) from None
 
     def __next__(self) -> MessageProxy | None:
         """Return the next order; None when there is none, or none may be taken, after a moment."""
         try:
             with talking(self._outages):
-                self._connection.process_data_events(0)
-                if len(self._tags) < self._held and self._may_take():
-                    for lane in names(self._queue):
-                        method, _, body = self._channel.basic_get(lane)
-                        if method is not None:
-                            self._look = LOOK_SECONDS
-                            return self._taken(method, body)
-                self._connection.process_data_events(self._look)
+                return self._next()
         except MuxerError as error:
-            raise _closed(error) from None
+            log.debug("no orders: %s", error)
+            self._disconnect()
+            time.sleep(RECONNECT_SECONDS)
+            return None
+
+    def _next(self) -> MessageProxy | None:
+        if self._connection is None:
+            self._connect()
+        self._connection.process_data_events(0)
+        if len(self._tags) < self._held and self._may_take():
+            for lane in names(self._queue):
+                method, _, body = self._channel.basic_get(lane)
+                if method is not None:
+                    self._look = LOOK_SECONDS
+                    return self._taken(method, body)
+        self._connection.process_data_events(self._look)
         self._look = min(2 * self._look, LONGEST_LOOK_SECONDS)
         return None
+
+    def _connect(self) -> None:
+        self._connection = connect(self._parameters)
+        self._channel = self._connection.channel()
+        declare(self._channel, self._queue)
+
+    def _disconnect(self) -> None:
+        """Forget the connection; RabbitMQ hands out again what was taken over it."""
+        connection, self._connection = self._connection, None
+        self._number += 1
+        self._tags.clear()
+        if connection is not None:
+            with suppress(AMQPError, OSError, AssertionError):
+                connection.close()
 
     @property
     def files(self) -> list[str]:
@@ -89,14 +110,10 @@ class LaneConsumer(Consumer):
 
     def close(self) -> None:
         """Send what is still to be said, and close; RabbitMQ hands out again what was not said to be over."""
-        with suppress(AMQPError, OSError, AssertionError):
-            done = threading.Event()
-            self._connection.add_callback_threadsafe(done.set)
-            self._connection.process_data_events(CLOSE_SECONDS)
-            while not done.is_set():
+        if self._connection is not None:
+            with suppress(AMQPError, OSError, AssertionError):
                 self._connection.process_data_events(0.1)
-        with suppress(AMQPError, OSError, AssertionError):
-            self._connection.close()
+        self._disconnect()
 
     def _taken(self, method: Any, body: bytes) -> MessageProxy | None:
         self._tags[method.delivery_tag] = ""
@@ -104,20 +121,21 @@ class LaneConsumer(Consumer):
             message = Message.decode(body)
             if not (isinstance(message.kwargs, dict) and message.options == {} and isinstance(message.actor_name, str)):
                 raise TypeError("its fields are of another kind")
-        except (DecodeError, TypeError) as error:
-            log.error("a message that is no order is put among the dead letters: %s", error)
+        except (DecodeError, TypeError):
+            log.error("a message of %d bytes that is no order is put among the dead letters", len(body))
             self._answer(method.delivery_tag, requeue=False)
             return None
         self._tags[method.delivery_tag] = str(message.kwargs.get("file", ""))
         # The thread of dramatiq that settles it is found by this name.
-        return Taken(message.copy(queue_name=self._queue), method.delivery_tag, self, method.redelivered)
+        return Taken(message.copy(queue_name=self._queue), method.delivery_tag, self._number, method.redelivered)
 
     def _settle(self, message: MessageProxy, requeue: bool | None) -> None:
-        if not isinstance(message, Taken) or message.consumer is not self:
+        connection = self._connection
+        if not isinstance(message, Taken) or message.connection != self._number or connection is None:
             log.info("the connection over which an order came is gone; RabbitMQ hands it out again")
             return
         try:
-            self._connection.add_callback_threadsafe(lambda: self._answer(message.tag, requeue))
+            connection.add_callback_threadsafe(lambda: self._answer(message.tag, requeue))
         except (AMQPError, OSError) as error:
             log.info("an order cannot be settled, RabbitMQ hands it out again: %s", error)
 
@@ -129,7 +147,3 @@ class LaneConsumer(Consumer):
         else:
             self._channel.basic_nack(tag, requeue=requeue)
 
-
-def _closed(error: Exception) -> ConnectionClosed:
-    """Return what lets dramatiq open another connection, after a moment."""
-    return ConnectionClosed(error)  # type: ignore[no-untyped-call]

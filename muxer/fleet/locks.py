@@ -27,6 +27,12 @@ class Locks:
         self._held: set[str] = set()
         self._channel: Any = None
 
+    @property
+    def files(self) -> frozenset[str]:
+        """The targets that this worker works on."""
+        with self._lock:
+            return frozenset(self._held)
+
     def opened(self, connection: Any) -> None:
         """The line has a new connection: take again what is held."""
         self._channel = None

@@ -82,8 +82,6 @@ class FleetWorker:
             enabled=processing.auto_clean_temp_folder,
             interval=processing.clean_temp_folder_timeout,
         )
-        self._working: set[str] = set()
-        self._lock = threading.Lock()
 
     def run(self) -> None:
         """Work until a signal stops it."""
@@ -101,6 +99,8 @@ class FleetWorker:
         services = self._services
         return (
             not self._stop.is_set()
+            # Orders whose connection broke are worked on to their end.
+            and len(self._locks.files) < self._worker.queue_prefetch
             and self._line.is_connected
             and services.workspace.disk.has_room()
             and not services.outages.blocks({RWS})
@@ -157,7 +157,7 @@ class FleetWorker:
             "pid": os.getpid(),
             "version": __version__,
             "threads": self._config.advanced.worker_threads,
-            "held": self._broker.held,
+            "held": sorted({*self._broker.held, *self._locks.files}),
             "out": out,
             **{name: snapshot[name] for name in ("started", "running", "totals")},
         }
@@ -180,23 +180,22 @@ class FleetWorker:
 
     def _clean(self) -> None:
         self._services.workspace.restore()
-        if removed := self._cleaning.tick(not self._broker.held):
+        if removed := self._cleaning.tick(not self._locks.files):
             log.info("%d left-over folders removed from the temporary folder", removed)
 
     def _tell_state(self) -> None:
         services = self._services
-        queued = max(0, len(self._broker.held) - len(services.activity.snapshot().running))
-        self._state.write(
-            services.activity.snapshot(), queued, services.outages.now_out(), services.workspace.disk.has_room()
-        )
+        snapshot = services.activity.snapshot()
+        queued = max(0, len(self._broker.held) - len(snapshot.running))
+        self._state.write(snapshot, queued, services.outages.now_out(), services.workspace.disk.has_room())
 
     def _shut_down(self) -> None:
         """Give running jobs a moment, then end them; their orders go back to the others."""
         log.info("stopping")
         deadline = time.monotonic() + GRACE_SECONDS
-        while self._broker.held and time.monotonic() < deadline:
+        while self._locks.files and time.monotonic() < deadline:
             time.sleep(0.1)
-        if self._broker.held:
+        if self._locks.files:
             log.warning("recordings that are still being worked on are given back to the fleet")
         self._runner.cancel()
         self._worker.stop(timeout=int(CANCEL_SECONDS * 1000))

@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 
 from muxer import __version__
 from muxer.activity import BOUNDS, Durations, Polls, Snapshot, Totals
-from muxer.journal import ASIDE, DONE, RETRY, RUNNING, WANTED
+from muxer.journal import ASIDE, DONE, QUEUED, RETRY, RUNNING, WANTED
 from muxer.monitoring import health, history
 from muxer.monitoring.expiry import Expiries, Expiry
 from muxer.monitoring.families import counter, counters, gauge, gauges, single
@@ -27,6 +27,7 @@ OUTCOMES = ("muxed", "already done", "failed")
 METHODS = ("copy", "re-encode")
 STEPS = ("check", "fetch", "mux", "encrypt", "store", "publish", "delete", "label")
 STATES = (WANTED, RUNNING, DONE, RETRY, ASIDE)
+STATES_OF_FLEET = (*STATES, QUEUED)
 RECORDINGS = ("found", "ours", "without_screen", "skipped")
 TARGETS = ("already_done", "submitted", "waiting")
 
@@ -66,7 +67,8 @@ class Metrics(Collector):
             yield gauge("muxer_window_seconds", "How far back the window of the polls begins.", window)
         known = (RWS,) if sources.is_rcs_unused else (RWS, RCS)
         yield from of_services(services(sources), known, sources.outages.begun)
-        yield from of_journal(history.counts(sources.journal), sources.is_journal_kept())
+        states = STATES_OF_FLEET if config.is_fleet else STATES
+        yield from of_journal(history.counts(sources.journal), sources.is_journal_kept(), states)
         yield from of_disk(room(sources.disk), sources.disk.has_room())
         yield of_certificates([*self._expiries.all(sources.recipients()), *self._of_servers()])
         yield gauge("muxer_live", "Whether /livez says 200.", not health.unalive(sources))
@@ -79,7 +81,7 @@ class Metrics(Collector):
             threads, running, at = config.advanced.worker_threads, snapshot.running, snapshot.at
             yield from of_work(threads, len(running), held - len(running), threads * QUEUED_PER_WORKER)
         else:
-            running, at = tuple(one for worker in fleet.living for one in worker.running), fleet.at
+            running, at = tuple(one for _, one in fleet.jobs), fleet.at
             yield from of_work(fleet.threads, fleet.running, fleet.queued, config.fleet.max_queue)
             yield from of_fleet(fleet)
         longest = max((at - one.begun for one in running), default=0.0)
@@ -140,13 +142,14 @@ def of_services(known: Iterable[Service], always: Iterable[str], outages: int) -
     yield counter("muxer_outages", "Outages of services that have begun.", outages)
 
 
-def of_journal(counts: dict[str, int] | None, is_kept: bool) -> Iterator[Metric]:
-    """Given how many targets are in each state (None = unknown) and whether the journal reaches the disk, return that."""
+def of_journal(counts: dict[str, int] | None, is_kept: bool, states: Iterable[str]) -> Iterator[Metric]:
+    """Given how many targets are in each state (None = unknown), whether the journal reaches the disk and the states that
+    there are, return that."""
     yield gauge("muxer_journal_writable", "Whether failures are noted on disk.", is_kept)
     if counts is not None:
-        states = dict.fromkeys(STATES, 0) | counts
+        numbers = dict.fromkeys(states, 0) | counts
         help_text = "Muxed files in the journal, by state; retry = failed and tried again, aside = set aside."
-        yield gauges("muxer_journal_targets", help_text, ["state"], single(states))
+        yield gauges("muxer_journal_targets", help_text, ["state"], single(numbers))
 
 
 def of_disk(measured: Room | None, has_room: bool) -> Iterator[Metric]:

@@ -98,8 +98,8 @@ def test_a_node_dies_with_the_process_that_started_it(tmp_path: Path) -> None:
 
 
 def test_one_that_cannot_start_says_why(tmp_path: Path) -> None:
-    node = RabbitNode(tmp_path / "node", host="no-such-host.invalid")
-    with pytest.raises(AssertionError, match="BOOT FAILED"):
+    node = RabbitNode(tmp_path / "node", before=("sh", "-c", "echo the reason; exit 1"))
+    with pytest.raises(AssertionError, match="does not start:\nthe reason"):
         node.start()
     assert not processes(tmp_path / "node")
 

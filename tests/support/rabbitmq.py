@@ -96,6 +96,8 @@ class RabbitNode:
                 self.kill()
                 raise AssertionError(f"RabbitMQ does not start:\n{text.decode(errors='replace')[-6000:]}")
             time.sleep(0.05)
+        # It would start an epmd, which nobody ends, as soon as it sees that there is none.
+        self.evaluate("ok = supervisor:terminate_child(rabbit_sup, rabbit_epmd_monitor_sup)")
 
     def stop(self) -> None:
         """End it as an administrator does; it tells its clients."""

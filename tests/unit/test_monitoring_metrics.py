@@ -137,6 +137,13 @@ def test_a_worker_and_the_next_in_its_place_are_one_series(tmp_path: Path) -> No
     assert found['muxer_fleet_worker_seen_seconds{worker="host-0/worker-0"}'] == 2
 
 
+def test_what_is_ordered_is_a_state_of_a_fleet_only(tmp_path: Path) -> None:
+    sources = told(tmp_path)
+    name = 'muxer_journal_targets{state="queued"}'
+    of_fleet = replace(sources.config, fleet=replace(sources.config.fleet, mode="broker"))
+    assert name not in scraped(sources) and scraped(replace(sources, config=of_fleet))[name] == 0
+
+
 def test_secrets_in_what_services_said_are_not_shown(tmp_path: Path) -> None:
     sources = made_sources(tmp_path, webdav__password="very secret")
     sources.activity.erred("WebDAV https://user:very%20secret@dav", "Transient")
