@@ -24,7 +24,7 @@ WHOLE = 12 * HOUR
 SPLIT = (Window(HOUR), Window(WHOLE, HOUR))
 SPLIT_IN_FOUR = (Window(HOUR / 2), Window(2 * HOUR, HOUR / 2), Window(6 * HOUR, 2 * HOUR), Window(WHOLE, 6 * HOUR))
 FLEETS = {f"{count} workers": Fleet(count) for count in WORKERS} | {
-    "max_queue 50,000": Fleet(ENOUGH, max_queue=50_000),
+    "max_queue 5,000": Fleet(ENOUGH, max_queue=5000),
     "two pollers, 0-1-12 h": Fleet(ENOUGH, SPLIT),
     "four pollers, 0-0.5-2-6-12 h": Fleet(ENOUGH, SPLIT_IN_FOUR),
     "four pollers, a shard each": Fleet(ENOUGH, tuple(Window(shards=4, shard=one) for one in range(4))),

@@ -14,7 +14,7 @@ from tests.bench.simulated.day import DAY, HOUR, MEAN_SECONDS, PROFILE, Day, day
 from tests.bench.simulated.events import Events
 from tests.bench.simulated.fleet import DONE, LEFT, Fleet, Simulation
 from tests.bench.simulated.lanes import Workers, lane_of
-from tests.bench.simulated.polls import PAGE, Window, cost, slices
+from tests.bench.simulated.polls import PAGE, Poller, Window, cost
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def test_a_day_has_its_recordings_in_its_hours_and_is_the_same_each_time(small: 
     assert list(day(3000).start) == list(small.start)
 
 
-@pytest.mark.parametrize("pollers", [(Window(),), (Window(HOUR), Window(12 * HOUR, HOUR)), (Window(in_order=True),)])
+@pytest.mark.parametrize("pollers", [(Window(),), (Window(HOUR), Window(12 * HOUR, HOUR)), (Window(), Window())])
 def test_every_recording_is_finished_once(small: Day, pollers: tuple[Window, ...]) -> None:
     finished: Counter[int] = Counter()
 
@@ -57,7 +57,7 @@ def test_what_is_not_done_has_left_the_windows_and_nothing_else_is_missing() -> 
 def test_requests_and_bytes_are_those_of_the_jobs_and_the_polls(small: Day) -> None:
     done = Simulation(small, Fleet(5), Costs()).run()
     asked, page = sum(done.seen.rws.values()) - 7 * 3000, Costs().page_seconds
-    assert asked == pytest.approx(sum(done.seen.polls) / page, rel=0.05)
+    assert asked == pytest.approx(sum(done.pollers[0].polls) / page, rel=0.05)
     moved = sum(2 * size(small.seconds(one)) for one in range(3000))
     assert sum(done.seen.bytes.values()) == pytest.approx(moved, rel=0.001)
 
@@ -124,24 +124,72 @@ def test_a_job_lasts_as_long_as_its_steps_or_its_turn_at_what_all_share() -> Non
     assert Costs(storage_capacity=1e7).job_seconds(300.0, 2) == pytest.approx(2 * 2 * size(300.0) / 1e7)
 
 
-def test_a_poll_reads_its_window_and_shards_read_all_pages() -> None:
-    assert cost(Window(), 1000, 0.2).seconds == pytest.approx(20 * 0.2 + 0.16)
-    shard = cost(Window(shards=4), 1000, 0.2)
-    assert (shard.pages, shard.slices) == (1000 / PAGE, 3)
+def test_a_pass_reads_its_window_and_shards_read_all_pages() -> None:
+    assert cost(Window(), 1000, 0, 0.2).seconds == pytest.approx(20 * 0.2 + 0.16)
+    assert (cost(Window(), 1000, 700, 0.2).pages, cost(Window(), 1000, 700, 0.2).slices) == (1000 / PAGE, 3)
+    assert (cost(Window(shards=4), 1000, 0, 0.2).pages, cost(Window(shards=4), 1000, 0, 0.2).slices) == (1000 / PAGE, 3)
 
 
-@pytest.mark.parametrize("in_order", [False, True])
-def test_a_poll_finds_each_open_recording_of_its_window_once_unless_its_screen_is_late(small: Day, in_order: bool) -> None:
-    window, now = Window(6 * HOUR, HOUR, in_order=in_order), 15 * HOUR
-    poll = cost(window, window.length(small, now), 0.2)
-    found = list(slices(small, window, poll, now, 3, range(len(small))))
-    inside = {
-        one for one in range(len(small)) if small.start[one] >= now - 6 * HOUR and small.end[one] <= now - HOUR
-    }
-    assert sorted(one for _, several in found for one in several) == sorted(inside)
-    moments = [moment for moment, _ in found]
-    assert moments == sorted(moments) and now < moments[0] and moments[-1] <= now + poll.seconds * 1.001
-    newest = Window(HOUR)
-    poll = cost(newest, newest.length(small, now), 0.2)
-    for moment, several in slices(small, newest, poll, now, 0, range(len(small))):
-        assert all(small.ready[one] <= moment for one in several)
+class OneBroker:
+    """What a poller talks to, with room for so many orders, at a fixed beginning."""
+
+    def __init__(self, day: Day, now: float, room: int) -> None:
+        self.day, self.now, self.room = day, now, room
+        self.orders: list[list[int]] = []
+        self.requests = 0
+
+    def is_over(self) -> bool:
+        return bool(self.orders) and self.now > 16 * HOUR
+
+    def open_recordings(self) -> list[int]:
+        ordered = {one for several in self.orders for one in several}
+        return [one for one in range(len(self.day)) if self.day.end[one] <= self.now and one not in ordered]
+
+    def order(self, found: list[int]) -> bool:
+        newest = sorted(found, key=lambda one: self.day.start[one], reverse=True)
+        self.orders.append(newest[: self.room])
+        self.room -= len(self.orders[-1])
+        return len(newest) == len(self.orders[-1])
+
+    def is_closed(self, age: float) -> bool:
+        return self.room == 0
+
+    def has_room_again(self) -> bool:
+        return False
+
+    def asked(self, requests: int, seconds: float) -> None:
+        self.requests += requests
+
+
+def _polled(day: Day, window: Window, room: int, polls: int = 1, page_seconds: float = 0.2) -> OneBroker:
+    site = OneBroker(day, 15 * HOUR, room)
+    poller = Poller(window, day, page_seconds, site)  # type: ignore[arg-type]
+    for wait in poller.run():
+        site.now += wait
+        if len(poller.polls) == polls:
+            break
+    return site
+
+
+def test_a_poll_orders_what_is_ready_of_its_window_the_newest_calls_first(small: Day) -> None:
+    site = _polled(small, Window(12 * HOUR, HOUR), 10_000)
+    ordered = [one for several in site.orders for one in several]
+    now = 15 * HOUR
+    inside = {one for one in range(3000) if small.start[one] >= now - 12 * HOUR and small.end[one] <= now - HOUR}
+    assert set(ordered) >= inside and len(ordered) == len(set(ordered)) < len(inside) + 20  # time goes on meanwhile
+    assert max(small.start[one] for one in site.orders[1]) < max(small.start[one] for one in site.orders[0])
+    assert all(small.ready[one] <= site.now for one in ordered)
+
+
+def test_older_calls_are_not_read_while_there_is_no_room_for_them(small: Day) -> None:
+    few, all_ = _polled(small, Window(), 20), _polled(small, Window(), 10_000)
+    assert len(few.orders) == 1 < len(all_.orders) and few.requests < all_.requests / 2
+    newest = max(all_.orders[0], key=lambda one: small.start[one])
+    assert newest in few.orders[0] and len(few.orders[0]) == 20
+
+
+def test_a_long_pass_is_interrupted_for_the_newest_calls(small: Day) -> None:
+    quick, slow = _polled(small, Window(), 10_000), _polled(small, Window(interval=60.0), 10_000, page_seconds=10.0)
+    assert len(quick.orders) == 3 < len(slow.orders)  # an hour, four hours, twelve hours
+    began = [max((small.start[one] for one in several), default=0.0) for several in slow.orders]
+    assert max(began[2:-1]) > began[0]  # a call that had not begun to be seen at the first pass

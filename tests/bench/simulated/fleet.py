@@ -26,7 +26,7 @@ class Fleet:
 
     workers: int
     windows: Sequence[Window] = (Window(),)
-    max_queue: float = 5000
+    max_queue: float = 50_000
     begin: float = 0.0
 
 
