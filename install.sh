@@ -20,7 +20,7 @@ WORK='' # temporary folder of this run: the logs of the quiet steps
 
 usage() {
     cat <<'END'
-Usage: ./install.sh --demo | --test | --prefix DIR [--offline]
+Usage: ./install.sh --demo | --test | --prefix DIR [--fleet] [--offline]
        ./install.sh --offline | --help
 
   --demo        Install what is missing, then run the muxer on an embedded lab: no server and no
@@ -28,6 +28,8 @@ Usage: ./install.sh --demo | --test | --prefix DIR [--offline]
   --test        Install what is missing for the tests too, then run all checks.
   --prefix DIR  Lay out an installation in DIR, with its own virtual environment, or upgrade the one
                 that is there. muxer.cfg, logs and every other file of yours stay as they are.
+  --fleet       With --prefix: the packages of a fleet, too ([fleet] mode = broker). An upgrade keeps them without
+                this option; to be rid of them, remove DIR/thirdparty/requirements-fleet.txt before it.
   --offline     Use no network at all: Python packages come from thirdparty/wheels/, and what is missing is
                 said, not installed. Alone, it prepares this folder and prints the command that starts the muxer.
   --help        This page.
@@ -191,7 +193,7 @@ run_pytest() { # the summary when all pass, everything when one fails
 run_tests() {
     local failed=0
     builds_on_path "$ROOT/thirdparty"
-    ensure test python ffmpeg openssl apache chromium firefox promtool
+    ensure test python ffmpeg openssl apache chromium firefox promtool rabbitmq
     make_source_venvs '' test
     install_npm_packages "$ROOT/tests/s3rver"
     cd -- "$ROOT"
@@ -221,6 +223,7 @@ main() {
                 if [[ $action == --prefix && (-z $dir || $dir == -*) ]]; then usage_error '--prefix needs a folder.'; fi
                 ;;
             --offline) OFFLINE=1 ;;
+            --fleet) FLEET=1 ;;
             -h | --help)
                 usage
                 exit 0
@@ -229,6 +232,7 @@ main() {
         esac
         shift
     done
+    if ((FLEET)) && [[ $action != --prefix ]]; then usage_error '--fleet goes with --prefix DIR.'; fi
     if [[ -z $action ]] && ! ((OFFLINE)); then
         usage
         exit 0

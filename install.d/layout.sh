@@ -8,6 +8,7 @@
 STAGING=''  # DIR/.staging: new/ (the version to come), files (its list), old/ and installed (what to put back)
 SWAPPING='' # DIR while its files are being replaced: leaving the script now puts the old ones back
 VENV=''     # name of the environment that the new version runs in
+FLEET=0     # 1: with the packages of a fleet
 
 shipped_files() { # the package's own files, without what running it in the source folder leaves there
     find muxer -name '.*' -prune -o -name __pycache__ -prune -o -type f \
@@ -19,6 +20,7 @@ stage() { # staging folder
     (cd -- "$ROOT" && shipped_files | xargs -d '\n' cp --parents -t "$staging" --)
     mkdir "$staging/thirdparty"
     cp -- "$ROOT/thirdparty/requirements.txt" "$ROOT/thirdparty/README.md" "$staging/thirdparty/"
+    if ((FLEET)); then cp -- "$ROOT/thirdparty/requirements-fleet.txt" "$staging/thirdparty/"; fi
     for name in muxer.cfg.sample encryptPassword.py README.md SECURITY.md CHANGELOG.md LICENSE docs; do
         if [[ -e $ROOT/$name ]]; then cp -R -- "$ROOT/$name" "$staging/"; fi
     done
@@ -98,6 +100,7 @@ place_builds() { # DIR, staging folder: the user's from now on, no upgrade touch
 
 prefix_venv() { # DIR, python -> the environment of this lock, made beside the one in use
     local dir=$1 python=$2 lock=$ROOT/thirdparty/requirements.txt
+    if ((FLEET)); then lock=$ROOT/thirdparty/requirements-fleet.txt; fi # it holds the others, too
     VENV=.venv-$(venv_stamp "$python" "$lock" | sha256sum | cut -c 1-12)
     make_venv "$dir/$VENV" "$python" "$lock"
 }
@@ -105,6 +108,7 @@ prefix_venv() { # DIR, python -> the environment of this lock, made beside the o
 try_new() { # DIR, staging folder: does the new version start with nothing but its own environment?
     local log=$WORK/start.log
     local late='import boto3, cryptography.x509, httpx, rich.table, webdav4.client, muxer.daemon, muxer.services' # loaded at the first use
+    if ((FLEET)); then late+='; import dramatiq.brokers.rabbitmq, pika'; fi
     if (cd -- "$2/new/muxer" && "$1/$VENV/bin/python" -B muxer_process.py --help &&
         cd .. && "$1/$VENV/bin/python" -B -c "$late") >"$log" 2>&1 </dev/null; then return 0; fi
     show_tail "$log"
@@ -160,9 +164,10 @@ remove_stale() { # DIR, staging folder: what an earlier version shipped and this
 }
 
 run_prefix() { # DIR
-    local dir file
+    local dir file suffix=''
     dir=$(realpath -m -- "$1") # absolute, without symbolic links as far as it exists
-    for file in muxer/muxer_process.py muxer.cfg.sample thirdparty/requirements.txt; do
+    if [[ -f $dir/thirdparty/requirements-fleet.txt ]]; then FLEET=1; fi # an upgrade takes nothing away
+    for file in muxer/muxer_process.py muxer.cfg.sample thirdparty/requirements.txt thirdparty/requirements-fleet.txt; do
         [[ -f $ROOT/$file ]] || fail "$EXIT_MISSING" "$ROOT/$file is missing: this is no complete copy of the source."
     done
     check_prefix "$dir"
@@ -175,7 +180,8 @@ run_prefix() { # DIR
     check_foreign "$dir" "$STAGING/files"
     prefix_builds "$dir"
     if ((OFFLINE)); then
-        ensure_offline "" python ffmpeg openssl
+        if ((FLEET)); then suffix=fleet; fi
+        ensure_offline "$suffix" python ffmpeg openssl
     else
         ensure_parts python
         prefix_tools "$dir"

@@ -1,11 +1,12 @@
 # shellcheck shell=bash
 # Part of install.sh: the system packages. What is there, what is missing, and how this distribution brings it.
 # A "part" is one of: python, venv (Python is there, its venv module is not), ffmpeg, openssl, apache, chromium, firefox,
-# promtool.
+# promtool, rabbitmq.
 
 readonly MIN_OPENSSL=1.1.1
 OS_RELEASE=${MUXER_OS_RELEASE:-/etc/os-release}
 POLICY=${MUXER_POLICY_RC_D:-/usr/sbin/policy-rc.d} # what it says decides whether Debian's packages start their services
+RABBITMQ=${MUXER_RABBITMQ:-/usr/lib/rabbitmq/bin/rabbitmq-server} # as the tests start it; the one on PATH asks who starts it
 ROOT_PREFIX=() # what to put before a command so that root runs it
 
 works() { "$@" >/dev/null 2>&1 </dev/null; }
@@ -100,6 +101,7 @@ has_apache() {
 
 has_chromium() { works chromium --version || works chromium-browser --version; }
 has_promtool() { works promtool --version; }
+has_rabbitmq() { [[ -x $RABBITMQ ]] && works command -v erl; }
 has_firefox() { works firefox-esr --version || works firefox --version; }
 
 python_is_new() { works "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; }
@@ -159,6 +161,7 @@ wanted() { # part -> in words
         chromium) say 'Chromium (for the tests)' ;;
         firefox) say 'Firefox (for the tests)' ;;
         promtool) say 'promtool of Prometheus, on PATH (for the tests)' ;;
+        rabbitmq) say 'RabbitMQ (for the tests)' ;;
     esac
 }
 
@@ -176,6 +179,7 @@ debian_packages() { # parts...
             apache) say apache2-bin ;; # the server without its system service
             firefox) say firefox-esr ;;
             promtool) say prometheus ;; # apt_install keeps its service from starting
+            rabbitmq) say rabbitmq-server ;; # and those of this one
             *) say "$part" ;;
         esac
     done
@@ -187,6 +191,7 @@ redhat_choices() { # part -> the packages that bring it, the preferred one first
         venv) say "python$(python_version "$(find_python)")-libs python3-libs" ;;
         apache) say httpd ;;
         promtool) say golang-github-prometheus ;;
+        rabbitmq) say rabbitmq-server ;;
         *) say "$1" ;;
     esac
 }
@@ -203,30 +208,47 @@ become_root() { # 0 when commands can run as root
 
 as_root() { "${ROOT_PREFIX[@]}" env DEBIAN_FRONTEND=noninteractive "$@" </dev/null; }
 
-without_service() { # service, command...: root runs it; a service that it brings starts neither now nor at the next boot
+services_of() { # Debian packages... -> the services that they bring, one a line
+    local package
+    for package in "$@"; do
+        case $package in
+            prometheus) say prometheus.service ;;
+            rabbitmq-server) printf '%s\n' rabbitmq-server.service epmd.service epmd.socket ;; # epmd is Erlang's
+        esac
+    done
+}
+
+without_services() { # services, command...: root runs it; services that it brings start neither now nor at the next boot
     # shellcheck disable=SC2016
     as_root bash -c '
-        policy=$1 service=$2
+        policy=$1 services=$2 brought=()
         shift 2
+        if command -v systemctl >/dev/null; then
+            for service in $services; do # one that is enabled now is of the machine, and stays so
+                if ! systemctl --quiet is-enabled "$service" 2>/dev/null; then brought+=("$service"); fi
+            done
+        fi
         if [[ ! -e $policy ]]; then
             trap "rm -f -- \"\$policy\"" EXIT
             printf "#!/bin/sh\nexit 101\n" >"$policy" && chmod 755 "$policy" || exit
         fi
         "$@" || exit
-        if command -v systemctl >/dev/null; then systemctl disable --quiet "$service"; fi
+        for service in "${brought[@]}"; do systemctl --quiet disable "$service"; done
     ' bash "$POLICY" "$@"
 }
 
 apt_install() { # parts...; the log is in $WORK/system.log
-    local packages log=$WORK/system.log
+    local packages services log=$WORK/system.log
     mapfile -t packages < <(debian_packages "$@")
     say "Installing system packages: ${packages[*]}"
     as_root apt-get update -q >"$log" 2>&1 || true # an old list may be good enough; the next step tells
     local install=(apt-get install -q -y --no-install-recommends "${packages[@]}")
-    case " ${packages[*]} " in
-        *' prometheus '*) without_service prometheus "${install[@]}" >>"$log" 2>&1 ;;
-        *) as_root "${install[@]}" >>"$log" 2>&1 ;;
-    esac
+    mapfile -t services < <(services_of "${packages[@]}")
+    if ((${#services[@]})); then
+        without_services "${services[*]}" "${install[@]}" >>"$log" 2>&1
+    else
+        as_root "${install[@]}" >>"$log" 2>&1
+    fi
 }
 
 dnf_install() { # parts...
@@ -267,6 +289,9 @@ repository_hint() { # distribution, parts... -> where else to look, if there is 
             ;;&
         redhat:*' promtool '*)
             say 'Red Hat has no promtool: put that of a Prometheus release on PATH.'
+            ;;&
+        redhat:*' rabbitmq '*)
+            say 'The base repositories of Red Hat have no rabbitmq-server: enable that of RabbitMQ first.'
             ;;
         debian:*' python '*)
             say 'If this release has no Python 3.11: install one from another source, with python3.11 (or later) on PATH.'

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from muxer import __version__
-from muxer.activity import Polls, Snapshot
+from muxer.activity import Polls, Running, Snapshot
 from muxer.errors import LocalResourceError
 from muxer.masking import Mask
 from muxer.transfer import private_file
@@ -30,10 +30,12 @@ _NUMBER = int | float
 _NEEDED = {"version": str, "instance": str, "pid": int, "at": _NUMBER, "started": _NUMBER, "queued": int} | {
     "running": list,
     "polls": dict,
+    "totals": dict,
     "out": dict,
     "disk_has_room": bool,
 }
-_RUNNING = {"recording": str, "agent": str, "step": str, "begun": _NUMBER, "step_begun": _NUMBER} | {
+_RUNNING = {"recording": str, "agent": str, "file": str, "begun": _NUMBER, "step": str} | {
+    "step_begun": _NUMBER,
     "done": _NUMBER,
     "total": _NUMBER,
 }
@@ -91,6 +93,11 @@ def read(folder: Path) -> dict[str, Any] | None:
     return state if _is_whole(state) else None
 
 
+def jobs(state: Mapping[str, Any]) -> tuple[Running, ...]:
+    """Given what :func:`read` has returned, return the jobs that run."""
+    return tuple(Running(**{name: one[name] for name in _RUNNING}) for one in state["running"])
+
+
 def _is_whole(state: object) -> bool:
     """Whether everything is there that :meth:`StateFile.write` writes, as far as a reader needs it."""
     if not _has(state, _NEEDED):
@@ -99,6 +106,7 @@ def _is_whole(state: object) -> bool:
     return (
         _has(state["polls"], {"result": dict, "seconds": _NUMBER, "error": str})
         and state["polls"].keys() >= vars(Polls()).keys()
+        and _has(state["totals"], {"outcomes": dict})
         and all(_has(one, _RUNNING) for one in state["running"])
         and all(_has(one, {"reason": str}) for one in state["out"].values())
     )

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import settings
 from support.media import KeptLab, Shelf, shared_folder
 from support.rabbitmq import RabbitNode
+from support.tls import HOST, self_signed
 
 from muxer.lab.keys import recipients
 from muxer.lab.lab import Lab
@@ -58,7 +59,7 @@ def make_lab(tmp_path: Path, kept_lab: type[Lab]) -> Iterator[Callable[..., Lab]
 @pytest.fixture(scope="session")
 def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitNode]:
     """Return a RabbitMQ that runs, for all tests of this process; one that stops it or kills it need not start it again."""
-    with RabbitNode(tmp_path_factory.mktemp("rabbit")) as node:
+    with RabbitNode(tmp_path_factory.mktemp("rabbit"), certificate=self_signed("broker", HOST)) as node:
         yield node
 
 
@@ -68,8 +69,9 @@ def vhost(rabbit: RabbitNode) -> Iterator[VirtualHost]:
     from support.queues import VirtualHost
 
     rabbit.start()
-    name = secrets.token_hex(4)
-    yield VirtualHost(rabbit, rabbit.add(name, name, secrets.token_hex(8)))
+    name, password = secrets.token_hex(4), secrets.token_hex(8)
+    rabbit.add(name, name, password)
+    yield VirtualHost(rabbit, name, password)
     rabbit.start()
     rabbit.remove(name, name)
 

@@ -18,7 +18,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-LOCKS = {"run": "requirements.txt", "lab": "requirements-lab.txt", "test": "requirements-test.txt"}
+LOCKS = {
+    "run": "requirements.txt",
+    "fleet": "requirements-fleet.txt",
+    "lab": "requirements-lab.txt",
+    "test": "requirements-test.txt",
+}
 FILLED_FOR = "filled-for.txt"  # install.d/offline.sh shows it when the wheels do not serve
 _LOCKED = re.compile(r"^(?P<pin>[\w.\-]+==\S+) ; (?P<marker>.+?)(?P<more> \\)?$", re.MULTILINE)
 

@@ -9,6 +9,9 @@ from typing import Any
 
 from muxer import state
 from muxer.config.schema import Config
+from muxer.fleet.view import from_plain
+from muxer.fleet.view import trouble as trouble_of_fleet
+from muxer.guests import WORKER
 from muxer.journal import JOURNAL
 from muxer.lock import holder
 from muxer.monitoring.lateness import lateness
@@ -16,6 +19,8 @@ from muxer.workspace import LOCK, folder_of
 
 # The state file is written every two seconds; a busy machine may be late.
 FRESH_SECONDS = 30.0
+# A worker that has died is told for a day: the next one on this machine takes over its folder.
+DIED_SECONDS = 86_400.0
 NO_JOURNAL = "there is no journal at {}: has this instance run, with this temp_dir?"
 RUNS, HANGS, DIED, DOWN = "runs", "hangs", "died", "does not run"
 
@@ -36,7 +41,19 @@ class Instance:
 
 def look(config: Config) -> Instance:
     """Given a configuration, look at the instance that runs with it."""
-    folder = folder_of(config.processing.temp_dir, config.instance)
+    return _at(folder_of(config.processing.temp_dir, config.instance))
+
+
+def look_at_workers(config: Config) -> tuple[Instance, ...]:
+    """Given a configuration, look at the workers of its fleet that run on this machine, or have died there lately."""
+    if not config.is_fleet:
+        return ()
+    folders = folder_of(config.processing.temp_dir, config.instance).glob(f"{WORKER}*")
+    found = (_at(folder) for folder in sorted(folders, key=lambda one: (len(one.name), one.name)))
+    return tuple(one for one in found if one.state is not None and time.time() - one.state["at"] < DIED_SECONDS)
+
+
+def _at(folder: Path) -> Instance:
     found = state.read(folder)
     if found is None:
         return Instance(folder, DOWN, None)
@@ -47,25 +64,39 @@ def look(config: Config) -> Instance:
 
 def trouble(instance: Instance, config: Config) -> list[str]:
     """Given an instance, return what is wrong with it, most important first; nothing when it is at its work."""
+    if instance.state is None or instance.standing == DIED:
+        return trouble_of_process(instance)
+    fleet = from_plain(instance.state.get("fleet"))
+    of_fleet = () if fleet is None else trouble_of_fleet(fleet, instance.state["out"])
+    return [*trouble_of_process(instance), *of_fleet, *_trouble_of_polls(instance.state, config, fleet is not None)]
+
+
+def trouble_of_process(instance: Instance) -> list[str]:
+    """Given an instance, or a worker, return what is wrong with it beside its polls."""
     if instance.state is None:
         return [f"no instance runs with {instance.folder}"]
     if instance.standing == DIED:
         return ["the process has died without a stop; start it again, nothing is lost"]
-    found, now = instance.state, time.time()
-    reasons = []
+    found, reasons = instance.state, []
     if instance.standing == HANGS:
-        reasons.append(f"process {found['pid']} has said nothing for {now - found['at']:.0f} s; see its log, and restart it")
+        silent = time.time() - found["at"]
+        reasons.append(f"process {found['pid']} has said nothing for {silent:.0f} s; see its log, and restart it")
     reasons += [f"{name} is out: {one['reason']}" for name, one in found["out"].items()]
     if not found["disk_has_room"]:
         reasons.append("the disk of temp_dir is nearly full: no new recording is begun")
+    return reasons
+
+
+def _trouble_of_polls(found: dict[str, Any], config: Config, is_fleet: bool) -> list[str]:
+    """Return whether the last poll is too old. One that waits for workers leaves a queue; that of a fleet keeps no poll."""
     if config.advanced.call_recording_query_string:  # a migration has no polls
-        return reasons
+        return []
     polls, interval = found["polls"], config.processing.min_poll_interval * 60
     last = found["started"] if polls["last_success"] is None else polls["last_success"]
-    late = lateness(last, polls["seconds"], now, interval, is_busy=found["queued"] > 0)
-    if late is not None:
-        reasons.append(f"no poll has succeeded for {late:.0f} s{': ' + polls['error'] if polls['error'] else ''}")
-    return reasons
+    is_busy = found["queued"] > 0 and not is_fleet
+    late = lateness(last, polls["seconds"], time.time(), interval, is_busy=is_busy)
+    error = f": {polls['error']}" if polls["error"] else ""
+    return [] if late is None else [f"no poll has succeeded for {late:.0f} s{error}"]
 
 
 def _is_held(folder: Path) -> bool:

@@ -78,17 +78,21 @@ class Line:
     def ask(self, task: Callable[[Any], T]) -> T:
         """Given what to do with the connection, do it in the thread of the line and return its result. Raise
         :class:`ServiceUnavailable` when there is no connection, or it breaks."""
-        future: Future[T] = Future()
         self._tried.wait(ASK_SECONDS)  # at the start, for the first connection
+        try:
+            return self.post(task).result(ASK_SECONDS)
+        except TimeoutError:
+            raise _gone() from None
+
+    def post(self, task: Callable[[Any], T]) -> Future[T]:
+        """Like :meth:`ask`, but do not wait for it. Raise :class:`ServiceUnavailable` when there is no connection."""
+        future: Future[T] = Future()
         with self._lock:
             if self._connection is None:
                 raise _gone()
             self._tasks.append((task, future))
         self._wake()
-        try:
-            return future.result(ASK_SECONDS)
-        except TimeoutError:
-            raise _gone() from None
+        return future
 
     def close(self, seconds: float) -> bool:
         """Send what is still to be told, and close; return whether that was done in so many seconds."""

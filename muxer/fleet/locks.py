@@ -63,7 +63,7 @@ class Locks:
         connection is gone."""
         with self._lock:
             self._held.discard(file)
-        line.ask(lambda connection: self._drop(connection, file))
+        line.post(lambda connection: self._drop(connection, file))
 
     def _name(self, file: str) -> str:
         return f"{self._queue}.running.{file}"

@@ -70,7 +70,9 @@ class FleetPool(Engine):
         self._numbers = itertools.count()
         self._depths, self._dead, self._dead_left = [0] * len(LANES), 0, 0
         self._empty_since: float | None = None
-        self._is_sending = self._is_starved = False
+        self._is_starved = False
+        # Held while an order is sent, and while the lanes are looked at: what is sent in between would be missed.
+        self._counting = threading.Lock()
         self._line = Line(fleet, self._name, outages, self._opened, self._tick, LOOK_SECONDS)
         self._line.start()
 
@@ -168,25 +170,29 @@ class FleetPool(Engine):
         """Put the order for a target into its lane; return False when there is no room."""
         if self._stop.is_set():
             raise Stopped("stopped before the recording was begun")
+        if key.name in self._holdings:
+            return True
         lane = lane_of(began, now())
-        if not room(lane, self._depths, self._fleet.max_queue):
-            return False
+        with self._counting:
+            if not room(lane, self._depths, self._fleet.max_queue):
+                return False
+            self._send(key, lane)
+            self._depths[lane] += 1
+        return True
+
+    def _send(self, key: Key, lane: int) -> None:
         message = self._broker.message(Order(key.recording, key.name, self._attempts), lane)
         # Before it is sent: a worker may be done with it at once.
         self._holdings.put(Held(key, message.message_id, now(), lane))
         self._journal.queued(key, now(), message.message_id)
-        self._is_sending, self._empty_since = True, None
+        self._empty_since = None
         try:
             self._broker.send(message)
         except MuxerError:
             self._release(key)
             raise
-        finally:
-            self._is_sending = False
-        self._depths[lane] += 1
         told = {"message": message.message_id, "lane": lane}
         self._line.tell(Event(events.QUEUED, self._name, key.recording, key.name, told))
-        return True
 
     def _release(self, key: Key) -> None:
         """A target is not out any more, and wanted still."""
@@ -260,13 +266,12 @@ class FleetPool(Engine):
 
     def _look(self, connection: Any) -> None:
         """Look how much waits in the lanes, and at new dead letters."""
-        channel = connection.channel()
         queues = (*names(self._fleet.queue), dead(self._fleet.queue))
-        *depths, letters = [channel.queue_declare(one, passive=True).method.message_count for one in queues]
+        channel = connection.channel()
+        with self._counting:
+            *depths, letters = [channel.queue_declare(one, passive=True).method.message_count for one in queues]
+            self._depths, self._empty_since = depths, None if any(depths) else self._empty_since or now()
         channel.close()
-        if not self._is_sending:
-            self._depths = depths
-            self._empty_since = None if any(depths) else self._empty_since or now()
         self._dead = letters
         if letters != self._dead_left:
             self._dead = self._dead_left = look(connection, self._fleet.queue, self._settle)

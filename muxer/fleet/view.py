@@ -66,6 +66,11 @@ class FleetView:
         return tuple(one for one in self.workers if not is_silent(one, self.at))
 
     @property
+    def jobs(self) -> tuple[tuple[str, Running], ...]:
+        """What the living workers work on, each with the name of its worker."""
+        return tuple((worker.name, one) for worker in self.living for one in worker.running)
+
+    @property
     def rate(self) -> float:
         """Targets that all living workers finish an hour."""
         return sum(one.rate for one in self.living)

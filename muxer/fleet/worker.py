@@ -28,7 +28,7 @@ from muxer.fleet.broker import ACTOR, FleetBroker
 from muxer.fleet.connection import HEARTBEAT_SECONDS, quiet
 from muxer.fleet.consumer import Taken
 from muxer.fleet.events import Event
-from muxer.fleet.line import Line
+from muxer.fleet.line import RECONNECT_SECONDS, Line
 from muxer.fleet.locks import Locks
 from muxer.fleet.orders import Order
 from muxer.fleet.reporter import Reporter
@@ -52,6 +52,8 @@ TRIAL_SECONDS = 60.0
 GRACE_SECONDS, CANCEL_SECONDS, CLOSE_SECONDS = 5.0, 2.0, 3.0
 # RabbitMQ hands out the order of a worker that it has lost a little before it drops the lock: each is another connection.
 LOCK_PATIENCE_SECONDS, LOCK_LOOK_SECONDS = 2.5 * HEARTBEAT_SECONDS, 1.0
+# A worker that lives and has lost its connections takes its locks again within so long, after a restart of RabbitMQ.
+RETURN_SECONDS = 2 * RECONNECT_SECONDS
 _EXPECTED = (Stopped, GivenUp, ServiceUnavailable)
 
 
@@ -115,8 +117,6 @@ class FleetWorker:
             log.error("an order is refused and put among the dead letters: %s", error)
             self._reporter.refused(key, str(error))
             raise
-        if self._stop.is_set():
-            raise Stopped("stopped before the recording was begun")
         with self._held(order) as is_ours:
             if is_ours:
                 self._work.find_and_do(Key(order.file, order.recording), order.attempts)
@@ -127,8 +127,10 @@ class FleetWorker:
     @contextmanager
     def _held(self, order: Order) -> Iterator[bool]:
         """Within this block, no other worker begins the same target; yield False when one has begun it already."""
-        patience = LOCK_PATIENCE_SECONDS if self._settling.is_redelivered else 0.0
-        deadline = time.monotonic() + patience
+        again = self._settling.is_redelivered
+        if self._stop.wait(RETURN_SECONDS if again else 0.0):
+            raise Stopped("stopped before the recording was begun")
+        deadline = time.monotonic() + (LOCK_PATIENCE_SECONDS if again else 0.0)
         while not (taken := self._hold(order.file)) and time.monotonic() < deadline:
             if self._stop.wait(LOCK_LOOK_SECONDS):
                 raise Stopped("stopped before the recording was begun")

@@ -79,7 +79,7 @@ class Metrics(Collector):
             threads, running, at = config.advanced.worker_threads, snapshot.running, snapshot.at
             yield from of_work(threads, len(running), held - len(running), threads * QUEUED_PER_WORKER)
         else:
-            running, at = tuple(one for worker in fleet.living for one in worker.running), fleet.at
+            running, at = tuple(one for _, one in fleet.jobs), fleet.at
             yield from of_work(fleet.threads, fleet.running, fleet.queued, config.fleet.max_queue)
             yield from of_fleet(fleet)
         longest = max((at - one.begun for one in running), default=0.0)

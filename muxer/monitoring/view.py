@@ -71,10 +71,7 @@ class View:
     @property
     def running(self) -> tuple[tuple[str, Running], ...]:
         """What runs, longest first, with the worker of the fleet that does it; its name is empty for this process."""
-        if self.fleet is None:
-            found = [("", one) for one in self.snapshot.running]
-        else:
-            found = [(worker.name, one) for worker in self.fleet.living for one in worker.running]
+        found = self.fleet.jobs if self.fleet else tuple(("", one) for one in self.snapshot.running)
         return tuple(sorted(found, key=lambda one: one[1].begun))
 
 

@@ -42,6 +42,8 @@ def test_usage(arguments: tuple[str, ...]) -> None:
         (("--prefix",), "--prefix needs a folder"),
         (("--prefix=",), "--prefix needs a folder"),
         (("--prefix", "--demo"), "--prefix needs a folder"),
+        (("--fleet", "--demo"), "--fleet goes with --prefix DIR"),
+        (("--fleet",), "--fleet goes with --prefix DIR"),
     ],
 )
 def test_wrong_usage(arguments: tuple[str, ...], message: str) -> None:
@@ -164,6 +166,31 @@ def test_upgrade_drops_what_is_stale_and_keeps_what_is_the_users(installation: t
     assert (prefix / "venv").resolve() == environment, "an unchanged lock keeps its environment"
     for name in users:
         assert (prefix / name).read_text() == f"mine: {name}"
+
+
+def test_the_packages_of_a_fleet_come_when_asked_for_and_stay(installation: tuple[Path, Path], tmp_path: Path) -> None:
+    source, prefix = installation
+    without = (prefix / "venv").resolve()
+    kept = shutil.copytree(without, tmp_path / "kept", symlinks=True, copy_function=copy_or_link)
+    lock = prefix / "thirdparty" / "requirements-fleet.txt"
+    look = [prefix / "venv" / "bin" / "python", "-c", "import dramatiq.brokers.rabbitmq, httpx, pika"]
+    assert not lock.exists() and b"dramatiq" in subprocess.run(look, capture_output=True, check=False).stderr
+
+    result = install("--prefix", prefix, "--fleet", source=source)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "(requirements-fleet.txt)" in result.stdout
+    subprocess.run(look, check=True)
+
+    result = install("--prefix", prefix, source=source)
+    assert (result.returncode, "Installing Python packages" in result.stdout) == (0, False), result.stderr
+    subprocess.run(look, check=True)
+    assert lock.exists() and start(prefix).returncode == 0
+
+    lock.unlink()
+    kept.rename(without)  # to make it once more takes long
+    result = install("--prefix", prefix, source=source)
+    assert result.returncode == 0, result.stderr
+    assert not lock.exists() and subprocess.run(look, capture_output=True, check=False).returncode == 1
 
 
 def test_a_version_that_does_not_start_is_not_installed(installation: tuple[Path, Path]) -> None:
@@ -310,32 +337,52 @@ def test_the_tests_need_browsers(source: Path, tmp_path: Path) -> None:
     debian = Machine(tmp_path / "debian", "debian", user=0).with_python().with_tools()
     debian.fake("apt-get", 'echo "$*" >>"$LOG"')
     assert debian.install("--test", source=source).returncode == 3
-    assert debian.calls().endswith(" chromium firefox-esr prometheus\n")
+    assert debian.calls().endswith(" chromium firefox-esr prometheus rabbitmq-server\n")
     red_hat = Machine(tmp_path / "red hat", "rhel", user=0).with_python().with_tools()
     red_hat.fake("dnf", 'echo "$*" >>"$LOG"')
     result = red_hat.install("--test", source=source)
-    assert red_hat.calls().endswith("chromium\ninstall -q -y firefox\ninstall -q -y golang-github-prometheus\n")
+    assert red_hat.calls().endswith(
+        "".join(f"install -q -y {name}\n" for name in ("chromium", "firefox", "golang-github-prometheus", "rabbitmq-server"))
+    )
     assert "Chromium (for the tests)" in result.stderr and "enable EPEL first" in result.stderr
     assert "put that of a Prometheus release on PATH" in result.stderr
+    assert "RabbitMQ (for the tests)" in result.stderr and "enable that of RabbitMQ first" in result.stderr
     red_hat.fake("chromium-browser")
     red_hat.fake("firefox")
     assert "Chromium" not in red_hat.install("--test", source=source).stderr
 
 
 @pytest.mark.parametrize("works", [True, False])
-def test_promtool_comes_without_its_service(source: Path, tmp_path: Path, works: bool) -> None:
-    """Nothing may start it while it is installed, nor at the next boot; other packages may start theirs afterwards."""
+def test_what_the_tests_need_comes_without_its_services(source: Path, tmp_path: Path, works: bool) -> None:
+    """Nothing may start them while they are installed, nor at the next boot; other packages may start theirs afterwards.
+
+    One that is enabled before is the machine's own.
+    """
     machine = Machine(tmp_path / "machine", "debian", user=0).with_python().with_tools()
     for name in ("chromium", "firefox", "true"):
         machine.fake(name)
     asked = f'{machine.policy}; echo "$1: the policy says $?" >>"$LOG"'
     machine.fake("apt-get", f"[[ $1 == install ]] || exit 0\n{asked}\nexit {0 if works else 1}")
-    machine.fake("systemctl", 'echo "$*" >>"$LOG"')
+    machine.fake("systemctl", 'case $2 in is-enabled) [[ $3 == epmd.socket ]] ;; *) echo "$*" >>"$LOG" ;; esac')
     machine.fake("sh", 'exec bash "$@"')
     machine.install("--test", source=source)
-    installed = "install: the policy says 101\n"
-    assert machine.calls() == (f"{installed}disable --quiet prometheus\n" if works else installed)
+    lines = machine.calls().splitlines()
+    brought = ("prometheus.service", "rabbitmq-server.service", "epmd.service")
+    disabled = [f"--quiet disable {service}" for service in brought] if works else []
+    assert lines == ["install: the policy says 101", *disabled]
     assert not machine.policy.exists()
+
+
+def test_only_the_services_of_what_is_missing_are_looked_after(source: Path, tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "machine", "debian", user=0).with_python().with_tools()
+    for name in ("chromium", "firefox", "true", "erl"):
+        machine.fake(name)
+    machine.fake("apt-get")
+    machine.fake("systemctl", 'echo "$*" >>"$LOG"; [[ $2 == disable ]]')
+    shutil.copy2(machine.bin / "erl", machine.rabbitmq)
+    machine.install("--test", source=source)
+    asked = machine.calls()
+    assert "--quiet disable prometheus.service" in asked and "rabbitmq" not in asked and "epmd" not in asked
 
 
 def test_a_policy_of_the_machine_stays_as_it_is(source: Path, tmp_path: Path) -> None:

@@ -17,9 +17,12 @@ from pathlib import Path
 import pytest
 from support import commands, instance
 from support.daemon import Muxer, wait_until
+from support.fleet import fleet, worker
 from support.running import configured, hanging, labelled, muxed, slow_program
+from support.views import job
 
 from muxer.activity import Running
+from muxer.fleet.view import to_plain
 from muxer.journal import JOURNAL
 from muxer.lab.cases import PLANS, Case
 from muxer.lab.lab import Lab
@@ -84,8 +87,12 @@ def test_it_is_made_then_only_reported_then_made_again(lab: Lab, config: Path) -
     ]
     assert labelled(lab) == {PLAIN} and playable(lab, first)
     seen = len(lab.store.requests)
-    code, out, _ = commands.run(config, "mux", PLAIN)
+    of_fleet = to_plain(fleet(worker(running=(replace(job(PLAIN, "mux"), agent="agent1"),))))
+    state.write_text(json.dumps(instance.told(None) | {"fleet": of_fleet}))
+    code, out, err = commands.run(config, "mux", PLAIN)
+    state.unlink()
     assert (code, out) == (0, f"already done of agent1: {first['mediaId']}\n")
+    assert "a running muxer works on this recording just now, too" in err
     assert {one.method for one in lab.store.requests[seen:]} == {"GET"}
     told = commands.run_json(config, "mux", PLAIN, "--force")
     [second] = muxed(lab, PLAIN)

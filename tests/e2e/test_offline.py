@@ -98,8 +98,17 @@ def test_wheels_for_another_system_are_said(filled: Path, tmp_path: Path) -> Non
     assert not list((tmp_path / "prefix").glob(".venv*")), "no half environment is left, to be taken for a whole one"
 
 
-@pytest.mark.parametrize("action", [(), ("--prefix", "{tmp}/prefix"), ("--demo",), ("--test",)])
-def test_all_that_is_missing_is_said_at_once(source: Path, tmp_path: Path, action: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("action", "purpose"),
+    [
+        ((), ""),
+        (("--prefix", "{tmp}/prefix"), ""),
+        (("--prefix", "{tmp}/prefix", "--fleet"), " --for fleet"),
+        (("--demo",), " --for lab"),
+        (("--test",), " --for test"),
+    ],
+)
+def test_all_that_is_missing_is_said_at_once(source: Path, tmp_path: Path, action: tuple[str, ...], purpose: str) -> None:
     machine = Machine(tmp_path / "machine", "debian", user=0).with_python()
     for name in ("apt-get", "sudo", "curl", "wget"):
         machine.fake(name, 'echo "$0 $*" >>"$LOG"')
@@ -114,7 +123,6 @@ def test_all_that_is_missing_is_said_at_once(source: Path, tmp_path: Path, actio
         f"Python packages: {source}/thirdparty/wheels holds none.",
     ):
         assert words in done.stderr, words
-    purpose = {"--demo": " --for lab", "--test": " --for test"}.get(action[0] if action else "", "")
     assert f"python3 thirdparty/fetch.py{purpose} --python-version {VERSION}" in done.stderr
     assert machine.calls() == ""
 

@@ -7,6 +7,7 @@ import signal
 import ssl
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from support.line import Line
 from support.namespaces import NAMED, PREFIX, Host, two_hosts
 from support.queues import Counts, VirtualHost, wait_until
 from support.rabbitmq import RabbitNode
-from support.tls import HOST, pem, self_signed
+from support.tls import HOST, pem
 
 TESTS = Path(__file__).resolve().parents[1]
 QUORUM = {"x-queue-type": "quorum"}
@@ -76,6 +77,7 @@ def test_it_listens_on_loopback_only_and_knows_no_epmd_and_no_plugin(rabbit: Rab
     assert f'{{"{HOST}", {rabbit.port}}}' in sockets
     assert set(re.findall(r'"([^"]+)"', sockets)) == {HOST}
     assert rabbit.evaluate("{erl_epmd:names(), rabbit_plugins:active()}") == "{{error, address}, []}"
+    assert rabbit.evaluate("whereis(rabbit_epmd_monitor)") == "undefined", "it would start an epmd after a minute"
 
 
 def test_an_account_of_one_virtual_host_sees_no_other(rabbit: RabbitNode, vhost: VirtualHost) -> None:
@@ -98,27 +100,41 @@ def test_a_node_dies_with_the_process_that_started_it(tmp_path: Path) -> None:
 
 
 def test_one_that_cannot_start_says_why(tmp_path: Path) -> None:
-    node = RabbitNode(tmp_path / "node", host="no-such-host.invalid")
-    with pytest.raises(AssertionError, match="BOOT FAILED"):
+    node = RabbitNode(tmp_path / "node", before=("sh", "-c", "echo the reason; exit 1"))
+    with pytest.raises(AssertionError, match="does not start:\nthe reason"):
         node.start()
     assert not processes(tmp_path / "node")
 
 
-def test_over_tls_a_late_acknowledgement_costs_the_channel_and_not_the_message(tmp_path: Path) -> None:
+@pytest.fixture
+def impatient(vhost: VirtualHost) -> Iterator[VirtualHost]:
+    """Let nobody hold a message for longer than half a second."""
+    vhost.node.acknowledge_within(0.5, tick=0.5)
+    yield vhost
+    vhost.node.acknowledge_within(1800, tick=60)
+
+
+def test_a_late_acknowledgement_costs_the_channel_and_not_the_message(impatient: VirtualHost) -> None:
     """A message that was asked for (basic.get) is looked after like one that a consumer was given."""
-    certificate = self_signed("broker", HOST)
-    (tmp_path / "ca.pem").write_bytes(pem(certificate))
-    with RabbitNode(tmp_path / "node", consumer_timeout=0.5, tick=0.5, certificate=certificate) as node:
-        parameters = pika.URLParameters(node.url(secure=True))
-        parameters.ssl_options = pika.SSLOptions(ssl.create_default_context(cafile=str(tmp_path / "ca.pem")), HOST)
-        with pika.BlockingConnection(parameters) as connection:
-            channel = connection.channel()
-            publish(channel, b"late")
-            assert channel.basic_get("orders")[2] == b"late"
-            with pytest.raises(ChannelClosedByBroker, match="delivery acknowledgement on channel 1 timed out"):
-                wait_until(lambda: channel.queue_declare("orders", passive=True) is None)
-            again = connection.channel().basic_get("orders")
-            assert again[0].redelivered and again[2] == b"late"
+    with pika.BlockingConnection(pika.URLParameters(impatient.url)) as connection:
+        channel = connection.channel()
+        publish(channel, b"late")
+        assert channel.basic_get("orders")[2] == b"late"
+        with pytest.raises(ChannelClosedByBroker, match="delivery acknowledgement on channel 1 timed out"):
+            wait_until(lambda: channel.queue_declare("orders", passive=True) is None)
+        again = connection.channel().basic_get("orders")
+        assert again[0].redelivered and again[2] == b"late"
+
+
+def test_over_tls_it_shows_its_certificate(vhost: VirtualHost, tmp_path: Path) -> None:
+    assert vhost.node.certificate is not None
+    (tmp_path / "ca.pem").write_bytes(pem(vhost.node.certificate))
+    parameters = pika.URLParameters(vhost.secure_url)
+    parameters.ssl_options = pika.SSLOptions(ssl.create_default_context(cafile=str(tmp_path / "ca.pem")), HOST)
+    pika.BlockingConnection(parameters).close()
+    parameters.ssl_options = pika.SSLOptions(ssl.create_default_context(), HOST)
+    with pytest.raises(ssl.SSLCertVerificationError):
+        pika.BlockingConnection(parameters)
 
 
 def test_a_line_that_is_cut_or_refused_is_heard_of_at_once(vhost: VirtualHost) -> None:

@@ -27,10 +27,21 @@ class Counts:
 
 @dataclass(frozen=True)
 class VirtualHost:
-    """A virtual host of a node, for one test, with an account that may do everything there."""
+    """A virtual host of a node, for one test, with an account of its name that may do everything there."""
 
     node: RabbitNode
-    url: str
+    name: str
+    password: str
+
+    @property
+    def url(self) -> str:
+        """The address, with the account."""
+        return self.node.url(self.name, self.name, self.password)
+
+    @property
+    def secure_url(self) -> str:
+        """The address over TLS; whose certificate it is says ``node.certificate``."""
+        return self.node.url(self.name, self.name, self.password, secure=True)
 
     @contextmanager
     def channel(self) -> Iterator[BlockingChannel]:

@@ -33,9 +33,8 @@ _LIBC = ctypes.CDLL(None)  # loaded once, here: a child between fork and exec mu
 class RabbitNode:
     """``with RabbitNode(folder) as node``: its data and its ports outlast a stop and a kill.
 
-    It listens at ``host``; ``before`` stands before its command. A message that is not acknowledged within
-    ``consumer_timeout`` seconds costs its channel; RabbitMQ looks every ``tick`` seconds. With a ``certificate`` it speaks
-    amqps, too.
+    It listens at ``host``; ``before`` stands before its command. With a ``certificate`` it speaks amqps, too. The kernel
+    kills it when the thread that started it ends.
     """
 
     def __init__(
@@ -43,12 +42,10 @@ class RabbitNode:
         folder: Path,
         host: str = HOST,
         before: Sequence[str] = (),
-        consumer_timeout: float = 1800,
-        tick: float = 60,
         certificate: Identity | None = None,
     ) -> None:
         self.folder, self.host, self.log = folder, host, folder / "rabbitmq.log"
-        self._before, self._timeout, self._tick, self._certificate = before, consumer_timeout, tick, certificate
+        self.certificate, self._before = certificate, before
         self._held = ExitStack()
         self.port, self.secure_port, self._distribution = (self._held.enter_context(held_port()) for _ in range(3))
         self._name = f"muxer-{self._distribution}@localhost"
@@ -61,6 +58,12 @@ class RabbitNode:
     def __exit__(self, *_: object) -> None:
         self.stop()
         self._held.close()
+
+    @property
+    def pid(self) -> int:
+        """Its process; the others of the node descend from it. It must run."""
+        assert self._process is not None
+        return self._process.pid
 
     def url(self, vhost: str = "/", user: str = USER, password: str = PASSWORD, secure: bool = False) -> str:
         """Return the address of a virtual host, with an account; that of amqps if it is to be ``secure``."""
@@ -82,6 +85,7 @@ class RabbitNode:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                start_new_session=True,  # Ctrl-C is for the tests, which stop it
                 preexec_fn=_dies_with(os.getpid()),
             )
         deadline = time.monotonic() + SECONDS
@@ -90,6 +94,8 @@ class RabbitNode:
                 self.kill()
                 raise AssertionError(f"RabbitMQ does not start:\n{text.decode(errors='replace')[-6000:]}")
             time.sleep(0.05)
+        # It would start an epmd, which nobody ends, as soon as it sees that there is none.
+        self.evaluate("ok = supervisor:terminate_child(rabbit_sup, rabbit_epmd_monitor_sup)")
 
     def stop(self) -> None:
         """End it as an administrator does; it tells its clients."""
@@ -104,14 +110,13 @@ class RabbitNode:
         self.stop()
         self.start()
 
-    def add(self, vhost: str, user: str, password: str) -> str:
-        """Make a virtual host and an account that may do everything there and nothing elsewhere; return its address."""
+    def add(self, vhost: str, user: str, password: str) -> None:
+        """Make a virtual host, and an account that may do everything there and nothing elsewhere."""
         v, u, everything = _text(vhost), _text(user), ", ".join(['<<".*">>'] * 3)
         self.evaluate(f'ok = rabbit_vhost:add({v}, <<"tests">>)')
         self.evaluate(f'ok = rabbit_auth_backend_internal:add_user({u}, {_text(password)}, <<"tests">>)')
         self.evaluate(f'ok = rabbit_auth_backend_internal:set_permissions({u}, {v}, {everything}, <<"tests">>)')
         self.settle()
-        return self.url(vhost, user, password)
 
     def settle(self) -> None:
         """Write to the disk what was declared: a queue of the last two seconds does not outlast a kill, nor what is in it.
@@ -120,6 +125,14 @@ class RabbitNode:
         later, by Mnesia and by Ra.
         """
         self.evaluate("ok = mnesia:sync_log(), [ok = dets:sync(Table) || Table <- dets:all()]")
+
+    def acknowledge_within(self, seconds: float, tick: float) -> None:
+        """Close channels that open from now on when they hold a message longer; it looks every ``tick`` seconds.
+
+        A RabbitMQ gives them 30 minutes, and looks every minute; so does this one when it starts again.
+        """
+        for name, value in (("consumer_timeout", seconds), ("channel_tick_interval", tick)):
+            self.evaluate(f"ok = application:set_env(rabbit, {name}, {round(value * 1000)})")
 
     def remove(self, vhost: str, user: str) -> None:
         """Delete a virtual host with all that is in it, and an account; those who are connected are cut off."""
@@ -164,8 +177,6 @@ class RabbitNode:
             "loopback_users": "[]",
             "disk_free_limit": "1000000",
             "vm_memory_high_watermark": f"{{absolute, {MEMORY}}}",
-            "consumer_timeout": str(round(self._timeout * 1000)),
-            "channel_tick_interval": str(round(self._tick * 1000)),
             **self._secure(),
         }
         terms = ", ".join(f"{{{name}, {value}}}" for name, value in settings.items())
@@ -173,11 +184,11 @@ class RabbitNode:
         (self.folder / "plugins").write_text("[].\n")
 
     def _secure(self) -> dict[str, str]:
-        if self._certificate is None:
+        if self.certificate is None:
             return {}
         key, chain = self.folder / "key.pem", self.folder / "certificate.pem"
-        key.write_bytes(self._certificate.key_pem)
-        chain.write_bytes(pem(self._certificate))
+        key.write_bytes(self.certificate.key_pem)
+        chain.write_bytes(pem(self.certificate))
         return {
             "ssl_listeners": f"[{{{json.dumps(self.host)}, {self.secure_port}}}]",
             "ssl_options": f"[{{certfile, {json.dumps(str(chain))}}}, {{keyfile, {json.dumps(str(key))}}}]",

@@ -55,7 +55,10 @@ def test_who_says_nothing_is_silent_and_then_forgotten() -> None:
     assert not is_forgotten(one, one.seen + FORGOTTEN_SECONDS) and is_forgotten(one, one.seen + FORGOTTEN_SECONDS + 1)
     silent = worker(1, seen=NOW - 30)
     view = fleet(one, silent)
-    assert view.living == (one,) and view.rate == one.rate
+    assert view.living == (one,) and view.rate == one.rate and view.threads == 4
+    job_of_one = job("call-1", "mux")
+    busy = fleet(worker(running=(job_of_one,)), worker(1, seen=NOW - 30, running=(job("call-2", "mux"),)))
+    assert busy.jobs == ((one.name, job_of_one),)
     assert one.slot == "host-0/worker-0"
 
 

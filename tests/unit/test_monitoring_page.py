@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 
 import pytest
+from support.reader import Reader
 from support.views import NOW, chain, done, failed, file_name, job, view
 
 from muxer.activity import Polls
@@ -25,27 +25,6 @@ HOSTILE = (
     "\x00\x1b[2J",
     "<b>\ud800</b>",
 )
-
-
-class Reader(HTMLParser):
-    """Collects the elements, their attributes and the texts of a page."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.texts: list[str] = []
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        if self.elements and self.elements[-1][0] != "style":
-            self.texts.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.texts).split())
 
 
 def polls(**changes: object) -> Polls:

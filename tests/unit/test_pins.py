@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-LOCKS = sorted((Path(__file__).resolve().parents[2] / "thirdparty").glob("requirements*.txt"))
+THIRDPARTY = Path(__file__).resolve().parents[2] / "thirdparty"
+LOCKS = sorted(THIRDPARTY.glob("requirements*.txt"))
 
 
 @pytest.mark.parametrize("path", LOCKS, ids=lambda path: path.name)
@@ -16,3 +17,15 @@ def test_every_requirement_has_a_version_and_hashes(path: Path) -> None:
     lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     assert len(lines) > 5
     assert [line for line in lines if not re.match(r"[a-z0-9-]+==\S+ .*--hash=sha256:[0-9a-f]{64}", line)] == []
+
+
+@pytest.mark.parametrize(("small", "large"), [("", "-fleet"), ("", "-lab"), ("-fleet", "-test"), ("-lab", "-test")])
+def test_a_lock_file_holds_all_of_those_that_it_is_said_to_hold(small: str, large: str) -> None:
+    texts = [(THIRDPARTY / f"requirements{one}.txt").read_text() for one in (small, large)]
+    fewer, more = (set(re.findall(r"^[a-z0-9-]+==\S+", text, re.MULTILINE)) for text in texts)
+    assert fewer < more
+
+
+def test_only_those_who_ask_for_a_fleet_get_its_packages() -> None:
+    with_it = [path.name for path in LOCKS if re.search(r"^(dramatiq|pika)==", path.read_text(), re.MULTILINE)]
+    assert with_it == ["requirements-fleet.txt", "requirements-test.txt"]

@@ -15,10 +15,13 @@ from muxer.daemon import CANCEL_SECONDS, GRACE_SECONDS
 from muxer.exits import EXIT_CONFIG, EXIT_SOME_FAILED
 
 ROOT = Path(__file__).resolve().parents[2]
-ONE, MANY = ROOT / "docs" / "recording-muxer.service", ROOT / "docs" / "recording-muxer@.service"
+DOCS = ROOT / "docs"
+ONE, MANY = DOCS / "recording-muxer.service", DOCS / "recording-muxer@.service"
+WORKER = DOCS / "recording-muxer-worker@.service"
 PREFIX = "/opt/recording-muxer"
 # What the units may differ in: the comments, and the settings of these names.
 OF_EACH = ("Description", "ExecStart", "StateDirectory", "LogsDirectory")
+OF_A_WORKER = ("Description", "ExecStart", "WorkingDirectory", "RestartPreventExitStatus")
 
 
 def settings(unit: Path) -> dict[str, list[str]]:
@@ -31,12 +34,14 @@ def settings(unit: Path) -> dict[str, list[str]]:
     return found
 
 
-@pytest.fixture(params=[ONE, MANY], ids=lambda unit: unit.name)
+@pytest.fixture(params=[ONE, MANY, WORKER], ids=lambda unit: unit.name)
 def unit(request: pytest.FixtureRequest) -> dict[str, list[str]]:
     return settings(request.param)
 
 
-def test_the_command_is_that_of_an_installation(unit: dict[str, list[str]]) -> None:
+@pytest.mark.parametrize("path", [ONE, MANY], ids=lambda path: path.name)
+def test_the_command_is_that_of_an_installation(path: Path) -> None:
+    unit = settings(path)
     (command,) = unit["ExecStart"]
     assert re.fullmatch(
         f"{PREFIX}/venv/bin/python muxer_process.py --config-file=/etc/recording-muxer/(muxer|%i).cfg", command
@@ -46,9 +51,21 @@ def test_the_command_is_that_of_an_installation(unit: dict[str, list[str]]) -> N
     assert "--prefix /opt/recording-muxer" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_it_is_not_started_again_when_that_does_not_help(unit: dict[str, list[str]]) -> None:
+def test_a_worker_is_started_by_a_command_of_the_package_with_the_one_configuration() -> None:
+    unit = settings(WORKER)
+    command = f"{PREFIX}/venv/bin/python -m muxer worker --config-file=/etc/recording-muxer/muxer.cfg"
+    assert (unit["ExecStart"], unit["WorkingDirectory"]) == ([command], [PREFIX])
+    assert (ROOT / "muxer" / "__main__.py").is_file()
+
+
+@pytest.mark.parametrize(
+    ("path", "codes"),
+    [(ONE, (EXIT_CONFIG, EXIT_SOME_FAILED)), (MANY, (EXIT_CONFIG, EXIT_SOME_FAILED)), (WORKER, (EXIT_CONFIG,))],
+)
+def test_it_is_not_started_again_when_that_does_not_help(path: Path, codes: tuple[int, ...]) -> None:
+    unit = settings(path)
     assert unit["Restart"] == ["on-failure"]
-    assert unit["RestartPreventExitStatus"] == [f"{EXIT_CONFIG} {EXIT_SOME_FAILED}"]
+    assert unit["RestartPreventExitStatus"] == [" ".join(map(str, codes))]
 
 
 def test_systemd_waits_longer_than_the_muxer_needs_and_leaves_its_programs_to_it(unit: dict[str, list[str]]) -> None:
@@ -72,6 +89,11 @@ def test_the_units_differ_in_what_is_of_each_instance_only() -> None:
     assert all("%i" in many[name][0] and "%i" not in one[name][0] for name in OF_EACH)
 
 
+def test_a_worker_differs_from_a_muxer_in_its_command_only() -> None:
+    one, worker = settings(ONE), settings(WORKER)
+    assert {name for name in one | worker if one.get(name) != worker.get(name)} == set(OF_A_WORKER)
+
+
 needs_systemd = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not installed")
 
 
@@ -80,14 +102,15 @@ def analyzed(tmp_path: Path) -> Path:
     """Copy the units, with a program and a folder that are there."""
     folder = tmp_path / "units"
     folder.mkdir()
-    for unit in (ONE, MANY):
+    for unit in (ONE, MANY, WORKER):
         text = unit.read_text(encoding="utf-8").replace(f"{PREFIX}/venv/bin/python", "/bin/true")
-        (folder / unit.name).write_text(text.replace(f"{PREFIX}/muxer", "/"), encoding="utf-8")
+        text = re.sub("^WorkingDirectory=.*", "WorkingDirectory=/", text, flags=re.MULTILINE)
+        (folder / unit.name).write_text(text, encoding="utf-8")
     return folder
 
 
 @needs_systemd
-@pytest.mark.parametrize("name", ["recording-muxer.service", "recording-muxer@0.service"])
+@pytest.mark.parametrize("name", [ONE.name, "recording-muxer@0.service", "recording-muxer-worker@1.service"])
 def test_systemd_understands_every_line(analyzed: Path, name: str) -> None:
     verify = ["systemd-analyze", "verify", "--man=no", str(analyzed / name)]
     done = subprocess.run(verify, capture_output=True, text=True, timeout=60, check=False)
