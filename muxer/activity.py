@@ -56,6 +56,11 @@ class Durations:
         self.counts[bisect_left(BOUNDS, seconds)] += 1
         self.seconds += seconds
 
+    def absorb(self, other: Durations) -> None:
+        """Count those of somebody else, too."""
+        self.counts = [ours + theirs for ours, theirs in zip(self.counts, other.counts, strict=True)]
+        self.seconds += other.seconds
+
 
 @dataclass
 class Polls:
@@ -137,6 +142,16 @@ class Activity:
                 self._totals.methods["copy" if facts["method"] == "copy" else "re-encode"] += 1
                 self._totals.muxed_seconds += facts["length"]
                 self._totals.padding_seconds += facts["padding"]
+
+    def absorb(self, totals: Totals) -> None:
+        """Count what was done elsewhere, by a worker of the fleet: its steps, bytes and errors."""
+        with self._lock:
+            for name, one in totals.steps.items():
+                self._totals.steps.setdefault(name, Durations()).absorb(one)
+            for direction, service in totals.moved:
+                self._totals.moved[direction, self._counted(service)] += totals.moved[direction, service]
+            for service, kind in totals.errors:
+                self._totals.errors[self._counted(service), kind] += totals.errors[service, kind]
 
     def erred(self, service: str, kind: str) -> None:
         """Count an error of a target or a poll: the service that is to blame, empty for none, and the type of the error."""

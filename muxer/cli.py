@@ -35,26 +35,32 @@ log = logging.getLogger("muxer")
 
 def run(argv: Sequence[str]) -> int:
     """Given the arguments of ``muxer_process.py``, run the muxer and return its exit code."""
-    os.umask(0o077)
-    if sys.stderr is None or sys.stdout is None:  # a service without a console
-        sys.stderr = sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+    prepare()
     try:
         arguments = _parser().parse_args(_unbroken(argv))
         given = {name: getattr(arguments, name) or "" for name in ("muxer_type", "muxer_id", "total_muxers")}
         loaded = load(Path(arguments.config_file), given, os.environ)
-        log_path = _open_log(loaded.config)
+        log_path = open_log(loaded.config, loaded.config.instance)
     except ConfigError as error:
-        return _refuse(error)
+        return refuse(error)
     try:
         return _run(loaded, log_path)
     except ConfigError as error:
-        return _refuse(error, logging_works=True)
+        return refuse(error, logging_works=True)
 
 
-def _open_log(config: Config) -> Path:
-    """Begin to log; return the path of the log file."""
+def prepare() -> None:
+    """What every service does first: its files are for this account alone, and it needs no console."""
+    os.umask(0o077)
+    if sys.stderr is None or sys.stdout is None:
+        sys.stderr = sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+
+
+def open_log(config: Config, name: str) -> Path:
+    """Given the configuration and the name of this instance or worker, begin to log; return the path of the log file. Raise
+    :class:`ConfigError`."""
     try:
-        return logs.set_up(config.logfile, config.instance, config.secrets)
+        return logs.set_up(config.logfile, name, config.secrets)
     except OSError as error:
         what = f"the log file cannot be written: {error.filename or ''}: {error.strerror or error}"
         raise ConfigError([Problem("[logfile] logfile_path", what)]) from error
@@ -68,27 +74,33 @@ def _run(loaded: Loaded, log_path: Path) -> int:
         sys.stderr.write(f"warning: {warning}\n")
     runner, stop = Runner(config.processing.openssl), threading.Event()
     handle_signals(stop)
-    checks = ProgramChecks(config.processing, runner)
+    # The poller of a fleet runs no job, and needs no program.
+    checks = None if config.is_fleet else ProgramChecks(config.processing, runner)
 
     from muxer.daemon import Daemon
     from muxer.job import Job, JobOptions
+    from muxer.media.render import Tools
     from muxer.services import build
     from muxer.workspace import Workspace
 
-    tools = checks.tools()
+    tools = checks.tools() if checks is not None else Tools(config.processing.ffmpeg, config.processing.ffprobe)
     processing = config.processing
     workspace = Workspace(processing.temp_dir, config.instance, processing.min_free_megabytes)
     log.info("temporary files are in %s", workspace.path)
     sys.stderr.write(f"Recording Muxer {__version__} runs as {config.instance}; log file: {log_path}\n")
     sys.stderr.flush()
     services = build(config, tools, runner, workspace, stop)
-    options = JobOptions(config.advanced.mark_screen_recording_label, config.advanced.delete_superseded)
-    daemon = Daemon(config, services, Job(services, options), runner)
+    daemon = Daemon(config, services, Job(services, JobOptions.of(config.advanced)), runner)
     with _watched(daemon, loaded):
         code = daemon.run()
+    return ended(code)
+
+
+def ended(code: int) -> int:
+    """Given the exit code of a process whose work is over, return it; a thread that hangs in a request does not delay the
+    end."""
     logging.shutdown()
     if threading.active_count() > 1:
-        # A thread that hangs in a request must not delay the end.
         os._exit(code)
     return code
 
@@ -109,8 +121,8 @@ def _watched(daemon: Daemon, loaded: Loaded) -> Iterator[None]:
         server.stop()
 
 
-def _refuse(error: ConfigError, logging_works: bool = False) -> int:
-    """Say on stderr and in the log what is wrong with the configuration."""
+def refuse(error: ConfigError, logging_works: bool = False) -> int:
+    """Given what is wrong with the configuration, say it on stderr and in the log; return the exit code."""
     if not logging_works:
         try:
             logs.set_up(_default_logfile(error.log_folder), "single", ())
@@ -190,6 +202,7 @@ COMMANDS = {
     "retry": ("muxer.commands.retry", "put back what has failed"),
     "plan": ("muxer.commands.plan", "what would be made of a call recording, drawn, and by which commands; writes nothing"),
     "mux": ("muxer.commands.mux", "make the muxed files of a call recording now, with progress"),
+    "worker": ("muxer.commands.worker", "a worker of the fleet: takes work from RabbitMQ, on any number of machines"),
     "lab": ("muxer.lab.serve", "a small GIR on this machine, to try options without touching production"),
     "demo": ("muxer.lab.demo", "the muxer on the lab, from recordings to muxed files, with a table at the end"),
 }

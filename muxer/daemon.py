@@ -10,48 +10,39 @@ import logging
 import sys
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from muxer.books import Books
 from muxer.config.schema import Config
-from muxer.errors import (
-    AccessDenied,
-    MediaNotFound,
-    MuxerError,
-    ServiceUnavailable,
-    Stopped,
-    StoredElsewhere,
-    Transient,
-    code_of,
-    told,
-)
+from muxer.errors import AccessDenied, MuxerError, ServiceUnavailable, Stopped, Transient, told
 from muxer.exits import EXIT_FAILED, EXIT_OK, EXIT_SOME_FAILED
+from muxer.fleet.view import FleetView, to_plain
 from muxer.guests import adopt
-from muxer.job import Job, Services, services_of
-from muxer.journal import JOURNAL, Journal, Key, Sample, now
+from muxer.job import Job, Services
+from muxer.journal import JOURNAL, QUEUED, WANTED, Journal, Sample, now
 from muxer.masking import Mask
 from muxer.migration import Standing, bar, progress, summary
 from muxer.observe import terminal
-from muxer.observe.logs import about, plain
+from muxer.observe.logs import plain
 from muxer.pauses import LONGEST_BACK_OFF_SECONDS, pause_after
 from muxer.poller import Poller
-from muxer.pool import Pool
+from muxer.pool import Engine, Intake, Pool
 from muxer.process import Runner
 from muxer.pulse import Pulse
 from muxer.selection import MuxTarget
 from muxer.state import STATE, StateFile
+from muxer.work import MIGRATION_ATTEMPTS, Work, key_of
 from muxer.workspace import Cleaning
 
 if TYPE_CHECKING:
+    from muxer.fleet.pool import FleetPool
     from muxer.monitoring.view import Sources
 
 log = logging.getLogger(__name__)
 
 GRACE_SECONDS = 5.0
 CANCEL_SECONDS = 2.0
-MIGRATION_ATTEMPTS = 4
-MIGRATION_WAIT_SECONDS = 2.0
 PROGRESS_SECONDS = 60.0
 TICK_SECONDS = 0.5
 KEEP_SECONDS = 3600.0
@@ -68,35 +59,47 @@ class Daemon:
     def __init__(self, config: Config, services: Services, job: Job, runner: Runner) -> None:
         self._config = config
         self._services = services
-        self._job = job
         self._runner = runner
         self._stop = services.stop
         self._outages = services.outages
         self._activity = services.activity
         self._state = StateFile(services.workspace.path / STATE, config.instance, Mask(config.secrets))
+        self._pulse = Pulse()
         self._migration = bool(config.advanced.call_recording_query_string)
         # A migration is to try everything that its query finds, whatever became of it before.
         self._journal_path = None if self._migration else services.workspace.path / JOURNAL
-        self._journal = Journal(self._journal_path, Mask(config.secrets))
-        has_room = services.workspace.disk.has_room
-        self._pool = Pool(self._work, config.advanced.worker_threads, self._stop, has_room)
-        self._poller = Poller(config, services.rws, self._journal, self._outages, self._submit)
+        self._journal = Journal(self._journal_path, Mask(config.secrets), QUEUED if config.is_fleet else WANTED)
+        self._books = Books(self._journal, self._migration)
+        self._fleet, self._pool = self._engines(job)
+        self._poller = Poller(config, services.rws, self._journal, self._outages, _Patient(self._pool, self._pulse))
         processing = config.processing
         self._cleaning = Cleaning(
             services.workspace,
             enabled=processing.auto_clean_temp_folder,
             interval=processing.clean_temp_folder_timeout,
         )
-        self._outcomes: Counter[str] = Counter()
-        self._failed: dict[str, tuple[str, str]] = {}
         self._ended = False
         self._keep_due = time.monotonic() + KEEP_SECONDS
         self._state_due = self._sample_due = time.monotonic()
-        self._lock = threading.Lock()
         self._exit_code = EXIT_OK
-        self._pulse = Pulse()
         self._put_back = threading.Event()
         self._begun, self._read_whole = time.monotonic(), False
+
+    def _engines(self, job: Job) -> tuple[FleetPool | None, Engine]:
+        """Return what does the targets, and the fleet if that does."""
+        config, services = self._config, self._services
+        attempts = MIGRATION_ATTEMPTS if self._migration else 1
+        if config.is_fleet:
+            from muxer.fleet.pool import FleetPool  # here: its packages are installed where there is a fleet
+
+            # A migration listens on its own: what was told to the poller waits for the poller.
+            mark = services.workspace.mark + (".migration" if self._migration else "")
+            told = (self._journal, self._books, services.activity, services.outages)
+            fleet = FleetPool(config.fleet, mark, attempts, *told, self._stop)
+            return fleet, fleet
+        work = Work(job, services.outages, services.activity, self._stop, self._books)
+        threads, has_room = config.advanced.worker_threads, services.workspace.disk.has_room
+        return None, Pool(lambda one: work.do(one, attempts), threads, self._stop, has_room, self._wanted)
 
     def sources(self, warnings: tuple[str, ...]) -> Sources:
         """Given what is odd about the configuration, return where an operator's view of this muxer comes from."""
@@ -113,7 +116,11 @@ class Daemon:
             held=lambda: self._pool.files,
             recipients=self._services.rws.known_certificates,
             warnings=warnings,
+            fleet=self._standing_of_fleet,
         )
+
+    def _standing_of_fleet(self) -> FleetView | None:
+        return None if self._fleet is None else self._fleet.view()
 
     def run(self) -> int:
         """Run until a signal stops it, or the migration is done; return the exit code."""
@@ -156,10 +163,10 @@ class Daemon:
                 self._rest(max(pause, LEAST_PAUSE_SECONDS))
 
     def _rest(self, seconds: float) -> None:
-        """Wait until the next poll: so long, or until an operator has put something back."""
+        """Wait until the next poll: so long, or until an operator has put something back, or the fleet can take more."""
         begun = time.monotonic()
         while (left := begun + seconds - time.monotonic()) > 0 and not self._stop.wait(min(left, TICK_SECONDS)):
-            if self._put_back.is_set() and time.monotonic() - begun >= LEAST_REST_SECONDS:
+            if (self._put_back.is_set() or self._pool.is_hungry) and time.monotonic() - begun >= LEAST_REST_SECONDS:
                 break
         self._put_back.clear()
 
@@ -198,9 +205,7 @@ class Daemon:
         self._outages.new_poll()
         self._journal.refresh(now())
         adopt(self._services.workspace, self._services.workspace.path)
-        self._services.publisher.repair_left_overs()
-        self._services.stores.remove_left_overs()
-        self._services.superseded.finish_left_overs()
+        self._services.finish_left_overs()
 
     def _migrate(self) -> None:
         """Process everything that the migration's query finds, then say what became of it."""
@@ -243,7 +248,7 @@ class Daemon:
         """Say what became of everything, in the log and on stdout; return how many recordings failed."""
         standing = self._standing()
         terminal.show(bar(standing), "\n")
-        for recording_id, reason in (*self._failed.values(), *self._poller.skipped.items()):
+        for recording_id, reason in (*self._books.failures.values(), *self._poller.skipped.items()):
             log.error("failed: %s: %s", recording_id, reason)
         failed = f": {', '.join(map(plain, standing.failed))}" if standing.failed else ""
         self._say(f"{what}: {summary(standing)}", failed)
@@ -257,7 +262,7 @@ class Daemon:
     def _standing(self) -> Standing:
         """Return how far the migration is. What is done already is what is neither muxed by this run, failed nor open: a
         query that is begun again meets the files that this run has made."""
-        result, muxed, failed = self._poller.result, self._outcomes["muxed"], dict(self._failed)
+        result, muxed, failed = self._poller.result, self._books.muxed, dict(self._books.failures)
         skipped = self._poller.skipped
         return Standing(
             found=result.found,
@@ -285,70 +290,8 @@ class Daemon:
             sys.stderr.flush()
         return due + PROGRESS_SECONDS
 
-    def _submit(self, target: MuxTarget) -> bool:
-        """Hand a target to the pool; return whether it took it."""
-        if self._pool.holds(target):
-            return False
-        # Before it is queued: a worker may be done with it at once.
-        self._journal.wanted(_key(target), now())
-        with self._pulse.waiting(for_workers=True):
-            return self._pool.submit(target)
-
-    def _work(self, target: MuxTarget) -> None:
-        """Run the job of a target and note its outcome; a migration tries transient errors again at once."""
-        if not self._migration and not self._outages.admit(services_of(target)):
-            return  # a service that it needs is out; a later poll brings it again
-        self._journal.running(_key(target), now())
-        for attempt in range(1, (MIGRATION_ATTEMPTS if self._migration else 1) + 1):
-            try:
-                with self._activity.job(target):
-                    report = self._job.run(target)
-            except Stopped as error:
-                with about(target.recording_id):
-                    log.info("%s", error)
-                raise
-            except Exception as error:
-                again = self._note_failure(target, error)
-                wait = MIGRATION_WAIT_SECONDS * 2.0 ** (attempt - 1)
-                if not again or attempt == MIGRATION_ATTEMPTS or self._stop.wait(wait if self._migration else 0.0):
-                    break
-            else:
-                self._journal.done(_key(target), now(), {**report.facts, "timeline": report.timeline})
-                self._failed.pop(target.name, None)
-                self._count("muxed" if report.muxed else "already done", report.facts)
-                return
-        self._count("failed", {})
-
-    def _count(self, outcome: str, facts: Mapping[str, object]) -> None:
-        self._activity.finished(outcome, facts)
-        with self._lock:
-            self._outcomes[outcome] += 1
-
-    def _note_failure(self, target: MuxTarget, error: Exception) -> bool:
-        """Log a failure; return whether the target may be tried again."""
-        entry = self._journal.failed(_key(target), error, now())
-        self._activity.erred(getattr(error, "service", ""), type(error).__name__)
-        if self._migration:
-            self._failed[target.name] = (target.recording_id, told(error))
-        expected = isinstance(error, MuxerError)
-        with about(target.recording_id):
-            what = "set aside" if entry.retry_at is None else "failed, tried again later"
-            fields = {"code": code_of(error), "agent": target.agent}
-            log.log(
-                self._weight(error),
-                "recording %s: %s",
-                what,
-                told(error),
-                extra={"fields": {**fields, "file": target.name, "attempt": entry.attempts}},
-                exc_info=None if expected else error,
-            )
-        return entry.retry_at is not None
-
-    def _weight(self, error: Exception) -> int:
-        """Return the level at which a failure is logged: an outage has its own line, and what will come is no error."""
-        if isinstance(error, Transient) and self._outages.is_out(error.service):
-            return logging.INFO
-        return logging.WARNING if isinstance(error, MediaNotFound | StoredElsewhere) else logging.ERROR
+    def _wanted(self, target: MuxTarget) -> None:
+        self._journal.wanted(key_of(target), now())
 
     def _clean(self) -> None:
         if self._services.workspace.restore():
@@ -371,12 +314,15 @@ class Daemon:
         snapshot = self._activity.snapshot()
         if self._journal.is_changed():
             self._put_back.set()
-        queued = max(0, self._pool.files - len(snapshot.running))
-        self._state.write(snapshot, queued, self._outages.now_out(), self._services.workspace.disk.has_room())
+        fleet = self._standing_of_fleet()
+        running = len(snapshot.running) if fleet is None else fleet.running
+        queued = max(0, self._pool.files - running)
+        told = None if fleet is None else to_plain(fleet)
+        self._state.write(snapshot, queued, self._outages.now_out(), self._services.workspace.disk.has_room(), told)
         if time.monotonic() >= self._sample_due:
             self._sample_due = time.monotonic() + SAMPLE_SECONDS
             waiting = snapshot.polls.result.get("waiting", 0)
-            self._journal.sample(Sample(int(now()), len(snapshot.running), queued, waiting, snapshot.polls.oldest_open))
+            self._journal.sample(Sample(int(now()), running, queued, waiting, snapshot.polls.oldest_open))
 
     def _shut_down(self) -> None:
         """Give running jobs a moment, then end them; nothing that is left undone is lost."""
@@ -396,5 +342,22 @@ class Daemon:
         log.info("stopped")
 
 
-def _key(target: MuxTarget) -> Key:
-    return Key(target.name, target.recording_id, target.agent)
+class _Patient(Intake):
+    """An engine as the poll sees it: while it waits for the engine, that is no sign of trouble."""
+
+    def __init__(self, engine: Engine, pulse: Pulse) -> None:
+        self._engine, self._pulse = engine, pulse
+
+    def begin_poll(self) -> None:
+        self._engine.begin_poll()
+
+    def submit(self, target: MuxTarget) -> bool:
+        with self._pulse.waiting(for_workers=True):
+            return self._engine.submit(target)
+
+    def end_pass(self) -> int:
+        with self._pulse.waiting(for_workers=True):
+            return self._engine.end_pass()
+
+    def is_closed(self, minutes: float) -> bool:
+        return self._engine.is_closed(minutes)

@@ -63,6 +63,8 @@ class Code(StrEnum):
     TOOL = "MUX-331"
     ENCRYPTION = "MUX-341"
     BAD_CERTIFICATE = "MUX-342"
+    UNKNOWN_ORDER = "MUX-351"
+    NEVER_FINISHED = "MUX-352"
     SYSTEM = "MUX-401"
     UNEXPECTED = "MUX-901"
 
@@ -248,3 +250,9 @@ class EncryptionError(Permanent):
     """The muxed file must be encrypted and cannot be. Clear media is never uploaded in its place."""
 
     usual_code = Code.ENCRYPTION
+
+
+class GivenUp(Permanent):
+    """The fleet has given up a target: no worker could read its order, or those that began it died. Set aside at once."""
+
+    usual_code = Code.NEVER_FINISHED

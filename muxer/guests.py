@@ -1,7 +1,8 @@
-"""Temporary folders of commands that work beside a running muxer: each its own below the muxer's, locked while it works.
+"""Temporary folders of commands that work beside a running muxer, and of the workers of a fleet: each its own below the
+muxer's, locked while it works.
 
 Whoever finds one without its owner takes over what was left half done (notes, crash files) and removes the rest: the muxer
-at each poll, and each command at its start.
+at each poll, a worker now and then, and each command at its start.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ from pathlib import Path
 
 from muxer.config.schema import Config
 from muxer.errors import ConfigError, Problem
-from muxer.lock import lock
-from muxer.workspace import Workspace, folder_of, is_our_folder, private
+from muxer.lock import holder, lock
+from muxer.workspace import LOCK, Workspace, folder_of, is_our_folder, private
 
 log = logging.getLogger(__name__)
 
 PREFIX = "command-"
+# Workers of a fleet have numbered folders, which the next one with this number uses again.
+WORKER, WORKERS = "worker-", 1000
 # A folder that was made just now may not have been locked yet.
 LEAST_AGE_SECONDS = 10.0
 _NOTES = ("publishing", "uploading", "deleting")
@@ -32,17 +35,10 @@ _NOTES = ("publishing", "uploading", "deleting")
 def guest(config: Config) -> Iterator[Workspace]:
     """Given the configuration of an instance, which may run, yield a workspace beside it. At the end only what was left half
     done stays, for the next who looks. Raise :class:`ConfigError` when the temporary folder cannot be used."""
-    processing = config.processing
-    base = folder_of(processing.temp_dir, config.instance)
-    try:
-        if processing.temp_dir is None:
-            private(base)
+    with _base(config) as base:
         path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
-    except OSError as error:
-        what = f"{base} cannot be used: {error.strerror or error}"
-        raise ConfigError([Problem("[processing] temp_dir", what)]) from error
     try:
-        workspace = Workspace(path, config.instance, processing.min_free_megabytes)
+        workspace = Workspace(path, config.instance, config.processing.min_free_megabytes)
     except ConfigError:
         shutil.rmtree(path, ignore_errors=True)
         raise
@@ -56,15 +52,46 @@ def guest(config: Config) -> Iterator[Workspace]:
             shutil.rmtree(path, ignore_errors=True)
 
 
+def worker(config: Config) -> tuple[str, Workspace]:
+    """Given the configuration, return the name and the workspace of a worker of the fleet: the first that no other worker on
+    this machine has. Raise :class:`ConfigError` when the temporary folder cannot be used."""
+    with _base(config) as base:
+        for number in range(WORKERS):
+            path = private(base / f"{WORKER}{number}")
+            if holder(path / LOCK) is not None:
+                continue
+            try:
+                workspace = Workspace(path, config.instance, config.processing.min_free_megabytes)
+            except ConfigError:
+                if holder(path / LOCK) is not None:
+                    continue  # another worker was faster
+                raise
+            return (f"{config.instance}-" if config.sharded else "") + path.name, workspace
+    raise ConfigError([Problem("[processing] temp_dir", f"{WORKERS} workers of this machine have their folders in {base}")])
+
+
+@contextmanager
+def _base(config: Config) -> Iterator[Path]:
+    """Yield the folder in which guests have theirs; within this block ``OSError`` becomes :class:`ConfigError`."""
+    base = folder_of(config.processing.temp_dir, config.instance)
+    try:
+        if config.processing.temp_dir is None:
+            private(base)
+        yield base
+    except OSError as error:
+        what = f"{base} cannot be used: {error.strerror or error}"
+        raise ConfigError([Problem("[processing] temp_dir", what)]) from error
+
+
 def adopt(workspace: Workspace, base: Path) -> None:
-    """Given a workspace and the folder in which commands have theirs, take over what commands that died have left."""
-    for path in base.glob(f"{PREFIX}*"):
+    """Given a workspace and the folder in which guests have theirs, take over what guests that died have left."""
+    for path in (*base.glob(f"{PREFIX}*"), *base.glob(f"{WORKER}*")):
         with contextlib.suppress(OSError, ConfigError):
             if not is_our_folder(path) or time.time() - path.lstat().st_mtime < LEAST_AGE_SECONDS:
                 continue
-            with lock(path / "muxer.lock", path, ""):
+            with lock(path / LOCK, path, ""):
                 _take_over(path, workspace.path)
-            if not _left(path):
+            if path.name.startswith(PREFIX) and not _left(path):
                 shutil.rmtree(path, ignore_errors=True)
                 log.info("what a command that died has left is taken over: %s", path.name)
 

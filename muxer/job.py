@@ -16,6 +16,7 @@ from typing import Any
 
 from muxer import activity
 from muxer.activity import FETCHED, STORED, Activity
+from muxer.config.schema import Advanced
 from muxer.crypto.envelope import Encryptor
 from muxer.errors import AccessDenied, Code, EncryptionMissing, MetadataError, Stopped, StoredElsewhere
 from muxer.gir.models import MediaFile, format_time
@@ -58,6 +59,12 @@ class Services:
     helpers: Helpers
     stop: threading.Event
 
+    def finish_left_overs(self) -> None:
+        """Finish what a process that died has left half done in RWS and in the storages."""
+        self.publisher.repair_left_overs()
+        self.stores.remove_left_overs()
+        self.superseded.finish_left_overs()
+
 
 @dataclass(frozen=True)
 class JobOptions:
@@ -65,6 +72,11 @@ class JobOptions:
 
     label: bool
     delete_superseded: bool
+
+    @classmethod
+    def of(cls, advanced: Advanced) -> JobOptions:
+        """Given ``[advanced]``, return what it says of jobs."""
+        return cls(advanced.mark_screen_recording_label, advanced.delete_superseded)
 
 
 @dataclass
@@ -97,8 +109,10 @@ class Job:
         self._services = services
         self._options = options
 
-    def run(self, target: MuxTarget, *, again: bool = False) -> Report:
+    def run(self, target: MuxTarget, *, again: bool = False, fresh: bool = False) -> Report:
         """Given a target, do what it needs and return what was done. Raise the errors of :mod:`muxer.errors`.
+
+        It is read again before anything is done, unless it is ``fresh``, which means that it was read just now.
 
         With ``again``, one that is published already is made once more: stored under another name and published, and only
         then the earlier one is deleted, so that there is a playable file at any moment.
@@ -106,7 +120,7 @@ class Job:
         report = Report()
         with about(target.recording_id):
             with report.step("check"):
-                current = self._current(target)
+                current = target if fresh else self.find(target.recording_id, target.name)
             if current is None:
                 log.info("the sources have changed since they were read; left to the next poll")
                 return report
@@ -125,16 +139,17 @@ class Job:
             self._finish(current, report)
         return report
 
-    def _current(self, target: MuxTarget) -> MuxTarget | None:
-        """Read the metadata again: another muxer may have been faster, or new screen files may have come."""
-        screen = self._services.rws.screen_recording(target.recording_id)
-        call = self._services.rws.call_recording(target.recording_id)
+    def find(self, recording_id: str, name: str) -> MuxTarget | None:
+        """Given a recording and the name of a target, read the target as it is now: another muxer may have been faster, or
+        new screen files may have come. Return None when it is wanted no longer. Raise the errors of :class:`Rws`."""
+        screen = self._services.rws.screen_recording(recording_id)
+        call = self._services.rws.call_recording(recording_id)
         if call is None:
             return None
         selection = select(
             call, screen, delete_superseded=self._options.delete_superseded, label=self._options.label
         )
-        return next((one for one in selection.targets if one.name == target.name), None)
+        return next((one for one in selection.targets if one.name == name), None)
 
     def make_clear(self, target: MuxTarget, keep: Callable[[Path], None]) -> Report:
         """Given a target, make its muxed file, hand it to ``keep`` in clear, and return what was done. Nothing is stored or
@@ -258,7 +273,7 @@ class Job:
             stored = self._services.stores.of(place).store(path, place, may_replace)
         except StoredElsewhere:
             # When the sources have changed meanwhile, what lies there may never be published: its note must stay.
-            if (current := self._current(target)) is None or not current.published:
+            if (current := self.find(target.recording_id, target.name)) is None or not current.published:
                 raise
             log.info("another muxer has published the same file meanwhile")
             return None
@@ -269,7 +284,7 @@ class Job:
         """Whether another muxer publishes the target within moments; for one that is published already, under this name."""
         deadline = time.monotonic() + PUBLISH_WAIT_SECONDS
         while time.monotonic() < deadline:
-            current = self._current(target)
+            current = self.find(target.recording_id, target.name)
             if current is None or (current.published and not target.published):
                 return True
             if any(name in one.names for one in current.twins):

@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from muxer.errors import MediaNotFound, Transient, code_of
+from muxer.failures import Failure, When, failure_of
 from muxer.masking import Mask
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,8 @@ LONGEST_REASON = 2000
 # The name of the database in the temporary folder.
 JOURNAL = "journal.sqlite3"
 
-WANTED, RUNNING, DONE, RETRY, ASIDE = "wanted", "running", "done", "retry", "aside"
+# Wanted targets wait here, queued ones in the broker of a fleet.
+WANTED, QUEUED, RUNNING, DONE, RETRY, ASIDE = "wanted", "queued", "running", "done", "retry", "aside"
 
 # The number is the version of the form; a journal of another form is begun anew.
 _VERSION = 1
@@ -65,6 +66,8 @@ ON CONFLICT (name) DO UPDATE SET state = excluded.state, attempts = excluded.att
     retry_at = excluded.retry_at, code = excluded.code, error = excluded.error, reason = excluded.reason,
     facts = excluded.facts, updated = excluded.updated
 """
+
+_LEAVE = "UPDATE targets SET state = ? WHERE state = 'running'"
 
 _SAMPLE = "INSERT OR REPLACE INTO samples VALUES (:at, :running, :queued, :waiting, :oldest_open)"
 
@@ -114,12 +117,13 @@ def delay(attempt: int) -> float:
 class Journal:
     """What became of the targets of this instance. Safe to use from any thread; times are epoch seconds."""
 
-    def __init__(self, path: Path | None, mask: Mask | None = None) -> None:
-        """Given where the database lies or is to be made (None = in memory only), and what removes secrets from texts, open
-        it. What another process left running is wanted again."""
+    def __init__(self, path: Path | None, mask: Mask | None = None, left: str = WANTED) -> None:
+        """Given where the database lies or is to be made (None = in memory only), what removes secrets from texts, and what
+        becomes of a target that runs when this process ends (in a fleet its order is still out: :data:`QUEUED`), open it."""
         self._lock = threading.Lock()
         self._path = path
         self._mask = mask or Mask()
+        self._left = left
         self._failures: OrderedDict[str, Entry] = OrderedDict()
         # What could not be written yet, by the name of its target.
         self._owed: OrderedDict[str, dict[str, object]] = OrderedDict()
@@ -138,18 +142,34 @@ class Journal:
         # A clock that was set back must not keep a target waiting.
         return entry.retry_at is not None and not now < entry.retry_at < now + 2 * LONGEST_DELAY_SECONDS
 
-    def is_known(self, name: str) -> bool:
-        """Whether a target has failed before."""
-        with self._lock:
-            return name in self._failures
-
     def wanted(self, key: Key, now: float) -> None:
         """Note that a target waits for a worker."""
         self._note(key, WANTED, now)
 
-    def running(self, key: Key, now: float) -> None:
-        """Note that a worker has begun a target."""
-        self._note(key, RUNNING, now)
+    def queued(self, key: Key, now: float, message: str) -> None:
+        """Note that the order to make a target is out, and the id of its message."""
+        self._note(key, QUEUED, now, message)
+
+    def running(self, key: Key, now: float, message: str = "") -> None:
+        """Note that a worker has begun a target; in a fleet, with the id of its message."""
+        self._note(key, RUNNING, now, message)
+
+    def state_of(self, name: str) -> str:
+        """Return the state of a target, empty when it is not known."""
+        with self._lock, self._talking() as database:
+            if database is not None:
+                row = database.execute("SELECT state FROM targets WHERE name = ?", (name,)).fetchone()
+                return str(row[0]) if row else ""
+        return ""
+
+    def out(self) -> list[tuple[Key, float, str]]:
+        """Return the targets whose orders were out when the journal was opened: since when, and the id of the message."""
+        query = "SELECT name, recording, agent, updated, facts FROM targets WHERE state = ?"
+        with self._lock, self._talking() as database:
+            if database is not None:
+                rows = database.execute(query, (QUEUED,)).fetchall()
+                return [(Key(*key), at, str(json.loads(facts).get("message", ""))) for *key, at, facts in rows]
+        return []
 
     def done(self, key: Key, now: float, facts: Mapping[str, object]) -> None:
         """Note that nothing is left to do for a target, with what its finished line says, and forget its failures."""
@@ -157,12 +177,13 @@ class Journal:
             self._failures.pop(key.name, None)
             self._write(key, DONE, None, now, json.dumps(facts, default=str))
 
-    def failed(self, key: Key, error: Exception, now: float) -> Entry:
+    def failed(self, key: Key, error: Exception | Failure, now: float) -> Entry:
         """Note a failure and return what follows from it, which the type of the error alone decides."""
+        failure = error if isinstance(error, Failure) else failure_of(error)
         with self._lock:
             earlier = self._failures.pop(key.name, None)
             earlier = earlier or Entry(0, 0, now, "", "", "")
-            entry = self._failures[key.name] = _judge(error, self._shown(error), earlier, now)
+            entry = self._failures[key.name] = _judge(failure, self._shown(failure.reason), earlier, now)
             if len(self._failures) > REMEMBERED:
                 self._failures.popitem(last=False)
             self._write(key, ASIDE if entry.retry_at is None else RETRY, entry, now)
@@ -219,24 +240,25 @@ class Journal:
         with self._lock, self._talking() as database:
             if database is not None:
                 self._pay(database)
-                database.execute("UPDATE targets SET state = 'wanted' WHERE state = 'running'")
+                database.execute(_LEAVE, (self._left,))
                 database.close()
             self._database = None
 
-    def _shown(self, error: Exception) -> str:
+    def _shown(self, reason: str) -> str:
         """Return what an error says, in a form that may be kept: services echo what they like."""
-        return self._mask(str(error)).encode(errors="backslashreplace").decode()[:LONGEST_REASON]
+        return self._mask(reason).encode(errors="backslashreplace").decode()[:LONGEST_REASON]
 
-    def _note(self, key: Key, state: str, now: float) -> None:
+    def _note(self, key: Key, state: str, now: float, message: str = "") -> None:
+        facts = json.dumps({"message": message}) if message else "{}"
         with self._lock:
-            self._write(key, state, self._failures.get(key.name), now)
+            self._write(key, state, self._failures.get(key.name), now, facts)
 
     def _open(self, path: Path) -> None:
         """Open the database; begin it anew when it cannot be used, and do without when that is not possible either, or when
         it may be usable later."""
         for attempt in range(2):
             try:
-                self._database = _connected(path, 0.0 if self._told else LOCK_SECONDS)
+                self._database = _connected(path, 0.0 if self._told else LOCK_SECONDS, self._left)
                 self._load(self._database)
                 [self._seen_version] = self._database.execute("PRAGMA data_version").fetchone()
                 return
@@ -337,7 +359,7 @@ def _claim(path: Path) -> None:
         os.close(descriptor)
 
 
-def _connected(path: Path, patience: float) -> sqlite3.Connection:
+def _connected(path: Path, patience: float, left: str) -> sqlite3.Connection:
     _claim(path)
     database = sqlite3.connect(path, timeout=patience, isolation_level=None, check_same_thread=False)
     try:
@@ -350,7 +372,7 @@ def _connected(path: Path, patience: float) -> sqlite3.Connection:
             database.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
         if database.execute("PRAGMA quick_check").fetchone() != ("ok",):
             raise sqlite3.DatabaseError("the database is damaged")
-        database.execute("UPDATE targets SET state = 'wanted' WHERE state = 'running'")
+        database.execute(_LEAVE, (left,))
     except BaseException:
         database.close()
         raise
@@ -366,18 +388,19 @@ def _move_away(path: Path) -> None:
             path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
-def _judge(error: Exception, reason: str, earlier: Entry, now: float) -> Entry:
+def _judge(failure: Failure, reason: str, earlier: Entry, now: float) -> Entry:
     attempts, permanent = earlier.attempts + 1, earlier.permanent
-    told = (str(code_of(error)), type(error).__name__, reason)
-    if isinstance(error, MediaNotFound):
+    told = (failure.code, failure.error, reason)
+    if failure.when is When.SOON:
         return Entry(attempts, permanent, now, *told)
-    if isinstance(error, Transient | OSError | MemoryError):
-        asked = error.retry_after if isinstance(error, Transient) else None
+    if failure.when is When.LATER:
+        asked = failure.retry_after
         wait = delay(attempts) if asked is None else min(asked, LONGEST_DELAY_SECONDS)
         return Entry(attempts, permanent, now + _spread(wait), *told)
     permanent += 1
-    retry_at = now + _spread(PERMANENT_DELAY_SECONDS * 2.0 ** (permanent - 1))
-    return Entry(attempts, permanent, None if permanent >= PERMANENT_ATTEMPTS else retry_at, *told)
+    if failure.when is When.NEVER or permanent >= PERMANENT_ATTEMPTS:
+        return Entry(attempts, permanent, None, *told)
+    return Entry(attempts, permanent, now + _spread(PERMANENT_DELAY_SECONDS * 2.0 ** (permanent - 1)), *told)
 
 
 def _spread(seconds: float) -> float:

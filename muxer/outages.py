@@ -58,7 +58,9 @@ class Standing:
 class Outages:
     """The services that the muxer talks to, by name. Safe to use from any thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, effect: str = "what needs it waits, and goes on by itself when it is back") -> None:
+        """Given what an outage means for what needs the service, as the log says it."""
+        self._effect = effect
         self._lock = threading.Lock()
         self._services: dict[str, _Service] = {}
         self._successes: OrderedDict[str, float] = OrderedDict()
@@ -143,7 +145,7 @@ class Outages:
                 return
             state.since, state.trials = time.monotonic(), 0
             self.begun += 1
-        log.error("%s is out; what needs it waits, and goes on by itself when it is back: %s", service, told(error))
+        log.error("%s is out; %s: %s", service, self._effect, told(error))
 
     def _succeeded(self, service: str) -> None:
         with self._lock:

@@ -1,25 +1,27 @@
 """One poll: reads the call recordings of a query page by page, keeps ours, and submits what they want.
 
-Never holds more than a page and a slice of recordings: memory does not grow with the window.
+Never holds more than a page and a slice of recordings: memory does not grow with the window. For a fleet, it goes through
+its window in several passes, the newest calls first, so that their targets are ordered first.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
-from muxer import window
 from muxer.config.schema import Config
 from muxer.errors import MuxerError
+from muxer.fleet.lanes import MINUTE, passes
 from muxer.gir.models import CallRecording
-from muxer.gir.query import BUILT_IN_EXTRA_QUERY, BUILT_IN_EXTRA_QUERY_SINCE, DISABLED
 from muxer.gir.rws import Rws, warn_of_skipped
 from muxer.job import services_of
 from muxer.journal import Journal, now
 from muxer.observe.logs import about
 from muxer.outages import Outages
+from muxer.pool import Intake
+from muxer.queries import Queries
 from muxer.remembered import Remembered
 from muxer.selection import MuxTarget, select
 from muxer.sharding import takes
@@ -28,6 +30,8 @@ log = logging.getLogger(__name__)
 
 # So many recordings are remembered whose metadata were complained of.
 WARNED = 100_000
+# So many recordings of earlier passes are known again in a later one; more are only looked at and counted twice.
+SEEN = 1_000_000
 
 
 @dataclass
@@ -58,64 +62,71 @@ class PollResult:
 
 
 class Poller:
-    """Reads what is to be done. ``submit`` is given each target that may run now, and says whether it took it.
+    """Reads what is to be done. ``engine`` is given each target that may run now, and says whether it took it.
 
     Of the poll that runs, or ran last: ``result``, recordings of the page that are still ``pending``, and the recordings
     that were ``skipped`` because RWS fails for them, with the reason.
     """
 
     def __init__(
-        self, config: Config, rws: Rws, journal: Journal, outages: Outages, submit: Callable[[MuxTarget], bool]
+        self, config: Config, rws: Rws, journal: Journal, outages: Outages, engine: Intake
     ) -> None:
         self._config = config
         self._rws = rws
         self._journal = journal
         self._outages = outages
-        self._submit = submit
+        self._engine = engine
         self._warned = Remembered(WARNED)
-        self._extra: str | None = None
+        self._queries = Queries(config, rws)
+        self._seen: Remembered | None = None
+        self._newest_at = 0.0
         self.result = PollResult()
         self.pending = 0
         self.skipped: dict[str, str] = {}
 
     def poll(self) -> PollResult:
-        """Go once through the window, or through the migration's query. Raise the errors of :class:`Rws`."""
-        self.result = result = PollResult()
-        self.pending, self.skipped = 0, {}
-        for slice_ in _slices(self._ours(result), self._config.processing.query_slice_size):
-            self._take(slice_, result)
-        return result
+        """Go once through the window, or through the migration's query. Raise the errors of :class:`Rws`, and those of the
+        engine."""
+        self.result, self.pending, self.skipped = PollResult(), 0, {}
+        self._engine.begin_poll()
+        reaches = self._reaches()
+        self._seen = Remembered(SEEN) if len(reaches) > 1 else None
+        self._newest_at = time.monotonic()
+        for number, reach in enumerate(reaches):
+            self._pass(reach, reaches[0] if number else None)
+            if number + 1 < len(reaches) and self._engine.is_closed(reach):
+                log.info("the queues are full; older calls are read when there is room")
+                break
+        return self.result
 
-    def _ours(self, result: PollResult) -> Iterator[CallRecording]:
-        """Yield the call recordings of the query that belong to our shard, and count."""
-        for page in self._rws.call_recordings(self.query()):
-            result.found += len(page)
-            ours = [call for call in page if takes(self._config.processing, call.id)]
+    def _pass(self, reach: float, newest: float | None) -> None:
+        """Go once through the calls of so many minutes; in between, when that takes long, through the ``newest`` again."""
+        interval = self._config.processing.min_poll_interval * MINUTE
+        for slice_ in _slices(self._ours(reach), self._config.processing.query_slice_size):
+            self._take(slice_, self.result)
+            if newest is not None and time.monotonic() - self._newest_at > interval:
+                self._newest_at = time.monotonic()
+                self._pass(newest, None)
+        taken = self._engine.end_pass()
+        self.result.submitted += taken
+        self.result.waiting -= taken
+
+    def _reaches(self) -> list[float]:
+        """Return how far each pass goes back, in minutes."""
+        processing = self._config.processing
+        if self._config.is_fleet and not self._config.advanced.call_recording_query_string:
+            return passes(processing.window_past, processing.window_past_older_than)
+        return [processing.window_past]
+
+    def _ours(self, reach: float) -> Iterator[CallRecording]:
+        """Yield the call recordings of a pass that belong to our shard and were not met by an earlier one, and count."""
+        for page in self._rws.call_recordings(self._queries.query(reach)):
+            new = page if self._seen is None else [call for call in page if self._seen.add(call.id)]
+            self.result.found += len(new)
+            ours = [call for call in new if takes(self._config.processing, call.id)]
             self.pending += len(ours)
-            result.ours += len(ours)
+            self.result.ours += len(ours)
             yield from ours
-
-    def query(self) -> str:
-        """Return the query of a poll that begins now, ready for a URL. Raise the errors of :meth:`Rws.version`."""
-        processing, advanced = self._config.processing, self._config.advanced
-        if advanced.call_recording_query_string:
-            return window.migration_query(advanced.call_recording_query_string, advanced.pagination)
-        past, older = processing.window_past, processing.window_past_older_than
-        return window.window_query(datetime.now(UTC), past, older, advanced.pagination, self._extra_query())
-
-    def _extra_query(self) -> str:
-        """Return the further parameters (guide: call_recording_extra_query_string). RWS is asked its version until it
-        tells one; an upgrade of RWS takes effect with the next start."""
-        configured = self._config.advanced.call_recording_extra_query_string
-        if configured:
-            return "" if configured.lower() == DISABLED else configured
-        if self._extra is None:
-            version = self._rws.version()
-            if version is None:
-                return ""
-            self._extra = BUILT_IN_EXTRA_QUERY if version >= BUILT_IN_EXTRA_QUERY_SINCE else ""
-            log.info("RWS has version %s; extra query: %s", ".".join(map(str, version)), self._extra or "none")
-        return self._extra
 
     def _take(self, calls: Sequence[CallRecording], result: PollResult) -> None:
         bulk = self._config.processing.batch_read_screen_recording_metadata
@@ -152,7 +163,7 @@ class Poller:
             return
         if (start := target.audio.start) is not None:
             result.oldest_open = min(start.timestamp(), result.oldest_open or start.timestamp())
-        if self._may_run(target) and self._submit(target):
+        if self._may_run(target) and self._engine.submit(target):
             result.submitted += 1
         else:
             result.waiting += 1

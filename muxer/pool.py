@@ -1,4 +1,4 @@
-"""The worker threads, and the seam behind which another engine can stand: ``submit``, ``join``, ``drain``.
+"""The seam between what finds targets and what does them (:class:`Engine`), and the engine that does them here, in threads.
 
 Model: the worker of dramatiq. The queue is short, so that memory does not grow with the backlog; a target that is queued
 or running is not taken twice.
@@ -10,6 +10,7 @@ import logging
 import queue
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -22,7 +23,60 @@ QUEUED_PER_WORKER = 4
 LOOK_SECONDS = 0.2
 
 
-class Pool:
+class Intake(ABC):
+    """What a poll hands its targets to."""
+
+    def begin_poll(self) -> None:
+        """A poll begins, which goes through its targets in one pass or more."""
+        return
+
+    @abstractmethod
+    def submit(self, target: MuxTarget) -> bool:
+        """Given a target, take it; return False when it is queued or running already, or waits for the end of the pass.
+        Raise :class:`Stopped` when the process stops, :class:`~muxer.errors.ServiceUnavailable`."""
+
+    def end_pass(self) -> int:
+        """A pass is over: return how many targets that waited for that are taken now."""
+        return 0
+
+    def is_closed(self, minutes: float) -> bool:
+        """Whether targets of calls that are older than so many minutes are not taken at the moment."""
+        return False
+
+
+class Engine(Intake):
+    """What does targets: :class:`Pool` in this process, or a fleet (:class:`muxer.fleet.pool.FleetPool`)."""
+
+    @property
+    def is_hungry(self) -> bool:
+        """Whether what the last poll has found and could not hand over would be taken now."""
+        return False
+
+    @property
+    @abstractmethod
+    def files(self) -> int:
+        """How many targets are queued or running."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is queued or running."""
+        return not self.files
+
+    @property
+    @abstractmethod
+    def recordings(self) -> int:
+        """How many recordings have a target that is queued or running."""
+
+    @abstractmethod
+    def join(self) -> None:
+        """Wait until all that was submitted is finished, or the process stops."""
+
+    @abstractmethod
+    def drain(self, seconds: float) -> bool:
+        """Wait that long for the end of what runs here, after the stop event was set; return whether all has ended."""
+
+
+class Pool(Engine):
     """Runs ``work`` on targets in threads of its own, which do not keep the process alive."""
 
     def __init__(
@@ -31,10 +85,12 @@ class Pool:
         workers: int,
         stop: threading.Event,
         may_begin: Callable[[], bool] = lambda: True,
+        taken: Callable[[MuxTarget], None] = lambda _: None,
     ) -> None:
         """Given what to do with a target, the number of threads and the event that ends them; ``may_begin`` is asked before
-        a target is taken, and again and again while it says no."""
+        a target is taken, and again and again while it says no; ``taken`` is told of each before it is queued."""
         self._work = work
+        self._told = taken
         self._may_begin = may_begin
         self._stop = stop
         self._queue: queue.Queue[MuxTarget | None] = queue.Queue(workers * QUEUED_PER_WORKER)
@@ -51,12 +107,16 @@ class Pool:
 
         Raise :class:`Stopped` when the process stops.
         """
+        if self._holds(target):
+            return False
         if not self._wait_until_it_may_begin():
             raise Stopped("stopped before the recording was begun")
         with self._lock:
             if target.name in self._taken:
                 return False
             self._taken[target.name] = target.recording_id
+        # Before it is queued: a worker may be done with it at once.
+        self._told(target)
         while not self._stop.is_set():
             try:
                 self._queue.put(target, timeout=LOOK_SECONDS)
@@ -64,17 +124,6 @@ class Pool:
             except queue.Full:
                 continue
         raise Stopped("stopped before the recording was begun")
-
-    def holds(self, target: MuxTarget) -> bool:
-        """Whether a target is queued or running."""
-        with self._lock:
-            return target.name in self._taken
-
-    @property
-    def idle(self) -> bool:
-        """Whether nothing is queued or running."""
-        with self._lock:
-            return not self._taken
 
     @property
     def files(self) -> int:
@@ -103,6 +152,10 @@ class Pool:
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
+
+    def _holds(self, target: MuxTarget) -> bool:
+        with self._lock:
+            return target.name in self._taken
 
     def _wait_until_it_may_begin(self) -> bool:
         """Return True as soon as new work may begin, False when the process stops."""

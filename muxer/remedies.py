@@ -21,6 +21,7 @@ class Remedy:
 _BACKS_OFF = "by itself, after a growing time"
 _EACH_POLL = "by itself, at every poll"
 _ASIDE = "twice more, then set aside until its sources change, or `retry`"
+_RETRY = "no, until `retry`"
 _NOTHING = "Nothing to do while it lasts for minutes."
 
 REMEDIES: dict[Code, Remedy] = {
@@ -275,6 +276,18 @@ REMEDIES: dict[Code, Remedy] = {
         "It is damaged, or holds no RSA key",
         "Replace the certificate that the message names, in the encryption settings of RWS, then `retry`.",
         _ASIDE,
+    ),
+    Code.UNKNOWN_ORDER: Remedy(
+        "A worker of the fleet could not read the order to make a muxed file",
+        "It runs another version of the muxer than the poller",
+        "Bring all to the same version (`status` names that of each worker), then `retry`.",
+        _RETRY,
+    ),
+    Code.NEVER_FINISHED: Remedy(
+        "The order to make a muxed file was handed to workers of the fleet again and again, and none finished it",
+        "A recording that kills its worker, such as one for which memory does not suffice; workers that are restarted all the time",
+        "See the end of the workers' logs, and the system's log for processes that were killed. Mend that, then `retry`.",
+        _RETRY,
     ),
     Code.SYSTEM: Remedy(
         "The operating system refused something",

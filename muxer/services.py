@@ -27,9 +27,16 @@ from muxer.superseded import Superseded
 from muxer.workspace import Workspace
 
 
-def build(config: Config, tools: Tools, runner: Runner, workspace: Workspace, stop: threading.Event) -> Services:
+def build(
+    config: Config,
+    tools: Tools,
+    runner: Runner,
+    workspace: Workspace,
+    stop: threading.Event,
+    outages: Outages | None = None,
+) -> Services:
     """Given the configuration and what was made at the start, return the services. Nothing is sent yet."""
-    advanced, outages = config.advanced, Outages()
+    advanced, outages = config.advanced, outages or Outages()
     rws = rws_of(config, stop, outages)
     engine = Engine(
         tools,

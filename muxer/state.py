@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from muxer import __version__
-from muxer.activity import Snapshot
+from muxer.activity import Polls, Running, Snapshot
 from muxer.errors import LocalResourceError
 from muxer.masking import Mask
 from muxer.transfer import private_file
@@ -25,6 +25,20 @@ from muxer.transfer import private_file
 log = logging.getLogger(__name__)
 
 STATE = "state.json"
+
+_NUMBER = int | float
+_NEEDED = {"version": str, "instance": str, "pid": int, "at": _NUMBER, "started": _NUMBER, "queued": int} | {
+    "running": list,
+    "polls": dict,
+    "totals": dict,
+    "out": dict,
+    "disk_has_room": bool,
+}
+_RUNNING = {"recording": str, "agent": str, "file": str, "begun": _NUMBER, "step": str} | {
+    "step_begun": _NUMBER,
+    "done": _NUMBER,
+    "total": _NUMBER,
+}
 
 
 class StateFile:
@@ -36,12 +50,21 @@ class StateFile:
         self._whose = {"version": __version__, "instance": instance, "pid": os.getpid()}
         self._told = False
 
-    def write(self, snapshot: Snapshot, queued: int, out: Mapping[str, tuple[float, str]], has_room: bool) -> None:
+    def write(
+        self,
+        snapshot: Snapshot,
+        queued: int,
+        out: Mapping[str, tuple[float, str]],
+        has_room: bool,
+        fleet: Mapping[str, Any] | None = None,
+    ) -> None:
         """Given what happens now, the number of targets in the queue, the services that are out (since when, in seconds of
-        ``time.monotonic``, and why) and whether the disk has room, write the file; say once when that is not possible."""
+        ``time.monotonic``, and why), whether the disk has room and how the fleet stands (None without one), write the file;
+        say once when that is not possible."""
         elapsed = time.time() - time.monotonic()
         services = {name: {"out_since": since + elapsed, "reason": reason} for name, (since, reason) in out.items()}
-        state = {**self._whose, **_plain(snapshot), "queued": queued, "out": services, "disk_has_room": has_room}
+        state = {**self._whose, **plain(snapshot), "queued": queued, "out": services, "disk_has_room": has_room}
+        state["fleet"] = fleet
         new = self._path.with_suffix(".new")
         try:
             with private_file(new) as file:
@@ -61,16 +84,40 @@ class StateFile:
 
 
 def read(folder: Path) -> dict[str, Any] | None:
-    """Given the temporary folder of an instance, return what its state file says; None when none can be read."""
+    """Given the temporary folder of an instance, return what its state file says; None when none can be read, or it lacks
+    something."""
     try:
         state = json.loads((folder / STATE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return state if isinstance(state, dict) else None
+    return state if _is_whole(state) else None
 
 
-def _plain(snapshot: Snapshot) -> dict[str, Any]:
-    """Return a snapshot as JSON holds it: counters of pairs become lists of [word, word, count]."""
+def jobs(state: Mapping[str, Any]) -> tuple[Running, ...]:
+    """Given what :func:`read` has returned, return the jobs that run."""
+    return tuple(Running(**{name: one[name] for name in _RUNNING}) for one in state["running"])
+
+
+def _is_whole(state: object) -> bool:
+    """Whether everything is there that :meth:`StateFile.write` writes, as far as a reader needs it."""
+    if not _has(state, _NEEDED):
+        return False
+    assert isinstance(state, dict)
+    return (
+        _has(state["polls"], {"result": dict, "seconds": _NUMBER, "error": str})
+        and state["polls"].keys() >= vars(Polls()).keys()
+        and _has(state["totals"], {"outcomes": dict})
+        and all(_has(one, _RUNNING) for one in state["running"])
+        and all(_has(one, {"reason": str}) for one in state["out"].values())
+    )
+
+
+def _has(found: object, form: Mapping[str, Any]) -> bool:
+    return isinstance(found, dict) and all(isinstance(found.get(name), kind) for name, kind in form.items())
+
+
+def plain(snapshot: Snapshot) -> dict[str, Any]:
+    """Given a snapshot, return it as JSON holds it: counters of pairs become lists of [word, word, count]."""
     totals = snapshot.totals
     pairs = {"moved": totals.moved, "errors": totals.errors}
     return {

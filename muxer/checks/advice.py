@@ -24,8 +24,8 @@ _NOT_YET_VALID, _EXPIRED = 9, 10
 _UNKNOWN_AUTHORITY = (2, 18, 19, 20, 21)
 _OTHER_NAME = (62, 64)
 
-_SERVICES = {"htcc": "RWS", "rcs": "RCS", "webdav": "the WebDAV server", "s3": "the S3 store"}
-_ADDRESSES = {"htcc": "[htcc] base_uri", "rcs": "[rcs] base_uri", "s3": "[s3] endpoint_url"}
+_SERVICES = {"htcc": "RWS", "rcs": "RCS", "webdav": "the WebDAV server", "s3": "the S3 store", "fleet": "RabbitMQ"}
+_ADDRESSES = {"htcc": "[htcc] base_uri", "rcs": "[rcs] base_uri", "s3": "[s3] endpoint_url", "fleet": "[fleet] broker_url"}
 
 
 def remedy(error: Exception, section: str) -> str:
@@ -60,9 +60,9 @@ def address_of(section: str) -> str:
 def _login(section: str) -> str:
     """Return the words for the options of a login."""
     described = {name: one for part, name, one in options() if part == section}
-    user = next(name for name in ("username", "access_key_id") if name in described)
+    users = [f"{name} and " for name in ("username", "access_key_id") if name in described]
     secret = next(name for name, one in described.items() if one.secret)
-    return f"[{section}] {user} and {secret} (the environment variable {described[secret].env} goes before the file)"
+    return f"[{section}] {''.join(users)}{secret} (the environment variable {described[secret].env} goes before the file)"
 
 
 def unreachable(error: OSError, host: str, port: int, section: str) -> str:
@@ -95,4 +95,4 @@ def untrusted(error: OSError, section: str, issuer: str, names: str) -> str:
         return "the certificate is not valid yet: look at the clock of this machine, and of the one that made it"
     if code:
         return f"let the server send its whole chain, or put the missing certificates into the PEM file of {trust}"
-    return f"nothing speaks TLS on this port: write http:// or the TLS port in {address_of(section)}"
+    return f"nothing speaks TLS on this port: write http:// (amqp://) or the TLS port in {address_of(section)}"

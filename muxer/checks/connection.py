@@ -15,12 +15,14 @@ from muxer import tls
 from muxer.checks import certificates
 from muxer.checks.advice import address_of, unreachable, untrusted
 from muxer.checks.checklist import Check, Finding, failed, ok, warning
+from muxer.config.broker import PORTS, TLS
 
 if TYPE_CHECKING:
     from cryptography import x509
 
 CONNECT_SECONDS = 10.0
-_PORTS = {"http": 80, "https": 443}
+_PORTS = {"http": 80, "https": 443, **PORTS}
+_SAFE = ("https", TLS)
 
 
 @dataclass
@@ -47,9 +49,9 @@ class Server:
         return parts.port or _PORTS[parts.scheme]
 
     @property
-    def is_https(self) -> bool:
+    def is_tls(self) -> bool:
         """Whether it is spoken to over TLS."""
-        return urlsplit(self.url).scheme == "https"
+        return urlsplit(self.url).scheme in _SAFE
 
     def checks(self, needs: tuple[str, ...]) -> tuple[Check, Check]:
         """Return the checks of the way to it: address, then TLS; ``needs`` is what the first one needs."""
@@ -73,7 +75,7 @@ class Server:
 
     def _tls(self) -> Iterator[Finding]:
         check = f"{self.name} TLS"
-        if not self.is_https:
+        if not self.is_tls:
             yield self._plain(check)
             return
         try:
@@ -91,8 +93,8 @@ class Server:
 
     def _plain(self, check: str) -> Finding:
         if _is_loopback(self.host):
-            return ok(check, "none (http), on this machine")
-        advice = f"use https in {address_of(self.section)} where the server offers it"
+            return ok(check, "none, on this machine")
+        advice = f"use TLS in {address_of(self.section)} where the server offers it"
         return warning(check, "none: the password goes over the network in clear", advice)
 
     def _refused(self, check: str, error: OSError) -> Finding:

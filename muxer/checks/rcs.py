@@ -64,7 +64,7 @@ class OfRcs:
             text = self._rcs.version()
         except ServiceUnavailable as error:
             advice = remedy(error, "rcs")
-            if not self.server.is_https and self.server.speaks_tls():
+            if not self.server.is_tls and self.server.speaks_tls():
                 advice = "the port speaks TLS: write https:// in [rcs] base_uri"
             yield failed("RCS version", str(error), advice)
             return

@@ -18,10 +18,8 @@ from muxer.errors import LoginRefused, NotFound, ServiceUnavailable
 from muxer.gir.models import CallRecording, ScreenRecording
 from muxer.gir.rws import Rws
 from muxer.gir.session import csrf_token
-from muxer.journal import Journal
-from muxer.masking import Mask
 from muxer.outages import Outages
-from muxer.poller import Poller
+from muxer.queries import Queries
 from muxer.services import rws_of
 from muxer.sharding import effective_id, takes
 
@@ -83,7 +81,7 @@ class OfRws:
             return
         except ServiceUnavailable as error:
             advice = remedy(error, "htcc")
-            if not self.server.is_https and self.server.speaks_tls():
+            if not self.server.is_tls and self.server.speaks_tls():
                 advice = "the port speaks TLS: write https:// in [htcc] base_uri"
             yield failed("RWS version", str(error), advice)
             return
@@ -137,7 +135,7 @@ class OfRws:
         return f"as {self._config.htcc.username}"
 
     def _window(self) -> Iterator[Finding]:
-        query = Poller(self._config, self.rws, Journal(None, Mask(())), Outages(), lambda _: False).query()
+        query = Queries(self._config, self.rws).query()
         found, ours, whole = self._count(query)
         more = "" if whole else " or more (not counted to the end)"
         text = f"{self._span()}: {found} call recordings{more}"

@@ -23,6 +23,7 @@ from muxer.guests import guest
 from muxer.job import Job, JobOptions, Services
 from muxer.masking import Mask
 from muxer.observe.logs import plain
+from muxer.outages import Outages
 from muxer.process import Runner
 from muxer.remedies import remedy
 from muxer.services import build
@@ -31,6 +32,8 @@ from muxer.startup import ProgramChecks
 LOOK_SECONDS = 0.1
 # So long what runs has time to end when the command is stopped: what hangs in a request is left behind.
 END_SECONDS = 10.0
+# What it means for a command when a service is out: nobody comes back to what it could not do.
+OUTAGE = "what needs it cannot be done now"
 
 
 # What a command found out or did: called when nothing else is shown any more, it prints that and returns the exit code.
@@ -82,9 +85,8 @@ def run_beside(arguments: argparse.Namespace, body: Callable[[Beside], Outcome],
     runner = Runner(config.processing.openssl)
     tools = ProgramChecks(config.processing, runner).tools()
     with guest(config) as workspace, display(mask, steps=steps) as shown:
-        services = build(config, tools, runner, workspace, stop)
-        advanced = config.advanced
-        job = Job(services, JobOptions(advanced.mark_screen_recording_label, advanced.delete_superseded))
+        services = build(config, tools, runner, workspace, stop, Outages(OUTAGE))
+        job = Job(services, JobOptions.of(config.advanced))
         running = _Body(body, Beside(config, services, job))
         _attend(running, services, shown)
         hangs = not _end(running, runner, services)

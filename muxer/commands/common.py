@@ -12,8 +12,9 @@ from typing import Any
 
 from muxer.config import Loaded, load
 from muxer.errors import ConfigError
-from muxer.exits import EXIT_CONFIG, EXIT_KILLED
+from muxer.exits import EXIT_CONFIG, EXIT_FAILED, EXIT_KILLED
 from muxer.observe.logs import plain
+from muxer.remedies import remedy
 
 
 def parser(name: str, description: str) -> argparse.ArgumentParser:
@@ -54,9 +55,23 @@ def guarded(body: Callable[[], int]) -> int:
         return 0
 
 
+def refused(why: str, nothing: Any | None) -> int:
+    """Say on stderr why nothing can be shown or done, and to a script (``nothing`` is not None) that, as JSON. Return the
+    exit code."""
+    sys.stderr.write(f"{why}\n")
+    if nothing is not None:
+        show_json(nothing)
+    return EXIT_FAILED
+
+
 def show_json(value: Any) -> None:
     """Print a value as JSON."""
     sys.stdout.write(json.dumps(value, indent=1, ensure_ascii=False, default=str) + "\n")
+
+
+def show_remedies(codes: Iterable[str]) -> None:
+    """Print what to do about each code."""
+    sys.stdout.write("".join(f"{code}: {remedy(code)}\n" for code in sorted(set(codes))))
 
 
 def show_table(head: Sequence[str], rows: Iterable[Sequence[str]], title: str = "") -> None:

@@ -8,9 +8,9 @@ import sys
 import time
 from collections.abc import Sequence
 
-from muxer.commands.common import guarded, loaded, parser, show_json, show_table
-from muxer.commands.instance import look
-from muxer.exits import EXIT_FAILED, EXIT_OK
+from muxer.commands.common import guarded, loaded, parser, refused, show_json, show_remedies, show_table
+from muxer.commands.instance import NO_JOURNAL, look
+from muxer.exits import EXIT_OK
 from muxer.journal import ASIDE, RETRY
 from muxer.monitoring import history
 from muxer.monitoring.history import Row
@@ -36,19 +36,17 @@ def main(argv: Sequence[str]) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     journal = look(loaded(arguments).config).journal
     if not journal.exists():
-        sys.stderr.write(f"there is no journal at {journal}: has this instance run, with this temp_dir?\n")
-        return EXIT_FAILED
+        return refused(NO_JOURNAL.format(journal), [] if arguments.json else None)
     states = (ASIDE,) if arguments.aside else (RETRY,) if arguments.waiting else (ASIDE, RETRY)
     try:
         rows = [row for row in history.failures(journal, states) if arguments.code in (None, row.code)]
     except sqlite3.Error as error:
-        sys.stderr.write(f"the journal {journal} cannot be read: {error}\n")
-        return EXIT_FAILED
+        return refused(f"the journal {journal} cannot be read: {error}", [] if arguments.json else None)
     if arguments.json:
         show_json([{**vars(row), "remedy": remedy(row.code)} for row in rows])
     elif rows:
         show_table(*((DRAWN, map(_drawn, rows)) if sys.stdout.isatty() else (HEAD, map(_cells, rows))))
-        sys.stdout.write("".join(f"{code}: {remedy(code)}\n" for code in sorted({row.code for row in rows})))
+        show_remedies(row.code for row in rows)
     else:
         sys.stdout.write("nothing has failed\n")
     return EXIT_OK

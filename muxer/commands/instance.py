@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +9,19 @@ from typing import Any
 
 from muxer import state
 from muxer.config.schema import Config
+from muxer.fleet.view import from_plain
+from muxer.fleet.view import trouble as trouble_of_fleet
+from muxer.guests import WORKER
 from muxer.journal import JOURNAL
-from muxer.monitoring.health import INTERVALS, LEAST_INTERVAL_SECONDS
-from muxer.workspace import folder_of
+from muxer.lock import holder
+from muxer.monitoring.lateness import lateness
+from muxer.workspace import LOCK, folder_of
 
 # The state file is written every two seconds; a busy machine may be late.
 FRESH_SECONDS = 30.0
+# A worker that has died is told for a day: the next one on this machine takes over its folder.
+DIED_SECONDS = 86_400.0
+NO_JOURNAL = "there is no journal at {}: has this instance run, with this temp_dir?"
 RUNS, HANGS, DIED, DOWN = "runs", "hangs", "died", "does not run"
 
 
@@ -36,44 +41,67 @@ class Instance:
 
 def look(config: Config) -> Instance:
     """Given a configuration, look at the instance that runs with it."""
-    folder = folder_of(config.processing.temp_dir, config.instance)
+    return _at(folder_of(config.processing.temp_dir, config.instance))
+
+
+def look_at_workers(config: Config) -> tuple[Instance, ...]:
+    """Given a configuration, look at the workers of its fleet that run on this machine, or have died there lately."""
+    if not config.is_fleet:
+        return ()
+    folders = folder_of(config.processing.temp_dir, config.instance).glob(f"{WORKER}*")
+    found = (_at(folder) for folder in sorted(folders, key=lambda one: (len(one.name), one.name)))
+    return tuple(one for one in found if one.state is not None and time.time() - one.state["at"] < DIED_SECONDS)
+
+
+def _at(folder: Path) -> Instance:
     found = state.read(folder)
     if found is None:
         return Instance(folder, DOWN, None)
     if time.time() - found["at"] <= FRESH_SECONDS:
         return Instance(folder, RUNS, found)
-    return Instance(folder, HANGS if _is_alive(found["pid"]) else DIED, found)
+    return Instance(folder, HANGS if _is_held(folder) else DIED, found)
 
 
 def trouble(instance: Instance, config: Config) -> list[str]:
     """Given an instance, return what is wrong with it, most important first; nothing when it is at its work."""
+    if instance.state is None or instance.standing == DIED:
+        return trouble_of_process(instance)
+    fleet = from_plain(instance.state.get("fleet"))
+    of_fleet = () if fleet is None else trouble_of_fleet(fleet, instance.state["out"])
+    return [*trouble_of_process(instance), *of_fleet, *_trouble_of_polls(instance.state, config, fleet is not None)]
+
+
+def trouble_of_process(instance: Instance) -> list[str]:
+    """Given an instance, or a worker, return what is wrong with it beside its polls."""
     if instance.state is None:
         return [f"no instance runs with {instance.folder}"]
     if instance.standing == DIED:
         return ["the process has died without a stop; start it again, nothing is lost"]
-    found, now = instance.state, time.time()
-    reasons = []
+    found, reasons = instance.state, []
     if instance.standing == HANGS:
-        reasons.append(f"process {found['pid']} has said nothing for {now - found['at']:.0f} s; see its log, and restart it")
+        silent = time.time() - found["at"]
+        reasons.append(f"process {found['pid']} has said nothing for {silent:.0f} s; see its log, and restart it")
     reasons += [f"{name} is out: {one['reason']}" for name, one in found["out"].items()]
     if not found["disk_has_room"]:
         reasons.append("the disk of temp_dir is nearly full: no new recording is begun")
-    polls, is_busy = found["polls"], bool(found["queued"])
-    interval = max(config.processing.min_poll_interval * 60, LEAST_INTERVAL_SECONDS)
-    age = now - (polls["last_success"] or found["started"])
-    if age - polls["seconds"] > INTERVALS * interval and not is_busy:
-        reasons.append(f"no poll has succeeded for {age:.0f} s{': ' + polls['error'] if polls['error'] else ''}")
     return reasons
 
 
-def _is_alive(pid: int) -> bool:
-    """Whether a process lives, on this machine. On Windows nobody is asked: there the question would end it."""
-    if sys.platform == "win32":
-        return True
+def _trouble_of_polls(found: dict[str, Any], config: Config, is_fleet: bool) -> list[str]:
+    """Return whether the last poll is too old. One that waits for workers leaves a queue; that of a fleet keeps no poll."""
+    if config.advanced.call_recording_query_string:  # a migration has no polls
+        return []
+    polls, interval = found["polls"], config.processing.min_poll_interval * 60
+    last = found["started"] if polls["last_success"] is None else polls["last_success"]
+    is_busy = found["queued"] > 0 and not is_fleet
+    late = lateness(last, polls["seconds"], time.time(), interval, is_busy=is_busy)
+    error = f": {polls['error']}" if polls["error"] else ""
+    return [] if late is None else [f"no poll has succeeded for {late:.0f} s{error}"]
+
+
+def _is_held(folder: Path) -> bool:
+    """Whether a process holds a folder: its lock ends with it. One that cannot be looked at counts as held."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
+        return holder(folder / LOCK) is not None
+    except OSError:
         return True
-    return True

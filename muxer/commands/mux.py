@@ -19,6 +19,7 @@ from muxer.commands.common import guarded, parser, show_json
 from muxer.commands.found import chosen, targets_of
 from muxer.errors import Code, LocalResourceError, MetadataError, MuxerError, Stopped
 from muxer.exits import EXIT_FAILED, EXIT_OK
+from muxer.fleet.view import from_plain
 from muxer.job import Report
 from muxer.journal import JOURNAL, Key, done_elsewhere
 from muxer.masking import Mask
@@ -29,6 +30,9 @@ from muxer.transfer import CHUNK, disk_errors
 from muxer.workspace import folder_of
 
 log = logging.getLogger(__name__)
+
+# What a state file says of running jobs counts for so long.
+FRESH_SECONDS = 10.0
 
 
 def main(argv: Sequence[str]) -> int:
@@ -47,7 +51,7 @@ def _mux(arguments: argparse.Namespace, parts: Beside) -> Outcome:
     if arguments.output is not None:
         _check_output(arguments.output, arguments.force)
     else:
-        _finish_left_overs(parts)
+        parts.services.finish_left_overs()
     targets = chosen(targets_of(parts, arguments.id).targets, arguments.agent)
     if arguments.output is not None:
         results = [_written(parts, _single(targets), arguments.output, arguments.force)]
@@ -129,18 +133,15 @@ def _single(targets: Sequence[MuxTarget]) -> MuxTarget:
 
 
 def _warn_of_running(parts: Beside, recording_id: str) -> None:
-    """Say it when a running muxer works on the same recording just now. Both may: one of the results is kept."""
-    told = state.read(folder_of(parts.config.processing.temp_dir, parts.config.instance)) or {}
-    fresh = time.time() - float(told.get("at") or 0) < 10
-    if fresh and any(one.get("recording") == recording_id for one in told.get("running") or ()):
+    """Say it when a running muxer, or a worker of its fleet, works on the same recording just now. Both may: one of the
+    results is kept."""
+    told = state.read(folder_of(parts.config.processing.temp_dir, parts.config.instance))
+    if told is None or time.time() - told["at"] >= FRESH_SECONDS:
+        return
+    fleet = from_plain(told.get("fleet"))
+    jobs = (*state.jobs(told), *(job for _, job in (fleet.jobs if fleet else ())))
+    if any(job.recording == recording_id for job in jobs):
         sys.stderr.write("a running muxer works on this recording just now, too; one of the two results is kept\n")
-
-
-def _finish_left_overs(parts: Beside) -> None:
-    """Finish what a command that was killed has left half done."""
-    parts.services.publisher.repair_left_overs()
-    parts.services.stores.remove_left_overs()
-    parts.services.superseded.finish_left_overs()
 
 
 def _note_done(parts: Beside, target: MuxTarget, report: Report) -> None:

@@ -12,7 +12,7 @@ from muxer import activity
 from muxer.commands.beside import Beside, Outcome, run_beside, say
 from muxer.commands.common import guarded, parser, show_json
 from muxer.commands.found import chosen, targets_of
-from muxer.commands.planned import assumed_facts, plan_facts, storing_facts, target_facts
+from muxer.commands.planned import assumed_facts, plan_facts, shard_facts, storing_facts, target_facts
 from muxer.commands.telling import tell
 from muxer.crypto.envelope import recipient_file
 from muxer.errors import MuxerError, Stopped
@@ -40,7 +40,8 @@ def _plan(arguments: argparse.Namespace, parts: Beside) -> Outcome:
     for target in chosen(found.targets, arguments.agent):
         with parts.services.activity.job(target), parts.services.workspace.job() as folder:
             plans.append(_planned(arguments, parts, target, folder))
-    told = {"recording": arguments.id, "problems": list(found.problems), "targets": plans}
+    sharded = shard_facts(parts.config.processing, arguments.id)
+    told = {"recording": arguments.id, **sharded, "problems": list(found.problems), "targets": plans}
     return partial(_show, arguments, told)
 
 

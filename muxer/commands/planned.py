@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
+from muxer.config.schema import Processing
 from muxer.errors import MetadataError
 from muxer.gir.models import MediaFile, format_time, to_microseconds
 from muxer.gir.rws import Certificate
@@ -15,6 +16,7 @@ from muxer.media import timeline
 from muxer.media.plan import Plan
 from muxer.media.probe import need_video
 from muxer.selection import MuxTarget
+from muxer.sharding import effective_id, shard
 from muxer.storage.base import Place, place_of
 
 # What a frame lasts, as long as nobody has looked into the file.
@@ -33,6 +35,15 @@ def target_facts(target: MuxTarget) -> dict[str, Any]:
         "supersedes": [one.media_id for one in target.superseded],
         "sources": [_source(one) for one in (target.audio, *target.screens)],
     }
+
+
+def shard_facts(processing: Processing, recording_id: str) -> dict[str, Any]:
+    """Given the sharding options and the id of a call recording, return which shard it belongs to; nothing when sharding is
+    off."""
+    ours = effective_id(processing)
+    if ours is None:
+        return {}
+    return {"shard": {"number": shard(recording_id, processing.total_muxers), "of": processing.total_muxers, "ours": ours}}
 
 
 def _source(media: MediaFile) -> dict[str, Any]:

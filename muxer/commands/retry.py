@@ -7,8 +7,8 @@ import sqlite3
 import sys
 from collections.abc import Sequence
 
-from muxer.commands.common import guarded, loaded, parser, show_json
-from muxer.commands.instance import RUNS, look
+from muxer.commands.common import guarded, loaded, parser, refused, show_json
+from muxer.commands.instance import NO_JOURNAL, RUNS, look
 from muxer.exits import EXIT_FAILED, EXIT_OK
 from muxer.journal import now, put_back
 from muxer.observe.logs import plain
@@ -28,13 +28,12 @@ def main(argv: Sequence[str]) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     instance = look(loaded(arguments).config)
     if not instance.journal.exists():
-        sys.stderr.write(f"there is no journal at {instance.journal}: has this instance run, with this temp_dir?\n")
-        return EXIT_FAILED
+        return refused(NO_JOURNAL.format(instance.journal), {"put_back": []} if arguments.json else None)
     try:
         names = put_back(instance.journal, now(), recording=arguments.recording, code=arguments.code)
     except sqlite3.Error as error:
-        sys.stderr.write(f"the journal {instance.journal} cannot be changed: {error}\n")
-        return EXIT_FAILED
+        why = f"the journal {instance.journal} cannot be changed: {error}"
+        return refused(why, {"put_back": []} if arguments.json else None)
     if arguments.json:
         show_json({"put_back": names})
     elif not names:

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from muxer.commands.common import guarded, loaded, parser, show_json, show_table
-from muxer.commands.instance import Instance, look, trouble
+from muxer.commands.common import guarded, loaded, parser, show_json, show_remedies, show_table
+from muxer.commands.fleet import RUNNING_HEAD, running_row, show_fleet, show_workers
+from muxer.commands.instance import RUNS, Instance, look, look_at_workers, trouble, trouble_of_process
 from muxer.config.schema import Config
 from muxer.exits import EXIT_FAILED, EXIT_OK
+from muxer.fleet.view import from_plain
 from muxer.monitoring import history
 from muxer.monitoring.history import HOUR, History
 from muxer.monitoring.words import ago, moment, span
 from muxer.observe.logs import plain
-from muxer.progress import progress, shown
+from muxer.remedies import remedy
+from muxer.state import jobs
 
 WATCH_SECONDS = 2.0
 REASONS = 5
+_CODE = re.compile(r"\bMUX-\d{3}\b")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -33,53 +39,97 @@ def main(argv: Sequence[str]) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     config = loaded(arguments).config
     while True:
-        instance = look(config)
-        past = history.read(instance.journal if instance.journal.exists() else None, time.time())
-        wrong = trouble(instance, config)
+        seen = _look(config)
         if arguments.watch and sys.stdout.isatty():
             sys.stdout.write("\x1b[H\x1b[2J")
         if arguments.json:
-            show_json(_facts(instance, past, wrong))
+            show_json(_facts(seen))
         else:
-            _show(config, instance, past, wrong)
+            _show(config, seen)
         if not arguments.watch:
-            return EXIT_FAILED if wrong else EXIT_OK
+            return EXIT_FAILED if seen.wrong else EXIT_OK
         sys.stdout.flush()
         time.sleep(WATCH_SECONDS)
 
 
-def _facts(instance: Instance, past: History, wrong: Sequence[str]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Seen:
+    """The instance; the workers of its fleet that are on this machine, where it does not run itself; the journal; what is
+    wrong; how many targets failed with which code."""
+
+    instance: Instance
+    workers: tuple[Instance, ...]
+    past: History
+    wrong: tuple[str, ...]
+    codes: list[tuple[str, str, int]]
+
+    @property
+    def has_workers_only(self) -> bool:
+        """Whether this is a machine of workers, whose poller is elsewhere."""
+        return self.instance.state is None and bool(self.workers)
+
+    @property
+    def remedies(self) -> set[str]:
+        """The codes that are named by what is wrong and by the failures."""
+        return {code for code, _, _ in self.codes[:REASONS]} | set(_CODE.findall(" ".join(self.wrong)))
+
+
+def _look(config: Config) -> _Seen:
+    instance = look(config)
+    workers = () if instance.standing == RUNS else look_at_workers(config)
+    of_workers = [f"{one.folder.name}: {reason}" for one in workers for reason in trouble_of_process(one)]
+    of_instance = [] if instance.state is None and workers else trouble(instance, config)
+    past = history.read(instance.journal if instance.journal.exists() else None, time.time())
+    return _Seen(instance, workers, past, (*of_instance, *of_workers), history.by_code(instance.journal))
+
+
+def _facts(seen: _Seen) -> dict[str, Any]:
+    workers = [{"name": one.folder.name, "standing": one.standing, "state": one.state} for one in seen.workers]
     return {
-        "standing": instance.standing,
-        "trouble": list(wrong),
-        "state": instance.state,
-        "targets": past.counts,
-        "last_hour": vars(_sum(past, 1)),
-        "last_day": vars(_sum(past, history.HOURS)),
-        "failures_by_code": history.by_code(instance.journal),
+        "standing": seen.instance.standing,
+        "trouble": list(seen.wrong),
+        "state": seen.instance.state,
+        "workers": workers,
+        "targets": seen.past.counts,
+        "last_hour": vars(_sum(seen.past, 1)),
+        "last_day": vars(_sum(seen.past, history.HOURS)),
+        "failures_by_code": seen.codes,
+        "remedies": {code: remedy(code) for code in seen.remedies},
     }
 
 
-def _show(config: Config, instance: Instance, past: History, wrong: Sequence[str]) -> None:
+def _show(config: Config, seen: _Seen) -> None:
     say = sys.stdout.write
-    found, now = instance.state, time.time()
-    say(f"{config.instance}: {instance.standing}")
+    found, now = seen.instance.state, time.time()
+    say(f"{config.instance}: {'only workers are here' if seen.has_workers_only else seen.instance.standing}")
     if found is not None:
         say(f", version {found['version']}, process {found['pid']}, started {ago(found['started'], now)}")
     say("\n")
-    for one in wrong:
+    for one in seen.wrong:
         say(f"  ! {plain(one)}\n")
     if found is not None:
         say("".join(f"{line}\n" for line in _polls(found, now)))
-        say(f"queue: {found['queued']}, running: {len(found['running'])} of {config.advanced.worker_threads} workers\n")
-    say("".join(f"{line}\n" for line in _numbers(past)))
-    if found is not None and found["running"]:
-        rows = [_running(one, now) for one in found["running"]]
-        show_table(("recording", "agent", "step", "for", "progress"), rows, "running")
-    codes = history.by_code(instance.journal)[:REASONS]
-    if codes:
-        rows = [(str(count), code, state) for code, state, count in codes]
+        _show_work(config, found, now)
+    if not seen.has_workers_only:
+        say("".join(f"{line}\n" for line in _numbers(seen.past)))
+    if seen.workers:
+        show_workers(seen.workers, config.advanced.worker_threads, now)
+    if seen.codes:
+        rows = [(str(count), code, state) for code, state, count in seen.codes[:REASONS]]
         show_table(("files", "code", "state"), rows, "failures; `failed` lists them, `retry` puts them back")
+    show_remedies(seen.remedies)
+
+
+def _show_work(config: Config, found: dict[str, Any], now: float) -> None:
+    """Print what is at work and waits: in the fleet, or in the instance itself."""
+    fleet = from_plain(found.get("fleet"))
+    if fleet is not None:
+        show_fleet(fleet)
+        return
+    threads, running = config.advanced.worker_threads, jobs(found)
+    sys.stdout.write(f"queue: {found['queued']}, running: {len(running)} of {threads} workers\n")
+    if running:
+        show_table(RUNNING_HEAD, [running_row(one, now) for one in running], "running")
 
 
 def _polls(found: dict[str, Any], now: float) -> list[str]:
@@ -121,8 +171,3 @@ def _sum(past: History, hours: int) -> history.Hour:
         sum(one.media_seconds for one in taken),
         sum(one.bytes for one in taken),
     )
-
-
-def _running(one: dict[str, Any], now: float) -> tuple[str, ...]:
-    far = shown(progress(one["done"], one["total"], one["step_begun"], now), one["step"])
-    return one["recording"], one["agent"], one["step"], span(now - one["begun"]), far

@@ -35,6 +35,8 @@ def tell(told: Mapping[str, Any]) -> None:
 
 def _lines(told: Mapping[str, Any], width: int, unicode: bool) -> Iterator[Line]:
     yield [("call recording ", ""), (plain(told["recording"]), "bold")]
+    if "shard" in told:
+        yield [(_shard(told["shard"]), "")]
     for problem in told["problems"]:
         yield [(f"note: {plain(problem)}", "yellow")]
     for number, target in enumerate(told["targets"], start=1):
@@ -42,6 +44,11 @@ def _lines(told: Mapping[str, Any], width: int, unicode: bool) -> Iterator[Line]
         agent = f", agent {plain(target['agent'])}" if target["agent"] else ""
         yield [(f"muxed file {number} of {len(told['targets'])}{agent}: {_state(target)}", "bold")]
         yield from _target(target, width, unicode)
+
+
+def _shard(one: Mapping[str, int]) -> str:
+    whose = "this instance's" if one["number"] == one["ours"] else f"not this instance's, which is {one['ours']}"
+    return f"shard {one['number']} of {one['of']} (counted from 0): {whose}"
 
 
 def _state(target: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from muxer.config import listening
+from muxer.config import broker, listening
 from muxer.config.file import Given, did_you_mean, read_file
 from muxer.config.keystore import open_keystore
 from muxer.config.schema import SECTIONS, Advanced, Config, Option, options
@@ -27,7 +27,7 @@ NOT_SHARDED = "it is ignored, because without a muxer_id of 0 or more sharding i
 UNCHECKED_TLS = "[{}] trusted_ca = false: TLS certificates are not checked"
 
 # Where a value comes from, beside the command line, the environment and the file.
-KEYSTORE, DEFAULT = "keystore", "default"
+FILE, KEYSTORE, DEFAULT = "file", "keystore", "default"
 
 Key = tuple[str, str]
 
@@ -93,6 +93,7 @@ def read(path: Path, command_line: Mapping[str, str], environ: Mapping[str, str]
         _take(reading, (section, name), option, text)
     _find_contradictions(reading)
     reading.problems += listening.problems(reading.values["monitoring"])
+    reading.problems += broker.problems(reading.values["fleet"])
     if not reading.problems:
         _repair_queries(reading.values["advanced"], reading.warnings)
         reading.warnings += _advice(reading.config)
@@ -137,7 +138,7 @@ def _place(given: Given, name: str) -> str:
     """Return where in the file something stands, with the names that are written there when they are others."""
     section = given.section.strip().lower()
     renamed = section not in SECTIONS or given.option != name
-    return f"file, line {given.line}" + (f", as [{given.section}] {given.option}" if renamed else "")
+    return f"{FILE}, line {given.line}" + (f", as [{given.section}] {given.option}" if renamed else "")
 
 
 def default_of(option: Option) -> Any:
@@ -221,6 +222,8 @@ def _advice(config: Config) -> list[str]:
     for section, address, trusted_ca in connections:
         if address.startswith("https:") and trusted_ca is False:
             advice.append(UNCHECKED_TLS.format(section))
+    if config.is_fleet:
+        advice += broker.advice(config.fleet.broker_url, config.fleet.trusted_ca)
     return advice + listening.advice(config.monitoring.certificate)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from muxer.config import types
+from muxer.config import broker, types
 from muxer.config.programs import Program
 
 
@@ -209,6 +209,32 @@ class Monitoring:
 
 
 @dataclass(frozen=True)
+class Fleet:
+    """Workers on any number of machines, fed through RabbitMQ, see [scaling.md](scaling.md)."""
+
+    mode: str = option(
+        types.Choice((broker.LOCAL, broker.BROKER)),
+        broker.LOCAL,
+        "local = this process does the work, broker = it hands the work to workers through RabbitMQ",
+        origin="ours",
+    )
+    broker_url: str = option(
+        broker.broker_url,
+        "",
+        "amqps://user:password@host:5671/vhost; several nodes of a cluster with commas between",
+        origin="ours",
+        env="FLEET_BROKER_URL",
+        secret=True,
+    )
+    queue: str = option(broker.queue, "recording-muxer", "the beginning of the names of all queues", origin="ours")
+    trusted_ca: bool | Path = option(types.trusted_ca, "true", _CA_DOC, origin="ours")
+    prefetch: int = option(
+        types.Integer(1, 100), "1", "orders that a worker holds for each thread, the one in work included", origin="ours"
+    )
+    max_queue: int = option(types.Integer(1, 1_000_000), "5000", "orders that may wait in the queues", origin="ours")
+
+
+@dataclass(frozen=True)
 class Config:
     """The whole configuration, one attribute for each section of muxer.cfg."""
 
@@ -220,11 +246,17 @@ class Config:
     advanced: Advanced
     logfile: Logfile
     monitoring: Monitoring
+    fleet: Fleet
 
     @property
     def sharded(self) -> bool:
         """Whether this instance takes only its share of the recordings."""
         return self.processing.muxer_id >= 0
+
+    @property
+    def is_fleet(self) -> bool:
+        """Whether the work is handed to workers through a broker."""
+        return self.fleet.mode == broker.BROKER
 
     @property
     def instance(self) -> str:
@@ -238,7 +270,8 @@ class Config:
         values = (getattr(getattr(self, section), name) for section, name, described in options() if described.secret)
         accounts = (self.htcc, self.rcs, self.webdav, self.monitoring)
         logins = (f"{one.username}:{one.password}" for one in accounts if one.password)
-        return (*filter(None, values), *(base64.b64encode(one.encode()).decode() for one in logins))
+        encoded = (base64.b64encode(one.encode()).decode() for one in logins)
+        return (*filter(None, values), *broker.passwords_of(self.fleet.broker_url), *encoded)
 
 
 SECTIONS: dict[str, type[Any]] = {
@@ -250,6 +283,7 @@ SECTIONS: dict[str, type[Any]] = {
     "advanced": Advanced,
     "logfile": Logfile,
     "monitoring": Monitoring,
+    "fleet": Fleet,
 }
 
 

@@ -6,16 +6,15 @@ import time
 from datetime import UTC, datetime
 
 from muxer.activity import Polls
+from muxer.fleet.view import trouble
 from muxer.gir.session import CONNECT_TIMEOUT, LONGEST_WAIT, READ_ATTEMPTS
-from muxer.monitoring.view import Sources, services
+from muxer.monitoring.lateness import lateness
+from muxer.monitoring.view import Sources, fleet_of, services
 
 # The main loop runs twice a second; a clean-up of a slow disk may hold it up.
 LOOP_SECONDS = 60.0
 # What a conversation may take beyond its requests: the storages have limits of their own.
 MARGIN_SECONDS = 120.0
-# The last poll that succeeded may be so many intervals old, and no interval counts less than a minute.
-INTERVALS = 3
-LEAST_INTERVAL_SECONDS = 60.0
 
 
 def unalive(sources: Sources) -> tuple[str, ...]:
@@ -38,7 +37,10 @@ def poll_limit(rws_timeout: float) -> float:
 
 def unready(sources: Sources) -> tuple[str, ...]:
     """Given the sources, return what keeps the muxer from its work; nothing when it is at it."""
-    reasons = [f"{one.name} is out since {_time(one.since)}: {one.reason}" for one in services(sources) if not one.up]
+    out = [one for one in services(sources) if not one.up]
+    reasons = [f"{one.name} is out since {_time(one.since)}: {one.reason}" for one in out]
+    if (fleet := fleet_of(sources)) is not None:
+        reasons += trouble(fleet, {one.name for one in out})
     if not sources.disk.has_room():
         reasons.append("the disk of temp_dir is nearly full: no new recording is begun")
     if not sources.is_journal_kept():
@@ -50,14 +52,12 @@ def unready(sources: Sources) -> tuple[str, ...]:
 
 
 def _stale(polls: Polls, now: float, interval: float, is_busy: bool) -> list[str]:
-    """Return what is wrong with the polls. One that waits for workers has more to do than they can, which is no fault."""
+    """Return what is wrong with the polls."""
     error = f"; the last one failed: {polls.error}" if polls.error and polls.failed else ""
     if polls.last_success is None:
         return [] if is_busy else [f"no poll has succeeded yet{error}"]
-    age = now - polls.last_success
-    if is_busy or age - polls.seconds <= INTERVALS * max(interval, LEAST_INTERVAL_SECONDS):
-        return []
-    return [f"no poll has succeeded for {age:.0f} s{error}"]
+    late = lateness(polls.last_success, polls.seconds, now, interval, is_busy=is_busy)
+    return [] if late is None else [f"no poll has succeeded for {late:.0f} s{error}"]
 
 
 def _time(at: float | None) -> str:

@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from muxer.journal import ASIDE
-from muxer.monitoring import drawing, rows, timelines, words
+from muxer.monitoring import drawing, fleet_rows, rows, timelines, words
 from muxer.monitoring.day import day
 from muxer.monitoring.verdict import verdict
 from muxer.monitoring.view import View
@@ -31,14 +31,15 @@ CONTENT_SECURITY_POLICY = (
 def render(view: View, refresh: bool = True) -> str:
     """Given a view, return the status page; ``refresh`` = it loads itself again by and by."""
     now = view.at
-    running = sorted(view.snapshot.running, key=lambda one: one.begun)
+    running = view.running[: fleet_rows.SHOWN]
     failures = tuple(map(rows.failure, view.failures))
     return _template("page.html").render(
         view=view,
         refresh=REFRESH_SECONDS if refresh else 0,
         verdict=verdict(view),
         services=tuple(map(rows.health, view.services)),
-        running=tuple(rows.work(one, now) for one in running),
+        running=tuple(rows.work(one, now, worker) for worker, one in running),
+        fleet=fleet_rows.fleet(view.fleet) if view.fleet else None,
         failures=sorted(failures, key=lambda one: one.state != ASIDE),
         recent=tuple(map(rows.finished, view.recent)),
         day=day(view),

@@ -40,13 +40,15 @@ class Health:
 
 @dataclass(frozen=True)
 class Work:
-    """A running job: its step, how far that is (0 to 100, None where nobody knows), in words, and since when it runs."""
+    """A running job: its step, how far that is (0 to 100, None where nobody knows), in words, since when it runs, and the
+    worker of the fleet that does it (empty: this process)."""
 
     whose: Whose
     step: str
     percent: int | None
     words: str
     begun: float
+    worker: str
 
 
 @dataclass(frozen=True)
@@ -92,12 +94,12 @@ def health(service: Service) -> Health:
     return Health(plain(service.name), service.up, service.since, careful(service.reason), service.last_success)
 
 
-def work(running: Running, now: float) -> Work:
-    """Given a running job and the time, return its row."""
+def work(running: Running, now: float, worker: str = "") -> Work:
+    """Given a running job, the time and the worker that does it, return its row."""
     told, made = whose(running.recording, running.agent, running.file), _progress(running, now)
     percent = None if made.percent is None else int(made.percent)
     words = progress.shown(made, running.step) or f"for {span(now - running.step_begun)}"
-    return Work(told, plain(running.step), percent, words, running.begun)
+    return Work(told, plain(running.step), percent, words, running.begun, plain(worker))
 
 
 def _progress(running: Running, now: float) -> progress.Progress:

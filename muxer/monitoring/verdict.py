@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from muxer.fleet.view import trouble
 from muxer.journal import ASIDE, RETRY
+from muxer.monitoring.lateness import lateness
 from muxer.monitoring.view import View
 from muxer.monitoring.words import careful, clock, plain, span
 
 GOOD, NOTE, BAD = "good", "note", "bad"
-# A poll that waits for room in the queue may take long; one that has nothing to wait for does not take so many intervals.
-LATE_INTERVALS = 3
-LATE_SECONDS = 300
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class Verdict:
 
 def verdict(view: View) -> Verdict:
     """Given a view, return the worst that is true of it."""
-    return _outage(view) or _disk(view) or _poll(view) or _set_aside(view) or _working(view)
+    return _outage(view) or _fleet(view) or _disk(view) or _poll(view) or _set_aside(view) or _dead(view) or _working(view)
 
 
 def _outage(view: View) -> Verdict | None:
@@ -41,6 +40,15 @@ def _outage(view: View) -> Verdict | None:
     )
 
 
+def _fleet(view: View) -> Verdict | None:
+    """Return what keeps the fleet from its work."""
+    reasons = trouble(view.fleet) if view.fleet else ()
+    if view.fleet is None or not reasons:
+        return None
+    what = "Start workers, and see the logs of those that are gone." if view.fleet.connected else "It goes on by itself."
+    return Verdict(BAD, reasons[0][:1].upper() + reasons[0][1:], f"{what} Nothing is lost.")
+
+
 def _disk(view: View) -> Verdict | None:
     if view.disk is None or view.disk.has_room:
         return None
@@ -48,6 +56,8 @@ def _disk(view: View) -> Verdict | None:
 
 
 def _poll(view: View) -> Verdict | None:
+    if view.is_migration:
+        return None
     polls = view.snapshot.polls
     if polls.error:
         since = (
@@ -56,12 +66,11 @@ def _poll(view: View) -> Verdict | None:
             else ""
         )
         return Verdict(BAD, "The last poll failed", f"{since}It is tried again. {careful(polls.error)}")
-    if polls.last_success is None:
-        return Verdict(NOTE, "Starting", "The first poll has not ended yet.")
-    late = LATE_INTERVALS * view.interval_seconds + LATE_SECONDS
-    if not view.snapshot.running and view.at - polls.last_success > late:
-        return Verdict(BAD, f"No poll has ended for {span(view.at - polls.last_success)}", "See the log for why.")
-    return None
+    last = view.snapshot.started if polls.last_success is None else polls.last_success
+    late = lateness(last, polls.seconds, view.at, view.interval_seconds, is_busy=view.is_busy)
+    if late is not None:
+        return Verdict(BAD, f"No poll has ended for {span(late)}", "See the log for why.")
+    return Verdict(NOTE, "Starting", "The first poll has not ended yet.") if polls.last_success is None else None
 
 
 def _set_aside(view: View) -> Verdict | None:
@@ -72,8 +81,16 @@ def _set_aside(view: View) -> Verdict | None:
     return Verdict(NOTE, title, "They are not tried again by themselves: see Failures.")
 
 
+def _dead(view: View) -> Verdict | None:
+    count = view.fleet.dead if view.fleet else 0
+    if not count:
+        return None
+    title = "Working; 1 order is a dead letter" if count == 1 else f"Working; {count} orders are dead letters"
+    return Verdict(NOTE, title, "No worker could do them, and none tries again: see Fleet, and the logs of the workers.")
+
+
 def _working(view: View) -> Verdict:
-    title = "Working" if view.snapshot.running else "Working; nothing to do at the moment"
+    title = "Working" if view.running else "Working; nothing to do at the moment"
     count = view.counts.get(RETRY, 0)
     failed = "1 recording has failed and is" if count == 1 else f"{count} recordings have failed and are"
     again = f" {failed} tried again: see Failures." if count else ""

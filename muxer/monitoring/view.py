@@ -8,9 +8,10 @@ from functools import cached_property
 from pathlib import Path
 
 from muxer import __version__
-from muxer.activity import Activity, Snapshot
+from muxer.activity import Activity, Running, Snapshot
 from muxer.config.schema import Config
 from muxer.disk import Disk
+from muxer.fleet.view import FleetView, masked
 from muxer.gir.rws import Certificate
 from muxer.journal import Sample
 from muxer.masking import Mask
@@ -44,7 +45,8 @@ class Room:
 
 @dataclass(frozen=True)
 class View:
-    """How the muxer stands ``at`` a moment. Times are epoch seconds. No secret is in it."""
+    """How the muxer stands ``at`` a moment. Times are epoch seconds; ``is_busy`` = a poll waits for workers;
+    ``is_migration`` = this is a single run, which has no polls. No secret is in it."""
 
     instance: str
     version: str
@@ -59,16 +61,25 @@ class View:
     hours: tuple[Hour, ...]
     samples: tuple[Sample, ...]
     interval_seconds: float
+    is_busy: bool
+    is_migration: bool
     next_poll: float | None
     disk: Room | None
     warnings: tuple[str, ...]
+    fleet: FleetView | None = None
+
+    @property
+    def running(self) -> tuple[tuple[str, Running], ...]:
+        """What runs, longest first, with the worker of the fleet that does it; its name is empty for this process."""
+        found = self.fleet.jobs if self.fleet else tuple(("", one) for one in self.snapshot.running)
+        return tuple(sorted(found, key=lambda one: one[1].begun))
 
 
 @dataclass(frozen=True)
 class Sources:
     """Where what is shown comes from. ``journal`` = its path, None when there is none (a migration); ``held`` = how many
     targets are queued or running; ``recipients`` = the certificates that RWS told last; ``warnings`` = what is odd about
-    the configuration."""
+    the configuration; ``fleet`` = how the fleet stands, None where this process does the work itself."""
 
     config: Config
     activity: Activity
@@ -80,6 +91,7 @@ class Sources:
     held: Callable[[], int]
     recipients: Callable[[], tuple[Certificate, ...]]
     warnings: tuple[str, ...] = ()
+    fleet: Callable[[], FleetView | None] = lambda: None
 
     @cached_property
     def mask(self) -> Mask:
@@ -105,14 +117,14 @@ class Sources:
 def gather(sources: Sources) -> View:
     """Given the sources, return how things stand now. It never waits for the muxer, and the muxer never for it."""
     snapshot = sources.activity.snapshot()
-    past = history.read(sources.journal, snapshot.at)
+    past, fleet = history.read(sources.journal, snapshot.at), fleet_of(sources)
     return View(
         instance=sources.config.instance,
         version=__version__,
         at=snapshot.at,
         snapshot=replace(snapshot, polls=replace(snapshot.polls, error=sources.mask(snapshot.polls.error))),
-        queued=max(0, sources.held() - len(snapshot.running)),
-        workers=sources.config.advanced.worker_threads,
+        queued=max(0, sources.held() - len(snapshot.running)) if fleet is None else fleet.queued,
+        workers=sources.config.advanced.worker_threads if fleet is None else fleet.threads,
         services=services(sources),
         counts=past.counts,
         recent=past.recent,
@@ -120,9 +132,12 @@ def gather(sources: Sources) -> View:
         hours=past.hours,
         samples=past.samples,
         interval_seconds=sources.interval,
+        is_busy=sources.pulse.is_busy,
+        is_migration=sources.is_migration,
         next_poll=snapshot.polls.next_due,
         disk=room(sources.disk),
         warnings=(*sources.warnings, *filter(None, (past.problem,))),
+        fleet=fleet,
     )
 
 
@@ -132,6 +147,12 @@ def services(sources: Sources) -> tuple[Service, ...]:
         Service(one.name, one.since is None, one.since, sources.mask(one.reason), one.last_success)
         for one in sources.outages.standings()
     )
+
+
+def fleet_of(sources: Sources) -> FleetView | None:
+    """Return how the fleet stands; None where there is none."""
+    found = sources.fleet()
+    return None if found is None else masked(found, sources.mask)
 
 
 def room(disk: Disk) -> Room | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -17,6 +17,7 @@ from tests.bench.inputs import Call
 
 ROOT = Path(__file__).resolve().parents[2]
 APART = timedelta(hours=6)
+RECENT = timedelta(minutes=50)
 
 
 @dataclass(frozen=True)
@@ -48,15 +49,20 @@ class BenchLab:
         self._serial = 0
 
     @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
+    @property
     def log(self) -> Path:
         """The log of the muxer that :meth:`config` configures."""
         return self.folder / "log" / "recording-muxer-single.log"
 
-    def config(self, **overrides: object) -> Path:
+    def config(self, name: str = "muxer.cfg", **overrides: object) -> Path:
         """Write a muxer.cfg; overrides are named ``section__option``. The log of an earlier run is removed."""
         self.log.unlink(missing_ok=True)
         given = {name.replace("__", "."): str(value) for name, value in overrides.items()}
-        path = self.folder / "muxer.cfg"
+        path = self.folder / name
         path.write_text(self._ask("config", overrides={"logfile.format": "json", **given})["text"])
         return path
 
@@ -66,11 +72,19 @@ class BenchLab:
         for call in calls:
             self._serial += 1
             start = datetime(2024, 1, 1, tzinfo=UTC) + self._serial * APART
-            screens = [{"path": str(one.path), "offset": one.offset, "seconds": one.seconds} for one in call.screens]
-            what = {"audio": str(call.audio), "seconds": call.seconds, "screens": screens}
-            made = self._ask("add", serial=self._serial, start=start.isoformat(), call=what, encrypted=encrypted)
-            added.append(Added(made["id"], start, made["audio"], tuple(made["screens"])))
+            added.append(self._add(call, self._serial, start, encrypted=encrypted))
         return added
+
+    def add_recent(self, call: Call, serial: int, slow: float = 1.0) -> Added:
+        """Put a call of this hour into the lab, under the id of a serial number, its transfers that many times slower."""
+        start = datetime.now(UTC) - RECENT + timedelta(seconds=serial % 1800)
+        return self._add(call, serial, start, encrypted=False, slow=slow)
+
+    def _add(self, call: Call, serial: int, start: datetime, **how: Any) -> Added:
+        screens = [{"path": str(one.path), "offset": one.offset, "seconds": one.seconds} for one in call.screens]
+        what = {"audio": str(call.audio), "seconds": call.seconds, "screens": screens}
+        made = self._ask("add", serial=serial, start=start.isoformat(), call=what, **how)
+        return Added(made["id"], start, made["audio"], tuple(made["screens"]))
 
     def add_finished(self, count: int, hours: float) -> None:
         """Add recordings with nothing to do, spread over the last ``hours``."""
@@ -84,6 +98,11 @@ class BenchLab:
     def requests(self) -> list[Seen]:
         """Return the requests since then."""
         return [Seen(*one) for one in self._ask("requests")["requests"]]
+
+    def progress(self) -> tuple[float | None, list[float]]:
+        """Return when a muxer first looked at a recording by its id, and when muxed files were published."""
+        answer = self._ask("progress")
+        return answer["begun"], answer["published"]
 
     def cpu(self) -> float:
         """Return the processor seconds that the lab has used."""
@@ -106,9 +125,11 @@ def migration(added: Sequence[Added]) -> str:
 
 
 @contextmanager
-def running_lab(folder: Path, dav: ExternalDav | None = None, **switches: object) -> Iterator[BenchLab]:
-    """Start a lab below a folder, with the given switches; end it afterwards."""
-    options: dict[str, Any] = {"switches": switches}
+def running_lab(
+    folder: Path, dav: ExternalDav | None = None, delays: Mapping[str, float] | None = None, **switches: object
+) -> Iterator[BenchLab]:
+    """Start a lab below a folder, with the given switches and delays of its answers; end it afterwards."""
+    options: dict[str, Any] = {"switches": switches, "delays": delays or {}}
     if dav is not None:
         options["dav"] = {"url": dav.url, "root": str(dav.root), "login": [dav.username, dav.password]}
     command = [sys.executable, "-m", "tests.bench.server", str(folder), json.dumps(options)]

@@ -21,18 +21,21 @@ from muxer.lab.lab import Lab
 from muxer.lab.site import CALLS, SCREENS
 from muxer.lab.store import RequestRecord, Store
 from muxer.lab.switches import Switches
+from tests.bench.delays import Delays
 
 JSON = dict[str, Any]
 
 
 class _Watched(Store):
-    """A store that also remembers when each request came."""
+    """A store that also remembers when each request came, and lets its answer wait."""
 
-    def __init__(self) -> None:
+    def __init__(self, delays: Delays) -> None:
         super().__init__()
         self.seen: list[tuple[float, str, str, str]] = []
+        self.delays = delays
 
     def record(self, request: RequestRecord) -> None:
+        time.sleep(self.delays.of(request.service, request.method, request.path))
         self.seen.append((time.time(), request.service, request.method, request.path))
         super().record(request)
 
@@ -47,11 +50,14 @@ class _Commands:
         """Return a muxer.cfg."""
         return {"text": self._lab.config_text(**overrides)}
 
-    def add(self, serial: int, start: str, call: JSON, encrypted: bool) -> JSON:
-        """Put a call with its files into the lab; return its id and the names of its files."""
+    def add(self, serial: int, start: str, call: JSON, encrypted: bool, slow: float = 1.0) -> JSON:
+        """Put a call with its files into the lab, whose transfers are that many times slower; return its id and the names of
+        its files."""
         parts = tuple(ScreenPart(one["offset"], one["seconds"]) for one in call["screens"])
         plan = CallPlan("bench", call["seconds"], parts, encrypted)
         recording_id, begin = plan.recording_id(serial), datetime.fromisoformat(start)
+        if slow != 1.0:
+            self._store.delays.slow[recording_id] = slow
         names, site = [], self._lab.site
         for number, (part, one) in enumerate(zip(parts, call["screens"], strict=True)):
             stored, pkcs7 = self._place(one["path"], SCREENS, f"{recording_id}_{number}.mp4", encrypted)
@@ -91,6 +97,13 @@ class _Commands:
         """Return the requests since then: moment, service, method, path; and the processor seconds of this process."""
         return {"requests": list(self._store.seen), "cpu": time.process_time()}
 
+    def progress(self) -> JSON:
+        """Return the moments at which a recording was first looked at by its id, and at which muxed files were published."""
+        seen = [one for one in list(self._store.seen) if one[1] == "rws" and "/screen-recordings" in one[3]]
+        begun = [moment for moment, _, _, path in seen if "/screen-recordings/" in path]
+        published = [moment for moment, _, method, path in seen if method == "POST" and path.endswith("/screen-recordings")]
+        return {"begun": min(begun, default=None), "published": published}
+
     def _place(self, source: str, collection: str, name: str, encrypted: bool) -> tuple[Path, str | None]:
         """Put a file into the storage."""
         stored = self._lab.site.media.folder / collection / (f"{name}.bin" if encrypted else name)
@@ -102,11 +115,11 @@ class _Commands:
 
 
 def main(folder: str, options: str) -> int:
-    """Given the lab's folder and its options as JSON (``dav``, ``switches``), serve until the input ends."""
+    """Given the lab's folder and its options as JSON (``dav``, ``switches``, ``delays``), serve until the input ends."""
     os.umask(0o022)
     given = json.loads(options)
     dav = ExternalDav(given["dav"]["url"], Path(given["dav"]["root"]), *given["dav"]["login"]) if "dav" in given else None
-    lab, store = Lab(Path(folder), Switches(**given.get("switches", {})), dav=dav), _Watched()
+    lab, store = Lab(Path(folder), Switches(**given.get("switches", {})), dav=dav), _Watched(Delays(given.get("delays", {})))
     lab.site.store = store
     with lab:
         commands = _Commands(lab, store)

@@ -13,9 +13,11 @@ import pytest
 from support.daemon import PYTHON, Muxer, run, wait_until
 from support.monitoring import HOST, ask, certified, free_port, reasons, values
 from support.running import configured, labelled, muxed
+from support.telling import told_of_fleet
 
 from muxer.lab.cases import Case
 from muxer.lab.lab import Lab
+from muxer.monitoring.metrics import Metrics
 
 Make = Callable[..., Lab]
 SECONDS = 60
@@ -89,9 +91,16 @@ def _settled(port: int, count: int) -> dict[str, float]:
     return found
 
 
+def test_the_metrics_of_a_fleet_please_promtool(tmp_path: Path) -> None:
+    text = Metrics(told_of_fleet(tmp_path)).exposition("")[0].decode()
+    assert text.count("# TYPE muxer_fleet_") == 11
+    checked = promtool("check", "metrics", text=text)
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
+
+
 def test_promtool_accepts_the_alert_rules_and_they_fire_when_they_should() -> None:
     checked = promtool("check", "rules", DOCS / "alerts.yml")
-    assert checked.returncode == 0 and "12 rules found" in checked.stdout, checked.stderr
+    assert checked.returncode == 0 and "16 rules found" in checked.stdout, checked.stderr
     tested = promtool("test", "rules", RULES)
     assert tested.returncode == 0, tested.stdout + tested.stderr
 

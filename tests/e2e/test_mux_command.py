@@ -11,14 +11,18 @@ import sqlite3
 import stat
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-from support import commands
+from support import commands, instance
 from support.daemon import Muxer, wait_until
+from support.fleet import fleet, worker
 from support.running import configured, hanging, labelled, muxed, slow_program
+from support.views import job
 
+from muxer.activity import Running
+from muxer.fleet.view import to_plain
 from muxer.journal import JOURNAL
 from muxer.lab.cases import PLANS, Case
 from muxer.lab.lab import Lab
@@ -71,7 +75,8 @@ def left(lab: Lab) -> list[str]:
 
 def test_it_is_made_then_only_reported_then_made_again(lab: Lab, config: Path) -> None:
     state = lab.folder / "temp" / "state.json"
-    state.write_text(json.dumps({"at": time.time(), "running": [{"recording": PLAIN}]}))
+    running = asdict(Running(PLAIN, "agent1", "1_muxed.mp4", time.time()))
+    state.write_text(json.dumps(instance.told(None) | {"running": [running]}))
     code, out, err = commands.run(config, "mux", PLAIN)
     state.unlink()
     assert "a running muxer works on this recording just now, too" in err
@@ -82,8 +87,12 @@ def test_it_is_made_then_only_reported_then_made_again(lab: Lab, config: Path) -
     ]
     assert labelled(lab) == {PLAIN} and playable(lab, first)
     seen = len(lab.store.requests)
-    code, out, _ = commands.run(config, "mux", PLAIN)
+    of_fleet = to_plain(fleet(worker(running=(replace(job(PLAIN, "mux"), agent="agent1"),))))
+    state.write_text(json.dumps(instance.told(None) | {"fleet": of_fleet}))
+    code, out, err = commands.run(config, "mux", PLAIN)
+    state.unlink()
     assert (code, out) == (0, f"already done of agent1: {first['mediaId']}\n")
+    assert "a running muxer works on this recording just now, too" in err
     assert {one.method for one in lab.store.requests[seen:]} == {"GET"}
     told = commands.run_json(config, "mux", PLAIN, "--force")
     [second] = muxed(lab, PLAIN)
@@ -175,6 +184,14 @@ def test_what_cannot_be_done_is_said(transfer: tuple[Lab, Path], arguments: tupl
     assert (code, out) == (1, "")
     assert text in err and "Traceback" not in err
     assert left(lab) == []
+
+
+def test_a_service_that_is_out_is_said_as_a_command_sees_it(transfer: tuple[Lab, Path], tmp_path: Path) -> None:
+    """A daemon goes on by itself; this command does not."""
+    config = tmp_path / "muxer.cfg"
+    config.write_text(transfer[0].config_text(**{"htcc.password": "wrong"}))
+    code, _, err = commands.run(config, "mux", "1")
+    assert code == 1 and "error: RWS is out; what needs it cannot be done now: MUX-" in err and "by itself" not in err
 
 
 def test_one_that_fails_is_told_and_the_other_is_made(make_lab: Make) -> None:

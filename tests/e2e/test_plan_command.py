@@ -14,6 +14,7 @@ from support.running import configured, muxed
 
 from muxer.lab.cases import PLANS, Case
 from muxer.lab.lab import Lab
+from muxer.sharding import shard
 
 Make = Callable[..., Lab]
 IDS = {plan.name: plan.recording_id() for plans in PLANS.values() for plan in plans}
@@ -88,6 +89,20 @@ def test_without_fetching_no_storage_is_asked(lab: Lab, config: Path) -> None:
     assert [target["agent"] for target in told["targets"]] == ["agent1", "agent2"]
     assert [target["gaps"] for target in told["targets"]] == [[{"begin": 15, "end": 32}], [{"begin": 0, "end": 16}]]
     assert {one.service for one in lab.store.requests[seen:]} == {"rws"}
+
+
+def test_its_shard_is_said_when_sharding_is_on(lab: Lab, config: Path, tmp_path: Path) -> None:
+    assert "shard" not in run_json(config, "plan", IDS["transfer"], "--no-fetch")
+    mine = shard(IDS["transfer"], 3)
+    text, sharded = config.read_text(), tmp_path / "muxer.cfg"
+    for number, kind, ours in ((mine, "primary", mine), (mine, "backup", (mine + 1) % 3)):
+        options = f"muxer_id = {number}\nmuxer_type = {kind}\ntotal_muxers = 3\n"
+        sharded.write_text(text.replace("[processing]\n", f"[processing]\n{options}"))
+        code, out, err = run(sharded, "plan", IDS["transfer"], "--no-fetch")
+        whose = "this instance's" if ours == mine else f"not this instance's, which is {ours}"
+        assert code == 0 and f"\nshard {mine} of 3 (counted from 0): {whose}\n" in out, err
+    told = run_json(sharded, "plan", IDS["transfer"], "--no-fetch")
+    assert told["shard"] == {"number": mine, "of": 3, "ours": (mine + 1) % 3}
 
 
 def test_one_that_is_done_is_told_with_the_name_that_a_further_one_would_have(lab: Lab, config: Path) -> None:

@@ -28,7 +28,7 @@ def command(config: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def told(config: Path, *arguments: str) -> Any:
-    return json.loads(command(config, *arguments, "--json").stdout or "[]")
+    return json.loads(command(config, *arguments, "--json").stdout)
 
 
 @dataclass
@@ -76,6 +76,7 @@ def test_what_has_failed_is_seen_put_back_and_muxed(scene: Scene) -> None:
         assert (status["last_hour"]["muxed"], status["last_hour"]["failed"]) == (1, 1)
         shown = command(scene.config, "status")
         assert shown.returncode == 0 and "single: runs" in shown.stdout and "1 muxed, 1 failed" in shown.stdout
+        assert "\nMUX-322: Upload it again" in shown.stdout and status["remedies"]["MUX-322"].startswith("Upload it again")
 
         unknown = command(scene.config, "retry", "nobody")
         assert unknown.returncode == 1 and "nothing of nobody has failed" in unknown.stderr
@@ -109,9 +110,11 @@ def test_what_is_put_back_while_nothing_runs_is_tried_at_the_start(scene: Scene)
 
 def test_without_a_journal_it_says_where_it_looked(make_lab: Callable[..., Lab]) -> None:
     config, _ = configured(make_lab())
-    for arguments in (["failed"], ["retry", "--all"]):
+    for arguments, nothing in ((["failed"], []), (["retry", "--all"], {"put_back": []})):
         done = command(config, *arguments)
-        assert done.returncode == 1 and "there is no journal at" in done.stderr
+        assert done.returncode == 1 and "there is no journal at" in done.stderr and not done.stdout
+        as_json = command(config, *arguments, "--json")
+        assert as_json.returncode == 1 and json.loads(as_json.stdout) == nothing and "no journal" in as_json.stderr
     assert command(config, "status").returncode == 1
 
 
@@ -122,6 +125,7 @@ def test_a_journal_that_cannot_be_read_is_said(make_lab: Callable[..., Lab]) -> 
     for arguments, verb in ((["failed"], "read"), (["retry", "--all"], "changed")):
         done = command(config, *arguments)
         assert done.returncode == 1 and f"cannot be {verb}: " in done.stderr and "Traceback" not in done.stderr
+        assert json.loads(command(config, *arguments, "--json").stdout) in ([], {"put_back": []})
 
 
 def test_on_a_terminal_there_is_a_table(scene: Scene) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from support.calls import add_short, configure, muxed, stored_muxed
+from support.taking import Taking
 
 from muxer.config import load
 from muxer.config.schema import Webdav
@@ -142,7 +143,8 @@ class OneByOne:
         """Do what one poll finds."""
         self._services.superseded.finish_left_overs()
         found: list[MuxTarget] = []
-        Poller(self._config, self._services.rws, Journal(None), Outages(), lambda one: not found.append(one)).poll()
+        take = Taking(lambda one: not found.append(one))
+        Poller(self._config, self._services.rws, Journal(None), Outages(), take).poll()
         for target in found:
             self._job.run(target)
 

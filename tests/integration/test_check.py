@@ -18,6 +18,7 @@ from support.bucket import Bucket
 from support.checking import Checklist, configured, run
 from support.tls import HOST, MediaServer, TlsFront, pem, self_signed
 
+from muxer.checks.everything import readers
 from muxer.lab.cases import Case
 from muxer.lab.lab import Lab
 from muxer.lock import lock
@@ -70,6 +71,32 @@ def test_all_is_well(site: Site) -> None:
     areas = ("configuration", "ffmpeg", "temp_dir", "RWS login", "RWS window", "RCS login", "WebDAV", "encryption")
     places = [next(i for i, one in enumerate(order) if one.startswith(area)) for area in areas]
     assert places == sorted(places)
+
+
+def test_passwords_in_a_file_that_others_can_read_are_a_warning(site: Site) -> None:
+    config = configured(site.lab, site.folder)
+    found = run(config).of("passwords in the file")
+    assert found.status == "ok" and "[htcc] password" in found.found and "ops" not in found.found
+    for mode, closed in ((0o604, "600"), (0o606, "600"), (0o705, "700")):
+        config.chmod(mode)
+        found = run(config)
+        [line] = found.bad
+        assert (line.check, line.status, found.exit_code) == ("passwords in the file", "warning", 0)
+        assert f"chmod {closed} {config}" in line.advice and "keystore" in line.advice
+
+
+def test_the_group_of_a_file_of_root_is_how_the_muxer_reads_it() -> None:
+    assert [readers(owner, account) for owner, account in ((0, 0), (0, 999), (999, 999))] == [0o004, 0o004, 0o044]
+
+
+def test_a_file_without_passwords_may_be_read_by_all(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = configured(site.lab, site.folder)
+    for name in ("HTCC", "RCS", "WEBDAV"):
+        monkeypatch.setenv(f"{name}_PASSWORD", "wrong")
+    lines = [line for line in config.read_text().splitlines() if not line.startswith(("password", "secret_access_key"))]
+    config.write_text("\n".join(lines))
+    config.chmod(0o644)
+    assert not [one for one in run(config).lines if one.check == "passwords in the file"]
 
 
 def digests(folder: Path) -> dict[str, str]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 from support.calls import add_short, configure
+from support.taking import Taking
 
 from muxer.config import load
 from muxer.errors import ServiceUnavailable
@@ -16,6 +18,7 @@ from muxer.journal import Journal
 from muxer.lab.lab import Lab
 from muxer.outages import Outages
 from muxer.poller import Poller
+from muxer.pool import Intake
 from muxer.selection import MuxTarget
 
 Make = Callable[..., Lab]
@@ -27,10 +30,14 @@ def poller_of(lab: Lab, outages: Outages, taken: list[MuxTarget], **options: str
         taken.append(target)
         return True
 
+    return poller_for(lab, outages, Taking(take), **options)
+
+
+def poller_for(lab: Lab, outages: Outages, engine: Intake, **options: str) -> Poller:
     config = load(configure(lab, **options), {}, {}).config
     user = lab.site.rws_account
     account = Account("RWS", lab.rws_url, user.username, user.password, False, 30)
-    return Poller(config, Rws(Session(account, threading.Event()), lab.ccid), Journal(None), outages, take)
+    return Poller(config, Rws(Session(account, threading.Event()), lab.ccid), Journal(None), outages, engine)
 
 
 @pytest.mark.parametrize(("options", "submitted"), [({}, 0), (MIGRATION, 2)], ids=["poll", "migration"])
@@ -58,3 +65,68 @@ def test_a_recording_that_rws_fails_for_is_told_apart_from_one_without_screen(ma
     assert (result.found, result.without_screen, result.skipped, result.submitted) == (3, 1, 1, 1)
     assert list(poller.skipped) == [bad.id] and "500" in poller.skipped[bad.id]
     assert (poller.pending, result.targets) == (0, 1)
+
+
+# ---- for a fleet -------------------------------------------------------------------------------------
+
+FLEET = {"fleet__mode": "broker", "fleet__broker_url": "amqp://unused", "processing__window_past": "2000"}
+AGES = {"new": 10, "early": 100, "morning": 600, "yesterday": 1600}
+
+
+class Passes(Intake):
+    """Takes targets at the end of a pass, until it is closed for calls of an age."""
+
+    def __init__(self, closed_beyond: float = float("inf")) -> None:
+        self.passes: list[list[str]] = [[]]
+        self._closed_beyond = closed_beyond
+
+    def submit(self, target: MuxTarget) -> bool:
+        self.passes[-1].append(target.recording_id)
+        return False
+
+    def end_pass(self) -> int:
+        self.passes.append([])
+        return len(self.passes[-2])
+
+    def is_closed(self, minutes: float) -> bool:
+        return minutes >= self._closed_beyond
+
+
+def lab_with_ages(make_lab: Make) -> tuple[Lab, dict[str, str]]:
+    lab = make_lab()
+    ages = enumerate(AGES.items())
+    return lab, {add_short(lab, [number], timedelta(minutes=age))[0].id: name for number, (name, age) in ages}
+
+
+def test_a_fleet_is_given_the_newest_calls_first(make_lab: Make) -> None:
+    lab, names = lab_with_ages(make_lab)
+    engine = Passes()
+    result = poller_for(lab, Outages(), engine, **FLEET).poll()
+    met = [[names[one] for one in each] for each in engine.passes]
+    assert met == [["new"], ["early"], ["morning"], ["yesterday"], []]
+    assert (result.found, result.ours, result.submitted, result.waiting) == (4, 4, 4, 0)
+
+
+def test_older_calls_are_not_read_while_there_is_no_room_for_them(make_lab: Make) -> None:
+    lab, names = lab_with_ages(make_lab)
+    engine = Passes(closed_beyond=240)
+    result = poller_for(lab, Outages(), engine, **FLEET).poll()
+    assert [[names[one] for one in each] for each in engine.passes] == [["new"], ["early"], []]
+    assert result.found == 2
+
+
+def test_the_newest_calls_are_read_again_while_a_poll_lasts(make_lab: Make) -> None:
+    lab, names = lab_with_ages(make_lab)
+    engine = Passes()
+    poller = poller_for(lab, Outages(), engine, processing__min_poll_interval="0", **FLEET)
+    late: list[str] = []
+
+    def submit(target: MuxTarget) -> bool:
+        if names.get(target.recording_id) == "morning":  # while it is looked at, a call ends
+            late.append(add_short(lab, [99], timedelta(minutes=5))[0].id)
+        return Passes.submit(engine, target)
+
+    engine.submit = submit  # type: ignore[method-assign]
+    poller.poll()
+    met = [one for each in engine.passes for one in each]
+    assert met.index(late[0]) == len(met) - 2 and names[met[-1]] == "yesterday"

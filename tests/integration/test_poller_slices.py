@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from threading import Event
 
 import pytest
+from support.taking import Taking
 
 from muxer.config import load
 from muxer.errors import ServiceUnavailable
@@ -52,7 +53,7 @@ def poller(lab: Lab, submitted: list[str], **overrides: str) -> Poller:
         submitted.append(target.recording_id)  # type: ignore[attr-defined]
         return True
 
-    return Poller(config, rws, Journal(None), Outages(), submit)
+    return Poller(config, rws, Journal(None), Outages(), Taking(submit))
 
 
 def bulks(lab: Lab) -> list[int]:

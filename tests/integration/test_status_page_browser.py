@@ -10,12 +10,13 @@ from urllib.parse import urlsplit
 import pytest
 from support import contrast
 from support.devtools import Tab, chromium
+from support.fleet import fleet, worker
 from support.monitoring import ask, free_port, made_sources, opened
 from support.views import NOW, chain, done, failed, file_name, job, view
 
 from muxer.monitoring import application
 from muxer.monitoring.page import REFRESH_SECONDS
-from muxer.monitoring.view import Service
+from muxer.monitoring.view import Service, View
 
 SIZES = [(320, 640), (1280, 800)]
 SCHEMES = ["light", "dark"]
@@ -39,6 +40,18 @@ EVERYTHING = view(
     ),
     counts={"aside": 1},
     warnings=("[webdav] trusted_ca = false: TLS certificates are not checked",),
+)
+
+FLEET = replace(
+    EVERYTHING,
+    fleet=fleet(
+        worker(running=(job("call-1", "mux", 45_000_000, 60_000_000), job(LONG, "publish"))),
+        worker(1, seen=NOW - 90),
+        worker(2, name=f"{LONG}/worker-0/7", out={"http://media-server-of-the-site.example.com:8080": "no answer " * 9}),
+        lanes={"recording-muxer": 1, "recording-muxer.today": 20, f"{LONG}.backlog": 3000},
+        dead=2,
+        oldest=NOW - 4000,
+    ),
 )
 
 
@@ -81,9 +94,11 @@ def problems(tab: Tab, host: str) -> list[object]:
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize(("width", "height"), SIZES)
-@pytest.mark.parametrize("path", ["", RECORDING])
-def test_it_fits_and_is_legible(port: Port, browser: Tab, path: str, width: int, height: int, scheme: str) -> None:
-    port.view = EVERYTHING
+@pytest.mark.parametrize(("path", "seen"), [("", EVERYTHING), ("", FLEET), (RECORDING, EVERYTHING)])
+def test_it_fits_and_is_legible(
+    port: Port, browser: Tab, path: str, seen: View, width: int, height: int, scheme: str
+) -> None:
+    port.view = seen
     browser.open(port.url + path, width, height, scheme)
     assert problems(browser, urlsplit(port.url).netloc) == []
     assert browser.value("document.documentElement.scrollWidth") <= width
@@ -139,6 +154,20 @@ def test_it_can_be_heard(port: Port, browser: Tab, width: int, height: int) -> N
     links = [one["name"] for one in spoken if one["role"] == "link"]
     assert "Timeline of call-1-file, file " + file_name("call-1-file")[-30:-22] in links
     assert len(links) == len(set(links))
+
+
+def test_the_fleet_can_be_heard(port: Port, browser: Tab) -> None:
+    port.view = FLEET
+    browser.open(port.url)
+    spoken = browser.spoken()
+    headings = [(one["name"], one["level"]) for one in spoken if one["role"] == "heading"]
+    assert headings[2:6] == [("Noted", 3), ("Fleet", 2), ("Lanes", 3), ("Workers", 3)]
+    tables = [one["name"] for one in spoken if one["role"] == "table"]
+    assert tables[:2] == ["Orders that wait, by lane", "Workers of the fleet"]
+    heads = [one["name"] for one in spoken if one["role"] == "columnheader"]
+    assert heads[:3] == ["Lane, first to last", "Orders that wait", "Worker"]
+    assert heads[3:8] == ["State", "Running", "Muxed", "Failed", "An hour"]
+    assert "Fleet" in [one["name"] for one in spoken if one["role"] == "link"]
 
 
 def test_the_numbers_of_the_charts_can_be_opened(shown: Tab) -> None:

@@ -52,6 +52,7 @@ def configured(lab: Lab, folder: Path, **overrides: str) -> Path:
     for name in ("temp", "log"):
         (lab.folder / name).mkdir(mode=0o700, exist_ok=True)
     path = folder / "muxer.cfg"
+    path.touch(mode=0o600)
     path.write_text(lab.config_text(**{name.replace("__", ".", 1): value for name, value in overrides.items()}))
     return path
 

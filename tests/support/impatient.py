@@ -8,10 +8,10 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from muxer import cli, daemon, job, journal  # noqa: E402
+from muxer import cli, job, journal, work  # noqa: E402
 
 journal.PERMANENT_DELAY_SECONDS = journal.FIRST_DELAY_SECONDS = 0.5
-daemon.MIGRATION_WAIT_SECONDS = 0.3
+work.MIGRATION_WAIT_SECONDS = 0.3
 job.PUBLISH_WAIT_SECONDS = 1.0
 
 if __name__ == "__main__":

@@ -59,6 +59,12 @@ class RabbitNode:
         self.stop()
         self._held.close()
 
+    @property
+    def pid(self) -> int:
+        """Its process; the others of the node descend from it. It must run."""
+        assert self._process is not None
+        return self._process.pid
+
     def url(self, vhost: str = "/", user: str = USER, password: str = PASSWORD, secure: bool = False) -> str:
         """Return the address of a virtual host, with an account; that of amqps if it is to be ``secure``."""
         scheme, port = ("amqps", self.secure_port) if secure else ("amqp", self.port)

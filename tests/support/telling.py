@@ -10,6 +10,7 @@ from muxer.errors import ServiceUnavailable
 from muxer.gir.rws import Certificate
 from muxer.journal import Journal, Key, Sample, now
 from muxer.monitoring.view import Sources
+from support.fleet import fleet, worker
 from support.monitoring import certified, made_sources
 from support.tls import pem, self_signed
 
@@ -29,6 +30,11 @@ def told(folder: Path) -> Sources:
     error.service = "S3 bucket calls"
     sources.outages.declare(error)
     return replace(sources, recipients=lambda: (recipient,))
+
+
+def told_of_fleet(folder: Path) -> Sources:
+    """Given a folder, return sources that have something to say about everything, a fleet included."""
+    return replace(told(folder), fleet=lambda: fleet(worker()))
 
 
 def _work(done: activity.Activity) -> None:

@@ -80,7 +80,7 @@ def view(**changes: Any) -> View:
         "instance": "primary-0",
         "version": "0.1.0",
         "at": NOW,
-        "snapshot": Snapshot(NOW, NOW - 90_000, tuple(running), polls, Totals()),
+        "snapshot": Snapshot(NOW, changes.pop("started", NOW - 90_000), tuple(running), polls, Totals()),
         "queued": 7,
         "workers": 4,
         "services": (Service("RCS", True, None, "", NOW - 80), Service("RWS", True, None, "", NOW - 2)),
@@ -92,6 +92,8 @@ def view(**changes: Any) -> View:
             Sample(int(NOW) - 600 * number, 2, 5, 1, NOW - 600 * number - 900) for number in range(100, -1, -1)
         ),
         "interval_seconds": 300.0,
+        "is_busy": False,
+        "is_migration": False,
         "next_poll": NOW + 100,
         "disk": Room(52 * 10**9, 10**9, True),
         "warnings": (),

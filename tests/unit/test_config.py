@@ -485,12 +485,12 @@ def test_a_warning_never_holds_a_secret(loaded: Load) -> None:
 
 def test_the_secrets_are_those_options_that_hold_one() -> None:
     secret = {(section, name, option.env) for section, name, option in options() if option.secret}
-    assert secret == set(SECRET_OPTIONS)
+    assert secret == {*SECRET_OPTIONS, ("fleet", "broker_url", "FLEET_BROKER_URL")}
 
 
 def test_the_guide_knows_all_but_our_own_options() -> None:
     ours = {f"{section}.{name}" for section, name, option in options() if option.origin == "ours"}
-    assert {one for one in ours if not one.startswith(("s3.", "monitoring."))} == {
+    assert {one for one in ours if not one.startswith(("s3.", "monitoring.", "fleet."))} == {
         "processing.min_free_megabytes",
         "webdav.hosts",
         "advanced.delete_superseded",
@@ -534,4 +534,4 @@ def test_each_instance_has_its_own_name(loaded: Load, lines: str, name: str) -> 
 
 
 def test_the_sections_are_those_of_the_spec() -> None:
-    assert list(SECTIONS) == ["htcc", "rcs", "webdav", "s3", "processing", "advanced", "logfile", "monitoring"]
+    assert list(SECTIONS) == ["htcc", "rcs", "webdav", "s3", "processing", "advanced", "logfile", "monitoring", "fleet"]

@@ -24,7 +24,8 @@ PUBLISHED = {
     "MUX-314": "BAD_DESCRIPTOR", "MUX-315": "NO_OVERLAP", "MUX-316": "TOO_MUCH", "MUX-321": "MEDIA",
     "MUX-322": "EMPTY_FILE", "MUX-323": "NO_MEDIA", "MUX-324": "TRUNCATED", "MUX-325": "NO_PICTURE",
     "MUX-326": "NO_SOUND", "MUX-327": "NO_FRAME_TIMES", "MUX-328": "NOT_VERIFIED", "MUX-331": "TOOL",
-    "MUX-341": "ENCRYPTION", "MUX-342": "BAD_CERTIFICATE", "MUX-401": "SYSTEM", "MUX-901": "UNEXPECTED",
+    "MUX-341": "ENCRYPTION", "MUX-342": "BAD_CERTIFICATE", "MUX-351": "UNKNOWN_ORDER",
+    "MUX-352": "NEVER_FINISHED", "MUX-401": "SYSTEM", "MUX-901": "UNEXPECTED",
 }
 TYPES = [one for _, one in inspect.getmembers(errors, inspect.isclass) if issubclass(one, MuxerError)]
 FAMILIES = (MuxerError, Transient, Permanent)

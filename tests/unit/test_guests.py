@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from muxer.guests import adopt, guest
+from muxer.errors import ConfigError
+from muxer.guests import adopt, guest, worker
 from muxer.workspace import Workspace
 
 
 class Config:
     """What a guest needs of a configuration."""
 
-    instance = "single"
+    instance, sharded = "single", False
 
     def __init__(self, temp_dir: Path) -> None:
         self.processing = self
@@ -96,3 +97,45 @@ def test_a_link_is_no_folder_of_a_command(tmp_path: Path) -> None:
     running = Workspace(base, "single")
     adopt(running, base)
     assert (other / "publishing" / "one.json").exists()
+
+
+def test_each_worker_of_a_machine_has_the_first_free_folder(tmp_path: Path) -> None:
+    config = Config(tmp_path)
+    first, one = worker(config)  # type: ignore[arg-type]
+    second, other = worker(config)  # type: ignore[arg-type]
+    assert (first, second) == ("worker-0", "worker-1")
+    assert one.path == tmp_path / "worker-0" and one.mark != other.mark
+    one.release()
+    assert worker(config)[0] == "worker-0"  # type: ignore[arg-type]
+
+
+def test_a_worker_of_a_shard_has_the_name_of_the_shard_too(tmp_path: Path) -> None:
+    config = Config(tmp_path)
+    config.sharded, config.instance = True, "primary-1"
+    assert worker(config)[0] == "primary-1-worker-0"  # type: ignore[arg-type]
+
+
+def test_a_folder_that_cannot_be_used_is_said_once(tmp_path: Path) -> None:
+    (tmp_path / "worker-0").write_text("not a folder")
+    with pytest.raises(ConfigError, match="temp_dir"):
+        worker(Config(tmp_path))  # type: ignore[arg-type]
+
+
+def test_what_a_dead_worker_has_left_is_taken_over_and_its_folder_stays(tmp_path: Path) -> None:
+    config = Config(tmp_path)
+    _, died = worker(config)  # type: ignore[arg-type]
+    (died.publishing / "one.json").write_text("{}")
+    died.release()
+    os.utime(died.path, (0, 0))
+    running = Workspace(tmp_path, "single")
+    adopt(running, tmp_path)
+    assert [path.name for path in running.publishing.iterdir()] == ["one.json"]
+    assert died.path.is_dir() and not list(died.publishing.iterdir())
+
+
+def test_what_a_living_worker_works_on_is_left_to_it(tmp_path: Path) -> None:
+    _, living = worker(Config(tmp_path))  # type: ignore[arg-type]
+    (living.publishing / "one.json").write_text("{}")
+    os.utime(living.path, (0, 0))
+    adopt(Workspace(tmp_path, "single"), tmp_path)
+    assert [path.name for path in living.publishing.iterdir()] == ["one.json"]

@@ -34,7 +34,6 @@ X = Key("x", "C1")
 
 def test_a_target_that_never_failed_may_run() -> None:
     assert Journal(None).may_run("x", 0)
-    assert not Journal(None).is_known("x")
 
 
 @pytest.mark.parametrize("kind", [ServiceUnavailable, AccessDenied, LocalResourceError, EncryptionMissing])
@@ -112,7 +111,6 @@ def test_a_success_forgets_the_failures() -> None:
         journal.failed(X, MediaError("corrupt"), 0)
     journal.done(X, 0, {})
     assert journal.may_run("x", 0)
-    assert not journal.is_known("x")
     assert journal.failed(X, MediaError("corrupt"), 0).attempts == 1
 
 
@@ -128,7 +126,7 @@ def test_the_journal_does_not_grow_without_a_bound(monkeypatch: pytest.MonkeyPat
     journal = Journal(None)
     for name in ("a", "b", "c", "a", "d"):
         journal.failed(Key(name, "C1"), MediaError("corrupt"), 0)
-    assert [name for name in "abcd" if journal.is_known(name)] == ["a", "c", "d"]
+    assert [name for name in "abcd" if not journal.may_run(name, 0)] == ["a", "c", "d"]
 
 
 # ---- on disk -----------------------------------------------------------------------------------------
@@ -208,7 +206,7 @@ def test_a_journal_that_is_damaged_while_it_is_used_is_begun_anew(tmp_path: Path
         journal.failed(Key(f"n{number}", "C1"), MediaError("y"), 3.0)
     assert "begun anew" in caplog.text
     assert states(path)["n2099"] == "retry"
-    assert journal.is_known("n2099")
+    assert not journal.may_run("n2099", 3.0)
 
 
 def test_a_journal_of_another_form_is_begun_anew_and_kept_aside(tmp_path: Path) -> None:
@@ -263,7 +261,7 @@ def test_what_is_set_aside_outlives_a_start_while_the_disk_is_full(tmp_path: Pat
         filler.unlink()
         journal.refresh(2.0)
         assert not journal.may_run("x", FOREVER)
-        assert journal.is_known("y")
+        assert not journal.may_run("y", 1.0)
         journal.wanted(Key("z", "C3"), 2.0)
         assert states(folder / "journal.sqlite3") == {"x": "aside", "y": "retry", "z": "wanted"}
         journal.close()
@@ -340,7 +338,7 @@ def test_the_journal_does_not_grow_over_the_years(tmp_path: Path, monkeypatch: p
     journal.failed(Key("old", "C2"), MediaError("corrupt"), 0.0)
     journal.refresh(200 * 3600.0)
     assert sorted(states(path)) == [f"d{day}" for day in range(190, 200)]
-    assert not journal.is_known("old")
+    assert journal.may_run("old", 0.0)
 
 
 def test_only_this_account_can_read_it(tmp_path: Path) -> None:
@@ -364,7 +362,7 @@ def test_what_another_process_has_done_is_taken_over_by_the_running_one(tmp_path
     assert not journal.may_run("x", FOREVER)
     done_elsewhere(tmp_path / "journal.sqlite3", X, 2, {"bytes": 3})
     journal.refresh(3)
-    assert journal.may_run("x", 3) and not journal.is_known("x")
+    assert journal.may_run("x", 3)
     with contextlib.closing(sqlite3.connect(tmp_path / "journal.sqlite3")) as database:
         row = database.execute("SELECT state, attempts, facts FROM targets").fetchone()
     assert row == ("done", 0, '{"bytes": 3}')

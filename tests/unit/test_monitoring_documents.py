@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from support.monitoring import made_sources, values
-from support.telling import told
+from support.telling import told_of_fleet
 
 from muxer.activity import NAMED, OTHERS, Activity
 from muxer.monitoring.metrics import Metrics
@@ -24,7 +24,7 @@ UNITS = {"none", "s", "bytes", "Bps", "percentunit"}
 def samples(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     """Return the names of all samples of a muxer that has met everything."""
     folder = tmp_path_factory.mktemp("told")
-    exposition, _ = Metrics(told(folder)).exposition("")
+    exposition, _ = Metrics(told_of_fleet(folder)).exposition("")
     return {name.partition("{")[0] for name in values(exposition.decode())}
 
 
@@ -50,7 +50,7 @@ def test_every_metric_is_documented_and_no_other(samples: set[str]) -> None:
 
 
 def test_types_and_labels_are_those_of_the_page(tmp_path: Path) -> None:
-    exposition = Metrics(told(tmp_path)).exposition("")[0].decode()
+    exposition = Metrics(told_of_fleet(tmp_path)).exposition("")[0].decode()
     for name, (kind, labels) in documented().items():
         assert f"# TYPE {name} {kind}\n" in exposition
         found = re.findall(rf"^{name}(?:_bucket)?\{{(.*)\}} ", exposition, re.MULTILINE)

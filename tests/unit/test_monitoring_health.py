@@ -9,9 +9,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from support.fleet import fleet, worker
 from support.monitoring import made_sources
 
 from muxer.errors import ServiceUnavailable
+from muxer.fleet.view import BROKER
 from muxer.monitoring import health
 from muxer.monitoring.health import poll_limit, unalive, unready
 from muxer.monitoring.view import Sources
@@ -111,6 +113,19 @@ def test_a_service_that_is_out_is_a_reason_until_it_is_back(sources: Sources, na
     with sources.outages.talking(name):
         pass
     assert unready(sources) == ()
+
+
+def test_a_fleet_whose_broker_is_out_or_that_has_no_workers_is_not_ready(sources: Sources) -> None:
+    assert unready(replace(sources, fleet=lambda: fleet(worker(), queued=3))) == ()
+    cut_off = replace(sources, fleet=lambda: fleet(worker(), connected=False))
+    assert unready(cut_off) == ("RabbitMQ is not reached: nothing is handed to the workers",)
+    abandoned = replace(sources, fleet=lambda: fleet(queued=1))
+    assert unready(abandoned) == ("no worker is there, and 1 muxed file waits for one",)
+    error = ServiceUnavailable("no answer")
+    error.service = BROKER
+    sources.outages.declare(error)
+    [reason] = unready(cut_off)
+    assert reason.startswith("RabbitMQ is out since 20"), "said once"
 
 
 def test_a_short_disk_and_a_journal_that_is_not_kept_are_reasons(sources: Sources, monkeypatch: pytest.MonkeyPatch) -> None:

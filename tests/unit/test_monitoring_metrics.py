@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from support.fleet import NOW, fleet, worker
 from support.monitoring import certified, made_sources, values
 from support.telling import told
+from support.views import job
 
 from muxer.activity import BOUNDS, Durations, Totals
 from muxer.monitoring.expiry import Expiries
@@ -83,6 +86,55 @@ def test_certificates_tell_when_they_expire_and_are_read_again_when_replaced(tmp
     assert renewed > found["monitoring", "monitoring"] + 8 * day
     certificate.unlink()
     assert expiries.all(()) == ()
+
+
+def test_a_fleet_is_told_and_nothing_of_it_where_there_is_none(tmp_path: Path) -> None:
+    sources = made_sources(tmp_path)
+    assert not [name for name in scraped(sources) if name.startswith("muxer_fleet")]
+    lanes = {"recording-muxer": 2, "recording-muxer.today": 40, "recording-muxer.backlog": 0}
+    at_work = worker(running=(job("call-1", "mux"), job("call-2", "store")))
+    changes = {"lanes": lanes, "dead": 3, "queued": 45, "running": 2, "oldest": NOW - 90}
+    found = scraped(replace(sources, fleet=lambda: fleet(at_work, worker(1, threads=2, rate=30.5), **changes)))
+    told = {name.removeprefix("muxer_fleet_"): value for name, value in found.items() if name.startswith("muxer_fleet")}
+    assert told == {
+        "up": 1,
+        "workers": 2,
+        'queue_messages{queue="recording-muxer"}': 2,
+        'queue_messages{queue="recording-muxer.today"}': 40,
+        'queue_messages{queue="recording-muxer.backlog"}': 0,
+        "dead_letters": 3,
+        "queued": 45,
+        "running": 2,
+        "oldest_message_age_seconds": 90,
+        'worker_targets_per_hour{worker="host-0/worker-0"}': 120,
+        'worker_targets_per_hour{worker="host-1/worker-0"}': 30.5,
+        'worker_threads{worker="host-0/worker-0"}': 4,
+        'worker_threads{worker="host-1/worker-0"}': 2,
+        'worker_running{worker="host-0/worker-0"}': 2,
+        'worker_running{worker="host-1/worker-0"}': 0,
+        'worker_seen_seconds{worker="host-0/worker-0"}': 2,
+        'worker_seen_seconds{worker="host-1/worker-0"}': 2,
+    }
+    assert (found["muxer_workers"], found["muxer_running_targets"], found["muxer_queued_targets"]) == (6, 2, 45)
+    assert found["muxer_queue_size"] == 5000 and found["muxer_longest_running_seconds"] == 60
+
+
+def test_of_a_broker_that_is_out_and_of_silent_workers_only_what_is_known_is_told(tmp_path: Path) -> None:
+    silent = worker(seen=NOW - 90, running=(job("call-1", "mux"),))
+    sources = replace(made_sources(tmp_path), fleet=lambda: fleet(silent, connected=False, queued=7))
+    found = scraped(sources)
+    told = {name.removeprefix("muxer_fleet_"): value for name, value in found.items() if name.startswith("muxer_fleet")}
+    seen = {'worker_seen_seconds{worker="host-0/worker-0"}': 90}
+    assert told == {"up": 0, "workers": 0, "queued": 7, "running": 1, "oldest_message_age_seconds": 0} | seen
+    assert found["muxer_workers"] == found["muxer_longest_running_seconds"] == 0
+
+
+def test_a_worker_and_the_next_in_its_place_are_one_series(tmp_path: Path) -> None:
+    dead = worker(seen=NOW - 100)
+    alive = worker(name="host-0/worker-0/999", pid=999, rate=7.0)
+    found = scraped(replace(made_sources(tmp_path), fleet=lambda: fleet(alive, dead)))
+    assert found['muxer_fleet_worker_targets_per_hour{worker="host-0/worker-0"}'] == 7
+    assert found['muxer_fleet_worker_seen_seconds{worker="host-0/worker-0"}'] == 2
 
 
 def test_secrets_in_what_services_said_are_not_shown(tmp_path: Path) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 
 import pytest
+from support.reader import Reader
 from support.views import NOW, chain, done, failed, file_name, job, view
 
 from muxer.activity import Polls
@@ -27,27 +27,6 @@ HOSTILE = (
 )
 
 
-class Reader(HTMLParser):
-    """Collects the elements, their attributes and the texts of a page."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.texts: list[str] = []
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        if self.elements and self.elements[-1][0] != "style":
-            self.texts.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.texts).split())
-
-
 def polls(**changes: object) -> Polls:
     return replace(view().snapshot.polls, **changes)
 
@@ -65,9 +44,12 @@ LATE = polls(last_success=NOW - 3000)
         ({"services": (OUT, replace(OUT, name="RCS"))}, BAD, "RWS and RCS are out since 01:16 UTC (10 min)"),
         ({"disk": Room(1, 10**9, False)}, BAD, "Disk short"),
         ({"polls": polls(error="MetadataError: odd")}, BAD, "The last poll failed"),
-        ({"polls": polls(last_success=None)}, NOTE, "Starting"),
-        ({"polls": LATE, "running": ()}, BAD, "No poll has ended for 50 min"),
-        ({"polls": LATE}, GOOD, "Working"),
+        ({"polls": polls(last_success=None), "started": NOW - 60}, NOTE, "Starting"),
+        ({"polls": polls(last_success=None), "is_busy": True}, NOTE, "Starting"),
+        ({"polls": polls(last_success=None)}, BAD, "No poll has ended for 1 d 1 h"),
+        ({"polls": polls(last_success=None), "is_migration": True}, GOOD, "Working"),
+        ({"polls": LATE}, BAD, "No poll has ended for 50 min"),
+        ({"polls": LATE, "is_busy": True}, GOOD, "Working"),
         ({"counts": {"aside": 1}}, NOTE, "Working; 1 recording is set aside"),
         ({"counts": {"aside": 2}, "services": (OUT,)}, BAD, "RWS is out since 01:16 UTC (10 min)"),
     ],
@@ -206,7 +188,7 @@ def test_the_page_stays_small() -> None:
 
 
 def test_a_muxer_that_has_just_begun_has_a_page() -> None:
-    made = view(services=(), running=(), recent=(), samples=(), polls=Polls(), next_poll=None, disk=None)
+    made = view(services=(), running=(), recent=(), samples=(), polls=Polls(), started=NOW, next_poll=None, disk=None)
     text = Reader(render(made)).text
     assert "Starting" in text
     assert "None yet." in text

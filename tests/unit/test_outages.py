@@ -106,6 +106,13 @@ def test_an_outage_is_told_once_when_it_begins_and_once_when_it_ends(caplog: pyt
     assert outages.now_out() == {}
 
 
+def test_what_an_outage_means_is_worded_for_who_meets_it(caplog: pytest.LogCaptureFixture) -> None:
+    for outages in (Outages(), Outages("there is nobody to wait for it")):
+        meet(outages, LoginRefused("no"))
+    assert "what needs it waits, and goes on by itself" in caplog.messages[0]
+    assert caplog.messages[1].startswith("RWS is out; there is nobody to wait for it: ")
+
+
 def test_errors_bear_the_name_of_the_service_that_they_come_from() -> None:
     outages = Outages()
     with pytest.raises(ServiceUnavailable) as met, outages.talking("outer"), outages.talking("inner"):

@@ -1,0 +1,69 @@
+"""``python -m muxer worker``: a worker of the fleet, until a signal stops it."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from muxer import __version__
+from muxer.cli import ended, open_log, prepare, refuse
+from muxer.config import Loaded, load
+from muxer.errors import ConfigError, Problem
+from muxer.exits import EXIT_FAILED, EXIT_OK, handle_signals
+from muxer.guests import worker
+from muxer.process import Runner
+from muxer.services import build
+from muxer.startup import ProgramChecks
+
+log = logging.getLogger(__name__)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Given the arguments after ``worker``, work and return the exit code: 0 stopped, 1 an error that nobody expected, 2 the
+    configuration cannot be used."""
+    description = "Take work from RabbitMQ ([fleet] mode = broker), until a signal stops it. Start as many as you like."
+    made = argparse.ArgumentParser(prog="python -m muxer worker", description=description, allow_abbrev=False)
+    made.add_argument("--config-file", required=True, metavar="FILE", help="path of muxer.cfg, the same as the poller's")
+    arguments = made.parse_args(argv)
+    prepare()
+    try:
+        loaded = load(Path(arguments.config_file), {}, os.environ)
+        if not loaded.config.is_fleet:
+            raise ConfigError([Problem("[fleet] mode = 'local'", "must be broker: workers take their work from RabbitMQ")])
+    except ConfigError as error:
+        return refuse(error)
+    return _run(loaded)
+
+
+def _run(loaded: Loaded) -> int:
+    config, stop = loaded.config, threading.Event()
+    logging_works = False
+    try:
+        name, workspace = worker(config)
+        log_path = open_log(config, name)
+        logging_works = True
+        runner = Runner(config.processing.openssl)
+        handle_signals(stop)
+        log.info("Recording Muxer %s starts as worker %s, process %d", __version__, name, os.getpid())
+        for warning in loaded.warnings:
+            log.warning("%s", warning)
+        tools = ProgramChecks(config.processing, runner).tools()
+    except ConfigError as error:
+        return refuse(error, logging_works)
+    log.info("temporary files are in %s", workspace.path)
+    sys.stderr.write(f"Recording Muxer {__version__} runs as {name}; log file: {log_path}\n")
+    sys.stderr.flush()
+
+    from muxer.fleet.worker import FleetWorker
+
+    try:
+        FleetWorker(config, name, build(config, tools, runner, workspace, stop), runner).run()
+    except Exception:
+        log.critical("the worker died", exc_info=True)
+        return ended(EXIT_FAILED)
+    return ended(EXIT_OK)

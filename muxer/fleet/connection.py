@@ -1,0 +1,167 @@
+"""Connections to RabbitMQ: how they are opened, the queues that must be there, and what the errors of pika mean."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pika
+from dramatiq.errors import BrokerConnectionError
+from pika.exceptions import (
+    AMQPError,
+    AuthenticationError,
+    ChannelClosed,
+    ConnectionBlockedTimeout,
+    NackError,
+    ProbableAccessDeniedError,
+    ProbableAuthenticationError,
+)
+
+from muxer.config.broker import nodes
+from muxer.config.schema import Fleet
+from muxer.errors import AccessDenied, Code, Forbidden, LoginRefused, MuxerError, ServiceUnavailable
+from muxer.fleet.lanes import EVENTS, dead, names
+from muxer.outages import Outages
+from muxer.tls import context
+
+BROKER = "RabbitMQ"
+
+# A peer that is gone without a word is noticed after two of these.
+HEARTBEAT_SECONDS = 30
+CONNECT_SECONDS, OPEN_SECONDS = 10.0, 20.0
+# So long a publisher waits while RabbitMQ lacks memory or disk.
+BLOCKED_SECONDS = 60.0
+# An order whose worker dies is handed out again so often; then it is a dead letter. Regular stops of workers count too.
+DELIVERIES = 10
+WEEK_MILLISECONDS = 7 * 86_400_000
+# From RabbitMQ 3.12 on, a queue may say how long a job may last; before, rabbitmq.conf does.
+LONGEST_JOB_MILLISECONDS = 86_400_000
+_REFUSED, _MISMATCH = 403, 406
+
+_QUORUM = {"x-queue-type": "quorum"}
+
+
+def quiet() -> None:
+    """Keep the libraries' own words about connections out of the log: they tell each attempt, with a traceback; what is out
+    is told once, by :class:`Outages`."""
+    logging.getLogger("pika").setLevel(logging.CRITICAL)
+    logging.getLogger("dramatiq").setLevel(logging.ERROR)
+
+
+def parameters(fleet: Fleet, name: str) -> list[dict[str, Any]]:
+    """Given the options of a fleet and what RabbitMQ is to call the connection, return pika's parameters for each node.
+    Raise ``ValueError`` when the certificates of ``trusted_ca`` cannot be read."""
+    return [
+        {
+            "host": node.host,
+            "port": node.port,
+            "virtual_host": node.virtual_host,
+            "credentials": pika.PlainCredentials(node.username, node.password),
+            "ssl_options": pika.SSLOptions(context(fleet.trusted_ca), node.host) if node.tls else None,
+            "heartbeat": HEARTBEAT_SECONDS,
+            "socket_timeout": CONNECT_SECONDS,
+            "stack_timeout": OPEN_SECONDS,
+            "blocked_connection_timeout": BLOCKED_SECONDS,
+            "client_properties": {"connection_name": name},
+        }
+        for node in nodes(fleet.broker_url)
+    ]
+
+
+def connect(every: list[dict[str, Any]]) -> Any:
+    """Given the parameters of each node, return a connection to the first that answers. Raise the errors of pika."""
+    return pika.BlockingConnection([pika.ConnectionParameters(**one) for one in every])
+
+
+def declare(channel: Any, queue: str) -> None:
+    """Given a channel and the option ``queue``, see to it that lanes, dead letters and the exchange of the events are there.
+    Raise the errors of pika, :class:`AccessDenied` when they are there in another form."""
+    dead_letters = {
+        "x-dead-letter-exchange": "",
+        "x-dead-letter-routing-key": dead(queue),
+        # A dead letter leaves its lane when it has arrived, not before; this wants the overflow behaviour.
+        "x-dead-letter-strategy": "at-least-once",
+        "x-overflow": "reject-publish",
+        "x-delivery-limit": DELIVERIES,
+        "x-consumer-timeout": LONGEST_JOB_MILLISECONDS,
+    }
+    try:
+        channel.queue_declare(dead(queue), durable=True, arguments={**_QUORUM, "x-message-ttl": WEEK_MILLISECONDS})
+        for lane in names(queue):
+            channel.queue_declare(lane, durable=True, arguments={**_QUORUM, **dead_letters})
+        channel.exchange_declare(f"{queue}{EVENTS}", "fanout", durable=True)
+    except ChannelClosed as error:
+        raise _mismatch(error, queue) from error
+
+
+def declare_events(channel: Any, queue: str, mark: str) -> str:
+    """Given a channel, the option ``queue`` and the mark of a poller, see to it that the poller's queue of events is there;
+    return its name. It outlives the poller by a week. Raise as :func:`declare` does."""
+    name = f"{queue}{EVENTS}.{mark}"
+    limits = {"x-expires": WEEK_MILLISECONDS, "x-message-ttl": WEEK_MILLISECONDS}
+    try:
+        channel.queue_declare(name, durable=True, arguments={**_QUORUM, **limits})
+        channel.queue_bind(name, f"{queue}{EVENTS}")
+    except ChannelClosed as error:
+        raise _mismatch(error, queue) from error
+    return name
+
+
+@contextmanager
+def talking(outages: Outages) -> Iterator[None]:
+    """Within this block the broker is talked to: what the libraries raise becomes an error of :mod:`muxer.errors`, and says
+    whether the broker is out."""
+    with outages.talking(BROKER):
+        try:
+            yield
+        except MuxerError:
+            raise
+        except (AMQPError, BrokerConnectionError, OSError, AssertionError) as error:
+            raise meaning(error) from error
+
+
+def meaning(error: Exception) -> MuxerError:
+    """Given what pika, dramatiq or the system has raised, return what it means."""
+    root = error
+    while isinstance(root, BrokerConnectionError) and root.args and isinstance(root.args[0], Exception):
+        root = root.args[0]
+    if isinstance(root, ProbableAuthenticationError | AuthenticationError):
+        return LoginRefused("RabbitMQ refuses the login of [fleet] broker_url")
+    if isinstance(root, ProbableAccessDeniedError):
+        return Forbidden("RabbitMQ does not let the user of [fleet] broker_url into the virtual host")
+    if isinstance(root, ChannelClosed) and root.reply_code == _REFUSED:
+        return Forbidden(f"RabbitMQ: {root.reply_text}")
+    if isinstance(root, ConnectionBlockedTimeout):
+        return ServiceUnavailable("RabbitMQ takes no messages, because it lacks memory or disk")
+    if isinstance(root, NackError):
+        return ServiceUnavailable("RabbitMQ has not taken a message")
+    tls = next((one for one in _chain(root) if isinstance(one, ssl.SSLError)), None)
+    if tls is not None:
+        return ServiceUnavailable(f"no secure connection to RabbitMQ: {tls}", code=Code.TLS)
+    return ServiceUnavailable(f"RabbitMQ does not answer: {_words(root)}")
+
+
+def _mismatch(error: ChannelClosed, queue: str) -> MuxerError:
+    if error.reply_code != _MISMATCH:
+        return meaning(error)
+    text = f"RabbitMQ has queues {queue}… of another form ({error.reply_text}): delete them, or choose another [fleet] queue"
+    return AccessDenied(text)
+
+
+def _words(error: Exception) -> str:
+    """Return what an error of pika says; some say it only in an error within."""
+    texts = [str(one) for one in _chain(error) if str(one)]
+    return f"{type(error).__name__}{': ' + texts[-1] if texts else ''}"[:300]
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and those within it, which pika has for arguments, ``exception`` or causes."""
+    for _ in range(8):
+        if error is None:
+            return
+        yield error
+        within = [one for one in (*error.args, getattr(error, "exception", None)) if isinstance(one, BaseException)]
+        error = within[0] if within else error.__cause__

@@ -1,0 +1,61 @@
+"""The queues of a fleet, and which of them an order goes into. Pure.
+
+A quorum queue is first in, first out. So that new calls go before old ones, there is one for each class of age (a lane), and
+a worker looks into them in their order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
+# The first pass of a poll goes back so far; each further one goes this much farther.
+FIRST_PASS_SECONDS, PASS_FACTOR = HOUR, 4.0
+
+
+@dataclass(frozen=True)
+class Lane:
+    """One queue: the end of its name; calls that began less than ``age`` seconds ago go into it; while all queues together
+    hold more than this ``share`` of ``max_queue``, nothing does, so that newer calls find room."""
+
+    suffix: str
+    age: float
+    share: float
+
+
+LANES = (Lane("", HOUR, 1.0), Lane(".today", DAY, 0.75), Lane(".backlog", float("inf"), 0.5))
+DEAD = ".XQ"
+EVENTS = ".events"
+
+
+def names(queue: str) -> tuple[str, ...]:
+    """Given the option ``queue``, return the names of the lanes, that for the newest calls first."""
+    return tuple(f"{queue}{lane.suffix}" for lane in LANES)
+
+
+def dead(queue: str) -> str:
+    """Given the option ``queue``, return the name of the queue of dead letters."""
+    return f"{queue}{DEAD}"
+
+
+def lane_of(began: float | None, now: float) -> int:
+    """Given when a call began and the time (epoch seconds), return the number of its lane; without a beginning it is old."""
+    age = float("inf") if began is None else now - began
+    return next((number for number, lane in enumerate(LANES) if age < lane.age), len(LANES) - 1)
+
+
+def room(lane: int, depths: Sequence[int], max_queue: int) -> int:
+    """Given the number of a lane and how many messages wait in each, return how many more may go into it."""
+    return max(0, max(1, int(LANES[lane].share * max_queue)) - sum(depths))
+
+
+def passes(past: float, older: float) -> list[float]:
+    """Given both ends of the poll's window in minutes before now, return for each pass, in minutes, how far it goes back:
+    the newest calls first, then four times as far. RWS finds calls by when they began at the earliest and ended at the
+    latest (gir-api, section 3), so every pass has the newer end of the window, or calls across a border would be missed."""
+    ends, reach = [], FIRST_PASS_SECONDS / MINUTE
+    while reach < past - older:
+        ends.append(older + reach)
+        reach *= PASS_FACTOR
+    return [*ends, past]

@@ -1,0 +1,87 @@
+"""Which targets a worker works on, so that no other begins the same: an exclusive queue for each, which RabbitMQ removes
+with the connection of a worker that dies.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Any
+
+from pika.exceptions import ChannelClosed
+
+from muxer.fleet.line import Line
+
+log = logging.getLogger(__name__)
+
+_LOCKED = 405
+
+
+class Locks:
+    """The targets of this worker. Safe to use from any thread, but for :meth:`opened`."""
+
+    def __init__(self, queue: str) -> None:
+        """Given the option ``queue``."""
+        self._queue = queue
+        self._lock = threading.Lock()
+        self._held: set[str] = set()
+        self._channel: Any = None
+
+    @property
+    def files(self) -> frozenset[str]:
+        """The targets that this worker works on."""
+        with self._lock:
+            return frozenset(self._held)
+
+    def opened(self, connection: Any) -> None:
+        """The line has a new connection: take again what is held."""
+        self._channel = None
+        with self._lock:
+            held = list(self._held)
+        for file in held:
+            if not self._take(connection, file):
+                log.warning("another worker, or our earlier connection, has the lock of %s; one result is kept", file)
+
+    def hold(self, line: Line, file: str) -> bool:
+        """Given the line and a target, take its lock; return False when it is taken. Raise
+        :class:`~muxer.errors.ServiceUnavailable`."""
+        with self._lock:
+            if file in self._held:
+                return False
+            self._held.add(file)
+        taken = False
+        try:
+            taken = line.ask(lambda connection: self._take(connection, file))
+        finally:
+            if not taken:
+                with self._lock:
+                    self._held.discard(file)
+        return taken
+
+    def release(self, line: Line, file: str) -> None:
+        """Give a lock back. Raise :class:`~muxer.errors.ServiceUnavailable`, and then it is given back all the same: its
+        connection is gone."""
+        with self._lock:
+            self._held.discard(file)
+        line.post(lambda connection: self._drop(connection, file))
+
+    def _name(self, file: str) -> str:
+        return f"{self._queue}.running.{file}"
+
+    def _take(self, connection: Any, file: str) -> bool:
+        try:
+            self._open(connection).queue_declare(self._name(file), exclusive=True)
+        except ChannelClosed as error:
+            if error.reply_code != _LOCKED:
+                raise
+            return False
+        return True
+
+    def _drop(self, connection: Any, file: str) -> None:
+        self._open(connection).queue_delete(self._name(file))
+
+    def _open(self, connection: Any) -> Any:
+        """Return the channel of the locks; a refusal closes one."""
+        if self._channel is None or not self._channel.is_open:
+            self._channel = connection.channel()
+        return self._channel

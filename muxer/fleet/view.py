@@ -1,0 +1,205 @@
+"""How the fleet stands, as its poller knows it: workers, lanes, what waits. Pure; times are epoch seconds of the poller."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import asdict, dataclass, replace
+from typing import Any, TypeVar
+
+from muxer.activity import Running
+
+# The name of the broker among the services.
+BROKER = "RabbitMQ"
+
+# A worker tells of itself every five seconds. One that has not for so long is silent; after so long, it is forgotten.
+SILENT_SECONDS = 20.0
+FORGOTTEN_SECONDS = 300.0
+
+# What comes of data of another form.
+_MALFORMED = (AttributeError, KeyError, TypeError, ValueError, OverflowError)
+
+_Made = TypeVar("_Made")
+
+
+@dataclass(frozen=True)
+class WorkerView:
+    """A worker as it told of itself when it was ``seen`` last. ``rate`` = targets finished an hour, over the last ten
+    minutes; ``out`` = the services that are out for it, and why."""
+
+    name: str
+    host: str
+    pid: int
+    version: str
+    started: float
+    seen: float
+    threads: int
+    running: tuple[Running, ...]
+    muxed: int
+    failed: int
+    rate: float
+    out: dict[str, str]
+
+    @property
+    def slot(self) -> str:
+        """Its host and its place there, which outlive its process: ``host/worker-0``."""
+        return self.name.removesuffix(f"/{self.pid}")
+
+
+@dataclass(frozen=True)
+class FleetView:
+    """The fleet ``at`` a moment: whether the broker is reached, the messages that wait in each lane, dead letters, targets
+    that are queued (not begun) and that run, and when the oldest one was enqueued that is not yet begun."""
+
+    at: float
+    connected: bool
+    lanes: dict[str, int]
+    dead: int
+    queued: int
+    running: int
+    oldest: float | None
+    workers: tuple[WorkerView, ...]
+
+    @property
+    def living(self) -> tuple[WorkerView, ...]:
+        """The workers that are not silent."""
+        return tuple(one for one in self.workers if not is_silent(one, self.at))
+
+    @property
+    def jobs(self) -> tuple[tuple[str, Running], ...]:
+        """What the living workers work on, each with the name of its worker."""
+        return tuple((worker.name, one) for worker in self.living for one in worker.running)
+
+    @property
+    def rate(self) -> float:
+        """Targets that all living workers finish an hour."""
+        return sum(one.rate for one in self.living)
+
+    @property
+    def threads(self) -> int:
+        """Targets that all living workers may work on at the same time."""
+        return sum(one.threads for one in self.living)
+
+    @property
+    def oldest_age(self) -> float:
+        """For how many seconds the oldest target has waited; 0 when none does."""
+        return 0.0 if self.oldest is None else max(0.0, self.at - self.oldest)
+
+
+def is_silent(worker: WorkerView, now: float) -> bool:
+    """Whether a worker has said nothing for long: it has died, or its host or the network has."""
+    return now - worker.seen > SILENT_SECONDS
+
+
+def is_forgotten(worker: WorkerView, now: float) -> bool:
+    """Whether a worker has said nothing for so long that it is not shown any more."""
+    return now - worker.seen > FORGOTTEN_SECONDS
+
+
+def trouble(view: FleetView, out: Collection[str] = ()) -> tuple[str, ...]:
+    """Given how the fleet stands and the services that are known to be out, return what else keeps it from its work; nothing
+    when it is at it. A fleet without workers that has nothing to do is well: sites let it shrink to none."""
+    if not view.connected:
+        return () if BROKER in out else (f"{BROKER} is not reached: nothing is handed to the workers",)
+    if not view.living and view.queued:
+        waiting = "1 muxed file waits" if view.queued == 1 else f"{view.queued} muxed files wait"
+        return (f"no worker is there, and {waiting} for one",)
+    return ()
+
+
+def masked(view: FleetView, mask: Callable[[str], str]) -> FleetView:
+    """Given how the fleet stands and what removes secrets from a text, return it without them: workers repeat what services
+    have said to them."""
+    workers = (replace(one, out={mask(name): mask(why) for name, why in one.out.items()}) for one in view.workers)
+    return replace(view, workers=tuple(workers))
+
+
+def to_plain(view: FleetView) -> dict[str, Any]:
+    """Given how the fleet stands, return it as JSON holds it."""
+    return asdict(view)
+
+
+def from_plain(plain: object) -> FleetView | None:
+    """Given what a state file says of the fleet, return it; None when it says nothing that can be used. Workers and running
+    targets that are malformed are left out."""
+    try:
+        return _fleet(plain)
+    except _MALFORMED:
+        return None
+
+
+def worker_from_plain(plain: object) -> WorkerView | None:
+    """Given what is known of a worker, return it; None when that is malformed."""
+    try:
+        return _worker(plain)
+    except _MALFORMED:
+        return None
+
+
+def _fleet(plain: Any) -> FleetView:
+    return FleetView(
+        at=_number(plain["at"]),
+        connected=plain["connected"] is True,
+        lanes=_pairs(_count, plain["lanes"]),
+        dead=_count(plain["dead"]),
+        queued=_count(plain["queued"]),
+        running=_count(plain["running"]),
+        oldest=None if plain["oldest"] is None else _number(plain["oldest"]),
+        workers=_each(_worker, plain["workers"]),
+    )
+
+
+def _worker(plain: Any) -> WorkerView:
+    return WorkerView(
+        name=str(plain["name"]),
+        host=str(plain["host"]),
+        pid=_count(plain["pid"]),
+        version=str(plain["version"]),
+        started=_number(plain["started"]),
+        seen=_number(plain["seen"]),
+        threads=_count(plain["threads"]),
+        running=_each(_running, plain["running"]),
+        muxed=_count(plain["muxed"]),
+        failed=_count(plain["failed"]),
+        rate=_number(plain["rate"]),
+        out=_pairs(str, plain["out"]),
+    )
+
+
+def _running(plain: Any) -> Running:
+    return Running(
+        recording=str(plain["recording"]),
+        agent=str(plain["agent"]),
+        file=str(plain["file"]),
+        begun=_number(plain["begun"]),
+        step=str(plain["step"]),
+        step_begun=_number(plain["step_begun"]),
+        done=_count(plain["done"]),
+        total=_count(plain["total"]),
+    )
+
+
+def _each(made: Callable[[Any], _Made], values: Iterable[Any]) -> tuple[_Made, ...]:
+    """Return what can be made of each value, without those of another form."""
+    found = []
+    for one in values:
+        try:
+            found.append(made(one))
+        except _MALFORMED:
+            continue
+    return tuple(found)
+
+
+def _pairs(made: Callable[[Any], _Made], values: Any) -> dict[str, _Made]:
+    return {str(name): made(one) for name, one in values.items()}
+
+
+def _count(value: object) -> int:
+    return int(_number(value))
+
+
+def _number(value: object) -> float:
+    """Return a number as it is. Raise ``TypeError`` for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise TypeError(f"{value!r} is no number")
+    return value

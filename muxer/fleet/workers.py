@@ -1,0 +1,116 @@
+"""The workers as they tell of themselves: what each has in hand, how much it does, and what all of them have done."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from muxer.activity import Durations, Totals
+from muxer.fleet.events import Event
+from muxer.fleet.view import FORGOTTEN_SECONDS, SILENT_SECONDS, WorkerView, worker_from_plain
+from muxer.work import FAILED, MUXED
+
+RATE_SECONDS = 600.0
+_MALFORMED = (AttributeError, KeyError, TypeError, ValueError)
+
+
+@dataclass
+class _Worker:
+    """What is known of a worker: what it told last, and when; what it has in hand; when it finished targets; sums."""
+
+    told: Mapping[str, Any]
+    seen: float
+    first_seen: float
+    held: frozenset[str] = frozenset()
+    totals: Totals = field(default_factory=Totals)
+    ends: deque[float] = field(default_factory=deque)
+    muxed: int = 0
+    failed: int = 0
+
+
+class Workers:
+    """All workers that were heard lately, by name. Safe to use from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._workers: dict[str, _Worker] = {}
+
+    def heard(self, event: Event, now: float) -> Totals:
+        """Given how a worker stands and the time, note it; return what it has done since it told so last: nothing the first
+        time, because it may have told that to this poller's predecessor."""
+        try:
+            totals, held = totals_of(event.details["totals"]), frozenset(map(str, event.details["held"]))
+        except _MALFORMED:
+            return Totals()
+        with self._lock:
+            known = self._workers.get(event.sender)
+            worker = known or _Worker(event.details, now, now, totals=totals)
+            since = minus(totals, worker.totals)
+            worker.told, worker.seen, worker.held, worker.totals = event.details, now, held, totals
+            self._workers[event.sender] = worker
+            self._workers = {name: one for name, one in self._workers.items() if now - one.seen <= FORGOTTEN_SECONDS}
+        return since
+
+    def gone(self, name: str) -> None:
+        """A worker has ended as it should."""
+        with self._lock:
+            self._workers.pop(name, None)
+
+    def finished(self, name: str, outcome: str, now: float) -> None:
+        """A worker has finished a target."""
+        with self._lock:
+            if (worker := self._workers.get(name)) is None:
+                return
+            worker.ends.append(now)
+            worker.muxed += outcome == MUXED
+            worker.failed += outcome == FAILED
+
+    def held(self, now: float) -> frozenset[str]:
+        """Return the targets that living workers have in hand."""
+        with self._lock:
+            living = (one for one in self._workers.values() if now - one.seen <= SILENT_SECONDS)
+            return frozenset[str]().union(*(one.held for one in living))
+
+    def view(self, now: float) -> tuple[WorkerView, ...]:
+        """Return how the workers stand, by name."""
+        with self._lock:
+            views = [_view(name, one, now) for name, one in sorted(self._workers.items())]
+            return tuple(view for view in views if view is not None)
+
+
+def _view(name: str, worker: _Worker, now: float) -> WorkerView | None:
+    while worker.ends and worker.ends[0] < now - RATE_SECONDS:
+        worker.ends.popleft()
+    # Of one that was heard of just now, no rate can be told yet.
+    seconds = max(60.0, min(RATE_SECONDS, now - worker.first_seen))
+    counts = {"muxed": worker.muxed, "failed": worker.failed, "rate": len(worker.ends) * 3600.0 / seconds}
+    return worker_from_plain({**worker.told, "name": name, "seen": worker.seen, **counts})
+
+
+def totals_of(plain: Mapping[str, Any]) -> Totals:
+    """Given totals as a state file holds them, return their steps, bytes and errors. Raise one of ``AttributeError``,
+    ``KeyError``, ``TypeError`` and ``ValueError`` when they are malformed."""
+    steps = {
+        str(name): Durations([int(count) for count in one["counts"]], float(one["seconds"]))
+        for name, one in plain["steps"].items()
+    }
+    if any(len(one.counts) != len(Durations().counts) for one in steps.values()):
+        raise ValueError("durations of other classes")
+    moved, errors = (Counter({(str(a), str(b)): int(count) for a, b, count in plain[name]}) for name in ("moved", "errors"))
+    return Totals(steps=steps, moved=moved, errors=errors)
+
+
+def minus(totals: Totals, earlier: Totals) -> Totals:
+    """Given two totals of one worker, return what was done between them."""
+    nothing = Durations()
+    steps = {
+        name: Durations(
+            [now - then for now, then in zip(one.counts, earlier.steps.get(name, nothing).counts, strict=True)],
+            one.seconds - earlier.steps.get(name, nothing).seconds,
+        )
+        for name, one in totals.steps.items()
+    }
+    return Totals(steps=steps, moved=totals.moved - earlier.moved, errors=totals.errors - earlier.errors)

@@ -1,0 +1,107 @@
+"""Processes of the muxer that work side by side on one lab: static shards, or a poller and workers of a fleet."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.bench.lab import ROOT, BenchLab
+from tests.bench.processes import cpu_seconds, family
+from tests.support.daemon import wait_until
+
+RUN_SECONDS = 1800.0
+STOP_SECONDS = 30.0
+# How often it is looked how far they are.
+LOOK_SECONDS = 0.2
+MUXER = ("muxer_process.py",)
+WORKER = ("-m", "muxer", "worker")
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What it took to mux some recordings: seconds from the first look at one to the last that was published, and processor
+    seconds meanwhile, of the muxers, the lab and the broker."""
+
+    recordings: int
+    seconds: float
+    cpu: Mapping[str, float]
+
+    @property
+    def rate(self) -> float:
+        """Recordings a minute."""
+        return 60 * self.recordings / self.seconds
+
+    @property
+    def cores(self) -> float:
+        """How many cores all of it kept busy."""
+        return sum(self.cpu.values()) / self.seconds
+
+
+class Crew:
+    """Processes of this Python that work on a lab. ``broker``: process of the broker, if there is one."""
+
+    def __init__(self, lab: BenchLab, broker: int | None = None) -> None:
+        self._lab = lab
+        self._broker = broker
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def start(self, program: Sequence[str], config: Path, *arguments: str, **env: str) -> None:
+        """Start a process with a configuration, in the folder of the program as the guide has it."""
+        folder = ROOT / "muxer" if program == MUXER else ROOT
+        command = [sys.executable, *program, f"--config-file={config}", *arguments]
+        said = (self._lab.folder / f"said-{len(self._processes)}.txt").open("wb")
+        with said:
+            process = subprocess.Popen(
+                command, cwd=folder, env={**os.environ, **env}, stdin=subprocess.DEVNULL, stdout=said, stderr=said
+            )
+        self._processes.append(process)
+
+    def finish(self, count: int) -> Effort:
+        """Wait until so many recordings are published; return what that took. Raise when a process ends meanwhile."""
+        before = self._cpu()
+        wait_until(lambda: self._published(count), RUN_SECONDS, f"{count} published recordings")
+        after = self._cpu()
+        begun, published = self._lab.progress()
+        if begun is None or len(published) != count:
+            raise RuntimeError(f"{len(published)} publications of {count} recordings")
+        return Effort(count, max(published) - begun, {name: after[name] - before[name] for name in after})
+
+    def stop(self) -> None:
+        """End them all, as a service would."""
+        for process in self._processes:
+            process.send_signal(signal.SIGTERM)
+        for process in self._processes:
+            try:
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def _published(self, count: int) -> bool:
+        time.sleep(LOOK_SECONDS)
+        for number, process in enumerate(self._processes):
+            if process.poll() is not None:
+                raise RuntimeError(f"a muxer ended: {(self._lab.folder / f'said-{number}.txt').read_text()[-2000:]}")
+        return len(self._lab.progress()[1]) >= count
+
+    def _cpu(self) -> dict[str, float]:
+        muxers = sum(cpu_seconds(pid) for one in self._processes for pid in family(one.pid))
+        broker = sum(map(cpu_seconds, family(self._broker))) if self._broker is not None else 0.0
+        return {"muxers": muxers, "lab": cpu_seconds(self._lab.pid), "broker": broker}
+
+
+@contextmanager
+def crew(lab: BenchLab, broker: int | None = None) -> Iterator[Crew]:
+    """Yield a crew without processes; end what was started in it."""
+    made = Crew(lab, broker)
+    try:
+        yield made
+    finally:
+        made.stop()

@@ -1,0 +1,22 @@
+"""How long the lab's servers think before they answer, so that a muxer waits as it does on a site. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Delays:
+    """``seconds``: by service, or by service and method, which comes first; ``slow``: how many times longer transfers of a
+    recording take, by its id."""
+
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    slow: dict[str, float] = field(default_factory=dict)
+
+    def of(self, service: str, method: str, path: str) -> float:
+        """Given a request, return how many seconds its answer is to take."""
+        transfer = self.seconds.get(f"{service} {method}")
+        if transfer is None:
+            return self.seconds.get(service, 0.0)
+        return transfer * next((factor for recording, factor in self.slow.items() if recording in path), 1.0)

@@ -1,0 +1,137 @@
+"""A fleet on a real RabbitMQ: throughput with workers, what the broker costs, and static shards on a skewed load."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from itertools import count, islice
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+from muxer.lab.cases import CallPlan
+from muxer.sharding import shard
+from tests.bench import inputs, operations
+from tests.bench.broker import RabbitNode
+from tests.bench.crew import MUXER, WORKER, Crew, Effort, crew
+from tests.bench.inputs import Call
+from tests.bench.lab import BenchLab, running_lab
+from tests.bench.measure import Figure, Setting, ratio
+from tests.support.daemon import wait_until
+
+# A site: RWS answers after 100 ms, and the storage takes some three seconds for a recording. So one that waits needs a
+# processor for a twentieth of its time, and eight workers leave most of two cores free.
+DELAYS = {"rws": 0.1, "dav": 0.05, "dav GET": 1.2, "dav PUT": 1.5}
+SECONDS = 10
+# Transfers of a long call take so many times longer.
+LONG = 6.0
+SHARDS = 4
+START_SECONDS = 60.0
+# Connections of a worker: one for its orders, one for all else.
+PER_WORKER = 2
+
+
+@dataclass
+class Bench:
+    """A broker, a call, and how many fleets there were: each has queues of its own."""
+
+    setting: Setting
+    node: RabbitNode
+    call: Call
+    fleets: Iterator[int] = field(default_factory=count)
+
+    @contextmanager
+    def lab(self, calls: Mapping[int, float], delays: Mapping[str, float]) -> Iterator[tuple[BenchLab, Crew]]:
+        """Yield a new lab with calls, by serial number and how much longer their transfers take, and nobody at work yet."""
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(TemporaryDirectory(dir=self.setting.folder)))
+            lab = stack.enter_context(running_lab(folder, delays=delays, encryption_group="empty"))
+            for serial, slow in calls.items():
+                lab.add_recent(self.call, serial, slow)
+            yield lab, stack.enter_context(crew(lab, self.node.pid))
+
+    def fleet(self, workers: int, calls: Mapping[int, float], delays: Mapping[str, float]) -> Effort:
+        """A poller and workers with a thread each."""
+        with self.lab(calls, delays) as (lab, team):
+            queue = f"bench-{next(self.fleets)}"
+            config = lab.config(advanced__worker_threads=1, fleet__mode="broker", fleet__queue=queue)
+            for _ in range(workers):
+                team.start(WORKER, config, FLEET_BROKER_URL=self.node.url())
+            wait_until(lambda: self._connections() >= PER_WORKER * workers, START_SECONDS, f"{workers} workers")
+            team.start(MUXER, config, FLEET_BROKER_URL=self.node.url())
+            return team.finish(len(calls))
+
+    def _connections(self) -> int:
+        return int(self.node.evaluate("length(rabbit_networking:connections())"))
+
+    def shards(self, shards: int, calls: Mapping[int, float], delays: Mapping[str, float]) -> Effort:
+        """So many static instances with a thread each."""
+        with self.lab(calls, delays) as (lab, team):
+            for number in range(shards):
+                own = lab.folder / f"shard-{number}"
+                config = lab.config(f"{number}.cfg", advanced__worker_threads=1, processing__temp_dir=own)
+                total = [f"--muxer-id={number}", f"--total-muxers={shards}"] if shards > 1 else []
+                team.start(MUXER, config, *total)
+            return team.finish(len(calls))
+
+
+def measure(setting: Setting) -> Iterator[Figure]:
+    """Throughput with latency, cost without, and a load with one shard full of long calls."""
+    call = inputs.call(setting.folder, setting.pick(SECONDS, 2))
+    with RabbitNode(setting.folder / "rabbitmq") as node:
+        bench = Bench(setting, node, call)
+        yield from _throughput(bench)
+        yield from operations.measure(setting, node, setting.pick(500, 20))
+        yield from _cost(bench)
+        yield from _skewed(bench)
+
+
+def _throughput(bench: Bench) -> Iterator[Figure]:
+    """Twelve recordings for each worker."""
+    pick = bench.setting.pick
+    each, delays = pick(12, 1), pick(DELAYS, {})
+    single: list[Effort] = []
+    for workers in pick((1, 2, 4, 8), (1, 2)):
+        load = dict.fromkeys(range(each * workers), 1.0)
+        done = [bench.fleet(workers, load, delays) for _ in range(pick(2, 1))]
+        single = single or done
+        rates = [one.rate for one in done]
+        yield Figure(f"recordings a minute, workers: {workers}", median(rates), "", min(rates), max(rates))
+        yield Figure(f"cores that all of it keeps busy, workers: {workers}", median(one.cores for one in done), at_most=1.4)
+        if workers > 1:
+            gains = [many.rate / one.rate for many, one in zip(done, single, strict=True)]
+            what = f"throughput, {workers} workers / 1"
+            yield Figure(what, median(gains), "x", min(gains), max(gains), at_least=0.9 * workers)
+
+
+def _cost(bench: Bench) -> Iterator[Figure]:
+    """The same load without latency, by a local pool with one thread and by a fleet with one worker, in turns."""
+    load = dict.fromkeys(range(bench.setting.pick(60, 2)), 1.0)
+    rounds = range(bench.setting.pick(3, 1))
+    pairs = [(bench.shards(1, load, {}), bench.fleet(1, load, {})) for _ in rounds]
+    times = [1000 * (fleet.seconds - local.seconds) / len(load) for local, fleet in pairs]
+    yield Figure("more time for a recording in a fleet", median(times), "ms", min(times), max(times))
+    for name in ("muxers", "broker"):
+        used = [1000 * (fleet.cpu[name] - local.cpu[name] * (name == "muxers")) / len(load) for local, fleet in pairs]
+        yield Figure(f"more processor time for a recording: {name}", median(used), "ms", min(used), max(used))
+
+
+def _skewed(bench: Bench) -> Iterator[Figure]:
+    """One shard has long calls only: static instances, and as many workers of a fleet."""
+    pick = bench.setting.pick
+    shards, each = pick(SHARDS, 2), pick(6, 1)
+    load = {serial: LONG if number == 0 else 1.0 for number in range(shards) for serial in _of_shard(number, shards, each)}
+    load = dict(sorted(load.items()))
+    delays = pick(DELAYS, {})
+    pairs = [(bench.shards(shards, load, delays), bench.fleet(shards, load, delays)) for _ in range(pick(2, 1))]
+    static, fleet = ([one.seconds for one in several] for several in zip(*pairs, strict=True))
+    yield Figure(f"skewed load, {shards} static shards", median(static), "s", min(static), max(static))
+    yield Figure(f"skewed load, {shards} workers of a fleet", median(fleet), "s", min(fleet), max(fleet))
+    yield ratio("skewed load, static shards / fleet", static, fleet)
+
+
+def _of_shard(number: int, shards: int, wanted: int) -> list[int]:
+    """Return the first serial numbers whose recordings fall on a shard."""
+    plan = CallPlan("bench", 0)
+    return list(islice((one for one in count() if shard(plan.recording_id(one), shards) == number), wanted))

@@ -1,0 +1,147 @@
+"""A day of a fleet: pollers, the broker's lanes, workers; and what was counted meanwhile."""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from tests.bench.simulated.costs import RWS_FIRST, RWS_REQUESTS, Costs, size
+from tests.bench.simulated.day import Day
+from tests.bench.simulated.events import Events
+from tests.bench.simulated.lanes import Workers, lane_of
+from tests.bench.simulated.polls import Poller, Window
+
+PERIOD = 600.0
+# Operations of the broker for a recording, without the events that each poller reads: order published and its event; order
+# taken, lock made and event; event, lock removed and order acknowledged.
+QUEUED_OPS, BEGUN_OPS, DONE_OPS, EVENTS = 2, 3, 3, 3
+WAITING, QUEUED, DONE, LEFT = range(4)
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """How many workers, which pollers, how many messages may wait, and when all of it starts."""
+
+    workers: int
+    windows: Sequence[Window] = (Window(),)
+    max_queue: float = 50_000
+    begin: float = 0.0
+
+
+@dataclass
+class Seen:
+    """What was counted. ``delays``: seconds from a screen file in RWS to the muxed file, for each that was done; ``rws``,
+    ``bytes``, ``broker``: by ten minutes; ``left``: recordings that left every window before there was room for them."""
+
+    delays: array[float] = field(default_factory=lambda: array("d"))
+    rws: Counter[int] = field(default_factory=Counter)
+    bytes: Counter[int] = field(default_factory=Counter)
+    broker: Counter[int] = field(default_factory=Counter)
+    left: int = 0
+    finished: float = 0.0
+
+
+class Simulation:
+    """One day. After :meth:`run`: ``seen``, ``workers`` with the waits, ``pollers`` with their polls, ``state`` of each
+    recording."""
+
+    def __init__(self, day: Day, fleet: Fleet, costs: Costs) -> None:
+        self._day, self._fleet, self._costs = day, fleet, costs
+        self._events, self.seen = Events(), Seen()
+        threads = fleet.workers * costs.threads
+        self.workers = Workers(self._events, threads, fleet.max_queue, self._job_seconds, self._begun, self._done)
+        self.pollers = [Poller(window, day, costs.page_seconds, self) for window in fleet.windows]
+        self.state = bytearray(len(day))
+        self._open: list[int] = []
+        self._ended = 0
+        self._over = 0
+
+    def run(self) -> Simulation:
+        """Let the day happen, and what comes after it until every recording is done or has left the windows."""
+        for poller in self.pollers:
+            self._events.at(self._fleet.begin, self._go_on, poller.run())
+        self._events.run()
+        return self
+
+    def _go_on(self, process: Iterator[float]) -> None:
+        wait = next(process, None)
+        if wait is not None:
+            self._events.at(self._events.now + wait, self._go_on, process)
+
+    @property
+    def now(self) -> float:
+        """The time."""
+        return self._events.now
+
+    def is_over(self) -> bool:
+        """Whether every recording is done or has left the windows."""
+        return self._over == len(self._day)
+
+    def open_recordings(self) -> Sequence[int]:
+        """Return the recordings whose calls have ended, that nobody has ordered, and that no window has left."""
+        kept = [one for one in self._open if self.state[one] == WAITING]
+        while self._ended < len(self._day) and self._day.end[self._ended] <= self.now:
+            kept.append(self._ended)
+            self._ended += 1
+        oldest = self.now - max(window.past for window in self._fleet.windows)
+        self._open = [one for one in kept if self._day.start[one] >= oldest]
+        if left := set(kept).difference(self._open):
+            self.seen.left += len(left)
+            self._over += len(left)
+            for one in left:
+                self.state[one] = LEFT
+        return self._open
+
+    def order(self, found: Sequence[int]) -> bool:
+        """Order the newest of some recordings, as far as there is room; return whether all were."""
+        start, had_room = self._day.start, True
+        for recording in sorted(found, key=start.__getitem__, reverse=True):
+            lane = lane_of(self.now - start[recording])
+            if self.state[recording] != WAITING:
+                continue
+            if not self.workers.has_room(lane):
+                had_room = False
+                break
+            self.state[recording] = QUEUED
+            self.workers.queue(recording, lane)
+            self._count_broker(QUEUED_OPS)
+        return had_room
+
+    def is_closed(self, age: float) -> bool:
+        """Whether there is no room for calls that are older."""
+        return not self.workers.has_room(lane_of(age))
+
+    def has_room_again(self) -> bool:
+        """Whether at most half of what may wait does."""
+        return 2 * self.workers.queued <= self._fleet.max_queue
+
+    def asked(self, requests: int, seconds: float) -> None:
+        """Note requests to RWS, spread over the next seconds."""
+        first, last = int(self.now // PERIOD), int((self.now + seconds) // PERIOD)
+        for period in range(first, last + 1):
+            part = min(self.now + seconds, (period + 1) * PERIOD) - max(self.now, period * PERIOD)
+            self.seen.rws[period] += round(requests * part / seconds)
+
+    def _job_seconds(self, recording: int, busy: int) -> float:
+        return self._costs.job_seconds(self._day.seconds(recording), busy)
+
+    def _begun(self, recording: int) -> None:
+        period = int(self.now // PERIOD)
+        self.seen.rws[period] += RWS_FIRST
+        self.seen.bytes[period] += int(size(self._day.seconds(recording)))
+        self._count_broker(BEGUN_OPS)
+
+    def _done(self, recording: int) -> None:
+        period = int(self.now // PERIOD)
+        self.state[recording] = DONE
+        self._over += 1
+        self.seen.finished = self.now
+        self.seen.delays.append(self.now - self._day.ready[recording])
+        self.seen.rws[period] += RWS_REQUESTS - RWS_FIRST
+        self.seen.bytes[period] += int(size(self._day.seconds(recording)))
+        self._count_broker(DONE_OPS + EVENTS * len(self._fleet.windows))
+
+    def _count_broker(self, operations: int) -> None:
+        self.seen.broker[int(self.now // PERIOD)] += operations

@@ -1,0 +1,45 @@
+"""``check`` and the broker of a fleet: each mistake is explained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.checking import Checklist, configured, run
+from support.queues import VirtualHost
+from support.rabbitmq import RabbitNode
+
+from muxer.lab.cases import Case
+from muxer.lab.lab import Lab
+
+Make = Callable[..., Lab]
+
+
+@pytest.fixture
+def check(make_lab: Make, tmp_path: Path) -> Callable[[str], Checklist]:
+    lab = make_lab()
+    lab.add_case(Case.PLAIN)
+    return lambda url: run(configured(lab, tmp_path, fleet__mode="broker", fleet__broker_url=url))
+
+
+def test_all_is_well(check: Callable[[str], Checklist], vhost: VirtualHost) -> None:
+    found = check(vhost.url)
+    assert found.of("RabbitMQ login").status == "ok"
+    assert "not there yet" in found.of("RabbitMQ queues").found
+    assert vhost.counts("recording-muxer") is None  # nothing is made there
+    assert not [one for one in found.lines if one.check.startswith("RabbitMQ") and one.status in ("failed", "skipped")]
+
+
+def test_each_mistake_is_explained(
+    check: Callable[[str], Checklist], vhost: VirtualHost, rabbit: RabbitNode
+) -> None:
+    login = check(rabbit.url(password="not-the-password")).of("RabbitMQ login")
+    assert login.status == "failed" and "[fleet] broker_url" in login.advice
+    assert "not-the-password" not in f"{login}"
+    elsewhere = check(rabbit.url(vhost="nowhere")).of("RabbitMQ login")
+    assert elsewhere.status == "failed" and "virtual host" in elsewhere.found
+    closed = check("amqp://muxer:secret-word@127.0.0.1:1")
+    assert "nothing listens on port 1" in closed.of("RabbitMQ address").advice
+    plain = check(vhost.url.replace("amqp://", "amqps://"))
+    assert plain.of("RabbitMQ TLS").status == "failed"

@@ -1,0 +1,22 @@
+"""What a running instance says of itself, made by the part that says it."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from muxer import state
+from muxer.activity import Activity
+from muxer.masking import Mask
+from muxer.state import StateFile
+
+
+def told(folder: Path | None) -> dict[str, Any]:
+    """Return what a state file says of an instance that has just begun; it is written to a folder and removed again."""
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        path = Path(place) / state.STATE
+        StateFile(path, "single", Mask()).write(Activity().snapshot(), 0, {}, has_room=True)
+        found: dict[str, Any] = json.loads(path.read_text())
+        return found

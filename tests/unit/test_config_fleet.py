@@ -1,0 +1,107 @@
+"""The section [fleet]: addresses of the broker, what contradicts or lacks, and that no password is shown."""
+
+from __future__ import annotations
+
+from importlib import util
+from pathlib import Path
+
+import pytest
+
+from muxer.config import Loaded, broker, load
+from muxer.config.broker import Node, nodes, passwords_of
+from muxer.errors import ConfigError
+from muxer.masking import Mask
+
+REQUIRED = "[htcc]\nbase_uri = https://rws:8081\ncontact_center_id = c\ntrusted_ca = true\n"
+URL = "amqps://mux%40er:p%2Fss%20word@rmq1/gir"
+
+
+def loaded(folder: Path, text: str, **environ: str) -> Loaded:
+    path = folder / "muxer.cfg"
+    path.write_text(f"{REQUIRED}[fleet]\n{text}")
+    return load(path, {}, environ)
+
+
+@pytest.mark.parametrize(
+    ("url", "node"),
+    [
+        (URL, Node("rmq1", 5671, True, "mux@er", "p/ss word", "gir")),
+        ("amqp://rmq", Node("rmq", 5672, False, "guest", "guest", "/")),
+        ("amqp://rmq:99/", Node("rmq", 99, False, "guest", "guest", "/")),
+        ("amqp://u:p@[::1]:5/%2F", Node("::1", 5, False, "u", "p", "/")),
+        ("amqp://u:p@h/a%2Fb", Node("h", 5672, False, "u", "p", "a/b")),
+    ],
+)
+def test_an_address_names_a_node(url: str, node: Node) -> None:
+    assert nodes(url) == (node,)
+
+
+def test_a_cluster_has_several_addresses(tmp_path: Path) -> None:
+    config = loaded(tmp_path, f"mode = broker\nbroker_url = {URL}, amqps://u:other-secret@rmq2/gir\n").config
+    assert [node.host for node in nodes(config.fleet.broker_url)] == ["rmq1", "rmq2"]
+    assert {"p/ss word", "p%2Fss%20word", "other-secret"} <= set(config.secrets)
+    assert "other-secret" not in repr(config) and "other-secret" not in Mask(config.secrets)("x other-secret x")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://u:secret-word@h", "amqp:", "amqp://", "amqp://u:secret-word@h:port", "amqp://u:secret-word@h:99999",
+     "amqp://u:sec/ret-word@h", "amqp://u:secret?word@h", "amqp://u:secret#word@h", "amqp://h/a/b", "secret-word"],
+)
+def test_a_wrong_address_is_refused_unshown(tmp_path: Path, url: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        loaded(tmp_path, f"broker_url = {url}\n")
+    [problem] = caught.value.problems
+    assert problem.where == "[fleet] broker_url"
+    assert "word" not in str(problem).replace("password", "")
+
+
+def test_the_environment_goes_before_the_file(tmp_path: Path) -> None:
+    config = loaded(tmp_path, "mode = broker\nbroker_url = amqp://a\n", FLEET_BROKER_URL="amqps://u:from-environment@b").config
+    assert config.fleet.broker_url == "amqps://u:from-environment@b" and "from-environment" in config.secrets
+
+
+def test_a_broker_needs_an_address(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        loaded(tmp_path, "mode = broker\n")
+    assert [str(one) for one in caught.value.problems] == ["[fleet] broker_url: is required with mode = broker"]
+    assert not loaded(tmp_path, "mode = local\n").config.is_fleet
+
+
+def test_a_broker_needs_its_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = util.find_spec
+    monkeypatch.setattr(broker, "find_spec", lambda name: None if name == "pika" else found(name))
+    with pytest.raises(ConfigError) as caught:
+        loaded(tmp_path, "mode = broker\nbroker_url = amqp://h\n")
+    [problem] = caught.value.problems
+    assert problem.where == "[fleet] mode = 'broker'" and "pika missing" in problem.what
+    assert "recording-muxer[fleet]" in problem.what and "--fleet" in problem.what
+
+
+@pytest.mark.parametrize("queue", ["", "a b", "amq.x", "x" * 101, "ü", "a/b"])
+def test_a_queue_has_a_plain_name(tmp_path: Path, queue: str) -> None:
+    if not queue:
+        assert loaded(tmp_path, "queue =\n").config.fleet.queue == "recording-muxer"
+        return
+    with pytest.raises(ConfigError, match=r"\[fleet\] queue"):
+        loaded(tmp_path, f"queue = {queue}\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "warned"),
+    [
+        ("broker_url = amqp://rmq\n", "in clear"),
+        ("broker_url = amqps://rmq\ntrusted_ca = false\n", "trusted_ca = false"),
+        ("broker_url = amqps://rmq\n", ""),
+        ("broker_url = amqp://localhost\n", ""),
+    ],
+)
+def test_what_is_unsafe_is_a_warning(tmp_path: Path, text: str, warned: str) -> None:
+    found = [one for one in loaded(tmp_path, f"mode = broker\n{text}").warnings if "[fleet]" in one]
+    assert bool(found) is bool(warned) and all(warned in one for one in found)
+    assert not [one for one in loaded(tmp_path, text).warnings if "[fleet]" in one]
+
+
+def test_passwords_are_known_as_they_are_and_as_they_are_written() -> None:
+    assert passwords_of(URL) == ("p/ss word", "p%2Fss%20word")
+    assert passwords_of("amqp://h") == passwords_of("") == ()
