@@ -14,11 +14,10 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 import pika
-from pika.exceptions import AMQPError
 
 from muxer.config.schema import Fleet
 from muxer.errors import MuxerError, ServiceUnavailable
-from muxer.fleet.connection import BROKER, connect, declare, parameters, talking
+from muxer.fleet.connection import BROKER, RAISED, connect, declare, parameters, talking
 from muxer.fleet.events import PASSING, Event, encode
 from muxer.fleet.lanes import EVENTS
 from muxer.outages import Outages
@@ -102,7 +101,7 @@ class Line:
         return not self._thread.is_alive()
 
     def _wake(self) -> None:
-        with suppress(AMQPError, AttributeError, OSError):
+        with suppress(AttributeError, *RAISED):
             self._connection.add_callback_threadsafe(_nothing)
 
     def _run(self) -> None:
@@ -141,7 +140,7 @@ class Line:
                     connection.process_data_events(0 if self._outbox or self._tasks else LOOP_SECONDS)
         finally:
             if connection is not None:
-                with suppress(AMQPError, OSError, AssertionError):
+                with suppress(*RAISED):
                     connection.close()
 
     def _work(self, connection: Any, channel: Any) -> None:

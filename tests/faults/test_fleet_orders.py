@@ -130,17 +130,16 @@ def test_an_order_that_kills_its_workers_is_set_aside(
     lab: Lab, copies: Copies, vhost: VirtualHost, tmp_path: Path
 ) -> None:
     (id,) = copies.add()
-    options = {"processing__ffprobe": str(kills_its_worker(tmp_path)), "advanced__worker_threads": "1"}
+    options = {"processing__ffmpeg": str(kills_its_worker(tmp_path)), "advanced__worker_threads": "1"}
     few = {"muxer.fleet.connection.DELIVERIES": 3, "muxer.fleet.dead.DELIVERIES": 3}
     with Crew(lab, vhost.url, "killer", {**IMPATIENT, **few}, **options) as crew:
         crew.poller()
-        deaths = 0
-        worker = crew.worker()
-        while not (failed := crew.tell("failed")):
-            if worker.process.poll() is not None:
-                worker, deaths = crew.worker(), deaths + 1
-            time.sleep(0.1)
-        assert deaths + (worker.process.poll() is not None) == 4
+        for _ in range(4):
+            assert crew.tell("failed") == []
+            worker = crew.worker()
+            wait_until(lambda worker=worker: worker.process.poll() is not None, SECONDS, "the death", crew.log)
+        wait_until(lambda: crew.tell("failed"), SECONDS, "the end of patience", crew.log)
+        failed = crew.tell("failed")
         assert [(one["recording"], one["code"]) for one in failed] == [(id, "MUX-352")]
         assert "4 workers were given this order" in failed[0]["reason"]
         (tmp_path / "mercy").touch()
@@ -215,7 +214,8 @@ def test_the_newest_calls_are_muxed_first(lab: Lab, copies: Copies, vhost: Virtu
         wait_until(lambda: waiting(vhost), SECONDS, "the first orders", crew.log)
         most, new = 0, []
         crew.worker()
-        while copies.undone():
+        deadline = time.monotonic() + SECONDS
+        while copies.undone() and time.monotonic() < deadline:
             most = max(most, waiting(vhost))
             if not new and len(crew.muxed) >= 3:
                 new = copies.add(4)
@@ -264,18 +264,18 @@ def put(vhost: VirtualHost, queue: str, *bodies: bytes, exchange: str = "") -> N
 
 
 def kills_its_worker(folder: Path) -> Path:
-    """Write a program like ffprobe that kills the worker when it is to look at media, until there is ``mercy``."""
-    path = folder / "ffprobe"
+    """Write a program like ffmpeg that kills the worker when it is to check a file, until there is ``mercy``."""
+    path = folder / "ffmpeg"
     kill = f'[ -e "{folder}/mercy" ] || kill -9 $PPID'
-    path.write_text(f'#!/bin/sh\ncase "$*" in *muxer-job*) {kill};; esac\nexec ffprobe "$@"\n')
+    path.write_text(f'#!/bin/sh\ncase "$*" in *excerpts*) {kill};; esac\nexec ffmpeg "$@"\n')
     path.chmod(0o755)
     return path
 
 
 def waits(folder: Path) -> Path:
-    """Write a program like ffmpeg that leaves ``waits`` when it is to make a file, and goes on when there is ``go``."""
+    """Write a program like ffmpeg that leaves ``waits`` when it is to check a file, and goes on when there is ``go``."""
     path = folder / "ffmpeg"
     wait = f'mkdir -p "{folder}/waits"; while [ ! -e "{folder}/go" ]; do sleep 0.05; done'
-    path.write_text(f'#!/bin/sh\ncase "$*" in *muxer-job*) {wait};; esac\nexec ffmpeg "$@"\n')
+    path.write_text(f'#!/bin/sh\ncase "$*" in *excerpts*) {wait};; esac\nexec ffmpeg "$@"\n')
     path.chmod(0o755)
     return path
