@@ -25,7 +25,8 @@ from muxer.config.schema import options
 SECONDS = 30
 HTCC, RCS, WEBDAV, S3 = ("htcc", "password"), ("rcs", "password"), ("webdav", "password"), ("s3", "secret_access_key")
 MONITORING = ("monitoring", "password")
-PROMPTS = ("[htcc] password", "[rcs] password", "[webdav] password", "[s3] secret_access_key", "[monitoring] password")
+PASSWORDS = ("[htcc] password", "[rcs] password", "[webdav] password", "[s3] secret_access_key", "[monitoring] password")
+PROMPTS = (*PASSWORDS, "[fleet] broker_url")
 AGAIN = "the same again: "
 SECRET = '100% "se\'cret"; #ü= '
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")} | {"LC_ALL": "C.UTF-8"}
