@@ -17,9 +17,10 @@ import pika
 
 from muxer.config.schema import Fleet
 from muxer.errors import MuxerError, ServiceUnavailable
-from muxer.fleet.connection import BROKER, RAISED, connect, declare, parameters, talking
+from muxer.fleet.connection import RAISED, connect, declare, parameters, talking
 from muxer.fleet.events import PASSING, Event, encode
 from muxer.fleet.lanes import EVENTS
+from muxer.fleet.view import BROKER
 from muxer.outages import Outages
 
 log = logging.getLogger(__name__)
