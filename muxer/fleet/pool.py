@@ -31,6 +31,7 @@ from muxer.fleet.workers import Workers
 from muxer.journal import Journal, Key, now
 from muxer.outages import Outages
 from muxer.pool import Engine
+from muxer.remembered import Remembered
 from muxer.selection import MuxTarget
 from muxer.work import FAILED, key_of
 
@@ -40,6 +41,8 @@ LOOK_SECONDS = 2.0
 WAIT_SECONDS = 0.2
 # So many events are handed to the poller at a time; what it has not noted when it dies is handed to it again.
 EVENTS_AT_ONCE = 200
+# So many targets are remembered that were done during a poll; what is ordered again for nothing costs a look into RWS.
+REMEMBERED = 100_000
 
 
 class FleetPool(Engine):
@@ -69,6 +72,10 @@ class FleetPool(Engine):
         self._chosen: list[tuple[float, int, Key]] = []
         self._numbers = itertools.count()
         self._depths, self._dead, self._dead_left = [0] * len(LANES), 0, 0
+        # The targets of the letters that were left where they are.
+        self._letters: set[str] = set()
+        # The targets that were done since this poll began: what it has read of them is older.
+        self._ended = Remembered(REMEMBERED)
         self._empty_since: float | None = None
         self._is_starved = False
         # Held while an order is sent, and while the lanes are looked at: what is sent in between would be missed.
@@ -82,7 +89,7 @@ class FleetPool(Engine):
 
         Raise :class:`Stopped` when the process stops, :class:`~muxer.errors.ServiceUnavailable` when the broker is out.
         """
-        if target.name in self._holdings:
+        if self._is_taken(target.name):
             return False
         began = None if target.audio.start is None else target.audio.start.timestamp()
         if self._attempts > 1:
@@ -98,6 +105,7 @@ class FleetPool(Engine):
     def begin_poll(self) -> None:
         """A poll begins: nothing is chosen."""
         self._chosen, self._is_starved = [], False
+        self._ended = Remembered(REMEMBERED)
 
     def end_pass(self) -> int:
         """Order the targets that were chosen, those of the newest calls first, as far as there is room; return how many."""
@@ -170,7 +178,7 @@ class FleetPool(Engine):
         """Put the order for a target into its lane; return False when there is no room."""
         if self._stop.is_set():
             raise Stopped("stopped before the recording was begun")
-        if key.name in self._holdings:
+        if self._is_taken(key.name):
             return True
         lane = lane_of(began, now())
         with self._counting:
@@ -179,6 +187,10 @@ class FleetPool(Engine):
             self._send(key, lane)
             self._depths[lane] += 1
         return True
+
+    def _is_taken(self, name: str) -> bool:
+        """Whether a target is out, or done since this poll began."""
+        return name in self._holdings or name in self._ended
 
     def _send(self, key: Key, lane: int) -> None:
         message = self._broker.message(Order(key.recording, key.name, self._attempts), lane)
@@ -191,6 +203,7 @@ class FleetPool(Engine):
         except MuxerError:
             self._release(key)
             raise
+        self._look_at_letter_of(key)
         told = {"message": message.message_id, "lane": lane}
         self._line.tell(Event(events.QUEUED, self._name, key.recording, key.name, told))
 
@@ -240,7 +253,9 @@ class FleetPool(Engine):
         held = self._holdings.drop(key.name)
         outcome, facts = str(event.details["outcome"]), dict(event.details["facts"])
         agent = facts.get("agent") or key.agent or (held.key.agent if held else "")
+        self._ended.add(key.name)
         self._books.done(Key(key.name, key.recording, agent), outcome, facts)
+        self._look_at_letter_of(key)
         self._activity.finished(outcome, facts)
         self._workers.finished(event.sender, outcome, now())
 
@@ -259,6 +274,11 @@ class FleetPool(Engine):
         log.error("a worker refuses an order: %s", event.details.get("reason", ""), extra={"fields": fields})
         self._dead_left = -1  # the letter is looked at now, whatever the number of letters
 
+    def _look_at_letter_of(self, key: Key) -> None:
+        """A target is ordered anew or done: its dead letter, if there is one, is looked at again."""
+        if key.name in self._letters:
+            self._dead_left = -1
+
     def _look_now(self) -> None:
         """Look how much waits in the lanes, now."""
         with talking(self._outages):
@@ -274,6 +294,7 @@ class FleetPool(Engine):
         channel.close()
         self._dead = letters
         if letters != self._dead_left:
+            self._letters.clear()
             self._dead = self._dead_left = look(connection, self._fleet.queue, self._settle)
 
     def _settle(self, letter: Letter) -> Fate:
@@ -283,6 +304,8 @@ class FleetPool(Engine):
         if found is Fate.SET_ASIDE and held is not None:
             self._holdings.drop(key.name)
             self._books.failed(held.key, failure_of(letter.error), logging.ERROR, None)
+        if found is not Fate.DROPPED:
+            self._letters.add(key.name)
         return found
 
     def _tick(self, connection: Any) -> None:
