@@ -98,6 +98,8 @@ def test_a_plain_run(scene: Scene, vhost: VirtualHost) -> None:
         workers = crew.workers(2)
         check(scene, recordings, crew)
         assert stopped(poller, *workers) == [0, 0, 0]
+        # No target is ordered twice, not even one that is done while a poll goes on that has read it before.
+        assert sum(line["submitted"] for line in crew.polled("poll done")) == len(recordings)
         assert crew.muxed == dict.fromkeys((one.id for one in recordings), 1)
 
 

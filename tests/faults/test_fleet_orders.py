@@ -84,6 +84,8 @@ def copies(shared: Copies) -> Iterator[Copies]:
 
 def wait_for_all(copies: Copies, crew: Crew, ids: list[str] | None = None) -> None:
     """Wait until recordings are muxed."""
+    wanted = set(ids or copies.made)
+    wait_until(lambda: wanted <= copies.labelled, SECONDS, "the end of the work", crew.log)
     wait_until(lambda: not copies.undone(ids), SECONDS, "the end of the work", crew.log)
 
 
@@ -95,6 +97,8 @@ def test_five_hundred_targets_over_four_workers(lab: Lab, copies: Copies, vhost:
         wait_until(lambda: crew.tell("status")["targets"] == {"done": 500}, SECONDS, "the books", crew.log)
         assert stopped(poller, *workers) == [0] * 5
     assert crew.muxed == dict.fromkeys(ids, 1)
+    # Not even one is ordered again that is done after a poll has read it.
+    assert sum(line["submitted"] for line in crew.polled("poll done")) == 500
     assert len(crew.worker_logs) == 4 and all("recording muxed" in log.read_text() for log in crew.worker_logs)
     assert [one for one in (QUEUE, f"{QUEUE}.XQ") if vhost.ready(one)] == []
 
@@ -245,8 +249,21 @@ def test_a_poller_that_is_killed_orders_nothing_twice(lab: Lab, copies: Copies, 
         (tmp_path / "go").touch()
         wait_until(lambda: crew.tell("status")["targets"] == {"done": 4}, SECONDS, "the books", crew.log)
         assert crew.muxed == dict.fromkeys(ids, 1)
-        # What an administrator deletes is ordered again, and a queue that is gone is made again.
-        crew.worker().stop()
+
+
+def test_orders_that_an_administrator_deletes_are_given_again(lab: Lab, copies: Copies, vhost: VirtualHost) -> None:
+    with Crew(lab, vhost.url, "deleted", {**IMPATIENT, "muxer.fleet.held.SETTLE_SECONDS": 2.0}) as crew:
+        poller = crew.poller()
+        for delete in (vhost.purge, vhost.delete):
+            ids = copies.add(2)
+            wait_until(lambda: vhost.ready(QUEUE) == 2, SECONDS, "the orders", crew.log)
+            delete(QUEUE)
+            wait_until(lambda: vhost.ready(QUEUE) == 2, SECONDS, "the same orders", crew.log)
+            worker = crew.worker()
+            wait_for_all(copies, crew, ids)
+            assert stopped(worker) == [0]
+        assert len(crew.polled("the order for a file has vanished")) == 4
+        assert stopped(poller) == [0]
 
 
 def dead(vhost: VirtualHost) -> list[bytes]:

@@ -40,6 +40,11 @@ class Copies:
             self._lab.store._calls.pop(id)
         self.made = []
 
+    @property
+    def labelled(self) -> set[str]:
+        """The recordings that were labelled, which is what the muxer does last."""
+        return {id for id, _ in self._lab.store.label_posts}
+
     def undone(self, ids: list[str] | None = None) -> list[str]:
         """Return which of them have not just one muxed file, in RWS or in the storage, or not just one label."""
         stored = [path.name for path in self.source.parent.iterdir()]

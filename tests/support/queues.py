@@ -85,6 +85,11 @@ class VirtualHost:
         with self.channel() as channel:
             channel.queue_purge(queue)
 
+    def delete(self, queue: str) -> None:
+        """Delete a queue, with what it holds."""
+        with self.channel() as channel:
+            channel.queue_delete(queue)
+
 
 def wait_until(holds: Callable[[], object], what: str = "it holds", seconds: float = SECONDS) -> None:
     """Wait until something holds. Raise AssertionError, with what it is, when it does not in time."""
