@@ -25,10 +25,9 @@ from muxer.config.broker import nodes
 from muxer.config.schema import Fleet
 from muxer.errors import AccessDenied, Code, Forbidden, LoginRefused, MuxerError, ServiceUnavailable
 from muxer.fleet.lanes import EVENTS, dead, names
+from muxer.fleet.view import BROKER
 from muxer.outages import Outages
 from muxer.tls import context
-
-BROKER = "RabbitMQ"
 
 # A peer that is gone without a word is noticed after two of these.
 HEARTBEAT_SECONDS = 30

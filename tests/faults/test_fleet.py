@@ -136,7 +136,7 @@ def kill_at_random(scene: Scene, crew: Crew, recordings: list[Recording]) -> tup
     workers = crew.workers(2)
     crew.wait_for_workers(4)
     for number in range(KILLS):
-        recordings += [scene.mill.add(superseded=True, closed=number % 2 == 0) for _ in range(2)]
+        recordings.extend([scene.mill.add(superseded=True, closed=number % 2 == 0) for _ in range(2)])
         time.sleep(random.uniform(0.3, 1.2))
         workers.pop(0).kill()
         figures.KILLS.add()
@@ -160,7 +160,7 @@ def test_the_broker_is_restarted_and_killed_in_the_middle_of_the_work(
             assert vhost.ready(QUEUE) > 0
             end()
             # Polls go on meanwhile, and find more.
-            recordings += [scene.mill.add(closed=False) for _ in range(2)]
+            recordings.extend([scene.mill.add(closed=False) for _ in range(2)])
             vhost.node.start()
         check(scene, recordings, crew)
         assert {one.process.poll() for one in members} == {None}
@@ -216,7 +216,7 @@ def test_the_network_between_the_poller_and_the_broker_breaks(scene: Scene, vhos
                 # What comes of the orders is told while the poller does not hear it.
                 worker = near.worker()
                 wait_until(lambda: not vhost.ready(QUEUE) and muxed_at_least(scene, recordings, 3), SECONDS, "the work")
-                recordings += [scene.mill.add(closed=False) for _ in range(3)]
+                recordings.extend([scene.mill.add(closed=False) for _ in range(3)])
                 worker.stop()
                 line.heal()
             near.worker()

@@ -15,8 +15,9 @@ from support.rabbitmq import RabbitNode
 from muxer.config.schema import Fleet
 from muxer.errors import AccessDenied, Code, Forbidden, LoginRefused, MuxerError, ServiceUnavailable
 from muxer.fleet import connection
-from muxer.fleet.connection import BROKER, connect, declare, declare_events, parameters, talking
+from muxer.fleet.connection import connect, declare, declare_events, parameters, talking
 from muxer.fleet.lanes import dead, names
+from muxer.fleet.view import BROKER
 from muxer.outages import Outages
 
 OPTIONS = Fleet("broker", "", "orders", True, 1, 100)
