@@ -15,6 +15,7 @@ import pika
 
 from muxer.errors import Code, GivenUp
 from muxer.fleet.connection import DELIVERIES
+from muxer.fleet.events import MALFORMED, text
 from muxer.fleet.held import Held
 from muxer.fleet.lanes import dead
 from muxer.journal import DONE, Key
@@ -47,12 +48,12 @@ def read(body: bytes, headers: dict[str, Any]) -> Letter:
     try:
         plain = json.loads(body)
         message, order = str(plain["message_id"]), plain["kwargs"]
-        key = Key(str(order.get("file", "")), str(order.get("recording", "")))
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        key = Key(text(order.get("file", "")), text(order.get("recording", "")))
+    except MALFORMED:
         message, key = "", Key("", "")
     if str(headers.get("x-first-death-reason", "")) == "delivery_limit":
-        text = f"{DELIVERIES + 1} workers were given this order, and none of them finished it"
-        return Letter(message, key, GivenUp(text, code=Code.NEVER_FINISHED))
+        why = f"{DELIVERIES + 1} workers were given this order, and none of them finished it"
+        return Letter(message, key, GivenUp(why, code=Code.NEVER_FINISHED))
     return Letter(message, key, GivenUp("a worker could not read this order", code=Code.UNKNOWN_ORDER))
 
 

@@ -7,14 +7,18 @@ worker stands (``worker``, every few seconds; ``gone`` at its regular end). Whoe
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from muxer.failures import Failure, When
+from muxer.journal import Key
 
 VERSION = 1
 QUEUED, BEGUN, POSTPONED, DONE, FAILED, REFUSED = "queued", "begun", "postponed", "done", "failed", "refused"
 WORKER, GONE = "worker", "gone"
+# What comes of reading a message that is no message.
+MALFORMED = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
 # How a worker stands is told again soon: nothing is lost with it.
 PASSING = (WORKER, GONE)
 
@@ -42,14 +46,30 @@ def decode(body: bytes) -> Event | None:
         if plain.pop("version") != VERSION:
             return None
         event = Event(**plain)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except MALFORMED:
         return None
     texts = (event.what, event.sender, event.recording, event.file)
-    return event if all(isinstance(one, str) for one in texts) and isinstance(event.details, dict) else None
+    return event if all(one == text(one) for one in texts) and isinstance(event.details, dict) else None
+
+
+def text(value: object) -> str:
+    """Given anything that was told, return it as a text that can be kept anywhere: JSON may hold half characters."""
+    return str(value).encode(errors="backslashreplace").decode()
+
+
+def key_of(event: Event) -> Key:
+    """Given an event, return the target that it is about."""
+    facts = event.details.get("facts")
+    agent = event.details.get("agent") or (facts.get("agent") if isinstance(facts, dict) else "")
+    return Key(event.file, event.recording, text(agent or ""))
 
 
 def failure_of(details: dict[str, Any]) -> Failure:
     """Given the details of a ``failed`` event, return the failure. Raise ``ValueError``, ``TypeError`` or ``KeyError`` when
     they hold none."""
     plain = dict(details["failure"])
-    return Failure(**{**plain, "when": When(plain["when"])})
+    texts = {name: text(plain[name]) for name in ("code", "error", "reason", "service")}
+    retry_after = plain["retry_after"]
+    if retry_after is not None and not math.isfinite(retry_after):
+        raise ValueError(f"retry after {retry_after}")
+    return Failure(When(plain["when"]), retry_after, **texts)

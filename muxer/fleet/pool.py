@@ -233,7 +233,7 @@ class FleetPool(Engine):
         elif event.what == events.GONE:
             self._workers.gone(event.sender)
         elif event.what in _TARGETS:
-            _TARGETS[event.what](self, event, Key(event.file, event.recording, str(event.details.get("agent", ""))))
+            _TARGETS[event.what](self, event, events.key_of(event))
 
     def _queued_elsewhere(self, event: Event, key: Key) -> None:
         if key.name not in self._holdings:
@@ -252,7 +252,7 @@ class FleetPool(Engine):
     def _done(self, event: Event, key: Key) -> None:
         held = self._holdings.drop(key.name)
         outcome, facts = str(event.details["outcome"]), dict(event.details["facts"])
-        agent = facts.get("agent") or key.agent or (held.key.agent if held else "")
+        agent = key.agent or (held.key.agent if held else "")
         self._ended.add(key.name)
         self._books.done(Key(key.name, key.recording, agent), outcome, facts)
         self._look_at_letter_of(key)
