@@ -42,7 +42,7 @@ _SIGKILL = 9
 # What programs print when this machine, and not the media, is at fault.
 _SCARCITY = ("No space left on device", "Cannot allocate memory", "Disk quota exceeded", "Too many open files")
 # Variables whose names hold one of these are for us; programs that read media of others do without.
-_SECRETS = ("PASSWORD", "SECRET", "TOKEN", "CREDENTIAL", "AWS_")
+_SECRETS = ("PASSWORD", "SECRET", "TOKEN", "CREDENTIAL", "AWS_", "BROKER_URL")
 _LINUX = sys.platform.startswith("linux")
 _noted: contextvars.ContextVar[list[tuple[str, ...]] | None] = contextvars.ContextVar("noted", default=None)
 

@@ -95,4 +95,5 @@ def untrusted(error: OSError, section: str, issuer: str, names: str) -> str:
         return "the certificate is not valid yet: look at the clock of this machine, and of the one that made it"
     if code:
         return f"let the server send its whole chain, or put the missing certificates into the PEM file of {trust}"
-    return f"nothing speaks TLS on this port: write http:// (amqp://) or the TLS port in {address_of(section)}"
+    scheme = "amqp" if section == "fleet" else "http"
+    return f"nothing speaks TLS on this port: write {scheme}:// or the TLS port in {address_of(section)}"

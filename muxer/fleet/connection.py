@@ -10,6 +10,7 @@ from typing import Any
 
 import pika
 from dramatiq.errors import BrokerConnectionError
+from pika.adapters.utils.connection_workflow import AMQPConnectorException
 from pika.exceptions import (
     AMQPError,
     AuthenticationError,
@@ -24,10 +25,9 @@ from muxer.config.broker import nodes
 from muxer.config.schema import Fleet
 from muxer.errors import AccessDenied, Code, Forbidden, LoginRefused, MuxerError, ServiceUnavailable
 from muxer.fleet.lanes import EVENTS, dead, names
+from muxer.fleet.view import BROKER
 from muxer.outages import Outages
 from muxer.tls import context
-
-BROKER = "RabbitMQ"
 
 # A peer that is gone without a word is noticed after two of these.
 HEARTBEAT_SECONDS = 30
@@ -40,6 +40,8 @@ WEEK_MILLISECONDS = 7 * 86_400_000
 # From RabbitMQ 3.12 on, a queue may say how long a job may last; before, rabbitmq.conf does.
 LONGEST_JOB_MILLISECONDS = 86_400_000
 _REFUSED, _MISMATCH = 403, 406
+# What the libraries raise. pika's own tree does not hold what a node that accepts a connection and says nothing comes to.
+RAISED = (AMQPError, AMQPConnectorException, BrokerConnectionError, OSError, AssertionError)
 
 _QUORUM = {"x-queue-type": "quorum"}
 
@@ -119,7 +121,7 @@ def talking(outages: Outages) -> Iterator[None]:
             yield
         except MuxerError:
             raise
-        except (AMQPError, BrokerConnectionError, OSError, AssertionError) as error:
+        except RAISED as error:
             raise meaning(error) from error
 
 

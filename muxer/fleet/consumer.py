@@ -15,10 +15,9 @@ from typing import Any
 from dramatiq.broker import Consumer, MessageProxy
 from dramatiq.errors import DecodeError
 from dramatiq.message import Message
-from pika.exceptions import AMQPError
 
 from muxer.errors import MuxerError
-from muxer.fleet.connection import connect, declare, talking
+from muxer.fleet.connection import RAISED, connect, declare, talking
 from muxer.fleet.lanes import names
 from muxer.outages import Outages
 
@@ -92,7 +91,7 @@ class LaneConsumer(Consumer):
         self._number += 1
         self._tags.clear()
         if connection is not None:
-            with suppress(AMQPError, OSError, AssertionError):
+            with suppress(*RAISED):
                 connection.close()
 
     @property
@@ -111,7 +110,7 @@ class LaneConsumer(Consumer):
     def close(self) -> None:
         """Send what is still to be said, and close; RabbitMQ hands out again what was not said to be over."""
         if self._connection is not None:
-            with suppress(AMQPError, OSError, AssertionError):
+            with suppress(*RAISED):
                 self._connection.process_data_events(0.1)
         self._disconnect()
 
@@ -136,7 +135,7 @@ class LaneConsumer(Consumer):
             return
         try:
             connection.add_callback_threadsafe(lambda: self._answer(message.tag, requeue))
-        except (AMQPError, OSError) as error:
+        except RAISED as error:
             log.info("an order cannot be settled, RabbitMQ hands it out again: %s", error)
 
     def _answer(self, tag: int, requeue: bool | None) -> None:

@@ -48,7 +48,7 @@ def read(body: bytes, headers: dict[str, Any]) -> Letter:
         plain = json.loads(body)
         message, order = str(plain["message_id"]), plain["kwargs"]
         key = Key(str(order.get("file", "")), str(order.get("recording", "")))
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         message, key = "", Key("", "")
     if str(headers.get("x-first-death-reason", "")) == "delivery_limit":
         text = f"{DELIVERIES + 1} workers were given this order, and none of them finished it"

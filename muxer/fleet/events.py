@@ -42,7 +42,7 @@ def decode(body: bytes) -> Event | None:
         if plain.pop("version") != VERSION:
             return None
         event = Event(**plain)
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
     texts = (event.what, event.sender, event.recording, event.file)
     return event if all(isinstance(one, str) for one in texts) and isinstance(event.details, dict) else None

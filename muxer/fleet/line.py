@@ -14,13 +14,13 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 import pika
-from pika.exceptions import AMQPError
 
 from muxer.config.schema import Fleet
 from muxer.errors import MuxerError, ServiceUnavailable
-from muxer.fleet.connection import BROKER, connect, declare, parameters, talking
+from muxer.fleet.connection import RAISED, connect, declare, parameters, talking
 from muxer.fleet.events import PASSING, Event, encode
 from muxer.fleet.lanes import EVENTS
+from muxer.fleet.view import BROKER
 from muxer.outages import Outages
 
 log = logging.getLogger(__name__)
@@ -102,7 +102,7 @@ class Line:
         return not self._thread.is_alive()
 
     def _wake(self) -> None:
-        with suppress(AMQPError, AttributeError, OSError):
+        with suppress(AttributeError, *RAISED):
             self._connection.add_callback_threadsafe(_nothing)
 
     def _run(self) -> None:
@@ -119,16 +119,17 @@ class Line:
 
     def _serve(self) -> None:
         """Serve over one connection until it breaks or the line is closed."""
-        with talking(self._outages):
-            connection = connect(self._parameters)
+        connection = None
         try:
+            # Only who can ask already is told that the broker is back.
             with talking(self._outages):
+                connection = connect(self._parameters)
                 channel = connection.channel()
                 channel.confirm_delivery()
                 declare(channel, self._queue)
                 self._opened(connection)
-            with self._lock:
-                self._connection = connection
+                with self._lock:
+                    self._connection = connection
             self._tried.set()
             due = 0.0
             while not (self._closing.is_set() and not self._outbox):
@@ -139,8 +140,9 @@ class Line:
                         self._tick(connection)
                     connection.process_data_events(0 if self._outbox or self._tasks else LOOP_SECONDS)
         finally:
-            with suppress(AMQPError, OSError, AssertionError):
-                connection.close()
+            if connection is not None:
+                with suppress(*RAISED):
+                    connection.close()
 
     def _work(self, connection: Any, channel: Any) -> None:
         while self._outbox:

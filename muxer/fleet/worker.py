@@ -113,7 +113,7 @@ class FleetWorker:
         try:
             order = orders.from_plain(message)
         except GivenUp as error:
-            key = Key(str(message.get("file"))[:200], str(message.get("recording"))[:200])
+            key = Key(*(str(message.get(name, ""))[:200] for name in ("file", "recording")))
             log.error("an order is refused and put among the dead letters: %s", error)
             self._reporter.refused(key, str(error))
             raise

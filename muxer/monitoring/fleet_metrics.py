@@ -17,7 +17,7 @@ def of_fleet(view: FleetView) -> Iterator[Metric]:
     if view.connected:
         help_text = "Orders that wait for a worker, by queue."
         yield gauges("muxer_fleet_queue_messages", help_text, ["queue"], single(view.lanes))
-        yield gauge("muxer_fleet_dead_letters", "Orders that no worker could do, kept for a week.", view.dead)
+        yield gauge("muxer_fleet_dead_letters", "Orders that no worker could read or finish, kept for a week.", view.dead)
     yield gauge("muxer_fleet_queued", "Muxed files that this poller has ordered and no worker has begun.", view.queued)
     yield gauge("muxer_fleet_running", "Muxed files that this poller has ordered and a worker works on.", view.running)
     help_text = "How long the oldest order waits that no worker has begun; 0 = there is none."

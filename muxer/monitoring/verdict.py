@@ -86,7 +86,7 @@ def _dead(view: View) -> Verdict | None:
     if not count:
         return None
     title = "Working; 1 order is a dead letter" if count == 1 else f"Working; {count} orders are dead letters"
-    return Verdict(NOTE, title, "No worker could do them, and none tries again: see Fleet, and the logs of the workers.")
+    return Verdict(NOTE, title, "No worker could read or finish them. What they ordered is set aside: see Failures.")
 
 
 def _working(view: View) -> Verdict:

@@ -24,8 +24,9 @@ from muxer.config.schema import options
 
 SECONDS = 30
 HTCC, RCS, WEBDAV, S3 = ("htcc", "password"), ("rcs", "password"), ("webdav", "password"), ("s3", "secret_access_key")
-MONITORING = ("monitoring", "password")
-PROMPTS = ("[htcc] password", "[rcs] password", "[webdav] password", "[s3] secret_access_key", "[monitoring] password")
+MONITORING, FLEET = ("monitoring", "password"), ("fleet", "broker_url")
+PASSWORDS = ("[htcc] password", "[rcs] password", "[webdav] password", "[s3] secret_access_key", "[monitoring] password")
+PROMPTS = (*PASSWORDS, "[fleet] broker_url")
 AGAIN = "the same again: "
 SECRET = '100% "se\'cret"; #ü= '
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")} | {"LC_ALL": "C.UTF-8"}
@@ -150,7 +151,7 @@ def unchanged(site: Site) -> bool:
 
 
 def test_it_asks_for_every_secret_twice_and_shows_none(site: Site) -> None:
-    values = {HTCC: SECRET, RCS: "пароль", WEBDAV: "%(x)s", S3: "'\"\\", MONITORING: "seen by none"}
+    values = {HTCC: SECRET, RCS: "пароль", WEBDAV: "%(x)s", S3: "'\"\\", MONITORING: "seen by none", FLEET: "amqp://h"}
     with Terminal(site) as terminal:
         for prompt, value in zip(PROMPTS, values.values(), strict=True):
             terminal.twice(prompt, value)

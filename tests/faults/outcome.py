@@ -21,6 +21,8 @@ SHOWN = [sync.Shown(part.offset, part.offset + part.seconds, part.agent.number) 
 SETTLE_SECONDS = 30.0
 # What a running muxer keeps in its temporary folder.
 KEPT = {"muxer.lock", "state.json", "state.new", "publishing", "uploading", "deleting", "padding"}
+# Its journal, and the folders of the workers of a fleet.
+OWN = ("journal.sqlite3", "worker-")
 
 
 def is_done(lab: Lab, recording: Recording) -> bool:
@@ -32,6 +34,15 @@ def is_done(lab: Lab, recording: Recording) -> bool:
 
 def problems(lab: Lab, recording: Recording) -> list[str]:
     """Return what is wrong with the one muxed file of a recording, its entry and the entries of its sources."""
+    if found := problems_of_entries(lab, recording):
+        return found
+    (entry,) = muxed(lab, recording.id)
+    stored = lab.site.media.find(entry)
+    return [] if stored is None else _content_problems(lab, entry["pkcs7"], stored, recording)
+
+
+def problems_of_entries(lab: Lab, recording: Recording) -> list[str]:
+    """Return what can be told to be wrong without a look into the file."""
     entries = muxed(lab, recording.id)
     if len(entries) != 1:
         return [f"{recording.id} has {len(entries)} muxed files"]
@@ -44,8 +55,7 @@ def problems(lab: Lab, recording: Recording) -> list[str]:
         "the number of its labels": lab.store.label_posts.count((recording.id, "screenRecording")) != 1,
         "the file": stored is None or str(stored.stat().st_size) != entry["size"],
     }
-    found = [f"{recording.id}: {what} is wrong" for what, is_wrong in wrong.items() if is_wrong]
-    return found if found or stored is None else _content_problems(lab, entry["pkcs7"], stored, recording)
+    return [f"{recording.id}: {what} is wrong" for what, is_wrong in wrong.items() if is_wrong]
 
 
 def _content_problems(lab: Lab, envelope: str, stored: Path, recording: Recording) -> list[str]:
@@ -96,7 +106,7 @@ def nothing_stays(left_over: Callable[[], list[str]]) -> list[str]:
 
 def left_in_temp(temp: Path) -> list[str]:
     """Return what a muxer that has nothing to do should not have in its temporary folder."""
-    above = [path.name for path in temp.iterdir() if path.name not in KEPT and not path.name.startswith("journal.sqlite3")]
+    above = [path.name for path in temp.iterdir() if path.name not in KEPT and not path.name.startswith(OWN)]
     folders = [temp / name for name in ("publishing", "uploading", "deleting")]
     return above + [path.name for folder in folders for path in folder.iterdir()]
 

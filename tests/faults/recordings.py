@@ -60,6 +60,17 @@ class Mill:
         self.made.append(recording)
         return recording
 
+    def forget(self) -> None:
+        """Remove all recordings that were made; their files stay."""
+        for recording in self.made:
+            self._lab.store._calls.pop(recording.id)
+        self.made = []
+
+    def bring(self, recording: Recording) -> None:
+        """Add a recording again that was forgotten."""
+        self._lab.store.add_call({**self._call, "id": recording.id})
+        self.made.append(recording)
+
     def complete(self, recording: Recording, *, closed: bool = True) -> None:
         """Add what a recording lacks."""
         for media in self._screens[(self._closed if closed else self._open).id][1:]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -13,8 +15,53 @@ from support.daemon import wait_until
 from support.media import KeptLab
 from support.queues import VirtualHost
 
+from muxer.fleet.lanes import names
 from muxer.lab.lab import Lab
 from muxer.lab.switches import Switches
+
+IMPATIENT = {"muxer.journal.FIRST_DELAY_SECONDS": 0.5, "muxer.fleet.worker.TRIAL_SECONDS": 1.0}
+_MESSAGE = {"queue_name": QUEUE, "actor_name": "mux", "args": [], "kwargs": {}, "options": {}, "message_id": "1"}
+_ORDER = {"version": 1, "recording": "r", "file": "f", "attempts": 1}
+# No order, whoever sent it.
+GARBAGE = [
+    b"",
+    b"\xff\xfe",
+    b"null",
+    b"[]",
+    b"[" * 100_000,
+    b"x" * 5_000_000,
+    *(
+        json.dumps({**_MESSAGE, "message_timestamp": 1, **changes}).encode()
+        for changes in (
+            {},
+            {"actor_name": "another"},
+            {"actor_name": ["mux"]},
+            {"args": [1], "kwargs": _ORDER},
+            {"kwargs": [1]},
+            {"kwargs": {**_ORDER, "self": 1}},
+            {"kwargs": {**_ORDER, "file": {"a": 1}}},
+            {"kwargs": _ORDER, "options": {"eta": 1}},
+            {"message_id": {}, "message_timestamp": "soon"},
+        )
+    ),
+]
+_EVENT = {"version": 1, "what": "done", "sender": "somebody", "recording": "r", "file": "f", "details": {}}
+ODD_EVENTS = [
+    *GARBAGE,
+    *(
+        json.dumps({**_EVENT, **changes}).encode()
+        for changes in (
+            {},
+            {"what": "failed", "details": {"failure": 1, "more": False}},
+            {"what": "queued", "details": {"lane": "first"}},
+            {"what": "worker", "details": {"totals": [], "held": 1}},
+            {"what": "postponed"},
+            {"what": "gone"},
+            {"what": "news"},
+            {"version": 2},
+        )
+    ),
+]
 
 
 @pytest.fixture(scope="module")
@@ -50,3 +97,185 @@ def test_five_hundred_targets_over_four_workers(lab: Lab, copies: Copies, vhost:
     assert crew.muxed == dict.fromkeys(ids, 1)
     assert len(crew.worker_logs) == 4 and all("recording muxed" in log.read_text() for log in crew.worker_logs)
     assert [one for one in (QUEUE, f"{QUEUE}.XQ") if vhost.ready(one)] == []
+
+
+def test_garbage_and_orders_of_another_form_are_dead_letters(lab: Lab, copies: Copies, vhost: VirtualHost) -> None:
+    (id,) = copies.add()
+    with Crew(lab, vhost.url, "letters", IMPATIENT, advanced__worker_threads="1") as crew:
+        poller = crew.poller()
+        wait_until(lambda: vhost.ready(QUEUE), SECONDS, "the order", crew.log)
+        (body,) = vhost.messages(QUEUE)
+        later = json.loads(body)
+        later["kwargs"]["version"] = 2
+        vhost.purge(QUEUE)
+        letters = [json.dumps(later).encode(), *GARBAGE]
+        put(vhost, QUEUE, *letters)
+        put(vhost, f"{QUEUE}.events", *ODD_EVENTS, exchange=f"{QUEUE}.events")
+        worker = crew.worker()
+        wait_until(lambda: crew.tell("failed"), SECONDS, "the refusal", crew.log)
+        wait_until(lambda: vhost.ready(f"{QUEUE}.XQ") == len(letters), SECONDS, "all dead letters", crew.log)
+        (failure,) = crew.tell("failed")
+        assert (failure["recording"], failure["code"], failure["state"]) == (id, "MUX-351", "aside")
+        assert sorted(vhost.messages(f"{QUEUE}.XQ")) == sorted(letters)
+        assert copies.undone() == [id]
+        assert crew.tell("retry", id) == {"put_back": [failure["file"]]}
+        wait_for_all(copies, crew)
+        # Its letter is done with; those that name no target stay.
+        wait_until(lambda: sorted(vhost.messages(f"{QUEUE}.XQ")) == sorted(GARBAGE), SECONDS, "the letter's end", crew.log)
+        assert crew.tell("failed") == []
+        assert stopped(poller, worker) == [0, 0]
+
+
+def test_an_order_that_kills_its_workers_is_set_aside(
+    lab: Lab, copies: Copies, vhost: VirtualHost, tmp_path: Path
+) -> None:
+    (id,) = copies.add()
+    options = {"processing__ffmpeg": str(kills_its_worker(tmp_path)), "advanced__worker_threads": "1"}
+    few = {"muxer.fleet.connection.DELIVERIES": 3, "muxer.fleet.dead.DELIVERIES": 3}
+    with Crew(lab, vhost.url, "killer", {**IMPATIENT, **few}, **options) as crew:
+        crew.poller()
+        for _ in range(4):
+            assert crew.tell("failed") == []
+            worker = crew.worker()
+            wait_until(lambda worker=worker: worker.process.poll() is not None, SECONDS, "the death", crew.log)
+        wait_until(lambda: crew.tell("failed"), SECONDS, "the end of patience", crew.log)
+        failed = crew.tell("failed")
+        assert [(one["recording"], one["code"]) for one in failed] == [(id, "MUX-352")]
+        assert "4 workers were given this order" in failed[0]["reason"]
+        (tmp_path / "mercy").touch()
+        assert crew.tell("retry", "--all")["put_back"]
+        crew.worker()
+        wait_for_all(copies, crew)
+        wait_until(lambda: not vhost.ready(f"{QUEUE}.XQ"), SECONDS, "the letter's end", crew.log)
+
+
+def test_a_duplicate_order_is_dropped(lab: Lab, copies: Copies, vhost: VirtualHost, tmp_path: Path) -> None:
+    copies.add()
+    options = {"processing__ffmpeg": str(waits(tmp_path)), "advanced__worker_threads": "1"}
+    with Crew(lab, vhost.url, "twice", IMPATIENT, **options) as crew:
+        crew.poller()
+        wait_until(lambda: vhost.ready(QUEUE), SECONDS, "the order", crew.log)
+        (body,) = vhost.messages(QUEUE)
+        crew.workers(2)
+        wait_until((tmp_path / "waits").exists, SECONDS, "the work", crew.log)
+        put(vhost, QUEUE, body)
+        wait_until(lambda: crew.said("another order for the same file"), SECONDS, "the look at the lock", crew.log)
+        (tmp_path / "go").touch()
+        wait_for_all(copies, crew)
+        wait_until(lambda: crew.tell("status")["targets"] == {"done": 1}, SECONDS, "the books", crew.log)
+        put(vhost, QUEUE, body)
+        wait_until(lambda: crew.said("recording brought up to date"), SECONDS, "another look at RWS", crew.log)
+        wait_until(lambda: not vhost.ready(QUEUE), SECONDS, "the end of the order", crew.log)
+        assert crew.tell("status")["targets"] == {"done": 1} and sum(crew.muxed.values()) == 1
+
+
+def test_permanent_failures_are_tried_three_times_in_all(lab: Lab, copies: Copies, vhost: VirtualHost) -> None:
+    (id,) = copies.add()
+    whole = copies.source.read_bytes()
+    copies.source.write_bytes(b"")
+    try:
+        with Crew(lab, vhost.url, "broken", {**IMPATIENT, "muxer.journal.PERMANENT_DELAY_SECONDS": 0.5}) as crew:
+            crew.poller(), crew.workers(2)
+            wait_until(lambda: crew.tell("failed", "--aside"), SECONDS, "the third failure", crew.log)
+            polls = len(crew.polled("poll done"))
+            wait_until(lambda: len(crew.polled("poll done")) > polls + 2, SECONDS, "more polls", crew.log)
+            (failure,) = crew.tell("failed")
+            assert (failure["recording"], failure["attempts"], failure["code"]) == (id, 3, "MUX-322")
+            assert len(crew.said("attempt failed")) == 3
+            copies.source.write_bytes(whole)
+            assert crew.tell("retry", id)["put_back"]
+            wait_for_all(copies, crew)
+            assert len(crew.said("attempt failed")) == 3
+    finally:
+        copies.source.write_bytes(whole)
+
+
+def test_an_outage_of_the_storage_costs_no_attempts(lab: Lab, copies: Copies, vhost: VirtualHost) -> None:
+    with Crew(lab, vhost.url, "outage", IMPATIENT, advanced__worker_threads="1") as crew:
+        crew.poller(), crew.workers(2)
+        lab.store.fail_next("dav", "GET", "/", 503, times=10**6)
+        copies.add(12)
+        wait_until(lambda: crew.said("not begun, a service"), SECONDS, "an order that waits", crew.log)
+        polls = len(crew.polled("poll done"))
+        wait_until(lambda: len(crew.polled("poll done")) > polls + 4, SECONDS, "more polls", crew.log)
+        burnt = len(crew.said("attempt failed"))
+        lab.store._failures.clear()
+        wait_for_all(copies, crew)
+        assert crew.tell("failed") == []
+    # Three failures in a row tell each worker that it is out; after that, one order tries it now and then.
+    assert burnt <= 2 * 3 + 4
+
+
+def test_the_newest_calls_are_muxed_first(lab: Lab, copies: Copies, vhost: VirtualHost) -> None:
+    old = copies.add(24, timedelta(days=2))
+    options = {"fleet__max_queue": "10", "advanced__worker_threads": "1", "processing__window_past": "4320"}
+    with Crew(lab, vhost.url, "backlog", IMPATIENT, **options) as crew:
+        crew.poller()
+        wait_until(lambda: waiting(vhost), SECONDS, "the first orders", crew.log)
+        most, new = 0, []
+        crew.worker()
+        deadline = time.monotonic() + SECONDS
+        while copies.undone() and time.monotonic() < deadline:
+            most = max(most, waiting(vhost))
+            if not new and len(crew.muxed) >= 3:
+                new = copies.add(4)
+    order = [one["recording"] for one in crew.said("recording muxed")]
+    assert most <= 10
+    assert [one for one in order if one in new] == new[::-1] and [one for one in order if one in old] == old[::-1]
+    assert order.index(new[0]) < 3 + 4 + 6, "new calls wait for a few old ones at most"
+
+
+def test_a_poller_that_is_killed_orders_nothing_twice(lab: Lab, copies: Copies, vhost: VirtualHost, tmp_path: Path) -> None:
+    ids = copies.add(4)
+    options = {"processing__ffmpeg": str(waits(tmp_path)), "advanced__worker_threads": "1"}
+    with Crew(lab, vhost.url, "again", {**IMPATIENT, "muxer.fleet.held.SETTLE_SECONDS": 3.0}, **options) as crew:
+        poller = crew.poller()
+        wait_until(lambda: vhost.ready(QUEUE) == 4, SECONDS, "the orders", crew.log)
+        crew.worker()
+        wait_until((tmp_path / "waits").exists, SECONDS, "the work", crew.log)
+        wait_until(lambda: crew.tell("status")["targets"] == {"running": 1, "queued": 3}, SECONDS, "the books", crew.log)
+        poller.kill()
+        (tmp_path / "go").touch()
+        wait_for_all(copies, crew, ids[-2:])
+        (tmp_path / "go").unlink()
+        (tmp_path / "waits").rmdir()
+        polls = len(crew.polled("poll done"))
+        poller = crew.poller()
+        wait_until(lambda: len(crew.polled("poll done")) > polls + 2, SECONDS, "polls", crew.log)
+        assert sum(one["submitted"] for one in crew.polled("poll done")[polls:]) == 0
+        (tmp_path / "go").touch()
+        wait_until(lambda: crew.tell("status")["targets"] == {"done": 4}, SECONDS, "the books", crew.log)
+        assert crew.muxed == dict.fromkeys(ids, 1)
+        # What an administrator deletes is ordered again, and a queue that is gone is made again.
+        crew.worker().stop()
+
+
+def waiting(vhost: VirtualHost) -> int:
+    """Return how many orders wait in all lanes."""
+    return sum(vhost.ready(lane) for lane in names(QUEUE))
+
+
+def put(vhost: VirtualHost, queue: str, *bodies: bytes, exchange: str = "") -> None:
+    """Put messages into a queue, or an exchange."""
+    with vhost.channel() as channel:
+        channel.confirm_delivery()
+        for body in bodies:
+            channel.basic_publish(exchange, queue, body)
+
+
+def kills_its_worker(folder: Path) -> Path:
+    """Write a program like ffmpeg that kills the worker when it is to check a file, until there is ``mercy``."""
+    path = folder / "ffmpeg"
+    kill = f'[ -e "{folder}/mercy" ] || kill -9 $PPID'
+    path.write_text(f'#!/bin/sh\ncase "$*" in *excerpts*) {kill};; esac\nexec ffmpeg "$@"\n')
+    path.chmod(0o755)
+    return path
+
+
+def waits(folder: Path) -> Path:
+    """Write a program like ffmpeg that leaves ``waits`` when it is to check a file, and goes on when there is ``go``."""
+    path = folder / "ffmpeg"
+    wait = f'mkdir -p "{folder}/waits"; while [ ! -e "{folder}/go" ]; do sleep 0.05; done'
+    path.write_text(f'#!/bin/sh\ncase "$*" in *excerpts*) {wait};; esac\nexec ffmpeg "$@"\n')
+    path.chmod(0o755)
+    return path

@@ -88,14 +88,13 @@ class RabbitNode:
                 start_new_session=True,  # Ctrl-C is for the tests, which stop it
                 preexec_fn=_dies_with(os.getpid()),
             )
-        deadline = time.monotonic() + SECONDS
-        while READY not in (text := self.log.read_bytes()[said:]):
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                self.kill()
-                raise AssertionError(f"RabbitMQ does not start:\n{text.decode(errors='replace')[-6000:]}")
-            time.sleep(0.05)
-        # It would start an epmd, which nobody ends, as soon as it sees that there is none.
-        self.evaluate("ok = supervisor:terminate_child(rabbit_sup, rabbit_epmd_monitor_sup)")
+        try:
+            self._wait_until_it_serves(self._process, said)
+            # It would look for an epmd every minute.
+            self.evaluate("ok = supervisor:terminate_child(rabbit_sup, rabbit_epmd_monitor_sup)")
+        except BaseException:
+            self.kill()
+            raise
 
     def stop(self) -> None:
         """End it as an administrator does; it tells its clients."""
@@ -154,6 +153,13 @@ class RabbitNode:
         assert done.returncode == 0 and done.stdout.startswith("{ok, "), f"{expression}: {done.stdout} {done.stderr}"
         return done.stdout[len("{ok, ") : -1]
 
+    def _wait_until_it_serves(self, process: subprocess.Popen[bytes], said: int) -> None:
+        deadline = time.monotonic() + SECONDS
+        while READY not in (text := self.log.read_bytes()[said:]):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError(f"RabbitMQ does not start:\n{text.decode(errors='replace')[-6000:]}")
+            time.sleep(0.05)
+
     def _end(self, number: signal.Signals) -> None:
         if self._process is None:
             return
@@ -195,12 +201,13 @@ class RabbitNode:
         }
 
     def _environment(self) -> dict[str, str]:
-        distribution = "-start_epmd false -kernel inet_dist_use_interface {127,0,0,1}"
+        distribution = "-kernel inet_dist_use_interface {127,0,0,1}"
         return {
             "PATH": os.environ["PATH"],
             "LANG": "C.UTF-8",
             "HOME": str(self.folder),  # its cookie is there
             "ERL_EPMD_PORT": "1",  # an epmd of the machine does not hear of it
+            "ERL_AFLAGS": "-start_epmd false",  # nor does any Erlang that it starts itself bring one
             "RABBITMQ_ALLOW_INPUT": "1",  # no shell stays between us and the node
             "RABBITMQ_NODENAME": self._name,
             "RABBITMQ_CONFIG_FILE": str(self.folder / "node.config"),

@@ -187,7 +187,8 @@ def test_any_text_becomes_one_line_of_the_log(tmp_path: Path, form: str) -> None
 
 
 def test_programs_are_not_told_our_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("HTCC_PASSWORD", "S3_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "CREDENTIALS_DIRECTORY", "SESSION_TOKEN"):
+    ours = ("HTCC_PASSWORD", "S3_SECRET_ACCESS_KEY", "FLEET_BROKER_URL")
+    for name in (*ours, "AWS_ACCESS_KEY_ID", "CREDENTIALS_DIRECTORY", "SESSION_TOKEN"):
         monkeypatch.setenv(name, "a secret")
     monkeypatch.setenv("HARMLESS", "shown")
     for program in ("", "env"):

@@ -1,0 +1,96 @@
+"""What the errors of RabbitMQ and of its client mean, and what is declared."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from support.queues import VirtualHost
+from support.rabbitmq import RabbitNode
+
+from muxer.config.schema import Fleet
+from muxer.errors import AccessDenied, Code, Forbidden, LoginRefused, MuxerError, ServiceUnavailable
+from muxer.fleet import connection
+from muxer.fleet.connection import connect, declare, declare_events, parameters, talking
+from muxer.fleet.lanes import dead, names
+from muxer.fleet.view import BROKER
+from muxer.outages import Outages
+
+OPTIONS = Fleet("broker", "", "orders", True, 1, 100)
+
+
+def opened(url: str, trusted_ca: bool | Path = True) -> None:
+    every = parameters(replace(OPTIONS, broker_url=url, trusted_ca=trusted_ca), "test")
+    with talking(Outages()), closing(connect(every)) as one:
+        declare(one.channel(), OPTIONS.queue)
+
+
+@pytest.fixture
+def silent() -> Iterator[int]:
+    """Yield the port of a server that accepts connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def test_a_refused_login_and_a_closed_virtual_host_are_told_apart(rabbit: RabbitNode) -> None:
+    rabbit.start()
+    with pytest.raises(LoginRefused) as caught:
+        opened(rabbit.url(password="not-the-password"))
+    assert "not-the-password" not in str(caught.value) and caught.value.service == BROKER
+    with pytest.raises(Forbidden, match="virtual host"):
+        opened(rabbit.url(vhost="nowhere"))
+
+
+def test_an_account_without_rights_is_forbidden(vhost: VirtualHost) -> None:
+    account, rights = f'<<"{vhost.name}">>', '<<"^$">>, <<".*">>, <<".*">>'
+    vhost.node.evaluate(f'rabbit_auth_backend_internal:set_permissions({account}, {account}, {rights}, <<"test">>)')
+    with pytest.raises(Forbidden, match="ACCESS_REFUSED"):
+        opened(vhost.url)
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_a_server_that_says_nothing_is_given_up(silent: int, secure: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr(connection, "OPEN_SECONDS", 0.5)
+    with pytest.raises(ServiceUnavailable, match="does not answer"):
+        opened(f"amqp{'s' if secure else ''}://127.0.0.1:{silent}")
+
+
+def test_a_certificate_of_another_authority_is_refused(rabbit: RabbitNode) -> None:
+    rabbit.start()
+    with pytest.raises(ServiceUnavailable) as caught:
+        opened(rabbit.url(secure=True))
+    assert caught.value.code is Code.TLS
+
+
+def test_queues_of_another_form_are_said(vhost: VirtualHost) -> None:
+    with vhost.channel() as channel:
+        channel.queue_declare("orders", durable=True)
+    with pytest.raises(AccessDenied, match=r"delete them, or choose another \[fleet\] queue"):
+        opened(vhost.url)
+
+
+def test_all_queues_are_durable_and_replicated(vhost: VirtualHost) -> None:
+    opened(vhost.url)
+    with vhost.channel() as channel:
+        events = declare_events(channel, "orders", "mark")
+    assert events == "orders.events.mark"
+    for name in (*names("orders"), dead("orders"), events):
+        form = vhost.node.evaluate(
+            "[{amqqueue:is_durable(Q), amqqueue:get_type(Q)} || Q <- rabbit_amqqueue:list(), "
+            f'element(4, amqqueue:get_name(Q)) == <<"{name}">>, element(2, amqqueue:get_name(Q)) == <<"{vhost.name}">>]'
+        )
+        assert form == "[{true, rabbit_quorum_queue}]", name
+
+
+def test_another_node_is_taken_when_the_first_is_down(vhost: VirtualHost) -> None:
+    opened(f"amqp://127.0.0.1:1,{vhost.url}")
+
+
+def test_what_nobody_expects_is_still_an_error_of_ours() -> None:
+    for error in (OSError("gone"), AssertionError(), EOFError()):
+        assert isinstance(connection.meaning(error), MuxerError)
