@@ -32,11 +32,14 @@ class Effort:
     recordings: int
     seconds: float
     cpu: Mapping[str, float]
+    published: Sequence[float]
 
-    @property
-    def rate(self) -> float:
-        """Recordings a minute."""
-        return 60 * self.recordings / self.seconds
+    def rate(self, at_once: int) -> float:
+        """Given how many are worked on at a time, return how many a minute are published while all are at work: without the
+        first one of each, and without the last, when some have nothing left to do."""
+        moments = sorted(self.published)
+        first, last = at_once - 1, max(at_once, len(moments) - at_once - 1)
+        return 60 * (last - first) / (moments[last] - moments[first])
 
     @property
     def cores(self) -> float:
@@ -71,7 +74,8 @@ class Crew:
         begun, published = self._lab.progress()
         if begun is None or len(published) != count:
             raise RuntimeError(f"{len(published)} publications of {count} recordings")
-        return Effort(count, max(published) - begun, {name: after[name] - before[name] for name in after})
+        used = {name: after[name] - before[name] for name in after}
+        return Effort(count, max(published) - begun, used, published)
 
     def stop(self) -> None:
         """End them all, as a service would."""

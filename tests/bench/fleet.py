@@ -90,25 +90,25 @@ def measure(setting: Setting) -> Iterator[Figure]:
 def _throughput(bench: Bench) -> Iterator[Figure]:
     """Twelve recordings for each worker."""
     pick = bench.setting.pick
-    each, delays = pick(12, 1), pick(DELAYS, {})
+    each, delays = pick(12, 3), pick(DELAYS, {})
     single: list[Effort] = []
     for workers in pick((1, 2, 4, 8), (1, 2)):
         load = dict.fromkeys(range(each * workers), 1.0)
         done = [bench.fleet(workers, load, delays) for _ in range(pick(2, 1))]
         single = single or done
-        rates = [one.rate for one in done]
+        rates = [one.rate(workers) for one in done]
         yield Figure(f"recordings a minute, workers: {workers}", median(rates), "", min(rates), max(rates))
         yield Figure(f"cores that all of it keeps busy, workers: {workers}", median(one.cores for one in done), at_most=1.4)
         if workers > 1:
-            gains = [many.rate / one.rate for many, one in zip(done, single, strict=True)]
+            gains = [many.rate(workers) / one.rate(1) for many, one in zip(done, single, strict=True)]
             what = f"throughput, {workers} workers / 1"
             yield Figure(what, median(gains), "x", min(gains), max(gains), at_least=0.9 * workers)
 
 
 def _cost(bench: Bench) -> Iterator[Figure]:
     """The same load without latency, by a local pool with one thread and by a fleet with one worker, in turns."""
-    load = dict.fromkeys(range(bench.setting.pick(60, 2)), 1.0)
-    rounds = range(bench.setting.pick(3, 1))
+    load = dict.fromkeys(range(bench.setting.pick(40, 2)), 1.0)
+    rounds = range(bench.setting.pick(5, 1))
     pairs = [(bench.shards(1, load, {}), bench.fleet(1, load, {})) for _ in rounds]
     times = [1000 * (fleet.seconds - local.seconds) / len(load) for local, fleet in pairs]
     yield Figure("more time for a recording in a fleet", median(times), "ms", min(times), max(times))
