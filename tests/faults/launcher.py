@@ -134,8 +134,8 @@ def wrap_journal() -> None:
     """Die within a statement that writes a state, not between two."""
     original = journal._connected
 
-    def connected(path: Path, patience: float) -> Any:
-        database = original(path, patience)
+    def connected(path: Path, patience: float, left: str) -> Any:
+        database = original(path, patience, left)
         operations: list[int] = []
 
         def traced(statement: str) -> None:
