@@ -56,7 +56,7 @@ class FleetBroker(RabbitmqBroker):
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Consumer:
         """Return what takes orders out of all lanes, ``prefetch`` at a time."""
-        self._consumer = LaneConsumer(self._parameters, self._queue, prefetch, self._may_take, self._outages)
+        self._consumer = LaneConsumer(self._parameters, self._queue, prefetch, self._may_take)
         return self._consumer
 
     @property

@@ -116,13 +116,19 @@ def declare_events(channel: Any, queue: str, mark: str) -> str:
 def talking(outages: Outages) -> Iterator[None]:
     """Within this block the broker is talked to: what the libraries raise becomes an error of :mod:`muxer.errors`, and says
     whether the broker is out."""
-    with outages.talking(BROKER):
-        try:
-            yield
-        except MuxerError:
-            raise
-        except RAISED as error:
-            raise meaning(error) from error
+    with outages.talking(BROKER), translated():
+        yield
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Within this block, what the libraries raise becomes an error of :mod:`muxer.errors`."""
+    try:
+        yield
+    except MuxerError:
+        raise
+    except RAISED as error:
+        raise meaning(error) from error
 
 
 def meaning(error: Exception) -> MuxerError:

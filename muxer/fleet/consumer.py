@@ -17,9 +17,8 @@ from dramatiq.errors import DecodeError
 from dramatiq.message import Message
 
 from muxer.errors import MuxerError
-from muxer.fleet.connection import RAISED, connect, declare, talking
+from muxer.fleet.connection import RAISED, connect, declare, translated
 from muxer.fleet.lanes import names
-from muxer.outages import Outages
 
 log = logging.getLogger(__name__)
 
@@ -43,12 +42,12 @@ class LaneConsumer(Consumer):
     breaks: dramatiq's consumer threads would tell each attempt as critical."""
 
     def __init__(
-        self, parameters: list[dict[str, Any]], queue: str, held: int, may_take: Callable[[], bool], outages: Outages
+        self, parameters: list[dict[str, Any]], queue: str, held: int, may_take: Callable[[], bool]
     ) -> None:
         """Given the parameters of the connection, the option ``queue``, how many orders may be held and what says whether
         one may be taken now, connect to nothing yet."""
         self._parameters, self._queue, self._held = parameters, queue, held
-        self._may_take, self._outages = may_take, outages
+        self._may_take = may_take
         self._tags: dict[int, str] = {}
         self._connection: Any = None
         self._channel: Any = None
@@ -58,7 +57,7 @@ class LaneConsumer(Consumer):
     def __next__(self) -> MessageProxy | None:
         """Return the next order; None when there is none, or none may be taken, after a moment."""
         try:
-            with talking(self._outages):
+            with translated():
                 return self._next()
         except MuxerError as error:
             log.debug("no orders: %s", error)

@@ -56,6 +56,8 @@ class Line:
         self._tasks: deque[tuple[Callable[[Any], Any], Future[Any]]] = deque()
         self._lock = threading.Lock()
         self._connection: Any = None
+        self._why = "RabbitMQ does not answer: no connection"
+        self._opens = False
         self._closing, self._tried = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="broker", daemon=True)
 
@@ -70,7 +72,7 @@ class Line:
 
     def tell(self, event: Event) -> None:
         """Given an event, send it to all pollers as soon as possible; how a worker stands is sent at once or never."""
-        if event.what in PASSING and not self.is_connected:
+        if event.what in PASSING and not self._opens:
             return
         self._outbox.append(event)
         self._wake()
@@ -82,14 +84,14 @@ class Line:
         try:
             return self.post(task).result(ASK_SECONDS)
         except TimeoutError:
-            raise _gone() from None
+            raise self._gone() from None
 
     def post(self, task: Callable[[Any], T]) -> Future[T]:
         """Like :meth:`ask`, but do not wait for it. Raise :class:`ServiceUnavailable` when there is no connection."""
         future: Future[T] = Future()
         with self._lock:
             if self._connection is None:
-                raise _gone()
+                raise self._gone()
             self._tasks.append((task, future))
         self._wake()
         return future
@@ -110,6 +112,7 @@ class Line:
             try:
                 self._serve()
             except MuxerError as error:
+                self._why = str(error)
                 log.debug("the line to RabbitMQ broke: %s", error)
             except Exception:
                 log.exception("the line to RabbitMQ met an error that nobody expected; it is opened again")
@@ -124,14 +127,11 @@ class Line:
             # Only who can ask already is told that the broker is back.
             with talking(self._outages):
                 connection = connect(self._parameters)
-                channel = connection.channel()
-                channel.confirm_delivery()
-                declare(channel, self._queue)
-                self._opened(connection)
+                channel = self._open(connection)
                 with self._lock:
                     self._connection = connection
             self._tried.set()
-            due = 0.0
+            due = time.monotonic() + self._tick_seconds
             while not (self._closing.is_set() and not self._outbox):
                 with talking(self._outages):
                     self._work(connection, channel)
@@ -140,9 +140,22 @@ class Line:
                         self._tick(connection)
                     connection.process_data_events(0 if self._outbox or self._tasks else LOOP_SECONDS)
         finally:
+            self._opens = False
             if connection is not None:
                 with suppress(*RAISED):
                     connection.close()
+
+    def _open(self, connection: Any) -> Any:
+        """Return a channel when all is there and RabbitMQ has taken what is to be told: one that lets us in may lack memory,
+        or not let us write."""
+        channel = connection.channel()
+        channel.confirm_delivery()
+        declare(channel, self._queue)
+        self._opened(connection)
+        self._opens = True
+        self._tick(connection)
+        self._work(connection, channel)
+        return channel
 
     def _work(self, connection: Any, channel: Any) -> None:
         while self._outbox:
@@ -157,7 +170,7 @@ class Line:
             try:
                 future.set_result(task(connection))
             except BaseException as error:
-                future.set_exception(_gone())
+                future.set_exception(self._gone())
                 raise error
 
     def _give_up(self) -> None:
@@ -167,13 +180,12 @@ class Line:
             waiting = list(self._tasks)
             self._tasks.clear()
         for _, future in waiting:
-            future.set_exception(_gone())
+            future.set_exception(self._gone())
 
-
-def _gone() -> MuxerError:
-    error = ServiceUnavailable("RabbitMQ does not answer: no connection")
-    error.service = BROKER
-    return error
+    def _gone(self) -> MuxerError:
+        error = ServiceUnavailable(self._why)
+        error.service = BROKER
+        return error
 
 
 def _nothing() -> None:

@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import logging
 import threading
+from contextlib import suppress
 from typing import Any
 
 from pika.exceptions import ChannelClosed
 
+from muxer.errors import MuxerError
 from muxer.fleet.line import Line
 
 log = logging.getLogger(__name__)
@@ -52,6 +54,10 @@ class Locks:
         taken = False
         try:
             taken = line.ask(lambda connection: self._take(connection, file))
+        except MuxerError:
+            with suppress(MuxerError):
+                line.post(lambda connection: self._drop(connection, file))  # it may be taken yet
+            raise
         finally:
             if not taken:
                 with self._lock:
@@ -78,7 +84,11 @@ class Locks:
         return True
 
     def _drop(self, connection: Any, file: str) -> None:
-        self._open(connection).queue_delete(self._name(file))
+        try:
+            self._open(connection).queue_delete(self._name(file))
+        except ChannelClosed as error:
+            if error.reply_code != _LOCKED:  # another worker's by now
+                raise
 
     def _open(self, connection: Any) -> Any:
         """Return the channel of the locks; a refusal closes one."""

@@ -54,7 +54,7 @@ GRACE_SECONDS, CANCEL_SECONDS, CLOSE_SECONDS = 5.0, 2.0, 3.0
 LOCK_PATIENCE_SECONDS, LOCK_LOOK_SECONDS = 2.5 * HEARTBEAT_SECONDS, 1.0
 # A worker that lives and has lost its connections takes its locks again within so long, after a restart of RabbitMQ.
 RETURN_SECONDS = 2 * RECONNECT_SECONDS
-_EXPECTED = (Stopped, GivenUp, ServiceUnavailable)
+_EXPECTED = (Stopped, GivenUp)
 
 
 class FleetWorker:
@@ -144,11 +144,15 @@ class FleetWorker:
                 self._locks.release(self._line, order.file)
 
     def _hold(self, file: str) -> bool:
-        try:
-            return self._locks.hold(self._line, file)
-        except ServiceUnavailable:
-            self._stop.wait(LOCK_LOOK_SECONDS)
-            raise
+        """Take the lock of a target; return False when another has it. Wait while the line is out: RabbitMQ counts how often
+        an order is given back, and gives it up in the end."""
+        while True:
+            try:
+                return self._locks.hold(self._line, file)
+            except ServiceUnavailable as error:
+                log.debug("no lock of %s yet: %s", file, error)
+            if self._stop.wait(LOCK_LOOK_SECONDS):
+                raise Stopped("stopped before the recording was begun")
 
     def _tell_standing(self, _connection: Any) -> None:
         """Tell the pollers how this worker stands; the line calls this every few seconds."""
@@ -210,8 +214,8 @@ class FleetWorker:
 
 
 class _Settling(Middleware):
-    """Decides what becomes of the message of an order: acknowledged after the work; given back when this worker stops or
-    loses the broker; refused after anything else."""
+    """Decides what becomes of the message of an order: acknowledged after the work; given back when this worker stops;
+    refused after anything else."""
 
     def __init__(self) -> None:
         self._local = threading.local()
@@ -234,7 +238,7 @@ class _Settling(Middleware):
         self, broker: Broker, message: MessageProxy, *, result: Any = None, exception: BaseException | None = None
     ) -> None:
         """Note what is to become of it; the consumer says it to RabbitMQ."""
-        if isinstance(exception, Stopped | ServiceUnavailable) and isinstance(message, Taken):
+        if isinstance(exception, Stopped) and isinstance(message, Taken):
             message.give_back = True
         elif exception is not None:
             message.fail()

@@ -1,0 +1,56 @@
+"""Workers of a fleet where RabbitMQ is there, but not as it should be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from support.crew import QUEUE, SECONDS, Crew, stopped
+from support.daemon import wait_until
+from support.queues import VirtualHost
+
+from muxer.lab.cases import Case
+from muxer.lab.lab import Lab
+
+LANES = (QUEUE, f"{QUEUE}.today", f"{QUEUE}.backlog")
+# As many orders are given back in seconds as with the product's pauses in minutes.
+IMPATIENT = {
+    "muxer.fleet.line.ASK_SECONDS": 0.2,
+    "muxer.fleet.worker.LOCK_LOOK_SECONDS": 0.05,
+    "muxer.fleet.worker.RETURN_SECONDS": 0.05,
+    "muxer.fleet.connection.BLOCKED_SECONDS": 4.0,
+    "muxer.outages.FAILURES_IN_A_ROW": 1,
+}
+
+
+def waiting(folder: Path) -> Path:
+    """Write a program like openssl that encrypts only when there is a file ``go``."""
+    path = folder / "openssl"
+    wait = f'until [ -e "{folder}/go" ]; do sleep 0.05; done'
+    path.write_text(f'#!/bin/sh\ncase "$*" in *-encrypt*) {wait};; esac\nexec openssl "$@"\n')
+    path.chmod(0o755)
+    return path
+
+
+def test_no_order_is_given_up_while_rabbitmq_lacks_memory(
+    make_lab: Callable[..., Lab], vhost: VirtualHost, tmp_path: Path
+) -> None:
+    """A worker takes its next order when its line is blocked already: RabbitMQ blocks only connections that publish."""
+    lab = make_lab()
+    for case in (Case.PLAIN, Case.GAPS):
+        lab.add_case(case)
+    options = {"processing__openssl": str(waiting(tmp_path)), "advanced__worker_threads": "1"}
+    with Crew(lab, vhost.url, constants=IMPATIENT, **options) as crew:
+        poller, worker = crew.poller(), crew.worker()
+        wait_until(lambda: crew.said("encrypt") or crew.said("mux done"), SECONDS, "a job", crew.log)
+        wait_until(lambda: sum(map(vhost.ready, LANES)) == 1, SECONDS, "the other order", crew.log)
+        vhost.node.evaluate("ok = vm_memory_monitor:set_vm_memory_high_watermark(0.00001)")
+        try:
+            (tmp_path / "go").touch()
+            wait_until(lambda: crew.said("RabbitMQ is out"), SECONDS, "the outage", crew.log)
+        finally:
+            vhost.node.evaluate("ok = vm_memory_monitor:set_vm_memory_high_watermark({absolute, 1000000000})")
+        wait_until(lambda: crew.tell("status")["targets"] == {"done": 2}, SECONDS, "the work", crew.log)
+        assert "lacks memory or disk" in crew.said("RabbitMQ is out")[0]["message"]
+        assert vhost.ready(f"{QUEUE}.XQ") == 0
+        assert stopped(poller, worker) == [0, 0]
