@@ -1,12 +1,18 @@
-"""What follows from a failed attempt, in words that can be kept and sent. Pure: the type of the error decides, never its
-text."""
+"""What follows from a failed attempt, in words that can be kept and sent. The type of the error decides, never its text.
+Pure, but for the spread of the delays."""
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass
 from enum import StrEnum
 
 from muxer.errors import GivenUp, MediaNotFound, Transient, code_of
+
+PERMANENT_ATTEMPTS = 3
+PERMANENT_DELAY_SECONDS = 5.0
+FIRST_DELAY_SECONDS = 15.0
+LONGEST_DELAY_SECONDS = 3600.0
 
 
 class When(StrEnum):
@@ -37,6 +43,19 @@ class Failure:
         return f"{self.code} {self.error}: {self.reason}"
 
 
+@dataclass(frozen=True)
+class Entry:
+    """The failures of one target: all of them, and those that waiting does not mend. ``retry_at`` is epoch seconds, None
+    when the target is set aside. ``code``, ``error`` (a type) and ``reason`` are those of the last failure."""
+
+    attempts: int
+    permanent: int
+    retry_at: float | None
+    code: str
+    error: str
+    reason: str
+
+
 def failure_of(error: Exception) -> Failure:
     """Given the error that has ended an attempt, return what follows from it."""
     retry_after = error.retry_after if isinstance(error, Transient) else None
@@ -52,3 +71,29 @@ def _when(error: Exception) -> When:
     if isinstance(error, Transient | OSError | MemoryError):
         return When.LATER
     return When.COUNTED
+
+
+def delay(attempt: int) -> float:
+    """Given the number of an attempt, from 1 on, return the seconds to wait after it fails, without jitter."""
+    return min(FIRST_DELAY_SECONDS * 2.0 ** min(attempt - 1, 20), LONGEST_DELAY_SECONDS)
+
+
+def judge(failure: Failure, reason: str, earlier: Entry, now: float) -> Entry:
+    """Given a failure, its reason in a form that may be kept, the earlier failures of its target and the time, return all of
+    them together, and when the target is tried again."""
+    attempts, permanent = earlier.attempts + 1, earlier.permanent
+    told = (failure.code, failure.error, reason)
+    if failure.when is When.SOON:
+        return Entry(attempts, permanent, now, *told)
+    if failure.when is When.LATER:
+        asked = failure.retry_after
+        wait = delay(attempts) if asked is None else min(asked, LONGEST_DELAY_SECONDS)
+        return Entry(attempts, permanent, now + _spread(wait), *told)
+    permanent += 1
+    if failure.when is When.NEVER or permanent >= PERMANENT_ATTEMPTS:
+        return Entry(attempts, permanent, None, *told)
+    return Entry(attempts, permanent, now + _spread(PERMANENT_DELAY_SECONDS * 2.0 ** (permanent - 1)), *told)
+
+
+def _spread(seconds: float) -> float:
+    return seconds * random.uniform(1.0, 1.2)

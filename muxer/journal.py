@@ -12,7 +12,6 @@ import errno
 import json
 import logging
 import os
-import random
 import sqlite3
 import threading
 import time
@@ -22,15 +21,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from muxer.failures import Failure, When, failure_of
+from muxer.failures import LONGEST_DELAY_SECONDS, Entry, Failure, failure_of, judge
 from muxer.masking import Mask
 
 log = logging.getLogger(__name__)
 
-PERMANENT_ATTEMPTS = 3
-PERMANENT_DELAY_SECONDS = 5.0
-FIRST_DELAY_SECONDS = 15.0
-LONGEST_DELAY_SECONDS = 3600.0
 # So many failed targets are remembered; the oldest are forgotten first.
 REMEMBERED = 100_000
 # Finished targets stay readable for this long, and no more than so many of them.
@@ -85,19 +80,6 @@ class Key:
 
 
 @dataclass(frozen=True)
-class Entry:
-    """The failures of one target: all of them, and those that waiting does not mend. ``retry_at`` is epoch seconds, None
-    when the target is set aside. ``code``, ``error`` (a type) and ``reason`` are those of the last failure."""
-
-    attempts: int
-    permanent: int
-    retry_at: float | None
-    code: str
-    error: str
-    reason: str
-
-
-@dataclass(frozen=True)
 class Sample:
     """How much there was to do ``at`` a moment (epoch seconds): targets that ran, that were queued, that the last poll left
     waiting; when the oldest call began whose target needs work, None when none does."""
@@ -107,11 +89,6 @@ class Sample:
     queued: int
     waiting: int
     oldest_open: float | None
-
-
-def delay(attempt: int) -> float:
-    """Given the number of an attempt, from 1 on, return the seconds to wait after it fails, without jitter."""
-    return min(FIRST_DELAY_SECONDS * 2.0 ** min(attempt - 1, 20), LONGEST_DELAY_SECONDS)
 
 
 class Journal:
@@ -183,7 +160,7 @@ class Journal:
         with self._lock:
             earlier = self._failures.pop(key.name, None)
             earlier = earlier or Entry(0, 0, now, "", "", "")
-            entry = self._failures[key.name] = _judge(failure, self._shown(failure.reason), earlier, now)
+            entry = self._failures[key.name] = judge(failure, self._shown(failure.reason), earlier, now)
             if len(self._failures) > REMEMBERED:
                 self._failures.popitem(last=False)
             self._write(key, ASIDE if entry.retry_at is None else RETRY, entry, now)
@@ -386,25 +363,6 @@ def _move_away(path: Path) -> None:
     for suffix in ("-wal", "-shm"):
         with contextlib.suppress(OSError):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
-
-
-def _judge(failure: Failure, reason: str, earlier: Entry, now: float) -> Entry:
-    attempts, permanent = earlier.attempts + 1, earlier.permanent
-    told = (failure.code, failure.error, reason)
-    if failure.when is When.SOON:
-        return Entry(attempts, permanent, now, *told)
-    if failure.when is When.LATER:
-        asked = failure.retry_after
-        wait = delay(attempts) if asked is None else min(asked, LONGEST_DELAY_SECONDS)
-        return Entry(attempts, permanent, now + _spread(wait), *told)
-    permanent += 1
-    if failure.when is When.NEVER or permanent >= PERMANENT_ATTEMPTS:
-        return Entry(attempts, permanent, None, *told)
-    return Entry(attempts, permanent, now + _spread(PERMANENT_DELAY_SECONDS * 2.0 ** (permanent - 1)), *told)
-
-
-def _spread(seconds: float) -> float:
-    return seconds * random.uniform(1.0, 1.2)
 
 
 def put_back(path: Path, now: float, *, recording: str | None = None, code: str | None = None) -> list[str]:

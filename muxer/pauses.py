@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from muxer.errors import Transient
-from muxer.journal import delay
+from muxer.failures import delay
 
 LONGEST_BACK_OFF_SECONDS = 300.0
 

@@ -19,14 +19,14 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from faults.points import CALLS, Call, resolve  # noqa: E402
-from muxer import cli, job, journal, transfer  # noqa: E402
+from muxer import cli, failures, job, journal, transfer  # noqa: E402
 from muxer.gir import publish  # noqa: E402
 from muxer.process import Runner  # noqa: E402
 from muxer.storage import notes, webdav  # noqa: E402
 
 ARMED = Path(os.environ["MUXER_KILL_AT"])
 # Another muxer that died is waited for; here it has always died.
-job.PUBLISH_WAIT_SECONDS = journal.FIRST_DELAY_SECONDS = 1.0
+job.PUBLISH_WAIT_SECONDS = failures.FIRST_DELAY_SECONDS = 1.0
 transfer.CHUNK = 4096
 
 

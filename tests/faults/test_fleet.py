@@ -22,7 +22,7 @@ KILLS = 8
 # What is waited for after a death, and how long a silent peer is believed to live.
 IMPATIENT = {
     "muxer.job.PUBLISH_WAIT_SECONDS": 1.0,
-    "muxer.journal.FIRST_DELAY_SECONDS": 0.5,
+    "muxer.failures.FIRST_DELAY_SECONDS": 0.5,
     "muxer.fleet.worker.TRIAL_SECONDS": 1.0,
     "muxer.guests.LEAST_AGE_SECONDS": 0.5,
     "muxer.fleet.connection.HEARTBEAT_SECONDS": 2,

@@ -19,7 +19,7 @@ from muxer.fleet.lanes import names
 from muxer.lab.lab import Lab
 from muxer.lab.switches import Switches
 
-IMPATIENT = {"muxer.journal.FIRST_DELAY_SECONDS": 0.5, "muxer.fleet.worker.TRIAL_SECONDS": 1.0}
+IMPATIENT = {"muxer.failures.FIRST_DELAY_SECONDS": 0.5, "muxer.fleet.worker.TRIAL_SECONDS": 1.0}
 _MESSAGE = {"queue_name": QUEUE, "actor_name": "mux", "args": [], "kwargs": {}, "options": {}, "message_id": "1"}
 _ORDER = {"version": 1, "recording": "r", "file": "f", "attempts": 1}
 # No order, whoever sent it.
@@ -177,7 +177,7 @@ def test_permanent_failures_are_tried_three_times_in_all(lab: Lab, copies: Copie
     whole = copies.source.read_bytes()
     copies.source.write_bytes(b"")
     try:
-        with Crew(lab, vhost.url, "broken", {**IMPATIENT, "muxer.journal.PERMANENT_DELAY_SECONDS": 0.5}) as crew:
+        with Crew(lab, vhost.url, "broken", {**IMPATIENT, "muxer.failures.PERMANENT_DELAY_SECONDS": 0.5}) as crew:
             crew.poller(), crew.workers(2)
             wait_until(lambda: crew.tell("failed", "--aside"), SECONDS, "the third failure", crew.log)
             polls = len(crew.polled("poll done"))

@@ -8,9 +8,9 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from muxer import cli, job, journal, work  # noqa: E402
+from muxer import cli, failures, job, work  # noqa: E402
 
-journal.PERMANENT_DELAY_SECONDS = journal.FIRST_DELAY_SECONDS = 0.5
+failures.PERMANENT_DELAY_SECONDS = failures.FIRST_DELAY_SECONDS = 0.5
 work.MIGRATION_WAIT_SECONDS = 0.3
 job.PUBLISH_WAIT_SECONDS = 1.0
 

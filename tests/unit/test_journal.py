@@ -25,8 +25,9 @@ from muxer.errors import (
     StoredElsewhere,
     ToolError,
 )
+from muxer.failures import PERMANENT_ATTEMPTS, delay
 from muxer.gir.answers import Answer, failure
-from muxer.journal import PERMANENT_ATTEMPTS, Journal, Key, delay, done_elsewhere
+from muxer.journal import Journal, Key, done_elsewhere
 
 FOREVER = 10.0**12
 X = Key("x", "C1")

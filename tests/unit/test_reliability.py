@@ -13,7 +13,8 @@ from faults.proxy import Fault
 
 from muxer import errors
 from muxer.errors import MuxerError, Permanent, Transient
-from muxer.journal import PERMANENT_ATTEMPTS, Journal, Key
+from muxer.failures import PERMANENT_ATTEMPTS
+from muxer.journal import Journal, Key
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
