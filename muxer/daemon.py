@@ -31,9 +31,9 @@ from muxer.pool import Engine, Intake, Pool
 from muxer.process import Runner
 from muxer.pulse import Pulse
 from muxer.selection import MuxTarget
+from muxer.services import cleaning_of
 from muxer.state import STATE, StateFile
 from muxer.work import MIGRATION_ATTEMPTS, Work, key_of
-from muxer.workspace import Cleaning
 
 if TYPE_CHECKING:
     from muxer.fleet.pool import FleetPool
@@ -72,12 +72,7 @@ class Daemon:
         self._books = Books(self._journal, self._migration)
         self._fleet, self._pool = self._engines(job)
         self._poller = Poller(config, services.rws, self._journal, self._outages, _Patient(self._pool, self._pulse))
-        processing = config.processing
-        self._cleaning = Cleaning(
-            services.workspace,
-            enabled=processing.auto_clean_temp_folder,
-            interval=processing.clean_temp_folder_timeout,
-        )
+        self._cleaning = cleaning_of(config, services.workspace)
         self._ended = False
         self._keep_due = time.monotonic() + KEEP_SECONDS
         self._state_due = self._sample_due = time.monotonic()

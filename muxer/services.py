@@ -24,7 +24,7 @@ from muxer.storage.s3 import S3Storage
 from muxer.storage.stores import Stores
 from muxer.storage.webdav import WebdavStorage
 from muxer.superseded import Superseded
-from muxer.workspace import Workspace
+from muxer.workspace import Cleaning, Workspace
 
 
 def build(
@@ -61,6 +61,13 @@ def build(
         helpers=Helpers(advanced.worker_threads, FETCHED_AT_ONCE - 1, stop),
         stop=stop,
     )
+
+
+def cleaning_of(config: Config, workspace: Workspace) -> Cleaning:
+    """Given the configuration and the temporary folder, return what cleans it."""
+    processing = config.processing
+    enabled, interval = processing.auto_clean_temp_folder, processing.clean_temp_folder_timeout
+    return Cleaning(workspace, enabled=enabled, interval=interval)
 
 
 def rws_of(config: Config, stop: threading.Event, outages: Outages) -> Rws:

@@ -147,6 +147,7 @@ class Cleaning:
     """When the next clean-up of the temporary folder is due (guide: ``clean_temp_folder_timeout``)."""
 
     def __init__(self, workspace: Workspace, *, enabled: bool, interval: int) -> None:
+        """Given what is cleaned, whether it is at all, and the seconds between two clean-ups (-1: whenever idle)."""
         self._workspace = workspace
         self._enabled = enabled
         self._interval = interval

@@ -69,9 +69,10 @@ def _waiting(connection: Any, name: str) -> int | None:
     """Return how many messages wait in a queue, None when there is no such queue."""
     from pika.exceptions import ChannelClosedByBroker
 
-    channel = connection.channel()
+    from muxer.fleet.connection import waiting_in
+
     try:
-        return int(channel.queue_declare(name, passive=True).method.message_count)
+        return waiting_in(connection.channel(), name)
     except ChannelClosedByBroker as error:
         if error.reply_code != _NOT_FOUND:
             raise

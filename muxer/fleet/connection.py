@@ -112,6 +112,12 @@ def declare_events(channel: Any, queue: str, mark: str) -> str:
     return name
 
 
+def waiting_in(channel: Any, queue: str) -> int:
+    """Given a channel and the name of a queue, return how many messages wait in it. Raise the errors of pika, one of them for
+    a queue that is not there."""
+    return int(channel.queue_declare(queue, passive=True).method.message_count)
+
+
 @contextmanager
 def talking(outages: Outages) -> Iterator[None]:
     """Within this block the broker is talked to: what the libraries raise becomes an error of :mod:`muxer.errors`, and says

@@ -14,7 +14,7 @@ from typing import Any
 import pika
 
 from muxer.errors import Code, GivenUp
-from muxer.fleet.connection import DELIVERIES
+from muxer.fleet.connection import DELIVERIES, waiting_in
 from muxer.fleet.events import MALFORMED, text
 from muxer.fleet.held import Held
 from muxer.fleet.lanes import dead
@@ -75,7 +75,7 @@ def look(connection: Any, queue: str, settle: Callable[[Letter], Fate]) -> int:
     channel.confirm_delivery()
     kept = 0
     try:
-        for _ in range(min(LOOKED_AT, channel.queue_declare(name, passive=True).method.message_count)):
+        for _ in range(min(LOOKED_AT, waiting_in(channel, name))):
             method, properties, body = channel.basic_get(name)
             if method is None:
                 break

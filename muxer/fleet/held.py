@@ -19,12 +19,11 @@ LONGEST_SECONDS = 12 * 3600.0
 
 @dataclass(frozen=True)
 class Held:
-    """A target that is out: the id of its message, when and into which lane it was put, and when a worker began it."""
+    """A target that is out: the id of its message, when it was put into a lane, and when a worker began it."""
 
     key: Key
     message: str
     queued: float
-    lane: int
     begun: float | None = None
 
 
@@ -56,7 +55,7 @@ class Holdings:
     def begun(self, key: Key, now: float) -> Held:
         """Note that a worker has begun a target, ours or that of another poller; return what is known of it."""
         with self._lock:
-            known = self._held.get(key.name) or Held(key, "", now, 0)
+            known = self._held.get(key.name) or Held(key, "", now)
             agent = key.agent or known.key.agent
             self._held[key.name] = held = replace(known, key=replace(known.key, agent=agent), begun=now)
         return held

@@ -19,7 +19,7 @@ from muxer.errors import MuxerError, Stopped
 from muxer.failures import failure_of
 from muxer.fleet import events
 from muxer.fleet.broker import FleetBroker
-from muxer.fleet.connection import declare_events, quiet, talking
+from muxer.fleet.connection import declare_events, quiet, talking, waiting_in
 from muxer.fleet.dead import Fate, Letter, fate, look
 from muxer.fleet.events import Event
 from muxer.fleet.held import Held, Holdings
@@ -68,7 +68,7 @@ class FleetPool(Engine):
         self._broker = FleetBroker(fleet, self._name, outages)
         self._holdings, self._workers = Holdings(), Workers()
         for key, at, message in journal.out():
-            self._holdings.put(Held(key, message, at, 0))
+            self._holdings.put(Held(key, message, at))
         self._chosen: list[tuple[float, int, Key]] = []
         self._numbers = itertools.count()
         self._depths, self._dead, self._dead_left = [0] * len(LANES), 0, 0
@@ -195,7 +195,7 @@ class FleetPool(Engine):
     def _send(self, key: Key, lane: int) -> None:
         message = self._broker.message(Order(key.recording, key.name, self._attempts), lane)
         # Before it is sent: a worker may be done with it at once.
-        self._holdings.put(Held(key, message.message_id, now(), lane))
+        self._holdings.put(Held(key, message.message_id, now()))
         self._journal.queued(key, now(), message.message_id)
         self._empty_since = None
         try:
@@ -204,8 +204,7 @@ class FleetPool(Engine):
             self._release(key)
             raise
         self._look_at_letter_of(key)
-        told = {"message": message.message_id, "lane": lane}
-        self._line.tell(Event(events.QUEUED, self._name, key.recording, key.name, told))
+        self._line.tell(Event(events.QUEUED, self._name, key.recording, key.name, {"message": message.message_id}))
 
     def _release(self, key: Key) -> None:
         """A target is not out any more, and wanted still."""
@@ -238,7 +237,7 @@ class FleetPool(Engine):
     def _queued_elsewhere(self, event: Event, key: Key) -> None:
         if key.name not in self._holdings:
             message = str(event.details.get("message", ""))
-            self._holdings.put(Held(key, message, now(), int(event.details.get("lane", 0))))
+            self._holdings.put(Held(key, message, now()))
             self._journal.queued(key, now(), message)
 
     def _begun(self, event: Event, key: Key) -> None:
@@ -289,7 +288,7 @@ class FleetPool(Engine):
         queues = (*names(self._fleet.queue), dead(self._fleet.queue))
         channel = connection.channel()
         with self._counting:
-            *depths, letters = [channel.queue_declare(one, passive=True).method.message_count for one in queues]
+            *depths, letters = [waiting_in(channel, one) for one in queues]
             self._depths, self._empty_since = depths, None if any(depths) else self._empty_since or now()
         channel.close()
         self._dead = letters

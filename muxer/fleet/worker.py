@@ -39,9 +39,9 @@ from muxer.masking import Mask
 from muxer.observe.logs import about
 from muxer.outages import RWS
 from muxer.process import Runner
+from muxer.services import cleaning_of
 from muxer.state import STATE, StateFile, plain
 from muxer.work import Work
-from muxer.workspace import Cleaning
 
 log = logging.getLogger(__name__)
 
@@ -78,12 +78,7 @@ class FleetWorker:
         self._worker = Worker(self._broker, queues={fleet.queue}, worker_threads=threads)
         self._worker.queue_prefetch = threads * fleet.prefetch
         self._state = StateFile(services.workspace.path / STATE, name, mask)
-        processing = config.processing
-        self._cleaning = Cleaning(
-            services.workspace,
-            enabled=processing.auto_clean_temp_folder,
-            interval=processing.clean_temp_folder_timeout,
-        )
+        self._cleaning = cleaning_of(config, services.workspace)
 
     def run(self) -> None:
         """Work until a signal stops it."""

@@ -13,6 +13,7 @@ from support.crew import QUEUE, SECONDS, Crew, stopped
 from support.daemon import wait_until
 from support.line import Line
 from support.queues import VirtualHost
+from support.stand_in import stand_in
 
 from faults import figures, outcome
 from faults.recordings import Recording
@@ -66,11 +67,8 @@ def left_over(scene: Scene, *crews: Crew) -> list[str]:
 
 def waits_at_first(folder: Path) -> Path:
     """Write a program like openssl: the first encryption of all leaves a file ``waits`` and goes on when there is ``go``."""
-    path = folder / "openssl"
     wait = f'mkdir "{folder}/waits" 2>/dev/null && while [ ! -e "{folder}/go" ]; do sleep 0.05; done'
-    path.write_text(f'#!/bin/sh\ncase "$*" in *-encrypt*) {wait};; esac\nexec openssl "$@"\n')
-    path.chmod(0o755)
-    return path
+    return stand_in(folder / "openssl", "openssl", "*-encrypt*", wait)
 
 
 def through(vhost: VirtualHost, line: Line) -> str:
@@ -80,10 +78,7 @@ def through(vhost: VirtualHost, line: Line) -> str:
 
 def slow(folder: Path) -> Path:
     """Write a program like openssl that takes some time for an encryption, so that work lasts while something breaks."""
-    path = folder / "openssl"
-    path.write_text('#!/bin/sh\ncase "$*" in *-encrypt*) sleep 0.4;; esac\nexec openssl "$@"\n')
-    path.chmod(0o755)
-    return path
+    return stand_in(folder / "openssl", "openssl", "*-encrypt*", "sleep 0.4")
 
 
 def test_a_plain_run(scene: Scene, vhost: VirtualHost) -> None:

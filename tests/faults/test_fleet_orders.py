@@ -14,6 +14,7 @@ from support.crew import QUEUE, SECONDS, Crew, stopped
 from support.daemon import wait_until
 from support.media import KeptLab
 from support.queues import VirtualHost
+from support.stand_in import stand_in
 
 from muxer.fleet.lanes import names
 from muxer.lab.lab import Lab
@@ -286,17 +287,10 @@ def put(vhost: VirtualHost, queue: str, *bodies: bytes, exchange: str = "") -> N
 
 def kills_its_worker(folder: Path) -> Path:
     """Write a program like ffmpeg that kills the worker when it is to check a file, until there is ``mercy``."""
-    path = folder / "ffmpeg"
-    kill = f'[ -e "{folder}/mercy" ] || kill -9 $PPID'
-    path.write_text(f'#!/bin/sh\ncase "$*" in *excerpts*) {kill};; esac\nexec ffmpeg "$@"\n')
-    path.chmod(0o755)
-    return path
+    return stand_in(folder / "ffmpeg", "ffmpeg", "*excerpts*", f'[ -e "{folder}/mercy" ] || kill -9 $PPID')
 
 
 def waits(folder: Path) -> Path:
     """Write a program like ffmpeg that leaves ``waits`` when it is to check a file, and goes on when there is ``go``."""
-    path = folder / "ffmpeg"
     wait = f'mkdir -p "{folder}/waits"; while [ ! -e "{folder}/go" ]; do sleep 0.05; done'
-    path.write_text(f'#!/bin/sh\ncase "$*" in *excerpts*) {wait};; esac\nexec ffmpeg "$@"\n')
-    path.chmod(0o755)
-    return path
+    return stand_in(folder / "ffmpeg", "ffmpeg", "*excerpts*", wait)

@@ -13,6 +13,7 @@ from pathlib import Path
 from support.calls import add_short, messages, muxed, screen_file, stored_muxed
 from support.daemon import Muxer, wait_until
 from support.running import configured, labelled
+from support.stand_in import stand_in
 from support.trap import trapped
 
 from muxer.gir.models import CallRecording, ScreenRecording
@@ -30,10 +31,8 @@ STOP_SECONDS = 10.0
 def hanging_once(folder: Path, name: str, words: str) -> tuple[Path, Path]:
     """Write a program that does what ``name`` does, but hangs the first time that its arguments hold ``words``. Return it,
     and the folder that is there as soon as it hangs."""
-    path, mark = folder / f"once-{name}", folder / f"{name}-hangs"
-    path.write_text(f'#!/bin/sh\ncase "$*" in *{words}*) mkdir "{mark}" && sleep 600;; esac 2>/dev/null\nexec {name} "$@"\n')
-    path.chmod(0o755)
-    return path, mark
+    mark = folder / f"{name}-hangs"
+    return stand_in(folder / f"once-{name}", name, f"*{words}*", f'mkdir "{mark}" 2>/dev/null && sleep 600'), mark
 
 
 def stopped_in_time(muxer: Muxer) -> None:

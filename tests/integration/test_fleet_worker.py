@@ -8,6 +8,7 @@ from pathlib import Path
 from support.crew import QUEUE, SECONDS, Crew, stopped
 from support.daemon import wait_until
 from support.queues import VirtualHost
+from support.stand_in import stand_in
 
 from muxer.lab.cases import Case
 from muxer.lab.lab import Lab
@@ -25,11 +26,7 @@ IMPATIENT = {
 
 def waiting(folder: Path) -> Path:
     """Write a program like openssl that encrypts only when there is a file ``go``."""
-    path = folder / "openssl"
-    wait = f'until [ -e "{folder}/go" ]; do sleep 0.05; done'
-    path.write_text(f'#!/bin/sh\ncase "$*" in *-encrypt*) {wait};; esac\nexec openssl "$@"\n')
-    path.chmod(0o755)
-    return path
+    return stand_in(folder / "openssl", "openssl", "*-encrypt*", f'until [ -e "{folder}/go" ]; do sleep 0.05; done')
 
 
 def test_no_order_is_given_up_while_rabbitmq_lacks_memory(

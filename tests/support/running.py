@@ -6,6 +6,7 @@ from pathlib import Path
 
 from muxer.lab.lab import Lab
 from support.daemon import log_lines
+from support.stand_in import stand_in
 
 
 def configured(lab: Lab, **overrides: str) -> tuple[Path, Path]:
@@ -32,10 +33,7 @@ def messages(log: Path) -> list[str]:
 def slow_program(folder: Path, name: str) -> Path:
     """Write a program that does what ``name`` does, but hangs before it muxes or encrypts."""
     path = folder / f"slow-{name}"
-    hang = f'case "$*" in *excerpts*|*-encrypt*) touch "{hanging(path)}"; sleep 600;; esac'
-    path.write_text(f'#!/bin/sh\n{hang}\nexec {name} "$@"\n')
-    path.chmod(0o755)
-    return path
+    return stand_in(path, name, "*excerpts*|*-encrypt*", f'touch "{hanging(path)}"; sleep 600')
 
 
 def hanging(program: Path) -> Path:

@@ -32,7 +32,7 @@ KEY = Key("c1_muxed.mp4", "c1", "agent1")
 @pytest.fixture
 def holdings() -> Holdings:
     made = Holdings()
-    made.put(Held(KEY, "m1", NOW - 600, 0))
+    made.put(Held(KEY, "m1", NOW - 600))
     return made
 
 
@@ -60,7 +60,7 @@ def test_an_order_has_vanished_when_it_is_in_no_lane_and_at_no_worker(
     empty_for: float | None, at_workers: set[str], waited: float, lost: bool
 ) -> None:
     made = Holdings()
-    made.put(Held(KEY, "m1", NOW - waited, 0))
+    made.put(Held(KEY, "m1", NOW - waited))
     since = None if empty_for is None else NOW - empty_for
     assert bool(made.lost(NOW, since, at_workers)) is lost
 
@@ -117,9 +117,9 @@ def test_a_dead_letter_may_be_anything(garbage: bytes) -> None:
 @pytest.mark.parametrize(
     ("held", "state", "expected"),
     [
-        (Held(KEY, "m1", NOW, 0), QUEUED, Fate.SET_ASIDE),
-        (Held(KEY, "", NOW, 0), QUEUED, Fate.SET_ASIDE),
-        (Held(KEY, "m2", NOW, 0), QUEUED, Fate.DROPPED),
+        (Held(KEY, "m1", NOW), QUEUED, Fate.SET_ASIDE),
+        (Held(KEY, "", NOW), QUEUED, Fate.SET_ASIDE),
+        (Held(KEY, "m2", NOW), QUEUED, Fate.DROPPED),
         (None, ASIDE, Fate.LEFT),
         (None, WANTED, Fate.LEFT),
         (None, DONE, Fate.DROPPED),

@@ -1,0 +1,13 @@
+"""Programs that stand in for others: they do what these do, and something of their own before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def stand_in(path: Path, name: str, words: str, before: str) -> Path:
+    """Write a program that runs ``before`` (shell) when one of the patterns ``words`` (``*-encrypt*|*excerpts*``) fits its
+    arguments, and then what ``name`` does. Return its path."""
+    path.write_text(f'#!/bin/sh\ncase "$*" in {words}) {before};; esac\nexec {name} "$@"\n')
+    path.chmod(0o755)
+    return path
