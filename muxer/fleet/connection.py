@@ -113,8 +113,8 @@ def declare_events(channel: Any, queue: str, mark: str) -> str:
 
 
 def waiting_in(channel: Any, queue: str) -> int:
-    """Given a channel and the name of a queue, return how many messages wait in it. Raise the errors of pika, one of them for
-    a queue that is not there."""
+    """Given a channel and the name of a queue, return how many messages wait in it. Raise the errors of pika, one of them
+    for a queue that is not there."""
     return int(channel.queue_declare(queue, passive=True).method.message_count)
 
 

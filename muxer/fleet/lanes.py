@@ -50,6 +50,11 @@ def room(lane: int, depths: Sequence[int], max_queue: int) -> int:
     return max(0, max(1, int(LANES[lane].share * max_queue)) - sum(depths))
 
 
+def is_low(depths: Sequence[int], max_queue: int) -> bool:
+    """Given how many messages wait in each lane, return whether more should come: there is room in every lane."""
+    return 4 * sum(depths) <= max_queue
+
+
 def passes(past: float, older: float) -> list[float]:
     """Given both ends of the poll's window in minutes before now, return for each pass, in minutes, how far it goes back:
     the newest calls first, then four times as far. RWS finds calls by when they began at the earliest and ended at the

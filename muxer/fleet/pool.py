@@ -23,7 +23,7 @@ from muxer.fleet.connection import declare_events, quiet, talking, waiting_in
 from muxer.fleet.dead import Fate, Letter, fate, look
 from muxer.fleet.events import Event
 from muxer.fleet.held import Held, Holdings
-from muxer.fleet.lanes import LANES, MINUTE, dead, lane_of, names, room
+from muxer.fleet.lanes import LANES, MINUTE, dead, is_low, lane_of, names, room
 from muxer.fleet.line import Line
 from muxer.fleet.orders import Order
 from muxer.fleet.view import FleetView
@@ -130,7 +130,7 @@ class FleetPool(Engine):
     @property
     def is_hungry(self) -> bool:
         """Whether there is room again for what the last poll found and could not order."""
-        return self._is_starved and 2 * sum(self._depths) <= self._fleet.max_queue
+        return self._is_starved and is_low(self._depths, self._fleet.max_queue)
 
     @property
     def files(self) -> int:

@@ -12,7 +12,7 @@ from muxer.errors import Code, GivenUp, MediaNotFound, MetadataError, ServiceUna
 from muxer.failures import When, failure_of
 from muxer.fleet import events, orders
 from muxer.fleet.events import Event
-from muxer.fleet.lanes import DAY, HOUR, LANES, dead, lane_of, names, passes, room
+from muxer.fleet.lanes import DAY, HOUR, LANES, dead, is_low, lane_of, names, passes, room
 from muxer.fleet.orders import Order
 
 ORDER = Order("call-1", "call-1_0123456789abcdef0123_muxed.mp4", 4)
@@ -85,6 +85,12 @@ def test_no_more_than_max_queue_is_ever_queued(max_queue: int, arriving: list[in
         if room(lane, depths, max_queue):
             depths[lane] += 1
     assert sum(depths) <= max_queue
+
+
+@given(st.integers(1, 1000), st.lists(st.integers(0, 300), min_size=3, max_size=3))
+def test_more_is_wanted_only_where_there_is_room_for_all(max_queue: int, depths: list[int]) -> None:
+    assert is_low([0, 0, 0], max_queue) and not is_low([0, 0, 50], 100)
+    assert not is_low(depths, max_queue) or all(room(lane, depths, max_queue) for lane in range(len(LANES)))
 
 
 def test_a_poll_begins_with_the_newest_hour() -> None:
