@@ -50,7 +50,7 @@ class Line:
         tick: Callable[[Any], None],
         tick_seconds: float,
     ) -> None:
-        self._parameters, self._queue, self._name = parameters(fleet, name), fleet.queue, name
+        self._parameters, self._queue = parameters(fleet, name), fleet.queue
         self._outages, self._opened, self._tick, self._tick_seconds = outages, opened, tick, tick_seconds
         self._outbox: deque[Event] = deque(maxlen=LONGEST_OUTBOX)
         self._tasks: deque[tuple[Callable[[Any], Any], Future[Any]]] = deque()
@@ -169,9 +169,9 @@ class Line:
             task, future = self._tasks.popleft()
             try:
                 future.set_result(task(connection))
-            except BaseException as error:
+            except BaseException:
                 future.set_exception(self._gone())
-                raise error
+                raise
 
     def _give_up(self) -> None:
         """The connection is gone: nobody waits for it."""
