@@ -91,7 +91,6 @@ class Poller:
         self._engine.begin_poll()
         reaches = self._reaches()
         self._seen = Remembered(SEEN) if len(reaches) > 1 else None
-        self._newest_at = time.monotonic()
         for number, reach in enumerate(reaches):
             self._pass(reach, reaches[0] if number else None)
             if number + 1 < len(reaches) and self._engine.is_closed(reach):
@@ -100,16 +99,18 @@ class Poller:
         return self.result
 
     def _pass(self, reach: float, newest: float | None) -> None:
-        """Go once through the calls of so many minutes; in between, when that takes long, through the ``newest`` again."""
+        """Go once through the calls of so many minutes; in between, when that takes long, through the ``newest`` again; None
+        when these are the newest."""
         interval = self._config.processing.min_poll_interval * MINUTE
         for slice_ in _slices(self._ours(reach), self._config.processing.query_slice_size):
             self._take(slice_, self.result)
             if newest is not None and time.monotonic() - self._newest_at > interval:
-                self._newest_at = time.monotonic()
                 self._pass(newest, None)
         taken = self._engine.end_pass()
         self.result.submitted += taken
         self.result.waiting -= taken
+        if newest is None:
+            self._newest_at = time.monotonic()
 
     def _reaches(self) -> list[float]:
         """Return how far each pass goes back, in minutes."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 from support.calls import add_short, configure
@@ -113,6 +114,24 @@ def test_older_calls_are_not_read_while_there_is_no_room_for_them(make_lab: Make
     result = poller_for(lab, Outages(), engine, **FLEET).poll()
     assert [[names[one] for one in each] for each in engine.passes] == [["new"], ["early"], []]
     assert result.found == 2
+
+
+def test_the_newest_calls_are_not_read_all_the_time_when_that_takes_longer_than_an_interval(
+    make_lab: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = make_lab()
+    add_short(lab, range(6), timedelta(minutes=100))
+    engine, clock = Passes(), [0.0]
+
+    def end_pass() -> int:
+        clock[0] += 100  # a pass
+        return Passes.end_pass(engine)
+
+    engine.end_pass = end_pass  # type: ignore[method-assign]
+    monkeypatch.setattr("muxer.poller.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    options = {**FLEET, "processing__window_past": "200", "processing__min_poll_interval": "1"}
+    poller_for(lab, Outages(), engine, processing__query_slice_size="1", **options).poll()
+    assert len(engine.passes) - 1 == 2
 
 
 def test_the_newest_calls_are_read_again_while_a_poll_lasts(make_lab: Make) -> None:
