@@ -7,7 +7,7 @@ from typing import Any
 
 from webdav4 import retry as webdav_retry
 
-from muxer import job, journal, pauses, services, transfer
+from muxer import failures, job, journal, pauses, services, transfer
 from muxer.gir import publish, session
 from muxer.storage import s3, s3_http, webdav_http
 
@@ -27,7 +27,8 @@ def hurry(patch: Callable[[Any, str, Any], None], silence: float = SILENCE) -> N
     patch(job, "PUBLISH_WAIT_SECONDS", 1.0)
     patch(transfer, "GRACE_SECONDS", 2 * silence)
     patch(publish, "READ_BACK_WAITS", (0.0, 0.1))
-    patch(journal, "FIRST_DELAY_SECONDS", 0.3)
+    patch(failures, "FIRST_DELAY_SECONDS", 0.3)
+    patch(failures, "LONGEST_DELAY_SECONDS", 2.0)
     patch(journal, "LONGEST_DELAY_SECONDS", 2.0)
     patch(pauses, "LONGEST_BACK_OFF_SECONDS", 1.0)
     account = services.Account
