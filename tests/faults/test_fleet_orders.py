@@ -92,7 +92,8 @@ def wait_for_all(copies: Copies, crew: Crew, ids: list[str] | None = None) -> No
 
 def test_five_hundred_targets_over_four_workers(lab: Lab, copies: Copies, vhost: VirtualHost, tmp_path: Path) -> None:
     ids = copies.add(500)
-    with Crew(lab, vhost.url, "many", advanced__worker_threads="2") as crew:
+    options = {"advanced__worker_threads": "2", "processing__min_poll_interval": "0.05"}
+    with Crew(lab, vhost.url, "many", **options) as crew:
         poller, *workers = crew.poller(), *(crew.worker(FLEET_MUX_ONCE="1") for _ in range(4))
         wait_for_all(copies, crew)
         wait_until(lambda: crew.tell("status")["targets"] == {"done": 500}, SECONDS, "the books", crew.log)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import signal
@@ -13,6 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from muxer.cli import main
 from muxer.lab.lab import Lab
 from support.commands import clean_environment
 from support.daemon import PACKAGE, log_lines, wait_until
@@ -131,10 +134,11 @@ class Crew:
         wait_until(lambda: len(self.said("temporary files are in")) >= number, SECONDS, f"the start of {number} workers")
 
     def tell(self, command: str, *arguments: str) -> Any:
-        """Run a command beside the poller; return its JSON."""
-        line = [sys.executable, "-m", "muxer", command, f"--config-file={self.config}", "--json", *arguments]
-        how: dict[str, Any] = {"cwd": PACKAGE.parent, "env": clean_environment(), "capture_output": True, "text": True}
-        return json.loads(subprocess.run(line, timeout=SECONDS, check=False, **how).stdout)
+        """Run a command beside the poller; return its JSON. It runs in this process: tests ask until something holds."""
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            main([command, f"--config-file={self.config}", "--json", *arguments])
+        return json.loads(out.getvalue())
 
     def _start(self, command: str, environment: Mapping[str, str]) -> Member:
         line = [sys.executable, str(LAUNCHER), command, f"--config-file={self.config}"]

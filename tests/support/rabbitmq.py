@@ -25,6 +25,7 @@ PROGRAM = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # the one on PATH wants
 USER, PASSWORD = "muxer", "geheim @:/%1"
 SECONDS = 60
 READY = b"Server startup complete"
+NOT_CONNECTED = "failed to connect to node"
 MEMORY = 1 << 30
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)  # loaded once, here: a child between fork and exec must not load libraries
@@ -141,7 +142,15 @@ class RabbitNode:
     def evaluate(self, expression: str) -> str:
         """Given an expression of Erlang, let the node evaluate it; return its value, as Erlang writes it."""
         command = [*self._before, str(_erl_call()), "-r", "-address", f"localhost:{self._distribution}", "-e"]
-        done = subprocess.run(
+        deadline = time.monotonic() + SECONDS
+        # The name that erl_call gives itself may still be taken; nothing was evaluated then.
+        while NOT_CONNECTED in (done := self._call(command, expression)).stderr and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert done.returncode == 0 and done.stdout.startswith("{ok, "), f"{expression}: {done.stdout} {done.stderr}"
+        return done.stdout[len("{ok, ") : -1]
+
+    def _call(self, command: Sequence[str], expression: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
             command,
             input=f"{expression}.\n",
             env=self._environment(),
@@ -150,8 +159,6 @@ class RabbitNode:
             timeout=SECONDS,
             check=False,
         )
-        assert done.returncode == 0 and done.stdout.startswith("{ok, "), f"{expression}: {done.stdout} {done.stderr}"
-        return done.stdout[len("{ok, ") : -1]
 
     def _wait_until_it_serves(self, process: subprocess.Popen[bytes], said: int) -> None:
         deadline = time.monotonic() + SECONDS
