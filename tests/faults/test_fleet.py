@@ -148,7 +148,7 @@ def muxed_at_least(scene: Scene, recordings: list[Recording], number: int) -> bo
 def test_the_broker_is_restarted_and_killed_in_the_middle_of_the_work(
     scene: Scene, vhost: VirtualHost, tmp_path: Path
 ) -> None:
-    recordings = [scene.mill.add(closed=False) for _ in range(14)]
+    recordings = [scene.mill.add(closed=False) for _ in range(20)]
     options = {"processing__openssl": str(slow(tmp_path)), "advanced__worker_threads": "1"}
     with Crew(scene.lab, vhost.url, "broker", IMPATIENT, **options) as crew:
         members = [crew.poller(), *crew.workers(2)]
