@@ -87,10 +87,8 @@ class Daemon:
         if config.is_fleet:
             from muxer.fleet.pool import FleetPool  # here: its packages are installed where there is a fleet
 
-            # A migration listens on its own: what was told to the poller waits for the poller.
-            mark = services.workspace.mark + (".migration" if self._migration else "")
             told = (self._journal, self._books, services.activity, services.outages)
-            fleet = FleetPool(config.fleet, mark, attempts, *told, self._stop)
+            fleet = FleetPool(config.fleet, services.workspace.mark, attempts, *told, self._stop)
             return fleet, fleet
         work = Work(job, services.outages, services.activity, self._stop, self._books)
         threads, has_room = config.advanced.worker_threads, services.workspace.disk.has_room
@@ -324,7 +322,7 @@ class Daemon:
         log.info("stopping")
         self._stop.set()
         if not self._pool.drain(GRACE_SECONDS):
-            log.warning("recordings that are still being worked on are given up; they are done after the next start")
+            log.warning("%s", self._pool.cut_off)
             self._runner.cancel()
             self._pool.drain(CANCEL_SECONDS)
         self._runner.cancel()
@@ -353,6 +351,10 @@ class _Patient(Intake):
     def end_pass(self) -> int:
         with self._pulse.waiting(for_workers=True):
             return self._engine.end_pass()
+
+    @property
+    def runs_dry(self) -> bool:
+        return self._engine.runs_dry
 
     def is_closed(self, minutes: float) -> bool:
         return self._engine.is_closed(minutes)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from muxer.config.schema import Config
 from muxer.errors import ConfigError, Problem
-from muxer.lock import holder, lock
+from muxer.lock import InUse, lock
 from muxer.workspace import LOCK, Workspace, folder_of, is_our_folder, private
 
 log = logging.getLogger(__name__)
@@ -58,14 +58,10 @@ def worker(config: Config) -> tuple[str, Workspace]:
     with _base(config) as base:
         for number in range(WORKERS):
             path = private(base / f"{WORKER}{number}")
-            if holder(path / LOCK) is not None:
-                continue
             try:
                 workspace = Workspace(path, config.instance, config.processing.min_free_megabytes)
-            except ConfigError:
-                if holder(path / LOCK) is not None:
-                    continue  # another worker was faster
-                raise
+            except InUse:
+                continue
             return (f"{config.instance}-" if config.sharded else "") + path.name, workspace
     raise ConfigError([Problem("[processing] temp_dir", f"{WORKERS} workers of this machine have their folders in {base}")])
 

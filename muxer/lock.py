@@ -21,11 +21,15 @@ _LOCKED_BYTE = 1 << 30
 _HELD = (errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK)
 
 
+class InUse(ConfigError):
+    """Another process holds the lock, if only for the moment in which it looks."""
+
+
 def lock(path: Path, guarded: Path, option: str) -> IO[str]:
     """Given the path of a lock file, what it guards and the option that names that, make the file if it is missing, lock it,
     write into it who holds it, and return it: the lock is held as long as the file is open.
 
-    Raise :class:`ConfigError` when another process holds it, ``OSError`` when it cannot be used.
+    Raise :class:`InUse` when another process holds it, ``OSError`` when it cannot be used.
     """
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
     file = os.fdopen(os.open(path, flags, 0o600), "r+", encoding="utf-8", errors="replace")
@@ -37,7 +41,7 @@ def lock(path: Path, guarded: Path, option: str) -> IO[str]:
                 raise
             holder = file.read(300).strip() or "it does not say which"
             what = f"{guarded} is used by another instance ({holder}); give each instance a folder of its own"
-            raise ConfigError([Problem(option, what)]) from error
+            raise InUse([Problem(option, what)]) from error
     # Whoever looks is told less when the disk is full, but the lock holds.
     with contextlib.suppress(OSError):
         os.truncate(file.fileno(), 0)

@@ -79,6 +79,8 @@ class Poller:
         self._warned = Remembered(WARNED)
         self._queries = Queries(config, rws)
         self._seen: Remembered | None = None
+        # Recordings among the newest calls whose screen is not there yet.
+        self._bare: set[str] = set()
         self._newest_at = 0.0
         self.result = PollResult()
         self.pending = 0
@@ -87,7 +89,7 @@ class Poller:
     def poll(self) -> PollResult:
         """Go once through the window, or through the migration's query. Raise the errors of :class:`Rws`, and those of the
         engine."""
-        self.result, self.pending, self.skipped = PollResult(), 0, {}
+        self.result, self.pending, self.skipped, self._bare = PollResult(), 0, {}, set()
         self._engine.begin_poll()
         reaches = self._reaches()
         self._seen = Remembered(SEEN) if len(reaches) > 1 else None
@@ -102,15 +104,23 @@ class Poller:
         """Go once through the calls of so many minutes; in between, when that takes long, through the ``newest`` again; None
         when these are the newest."""
         interval = self._config.processing.min_poll_interval * MINUTE
-        for slice_ in _slices(self._ours(reach), self._config.processing.query_slice_size):
-            self._take(slice_, self.result)
-            if newest is not None and time.monotonic() - self._newest_at > interval:
-                self._pass(newest, None)
+        try:
+            for slice_ in _slices(self._ours(reach, newest is None), self._config.processing.query_slice_size):
+                self._take(slice_, newest is None)
+                if self._engine.runs_dry:
+                    self._end_pass()
+                if newest is not None and time.monotonic() - self._newest_at > interval:
+                    self._pass(newest, None)
+        finally:
+            # What was found before RWS failed is not asked for once more.
+            self._end_pass()
+        if newest is None:
+            self._newest_at = time.monotonic()
+
+    def _end_pass(self) -> None:
         taken = self._engine.end_pass()
         self.result.submitted += taken
         self.result.waiting -= taken
-        if newest is None:
-            self._newest_at = time.monotonic()
 
     def _reaches(self) -> list[float]:
         """Return how far each pass goes back, in minutes."""
@@ -119,18 +129,20 @@ class Poller:
             return passes(processing.window_past, processing.window_past_older_than)
         return [processing.window_past]
 
-    def _ours(self, reach: float) -> Iterator[CallRecording]:
-        """Yield the call recordings of a pass that belong to our shard and were not met by an earlier one, and count."""
+    def _ours(self, reach: float, newest: bool) -> Iterator[CallRecording]:
+        """Yield the call recordings of a pass that belong to our shard and were not met by an earlier one, and count. Of the
+        ``newest``, those come again whose screen was not there."""
         for page in self._rws.call_recordings(self._queries.query(reach)):
             new = page if self._seen is None else [call for call in page if self._seen.add(call.id)]
-            self.result.found += len(new)
             ours = [call for call in new if takes(self._config.processing, call.id)]
-            self.pending += len(ours)
+            self.result.found += len(new)
             self.result.ours += len(ours)
-            yield from ours
+            again = [call for call in page if call.id in self._bare] if newest else []
+            self.pending += len(ours) + len(again)
+            yield from (*again, *ours)
 
-    def _take(self, calls: Sequence[CallRecording], result: PollResult) -> None:
-        bulk = self._config.processing.batch_read_screen_recording_metadata
+    def _take(self, calls: Sequence[CallRecording], newest: bool) -> None:
+        result, bulk = self.result, self._config.processing.batch_read_screen_recording_metadata
         screens = self._rws.screen_recordings([call.id for call in calls], bulk, self._skip)
         advanced = self._config.advanced
         for call in calls:
@@ -143,8 +155,12 @@ class Poller:
             with about(call.id):
                 self._note(call.id, selection.problems)
             skipped = call.id in self.skipped
+            is_bare = not selection.targets and not skipped
             result.skipped += skipped
-            result.without_screen += not selection.targets and not skipped
+            result.without_screen += is_bare - (call.id in self._bare)
+            self._bare.discard(call.id)
+            if is_bare and newest and self._seen is not None:
+                self._bare.add(call.id)
             for target in selection.targets:
                 self._hand_over(target, result)
             self.pending -= 1

@@ -39,13 +39,21 @@ class Intake(ABC):
         """A pass is over: return how many targets that waited for that are taken now."""
         return 0
 
+    @property
+    def runs_dry(self) -> bool:
+        """Whether targets wait for the end of the pass, and what does the work will soon have none."""
+        return False
+
     def is_closed(self, minutes: float) -> bool:
         """Whether targets of calls that are older than so many minutes are not taken at the moment."""
         return False
 
 
 class Engine(Intake):
-    """What does targets: :class:`Pool` in this process, or a fleet (:class:`muxer.fleet.pool.FleetPool`)."""
+    """What does targets: :class:`Pool` in this process, or a fleet (:class:`muxer.fleet.pool.FleetPool`). ``cut_off`` is
+    what it means when it does not end in time."""
+
+    cut_off = "recordings that are still being worked on are given up; they are done after the next start"
 
     @property
     def is_hungry(self) -> bool:

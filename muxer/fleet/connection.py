@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import ssl
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -24,7 +25,7 @@ from pika.exceptions import (
 from muxer.config.broker import nodes
 from muxer.config.schema import Fleet
 from muxer.errors import AccessDenied, Code, Forbidden, LoginRefused, MuxerError, ServiceUnavailable
-from muxer.fleet.lanes import EVENTS, dead, names
+from muxer.fleet.lanes import EVENTS, STANDINGS, dead, names
 from muxer.fleet.view import BROKER
 from muxer.outages import Outages
 from muxer.tls import context
@@ -36,9 +37,14 @@ CONNECT_SECONDS, OPEN_SECONDS = 10.0, 20.0
 BLOCKED_SECONDS = 60.0
 # An order whose worker dies is handed out again so often; then it is a dead letter. Regular stops of workers count too.
 DELIVERIES = 10
-WEEK_MILLISECONDS = 7 * 86_400_000
+HOUR_MILLISECONDS = 3_600_000
+WEEK_MILLISECONDS = 7 * 24 * HOUR_MILLISECONDS
+# What is told to a poller that is not there is kept for it, the newest so many; what it has not heard it finds in RWS.
+EVENTS_KEPT = 500_000
+# How workers stand is told anew every few seconds.
+STANDINGS_KEPT, STANDING_MILLISECONDS = 10_000, 60_000
 # From RabbitMQ 3.12 on, a queue may say how long a job may last; before, rabbitmq.conf does.
-LONGEST_JOB_MILLISECONDS = 86_400_000
+LONGEST_JOB_MILLISECONDS = 24 * HOUR_MILLISECONDS
 _REFUSED, _MISMATCH = 403, 406
 # What the libraries raise. pika's own tree does not hold what a node that accepts a connection and says nothing comes to.
 RAISED = (AMQPError, AMQPConnectorException, BrokerConnectionError, OSError, AssertionError)
@@ -79,8 +85,8 @@ def connect(every: list[dict[str, Any]]) -> Any:
 
 
 def declare(channel: Any, queue: str) -> None:
-    """Given a channel and the option ``queue``, see to it that lanes, dead letters and the exchange of the events are there.
-    Raise the errors of pika, :class:`AccessDenied` when they are there in another form."""
+    """Given a channel and the option ``queue``, see to it that lanes, dead letters and the exchanges of the events are
+    there. Raise the errors of pika, :class:`AccessDenied` when they are there in another form."""
     dead_letters = {
         "x-dead-letter-exchange": "",
         "x-dead-letter-routing-key": dead(queue),
@@ -94,21 +100,32 @@ def declare(channel: Any, queue: str) -> None:
         channel.queue_declare(dead(queue), durable=True, arguments={**_QUORUM, "x-message-ttl": WEEK_MILLISECONDS})
         for lane in names(queue):
             channel.queue_declare(lane, durable=True, arguments={**_QUORUM, **dead_letters})
-        channel.exchange_declare(f"{queue}{EVENTS}", "fanout", durable=True)
+        for exchange in (EVENTS, STANDINGS):
+            channel.exchange_declare(f"{queue}{exchange}", "fanout", durable=True)
     except ChannelClosed as error:
         raise _mismatch(error, queue) from error
 
 
-def declare_events(channel: Any, queue: str, mark: str) -> str:
-    """Given a channel, the option ``queue`` and the mark of a poller, see to it that the poller's queue of events is there;
-    return its name. It outlives the poller by a week. Raise as :func:`declare` does."""
+def declare_events(channel: Any, queue: str, mark: str, kept: int = WEEK_MILLISECONDS) -> str:
+    """Given a channel, the option ``queue``, the mark of a poller and for how many milliseconds its queue of events outlives
+    it, see to it that this is there; return its name. Raise as :func:`declare` does."""
     name = f"{queue}{EVENTS}.{mark}"
-    limits = {"x-expires": WEEK_MILLISECONDS, "x-message-ttl": WEEK_MILLISECONDS}
+    limits = {"x-expires": kept, "x-message-ttl": kept, "x-max-length": EVENTS_KEPT}
     try:
         channel.queue_declare(name, durable=True, arguments={**_QUORUM, **limits})
         channel.queue_bind(name, f"{queue}{EVENTS}")
     except ChannelClosed as error:
         raise _mismatch(error, queue) from error
+    return name
+
+
+def declare_standings(channel: Any, queue: str) -> str:
+    """Given a channel and the option ``queue``, make a queue for what workers tell of themselves, which ends with the
+    connection; return its name. Raise the errors of pika."""
+    name = f"{queue}{STANDINGS}.{uuid.uuid4().hex}"
+    limits = {"x-max-length": STANDINGS_KEPT, "x-message-ttl": STANDING_MILLISECONDS}
+    channel.queue_declare(name, exclusive=True, arguments=limits)
+    channel.queue_bind(name, f"{queue}{STANDINGS}")
     return name
 
 

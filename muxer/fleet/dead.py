@@ -5,25 +5,24 @@ stays where it is, for whoever wants to read it, until its target is ordered ane
 from __future__ import annotations
 
 import json
-import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC
 from enum import Enum
 from typing import Any
 
 import pika
 
 from muxer.errors import Code, GivenUp
-from muxer.fleet.connection import DELIVERIES, waiting_in
+from muxer.fleet.connection import DELIVERIES, WEEK_MILLISECONDS
 from muxer.fleet.events import MALFORMED, text
 from muxer.fleet.held import Held
 from muxer.fleet.lanes import dead
 from muxer.journal import DONE, Key
 
-log = logging.getLogger(__name__)
-
-# So many are looked at in one go.
-LOOKED_AT = 1000
+# So many are looked at in one go: what else the poller does with its line waits for it.
+LOOKED_AT = 200
 
 
 class Fate(Enum):
@@ -65,22 +64,64 @@ def fate(letter: Letter, held: Held | None, state: str) -> Fate:
     return Fate.DROPPED if state == DONE else Fate.LEFT
 
 
-def look(connection: Any, queue: str, settle: Callable[[Letter], Fate]) -> int:
-    """Given a connection, the option ``queue`` and what settles a letter, look at all dead letters; return how many stay.
+class DeadLetters:
+    """The queue of dead letters as a poller looks at it: all of them when there are more than it has left there, or it is
+    asked to, some at a time. ``count`` = how many there are."""
 
-    A letter that stays is put at the end of the queue as a new message: RabbitMQ counts how often one was handed out, and
-    drops it at some number. Raise the errors of pika.
+    def __init__(self) -> None:
+        self.count = 0
+        self._targets: set[str] = set()
+        # How many the last round has left, this one has, and how many it has not yet come to.
+        self._left = self._kept = self._ahead = 0
+
+    def look_again(self, target: str | None = None) -> None:
+        """Look at all of them anew; given the name of a ``target``, only when one of them is that target's."""
+        if target is None or target in self._targets:
+            self._targets.discard(target or "")
+            self._left = -1
+
+    def look(self, connection: Any, queue: str, count: int, settle: Callable[[Letter], Fate]) -> None:
+        """Given a connection, the option ``queue``, how many letters there are and what settles one, look at the next ones.
+        Raise the errors of pika."""
+        self.count = count
+        if not self._ahead:
+            if 0 <= count <= self._left:
+                self._left = count  # some have expired, or were taken out
+                return
+            self._left, self._kept, self._ahead = count, 0, count
+        looked_at = min(LOOKED_AT, self._ahead)
+        kept = _look(connection, dead(queue), looked_at, lambda letter: self._settled(letter, settle))
+        self._ahead -= looked_at
+        self._kept += kept
+        self.count -= looked_at - kept
+        if not self._ahead and self._left >= 0:
+            self._left = self._kept
+
+    def _settled(self, letter: Letter, settle: Callable[[Letter], Fate]) -> bool:
+        """Settle a letter; return whether it stays."""
+        if settle(letter) is Fate.DROPPED:
+            return False
+        self._targets.add(letter.key.name)
+        return True
+
+
+def _look(connection: Any, name: str, number: int, stays: Callable[[Letter], bool]) -> int:
+    """Look at so many letters; return how many stay.
+
+    One that stays is put at the end of the queue as a new message: RabbitMQ counts how often one was handed out, and drops
+    it at some number.
     """
-    channel, name = connection.channel(), dead(queue)
+    channel = connection.channel()
     channel.confirm_delivery()
     kept = 0
     try:
-        for _ in range(min(LOOKED_AT, waiting_in(channel, name))):
+        for _ in range(number):
             method, properties, body = channel.basic_get(name)
             if method is None:
                 break
-            if settle(read(body, properties.headers or {})) is not Fate.DROPPED:
-                again = pika.BasicProperties(delivery_mode=2, headers=properties.headers)
+            headers = properties.headers or {}
+            if stays(read(body, headers)):
+                again = pika.BasicProperties(delivery_mode=2, headers=headers, expiration=left_to_live(headers, time.time()))
                 channel.basic_publish("", name, body, again, mandatory=True)
                 kept += 1
             channel.basic_ack(method.delivery_tag)
@@ -88,3 +129,13 @@ def look(connection: Any, queue: str, settle: Callable[[Letter], Fate]) -> int:
         if channel.is_open:
             channel.close()
     return kept
+
+
+def left_to_live(headers: dict[str, Any], now: float) -> str | None:
+    """Given the headers of a dead letter and the time, return for how many milliseconds it is still kept, as AMQP writes it:
+    a week from its death, however often it is looked at. None when it does not say when that was."""
+    try:
+        died = headers["x-death"][0]["time"].replace(tzinfo=UTC).timestamp()
+    except (*MALFORMED, IndexError):
+        return None
+    return str(round(min(max(1.0, WEEK_MILLISECONDS - (now - died) * 1000), WEEK_MILLISECONDS)))

@@ -1,7 +1,8 @@
 """What workers tell the pollers, and pollers each other: JSON in an exchange that every poller listens to. Pure.
 
-An event tells what became of a target (``queued``, ``begun``, ``postponed``, ``done``, ``failed``, ``refused``) or how a
-worker stands (``worker``, every few seconds; ``gone`` at its regular end). Whoever does not know a kind passes over it.
+An event tells what became of a target (``queued``, ``begun``, ``postponed``, ``dropped``, ``done``, ``failed``,
+``refused``), with the id of the ``message`` that ordered it, or how a worker stands (``worker``, every few seconds; ``gone``
+at its regular end). Whoever does not know a kind passes over it.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from muxer.failures import Failure, When
 from muxer.journal import Key
 
 VERSION = 1
-QUEUED, BEGUN, POSTPONED, DONE, FAILED, REFUSED = "queued", "begun", "postponed", "done", "failed", "refused"
+QUEUED, BEGUN, POSTPONED, DROPPED = "queued", "begun", "postponed", "dropped"
+DONE, FAILED, REFUSED = "done", "failed", "refused"
 WORKER, GONE = "worker", "gone"
 # What comes of reading a message that is no message.
 MALFORMED = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
-# How a worker stands is told again soon: nothing is lost with it.
+# How a worker stands is told again soon: nothing is lost with it, and nobody who is not there is told later.
 PASSING = (WORKER, GONE)
 
 

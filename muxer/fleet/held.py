@@ -8,6 +8,7 @@ import threading
 from collections.abc import Container
 from dataclasses import dataclass, replace
 
+from muxer.fleet.view import SILENT_SECONDS
 from muxer.journal import Key
 
 # An order counts as vanished when all lanes were seen empty for so long, and no living worker has it.
@@ -19,12 +20,19 @@ LONGEST_SECONDS = 12 * 3600.0
 
 @dataclass(frozen=True)
 class Held:
-    """A target that is out: the id of its message, when it was put into a lane, and when a worker began it."""
+    """A target that is out: the id of its message, when it was put into a lane, when a worker began it, and when one dropped
+    this order because of another for the same target."""
 
     key: Key
     message: str
     queued: float
     begun: float | None = None
+    dropped: float | None = None
+
+    def is_at_work(self, now: float, at_workers: Container[str]) -> bool:
+        """Given the time and what living workers have, return whether a worker is at it. One that has begun it just now may
+        not have told so yet; one that has ended since has left it in its lane."""
+        return self.key.name in at_workers or (self.begun is not None and abs(now - self.begun) <= SILENT_SECONDS)
 
 
 class Holdings:
@@ -74,10 +82,13 @@ class Holdings:
     def lost(self, now: float, empty_since: float | None, at_workers: Container[str]) -> list[Held]:
         """Given the time, since when all lanes have been empty (None = they are not) and what living workers have, return
         what is out no more, although nobody has told its end."""
-        has_settled = empty_since is not None and now - empty_since >= SETTLE_SECONDS
-        found = []
-        for held in self.all:
-            age = now - max(held.queued, held.begun or 0.0)
-            if held.key.name not in at_workers and (age >= LONGEST_SECONDS or (has_settled and age >= SETTLE_SECONDS)):
-                found.append(held)
-        return found
+        has_settled = empty_since is not None and abs(now - empty_since) >= SETTLE_SECONDS
+        return [one for one in self.all if one.key.name not in at_workers and _has_vanished(one, now, has_settled)]
+
+
+def _has_vanished(held: Held, now: float, has_settled: bool) -> bool:
+    if held.dropped is not None and abs(now - held.dropped) > SILENT_SECONDS:
+        return True
+    # A clock that was set back must not keep an order waiting.
+    age = abs(now - max(held.queued, held.begun or 0.0))
+    return age >= LONGEST_SECONDS or (has_settled and age >= SETTLE_SECONDS)

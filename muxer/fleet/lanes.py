@@ -27,6 +27,7 @@ class Lane:
 LANES = (Lane("", HOUR, 1.0), Lane(".today", DAY, 0.75), Lane(".backlog", float("inf"), 0.5))
 DEAD = ".XQ"
 EVENTS = ".events"
+STANDINGS = ".standings"
 
 
 def names(queue: str) -> tuple[str, ...]:
@@ -53,6 +54,12 @@ def room(lane: int, depths: Sequence[int], max_queue: int) -> int:
 def is_low(depths: Sequence[int], max_queue: int) -> bool:
     """Given how many messages wait in each lane, return whether more should come: there is room in every lane."""
     return 4 * sum(depths) <= max_queue
+
+
+def is_running_dry(depths: Sequence[int], threads: int) -> bool:
+    """Given how many messages wait in each lane and how many threads all workers have, return whether some of these will
+    soon have no work."""
+    return sum(depths) < 2 * threads
 
 
 def passes(past: float, older: float) -> list[float]:

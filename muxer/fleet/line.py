@@ -19,7 +19,7 @@ from muxer.config.schema import Fleet
 from muxer.errors import MuxerError, ServiceUnavailable
 from muxer.fleet.connection import RAISED, connect, declare, parameters, talking
 from muxer.fleet.events import PASSING, Event, encode
-from muxer.fleet.lanes import EVENTS
+from muxer.fleet.lanes import EVENTS, STANDINGS
 from muxer.fleet.view import BROKER
 from muxer.outages import Outages
 
@@ -160,9 +160,9 @@ class Line:
     def _work(self, connection: Any, channel: Any) -> None:
         while self._outbox:
             event = self._outbox[0]
-            lasting = event.what not in PASSING
-            properties = pika.BasicProperties(delivery_mode=2 if lasting else 1, content_type="application/json")
-            channel.basic_publish(f"{self._queue}{EVENTS}", "", encode(event), properties)
+            exchange, mode = (STANDINGS, 1) if event.what in PASSING else (EVENTS, 2)
+            properties = pika.BasicProperties(delivery_mode=mode, content_type="application/json")
+            channel.basic_publish(f"{self._queue}{exchange}", "", encode(event), properties)
             with suppress(IndexError):  # a full outbox may have dropped it meanwhile
                 self._outbox.popleft()
         while self._tasks:

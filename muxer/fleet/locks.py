@@ -5,6 +5,8 @@ with the connection of a worker that dies.
 from __future__ import annotations
 
 import logging
+import os
+import socket
 import threading
 from contextlib import suppress
 from typing import Any
@@ -36,8 +38,12 @@ class Locks:
             return frozenset(self._held)
 
     def opened(self, connection: Any) -> None:
-        """The line has a new connection: take again what is held."""
+        """The line has a new connection: see that it may make locks, and take again what is held. Raise the
+        errors of pika."""
         self._channel = None
+        probe = f"{socket.gethostname()}.{os.getpid()}"
+        self._take(connection, probe)
+        self._drop(connection, probe)
         with self._lock:
             held = list(self._held)
         for file in held:

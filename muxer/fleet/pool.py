@@ -9,31 +9,36 @@ import itertools
 import logging
 import socket
 import threading
-from collections.abc import Callable
+import uuid
 from typing import Any
 
 from muxer.activity import Activity
 from muxer.books import Books
 from muxer.config.schema import Fleet
 from muxer.errors import MuxerError, Stopped
-from muxer.failures import failure_of
 from muxer.fleet import events
 from muxer.fleet.broker import FleetBroker
-from muxer.fleet.connection import declare_events, quiet, talking, waiting_in
-from muxer.fleet.dead import Fate, Letter, fate, look
+from muxer.fleet.connection import (
+    HOUR_MILLISECONDS,
+    WEEK_MILLISECONDS,
+    declare_events,
+    declare_standings,
+    quiet,
+    talking,
+    waiting_in,
+)
 from muxer.fleet.events import Event
-from muxer.fleet.held import Held, Holdings
-from muxer.fleet.lanes import LANES, MINUTE, dead, is_low, lane_of, names, room
+from muxer.fleet.held import Held
+from muxer.fleet.lanes import LANES, MINUTE, dead, is_low, is_running_dry, lane_of, names, room
 from muxer.fleet.line import Line
 from muxer.fleet.orders import Order
+from muxer.fleet.outcomes import Outcomes
 from muxer.fleet.view import FleetView
-from muxer.fleet.workers import Workers
 from muxer.journal import Journal, Key, now
 from muxer.outages import Outages
 from muxer.pool import Engine
-from muxer.remembered import Remembered
 from muxer.selection import MuxTarget
-from muxer.work import FAILED, key_of
+from muxer.work import key_of
 
 log = logging.getLogger(__name__)
 
@@ -41,12 +46,13 @@ LOOK_SECONDS = 2.0
 WAIT_SECONDS = 0.2
 # So many events are handed to the poller at a time; what it has not noted when it dies is handed to it again.
 EVENTS_AT_ONCE = 200
-# So many targets are remembered that were done during a poll; what is ordered again for nothing costs a look into RWS.
-REMEMBERED = 100_000
 
 
 class FleetPool(Engine):
-    """Hands targets to the workers of a fleet."""
+    """Hands targets to the workers of a fleet. In a migration it waits for room in the lanes, heeds only its own targets,
+    and orders again what has vanished; else the next poll does that."""
+
+    cut_off = "the connection to RabbitMQ does not close; it is left"
 
     def __init__(
         self,
@@ -60,26 +66,22 @@ class FleetPool(Engine):
         stop: threading.Event,
     ) -> None:
         """Given the options of the fleet, the mark by which RabbitMQ knows this poller again after a restart, how often a
-        worker is to try a target at once (more than once: a migration, which waits for room in the queues), and what is told
-        of the targets, connect."""
+        worker is to try a target at once (more than once: a migration), and what is told of the targets, connect."""
         quiet()
-        self._fleet, self._mark, self._attempts, self._name = fleet, mark, attempts, f"{socket.gethostname()}/poller/{mark}"
-        self._journal, self._books, self._activity, self._outages, self._stop = journal, books, activity, outages, stop
+        self._migrates = attempts > 1
+        # A migration listens on its own: what was told to the poller waits for the poller.
+        self._mark = f"{mark}.migration-{uuid.uuid4().hex[:8]}" if self._migrates else mark
+        self._name = f"{socket.gethostname()}/poller/{self._mark}"
+        self._fleet, self._attempts, self._outages, self._stop = fleet, attempts, outages, stop
+        self._outcomes = Outcomes(self._name, self._migrates, journal, books, activity)
         self._broker = FleetBroker(fleet, self._name, outages)
-        self._holdings, self._workers = Holdings(), Workers()
-        for key, at, message in journal.out():
-            self._holdings.put(Held(key, message, at))
         self._chosen: list[tuple[float, int, Key]] = []
         self._numbers = itertools.count()
-        self._depths, self._dead, self._dead_left = [0] * len(LANES), 0, 0
-        # The targets of the letters that were left where they are.
-        self._letters: set[str] = set()
-        # The targets that were done since this poll began: what it has read of them is older.
-        self._ended = Remembered(REMEMBERED)
+        # How many messages wait in each lane, with those that were sent since the last look, and all that were ever sent.
+        self._depths, self._sent = [0] * len(LANES), 0
         self._empty_since: float | None = None
-        self._is_starved = False
-        # Held while an order is sent, and while the lanes are looked at: what is sent in between would be missed.
         self._counting = threading.Lock()
+        self._is_starved = False
         self._line = Line(fleet, self._name, outages, self._opened, self._tick, LOOK_SECONDS)
         self._line.start()
 
@@ -89,10 +91,10 @@ class FleetPool(Engine):
 
         Raise :class:`Stopped` when the process stops, :class:`~muxer.errors.ServiceUnavailable` when the broker is out.
         """
-        if self._is_taken(target.name):
+        if self._outcomes.is_taken(target.name):
             return False
         began = None if target.audio.start is None else target.audio.start.timestamp()
-        if self._attempts > 1:
+        if self._migrates:
             return self._order_with_patience(key_of(target), began)
         entry = (began or 0.0, next(self._numbers), key_of(target))
         if len(self._chosen) < self._fleet.max_queue:
@@ -103,9 +105,12 @@ class FleetPool(Engine):
         return False
 
     def begin_poll(self) -> None:
-        """A poll begins: nothing is chosen."""
+        """A poll begins: nothing is chosen. In a migration raise the errors of :func:`talking` without a broker: what becomes
+        of its orders is told to whoever listens then."""
         self._chosen, self._is_starved = [], False
-        self._ended = Remembered(REMEMBERED)
+        self._outcomes.begin_poll()
+        if self._migrates:
+            self._look_now()
 
     def end_pass(self) -> int:
         """Order the targets that were chosen, those of the newest calls first, as far as there is room; return how many."""
@@ -133,19 +138,25 @@ class FleetPool(Engine):
         return self._is_starved and is_low(self._depths, self._fleet.max_queue)
 
     @property
+    def runs_dry(self) -> bool:
+        """Whether there is work that waits for the end of the pass, and some workers will soon have none."""
+        return bool(self._chosen) and is_running_dry(self._depths, self._outcomes.workers.threads(now()))
+
+    @property
     def files(self) -> int:
         """How many targets are out."""
-        return len(self._holdings)
+        return len(self._outcomes.holdings)
 
     @property
     def recordings(self) -> int:
         """How many recordings have a target that is out."""
-        return len({held.key.recording for held in self._holdings.all})
+        return len({held.key.recording for held in self._outcomes.holdings.all})
 
     def join(self) -> None:
-        """Wait until all that was submitted is finished, or the process stops."""
-        while len(self._holdings) and not self._stop.wait(WAIT_SECONDS):
-            pass
+        """Wait until all that was submitted is finished, or the process stops; order again what has vanished."""
+        while self.files and not self._stop.wait(WAIT_SECONDS):
+            for held in self._outcomes.lost(self._empty_since):
+                self._order_again(held)
 
     def drain(self, seconds: float) -> bool:
         """Close the line to the broker; return whether that was done in so many seconds. The workers go on."""
@@ -153,17 +164,17 @@ class FleetPool(Engine):
 
     def view(self) -> FleetView:
         """Return how the fleet stands."""
-        held = self._holdings.all
-        waiting = [one for one in held if one.begun is None]
+        held, at_workers = self._outcomes.holdings.all, self._outcomes.workers.held(now())
+        waiting = [one for one in held if not one.is_at_work(now(), at_workers)]
         return FleetView(
             at=now(),
             connected=self._line.is_connected,
             lanes=dict(zip(names(self._fleet.queue), self._depths, strict=True)),
-            dead=self._dead,
+            dead=self._outcomes.letters.count,
             queued=len(waiting),
             running=len(held) - len(waiting),
             oldest=min((one.queued for one in waiting), default=None),
-            workers=self._workers.view(now()),
+            workers=self._outcomes.workers.view(now()),
         )
 
     def _order_with_patience(self, key: Key, began: float | None) -> bool:
@@ -174,109 +185,58 @@ class FleetPool(Engine):
             self._look_now()
         return True
 
+    def _order_again(self, held: Held) -> None:
+        """Order a target of a migration whose order has vanished, as one of the oldest calls; without a broker, later."""
+        _tell_vanished(held)
+        self._outcomes.release(held.key)
+        try:
+            self._order_with_patience(held.key, None)
+        except MuxerError as error:
+            log.debug("not ordered again yet: %s", error)
+            self._outcomes.holdings.put(held)
+
     def _order(self, key: Key, began: float | None) -> bool:
         """Put the order for a target into its lane; return False when there is no room."""
         if self._stop.is_set():
             raise Stopped("stopped before the recording was begun")
-        if self._is_taken(key.name):
+        if self._outcomes.is_taken(key.name):
             return True
         lane = lane_of(began, now())
         with self._counting:
             if not room(lane, self._depths, self._fleet.max_queue):
                 return False
-            self._send(key, lane)
             self._depths[lane] += 1
+            self._sent += 1
+            self._empty_since = None
+        self._send(key, lane)
         return True
-
-    def _is_taken(self, name: str) -> bool:
-        """Whether a target is out, or done since this poll began."""
-        return name in self._holdings or name in self._ended
 
     def _send(self, key: Key, lane: int) -> None:
         message = self._broker.message(Order(key.recording, key.name, self._attempts), lane)
         # Before it is sent: a worker may be done with it at once.
-        self._holdings.put(Held(key, message.message_id, now()))
-        self._journal.queued(key, now(), message.message_id)
-        self._empty_since = None
+        self._outcomes.ordered(key, message.message_id)
         try:
             self._broker.send(message)
         except MuxerError:
-            self._release(key)
+            self._outcomes.release(key)
             raise
-        self._look_at_letter_of(key)
         self._line.tell(Event(events.QUEUED, self._name, key.recording, key.name, {"message": message.message_id}))
-
-    def _release(self, key: Key) -> None:
-        """A target is not out any more, and wanted still."""
-        self._holdings.drop(key.name)
-        self._journal.wanted(key, now())
 
     def _opened(self, connection: Any) -> None:
         """The line has a new connection: listen to the events."""
-        channel = connection.channel()
+        channel, queue = connection.channel(), self._fleet.queue
         channel.basic_qos(prefetch_count=EVENTS_AT_ONCE)
-        channel.basic_consume(declare_events(channel, self._fleet.queue, self._mark), self._received)
+        kept = HOUR_MILLISECONDS if self._migrates else WEEK_MILLISECONDS
+        for name in (declare_events(channel, queue, self._mark, kept), declare_standings(channel, queue)):
+            channel.basic_consume(name, self._received)
 
     def _received(self, channel: Any, method: Any, _properties: Any, body: bytes) -> None:
         try:
-            if (event := events.decode(body)) is not None and event.sender != self._name:
-                self._heard(event)
+            if (event := events.decode(body)) is not None:
+                self._outcomes.heard(event)
         except Exception:
             log.exception("an event of the fleet cannot be used; it is passed over")
         channel.basic_ack(method.delivery_tag)
-
-    def _heard(self, event: Event) -> None:
-        """Note what a worker or another poller has told."""
-        if event.what == events.WORKER:
-            self._activity.absorb(self._workers.heard(event, now()))
-        elif event.what == events.GONE:
-            self._workers.gone(event.sender)
-        elif event.what in _TARGETS:
-            _TARGETS[event.what](self, event, events.key_of(event))
-
-    def _queued_elsewhere(self, event: Event, key: Key) -> None:
-        if key.name not in self._holdings:
-            message = str(event.details.get("message", ""))
-            self._holdings.put(Held(key, message, now()))
-            self._journal.queued(key, now(), message)
-
-    def _begun(self, event: Event, key: Key) -> None:
-        held = self._holdings.begun(key, now())
-        self._journal.running(held.key, now(), held.message)
-
-    def _postponed(self, event: Event, key: Key) -> None:
-        held = self._holdings.drop(key.name)
-        self._journal.wanted(held.key if held else key, now())
-
-    def _done(self, event: Event, key: Key) -> None:
-        held = self._holdings.drop(key.name)
-        outcome, facts = str(event.details["outcome"]), dict(event.details["facts"])
-        agent = key.agent or (held.key.agent if held else "")
-        self._ended.add(key.name)
-        self._books.done(Key(key.name, key.recording, agent), outcome, facts)
-        self._look_at_letter_of(key)
-        self._activity.finished(outcome, facts)
-        self._workers.finished(event.sender, outcome, now())
-
-    def _failed(self, event: Event, key: Key) -> None:
-        held = self._holdings.get(key.name)
-        failure = events.failure_of(event.details)
-        known = held.key if held and not key.agent else key
-        self._books.failed(known, failure, int(event.details["level"]), None, worker=event.sender)
-        if not event.details["more"]:
-            self._holdings.drop(key.name)
-            self._activity.finished(FAILED, {})
-            self._workers.finished(event.sender, FAILED, now())
-
-    def _refused(self, event: Event, key: Key) -> None:
-        fields = {"worker": event.sender, "file": key.name}
-        log.error("a worker refuses an order: %s", event.details.get("reason", ""), extra={"fields": fields})
-        self._dead_left = -1  # the letter is looked at now, whatever the number of letters
-
-    def _look_at_letter_of(self, key: Key) -> None:
-        """A target is ordered anew or done: its dead letter, if there is one, is looked at again."""
-        if key.name in self._letters:
-            self._dead_left = -1
 
     def _look_now(self) -> None:
         """Look how much waits in the lanes, now."""
@@ -285,42 +245,24 @@ class FleetPool(Engine):
 
     def _look(self, connection: Any) -> None:
         """Look how much waits in the lanes, and at new dead letters."""
-        queues = (*names(self._fleet.queue), dead(self._fleet.queue))
-        channel = connection.channel()
-        with self._counting:
-            *depths, letters = [waiting_in(channel, one) for one in queues]
-            self._depths, self._empty_since = depths, None if any(depths) else self._empty_since or now()
+        channel, sent = connection.channel(), self._sent
+        *depths, letters = [waiting_in(channel, one) for one in (*names(self._fleet.queue), dead(self._fleet.queue))]
         channel.close()
-        self._dead = letters
-        if letters != self._dead_left:
-            self._letters.clear()
-            self._dead = self._dead_left = look(connection, self._fleet.queue, self._settle)
-
-    def _settle(self, letter: Letter) -> Fate:
-        """Settle a dead letter."""
-        held, key = self._holdings.get(letter.key.name), letter.key
-        found = fate(letter, held, self._journal.state_of(key.name))
-        if found is Fate.SET_ASIDE and held is not None:
-            self._holdings.drop(key.name)
-            self._books.failed(held.key, failure_of(letter.error), logging.ERROR, None)
-        if found is not Fate.DROPPED:
-            self._letters.add(key.name)
-        return found
+        with self._counting:
+            # What was sent during the look may be counted or not; the next look tells.
+            if sent == self._sent:
+                self._depths, self._empty_since = depths, None if any(depths) else self._empty_since or now()
+        self._outcomes.letters.look(connection, self._fleet.queue, letters, self._outcomes.settle)
 
     def _tick(self, connection: Any) -> None:
         """Look at the queues; what has vanished from them is wanted again."""
         self._look(connection)
-        for held in self._holdings.lost(now(), self._empty_since, self._workers.held(now())):
-            fields = {"file": held.key.name}
-            log.warning("the order for a file has vanished from RabbitMQ; it is given again", extra={"fields": fields})
-            self._release(held.key)
+        if not self._migrates:
+            for held in self._outcomes.lost(self._empty_since):
+                _tell_vanished(held)
+                self._outcomes.release(held.key)
 
 
-_TARGETS: dict[str, Callable[[FleetPool, Event, Key], None]] = {
-    events.QUEUED: FleetPool._queued_elsewhere,
-    events.BEGUN: FleetPool._begun,
-    events.POSTPONED: FleetPool._postponed,
-    events.DONE: FleetPool._done,
-    events.FAILED: FleetPool._failed,
-    events.REFUSED: FleetPool._refused,
-}
+def _tell_vanished(held: Held) -> None:
+    fields = {"file": held.key.name}
+    log.warning("the order for a file has vanished from RabbitMQ; it is given again", extra={"fields": fields})

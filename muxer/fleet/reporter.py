@@ -19,9 +19,12 @@ log = logging.getLogger(__name__)
 class Reporter:
     """A ledger (:class:`muxer.work.Ledger`) that sends events. Safe to use from any thread."""
 
-    def __init__(self, tell: Callable[[Event], None], name: str, mask: Mask) -> None:
-        """Given what sends an event, the name of this worker and what removes secrets."""
-        self._tell, self._name, self._mask = tell, name, mask
+    def __init__(
+        self, tell: Callable[[Event], None], name: str, mask: Mask, message: Callable[[], str] = lambda: ""
+    ) -> None:
+        """Given what sends an event, the name of this worker, what removes secrets, and what returns the id of the message
+        whose order this thread works on."""
+        self._tell, self._name, self._mask, self._message = tell, name, mask, message
         # Says how often a failed target may be tried at once, by the rules of the pollers' journals.
         self._rules = Journal(None)
 
@@ -34,6 +37,12 @@ class Reporter:
         with about(key.recording):
             log.info("not begun, a service that it needs is out; the next poll brings it again")
         self._send(events.POSTPONED, key)
+
+    def dropped(self, key: Key) -> None:
+        """Tell that an order is dropped, because another one for the same target is being worked on."""
+        with about(key.recording):
+            log.info("another order for the same file is being worked on; this one is dropped")
+        self._send(events.DROPPED, key)
 
     def done(self, key: Key, outcome: str, facts: Mapping[str, Any]) -> None:
         """Tell that nothing is left to do for a target."""
@@ -56,5 +65,6 @@ class Reporter:
         self._send(events.REFUSED, key, reason=reason)
 
     def _send(self, what: str, key: Key, **details: Any) -> None:
-        agent = {"agent": key.agent} if key.agent else {}
-        self._tell(Event(what, self._name, key.recording, key.name, {**agent, **details}))
+        known = {"agent": key.agent, "message": self._message()}
+        details |= {name: value for name, value in known.items() if value}
+        self._tell(Event(what, self._name, key.recording, key.name, details))

@@ -36,7 +36,6 @@ from muxer.guests import adopt
 from muxer.job import Job, JobOptions, Services
 from muxer.journal import Key
 from muxer.masking import Mask
-from muxer.observe.logs import about
 from muxer.outages import RWS
 from muxer.process import Runner
 from muxer.services import cleaning_of
@@ -69,10 +68,11 @@ class FleetWorker:
         self._name, mask = f"{socket.gethostname()}/{name}/{os.getpid()}", Mask(config.secrets)
         self._locks = Locks(fleet.queue)
         self._line = Line(fleet, self._name, services.outages, self._locks.opened, self._tell_standing, TELL_SECONDS)
-        self._reporter = Reporter(self._line.tell, self._name, mask)
+        self._settling = _Settling()
+        self._mask = mask
+        self._reporter = Reporter(self._line.tell, self._name, mask, lambda: self._settling.message)
         job = Job(services, JobOptions.of(config.advanced))
         self._work = Work(job, services.outages, services.activity, self._stop, self._reporter)
-        self._settling = _Settling()
         self._broker = FleetBroker(fleet, self._name, services.outages, [self._settling], self._may_take)
         dramatiq.actor(broker=self._broker, queue_name=fleet.queue, actor_name=ACTOR, throws=_EXPECTED)(self._take)
         self._worker = Worker(self._broker, queues={fleet.queue}, worker_threads=threads)
@@ -113,11 +113,11 @@ class FleetWorker:
             self._reporter.refused(key, str(error))
             raise
         with self._held(order) as is_ours:
+            key = Key(order.file, order.recording)
             if is_ours:
-                self._work.find_and_do(Key(order.file, order.recording), order.attempts)
+                self._work.find_and_do(key, order.attempts)
             else:
-                with about(order.recording):
-                    log.info("another order for the same file is being worked on; this one is dropped")
+                self._reporter.dropped(key)
 
     @contextmanager
     def _held(self, order: Order) -> Iterator[bool]:
@@ -152,7 +152,7 @@ class FleetWorker:
     def _tell_standing(self, _connection: Any) -> None:
         """Tell the pollers how this worker stands; the line calls this every few seconds."""
         snapshot = plain(self._services.activity.snapshot())
-        out = {name: reason for name, (_, reason) in self._services.outages.now_out().items()}
+        out = {name: self._mask(reason) for name, (_, reason) in self._services.outages.now_out().items()}
         details = {
             "host": socket.gethostname(),
             "pid": os.getpid(),
@@ -225,9 +225,15 @@ class _Settling(Middleware):
         """Whether the order of this thread was handed out before."""
         return bool(getattr(self._local, "redelivered", False))
 
+    @property
+    def message(self) -> str:
+        """The id of the message of this thread's order."""
+        return str(getattr(self._local, "message", ""))
+
     def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
-        """Remember whether the order was handed out before."""
+        """Remember which order it is, and whether it was handed out before."""
         self._local.redelivered = isinstance(message, Taken) and message.redelivered
+        self._local.message = message.message_id
 
     def after_process_message(
         self, broker: Broker, message: MessageProxy, *, result: Any = None, exception: BaseException | None = None

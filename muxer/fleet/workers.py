@@ -10,7 +10,7 @@ from typing import Any
 
 from muxer.activity import Durations, Totals
 from muxer.fleet.events import Event
-from muxer.fleet.view import FORGOTTEN_SECONDS, SILENT_SECONDS, WorkerView, worker_from_plain
+from muxer.fleet.view import FORGOTTEN_SECONDS, SILENT_SECONDS, WorkerView, is_silent, worker_from_plain
 from muxer.work import FAILED, MUXED
 
 RATE_SECONDS = 600.0
@@ -73,6 +73,10 @@ class Workers:
         with self._lock:
             living = (one for one in self._workers.values() if now - one.seen <= SILENT_SECONDS)
             return frozenset[str]().union(*(one.held for one in living))
+
+    def threads(self, now: float) -> int:
+        """Return how many targets all living workers may work on at the same time."""
+        return sum(one.threads for one in self.view(now) if not is_silent(one, now))
 
     def view(self, now: float) -> tuple[WorkerView, ...]:
         """Return how the workers stand, by name."""

@@ -9,16 +9,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.queues import VirtualHost
+from dramatiq.message import Message
+from support.queues import VirtualHost, wait_until
 from support.rabbitmq import RabbitNode
 
 from muxer.config.schema import Fleet
 from muxer.errors import AccessDenied, Code, Forbidden, LoginRefused, MuxerError, ServiceUnavailable
 from muxer.fleet import connection
-from muxer.fleet.connection import connect, declare, declare_events, parameters, talking
+from muxer.fleet.connection import WEEK_MILLISECONDS, connect, declare, declare_events, declare_standings, parameters, talking
+from muxer.fleet.dead import DeadLetters, Fate, Letter
 from muxer.fleet.lanes import dead, names
+from muxer.fleet.locks import Locks
 from muxer.fleet.view import BROKER
-from muxer.outages import Outages
+from muxer.outages import FAILURES_IN_A_ROW, Outages
 
 OPTIONS = Fleet("broker", "", "orders", True, 1, 100)
 
@@ -52,6 +55,17 @@ def test_an_account_without_rights_is_forbidden(vhost: VirtualHost) -> None:
         opened(vhost.url)
 
 
+def test_a_worker_that_may_make_no_locks_says_so(vhost: VirtualHost) -> None:
+    opened(vhost.url)
+    account, rights = f'<<"{vhost.name}">>', r'<<"^orders(\\.XQ|\\.today|\\.backlog)?$">>, <<".*">>, <<".*">>'
+    vhost.node.evaluate(f'rabbit_auth_backend_internal:set_permissions({account}, {account}, {rights}, <<"test">>)')
+    outages = Outages()
+    for _ in range(FAILURES_IN_A_ROW):
+        with pytest.raises(Forbidden, match=r"orders\.running"), talking(outages), vhost.channel() as channel:
+            Locks("orders").opened(channel.connection)
+    assert outages.is_out(BROKER)
+
+
 @pytest.mark.parametrize("secure", [False, True])
 def test_a_server_that_says_nothing_is_given_up(silent: int, secure: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "CONNECT_SECONDS", 0.3)
@@ -78,7 +92,9 @@ def test_all_queues_are_durable_and_replicated(vhost: VirtualHost) -> None:
     opened(vhost.url)
     with vhost.channel() as channel:
         events = declare_events(channel, "orders", "mark")
-    assert events == "orders.events.mark"
+        standings = declare_standings(channel, "orders")
+        assert channel.queue_declare(standings, passive=True).method.message_count == 0
+    assert events == "orders.events.mark" and vhost.counts(standings) is None, "it ends with its connection"
     for name in (*names("orders"), dead("orders"), events):
         form = vhost.node.evaluate(
             "[{amqqueue:is_durable(Q), amqqueue:get_type(Q)} || Q <- rabbit_amqqueue:list(), "
@@ -94,3 +110,55 @@ def test_another_node_is_taken_when_the_first_is_down(vhost: VirtualHost) -> Non
 def test_what_nobody_expects_is_still_an_error_of_ours() -> None:
     for error in (OSError("gone"), AssertionError(), EOFError()):
         assert isinstance(connection.meaning(error), MuxerError)
+
+
+def refused(vhost: VirtualHost, *ids: str) -> None:
+    """Let orders become dead letters, as a worker does that cannot read them."""
+    with vhost.channel() as channel:
+        channel.confirm_delivery()
+        for id in ids:
+            channel.basic_publish("", "orders", Message("orders", "mux", (), {"file": id}, {}, id).encode())
+            channel.basic_nack(channel.basic_get("orders")[0].delivery_tag, requeue=False)
+    wait_until(lambda: all(any(id in str(one) for one in vhost.messages(dead("orders"))) for id in ids))
+
+
+def test_many_dead_letters_are_looked_at_some_at_a_time_and_each_once(
+    vhost: VirtualHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("muxer.fleet.dead.LOOKED_AT", 2)
+    opened(vhost.url)
+    letters, met, fate = DeadLetters(), [], {"b": Fate.DROPPED}
+
+    def settle(letter: Letter) -> Fate:
+        met.append(letter.key.name)
+        return fate.get(letter.key.name, Fate.LEFT)
+
+    def look() -> list[str]:
+        """Look once; return which letters were looked at."""
+        met.clear()
+        with vhost.channel() as channel:
+            letters.look(channel.connection, "orders", vhost.ready(dead("orders")), settle)
+        return list(met)
+
+    assert look() == []
+    refused(vhost, "a", "b", "c")
+    assert look() == ["a", "b"] and letters.count == 2
+    refused(vhost, "d")
+    assert (look(), letters.count) == (["c"], 3)
+    # One has come meanwhile: they are looked at once more.
+    assert sorted(look() + look()) == ["a", "c", "d"]
+    assert look() == [] and letters.count == 3
+    with vhost.channel() as channel:
+        _, properties, _ = channel.basic_get(dead("orders"))
+        assert 0 < int(properties.expiration) <= WEEK_MILLISECONDS
+    letters.look_again("no letter of this one")
+    assert look() == []
+    fate["a"] = Fate.DROPPED
+    letters.look_again("a")
+    assert sorted(look() + look()) == ["a", "c", "d"] and letters.count == 2
+    assert look() == []
+    with vhost.channel() as channel:
+        channel.queue_purge(dead("orders"))
+    assert look() == [] and letters.count == 0
+    refused(vhost, "e")
+    assert look() == ["e"]

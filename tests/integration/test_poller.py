@@ -149,3 +149,49 @@ def test_the_newest_calls_are_read_again_while_a_poll_lasts(make_lab: Make) -> N
     poller.poll()
     met = [one for each in engine.passes for one in each]
     assert met.index(late[0]) == len(met) - 2 and names[met[-1]] == "yesterday"
+
+
+def test_what_a_pass_has_found_is_ordered_although_rws_fails_within_it(make_lab: Make) -> None:
+    lab = make_lab(scroll_empty_first_page=False, scroll_repeats_ids=False)
+    calls = add_short(lab, range(4))
+    engine = Passes()
+    options = {**FLEET, "advanced__pagination": "2", "advanced__call_recording_extra_query_string": "disable"}
+    poller = poller_for(lab, Outages(), engine, **options)
+    lab.store.fail_next("rws", "GET", "offset=2", 500, times=100, headers={"Retry-After": "0"})
+    with pytest.raises(ServiceUnavailable):
+        poller.poll()
+    assert len(engine.passes[0]) == poller.result.submitted == 2 and set(engine.passes[0]) < {one.id for one in calls}
+
+
+def test_what_was_found_is_ordered_at_once_while_workers_would_have_nothing_to_do(make_lab: Make) -> None:
+    lab = make_lab()
+    add_short(lab, range(5))
+
+    class Hungry(Passes):
+        @property
+        def runs_dry(self) -> bool:
+            return bool(self.passes[-1])
+
+    engine = Hungry()
+    result = poller_for(lab, Outages(), engine, processing__query_slice_size="2", **FLEET).poll()
+    assert [len(each) for each in engine.passes if each] == [2, 2, 1]
+    assert (result.submitted, result.waiting) == (5, 0)
+
+
+def test_a_screen_that_comes_while_a_poll_lasts_is_found_by_it(make_lab: Make) -> None:
+    lab, names = lab_with_ages(make_lab)
+    (late,) = add_short(lab, [99], timedelta(minutes=5))
+    screen = lab.store._screens.pop(late.id)
+    engine = Passes()
+    poller = poller_for(lab, Outages(), engine, processing__min_poll_interval="0", **FLEET)
+
+    def submit(target: MuxTarget) -> bool:
+        if names.get(target.recording_id) == "morning":
+            lab.store._screens[late.id] = screen
+        return Passes.submit(engine, target)
+
+    engine.submit = submit  # type: ignore[method-assign]
+    result = poller.poll()
+    assert [one for each in engine.passes for one in each].count(late.id) == 1
+    assert (result.found, result.ours, result.submitted, result.without_screen) == (5, 5, 5, 0)
+    assert (poller.pending, result.targets) == (0, 5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from muxer.activity import Activity, Durations, Totals
 from muxer.errors import Code, MediaError, ServiceUnavailable
 from muxer.failures import failure_of
 from muxer.fleet import dead, events, orders
+from muxer.fleet.connection import WEEK_MILLISECONDS
 from muxer.fleet.dead import Fate, fate
 from muxer.fleet.events import Event
 from muxer.fleet.held import LONGEST_SECONDS, SETTLE_SECONDS, Held, Holdings
@@ -136,6 +138,20 @@ def test_what_the_fleet_has_given_up_is_set_aside_at_once(tmp_path: Path) -> Non
     journal = Journal(tmp_path / JOURNAL)
     entry = journal.failed(KEY, failure_of(dead.read(body(), {}).error), NOW)
     assert (entry.retry_at, entry.attempts, entry.code) == (None, 1, "MUX-351")
+
+
+@pytest.mark.parametrize(
+    ("age", "expected"),
+    [(0, WEEK_MILLISECONDS), (86_400, 6 * 86_400_000), (8 * 86_400, 1), (-3600, WEEK_MILLISECONDS)],
+)
+def test_a_letter_is_kept_for_a_week_however_often_it_is_looked_at(age: int, expected: int) -> None:
+    died = datetime.fromtimestamp(NOW - age, UTC).replace(tzinfo=None)  # as pika gives it
+    assert dead.left_to_live({"x-death": [{"time": died}]}, NOW) == str(expected)
+
+
+@pytest.mark.parametrize("headers", [{}, {"x-death": []}, {"x-death": [{"time": "soon"}]}, {"x-death": 7}])
+def test_a_letter_that_does_not_say_when_it_died_begins_its_week_anew(headers: dict[str, object]) -> None:
+    assert dead.left_to_live(headers, NOW) is None
 
 
 # ---- a worker's ledger -------------------------------------------------------------------------------

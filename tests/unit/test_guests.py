@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from muxer.errors import ConfigError
 from muxer.guests import adopt, guest, worker
-from muxer.workspace import Workspace
+from muxer.lock import lock
+from muxer.workspace import LOCK, Workspace
 
 
 class Config:
@@ -107,6 +109,22 @@ def test_each_worker_of_a_machine_has_the_first_free_folder(tmp_path: Path) -> N
     assert one.path == tmp_path / "worker-0" and one.mark != other.mark
     one.release()
     assert worker(config)[0] == "worker-0"  # type: ignore[arg-type]
+
+
+def test_a_folder_that_is_held_only_for_a_moment_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another worker that starts at the same time looks into it, for what a dead one may have left there."""
+    worker(Config(tmp_path))[1].release()  # type: ignore[arg-type]
+
+    def held_at_first(path: Path, *options: Any) -> Workspace:
+        if path.name == "worker-0":
+            with lock(path / LOCK, path, ""):
+                return Workspace(path, *options)
+        return Workspace(path, *options)
+
+    monkeypatch.setattr("muxer.guests.Workspace", held_at_first)
+    assert worker(Config(tmp_path))[0] == "worker-1"  # type: ignore[arg-type]
 
 
 def test_a_worker_of_a_shard_has_the_name_of_the_shard_too(tmp_path: Path) -> None:

@@ -1,0 +1,153 @@
+"""What becomes of the targets that are out, as workers and other pollers tell it; the books of this poller note it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
+from muxer.activity import Activity
+from muxer.books import Books
+from muxer.failures import failure_of
+from muxer.fleet import events
+from muxer.fleet.dead import DeadLetters, Fate, Letter, fate
+from muxer.fleet.events import Event
+from muxer.fleet.held import Held, Holdings
+from muxer.fleet.workers import Workers
+from muxer.journal import DONE, Journal, Key, now
+from muxer.remembered import Remembered
+from muxer.work import FAILED
+
+log = logging.getLogger(__name__)
+
+# So many targets are remembered that were done during a poll; what is ordered again for nothing costs a look into RWS.
+REMEMBERED = 100_000
+
+
+class Outcomes:
+    """The targets that are out (``holdings``), the ``workers`` and the dead ``letters``, by what is told of them.
+
+    ``only_ours``: what other pollers have ordered is none of our business. So it is in a migration, which ends when its own
+    targets are done.
+    """
+
+    def __init__(self, name: str, only_ours: bool, journal: Journal, books: Books, activity: Activity) -> None:
+        """Given the name by which this poller tells, and where it notes what it is told, know what was out when the journal
+        was opened."""
+        self._name, self._only_ours = name, only_ours
+        self._journal, self._books, self._activity = journal, books, activity
+        self.holdings, self.workers, self.letters = Holdings(), Workers(), DeadLetters()
+        for key, at, message in journal.out():
+            self.holdings.put(Held(key, message, at))
+        self._ended = Remembered(REMEMBERED)
+
+    def begin_poll(self) -> None:
+        """What is read from now on is newer than all that was told."""
+        self._ended = Remembered(REMEMBERED)
+
+    def is_taken(self, name: str) -> bool:
+        """Whether a target is out, or done since this poll began."""
+        return name in self.holdings or name in self._ended
+
+    def ordered(self, key: Key, message: str) -> None:
+        """An order for a target goes out, in a message with this id."""
+        self.holdings.put(Held(key, message, now()))
+        self._journal.queued(key, now(), message)
+        self.letters.look_again(key.name)
+
+    def release(self, key: Key) -> None:
+        """A target is not out any more, and wanted still."""
+        self.holdings.drop(key.name)
+        self._journal.wanted(key, now())
+
+    def lost(self, empty_since: float | None) -> list[Held]:
+        """Given since when all lanes have been empty, None when they are not, return what is out no more, although nobody
+        has told its end."""
+        return self.holdings.lost(now(), empty_since, self.workers.held(now()))
+
+    def settle(self, letter: Letter) -> Fate:
+        """Given a dead letter, set its target aside if it tells something new; return what becomes of the letter."""
+        held, key = self.holdings.get(letter.key.name), letter.key
+        found = fate(letter, held, self._journal.state_of(key.name))
+        if found is Fate.SET_ASIDE and held is not None:
+            self.holdings.drop(key.name)
+            self._books.failed(held.key, failure_of(letter.error), logging.ERROR, None)
+        return found
+
+    def heard(self, event: Event) -> None:
+        """Note what a worker or another poller has told."""
+        if event.what == events.WORKER:
+            self._activity.absorb(self.workers.heard(event, now()))
+        elif event.what == events.GONE:
+            self.workers.gone(event.sender)
+        elif event.what in _OF_TARGETS and event.sender != self._name and self._concerns(event):
+            _OF_TARGETS[event.what](self, event, events.key_of(event))
+
+    def _concerns(self, event: Event) -> bool:
+        """Whether an event is heeded. For a migration, another poller's order for one of its targets tells only that it is
+        done, if it is: its own order is still out."""
+        if not self._only_ours:
+            return True
+        held = self.holdings.get(event.file)
+        return held is not None and (event.what == events.DONE or _is_of(event, held))
+
+    def _queued_elsewhere(self, event: Event, key: Key) -> None:
+        # What is told late, when it is done already, is not out.
+        if key.name not in self.holdings and self._journal.state_of(key.name) != DONE:
+            message = str(event.details.get("message", ""))
+            self.holdings.put(Held(key, message, now()))
+            self._journal.queued(key, now(), message)
+
+    def _begun(self, event: Event, key: Key) -> None:
+        held = self.holdings.begun(key, now())
+        self._journal.running(held.key, now(), held.message)
+
+    def _postponed(self, event: Event, key: Key) -> None:
+        held = self.holdings.drop(key.name)
+        self._journal.wanted(held.key if held else key, now())
+
+    def _dropped(self, event: Event, key: Key) -> None:
+        held = self.holdings.get(key.name)
+        if held is not None and _is_of(event, held):
+            self.holdings.put(replace(held, dropped=now()))
+
+    def _done(self, event: Event, key: Key) -> None:
+        held = self.holdings.drop(key.name)
+        outcome, facts = str(event.details["outcome"]), dict(event.details["facts"])
+        agent = key.agent or (held.key.agent if held else "")
+        self._ended.add(key.name)
+        self._books.done(Key(key.name, key.recording, agent), outcome, facts)
+        self.letters.look_again(key.name)
+        self._activity.finished(outcome, facts)
+        self.workers.finished(event.sender, outcome, now())
+
+    def _failed(self, event: Event, key: Key) -> None:
+        held = self.holdings.get(key.name)
+        failure = events.failure_of(event.details)
+        known = held.key if held and not key.agent else key
+        self._books.failed(known, failure, int(event.details["level"]), None, worker=event.sender)
+        if not event.details["more"]:
+            self.holdings.drop(key.name)
+            self._activity.finished(FAILED, {})
+            self.workers.finished(event.sender, FAILED, now())
+
+    def _refused(self, event: Event, key: Key) -> None:
+        fields = {"worker": event.sender, "file": key.name}
+        log.error("a worker refuses an order: %s", event.details.get("reason", ""), extra={"fields": fields})
+        self.letters.look_again()
+
+
+def _is_of(event: Event, held: Held) -> bool:
+    """Whether what is told is told of the order that is out, as far as that is known."""
+    return str(event.details.get("message", "")) in ("", held.message)
+
+
+_OF_TARGETS: dict[str, Callable[[Outcomes, Event, Key], None]] = {
+    events.QUEUED: Outcomes._queued_elsewhere,
+    events.BEGUN: Outcomes._begun,
+    events.POSTPONED: Outcomes._postponed,
+    events.DROPPED: Outcomes._dropped,
+    events.DONE: Outcomes._done,
+    events.FAILED: Outcomes._failed,
+    events.REFUSED: Outcomes._refused,
+}

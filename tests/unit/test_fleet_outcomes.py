@@ -1,0 +1,141 @@
+"""What a poller makes of what workers and other pollers tell of targets; a migration heeds only its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from muxer.activity import Activity
+from muxer.books import Books
+from muxer.errors import ServiceUnavailable
+from muxer.failures import failure_of
+from muxer.fleet import events
+from muxer.fleet.events import Event
+from muxer.fleet.held import SETTLE_SECONDS, Held
+from muxer.fleet.outcomes import Outcomes
+from muxer.fleet.view import SILENT_SECONDS
+from muxer.journal import DONE, JOURNAL, QUEUED, RUNNING, WANTED, Journal, Key
+
+NOW = 1_000_000.0
+KEY, OTHER = Key("c1_muxed.mp4", "c1", "agent"), Key("c2_muxed.mp4", "c2", "agent")
+MUXED = {"outcome": "muxed", "facts": {}}
+FAILED = {"failure": vars(failure_of(ServiceUnavailable("no answer"))), "level": 40, "more": False}
+
+
+class Told:
+    """Outcomes on a journal, and what is told to them. Its clock stands."""
+
+    def __init__(self, path: Path, only_ours: bool) -> None:
+        self.journal = Journal(path / JOURNAL)
+        self.books = Books(self.journal, only_ours)
+        self.outcomes = Outcomes("host/poller/one", only_ours, self.journal, self.books, Activity())
+
+    def hear(self, what: str, key: Key = KEY, sender: str = "host/worker-0/7", **details: Any) -> None:
+        self.outcomes.heard(Event(what, sender, key.recording, key.name, details))
+
+    @property
+    def out(self) -> set[str]:
+        return {held.key.name for held in self.outcomes.holdings.all}
+
+
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time of the poller."""
+    at = [NOW]
+    monkeypatch.setattr("muxer.fleet.outcomes.now", lambda: at[0])
+    return at
+
+
+@pytest.fixture
+def made(tmp_path: Path, now: list[float]) -> Callable[[bool], Told]:
+    return lambda only_ours: Told(tmp_path, only_ours)
+
+
+def test_a_poller_knows_what_another_has_ordered(made: Callable[[bool], Told]) -> None:
+    told = made(False)
+    told.hear(events.QUEUED, message="m1", sender="host/poller/two")
+    assert told.out == {KEY.name} and told.journal.state_of(KEY.name) == QUEUED
+    told.hear(events.DONE, **MUXED)
+    assert (told.out, told.journal.state_of(KEY.name), told.books.muxed) == (set(), DONE, 1)
+    assert told.outcomes.is_taken(KEY.name), "what this poll has read of it is older"
+    told.outcomes.begin_poll()
+    assert not told.outcomes.is_taken(KEY.name)
+
+
+def test_an_order_that_is_told_after_its_end_is_not_out(made: Callable[[bool], Told]) -> None:
+    told = made(False)
+    told.hear(events.DONE, **MUXED)
+    told.hear(events.QUEUED, message="m1", sender="host/poller/two")
+    assert (told.out, told.journal.state_of(KEY.name)) == (set(), DONE)
+
+
+def test_what_this_poller_tells_itself_is_no_news(made: Callable[[bool], Told]) -> None:
+    told = made(False)
+    told.hear(events.QUEUED, message="m1", sender="host/poller/one")
+    assert told.out == set()
+
+
+def test_a_migration_heeds_only_its_own_targets(made: Callable[[bool], Told]) -> None:
+    told = made(True)
+    told.outcomes.ordered(KEY, "m1")
+    told.hear(events.QUEUED, OTHER, message="m9", sender="host/poller/two")
+    told.hear(events.BEGUN, OTHER, message="m9")
+    assert told.out == {KEY.name}
+    told.hear(events.FAILED, OTHER, message="m9", **FAILED)
+    told.hear(events.DONE, OTHER, message="m9", **MUXED)
+    assert (told.books.muxed, told.books.failures) == (0, {})
+
+
+def test_the_failure_of_another_order_for_its_target_is_none_of_a_migration(made: Callable[[bool], Told]) -> None:
+    told = made(True)
+    told.outcomes.ordered(KEY, "m1")
+    for what, details in ((events.FAILED, FAILED), (events.POSTPONED, {}), (events.DROPPED, {})):
+        told.hear(what, message="m9", **details)
+    assert (told.out, told.books.failures) == ({KEY.name}, {})
+    told.hear(events.FAILED, message="m1", **FAILED)
+    assert told.out == set() and list(told.books.failures) == [KEY.name]
+
+
+def test_a_target_of_a_migration_is_done_by_whomever(made: Callable[[bool], Told]) -> None:
+    told = made(True)
+    told.outcomes.ordered(KEY, "m1")
+    told.hear(events.DONE, message="m9", **MUXED)
+    assert (told.out, told.books.muxed) == (set(), 1)
+
+
+@pytest.mark.parametrize("only_ours", [False, True])
+def test_an_order_that_was_dropped_is_given_again_when_nobody_is_at_its_target(
+    made: Callable[[bool], Told], now: list[float], only_ours: bool
+) -> None:
+    told = made(only_ours)
+    told.outcomes.ordered(KEY, "m1")
+    told.hear(events.DROPPED, message="m1")
+    now[0] += SILENT_SECONDS
+    assert told.outcomes.lost(None) == []
+    now[0] += 1
+    assert [held.key for held in told.outcomes.lost(None)] == [KEY]
+    told.outcomes.release(KEY)
+    assert told.out == set() and told.journal.state_of(KEY.name) == WANTED
+
+
+def test_a_target_that_its_worker_has_left_waits_again() -> None:
+    held = Held(KEY, "m1", NOW - 600, begun=NOW)
+    assert held.is_at_work(NOW + SILENT_SECONDS, set())
+    assert not held.is_at_work(NOW + SILENT_SECONDS + 1, set())
+    assert held.is_at_work(NOW + 9999, {KEY.name})
+    assert not Held(KEY, "m1", NOW).is_at_work(NOW, set())
+    assert Held(KEY, "m1", NOW).is_at_work(NOW, {KEY.name}), "a poller that was started again has not heard the beginning"
+
+
+def test_a_clock_that_was_set_back_keeps_no_order_waiting(made: Callable[[bool], Told], now: list[float]) -> None:
+    told = made(False)
+    told.outcomes.ordered(KEY, "m1")
+    told.hear(events.BEGUN, message="m1")
+    assert told.journal.state_of(KEY.name) == RUNNING
+    now[0] -= 3600
+    assert told.outcomes.lost(now[0]) == []
+    assert [held.key for held in told.outcomes.lost(now[0] - SETTLE_SECONDS)] == [KEY]
+    assert [held.key for held in told.outcomes.lost(NOW)] == [KEY], "the lanes were seen empty before that"
