@@ -105,8 +105,8 @@ class FleetPool(Engine):
         return False
 
     def begin_poll(self) -> None:
-        """A poll begins: nothing is chosen. In a migration raise the errors of :func:`talking` without a broker: what becomes
-        of its orders is told to whoever listens then."""
+        """A poll begins: nothing is chosen. In a migration, raise the errors of :func:`talking` without a broker:
+        what becomes of its orders is told to whoever listens then."""
         self._chosen, self._is_starved = [], False
         self._outcomes.begin_poll()
         if self._migrates:

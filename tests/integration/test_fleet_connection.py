@@ -16,7 +16,15 @@ from support.rabbitmq import RabbitNode
 from muxer.config.schema import Fleet
 from muxer.errors import AccessDenied, Code, Forbidden, LoginRefused, MuxerError, ServiceUnavailable
 from muxer.fleet import connection
-from muxer.fleet.connection import WEEK_MILLISECONDS, connect, declare, declare_events, declare_standings, parameters, talking
+from muxer.fleet.connection import (
+    WEEK_MILLISECONDS,
+    connect,
+    declare,
+    declare_events,
+    declare_standings,
+    parameters,
+    talking,
+)
 from muxer.fleet.dead import DeadLetters, Fate, Letter
 from muxer.fleet.lanes import dead, names
 from muxer.fleet.locks import Locks

@@ -157,6 +157,9 @@ class OneBroker:
     def has_room_again(self) -> bool:
         return False
 
+    def runs_dry(self) -> bool:
+        return False
+
     def asked(self, requests: int, seconds: float) -> None:
         self.requests += requests
 

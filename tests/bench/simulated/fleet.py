@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from muxer.fleet.lanes import is_low, is_running_dry
 from tests.bench.simulated.costs import RWS_FIRST, RWS_REQUESTS, Costs, size
 from tests.bench.simulated.day import Day
 from tests.bench.simulated.events import Events
@@ -114,8 +115,12 @@ class Simulation:
         return not self.workers.has_room(lane_of(age))
 
     def has_room_again(self) -> bool:
-        """Whether at most half of what may wait does."""
-        return 2 * self.workers.queued <= self._fleet.max_queue
+        """Whether there is room in every lane."""
+        return is_low([self.workers.queued], int(self._fleet.max_queue))
+
+    def runs_dry(self) -> bool:
+        """Whether some workers will soon have nothing to do."""
+        return is_running_dry([self.workers.queued], self._fleet.workers * self._costs.threads)
 
     def asked(self, requests: int, seconds: float) -> None:
         """Note requests to RWS, spread over the next seconds."""

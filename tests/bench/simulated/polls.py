@@ -15,6 +15,8 @@ from tests.bench.simulated.costs import POLL_CPU
 from tests.bench.simulated.day import Day
 
 PAGE = 100
+# How often a poll that lasts looks whether workers run out of work; the product does so after each slice.
+LOOK = 5.0
 # How soon a poll is followed by another one when the queue has room again (muxer/daemon.py: LEAST_REST_SECONDS).
 LEAST_REST = 5.0
 # A number whose multiples fall evenly over 0 to 1: RWS returns a window in an order of its own.
@@ -84,7 +86,10 @@ class Site(Protocol):
         """Whether there is no room for calls that are older."""
 
     def has_room_again(self) -> bool:
-        """Whether at most half of what may wait does."""
+        """Whether there is room in every lane."""
+
+    def runs_dry(self) -> bool:
+        """Whether some workers will soon have nothing to do."""
 
     def asked(self, requests: int, seconds: float) -> None:
         """Note requests to RWS, spread over the next seconds."""
@@ -97,6 +102,7 @@ class Poller:
         self._window, self._day, self._page_seconds, self._site = window, day, page_seconds, site
         self._number = 0
         self._met: set[int] = set()
+        self._bare: set[int] = set()
         self._found: list[int] = []
         self._newest_at = 0.0
         self._is_starved = False
@@ -115,7 +121,7 @@ class Poller:
 
     def _poll(self) -> Iterator[float]:
         """Read the newest calls, then ever older ones as long as there is room for them."""
-        self._met, self._found, self._is_starved, before = set(), [], False, None
+        self._met, self._bare, self._found, self._is_starved, before = set(), set(), [], False, None
         self._newest_at = self._site.now
         first = self._window.passes[0]
         for reach in self._window.passes:
@@ -135,15 +141,20 @@ class Poller:
         while read < 1.0:
             due = self._newest_at + self._window.interval - self._site.now if newest else what.seconds
             # At least a slice lies between two looks at the newest ones.
-            part = min(1.0 - read, max(due / what.seconds, 2 / requests))
+            part = min(1.0 - read, max(min(due, LOOK) / what.seconds, 2 / requests))
             yield part * what.seconds
             read += part
-            self._read(left, read if read < 1.0 - 1e-9 else 1.0)
+            self._read(left, read if read < 1.0 - 1e-9 else 1.0, newest is None)
+            if self._found and self._site.runs_dry():
+                self._order()
             if newest and read < 1.0 and self._site.now - self._newest_at >= self._window.interval:
                 last, self._newest_at = self._newest_at, self._site.now
                 length = newest.length(self._day, self._site.now)
                 ended = replace(newest, past=newest.older_than + self._site.now - last).length(self._day, self._site.now)
-                yield from self._pass(newest, length - ended, None)
+                yield from self._pass(newest, length - ended - len(self._bare), None)
+        self._order()
+
+    def _order(self) -> None:
         self._is_starved |= not self._site.order(self._found)
         self._found = []
 
@@ -152,12 +163,18 @@ class Poller:
         open_ = (one for one in reach.among(self._day, self._site.open_recordings(), now) if one not in self._met)
         return deque(sorted((((one + self._number) * GOLDEN) % 1.0, one) for one in open_))
 
-    def _read(self, left: deque[tuple[float, int]], until: float) -> None:
-        """Meet the recordings up to a place; those whose screen files are there want to be ordered."""
+    def _read(self, left: deque[tuple[float, int]], until: float, newest: bool) -> None:
+        """Meet the recordings up to a place; those whose screen files are there want to be ordered, and those of the
+        ``newest`` that have none yet are looked at once more in this poll."""
         now, ready = self._site.now, self._day.ready
         while left and left[0][0] <= until:
             _, recording = left.popleft()
-            if recording not in self._met:
-                self._met.add(recording)
-                if ready[recording] <= now:
-                    self._found.append(recording)
+            if recording in self._met:
+                continue
+            if ready[recording] <= now:
+                self._found.append(recording)
+            elif newest:
+                self._bare.add(recording)
+                continue
+            self._bare.discard(recording)
+            self._met.add(recording)
