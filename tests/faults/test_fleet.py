@@ -30,6 +30,7 @@ IMPATIENT = {
     "muxer.fleet.connection.CONNECT_SECONDS": 2.0,
     "muxer.fleet.connection.OPEN_SECONDS": 2.0,
     "muxer.fleet.worker.LOCK_PATIENCE_SECONDS": 5.0,
+    "muxer.fleet.held.SILENT_SECONDS": 3.0,
 }
 
 
@@ -124,6 +125,7 @@ def test_workers_are_killed_stopped_and_started_at_any_moment(scene: Scene, vhos
         assert vhost.ready(QUEUE) == 1
         assert stopped(second) == [0]
         assert vhost.ready(QUEUE) == 2
+        wait_until(lambda: crew.tell("status")["state"]["fleet"]["queued"] == 2, SECONDS, "both to wait again", crew.log)
         (tmp_path / "go").touch()
         check(scene, recordings, *kill_at_random(scene, crew, recordings))
 
@@ -183,6 +185,7 @@ def test_the_network_between_a_worker_and_the_broker_breaks(scene: Scene, vhost:
         line.go_dead()
         worker = near.worker()
         wait_until(lambda: outcome.is_done(scene.lab, lost), SECONDS, "the work of another", near.log)
+        wait_until(lambda: near.muxed[lost.id], SECONDS, "its line in the log", near.log)
         worker.kill()
         (tmp_path / "go").touch()
         line.heal()
@@ -192,6 +195,7 @@ def test_the_network_between_a_worker_and_the_broker_breaks(scene: Scene, vhost:
         scene.mill.bring(kept)
         wait_until((tmp_path / "waits").exists, SECONDS, "another encryption", near.log)
         line.cut()
+        wait_until(lambda: line.connections == 2, SECONDS, "that it is back", near.log)
         near.worker()
         wait_until(lambda: near.said("another order for the same file"), SECONDS, "a look at the lock", near.log)
         (tmp_path / "go").touch()

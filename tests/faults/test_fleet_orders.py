@@ -86,7 +86,7 @@ def copies(shared: Copies) -> Iterator[Copies]:
 def wait_for_all(copies: Copies, crew: Crew, ids: list[str] | None = None) -> None:
     """Wait until recordings are muxed."""
     wanted = set(ids or copies.made)
-    wait_until(lambda: wanted <= copies.labelled, SECONDS, "the end of the work", crew.log)
+    wait_until(lambda: wanted <= copies.labelled, max(SECONDS, len(wanted)), "the end of the work", crew.log)
     wait_until(lambda: not copies.undone(ids), SECONDS, "the end of the work", crew.log)
 
 

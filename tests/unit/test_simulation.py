@@ -54,6 +54,14 @@ def test_what_is_not_done_has_left_the_windows_and_nothing_else_is_missing() -> 
     assert done.workers.deepest <= 50
 
 
+def test_a_short_queue_loses_nothing_while_a_long_pass_goes_on() -> None:
+    """An hour of recordings takes longer to read than the workers need for what may wait."""
+    slow = Costs(page_seconds=60.0)
+    done = Simulation(day(3000), Fleet(2, (Window(2 * HOUR),), max_queue=10), slow).run()
+    assert (set(done.state), done.seen.left) == ({DONE}, 0)
+    assert done.workers.deepest <= 10
+
+
 def test_requests_and_bytes_are_those_of_the_jobs_and_the_polls(small: Day) -> None:
     done = Simulation(small, Fleet(5), Costs()).run()
     asked, page = sum(done.seen.rws.values()) - 7 * 3000, Costs().page_seconds
