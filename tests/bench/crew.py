@@ -42,6 +42,11 @@ class Effort:
         return 60 * (last - first) / (moments[last] - moments[first])
 
     @property
+    def whole_rate(self) -> float:
+        """How many recordings a minute of the whole time, with the first looks and the unequal last rounds."""
+        return 60 * self.recordings / self.seconds
+
+    @property
     def cores(self) -> float:
         """How many cores all of it kept busy."""
         return sum(self.cpu.values()) / self.seconds

@@ -100,9 +100,11 @@ def _throughput(bench: Bench) -> Iterator[Figure]:
         yield Figure(f"recordings a minute, workers: {workers}", median(rates), "", min(rates), max(rates))
         yield Figure(f"cores that all of it keeps busy, workers: {workers}", median(one.cores for one in done), at_most=1.4)
         if workers > 1:
-            gains = [many.rate(workers) / one.rate(1) for many, one in zip(done, single, strict=True)]
+            gains = [many.whole_rate / one.whole_rate for many, one in zip(done, single, strict=True)]
             what = f"throughput, {workers} workers / 1"
             yield Figure(what, median(gains), "x", min(gains), max(gains), at_least=0.9 * workers)
+            gains = [many.rate(workers) / one.rate(1) for many, one in zip(done, single, strict=True)]
+            yield Figure(f"{what}, while all are at work", median(gains), "x", min(gains), max(gains))
 
 
 def _cost(bench: Bench) -> Iterator[Figure]:
