@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import pika
 
 from muxer.config.schema import Fleet
-from muxer.errors import MuxerError, ServiceUnavailable
+from muxer.errors import ServiceUnavailable, Transient
 from muxer.fleet.connection import RAISED, connect, declare, parameters, talking
 from muxer.fleet.events import PASSING, Event, encode
 from muxer.fleet.lanes import EVENTS, STANDINGS
@@ -56,7 +56,7 @@ class Line:
         self._tasks: deque[tuple[Callable[[Any], Any], Future[Any]]] = deque()
         self._lock = threading.Lock()
         self._connection: Any = None
-        self._why = "RabbitMQ does not answer: no connection"
+        self._why: Transient = ServiceUnavailable("RabbitMQ does not answer: no connection")
         self._opens = False
         self._closing, self._tried = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="broker", daemon=True)
@@ -79,7 +79,7 @@ class Line:
 
     def ask(self, task: Callable[[Any], T]) -> T:
         """Given what to do with the connection, do it in the thread of the line and return its result. Raise
-        :class:`ServiceUnavailable` when there is no connection, or it breaks."""
+        :class:`Transient` when there is no connection, or it breaks."""
         self._tried.wait(ASK_SECONDS)  # at the start, for the first connection
         try:
             return self.post(task).result(ASK_SECONDS)
@@ -87,7 +87,7 @@ class Line:
             raise self._gone() from None
 
     def post(self, task: Callable[[Any], T]) -> Future[T]:
-        """Like :meth:`ask`, but do not wait for it. Raise :class:`ServiceUnavailable` when there is no connection."""
+        """Like :meth:`ask`, but do not wait for it. Raise :class:`Transient` when there is no connection."""
         future: Future[T] = Future()
         with self._lock:
             if self._connection is None:
@@ -111,8 +111,8 @@ class Line:
         while not self._closing.is_set():
             try:
                 self._serve()
-            except MuxerError as error:
-                self._why = str(error)
+            except Transient as error:
+                self._why = error
                 log.debug("the line to RabbitMQ broke: %s", error)
             except Exception:
                 log.exception("the line to RabbitMQ met an error that nobody expected; it is opened again")
@@ -182,8 +182,9 @@ class Line:
         for _, future in waiting:
             future.set_exception(self._gone())
 
-    def _gone(self) -> MuxerError:
-        error = ServiceUnavailable(self._why)
+    def _gone(self) -> Transient:
+        """Return an error that says what has broken the line last."""
+        error = type(self._why)(str(self._why), code=self._why.code)
         error.service = BROKER
         return error
 

@@ -52,7 +52,7 @@ class Locks:
 
     def hold(self, line: Line, file: str) -> bool:
         """Given the line and a target, take its lock; return False when it is taken. Raise
-        :class:`~muxer.errors.ServiceUnavailable`."""
+        :class:`~muxer.errors.Transient`."""
         with self._lock:
             if file in self._held:
                 return False
@@ -71,8 +71,8 @@ class Locks:
         return taken
 
     def release(self, line: Line, file: str) -> None:
-        """Give a lock back. Raise :class:`~muxer.errors.ServiceUnavailable`, and then it is given back all the same: its
-        connection is gone."""
+        """Give a lock back. Raise :class:`~muxer.errors.Transient`, and then it is given back all the same: its connection
+        is gone."""
         with self._lock:
             self._held.discard(file)
         line.post(lambda connection: self._drop(connection, file))

@@ -22,7 +22,7 @@ from dramatiq.worker import Worker
 
 from muxer import __version__
 from muxer.config.schema import Config
-from muxer.errors import GivenUp, MuxerError, ServiceUnavailable, Stopped
+from muxer.errors import GivenUp, MuxerError, Stopped, Transient
 from muxer.fleet import events, orders
 from muxer.fleet.broker import ACTOR, FleetBroker
 from muxer.fleet.connection import HEARTBEAT_SECONDS, quiet
@@ -144,7 +144,7 @@ class FleetWorker:
         while True:
             try:
                 return self._locks.hold(self._line, file)
-            except ServiceUnavailable as error:
+            except Transient as error:
                 log.debug("no lock of %s yet: %s", file, error)
             if self._stop.wait(LOCK_LOOK_SECONDS):
                 raise Stopped("stopped before the recording was begun")

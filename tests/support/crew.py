@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -69,15 +69,22 @@ class Crew:
     """``with Crew(lab, url) as crew``: those that were started are ended with it.
 
     Given a lab, the address of the broker, a name for the folder, and further options of muxer.cfg, write that. With
-    ``constants``, the processes have other constants than the product, beside the pauses of :data:`HASTE`.
+    ``constants``, the processes have other constants than the product, beside the pauses of :data:`HASTE`; ``inside``
+    stands before their commands.
     """
 
     def __init__(
-        self, lab: Lab, url: str, name: str = "fleet", constants: Mapping[str, Any] | None = None, **options: str
+        self,
+        lab: Lab,
+        url: str,
+        name: str = "fleet",
+        constants: Mapping[str, Any] | None = None,
+        inside: Sequence[str] = (),
+        **options: str,
     ) -> None:
         self.folder = lab.folder / name
         self.temp, self._logs = self.folder / "temp", self.folder / "log"
-        self._constants = HASTE | dict(constants or {})
+        self._constants, self._inside = HASTE | dict(constants or {}), inside
         self._stack, self._count = ExitStack(), iter(range(1000))
         settings = {
             "processing.temp_dir": str(self.temp),
@@ -141,7 +148,7 @@ class Crew:
         return json.loads(out.getvalue())
 
     def _start(self, command: str, environment: Mapping[str, str]) -> Member:
-        line = [sys.executable, str(LAUNCHER), command, f"--config-file={self.config}"]
+        line = [*self._inside, sys.executable, str(LAUNCHER), command, f"--config-file={self.config}"]
         more = {"FLEET_CONSTANTS": json.dumps(self._constants), **environment}
         printed = self.folder / f"{command}-{next(self._count)}.txt"
         return self._stack.enter_context(Member(line, clean_environment(**more), printed))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import signal
@@ -19,6 +20,8 @@ ADDRESSES = ("198.18.0.1", "198.18.0.2")
 NAMED = Path("/run/netns")
 SECONDS = 20
 _DEVICE = "cable"
+_CLONE_NEWNET = 0x40000000
+_LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,16 @@ class Host:
     def inside(self) -> tuple[str, ...]:
         """What stands before a command that is to run there."""
         return ("ip", "netns", "exec", self.name)
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """Within this block, sockets that this thread makes are on this host, and so are threads that it starts."""
+        with Path("/proc/thread-self/ns/net").open() as home, (NAMED / self.name).open() as there:
+            _move(there.fileno())
+            try:
+                yield
+            finally:
+                _move(home.fileno())
 
     def unplug(self) -> None:
         """Pull the cable: neither host hears anything of the other."""
@@ -53,6 +66,11 @@ def two_hosts() -> Iterator[tuple[Host, Host]]:
     finally:
         for host in hosts:
             _remove(host.name)
+
+
+def _move(namespace: int) -> None:
+    if _LIBC.setns(namespace, _CLONE_NEWNET):
+        raise OSError(ctypes.get_errno(), "setns")
 
 
 def _make(one: Host, other: Host) -> None:

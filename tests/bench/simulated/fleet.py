@@ -27,7 +27,7 @@ class Fleet:
 
     workers: int
     windows: Sequence[Window] = (Window(),)
-    max_queue: float = 50_000
+    max_queue: float = 5000
     begin: float = 0.0
 
 
