@@ -32,7 +32,7 @@ Make = Callable[..., Lab]
 POLLS = int(os.environ.get("FAULTS_POLLS", "940"))
 BACKLOG = int(os.environ.get("FAULTS_BACKLOG", "2000"))
 # At half an hour a poll, longer than the journal keeps anything.
-# Both looks are as far from the last outage, and the numbers of what is broken or never comes repeat every 240 polls.
+# Neither look comes soon after an outage, and between them is a multiple of the 240 polls after which the trouble repeats.
 WARM_UP = 460
 POLL_MINUTES = 30
 
