@@ -37,6 +37,9 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
             yield ExternalDav(lab.dav_url, lab.site.media.folder, user.username, user.password)
 
 
+_NOTES = tempfile.TemporaryDirectory(prefix="muxer-notes-")  # removed when the tests end
+
+
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[Lab]:
     with Lab(tmp_path / "lab") as made:
@@ -44,7 +47,7 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
 
 
 def notes() -> Path:
-    return Path(tempfile.mkdtemp(prefix="muxer-notes-"))
+    return Path(tempfile.mkdtemp(dir=_NOTES.name))
 
 
 def storage(server: ExternalDav, password: str | None = None, stop: threading.Event | None = None) -> WebdavStorage:

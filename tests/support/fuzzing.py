@@ -28,7 +28,8 @@ from muxer.selection import select
 from muxer.storage.base import WEBDAV, place_of
 
 SECRET = "a-fuzzed-secret"
-FOLDER = Path(tempfile.mkdtemp(prefix="muxer-fuzz-"))
+_FOLDER = tempfile.TemporaryDirectory(prefix="muxer-fuzz-")  # removed when the tests end
+FOLDER = Path(_FOLDER.name)
 
 
 @dataclass(frozen=True)
