@@ -19,7 +19,7 @@ from support.calls import add_short, configure, muxed
 from support.commands import run
 from support.copies import Copies
 from support.crew import QUEUE, SECONDS, Crew, Member, stopped
-from support.daemon import PYTHON, Muxer, wait_until
+from support.daemon import PACKAGE, PYTHON, Muxer, wait_until
 from support.namespaces import two_hosts
 from support.queues import VirtualHost
 from support.rabbitmq import RabbitNode
@@ -248,3 +248,17 @@ def test_the_default_installation_has_no_fleet_and_says_what_it_lacks(make_lab: 
         assert re.search(r"\[fleet\] mode.*recording-muxer\[fleet\]", said.replace("\n", " ")), said
         assert "--fleet" in said and "Traceback" not in said and "secret-word" not in said
     assert not [log for log in config.parent.rglob("*.log") if "starts as" in log.read_text()]
+
+
+def test_without_a_fleet_its_packages_are_not_loaded_even_where_they_are(make_lab: Make) -> None:
+    """Of the Python that the tests run in, which has them."""
+    lab = make_lab()
+    (call,) = add_short(lab, [0])
+    config = configure(lab, advanced__call_recording_query_string="startTime=0")
+    for program in (("muxer/muxer_process.py",), ("-m", "muxer", "check")):
+        line = [sys.executable, "-X", "importtime", *program, f"--config-file={config}"]
+        done = subprocess.run(line, cwd=PACKAGE.parent, capture_output=True, text=True, check=False)
+        told = [one for one in done.stderr.splitlines() if one.startswith("import time:")]
+        loaded = {one.rpartition("|")[2].strip().partition(".")[0] for one in told}
+        assert {"muxer", "httpx"} <= loaded and not loaded & {"dramatiq", "pika"}
+    assert len(muxed(lab, call.id)) == 1
