@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from muxer.failures import Failure, When
@@ -42,12 +42,13 @@ def encode(event: Event) -> bytes:
 
 
 def decode(body: bytes) -> Event | None:
-    """Given a message, return its event; None when it is none of this version."""
+    """Given a message, return its event, without fields that are not known here: workers are upgraded before their poller.
+    None when it is none of this version."""
     try:
         plain = json.loads(body)
         if plain.pop("version") != VERSION:
             return None
-        event = Event(**plain)
+        event = Event(**{one.name: plain[one.name] for one in fields(Event) if one.name in plain})
     except MALFORMED:
         return None
     texts = (event.what, event.sender, event.recording, event.file)

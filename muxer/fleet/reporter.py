@@ -35,7 +35,8 @@ class Reporter:
     def postponed(self, key: Key) -> None:
         """Tell that a target waits for a service: the next poll brings it again."""
         with about(key.recording):
-            log.info("not begun, a service that it needs is out; the next poll brings it again")
+            # Each poll brings each of them again: an outage has thousands.
+            log.debug("not begun, a service that it needs is out; the next poll brings it again")
         self._send(events.POSTPONED, key)
 
     def dropped(self, key: Key) -> None:

@@ -48,7 +48,8 @@ TELL_SECONDS = 5.0
 TICK_SECONDS, STATE_SECONDS = 0.5, 2.0
 # How often one order may try a service that is out, and what others have left half done is looked at.
 TRIAL_SECONDS = 60.0
-GRACE_SECONDS, CANCEL_SECONDS, CLOSE_SECONDS = 5.0, 2.0, 3.0
+# All of them together: less than the ten seconds in which a worker stops, also while RabbitMQ does not answer.
+GRACE_SECONDS, CANCEL_SECONDS, LEAVE_SECONDS, CLOSE_SECONDS = 5.0, 2.0, 2.5, 1.5
 # RabbitMQ hands out the order of a worker that it has lost a little before it drops the lock: each is another connection.
 LOCK_PATIENCE_SECONDS, LOCK_LOOK_SECONDS = 2.5 * HEARTBEAT_SECONDS, 1.0
 # A worker that lives and has lost its connections takes its locks again within so long, after a restart of RabbitMQ.
@@ -153,6 +154,8 @@ class FleetWorker:
         """Tell the pollers how this worker stands; the line calls this every few seconds."""
         snapshot = plain(self._services.activity.snapshot())
         out = {name: self._mask(reason) for name, (_, reason) in self._services.outages.now_out().items()}
+        if not self._services.workspace.disk.has_room():
+            out["temp_dir"] = "its disk is nearly full, no new recording is begun"
         details = {
             "host": socket.gethostname(),
             "pid": os.getpid(),
@@ -199,13 +202,21 @@ class FleetWorker:
         if self._locks.files:
             log.warning("recordings that are still being worked on are given back to the fleet")
         self._runner.cancel()
-        self._worker.stop(timeout=int(CANCEL_SECONDS * 1000))
+        self._leave()
         self._line.tell(Event(events.GONE, self._name))
         self._line.close(CLOSE_SECONDS)
         self._services.helpers.close()
         self._state.remove()
         self._services.workspace.close()
         log.info("stopped")
+
+    def _leave(self) -> None:
+        """End dramatiq's threads and close the connection of the orders. On a line that is dead, pika waits for an answer
+        until the heartbeat is missed; RabbitMQ gives the orders to others in any case."""
+        patience = {"timeout": int(CANCEL_SECONDS * 1000)}
+        leaving = threading.Thread(target=self._worker.stop, kwargs=patience, name="leaving", daemon=True)
+        leaving.start()
+        leaving.join(LEAVE_SECONDS)
 
 
 class _Settling(Middleware):

@@ -200,13 +200,15 @@ def test_an_outage_of_the_storage_costs_no_attempts(lab: Lab, copies: Copies, vh
         crew.poller(), crew.workers(2)
         lab.store.fail_next("dav", "GET", "/", 503, times=10**6)
         copies.add(12)
-        wait_until(lambda: crew.said("not begun, a service"), SECONDS, "an order that waits", crew.log)
+        wait_until(lambda: crew.said("WebDAV"), SECONDS, "the outage", crew.log)
         polls = len(crew.polled("poll done"))
         wait_until(lambda: len(crew.polled("poll done")) > polls + 4, SECONDS, "more polls", crew.log)
         burnt = len(crew.said("attempt failed"))
         lab.store._failures.clear()
         wait_for_all(copies, crew)
         assert crew.tell("failed") == []
+        # A log of the outage, and not of each order that waits for its end.
+        assert not crew.said("not begun")
     # Three failures in a row tell each worker that it is out; after that, one order tries it now and then.
     assert burnt <= 2 * 3 + 4
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from support.crew import QUEUE, SECONDS, Crew, stopped
 from support.daemon import wait_until
+from support.disk import fill, small_disk
+from support.line import Line
 from support.queues import VirtualHost
 from support.stand_in import stand_in
 
@@ -51,3 +53,24 @@ def test_no_order_is_given_up_while_rabbitmq_lacks_memory(
         assert "lacks memory or disk" in crew.said("RabbitMQ is out")[0]["message"]
         assert vhost.ready(f"{QUEUE}.XQ") == 0
         assert stopped(poller, worker) == [0, 0]
+
+
+def test_a_worker_with_a_full_disk_says_so_and_stops_although_rabbitmq_is_silent(
+    make_lab: Callable[..., Lab], vhost: VirtualHost, tmp_path: Path
+) -> None:
+    with Line(vhost.node.port) as line, small_disk(tmp_path / "small", "20m") as disk:
+        url = vhost.url.replace(f":{vhost.node.port}/", f":{line.port}/")
+        fill(disk, leave=10_000_000)
+        with Crew(make_lab(), url, processing__temp_dir=str(disk), processing__min_free_megabytes="15") as crew:
+            poller, worker = crew.poller(), crew.worker()
+            wait_until(lambda: "temp_dir" in out_for_worker(crew), SECONDS, "what the worker tells", crew.log)
+            line.go_dead()
+            # Far less than RabbitMQ's heartbeat takes to be missed.
+            assert stopped(poller, worker, seconds=20) == [0, 0]
+
+
+def out_for_worker(crew: Crew) -> dict[str, str]:
+    """Return what is out for the first worker, as status says it."""
+    state = crew.tell("status")["state"]
+    workers = state["fleet"]["workers"] if state else []
+    return dict(workers[0]["out"]) if workers else {}

@@ -154,8 +154,8 @@ class Crew:
         return self._stack.enter_context(Member(line, clean_environment(**more), printed))
 
 
-def stopped(*members: Member) -> list[int]:
+def stopped(*members: Member, seconds: float = SECONDS) -> list[int]:
     """Stop members of a fleet at the same time; return their exit codes."""
     for member in members:
         os.kill(member.process.pid, signal.SIGTERM)
-    return [member.process.wait(SECONDS) for member in members]
+    return [member.process.wait(seconds) for member in members]

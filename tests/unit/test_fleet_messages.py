@@ -46,6 +46,11 @@ def test_an_event_is_read_as_it_was_told() -> None:
     assert events.decode(events.encode(event)) == event
 
 
+def test_what_a_later_version_tells_besides_is_passed_over() -> None:
+    event = Event(events.DONE, "host/worker-0/7", "call-1", "f", {"outcome": "muxed", "facts": {}, "later": 1})
+    assert events.decode(json.dumps({**json.loads(events.encode(event)), "later": {"a": 1}}).encode()) == event
+
+
 @pytest.mark.parametrize(
     "body",
     [b"", b"x", b"[]",
