@@ -2,7 +2,7 @@
 
 An event tells what became of a target (``queued``, ``begun``, ``postponed``, ``dropped``, ``done``, ``failed``,
 ``refused``), with the id of the ``message`` that ordered it, or how a worker stands (``worker``, every few seconds; ``gone``
-at its regular end). Whoever does not know a kind passes over it.
+at its regular end), or that a ``poller`` is there. Whoever does not know a kind passes over it.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from muxer.journal import Key
 VERSION = 1
 QUEUED, BEGUN, POSTPONED, DROPPED = "queued", "begun", "postponed", "dropped"
 DONE, FAILED, REFUSED = "done", "failed", "refused"
-WORKER, GONE = "worker", "gone"
+WORKER, GONE, POLLER = "worker", "gone", "poller"
 # What comes of reading a message that is no message.
 MALFORMED = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
 # How a worker stands is told again soon: nothing is lost with it, and nobody who is not there is told later.
-PASSING = (WORKER, GONE)
+PASSING = (WORKER, GONE, POLLER)
 
 
 @dataclass(frozen=True)

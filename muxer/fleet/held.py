@@ -13,6 +13,8 @@ from muxer.journal import Key
 
 # An order counts as vanished when all lanes were seen empty for so long, and no living worker has it.
 SETTLE_SECONDS = 60.0
+# Looks that are farther apart than this do not tell what was in between: RabbitMQ was out, or took nothing.
+LONGEST_GAP_SECONDS = 10.0
 # In lanes that are never empty an order may vanish unseen; after so long it is given again, which doubles nothing: a worker
 # asks RWS first.
 LONGEST_SECONDS = 12 * 3600.0
@@ -33,6 +35,19 @@ class Held:
         """Given the time and what living workers have, return whether a worker is at it. One that has begun it just now may
         not have told so yet; one that has ended since has left it in its lane."""
         return self.key.name in at_workers or (self.begun is not None and abs(now - self.begun) <= SILENT_SECONDS)
+
+
+class Emptiness:
+    """Since when all lanes have been seen empty, look after look; None when they are not, or an order was sent since."""
+
+    def __init__(self) -> None:
+        self.since: float | None = None
+        self._last = 0.0
+
+    def seen(self, is_empty: bool, now: float) -> None:
+        """Note a look."""
+        goes_on = self.since is not None and abs(now - self._last) <= LONGEST_GAP_SECONDS
+        self.since, self._last = (self.since if goes_on else now) if is_empty else None, now
 
 
 class Holdings:

@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 LOOP_SECONDS = 0.5
 RECONNECT_SECONDS = 2.0
 ASK_SECONDS = 30.0
+# A line that has not come round for so long waits for RabbitMQ, which lacks memory or says nothing.
+STUCK_SECONDS = 10.0
 # So many events wait for a broker that is out; the oldest are forgotten first. What they told shows in RWS.
 LONGEST_OUTBOX = 100_000
 
@@ -57,7 +59,7 @@ class Line:
         self._lock = threading.Lock()
         self._connection: Any = None
         self._why: Transient = ServiceUnavailable("RabbitMQ does not answer: no connection")
-        self._opens = False
+        self._opens, self._came_round = False, 0.0
         self._closing, self._tried = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="broker", daemon=True)
 
@@ -67,8 +69,8 @@ class Line:
 
     @property
     def is_connected(self) -> bool:
-        """Whether the connection is there."""
-        return self._connection is not None
+        """Whether the connection is there, and serves."""
+        return self._connection is not None and time.monotonic() - self._came_round < STUCK_SECONDS
 
     def tell(self, event: Event) -> None:
         """Given an event, send it to all pollers as soon as possible; how a worker stands is sent at once or never."""
@@ -128,6 +130,7 @@ class Line:
             with talking(self._outages):
                 connection = connect(self._parameters)
                 channel = self._open(connection)
+                self._came_round = time.monotonic()
                 with self._lock:
                     self._connection = connection
             self._tried.set()
@@ -139,6 +142,7 @@ class Line:
                         due = time.monotonic() + self._tick_seconds
                         self._tick(connection)
                     connection.process_data_events(0 if self._outbox or self._tasks else LOOP_SECONDS)
+                    self._came_round = time.monotonic()
         finally:
             self._opens = False
             if connection is not None:

@@ -28,7 +28,7 @@ from muxer.fleet.connection import (
     waiting_in,
 )
 from muxer.fleet.events import Event
-from muxer.fleet.held import Held
+from muxer.fleet.held import Emptiness, Held
 from muxer.fleet.lanes import LANES, MINUTE, dead, is_low, is_running_dry, lane_of, names, room
 from muxer.fleet.line import Line
 from muxer.fleet.orders import Order
@@ -78,8 +78,7 @@ class FleetPool(Engine):
         self._chosen: list[tuple[float, int, Key]] = []
         self._numbers = itertools.count()
         # How many messages wait in each lane, with those that were sent since the last look, and all that were ever sent.
-        self._depths, self._sent = [0] * len(LANES), 0
-        self._empty_since: float | None = None
+        self._depths, self._sent, self._emptiness = [0] * len(LANES), 0, Emptiness()
         self._counting = threading.Lock()
         self._is_starved = False
         self._line = Line(fleet, self._name, outages, self._opened, self._tick, LOOK_SECONDS)
@@ -155,7 +154,7 @@ class FleetPool(Engine):
     def join(self) -> None:
         """Wait until all that was submitted is finished, or the process stops; order again what has vanished."""
         while self.files and not self._stop.wait(WAIT_SECONDS):
-            for held in self._outcomes.lost(self._empty_since):
+            for held in self._outcomes.lost(self._emptiness.since):
                 self._order_again(held)
 
     def drain(self, seconds: float) -> bool:
@@ -207,7 +206,7 @@ class FleetPool(Engine):
                 return False
             self._depths[lane] += 1
             self._sent += 1
-            self._empty_since = None
+            self._emptiness.since = None
         self._send(key, lane)
         return True
 
@@ -251,14 +250,17 @@ class FleetPool(Engine):
         with self._counting:
             # What was sent during the look may be counted or not; the next look tells.
             if sent == self._sent:
-                self._depths, self._empty_since = depths, None if any(depths) else self._empty_since or now()
+                self._depths = depths
+                self._emptiness.seen(not any(depths), now())
         self._outcomes.letters.look(connection, self._fleet.queue, letters, self._outcomes.settle)
 
     def _tick(self, connection: Any) -> None:
         """Look at the queues; what has vanished from them is wanted again."""
+        # RabbitMQ tells only those who publish that it takes nothing, because it lacks memory.
+        self._line.tell(Event(events.POLLER, self._name))
         self._look(connection)
         if not self._migrates:
-            for held in self._outcomes.lost(self._empty_since):
+            for held in self._outcomes.lost(self._emptiness.since):
                 _tell_vanished(held)
                 self._outcomes.release(held.key)
 

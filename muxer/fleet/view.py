@@ -16,6 +16,9 @@ BROKER = "RabbitMQ"
 SILENT_SECONDS = 20.0
 FORGOTTEN_SECONDS = 300.0
 
+# What a worker says is out when its disk is nearly full.
+DISK = "temp_dir"
+
 # What comes of data of another form.
 _MALFORMED = (AttributeError, KeyError, TypeError, ValueError, OverflowError)
 
@@ -104,6 +107,8 @@ def trouble(view: FleetView, out: Collection[str] = ()) -> tuple[str, ...]:
     if not view.living and view.queued:
         waiting = "1 muxed file waits" if view.queued == 1 else f"{view.queued} muxed files wait"
         return (f"no worker is there, and {waiting} for one",)
+    if view.queued and view.living and all(DISK in one.out for one in view.living):
+        return ("no worker takes an order: the disk of each is nearly full",)
     return ()
 
 

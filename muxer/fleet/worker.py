@@ -32,6 +32,7 @@ from muxer.fleet.line import RECONNECT_SECONDS, Line
 from muxer.fleet.locks import Locks
 from muxer.fleet.orders import Order
 from muxer.fleet.reporter import Reporter
+from muxer.fleet.view import DISK
 from muxer.guests import adopt
 from muxer.job import Job, JobOptions, Services
 from muxer.journal import Key
@@ -155,7 +156,7 @@ class FleetWorker:
         snapshot = plain(self._services.activity.snapshot())
         out = {name: self._mask(reason) for name, (_, reason) in self._services.outages.now_out().items()}
         if not self._services.workspace.disk.has_room():
-            out["temp_dir"] = "its disk is nearly full, no new recording is begun"
+            out[DISK] = "its disk is nearly full, no new recording is begun"
         details = {
             "host": socket.gethostname(),
             "pid": os.getpid(),

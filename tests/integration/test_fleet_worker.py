@@ -23,6 +23,10 @@ IMPATIENT = {
     "muxer.fleet.worker.RETURN_SECONDS": 0.05,
     "muxer.fleet.connection.BLOCKED_SECONDS": 4.0,
     "muxer.outages.FAILURES_IN_A_ROW": 1,
+    "muxer.fleet.line.STUCK_SECONDS": 1.0,
+    "muxer.fleet.held.SILENT_SECONDS": 2.0,
+    "muxer.fleet.held.SETTLE_SECONDS": 2.0,
+    "muxer.fleet.held.LONGEST_GAP_SECONDS": 2.0,
 }
 
 
@@ -47,11 +51,12 @@ def test_no_order_is_given_up_while_rabbitmq_lacks_memory(
         try:
             (tmp_path / "go").touch()
             wait_until(lambda: crew.said("RabbitMQ is out"), SECONDS, "the outage", crew.log)
+            wait_until(lambda: any("RabbitMQ is" in one for one in crew.tell("status")["trouble"]), SECONDS, "what is said")
         finally:
             vhost.node.evaluate("ok = vm_memory_monitor:set_vm_memory_high_watermark({absolute, 1000000000})")
         wait_until(lambda: crew.tell("status")["targets"] == {"done": 2}, SECONDS, "the work", crew.log)
         assert "lacks memory or disk" in crew.said("RabbitMQ is out")[0]["message"]
-        assert vhost.ready(f"{QUEUE}.XQ") == 0
+        assert vhost.ready(f"{QUEUE}.XQ") == 0 and not crew.polled("the order for a file has vanished")
         assert stopped(poller, worker) == [0, 0]
 
 

@@ -14,7 +14,7 @@ from muxer.errors import ServiceUnavailable
 from muxer.failures import failure_of
 from muxer.fleet import events
 from muxer.fleet.events import Event
-from muxer.fleet.held import SETTLE_SECONDS, Held
+from muxer.fleet.held import LONGEST_GAP_SECONDS, SETTLE_SECONDS, Emptiness, Held
 from muxer.fleet.outcomes import Outcomes
 from muxer.fleet.view import SILENT_SECONDS
 from muxer.journal import DONE, JOURNAL, QUEUED, RUNNING, WANTED, Journal, Key
@@ -119,6 +119,24 @@ def test_an_order_that_was_dropped_is_given_again_when_nobody_is_at_its_target(
     assert [held.key for held in told.outcomes.lost(None)] == [KEY]
     told.outcomes.release(KEY)
     assert told.out == set() and told.journal.state_of(KEY.name) == WANTED
+
+
+def test_lanes_are_empty_as_long_as_each_look_says_so() -> None:
+    lanes = Emptiness()
+    lanes.seen(True, NOW)
+    lanes.seen(True, NOW + 2)
+    assert lanes.since == NOW
+    lanes.seen(False, NOW + 4)
+    assert lanes.since is None
+    lanes.seen(True, NOW + 6)
+    lanes.since = None  # an order is sent
+    lanes.seen(True, NOW + 8)
+    assert lanes.since == NOW + 8
+    # RabbitMQ was out: nobody knows what was in between, and workers have not told yet what they have.
+    lanes.seen(True, NOW + 8 + LONGEST_GAP_SECONDS + 1)
+    assert lanes.since == NOW + 8 + LONGEST_GAP_SECONDS + 1
+    lanes.seen(True, NOW - 3600)
+    assert lanes.since == NOW - 3600
 
 
 def test_a_target_that_its_worker_has_left_waits_again() -> None:

@@ -11,6 +11,7 @@ from support.views import job
 
 from muxer.fleet.view import (
     BROKER,
+    DISK,
     FORGOTTEN_SECONDS,
     SILENT_SECONDS,
     from_plain,
@@ -72,4 +73,7 @@ def test_what_keeps_a_fleet_from_its_work() -> None:
     assert trouble(out, {"RWS"}) == ("RabbitMQ is not reached: nothing is handed to the workers",)
     assert trouble(out, {BROKER}) == ()
     assert trouble(fleet(worker(seen=NOW - 30), queued=1)) == ("no worker is there, and 1 muxed file waits for one",)
+    full = {DISK: "its disk is nearly full"}
+    assert trouble(fleet(worker(out=full), worker(1), queued=1)) == trouble(fleet(worker(out=full))) == ()
+    assert trouble(fleet(worker(out=full), queued=1)) == ("no worker takes an order: the disk of each is nearly full",)
     assert trouble(fleet(queued=7)) == ("no worker is there, and 7 muxed files wait for one",)
