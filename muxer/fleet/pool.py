@@ -128,9 +128,12 @@ class FleetPool(Engine):
         return ordered
 
     def is_closed(self, minutes: float) -> bool:
-        """Given an age, return whether there is no room for calls that are older."""
+        """Given an age, return whether there is no room for calls that are older. They are left unread then, and wanted as
+        soon as there is."""
         lane = lane_of(now() - minutes * MINUTE, now())
-        return room(lane, self._depths, self._fleet.max_queue) == 0
+        is_closed = room(lane, self._depths, self._fleet.max_queue) == 0
+        self._is_starved |= is_closed
+        return is_closed
 
     @property
     def is_hungry(self) -> bool:

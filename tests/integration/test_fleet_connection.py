@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,8 @@ from dramatiq.message import Message
 from support.queues import VirtualHost, wait_until
 from support.rabbitmq import RabbitNode
 
+from muxer.activity import Activity
+from muxer.books import Books
 from muxer.config.schema import Fleet
 from muxer.errors import AccessDenied, Code, Forbidden, LoginRefused, MuxerError, ServiceUnavailable
 from muxer.fleet import connection
@@ -26,9 +29,13 @@ from muxer.fleet.connection import (
     talking,
 )
 from muxer.fleet.dead import DeadLetters, Fate, Letter
+from muxer.fleet.events import QUEUED, Event
 from muxer.fleet.lanes import dead, names
 from muxer.fleet.locks import Locks
+from muxer.fleet.outcomes import Outcomes
+from muxer.fleet.pool import FleetPool
 from muxer.fleet.view import BROKER
+from muxer.journal import ASIDE, JOURNAL, Journal
 from muxer.outages import FAILURES_IN_A_ROW, Outages
 
 OPTIONS = Fleet("broker", "", "orders", True, 1, 100)
@@ -170,3 +177,55 @@ def test_many_dead_letters_are_looked_at_some_at_a_time_and_each_once(
     assert look() == [] and letters.count == 0
     refused(vhost, "e")
     assert look() == ["e"]
+
+
+def test_letters_that_another_poller_looks_at_are_no_new_ones(vhost: VirtualHost) -> None:
+    """Else two pollers with many of them would look at all without end, each because of the other."""
+    opened(vhost.url)
+    refused(vhost, "a", "b")
+    one, other, met = DeadLetters(), DeadLetters(), []
+
+    def look(letters: DeadLetters, settle: Callable[[Letter], Fate]) -> None:
+        with vhost.channel() as channel:
+            letters.look(channel.connection, "orders", vhost.ready(dead("orders")), settle)
+
+    def meet(letter: Letter) -> Fate:
+        met.append(letter.key.name)
+        return Fate.LEFT
+
+    def meet_meanwhile(letter: Letter) -> Fate:
+        look(one, meet)
+        return Fate.LEFT
+
+    look(one, meet)
+    look(other, meet_meanwhile)
+    look(one, meet)
+    assert met == ["a", "b"]
+
+
+def test_a_dead_letter_whose_order_is_told_later_sets_its_target_aside(vhost: VirtualHost, tmp_path: Path) -> None:
+    opened(vhost.url)
+    refused(vhost, "a")
+    journal = Journal(tmp_path / JOURNAL)
+    outcomes = Outcomes("host/poller/one", False, journal, Books(journal, False), Activity())
+    with vhost.channel() as channel:
+        for state in ("", ASIDE):
+            outcomes.letters.look(channel.connection, "orders", vhost.ready(dead("orders")), outcomes.settle)
+            assert journal.state_of("a") == state
+            outcomes.heard(Event(QUEUED, "host/poller/two", "r", "a", {"message": "a"}))
+
+
+def test_older_calls_that_are_not_read_for_lack_of_room_are_wanted_when_there_is_some(vhost: VirtualHost) -> None:
+    opened(vhost.url)
+    with vhost.channel() as channel:
+        channel.basic_publish("", "orders", b"an order")
+        wait_until(lambda: vhost.ready("orders"))
+        fleet, journal, stop = replace(OPTIONS, broker_url=vhost.url, max_queue=1), Journal(None), threading.Event()
+        pool = FleetPool(fleet, "mark", 1, journal, Books(journal, False), Activity(), Outages(), stop)
+        try:
+            wait_until(lambda: pool.view().lanes["orders"])
+            assert pool.is_closed(60.0) and not pool.is_hungry
+            channel.queue_purge("orders")
+            wait_until(lambda: pool.is_hungry)
+        finally:
+            pool.drain(5)
