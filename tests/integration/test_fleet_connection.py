@@ -17,7 +17,7 @@ from support.rabbitmq import RabbitNode
 from muxer.activity import Activity
 from muxer.books import Books
 from muxer.config.schema import Fleet
-from muxer.errors import AccessDenied, Code, Forbidden, LoginRefused, MuxerError, ServiceUnavailable
+from muxer.errors import AccessDenied, Code, Forbidden, LoginRefused, MuxerError, ServiceUnavailable, Transient
 from muxer.fleet import connection
 from muxer.fleet.connection import (
     WEEK_MILLISECONDS,
@@ -31,6 +31,7 @@ from muxer.fleet.connection import (
 from muxer.fleet.dead import DeadLetters, Fate, Letter
 from muxer.fleet.events import QUEUED, Event
 from muxer.fleet.lanes import dead, names
+from muxer.fleet.line import Line
 from muxer.fleet.locks import Locks
 from muxer.fleet.outcomes import Outcomes
 from muxer.fleet.pool import FleetPool
@@ -229,3 +230,24 @@ def test_older_calls_that_are_not_read_for_lack_of_room_are_wanted_when_there_is
             wait_until(lambda: pool.is_hungry)
         finally:
             pool.drain(5)
+
+
+def test_what_breaks_the_line_is_not_told_as_what_broke_it_before(
+    vhost: VirtualHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("muxer.fleet.line.RECONNECT_SECONDS", 0.1)
+    errors: list[MuxerError] = [LoginRefused("the password was another one then")]
+
+    def let_in(_: object) -> None:
+        if errors:
+            raise errors.pop()
+
+    line = Line(replace(OPTIONS, broker_url=vhost.url), "test", Outages(), let_in, lambda _: None, 60.0)
+    line.start()
+    try:
+        wait_until(lambda: line.is_connected)
+        with pytest.raises(Transient) as caught:
+            line.ask(lambda connection: connection.channel().queue_declare("nowhere", passive=True))
+        assert type(caught.value) is ServiceUnavailable and "nowhere" in str(caught.value)
+    finally:
+        line.close(5)
