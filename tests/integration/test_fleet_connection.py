@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -216,20 +216,46 @@ def test_a_dead_letter_whose_order_is_told_later_sets_its_target_aside(vhost: Vi
             outcomes.heard(Event(QUEUED, "host/poller/two", "r", "a", {"message": "a"}))
 
 
-def test_older_calls_that_are_not_read_for_lack_of_room_are_wanted_when_there_is_some(vhost: VirtualHost) -> None:
+@contextmanager
+def pooled(vhost: VirtualHost) -> Iterator[FleetPool]:
+    """Yield the poller's side of a fleet, with room for one order."""
+    fleet, journal = replace(OPTIONS, broker_url=vhost.url, max_queue=1), Journal(None)
+    told = (journal, Books(journal, False), Activity(), Outages())
+    pool = FleetPool(fleet, "mark", 1, *told, threading.Event())
+    try:
+        yield pool
+    finally:
+        pool.drain(5)
+
+
+def test_older_calls_that_are_not_read_for_lack_of_room_are_wanted_when_there_is_some(
+    vhost: VirtualHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("muxer.fleet.pool.LOOK_SECONDS", 0.2)
     opened(vhost.url)
     with vhost.channel() as channel:
         channel.basic_publish("", "orders", b"an order")
         wait_until(lambda: vhost.ready("orders"))
-        fleet, journal, stop = replace(OPTIONS, broker_url=vhost.url, max_queue=1), Journal(None), threading.Event()
-        pool = FleetPool(fleet, "mark", 1, journal, Books(journal, False), Activity(), Outages(), stop)
-        try:
+        with pooled(vhost) as pool:
             wait_until(lambda: pool.view().lanes["orders"])
             assert pool.is_closed(60.0) and not pool.is_hungry
             channel.queue_purge("orders")
             wait_until(lambda: pool.is_hungry)
-        finally:
-            pool.drain(5)
+
+
+def test_a_poller_whose_queue_of_events_was_deleted_listens_again(
+    vhost: VirtualHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("muxer.fleet.line.RECONNECT_SECONDS", 0.1)
+    events = "orders.events.mark"
+
+    def is_heard() -> bool:
+        return getattr(vhost.counts(events), "consumers", 0) == 1
+
+    with pooled(vhost):
+        wait_until(is_heard)
+        vhost.delete(events)
+        wait_until(is_heard)
 
 
 def test_what_breaks_the_line_is_not_told_as_what_broke_it_before(
