@@ -1,7 +1,8 @@
 """One poll: reads the call recordings of a query page by page, keeps ours, and submits what they want.
 
 Never holds more than a page and a slice of recordings: memory does not grow with the window. For a fleet, it goes through
-its window in several passes, the newest calls first, so that their targets are ordered first.
+its window in several passes, the newest calls first, so that their targets are ordered first, and remembers the ids of what
+it has met, some 130 bytes each.
 """
 
 from __future__ import annotations
@@ -106,7 +107,8 @@ class Poller:
         interval = self._config.processing.min_poll_interval * MINUTE
         try:
             for slice_ in _slices(self._ours(reach, newest is None), self._config.processing.query_slice_size):
-                self._take(slice_, newest is None)
+                if slice_:
+                    self._take(slice_, newest is None)
                 if self._engine.runs_dry:
                     self._end_pass()
                 if newest is not None and time.monotonic() - self._newest_at > interval:
@@ -129,9 +131,9 @@ class Poller:
             return passes(processing.window_past, processing.window_past_older_than)
         return [processing.window_past]
 
-    def _ours(self, reach: float, newest: bool) -> Iterator[CallRecording]:
-        """Yield the call recordings of a pass that belong to our shard and were not met by an earlier one, and count. Of the
-        ``newest``, those come again whose screen was not there."""
+    def _ours(self, reach: float, newest: bool) -> Iterator[list[CallRecording]]:
+        """Yield, page by page, the call recordings of a pass that belong to our shard and were not met by an earlier one,
+        and count. Of the ``newest``, those come again whose screen was not there."""
         for page in self._rws.call_recordings(self._queries.query(reach)):
             new = page if self._seen is None else [call for call in page if self._seen.add(call.id)]
             ours = [call for call in new if takes(self._config.processing, call.id)]
@@ -139,7 +141,7 @@ class Poller:
             self.result.ours += len(ours)
             again = [call for call in page if call.id in self._bare] if newest else []
             self.pending += len(ours) + len(again)
-            yield from (*again, *ours)
+            yield [*again, *ours]
 
     def _take(self, calls: Sequence[CallRecording], newest: bool) -> None:
         result, bulk = self.result, self._config.processing.batch_read_screen_recording_metadata
@@ -193,18 +195,21 @@ class Poller:
         return self._journal.may_run(target.name, now()) and not blocked
 
 
-def _slices(calls: Iterator[CallRecording], size: int) -> Iterator[Sequence[CallRecording]]:
-    """Yield the calls in slices, across the borders of pages. When reading them fails, what was read comes first."""
-    slice_: list[CallRecording] = []
+def _slices(pages: Iterator[list[CallRecording]], size: int) -> Iterator[Sequence[CallRecording]]:
+    """Yield the calls in slices, across the borders of pages; an empty one for a page that completes none, so that something
+    is heard of a pass while it goes through pages of nothing new. When reading them fails, what was read comes first."""
+    left: list[CallRecording] = []
     try:
-        for call in calls:
-            slice_.append(call)
-            if len(slice_) == size:
-                yield slice_
-                slice_ = []
+        for page in pages:
+            left += page
+            whole = len(left) // size * size
+            yield from (left[place : place + size] for place in range(0, whole, size))
+            if not whole:
+                yield []
+            left = left[whole:]
     except MuxerError:
-        if slice_:
-            yield slice_
+        if left:
+            yield left
         raise
-    if slice_:
-        yield slice_
+    if left:
+        yield left

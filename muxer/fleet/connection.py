@@ -46,6 +46,8 @@ STANDINGS_KEPT, STANDING_MILLISECONDS = 10_000, 60_000
 # From RabbitMQ 3.12 on, a queue may say how long a job may last; before, rabbitmq.conf does.
 LONGEST_JOB_MILLISECONDS = 24 * HOUR_MILLISECONDS
 _REFUSED, _MISMATCH = 403, 406
+# What RabbitMQ answers to whom it does not let make an exclusive queue, because another connection has it.
+LOCKED = 405
 # What the libraries raise. pika's own tree does not hold what a node that accepts a connection and says nothing comes to.
 RAISED = (AMQPError, AMQPConnectorException, BrokerConnectionError, OSError, AssertionError)
 

@@ -6,16 +6,18 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC
 from enum import Enum
 from typing import Any
 
 import pika
+from pika.exceptions import ChannelClosed
 
 from muxer.errors import Code, GivenUp
-from muxer.fleet.connection import DELIVERIES, WEEK_MILLISECONDS
+from muxer.fleet.connection import DELIVERIES, LOCKED, WEEK_MILLISECONDS, waiting_in
 from muxer.fleet.events import MALFORMED, text
 from muxer.fleet.held import Held
 from muxer.fleet.lanes import dead
@@ -84,11 +86,20 @@ class DeadLetters:
         """Given a connection, the option ``queue``, how many letters there are and what settles one, look at the next ones.
         Raise the errors of pika."""
         self.count = count
+        if self._ahead or count != self._left:
+            # While another poller looks, one is in its hands: the number is not the true one, and nothing of this is news.
+            with _alone(connection, queue) as channel:
+                if channel is not None:
+                    self._go_on(connection, queue, waiting_in(channel, dead(queue)), settle)
+
+    def _go_on(self, connection: Any, queue: str, count: int, settle: Callable[[Letter], Fate]) -> None:
+        self.count = count
         if not self._ahead:
             if 0 <= count <= self._left:
                 self._left = count  # some have expired, or were taken out
                 return
             self._left, self._kept, self._ahead = count, 0, count
+            self._targets.clear()
         looked_at = min(LOOKED_AT, self._ahead)
         kept = _look(connection, dead(queue), looked_at, lambda letter: self._settled(letter, settle))
         self._ahead -= looked_at
@@ -103,6 +114,25 @@ class DeadLetters:
             return False
         self._targets.add(letter.key.name)
         return True
+
+
+@contextmanager
+def _alone(connection: Any, queue: str) -> Iterator[Any]:
+    """Within this block no other poller looks at the letters; yield a channel, None when another one does."""
+    channel, lock = connection.channel(), f"{dead(queue)}.looking"
+    try:
+        channel.queue_declare(lock, exclusive=True)
+    except ChannelClosed as error:
+        if error.reply_code != LOCKED:
+            raise
+        yield None
+        return
+    try:
+        yield channel
+    finally:
+        if channel.is_open:
+            channel.queue_delete(lock)
+            channel.close()
 
 
 def _look(connection: Any, name: str, number: int, stays: Callable[[Letter], bool]) -> int:

@@ -32,6 +32,7 @@ ASK_SECONDS = 30.0
 STUCK_SECONDS = 10.0
 # So many events wait for a broker that is out; the oldest are forgotten first. What they told shows in RWS.
 LONGEST_OUTBOX = 100_000
+NO_ANSWER = "RabbitMQ does not answer"
 
 T = TypeVar("T")
 
@@ -58,7 +59,7 @@ class Line:
         self._tasks: deque[tuple[Callable[[Any], Any], Future[Any]]] = deque()
         self._lock = threading.Lock()
         self._connection: Any = None
-        self._why: Transient = ServiceUnavailable("RabbitMQ does not answer: no connection")
+        self._why: Transient = ServiceUnavailable(NO_ANSWER)
         self._opens, self._came_round = False, 0.0
         self._closing, self._tried = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="broker", daemon=True)
@@ -132,7 +133,7 @@ class Line:
                 channel = self._open(connection)
                 self._came_round = time.monotonic()
                 with self._lock:
-                    self._connection = connection
+                    self._connection, self._why = connection, ServiceUnavailable(NO_ANSWER)
             self._tried.set()
             due = time.monotonic() + self._tick_seconds
             while not (self._closing.is_set() and not self._outbox):
@@ -170,12 +171,10 @@ class Line:
             with suppress(IndexError):  # a full outbox may have dropped it meanwhile
                 self._outbox.popleft()
         while self._tasks:
-            task, future = self._tasks.popleft()
-            try:
-                future.set_result(task(connection))
-            except BaseException:
-                future.set_exception(self._gone())
-                raise
+            # One that breaks the line is told so with the others, when it is known why.
+            task, future = self._tasks[0]
+            future.set_result(task(connection))
+            self._tasks.popleft()
 
     def _give_up(self) -> None:
         """The connection is gone: nobody waits for it."""

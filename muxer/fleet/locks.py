@@ -14,11 +14,10 @@ from typing import Any
 from pika.exceptions import ChannelClosed
 
 from muxer.errors import MuxerError
+from muxer.fleet.connection import LOCKED
 from muxer.fleet.line import Line
 
 log = logging.getLogger(__name__)
-
-_LOCKED = 405
 
 
 class Locks:
@@ -84,7 +83,7 @@ class Locks:
         try:
             self._open(connection).queue_declare(self._name(file), exclusive=True)
         except ChannelClosed as error:
-            if error.reply_code != _LOCKED:
+            if error.reply_code != LOCKED:
                 raise
             return False
         return True
@@ -93,7 +92,7 @@ class Locks:
         try:
             self._open(connection).queue_delete(self._name(file))
         except ChannelClosed as error:
-            if error.reply_code != _LOCKED:  # another worker's by now
+            if error.reply_code != LOCKED:  # another worker's by now
                 raise
 
     def _open(self, connection: Any) -> Any:

@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 # So many targets are remembered that were done during a poll; what is ordered again for nothing costs a look into RWS.
 REMEMBERED = 100_000
+# So many orders are remembered that have had an outcome; who ordered one may tell it some seconds after that.
+OVER = 10_000
 
 
 class Outcomes:
@@ -40,6 +42,8 @@ class Outcomes:
         for key, at, message in journal.out():
             self.holdings.put(Held(key, message, at))
         self._ended = Remembered(REMEMBERED)
+        # The ids of their messages.
+        self._over = Remembered(OVER)
 
     def begin_poll(self) -> None:
         """What is read from now on is newer than all that was told."""
@@ -82,6 +86,8 @@ class Outcomes:
             self.workers.gone(event.sender)
         elif event.what in _OF_TARGETS and event.sender != self._name and self._concerns(event):
             _OF_TARGETS[event.what](self, event, events.key_of(event))
+            if event.what in _ENDS and not event.details.get("more") and (message := event.details.get("message")):
+                self._over.add(str(message))
 
     def _concerns(self, event: Event) -> bool:
         """Whether an event is heeded. For a migration, another poller's order for one of its targets tells only that it is
@@ -92,11 +98,13 @@ class Outcomes:
         return held is not None and (event.what == events.DONE or _is_of(event, held))
 
     def _queued_elsewhere(self, event: Event, key: Key) -> None:
-        # What is told late, when it is done already, is not out.
-        if key.name not in self.holdings and self._journal.state_of(key.name) != DONE:
-            message = str(event.details.get("message", ""))
-            self.holdings.put(Held(key, message, now()))
-            self._journal.queued(key, now(), message)
+        # What is told late, when it is over already, is not out.
+        message = str(event.details.get("message", ""))
+        if key.name in self.holdings or message in self._over or self._journal.state_of(key.name) == DONE:
+            return
+        self.holdings.put(Held(key, message, now()))
+        self._journal.queued(key, now(), message)
+        self.letters.look_again(key.name)
 
     def _begun(self, event: Event, key: Key) -> None:
         held = self.holdings.begun(key, now())
@@ -142,6 +150,7 @@ def _is_of(event: Event, held: Held) -> bool:
     return str(event.details.get("message", "")) in ("", held.message)
 
 
+_ENDS = (events.POSTPONED, events.DONE, events.FAILED)
 _OF_TARGETS: dict[str, Callable[[Outcomes, Event, Key], None]] = {
     events.QUEUED: Outcomes._queued_elsewhere,
     events.BEGUN: Outcomes._begun,

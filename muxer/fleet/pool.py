@@ -15,7 +15,7 @@ from typing import Any
 from muxer.activity import Activity
 from muxer.books import Books
 from muxer.config.schema import Fleet
-from muxer.errors import MuxerError, Stopped
+from muxer.errors import MuxerError, ServiceUnavailable, Stopped
 from muxer.fleet import events
 from muxer.fleet.broker import FleetBroker
 from muxer.fleet.connection import (
@@ -127,9 +127,12 @@ class FleetPool(Engine):
         return ordered
 
     def is_closed(self, minutes: float) -> bool:
-        """Given an age, return whether there is no room for calls that are older."""
+        """Given an age, return whether there is no room for calls that are older. They are left unread then, and wanted as
+        soon as there is."""
         lane = lane_of(now() - minutes * MINUTE, now())
-        return room(lane, self._depths, self._fleet.max_queue) == 0
+        is_closed = room(lane, self._depths, self._fleet.max_queue) == 0
+        self._is_starved |= is_closed
+        return is_closed
 
     @property
     def is_hungry(self) -> bool:
@@ -225,6 +228,7 @@ class FleetPool(Engine):
         """The line has a new connection: listen to the events."""
         channel, queue = connection.channel(), self._fleet.queue
         channel.basic_qos(prefetch_count=EVENTS_AT_ONCE)
+        channel.add_on_cancel_callback(_unheard)
         kept = HOUR_MILLISECONDS if self._migrates else WEEK_MILLISECONDS
         for name in (declare_events(channel, queue, self._mark, kept), declare_standings(channel, queue)):
             channel.basic_consume(name, self._received)
@@ -263,6 +267,11 @@ class FleetPool(Engine):
             for held in self._outcomes.lost(self._emptiness.since):
                 _tell_vanished(held)
                 self._outcomes.release(held.key)
+
+
+def _unheard(_frame: Any) -> None:
+    """Somebody has deleted a queue that we listen to. Only a new connection of the line makes it again."""
+    raise ServiceUnavailable("RabbitMQ has a queue of events no more; it is made again")
 
 
 def _tell_vanished(held: Held) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
-from contextlib import closing
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +14,10 @@ from dramatiq.message import Message
 from support.queues import VirtualHost, wait_until
 from support.rabbitmq import RabbitNode
 
+from muxer.activity import Activity
+from muxer.books import Books
 from muxer.config.schema import Fleet
-from muxer.errors import AccessDenied, Code, Forbidden, LoginRefused, MuxerError, ServiceUnavailable
+from muxer.errors import AccessDenied, Code, Forbidden, LoginRefused, MuxerError, ServiceUnavailable, Transient
 from muxer.fleet import connection
 from muxer.fleet.connection import (
     WEEK_MILLISECONDS,
@@ -26,9 +29,14 @@ from muxer.fleet.connection import (
     talking,
 )
 from muxer.fleet.dead import DeadLetters, Fate, Letter
+from muxer.fleet.events import QUEUED, Event
 from muxer.fleet.lanes import dead, names
+from muxer.fleet.line import Line
 from muxer.fleet.locks import Locks
+from muxer.fleet.outcomes import Outcomes
+from muxer.fleet.pool import FleetPool
 from muxer.fleet.view import BROKER
+from muxer.journal import ASIDE, JOURNAL, Journal
 from muxer.outages import FAILURES_IN_A_ROW, Outages
 
 OPTIONS = Fleet("broker", "", "orders", True, 1, 100)
@@ -170,3 +178,102 @@ def test_many_dead_letters_are_looked_at_some_at_a_time_and_each_once(
     assert look() == [] and letters.count == 0
     refused(vhost, "e")
     assert look() == ["e"]
+
+
+def test_letters_that_another_poller_looks_at_are_no_new_ones(vhost: VirtualHost) -> None:
+    """Else two pollers with many of them would look at all without end, each because of the other."""
+    opened(vhost.url)
+    refused(vhost, "a", "b")
+    one, other, met = DeadLetters(), DeadLetters(), []
+
+    def look(letters: DeadLetters, settle: Callable[[Letter], Fate]) -> None:
+        with vhost.channel() as channel:
+            letters.look(channel.connection, "orders", vhost.ready(dead("orders")), settle)
+
+    def meet(letter: Letter) -> Fate:
+        met.append(letter.key.name)
+        return Fate.LEFT
+
+    def meet_meanwhile(letter: Letter) -> Fate:
+        look(one, meet)
+        return Fate.LEFT
+
+    look(one, meet)
+    look(other, meet_meanwhile)
+    look(one, meet)
+    assert met == ["a", "b"]
+
+
+def test_a_dead_letter_whose_order_is_told_later_sets_its_target_aside(vhost: VirtualHost, tmp_path: Path) -> None:
+    opened(vhost.url)
+    refused(vhost, "a")
+    journal = Journal(tmp_path / JOURNAL)
+    outcomes = Outcomes("host/poller/one", False, journal, Books(journal, False), Activity())
+    with vhost.channel() as channel:
+        for state in ("", ASIDE):
+            outcomes.letters.look(channel.connection, "orders", vhost.ready(dead("orders")), outcomes.settle)
+            assert journal.state_of("a") == state
+            outcomes.heard(Event(QUEUED, "host/poller/two", "r", "a", {"message": "a"}))
+
+
+@contextmanager
+def pooled(vhost: VirtualHost) -> Iterator[FleetPool]:
+    """Yield the poller's side of a fleet, with room for one order."""
+    fleet, journal = replace(OPTIONS, broker_url=vhost.url, max_queue=1), Journal(None)
+    told = (journal, Books(journal, False), Activity(), Outages())
+    pool = FleetPool(fleet, "mark", 1, *told, threading.Event())
+    try:
+        yield pool
+    finally:
+        pool.drain(5)
+
+
+def test_older_calls_that_are_not_read_for_lack_of_room_are_wanted_when_there_is_some(
+    vhost: VirtualHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("muxer.fleet.pool.LOOK_SECONDS", 0.2)
+    opened(vhost.url)
+    with vhost.channel() as channel:
+        channel.basic_publish("", "orders", b"an order")
+        wait_until(lambda: vhost.ready("orders"))
+        with pooled(vhost) as pool:
+            wait_until(lambda: pool.view().lanes["orders"])
+            assert pool.is_closed(60.0) and not pool.is_hungry
+            channel.queue_purge("orders")
+            wait_until(lambda: pool.is_hungry)
+
+
+def test_a_poller_whose_queue_of_events_was_deleted_listens_again(
+    vhost: VirtualHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("muxer.fleet.line.RECONNECT_SECONDS", 0.1)
+    events = "orders.events.mark"
+
+    def is_heard() -> bool:
+        return getattr(vhost.counts(events), "consumers", 0) == 1
+
+    with pooled(vhost):
+        wait_until(is_heard)
+        vhost.delete(events)
+        wait_until(is_heard)
+
+
+def test_what_breaks_the_line_is_not_told_as_what_broke_it_before(
+    vhost: VirtualHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("muxer.fleet.line.RECONNECT_SECONDS", 0.1)
+    errors: list[MuxerError] = [LoginRefused("the password was another one then")]
+
+    def let_in(_: object) -> None:
+        if errors:
+            raise errors.pop()
+
+    line = Line(replace(OPTIONS, broker_url=vhost.url), "test", Outages(), let_in, lambda _: None, 60.0)
+    line.start()
+    try:
+        wait_until(lambda: line.is_connected)
+        with pytest.raises(Transient) as caught:
+            line.ask(lambda connection: connection.channel().queue_declare("nowhere", passive=True))
+        assert type(caught.value) is ServiceUnavailable and "nowhere" in str(caught.value)
+    finally:
+        line.close(5)

@@ -195,3 +195,14 @@ def test_a_screen_that_comes_while_a_poll_lasts_is_found_by_it(make_lab: Make) -
     assert [one for each in engine.passes for one in each].count(late.id) == 1
     assert (result.found, result.ours, result.submitted, result.without_screen) == (5, 5, 5, 0)
     assert (poller.pending, result.targets) == (0, 5)
+
+
+def test_the_newest_calls_are_read_again_also_while_nothing_new_is_met(make_lab: Make) -> None:
+    lab = make_lab(scroll_empty_first_page=False, scroll_repeats_ids=False)
+    add_short(lab, range(4))
+    engine = Passes()
+    options = {**FLEET, "advanced__pagination": "1", "advanced__call_recording_extra_query_string": "disable"}
+    poller_for(lab, Outages(), engine, processing__min_poll_interval="0", **options).poll()
+    met = [one for each in engine.passes for one in each]
+    assert len(met) == len(set(met)) == 4
+    assert len(engine.passes) - 1 >= 4 + 3 * 4, "four passes, and within the later ones one more for each page"

@@ -72,6 +72,19 @@ def test_an_order_that_is_told_after_its_end_is_not_out(made: Callable[[bool], T
     assert (told.out, told.journal.state_of(KEY.name)) == (set(), DONE)
 
 
+@pytest.mark.parametrize(("what", "details"), [(events.FAILED, FAILED), (events.POSTPONED, {})])
+def test_an_order_that_is_told_after_it_came_to_nothing_is_not_out(
+    made: Callable[[bool], Told], what: str, details: dict[str, Any]
+) -> None:
+    """It would count as waiting for hours."""
+    told = made(False)
+    told.hear(what, message="m1", **details)
+    told.hear(events.QUEUED, message="m1", sender="host/poller/two")
+    assert told.out == set()
+    told.hear(events.QUEUED, message="m2", sender="host/poller/two")
+    assert told.out == {KEY.name}
+
+
 def test_what_this_poller_tells_itself_is_no_news(made: Callable[[bool], Told]) -> None:
     told = made(False)
     told.hear(events.QUEUED, message="m1", sender="host/poller/one")

@@ -126,6 +126,7 @@ class Poller:
         first = self._window.passes[0]
         for reach in self._window.passes:
             if before is not None and self._site.is_closed(before.past):
+                self._is_starved = True
                 return
             known = before.length(self._day, self._site.now) if before else 0
             yield from self._pass(reach, known, first if before else None)
