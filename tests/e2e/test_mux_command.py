@@ -77,7 +77,7 @@ def test_it_is_made_then_only_reported_then_made_again(lab: Lab, config: Path) -
     state = lab.folder / "temp" / "state.json"
     running = asdict(Running(PLAIN, "agent1", "1_muxed.mp4", time.time()))
     state.write_text(json.dumps(instance.told(None) | {"running": [running]}))
-    code, out, err = commands.run(config, "mux", PLAIN)
+    code, out, err = commands.inside(config, "mux", PLAIN)
     state.unlink()
     assert "a running muxer works on this recording just now, too" in err
     [first] = muxed(lab, PLAIN)
@@ -89,12 +89,12 @@ def test_it_is_made_then_only_reported_then_made_again(lab: Lab, config: Path) -
     seen = len(lab.store.requests)
     of_fleet = to_plain(fleet(worker(running=(replace(job(PLAIN, "mux"), agent="agent1"),))))
     state.write_text(json.dumps(instance.told(None) | {"fleet": of_fleet}))
-    code, out, err = commands.run(config, "mux", PLAIN)
+    code, out, err = commands.inside(config, "mux", PLAIN)
     state.unlink()
     assert (code, out) == (0, f"already done of agent1: {first['mediaId']}\n")
     assert "a running muxer works on this recording just now, too" in err
     assert {one.method for one in lab.store.requests[seen:]} == {"GET"}
-    told = commands.run_json(config, "mux", PLAIN, "--force")
+    told = commands.inside_json(config, "mux", PLAIN, "--force")
     [second] = muxed(lab, PLAIN)
     assert [(one["outcome"], one["file"]) for one in told["targets"]] == [("muxed", second["mediaId"])]
     assert told["targets"][0]["timeline"]["length"] == 24
@@ -117,13 +117,13 @@ def test_a_recording_that_is_made_again_stays_playable_wherever_it_is_killed(
     lab: Lab, config: Path, point: str, next_time: list[str] | None
 ) -> None:
     lab.switches = replace(lab.switches, replacing_post=True)
-    commands.run_json(config, "mux", PLAIN)
+    commands.inside_json(config, "mux", PLAIN)
     commands.killed_at(point, config, "mux", PLAIN, "--force")
     entries = muxed(lab, PLAIN)
     assert entries and all(playable(lab, entry) for entry in entries)
     if next_time is not None:
         let_grow_old(lab)
-        commands.run_json(config, "mux", PLAIN, *next_time)
+        commands.inside_json(config, "mux", PLAIN, *next_time)
         [entry] = muxed(lab, PLAIN)
         assert playable(lab, entry) and files(lab) == {entry["mediaId"]}
         assert len((lab.store.screen(PLAIN) or {})["mediaFiles"]) == 2, "the screen file is lost"
@@ -153,7 +153,7 @@ def test_into_a_local_file_without_a_single_write(transfer: tuple[Lab, Path], tm
     lab, config = transfer
     output = tmp_path / "call.mp4"
     seen = len(lab.store.requests)
-    code, out, _ = commands.run(config, "mux", TRANSFER, "--agent", "agent2", "--output", str(output))
+    code, out, _ = commands.inside(config, "mux", TRANSFER, "--agent", "agent2", "--output", str(output))
     assert (code, out) == (0, f"written of agent2: {output}, 32.0 s, copy\n")
     assert stat.S_IMODE(output.stat().st_mode) == 0o600
     run_tool(["ffmpeg", "-v", "error", "-xerror", "-i", str(output), "-f", "null", "-"])
@@ -161,11 +161,11 @@ def test_into_a_local_file_without_a_single_write(transfer: tuple[Lab, Path], tm
     assert files(lab) == set() and muxed(lab, TRANSFER) == []
     assert [path.name for path in tmp_path.iterdir() if "call" in path.name] == ["call.mp4"]
     made = output.read_bytes()
-    code, _, err = commands.run(config, "mux", TRANSFER, "--agent", "agent2", "--output", str(output))
+    code, _, err = commands.inside(config, "mux", TRANSFER, "--agent", "agent2", "--output", str(output))
     assert (code, output.read_bytes()) == (1, made)
     assert f"--output {output}: it exists already" in err
     output.write_bytes(b"old")
-    told = commands.run_json(config, "mux", TRANSFER, "--agent", "agent2", "--output", str(output), "--force")
+    told = commands.inside_json(config, "mux", TRANSFER, "--agent", "agent2", "--output", str(output), "--force")
     assert told["targets"][0]["outcome"] == "written" and output.stat().st_size == len(made)
     assert left(lab) == []
 
@@ -180,7 +180,7 @@ def test_into_a_local_file_without_a_single_write(transfer: tuple[Lab, Path], tm
 )
 def test_what_cannot_be_done_is_said(transfer: tuple[Lab, Path], arguments: tuple[str, ...], text: str) -> None:
     lab, config = transfer
-    code, out, err = commands.run(config, "mux", TRANSFER, *arguments)
+    code, out, err = commands.inside(config, "mux", TRANSFER, *arguments)
     assert (code, out) == (1, "")
     assert text in err and "Traceback" not in err
     assert left(lab) == []
@@ -190,7 +190,7 @@ def test_a_service_that_is_out_is_said_as_a_command_sees_it(transfer: tuple[Lab,
     """A daemon goes on by itself; this command does not."""
     config = tmp_path / "muxer.cfg"
     config.write_text(transfer[0].config_text(**{"htcc.password": "wrong"}))
-    code, _, err = commands.run(config, "mux", "1")
+    code, _, err = commands.inside(config, "mux", "1")
     assert code == 1 and "error: RWS is out; what needs it cannot be done now: MUX-" in err and "by itself" not in err
 
 
@@ -239,7 +239,7 @@ def test_one_that_was_set_aside_is_done_in_the_journal_of_the_muxer(lab: Lab) ->
     with Muxer(config) as muxer:
         wait_until(lambda: _state(journal) in ("retry", "aside"), 60, "the failure", log)
         screen.write_bytes(content)
-        commands.run_json(config, "mux", PLAIN)
+        commands.inside_json(config, "mux", PLAIN)
         assert _state(journal) == "done"
         assert muxer.stop() == 0
 

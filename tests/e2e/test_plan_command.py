@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.commands import run, run_json, run_on_terminal
+from support.commands import inside, inside_json, run, run_on_terminal
 from support.daemon import Muxer, wait_until
 from support.running import configured, muxed
 
@@ -71,7 +71,7 @@ def test_a_call_with_gaps_is_told_and_drawn_and_nothing_is_written(lab: Lab, con
 
 
 def test_the_same_as_json(lab: Lab, config: Path) -> None:
-    told = run_json(config, "plan", IDS["before"])
+    told = inside_json(config, "plan", IDS["before"])
     [target] = told["targets"]
     assert (target["published"], target["needs_work"]) == (False, True)
     assert [source["encrypted"] for source in target["sources"]] == [False, False]
@@ -85,28 +85,28 @@ def test_the_same_as_json(lab: Lab, config: Path) -> None:
 
 def test_without_fetching_no_storage_is_asked(lab: Lab, config: Path) -> None:
     seen = len(lab.store.requests)
-    told = run_json(config, "plan", IDS["transfer"], "--no-fetch")
+    told = inside_json(config, "plan", IDS["transfer"], "--no-fetch")
     assert [target["agent"] for target in told["targets"]] == ["agent1", "agent2"]
     assert [target["gaps"] for target in told["targets"]] == [[{"begin": 15, "end": 32}], [{"begin": 0, "end": 16}]]
     assert {one.service for one in lab.store.requests[seen:]} == {"rws"}
 
 
 def test_its_shard_is_said_when_sharding_is_on(lab: Lab, config: Path, tmp_path: Path) -> None:
-    assert "shard" not in run_json(config, "plan", IDS["transfer"], "--no-fetch")
+    assert "shard" not in inside_json(config, "plan", IDS["transfer"], "--no-fetch")
     mine = shard(IDS["transfer"], 3)
     text, sharded = config.read_text(), tmp_path / "muxer.cfg"
     for number, kind, ours in ((mine, "primary", mine), (mine, "backup", (mine + 1) % 3)):
         options = f"muxer_id = {number}\nmuxer_type = {kind}\ntotal_muxers = 3\n"
         sharded.write_text(text.replace("[processing]\n", f"[processing]\n{options}"))
-        code, out, err = run(sharded, "plan", IDS["transfer"], "--no-fetch")
+        code, out, err = inside(sharded, "plan", IDS["transfer"], "--no-fetch")
         whose = "this instance's" if ours == mine else f"not this instance's, which is {ours}"
         assert code == 0 and f"\nshard {mine} of 3 (counted from 0): {whose}\n" in out, err
-    told = run_json(sharded, "plan", IDS["transfer"], "--no-fetch")
+    told = inside_json(sharded, "plan", IDS["transfer"], "--no-fetch")
     assert told["shard"] == {"number": mine, "of": 3, "ours": (mine + 1) % 3}
 
 
 def test_one_that_is_done_is_told_with_the_name_that_a_further_one_would_have(lab: Lab, config: Path) -> None:
-    code, out, _ = run(config, "plan", IDS["muxed"], "--no-fetch")
+    code, out, _ = inside(config, "plan", IDS["muxed"], "--no-fetch")
     assert code == 0
     assert "done already, " in out and "_lab_muxed.mp4" in out and "by mux --force" in out
 
@@ -116,7 +116,7 @@ def test_one_that_is_done_is_told_with_the_name_that_a_further_one_would_have(la
     [("", "RWS knows no call recording 'nobody'"), ("no-screen", "it has no screen recording; nothing is to be muxed")],
 )
 def test_what_cannot_be_planned_is_said(lab: Lab, config: Path, name: str, text: str) -> None:
-    code, out, err = run(config, "plan", IDS[name] if name else "nobody")
+    code, out, err = inside(config, "plan", IDS[name] if name else "nobody")
     assert (code, out) == (1, "")
     assert text in err and "Traceback" not in err
 
@@ -126,7 +126,7 @@ def test_broken_media_are_named_and_the_rest_is_told(lab: Lab, config: Path) -> 
     content = name.read_bytes()
     name.write_bytes(content[: len(content) // 2])
     try:
-        code, out, _ = run(config, "plan", IDS["before"])
+        code, out, _ = inside(config, "plan", IDS["before"])
     finally:
         name.write_bytes(content)
     assert code == 1
@@ -142,7 +142,7 @@ def test_without_rcs_an_encrypted_call_is_said_to_fail(lab: Lab, config: Path, k
     other.write_text(text.replace(lab.rcs_url, "http://127.0.0.1:9") if kind == "down" else text)
     lab.rcs_permission = kind != "denied"
     try:
-        code, out, _ = run(other, "plan", IDS["encrypted"])
+        code, out, _ = inside(other, "plan", IDS["encrypted"])
     finally:
         lab.rcs_permission = True
     assert code == 1
@@ -168,7 +168,7 @@ def test_beside_a_running_muxer(make_lab: Make) -> None:
     config, log = configured(lab)
     with Muxer(config) as muxer:
         wait_until(lambda: muxed(lab, IDS["plain"]), 60, "the muxed file", log)
-        told = run_json(config, "plan", IDS["plain"])
+        told = inside_json(config, "plan", IDS["plain"])
         assert muxer.process.poll() is None
         assert muxer.stop() == 0
     [target] = told["targets"]
@@ -187,7 +187,7 @@ def test_a_disk_without_room_is_said(lab: Lab, tmp_path: Path) -> None:
     huge["mediaFiles"][0]["size"] = str(1 << 45)
     lab.store.add_call(huge)
     try:
-        code, out, _ = run(config, "plan", id)
+        code, out, _ = inside(config, "plan", id)
     finally:
         lab.store.add_call(call)
     assert code == 1

@@ -1,15 +1,21 @@
-"""The commands of ``python -m muxer`` as processes, with nothing installed but the declared dependencies."""
+"""The commands of ``python -m muxer``: as processes, with nothing installed but the declared dependencies, and within this
+process, which saves the start of another one."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import logging
 import os
 import pty
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from muxer.cli import main
 from support.daemon import PACKAGE, PYTHON
 
 ROOT = PACKAGE.parent
@@ -36,11 +42,42 @@ def run(config: Path, name: str, *arguments: str) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
-def run_json(config: Path, name: str, *arguments: str) -> Any:
-    """Run a command that ends well with ``--json``; return what it says."""
-    code, out, err = run(config, name, "--json", *arguments)
+def inside(config: Path, name: str, *arguments: str) -> tuple[int, str, str]:
+    """Run a command in this process; return its exit code and what it has printed on stdout and stderr."""
+    return main_inside(name, f"--config-file={config}", *arguments)
+
+
+def inside_json(config: Path, name: str, *arguments: str) -> Any:
+    """Run a command that ends well with ``--json`` in this process; return what it says."""
+    code, out, err = inside(config, name, "--json", *arguments)
     assert code == 0, err
     return json.loads(out)
+
+
+def main_inside(*arguments: str) -> tuple[int, str, str]:
+    """Given the whole command line, do as :func:`inside`."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), _undone():
+        try:
+            code = main(arguments)
+        except SystemExit as end:
+            code = int(end.code or 0)
+    return code, *(one.buffer.getvalue().decode() for one in (out, err))  # type: ignore[attr-defined]
+
+
+@contextlib.contextmanager
+def _undone() -> Iterator[None]:
+    """Put back what a command changes in its process, which ends with it elsewhere."""
+    signals, root, mask = (signal.SIGINT, signal.SIGTERM), logging.getLogger(), os.umask(0o077)
+    handlers, earlier = root.handlers[:], [signal.getsignal(one) for one in signals]
+    os.umask(mask)
+    try:
+        yield
+    finally:
+        root.handlers[:] = handlers
+        os.umask(mask)
+        for number, handler in zip(signals, earlier, strict=True):
+            signal.signal(number, handler)
 
 
 def killed_at(point: str, config: Path, name: str, *arguments: str) -> None:
