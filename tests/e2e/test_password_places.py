@@ -74,8 +74,8 @@ def encrypt_password(
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with Lab(tmp_path_factory.mktemp("site")) as lab, Bucket(checks_signatures=True) as bucket:
+def site(tmp_path_factory: pytest.TempPathFactory, kept_lab: type[Lab]) -> Iterator[Site]:
+    with kept_lab(tmp_path_factory.mktemp("site")) as lab, Bucket(checks_signatures=True) as bucket:
         accounts = (lab.site.rws_account, lab.site.rcs_account, lab.site.dav_account)
         secrets = (*(one.password for one in accounts), bucket.secret)
         yield Site(lab, bucket, dict(zip(VARIABLES, secrets, strict=True)))
