@@ -6,13 +6,13 @@ import os
 import pty
 import re
 import subprocess
-import sys
 import tomllib
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 from support.checking import configured
+from support.commands import main_inside
 from support.daemon import PYTHON
 
 from muxer import __version__
@@ -37,9 +37,9 @@ def muxer(*arguments: str, env: dict[str, str] | None = None) -> subprocess.Comp
 
 @pytest.mark.parametrize("word", ["--help", "-h", "help"])
 def test_help_names_every_command(word: str) -> None:
-    done = muxer(word)
-    assert done.returncode == 0 and not done.stderr
-    assert all(re.search(rf"^  {name} ", done.stdout, re.MULTILINE) for name in ("run", *COMMANDS))
+    code, out, err = main_inside(word)
+    assert code == 0 and not err
+    assert all(re.search(rf"^  {name} ", out, re.MULTILINE) for name in ("run", *COMMANDS))
 
 
 def test_version() -> None:
@@ -56,11 +56,8 @@ def test_an_unknown_command() -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_tells_more(name: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "muxer", name, "--help"],
-        cwd=ROOT, capture_output=True, text=True, timeout=SECONDS, check=False,
-    )
-    assert done.returncode == 0 and done.stdout.startswith("usage: "), done.stderr
+    code, out, err = main_inside(name, "--help")
+    assert code == 0 and out.startswith("usage: "), err
 
 
 def test_the_installed_script_is_the_same_program() -> None:

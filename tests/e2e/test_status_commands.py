@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.commands import inside, run
 from support.daemon import PACKAGE, PYTHON, Muxer, log_lines, wait_until
 from support.running import configured, labelled, muxed
 
@@ -22,9 +23,9 @@ from muxer.lab.lab import Lab
 SECONDS = 90
 
 
-def command(config: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    line = [PYTHON, "-m", "muxer", *arguments, f"--config-file={config}"]
-    return subprocess.run(line, cwd=PACKAGE.parent, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+def command(config: Path, name: str, *arguments: str, how: Callable[..., Any] = inside) -> subprocess.CompletedProcess[str]:
+    """Run a command in this process, or in one of its own."""
+    return subprocess.CompletedProcess(name, *how(config, name, *arguments))
 
 
 def told(config: Path, *arguments: str) -> Any:
@@ -74,14 +75,14 @@ def test_what_has_failed_is_seen_put_back_and_muxed(scene: Scene) -> None:
         assert (status["standing"], status["trouble"]) == ("runs", []) and status["state"]["pid"] == muxer.process.pid
         assert status["targets"] == {"done": 1, "retry": 1} and status["failures_by_code"] == [["MUX-322", "retry", 1]]
         assert (status["last_hour"]["muxed"], status["last_hour"]["failed"]) == (1, 1)
-        shown = command(scene.config, "status")
+        shown = command(scene.config, "status", how=run)
         assert shown.returncode == 0 and "single: runs" in shown.stdout and "1 muxed, 1 failed" in shown.stdout
         assert "\nMUX-322: Upload it again" in shown.stdout and status["remedies"]["MUX-322"].startswith("Upload it again")
 
         unknown = command(scene.config, "retry", "nobody")
         assert unknown.returncode == 1 and "nothing of nobody has failed" in unknown.stderr
         scene.source.write_bytes(scene.whole)
-        done = command(scene.config, "retry", scene.broken.id)
+        done = command(scene.config, "retry", scene.broken.id, how=run)
         assert done.returncode == 0 and "1 put back; tried within seconds" in done.stdout, done.stderr
         wait_until(lambda: scene.broken.id in labelled(scene.lab), SECONDS, "the second attempt", scene.log)
         assert len(muxed(scene.lab, scene.broken.id)) == 1 and told(scene.config, "failed") == []
