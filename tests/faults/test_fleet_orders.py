@@ -226,6 +226,7 @@ def test_the_newest_calls_are_muxed_first(lab: Lab, copies: Copies, vhost: Virtu
             most = max(most, waiting(vhost))
             if not new and len(crew.muxed) >= 3:
                 new = copies.add(4)
+            time.sleep(0.1)
     order = [one["recording"] for one in crew.said("recording muxed")]
     assert most <= 10
     assert [one for one in order if one in new] == new[::-1] and [one for one in order if one in old] == old[::-1]

@@ -76,12 +76,14 @@ def run(config: Path, *arguments: str, seconds: float = 120.0, **how: Any) -> Mu
 
 
 def wait_until(happened: Callable[[], object], seconds: float, what: str, log: Path | None = None) -> None:
-    """Wait until something has happened; fail with the end of the log when it does not."""
-    deadline = time.monotonic() + seconds
+    """Wait until something has happened; fail with the end of the log when it does not. What lasts is asked for less often:
+    to ask takes a processor from what is waited for."""
+    deadline, pause = time.monotonic() + seconds, 0.02
     while time.monotonic() < deadline:
         if happened():
             return
-        time.sleep(0.05)
+        time.sleep(pause)
+        pause = min(0.2, 1.2 * pause)
     tail = log.read_text()[-4000:] if log and log.exists() else ""
     raise AssertionError(f"{what} did not happen within {seconds} s\n{tail}")
 

@@ -93,7 +93,8 @@ class VirtualHost:
 
 def wait_until(holds: Callable[[], object], what: str = "it holds", seconds: float = SECONDS) -> None:
     """Wait until something holds. Raise AssertionError, with what it is, when it does not in time."""
-    deadline = time.monotonic() + seconds
+    deadline, pause = time.monotonic() + seconds, 0.02
     while not holds():
         assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
-        time.sleep(0.05)
+        time.sleep(pause)
+        pause = min(0.2, 1.2 * pause)
