@@ -118,10 +118,6 @@ class ConfigError(MuxerError):
         self.notes = tuple(notes)
 
 
-class InUse(ConfigError):
-    """Another process holds the lock of a folder or a file, if only for the moment in which it looks."""
-
-
 class Transient(MuxerError):
     """It may work later. ``retry_after`` is the number of seconds that the other side asked for, if it did; ``service`` is
     the name of the other side, where one is to blame."""

@@ -17,8 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from muxer.config.schema import Config
-from muxer.errors import ConfigError, InUse, Problem
-from muxer.lock import lock
+from muxer.errors import ConfigError, Problem
+from muxer.lock import InUse, lock
 from muxer.workspace import LOCK, Workspace, folder_of, is_our_folder, private
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import IO
 
-from muxer.errors import InUse, Problem
+from muxer.errors import ConfigError, Problem
 
 if sys.platform == "win32":
     import msvcrt
@@ -19,6 +19,10 @@ else:
 
 _LOCKED_BYTE = 1 << 30
 _HELD = (errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK)
+
+
+class InUse(ConfigError):
+    """Another process holds the lock, if only for the moment in which it looks."""
 
 
 def lock(path: Path, guarded: Path, option: str) -> IO[str]:
