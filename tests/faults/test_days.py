@@ -29,12 +29,11 @@ from muxer.observe import logs
 from muxer.pool import Pool
 
 Make = Callable[..., Lab]
-POLLS = int(os.environ.get("FAULTS_POLLS", "940"))
-BACKLOG = int(os.environ.get("FAULTS_BACKLOG", "2000"))
-# At half an hour a poll, longer than the journal keeps anything.
-# Neither look comes soon after an outage, and between them is a multiple of the 240 polls after which the trouble repeats.
-WARM_UP = 460
-POLL_MINUTES = 30
+POLLS = int(os.environ.get("FAULTS_POLLS", "2600"))
+BACKLOG = int(os.environ.get("FAULTS_BACKLOG", "2500"))
+# At ten minutes a poll, longer than the journal keeps anything.
+WARM_UP = 1200
+POLL_MINUTES = 10
 
 
 class Peak:
@@ -70,8 +69,7 @@ def test_the_memory_for_a_backlog_is_the_same_however_long_it_is(make_lab: Make)
     small, large = worked_through(lab, few), worked_through(lab, BACKLOG)
     more = BACKLOG - few
     assert large.blocks - small.blocks < 6 * more
-    # Beside what grows, the memory of a process differs by some hundred kilobytes from time to time.
-    assert large.kilobytes - small.kilobytes < 2 * more + 1024
+    assert large.kilobytes - small.kilobytes < 2 * more
     assert large.kilobytes < 1.3 * small.kilobytes
 
 
@@ -148,7 +146,7 @@ class Weeks:
         self._out = 0
 
     def go_on(self) -> None:
-        """Go on to the next poll, as soon as the work of the last one is done: there is half an hour for it."""
+        """Go on to the next poll, as soon as the work of the last one is done: there are ten minutes for it."""
         while not self.pool.idle:
             time.sleep(0.001)
         polls = self._store.polls
@@ -206,8 +204,7 @@ def test_weeks_of_polls_leave_nothing_behind(make_lab: Make, monkeypatch: pytest
     before, after = weeks.held
     assert after.blocks - before.blocks < POLLS - WARM_UP
     assert after.kilobytes - before.kilobytes < (POLLS - WARM_UP)
-    assert (after.threads, after.temporary) == (before.threads, before.temporary)
-    assert after.files <= before.files + 2  # a connection is open or not at the moment of a look
+    assert (after.files, after.threads, after.temporary) == (before.files, before.threads, before.temporary)
     assert after.rows < 1.1 * before.rows and after.journal < 1.1 * before.journal
     gone = range(POLLS // 2 - 20)
     assert store.finished(gone) == sum(not never_comes(number) and not is_broken(number) for number in gone)

@@ -101,7 +101,7 @@ def test_a_box_that_breaks_off_anywhere_is_refused(config: bytes) -> None:
             read_config(config[:most])
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=1500, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=4))
 def test_broken_sets_are_read_or_refused_and_nothing_else(config: bytes, changes: list[tuple[int, int]]) -> None:
     content = bytearray(config)

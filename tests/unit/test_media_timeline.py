@@ -315,7 +315,7 @@ def runs(moments: list[Moment | None]) -> list[Segment]:
 SMALL_CLIPS = st.lists(st.tuples(st.integers(-25, 45), st.integers(0, 30), st.integers(1, 5)), max_size=7)
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=2000, deadline=None)
 @given(st.integers(-5, 5), st.integers(1, 40), SMALL_CLIPS, st.integers(0, 10))
 def test_a_plan_is_what_is_painted_moment_by_moment(
     start: int, length: int, layout: list[tuple[int, int, int]], tolerance: int
