@@ -46,7 +46,7 @@ STANDINGS_KEPT, STANDING_MILLISECONDS = 10_000, 60_000
 # From RabbitMQ 3.12 on, a queue may say how long a job may last; before, rabbitmq.conf does.
 LONGEST_JOB_MILLISECONDS = 24 * HOUR_MILLISECONDS
 _REFUSED, _MISMATCH = 403, 406
-# What RabbitMQ answers to whom it does not let make an exclusive queue, because another connection has it.
+# What RabbitMQ answers to whom it does not let at an exclusive queue, because another connection has it.
 LOCKED = 405
 # What the libraries raise. pika's own tree does not hold what a node that accepts a connection and says nothing comes to.
 RAISED = (AMQPError, AMQPConnectorException, BrokerConnectionError, OSError, AssertionError)
@@ -129,6 +129,18 @@ def declare_standings(channel: Any, queue: str) -> str:
     channel.queue_declare(name, exclusive=True, arguments=limits)
     channel.queue_bind(name, f"{queue}{STANDINGS}")
     return name
+
+
+def take_lock(channel: Any, name: str) -> bool:
+    """Given a channel and the name of a lock, take it: an exclusive queue, which ends with its connection. Return False when
+    another connection has it, which closes the channel. Raise the errors of pika."""
+    try:
+        channel.queue_declare(name, exclusive=True)
+    except ChannelClosed as error:
+        if error.reply_code != LOCKED:
+            raise
+        return False
+    return True
 
 
 def waiting_in(channel: Any, queue: str) -> int:

@@ -14,10 +14,9 @@ from enum import Enum
 from typing import Any
 
 import pika
-from pika.exceptions import ChannelClosed
 
 from muxer.errors import Code, GivenUp
-from muxer.fleet.connection import DELIVERIES, LOCKED, WEEK_MILLISECONDS, waiting_in
+from muxer.fleet.connection import DELIVERIES, WEEK_MILLISECONDS, take_lock, waiting_in
 from muxer.fleet.events import MALFORMED, text
 from muxer.fleet.held import Held
 from muxer.fleet.lanes import dead
@@ -90,18 +89,18 @@ class DeadLetters:
             # While another poller looks, one is in its hands: the number is not the true one, and nothing of this is news.
             with _alone(connection, queue) as channel:
                 if channel is not None:
-                    self._go_on(connection, queue, waiting_in(channel, dead(queue)), settle)
+                    self._go_on(channel, dead(queue), settle)
 
-    def _go_on(self, connection: Any, queue: str, count: int, settle: Callable[[Letter], Fate]) -> None:
-        self.count = count
+    def _go_on(self, channel: Any, name: str, settle: Callable[[Letter], Fate]) -> None:
+        self.count = count = waiting_in(channel, name)
         if not self._ahead:
-            if 0 <= count <= self._left:
+            if count <= self._left:
                 self._left = count  # some have expired, or were taken out
                 return
             self._left, self._kept, self._ahead = count, 0, count
             self._targets.clear()
         looked_at = min(LOOKED_AT, self._ahead)
-        kept = _look(connection, dead(queue), looked_at, lambda letter: self._settled(letter, settle))
+        kept = _look(channel, name, looked_at, lambda letter: self._settled(letter, settle))
         self._ahead -= looked_at
         self._kept += kept
         self.count -= looked_at - kept
@@ -120,11 +119,7 @@ class DeadLetters:
 def _alone(connection: Any, queue: str) -> Iterator[Any]:
     """Within this block no other poller looks at the letters; yield a channel, None when another one does."""
     channel, lock = connection.channel(), f"{dead(queue)}.looking"
-    try:
-        channel.queue_declare(lock, exclusive=True)
-    except ChannelClosed as error:
-        if error.reply_code != LOCKED:
-            raise
+    if not take_lock(channel, lock):
         yield None
         return
     try:
@@ -135,29 +130,24 @@ def _alone(connection: Any, queue: str) -> Iterator[Any]:
             channel.close()
 
 
-def _look(connection: Any, name: str, number: int, stays: Callable[[Letter], bool]) -> int:
-    """Look at so many letters; return how many stay.
+def _look(channel: Any, name: str, number: int, stays: Callable[[Letter], bool]) -> int:
+    """Given a channel and the name of their queue, look at so many letters; return how many stay.
 
     One that stays is put at the end of the queue as a new message: RabbitMQ counts how often one was handed out, and drops
     it at some number.
     """
-    channel = connection.channel()
     channel.confirm_delivery()
     kept = 0
-    try:
-        for _ in range(number):
-            method, properties, body = channel.basic_get(name)
-            if method is None:
-                break
-            headers = properties.headers or {}
-            if stays(read(body, headers)):
-                again = pika.BasicProperties(delivery_mode=2, headers=headers, expiration=left_to_live(headers, time.time()))
-                channel.basic_publish("", name, body, again, mandatory=True)
-                kept += 1
-            channel.basic_ack(method.delivery_tag)
-    finally:
-        if channel.is_open:
-            channel.close()
+    for _ in range(number):
+        method, properties, body = channel.basic_get(name)
+        if method is None:
+            break
+        headers = properties.headers or {}
+        if stays(read(body, headers)):
+            again = pika.BasicProperties(delivery_mode=2, headers=headers, expiration=left_to_live(headers, time.time()))
+            channel.basic_publish("", name, body, again, mandatory=True)
+            kept += 1
+        channel.basic_ack(method.delivery_tag)
     return kept
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from pika.exceptions import ChannelClosed
 
 from muxer.errors import MuxerError
-from muxer.fleet.connection import LOCKED
+from muxer.fleet.connection import LOCKED, take_lock
 from muxer.fleet.line import Line
 
 log = logging.getLogger(__name__)
@@ -80,13 +80,7 @@ class Locks:
         return f"{self._queue}.running.{file}"
 
     def _take(self, connection: Any, file: str) -> bool:
-        try:
-            self._open(connection).queue_declare(self._name(file), exclusive=True)
-        except ChannelClosed as error:
-            if error.reply_code != LOCKED:
-                raise
-            return False
-        return True
+        return take_lock(self._open(connection), self._name(file))
 
     def _drop(self, connection: Any, file: str) -> None:
         try:

@@ -67,19 +67,18 @@ class FleetWorker:
         quiet()
         self._config, self._services, self._runner, self._stop = config, services, runner, services.stop
         fleet, threads = config.fleet, config.advanced.worker_threads
-        self._name, mask = f"{socket.gethostname()}/{name}/{os.getpid()}", Mask(config.secrets)
+        self._name, self._mask = f"{socket.gethostname()}/{name}/{os.getpid()}", Mask(config.secrets)
         self._locks = Locks(fleet.queue)
         self._line = Line(fleet, self._name, services.outages, self._locks.opened, self._tell_standing, TELL_SECONDS)
         self._settling = _Settling()
-        self._mask = mask
-        self._reporter = Reporter(self._line.tell, self._name, mask, lambda: self._settling.message)
+        self._reporter = Reporter(self._line.tell, self._name, self._mask, lambda: self._settling.message)
         job = Job(services, JobOptions.of(config.advanced))
         self._work = Work(job, services.outages, services.activity, self._stop, self._reporter)
         self._broker = FleetBroker(fleet, self._name, services.outages, [self._settling], self._may_take)
         dramatiq.actor(broker=self._broker, queue_name=fleet.queue, actor_name=ACTOR, throws=_EXPECTED)(self._take)
         self._worker = Worker(self._broker, queues={fleet.queue}, worker_threads=threads)
         self._worker.queue_prefetch = threads * fleet.prefetch
-        self._state = StateFile(services.workspace.path / STATE, name, mask)
+        self._state = StateFile(services.workspace.path / STATE, name, self._mask)
         self._cleaning = cleaning_of(config, services.workspace)
 
     def run(self) -> None:
@@ -214,8 +213,8 @@ class FleetWorker:
     def _leave(self) -> None:
         """End dramatiq's threads and close the connection of the orders. On a line that is dead, pika waits for an answer
         until the heartbeat is missed; RabbitMQ gives the orders to others in any case."""
-        patience = {"timeout": int(CANCEL_SECONDS * 1000)}
-        leaving = threading.Thread(target=self._worker.stop, kwargs=patience, name="leaving", daemon=True)
+        patience = int(CANCEL_SECONDS * 1000)
+        leaving = threading.Thread(target=self._worker.stop, args=(patience,), name="leaving", daemon=True)
         leaving.start()
         leaving.join(LEAVE_SECONDS)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import re
 import secrets
 import sqlite3
@@ -16,17 +14,16 @@ from urllib.parse import quote
 
 import pytest
 from support.calls import add_short, configure, muxed
-from support.commands import run
+from support.commands import inside, run
 from support.copies import Copies
 from support.crew import QUEUE, SECONDS, Crew, Member, stopped
 from support.daemon import PACKAGE, PYTHON, Muxer, wait_until
 from support.namespaces import two_hosts
 from support.queues import VirtualHost
 from support.rabbitmq import RabbitNode
-from support.stand_in import stand_in
+from support.stand_in import waiting
 from support.tls import pem, self_signed
 
-from muxer.cli import main
 from muxer.lab.lab import Lab
 
 Make = Callable[..., Lab]
@@ -44,25 +41,11 @@ def odd(rabbit: RabbitNode) -> Iterator[VirtualHost]:
     rabbit.remove(name, name)
 
 
-def waiting(folder: Path) -> Path:
-    """Write a program like openssl that leaves ``waits`` when it is to encrypt, and goes on when there is ``go``."""
-    wait = f'mkdir -p "{folder}/waits"; until [ -e "{folder}/go" ]; do sleep 0.05; done'
-    return stand_in(folder / "openssl", "openssl", "*-encrypt*", wait)
-
-
 def trusted(rabbit: RabbitNode, folder: Path) -> str:
     """Return the path of the certificate of a node."""
     assert rabbit.certificate is not None
     (folder / "ca.pem").write_bytes(pem(rabbit.certificate))
     return str(folder / "ca.pem")
-
-
-def said_by(crew: Crew, *arguments: str) -> str:
-    """Return what a command says."""
-    out = io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
-        main([*arguments, f"--config-file={crew.config}"])
-    return out.getvalue()
 
 
 def test_a_fleet_works_over_tls_and_tells_its_password_nowhere(
@@ -76,7 +59,7 @@ def test_a_fleet_works_over_tls_and_tells_its_password_nowhere(
         members = [crew.poller(), crew.worker()]
         wait_until(lambda: crew.tell("status")["targets"] == {"done": 1}, SECONDS, "the work", crew.log)
         lines = [Path(f"/proc/{one.process.pid}/cmdline").read_text() for one in members]
-        texts = [*lines, *(said_by(crew, name) for name in ("config", "status", "check", "failed"))]
+        texts = [*lines, *(str(inside(crew.config, name)) for name in ("config", "status", "check", "failed"))]
         assert stopped(*members) == [0, 0]
     assert len(muxed(lab, call.id)) == 1
     database = sqlite3.connect(crew.temp / "journal.sqlite3")

@@ -11,15 +11,10 @@ from support.daemon import wait_until
 from support.monitoring import ask, free_port, reasons, values
 from support.queues import VirtualHost
 from support.reader import Reader
-from support.stand_in import stand_in
+from support.stand_in import waiting
 
 from muxer.lab.cases import Case
 from muxer.lab.lab import Lab
-
-
-def waiting(folder: Path) -> Path:
-    """Write a program that does what openssl does, but encrypts only when there is a file ``go``."""
-    return stand_in(folder / "openssl", "openssl", "*-encrypt*", f'until [ -e "{folder}/go" ]; do sleep 0.05; done')
 
 
 def of_fleet(told: dict[str, Any]) -> dict[str, Any]:

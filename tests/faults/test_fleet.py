@@ -72,11 +72,6 @@ def waits_at_first(folder: Path) -> Path:
     return stand_in(folder / "openssl", "openssl", "*-encrypt*", wait)
 
 
-def through(vhost: VirtualHost, line: Line) -> str:
-    """Return the address of a virtual host behind a line."""
-    return vhost.url.replace(f":{vhost.node.port}/", f":{line.port}/")
-
-
 def slow(folder: Path) -> Path:
     """Write a program like openssl that takes some time for an encryption, so that work lasts while something breaks."""
     return stand_in(folder / "openssl", "openssl", "*-encrypt*", "sleep 0.4")
@@ -176,7 +171,7 @@ def test_the_network_between_a_worker_and_the_broker_breaks(scene: Scene, vhost:
     with (
         Line(vhost.node.port) as line,
         Crew(scene.lab, vhost.url, "near", IMPATIENT) as near,
-        Crew(scene.lab, through(vhost, line), "far", IMPATIENT, **waiting) as far,
+        Crew(scene.lab, vhost.url_through(line.port), "far", IMPATIENT, **waiting) as far,
     ):
         near.poller()
         far.worker()
@@ -208,7 +203,7 @@ def test_the_network_between_a_worker_and_the_broker_breaks(scene: Scene, vhost:
 def test_the_network_between_the_poller_and_the_broker_breaks(scene: Scene, vhost: VirtualHost) -> None:
     recordings = [scene.mill.add(closed=False) for _ in range(3)]
     with Line(vhost.node.port) as line:
-        far, url = through(vhost, line), vhost.url
+        far, url = vhost.url_through(line.port), vhost.url
         with Crew(scene.lab, far, "behind", IMPATIENT) as crew, Crew(scene.lab, url, "before", IMPATIENT) as near:
             crew.poller()
             for breaks in (line.go_dead, line.refuse, line.cut):

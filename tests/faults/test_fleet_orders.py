@@ -14,7 +14,7 @@ from support.crew import QUEUE, SECONDS, Crew, stopped
 from support.daemon import wait_until
 from support.media import KeptLab
 from support.queues import VirtualHost
-from support.stand_in import stand_in
+from support.stand_in import stand_in, waiting
 
 from muxer.fleet.lanes import names
 from muxer.lab.lab import Lab
@@ -156,7 +156,7 @@ def test_an_order_that_kills_its_workers_is_set_aside(
 
 def test_a_duplicate_order_is_dropped(lab: Lab, copies: Copies, vhost: VirtualHost, tmp_path: Path) -> None:
     copies.add()
-    options = {"processing__ffmpeg": str(waits(tmp_path)), "advanced__worker_threads": "1"}
+    options = {"processing__ffmpeg": str(waiting(tmp_path, "ffmpeg", "*excerpts*")), "advanced__worker_threads": "1"}
     with Crew(lab, vhost.url, "twice", IMPATIENT, **options) as crew:
         crew.poller()
         wait_until(lambda: vhost.ready(QUEUE), SECONDS, "the order", crew.log)
@@ -218,13 +218,13 @@ def test_the_newest_calls_are_muxed_first(lab: Lab, copies: Copies, vhost: Virtu
     options = {"fleet__max_queue": "10", "advanced__worker_threads": "1", "processing__window_past": "4320"}
     with Crew(lab, vhost.url, "backlog", IMPATIENT, **options) as crew:
         crew.poller()
-        wait_until(lambda: waiting(vhost), SECONDS, "the first orders", crew.log)
+        wait_until(lambda: queued(vhost), SECONDS, "the first orders", crew.log)
         most, new = 0, []
         crew.worker()
         deadline = time.monotonic() + 2 * SECONDS
         # A worker says it after it has labelled a recording.
         while set(crew.muxed) < set(copies.made) and time.monotonic() < deadline:
-            most = max(most, waiting(vhost))
+            most = max(most, queued(vhost))
             if not new and len(crew.muxed) >= 3:
                 new = copies.add(4)
             time.sleep(0.1)
@@ -236,7 +236,7 @@ def test_the_newest_calls_are_muxed_first(lab: Lab, copies: Copies, vhost: Virtu
 
 def test_a_poller_that_is_killed_orders_nothing_twice(lab: Lab, copies: Copies, vhost: VirtualHost, tmp_path: Path) -> None:
     ids = copies.add(4)
-    options = {"processing__ffmpeg": str(waits(tmp_path)), "advanced__worker_threads": "1"}
+    options = {"processing__ffmpeg": str(waiting(tmp_path, "ffmpeg", "*excerpts*")), "advanced__worker_threads": "1"}
     with Crew(lab, vhost.url, "again", {**IMPATIENT, "muxer.fleet.held.SETTLE_SECONDS": 3.0}, **options) as crew:
         poller = crew.poller()
         wait_until(lambda: vhost.ready(QUEUE) == 4, SECONDS, "the orders", crew.log)
@@ -277,7 +277,7 @@ def dead(vhost: VirtualHost) -> list[bytes]:
     return sorted(vhost.messages(f"{QUEUE}.XQ"))
 
 
-def waiting(vhost: VirtualHost) -> int:
+def queued(vhost: VirtualHost) -> int:
     """Return how many orders wait in all lanes."""
     return sum(vhost.ready(lane) for lane in names(QUEUE))
 
@@ -293,9 +293,3 @@ def put(vhost: VirtualHost, queue: str, *bodies: bytes, exchange: str = "") -> N
 def kills_its_worker(folder: Path) -> Path:
     """Write a program like ffmpeg that kills the worker when it is to check a file, until there is ``mercy``."""
     return stand_in(folder / "ffmpeg", "ffmpeg", "*excerpts*", f'[ -e "{folder}/mercy" ] || kill -9 $PPID')
-
-
-def waits(folder: Path) -> Path:
-    """Write a program like ffmpeg that leaves ``waits`` when it is to check a file, and goes on when there is ``go``."""
-    wait = f'mkdir -p "{folder}/waits"; while [ ! -e "{folder}/go" ]; do sleep 0.05; done'
-    return stand_in(folder / "ffmpeg", "ffmpeg", "*excerpts*", wait)

@@ -10,7 +10,7 @@ from support.daemon import wait_until
 from support.disk import fill, small_disk
 from support.line import Line
 from support.queues import VirtualHost
-from support.stand_in import stand_in
+from support.stand_in import waiting
 
 from muxer.lab.cases import Case
 from muxer.lab.lab import Lab
@@ -28,11 +28,6 @@ IMPATIENT = {
     "muxer.fleet.held.SETTLE_SECONDS": 2.0,
     "muxer.fleet.held.LONGEST_GAP_SECONDS": 2.0,
 }
-
-
-def waiting(folder: Path) -> Path:
-    """Write a program like openssl that encrypts only when there is a file ``go``."""
-    return stand_in(folder / "openssl", "openssl", "*-encrypt*", f'until [ -e "{folder}/go" ]; do sleep 0.05; done')
 
 
 def test_no_order_is_given_up_while_rabbitmq_lacks_memory(
@@ -64,7 +59,7 @@ def test_a_worker_with_a_full_disk_says_so_and_stops_although_rabbitmq_is_silent
     make_lab: Callable[..., Lab], vhost: VirtualHost, tmp_path: Path
 ) -> None:
     with Line(vhost.node.port) as line, small_disk(tmp_path / "small", "20m") as disk:
-        url = vhost.url.replace(f":{vhost.node.port}/", f":{line.port}/")
+        url = vhost.url_through(line.port)
         fill(disk, leave=10_000_000)
         with Crew(make_lab(), url, processing__temp_dir=str(disk), processing__min_free_megabytes="15") as crew:
             poller, worker = crew.poller(), crew.worker()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import os
 import signal
@@ -15,9 +13,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from muxer.cli import main
 from muxer.lab.lab import Lab
-from support.commands import clean_environment
+from support.commands import clean_environment, inside
 from support.daemon import PACKAGE, log_lines, wait_until
 
 QUEUE = "muxing"
@@ -142,10 +139,7 @@ class Crew:
 
     def tell(self, command: str, *arguments: str) -> Any:
         """Run a command beside the poller; return its JSON. It runs in this process: tests ask until something holds."""
-        out = io.StringIO()
-        with contextlib.redirect_stdout(out):
-            main([command, f"--config-file={self.config}", "--json", *arguments])
-        return json.loads(out.getvalue())
+        return json.loads(inside(self.config, command, "--json", *arguments)[1])
 
     def _start(self, command: str, environment: Mapping[str, str]) -> Member:
         line = [*self._inside, sys.executable, str(LAUNCHER), command, f"--config-file={self.config}"]

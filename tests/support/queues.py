@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import pika
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import ChannelClosedByBroker
 
+from support import daemon
 from support.rabbitmq import RabbitNode
 
 SECONDS = 30
@@ -42,6 +42,10 @@ class VirtualHost:
     def secure_url(self) -> str:
         """The address over TLS; whose certificate it is says ``node.certificate``."""
         return self.node.url(self.name, self.name, self.password, secure=True)
+
+    def url_through(self, port: int) -> str:
+        """Return the address, with the account, where this port leads to the node."""
+        return self.url.replace(f":{self.node.port}/", f":{port}/")
 
     @contextmanager
     def channel(self) -> Iterator[BlockingChannel]:
@@ -93,8 +97,4 @@ class VirtualHost:
 
 def wait_until(holds: Callable[[], object], what: str = "it holds", seconds: float = SECONDS) -> None:
     """Wait until something holds. Raise AssertionError, with what it is, when it does not in time."""
-    deadline, pause = time.monotonic() + seconds, 0.02
-    while not holds():
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
-        time.sleep(pause)
-        pause = min(0.2, 1.2 * pause)
+    daemon.wait_until(holds, seconds, what)

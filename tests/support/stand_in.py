@@ -11,3 +11,10 @@ def stand_in(path: Path, name: str, words: str, before: str) -> Path:
     path.write_text(f'#!/bin/sh\ncase "$*" in {words}) {before};; esac\nexec {name} "$@"\n')
     path.chmod(0o755)
     return path
+
+
+def waiting(folder: Path, name: str = "openssl", words: str = "*-encrypt*") -> Path:
+    """Write a program into a folder that leaves ``waits`` there when one of the patterns fits its arguments (openssl: when
+    it is to encrypt), and does what ``name`` does when there is ``go``. Return its path."""
+    wait = f'mkdir -p "{folder}/waits"; until [ -e "{folder}/go" ]; do sleep 0.05; done'
+    return stand_in(folder / name, name, words, wait)
