@@ -60,6 +60,7 @@ class Code(StrEnum):
     NO_SOUND = "MUX-326"
     NO_FRAME_TIMES = "MUX-327"
     NOT_VERIFIED = "MUX-328"
+    DAMAGED = "MUX-329"
     TOOL = "MUX-331"
     ENCRYPTION = "MUX-341"
     BAD_CERTIFICATE = "MUX-342"

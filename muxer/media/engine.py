@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from threading import BoundedSemaphore
@@ -17,9 +17,10 @@ from muxer.errors import Code, MediaError, MetadataError, ToolError
 from muxer.gir.models import to_microseconds
 from muxer.media import limits, render, timeline, verify
 from muxer.media.compose import Run, arrange
+from muxer.media.decode_scan import keep_decodable
 from muxer.media.encode import encode
 from muxer.media.paddings import Paddings
-from muxer.media.plain import read_screen
+from muxer.media.plain import Sound, read_screen
 from muxer.media.plan import LEAST_SLICE, MUXED, PADDING, SOUND, Plan, Sources, Timeline, decide, encoded_name
 from muxer.media.probe import Probed, need_video, sizes
 from muxer.media.read import Reader
@@ -97,8 +98,9 @@ class Engine:
         except (MediaError, ToolError) as error:
             log.warning("the muxed file is made again, with everything re-encoded: %s", error)
         self._forget_padding(folder / PADDING)
+        sources = self._decodable(plan.sources, screens)
         try:
-            return self.execute(self._decided(plan.sources, folder, copying=False), folder)
+            return self.execute(self._decided(sources, folder, copying=False), folder)
         except ToolError as error:
             raise MediaError(f"the media cannot be muxed: {error}", code=error.code) from error
 
@@ -133,21 +135,42 @@ class Engine:
                 sound, reasons = self._reader.sound(audio.path, folder / SOUND)
             warn_if_short(audio, sound.length_us)
             read = [self._read(screen, folder / f"plain-{number}.mp4") for number, screen in enumerate(screens)]
-        begin = to_microseconds(audio.start)
+        sources = self._placed(sound, audio.start, screens, read, reasons, commands)
+        limits.check_picture(*sizes(sources.videos.values()))
+        return sources
+
+    def _placed(
+        self,
+        sound: Sound,
+        start: datetime,
+        screens: Sequence[Input],
+        read: Sequence[Probed],
+        reasons: frozenset[str],
+        commands: Sequence[tuple[str, ...]],
+    ) -> Sources:
+        """Plan the timeline of an audio file that begins at ``start`` and of screen files that were read."""
+        begin = to_microseconds(start)
         placed = tuple(_clip(number, screens[number], one, begin) for number, one in enumerate(read))
         segments = timeline.plan(0, sound.length_us, placed, self._tolerance)
         overlaps = timeline.overlaps(sound.length_us, placed, self._tolerance)
         names = tuple(screen.name for screen in screens)
-        made_of = (sound, audio.start, names, tuple(read), placed, segments, overlaps, reasons, tuple(commands))
-        sources = Sources(*made_of)
+        sources = Sources(sound, start, names, tuple(read), placed, segments, overlaps, reasons, tuple(commands))
         for number in sorted(set(range(len(read))) - set(sources.seen)):
             log.warning("%s shows nothing within the audio's time", names[number])
         if not sources.seen:
             raise MetadataError(
                 "by their metadata and lengths, no screen file overlaps the audio file", code=Code.NO_OVERLAP
             )
-        limits.check_picture(*sizes(sources.videos.values()))
         return sources
+
+    def _decodable(self, sources: Sources, screens: Sequence[Input]) -> Sources:
+        """Return the sources with only those frames that can be decoded."""
+        read = list(sources.read)
+        for number in sources.seen:
+            if need_video(read[number]).avc is not None:
+                with named(sources.names[number]):
+                    read[number] = keep_decodable(read[number], self._tools, self._runner, copyable=True)
+        return self._placed(sources.sound, sources.start, screens, read, sources.reasons, sources.commands)
 
     def _read(self, screen: Input, plain: Path) -> Probed:
         with named(screen.name):
@@ -160,11 +183,10 @@ class Engine:
         sound, start, target = plan.sources.sound, plan.sources.start, plan.target
         shapes = [avc for run in runs if (avc := need_video(run.source).avc) is not None]
         avc = target.avc if target.avc is not None and target.avc in shapes else shapes[0]
-        row = arrange(runs, sound.length_us)
+        row = replace(arrange(runs, sound.length_us), orientation=target.orientation)
         output = folder / MUXED
-        write_movie(output, row, avc, sound, start, activity.advance)
-        made = verify.Made(output, target, avc, plan.parts, row, sound, start)
-        verify.check(made, self._tools, self._runner)
+        checksums = write_movie(output, row, avc, sound, start, activity.advance)
+        verify.check(verify.Made(output, plan, row, avc, checksums), self._tools, self._runner)
         return Muxed(output, sound.length_us, plan.padding, plan.shift, plan.reasons, plan.timeline)
 
     def _padding_runs(self, plan: Plan, part: Piece, folder: Path) -> Iterator[Run]:
@@ -223,9 +245,10 @@ def late(screen: Input, probed: Probed) -> int:
     a longer recording from which the file was cut. It counts when the file's metadata leave room for it.
     """
     if screen.stop is None or not probed.empty_us:
-        return probed.late_us
-    room = to_microseconds(screen.stop) - to_microseconds(screen.start) - need_video(probed).length_us
-    return probed.empty_us if 2 * room > probed.empty_us else 0
+        return probed.late_us + probed.lost_us
+    shown = need_video(probed).length_us + probed.lost_us
+    room = to_microseconds(screen.stop) - to_microseconds(screen.start) - shown
+    return probed.lost_us + (probed.empty_us if 2 * room > probed.empty_us else 0)
 
 
 def _whole_slice(path: Path, frames: int) -> Probed | None:

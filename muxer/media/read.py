@@ -7,23 +7,31 @@ where that is possible.
 from __future__ import annotations
 
 import logging
+from array import array
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from threading import BoundedSemaphore
 
 from muxer import activity
 from muxer.errors import Code, MediaError, ToolError
 from muxer.media import limits, render
+from muxer.media.compose import Run, arrange
+from muxer.media.cut import NEAR
+from muxer.media.decode_scan import keep_decodable
 from muxer.media.encode import encode
 from muxer.media.mp3 import Mp3, end_padding, read_mp3
 from muxer.media.plain import Sound, read_screen, read_sound
 from muxer.media.probe import Probed, Video, need_audio, need_video, probe
 from muxer.media.render import PLAYABLE_AUDIO, Tools
+from muxer.media.write import write_movie
 from muxer.process import Runner
 
 log = logging.getLogger(__name__)
 
 MAKE_SECONDS = 900.0
+# When an intermediate file began: nobody looks at it.
+_ANY_TIME = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 class Reader:
@@ -90,20 +98,39 @@ class Reader:
     def _screen(self, path: Path, made: Path) -> Probed:
         plain = read_screen(path)
         if plain is not None:
-            return plain
+            return self._without_pauses(plain, made) if plain.paused else plain
         found = probe(path, self._tools.ffprobe, self._runner)
         if need_video(found).lacks_times:
             retimed = self._retimed(path, need_video(found), made)
-            return replace(retimed, late_us=found.late_us, empty_us=found.empty_us)
-        if not _may_become_plain(need_video(found)):
-            return found
+            return _moved(retimed, found)
+        copied = self._remuxed(path, found, made) if _may_become_plain(need_video(found)) else None
+        return copied or keep_decodable(found, self._tools, self._runner, copyable=False)
+
+    def _remuxed(self, path: Path, found: Probed, made: Path) -> Probed | None:
+        """Copy the frames into an MP4 file; return None when that is not possible."""
         try:
-            self._runner.run(render.remux_command(self._tools, path, made), timeout=MAKE_SECONDS)
+            self._runner.run(render.remux_command(self._tools, path, need_video(found), made), timeout=MAKE_SECONDS)
         except ToolError as error:
             log.info("a screen file cannot be copied into an MP4 file and is re-encoded: %s", error)
-            return found
+            return None
         plain = read_screen(made)
-        return found if plain is None else replace(plain, late_us=found.late_us, empty_us=found.empty_us)
+        # A copy that lacks frames, or shows them at other times, is none.
+        if plain is None or not _is_same(need_video(plain), need_video(found)):
+            log.info("a screen file is re-encoded: its copy as MP4 does not have the same frames at the same times")
+            return None
+        return _moved(plain, found)
+
+    def _without_pauses(self, source: Probed, made: Path) -> Probed:
+        """Copy the frames into an MP4 file that shows them at the same times without an edit list: ffmpeg does not know all
+        of its forms."""
+        video = need_video(source)
+        row = arrange([Run(source, 0, len(video.packets.pts), 0, 0)], video.length_us)
+        assert video.avc is not None
+        write_movie(made, row, video.avc, None, _ANY_TIME)
+        copied = read_screen(made)
+        if copied is None:
+            raise MediaError("its edit list cannot be resolved")
+        return _moved(copied, source)
 
     def _retimed(self, path: Path, video: Video, made: Path) -> Probed:
         """Re-encode frames of which the file does not say when they are shown, when those that do are evenly spaced."""
@@ -131,6 +158,20 @@ class Reader:
             log.debug("the audio cannot be brought into an MP4 file as %s: %s", codec, error)
             return None
         return read_sound(made)
+
+
+def _moved(made: Probed, source: Probed) -> Probed:
+    """Return a file that was made of a source, with what only the source says of it: when it begins, and how it is turned."""
+    video = replace(need_video(made), orientation=need_video(source).orientation)
+    return replace(made, video=video, late_us=source.late_us, empty_us=source.empty_us, lost_us=source.lost_us)
+
+
+def _is_same(video: Video, other: Video) -> bool:
+    """Whether two files have the same frames at the same distances."""
+    times, others = (array("q", sorted(map(one.microseconds, one.packets.pts))) for one in (video, other))
+    if len(times) != len(others):
+        return False
+    return all(abs(one - times[0] - another + others[0]) <= 2 * NEAR for one, another in zip(times, others, strict=True))
 
 
 def _may_become_plain(video: Video) -> bool:
