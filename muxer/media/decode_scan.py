@@ -34,20 +34,20 @@ class _Scan:
     complaints: str
 
 
-def keep_decodable(source: Probed, tools: Tools, runner: Runner, *, copyable: bool) -> Probed:
+def keep_decodable(source: Probed, tools: Tools, runner: Runner) -> Probed:
     """Return a screen file with only those frames that can be decoded; the one before a damaged frame is held in its place.
 
-    ``copyable`` are H.264 frames whose decoder would conceal damage: they count as damaged when it finds an error in them,
-    unless that would be more than a tenth of a file that plays. Raises :class:`MediaError` when more than a tenth of the
-    frames cannot be decoded.
+    Decoders that conceal damage return a frame all the same. It counts as damaged when the decoder finds an error in it, unless
+    that would be more than a tenth of a file that plays. Raises :class:`MediaError` when more than a tenth of the frames cannot
+    be decoded.
     """
-    scan = _scan(source, tools, runner, strict=False)
+    scan = _scan(source, tools, runner)
+    if scan.complaints:
+        strict = replace(source, strict=True)
+        clean = _scan(strict, tools, runner)
+        if len(clean.shown) >= (1 - MAX_DAMAGED) * len(scan.shown):
+            source, scan = strict, clean
     found = _reduced(source, scan.shown)
-    if copyable:
-        strict = _scan(source, tools, runner, strict=True)
-        if len(strict.shown) >= (1 - MAX_DAMAGED) * len(found.packets.pts):
-            found, scan = _reduced(source, strict.shown), strict
-            source = replace(source, strict=True)
     if scan.complaints:
         _report_damage(found)
     video = replace(need_video(source), packets=found.packets)
@@ -80,12 +80,12 @@ def _report_damage(found: _Reduced) -> None:
         )
 
 
-def _scan(source: Probed, tools: Tools, runner: Runner, *, strict: bool) -> _Scan:
+def _scan(source: Probed, tools: Tools, runner: Runner) -> _Scan:
     """Decode a file from its begin to its end."""
     complaints: list[str] = []
-    command = scan_command(tools, replace(source, strict=strict))
+    command = scan_command(tools, source)
     shown = runner.stream(command, _read_times, timeout=SCAN_SECONDS, on_complaint=complaints.append)
-    if not shown:
+    if not shown and not source.strict:
         raise MediaError(f"no frame of the file can be decoded: {''.join(complaints)}", code=Code.DAMAGED)
     return _Scan(array("q", sorted(shown)), "".join(complaints))
 

@@ -169,7 +169,7 @@ class Engine:
         for number in sources.seen:
             if need_video(read[number]).avc is not None:
                 with named(sources.names[number]):
-                    read[number] = keep_decodable(read[number], self._tools, self._runner, copyable=True)
+                    read[number] = keep_decodable(read[number], self._tools, self._runner)
         return self._placed(sources.sound, sources.start, screens, read, sources.reasons, sources.commands)
 
     def _read(self, screen: Input, plain: Path) -> Probed:

@@ -10,6 +10,7 @@ import logging
 from array import array
 from dataclasses import replace
 from datetime import UTC, datetime
+from fractions import Fraction
 from pathlib import Path
 from threading import BoundedSemaphore
 
@@ -21,6 +22,7 @@ from muxer.media.cut import NEAR
 from muxer.media.decode_scan import keep_decodable
 from muxer.media.encode import encode
 from muxer.media.mp3 import Mp3, end_padding, read_mp3
+from muxer.media.ordering import rises
 from muxer.media.plain import Sound, read_screen, read_sound
 from muxer.media.probe import Probed, Video, need_audio, need_video, probe
 from muxer.media.render import PLAYABLE_AUDIO, Tools
@@ -101,10 +103,19 @@ class Reader:
             return self._without_pauses(plain, made) if plain.paused else plain
         found = probe(path, self._tools.ffprobe, self._runner)
         if need_video(found).lacks_times:
-            retimed = self._retimed(path, need_video(found), made)
-            return _moved(retimed, found)
+            return self._timed(path, found, made)
         copied = self._remuxed(path, found, made) if _may_become_plain(need_video(found)) else None
-        return copied or keep_decodable(found, self._tools, self._runner, copyable=False)
+        return copied or keep_decodable(found, self._tools, self._runner)
+
+    def _timed(self, path: Path, found: Probed, made: Path) -> Probed:
+        """Find out when the frames are shown of which the file does not say so: evenly spaced, where those are that do have a
+        time, or when the decoder returns them."""
+        if (step := need_video(found).step) is not None:
+            return _moved(self._retimed(path, need_video(found), step, made), found)
+        decoded = keep_decodable(found, self._tools, self._runner)
+        if not rises(need_video(decoded).packets.pts):
+            raise MediaError("the file does not say when its frames are shown", code=Code.NO_FRAME_TIMES)
+        return decoded
 
     def _remuxed(self, path: Path, found: Probed, made: Path) -> Probed | None:
         """Copy the frames into an MP4 file; return None when that is not possible."""
@@ -132,11 +143,9 @@ class Reader:
             raise MediaError("its edit list cannot be resolved")
         return _moved(copied, source)
 
-    def _retimed(self, path: Path, video: Video, made: Path) -> Probed:
-        """Re-encode frames of which the file does not say when they are shown, when those that do are evenly spaced."""
-        step, frames = video.step, len(video.packets.pts) + video.packets.timeless
-        if step is None:
-            raise MediaError("the file does not say when its frames are shown", code=Code.NO_FRAME_TIMES)
+    def _retimed(self, path: Path, video: Video, step: Fraction, made: Path) -> Probed:
+        """Re-encode the frames of a file evenly spaced, ``step`` seconds apart."""
+        frames = len(video.packets.pts) + video.packets.timeless
         log.warning("a screen file is re-encoded as a whole: it does not say when its frames are shown")
         with self._encoders:
             length = round(frames * step * 1_000_000)

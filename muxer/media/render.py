@@ -288,7 +288,7 @@ def check_command(
     """
     # For a few frames one thread is the quickest. The index that we have written says all that ffmpeg would else decode the
     # first frames for. Where nobody looks at the frames, what only smooths them is left out.
-    strict = ["-err_detect", "explode", "-threads", "1", "-nofind_stream_info"]
+    strict = ["-noautorotate", "-err_detect", "explode", "-threads", "1", "-nofind_stream_info"]
     command = [tools.ffmpeg, *_QUIET, "-xerror", *strict, *(() if frames else ("-skip_loop_filter", "all"))]
     command += [*_from_file(excerpts), *strict, "-ss", seconds(from_us), *_from_file(muxed)]
     # Only the times of the frames are looked at: they are handed on as they lie in memory, and none is kept until the

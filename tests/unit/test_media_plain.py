@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import kinds, mp4
-from support.kinds import ffmpeg
 
 from muxer.media.mp3 import end_padding
 from muxer.media.plain import read_screen, read_sound
