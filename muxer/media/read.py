@@ -14,6 +14,7 @@ from threading import BoundedSemaphore
 from muxer import activity
 from muxer.errors import Code, MediaError, ToolError
 from muxer.media import limits, render
+from muxer.media.completeness import MAX_HEADER_BYTES, form_of
 from muxer.media.encode import encode
 from muxer.media.mp3 import Mp3, end_padding, read_mp3
 from muxer.media.plain import Sound, read_screen, read_sound
@@ -86,6 +87,22 @@ class Reader:
         found = self._screen(path, made)
         limits.check_picture(*need_video(found).size)
         return found
+
+    def salvage(self, path: Path) -> Path:
+        """Copy what is there of the file at `path`, which breaks off, and return the path of the copy.
+
+        The copy is a whole file of the same form; a frame that is not there as a whole is dropped. Raises MediaError when
+        nothing can be read.
+        """
+        with path.open("rb") as file:
+            form = form_of(file.read(MAX_HEADER_BYTES))
+        made = path.with_name(f"{path.name}-salvaged")
+        try:
+            self._runner.run(render.salvage_command(self._tools, path, form, made), timeout=MAKE_SECONDS)
+        except ToolError as error:
+            what = f"the file is truncated, and nothing of it can be read: {error}"
+            raise MediaError(what, code=Code.TRUNCATED) from error
+        return made
 
     def _screen(self, path: Path, made: Path) -> Probed:
         plain = read_screen(path)
