@@ -38,7 +38,8 @@ def ffmpeg(*arguments: object) -> bytes:
 
 def picture(length: float = SECONDS) -> list[str]:
     """Return the input of ffmpeg that shows another brightness in each second: 32 + 16 * second."""
-    return ["-f", "lavfi", "-i", f"color=s=160x120:r={RATE}:d={length},format=yuv420p,geq=lum='32+16*floor(T)':cb=128:cr=128"]
+    levels = "geq=lum='32+16*floor(T)':cb=128:cr=128"
+    return ["-f", "lavfi", "-i", f"color=s=160x120:r={RATE}:d={length},format=yuv420p,{levels}"]
 
 
 @pytest.fixture(scope="module")
