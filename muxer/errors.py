@@ -186,7 +186,7 @@ class MediaIncomplete(MediaNotFound):
 
     usual_code = Code.MEDIA_INCOMPLETE
 
-    def __init__(self, message: str, source: str, *, warned_once: bool = False) -> None:
+    def __init__(self, message: str, source: str = "", *, warned_once: bool = False) -> None:
         super().__init__(message)
         self.source = source
         self.warned_once = warned_once

@@ -129,7 +129,7 @@ class IncomingFiles:
         except MediaIncomplete as error:
             for source in sources:
                 self._remember(recording_id, source)
-            length = next(one.path.stat().st_size for one in sources if one.name == error.source)
+            length = next((one.path.stat().st_size for one in sources if one.name == error.source), 0)
             awaited = f"it is awaited until it has not grown for {self._seconds / 60:g} minutes"
             is_new = self._warned.add((recording_id, error.source, length))
             raise MediaIncomplete(f"{error}; {awaited}", error.source, warned_once=not is_new) from error
