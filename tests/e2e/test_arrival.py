@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support import sync
@@ -83,6 +84,12 @@ def awaited(log: Path) -> list[str]:
     return [one for one in messages(log) if "MUX-222 MediaIncomplete" in one]
 
 
+def listed(config: Path) -> list[dict[str, Any]]:
+    """Return what the command `failed` lists."""
+    found: list[dict[str, Any]] = json.loads(inside(config, "failed", "--json")[1])
+    return found
+
+
 def wait_for_polls(log: Path, number: int) -> None:
     polls = messages(log).count("poll done")
     wait_until(lambda: messages(log).count("poll done") >= polls + number, SECONDS, "more polls", log)
@@ -104,7 +111,10 @@ def test_half_a_call_is_awaited_and_muxed_whole(lab: Lab, size: str) -> None:
         wait_until(lambda: awaited(log), SECONDS, "the wait", log)
         wait_for_polls(log, 3)
         assert not muxed(lab, call.id)
-        (failure,) = json.loads(inside(config, "failed", "--json")[1])
+        # While it is being tried, it is not among them.
+        found: list[dict[str, Any]] = []
+        wait_until(lambda: found.extend(listed(config)) or found, SECONDS, "the list of what has failed", log)
+        (failure,) = found
         assert (failure["recording"], failure["code"]) == (call.id, "MUX-222") and path.name in failure["reason"]
         path.write_bytes(whole)
         wait_for_label(lab, call, log)
@@ -235,8 +245,10 @@ def test_the_commands_say_what_is_awaited(lab: Lab, tmp_path: Path) -> None:
     code, _, err = inside(config, "mux", call.id, f"--output={output}")
     assert code == 1 and "MUX-222" in err and not output.exists()
     config, _ = configured(lab, advanced__incomplete_after="0")
-    code, _, err = inside(config, "mux", call.id, f"--output={output}")
-    assert code == 0, err
+    code, out, _ = inside(config, "plan", call.id)
+    assert code == 0 and f"incomplete  {name}: lasts" in out
+    code, out, err = inside(config, "mux", call.id, f"--output={output}")
+    assert code == 0 and f"  incomplete: {name}: lasts" in out, err
     assert 4 < sync.streams(output)["audio"].seconds < 8
 
 
