@@ -37,9 +37,9 @@ class _Scan:
 def keep_decodable(source: Probed, tools: Tools, runner: Runner) -> Probed:
     """Return a screen file with only those frames that can be decoded; the one before a damaged frame is held in its place.
 
-    Decoders that conceal damage return a frame all the same. It counts as damaged when the decoder finds an error in it, unless
-    that would be more than a tenth of a file that plays. Raises :class:`MediaError` when more than a tenth of the frames cannot
-    be decoded.
+    Decoders that conceal damage return a frame all the same. It counts as damaged when the decoder finds an error in it,
+    unless that would be more than a tenth of a file that plays. Raises :class:`MediaError` when more than a tenth of the
+    frames cannot be decoded.
     """
     scan = _scan(source, tools, runner)
     if scan.complaints:

@@ -16,6 +16,7 @@ from muxer import activity
 from muxer.errors import Code, MediaError, MetadataError, ToolError
 from muxer.gir.models import to_microseconds
 from muxer.media import limits, render, timeline, verify
+from muxer.media.arrival import Arrival, checked
 from muxer.media.compose import Run, arrange
 from muxer.media.decode_scan import keep_decodable
 from muxer.media.encode import encode
@@ -29,30 +30,34 @@ from muxer.media.write import write_movie
 from muxer.process import Runner, noted
 from muxer.transfer import present
 
-__all__ = ["LEAST_SLICE", "Engine", "Input", "Muxed", "Plan", "Timeline"]
+__all__ = ["LEAST_SLICE", "Arrival", "Engine", "Input", "Muxed", "Plan", "Timeline"]
 
 log = logging.getLogger(__name__)
 
 RENDER_SECONDS = 900.0
 ENCODE_SECONDS_PER_SECOND = 20
-# Metadata come in whole seconds; a file that is shorter by more than this, in microseconds, is told.
-SHORT_BY = 2_000_000
 
 
 @dataclass(frozen=True)
 class Input:
-    """A fetched media file: its path, its name for messages, when it begins and, by its metadata, ends."""
+    """A fetched media file: its path, its name for messages, when it begins and, by its metadata, ends.
+
+    `arrival` states whether it may still be on its way. `shortfall` is what it lacks by its size, in words.
+    """
 
     path: Path
     name: str
     start: datetime
     stop: datetime | None = None
+    arrival: Arrival = Arrival.UNKNOWN
+    shortfall: str = ""
 
 
 @dataclass(frozen=True)
 class Muxed:
     """A finished muxed file. Lengths are microseconds, also ``shift``, how far a picture is from its true
-    moment at worst; ``reasons`` says why something was re-encoded, if anything was."""
+    moment at worst; ``reasons`` says why something was re-encoded, if anything was. `missing` are the sources that were
+    used as far as they go, each with what it lacks, in words."""
 
     path: Path
     length: int
@@ -60,6 +65,7 @@ class Muxed:
     shift: int
     reasons: tuple[str, ...]
     timeline: Timeline
+    missing: tuple[str, ...] = ()
 
 
 class Engine:
@@ -130,33 +136,29 @@ class Engine:
 
     def _sources(self, audio: Input, screens: Sequence[Input], folder: Path) -> Sources:
         """Read everything and plan the timeline."""
+        missing: list[str] = []
         with noted() as commands:
-            with named(audio.name):
-                sound, reasons = self._reader.sound(audio.path, folder / SOUND)
-            warn_if_short(audio, sound.length_us)
-            read = [self._read(screen, folder / f"plain-{number}.mp4") for number, screen in enumerate(screens)]
-        sources = self._placed(sound, audio.start, screens, read, reasons, commands)
+            with named(audio.name), checked(audio, self._reader.salvage, missing) as check:
+                sound, reasons = self._reader.sound(check.path, folder / SOUND)
+                check.check_length(sound.length_us)
+            read = [self._read(screen, folder / f"plain-{number}.mp4", missing) for number, screen in enumerate(screens)]
+        names = tuple(screen.name for screen in screens)
+        sources = Sources(
+            sound, audio.start, names, tuple(read), (), (), (), reasons, tuple(commands), missing=tuple(missing)
+        )
+        sources = self._placed(sources, screens)
         limits.check_picture(*sizes(sources.videos.values()))
         return sources
 
-    def _placed(
-        self,
-        sound: Sound,
-        start: datetime,
-        screens: Sequence[Input],
-        read: Sequence[Probed],
-        reasons: frozenset[str],
-        commands: Sequence[tuple[str, ...]],
-    ) -> Sources:
-        """Plan the timeline of an audio file that begins at ``start`` and of screen files that were read."""
-        begin = to_microseconds(start)
-        placed = tuple(_clip(number, screens[number], one, begin) for number, one in enumerate(read))
-        segments = timeline.plan(0, sound.length_us, placed, self._tolerance)
-        overlaps = timeline.overlaps(sound.length_us, placed, self._tolerance)
-        names = tuple(screen.name for screen in screens)
-        sources = Sources(sound, start, names, tuple(read), placed, segments, overlaps, reasons, tuple(commands))
-        for number in sorted(set(range(len(read))) - set(sources.seen)):
-            log.warning("%s shows nothing within the audio's time", names[number])
+    def _placed(self, sources: Sources, screens: Sequence[Input]) -> Sources:
+        """Plan the timeline of sources that were read."""
+        begin, length = to_microseconds(sources.start), sources.sound.length_us
+        placed = tuple(_clip(number, screens[number], one, begin) for number, one in enumerate(sources.read))
+        segments = timeline.plan(0, length, placed, self._tolerance)
+        overlaps = timeline.overlaps(length, placed, self._tolerance)
+        sources = replace(sources, placed=placed, segments=segments, overlaps=overlaps)
+        for number in sorted(set(range(len(placed))) - set(sources.seen)):
+            log.warning("%s shows nothing within the audio's time", sources.names[number])
         if not sources.seen:
             raise MetadataError(
                 "by their metadata and lengths, no screen file overlaps the audio file", code=Code.NO_OVERLAP
@@ -170,12 +172,12 @@ class Engine:
             if need_video(read[number]).avc is not None:
                 with named(sources.names[number]):
                     read[number] = keep_decodable(read[number], self._tools, self._runner)
-        return self._placed(sources.sound, sources.start, screens, read, sources.reasons, sources.commands)
+        return self._placed(replace(sources, read=tuple(read)), screens)
 
-    def _read(self, screen: Input, plain: Path) -> Probed:
-        with named(screen.name):
-            found = self._reader.screen(screen.path, plain)
-        warn_if_short(screen, late(screen, found) + need_video(found).length_us)
+    def _read(self, screen: Input, plain: Path, missing: list[str]) -> Probed:
+        with named(screen.name), checked(screen, self._reader.salvage, missing) as check:
+            found = self._reader.screen(check.path, plain)
+            check.check_length(late(screen, found) + need_video(found).length_us)
         return found
 
     def _written(self, plan: Plan, runs: Sequence[Run], folder: Path) -> Muxed:
@@ -187,7 +189,8 @@ class Engine:
         output = folder / MUXED
         checksums = write_movie(output, row, avc, sound, start, activity.advance)
         verify.check(verify.Made(output, plan, row, avc, checksums), self._tools, self._runner)
-        return Muxed(output, sound.length_us, plan.padding, plan.shift, plan.reasons, plan.timeline)
+        missing = plan.sources.missing
+        return Muxed(output, sound.length_us, plan.padding, plan.shift, plan.reasons, plan.timeline, missing)
 
     def _padding_runs(self, plan: Plan, part: Piece, folder: Path) -> Iterator[Run]:
         """Yield the slices of a padding, the last one cut to fit."""
@@ -258,21 +261,6 @@ def _whole_slice(path: Path, frames: int) -> Probed | None:
         if found is not None and len(need_video(found).packets.pts) == frames:
             return found
     return None
-
-
-def warn_if_short(source: Input, length: int) -> None:
-    """Given a source and its length in microseconds, warn when it is shorter than its metadata say: the file counts, but
-    it may be incomplete."""
-    if source.stop is None:
-        return
-    promised = to_microseconds(source.stop) - to_microseconds(source.start)
-    if promised - length > SHORT_BY:
-        log.warning(
-            "%s lasts %.1f s where its metadata say %.1f s; the file may be incomplete",
-            source.name,
-            length / 1e6,
-            promised / 1e6,
-        )
 
 
 @contextmanager

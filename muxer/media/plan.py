@@ -55,7 +55,8 @@ class Timeline:
 @dataclass(frozen=True)
 class Sources:
     """What was fetched, read. ``read`` are all screen files and ``names`` theirs, ``placed`` where they lie on the axis of
-    the audio; ``reasons`` say why the audio was re-encoded; ``commands`` have read it all."""
+    the audio; ``reasons`` say why the audio was re-encoded; ``commands`` have read it all. `missing` are the sources
+    that are used as far as they go, each with what it lacks, in words."""
 
     sound: Sound
     start: datetime
@@ -66,6 +67,7 @@ class Sources:
     overlaps: tuple[timeline.Overlap, ...]
     reasons: frozenset[str]
     commands: tuple[tuple[str, ...], ...]
+    missing: tuple[str, ...] = ()
 
     @property
     def seen(self) -> tuple[int, ...]:

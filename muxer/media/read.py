@@ -17,6 +17,7 @@ from threading import BoundedSemaphore
 from muxer import activity
 from muxer.errors import Code, MediaError, ToolError
 from muxer.media import limits, render
+from muxer.media.completeness import MAX_HEADER_BYTES, Structure, examine, form_of
 from muxer.media.compose import Run, arrange
 from muxer.media.cut import NEAR
 from muxer.media.decode_scan import keep_decodable
@@ -97,19 +98,37 @@ class Reader:
         limits.check_picture(*need_video(found).size)
         return found
 
+    def salvage(self, path: Path) -> Path:
+        """Copy what is there of the file at `path`, which breaks off, and return the path of the copy.
+
+        The copy is a whole file of the same form; a frame that is not there as a whole is dropped. Raises MediaError when
+        nothing can be read.
+        """
+        with path.open("rb") as file:
+            form = form_of(file.read(MAX_HEADER_BYTES))
+        made = path.with_name(f"{path.name}-salvaged")
+        try:
+            self._runner.run(render.salvage_command(self._tools, path, form, made), timeout=MAKE_SECONDS)
+        except ToolError as error:
+            what = f"the file is truncated, and nothing of it can be read: {error}"
+            raise MediaError(what, code=Code.TRUNCATED) from error
+        return made
+
     def _screen(self, path: Path, made: Path) -> Probed:
         plain = read_screen(path)
         if plain is not None:
             return self._without_pauses(plain, made) if plain.paused else plain
         found = probe(path, self._tools.ffprobe, self._runner)
+        if examine(path) is Structure.TRUNCATED:
+            raise MediaError("the file is truncated: it breaks off before its end", code=Code.TRUNCATED)
         if need_video(found).lacks_times:
             return self._timed(path, found, made)
         copied = self._remuxed(path, found, made) if _may_become_plain(need_video(found)) else None
         return copied or keep_decodable(found, self._tools, self._runner)
 
     def _timed(self, path: Path, found: Probed, made: Path) -> Probed:
-        """Find out when the frames are shown of which the file does not say so: evenly spaced, where those are that do have a
-        time, or when the decoder returns them."""
+        """Find out when the frames are shown of which the file does not say so: evenly spaced, where those are that do have
+        a time, or when the decoder returns them."""
         if (step := need_video(found).step) is not None:
             return _moved(self._retimed(path, need_video(found), step, made), found)
         decoded = keep_decodable(found, self._tools, self._runner)

@@ -250,6 +250,18 @@ def remux_command(tools: Tools, source: Path, video: Video, output: Path) -> lis
     return [*command, "-bsf:v", "h264_mp4toannexb", *_MP4, str(output)]
 
 
+def salvage_command(tools: Tools, source: Path, form: str, output: Path) -> list[str]:
+    """Return the command that copies what is there of the file at `source`, which breaks off, into the file `output`.
+
+    `form` is the form of both, as :func:`muxer.media.completeness.form_of` names it. Times stay as they are.
+    """
+    # The form of MOV holds whatever codec an MP4 file may hold, and more.
+    form, options = ("mov", ["-write_tmcd", "0"]) if form == "mp4" else (form, [])
+    command = [tools.ffmpeg, *_QUIET, "-fflags", "+discardcorrupt", "-copyts", *_from_file(source)]
+    command += ["-map", "0:v?", "-map", "0:a?", "-c", "copy", "-map_metadata", "-1", "-map_chapters", "-1", *options]
+    return [*command, "-strict", "-2", "-f", form, str(output)]
+
+
 def look_command(
     tools: Tools,
     target: Target,

@@ -189,13 +189,40 @@ def _sync(body: memoryview, count: int) -> array[int]:
     return sync
 
 
-def _offsets(table: memoryview, sizes: array[int]) -> array[int]:
-    """Return where each sample lies in the file."""
+def last_byte(track: memoryview) -> int:
+    """Return where the last sample of a track ends in the file, 0 when the track has no sample.
+
+    `track` is the content of a trak box. Raises BoxError when its tables do not state it.
+    """
+    table = boxes.need(track, b"mdia", b"minf", b"stbl")
+    body = boxes.need(table, b"stsz")
+    size, count = boxes.number(body, 4, 4), boxes.number(body, 8, 4)
+    if not count:
+        return 0
+    sizes = array("I") if size else boxes.numbers(body, 12, count)
+    chunks = _chunks(table)
+    last = sample = 0
+    for chunk, held in zip(chunks, _samples_in_chunks(boxes.need(table, b"stsc"), len(chunks)), strict=True):
+        held = min(held, count - sample)
+        if held:
+            last = max(last, chunk + (size * held if size else sum(sizes[sample : sample + held])))
+        sample += held
+    return last
+
+
+def _chunks(table: memoryview) -> array[int]:
+    """Return where each chunk is stored in the file."""
     wide = boxes.child(table, b"co64")
     found = wide if wide is not None else boxes.need(table, b"stco")
     chunks = boxes.numbers(found, 8, boxes.number(found, 4, 4), wide=wide is not None)
     if max(chunks, default=0) > _MOST_TICKS:
         raise BoxError("a chunk lies outside of any file")
+    return chunks
+
+
+def _offsets(table: memoryview, sizes: array[int]) -> array[int]:
+    """Return where each sample lies in the file."""
+    chunks = _chunks(table)
     made = array("q")
     sample = 0
     for chunk, held in zip(chunks, _samples_in_chunks(boxes.need(table, b"stsc"), len(chunks)), strict=True):

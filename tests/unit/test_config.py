@@ -495,6 +495,7 @@ def test_the_guide_knows_all_but_our_own_options() -> None:
         "webdav.hosts",
         "advanced.delete_superseded",
         "advanced.audio_codec",
+        "advanced.incomplete_after",
         "logfile.level",
         "logfile.format",
         "logfile.max_bytes",
