@@ -69,7 +69,7 @@ class Index:
 
     def shown_between(self, begin: int, end: int) -> array[int]:
         """Return when the frames after the one in effect at ``begin``, and before ``end``, are first shown."""
-        return self.shown[bisect_left(self.shown, begin + NEAR) : self._place(end)]
+        return self.shown[max(bisect_left(self.shown, begin + NEAR), 1) : self._place(end)]
 
     def encode(self, begin: int, end: int, reason: str) -> Cut:
         """Return the cut that re-encodes a stretch, beginning with the frame in effect there."""
@@ -84,11 +84,13 @@ class Index:
         if head is None or tail - head < self._frame:
             return [self.encode(begin, end, "no key frame in the stretch")]
         cuts = []
-        if head > begin + NEAR:
+        # The first frame of a file may be held from before its time on, where a gap is shorter than a frame.
+        early = begin < self.shown[0] == head
+        if head > begin + NEAR and not early:
             cuts.append(self.encode(begin, head, "begins between two key frames"))
         # All that is decoded before a key frame is shown before it: its place is the same in both orders.
         first, last = self._place(head), self._place(tail)
-        cuts.append(Cut(max(begin, head), tail, last - first, None, first, last))
+        cuts.append(Cut(begin if early else max(begin, head), tail, last - first, None, first, last))
         if end > tail + NEAR:
             cuts.append(self.encode(tail, end, "ends between reordered frames"))
         return cuts

@@ -41,12 +41,14 @@ def keep_decodable(source: Probed, tools: Tools, runner: Runner) -> Probed:
     unless that would be more than a tenth of a file that plays. Raises :class:`MediaError` when more than a tenth of the
     frames cannot be decoded.
     """
-    scan = _scan(source, tools, runner)
+    strict = replace(source, strict=True)
+    scan = _scan(strict, tools, runner)
     if scan.complaints:
-        strict = replace(source, strict=True)
-        clean = _scan(strict, tools, runner)
-        if len(clean.shown) >= (1 - MAX_DAMAGED) * len(scan.shown):
-            source, scan = strict, clean
+        played = _scan(source, tools, runner)
+        if len(scan.shown) >= (1 - MAX_DAMAGED) * len(played.shown):
+            source = strict
+        else:
+            scan = played
     found = _reduced(source, scan.shown)
     if scan.complaints:
         _report_damage(found)
@@ -105,7 +107,7 @@ def _reduced(source: Probed, shown: Sequence[int]) -> _Reduced:
     left = set(order).difference(kept)
     gone = tuple(times[number] - times[order[0]] for number in order if number in left)
     # Frames that come out at other times than those of the file have times that the decoder knows better.
-    chosen = packets.only(kept) if len(kept) == len(shown) else _as_decoded(shown, source)
+    chosen = packets.only(kept) if len(kept) == len(shown) and not video.lacks_times else _as_decoded(shown, source)
     reduced = replace(video, packets=chosen)
     _hold_to_end(chosen, times[order[0]] + video.length_us, reduced)
     return _Reduced(chosen, len(times), gone, reduced.microseconds(reduced.first) - times[order[0]])

@@ -21,7 +21,7 @@ from muxer.media.compose import Run, arrange
 from muxer.media.decode_scan import keep_decodable
 from muxer.media.encode import encode
 from muxer.media.paddings import Paddings
-from muxer.media.plain import Sound, read_screen
+from muxer.media.plain import read_screen
 from muxer.media.plan import LEAST_SLICE, MUXED, PADDING, SOUND, Plan, Sources, Timeline, decide, encoded_name
 from muxer.media.probe import Probed, need_video, sizes
 from muxer.media.read import Reader

@@ -119,11 +119,12 @@ class Reader:
         if plain is not None:
             return self._without_pauses(plain, made) if plain.paused else plain
         found = probe(path, self._tools.ffprobe, self._runner)
+        video = need_video(found)
         if examine(path) is Structure.TRUNCATED:
             raise MediaError("the file is truncated: it breaks off before its end", code=Code.TRUNCATED)
-        if need_video(found).lacks_times:
+        if video.lacks_times:
             return self._timed(path, found, made)
-        copied = self._remuxed(path, found, made) if _may_become_plain(need_video(found)) else None
+        copied = self._remuxed(path, found, made) if _may_become_plain(video) else None
         return copied or keep_decodable(found, self._tools, self._runner)
 
     def _timed(self, path: Path, found: Probed, made: Path) -> Probed:
@@ -189,7 +190,7 @@ class Reader:
 
 
 def _moved(made: Probed, source: Probed) -> Probed:
-    """Return a file that was made of a source, with what only the source says of it: when it begins, and how it is turned."""
+    """Return a file that was made of a source, with what only the source says: when it begins, and how it is turned."""
     video = replace(need_video(made), orientation=need_video(source).orientation)
     return replace(made, video=video, late_us=source.late_us, empty_us=source.empty_us, lost_us=source.lost_us)
 

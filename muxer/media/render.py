@@ -173,7 +173,7 @@ def encode_command(tools: Tools, target: Target, source: Probed, cut: Cut, index
     filters = [
         f"settb=1/{TIMESCALE}",
         f"trim=start={seconds(first + index.just_before(effective))}",
-        f"setpts=max(0\\,PTS-{seconds(first + cut.begin)}/TB)",
+        f"setpts=gt(PTS\\,{seconds(first + effective + NEAR // 2)}/TB)*(PTS-{seconds(first + cut.begin)}/TB)",
         *fit_filters(video, target),
     ]
     seek = first - source.start_us + index.just_before(start)
@@ -197,7 +197,8 @@ def scan_command(tools: Tools, source: Probed) -> list[str]:
     video = need_video(source)
     # Frames are handed on as they lie in memory: only their times are looked at.
     times = [*tools.keep_times, "-enc_time_base:v", f"1:{TIMESCALE}", "-c:v", "wrapped_avframe"]
-    return [tools.ffmpeg, *_QUIET, *from_file(source), "-map", f"0:{video.index}", *times, "-f", "framecrc", "-"]
+    command = [tools.ffmpeg, *_QUIET, *from_file(source), "-map", f"0:{video.index}"]
+    return [*command, *times, "-f", "framecrc", "-"]
 
 
 def fit_filters(video: Video, target: Target) -> list[str]:

@@ -54,6 +54,8 @@ def _work(command: Sequence[str]) -> str:
         return "check"
     if "0:a:0" in command:
         return "sound"
+    if "rawvideo" in command:
+        return "look"
     return "padding" if "lavfi" in command else "encode" if "libx264" in command else "other"
 
 
@@ -177,7 +179,7 @@ def test_a_kept_padding_slice_takes_no_program(tmp_path: Path, audio: Path, scre
 def test_only_a_head_between_key_frames_is_encoded(tmp_path: Path, audio: Path, screen: Path) -> None:
     runner = Counter()
     mux(tmp_path / "job", audio, [(screen, -1)], runner=runner)
-    assert sorted(runner.works) == ["check", "encode", "padding"]
+    assert sorted(runner.works) == ["check", "encode", "look", "padding"]
 
 
 def test_a_source_that_is_not_plain_is_probed_once(tmp_path: Path, audio: Path, screen: Path) -> None:

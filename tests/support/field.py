@@ -182,7 +182,9 @@ SCREENS: dict[str, Recipe] = {
     "Matroska with few frames": steps(("mkv", (*SPARSE, *VP9))),
     "MP4 with few frames": steps(("mp4", (*SPARSE, *PLAIN))),
     "VP8 with hidden frames": steps(("webm", ("-c:v", "libvpx", "-auto-alt-ref", "1", "-lag-in-frames", "10", "-g", "20"))),
-    "VP9 with hidden frames": steps(("webm", ("-c:v", "libvpx-vp9", "-auto-alt-ref", "1", "-lag-in-frames", "10", "-cpu-used", "8"))),
+    "VP9 with hidden frames": steps(
+        ("webm", ("-c:v", "libvpx-vp9", "-auto-alt-ref", "1", "-lag-in-frames", "10", "-cpu-used", "8"))
+    ),
     "H.265 with open groups": steps(("mp4", ("-c:v", "libx265", "-x265-params", "log-level=none:keyint=10:open-gop=1"))),
     "MPEG-2 in a program stream": steps(("mpg", ("-c:v", "mpeg2video", "-q:v", "2", "-r", "25", "-bf", "2"))),
     "H.264 in a program stream": steps(("vob", (*PLAIN, "-r", "25", "-f", "vob"))),
@@ -211,7 +213,7 @@ SCREENS: dict[str, Recipe] = {
     "damaged H.265": damaged(steps(("mp4", HEVC)), 27),
     "damaged Motion JPEG": damaged(steps(("avi", ("-c:v", "mjpeg", "-q:v", "2"))), 20, skip=700),
     "damaged PNG": damaged(steps(("mov", ("-c:v", "png"))), 22),
-    "damaged H.264 in Matroska": damaged(steps(("mkv", PLAIN)), 27, skip=20),
+    "H.264 in Matroska, damaged where it is copied": damaged(steps(("mkv", PLAIN)), 27, skip=20),
     **{f"turned, {turn}": turned(steps(("mp4", PLAIN)), turn) for turn in TURNS},
     **{f"turned, {turn}, to be re-encoded": turned(steps(("mp4", HEVC)), turn) for turn in ("90 degrees", "mirrored")},
     "turned, fragmented": turned(steps(("mp4", (*PLAIN, "-movflags", "frag_keyframe+empty_moov"))), "270 degrees"),

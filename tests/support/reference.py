@@ -56,8 +56,10 @@ def film(path: Path, canvas: tuple[int, int] | None = None, *options: str, progr
     aspect = "scale=iw*sar:ih,setsar=1," if canvas else ""
     filters = f"{aspect}{fit}scale={width}:{height}:flags=area,format=yuv420p,showinfo"
     command = [program, "-nostdin", "-hide_banner", "-copyts", *options, "-i", str(path), "-map", "0:V:0", "-vf", filters]
-    done = subprocess.run([*command, "-fps_mode", "passthrough", "-f", "rawvideo", "-"], capture_output=True, check=False)
-    lines = [line for line in done.stderr.decode(errors="replace").splitlines() if "showinfo" in line and "pts_time:" in line]
+    command += ["-fps_mode", "passthrough", "-f", "rawvideo", "-"]
+    done = subprocess.run(command, capture_output=True, check=False)
+    said = done.stderr.decode(errors="replace").splitlines()
+    lines = [line for line in said if "showinfo" in line and "pts_time:" in line]
     times = [float(line.split("pts_time:")[1].split()[0]) for line in lines]
     length = width * height * 3 // 2
     looks = [done.stdout[at : at + length] for at in range(0, len(done.stdout), length)]
