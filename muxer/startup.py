@@ -1,9 +1,8 @@
-"""What is checked once, before the first request: the programs, with their versions."""
+"""What is checked once, before the first request: the programs, their versions, and what ffmpeg can do."""
 
 from __future__ import annotations
 
 import logging
-import re
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PROGRAM_SECONDS = 20.0
-# ffmpeg's option to keep frame times was renamed in this version.
-_RENAMED_SINCE = (5, 1)
 # What the loader says of libraries that are missing, or not those that the program was made with.
 _LIBRARY_SIGNS = ("shared librar", "symbol lookup error", "' not found (required by")
 
@@ -32,7 +29,7 @@ class ProgramChecks:
         self._processing = processing
         self._checks = [
             _Check("ffmpeg", lambda: program_version(runner, processing.ffmpeg, "-version")),
-            _Check("ffmpeg", lambda: need_encoder(runner, processing.ffmpeg)),
+            _Check("ffmpeg", lambda: " ".join(find_keep_times(runner, processing.ffmpeg))),
             _Check("ffprobe", lambda: program_version(runner, processing.ffprobe, "-version")),
             _Check("openssl", lambda: program_version(runner, processing.openssl, "version")),
         ]
@@ -50,10 +47,11 @@ class ProgramChecks:
                 problems.setdefault(check.name, program_problem(check.name, error))
         if problems:
             raise ConfigError(list(problems.values()))
-        for check in self._checks:
-            if check.text:
-                log.info("%s is %s: %s", check.name, getattr(self._processing, check.name), check.text)
-        return Tools(self._processing.ffmpeg, self._processing.ffprobe, keep_times_words(self._checks[0].text))
+        versions = (self._checks[0], *self._checks[2:])
+        for check in versions:
+            log.info("%s is %s: %s", check.name, getattr(self._processing, check.name), check.text)
+        option, value = self._checks[1].text.split()
+        return Tools(self._processing.ffmpeg, self._processing.ffprobe, (option, value))
 
 
 class _Check:
@@ -81,6 +79,13 @@ class _Check:
             self._error = error
 
 
+def find_keep_times(runner: Runner, ffmpeg: str) -> tuple[str, str]:
+    """As :func:`muxer.media.features.find_keep_times`, whose modules are loaded while other checks run."""
+    from muxer.media import features
+
+    return features.find_keep_times(runner, ffmpeg)
+
+
 def program_version(runner: Runner, executable: str, flag: str) -> str:
     """Given a program and the flag that makes it tell its version, return the first line that it prints.
 
@@ -93,21 +98,6 @@ def program_version(runner: Runner, executable: str, flag: str) -> str:
 def program_problem(name: str, error: Exception) -> Problem:
     """Given the name of a program and why it does not run, return that as a problem of its option, with what to do."""
     return Problem(f"[processing] {name}", f"cannot be used: {error}{_advice(name, str(error))}")
-
-
-def keep_times_words(version: str) -> tuple[str, str]:
-    """Given the first line that ffmpeg prints of its version, return the option that keeps all frame times."""
-    match = re.search(r"version n?(\d+)\.(\d+)", version)
-    old = match is not None and (int(match[1]), int(match[2])) < _RENAMED_SINCE
-    return ("-vsync", "passthrough") if old else ("-fps_mode", "passthrough")
-
-
-def need_encoder(runner: Runner, ffmpeg: str) -> str:
-    """Raise :class:`MuxerError` when this ffmpeg cannot encode what is needed."""
-    encoders = runner.run([ffmpeg, "-hide_banner", "-encoders"], timeout=PROGRAM_SECONDS).decode(errors="replace")
-    if " libx264 " not in encoders:
-        raise MuxerError("this ffmpeg has no libx264 encoder; install a build with it")
-    return ""
 
 
 def _advice(name: str, error: str) -> str:

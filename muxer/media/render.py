@@ -13,7 +13,7 @@ from muxer.media.avc import Avc
 from muxer.media.compose import TIMESCALE
 from muxer.media.cut import NEAR, Cut, Index
 from muxer.media.orientation import UPRIGHT, Orientation
-from muxer.media.probe import USUAL_RATE, Probed, Video, need_video, sizes
+from muxer.media.probe import USUAL_RATE, Packets, Probed, Video, need_video, sizes
 from muxer.media.timeline import Segment
 
 # Codecs that browsers play out of an MP4 file; other audio is re-encoded.
@@ -233,6 +233,20 @@ def retime_command(tools: Tools, source: Path, video: Video, step: Fraction, out
     return [*command, "-vf", filters, *_video_encoder(tools, target), str(output)]
 
 
+def trial_command(tools: Tools, target: Target, silence: Path, output: Path) -> list[str]:
+    """Return the command that makes an MP4 file of half a second, with all that the other commands use.
+
+    ``silence`` is an MP3 file.
+    """
+    video = Video({"width": "16", "height": "16", "sample_aspect_ratio": "2:1"}, Packets(), orientation=_QUARTER_TURN)
+    times = f"settb=1/{TIMESCALE},trim=start=0.05,setpts=gt(PTS\\,0)*(PTS-0.05/TB),select=between(pts\\,0\\,{TIMESCALE})"
+    filters = [times, *fit_filters(video, target), "hflip", "vflip", *_small((target.width, target.height))]
+    command = [tools.ffmpeg, *_QUIET, *_TOLD, "-copyts", "-noautorotate", "-f", "lavfi", "-i", "color=s=16x16:r=10:d=0.5"]
+    command += [*_from_file(silence), "-map", "0:v:0", "-map", "1:a:0", "-vf", ",".join(filters)]
+    encoder = [word for word in _video_encoder(tools, target) if word != "-an"]
+    return [*command, "-c:a", "aac", "-ar", "8000", "-ac", "1", *encoder, str(output)]
+
+
 def sound_command(tools: Tools, audio: Path, codec: str, output: Path) -> list[str]:
     """Given a call's audio file and ``copy`` or ``aac``, return the command that brings its sound into an MP4 file.
 
@@ -321,6 +335,7 @@ def _small(size: tuple[int, int]) -> tuple[str, str]:
     return f"scale={size[0]}:{size[1]}:flags=area", "format=yuv420p"
 
 
+_QUARTER_TURN = Orientation(0, 1, -1, 0)
 _QUIET = ("-nostdin", "-hide_banner", "-v", "error", "-y")
 # An MP4 file that holds what was asked for and nothing else: tags of the source would become tracks of their own.
 _MP4 = ("-map_metadata", "-1", "-map_chapters", "-1", "-write_tmcd", "0", "-f", "mp4")

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from muxer.media.engine import Engine, Input, Muxed
+from muxer.media.features import find_keep_times
 from muxer.media.paddings import Paddings
 from muxer.media.render import Tools
 from muxer.process import Runner
-from muxer.startup import keep_times_words, program_version
 from tests.bench import inputs
 from tests.bench.inputs import FPS, QUIET, SIZE, START, Call
 from tests.bench.measure import Figure, Setting, clocked, ratio, seconds, side_by_side
@@ -66,7 +66,7 @@ class Bench:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self._runner = MeteredRunner()
-        tools = Tools("ffmpeg", "ffprobe", keep_times_words(program_version(Runner(), "ffmpeg", "-version")))
+        tools = Tools("ffmpeg", "ffprobe", find_keep_times(Runner(), "ffmpeg"))
         paddings = folder / "padding"
         paddings.mkdir(exist_ok=True)
         self._engine = Engine(

@@ -1,0 +1,78 @@
+"""What an ffmpeg can do: found out by doing it once, in small. Its version says nothing for sure, and nothing at all of a
+build from a snapshot.
+
+Every option, filter, codec and format that each recording needs stands in two commands: one encodes half a second into an
+MP4 file, the other reads that file as a result is read.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from fractions import Fraction
+from pathlib import Path
+
+from muxer.errors import MuxerError, ToolError
+from muxer.media import render
+from muxer.media.render import Target, Tools
+from muxer.process import Runner
+
+TRIAL_SECONDS = 20.0
+# The option that keeps all frame times, by its name since ffmpeg 5.1 and before.
+KEEP_TIMES = (("-fps_mode", "passthrough"), ("-vsync", "passthrough"))
+_SIZE = (16, 16)
+_TARGET = Target(32, 32, "yuv420p", "high", Fraction(10))
+# A frame of silence: MPEG-2.5, layer III, 8 kHz, 8 kbit/s, mono.
+_SILENT_FRAME = b"\xff\xe3\x18\xc4" + bytes(68)
+
+
+def find_keep_times(runner: Runner, ffmpeg: str) -> tuple[str, str]:
+    """Return the option by which this ffmpeg keeps all frame times, after a trial of all that the engine uses.
+
+    Raises :class:`MuxerError` that names what this build lacks, :class:`ToolError` when it does not run at all.
+    """
+    refusals = []
+    with tempfile.TemporaryDirectory(prefix="muxer-trial-") as folder:
+        for words in KEEP_TIMES:
+            try:
+                _try(runner, Tools(ffmpeg, "", words), Path(folder))
+                return words
+            except ToolError as error:
+                refusals.append(str(error))
+    if "libx264" not in runner.run([ffmpeg, "-hide_banner", "-encoders"], timeout=TRIAL_SECONDS).decode(errors="replace"):
+        raise MuxerError("this ffmpeg has no libx264 encoder; install a build with it")
+    # One of the two refusals may be of that option alone.
+    refusal = next((one for one in refusals if lacking(one) not in ("fps_mode", "vsync")), refusals[-1])
+    named = lacking(refusal)
+    what = f"lacks {named}" if named else f"cannot do what is needed: {refusal}"
+    raise MuxerError(f"this ffmpeg {what}; install a build of version 4.2 or later with libx264")
+
+
+def _try(runner: Runner, tools: Tools, folder: Path) -> None:
+    """Raise :class:`ToolError` when the trial does not come out as it must. It makes its files in a ``folder``."""
+    silence, made = folder / "silence.mp3", folder / "made.mp4"
+    silence.write_bytes(_SILENT_FRAME * 8)
+    runner.run(render.trial_command(tools, _TARGET, silence, made), timeout=TRIAL_SECONDS)
+    printed = runner.run(render.check_command(tools, made, made, 0, [0, 2], _SIZE), timeout=TRIAL_SECONDS)
+    streams, looks = {line[:2] for line in printed.splitlines()}, made.with_suffix(render.LOOKS)
+    if not {b"0,", b"1,", b"2,"} <= streams or looks.stat().st_size != 2 * _SIZE[0] * _SIZE[1] * 3 // 2:
+        raise ToolError("it does not write what it should")
+
+
+def lacking(message: str) -> str:
+    """Return what ffmpeg lacks by its own ``message``, empty when it does not say so."""
+    for pattern in _SIGNS:
+        if (found := re.search(pattern, message)) is not None:
+            return found[1]
+    return ""
+
+
+_SIGNS = (
+    r"Unknown encoder '([^']+)'",
+    r"Unknown decoder '([^']+)'",
+    r"No such filter: '([^']+)'",
+    r"Unrecognized option '([^']+)'",
+    r"Option '?([\w-]+)'? not found",
+    r"Requested output format '([^']+)' is not",
+    r"Unknown bitstream filter:? '?(\w+)",
+)
