@@ -123,7 +123,7 @@ def _encoded(pieces: Sequence[Mapping[str, Any]]) -> Iterator[Line]:
 
 
 def _overlap(one: Mapping[str, Any]) -> str:
-    what = "tolerated, the later one is shown uncut after it" if one["tolerated"] else "the earlier one is truncated"
+    what = "tolerated, the later one is shown uncut after it" if one["tolerated"] else "the later one is shown there"
     return f"{plain(one['earlier'])} and {plain(one['later'])} by {one['seconds']:.3f} s: {what}"
 
 
