@@ -72,11 +72,12 @@ class JobOptions:
 
     label: bool
     delete_superseded: bool
+    blank_paused: bool = False
 
     @classmethod
     def of(cls, advanced: Advanced) -> JobOptions:
         """Given ``[advanced]``, return what it says of jobs."""
-        return cls(advanced.mark_screen_recording_label, advanced.delete_superseded)
+        return cls(advanced.mark_screen_recording_label, advanced.delete_superseded, advanced.blank_paused)
 
 
 @dataclass
@@ -129,9 +130,9 @@ class Job:
                 self._make(current, report, current.another_name if again else current.name)
             replaced = current.twins if again and report.muxed and self._options.delete_superseded else ()
             if current.superseded or replaced:
+                by = report.facts.get("file") or next((one.media_id for one in current.twins), "")
                 with report.step("delete"):
                     for media in (*current.superseded, *replaced):
-                        by = report.facts["file"] if media in replaced else ""
                         self._services.superseded.delete(current.recording_id, media, by)
             if current.label_missing:
                 with report.step("label"):
@@ -146,9 +147,7 @@ class Job:
         call = self._services.rws.call_recording(recording_id)
         if call is None:
             return None
-        selection = select(
-            call, screen, delete_superseded=self._options.delete_superseded, label=self._options.label
-        )
+        selection = select(call, screen, **vars(self._options))
         return next((one for one in selection.targets if one.name == name), None)
 
     def make_clear(self, target: MuxTarget, keep: Callable[[Path], None]) -> Report:
@@ -237,7 +236,8 @@ class Job:
             raise MetadataError(f"{media.media_id} has neither a media descriptor nor a mediaUri", code=Code.NO_PLACE)
         activity.moved(FETCHED, service, length)
         log.info("fetched", extra={"fields": {"media": media.media_id, "bytes": length}})
-        return Input(path, media.media_id, media.start, media.stop)
+        paused = target.paused if media is target.audio else ()
+        return Input(path, media.media_id, media.start, media.stop, paused)
 
     def _encrypt(
         self, muxed: Muxed, entry: dict[str, Any], certificates: tuple[Certificate, ...], folder: Path
@@ -347,7 +347,8 @@ def _told(muxed: Muxed) -> dict[str, Any]:
     """Return what the finished line says of a muxed file."""
     method = "; ".join(muxed.reasons) or "copy"
     seconds = {"length": muxed.length / 1e6, "padding": muxed.padding / 1e6, "sync": muxed.shift / 1e6}
-    return {**seconds, "method": method}
+    blanked = {"paused": muxed.paused / 1e6} if muxed.paused else {}
+    return {**seconds, **blanked, "method": method}
 
 
 def _wipe(folder: Path, kept: Path) -> None:

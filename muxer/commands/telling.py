@@ -107,6 +107,8 @@ def _findings(target: Mapping[str, Any]) -> Iterator[Line]:
     facts = target["timeline"]
     yield _pair("length", f"{facts['length']:.3f} s" + (", by the metadata" if target.get("assumed") else ""))
     yield _pair("gaps", "; ".join(f"{_span(gap)} black" for gap in target["gaps"]) or "none")
+    if facts["paused"]:
+        yield _pair("paused", "; ".join(f"{_span(span)} black" for span in facts["paused"]))
     yield _pair("overlaps", "; ".join(map(_overlap, target["overlaps"])) or "none")
     if "picture" in target:
         yield _pair("picture", target["picture"])

@@ -40,22 +40,29 @@ SHORT_BY = 2_000_000
 
 @dataclass(frozen=True)
 class Input:
-    """A fetched media file: its path, its name for messages, when it begins and, by its metadata, ends."""
+    """A fetched media file: its path, its name for messages, when it begins and, by its metadata, ends.
+
+    ``paused``: the spans of an audio file in which nothing may be shown, in microseconds from its start; an end of None is
+    the end of the file.
+    """
 
     path: Path
     name: str
     start: datetime
     stop: datetime | None = None
+    paused: tuple[tuple[int, int | None], ...] = ()
 
 
 @dataclass(frozen=True)
 class Muxed:
     """A finished muxed file. Lengths are microseconds, also ``shift``, how far a picture is from its true
-    moment at worst; ``reasons`` says why something was re-encoded, if anything was."""
+    moment at worst, and ``paused``, for how long the picture is blank because the recording was paused; ``reasons`` says why
+    something was re-encoded, if anything was."""
 
     path: Path
     length: int
     padding: int
+    paused: int
     shift: int
     reasons: tuple[str, ...]
     timeline: Timeline
@@ -135,11 +142,13 @@ class Engine:
             read = [self._read(screen, folder / f"plain-{number}.mp4") for number, screen in enumerate(screens)]
         begin = to_microseconds(audio.start)
         placed = tuple(_clip(number, screens[number], one, begin) for number, one in enumerate(read))
-        segments = timeline.plan(0, sound.length_us, placed, self._tolerance)
+        unpaused = timeline.plan(0, sound.length_us, placed, self._tolerance)
+        paused = timeline.clamp_spans(audio.paused, sound.length_us)
+        segments = timeline.plan(0, sound.length_us, placed, self._tolerance, paused) if paused else unpaused
         overlaps = timeline.overlaps(sound.length_us, placed, self._tolerance)
         names = tuple(screen.name for screen in screens)
-        made_of = (sound, audio.start, names, tuple(read), placed, segments, overlaps, reasons, tuple(commands))
-        sources = Sources(*made_of)
+        made_of = (sound, audio.start, names, tuple(read), placed, segments, unpaused, paused, overlaps)
+        sources = Sources(*made_of, reasons, tuple(commands))
         for number in sorted(set(range(len(read))) - set(sources.seen)):
             log.warning("%s shows nothing within the audio's time", names[number])
         if not sources.seen:
@@ -165,7 +174,7 @@ class Engine:
         write_movie(output, row, avc, sound, start, activity.advance)
         made = verify.Made(output, target, avc, plan.parts, row, sound, start)
         verify.check(made, self._tools, self._runner)
-        return Muxed(output, sound.length_us, plan.padding, plan.shift, plan.reasons, plan.timeline)
+        return Muxed(output, sound.length_us, plan.padding, plan.paused, plan.shift, plan.reasons, plan.timeline)
 
     def _padding_runs(self, plan: Plan, part: Piece, folder: Path) -> Iterator[Run]:
         """Yield the slices of a padding, the last one cut to fit."""

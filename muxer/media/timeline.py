@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 
 # From when until when, in microseconds.
 Span = tuple[int, int]
+# A frame of the result lasts one tick of 1/90000 s at least; a shorter pause lasts this many microseconds.
+MIN_PAUSE = 100
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,8 @@ def clamp_spans(spans: Iterable[tuple[int, int | None]], length: int) -> tuple[S
     them lies within the audio, in order; those that meet are joined."""
     joined: list[Span] = []
     inside = ((max(begin, 0), length if end is None else min(end, length)) for begin, end in spans)
-    for begin, end in sorted(span for span in inside if span[0] < span[1]):
+    wide = ((max(min(begin, length - MIN_PAUSE), 0), max(end, begin + MIN_PAUSE)) for begin, end in inside if begin < end)
+    for begin, end in sorted((begin, min(end, length)) for begin, end in wide):
         if joined and begin <= joined[-1][1]:
             joined[-1] = (joined[-1][0], max(joined[-1][1], end))
         else:

@@ -213,12 +213,17 @@ def test_all_is_padding_when_all_is_paused() -> None:
 
 
 def test_spans_are_cut_to_the_audio_and_joined() -> None:
-    assert clamp_spans([(8, 12), (-5, 2), (9, 20), (2, 3), (40, 50), (15, 15), (35, None), (60, None)], 45) == (
-        (0, 3),
-        (8, 20),
-        (35, 45),
-    )
+    spans = [(8000, 12_000), (-5000, 2000), (9000, 20_000), (2000, 3000), (40_000, 50_000), (35_000, None), (60_000, None)]
+    assert clamp_spans(spans, 45_000) == ((0, 3000), (8000, 20_000), (35_000, 45_000))
     assert clamp_spans([], 45) == ()
+
+
+@pytest.mark.parametrize(
+    ("span", "wide"),
+    [((500, 501), (500, 600)), ((999_999, None), (999_900, 1_000_000)), ((-50, 3), (0, 100)), ((7, 7), None)],
+)
+def test_a_paused_span_is_as_long_as_a_frame_can_be(span: tuple[int, int | None], wide: Span | None) -> None:
+    assert clamp_spans([span], SECOND) == (() if wide is None else (wide,))
 
 
 def test_of_screens_that_begin_together_the_longer_is_shown() -> None:
@@ -433,6 +438,8 @@ def runs(moments: list[Moment | None]) -> list[Segment]:
 
 
 SMALL_CLIPS = st.lists(st.tuples(st.integers(-25, 45), st.integers(0, 30), st.integers(1, 5)), max_size=7)
+# Spans are told in whole milliseconds.
+UNIT = 1000
 SMALL_SPANS = st.lists(st.tuples(st.integers(-5, 45), st.none() | st.integers(-5, 45)), max_size=4)
 
 
@@ -446,7 +453,8 @@ def test_a_plan_is_what_is_painted_moment_by_moment(
     spans: list[tuple[int, int | None]],
 ) -> None:
     clips = [Clip(index, *one) for index, one in enumerate(layout)]
-    paused = clamp_spans(spans, length)
+    wide = [(begin * UNIT, end if end is None else end * UNIT) for begin, end in spans]
+    paused = [(begin // UNIT, end // UNIT) for begin, end in clamp_spans(wide, length * UNIT)]
     blank = {at for at in range(length) if any(begin <= at < (length if end is None else end) for begin, end in spans)}
     assert {at for begin, end in paused for at in range(begin, end)} == blank
     made = list(plan(start, length, clips, tolerance, paused))
