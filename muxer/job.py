@@ -133,7 +133,8 @@ class Job:
                 by = report.facts.get("file") or next((one.media_id for one in current.twins), "")
                 with report.step("delete"):
                     for media in (*current.superseded, *replaced):
-                        self._services.superseded.delete(current.recording_id, media, by)
+                        with self._services.publisher.lock(current.recording_id):
+                            self._services.superseded.delete(current.recording_id, media, by)
             if current.label_missing:
                 with report.step("label"):
                     report.facts["label"] = LABEL if self._services.rws.label(current.recording_id) else "refused"

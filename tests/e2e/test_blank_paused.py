@@ -1,9 +1,10 @@
-"""``[advanced] blank_paused`` with the real process: what is published when it is switched on, off, and when masks change."""
+"""``[advanced] blank_paused`` with the real process: what is published when it is switched, and when masks change."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from support import commands
@@ -70,8 +71,7 @@ def test_switched_on_and_off_it_replaces_what_was_published_and_nothing_else(lab
 
         with Muxer(config) as muxer:
             wait_until(is_done, SECONDS, turn, log)
-            polls = messages(log).count("poll done")
-            wait_until(lambda polls=polls: messages(log).count("poll done") > polls + 1, SECONDS, "polls", log)  # type: ignore[misc]
+            wait_for_polls(log)
             assert muxer.stop() == 0
         assert is_done(), "something was muxed or deleted again"
         seen[turn] = {one: {entry["mediaId"] for entry in muxed(lab, one)} for one in counts}
@@ -85,6 +85,12 @@ def test_switched_on_and_off_it_replaces_what_was_published_and_nothing_else(lab
     assert not (seen["on"][gaps.id] | seen["on"][transfer.id]) & (seen["off"][gaps.id] | seen["off"][transfer.id])
     finished = [line for line in log_lines(log) if line["message"] == "recording muxed" and "paused" in line]
     assert sorted(line["paused"] for line in finished) == [4.5, 4.5, 9.25]
+
+
+def wait_for_polls(log: Path) -> None:
+    """Wait until another poll has begun and ended."""
+    polls = messages(log).count("poll done")
+    wait_until(lambda: messages(log).count("poll done") > polls + 1, SECONDS, "polls", log)
 
 
 def set_masks(lab: Lab, call: AddedCall, *masks: tuple[float, str]) -> None:
@@ -103,7 +109,7 @@ def test_masks_that_come_later_lead_to_another_file_also_by_command_and_migratio
     set_masks(lab, call, (9, "RESUME"), (4.5, "Paused"), (20, "paused"))
     for arguments in ((), ("--no-fetch",)):
         [planned] = commands.inside_json(config, "plan", call.id, *arguments)["targets"]
-        assert (planned["published"], planned["supersedes"]) == (False, names(lab, call))
+        assert (planned["published"], planned["supersedes"]) == (False, [*names(lab, call)])
         assert planned["paused"] == [{"begin": 4.5, "end": 9.0}, {"begin": 20.0, "end": None}]
         assert planned["timeline"]["paused"] == [{"begin": 4.5, "end": 9.0}, {"begin": 20.0, "end": 24.0}]
         assert [(one["begin"], one["end"]) for one in planned["gaps"]] == [(4.5, 9.0), (20.0, 24.0)]
@@ -116,7 +122,8 @@ def test_masks_that_come_later_lead_to_another_file_also_by_command_and_migratio
     assert black(lab, muxed(lab, call.id)[0]) == [(4.5, 9.0), (20.0, float("inf"))]
     assert [one["outcome"] for one in commands.inside_json(config, "mux", call.id)["targets"]] == ["already done"]
     [third] = commands.inside_json(config, "mux", call.id, "--force")["targets"]
-    assert third["file"] == second["file"].replace("_muxed", "-2_muxed") and names(lab, call) == stored(lab) == {third["file"]}
+    assert third["file"] == second["file"].replace("_muxed", "-2_muxed")
+    assert names(lab, call) == stored(lab) == {third["file"]}
     set_masks(lab, call, (4.5, "paused"), (9, "resume"))
     query = {"advanced__call_recording_query_string": "startTime=0"}
     done = run(configured(lab, advanced__blank_paused="1", **query)[0])
