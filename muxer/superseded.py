@@ -1,4 +1,4 @@
-"""Deletes muxed files that a fuller one replaces, or one with other paused spans: the entry, then the stored file.
+"""Deletes muxed files that another one replaces: the entry in RWS, then the file in its storage.
 
 A note on disk is written before and removed after, so that a process that dies in between leaves no file that nothing
 points to: a later poll deletes it, when the entry is gone and the one that replaces it stands there. The same holds for a
@@ -78,7 +78,7 @@ class Superseded:
             return False
         if current is None or note["media"] in {media.media_id for media in current.media}:
             return True
-        if any(_replaces(media, sources, note.get("by")) for media in current.muxed):
+        if any(sources < set(media.muxed_from or ()) or media.media_id == note.get("by") for media in current.muxed):
             self._stores.of(place).delete(place)
             log.info("superseded file deleted", extra={"fields": {"media": note["media"]}})
             return True
@@ -93,13 +93,6 @@ class Superseded:
     def _delete_entry(self, recording_id: str, media: MediaFile) -> None:
         self._rws.delete_media(recording_id, media.media_id)
         log.info("superseded file deleted", extra={"fields": {"media": media.media_id}})
-
-
-def _replaces(media: MediaFile, sources: set[str], by: str | None) -> bool:
-    """Whether a published file stands in place of one of these sources. ``by`` is None for a file that was never published:
-    one of the same sources does not stand in its place, it may itself be published yet."""
-    others = set(media.muxed_from or ())
-    return sources < others or (by is not None and (media.media_id == by or sources == others))
 
 
 def _note(recording_id: str, media_id: str, sources: Iterable[str], place: Place) -> dict[str, Any]:
