@@ -112,8 +112,7 @@ def _right_time(picture: Picture, start: datetime, sources: Sequence[Source]) ->
     codes = [round((start.timestamp() + one) * 1000) % INSTANTS for one in source.instants]
     number = min(range(len(codes)), key=lambda one: abs(codes[one] - (picture.instant or 0)))
     assert abs(codes[number] - picture.instant) <= 1, f"the picture at {picture.pts:.3f} s is of no frame of its file"
-    seen = next((span for span in source.seen if span[0] - SAME <= picture.pts < span[1]), None)
-    assert seen is not None, f"the picture at {picture.pts:.3f} s is seen where it must not be"
+    seen = min(source.seen, key=lambda span: max(span[0] - SAME - picture.pts, picture.pts - span[1]))
     return max(moments[number], seen[0]), min(moments[number + 1], seen[1])
 
 
