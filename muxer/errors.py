@@ -38,6 +38,7 @@ class Code(StrEnum):
     FOREIGN_SERVER = "MUX-217"
     S3_OPTIONS = "MUX-218"
     MEDIA_NOT_FOUND = "MUX-221"
+    MEDIA_INCOMPLETE = "MUX-222"
     SCARCE = "MUX-231"
     DISK_FULL = "MUX-232"
     STORED_ELSEWHERE = "MUX-241"
@@ -60,6 +61,7 @@ class Code(StrEnum):
     NO_SOUND = "MUX-326"
     NO_FRAME_TIMES = "MUX-327"
     NOT_VERIFIED = "MUX-328"
+    DAMAGED = "MUX-329"
     TOOL = "MUX-331"
     ENCRYPTION = "MUX-341"
     BAD_CERTIFICATE = "MUX-342"
@@ -174,6 +176,21 @@ class MediaNotFound(Transient):
     """A media file is not where its metadata says; it may still be on its way. Tried again at the next poll."""
 
     usual_code = Code.MEDIA_NOT_FOUND
+
+
+class MediaIncomplete(MediaNotFound):
+    """A media file is empty, breaks off, or is shorter than its metadata promise: most likely, it is still being uploaded.
+    Tried again at the next poll.
+
+    `source` is the mediaId of the file. `warned_once` is True when this was logged before, for the same length of the file.
+    """
+
+    usual_code = Code.MEDIA_INCOMPLETE
+
+    def __init__(self, message: str, source: str = "", *, warned_once: bool = False) -> None:
+        super().__init__(message)
+        self.source = source
+        self.warned_once = warned_once
 
 
 class LocalResourceError(Transient):

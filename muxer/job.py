@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from muxer.gir.models import MediaFile, format_time
 from muxer.gir.publish import Publisher
 from muxer.gir.rcs import Rcs
 from muxer.gir.rws import LABEL, Certificate, Rws
+from muxer.incoming import FetchedFile, IncomingFiles
 from muxer.media.engine import Engine, Input, Muxed
 from muxer.observe.logs import about
 from muxer.outages import RCS, RWS, Outages
@@ -54,6 +55,7 @@ class Services:
     publisher: Publisher
     superseded: Superseded
     workspace: Workspace
+    incoming: IncomingFiles
     outages: Outages
     activity: Activity
     helpers: Helpers
@@ -64,6 +66,7 @@ class Services:
         self.publisher.repair_left_overs()
         self.stores.remove_left_overs()
         self.superseded.finish_left_overs()
+        self.incoming.prune()
 
 
 @dataclass(frozen=True)
@@ -171,7 +174,7 @@ class Job:
         """Fetch and mux; return the muxed file, the only one that is left in the folder, and when it begins."""
         with report.step("fetch"):
             audio, screens = self.fetch(target, folder)
-        with report.step("mux"):
+        with report.step("mux"), self._services.incoming.watching(target.recording_id, (audio, *screens)):
             muxed = self._services.engine.mux(audio, screens, folder)
             _wipe(folder, muxed.path)
         return muxed, audio.start
@@ -191,6 +194,7 @@ class Job:
             place = _beside_sources(target, folder_of_screens, entry["mediaId"])
             entry["mediaDescriptor"] = place.descriptor
             stored = self._store_and_publish(target, path, entry, place, report)
+            self._services.incoming.forget(target.recording_id, target.sources)
         report.muxed = stored
         report.facts |= {"file": entry["mediaId"], "bytes": int(entry["size"]), "encrypted": bool(certificates)}
         report.facts |= _told(muxed)
@@ -214,19 +218,22 @@ class Job:
         self._services.workspace.disk.check(media.size for media in (target.audio, *target.screens))
 
     def fetch(self, target: MuxTarget, folder: Path) -> tuple[Input, list[Input]]:
-        """Fetch all sources, some at the same time; none is being written any more when this returns or raises."""
+        """Fetch all sources, some at the same time; none is being written any more when this returns or raises. Each is
+        returned with what is known about its arrival."""
         files = [(target.audio, folder / "audio")]
         files += [(media, folder / f"screen-{number}") for number, media in enumerate(target.screens)]
-        audio, *screens = self._services.helpers.run([partial(self._fetch_one, target, *one) for one in files])
-        return audio, screens
+        fetched = self._services.helpers.run([partial(self._fetch_one, target, *one) for one in files])
+        audio, *screens = self._services.incoming.judge(target.recording_id, fetched)
+        return replace(audio, paused=target.paused), screens
 
-    def _fetch_one(self, target: MuxTarget, media: MediaFile, path: Path) -> Input:
+    def _fetch_one(self, target: MuxTarget, media: MediaFile, path: Path) -> FetchedFile:
         """Fetch one source in clear: encrypted ones through RCS, others from their storage, or through RWS."""
         services = self._services
         if media.start is None:
             raise MetadataError(f"{media.media_id} has no usable startTime", code=Code.NO_START_TIME)
-        if media.pkcs7 is not None and services.rcs is not None:
-            play = services.rcs.play_call if media is target.audio else services.rcs.play_screen
+        is_call, decrypted = media is target.audio, media.pkcs7 is not None and services.rcs is not None
+        if decrypted and services.rcs is not None:
+            play = services.rcs.play_call if is_call else services.rcs.play_screen
             service, length = RCS, play(target.recording_id, media.media_id, path)
         elif media.descriptor is not None:
             place = place_of(media.descriptor)
@@ -237,8 +244,7 @@ class Job:
             raise MetadataError(f"{media.media_id} has neither a media descriptor nor a mediaUri", code=Code.NO_PLACE)
         activity.moved(FETCHED, service, length)
         log.info("fetched", extra={"fields": {"media": media.media_id, "bytes": length}})
-        paused = target.paused if media is target.audio else ()
-        return Input(path, media.media_id, media.start, media.stop, paused)
+        return FetchedFile(media, path, length, is_call, decrypted)
 
     def _encrypt(
         self, muxed: Muxed, entry: dict[str, Any], certificates: tuple[Certificate, ...], folder: Path
@@ -349,7 +355,8 @@ def _told(muxed: Muxed) -> dict[str, Any]:
     method = "; ".join(muxed.reasons) or "copy"
     seconds = {"length": muxed.length / 1e6, "padding": muxed.padding / 1e6, "sync": muxed.shift / 1e6}
     blanked = {"paused": muxed.paused / 1e6} if muxed.paused else {}
-    return {**seconds, **blanked, "method": method}
+    missing = {"missing": "; ".join(muxed.missing)} if muxed.missing else {}
+    return {**seconds, **blanked, "method": method, **missing}
 
 
 def _wipe(folder: Path, kept: Path) -> None:

@@ -117,8 +117,12 @@ class Runner:
         timeout: float,
         cwd: Path | None = None,
         complaint: str | None = None,
+        on_complaint: Callable[[str], None] = lambda _: None,
     ) -> T:
-        """Like :meth:`run`, but ``consume`` is given the standard output while the program runs; return its result."""
+        """Like :meth:`run`, but ``consume`` is given the standard output while the program runs; return its result.
+
+        ``on_complaint`` is called with the end of the error output of a program that succeeded all the same, if any.
+        """
         arguments = [str(part) for part in command]
         log.debug("running: %s", " ".join(arguments))
         if (commands := _noted.get()) is not None:
@@ -141,7 +145,10 @@ class Runner:
             finally:
                 timer.cancel()
                 self._end(process)
-            self._judge(arguments, status, _tail(errors), expired.is_set(), complaint)
+            said = _tail(errors)
+            self._judge(arguments, status, said, expired.is_set(), complaint)
+            if said:
+                on_complaint(said)
         return result
 
     def cancel(self) -> None:

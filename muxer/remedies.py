@@ -127,6 +127,13 @@ REMEDIES: dict[Code, Remedy] = {
         "Nothing to do while it may be on its way. If it lasts, see whether the recorder has uploaded it.",
         _EACH_POLL,
     ),
+    Code.MEDIA_INCOMPLETE: Remedy(
+        "A media file is empty, breaks off, or is shorter than its metadata promise",
+        "It is still being uploaded; or its upload was broken off, or the recorder stopped early",
+        "No action is needed while it may be on its way. When it no longer grows, upload it again from the recorder. The muxer "
+        "uses what is there after `[advanced] incomplete_after` minutes; set 0 to use it at once.",
+        _EACH_POLL,
+    ),
     Code.SCARCE: Remedy(
         "This machine lacks memory or something else that a program needs",
         "Too many workers for this machine; a program that was removed",

@@ -12,6 +12,7 @@ from muxer.gir.publish import Publisher
 from muxer.gir.rcs import Rcs, root
 from muxer.gir.rws import Rws
 from muxer.gir.session import Account, Session
+from muxer.incoming import IncomingFiles
 from muxer.job import FETCHED_AT_ONCE, Services
 from muxer.media.engine import Engine
 from muxer.media.paddings import Paddings
@@ -24,7 +25,7 @@ from muxer.storage.s3 import S3Storage
 from muxer.storage.stores import Stores
 from muxer.storage.webdav import WebdavStorage
 from muxer.superseded import Superseded
-from muxer.workspace import Cleaning, Workspace
+from muxer.workspace import Cleaning, Workspace, folder_of
 
 
 def build(
@@ -56,11 +57,22 @@ def build(
         publisher=Publisher(rws, workspace.publishing),
         superseded=Superseded(rws, stores, workspace.deleting),
         workspace=workspace,
+        incoming=incoming_of(config),
         outages=outages,
         activity=Activity(),
         helpers=Helpers(advanced.worker_threads, FETCHED_AT_ONCE - 1, stop),
         stop=stop,
     )
+
+
+def incoming_of(config: Config) -> IncomingFiles:
+    """Return what decides about files that may still be on their way.
+
+    All processes of an instance share its notes: the muxer, the workers of a fleet on this machine, and the commands.
+    """
+    folder = folder_of(config.processing.temp_dir, config.instance).absolute() / "incoming"
+    migrates = bool(config.advanced.call_recording_query_string)
+    return IncomingFiles(folder, config.advanced.incomplete_after, single_look=migrates)
 
 
 def cleaning_of(config: Config, workspace: Workspace) -> Cleaning:

@@ -7,8 +7,10 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,6 +25,8 @@ GRACE_SECONDS = 600.0
 LEAST_BYTES_PER_SECOND = 64 * 1024
 UNKNOWN_LENGTH_SECONDS = 4 * 3600.0
 _MOST_DIGITS = 18
+# A server that creates each response calls it modified just now: that states nothing about the file.
+JUST_NOW_SECONDS = 2.0
 _NO_SPACE = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
@@ -34,6 +38,44 @@ def time_limit(length: int | None) -> float:
 def announced(text: str) -> int | None:
     """Given a ``Content-Length``, return the number of bytes that it announces, None when it is no such number."""
     return int(text) if text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS else None
+
+
+class Received(int):
+    """The number of bytes of a fetched file.
+
+    `modified` is the time at which the server says that the file was modified last, in seconds since 1970 by the clock of
+    this machine. It is None when the server does not state it.
+    """
+
+    modified: float | None
+
+    def __new__(cls, length: int, modified: float | None = None) -> Received:
+        """Create it from the number of bytes, `length`, and `modified`."""
+        made = super().__new__(cls, length)
+        made.modified = modified
+        return made
+
+
+def modified_at(headers: Mapping[str, str]) -> float | None:
+    """Return when a file was modified last, by the response `headers` Last-Modified and Date, whose names are in lower case
+    or matched in any case.
+
+    The age is the difference of the two headers, so that the clocks of server and client need not agree. The result is in
+    seconds since 1970. Returns None when the headers do not state it.
+    """
+    modified, sent = _http_time(headers.get("last-modified")), _http_time(headers.get("date"))
+    if modified is None or sent is None:
+        return None
+    age = (sent - modified).total_seconds()
+    return time.time() - age if age > JUST_NOW_SECONDS else None
+
+
+def _http_time(text: str | None) -> datetime | None:
+    try:
+        found = parsedate_to_datetime(text) if text else None
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return found if found is not None and found.tzinfo is not None else None
 
 
 @contextmanager
@@ -71,9 +113,16 @@ def present(name: str) -> Iterator[None]:
 
 
 def receive(
-    chunks: Iterable[bytes], path: Path, *, expected: int | None, source: str, stop: threading.Event
-) -> int:
-    """Given the chunks of a body and the length that was announced, write them to ``path`` and return the length.
+    chunks: Iterable[bytes],
+    path: Path,
+    *,
+    expected: int | None,
+    source: str,
+    stop: threading.Event,
+    modified: float | None = None,
+) -> Received:
+    """Given the chunks of a body and the length that was announced, write them to ``path`` and return the length, with
+    `modified` (see :class:`Received`).
 
     Raise :class:`ServiceUnavailable` when it breaks off, is too long or too slow, :class:`LocalResourceError` when there
     is no room for it, :class:`Stopped` when ``stop`` is set.
@@ -96,7 +145,7 @@ def receive(
                 break
     if expected is not None and length != expected:
         raise ServiceUnavailable(f"{source} broke off: {length} of {expected} bytes", code=Code.BROKE_OFF)
-    return length
+    return Received(length, modified)
 
 
 def _check_room(length: int, folder: Path, source: str) -> None:

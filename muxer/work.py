@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from muxer.activity import Activity
-from muxer.errors import MediaNotFound, MuxerError, Stopped, StoredElsewhere, Transient
+from muxer.errors import MediaIncomplete, MediaNotFound, MuxerError, Stopped, StoredElsewhere, Transient
 from muxer.failures import Failure, failure_of
 from muxer.job import Job, Report, services_of
 from muxer.journal import Key
@@ -120,6 +120,8 @@ class Work:
     def _weight(self, error: Exception) -> int:
         """Return the level at which a failure is logged: an outage has its own line, and what will come is no error."""
         if isinstance(error, Transient) and self._outages.is_out(error.service):
+            return logging.INFO
+        if isinstance(error, MediaIncomplete) and error.warned_once:
             return logging.INFO
         return logging.WARNING if isinstance(error, MediaNotFound | StoredElsewhere) else logging.ERROR
 

@@ -173,5 +173,7 @@ def _tell(results: Sequence[dict[str, Any]]) -> None:
         method = f", {result['length']:.1f} s, {result['method']}" if "method" in result else ""
         reason = f": {result['reason']}" if "reason" in result else ""
         sys.stdout.write(f"{result['outcome']}{agent}: {where}{method}{reason}\n")
+        if "missing" in result:
+            sys.stdout.write(f"  incomplete: {plain(result['missing'])}\n")
         if "remedy" in result:
             sys.stdout.write(f"  what to do: {result['remedy']}\n")

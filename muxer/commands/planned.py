@@ -86,6 +86,7 @@ def plan_facts(plan: Plan, sizes: Sequence[int]) -> dict[str, Any]:
         "measured": [{**one, "bytes": size} for one, size in zip(measured, sizes, strict=True)],
         "picture": f"{plan.target.width}x{plan.target.height}, {plan.target.profile}, {float(plan.target.rate):g} fps",
         "method": "; ".join(plan.reasons) or "copy",
+        **({"missing": "; ".join(sources.missing)} if sources.missing else {}),
         "commands": [list(command) for command in plan.commands],
         **_timeline_facts(plan.timeline.facts(), sources.overlaps),
     }

@@ -114,6 +114,8 @@ def _findings(target: Mapping[str, Any]) -> Iterator[Line]:
         yield _pair("picture", target["picture"])
         method = "copy, nothing is re-encoded" if target["method"] == "copy" else f"re-encode: {plain(target['method'])}"
         yield _pair("method", method)
+        if "missing" in target:
+            yield _pair("incomplete", plain(target["missing"]))
         yield from _encoded(facts["pieces"])
 
 

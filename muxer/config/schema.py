@@ -169,6 +169,13 @@ class Advanced:
     audio_codec: str = option(
         types.Choice(("copy", "aac")), "copy", "copy = keep the call's audio stream, aac = re-encode it", origin="ours"
     )
+    incomplete_after: float = option(
+        types.Number(0, most=525_600),
+        "360",
+        "minutes that a media file may be incomplete without growing before it is muxed as it is; 0 = at once",
+        value=360.0,
+        origin="ours",
+    )
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from muxer.errors import AccessDenied, Code, Forbidden, MediaNotFound, NotFound
 from muxer.gir.session import Session
+from muxer.transfer import Received
 
 
 class Rcs:
@@ -18,11 +19,11 @@ class Rcs:
         self._session = session
         self._contact_center = f"contact-centers/{quote(contact_center_id, safe='')}"
 
-    def play_call(self, recording_id: str, media_id: str, path: Path) -> int:
+    def play_call(self, recording_id: str, media_id: str, path: Path) -> Received:
         """Given a call recording and its encrypted audio file, stream it in clear to ``path``; return its length."""
         return self._play("user-recordings", recording_id, media_id, path)
 
-    def play_screen(self, recording_id: str, media_id: str, path: Path) -> int:
+    def play_screen(self, recording_id: str, media_id: str, path: Path) -> Received:
         """Given a screen recording and its encrypted file, stream it in clear to ``path``; return its length."""
         return self._play("user-screen-recordings", recording_id, media_id, path)
 
@@ -43,7 +44,7 @@ class Rcs:
         """Return the version of RCS as it tells it, without a login; empty when it tells none."""
         return str(self._session.get("version").get("version") or "")
 
-    def _play(self, kind: str, recording_id: str, media_id: str, path: Path) -> int:
+    def _play(self, kind: str, recording_id: str, media_id: str, path: Path) -> Received:
         with _our_errors(media_id):
             return self._session.download(self._target(kind, recording_id, media_id), path)
 

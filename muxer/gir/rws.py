@@ -29,6 +29,7 @@ from muxer.gir.models import CallRecording, Json, ScreenRecording, merged
 from muxer.gir.paging import Pages
 from muxer.gir.session import Session
 from muxer.remembered import Remembered
+from muxer.transfer import Received
 
 log = logging.getLogger(__name__)
 
@@ -239,7 +240,7 @@ class Rws:
         except NotFound:
             log.debug("%s: %s is deleted already", recording_id, media_id)
 
-    def download(self, uri: str, path: Path) -> int:
+    def download(self, uri: str, path: Path) -> Received:
         """Given the ``mediaUri`` of a clear file, stream it to ``path`` and return its length in bytes."""
         try:
             return self._session.download(uri, path)

@@ -113,7 +113,7 @@ class Session:
         return self._content(answer)
 
     @_watched
-    def download(self, target: str, path: Path, *, media_only: bool = True) -> int:
+    def download(self, target: str, path: Path, *, media_only: bool = True) -> transfer.Received:
         """Given a path or link to a media file, stream it to ``path`` and return its length in bytes.
 
         An answer of JSON or HTML is an error message, not media. Raise the error of the answer, or
@@ -129,6 +129,7 @@ class Session:
                     expected=transfer.announced(length),
                     source=f"{self.service} {urlsplit(target).path}",
                     stop=self._stop,
+                    modified=transfer.modified_at(response.headers),
                 )
 
     @_watched

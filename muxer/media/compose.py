@@ -15,6 +15,7 @@ from operator import sub
 from pathlib import Path
 
 from muxer.media.ordering import in_order
+from muxer.media.orientation import UPRIGHT, Orientation
 from muxer.media.probe import Probed, need_video
 
 TIMESCALE = 90_000
@@ -43,6 +44,7 @@ class Row:
     """The samples of a track in the order in which they are decoded; times in ticks of 1/90000 s.
 
     ``file`` is an index into ``files``; ``before`` an index into ``prefixes``, what is put before a sample's own bytes.
+    ``orientation`` is how a player turns the frames.
     """
 
     files: tuple[Path, ...]
@@ -55,6 +57,7 @@ class Row:
     sizes: array[int]
     before: array[int]
     length: int
+    orientation: Orientation = UPRIGHT
 
     @property
     def delay(self) -> int:

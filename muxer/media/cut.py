@@ -38,14 +38,14 @@ class Cut:
 class Index:
     """The frames of a screen file: when each is shown, and where a copy may begin."""
 
-    def __init__(self, video: Video) -> None:
+    def __init__(self, video: Video, *, seekable: bool = True) -> None:
+        """Read the frames of ``video``; ``seekable``: a decoder may begin in the middle of the file."""
         first, flags = video.first, video.packets.keys
         times = array("q", (video.microseconds(pts - first) for pts in video.packets.pts))
         self.shown = in_order(times)
         self.reordered = self.shown is not times and self.shown != times
         self.keys = list(compress(times, flags)) if rises(times) else _clean_keys(times, flags)
-        # A decoder that is sent to another one needs what lies before it.
-        self._all_keys_clean = len(self.keys) == sum(flags) and not video.packets.false_keys
+        self._seekable = seekable
         self._frame = video.frame_us
 
     def in_effect(self, moment: int) -> int:
@@ -54,9 +54,8 @@ class Index:
 
     def decodable(self, frame: int) -> int:
         """Given when a frame is first shown, return the time of the frame to which a decoder is sent to reach it."""
-        if self._all_keys_clean:
-            return frame
-        place = bisect_right(self.keys, frame)
+        # Not to the frame itself: ffmpeg looks for a keyframe by decoding times, and may find one that is shown later.
+        place = bisect_right(self.keys, frame) if self._seekable else 0
         return self.keys[place - 1] if place else self.shown[0]
 
     def just_before(self, frame: int) -> int:
@@ -67,6 +66,10 @@ class Index:
     def count(self, begin: int, end: int) -> int:
         """Return how many frames are first shown from ``begin`` to before ``end``."""
         return max(0, self._place(end) - self._place(begin))
+
+    def shown_between(self, begin: int, end: int) -> array[int]:
+        """Return when the frames after the one in effect at ``begin``, and before ``end``, are first shown."""
+        return self.shown[bisect_left(self.shown, begin + NEAR) : self._place(end)]
 
     def encode(self, begin: int, end: int, reason: str) -> Cut:
         """Return the cut that re-encodes a stretch, beginning with the frame in effect there."""

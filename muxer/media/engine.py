@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from threading import BoundedSemaphore
@@ -16,10 +16,12 @@ from muxer import activity
 from muxer.errors import Code, MediaError, MetadataError, ToolError
 from muxer.gir.models import to_microseconds
 from muxer.media import limits, render, timeline, verify
+from muxer.media.arrival import Arrival, checked
 from muxer.media.compose import Run, arrange
+from muxer.media.decode_scan import keep_decodable
 from muxer.media.encode import encode
 from muxer.media.paddings import Paddings
-from muxer.media.plain import read_screen
+from muxer.media.plain import Sound, read_screen
 from muxer.media.plan import LEAST_SLICE, MUXED, PADDING, SOUND, Plan, Sources, Timeline, decide, encoded_name
 from muxer.media.probe import Probed, need_video, sizes
 from muxer.media.read import Reader
@@ -28,44 +30,47 @@ from muxer.media.write import write_movie
 from muxer.process import Runner, noted
 from muxer.transfer import present
 
-__all__ = ["LEAST_SLICE", "Engine", "Input", "Muxed", "Plan", "Timeline"]
+__all__ = ["LEAST_SLICE", "Arrival", "Engine", "Input", "Muxed", "Plan", "Timeline"]
 
 log = logging.getLogger(__name__)
 
 RENDER_SECONDS = 900.0
 ENCODE_SECONDS_PER_SECOND = 20
-# Metadata come in whole seconds; a file that is shorter by more than this, in microseconds, is told.
-SHORT_BY = 2_000_000
 
 
 @dataclass(frozen=True)
 class Input:
     """A fetched media file: its path, its name for messages, when it begins and, by its metadata, ends.
 
-    ``paused``: the spans of an audio file in which nothing may be shown, in microseconds from its start; an end of None is
-    the end of the file.
+    `arrival` states whether it may still be on its way. `shortfall` is what it lacks by its size, in words. `paused` are the
+    spans of an audio file in which nothing may be shown, in microseconds from its start; an end of None is the end of the
+    file.
     """
 
     path: Path
     name: str
     start: datetime
     stop: datetime | None = None
+    arrival: Arrival = Arrival.UNKNOWN
+    shortfall: str = ""
     paused: tuple[tuple[int, int | None], ...] = ()
 
 
 @dataclass(frozen=True)
 class Muxed:
     """A finished muxed file. Lengths are microseconds, also ``shift``, how far a picture is from its true
-    moment at worst, and ``paused``, for how long the picture is blank because the recording was paused; ``reasons`` says why
-    something was re-encoded, if anything was."""
+    moment at worst; ``reasons`` says why something was re-encoded, if anything was. `missing` are the sources that were
+    used as far as they go, each with what it lacks, in words. `paused` is for how long the picture is blank because the
+    recording was paused."""
 
     path: Path
     length: int
     padding: int
-    paused: int
     shift: int
     reasons: tuple[str, ...]
     timeline: Timeline
+    missing: tuple[str, ...] = ()
+    paused: int = 0
 
 
 class Engine:
@@ -104,8 +109,9 @@ class Engine:
         except (MediaError, ToolError) as error:
             log.warning("the muxed file is made again, with everything re-encoded: %s", error)
         self._forget_padding(folder / PADDING)
+        sources = self._decodable(plan.sources, screens)
         try:
-            return self.execute(self._decided(plan.sources, folder, copying=False), folder)
+            return self.execute(self._decided(sources, folder, copying=False), folder)
         except ToolError as error:
             raise MediaError(f"the media cannot be muxed: {error}", code=error.code) from error
 
@@ -135,33 +141,51 @@ class Engine:
 
     def _sources(self, audio: Input, screens: Sequence[Input], folder: Path) -> Sources:
         """Read everything and plan the timeline."""
+        missing: list[str] = []
         with noted() as commands:
-            with named(audio.name):
-                sound, reasons = self._reader.sound(audio.path, folder / SOUND)
-            warn_if_short(audio, sound.length_us)
-            read = [self._read(screen, folder / f"plain-{number}.mp4") for number, screen in enumerate(screens)]
-        begin = to_microseconds(audio.start)
-        placed = tuple(_clip(number, screens[number], one, begin) for number, one in enumerate(read))
-        unpaused = timeline.plan(0, sound.length_us, placed, self._tolerance)
-        paused = timeline.clamp_spans(audio.paused, sound.length_us)
-        segments = timeline.plan(0, sound.length_us, placed, self._tolerance, paused) if paused else unpaused
-        overlaps = timeline.overlaps(sound.length_us, placed, self._tolerance)
+            with named(audio.name), checked(audio, self._reader.salvage, missing) as check:
+                sound, reasons = self._reader.sound(check.path, folder / SOUND)
+                check.check_length(sound.length_us)
+            read = [self._read(screen, folder / f"plain-{number}.mp4", missing) for number, screen in enumerate(screens)]
         names = tuple(screen.name for screen in screens)
-        made_of = (sound, audio.start, names, tuple(read), placed, segments, unpaused, paused, overlaps)
-        sources = Sources(*made_of, reasons, tuple(commands))
-        for number in sorted(set(range(len(read))) - set(sources.seen)):
-            log.warning("%s shows nothing within the audio's time", names[number])
+        sources = Sources(
+            *(sound, audio.start, names, tuple(read), (), (), (), reasons, tuple(commands)),
+            missing=tuple(missing),
+            paused=timeline.clamp_spans(audio.paused, sound.length_us),
+        )
+        sources = self._placed(sources, screens)
+        limits.check_picture(*sizes(sources.videos.values()))
+        return sources
+
+    def _placed(self, sources: Sources, screens: Sequence[Input]) -> Sources:
+        """Plan the timeline of sources that were read."""
+        begin, length = to_microseconds(sources.start), sources.sound.length_us
+        placed = tuple(_clip(number, screens[number], one, begin) for number, one in enumerate(sources.read))
+        unpaused = timeline.plan(0, length, placed, self._tolerance)
+        paused = timeline.plan(0, length, placed, self._tolerance, sources.paused) if sources.paused else unpaused
+        overlaps = timeline.overlaps(length, placed, self._tolerance)
+        sources = replace(sources, placed=placed, segments=paused, unpaused=unpaused, overlaps=overlaps)
+        for number in sorted(set(range(len(placed))) - set(sources.seen)):
+            log.warning("%s shows nothing within the audio's time", sources.names[number])
         if not sources.seen:
             raise MetadataError(
                 "by their metadata and lengths, no screen file overlaps the audio file", code=Code.NO_OVERLAP
             )
-        limits.check_picture(*sizes(sources.videos.values()))
         return sources
 
-    def _read(self, screen: Input, plain: Path) -> Probed:
-        with named(screen.name):
-            found = self._reader.screen(screen.path, plain)
-        warn_if_short(screen, late(screen, found) + need_video(found).length_us)
+    def _decodable(self, sources: Sources, screens: Sequence[Input]) -> Sources:
+        """Return the sources with only those frames that can be decoded."""
+        read = list(sources.read)
+        for number in sources.seen:
+            if need_video(read[number]).avc is not None:
+                with named(sources.names[number]):
+                    read[number] = keep_decodable(read[number], self._tools, self._runner)
+        return self._placed(replace(sources, read=tuple(read)), screens)
+
+    def _read(self, screen: Input, plain: Path, missing: list[str]) -> Probed:
+        with named(screen.name), checked(screen, self._reader.salvage, missing) as check:
+            found = self._reader.screen(check.path, plain)
+            check.check_length(late(screen, found) + need_video(found).length_us)
         return found
 
     def _written(self, plan: Plan, runs: Sequence[Run], folder: Path) -> Muxed:
@@ -169,12 +193,12 @@ class Engine:
         sound, start, target = plan.sources.sound, plan.sources.start, plan.target
         shapes = [avc for run in runs if (avc := need_video(run.source).avc) is not None]
         avc = target.avc if target.avc is not None and target.avc in shapes else shapes[0]
-        row = arrange(runs, sound.length_us)
+        row = replace(arrange(runs, sound.length_us), orientation=target.orientation)
         output = folder / MUXED
-        write_movie(output, row, avc, sound, start, activity.advance)
-        made = verify.Made(output, target, avc, plan.parts, row, sound, start)
-        verify.check(made, self._tools, self._runner)
-        return Muxed(output, sound.length_us, plan.padding, plan.paused, plan.shift, plan.reasons, plan.timeline)
+        checksums = write_movie(output, row, avc, sound, start, activity.advance)
+        verify.check(verify.Made(output, plan, row, avc, checksums), self._tools, self._runner)
+        kept = (plan.padding, plan.shift, plan.reasons, plan.timeline, plan.sources.missing, plan.paused)
+        return Muxed(output, sound.length_us, *kept)
 
     def _padding_runs(self, plan: Plan, part: Piece, folder: Path) -> Iterator[Run]:
         """Yield the slices of a padding, the last one cut to fit."""
@@ -232,9 +256,10 @@ def late(screen: Input, probed: Probed) -> int:
     a longer recording from which the file was cut. It counts when the file's metadata leave room for it.
     """
     if screen.stop is None or not probed.empty_us:
-        return probed.late_us
-    room = to_microseconds(screen.stop) - to_microseconds(screen.start) - need_video(probed).length_us
-    return probed.empty_us if 2 * room > probed.empty_us else 0
+        return probed.late_us + probed.lost_us
+    shown = need_video(probed).length_us + probed.lost_us
+    room = to_microseconds(screen.stop) - to_microseconds(screen.start) - shown
+    return probed.lost_us + (probed.empty_us if 2 * room > probed.empty_us else 0)
 
 
 def _whole_slice(path: Path, frames: int) -> Probed | None:
@@ -244,21 +269,6 @@ def _whole_slice(path: Path, frames: int) -> Probed | None:
         if found is not None and len(need_video(found).packets.pts) == frames:
             return found
     return None
-
-
-def warn_if_short(source: Input, length: int) -> None:
-    """Given a source and its length in microseconds, warn when it is shorter than its metadata say: the file counts, but
-    it may be incomplete."""
-    if source.stop is None:
-        return
-    promised = to_microseconds(source.stop) - to_microseconds(source.start)
-    if promised - length > SHORT_BY:
-        log.warning(
-            "%s lasts %.1f s where its metadata say %.1f s; the file may be incomplete",
-            source.name,
-            length / 1e6,
-            promised / 1e6,
-        )
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO
@@ -14,7 +14,7 @@ from muxer.media import avc, boxes
 from muxer.media.avc import AvcError
 from muxer.media.boxes import BoxError
 from muxer.media.ordering import in_order, rises
-from muxer.media.probe import Packets, Probed, Video
+from muxer.media.probe import MIN_START_OFFSET, Packets, Probed, Video
 from muxer.media.tracks import Track, read_tracks
 
 _VIDEO_FIELDS, _SOUND_FIELDS = 78, 28
@@ -59,16 +59,27 @@ class Sound:
 
 
 def read_screen(path: Path) -> Probed | None:
-    """Given the path of a screen file, return what it holds when its frames can be copied as they are; None when it must be
-    looked at and made plain by ffmpeg. Raise :class:`MediaError` when it is truncated."""
+    """Return what a screen file holds when its frames can be copied as they are; None when ffmpeg has to convert it first.
+
+    Of several tracks the only one with frames counts: beside it there may be sound, time codes, chapters or subtitles.
+    Raise :class:`MediaError` when the file is truncated.
+    """
     try:
         tracks = read_tracks(path)
-        if len(tracks) != 1 or tracks[0].handler != b"vide" or not tracks[0].sizes:
+        videos = [number for number, track in enumerate(tracks) if track.handler == b"vide" and track.sizes]
+        if len(videos) != 1:
             return None
         with path.open("rb") as file:
-            return _screen(path, file, tracks[0])
+            found = _screen(path, file, tracks[videos[0]], videos[0])
     except (BoxError, AvcError):
         return None
+    sounds = [track for track in tracks if track.handler == b"soun" and track.sizes]
+    if found is None or not sounds:
+        return found
+    # What is empty at first counts from the sound on, if there is some.
+    began = min(found.start_us, *(round(Fraction(one.delay * 1_000_000, one.timescale)) for one in sounds))
+    late = found.start_us - began
+    return replace(found, late_us=late if late >= MIN_START_OFFSET else 0, empty_us=0)
 
 
 def read_sound(path: Path) -> Sound | None:
@@ -83,7 +94,7 @@ def read_sound(path: Path) -> Sound | None:
         return None
 
 
-def _screen(path: Path, file: BinaryIO, track: Track) -> Probed | None:
+def _screen(path: Path, file: BinaryIO, track: Track, index: int) -> Probed | None:
     kind, description = track.description
     if kind != b"avc1":
         return None
@@ -91,25 +102,29 @@ def _screen(path: Path, file: BinaryIO, track: Track) -> Probed | None:
     stream = avc.read_config(bytes(boxes.need(about, b"avcC")))
     if not stream.square or _has_oblong_pixels(about):
         return None
-    decoded = track.decoded
+    decoded, lasts = track.decoded, track.durations
     shown = decoded if track.shifts is None else array("q", map(int.__add__, decoded, track.shifts))
-    first = min(shown)
-    hides = track.skipped > first or (track.shown and track.skipped + track.shown < max(shown))
+    begin, end = min(shown), max(shown)
+    hides = track.skipped > begin or (track.shown and track.skipped + track.shown < end)
     if hides or not rises(in_order(shown)):
         return None
+    if track.pauses:
+        lasts = _longer_last(track, shown)
+        shown = array("q", (one + sum(pause.length for pause in track.pauses if one >= pause.at) for one in shown))
     origin = track.skipped - track.delay
     keys = _instant_keys(file, track, stream.sets)
     pts = array("q", (one - origin for one in shown))
     packets = Packets(
         pts=pts,
         dts=pts if shown is decoded else array("q", (one - origin for one in decoded)),
-        durations=track.durations,
+        durations=lasts,
         keys=keys,
-        false_keys=len(keys if track.sync is None else track.sync) - sum(keys),
         sizes=track.sizes,
         offsets=track.offsets,
     )
+    packets = packets.from_keyframe(track.sync[0] if track.sync else 0)
     entry = {
+        "index": str(index),
         "codec_name": "h264",
         "profile": stream.profile,
         "width": str(stream.width),
@@ -119,9 +134,18 @@ def _screen(path: Path, file: BinaryIO, track: Track) -> Probed | None:
         "time_base": f"1/{track.timescale}",
         "r_frame_rate": str(_usual_rate(track)),
     }
-    start_us = round(Fraction((first - origin) * 1_000_000, track.timescale))
-    empty_us = round(Fraction(track.delay * 1_000_000, track.timescale))
-    return Probed(path, "mp4", start_us, 1, Video(entry, packets, stream), None, empty_us=empty_us)
+    video = Video(entry, packets, stream, track.orientation)
+    start_us, empty_us = video.microseconds(begin - origin), video.microseconds(track.delay)
+    lost_us = video.microseconds(video.first) - start_us
+    return Probed(path, "mp4", start_us, 1, video, None, empty_us=empty_us, lost_us=lost_us, paused=bool(track.pauses))
+
+
+def _longer_last(track: Track, shown: Sequence[int]) -> array[int]:
+    """Return the durations of the samples, the one shown last longer by the pauses that follow it."""
+    last = max(range(len(shown)), key=shown.__getitem__)
+    lasts = array("q", track.durations)
+    lasts[last] += sum(pause.length for pause in track.pauses if pause.at > shown[last])
+    return lasts
 
 
 def _usual_rate(track: Track) -> Fraction:

@@ -11,6 +11,7 @@ from typing import Any
 
 from muxer.media import render, timeline
 from muxer.media.cut import NEAR, Index
+from muxer.media.looks import Look, plan_looks
 from muxer.media.plain import Sound
 from muxer.media.probe import Probed, Video, need_video
 from muxer.media.render import Piece, Target, Tools
@@ -57,8 +58,9 @@ class Timeline:
 @dataclass(frozen=True)
 class Sources:
     """What was fetched, read. ``read`` are all screen files and ``names`` theirs, ``placed`` where they lie on the axis of
-    the audio; ``paused`` are the spans that are blank, ``unpaused`` are the segments as they would be without those;
-    ``reasons`` say why the audio was re-encoded; ``commands`` have read it all."""
+    the audio; ``reasons`` say why the audio was re-encoded; ``commands`` have read it all. `missing` are the sources
+    that are used as far as they go, each with what it lacks, in words. `paused` are the spans that are blank, `unpaused`
+    the segments as they would be without those."""
 
     sound: Sound
     start: datetime
@@ -66,11 +68,12 @@ class Sources:
     read: tuple[Probed, ...]
     placed: tuple[timeline.Clip, ...]
     segments: tuple[timeline.Segment, ...]
-    unpaused: tuple[timeline.Segment, ...]
-    paused: tuple[timeline.Span, ...]
     overlaps: tuple[timeline.Overlap, ...]
     reasons: frozenset[str]
     commands: tuple[tuple[str, ...], ...]
+    missing: tuple[str, ...] = ()
+    paused: tuple[timeline.Span, ...] = ()
+    unpaused: tuple[timeline.Segment, ...] = ()
 
     @property
     def seen(self) -> tuple[int, ...]:
@@ -91,15 +94,17 @@ class Sources:
 
 @dataclass(frozen=True)
 class Plan:
-    """How the muxed file is made of its sources: the parameters of the picture, the pieces in order, how many frames a slice
-    of padding has, and the commands that encode pieces, by their number."""
+    """How the muxed file is made of its sources: the parameters of the video, the frames of the clips, the pieces in order,
+    how many frames a slice of padding has, the commands that encode pieces, by their number, and the frames to compare."""
 
     sources: Sources
     target: Target
+    indices: Mapping[int, Index]
     parts: tuple[Piece, ...]
     slice_frames: int
     padding_command: tuple[str, ...]
     encoders: Mapping[int, tuple[str, ...]]
+    looks: tuple[Look, ...]
     check_command: tuple[str, ...]
 
     @property
@@ -150,6 +155,9 @@ def decide(sources: Sources, tools: Tools, folder: Path, *, longest_slice: int, 
     """Given sources, the programs, the folder in which the result is made, the longest slice of padding in microseconds,
     and whether samples may be copied, return the plan."""
     videos, indices = sources.videos, sources.indices
+    if not copying:
+        # What was cut by a decoder that began in the middle was wrong once: it begins with the file now.
+        indices = {number: Index(video, seekable=False) for number, video in videos.items()}
     target, copied = render.choose_target(videos)
     why = render.why_encoded(videos, copied if copying else frozenset())
     gap = max((one.length for one in sources.segments if one.clip is None), default=0)
@@ -167,7 +175,8 @@ def decide(sources: Sources, tools: Tools, folder: Path, *, longest_slice: int, 
     padding = tuple(render.padding_command(tools, target, slice_frames, folder / PADDING))
     last = max(0, _last_frame(parts, indices, target, slice_frames) - NEAR)
     check = tuple(render.check_command(tools, folder / EXCERPTS, folder / MUXED, last))
-    return Plan(sources, target, parts, slice_frames, padding, encoders, check)
+    looks = plan_looks(parts, indices)
+    return Plan(sources, target, indices, parts, slice_frames, padding, encoders, looks, check)
 
 
 def encoded_name(number: int) -> str:

@@ -6,8 +6,8 @@ Metadata of recordings and of containers are not trusted: durations come from th
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import IO
 from muxer.errors import Code, MediaError, ToolError
 from muxer.media import limits
 from muxer.media.avc import Avc
+from muxer.media.orientation import UPRIGHT, Orientation, read_orientation
 from muxer.process import Runner
 
 PROBE_SECONDS = 600.0
@@ -23,14 +24,17 @@ PROBE_SECONDS = 600.0
 LEAST_RATE, MOST_RATE, USUAL_RATE = Fraction(1), Fraction(60), Fraction(10)
 # So are pixels that are longer than this.
 MOST_ASPECT = Fraction(4)
-# Encoders of sound put less than this before it, in microseconds: that does not make pictures late.
-LEAST_LATE = 200_000
+# Encoders of audio put less than this before it, in microseconds: that is no start offset of the video.
+MIN_START_OFFSET = 200_000
+
+# A number of ticks that no recording has, and that can still be added up.
+MAX_TICKS = 1 << 56
 
 _ENTRIES = (
     "packet=stream_index,pts,dts,duration,flags:packet_side_data=side_data_type,discard_padding"
     ":stream=index,codec_type,codec_name,profile,width,height,pix_fmt,color_range,sample_aspect_ratio,time_base"
-    ",r_frame_rate,avg_frame_rate,has_b_frames,sample_rate,channels,nb_frames:stream_disposition=attached_pic"
-    ":format=format_name,start_time,nb_streams"
+    ",r_frame_rate,avg_frame_rate,has_b_frames,sample_rate,channels,duration_ts:stream_disposition=attached_pic"
+    ":stream_side_data=side_data_type,displaymatrix:format=format_name,start_time,nb_streams"
 )
 
 # What ffprobe prints of one packet or stream has some hundred characters.
@@ -45,8 +49,7 @@ class Packets:
 
     ``sizes`` and ``offsets`` tell where their bytes lie in the file, if that is known. ``unshown`` are those of which the
     file does not say when they are shown; ``timeless`` is how many of them are left out here, for want of any time.
-    ``false_keys`` is how many the file calls key frames although a decoder needs what lies before them; ``changes`` how
-    often other parameters begin that stand outside of the packets.
+    ``changes`` is how often other parameters begin that stand outside of the packets.
     """
 
     pts: array[int] = field(default_factory=lambda: array("q"))
@@ -56,7 +59,6 @@ class Packets:
     sizes: array[int] = field(default_factory=lambda: array("I"))
     offsets: array[int] = field(default_factory=lambda: array("q"))
     hidden: int = 0
-    false_keys: int = 0
     changes: int = 0
     unshown: int = 0
     timeless: int = 0
@@ -83,6 +85,34 @@ class Packets:
         if "discard_padding" in entry:
             self.discarded_samples = int(entry["discard_padding"])
 
+    def only(self, numbers: Sequence[int]) -> Packets:
+        """Return the packets with these numbers, in the same order."""
+        return replace(
+            self,
+            pts=_chosen(self.pts, numbers),
+            dts=_chosen(self.dts, numbers),
+            durations=_chosen(self.durations, numbers),
+            keys=bytearray(self.keys[number] for number in numbers),
+            sizes=_chosen(self.sizes, numbers),
+            offsets=_chosen(self.offsets, numbers),
+        )
+
+    def from_keyframe(self, start: int) -> Packets:
+        """Return the packets without those that need frames from before the file's begin.
+
+        ``start`` is the number of the first packet at which decoding may begin. Those before it go, and those after it that
+        are shown before it.
+        """
+        first = self.pts[start]
+        if not start and first == min(self.pts):
+            return self
+        return self.only([number for number in range(start, len(self.pts)) if self.pts[number] >= first])
+
+
+def _chosen(values: array[int], numbers: Sequence[int]) -> array[int]:
+    """Return the values with these numbers; there may be none at all."""
+    return array(values.typecode, (values[number] for number in numbers) if values else ())
+
 
 @dataclass(frozen=True)
 class Stream:
@@ -95,6 +125,11 @@ class Stream:
     def codec(self) -> str:
         """The codec's name in ffmpeg."""
         return self.entry.get("codec_name", "unknown")
+
+    @property
+    def index(self) -> int:
+        """The number of the stream in its file."""
+        return int(self.entry.get("index", 0))
 
     @property
     def time_base(self) -> Fraction:
@@ -115,15 +150,17 @@ class Stream:
 class Video(Stream):
     """A video stream. Its times count from the first frame that is shown.
 
-    ``avc`` is there when it is H.264 whose frames can be copied out of the file as they are.
+    ``avc`` is there when it is H.264 whose frames can be copied out of the file as they are. ``orientation`` is how a
+    player turns the frames.
     """
 
     avc: Avc | None = None
+    orientation: Orientation = UPRIGHT
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height in square pixels."""
-        return round(int(self.entry["width"]) * self.aspect), int(self.entry["height"])
+        """Width and height as a player shows the frames, in square pixels."""
+        return self.orientation.shown_size(round(int(self.entry["width"]) * self.aspect), int(self.entry["height"]))
 
     @property
     def aspect(self) -> Fraction:
@@ -193,7 +230,9 @@ class Audio(Stream):
 class Probed:
     """A media file: its first video and first audio stream, as far as it has them. ``reason`` says why it was re-encoded
     before it could be used at all, if it was; ``late_us`` is how long there is only sound before its first picture,
-    ``empty_us`` how long there is nothing at all, by what the file says."""
+    ``empty_us`` how long there is nothing at all, by what the file says; ``lost_us`` how long, after that, its first frames
+    cannot be decoded because the keyframe before them is missing. ``paused``: its edit list holds frames in the middle.
+    ``strict``: a frame in which the decoder finds an error counts as damaged, whatever the decoder makes of it."""
 
     path: Path
     container: str
@@ -204,6 +243,9 @@ class Probed:
     reason: str | None = None
     late_us: int = 0
     empty_us: int = 0
+    lost_us: int = 0
+    paused: bool = False
+    strict: bool = False
 
 
 def probe(path: Path, ffprobe: str, runner: Runner) -> Probed:
@@ -254,7 +296,7 @@ def _parse(out: IO[bytes]) -> tuple[dict[int, Packets], list[Fields], Fields]:
     count = 0
     for line in iter(lambda: out.readline(_LONGEST_LINE).decode(errors="replace"), ""):
         kind, _, rest = line.rstrip("\n").partition("|")
-        entry = dict(part.split("=", 1) for part in rest.split("|") if "=" in part)
+        entry = dict(_field(part) for part in rest.split("|") if "=" in part)
         if kind == "packet":
             count += 1
             limits.check_frames(count)
@@ -266,28 +308,44 @@ def _parse(out: IO[bytes]) -> tuple[dict[int, Packets], list[Fields], Fields]:
     return packets, streams, container
 
 
+def _field(part: str) -> tuple[str, str]:
+    """Return name and value of a field. Since ffmpeg 7.1 side data have their kind before the name, up to a colon; the names
+    of dispositions have one, too."""
+    name, value = part.split("=", 1)
+    return name.rpartition(":")[2] if name.startswith("side_dat") else name, value
+
+
 def _probed(path: Path, packets: dict[int, Packets], streams: list[Fields], container: Fields) -> Probed:
     start = container.get("start_time", "N/A")
     start_us = 0 if start == "N/A" else round(Fraction(start) * 1_000_000)
     video = audio = None
-    # Of an MP4 file it is known already whether it is whole; an edit list may leave frames out, or show them twice.
-    edited = "mp4" in container.get("format_name", "")
+    lost_us, name = 0, container.get("format_name", "")
+    edited = "mp4" in name
     for entry in streams:
         held = packets.get(int(entry["index"]), Packets())
         picture = entry.get("codec_type") == "video" and entry.get("disposition:attached_pic") != "1"
-        if not edited:
-            _check_complete(entry, held)
         if picture and video is None and held.pts:
-            video = Video(entry, held)
-            _need_sense(video.time_base, 1 + min(video.size))
+            video, lost_us = _read_video(entry, held, name)
         elif entry.get("codec_type") == "audio" and audio is None and held.pts:
             audio = Audio(entry, held, start_us)
             _need_sense(audio.time_base, int(entry["sample_rate"]))
-    late = video.microseconds(video.first) - start_us if video and audio else 0
-    late = late if late >= LEAST_LATE else 0
-    empty = start_us if edited and audio is None and start_us >= LEAST_LATE else 0
-    name = container.get("format_name", "")
-    return Probed(path, name, start_us, len(streams), video, audio, late_us=late, empty_us=empty)
+    late = video.microseconds(video.first) - lost_us - start_us if video and audio else 0
+    late = late if late >= MIN_START_OFFSET else 0
+    empty = start_us if edited and audio is None and start_us >= MIN_START_OFFSET else 0
+    return Probed(path, name, start_us, len(streams), video, audio, late_us=late, empty_us=empty, lost_us=lost_us)
+
+
+def _read_video(entry: Fields, packets: Packets, container: str) -> tuple[Video, int]:
+    """Return a video stream, and how much of its beginning cannot be decoded, in microseconds."""
+    # What an edit list hides is decoded all the same, and so are packets without a time.
+    begin = min(packets.pts)
+    if 1 in packets.keys and not packets.hidden and not packets.timeless:
+        packets = packets.from_keyframe(packets.keys.index(1))
+    video = Video(entry, packets, orientation=read_orientation(_matrix(entry)))
+    _need_sense(video.time_base, 1 + min(video.size))
+    if "avi" in container:
+        _hold_last_frame(video)
+    return video, video.microseconds(video.first - begin)
 
 
 def _need_sense(*numbers: Fraction | int) -> None:
@@ -296,12 +354,17 @@ def _need_sense(*numbers: Fraction | int) -> None:
         raise ValueError("a time base, size or sample rate that is none")
 
 
-def _check_complete(entry: Fields, held: Packets) -> None:
-    """Compare the frames that the container promises with the packets that are there."""
-    promised = entry.get("nb_frames", "N/A")
-    there = len(held.pts) + held.hidden
-    if promised.isdigit() and int(promised) > there:
-        raise MediaError(f"the file is truncated: {there} of {promised} frames are there", code=Code.TRUNCATED)
+def _matrix(entry: Fields) -> list[int]:
+    """Return the numbers of a stream's display matrix, which ffprobe prints in rows with the number of the row in front."""
+    rows = entry.get("displaymatrix", "").split("\\n")
+    return [int(number) for row in rows if ":" in row for number in row.split(":", 1)[1].split()]
+
+
+def _hold_last_frame(video: Video) -> None:
+    """Hold the last frame of an AVI file until its end: an empty chunk, which is no packet, repeats the frame before it."""
+    packets, end = video.packets, _ticks(video.entry.get("duration_ts")) or 0
+    last = max(range(len(packets.pts)), key=packets.pts.__getitem__)
+    packets.durations[last] = max(packets.durations[last], min(end, MAX_TICKS) - packets.pts[last])
 
 
 def _ticks(text: str | None) -> int | None:

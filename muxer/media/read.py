@@ -7,23 +7,34 @@ where that is possible.
 from __future__ import annotations
 
 import logging
+from array import array
 from dataclasses import replace
+from datetime import UTC, datetime
+from fractions import Fraction
 from pathlib import Path
 from threading import BoundedSemaphore
 
 from muxer import activity
 from muxer.errors import Code, MediaError, ToolError
 from muxer.media import limits, render
+from muxer.media.completeness import MAX_HEADER_BYTES, Structure, examine, form_of
+from muxer.media.compose import Run, arrange
+from muxer.media.cut import NEAR
+from muxer.media.decode_scan import keep_decodable
 from muxer.media.encode import encode
 from muxer.media.mp3 import Mp3, end_padding, read_mp3
+from muxer.media.ordering import rises
 from muxer.media.plain import Sound, read_screen, read_sound
 from muxer.media.probe import Probed, Video, need_audio, need_video, probe
 from muxer.media.render import PLAYABLE_AUDIO, Tools
+from muxer.media.write import write_movie
 from muxer.process import Runner
 
 log = logging.getLogger(__name__)
 
 MAKE_SECONDS = 900.0
+# When an intermediate file began: nobody looks at it.
+_ANY_TIME = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 class Reader:
@@ -87,29 +98,73 @@ class Reader:
         limits.check_picture(*need_video(found).size)
         return found
 
+    def salvage(self, path: Path) -> Path:
+        """Copy what is there of the file at `path`, which breaks off, and return the path of the copy.
+
+        The copy is a whole file of the same form; a frame that is not there as a whole is dropped. Raises MediaError when
+        nothing can be read.
+        """
+        with path.open("rb") as file:
+            form = form_of(file.read(MAX_HEADER_BYTES))
+        made = path.with_name(f"{path.name}-salvaged")
+        try:
+            self._runner.run(render.salvage_command(self._tools, path, form, made), timeout=MAKE_SECONDS)
+        except ToolError as error:
+            what = f"the file is truncated, and nothing of it can be read: {error}"
+            raise MediaError(what, code=Code.TRUNCATED) from error
+        return made
+
     def _screen(self, path: Path, made: Path) -> Probed:
         plain = read_screen(path)
         if plain is not None:
-            return plain
+            return self._without_pauses(plain, made) if plain.paused else plain
         found = probe(path, self._tools.ffprobe, self._runner)
+        if examine(path) is Structure.TRUNCATED:
+            raise MediaError("the file is truncated: it breaks off before its end", code=Code.TRUNCATED)
         if need_video(found).lacks_times:
-            retimed = self._retimed(path, need_video(found), made)
-            return replace(retimed, late_us=found.late_us, empty_us=found.empty_us)
-        if not _may_become_plain(need_video(found)):
-            return found
+            return self._timed(path, found, made)
+        copied = self._remuxed(path, found, made) if _may_become_plain(need_video(found)) else None
+        return copied or keep_decodable(found, self._tools, self._runner)
+
+    def _timed(self, path: Path, found: Probed, made: Path) -> Probed:
+        """Find out when the frames are shown of which the file does not say so: evenly spaced, where those are that do have
+        a time, or when the decoder returns them."""
+        if (step := need_video(found).step) is not None:
+            return _moved(self._retimed(path, need_video(found), step, made), found)
+        decoded = keep_decodable(found, self._tools, self._runner)
+        if not rises(need_video(decoded).packets.pts):
+            raise MediaError("the file does not say when its frames are shown", code=Code.NO_FRAME_TIMES)
+        return decoded
+
+    def _remuxed(self, path: Path, found: Probed, made: Path) -> Probed | None:
+        """Copy the frames into an MP4 file; return None when that is not possible."""
         try:
-            self._runner.run(render.remux_command(self._tools, path, made), timeout=MAKE_SECONDS)
+            self._runner.run(render.remux_command(self._tools, path, need_video(found), made), timeout=MAKE_SECONDS)
         except ToolError as error:
             log.info("a screen file cannot be copied into an MP4 file and is re-encoded: %s", error)
-            return found
+            return None
         plain = read_screen(made)
-        return found if plain is None else replace(plain, late_us=found.late_us, empty_us=found.empty_us)
+        # A copy that lacks frames, or shows them at other times, is none.
+        if plain is None or not _is_same(need_video(plain), need_video(found)):
+            log.info("a screen file is re-encoded: its copy as MP4 does not have the same frames at the same times")
+            return None
+        return _moved(plain, found)
 
-    def _retimed(self, path: Path, video: Video, made: Path) -> Probed:
-        """Re-encode frames of which the file does not say when they are shown, when those that do are evenly spaced."""
-        step, frames = video.step, len(video.packets.pts) + video.packets.timeless
-        if step is None:
-            raise MediaError("the file does not say when its frames are shown", code=Code.NO_FRAME_TIMES)
+    def _without_pauses(self, source: Probed, made: Path) -> Probed:
+        """Copy the frames into an MP4 file that shows them at the same times without an edit list: ffmpeg does not know all
+        of its forms."""
+        video = need_video(source)
+        row = arrange([Run(source, 0, len(video.packets.pts), 0, 0)], video.length_us)
+        assert video.avc is not None
+        write_movie(made, row, video.avc, None, _ANY_TIME)
+        copied = read_screen(made)
+        if copied is None:
+            raise MediaError("its edit list cannot be resolved")
+        return _moved(copied, source)
+
+    def _retimed(self, path: Path, video: Video, step: Fraction, made: Path) -> Probed:
+        """Re-encode the frames of a file evenly spaced, ``step`` seconds apart."""
+        frames = len(video.packets.pts) + video.packets.timeless
         log.warning("a screen file is re-encoded as a whole: it does not say when its frames are shown")
         with self._encoders:
             length = round(frames * step * 1_000_000)
@@ -131,6 +186,20 @@ class Reader:
             log.debug("the audio cannot be brought into an MP4 file as %s: %s", codec, error)
             return None
         return read_sound(made)
+
+
+def _moved(made: Probed, source: Probed) -> Probed:
+    """Return a file that was made of a source, with what only the source says of it: when it begins, and how it is turned."""
+    video = replace(need_video(made), orientation=need_video(source).orientation)
+    return replace(made, video=video, late_us=source.late_us, empty_us=source.empty_us, lost_us=source.lost_us)
+
+
+def _is_same(video: Video, other: Video) -> bool:
+    """Whether two files have the same frames at the same distances."""
+    times, others = (array("q", sorted(map(one.microseconds, one.packets.pts))) for one in (video, other))
+    if len(times) != len(others):
+        return False
+    return all(abs(one - times[0] - another + others[0]) <= 2 * NEAR for one, another in zip(times, others, strict=True))
 
 
 def _may_become_plain(video: Video) -> bool:

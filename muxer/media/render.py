@@ -12,6 +12,7 @@ from muxer.media import limits
 from muxer.media.avc import Avc
 from muxer.media.compose import TIMESCALE
 from muxer.media.cut import NEAR, Cut, Index
+from muxer.media.orientation import UPRIGHT, Orientation
 from muxer.media.probe import USUAL_RATE, Probed, Video, need_video, sizes
 from muxer.media.timeline import Segment
 
@@ -21,6 +22,8 @@ PIXELS = ("yuv420p", "yuvj420p")
 _X264_PROFILES = {"Constrained Baseline": "baseline", "Baseline": "baseline", "Main": "main", "High": "high"}
 # An encoder uses so many threads; as many encoders run at a time as that leaves room for (our decision).
 ENCODER_THREADS = 2
+# What the frames of the excerpts that are looked at are called.
+LOOKS = ".yuv"
 # Every so many frames of padding are a key frame: black costs nothing, and who begins within it has little to decode.
 PADDING_KEY_FRAMES = 10
 
@@ -36,8 +39,9 @@ class Tools:
 
 @dataclass(frozen=True)
 class Target:
-    """The parameters of the video stream of the result, those of the clips that are copied. ``avc`` is how the clips that
-    are copied describe themselves, None when nothing is copied."""
+    """The parameters of the video stream of the result, those of the clips that are copied. ``width`` and ``height`` are
+    those of the coded frames, which a player turns by ``orientation``. ``avc`` is how the clips that are copied describe
+    themselves, None when nothing is copied."""
 
     width: int
     height: int
@@ -45,6 +49,12 @@ class Target:
     profile: str
     rate: Fraction
     avc: Avc | None = None
+    orientation: Orientation = UPRIGHT
+
+    @property
+    def shown_size(self) -> tuple[int, int]:
+        """Width and height as a player shows the result."""
+        return self.orientation.shown_size(self.width, self.height)
 
 
 @dataclass(frozen=True)
@@ -70,17 +80,18 @@ def choose_target(clips: Mapping[int, Video]) -> tuple[Target, frozenset[int]]:
     that size.
     """
     size = sizes(clips.values())
-    groups: dict[tuple[str, str], list[int]] = {}
+    groups: dict[tuple[str, str, Orientation], list[int]] = {}
     for index, video in clips.items():
         if video.size == size and is_copyable(video):
-            groups.setdefault((video.entry["pix_fmt"], video.entry["profile"]), []).append(index)
+            groups.setdefault((video.entry["pix_fmt"], video.entry["profile"], video.orientation), []).append(index)
     if not groups:
         rate = max((video.rate for video in clips.values()), default=USUAL_RATE)
         return Target(*size, "yuv420p", "high", rate), frozenset()
     best = max(groups.values(), key=lambda group: sum(clips[index].length_us for index in group))
     video = clips[best[0]]
-    target = Target(*size, video.entry["pix_fmt"], _X264_PROFILES[video.entry["profile"]], video.rate, video.avc)
-    return target, frozenset(best)
+    profile, turned = _X264_PROFILES[video.entry["profile"]], video.orientation
+    coded = turned.shown_size(*size)
+    return Target(*coded, video.entry["pix_fmt"], profile, video.rate, video.avc, turned), frozenset(best)
 
 
 def is_copyable(video: Video) -> bool:
@@ -151,39 +162,74 @@ def padding_command(tools: Tools, target: Target, slice_frames: int, output: Pat
 
 
 def encode_command(tools: Tools, target: Target, source: Probed, cut: Cut, index: Index, output: Path) -> list[str]:
-    """Given a cut that is re-encoded, return the command for it. Its first frame, the one in effect where the cut begins,
-    is shown from zero on; the others keep their distance."""
+    """Return the command that re-encodes a cut. Its first frame, the one in effect where the cut begins, is shown from zero
+    on; the others keep their distance."""
     video = need_video(source)
     effective = index.in_effect(cut.begin)
     start = index.decodable(effective)
-    origin = video.microseconds(video.first) - source.start_us
-    seek = max(0, origin + index.just_before(start)) if start else 0
-    skipped = origin + index.just_before(effective) - seek
-    # Frames are told by their times: numbers begin anew where the size of the pictures changes.
+    first = video.microseconds(video.first)
+    # Frames are named by their times, those of the file: numbers begin anew where the size of the frames changes, and
+    # moved times would be rounded to the time base of the file, which may be a second.
     filters = [
-        *([f"trim=start={seconds(skipped)}"] if start < effective else ()),
-        f"setpts=max(0\\,PTS-{seconds(origin + cut.begin - seek)}/TB)",
-        *_squared(video),
-        f"scale={target.width}:{target.height}:force_original_aspect_ratio=decrease:force_divisible_by=2",
-        f"pad={target.width}:{target.height}:(ow-iw)/2:(oh-ih)/2",
-        "setsar=1",
-        f"format={target.pixels}",
+        f"settb=1/{TIMESCALE}",
+        f"trim=start={seconds(first + index.just_before(effective))}",
+        f"setpts=max(0\\,PTS-{seconds(first + cut.begin)}/TB)",
+        *fit_filters(video, target),
     ]
-    command = [tools.ffmpeg, *_QUIET, *_TOLD, *(("-ss", seconds(seek)) if seek else ()), *_from_file(source.path)]
-    command += ["-map", "0:v:0", "-vf", ",".join(filters), "-frames:v", str(cut.frames), *_video_encoder(tools, target)]
-    return [*command, str(output)]
+    seek = first - source.start_us + index.just_before(start)
+    command = [tools.ffmpeg, *_QUIET, *_TOLD, *from_file(source, max(0, seek) if start else 0)]
+    command += ["-map", f"0:{video.index}", "-vf", ",".join(filters), "-frames:v", str(cut.frames)]
+    return [*command, *_video_encoder(tools, target), str(output)]
+
+
+def from_file(source: Probed, seek: int = 0) -> list[str]:
+    """Return the options that read a screen file with the times of its own, from a moment on (microseconds from its begin).
+
+    Frames come as they are coded: how they are turned is our own business, since versions of ffmpeg differ in it.
+    """
+    sought = ("-ss", seconds(seek)) if seek else ()
+    errors = ("-err_detect", "explode") if source.strict else ()
+    return ["-copyts", "-noautorotate", *errors, *sought, *_from_file(source.path)]
+
+
+def scan_command(tools: Tools, source: Probed) -> list[str]:
+    """Return the command that decodes a screen file whole, and prints a line for each frame: stream, dts, pts and more."""
+    video = need_video(source)
+    # Frames are handed on as they lie in memory: only their times are looked at.
+    times = [*tools.keep_times, "-enc_time_base:v", f"1:{TIMESCALE}", "-c:v", "wrapped_avframe"]
+    return [tools.ffmpeg, *_QUIET, *from_file(source), "-map", f"0:{video.index}", *times, "-f", "framecrc", "-"]
+
+
+def fit_filters(video: Video, target: Target) -> list[str]:
+    """Return the filters that bring frames of a source onto the canvas of the result: aspect kept, centred, black around."""
+    same = video.orientation == target.orientation
+    width, height = (target.width, target.height) if same else target.shown_size
+    # As large as fits, in even numbers as 4:2:0 wants it; what is next to a whole number is one.
+    sides = (f"{side}=max(2\\,2*trunc(i{side}*min({width}/iw\\,{height}/ih)/2+0.01))" for side in "wh")
+    return [
+        *_squared(video),
+        *(() if same else video.orientation.filters),
+        f"scale={':'.join(sides)}",
+        # Before the black around it, whose width is rounded to what the format allows.
+        f"format={target.pixels}",
+        f"pad={width}:{height}:(ow-iw)/2:(oh-ih)/2",
+        "setsar=1",
+        *(() if same else target.orientation.inverse.filters),
+    ]
 
 
 def retime_command(tools: Tools, source: Path, video: Video, step: Fraction, output: Path) -> list[str]:
-    """Given a screen file that does not say when its frames are shown, and the time from one to the next in seconds, return
-    the command that re-encodes them all, evenly spaced."""
+    """Return the command that re-encodes all frames of a screen file that does not say when they are shown, evenly spaced.
+
+    ``step`` is the time from one frame to the next, in seconds.
+    """
     width, height = sizes([video])
     target = Target(width, height, "yuv420p", "high", 1 / step)
     ticks = step * TIMESCALE
     times = f"settb=1/{TIMESCALE},setpts=round(N*{ticks.numerator}/{ticks.denominator})"
-    filters = ",".join((times, *_squared(video), f"pad={width}:{height}", "setsar=1", f"format={target.pixels}"))
-    command = [tools.ffmpeg, *_QUIET, *_TOLD, *_from_file(source), "-map", "0:v:0", "-vf", filters]
-    return [*command, *_video_encoder(tools, target), str(output)]
+    filters = ",".join((times, *fit_filters(video, target)))
+    command = [tools.ffmpeg, *_QUIET, *_TOLD, "-noautorotate", *_from_file(source), "-map", f"0:{video.index}"]
+    return [*command, "-vf", filters, *_video_encoder(tools, target), str(output)]
 
 
 def sound_command(tools: Tools, audio: Path, codec: str, output: Path) -> list[str]:
@@ -197,28 +243,87 @@ def sound_command(tools: Tools, audio: Path, codec: str, output: Path) -> list[s
     return [*command, "-strict", "-2", "-map_metadata", "-1", "-map_chapters", "-1", "-f", "mp4", str(output)]
 
 
-def remux_command(tools: Tools, source: Path, output: Path) -> list[str]:
-    """Return the command that copies the first video stream of a file, H.264, alone, into an MP4 file."""
-    command = [tools.ffmpeg, *_QUIET, *_from_file(source), "-map", "0:v:0", "-c", "copy"]
+def remux_command(tools: Tools, source: Path, video: Video, output: Path) -> list[str]:
+    """Return the command that copies one video stream of a file, H.264, alone, into an MP4 file."""
+    command = [tools.ffmpeg, *_QUIET, *_from_file(source), "-map", f"0:{video.index}", "-c", "copy"]
     # The lengths before pictures then have four bytes, whatever they had.
-    return [*command, "-bsf:v", "h264_mp4toannexb", "-f", "mp4", str(output)]
+    return [*command, "-bsf:v", "h264_mp4toannexb", *_MP4, str(output)]
 
 
-def check_command(tools: Tools, excerpts: Path, muxed: Path, from_us: int) -> list[str]:
-    """Given the excerpts around the joins of a muxed file, and the file itself, return the command that decodes the excerpts
-    whole and the file from a moment on (microseconds), and prints a line for each frame: stream, dts, pts and more."""
-    # Nobody looks at the pictures, so that what only smooths them is left out; for a few frames one thread is the quickest.
-    # The index that we have written says all that ffmpeg would else decode the first pictures for.
-    strict = ["-err_detect", "explode", "-skip_loop_filter", "all", "-threads", "1", "-nofind_stream_info"]
-    command = [tools.ffmpeg, *_QUIET, "-xerror", *strict, *_from_file(excerpts)]
-    command += [*strict, "-ss", seconds(from_us), *_from_file(muxed), "-map", "0:v:0", "-map", "1:v:0", "-map", "1:a:0"]
-    # Only the times of the pictures are looked at: they are handed on as they lie in memory, and none is kept until the
+def salvage_command(tools: Tools, source: Path, form: str, output: Path) -> list[str]:
+    """Return the command that copies what is there of the file at `source`, which breaks off, into the file `output`.
+
+    `form` is the form of both, as :func:`muxer.media.completeness.form_of` names it. Times stay as they are.
+    """
+    # The form of MOV holds whatever codec an MP4 file may hold, and more.
+    form, options = ("mov", ["-write_tmcd", "0"]) if form == "mp4" else (form, [])
+    command = [tools.ffmpeg, *_QUIET, "-fflags", "+discardcorrupt", "-copyts", *_from_file(source)]
+    command += ["-map", "0:v?", "-map", "0:a?", "-c", "copy", "-map_metadata", "-1", "-map_chapters", "-1", *options]
+    return [*command, "-strict", "-2", "-f", form, str(output)]
+
+
+def look_command(
+    tools: Tools,
+    target: Target,
+    wanted: Sequence[tuple[Probed, Index, int, Path]],
+    size: tuple[int, int],
+    *,
+    seekable: bool,
+) -> list[str]:
+    """Return the command that writes single frames of sources, on the canvas of the result and then scaled to a size.
+
+    ``wanted`` are the sources, their frames, when the frame is shown (microseconds from the first one), and where it is
+    written, as yuv420p without any header.
+    """
+    command = [tools.ffmpeg, *_QUIET]
+    outputs: list[str] = []
+    for number, (source, index, frame, path) in enumerate(wanted):
+        video = need_video(source)
+        first = video.microseconds(video.first)
+        at = round(Fraction((first + frame) * TIMESCALE, 1_000_000))
+        near = NEAR * TIMESCALE // 1_000_000
+        start = index.decodable(frame) if seekable else 0
+        command += from_file(source, max(0, first - source.start_us + index.just_before(start)) if start else 0)
+        filters = [f"settb=1/{TIMESCALE}", f"select=between(pts\\,{at - near}\\,{at + near})", *fit_filters(video, target)]
+        outputs += ["-map", f"{number}:{video.index}", "-vf", ",".join((*filters, *_small(size)))]
+        outputs += [*tools.keep_times, "-frames:v", "1", "-f", "rawvideo", str(path)]
+    return command + outputs
+
+
+def check_command(
+    tools: Tools, excerpts: Path, muxed: Path, from_us: int, frames: Sequence[int] = (), size: tuple[int, int] = (2, 2)
+) -> list[str]:
+    """Return the command that decodes the excerpts of a muxed file whole, and reads the file itself from a moment on.
+
+    ``from_us`` is that moment in microseconds; of the file, the sound is decoded. A line is printed for each frame: stream,
+    dts, pts and more. The ``frames`` of the excerpts with these numbers are written beside them in a ``size``, as yuv420p.
+    """
+    # For a few frames one thread is the quickest. The index that we have written says all that ffmpeg would else decode the
+    # first frames for. Where nobody looks at the frames, what only smooths them is left out.
+    strict = ["-noautorotate", "-err_detect", "explode", "-threads", "1", "-nofind_stream_info"]
+    command = [tools.ffmpeg, *_QUIET, "-xerror", *strict, *(() if frames else ("-skip_loop_filter", "all"))]
+    command += [*_from_file(excerpts), *strict, "-ss", seconds(from_us), *_from_file(muxed)]
+    # Only the times of the frames are looked at: they are handed on as they lie in memory, and none is kept until the
     # other streams come as far, which would take a hundred of them.
-    times = [*tools.keep_times, "-enc_time_base:v", f"1:{TIMESCALE}", "-c:v", "wrapped_avframe"]
-    return [*command, *times, "-max_interleave_delta", "1", "-f", "framecrc", "-"]
+    times = [*tools.keep_times, "-enc_time_base:v", f"1:{TIMESCALE}", "-c:v:0", "wrapped_avframe", "-c:v:1", "copy"]
+    command += ["-map", "0:v:0", "-map", "1:v:0", "-map", "1:a:0"]
+    command += [*times, "-max_interleave_delta", "1", "-f", "framecrc", "-"]
+    if not frames:
+        return command
+    chosen = "+".join(f"eq(n\\,{number})" for number in frames)
+    command += ["-map", "0:v:0", "-vf", ",".join((f"select={chosen}", *_small(size))), *tools.keep_times]
+    # Two of them may be closer to each other than the frame rate has it.
+    return [*command, "-enc_time_base", f"1:{TIMESCALE}", "-f", "rawvideo", str(excerpts.with_suffix(LOOKS))]
+
+
+def _small(size: tuple[int, int]) -> tuple[str, str]:
+    """Return the filters that bring frames to a size in which they are compared."""
+    return f"scale={size[0]}:{size[1]}:flags=area", "format=yuv420p"
 
 
 _QUIET = ("-nostdin", "-hide_banner", "-v", "error", "-y")
+# An MP4 file that holds what was asked for and nothing else: tags of the source would become tracks of their own.
+_MP4 = ("-map_metadata", "-1", "-map_chapters", "-1", "-write_tmcd", "0", "-f", "mp4")
 # How far an encoder is, on its standard output.
 _TOLD = ("-progress", "pipe:1")
 
@@ -235,4 +340,4 @@ def _from_file(path: Path) -> list[str]:
 def _video_encoder(tools: Tools, target: Target) -> list[str]:
     encoder = [*tools.keep_times, "-an", "-c:v", "libx264", "-preset", "veryfast", "-crf", "20", "-bf", "0"]
     encoder += ["-threads", str(ENCODER_THREADS), "-profile:v", target.profile, "-pix_fmt", target.pixels]
-    return [*encoder, "-enc_time_base", f"1:{TIMESCALE}", "-video_track_timescale", str(TIMESCALE), "-f", "mp4"]
+    return [*encoder, "-enc_time_base", f"1:{TIMESCALE}", "-video_track_timescale", str(TIMESCALE), *_MP4]

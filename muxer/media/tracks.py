@@ -1,7 +1,7 @@
 """Reads the tracks of a plain MP4 file: where each sample lies, and when it is decoded and shown (ISO/IEC 14496-12).
 
-Plain: not fragmented, one sample description, an edit list that at most shifts the whole track. Whatever else there is, is
-left to ffmpeg, which can turn it into a plain file.
+Plain: not fragmented, one sample description, an edit list that shifts the whole track or pauses it, but neither leaves
+anything out in its middle nor repeats it. Whatever else there is, is left to ffmpeg, which can turn it into a plain file.
 """
 
 from __future__ import annotations
@@ -9,18 +9,32 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import accumulate, chain, pairwise, repeat
+from math import ceil, floor
 from pathlib import Path
 from typing import BinaryIO
 
 from muxer.errors import Code, MediaError
 from muxer.media import boxes, limits
 from muxer.media.boxes import BoxError
+from muxer.media.orientation import UPRIGHT, Orientation, matrix_numbers, read_orientation
 
 # The index of a recording of many hours has some ten megabytes.
 MOST_INDEX_BYTES = 256 * 1024 * 1024
 _SIGN = 1 << 31
 _MOST_TICKS = 1 << 56
+# The begin of an edit during which nothing is shown.
+_EMPTY = -1
+
+
+@dataclass(frozen=True)
+class Pause:
+    """A pause of a track by its edit list: samples whose time is ``at`` or later are shown ``length`` later. Both are ticks
+    of the track; ``at`` counts from the begin of the media."""
+
+    at: int
+    length: int
 
 
 @dataclass(frozen=True)
@@ -30,6 +44,7 @@ class Track:
     ``description`` is the kind and the content of its sample description. ``skipped`` is how much of the track is cut off
     at its beginning, ``delay`` how much later than the movie it begins, ``shown`` how much of it is shown (0 = all).
     ``sync`` are the samples at which decoding may begin, None for all. ``groups`` are its boxes about groups of samples.
+    ``pauses`` are the places at which an edit list holds what is shown. ``orientation`` is how frames are turned.
     """
 
     handler: bytes
@@ -44,6 +59,8 @@ class Track:
     delay: int
     shown: int
     groups: bytes
+    pauses: tuple[Pause, ...] = ()
+    orientation: Orientation = UPRIGHT
 
     @property
     def decoded(self) -> array[int]:
@@ -106,10 +123,7 @@ def _track(body: memoryview, movie_scale: int, end: int) -> Track:
     sync = boxes.child(table, b"stss")
     if not timescale or not movie_scale or len(durations) != count:
         raise BoxError("the tables of a track do not fit one another")
-    delay, shown, skipped = _edits(boxes.child(body, b"edts", b"elst"))
-    delay, shown = (one * timescale // movie_scale for one in (delay, shown))
-    if max(delay, shown, skipped) > _MOST_TICKS:
-        raise BoxError("an edit list is out of all proportion")
+    edits = _edits(boxes.child(body, b"edts", b"elst"), Fraction(timescale, movie_scale))
     return Track(
         handler=bytes(boxes.need(media, b"hdlr")[8:12]),
         timescale=timescale,
@@ -119,11 +133,19 @@ def _track(body: memoryview, movie_scale: int, end: int) -> Track:
         sizes=sizes,
         offsets=offsets,
         sync=None if sync is None else _sync(sync, count),
-        skipped=skipped,
-        delay=delay,
-        shown=shown,
+        skipped=edits.skipped,
+        delay=edits.delay,
+        shown=edits.shown,
         groups=_groups(table),
+        pauses=edits.pauses,
+        orientation=_orientation(boxes.need(body, b"tkhd")),
     )
+
+
+def _orientation(header: memoryview) -> Orientation:
+    """Return how a track header box turns the frames."""
+    at = 52 if boxes.number(header, 0, 1) else 40
+    return read_orientation(matrix_numbers(bytes(header[at : at + 36]))) if len(header) >= at + 36 else UPRIGHT
 
 
 def _description(body: memoryview) -> tuple[bytes, bytes]:
@@ -167,13 +189,40 @@ def _sync(body: memoryview, count: int) -> array[int]:
     return sync
 
 
-def _offsets(table: memoryview, sizes: array[int]) -> array[int]:
-    """Return where each sample lies in the file."""
+def last_byte(track: memoryview) -> int:
+    """Return where the last sample of a track ends in the file, 0 when the track has no sample.
+
+    `track` is the content of a trak box. Raises BoxError when its tables do not state it.
+    """
+    table = boxes.need(track, b"mdia", b"minf", b"stbl")
+    body = boxes.need(table, b"stsz")
+    size, count = boxes.number(body, 4, 4), boxes.number(body, 8, 4)
+    if not count:
+        return 0
+    sizes = array("I") if size else boxes.numbers(body, 12, count)
+    chunks = _chunks(table)
+    last = sample = 0
+    for chunk, held in zip(chunks, _samples_in_chunks(boxes.need(table, b"stsc"), len(chunks)), strict=True):
+        held = min(held, count - sample)
+        if held:
+            last = max(last, chunk + (size * held if size else sum(sizes[sample : sample + held])))
+        sample += held
+    return last
+
+
+def _chunks(table: memoryview) -> array[int]:
+    """Return where each chunk is stored in the file."""
     wide = boxes.child(table, b"co64")
     found = wide if wide is not None else boxes.need(table, b"stco")
     chunks = boxes.numbers(found, 8, boxes.number(found, 4, 4), wide=wide is not None)
     if max(chunks, default=0) > _MOST_TICKS:
         raise BoxError("a chunk lies outside of any file")
+    return chunks
+
+
+def _offsets(table: memoryview, sizes: array[int]) -> array[int]:
+    """Return where each sample lies in the file."""
+    chunks = _chunks(table)
     made = array("q")
     sample = 0
     for chunk, held in zip(chunks, _samples_in_chunks(boxes.need(table, b"stsc"), len(chunks)), strict=True):
@@ -196,25 +245,68 @@ def _samples_in_chunks(body: memoryview, chunks: int) -> Iterator[int]:
         yield from repeat(held, following - first)
 
 
-def _edits(body: memoryview | None) -> tuple[int, int, int]:
-    """Return what an edit list says: a delay and what is shown (both in movie ticks, 0 = all), what is skipped (ticks)."""
+@dataclass(frozen=True)
+class _Edits:
+    """What an edit list says, in ticks of the track; ``shown`` is 0 when all of the track is shown."""
+
+    delay: int = 0
+    skipped: int = 0
+    shown: int = 0
+    pauses: tuple[Pause, ...] = ()
+
+
+def _edits(body: memoryview | None, ticks: Fraction) -> _Edits:
+    """Read an edit list; ``ticks`` is how many ticks of the track are one tick of the movie.
+
+    An empty edit, and one with rate 0 (a dwell), pause the track. Raise :class:`BoxError` when the list does anything else
+    than to skip the beginning, pause, and cut off the end.
+    """
     if body is None:
-        return 0, 0, 0
+        return _Edits()
+    entries = _edit_entries(body)
+    delay = 0
+    while entries and entries[0][1] == _EMPTY:
+        delay += entries.pop(0)[0]
+    if not entries:
+        return _Edits(_in_bounds(delay * ticks))
+    skipped = position = Fraction(entries[0][1])
+    pauses: list[Pause] = []
+    for length, begin, rate in entries:
+        # Lengths are whole ticks of the movie, which may be much coarser than those of the track.
+        if begin != _EMPTY and abs(begin - position) > 2 * max(ticks, Fraction(1)):
+            raise BoxError("an edit list rearranges the track")
+        if begin == _EMPTY or not rate:
+            # The frame at which a dwell begins is held; an empty edit comes before the next one.
+            at = ceil(position - ticks) if begin == _EMPTY else floor(begin + ticks) + 1
+            pauses.append(Pause(_in_bounds(max(at, 0)), _in_bounds(length * ticks)))
+        else:
+            position = begin + length * ticks
+    shown = 0 if len(entries) == 1 and not entries[0][0] else _in_bounds(position - skipped)
+    return _Edits(_in_bounds(delay * ticks), _in_bounds(skipped), shown, tuple(pauses))
+
+
+def _edit_entries(body: memoryview) -> list[tuple[int, int, int]]:
+    """Return the entries of an edit list: length in ticks of the movie, begin in ticks of the track, rate (0 or 1)."""
     wide, count = bool(boxes.number(body, 0, 1)), boxes.number(body, 4, 4)
     width = 8 if wide else 4
+    if count * (2 * width + 4) > len(body):
+        raise BoxError("an edit list is shorter than it says")
     entries = []
-    for entry in range(count):
-        at = 8 + entry * (2 * width + 4)
+    for at in range(8, 8 + count * (2 * width + 4), 2 * width + 4):
         sign = 1 << (8 * width - 1)
-        begin = boxes.number(body, at + width, width)
-        entries.append((boxes.number(body, at, width), begin - 2 * sign if begin >= sign else begin))
-        if boxes.number(body, at + 2 * width, 4) != 0x10000:
-            raise BoxError("an edit list changes the speed")
-    delay = entries.pop(0)[0] if entries and entries[0][1] == -1 else 0
-    if len(entries) > 1 or any(begin < 0 for _, begin in entries):
-        raise BoxError("an edit list rearranges the track")
-    shown, skipped = entries[0] if entries else (0, 0)
-    return delay, shown, skipped
+        begin, rate = boxes.number(body, at + width, width), boxes.number(body, at + 2 * width, 4)
+        begin = begin - 2 * sign if begin >= sign else begin
+        if begin < _EMPTY or rate not in (0, 0x10000):
+            raise BoxError("an edit list changes the speed, or begins before the track")
+        entries.append((boxes.number(body, at, width), begin, rate >> 16))
+    return entries
+
+
+def _in_bounds(number: Fraction | int) -> int:
+    """Return a number of an edit list as whole ticks. Raise :class:`BoxError` when it is out of all proportion."""
+    if number > _MOST_TICKS:
+        raise BoxError("an edit list is out of all proportion")
+    return int(number)
 
 
 def _groups(table: memoryview) -> bytes:

@@ -18,11 +18,13 @@ from itertools import accumulate, islice, repeat
 from operator import sub
 from pathlib import Path
 from typing import BinaryIO
+from zlib import crc32
 
 from muxer.errors import Code, MediaError
 from muxer.media.avc import Avc
 from muxer.media.boxes import box, counted, full_box, packed
 from muxer.media.compose import TIMESCALE, Row
+from muxer.media.orientation import UPRIGHT
 from muxer.media.plain import Sound
 from muxer.transfer import present, private_file
 
@@ -31,7 +33,6 @@ _COPY_BYTES = 1 << 20
 # A recording may have more files than a process may hold open.
 _OPEN_AT_ONCE = 8
 _NARROW = 1 << 32
-_MATRIX = struct.pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
 _UNDETERMINED = 0x55C4
 # Bytes of a file: its number (negative: that of a prefix), where they begin, how many.
 Extent = tuple[int, int, int]
@@ -56,10 +57,14 @@ def write_movie(
     sound: Sound | None,
     start: datetime,
     tell: Callable[[int], None] = lambda _: None,
-) -> None:
-    """Given the samples of the picture, how they are coded, the sound (None = a silent file) and when it began, write the
-    MP4 file. ``tell`` is told how many more microseconds are written. Raise :class:`~muxer.errors.LocalResourceError` when
-    the disk is full."""
+) -> tuple[int, int]:
+    """Write the MP4 file; return the checksums (CRC-32) of the bytes of its video and audio samples in order, as they were
+    read from the sources.
+
+    ``row`` are the samples of the video, ``avc`` how they are coded, ``sound`` the audio (None = a silent file), ``start``
+    when it began; ``tell`` is called with how many more microseconds are written. Raises
+    :class:`~muxer.errors.LocalResourceError` when the disk is full.
+    """
     chunks = list(merge(_picture_chunks(row), _sound_chunks(sound), key=lambda chunk: chunk.when))
     files = (*row.files, *((sound.path,) if sound else ()))
     total = sum(chunk.size for chunk in chunks)
@@ -73,17 +78,21 @@ def write_movie(
         out.write(kind + _index(row, avc, sound, chunks, base + len(head), seconds, wide) + head)
         buffer = memoryview(bytearray(_COPY_BYTES))
         told = 0
+        checksums = [0, 0]
         for chunk in chunks:
             tell(max(0, round(chunk.when * 1_000_000) - told))
             told = max(told, round(chunk.when * 1_000_000))
             for file, offset, length in _extents(chunk, row, sound):
+                checksum = checksums[chunk.track]
                 if file < 0:
                     out.write(row.prefixes[-file])
+                    checksums[chunk.track] = crc32(row.prefixes[-file], checksum)
                 else:
                     source = opened(file)
                     source.seek(offset)
-                    _copy(out, source, length, buffer)
+                    checksums[chunk.track] = _copy(out, source, length, buffer, checksum)
         tell(max(0, row.length * 1_000_000 // TIMESCALE - told))
+    return checksums[0], checksums[1]
 
 
 @contextmanager
@@ -105,14 +114,16 @@ def _opened(files: Sequence[Path]) -> Iterator[Callable[[int], FileIO]]:
             one.close()
 
 
-def _copy(out: BinaryIO, file: FileIO, length: int, buffer: memoryview) -> None:
-    """Copy as many bytes of a file as that."""
+def _copy(out: BinaryIO, file: FileIO, length: int, buffer: memoryview, checksum: int) -> int:
+    """Copy ``length`` bytes of a file, and return the checksum with them."""
     while length:
         there = file.readinto(buffer[: min(length, len(buffer))])
         if not there:
             raise MediaError(f"{Path(file.name).name} has become shorter, by {length} bytes", code=Code.TRUNCATED)
         out.write(buffer[:there])
+        checksum = crc32(buffer[:there], checksum)
         length -= there
+    return checksum
 
 
 # ---- chunks -----------------------------------------------------------------------------------------
@@ -184,7 +195,7 @@ def _index(
     if sound is not None:
         tracks.append(_sound_track(sound, places[1], seconds, wide))
         length = max(length, round(sound.length_us * TIMESCALE / 1_000_000))
-    rest = struct.pack(">IH10x", 0x10000, 0x100) + _MATRIX + struct.pack(">24xI", len(tracks) + 1)
+    rest = struct.pack(">IH10x", 0x10000, 0x100) + UPRIGHT.matrix(0, 0) + struct.pack(">24xI", len(tracks) + 1)
     movie = full_box(b"mvhd", _times(seconds, length, TIMESCALE), rest, version=1)
     return box(b"moov", movie, *tracks)
 
@@ -207,7 +218,7 @@ def _picture_track(row: Row, avc: Avc, places: Sequence[tuple[int, int]], second
         *_places(row.sizes, places, wide),
     ]
     edit = (row.length, row.delay)
-    shape = struct.pack(">II", avc.width << 16, avc.height << 16)
+    shape = row.orientation.matrix(avc.width, avc.height) + struct.pack(">II", avc.width << 16, avc.height << 16)
     media = _media(b"vide", full_box(b"vmhd", bytes(8), flags=1), table, media_length, TIMESCALE, seconds)
     return _track(1, row.length, edit, shape, 0, media, seconds)
 
@@ -223,16 +234,17 @@ def _sound_track(sound: Sound, places: Sequence[tuple[int, int]], seconds: int, 
     ]
     length = round(sound.length_us * TIMESCALE / 1_000_000)
     media = _media(b"soun", full_box(b"smhd", bytes(4)), table, track.length, track.timescale, seconds)
-    return _track(2, length, (length, track.skipped), bytes(8), 0x100, media, seconds)
+    return _track(2, length, (length, track.skipped), UPRIGHT.matrix(0, 0) + bytes(8), 0x100, media, seconds)
 
 
 def _track(
     number: int, length: int, edit: tuple[int, int], shape: bytes, volume: int, media: bytes, seconds: int
 ) -> bytes:
-    """Return a trak box. ``edit``: how much is shown (ticks of the movie) from which tick of the media on."""
+    """Return a trak box. ``edit``: how much is shown (ticks of the movie) from which tick of the media on; ``shape``: the
+    display matrix, width and height."""
     head = struct.pack(">QQI4xQ8xHHH2x", seconds, seconds, number, length, 0, volume and 1, volume)
     edits = full_box(b"elst", struct.pack(">IQqI", 1, *edit, 0x10000), version=1)
-    return box(b"trak", full_box(b"tkhd", head, _MATRIX, shape, version=1, flags=3), box(b"edts", edits), media)
+    return box(b"trak", full_box(b"tkhd", head, shape, version=1, flags=3), box(b"edts", edits), media)
 
 
 def _media(handler: bytes, kind: bytes, table: Sequence[bytes], length: int, timescale: int, seconds: int) -> bytes:

@@ -68,8 +68,9 @@ class Failure:
 
 @dataclass(frozen=True)
 class Finished:
-    """A target that is done. Texts are empty where it was only brought up to date, without a new file; ``strip`` is a small
-    picture of the muxed file, ``name`` that of its page, both empty where the journal has no timeline of it."""
+    """A target that is done. Texts are empty where it was only brought up to date, without a new file; `missing` is
+    what its sources lacked. ``strip`` is a small picture of the muxed file, ``name`` that of its page, both empty where the
+    journal has no timeline of it."""
 
     whose: Whose
     at: float
@@ -79,6 +80,7 @@ class Finished:
     why: str
     seconds: str
     encrypted: bool
+    missing: str
     strip: str
     name: str
 
@@ -126,6 +128,7 @@ def finished(row: Row) -> Finished:
         why="" if method == "copy" else careful(method, row.agent),
         seconds=_seconds(facts, "seconds"),
         encrypted=bool(facts.get("encrypted")),
+        missing=careful(str(facts.get("missing", "")), row.agent),
         strip=drawing.strip(timeline) if timeline else "",
         name=row.name if timeline else "",
     )

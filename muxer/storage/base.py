@@ -11,6 +11,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from muxer.errors import Code, MetadataError
 from muxer.gir.models import Json, is_text
+from muxer.transfer import Received
 
 WEBDAV = "webDAV"
 S3 = "awsS3"
@@ -67,7 +68,7 @@ class Stored:
 class Storage(Protocol):
     """A store of media files. Every method raises only errors of :mod:`muxer.errors`."""
 
-    def fetch(self, place: Place, path: Path) -> int:
+    def fetch(self, place: Place, path: Path) -> Received:
         """Stream a file to ``path``, check its length and return it."""
 
     def store(self, path: Path, place: Place, may_replace: Callable[[], bool]) -> Stored:

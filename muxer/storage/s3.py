@@ -64,15 +64,21 @@ class S3Storage:
         self._gate = LoginGate()
         self._under_way = threading.local()
 
-    def fetch(self, place: Place, path: Path) -> int:
+    def fetch(self, place: Place, path: Path) -> transfer.Received:
         """Stream an object to ``path``, check its length and return it. Raise :class:`MediaNotFound` when it is absent."""
         with self._talking("GET", place):
             answer = self._client.get_object(Bucket=place.bucket, Key=_key(place))
             with closing(answer["Body"]) as body:
                 if is_message(kind := str(answer.get("ContentType"))):
                     raise UnreadableAnswer(f"GET {_named(place)}: answered {kind} where media was expected")
-                length, pieces = answer.get("ContentLength"), _as_it_comes(body)
-                return transfer.receive(pieces, path, expected=length, source=_named(place), stop=self._stop)
+                return transfer.receive(
+                    _as_it_comes(body),
+                    path,
+                    expected=answer.get("ContentLength"),
+                    source=_named(place),
+                    stop=self._stop,
+                    modified=transfer.modified_at(answer["ResponseMetadata"].get("HTTPHeaders", {})),
+                )
 
     def store(self, path: Path, place: Place, may_replace: Callable[[], bool]) -> Stored:
         """Upload a file, in parts when it is large, and check its stored length; see :class:`Storage`.

@@ -90,7 +90,7 @@ class WebdavStorage:
         self._without_move: set[str] = set()
         self._unchecked = not options.trusted_ca
 
-    def fetch(self, place: Place, path: Path) -> int:
+    def fetch(self, place: Place, path: Path) -> transfer.Received:
         """Stream a file to ``path``, check its length and return it. Raise :class:`MediaNotFound` when it is not there."""
         with self._talking("GET", place.url), self._http.stream("GET", place.url, follow_redirects=True) as response:
             if response.status_code == 404:
@@ -105,6 +105,7 @@ class WebdavStorage:
                 expected=transfer.announced(length),
                 source=place.url,
                 stop=self._stop,
+                modified=transfer.modified_at(response.headers),
             )
 
     def store(self, path: Path, place: Place, may_replace: Callable[[], bool]) -> Stored:

@@ -130,7 +130,7 @@ def test_broken_media_are_named_and_the_rest_is_told(lab: Lab, config: Path) -> 
     finally:
         name.write_bytes(content)
     assert code == 1
-    assert re.search(rf"error +MUX-\d+ MediaError: {re.escape(name.name)}: .*\nwhat to do +\w", out)
+    assert re.search(rf"error +MUX-222 MediaIncomplete: {re.escape(name.name)}: .*\nwhat to do +\w", out)
     assert "stored as" in out
     assert left(lab) == []
 

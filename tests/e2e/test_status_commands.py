@@ -52,7 +52,7 @@ class Scene:
 def scene(make_lab: Callable[..., Lab]) -> Iterator[Scene]:
     lab = make_lab(encryption_group="empty")
     good, broken = lab.add_case(Case.GAPS)[0], lab.add_case(Case.PLAIN)[0]
-    config, log = configured(lab, processing__min_poll_interval="10", logfile__format="json")
+    config, log = configured(lab, processing__min_poll_interval="10", advanced__incomplete_after="0", logfile__format="json")
     made = Scene(lab, config, log, good, broken, b"")
     made.whole = made.source.read_bytes()
     made.source.write_bytes(b"")

@@ -179,7 +179,8 @@ def test_permanent_failures_are_tried_three_times_in_all(lab: Lab, copies: Copie
     whole = copies.source.read_bytes()
     copies.source.write_bytes(b"")
     try:
-        with Crew(lab, vhost.url, "broken", {**IMPATIENT, "muxer.failures.PERMANENT_DELAY_SECONDS": 0.5}) as crew:
+        patience = {**IMPATIENT, "muxer.failures.PERMANENT_DELAY_SECONDS": 0.5}
+        with Crew(lab, vhost.url, "broken", patience, advanced__incomplete_after="0") as crew:
             crew.poller(), crew.workers(2)
             wait_until(lambda: crew.tell("failed", "--aside"), SECONDS, "the third failure", crew.log)
             polls = len(crew.polled("poll done"))

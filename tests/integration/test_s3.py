@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -78,6 +79,16 @@ def test_any_name_is_stored_fetched_described_and_deleted(server: Server, tmp_pa
     assert target.read_bytes() == source.read_bytes()
     store.delete(place(name))
     assert store.describe(place(name)) is None
+
+
+def test_a_fetched_object_bears_the_time_of_its_last_modification(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("muxer.transfer.JUST_NOW_SECONDS", -1.0)
+    store, before = storage(server.url), time.time()
+    store.store(written(tmp_path / "source", b"x"), place("new.mp4"), keep)
+    modified = store.fetch(place("new.mp4"), tmp_path / "x").modified
+    assert modified is not None and abs(modified - before) < 3600
 
 
 @pytest.mark.parametrize("path", ["no-folder.mp4", "/slash.mp4", "a//b.mp4", "calls/2026/07/deep.mp4", "a/../dots.mp4"])

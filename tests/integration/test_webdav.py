@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import threading
+import time
 import urllib.parse
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -79,6 +81,15 @@ def test_any_name_is_stored_and_fetched_again(server: ExternalDav, tmp_path: Pat
     assert store.fetch(place(server, name), target) == stored.length
     assert target.read_bytes() == source.read_bytes()
     assert [path.name for path in (server.root / "screens").iterdir() if ".part" in path.name] == []
+
+
+def test_a_fetched_file_bears_the_time_of_its_last_modification(server: ExternalDav, tmp_path: Path) -> None:
+    stored = server.root / "screens" / "old.mp4"
+    stored.write_bytes(b"screen")
+    before = time.time() - 7200
+    os.utime(stored, (before, before))
+    modified = storage(server).fetch(place(server, "old.mp4"), tmp_path / "x").modified
+    assert modified is not None and before - 2 < modified < before + 3600
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -497,6 +497,7 @@ def test_the_guide_knows_all_but_our_own_options() -> None:
         "advanced.delete_superseded",
         "advanced.blank_paused",
         "advanced.audio_codec",
+        "advanced.incomplete_after",
         "logfile.level",
         "logfile.format",
         "logfile.max_bytes",

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import kinds, mp4
-from support.kinds import ffmpeg
 
 from muxer.media.mp3 import end_padding
 from muxer.media.plain import read_screen, read_sound
 from muxer.media.probe import Video, need_audio, need_video, probe
+from muxer.media.tracks import read_tracks
 from muxer.process import Runner
 
 
@@ -73,11 +74,24 @@ def test_whatever_else_is_left_to_ffmpeg(folder: Path, name: str) -> None:
     assert read_screen(path) is None
 
 
-def test_a_screen_with_sound_beside_it_is_left_to_ffmpeg(folder: Path) -> None:
-    silent, path = mp4.picture(folder / "silent.mp4", *mp4.X264, seconds=1), folder / "loud.mp4"
-    ffmpeg("-i", silent, "-f", "lavfi", "-i", "sine=d=1", "-c:v", "copy", path)
-    assert read_screen(silent) is not None
-    assert read_screen(path) is None
+@pytest.mark.parametrize(
+    "beside",
+    [
+        ("-f", "lavfi", "-i", "sine=d=1", "-map", "1", "-map", "0"),
+        ("-timecode", "10:00:00:00"),
+        ("-f", "ffmetadata", "-i", "-", "-map_chapters", "1"),
+    ],
+    ids=["sound", "time code", "chapters"],
+)
+def test_a_screen_with_other_tracks_beside_it_is_copied(folder: Path, beside: tuple[str, ...]) -> None:
+    only, path = mp4.picture(folder / "only.mp4", *mp4.X264, seconds=1), folder / "beside.mp4"
+    chapters = ";FFMETADATA1\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=500\ntitle=one\n"
+    command = ["ffmpeg", "-v", "error", "-y", "-i", str(only), *beside, "-c:v", "copy", str(path)]
+    subprocess.run(command, input=chapters, text=True, check=True)
+    assert len(read_tracks(path)) == 2
+    alone, found = read_screen(only), read_screen(path)
+    assert alone is not None and found is not None
+    assert need_video(found).packets.pts == need_video(alone).packets.pts
 
 
 # Sound

@@ -127,6 +127,15 @@ def test_recordings_have_their_numbers_and_a_page_of_their_timeline() -> None:
     assert render_recording(made, "no such") is None
 
 
+def test_what_the_sources_of_a_recording_lacked_is_told() -> None:
+    facts = {**done("call-3", chain(2)).facts, "missing": "a.mp3: lasts 14.8 s where its metadata say 30.0 s"}
+    made = view(recent=(done("call-3", facts=facts), done("call-4", chain(2))))
+    words = "lasts 14.8 s where its metadata say 30.0 s"
+    assert Reader(render(made)).text.count("incomplete") == 1 and words in Reader(render(made)).text
+    assert words in Reader(render_recording(made, file_name("call-3"))).text
+    assert "Incomplete" not in Reader(render_recording(made, file_name("call-4"))).text
+
+
 def test_nobody_is_named() -> None:
     reason = "http://dav/calls/alice/+49301234567.mp3 may not be read: +49 30 1234567"
     made = view(

@@ -1,0 +1,103 @@
+"""Whether a source is all there, and what becomes of one that is not: it is awaited, or used as far as it goes.
+
+A file may be fetched while it is still being uploaded (docs/gir-api.md, section 4). The caller knows how long that may last,
+and passes it as :class:`Arrival`; this module looks at the file.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from muxer.errors import Code, MediaError, MediaIncomplete
+from muxer.gir.models import to_microseconds
+from muxer.media.completeness import Structure, examine
+
+if TYPE_CHECKING:
+    from muxer.media.engine import Input
+
+log = logging.getLogger(__name__)
+
+# Metadata come in whole seconds; a file that is shorter by more than this, in microseconds, lacks something.
+SHORT_BY = 2_000_000
+_INCOMPLETE = (Code.EMPTY_FILE, Code.TRUNCATED)
+
+
+class Arrival(StrEnum):
+    """What is known about the arrival of a source.
+
+    `UNKNOWN`: nothing; a file that breaks off is an error, a short one a warning. `GROWING`: it may still be on its way; one
+    that is empty, breaks off or is short raises MediaIncomplete. `COMPLETE`: the same, but its size is the promised one, so
+    its length is not compared. `SETTLED`: it has not grown for a long time; what is there is used.
+    """
+
+    UNKNOWN = "unknown"
+    GROWING = "growing"
+    COMPLETE = "complete"
+    SETTLED = "settled"
+
+
+class ArrivalCheck:
+    """The check of one source. `path` is the file to read: the source, or a copy of what is there of it."""
+
+    def __init__(self, source: Input, structure: Structure, missing: list[str]) -> None:
+        """Create it for `source` with the `structure` of its file. What is missing is added to `missing`, in words."""
+        self.path = source.path
+        self._source = source
+        self._structure = structure
+        self._missing = missing
+
+    def check_length(self, length: int) -> None:
+        """Compare the `length` of the source, in microseconds, with its metadata, and log what is missing.
+
+        Raises MediaIncomplete when the source may still grow.
+        """
+        source, short = self._source, self._shortness(length)
+        proven = self._structure is Structure.WHOLE or source.arrival is Arrival.COMPLETE
+        lacks = self._lacks(short if source.shortfall or not proven else "")
+        if source.arrival is Arrival.SETTLED and lacks:
+            self._missing.append(f"{source.name}: {lacks}")
+            log.warning("%s is incomplete and no longer grows; it is muxed as far as it goes: %s", source.name, lacks)
+        elif short and source.arrival is Arrival.GROWING and not proven:
+            raise MediaIncomplete(f"{source.name}: the file is not complete yet: {short}", source.name)
+        elif short:
+            log.warning("%s %s; %s", source.name, short, "the file is complete" if proven else "the file may be incomplete")
+
+    def _lacks(self, short: str) -> str:
+        breaks_off = "it breaks off" if self._structure is Structure.TRUNCATED else ""
+        return ", ".join(filter(None, (breaks_off, self._source.shortfall, short)))
+
+    def _shortness(self, length: int) -> str:
+        source = self._source
+        promised = to_microseconds(source.stop) - to_microseconds(source.start) if source.stop else 0
+        if promised - length <= SHORT_BY:
+            return ""
+        return f"lasts {length / 1e6:.1f} s where its metadata say {promised / 1e6:.1f} s"
+
+
+@contextmanager
+def checked(source: Input, salvage: Callable[[Path], Path], missing: list[str]) -> Iterator[ArrivalCheck]:
+    """Yield the check of `source`, around the reading of its file.
+
+    `salvage` copies what is there of a file that breaks off, and returns the path of the copy. What is missing of a source
+    that no longer grows is added to `missing`, in words. Raises MediaIncomplete when the source may still grow and is empty,
+    breaks off or is shorter than its metadata promise; MediaError when nothing of it can be used.
+    """
+    may_grow = source.arrival in (Arrival.GROWING, Arrival.COMPLETE)
+    structure = Structure.UNPROVEN if source.arrival is Arrival.UNKNOWN else examine(source.path)
+    if may_grow and (structure is Structure.TRUNCATED or source.shortfall):
+        lacks = source.shortfall or f"it breaks off after {source.path.stat().st_size} bytes"
+        raise MediaIncomplete(f"{source.name}: the file is not complete yet: {lacks}", source.name)
+    check = ArrivalCheck(source, structure, missing)
+    if structure is Structure.TRUNCATED and source.path.stat().st_size:
+        check.path = salvage(source.path)
+    try:
+        yield check
+    except MediaError as error:
+        if may_grow and error.code in _INCOMPLETE:
+            raise MediaIncomplete(f"{source.name}: the file is not complete yet: {error}", source.name) from error
+        raise

@@ -1,0 +1,263 @@
+"""Whether a media file breaks off, by its own structure: MP4 (also fragmented), Matroska and WebM, AVI and WAV.
+
+A file may be read while it is still being uploaded. Nothing is guessed: what these forms do not state is `UNPROVEN`. Only
+headers are read, and every loop is bounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import BinaryIO
+
+from muxer.media import boxes
+from muxer.media.boxes import BoxError
+from muxer.media.tracks import MOST_INDEX_BYTES, last_byte
+
+# Headers that are read at most: one for each frame of a recording of days, in the forms that have one for each.
+MAX_HEADERS = 5_000_000
+# A file that is no longer than this holds no media in any form.
+MAX_HEADER_BYTES = 16
+# The first bytes of an error page in place of media; shorter text may be the first bytes of a media file.
+TEXT_BYTES, MIN_TEXT_BYTES = 512, 7
+
+_MP4_FIRST = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp", b"moof", b"sidx", b"pnot")
+# Without an index, an MP4 file of other boxes than these is not one that breaks off: a segment of a stream, or a picture.
+_MP4_MEDIA_ONLY = {b"ftyp", b"mdat", b"free", b"skip", b"wide", b"uuid", b"pnot"}
+
+_EBML, _SEGMENT, _CLUSTER = 0x1A45DFA3, 0x18538067, 0x1F43B675
+# What may be in a segment, and in a cluster (RFC 9559).
+_SEGMENT_IDS = {0x114D9B74, 0x1549A966, 0x1654AE6B, 0x1C53BB6B, 0x1941A469, 0x1043A770, 0x1254C367, 0xEC, 0xBF}
+_CLUSTER_IDS = {0xE7, 0x5854, 0xA7, 0xAB, 0xA3, 0xA0, 0xAF}
+_KNOWN_IDS = {_EBML, _SEGMENT, _CLUSTER} | _SEGMENT_IDS | _CLUSTER_IDS
+
+# Programs that cannot go back to the header write one of these for a size that they do not know.
+_RIFF_UNKNOWN = 0x7FFFF000
+# Some programs count the header as well, or leave out the padding at the end.
+_AVI_SLACK, _WAV_SLACK = 9, 64
+
+
+class Structure(StrEnum):
+    """What the structure of a file states: all of it is there, it breaks off, or nothing."""
+
+    WHOLE = "whole"
+    TRUNCATED = "truncated"
+    UNPROVEN = "unproven"
+
+
+def examine(path: Path) -> Structure:
+    """Return what the structure of the file at `path` states. An empty file is `TRUNCATED`. Raises OSError."""
+    with path.open("rb") as file:
+        end = file.seek(0, 2)
+        file.seek(0)
+        head = file.read(MAX_HEADER_BYTES)
+        if len(head) < MAX_HEADER_BYTES:
+            return Structure.UNPROVEN if _is_text(head) else Structure.TRUNCATED
+        form = form_of(head)
+        if form == "mp4":
+            return _mp4(file, end)
+        if form == "matroska":
+            return _matroska(file, end)
+        if form == "wav":
+            return _wav(file, end)
+        return _avi(file, end) if form == "avi" else Structure.UNPROVEN
+
+
+def form_of(head: bytes) -> str:
+    """Return the form of a file by its first 16 bytes, `head`: mp4, matroska, wav, avi, or an empty text for another one."""
+    if head[:4] == _EBML.to_bytes(4, "big"):
+        return "matroska"
+    if head[:4] in (b"RIFF", b"RF64", b"BW64"):
+        return {b"WAVE": "wav", b"AVI ": "avi"}.get(head[8:12], "")
+    return "mp4" if head[4:8] in _MP4_FIRST else ""
+
+
+def is_text(path: Path) -> bool:
+    """Return whether the file at `path` begins as text does, such as an error page in place of media. Raises OSError."""
+    with path.open("rb") as file:
+        return _is_text(file.read(TEXT_BYTES))
+
+
+def _is_text(head: bytes) -> bool:
+    return len(head) >= MIN_TEXT_BYTES and all(32 <= one < 127 or one in b"\t\r\n" for one in head)
+
+
+def _at(file: BinaryIO, position: int, length: int = MAX_HEADER_BYTES) -> bytes:
+    file.seek(position)
+    return file.read(length)
+
+
+@dataclass(frozen=True)
+class _Boxes:
+    """The boxes at the top of an MP4 file: the kinds of those that are there, the content of its index, whether a box
+    breaks off, whether other bytes than boxes follow, and the largest end that an index of segments states."""
+
+    kinds: tuple[bytes, ...]
+    index: memoryview | None
+    breaks_off: bool
+    foreign: bool
+    promised: int
+
+
+def _mp4(file: BinaryIO, end: int) -> Structure:
+    found = _top_boxes(file, end)
+    if found.index is None:
+        if found.breaks_off:
+            return Structure.TRUNCATED
+        return Structure.UNPROVEN if found.foreign or set(found.kinds) - _MP4_MEDIA_ONLY else Structure.TRUNCATED
+    try:
+        last = max((last_byte(inner) for kind, inner in boxes.children(found.index) if kind == b"trak"), default=0)
+        fragmented = boxes.child(found.index, b"mvex") is not None
+    except BoxError:
+        return Structure.TRUNCATED if found.breaks_off else Structure.UNPROVEN
+    if last > end:
+        return Structure.TRUNCATED
+    if not fragmented:
+        # What follows the last sample is no media.
+        return Structure.WHOLE if last else Structure.UNPROVEN
+    return _fragments(found, end, has_samples=last > 0)
+
+
+def _fragments(found: _Boxes, end: int, *, has_samples: bool) -> Structure:
+    if found.kinds[-1] == b"mfra":
+        # The index of the fragments is written when the file is closed.
+        return Structure.WHOLE
+    if found.breaks_off or found.promised > end or found.kinds[-1] == b"moof":
+        return Structure.TRUNCATED
+    if b"moof" not in found.kinds and not has_samples:
+        return Structure.TRUNCATED
+    return Structure.UNPROVEN
+
+
+def _top_boxes(file: BinaryIO, end: int) -> _Boxes:
+    kinds: list[bytes] = []
+    index: memoryview | None = None
+    position = promised = 0
+    breaks_off = foreign = False
+    for _ in range(MAX_HEADERS):
+        if position >= end:
+            break
+        head = _at(file, position)
+        if len(head) >= boxes.HEADER and not any(head):
+            foreign = True  # filled up with zeros
+            break
+        try:
+            kind, skip, size = boxes.header(head)
+        except BoxError:
+            # A header that breaks off, or one whose size the recorder would have filled in at the end.
+            breaks_off = len(head) < MAX_HEADER_BYTES or head[4:8] == b"mdat"
+            foreign = not breaks_off
+            break
+        if not all(32 <= one < 127 or one == 0xA9 for one in kind):
+            foreign = True
+            break
+        size = size or end - position
+        if position + size > end:
+            breaks_off = True
+            break
+        kinds.append(kind)
+        if kind == b"moov" and size <= MOST_INDEX_BYTES:
+            index = memoryview(_at(file, position + skip, size - skip))
+        if kind == b"sidx":
+            promised = max(promised, _promised(_at(file, position + skip, size - skip), position + size))
+        position += size
+    return _Boxes(tuple(kinds), index, breaks_off, foreign, promised)
+
+
+def _promised(body: bytes, anchor: int) -> int:
+    """Return where the last segment ends by an index of segments (sidx), 0 when the index is not understood."""
+    view = memoryview(body)
+    try:
+        wide = bool(boxes.number(view, 0, 1))
+        first = boxes.number(view, 20 if wide else 16, 8 if wide else 4)
+        entries = 28 if wide else 20
+        count = boxes.number(view, entries + 2, 2)
+        sizes = (boxes.number(view, entries + 4 + 12 * number, 4) & 0x7FFFFFFF for number in range(count))
+        return anchor + first + sum(sizes)
+    except BoxError:
+        return 0
+
+
+def _matroska(file: BinaryIO, end: int) -> Structure:
+    """Follow the elements of a file. A segment or cluster of unknown size is entered, all others are skipped."""
+    position, clusters = 0, 0
+    for _ in range(MAX_HEADERS):
+        if position >= end:
+            return Structure.UNPROVEN if clusters else Structure.TRUNCATED
+        head = _at(file, position)
+        found = _element(head)
+        if found is None:
+            may_go_on = any(head) and position + MAX_HEADER_BYTES > end
+            return Structure.TRUNCATED if may_go_on else Structure.UNPROVEN
+        kind, skip, size = found
+        if kind not in _KNOWN_IDS or (size is None and kind not in (_SEGMENT, _CLUSTER)):
+            return Structure.UNPROVEN
+        clusters += kind == _CLUSTER
+        position += skip + (size or 0)
+        if position > end:
+            return Structure.TRUNCATED
+        if kind == _SEGMENT and size is not None and position == end:
+            return Structure.WHOLE
+        clusters += kind == _SEGMENT and size is not None  # its clusters were skipped with it
+    return Structure.UNPROVEN
+
+
+def _element(head: bytes) -> tuple[int, int, int | None] | None:
+    """Return id, length of the header and size of the element that begins with `head`. The size is None when it is unknown.
+    Returns None when `head` is no header, or breaks off."""
+    kind = _variable(head, 4)
+    if kind is None:
+        return None
+    size = _variable(head[kind[1] :], 8)
+    if size is None:
+        return None
+    value, length = size
+    mask = (1 << 7 * length) - 1
+    return kind[0], kind[1] + length, None if value & mask == mask else value & mask
+
+
+def _variable(data: bytes, most: int) -> tuple[int, int] | None:
+    """Return the number of variable length at the beginning of `data`, with its mark, and its length in bytes."""
+    length = 9 - data[0].bit_length() if data else most + 1
+    return (int.from_bytes(data[:length], "big"), length) if length <= min(most, len(data)) else None
+
+
+def _wav(file: BinaryIO, end: int) -> Structure:
+    long_size = 0
+    for kind, start, size in _chunks(file, 12, end):
+        if kind == b"ds64":
+            long_size = int.from_bytes(_at(file, start + 8, 8), "little")
+        if kind == b"data":
+            size = long_size if long_size and size == 0xFFFFFFFF else size
+            if start + size <= end:
+                return Structure.WHOLE if size else Structure.UNPROVEN
+            is_known = size < _RIFF_UNKNOWN or size == long_size
+            return Structure.TRUNCATED if is_known and start + size - end > _WAV_SLACK else Structure.UNPROVEN
+    return Structure.TRUNCATED
+
+
+def _chunks(file: BinaryIO, position: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """Yield the kind of each chunk of a RIFF file from `position` on, where its content begins, and its size in bytes."""
+    for _ in range(MAX_HEADERS):
+        head = _at(file, position, 8)
+        if len(head) < 8:
+            return
+        size = int.from_bytes(head[4:], "little")
+        yield head[:4], position + 8, size
+        position += 8 + size + size % 2
+        if position > end:
+            return
+
+
+def _avi(file: BinaryIO, end: int) -> Structure:
+    """Compare the sizes of all RIFF chunks with the file: a long AVI file has several (OpenDML)."""
+    for kind, start, size in _chunks(file, 0, end):
+        if kind != b"RIFF" or size in (0, 0xFFFFFFFF):
+            return Structure.UNPROVEN
+        if start + size > end:
+            return Structure.TRUNCATED if start + size - end > _AVI_SLACK else Structure.UNPROVEN
+        if end - start - size <= size % 2:
+            return Structure.WHOLE
+    return Structure.UNPROVEN

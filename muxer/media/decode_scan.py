@@ -1,0 +1,134 @@
+"""Which frames of a screen file a decoder really returns: every packet is decoded once, and nothing is kept but its time.
+
+What stands in a file need not be seen: packets may be damaged, or hold frames that are never shown (VP8, packed B-frames).
+Files whose frames are copied need no such look; files that are re-encoded are planned with what comes out of it.
+"""
+
+from __future__ import annotations
+
+import logging
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from muxer.errors import Code, MediaError
+from muxer.media.compose import TIMESCALE, ticks
+from muxer.media.cut import NEAR
+from muxer.media.probe import Packets, Probed, Video, need_video
+from muxer.media.render import Tools, scan_command
+from muxer.process import Runner
+
+log = logging.getLogger(__name__)
+
+SCAN_SECONDS = 1800.0
+# A file of which more than this share of the frames cannot be decoded is refused.
+MAX_DAMAGED = 0.1
+
+
+@dataclass(frozen=True)
+class _Scan:
+    """The times of the frames that a decoder returned, in ticks of 1/90000 s and in order, and what it complained of."""
+
+    shown: array[int]
+    complaints: str
+
+
+def keep_decodable(source: Probed, tools: Tools, runner: Runner) -> Probed:
+    """Return a screen file with only those frames that can be decoded; the one before a damaged frame is held in its place.
+
+    Decoders that conceal damage return a frame all the same. It counts as damaged when the decoder finds an error in it,
+    unless that would be more than a tenth of a file that plays. Raises :class:`MediaError` when more than a tenth of the
+    frames cannot be decoded.
+    """
+    scan = _scan(source, tools, runner)
+    if scan.complaints:
+        strict = replace(source, strict=True)
+        clean = _scan(strict, tools, runner)
+        if len(clean.shown) >= (1 - MAX_DAMAGED) * len(scan.shown):
+            source, scan = strict, clean
+    found = _reduced(source, scan.shown)
+    if scan.complaints:
+        _report_damage(found)
+    video = replace(need_video(source), packets=found.packets)
+    return replace(source, video=video, lost_us=source.lost_us + found.lost_us)
+
+
+@dataclass(frozen=True)
+class _Reduced:
+    """The packets that are left, how many there were, and the times of those that are gone, in microseconds from the first
+    frame; ``lost_us`` is how much later the first frame is shown now."""
+
+    packets: Packets
+    before: int
+    gone: tuple[int, ...]
+    lost_us: int
+
+
+def _report_damage(found: _Reduced) -> None:
+    """Log how many frames are damaged. Raise :class:`MediaError` when they are too many."""
+    if len(found.gone) > MAX_DAMAGED * found.before:
+        raise MediaError(
+            f"the file is damaged: {len(found.gone)} of {found.before} frames cannot be decoded, the first at "
+            f"{found.gone[0] / 1e6:.2f} s",
+            code=Code.DAMAGED,
+        )
+    if found.gone:
+        log.warning(
+            "%d of %d frames are damaged, the first at %.2f s; the frame before is shown in the place of each",
+            *(len(found.gone), found.before, found.gone[0] / 1e6),
+        )
+
+
+def _scan(source: Probed, tools: Tools, runner: Runner) -> _Scan:
+    """Decode a file from its begin to its end."""
+    complaints: list[str] = []
+    command = scan_command(tools, source)
+    shown = runner.stream(command, _read_times, timeout=SCAN_SECONDS, on_complaint=complaints.append)
+    if not shown and not source.strict:
+        raise MediaError(f"no frame of the file can be decoded: {''.join(complaints)}", code=Code.DAMAGED)
+    return _Scan(array("q", sorted(shown)), "".join(complaints))
+
+
+def _read_times(lines: Iterable[bytes]) -> array[int]:
+    """Return the presentation times that ffmpeg's ``framecrc`` prints."""
+    return array("q", (int(line.split(b",")[2]) for line in lines if line[:1].isdigit()))
+
+
+def _reduced(source: Probed, shown: Sequence[int]) -> _Reduced:
+    """Return the packets of a file whose frames were decoded, by their times."""
+    video = need_video(source)
+    packets = video.packets
+    times = [video.microseconds(pts) for pts in packets.pts]
+    order = sorted(range(len(times)), key=times.__getitem__)
+    kept = [number for number, time in enumerate(times) if _is_among(ticks(time), shown)]
+    left = set(order).difference(kept)
+    gone = tuple(times[number] - times[order[0]] for number in order if number in left)
+    # Frames that come out at other times than those of the file have times that the decoder knows better.
+    chosen = packets.only(kept) if len(kept) == len(shown) else _as_decoded(shown, source)
+    reduced = replace(video, packets=chosen)
+    _hold_to_end(chosen, times[order[0]] + video.length_us, reduced)
+    return _Reduced(chosen, len(times), gone, reduced.microseconds(reduced.first) - times[order[0]])
+
+
+def _is_among(tick: int, shown: Sequence[int]) -> bool:
+    """Whether a frame was decoded at a time, give or take what rounding does."""
+    near = ticks(NEAR) // 2
+    place = bisect_left(shown, tick - near)
+    return place < len(shown) and shown[place] <= tick + near
+
+
+def _as_decoded(shown: Sequence[int], source: Probed) -> Packets:
+    """Return packets made of decoded frames. Where decoding may begin is then unknown: it begins with the file."""
+    scale = need_video(source).time_base
+    pts = array("q", (round(tick / (scale * TIMESCALE)) for tick in shown))
+    count = len(pts)
+    return Packets(pts, pts, array("q", bytes(8 * count)), bytearray(count))
+
+
+def _hold_to_end(packets: Packets, end_us: int, video: Video) -> None:
+    """Show the last frame that is left until the end of the file, ``end_us`` in the time of the file."""
+    last = max(range(len(packets.pts)), key=packets.pts.__getitem__)
+    missing = end_us - video.microseconds(packets.pts[last] + packets.durations[last])
+    if missing > NEAR:
+        packets.durations[last] += int(missing / (video.time_base * 1_000_000))

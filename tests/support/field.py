@@ -1,0 +1,236 @@
+"""Screen files as they are found in the field, each made of a plain one by ffmpeg, or by changing its bytes."""
+
+from __future__ import annotations
+
+import random
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from support.kinds import B_FRAMES, COPY, PLAIN, ffmpeg, run
+from support.reference import Film, held
+
+# Given a folder and a plain screen of four seconds, ten frames a second, make the file.
+Recipe = Callable[[Path, Path], Path]
+VP9 = ("-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-g", "20")
+HEVC = ("-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=none:keyint=20")
+MPEG4 = ("-c:v", "mpeg4", "-q:v", "2", "-g", "20")
+# Orientations: a, b, c and d of the display matrix.
+TURNS = {
+    "90 degrees": (0, 1, -1, 0),
+    "180 degrees": (-1, 0, 0, -1),
+    "270 degrees": (0, -1, 1, 0),
+    "mirrored": (-1, 0, 0, 1),
+    "upside down": (1, 0, 0, -1),
+    "transposed": (0, 1, 1, 0),
+    "transposed the other way": (0, -1, -1, 0),
+}
+
+
+def steps(*commands: tuple[str, Sequence[str]], before: Sequence[str] = ()) -> Recipe:
+    """Return a recipe of one or more runs of ffmpeg: the ending of what each makes, and its output options."""
+
+    def make(folder: Path, base: Path) -> Path:
+        source = base
+        for number, (ending, options) in enumerate(commands):
+            made = folder / f"made-{number}.{ending}"
+            ffmpeg(*(before if number == len(commands) - 1 else ()), "-i", source, *options, made)
+            source = made
+        return source
+
+    return make
+
+
+def without_first_keyframe(ending: str, *encoding: str) -> Recipe:
+    """A file whose first packets are lost: it begins in the middle of a group of pictures."""
+    return steps((ending, encoding), (f"cut.{ending}", (*COPY, "-copyinkf", "-ss", "0.65")))
+
+
+def packet_places(path: Path) -> list[tuple[int, int]]:
+    """Return where the packets of a video lie in their file, and how long they are."""
+    entries = ("-show_entries", "packet=pos,size", "-of", "csv=p=0")
+    lines = run("ffprobe", "-v", "error", "-select_streams", "v:0", *entries, path).split()
+    # Fields stand in ffprobe's own order: the size first.
+    return [(int(line.split(",")[1]), int(line.split(",")[0])) for line in lines]
+
+
+def damaged(make: Recipe, *numbers: int, skip: int = 12) -> Recipe:
+    """A file some of whose packets are overwritten, but for their first bytes."""
+
+    def recipe(folder: Path, base: Path) -> Path:
+        path = make(folder, base)
+        content, places = bytearray(path.read_bytes()), packet_places(path)
+        for number in numbers:
+            position, size = places[number]
+            begin = position + min(skip, size // 2)
+            content[begin : position + size] = random.Random(number).randbytes(position + size - begin)
+        made = path.with_name(f"damaged-{path.name}")
+        made.write_bytes(content)
+        return made
+
+    return recipe
+
+
+def turned(make: Recipe, turn: str) -> Recipe:
+    """An MP4 file with another display matrix."""
+    a, b, c, d = TURNS[turn]
+
+    def recipe(folder: Path, base: Path) -> Path:
+        path = make(folder, base)
+        content = bytearray(path.read_bytes())
+        upright = struct.pack(">9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
+        at = content.index(upright, content.index(b"tkhd"))
+        content[at : at + 36] = struct.pack(">9i", a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30)
+        made = path.with_name(f"turned-{path.name}")
+        made.write_bytes(content)
+        return made
+
+    return recipe
+
+
+@dataclass(frozen=True)
+class Edit:
+    """An entry of an edit list: its length, and where it begins in the media (None: an empty edit); seconds. A dwell shows
+    the frame there all the time."""
+
+    length: float
+    begin: float | None
+    dwell: bool = False
+
+
+def edited(make: Recipe, *edits: Edit) -> Recipe:
+    """An MP4 file, its index at the end, with another edit list."""
+
+    def recipe(folder: Path, base: Path) -> Path:
+        path = make(folder, base)
+        content = path.read_bytes()
+        moov = content.rindex(b"moov") - 4
+        movie_scale = int.from_bytes(content[moov + 28 : moov + 32], "big")
+        mdhd = content.index(b"mdhd", moov)
+        scale = int.from_bytes(content[mdhd + 16 : mdhd + 20], "big")
+        entries = b"".join(
+            struct.pack(
+                ">IiI",
+                round(one.length * movie_scale),
+                -1 if one.begin is None else round(one.begin * scale),
+                0 if one.dwell else 1 << 16,
+            )
+            for one in edits
+        )
+        index = content[moov:]
+        edts = index.index(b"edts") - 4
+        old = int.from_bytes(index[edts : edts + 4], "big")
+        elst = struct.pack(">I4sII", 16 + len(entries), b"elst", 0, len(edits)) + entries
+        new = struct.pack(">I4s", 8 + len(elst), b"edts") + elst
+        index = bytearray(index[:edts] + new + index[edts + old :])
+        for box in (b"moov", b"trak"):
+            at = index.index(box) - 4
+            size = int.from_bytes(index[at : at + 4], "big") + len(new) - old
+            index[at : at + 4] = size.to_bytes(4, "big")
+        made = path.with_name(f"edited-{path.name}")
+        made.write_bytes(content[:moov] + index)
+        return made
+
+    return recipe
+
+
+def with_chapters(folder: Path, base: Path) -> Path:
+    text = folder / "chapters.txt"
+    text.write_text(";FFMETADATA1\ntitle=a\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=2000\ntitle=one\n")
+    ffmpeg("-i", base, "-f", "ffmetadata", "-i", text, *COPY, "-map_chapters", "1", folder / "chapters.mp4")
+    return folder / "chapters.mp4"
+
+
+def with_cover(folder: Path, base: Path) -> Path:
+    ffmpeg("-f", "lavfi", "-i", "testsrc=s=64x64", "-frames:v", "1", folder / "cover.png")
+    options = ("-map", "1", "-map", "0", *COPY, "-disposition:v:0", "attached_pic")
+    ffmpeg("-i", base, "-i", folder / "cover.png", *options, folder / "cover.mp4")
+    return folder / "cover.mp4"
+
+
+def second_video(folder: Path, base: Path) -> Path:
+    ffmpeg("-i", base, "-f", "lavfi", "-i", "testsrc=s=64x64:d=4", "-map", "0", "-map", "1", *PLAIN, folder / "two.mp4")
+    return folder / "two.mp4"
+
+
+# Some frames only: a frame that is not there is the one before, shown longer.
+SPARSE = ("-vf", "select='not(between(n,9,22))*not(between(n,30,33))'", "-fps_mode", "vfr")
+EVERY_SECOND = ("-vf", "select='not(mod(n,10))'", "-r", "1")
+
+SCREENS: dict[str, Recipe] = {
+    "time code in MP4": steps(("mp4", (*COPY, "-timecode", "10:00:00:00"))),
+    "time code in MOV": steps(("mov", (*COPY, "-timecode", "10:00:00:00"))),
+    "time code, to be re-encoded": steps(("mov", (*MPEG4, "-timecode", "10:00:00:00"))),
+    "time code and a rate that is not whole": steps(("mov", (*HEVC, "-r", "30000/1001", "-timecode", "00:00:00;02"))),
+    "chapters": with_chapters,
+    "cover picture in front": with_cover,
+    "two video tracks": second_video,
+    "tags of a phone": steps(("mp4", (*COPY, "-metadata", "location=+1-2/", "-metadata:s:v", "handler_name=x"))),
+    "no first keyframe, Matroska": without_first_keyframe("mkv", *PLAIN),
+    "no first keyframe, Matroska, B-frames": without_first_keyframe("mkv", *B_FRAMES),
+    "no first keyframe, MP4": without_first_keyframe("mp4", *PLAIN),
+    "no first keyframe, MPEG-TS": without_first_keyframe("ts", *PLAIN),
+    "no first keyframe, VP9": without_first_keyframe("webm", *VP9),
+    "no first keyframe, MPEG-4 in AVI": without_first_keyframe("avi", *MPEG4),
+    "AVI with empty chunks": steps(("avi", (*SPARSE, *MPEG4, "-r", "10"))),
+    "AVI with empty chunks, Motion JPEG": steps(("avi", (*SPARSE, "-c:v", "mjpeg", "-q:v", "2", "-r", "10"))),
+    "AVI with a frame a second": steps(("avi", (*EVERY_SECOND, *MPEG4))),
+    "AVI with a frame a second, H.264": steps(("avi", (*EVERY_SECOND, *PLAIN))),
+    "AVI with B-frames packed": steps(("avi", (*MPEG4, "-bf", "2", "-bsf:v", "mpeg4_unpack_bframes"))),
+    "AVI without compression": steps(("avi", ("-c:v", "rawvideo"))),
+    "Matroska with few frames": steps(("mkv", (*SPARSE, *VP9))),
+    "MP4 with few frames": steps(("mp4", (*SPARSE, *PLAIN))),
+    "VP8 with hidden frames": steps(("webm", ("-c:v", "libvpx", "-auto-alt-ref", "1", "-lag-in-frames", "10", "-g", "20"))),
+    "VP9 with hidden frames": steps(("webm", ("-c:v", "libvpx-vp9", "-auto-alt-ref", "1", "-lag-in-frames", "10", "-cpu-used", "8"))),
+    "H.265 with open groups": steps(("mp4", ("-c:v", "libx265", "-x265-params", "log-level=none:keyint=10:open-gop=1"))),
+    "MPEG-2 in a program stream": steps(("mpg", ("-c:v", "mpeg2video", "-q:v", "2", "-r", "25", "-bf", "2"))),
+    "H.264 in a program stream": steps(("vob", (*PLAIN, "-r", "25", "-f", "vob"))),
+    "MPEG-1 in a program stream": steps(("mpeg", ("-c:v", "mpeg1video", "-q:v", "2", "-r", "25"))),
+    "MPEG-2 in MPEG-TS, interlaced": steps(("ts", ("-c:v", "mpeg2video", "-q:v", "2", "-r", "25", "-flags", "+ildct+ilme"))),
+    "FLV": steps(("flv", PLAIN)),
+    "FLV, Sorenson": steps(("flv", ("-c:v", "flv", "-q:v", "2"))),
+    "FLV, screen video": steps(("flv", ("-c:v", "flashsv"))),
+    "Windows Media": steps(("wmv", ("-c:v", "wmv2", "-q:v", "2"))),
+    "MOV, animation": steps(("mov", ("-c:v", "qtrle"))),
+    "Theora in Ogg": steps(("ogv", ("-c:v", "libtheora", "-q:v", "8"))),
+    "FFV1 in Matroska": steps(("mkv", ("-c:v", "ffv1"))),
+    "H.264, 10 bit": steps(("mp4", ("-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p10le", "-threads", "1"))),
+    "3GP": steps(("3gp", ("-c:v", "h263", "-s", "352x288", "-q:v", "2"))),
+    "an empty edit in the middle": edited(steps(("mp4", PLAIN)), Edit(1.5, 0), Edit(0.7, None), Edit(2.5, 1.5)),
+    "an empty edit at the end": edited(steps(("mp4", PLAIN)), Edit(4, 0), Edit(0.5, None)),
+    "two empty edits, B-frames": edited(
+        steps(("mp4", B_FRAMES)), Edit(1, 0.2), Edit(0.5, None), Edit(1, 1.2), Edit(0.25, None), Edit(2, 2.2)
+    ),
+    "a dwell": edited(steps(("mp4", PLAIN)), Edit(1.2, 0), Edit(0.8, 1.2, dwell=True), Edit(2.8, 1.2)),
+    "an edit list that leaves out a second": edited(steps(("mp4", PLAIN)), Edit(1, 0), Edit(2, 2)),
+    "an edit list that shows a second twice": edited(steps(("mp4", PLAIN)), Edit(2, 0), Edit(2, 1)),
+    "damaged VP9": damaged(steps(("webm", VP9)), 13),
+    "damaged VP9, first frame shown": damaged(steps(("webm", VP9)), 15),
+    "damaged VP9, three frames": damaged(steps(("webm", VP9)), 5, 23, 39),
+    "damaged H.265": damaged(steps(("mp4", HEVC)), 27),
+    "damaged Motion JPEG": damaged(steps(("avi", ("-c:v", "mjpeg", "-q:v", "2"))), 20, skip=700),
+    "damaged PNG": damaged(steps(("mov", ("-c:v", "png"))), 22),
+    "damaged H.264 in Matroska": damaged(steps(("mkv", PLAIN)), 27, skip=20),
+    **{f"turned, {turn}": turned(steps(("mp4", PLAIN)), turn) for turn in TURNS},
+    **{f"turned, {turn}, to be re-encoded": turned(steps(("mp4", HEVC)), turn) for turn in ("90 degrees", "mirrored")},
+    "turned, fragmented": turned(steps(("mp4", (*PLAIN, "-movflags", "frag_keyframe+empty_moov"))), "270 degrees"),
+    "turned, Matroska": steps(("mp4", PLAIN), ("mkv", COPY), before=()),
+}
+# How long a file lasts from its begin on, where that is not the four seconds of the plain one.
+LENGTHS = {
+    **{name: 3.3 for name in SCREENS if name.startswith("no first keyframe")},
+    "an empty edit in the middle": 4.7,
+    "an empty edit at the end": 4.5,
+    "two empty edits, B-frames": 4.75,
+    "a dwell": 4.8,
+    "an edit list that leaves out a second": 3.0,
+}
+
+# What an edit list means, where ffmpeg shows something else (ISO/IEC 14496-12, 8.6.6): of the film without it.
+REARRANGED: dict[str, Callable[[Film], Film]] = {
+    "an empty edit in the middle": lambda film: held(film, 1.5, 0.7),
+    "an empty edit at the end": lambda film: film,
+    "two empty edits, B-frames": lambda film: held(held(film, 2.0, 0.25), 1.0, 0.5),
+    "a dwell": lambda film: held(film, 1.2, 0.8, including=True),
+}

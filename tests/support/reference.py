@@ -1,0 +1,139 @@
+"""What is seen in media files, by plain ffmpeg and nothing of this project: the reference for muxed files.
+
+Frames are small pictures (yuv420p); what is expected at a time follows from the frames of the sources and the rules of the
+timeline: the latest source that covers a time shows its frame in effect, and where there is none it is black.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from operator import sub
+from pathlib import Path
+
+SMALL = (160, 90)
+BLOCK, NEAR_BLACK = 5, 24
+# The mean difference of a block: encoding changes it by less, the counters of the generated screens by far more.
+MAX_DIFFERENCE = 24.0
+# A time base of a millisecond, and the rounding of a rate, move a frame by as much.
+NEAR = 0.003
+
+
+@dataclass(frozen=True)
+class Film:
+    """The frames of a file: when each is first shown, in seconds from ``begin`` on, and what it looks like."""
+
+    times: tuple[float, ...]
+    looks: tuple[bytes, ...]
+
+    def at(self, moment: float) -> bytes | None:
+        """Return the frame in effect at a moment, None before the first one."""
+        place = bisect_right(self.times, moment + 1e-6)
+        return self.looks[place - 1] if place else None
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A source on the axis of the call: it is shown from ``begin`` to ``end``; its frames are shown ``moved`` seconds later
+    than their own times say."""
+
+    film: Film
+    moved: float
+    begin: float
+    end: float
+
+
+def film(path: Path, canvas: tuple[int, int] | None = None, *options: str, program: str = "ffmpeg") -> Film:
+    """Decode a file as a player does: turned, with its own times. ``canvas`` is the size of the result into which the frames
+    are fitted, None when they have it."""
+    fit = "" if canvas is None else (
+        f"scale={canvas[0]}:{canvas[1]}:force_original_aspect_ratio=decrease:force_divisible_by=2,"
+        f"pad={canvas[0]}:{canvas[1]}:(ow-iw)/2:(oh-ih)/2,"
+    )
+    width, height = SMALL
+    aspect = "scale=iw*sar:ih,setsar=1," if canvas else ""
+    filters = f"{aspect}{fit}scale={width}:{height}:flags=area,format=yuv420p,showinfo"
+    command = [program, "-nostdin", "-hide_banner", "-copyts", *options, "-i", str(path), "-map", "0:V:0", "-vf", filters]
+    done = subprocess.run([*command, "-fps_mode", "passthrough", "-f", "rawvideo", "-"], capture_output=True, check=False)
+    lines = [line for line in done.stderr.decode(errors="replace").splitlines() if "showinfo" in line and "pts_time:" in line]
+    times = [float(line.split("pts_time:")[1].split()[0]) for line in lines]
+    length = width * height * 3 // 2
+    looks = [done.stdout[at : at + length] for at in range(0, len(done.stdout), length)]
+    assert len(times) == len(looks), done.stderr[-500:]
+    return Film(tuple(times), tuple(looks))
+
+
+def difference(one: bytes, other: bytes) -> float:
+    """Return how much the luma of two small pictures differs, in the block where it does so most."""
+    width, height = SMALL
+    worst = 0.0
+    for top in range(0, height, BLOCK):
+        spans = [slice(row * width, (row + 1) * width) for row in range(top, top + BLOCK)]
+        columns = [sum(values) for values in zip(*(map(abs, map(sub, one[s], other[s])) for s in spans), strict=True)]
+        worst = max(worst, *(sum(columns[left : left + BLOCK]) / BLOCK**2 for left in range(0, width, BLOCK)))
+    return worst
+
+
+def is_black(picture: bytes) -> bool:
+    return max(picture[: SMALL[0] * SMALL[1]]) <= NEAR_BLACK
+
+
+def held(film: Film, at: float, seconds: float, *, including: bool = False) -> Film:
+    """Return a film that is held for some seconds before the frame at a moment, or after it when that is ``including``."""
+    times = [time + seconds * (time > at + 1e-6 or (not including and time > at - 1e-6)) for time in film.times]
+    return Film(tuple(times), film.looks)
+
+
+def problems(
+    result: Film,
+    sources: Sequence[Shown],
+    length: float,
+    *,
+    near: float = NEAR,
+    step: float = 0.05,
+    shortest_gap: float = 0.0,
+    unjudged: Sequence[tuple[float, float]] = (),
+) -> list[str]:
+    """Return where a result differs from what its sources show, at moments ``step`` seconds apart and right beside each
+    change. Not judged are what is nearer to a change than ``near``, gaps shorter than ``shortest_gap``, and ``unjudged``."""
+    unjudged = [*unjudged, *_short_gaps(sources, length, shortest_gap)]
+    changes = {edge for one in sources for edge in (one.begin, one.end)} | {0.0, length}
+    changes |= {time + one.moved for one in sources for time in one.film.times}
+    ordered = sorted(changes)
+    moments = {round(number * step, 6) for number in range(int(length / step))}
+    moments |= {change + sign * (near + 0.001) for change in changes for sign in (-1, 1)}
+    found = []
+    for moment in sorted(one for one in moments if 0 <= one < length):
+        place = bisect_right(ordered, moment)
+        nearest = min(abs(moment - one) for one in ordered[max(0, place - 1) : place + 1])
+        if nearest <= near or any(begin <= moment < end for begin, end in unjudged):
+            continue
+        found += _problem(result, sources, moment)
+    return found
+
+
+def _short_gaps(sources: Sequence[Shown], length: float, shortest: float) -> list[tuple[float, float]]:
+    """Return where no source shows anything for less than ``shortest`` seconds."""
+    gaps, position = [], 0.0
+    for begin, end in sorted((one.begin, one.end) for one in (*sources, Shown(Film((), ()), 0, length, length))):
+        if 0 < begin - position < shortest:
+            gaps.append((position, begin))
+        position = max(position, end)
+    return gaps
+
+
+def _problem(result: Film, sources: Sequence[Shown], moment: float) -> list[str]:
+    seen = result.at(moment)
+    if seen is None:
+        return [f"{moment:.3f} s: nothing is shown"]
+    covering = [one for one in sources if one.begin <= moment < one.end]
+    wanted = None
+    if covering:
+        latest = max(covering, key=lambda one: one.moved)
+        wanted = latest.film.at(moment - latest.moved)
+    if wanted is None:
+        return [] if is_black(seen) else [f"{moment:.3f} s: not black"]
+    apart = difference(seen, wanted)
+    return [] if apart <= MAX_DIFFERENCE else [f"{moment:.3f} s: another frame ({apart:.0f})"]
