@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -75,11 +75,12 @@ class JobOptions:
 
     label: bool
     delete_superseded: bool
+    blank_paused: bool = False
 
     @classmethod
     def of(cls, advanced: Advanced) -> JobOptions:
         """Given ``[advanced]``, return what it says of jobs."""
-        return cls(advanced.mark_screen_recording_label, advanced.delete_superseded)
+        return cls(advanced.mark_screen_recording_label, advanced.delete_superseded, advanced.blank_paused)
 
 
 @dataclass
@@ -132,10 +133,11 @@ class Job:
                 self._make(current, report, current.another_name if again else current.name)
             replaced = current.twins if again and report.muxed and self._options.delete_superseded else ()
             if current.superseded or replaced:
+                by = report.facts.get("file") or next((one.media_id for one in current.twins), "")
                 with report.step("delete"):
                     for media in (*current.superseded, *replaced):
-                        by = report.facts["file"] if media in replaced else ""
-                        self._services.superseded.delete(current.recording_id, media, by)
+                        with self._services.publisher.lock(current.recording_id):
+                            self._services.superseded.delete(current.recording_id, media, by)
             if current.label_missing:
                 with report.step("label"):
                     report.facts["label"] = LABEL if self._services.rws.label(current.recording_id) else "refused"
@@ -149,9 +151,7 @@ class Job:
         call = self._services.rws.call_recording(recording_id)
         if call is None:
             return None
-        selection = select(
-            call, screen, delete_superseded=self._options.delete_superseded, label=self._options.label
-        )
+        selection = select(call, screen, **vars(self._options))
         return next((one for one in selection.targets if one.name == name), None)
 
     def make_clear(self, target: MuxTarget, keep: Callable[[Path], None]) -> Report:
@@ -224,7 +224,7 @@ class Job:
         files += [(media, folder / f"screen-{number}") for number, media in enumerate(target.screens)]
         fetched = self._services.helpers.run([partial(self._fetch_one, target, *one) for one in files])
         audio, *screens = self._services.incoming.judge(target.recording_id, fetched)
-        return audio, screens
+        return replace(audio, paused=target.paused), screens
 
     def _fetch_one(self, target: MuxTarget, media: MediaFile, path: Path) -> FetchedFile:
         """Fetch one source in clear: encrypted ones through RCS, others from their storage, or through RWS."""
@@ -354,8 +354,9 @@ def _told(muxed: Muxed) -> dict[str, Any]:
     """Return what the finished line says of a muxed file."""
     method = "; ".join(muxed.reasons) or "copy"
     seconds = {"length": muxed.length / 1e6, "padding": muxed.padding / 1e6, "sync": muxed.shift / 1e6}
+    blanked = {"paused": muxed.paused / 1e6} if muxed.paused else {}
     missing = {"missing": "; ".join(muxed.missing)} if muxed.missing else {}
-    return {**seconds, "method": method, **missing}
+    return {**seconds, **blanked, "method": method, **missing}
 
 
 def _wipe(folder: Path, kept: Path) -> None:

@@ -153,6 +153,7 @@ class Poller:
                 screens.get(call.id),
                 delete_superseded=advanced.delete_superseded,
                 label=advanced.mark_screen_recording_label and self._rws.wants_label(call.id),
+                blank_paused=advanced.blank_paused,
             )
             with about(call.id):
                 self._note(call.id, selection.problems)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from muxer.gir.masks import PausedSpan, Pauses, read_pauses
 from muxer.gir.models import CallRecording, MediaFile, ScreenRecording
 from muxer.gir.rws import LABEL
 
@@ -15,6 +17,11 @@ LONGEST_PREFIX = 64
 ENCRYPTED = ".bin"
 # What stands between the recording and the end of the name of a muxed file: a hash, or what an earlier program put there.
 _MUXED = re.compile(rf"_[A-Za-z0-9]+(-\d+)?_muxed\.mp4({re.escape(ENCRYPTED)})?")
+# In the name of a muxed file in which the paused spans are blank, this stands before the hash, where no other name has it.
+BLANKED = "p"
+_BLANKED = re.compile(rf".*_{BLANKED}[0-9a-f]{{20}}(-\d+)?_muxed\.mp4({re.escape(ENCRYPTED)})?")
+# What the name of a file that was muxed once more, or encrypted, has besides.
+_BESIDES = re.compile(rf"-\d+(?=_muxed\.mp4)|{re.escape(ENCRYPTED)}$")
 
 
 @dataclass(frozen=True)
@@ -22,7 +29,8 @@ class MuxTarget:
     """One muxed file that is wanted: one audio file of a call and the screen files of one agent that overlap it.
 
     ``published``: it stands in the metadata already. ``superseded``: muxed files that it replaces. ``twins``: muxed files
-    of exactly its sources. ``label_missing``: the call recording still lacks its label.
+    of exactly its sources and paused spans. ``label_missing``: the call recording still lacks its label. ``paused``: the
+    spans in which its picture is blank.
     """
 
     recording_id: str
@@ -34,6 +42,7 @@ class MuxTarget:
     superseded: tuple[MediaFile, ...] = ()
     label_missing: bool = False
     twins: tuple[MediaFile, ...] = ()
+    paused: tuple[PausedSpan, ...] = ()
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -42,12 +51,8 @@ class MuxTarget:
 
     @property
     def name(self) -> str:
-        """The file name of the clear muxed file, a pure function of the set of sources: two muxers that race agree. No other
-        recording has it, whatever its sources are called."""
-        prefix = _prefix(self.recording_id)
-        odd = () if prefix == self.recording_id else (self.recording_id,)
-        digest = hashlib.sha256("\0".join((*odd, *sorted(self.sources))).encode()).hexdigest()[:20]
-        return f"{prefix}_{digest}_muxed.mp4"
+        """The file name of the clear muxed file, see :func:`muxed_name`."""
+        return muxed_name(self.recording_id, self.sources, self.paused)
 
     @property
     def another_name(self) -> str:
@@ -68,6 +73,18 @@ class MuxTarget:
         return any(media.pkcs7 for media in (self.audio, *self.screens))
 
 
+def muxed_name(recording_id: str, sources: Iterable[str], paused: Sequence[PausedSpan]) -> str:
+    """Return the file name of a clear muxed file, a pure function of the set of its ``sources`` (mediaIds) and of the
+    ``paused`` spans that are blank in it: two muxers that race agree. No other recording has it, whatever its sources are
+    called; without paused spans it is the name that earlier versions give."""
+    prefix = _prefix(recording_id)
+    odd = () if prefix == recording_id else (recording_id,)
+    # No mediaId is empty, so spans cannot be taken for sources.
+    spans = ("", *(f"{begin}-{'' if end is None else end}" for begin, end in paused)) if paused else ()
+    digest = hashlib.sha256("\0".join((*odd, *sorted(sources), *spans)).encode()).hexdigest()[:20]
+    return f"{prefix}_{BLANKED if paused else ''}{digest}_muxed.mp4"
+
+
 @dataclass(frozen=True)
 class Selection:
     """The targets of one call, and what in its metadata cannot be used."""
@@ -77,9 +94,14 @@ class Selection:
 
 
 def select(
-    call: CallRecording, screen: ScreenRecording | None, *, delete_superseded: bool, label: bool
+    call: CallRecording,
+    screen: ScreenRecording | None,
+    *,
+    delete_superseded: bool,
+    label: bool,
+    blank_paused: bool = False,
 ) -> Selection:
-    """Given a call recording, its screen recording if there is one, and two options, return what is wanted of it."""
+    """Given a call recording, its screen recording if there is one, and three options, return what is wanted of it."""
     if screen is None:
         return Selection((), ())
     nameless = any(media.type.startswith("video/") and not media.media_id for media in screen.media)
@@ -100,9 +122,13 @@ def select(
     label_missing = label and LABEL not in call.labels
     targets = []
     for audio in call.audio:
+        pauses = read_pauses(audio) if blank_paused else Pauses()
+        problems += pauses.problems
         for agent, screens in _by_agent(audio, screen).items():
             region = call.region or screen.region or screens[0].region
-            target = MuxTarget(call.id, region, agent, audio, screens, label_missing=label_missing)
+            target = MuxTarget(
+                call.id, region, agent, audio, screens, label_missing=label_missing, paused=pauses.spans
+            )
             targets.append(_with_state(target, screen, kept, delete_superseded))
     return Selection(tuple(targets), tuple(problems))
 
@@ -123,18 +149,34 @@ def _by_time(media: MediaFile) -> tuple[float, str]:
 def _with_state(target: MuxTarget, screen: ScreenRecording, kept: frozenset[str], delete_superseded: bool) -> MuxTarget:
     """Compare a target with the muxed files that exist; ``kept`` are the names of sources.
 
-    A muxed file that has all its sources, or more, stands for it: metadata that shrink for a moment must not replace a
-    fuller file. One with fewer of them is superseded, unless it bears the name of a source, or not that of a muxed file of
-    this recording: sources, and the files of other recordings, are never deleted, whatever metadata say that they are.
+    A muxed file that has all its sources, or more, and the same paused spans stands for it: metadata that shrink for a
+    moment must not replace a fuller file. One with fewer of them, or the same and other paused spans, is superseded, unless
+    it bears the name of a source, or not that of a muxed file of this recording: sources, and the files of other
+    recordings, are never deleted, whatever metadata say that they are.
     """
     wanted = set(target.sources)
     made_of = [(media, set(media.muxed_from or ())) for media in screen.muxed]
-    published = any(sources >= wanted for _, sources in made_of)
-    twins = tuple(media for media, sources in made_of if sources == wanted and not media.names & kept)
-    fewer = (media for media, sources in made_of if sources < wanted and target.audio.media_id in sources)
-    ours = (one for one in fewer if not one.names & kept and _is_named_as_ours(one, target.recording_id))
+    fitting = [(media, sources) for media, sources in made_of if _has_pauses(media, target)]
+    published = any(sources >= wanted for _, sources in fitting)
+    twins = tuple(media for media, sources in fitting if sources == wanted and not media.names & kept)
+    replaced = (
+        media
+        for media, sources in made_of
+        if target.audio.media_id in sources
+        and (sources < wanted or (sources == wanted and not _has_pauses(media, target)))
+    )
+    ours = (one for one in replaced if not one.names & kept and _is_named_as_ours(one, target.recording_id))
     superseded = tuple(ours) if delete_superseded else ()
     return replace(target, published=published, superseded=superseded, twins=twins)
+
+
+def _has_pauses(media: MediaFile, target: MuxTarget) -> bool:
+    """Whether a muxed file was made with the paused spans of a target, by its name. Where none are wanted, any name will do
+    that does not tell of paused spans: other versions and other programs have made files too."""
+    if not target.paused:
+        return _BLANKED.fullmatch(media.media_id) is None
+    name = muxed_name(target.recording_id, media.muxed_from or (), target.paused)
+    return _BESIDES.sub("", media.media_id) == name
 
 
 def _is_named_as_ours(media: MediaFile, recording_id: str) -> bool:

@@ -1,4 +1,4 @@
-"""Deletes muxed files that a fuller one replaces: the entry in RWS, then the file in its storage.
+"""Deletes muxed files that another one replaces: the entry in RWS, then the file in its storage.
 
 A note on disk is written before and removed after, so that a process that dies in between leaves no file that nothing
 points to: a later poll deletes it, when the entry is gone and the one that replaces it stands there. The same holds for a

@@ -35,11 +35,12 @@ COPY = Kind("█", "=", "green", "copied")
 ENCODED = Kind("▒", "#", "yellow", "re-encoded")
 SHOWN = Kind("▓", "+", "green", "shown")
 PADDING = Kind("·", ".", "bright_black", "padding, black")
+PAUSED = Kind("░", "o", "blue", "paused, black")
 CUT = Kind("╌", "x", "red", "not shown")
 OVERLAP = Kind("▲", "!", "magenta", "screen files overlap")
 NOTHING = Kind(" ", " ", "", "")
 TEXT = Kind("", "", "", "")
-_LEGEND = (AUDIO, COPY, ENCODED, SHOWN, PADDING, CUT, OVERLAP)
+_LEGEND = (AUDIO, COPY, ENCODED, SHOWN, PADDING, PAUSED, CUT, OVERLAP)
 
 Span = tuple[str, str]
 Line = list[Span]
@@ -122,6 +123,8 @@ def _rows(
         if number is not None:
             at = screens[number]["start"] + piece["offset"]
             axis.paint(bars[number], at, at + length, kind)
+    for span in facts.get("paused", ()):
+        axis.paint(result, span["begin"], span["end"], PAUSED)
     for begin, end in _overlaps(screens):
         axis.paint(overlap, begin, end, OVERLAP)
     there = list(zip(labels, rows, strict=True))

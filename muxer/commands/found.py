@@ -19,7 +19,11 @@ def targets_of(parts: Beside, recording_id: str) -> Selection:
     screen = parts.services.rws.screen_recording(recording_id)
     advanced = parts.config.advanced
     found = select(
-        call, screen, delete_superseded=advanced.delete_superseded, label=advanced.mark_screen_recording_label
+        call,
+        screen,
+        delete_superseded=advanced.delete_superseded,
+        label=advanced.mark_screen_recording_label,
+        blank_paused=advanced.blank_paused,
     )
     if not found.targets:
         why = "; ".join(found.problems) or "it has no screen recording; nothing is to be muxed"

@@ -33,6 +33,7 @@ def target_facts(target: MuxTarget) -> dict[str, Any]:
         "needs_work": target.needs_work,
         "label_missing": target.label_missing,
         "supersedes": [one.media_id for one in target.superseded],
+        "paused": [{"begin": begin / 1e6, "end": None if end is None else end / 1e6} for begin, end in target.paused],
         "sources": [_source(one) for one in (target.audio, *target.screens)],
     }
 
@@ -99,6 +100,7 @@ def assumed_facts(target: MuxTarget, tolerance: int) -> dict[str, Any]:
     for number, media in enumerate(target.screens):
         start, seconds = _extent(media)
         clips.append(timeline.Clip(number, start - begin, seconds, ASSUMED_FRAME))
+    paused = timeline.clamp_spans(target.paused, length)
     pieces = [
         {
             "begin": one.begin / 1e6,
@@ -107,14 +109,15 @@ def assumed_facts(target: MuxTarget, tolerance: int) -> dict[str, Any]:
             "offset": one.offset / 1e6,
             "reason": None,
         }
-        for one in timeline.plan(0, length, clips, tolerance)
+        for one in timeline.plan(0, length, clips, tolerance, paused)
     ]
     names = [media.media_id for media in target.screens]
     screens = [
         {"name": name, "start": clip.start / 1e6, "length": clip.length / 1e6}
         for name, clip in zip(names, clips, strict=True)
     ]
-    facts = {"length": length / 1e6, "screens": screens, "pieces": pieces}
+    spans = [{"begin": begin / 1e6, "end": end / 1e6} for begin, end in paused]
+    facts = {"length": length / 1e6, "screens": screens, "pieces": pieces, "paused": spans}
     return {"assumed": True, **_timeline_facts(facts, timeline.overlaps(length, clips, tolerance))}
 
 

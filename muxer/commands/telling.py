@@ -107,6 +107,8 @@ def _findings(target: Mapping[str, Any]) -> Iterator[Line]:
     facts = target["timeline"]
     yield _pair("length", f"{facts['length']:.3f} s" + (", by the metadata" if target.get("assumed") else ""))
     yield _pair("gaps", "; ".join(f"{_span(gap)} black" for gap in target["gaps"]) or "none")
+    if facts["paused"]:
+        yield _pair("paused", "; ".join(f"{_span(span)} black" for span in facts["paused"]))
     yield _pair("overlaps", "; ".join(map(_overlap, target["overlaps"])) or "none")
     if "picture" in target:
         yield _pair("picture", target["picture"])
@@ -125,7 +127,7 @@ def _encoded(pieces: Sequence[Mapping[str, Any]]) -> Iterator[Line]:
 
 
 def _overlap(one: Mapping[str, Any]) -> str:
-    what = "tolerated, the later one is shown uncut after it" if one["tolerated"] else "the earlier one is truncated"
+    what = "tolerated, the later one is shown uncut after it" if one["tolerated"] else "the later one is shown there"
     return f"{plain(one['earlier'])} and {plain(one['later'])} by {one['seconds']:.3f} s: {what}"
 
 

@@ -155,7 +155,16 @@ class Advanced:
     )
     call_recording_query_string: str = option(types.query, "", "migration: process what this query finds, then exit")
     delete_superseded: bool = option(
-        types.switch, "1", "1 = delete a muxed file when one with more screen files replaces it", origin="ours"
+        types.switch,
+        "1",
+        "1 = delete a muxed file when one with more screen files, or other paused spans, replaces it",
+        origin="ours",
+    )
+    blank_paused: bool = option(
+        types.switch,
+        "0",
+        "1 = black picture while the call's recording was paused; the same value on all muxers of a site",
+        origin="ours",
     )
     audio_codec: str = option(
         types.Choice(("copy", "aac")), "copy", "copy = keep the call's audio stream, aac = re-encode it", origin="ours"

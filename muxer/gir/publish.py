@@ -49,7 +49,7 @@ class Publisher:
         no longer the one that the entry describes. An entry that stands there already is not posted again, unless it
         describes another ciphertext. Raise :class:`ServiceUnavailable` when the entry cannot be seen after posting.
         """
-        with self._lock(recording_id):
+        with self.lock(recording_id):
             current = self._rws.screen_recording(recording_id)
             if current is not None and _stands_in(current, entry):
                 return current
@@ -81,7 +81,7 @@ class Publisher:
 
     def _repair(self, path: Path) -> None:
         recording_id = json.loads(path.read_text(encoding="utf-8"))["id"]
-        with self._lock(recording_id):
+        with self.lock(recording_id):
             left = json.loads(path.read_text(encoding="utf-8"))
             current = self._look(recording_id)
             *earlier, _ = left["mediaFiles"]
@@ -131,7 +131,9 @@ class Publisher:
         except Permanent as error:
             raise ServiceUnavailable(f"RWS does not show what is published: {error}", code=Code.NOT_SHOWN) from error
 
-    def _lock(self, recording_id: str) -> threading.Lock:
+    def lock(self, recording_id: str) -> threading.Lock:
+        """Return the lock that is held while entries of a recording are posted. Hold it to delete an entry: one that
+        vanishes meanwhile would be taken for lost, and posted again."""
         return self._locks[int(_stem(recording_id), 16) % LOCKS]
 
     def _keep(self, recording_id: str, region: str, wanted: list[Json]) -> Path:

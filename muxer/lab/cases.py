@@ -46,13 +46,18 @@ class ScreenPart:
 
 @dataclass(frozen=True)
 class CallPlan:
-    """One call: a name, the length of its audio in seconds, its screen files, and what else is special."""
+    """One call: a name, the length of its audio in seconds, its screen files, and what else is special.
+
+    ``paused``: from when to when, in seconds of the call, its metadata say that the recording was paused; an end of None =
+    it was not resumed. The audio sounds there nevertheless, so that each second of it can be told.
+    """
 
     name: str
     seconds: float
     screens: tuple[ScreenPart, ...] = ()
     encrypted: bool = False
     muxed: bool = False
+    paused: tuple[tuple[float, float | None], ...] = ()
 
     def recording_id(self, serial: int = 0) -> str:
         """Return the id of the call recording: always the same for the same call and serial number."""
@@ -66,8 +71,10 @@ class CallPlan:
 
 PLANS: dict[Case, tuple[CallPlan, ...]] = {
     Case.PLAIN: (CallPlan("plain", 24, (ScreenPart(0, 24),)),),
-    Case.GAPS: (CallPlan("gaps", 36, (ScreenPart(4, 8), ScreenPart(12, 7), ScreenPart(24, 7))),),
-    Case.TRANSFER: (CallPlan("transfer", 32, (ScreenPart(0, 15), ScreenPart(16, 16, BRUNO))),),
+    Case.GAPS: (
+        CallPlan("gaps", 36, (ScreenPart(4, 8), ScreenPart(12, 7), ScreenPart(24, 7)), paused=((8.25, 10.5), (29, None))),
+    ),
+    Case.TRANSFER: (CallPlan("transfer", 32, (ScreenPart(0, 15), ScreenPart(16, 16, BRUNO)), paused=((5, 7), (20, 22.5))),),
     Case.ENCRYPTED: (CallPlan("encrypted", 22, (ScreenPart(0, 22),), encrypted=True),),
     Case.LATE: (CallPlan("late", 20, (ScreenPart(0, 20, late=True),)),),
     Case.NOTHING: (CallPlan("no-screen", 20), CallPlan("muxed", 20, (ScreenPart(0, 20),), muxed=True)),

@@ -24,13 +24,20 @@ def call_media(site: Site, plan: CallPlan, id: str, start: datetime, stored: Pat
         "tenant": "Environment",
         "ivrprofile": "lab",
         "parameters": {"agentId": agent.username, "connId": id[:16], "ani": CALLER, "dnis": DIALED},
-        "masks": [],
+        "masks": _masks(plan, start),
         "partitions": [],
         "accessgroups": ["/"],
         "originalMediaDescriptor": site.media.call_descriptor(stored.name),
         **_encryption(site, pkcs7),
         **_through_rws(site, f"/api/v2/ops/contact-centers/{site.ccid}/recordings/{id}/content/{stored.name}"),
     }
+
+
+def _masks(plan: CallPlan, start: datetime) -> list[JSON]:
+    """Return the masks of a call: those that pause its recording, then those that resume it [gir-api 3]."""
+    moments = [(begin, "paused") for begin, _ in plan.paused]
+    moments += [(end, "resume") for _, end in plan.paused if end is not None]
+    return [{"time": wire_time(start + timedelta(seconds=at)), "type": kind} for at, kind in moments]
 
 
 def screen_media(site: Site, part: ScreenPart, id: str, start: datetime, stored: Path, pkcs7: str | None) -> JSON:

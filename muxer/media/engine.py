@@ -42,7 +42,9 @@ ENCODE_SECONDS_PER_SECOND = 20
 class Input:
     """A fetched media file: its path, its name for messages, when it begins and, by its metadata, ends.
 
-    `arrival` states whether it may still be on its way. `shortfall` is what it lacks by its size, in words.
+    `arrival` states whether it may still be on its way. `shortfall` is what it lacks by its size, in words. `paused` are the
+    spans of an audio file in which nothing may be shown, in microseconds from its start; an end of None is the end of the
+    file.
     """
 
     path: Path
@@ -51,13 +53,15 @@ class Input:
     stop: datetime | None = None
     arrival: Arrival = Arrival.UNKNOWN
     shortfall: str = ""
+    paused: tuple[tuple[int, int | None], ...] = ()
 
 
 @dataclass(frozen=True)
 class Muxed:
     """A finished muxed file. Lengths are microseconds, also ``shift``, how far a picture is from its true
     moment at worst; ``reasons`` says why something was re-encoded, if anything was. `missing` are the sources that were
-    used as far as they go, each with what it lacks, in words."""
+    used as far as they go, each with what it lacks, in words. `paused` is for how long the picture is blank because the
+    recording was paused."""
 
     path: Path
     length: int
@@ -66,6 +70,7 @@ class Muxed:
     reasons: tuple[str, ...]
     timeline: Timeline
     missing: tuple[str, ...] = ()
+    paused: int = 0
 
 
 class Engine:
@@ -144,7 +149,9 @@ class Engine:
             read = [self._read(screen, folder / f"plain-{number}.mp4", missing) for number, screen in enumerate(screens)]
         names = tuple(screen.name for screen in screens)
         sources = Sources(
-            sound, audio.start, names, tuple(read), (), (), (), reasons, tuple(commands), missing=tuple(missing)
+            *(sound, audio.start, names, tuple(read), (), (), (), reasons, tuple(commands)),
+            missing=tuple(missing),
+            paused=timeline.clamp_spans(audio.paused, sound.length_us),
         )
         sources = self._placed(sources, screens)
         limits.check_picture(*sizes(sources.videos.values()))
@@ -154,9 +161,10 @@ class Engine:
         """Plan the timeline of sources that were read."""
         begin, length = to_microseconds(sources.start), sources.sound.length_us
         placed = tuple(_clip(number, screens[number], one, begin) for number, one in enumerate(sources.read))
-        segments = timeline.plan(0, length, placed, self._tolerance)
+        unpaused = timeline.plan(0, length, placed, self._tolerance)
+        paused = timeline.plan(0, length, placed, self._tolerance, sources.paused) if sources.paused else unpaused
         overlaps = timeline.overlaps(length, placed, self._tolerance)
-        sources = replace(sources, placed=placed, segments=segments, overlaps=overlaps)
+        sources = replace(sources, placed=placed, segments=paused, unpaused=unpaused, overlaps=overlaps)
         for number in sorted(set(range(len(placed))) - set(sources.seen)):
             log.warning("%s shows nothing within the audio's time", sources.names[number])
         if not sources.seen:
@@ -189,8 +197,8 @@ class Engine:
         output = folder / MUXED
         checksums = write_movie(output, row, avc, sound, start, activity.advance)
         verify.check(verify.Made(output, plan, row, avc, checksums), self._tools, self._runner)
-        missing = plan.sources.missing
-        return Muxed(output, sound.length_us, plan.padding, plan.shift, plan.reasons, plan.timeline, missing)
+        kept = (plan.padding, plan.shift, plan.reasons, plan.timeline, plan.sources.missing, plan.paused)
+        return Muxed(output, sound.length_us, *kept)
 
     def _padding_runs(self, plan: Plan, part: Piece, folder: Path) -> Iterator[Run]:
         """Yield the slices of a padding, the last one cut to fit."""

@@ -25,15 +25,17 @@ SOUND, PADDING, EXCERPTS, MUXED = "sound.mp4", "padding.mp4", "excerpts.mp4", "m
 @dataclass(frozen=True)
 class Timeline:
     """How a muxed file is made up, in microseconds from the audio's start: its length, the name, start and length of each
-    screen file, and the pieces of the result in order."""
+    screen file, the pieces of the result in order, and the spans in which the recording was paused."""
 
     length: int
     screens: tuple[tuple[str, int, int], ...]
     pieces: tuple[Piece, ...]
+    paused: tuple[timeline.Span, ...] = ()
 
     def facts(self) -> dict[str, Any]:
         """Return it in seconds, as it is kept in the journal: ``screen`` is the number of a screen file, None for padding;
-        ``offset`` is where in that file a piece begins; ``reason`` says why it is re-encoded, None for a copy."""
+        ``offset`` is where in that file a piece begins; ``reason`` says why it is re-encoded, None for a copy. ``paused``
+        are the spans that are blank because the recording was paused."""
         return {
             "length": self.length / 1e6,
             "screens": [
@@ -49,6 +51,7 @@ class Timeline:
                 }
                 for piece in self.pieces
             ],
+            "paused": [{"begin": begin / 1e6, "end": end / 1e6} for begin, end in self.paused],
         }
 
 
@@ -56,7 +59,8 @@ class Timeline:
 class Sources:
     """What was fetched, read. ``read`` are all screen files and ``names`` theirs, ``placed`` where they lie on the axis of
     the audio; ``reasons`` say why the audio was re-encoded; ``commands`` have read it all. `missing` are the sources
-    that are used as far as they go, each with what it lacks, in words."""
+    that are used as far as they go, each with what it lacks, in words. `paused` are the spans that are blank, `unpaused`
+    the segments as they would be without those."""
 
     sound: Sound
     start: datetime
@@ -68,11 +72,14 @@ class Sources:
     reasons: frozenset[str]
     commands: tuple[tuple[str, ...], ...]
     missing: tuple[str, ...] = ()
+    paused: tuple[timeline.Span, ...] = ()
+    unpaused: tuple[timeline.Segment, ...] = ()
 
     @property
     def seen(self) -> tuple[int, ...]:
-        """The numbers of the screen files of which something is shown."""
-        return tuple(sorted({segment.clip for segment in self.segments if segment.clip is not None}))
+        """The numbers of the screen files of which something is shown, or would be without paused spans: the canvas does not
+        depend on those."""
+        return tuple(sorted({segment.clip for segment in self.unpaused if segment.clip is not None}))
 
     @cached_property
     def videos(self) -> dict[int, Video]:
@@ -113,6 +120,11 @@ class Plan:
         return timeline.padding(self.sources.segments)
 
     @property
+    def paused(self) -> int:
+        """How many microseconds of the result are blank because the recording was paused."""
+        return sum(end - begin for begin, end in self.sources.paused)
+
+    @property
     def shift(self) -> int:
         """How many microseconds a picture is from its true moment, at worst."""
         return timeline.shift(self.sources.segments, self.sources.placed)
@@ -122,7 +134,7 @@ class Plan:
         """How the result is made up."""
         sources = self.sources
         screens = tuple((sources.names[clip.index], clip.start, clip.length) for clip in sources.placed)
-        return Timeline(sources.sound.length_us, screens, self.parts)
+        return Timeline(sources.sound.length_us, screens, self.parts, sources.paused)
 
     @property
     def commands(self) -> tuple[tuple[str, ...], ...]:

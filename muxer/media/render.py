@@ -327,7 +327,8 @@ def check_command(
         return command
     chosen = "+".join(f"eq(n\\,{number})" for number in frames)
     command += ["-map", "0:v:0", "-vf", ",".join((f"select={chosen}", *_small(size))), *tools.keep_times]
-    return [*command, "-f", "rawvideo", str(excerpts.with_suffix(LOOKS))]
+    # Two of them may be closer to each other than the frame rate has it.
+    return [*command, "-enc_time_base", f"1:{TIMESCALE}", "-f", "rawvideo", str(excerpts.with_suffix(LOOKS))]
 
 
 def _small(size: tuple[int, int]) -> tuple[str, str]:

@@ -1,14 +1,20 @@
 """The plan of a muxed file on the axis of its audio: what is shown when. Pure, in integer microseconds.
 
 The rules are those of section 3 of the behaviour: the audio is the clock; screens outside it are cut off; two screens that
-overlap by no more than the tolerance follow each other uncut, else the earlier one is truncated; gaps are padded. Every
-position is absolute, so that no error adds up.
+overlap by no more than the tolerance follow each other uncut, else the later one is shown over the earlier one, which is
+shown again where the later one ends; padding stands only where no screen shows anything, and where the recording was
+paused. Every position is absolute, so that no error adds up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+
+# From when until when, in microseconds.
+Span = tuple[int, int]
+# A frame of the result lasts one tick of 1/90000 s at least; a shorter pause lasts this many microseconds.
+MIN_PAUSE = 100
 
 
 @dataclass(frozen=True)
@@ -30,8 +36,8 @@ class Clip:
 class Segment:
     """From ``begin`` to ``end``, in microseconds from the audio's start: a clip from ``offset`` on, or padding.
 
-    ``clip`` is the index of the clip, None for padding. A clip's last frame is held until ``end`` when the file ends less
-    than a frame earlier.
+    ``clip`` is the index of the clip, None for padding; a clip may have several segments. Its last frame is held until
+    ``end`` when the file ends less than a frame earlier.
     """
 
     begin: int
@@ -44,10 +50,20 @@ class Segment:
         """The segment's length in microseconds."""
         return self.end - self.begin
 
+    def part(self, begin: int, end: int) -> Segment:
+        """Return what the segment shows from ``begin`` to ``end``."""
+        return Segment(begin, end, self.clip, self.offset + begin - self.begin)
+
+    def continues(self, earlier: Segment) -> bool:
+        """Whether it begins where ``earlier`` ends, and shows what follows there."""
+        same = self.clip is None or self.begin - self.offset == earlier.begin - earlier.offset
+        return earlier.end == self.begin and earlier.clip == self.clip and same
+
 
 @dataclass(frozen=True)
 class Overlap:
-    """Two clips that lie over each other, by index, for ``length`` microseconds: tolerated, or the earlier is truncated."""
+    """Two clips that share ``length`` microseconds, by index. ``tolerated``: the later one is shown uncut after the earlier
+    one; else it is shown over it."""
 
     earlier: int
     later: int
@@ -59,30 +75,55 @@ def overlaps(audio_length: int, clips: Sequence[Clip], tolerance: int) -> tuple[
     """Given the audio's length, clips on one clock and the overlap that is tolerated, return the overlaps of those that
     count, in the order in which :func:`plan` resolves them."""
     found: list[Overlap] = []
-    _placed(_counting(clips, audio_length), tolerance, found)
+    _place_clips(_counting(clips, audio_length), tolerance, found)
     return tuple(found)
 
 
-def plan(audio_start: int, audio_length: int, clips: Sequence[Clip], tolerance: int) -> tuple[Segment, ...]:
-    """Given the audio's start (microseconds of any clock) and length, the screen files on the same clock, and the overlap
-    that is tolerated, return segments that cover exactly the audio's span, in order and without overlap.
+def plan(
+    audio_start: int, audio_length: int, clips: Sequence[Clip], tolerance: int, paused: Sequence[Span] = ()
+) -> tuple[Segment, ...]:
+    """Return segments that cover exactly the audio's span, in order and without overlap.
 
-    The order of the clips does not matter, and those shorter than a frame count for nothing. Only padding is returned when
-    no clip shows anything within the audio.
+    ``audio_start``, ``audio_length`` and the ``clips`` are microseconds on one clock, in any order; ``tolerance`` is the
+    overlap that is tolerated. ``paused`` are the spans in which nothing is shown, in microseconds from the audio's start,
+    as :func:`clamp_spans` returns them. Clips shorter than a frame count for nothing. Only padding is returned when no clip
+    shows anything within the audio.
     """
-    placed = _placed(_counting(clips, audio_length), tolerance, [])
-    shown = [segment for one in placed if (segment := _within(one, audio_start, audio_length)) is not None]
-    least = {clip.index: clip.least for clip in clips}
-    return _padded(shown, audio_length, least)
+    counting = _counting(clips, audio_length)
+    placed = _place_clips(counting, tolerance, [])
+    least = {clip.index: min(clip.least, audio_length) for clip in counting}
+    within = (_cut_to_audio(segment, audio_start, audio_length) for segment in _visible(placed))
+    shown = _outside(paused, (segment for segment in within if segment.length > 0))
+    return _joined(_padded(_long_enough(shown, least), paused, audio_length, least))
+
+
+def clamp_spans(spans: Iterable[tuple[int, int | None]], length: int) -> tuple[Span, ...]:
+    """Given ``spans`` in microseconds (an end of None is that of the audio) and the ``length`` of the audio, return what of
+    them lies within the audio, in order; those that meet are joined."""
+    joined: list[Span] = []
+    inside = ((max(begin, 0), length if end is None else min(end, length)) for begin, end in spans)
+    wide = ((max(min(begin, length - MIN_PAUSE), 0), max(end, begin + MIN_PAUSE)) for begin, end in inside if begin < end)
+    for begin, end in sorted((begin, min(end, length)) for begin, end in wide):
+        if joined and begin <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(joined[-1][1], end))
+        else:
+            joined.append((begin, end))
+    return tuple(joined)
 
 
 @dataclass(frozen=True)
 class _Placed:
-    """A clip where it is shown: ``begin`` may be later than its start, ``end`` earlier than its end."""
+    """A clip where it is placed: ``begin`` is later than its start after a tolerated overlap."""
 
     clip: Clip
     begin: int
-    end: int
+
+    @property
+    def end(self) -> int:
+        return self.begin + self.clip.length
+
+    def segment(self, begin: int, end: int) -> Segment:
+        return Segment(begin, end, self.clip.index, begin - self.begin)
 
 
 def _counting(clips: Sequence[Clip], audio_length: int) -> list[Clip]:
@@ -91,38 +132,89 @@ def _counting(clips: Sequence[Clip], audio_length: int) -> list[Clip]:
     return sorted(long_enough, key=lambda clip: (clip.start, clip.length, clip.index))
 
 
-def _placed(clips: Sequence[Clip], tolerance: int, found: list[Overlap]) -> list[_Placed]:
-    """Resolve the overlaps of clips in the order of their starts, and add them to those that were ``found``."""
+def _place_clips(clips: Sequence[Clip], tolerance: int, found: list[Overlap]) -> list[_Placed]:
+    """Return where clips in the order of their starts are placed, and add their overlaps to ``found``.
+
+    A clip is compared with the one that is visible where it would begin, and behind that again. So none is placed before an
+    earlier one.
+    """
     placed: list[_Placed] = []
     for clip in clips:
         begin = clip.start
-        while placed and placed[-1].end > clip.start:
-            earlier = placed[-1]
-            length = earlier.end - clip.start
-            found.append(Overlap(earlier.clip.index, clip.index, length, length <= tolerance))
-            if length <= tolerance:
-                begin = earlier.end
+        while (earlier := _visible_at(placed, begin)) is not None:
+            tolerated = earlier.end - clip.start <= tolerance
+            shared = min(earlier.end, clip.end) - clip.start
+            found.append(Overlap(earlier.clip.index, clip.index, shared, tolerated))
+            if not tolerated:
                 break
-            placed.pop()
-            if earlier.begin < clip.start:
-                placed.append(replace(earlier, end=clip.start))
-        placed.append(_Placed(clip, begin, begin + clip.length))
+            begin = earlier.end
+        placed.append(_Placed(clip, begin))
     return placed
 
 
-def _within(one: _Placed, audio_start: int, audio_length: int) -> Segment | None:
-    """Cut a clip to the audio's span; return None when less than a frame of it is left."""
-    begin, end = max(one.begin - audio_start, 0), min(one.end - audio_start, audio_length)
-    if end - begin < min(one.clip.least, audio_length):
-        return None
-    return Segment(begin, end, one.clip.index, begin - (one.begin - audio_start))
+def _visible_at(placed: Sequence[_Placed], moment: int) -> _Placed | None:
+    """Return the clip that is visible at a moment: of those that last, the one that was placed last."""
+    return next((one for one in reversed(placed) if one.begin <= moment < one.end), None)
 
 
-def _padded(shown: Sequence[Segment], audio_length: int, least: dict[int, int]) -> tuple[Segment, ...]:
-    """Fill the gaps: padding, or a longer last frame where the gap is shorter than a frame."""
+def _visible(placed: Sequence[_Placed]) -> Iterator[Segment]:
+    """Yield what is seen of placed clips, in order: the one that was placed last, and where it ends the one before that
+    still lasts."""
+    covering: list[_Placed] = []
+    borders = [*(one.begin for one in placed[1:]), max((one.end for one in placed), default=0)]
+    for one, border in zip(placed, borders, strict=False):
+        covering.append(one)
+        position = one.begin
+        while covering and position < border:
+            top = covering[-1]
+            if position < (end := min(top.end, border)):
+                yield top.segment(position, end)
+                position = end
+            if top.end <= position:
+                covering.pop()
+
+
+def _cut_to_audio(segment: Segment, audio_start: int, audio_length: int) -> Segment:
+    """Return the part of a segment within the audio, in microseconds from its start; it may have no length."""
+    moved = replace(segment, begin=segment.begin - audio_start, end=segment.end - audio_start)
+    begin = max(moved.begin, 0)
+    return moved.part(begin, max(begin, min(moved.end, audio_length)))
+
+
+def _outside(paused: Sequence[Span], segments: Iterable[Segment]) -> Iterator[Segment]:
+    """Yield the parts of segments outside the ``paused`` spans."""
+    for segment in segments:
+        position = segment.begin
+        for begin, end in paused:
+            if begin < segment.end and position < end:
+                if position < begin:
+                    yield segment.part(position, begin)
+                position = end
+        if position < segment.end:
+            yield segment.part(position, segment.end)
+
+
+def _long_enough(segments: Iterable[Segment], least: dict[int, int]) -> list[Segment]:
+    """Return segments of at least a frame. A shorter one is left to the one right before, so that there is no gap where a
+    clip shows something."""
+    kept: list[Segment] = []
+    for segment in segments:
+        if segment.clip is not None and segment.length >= least[segment.clip]:
+            kept.append(segment)
+        elif kept and kept[-1].end == segment.begin:
+            kept[-1] = replace(kept[-1], end=segment.end)
+    return kept
+
+
+def _padded(
+    shown: Sequence[Segment], paused: Sequence[Span], audio_length: int, least: dict[int, int]
+) -> list[Segment]:
+    """Fill the gaps: padding, or a longer last frame where the gap is shorter than a frame. Paused spans are padding however
+    short."""
     segments: list[Segment] = []
     position = 0
-    for segment in (*shown, Segment(audio_length, audio_length, None)):
+    blank = (Segment(begin, end, None) for begin, end in paused)
+    for segment in sorted((*shown, *blank, Segment(audio_length, audio_length, None)), key=lambda one: one.begin):
         gap = segment.begin - position
         neighbour = segments[-1].clip if segments else segment.clip
         if gap >= (least[neighbour] if neighbour is not None else 1):
@@ -134,7 +226,18 @@ def _padded(shown: Sequence[Segment], audio_length: int, least: dict[int, int]) 
         if segment.length:
             segments.append(segment)
         position = segment.end
-    return tuple(segments)
+    return segments
+
+
+def _joined(segments: Iterable[Segment]) -> tuple[Segment, ...]:
+    """Return segments in which each one that continues the one before is part of it."""
+    joined: list[Segment] = []
+    for segment in segments:
+        if joined and segment.continues(joined[-1]):
+            joined[-1] = replace(joined[-1], end=segment.end)
+        else:
+            joined.append(segment)
+    return tuple(joined)
 
 
 def shift(segments: Sequence[Segment], clips: Sequence[Clip]) -> int:

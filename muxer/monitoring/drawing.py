@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from muxer.monitoring.svg import element, percent, picture, text
-from muxer.monitoring.timelines import COPY, ENCODE, PADDING, Part, Screen, Timeline, merged, summary
+from muxer.monitoring.timelines import COPY, ENCODE, PADDING, PAUSED, Part, Screen, Timeline, merged, summary
 from muxer.monitoring.words import position
 
 ROW, GAP = 26, 10
@@ -20,7 +20,7 @@ ROOM_FOR_NUMBER = 0.05
 MOST_OUTSIDE = 0.3
 MOST_TICKS = 6
 STRIP_WIDTH, STRIP_HEIGHT = 120, 14
-WORDS = {COPY: "copied", ENCODE: "re-encoded", PADDING: "padding"}
+WORDS = {COPY: "copied", ENCODE: "re-encoded", PADDING: "padding", PAUSED: "paused"}
 _STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800)
 
 
@@ -160,7 +160,7 @@ def strip(timeline: Timeline) -> str:
 def _slots(timeline: Timeline) -> list[str]:
     """Return what most of each slot of the strip shows."""
     width = timeline.length / STRIP_WIDTH
-    shares = [{COPY: 0.0, ENCODE: 0.0, PADDING: 0.0} for _ in range(STRIP_WIDTH)]
+    shares = [dict.fromkeys(WORDS, 0.0) for _ in range(STRIP_WIDTH)]
     for part in timeline.parts:
         first, last = int(part.begin / width), min(int(part.end / width), STRIP_WIDTH - 1)
         for slot in range(max(0, first), last + 1):

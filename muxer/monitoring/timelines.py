@@ -6,14 +6,14 @@ Pure. Times are seconds from the start of the audio. The names of the screen fil
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
 from muxer.monitoring.words import exact, position
 
-COPY, ENCODE, PADDING = "copy", "encode", "padding"
+COPY, ENCODE, PADDING, PAUSED = "copy", "encode", "padding", "paused"
 # Shorter rests are the last frame of a file or the rounding of its metadata; nobody misses them.
 LEAST_CUT = 0.1
 
@@ -37,7 +37,8 @@ class Screen:
 
 @dataclass(frozen=True)
 class Part:
-    """A part of the muxed file: copied, re-encoded (and why) or padding; of which screen file, None for padding."""
+    """A part of the muxed file: copied, re-encoded (and why), padding, or blank because the recording was paused; of which
+    screen file, None for the latter two."""
 
     begin: float
     end: float
@@ -88,7 +89,9 @@ def read(facts: Mapping[str, Any] | None) -> Timeline | None:
         for one in pieces:
             shown[one.screen].append((one.offset, one.offset + one.end - one.begin))
         screens = tuple(_screen(number, one, shown[number]) for number, one in enumerate(facts["screens"]))
-        return Timeline(float(facts["length"]), screens, tuple(map(_part, pieces)))
+        paused = [(float(one["begin"]), float(one["end"])) for one in facts.get("paused", ())]
+        parts = (part for one in pieces for part in _parts(one, paused))
+        return Timeline(float(facts["length"]), screens, tuple(parts))
     except (KeyError, TypeError, ValueError):
         return None
 
@@ -113,11 +116,21 @@ def _screen(index: int, facts: Mapping[str, Any], shown: Sequence[Stretch]) -> S
     return Screen(index + 1, begin, begin + length, tuple(cuts))
 
 
-def _part(piece: _Piece) -> Part:
-    if piece.screen is None:
-        return Part(float(piece.begin), float(piece.end), PADDING)
-    kind = COPY if piece.reason is None else ENCODE
-    return Part(float(piece.begin), float(piece.end), kind, int(piece.screen) + 1, piece.reason or "")
+def _parts(piece: _Piece, paused: Sequence[Stretch]) -> Iterator[Part]:
+    """Yield the parts of the muxed file that a piece is: of padding, those that are paused are parts of their own."""
+    begin, end = float(piece.begin), float(piece.end)
+    if piece.screen is not None:
+        kind = COPY if piece.reason is None else ENCODE
+        yield Part(begin, end, kind, int(piece.screen) + 1, piece.reason or "")
+        return
+    for span in paused:
+        if begin < span[1] and span[0] < end:
+            if begin < span[0]:
+                yield Part(begin, span[0], PADDING)
+            begin = min(span[1], end)
+            yield Part(max(span[0], float(piece.begin)), begin, PAUSED)
+    if begin < end:
+        yield Part(begin, end, PADDING)
 
 
 def merged(parts: Sequence[Part]) -> tuple[Part, ...]:
@@ -131,7 +144,7 @@ def merged(parts: Sequence[Part]) -> tuple[Part, ...]:
 
 def summary(timeline: Timeline) -> str:
     """Given a timeline, return in one sentence what the muxed file is made of."""
-    kinds = ((COPY, "copied"), (ENCODE, "re-encoded"), (PADDING, "padding"))
+    kinds = ((COPY, "copied"), (ENCODE, "re-encoded"), (PADDING, "padding"), (PAUSED, "paused"))
     amounts = [f"{exact(seconds)} {word}" for kind, word in kinds if (seconds := timeline.seconds(kind)) > 0]
     count = len(timeline.screens)
     files = "1 screen file" if count == 1 else f"{count} screen files"

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -73,19 +74,16 @@ def screen(
 
 
 def shown(layout: Sequence[tuple[float, float]], tolerance: float = 2.0) -> list[sync.Shown]:
-    """The rules of section 3 of the behaviour, said once more for these layouts: later files cut earlier ones."""
-    placed: list[sync.Shown] = []
+    """The rules of section 3 of the behaviour, said once more for these layouts: later files cover earlier ones, which are
+    shown again where the later ones end."""
+    placed: list[tuple[float, float]] = []
     for offset, seconds in sorted(layout):
-        begin = float(offset)
-        if placed and placed[-1].end > offset:
-            last = placed.pop()
-            if last.end - offset <= tolerance:
-                begin = last.end
-                placed.append(last)
-            else:
-                placed.append(sync.Shown(last.begin, offset, 1))
-        placed.append(sync.Shown(begin, begin + seconds, 1))
-    return [sync.Shown(max(one.begin, 0), min(one.end, SECONDS), 1) for one in placed]
+        ends = [end for begin, end in placed if begin <= offset < end and end - offset <= tolerance]
+        begin = max([float(offset), *ends])
+        placed.append((begin, begin + seconds))
+    borders = sorted({0.0, SECONDS, *(min(max(at, 0.0), SECONDS) for one in placed for at in one)})
+    covered = (pair for pair in pairwise(borders) if any(begin <= pair[0] < end for begin, end in placed))
+    return [sync.Shown(begin, end, 1) for begin, end in covered]
 
 
 def mux(folder: Path, audio: Path, screens: Sequence[Input], **options: object) -> Muxed:

@@ -58,7 +58,7 @@ def sources(fps: int, skips: float = 0.0) -> list[sync.Source]:
     for number, begin in enumerate(BEGINS):
         instants = [begin + frame / fps for frame in range(round(skips * fps), round(SCREEN_SECONDS * fps))]
         end = begin + SCREEN_SECONDS
-        made.append(sync.Source(number + 1, instants, end, (max(begin + skips, 0), min(end, SECONDS))))
+        made.append(sync.Source(number + 1, instants, end, [(max(begin + skips, 0), min(end, SECONDS))]))
     return made
 
 
@@ -106,5 +106,5 @@ def test_picture_and_sound_fit_for_a_still_screen_with_a_frame_every_twenty_seco
     chosen = "+".join(f"eq(n,{frame})" for frame in frames)
     ffmpeg("-i", full, "-vf", f"select='{chosen}'", "-fps_mode", "passthrough", *kinds.PLAIN, still)
     made = mux(audio, [(still, begin)], tmp_path)
-    seen = sync.Source(1, [begin + frame for frame in frames], begin + 61, (0, 45))
+    seen = sync.Source(1, [begin + frame for frame in frames], begin + 61, [(0, 45)])
     check(made.path, [seen], 45, FRAME, record_property, "still screen")

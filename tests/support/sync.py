@@ -14,6 +14,8 @@ from muxer.lab.readers import Picture, read_pictures, read_pips
 INSTANTS = 2**32
 PIPS = 40
 PIP_TOLERANCE = 0.06
+# Times of a result are whole ticks of 1/90000 s.
+SAME = 0.00002
 
 
 @dataclass(frozen=True)
@@ -76,12 +78,12 @@ def _length_problems(path: Path, seconds: float, frame: float) -> list[str]:
 @dataclass(frozen=True)
 class Source:
     """A screen file as it must be seen: the agent's number, the instants of its frames (seconds from the audio's start),
-    the end of the last one, and from when until when it is seen."""
+    the end of the last one, and the spans in which it is seen."""
 
     agent: int
     instants: Sequence[float]
     end: float
-    seen: tuple[float, float]
+    seen: Sequence[tuple[float, float]]
 
 
 def picture_error(path: Path, start: datetime, seconds: float, sources: Sequence[Source]) -> float:
@@ -92,7 +94,8 @@ def picture_error(path: Path, start: datetime, seconds: float, sources: Sequence
     for picture, end in zip(pictures, [*(one.pts for one in pictures[1:]), seconds], strict=True):
         begin, until = _right_time(picture, start, sources)
         if picture.black:
-            wrong = max(min(end, source.seen[1]) - max(picture.pts, source.seen[0]) for source in sources)
+            spans = [span for source in sources for span in source.seen]
+            wrong = max(min(end, until) - max(picture.pts, begin) for begin, until in spans)
         else:
             wrong = max(begin - picture.pts, end - until)
         worst = max(worst, wrong)
@@ -109,7 +112,8 @@ def _right_time(picture: Picture, start: datetime, sources: Sequence[Source]) ->
     codes = [round((start.timestamp() + one) * 1000) % INSTANTS for one in source.instants]
     number = min(range(len(codes)), key=lambda one: abs(codes[one] - (picture.instant or 0)))
     assert abs(codes[number] - picture.instant) <= 1, f"the picture at {picture.pts:.3f} s is of no frame of its file"
-    return max(moments[number], source.seen[0]), min(moments[number + 1], source.seen[1])
+    seen = min(source.seen, key=lambda span: max(span[0] - SAME - picture.pts, picture.pts - span[1]))
+    return max(moments[number], seen[0]), min(moments[number + 1], seen[1])
 
 
 def sound_error(path: Path, start: datetime, seconds: float, channels: int = 1) -> float:

@@ -42,6 +42,12 @@ def test_the_whole_picture() -> None:
     ]
 
 
+def test_what_was_paused_is_drawn_over_the_padding() -> None:
+    lines = drawn({**FACTS, "paused": [{"begin": 25.0, "end": 30.0}]})
+    assert "result            ##==================.....ooooo.........." in lines
+    assert "o paused, black" in lines[-1]
+
+
 def test_the_scale_stands_at_its_times() -> None:
     times, marks, audio, *_ = drawn(FACTS)
     assert times.index("0:00") == marks.index("|", times.index("0:00")) == audio.index("-")

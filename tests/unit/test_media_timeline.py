@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from muxer.media.timeline import Clip, Overlap, Segment, overlaps, padding, plan
+from muxer.media.timeline import Clip, Overlap, Segment, Span, clamp_spans, overlaps, padding, plan
 
 SECOND = 1_000_000
 FRAME = 100_000
@@ -24,8 +24,15 @@ def clip(index: int, start: float, length: float, least: int = FRAME) -> Clip:
 Shown = tuple[float, float, int | None, float]
 
 
-def planned(length: float, *clips: Clip, start: float = 0, tolerance: float = 2) -> list[Shown]:
-    segments = plan(round(start * SECOND), round(length * SECOND), clips, round(tolerance * SECOND))
+def planned(
+    length: float,
+    *clips: Clip,
+    start: float = 0,
+    tolerance: float = 2,
+    paused: Sequence[tuple[float, float]] = (),
+) -> list[Shown]:
+    spans = [(round(begin * SECOND), round(end * SECOND)) for begin, end in paused]
+    segments = plan(round(start * SECOND), round(length * SECOND), clips, round(tolerance * SECOND), spans)
     return [(one.begin / SECOND, one.end / SECOND, one.clip, one.offset / SECOND) for one in segments]
 
 
@@ -119,8 +126,104 @@ def test_a_clip_shorter_than_a_frame_takes_nothing_from_others() -> None:
     assert planned(20, clip(0, 0, 20), clip(1, 5, 0)) == [(0, 20, 0, 0)]
 
 
-def test_a_nested_screen_ends_the_one_around_it() -> None:
-    assert planned(20, clip(0, 0, 20), clip(1, 5, 3)) == [(0, 5, 0, 0), (5, 8, 1, 0), (8, 20, None, 0)]
+def test_a_screen_is_shown_again_where_one_that_lies_inside_it_ends() -> None:
+    assert planned(20, clip(0, 0, 20), clip(1, 5, 3)) == [(0, 5, 0, 0), (5, 8, 1, 0), (8, 20, 0, 8)]
+
+
+def test_of_nested_screens_the_one_that_began_last_and_still_lasts_is_shown() -> None:
+    assert planned(30, clip(0, 0, 25), clip(1, 3, 15), clip(2, 5, 4), clip(3, 12, 10)) == [
+        (0, 3, 0, 0),
+        (3, 5, 1, 0),
+        (5, 9, 2, 0),
+        (9, 12, 1, 6),
+        (12, 22, 3, 0),
+        (22, 25, 0, 22),
+        (25, 30, None, 0),
+    ]
+
+
+def test_a_screen_that_ended_beneath_another_is_not_shown_again() -> None:
+    assert planned(20, clip(0, 0, 10), clip(1, 4, 12)) == [(0, 4, 0, 0), (4, 16, 1, 0), (16, 20, None, 0)]
+
+
+def test_the_tolerance_holds_for_the_screen_that_is_shown_again() -> None:
+    assert planned(30, clip(0, 0, 20), clip(1, 5, 3), clip(2, 19, 5)) == [
+        (0, 5, 0, 0),
+        (5, 8, 1, 0),
+        (8, 20, 0, 8),
+        (20, 25, 2, 0),
+        (25, 30, None, 0),
+    ]
+    assert planned(30, clip(0, 0, 20), clip(1, 5, 3), clip(2, 7, 3)) == [
+        (0, 5, 0, 0),
+        (5, 8, 1, 0),
+        (8, 11, 2, 0),
+        (11, 20, 0, 11),
+        (20, 30, None, 0),
+    ]
+
+
+def test_a_hidden_screen_shifts_none() -> None:
+    assert planned(30, clip(0, 0, 10), clip(1, 3, 27), clip(2, 9, 3)) == [
+        (0, 3, 0, 0),
+        (3, 9, 1, 0),
+        (9, 12, 2, 0),
+        (12, 30, 1, 9),
+    ]
+
+
+def test_less_than_a_frame_between_two_screens_holds_the_picture() -> None:
+    slow = clip(0, 0, 20, least=SECOND)
+    assert planned(20, slow, clip(1, 5, 3), clip(2, 8.5, 11.5)) == [(0, 5, 0, 0), (5, 8.5, 1, 0), (8.5, 20, 2, 0)]
+
+
+def test_a_paused_span_is_padding_whatever_the_screens_show() -> None:
+    assert planned(20, clip(0, 0, 20), paused=[(5, 8.000001)]) == [
+        (0, 5, 0, 0),
+        (5, 8.000001, None, 0),
+        (8.000001, 20, 0, 8.000001),
+    ]
+    assert planned(20, clip(0, 0, 20), clip(1, 6, 3), paused=[(5, 7), (8, 11)]) == [
+        (0, 5, 0, 0),
+        (5, 7, None, 0),
+        (7, 8, 1, 1),
+        (8, 11, None, 0),
+        (11, 20, 0, 11),
+    ]
+
+
+def test_a_paused_span_shorter_than_a_frame_is_padding() -> None:
+    assert planned(20, clip(0, 0, 20), paused=[(5, 5.001)]) == [(0, 5, 0, 0), (5, 5.001, None, 0), (5.001, 20, 0, 5.001)]
+
+
+def test_a_gap_beside_a_paused_span_does_not_hold_a_picture_into_it() -> None:
+    assert planned(20, clip(0, 0, 9.95), clip(1, 11.05, 8.95), paused=[(10, 11)]) == [
+        (0, 10, 0, 0),
+        (10, 11.05, None, 0),
+        (11.05, 20, 1, 0),
+    ]
+
+
+def test_less_than_a_frame_between_paused_spans_is_padding() -> None:
+    assert planned(20, clip(0, 0, 20), paused=[(5, 6), (6.05, 7)]) == [(0, 5, 0, 0), (5, 7, None, 0), (7, 20, 0, 7)]
+
+
+def test_all_is_padding_when_all_is_paused() -> None:
+    assert planned(20, clip(0, 0, 20), paused=[(0, 20)]) == [(0, 20, None, 0)]
+
+
+def test_spans_are_cut_to_the_audio_and_joined() -> None:
+    spans = [(8000, 12_000), (-5000, 2000), (9000, 20_000), (2000, 3000), (40_000, 50_000), (35_000, None), (60_000, None)]
+    assert clamp_spans(spans, 45_000) == ((0, 3000), (8000, 20_000), (35_000, 45_000))
+    assert clamp_spans([], 45) == ()
+
+
+@pytest.mark.parametrize(
+    ("span", "wide"),
+    [((500, 501), (500, 600)), ((999_999, None), (999_900, 1_000_000)), ((-50, 3), (0, 100)), ((7, 7), None)],
+)
+def test_a_paused_span_is_as_long_as_a_frame_can_be(span: tuple[int, int | None], wide: Span | None) -> None:
+    assert clamp_spans([span], SECOND) == (() if wide is None else (wide,))
 
 
 def test_of_screens_that_begin_together_the_longer_is_shown() -> None:
@@ -165,14 +268,18 @@ def stays_within_the_clips(start: int, length: int, clips: list[Clip], tolerance
     for segment in plan(start, length, clips, tolerance):
         if segment.clip is not None:
             one = clips[segment.clip]
-            held_before = max(other.least for other in clips) if segment.begin == 0 else 0
+            # What others show for less than a frame is left to the picture before.
+            held = sum(other.least for other in clips if other.index != one.index)
             assert segment.offset >= 0
-            assert segment.offset + segment.length <= one.length + one.least + held_before
+            assert segment.offset + segment.length <= one.length + one.least + held
 
 
 def shows_each_instant_once(start: int, length: int, clips: list[Clip], tolerance: int) -> None:
-    shown = [segment.clip for segment in plan(start, length, clips, tolerance) if segment.clip is not None]
-    assert len(shown) == len(set(shown))
+    reached = {one.index: 0 for one in clips}
+    for segment in plan(start, length, clips, tolerance):
+        if segment.clip is not None:
+            assert segment.offset >= reached[segment.clip]
+            reached[segment.clip] = segment.offset + segment.length
 
 
 def shifts_by_no_more_than_the_tolerance(start: int, length: int, clips: list[Clip], tolerance: int) -> None:
@@ -267,58 +374,89 @@ def test_the_plan_of_each_of_thousands_of_layouts(holds: Property) -> None:
 Moment = tuple[int, int]
 
 
-def painted(start: int, length: int, clips: list[Clip], tolerance: int) -> list[Segment]:
+def painted(
+    start: int, length: int, clips: list[Clip], tolerance: int, paused: Sequence[Span] = ()
+) -> list[Segment]:
     """What ``plan`` returns, found moment by moment: which clip is painted there, and with which moment of its own."""
     line: dict[int, Moment] = {}
+    ends: dict[int, int] = {}
     for one in sorted(clips, key=lambda one: (one.start, one.length, one.index)):
         if one.length < min(one.least, length):
             continue
         begin = one.start
-        while line and (top := max(line)) >= one.start:
-            if top + 1 - one.start <= tolerance:
-                begin = top + 1
-                break
-            covered = line[top][0]
-            line = {at: paint for at, paint in line.items() if at < one.start or paint[0] != covered}
+        while begin in line and ends[line[begin][0]] - one.start <= tolerance:
+            begin = ends[line[begin][0]]
+        ends[one.index] = begin + one.length
         line |= {begin + own: (one.index, own) for own in range(one.length)}
-    return runs(held([line.get(start + at) for at in range(length)], {one.index: one.least for one in clips}))
+    blank = {at for begin, end in paused for at in range(begin, end)}
+    moments = [None if at in blank else line.get(start + at) for at in range(length)]
+    return runs(held(moments, blank, {one.index: one.least for one in clips}))
 
 
-def held(moments: list[Moment | None], least: dict[int, int]) -> list[Moment | None]:
-    """Drop what is too short to be seen, and hold a neighbour over gaps that are too short."""
-    for begin, end in stretches(moments):
+def held(moments: list[Moment | None], blank: set[int], least: dict[int, int]) -> list[Moment | None]:
+    """Hold the picture before over what is too short to be seen, and over gaps that are too short. A gap at the beginning is
+    filled by what follows. Nothing is held into a paused span, or out of one."""
+    for begin, end in stretches(moments, blank):
         paint = moments[begin]
         if paint is not None and end - begin < min(least[paint[0]], len(moments)):
-            moments[begin:end] = [None] * (end - begin)
-    for begin, end in stretches(moments):
-        neighbour = moments[begin - 1] if begin else moments[end] if end < len(moments) else None
-        if moments[begin] is None and neighbour is not None and end - begin < least[neighbour[0]]:
-            moments[begin:end] = [neighbour] * (end - begin)
+            moments[begin:end] = onward(moments[begin - 1] if begin else None, end - begin)
+    for begin, end in stretches(moments, blank):
+        if moments[begin] is not None or begin in blank:
+            continue
+        if begin and (before := moments[begin - 1]) and end - begin < least[before[0]]:
+            moments[begin:end] = onward(before, end - begin)
+        elif not begin and end < len(moments) and (after := moments[end]) and end < least[after[0]]:
+            until = next(to for at, to in stretches(moments, blank) if at == end)
+            moments[:until] = onward((after[0], after[1] - 1), until)
     return moments
 
 
-def stretches(moments: list[Moment | None]) -> list[tuple[int, int]]:
-    """From where to where one clip, or none, is painted."""
-    owners = [paint and paint[0] for paint in moments]
-    bounds = [0, *(at for at in range(1, len(owners)) if owners[at] != owners[at - 1]), len(owners)]
+def onward(paint: Moment | None, count: int) -> list[Moment | None]:
+    """The moments of a clip that follow one of its moments; nothing follows nothing."""
+    return [None if paint is None else (paint[0], paint[1] + 1 + more) for more in range(count)]
+
+
+def stretches(moments: list[Moment | None], blank: set[int]) -> list[tuple[int, int]]:
+    """From where to where one clip goes on, or none is painted, or all is blank."""
+
+    def goes_on(at: int) -> bool:
+        one, other = moments[at - 1], moments[at]
+        if one is None or other is None:
+            return one is other and (at - 1 in blank) == (at in blank)
+        return other == (one[0], one[1] + 1)
+
+    bounds = [0, *(at for at in range(1, len(moments)) if not goes_on(at)), len(moments)]
     return list(pairwise(bounds))
 
 
 def runs(moments: list[Moment | None]) -> list[Segment]:
     made = []
-    for begin, end in stretches(moments):
+    for begin, end in stretches(moments, set()):
         paint = moments[begin]
         made.append(Segment(begin, end, None) if paint is None else Segment(begin, end, *paint))
     return made
 
 
 SMALL_CLIPS = st.lists(st.tuples(st.integers(-25, 45), st.integers(0, 30), st.integers(1, 5)), max_size=7)
+# Spans are told in whole milliseconds.
+UNIT = 1000
+SMALL_SPANS = st.lists(st.tuples(st.integers(-5, 45), st.none() | st.integers(-5, 45)), max_size=4)
 
 
 @settings(max_examples=2000, deadline=None)
-@given(st.integers(-5, 5), st.integers(1, 40), SMALL_CLIPS, st.integers(0, 10))
+@given(st.integers(-5, 5), st.integers(1, 40), SMALL_CLIPS, st.integers(0, 10), SMALL_SPANS)
 def test_a_plan_is_what_is_painted_moment_by_moment(
-    start: int, length: int, layout: list[tuple[int, int, int]], tolerance: int
+    start: int,
+    length: int,
+    layout: list[tuple[int, int, int]],
+    tolerance: int,
+    spans: list[tuple[int, int | None]],
 ) -> None:
     clips = [Clip(index, *one) for index, one in enumerate(layout)]
-    assert list(plan(start, length, clips, tolerance)) == painted(start, length, clips, tolerance)
+    wide = [(begin * UNIT, end if end is None else end * UNIT) for begin, end in spans]
+    paused = [(begin // UNIT, end // UNIT) for begin, end in clamp_spans(wide, length * UNIT)]
+    blank = {at for at in range(length) if any(begin <= at < (length if end is None else end) for begin, end in spans)}
+    assert {at for begin, end in paused for at in range(begin, end)} == blank
+    made = list(plan(start, length, clips, tolerance, paused))
+    assert made == painted(start, length, clips, tolerance, paused)
+    assert all(one.clip is None for one in made for at in blank if one.begin <= at < one.end)

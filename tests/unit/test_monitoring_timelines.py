@@ -172,3 +172,22 @@ def test_pieces_of_the_same_kind_are_told_as_one() -> None:
 )
 def test_what_cannot_be_read_is_no_timeline(facts: dict | None) -> None:
     assert read(facts) is None
+
+
+def test_paused_spans_are_parts_of_their_own_within_the_padding() -> None:
+    pieces = [piece(0, 10, 0), piece(10, 15), piece(15, 30, 0, 15), piece(30, 40)]
+    facts = {"length": 40, "screens": [screen(0, 30)], "pieces": pieces}
+    made = read({**facts, "paused": [{"begin": 10, "end": 15}, {"begin": 28, "end": 32}, {"begin": 35, "end": 36}]})
+    assert made is not None
+    assert [(one.begin, one.end, one.kind) for one in made.parts] == [
+        (0, 10, "copy"),
+        (10, 15, "paused"),
+        (15, 30, "copy"),
+        (30, 32, "paused"),
+        (32, 35, "padding"),
+        (35, 36, "paused"),
+        (36, 40, "padding"),
+    ]
+    assert "7.0 s padding, 8.0 s paused" in summary(made)
+    assert bars(draw(made, "t"), "paused") == [(25.0, 37.5), (75.0, 80.0), (87.5, 90.0)]
+    assert ("paused", 15) in bars_of_strip(made)

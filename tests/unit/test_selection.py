@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from muxer.fleet.orders import LONGEST_FILE
 from muxer.gir.models import CallRecording, ScreenRecording, format_time
 from muxer.selection import MuxTarget, Selection, select
 
@@ -46,12 +47,13 @@ def chosen(
     superseded: bool = True,
     label: bool = True,
     recording_id: str = "C1",
+    blank: bool = False,
 ) -> Selection:
     call = CallRecording.read(
         {"id": recording_id, "region": "r1", "mediaFiles": list(audios), "labels": [{"name": one} for one in labels]}
     )
     recording = ScreenRecording.read({"id": recording_id, "mediaFiles": list(screens)})
-    return select(call, recording, delete_superseded=superseded, label=label)
+    return select(call, recording, delete_superseded=superseded, label=label, blank_paused=blank)
 
 
 def only(selection: Selection) -> MuxTarget:
@@ -250,3 +252,97 @@ def test_the_twins_are_those_of_exactly_the_same_sources_and_never_a_source() ->
     target = only(chosen([audio()], [screen("s"), *made, muxed("a.mp3", ["a.mp3", "s"])]))
     assert [one.media_id for one in target.twins] == ["same"]
     assert [one.media_id for one in target.superseded] == [fewer]
+
+
+# Paused spans, [advanced] blank_paused
+
+
+MASKS = [{"time": at(5), "type": "paused"}, {"time": at(8), "type": "resume"}]
+OTHER_MASKS = [{"time": at(5), "type": "paused"}, {"time": at(9), "type": "resume"}]
+
+
+def of(media: Sequence[Json], masks: Sequence[Json] = MASKS, *, blank: bool = True, **options: Any) -> MuxTarget:
+    return only(chosen([audio(masks=list(masks))], media, blank=blank, labels=["screenRecording"], **options))
+
+
+def test_the_paused_spans_are_those_of_the_audio_and_only_with_the_option() -> None:
+    assert of([screen("s")]).paused == ((5_000_000, 8_000_000),)
+    assert of([screen("s")], blank=False).paused == ()
+
+
+def test_each_agent_s_file_has_the_paused_spans() -> None:
+    targets = chosen([audio(masks=MASKS)], [screen("s1", agent="a"), screen("s2", agent="b")], blank=True).targets
+    assert [target.paused for target in targets] == [((5_000_000, 8_000_000),)] * 2
+
+
+def test_masks_change_the_name_and_their_order_does_not() -> None:
+    plain, blank = of([screen("s")], blank=False).name, of([screen("s")]).name
+    assert len({plain, blank, of([screen("s")], OTHER_MASKS).name}) == 3
+    assert of([screen("s")], MASKS[::-1]).name == blank
+
+
+@pytest.mark.parametrize("masks", [[], None, "", [{"time": at(-9), "type": "paused"}, {"time": at(-5), "type": "resume"}]])
+def test_without_a_paused_span_the_name_and_what_is_done_stay_as_they_were(masks: Any) -> None:
+    plain = only(chosen([audio()], [screen("s")])).name
+    for name in (plain, f"{plain}.bin", plain.replace("_muxed", "-2_muxed"), OLD, "of another program.mp4"):
+        target = only(chosen([audio(masks=masks)], [screen("s"), muxed(name, ["a.mp3", "s"])], blank=True))
+        assert (target.name, target.published, target.superseded) == (plain, True, ())
+
+
+def variants(name: str) -> list[str]:
+    again = name.replace("_muxed", "-2_muxed")
+    return [name, f"{name}.bin", again, f"{again}.bin"]
+
+
+@pytest.mark.parametrize("form", range(4))
+def test_a_file_with_other_paused_spans_is_replaced_and_one_with_the_same_is_not(form: int) -> None:
+    names = {
+        "plain": of([screen("s")], blank=False).name,
+        "blank": of([screen("s")]).name,
+        "other": of([screen("s")], OTHER_MASKS).name,
+    }
+    wanted = {"plain": (MASKS, False), "blank": (MASKS, True), "other": (OTHER_MASKS, True)}
+    for there, name in names.items():
+        entry = muxed(variants(name)[form], ["a.mp3", "s"])
+        for which, (masks, blank) in wanted.items():
+            target = of([screen("s"), entry], masks, blank=blank)
+            replaced = [one.media_id for one in target.superseded]
+            same = which == there
+            assert (target.published, replaced) == (same, [] if same else [entry["mediaId"]])
+            assert [one.media_id for one in target.twins] == ([entry["mediaId"]] if same else [])
+            assert of([screen("s"), entry], masks, blank=blank, superseded=False).superseded == ()
+
+
+def test_files_of_earlier_versions_show_what_was_paused_and_are_replaced_when_they_are_ours() -> None:
+    for name, replaced in ((OLD, [OLD]), ("of another program.mp4", []), ("C2_old_muxed.mp4", [])):
+        target = of([screen("s"), muxed(name, ["a.mp3", "s"])])
+        assert (target.published, [one.media_id for one in target.superseded]) == (False, replaced)
+        assert of([screen("s"), muxed(name, ["a.mp3", "s"])], blank=False).published
+
+
+def test_a_source_with_such_a_name_is_never_replaced() -> None:
+    name = of([screen("s")], blank=False).name
+    media = [screen("s"), screen(name, agent="other"), muxed(name, ["a.mp3", "s"])]
+    targets = chosen([audio(masks=MASKS)], media, blank=True).targets
+    assert [target.superseded for target in targets] == [(), ()]
+
+
+def test_a_fuller_file_with_the_same_paused_spans_stands_for_a_target() -> None:
+    full = of([screen("s"), screen("t")]).name
+    assert of([screen("s"), muxed(full, ["a.mp3", "s", "t"])]).published
+    shown = of([screen("s"), screen("t")], blank=False).name
+    target = of([screen("s"), muxed(shown, ["a.mp3", "s", "t"])])
+    assert (target.published, target.superseded) == (False, ())
+
+
+def test_the_name_is_plain_and_short_with_paused_spans_too() -> None:
+    call = CallRecording.read({"id": "ü" * 300, "mediaFiles": [audio(masks=MASKS)]})
+    recording = ScreenRecording.read({"id": "ü" * 300, "mediaFiles": [screen("s")]})
+    name = only(select(call, recording, delete_superseded=True, label=True, blank_paused=True)).name
+    assert all(char.isascii() and (char.isalnum() or char in "._-") for char in name) and len(name) <= LONGEST_FILE
+
+
+def test_what_is_wrong_with_masks_is_a_problem_only_with_the_option() -> None:
+    for blank in (False, True):
+        problems = chosen([audio(masks=["odd"])], [screen("s")], blank=blank).problems
+        assert any("masks" in problem for problem in problems) == blank

@@ -1,0 +1,97 @@
+"""Reads ``masks[]`` of a call's media file: the spans in which the recording was paused (gir-api, section 3). Pure.
+
+What is secret was kept out of the audio by a pause. So where the entries are ambiguous, the span counts as paused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from muxer.gir.models import MediaFile, parse_time, to_microseconds
+
+# A call is paused a few times. With more entries than this, the whole picture is blank (our decision).
+MAX_MASKS = 1000
+_IS_RESUME = {"paused": False, "pause": False, "resume": True, "resumed": True}
+
+# Begin and end in microseconds from the start of the audio file; an end of None is the end of the file.
+PausedSpan = tuple[int, int | None]
+
+
+@dataclass(frozen=True)
+class Pauses:
+    """The spans in which a recording was paused, in order and apart from each other, and what is wrong with its masks."""
+
+    spans: tuple[PausedSpan, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+def read_pauses(media: MediaFile) -> Pauses:
+    """Read the masks of a call's ``media`` file.
+
+    The entries may come in any order. As many resumes end a pause as there were pauses, so that spans may overlap; the same
+    entry twice is one entry. A pause that nothing ends lasts until the end of the file. A resume without a pause ends a
+    pause whose beginning is not known: it lasts from the resume before, or from the start of the file. Entries without a
+    usable time or type are ignored. What lies before the start of the file is left out. All that is unclear is among the
+    problems.
+    """
+    raw = media.raw.get("masks")
+    if not raw or media.start is None:
+        return Pauses()
+    entries = raw if isinstance(raw, list) else [raw]
+    if len(entries) > MAX_MASKS:
+        why = f"{media.media_id} has {len(entries)} masks, more than {MAX_MASKS}; the whole picture is blank"
+        return Pauses(((0, None),), (why,))
+    read = [_read_mask(entry, to_microseconds(media.start)) for entry in entries]
+    spans, lost = _pair(mask for mask in read if mask is not None)
+    problems = []
+    if ignored := read.count(None):
+        problems.append(f"{media.media_id}: {ignored} of {len(read)} masks have no usable time or type and are ignored")
+    if lost:
+        times = ", ".join(f"{time / 1e6:g} s" for time in lost)
+        problems.append(f"{media.media_id}: a resume without a pause at {times}; the picture before it is blank")
+    return Pauses(_joined(spans), tuple(problems))
+
+
+def _read_mask(entry: object, start: int) -> tuple[int, bool] | None:
+    """Return the time of a mask, in microseconds from ``start``, and whether it is a resume; None when it is of no use."""
+    if not isinstance(entry, Mapping):
+        return None
+    time, kind = parse_time(entry.get("time")), entry.get("type")
+    is_resume = _IS_RESUME.get(kind.strip().lower()) if isinstance(kind, str) else None
+    return None if time is None or is_resume is None else (to_microseconds(time) - start, is_resume)
+
+
+def _pair(masks: Iterable[tuple[int, bool]]) -> tuple[list[PausedSpan], list[int]]:
+    """Return the spans between pauses and resumes, in order, and the times of resumes without a pause. At one time, a pause
+    comes before a resume."""
+    spans: list[PausedSpan] = []
+    lost: list[int] = []
+    depth = begin = running_since = 0
+    for time, is_resume in sorted(set(masks)):
+        if not is_resume:
+            begin = begin if depth else time
+            depth += 1
+            continue
+        if depth:
+            depth -= 1
+        else:
+            begin = running_since
+            lost.append(time)
+        if not depth:
+            spans.append((begin, time))
+            running_since = time
+    return ([*spans, (begin, None)] if depth else spans), lost
+
+
+def _joined(spans: Iterable[PausedSpan]) -> tuple[PausedSpan, ...]:
+    """Return spans in order without what lies before the start of the file, and those that meet as one."""
+    joined: list[PausedSpan] = []
+    for begin, end in spans:
+        begin = max(begin, 0)
+        if end is not None and end <= begin:
+            continue
+        if joined and joined[-1][1] == begin:
+            begin = joined.pop()[0]
+        joined.append((begin, end))
+    return tuple(joined)
