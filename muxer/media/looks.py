@@ -12,42 +12,53 @@ from dataclasses import dataclass
 from operator import sub
 from pathlib import Path
 
-from muxer.errors import MediaError, ToolError
 from muxer.media.cut import Index
 from muxer.media.probe import Probed
 from muxer.media.render import Piece, Target, Tools, look_command
-from muxer.process import Runner
 
-LOOK_SECONDS = 600.0
 # The longer side of the compared frames, in pixels.
 MAX_SIDE = 640
 # The mean difference of a block of 8 x 8 values, of 255. Measured with x264 as we run it: at most 8 for noise, 2 to 3 for
 # screens; a frame apart, 40 and more where anything moves.
 BLOCK, MAX_DIFFERENCE = 8, 16
+# So many frames behind a join are decoded.
+FRAMES_AFTER = 3
 # As many frames are looked at by one ffmpeg: each one opens its file.
 _AT_ONCE = 8
 
 
 @dataclass(frozen=True)
 class Look:
-    """A frame of an encoded piece: ``at`` is when it is shown in the result, ``frame`` when that of its source is, counted
-    from the first frame of the clip; microseconds."""
+    """A frame of the result that is compared: ``number`` is its number among the frames of the excerpts, ``at`` when it is
+    shown in the result. ``clip`` and ``frame`` name the frame of a source, which is shown so much later than the first one
+    of the clip; no clip means black. Times are microseconds."""
 
+    number: int
     at: int
-    clip: int
-    frame: int
+    clip: int | None = None
+    frame: int = 0
+
+
+def excerpt_length(part: Piece) -> int:
+    """Return how many frames of a piece are decoded: all that were encoded from a source, else what follows the join."""
+    return part.frames if part.reason else min(FRAMES_AFTER, part.frames)
 
 
 def plan_looks(parts: Sequence[Piece], indices: Mapping[int, Index]) -> tuple[Look, ...]:
-    """Return the frames to compare: the first and the last one of each encoded piece."""
-    looks = []
+    """Return the frames to compare: the first and the last one of each encoded piece, and the first one of padding."""
+    looks: list[Look] = []
+    begin, padded = 0, False
     for part in parts:
-        if part.clip is None or part.cut is None or part.reason is None:
-            continue
-        index = indices[part.clip]
-        looks.append(Look(part.begin, part.clip, index.in_effect(part.cut.begin)))
-        if following := index.shown_between(part.cut.begin, part.cut.end):
-            looks.append(Look(part.begin + following[-1] - part.cut.begin, part.clip, following[-1]))
+        if part.clip is None or part.cut is None:
+            looks += [] if padded else [Look(begin, part.begin)]
+            padded = True
+        elif part.reason is not None:
+            index, cut = indices[part.clip], part.cut
+            looks.append(Look(begin, part.begin, part.clip, index.in_effect(cut.begin)))
+            if following := index.shown_between(cut.begin, cut.end):
+                last = following[-1]
+                looks.append(Look(begin + part.frames - 1, part.begin + last - cut.begin, part.clip, last))
+        begin += excerpt_length(part)
     return tuple(looks)
 
 
@@ -57,37 +68,32 @@ def look_size(target: Target) -> tuple[int, int]:
     return max(2, 2 * round(target.width * scale / 2)), max(2, 2 * round(target.height * scale / 2))
 
 
-def view_sources(
+def look_path(folder: Path, number: int) -> Path:
+    """Return where the frame of a source is written that is compared with one of the excerpts, by its number there."""
+    return folder / f"look-{number}.yuv"
+
+
+def source_commands(
     looks: Sequence[Look],
     sources: Sequence[Probed],
     indices: Mapping[int, Index],
     target: Target,
     tools: Tools,
-    runner: Runner,
     folder: Path,
     *,
     seekable: bool,
-) -> list[bytes]:
-    """Return the frames of the sources for some looks, as small as :func:`look_size` says, empty for one that is not there.
+) -> Iterator[list[str]]:
+    """Yield the commands that write the frames of the sources for some looks, as small as :func:`look_size` says.
 
     ``seekable``: each file is read from shortly before the frame on, else from its begin. ``folder`` takes the frames.
     """
-    size = look_size(target)
-    frames = []
-    for first in range(0, len(looks), _AT_ONCE):
-        batch = looks[first : first + _AT_ONCE]
-        paths = [folder / f"look-{number}.yuv" for number in range(len(batch))]
-        found = zip(batch, paths, strict=True)
-        wanted = [(sources[look.clip], indices[look.clip], look.frame, path) for look, path in found]
-        try:
-            runner.run(look_command(tools, target, wanted, size, seekable=seekable), timeout=LOOK_SECONDS)
-        except ToolError as error:
-            if not seekable:
-                raise MediaError(f"frames of a source cannot be looked at: {error}") from error
-        for path in paths:
-            frames.append(path.read_bytes() if path.exists() else b"")
-            path.unlink(missing_ok=True)
-    return frames
+    wanted = [
+        (sources[look.clip], indices[look.clip], look.frame, look_path(folder, look.number))
+        for look in looks
+        if look.clip is not None
+    ]
+    for first in range(0, len(wanted), _AT_ONCE):
+        yield look_command(tools, target, wanted[first : first + _AT_ONCE], look_size(target), seekable=seekable)
 
 
 def is_alike(one: bytes, other: bytes, size: tuple[int, int]) -> bool:

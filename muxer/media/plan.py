@@ -11,7 +11,7 @@ from typing import Any
 
 from muxer.media import render, timeline
 from muxer.media.cut import NEAR, Index
-from muxer.media.looks import Look, plan_looks
+from muxer.media.looks import Look, look_size, plan_looks, source_commands
 from muxer.media.plain import Sound
 from muxer.media.probe import Probed, Video, need_video
 from muxer.media.render import Piece, Target, Tools
@@ -46,7 +46,7 @@ class Timeline:
                     "begin": piece.begin / 1e6,
                     "end": piece.end / 1e6,
                     "screen": piece.clip,
-                    "offset": piece.cut.begin / 1e6 if piece.cut else 0.0,
+                    "offset": max(0, piece.cut.begin) / 1e6 if piece.cut else 0.0,
                     "reason": piece.reason,
                 }
                 for piece in self.pieces
@@ -95,7 +95,8 @@ class Sources:
 @dataclass(frozen=True)
 class Plan:
     """How the muxed file is made of its sources: the parameters of the video, the frames of the clips, the pieces in order,
-    how many frames a slice of padding has, the commands that encode pieces, by their number, and the frames to compare."""
+    how many frames a slice of padding has, the commands that encode pieces, by their number, the frames to compare, and the
+    commands that look at the sources and at the result; its end is read from ``check_from`` on, in microseconds."""
 
     sources: Sources
     target: Target
@@ -105,6 +106,8 @@ class Plan:
     padding_command: tuple[str, ...]
     encoders: Mapping[int, tuple[str, ...]]
     looks: tuple[Look, ...]
+    look_commands: tuple[tuple[str, ...], ...]
+    check_from: int
     check_command: tuple[str, ...]
 
     @property
@@ -142,7 +145,8 @@ class Plan:
         padding that is kept from another recording is not made again."""
         padded = next((number for number, part in enumerate(self.parts) if part.clip is None), None)
         made = {**self.encoders, **({padded: self.padding_command} if padded is not None else {})}
-        return (*self.sources.commands, *(made[number] for number in sorted(made)), self.check_command)
+        making = (made[number] for number in sorted(made))
+        return (*self.sources.commands, *making, self.check_command, *self.look_commands)
 
     @property
     def work(self) -> int:
@@ -174,9 +178,12 @@ def decide(sources: Sources, tools: Tools, folder: Path, *, longest_slice: int, 
     }
     padding = tuple(render.padding_command(tools, target, slice_frames, folder / PADDING))
     last = max(0, _last_frame(parts, indices, target, slice_frames) - NEAR)
-    check = tuple(render.check_command(tools, folder / EXCERPTS, folder / MUXED, last))
     looks = plan_looks(parts, indices)
-    return Plan(sources, target, indices, parts, slice_frames, padding, encoders, looks, check)
+    numbers, size = [look.number for look in looks], look_size(target)
+    check = tuple(render.check_command(tools, folder / EXCERPTS, folder / MUXED, last, numbers, size))
+    views = source_commands(looks, sources.read, indices, target, tools, folder, seekable=copying)
+    seen = tuple(map(tuple, views))
+    return Plan(sources, target, indices, parts, slice_frames, padding, encoders, looks, seen, last, check)
 
 
 def encoded_name(number: int) -> str:

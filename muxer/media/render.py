@@ -110,12 +110,11 @@ def pieces(
             frames = sum(frames_in(end - begin, rate) for begin, end in slices(segment.length, slice_frames, rate))
             made.append(Piece(segment.begin, segment.end, frames))
             continue
-        index, stop = indices[segment.clip], segment.offset + segment.length
-        if segment.clip in why:
-            cuts = [index.encode(segment.offset, stop, why[segment.clip])]
-        else:
-            cuts = index.copy(segment.offset, stop)
-        shift = segment.begin - segment.offset
+        start = segment.offset - segment.held
+        index, stop = indices[segment.clip], start + segment.length
+        reason = why.get(segment.clip)
+        cuts = index.copy(start, stop) if reason is None else [index.encode(start, stop, reason)]
+        shift = segment.begin - start
         made += [Piece(cut.begin + shift, cut.end + shift, cut.frames, segment.clip, cut) for cut in cuts]
     return tuple(made)
 

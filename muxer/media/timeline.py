@@ -9,7 +9,7 @@ paused. Every position is absolute, so that no error adds up.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 # From when until when, in microseconds.
 Span = tuple[int, int]
@@ -36,19 +36,25 @@ class Clip:
 class Segment:
     """From ``begin`` to ``end``, in microseconds from the audio's start: a clip from ``offset`` on, or padding.
 
-    ``clip`` is the index of the clip, None for padding; a clip may have several segments. Its last frame is held until
-    ``end`` when the file ends less than a frame earlier.
+    ``clip`` is the index of the clip, None for padding; a clip may have several segments. Its first frame is held from
+    ``begin`` on for ``held`` microseconds, its last one until ``end``, when the file begins or ends less than a frame apart.
     """
 
     begin: int
     end: int
     clip: int | None
     offset: int = 0
+    held: int = field(default=0, compare=False)
 
     @property
     def length(self) -> int:
         """The segment's length in microseconds."""
         return self.end - self.begin
+
+    @property
+    def origin(self) -> int:
+        """Where the clip's first frame is shown, or would be."""
+        return self.begin + self.held - self.offset
 
     def part(self, begin: int, end: int) -> Segment:
         """Return what the segment shows from ``begin`` to ``end``."""
@@ -56,7 +62,7 @@ class Segment:
 
     def continues(self, earlier: Segment) -> bool:
         """Whether it begins where ``earlier`` ends, and shows what follows there."""
-        same = self.clip is None or self.begin - self.offset == earlier.begin - earlier.offset
+        same = self.clip is None or self.origin == earlier.origin
         return earlier.end == self.begin and earlier.clip == self.clip and same
 
 
@@ -222,7 +228,8 @@ def _padded(
         elif gap and segments:
             segments[-1] = replace(segments[-1], end=segment.begin)
         elif gap:
-            segment = replace(segment, begin=position)
+            # Its first frame is held from there on; the others keep their time.
+            segment = replace(segment, begin=position, held=gap)
         if segment.length:
             segments.append(segment)
         position = segment.end
@@ -245,7 +252,7 @@ def shift(segments: Sequence[Segment], clips: Sequence[Clip]) -> int:
     true moment at worst: a file begins later than its metadata say when the one before it overlaps it a little."""
     starts = {clip.index: clip.start for clip in clips}
     true = ((one, starts[one.clip]) for one in segments if one.clip is not None)
-    return max((abs(one.begin - one.offset - start) for one, start in true), default=0)
+    return max((abs(one.origin - start) for one, start in true), default=0)
 
 
 def padding(segments: Sequence[Segment]) -> int:

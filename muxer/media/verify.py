@@ -7,32 +7,32 @@ already, or is a copy. So the cost does not grow with the distance of keyframes.
 
 from __future__ import annotations
 
+import contextlib
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise, repeat
 from pathlib import Path
 from zlib import crc32
 
-from muxer.errors import Code, MediaError
+from muxer.errors import Code, MediaError, ToolError
 from muxer.media.avc import Avc
 from muxer.media.boxes import BoxError
 from muxer.media.compose import TIMESCALE, Row, decoding_times, ticks
 from muxer.media.cut import NEAR
-from muxer.media.looks import is_alike, is_black, look_size, view_sources
+from muxer.media.looks import Look, excerpt_length, is_alike, is_black, look_path, look_size, source_commands
 from muxer.media.ordering import in_order, rises
-from muxer.media.plan import Plan
-from muxer.media.render import LOOKS, Piece, Tools, check_command, frames_in, slices
+from muxer.media.plan import EXCERPTS, Plan
+from muxer.media.render import LOOKS, Piece, Tools, frames_in, slices
 from muxer.media.tracks import Track, read_tracks
 from muxer.media.write import write_movie
 from muxer.process import Runner
 
 # Lossy audio ends at a packet's border; no packet of a playable codec is longer.
 AUDIO_PACKET = 150_000
-# So many frames behind a join are decoded.
-FRAMES_AFTER = 3
 CHECK_SECONDS = 300.0
+LOOK_SECONDS = 600.0
 MICROSECONDS = 1_000_000
 _READ_BYTES = 1 << 20
 
@@ -54,22 +54,11 @@ def check(made: Made, tools: Tools, runner: Runner) -> None:
 
     Raises :class:`MediaError` that says in what it differs, :class:`~muxer.errors.ToolError` when it cannot be decoded.
     """
-    excerpts = _read_back(made)
-    frames = _check_decoding(made, excerpts, tools, runner)
+    frames = _check_decoding(made, _read_back(made), runner)
     _check_looks(made, frames, tools, runner)
 
 
-@dataclass(frozen=True)
-class _Excerpts:
-    """The samples of the result that are decoded. ``looks`` and ``black`` are numbers of frames in the order in which they
-    are shown there: those that are compared with frames of the sources, and the first one of padding, if there is some."""
-
-    row: Row
-    looks: tuple[int, ...]
-    black: tuple[int, ...]
-
-
-def _read_back(made: Made) -> _Excerpts:
+def _read_back(made: Made) -> Row:
     """Hold the tables and the samples of a muxed file against the plan; return the samples that are to be decoded. Of the
     tables nothing is kept while they are."""
     try:
@@ -177,67 +166,81 @@ def planned_times(plan: Plan, piece: Piece) -> Sequence[int]:
     return [piece.begin, *(one + moved for one in plan.indices[piece.clip].shown_between(piece.cut.begin, piece.cut.end))]
 
 
-def _check_decoding(made: Made, excerpts: _Excerpts, tools: Tools, runner: Runner) -> list[bytes]:
-    """Decode the excerpts, and the end of the file itself; compare the times of all frames that come out. Returns the frames
-    to compare, in the order in which they are shown."""
-    path, size, row = made.path.with_name("excerpts.mp4"), look_size(made.plan.target), excerpts.row
-    write_movie(path, row, made.avc, None, made.plan.sources.start)
-    last = max(made.row.shown)
-    begin = max(0, last * MICROSECONDS // TIMESCALE - NEAR)
-    chosen = sorted({*excerpts.looks, *excerpts.black})
-    command = check_command(tools, path, made.path, begin, chosen, size)
-    frames = _frames(runner.run(command, timeout=CHECK_SECONDS, complaint="["))
+def _check_decoding(made: Made, row: Row, runner: Runner) -> dict[Look, bytes]:
+    """Decode the excerpts, whose samples are ``row``, and the end of the file itself; compare the times of all frames that
+    come out. Returns the frames to compare."""
+    path, plan = made.path.with_name(EXCERPTS), made.plan
+    write_movie(path, row, made.avc, None, plan.sources.start)
+    frames = _frames(runner.run(plan.check_command, timeout=CHECK_SECONDS, complaint="["))
     if sorted(frames.get(0, [])) != sorted(row.shown):
         decoded = len(frames.get(0, []))
         planned = f"{len(row.shown)} were planned"
         raise _wrong(f"around the joins {decoded} frames are decoded where {planned}, or at other times")
-    if not any(abs(one + ticks(begin) - last) <= ticks(NEAR) for one in frames.get(1, [])):
+    last = max(made.row.shown)
+    if not any(abs(one + ticks(plan.check_from) - last) <= ticks(NEAR) for one in frames.get(1, [])):
         raise _wrong("the last frame is not where it was planned")
     if not frames.get(2):
         raise _wrong("there is no sound at the end")
     path.unlink()
-    if not chosen:
-        return []
-    pixels = path.with_suffix(LOOKS).read_bytes()
-    path.with_suffix(LOOKS).unlink()
-    length = size[0] * size[1] * 3 // 2
-    seen = dict(zip(chosen, (pixels[at : at + length] for at in range(0, len(pixels), length)), strict=True))
-    if not all(is_black(seen[number], size) for number in excerpts.black):
-        raise _wrong("the padding is not black")
-    return [seen[number] for number in excerpts.looks]
+    return _taken(path.with_suffix(LOOKS), plan)
 
 
-def _check_looks(made: Made, frames: Sequence[bytes], tools: Tools, runner: Runner) -> None:
-    """Raise when a frame of an encoded piece does not look like that of its source."""
-    plan, size = made.plan, look_size(made.plan.target)
-    left = list(zip(plan.looks, frames, strict=True))
+def _taken(path: Path, plan: Plan) -> dict[Look, bytes]:
+    """Return the frames of the excerpts that are compared, and remove their file."""
+    if not plan.looks:
+        return {}
+    width, height = look_size(plan.target)
+    pixels, length = path.read_bytes(), width * height * 3 // 2
+    path.unlink()
+    if len(pixels) != length * len(plan.looks):
+        raise _wrong("not all frames that are compared are decoded")
+    return {look: pixels[number * length : (number + 1) * length] for number, look in enumerate(plan.looks)}
+
+
+def _check_looks(made: Made, frames: Mapping[Look, bytes], tools: Tools, runner: Runner) -> None:
+    """Raise when padding is not black, or a frame of an encoded piece does not look like that of its source."""
+    plan, folder, size = made.plan, made.path.parent, look_size(made.plan.target)
+    for look, frame in frames.items():
+        if look.clip is None and not is_black(frame, size):
+            raise _wrong(f"the padding at {look.at / 1e6:.3f} s is not black")
+    left = [look for look in frames if look.clip is not None]
     # A decoder that begins in the middle of a file may not find all that it needs: the second time it begins with the file.
-    for seekable in (True, False):
-        looks = [look for look, _ in left]
-        folder = made.path.parent
-        seen = view_sources(looks, plan.sources.read, plan.indices, plan.target, tools, runner, folder, seekable=seekable)
-        left = [one for one, other in zip(left, seen, strict=True) if not is_alike(one[1], other, size)]
+    again = source_commands(left, plan.sources.read, plan.indices, plan.target, tools, folder, seekable=False)
+    for commands in (plan.look_commands, again):
+        for command in commands:
+            with contextlib.suppress(ToolError):
+                runner.run(command, timeout=LOOK_SECONDS)
+        left = [look for look in left if not is_alike(frames[look], _view(folder, look), size)]
         if not left:
             return
-    look = left[0][0]
-    raise _wrong(f"the frame at {look.at / 1e6:.3f} s is not that of {plan.sources.names[look.clip]} at this time")
+    name = plan.sources.names[left[0].clip or 0]
+    raise _wrong(f"the frame at {left[0].at / 1e6:.3f} s is not that of {name} at this time")
 
 
-def choose_excerpts(made: Made, picture: Track) -> _Excerpts:
+def _view(folder: Path, look: Look) -> bytes:
+    """Return the frame of a source that was looked at, empty when there is none, and remove its file."""
+    path = look_path(folder, look.number)
+    with contextlib.suppress(FileNotFoundError):
+        frame = path.read_bytes()
+        path.unlink()
+        return frame
+    return b""
+
+
+def choose_excerpts(made: Made, picture: Track) -> Row:
     """Return the samples to decode: what follows the joins, and the encoded pieces, one stretch after the other.
 
     ``picture`` is the video track as it was read from the muxed file.
     """
     ordered = in_order(made.row.shown)
-    places = [bisect_left(ordered, ticks(piece.begin)) for piece in made.plan.parts]
-    numbers: dict[int, None] = {}
-    for piece, first, last in zip(made.plan.parts, places, [*places[1:], len(ordered)], strict=True):
+    chosen: list[int] = []
+    for piece in made.plan.parts:
+        first = bisect_left(ordered, ticks(piece.begin))
         if not made.row.sync[first]:
             raise _wrong(f"what begins at {piece.begin / 1e6:.3f} s does not begin with a keyframe")
-        numbers.update(dict.fromkeys(range(first, last if piece.reason else min(first + FRAMES_AFTER, last))))
-    chosen = sorted(numbers)
+        chosen += range(first, first + excerpt_length(piece))
     shown = _moved_together([made.row.shown[number] for number in chosen], chosen)
-    row = replace(
+    return replace(
         made.row,
         files=(made.path,),
         prefixes=(b"",),
@@ -250,16 +253,6 @@ def choose_excerpts(made: Made, picture: Track) -> _Excerpts:
         before=array("I", [0]) * len(chosen),
         length=max(shown) + TIMESCALE,
     )
-    rank = {made.row.shown[number]: place for place, number in enumerate(sorted(chosen, key=made.row.shown.__getitem__))}
-    padded = next((piece.begin for piece in made.plan.parts if piece.clip is None), None)
-    looks = tuple(rank[ordered[_nearest(ordered, ticks(look.at))]] for look in made.plan.looks)
-    return _Excerpts(row, looks, () if padded is None else (rank[ordered[_nearest(ordered, ticks(padded))]],))
-
-
-def _nearest(ordered: Sequence[int], tick: int) -> int:
-    """Return the place of the time that is nearest to another one."""
-    place = bisect_left(ordered, tick)
-    return min((one for one in (place - 1, place) if 0 <= one < len(ordered)), key=lambda one: abs(ordered[one] - tick))
 
 
 def _moved_together(shown: Sequence[int], chosen: Sequence[int]) -> array[int]:
