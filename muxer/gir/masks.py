@@ -30,9 +30,10 @@ def read_pauses(media: MediaFile) -> Pauses:
     """Read the masks of a call's ``media`` file.
 
     The entries may come in any order. As many resumes end a pause as there were pauses, so that spans may overlap; the same
-    entry twice is one entry. A pause that nothing ends lasts until the end of the file. A resume without a pause ends a
-    pause whose beginning is not known: it lasts from the resume before, or from the start of the file. Entries without a
-    usable time or type are ignored. What lies before the start of the file is left out. All that is unclear is among the
+    entry twice is one entry. With more pauses than resumes the last span ends at the last entry, if that is a resume; after
+    a pause that nothing follows it lasts until the end of the file. A resume that comes first of all ends a pause whose
+    begin is not known: it lasts from the start of the file. Another resume without a pause changes nothing. Entries without
+    a usable time or type are ignored. What lies before the start of the file is left out. All that is unclear is among the
     problems.
     """
     raw = media.raw.get("masks")
@@ -49,7 +50,7 @@ def read_pauses(media: MediaFile) -> Pauses:
         problems.append(f"{media.media_id}: {ignored} of {len(read)} masks have no usable time or type and are ignored")
     if lost:
         times = ", ".join(f"{time / 1e6:g} s" for time in lost)
-        problems.append(f"{media.media_id}: a resume without a pause at {times}; the picture before it is blank")
+        problems.append(f"{media.media_id}: a resume without a pause at {times}; before the first entry, the picture is blank")
     return Pauses(_joined(spans), tuple(problems))
 
 
@@ -67,21 +68,22 @@ def _pair(masks: Iterable[tuple[int, bool]]) -> tuple[list[PausedSpan], list[int
     comes before a resume."""
     spans: list[PausedSpan] = []
     lost: list[int] = []
-    depth = begin = running_since = 0
+    depth = begin = 0
+    end: int | None = None
     for time, is_resume in sorted(set(masks)):
+        end = time if is_resume else None
         if not is_resume:
             begin = begin if depth else time
             depth += 1
-            continue
-        if depth:
+        elif depth:
             depth -= 1
+            spans += [] if depth else [(begin, time)]
         else:
-            begin = running_since
             lost.append(time)
-        if not depth:
-            spans.append((begin, time))
-            running_since = time
-    return ([*spans, (begin, None)] if depth else spans), lost
+            # Before the first entry of all, the recording may have begun paused.
+            spans += [] if spans else [(0, time)]
+    # With more pauses than resumes, the recording went on at the last entry, if that is a resume.
+    return ([*spans, (begin, end)] if depth else spans), lost
 
 
 def _joined(spans: Iterable[PausedSpan]) -> tuple[PausedSpan, ...]:

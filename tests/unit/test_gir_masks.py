@@ -51,7 +51,9 @@ def resumed(*times: float) -> list[dict[str, str]]:
         ([*paused(5), *paused(5), *resumed(8), *resumed(8)], [(5, 8)]),
         ([*paused(5.25)], [(5.25, None)]),
         ([*paused(2, 5), *resumed(3)], [(2, 3), (5, None)]),
-        ([*paused(5, 6), *resumed(8)], [(5, None)]),
+        ([*paused(5, 6), *resumed(8)], [(5, 8)]),
+        ([*paused(5, 6, 9), *resumed(8, 10)], [(5, 10)]),
+        ([*paused(5, 6, 9), *resumed(8)], [(5, None)]),
         ([*paused(-9, 40), *resumed(2, 99)], [(0, 2), (40, 99)]),
         ([*paused(-9), *resumed(-2)], []),
         ([*paused(-9)], [(0, None)]),
@@ -73,8 +75,9 @@ def test_pauses_and_resumes_are_paired_whatever_their_order(masks: object, expec
     ("masks", "expected", "problem"),
     [
         (resumed(8), [(0, 8)], "a resume without a pause at 8 s"),
-        ([*paused(5), *resumed(8, 9.5)], [(5, 9.5)], "a resume without a pause at 9.5 s"),
-        ([*paused(5), *resumed(8, 30, 31)], [(5, 31)], "a resume without a pause at 30 s, 31 s"),
+        ([*paused(5), *resumed(8, 9.5)], [(5, 8)], "a resume without a pause at 9.5 s"),
+        ([*paused(5), *resumed(8, 30, 31)], [(5, 8)], "a resume without a pause at 30 s, 31 s"),
+        ([*resumed(3, 4), *paused(6), *resumed(8)], [(0, 3), (6, 8)], "a resume without a pause at 3 s, 4 s"),
         ([*paused(5), 7, {"time": "soon", "type": "resume"}], [(5, None)], "2 of 3 masks have no usable time or type"),
         ([mask(4, "beep"), mask(5, ""), {"time": None, "type": 3}], [], "3 of 3 masks have no usable time or type"),
         ("paused", [], "1 of 1 masks have no usable time or type"),
@@ -112,7 +115,8 @@ def test_no_moment_between_a_pause_and_its_resume_is_left_out(entries: Sequence[
     for moment in range(41):
         pauses = sum(1 for at, is_resume in distinct if at <= moment and not is_resume)
         resumes = sum(1 for at, is_resume in distinct if at <= moment and is_resume)
-        if pauses > resumes:
+        went_on = distinct and moment >= max(distinct)[0] and max(distinct)[1]
+        if pauses > resumes and not went_on:
             assert any(begin <= moment and (end is None or moment < end) for begin, end in found)
         if not any(at > moment and is_resume for at, is_resume in distinct) and not pauses:
             assert not any(begin <= moment and (end is None or moment < end) for begin, end in found)
