@@ -50,7 +50,7 @@ def read_pauses(media: MediaFile) -> Pauses:
         problems.append(f"{media.media_id}: {ignored} of {len(read)} masks have no usable time or type and are ignored")
     if lost:
         times = ", ".join(f"{time / 1e6:g} s" for time in lost)
-        problems.append(f"{media.media_id}: a resume without a pause at {times}; before the first entry, the picture is blank")
+        problems.append(f"{media.media_id}: a resume without a pause at {times}; before the first entry it is blank")
     return Pauses(_joined(spans), tuple(problems))
 
 

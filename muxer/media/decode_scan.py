@@ -53,7 +53,7 @@ def keep_decodable(source: Probed, tools: Tools, runner: Runner) -> Probed:
     if scan.complaints:
         _report_damage(found)
     video = replace(need_video(source), packets=found.packets)
-    return replace(source, video=video, lost_us=source.lost_us + found.lost_us)
+    return replace(source, video=video, lost_us=source.lost_us + found.lost_us, scanned=True)
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,15 @@ from muxer.process import Runner
 _TIME = b"out_time_us="
 
 
-def encode(runner: Runner, command: Sequence[str], length: int, timeout: float) -> None:
-    """Given a command that prints its progress, and how many microseconds of media it makes, run it and tell the activity
-    how far it is: that length in all, neither less nor more. Raise the errors of :meth:`Runner.run`."""
-    runner.stream(command, partial(_tell, length), timeout=timeout)
+def encode(
+    runner: Runner, command: Sequence[str], length: int, timeout: float, complaint: str | None = None
+) -> None:
+    """Run a command that prints its progress, and report to the activity how far it is.
+
+    ``length`` is how many microseconds of media it makes: as many are reported in all, neither less nor more. ``complaint``
+    is that of :meth:`Runner.run`, whose errors are raised.
+    """
+    runner.stream(command, partial(_tell, length), timeout=timeout, complaint=complaint)
 
 
 def _tell(length: int, lines: Iterable[bytes]) -> None:

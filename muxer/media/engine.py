@@ -128,8 +128,12 @@ class Engine:
             if part.clip is None or part.cut is None:
                 runs += self._padding_runs(plan, part, folder)
             elif number in plan.encoders:
+                source = plan.sources.read[part.clip]
+                # Of a file of which that is not known already, the decoder must not complain.
+                complaint = None if source.scanned else "["
+                path, length = folder / encoded_name(number), part.end - part.begin
                 with named(plan.sources.names[part.clip]):
-                    made = self._make(plan.encoders[number], folder / encoded_name(number), part.end - part.begin)
+                    made = self._make(plan.encoders[number], path, length, complaint)
                 runs.append(Run(made, 0, len(need_video(made).packets.pts), part.begin, part.begin))
             else:
                 cut = part.cut
@@ -232,10 +236,14 @@ class Engine:
         if self._paddings is not None:
             self._paddings.forget()
 
-    def _make(self, command: Sequence[str], path: Path, length: int) -> Probed:
-        """Run an encoder that makes so many microseconds, and return the plain file that it has made."""
+    def _make(self, command: Sequence[str], path: Path, length: int, complaint: str | None = None) -> Probed:
+        """Run an encoder that makes so many microseconds, and return the plain file that it has made.
+
+        ``complaint`` is that of :meth:`Runner.run`.
+        """
+        timeout = RENDER_SECONDS + ENCODE_SECONDS_PER_SECOND * length / 1_000_000
         with self._encoders:
-            encode(self._runner, command, length, RENDER_SECONDS + ENCODE_SECONDS_PER_SECOND * length / 1_000_000)
+            encode(self._runner, command, length, timeout, complaint)
         made = read_screen(path)
         if made is None:
             raise ToolError(f"the encoder has made no plain MP4 file: {path.name}")

@@ -232,7 +232,8 @@ class Probed:
     before it could be used at all, if it was; ``late_us`` is how long there is only sound before its first picture,
     ``empty_us`` how long there is nothing at all, by what the file says; ``lost_us`` how long, after that, its first frames
     cannot be decoded because the keyframe before them is missing. ``paused``: its edit list holds frames in the middle.
-    ``strict``: a frame in which the decoder finds an error counts as damaged, whatever the decoder makes of it."""
+    ``scanned``: the frames are those that a decoder returned; ``strict``: a frame in which it finds an error counts as
+    damaged, whatever it makes of it."""
 
     path: Path
     container: str
@@ -245,6 +246,7 @@ class Probed:
     empty_us: int = 0
     lost_us: int = 0
     paused: bool = False
+    scanned: bool = False
     strict: bool = False
 
 
