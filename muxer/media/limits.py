@@ -9,7 +9,10 @@ from muxer.errors import Code, MediaError
 
 # Containers that hold their media themselves. Playlists, concat lists, SDP, image series and devices are not among them:
 # they name other files, and ffmpeg would read those. The names are those of ffmpeg's demuxers.
-FORMATS = ("mov", "mp3", "aac", "wav", "ogg", "flac", "matroska", "mpegts", "mpeg", "h264", "avi", "asf", "amr", "au", "w64")
+FORMATS = (
+    *("mov", "mp3", "aac", "wav", "ogg", "flac", "matroska", "mpegts", "mpeg", "h264", "avi", "asf", "amr", "au", "w64"),
+    *("caf", "aiff", "ac3", "eac3", "flv", "loas", "voc", "wv"),
+)
 # Two days at some 58 frames a second.
 MOST_FRAMES = 10_000_000
 MOST_SECONDS = 48 * 3600

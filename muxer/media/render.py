@@ -19,6 +19,9 @@ from muxer.media.timeline import Segment
 PLAYABLE_AUDIO = ("mp3", "aac", "opus", "flac")
 PIXELS = ("yuv420p", "yuvj420p")
 _X264_PROFILES = {"Constrained Baseline": "baseline", "Baseline": "baseline", "Main": "main", "High": "high"}
+QUIET = ("-nostdin", "-hide_banner", "-v", "error", "-y")
+# In an MP4 file, ffmpeg makes a track of its own of chapters and of a time code.
+WITHOUT_EXTRAS = ("-map_metadata", "-1", "-map_chapters", "-1", "-write_tmcd", "0")
 # An encoder uses so many threads; as many encoders run at a time as that leaves room for (our decision).
 ENCODER_THREADS = 2
 # Every so many frames of padding are a key frame: black costs nothing, and who begins within it has little to decode.
@@ -146,7 +149,7 @@ def padding_command(tools: Tools, target: Target, slice_frames: int, output: Pat
     """Given the number of frames in a padding slice, return the command that makes it: black, in the target's parameters,
     beginning with a key frame, without reordering."""
     source = f"color=c=black:s={target.width}x{target.height}:r={target.rate}"
-    command = [tools.ffmpeg, *_QUIET, "-f", "lavfi", "-i", source, "-frames:v", str(slice_frames)]
+    command = [tools.ffmpeg, *QUIET, "-f", "lavfi", "-i", source, "-frames:v", str(slice_frames)]
     return [*command, *_video_encoder(tools, target), "-g", str(PADDING_KEY_FRAMES), str(output)]
 
 
@@ -169,7 +172,7 @@ def encode_command(tools: Tools, target: Target, source: Probed, cut: Cut, index
         "setsar=1",
         f"format={target.pixels}",
     ]
-    command = [tools.ffmpeg, *_QUIET, *_TOLD, *(("-ss", seconds(seek)) if seek else ()), *_from_file(source.path)]
+    command = [tools.ffmpeg, *QUIET, *_TOLD, *(("-ss", seconds(seek)) if seek else ()), *_from_file(source.path)]
     command += ["-map", "0:v:0", "-vf", ",".join(filters), "-frames:v", str(cut.frames), *_video_encoder(tools, target)]
     return [*command, str(output)]
 
@@ -182,24 +185,20 @@ def retime_command(tools: Tools, source: Path, video: Video, step: Fraction, out
     ticks = step * TIMESCALE
     times = f"settb=1/{TIMESCALE},setpts=round(N*{ticks.numerator}/{ticks.denominator})"
     filters = ",".join((times, *_squared(video), f"pad={width}:{height}", "setsar=1", f"format={target.pixels}"))
-    command = [tools.ffmpeg, *_QUIET, *_TOLD, *_from_file(source), "-map", "0:v:0", "-vf", filters]
+    command = [tools.ffmpeg, *QUIET, *_TOLD, *_from_file(source), "-map", "0:v:0", "-vf", filters]
     return [*command, *_video_encoder(tools, target), str(output)]
 
 
-def sound_command(tools: Tools, audio: Path, codec: str, output: Path) -> list[str]:
-    """Given a call's audio file and ``copy`` or ``aac``, return the command that brings its sound into an MP4 file.
-
-    Re-encoded sound gets silence where its timestamps have gaps, so that it stays as long as it was.
-    """
-    command = [tools.ffmpeg, *_QUIET, *_from_file(audio), "-map", "0:a:0", "-c:a", codec]
-    command += [] if codec == "copy" else ["-af", "aresample=async=1:first_pts=0"]
+def sound_command(tools: Tools, audio: Path, output: Path) -> list[str]:
+    """Return the command that copies the audio of a call's file into an MP4 file."""
+    command = [tools.ffmpeg, *QUIET, *_from_file(audio), "-map", "0:a:0", "-c:a", "copy"]
     # MP3 below 16 kHz and FLAC are refused in MP4 without it; both play in browsers.
-    return [*command, "-strict", "-2", "-map_metadata", "-1", "-map_chapters", "-1", "-f", "mp4", str(output)]
+    return [*command, "-strict", "-2", *WITHOUT_EXTRAS, "-f", "mp4", str(output)]
 
 
 def remux_command(tools: Tools, source: Path, output: Path) -> list[str]:
     """Return the command that copies the first video stream of a file, H.264, alone, into an MP4 file."""
-    command = [tools.ffmpeg, *_QUIET, *_from_file(source), "-map", "0:v:0", "-c", "copy"]
+    command = [tools.ffmpeg, *QUIET, *_from_file(source), "-map", "0:v:0", "-c", "copy"]
     # The lengths before pictures then have four bytes, whatever they had.
     return [*command, "-bsf:v", "h264_mp4toannexb", "-f", "mp4", str(output)]
 
@@ -210,7 +209,7 @@ def check_command(tools: Tools, excerpts: Path, muxed: Path, from_us: int) -> li
     # Nobody looks at the pictures, so that what only smooths them is left out; for a few frames one thread is the quickest.
     # The index that we have written says all that ffmpeg would else decode the first pictures for.
     strict = ["-err_detect", "explode", "-skip_loop_filter", "all", "-threads", "1", "-nofind_stream_info"]
-    command = [tools.ffmpeg, *_QUIET, "-xerror", *strict, *_from_file(excerpts)]
+    command = [tools.ffmpeg, *QUIET, "-xerror", *strict, *_from_file(excerpts)]
     command += [*strict, "-ss", seconds(from_us), *_from_file(muxed), "-map", "0:v:0", "-map", "1:v:0", "-map", "1:a:0"]
     # Only the times of the pictures are looked at: they are handed on as they lie in memory, and none is kept until the
     # other streams come as far, which would take a hundred of them.
@@ -218,7 +217,6 @@ def check_command(tools: Tools, excerpts: Path, muxed: Path, from_us: int) -> li
     return [*command, *times, "-max_interleave_delta", "1", "-f", "framecrc", "-"]
 
 
-_QUIET = ("-nostdin", "-hide_banner", "-v", "error", "-y")
 # How far an encoder is, on its standard output.
 _TOLD = ("-progress", "pipe:1")
 
