@@ -19,8 +19,8 @@ from muxer.process import Runner
 log = logging.getLogger(__name__)
 
 COPY_SECONDS = 900.0
-# A file of which more than this part cannot be decoded is refused; the shortest loss that counts is in microseconds.
-_MAX_LOST, _LEAST_LOST_US = 0.1, 500_000
+# A file of which more than this part cannot be decoded is refused.
+_MAX_LOST = 0.1
 # More parts of different forms than this are no call; each is decoded by a run of ffmpeg.
 MAX_PARTS = 500
 DAMAGED, GAPS, CHANGES = "the audio is damaged", "the audio has gaps", "the audio changes its form"
@@ -155,10 +155,8 @@ def _warn_of_damage(places: int, first: float, silence: float) -> None:
 
 
 def _check_loss(audio: Audio, decoded: Decoded) -> None:
-    """Raise MediaError when more than a tenth of the audio cannot be decoded."""
-    promised = sum(audio.microseconds(one) for one in audio.packets.durations)
-    lost = promised - decoded.heard_us
-    if lost > max(_LEAST_LOST_US, promised * _MAX_LOST):
-        raise MediaError(
-            f"{lost / 1e6:.1f} s of {promised / 1e6:.1f} s of the audio cannot be decoded", code=Code.NO_SOUND
-        )
+    """Raise MediaError when more than a tenth of the packets of the audio cannot be decoded."""
+    packets = len(audio.packets.pts)
+    if decoded.errors and decoded.frames < packets * (1 - _MAX_LOST):
+        lost = packets - decoded.frames
+        raise MediaError(f"{lost} of {packets} packets of the audio cannot be decoded", code=Code.NO_SOUND)

@@ -20,8 +20,8 @@ DECODE_SECONDS = 900.0
 GAP_US = 50_000
 # Time stamps that go back by more than this, in microseconds, begin anew: parts of a file that were joined.
 _RESTART_US = 1_000_000
-# Containers whose time stamps are made up of the lengths of frames. Where the form changes, those are wrong.
-_UNTIMED = ("avi", "mp3", "aac", "flac", "wav", "w64", "amr", "au", "caf", "aiff", "ac3", "eac3", "gsm", "voc")
+# Containers whose time stamps follow from numbers of samples: where the form changes, they are wrong.
+_UNTIMED = ("avi", "mp3", "aac", "flac", "ogg", "wav", "w64", "amr", "au", "caf", "aiff", "ac3", "eac3", "gsm", "voc")
 _FRAME = re.compile(rb"ashowinfo.* pts: *(-?\d+|NOPTS) .*channels:(\d+) .*rate:(\d+) nb_samples:(\d+)")
 _INFO, _ERROR = b"[info]", b"[error]"
 
@@ -39,12 +39,13 @@ class Gap:
 @dataclass
 class Decoded:
     """What was decoded. `samples` is the number of samples of each form, a sample rate and a number of channels; `errors` is
-    the number of messages of the decoder."""
+    the number of messages of the decoder, `frames` that of decoded frames."""
 
     samples: dict[Form, int] = field(default_factory=dict)
     gaps: list[Gap] = field(default_factory=list)
     levels: Levels = field(default_factory=Levels)
     errors: int = 0
+    frames: int = 0
 
     @property
     def heard_us(self) -> int:
@@ -69,18 +70,12 @@ class _Listener:
         self._decoded = decoded
         # The time of the file at which the decoded sound, with the gaps so far, begins.
         self._origin_us = 0
-        self._frames = 0
-
-    @property
-    def frames(self) -> int:
-        """The number of frames that were decoded."""
-        return self._frames
 
     def hear(self, line: bytes) -> bool:
         """Take in one line; return whether it reports no error."""
         if (match := _FRAME.search(line)) is not None:
-            self._frames += 1
-            if self._frames <= limits.MOST_FRAMES:
+            self._decoded.frames += 1
+            if self._decoded.frames <= limits.MOST_FRAMES:
                 self._add(match)
         self._decoded.errors += _ERROR in line
         return _INFO in line
@@ -109,7 +104,7 @@ def decode_audio(tools: Tools, runner: Runner, path: Path, container: str = "") 
         runner.stream(decode_command(tools, path), decoded.levels.read, timeout=DECODE_SECONDS, hear=listener.hear)
     except ToolError as error:
         raise MediaError(f"the audio cannot be decoded: {error}", code=Code.NO_SOUND) from error
-    limits.check_frames(listener.frames)
+    limits.check_frames(decoded.frames)
     if not decoded.heard_us:
         raise MediaError("no audio can be decoded", code=Code.NO_SOUND)
     if container in _UNTIMED and (decoded.changes or container == "avi"):

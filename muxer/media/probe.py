@@ -275,7 +275,8 @@ def _probed(path: Path, packets: dict[int, Packets], streams: list[Fields], cont
     for entry in streams:
         held = packets.get(int(entry["index"]), Packets())
         picture = entry.get("codec_type") == "video" and entry.get("disposition:attached_pic") != "1"
-        if not edited:
+        # Of audio, containers count what they like: samples, or bytes.
+        if not edited and entry.get("codec_type") == "video":
             _check_complete(entry, held)
         if picture and video is None and held.pts:
             video = Video(entry, held)
