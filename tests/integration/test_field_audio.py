@@ -152,7 +152,7 @@ KINDS = {
     "AC-3": Kind(one("ac3", rate=48000), rate=48000),
     "E-AC-3": Kind(one("eac3", rate=48000), rate=48000),
     "FLV, AAC": Kind(one("flv", *AAC, rate=44100), "aac", 44100),
-    "FLV, Nellymoser": Kind(one("flv", "-c:a", "nellymoser"), heard=(0, 1, 2, 3, 4, -1), softer=4),
+    "FLV, Nellymoser": Kind(one("flv", "-c:a", "nellymoser"), heard=(0, 1, 2, 3, 4, -1), softer=11),
     "FLV, Speex": Kind(one("flv", "-c:a", "libspeex", rate=16000), rate=16000, softer=6),
     "MPEG-PS, MP2": Kind(one("mpg", "-c:a", "mp2", rate=48000), rate=48000),
     "MPEG-PS, AC-3": Kind(one("vob", "-c:a", "ac3", rate=48000), rate=48000),
@@ -307,5 +307,10 @@ def test_joined_files_are_heard_as_each_of_them_alone(tmp_path: Path, screen: Pa
     for begin in range(0, len(wanted) - tones.RATE, tones.RATE // 2):
         levels = [tones.level(one[begin : begin + tones.RATE]) for one in (wanted, found)]
         assert abs(levels[0] - levels[1]) < 2, (begin, levels)
-    order = tones.order(wanted)
-    assert tones.order(found) == order
+    step = tones.RATE // 4
+    begins = range(0, len(wanted), step)
+    windows = [[tones.tone_of(one[begin : begin + step]) for begin in begins] for one in (wanted, found)]
+    for number in range(1, len(windows[0]) - 1):
+        # Only where the same tone is heard before and behind: a part may begin a packet later.
+        if len(set(windows[0][number - 1 : number + 2])) == 1:
+            assert windows[1][number] == windows[0][number], (number, windows)
