@@ -44,7 +44,7 @@ def keep_decodable(source: Probed, tools: Tools, runner: Runner) -> Probed:
     """
     strict = replace(source, strict=True)
     scan = _scan(strict, tools, runner)
-    if scan.complaints:
+    if scan.complaints or not scan.shown:
         played = _scan(source, tools, runner)
         if len(scan.shown) >= (1 - MAX_DAMAGED) * len(played.shown):
             source = strict

@@ -179,7 +179,7 @@ def encode_command(tools: Tools, target: Target, source: Probed, cut: Cut, index
         *fit_filters(video, target),
     ]
     seek = first - source.start_us + index.just_before(start)
-    command = [tools.ffmpeg, *QUIET, *_TOLD, *from_file(source, max(0, seek) if start else 0)]
+    command = [tools.ffmpeg, *QUIET, *_TOLD, *_TOLERANT, *from_file(source, max(0, seek) if start else 0)]
     command += ["-map", f"0:{video.index}", "-vf", ",".join(filters), "-frames:v", str(cut.frames)]
     return [*command, *_video_encoder(tools, target), str(output)]
 
@@ -199,7 +199,7 @@ def scan_command(tools: Tools, source: Probed) -> list[str]:
     video = need_video(source)
     # Frames are handed on as they lie in memory: only their times are looked at.
     times = [*tools.keep_times, "-enc_time_base:v", f"1:{TIMESCALE}", "-c:v", "wrapped_avframe"]
-    command = [tools.ffmpeg, *QUIET, *from_file(source), "-map", f"0:{video.index}"]
+    command = [tools.ffmpeg, *QUIET, *_TOLERANT, *from_file(source), "-map", f"0:{video.index}"]
     return [*command, *times, "-f", "framecrc", "-"]
 
 
@@ -241,10 +241,12 @@ def trial_command(tools: Tools, target: Target, silence: Path, output: Path) -> 
     ``silence`` is an MP3 file.
     """
     video = Video({"width": "16", "height": "16", "sample_aspect_ratio": "2:1"}, Packets(), orientation=_QUARTER_TURN)
-    times = f"settb=1/{TIMESCALE},trim=start=0.05,setpts=gt(PTS\\,0)*(PTS-0.05/TB),select=between(pts\\,0\\,{TIMESCALE})"
-    filters = [times, *fit_filters(video, target), "hflip", "vflip", *_small((target.width, target.height))]
-    command = [tools.ffmpeg, *QUIET, *_TOLD, "-copyts", "-noautorotate", "-f", "lavfi", "-i", "color=s=16x16:r=10:d=0.5"]
-    command += [*_from_file(silence), "-map", "0:v:0", "-map", "1:a:0", "-vf", ",".join(filters)]
+    filters = [f"settb=1/{TIMESCALE}", "trim=start=0.05", "setpts=gt(PTS\\,0)*(PTS-0.05/TB)"]
+    filters += [f"select=between(pts\\,0\\,{TIMESCALE})", *fit_filters(video, target), "hflip", "vflip"]
+    filters += _small((target.width, target.height))
+    command = [tools.ffmpeg, *QUIET, *_TOLD, *_TOLERANT, "-copyts", "-noautorotate"]
+    command += ["-f", "lavfi", "-i", "color=s=16x16:r=10:d=0.5", *_from_file(silence)]
+    command += ["-map", "0:v:0", "-map", "1:a:0", "-vf", ",".join(filters)]
     encoder = [word for word in _video_encoder(tools, target) if word != "-an"]
     return [*command, "-c:a", "aac", "-ar", "8000", "-ac", "1", *encoder, str(output)]
 
@@ -336,6 +338,8 @@ def _small(size: tuple[int, int]) -> tuple[str, str]:
 
 _QUARTER_TURN = Orientation(0, 1, -1, 0)
 _MP4 = (*WITHOUT_EXTRAS, "-f", "mp4")
+# How many frames cannot be decoded is our own business.
+_TOLERANT = ("-max_error_rate", "1")
 # How far an encoder is, on its standard output.
 _TOLD = ("-progress", "pipe:1")
 
