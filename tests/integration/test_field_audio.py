@@ -287,13 +287,14 @@ def test_joined_files_are_heard_as_each_of_them_alone(tmp_path: Path, screen: Pa
     chance = random.Random(seed)
     pieces: list[bytes | Path] = []
     wanted = array("h")
-    forms = set()
+    forms, borders = set(), []
     for number in range(chance.randint(2, 5)):
         rate, channels = chance.choice((8000, 11025, 16000, 22050, 24000, 44100, 48000)), chance.choice((1, 2))
         options = ["-ar", str(rate), *(STEREO if channels == 2 else MONO), "-b:a", chance.choice(("32k", "48k", "64k"))]
         path = tmp_path / f"part-{number}.mp3"
         make_tones(path, *BARE, *options, first=number, seconds=1 + chance.random(), rate=48000)
         forms.add((rate, channels))
+        borders.append(len(wanted))
         wanted.extend(tones.decode(path))
         info = tmp_path / f"info-{number}.mp3"
         make_tones(info, *options, first=number, seconds=0.2, rate=48000)
@@ -310,9 +311,10 @@ def test_joined_files_are_heard_as_each_of_them_alone(tmp_path: Path, screen: Pa
         levels = [tones.level(one[begin : begin + tones.RATE]) for one in (wanted, found)]
         assert abs(levels[0] - levels[1]) < 2, (begin, levels)
     step = tones.RATE // 4
-    begins = range(0, len(wanted), step)
-    windows = [[tones.tone_of(one[begin : begin + step]) for begin in begins] for one in (wanted, found)]
-    for number in range(1, len(windows[0]) - 1):
-        # Only where the same tone is heard before and behind: a part may begin a packet later.
-        if len(set(windows[0][number - 1 : number + 2])) == 1:
-            assert windows[1][number] == windows[0][number], (number, windows)
+    expected = [tones.tone_of(wanted[begin : begin + step]) for begin in range(0, len(wanted) - step, step)]
+    for number in range(1, len(expected) - 1):
+        begin = number * step
+        # Next to a join the decoder starts anew, and what the encoder has put before a part is no tone (0.14 s at 8 kHz).
+        near = any(abs(begin + step / 2 - border) < 1.6 * step for border in borders)
+        if expected[number] != -1 and len(set(expected[number - 1 : number + 2])) == 1 and not near:
+            assert tones.tone_of(found[begin : begin + step]) == expected[number], begin
