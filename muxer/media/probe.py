@@ -5,6 +5,7 @@ Metadata of recordings and of containers are not trusted: durations come from th
 
 from __future__ import annotations
 
+import re
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -39,6 +40,9 @@ _ENTRIES = (
 
 # What ffprobe prints of one packet or stream has some hundred characters.
 _LONGEST_LINE = 65_536
+
+# What ffprobe says of a file whose form is not among those of ours (limits.FORMATS).
+_REFUSED_FORM = re.compile(r"\[(\w+) @ \w+\] Format not on whitelist")
 
 Fields = dict[str, str]
 
@@ -262,6 +266,8 @@ def probe(path: Path, ffprobe: str, runner: Runner) -> Probed:
     try:
         return runner.stream(command, lambda out: read_printed(path, out), timeout=PROBE_SECONDS)
     except ToolError as error:
+        if (form := _REFUSED_FORM.search(str(error))) is not None:
+            raise MediaError(f"the form {form[1]} is not supported", code=Code.NO_MEDIA) from error
         raise MediaError(f"the file is no readable media file: {error}", code=Code.NO_MEDIA) from error
 
 
@@ -326,6 +332,9 @@ def _probed(path: Path, packets: dict[int, Packets], streams: list[Fields], cont
     for entry in streams:
         held = packets.get(int(entry["index"]), Packets())
         picture = entry.get("codec_type") == "video" and entry.get("disposition:attached_pic") != "1"
+        if picture and not held.pts and held.timeless:
+            what = f"the form {name} is not supported: it does not say when any of its frames is shown"
+            raise MediaError(what, code=Code.NO_FRAME_TIMES)
         if picture and video is None and held.pts:
             video, lost_us = _read_video(entry, held, name)
         elif entry.get("codec_type") == "audio" and audio is None and held.pts:

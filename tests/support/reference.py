@@ -161,7 +161,7 @@ def _problem(result: Film, sources: Sequence[Shown], moment: float) -> list[str]
     covering = [one for one in sources if one.begin <= moment < one.end and one.film.at(moment - one.moved)]
     wanted = None
     if covering:
-        latest = max(covering, key=lambda one: one.begin)
+        latest = max(covering, key=lambda one: one.moved + one.film.times[0])
         wanted = latest.film.at(moment - latest.moved)
     if wanted is None:
         return [] if is_black(seen) else [f"{moment:.3f} s: not black"]
