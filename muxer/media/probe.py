@@ -63,6 +63,7 @@ class Packets:
     sizes: array[int] = field(default_factory=lambda: array("I"))
     offsets: array[int] = field(default_factory=lambda: array("q"))
     hidden: int = 0
+    hidden_keys: int = 0
     changes: int = 0
     unshown: int = 0
     timeless: int = 0
@@ -80,6 +81,7 @@ class Packets:
             return
         if "D" in flags:
             self.hidden += 1
+            self.hidden_keys += "K" in flags
             return
         self.pts.append(shown)
         self.dts.append(shown if decoded is None else decoded)
@@ -348,9 +350,9 @@ def _probed(path: Path, packets: dict[int, Packets], streams: list[Fields], cont
 
 def _read_video(entry: Fields, packets: Packets, container: str) -> tuple[Video, int]:
     """Return a video stream, and how much of its beginning cannot be decoded, in microseconds."""
-    # What an edit list hides is decoded all the same, and so are packets without a time.
+    # A keyframe that an edit list hides is decoded all the same, and so are packets without a time.
     begin = min(packets.pts)
-    if 1 in packets.keys and not packets.hidden and not packets.timeless:
+    if 1 in packets.keys and not packets.hidden_keys and not packets.timeless:
         packets = packets.from_keyframe(packets.keys.index(1))
     video = Video(entry, packets, orientation=read_orientation(_matrix(entry)))
     _need_sense(video.time_base, 1 + min(video.size))
