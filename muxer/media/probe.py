@@ -268,9 +268,9 @@ def probe(path: Path, ffprobe: str, runner: Runner) -> Probed:
     try:
         return runner.stream(command, lambda out: read_printed(path, out), timeout=PROBE_SECONDS)
     except ToolError as error:
-        if (form := _REFUSED_FORM.search(str(error))) is not None:
-            raise MediaError(f"the form {form[1]} is not supported", code=Code.NO_MEDIA) from error
-        raise MediaError(f"the file is no readable media file: {error}", code=Code.NO_MEDIA) from error
+        form = _REFUSED_FORM.search(str(error))
+        reason = f"the form {form[1]} is not supported" if form else str(error)
+        raise MediaError(f"the file is no readable media file: {reason}", code=Code.NO_MEDIA) from error
 
 
 def read_printed(path: Path, out: IO[bytes]) -> Probed:

@@ -79,7 +79,7 @@ def test_a_screen_that_cannot_be_muxed_is_refused_with_one_clear_message(
     path = recipe(tmp_path, base)
     with pytest.raises(MediaError) as refused:
         mux(tmp_path, audio, (path, 0.35))
-    assert str(refused.value).startswith(f"{path.name}: {message}")
+    assert str(refused.value).startswith(f"{path.name}: ") and message in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
