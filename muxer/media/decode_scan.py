@@ -12,7 +12,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from muxer.errors import Code, MediaError
+from muxer.errors import Code, MediaError, ToolError
 from muxer.media.compose import TIMESCALE, ticks
 from muxer.media.cut import NEAR
 from muxer.media.probe import Packets, Probed, Video, need_video
@@ -92,7 +92,13 @@ def _scan(source: Probed, tools: Tools, runner: Runner) -> _Scan:
             complaints.append(line.decode(errors="replace"))
         return False
 
-    shown = runner.stream(scan_command(tools, source), _read_times, timeout=SCAN_SECONDS, hear=note)
+    try:
+        shown = runner.stream(scan_command(tools, source), _read_times, timeout=SCAN_SECONDS, hear=note)
+    except ToolError as error:
+        # Some decoders end the whole program where they are to be strict.
+        if not source.strict:
+            raise MediaError(f"the file cannot be decoded: {error}", code=Code.DAMAGED) from error
+        return _Scan(array("q"), str(error))
     if not shown and not source.strict:
         raise MediaError(f"no frame of the file can be decoded: {''.join(complaints)}", code=Code.DAMAGED)
     return _Scan(array("q", sorted(shown)), "".join(complaints))
@@ -129,7 +135,8 @@ def _is_among(tick: int, shown: Sequence[int]) -> bool:
 def _as_decoded(shown: Sequence[int], source: Probed) -> Packets:
     """Return packets made of decoded frames. Where decoding may begin is then unknown: it begins with the file."""
     scale = need_video(source).time_base
-    pts = array("q", (round(tick / (scale * TIMESCALE)) for tick in shown))
+    # Two frames at one time are one: the latter is what is seen.
+    pts = array("q", sorted({round(tick / (scale * TIMESCALE)) for tick in shown}))
     count = len(pts)
     return Packets(pts, pts, array("q", bytes(8 * count)), bytearray(count))
 
