@@ -11,10 +11,10 @@ import pytest
 from support import reference
 from support.field import LENGTHS, REARRANGED, SCREENS
 from support.kinds import SIZE, T0, run
+from support.tools import tools
 
 from muxer.lab.media import make_audio, make_screen
 from muxer.media.engine import Engine, Input, Muxed
-from muxer.media.render import Tools
 from muxer.process import Runner
 
 SECONDS, SCREEN_SECONDS = 6.0, 4.0
@@ -40,7 +40,7 @@ def base(folder: Path) -> Path:
 
 
 def mux(folder: Path, audio: Path, *screens: tuple[Path, float], tolerance: float = 0.0) -> Muxed:
-    engine = Engine(Tools("ffmpeg", "ffprobe"), Runner(), tolerance=tolerance, slice_ms=700, audio_codec="copy")
+    engine = Engine(tools(), Runner(), tolerance=tolerance, slice_ms=700, audio_codec="copy")
     inputs = [Input(path, path.name, T0 + timedelta(seconds=begin)) for path, begin in screens]
     return engine.mux(Input(audio, audio.name, T0), inputs, folder)
 
