@@ -355,4 +355,6 @@ def _from_file(path: Path) -> list[str]:
 def _video_encoder(tools: Tools, target: Target) -> list[str]:
     encoder = [*tools.keep_times, "-an", "-c:v", "libx264", "-preset", "veryfast", "-crf", "20", "-bf", "0"]
     encoder += ["-threads", str(ENCODER_THREADS), "-profile:v", target.profile, "-pix_fmt", target.pixels]
+    # An edit list would end with the last frame, and hide it, where an encoder does not say how long that frame lasts.
+    encoder += ["-use_editlist", "0"]
     return [*encoder, "-enc_time_base", f"1:{TIMESCALE}", "-video_track_timescale", str(TIMESCALE), *_MP4]
