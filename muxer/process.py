@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 STDERR_TAIL_BYTES = 2000
+_LONGEST_LINE = 65_536
 # So much memory a program may have on Linux (our decision): an encoder of the largest pictures needs half of it, and a file
 # made to do harm does not get all of the machine.
 MOST_MEMORY = 4 << 30
@@ -88,6 +89,46 @@ class _Program(subprocess.Popen[bytes]):
             self.job.close()
 
 
+class _Errors:
+    """The error output of a program, kept in a temporary file. Lines that ``hear`` takes are not kept."""
+
+    def __init__(self, hear: Callable[[bytes], bool] | None) -> None:
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
+        self._hear = hear
+        self._thread: threading.Thread | None = None
+        self.target: IO[bytes] | int = self._file if hear is None else subprocess.PIPE
+
+    def __enter__(self) -> _Errors:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._join()
+        self._file.close()
+
+    def follow(self, process: _Program) -> None:
+        """Read the lines of a program that was started, if they are to be heard."""
+        if self._hear is not None and process.stderr is not None:
+            self._thread = threading.Thread(target=self._read, args=(process.stderr, self._hear), daemon=True)
+            self._thread.start()
+
+    def tail(self) -> str:
+        """Return the end of what is kept, when the program has ended."""
+        self._join()
+        end = self._file.seek(0, os.SEEK_END)
+        self._file.seek(max(0, end - STDERR_TAIL_BYTES))
+        return self._file.read().decode(errors="replace").strip()
+
+    def _join(self) -> None:
+        if self._thread is not None:
+            self._thread.join()
+
+    def _read(self, lines: IO[bytes], hear: Callable[[bytes], bool]) -> None:
+        with lines:
+            for line in iter(lambda: lines.readline(_LONGEST_LINE), b""):
+                if not hear(line):
+                    self._file.write(line)
+
+
 class Runner:
     """Runs programs and knows those that run now. Safe to use from any thread.
 
@@ -120,18 +161,20 @@ class Runner:
         timeout: float,
         cwd: Path | None = None,
         complaint: str | None = None,
-        on_complaint: Callable[[str], None] = lambda _: None,
+        hear: Callable[[bytes], bool] | None = None,
     ) -> T:
         """Like :meth:`run`, but ``consume`` is given the standard output while the program runs; return its result.
 
-        ``on_complaint`` is called with the end of the error output of a program that succeeded all the same, if any.
+        ``hear`` is called with each line of the error output, in another thread. It returns True for a line that reports no
+        error: such lines are not kept.
         """
         arguments = [str(part) for part in command]
         log.debug("running: %s", " ".join(arguments))
         if (commands := _noted.get()) is not None:
             commands.append(tuple(arguments))
-        with tempfile.TemporaryFile() as errors:
-            process = self._start(arguments, errors, cwd)
+        with _Errors(hear) as errors:
+            process = self._start(arguments, errors.target, cwd)
+            errors.follow(process)
             expired = threading.Event()
             timer = threading.Timer(timeout, _expire, (process, expired))
             timer.daemon = True
@@ -143,15 +186,12 @@ class Runner:
             except Exception:
                 # What the program says of its failure is worth more than what its broken output led to.
                 if _status_soon(process):
-                    self._judge(arguments, process.returncode, _tail(errors), expired.is_set(), complaint)
+                    self._judge(arguments, process.returncode, errors.tail(), expired.is_set(), complaint)
                 raise
             finally:
                 timer.cancel()
                 self._end(process)
-            said = _tail(errors)
-            self._judge(arguments, status, said, expired.is_set(), complaint)
-            if said:
-                on_complaint(said)
+            self._judge(arguments, status, errors.tail(), expired.is_set(), complaint)
         return result
 
     def cancel(self) -> None:
@@ -162,7 +202,7 @@ class Runner:
         for process in running:
             process.kill_all()
 
-    def _start(self, arguments: list[str], errors: IO[bytes], cwd: Path | None) -> _Program:
+    def _start(self, arguments: list[str], errors: IO[bytes] | int, cwd: Path | None) -> _Program:
         with self._lock:
             if self._cancelled:
                 raise Stopped(f"not started, the process stops: {arguments[0]}")
@@ -229,12 +269,6 @@ def _status_soon(process: _Program) -> int:
         return process.wait(1.0)
     except subprocess.TimeoutExpired:
         return 0
-
-
-def _tail(errors: IO[bytes]) -> str:
-    end = errors.seek(0, os.SEEK_END)
-    errors.seek(max(0, end - STDERR_TAIL_BYTES))
-    return errors.read().decode(errors="replace").strip()
 
 
 def _restrained(parent: int) -> Callable[[], None]:

@@ -250,7 +250,7 @@ REMEDIES: dict[Code, Remedy] = {
     ),
     Code.NO_SOUND: Remedy(
         "An audio file has no sound that can be used",
-        "The recorder captured nothing, or the file is of another kind than its metadata say",
+        "The recorder captured nothing; the file is of another kind than its metadata say, or of a form that is not supported, such as free-format MP3; or more than a tenth of it cannot be decoded",
         "Play it.",
         _ASIDE,
     ),

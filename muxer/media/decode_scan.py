@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 SCAN_SECONDS = 1800.0
 # A file of which more than this share of the frames cannot be decoded is refused.
 MAX_DAMAGED = 0.1
+_MAX_COMPLAINTS = 3
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def keep_decodable(source: Probed, tools: Tools, runner: Runner) -> Probed:
     """
     strict = replace(source, strict=True)
     scan = _scan(strict, tools, runner)
-    if scan.complaints:
+    if scan.complaints or not scan.shown:
         played = _scan(source, tools, runner)
         if len(scan.shown) >= (1 - MAX_DAMAGED) * len(played.shown):
             source = strict
@@ -85,8 +86,13 @@ def _report_damage(found: _Reduced) -> None:
 def _scan(source: Probed, tools: Tools, runner: Runner) -> _Scan:
     """Decode a file from its begin to its end."""
     complaints: list[str] = []
-    command = scan_command(tools, source)
-    shown = runner.stream(command, _read_times, timeout=SCAN_SECONDS, on_complaint=complaints.append)
+
+    def note(line: bytes) -> bool:
+        if len(complaints) < _MAX_COMPLAINTS:
+            complaints.append(line.decode(errors="replace"))
+        return False
+
+    shown = runner.stream(scan_command(tools, source), _read_times, timeout=SCAN_SECONDS, hear=note)
     if not shown and not source.strict:
         raise MediaError(f"no frame of the file can be decoded: {''.join(complaints)}", code=Code.DAMAGED)
     return _Scan(array("q", sorted(shown)), "".join(complaints))

@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 
 RENDER_SECONDS = 900.0
 ENCODE_SECONDS_PER_SECOND = 20
+# A gap shorter than a frame, and than this in microseconds, is filled by a longer frame; as short a part is left out.
+MAX_FILLED = 100_000
 
 
 @dataclass(frozen=True)
@@ -254,7 +256,7 @@ def _clip(index: int, screen: Input, probed: Probed, begin: int) -> timeline.Cli
     """Return where a screen file's pictures lie on the axis of an audio file that begins at ``begin``."""
     video = need_video(probed)
     start = to_microseconds(screen.start) + late(screen, probed) - begin
-    return timeline.Clip(index, start, video.length_us, video.frame_us)
+    return timeline.Clip(index, start, video.length_us, min(video.frame_us, MAX_FILLED))
 
 
 def late(screen: Input, probed: Probed) -> int:

@@ -11,7 +11,7 @@ from muxer.errors import Code, MediaError
 # they name other files, and ffmpeg would read those. The names are those of ffmpeg's demuxers.
 FORMATS = (
     *("mov", "matroska", "avi", "asf", "flv", "ogg", "mpegts", "mpeg", "h264"),
-    *("mp3", "aac", "wav", "flac", "amr", "au", "w64"),
+    *("mp3", "aac", "wav", "flac", "amr", "au", "w64", "caf", "aiff", "ac3", "eac3", "loas", "voc", "wv"),
 )
 # Two days at some 58 frames a second.
 MOST_FRAMES = 10_000_000

@@ -17,16 +17,16 @@ from threading import BoundedSemaphore
 from muxer import activity
 from muxer.errors import Code, MediaError, ToolError
 from muxer.media import limits, render
+from muxer.media.audio import AudioReader
 from muxer.media.completeness import MAX_HEADER_BYTES, Structure, examine, form_of
 from muxer.media.compose import Run, arrange
 from muxer.media.cut import NEAR
 from muxer.media.decode_scan import keep_decodable
 from muxer.media.encode import encode
-from muxer.media.mp3 import Mp3, end_padding, read_mp3
 from muxer.media.ordering import rises
-from muxer.media.plain import Sound, read_screen, read_sound
-from muxer.media.probe import Probed, Video, need_audio, need_video, probe
-from muxer.media.render import PLAYABLE_AUDIO, Tools
+from muxer.media.plain import Sound, read_screen
+from muxer.media.probe import Probed, Video, need_video, probe
+from muxer.media.render import Tools
 from muxer.media.write import write_movie
 from muxer.process import Runner
 
@@ -44,50 +44,13 @@ class Reader:
         """Given the programs, the option ``audio_codec``, and what limits the number of encoders."""
         self._tools = tools
         self._runner = runner
-        self._copying = audio_codec == "copy"
         self._encoders = encoders
+        self._audio = AudioReader(tools, runner, audio_codec, encoders)
 
     def sound(self, path: Path, made: Path) -> tuple[Sound, frozenset[str]]:
         """Given a call's audio file and where an MP4 file may be made of it, return its sound as it stands in the result,
         and why it was re-encoded although it was to be copied. Raise :class:`MediaError` when there is nothing to hear."""
-        found = read_mp3(path)
-        if found is not None and found.holes:
-            return self._repaired(found, made), frozenset({"the audio is damaged"})
-        copied = self._copied(path, made, found) if self._copying else None
-        if copied is not None and copied.codec in PLAYABLE_AUDIO and not copied.has_gaps:
-            return _heard(copied), frozenset()
-        if copied is not None and copied.has_gaps:
-            length, reason = copied.length_us, "the audio has gaps"
-        else:
-            probed = need_audio(probe(path, self._tools.ffprobe, self._runner))
-            length, reason = probed.length_us, f"{probed.codec} audio does not play in browsers"
-        # Gaps are filled with silence, and a few packets may lie years apart.
-        limits.check_length(length)
-        return self._encoded(path, made), frozenset({reason} if self._copying else ())
-
-    def _copied(self, path: Path, made: Path, mp3: Mp3 | None) -> Sound | None:
-        """Return sound as it is: an MP3 file from where it lies, other files by way of an MP4 file, if that is possible."""
-        if mp3 is not None:
-            return Sound(path, mp3.track, "mp3", mp3.padding)
-        brought = self._brought(path, made, "copy")
-        return replace(brought, padding=end_padding(path)) if brought and brought.codec == "mp3" else brought
-
-    def _repaired(self, mp3: Mp3, made: Path) -> Sound:
-        """Re-encode a damaged MP3 file, with silence for what is lost, so that all else is heard when it was spoken."""
-        lost = sum(map(mp3.lost, mp3.holes))
-        told = "the audio is damaged, places: %d, the first at %.2f s; about %.2f s of silence stand for what is lost"
-        log.warning(told, len(mp3.holes), mp3.seconds(mp3.holes[0].before), mp3.seconds(lost))
-        limits.check_length(round(mp3.seconds(lost + len(mp3.sizes)) * 1_000_000))
-        repaired = made.with_name("repaired.mp3")
-        mp3.repair(repaired)
-        return self._encoded(repaired, made)
-
-    def _encoded(self, path: Path, made: Path) -> Sound:
-        with self._encoders:
-            encoded = self._brought(path, made, "aac")
-        if encoded is None:
-            raise MediaError("its audio cannot be re-encoded", code=Code.NO_SOUND)
-        return _heard(encoded)
+        return self._audio.read(path, made)
 
     def screen(self, path: Path, made: Path) -> Probed:
         """Given a screen file and where a plain one may be made of it, return its frames. Raise :class:`MediaError` when
@@ -179,15 +142,6 @@ class Reader:
             )
         return replace(plain, reason="the file does not say when its frames are shown")
 
-    def _brought(self, path: Path, made: Path, codec: str) -> Sound | None:
-        """Bring sound into an MP4 file; return None when that is not possible."""
-        try:
-            self._runner.run(render.sound_command(self._tools, path, codec, made), timeout=MAKE_SECONDS)
-        except ToolError as error:
-            log.debug("the audio cannot be brought into an MP4 file as %s: %s", codec, error)
-            return None
-        return read_sound(made)
-
 
 def _moved(made: Probed, source: Probed) -> Probed:
     """Return a file that was made of a source, with what only the source says: when it begins, and how it is turned."""
@@ -206,10 +160,3 @@ def _is_same(video: Video, other: Video) -> bool:
 def _may_become_plain(video: Video) -> bool:
     fits = video.codec == "h264" and video.entry.get("pix_fmt") in render.PIXELS
     return fits and not video.packets.hidden and not video.packets.changes
-
-
-def _heard(sound: Sound) -> Sound:
-    if sound.length_us <= 0:
-        raise MediaError("the audio has no length", code=Code.NO_SOUND)
-    limits.check_length(sound.length_us)
-    return sound

@@ -20,6 +20,9 @@ from muxer.media.timeline import Segment
 PLAYABLE_AUDIO = ("mp3", "aac", "opus", "flac")
 PIXELS = ("yuv420p", "yuvj420p")
 _X264_PROFILES = {"Constrained Baseline": "baseline", "Baseline": "baseline", "Main": "main", "High": "high"}
+QUIET = ("-nostdin", "-hide_banner", "-v", "error", "-y")
+# In an MP4 file, ffmpeg makes a track of its own of chapters and of a time code.
+WITHOUT_EXTRAS = ("-map_metadata", "-1", "-map_chapters", "-1", "-write_tmcd", "0")
 # An encoder uses so many threads; as many encoders run at a time as that leaves room for (our decision).
 ENCODER_THREADS = 2
 # What the frames of the excerpts that are looked at are called.
@@ -156,7 +159,7 @@ def padding_command(tools: Tools, target: Target, slice_frames: int, output: Pat
     """Given the number of frames in a padding slice, return the command that makes it: black, in the target's parameters,
     beginning with a key frame, without reordering."""
     source = f"color=c=black:s={target.width}x{target.height}:r={target.rate}"
-    command = [tools.ffmpeg, *_QUIET, "-f", "lavfi", "-i", source, "-frames:v", str(slice_frames)]
+    command = [tools.ffmpeg, *QUIET, "-f", "lavfi", "-i", source, "-frames:v", str(slice_frames)]
     return [*command, *_video_encoder(tools, target), "-g", str(PADDING_KEY_FRAMES), str(output)]
 
 
@@ -176,7 +179,7 @@ def encode_command(tools: Tools, target: Target, source: Probed, cut: Cut, index
         *fit_filters(video, target),
     ]
     seek = first - source.start_us + index.just_before(start)
-    command = [tools.ffmpeg, *_QUIET, *_TOLD, *from_file(source, max(0, seek) if start else 0)]
+    command = [tools.ffmpeg, *QUIET, *_TOLD, *_TOLERANT, *from_file(source, max(0, seek) if start else 0)]
     command += ["-map", f"0:{video.index}", "-vf", ",".join(filters), "-frames:v", str(cut.frames)]
     return [*command, *_video_encoder(tools, target), str(output)]
 
@@ -196,7 +199,7 @@ def scan_command(tools: Tools, source: Probed) -> list[str]:
     video = need_video(source)
     # Frames are handed on as they lie in memory: only their times are looked at.
     times = [*tools.keep_times, "-enc_time_base:v", f"1:{TIMESCALE}", "-c:v", "wrapped_avframe"]
-    command = [tools.ffmpeg, *_QUIET, *from_file(source), "-map", f"0:{video.index}"]
+    command = [tools.ffmpeg, *QUIET, *_TOLERANT, *from_file(source), "-map", f"0:{video.index}"]
     return [*command, *times, "-f", "framecrc", "-"]
 
 
@@ -228,7 +231,7 @@ def retime_command(tools: Tools, source: Path, video: Video, step: Fraction, out
     ticks = step * TIMESCALE
     times = f"settb=1/{TIMESCALE},setpts=round(N*{ticks.numerator}/{ticks.denominator})"
     filters = ",".join((times, *fit_filters(video, target)))
-    command = [tools.ffmpeg, *_QUIET, *_TOLD, "-noautorotate", *_from_file(source), "-map", f"0:{video.index}"]
+    command = [tools.ffmpeg, *QUIET, *_TOLD, "-noautorotate", *_from_file(source), "-map", f"0:{video.index}"]
     return [*command, "-vf", filters, *_video_encoder(tools, target), str(output)]
 
 
@@ -238,28 +241,26 @@ def trial_command(tools: Tools, target: Target, silence: Path, output: Path) -> 
     ``silence`` is an MP3 file.
     """
     video = Video({"width": "16", "height": "16", "sample_aspect_ratio": "2:1"}, Packets(), orientation=_QUARTER_TURN)
-    times = f"settb=1/{TIMESCALE},trim=start=0.05,setpts=gt(PTS\\,0)*(PTS-0.05/TB),select=between(pts\\,0\\,{TIMESCALE})"
-    filters = [times, *fit_filters(video, target), "hflip", "vflip", *_small((target.width, target.height))]
-    command = [tools.ffmpeg, *_QUIET, *_TOLD, "-copyts", "-noautorotate", "-f", "lavfi", "-i", "color=s=16x16:r=10:d=0.5"]
-    command += [*_from_file(silence), "-map", "0:v:0", "-map", "1:a:0", "-vf", ",".join(filters)]
+    filters = [f"settb=1/{TIMESCALE}", "trim=start=0.05", "setpts=gt(PTS\\,0)*(PTS-0.05/TB)"]
+    filters += [f"select=between(pts\\,0\\,{TIMESCALE})", *fit_filters(video, target), "hflip", "vflip"]
+    filters += _small((target.width, target.height))
+    command = [tools.ffmpeg, *QUIET, *_TOLD, *_TOLERANT, "-copyts", "-noautorotate"]
+    command += ["-f", "lavfi", "-i", "color=s=16x16:r=10:d=0.5", *_from_file(silence)]
+    command += ["-map", "0:v:0", "-map", "1:a:0", "-vf", ",".join(filters)]
     encoder = [word for word in _video_encoder(tools, target) if word != "-an"]
     return [*command, "-c:a", "aac", "-ar", "8000", "-ac", "1", *encoder, str(output)]
 
 
-def sound_command(tools: Tools, audio: Path, codec: str, output: Path) -> list[str]:
-    """Given a call's audio file and ``copy`` or ``aac``, return the command that brings its sound into an MP4 file.
-
-    Re-encoded sound gets silence where its timestamps have gaps, so that it stays as long as it was.
-    """
-    command = [tools.ffmpeg, *_QUIET, *_from_file(audio), "-map", "0:a:0", "-c:a", codec]
-    command += [] if codec == "copy" else ["-af", "aresample=async=1:first_pts=0"]
+def sound_command(tools: Tools, audio: Path, output: Path) -> list[str]:
+    """Return the command that copies the audio of a call's file into an MP4 file."""
+    command = [tools.ffmpeg, *QUIET, *_from_file(audio), "-map", "0:a:0", "-c:a", "copy"]
     # MP3 below 16 kHz and FLAC are refused in MP4 without it; both play in browsers.
-    return [*command, "-strict", "-2", "-map_metadata", "-1", "-map_chapters", "-1", "-f", "mp4", str(output)]
+    return [*command, "-strict", "-2", *_MP4, str(output)]
 
 
 def remux_command(tools: Tools, source: Path, video: Video, output: Path) -> list[str]:
     """Return the command that copies one video stream of a file, H.264, alone, into an MP4 file."""
-    command = [tools.ffmpeg, *_QUIET, *_from_file(source), "-map", f"0:{video.index}", "-c", "copy"]
+    command = [tools.ffmpeg, *QUIET, *_from_file(source), "-map", f"0:{video.index}", "-c", "copy"]
     # The lengths before pictures then have four bytes, whatever they had.
     return [*command, "-bsf:v", "h264_mp4toannexb", *_MP4, str(output)]
 
@@ -271,7 +272,7 @@ def salvage_command(tools: Tools, source: Path, form: str, output: Path) -> list
     """
     # The form of MOV holds whatever codec an MP4 file may hold, and more.
     form, options = ("mov", ["-write_tmcd", "0"]) if form == "mp4" else (form, [])
-    command = [tools.ffmpeg, *_QUIET, "-fflags", "+discardcorrupt", "-copyts", *_from_file(source)]
+    command = [tools.ffmpeg, *QUIET, "-fflags", "+discardcorrupt", "-copyts", *_from_file(source)]
     command += ["-map", "0:v?", "-map", "0:a?", "-c", "copy", "-map_metadata", "-1", "-map_chapters", "-1", *options]
     return [*command, "-strict", "-2", "-f", form, str(output)]
 
@@ -289,7 +290,7 @@ def look_command(
     ``wanted`` are the sources, their frames, when the frame is shown (microseconds from the first one), and where it is
     written, as yuv420p without any header.
     """
-    command = [tools.ffmpeg, *_QUIET]
+    command = [tools.ffmpeg, *QUIET]
     outputs: list[str] = []
     for number, (source, index, frame, path) in enumerate(wanted):
         video = need_video(source)
@@ -315,7 +316,7 @@ def check_command(
     # For a few frames one thread is the quickest. The index that we have written says all that ffmpeg would else decode the
     # first frames for. Where nobody looks at the frames, what only smooths them is left out.
     strict = ["-noautorotate", "-err_detect", "explode", "-threads", "1", "-nofind_stream_info"]
-    command = [tools.ffmpeg, *_QUIET, "-xerror", *strict, *(() if frames else ("-skip_loop_filter", "all"))]
+    command = [tools.ffmpeg, *QUIET, "-xerror", *strict, *(() if frames else ("-skip_loop_filter", "all"))]
     command += [*_from_file(excerpts), *strict, "-ss", seconds(from_us), *_from_file(muxed)]
     # Only the times of the frames are looked at: they are handed on as they lie in memory, and none is kept until the
     # other streams come as far, which would take a hundred of them.
@@ -336,9 +337,9 @@ def _small(size: tuple[int, int]) -> tuple[str, str]:
 
 
 _QUARTER_TURN = Orientation(0, 1, -1, 0)
-_QUIET = ("-nostdin", "-hide_banner", "-v", "error", "-y")
-# An MP4 file that holds what was asked for and nothing else: tags of the source would become tracks of their own.
-_MP4 = ("-map_metadata", "-1", "-map_chapters", "-1", "-write_tmcd", "0", "-f", "mp4")
+_MP4 = (*WITHOUT_EXTRAS, "-f", "mp4")
+# How many frames cannot be decoded is our own business.
+_TOLERANT = ("-max_error_rate", "1")
 # How far an encoder is, on its standard output.
 _TOLD = ("-progress", "pipe:1")
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
-import subprocess
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from support import reference
 from support.field import LENGTHS, REARRANGED, SCREENS
-from support.kinds import SIZE, T0, run
+from support.kinds import SIZE, T0
 from support.tools import tools
 
 from muxer.lab.media import make_audio, make_screen
@@ -45,33 +43,17 @@ def mux(folder: Path, audio: Path, *screens: tuple[Path, float], tolerance: floa
     return engine.mux(Input(audio, audio.name, T0), inputs, folder)
 
 
-def begin_of(path: Path, film: reference.Film) -> float:
-    """Return when a file begins on its own clock: with its first packet, decodable or not, as far as packets have times."""
-    entries = ("-select_streams", "V:0", "-show_entries", "packet=pts_time", "-of", "csv=p=0")
-    times = run("ffprobe", "-v", "error", *entries, path).replace(",", " ").split()
-    return film.times[0] if "N/A" in times else min(map(float, times))
-
-
-def canvas_of(path: Path) -> tuple[int, int]:
-    """Return the size of a result as a player shows it."""
-    command = ["ffmpeg", "-nostdin", "-i", path, "-frames:v", "1", "-vf", "showinfo", "-f", "null", "-"]
-    told = subprocess.run(command, capture_output=True, text=True, check=True).stderr
-    size = re.search(r" s:(\d+)x(\d+) ", told)
-    assert size
-    return int(size[1]), int(size[2])
-
-
 def check(made: Muxed, path: Path, begin: float, name: str) -> None:
     """Compare a result with its only source."""
     # A damaged frame is not shown: it is replaced by the one before.
     strict = ("-err_detect", "explode") if name.startswith("damaged") else ()
-    source = reference.film(path, canvas_of(made.path), *strict)
+    source = reference.film(path, reference.canvas_of(made.path), *strict)
     if name in REARRANGED:
-        source = REARRANGED[name](reference.film(path.with_name("made-0.mp4"), canvas_of(made.path)))
+        source = REARRANGED[name](reference.film(path.with_name("made-0.mp4"), reference.canvas_of(made.path)))
     [(_, start, length)] = made.timeline.screens
     # The last frame lasts as long as the file says, give or take a frame where it does not say so.
     assert abs(start / 1e6 + length / 1e6 - begin - LENGTHS.get(name, SCREEN_SECONDS)) <= 0.21
-    shown = reference.Shown(source, begin - begin_of(path, source), start / 1e6, (start + length) / 1e6)
+    shown = reference.Shown(source, begin - reference.clock_of(path, source)[0], start / 1e6, (start + length) / 1e6)
     # A gap that is shorter than a frame is no gap.
     gap = 1.0 if "frame a second" in name else 0.1
     assert reference.problems(reference.film(made.path), [shown], SECONDS, shortest_gap=gap) == []

@@ -6,6 +6,7 @@ timeline: the latest source that covers a time shows its frame in effect, and wh
 
 from __future__ import annotations
 
+import re
 import subprocess
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -19,6 +20,8 @@ BLOCK, NEAR_BLACK = 5, 24
 MAX_DIFFERENCE = 24.0
 # A time base of a millisecond, and the rounding of a rate, move a frame by as much.
 NEAR = 0.003
+# Decoders that do not know when a frame is shown return it later, by less than this.
+MAX_DELAY = 0.25
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,8 @@ def film(path: Path, canvas: tuple[int, int] | None = None, *options: str, progr
     are fitted, None when they have it."""
     fit = "" if canvas is None else (
         f"scale={canvas[0]}:{canvas[1]}:force_original_aspect_ratio=decrease:force_divisible_by=2,"
+        # Black is put around it in steps of two pixels.
+        "format=yuv420p,"
         f"pad={canvas[0]}:{canvas[1]}:(ow-iw)/2:(oh-ih)/2,"
     )
     width, height = SMALL
@@ -65,6 +70,29 @@ def film(path: Path, canvas: tuple[int, int] | None = None, *options: str, progr
     looks = [done.stdout[at : at + length] for at in range(0, len(done.stdout), length)]
     assert len(times) == len(looks), done.stderr[-500:]
     return Film(tuple(times), tuple(looks))
+
+
+def canvas_of(path: Path) -> tuple[int, int]:
+    """Return the size of a result as a player shows it."""
+    command = ["ffmpeg", "-nostdin", "-i", path, "-frames:v", "1", "-vf", "showinfo", "-f", "null", "-"]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    size = re.search(r" s:(\d+)x(\d+) ", told)
+    assert size
+    return int(size[1]), int(size[2])
+
+
+def clock_of(path: Path, film: Film) -> tuple[float, float]:
+    """Return when the first and the last packet of a file are shown, decodable or not, on its own clock."""
+    entries = ("-select_streams", "V:0", "-show_entries", "packet=pts_time,dts_time", "-of", "csv=p=0")
+    command = ["ffprobe", "-v", "error", *entries, str(path)]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    shown, decoded = zip(*(line.split(",")[:2] for line in lines), strict=True)
+    if "N/A" not in shown:
+        return min(map(float, shown)), max(map(float, shown))
+    # What precedes the first frame is the delay of the decoder, unless it is much: then packets are not decodable.
+    times = [float(one) for one in decoded if one != "N/A"]
+    begin = film.times[0] if not times or film.times[0] - min(times) < MAX_DELAY else min(times)
+    return begin, film.times[-1]
 
 
 def difference(one: bytes, other: bytes) -> float:
@@ -130,10 +158,10 @@ def _problem(result: Film, sources: Sequence[Shown], moment: float) -> list[str]
     seen = result.at(moment)
     if seen is None:
         return [f"{moment:.3f} s: nothing is shown"]
-    covering = [one for one in sources if one.begin <= moment < one.end]
+    covering = [one for one in sources if one.begin <= moment < one.end and one.film.at(moment - one.moved)]
     wanted = None
     if covering:
-        latest = max(covering, key=lambda one: one.moved)
+        latest = max(covering, key=lambda one: one.begin)
         wanted = latest.film.at(moment - latest.moved)
     if wanted is None:
         return [] if is_black(seen) else [f"{moment:.3f} s: not black"]

@@ -142,7 +142,7 @@ def streams(path: Path) -> dict[str, Stream]:
     entries = "stream=codec_type,codec_name,channels,duration"
     command = ["ffprobe", "-v", "error", "-show_entries", entries, "-of", "compact=p=0"]
     lines = subprocess.run([*command, str(path)], capture_output=True, text=True, check=True).stdout.split()
-    found = [dict(part.split("=", 1) for part in line.split("|")) for line in lines]
+    found = [dict(part.split("=", 1) for part in line.split("|") if "=" in part) for line in lines]
     assert len({one["codec_type"] for one in found}) == len(found)
     return {
         one["codec_type"]: Stream(one["codec_name"], int(one.get("channels", 0)), float(one["duration"])) for one in found

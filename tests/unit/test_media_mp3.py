@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from support import mp4
 from support.kinds import ffmpeg
 
+from muxer.errors import MediaError
 from muxer.media.mp3 import Mp3, read_mp3
+from muxer.media.mp3_tags import MAX_TAGS
 from muxer.media.plain import read_sound
 
 MP3 = ("-c:a", "libmp3lame")
@@ -76,20 +78,95 @@ def test_mp3_in_another_container_is_none(folder: Path) -> None:
     assert read_mp3(mp4.sound(folder / "inside.wav", *MP3)) is None
 
 
-def test_frames_of_another_kind_are_left_to_ffmpeg(folder: Path, call: Path) -> None:
-    other = mp4.sound(folder / "fast.mp3", *MP3, "-ar", "16000")
+@pytest.mark.parametrize("options", [("-ar", "16000"), ("-ar", "8000", "-ac", "1"), ("-ar", "44100", "-write_xing", "0")])
+def test_frames_of_another_form_begin_a_span(folder: Path, call: Path, options: tuple[str, ...]) -> None:
+    other = mp4.sound(folder / "other.mp3", *MP3, *options)
     joined = folder / "joined.mp3"
-    joined.write_bytes(call.read_bytes() + other.read_bytes())
-    assert read_mp3(joined) is None
+    joined.write_bytes(call.read_bytes() + other.read_bytes() + call.read_bytes())
+    made, first, second = found(joined), found(call), found(other)
+    assert made.changes and made.holes == []
+    ends = [len(first.sizes), len(first.sizes) + len(second.sizes)]
+    assert [span.first for span in made.spans] == [0, *ends]
+    assert frames(joined, made.offsets[: ends[0]], made.sizes[: ends[0]]) == frames(call, first.offsets, first.sizes)
+    inner = slice(*ends)
+    assert frames(joined, made.offsets[inner], made.sizes[inner]) == frames(other, second.offsets, second.sizes)
+    assert made.seconds(len(made.sizes)) == pytest.approx(2 * first.seconds(ends[0]) + second.seconds(len(second.sizes)))
 
 
-def test_tags_between_frames_are_no_damage(folder: Path, call: Path) -> None:
+def id3v2(content: bytes) -> bytes:
+    size = bytes(len(content) >> shift & 127 for shift in (21, 14, 7, 0))
+    return b"ID3\4\0\0" + size + content
+
+
+def ape(items: bytes, *, header: bool = True) -> bytes:
+    size = (len(items) + 32).to_bytes(4, "little")
+    ends = [b"APETAGEX" + (2000).to_bytes(4, "little") + size + bytes(4) + flags.to_bytes(4, "little") + bytes(8)
+            for flags in (0xA0000000, 0x80000000 if header else 0)]  # fmt: skip
+    return (ends[0] if header else b"") + items + ends[1]
+
+
+# What looks like frames within a tag is none.
+DECOY = bytes.fromhex("fff388c4") * 100 + bytes(50)
+LYRICS2 = b"LYRICSBEGININD00002" + b"10" + b"LYR00450" + DECOY + b"000480LYRICS200"
+TAGS = {
+    "ID3v1": b"TAG" + bytes(125),
+    "enhanced ID3v1": b"TAG+" + bytes(223) + b"TAG" + bytes(125),
+    "ID3v2": id3v2(DECOY),
+    "two of ID3v2": id3v2(DECOY) + id3v2(b""),
+    "APE with header": ape(DECOY),
+    "APE without header": ape(DECOY, header=False),
+    "Lyrics3, version 1": b"LYRICSBEGIN" + DECOY + b"LYRICSEND",
+    "Lyrics3, version 2": LYRICS2,
+    "all at the end": ape(DECOY) + LYRICS2 + b"TAG" + bytes(125),
+}
+
+
+@pytest.mark.parametrize("name", TAGS)
+def test_tags_and_descriptions_between_frames_are_neither_sound_nor_damage(folder: Path, call: Path, name: str) -> None:
     joined = folder / "twice.mp3"
-    joined.write_bytes(call.read_bytes() * 2)
-    made = found(joined)
+    joined.write_bytes(call.read_bytes() + TAGS[name] + call.read_bytes() + TAGS[name])
+    made, once = found(joined), found(call)
     assert made.holes == []
-    # With the frame of the second file that tells of the encoder.
-    assert len(made.sizes) == 2 * len(found(call).sizes) + 1
+    both = 2 * frames(call, once.offsets, once.sizes)
+    assert frames(joined, made.offsets, made.sizes) == both
+    assert (made.delay, made.padding) == (once.delay, once.padding)
+    made.write_span(0, folder / "frames.mp3")
+    assert (folder / "frames.mp3").read_bytes() == b"".join(both)
+
+
+def test_frames_behind_those_that_a_file_describes_have_no_silence_at_the_end(folder: Path, call: Path) -> None:
+    bare = mp4.sound(folder / "bare.mp3", *MP3, "-ar", "8000", "-write_xing", "0", "-id3v2_version", "0")
+    joined = folder / "joined.mp3"
+    joined.write_bytes(call.read_bytes() + bare.read_bytes())
+    assert (found(joined).delay, found(joined).padding) == (found(call).delay, 0)
+
+
+def test_a_tag_that_claims_more_than_there_is_hides_no_sound(folder: Path, call: Path) -> None:
+    joined = folder / "twice.mp3"
+    joined.write_bytes(call.read_bytes() + b"ID3\4\0\0\x7f\x7f\x7f\x7f" + call.read_bytes())
+    assert len(found(joined).sizes) == 2 * len(found(call).sizes)
+
+
+def test_a_chain_of_empty_tags_is_bounded(folder: Path, call: Path) -> None:
+    path = folder / "chain.mp3"
+    path.write_bytes(call.read_bytes() + id3v2(b"") * (MAX_TAGS + 1) + call.read_bytes())
+    with pytest.raises(MediaError, match="more than"):
+        read_mp3(path)
+
+
+def free_format(path: Path, call: Path) -> Path:
+    """The same frames without their bit rate in the header."""
+    content = bytearray(call.read_bytes())
+    whole = found(call)
+    for offset in whole.offsets:
+        content[offset + 2] &= 0x0F
+    path.write_bytes(content[whole.offsets[0] :])
+    return path
+
+
+def test_free_format_is_refused_by_name(folder: Path, call: Path) -> None:
+    with pytest.raises(MediaError, match="the form free-format MP3 is not supported"):
+        read_mp3(free_format(folder / "free.mp3", call))
 
 
 @pytest.mark.parametrize("rest", [b"TAG" + bytes(125), bytes(5_000), b"\xff" * 5_000, b"\xff\xf3\x88"])
@@ -110,11 +187,11 @@ def test_damage_is_found_and_filled_with_as_many_silent_frames(folder: Path, cal
     path.write_bytes(content)
     made = found(path)
     assert [(one.before, made.lost(one)) for one in made.holes] == [(11, 10)]
-    made.repair(repaired)
+    made.write_span(0, repaired)
     again = found(repaired)
     assert again.holes == []
     assert frames(repaired, again.offsets[21:], again.sizes[21:]) == frames(call, whole.offsets[21:], whole.sizes[21:])
-    assert (again.delay, again.padding, len(again.sizes)) == (whole.delay, whole.padding, len(whole.sizes))
+    assert len(again.sizes) == len(whole.sizes)
 
 
 @settings(max_examples=300, deadline=None)

@@ -1,0 +1,134 @@
+"""What ffmpeg decodes of an audio file: the form of every frame, its length, where nothing is heard, and how loud it is.
+
+Containers and their time stamps are not trusted: a file is decoded once as a whole, and each frame is looked at.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from muxer.errors import Code, MediaError, ToolError
+from muxer.media import limits
+from muxer.media.audio_levels import CHANNELS, RATE, Levels
+from muxer.media.render import Tools
+from muxer.process import Runner
+
+DECODE_SECONDS = 900.0
+# A pause of the time stamps of at least this, in microseconds, is a gap (our decision); rounded time stamps differ by less.
+GAP_US = 50_000
+# Time stamps that go back by more than this, in microseconds, begin anew: parts of a file that were joined.
+_RESTART_US = 1_000_000
+# Containers whose time stamps follow from numbers of samples: where the form changes, they are wrong.
+_UNTIMED = ("avi", "mp3", "aac", "flac", "ogg", "wav", "w64", "amr", "au", "caf", "aiff", "ac3", "eac3", "gsm", "voc")
+_FRAME = re.compile(rb"ashowinfo.* pts: *(-?\d+|NOPTS) .*channels:(\d+) .*rate:(\d+) nb_samples:(\d+)")
+_INFO, _ERROR = b"[info]", b"[error]"
+
+Form = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A pause in microseconds, and how much was decoded before it."""
+
+    at_us: int
+    length_us: int
+
+
+@dataclass
+class Decoded:
+    """What was decoded. `samples` is the number of samples of each form, a sample rate and a number of channels; `errors` is
+    the number of messages of the decoder, `frames` that of decoded frames."""
+
+    samples: dict[Form, int] = field(default_factory=dict)
+    gaps: list[Gap] = field(default_factory=list)
+    levels: Levels = field(default_factory=Levels)
+    errors: int = 0
+    frames: int = 0
+
+    @property
+    def heard_us(self) -> int:
+        """The duration of what was decoded, in microseconds."""
+        return round(sum(count * 1_000_000 / rate for (rate, _), count in self.samples.items()))
+
+    @property
+    def length_us(self) -> int:
+        """The duration with all gaps, in microseconds."""
+        return self.heard_us + sum(gap.length_us for gap in self.gaps)
+
+    @property
+    def changes(self) -> bool:
+        """Whether the sample rate or the number of channels changes."""
+        return len(self.samples) > 1
+
+
+class _Listener:
+    """Reads the error output of ffmpeg, in which its filter ashowinfo describes each frame."""
+
+    def __init__(self, decoded: Decoded) -> None:
+        self._decoded = decoded
+        # The time of the file at which the decoded sound, with the gaps so far, begins.
+        self._origin_us = 0
+
+    def hear(self, line: bytes) -> bool:
+        """Take in one line; return whether it reports no error."""
+        if (match := _FRAME.search(line)) is not None:
+            self._decoded.frames += 1
+            if self._decoded.frames <= limits.MOST_FRAMES:
+                self._add(match)
+        self._decoded.errors += _ERROR in line
+        return _INFO in line
+
+    def _add(self, match: re.Match[bytes]) -> None:
+        decoded = self._decoded
+        if match[1] != b"NOPTS":
+            late = int(match[1]) - self._origin_us - decoded.length_us
+            if late >= GAP_US:
+                decoded.gaps.append(Gap(decoded.heard_us, late))
+            elif late <= -_RESTART_US:
+                self._origin_us += late
+        channels, rate, count = (int(match[group]) for group in (2, 3, 4))
+        if rate > 0:
+            decoded.samples[rate, channels] = decoded.samples.get((rate, channels), 0) + count
+
+
+def decode_audio(tools: Tools, runner: Runner, path: Path, container: str = "") -> Decoded:
+    """Decode the first audio stream of the file at `path`. `container` is the name that ffprobe gives its form.
+
+    Raises MediaError when nothing can be decoded.
+    """
+    decoded = Decoded()
+    listener = _Listener(decoded)
+    try:
+        runner.stream(decode_command(tools, path), decoded.levels.read, timeout=DECODE_SECONDS, hear=listener.hear)
+    except ToolError as error:
+        raise MediaError(f"the audio cannot be decoded: {error}", code=Code.NO_SOUND) from error
+    limits.check_frames(decoded.frames)
+    if not decoded.heard_us:
+        raise MediaError("no audio can be decoded", code=Code.NO_SOUND)
+    if container in _UNTIMED and (decoded.changes or container == "avi"):
+        decoded.gaps.clear()
+    return decoded
+
+
+def decode_command(tools: Tools, path: Path) -> list[str]:
+    """Return the command that decodes the audio of `path`: what :class:`Levels` reads is its standard output, and its error
+    output has a line for each frame."""
+    quiet = ["-nostdin", "-hide_banner", "-nostats", "-v", "repeat+level+info"]
+    command = [tools.ffmpeg, *quiet, *limits.reading(), "-i", f"file:{path}", "-map", "0:a:0"]
+    # Microseconds: the times that ffmpeg prints in seconds have six digits.
+    filters = f"asettb=1/1000000,ashowinfo,{one_form(RATE, CHANNELS)}"
+    return [*command, "-af", filters, "-c:a", "pcm_s16le", "-f", "s16le", "pipe:1"]
+
+
+# What ffmpeg takes each number of channels for when nothing else is said, as in a file of bare samples.
+_LAYOUTS = ("mono", "stereo", "2.1", "4.0", "5.0", "5.1", "6.1", "7.1")
+MAX_CHANNELS = len(_LAYOUTS)
+
+
+def one_form(rate: int, channels: int) -> str:
+    """Return the filters that bring audio of any form to `rate` in Hz and `channels`, and leave its level as it is."""
+    # ffmpeg makes one channel softer by the root of two when it becomes two; players do not.
+    louder = "volume='if(eq(nb_channels,1),sqrt(2),1)'," if channels == 2 else ""
+    return f"{louder}aresample={rate},aformat=sample_rates={rate}:channel_layouts={_LAYOUTS[channels - 1]}"

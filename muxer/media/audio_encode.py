@@ -1,0 +1,202 @@
+"""Re-encodes audio to AAC in one form and on one time axis: what is silent in it is planned here, never left to ffmpeg.
+
+The usual file is re-encoded by one run of ffmpeg. Where the form changes, or the time stamps have gaps, or samples are cut
+off, its samples are written to a file first, with silence in its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import IO, BinaryIO
+
+from muxer.errors import Code, MediaError
+from muxer.media import limits
+from muxer.media.audio_decode import MAX_CHANNELS, Decoded, Form, decode_audio, one_form
+from muxer.media.audio_levels import Levels, find_difference
+from muxer.media.render import QUIET, WITHOUT_EXTRAS, Tools
+from muxer.process import Runner
+from muxer.transfer import private_file
+
+ENCODE_SECONDS = 900.0
+# Lossy audio ends at the border of a packet; no packet of a playable codec is longer, in microseconds.
+PACKET_US = 150_000
+# The sample rates of AAC that browsers play, in Hz.
+_RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
+_SAMPLE_BYTES, _COPY_BYTES = 2, 1 << 16
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """`silence_us` microseconds of silence, then what is decoded of the file `part` between two times in microseconds."""
+
+    part: int
+    silence_us: int
+    begin_us: int
+    end_us: int
+
+
+@dataclass(frozen=True)
+class Source:
+    """Audio that is to be re-encoded: files that follow one another, and what was decoded of each. `cut_us` is what is cut
+    off at the beginning and at the end, in microseconds."""
+
+    parts: tuple[tuple[Path, Decoded], ...]
+    cut_us: tuple[int, int] = (0, 0)
+
+    @property
+    def form(self) -> Form:
+        """The form of the result: the highest sample rate and the largest number of channels."""
+        forms = [form for _, decoded in self.parts for form in decoded.samples]
+        rate = max(rate for rate, _ in forms)
+        return min((one for one in _RATES if one >= rate), default=_RATES[-1]), min(max(n for _, n in forms), MAX_CHANNELS)
+
+    @property
+    def stretches(self) -> tuple[Stretch, ...]:
+        """What the result is made of, in order."""
+        made = [stretch for number, (_, decoded) in enumerate(self.parts) for stretch in _stretches(number, decoded)]
+        return tuple(_cut(made, *self.cut_us))
+
+    @property
+    def length_us(self) -> int:
+        """The duration of the result in microseconds."""
+        return sum(stretch.silence_us + stretch.end_us - stretch.begin_us for stretch in self.stretches)
+
+    @property
+    def levels(self) -> Levels:
+        """How loud the result must be."""
+        levels, position = Levels(), 0
+        for stretch in self.stretches:
+            position += stretch.silence_us
+            levels.fill(position)
+            levels.add(self.parts[stretch.part][1].levels, stretch.begin_us, stretch.end_us)
+            position += stretch.end_us - stretch.begin_us
+            levels.fill(position)
+        return levels
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether one run of ffmpeg can re-encode it: one file of one form, without silence and cuts."""
+        (_, decoded), *others = self.parts
+        return not others and not decoded.changes and not decoded.gaps and not any(self.cut_us)
+
+
+def encode_audio(tools: Tools, runner: Runner, source: Source, output: Path, *, plain: bool) -> None:
+    """Re-encode `source` into the MP4 file `output`: by one run of ffmpeg when `plain`, else by way of its samples.
+
+    Raises ToolError when ffmpeg fails.
+    """
+    if plain:
+        runner.run(encode_command(tools, source.parts[0][0], source.form, output), timeout=ENCODE_SECONDS)
+        return
+    samples = output.with_name("samples.pcm")
+    try:
+        _write_samples(tools, runner, source, samples)
+        runner.run(pcm_command(tools, samples, source.form, output), timeout=ENCODE_SECONDS)
+    finally:
+        samples.unlink(missing_ok=True)
+
+
+def check_encoded(tools: Tools, runner: Runner, source: Source, output: Path) -> None:
+    """Decode `output` and compare it with `source`: one form, the length, and the level in every second.
+
+    Raises MediaError with the code NOT_VERIFIED that says in what they differ.
+    """
+    found = decode_audio(tools, runner, output)
+    if tuple(found.samples) != (source.form,):
+        raise _wrong(f"it has {_forms(found)} and not {_forms(source.form)}")
+    if found.errors:
+        raise _wrong(f"the decoder reports {found.errors} errors")
+    if abs(found.length_us - source.length_us) > PACKET_US:
+        raise _wrong(f"it lasts {found.length_us / 1e6:.3f} s and not {source.length_us / 1e6:.3f} s")
+    if (difference := find_difference(source.levels, found.levels)) is not None:
+        second, wanted, level = difference
+        raise _wrong(f"its level in second {second} is {level:.0f} dB and not {wanted:.0f} dB")
+
+
+def encode_command(tools: Tools, audio: Path, form: Form, output: Path) -> list[str]:
+    """Return the command that re-encodes the file `audio` in `form` into the MP4 file `output`, without its time stamps."""
+    command = [tools.ffmpeg, *QUIET, *limits.reading(), "-i", f"file:{audio}", "-map", "0:a:0"]
+    filters = f"{one_form(*form)},asetpts=N/SR/TB"
+    return [*command, "-af", filters, "-c:a", "aac", *WITHOUT_EXTRAS, "-f", "mp4", str(output)]
+
+
+def pcm_command(tools: Tools, samples: Path, form: Form, output: Path) -> list[str]:
+    """Return the command that encodes a file of bare samples of `form` into the MP4 file `output`."""
+    rate, channels = form
+    command = [tools.ffmpeg, *QUIET, "-f", "s16le", "-ar", str(rate), "-ac", str(channels), "-i", f"file:{samples}"]
+    return [*command, "-c:a", "aac", *WITHOUT_EXTRAS, "-f", "mp4", str(output)]
+
+
+def samples_command(tools: Tools, audio: Path, form: Form) -> list[str]:
+    """Return the command that writes the samples of the file `audio` in `form` to its standard output."""
+    command = [tools.ffmpeg, *QUIET, *limits.reading(), "-i", f"file:{audio}", "-map", "0:a:0", "-af", one_form(*form)]
+    return [*command, "-c:a", "pcm_s16le", "-f", "s16le", "pipe:1"]
+
+
+def _stretches(number: int, decoded: Decoded) -> Iterator[Stretch]:
+    position = silence = 0
+    for gap in decoded.gaps:
+        if gap.at_us > position:
+            yield Stretch(number, silence, position, gap.at_us)
+            position, silence = gap.at_us, 0
+        silence += gap.length_us
+    yield Stretch(number, silence, position, decoded.heard_us)
+
+
+def _cut(stretches: list[Stretch], begin_us: int, end_us: int) -> Iterator[Stretch]:
+    """Yield stretches without so many microseconds of sound at both ends."""
+    left = sum(one.end_us - one.begin_us for one in stretches) - end_us
+    for one in stretches:
+        length = one.end_us - one.begin_us
+        skipped, kept = min(begin_us, length), min(left, length)
+        begin_us, left = begin_us - skipped, left - kept
+        if kept > skipped or one.silence_us:
+            yield Stretch(one.part, one.silence_us, one.begin_us + skipped, one.begin_us + max(skipped, kept))
+
+
+def _write_samples(tools: Tools, runner: Runner, source: Source, output: Path) -> None:
+    form = source.form
+    with private_file(output) as out:
+        for number, (path, _) in enumerate(source.parts):
+            stretches = [one for one in source.stretches if one.part == number]
+            write = partial(_place, out=out, stretches=stretches, form=form)
+            runner.stream(samples_command(tools, path, form), write, timeout=ENCODE_SECONDS)
+
+
+def _place(pcm: IO[bytes], *, out: BinaryIO, stretches: Sequence[Stretch], form: Form) -> None:
+    """Write the samples of one file to `out`, with the silence between them. What is missing at its end is silence too."""
+    rate, channels = form
+
+    def size(microseconds: int) -> int:
+        return round(microseconds * rate / 1_000_000) * channels * _SAMPLE_BYTES
+
+    position = 0
+    for one in stretches:
+        _copy(None, out, size(one.silence_us))
+        _copy(pcm, None, size(one.begin_us) - position)
+        _copy(pcm, out, size(one.end_us) - size(one.begin_us))
+        position = size(one.end_us)
+    while pcm.read(_COPY_BYTES):
+        pass
+
+
+def _copy(pcm: IO[bytes] | None, out: BinaryIO | None, length: int) -> None:
+    """Copy so many bytes; without a source, or behind its end, zeros."""
+    while length > 0:
+        wanted = min(length, _COPY_BYTES)
+        data = pcm.read(wanted) if pcm is not None else b""
+        if out is not None:
+            out.write(data or bytes(wanted))
+        length -= len(data) or wanted
+
+
+def _forms(found: Decoded | Form) -> str:
+    forms = found.samples if isinstance(found, Decoded) else (found,)
+    return ", ".join(f"{rate} Hz with {channels} channels" for rate, channels in forms)
+
+
+def _wrong(what: str) -> MediaError:
+    return MediaError(f"the re-encoded audio is not as loud or as long as the call: {what}", code=Code.NOT_VERIFIED)

@@ -1,0 +1,144 @@
+"""Calls drawn at random from what is found in the field, each compared at every moment with what plain ffmpeg shows.
+
+A fixed set of seeds runs always; ``FIELD_SEEDS=1000`` runs as many (``FIELD_FIRST`` is the first of them).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from support import reference
+from support.field import HEVC, MPEG4, TURNS, VP9, Recipe, damaged, steps, turned
+from support.kinds import B_FRAMES, COPY, PLAIN, T0
+from support.sync import streams
+from support.tools import tools
+
+from muxer.lab.media import make_audio, make_screen
+from muxer.media.engine import Engine, Input
+from muxer.process import Runner
+
+SEEDS, FIRST = int(os.environ.get("FIELD_SEEDS", "12")), int(os.environ.get("FIELD_FIRST", "0"))
+SECONDS, SCREEN_SECONDS = 5.0, 3.0
+CODECS = {
+    "H.264": (PLAIN, ("mp4", "mov", "mkv", "ts", "avi", "flv")),
+    "H.264, B-frames": (B_FRAMES, ("mp4", "mov", "mkv", "ts", "flv")),
+    "H.264, fragmented": ((*B_FRAMES, "-movflags", "frag_keyframe+empty_moov"), ("mp4",)),
+    "H.264, yuv444": ((*PLAIN, "-pix_fmt", "yuv444p"), ("mp4", "mkv")),
+    "H.265": (HEVC, ("mp4", "mkv")),
+    "VP9": (VP9, ("webm", "mkv")),
+    "VP8": (("-c:v", "libvpx", "-deadline", "realtime", "-cpu-used", "8", "-g", "15"), ("webm",)),
+    "MPEG-4": (MPEG4, ("avi", "mp4", "mkv")),
+    "Motion JPEG": (("-c:v", "mjpeg", "-q:v", "3"), ("avi", "mov")),
+    "PNG": (("-c:v", "png"), ("mov", "mkv")),
+}
+# Frames a second; those of a base are ten.
+RATES = ("10", "5", "1", "25", "15/2")
+SIZES = ((320, 180), (240, 180), (322, 182))
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A screen file that was drawn: how it is made, when it begins, the length of its frames, and whether it is damaged."""
+
+    recipe: Recipe
+    begin: float
+    frame: float
+    is_damaged: bool
+    text: str
+
+
+def draw(dice: random.Random) -> Drawn:
+    codec = dice.choice([*CODECS])
+    encoding, endings = CODECS[codec]
+    ending, rate = dice.choice(endings), dice.choice(RATES)
+    width, height = dice.choice(SIZES)
+    few = ("select='not(between(n,8,14))*not(between(n,20,22))',",) if dice.random() < 0.25 else ("",)
+    options = ("-vf", f"{few[0]}scale={width}:{height}", "-r", rate, *encoding)
+    words = [codec, ending, rate, f"{width}x{height}", *("few frames" for one in few if one)]
+    commands: list[tuple[str, tuple[str, ...]]] = [(ending, options)]
+    if dice.random() < 0.2:
+        offset = dice.choice(("0.7", "1.5", "6"))
+        commands = [(ending, (*options, "-output_ts_offset", offset))]
+        words.append(f"begins at {offset}")
+    is_plain = ending in ("mp4", "mov") and len(words) < 6 and codec != "H.264, fragmented"
+    if dice.random() < 0.2 and rate in ("10", "25"):
+        commands.append((f"cut.{ending}", (*COPY, "-copyinkf", "-ss", "0.45")))
+        words.append("no first keyframe")
+        is_plain = False
+    elif is_plain and dice.random() < 0.3:
+        commands.append((f"tagged.{ending}", (*COPY, "-timecode", "10:00:00:00")))
+        words.append("time code")
+    recipe = steps(*commands)
+    if ending in ("mp4", "mov") and dice.random() < 0.3:
+        turn = dice.choice([*TURNS])
+        recipe = turned(recipe, turn)
+        words.append(turn)
+    is_damaged = dice.random() < 0.15 and rate in ("10", "25") and codec in ("VP9", "H.265", "PNG", "Motion JPEG")
+    if is_damaged:
+        recipe = damaged(recipe, dice.randrange(3, 20), skip=200 if codec == "Motion JPEG" else 12)
+        words.append("damaged")
+    begin = round(dice.uniform(-2, 4.5), 3)
+    top, _, bottom = rate.partition("/")
+    return Drawn(recipe, begin, int(bottom or 1) / int(top), is_damaged, f"{', '.join(words)}, at {begin}")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("property")
+
+
+@pytest.fixture(scope="module")
+def audio(folder: Path) -> Path:
+    make_audio(folder / "call.mp3", T0, SECONDS)
+    return folder / "call.mp3"
+
+
+@pytest.fixture(scope="module")
+def bases(folder: Path) -> list[Path]:
+    paths = [folder / f"base-{number}.mp4" for number in range(3)]
+    for number, path in enumerate(paths):
+        start = T0 + timedelta(seconds=100 * number)
+        extra = ("-qp", "10", "-threads", "1")
+        make_screen(path, start, SCREEN_SECONDS, size=(320, 180), agent_number=number + 1, extra=extra)
+    return paths
+
+
+@pytest.mark.parametrize("seed", range(FIRST, FIRST + SEEDS))
+def test_a_call_drawn_at_random_is_seen_as_plain_ffmpeg_shows_it(
+    tmp_path: Path, audio: Path, bases: list[Path], seed: int
+) -> None:
+    dice = random.Random(seed)
+    drawn = [draw(dice) for _ in range(dice.choice((1, 1, 2, 2, 3)))]
+    # One screen at least shows something within the call.
+    drawn[0] = Drawn(drawn[0].recipe, dice.uniform(-1.5, 3), *tuple(vars(drawn[0]).values())[2:])
+    print(*(one.text for one in drawn), sep="\n")
+    paths, inputs = [], []
+    for number, one in enumerate(drawn):
+        place = tmp_path / str(number)
+        place.mkdir()
+        paths.append(one.recipe(place, bases[number]))
+        inputs.append(Input(paths[-1], f"screen {number}", T0 + timedelta(seconds=one.begin)))
+    if not all(reference.film(path).times for path in paths):
+        pytest.skip("a file without any keyframe: there is nothing to see")
+    job = tmp_path / "job"
+    job.mkdir()
+    engine = Engine(tools(), Runner(), tolerance=0.0, slice_ms=700, audio_codec="copy")
+    made = engine.mux(Input(audio, audio.name, T0), inputs, job)
+    result = reference.film(made.path)
+    shown, unjudged = [], []
+    for one, path in zip(drawn, paths, strict=True):
+        strict = ("-err_detect", "explode") if one.is_damaged else ()
+        film = reference.film(path, reference.canvas_of(made.path), *strict)
+        first, last = reference.clock_of(path, film)
+        # How long the last frame is shown, not every file says.
+        end = one.begin + last - first + one.frame
+        unjudged += [(end - 1.1 * one.frame, end + 1.1), (one.begin - one.frame, one.begin + 0.002)]
+        shown.append(reference.Shown(film, one.begin - first, one.begin, end))
+    assert reference.problems(result, shown, SECONDS, shortest_gap=max(one.frame for one in drawn), unjudged=unjudged) == []
+    lengths = streams(made.path)
+    assert all(abs(stream.seconds - SECONDS) <= 0.15 for stream in lengths.values())
