@@ -255,7 +255,7 @@ REMEDIES: dict[Code, Remedy] = {
         _ASIDE,
     ),
     Code.NO_FRAME_TIMES: Remedy(
-        "A screen file does not say when its pictures are shown",
+        "A screen file does not say when its frames are shown",
         "An old container, or a broken one",
         "Play it; convert it to MP4, and put it in its place, then `retry`.",
         _ASIDE,
@@ -264,6 +264,12 @@ REMEDIES: dict[Code, Remedy] = {
         "The muxed file was not what was planned, not even with everything re-encoded",
         "Sources that players show differently each time; a fault of this program",
         "Nothing was uploaded. Report it, with the lines of the log and what `plan` prints.",
+        _ASIDE,
+    ),
+    Code.DAMAGED: Remedy(
+        "A screen file is damaged: more than a tenth of its frames cannot be decoded",
+        "It was stored or transferred with errors, or recorded by a recorder that failed",
+        "Play it. Upload it again from the recorder, then `retry`.",
         _ASIDE,
     ),
     Code.TOOL: Remedy(

@@ -5,6 +5,7 @@ Metadata of recordings and of containers are not trusted: durations come from th
 
 from __future__ import annotations
 
+import re
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -40,6 +41,9 @@ _ENTRIES = (
 # What ffprobe prints of one packet or stream has some hundred characters.
 _LONGEST_LINE = 65_536
 
+# What ffprobe says of a file whose form is not among those of ours (limits.FORMATS).
+_REFUSED_FORM = re.compile(r"\[(\w+) @ \w+\] Format not on whitelist")
+
 Fields = dict[str, str]
 
 
@@ -59,6 +63,7 @@ class Packets:
     sizes: array[int] = field(default_factory=lambda: array("I"))
     offsets: array[int] = field(default_factory=lambda: array("q"))
     hidden: int = 0
+    hidden_keys: int = 0
     changes: int = 0
     unshown: int = 0
     timeless: int = 0
@@ -76,6 +81,7 @@ class Packets:
             return
         if "D" in flags:
             self.hidden += 1
+            self.hidden_keys += "K" in flags
             return
         self.pts.append(shown)
         self.dts.append(shown if decoded is None else decoded)
@@ -262,7 +268,9 @@ def probe(path: Path, ffprobe: str, runner: Runner) -> Probed:
     try:
         return runner.stream(command, lambda out: read_printed(path, out), timeout=PROBE_SECONDS)
     except ToolError as error:
-        raise MediaError(f"the file is no readable media file: {error}", code=Code.NO_MEDIA) from error
+        form = _REFUSED_FORM.search(str(error))
+        reason = f"the form {form[1]} is not supported" if form else str(error)
+        raise MediaError(f"the file is no readable media file: {reason}", code=Code.NO_MEDIA) from error
 
 
 def read_printed(path: Path, out: IO[bytes]) -> Probed:
@@ -326,6 +334,9 @@ def _probed(path: Path, packets: dict[int, Packets], streams: list[Fields], cont
     for entry in streams:
         held = packets.get(int(entry["index"]), Packets())
         picture = entry.get("codec_type") == "video" and entry.get("disposition:attached_pic") != "1"
+        if picture and not held.pts and held.timeless:
+            what = f"the form {name} is not supported: it does not say when any of its frames is shown"
+            raise MediaError(what, code=Code.NO_FRAME_TIMES)
         if picture and video is None and held.pts:
             video, lost_us = _read_video(entry, held, name)
         elif entry.get("codec_type") == "audio" and audio is None and held.pts:
@@ -339,9 +350,9 @@ def _probed(path: Path, packets: dict[int, Packets], streams: list[Fields], cont
 
 def _read_video(entry: Fields, packets: Packets, container: str) -> tuple[Video, int]:
     """Return a video stream, and how much of its beginning cannot be decoded, in microseconds."""
-    # What an edit list hides is decoded all the same, and so are packets without a time.
+    # A keyframe that an edit list hides is decoded all the same, and so are packets without a time.
     begin = min(packets.pts)
-    if 1 in packets.keys and not packets.hidden and not packets.timeless:
+    if 1 in packets.keys and not packets.hidden_keys and not packets.timeless:
         packets = packets.from_keyframe(packets.keys.index(1))
     video = Video(entry, packets, orientation=read_orientation(_matrix(entry)))
     _need_sense(video.time_base, 1 + min(video.size))

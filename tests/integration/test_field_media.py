@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from support import reference
-from support.field import LENGTHS, REARRANGED, SCREENS
-from support.kinds import SIZE, T0
+from support.field import LENGTHS, REARRANGED, REFUSED, SCREENS, steps, turned
+from support.kinds import PLAIN, SIZE, T0
 from support.tools import tools
 
+from muxer.errors import MediaError
 from muxer.lab.media import make_audio, make_screen
 from muxer.media.engine import Engine, Input, Muxed
 from muxer.process import Runner
@@ -66,3 +69,54 @@ def test_a_screen_of_the_field_is_seen_as_plain_ffmpeg_shows_it(tmp_path: Path, 
         job = tmp_path / str(begin)
         job.mkdir()
         check(mux(job, audio, (path, begin)), path, begin, name)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_screen_that_cannot_be_muxed_is_refused_with_one_clear_message(
+    tmp_path: Path, audio: Path, base: Path, name: str
+) -> None:
+    recipe, message = REFUSED[name]
+    path = recipe(tmp_path, base)
+    with pytest.raises(MediaError) as refused:
+        mux(tmp_path, audio, (path, 0.35))
+    assert str(refused.value).startswith(f"{path.name}: ") and message in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_damage_is_reported_with_its_place_and_count(
+    tmp_path: Path, audio: Path, base: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = SCREENS["damaged VP9, three frames"](tmp_path, base)
+    with caplog.at_level(logging.WARNING):
+        mux(tmp_path, audio, (path, 0.35))
+    assert re.search(r"\d+ of 40 frames are damaged, the first at 0\.50 s", caplog.text)
+
+
+TURNED_PAIRS = {
+    "the same turn": ("90 degrees", "90 degrees"),
+    "one turned": ("90 degrees", ""),
+    "turned each way": ("90 degrees", "270 degrees"),
+    "mirrored and turned": ("mirrored", "180 degrees"),
+}
+
+
+@pytest.mark.parametrize("name", TURNED_PAIRS)
+def test_screens_that_are_turned_in_different_ways_are_seen_as_players_show_each(
+    tmp_path: Path, audio: Path, base: Path, name: str
+) -> None:
+    paths = []
+    for number, turn in enumerate(TURNED_PAIRS[name]):
+        place = tmp_path / str(number)
+        place.mkdir()
+        plain = steps(("mp4", PLAIN))
+        paths.append((turned(plain, turn) if turn else plain)(place, base))
+    begins = (-1.55, 3.2)
+    made = mux(tmp_path, audio, *zip(paths, begins, strict=True))
+    canvas = reference.canvas_of(made.path)
+    shown = [
+        reference.Shown(reference.film(path, canvas), begin, begin, begin + SCREEN_SECONDS)
+        for path, begin in zip(paths, begins, strict=True)
+    ]
+    assert reference.problems(reference.film(made.path), shown, SECONDS) == []
+    # What can be copied is: the frames of one of them at least, when they fill the canvas.
+    assert name == "one turned" or any(piece.reason is None and piece.clip is not None for piece in made.timeline.pieces)

@@ -219,6 +219,18 @@ SCREENS: dict[str, Recipe] = {
     "turned, fragmented": turned(steps(("mp4", (*PLAIN, "-movflags", "frag_keyframe+empty_moov"))), "270 degrees"),
     "turned, Matroska": steps(("mp4", PLAIN), ("mkv", COPY), before=()),
 }
+# Files that are refused, and what is said of them.
+REFUSED: dict[str, tuple[Recipe, str]] = {
+    "raw H.264": (steps(("h264", PLAIN)), "the form h264 is not supported: it does not say when any of its frames is shown"),
+    "raw H.265": (steps(("hevc", HEVC)), "the form hevc is not supported"),
+    "a GIF": (steps(("gif", ())), "the form gif is not supported"),
+    "a Flash film": (steps(("swf", ("-c:v", "flv", "-r", "10"))), "the form swf is not supported"),
+    "a third of the frames damaged": (
+        damaged(steps(("webm", VP9)), *range(2, 38, 3)),
+        "the file is damaged: ",
+    ),
+    "no keyframe": (without_first_keyframe("mkv", *PLAIN, "-g", "100"), "no frame of the file can be decoded"),
+}
 # How long a file lasts from its begin on, where that is not the four seconds of the plain one.
 LENGTHS = {
     **{name: 3.3 for name in SCREENS if name.startswith("no first keyframe")},

@@ -81,18 +81,20 @@ def canvas_of(path: Path) -> tuple[int, int]:
     return int(size[1]), int(size[2])
 
 
-def clock_of(path: Path, film: Film) -> tuple[float, float]:
-    """Return when the first and the last packet of a file are shown, decodable or not, on its own clock."""
-    entries = ("-select_streams", "V:0", "-show_entries", "packet=pts_time,dts_time", "-of", "csv=p=0")
+def clock_of(path: Path, film: Film) -> tuple[float, float, float]:
+    """Return when the first packet of a file that is not hidden is shown, decodable or not, the first keyframe, and the last
+    packet, on the clock of the file."""
+    entries = ("-select_streams", "V:0", "-show_entries", "packet=pts_time,dts_time,flags", "-of", "csv=p=0")
     command = ["ffprobe", "-v", "error", *entries, str(path)]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-    shown, decoded = zip(*(line.split(",")[:2] for line in lines), strict=True)
+    shown, decoded, flags = zip(*(line.split(",")[:3] for line in lines if "D" not in line.split(",")[2]), strict=True)
+    key = next((number for number, one in enumerate(flags) if "K" in one), 0)
     if "N/A" not in shown:
-        return min(map(float, shown)), max(map(float, shown))
+        return min(map(float, shown)), float(shown[key]), max(map(float, shown))
     # What precedes the first frame is the delay of the decoder, unless it is much: then packets are not decodable.
     times = [float(one) for one in decoded if one != "N/A"]
     begin = film.times[0] if not times or film.times[0] - min(times) < MAX_DELAY else min(times)
-    return begin, film.times[-1]
+    return begin, begin, film.times[-1]
 
 
 def difference(one: bytes, other: bytes) -> float:
@@ -161,7 +163,7 @@ def _problem(result: Film, sources: Sequence[Shown], moment: float) -> list[str]
     covering = [one for one in sources if one.begin <= moment < one.end and one.film.at(moment - one.moved)]
     wanted = None
     if covering:
-        latest = max(covering, key=lambda one: one.begin)
+        latest = max(covering, key=lambda one: one.moved + one.film.times[0])
         wanted = latest.film.at(moment - latest.moved)
     if wanted is None:
         return [] if is_black(seen) else [f"{moment:.3f} s: not black"]
