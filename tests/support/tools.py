@@ -20,3 +20,9 @@ def tools() -> Tools:
     folder = os.environ.get(FOLDER)
     ffmpeg, ffprobe = (str(Path(folder, name)) if folder else name for name in ("ffmpeg", "ffprobe"))
     return Tools(ffmpeg, ffprobe, find_keep_times(Runner(), ffmpeg))
+
+
+def is_other_build() -> bool:
+    """Whether another build than that on PATH is tested."""
+    return bool(os.environ.get(FOLDER))
+
