@@ -17,7 +17,7 @@ import pytest
 from support import kinds, mp4, tones
 from support.kinds import ffmpeg
 from support.tones import SECONDS, joined, make_tones
-from support.tools import is_other_build, tools
+from support.tools import is_other_build, seconds_decoded, tools
 
 from muxer.errors import Code, MediaError
 from muxer.lab.media import make_screen
@@ -190,7 +190,10 @@ def mux(folder: Path, call: Path, screen: Path, codec: str) -> Muxed:
 @pytest.mark.parametrize("name", KINDS)
 def test_every_second_of_a_call_is_heard(tmp_path: Path, screen: Path, name: str, codec: str) -> None:
     kind = KINDS[name]
-    made = mux(tmp_path, kind.make(tmp_path), screen, codec)
+    call = kind.make(tmp_path)
+    if is_other_build() and seconds_decoded(call) > SECONDS + 1:
+        pytest.skip("this build of ffmpeg plays it at another speed")
+    made = mux(tmp_path, call, screen, codec)
     stream = mp4.stream(made.path, ("codec_name", "sample_rate", "channels"), "a:0")
     if is_other_build() and "chained" in name:
         # Builds that do not read on at the join leave it to us, and nothing is copied then.

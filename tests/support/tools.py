@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import subprocess
 from pathlib import Path
 
 from muxer.media.features import find_keep_times
@@ -25,4 +26,10 @@ def tools() -> Tools:
 def is_other_build() -> bool:
     """Whether another build than that on PATH is tested."""
     return bool(os.environ.get(FOLDER))
+
+
+def seconds_decoded(path: Path) -> float:
+    """Return how many seconds of audio the build that is tested decodes of a file, without any of our own doing."""
+    command = [tools().ffmpeg, "-nostdin", "-v", "quiet", "-i", str(path), "-ac", "1", "-ar", "8000", "-f", "s16le", "-"]
+    return len(subprocess.run(command, capture_output=True, check=False).stdout) / 16_000
 
