@@ -5,6 +5,7 @@
 #   MUXER_OS_RELEASE   the file that names the distribution (default /etc/os-release)
 #   PIP_*              pip's own settings: a proxy, a registry of your own, a certificate bundle
 #   NPM_CONFIG_*       the same for npm (--test only)
+#   MUXER_BUILDS       which tests run with other builds of ffmpeg (--test only): few (default), all or none
 set -euo pipefail
 
 readonly EXIT_FAILED=1 EXIT_USAGE=2 EXIT_MISSING=3
@@ -179,15 +180,33 @@ check() { # name, command... -> one line; the whole output when it fails
     return 1
 }
 
-run_pytest() { # the summary when all pass, everything when one fails
-    local log=$WORK/pytest.log
-    if MUXER_RUNTIME_PYTHON=$ROOT/.venv/bin/python .venv-test/bin/python -m pytest -n 4 >"$log" 2>&1 </dev/null; then
-        say 'pytest: ok'
+run_pytest() { # name, arguments... -> the summary when all pass, everything when one fails
+    local name=$1 log=$WORK/pytest.log
+    shift
+    if MUXER_RUNTIME_PYTHON=$ROOT/.venv/bin/python .venv-test/bin/python -m pytest -n 4 "$@" >"$log" 2>&1 </dev/null; then
+        say "$name: ok"
         if grep -q 'short test summary info' "$log"; then sed -n '/short test summary info/,$p' "$log"; else tail -n 1 "$log"; fi
         return 0
     fi
     cat -- "$log"
+    say "$name: FAILED"
     return 1
+}
+
+run_builds() { # the media of the field with other builds of ffmpeg, as far as they can be had
+    local builds name folder failed=0 tests=()
+    case ${MUXER_BUILDS:-few} in
+        few) tests=(tests/integration/test_field_{audio,media}.py tests/integration/test_verification.py -k 'not aac]') ;;
+        all) tests=(tests/integration/test_{field,engine}_*.py tests/integration/test_{engine,verification}.py) ;;
+        none) return 0 ;;
+        *) usage_error "MUXER_BUILDS is ${MUXER_BUILDS}: few, all or none, please." ;;
+    esac
+    builds=$(.venv-test/bin/python tests/builds/fetch.py 2>"$WORK/fetch.log") || failed=1
+    cat -- "$WORK/fetch.log"
+    while IFS=$'\t' read -r name folder; do
+        if [[ -n $name ]]; then FFMPEG_DIR=$folder run_pytest "pytest with ffmpeg $name" "${tests[@]}" || failed=1; fi
+    done <<<"$builds"
+    return "$failed"
 }
 
 run_tests() {
@@ -204,7 +223,8 @@ run_tests() {
     check 'ruff check' .venv-test/bin/python -m ruff check . || failed=1
     check 'mypy --strict muxer' .venv-test/bin/python -m mypy --strict muxer || failed=1
     wait "$rewriting" || : # what keeps files from being loaded is said by the run
-    run_pytest || failed=1
+    run_pytest pytest || failed=1
+    run_builds || failed=1
     if ((failed)); then exit "$EXIT_FAILED"; fi
 }
 

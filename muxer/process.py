@@ -45,6 +45,9 @@ _SCARCITY = ("No space left on device", "Cannot allocate memory", "Disk quota ex
 # Variables whose names hold one of these are for us; programs that read media of others do without.
 _SECRETS = ("PASSWORD", "SECRET", "TOKEN", "CREDENTIAL", "AWS_", "BROKER_URL")
 _LINUX = sys.platform.startswith("linux")
+# A static build of ffmpeg loads the C library's converters of characters from this machine, for the name of a channel in
+# MPEG-TS, and dies of it when they are of another version. Nothing of ours needs them.
+_NO_CONVERTERS = ("GCONV_PATH", os.devnull)
 _noted: contextvars.ContextVar[list[tuple[str, ...]] | None] = contextvars.ContextVar("noted", default=None)
 
 
@@ -225,6 +228,7 @@ class Runner:
         clean = {name: value for name, value in os.environ.items() if not any(part in name for part in _SECRETS)}
         if program == self._openssl:
             return libraries.with_own(clean, self._own_folders)
+        clean.setdefault(*_NO_CONVERTERS)
         return libraries.without_foreign(clean, self._own_folders, program)
 
     def _end(self, process: _Program) -> None:

@@ -1,4 +1,4 @@
-"""What is checked once, before the first request: the programs, their versions, and what ffmpeg can do."""
+"""What is checked once, before the first request: the programs, their versions, and what ffmpeg and ffprobe can do."""
 
 from __future__ import annotations
 
@@ -27,12 +27,13 @@ class ProgramChecks:
     def __init__(self, processing: Processing, runner: Runner) -> None:
         """Given the options with the paths of the programs, and what runs them, begin."""
         self._processing = processing
-        self._checks = [
+        self._versions = [
             _Check("ffmpeg", lambda: program_version(runner, processing.ffmpeg, "-version")),
-            _Check("ffmpeg", lambda: " ".join(find_keep_times(runner, processing.ffmpeg))),
             _Check("ffprobe", lambda: program_version(runner, processing.ffprobe, "-version")),
             _Check("openssl", lambda: program_version(runner, processing.openssl, "version")),
         ]
+        self._keep_times = _Check("ffmpeg", lambda: " ".join(find_keep_times(runner, processing.ffmpeg)))
+        self._ffprobe = _Check("ffprobe", lambda: try_ffprobe(runner, processing.ffprobe))
 
     def tools(self) -> Tools:
         """Wait for the checks, log the paths and versions, and return the media tools.
@@ -42,15 +43,14 @@ class ProgramChecks:
         from muxer.media.render import Tools
 
         problems: dict[str, Problem] = {}
-        for check in self._checks:
+        for check in (*self._versions, self._keep_times, self._ffprobe):
             if (error := check.error()) is not None:
                 problems.setdefault(check.name, program_problem(check.name, error))
         if problems:
             raise ConfigError(list(problems.values()))
-        versions = (self._checks[0], *self._checks[2:])
-        for check in versions:
+        for check in self._versions:
             log.info("%s is %s: %s", check.name, getattr(self._processing, check.name), check.text)
-        option, value = self._checks[1].text.split()
+        option, value = self._keep_times.text.split()
         return Tools(self._processing.ffmpeg, self._processing.ffprobe, (option, value))
 
 
@@ -84,6 +84,14 @@ def find_keep_times(runner: Runner, ffmpeg: str) -> tuple[str, str]:
     from muxer.media import features
 
     return features.find_keep_times(runner, ffmpeg)
+
+
+def try_ffprobe(runner: Runner, ffprobe: str) -> str:
+    """As :func:`muxer.media.features.try_ffprobe`; there is nothing to return but an empty text."""
+    from muxer.media import features
+
+    features.try_ffprobe(runner, ffprobe)
+    return ""
 
 
 def program_version(runner: Runner, executable: str, flag: str) -> str:

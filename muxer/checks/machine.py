@@ -20,7 +20,7 @@ from muxer.lock import holder
 from muxer.observe.logfile import lock_of
 from muxer.observe.logs import path_of
 from muxer.process import Runner
-from muxer.startup import find_keep_times, program_problem, program_version
+from muxer.startup import find_keep_times, program_problem, program_version, try_ffprobe
 from muxer.workspace import LOCK, folder_of
 
 _VERSION_FLAGS = {"ffmpeg": "-version", "ffprobe": "-version", "openssl": "version"}
@@ -53,6 +53,8 @@ class Machine:
             version = program_version(self._runner, path, _VERSION_FLAGS[name]).partition(" Copyright")[0]
             if name == "ffmpeg":
                 find_keep_times(self._runner, path)
+            if name == "ffprobe":
+                try_ffprobe(self._runner, path)
         except MuxerError as error:
             advice = f"install a build that runs here, or name another one in [processing] {name}"
             yield failed(name, f"{path} {program_problem(name, error).what}", advice)

@@ -11,6 +11,7 @@ from muxer.media import limits, render
 from muxer.media.audio_decode import Decoded, decode_audio
 from muxer.media.audio_encode import PACKET_US, Source, check_encoded, encode_audio
 from muxer.media.mp3 import Mp3, describe_samples, read_mp3
+from muxer.media.ogg import split_links
 from muxer.media.plain import Sound, read_sound
 from muxer.media.probe import Audio, need_audio, probe
 from muxer.media.render import PLAYABLE_AUDIO, Tools
@@ -24,6 +25,7 @@ _MAX_LOST = 0.1
 # More parts of different forms than this are no call; each is decoded by a run of ffmpeg.
 MAX_PARTS = 500
 DAMAGED, GAPS, CHANGES = "the audio is damaged", "the audio has gaps", "the audio changes its form"
+JOINED = "the audio is several files in one"
 
 
 class AudioReader:
@@ -86,6 +88,8 @@ class AudioReader:
         with self._encoders:
             decoded = self._decode(path, probed.container, audio.codec)
             limits.check_length(decoded.length_us)
+            if probed.container == "ogg" and (decoded.errors or decoded.gaps) and (links := split_links(path, made)):
+                return self._encode(self._join(links), made), JOINED
             _check_loss(audio, decoded)
             reason = _reason(decoded)
             if self._copying and not reason:
@@ -94,6 +98,18 @@ class AudioReader:
                     return copied, ""
                 reason = f"{audio.codec} audio does not play in browsers"
             return self._encode(Source(((path, decoded),)), made), reason
+
+    def _join(self, links: list[Path]) -> Source:
+        """Decode files that were joined in one, each on its own."""
+        if len(links) > MAX_PARTS:
+            raise MediaError(f"the audio is more than {MAX_PARTS} files in one", code=Code.TOO_MUCH)
+        parts = []
+        for path in links:
+            probed = probe(path, self._tools.ffprobe, self._runner)
+            audio = need_audio(probed)
+            parts.append((path, self._decode(path, probed.container, audio.codec)))
+            _check_loss(audio, parts[-1][1])
+        return Source(tuple(parts))
 
     def _decode(self, path: Path, container: str = "", codec: str = "MP3") -> Decoded:
         try:

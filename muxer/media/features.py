@@ -1,8 +1,8 @@
-"""What an ffmpeg can do: found out by doing it once, in small. Its version says nothing for sure, and nothing at all of a
-build from a snapshot.
+"""What an ffmpeg and an ffprobe can do: found out by doing it once, in small. The version proves nothing, and that of a
+snapshot build is not even a number.
 
-Every option, filter, codec and format that each recording needs stands in two commands: one encodes half a second into an
-MP4 file, the other reads that file as a result is read.
+Every option, filter, codec and format that each recording needs is in a few commands: one encodes half a second into an MP4
+file, others read that file as a result is read, and a source as it is probed.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ import tempfile
 from fractions import Fraction
 from pathlib import Path
 
-from muxer.errors import MuxerError, ToolError
+from muxer.errors import MediaError, MuxerError, ToolError
 from muxer.media import render
+from muxer.media.audio_decode import decode_audio
+from muxer.media.probe import need_audio, probe
 from muxer.media.render import Target, Tools
 from muxer.process import Runner
 
@@ -24,6 +26,8 @@ _SIZE = (16, 16)
 _TARGET = Target(32, 32, "yuv420p", "high", Fraction(10))
 # A frame of silence: MPEG-2.5, layer III, 8 kHz, 8 kbit/s, mono.
 _SILENT_FRAME = b"\xff\xe3\x18\xc4" + bytes(68)
+_SILENT_FRAMES = 8
+_ADVICE = "install a build of version 4.2 or later"
 
 
 def find_keep_times(runner: Runner, ffmpeg: str) -> tuple[str, str]:
@@ -37,26 +41,47 @@ def find_keep_times(runner: Runner, ffmpeg: str) -> tuple[str, str]:
             try:
                 _try(runner, Tools(ffmpeg, "", words), Path(folder))
                 return words
-            except ToolError as error:
+            except (ToolError, MediaError) as error:
                 refusals.append(str(error))
     if "libx264" not in runner.run([ffmpeg, "-hide_banner", "-encoders"], timeout=TRIAL_SECONDS).decode(errors="replace"):
-        raise MuxerError("this ffmpeg has no libx264 encoder; install a build with it")
+        raise MuxerError(f"this ffmpeg has no libx264 encoder; {_ADVICE} with it")
     # One of the two refusals may be of that option alone.
     refusal = next((one for one in refusals if lacking(one) not in ("fps_mode", "vsync")), refusals[-1])
+    raise _refused("ffmpeg", refusal, f"{_ADVICE} with libx264")
+
+
+def try_ffprobe(runner: Runner, ffprobe: str) -> None:
+    """Read a small file with `ffprobe` as each source is read.
+
+    Raises :class:`MuxerError` that names what this build lacks.
+    """
+    with tempfile.TemporaryDirectory(prefix="muxer-trial-") as folder:
+        silence = Path(folder, "silence.mp3")
+        silence.write_bytes(_SILENT_FRAME * _SILENT_FRAMES)
+        try:
+            packets = len(need_audio(probe(silence, ffprobe, runner)).packets.pts)
+        except MediaError as error:
+            raise _refused("ffprobe", str(error), _ADVICE) from error
+    if packets != _SILENT_FRAMES:
+        raise _refused("ffprobe", f"it finds {packets} packets of {_SILENT_FRAMES}", _ADVICE)
+
+
+def _refused(name: str, refusal: str, advice: str) -> MuxerError:
     named = lacking(refusal)
     what = f"lacks {named}" if named else f"cannot do what is needed: {refusal}"
-    raise MuxerError(f"this ffmpeg {what}; install a build of version 4.2 or later with libx264")
+    return MuxerError(f"this {name} {what}; {advice}")
 
 
 def _try(runner: Runner, tools: Tools, folder: Path) -> None:
-    """Raise :class:`ToolError` when the trial does not come out as it must. It makes its files in a ``folder``."""
+    """Raise :class:`ToolError` or :class:`MediaError` when the trial, whose files are made in ``folder``, fails."""
     silence, made = folder / "silence.mp3", folder / "made.mp4"
-    silence.write_bytes(_SILENT_FRAME * 8)
+    silence.write_bytes(_SILENT_FRAME * _SILENT_FRAMES)
     runner.run(render.trial_command(tools, _TARGET, silence, made), timeout=TRIAL_SECONDS)
-    printed = runner.run(render.check_command(tools, made, made, 0, [0, 2], _SIZE), timeout=TRIAL_SECONDS)
+    printed = runner.run(render.check_command(tools, made, made, 0, [0], _SIZE), timeout=TRIAL_SECONDS)
     streams, looks = {line[:2] for line in printed.splitlines()}, made.with_suffix(render.LOOKS)
-    if not {b"0,", b"1,", b"2,"} <= streams or looks.stat().st_size != 2 * _SIZE[0] * _SIZE[1] * 3 // 2:
+    if not {b"0,", b"1,", b"2,"} <= streams or looks.stat().st_size != _SIZE[0] * _SIZE[1] * 3 // 2:
         raise ToolError("it does not write what it should")
+    decode_audio(tools, runner, made)
 
 
 def lacking(message: str) -> str:
@@ -73,6 +98,8 @@ _SIGNS = (
     r"No such filter: '([^']+)'",
     r"Unrecognized option '([^']+)'",
     r"Option '?([\w-]+)'? not found",
+    r"for option '([^']+)': Option not found",
+    r"No match for section '([^']+)'",
     r"Requested output format '([^']+)' is not",
     r"Unknown bitstream filter:? '?(\w+)",
 )

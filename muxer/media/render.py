@@ -18,7 +18,8 @@ from muxer.media.timeline import Segment
 
 # Codecs that browsers play out of an MP4 file; other audio is re-encoded.
 PLAYABLE_AUDIO = ("mp3", "aac", "opus", "flac")
-PIXELS = ("yuv420p", "yuvj420p")
+FULL_RANGE = "yuvj420p"
+PIXELS = ("yuv420p", FULL_RANGE)
 _X264_PROFILES = {"Constrained Baseline": "baseline", "Baseline": "baseline", "Main": "main", "High": "high"}
 QUIET = ("-nostdin", "-hide_banner", "-v", "error", "-y")
 # In an MP4 file, ffmpeg makes a track of its own of chapters and of a time code.
@@ -27,6 +28,8 @@ WITHOUT_EXTRAS = ("-map_metadata", "-1", "-map_chapters", "-1", "-write_tmcd", "
 ENCODER_THREADS = 2
 # What the frames of the excerpts that are looked at are called.
 LOOKS = ".yuv"
+# The frames of the excerpts follow one another at this distance.
+EXCERPT_TICKS = TIMESCALE // 10
 # Every so many frames of padding are a key frame: black costs nothing, and who begins within it has little to decode.
 PADDING_KEY_FRAMES = 10
 
@@ -212,7 +215,8 @@ def fit_filters(video: Video, target: Target) -> list[str]:
     return [
         *_squared(video),
         *(() if same else video.orientation.filters),
-        f"scale={':'.join(sides)}",
+        # Each version of ffmpeg has its own idea of the range when it is not said.
+        f"scale={':'.join(sides)}:out_range={'full' if target.pixels == FULL_RANGE else 'limited'}",
         # Before the black around it, whose width is rounded to what the format allows.
         f"format={target.pixels}",
         f"pad={width}:{height}:(ow-iw)/2:(oh-ih)/2",
@@ -330,9 +334,10 @@ def check_command(
     command += [*times, "-max_interleave_delta", "1", "-f", "framecrc", "-"]
     if not frames:
         return command
-    chosen = "+".join(f"eq(n\\,{number})" for number in frames)
-    command += ["-map", "0:v:0", "-vf", ",".join((f"select={chosen}", *_small(size))), *tools.keep_times]
-    # Two of them may be closer to each other than the frame rate has it.
+    # By their times: ffmpeg begins anew to count where the size, the range or the colours change.
+    chosen = "+".join(f"eq(pts\\,{number * EXCERPT_TICKS})" for number in frames)
+    filters = (f"settb=1/{TIMESCALE}", f"select={chosen}", *_small(size))
+    command += ["-map", "0:v:0", "-vf", ",".join(filters), *tools.keep_times]
     return [*command, "-enc_time_base", f"1:{TIMESCALE}", "-f", "rawvideo", str(excerpts.with_suffix(LOOKS))]
 
 
@@ -361,4 +366,6 @@ def _from_file(path: Path) -> list[str]:
 def _video_encoder(tools: Tools, target: Target) -> list[str]:
     encoder = [*tools.keep_times, "-an", "-c:v", "libx264", "-preset", "veryfast", "-crf", "20", "-bf", "0"]
     encoder += ["-threads", str(ENCODER_THREADS), "-profile:v", target.profile, "-pix_fmt", target.pixels]
+    # An edit list would end with the last frame, and hide it, where an encoder does not say how long that frame lasts.
+    encoder += ["-use_editlist", "0"]
     return [*encoder, "-enc_time_base", f"1:{TIMESCALE}", "-video_track_timescale", str(TIMESCALE), *_MP4]

@@ -24,7 +24,7 @@ from muxer.media.cut import NEAR
 from muxer.media.looks import Look, excerpt_length, is_alike, is_black, look_path, look_size, source_commands
 from muxer.media.ordering import in_order, rises
 from muxer.media.plan import EXCERPTS, Plan
-from muxer.media.render import LOOKS, Piece, Tools, frames_in, slices
+from muxer.media.render import EXCERPT_TICKS, LOOKS, Piece, Tools, frames_in, slices
 from muxer.media.tracks import Track, read_tracks
 from muxer.media.write import write_movie
 from muxer.process import Runner
@@ -239,7 +239,7 @@ def choose_excerpts(made: Made, picture: Track) -> Row:
         if not made.row.sync[first]:
             raise _wrong(f"what begins at {piece.begin / 1e6:.3f} s does not begin with a keyframe")
         chosen += range(first, first + excerpt_length(piece))
-    shown = _moved_together([made.row.shown[number] for number in chosen], chosen)
+    shown = _evenly_spaced([made.row.shown[number] for number in chosen])
     return replace(
         made.row,
         files=(made.path,),
@@ -251,31 +251,16 @@ def choose_excerpts(made: Made, picture: Track) -> Row:
         offsets=array("q", (picture.offsets[number] for number in chosen)),
         sizes=array("I", (picture.sizes[number] for number in chosen)),
         before=array("I", [0]) * len(chosen),
-        length=max(shown) + TIMESCALE,
+        length=len(chosen) * EXCERPT_TICKS,
     )
 
 
-def _moved_together(shown: Sequence[int], chosen: Sequence[int]) -> array[int]:
-    """Return the times of chosen samples so that the first is at zero, and a second lies between those that did not follow
-    one another."""
-    made = array("q")
-    begin, free = 0, 0
-    for position, moment in enumerate(shown):
-        if position and chosen[position] != chosen[position - 1] + 1:
-            begin = position
-        if position == begin:
-            base = free - min(_stretch(shown, chosen, begin))
-        made.append(moment + base)
-        free = max(free, made[-1] + TIMESCALE)
+def _evenly_spaced(shown: Sequence[int]) -> array[int]:
+    """Return other times for frames, in the same order: multiples of `EXCERPT_TICKS`, from zero on."""
+    made = array("q", shown)
+    for rank, number in enumerate(sorted(range(len(shown)), key=shown.__getitem__)):
+        made[number] = rank * EXCERPT_TICKS
     return made
-
-
-def _stretch(shown: Sequence[int], chosen: Sequence[int], begin: int) -> Sequence[int]:
-    """Return the times of the samples that follow one another from ``begin`` on."""
-    end = begin + 1
-    while end < len(chosen) and chosen[end] == chosen[end - 1] + 1:
-        end += 1
-    return shown[begin:end]
 
 
 def _frames(printed: bytes) -> dict[int, list[int]]:

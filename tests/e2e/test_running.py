@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from support.daemon import IMPATIENT, PACKAGE, PYTHON, Muxer, log_lines, run, wait_until
 from support.running import configured, hanging, labelled, messages, muxed, slow_program
+from support.stand_in import lacking
 
 from muxer.lab.cases import Case
 from muxer.lab.lab import Lab
@@ -74,6 +75,27 @@ def test_a_program_that_does_not_run_is_said(make_lab: Make, tmp_path: Path, pro
     done = run(config, seconds=SECONDS)
     assert done.process.returncode == 2
     assert f"[processing] {program}" in done.err and "no such library" in done.err
+
+
+@pytest.mark.parametrize(
+    ("program", "word", "said"),
+    [
+        ("ffmpeg", "libx264", "no libx264 encoder"),
+        ("ffmpeg", "transpose", "this ffmpeg lacks nosuchthing"),
+        ("ffmpeg", "ashowinfo", "this ffmpeg lacks nosuchthing"),
+        ("ffmpeg", "enc_time_base", "this ffmpeg lacks nosuchthing"),
+        ("ffprobe", "show_entries", "this ffprobe lacks nosuchthing"),
+    ],
+)
+def test_a_build_that_lacks_something_is_refused_at_the_start(
+    make_lab: Make, tmp_path: Path, program: str, word: str, said: str
+) -> None:
+    build = lacking(tmp_path, program, word, "nosuchthing")
+    config, log = configured(make_lab(), **{f"processing__{program}": str(build)})
+    done = run(config, seconds=SECONDS)
+    assert done.process.returncode == 2
+    assert f"[processing] {program}" in done.err and said in done.err and "version 4.2 or later" in done.err
+    assert any("cannot start" in one and said in one for one in messages(log))
 
 
 def test_a_second_instance_on_one_temporary_folder_is_refused(make_lab: Make) -> None:

@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 from support import browsers
+from support.tools import tools
 
 from muxer.lab.media import Picture, Pip, make_audio, make_screen
 from muxer.lab.readers import HEIGHT, RATE, WIDTH, find_pips, read_looks
 from muxer.media.engine import Engine, Input
-from muxer.media.render import Tools
 from muxer.process import Runner
 
 T0 = datetime(2026, 3, 1, 9, 0, 0, tzinfo=UTC)
@@ -96,9 +96,7 @@ def muxed(folder: Path, case: Case) -> Path:
         path, start = folder / f"screen-{number}.mp4", T0 + timedelta(seconds=offset)
         make_screen(path, start, seconds, agent_number=number, **make)
         screens.append(Input(path, path.name, start))
-    engine = Engine(
-        Tools("ffmpeg", "ffprobe"), Runner(), tolerance=2.0, slice_ms=5000, audio_codec=case.audio_codec
-    )
+    engine = Engine(tools(), Runner(), tolerance=2.0, slice_ms=5000, audio_codec=case.audio_codec)
     return engine.mux(Input(audio, audio.name, T0), screens, folder).path
 
 

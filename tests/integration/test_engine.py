@@ -13,18 +13,17 @@ from pathlib import Path
 import pytest
 from support import sync
 from support.media import Shelf
+from support.tools import tools
 
 from muxer.errors import MediaError, MetadataError
 from muxer.lab.media import make_audio, make_screen
 from muxer.media.compose import Row, Run, arrange
 from muxer.media.engine import Engine, Input, Muxed
 from muxer.media.probe import need_video, probe
-from muxer.media.render import Tools
 from muxer.process import Runner
 
 T0 = datetime(2026, 3, 1, 9, 0, 0, tzinfo=UTC)
 SECONDS = 20.0
-TOOLS = Tools("ffmpeg", "ffprobe")
 WITH_B_FRAMES = ("-bf", "3", "-g", "40")
 WITHOUT = ("-bf", "0", "-g", "40")
 SPARSE_KEYS = ("-bf", "0", "-g", "1000")
@@ -47,7 +46,7 @@ HARD_ENCODINGS = ("b-frames", "sparse key frames")
 
 def engine(**options: object) -> Engine:
     settings = {"tolerance": 2.0, "slice_ms": 5000, "audio_codec": "copy", **options}
-    return Engine(TOOLS, Runner(), **settings)  # type: ignore[arg-type]
+    return Engine(tools(), Runner(), **settings)  # type: ignore[arg-type]
 
 
 @pytest.fixture(autouse=True)
@@ -331,9 +330,9 @@ def test_many_screens_at_fractions_of_a_second_are_copied(tmp_path: Path, audio:
 
 def test_noise_of_the_loader_on_stderr_is_no_failure(tmp_path: Path, audio: Path) -> None:
     noisy = tmp_path / "ffmpeg"
-    noisy.write_text('#!/bin/sh\necho "libcrypto.so.3: no version information available" >&2\nexec ffmpeg "$@"\n')
+    noise = "echo libcrypto.so.3: no version information available >&2"
+    noisy.write_text(f'#!/bin/sh\n{noise}\nexec {tools().ffmpeg} "$@"\n')
     noisy.chmod(0o755)
-    tools = Tools(str(noisy), "ffprobe")
-    one = Engine(tools, Runner(), tolerance=2.0, slice_ms=5000, audio_codec="copy")
+    one = Engine(replace(tools(), ffmpeg=str(noisy)), Runner(), tolerance=2.0, slice_ms=5000, audio_codec="copy")
     made = one.mux(Input(audio, "audio", T0), [screen(tmp_path, 0, 2, 9)], tmp_path)
     assert made.reasons == ()

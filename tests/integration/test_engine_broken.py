@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from support import kinds, sync
 from support.kinds import SIZE, T0, ffmpeg
+from support.tools import tools
 
 from muxer.errors import LocalResourceError, MediaError
 from muxer.lab.media import make_screen
 from muxer.lab.readers import read_pips
 from muxer.media.engine import Engine, Input, Muxed
-from muxer.media.render import Tools
 from muxer.media.tracks import read_tracks
 from muxer.process import Runner
 
@@ -49,7 +49,7 @@ def front(folder: Path, screen: Path) -> Path:
 
 
 def mux(folder: Path, audio: Path, screen: Path, begin: float = 0, name: str = NAME, codec: str = "copy") -> Muxed:
-    engine = Engine(Tools("ffmpeg", "ffprobe"), Runner(), tolerance=2.0, slice_ms=5000, audio_codec=codec)
+    engine = Engine(tools(), Runner(), tolerance=2.0, slice_ms=5000, audio_codec=codec)
     return engine.mux(Input(audio, "the call", T0), [Input(screen, name, T0 + timedelta(seconds=begin))], folder)
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from support import kinds, sync
 from support.kinds import PLAIN, T0, ffmpeg
+from support.tools import tools
 
 from muxer.lab.media import make_audio, make_screen, read_pips
 from muxer.media.engine import LEAST_SLICE, Engine, Input, Muxed
 from muxer.media.probe import need_video, probe
-from muxer.media.render import Tools
 from muxer.process import Runner
 
 SIZES = ((320, 180), (480, 270))
@@ -45,7 +45,7 @@ def mux(
     if audio is None:
         audio = folder / "call.mp3"
         make_audio(audio, T0, SECONDS)
-    engine = Engine(Tools("ffmpeg", "ffprobe"), Runner(), tolerance=2.0, slice_ms=slice_ms, audio_codec="copy")
+    engine = Engine(tools(), Runner(), tolerance=2.0, slice_ms=slice_ms, audio_codec="copy")
     end = None if stop is None else T0 + timedelta(seconds=stop)
     return engine.mux(Input(audio, audio.name, T0), [Input(path, path.name, T0 + timedelta(seconds=begin), end)], folder)
 

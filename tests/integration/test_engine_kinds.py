@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from support import kinds, sync
 from support.kinds import AUDIO_KINDS, BEGINS, KINDS, SCREEN_SECONDS, SECONDS, T0, ffmpeg
+from support.tools import tools
 
 from muxer.lab.media import make_screen
 from muxer.media.engine import Engine, Input, Muxed
-from muxer.media.render import Tools
 from muxer.process import Runner
 
 Record = Callable[[str, object], None]
@@ -47,7 +47,7 @@ def bases(folder: Path) -> Callable[[int], list[Path]]:
 
 
 def mux(audio: Path, screens: list[tuple[Path, float]], folder: Path) -> Muxed:
-    engine = Engine(Tools("ffmpeg", "ffprobe"), Runner(), tolerance=2.0, slice_ms=700, audio_codec="copy")
+    engine = Engine(tools(), Runner(), tolerance=2.0, slice_ms=700, audio_codec="copy")
     inputs = [Input(path, path.name, T0 + timedelta(seconds=begin)) for path, begin in screens]
     return engine.mux(Input(audio, audio.name, T0), inputs, folder)
 

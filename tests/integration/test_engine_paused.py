@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from support import sync
 from support.media import Shelf
+from support.tools import tools
 
 from muxer.errors import MediaError
 from muxer.lab.media import make_audio, make_screen
 from muxer.lab.readers import read_pictures
 from muxer.media.engine import Engine, Input, Muxed
-from muxer.media.render import Tools
 from muxer.process import Runner
 
 T0 = datetime(2026, 3, 1, 9, 0, 0, tzinfo=UTC)
@@ -73,7 +73,7 @@ def screen(
 
 def mux(folder: Path, audio: Path, screens: Sequence[Input], paused: Spans = (), **options: object) -> Muxed:
     settings = {"tolerance": 2.0, "slice_ms": 700, "audio_codec": "copy", **options}
-    engine = Engine(Tools("ffmpeg", "ffprobe"), Runner(), **settings)  # type: ignore[arg-type]
+    engine = Engine(tools(), Runner(), **settings)  # type: ignore[arg-type]
     spans = tuple((round(begin * 1e6), None if end is None else round(end * 1e6)) for begin, end in paused)
     return engine.mux(Input(audio, audio.name, T0, paused=spans), screens, folder)
 

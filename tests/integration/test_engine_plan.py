@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.kinds import SECONDS, SIZE, T0, make_audio
+from support.tools import tools
 
 from muxer.activity import Activity
 from muxer.errors import MediaError
@@ -15,7 +16,6 @@ from muxer.lab.media import make_screen
 from muxer.media import engine as engine_module
 from muxer.media.engine import Engine, Input
 from muxer.media.plan import Plan
-from muxer.media.render import Tools
 from muxer.media.timeline import Overlap
 from muxer.process import Runner, noted
 from muxer.selection import MuxTarget
@@ -39,7 +39,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> tuple[Input, list[Input
 
 @pytest.fixture
 def engine() -> Engine:
-    return Engine(Tools("ffmpeg", "ffprobe"), Runner(), tolerance=1.0, slice_ms=5000, audio_codec="copy")
+    return Engine(tools(), Runner(), tolerance=1.0, slice_ms=5000, audio_codec="copy")
 
 
 def planned(engine: Engine, sources: tuple[Input, list[Input]], folder: Path) -> Plan:

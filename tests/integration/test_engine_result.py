@@ -12,11 +12,11 @@ from typing import IO, TypeVar
 import pytest
 from support import kinds, sync
 from support.kinds import SECONDS, SIZE, T0, ffmpeg, run
+from support.tools import tools
 
 from muxer.lab.media import make_screen
 from muxer.media.engine import Engine, Input, Muxed
 from muxer.media.paddings import KEPT, Paddings
-from muxer.media.render import Tools
 from muxer.process import Runner
 
 T = TypeVar("T")
@@ -89,7 +89,7 @@ def mux(
 ) -> Muxed:
     folder.mkdir(exist_ok=True)
     engine = Engine(
-        Tools("ffmpeg", "ffprobe"),
+        tools(),
         runner or Runner(),
         tolerance=2.0,
         slice_ms=5000,
@@ -128,7 +128,7 @@ def test_the_result_is_one_picture_and_one_sound_with_the_call_s_channels(
 
 
 def test_the_index_stands_in_front_and_the_time_is_the_audio_s_in_utc(tmp_path: Path, audio: Path, screen: Path) -> None:
-    engine = Engine(Tools("ffmpeg", "ffprobe"), Runner(), tolerance=2.0, slice_ms=5000, audio_codec="copy")
+    engine = Engine(tools(), Runner(), tolerance=2.0, slice_ms=5000, audio_codec="copy")
     start = T0.astimezone(timezone(timedelta(hours=-5, minutes=-30)))
     made = engine.mux(Input(audio, "call", start), [Input(screen, "screen", T0)], tmp_path)
     content = made.path.read_bytes()

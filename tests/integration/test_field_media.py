@@ -11,11 +11,11 @@ import pytest
 from support import reference
 from support.field import LENGTHS, REARRANGED, REFUSED, SCREENS, steps, turned
 from support.kinds import PLAIN, SIZE, T0
+from support.tools import tools
 
 from muxer.errors import MediaError
 from muxer.lab.media import make_audio, make_screen
 from muxer.media.engine import Engine, Input, Muxed
-from muxer.media.render import Tools
 from muxer.process import Runner
 
 SECONDS, SCREEN_SECONDS = 6.0, 4.0
@@ -41,15 +41,17 @@ def base(folder: Path) -> Path:
 
 
 def mux(folder: Path, audio: Path, *screens: tuple[Path, float], tolerance: float = 0.0) -> Muxed:
-    engine = Engine(Tools("ffmpeg", "ffprobe"), Runner(), tolerance=tolerance, slice_ms=700, audio_codec="copy")
+    engine = Engine(tools(), Runner(), tolerance=tolerance, slice_ms=700, audio_codec="copy")
     inputs = [Input(path, path.name, T0 + timedelta(seconds=begin)) for path, begin in screens]
     return engine.mux(Input(audio, audio.name, T0), inputs, folder)
 
 
 def check(made: Muxed, path: Path, begin: float, name: str) -> None:
     """Compare a result with its only source."""
-    # A damaged frame is not shown: it is replaced by the one before.
-    strict = ("-err_detect", "explode") if name.startswith("damaged") else ()
+    # A damaged frame is not shown: it is replaced by the one before, unless it is copied. A decoder that runs ahead of the
+    # piece that it is for may come to the damage and complain: nothing is copied then.
+    encoded = name.startswith("damaged") or ("damaged" in name and "everything is re-encoded" in made.reasons)
+    strict = ("-err_detect", "explode") if encoded else ()
     source = reference.film(path, reference.canvas_of(made.path), *strict)
     if name in REARRANGED:
         source = REARRANGED[name](reference.film(path.with_name("made-0.mp4"), reference.canvas_of(made.path)))

@@ -16,10 +16,10 @@ from support import reference
 from support.field import HEVC, MPEG4, TURNS, VP9, Recipe, damaged, steps, turned
 from support.kinds import B_FRAMES, COPY, PLAIN, T0
 from support.sync import streams
+from support.tools import tools
 
 from muxer.lab.media import make_audio, make_screen
 from muxer.media.engine import Engine, Input
-from muxer.media.render import Tools
 from muxer.process import Runner
 
 SEEDS, FIRST = int(os.environ.get("FIELD_SEEDS", "12")), int(os.environ.get("FIELD_FIRST", "0"))
@@ -127,7 +127,7 @@ def test_a_call_drawn_at_random_is_seen_as_plain_ffmpeg_shows_it(
         pytest.skip("a file without any keyframe: there is nothing to see")
     job = tmp_path / "job"
     job.mkdir()
-    engine = Engine(Tools("ffmpeg", "ffprobe"), Runner(), tolerance=0.0, slice_ms=700, audio_codec="copy")
+    engine = Engine(tools(), Runner(), tolerance=0.0, slice_ms=700, audio_codec="copy")
     made = engine.mux(Input(audio, audio.name, T0), inputs, job)
     result = reference.film(made.path)
     shown, unjudged = [], []

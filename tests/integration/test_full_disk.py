@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from support.disk import KILOBYTE, fill, small_disk
+from support.tools import tools
 
 from muxer.crypto.envelope import Encryptor
 from muxer.errors import LocalResourceError
@@ -16,7 +17,6 @@ from muxer.gir.rws import Certificate
 from muxer.lab.keys import recipients
 from muxer.lab.media import make_audio, make_screen
 from muxer.media.engine import Engine, Input, Muxed
-from muxer.media.render import Tools
 from muxer.process import Runner
 from muxer.transfer import disk_errors
 
@@ -42,7 +42,7 @@ def disk(tmp_path: Path, sources: Path) -> Iterator[Path]:
 
 
 def mux(folder: Path) -> Muxed:
-    engine = Engine(Tools("ffmpeg", "ffprobe"), Runner(), tolerance=2.0, slice_ms=5000, audio_codec="copy")
+    engine = Engine(tools(), Runner(), tolerance=2.0, slice_ms=5000, audio_codec="copy")
     screen = Input(folder / "screen.mp4", "screen", T0 + timedelta(seconds=3))
     with disk_errors(folder):
         return engine.mux(Input(folder / "audio.mp3", "audio", T0), [screen], folder)

@@ -10,13 +10,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from support.tools import tools
 
 from muxer.errors import LocalResourceError, MediaError
 from muxer.lab.media import make_audio, make_screen
 from muxer.media import limits, probe
 from muxer.media.engine import Engine, Input, Muxed
 from muxer.media.plain import read_screen
-from muxer.media.render import Tools
 from muxer.process import MOST_MEMORY, Runner
 
 T0 = datetime(2026, 3, 1, 9, 0, 0, tzinfo=UTC)
@@ -41,7 +41,7 @@ TRAPS = {
 
 
 def mux(folder: Path, audio: Path, screen: Path, codec: str = "copy") -> Muxed:
-    engine = Engine(Tools("ffmpeg", "ffprobe"), Runner(), tolerance=2.0, slice_ms=5000, audio_codec=codec)
+    engine = Engine(tools(), Runner(), tolerance=2.0, slice_ms=5000, audio_codec=codec)
     (work := folder / "work").mkdir()
     return engine.mux(Input(audio, "the audio", T0), [Input(screen, "the screen", T0)], work)
 
@@ -163,7 +163,7 @@ def test_absurd_pictures_are_refused_before_any_encoder_runs(good: Path, tmp_pat
 
 def test_a_canvas_that_only_several_files_make_absurd_is_refused(good: Path, tmp_path: Path) -> None:
     files = [wide(tmp_path / "wide.mkv", "16000x16"), wide(tmp_path / "high.mkv", "16x16000")]
-    engine = Engine(Tools("ffmpeg", "ffprobe"), Runner(), tolerance=2.0, slice_ms=5000, audio_codec="copy")
+    engine = Engine(tools(), Runner(), tolerance=2.0, slice_ms=5000, audio_codec="copy")
     screens = [Input(path, path.name, T0.replace(second=number)) for number, path in enumerate(files)]
     with pytest.raises(MediaError, match="16000x16000"):
         engine.mux(Input(good / "audio.mp3", "audio", T0), screens, tmp_path)

@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from support.tools import tools
 
 from muxer.errors import Code, MediaError, MediaIncomplete
 from muxer.media.engine import Arrival, Engine, Input, Muxed
-from muxer.media.render import Tools
 from muxer.process import Runner
 
 START = datetime(2024, 1, 2, 10, 0, 0, tzinfo=UTC)
@@ -66,7 +66,7 @@ def cut(whole: Path, folder: Path, part: float) -> Path:
 
 
 def mux(folder: Path, audio: Input, *screens: Input) -> Muxed:
-    engine = Engine(Tools("ffmpeg", "ffprobe"), Runner(), tolerance=2.0, slice_ms=5000, audio_codec="copy")
+    engine = Engine(tools(), Runner(), tolerance=2.0, slice_ms=5000, audio_codec="copy")
     (folder / "job").mkdir(exist_ok=True)
     return engine.mux(audio, screens, folder / "job")
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from support.field import damaged, steps
 from support.kinds import B_FRAMES, PLAIN, SIZE, T0
+from support.tools import tools
 
 from muxer.errors import MediaError
 from muxer.lab.media import make_audio, make_screen
@@ -24,7 +25,6 @@ from muxer.media.tracks import read_tracks
 from muxer.process import Runner
 
 SECONDS = 6.0
-TOOLS = Tools("ffmpeg", "ffprobe")
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def screen(folder: Path) -> Path:
 
 
 def mux(folder: Path, audio: Path, *screens: tuple[Path, float]) -> Muxed:
-    engine = Engine(TOOLS, Runner(), tolerance=0.0, slice_ms=700, audio_codec="copy")
+    engine = Engine(tools(), Runner(), tolerance=0.0, slice_ms=700, audio_codec="copy")
     inputs = [Input(path, path.name, T0 + timedelta(seconds=begin)) for path, begin in screens]
     return engine.mux(Input(audio, audio.name, T0), inputs, folder)
 
@@ -69,12 +69,12 @@ def made(folder: Path, audio: Path, screen: Path, tmp_path: Path, monkeypatch: p
 
 def refused(made: verify.Made) -> str:
     with pytest.raises(MediaError) as told:
-        verify.check(made, TOOLS, Runner())
+        verify.check(made, tools(), Runner())
     return str(told.value)
 
 
 def test_a_result_that_is_right_passes(made: verify.Made) -> None:
-    verify.check(made, TOOLS, Runner())
+    verify.check(made, tools(), Runner())
 
 
 @pytest.mark.parametrize("kind", [0, 1], ids=["video", "audio"])
@@ -159,7 +159,7 @@ ENCODED_WRONG = {
 def test_a_piece_that_was_encoded_from_other_frames_is_noticed(
     tmp_path: Path, audio: Path, screen: Path, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
-    engine = Engine(TOOLS, Altered(*ENCODED_WRONG[name]), tolerance=0.0, slice_ms=700, audio_codec="copy")
+    engine = Engine(tools(), Altered(*ENCODED_WRONG[name]), tolerance=0.0, slice_ms=700, audio_codec="copy")
     with caplog.at_level(logging.WARNING), pytest.raises(MediaError):
         engine.mux(Input(audio, "call", T0), [Input(screen, "screen", T0 - timedelta(seconds=1.55))], tmp_path)
     assert "the muxed file is made again" in caplog.text

@@ -18,3 +18,16 @@ def waiting(folder: Path, name: str = "openssl", words: str = "*-encrypt*") -> P
     it is to encrypt), and does what ``name`` does when there is ``go``. Return its path."""
     wait = f'mkdir -p "{folder}/waits"; until [ -e "{folder}/go" ]; do sleep 0.05; done'
     return stand_in(folder / name, name, words, wait)
+
+
+def lacking(folder: Path, name: str, word: str, other: str) -> Path:
+    """Write a build of `name` into a folder that does not know ``word`` of its command line: it is run with ``other``
+    instead, and what it lists is without the word. Return its path."""
+    path = folder / name
+    path.write_text(
+        "#!/bin/bash\n"
+        f'for word; do words+=("${{word//{word}/{other}}}"); done\n'
+        f'{name} "${{words[@]}}" > >(grep -v -- {word})\nstatus=$?\nwait\nexit $status\n'
+    )
+    path.chmod(0o755)
+    return path

