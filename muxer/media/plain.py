@@ -156,8 +156,9 @@ def _display_durations(track: Track, shown: Sequence[int], kept: int) -> array[i
     if kept < len(shown):
         lasts[last] = track.skipped + track.shown - shown[last]
     elif track.shifts is not None:
-        # The sum of all durations is that of what is decoded as of what is displayed; a single one is not.
-        lasts[last] = max(1, min(shown) + track.length - shown[last])
+        # The sum of all durations is that of what is displayed, too, or more; that of a single sample is when it is decoded.
+        ends = [min(shown) + track.length, *([track.skipped + track.shown] if track.shown else [])]
+        lasts[last] = max(1, min(ends) - shown[last])
     lasts[last] += sum(pause.length for pause in track.pauses if pause.at > shown[last])
     return lasts
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import IO
 
@@ -188,6 +189,12 @@ class Video(Stream):
         """Whether it is not known when each frame is shown."""
         reordered = self.entry.get("has_b_frames", "0") != "0"
         return bool(self.packets.timeless or (self.packets.unshown and reordered))
+
+    @property
+    def starts_over(self) -> bool:
+        """Whether decoding times go back by more than a second, as they do where files were joined."""
+        second, decoded = 1 / self.time_base, self.packets.dts
+        return any(one - another > second for one, another in pairwise(decoded))
 
     @property
     def step(self) -> Fraction | None:

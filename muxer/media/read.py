@@ -61,7 +61,7 @@ class Reader:
         limits.check_picture(*need_video(found).size)
         if found.lost_us:
             lost = found.lost_us / 1e6
-            log.warning("the first %.2f s of a screen file cannot be decoded: it does not begin with a keyframe", lost)
+            log.warning("the first %.2f s of a screen file cannot be decoded: no keyframe comes before them", lost)
         return found
 
     def salvage(self, path: Path) -> Path:
@@ -88,10 +88,24 @@ class Reader:
         video = need_video(found)
         if examine(path) is Structure.TRUNCATED:
             raise MediaError("the file is truncated: it breaks off before its end", code=Code.TRUNCATED)
+        if video.starts_over:
+            path, found = self._continued(path, found, made)
+            video = need_video(found)
         if video.lacks_times:
             return self._timed(path, found, made)
         copied = self._remuxed(path, found, made) if _may_become_plain(video) else None
         return copied or keep_decodable(found, self._tools, self._runner)
+
+    def _continued(self, path: Path, found: Probed, made: Path) -> tuple[Path, Probed]:
+        """Copy the frames of a file whose clock starts over, as that of joined files does, one after the other."""
+        copied = made.with_suffix(".mkv")
+        try:
+            self._runner.run(render.continue_command(self._tools, path, need_video(found), copied), timeout=MAKE_SECONDS)
+        except ToolError as error:
+            log.info("the clock of a screen file starts over, and cannot be continued: %s", error)
+            return path, found
+        again = probe(copied, self._tools.ffprobe, self._runner)
+        return copied, replace(again, late_us=found.late_us, lost_us=found.lost_us)
 
     def _timed(self, path: Path, found: Probed, made: Path) -> Probed:
         """Find out when the frames are shown of which the file does not say so: evenly spaced, where those are that do have

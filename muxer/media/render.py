@@ -269,6 +269,13 @@ def remux_command(tools: Tools, source: Path, video: Video, output: Path) -> lis
     return [*command, "-bsf:v", "h264_mp4toannexb", *_MP4, str(output)]
 
 
+def continue_command(tools: Tools, source: Path, video: Video, output: Path) -> list[str]:
+    """Return the command that copies one video stream into a Matroska file in which times never go back."""
+    # Matroska takes no packet without a time, and a program stream has some.
+    command = [tools.ffmpeg, *QUIET, "-fflags", "+genpts", *_from_file(source), "-map", f"0:{video.index}", "-c", "copy"]
+    return [*command, "-map_metadata", "-1", "-map_chapters", "-1", "-f", "matroska", str(output)]
+
+
 def salvage_command(tools: Tools, source: Path, form: str, output: Path) -> list[str]:
     """Return the command that copies what is there of the file at `source`, which breaks off, into the file `output`.
 

@@ -154,6 +154,18 @@ def second_video(folder: Path, base: Path) -> Path:
     return folder / "two.mp4"
 
 
+def joined(make: Recipe) -> Recipe:
+    """A file and the same file once more behind it, as a recorder that was restarted writes it."""
+
+    def recipe(folder: Path, base: Path) -> Path:
+        path = make(folder, base)
+        made = path.with_name(f"joined-{path.name}")
+        made.write_bytes(path.read_bytes() * 2)
+        return made
+
+    return recipe
+
+
 # Some frames only: a frame that is not there is the one before, shown longer.
 SPARSE = ("-vf", "select='not(between(n,9,22))*not(between(n,30,33))'", "-fps_mode", "vfr")
 EVERY_SECOND = ("-vf", "select='not(mod(n,10))'", "-r", "1")
@@ -207,6 +219,13 @@ SCREENS: dict[str, Recipe] = {
     "a dwell": edited(steps(("mp4", PLAIN)), Edit(1.2, 0), Edit(0.8, 1.2, dwell=True), Edit(2.8, 1.2)),
     "an edit list that leaves out a second": edited(steps(("mp4", PLAIN)), Edit(1, 0), Edit(2, 2)),
     "an edit list that shows a second twice": edited(steps(("mp4", PLAIN)), Edit(2, 0), Edit(2, 1)),
+    "an edit list with a pause that ends early": edited(steps(("mp4", PLAIN)), Edit(1, 0), Edit(0.5, None), Edit(1.5, 1)),
+    "an edit list that ends early": edited(steps(("mp4", PLAIN)), Edit(2.75, 0)),
+    "bursts of frames, B-frames": steps(("mp4", ("-vf", "select='lt(mod(n,20),4)'", "-fps_mode", "vfr", *B_FRAMES))),
+    "MPEG-4 in AVI, damaged": damaged(steps(("avi", MPEG4)), 13),
+    "MPEG-4 in MP4, damaged": damaged(steps(("mp4", MPEG4)), 25),
+    "two files joined, MPEG-TS": joined(steps(("ts", (*PLAIN, "-t", "2")))),
+    "two files joined, program stream": joined(steps(("mpg", ("-c:v", "mpeg2video", "-q:v", "2", "-r", "25", "-t", "2")))),
     "damaged VP9": damaged(steps(("webm", VP9)), 13),
     "damaged VP9, first frame shown": damaged(steps(("webm", VP9)), 15),
     "damaged VP9, three frames": damaged(steps(("webm", VP9)), 5, 23, 39),
@@ -239,12 +258,16 @@ LENGTHS = {
     "two empty edits, B-frames": 4.75,
     "a dwell": 4.8,
     "an edit list that leaves out a second": 3.0,
+    "an edit list with a pause that ends early": 3.0,
+    "an edit list that ends early": 2.75,
+    "bursts of frames, B-frames": 2.4,
 }
 
 # What an edit list means, where ffmpeg shows something else (ISO/IEC 14496-12, 8.6.6): of the film without it.
 REARRANGED: dict[str, Callable[[Film], Film]] = {
     "an empty edit in the middle": lambda film: held(film, 1.5, 0.7),
     "an empty edit at the end": lambda film: film,
+    "an edit list with a pause that ends early": lambda film: held(film, 1.0, 0.5),
     "two empty edits, B-frames": lambda film: held(held(film, 2.0, 0.25), 1.0, 0.5),
     "a dwell": lambda film: held(film, 1.2, 0.8, including=True),
 }
