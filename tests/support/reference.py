@@ -17,7 +17,8 @@ from pathlib import Path
 SMALL = (160, 90)
 BLOCK, NEAR_BLACK = 5, 24
 # The mean difference of a block: encoding changes it by less, the counters of the generated screens by far more.
-MAX_DIFFERENCE = 24.0
+# A frame that is scaled in steps of two pixels may be moved by one of them.
+MAX_DIFFERENCE = 48.0
 # A time base of a millisecond, and the rounding of a rate, move a frame by as much.
 NEAR = 0.003
 # Decoders that do not know when a frame is shown return it later, by less than this.
