@@ -12,7 +12,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from muxer.errors import Code, MediaError
+from muxer.errors import Code, MediaError, ToolError
 from muxer.media.compose import TIMESCALE, ticks
 from muxer.media.cut import NEAR
 from muxer.media.probe import Packets, Probed, Video, need_video
@@ -25,6 +25,9 @@ SCAN_SECONDS = 1800.0
 # A file of which more than this share of the frames cannot be decoded is refused.
 MAX_DAMAGED = 0.1
 _MAX_COMPLAINTS = 3
+# What ffmpeg reports in its versions of a stream for which it has no decoder, and of one without any frame.
+_NO_DECODER = ("no decoder found for", "not found for input stream")
+_NO_FRAME = "Cannot determine format of input"
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ def _report_damage(found: _Reduced) -> None:
 
 
 def _scan(source: Probed, tools: Tools, runner: Runner) -> _Scan:
-    """Decode a file from its begin to its end."""
+    """Decode a file from its begin to its end. Raises MediaError when it has no frame, or no decoder."""
     complaints: list[str] = []
 
     def note(line: bytes) -> bool:
@@ -92,7 +95,15 @@ def _scan(source: Probed, tools: Tools, runner: Runner) -> _Scan:
             complaints.append(line.decode(errors="replace"))
         return False
 
-    shown = runner.stream(scan_command(tools, source), _read_times, timeout=SCAN_SECONDS, hear=note)
+    try:
+        shown = runner.stream(scan_command(tools, source), _read_times, timeout=SCAN_SECONDS, hear=note)
+    except ToolError as error:
+        if any(sign in str(error) for sign in _NO_DECODER):
+            codec = need_video(source).codec
+            raise MediaError(f"the codec {codec} is not supported by this build of ffmpeg", code=Code.NO_MEDIA) from error
+        if _NO_FRAME in str(error):
+            raise MediaError(f"no frame of the file can be decoded: {error}", code=Code.DAMAGED) from error
+        raise
     if not shown and not source.strict:
         raise MediaError(f"no frame of the file can be decoded: {''.join(complaints)}", code=Code.DAMAGED)
     return _Scan(array("q", sorted(shown)), "".join(complaints))

@@ -154,6 +154,15 @@ def second_video(folder: Path, base: Path) -> Path:
     return folder / "two.mp4"
 
 
+def unknown_codec(folder: Path, base: Path) -> Path:
+    """An MP4 file whose frames are of a codec that no ffmpeg knows."""
+    content = bytearray(base.read_bytes())
+    at = content.index(b"avc1", content.index(b"stsd"))
+    content[at : at + 4] = b"zzzz"
+    (made := folder / "unknown.mp4").write_bytes(content)
+    return made
+
+
 # Some frames only: a frame that is not there is the one before, shown longer.
 SPARSE = ("-vf", "select='not(between(n,9,22))*not(between(n,30,33))'", "-fps_mode", "vfr")
 EVERY_SECOND = ("-vf", "select='not(mod(n,10))'", "-r", "1")
@@ -221,6 +230,7 @@ SCREENS: dict[str, Recipe] = {
 }
 # Files that are refused, and what is said of them.
 REFUSED: dict[str, tuple[Recipe, str]] = {
+    "a codec without a decoder": (unknown_codec, "the codec unknown is not supported by this build of ffmpeg"),
     "raw H.264": (steps(("h264", PLAIN)), "the form h264 is not supported: it does not say when any of its frames is shown"),
     "raw H.265": (steps(("hevc", HEVC)), "the form hevc is not supported"),
     "a GIF": (steps(("gif", ())), "the form gif is not supported"),
