@@ -101,9 +101,11 @@ def _scan(source: Probed, tools: Tools, runner: Runner) -> _Scan:
         if any(sign in str(error) for sign in _NO_DECODER):
             codec = need_video(source).codec
             raise MediaError(f"the codec {codec} is not supported by this build of ffmpeg", code=Code.NO_MEDIA) from error
-        if _NO_FRAME in str(error):
-            raise MediaError(f"no frame of the file can be decoded: {error}", code=Code.DAMAGED) from error
-        raise
+        # Some decoders end the whole program where they are to be strict.
+        if not source.strict:
+            what = "no frame of the file can" if _NO_FRAME in str(error) else "the file cannot"
+            raise MediaError(f"{what} be decoded: {error}", code=Code.DAMAGED) from error
+        return _Scan(array("q"), str(error))
     if not shown and not source.strict:
         raise MediaError(f"no frame of the file can be decoded: {''.join(complaints)}", code=Code.DAMAGED)
     return _Scan(array("q", sorted(shown)), "".join(complaints))
@@ -140,7 +142,8 @@ def _is_among(tick: int, shown: Sequence[int]) -> bool:
 def _as_decoded(shown: Sequence[int], source: Probed) -> Packets:
     """Return packets made of decoded frames. Where decoding may begin is then unknown: it begins with the file."""
     scale = need_video(source).time_base
-    pts = array("q", (round(tick / (scale * TIMESCALE)) for tick in shown))
+    # Two frames at one time are one: the latter is what is seen.
+    pts = array("q", sorted({round(tick / (scale * TIMESCALE)) for tick in shown}))
     count = len(pts)
     return Packets(pts, pts, array("q", bytes(8 * count)), bytearray(count))
 

@@ -102,14 +102,16 @@ def _screen(path: Path, file: BinaryIO, track: Track, index: int) -> Probed | No
     stream = avc.read_config(bytes(boxes.need(about, b"avcC")))
     if not stream.square or _has_oblong_pixels(about):
         return None
-    decoded, lasts = track.decoded, track.durations
+    decoded = track.decoded
     shown = decoded if track.shifts is None else array("q", map(int.__add__, decoded, track.shifts))
-    begin, end = min(shown), max(shown)
-    hides = track.skipped > begin or (track.shown and track.skipped + track.shown < end)
-    if hides or not rises(in_order(shown)):
+    begin = min(shown)
+    if track.skipped > begin or not rises(in_order(shown)):
         return None
+    kept = _count_kept(track, shown)
+    if kept < len(shown) and not rises(shown):
+        return None
+    lasts = _display_durations(track, shown, kept)
     if track.pauses:
-        lasts = _longer_last(track, shown)
         shown = array("q", (one + sum(pause.length for pause in track.pauses if one >= pause.at) for one in shown))
     origin = track.skipped - track.delay
     keys = _instant_keys(file, track, stream.sets)
@@ -122,6 +124,7 @@ def _screen(path: Path, file: BinaryIO, track: Track, index: int) -> Probed | No
         sizes=track.sizes,
         offsets=track.offsets,
     )
+    packets = packets.only(range(kept)) if kept < len(shown) else packets
     packets = packets.from_keyframe(track.sync[0] if track.sync else 0)
     entry = {
         "index": str(index),
@@ -140,10 +143,21 @@ def _screen(path: Path, file: BinaryIO, track: Track, index: int) -> Probed | No
     return Probed(path, "mp4", start_us, 1, video, None, empty_us=empty_us, lost_us=lost_us, paused=bool(track.pauses))
 
 
-def _longer_last(track: Track, shown: Sequence[int]) -> array[int]:
-    """Return the durations of the samples, the one shown last longer by the pauses that follow it."""
-    last = max(range(len(shown)), key=shown.__getitem__)
+def _count_kept(track: Track, shown: Sequence[int]) -> int:
+    """Return how many of the frames the edit list leaves at the end; ``shown`` are their times, in any order."""
+    end = track.skipped + track.shown
+    return sum(one < end for one in shown) if track.shown and end <= max(shown) else len(shown)
+
+
+def _display_durations(track: Track, shown: Sequence[int], kept: int) -> array[int]:
+    """Return how long each sample is displayed, as far as it matters: that of the last of the ``kept`` ones counts."""
     lasts = array("q", track.durations)
+    last = max(range(kept), key=shown.__getitem__)
+    if kept < len(shown):
+        lasts[last] = track.skipped + track.shown - shown[last]
+    elif track.shifts is not None:
+        # The sum of all durations is that of what is decoded as of what is displayed; a single one is not.
+        lasts[last] = max(1, min(shown) + track.length - shown[last])
     lasts[last] += sum(pause.length for pause in track.pauses if pause.at > shown[last])
     return lasts
 

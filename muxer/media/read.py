@@ -59,6 +59,9 @@ class Reader:
             raise MediaError("the file is empty", code=Code.EMPTY_FILE)
         found = self._screen(path, made)
         limits.check_picture(*need_video(found).size)
+        if found.lost_us:
+            lost = found.lost_us / 1e6
+            log.warning("the first %.2f s of a screen file cannot be decoded: it does not begin with a keyframe", lost)
         return found
 
     def salvage(self, path: Path) -> Path:
@@ -108,8 +111,11 @@ class Reader:
             log.info("a screen file cannot be copied into an MP4 file and is re-encoded: %s", error)
             return None
         plain = read_screen(made)
+        if plain is None:
+            log.info("a screen file is re-encoded: its frames are of a form that is not copied")
+            return None
         # A copy that lacks frames, or shows them at other times, is none.
-        if plain is None or not _is_same(need_video(plain), need_video(found)):
+        if not _is_same(need_video(plain), need_video(found)):
             log.info("a screen file is re-encoded: its copy as MP4 does not have the same frames at the same times")
             return None
         return _moved(plain, found)

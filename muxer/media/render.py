@@ -296,13 +296,18 @@ def look_command(
     """
     command = [tools.ffmpeg, *QUIET]
     outputs: list[str] = []
-    for number, (source, index, frame, path) in enumerate(wanted):
+    # Frames that are decoded from the same keyframe on are decoded together.
+    inputs: dict[tuple[Path, int], int] = {}
+    for source, index, frame, path in wanted:
         video = need_video(source)
         first = video.microseconds(video.first)
         at = round(Fraction((first + frame) * TIMESCALE, 1_000_000))
         near = NEAR * TIMESCALE // 1_000_000
         start = index.decodable(frame) if seekable else 0
-        command += from_file(source, max(0, first - source.start_us + index.just_before(start)) if start else 0)
+        if (source.path, start) not in inputs:
+            inputs[source.path, start] = len(inputs)
+            command += from_file(source, max(0, first - source.start_us + index.just_before(start)) if start else 0)
+        number = inputs[source.path, start]
         filters = [f"settb=1/{TIMESCALE}", f"select=between(pts\\,{at - near}\\,{at + near})", *fit_filters(video, target)]
         outputs += ["-map", f"{number}:{video.index}", "-vf", ",".join((*filters, *_small(size)))]
         outputs += [*tools.keep_times, "-frames:v", "1", "-f", "rawvideo", str(path)]
