@@ -25,6 +25,9 @@ SCAN_SECONDS = 1800.0
 # A file of which more than this share of the frames cannot be decoded is refused.
 MAX_DAMAGED = 0.1
 _MAX_COMPLAINTS = 3
+# What ffmpeg reports in its versions of a stream for which it has no decoder, and of one without any frame.
+_NO_DECODER = ("no decoder found for", "not found for input stream")
+_NO_FRAME = "Cannot determine format of input"
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ def _report_damage(found: _Reduced) -> None:
 
 
 def _scan(source: Probed, tools: Tools, runner: Runner) -> _Scan:
-    """Decode a file from its begin to its end."""
+    """Decode a file from its begin to its end. Raises MediaError when it has no frame, or no decoder."""
     complaints: list[str] = []
 
     def note(line: bytes) -> bool:
@@ -95,9 +98,13 @@ def _scan(source: Probed, tools: Tools, runner: Runner) -> _Scan:
     try:
         shown = runner.stream(scan_command(tools, source), _read_times, timeout=SCAN_SECONDS, hear=note)
     except ToolError as error:
+        if any(sign in str(error) for sign in _NO_DECODER):
+            codec = need_video(source).codec
+            raise MediaError(f"the codec {codec} is not supported by this build of ffmpeg", code=Code.NO_MEDIA) from error
         # Some decoders end the whole program where they are to be strict.
         if not source.strict:
-            raise MediaError(f"the file cannot be decoded: {error}", code=Code.DAMAGED) from error
+            what = "no frame of the file can" if _NO_FRAME in str(error) else "the file cannot"
+            raise MediaError(f"{what} be decoded: {error}", code=Code.DAMAGED) from error
         return _Scan(array("q"), str(error))
     if not shown and not source.strict:
         raise MediaError(f"no frame of the file can be decoded: {''.join(complaints)}", code=Code.DAMAGED)

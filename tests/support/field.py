@@ -16,6 +16,8 @@ Recipe = Callable[[Path, Path], Path]
 VP9 = ("-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-g", "20")
 HEVC = ("-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=none:keyint=20")
 MPEG4 = ("-c:v", "mpeg4", "-q:v", "2", "-g", "20")
+BT709 = ("-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709")
+FULL_RANGE = ("-vf", "scale=out_range=full")
 # Orientations: a, b, c and d of the display matrix.
 TURNS = {
     "90 degrees": (0, 1, -1, 0),
@@ -166,6 +168,15 @@ def joined(make: Recipe) -> Recipe:
     return recipe
 
 
+def unknown_codec(folder: Path, base: Path) -> Path:
+    """An MP4 file whose frames are of a codec that no ffmpeg knows."""
+    content = bytearray(base.read_bytes())
+    at = content.index(b"avc1", content.index(b"stsd"))
+    content[at : at + 4] = b"zzzz"
+    (made := folder / "unknown.mp4").write_bytes(content)
+    return made
+
+
 # Some frames only: a frame that is not there is the one before, shown longer.
 SPARSE = ("-vf", "select='not(between(n,9,22))*not(between(n,30,33))'", "-fps_mode", "vfr")
 EVERY_SECOND = ("-vf", "select='not(mod(n,10))'", "-r", "1")
@@ -210,6 +221,12 @@ SCREENS: dict[str, Recipe] = {
     "Theora in Ogg": steps(("ogv", ("-c:v", "libtheora", "-q:v", "8"))),
     "FFV1 in Matroska": steps(("mkv", ("-c:v", "ffv1"))),
     "H.264, 10 bit": steps(("mp4", ("-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p10le", "-threads", "1"))),
+    "colours of BT.709": steps(("mp4", (*PLAIN, *BT709))),
+    "colours of BT.709, to be re-encoded": steps(("webm", (*VP9, *BT709))),
+    "full range": steps(("mp4", (*PLAIN, *FULL_RANGE, "-pix_fmt", "yuvj420p"))),
+    "full range, to be re-encoded": steps(("mp4", (*HEVC, *FULL_RANGE, "-pix_fmt", "yuvj420p"))),
+    "full range, said by the file alone": steps(("webm", (*VP9, *FULL_RANGE, "-color_range", "pc"))),
+    "RGB": steps(("mkv", ("-c:v", "libx264rgb", "-qp", "10", "-threads", "1"))),
     "3GP": steps(("3gp", ("-c:v", "h263", "-s", "352x288", "-q:v", "2"))),
     "an empty edit in the middle": edited(steps(("mp4", PLAIN)), Edit(1.5, 0), Edit(0.7, None), Edit(2.5, 1.5)),
     "an empty edit at the end": edited(steps(("mp4", PLAIN)), Edit(4, 0), Edit(0.5, None)),
@@ -240,6 +257,7 @@ SCREENS: dict[str, Recipe] = {
 }
 # Files that are refused, and what is said of them.
 REFUSED: dict[str, tuple[Recipe, str]] = {
+    "a codec without a decoder": (unknown_codec, "the codec unknown is not supported by this build of ffmpeg"),
     "raw H.264": (steps(("h264", PLAIN)), "the form h264 is not supported: it does not say when any of its frames is shown"),
     "raw H.265": (steps(("hevc", HEVC)), "the form hevc is not supported"),
     "a GIF": (steps(("gif", ())), "the form gif is not supported"),
