@@ -30,14 +30,14 @@ TURNS = {
 }
 
 
-def steps(*commands: tuple[str, Sequence[str]], before: Sequence[str] = ()) -> Recipe:
+def steps(*commands: tuple[str, Sequence[str]]) -> Recipe:
     """Return a recipe of one or more runs of ffmpeg: the ending of what each makes, and its output options."""
 
     def make(folder: Path, base: Path) -> Path:
         source = base
         for number, (ending, options) in enumerate(commands):
             made = folder / f"made-{number}.{ending}"
-            ffmpeg(*(before if number == len(commands) - 1 else ()), "-i", source, *options, made)
+            ffmpeg("-i", source, *options, made)
             source = made
         return source
 
@@ -253,7 +253,6 @@ SCREENS: dict[str, Recipe] = {
     **{f"turned, {turn}": turned(steps(("mp4", PLAIN)), turn) for turn in TURNS},
     **{f"turned, {turn}, to be re-encoded": turned(steps(("mp4", HEVC)), turn) for turn in ("90 degrees", "mirrored")},
     "turned, fragmented": turned(steps(("mp4", (*PLAIN, "-movflags", "frag_keyframe+empty_moov"))), "270 degrees"),
-    "turned, Matroska": steps(("mp4", PLAIN), ("mkv", COPY), before=()),
 }
 # Files that are refused, and what is said of them.
 REFUSED: dict[str, tuple[Recipe, str]] = {
