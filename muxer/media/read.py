@@ -110,11 +110,15 @@ class Reader:
     def _timed(self, path: Path, found: Probed, made: Path) -> Probed:
         """Find out when the frames are shown of which the file does not say so: evenly spaced, where those are that do have
         a time, or when the decoder returns them."""
+        what = "the file does not say when its frames are shown"
         if (step := need_video(found).step) is not None:
-            return _moved(self._retimed(path, need_video(found), step, made), found)
+            retimed = self._retimed(path, need_video(found), step, made)
+            if retimed is not None:
+                return replace(_moved(retimed, found), reason=what)
+            what += ", and not all of them can be decoded"
         decoded = keep_decodable(found, self._tools, self._runner)
         if not rises(need_video(decoded).packets.pts):
-            raise MediaError("the file does not say when its frames are shown", code=Code.NO_FRAME_TIMES)
+            raise MediaError(what, code=Code.NO_FRAME_TIMES)
         return decoded
 
     def _remuxed(self, path: Path, found: Probed, made: Path) -> Probed | None:
@@ -146,8 +150,8 @@ class Reader:
             raise MediaError("its edit list cannot be resolved")
         return _moved(copied, source)
 
-    def _retimed(self, path: Path, video: Video, step: Fraction, made: Path) -> Probed:
-        """Re-encode the frames of a file evenly spaced, ``step`` seconds apart."""
+    def _retimed(self, path: Path, video: Video, step: Fraction, made: Path) -> Probed | None:
+        """Re-encode the frames of a file evenly spaced, ``step`` seconds apart; return None when some of them are lost."""
         frames = len(video.packets.pts) + video.packets.timeless
         log.warning("a screen file is re-encoded as a whole: it does not say when its frames are shown")
         with self._encoders:
@@ -155,12 +159,7 @@ class Reader:
             activity.expect(length)
             encode(self._runner, render.retime_command(self._tools, path, video, step, made), length, MAKE_SECONDS)
         plain = read_screen(made)
-        if plain is None or len(need_video(plain).packets.pts) != frames:
-            raise MediaError(
-                "the file does not say when its frames are shown, and not all of them can be decoded",
-                code=Code.NO_FRAME_TIMES,
-            )
-        return replace(plain, reason="the file does not say when its frames are shown")
+        return plain if plain is not None and len(need_video(plain).packets.pts) == frames else None
 
 
 def _moved(made: Probed, source: Probed) -> Probed:

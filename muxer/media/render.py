@@ -230,8 +230,8 @@ def retime_command(tools: Tools, source: Path, video: Video, step: Fraction, out
 
     ``step`` is the time from one frame to the next, in seconds.
     """
-    width, height = sizes([video])
-    target = Target(width, height, "yuv420p", "high", 1 / step)
+    width, height = video.orientation.shown_size(*sizes([video]))
+    target = Target(width, height, "yuv420p", "high", 1 / step, orientation=video.orientation)
     ticks = step * TIMESCALE
     times = f"settb=1/{TIMESCALE},setpts=round(N*{ticks.numerator}/{ticks.denominator})"
     filters = ",".join((times, *fit_filters(video, target)))
