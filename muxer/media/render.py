@@ -350,7 +350,7 @@ def check_command(
 
 def _small(size: tuple[int, int]) -> tuple[str, str]:
     """Return the filters that bring frames to a size in which they are compared."""
-    return f"scale={size[0]}:{size[1]}:flags=area", "format=yuv420p"
+    return f"scale={size[0]}:{size[1]}:flags=area:out_range=limited", "format=yuv420p"
 
 
 _QUARTER_TURN = Orientation(0, 1, -1, 0)

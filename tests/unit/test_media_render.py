@@ -356,7 +356,7 @@ def test_the_check_decodes_the_excerpts_and_the_end_of_the_file_and_stops_at_the
 
 def test_the_check_writes_the_frames_that_are_compared() -> None:
     command = check_command(TOOLS, Path("/t/excerpts.mp4"), Path("/t/muxed"), 0, [3, 17], (320, 180))
-    wanted = "select=eq(pts\\,27000)+eq(pts\\,153000),scale=320:180:flags=area,format=yuv420p"
+    wanted = "select=eq(pts\\,27000)+eq(pts\\,153000),scale=320:180:flags=area:out_range=limited,format=yuv420p"
     assert f"settb=1/90000,{wanted}" in command
     assert command[-3:] == ["-f", "rawvideo", "/t/excerpts.yuv"]
     # Frames that are compared are decoded in full.
