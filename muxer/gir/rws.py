@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -25,9 +26,11 @@ from muxer.errors import (
 )
 from muxer.gir import query
 from muxer.gir.answers import OK, PARAMETER_INVALID, PARTIAL_SUCCESS
+from muxer.gir.deviations import Deviations
+from muxer.gir.links import LINK_HEADER, header_link
+from muxer.gir.listing import Listing
 from muxer.gir.models import CallRecording, Json, ScreenRecording, merged
-from muxer.gir.paging import Pages
-from muxer.gir.session import Session
+from muxer.gir.session import READ_ATTEMPTS, Session
 from muxer.remembered import Remembered
 from muxer.transfer import Received
 
@@ -86,6 +89,8 @@ class Rws:
         self._ops = f"api/v2/ops/{contact_center}"
         self._screens = f"internal-api/{contact_center}/screen-recordings"
         self._settings = f"{self._ops}/settings/screen-recording-encryption"
+        self.deviations = Deviations()
+        self._listing = Listing(self._page, self.deviations, partial(self._page, attempts=1))
         self._bulk = True
         self._labels_refused_until = 0.0
         self._labelled = Remembered(REMEMBERED_LABELS)
@@ -117,10 +122,17 @@ class Rws:
     def call_recordings(self, query_string: str) -> Iterator[list[CallRecording]]:
         """Given an encoded query, yield the call recordings that it finds, page by page, each id once.
 
-        A recording that cannot be read is skipped with a warning. Raise the errors of the session.
+        A recording that cannot be read is skipped with a warning. Raise the errors of the session, and
+        :class:`~muxer.errors.QueryIncomplete` after the last page when it is not known whether these are all.
         """
-        for page in Pages(self._session.get, f"{self._ops}/recordings?{query_string}"):
+        for page in self._listing.pages(f"{self._ops}/recordings?{query_string}"):
             yield list(_readable(page))
+
+    def _page(self, link: str, attempts: int = READ_ATTEMPTS) -> Json:
+        """Return the response to a query or link, with the target of its `Link` header among its keys."""
+        content, headers = self._session.get_with_headers(link, attempts)
+        following = header_link(headers.get("Link", ""))
+        return content if following is None else {**content, LINK_HEADER: following}
 
     def call_recording(self, recording_id: str) -> CallRecording | None:
         """Given its id, return one call recording, None when RWS does not know it."""

@@ -19,7 +19,10 @@ class Switches:
     scroll_repeats_ids: later pages of a scan repeat an id of an earlier one [gir-api 3].
     scroll_expires_once: the first scroll link followed of a query answers 404/6, once per query text [gir-api 3].
     foreign_links: paging links name a host that cannot be reached [gir-api 1].
-    link_form: where the link stands: ``paging``, ``nextUri`` or ``next`` [gir-api 3].
+    link_form: the form of the link: a key, ``object``, ``header``, ``scrollId``, ``unknown`` or ``none`` [gir-api 3].
+    page_cap: above 0, a page has at most this number of recordings, whatever ``limit`` asks for [gir-api 3].
+    pages_refused_from: above 0, pages from this offset on answer 500, as Elasticsearch does at 10,000 [gir-api 3, S].
+    empty_scans: a query with scanAndScroll answers one empty page without link [gir-api 3].
     label_definition: the definition of the label screenRecording exists from the start [gir-api 6].
     label_missing_answer: the answer without a definition: 404 (its message names it) or 400.
     label_forbidden: labels answer 403/5.
@@ -39,6 +42,9 @@ class Switches:
     scroll_expires_once: bool = False
     foreign_links: bool = True
     link_form: str = "paging"
+    page_cap: int = 0
+    pages_refused_from: int = 0
+    empty_scans: bool = False
     label_definition: bool = True
     label_missing_answer: int = 404
     label_forbidden: bool = False
@@ -55,7 +61,10 @@ class Switches:
 
 ALLOWED: dict[str, tuple[int | str, ...]] = {
     "bulk_refusal": (400, 404, 405),
-    "link_form": ("paging", "nextUri", "next"),
+    "link_form": (
+        *("paging", "nextUri", "next", "nextPage", "nextPageUri", "links", "_links", "pagination"),
+        *("object", "header", "scrollId", "unknown", "none"),
+    ),
     "label_missing_answer": (404, 400),
     "encryption_group": ("certificates", "empty", "missing"),
 }
