@@ -15,7 +15,7 @@ from muxer.checks.checklist import Check, Finding, failed, ok, warning
 from muxer.checks.connection import Server
 from muxer.config.schema import Config, Htcc
 from muxer.errors import LoginRefused, NotFound, QueryIncomplete, ServiceUnavailable
-from muxer.gir.deviations import PAGING
+from muxer.gir.deviations import PAGING, Deviation
 from muxer.gir.models import CallRecording, ScreenRecording
 from muxer.gir.rws import Rws
 from muxer.gir.session import csrf_token
@@ -220,7 +220,9 @@ class OfRws:
             yield warning(check, f"{text}; RWS fails for {len(problems)}: {problems[0]}", advice)
         elif bulk and not self.rws.reads_in_bulk:
             advice = "nothing is lost; set [processing] batch_read_screen_recording_metadata = 0 to spare the attempt"
-            yield warning(check, "RWS has no bulk query; they are read one by one", advice)
+            ignores_ids = Deviation.BULK_IGNORES_IDS in self.rws.deviations.texts
+            what = "RWS ignores the ids of the bulk query" if ignores_ids else "RWS has no bulk query"
+            yield warning(check, f"{what}; they are read one by one", advice)
         else:
             yield ok(check, text)
 

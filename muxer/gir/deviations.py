@@ -16,6 +16,8 @@ class Deviation(StrEnum):
     NO_LINK = "page without link"
     PAGE_REFUSED = "page refused"
     EMPTY_SCAN = "empty scan page"
+    NO_BULK = "no bulk query"
+    BULK_IGNORES_IDS = "bulk query ignores ids"
 
 
 # Those that concern the pages of a query of call recordings.

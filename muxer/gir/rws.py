@@ -26,7 +26,7 @@ from muxer.errors import (
 )
 from muxer.gir import query
 from muxer.gir.answers import OK, PARAMETER_INVALID, PARTIAL_SUCCESS
-from muxer.gir.deviations import Deviations
+from muxer.gir.deviations import Deviation, Deviations
 from muxer.gir.links import LINK_HEADER, header_link
 from muxer.gir.listing import Listing
 from muxer.gir.models import CallRecording, Json, ScreenRecording, merged
@@ -43,6 +43,8 @@ LABEL_PAUSE_SECONDS = 3600.0
 REMEMBERED_LABELS = 100_000
 # Enough to come from a slice of some hundred recordings down to the one that makes RWS fail.
 FAILURES_IN_A_ROW = 9
+# So many ids that a bulk query has not answered are read one by one, to see whether it is understood.
+CROSS_CHECKED = 5
 _VERSION = "api/v2/diagnostics/version"
 
 
@@ -66,8 +68,14 @@ class _Trouble:
     """Counts failures in a row, to tell one bad recording from a service that is down; ``skip`` is told the bad ones."""
 
     def __init__(self, skip: Skip) -> None:
-        self.skip = skip
+        self._skip = skip
         self._failures = 0
+        self.skipped: set[str] = set()
+
+    def skip(self, recording_id: str, error: Exception) -> None:
+        """Leave out a recording that RWS fails for."""
+        self.skipped.add(recording_id)
+        self._skip(recording_id, error)
 
     def meet(self, error: ServiceUnavailable) -> None:
         """Note a failure; raise it when there have been too many."""
@@ -92,6 +100,8 @@ class Rws:
         self.deviations = Deviations()
         self._listing = Listing(self._page, self.deviations, partial(self._page, attempts=1))
         self._bulk = True
+        # The greatest number of recordings in a bulk response that single reads have confirmed.
+        self._confirmed = 0
         self._labels_refused_until = 0.0
         self._labelled = Remembered(REMEMBERED_LABELS)
         self._version_warned = False
@@ -165,13 +175,37 @@ class Rws:
         while remaining and bulk and self._bulk:
             slice_ = _fitting(remaining)
             try:
-                found += self._screens_in_parts(slice_, trouble)
+                screens = self._screens_in_parts(slice_, trouble)
             except RequestRejected as error:
-                self._bulk = False
-                log.warning("RWS has no bulk query of screen recordings (%s); reading them one by one", error)
+                self._leave_bulk(Deviation.NO_BULK, f"RWS has no bulk query of screen recordings ({error})")
             else:
-                remaining = remaining[len(slice_) :]
+                if self._is_understood(slice_, screens, trouble):
+                    found += screens
+                    remaining = remaining[len(slice_) :]
         return merged([*found, *self._screens_singly([*remaining, *odd], trouble)])
+
+    def _leave_bulk(self, kind: Deviation, text: str) -> None:
+        self._bulk = False
+        self.deviations.note(kind, f"{text}; reading them one by one")
+
+    def _is_understood(self, ids: Sequence[str], screens: Sequence[ScreenRecording], trouble: _Trouble) -> bool:
+        """Return whether RWS has read the `ids` of a bulk query that it answered with `screens`.
+
+        A server may ignore them, and return nothing, or other recordings. So some ids that are missing are read one by one,
+        until responses with as many recordings were confirmed. When RWS has not read the ids, no bulk query follows.
+        """
+        wanted, shown = set(ids), {one.id for one in screens}
+        missing = [one for one in ids if one not in shown and one not in trouble.skipped]
+        if shown <= wanted:
+            if not missing or 0 < len(shown) <= self._confirmed:
+                return True
+            sample = missing[:: -(-len(missing) // CROSS_CHECKED)]
+            if next(self._screens_singly(sample, trouble), None) is None:
+                self._confirmed = len(shown)
+                return True
+        what = "leaves out some that exist" if shown <= wanted else "shows others than those that were asked for"
+        self._leave_bulk(Deviation.BULK_IGNORES_IDS, f"the bulk query of screen recordings {what}: RWS ignores its ids")
+        return False
 
     def _screens_in_parts(self, ids: Sequence[str], trouble: _Trouble) -> list[ScreenRecording]:
         """Read a slice in bulk; when RWS fails, read its halves, so that one bad recording costs only itself."""

@@ -14,6 +14,7 @@ class Switches:
     replacing_post: a POST replaces the mediaFiles of a screen recording, else merges by mediaId [gir-api 5, OURS].
     bulk: the collection of screen recordings can be read with ``ids=`` [gir-api 4, OURS].
     bulk_refusal: the HTTP status of that collection without bulk: 400, 404 or 405.
+    bulk_ids: what a bulk answer holds: those ``asked`` for, ``nothing``, or ``others``, as a list by time [gir-api 4, S].
     partial_code: a bulk answer says statusCode 7 when an id is unknown, else 0.
     scroll_empty_first_page: the first page of a scan is empty and has a next link [gir-api 3].
     scroll_repeats_ids: later pages of a scan repeat an id of an earlier one [gir-api 3].
@@ -36,6 +37,7 @@ class Switches:
     replacing_post: bool = False
     bulk: bool = True
     bulk_refusal: int = 404
+    bulk_ids: str = "asked"
     partial_code: bool = True
     scroll_empty_first_page: bool = True
     scroll_repeats_ids: bool = True
@@ -61,6 +63,7 @@ class Switches:
 
 ALLOWED: dict[str, tuple[int | str, ...]] = {
     "bulk_refusal": (400, 404, 405),
+    "bulk_ids": ("asked", "nothing", "others"),
     "link_form": (
         *("paging", "nextUri", "next", "nextPage", "nextPageUri", "links", "_links", "pagination"),
         *("object", "header", "scrollId", "unknown", "none"),
