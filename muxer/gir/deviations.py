@@ -18,6 +18,8 @@ class Deviation(StrEnum):
     EMPTY_SCAN = "empty scan page"
     NO_BULK = "no bulk query"
     BULK_IGNORES_IDS = "bulk query ignores ids"
+    LABELS_REFUSED = "labels refused"
+    LABEL_PATH = "label path without ops"
 
 
 # Those that concern the pages of a query of call recordings.

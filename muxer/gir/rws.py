@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,9 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from muxer.errors import (
-    AlreadyExists,
     EncryptionMissing,
-    Forbidden,
     MediaNotFound,
     MetadataError,
     NotFound,
@@ -25,21 +21,19 @@ from muxer.errors import (
     UnreadableAnswer,
 )
 from muxer.gir import query
-from muxer.gir.answers import OK, PARAMETER_INVALID, PARTIAL_SUCCESS
+from muxer.gir.answers import OK, PARTIAL_SUCCESS
 from muxer.gir.deviations import Deviation, Deviations
+from muxer.gir.labels import Labels
 from muxer.gir.links import LINK_HEADER, header_link
 from muxer.gir.listing import Listing
 from muxer.gir.models import CallRecording, Json, ScreenRecording, merged
 from muxer.gir.session import READ_ATTEMPTS, Session
-from muxer.remembered import Remembered
 from muxer.transfer import Received
 
 log = logging.getLogger(__name__)
 
-LABEL = "screenRecording"
 # The whole URL must stay below 7,500 bytes (gir-api, section 4); this much is kept for everything but the ids.
 MAX_IDS_BYTES = 7500 - 1000
-LABEL_PAUSE_SECONDS = 3600.0
 REMEMBERED_LABELS = 100_000
 # Enough to come from a slice of some hundred recordings down to the one that makes RWS fail.
 FAILURES_IN_A_ROW = 9
@@ -88,25 +82,21 @@ class _Trouble:
         self._failures = 0
 
 
-class Rws:
+class Rws(Labels):
     """RWS as the muxer sees it. Safe to use from any thread."""
 
     def __init__(self, session: Session, contact_center_id: str) -> None:
         self._session = session
         contact_center = f"contact-centers/{quote(contact_center_id, safe='')}"
-        self._ops = f"api/v2/ops/{contact_center}"
+        super().__init__(f"api/v2/ops/{contact_center}", Deviations(), REMEMBERED_LABELS)
         self._screens = f"internal-api/{contact_center}/screen-recordings"
         self._settings = f"{self._ops}/settings/screen-recording-encryption"
-        self.deviations = Deviations()
         self._listing = Listing(self._page, self.deviations, partial(self._page, attempts=1))
         self._bulk = True
         # The greatest number of recordings in a bulk response that single reads have confirmed.
         self._confirmed = 0
-        self._labels_refused_until = 0.0
-        self._labelled = Remembered(REMEMBERED_LABELS)
         self._version_warned = False
         self._certificates: tuple[Certificate, ...] = ()
-        self._lock = threading.Lock()
 
     def version(self) -> tuple[int, int, int, int] | None:
         """Return the version of RWS as four integers, None when it cannot be read (older than everything)."""
@@ -293,52 +283,6 @@ class Rws:
         except NotFound as error:
             raise MediaNotFound(f"RWS does not find the media: {error}") from error
 
-    def wants_label(self, recording_id: str) -> bool:
-        """Whether it makes sense to label a call recording: labels are not refused at the moment, and it was not labelled
-        a while ago by this process, whatever the list of call recordings shows."""
-        with self._lock:
-            return time.monotonic() >= self._labels_refused_until and recording_id not in self._labelled
-
-    def label(self, recording_id: str) -> bool:
-        """Given a call recording, label it ``screenRecording``; return whether it bears the label now.
-
-        A missing label definition is made first. A label that RWS forbids is only a warning, once an hour.
-        """
-        if not self.wants_label(recording_id):
-            return recording_id in self._labelled
-        try:
-            try:
-                self._post_label(recording_id)
-            except RequestRejected as error:
-                if not _definition_is_missing(error):
-                    raise
-                self._define_label()
-                self._post_label(recording_id)
-        except Forbidden as error:
-            with self._lock:
-                self._labels_refused_until = time.monotonic() + LABEL_PAUSE_SECONDS
-            log.warning("labels are not set for %.0f minutes: %s", LABEL_PAUSE_SECONDS / 60, error)
-            return False
-        self._labelled.add(recording_id)
-        return True
-
-    def _post_label(self, recording_id: str) -> None:
-        try:
-            self._write("POST", f"{self._ops}/recordings/{quote(recording_id, safe='')}/labels", {"name": LABEL})
-        except AlreadyExists:
-            log.debug("%s: labelled already", recording_id)
-
-    def _define_label(self) -> None:
-        definition = {
-            "name": LABEL,
-            "displayName": "Screen recording",
-            "description": "The call has a muxed screen recording",
-        }
-        try:
-            self._write("POST", f"{self._ops}/recording-label-definitions", definition)
-        except AlreadyExists:
-            log.debug("the label definition exists already")
-
     def _write(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
         return self._session.write(method, path, body, csrf_sources=(_VERSION, self._settings))
 
@@ -370,10 +314,3 @@ def _fitting(ids: Sequence[str]) -> list[str]:
             break
         fitting.append(one)
     return fitting
-
-
-def _definition_is_missing(error: RequestRejected) -> bool:
-    """Tell a missing label definition from a missing recording; for a 404 only the message tells (gir-api, section 6)."""
-    if isinstance(error, NotFound):
-        return "definition" in str(error).lower().partition("statuscode")[2]
-    return error.status_code == PARAMETER_INVALID

@@ -11,6 +11,7 @@ from muxer.lab.site import Site, chunks
 
 CENTER = "/api/v2/ops/contact-centers/{ccid}"
 RECORDINGS = f"{CENTER}/recordings"
+LABELS_WITHOUT_OPS = "/api/v2/recordings/{id}/labels"
 DEFINITIONS = f"{CENTER}/recording-label-definitions"
 FOREIGN_HOST = "http://rws-node-2.lab.invalid:8090"
 DEFAULT_LIMIT = 100
@@ -63,7 +64,8 @@ class CallRecordings:
             Route("GET", RECORDINGS, self._query),
             Route("GET", RECORDINGS + "/{id}", self._one),
             Route("GET", RECORDINGS + "/{id}/content/{media_id}", self._content),
-            Route("POST", RECORDINGS + "/{id}/labels", self._label),
+            Route("POST", RECORDINGS + "/{id}/labels", self._label_by_ops),
+            Route("POST", LABELS_WITHOUT_OPS, self._label_without_ops),
             Route("POST", DEFINITIONS, self._define),
         )
 
@@ -109,6 +111,16 @@ class CallRecordings:
 
     def _content(self, request: Request, id: str, media_id: str) -> Answer:
         return stream_clear(self._site, media_of(self._call(id), media_id))
+
+    def _label_by_ops(self, request: Request, id: str) -> Answer:
+        if status := self._site.switches.label_refusal:
+            raise Refusal(status, {403: 5, 404: 6}.get(status, 2), "Not possible")
+        return self._label(request, id)
+
+    def _label_without_ops(self, request: Request, id: str) -> Answer:
+        if not self._site.switches.label_without_ops:
+            raise Refusal(404, 6, "No such resource")
+        return self._label(request, id)
 
     def _label(self, request: Request, id: str) -> Answer:
         name = self._label_name(request)

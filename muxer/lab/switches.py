@@ -27,6 +27,8 @@ class Switches:
     label_definition: the definition of the label screenRecording exists from the start [gir-api 6].
     label_missing_answer: the answer without a definition: 404 (its message names it) or 400.
     label_forbidden: labels answer 403/5.
+    label_refusal: above 0, the label path below ops answers this HTTP status with a general text [gir-api 6, OURS].
+    label_without_ops: labels can be set by the path without ops [gir-api 6, D].
     encryption_group: the settings of gir-api 7: ``certificates``, ``empty``, or ``missing`` (404).
     version: the RWS version; empty makes the answer unreadable.
     error_in_envelope: failures come with HTTP 200 and only statusCode says so [gir-api 1, D].
@@ -50,6 +52,8 @@ class Switches:
     label_definition: bool = True
     label_missing_answer: int = 404
     label_forbidden: bool = False
+    label_refusal: int = 0
+    label_without_ops: bool = False
     encryption_group: str = "certificates"
     version: str = "8.5.205.40"
     error_in_envelope: bool = False
@@ -69,6 +73,7 @@ ALLOWED: dict[str, tuple[int | str, ...]] = {
         *("object", "header", "scrollId", "unknown", "none"),
     ),
     "label_missing_answer": (404, 400),
+    "label_refusal": (0, 400, 403, 404, 405),
     "encryption_group": ("certificates", "empty", "missing"),
 }
 
