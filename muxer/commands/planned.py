@@ -54,7 +54,7 @@ def _source(media: MediaFile) -> dict[str, Any]:
         "start": format_time(media.start) if media.start else None,
         "seconds": seconds,
         "bytes": media.size or None,
-        "encrypted": media.is_encrypted,
+        "encrypted": media.pkcs7 is not None,
         "where": where(media),
     }
 
