@@ -32,6 +32,7 @@ from muxer.selection import ENCRYPTED, MuxTarget, select
 from muxer.storage.base import Place, Stored, place_of
 from muxer.storage.stores import Stores
 from muxer.superseded import Superseded
+from muxer.transfer import Received
 from muxer.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -244,7 +245,9 @@ class Job:
             raise MetadataError(f"{media.media_id} has neither a media descriptor nor a mediaUri", code=Code.NO_PLACE)
         activity.moved(FETCHED, service, length)
         log.info("fetched", extra={"fields": {"media": media.media_id, "bytes": length}})
-        return FetchedFile(media, path, length, is_call, decrypted)
+        # A storage that does not state when a file was modified may return its length alone.
+        received = length if isinstance(length, Received) else Received(length)
+        return FetchedFile(media, path, received, is_call, decrypted)
 
     def _encrypt(
         self, muxed: Muxed, entry: dict[str, Any], certificates: tuple[Certificate, ...], folder: Path
