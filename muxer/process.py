@@ -96,6 +96,7 @@ class _Errors:
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
         self._hear = hear
         self._thread: threading.Thread | None = None
+        self._failure: Exception | None = None
         self.target: IO[bytes] | int = self._file if hear is None else subprocess.PIPE
 
     def __enter__(self) -> _Errors:
@@ -112,8 +113,10 @@ class _Errors:
             self._thread.start()
 
     def tail(self) -> str:
-        """Return the end of what is kept, when the program has ended."""
+        """Return the end of what is kept, when the program has ended. Raises what ``hear`` has raised."""
         self._join()
+        if self._failure is not None:
+            raise self._failure
         end = self._file.seek(0, os.SEEK_END)
         self._file.seek(max(0, end - STDERR_TAIL_BYTES))
         return self._file.read().decode(errors="replace").strip()
@@ -125,7 +128,12 @@ class _Errors:
     def _read(self, lines: IO[bytes], hear: Callable[[bytes], bool]) -> None:
         with lines:
             for line in iter(lambda: lines.readline(_LONGEST_LINE), b""):
-                if not hear(line):
+                try:
+                    taken = self._failure is None and hear(line)
+                except Exception as error:
+                    # The program is read to its end all the same, so that it does not wait.
+                    self._failure, taken = error, False
+                if not taken:
                     self._file.write(line)
 
 

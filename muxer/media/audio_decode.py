@@ -12,7 +12,7 @@ from pathlib import Path
 from muxer.errors import Code, MediaError, ToolError
 from muxer.media import limits
 from muxer.media.audio_levels import CHANNELS, RATE, Levels
-from muxer.media.render import Tools
+from muxer.media.render import Tools, input_file
 from muxer.process import Runner
 
 DECODE_SECONDS = 900.0
@@ -68,8 +68,8 @@ class _Listener:
 
     def __init__(self, decoded: Decoded) -> None:
         self._decoded = decoded
-        # The time of the file at which the decoded sound, with the gaps so far, begins.
-        self._origin_us = 0
+        # The time of the file at which the decoded sound, with the gaps so far, begins; and the length of these gaps.
+        self._origin_us = self._silence_us = 0
 
     def hear(self, line: bytes) -> bool:
         """Take in one line; return whether it reports no error."""
@@ -83,9 +83,10 @@ class _Listener:
     def _add(self, match: re.Match[bytes]) -> None:
         decoded = self._decoded
         if match[1] != b"NOPTS":
-            late = int(match[1]) - self._origin_us - decoded.length_us
+            late = int(match[1]) - self._origin_us - decoded.heard_us - self._silence_us
             if late >= GAP_US:
                 decoded.gaps.append(Gap(decoded.heard_us, late))
+                self._silence_us += late
             elif late <= -_RESTART_US:
                 self._origin_us += late
         channels, rate, count = (int(match[group]) for group in (2, 3, 4))
@@ -116,7 +117,7 @@ def decode_command(tools: Tools, path: Path) -> list[str]:
     """Return the command that decodes the audio of `path`: what :class:`Levels` reads is its standard output, and its error
     output has a line for each frame."""
     quiet = ["-nostdin", "-hide_banner", "-nostats", "-v", "repeat+level+info"]
-    command = [tools.ffmpeg, *quiet, *limits.reading(), "-i", f"file:{path}", "-map", "0:a:0"]
+    command = [tools.ffmpeg, *quiet, *input_file(path), "-map", "0:a:0"]
     # Microseconds: the times that ffmpeg prints in seconds have six digits.
     filters = f"asettb=1/1000000,ashowinfo,{one_form(RATE, CHANNELS)}"
     return [*command, "-af", filters, "-c:a", "pcm_s16le", "-f", "s16le", "pipe:1"]

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import IO, BinaryIO
 
 from muxer.errors import Code, MediaError
-from muxer.media import limits
 from muxer.media.audio_decode import MAX_CHANNELS, Decoded, Form, decode_audio, one_form
 from muxer.media.audio_levels import Levels, find_difference
-from muxer.media.render import QUIET, WITHOUT_EXTRAS, Tools
+from muxer.media.render import QUIET, WITHOUT_EXTRAS, Tools, input_file
 from muxer.process import Runner
 from muxer.transfer import private_file
 
@@ -118,7 +117,7 @@ def check_encoded(tools: Tools, runner: Runner, source: Source, output: Path) ->
 
 def encode_command(tools: Tools, audio: Path, form: Form, output: Path) -> list[str]:
     """Return the command that re-encodes the file `audio` in `form` into the MP4 file `output`, without its time stamps."""
-    command = [tools.ffmpeg, *QUIET, *limits.reading(), "-i", f"file:{audio}", "-map", "0:a:0"]
+    command = [tools.ffmpeg, *QUIET, *input_file(audio), "-map", "0:a:0"]
     filters = f"{one_form(*form)},asetpts=N/SR/TB"
     return [*command, "-af", filters, "-c:a", "aac", *WITHOUT_EXTRAS, "-f", "mp4", str(output)]
 
@@ -132,7 +131,7 @@ def pcm_command(tools: Tools, samples: Path, form: Form, output: Path) -> list[s
 
 def samples_command(tools: Tools, audio: Path, form: Form) -> list[str]:
     """Return the command that writes the samples of the file `audio` in `form` to its standard output."""
-    command = [tools.ffmpeg, *QUIET, *limits.reading(), "-i", f"file:{audio}", "-map", "0:a:0", "-af", one_form(*form)]
+    command = [tools.ffmpeg, *QUIET, *input_file(audio), "-map", "0:a:0", "-af", one_form(*form)]
     return [*command, "-c:a", "pcm_s16le", "-f", "s16le", "pipe:1"]
 
 
@@ -158,10 +157,10 @@ def _cut(stretches: list[Stretch], begin_us: int, end_us: int) -> Iterator[Stret
 
 
 def _write_samples(tools: Tools, runner: Runner, source: Source, output: Path) -> None:
-    form = source.form
+    form, planned = source.form, source.stretches
     with private_file(output) as out:
         for number, (path, _) in enumerate(source.parts):
-            stretches = [one for one in source.stretches if one.part == number]
+            stretches = [one for one in planned if one.part == number]
             write = partial(_place, out=out, stretches=stretches, form=form)
             runner.stream(samples_command(tools, path, form), write, timeout=ENCODE_SECONDS)
 

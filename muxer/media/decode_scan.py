@@ -16,7 +16,7 @@ from muxer.errors import Code, MediaError, ToolError
 from muxer.media.compose import TIMESCALE, ticks
 from muxer.media.cut import NEAR
 from muxer.media.probe import Packets, Probed, Video, need_video
-from muxer.media.render import Tools, scan_command
+from muxer.media.render import Tools, frame_times, scan_command
 from muxer.process import Runner
 
 log = logging.getLogger(__name__)
@@ -112,8 +112,8 @@ def _scan(source: Probed, tools: Tools, runner: Runner) -> _Scan:
 
 
 def _read_times(lines: Iterable[bytes]) -> array[int]:
-    """Return the presentation times that ffmpeg's ``framecrc`` prints."""
-    return array("q", (int(line.split(b",")[2]) for line in lines if line[:1].isdigit()))
+    """Return the presentation times of the frames that are printed."""
+    return array("q", (time for _, time in frame_times(lines)))
 
 
 def _reduced(source: Probed, shown: Sequence[int]) -> _Reduced:

@@ -83,17 +83,25 @@ def source_commands(
     *,
     seekable: bool,
 ) -> Iterator[list[str]]:
-    """Yield the commands that write the frames of the sources for some looks, as small as :func:`look_size` says.
+    """Yield the commands that write the frames of the sources, as small as :func:`look_size` says, one for each of
+    :func:`look_batches`.
 
     ``seekable``: each file is read from shortly before the frame on, else from its begin. ``folder`` takes the frames.
     """
-    wanted = [
-        (sources[look.clip], indices[look.clip], look.frame, look_path(folder, look.number))
-        for look in looks
-        if look.clip is not None
-    ]
-    for first in range(0, len(wanted), _AT_ONCE):
-        yield look_command(tools, target, wanted[first : first + _AT_ONCE], look_size(target), seekable=seekable)
+    for batch in look_batches(looks):
+        wanted = [
+            (sources[look.clip], indices[look.clip], look.frame, look_path(folder, look.number))
+            for look in batch
+            if look.clip is not None
+        ]
+        yield look_command(tools, target, wanted, look_size(target), seekable=seekable)
+
+
+def look_batches(looks: Sequence[Look]) -> Iterator[list[Look]]:
+    """Yield the looks at sources as they are looked at together, those at padding left out."""
+    left = [look for look in looks if look.clip is not None]
+    for first in range(0, len(left), _AT_ONCE):
+        yield left[first : first + _AT_ONCE]
 
 
 def is_alike(one: bytes, other: bytes, size: tuple[int, int]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
 from muxer.transfer import private_file
@@ -9,7 +10,7 @@ from muxer.transfer import private_file
 _PAGE, _FLAGS, _BEGINS = b"OggS\0", 5, 2
 
 
-def find_links(content: bytes) -> list[int]:
+def find_links(content: bytes | mmap) -> list[int]:
     """Return where each of the joined files begins in `content`, an Ogg file: at the first page with which a stream begins,
     after pages that belong to other streams."""
     links: list[int] = []
@@ -27,13 +28,13 @@ def find_links(content: bytes) -> list[int]:
 def split_links(path: Path, made: Path) -> list[Path]:
     """Write each of the files that are joined in the Ogg file at `path` to a file of its own, next to `made`, and return
     their paths. Returns an empty list when it is one file, or none of these."""
-    content = path.read_bytes()
-    links = find_links(content)
-    if len(links) < 2:
-        return []
-    paths = []
-    for number, (begin, end) in enumerate(zip(links, [*links[1:], len(content)], strict=True)):
-        paths.append(made.with_name(f"link-{number}.ogg"))
-        with private_file(paths[-1]) as out:
-            out.write(memoryview(content)[begin:end])
-    return paths
+    with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+        links = find_links(content)
+        if len(links) < 2:
+            return []
+        paths = []
+        for number, (begin, end) in enumerate(zip(links, [*links[1:], len(content)], strict=True)):
+            paths.append(made.with_name(f"link-{number}.ogg"))
+            with private_file(paths[-1]) as out, memoryview(content) as view, view[begin:end] as link:
+                out.write(link)
+        return paths

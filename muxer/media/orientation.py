@@ -80,3 +80,8 @@ def _sign(number: int, largest: int) -> int:
 def matrix_numbers(matrix: bytes) -> tuple[int, ...]:
     """Return the nine signed numbers of the matrix in a track header box."""
     return struct.unpack(">9i", matrix)
+
+
+def printed_numbers(text: str) -> list[int]:
+    """Return the numbers of a matrix as ffprobe prints it: in rows, with the number of the row before them."""
+    return [int(number) for row in text.split("\\n") if ":" in row for number in row.split(":", 1)[1].split()]

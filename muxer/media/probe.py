@@ -18,7 +18,7 @@ from typing import IO
 from muxer.errors import Code, MediaError, ToolError
 from muxer.media import limits
 from muxer.media.avc import Avc
-from muxer.media.orientation import UPRIGHT, Orientation, read_orientation
+from muxer.media.orientation import UPRIGHT, Orientation, printed_numbers, read_orientation
 from muxer.process import Runner
 
 PROBE_SECONDS = 600.0
@@ -361,7 +361,7 @@ def _read_video(entry: Fields, packets: Packets, container: str) -> tuple[Video,
     begin = min(packets.pts)
     if 1 in packets.keys and not packets.hidden_keys and not packets.timeless:
         packets = packets.from_keyframe(packets.keys.index(1))
-    video = Video(entry, packets, orientation=read_orientation(_matrix(entry)))
+    video = Video(entry, packets, orientation=read_orientation(printed_numbers(entry.get("displaymatrix", ""))))
     _need_sense(video.time_base, 1 + min(video.size))
     if "avi" in container:
         _hold_last_frame(video)
@@ -372,12 +372,6 @@ def _need_sense(*numbers: Fraction | int) -> None:
     """Raise ``ValueError`` when a number, by which all that follows is reckoned, is not above zero."""
     if min(numbers) <= 0:
         raise ValueError("a time base, size or sample rate that is none")
-
-
-def _matrix(entry: Fields) -> list[int]:
-    """Return the numbers of a stream's display matrix, which ffprobe prints in rows with the number of the row in front."""
-    rows = entry.get("displaymatrix", "").split("\\n")
-    return [int(number) for row in rows if ":" in row for number in row.split(":", 1)[1].split()]
 
 
 def _hold_last_frame(video: Video) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from muxer.media import limits
 from muxer.media.avc import Avc
-from muxer.media.compose import TIMESCALE
+from muxer.media.compose import TIMESCALE, ticks
 from muxer.media.cut import NEAR, Cut, Index
 from muxer.media.orientation import UPRIGHT, Orientation
 from muxer.media.probe import USUAL_RATE, Packets, Probed, Video, need_video, sizes
@@ -181,20 +181,25 @@ def encode_command(tools: Tools, target: Target, source: Probed, cut: Cut, index
         f"setpts=gt(PTS\\,{seconds(first + effective + NEAR // 2)}/TB)*(PTS-{seconds(first + cut.begin)}/TB)",
         *fit_filters(video, target),
     ]
-    seek = first - source.start_us + index.just_before(start)
-    command = [tools.ffmpeg, *QUIET, *_TOLD, *_TOLERANT, *from_file(source, max(0, seek) if start else 0)]
+    command = [tools.ffmpeg, *QUIET, *_TOLD, *_TOLERANT, *_decode_from(source, index, start)]
     command += ["-map", f"0:{video.index}", "-vf", ",".join(filters), "-frames:v", str(cut.frames)]
     return [*command, *_video_encoder(tools, target), str(output)]
 
 
-def from_file(source: Probed, seek: int = 0) -> list[str]:
-    """Return the options that read a screen file with the times of its own, from a moment on (microseconds from its begin).
+def _decode_from(source: Probed, index: Index, start: int) -> list[str]:
+    """Return the options that decode a screen file with the times of its own, from the frame that is shown at ``start`` on
+    (microseconds from the first frame); 0 = from the begin of the file.
 
     Frames come as they are coded: how they are turned is our own business, since versions of ffmpeg differ in it.
     """
-    sought = ("-ss", seconds(seek)) if seek else ()
+    video = need_video(source)
+    seek = max(0, video.microseconds(video.first) - source.start_us + index.just_before(start)) if start else 0
+    return [*_decode_all(source), *(("-ss", seconds(seek)) if seek else ()), *input_file(source.path)]
+
+
+def _decode_all(source: Probed) -> list[str]:
     errors = ("-err_detect", "explode") if source.strict else ()
-    return ["-copyts", "-noautorotate", *errors, *sought, *_from_file(source.path)]
+    return ["-copyts", "-noautorotate", *errors]
 
 
 def scan_command(tools: Tools, source: Probed) -> list[str]:
@@ -202,7 +207,7 @@ def scan_command(tools: Tools, source: Probed) -> list[str]:
     video = need_video(source)
     # Frames are handed on as they lie in memory: only their times are looked at.
     times = [*tools.keep_times, "-enc_time_base:v", f"1:{TIMESCALE}", "-c:v", "wrapped_avframe"]
-    command = [tools.ffmpeg, *QUIET, *_TOLERANT, *from_file(source), "-map", f"0:{video.index}"]
+    command = [tools.ffmpeg, *QUIET, *_TOLERANT, *_decode_all(source), *input_file(source.path), "-map", f"0:{video.index}"]
     return [*command, *times, "-f", "framecrc", "-"]
 
 
@@ -232,10 +237,10 @@ def retime_command(tools: Tools, source: Path, video: Video, step: Fraction, out
     """
     width, height = video.orientation.shown_size(*sizes([video]))
     target = Target(width, height, "yuv420p", "high", 1 / step, orientation=video.orientation)
-    ticks = step * TIMESCALE
-    times = f"settb=1/{TIMESCALE},setpts=round(N*{ticks.numerator}/{ticks.denominator})"
+    distance = step * TIMESCALE
+    times = f"settb=1/{TIMESCALE},setpts=round(N*{distance.numerator}/{distance.denominator})"
     filters = ",".join((times, *fit_filters(video, target)))
-    command = [tools.ffmpeg, *QUIET, *_TOLD, "-noautorotate", *_from_file(source), "-map", f"0:{video.index}"]
+    command = [tools.ffmpeg, *QUIET, *_TOLD, "-noautorotate", *input_file(source), "-map", f"0:{video.index}"]
     return [*command, "-vf", filters, *_video_encoder(tools, target), str(output)]
 
 
@@ -249,7 +254,7 @@ def trial_command(tools: Tools, target: Target, silence: Path, output: Path) -> 
     filters += [f"select=between(pts\\,0\\,{TIMESCALE})", *fit_filters(video, target), "hflip", "vflip"]
     filters += _small((target.width, target.height))
     command = [tools.ffmpeg, *QUIET, *_TOLD, *_TOLERANT, "-copyts", "-noautorotate"]
-    command += ["-f", "lavfi", "-i", "color=s=16x16:r=10:d=0.5", *_from_file(silence)]
+    command += ["-f", "lavfi", "-i", "color=s=16x16:r=10:d=0.5", *input_file(silence)]
     command += ["-map", "0:v:0", "-map", "1:a:0", "-vf", ",".join(filters)]
     encoder = [word for word in _video_encoder(tools, target) if word != "-an"]
     return [*command, "-c:a", "aac", "-ar", "8000", "-ac", "1", *encoder, str(output)]
@@ -257,14 +262,14 @@ def trial_command(tools: Tools, target: Target, silence: Path, output: Path) -> 
 
 def sound_command(tools: Tools, audio: Path, output: Path) -> list[str]:
     """Return the command that copies the audio of a call's file into an MP4 file."""
-    command = [tools.ffmpeg, *QUIET, *_from_file(audio), "-map", "0:a:0", "-c:a", "copy"]
+    command = [tools.ffmpeg, *QUIET, *input_file(audio), "-map", "0:a:0", "-c:a", "copy"]
     # MP3 below 16 kHz and FLAC are refused in MP4 without it; both play in browsers.
     return [*command, "-strict", "-2", *_MP4, str(output)]
 
 
 def remux_command(tools: Tools, source: Path, video: Video, output: Path) -> list[str]:
     """Return the command that copies one video stream of a file, H.264, alone, into an MP4 file."""
-    command = [tools.ffmpeg, *QUIET, *_from_file(source), "-map", f"0:{video.index}", "-c", "copy"]
+    command = [tools.ffmpeg, *QUIET, *input_file(source), "-map", f"0:{video.index}", "-c", "copy"]
     # The lengths before pictures then have four bytes, whatever they had.
     return [*command, "-bsf:v", "h264_mp4toannexb", *_MP4, str(output)]
 
@@ -272,7 +277,7 @@ def remux_command(tools: Tools, source: Path, video: Video, output: Path) -> lis
 def continue_command(tools: Tools, source: Path, video: Video, output: Path) -> list[str]:
     """Return the command that copies one video stream into a Matroska file in which times never go back."""
     # Matroska takes no packet without a time, and a program stream has some.
-    command = [tools.ffmpeg, *QUIET, "-fflags", "+genpts", *_from_file(source), "-map", f"0:{video.index}", "-c", "copy"]
+    command = [tools.ffmpeg, *QUIET, "-fflags", "+genpts", *input_file(source), "-map", f"0:{video.index}", "-c", "copy"]
     return [*command, "-map_metadata", "-1", "-map_chapters", "-1", "-f", "matroska", str(output)]
 
 
@@ -283,7 +288,7 @@ def salvage_command(tools: Tools, source: Path, form: str, output: Path) -> list
     """
     # The form of MOV holds whatever codec an MP4 file may hold, and more.
     form, options = ("mov", ["-write_tmcd", "0"]) if form == "mp4" else (form, [])
-    command = [tools.ffmpeg, *QUIET, "-fflags", "+discardcorrupt", "-copyts", *_from_file(source)]
+    command = [tools.ffmpeg, *QUIET, "-fflags", "+discardcorrupt", "-copyts", *input_file(source)]
     command += ["-map", "0:v?", "-map", "0:a?", "-c", "copy", "-map_metadata", "-1", "-map_chapters", "-1", *options]
     return [*command, "-strict", "-2", "-f", form, str(output)]
 
@@ -308,12 +313,11 @@ def look_command(
     for source, index, frame, path in wanted:
         video = need_video(source)
         first = video.microseconds(video.first)
-        at = round(Fraction((first + frame) * TIMESCALE, 1_000_000))
-        near = NEAR * TIMESCALE // 1_000_000
+        at, near = ticks(first + frame), ticks(NEAR)
         start = index.decodable(frame) if seekable else 0
         if (source.path, start) not in inputs:
             inputs[source.path, start] = len(inputs)
-            command += from_file(source, max(0, first - source.start_us + index.just_before(start)) if start else 0)
+            command += _decode_from(source, index, start)
         number = inputs[source.path, start]
         filters = [f"settb=1/{TIMESCALE}", f"select=between(pts\\,{at - near}\\,{at + near})", *fit_filters(video, target)]
         outputs += ["-map", f"{number}:{video.index}", "-vf", ",".join((*filters, *_small(size)))]
@@ -333,7 +337,7 @@ def check_command(
     # first frames for. Where nobody looks at the frames, what only smooths them is left out.
     strict = ["-noautorotate", "-err_detect", "explode", "-threads", "1", "-nofind_stream_info"]
     command = [tools.ffmpeg, *QUIET, "-xerror", *strict, *(() if frames else ("-skip_loop_filter", "all"))]
-    command += [*_from_file(excerpts), *strict, "-ss", seconds(from_us), *_from_file(muxed)]
+    command += [*input_file(excerpts), *strict, "-ss", seconds(from_us), *input_file(muxed)]
     # Only the times of the frames are looked at: they are handed on as they lie in memory, and none is kept until the
     # other streams come as far, which would take a hundred of them.
     times = [*tools.keep_times, "-enc_time_base:v", f"1:{TIMESCALE}", "-c:v:0", "wrapped_avframe", "-c:v:1", "copy"]
@@ -346,6 +350,14 @@ def check_command(
     filters = (f"settb=1/{TIMESCALE}", f"select={chosen}", *_small(size))
     command += ["-map", "0:v:0", "-vf", ",".join(filters), *tools.keep_times]
     return [*command, "-enc_time_base", f"1:{TIMESCALE}", "-f", "rawvideo", str(excerpts.with_suffix(LOOKS))]
+
+
+def frame_times(printed: Iterable[bytes]) -> Iterator[tuple[int, int]]:
+    """Yield the stream and the presentation time of each frame in the lines that ffmpeg's ``framecrc`` prints."""
+    for line in printed:
+        if line[:1].isdigit():
+            stream, _, time = line.split(b",", 3)[:3]
+            yield int(stream), int(time)
 
 
 def _small(size: tuple[int, int]) -> tuple[str, str]:
@@ -366,7 +378,8 @@ def _squared(video: Video) -> list[str]:
     return [f"scale=iw*{video.aspect}:ih"] if video.aspect != 1 else []
 
 
-def _from_file(path: Path) -> list[str]:
+def input_file(path: Path) -> list[str]:
+    """Return the options that read a file: nothing but a file of a known form is opened."""
     return [*limits.reading(), "-i", f"file:{path}"]
 
 

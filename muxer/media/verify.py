@@ -10,27 +10,36 @@ from __future__ import annotations
 import contextlib
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise, repeat
 from pathlib import Path
+from typing import BinaryIO
 from zlib import crc32
 
 from muxer.errors import Code, MediaError, ToolError
+from muxer.media.audio_encode import PACKET_US
 from muxer.media.avc import Avc
 from muxer.media.boxes import BoxError
 from muxer.media.compose import TIMESCALE, Row, decoding_times, ticks
 from muxer.media.cut import NEAR
-from muxer.media.looks import Look, excerpt_length, is_alike, is_black, look_path, look_size, source_commands
+from muxer.media.looks import (
+    Look,
+    excerpt_length,
+    is_alike,
+    is_black,
+    look_batches,
+    look_path,
+    look_size,
+    source_commands,
+)
 from muxer.media.ordering import in_order, rises
 from muxer.media.plan import EXCERPTS, Plan
-from muxer.media.render import EXCERPT_TICKS, LOOKS, Piece, Tools, frames_in, slices
+from muxer.media.render import EXCERPT_TICKS, LOOKS, Piece, Tools, frame_times, frames_in, slices
 from muxer.media.tracks import Track, read_tracks
-from muxer.media.write import write_movie
+from muxer.media.write import join_extents, write_movie
 from muxer.process import Runner
 
-# Lossy audio ends at a packet's border; no packet of a playable codec is longer.
-AUDIO_PACKET = 150_000
 CHECK_SECONDS = 300.0
 LOOK_SECONDS = 600.0
 MICROSECONDS = 1_000_000
@@ -54,8 +63,8 @@ def check(made: Made, tools: Tools, runner: Runner) -> None:
 
     Raises :class:`MediaError` that says in what it differs, :class:`~muxer.errors.ToolError` when it cannot be decoded.
     """
-    frames = _check_decoding(made, _read_back(made), runner)
-    _check_looks(made, frames, tools, runner)
+    _check_decoding(made, _read_back(made), runner)
+    _check_looks(made, tools, runner)
 
 
 def _read_back(made: Made) -> Row:
@@ -101,7 +110,7 @@ def _check_tables(made: Made, picture: Track, sound: Track, shown: array[int]) -
         there = f"{found / TIMESCALE:.3f} s from {shown[0] / TIMESCALE:.3f} s"
         raise _wrong(f"the video lasts {there} and not {length / TIMESCALE:.3f} s")
     heard = (sound.length - sound.skipped) * MICROSECONDS // sound.timescale
-    if abs(heard - planned.length_us) > AUDIO_PACKET:
+    if abs(heard - planned.length_us) > PACKET_US:
         raise _wrong(f"the audio is {heard / 1e6:.3f} s long and not {planned.length_us / 1e6:.3f} s")
     if sound.description != planned.track.description or sound.durations != planned.track.durations:
         raise _wrong("the audio has another form, or other times, than the samples it was copied from")
@@ -120,23 +129,12 @@ def _checksum(path: Path, track: Track) -> int:
     """Return the checksum of the bytes of a track's samples, in order."""
     checksum, buffer = 0, memoryview(bytearray(_READ_BYTES))
     with path.open("rb", buffering=0) as file:
-        for begin, end in _joined(track):
-            file.seek(begin)
-            while begin < end and (there := file.readinto(buffer[: min(end - begin, len(buffer))])):
+        for _, offset, length in join_extents(repeat(0), track.offsets, track.sizes):
+            file.seek(offset)
+            while length and (there := file.readinto(buffer[: min(length, len(buffer))])):
                 checksum = crc32(buffer[:there], checksum)
-                begin += there
+                length -= there
     return checksum
-
-
-def _joined(track: Track) -> Iterator[tuple[int, int]]:
-    """Yield where the samples of a track begin and end in the file, as one those that follow one another."""
-    begin = end = track.offsets[0]
-    for offset, size in zip(track.offsets, track.sizes, strict=True):
-        if offset != end:
-            yield begin, end
-            begin = offset
-        end = offset + size
-    yield begin, end
 
 
 def _check_pieces(plan: Plan, shown: Sequence[int]) -> None:
@@ -166,12 +164,14 @@ def planned_times(plan: Plan, piece: Piece) -> Sequence[int]:
     return [piece.begin, *(one + moved for one in plan.indices[piece.clip].shown_between(piece.cut.begin, piece.cut.end))]
 
 
-def _check_decoding(made: Made, row: Row, runner: Runner) -> dict[Look, bytes]:
+def _check_decoding(made: Made, row: Row, runner: Runner) -> None:
     """Decode the excerpts, whose samples are ``row``, and the end of the file itself; compare the times of all frames that
-    come out. Returns the frames to compare."""
+    come out."""
     path, plan = made.path.with_name(EXCERPTS), made.plan
     write_movie(path, row, made.avc, None, plan.sources.start)
-    frames = _frames(runner.run(plan.check_command, timeout=CHECK_SECONDS, complaint="["))
+    frames: dict[int, list[int]] = {}
+    for stream, time in frame_times(runner.run(plan.check_command, timeout=CHECK_SECONDS, complaint="[").splitlines()):
+        frames.setdefault(stream, []).append(time)
     if sorted(frames.get(0, [])) != sorted(row.shown):
         decoded = len(frames.get(0, []))
         planned = f"{len(row.shown)} were planned"
@@ -182,39 +182,55 @@ def _check_decoding(made: Made, row: Row, runner: Runner) -> dict[Look, bytes]:
     if not frames.get(2):
         raise _wrong("there is no sound at the end")
     path.unlink()
-    return _taken(path.with_suffix(LOOKS), plan)
 
 
-def _taken(path: Path, plan: Plan) -> dict[Look, bytes]:
-    """Return the frames of the excerpts that are compared, and remove their file."""
-    if not plan.looks:
-        return {}
-    width, height = look_size(plan.target)
-    pixels, length = path.read_bytes(), width * height * 3 // 2
-    path.unlink()
-    if len(pixels) != length * len(plan.looks):
-        raise _wrong("not all frames that are compared are decoded")
-    return {look: pixels[number * length : (number + 1) * length] for number, look in enumerate(plan.looks)}
-
-
-def _check_looks(made: Made, frames: Mapping[Look, bytes], tools: Tools, runner: Runner) -> None:
+def _check_looks(made: Made, tools: Tools, runner: Runner) -> None:
     """Raise when padding is not black, or a frame of an encoded piece does not look like that of its source."""
     plan, folder, size = made.plan, made.path.parent, look_size(made.plan.target)
-    for look, frame in frames.items():
-        if look.clip is None and not is_black(frame, size):
-            raise _wrong(f"the padding at {look.at / 1e6:.3f} s is not black")
-    left = [look for look in frames if look.clip is not None]
-    # A decoder that begins in the middle of a file may not find all that it needs: the second time it begins with the file.
-    again = source_commands(left, plan.sources.read, plan.indices, plan.target, tools, folder, seekable=False)
-    for commands in (plan.look_commands, again):
-        for command in commands:
-            with contextlib.suppress(ToolError):
-                runner.run(command, timeout=LOOK_SECONDS)
-        left = [look for look in left if not is_alike(frames[look], _view(folder, look), size)]
-        if not left:
-            return
-    name = plan.sources.names[left[0].clip or 0]
-    raise _wrong(f"the frame at {left[0].at / 1e6:.3f} s is not that of {name} at this time")
+    if not plan.looks:
+        return
+    pixels = made.path.with_name(EXCERPTS).with_suffix(LOOKS)
+    with pixels.open("rb") as file:
+        views = _Views(file, plan.looks, size)
+        for look in plan.looks:
+            if look.clip is None and not is_black(views.of(look), size):
+                raise _wrong(f"the padding at {look.at / 1e6:.3f} s is not black")
+        left = [look for look in plan.looks if look.clip is not None]
+        commands: Iterable[Sequence[str]] = plan.look_commands
+        # A decoder that begins in the middle of a file may lack what it needs: the second time it begins with the file.
+        for _ in range(2):
+            batches = zip(look_batches(left), commands, strict=True)
+            left = [look for batch, command in batches for look in _unlike(batch, command, views, folder, runner)]
+            commands = source_commands(left, plan.sources.read, plan.indices, plan.target, tools, folder, seekable=False)
+        if left:
+            name = plan.sources.names[left[0].clip or 0]
+            raise _wrong(f"the frame at {left[0].at / 1e6:.3f} s is not that of {name} at this time")
+    pixels.unlink()
+
+
+class _Views:
+    """The frames of the excerpts that are compared; one of them is read at a time."""
+
+    def __init__(self, file: BinaryIO, looks: Sequence[Look], size: tuple[int, int]) -> None:
+        """``file`` holds the frames of the ``looks`` in this order, as yuv420p of ``size``."""
+        self.size = size
+        self._file = file
+        self._length = size[0] * size[1] * 3 // 2
+        self._places = {look: number for number, look in enumerate(looks)}
+
+    def of(self, look: Look) -> bytes:
+        """Return the frame of a look; less than a whole one when it was not decoded."""
+        self._file.seek(self._places[look] * self._length)
+        return self._file.read(self._length)
+
+
+def _unlike(
+    looks: Sequence[Look], command: Sequence[str], views: _Views, folder: Path, runner: Runner
+) -> list[Look]:
+    """Write the frames of the sources by a command, and return those looks that differ."""
+    with contextlib.suppress(ToolError):
+        runner.run(command, timeout=LOOK_SECONDS)
+    return [look for look in looks if not is_alike(views.of(look), _view(folder, look), views.size)]
 
 
 def _view(folder: Path, look: Look) -> bytes:
@@ -261,13 +277,3 @@ def _evenly_spaced(shown: Sequence[int]) -> array[int]:
     for rank, number in enumerate(sorted(range(len(shown)), key=shown.__getitem__)):
         made[number] = rank * EXCERPT_TICKS
     return made
-
-
-def _frames(printed: bytes) -> dict[int, list[int]]:
-    """Given what the check printed, return the times of the frames of each stream."""
-    frames: dict[int, list[int]] = {}
-    for line in printed.decode(errors="replace").splitlines():
-        if line and not line.startswith("#"):
-            stream, _dts, pts = (int(field) for field in line.split(",")[:3])
-            frames.setdefault(stream, []).append(pts)
-    return frames

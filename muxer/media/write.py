@@ -157,9 +157,9 @@ def _extents(chunk: _Chunk, row: Row, sound: Sound | None) -> Iterator[Extent]:
     """Yield where the bytes of a chunk lie."""
     span = slice(chunk.first, chunk.last)
     if chunk.track and sound is not None:
-        yield from _joined(repeat(len(row.files)), sound.track.offsets[span], sound.track.sizes[span])
+        yield from join_extents(repeat(len(row.files)), sound.track.offsets[span], sound.track.sizes[span])
     elif len(row.prefixes) == 1:
-        yield from _joined(row.file[span], row.offsets[span], row.sizes[span])
+        yield from join_extents(row.file[span], row.offsets[span], row.sizes[span])
     else:
         for number in range(chunk.first, chunk.last):
             before = row.before[number]
@@ -168,7 +168,7 @@ def _extents(chunk: _Chunk, row: Row, sound: Sound | None) -> Iterator[Extent]:
             yield row.file[number], row.offsets[number], row.sizes[number] - len(row.prefixes[before])
 
 
-def _joined(files: Iterable[int], offsets: Iterable[int], sizes: Iterable[int]) -> Iterator[Extent]:
+def join_extents(files: Iterable[int], offsets: Iterable[int], sizes: Iterable[int]) -> Iterator[Extent]:
     """Yield where samples lie, as one those that follow one another in their file."""
     current, begin, end = 0, 0, 0
     for file, offset, size in zip(files, offsets, sizes, strict=False):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from support import reference
-from support.field import HEVC, MPEG4, TURNS, VP9, Recipe, damaged, steps, turned
+from support.field import HEVC, MPEG4, TURNS, VP9, Edit, Recipe, damaged, edited, steps, turned
 from support.kinds import B_FRAMES, COPY, PLAIN, T0
 from support.sync import streams
 from support.tools import tools
@@ -26,6 +26,8 @@ SEEDS, FIRST = int(os.environ.get("FIELD_SEEDS", "12")), int(os.environ.get("FIE
 SECONDS, SCREEN_SECONDS = 5.0, 3.0
 # What is shown for less than this may be left out (engine.MAX_FILLED).
 SHORT = 0.1
+# Where an edit list may hold a frame.
+HOLD_AT = 1.0
 CODECS = {
     "H.264": (PLAIN, ("mp4", "mov", "mkv", "ts", "avi", "flv")),
     "H.264, B-frames": (B_FRAMES, ("mp4", "mov", "mkv", "ts", "flv")),
@@ -45,12 +47,14 @@ SIZES = ((320, 180), (240, 180), (322, 182))
 
 @dataclass(frozen=True)
 class Drawn:
-    """A screen file that was drawn: how it is made, when it begins, the length of its frames, and whether it is damaged."""
+    """A screen file that was drawn: how it is made, when it begins, the length of its frames, whether it is damaged, and
+    for how long an edit list holds the frame before :data:`HOLD_AT`."""
 
     recipe: Recipe
     begin: float
     frame: float
     is_damaged: bool
+    hold: float
     text: str
 
 
@@ -75,8 +79,12 @@ def draw(dice: random.Random) -> Drawn:
     elif is_plain and dice.random() < 0.3:
         commands.append((f"tagged.{ending}", (*COPY, "-timecode", "10:00:00:00")))
         words.append("time code")
-    recipe = steps(*commands)
-    if ending in ("mp4", "mov") and dice.random() < 0.3:
+    recipe, hold = steps(*commands), 0.0
+    if len(commands) == 1 and codec == "H.264" and ending in ("mp4", "mov") and len(words) == 4 and dice.random() < 0.5:
+        hold = dice.choice((0.3, 0.5, 1.1))
+        recipe = edited(recipe, Edit(HOLD_AT, 0), Edit(hold, None), Edit(10, HOLD_AT))
+        words.append(f"held for {hold}")
+    elif ending in ("mp4", "mov") and dice.random() < 0.3:
         turn = dice.choice([*TURNS])
         recipe = turned(recipe, turn)
         words.append(turn)
@@ -86,7 +94,7 @@ def draw(dice: random.Random) -> Drawn:
         words.append("damaged")
     begin = round(dice.uniform(-2, 4.5), 3)
     top, _, bottom = rate.partition("/")
-    return Drawn(recipe, begin, int(bottom or 1) / int(top), is_damaged, f"{', '.join(words)}, at {begin}")
+    return Drawn(recipe, begin, int(bottom or 1) / int(top), is_damaged, hold, f"{', '.join(words)}, at {begin}")
 
 
 @pytest.fixture(scope="module")
@@ -135,10 +143,13 @@ def test_a_call_drawn_at_random_is_seen_as_plain_ffmpeg_shows_it(
     shown, unjudged = [], []
     for one, path in zip(drawn, paths, strict=True):
         strict = ("-err_detect", "explode") if one.is_damaged else ()
+        # What ffmpeg makes of an edit list with a pause is another thing: the reference is the file without it.
+        path = path.with_name(path.name.removeprefix("edited-")) if one.hold else path
         film = reference.film(path, reference.canvas_of(made.path), *strict)
         first, key, last = reference.clock_of(path, film)
+        film = reference.held(film, HOLD_AT, one.hold)
         # How long the last frame is shown, not every file says.
-        end = one.begin + last - first + one.frame
+        end = one.begin + last - first + one.frame + one.hold
         unjudged += [(end - 1.1 * one.frame, end + 1.1), (one.begin - max(one.frame, SHORT), one.begin + 0.002)]
         if (late := max(film.times[0], key) - first) > 0.001:
             # Which of the frames around the first keyframe are worth showing, decoders do not agree upon.
