@@ -80,7 +80,7 @@ def _pair(masks: Iterable[tuple[int, bool]]) -> tuple[list[PausedSpan], list[int
             spans += [] if depth else [(begin, time)]
         else:
             lost.append(time)
-            # Before the first entry of all, the recording may have begun paused.
+            # Before the first entry of all, the recording may have started paused.
             spans += [] if spans else [(0, time)]
     # With more pauses than resumes, the recording went on at the last entry, if that is a resume.
     return ([*spans, (begin, end)] if depth else spans), lost

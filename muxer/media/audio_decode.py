@@ -18,7 +18,7 @@ from muxer.process import Runner
 DECODE_SECONDS = 900.0
 # A pause of the time stamps of at least this, in microseconds, is a gap (our decision); rounded time stamps differ by less.
 GAP_US = 50_000
-# Time stamps that go back by more than this, in microseconds, begin anew: parts of a file that were joined.
+# Time stamps that go back by more than this, in microseconds, start over: parts of a file that were joined.
 _RESTART_US = 1_000_000
 # Containers whose time stamps follow from numbers of samples: where the form changes, they are wrong.
 _UNTIMED = ("avi", "mp3", "aac", "flac", "ogg", "wav", "w64", "amr", "au", "caf", "aiff", "ac3", "eac3", "gsm", "voc")

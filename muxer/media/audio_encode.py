@@ -146,7 +146,7 @@ def _stretches(number: int, decoded: Decoded) -> Iterator[Stretch]:
 
 
 def _cut(stretches: list[Stretch], begin_us: int, end_us: int) -> Iterator[Stretch]:
-    """Yield stretches without so many microseconds of sound at both ends."""
+    """Yield stretches without `begin_us` and `end_us` microseconds of audio at both ends."""
     left = sum(one.end_us - one.begin_us for one in stretches) - end_us
     for one in stretches:
         length = one.end_us - one.begin_us
@@ -183,7 +183,7 @@ def _place(pcm: IO[bytes], *, out: BinaryIO, stretches: Sequence[Stretch], form:
 
 
 def _copy(pcm: IO[bytes] | None, out: BinaryIO | None, length: int) -> None:
-    """Copy so many bytes; without a source, or behind its end, zeros."""
+    """Copy `length` bytes; zeros without a source, or behind its end."""
     while length > 0:
         wanted = min(length, _COPY_BYTES)
         data = pcm.read(wanted) if pcm is not None else b""

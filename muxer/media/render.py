@@ -345,7 +345,7 @@ def check_command(
     command += [*times, "-max_interleave_delta", "1", "-f", "framecrc", "-"]
     if not frames:
         return command
-    # By their times: ffmpeg begins anew to count where the size, the range or the colours change.
+    # By their times: ffmpeg restarts to count where the size, the range or the colours change.
     chosen = "+".join(f"eq(pts\\,{number * EXCERPT_TICKS})" for number in frames)
     filters = (f"settb=1/{TIMESCALE}", f"select={chosen}", *_small(size))
     command += ["-map", "0:v:0", "-vf", ",".join(filters), *tools.keep_times]

@@ -1,7 +1,7 @@
 """Holds a muxed file against its plan, as it lies on the disk.
 
 What was copied is compared byte by byte, by a checksum. What was encoded is looked at. The times of all frames are those of
-the plan. What follows each join is decoded, from the keyframe with which it begins: what stands before it was looked at
+the plan. What follows each join is decoded, from the keyframe with which it begins: what precedes it was compared
 already, or is a copy. So the cost does not grow with the distance of keyframes.
 """
 
