@@ -45,17 +45,18 @@ def keep_decodable(source: Probed, tools: Tools, runner: Runner) -> Probed:
     unless that would be more than a tenth of a file that plays. Raises :class:`MediaError` when more than a tenth of the
     frames cannot be decoded.
     """
-    strict = replace(source, strict=True)
-    scan = _scan(strict, tools, runner)
+    scan = _scan(replace(source, strict=True), tools, runner)
     if scan.complaints or not scan.shown:
-        played = _scan(source, tools, runner)
+        source = replace(source, damaged=True)
+        strict = replace(source, strict=True)
+        scan, played = _scan(strict, tools, runner), _scan(source, tools, runner)
         if len(scan.shown) >= (1 - MAX_DAMAGED) * len(played.shown):
             source = strict
         else:
             scan = played
     found = _reduced(source, scan.shown)
     if scan.complaints:
-        _report_damage(found)
+        _report_damage(found, scan.complaints)
     video = replace(need_video(source), packets=found.packets)
     return replace(source, video=video, lost_us=source.lost_us + found.lost_us, scanned=True)
 
@@ -71,8 +72,9 @@ class _Reduced:
     lost_us: int
 
 
-def _report_damage(found: _Reduced) -> None:
-    """Log how many frames are damaged. Raise :class:`MediaError` when they are too many."""
+def _report_damage(found: _Reduced, complaints: str) -> None:
+    """Log how many frames are damaged, or what the decoder says when it returned them all. Raise :class:`MediaError` when
+    they are too many."""
     if len(found.gone) > MAX_DAMAGED * found.before:
         raise MediaError(
             f"the file is damaged: {len(found.gone)} of {found.before} frames cannot be decoded, the first at "
@@ -84,6 +86,8 @@ def _report_damage(found: _Reduced) -> None:
             "%d of %d frames are damaged, the first at %.2f s; the frame before is shown in the place of each",
             *(len(found.gone), found.before, found.gone[0] / 1e6),
         )
+    else:
+        log.warning("the file is damaged; its frames are shown as far as they can be decoded: %s", complaints.strip())
 
 
 def _scan(source: Probed, tools: Tools, runner: Runner) -> _Scan:

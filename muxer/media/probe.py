@@ -245,8 +245,8 @@ class Probed:
     before it could be used at all, if it was; ``late_us`` is how long there is only sound before its first picture,
     ``empty_us`` how long there is nothing at all, by what the file says; ``lost_us`` how long, after that, its first frames
     cannot be decoded because the keyframe before them is missing. ``paused``: its edit list holds frames in the middle.
-    ``scanned``: the frames are those that a decoder returned; ``strict``: a frame in which it finds an error counts as
-    damaged, whatever it makes of it."""
+    ``scanned``: the frames are those that a decoder returned; ``damaged``: it found errors; ``strict``: a frame in which it
+    finds one is left out, whatever it makes of it."""
 
     path: Path
     container: str
@@ -260,6 +260,7 @@ class Probed:
     lost_us: int = 0
     paused: bool = False
     scanned: bool = False
+    damaged: bool = False
     strict: bool = False
 
 

@@ -199,7 +199,9 @@ def _decode_from(source: Probed, index: Index, start: int) -> list[str]:
 
 def _decode_all(source: Probed) -> list[str]:
     errors = ("-err_detect", "explode") if source.strict else ()
-    return ["-copyts", "-noautorotate", *errors]
+    # Threads that decode several damaged frames at a time make something else of them each time.
+    threads = ("-threads", "1") if source.damaged else ()
+    return ["-copyts", "-noautorotate", *errors, *threads]
 
 
 def scan_command(tools: Tools, source: Probed) -> list[str]:

@@ -181,6 +181,9 @@ def unknown_codec(folder: Path, base: Path) -> Path:
 SPARSE = ("-vf", "select='not(between(n,9,22))*not(between(n,30,33))'", "-fps_mode", "vfr")
 EVERY_SECOND = ("-vf", "select='not(mod(n,10))'", "-r", "1")
 
+# A kind whose damage lies where frames are copied, and when it begins.
+COPIED_DAMAGE, DAMAGED_AT = "H.264 in Matroska, damaged where it is copied", 2.7
+
 SCREENS: dict[str, Recipe] = {
     "time code in MP4": steps(("mp4", (*COPY, "-timecode", "10:00:00:00"))),
     "time code in MOV": steps(("mov", (*COPY, "-timecode", "10:00:00:00"))),
@@ -249,7 +252,7 @@ SCREENS: dict[str, Recipe] = {
     "damaged H.265": damaged(steps(("mp4", HEVC)), 27),
     "damaged Motion JPEG": damaged(steps(("avi", ("-c:v", "mjpeg", "-q:v", "2"))), 20, skip=700),
     "damaged PNG": damaged(steps(("mov", ("-c:v", "png"))), 22),
-    "H.264 in Matroska, damaged where it is copied": damaged(steps(("mkv", PLAIN)), 27, skip=20),
+    COPIED_DAMAGE: damaged(steps(("mkv", PLAIN)), 27, skip=20),
     **{f"turned, {turn}": turned(steps(("mp4", PLAIN)), turn) for turn in TURNS},
     **{f"turned, {turn}, to be re-encoded": turned(steps(("mp4", HEVC)), turn) for turn in ("90 degrees", "mirrored")},
     "turned, fragmented": turned(steps(("mp4", (*PLAIN, "-movflags", "frag_keyframe+empty_moov"))), "270 degrees"),

@@ -61,7 +61,9 @@ def film(path: Path, canvas: tuple[int, int] | None = None, *options: str, progr
     width, height = SMALL
     aspect = "scale=iw*sar:ih,setsar=1," if canvas else ""
     filters = f"{aspect}{fit}scale={width}:{height}:flags=area,format=yuv420p,showinfo"
-    command = [program, "-nostdin", "-hide_banner", "-copyts", *options, "-i", str(path), "-map", "0:V:0", "-vf", filters]
+    # What is made of damage must not depend on how busy the machine is: one thread decodes.
+    command = [program, "-nostdin", "-hide_banner", "-copyts", "-threads", "1", *options, "-i", str(path)]
+    command += ["-map", "0:V:0", "-vf", filters]
     command += ["-fps_mode", "passthrough", "-f", "rawvideo", "-"]
     done = subprocess.run(command, capture_output=True, check=False)
     said = done.stderr.decode(errors="replace").splitlines()
