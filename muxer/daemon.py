@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 
 from muxer.books import Books
 from muxer.config.schema import Config
-from muxer.errors import AccessDenied, MuxerError, ServiceUnavailable, Stopped, Transient, told
+from muxer.errors import AccessDenied, MuxerError, QueryIncomplete, ServiceUnavailable, Stopped, Transient, told
 from muxer.exits import EXIT_FAILED, EXIT_OK, EXIT_SOME_FAILED
 from muxer.fleet.view import FleetView, to_plain
 from muxer.guests import adopt
 from muxer.job import Job, Services
 from muxer.journal import JOURNAL, QUEUED, WANTED, Journal, Sample, now
 from muxer.masking import Mask
-from muxer.migration import Standing, bar, progress, summary
+from muxer.migration import Readings, Standing, bar, progress, summary
 from muxer.observe import terminal
 from muxer.observe.logs import plain
 from muxer.pauses import LONGEST_BACK_OFF_SECONDS, pause_after
@@ -108,6 +108,7 @@ class Daemon:
             is_journal_kept=lambda: self._journal.is_kept,
             held=lambda: self._pool.files,
             recipients=self._services.rws.known_certificates,
+            deviations=self._services.rws.deviations,
             warnings=warnings,
             fleet=self._standing_of_fleet,
         )
@@ -220,7 +221,7 @@ class Daemon:
 
     def _read_query(self) -> MuxerError | None:
         """Read the migration's query to its end, from the beginning again when RWS fails; return what forbids that."""
-        failures = 0
+        readings = Readings()
         while not self._stop.is_set():
             try:
                 self._repair()
@@ -229,10 +230,11 @@ class Daemon:
             except Stopped:
                 return None
             except Transient as error:
-                failures += 1
+                if readings.are_hopeless(self._poller.result.found):
+                    return QueryIncomplete(f"{readings.failures} attempts to read it failed; at the last one {told(error)}")
                 log.error("the query failed and is begun again: %s", told(error))
                 with self._pulse.waiting():
-                    self._stop.wait(pause_after(error, failures, LONGEST_BACK_OFF_SECONDS))
+                    self._stop.wait(pause_after(error, readings.failures, LONGEST_BACK_OFF_SECONDS))
             except MuxerError as error:
                 return error
         return None

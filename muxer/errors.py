@@ -47,6 +47,7 @@ class Code(StrEnum):
     REQUEST_REJECTED = "MUX-301"
     NOT_FOUND = "MUX-302"
     ALREADY_EXISTS = "MUX-303"
+    QUERY_INCOMPLETE = "MUX-304"
     METADATA = "MUX-311"
     NO_START_TIME = "MUX-312"
     NO_PLACE = "MUX-313"
@@ -243,6 +244,12 @@ class AlreadyExists(RequestRejected):
     """409, or statusCode 18."""
 
     usual_code = Code.ALREADY_EXISTS
+
+
+class QueryIncomplete(Permanent):
+    """RWS shows only a part of the call recordings that a query finds, or it is not known whether it shows all."""
+
+    usual_code = Code.QUERY_INCOMPLETE
 
 
 class MetadataError(Permanent):

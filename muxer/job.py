@@ -19,10 +19,11 @@ from muxer.activity import FETCHED, STORED, Activity
 from muxer.config.schema import Advanced
 from muxer.crypto.envelope import Encryptor
 from muxer.errors import AccessDenied, Code, EncryptionMissing, MetadataError, Stopped, StoredElsewhere
+from muxer.gir.labels import LABEL
 from muxer.gir.models import MediaFile, format_time
 from muxer.gir.publish import Publisher
 from muxer.gir.rcs import Rcs
-from muxer.gir.rws import LABEL, Certificate, Rws
+from muxer.gir.rws import Certificate, Rws
 from muxer.incoming import FetchedFile, IncomingFiles
 from muxer.media.engine import Engine, Input, Muxed
 from muxer.observe.logs import about

@@ -1,4 +1,4 @@
-"""What a migration says of itself: how far it is, and what became of everything. Pure."""
+"""What a migration says of itself: how far it is, what became of everything, and when it gives up. Pure."""
 
 from __future__ import annotations
 
@@ -8,6 +8,29 @@ from muxer.progress import clock
 from muxer.progress import progress as how_far
 
 BAR_CELLS = 20
+# A migration ends after so many failed readings in a row that reached no further than an earlier one: some three minutes.
+MAX_STUCK_READINGS = 6
+# The same when RWS shows nothing at all; with the delays between them, these take more than six hours.
+MAX_EMPTY_READINGS = 80
+
+
+class Readings:
+    """The attempts to read the query of a migration that failed. `failures` is their number."""
+
+    def __init__(self) -> None:
+        """Begin without any."""
+        self.failures = self._furthest = self._stuck = self._empty = 0
+
+    def are_hopeless(self, found: int) -> bool:
+        """Count an attempt that failed after it had `found` so many recordings. Returns whether the migration shall end."""
+        self.failures += 1
+        if found > self._furthest:
+            self._furthest, self._stuck, self._empty = found, 0, 0
+        elif found:
+            self._stuck += 1
+        else:
+            self._empty += 1
+        return self._stuck >= MAX_STUCK_READINGS or self._empty >= MAX_EMPTY_READINGS
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from muxer.config.schema import Config
-from muxer.errors import MuxerError
+from muxer.errors import MuxerError, QueryIncomplete
 from muxer.fleet.lanes import MINUTE, passes
 from muxer.gir.models import CallRecording
 from muxer.gir.rws import Rws, warn_of_skipped
@@ -89,16 +89,22 @@ class Poller:
 
     def poll(self) -> PollResult:
         """Go once through the window, or through the migration's query. Raise the errors of :class:`Rws`, and those of the
-        engine."""
+        engine; :class:`QueryIncomplete` only after the last pass."""
+        incomplete = None
         self.result, self.pending, self.skipped, self._bare = PollResult(), 0, {}, set()
         self._engine.begin_poll()
         reaches = self._reaches()
         self._seen = Remembered(SEEN) if len(reaches) > 1 else None
         for number, reach in enumerate(reaches):
-            self._pass(reach, reaches[0] if number else None)
+            try:
+                self._pass(reach, reaches[0] if number else None)
+            except QueryIncomplete as error:
+                incomplete = error
             if number + 1 < len(reaches) and self._engine.is_closed(reach):
                 log.info("the queues are full; older calls are read when there is room")
                 break
+        if incomplete is not None:
+            raise incomplete
         return self.result
 
     def _pass(self, reach: float, newest: float | None) -> None:

@@ -182,6 +182,14 @@ REMEDIES: dict[Code, Remedy] = {
         "See the metadata of the recording in RWS.",
         _ASIDE,
     ),
+    Code.QUERY_INCOMPLETE: Remedy(
+        "RWS shows only a part of the call recordings that a query finds, or it is not known whether it shows all",
+        "The muxer does not understand how this RWS continues a page, and the calls are too dense, or too long, to read in time windows; "
+        "or RWS refuses a page again and again",
+        "Raise `[advanced] pagination` as far as RWS allows. Run `check`: it names the keys of the response. Compare them with "
+        "docs/gir-api.md, sections 3 and 9. What was found is muxed.",
+        "at the next poll; a migration ends with exit code 4",
+    ),
     Code.METADATA: Remedy(
         "The metadata of a recording lack something, or contradict themselves",
         "The recorder, or a program that has changed them",

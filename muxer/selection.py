@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from muxer.gir.labels import LABEL
 from muxer.gir.masks import PausedSpan, Pauses, read_pauses
 from muxer.gir.models import CallRecording, MediaFile, ScreenRecording
-from muxer.gir.rws import LABEL
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 LONGEST_PREFIX = 64

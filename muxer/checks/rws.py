@@ -14,7 +14,8 @@ from muxer.checks.advice import remedy
 from muxer.checks.checklist import Check, Finding, failed, ok, warning
 from muxer.checks.connection import Server
 from muxer.config.schema import Config, Htcc
-from muxer.errors import LoginRefused, NotFound, ServiceUnavailable
+from muxer.errors import LoginRefused, NotFound, QueryIncomplete, ServiceUnavailable
+from muxer.gir.deviations import PAGING, Deviation
 from muxer.gir.models import CallRecording, ScreenRecording
 from muxer.gir.rws import Rws
 from muxer.gir.session import csrf_token
@@ -37,6 +38,7 @@ _QUERY = (
 )
 _SHARDING = tuple(f"[processing] {name}" for name in ("muxer_id", "total_muxers", "muxer_type"))
 WINDOW = "RWS window"
+PAGES = "RWS pages"
 
 
 class OfRws:
@@ -49,6 +51,7 @@ class OfRws:
         self.calls: list[CallRecording] = []
         self.screens: dict[str, ScreenRecording] = {}
         self._made: Rws | None = None
+        self._incomplete = ""
 
     @property
     def rws(self) -> Rws:
@@ -137,6 +140,7 @@ class OfRws:
     def _window(self) -> Iterator[Finding]:
         query = Queries(self._config, self.rws).query()
         found, ours, whole = self._count(query)
+        yield from self._paging()
         more = "" if whole else " or more (not counted to the end)"
         text = f"{self._span()}: {found} call recordings{more}"
         if not found:
@@ -149,18 +153,35 @@ class OfRws:
             advice = "with more recordings that would be odd: compare muxer_id, muxer_type and total_muxers of all instances"
             yield ok("shard", share) if ours else warning("shard", share, advice)
 
-    def _count(self, query: str) -> tuple[int, int, bool]:
+    def _count(self, query: str, *, is_repeated: bool = False) -> tuple[int, int, bool]:
         """Walk through the query; return how many recordings it finds, how many are ours, and whether that is all. The first
-        ones are kept."""
+        ones are kept. `is_repeated` is True after a page was refused: RWS may refuse it always."""
         found = ours = 0
+        self.calls = []
         deadline = time.monotonic() + COUNT_SECONDS
-        for page in self.rws.call_recordings(query):
-            mine = [call for call in page if takes(self._config.processing, call.id)]
-            self.calls += (mine or page)[: LOOKED_AT - len(self.calls)]
-            found, ours = found + len(page), ours + len(mine)
-            if time.monotonic() > deadline:
-                return found, ours, False
+        try:
+            for page in self.rws.call_recordings(query):
+                mine = [call for call in page if takes(self._config.processing, call.id)]
+                self.calls += (mine or page)[: LOOKED_AT - len(self.calls)]
+                found, ours = found + len(page), ours + len(mine)
+                if time.monotonic() > deadline:
+                    return found, ours, False
+        except QueryIncomplete as error:
+            self._incomplete = str(error)
+            return found, ours, False
+        except ServiceUnavailable:
+            if is_repeated or not found:
+                raise
+            return self._count(query, is_repeated=True)
         return found, ours, True
+
+    def _paging(self) -> Iterator[Finding]:
+        """Report how RWS continues a page, when it does so in a way that the muxer does not know."""
+        seen = self.rws.deviations.texts
+        advice = "the muxer reads them in another way, which takes longer: see docs/gir-api.md, section 9, and report it"
+        yield from (failed(PAGES, seen[kind], advice) for kind in PAGING if kind in seen)
+        if self._incomplete:
+            yield failed(PAGES, self._incomplete, "recordings are missed: do what the text says, and report it")
 
     def _span(self) -> str:
         if self._config.advanced.call_recording_query_string:
@@ -199,7 +220,9 @@ class OfRws:
             yield warning(check, f"{text}; RWS fails for {len(problems)}: {problems[0]}", advice)
         elif bulk and not self.rws.reads_in_bulk:
             advice = "nothing is lost; set [processing] batch_read_screen_recording_metadata = 0 to spare the attempt"
-            yield warning(check, "RWS has no bulk query; they are read one by one", advice)
+            ignores_ids = Deviation.BULK_IGNORES_IDS in self.rws.deviations.texts
+            what = "RWS ignores the ids of the bulk query" if ignores_ids else "RWS has no bulk query"
+            yield warning(check, f"{what}; they are read one by one", advice)
         else:
             yield ok(check, text)
 

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import logging
 import re
-import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from muxer.errors import (
-    AlreadyExists,
     EncryptionMissing,
-    Forbidden,
     MediaNotFound,
     MetadataError,
     NotFound,
@@ -24,22 +21,24 @@ from muxer.errors import (
     UnreadableAnswer,
 )
 from muxer.gir import query
-from muxer.gir.answers import OK, PARAMETER_INVALID, PARTIAL_SUCCESS
+from muxer.gir.answers import OK, PARTIAL_SUCCESS
+from muxer.gir.deviations import Deviation, Deviations
+from muxer.gir.labels import Labels
+from muxer.gir.links import LINK_HEADER, header_link
+from muxer.gir.listing import Listing
 from muxer.gir.models import CallRecording, Json, ScreenRecording, merged
-from muxer.gir.paging import Pages
-from muxer.gir.session import Session
-from muxer.remembered import Remembered
+from muxer.gir.session import READ_ATTEMPTS, Session
 from muxer.transfer import Received
 
 log = logging.getLogger(__name__)
 
-LABEL = "screenRecording"
 # The whole URL must stay below 7,500 bytes (gir-api, section 4); this much is kept for everything but the ids.
 MAX_IDS_BYTES = 7500 - 1000
-LABEL_PAUSE_SECONDS = 3600.0
 REMEMBERED_LABELS = 100_000
 # Enough to come from a slice of some hundred recordings down to the one that makes RWS fail.
 FAILURES_IN_A_ROW = 9
+# So many ids that a bulk query has not answered are read one by one, to see whether it is understood.
+CROSS_CHECKED = 5
 _VERSION = "api/v2/diagnostics/version"
 
 
@@ -63,8 +62,14 @@ class _Trouble:
     """Counts failures in a row, to tell one bad recording from a service that is down; ``skip`` is told the bad ones."""
 
     def __init__(self, skip: Skip) -> None:
-        self.skip = skip
+        self._skip = skip
         self._failures = 0
+        self.skipped: set[str] = set()
+
+    def skip(self, recording_id: str, error: Exception) -> None:
+        """Leave out a recording that RWS fails for."""
+        self.skipped.add(recording_id)
+        self._skip(recording_id, error)
 
     def meet(self, error: ServiceUnavailable) -> None:
         """Note a failure; raise it when there have been too many."""
@@ -77,21 +82,21 @@ class _Trouble:
         self._failures = 0
 
 
-class Rws:
+class Rws(Labels):
     """RWS as the muxer sees it. Safe to use from any thread."""
 
     def __init__(self, session: Session, contact_center_id: str) -> None:
         self._session = session
         contact_center = f"contact-centers/{quote(contact_center_id, safe='')}"
-        self._ops = f"api/v2/ops/{contact_center}"
+        super().__init__(f"api/v2/ops/{contact_center}", Deviations(), REMEMBERED_LABELS)
         self._screens = f"internal-api/{contact_center}/screen-recordings"
         self._settings = f"{self._ops}/settings/screen-recording-encryption"
+        self._listing = Listing(self._page, self.deviations, partial(self._page, attempts=1))
         self._bulk = True
-        self._labels_refused_until = 0.0
-        self._labelled = Remembered(REMEMBERED_LABELS)
+        # The greatest number of recordings in a bulk response that single reads have confirmed.
+        self._confirmed = 0
         self._version_warned = False
         self._certificates: tuple[Certificate, ...] = ()
-        self._lock = threading.Lock()
 
     def version(self) -> tuple[int, int, int, int] | None:
         """Return the version of RWS as four integers, None when it cannot be read (older than everything)."""
@@ -117,10 +122,17 @@ class Rws:
     def call_recordings(self, query_string: str) -> Iterator[list[CallRecording]]:
         """Given an encoded query, yield the call recordings that it finds, page by page, each id once.
 
-        A recording that cannot be read is skipped with a warning. Raise the errors of the session.
+        A recording that cannot be read is skipped with a warning. Raise the errors of the session, and
+        :class:`~muxer.errors.QueryIncomplete` after the last page when it is not known whether these are all.
         """
-        for page in Pages(self._session.get, f"{self._ops}/recordings?{query_string}"):
+        for page in self._listing.pages(f"{self._ops}/recordings?{query_string}"):
             yield list(_readable(page))
+
+    def _page(self, link: str, attempts: int = READ_ATTEMPTS) -> Json:
+        """Return the response to a query or link, with the target of its `Link` header among its keys."""
+        content, headers = self._session.get_with_headers(link, attempts)
+        following = header_link(headers.get("Link", ""))
+        return content if following is None else {**content, LINK_HEADER: following}
 
     def call_recording(self, recording_id: str) -> CallRecording | None:
         """Given its id, return one call recording, None when RWS does not know it."""
@@ -153,13 +165,37 @@ class Rws:
         while remaining and bulk and self._bulk:
             slice_ = _fitting(remaining)
             try:
-                found += self._screens_in_parts(slice_, trouble)
+                screens = self._screens_in_parts(slice_, trouble)
             except RequestRejected as error:
-                self._bulk = False
-                log.warning("RWS has no bulk query of screen recordings (%s); reading them one by one", error)
+                self._leave_bulk(Deviation.NO_BULK, f"RWS has no bulk query of screen recordings ({error})")
             else:
-                remaining = remaining[len(slice_) :]
+                if self._is_understood(slice_, screens, trouble):
+                    found += screens
+                    remaining = remaining[len(slice_) :]
         return merged([*found, *self._screens_singly([*remaining, *odd], trouble)])
+
+    def _leave_bulk(self, kind: Deviation, text: str) -> None:
+        self._bulk = False
+        self.deviations.note(kind, f"{text}; reading them one by one")
+
+    def _is_understood(self, ids: Sequence[str], screens: Sequence[ScreenRecording], trouble: _Trouble) -> bool:
+        """Return whether RWS has read the `ids` of a bulk query that it answered with `screens`.
+
+        A server may ignore them, and return nothing, or other recordings. So some ids that are missing are read one by one,
+        until responses with as many recordings were confirmed. When RWS has not read the ids, no bulk query follows.
+        """
+        wanted, shown = set(ids), {one.id for one in screens}
+        missing = [one for one in ids if one not in shown and one not in trouble.skipped]
+        if shown <= wanted:
+            if not missing or 0 < len(shown) <= self._confirmed:
+                return True
+            sample = missing[:: -(-len(missing) // CROSS_CHECKED)]
+            if next(self._screens_singly(sample, trouble), None) is None:
+                self._confirmed = len(shown)
+                return True
+        what = "leaves out some that exist" if shown <= wanted else "shows others than those that were asked for"
+        self._leave_bulk(Deviation.BULK_IGNORES_IDS, f"the bulk query of screen recordings {what}: RWS ignores its ids")
+        return False
 
     def _screens_in_parts(self, ids: Sequence[str], trouble: _Trouble) -> list[ScreenRecording]:
         """Read a slice in bulk; when RWS fails, read its halves, so that one bad recording costs only itself."""
@@ -247,52 +283,6 @@ class Rws:
         except NotFound as error:
             raise MediaNotFound(f"RWS does not find the media: {error}") from error
 
-    def wants_label(self, recording_id: str) -> bool:
-        """Whether it makes sense to label a call recording: labels are not refused at the moment, and it was not labelled
-        a while ago by this process, whatever the list of call recordings shows."""
-        with self._lock:
-            return time.monotonic() >= self._labels_refused_until and recording_id not in self._labelled
-
-    def label(self, recording_id: str) -> bool:
-        """Given a call recording, label it ``screenRecording``; return whether it bears the label now.
-
-        A missing label definition is made first. A label that RWS forbids is only a warning, once an hour.
-        """
-        if not self.wants_label(recording_id):
-            return recording_id in self._labelled
-        try:
-            try:
-                self._post_label(recording_id)
-            except RequestRejected as error:
-                if not _definition_is_missing(error):
-                    raise
-                self._define_label()
-                self._post_label(recording_id)
-        except Forbidden as error:
-            with self._lock:
-                self._labels_refused_until = time.monotonic() + LABEL_PAUSE_SECONDS
-            log.warning("labels are not set for %.0f minutes: %s", LABEL_PAUSE_SECONDS / 60, error)
-            return False
-        self._labelled.add(recording_id)
-        return True
-
-    def _post_label(self, recording_id: str) -> None:
-        try:
-            self._write("POST", f"{self._ops}/recordings/{quote(recording_id, safe='')}/labels", {"name": LABEL})
-        except AlreadyExists:
-            log.debug("%s: labelled already", recording_id)
-
-    def _define_label(self) -> None:
-        definition = {
-            "name": LABEL,
-            "displayName": "Screen recording",
-            "description": "The call has a muxed screen recording",
-        }
-        try:
-            self._write("POST", f"{self._ops}/recording-label-definitions", definition)
-        except AlreadyExists:
-            log.debug("the label definition exists already")
-
     def _write(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
         return self._session.write(method, path, body, csrf_sources=(_VERSION, self._settings))
 
@@ -324,10 +314,3 @@ def _fitting(ids: Sequence[str]) -> list[str]:
             break
         fitting.append(one)
     return fitting
-
-
-def _definition_is_missing(error: RequestRejected) -> bool:
-    """Tell a missing label definition from a missing recording; for a 404 only the message tells (gir-api, section 6)."""
-    if isinstance(error, NotFound):
-        return "definition" in str(error).lower().partition("statuscode")[2]
-    return error.status_code == PARAMETER_INVALID

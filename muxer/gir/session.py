@@ -78,18 +78,25 @@ class Session:
         if not account.trusted_ca:
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
 
-    @_watched
     def get(self, target: str, **kwargs: Any) -> dict[str, Any]:
         """Given a path with query, or a link, return the JSON object there. Tried again when the service is unavailable.
 
         Raise the errors of :func:`muxer.gir.answers.envelope`. ``accepted``: the statusCodes that are no failure.
         """
-        for attempt in range(1, READ_ATTEMPTS + 1):
+        return self.get_with_headers(target, **kwargs)[0]
+
+    @_watched
+    def get_with_headers(
+        self, target: str, attempts: int = READ_ATTEMPTS, **kwargs: Any
+    ) -> tuple[dict[str, Any], Mapping[str, str]]:
+        """Return the JSON object at `target`, like :meth:`get`, and the headers of the response."""
+        for attempt in range(1, attempts + 1):
             try:
-                return self._content(self._exchange("GET", target), **kwargs)
+                answer = self._exchange("GET", target)
+                return self._content(answer, **kwargs), answer.headers
             except ServiceUnavailable as error:
                 wait = error.retry_after if error.retry_after is not None else 2.0 ** (attempt - 1)
-                if attempt == READ_ATTEMPTS or wait > LONGEST_WAIT:
+                if attempt == attempts or wait > LONGEST_WAIT:
                     raise
                 log.debug("%s; trying again in %.1f s", error, wait)
                 if self._stop.wait(wait * random.uniform(1.0, 1.2)):

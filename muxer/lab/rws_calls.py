@@ -1,7 +1,7 @@
 """RWS: call recordings, their media and their labels [gir-api 3, 6]."""
 
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from muxer.lab.paging import Page, Scrolls, offset_page
 from muxer.lab.query import BadParameter, finder, number
@@ -11,6 +11,7 @@ from muxer.lab.site import Site, chunks
 
 CENTER = "/api/v2/ops/contact-centers/{ccid}"
 RECORDINGS = f"{CENTER}/recordings"
+LABELS_WITHOUT_OPS = "/api/v2/recordings/{id}/labels"
 DEFINITIONS = f"{CENTER}/recording-label-definitions"
 FOREIGN_HOST = "http://rws-node-2.lab.invalid:8090"
 DEFAULT_LIMIT = 100
@@ -32,6 +33,24 @@ def media_of(recording: dict[str, Any], media_id: str) -> dict[str, Any] | None:
     return next((media for media in recording.get("mediaFiles", []) if media["mediaId"] == media_id), None)
 
 
+def linked(content: dict[str, Any], link: str, form: str) -> Answer:
+    """Return a page with its link to the next one, in one of the forms that a server may choose [gir-api 3]."""
+    scroll_id = parse_qs(urlsplit(link).query).get("scrollId", [""])[0]
+    forms: dict[str, dict[str, Any]] = {
+        "object": {"paging": {"next": {"uri": link}}},
+        "unknown": {"cursor": {"following": link}},
+        "scrollId": {"scrollId": scroll_id} if scroll_id else {},
+        **{name: {name: {"next": link}} for name in ("paging", "pagination", "links")},
+        "_links": {"_links": {"next": {"href": link}}},
+        "header": {},
+        "none": {},
+    }
+    answer = Answer.envelope({**content, **forms.get(form, {form: link})})
+    if form == "header":
+        answer.headers["Link"] = f'<{link}>; rel="next"'
+    return answer
+
+
 class CallRecordings:
     """The resources below ``/api/v2/ops/contact-centers/{ccid}`` that concern call recordings."""
 
@@ -45,7 +64,8 @@ class CallRecordings:
             Route("GET", RECORDINGS, self._query),
             Route("GET", RECORDINGS + "/{id}", self._one),
             Route("GET", RECORDINGS + "/{id}/content/{media_id}", self._content),
-            Route("POST", RECORDINGS + "/{id}/labels", self._label),
+            Route("POST", RECORDINGS + "/{id}/labels", self._label_by_ops),
+            Route("POST", LABELS_WITHOUT_OPS, self._label_without_ops),
             Route("POST", DEFINITIONS, self._define),
         )
 
@@ -57,26 +77,28 @@ class CallRecordings:
         except BadParameter as error:
             raise Refusal(400, 2, str(error)) from error
         recordings = [recording for id in page.ids if (recording := self._site.store.call(id))]
-        return Answer.envelope({"recordings": recordings, **self._link(request, page)})
+        if page.next_query is None:
+            return Answer.envelope({"recordings": recordings})
+        host = FOREIGN_HOST if self._site.switches.foreign_links else self._site.rws_url
+        link = f"{host}{urlsplit(request.target).path}?{page.next_query}"
+        return linked({"recordings": recordings}, link, self._site.switches.link_form)
 
     def _page(self, request: Request) -> Page:
         parameters, switches = request.parameters, self._site.switches
         limit = number(parameters, "limit", DEFAULT_LIMIT, 1)
+        limit = min(limit, switches.page_cap or limit)
         if "scrollId" in parameters:
             return self._scrolls.follow(parameters["scrollId"], switches)
         region, finds = self._site.region, finder(parameters)
         found = self._site.store.find(lambda call: call.get("region") == region and finds(call))
         if parameters.get("scanAndScroll", "").lower() == "true":
+            if switches.empty_scans:
+                return Page([], None)
             return self._scrolls.begin(found, limit, request.target, switches)
-        return offset_page(found, parameters, number(parameters, "offset", 0), limit)
-
-    def _link(self, request: Request, page: Page) -> dict[str, Any]:
-        if page.next_query is None:
-            return {}
-        host = FOREIGN_HOST if self._site.switches.foreign_links else self._site.rws_url
-        link = f"{host}{urlsplit(request.target).path}?{page.next_query}"
-        form = self._site.switches.link_form
-        return {"paging": {"next": link}} if form == "paging" else {form: link}
+        offset = number(parameters, "offset", 0)
+        if 0 < switches.pages_refused_from <= offset:
+            raise Refusal(500, 4, "Result window is too large")
+        return offset_page(found, parameters, offset, limit)
 
     def _call(self, id: str) -> dict[str, Any]:
         recording = self._site.store.call(id)
@@ -89,6 +111,16 @@ class CallRecordings:
 
     def _content(self, request: Request, id: str, media_id: str) -> Answer:
         return stream_clear(self._site, media_of(self._call(id), media_id))
+
+    def _label_by_ops(self, request: Request, id: str) -> Answer:
+        if status := self._site.switches.label_refusal:
+            raise Refusal(status, {403: 5, 404: 6}.get(status, 2), "Not possible")
+        return self._label(request, id)
+
+    def _label_without_ops(self, request: Request, id: str) -> Answer:
+        if not self._site.switches.label_without_ops:
+            raise Refusal(404, 6, "No such resource")
+        return self._label(request, id)
 
     def _label(self, request: Request, id: str) -> Answer:
         name = self._label_name(request)

@@ -9,6 +9,9 @@ from muxer.lab.site import Site
 
 SCREENS = "/internal-api/contact-centers/{ccid}/screen-recordings"
 
+# What a server may show that lists its latest recordings whatever ids were asked for.
+OTHERS = [{"id": f"another-{number}", "region": "r1", "mediaFiles": []} for number in range(3)]
+
 
 class ScreenRecordings:
     """The resources below ``/internal-api/contact-centers/{ccid}/screen-recordings``."""
@@ -31,6 +34,8 @@ class ScreenRecordings:
         switches = self._site.switches
         if not switches.bulk:
             raise Refusal(switches.bulk_refusal, 6 if switches.bulk_refusal == 404 else 2, "No such collection")
+        if switches.bulk_ids != "asked":
+            return Answer.envelope({"recordings": OTHERS if switches.bulk_ids == "others" else []})
         ids = [id for id in request.parameters.get("ids", "").split(",") if id]
         if not ids:
             raise Refusal(400, 1, "The parameter ids is missing")

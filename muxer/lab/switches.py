@@ -14,15 +14,21 @@ class Switches:
     replacing_post: a POST replaces the mediaFiles of a screen recording, else merges by mediaId [gir-api 5, OURS].
     bulk: the collection of screen recordings can be read with ``ids=`` [gir-api 4, OURS].
     bulk_refusal: the HTTP status of that collection without bulk: 400, 404 or 405.
+    bulk_ids: what a bulk answer holds: those ``asked`` for, ``nothing``, or ``others``, as a list by time [gir-api 4, S].
     partial_code: a bulk answer says statusCode 7 when an id is unknown, else 0.
     scroll_empty_first_page: the first page of a scan is empty and has a next link [gir-api 3].
     scroll_repeats_ids: later pages of a scan repeat an id of an earlier one [gir-api 3].
     scroll_expires_once: the first scroll link followed of a query answers 404/6, once per query text [gir-api 3].
     foreign_links: paging links name a host that cannot be reached [gir-api 1].
-    link_form: where the link stands: ``paging``, ``nextUri`` or ``next`` [gir-api 3].
+    link_form: the form of the link: a key, ``object``, ``header``, ``scrollId``, ``unknown`` or ``none`` [gir-api 3].
+    page_cap: above 0, a page has at most this number of recordings, whatever ``limit`` asks for [gir-api 3].
+    pages_refused_from: above 0, pages from this offset on answer 500, as Elasticsearch does at 10,000 [gir-api 3, S].
+    empty_scans: a query with scanAndScroll answers one empty page without link [gir-api 3].
     label_definition: the definition of the label screenRecording exists from the start [gir-api 6].
     label_missing_answer: the answer without a definition: 404 (its message names it) or 400.
     label_forbidden: labels answer 403/5.
+    label_refusal: above 0, the label path below ops answers this HTTP status with a general text [gir-api 6, OURS].
+    label_without_ops: labels can be set by the path without ops [gir-api 6, D].
     encryption_group: the settings of gir-api 7: ``certificates``, ``empty``, or ``missing`` (404).
     version: the RWS version; empty makes the answer unreadable.
     error_in_envelope: failures come with HTTP 200 and only statusCode says so [gir-api 1, D].
@@ -33,15 +39,21 @@ class Switches:
     replacing_post: bool = False
     bulk: bool = True
     bulk_refusal: int = 404
+    bulk_ids: str = "asked"
     partial_code: bool = True
     scroll_empty_first_page: bool = True
     scroll_repeats_ids: bool = True
     scroll_expires_once: bool = False
     foreign_links: bool = True
     link_form: str = "paging"
+    page_cap: int = 0
+    pages_refused_from: int = 0
+    empty_scans: bool = False
     label_definition: bool = True
     label_missing_answer: int = 404
     label_forbidden: bool = False
+    label_refusal: int = 0
+    label_without_ops: bool = False
     encryption_group: str = "certificates"
     version: str = "8.5.205.40"
     error_in_envelope: bool = False
@@ -55,8 +67,13 @@ class Switches:
 
 ALLOWED: dict[str, tuple[int | str, ...]] = {
     "bulk_refusal": (400, 404, 405),
-    "link_form": ("paging", "nextUri", "next"),
+    "bulk_ids": ("asked", "nothing", "others"),
+    "link_form": (
+        *("paging", "nextUri", "next", "nextPage", "nextPageUri", "links", "_links", "pagination"),
+        *("object", "header", "scrollId", "unknown", "none"),
+    ),
     "label_missing_answer": (404, 400),
+    "label_refusal": (0, 400, 403, 404, 405),
     "encryption_group": ("certificates", "empty", "missing"),
 }
 

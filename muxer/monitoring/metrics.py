@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -66,6 +66,7 @@ class Metrics(Collector):
             yield gauge("muxer_window_seconds", "How far back the window of the polls begins.", window)
         known = (RWS,) if sources.is_rcs_unused else (RWS, RCS)
         yield from of_services(services(sources), known, sources.outages.begun)
+        yield of_deviations(sources.deviations.counts)
         yield from of_journal(history.counts(sources.journal), sources.is_journal_kept())
         yield from of_disk(room(sources.disk), sources.disk.has_room())
         yield of_certificates([*self._expiries.all(sources.recipients()), *self._of_servers()])
@@ -138,6 +139,12 @@ def of_services(known: Iterable[Service], always: Iterable[str], outages: int) -
     help_text = "When a service last did what was asked."
     yield gauges("muxer_service_last_success_timestamp_seconds", help_text, ["service"], successes)
     yield counter("muxer_outages", "Outages of services that have begun.", outages)
+
+
+def of_deviations(counts: Mapping[str, int]) -> Metric:
+    """Return the counter of the deviations of RWS and RCS, by their kinds."""
+    help_text = "How often RWS or RCS behaved differently from docs/gir-api.md, by kind (section 9 there)."
+    return counters("muxer_deviations", help_text, ["kind"], single(counts))
 
 
 def of_journal(counts: dict[str, int] | None, is_kept: bool) -> Iterator[Metric]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from muxer.activity import Activity, Running, Snapshot
 from muxer.config.schema import Config
 from muxer.disk import Disk
 from muxer.fleet.view import FleetView, masked
+from muxer.gir.deviations import Deviations
 from muxer.gir.rws import Certificate
 from muxer.journal import Sample
 from muxer.masking import Mask
@@ -79,7 +80,8 @@ class View:
 class Sources:
     """Where what is shown comes from. ``journal`` = its path, None when there is none (a migration); ``held`` = how many
     targets are queued or running; ``recipients`` = the certificates that RWS told last; ``warnings`` = what is odd about
-    the configuration; ``fleet`` = how the fleet stands, None where this process does the work itself."""
+    the configuration; ``fleet`` = how the fleet stands, None where this process does the work itself; ``deviations`` = what
+    RWS and RCS do differently from docs/gir-api.md."""
 
     config: Config
     activity: Activity
@@ -92,6 +94,7 @@ class Sources:
     recipients: Callable[[], tuple[Certificate, ...]]
     warnings: tuple[str, ...] = ()
     fleet: Callable[[], FleetView | None] = lambda: None
+    deviations: Deviations = field(default_factory=Deviations)
 
     @cached_property
     def mask(self) -> Mask:

@@ -6,7 +6,16 @@ from dataclasses import replace
 
 import pytest
 
-from muxer.migration import BAR_CELLS, Standing, bar, progress, summary
+from muxer.migration import (
+    BAR_CELLS,
+    MAX_EMPTY_READINGS,
+    MAX_STUCK_READINGS,
+    Readings,
+    Standing,
+    bar,
+    progress,
+    summary,
+)
 
 STANDING = Standing(
     found=12, ours=8, finished=4, without_screen=1, muxed=5, already_done=2, failed=("C1", "C2"), sharded=False
@@ -37,3 +46,22 @@ def test_the_progress_tells_rate_and_time_left() -> None:
 def test_the_bar_fills_with_what_is_finished(finished: int, ours: int, cells: int) -> None:
     line = bar(replace(STANDING, finished=finished, ours=ours))
     assert line.startswith(f"[{'#' * cells}{'.' * (BAR_CELLS - cells)}] {finished} of {ours} recordings")
+
+
+def test_a_migration_gives_up_a_query_that_fails_at_the_same_place_again_and_again() -> None:
+    readings = Readings()
+    assert not any(readings.are_hopeless(10) for _ in range(MAX_STUCK_READINGS))
+    assert readings.are_hopeless(10) and readings.failures == MAX_STUCK_READINGS + 1
+
+
+def test_a_migration_goes_on_as_long_as_each_reading_reaches_further() -> None:
+    readings = Readings()
+    assert not any(readings.are_hopeless(number) for number in range(1, 100))
+
+
+def test_an_outage_has_longer_patience_and_does_not_use_up_that_of_a_page() -> None:
+    readings = Readings()
+    assert not any(readings.are_hopeless(0) for _ in range(MAX_EMPTY_READINGS - 1))
+    assert not readings.are_hopeless(5) and not readings.are_hopeless(5)
+    readings = Readings()
+    assert [readings.are_hopeless(0) for _ in range(MAX_EMPTY_READINGS)][-1]

@@ -1,0 +1,98 @@
+"""The link from one page of a query to the next one, in every form that an RWS may use (gir-api, section 3). Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+from urllib.parse import parse_qsl, urlencode
+
+from requests.utils import parse_header_links
+
+# Where the key of a `Link` header is put among the keys of a response.
+LINK_HEADER = "Link header"
+# Objects of a response in which a link may be; the response itself is the first one.
+CONTAINERS = ("paging", "links", "_links", "pagination")
+NAMES = ("next", "nextUri", "nextPage", "nextPageUri")
+ADDRESSES = ("href", "uri", "url")
+SCROLL_IDS = ("scrollId", "scroll_id", "_scroll_id")
+SCAN = "scanandscroll"
+_MAX_KEYS = 30
+
+
+def next_link(answer: Mapping[str, Any], asked: str) -> str | None:
+    """Return the link to the next page that a response contains, or None when it contains none.
+
+    `answer` is the JSON object of the response, with the target of its `Link` header under :data:`LINK_HEADER`. `asked` is
+    the first URL of the query: a scrollId without a link is added to it.
+    """
+    link = next(_links(answer), None)
+    if link is not None:
+        return asked.partition("?")[0] + link if link.startswith("?") else link
+    scroll = next(_texts(place.get(name) for place in _places(answer) for name in SCROLL_IDS), None)
+    return None if scroll is None else with_parameters(asked, scrollId=scroll)
+
+
+def header_link(value: str) -> str | None:
+    """Return the target of the relation `next` in the `value` of a `Link` header (RFC 8288), or None when there is none."""
+    for one in parse_header_links(value):
+        if "next" in str(one.get("rel", "")).lower().split():
+            return one["url"] or None
+    return None
+
+
+def keys_of(answer: Mapping[str, Any]) -> str:
+    """Return the names of the keys of a response, also those within its paging objects, for an administrator to read."""
+    names = []
+    for name, value in answer.items():
+        inner = ", ".join(map(str, value)) if name in CONTAINERS and isinstance(value, Mapping) else ""
+        names.append(f"{name} {{{inner}}}" if inner else str(name))
+    return ", ".join(names[:_MAX_KEYS]).encode(errors="backslashreplace").decode()[:500] or "none"
+
+
+def with_parameters(url: str, **values: str | int) -> str:
+    """Return a `url` with these parameters of its query replaced or added; the others are left as they are."""
+    path, _, query = url.partition("?")
+    kept = [pair for pair in query.split("&") if pair and _name(pair) not in {name.lower() for name in values}]
+    return f"{path}?{'&'.join([*kept, urlencode(values)])}"
+
+
+def parameter(url: str, name: str) -> str:
+    """Return the value of the parameter `name` in the query of a `url`, empty when it has none."""
+    pairs = parse_qsl(url.partition("?")[2], keep_blank_values=True)
+    return next((value for key, value in pairs if key.lower() == name.lower()), "")
+
+
+def is_scan(url: str) -> bool:
+    """Return whether a query asks for scan and scroll."""
+    return parameter(url, SCAN).lower() == "true"
+
+
+def without_scan(url: str) -> str:
+    """Return the URL of a query without scan and scroll."""
+    path, _, query = url.partition("?")
+    return f"{path}?{'&'.join(pair for pair in query.split('&') if _name(pair) != SCAN)}"
+
+
+def _name(pair: str) -> str:
+    return pair.partition("=")[0].lower()
+
+
+def _places(answer: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield the objects in which a link may be: first those that are made for it."""
+    for name in CONTAINERS:
+        value = answer.get(name)
+        if isinstance(value, Mapping):
+            yield value
+        elif isinstance(value, list):
+            yield from ({"next": one} for one in value if isinstance(one, Mapping) and one.get("rel") == "next")
+    yield answer
+
+
+def _links(answer: Mapping[str, Any]) -> Iterator[str]:
+    values = [place.get(name) for place in _places(answer) for name in NAMES]
+    for value in (*values, answer.get(LINK_HEADER)):
+        yield from _texts([*map(value.get, ADDRESSES)] if isinstance(value, Mapping) else [value])
+
+
+def _texts(values: Iterable[object]) -> Iterator[str]:
+    return (value for value in values if isinstance(value, str) and value.strip())

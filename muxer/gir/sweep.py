@@ -1,0 +1,72 @@
+"""Plans the time windows that replace the pages of an RWS whose next page cannot be reached (gir-api, section 3). Pure.
+
+A query finds the calls that started at `startTime` or later and ended at `endTime` or earlier. A call that lasts across the
+border of two windows is in neither of them, so consecutive windows overlap. A window whose page may lack something is
+halved. So each call that is not longer than the smallest overlap lies within a window that is read completely.
+All times are milliseconds since 1970.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# Times in metadata have whole seconds: a shorter window separates no calls.
+MIN_WINDOW_MS = 1000
+# No call lasts longer (our decision): long windows need no larger overlap.
+MAX_OVERLAP_MS = 12 * 3600 * 1000
+
+
+@dataclass(frozen=True)
+class Window:
+    """A span of time from `start` to `end`."""
+
+    start: int
+    end: int
+
+    @property
+    def length(self) -> int:
+        """Its length in milliseconds."""
+        return self.end - self.start
+
+    @property
+    def overlap(self) -> int:
+        """How far the next window begins before the end of this one, in milliseconds."""
+        return min(self.length // 2, MAX_OVERLAP_MS)
+
+
+class Sweep:
+    """A walk through the windows of a span of time, from its start to its end.
+
+    `window` is the window to read now, None at the end. `covered_ms` is the length up to which no call is missed so far.
+    `is_complete` is False when a window that may lack something could not be halved any further.
+    """
+
+    def __init__(self, whole: Window) -> None:
+        """Begin with all of the span `whole`."""
+        self._whole = whole
+        self.window: Window | None = whole
+        self.covered_ms = whole.length
+        self.is_complete = True
+
+    def halve(self) -> bool:
+        """Continue with the first half of the window. Returns False when it is too short for that."""
+        assert self.window is not None
+        if self.window.length < 2 * MIN_WINDOW_MS:
+            return False
+        self.window = Window(self.window.start, self.window.start + self.window.length // 2)
+        return True
+
+    def advance(self, *, is_whole: bool, is_sparse: bool) -> None:
+        """Continue with the next window.
+
+        `is_whole` is whether this window was read completely. After one that is `is_sparse`, the next is twice as long.
+        """
+        assert self.window is not None
+        self.is_complete = self.is_complete and is_whole
+        if self.window.end >= self._whole.end:
+            self.window = None
+            return
+        self.covered_ms = min(self.covered_ms, self.window.overlap)
+        start = self.window.end - self.window.overlap
+        length = self.window.length * (2 if is_sparse else 1)
+        self.window = Window(start, min(start + length, self._whole.end))

@@ -1,0 +1,60 @@
+"""Real runs against an RWS that has a bulk query of screen recordings and ignores its ids."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.calls import add_short, configure, log_of, messages, muxed
+from support.checking import configured
+from support.checking import run as check
+from support.daemon import run
+
+from muxer.lab.lab import Lab
+
+Make = Callable[..., Lab]
+MIGRATION = {"advanced__call_recording_query_string": "startTime=0"}
+SECONDS = 60
+
+
+def singly(lab: Lab) -> list[str]:
+    return [one.path for one in lab.store.requests if one.method == "GET" and "/screen-recordings/" in one.path]
+
+
+@pytest.mark.parametrize("held", ["nothing", "others"])
+def test_recordings_are_muxed_although_the_bulk_query_ignores_its_ids(make_lab: Make, held: str) -> None:
+    lab = make_lab(bulk_ids=held)
+    calls = add_short(lab, range(3))
+    config = configure(lab, **MIGRATION, processing__query_slice_size="1")
+    done = run(config, seconds=SECONDS)
+    assert done.process.returncode == 0 and "3 files muxed" in done.out, done.out
+    assert all(len(muxed(lab, call.id)) == 1 for call in calls)
+    warned = [one for one in messages(log_of(config)) if "RWS ignores its ids; reading them one by one" in one]
+    assert len(warned) == 1
+    assert len([one for one in lab.store.requests if "ids=" in one.path]) == 1
+
+
+def test_a_bulk_query_that_leaves_out_what_does_not_exist_stays_in_use(make_lab: Make) -> None:
+    lab = make_lab()
+    calls = add_short(lab, range(8))
+    for call in calls[:7]:
+        lab.store._screens.pop(call.id)
+    config = configure(lab, **MIGRATION, processing__query_slice_size="4")
+    done = run(config, seconds=SECONDS)
+    assert done.process.returncode == 0 and "1 files muxed" in done.out, done.out
+    assert len([one for one in lab.store.requests if "ids=" in one.path]) == 2
+    assert not [one for one in messages(log_of(config)) if "one by one" in one]
+
+
+@pytest.mark.parametrize("held", ["nothing", "others"])
+@pytest.mark.parametrize("count", [0, 2])
+def test_check_says_that_the_ids_are_ignored(make_lab: Make, tmp_path: Path, held: str, count: int) -> None:
+    lab = make_lab(bulk_ids=held)
+    add_short(lab, range(count))
+    line = check(configured(lab, tmp_path)).of("RWS screen recordings")
+    if count or held == "others":
+        assert line.status == "warning" and "ignores the ids of the bulk query" in line.found
+        assert "batch_read_screen_recording_metadata" in line.advice
+    else:  # that it answers nothing is right
+        assert line.status == "ok"

@@ -1,0 +1,55 @@
+"""Real runs against an RWS that refuses labels: the muxed file is published, and the recording does not fail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from support.calls import add_short, configure, log_of, messages, muxed
+from support.daemon import IMPATIENT, run
+
+from muxer.lab.lab import Lab
+
+Make = Callable[..., Lab]
+MIGRATION = {"advanced__call_recording_query_string": "startTime=0", "advanced__worker_threads": "1"}
+SECONDS = 60
+REFUSALS = (400, 403, 404, 405)
+
+
+def posts(lab: Lab, part: str) -> int:
+    return len([one for one in lab.store.requests if one.method == "POST" and part in one.path])
+
+
+@pytest.mark.parametrize("status", REFUSALS)
+@pytest.mark.parametrize("envelope_only", [False, True])
+def test_a_refused_label_is_a_warning_and_no_failure(make_lab: Make, status: int, envelope_only: bool) -> None:
+    lab = make_lab(label_refusal=status, error_in_envelope=envelope_only)
+    calls = add_short(lab, range(3))
+    config = configure(lab, **MIGRATION)
+    done = run(config, seconds=SECONDS, **IMPATIENT)
+    assert done.process.returncode == 0 and "3 files muxed" in done.out and " 0 failed" in done.out, done.out
+    assert all(len(muxed(lab, call.id)) == 1 for call in calls) and not lab.store.label_posts
+    (warned,) = [one for one in messages(log_of(config)) if "labels are not set for 60 minutes" in one]
+    assert "Not possible" in warned
+    assert (posts(lab, "/labels"), posts(lab, "/recording-label-definitions")) == (3, 1)
+
+
+@pytest.mark.parametrize("status", REFUSALS)
+def test_the_path_without_ops_is_used_where_rws_accepts_only_that(make_lab: Make, status: int) -> None:
+    lab = make_lab(label_refusal=status, label_without_ops=True)
+    calls = add_short(lab, range(3))
+    config = configure(lab, **MIGRATION)
+    done = run(config, seconds=SECONDS, **IMPATIENT)
+    assert done.process.returncode == 0, done.out
+    assert sorted(lab.store.label_posts) == sorted((call.id, "screenRecording") for call in calls)
+    assert len([one for one in messages(log_of(config)) if "labels are set by the path without ops" in one]) == 1
+    assert posts(lab, "/labels") == 5
+
+
+@pytest.mark.parametrize("status", [400, 404])
+def test_a_missing_definition_is_created_whatever_the_text_of_the_refusal(make_lab: Make, status: int) -> None:
+    lab = make_lab(label_definition=False, label_missing_answer=status)
+    calls = add_short(lab, range(2))
+    done = run(configure(lab, **MIGRATION), seconds=SECONDS, **IMPATIENT)
+    assert done.process.returncode == 0
+    assert len(lab.store.label_posts) == len(calls) and posts(lab, "/recording-label-definitions") == 1

@@ -1,0 +1,103 @@
+"""Links to the next page, wherever a server puts them (gir-api 3)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from muxer.gir.links import (
+    LINK_HEADER,
+    header_link,
+    is_scan,
+    keys_of,
+    next_link,
+    parameter,
+    with_parameters,
+    without_scan,
+)
+
+ASKED = "api/recordings?startTime=1&limit=2&scanAndScroll=true"
+CONTAINERS = ("paging", "links", "_links", "pagination", "")
+NAMES = ("next", "nextUri", "nextPage", "nextPageUri")
+VALUES: tuple[Any, ...] = ("/two?x=1", {"href": "/two?x=1"}, {"uri": "/two?x=1"}, {"url": "/two?x=1"})
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("value", VALUES, ids=str)
+def test_a_link_is_found_in_every_place_and_form(container: str, name: str, value: object) -> None:
+    link = {name: value}
+    assert next_link({"recordings": [], **({container: link} if container else link)}, ASKED) == "/two?x=1"
+
+
+def test_a_list_of_links_is_searched_for_the_next_one() -> None:
+    links = [{"rel": "self", "href": "/one"}, {"rel": "next", "href": "/two"}]
+    assert next_link({"links": links}, ASKED) == "/two"
+
+
+def test_a_link_that_is_only_a_query_belongs_to_the_path_that_was_asked() -> None:
+    assert next_link({"next": "?offset=2"}, ASKED) == "api/recordings?offset=2"
+
+
+@pytest.mark.parametrize("answer", [{"scrollId": "a/b=="}, {"paging": {"scrollId": "a/b=="}}, {"_scroll_id": "a/b=="}])
+def test_a_bare_scroll_id_is_added_to_the_first_url(answer: dict[str, Any]) -> None:
+    assert next_link(answer, ASKED) == f"{ASKED}&scrollId=a%2Fb%3D%3D"
+    assert next_link(answer, f"{ASKED}&scrollId=old") == f"{ASKED}&scrollId=a%2Fb%3D%3D"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, "", " ", 7, True, [], {}, {"href": None}, {"other": "/two"}, ["/two"], {"href": {"href": "/two"}}],
+    ids=str,
+)
+def test_anything_else_is_no_link(value: object) -> None:
+    assert next_link({"paging": {"next": value}, "next": value, "scrollId": value}, ASKED) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "link"),
+    [
+        ('<http://other/two?a=1>; rel="next"', "http://other/two?a=1"),
+        ('</one>; rel="prev", </two>; rel="next"', "/two"),
+        ("</two>; rel=next", "/two"),
+        ('</one>; rel="last"', None),
+        ("", None),
+        ("rubbish", None),
+    ],
+)
+def test_the_link_header(value: str, link: str | None) -> None:
+    assert header_link(value) == link
+
+
+def test_a_link_in_the_body_goes_before_the_header() -> None:
+    assert next_link({LINK_HEADER: "/header", "next": "/body"}, ASKED) == "/body"
+    assert next_link({LINK_HEADER: "/header"}, ASKED) == "/header"
+
+
+KEYS = st.sampled_from([*NAMES, *CONTAINERS, "href", "uri", "scrollId", "rel"])
+PLAIN = st.none() | st.booleans() | st.integers() | st.text(max_size=5)
+
+
+@given(st.recursive(PLAIN, lambda one: st.lists(one, max_size=3) | st.dictionaries(KEYS, one, max_size=4), max_leaves=12))
+def test_a_link_is_always_a_text(value: object) -> None:
+    answer = value if isinstance(value, dict) else {"paging": value}
+    link = next_link(answer, ASKED)
+    assert link is None or (isinstance(link, str) and link.strip())
+    keys_of(answer).encode()
+
+
+def test_the_keys_of_a_response_are_named_with_those_of_its_paging() -> None:
+    assert keys_of({"statusCode": 0, "recordings": [], "paging": {"cursor": 1, "total": 2}}) == (
+        "statusCode, recordings, paging {cursor, total}"
+    )
+    assert keys_of({}) == "none"
+
+
+def test_parameters_are_replaced_whatever_their_case_and_others_stay() -> None:
+    assert with_parameters("p?a=%26&STARTTIME=1&limit=2", startTime=5) == "p?a=%26&limit=2&startTime=5"
+    assert parameter("p?Limit=7", "limit") == "7" and parameter("p", "limit") == ""
+    assert is_scan(ASKED) and not is_scan("p?scanAndScroll=false")
+    assert without_scan(ASKED) == "api/recordings?startTime=1&limit=2"

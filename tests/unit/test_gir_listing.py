@@ -1,0 +1,232 @@
+"""A query is read to its end whatever the server makes of pages, or the reading says that it is not known (gir-api 3)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from muxer.errors import QueryIncomplete, ServiceFailed
+from muxer.gir.deviations import Deviation, Deviations
+from muxer.gir.links import is_scan, parameter
+from muxer.gir.listing import Listing
+from muxer.gir.models import format_time, parse_time, to_microseconds
+
+EPOCH = datetime(2024, 1, 2, tzinfo=UTC)
+START_MS = to_microseconds(EPOCH) // 1000
+HOURS = 12
+MAX_REQUESTS = 4000
+Answer = Mapping[str, Any]
+
+
+def call(number: int, second: int, seconds: int) -> dict[str, str]:
+    start = EPOCH + timedelta(seconds=second)
+    return {
+        "id": f"C{number}", "startTime": format_time(start), "stopTime": format_time(start + timedelta(seconds=seconds))
+    }
+
+
+def at(text: str) -> int:
+    moment = parse_time(text)
+    assert moment is not None
+    return to_microseconds(moment) // 1000
+
+
+class Server:
+    """Finds calls as RWS does, in an order of its own; ``page`` makes the response of what was found."""
+
+    def __init__(self, calls: list[dict[str, str]], cap: int = 10**6) -> None:
+        self.calls, self.cap = calls, cap
+        self.asked: list[str] = []
+
+    def __call__(self, link: str) -> Answer:
+        self.asked.append(link)
+        assert len(self.asked) < MAX_REQUESTS, "the query never ends"
+        start, end = int(parameter(link, "startTime") or 0), int(parameter(link, "endTime") or 10**15)
+        found = [one for one in self.calls if start <= at(one["startTime"]) and at(one["stopTime"]) <= end]
+        found.sort(key=lambda one: hashlib.sha256(one["id"].encode()).digest())
+        return self.page(link, found, min(int(parameter(link, "limit") or 100), self.cap))
+
+    def page(self, link: str, found: list[dict[str, str]], most: int) -> Answer:
+        return {"statusCode": 0, "recordings": found[:most], "total": len(found)}
+
+
+def url(limit: int, extra: str = "") -> str:
+    return f"recordings?startTime={START_MS}&endTime={START_MS + HOURS * 3_600_000}&limit={limit}{extra}"
+
+
+def read(server: Callable[[str], Answer], first: str, deviations: Deviations | None = None) -> list[str]:
+    listing = Listing(server, deviations or Deviations())
+    return [raw["id"] for page in listing.pages(first) for raw in page]  # type: ignore[index]
+
+
+def names(calls: list[dict[str, str]]) -> list[str]:
+    return sorted(one["id"] for one in calls)
+
+
+def spread(count: int, every: int = 60, seconds: int = 45) -> list[dict[str, str]]:
+    return [call(number, number * every, seconds) for number in range(count)]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 7, 10, 100, 250])
+@pytest.mark.parametrize("count", [0, 1, 6, 7, 99, 100, 101, 350])
+def test_pages_without_links_lose_nothing(limit: int, count: int) -> None:
+    calls, deviations = spread(count), Deviations()
+    assert sorted(read(Server(calls), url(limit), deviations)) == names(calls)
+    assert bool(deviations.texts) == (count > limit)
+
+
+@pytest.mark.parametrize("cap", [10, 50, 100])
+def test_a_server_with_a_limit_of_its_own_loses_nothing(cap: int) -> None:
+    calls = spread(320)
+    assert sorted(read(Server(calls, cap), url(250))) == names(calls)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, HOURS * 3600 - 700), st.integers(1, 600)), max_size=60, unique_by=lambda one: one[0]),
+    st.integers(1, 30),
+    st.booleans(),
+)
+def test_every_call_comes_exactly_once_or_the_reading_says_that_it_is_incomplete(
+    spans: list[tuple[int, int]], limit: int, capped: bool
+) -> None:
+    calls = [call(number, *span) for number, span in enumerate(spans)]
+    found: list[str] = []
+    listing = Listing(Server(calls, limit // 10 * 10 or 10 if capped else 10**6), Deviations())
+    try:
+        for page in listing.pages(url(limit)):
+            found += [raw["id"] for raw in page]  # type: ignore[index]
+    except QueryIncomplete:
+        assert len(found) == len(set(found))
+    else:
+        missed = set(names(calls)) - set(found)
+        assert len(found) == len(set(found)) and not missed
+
+
+def test_calls_that_are_too_dense_for_time_windows_are_reported() -> None:
+    calls = [call(number, 100, 30) for number in range(50)]
+    with pytest.raises(QueryIncomplete, match=r"50|10") as caught:
+        read(Server(calls), url(10))
+    assert "statusCode, recordings, total" in str(caught.value) and "[advanced] pagination" in str(caught.value)
+
+
+def test_long_calls_that_may_be_hidden_are_reported() -> None:
+    calls = [*spread(200, every=30), *(call(1000 + number, number * 60, 3 * 3600) for number in range(30))]
+    with pytest.raises(QueryIncomplete):
+        read(Server(calls), url(10))
+
+
+def test_a_server_that_ignores_times_and_links_ends_soon() -> None:
+    class Deaf(Server):
+        def __call__(self, link: str) -> Answer:
+            self.asked.append(link)
+            return {"recordings": self.calls[:10]}
+
+    server = Deaf(spread(50))
+    with pytest.raises(QueryIncomplete):
+        read(server, url(10))
+    assert len(server.asked) < 100
+
+
+class Linking(Server):
+    """Links by offset. ``refused`` is the first offset that it refuses."""
+
+    refused = 10**6
+    ignores_offset = False
+
+    def page(self, link: str, found: list[dict[str, str]], most: int) -> Answer:
+        offset = int(parameter(link, "offset") or 0)
+        if offset >= self.refused:
+            raise ServiceFailed("HTTP 500")
+        shown = 0 if self.ignores_offset else offset
+        page = {"recordings": found[shown : shown + most]}
+        more = offset + most < len(found)
+        return page | ({"next": f"{link.partition('&offset')[0]}&offset={offset + most}"} if more else {})
+
+
+def test_links_that_are_understood_are_followed_and_nothing_else_is_asked() -> None:
+    server = Linking(spread(100))
+    assert sorted(read(server, url(50))) == names(server.calls) and len(server.asked) == 2
+
+
+def test_a_full_page_is_the_end_once_links_were_understood() -> None:
+    server = Linking(spread(100))
+    listing = Listing(server, Deviations())
+    list(listing.pages(url(50)))
+    server.asked, server.calls = [], spread(50)
+    assert sum(map(len, listing.pages(url(50)))) == 50 and len(server.asked) == 1
+
+
+def test_links_that_always_lead_to_the_first_page_lose_nothing() -> None:
+    server = Linking(spread(300))
+    server.ignores_offset = True
+    assert sorted(read(server, url(10))) == names(server.calls)
+
+
+def test_a_page_that_is_refused_is_first_tried_again_and_then_replaced_by_time_windows() -> None:
+    server, deviations = Linking(spread(300)), Deviations()
+    server.refused = 100
+    listing = Listing(server, deviations)
+    with pytest.raises(ServiceFailed, match=r"page 11 of the query"):
+        list(listing.pages(url(10)))
+    assert not deviations.texts
+    found = [raw["id"] for page in listing.pages(url(10)) for raw in page]  # type: ignore[index]
+    assert sorted(found) == names(server.calls)
+    assert "page 11" in deviations.texts[Deviation.PAGE_REFUSED]
+
+
+def test_a_page_that_fails_in_every_window_is_reported() -> None:
+    server = Linking([call(number, 100, 30) for number in range(50)])
+    server.refused = 10
+    listing = Listing(server, Deviations())
+    with pytest.raises(ServiceFailed):
+        list(listing.pages(url(10)))
+    with pytest.raises(QueryIncomplete, match="refuses page 2"):
+        list(listing.pages(url(10)))
+
+
+class Scanning(Linking):
+    """Knows nothing of scan and scroll but to answer with an empty page."""
+
+    def page(self, link: str, found: list[dict[str, str]], most: int) -> Answer:
+        return {"recordings": [], "cursor": "x"} if is_scan(link) else super().page(link, found, most)
+
+
+def test_an_empty_scan_page_is_followed_by_the_query_without_scan_and_that_is_remembered() -> None:
+    server, deviations = Scanning(spread(95)), Deviations()
+    listing = Listing(server, deviations)
+    for _ in range(2):
+        assert sum(map(len, listing.pages(url(50, "&scanAndScroll=true")))) == 95
+    assert [is_scan(one) for one in server.asked] == [True, False, False, False, False]
+    assert "recordings, cursor" in deviations.texts[Deviation.EMPTY_SCAN]
+    assert deviations.counts[Deviation.EMPTY_SCAN] == 1
+
+
+def test_a_window_without_calls_is_no_deviation() -> None:
+    server, deviations = Scanning([]), Deviations()
+    assert read(server, url(50, "&scanAndScroll=true"), deviations) == [] and not deviations.texts
+
+
+@pytest.mark.parametrize("first", ["recordings?userName=a&limit=10", f"recordings?startTime={START_MS}&limit=10"])
+def test_a_query_without_times_is_halved_up_to_now(first: str) -> None:
+    calls = spread(35)
+    assert sorted(read(Server(calls), first)) == names(calls)
+
+
+def test_a_query_whose_times_cannot_be_halved_is_reported() -> None:
+    with pytest.raises(QueryIncomplete, match="startTime and endTime"):
+        read(Server(spread(35)), "recordings?startTime=0&endTime=1e15&limit=10".replace("1e15", "9" * 20))
+
+
+def test_a_deviation_is_logged_once_and_counted_each_time(caplog: pytest.LogCaptureFixture) -> None:
+    deviations = Deviations()
+    listing = Listing(Server(spread(30)), deviations)
+    for _ in range(3):
+        list(listing.pages(url(10)))
+    assert deviations.counts[Deviation.NO_LINK] == 3
+    assert len([one for one in caplog.records if "no link to the next page" in one.message]) == 1
