@@ -233,12 +233,11 @@ class Job:
         services = self._services
         if media.start is None:
             raise MetadataError(f"{media.media_id} has no usable startTime", code=Code.NO_START_TIME)
-        is_call, decrypted = media is target.audio, media.pkcs7 is not None and services.rcs is not None
+        is_call, decrypted = media is target.audio, media.is_encrypted and services.rcs is not None
         if decrypted and services.rcs is not None:
             play = services.rcs.play_call if is_call else services.rcs.play_screen
-            service, length = RCS, play(target.recording_id, media.media_id, path)
-        elif media.descriptor is not None:
-            place = place_of(media.descriptor)
+            service, length = RCS, play(target.recording_id, media.media_id, path, media.paths)
+        elif (place := _source_place(media)) is not None:
             service, length = place.service, services.stores.of(place).fetch(place, path)
         elif media.uri is not None:
             service, length = RWS, services.rws.download(media.uri, path)
@@ -330,9 +329,9 @@ def services_of(target: MuxTarget) -> frozenset[str]:
     """Given a target, return the names of the services that making it needs, as far as its metadata tell."""
     services = {RWS}
     for media in (target.audio, *target.screens):
-        if media.pkcs7 is not None:
+        if media.is_encrypted:
             services.add(RCS)
-        if media.descriptor is not None and (media.pkcs7 is None or media is not target.audio):
+        if media.descriptor is not None and not (media.is_encrypted and media is target.audio):
             with contextlib.suppress(MetadataError):
                 services.add(place_of(media.descriptor).service)
     return frozenset(services)
@@ -341,9 +340,23 @@ def services_of(target: MuxTarget) -> frozenset[str]:
 def _place(target: MuxTarget) -> Place:
     """Return a place beside the first screen file that lies in a storage."""
     for media in target.screens:
-        if media.descriptor is not None:
-            return place_of(media.descriptor)
-    raise MetadataError("no screen file has a media descriptor, so there is no place for the muxed file", code=Code.NO_PLACE)
+        if (place := _source_place(media)) is not None:
+            return place
+    raise MetadataError("no screen file has a usable descriptor: no place for the muxed file", code=Code.NO_PLACE)
+
+
+def _source_place(media: MediaFile) -> Place | None:
+    """Return the place of a source, or None when it is known to RWS only: a descriptor that cannot be used does not matter
+    where there is a mediaUri."""
+    if media.descriptor is None:
+        return None
+    try:
+        return place_of(media.descriptor)
+    except MetadataError as error:
+        if media.uri is None:
+            raise
+        log.info("%s is fetched by its mediaUri: %s", media.media_id, error)
+        return None
 
 
 def _beside_sources(target: MuxTarget, where: Place, name: str) -> Place:

@@ -70,7 +70,7 @@ class MuxTarget:
     @property
     def encrypted(self) -> bool:
         """Whether any source is encrypted."""
-        return any(media.pkcs7 for media in (self.audio, *self.screens))
+        return any(media.is_encrypted for media in (self.audio, *self.screens))
 
 
 def muxed_name(recording_id: str, sources: Iterable[str], paused: Sequence[PausedSpan]) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from muxer.activity import Activity
 from muxer.config.schema import Config
 from muxer.crypto.envelope import Encryptor
+from muxer.gir.deviations import Deviations
 from muxer.gir.publish import Publisher
 from muxer.gir.rcs import Rcs, root
 from muxer.gir.rws import Rws
@@ -50,7 +51,7 @@ def build(
     stores = stores_of(config, workspace.mark, workspace.uploading, stop, outages)
     return Services(
         rws=rws,
-        rcs=rcs_of(config, stop, outages),
+        rcs=rcs_of(config, stop, outages, rws.deviations),
         stores=stores,
         engine=engine,
         encryptor=Encryptor(config.processing.openssl, runner),
@@ -105,12 +106,14 @@ def site_of(config: Config) -> tuple[str, str]:
     return config.htcc.base_uri, config.rcs.base_uri or ""
 
 
-def rcs_of(config: Config, stop: threading.Event, outages: Outages) -> Rcs | None:
-    """Given the configuration, return the client of RCS, None when there is none."""
+def rcs_of(
+    config: Config, stop: threading.Event, outages: Outages, deviations: Deviations | None = None
+) -> Rcs | None:
+    """Given the configuration, return the client of RCS, None when there is none. It counts what differs in `deviations`."""
     rcs = config.rcs
     if rcs.base_uri is None:
         return None
     account = Account(
         RCS, root(rcs.base_uri), rcs.username, rcs.password, rcs.trusted_ca, config.htcc.rws_timeout
     )
-    return Rcs(Session(account, stop, outages), config.htcc.contact_center_id)
+    return Rcs(Session(account, stop, outages), config.htcc.contact_center_id, deviations)

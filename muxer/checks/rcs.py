@@ -80,10 +80,11 @@ class OfRcs:
     def _login(self) -> Iterator[Finding]:
         """Ask for encrypted media that were seen, and fetch none of them; without any, for one that nobody has."""
         account = f"as {self._config.rcs.username}"
-        for recording, media, is_screen in [*self._seen.encrypted()][:_TRIED] or [(_NOBODYS, _NOBODYS, False)]:
+        nobodys = (_NOBODYS, _NOBODYS, False, ())
+        for recording, media, is_screen, paths in [*self._seen.encrypted()][:_TRIED] or [nobodys]:
             reach = self._rcs.reach_screen if is_screen else self._rcs.reach_call
             try:
-                reach(recording, media)
+                reach(recording, media, paths)
             except LoginRefused as error:
                 yield failed(LOGIN, f"{account}: {error}", remedy(error, "rcs"))
                 return

@@ -226,9 +226,9 @@ class OfRws:
         else:
             yield ok(check, text)
 
-    def encrypted(self) -> Iterator[tuple[str, str, bool]]:
-        """Yield recording, mediaId and whether it is a screen file, of all encrypted media that were seen."""
+    def encrypted(self) -> Iterator[tuple[str, str, bool, tuple[str, ...]]]:
+        """Yield recording, mediaId, whether it is a screen file, and relative paths, of all encrypted media seen."""
         for call in self.calls:
-            yield from ((call.id, one.media_id, False) for one in call.audio if one.pkcs7)
+            yield from ((call.id, one.media_id, False, one.paths) for one in call.audio if one.is_encrypted)
             if (screen := self.screens.get(call.id)) is not None:
-                yield from ((call.id, one.media_id, True) for one in screen.screens if one.pkcs7)
+                yield from ((call.id, one.media_id, True, one.paths) for one in screen.screens if one.is_encrypted)

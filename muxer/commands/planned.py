@@ -54,7 +54,7 @@ def _source(media: MediaFile) -> dict[str, Any]:
         "start": format_time(media.start) if media.start else None,
         "seconds": seconds,
         "bytes": media.size or None,
-        "encrypted": media.pkcs7 is not None,
+        "encrypted": media.is_encrypted,
         "where": where(media),
     }
 

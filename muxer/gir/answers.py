@@ -43,8 +43,9 @@ class Answer:
     body: bytes
 
 
-def envelope(answer: Answer, accepted: Collection[int] = (OK,)) -> dict[str, Any]:
-    """Given an answer, return its JSON object; an empty body of a success is an empty object.
+def envelope(answer: Answer, accepted: Collection[int] = (OK,), *, may_be_text: bool = False) -> dict[str, Any]:
+    """Given an answer, return its JSON object; an empty body of a success is an empty object, and so is a text where the
+    body `may_be_text`.
 
     Raise the error it stands for when the HTTP status **or** its ``statusCode`` (not among ``accepted``) says so.
     """
@@ -52,7 +53,7 @@ def envelope(answer: Answer, accepted: Collection[int] = (OK,)) -> dict[str, Any
     code, message = _status_code(content), _message(content)
     if not 200 <= answer.status < 300 or code not in accepted:
         raise failure(answer, code, message)
-    if content is None and answer.body.strip():
+    if content is None and answer.body.strip() and not may_be_text:
         kind = answer.headers.get("Content-Type", "no content type")
         raise UnreadableAnswer(f"{answer.what}: answered {kind}, which is no JSON object")
     return content or {}

@@ -18,6 +18,7 @@ class Deviation(StrEnum):
     EMPTY_SCAN = "empty scan page"
     NO_BULK = "no bulk query"
     BULK_IGNORES_IDS = "bulk query ignores ids"
+    RCS_PATHS = "second paths of RCS"
     LABELS_REFUSED = "labels refused"
     LABEL_PATH = "label path without ops"
 

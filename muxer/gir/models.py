@@ -107,6 +107,11 @@ class MediaFile:
         return value if isinstance(value, str) and value.strip() else None
 
     @property
+    def is_encrypted(self) -> bool:
+        """Whether it has to be decrypted: the envelope may be missing, but not the aliases or the end of the name, too."""
+        return bool(self.pkcs7 or self.raw.get("certAlias")) or any(name.lower().endswith(".bin") for name in self.names)
+
+    @property
     def descriptor(self) -> Json | None:
         """Where the file lies, or None when only RWS can deliver it."""
         value = self.raw.get("originalMediaDescriptor") or self.raw.get("mediaDescriptor")
@@ -132,6 +137,13 @@ class MediaFile:
         """The address of the same media through RWS, None when there is none."""
         value = self.raw.get("mediaUri") or self.raw.get("mediaPath")
         return value if isinstance(value, str) and value and is_text(value) else None
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Its mediaPath and mediaUri where these are relative, without a slash in front."""
+        values = [self.raw.get(name) for name in ("mediaPath", "mediaUri")]
+        texts = [one for one in values if isinstance(one, str) and is_text(one) and "://" not in one]
+        return tuple(dict.fromkeys(one.lstrip("/") for one in texts if one.strip("/")))
 
     def overlaps(self, other: MediaFile) -> bool:
         """Whether the two files share some time by their metadata; an unknown end is taken as late."""

@@ -2,55 +2,91 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import quote
 
 from muxer.errors import AccessDenied, Code, Forbidden, MediaNotFound, NotFound
+from muxer.gir.deviations import Deviation, Deviations
 from muxer.gir.session import Session
 from muxer.transfer import Received
 
+T = TypeVar("T")
+
+_VERSION = re.compile(r"(?<![\d.])\d{1,9}(?:\.\d{1,9}){3}(?![\d.])")
+
 
 class Rcs:
-    """RCS as the muxer sees it. Safe to use from any thread."""
+    """RCS as the muxer sees it. Safe to use from any thread.
 
-    def __init__(self, session: Session, contact_center_id: str) -> None:
+    There are two families of paths. The one that worked last is tried first; `paths` of a file are its relative mediaPath
+    and mediaUri, which belong to the second family.
+    """
+
+    def __init__(self, session: Session, contact_center_id: str, deviations: Deviations | None = None) -> None:
         self._session = session
+        self._deviations = deviations or Deviations()
         self._contact_center = f"contact-centers/{quote(contact_center_id, safe='')}"
+        self._second_works = False
 
-    def play_call(self, recording_id: str, media_id: str, path: Path) -> Received:
+    def play_call(self, recording_id: str, media_id: str, path: Path, paths: Sequence[str] = ()) -> Received:
         """Given a call recording and its encrypted audio file, stream it in clear to ``path``; return its length."""
-        return self._play("user-recordings", recording_id, media_id, path)
+        targets = self._targets("user-recordings", recording_id, media_id, paths)
+        return self._first(media_id, targets, lambda target: self._session.download(target, path))
 
-    def play_screen(self, recording_id: str, media_id: str, path: Path) -> Received:
+    def play_screen(self, recording_id: str, media_id: str, path: Path, paths: Sequence[str] = ()) -> Received:
         """Given a screen recording and its encrypted file, stream it in clear to ``path``; return its length."""
-        return self._play("user-screen-recordings", recording_id, media_id, path)
+        targets = self._targets("user-screen-recordings", recording_id, media_id, paths)
+        return self._first(media_id, targets, lambda target: self._session.download(target, path))
 
-    def reach_call(self, recording_id: str, media_id: str) -> None:
+    def reach_call(self, recording_id: str, media_id: str, paths: Sequence[str] = ()) -> None:
         """Given a call recording and its encrypted audio file, see whether it would be played, and fetch nothing of it.
 
         Raise the errors of :meth:`play_call`.
         """
-        with _our_errors(media_id):
-            self._session.reach(self._target("user-recordings", recording_id, media_id))
+        self._first(media_id, self._targets("user-recordings", recording_id, media_id, paths), self._session.reach)
 
-    def reach_screen(self, recording_id: str, media_id: str) -> None:
+    def reach_screen(self, recording_id: str, media_id: str, paths: Sequence[str] = ()) -> None:
         """Like :meth:`reach_call`, for a screen recording and its encrypted file."""
-        with _our_errors(media_id):
-            self._session.reach(self._target("user-screen-recordings", recording_id, media_id))
+        self._first(media_id, self._targets("user-screen-recordings", recording_id, media_id, paths), self._session.reach)
 
     def version(self) -> str:
-        """Return the version of RCS as it tells it, without a login; empty when it tells none."""
-        return str(self._session.get("version").get("version") or "")
+        """Return the version that RCS shows without a login, in JSON or in a text; empty when it shows none."""
+        found = _VERSION.search(self._session.text("version"))
+        return found[0] if found else ""
 
-    def _play(self, kind: str, recording_id: str, media_id: str, path: Path) -> Received:
+    def _first(self, media_id: str, targets: Sequence[str], fetch: Callable[[str], T]) -> T:
+        """Return what `fetch` returns for the first of the `targets` that RCS finds. Raises the error of the first one when
+        it finds none."""
         with _our_errors(media_id):
-            return self._session.download(self._target(kind, recording_id, media_id), path)
+            missing: NotFound | None = None
+            for target in targets:
+                try:
+                    found = fetch(target)
+                except NotFound as error:
+                    missing = missing or error
+                    continue
+                self._note(is_second=not target.startswith(self._contact_center))
+                return found
+            assert missing is not None
+            raise missing
 
-    def _target(self, kind: str, recording_id: str, media_id: str) -> str:
+    def _note(self, *, is_second: bool) -> None:
+        if is_second and not self._second_works:
+            self._deviations.note(Deviation.RCS_PATHS, "RCS plays media by its second family of paths only")
+        self._second_works = is_second
+
+    def _targets(self, kind: str, recording_id: str, media_id: str, paths: Sequence[str]) -> list[str]:
+        """Return the paths by which RCS may play a file, the likeliest first (gir-api, section 8)."""
         recording, media = quote(recording_id, safe=""), quote(media_id, safe="")
-        return f"{self._contact_center}/{kind}/{recording}/play/{media}"
+        first = f"{self._contact_center}/{kind}/{recording}/play/{media}"
+        verb = "play" if kind == "user-recordings" else "content"
+        usual = f"{kind.removeprefix('user-')}/{recording}/{verb}/{media}"
+        second = [*(one.removeprefix("rcs/") for one in paths), usual]
+        return list(dict.fromkeys([*second, first] if self._second_works else [first, *second]))
 
 
 @contextmanager

@@ -107,6 +107,8 @@ class Session:
     def write(self, method: str, path: str, body: Any = None, *, csrf_sources: Sequence[str] = ()) -> dict[str, Any]:
         """Given a method, a path and a JSON body, send it once and return the JSON answer, empty when there is none.
 
+        The HTTP status decides, and the statusCode only where the answer is JSON: some servers answer with a text.
+
         The CSRF token is sent when there is one. When it is refused, a GET of the ``csrf_sources``, until one answers
         with a new token, and the request is sent once more.
         """
@@ -117,7 +119,14 @@ class Session:
                 if not self._csrf:
                     self._exchange("GET", source)
             answer = self._exchange(method, path, body)
-        return self._content(answer)
+        return self._content(answer, may_be_text=True)
+
+    @_watched
+    def text(self, target: str) -> str:
+        """Return the body of the response at `target`, JSON or not, as a text. Raises the error that it stands for."""
+        answer = self._exchange("GET", target)
+        self._content(answer, may_be_text=True)
+        return answer.body.decode(errors="replace")
 
     @_watched
     def download(self, target: str, path: Path, *, media_only: bool = True) -> transfer.Received:

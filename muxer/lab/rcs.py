@@ -23,8 +23,14 @@ class Rcs:
         self._site = site
         self._routes = (
             Route("GET", VERSION, self._version),
+        )
+        self._first = (
             Route("GET", CENTER + "/user-recordings/{id}/play/{media_id}", self._play_call),
             Route("GET", CENTER + "/user-screen-recordings/{id}/play/{media_id}", self._play_screen),
+        )
+        self._second = (
+            Route("GET", "/rcs/recordings/{id}/play/{media_id}", self._play_call),
+            Route("GET", "/rcs/screen-recordings/{id}/content/{media_id}", self._play_screen),
         )
 
     def answer(self, request: Request) -> Answer:
@@ -32,7 +38,8 @@ class Rcs:
         try:
             if f"/{'/'.join(request.segments)}" != VERSION:
                 self._admit(request)
-            return dispatch(self._routes, request, self._site.ccid)
+            family = self._second if self._site.switches.rcs_second_paths else self._first
+            return dispatch((*self._routes, *family), request, self._site.ccid)
         except Refusal as refusal:
             answer = refusal.answer()
             if answer.status == 401:
@@ -46,7 +53,8 @@ class Rcs:
             raise Refusal(403, 5, "No permission to decrypt media")
 
     def _version(self, request: Request) -> Answer:
-        return Answer.envelope({"version": VERSION_NUMBER})
+        text = self._site.switches.rcs_version
+        return Answer(200, text.encode(), "text/plain") if text else Answer.envelope({"version": VERSION_NUMBER})
 
     def _play_call(self, request: Request, id: str, media_id: str) -> Answer:
         return self._play(self._site.store.call(id), media_id)

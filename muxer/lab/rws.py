@@ -35,7 +35,11 @@ class Rws:
             return answer
         if switches.csrf and not self._sessions.admits(request, switches.csrf_expires_after):
             return Refusal(403, 3, "Missing or invalid Csrf token").answer()
-        return self._act(request)
+        answer = self._act(request)
+        if switches.text_answers and answer.status < 300:
+            answer.body = b"{status:0}" if request.method == "POST" else b"200 OK!"
+            answer.content_type = "text/html"
+        return answer
 
     def _act(self, request: Request) -> Answer:
         try:

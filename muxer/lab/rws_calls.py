@@ -33,6 +33,20 @@ def media_of(recording: dict[str, Any], media_id: str) -> dict[str, Any] | None:
     return next((media for media in recording.get("mediaFiles", []) if media["mediaId"] == media_id), None)
 
 
+def shown(site: Site, recording: dict[str, Any]) -> dict[str, Any]:
+    """Return a recording as RWS shows it: perhaps without the envelopes of its sources, or with an unknown storage of its
+    audio [gir-api 4, S; 9]."""
+    if site.switches.hidden_storage:
+        for media in recording["mediaFiles"]:
+            if media["type"].startswith("audio/"):
+                media["originalMediaDescriptor"] = {"storage": "tape", "path": "x"}
+    if site.switches.hidden_pkcs7:
+        for media in recording["mediaFiles"]:
+            if "muxed_mediaIds" not in media.get("parameters", {}):
+                media.pop("pkcs7", None)
+    return recording
+
+
 def linked(content: dict[str, Any], link: str, form: str) -> Answer:
     """Return a page with its link to the next one, in one of the forms that a server may choose [gir-api 3]."""
     scroll_id = parse_qs(urlsplit(link).query).get("scrollId", [""])[0]
@@ -76,7 +90,7 @@ class CallRecordings:
             page = self._page(request)
         except BadParameter as error:
             raise Refusal(400, 2, str(error)) from error
-        recordings = [recording for id in page.ids if (recording := self._site.store.call(id))]
+        recordings = [shown(self._site, recording) for id in page.ids if (recording := self._site.store.call(id))]
         if page.next_query is None:
             return Answer.envelope({"recordings": recordings})
         host = FOREIGN_HOST if self._site.switches.foreign_links else self._site.rws_url
@@ -107,7 +121,7 @@ class CallRecordings:
         return recording
 
     def _one(self, request: Request, id: str) -> Answer:
-        return Answer.envelope({"recording": self._call(id)})
+        return Answer.envelope({"recording": shown(self._site, self._call(id))})
 
     def _content(self, request: Request, id: str, media_id: str) -> Answer:
         return stream_clear(self._site, media_of(self._call(id), media_id))

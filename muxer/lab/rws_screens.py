@@ -3,7 +3,7 @@
 from typing import Any
 
 from muxer.lab.routes import Route
-from muxer.lab.rws_calls import media_of, stream_clear
+from muxer.lab.rws_calls import media_of, shown, stream_clear
 from muxer.lab.service import Answer, Refusal, Request
 from muxer.lab.site import Site
 
@@ -39,7 +39,7 @@ class ScreenRecordings:
         ids = [id for id in request.parameters.get("ids", "").split(",") if id]
         if not ids:
             raise Refusal(400, 1, "The parameter ids is missing")
-        found = [recording for id in dict.fromkeys(ids) if (recording := self._visible(id))]
+        found = [shown(self._site, recording) for id in dict.fromkeys(ids) if (recording := self._visible(id))]
         partial = switches.partial_code and len(found) < len(set(ids))
         return Answer.envelope({"recordings": found}, code=7 if partial else 0)
 
@@ -54,7 +54,7 @@ class ScreenRecordings:
         return recording
 
     def _one(self, request: Request, id: str) -> Answer:
-        return Answer.envelope({"recording": self._screen(id)})
+        return Answer.envelope({"recording": shown(self._site, self._screen(id))})
 
     def _content(self, request: Request, id: str, media_id: str) -> Answer:
         return stream_clear(self._site, media_of(self._screen(id), media_id))

@@ -29,6 +29,11 @@ class Switches:
     label_forbidden: labels answer 403/5.
     label_refusal: above 0, the label path below ops answers this HTTP status with a general text [gir-api 6, OURS].
     label_without_ops: labels can be set by the path without ops [gir-api 6, D].
+    text_answers: writes answer with a text, ``{status:0}`` or ``200 OK!`` [gir-api 1, S].
+    rcs_version: the text at /rcs/version; empty for JSON [gir-api 8].
+    rcs_second_paths: RCS plays media by its second family of paths only [gir-api 8, S].
+    hidden_storage: the descriptors of call media name an unknown storage [gir-api 9].
+    hidden_pkcs7: encrypted media of the recordings come without pkcs7 [gir-api 4, S].
     encryption_group: the settings of gir-api 7: ``certificates``, ``empty``, or ``missing`` (404).
     version: the RWS version; empty makes the answer unreadable.
     error_in_envelope: failures come with HTTP 200 and only statusCode says so [gir-api 1, D].
@@ -54,6 +59,11 @@ class Switches:
     label_forbidden: bool = False
     label_refusal: int = 0
     label_without_ops: bool = False
+    text_answers: bool = False
+    rcs_version: str = ""
+    rcs_second_paths: bool = False
+    hidden_storage: bool = False
+    hidden_pkcs7: bool = False
     encryption_group: str = "certificates"
     version: str = "8.5.205.40"
     error_in_envelope: bool = False

@@ -1,0 +1,104 @@
+"""Real runs against servers whose small answers and metadata are not those of the first form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.calls import add_short, configure, log_of, messages, muxed, screen_file
+from support.checking import configured
+from support.checking import run as check
+from support.daemon import IMPATIENT, run
+
+from muxer.lab.cases import Case
+from muxer.lab.lab import Lab
+
+Make = Callable[..., Lab]
+MIGRATION = {"advanced__call_recording_query_string": "startTime=0"}
+SECONDS = 60
+
+
+def describe(lab: Lab, recording_id: str, **changes: object) -> None:
+    """Change the descriptors of the screen files of a recording, in RWS."""
+    for media in lab.store._screens[recording_id]["mediaFiles"]:
+        media["originalMediaDescriptor"] |= changes
+
+
+def test_writes_that_are_answered_by_a_text_are_done(make_lab: Make) -> None:
+    lab = make_lab(text_answers=True)
+    calls = add_short(lab, range(2))
+    done = run(configure(lab, **MIGRATION), seconds=SECONDS, **IMPATIENT)
+    assert done.process.returncode == 0, done.out
+    assert all(len(muxed(lab, call.id)) == 1 for call in calls)
+    assert len(lab.store.label_posts) == len(lab.store.posts) == 2
+
+
+def test_a_write_that_is_answered_by_an_error_page_is_not_done(make_lab: Make) -> None:
+    lab = make_lab()
+    (call,) = add_short(lab, [0])
+    lab.store.fail_next("rws", "POST", "/screen-recordings", 502, body=b"<html>Bad gateway</html>")
+    done = run(configure(lab, **MIGRATION), seconds=SECONDS, **IMPATIENT)
+    assert done.process.returncode == 0 and len(muxed(lab, call.id)) == 1 and len(lab.store.posts) == 1
+
+
+@pytest.mark.parametrize("text", ["8.5.095.16", "RCS version 8.5.095.16 (build 7)\n", '"8.5.095.16"'])
+def test_check_reads_the_version_of_rcs_from_a_text(make_lab: Make, tmp_path: Path, text: str) -> None:
+    line = check(configured(make_lab(rcs_version=text), tmp_path)).of("RCS version")
+    assert (line.status, line.found) == ("ok", "8.5.095.16")
+
+
+def test_check_warns_of_a_text_without_a_version(make_lab: Make, tmp_path: Path) -> None:
+    line = check(configured(make_lab(rcs_version="It works!"), tmp_path)).of("RCS version")
+    assert (line.status, line.found) == ("warning", "not told")
+
+
+def test_encrypted_media_without_envelope_are_decrypted_and_the_result_is_encrypted(make_lab: Make) -> None:
+    lab = make_lab(hidden_pkcs7=True)
+    (call,) = lab.add_case(Case.ENCRYPTED)
+    done = run(configure(lab, **MIGRATION), seconds=SECONDS, **IMPATIENT)
+    assert done.process.returncode == 0, done.out
+    (entry,) = muxed(lab, call.id)
+    assert entry["mediaId"].endswith(".mp4.bin") and entry["pkcs7"]
+    played = [one.path for one in lab.store.requests if one.service == "rcs" and "/play/" in one.path and one.status == 200]
+    assert len(played) == 1 + len(call.screens)
+
+
+def test_encrypted_media_are_played_by_the_second_family_of_paths(make_lab: Make, tmp_path: Path) -> None:
+    lab = make_lab(rcs_second_paths=True)
+    (call,) = lab.add_case(Case.ENCRYPTED)
+    config = configure(lab, **MIGRATION)
+    done = run(config, seconds=SECONDS, **IMPATIENT)
+    assert done.process.returncode == 0, done.out
+    assert len(muxed(lab, call.id)) == 1
+    assert len([one for one in messages(log_of(config)) if "second family of paths" in one]) == 1
+    assert check(configured(lab, tmp_path)).of("RCS decrypt permission").status == "ok"
+
+
+def test_a_source_in_an_unknown_storage_is_fetched_by_its_media_uri(make_lab: Make) -> None:
+    lab = make_lab(hidden_storage=True)
+    (call,) = add_short(lab, [0])
+    done = run(configure(lab, **MIGRATION), seconds=SECONDS, **IMPATIENT)
+    assert done.process.returncode == 0, done.out
+    assert len(muxed(lab, call.id)) == 1
+    assert any("/content/" in one.path and one.status == 200 for one in lab.store.requests if one.service == "rws")
+
+
+def test_a_screen_file_in_an_unknown_storage_names_the_reason(make_lab: Make) -> None:
+    """Its content could be fetched, but there is no place for the muxed file."""
+    lab = make_lab()
+    (call,) = add_short(lab, [0])
+    describe(lab, call.id, storage="tape")
+    done = run(configure(lab, **MIGRATION), seconds=SECONDS, **IMPATIENT)
+    assert done.process.returncode == 4 and "1 failed" in done.out and not muxed(lab, call.id)
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_a_storage_path_with_and_without_a_closing_slash(make_lab: Make, slash: str) -> None:
+    lab = make_lab()
+    (call,) = add_short(lab, [0])
+    describe(lab, call.id, data={"storagePath": f"{lab.dav_url}/screens{slash}"})
+    done = run(configure(lab, **MIGRATION), seconds=SECONDS, **IMPATIENT)
+    assert done.process.returncode == 0, done.out
+    (entry,) = muxed(lab, call.id)
+    assert screen_file(lab, call).with_name(entry["mediaId"]).is_file()
