@@ -26,10 +26,11 @@ from muxer.gir.rcs import Rcs
 from muxer.gir.rws import Certificate, Rws
 from muxer.incoming import FetchedFile, IncomingFiles
 from muxer.media.engine import Engine, Input, Muxed
+from muxer.muxed_names import ENCRYPTED, is_own
 from muxer.observe.logs import about
 from muxer.outages import RCS, RWS, Outages
 from muxer.parallel import Helpers
-from muxer.selection import ENCRYPTED, MuxTarget, select
+from muxer.selection import MuxTarget, select
 from muxer.storage.base import Place, Stored, place_of
 from muxer.storage.stores import Stores
 from muxer.superseded import Superseded
@@ -133,7 +134,8 @@ class Job:
             again = again and current.published
             if again or not current.published:
                 self._make(current, report, current.another_name if again else current.name)
-            replaced = current.twins if again and report.muxed and self._options.delete_superseded else ()
+            may_replace = again and report.muxed and self._options.delete_superseded
+            replaced = [one for one in current.twins if is_own(one, current.recording_id)] if may_replace else []
             if current.superseded or replaced:
                 by = report.facts.get("file") or next((one.media_id for one in current.twins), "")
                 with report.step("delete"):

@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from muxer.gir.labels import LABEL
 from muxer.gir.masks import PausedSpan, Pauses, read_pauses
 from muxer.gir.models import CallRecording, MediaFile, ScreenRecording
-
-_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
-LONGEST_PREFIX = 64
-# What stands at the end of the name of an encrypted muxed file.
-ENCRYPTED = ".bin"
-# What stands between the recording and the end of the name of a muxed file: a hash, or what an earlier program put there.
-_MUXED = re.compile(rf"_[A-Za-z0-9]+(-\d+)?_muxed\.mp4({re.escape(ENCRYPTED)})?")
-# In the name of a muxed file in which the paused spans are blank, this stands before the hash, where no other name has it.
-BLANKED = "p"
-_BLANKED = re.compile(rf".*_{BLANKED}[0-9a-f]{{20}}(-\d+)?_muxed\.mp4({re.escape(ENCRYPTED)})?")
-# What the name of a file that was muxed once more, or encrypted, has besides.
-_BESIDES = re.compile(rf"-\d+(?=_muxed\.mp4)|{re.escape(ENCRYPTED)}$")
+from muxer.muxed_names import ENCRYPTED, has_paused_spans, is_own, muxed_name
 
 
 @dataclass(frozen=True)
@@ -51,7 +37,7 @@ class MuxTarget:
 
     @property
     def name(self) -> str:
-        """The file name of the clear muxed file, see :func:`muxed_name`."""
+        """The file name of the clear muxed file, see :func:`~muxer.muxed_names.muxed_name`."""
         return muxed_name(self.recording_id, self.sources, self.paused)
 
     @property
@@ -71,18 +57,6 @@ class MuxTarget:
     def encrypted(self) -> bool:
         """Whether any source is encrypted."""
         return any(media.is_encrypted for media in (self.audio, *self.screens))
-
-
-def muxed_name(recording_id: str, sources: Iterable[str], paused: Sequence[PausedSpan]) -> str:
-    """Return the file name of a clear muxed file, a pure function of the set of its ``sources`` (mediaIds) and of the
-    ``paused`` spans that are blank in it: two muxers that race agree. No other recording has it, whatever its sources are
-    called; without paused spans it is the name that earlier versions give."""
-    prefix = _prefix(recording_id)
-    odd = () if prefix == recording_id else (recording_id,)
-    # No mediaId is empty, so spans cannot be taken for sources.
-    spans = ("", *(f"{begin}-{'' if end is None else end}" for begin, end in paused)) if paused else ()
-    digest = hashlib.sha256("\0".join((*odd, *sorted(sources), *spans)).encode()).hexdigest()[:20]
-    return f"{prefix}_{BLANKED if paused else ''}{digest}_muxed.mp4"
 
 
 @dataclass(frozen=True)
@@ -151,8 +125,8 @@ def _with_state(target: MuxTarget, screen: ScreenRecording, kept: frozenset[str]
 
     A muxed file that has all its sources, or more, and the same paused spans stands for it: metadata that shrink for a
     moment must not replace a fuller file. One with fewer of them, or the same and other paused spans, is superseded, unless
-    it bears the name of a source, or not that of a muxed file of this recording: sources, and the files of other
-    recordings, are never deleted, whatever metadata say that they are.
+    it bears the name of a source, or none that this recording gives to the sources it lists: sources, and the files of
+    other recordings, are never deleted, whatever metadata say that they are.
     """
     wanted = set(target.sources)
     made_of = [(media, set(media.muxed_from or ())) for media in screen.muxed]
@@ -165,26 +139,11 @@ def _with_state(target: MuxTarget, screen: ScreenRecording, kept: frozenset[str]
         if target.audio.media_id in sources
         and (sources < wanted or (sources == wanted and not _has_pauses(media, target)))
     )
-    ours = (one for one in replaced if not one.names & kept and _is_named_as_ours(one, target.recording_id))
+    ours = (one for one in replaced if not one.names & kept and is_own(one, target.recording_id))
     superseded = tuple(ours) if delete_superseded else ()
     return replace(target, published=published, superseded=superseded, twins=twins)
 
 
 def _has_pauses(media: MediaFile, target: MuxTarget) -> bool:
-    """Whether a muxed file was made with the paused spans of a target, by its name. Where none are wanted, any name will do
-    that does not tell of paused spans: other versions and other programs have made files too."""
-    if not target.paused:
-        return _BLANKED.fullmatch(media.media_id) is None
-    name = muxed_name(target.recording_id, media.muxed_from or (), target.paused)
-    return _BESIDES.sub("", media.media_id) == name
-
-
-def _is_named_as_ours(media: MediaFile, recording_id: str) -> bool:
-    """Whether entry and file bear names of muxed files of a recording."""
-    prefix = _prefix(recording_id)
-    return all(name.startswith(prefix) and _MUXED.fullmatch(name.removeprefix(prefix)) for name in media.names)
-
-
-def _prefix(recording_id: str) -> str:
-    """Return the id of a recording as far as it can stand in a file name."""
-    return _UNSAFE.sub("_", recording_id)[:LONGEST_PREFIX].lstrip(".-")
+    """Whether a muxed file was made with the paused spans of a target."""
+    return has_paused_spans(media.media_id, target.recording_id, media.muxed_from or (), target.paused)

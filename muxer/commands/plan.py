@@ -20,8 +20,9 @@ from muxer.exits import EXIT_FAILED, EXIT_OK
 from muxer.job import result_place
 from muxer.masking import Mask
 from muxer.media.plan import MUXED
+from muxer.muxed_names import ENCRYPTED
 from muxer.remedies import remedy
-from muxer.selection import ENCRYPTED, MuxTarget
+from muxer.selection import MuxTarget
 
 
 def main(argv: Sequence[str]) -> int:

@@ -14,6 +14,7 @@ from muxer.lab.build import AddedCall, build
 from muxer.lab.cases import ALICE, CallPlan, Case, ScreenPart
 from muxer.lab.lab import Lab
 from muxer.lab.site import SCREENS
+from muxer.muxed_names import muxed_name
 
 PARTS = (ScreenPart(0, 2), ScreenPart(2, 1))
 SECONDS = 3
@@ -91,7 +92,7 @@ class Mill:
         return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(paths)}
 
     def _old(self, recording: Recording, call: AddedCall) -> dict[str, Any]:
-        stored = self._lab.site.media.folder / SCREENS / f"{recording.id}_old_muxed.mp4"
+        stored = self._lab.site.media.folder / SCREENS / muxed_name(recording.id, recording.sources[:2])
         stored.write_bytes(OLD)
         plan = CallPlan("old", 2, (ScreenPart(0, 2, ALICE),))
         return metadata.muxed_media(self._lab.site, plan, recording.id, call.start, stored, recording.sources[:2])

@@ -16,6 +16,7 @@ from muxer.gir.session import Account, Session
 from muxer.job import _beside_sources
 from muxer.journal import LONGEST_REASON, Journal, Key
 from muxer.masking import Mask
+from muxer.muxed_names import muxed_name
 from muxer.observe import logs
 from muxer.process import Runner
 from muxer.selection import select
@@ -52,24 +53,28 @@ def dav(path: str) -> Json:
 
 # --- sources are never deleted or written over ---
 
+# Names that this recording gives to a muxed file of its audio alone.
+MADE = muxed_name("C1", ["a.mp3"])
+STORED, OWN = (MADE.replace("_muxed", f"-{number}_muxed") for number in (2, 3))
+
 
 @pytest.mark.parametrize(
     "entry",
     [
-        muxed("C1_s_muxed.mp4", "a.mp3"),
+        muxed(OWN, "a.mp3"),
         muxed("a.mp3", "a.mp3"),
-        muxed("C1_m_muxed.mp4", "a.mp3", **dav("C1_stored_muxed.mp4")),
-        muxed("C1_m_muxed.mp4", "a.mp3", **dav("/C1_stored_muxed.mp4")),
-        muxed("C1_m_muxed.mp4", "a.mp3", originalMediaDescriptor={"storage": "webDAV", "path": "http://DAV:80/r/C1_%73tored_muxed.mp4"}),
-        muxed("C1_m_muxed.mp4", "a.mp3", originalMediaDescriptor={"storage": "awsS3", "path": "k/C1_stored_muxed.mp4"}),
+        muxed(MADE, "a.mp3", **dav(STORED)),
+        muxed(MADE, "a.mp3", **dav(f"/{STORED}")),
+        muxed(MADE, "a.mp3", originalMediaDescriptor={"storage": "webDAV", "path": f"http://DAV:80/r/%43{STORED[1:]}"}),
+        muxed(MADE, "a.mp3", originalMediaDescriptor={"storage": "awsS3", "path": f"k/{STORED}"}),
     ],
 )
 def test_an_entry_that_passes_a_source_off_as_superseded_is_left_alone(entry: Json) -> None:
-    source = screen("C1_s_muxed.mp4", **dav("C1_stored_muxed.mp4"))
+    source = screen(OWN, **dav(STORED))
     (target,) = selected([audio()], [source, entry]).targets
     assert target.superseded == ()
-    (target,) = selected([audio()], [source, muxed("C1_m_muxed.mp4", "a.mp3")]).targets
-    assert [media.media_id for media in target.superseded] == ["C1_m_muxed.mp4"]
+    (target,) = selected([audio()], [source, muxed(MADE, "a.mp3")]).targets
+    assert [media.media_id for media in target.superseded] == [MADE]
 
 
 def test_a_source_with_the_name_of_the_muxed_file_is_not_written_over() -> None:

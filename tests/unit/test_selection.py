@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,13 +14,20 @@ from hypothesis import strategies as st
 
 from muxer.fleet.orders import LONGEST_FILE
 from muxer.gir.models import CallRecording, ScreenRecording, format_time
+from muxer.muxed_names import muxed_name
 from muxer.selection import MuxTarget, Selection, select
 
 START = datetime(2024, 1, 2, 10, 0, 0, tzinfo=UTC)
 Json = dict[str, Any]
 
 
-OLD = "C1_old_muxed.mp4"
+def earlier_name(*sources: str, recording_id: str = "") -> str:
+    """Return the name that earlier versions gave to a muxed file of C1."""
+    made_of = "\0".join(([recording_id] if recording_id else []) + sorted(sources))
+    return f"C1_{hashlib.sha256(made_of.encode()).hexdigest()[:20]}_muxed.mp4"
+
+
+OLD = earlier_name("a.mp3", "s1")
 
 
 def at(seconds: float) -> str:
@@ -153,6 +162,34 @@ def test_a_file_of_another_recording_is_never_superseded(lie: str) -> None:
         assert only(chosen([audio()], [*files, entry])).superseded == ()
 
 
+@pytest.mark.parametrize("mine", ["C:1", "C_1", "c_1", "C/1", "x" * 64, "x" * 65, "x" * 64 + "y"])
+@pytest.mark.parametrize("victim", ["C:1", "C_1", "C;1", "c:1", "x" * 64, "x" * 66, "X" * 64])
+@pytest.mark.parametrize("ending", ["", ".bin"])
+@pytest.mark.parametrize("of_earlier_version", [False, True])
+def test_no_recording_supersedes_the_file_of_one_with_a_similar_id(
+    mine: str, victim: str, ending: str, of_earlier_version: bool
+) -> None:
+    fewer, prefix = ["a.mp3", "s1"], re.sub("[:;/]", "_", victim)[:64]
+    odd = [] if prefix == victim else [victim]
+    earlier = hashlib.sha256("\0".join([*odd, *fewer]).encode()).hexdigest()[:20]
+    name = (f"{prefix}_{earlier}_muxed.mp4" if of_earlier_version else muxed_name(victim, fewer)) + ending
+    files = [screen("s1", 0, 9), screen("s2", 9, 20), muxed(name, fewer)]
+    superseded = [one.media_id for one in only(chosen([audio()], files, recording_id=mine)).superseded]
+    assert superseded == ([name] if mine == victim else [])
+
+
+def test_the_file_of_other_sources_is_not_superseded_whatever_its_entry_lists() -> None:
+    name = muxed_name("C1", ["a.mp3", "s1", "other"])
+    files = [screen("s1", 0, 9), screen("s2", 9, 20), muxed(name, ["a.mp3", "s1"])]
+    assert only(chosen([audio()], files)).superseded == ()
+
+
+@given(st.lists(st.text(st.sampled_from("aAbB:_/."), min_size=1, max_size=4), min_size=2, max_size=2, unique=True))
+def test_names_of_different_recordings_differ_also_where_case_is_ignored(ids: list[str]) -> None:
+    one, other = (muxed_name(each, ["a.mp3", "s1"]).lower() for each in ids)
+    assert one != other
+
+
 def test_a_source_is_never_superseded() -> None:
     for target in chosen([audio()], [screen("s1"), screen("s2", agent="b"), muxed(OLD, ["a.mp3", "s1"])]).targets:
         assert not {"s1", "s2", "a.mp3"} & {media.media_id for media in target.superseded}
@@ -247,7 +284,7 @@ def test_one_that_is_made_once_more_gets_a_name_that_none_of_the_same_sources_be
 
 
 def test_the_twins_are_those_of_exactly_the_same_sources_and_never_a_source() -> None:
-    fewer = only(chosen([audio()], [screen("s")])).name.partition("_")[0] + "_fewer_muxed.mp4"
+    fewer = muxed_name("C1", ["a.mp3"])
     made = [muxed("same", ["s", "a.mp3"]), muxed(fewer, ["a.mp3"]), muxed("more", ["a.mp3", "s", "x"])]
     target = only(chosen([audio()], [screen("s"), *made, muxed("a.mp3", ["a.mp3", "s"])]))
     assert [one.media_id for one in target.twins] == ["same"]
@@ -314,7 +351,8 @@ def test_a_file_with_other_paused_spans_is_replaced_and_one_with_the_same_is_not
 
 
 def test_files_of_earlier_versions_show_what_was_paused_and_are_replaced_when_they_are_ours() -> None:
-    for name, replaced in ((OLD, [OLD]), ("of another program.mp4", []), ("C2_old_muxed.mp4", [])):
+    ours = earlier_name("a.mp3", "s")
+    for name, replaced in ((ours, [ours]), ("of another program.mp4", []), (ours.replace("C1", "C2"), [])):
         target = of([screen("s"), muxed(name, ["a.mp3", "s"])])
         assert (target.published, [one.media_id for one in target.superseded]) == (False, replaced)
         assert of([screen("s"), muxed(name, ["a.mp3", "s"])], blank=False).published

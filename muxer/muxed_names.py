@@ -1,0 +1,78 @@
+"""The names of muxed files, and which of them a recording would give. Pure.
+
+A name holds a digest of the exact id of the recording and of its sources: so two recordings never share a name, whatever
+their ids and sources are called, also on a server that ignores case; and two muxers that race agree (docs/gir-api.md,
+section 5). A name that the recording would not give to the sources listed is not taken for one of its files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Sequence
+
+from muxer.gir.masks import PausedSpan
+from muxer.gir.models import MediaFile
+
+# Of the id of the recording, a name holds so many characters; those of earlier versions hold more.
+LONGEST_PREFIX, _EARLIER_PREFIX = 56, 64
+# What stands at the end of the name of an encrypted muxed file.
+ENCRYPTED = ".bin"
+# In the name of a muxed file in which paused spans are blank, this stands before the digests, where no other name has it.
+BLANKED = "p"
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+_BLANKED = re.compile(rf"(.*_){BLANKED}([0-9a-f]{{20}})[0-9a-f]{{8}}(_muxed\.mp4)")
+# What the name of a file that was muxed once more, or encrypted, has besides.
+_BESIDES = re.compile(rf"-\d+(?=_muxed\.mp4)|{re.escape(ENCRYPTED)}$")
+
+
+def muxed_name(recording_id: str, sources: Iterable[str], paused: Sequence[PausedSpan] = ()) -> str:
+    """Return the name of a clear muxed file.
+
+    It is a pure function of the exact `recording_id`, the set of the `sources` (mediaIds), and the `paused` spans that are
+    blank in the file.
+    """
+    made_of = _digest(20, recording_id, "", *sorted(set(sources)))
+    spans = _digest(8, *(f"{begin}-{'' if end is None else end}" for begin, end in paused)) if paused else ""
+    return f"{_prefix(recording_id)}_{BLANKED if paused else ''}{made_of}{spans}_muxed.mp4"
+
+
+def has_paused_spans(name: str, recording_id: str, sources: Iterable[str], paused: Sequence[PausedSpan]) -> bool:
+    """Return whether the muxed file `name` was made with the `paused` spans, by its name.
+
+    Without spans any name will do that does not tell of some: earlier versions and other programs have made files too.
+    """
+    plain = _BESIDES.sub("", name)
+    if not paused:
+        return _BLANKED.fullmatch(plain) is None
+    return plain == muxed_name(recording_id, sources, paused)
+
+
+def is_own(media: MediaFile, recording_id: str) -> bool:
+    """Return whether the entry and the file of `media` bear a name that this version, or an earlier one, gives to a muxed
+    file of the recording and of the sources that the entry lists."""
+    sources = media.muxed_from or ()
+    names = {muxed_name(recording_id, sources), _earlier_name(recording_id, sources)}
+    return all(_without_spans(_BESIDES.sub("", name)) in names for name in media.names)
+
+
+def _without_spans(name: str) -> str:
+    """Return the name that a muxed file would bear without its blank spans."""
+    found = _BLANKED.fullmatch(name)
+    return "".join(found.groups()) if found else name
+
+
+def _earlier_name(recording_id: str, sources: Iterable[str]) -> str:
+    """Return the name that earlier versions give: the id is in the digest only where the prefix does not show it exactly."""
+    prefix = _prefix(recording_id, _EARLIER_PREFIX)
+    odd = () if prefix == recording_id else (recording_id,)
+    return f"{prefix}_{_digest(20, *odd, *sorted(sources))}_muxed.mp4"
+
+
+def _digest(length: int, *texts: str) -> str:
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:length]
+
+
+def _prefix(recording_id: str, longest: int = LONGEST_PREFIX) -> str:
+    """Return the id of a recording as far as it can stand in a file name, in at most `longest` characters."""
+    return _UNSAFE.sub("_", recording_id)[:longest].lstrip(".-")
