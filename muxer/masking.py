@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import json
 import re
 from collections.abc import Iterator, Sequence
+from html.entities import codepoint2name
 from urllib.parse import quote, quote_plus
 
 # The login of an address, up to the last @ before its path: a password may hold one.
@@ -19,15 +21,19 @@ class Mask:
 
     def __init__(self, secrets: Sequence[str] = ()) -> None:
         """Given the secrets."""
-        long = (one for one in secrets if len(one) >= LEAST_SECRET)
+        long = [one for one in secrets if len(one) >= LEAST_SECRET]
         # A text that was put into one form may be put into another: a message into a line of JSON.
         forms = {twice for one in long for once in _forms(one) for twice in _forms(once)}
+        forms |= {encoded for one in long for encoded in _in_base64(one)}
         self._forms = sorted(forms, key=len, reverse=True)
+        self._escaped = re.compile("|".join(map(_escaped, sorted(long, key=len, reverse=True)))) if long else None
 
     def __call__(self, text: str) -> str:
         """Given a text, return it with ``***`` in place of each secret and each login in an address."""
         for form in self._forms:
             text = text.replace(form, "***")
+        if self._escaped is not None:
+            text = self._escaped.sub("***", text)
         return LOGIN_IN_URL.sub("***@", text)
 
 
@@ -39,3 +45,34 @@ def _forms(secret: str) -> Iterator[str]:
     yield html.escape(secret)
     yield quote(secret, safe="")
     yield quote_plus(secret)
+
+
+def _in_base64(secret: str) -> Iterator[str]:
+    """Yield what a secret looks like in Base64, in both alphabets: alone, and within a longer text wherever it begins."""
+    content = secret.encode(errors="surrogatepass")
+    found = [base64.b64encode(content).decode()]
+    for before in range(3):
+        encoded = base64.b64encode(bytes(before) + content).decode()
+        # The digits that hold bits of what precedes or follows the secret are not its own.
+        found.append(encoded[(8 * before + 5) // 6 : 8 * (before + len(content)) // 6])
+    for one in found:
+        yield from (one, one.replace("+", "-").replace("/", "_"))
+
+
+def _escaped(secret: str) -> str:
+    """Return the pattern of a secret any of whose characters may be escaped, once or more often, as JSON, HTML or URLs do
+    it, in either case."""
+    return "".join(f"(?:{'|'.join(_escapes(char))})" for char in secret)
+
+
+def _escapes(char: str) -> Iterator[str]:
+    yield "".join(f"(?i:%(?:25)*{byte:02x})" for byte in char.encode(errors="surrogatepass"))
+    units = char.encode("utf-16-be", errors="surrogatepass")
+    yield "".join(rf"(?i:\\+u{int.from_bytes(units[at : at + 2], 'big'):04x})" for at in range(0, len(units), 2))
+    yield rf"(?i:&(?:amp;)*#(?:0*{ord(char)}|x0*{ord(char):x});?)"
+    if name := codepoint2name.get(ord(char), "apos" if char == "'" else ""):
+        yield f"&(?:amp;)*{name};"
+    yield rf"\\+{re.escape(char)}"
+    yield re.escape(char)
+    if char == " ":
+        yield re.escape("+")

@@ -19,7 +19,7 @@ from muxer.gir.deviations import PAGING, Deviation
 from muxer.gir.models import CallRecording, ScreenRecording
 from muxer.gir.rws import Rws
 from muxer.gir.session import csrf_token
-from muxer.outages import Outages
+from muxer.outages import RWS, Outages
 from muxer.queries import Queries
 from muxer.services import rws_of
 from muxer.sharding import effective_id, takes
@@ -115,7 +115,7 @@ class OfRws:
             yield ok("RWS clock", f"{abs(skew)} s apart")
 
     def _csrf(self) -> Iterator[Finding]:
-        token = csrf_token(self.rws.headers())
+        token = csrf_token(self.rws.headers(), RWS)
         yield ok("RWS CSRF token", f"in use ({', '.join(token)})" if token else "RWS asks for none")
 
     def _login(self) -> Iterator[Finding]:

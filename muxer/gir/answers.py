@@ -21,6 +21,8 @@ from muxer.errors import (
     UnreadableAnswer,
 )
 
+# So many values may be in an answer: each costs far more memory than its few bytes.
+MAX_JSON_VALUES = 1_000_000
 OK = 0
 PARAMETER_INVALID = 2
 PARTIAL_SUCCESS = 7
@@ -49,6 +51,9 @@ def envelope(answer: Answer, accepted: Collection[int] = (OK,), *, may_be_text: 
 
     Raise the error it stands for when the HTTP status **or** its ``statusCode`` (not among ``accepted``) says so.
     """
+    if sum(map(answer.body.count, (b",", b"[", b"{"))) > MAX_JSON_VALUES:
+        limit = f"the answer has more than {MAX_JSON_VALUES} values"
+        raise RequestRejected(f"{answer.what}: {limit}; a smaller [advanced] pagination may help")
     content = _json_object(answer.body)
     code, message = _status_code(content), _message(content)
     if not 200 <= answer.status < 300 or code not in accepted:

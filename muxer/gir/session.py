@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import logging
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,7 +25,7 @@ from requests.adapters import HTTPAdapter
 from requests.auth import HTTPBasicAuth
 
 from muxer import __version__, punctual, tls, transfer
-from muxer.errors import Code, LoginRefused, RequestRejected, ServiceUnavailable, Stopped
+from muxer.errors import Code, LoginRefused, RequestRejected, ServiceUnavailable, Stopped, UnreadableAnswer
 from muxer.gate import LoginGate
 from muxer.gir.answers import Answer, envelope, failure, is_csrf_refusal, is_message
 from muxer.outages import Outages
@@ -32,11 +33,23 @@ from muxer.outages import Outages
 log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT = 10.0
-MAX_JSON_BYTES = 64 * 1024 * 1024
+MAX_JSON_BYTES = 32 * 1024 * 1024
+# A server may set so many cookies, of so many characters in all; with more, requests would become too long for it.
+MAX_COOKIES, MAX_COOKIE_LENGTH = 50, 8192
 READ_ATTEMPTS = 3
 LONGEST_WAIT = 30.0
 MAX_REDIRECTS = 5
 
+
+# What a header may consist of (RFC 9110, section 5), and those that are not the server's business.
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
+_HEADER_VALUE = re.compile(r"[!-~]([ -~]{0,4000}[!-~])?")
+_OWN_HEADERS = frozenset(
+    (
+        *("accept-encoding", "authorization", "connection", "content-length", "content-type", "cookie", "expect", "host"),
+        *("te", "trailer", "transfer-encoding", "upgrade", "user-agent"),
+    )
+)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -194,7 +207,7 @@ class Session:
                 if not response.is_redirect:
                     yield response
                     return
-                url = self._at_home(urljoin(url, response.headers["Location"]))
+                url = self._redirected(url, response.headers["Location"])
                 method, body = ("GET", None) if response.status_code == 303 else (method, body)
             finally:
                 response.close()
@@ -214,9 +227,17 @@ class Session:
                 stream=True,
                 verify=bool(self._account.trusted_ca),
             )
-        if method == "GET" and (token := csrf_token(response.headers)):
+        self._limit_cookies()
+        if method == "GET" and (token := csrf_token(response.headers, what)):
             self._local.csrf = token
         return response
+
+    def _limit_cookies(self) -> None:
+        """Forget all cookies when they are too many; the login goes along with every request in any case."""
+        jar = self._session.cookies
+        if len(jar) > MAX_COOKIES or sum(len(one.name) + len(one.value or "") for one in jar) > MAX_COOKIE_LENGTH:
+            log.warning("%s sets more cookies than fit into a request; they are forgotten", self.service)
+            jar.clear()
 
     def _read(self, response: requests.Response, what: str) -> Answer:
         """Read the body of an answer that should be small, with a limit on its size and its time."""
@@ -231,6 +252,14 @@ class Session:
                     limit = f"the answer is longer than {MAX_JSON_BYTES} bytes"
                     raise RequestRejected(f"{what}: {limit}; a smaller [advanced] pagination may help")
         return Answer(what, response.status_code, response.headers, bytes(body))
+
+    def _redirected(self, url: str, location: str) -> str:
+        """Return where an answer redirects to. Raise :class:`UnreadableAnswer` when its ``Location`` is no address."""
+        try:
+            return self._at_home(urljoin(url, location))
+        except (ValueError, RequestRejected) as error:
+            what = f"{self.service} {urlsplit(url).path}"
+            raise UnreadableAnswer(f"{what}: redirected to what is no address: {location[:80]!r}") from error
 
     def _at_home(self, target: str) -> str:
         """Given a path or any link, return it with the scheme, host and port of ``base_uri`` in front.
@@ -253,7 +282,7 @@ class Session:
     def _session(self) -> requests.Session:
         session: requests.Session | None = getattr(self._local, "session", None)
         if session is None:
-            session = self._local.session = requests.Session()
+            session = self._local.session = _Session()
             session.trust_env = False
             session.auth = HTTPBasicAuth(self._account.username.encode(), self._account.password.encode())
             session.headers.update({"User-Agent": f"recording-muxer/{__version__}", "Accept-Encoding": "identity"})
@@ -262,17 +291,31 @@ class Session:
         return session
 
 
-def csrf_token(headers: Mapping[str, str]) -> dict[str, str]:
-    """Given the headers of an answer to a GET, return the header with the token that writes must carry, none when CSRF is
-    off."""
+def csrf_token(headers: Mapping[str, str], what: str) -> dict[str, str]:
+    """Return the header with the token that writes must carry, none when CSRF is off.
+
+    `headers` are those of an answer to a GET, and `what` names the request. Raises UnreadableAnswer when the token
+    cannot be sent as a header of its own.
+    """
     name, token = headers.get("X-CSRF-HEADER"), headers.get("X-CSRF-TOKEN")
-    return {name: token} if name and token else {}
+    if not (name and token):
+        return {}
+    if not (_HEADER_NAME.fullmatch(name) and _HEADER_VALUE.fullmatch(token)) or name.lower() in _OWN_HEADERS:
+        raise UnreadableAnswer(f"{what}: X-CSRF-HEADER and X-CSRF-TOKEN make no header: {name[:80]!r}")
+    return {name: token}
 
 
 def _as_it_comes(response: requests.Response) -> Iterator[bytes]:
     """Yield the body in pieces as they arrive, so that time limits hold for a server that sends drop by drop."""
     while piece := response.raw.read1(transfer.CHUNK, decode_content=True):
         yield piece
+
+
+class _Session(requests.Session):
+    """Leaves redirects to its user; requests would look at an address that may be none."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Return None: there is nothing to follow."""
 
 
 class _Adapter(HTTPAdapter):

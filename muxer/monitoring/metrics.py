@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import accumulate
 
@@ -22,6 +23,11 @@ from muxer.monitoring.view import Room, Service, Sources, fleet_of, room, servic
 from muxer.outages import RCS, RWS
 from muxer.pool import QUEUED_PER_WORKER
 
+# What may be asked for: the library takes every parameter as it comes, and repeats it in the content type.
+_ACCEPTED = re.compile(
+    r"\s*[\w*.+-]+/[\w*.+-]+(\s*;\s*(version=\d{1,3}(\.\d{1,3}){0,2}|escaping=[a-z0-9-]+|charset=[\w-]+|q=[\d.]+))*\s*",
+    re.ASCII,
+)
 # What is counted from the start on, so that a rate has a beginning.
 OUTCOMES = ("muxed", "already done", "failed")
 METHODS = ("copy", "re-encode")
@@ -44,8 +50,9 @@ class Metrics(Collector):
         ProcessCollector(registry=self._registry)
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
-        """Given what the client accepts, return the metrics and their content type: OpenMetrics or Prometheus' own."""
-        encode, kind = choose_encoder(accept)
+        """Given what the client accepts, return the metrics and their content type: OpenMetrics or Prometheus' own, which is
+        also for those who ask for something that is not understood."""
+        encode, kind = choose_encoder(",".join(one for one in accept.split(",") if _ACCEPTED.fullmatch(one)))
         return encode(self._registry), kind
 
     def describe(self) -> Iterable[Metric]:

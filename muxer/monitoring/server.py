@@ -16,7 +16,7 @@ from typing import Any
 from cheroot import connections, wsgi
 from cheroot.errors import FatalSSLAlert
 from cheroot.makefile import MakeFile
-from cheroot.server import HTTPConnection
+from cheroot.server import HTTPConnection, HTTPRequest
 from cheroot.ssl import Adapter
 
 from muxer.config.listening import resolve, server_context
@@ -29,14 +29,18 @@ from muxer.monitoring.view import Sources
 log = logging.getLogger(__name__)
 
 WORKERS = 4
-# Connections that wait for a worker, and those that have sent nothing yet.
-QUEUED, SILENT = 32, 64
+# Connections that wait for a worker, those that have sent nothing yet, and those that have sent the begin of a request.
+QUEUED, SILENT, UNFINISHED = 32, 64, 64
 # A client that sends and reads nothing for so long, or is not done after so long, is cut off.
 IDLE_SECONDS, REQUEST_SECONDS = 5, 10
+# While others wait for a worker, one that stops within TLS or before the end of its request has no more than this.
+PRESSED_SECONDS = 0.5
 HEADER_BYTES, BODY_BYTES = 16 * 1024, 1024
-LOOK_SECONDS = 0.5
+LOOK_SECONDS = 0.1
 START_SECONDS = 10.0
 STOP_SECONDS = 2
+# The kind of the first record of TLS, and the length of the head of a record, which ends with the length of its content.
+_TLS_HANDSHAKE, _TLS_RECORD = 22, 5
 RESTART_SECONDS = 5.0
 
 
@@ -101,6 +105,7 @@ class Server:
         thread = threading.Thread(target=_serve, args=(server,), name="monitoring server", daemon=True)
         thread.start()
         while not self._stop.wait(LOOK_SECONDS) and thread.is_alive():
+            server.take_finished()
             server.cut_off(older_than=REQUEST_SECONDS)
         server.cut_off(older_than=0.0)
 
@@ -137,42 +142,98 @@ class _Server(wsgi.Server):
         self.keep_alive_conn_limit = SILENT
         self.ConnectionClass = _Connection
         self.talking: set[_Connection] = set()
+        # When each connection came that has sent the begin of a request: it costs no worker.
+        self._unfinished: dict[_Connection, float] = {}
         if monitoring.certificate and monitoring.key:
             self.ssl_adapter = _Tls(server_context(monitoring.certificate, monitoring.key))
 
     def process_conn(self, conn: _Connection) -> None:
-        """Let a new connection wait until it says something, then for a worker; close it when too many do."""
+        """Let a new connection wait until it says something, then until its request is whole, then for a worker; close it
+        when too many do."""
         self._connections: connections.ConnectionManager
-        try:
-            if conn.is_new and self._connections.can_add_keepalive_connection:
-                conn.is_new = False
-                self.put_conn(conn)
-            elif not conn.is_new:
-                self.requests.put(conn)
+        if not conn.is_new:
+            self._unfinished[conn] = time.monotonic()
+            self._take(conn)
+            while len(self._unfinished) > UNFINISHED:
+                self._drop(next(iter(self._unfinished)))
+        elif self._connections.can_add_keepalive_connection:
+            conn.is_new = False
+            self.put_conn(conn)
+        else:
+            conn.close()
+
+    def take_finished(self) -> None:
+        """Hand over the connections whose requests have become whole, and close those that take too long for it."""
+        for conn, begun in list(self._unfinished.items()):
+            if time.monotonic() - begun >= REQUEST_SECONDS:
+                self._drop(conn)
             else:
+                self._take(conn)
+
+    def _take(self, conn: _Connection) -> None:
+        """Hand a connection to the workers when there is enough of its request, unless that has been done."""
+        if conn.has_whole_head() and self._unfinished.pop(conn, None) is not None:
+            try:
+                self.requests.put(conn)
+            except queue.Full:
                 conn.close()
-        except queue.Full:
+
+    def _drop(self, conn: _Connection) -> None:
+        if self._unfinished.pop(conn, None) is not None:
             conn.close()
 
     def cut_off(self, older_than: float) -> None:
-        """Break off the conversations that have lasted for so many seconds, so that their workers are free."""
+        """Break off the conversations that have lasted for so many seconds, so that their workers are free; sooner when
+        others wait for a worker, and the request is not yet known."""
         now = time.monotonic()
+        pressed = min(older_than, PRESSED_SECONDS) if self.requests.qsize else older_than
         for conn in list(self.talking):
-            if now - conn.begun >= older_than:
+            if now - conn.begun >= (older_than if conn.is_heard else pressed):
                 with contextlib.suppress(OSError):
                     # Not the method of a TLS socket, which the worker is using.
                     socket.socket.shutdown(conn.socket, socket.SHUT_RDWR)
+        if not older_than:
+            for conn in list(self._unfinished):
+                self._drop(conn)
 
     def error_log(self, msg: str = "", level: int = logging.INFO, traceback: bool = False) -> None:
         """Write to the log: what clients do wrong is no error of ours."""
         log.log(level if level >= logging.ERROR else logging.DEBUG, "monitoring port: %s", msg, exc_info=traceback)
 
 
-class _Connection(HTTPConnection):
-    """A connection that tells how long a worker has been talking to it."""
+class _Request(HTTPRequest):
+    """A request that tells its connection when it has been read."""
 
+    def respond(self) -> None:
+        """Answer it."""
+        self.conn.is_heard = True
+        super().respond()
+
+
+class _Connection(HTTPConnection):
+    """A connection that tells how long a worker has been talking to it, and whether that worker knows the request."""
+
+    RequestHandlerClass = _Request
     begun = 0.0
     is_new = True
+    is_heard = False
+
+    def has_whole_head(self) -> bool:
+        """Return whether a worker has something to do: the head of a request, or the begin of TLS, is there as a whole, is
+        too long, or will never come."""
+        try:
+            # Not the method of a TLS socket, which would read.
+            said = socket.socket.recv(self.socket, HEADER_BYTES, socket.MSG_PEEK)
+        except OSError:
+            return True
+        if not said or len(said) >= HEADER_BYTES:
+            return True
+        if not isinstance(self.socket, ssl.SSLSocket):
+            return b"\r\n\r\n" in said or b"\n\n" in said
+        is_handshake = said[0] == _TLS_HANDSHAKE
+        return not is_handshake or (
+            len(said) >= _TLS_RECORD and len(said) >= _TLS_RECORD + int.from_bytes(said[3:_TLS_RECORD], "big")
+        )
 
     def communicate(self) -> bool:
         """Answer a request; return whether the connection stays open."""

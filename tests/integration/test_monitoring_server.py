@@ -9,7 +9,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -174,6 +174,65 @@ def test_clients_that_send_nothing_or_drop_by_drop_do_not_keep_others_out(
             time.sleep(0.05)
         stop.set()
         assert len(cut_off) == 10
+
+
+@pytest.mark.parametrize("begin", [b"G", b"GET /livez HTTP/1.1\r\nHost: loc", b"GET /livez HTTP/1.1\r\nHost: localhost\r\n"])
+def test_hundreds_of_half_sent_requests_hold_no_worker(
+    open_port: Open, monkeypatch: pytest.MonkeyPatch, begin: bytes
+) -> None:
+    for limit in ("IDLE_SECONDS", "REQUEST_SECONDS", "PRESSED_SECONDS"):
+        monkeypatch.setattr(server_module, limit, 600)
+    port, _ = open_port()
+    with ExitStack() as stack:
+        clients = []
+        for _ in range(50):
+            clients += [stack.enter_context(socket.create_connection((HOST, port), timeout=SECONDS)) for _ in range(4)]
+            for client in clients[-4:]:
+                client.sendall(begin)
+            assert ask(port, "/livez").status == 200
+        # One that is kept is answered as soon as its request is whole.
+        clients[-1].sendall((b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").removeprefix(begin))
+        assert b"200 OK" in clients[-1].recv(1000)
+
+
+def test_hundreds_that_stop_within_tls_are_cut_off_while_others_wait(open_port: Open, tmp_path: Path) -> None:
+    certificate, key, trusting = certified(tmp_path)
+    port, _ = open_port(monitoring__certificate=certificate, monitoring__key=key)
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client_side = trusting.wrap_bio(incoming, outgoing, server_hostname="localhost")
+    with suppress(ssl.SSLWantReadError):
+        client_side.do_handshake()
+    hello = outgoing.read()
+    with ExitStack() as stack:
+        for number in range(200):
+            client = stack.enter_context(socket.create_connection((HOST, port), timeout=SECONDS))
+            with suppress(OSError):
+                client.sendall(hello if number % 2 else hello[:100])
+
+        def is_answered_over_tls() -> bool:
+            try:
+                return ask(port, "/livez", tls=trusting).status == 200
+            except OSError:
+                return False
+
+        wait_until(is_answered_over_tls, SECONDS, "an answer")
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        "application/openmetrics-text;version=x",
+        "application/openmetrics-text;version=",
+        "application/openmetrics-text;=;;;",
+        "application/openmetrics-text;version=1.0.0;escaping=\xe9",
+        "application/openmetrics-text;version=99999999999999999999.0",
+        "text/plain;version=1.x.0",
+        "nonsense",
+    ],
+)
+def test_metrics_are_there_whatever_form_is_asked_for(port: int, accept: str) -> None:
+    reply = ask(port, "/metrics", Accept=accept)
+    assert reply.status == 200 and reply.headers["Content-Type"].startswith("text/plain; version=0.0.4")
 
 
 def test_requests_that_are_too_large_are_refused(port: int) -> None:

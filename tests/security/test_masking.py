@@ -1,0 +1,77 @@
+"""Secrets in whatever form a server echoes them: none gets through."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import re
+from collections.abc import Callable
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from muxer.masking import LEAST_SECRET, Mask
+
+SECRET = "p\u00e4&\"<q'+/ x\U0001f600\\"
+LONGER = f"{SECRET}-and-more"
+
+
+def hexadecimal(text: str) -> str:
+    return "".join(f"&#x{ord(char):X};" for char in text)
+
+
+def every_byte(text: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in text.encode())
+
+
+FORMS: dict[str, Callable[[str], str]] = {
+    "as it is": str,
+    "JSON": json.dumps,
+    "JSON with other letters as they are": lambda text: json.dumps(text, ensure_ascii=False),
+    "JSON that is safe in HTML": lambda text: (
+        json.dumps(text).replace("&", "\\u0026").replace("<", "\\u003C").replace("'", "\\u0027")
+    ),
+    "JSON with escaped slashes": lambda text: json.dumps(text).replace("/", "\\/"),
+    "JSON in JSON": lambda text: json.dumps(json.dumps(text)),
+    "HTML": html.escape,
+    "HTML with decimal numbers": lambda text: html.escape(text).replace("&quot;", "&#34;").replace("&#x27;", "&#039;"),
+    "HTML with hexadecimal numbers": hexadecimal,
+    "HTML in HTML": lambda text: html.escape(html.escape(text)),
+    "URL": lambda text: quote(text, safe=""),
+    "URL in small letters": lambda text: re.sub("%..", lambda found: found[0].lower(), quote(text, safe="")),
+    "URL with slashes": quote,
+    "URL with each byte": every_byte,
+    "URL in a URL": lambda text: quote(quote(text, safe="")),
+    "Base64": lambda text: base64.b64encode(text.encode()).decode(),
+    "Base64 for URLs": lambda text: base64.urlsafe_b64encode(text.encode()).decode(),
+    "Base64 of a login": lambda text: base64.b64encode(f"user:{text}".encode()).decode(),
+    "Base64 within more": lambda text: base64.b64encode(f"ab{text}cd".encode()).decode(),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_no_form_of_a_secret_is_shown(form: str) -> None:
+    said = f"before {FORMS[form](SECRET)} after {FORMS[form](LONGER)}"
+    shown = Mask([SECRET, LONGER])(said)
+    assert shown.startswith("before ") and " after " in shown and "***" in shown
+    left = shown.replace("***", "").replace("before", "").replace("after", "")
+    # In Base64, the digits that a secret shares with what is beside it stay: two at most on each side.
+    assert len(left.strip(' "\\')) <= (len(FORMS[form]("")) + 16 if "Base64" in form else 0), shown
+
+
+@given(st.text(min_size=LEAST_SECRET, max_size=20), st.sampled_from(sorted(FORMS)))
+def test_a_secret_of_any_characters(secret: str, form: str) -> None:
+    try:
+        said = FORMS[form](secret)
+    except UnicodeEncodeError:
+        return
+    shown = Mask([secret])(f"<{said}>")
+    assert said not in shown and "***" in shown
+
+
+def test_ordinary_words_stay() -> None:
+    text = 'GET /api/v2/x?y=1: HTTP 500, {"statusCode": 4, "statusMessage": "a & b"}'
+    assert Mask([SECRET, "another-secret"])(text) == text

@@ -1,0 +1,168 @@
+"""Whole responses that make no sense, status, headers and body: each is an error of ours that names the request."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support.raw_server import RawServer
+
+from muxer.config.schema import Webdav
+from muxer.errors import MuxerError, RequestRejected, UnreadableAnswer
+from muxer.gir import session as session_module
+from muxer.gir.answers import MAX_JSON_VALUES
+from muxer.gir.session import Account, Session
+from muxer.storage.base import WEBDAV, Place
+from muxer.storage.webdav import WebdavStorage
+
+EXAMPLES = int(os.environ.get("MUXER_FUZZ", "60"))
+FAST = settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+Request = Callable[[], object]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RawServer]:
+    with RawServer() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def requests(server: RawServer, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Request]:
+    """Everything that is asked of RWS, RCS and WebDAV, once and without pauses."""
+    folder = tmp_path_factory.mktemp("responses")
+    (folder / "uploading").mkdir()
+    (folder / "source").write_bytes(b"media")
+    stop = threading.Event()
+    session = Session(Account("RWS", server.url, "user", "password", False, 5), stop)
+    dav = WebdavStorage(Webdav(username="u", password="p", trusted_ca=False), "test", folder / "uploading", stop)
+    place = Place(WEBDAV, f"{server.url}/screens/", "a.mp4")
+    return {
+        "read": lambda: session.get_with_headers("api/v2/x?y=1", attempts=1),
+        "write": lambda: session.write("POST", "api/v2/x", {}, csrf_sources=["api/v2/y"]),
+        "text": lambda: session.text("version"),
+        "download": lambda: session.download("api/v2/x", folder / "downloaded"),
+        "fetch": lambda: dav.fetch(place, folder / "fetched"),
+        "describe": lambda: dav.describe(place),
+        "store": lambda: dav.store(folder / "source", place, lambda: False),
+        "delete": lambda: dav.delete(place),
+    }
+
+
+def answered(*headers: bytes, status: bytes = b"200 OK", body: bytes = b"{}") -> bytes:
+    length = b"Content-Length: %d" % len(body)
+    return b"\r\n".join([b"HTTP/1.1 " + status, length, b"Connection: close", *headers, b"", body])
+
+
+def propfind(*properties: bytes) -> bytes:
+    inner = b"".join(properties)
+    body = b'<?xml version="1.0"?><d:multistatus xmlns:d="DAV:">' + inner + b"</d:multistatus>"
+    return answered(b"Content-Type: application/xml", status=b"207 Multi-Status", body=body)
+
+
+ODD = {
+    "nothing": b"",
+    "no HTTP": b"\x00\x01\x02" * 100,
+    "redirect to no address": answered(b"Location: http://[", status=b"302 Found"),
+    "redirect to a port that is none": answered(b"Location: http://x:99999999/", status=b"307 Temporary Redirect"),
+    "redirect with other letters": answered("Location: http://\u0437/\xff".encode(), status=b"302 Found"),
+    "redirect to another scheme": answered(b"Location: file:///etc/passwd", status=b"302 Found"),
+    "redirect to nowhere": answered(b"Location: ", status=b"302 Found"),
+    "redirect in a circle": answered(b"Location: /", status=b"301 Moved"),
+    "token with other letters": answered("X-CSRF-HEADER: \u00fc\u0437".encode(), b"X-CSRF-TOKEN: t"),
+    "token in a header of ours": answered(b"X-CSRF-HEADER: Content-Length", b"X-CSRF-TOKEN: 5"),
+    "token that is no value": answered(b"X-CSRF-HEADER: X-T", "X-CSRF-TOKEN: \u0437\u0001".encode()),
+    "cookie that is none": answered(b"Set-Cookie: \xff\xfe=;;;=; expires=never; domain=[", b"Set-Cookie: " + b"a" * 9000),
+    "length that is none": answered(b"Content-Length: -5"),
+    "length of many digits": b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 4000 + b"\r\n\r\n{}",
+    "compressed and is not": answered(b"Content-Encoding: gzip"),
+    "pieces that are none": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n",
+    "status that is none": b"HTTP/1.1 999999 ?\r\n\r\n",
+    "status without a number": b"HTTP/1.1 OK\r\n\r\n",
+    "hundreds of headers": answered(*(b"X-%d: y" % number for number in range(500))),
+    "date that is none": answered(b"Retry-After: Mon, 99 Foo 99999 99:99:99 GMT", status=b"503 No"),
+    "multistatus without responses": propfind(),
+    "empty response": propfind(b"<d:response/>"),
+    "response without properties": propfind(b"<d:response><d:href>/screens/a.mp4</d:href></d:response>"),
+    "length in words": propfind(
+        b"<d:response><d:href>/screens/a.mp4</d:href><d:propstat><d:status>HTTP/1.1 200 OK</d:status><d:prop>"
+        b"<d:getcontentlength>many</d:getcontentlength></d:prop></d:propstat></d:response>"
+    ),
+    "response with no address": propfind(b"<d:response><d:href>http://[</d:href></d:response>"),
+    "response with a status that is none": propfind(
+        b"<d:response><d:href>/screens/a.mp4</d:href><d:propstat><d:status>x</d:status><d:prop/></d:propstat></d:response>"
+    ),
+    "XML that breaks off": propfind(b"<d:response>")[:-10],
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_an_odd_response_is_an_error_of_ours(server: RawServer, requests: dict[str, Request], name: str) -> None:
+    server.answer = ODD[name]
+    for what, request in requests.items():
+        try:
+            request()
+        except MuxerError as error:
+            assert "127.0.0.1" in str(error) or "RWS" in str(error), (what, error)
+
+
+PIECES = st.sampled_from(sorted(ODD.values()))
+NASTY = st.sampled_from(
+    [b"\0", b"\xff", b"\r\n", b"\n", b":", b" ", b"[", b"\xd0\xb7", b"9" * 400, b"-1", b"&", b"<", b"%", b";", b"="]
+)
+
+
+@st.composite
+def mutated(draw: Any) -> bytes:
+    """Return an odd response with a few stretches replaced, removed or doubled."""
+    data = bytearray(draw(PIECES))
+    for _ in range(draw(st.integers(1, 4))):
+        begin = draw(st.integers(0, len(data)))
+        end = min(len(data), begin + draw(st.integers(0, 12)))
+        data[begin:end] = draw(st.one_of(NASTY, st.binary(max_size=8), st.just(bytes(data[begin:end]) * 2)))
+    return bytes(data)
+
+
+@pytest.mark.parametrize("what", ["read", "write", "text", "download", "fetch", "describe", "store", "delete"])
+def test_mutated_responses_raise_errors_of_ours_only(server: RawServer, requests: dict[str, Request], what: str) -> None:
+    @FAST
+    @given(mutated())
+    def run(answer: bytes) -> None:
+        server.answer = answer
+        with suppress(MuxerError):
+            requests[what]()
+
+    run()
+
+
+def test_a_redirect_to_no_address_names_the_server(server: RawServer, requests: dict[str, Request]) -> None:
+    server.answer = ODD["redirect to no address"]
+    with pytest.raises(UnreadableAnswer, match=r"RWS /api/v2/x: redirected to what is no address: 'http://\['"):
+        requests["read"]()
+
+
+def test_an_answer_of_too_many_values_is_not_parsed(server: RawServer, requests: dict[str, Request]) -> None:
+    server.answer = answered(body=b"[" + b"{}," * MAX_JSON_VALUES + b"{}]")
+    with pytest.raises(RequestRejected, match=r"more than \d+ values; a smaller \[advanced\] pagination may help"):
+        requests["read"]()
+
+
+def test_cookies_without_end_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with RawServer() as server:
+        session = Session(Account("RWS", server.url, "user", "password", False, 5), threading.Event())
+        for number in range(200):
+            server.answer = answered(b"Set-Cookie: c%d=%s; Path=/" % (number, b"x" * 500))
+            session.get("api/v2/x")
+            sent = session._session.cookies
+            assert sum(len(one.value or "") for one in sent) <= session_module.MAX_COOKIE_LENGTH

@@ -1,0 +1,47 @@
+"""A server that answers every request with the same bytes, whatever they are, and closes the connection."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from contextlib import suppress
+from types import TracebackType
+
+SECONDS = 5.0
+
+
+class RawServer:
+    """Listens on loopback: ``with RawServer() as server: server.answer = b"HTTP/1.1 200 OK..."``."""
+
+    def __init__(self) -> None:
+        self.answer = b""
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> RawServer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        self._thread.join(SECONDS)
+
+    def _run(self) -> None:
+        while True:
+            try:
+                client, _ = self._socket.accept()
+            except OSError:
+                return
+            with client, suppress(OSError):
+                client.settimeout(SECONDS)
+                head = b""
+                while b"\r\n\r\n" not in head and (said := client.recv(65536)):
+                    head += said
+                client.sendall(self.answer)
+                client.shutdown(socket.SHUT_WR)
+                # What is still on its way must not make the answer go lost.
+                while client.recv(65536):
+                    pass
