@@ -3,32 +3,43 @@ account, or a muxed file, to a server of his own.
 
 With the option ``[webdav] hosts``, only those servers are spoken to. Without it, only servers of the site (our decision):
 those with addresses or names that are not of the internet, and those of the organisation of RWS and RCS. A name that
-belongs to neither counts by the addresses to which it leads, and those alone are then connected to: a name that leads
-elsewhere a moment later is of no use.
+belongs to neither counts by the addresses to which it leads. Every name is looked up: those addresses alone are connected
+to, so that a name that leads elsewhere a moment later is of no use, and none of them may be one where a cloud keeps the
+secrets of its machines.
 """
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from ipaddress import IPv4Address, IPv6Address, ip_address
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from muxer.errors import AccessDenied, Code
+
+if TYPE_CHECKING:
+    from publicsuffixlist import PublicSuffixList
 
 ANY = "*"
 Address = IPv4Address | IPv6Address
 Resolve = Callable[[str], Sequence[str]]
 
+# So long a looked-up name stays: transfers of a recording are seconds apart.
+KEPT_SECONDS = 30.0
+_MAX_KEPT = 1000
 _PORTS = {"http": 80, "https": 443}
 # Names that the internet's DNS does not have (RFC 2606, 6761, 6762, 8375 and what firms use besides).
 _INNER = frozenset(("local", "localhost", "localdomain", "internal", "intranet", "private", "corp", "home", "lan", "test"))
-# In these, everybody may have a name: they are no organisation. Second-level names of countries are known by their form.
-_SHARED = frozenset(
-    ("amazonaws.com", "azure.com", "azurewebsites.net", "cloudapp.net", "googleusercontent.com", "windows.net")
-)
-_SHORT = 3
+_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
+# Where clouds answer their machines beside the link-local addresses: AWS (IPv6), Alibaba, Azure, Oracle.
+_METADATA = frozenset(map(ip_address, ("fd00:ec2::254", "fd20:ce::254", "100.100.100.200", "168.63.129.16", "192.0.0.192")))
+# Addresses that end with an IPv4 address, to which somebody else may carry what is sent (RFC 6052, 8215, 4291, 2765).
+_HOLD_IPV4_LAST = tuple(map(IPv6Network, ("64:ff9b::/96", "64:ff9b:1::/48", "::/96", "::ffff:0:0:0/96")))
 
 
 class Hosts:
@@ -43,24 +54,46 @@ class Hosts:
         self._resolve = resolve or _resolved
         self._lock = threading.Lock()
         self._safe: set[str] = set()
+        self._kept: dict[str, tuple[float, Sequence[str]]] = {}
 
     def admit(self, scheme: str, host: str, port: int | None) -> Sequence[str]:
-        """Given where something is about to be sent, return the network addresses to which it may go; none are those of the
-        name. Raise :class:`AccessDenied` when it must not be sent."""
+        """Return the network addresses to which something may be sent, by the `scheme`, `host` and `port` of its URL.
+
+        Raises AccessDenied when it must not be sent, OSError when the name leads nowhere.
+        """
         name = host.lower().rstrip(".")
-        if self._listed:
-            if not any(_fits(one, name, port or _PORTS[scheme]) for one in self._listed):
-                raise _denied(name, "is not in [webdav] hosts", "add it there")
-            return ()
         literal = _literal(name)
+        if literal is None and not _is_name(name):
+            raise _denied(name, "has no name that a server may have", "correct it in the metadata")
+        is_listed = any(_fits(one, name, port or _PORTS[scheme]) for one in self._listed)
+        if self._listed and not is_listed:
+            raise _denied(name, "is not in [webdav] hosts", "add it there")
+        if not is_listed:
+            self._check_scheme(scheme, name, literal)
+        found = [literal] if literal else [ip_address(one.partition("%")[0]) for one in self._addresses(name)]
+        if not (is_listed and literal) and any(map(_is_forbidden, found)):
+            what = "name it in [webdav] hosts" if literal else "give it another address"
+            raise _denied(name, f"leads to {', '.join(map(str, found))}, where no storage is", what)
+        is_ours = is_listed or name in self._site or _is_inner(name, literal) or _organisation(name) in self._organisations
+        if not is_ours and not (found and all(map(_is_inside, found))):
+            raise _denied(name, "is no server of this site as far as can be told", "name it in [webdav] hosts")
+        return [str(literal)] if literal else self._addresses(name)
+
+    def _check_scheme(self, scheme: str, name: str, literal: Address | None) -> None:
         with self._lock:
             if scheme == "http" and name in self._safe and not _is_loopback(name, literal):
                 raise _denied(name, "was spoken to over https before, now http is asked for", "name it in [webdav] hosts")
-        if name in self._site or _is_inner(name, literal) or _organisation(name) in self._organisations:
-            return ()
-        found = [] if literal else self._resolve(name)
-        if not found or not all(_is_inside(ip_address(one)) for one in found):
-            raise _denied(name, "is no server of this site as far as can be told", "name it in [webdav] hosts")
+
+    def _addresses(self, name: str) -> Sequence[str]:
+        """Return the network addresses of a name, none older than :data:`KEPT_SECONDS`."""
+        with self._lock:
+            since, found = self._kept.get(name, (0.0, ()))
+        if not found or time.monotonic() - since > KEPT_SECONDS:
+            since, found = time.monotonic(), self._resolve(name)
+            with self._lock:
+                if len(self._kept) >= _MAX_KEPT:
+                    self._kept.clear()
+                self._kept[name] = (since, found)
         return found
 
     def spoke_safely(self, host: str) -> None:
@@ -96,6 +129,11 @@ def _literal(name: str) -> Address | None:
         return None
 
 
+def _is_name(name: str) -> bool:
+    """Whether it is a host name of ASCII labels (RFC 1123, and underscores)."""
+    return len(name) <= 253 and all(map(_LABEL.fullmatch, name.split(".")))
+
+
 def _is_inner(name: str, literal: Address | None) -> bool:
     """Whether a host is, by its form alone, none of the internet."""
     if literal is not None:
@@ -103,11 +141,39 @@ def _is_inner(name: str, literal: Address | None) -> bool:
     return name.rpartition(".")[2] in _INNER or "." not in name
 
 
+def _held(address: Address) -> Iterator[Address]:
+    """Yield a network address, and the IPv4 addresses that it holds."""
+    yield address
+    if isinstance(address, IPv6Address):
+        if address.ipv4_mapped:
+            yield address.ipv4_mapped
+        if address.sixtofour:
+            yield address.sixtofour
+        if address.teredo:
+            yield from address.teredo
+        if any(address in network for network in _HOLD_IPV4_LAST) and not address.is_loopback:
+            yield IPv4Address(int(address) & 0xFFFFFFFF)
+
+
+def _is_forbidden(address: Address) -> bool:
+    """Whether nothing is sent to a network address, whatever its name: no storage is there, but secrets may be."""
+    return any(
+        one in _METADATA or one.is_link_local or one.is_multicast or one.is_unspecified or _is_unused(one)
+        for one in _held(address)
+    )
+
+
+def _is_unused(address: Address) -> bool:
+    """Whether it is an IPv4 address that no host has: 0.x.x.x, and 240.x.x.x and above."""
+    return isinstance(address, IPv4Address) and (address.is_reserved or int(address) < 1 << 24)
+
+
 def _is_inside(address: Address) -> bool:
     """Whether a network address is one of a firm's own, or of this machine."""
-    inner = getattr(address, "ipv4_mapped", None) or address
-    odd = inner.is_link_local or inner.is_multicast or inner.is_unspecified
-    return not inner.is_global and not odd
+    inner = address.ipv4_mapped or address if isinstance(address, IPv6Address) else address
+    if isinstance(inner, IPv6Address) and not inner.is_loopback and len(list(_held(inner))) > 1:
+        return False
+    return not inner.is_global and not _is_forbidden(inner)
 
 
 def _is_loopback(name: str, literal: Address | None) -> bool:
@@ -115,14 +181,16 @@ def _is_loopback(name: str, literal: Address | None) -> bool:
 
 
 def _organisation(name: str) -> str | None:
-    """Return the domain of the organisation that a host belongs to, as far as its name tells (``bank.co.uk``)."""
-    labels = name.split(".")
-    if _literal(name) or len(labels) < 2 or not all(labels):
-        return None
-    of_country = len(labels[-1]) == 2 and len(labels[-2]) <= _SHORT
-    count = 3 if of_country else 2
-    domain = ".".join(labels[-count:])
-    return domain if len(labels) >= count and domain not in _SHARED else None
+    """Return the domain of the organisation that a host belongs to, by the Public Suffix List: ``bank.co.uk``. None where
+    everybody may have such a name, and for addresses."""
+    return None if _literal(name) or not _is_name(name) else _suffixes().privatesuffix(name)
+
+
+@cache
+def _suffixes() -> PublicSuffixList:
+    from publicsuffixlist import PublicSuffixList
+
+    return PublicSuffixList()
 
 
 def _resolved(name: str) -> Sequence[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from ipaddress import ip_address
 
 import pytest
 
@@ -13,25 +15,95 @@ from muxer.storage.hosts import Hosts
 RWS, RCS = "https://rws.gir.bank.com:8081", "http://10.1.2.3:8008/rcs"
 
 
-def no_dns(name: str) -> Sequence[str]:
-    raise AssertionError(f"{name} was looked up")
+INSIDE = ["10.9.9.9"]
 
 
-def hosts(*listed: str, site: Sequence[str] = (RWS, RCS), addresses: Sequence[str] | None = None) -> Hosts:
-    return Hosts(listed, site, no_dns if addresses is None else lambda _: addresses)
+def hosts(*listed: str, site: Sequence[str] = (RWS, RCS), addresses: Sequence[str] = INSIDE) -> Hosts:
+    return Hosts(listed, site, lambda _: addresses)
 
 
+ADDRESSES = [
+    *("127.0.0.1", "127.9.9.9", "::1", "::ffff:10.0.0.1", "10.0.0.7", "172.16.0.1", "192.168.1.1", "100.64.0.1", "fd00::7"),
+    *("10.1.2.3", "0x7f.1"),
+]
 AT_THE_SITE = [
-    *("localhost", "LOCALHOST", "127.0.0.1", "127.9.9.9", "::1", "::ffff:10.0.0.1", "davhost", "dav.localhost"),
-    *("10.0.0.7", "172.16.0.1", "192.168.1.1", "100.64.0.1", "fd00::7", "10.1.2.3", "0x7f.1"),
+    *("localhost", "LOCALHOST", "davhost", "dav.localhost"),
     *("dav.local", "dav.corp", "dav1.media.internal", "dav.test", "rws.gir.bank.com", "RWS.gir.Bank.com."),
     *("dav.gir.bank.com", "files.bank.com", "bank.com"),
 ]
 
 
 @pytest.mark.parametrize("host", AT_THE_SITE)
-def test_servers_of_the_site_need_no_option_and_no_look_up(host: str) -> None:
-    assert hosts().admit("http", host, None) == ()
+@pytest.mark.parametrize("addresses", [INSIDE, ["93.184.216.34"], ["fd00::7", "2606:2800::1"]])
+def test_servers_of_the_site_need_no_option_and_are_connected_to_by_their_addresses(
+    host: str, addresses: list[str]
+) -> None:
+    assert hosts(addresses=addresses).admit("http", host, None) == addresses
+
+
+@pytest.mark.parametrize("host", ADDRESSES)
+def test_addresses_of_the_site_need_no_option(host: str) -> None:
+    assert [ip_address(one) for one in hosts().admit("http", host, None)] == [
+        ip_address("127.0.0.1" if host == "0x7f.1" else host)
+    ]
+
+
+SECRET_PLACES = [
+    *("169.254.169.254", "fe80::1", "fe80::1%eth0", "fd00:ec2::254", "100.100.100.200", "168.63.129.16", "192.0.0.192"),
+    *("::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::1", "2001:0:a9fe:a9fe::1", "::169.254.169.254"),
+    *("2001:0:4136:e378:8000:63bf:5601:5601", "0.0.0.0", "::", "0.1.2.3", "224.0.0.1", "ff02::1", "255.255.255.255"),
+]
+
+
+@pytest.mark.parametrize("address", SECRET_PLACES)
+@pytest.mark.parametrize(
+    "host", ["metadata.google.internal", "metadata", "dav.corp", "rws.gir.bank.com", "dav.bank.com", "x.evil.com"]
+)
+@pytest.mark.parametrize("others", [[], ["10.0.0.1"]])
+def test_nothing_is_sent_where_clouds_keep_secrets_whatever_the_name(address: str, host: str, others: list[str]) -> None:
+    for listed in ((), (host,), ("*",)):
+        with pytest.raises(AccessDenied, match=re.escape(host)):
+            hosts(*types.hosts(",".join(listed)), addresses=[*others, address]).admit("http", host, None)
+
+
+@pytest.mark.parametrize("address", SECRET_PLACES)
+def test_nothing_is_sent_there_by_address(address: str) -> None:
+    with pytest.raises(AccessDenied):
+        hosts().admit("http", address, None)
+    with pytest.raises(AccessDenied):
+        hosts("dav.bank.com").admit("http", address, None)
+
+
+def test_a_listed_address_is_spoken_to_whatever_it_is() -> None:
+    assert hosts("169.254.7.7").admit("http", "169.254.7.7", None) == ["169.254.7.7"]
+
+
+@pytest.mark.parametrize("address", ["2001:0:4136:e378:8000:63bf:f5ff:fffe", "2002:a00:1::1", "64:ff9b::a00:1"])
+def test_an_address_that_others_carry_on_is_not_inside(address: str) -> None:
+    with pytest.raises(AccessDenied):
+        hosts(addresses=[address]).admit("http", "storage.other-name.com", None)
+
+
+@pytest.mark.parametrize(
+    "host", ["", ".", "..", "a..b", "-x.corp", "x-.corp", "a b.corp", "x" * 64 + ".corp", "a/b", "a@b", "x:y", "\u00fc.corp"]
+)
+def test_what_is_no_name_is_refused(host: str) -> None:
+    for listed in ((), ("*",)):
+        with pytest.raises(AccessDenied, match="no name that a server may have"):
+            hosts(*listed).admit("http", host, None)
+
+
+def test_a_name_is_not_looked_up_for_every_request() -> None:
+    asked: list[str] = []
+
+    def resolve(name: str) -> Sequence[str]:
+        asked.append(name)
+        return INSIDE
+
+    rule = Hosts((), (RWS,), resolve)
+    for _ in range(100):
+        rule.admit("http", "dav.corp", None)
+    assert asked == ["dav.corp"]
 
 
 ELSEWHERE = [
@@ -79,12 +151,17 @@ def test_another_name_counts_by_all_of_its_addresses_and_only_they_are_used(addr
         ("https://203.0.113.5", "evil.com", False),
         ("https://1.2.3.4", "9.2.3.4", False),
         ("https://1.2.3.4", "1.2.3.4", True),
+        ("https://gir.example.github.io", "dav.example.github.io", True),
+        ("https://bank.github.io", "evil.github.io", False),
+        ("https://bank.blob.core.windows.net", "evil.blob.core.windows.net", False),
+        ("https://bank.kawasaki.jp", "evil.kawasaki.jp", False),
+        ("https://gir.bank.xn--p1ai", "dav.bank.xn--p1ai", True),
     ],
 )
 def test_a_server_of_the_organisation_of_rws_is_of_the_site(rws: str, dav: str, same: bool) -> None:
     rule = hosts(site=(rws, ""), addresses=["93.184.216.34"])
     if same:
-        assert rule.admit("https", dav, None) == ()
+        assert rule.admit("https", dav, None)
     else:
         with pytest.raises(AccessDenied):
             rule.admit("https", dav, None)
@@ -111,7 +188,7 @@ def test_a_server_of_the_organisation_of_rws_is_of_the_site(rws: str, dav: str, 
 def test_the_option_is_the_whole_list(listed: str, scheme: str, host: str, port: int | None, admitted: bool) -> None:
     rule = hosts(*types.hosts(listed))
     if admitted:
-        assert rule.admit(scheme, host, port) == ()
+        assert rule.admit(scheme, host, port)
     else:
         with pytest.raises(AccessDenied, match=r"\[webdav\] hosts"):
             rule.admit(scheme, host, port)
@@ -140,4 +217,4 @@ def test_who_has_answered_over_https_is_not_spoken_to_over_http_any_more() -> No
 def test_on_this_machine_and_for_listed_servers_both_are_right() -> None:
     for rule, host in ((hosts(), "127.0.0.1"), (hosts(), "localhost"), (hosts("dav.bank.com"), "dav.bank.com")):
         rule.spoke_safely(host)
-        assert rule.admit("http", host, None) == ()
+        assert rule.admit("http", host, None)
