@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from muxer.errors import ConfigError, Problem
+from muxer.ownership import owner_of
 
 if sys.platform == "win32":
     import msvcrt
@@ -31,8 +32,7 @@ def lock(path: Path, guarded: Path, option: str) -> IO[str]:
 
     Raise :class:`InUse` when another process holds it, ``OSError`` when it cannot be used.
     """
-    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
-    file = os.fdopen(os.open(path, flags, 0o600), "r+", encoding="utf-8", errors="replace")
+    file = os.fdopen(_opened(path), "r+", encoding="utf-8", errors="replace")
     try:
         _lock_now(file)
     except OSError as error:
@@ -47,6 +47,17 @@ def lock(path: Path, guarded: Path, option: str) -> IO[str]:
         os.truncate(file.fileno(), 0)
         os.write(file.fileno(), f"process {os.getpid()} on {socket.gethostname()}".encode())
     return file
+
+
+def _opened(path: Path) -> int:
+    """Open or make a lock file. Raise ``PermissionError`` that names the account to which it belongs."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
+    except PermissionError as error:
+        if owner := owner_of(path):
+            what = f"it belongs to the account {owner}; start the muxer with that account, or remove the file when none runs"
+            raise PermissionError(error.errno, f"{error.strerror}: {what}", str(path)) from error
+        raise
 
 
 def holder(path: Path) -> str | None:

@@ -21,6 +21,7 @@ from pathlib import Path
 from muxer.disk import Disk
 from muxer.errors import Code, ConfigError, Problem
 from muxer.lock import lock
+from muxer.ownership import check_folder
 from muxer.transfer import disk_errors
 
 log = logging.getLogger(__name__)
@@ -47,6 +48,8 @@ class Workspace:
         try:
             if configured is None:
                 private(self.path)
+            elif shared := check_folder(configured):
+                log.warning("[processing] temp_dir: %s", shared)
             self._lock_file = lock(self.path / LOCK, self.path, "[processing] temp_dir")
             self.disk = Disk(self.path, min_free_megabytes)
             self.publishing, self.uploading = self.path / "publishing", self.path / "uploading"

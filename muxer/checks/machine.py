@@ -19,6 +19,7 @@ from muxer.errors import MuxerError
 from muxer.lock import holder
 from muxer.observe.logfile import lock_of
 from muxer.observe.logs import path_of
+from muxer.ownership import check_folder
 from muxer.process import Runner
 from muxer.startup import find_keep_times, program_problem, program_version, try_ffprobe
 from muxer.workspace import LOCK, folder_of
@@ -63,6 +64,11 @@ class Machine:
 
     def _temp_dir(self) -> Iterator[Finding]:
         if self._temp.exists():
+            try:
+                check_folder(self._temp)
+            except PermissionError as error:
+                yield failed("temp_dir", f"{self._temp}: the muxer does not start with it", str(error.strerror))
+                return
             yield _folder("temp_dir", self._temp, "[processing] temp_dir", others=stat.S_IRWXG | stat.S_IRWXO)
         elif _writable(self._temp.parent):
             yield ok("temp_dir", f"{self._temp}; it will be made at the start")

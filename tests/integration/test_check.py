@@ -272,7 +272,10 @@ def test_folders_that_others_may_use(site: Site) -> None:
     found = site.check(processing__temp_dir=str(open_folder), logfile__logfile_path=str(open_folder))
     assert f"chmod 700 {open_folder}" in found.of("temp_dir").advice
     assert f"chmod 755 {open_folder}" in found.of("logfile_path").advice
-    assert found.exit_code == 0
+    assert found.of("temp_dir").status == "failed" and found.exit_code == 1
+    open_folder.chmod(0o1777)
+    found = site.check(processing__temp_dir=str(open_folder))
+    assert found.of("temp_dir").status == "warning" and found.exit_code == 0
 
 
 def test_a_running_muxer_is_told_and_not_disturbed(site: Site) -> None:

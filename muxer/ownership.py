@@ -1,0 +1,50 @@
+"""Who else may use a folder or file that the muxer relies on. On Windows nothing is known of that, and nothing said."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+
+def check_folder(path: Path) -> str:
+    """Return what other accounts may do with the folder `path`, where systems share folders on purpose; else an empty text.
+
+    Shared on purpose are folders like ``/tmp`` (sticky), mounted volumes, and those of a group. Raises PermissionError when
+    it belongs to another account than this one or root, or when others may put files of their own in the place of ours.
+    """
+    if not hasattr(os, "geteuid"):
+        return ""
+    found = path.stat()
+    if found.st_uid not in (os.geteuid(), 0):
+        raise _refused(path, f"it belongs to the account {account(found.st_uid)}; give it to the muxer's account")
+    mode = stat.S_IMODE(found.st_mode)
+    if not mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return ""
+    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX and not path.is_mount():
+        raise _refused(path, f"other accounts may write to it (mode {mode:04o}); close it: chmod 700 {path}")
+    return f"{path} can be written by other accounts (mode {mode:04o}); a folder of the muxer's own is safer"
+
+
+def owner_of(path: Path) -> str:
+    """Return the name of the account that owns the file `path`, when that is another one than this; else an empty text."""
+    try:
+        uid = path.lstat().st_uid
+    except OSError:
+        return ""
+    return account(uid) if hasattr(os, "geteuid") and uid != os.geteuid() else ""
+
+
+def account(uid: int) -> str:
+    """Return the name of the account with the number `uid`, or the number where it has none."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def _refused(path: Path, why: str) -> PermissionError:
+    return PermissionError(errno.EPERM, why, str(path))

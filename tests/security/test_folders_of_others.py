@@ -1,0 +1,66 @@
+"""A temporary folder that others may use: refused, or warned of where systems share it on purpose."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+from support.disk import small_disk
+
+from muxer.errors import ConfigError
+from muxer.workspace import Workspace
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can make files of others")
+NOBODY = 65534
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o722, 0o702, 0o2777])
+def test_a_folder_that_others_may_write_to_is_refused(tmp_path: Path, mode: int) -> None:
+    tmp_path.chmod(mode)
+    with pytest.raises(ConfigError, match=rf"temp_dir: .*mode {mode:04o}.*chmod 700"):
+        Workspace(tmp_path, "single")
+    tmp_path.chmod(0o700)
+
+
+def test_a_folder_of_another_account_is_refused_with_its_name(tmp_path: Path) -> None:
+    os.chown(tmp_path, NOBODY, -1)
+    with pytest.raises(ConfigError, match=r"temp_dir: .*belongs to the account nobody"):
+        Workspace(tmp_path, "single")
+
+
+@pytest.mark.parametrize("mode", [0o1777, 0o770, 0o2775])
+def test_a_folder_that_is_shared_on_purpose_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, mode: int
+) -> None:
+    tmp_path.chmod(mode)
+    Workspace(tmp_path, "single").release()
+    assert f"mode {mode:04o}" in caplog.text and "[processing] temp_dir" in caplog.text
+    tmp_path.chmod(0o700)
+
+
+def test_a_volume_is_shared_on_purpose(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with small_disk(tmp_path / "volume", "8M") as volume:
+        volume.chmod(0o777)
+        Workspace(volume, "single", 1).release()
+    assert "mode 0777" in caplog.text
+
+
+def test_a_folder_of_ones_own_is_not_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tmp_path.chmod(0o755)
+    Workspace(tmp_path, "single").release()
+    assert caplog.text == ""
+
+
+def test_a_lock_file_that_another_account_made_is_named() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        temp = Path(name)
+        (temp / "muxer.lock").touch(mode=0o600)
+        os.chown(temp, NOBODY, -1)
+        os.seteuid(NOBODY)
+        try:
+            with pytest.raises(ConfigError, match=r"muxer\.lock: Permission denied: it belongs to the account root"):
+                Workspace(temp, "single")
+        finally:
+            os.seteuid(0)
