@@ -26,6 +26,7 @@ from muxer.config.broker import nodes
 from muxer.config.schema import Fleet
 from muxer.errors import AccessDenied, Code, Forbidden, LoginRefused, MuxerError, ServiceUnavailable
 from muxer.fleet.lanes import EVENTS, STANDINGS, dead, names
+from muxer.fleet.properties import be_tolerant
 from muxer.fleet.view import BROKER
 from muxer.outages import Outages
 from muxer.tls import context
@@ -83,6 +84,7 @@ def parameters(fleet: Fleet, name: str) -> list[dict[str, Any]]:
 
 def connect(every: list[dict[str, Any]]) -> Any:
     """Given the parameters of each node, return a connection to the first that answers. Raise the errors of pika."""
+    be_tolerant()
     return pika.BlockingConnection([pika.ConnectionParameters(**one) for one in every])
 
 

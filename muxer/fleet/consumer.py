@@ -19,6 +19,7 @@ from dramatiq.message import Message
 from muxer.errors import MuxerError
 from muxer.fleet.connection import RAISED, connect, declare, translated
 from muxer.fleet.lanes import names
+from muxer.fleet.properties import tell_unreadable
 
 log = logging.getLogger(__name__)
 
@@ -71,8 +72,9 @@ class LaneConsumer(Consumer):
         self._connection.process_data_events(0)
         if len(self._tags) < self._held and self._may_take():
             for lane in names(self._queue):
-                method, _, body = self._channel.basic_get(lane)
+                method, properties, body = self._channel.basic_get(lane)
                 if method is not None:
+                    tell_unreadable(properties, lane)
                     self._look = LOOK_SECONDS
                     return self._taken(method, body)
         self._connection.process_data_events(self._look)
@@ -120,7 +122,7 @@ class LaneConsumer(Consumer):
             if not (isinstance(message.kwargs, dict) and message.options == {} and isinstance(message.actor_name, str)):
                 raise TypeError("its fields are of another kind")
         except (DecodeError, TypeError):
-            log.error("a message of %d bytes that is no order is put among the dead letters", len(body))
+            log.error("a message of %d bytes in %s that is no order is put among the dead letters", len(body), self._queue)
             self._answer(method.delivery_tag, requeue=False)
             return None
         self._tags[method.delivery_tag] = str(message.kwargs.get("file", ""))

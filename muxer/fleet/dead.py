@@ -20,6 +20,7 @@ from muxer.fleet.connection import DELIVERIES, WEEK_MILLISECONDS, take_lock, wai
 from muxer.fleet.events import MALFORMED, text
 from muxer.fleet.held import Held
 from muxer.fleet.lanes import dead
+from muxer.fleet.properties import storable, tell_unreadable
 from muxer.journal import DONE, Key
 
 # So many are looked at in one go: what else the poller does with its line waits for it.
@@ -142,7 +143,8 @@ def _look(channel: Any, name: str, number: int, stays: Callable[[Letter], bool])
         method, properties, body = channel.basic_get(name)
         if method is None:
             break
-        headers = properties.headers or {}
+        tell_unreadable(properties, name)
+        headers = storable(properties.headers or {})
         if stays(read(body, headers)):
             again = pika.BasicProperties(delivery_mode=2, headers=headers, expiration=left_to_live(headers, time.time()))
             channel.basic_publish("", name, body, again, mandatory=True)

@@ -22,14 +22,17 @@ LONGEST_SECONDS = 12 * 3600.0
 
 @dataclass(frozen=True)
 class Held:
-    """A target that is out: the id of its message, when it was put into a lane, when a worker began it, and when one dropped
-    this order because of another for the same target."""
+    """A target that is out: the id of its message, when it was put into a lane, when which worker began it, and when one
+    dropped this order because of another for the same target. ``contested``: another worker told that it began it, while
+    this one lived and had it."""
 
     key: Key
     message: str
     queued: float
     begun: float | None = None
     dropped: float | None = None
+    worker: str = ""
+    contested: bool = False
 
     def is_at_work(self, now: float, at_workers: Container[str]) -> bool:
         """Given the time and what living workers have, return whether a worker is at it. One that has begun it just now may
@@ -75,13 +78,18 @@ class Holdings:
         with self._lock:
             self._held[held.key.name] = held
 
-    def begun(self, key: Key, now: float) -> Held:
-        """Note that a worker has begun a target, ours or that of another poller; return what is known of it."""
+    def begun(self, key: Key, now: float, worker: str = "", at_workers: Container[str] = ()) -> Held:
+        """Note that a `worker` has begun a target, ours or that of another poller; return what is known of it.
+
+        `at_workers` holds the targets that living workers have.
+        """
         with self._lock:
             known = self._held.get(key.name) or Held(key, "", now)
             agent = key.agent or known.key.agent
-            self._held[key.name] = held = replace(known, key=replace(known.key, agent=agent), begun=now)
-        return held
+            contested = known.contested or (known.worker not in ("", worker) and key.name in at_workers)
+            found = replace(known, key=replace(known.key, agent=agent), begun=now, worker=worker, contested=contested)
+            self._held[key.name] = found
+        return found
 
     def drop(self, file: str) -> Held | None:
         """Note that a target is not out any more; return what was known of it."""

@@ -85,6 +85,9 @@ class Outcomes:
         elif event.what == events.GONE:
             self.workers.gone(event.sender)
         elif event.what in _OF_TARGETS and event.sender != self._name and self._concerns(event):
+            if event.what in _ENDS and self._claims_work_of_another(event):
+                self._check_in_rws(event)
+                return
             _OF_TARGETS[event.what](self, event, events.key_of(event))
             if event.what in _ENDS and not event.details.get("more") and (message := event.details.get("message")):
                 self._over.add(str(message))
@@ -97,6 +100,25 @@ class Outcomes:
         held = self.holdings.get(event.file)
         return held is not None and (event.what == events.DONE or _is_of(event, held))
 
+    def _claims_work_of_another(self, event: Event) -> bool:
+        """Whether an event tells the end of what another worker is known to have begun."""
+        held = self.holdings.get(event.file)
+        return held is not None and bool(held.worker) and (held.contested or event.sender != held.worker)
+
+    def _check_in_rws(self, event: Event) -> None:
+        """Believe nothing that an event tells of the end of a target: it is wanted again, and whoever takes it reads first
+        in RWS what is true."""
+        held = self.holdings.get(event.file)
+        if held is None:
+            return
+        fields = {"file": event.file, "worker": held.worker}
+        log.warning("%s tells the end of what another has begun; RWS is asked", event.sender, extra={"fields": fields})
+        if self._only_ours:
+            # A migration has no later poll: the order is given again.
+            self.holdings.put(replace(held, dropped=0.0))
+        else:
+            self.release(held.key)
+
     def _queued_elsewhere(self, event: Event, key: Key) -> None:
         # What is told late, when it is over already, is not out.
         message = str(event.details.get("message", ""))
@@ -107,7 +129,7 @@ class Outcomes:
         self.letters.look_again(key.name)
 
     def _begun(self, event: Event, key: Key) -> None:
-        held = self.holdings.begun(key, now())
+        held = self.holdings.begun(key, now(), event.sender, self.workers.held(now()))
         self._journal.running(held.key, now(), held.message)
 
     def _postponed(self, event: Event, key: Key) -> None:

@@ -29,10 +29,11 @@ from muxer.fleet.connection import (
 )
 from muxer.fleet.events import Event
 from muxer.fleet.held import Emptiness, Held
-from muxer.fleet.lanes import LANES, MINUTE, dead, is_low, is_running_dry, lane_of, names, room
+from muxer.fleet.lanes import EVENTS, LANES, MINUTE, dead, is_low, is_running_dry, lane_of, names, room
 from muxer.fleet.line import Line
 from muxer.fleet.orders import Order
 from muxer.fleet.outcomes import Outcomes
+from muxer.fleet.properties import tell_unreadable
 from muxer.fleet.view import FleetView
 from muxer.journal import Journal, Key, now
 from muxer.outages import Outages
@@ -233,7 +234,8 @@ class FleetPool(Engine):
         for name in (declare_events(channel, queue, self._mark, kept), declare_standings(channel, queue)):
             channel.basic_consume(name, self._received)
 
-    def _received(self, channel: Any, method: Any, _properties: Any, body: bytes) -> None:
+    def _received(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        tell_unreadable(properties, f"{self._fleet.queue}{EVENTS}")
         try:
             if (event := events.decode(body)) is not None:
                 self._outcomes.heard(event)
