@@ -56,6 +56,12 @@ def is_own(media: MediaFile, recording_id: str) -> bool:
     return all(_without_spans(_BESIDES.sub("", name)) in names for name in media.names)
 
 
+def has_earlier_name(media: MediaFile, recording_id: str) -> bool:
+    """Return whether `media` bears a name of an earlier version, which that of another recording may equal where case is
+    ignored."""
+    return _BESIDES.sub("", media.media_id) == _earlier_name(recording_id, media.muxed_from or ())
+
+
 def _without_spans(name: str) -> str:
     """Return the name that a muxed file would bear without its blank spans."""
     found = _BLANKED.fullmatch(name)

@@ -18,6 +18,7 @@ from typing import Any
 from muxer.errors import MetadataError, Permanent, Transient
 from muxer.gir.models import MediaFile
 from muxer.gir.rws import Rws
+from muxer.muxed_names import has_earlier_name
 from muxer.storage.base import Place, place_of
 from muxer.storage.notes import NoteFolder
 from muxer.storage.stores import Stores
@@ -44,6 +45,8 @@ class Superseded:
         if place is None:
             self._delete_entry(recording_id, media)
             return
+        if has_earlier_name(media, recording_id):
+            self._check_case(place)
         entry_is_gone = False
         try:
             note = _note(recording_id, media.media_id, media.muxed_from or (), place)
@@ -55,6 +58,15 @@ class Superseded:
             if not entry_is_gone:
                 raise
             log.warning("the superseded file %s is left in its storage for now: %s", media.media_id, error)
+
+    def _check_case(self, place: Place) -> None:
+        """Raise :class:`MetadataError` when the storage of a `place` ignores case, so that the file there may be that of
+        another recording."""
+        if self._stores.of(place).describe(place.beside(place.name.swapcase())) is not None:
+            raise MetadataError(
+                f"{place.name} has a name of an earlier version, and its storage ignores case: it may be the file "
+                "of another recording, and is not deleted. Delete it and its entry by hand"
+            )
 
     @contextmanager
     def unpublished(self, recording_id: str, media_id: str, sources: Iterable[str], place: Place) -> Iterator[None]:
