@@ -144,7 +144,7 @@ def test_every_entry_is_posted_once_and_alone(done: Done) -> None:
 
 def test_nothing_is_left_in_the_storage_or_the_temporary_folder(done: Done) -> None:
     stored = sorted(path.name for path in (done.lab.site.media.folder / "screens").iterdir())
-    assert not [name for name in stored if ".part" in name]
+    assert not [name for name in stored if name.startswith("part-")]
     known = {
         media["mediaId"]
         for call in done.calls.values()

@@ -18,6 +18,7 @@ server.port = {port}
 server.errorlog = "{root}/error.log"
 server.upload-dirs = ("{root}/uploads")
 {account}
+mimetype.assign = (".mp4" => "video/mp4", "" => "application/octet-stream")
 webdav.activate = "enable"
 auth.backend = "htpasswd"
 auth.backend.htpasswd.userfile = "{root}/passwords"
