@@ -141,8 +141,9 @@ class WebdavStorage:
 
     def serves_others(self, place: Place) -> bool:
         """Whether the server shows the file at `place` under a shortened name, too, as Apache with MultiViews does."""
-        stem = place.name.rpartition(".")[0]
-        found = self._properties(place.beside(stem)) if stem else None
+        stem, found = place.name.rpartition(".")[0], None
+        with suppress(Transient, Permanent):
+            found = self._properties(place.beside(stem)) if stem else None
         return found is not None and found.name != stem
 
     def renaming_refusal(self, place: Place) -> str:

@@ -51,8 +51,8 @@ class Diagnosis:
             folder = self._status_of("PROPFIND", _folder_of(url))
             if folder == 404:
                 return FolderMissing(refusals.no_folder(url, status))
-            if status == 404 and folder == _FOUND:
-                return refusals.not_taken(url, length)
+            if status != 500 and folder == _FOUND:
+                return refusals.not_taken(url, status, length)
         return refusals.error_of(status, response.headers, "PUT", url, length)
 
     def _unauthorized(self, response: httpx.Response, method: str, url: str) -> MuxerError:

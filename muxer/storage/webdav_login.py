@@ -70,12 +70,14 @@ class Login(httpx.Auth):
             yield digest.send(response)
 
     def _again(self, digest: Flow, server: str) -> Flow:
-        """Yield what `digest` yields; forget that `server` accepts only Digest when it offers that no longer."""
+        """Yield what `digest` yields; go over to Basic when `server` offers no Digest any longer."""
         request = next(digest)
         while True:
             response = yield request
             if response.status_code == httpx.codes.UNAUTHORIZED and DIGEST not in offered(response):
                 self._digest_servers.discard(server)
+                yield from self._basic.sync_auth_flow(request)
+                return
             try:
                 request = digest.send(response)
             except StopIteration:

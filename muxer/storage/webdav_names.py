@@ -6,8 +6,8 @@ import hashlib
 from unicodedata import normalize
 from urllib.parse import unquote, urlsplit
 
-# The longest name of a file that common file systems take, in bytes.
-_NAME_BYTES = 255
+# The longest temporary name, in bytes. Common file systems take 255, but lighttpd lengthens the name while it writes.
+_NAME_BYTES = 200
 
 
 def temporary_name(mark: str, name: str) -> str:

@@ -58,11 +58,14 @@ def error_of(status: int, headers: Mapping[str, str], method: str, url: str, len
     return RequestRejected(text, status)
 
 
-def not_taken(url: str, length: int | None) -> StorageMisconfigured:
-    """Return the error of an upload to `url` of `length` bytes that was answered by 404 although the folder exists."""
+def not_taken(url: str, status: int, length: int | None) -> MuxerError:
+    """Return the error of an upload of `length` bytes to `url` that got the `status` 404 or 409 though the folder exists."""
+    text = f"PUT {url}: HTTP {status} to an upload of {length} bytes although the folder exists"
+    if status != 404:
+        return ServiceUnavailable(f"{text}; the log of the server tells why")
     return StorageMisconfigured(
-        f"PUT {url}: HTTP 404 to an upload of {length} bytes although the folder exists; IIS answers so (404.13) when a "
-        "file is larger than maxAllowedContentLength in its request filtering (30000000 bytes unless set), raise it there"
+        f"{text}; IIS answers so (404.13) when a file is larger than maxAllowedContentLength in its request filtering "
+        "(30000000 bytes unless set), raise it there"
     )
 
 

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 # After this time a server that cannot rename is asked again: it may have been set up anew (our decision).
 FORGET_SECONDS = 3600.0
-# The delays before a refused MOVE is repeated, each time with another form of the header Destination.
-DELAYS = (0.0, 0.5, 1.0)
+# The delays before each attempt of a MOVE: two in the known form of the header Destination, then the others.
+DELAYS = (0.0, 0.5, 1.0, 1.0)
 
 
 class Renaming:
@@ -47,14 +47,14 @@ class Renaming:
         """Yield the forms of the header Destination for the address `url`, each with its number, in the order to try them.
 
         mod_dav refuses an address whose scheme, host or port are not those of the request as it came in: behind a proxy that
-        ends TLS they differ. RFC 4918 allows the path alone; what takes only whole addresses may want the other scheme.
+        ends TLS the scheme differs. RFC 4918 allows the path alone, too.
         """
         parts = urlsplit(url)
         other = "http" if parts.scheme == "https" else "https"
-        forms = (url, urlunsplit(("", "", parts.path, "", "")), urlunsplit(parts._replace(scheme=other)))
+        forms = (url, urlunsplit(parts._replace(scheme=other)), urlunsplit(("", "", parts.path, "", "")))
         with self._lock:
             first = self._form.get(server, 0)
-        for number in sorted(range(len(forms)), key=lambda one: (one != first, one)):
+        for number in (first, first, *(one for one in range(len(forms)) if one != first)):
             yield number, forms[number]
 
     def understood(self, server: str, form: int) -> None:

@@ -9,6 +9,7 @@ import time
 import urllib.parse
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -176,6 +177,20 @@ def test_a_missing_folder_is_said(server: ExternalDav, tmp_path: Path) -> None:
     where = place_of({"storage": "webDAV", "path": "a.mp4", "data": {"storagePath": f"{server.url}/no/such/folder"}})
     with pytest.raises(ServiceUnavailable, match="folder does not exist"):
         storage(server).store(tmp_path / "source", where, lambda: False)
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_a_folder_is_found_with_and_without_its_slash(server: ExternalDav, slash: str) -> None:
+    folder = place_of({"storage": "webDAV", "path": "a.mp4", "data": {"storagePath": f"{server.url}/screens{slash}"}})
+    assert storage(server).has_folder(folder)
+    assert not storage(server).has_folder(replace(folder, folder=f"{server.url}/nowhere{slash}"))
+
+
+def test_a_long_name_is_stored(server: ExternalDav, tmp_path: Path) -> None:
+    name = "ü" * 100 + "x" * 51 + ".mp4"
+    (tmp_path / "source").write_bytes(b"content")
+    assert storage(server).store(tmp_path / "source", place(server, name), lambda: False).length == 7
+    assert (server.root / "screens" / name).read_bytes() == b"content"
 
 
 def test_a_stop_ends_a_transfer(server: ExternalDav, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ server.document-root = "{root}/data"
 server.bind = "127.0.0.1"
 server.port = {port}
 server.errorlog = "{root}/error.log"
+server.stat-cache-engine = "disable"
 server.upload-dirs = ("{root}/uploads")
 {account}
 mimetype.assign = (".mp4" => "video/mp4", "" => "application/octet-stream")
