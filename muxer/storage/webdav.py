@@ -84,7 +84,7 @@ class WebdavStorage:
         self._login: Login | None = None
         self._servers: dict[str, webdav4.Client] = {}
         self._gate = LoginGate()
-        self._diagnosis = Diagnosis(lambda: self._http, self._gate)
+        self._diagnosis = Diagnosis(lambda: self._http, self._was_accepted, self._gate)
         self._renaming = Renaming()
         self._unchecked = not options.trusted_ca
 
@@ -328,6 +328,9 @@ class WebdavStorage:
             if server not in self._servers:
                 self._servers[server] = webdav4.Client(server, http_client=http)
             return self._servers[server]
+
+    def _was_accepted(self, server: str) -> bool:
+        return self._login is not None and self._login.was_accepted(server)
 
     def _check(self, response: httpx.Response, method: str, url: str) -> None:
         if not response.is_success:

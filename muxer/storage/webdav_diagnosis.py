@@ -12,7 +12,15 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from muxer import transfer
-from muxer.errors import Code, FolderMissing, LoginRefused, MuxerError, ServiceUnavailable, StorageMisconfigured
+from muxer.errors import (
+    Code,
+    FolderMissing,
+    LoginRefused,
+    MuxerError,
+    ServiceUnavailable,
+    StorageMisconfigured,
+    UnreadableAnswer,
+)
 from muxer.gate import LoginGate
 from muxer.storage import webdav_refusals as refusals
 from muxer.storage.webdav_names import origin
@@ -29,9 +37,13 @@ _FOUND = 207
 class Diagnosis:
     """Creates the errors of the WebDAV storage. Safe to use from any thread."""
 
-    def __init__(self, client: Callable[[], webdav4.HTTPClient], gate: LoginGate) -> None:
-        """Create it with what returns the HTTP `client`, and the `gate` that a wrong password closes."""
-        self._client, self._gate = client, gate
+    def __init__(
+        self, client: Callable[[], webdav4.HTTPClient], was_accepted: Callable[[str], bool], gate: LoginGate
+    ) -> None:
+        """Create it with what returns the HTTP `client`, `was_accepted`, which returns whether a server has accepted the
+        credentials before,
+        and the `gate` that a wrong password closes."""
+        self._client, self._was_accepted, self._gate = client, was_accepted, gate
 
     def error_of(self, response: httpx.Response, method: str, url: str) -> MuxerError:
         """Return the error that the `response` of failure to a request with `method` for `url` stands for."""
@@ -60,12 +72,15 @@ class Diagnosis:
         ours: then the account may only read."""
         from muxer.storage.webdav_login import offered
 
-        folder = _folder_of(url)
-        reads = method not in ("GET", "HEAD") and self._status_of("HEAD", folder) not in (0, 401)
-        if reads and self._status_of("HEAD", folder, auth=None) == 401:
+        # Before that nothing is known: a wrong password is not sent twice.
+        if self._was_accepted(origin(url)) and method != "GET" and self._reads(_folder_of(url)):
             return refusals.read_only(method, url)
         refused = LoginRefused(refusals.refused_login(method, url, offered(response)))
         return self._gate.close(origin(url), refused)
+
+    def _reads(self, folder: str) -> bool:
+        accepted = self._status_of("HEAD", folder) not in (0, 401)
+        return accepted and self._status_of("HEAD", folder, auth=None) == 401
 
     def _status_of(self, method: str, url: str, **more: Any) -> int:
         """Return the status of a small request, 0 when there is no response. `more` goes to the HTTP client."""
@@ -73,7 +88,7 @@ class Diagnosis:
 
         try:
             return int(self._client().request(method, url, headers={"Depth": "0"}, **more).status_code)
-        except httpx.HTTPError:
+        except (httpx.HTTPError, UnreadableAnswer):
             return 0
 
     @contextmanager

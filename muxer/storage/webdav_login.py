@@ -17,7 +17,7 @@ BASIC, DIGEST = "Basic", "Digest"
 def offered(response: httpx.Response) -> list[str]:
     """Return the authentication schemes that a `response` 401 offers, such as ``Basic``."""
     headers = response.headers.get_list("WWW-Authenticate")
-    return [one.strip().partition(" ")[0].capitalize() for one in headers]
+    return [one.strip().partition(" ")[0] for one in headers]
 
 
 class Login(httpx.Auth):
@@ -29,7 +29,8 @@ class Login(httpx.Auth):
         self._basic = httpx.BasicAuth(username, password)
         # Servers by scheme, host and port.
         self._digest_servers: set[str] = set()
-        self._basic_servers: set[str] = set()
+        # Those that have answered a request with the credentials by anything but 401.
+        self._accepting: set[str] = set()
         # The counter of a nonce must not be used by two requests at once, so each thread has its own.
         self._of_thread = threading.local()
 
@@ -39,7 +40,11 @@ class Login(httpx.Auth):
 
     def may_challenge(self, server: str) -> bool:
         """Whether the next request to `server` may be answered by a challenge: always with Digest, whose nonces expire."""
-        return server not in self._basic_servers
+        return server not in self._accepting or server in self._digest_servers
+
+    def was_accepted(self, server: str) -> bool:
+        """Whether `server` has answered a request with the credentials by anything but 401."""
+        return server in self._accepting
 
     def sync_auth_flow(self, request: httpx.Request) -> Flow:
         """Yield `request` with the credentials. Raises StorageMisconfigured when the challenge cannot be answered."""
@@ -58,23 +63,27 @@ class Login(httpx.Auth):
             return
         basic = self._basic.sync_auth_flow(request)
         response = yield next(basic)
-        if response.status_code != httpx.codes.UNAUTHORIZED:
-            self._basic_servers.add(server)
-            return
-        if set(offered(response)) != {DIGEST}:
+        if self._is_accepted(response, server) or {one.capitalize() for one in offered(response)} != {DIGEST}:
             return
         self._digest_servers.add(server)
         digest = self._digest(server).sync_auth_flow(request)
         next(digest)  # the request that has brought the challenge
         with suppress(StopIteration):
-            yield digest.send(response)
+            self._is_accepted((yield digest.send(response)), server)
+
+    def _is_accepted(self, response: httpx.Response, server: str) -> bool:
+        """Whether a `response` of `server` is anything but 401; remember that it was."""
+        accepted = response.status_code != httpx.codes.UNAUTHORIZED
+        if accepted:
+            self._accepting.add(server)
+        return accepted
 
     def _again(self, digest: Flow, server: str) -> Flow:
         """Yield what `digest` yields; go over to Basic when `server` offers no Digest any longer."""
         request = next(digest)
         while True:
             response = yield request
-            if response.status_code == httpx.codes.UNAUTHORIZED and DIGEST not in offered(response):
+            if not self._is_accepted(response, server) and DIGEST not in map(str.capitalize, offered(response)):
                 self._digest_servers.discard(server)
                 yield from self._basic.sync_auth_flow(request)
                 return

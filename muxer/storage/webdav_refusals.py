@@ -78,14 +78,14 @@ def read_only(method: str, url: str) -> PlaceClosed:
     """Return the error of a 401 to an account whose credentials are accepted for reading."""
     return PlaceClosed(
         f"{method} {url}: HTTP 401; the server accepts the credentials of [webdav] for reading, so the password is right, "
-        "but the account may not write there; give it the right to upload, rename and delete in this folder"
+        "but the account may not write there; give it the right to PROPFIND, PUT, MOVE and DELETE in this folder"
     )
 
 
 def refused_login(method: str, url: str, schemes: Sequence[str]) -> str:
     """Return the text of a 401. `schemes` are what the server offers to authenticate with."""
     text = f"{method} {url}: HTTP 401"
-    if schemes and not _PASSWORD_SCHEMES & set(schemes):
+    if schemes and not _PASSWORD_SCHEMES & {one.capitalize() for one in schemes}:
         offered = ", ".join(dict.fromkeys(schemes))
         return f"{text}; the server accepts only {offered}, enable Basic or Digest authentication for [webdav] username"
     return f"{text}; check [webdav] username and password"

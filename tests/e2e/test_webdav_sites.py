@@ -78,7 +78,7 @@ def test_recordings_are_published(make_site: Callable[[Serve], Site], name: str)
 
 @dataclass(frozen=True)
 class Refusal:
-    """A server that refuses, and how its administrator mends it, as text for nginx or Apache; ``text`` is logged."""
+    """A server that refuses, and the text that the operator must read."""
 
     serve: Serve
     text: str
@@ -106,4 +106,14 @@ def test_what_is_refused_is_named_and_never_set_aside(make_site: Callable[[Serve
         assert muxer.stop() == 0
     assert not [line for line in log_lines(log) if "set aside" in line["message"]]
     assert not [message for message in site.errors(config) if "is out" in message]
+    assert not any(muxed(site.lab, call.id) for call in site.calls) and stored_muxed(site.lab) == []
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_a_migration_that_is_refused_says_why_and_ends_with_4(make_site: Callable[[Serve], Site], name: str) -> None:
+    site = make_site(REFUSALS[name].serve)
+    config = configure(site.lab, **MIGRATION)
+    done = run(config, seconds=SECONDS, **IMPATIENT)
+    assert done.process.returncode == 4 and "2 failed" in done.out, done.out
+    assert any(REFUSALS[name].text in message for message in site.errors(config))
     assert not any(muxed(site.lab, call.id) for call in site.calls) and stored_muxed(site.lab) == []

@@ -32,7 +32,7 @@ from muxer.lab.dav import ExternalDav
 from muxer.lab.lab import Lab
 from muxer.outages import FAILURES_IN_A_ROW, Outages
 from muxer.storage import webdav_http, webdav_renaming
-from muxer.storage.base import WEBDAV, Place
+from muxer.storage.base import WEBDAV, Place, place_of
 from muxer.storage.notes import Notes
 from muxer.storage.webdav import WebdavStorage
 from muxer.storage.webdav_login import Login
@@ -164,6 +164,16 @@ def test_a_temporary_name_begins_with_its_mark_and_fits(name: str) -> None:
     assert found != temporary_name(mark, f"another {name}")
 
 
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_an_alias_is_a_folder_like_any_other(tmp_path: Path, source: Path, slash: str) -> None:
+    with apache(GENESYS_FOLDER, "Alias /recordings {root}/data/screens") as server:
+        store = storage(server, tmp_path)
+        where = place_of({"storage": "webDAV", "path": "a.mp4", "data": {"storagePath": f"{server.url}/recordings{slash}"}})
+        assert store.has_folder(where)
+        store.store(source, where, lambda: False)
+        assert contents(server) == {"a.mp4": source.read_bytes()}
+
+
 # ---- limits and missing parts --------------------------------------------------------------------------
 
 LIMITED = {
@@ -249,6 +259,13 @@ def test_a_redirect_names_its_target(make_lab: Make, tmp_path: Path) -> None:
 # ---- accounts ------------------------------------------------------------------------------------------
 
 
+def test_a_wrong_password_is_sent_once(tmp_path: Path, source: Path) -> None:
+    with apache() as server:
+        with pytest.raises(LoginRefused):
+            storage(server, tmp_path, "wrong").store(source, place(server, "new.mp4"), lambda: False)
+        assert requests(server, "PROPFIND") == ["/screens/ 401"] and not requests(server, "HEAD")
+
+
 def test_an_account_that_may_only_read_is_no_wrong_password(tmp_path: Path, source: Path) -> None:
     with apache(more=READ_ONLY) as server:
         outages = Outages()
@@ -276,7 +293,7 @@ def test_a_wrong_password_is_one_for_uploads_too(tmp_path: Path, source: Path, m
 def test_a_server_that_takes_no_password_is_named(make_lab: Make, tmp_path: Path) -> None:
     lab = make_lab()
     lab.store.fail_next("dav", "GET", "/screens/", 401, headers={"WWW-Authenticate": "NTLM"})
-    with pytest.raises(LoginRefused, match="accepts only Ntlm, enable Basic or Digest"):
+    with pytest.raises(LoginRefused, match="accepts only NTLM, enable Basic or Digest"):
         storage(of_lab(lab), tmp_path).fetch(place(of_lab(lab), "a.mp4"), tmp_path / "x")
 
 
