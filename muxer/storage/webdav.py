@@ -120,7 +120,7 @@ class WebdavStorage:
                 self._upload(path, unfinished)
                 if self._move(unfinished, place, may_replace):
                     return self._checked(path, place)
-                self.delete(unfinished)
+                self._remove(unfinished)
             log.warning("%s; the upload goes to its final name", self._renaming.refusal(server))
         if self._own(place, "PUT") is not None and not may_replace():
             raise StoredElsewhere(f"{place.url} is stored already")
@@ -190,11 +190,15 @@ class WebdavStorage:
     def delete(self, place: Place) -> None:
         """Delete a file; one that is gone already is no error. Raise :class:`ServiceUnavailable` when it is still there: the
         page of a proxy is a success, too."""
-        import webdav4.client as webdav4
-
         if self.describe(place) is None:
             log.debug("%s is gone already", place.url)
-            return
+        else:
+            self._remove(place)
+
+    def _remove(self, place: Place) -> None:
+        """Delete a file without a look at its name first: one of ours, also while the process stops."""
+        import webdav4.client as webdav4
+
         with self._talking("DELETE", place.url):
             try:
                 self._server(place.url).remove(urlsplit(place.url).path)
@@ -217,7 +221,7 @@ class WebdavStorage:
                 yield unfinished
             except BaseException:
                 with suppress(Transient, Permanent):
-                    self.delete(unfinished)
+                    self._remove(unfinished)
                     note.unlink(missing_ok=True)
                 raise
 
