@@ -114,7 +114,7 @@ class WebdavStorage:
         A server that cannot rename gets the file under its final name, with a check of its length all the same.
         """
         server = origin(place.url)
-        self._learn(place)
+        self._await_challenge(place)
         if self._renaming.is_possible(server):
             with self._unfinished(place) as unfinished:
                 self._upload(path, unfinished)
@@ -122,7 +122,7 @@ class WebdavStorage:
                     return self._checked(path, place)
                 self._remove(unfinished)
             log.warning("%s; the upload goes to its final name", self._renaming.refusal(server))
-        if self._own(place, "PUT") is not None and not may_replace():
+        if self._describe_exactly(place, "PUT") is not None and not may_replace():
             raise StoredElsewhere(f"{place.url} is stored already")
         return self._upload(path, place)
 
@@ -179,7 +179,7 @@ class WebdavStorage:
             except (AssertionError, ValueError, ParseError, StopIteration) as error:
                 raise UnreadableAnswer(f"PROPFIND {place.url}: the answer is none of WebDAV") from error
 
-    def _own(self, place: Place, method: str) -> Stored | None:
+    def _describe_exactly(self, place: Place, method: str) -> Stored | None:
         """Return what is stored at a place, before a request with `method` changes it. Raises StorageMisconfigured when that
         request would hit a file of another name."""
         found = self._properties(place)
@@ -225,7 +225,7 @@ class WebdavStorage:
                     note.unlink(missing_ok=True)
                 raise
 
-    def _learn(self, place: Place) -> None:
+    def _await_challenge(self, place: Place) -> None:
         """Send a small request where Digest may be needed, so that its challenge does not cost a second upload."""
         client = self._http
         if self._login is not None and self._login.may_challenge(origin(place.url)):
@@ -265,7 +265,7 @@ class WebdavStorage:
         must stay."""
         status = self._moved(source, target, overwrite="F")
         if status == _EXISTS:
-            self._own(target, "MOVE")
+            self._describe_exactly(target, "MOVE")
             if not may_replace():
                 raise StoredElsewhere(f"{target.url} is stored already")
             status = self._moved(source, target, overwrite="T")
