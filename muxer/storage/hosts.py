@@ -64,7 +64,7 @@ class Hosts:
         name = host.lower().rstrip(".")
         literal = _literal(name)
         if literal is None and not _is_name(name):
-            raise _denied(name, "has no name that a server may have", "correct it in the metadata")
+            raise _denied(name, "has no name that a server may have", "correct its address")
         is_listed = any(_fits(one, name, port or _PORTS[scheme]) for one in self._listed)
         if self._listed and not is_listed:
             raise _denied(name, "is not in [webdav] hosts", "add it there")

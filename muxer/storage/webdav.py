@@ -197,14 +197,12 @@ class WebdavStorage:
 
     def _remove(self, place: Place) -> None:
         """Delete a file without a look at its name first: one of ours, also while the process stops."""
-        import webdav4.client as webdav4
-
         with self._talking("DELETE", place.url):
-            try:
-                self._server(place.url).remove(urlsplit(place.url).path)
-            except webdav4.ResourceNotFound:
+            response = self._http.request("DELETE", place.url)
+            if response.status_code == 404:
                 log.debug("%s is gone already", place.url)
                 return
+            self._check(response, "DELETE", place.url)
         if self.describe(place) is not None:
             raise ServiceUnavailable(f"DELETE {place.url}: the file is still there")
 

@@ -17,7 +17,7 @@ from muxer.storage.webdav_login import Login
 CONNECT_SECONDS, SILENCE_SECONDS = 10.0, 60.0
 # An answer that is no media may take this long, however slowly it comes, and be so long: one file is described in it.
 ANSWER_SECONDS = 120.0
-ANSWER_BYTES = 16 * 1024 * 1024
+ANSWER_BYTES = 1024 * 1024
 # A compressed answer, which nobody asked for, may become so many times as long.
 _COMPRESSION = 1024
 

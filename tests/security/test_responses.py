@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +22,7 @@ from muxer.gir.answers import MAX_JSON_VALUES
 from muxer.gir.session import Account, Session
 from muxer.storage.base import WEBDAV, Place
 from muxer.storage.webdav import WebdavStorage
+from muxer.storage.webdav_http import ANSWER_BYTES
 
 EXAMPLES = int(os.environ.get("MUXER_FUZZ", "60"))
 FAST = settings(
@@ -114,7 +116,7 @@ def test_an_odd_response_is_an_error_of_ours(server: RawServer, requests: dict[s
         try:
             request()
         except MuxerError as error:
-            assert "127.0.0.1" in str(error) or "RWS" in str(error), (what, error)
+            assert any(name in str(error) for name in ("127.0.0.1", "RWS", "the WebDAV server")), (what, error)
 
 
 PIECES = st.sampled_from(sorted(ODD.values()))
@@ -166,3 +168,26 @@ def test_cookies_without_end_are_forgotten(tmp_path: Path, monkeypatch: pytest.M
             session.get("api/v2/x")
             sent = session._session.cookies
             assert sum(len(one.value or "") for one in sent) <= session_module.MAX_COOKIE_LENGTH
+
+
+# The largest answers that are parsed, of the forms that cost the most memory for each byte.
+COSTLY = {
+    "read": answered(body=b'{"a":[' + b"[]," * (MAX_JSON_VALUES // 2 - 10) + b"[]]}"),
+    "describe": propfind(b"<d:response>", b"<a/>" * (ANSWER_BYTES // 4 - 200), b"</d:response>"),
+    "delete": propfind(b"<d:response>", b"<a b=''/>" * (ANSWER_BYTES // 9 - 200), b"</d:response>"),
+}
+
+
+@pytest.mark.parametrize("what", COSTLY)
+def test_no_answer_costs_more_memory_than_a_media_program(
+    server: RawServer, requests: dict[str, Request], what: str
+) -> None:
+    server.answer = COSTLY[what]
+    tracemalloc.start()
+    try:
+        with suppress(MuxerError):
+            requests[what]()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(COSTLY[what]) < peak < 200 * 1024 * 1024
