@@ -14,7 +14,7 @@ _GIVE = "give the keys of [s3] the right {} in this bucket (docs/s3.md)"
 
 
 def bucket_findings(store: S3Storage, place: Place, write: bool) -> Iterator[Finding]:
-    """Yield what is to be corrected for the bucket of `place`. With `write`, start and abort an upload in parts next to it."""
+    """Yield what is to be corrected for the bucket of `place`. With `write`, an upload in parts is started and aborted."""
     if region := store.wanted_region(place):
         advice = f"set [s3] region = {region}"
         yield warning(f"S3 region of {place.bucket}", f"the store wants the region {region}", advice)

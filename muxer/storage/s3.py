@@ -54,8 +54,7 @@ class S3Storage:
     def __init__(
         self, options: schema.S3, uploading: Path, stop: threading.Event, outages: Outages | None = None
     ) -> None:
-        """Given the account, the folder that keeps what is being uploaded, the stop event, and what is told of the store's
-        failures."""
+        """Given the account, the folder of the notes on uploads, the stop event, and what is told of failures."""
         self._options = options
         self._notes = Notes(uploading, S3)
         self._context = None if options.trusted_ca is None else tls.context(options.trusted_ca)
@@ -187,9 +186,9 @@ class S3Storage:
 
     def try_parts(self, place: Place) -> None:
         """Start an upload in parts and abort it: both need rights of the keys."""
-        with self._talking("PUT", place):
+        with self._talking("PUT", place), self._noted(place):
             upload = self._client.create_multipart_upload(Bucket=place.bucket, Key=_key(place))["UploadId"]
-        self._give_up(place, upload)
+            self._give_up(place, upload)
 
     @staticmethod
     def _look(head: Callable[..., Any], get: Callable[..., Any], **what: str) -> Any:
@@ -230,7 +229,7 @@ class S3Storage:
             self._client.abort_multipart_upload(Bucket=place.bucket, Key=_key(place), UploadId=upload)
 
     @contextmanager
-    def _noted(self, place: Place, only_new: bool) -> Iterator[None]:
+    def _noted(self, place: Place, only_new: bool = False) -> Iterator[None]:
         """Ensure that an upload in parts is noted as soon as it has an id. boto3 asks for the id, in this thread;
         :meth:`_note` receives it. With `only_new` the upload fails when the object exists."""
         with ExitStack() as noted:
@@ -375,7 +374,8 @@ def _client(options: schema.S3, context: ssl.SSLContext | None, stop: threading.
         raise AccessDenied(
             "boto3 refuses [s3] endpoint_url or region; host names hold letters, digits, - and .", code=Code.S3_OPTIONS
         ) from error
-    made.meta.events.register_first("needs-retry.s3", s3_http.raise_ours)
+    for handler in (s3_http.raise_ours, s3_http.end_redirect):
+        made.meta.events.register_first("needs-retry.s3", handler)
     s3_http.limit(made, stop)
     if context is not None:
         s3_http.check_servers_with(context, made)

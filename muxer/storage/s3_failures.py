@@ -70,6 +70,11 @@ def is_mute(response: Mapping[str, Any]) -> bool:
     return not code_of(response) and 300 <= status < 500 and status not in (404, 408, 429)
 
 
+def is_plain_redirect(response: Mapping[str, Any]) -> bool:
+    """Whether a response sends the request elsewhere, and not to another region of the store."""
+    return 300 <= status_of(response) < 400 and not code_of(response) and not _header(response, "x-amz-bucket-region")
+
+
 def wanted_region(response: Mapping[str, Any]) -> str:
     """Return the signature region that the store asks for in a response; empty when it does not name one."""
     if code_of(response) not in _BAD_REGION:
@@ -175,10 +180,15 @@ def _skew(response: Mapping[str, Any]) -> str:
     """Return by how much the clock of this machine differs from that of the store, in words; empty when it is not known."""
     try:
         theirs = parsedate_to_datetime(_header(response, "date"))
-        seconds = (datetime.now(UTC) - theirs).total_seconds()
+        seconds = (_now() - theirs).total_seconds()
     except (ValueError, TypeError):
         return ""
     return f", {abs(seconds):.0f} s {'ahead of' if seconds > 0 else 'behind'} that of the store"
+
+
+def _now() -> datetime:
+    """Return what the clock of this machine shows, in UTC."""
+    return datetime.now(UTC)
 
 
 def scheme_problem(endpoint_url: str | None, error: BaseException | None = None) -> str:

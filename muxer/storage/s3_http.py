@@ -14,6 +14,7 @@ import urllib3
 from muxer import transfer
 from muxer.errors import MuxerError, UnreadableAnswer
 from muxer.punctual import punctual
+from muxer.storage import s3_failures
 
 # An answer that is no media may take this long, and be so long: one object or one error is described in it.
 ANSWER_SECONDS = 120.0
@@ -68,3 +69,12 @@ def pieces(body: Any) -> Iterator[bytes]:
     iterator waits for a whole piece, with urllib3's response behind it."""
     while piece := body._raw_stream.read1(transfer.CHUNK):
         yield piece
+
+
+def end_redirect(response: tuple[Any, dict[str, Any]] | None = None, operation: Any = None, **_: Any) -> None:
+    """End a request that is redirected without a region. boto3 would ask for the region of the bucket, be redirected once
+    more, and so on until its stack is full."""
+    from botocore.exceptions import ClientError
+
+    if response is not None and s3_failures.is_plain_redirect(response[1]):
+        raise ClientError(response[1], operation.name)

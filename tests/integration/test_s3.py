@@ -16,10 +16,9 @@ import boto3
 import pytest
 import requests
 from botocore.exceptions import ConnectionClosedError
-from moto.server import DomainDispatcherApplication, create_backend_app
 from support.moto_server import moto_server
 from support.s3 import BUCKET, KEY, MIB, NAMES, SECRET, Server, StopLater, keep, place, replace, storage, written
-from werkzeug.serving import make_server
+from support.s3_door import Refusal, door
 
 from muxer import transfer
 from muxer.errors import (
@@ -51,20 +50,10 @@ def server() -> Iterator[Server]:
 
 
 @contextmanager
-def refusing(server: Server, query: str, status: int) -> Iterator[str]:
+def refusing(query: str, status: int) -> Iterator[str]:
     """Yield the address of a second door to moto, which refuses requests with this query, and they only."""
-    moto = DomainDispatcherApplication(create_backend_app)
-
-    def application(environ: dict[str, Any], start_response: Any) -> Any:
-        if query not in environ["QUERY_STRING"]:
-            return moto(environ, start_response)
-        start_response(f"{status} Refused", [("Content-Length", "0")])
-        return [b""]
-
-    door = make_server("127.0.0.1", 0, application, threaded=True)
-    threading.Thread(target=door.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{door.server_port}"
-    door.shutdown()
+    with door(lambda asked: Refusal(status) if query in asked.query else None) as url:
+        yield url
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -183,7 +172,7 @@ def test_no_parts_are_left_when_the_store_refuses_one(
 ) -> None:
     monkeypatch.setattr(s3, "ATTEMPTS", 1)
     (notes := tmp_path / "uploading").mkdir()
-    with refusing(server, "partNumber=2", status) as url, pytest.raises(MuxerError, match=f"HTTP {status}"):
+    with refusing("partNumber=2", status) as url, pytest.raises(MuxerError, match=f"HTTP {status}"):
         storage(url, uploading=notes).store(large, place("refused.mp4"), keep)
     assert server.parts() == 0 and "screens/refused.mp4" not in server.objects()
     storage(server.url, uploading=notes).remove_left_overs()
