@@ -6,6 +6,7 @@ What it holds is read from the folder of a WebDAV server, and asked of an S3 sto
 from __future__ import annotations
 
 import functools
+import secrets
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -38,10 +39,13 @@ class RealStore(Protocol):
 
     @property
     def is_atomic(self) -> bool:
-        """Whether it drops a file whose upload in one request breaks off; the muxer cannot make up for one that does not."""
+        """Whether a file that is uploaded in one request appears whole or not at all, as the protocol demands."""
 
-    def storage(self, wrong: bool = False, stop: threading.Event | None = None) -> Storage:
-        """Return a storage under test for it, with a `wrong` password or key if asked for."""
+    def storage(
+        self, wrong: bool = False, stop: threading.Event | None = None, notes: Path | None = None
+    ) -> Storage:
+        """Return a storage under test for it, with a `wrong` password or key if asked for. It keeps its intent records in
+        `notes`, otherwise in a folder of its own."""
 
     def place(self, name: str) -> Place:
         """Return the location of a file of this name."""
@@ -64,11 +68,10 @@ class WebdavStore:
     server: ExternalDav
     is_atomic: bool = True
 
-    def storage(self, wrong: bool = False, stop: threading.Event | None = None) -> Storage:
+    def storage(self, wrong: bool = False, stop: threading.Event | None = None, notes: Path | None = None) -> Storage:
         options = Webdav(self.server.username, "wrong" if wrong else self.server.password, trusted_ca=False)
-        notes = Path(tempfile.mkdtemp(dir=_notes.name))
-        # Each muxer has a mark of its own.
-        return WebdavStorage(options, notes.name.replace("_", "-"), notes, stop or threading.Event())
+        mark = secrets.token_hex(6)  # of one muxer
+        return WebdavStorage(options, mark, notes or _own_notes(), stop or threading.Event())
 
     def place(self, name: str) -> Place:
         return place_of({"storage": "webDAV", "path": name, "data": {"storagePath": f"{self.server.url}/screens"}})
@@ -97,10 +100,9 @@ class S3Store:
     lists_parts: bool = True
     is_atomic: bool = True
 
-    def storage(self, wrong: bool = False, stop: threading.Event | None = None) -> Storage:
+    def storage(self, wrong: bool = False, stop: threading.Event | None = None, notes: Path | None = None) -> Storage:
         right = {"access_key_id": self.key, "secret_access_key": self.secret, "region": self.region}
-        notes = Path(tempfile.mkdtemp(dir=_notes.name))
-        return s3.storage(self.server.url, stop, notes, **right | dict(self.wrong_key if wrong else {}))
+        return s3.storage(self.server.url, stop, notes or _own_notes(), **right | dict(self.wrong_key if wrong else {}))
 
     def place(self, name: str) -> Place:
         return s3.place(name)
@@ -117,6 +119,10 @@ class S3Store:
 
     def content(self, name: str) -> bytes:
         return self.server.content(f"screens/{name}")
+
+
+def _own_notes() -> Path:
+    return Path(tempfile.mkdtemp(dir=_notes.name))
 
 
 def _webdav(server: Callable[[], AbstractContextManager[ExternalDav]]) -> Start:
@@ -144,7 +150,8 @@ def _moto(_: Path) -> Iterator[RealStore]:
 
 @contextmanager
 def _s3rver(folder: Path) -> Iterator[RealStore]:
-    """It takes any secret for a known key, lists no unfinished uploads, and keeps what came of a broken one."""
+    """It takes any secret for a known key, lists no unfinished uploads, keeps the beginning of a file whose upload breaks off,
+    and mixes two that come at a time."""
     with s3rver.S3rver(folder / "s3rver", s3.BUCKET) as running:
         server, wrong = s3.Server(running.url, s3rver.KEY, s3rver.SECRET), {"access_key_id": "NOBODY"}
         yield S3Store(server, s3rver.KEY, s3rver.SECRET, wrong, lists_parts=False, is_atomic=False)
@@ -160,11 +167,11 @@ def _swift(folder: Path) -> Iterator[RealStore]:
 
 @contextmanager
 def _seaweedfs(folder: Path) -> Iterator[RealStore]:
-    with seaweedfs.SeaweedFS(folder / "seaweedfs", {}) as running:
-        key, secret = seaweedfs.key_of(seaweedfs.ADMIN), seaweedfs.secret_of(seaweedfs.ADMIN)
-        server = s3.Server(running.url, key, secret)
+    """Its administrator's uploads create missing buckets; the muxer gets other keys."""
+    with seaweedfs.SeaweedFS(folder / "seaweedfs", {"muxer": ["Read", "Write", "List"]}) as running:
+        server = s3.Server(running.url, seaweedfs.key_of(seaweedfs.ADMIN), seaweedfs.secret_of(seaweedfs.ADMIN))
         server.client.create_bucket(Bucket=s3.BUCKET)
-        yield S3Store(server, key, secret, {"secret_access_key": "wrong"})
+        yield S3Store(server, seaweedfs.key_of("muxer"), seaweedfs.secret_of("muxer"), {"secret_access_key": "wrong"})
 
 
 Start = Callable[[Path], AbstractContextManager[RealStore]]
