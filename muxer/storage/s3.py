@@ -5,7 +5,6 @@ boto3 is imported at the first use: it is large, and a site without S3 never nee
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import ssl
 import threading
@@ -103,7 +102,7 @@ class S3Storage:
         if stored is None or stored.length != length:
             held = "nothing" if stored is None else f"{stored.length} bytes"
             raise ServiceUnavailable(f"{_named(place)} holds {held} after an upload of {length}", code=Code.NOT_STORED)
-        if stored == earlier and not _may_hold(path, stored):
+        if stored == earlier and not s3_http.may_hold(path, stored):
             raise ServiceUnavailable(f"{_named(place)} is what it was before the upload", code=Code.NOT_STORED)
         return stored
 
@@ -135,9 +134,14 @@ class S3Storage:
 
         activity.expect(length)
         check(0)
-        with self._talking("PUT", place), self._noted(place, only_new):
-            extra = {"ContentType": "application/octet-stream"}
-            self._client.upload_file(str(path), place.bucket, _key(place), ExtraArgs=extra, Config=config, Callback=check)
+        how = {"ExtraArgs": {"ContentType": "application/octet-stream"}, "Config": config, "Callback": check}
+        try:
+            with self._talking("PUT", place), self._noted(place, only_new):
+                self._client.upload_file(str(path), place.bucket, _key(place), **how)
+        except AccessDenied as error:  # some stores forbid to upload to a bucket that does not exist
+            if error.code is not Code.ACCESS_DENIED or self.has_folder(place):
+                raise
+            raise ServiceUnavailable(f"{error}; the bucket does not exist") from error
 
     def describe(self, place: Place) -> Stored | None:
         """Return length and tag of an object, None when there is none.
@@ -380,15 +384,6 @@ def _client(options: schema.S3, context: ssl.SSLContext | None, stop: threading.
     if context is not None:
         s3_http.check_servers_with(context, made)
     return made
-
-
-def _may_hold(path: Path, stored: Stored) -> bool:
-    """Whether an object that did not change may hold a file: its tag is the file's digest, or none that can be compared."""
-    tag = stored.tag.strip('"')
-    if not tag or "-" in tag:
-        return True
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest() == tag
 
 
 def _key(place: Place) -> str:

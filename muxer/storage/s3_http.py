@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import ssl
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import urllib3
@@ -15,6 +17,7 @@ from muxer import transfer
 from muxer.errors import MuxerError, UnreadableAnswer
 from muxer.punctual import punctual
 from muxer.storage import s3_failures
+from muxer.storage.base import Stored
 
 # An answer that is no media may take this long, and be so long: one object or one error is described in it.
 ANSWER_SECONDS = 120.0
@@ -78,3 +81,12 @@ def end_redirect(response: tuple[Any, dict[str, Any]] | None = None, operation: 
 
     if response is not None and s3_failures.is_plain_redirect(response[1]):
         raise ClientError(response[1], operation.name)
+
+
+def may_hold(path: Path, stored: Stored) -> bool:
+    """Whether an object that did not change may hold a file: its tag is the file's digest, or none that can be compared."""
+    tag = stored.tag.strip('"')
+    if not tag or "-" in tag:
+        return True
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest() == tag

@@ -41,6 +41,10 @@ class RealStore(Protocol):
     def is_atomic(self) -> bool:
         """Whether a file that is uploaded in one request appears whole or not at all, as the protocol demands."""
 
+    @property
+    def odd_names(self) -> tuple[str, ...]:
+        """Further names that this kind of store takes."""
+
     def storage(
         self, wrong: bool = False, stop: threading.Event | None = None, notes: Path | None = None
     ) -> Storage:
@@ -67,6 +71,7 @@ class WebdavStore:
 
     server: ExternalDav
     is_atomic: bool = True
+    odd_names: tuple[str, ...] = ()
 
     def storage(self, wrong: bool = False, stop: threading.Event | None = None, notes: Path | None = None) -> Storage:
         options = Webdav(self.server.username, "wrong" if wrong else self.server.password, trusted_ca=False)
@@ -99,6 +104,7 @@ class S3Store:
     region: str = ""
     lists_parts: bool = True
     is_atomic: bool = True
+    odd_names: tuple[str, ...] = tuple(name for name in s3.NAMES if name not in NAMES)
 
     def storage(self, wrong: bool = False, stop: threading.Event | None = None, notes: Path | None = None) -> Storage:
         right = {"access_key_id": self.key, "secret_access_key": self.secret, "region": self.region}
@@ -150,8 +156,8 @@ def _moto(_: Path) -> Iterator[RealStore]:
 
 @contextmanager
 def _s3rver(folder: Path) -> Iterator[RealStore]:
-    """It takes any secret for a known key, lists no unfinished uploads, keeps the beginning of a file whose upload breaks off,
-    and mixes two that come at a time."""
+    """It takes any secret for a known key, lists no unfinished uploads, keeps the beginning of a file whose upload breaks
+    off, and mixes two that come at a time."""
     with s3rver.S3rver(folder / "s3rver", s3.BUCKET) as running:
         server, wrong = s3.Server(running.url, s3rver.KEY, s3rver.SECRET), {"access_key_id": "NOBODY"}
         yield S3Store(server, s3rver.KEY, s3rver.SECRET, wrong, lists_parts=False, is_atomic=False)
