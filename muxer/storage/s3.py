@@ -5,8 +5,8 @@ boto3 is imported at the first use: it is large, and a site without S3 never nee
 
 from __future__ import annotations
 
+import hashlib
 import logging
-import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +26,7 @@ from muxer.errors import (
     MetadataError,
     MuxerError,
     PlaceClosed,
+    RequestRejected,
     ServiceUnavailable,
     StoredElsewhere,
     UnreadableAnswer,
@@ -36,14 +37,15 @@ from muxer.outages import Outages
 from muxer.storage import s3_failures, s3_http
 from muxer.storage.base import S3, Place, Stored
 from muxer.storage.notes import Notes
+from muxer.storage.s3_client import SET_KEYS, make_client
+from muxer.storage.s3_failures import ReadForbidden
 
 log = logging.getLogger(__name__)
 
 SERVICE = "the S3 store"
 CONNECT_SECONDS, READ_SECONDS, ATTEMPTS = 10, 60, 3
 MULTIPART_BYTES = 64 * 1024 * 1024
-_SET_KEYS = "set [s3] access_key_id and secret_access_key"
-_NO_LIST = "the keys of [s3] lack the right s3:ListBucket in the bucket %s: a missing object looks like a forbidden one"
+_OR_MISSING = "or it is not there: without s3:ListBucket the store does not show which"
 _UNREADABLE = "was uploaded, but the keys of [s3] lack the right s3:GetObject to read it back"
 
 
@@ -69,6 +71,14 @@ class S3Storage:
 
     def fetch(self, place: Place, path: Path) -> transfer.Received:
         """Stream an object to ``path``, check its length and return it. Raise :class:`MediaNotFound` when it is absent."""
+        try:
+            return self._fetch(place, path)
+        except ReadForbidden as error:
+            if self.may_list(place):
+                raise
+            raise PlaceClosed(f"{error}; {_OR_MISSING}") from error
+
+    def _fetch(self, place: Place, path: Path) -> transfer.Received:
         with self._talking("GET", place):
             answer = self._client.get_object(Bucket=place.bucket, Key=_key(place))
             with closing(answer["Body"]) as body:
@@ -102,7 +112,7 @@ class S3Storage:
         if stored is None or stored.length != length:
             held = "nothing" if stored is None else f"{stored.length} bytes"
             raise ServiceUnavailable(f"{_named(place)} holds {held} after an upload of {length}", code=Code.NOT_STORED)
-        if stored == earlier and not s3_http.may_hold(path, stored):
+        if stored == earlier and not _may_hold(path, stored):
             raise ServiceUnavailable(f"{_named(place)} is what it was before the upload", code=Code.NOT_STORED)
         return stored
 
@@ -156,7 +166,7 @@ class S3Storage:
         except MediaNotFound:
             self._unlisted.discard(place.bucket)
             return None
-        except PlaceClosed:
+        except ReadForbidden:
             if self.may_list(place):
                 raise
             return None
@@ -168,7 +178,7 @@ class S3Storage:
                 self._look(self._client.head_bucket, self._listed, Bucket=place.bucket)
         except MediaNotFound:
             return False
-        except PlaceClosed:  # a bucket that is not there answers otherwise
+        except ReadForbidden:  # a bucket that is not there answers otherwise
             log.debug("the bucket %s is not shown to keys without s3:ListBucket", place.bucket)
         return True
 
@@ -177,10 +187,10 @@ class S3Storage:
         try:
             with self._talking("LIST", place.beside("")):
                 self._listed(Bucket=place.bucket)
-        except PlaceClosed:
+        except (ReadForbidden, MediaNotFound, RequestRejected) as error:
             if place.bucket not in self._unlisted:
                 self._unlisted.add(place.bucket)
-                log.warning(_NO_LIST, place.bucket)
+                log.warning("%s; a missing object looks like a forbidden one there", error)
             return False
         return True
 
@@ -213,7 +223,7 @@ class S3Storage:
         return answer
 
     def _listed(self, **what: str) -> Any:
-        return self._client.list_objects_v2(MaxKeys=1, **what)
+        return self._client.list_objects(MaxKeys=1, **what)
 
     def delete(self, place: Place) -> None:
         """Delete an object; one that is gone already is no error. Raise :class:`ServiceUnavailable` when it is still there:
@@ -262,7 +272,9 @@ class S3Storage:
         """The one client, made under a lock: making clients is not thread-safe, using one is."""
         with self._lock:
             if self._made is None:
-                self._made = _client(self._options, self._context, self._stop)
+                retries = {"mode": "standard", "total_max_attempts": ATTEMPTS}
+                limits = {"connect_timeout": CONNECT_SECONDS, "read_timeout": READ_SECONDS, "retries": retries}
+                self._made = make_client(self._options, self._context, self._stop, limits)
                 events = self._made.meta.events
                 events.register("after-call.s3.CreateMultipartUpload", self._note)
                 for operation in ("PutObject", "CompleteMultipartUpload"):
@@ -303,7 +315,7 @@ class S3Storage:
         ) as error:
             self._forget_client()
             raise AccessDenied(
-                f"{what}: no usable keys ({type(error).__name__}); {_SET_KEYS}", code=Code.S3_OPTIONS
+                f"{what}: no usable keys ({type(error).__name__}); {SET_KEYS}", code=Code.S3_OPTIONS
             ) from error
         except botocore.ParamValidationError as error:
             raise MetadataError(f"{what}: the descriptor names no valid bucket and key", code=Code.BAD_DESCRIPTOR) from error
@@ -345,45 +357,13 @@ class S3Storage:
             self._made = None
 
 
-def _client(options: schema.S3, context: ssl.SSLContext | None, stop: threading.Event) -> Any:
-    """Make the client. An own endpoint gets plain requests with paths: older stores keep the chunk marks of new checksums
-    as content, and seldom have a host name for each bucket. It is asked directly, whatever proxy the environment names."""
-    import boto3
-    from botocore.config import Config
-
-    if bool(options.access_key_id) != bool(options.secret_access_key):
-        raise AccessDenied(f"[s3] holds only half of the keys; {_SET_KEYS}", code=Code.S3_OPTIONS)
-    own = options.endpoint_url is not None
-    style = options.addressing_style or ("path" if own else "auto")
-    plain = {
-        "request_checksum_calculation": "when_required",
-        "response_checksum_validation": "when_required",
-        "proxies": {},
-    }
-    config = Config(
-        connect_timeout=CONNECT_SECONDS,
-        read_timeout=READ_SECONDS,
-        retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
-        s3={"addressing_style": style},
-        **(plain if own else {}),
-    )
-    session = boto3.session.Session(
-        aws_access_key_id=options.access_key_id or None,
-        aws_secret_access_key=options.secret_access_key or None,
-        region_name=options.region or ("us-east-1" if own else None),
-    )
-    try:
-        made = session.client("s3", endpoint_url=options.endpoint_url, config=config)
-    except ValueError as error:
-        raise AccessDenied(
-            "boto3 refuses [s3] endpoint_url or region; host names hold letters, digits, - and .", code=Code.S3_OPTIONS
-        ) from error
-    for handler in (s3_http.raise_ours, s3_http.end_redirect):
-        made.meta.events.register_first("needs-retry.s3", handler)
-    s3_http.limit(made, stop)
-    if context is not None:
-        s3_http.check_servers_with(context, made)
-    return made
+def _may_hold(path: Path, stored: Stored) -> bool:
+    """Whether an object that did not change may hold a file: its tag is the file's digest, or none that can be compared."""
+    tag = stored.tag.strip('"')
+    if not tag or "-" in tag:
+        return True
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest() == tag
 
 
 def _key(place: Place) -> str:

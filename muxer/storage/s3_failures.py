@@ -45,7 +45,11 @@ _BUSY = ("SlowDown", "RequestTimeout", "IncompleteBody", "BadDigest", "XAmzConte
 # The store understands the request and refuses its form. That comes from the options, or from the settings of the bucket.
 _OPTIONS = ("InvalidRequest", "InvalidRegion", "AuthorizationQueryParametersError", "MissingSecurityHeader")
 # OpenSSL's reasons when the other side speaks plain HTTP.
-_NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE")
+_NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL")
+
+
+class ReadForbidden(PlaceClosed):
+    """The keys may not read an object or list a bucket. Without s3:ListBucket, a missing object is forbidden, too."""
 
 
 class NotImplementedByStore(ServiceUnavailable):
@@ -99,9 +103,7 @@ def _of_rights(response: Mapping[str, Any], method: str, text: str) -> MuxerErro
     code, status = code_of(response), status_of(response)
     if code == "AccessDenied":
         lacking = f"{text}; the keys of [s3] lack the right {_RIGHTS[method]}"
-        if method in ("GET", "HEAD"):
-            return PlaceClosed(f"{lacking}; or it is not there: without s3:ListBucket the store does not show which")
-        return PlaceClosed(lacking) if method == "LIST" else AccessDenied(lacking)
+        return ReadForbidden(lacking) if method in ("GET", "HEAD", "LIST") else AccessDenied(lacking)
     if code == "RequestTimeTooSkewed":
         return AccessDenied(f"{text}; the clock of this machine is wrong{_skew(response)}: set it", code=Code.S3_OPTIONS)
     if code in _BAD_KEYS or status == 401:

@@ -103,10 +103,14 @@ def test_a_missing_source_stops_no_other_when_keys_may_not_list(server: Server, 
     assert outages.now_out() == {}
 
 
-def test_keys_that_may_list_but_not_read_are_not_taken_for_a_missing_object(server: Server) -> None:
-    refused = pytest.raises(AccessDenied, match="lack the right s3:GetObject")
-    with door(lambda asked: None if asked.is_of_bucket else write_only(asked)) as url, refused:
-        storage(url).describe(place("hidden.mp4"))
+def test_keys_that_may_list_but_not_read_are_not_taken_for_a_missing_object(tmp_path: Path) -> None:
+    with door(lambda asked: None if asked.is_of_bucket else write_only(asked)) as url:
+        for tried in (
+            lambda: storage(url).describe(place("hidden.mp4")),
+            lambda: storage(url).fetch(place("hidden.mp4"), tmp_path / "x"),
+        ):
+            with pytest.raises(PlaceClosed, match=r"lack the right s3:GetObject$"):
+                tried()
 
 
 @pytest.mark.parametrize("knows_conditions", [True, False], ids=["conditional put", "not implemented"])
