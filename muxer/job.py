@@ -339,10 +339,14 @@ def services_of(target: MuxTarget) -> frozenset[str]:
 
 def _place(target: MuxTarget) -> Place:
     """Return a place beside the first screen file that lies in a storage."""
+    reason, code = "no screen file has a media descriptor", Code.NO_PLACE
     for media in target.screens:
-        if (place := _source_place(media)) is not None:
-            return place
-    raise MetadataError("no screen file has a usable descriptor: no place for the muxed file", code=Code.NO_PLACE)
+        if media.descriptor is not None:
+            try:
+                return place_of(media.descriptor)
+            except MetadataError as error:
+                reason, code = str(error), error.code or code
+    raise MetadataError(f"there is no place for the muxed file beside a screen file: {reason}", code=code)
 
 
 def _source_place(media: MediaFile) -> Place | None:
