@@ -16,6 +16,7 @@ from support.commands import run as run_command
 from support.daemon import IMPATIENT, Muxer, log_lines, wait_until
 from support.moto_server import moto_server
 from support.s3 import BUCKET, KEY, SECRET, Server
+from support.s3_door import Asked, Refusal, door
 from support.s3rver import S3rver
 from support.swift import Swift
 from support.tls import HOST, pem, self_signed
@@ -215,3 +216,44 @@ def test_the_right_region_publishes_without_a_word(make_site: Make) -> None:
         assert site.problems(call) == []
     assert site.complaints() == []
     assert len(site.server.objects()) == 3 * len(calls)
+
+
+DENIED = Refusal(403, "AccessDenied")
+
+
+def test_keys_without_the_right_to_list_publish_everything(make_site: Make) -> None:
+    site = make_site("moto", BOTH, encryption_group="certificates")
+    calls = site.lab.add_cases([Case.PLAIN, Case.ENCRYPTED])
+
+    def rule(asked: Asked) -> Refusal | None:
+        """Do as AWS does: a missing object is forbidden."""
+        is_there = asked.path.removeprefix(f"/{BUCKET}/") in site.server.objects()
+        return DENIED if asked.method in ("GET", "HEAD") and not is_there else None
+
+    with door(rule) as url:
+        code, found, _ = run_command(site.configured(endpoint_url=url), "check", "--write")
+        assert code == 0 and "the keys lack s3:ListBucket" in found and "uploaded and deleted" in found
+        site.mux(lambda: site.labelled() >= {call.id for call in calls}, endpoint_url=url)
+    for call in calls:
+        assert site.problems(call) == []
+    (complaint,) = site.complaints()
+    assert "lack the right s3:ListBucket" in complaint
+
+
+def test_keys_that_may_not_upload_are_named_and_nothing_is_set_aside(make_site: Make) -> None:
+    site = make_site("moto", BOTH, encryption_group="certificates")
+    (call,) = site.lab.add_case(Case.ENCRYPTED)
+    with door(lambda asked: DENIED if asked.method in ("PUT", "POST") else None) as url:
+        config = site.configured(endpoint_url=url)
+        code, found, _ = run_command(config, "check", "--write")
+        assert code == 1 and "lack the right s3:PutObject" in found
+        with Muxer(config, **IMPATIENT) as muxer:
+            def attempts() -> list[dict[str, Any]]:
+                return [line for line in log_lines(site.log) if "lack the right s3:PutObject" in line["message"]]
+
+            wait_until(lambda: len(attempts()) > 3, SECONDS, "more attempts than are made before one is set aside", site.log)
+            assert muxer.stop() == 0
+    code, listed, _ = run_command(config, "failed", "--json")
+    assert code == 0 and [one["state"] for one in json.loads(listed)] == ["retry"] and site.muxed(call) == []
+    site.mux(lambda: site.labelled() >= {call.id})
+    assert site.problems(call) == []
