@@ -55,7 +55,7 @@ class S3Storage:
     def __init__(
         self, options: schema.S3, uploading: Path, stop: threading.Event, outages: Outages | None = None
     ) -> None:
-        """Given the account, the folder of the notes on uploads, the stop event, and what is told of failures."""
+        """`options` holds the account; `uploading` is the folder of the intent records; `outages` receives failures."""
         self._options = options
         self._notes = Notes(uploading, S3)
         self._context = None if options.trusted_ca is None else tls.context(options.trusted_ca)

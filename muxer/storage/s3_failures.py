@@ -35,6 +35,7 @@ _RIGHTS = {
     "DELETE": "s3:DeleteObject",
     "ABORT": "s3:AbortMultipartUpload",
 }
+_CHECK_KEYS = "check [s3] access_key_id and secret_access_key, and their rights"
 _BAD_KEYS = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken")
 # Responses to a request that was signed for another region, when boto3 cannot follow the store to the right one.
 _BAD_REGION = ("AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException")
@@ -107,7 +108,7 @@ def _of_rights(response: Mapping[str, Any], method: str, text: str) -> MuxerErro
     if code == "RequestTimeTooSkewed":
         return AccessDenied(f"{text}; the clock of this machine is wrong{_skew(response)}: set it", code=Code.S3_OPTIONS)
     if code in _BAD_KEYS or status == 401:
-        return LoginRefused(f"{text}; check [s3] access_key_id and secret_access_key, and their rights")
+        return LoginRefused(f"{text}; {_CHECK_KEYS}")
     return None
 
 
@@ -150,7 +151,8 @@ def _uncoded(response: Mapping[str, Any], text: str) -> MuxerError:
     """Return the error for a response without an S3 error code, such as that of a proxy."""
     status = status_of(response)
     if status in (401, 403):
-        return LoginRefused(f"{text}; check [s3] access_key_id and secret_access_key, and their rights")
+        cause = f"{_CHECK_KEYS}; or a proxy refuses the request: the response holds no S3 error code"
+        return LoginRefused(f"{text}; {cause}")
     if status == 404:
         return MediaNotFound(text)
     if 300 <= status < 400:

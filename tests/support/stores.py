@@ -31,6 +31,7 @@ NAMES = (
     *("plain.mp4", "with blank.mp4", "hash#mark.mp4", "per%20cent.mp4", "100%.mp4", "grüße.mp4", "名前.mp4"),
     *("a&b=c+d.mp4", "plus+and blank.mp4", "12:30:05.mp4", "a@b,c~d!.mp4", "no-suffix", "encrypted.mp4.bin"),
 )
+ODD_NAMES = tuple(name for name in s3.NAMES if name not in NAMES)  # that S3 stores take, too
 _notes = tempfile.TemporaryDirectory(prefix="muxer-notes-")  # removed when the tests end
 
 
@@ -104,7 +105,7 @@ class S3Store:
     region: str = ""
     lists_parts: bool = True
     is_atomic: bool = True
-    odd_names: tuple[str, ...] = tuple(name for name in s3.NAMES if name not in NAMES)
+    odd_names: tuple[str, ...] = ODD_NAMES
 
     def storage(self, wrong: bool = False, stop: threading.Event | None = None, notes: Path | None = None) -> Storage:
         right = {"access_key_id": self.key, "secret_access_key": self.secret, "region": self.region}
@@ -173,11 +174,13 @@ def _swift(folder: Path) -> Iterator[RealStore]:
 
 @contextmanager
 def _seaweedfs(folder: Path) -> Iterator[RealStore]:
-    """Its administrator's uploads create missing buckets; the muxer gets other keys."""
+    """Its administrator's uploads create missing buckets; the muxer gets other keys. A backslash becomes a slash there."""
     with seaweedfs.SeaweedFS(folder / "seaweedfs", {"muxer": ["Read", "Write", "List"]}) as running:
         server = s3.Server(running.url, seaweedfs.key_of(seaweedfs.ADMIN), seaweedfs.secret_of(seaweedfs.ADMIN))
         server.client.create_bucket(Bucket=s3.BUCKET)
-        yield S3Store(server, seaweedfs.key_of("muxer"), seaweedfs.secret_of("muxer"), {"secret_access_key": "wrong"})
+        names = tuple(name for name in ODD_NAMES if "\\" not in name)
+        key, secret, wrong = seaweedfs.key_of("muxer"), seaweedfs.secret_of("muxer"), {"secret_access_key": "wrong"}
+        yield S3Store(server, key, secret, wrong, odd_names=names)
 
 
 Start = Callable[[Path], AbstractContextManager[RealStore]]
