@@ -16,12 +16,14 @@ from dataclasses import dataclass
 
 from muxer.errors import (
     AccessDenied,
+    FolderMissing,
     LoginRefused,
     MediaNotFound,
     PlaceClosed,
     RequestRejected,
     ServiceFailed,
     ServiceUnavailable,
+    StorageMisconfigured,
     told,
 )
 from muxer.pulse import beat
@@ -74,7 +76,7 @@ class Outages:
         beat()
         try:
             yield
-        except (RequestRejected, MediaNotFound, PlaceClosed):
+        except (RequestRejected, MediaNotFound, PlaceClosed, StorageMisconfigured, FolderMissing):
             self._succeeded(service)
             raise
         except (ServiceUnavailable, AccessDenied) as error:

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from muxer.checks import webdav
 from muxer.checks.advice import remedy, unreachable
 from muxer.checks.checklist import Check, Finding, failed, ok, skipped, warning
 from muxer.checks.connection import Server
@@ -30,6 +31,8 @@ from muxer.storage.s3 import S3Storage
 MOST_FOLDERS = 10
 UPLOAD_SECONDS = 120.0
 _CONTENT = b"The Recording Muxer tried whether it may write here. This file may be deleted.\n"
+# More than the limits for uploads that servers have unless they are set up otherwise.
+UPLOAD_BYTES = 4_000_000
 _NO_WRITE = "writing was not tried (--write does)"
 
 
@@ -131,18 +134,21 @@ class OfStorages:
                 return
             advice = "see whether the recorders upload to where their metadata say; the muxer waits for the file"
             yield warning(check, f"login accepted, but {folder.file.name} is not there", advice)
-        elif not folder.is_written:
-            yield ok(check, "login accepted, media are there; nothing is written here")
+            return
+        login = webdav.login_of(store, folder.file)
+        if not folder.is_written:
+            yield ok(check, f"{login}, media are there; nothing is written here")
         elif not self._write:
-            yield ok(check, f"login accepted, media are there; {_NO_WRITE}")
+            yield ok(check, f"{login}, media are there; {_NO_WRITE}")
         else:
             yield self._written(store, folder)
+        yield from webdav.multiviews(store, folder.file)
 
     def _written(self, store: Storage, folder: Folder) -> Finding:
-        """Upload a small file as the muxer does, and delete it."""
+        """Upload a file of some megabytes as the muxer does, and delete it."""
         name = f"recording-muxer-check-{secrets.token_hex(6)}.txt"
         source, target = self._scratch / name, folder.file.beside(name)
-        source.write_bytes(_CONTENT)
+        source.write_bytes(_CONTENT * (UPLOAD_BYTES // len(_CONTENT)))
         try:
             store.store(source, target, lambda: False)
         except MuxerError as error:
@@ -152,7 +158,7 @@ class OfStorages:
         except MuxerError as error:
             what = f"an upload worked, but {name} could not be deleted: {error}"
             return failed(folder.check, what, "give the account the right to delete there, and delete that file by hand")
-        return ok(folder.check, "login accepted, media are there; a file was uploaded and deleted")
+        return webdav.uploaded(store, target, folder.check, UPLOAD_BYTES)
 
 
 def _places(media: list[MediaFile]) -> Iterator[Place]:

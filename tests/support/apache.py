@@ -44,19 +44,37 @@ GENESYS_FOLDER = """
   Options Indexes MultiViews FollowSymLinks
   AllowOverride None
 """
+# Digest authentication; needs the module auth_digest.
+DIGEST = """
+  AuthType Digest
+  AuthDigestProvider file
+  AuthUserFile {root}/digest
+"""
+# The account may read, and anything else is answered by 401.
+READ_ONLY = """
+<Location /screens>
+  <Limit GET HEAD OPTIONS PROPFIND>
+    Require valid-user
+  </Limit>
+  <LimitExcept GET HEAD OPTIONS PROPFIND>
+    Require user somebody-else
+  </LimitExcept>
+</Location>
+"""
 
 
 @contextmanager
 def apache(folder: str = "", more: str = "", modules: tuple[str, ...] = ()) -> Iterator[ExternalDav]:
     """Yield a running server as the lab wants it described.
 
-    `folder` is text for the block of the folder that it serves, `more` is text behind it; both go before what is there.
-    `modules` are loaded besides.
+    `folder` is text for the block of the folder that it serves, `more` is text behind that block; in both, {root} is the
+    folder of the server. They override what is there. `modules` are loaded besides.
     """
     with server_folder("apache") as root:
         port = free_port()
         account = "User www-data\nGroup www-data" if os.getuid() == 0 else ""
         loaded = "\n".join(f"LoadModule {one}_module {MODULES}/mod_{one}.so" for one in (*NEEDED, *STOCK, *modules))
+        folder, more = folder.format(root=root), more.format(root=root)
         text = CONFIG.format(root=root, port=port, modules=loaded, account=account, folder=folder, more=more)
         (root / "apache.conf").write_text(text)
         (root / "mime.types").write_text(TYPES)

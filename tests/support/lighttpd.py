@@ -16,8 +16,10 @@ server.document-root = "{root}/data"
 server.bind = "127.0.0.1"
 server.port = {port}
 server.errorlog = "{root}/error.log"
+server.stat-cache-engine = "disable"
 server.upload-dirs = ("{root}/uploads")
 {account}
+mimetype.assign = (".mp4" => "video/mp4", "" => "application/octet-stream")
 webdav.activate = "enable"
 auth.backend = "htpasswd"
 auth.backend.htpasswd.userfile = "{root}/passwords"

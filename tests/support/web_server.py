@@ -10,14 +10,16 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from hashlib import md5
 from pathlib import Path
 
-USER, PASSWORD = "davuser", "dav pass%1"
+USER, PASSWORD, REALM = "davuser", "dav pass%1", "recordings"
 
 
 @contextmanager
 def server_folder(name: str) -> Iterator[Path]:
-    """Yield the folder of a server, and remove it at the end. `data` in it is what it serves, `passwords` its accounts."""
+    """Yield the folder of a server, and remove it at the end. `data` in it is what it serves, `passwords` and
+    `digest` its one account, for Basic and for Digest."""
     root = Path(tempfile.mkdtemp(prefix=f"muxer-{name}-"))
     try:
         for folder in (root, root / "data", root / "data" / "calls", root / "data" / "screens"):
@@ -27,7 +29,9 @@ def server_folder(name: str) -> Iterator[Path]:
             ["openssl", "passwd", "-apr1", "-stdin"], input=PASSWORD, capture_output=True, text=True, check=True
         )
         (root / "passwords").write_text(f"{USER}:{hashed.stdout.strip()}\n")
-        (root / "passwords").chmod(0o644)
+        (root / "digest").write_text(f"{USER}:{REALM}:{md5(f'{USER}:{REALM}:{PASSWORD}'.encode()).hexdigest()}\n")
+        for name in ("passwords", "digest"):
+            (root / name).chmod(0o644)
         yield root
     finally:
         shutil.rmtree(root, ignore_errors=True)
