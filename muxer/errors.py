@@ -176,7 +176,7 @@ class Forbidden(AccessDenied):
 
 
 class PlaceClosed(AccessDenied):
-    """403 of a WebDAV server: the account lacks the right to this folder or file; others there may be open."""
+    """403 of a storage: the account lacks the right to this folder or file; others there may be open."""
 
     usual_code = Code.PLACE_CLOSED
 

@@ -98,9 +98,9 @@ REMEDIES: dict[Code, Remedy] = {
         _BACKS_OFF,
     ),
     Code.PLACE_CLOSED: Remedy(
-        "A WebDAV server refuses this folder or file",
-        "The account of `[webdav]` may not read or write there; some servers answer 401 to an account that may only read",
-        "Give it the right to read, write, rename and delete. Other folders go on.",
+        "A storage refuses this folder or file",
+        "The account of `[webdav]` may not read or write there; some servers answer 401 to an account that may only read. The keys of `[s3]` may not read the object, or it is archived",
+        "Give it the right to read, write, rename and delete. Other folders go on. For S3 see the page on S3.",
         _BACKS_OFF,
     ),
     Code.NO_RCS: Remedy(
@@ -122,9 +122,9 @@ REMEDIES: dict[Code, Remedy] = {
         _BACKS_OFF,
     ),
     Code.S3_OPTIONS: Remedy(
-        "The store cannot be used with the options of `[s3]`",
-        "Keys are missing or incomplete, or the bucket lies in another region",
-        "See `access_key_id`, `secret_access_key`, `region` and `endpoint_url`.",
+        "The store cannot be used with the options of `[s3]`, or with the clock of this machine",
+        "Keys are missing or incomplete; the store wants another region; http and https mixed up, or a proxy answers in place of the store; a wrong clock",
+        "The message names the option. See `access_key_id`, `secret_access_key`, `region` and `endpoint_url`, and the page on S3.",
         _BACKS_OFF,
     ),
     Code.STORAGE_SETUP: Remedy(

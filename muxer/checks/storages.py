@@ -17,6 +17,7 @@ from muxer.checks.advice import remedy, unreachable
 from muxer.checks.checklist import Check, Finding, failed, ok, skipped, warning
 from muxer.checks.connection import Server
 from muxer.checks.rws import WINDOW, OfRws
+from muxer.checks.s3 import bucket_findings, not_shown
 from muxer.config.schema import S3, Config, Webdav
 from muxer.errors import MetadataError, MuxerError
 from muxer.gir.models import MediaFile
@@ -25,6 +26,7 @@ from muxer.services import site_of, stores_of
 from muxer.storage import base
 from muxer.storage.base import Place, Storage, place_of
 from muxer.storage.hosts import Hosts
+from muxer.storage.s3 import S3Storage
 
 MOST_FOLDERS = 10
 UPLOAD_SECONDS = 120.0
@@ -119,7 +121,17 @@ class OfStorages:
             what = "the folder" if folder.section == "webdav" else "the bucket"
             yield failed(check, f"{what} is not there", "make it on the server, or correct the path in the recorders")
             return
+        yield from self._media_of(store, folder)
+        if isinstance(store, S3Storage):
+            yield from bucket_findings(store, folder.file, self._write and folder.is_written)
+
+    def _media_of(self, store: Storage, folder: Folder) -> Iterator[Finding]:
+        check = folder.check
         if store.describe(folder.file) is None:
+            hidden = not_shown(store, check, folder.file) if isinstance(store, S3Storage) else None
+            if hidden is not None:
+                yield hidden
+                return
             advice = "see whether the recorders upload to where their metadata say; the muxer waits for the file"
             yield warning(check, f"login accepted, but {folder.file.name} is not there", advice)
             return

@@ -335,7 +335,7 @@ def test_the_tests_need_browsers(source: Path, tmp_path: Path) -> None:
     debian = Machine(tmp_path / "debian", "debian", user=0).with_python().with_tools()
     debian.fake("apt-get", 'echo "$*" >>"$LOG"')
     assert debian.install("--test", source=source).returncode == 3
-    assert " nginx libnginx-mod-http-dav-ext lighttpd lighttpd-mod-webdav chromium " in debian.calls()
+    assert " python3-swift nginx libnginx-mod-http-dav-ext lighttpd lighttpd-mod-webdav chromium " in debian.calls()
     assert debian.calls().endswith(" chromium firefox-esr prometheus rabbitmq-server\n")
     red_hat = Machine(tmp_path / "red hat", "rhel", user=0).with_python().with_tools()
     red_hat.fake("dnf", 'echo "$*" >>"$LOG"')
@@ -345,6 +345,7 @@ def test_the_tests_need_browsers(source: Path, tmp_path: Path) -> None:
     )
     assert "Chromium (for the tests)" in result.stderr and "have no Chromium: enable EPEL first" in result.stderr
     assert "nginx with its module dav-ext (for the tests)" in result.stderr and "no module dav-ext" in result.stderr
+    assert "OpenStack Swift with its S3 API" in result.stderr and "have no python3-swift" in result.stderr
     assert "lighttpd with mod_webdav (for the tests)" in result.stderr and "have no lighttpd" in result.stderr
     assert "put that of a Prometheus release on PATH" in result.stderr
     assert "RabbitMQ (for the tests)" in result.stderr and "enable that of RabbitMQ first" in result.stderr

@@ -19,7 +19,7 @@ from support.lighttpd import lighttpd
 from support.nginx import nginx
 
 from muxer.config.schema import Webdav
-from muxer.errors import AccessDenied, MediaNotFound, PlaceClosed, ServiceUnavailable, Stopped, StoredElsewhere
+from muxer.errors import PlaceClosed, ServiceUnavailable, Stopped, StoredElsewhere
 from muxer.lab.dav import ExternalDav
 from muxer.lab.lab import Lab
 from muxer.lab.service import Account
@@ -82,19 +82,6 @@ def lab_place(lab: Lab, name: str) -> Place:
     return place_of({"storage": "webDAV", "path": name, "data": {"storagePath": f"{lab.dav_url}/screens/"}})
 
 
-@pytest.mark.parametrize("name", STORED)
-def test_any_name_is_stored_and_fetched_again(server: ExternalDav, tmp_path: Path, name: str) -> None:
-    source, target = tmp_path / "source", tmp_path / "target"
-    source.write_bytes(name.encode() * 1000)
-    store = storage(server)
-    stored = store.store(source, place(server, name), lambda: True)
-    assert stored.length == source.stat().st_size
-    assert (server.root / "screens" / name).read_bytes() == source.read_bytes()
-    assert store.fetch(place(server, name), target) == stored.length
-    assert target.read_bytes() == source.read_bytes()
-    assert [path.name for path in (server.root / "screens").iterdir() if path.name.startswith("part-")] == []
-
-
 def test_a_fetched_file_bears_the_time_of_its_last_modification(server: ExternalDav, tmp_path: Path) -> None:
     stored = server.root / "screens" / "old.mp4"
     stored.write_bytes(b"screen")
@@ -116,67 +103,6 @@ def test_the_full_url_form_names_the_same_file(server: ExternalDav, tmp_path: Pa
     for written in {urllib.parse.quote(name), name if "%20" not in name else urllib.parse.quote(name)}:
         found = place_of({"storage": "webDAV", "path": f"{server.url}/calls/{written}"})
         assert storage(server).fetch(found, tmp_path / "audio") == 5
-
-
-def test_a_large_file_goes_both_ways(server: ExternalDav, tmp_path: Path) -> None:
-    source = tmp_path / "source"
-    source.write_bytes(bytes(range(256)) * 40_000)
-    store = storage(server)
-    store.store(source, place(server, "large.mp4"), lambda: False)
-    store.fetch(place(server, "large.mp4"), tmp_path / "target")
-    assert (tmp_path / "target").read_bytes() == source.read_bytes()
-
-
-def test_what_is_stored_is_not_overwritten_unless_asked(server: ExternalDav, tmp_path: Path) -> None:
-    first, second = tmp_path / "first", tmp_path / "second"
-    first.write_bytes(b"first")
-    second.write_bytes(b"second!")
-    store, where = storage(server), place(server, "taken.mp4")
-    store.store(first, where, lambda: False)
-    with pytest.raises(StoredElsewhere):
-        store.store(second, where, lambda: False)
-    assert (server.root / "screens" / "taken.mp4").read_bytes() == b"first"
-    assert [path.name for path in (server.root / "screens").iterdir() if path.name.startswith("part-")] == []
-    assert store.store(second, where, lambda: True).length == 7
-
-
-def test_what_is_not_there(server: ExternalDav, tmp_path: Path) -> None:
-    store, nowhere = storage(server), place(server, "nowhere.mp4")
-    with pytest.raises(MediaNotFound):
-        store.fetch(nowhere, tmp_path / "x")
-    assert store.describe(nowhere) is None
-    store.delete(nowhere)
-
-
-def test_the_tag_changes_with_the_content(server: ExternalDav, tmp_path: Path) -> None:
-    store, where, source = storage(server), place(server, "tagged.mp4"), tmp_path / "source"
-    source.write_bytes(b"one")
-    first = store.store(source, where, lambda: True)
-    assert store.describe(where) == first
-    source.write_bytes(b"two!")
-    assert store.store(source, where, lambda: True) != first
-
-
-def test_deleted_is_gone(server: ExternalDav, tmp_path: Path) -> None:
-    store, where = storage(server), place(server, "gone.mp4")
-    (tmp_path / "source").write_bytes(b"x")
-    store.store(tmp_path / "source", where, lambda: True)
-    store.delete(where)
-    assert store.describe(where) is None
-
-
-def test_a_wrong_password_is_said_and_not_hammered(server: ExternalDav, tmp_path: Path) -> None:
-    store = storage(server, password="wrong")
-    for _ in range(2):
-        with pytest.raises(AccessDenied, match=r"\[webdav\] username"):
-            store.fetch(place(server, "any.mp4"), tmp_path / "x")
-
-
-def test_a_missing_folder_is_said(server: ExternalDav, tmp_path: Path) -> None:
-    (tmp_path / "source").write_bytes(b"x")
-    where = place_of({"storage": "webDAV", "path": "a.mp4", "data": {"storagePath": f"{server.url}/no/such/folder"}})
-    with pytest.raises(ServiceUnavailable, match="folder does not exist"):
-        storage(server).store(tmp_path / "source", where, lambda: False)
 
 
 @pytest.mark.parametrize("slash", ["", "/"])
