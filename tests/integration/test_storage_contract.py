@@ -47,7 +47,8 @@ def test_a_file_of_any_name_is_stored_described_fetched_and_deleted(store: RealS
 
 
 def test_names_that_differ_little_are_different_files(store: RealStore, tmp_path: Path) -> None:
-    storage, names = store.storage(), [*store.odd_names, "a b.mp4", "a+b.mp4", "a%20b.mp4", "a.mp4", "a.mp4.bin", "A.mp4"]
+    storage, names = store.storage(), [*store.odd_names, "a b.mp4", "a+b.mp4", "a%20b.mp4", "a.mp4", "a.mp4.bin"]
+    names += [] if store.ignores_case else ["A.mp4"]
     for name in names:
         storage.store(written(tmp_path / "source", name.encode()), store.place(name), keep)
         assert storage.fetch(store.place(name), tmp_path / "target") == len(name.encode())

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import threading
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import cast
 
 import pytest
+from support.lighttpd import IGNORING_CASE, lighttpd
 
 from muxer import superseded as module
 from muxer.config.schema import Webdav
-from muxer.errors import ServiceUnavailable
+from muxer.errors import MetadataError, ServiceUnavailable
 from muxer.gir.models import MediaFile
 from muxer.gir.rws import Rws
 from muxer.gir.session import Account, Session
 from muxer.lab.lab import Lab
 from muxer.lab.site import MediaRoot
+from muxer.muxed_names import muxed_name
 from muxer.storage.base import place_of
 from muxer.storage.stores import Stores
 from muxer.storage.webdav import WebdavStorage
@@ -174,3 +178,39 @@ def test_rws_out_keeps_the_note(lab: Lab, tmp_path: Path) -> None:
     assert stored(lab, OLD).exists() and len(notes(tmp_path)) == 1
     deleting.finish_left_overs()
     assert not stored(lab, OLD).exists() and notes(tmp_path) == []
+
+
+def test_a_file_with_a_name_of_an_earlier_version_stays_where_case_is_ignored(tmp_path: Path) -> None:
+    """It may be the file of a recording whose id differs in case only. One that has a name of this version is deleted."""
+    earlier = f"GIR_0001_{hashlib.sha256(b'a' + bytes(1) + b'b').hexdigest()[:20]}_muxed.mp4"
+    for more, kept in (("", False), (IGNORING_CASE, True)):
+        with lighttpd(more) as server:
+            folder = server.root / "screens"
+            options = Webdav(username=server.username, password=server.password, trusted_ca=False)
+            (tmp_path / "uploading").mkdir(exist_ok=True)
+            storage = WebdavStorage(options, "test", tmp_path / "uploading", threading.Event())
+            rws = FakeRws()
+            deleting = Superseded(cast(Rws, rws), Stores({"webDAV": storage}), tmp_path / f"deleting-{kept}")
+            (tmp_path / f"deleting-{kept}").mkdir()
+            for name in (earlier, muxed_name("GIR_0001", ["a", "b"])):
+                (folder / (name.lower() if kept else name)).write_bytes(b"media")
+                descriptor = {"storage": "webDAV", "path": name, "data": {"storagePath": f"{server.url}/screens"}}
+                parameters = {"parameters": {"muxed_mediaIds": ["a", "b"]}, "originalMediaDescriptor": descriptor}
+                media = MediaFile.read({"mediaId": name, "type": "video/mp4", **parameters})
+                if kept and name == earlier:
+                    with pytest.raises(MetadataError, match="ignores case"):
+                        deleting.delete("GIR_0001", media)
+                else:
+                    deleting.delete("GIR_0001", media)
+            assert [path.name for path in folder.iterdir()] == ([earlier.lower()] if kept else [])
+            assert len(rws.deleted) == (1 if kept else 2)
+
+
+class FakeRws:
+    """Notes which entries are deleted."""
+
+    def __init__(self) -> None:
+        self.deleted: list[str] = []
+
+    def delete_media(self, recording_id: str, media_id: str) -> None:
+        self.deleted.append(media_id)

@@ -28,6 +28,10 @@ auth.require = ("/" => ("method" => "basic", "realm" => "recordings", "require" 
 """
 
 
+# Names that differ in case only are one, as on IIS: files are stored in small letters.
+IGNORING_CASE = 'server.force-lowercase-filenames = "enable"'
+
+
 @contextmanager
 def lighttpd(more: str = "") -> Iterator[ExternalDav]:
     """Yield a running server as the lab wants it described; `more` is text for the end of its configuration."""

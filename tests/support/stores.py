@@ -23,7 +23,7 @@ from muxer.storage.webdav import WebdavStorage
 from support import s3, s3rver, seaweedfs, swift
 from support.apache import GENESYS_FOLDER, apache
 from support.bucket import Bucket
-from support.lighttpd import lighttpd
+from support.lighttpd import IGNORING_CASE, lighttpd
 from support.nginx import nginx
 
 # Names that muxed files and sources may bear, and that every store takes.
@@ -59,6 +59,10 @@ class RealStore(Protocol):
     def nowhere(self) -> Place:
         """A location in a folder or bucket that does not exist."""
 
+    @property
+    def ignores_case(self) -> bool:
+        """Whether names that differ in case only are one name, as on Windows."""
+
     def lengths(self) -> dict[str, int]:
         """Return the length of everything next to :meth:`place` by its name, unfinished uploads too."""
 
@@ -71,6 +75,7 @@ class WebdavStore:
     """A WebDAV server."""
 
     server: ExternalDav
+    ignores_case: bool = False
     is_atomic: bool = True
     odd_names: tuple[str, ...] = ()
 
@@ -104,6 +109,7 @@ class S3Store:
     wrong_key: Mapping[str, str]
     region: str = ""
     lists_parts: bool = True
+    ignores_case: bool = False
     is_atomic: bool = True
     odd_names: tuple[str, ...] = ODD_NAMES
 
@@ -132,11 +138,11 @@ def _own_notes() -> Path:
     return Path(tempfile.mkdtemp(dir=_notes.name))
 
 
-def _webdav(server: Callable[[], AbstractContextManager[ExternalDav]]) -> Start:
+def _webdav(server: Callable[[], AbstractContextManager[ExternalDav]], *, ignores_case: bool = False) -> Start:
     @contextmanager
     def start(_: Path) -> Iterator[RealStore]:
         with server() as running:
-            yield WebdavStore(running)
+            yield WebdavStore(running, ignores_case)
 
     return start
 
@@ -191,6 +197,7 @@ STORES: dict[str, Start] = {
     "apache of the Genesys guide": _webdav(functools.partial(apache, GENESYS_FOLDER)),
     "nginx": _webdav(nginx),
     "lighttpd": _webdav(lighttpd),
+    "lighttpd that ignores case": _webdav(functools.partial(lighttpd, IGNORING_CASE), ignores_case=True),
     "moto": _moto,
     "s3rver": _s3rver,
     "swift": _swift,
