@@ -38,9 +38,10 @@ from muxer.errors import (
 from muxer.gate import LoginGate
 from muxer.gir.answers import is_message, retry_after
 from muxer.outages import Outages
+from muxer.repeat import Repeat, once
 from muxer.storage.base import WEBDAV, Place, Stored
 from muxer.storage.hosts import Hosts
-from muxer.storage.notes import Notes
+from muxer.storage.notes import Notes, remove_note
 
 if TYPE_CHECKING:
     import httpx
@@ -73,10 +74,13 @@ class WebdavStorage:
         stop: threading.Event,
         outages: Outages | None = None,
         site: Sequence[str] = (),
+        repeat: Repeat = once,
     ) -> None:
         """Given the account, a short name for this instance (it marks unfinished uploads), the folder that keeps what is
-        being uploaded, the stop event, what is told of the servers' failures, and the addresses of RWS and RCS."""
+        being uploaded, the stop event, what is told of the servers' failures, and the addresses of RWS and RCS. `repeat`
+        calls each part of an upload that may fail."""
         self._stop = stop
+        self._repeat = repeat
         self._outages = outages or Outages()
         self._instance = instance
         self._notes = Notes(uploading, WEBDAV)
@@ -117,7 +121,7 @@ class WebdavStorage:
         if origin not in self._without_move:
             with self._unfinished(place) as unfinished:
                 self._upload(path, unfinished)
-                if self._move(unfinished, place, may_replace):
+                if self._repeat("rename", lambda: self._move(unfinished, place, may_replace)):
                     return self._checked(path, place)
                 self.delete(unfinished)
             log.warning("%s cannot rename files; uploads go to their final names", origin)
@@ -182,10 +186,14 @@ class WebdavStorage:
             except BaseException:
                 with suppress(Transient, Permanent):
                     self.delete(unfinished)
-                    note.unlink(missing_ok=True)
+                    remove_note(note)
                 raise
 
     def _upload(self, path: Path, place: Place) -> Stored:
+        self._repeat("upload", lambda: self._put(path, place))
+        return self._checked(path, place)
+
+    def _put(self, path: Path, place: Place) -> None:
         length = path.stat().st_size
         deadline = time.monotonic() + transfer.time_limit(length)
         activity.expect(length)
@@ -197,9 +205,11 @@ class WebdavStorage:
             kind = response.headers.get("Content-Type", "")
             if response.status_code == 200 and response.content and is_message(kind):
                 raise UnreadableAnswer(f"PUT {place.url}: answered {kind}")
-        return self._checked(path, place)
 
     def _checked(self, path: Path, place: Place) -> Stored:
+        return self._repeat("looking at the upload", lambda: self._compared(path, place))
+
+    def _compared(self, path: Path, place: Place) -> Stored:
         stored, length = self.describe(place), path.stat().st_size
         if stored is None or stored.length != length:
             raise ServiceUnavailable(
