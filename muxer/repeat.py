@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 # Seconds before the second try, the third, and so on; each plus up to a fifth. There is one try more than delays.
-DELAYS = (0.5, 1.0, 2.0)
+DELAYS = (0.2, 0.6, 2.0)
 # A service that asks for a longer delay than this gets it between two attempts at the recording (`Retry-After`).
 MAX_ASKED_SECONDS = 30.0
 
