@@ -16,10 +16,10 @@ PATIENCE_SECONDS = 2.0
 PAUSE_SECONDS = 0.1
 
 
-def patiently(do: Callable[[], T], seconds: float = PATIENCE_SECONDS) -> T:
-    """Call `do`, again and again for so many `seconds` while another program is in the way; return what it returns. Raises
-    the last PermissionError, and every other error at once."""
-    deadline = time.monotonic() + seconds
+def patiently(do: Callable[[], T], seconds: float | None = None) -> T:
+    """Call `do`, again and again for so many `seconds` while another program is in the way, and return what it returns.
+    None stands for :data:`PATIENCE_SECONDS`. Raises the last PermissionError, and every other error at once."""
+    deadline = time.monotonic() + (PATIENCE_SECONDS if seconds is None else seconds)
     while True:
         try:
             return do()

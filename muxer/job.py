@@ -143,10 +143,9 @@ class Job:
                 log.info("the sources have changed since they were read; left to the next poll")
                 return report
             again = again and current.published
-            if current.published:
-                self._services.results.forget(current)
             if again or not current.published:
                 self._make(current, report, current.another_name if again else current.name)
+            self._services.results.forget(current)
             replaced = current.twins if again and report.muxed and self._options.delete_superseded else ()
             if current.superseded or replaced:
                 by = report.facts.get("file") or next((one.media_id for one in current.twins), "")

@@ -105,6 +105,7 @@ class Results:
             stored = None if found["stored"] is None else Stored(**found["stored"])
             return Result(path, found["entry"], found["facts"], found["timeline"], stored)
         except FileNotFoundError:
+            self._remove(record)
             return None
         except (OSError, ValueError, TypeError, KeyError) as error:
             log.warning("a kept muxed file cannot be used, the recording is muxed again: %s", error)
@@ -112,8 +113,8 @@ class Results:
             return None
 
     def forget(self, target: MuxTarget) -> None:
-        """Delete what is kept of a `target` that needs it no longer."""
-        for record in self._records(f"{_short(target.name)}-*"):
+        """Delete what is kept of a `target` that needs it no longer, and of earlier ones with fewer or other sources."""
+        for record in self._records(f"{_slot(target)}-*"):
             self._remove(record)
         self._close()
 
@@ -148,7 +149,7 @@ class Results:
         ]
         readers = sorted([one.alias, one.pem] for one in certificates)
         decisive = json.dumps([name, target.region, sources, readers, self._options], default=str, sort_keys=True)
-        return self._folder / f"{_short(target.name)}-{_short(decisive)}{_RECORD}"
+        return self._folder / f"{_slot(target)}-{_short(decisive)}{_RECORD}"
 
     def _remove(self, record: Path) -> bool:
         """Delete a record and its file. Returns whether both are gone; what stays is left to the next poll."""
@@ -197,6 +198,11 @@ def _changed(path: Path) -> float:
         return path.lstat().st_ctime
     except OSError:
         return 0.0
+
+
+def _slot(target: MuxTarget) -> str:
+    """Return the first part of the names of all that is kept of one agent and one audio file of a call."""
+    return _short(json.dumps([target.recording_id, target.audio.media_id, target.agent]))
 
 
 def _short(text: str) -> str:
