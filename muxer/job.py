@@ -262,7 +262,7 @@ class Job:
     ) -> tuple[Path, dict[str, Any]]:
         path = folder / "muxed.mp4.bin"
         pkcs7 = self._services.encryptor.encrypt(muxed.path, certificates, path)
-        files.remove(muxed.path)
+        _remove_early(muxed.path)
         aliases = [certificate.alias for certificate in certificates if certificate.alias]
         return path, entry | {"mediaId": f"{entry['mediaId']}{ENCRYPTED}", "pkcs7": pkcs7, "certAlias": aliases}
 
@@ -374,4 +374,12 @@ def _wipe(folder: Path, kept: Path) -> None:
     """Remove all but one file of a job's folder: media in clear stay on the disk only as long as they are needed."""
     for path in folder.iterdir():
         if path != kept:
-            files.remove(path)
+            _remove_early(path)
+
+
+def _remove_early(path: Path) -> None:
+    """Delete a file of a job's folder; one that another program holds stays until the end of the job."""
+    try:
+        files.remove(path)
+    except OSError as error:
+        log.info("%s is deleted at the end of the job: %s", path, error)

@@ -17,6 +17,8 @@ SEED = 14
 PARTS = (0.1, 0.3, 0.5)
 RUN_SECONDS = 600.0
 POLL_MINUTES = 0.05
+# The default.
+WORKERS = 5
 GOALS: dict[tuple[float, str], dict[str, float]] = {
     (0.3, "muxes"): {"at_most": 1.1},
     (0.3, "bytes"): {"at_most": 1.3},
@@ -36,7 +38,7 @@ def measure(setting: Setting) -> Iterator[Figure]:
 
 
 def _run(lab: BenchLab, ids: set[str], what: str, part: float) -> Iterator[Figure]:
-    config = lab.config(processing__min_poll_interval=POLL_MINUTES)
+    config = lab.config(processing__min_poll_interval=POLL_MINUTES, advanced__worker_threads=WORKERS)
     lab.fail_at_random(part, SEED)
     started = time.monotonic()
     with Muxer(config) as muxer:
