@@ -19,7 +19,7 @@ from muxer.activity import STORED, Activity
 from muxer.config.schema import Advanced
 from muxer.crypto.envelope import Encryptor
 from muxer.errors import AccessDenied, Code, EncryptionMissing, MetadataError, Stopped, StoredElsewhere
-from muxer.fetching import fetch_source, source_place
+from muxer.fetching import fetch_source
 from muxer.gir.labels import LABEL
 from muxer.gir.publish import Publisher
 from muxer.gir.rcs import Rcs
@@ -356,10 +356,14 @@ def services_of(target: MuxTarget) -> frozenset[str]:
 
 def _place(target: MuxTarget) -> Place:
     """Return a place beside the first screen file that lies in a storage."""
+    reason, code = "no screen file has a media descriptor", Code.NO_PLACE
     for media in target.screens:
-        if (place := source_place(media)) is not None:
-            return place
-    raise MetadataError("no screen file has a usable descriptor: no place for the muxed file", code=Code.NO_PLACE)
+        if media.descriptor is not None:
+            try:
+                return place_of(media.descriptor)
+            except MetadataError as error:
+                reason, code = str(error), error.code or code
+    raise MetadataError(f"there is no place for the muxed file beside a screen file: {reason}", code=code)
 
 
 def _beside_sources(target: MuxTarget, where: Place, name: str) -> Place:

@@ -18,8 +18,9 @@ from muxer.gir.sweep import Sweep, Window
 from muxer.remembered import Remembered
 
 DEFAULT_LIMIT = 100
-# The limits of servers are round numbers: a page of such a length may have been cut off, whatever `limit` asked for.
-ROUND_LIMIT = 10
+# A page of such a length may have been cut off by a limit of the server, whatever `limit` asked for: 100 by gir-api, the
+# others are our decision.
+SERVER_LIMITS = frozenset((50, 100, 200, 250, 500, 1000))
 # So many readings of a query have to fail at a later page before that page is taken for one that RWS refuses for good.
 REFUSALS_IN_A_ROW = 2
 # So many of the shortest windows may be cut off without bringing anything new; then RWS ignores the times of a query.
@@ -110,7 +111,8 @@ class Listing:
             stale += is_cut and not brought
             sweep.advance(is_whole=not is_cut, is_sparse=2 * len(part.recordings) < limit)
         is_proven = sweep.window is None and sweep.is_complete and longest <= sweep.covered_ms
-        is_doubtful = has_new or is_refused or (count == _limit(walk.first) and count % ROUND_LIMIT == 0)
+        # A page that is full by chance is no deviation; windows that end early may not have shown whether it is.
+        is_doubtful = has_new or is_refused or sweep.window is not None
         if is_doubtful and not is_proven:
             cause = _cause(walk, is_refused=is_refused)
             raise QueryIncomplete(f"RWS may not have shown all call recordings: {cause}; {REMEDY}")
@@ -142,7 +144,7 @@ def _limit(url: str) -> int:
 def _is_full(walk: Pages) -> bool:
     """Return whether the last page of a walk may have been cut off by a limit, of the query or of the server."""
     count = len(walk.recordings)
-    return count >= _limit(walk.first) or (count > 0 and count % ROUND_LIMIT == 0)
+    return count >= _limit(walk.first) or count in SERVER_LIMITS
 
 
 def _span(walk: Pages) -> Window:
