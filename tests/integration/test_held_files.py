@@ -52,7 +52,8 @@ class Refusal:
 def running(lab: Lab) -> Iterator[Recordings]:
     """Run the daemon in a thread, with polls close to each other."""
     store, stop = Recordings(lab, range(COUNT)), threading.Event()
-    config = load(configure(lab, processing__min_poll_interval="0.005"), {}, {}).config
+    options = {"processing__min_poll_interval": "0.005", "processing__clean_temp_folder_timeout": "1"}
+    config = load(configure(lab, **options), {}, {}).config
     thread = threading.Thread(target=daemon(lab, config, stop).run, daemon=True)
     thread.start()
     try:
@@ -134,6 +135,5 @@ def test_a_job_folder_that_is_held_stops_nothing(
     with caplog.at_level(logging.INFO), running(lab) as store:
         wait_until(lambda: store.finished(store.alive) == COUNT, SECONDS, "all recordings")
         assert left.exists() and str(left) in caplog.text
-    over.set()
-    with running(lab):
+        over.set()
         wait_until(lambda: not left.exists(), SECONDS, "the end of the folder")
