@@ -191,8 +191,8 @@ class Daemon:
         if isinstance(error, ServiceUnavailable | AccessDenied):
             level = logging.DEBUG if self._outages.is_out(error.service) else logging.ERROR
             log.log(level, "the poll failed and is tried again: %s", told(error))
-            # A single poll may have met a request that fails at random.
-            if self._failed_polls:
+            # A single poll may have met requests that fail at random; they ask for no delay.
+            if self._failed_polls or error.retry_after is not None:
                 self._outages.declare(error)
         elif isinstance(error, MuxerError):
             log.error("the poll failed and is tried again: %s", told(error))
