@@ -191,8 +191,8 @@ class Daemon:
         if isinstance(error, ServiceUnavailable | AccessDenied):
             level = logging.DEBUG if self._outages.is_out(error.service) else logging.ERROR
             log.log(level, "the poll failed and is tried again: %s", told(error))
-            # A single poll may have met requests that fail at random; they ask for no delay.
-            if self._failed_polls or error.retry_after is not None:
+            # Where requests fail at random, a single failed poll says little, unless RWS asks for a delay.
+            if self._failed_polls or error.retry_after is not None or not self._outages.is_flaky(error.service):
                 self._outages.declare(error)
         elif isinstance(error, MuxerError):
             log.error("the poll failed and is tried again: %s", told(error))

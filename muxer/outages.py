@@ -39,6 +39,8 @@ INTERNAL_ERRORS_IN_A_ROW = 10
 # A failure that takes longer than this counts at once, even if it is repeated in place: a service that never answers would
 # otherwise count as available for minutes.
 QUICK_SECONDS = 10.0
+# For this long after a request that succeeded only when it was repeated, a service counts as flaky.
+FLAKY_SECONDS = 600.0
 
 _forgiving: contextvars.ContextVar[bool] = contextvars.ContextVar("forgiving", default=False)
 
@@ -70,6 +72,7 @@ class Outages:
         self._lock = threading.Lock()
         self._services: dict[str, _Service] = {}
         self._successes: OrderedDict[str, float] = OrderedDict()
+        self._recoveries: OrderedDict[str, float] = OrderedDict()
         # How many outages have begun.
         self.begun = 0
 
@@ -106,6 +109,16 @@ class Outages:
         """Count the failure of a step that was repeated in place, unless `error` was counted before."""
         if error.service and not error.is_counted:
             self._failed(error.service, error)
+
+    def recovered(self, service: str) -> None:
+        """Note that a request to a service has failed, and the same one succeeded a moment later."""
+        with self._lock:
+            _remember(self._recoveries, service, time.monotonic())
+
+    def is_flaky(self, service: str) -> bool:
+        """Whether requests to a service have failed at random in the last :data:`FLAKY_SECONDS`."""
+        with self._lock:
+            return time.monotonic() - self._recoveries.get(service, float("-inf")) < FLAKY_SECONDS
 
     def declare(self, error: ServiceUnavailable | AccessDenied) -> None:
         """Take a service for out at once: what failed was tried often enough. One that has done what others asked while it
@@ -177,12 +190,17 @@ class Outages:
     def _succeeded(self, service: str) -> None:
         with self._lock:
             state = self._services.pop(service, None)
-            self._successes[service] = time.time()
-            self._successes.move_to_end(service)
-            if len(self._successes) > REMEMBERED:
-                self._successes.popitem(last=False)
+            _remember(self._successes, service, time.time())
         if state is not None and state.since is not None:
             log.warning("%s is back after %.0f s; work goes on", service, time.monotonic() - state.since)
+
+
+def _remember(moments: OrderedDict[str, float], service: str, moment: float) -> None:
+    """Keep the `moment` of a service, and forget that of the service which was kept the longest ago."""
+    moments[service] = moment
+    moments.move_to_end(service)
+    if len(moments) > REMEMBERED:
+        moments.popitem(last=False)
 
 
 def _is_forgiven(error: ServiceUnavailable | AccessDenied, seconds: float) -> bool:

@@ -48,11 +48,14 @@ class Repeater:
 
         Raises the last error, and :class:`Stopped` when the process stops.
         """
-        number = 1
+        number, failed = 1, ""
         while True:
             try:
                 with self._outages.forgiving():
-                    return do()
+                    result = do()
+                if failed:
+                    self._outages.recovered(failed)
+                return result
             except ServiceUnavailable as error:
                 delay = self._delay(error, number)
                 if delay is None:
@@ -63,6 +66,7 @@ class Repeater:
                 activity.repeated()
                 if self._stop.wait(delay):
                     raise Stopped(f"stopped before another try: {what}") from error
+                failed = error.service
             number += 1
 
     def _delay(self, error: ServiceUnavailable, number: int) -> float | None:

@@ -94,7 +94,10 @@ class Session:
         for attempt in range(1, attempts + 1):
             try:
                 answer = self._exchange("GET", target)
-                return self._content(answer, **kwargs), answer.headers
+                content = self._content(answer, **kwargs)
+                if attempt > 1:
+                    self.outages.recovered(self.service)
+                return content, answer.headers
             except ServiceUnavailable as error:
                 if attempt == attempts:
                     raise

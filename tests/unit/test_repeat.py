@@ -214,6 +214,16 @@ def test_a_service_that_others_use_meanwhile_is_not_declared_out() -> None:
         assert outages.is_out("RWS") is not is_used
 
 
+def test_a_service_whose_requests_succeed_only_when_repeated_is_flaky_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    outages = Outages()
+    Repeater(outages, Quick())("fetch", Request(outages, unavailable, times=0))
+    assert not outages.is_flaky("RCS")
+    Repeater(outages, Quick())("fetch", Request(outages, unavailable, times=1))
+    assert outages.is_flaky("RCS") and not outages.is_flaky("RWS")
+    monkeypatch.setattr(module, "FLAKY_SECONDS", 0.0)
+    assert not outages.is_flaky("RCS")
+
+
 def test_each_repeated_try_is_logged_and_counted(caplog: pytest.LogCaptureFixture) -> None:
     outages, activity = Outages(), Activity()
     with caplog.at_level(logging.INFO), activity.job(MuxTarget("call", "r1", "alice", MediaFile.read({}), ())):
