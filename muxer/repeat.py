@@ -72,7 +72,8 @@ class Repeater:
     def _delay(self, error: ServiceUnavailable, number: int) -> float | None:
         """Return the seconds until the next try, after the try with this `number`, from 1 on. Returns None when there is to
         be none."""
-        if error.is_given_up or number > len(DELAYS) or self._outages.is_out(error.service):
+        # An error that no service is to blame for sums up what was tried often enough.
+        if error.is_given_up or not error.service or number > len(DELAYS) or self._outages.is_out(error.service):
             return None
         asked = error.retry_after or 0.0
         return None if asked > MAX_ASKED_SECONDS else max(asked, DELAYS[number - 1]) * random.uniform(1.0, 1.2)

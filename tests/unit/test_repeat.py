@@ -100,6 +100,7 @@ def test_the_fourth_failure_is_raised() -> None:
         Stopped("x"),
         RequestRejected("400"),
         MediaError("broken"),
+        ServiceUnavailable("posted, but not shown"),
         OSError("x"),
     ],
 )
