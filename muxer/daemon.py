@@ -78,8 +78,6 @@ class Daemon:
         self._state_due = self._sample_due = time.monotonic()
         self._exit_code = EXIT_OK
         self._put_back = threading.Event()
-        # How many polls have failed in a row.
-        self._failed_polls = 0
         self._begun, self._read_whole = time.monotonic(), False
 
     def _engines(self, job: Job) -> tuple[FleetPool | None, Engine]:
@@ -177,9 +175,7 @@ class Daemon:
             return None
         except Exception as error:
             self._poll_failed(error)
-            self._failed_polls += 1
             return error
-        self._failed_polls = 0
         seconds = time.monotonic() - started
         self._activity.poll_done(result.counts, seconds, result.oldest_open)
         log.info("poll done", extra={"fields": {**result.counts, "seconds": round(seconds, 3)}})
@@ -191,8 +187,8 @@ class Daemon:
         if isinstance(error, ServiceUnavailable | AccessDenied):
             level = logging.DEBUG if self._outages.is_out(error.service) else logging.ERROR
             log.log(level, "the poll failed and is tried again: %s", told(error))
-            # Where requests fail at random, a single failed poll says little, unless RWS asks for a delay.
-            if self._failed_polls or error.retry_after is not None or not self._outages.is_flaky(error.service):
+            # Where requests fail at random, a failed poll counts as any other failure, unless RWS asks for a delay.
+            if error.retry_after is not None or not self._outages.is_flaky(error.service):
                 self._outages.declare(error)
         elif isinstance(error, MuxerError):
             log.error("the poll failed and is tried again: %s", told(error))
