@@ -18,13 +18,13 @@ from muxer import activity, files
 from muxer.activity import STORED, Activity
 from muxer.config.schema import Advanced
 from muxer.crypto.envelope import Encryptor
-from muxer.errors import AccessDenied, Code, EncryptionMissing, MetadataError, Stopped, StoredElsewhere
-from muxer.fetching import fetch_source, source_place
+from muxer.errors import AccessDenied, Code, EncryptionMissing, MediaError, MetadataError, Stopped, StoredElsewhere
+from muxer.fetching import fetch_decrypted, fetch_source, source_place
 from muxer.gir.labels import LABEL
 from muxer.gir.publish import Publisher
 from muxer.gir.rcs import Rcs
 from muxer.gir.rws import Certificate, Rws
-from muxer.incoming import IncomingFiles
+from muxer.incoming import FetchedFile, IncomingFiles
 from muxer.media.engine import Engine, Input, Muxed
 from muxer.observe.logs import about
 from muxer.outages import RCS, RWS, Outages
@@ -39,6 +39,7 @@ from muxer.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
+NO_CERTIFICATE = "a source is encrypted, but RWS has no encryption certificate for the result"
 # Another muxer that has stored a file publishes it within moments; one that has not by then has died.
 PUBLISH_WAIT_SECONDS = 15.0
 PUBLISH_LOOK_SECONDS = 1.0
@@ -180,7 +181,7 @@ class Job:
             self.need_rcs(target)
             self.need_room(target)
             with self._services.workspace.job() as folder:
-                muxed, _ = self._mux(target, folder, report)
+                muxed, *_ = self._mux(target, folder, report)
                 size = muxed.path.stat().st_size
                 with report.step("copy"):
                     keep(muxed.path)
@@ -188,14 +189,24 @@ class Job:
             report.timeline = muxed.timeline.facts()
         return report
 
-    def _mux(self, target: MuxTarget, folder: Path, report: Report) -> tuple[Muxed, datetime]:
-        """Fetch and mux; return the muxed file, the only one that is left in the folder, and when it begins."""
+    def _mux(self, target: MuxTarget, folder: Path, report: Report) -> tuple[Muxed, datetime, bool]:
+        """Fetch and mux; return the muxed file, the only one that is left in the folder, when it begins, and whether a
+        source was found to be encrypted although its metadata do not say so."""
         with report.step("fetch"):
-            audio, screens = self.fetch(target, folder)
-        with report.step("mux"), self._services.incoming.watching(target.recording_id, (audio, *screens)):
-            muxed = self._services.engine.mux(audio, screens, folder)
-            _wipe(folder, muxed.path)
-        return muxed, audio.start
+            fetched = self._fetched(target, folder)
+        while True:
+            try:
+                audio, *screens = self._judged(target, fetched)
+                with report.step("mux"), self._services.incoming.watching(target.recording_id, (audio, *screens)):
+                    muxed = self._services.engine.mux(audio, screens, folder)
+                    _wipe(folder, muxed.path)
+                return muxed, audio.start, any(one.decrypted and not one.media.is_encrypted for one in fetched)
+            except MediaError as error:
+                number = next((n for n, one in enumerate(fetched) if one.media.media_id == error.source), None)
+                clear = None if number is None else fetch_decrypted(self._services, target, fetched[number])
+                if number is None or clear is None:
+                    raise
+                fetched[number] = clear
 
     def _make(self, target: MuxTarget, report: Report, name: str) -> None:
         """Store and publish the muxed file under a name: the one that an earlier attempt has kept, or a new one."""
@@ -224,7 +235,9 @@ class Job:
     ) -> Result:
         """Fetch, mux and encrypt."""
         self.need_room(target)
-        muxed, start = self._mux(target, folder, report)
+        muxed, start, found_encrypted = self._mux(target, folder, report)
+        if found_encrypted and not certificates:
+            raise EncryptionMissing(NO_CERTIFICATE)
         path, entry = muxed.path, clear_entry(target, muxed, start) | {"mediaId": name}
         if certificates:
             with report.step("encrypt"):
@@ -236,7 +249,7 @@ class Job:
         """Return whom to encrypt for, and see to it that an encrypted recording can be read and written at all."""
         certificates = self._services.repeat("reading the certificates", self._services.rws.certificates)
         if target.encrypted and not certificates:
-            raise EncryptionMissing("a source is encrypted, but RWS has no encryption certificate for the result")
+            raise EncryptionMissing(NO_CERTIFICATE)
         self.need_rcs(target)
         return certificates
 
@@ -252,11 +265,17 @@ class Job:
     def fetch(self, target: MuxTarget, folder: Path) -> tuple[Input, list[Input]]:
         """Fetch all sources, some at the same time; none is being written any more when this returns or raises. Each is
         returned with what is known about its arrival."""
+        audio, *screens = self._judged(target, self._fetched(target, folder))
+        return audio, screens
+
+    def _fetched(self, target: MuxTarget, folder: Path) -> list[FetchedFile]:
         files = [(target.audio, folder / "audio")]
         files += [(media, folder / f"screen-{number}") for number, media in enumerate(target.screens)]
-        fetched = self._services.helpers.run([partial(fetch_source, self._services, target, *one) for one in files])
+        return self._services.helpers.run([partial(fetch_source, self._services, target, *one) for one in files])
+
+    def _judged(self, target: MuxTarget, fetched: Sequence[FetchedFile]) -> list[Input]:
         audio, *screens = self._services.incoming.judge(target.recording_id, fetched)
-        return replace(audio, paused=target.paused), screens
+        return [replace(audio, paused=target.paused), *screens]
 
     def _encrypt(
         self, muxed: Muxed, entry: dict[str, Any], certificates: Sequence[Certificate], folder: Path
