@@ -280,9 +280,11 @@ class MetadataError(Permanent):
 
 
 class MediaError(Permanent):
-    """A media file is not what its metadata say: broken, empty, without picture or sound."""
+    """A media file is not what its metadata say: broken, empty, without picture or sound. `source` is its mediaId, empty
+    when no single file is to blame."""
 
     usual_code = Code.MEDIA
+    source = ""
 
 
 class ToolError(Permanent):

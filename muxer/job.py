@@ -18,13 +18,13 @@ from muxer import activity, files
 from muxer.activity import STORED, Activity
 from muxer.config.schema import Advanced
 from muxer.crypto.envelope import Encryptor
-from muxer.errors import AccessDenied, Code, EncryptionMissing, MetadataError, Stopped, StoredElsewhere
-from muxer.fetching import fetch_source
+from muxer.errors import AccessDenied, Code, EncryptionMissing, MediaError, MetadataError, Stopped, StoredElsewhere
+from muxer.fetching import fetch_decrypted, fetch_source, muxed_place
 from muxer.gir.labels import LABEL
 from muxer.gir.publish import Publisher
 from muxer.gir.rcs import Rcs
 from muxer.gir.rws import Certificate, Rws
-from muxer.incoming import IncomingFiles
+from muxer.incoming import FetchedFile, IncomingFiles
 from muxer.media.engine import Engine, Input, Muxed
 from muxer.observe.logs import about
 from muxer.outages import RCS, RWS, Outages
@@ -39,6 +39,7 @@ from muxer.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
+NO_CERTIFICATE = "a source is encrypted, but RWS has no encryption certificate for the result"
 # Another muxer that has stored a file publishes it within moments; one that has not by then has died.
 PUBLISH_WAIT_SECONDS = 15.0
 PUBLISH_LOOK_SECONDS = 1.0
@@ -179,7 +180,7 @@ class Job:
             self.need_rcs(target)
             self.need_room(target)
             with self._services.workspace.job() as folder:
-                muxed, _ = self._mux(target, folder, report)
+                muxed, *_ = self._mux(target, folder, report)
                 size = muxed.path.stat().st_size
                 with report.step("copy"):
                     keep(muxed.path)
@@ -187,19 +188,29 @@ class Job:
             report.timeline = muxed.timeline.facts()
         return report
 
-    def _mux(self, target: MuxTarget, folder: Path, report: Report) -> tuple[Muxed, datetime]:
-        """Fetch and mux; return the muxed file, the only one that is left in the folder, and when it begins."""
+    def _mux(self, target: MuxTarget, folder: Path, report: Report) -> tuple[Muxed, datetime, bool]:
+        """Fetch and mux; return the muxed file, the only one that is left in the folder, when it begins, and whether a
+        source was found to be encrypted although its metadata do not say so."""
         with report.step("fetch"):
-            audio, screens = self.fetch(target, folder)
-        with report.step("mux"), self._services.incoming.watching(target.recording_id, (audio, *screens)):
-            muxed = self._services.engine.mux(audio, screens, folder)
-            _wipe(folder, muxed.path)
-        return muxed, audio.start
+            fetched = self._fetched(target, folder)
+        while True:
+            try:
+                audio, *screens = self._judged(target, fetched)
+                with report.step("mux"), self._services.incoming.watching(target.recording_id, (audio, *screens)):
+                    muxed = self._services.engine.mux(audio, screens, folder)
+                    _wipe(folder, muxed.path)
+                return muxed, audio.start, any(one.decrypted and not one.media.is_encrypted for one in fetched)
+            except MediaError as error:
+                number = next((n for n, one in enumerate(fetched) if one.media.media_id == error.source), None)
+                clear = None if number is None else fetch_decrypted(self._services, target, fetched[number])
+                if number is None or clear is None:
+                    raise
+                fetched[number] = clear
 
     def _make(self, target: MuxTarget, report: Report, name: str) -> None:
         """Store and publish the muxed file under a name: the one that an earlier attempt has kept, or a new one."""
         certificates, results = self.certificates(target), self._services.results
-        folder_of_screens = _place(target)
+        folder_of_screens = muxed_place(target)
         with self._services.workspace.job() as folder:
             made = results.take(target, name, certificates, folder)
             if made is None:
@@ -223,7 +234,9 @@ class Job:
     ) -> Result:
         """Fetch, mux and encrypt."""
         self.need_room(target)
-        muxed, start = self._mux(target, folder, report)
+        muxed, start, found_encrypted = self._mux(target, folder, report)
+        if found_encrypted and not certificates:
+            raise EncryptionMissing(NO_CERTIFICATE)
         path, entry = muxed.path, clear_entry(target, muxed, start) | {"mediaId": name}
         if certificates:
             with report.step("encrypt"):
@@ -235,7 +248,7 @@ class Job:
         """Return whom to encrypt for, and see to it that an encrypted recording can be read and written at all."""
         certificates = self._services.repeat("reading the certificates", self._services.rws.certificates)
         if target.encrypted and not certificates:
-            raise EncryptionMissing("a source is encrypted, but RWS has no encryption certificate for the result")
+            raise EncryptionMissing(NO_CERTIFICATE)
         self.need_rcs(target)
         return certificates
 
@@ -251,11 +264,17 @@ class Job:
     def fetch(self, target: MuxTarget, folder: Path) -> tuple[Input, list[Input]]:
         """Fetch all sources, some at the same time; none is being written any more when this returns or raises. Each is
         returned with what is known about its arrival."""
+        audio, *screens = self._judged(target, self._fetched(target, folder))
+        return audio, screens
+
+    def _fetched(self, target: MuxTarget, folder: Path) -> list[FetchedFile]:
         files = [(target.audio, folder / "audio")]
         files += [(media, folder / f"screen-{number}") for number, media in enumerate(target.screens)]
-        fetched = self._services.helpers.run([partial(fetch_source, self._services, target, *one) for one in files])
+        return self._services.helpers.run([partial(fetch_source, self._services, target, *one) for one in files])
+
+    def _judged(self, target: MuxTarget, fetched: Sequence[FetchedFile]) -> list[Input]:
         audio, *screens = self._services.incoming.judge(target.recording_id, fetched)
-        return replace(audio, paused=target.paused), screens
+        return [replace(audio, paused=target.paused), *screens]
 
     def _encrypt(
         self, muxed: Muxed, entry: dict[str, Any], certificates: Sequence[Certificate], folder: Path
@@ -339,7 +358,7 @@ class Job:
 def result_place(target: MuxTarget, name: str) -> Place:
     """Given a target and the name of its muxed file, return where that is stored. Raise :class:`MetadataError` when the
     metadata name no place, or a source bears that name."""
-    return _beside_sources(target, _place(target), name)
+    return _beside_sources(target, muxed_place(target), name)
 
 
 def services_of(target: MuxTarget) -> frozenset[str]:
@@ -352,18 +371,6 @@ def services_of(target: MuxTarget) -> frozenset[str]:
             with contextlib.suppress(MetadataError):
                 services.add(place_of(media.descriptor).service)
     return frozenset(services)
-
-
-def _place(target: MuxTarget) -> Place:
-    """Return a place beside the first screen file that lies in a storage."""
-    reason, code = "no screen file has a media descriptor", Code.NO_PLACE
-    for media in target.screens:
-        if media.descriptor is not None:
-            try:
-                return place_of(media.descriptor)
-            except MetadataError as error:
-                reason, code = str(error), error.code or code
-    raise MetadataError(f"there is no place for the muxed file beside a screen file: {reason}", code=code)
 
 
 def _beside_sources(target: MuxTarget, where: Place, name: str) -> Place:

@@ -289,4 +289,6 @@ def named(name: str) -> Iterator[None]:
         with present(name):
             yield
     except (MediaError, ToolError) as error:
-        raise MediaError(f"{name}: {error}", code=error.code if isinstance(error, MediaError) else None) from error
+        found = MediaError(f"{name}: {error}", code=error.code if isinstance(error, MediaError) else None)
+        found.source = name
+        raise found from error
