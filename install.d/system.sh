@@ -1,11 +1,13 @@
 # shellcheck shell=bash
 # Part of install.sh: the system packages. What is there, what is missing, and how this distribution brings it.
-# A "part" is one of: python, venv (Python is there, its venv module is not), ffmpeg, openssl, apache, chromium, firefox,
-# promtool, rabbitmq.
+# A "part" is one of: python, venv (Python is there, its venv module is not), ffmpeg, openssl, apache, swift, nginx, lighttpd,
+# chromium, firefox, promtool, rabbitmq.
 
 readonly MIN_OPENSSL=1.1.1
 OS_RELEASE=${MUXER_OS_RELEASE:-/etc/os-release}
 POLICY=${MUXER_POLICY_RC_D:-/usr/sbin/policy-rc.d} # what it says decides whether Debian's packages start their services
+MODULES=${MUXER_MODULES:-/usr/lib} # where the modules of nginx and lighttpd are, which their programs do not tell
+SYSTEM_PYTHON=${MUXER_SYSTEM_PYTHON:-/usr/bin/python3} # for which Debian packages Swift
 RABBITMQ=${MUXER_RABBITMQ:-/usr/lib/rabbitmq/bin/rabbitmq-server} # as the tests start it; the one on PATH asks who starts it
 ROOT_PREFIX=() # what to put before a command so that root runs it
 
@@ -99,6 +101,18 @@ has_apache() {
     return 1
 }
 
+has_swift() { works "$SYSTEM_PYTHON" -c 'import swift.common.middleware.s3api'; }
+has_nginx() { has_with_module nginx nginx/modules/ngx_http_dav_ext_module.so; }
+has_lighttpd() { has_with_module lighttpd lighttpd/mod_webdav.so; }
+
+has_with_module() { # program of /usr/sbin, its WebDAV module below a folder of libraries
+    local folder
+    for folder in "$MODULES" "${MODULES}64"; do
+        if PATH=$PATH:/usr/sbin works command -v "$1" && [[ -e $folder/$2 ]]; then return 0; fi
+    done
+    return 1
+}
+
 has_chromium() { works chromium --version || works chromium-browser --version; }
 has_promtool() { works promtool --version; }
 has_rabbitmq() { [[ -x $RABBITMQ ]] && works command -v erl; }
@@ -158,6 +172,9 @@ wanted() { # part -> in words
         ffmpeg) say 'ffmpeg, with its H.264 encoder libx264, and ffprobe (on PATH)' ;;
         openssl) say "OpenSSL $MIN_OPENSSL or later: the openssl command (on PATH)" ;;
         apache) say 'Apache httpd with mod_dav (for the tests)' ;;
+        swift) say 'OpenStack Swift with its S3 API, as a package for the Python of the system (for the tests)' ;;
+        nginx) say 'nginx with its module dav-ext (for the tests)' ;;
+        lighttpd) say 'lighttpd with mod_webdav (for the tests)' ;;
         chromium) say 'Chromium (for the tests)' ;;
         firefox) say 'Firefox (for the tests)' ;;
         promtool) say 'promtool of Prometheus, on PATH (for the tests)' ;;
@@ -177,8 +194,11 @@ debian_packages() { # parts...
             python) printf '%s\n' python3 python3-venv ;;
             venv) say "python$(python_version "$(find_python)")-venv" ;;
             apache) say apache2-bin ;; # the server without its system service
+            swift) say python3-swift ;; # the code of its servers, without their services
+            nginx) printf '%s\n' nginx libnginx-mod-http-dav-ext ;; # apt_install keeps the service from starting
+            lighttpd) printf '%s\n' lighttpd lighttpd-mod-webdav ;;  # and this one
             firefox) say firefox-esr ;;
-            promtool) say prometheus ;; # apt_install keeps its service from starting
+            promtool) say prometheus ;;      # and this one
             rabbitmq) say rabbitmq-server ;; # and those of this one
             *) say "$part" ;;
         esac
@@ -190,6 +210,7 @@ redhat_choices() { # part -> the packages that bring it, the preferred one first
         python) say 'python3.12 python3.11 python3' ;;
         venv) say "python$(python_version "$(find_python)")-libs python3-libs" ;;
         apache) say httpd ;;
+        swift) say python3-swift ;;
         promtool) say golang-github-prometheus ;;
         rabbitmq) say rabbitmq-server ;;
         *) say "$1" ;;
@@ -212,7 +233,7 @@ services_of() { # Debian packages... -> the services that they bring, one a line
     local package
     for package in "$@"; do
         case $package in
-            prometheus) say prometheus.service ;;
+            nginx | lighttpd | prometheus) say "$package.service" ;;
             rabbitmq-server) printf '%s\n' rabbitmq-server.service epmd.service epmd.socket ;; # epmd is Erlang's
         esac
     done
@@ -286,6 +307,15 @@ repository_hint() { # distribution, parts... -> where else to look, if there is 
             ;;&
         redhat:*' chromium '*)
             say 'The base repositories of Red Hat have no Chromium: enable EPEL first.'
+            ;;&
+        redhat:*' swift '*)
+            say 'The base repositories of Red Hat have no python3-swift: enable that of OpenStack (RDO) first.'
+            ;;&
+        redhat:*' nginx '*)
+            say 'Red Hat has no module dav-ext for nginx: build nginx-dav-ext-module, or run the tests on Debian.'
+            ;;&
+        redhat:*' lighttpd '*)
+            say 'The base repositories of Red Hat have no lighttpd: enable EPEL first.'
             ;;&
         redhat:*' promtool '*)
             say 'Red Hat has no promtool: put that of a Prometheus release on PATH.'

@@ -29,6 +29,7 @@ class Code(StrEnum):
     BROKE_OFF = "MUX-205"
     NOT_SHOWN = "MUX-206"
     NOT_STORED = "MUX-207"
+    NO_FOLDER = "MUX-208"
     ACCESS_DENIED = "MUX-211"
     LOGIN_REFUSED = "MUX-212"
     FORBIDDEN = "MUX-213"
@@ -37,6 +38,7 @@ class Code(StrEnum):
     NO_DECRYPT_PERMISSION = "MUX-216"
     FOREIGN_SERVER = "MUX-217"
     S3_OPTIONS = "MUX-218"
+    STORAGE_SETUP = "MUX-219"
     MEDIA_NOT_FOUND = "MUX-221"
     MEDIA_INCOMPLETE = "MUX-222"
     SCARCE = "MUX-231"
@@ -155,6 +157,12 @@ class UnreadableAnswer(ServiceUnavailable):
     usual_code = Code.UNREADABLE_ANSWER
 
 
+class FolderMissing(ServiceUnavailable):
+    """The folder into which a file is to be uploaded does not exist; other folders of the server may."""
+
+    usual_code = Code.NO_FOLDER
+
+
 class AccessDenied(Transient):
     """A service does not let us do what we need; the administrator may mend that at any time."""
 
@@ -174,9 +182,16 @@ class Forbidden(AccessDenied):
 
 
 class PlaceClosed(AccessDenied):
-    """403 of a WebDAV server: the account lacks the right to this folder or file; others there may be open."""
+    """403 of a storage: the account lacks the right to this folder or file; others there may be open."""
 
     usual_code = Code.PLACE_CLOSED
+
+
+class StorageMisconfigured(AccessDenied):
+    """The server of a storage is not set up for what the muxer needs: a limit for uploads, WebDAV that is not enabled,
+    MultiViews. Its administrator can change that at any time."""
+
+    usual_code = Code.STORAGE_SETUP
 
 
 class MediaNotFound(Transient):

@@ -17,12 +17,14 @@ from dataclasses import dataclass
 
 from muxer.errors import (
     AccessDenied,
+    FolderMissing,
     LoginRefused,
     MediaNotFound,
     PlaceClosed,
     RequestRejected,
     ServiceFailed,
     ServiceUnavailable,
+    StorageMisconfigured,
     told,
 )
 from muxer.pulse import beat
@@ -84,7 +86,7 @@ class Outages:
         began, started = time.time(), time.monotonic()
         try:
             yield
-        except (RequestRejected, MediaNotFound, PlaceClosed):
+        except (RequestRejected, MediaNotFound, PlaceClosed, StorageMisconfigured, FolderMissing):
             self._succeeded(service)
             raise
         except (ServiceUnavailable, AccessDenied) as error:

@@ -73,6 +73,12 @@ REMEDIES: dict[Code, Remedy] = {
         "Upload a file there by hand with the same account, and compare its length.",
         _BACKS_OFF,
     ),
+    Code.NO_FOLDER: Remedy(
+        "The folder of a WebDAV server into which a muxed file is to be uploaded does not exist",
+        "It was removed or renamed, or the path in the metadata of the screen recording is wrong",
+        "Create the folder that the message names on the server, or correct the path in the recorders. Other folders go on.",
+        _BACKS_OFF,
+    ),
     Code.ACCESS_DENIED: Remedy(
         "A right or an option is missing",
         "The account lacks a permission that the message names",
@@ -92,9 +98,9 @@ REMEDIES: dict[Code, Remedy] = {
         _BACKS_OFF,
     ),
     Code.PLACE_CLOSED: Remedy(
-        "A WebDAV server refuses this folder or file",
-        "The account of `[webdav]` may not read or write there",
-        "Give it the right to read and write. Other folders go on.",
+        "A storage refuses this folder or file",
+        "The account of `[webdav]` may not read or write there; some servers answer 401 to an account that may only read. The keys of `[s3]` may not read the object, or it is archived",
+        "Give it the right to read, write, rename and delete. Other folders go on. For S3 see the page on S3.",
         _BACKS_OFF,
     ),
     Code.NO_RCS: Remedy(
@@ -116,9 +122,16 @@ REMEDIES: dict[Code, Remedy] = {
         _BACKS_OFF,
     ),
     Code.S3_OPTIONS: Remedy(
-        "The store cannot be used with the options of `[s3]`",
-        "Keys are missing or incomplete, or the bucket lies in another region",
-        "See `access_key_id`, `secret_access_key`, `region` and `endpoint_url`.",
+        "The store cannot be used with the options of `[s3]`, or with the clock of this machine",
+        "Keys are missing or incomplete; the store wants another region; http and https mixed up, or a proxy answers in place of the store; a wrong clock",
+        "The message names the option. See `access_key_id`, `secret_access_key`, `region` and `endpoint_url`, and the page on S3.",
+        _BACKS_OFF,
+    ),
+    Code.STORAGE_SETUP: Remedy(
+        "The server of a storage is not set up for what the muxer needs",
+        "A limit for the size of uploads (1 MB in nginx unless `client_max_body_size` is set); `MultiViews` in Apache; WebDAV "
+        "that is not enabled for the folder; a proxy that does not let WebDAV requests through",
+        "The message names the setting. Change it on the server, then run `check --write`. Nothing is set aside meanwhile.",
         _BACKS_OFF,
     ),
     Code.MEDIA_NOT_FOUND: Remedy(

@@ -48,3 +48,12 @@ def server_certificate(host: str, port: int, made: ssl.SSLContext, seconds: floa
         made.wrap_socket(plain, server_hostname=host) as safe,
     ):
         return safe.getpeercert(binary_form=True) or b""
+
+
+def speaks_tls(host: str, port: int, seconds: float) -> bool:
+    """Whether a server speaks TLS on a port, with any certificate. `seconds` limits each step of the connection."""
+    try:
+        server_certificate(host, port, context(False), seconds)
+    except (OSError, ValueError):
+        return False
+    return True

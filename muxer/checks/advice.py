@@ -10,6 +10,7 @@ from muxer.errors import (
     AccessDenied,
     ConfigError,
     EncryptionMissing,
+    FolderMissing,
     Forbidden,
     LoginRefused,
     NotFound,
@@ -39,7 +40,7 @@ def remedy(error: Exception, section: str) -> str:
         return f"give the account of [{section}] the right to read and write that folder on the server"
     if isinstance(error, Forbidden):
         return f"give the account of [{section}] the permission for this in {service}"
-    if isinstance(error, AccessDenied | EncryptionMissing):
+    if isinstance(error, AccessDenied | EncryptionMissing | FolderMissing):
         return "do what the text says, then check again"
     if isinstance(error, NotFound):
         return f"correct {address_of(section)}: something answers there, but not with what is asked for"

@@ -109,10 +109,7 @@ class Server:
 
     def speaks_tls(self) -> bool:
         """Whether the port speaks TLS, whatever the address says."""
-        with contextlib.suppress(OSError, ValueError):
-            self._shown(False)
-            return True
-        return False
+        return tls.speaks_tls(self.host, self.port, CONNECT_SECONDS)
 
 
 def _is_loopback(host: str) -> bool:

@@ -12,10 +12,12 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from muxer.checks import webdav
 from muxer.checks.advice import remedy, unreachable
 from muxer.checks.checklist import Check, Finding, failed, ok, skipped, warning
 from muxer.checks.connection import Server
 from muxer.checks.rws import WINDOW, OfRws
+from muxer.checks.s3 import bucket_findings, not_shown
 from muxer.config.schema import S3, Config, Webdav
 from muxer.errors import MetadataError, MuxerError
 from muxer.gir.models import MediaFile
@@ -24,10 +26,13 @@ from muxer.services import site_of, stores_of
 from muxer.storage import base
 from muxer.storage.base import Place, Storage, place_of
 from muxer.storage.hosts import Hosts
+from muxer.storage.s3 import S3Storage
 
 MOST_FOLDERS = 10
 UPLOAD_SECONDS = 120.0
 _CONTENT = b"The Recording Muxer tried whether it may write here. This file may be deleted.\n"
+# More than the limits for uploads that servers have unless they are set up otherwise.
+UPLOAD_BYTES = 4_000_000
 _NO_WRITE = "writing was not tried (--write does)"
 
 
@@ -116,21 +121,34 @@ class OfStorages:
             what = "the folder" if folder.section == "webdav" else "the bucket"
             yield failed(check, f"{what} is not there", "make it on the server, or correct the path in the recorders")
             return
+        yield from self._media_of(store, folder)
+        if isinstance(store, S3Storage):
+            yield from bucket_findings(store, folder.file, self._write and folder.is_written)
+
+    def _media_of(self, store: Storage, folder: Folder) -> Iterator[Finding]:
+        check = folder.check
         if store.describe(folder.file) is None:
+            hidden = not_shown(store, check, folder.file) if isinstance(store, S3Storage) else None
+            if hidden is not None:
+                yield hidden
+                return
             advice = "see whether the recorders upload to where their metadata say; the muxer waits for the file"
             yield warning(check, f"login accepted, but {folder.file.name} is not there", advice)
-        elif not folder.is_written:
-            yield ok(check, "login accepted, media are there; nothing is written here")
+            return
+        login = webdav.login_of(store, folder.file)
+        if not folder.is_written:
+            yield ok(check, f"{login}, media are there; nothing is written here")
         elif not self._write:
-            yield ok(check, f"login accepted, media are there; {_NO_WRITE}")
+            yield ok(check, f"{login}, media are there; {_NO_WRITE}")
         else:
             yield self._written(store, folder)
+        yield from webdav.multiviews(store, folder.file)
 
     def _written(self, store: Storage, folder: Folder) -> Finding:
-        """Upload a small file as the muxer does, and delete it."""
+        """Upload a file of some megabytes as the muxer does, and delete it."""
         name = f"recording-muxer-check-{secrets.token_hex(6)}.txt"
         source, target = self._scratch / name, folder.file.beside(name)
-        source.write_bytes(_CONTENT)
+        source.write_bytes(_CONTENT * (UPLOAD_BYTES // len(_CONTENT)))
         try:
             store.store(source, target, lambda: False)
         except MuxerError as error:
@@ -140,7 +158,7 @@ class OfStorages:
         except MuxerError as error:
             what = f"an upload worked, but {name} could not be deleted: {error}"
             return failed(folder.check, what, "give the account the right to delete there, and delete that file by hand")
-        return ok(folder.check, "login accepted, media are there; a file was uploaded and deleted")
+        return webdav.uploaded(store, target, folder.check, UPLOAD_BYTES)
 
 
 def _places(media: list[MediaFile]) -> Iterator[Place]:

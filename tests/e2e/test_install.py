@@ -335,6 +335,7 @@ def test_the_tests_need_browsers(source: Path, tmp_path: Path) -> None:
     debian = Machine(tmp_path / "debian", "debian", user=0).with_python().with_tools()
     debian.fake("apt-get", 'echo "$*" >>"$LOG"')
     assert debian.install("--test", source=source).returncode == 3
+    assert " python3-swift nginx libnginx-mod-http-dav-ext lighttpd lighttpd-mod-webdav chromium " in debian.calls()
     assert debian.calls().endswith(" chromium firefox-esr prometheus rabbitmq-server\n")
     red_hat = Machine(tmp_path / "red hat", "rhel", user=0).with_python().with_tools()
     red_hat.fake("dnf", 'echo "$*" >>"$LOG"')
@@ -342,7 +343,10 @@ def test_the_tests_need_browsers(source: Path, tmp_path: Path) -> None:
     assert red_hat.calls().endswith(
         "".join(f"install -q -y {name}\n" for name in ("chromium", "firefox", "golang-github-prometheus", "rabbitmq-server"))
     )
-    assert "Chromium (for the tests)" in result.stderr and "enable EPEL first" in result.stderr
+    assert "Chromium (for the tests)" in result.stderr and "have no Chromium: enable EPEL first" in result.stderr
+    assert "nginx with its module dav-ext (for the tests)" in result.stderr and "no module dav-ext" in result.stderr
+    assert "OpenStack Swift with its S3 API" in result.stderr and "have no python3-swift" in result.stderr
+    assert "lighttpd with mod_webdav (for the tests)" in result.stderr and "have no lighttpd" in result.stderr
     assert "put that of a Prometheus release on PATH" in result.stderr
     assert "RabbitMQ (for the tests)" in result.stderr and "enable that of RabbitMQ first" in result.stderr
     red_hat.fake("chromium-browser")
@@ -365,7 +369,7 @@ def test_what_the_tests_need_comes_without_its_services(source: Path, tmp_path: 
     machine.fake("sh", 'exec bash "$@"')
     machine.install("--test", source=source)
     lines = machine.calls().splitlines()
-    brought = ("prometheus.service", "rabbitmq-server.service", "epmd.service")
+    brought = ("nginx.service", "lighttpd.service", "prometheus.service", "rabbitmq-server.service", "epmd.service")
     disabled = [f"--quiet disable {service}" for service in brought] if works else []
     assert lines == ["install: the policy says 101", *disabled]
     assert not machine.policy.exists()
@@ -373,14 +377,18 @@ def test_what_the_tests_need_comes_without_its_services(source: Path, tmp_path: 
 
 def test_only_the_services_of_what_is_missing_are_looked_after(source: Path, tmp_path: Path) -> None:
     machine = Machine(tmp_path / "machine", "debian", user=0).with_python().with_tools()
-    for name in ("chromium", "firefox", "true", "erl"):
+    for name in ("chromium", "firefox", "true", "erl", "nginx", "lighttpd"):
         machine.fake(name)
+    for name in ("nginx/modules/ngx_http_dav_ext_module.so", "lighttpd/mod_webdav.so"):
+        (machine.modules / name).parent.mkdir(parents=True)
+        (machine.modules / name).touch()
     machine.fake("apt-get")
     machine.fake("systemctl", 'echo "$*" >>"$LOG"; [[ $2 == disable ]]')
     shutil.copy2(machine.bin / "erl", machine.rabbitmq)
     machine.install("--test", source=source)
     asked = machine.calls()
     assert "--quiet disable prometheus.service" in asked and "rabbitmq" not in asked and "epmd" not in asked
+    assert "nginx" not in asked and "lighttpd" not in asked
 
 
 def test_a_policy_of_the_machine_stays_as_it_is(source: Path, tmp_path: Path) -> None:

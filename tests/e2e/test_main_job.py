@@ -1,4 +1,4 @@
-"""The main job, end to end: the real process on a lab with wsgidav and with Apache mod_dav, results decoded."""
+"""The main job, end to end: the real process with wsgidav and with an Apache as the guide sets it up, results decoded."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from support import sync
-from support.apache import apache
+from support.apache import GENESYS_FOLDER, apache
 from support.daemon import Muxer, log_lines, wait_until
 from support.metadata import entry_problems
 
@@ -59,7 +59,7 @@ def done(
     folder = tmp_path_factory.mktemp("main")
     with ExitStack() as stack:
         on_apache = request.param.startswith("apache")
-        dav = stack.enter_context(apache()) if on_apache else None
+        dav = stack.enter_context(apache(GENESYS_FOLDER)) if on_apache else None
         switches = Switches(encryption_group="empty" if on_apache else "certificates")
         lab = stack.enter_context(kept_lab(folder / "lab", switches, dav=dav))
         cases = [case for case in Case if case is not Case.ENCRYPTED or not on_apache]
@@ -144,7 +144,7 @@ def test_every_entry_is_posted_once_and_alone(done: Done) -> None:
 
 def test_nothing_is_left_in_the_storage_or_the_temporary_folder(done: Done) -> None:
     stored = sorted(path.name for path in (done.lab.site.media.folder / "screens").iterdir())
-    assert not [name for name in stored if ".part" in name]
+    assert not [name for name in stored if name.startswith("part-")]
     known = {
         media["mediaId"]
         for call in done.calls.values()

@@ -1,7 +1,8 @@
-"""The main job with media in S3, end to end: the real process on a lab whose media lie in s3rver (https) or moto."""
+"""The main job with media in S3, end to end: the real process on a lab whose media lie in s3rver (https), moto or Swift."""
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -10,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import s3rver, sync
+from support import s3rver, swift, sync
+from support.commands import run as run_command
 from support.daemon import IMPATIENT, Muxer, log_lines, wait_until
 from support.moto_server import moto_server
 from support.s3 import BUCKET, KEY, SECRET, Server
+from support.s3_door import Asked, Refusal, door
 from support.s3rver import S3rver
+from support.swift import Swift
 from support.tls import HOST, pem, self_signed
 
 from muxer.lab.bucket import ExternalS3
@@ -39,10 +43,16 @@ class Site:
     def log(self) -> Path:
         return self.lab.folder / "log" / "recording-muxer-single.log"
 
-    def mux(self, happened: Callable[[], object]) -> None:
-        """Let the process work until something has happened."""
+    def configured(self, **options: str) -> Path:
+        """Write the configuration, in which `options` of the section s3 have other values; return its path."""
         config = self.folder / "muxer.cfg"
-        config.write_text(self.lab.config_text(**{"logfile.format": "json"}))
+        changed = {f"s3.{name}": value for name, value in options.items()}
+        config.write_text(self.lab.config_text(**{"logfile.format": "json"}, **changed))
+        return config
+
+    def mux(self, happened: Callable[[], object], **options: str) -> None:
+        """Let the process work until something has happened; see :meth:`configured`."""
+        config = self.configured(**options)
         with Muxer(config) as muxer:
             wait_until(happened, SECONDS, "the result", self.log)
             assert muxer.stop() == 0
@@ -99,13 +109,21 @@ def make_site(tmp_path: Path) -> Iterator[Callable[..., Site]]:
         def on_moto() -> tuple[str, None]:
             return stack.enter_context(moto_server(HOST)), None
 
+        def on_swift() -> tuple[str, None]:
+            return stack.enter_context(Swift(tmp_path / "swift")).url, None
+
+        others = {"moto": (on_moto, KEY, SECRET, "us-east-1"), "swift": (on_swift, swift.KEY, swift.SECRET, swift.REGION)}
+        on_rver = (lambda: on_s3rver(False), s3rver.KEY, s3rver.SECRET, "us-east-1")
+        on_rver_tls = (lambda: on_s3rver(True), s3rver.KEY, s3rver.SECRET, "us-east-1")
+        stores = {**others, "s3rver, http": on_rver, "s3rver, https": on_rver_tls}
+
         def make(store: str, collections: tuple[str, ...], **switches: Any) -> Site:
-            url, trusted_ca = on_moto() if store == "moto" else on_s3rver(store == "s3rver, https")
-            key, secret = (KEY, SECRET) if store == "moto" else (s3rver.KEY, s3rver.SECRET)
-            server = Server(url, key, secret, trusted_ca)
-            if store == "moto":
+            start, key, secret, region = stores[store]
+            url, trusted_ca = start()
+            server = Server(url, key, secret, trusted_ca, region)
+            if store in others:
                 server.client.create_bucket(Bucket=BUCKET)
-            external = ExternalS3(url, key, secret, BUCKET, collections, trusted_ca)
+            external = ExternalS3(url, key, secret, BUCKET, collections, trusted_ca, region)
             lab = stack.enter_context(Lab(tmp_path / "lab", Switches(**switches), s3=external))
             return Site(lab, server, tmp_path)
 
@@ -167,5 +185,75 @@ def test_refused_keys_are_said_and_nothing_is_lost(make_site: Make) -> None:
         wait_until(lambda: any("InvalidAccessKeyId" in one for one in site.complaints()), SECONDS, "the error", site.log)
         assert muxer.stop() == 0
     assert site.labelled() == set() and site.muxed(call) == []
+    site.mux(lambda: site.labelled() >= {call.id})
+    assert site.problems(call) == []
+
+
+def test_a_wrong_region_is_named_and_nothing_is_set_aside(make_site: Make) -> None:
+    """On Swift the region is a word of the site. The first request for an encrypted recording is a HEAD, as its sources come
+    from RCS; the response to it does not tell why it is refused."""
+    site = make_site("swift", BOTH, encryption_group="certificates")
+    (encrypted,) = site.lab.add_case(Case.ENCRYPTED)
+    wrong = {"region": "us-east-1"}
+    named = f"set [s3] region = {swift.REGION}"
+    code, found, _ = run_command(site.configured(**wrong), "check", "--write")
+    assert code == 0 and f"the store wants the region {swift.REGION}" in found and named in found
+    site.mux(lambda: site.labelled() >= {encrypted.id}, **wrong)
+    assert site.problems(encrypted) == []
+    (complaint,) = site.complaints()
+    assert named in complaint
+    code, failed, _ = run_command(site.configured(**wrong), "failed", "--json")
+    assert code == 0 and json.loads(failed) == []
+
+
+def test_the_right_region_publishes_without_a_word(make_site: Make) -> None:
+    site = make_site("swift", BOTH, encryption_group="certificates")
+    calls = site.lab.add_cases([Case.PLAIN, Case.ENCRYPTED])
+    code, found, _ = run_command(site.configured(), "check", "--write")
+    assert code == 0 and "S3 region" not in found and "uploaded and deleted" in found
+    site.mux(lambda: site.labelled() >= {call.id for call in calls})
+    for call in calls:
+        assert site.problems(call) == []
+    assert site.complaints() == []
+    assert len(site.server.objects()) == 3 * len(calls)
+
+
+DENIED = Refusal(403, "AccessDenied")
+
+
+def test_keys_without_the_right_to_list_publish_everything(make_site: Make) -> None:
+    site = make_site("moto", BOTH, encryption_group="certificates")
+    calls = site.lab.add_cases([Case.PLAIN, Case.ENCRYPTED])
+
+    def rule(asked: Asked) -> Refusal | None:
+        """Do as AWS does: a missing object is forbidden."""
+        is_there = asked.path.removeprefix(f"/{BUCKET}/") in site.server.objects()
+        return DENIED if asked.method in ("GET", "HEAD") and not is_there else None
+
+    with door(rule) as url:
+        code, found, _ = run_command(site.configured(endpoint_url=url), "check", "--write")
+        assert code == 0 and "the keys lack s3:ListBucket" in found and "uploaded and deleted" in found
+        site.mux(lambda: site.labelled() >= {call.id for call in calls}, endpoint_url=url)
+    for call in calls:
+        assert site.problems(call) == []
+    (complaint,) = site.complaints()
+    assert "lack the right s3:ListBucket" in complaint
+
+
+def test_keys_that_may_not_upload_are_named_and_nothing_is_set_aside(make_site: Make) -> None:
+    site = make_site("moto", BOTH, encryption_group="certificates")
+    (call,) = site.lab.add_case(Case.ENCRYPTED)
+    with door(lambda asked: DENIED if asked.method in ("PUT", "POST") else None) as url:
+        config = site.configured(endpoint_url=url)
+        code, found, _ = run_command(config, "check", "--write")
+        assert code == 1 and "lack the right s3:PutObject" in found
+        with Muxer(config, **IMPATIENT) as muxer:
+            def attempts() -> list[dict[str, Any]]:
+                return [line for line in log_lines(site.log) if "lack the right s3:PutObject" in line["message"]]
+
+            wait_until(lambda: len(attempts()) > 3, SECONDS, "more attempts than are made before one is set aside", site.log)
+            assert muxer.stop() == 0
+    code, listed, _ = run_command(config, "failed", "--json")
+    assert code == 0 and [one["state"] for one in json.loads(listed)] == ["retry"] and site.muxed(call) == []
     site.mux(lambda: site.labelled() >= {call.id})
     assert site.problems(call) == []

@@ -96,7 +96,7 @@ def test_a_backup_on_another_host_does_the_share_of_a_primary_that_was_killed(ma
     hanging = {"processing__min_poll_interval": "5", "processing__openssl": str(_hangs_at_the_third_encryption(tmp_path))}
     configure(lab, "primary-1", **instances["primary-1"] | hanging)
     for method in ("MOVE", "DELETE"):
-        lab.store.fail_next("dav", method, ".part", 507)
+        lab.store.fail_next("dav", method, "/part-", 507)
     with ExitStack() as stack:
         killed = stack.enter_context(Muxer(configs["primary-1"]))
         wait_until(lambda: any("MOVE" in one for one in messages(logs["primary-1"])), SECONDS, "the failed upload")
@@ -123,7 +123,7 @@ def test_a_backup_on_another_host_does_the_share_of_a_primary_that_was_killed(ma
 
 
 def _parts(lab: Lab) -> list[str]:
-    return [name for name in stored_muxed(lab) if name.endswith(".part")]
+    return [name for name in stored_muxed(lab) if name.startswith("part-")]
 
 
 def _shard(kind: str, host: int) -> dict[str, str]:

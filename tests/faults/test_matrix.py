@@ -175,7 +175,7 @@ def stored(service: str) -> Callable[[Site, Path], bool]:
         source.write_bytes(CONTENT)
         site.stores[service].store(source, site.place(service, name), lambda: True)
         site.stores[service].remove_left_overs()
-        return site.stored(service)[name] == CONTENT and not [one for one in site.stored(service) if ".part" in one]
+        return site.stored(service)[name] == CONTENT and not [one for one in site.stored(service) if one.startswith("part-")]
 
     return store
 

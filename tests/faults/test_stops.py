@@ -48,7 +48,7 @@ def end_well(lab: Lab, config: Path, log: Path, calls: Sequence[AddedCall]) -> N
     """Start a muxer again: every call ends with one muxed file, and nothing else is left."""
     with Muxer(config) as muxer:
         wait_until(lambda: {call.id for call in calls} <= labelled(lab), SECONDS, "the labels", log)
-        wait_until(lambda: not [one for one in stored_muxed(lab) if ".part" in one], SECONDS, "the end of parts", log)
+        wait_until(lambda: not any(one.startswith("part-") for one in stored_muxed(lab)), SECONDS, "the end of parts", log)
         assert muxer.stop() == 0
     names = [one["mediaId"] for call in calls for one in muxed(lab, call.id)]
     assert len(names) == len(calls) and stored_muxed(lab) == sorted(names)
@@ -106,7 +106,7 @@ def test_a_stop_while_a_job_waits_for_another_muxer_and_a_poll_hangs(make_lab: M
             wait_until(lambda: held.caught, SECONDS, "a poll that hangs", log)
             stopped_in_time(muxer)
     assert not labelled(lab)
-    assert not [one for one in stored_muxed(lab) if ".part" in one]
+    assert not [one for one in stored_muxed(lab) if one.startswith("part-")]
 
 
 def test_a_stop_while_services_are_out(make_lab: Make) -> None:

@@ -82,8 +82,8 @@ def test_an_upload_of_which_too_little_or_too_much_is_kept_gets_no_final_name(
     make_lab: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: bytes
 ) -> None:
     lab = make_lab()
-    part = lab.site.media.folder / "screens" / "a.mp4.test.part"
-    before(monkeypatch, lab, "dav PROPFIND .*part", 1, lambda: part.write_bytes(kept))
+    part = lab.site.media.folder / "screens" / "part-test-a.mp4"
+    before(monkeypatch, lab, "dav PROPFIND .*/part-", 1, lambda: part.write_bytes(kept))
     with pytest.raises(ServiceUnavailable, match=rf"holds {len(kept)} bytes after an upload of {len(CONTENT)}"):
         storage(lab, tmp_path).store(source(tmp_path), place(lab), lambda: True)
     assert screens(lab) == {}
@@ -95,7 +95,7 @@ def test_a_file_that_changes_when_it_is_renamed_is_not_taken_for_stored(
 ) -> None:
     lab = make_lab()
     final = lab.site.media.folder / "screens" / "a.mp4"
-    before(monkeypatch, lab, "dav PROPFIND .*a.mp4$", 1, lambda: final.write_bytes(CONTENT[1:]))
+    before(monkeypatch, lab, "dav PROPFIND .*/a.mp4$", 1, lambda: final.write_bytes(CONTENT[1:]))
     with pytest.raises(ServiceUnavailable, match="after an upload of"):
         storage(lab, tmp_path).store(source(tmp_path), place(lab), lambda: True)
 
@@ -177,8 +177,9 @@ def test_a_superseded_file_is_deleted_after_the_new_one_is_stored_checked_publis
     assert stored_muxed(lab) == [new] != [old]
     seen = [f"{one.service} {one.method} {one.path}" for one in lab.store.requests[earlier:] if one.status < 400]
     wanted = [
-        *(f"dav PUT .*{new}.*part", f"dav PROPFIND .*{new}.*part", f"dav MOVE .*{new}.*part", f"dav PROPFIND .*{new}$"),
-        *("rws POST .*screen-recordings$", f"rws GET .*screen-recordings/{call.id}$", f"dav PROPFIND .*{new}$"),
+        *(f"dav {method} .*/part-.*{new}" for method in ("PUT", "PROPFIND", "MOVE")),
+        f"dav PROPFIND .*/{new}",
+        *("rws POST .*screen-recordings$", f"rws GET .*screen-recordings/{call.id}$", f"dav PROPFIND .*/{new}"),
         f"rws DELETE .*{old}",
     ]
     rest = iter(seen)
@@ -195,8 +196,8 @@ def test_whatever_fails_before_it_is_published_and_read_back_nothing_is_deleted(
     old, deletes, posts = ids(lab, call), lab.store.deletes, len(lab.store.posts)
     folder = lab.site.media.folder / "screens"
 
-    def other(name: str) -> None:
-        for path in folder.glob(f"*_muxed*{name}"):
+    def other(pattern: str) -> None:
+        for path in folder.glob(pattern):
             if path.name not in old:
                 path.write_bytes(path.read_bytes()[::-1] + b"x")
 
@@ -206,9 +207,9 @@ def test_whatever_fails_before_it_is_published_and_read_back_nothing_is_deleted(
         case "locked":
             lab.store.fail_next("dav", "MOVE", "screens", 423, times=9)
         case "mangled":
-            before(monkeypatch, lab, "dav PROPFIND .*part", 1, lambda: other(".part"))
+            before(monkeypatch, lab, "dav PROPFIND .*/part-", 1, lambda: other("part-*_muxed*"))
         case "replaced":
-            before(monkeypatch, lab, "dav PROPFIND .*bin$", 2, lambda: other(".bin"))
+            before(monkeypatch, lab, "dav PROPFIND .*/(?!part-)[^/]*bin$", 2, lambda: other("*_muxed*.bin"))
         case "refused":
             lab.store.fail_next("rws", "POST", "/screen-recordings", 500, times=9)
         case "forgotten":
@@ -217,7 +218,7 @@ def test_whatever_fails_before_it_is_published_and_read_back_nothing_is_deleted(
         jobs.run()
     assert (ids(lab, call), lab.store.deletes, len(lab.store.posts)) == (old, deletes, posts)
     assert old[0] in stored_muxed(lab)
-    assert not [name for name in stored_muxed(lab) if ".part" in name]
+    assert not [name for name in stored_muxed(lab) if name.startswith("part-")]
 
 
 def test_a_file_that_was_never_published_is_remembered_when_its_sources_change_while_it_is_made_again(

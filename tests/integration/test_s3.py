@@ -16,21 +16,18 @@ import boto3
 import pytest
 import requests
 from botocore.exceptions import ConnectionClosedError
-from moto.server import DomainDispatcherApplication, create_backend_app
 from support.moto_server import moto_server
-from support.s3 import BUCKET, KEY, MIB, NAMES, SECRET, Server, StopLater, keep, place, replace, storage, written
-from werkzeug.serving import make_server
+from support.s3 import BUCKET, KEY, MIB, SECRET, Server, StopLater, keep, place, replace, storage, written
+from support.s3_door import Refusal, door
 
 from muxer import transfer
 from muxer.errors import (
     AccessDenied,
     LoginRefused,
-    MediaNotFound,
     MetadataError,
     MuxerError,
     ServiceUnavailable,
     Stopped,
-    StoredElsewhere,
 )
 from muxer.outages import FAILURES_IN_A_ROW, Outages
 from muxer.storage import s3
@@ -51,34 +48,10 @@ def server() -> Iterator[Server]:
 
 
 @contextmanager
-def refusing(server: Server, query: str, status: int) -> Iterator[str]:
+def refusing(query: str, status: int) -> Iterator[str]:
     """Yield the address of a second door to moto, which refuses requests with this query, and they only."""
-    moto = DomainDispatcherApplication(create_backend_app)
-
-    def application(environ: dict[str, Any], start_response: Any) -> Any:
-        if query not in environ["QUERY_STRING"]:
-            return moto(environ, start_response)
-        start_response(f"{status} Refused", [("Content-Length", "0")])
-        return [b""]
-
-    door = make_server("127.0.0.1", 0, application, threaded=True)
-    threading.Thread(target=door.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{door.server_port}"
-    door.shutdown()
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_any_name_is_stored_fetched_described_and_deleted(server: Server, tmp_path: Path, name: str) -> None:
-    source, target = written(tmp_path / "source", name.encode() * 1000), tmp_path / "target"
-    store = storage(server.url)
-    stored = store.store(source, place(name), keep)
-    assert stored.length == source.stat().st_size
-    assert server.content(f"screens/{name}") == source.read_bytes()
-    assert store.describe(place(name)) == stored
-    assert store.fetch(place(name), target) == stored.length
-    assert target.read_bytes() == source.read_bytes()
-    store.delete(place(name))
-    assert store.describe(place(name)) is None
+    with door(lambda asked: Refusal(status) if query in asked.query else None) as url:
+        yield url
 
 
 def test_a_fetched_object_bears_the_time_of_its_last_modification(
@@ -97,14 +70,6 @@ def test_any_prefix_is_kept(server: Server, tmp_path: Path, path: str) -> None:
     storage(server.url).store(written(tmp_path / "source", b"x"), where, replace)
     assert server.content(path) == b"x"
     assert where.descriptor == {"storage": "awsS3", "path": path, "data": {"bucket": BUCKET}}
-
-
-def test_what_is_not_there(server: Server, tmp_path: Path) -> None:
-    store = storage(server.url)
-    with pytest.raises(MediaNotFound, match="nowhere"):
-        store.fetch(place("nowhere.mp4"), tmp_path / "x")
-    assert store.describe(place("nowhere.mp4")) is None
-    store.delete(place("nowhere.mp4"))
 
 
 @pytest.mark.parametrize("size", [1000, 6 * MIB])
@@ -133,17 +98,6 @@ def test_a_missing_bucket_holds_back_no_other_bucket(server: Server, tmp_path: P
 def test_a_bucket_that_cannot_be_is_an_error_of_the_metadata(server: Server, tmp_path: Path, bucket: str) -> None:
     with pytest.raises(MetadataError):
         storage(server.url).fetch(place("a.mp4", bucket=bucket), tmp_path / "x")
-
-
-def test_what_is_stored_is_not_overwritten_unless_asked(server: Server, tmp_path: Path) -> None:
-    first, second = written(tmp_path / "first", b"first"), written(tmp_path / "second", b"second!")
-    store, where = storage(server.url), place("taken.mp4")
-    before = store.store(first, where, keep)
-    with pytest.raises(StoredElsewhere):
-        store.store(second, where, keep)
-    assert server.content("screens/taken.mp4") == b"first"
-    after = store.store(second, where, replace)
-    assert after.length == 7 and after.tag != before.tag
 
 
 @pytest.mark.usefixtures("small_parts")
@@ -183,7 +137,7 @@ def test_no_parts_are_left_when_the_store_refuses_one(
 ) -> None:
     monkeypatch.setattr(s3, "ATTEMPTS", 1)
     (notes := tmp_path / "uploading").mkdir()
-    with refusing(server, "partNumber=2", status) as url, pytest.raises(MuxerError, match=f"HTTP {status}"):
+    with refusing("partNumber=2", status) as url, pytest.raises(MuxerError, match=f"HTTP {status}"):
         storage(url, uploading=notes).store(large, place("refused.mp4"), keep)
     assert server.parts() == 0 and "screens/refused.mp4" not in server.objects()
     storage(server.url, uploading=notes).remove_left_overs()
@@ -265,13 +219,6 @@ def test_a_stopped_process_uploads_nothing(server: Server, tmp_path: Path) -> No
     assert storage(server.url).describe(place("late.mp4")) is None
 
 
-def test_a_stop_ends_a_download(server: Server, tmp_path: Path) -> None:
-    storage(server.url).store(written(tmp_path / "source", b"x" * 3 * MIB), place("big.mp4"), replace)
-    with pytest.raises(Stopped):
-        storage(server.url, StopLater(3, lambda: None)).fetch(place("big.mp4"), tmp_path / "x")
-    assert (tmp_path / "x").stat().st_size < 3 * MIB
-
-
 @pytest.mark.usefixtures("small_parts")
 def test_an_upload_that_takes_too_long_is_given_up(server: Server, large: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = StopLater(30, lambda: monkeypatch.setattr(transfer, "check_progress", too_slow))
@@ -345,5 +292,3 @@ def test_a_profile_that_is_not_there_is_said(server: Server, monkeypatch: pytest
 def test_a_host_name_that_boto3_refuses_is_said() -> None:
     with pytest.raises(AccessDenied, match="endpoint_url"):
         storage("http://under_score:9000").describe(place("a.mp4"))
-
-

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.s3 import BUCKET, MIB, NAMES, Server, StopLater, keep, place, replace, written
+from support.s3 import BUCKET, MIB, Server, StopLater, keep, place, replace, written
 from support.s3 import storage as any_storage
 from support.s3rver import KEY, SECRET, S3rver
 from support.tls import HOST, pem, self_signed
 
-from muxer.errors import LoginRefused, MediaNotFound, ServiceUnavailable, Stopped, StoredElsewhere
+from muxer.errors import LoginRefused, ServiceUnavailable, Stopped
 from muxer.storage import s3
 from muxer.storage.base import place_of
 from muxer.storage.s3 import S3Storage
@@ -47,19 +47,6 @@ def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     trusted_ca = written(folder / "ca.pem", pem(certificate)) if request.param == "https" else None
     with S3rver(folder / "s3rver", BUCKET, certificate=certificate if trusted_ca else None) as rver:
         yield Store(rver, trusted_ca)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_any_name_is_stored_fetched_described_and_deleted(store: Store, tmp_path: Path, name: str) -> None:
-    source, target, storage = written(tmp_path / "source", name.encode() * 1000), tmp_path / "target", store.storage()
-    stored = storage.store(source, place(name), keep)
-    assert stored.length == source.stat().st_size and stored.tag
-    assert f"screens/{name}" in store.server.objects()
-    assert storage.describe(place(name)) == stored
-    assert storage.fetch(place(name), target) == stored.length
-    assert target.read_bytes() == source.read_bytes()
-    storage.delete(place(name))
-    assert storage.describe(place(name)) is None
 
 
 @pytest.mark.parametrize("length", [0, 1, 1000, 3 * MIB])
@@ -105,28 +92,6 @@ def test_an_unknown_key_stores_and_fetches_nothing(store: Store, tmp_path: Path)
     with pytest.raises(LoginRefused, match="InvalidAccessKeyId"):
         store.storage(access_key_id="NOBODY").fetch(where, tmp_path / "target")
     assert store.storage().describe(where) is None and not (tmp_path / "target").exists()
-
-
-def test_a_missing_bucket_and_a_missing_key_are_said(store: Store, tmp_path: Path) -> None:
-    storage, nowhere = store.storage(), place("a.mp4", bucket="no-such-bucket")
-    with pytest.raises(ServiceUnavailable, match="bucket does not exist"):
-        storage.fetch(nowhere, tmp_path / "x")
-    with pytest.raises(ServiceUnavailable, match="bucket does not exist"):
-        storage.store(written(tmp_path / "source", b"x"), nowhere, keep)
-    with pytest.raises(MediaNotFound, match="nowhere"):
-        storage.fetch(place("nowhere.mp4"), tmp_path / "x")
-    storage.delete(place("nowhere.mp4"))
-
-
-def test_what_is_stored_is_not_overwritten_unless_asked(store: Store, tmp_path: Path) -> None:
-    first, second = written(tmp_path / "first", b"first"), written(tmp_path / "second", b"second!")
-    storage, where = store.storage(), place("taken.mp4")
-    before = storage.store(first, where, keep)
-    with pytest.raises(StoredElsewhere):
-        storage.store(second, where, keep)
-    assert storage.describe(where) == before
-    assert storage.store(second, where, replace).length == 7
-    assert store.server.content("screens/taken.mp4") == b"second!"
 
 
 def test_a_descriptor_with_a_long_prefix_names_its_object(store: Store, tmp_path: Path) -> None:

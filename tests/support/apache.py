@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import os
-import shutil
-import socket
-import subprocess
-import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from muxer.lab.dav import ExternalDav
 
+from .web_server import PASSWORD, USER, free_port, running, server_folder
+
 MODULES = Path("/usr/lib/apache2/modules")
-USER, PASSWORD = "davuser", "dav pass%1"
+# Those that a packaged Apache loads, beside those of WebDAV and of the account: some change what WebDAV requests do.
+STOCK = ("alias", "autoindex", "dir", "env", "filter", "mime", "negotiation", "setenvif")
+NEEDED = ("mpm_event", "authn_core", "authn_file", "authz_core", "authz_user", "auth_basic", "dav", "dav_fs")
 CONFIG = """\
 ServerRoot {root}
 PidFile {root}/apache.pid
@@ -24,76 +23,62 @@ CustomLog {root}/access.log "%m %U %>s"
 Listen 127.0.0.1:{port}
 ServerName 127.0.0.1
 {account}
-LoadModule mpm_event_module {modules}/mod_mpm_event.so
-LoadModule authn_core_module {modules}/mod_authn_core.so
-LoadModule authn_file_module {modules}/mod_authn_file.so
-LoadModule authz_core_module {modules}/mod_authz_core.so
-LoadModule authz_user_module {modules}/mod_authz_user.so
-LoadModule auth_basic_module {modules}/mod_auth_basic.so
-LoadModule dav_module {modules}/mod_dav.so
-LoadModule dav_fs_module {modules}/mod_dav_fs.so
+{modules}
+TypesConfig {root}/mime.types
 DavLockDB {root}/lock
-DocumentRoot {data}
-<Directory {data}>
+DocumentRoot {root}/data
+<Directory {root}/data>
   Dav On
   AuthType Basic
   AuthName recordings
   AuthUserFile {root}/passwords
   Require valid-user
+  {folder}
 </Directory>
+{more}
+"""
+# Those of the system's file that are about recordings.
+TYPES = "application/octet-stream bin\naudio/mpeg mp3\naudio/x-wav wav\nvideo/mp4 mp4\n"
+# The folder of the recordings as Genesys' guide for its WebDAV server sets it up.
+GENESYS_FOLDER = """
+  Options Indexes MultiViews FollowSymLinks
+  AllowOverride None
+"""
+# Digest authentication; needs the module auth_digest.
+DIGEST = """
+  AuthType Digest
+  AuthDigestProvider file
+  AuthUserFile {root}/digest
+"""
+# The account may read, and anything else is answered by 401.
+READ_ONLY = """
+<Location /screens>
+  <Limit GET HEAD OPTIONS PROPFIND>
+    Require valid-user
+  </Limit>
+  <LimitExcept GET HEAD OPTIONS PROPFIND>
+    Require user somebody-else
+  </LimitExcept>
+</Location>
 """
 
 
 @contextmanager
-def apache() -> Iterator[ExternalDav]:
-    """Yield a running server as the lab wants it described; ``root`` is the folder that it serves."""
-    program = shutil.which("apache2", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-    assert program, "Apache is missing: ./install.sh --test installs it"
-    root = Path(tempfile.mkdtemp(prefix="muxer-apache-"))
-    try:
-        data = root / "data"
-        data.mkdir()
+def apache(folder: str = "", more: str = "", modules: tuple[str, ...] = ()) -> Iterator[ExternalDav]:
+    """Yield a running server as the lab wants it described.
+
+    `folder` is text for the block of the folder that it serves, `more` is text behind that block; in both, {root} is the
+    folder of the server. They override what is there. `modules` are loaded besides.
+    """
+    with server_folder("apache") as root:
         port = free_port()
-        _configure(root, data, port)
-        server = subprocess.Popen([program, "-d", str(root), "-f", str(root / "apache.conf"), "-DFOREGROUND"])
-        try:
-            _wait_for(port, server)
-            yield ExternalDav(f"http://127.0.0.1:{port}", data, USER, PASSWORD)
-        finally:
-            server.terminate()
-            server.wait(20)
-    finally:
-        shutil.rmtree(root, ignore_errors=True)
+        account = "User www-data\nGroup www-data" if os.getuid() == 0 else ""
+        loaded = "\n".join(f"LoadModule {one}_module {MODULES}/mod_{one}.so" for one in (*NEEDED, *STOCK, *modules))
+        folder, more = folder.format(root=root), more.format(root=root)
+        text = CONFIG.format(root=root, port=port, modules=loaded, account=account, folder=folder, more=more)
+        (root / "apache.conf").write_text(text)
+        (root / "mime.types").write_text(TYPES)
+        with running(["apache2", "-d", root, "-f", root / "apache.conf", "-DFOREGROUND"], port):
+            yield ExternalDav(f"http://127.0.0.1:{port}", root / "data", USER, PASSWORD)
 
 
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-        return port
-
-
-def _configure(root: Path, data: Path, port: int) -> None:
-    account = "User www-data\nGroup www-data" if os.getuid() == 0 else ""
-    text = CONFIG.format(root=root, data=data, port=port, modules=MODULES, account=account)
-    (root / "apache.conf").write_text(text)
-    hashed = subprocess.run(
-        ["openssl", "passwd", "-apr1", "-stdin"], input=PASSWORD, capture_output=True, text=True, check=True
-    )
-    (root / "passwords").write_text(f"{USER}:{hashed.stdout.strip()}\n")
-    for folder in (data, data / "calls", data / "screens"):
-        folder.mkdir(exist_ok=True)
-        folder.chmod(0o777)
-    root.chmod(0o777)
-    (root / "passwords").chmod(0o644)
-
-
-def _wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        assert server.poll() is None, "Apache ended at its start"
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.05)
-    raise AssertionError("Apache does not answer")

@@ -72,6 +72,8 @@ class Machine:
         self.os_release.write_text(OS_RELEASES[distribution])
         self.log = folder / "log"
         self.policy = folder / "policy-rc.d"
+        self.modules = folder / "modules"
+        self.system_python = folder / "system-python"
         self.rabbitmq = folder / "rabbitmq-server"
         for name in USED_BY_THE_SCRIPT:
             real = shutil.which(name)
@@ -101,6 +103,8 @@ class Machine:
             "PATH": str(self.bin),
             "MUXER_OS_RELEASE": str(self.os_release),
             "MUXER_POLICY_RC_D": str(self.policy),
+            "MUXER_MODULES": str(self.modules),
+            "MUXER_SYSTEM_PYTHON": str(self.system_python),
             "MUXER_RABBITMQ": str(self.rabbitmq),
         }
 

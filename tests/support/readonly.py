@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 HOST = "127.0.0.1"
 READING = ("GET", "HEAD", "OPTIONS", "PROPFIND")
-OURS = re.compile(r"_[0-9a-f]{20}_muxed\.mp4(\.bin)?(\.[0-9a-f]{12}\.part)?$")
+OURS = re.compile(r"_[0-9a-f]{20}_muxed\.mp4(\.bin)?$")
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "expect", "te", "upgrade"}
 
 

@@ -28,9 +28,16 @@ NAMES = [
 class Server:
     """A store, and a client of the tests' own that tells what it holds."""
 
-    def __init__(self, url: str, key: str = KEY, secret: str = SECRET, trusted_ca: Path | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        key: str = KEY,
+        secret: str = SECRET,
+        trusted_ca: Path | None = None,
+        region: str = "us-east-1",
+    ) -> None:
         self.url = url
-        keys = {"aws_access_key_id": key, "aws_secret_access_key": secret, "region_name": "us-east-1"}
+        keys = {"aws_access_key_id": key, "aws_secret_access_key": secret, "region_name": region}
         self.client: Any = boto3.client("s3", endpoint_url=url, verify=trusted_ca and str(trusted_ca), **keys)
 
     def content(self, key: str) -> bytes:

@@ -8,6 +8,7 @@ import pytest
 
 from muxer.errors import (
     AccessDenied,
+    FolderMissing,
     LoginRefused,
     MediaError,
     MediaNotFound,
@@ -17,6 +18,7 @@ from muxer.errors import (
     ServiceFailed,
     ServiceUnavailable,
     Stopped,
+    StorageMisconfigured,
 )
 from muxer.outages import FAILURES_IN_A_ROW, INTERNAL_ERRORS_IN_A_ROW, Outages
 
@@ -57,7 +59,10 @@ def test_so_many_failures_in_a_row_are_an_outage(error: MuxerError, enough: int)
     assert outages.admit(["RCS"]), "others go on"
 
 
-@pytest.mark.parametrize("answer", [NotFound("404"), MediaNotFound("404"), PlaceClosed("403")])
+@pytest.mark.parametrize(
+    "answer",
+    [NotFound("404"), MediaNotFound("404"), PlaceClosed("403"), StorageMisconfigured("413"), FolderMissing("409")],
+)
 def test_an_answer_about_one_recording_shows_that_the_service_is_there(answer: MuxerError) -> None:
     outages = Outages()
     meet(outages, LoginRefused("wrong password"))

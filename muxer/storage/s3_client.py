@@ -1,0 +1,95 @@
+"""The client of boto3 for an S3 store: its options, its TLS, and what ends a request early.
+
+boto3 is imported at the first use: it is large, and a site without S3 never needs it.
+"""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import urllib3
+
+from muxer.config import schema
+from muxer.errors import AccessDenied, Code, MuxerError
+from muxer.storage import s3_failures, s3_http
+
+SET_KEYS = "set [s3] access_key_id and secret_access_key"
+
+
+def make_client(
+    options: schema.S3, context: ssl.SSLContext | None, stop: threading.Event, limits: Mapping[str, Any]
+) -> Any:
+    """Make the client. `limits` are boto3's settings for time limits and attempts.
+
+    A configured endpoint gets plain requests with paths: older stores keep the chunk marks of new checksums as content, and
+    seldom have a host name for each bucket. It is called directly, whatever proxy the environment names.
+
+    Raises AccessDenied when it cannot be made from the options.
+    """
+    import boto3
+    from botocore.config import Config
+
+    if bool(options.access_key_id) != bool(options.secret_access_key):
+        raise AccessDenied(f"[s3] holds only half of the keys; {SET_KEYS}", code=Code.S3_OPTIONS)
+    own = options.endpoint_url is not None
+    style = options.addressing_style or ("path" if own else "auto")
+    plain = {
+        "request_checksum_calculation": "when_required",
+        "response_checksum_validation": "when_required",
+        "proxies": {},
+    }
+    config = Config(
+        **limits,
+        s3={"addressing_style": style},
+        **(plain if own else {}),
+    )
+    session = boto3.session.Session(
+        aws_access_key_id=options.access_key_id or None,
+        aws_secret_access_key=options.secret_access_key or None,
+        region_name=options.region or ("us-east-1" if own else None),
+    )
+    try:
+        made = session.client("s3", endpoint_url=options.endpoint_url, config=config)
+    except ValueError as error:
+        raise AccessDenied(
+            "boto3 refuses [s3] endpoint_url or region; host names hold letters, digits, - and .", code=Code.S3_OPTIONS
+        ) from error
+    for handler in (_raise_ours, _end_redirect):
+        made.meta.events.register_first("needs-retry.s3", handler)
+    s3_http.limit(made, stop)
+    if context is not None:
+        _check_servers_with(context, made)
+    return made
+
+
+def _check_servers_with(context: ssl.SSLContext, client: Any) -> None:
+    """Let a client that has sent nothing yet check servers as our other connections do.
+
+    boto3 itself takes a file only, and reads it in another way: it knows neither the authorities of Windows nor a folder of
+    them, and finds no certificate behind a byte order mark.
+    """
+    if context.verify_mode is ssl.CERT_NONE:
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+    http = client._endpoint.http_session
+    http._setup_ssl_cert = lambda *_: None
+    http._get_ssl_context = lambda: context
+    http._manager.connection_pool_kw["ssl_context"] = context
+
+
+def _raise_ours(caught_exception: Exception | None = None, **_: Any) -> None:
+    """End a request with the error of ours that broke it, such as :class:`Stopped`; boto3 would send the request again."""
+    error = getattr(caught_exception, "kwargs", {}).get("error")
+    if isinstance(error, MuxerError):
+        raise error
+
+
+def _end_redirect(response: tuple[Any, dict[str, Any]] | None = None, operation: Any = None, **_: Any) -> None:
+    """End a request that is redirected without a region. boto3 would ask for the region of the bucket, be redirected once
+    more, and so on until its stack is full."""
+    from botocore.exceptions import ClientError
+
+    if response is not None and s3_failures.is_plain_redirect(response[1]):
+        raise ClientError(response[1], operation.name)

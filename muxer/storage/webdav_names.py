@@ -1,0 +1,44 @@
+"""The names of files on WebDAV servers: temporary ones, and those in responses. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from unicodedata import normalize
+from urllib.parse import unquote, urlsplit
+
+# The longest temporary name, in bytes. Common file systems take 255, but lighttpd lengthens the name while it writes.
+_NAME_BYTES = 200
+
+
+def temporary_name(mark: str, name: str) -> str:
+    """Return the name under which the file `name` is uploaded by the instance `mark`.
+
+    The mark is in front, since Apache with MultiViews takes a file whose name begins with another name for that one.
+    """
+    whole = f"part-{mark}-{name}"
+    if len(whole.encode()) <= _NAME_BYTES:
+        return whole
+    head = f"part-{mark}-{hashlib.sha256(name.encode()).hexdigest()[:16]}-"
+    return head + name.encode()[len(head) - _NAME_BYTES :].decode(errors="ignore")
+
+
+def name_of(address: str) -> str:
+    """Return the name of the file in an address or path, empty for a folder."""
+    return unquote(urlsplit(address).path.rpartition("/")[2])
+
+
+def is_other(name: str, address: str) -> bool:
+    """Whether `address`, in a response to a request for the file `name`, is that of another file. Case and Unicode forms are
+    the server's: they make no other file."""
+    found = name_of(address)
+    return bool(name and found) and _plain(found) != _plain(name)
+
+
+def _plain(name: str) -> str:
+    return normalize("NFC", name).casefold()
+
+
+def origin(url: str) -> str:
+    """Return scheme, host and port of the address `url`."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"

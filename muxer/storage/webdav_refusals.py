@@ -1,0 +1,101 @@
+"""What the refusals of WebDAV servers mean: the error of each status, with its cause and its remedy. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from muxer.errors import MuxerError, PlaceClosed, RequestRejected, ServiceFailed, ServiceUnavailable, StorageMisconfigured
+from muxer.gir.answers import retry_after
+
+MULTIVIEWS = (
+    "Apache's MultiViews takes another file for a name that does not exist; take MultiViews out of the line Options of that "
+    "folder (Options Indexes FollowSymLinks)"
+)
+# What to do about some statuses.
+_ADVICE = {
+    403: "the account of [webdav] lacks the right to it",
+    409: "the folder does not exist, make it on the server",
+    423: "it is locked on the server",
+    507: "the storage is full, make room there",
+}
+_SETUP = {
+    400: "the server, or a proxy before it, does not accept the request; its log tells why",
+    413: (
+        "the server, or a proxy before it, limits the size of an upload; raise client_max_body_size in nginx (1 MB unless "
+        "set), LimitRequestBody in Apache (1 GB unless set), maxAllowedContentLength in IIS (30 MB unless set), "
+        "server.max-request-size in lighttpd"
+    ),
+}
+_NO_METHOD = {
+    "PROPFIND": (
+        "the server does not offer WebDAV in this folder; enable it there (Dav On in Apache, dav_ext_methods PROPFIND in "
+        "nginx, WebDAV Publishing in IIS), or let the proxy before it pass WebDAV requests"
+    ),
+    "PUT": "the server does not accept uploads in this folder; enable WebDAV with writing there",
+    "DELETE": "the server does not allow to delete in this folder; enable WebDAV with writing there",
+}
+_PASSWORD_SCHEMES = {"Basic", "Digest"}
+
+
+def error_of(status: int, headers: Mapping[str, str], method: str, url: str, length: int | None = None) -> MuxerError:
+    """Return the error that a `status` of failure stands for, but for 401. `length` is that of an upload in bytes."""
+    text = f"{method} {url}: HTTP {status}"
+    if status in _SETUP:
+        size = f" to an upload of {length} bytes" if length is not None else ""
+        return StorageMisconfigured(f"{text}{size}; {_SETUP[status]}")
+    if status in (405, 501):
+        what = _NO_METHOD.get(method, f"the server does not offer {method} in this folder")
+        return StorageMisconfigured(f"{text}; {what}")
+    text += f"; {_ADVICE[status]}" if status in _ADVICE else ""
+    if status == 403:
+        return PlaceClosed(text)
+    if status == 500:
+        return ServiceFailed(text, retry_after(headers))
+    if status < 400:
+        return ServiceUnavailable(_redirected(text, headers))
+    if status > 500 or status in (404, 408, 409, 423, 429):
+        return ServiceUnavailable(text, retry_after(headers))
+    return RequestRejected(text, status)
+
+
+def not_taken(url: str, status: int, length: int | None) -> MuxerError:
+    """Return the error of an upload of `length` bytes to `url` that got the `status` 404 or 409 though the folder exists."""
+    text = f"PUT {url}: HTTP {status} to an upload of {length} bytes although the folder exists"
+    if status != 404:
+        return ServiceUnavailable(f"{text}; the log of the server tells why")
+    return StorageMisconfigured(
+        f"{text}; IIS answers so (404.13) when a file is larger than maxAllowedContentLength in its request filtering "
+        "(30000000 bytes unless set), raise it there"
+    )
+
+
+def no_folder(url: str, status: int) -> str:
+    """Return the text of the `status` of an upload to `url` into a folder that does not exist."""
+    return f"PUT {url}: HTTP {status}; the folder does not exist, make it on the server"
+
+
+def read_only(method: str, url: str) -> PlaceClosed:
+    """Return the error of a 401 to an account whose credentials are accepted for reading."""
+    return PlaceClosed(
+        f"{method} {url}: HTTP 401; the server accepts the credentials of [webdav] for reading, so the password is right, "
+        "but the account may not write there; give it the right to PROPFIND, PUT, MOVE and DELETE in this folder"
+    )
+
+
+def refused_login(method: str, url: str, schemes: Sequence[str]) -> str:
+    """Return the text of a 401. `schemes` are what the server offers to authenticate with."""
+    text = f"{method} {url}: HTTP 401"
+    if schemes and not _PASSWORD_SCHEMES & {one.capitalize() for one in schemes}:
+        offered = ", ".join(dict.fromkeys(schemes))
+        return f"{text}; the server accepts only {offered}, enable Basic or Digest authentication for [webdav] username"
+    return f"{text}; check [webdav] username and password"
+
+
+def other_name(method: str, url: str, found: str) -> StorageMisconfigured:
+    """Return the error of a request that would hit the file `found` in place of that at `url`."""
+    return StorageMisconfigured(f"{method} {url}: not sent, since the server would take {found} for it; {MULTIVIEWS}")
+
+
+def _redirected(text: str, headers: Mapping[str, str]) -> str:
+    location = headers.get("Location", "")
+    return f"{text}; the server redirects to {location}" if location else text

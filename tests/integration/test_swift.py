@@ -1,0 +1,95 @@
+"""S3 storage against a real OpenStack Swift: the signature region of the site, its keys and its clock."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import botocore.auth
+import pytest
+from support import swift
+from support.s3 import BUCKET, Server, keep, place, replace, written
+from support.s3 import storage as any_storage
+from support.swift import Swift
+
+from muxer.errors import AccessDenied, LoginRefused
+from muxer.storage import s3_failures
+from muxer.storage.s3 import S3Storage
+
+pytestmark = pytest.mark.usefixtures("models_read_once", "no_keys_around")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with Swift(tmp_path_factory.mktemp("swift")) as running:
+        made = Server(running.url, swift.KEY, swift.SECRET, region=swift.REGION)
+        made.client.create_bucket(Bucket=BUCKET)
+        yield made
+
+
+def storage(server: Server, **options: Any) -> S3Storage:
+    given = {"access_key_id": swift.KEY, "secret_access_key": swift.SECRET, "region": swift.REGION}
+    return any_storage(server.url, **given | options)
+
+
+@pytest.mark.parametrize("region", ["", "eu-central-1"], ids=["empty", "wrong"])
+@pytest.mark.parametrize("first", ["store", "describe", "fetch", "delete", "has_folder"])
+def test_the_region_that_the_store_wants_is_used_and_named_once(
+    server: Server, tmp_path: Path, region: str, first: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whichever request comes first: for a recording whose sources come from RCS it is a HEAD, which does not tell why."""
+    server.client.put_object(Bucket=BUCKET, Key="screens/there.mp4", Body=b"screen")
+    source, store = written(tmp_path / "source", b"content"), storage(server, region=region)
+    with caplog.at_level(logging.WARNING):
+        if first == "store":
+            assert store.store(source, place("new.mp4"), replace).length == 7
+        elif first == "fetch":
+            assert store.fetch(place("there.mp4"), tmp_path / "x") == 6
+        elif first == "delete":
+            store.delete(place("there.mp4"))
+        elif first == "describe":
+            found = store.describe(place("there.mp4"))
+            assert found is not None and found.length == 6
+        else:
+            assert store.has_folder(place("there.mp4"))
+        assert store.store(source, place("second.mp4"), replace).length == 7
+    assert server.content("screens/second.mp4") == b"content"
+    assert store.wanted_region(place("there.mp4")) == swift.REGION
+    (line,) = [one.getMessage() for one in caplog.records if one.name.startswith("muxer")]
+    assert f"set [s3] region = {swift.REGION}" in line and BUCKET in line
+
+
+def test_the_right_region_needs_no_warning(server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = storage(server)
+    with caplog.at_level(logging.WARNING):
+        assert store.store(written(tmp_path / "source", b"content"), place("right.mp4"), keep).length == 7
+    assert not [one for one in caplog.records if one.name.startswith("muxer")] and not store.wanted_region(place("x"))
+
+
+@pytest.mark.parametrize(("minutes", "relation"), [(-25, "behind"), (25, "ahead of")], ids=["behind", "ahead"])
+def test_a_wrong_clock_is_not_taken_for_wrong_keys(
+    server: Server, tmp_path: Path, minutes: int, relation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = datetime.now(UTC) + timedelta(minutes=minutes)
+    monkeypatch.setattr(botocore.auth, "get_current_datetime", lambda **_: wrong.replace(tzinfo=None))
+    monkeypatch.setattr(s3_failures, "_now", lambda: wrong)
+    store, source = storage(server), written(tmp_path / "source", b"x")
+    for tried in (
+        lambda: store.describe(place("a.mp4")),
+        lambda: store.fetch(place("a.mp4"), tmp_path / "x"),
+        lambda: store.store(source, place("clock.mp4"), keep),
+    ):
+        with pytest.raises(AccessDenied, match=rf"the clock of this machine is wrong, 1\d\d\d s {relation} that") as caught:
+            tried()
+        assert not isinstance(caught.value, LoginRefused)
+    monkeypatch.undo()
+    assert store.store(source, place("clock.mp4"), replace).length == 1
+
+
+@pytest.mark.parametrize("wrong", [{"secret_access_key": "wrong"}, {"access_key_id": "recordings:nobody"}])
+def test_wrong_keys_are_named_after_a_head(server: Server, wrong: dict[str, str]) -> None:
+    with pytest.raises(LoginRefused, match=r"SignatureDoesNotMatch; check \[s3\] access_key_id"):
+        storage(server, **wrong).describe(place("a.mp4"))

@@ -1,0 +1,97 @@
+"""A real nginx with its WebDAV modules on a loopback port, from the system's package, with its own configuration."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from muxer.lab.dav import ExternalDav
+
+from .tls import pem, self_signed
+from .web_server import PASSWORD, USER, free_port, running, server_folder
+
+MODULE = Path("/usr/lib/nginx/modules/ngx_http_dav_ext_module.so")
+CONFIG = """\
+load_module {module};
+{account}
+worker_processes 2;
+pid {root}/nginx.pid;
+error_log {root}/error.log;
+events {{ worker_connections 256; }}
+http {{
+  access_log {root}/access.log;
+  client_body_temp_path {root}/body;
+  proxy_temp_path {root}/proxy;
+  fastcgi_temp_path {root}/fastcgi;
+  uwsgi_temp_path {root}/uwsgi;
+  scgi_temp_path {root}/scgi;
+  server {{
+    listen 127.0.0.1:{port};
+    root {root}/data;
+    auth_basic recordings;
+    auth_basic_user_file {root}/passwords;
+    dav_methods PUT DELETE MKCOL COPY MOVE;
+    dav_ext_methods PROPFIND OPTIONS;
+    {more}
+  }}
+}}
+"""
+TLS_PROXY = """\
+{account}
+pid {root}/nginx.pid;
+error_log {root}/error.log;
+events {{ worker_connections 256; }}
+http {{
+  access_log off;
+  client_body_temp_path {root}/body;
+  proxy_temp_path {root}/proxy;
+  fastcgi_temp_path {root}/fastcgi;
+  uwsgi_temp_path {root}/uwsgi;
+  scgi_temp_path {root}/scgi;
+  server {{
+    listen 127.0.0.1:{port} ssl;
+    ssl_certificate {root}/server.pem;
+    ssl_certificate_key {root}/server.pem;
+    client_max_body_size 0;
+    location / {{
+      proxy_pass {target};
+      proxy_set_header Host $http_host;
+    }}
+  }}
+}}
+"""
+# The limit of nginx without any setting is 1 MB.
+ANY_LENGTH = "client_max_body_size 0;"
+
+
+@contextmanager
+def nginx(more: str = ANY_LENGTH) -> Iterator[ExternalDav]:
+    """Yield a running server as the lab wants it described; `more` is text for its block `server`."""
+    with server_folder("nginx") as root:
+        port = free_port()
+        account = "user www-data;" if os.getuid() == 0 else ""
+        text = CONFIG.format(root=root, port=port, module=MODULE, account=account, more=more)
+        with _started(root, text, port):
+            yield ExternalDav(f"http://127.0.0.1:{port}", root / "data", USER, PASSWORD)
+
+
+@contextmanager
+def tls_proxy(behind: ExternalDav) -> Iterator[ExternalDav]:
+    """Yield the server `behind` through a proxy that ends TLS and hands requests on by http, as they are."""
+    with server_folder("nginx-proxy") as root:
+        port, identity = free_port(), self_signed("proxy", "127.0.0.1")
+        (root / "server.pem").write_bytes(identity.key_pem + pem(identity))
+        account = "user www-data;" if os.getuid() == 0 else ""
+        with _started(root, TLS_PROXY.format(root=root, port=port, account=account, target=behind.url), port):
+            yield replace(behind, url=f"https://127.0.0.1:{port}")
+
+
+@contextmanager
+def _started(root: Path, text: str, port: int) -> Iterator[None]:
+    (root / "nginx.conf").write_text(text)
+    command = ["nginx", "-p", root, "-e", root / "error.log", "-c", root / "nginx.conf", "-g", "daemon off;"]
+    with running(command, port):
+        yield

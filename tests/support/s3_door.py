@@ -1,0 +1,74 @@
+"""A second door to a moto server of this process, which answers some requests itself as other stores and proxies do."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from moto.server import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import make_server
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request: its method, its path with the bucket, its query, its headers by their names in lower case."""
+
+    method: str
+    path: str
+    query: str
+    headers: Mapping[str, str]
+
+    @property
+    def is_of_bucket(self) -> bool:
+        """Whether it is about a bucket, and not about an object."""
+        return "/" not in self.path.strip("/")
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A response in place of that of moto. A response to HEAD has no body, as with every store."""
+
+    status: int
+    code: str = ""
+    message: str = "no"
+    more: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    text: str = ""
+
+    @property
+    def body(self) -> bytes:
+        if not self.code:
+            return self.text.encode()
+        return f"<Error><Code>{self.code}</Code><Message>{self.message}</Message>{self.more}</Error>".encode()
+
+
+Rule = Callable[[Asked], Refusal | None]
+
+
+@contextmanager
+def door(rule: Rule, asked: list[Asked] | None = None) -> Iterator[str]:
+    """Yield the address of the door. What `rule` returns is the response; moto answers where it returns None. Requests are
+    added to `asked`."""
+    moto = DomainDispatcherApplication(create_backend_app)
+
+    def application(environ: dict[str, Any], start_response: Any) -> Any:
+        headers = {name[5:].replace("_", "-").lower(): value for name, value in environ.items() if name.startswith("HTTP_")}
+        one = Asked(environ["REQUEST_METHOD"], environ["PATH_INFO"], environ["QUERY_STRING"], headers)
+        if asked is not None:
+            asked.append(one)
+        refusal = rule(one)
+        if refusal is None:
+            return moto(environ, start_response)
+        body = b"" if one.method == "HEAD" else refusal.body
+        start_response(f"{refusal.status} Refused", [("Content-Length", str(len(body))), *refusal.headers.items()])
+        return [body]
+
+    made = make_server("127.0.0.1", 0, application, threaded=True)
+    threading.Thread(target=made.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{made.server_port}"
+    finally:
+        made.shutdown()

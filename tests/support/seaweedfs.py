@@ -1,0 +1,104 @@
+"""A real SeaweedFS with its S3 API on loopback: keys with different rights for one bucket. For the long tier of the tests.
+
+It is fetched when ``MUXER_STORES`` is ``all``, from the registry of Python packages.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import boto3
+import pytest
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from builds import fetch
+
+from support.ports import held_port
+from support.tls import HOST
+
+SECONDS = 60
+ADMIN = "admin"
+IS_WANTED = os.environ.get("MUXER_STORES") == "all"
+LONG_TIER = pytest.mark.skipif(not IS_WANTED, reason="SeaweedFS is tested when MUXER_STORES is all")
+_PORTS = ("s3.port", "master.port", "volume.port", "filer.port")
+
+
+def key_of(name: str) -> str:
+    return f"{name.upper()}KEY"
+
+
+def secret_of(name: str) -> str:
+    return f"{name}-secret+/1"
+
+
+class SeaweedFS:
+    """A SeaweedFS over a folder of its own: ``with SeaweedFS(folder, {"reader": ["Read:recordings"]}) as store``.
+
+    Each name has keys, by :func:`key_of` and :func:`secret_of`, and the rights that SeaweedFS calls actions; :data:`ADMIN`
+    has all.
+    """
+
+    def __init__(self, folder: Path, rights: Mapping[str, Sequence[str]]) -> None:
+        self.folder = folder
+        self._rights = {ADMIN: ["Admin"], **rights}
+        self._held = ExitStack()
+        self.port = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self.port}"
+
+    def __enter__(self) -> SeaweedFS:
+        (self.folder / "data").mkdir(parents=True)
+        fetch.bring({"weed": fetch.SEAWEEDFS}, fetch.CACHE / "seaweedfs", "version")
+        identities = [
+            {"name": name, "credentials": [{"accessKey": key_of(name), "secretKey": secret_of(name)}], "actions": actions}
+            for name, actions in self._rights.items()
+        ]
+        (self.folder / "s3.json").write_text(json.dumps({"identities": identities}))
+        options = {"s3.config": str(self.folder / "s3.json"), "dir": str(self.folder / "data"), "ip": HOST}
+        for name in (*_PORTS, *(f"{one}.grpc" for one in _PORTS)):
+            options[name] = str(self._held.enter_context(held_port()))
+        self.port = int(options["s3.port"])
+        switches = {"s3": "true", "filer": "true", "master.telemetry": "false", "s3.port.iceberg": "0", "s3.port.lance": "0"}
+        limits = {"volume.max": "20", "master.volumeSizeLimitMB": "64"}
+        given = [f"-{name}={value}" for name, value in {**options, **switches, **limits}.items()]
+        command = [str(fetch.CACHE / "seaweedfs" / "weed"), "server", *given]
+        with (self.folder / "weed.log").open("wb") as log:
+            self._server = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=self.folder
+            )
+        try:
+            self._wait()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self._server.pid, signal.SIGKILL)
+        self._server.wait(SECONDS)
+        self._held.close()
+
+    def _wait(self) -> None:
+        """Wait until it takes an object: its parts find each other after they answer."""
+        keys = {"aws_access_key_id": key_of(ADMIN), "aws_secret_access_key": secret_of(ADMIN)}
+        once = Config(retries={"total_max_attempts": 1})
+        client = boto3.client("s3", endpoint_url=self.url, region_name="us-east-1", config=once, **keys)
+        deadline = time.monotonic() + SECONDS
+        while True:
+            with suppress(BotoCoreError, ClientError):
+                client.create_bucket(Bucket="started")
+                client.put_object(Bucket="started", Key="started", Body=b"x")
+                return
+            log = (self.folder / "weed.log").read_text(errors="replace")[-3000:]
+            assert self._server.poll() is None and time.monotonic() < deadline, log
+            time.sleep(0.1)

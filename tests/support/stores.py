@@ -1,0 +1,197 @@
+"""Every kind of store that the tests run for real, in one form: the storage under test, and what the store itself holds.
+
+What it holds is read from the folder of a WebDAV server, and asked of an S3 store with a client of the tests' own.
+"""
+
+from __future__ import annotations
+
+import functools
+import secrets
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from muxer.config.schema import Webdav
+from muxer.lab.dav import ExternalDav
+from muxer.lab.lab import Lab
+from muxer.storage.base import Place, Storage, place_of
+from muxer.storage.webdav import WebdavStorage
+from support import s3, s3rver, seaweedfs, swift
+from support.apache import GENESYS_FOLDER, apache
+from support.bucket import Bucket
+from support.lighttpd import lighttpd
+from support.nginx import nginx
+
+# Names that muxed files and sources may bear, and that every store takes.
+NAMES = (
+    *("plain.mp4", "with blank.mp4", "hash#mark.mp4", "per%20cent.mp4", "100%.mp4", "grüße.mp4", "名前.mp4"),
+    *("a&b=c+d.mp4", "plus+and blank.mp4", "12:30:05.mp4", "a@b,c~d!.mp4", "no-suffix", "encrypted.mp4.bin"),
+)
+ODD_NAMES = tuple(name for name in s3.NAMES if name not in NAMES)  # that S3 stores take, too
+_notes = tempfile.TemporaryDirectory(prefix="muxer-notes-")  # removed when the tests end
+
+
+class RealStore(Protocol):
+    """A running store."""
+
+    @property
+    def is_atomic(self) -> bool:
+        """Whether a file that is uploaded in one request appears whole or not at all, as the protocol demands."""
+
+    @property
+    def odd_names(self) -> tuple[str, ...]:
+        """Further names that this kind of store takes."""
+
+    def storage(
+        self, wrong: bool = False, stop: threading.Event | None = None, notes: Path | None = None
+    ) -> Storage:
+        """Return a storage under test for it, with a `wrong` password or key if asked for. It keeps its intent records in
+        `notes`, otherwise in a folder of its own."""
+
+    def place(self, name: str) -> Place:
+        """Return the location of a file of this name."""
+
+    @property
+    def nowhere(self) -> Place:
+        """A location in a folder or bucket that does not exist."""
+
+    def lengths(self) -> dict[str, int]:
+        """Return the length of everything next to :meth:`place` by its name, unfinished uploads too."""
+
+    def content(self, name: str) -> bytes:
+        """Return what is stored under a name."""
+
+
+@dataclass(frozen=True)
+class WebdavStore:
+    """A WebDAV server."""
+
+    server: ExternalDav
+    is_atomic: bool = True
+    odd_names: tuple[str, ...] = ()
+
+    def storage(self, wrong: bool = False, stop: threading.Event | None = None, notes: Path | None = None) -> Storage:
+        options = Webdav(self.server.username, "wrong" if wrong else self.server.password, trusted_ca=False)
+        mark = secrets.token_hex(6)  # of one muxer
+        return WebdavStorage(options, mark, notes or _own_notes(), stop or threading.Event())
+
+    def place(self, name: str) -> Place:
+        return place_of({"storage": "webDAV", "path": name, "data": {"storagePath": f"{self.server.url}/screens"}})
+
+    @property
+    def nowhere(self) -> Place:
+        return place_of({"storage": "webDAV", "path": "a.mp4", "data": {"storagePath": f"{self.server.url}/no/such/folder"}})
+
+    def lengths(self) -> dict[str, int]:
+        folder = self.server.root / "screens"
+        return {path.name: path.stat().st_size for path in folder.iterdir() if not path.name.startswith(".")}
+
+    def content(self, name: str) -> bytes:
+        return (self.server.root / "screens" / name).read_bytes()
+
+
+@dataclass(frozen=True)
+class S3Store:
+    """An S3 store, and a key that it refuses; `lists_parts` is False for one that does not list unfinished uploads."""
+
+    server: s3.Server
+    key: str
+    secret: str
+    wrong_key: Mapping[str, str]
+    region: str = ""
+    lists_parts: bool = True
+    is_atomic: bool = True
+    odd_names: tuple[str, ...] = ODD_NAMES
+
+    def storage(self, wrong: bool = False, stop: threading.Event | None = None, notes: Path | None = None) -> Storage:
+        right = {"access_key_id": self.key, "secret_access_key": self.secret, "region": self.region}
+        return s3.storage(self.server.url, stop, notes or _own_notes(), **right | dict(self.wrong_key if wrong else {}))
+
+    def place(self, name: str) -> Place:
+        return s3.place(name)
+
+    @property
+    def nowhere(self) -> Place:
+        return s3.place("a.mp4", bucket="no-such-bucket")
+
+    def lengths(self) -> dict[str, int]:
+        listed = self.server.client.list_objects_v2(Bucket=s3.BUCKET).get("Contents", [])
+        found = {str(one["Key"]).removeprefix("screens/"): int(one["Size"]) for one in listed}
+        parts = self.server.client.list_multipart_uploads(Bucket=s3.BUCKET).get("Uploads", []) if self.lists_parts else []
+        return {**found, **{f"unfinished {one['Key']} {one['UploadId']}": 0 for one in parts}}
+
+    def content(self, name: str) -> bytes:
+        return self.server.content(f"screens/{name}")
+
+
+def _own_notes() -> Path:
+    return Path(tempfile.mkdtemp(dir=_notes.name))
+
+
+def _webdav(server: Callable[[], AbstractContextManager[ExternalDav]]) -> Start:
+    @contextmanager
+    def start(_: Path) -> Iterator[RealStore]:
+        with server() as running:
+            yield WebdavStore(running)
+
+    return start
+
+
+@contextmanager
+def _wsgidav(folder: Path) -> Iterator[RealStore]:
+    with Lab(folder / "lab") as lab:
+        user = lab.site.dav_account
+        yield WebdavStore(ExternalDav(lab.dav_url, lab.site.media.folder, user.username, user.password))
+
+
+@contextmanager
+def _moto(_: Path) -> Iterator[RealStore]:
+    with Bucket(checks_signatures=True) as bucket:
+        server = s3.Server(bucket.url, bucket.key_id, bucket.secret)
+        yield S3Store(server, bucket.key_id, bucket.secret, {"secret_access_key": "wrong"})
+
+
+@contextmanager
+def _s3rver(folder: Path) -> Iterator[RealStore]:
+    """It takes any secret for a known key, lists no unfinished uploads, keeps the beginning of a file whose upload breaks
+    off, and mixes two that come at a time."""
+    with s3rver.S3rver(folder / "s3rver", s3.BUCKET) as running:
+        server, wrong = s3.Server(running.url, s3rver.KEY, s3rver.SECRET), {"access_key_id": "NOBODY"}
+        yield S3Store(server, s3rver.KEY, s3rver.SECRET, wrong, lists_parts=False, is_atomic=False)
+
+
+@contextmanager
+def _swift(folder: Path) -> Iterator[RealStore]:
+    with swift.Swift(folder / "swift") as running:
+        server = s3.Server(running.url, swift.KEY, swift.SECRET, region=swift.REGION)
+        server.client.create_bucket(Bucket=s3.BUCKET)
+        yield S3Store(server, swift.KEY, swift.SECRET, {"secret_access_key": "wrong"}, swift.REGION)
+
+
+@contextmanager
+def _seaweedfs(folder: Path) -> Iterator[RealStore]:
+    """Its administrator's uploads create missing buckets; the muxer gets other keys. A backslash becomes a slash there."""
+    with seaweedfs.SeaweedFS(folder / "seaweedfs", {"muxer": ["Read", "Write", "List"]}) as running:
+        server = s3.Server(running.url, seaweedfs.key_of(seaweedfs.ADMIN), seaweedfs.secret_of(seaweedfs.ADMIN))
+        server.client.create_bucket(Bucket=s3.BUCKET)
+        names = tuple(name for name in ODD_NAMES if "\\" not in name)
+        key, secret, wrong = seaweedfs.key_of("muxer"), seaweedfs.secret_of("muxer"), {"secret_access_key": "wrong"}
+        yield S3Store(server, key, secret, wrong, odd_names=names)
+
+
+Start = Callable[[Path], AbstractContextManager[RealStore]]
+# How to start each store over a folder of its own. SeaweedFS is of the long tier.
+STORES: dict[str, Start] = {
+    "wsgidav": _wsgidav,
+    "apache": _webdav(apache),
+    "apache of the Genesys guide": _webdav(functools.partial(apache, GENESYS_FOLDER)),
+    "nginx": _webdav(nginx),
+    "lighttpd": _webdav(lighttpd),
+    "moto": _moto,
+    "s3rver": _s3rver,
+    "swift": _swift,
+} | ({"seaweedfs": _seaweedfs} if seaweedfs.IS_WANTED else {})
