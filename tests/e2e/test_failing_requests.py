@@ -50,7 +50,7 @@ def test_a_third_of_all_requests_may_fail(make_lab: Make, tmp_path: Path) -> Non
     with Muxer(config) as muxer:
         wait_until(lambda: {call.id for call in calls} <= labelled(lab), SECONDS, "all labels", log)
         lab.store.fail_at_random(0.0)
-        wait_until(lambda: not [one for one in stored_muxed(lab) if ".part" in one], SECONDS, "the end of parts", log)
+        wait_until(lambda: not [one for one in stored_muxed(lab) if "part-" in one], SECONDS, "the end of parts", log)
         assert muxer.stop() == 0
     for call in calls:
         assert sync.problems(clear(lab, call, tmp_path), call.start, LENGTH, SHOWN) == []
