@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from typing import cast
 
 import pytest
 
@@ -27,12 +28,17 @@ from muxer.errors import (
     ServiceUnavailable,
     Stopped,
     StoredElsewhere,
+    Transient,
     UnreadableAnswer,
 )
+from muxer.failures import FLAKY_DELAY_SECONDS, Failure
 from muxer.gir.models import MediaFile
+from muxer.job import Job, Report
+from muxer.journal import Key
 from muxer.outages import FAILURES_IN_A_ROW, INTERNAL_ERRORS_IN_A_ROW, Outages
 from muxer.repeat import Repeater
 from muxer.selection import MuxTarget
+from muxer.work import Work
 
 TRIES = 4
 
@@ -234,3 +240,55 @@ def test_each_repeated_try_is_logged_and_counted(caplog: pytest.LogCaptureFixtur
     assert [(one["step"], one["try"]) for one in fields] == [("fetch of a.mp3", 1), ("fetch of a.mp3", 2)]
     assert all("503" in one["reason"] for one in fields)
     assert activity.snapshot().totals.repeats == {"check": 2}
+
+
+class Ledger:
+    """Keeps the failures that it is told of."""
+
+    def __init__(self) -> None:
+        self.failures: list[Failure] = []
+
+    def begun(self, *_: object) -> None: ...
+
+    def postponed(self, *_: object) -> None: ...
+
+    def done(self, *_: object) -> None: ...
+
+    def failed(self, key: Key, failure: Failure, *_: object, **__: object) -> bool:
+        self.failures.append(failure)
+        return True
+
+
+class FailingJob:
+    """A job that ends with an error."""
+
+    def __init__(self, error: MuxerError) -> None:
+        self._error = error
+
+    def run(self, *_: object, **__: object) -> Report:
+        raise self._error
+
+
+def asking(seconds: float) -> ServiceUnavailable:
+    return ServiceUnavailable("later", retry_after=seconds)
+
+
+@pytest.mark.parametrize(
+    ("error", "is_flaky", "wanted"),
+    [
+        (unavailable, True, FLAKY_DELAY_SECONDS),
+        (unavailable, False, None),
+        (lambda: asking(77.0), True, 77.0),
+        (lambda: AccessDenied("no right"), True, None),
+    ],
+)
+def test_where_requests_fail_at_random_the_next_attempt_comes_soon(
+    error: Callable[[], Transient], is_flaky: bool, wanted: float | None
+) -> None:
+    outages, ledger, raised = Outages(), Ledger(), error()
+    raised.service = "RCS"
+    if is_flaky:
+        outages.recovered("RCS")
+    work = Work(cast(Job, FailingJob(raised)), outages, Activity(), threading.Event(), ledger)
+    work.do(MuxTarget("call", "r1", "alice", MediaFile.read({}), ()))
+    assert [one.retry_after for one in ledger.failures] == [wanted]
