@@ -83,11 +83,12 @@ class Polls:
 
 @dataclass
 class Totals:
-    """What was done since the start: targets by outcome, steps, bytes by direction and service, errors by service and type,
-    results by method (``copy``, ``re-encode``), seconds of result and of padding in it."""
+    """What was done since the start: targets by outcome, steps, repeated tries by step, bytes by direction and
+    service, errors by service and type, results by method (``copy``, ``re-encode``), seconds of result and of padding."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
     steps: dict[str, Durations] = field(default_factory=dict)
+    repeats: Counter[str] = field(default_factory=Counter)
     moved: Counter[tuple[str, str]] = field(default_factory=Counter)
     errors: Counter[tuple[str, str]] = field(default_factory=Counter)
     methods: Counter[str] = field(default_factory=Counter)
@@ -148,6 +149,7 @@ class Activity:
         with self._lock:
             for name, one in totals.steps.items():
                 self._totals.steps.setdefault(name, Durations()).absorb(one)
+            self._totals.repeats.update(totals.repeats)
             for direction, service in totals.moved:
                 self._totals.moved[direction, self._counted(service)] += totals.moved[direction, service]
             for service, kind in totals.errors:
@@ -206,6 +208,10 @@ class Activity:
         with self._lock:
             self._totals.steps.setdefault(name, Durations()).add(seconds)
 
+    def _repeated(self, running: Running) -> None:
+        with self._lock:
+            self._totals.repeats[running.step] += 1
+
     def _progress(self, running: Running, done: int, total: int) -> None:
         with self._lock:
             running.done += done
@@ -222,6 +228,12 @@ def step_done(name: str, seconds: float) -> None:
     """Count a step of a target that went well, and how long it took."""
     if (current := _current.get()) is not None:
         current[0]._step_done(name, seconds)
+
+
+def repeated() -> None:
+    """Count one more try in place of the step that its target is in."""
+    if (current := _current.get()) is not None:
+        current[0]._repeated(current[1])
 
 
 def expect(amount: int) -> None:

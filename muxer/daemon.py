@@ -187,7 +187,9 @@ class Daemon:
         if isinstance(error, ServiceUnavailable | AccessDenied):
             level = logging.DEBUG if self._outages.is_out(error.service) else logging.ERROR
             log.log(level, "the poll failed and is tried again: %s", told(error))
-            self._outages.declare(error)
+            # Where requests fail at random, a failed poll counts as any other failure, unless RWS asks for a delay.
+            if error.retry_after is not None or not self._outages.is_flaky(error.service):
+                self._outages.declare(error)
         elif isinstance(error, MuxerError):
             log.error("the poll failed and is tried again: %s", told(error))
         else:

@@ -6,7 +6,7 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from muxer.errors import Code, ConfigError, LocalResourceError, Problem
@@ -56,6 +56,8 @@ class Disk:
         # The free bytes and those that must stay free, as last measured; None when the file system tells nothing.
         self.measured: tuple[int, int] | None = None
         self._next_look = float("-inf")
+        # Deletes something that can be created again, and returns whether there was anything.
+        self.spare: Callable[[], bool] = lambda: False
         total = shutil.disk_usage(folder).total
         if 0 < total < reserve(total, min_free_megabytes) * REOPENED_AT:
             most = int(total / REOPENED_AT / MEGABYTE)
@@ -73,7 +75,8 @@ class Disk:
     def check(self, sizes: Iterable[int]) -> None:
         """Given the sizes of a job's sources by their metadata, raise :class:`LocalResourceError` when the job would not
         fit."""
-        need, (free, reserved) = needed(sizes), self._measure()
+        need = needed(sizes)
+        free, reserved = self._measure_with(need)
         if free < need + reserved:
             raise LocalResourceError(
                 f"it needs about {_megabytes(need)} in {self._folder} by the sizes in its metadata; "
@@ -83,7 +86,7 @@ class Disk:
 
     def _look(self) -> None:
         try:
-            free, reserved = self._measure()
+            free, reserved = self._measure_with(0)
         except OSError:
             return  # The job that needs the folder says what is wrong with it.
         self.measured = None if free == _UNKNOWN else (free, reserved)
@@ -96,6 +99,13 @@ class Disk:
             )
         elif was_short and not self._short:
             log.warning("there is room on the disk again, %s in %s; the work goes on", _megabytes(free), self._folder)
+
+    def _measure_with(self, need: int) -> tuple[int, int]:
+        """Return what :meth:`_measure` does, after spare files gave way to a job that needs so many bytes."""
+        free, reserved = self._measure()
+        while free < need + reserved and self.spare():
+            free, reserved = self._measure()
+        return free, reserved
 
     def _measure(self) -> tuple[int, int]:
         """Return how many bytes are free and how many must stay free."""

@@ -125,12 +125,18 @@ class ConfigError(MuxerError):
 
 class Transient(MuxerError):
     """It may work later. ``retry_after`` is the number of seconds that the other side asked for, if it did; ``service`` is
-    the name of the other side, where one is to blame."""
+    the name of the other side, where one is to blame.
+
+    `began` is when the request began, in seconds since 1970, infinite when that is not known. `is_counted` is True when it
+    was counted as a failure of the service, `is_given_up` when it was repeated in place as often as is allowed.
+    """
 
     def __init__(self, message: str, retry_after: float | None = None, *, code: Code | None = None) -> None:
         super().__init__(message, code=code)
         self.retry_after = retry_after
         self.service = ""
+        self.began = float("inf")
+        self.is_counted = self.is_given_up = False
 
 
 class ServiceUnavailable(Transient):
@@ -274,9 +280,11 @@ class MetadataError(Permanent):
 
 
 class MediaError(Permanent):
-    """A media file is not what its metadata say: broken, empty, without picture or sound."""
+    """A media file is not what its metadata say: broken, empty, without picture or sound. `source` is its mediaId, empty
+    when no single file is to blame."""
 
     usual_code = Code.MEDIA
+    source = ""
 
 
 class ToolError(Permanent):

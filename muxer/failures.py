@@ -12,6 +12,8 @@ from muxer.errors import GivenUp, MediaNotFound, Transient, code_of
 PERMANENT_ATTEMPTS = 3
 PERMANENT_DELAY_SECONDS = 5.0
 FIRST_DELAY_SECONDS = 15.0
+# Where requests fail at random, a longer delay is of no use: the next attempt is as likely to succeed now as later.
+FLAKY_DELAY_SECONDS = 5.0
 LONGEST_DELAY_SECONDS = 3600.0
 
 

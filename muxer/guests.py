@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import shutil
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from muxer import files
 from muxer.config.schema import Config
 from muxer.errors import ConfigError, Problem
 from muxer.lock import InUse, lock
-from muxer.workspace import LOCK, Workspace, folder_of, is_our_folder, private
+from muxer.workspace import JOB_PREFIX, KEPT, LOCK, Workspace, folder_of, is_our_folder, private, remove_folder
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ def guest(config: Config) -> Iterator[Workspace]:
     try:
         workspace = Workspace(path, config.instance, config.processing.min_free_megabytes)
     except ConfigError:
-        shutil.rmtree(path, ignore_errors=True)
+        remove_folder(path)
         raise
     try:
         adopt(workspace, base)
@@ -48,8 +48,9 @@ def guest(config: Config) -> Iterator[Workspace]:
     finally:
         workspace.close()
         workspace.release()
+        remove_folder(workspace.kept)
         if not _left(path):
-            shutil.rmtree(path, ignore_errors=True)
+            remove_folder(path)
 
 
 def worker(config: Config) -> tuple[str, Workspace]:
@@ -88,18 +89,18 @@ def adopt(workspace: Workspace, base: Path) -> None:
             with lock(path / LOCK, path, ""):
                 _take_over(path, workspace.path)
             if path.name.startswith(PREFIX) and not _left(path):
-                shutil.rmtree(path, ignore_errors=True)
+                remove_folder(path)
                 log.info("what a command that died has left is taken over: %s", path.name)
 
 
 def _take_over(path: Path, to: Path) -> None:
     """Remove media, and move the notes; one for which there is another already waits until that is done."""
-    for job in path.glob("muxer-job-*"):
-        shutil.rmtree(job, ignore_errors=True)
+    for folder in (*path.glob(f"{JOB_PREFIX}*"), path / KEPT):
+        remove_folder(folder)
     for note in _left(path):
         place = to / note.parent.name / note.name
         if not place.exists():
-            note.replace(place)
+            files.replace(note, place)
 
 
 def _left(path: Path) -> list[Path]:

@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from muxer import files
 from muxer.errors import MediaIncomplete, MuxerError
 from muxer.gir.models import MediaFile
 from muxer.media.arrival import Arrival
@@ -138,7 +139,7 @@ class IncomingFiles:
         """Remove what is remembered about the files of a recording, by their mediaIds: it is muxed."""
         for name in names:
             with suppress(OSError):
-                self._note(recording_id, name).unlink(missing_ok=True)
+                files.remove(self._note(recording_id, name))
 
     def prune(self) -> None:
         """Remove the notes that no poll has needed for :data:`KEPT_SECONDS`, and the oldest of too many."""
@@ -146,7 +147,8 @@ class IncomingFiles:
             notes = sorted(((note.stat().st_mtime, note) for note in self._folder.iterdir()), reverse=True)
             for number, (touched, note) in enumerate(notes):
                 if number >= MAX_NOTES or self._clock() - touched > KEPT_SECONDS:
-                    note.unlink(missing_ok=True)
+                    with suppress(OSError):
+                        files.remove(note)
 
     def _note(self, recording_id: str, name: str) -> Path:
         digest = hashlib.sha256(json.dumps([recording_id, name]).encode()).hexdigest()[:32]
@@ -174,6 +176,6 @@ class IncomingFiles:
             fresh = note.with_suffix(f".{os.getpid()}-{threading.get_ident()}.new")
             with private_file(fresh) as file:
                 file.write(json.dumps({"length": length, "since": self._clock()}).encode())
-            fresh.replace(note)
+            files.replace(fresh, note)
         except (OSError, MuxerError) as error:
             log.info("the length of %s cannot be noted: %s", source.name, error)

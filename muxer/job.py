@@ -6,21 +6,21 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from muxer import activity
-from muxer.activity import FETCHED, STORED, Activity
+from muxer import activity, files
+from muxer.activity import STORED, Activity
 from muxer.config.schema import Advanced
 from muxer.crypto.envelope import Encryptor
-from muxer.errors import AccessDenied, Code, EncryptionMissing, MetadataError, Stopped, StoredElsewhere
+from muxer.errors import AccessDenied, Code, EncryptionMissing, MediaError, MetadataError, Stopped, StoredElsewhere
+from muxer.fetching import fetch_decrypted, fetch_source, muxed_place
 from muxer.gir.labels import LABEL
-from muxer.gir.models import MediaFile, format_time
 from muxer.gir.publish import Publisher
 from muxer.gir.rcs import Rcs
 from muxer.gir.rws import Certificate, Rws
@@ -30,15 +30,17 @@ from muxer.muxed_names import ENCRYPTED, is_own
 from muxer.observe.logs import about
 from muxer.outages import RCS, RWS, Outages
 from muxer.parallel import Helpers
+from muxer.repeat import Repeat
+from muxer.results import Result, Results, clear_entry, shown_facts
 from muxer.selection import MuxTarget, select
 from muxer.storage.base import Place, Stored, place_of
 from muxer.storage.stores import Stores
 from muxer.superseded import Superseded
-from muxer.transfer import Received
 from muxer.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
+NO_CERTIFICATE = "a source is encrypted, but RWS has no encryption certificate for the result"
 # Another muxer that has stored a file publishes it within moments; one that has not by then has died.
 PUBLISH_WAIT_SECONDS = 15.0
 PUBLISH_LOOK_SECONDS = 1.0
@@ -59,6 +61,8 @@ class Services:
     superseded: Superseded
     workspace: Workspace
     incoming: IncomingFiles
+    results: Results
+    repeat: Repeat
     outages: Outages
     activity: Activity
     helpers: Helpers
@@ -66,10 +70,18 @@ class Services:
 
     def finish_left_overs(self) -> None:
         """Finish what a process that died has left half done in RWS and in the storages."""
-        self.publisher.repair_left_overs()
-        self.stores.remove_left_overs()
-        self.superseded.finish_left_overs()
-        self.incoming.prune()
+        finish = (
+            self.publisher.repair_left_overs,
+            self.stores.remove_left_overs,
+            self.superseded.finish_left_overs,
+            self.incoming.prune,
+            self.results.prune,
+        )
+        for one in finish:
+            try:
+                one()
+            except OSError as error:
+                log.error("files of the temporary folder cannot be used, tried at the next poll: %s", error)
 
 
 @dataclass(frozen=True)
@@ -129,11 +141,13 @@ class Job:
             with report.step("check"):
                 current = target if fresh else self.find(target.recording_id, target.name)
             if current is None:
+                self._services.results.forget(target)
                 log.info("the sources have changed since they were read; left to the next poll")
                 return report
             again = again and current.published
             if again or not current.published:
                 self._make(current, report, current.another_name if again else current.name)
+            self._services.results.forget(current)
             may_replace = again and report.muxed and self._options.delete_superseded
             replaced = [one for one in current.twins if is_own(one, current.recording_id)] if may_replace else []
             if current.superseded or replaced:
@@ -144,15 +158,17 @@ class Job:
                             self._services.superseded.delete(current.recording_id, media, by)
             if current.label_missing:
                 with report.step("label"):
-                    report.facts["label"] = LABEL if self._services.rws.label(current.recording_id) else "refused"
+                    label = partial(self._services.rws.label, current.recording_id)
+                    report.facts["label"] = LABEL if self._services.repeat("label", label) else "refused"
             self._finish(current, report)
         return report
 
     def find(self, recording_id: str, name: str) -> MuxTarget | None:
         """Given a recording and the name of a target, read the target as it is now: another muxer may have been faster, or
         new screen files may have come. Return None when it is wanted no longer. Raise the errors of :class:`Rws`."""
-        screen = self._services.rws.screen_recording(recording_id)
-        call = self._services.rws.call_recording(recording_id)
+        rws, repeat = self._services.rws, self._services.repeat
+        screen = repeat("reading the screen recording", partial(rws.screen_recording, recording_id))
+        call = repeat("reading the call recording", partial(rws.call_recording, recording_id))
         if call is None:
             return None
         selection = select(call, screen, **vars(self._options))
@@ -166,49 +182,75 @@ class Job:
             self.need_rcs(target)
             self.need_room(target)
             with self._services.workspace.job() as folder:
-                muxed, _ = self._muxed(target, folder, report)
+                muxed, *_ = self._mux(target, folder, report)
                 size = muxed.path.stat().st_size
                 with report.step("copy"):
                     keep(muxed.path)
-            report.facts |= {"bytes": size, "encrypted": False, **_told(muxed)}
+            report.facts |= {"bytes": size, "encrypted": False, **shown_facts(muxed)}
             report.timeline = muxed.timeline.facts()
         return report
 
-    def _muxed(self, target: MuxTarget, folder: Path, report: Report) -> tuple[Muxed, datetime]:
-        """Fetch and mux; return the muxed file, the only one that is left in the folder, and when it begins."""
+    def _mux(self, target: MuxTarget, folder: Path, report: Report) -> tuple[Muxed, datetime, bool]:
+        """Fetch and mux; return the muxed file, the only one that is left in the folder, when it begins, and whether a
+        source was found to be encrypted although its metadata do not say so."""
         with report.step("fetch"):
-            audio, screens = self.fetch(target, folder)
-        with report.step("mux"), self._services.incoming.watching(target.recording_id, (audio, *screens)):
-            muxed = self._services.engine.mux(audio, screens, folder)
-            _wipe(folder, muxed.path)
-        return muxed, audio.start
+            fetched = self._fetched(target, folder)
+        while True:
+            try:
+                audio, *screens = self._judged(target, fetched)
+                with report.step("mux"), self._services.incoming.watching(target.recording_id, (audio, *screens)):
+                    muxed = self._services.engine.mux(audio, screens, folder)
+                    _wipe(folder, muxed.path)
+                return muxed, audio.start, any(one.decrypted and not one.media.is_encrypted for one in fetched)
+            except MediaError as error:
+                number = next((n for n, one in enumerate(fetched) if one.media.media_id == error.source), None)
+                clear = None if number is None else fetch_decrypted(self._services, target, fetched[number])
+                if number is None or clear is None:
+                    raise
+                fetched[number] = clear
 
     def _make(self, target: MuxTarget, report: Report, name: str) -> None:
-        """Fetch, mux, encrypt, store and publish, under a name."""
-        certificates = self.certificates(target)
-        folder_of_screens = _place(target)
-        self.need_room(target)
+        """Store and publish the muxed file under a name: the one that an earlier attempt has kept, or a new one."""
+        certificates, results = self.certificates(target), self._services.results
+        folder_of_screens = muxed_place(target)
         with self._services.workspace.job() as folder:
-            muxed, start = self._muxed(target, folder, report)
-            path, entry = muxed.path, _entry(target, muxed, start) | {"mediaId": name}
-            if certificates:
-                with report.step("encrypt"):
-                    path, entry = self._encrypt(muxed, entry, certificates, folder)
-            entry["size"] = str(path.stat().st_size)
-            place = _beside_sources(target, folder_of_screens, entry["mediaId"])
-            entry["mediaDescriptor"] = place.descriptor
-            stored = self._store_and_publish(target, path, entry, place, report)
+            made = results.take(target, name, certificates, folder)
+            if made is None:
+                made = self._made(target, name, certificates, folder, report)
+            else:
+                log.info("the muxed file that an earlier attempt has kept is used")
+            place = _beside_sources(target, folder_of_screens, made.entry["mediaId"])
+            try:
+                report.muxed = self._store_and_publish(target, made, place, report)
+            except Exception:
+                if made.is_final:
+                    results.keep(target, name, certificates, made)
+                raise
             self._services.incoming.forget(target.recording_id, target.sources)
-        report.muxed = stored
-        report.facts |= {"file": entry["mediaId"], "bytes": int(entry["size"]), "encrypted": bool(certificates)}
-        report.facts |= _told(muxed)
-        report.timeline = muxed.timeline.facts()
+        report.facts |= {"file": made.entry["mediaId"], "bytes": int(made.entry["size"]), "encrypted": bool(certificates)}
+        report.facts |= made.facts
+        report.timeline = made.timeline
+
+    def _made(
+        self, target: MuxTarget, name: str, certificates: Sequence[Certificate], folder: Path, report: Report
+    ) -> Result:
+        """Fetch, mux and encrypt."""
+        self.need_room(target)
+        muxed, start, found_encrypted = self._mux(target, folder, report)
+        if found_encrypted and not certificates:
+            raise EncryptionMissing(NO_CERTIFICATE)
+        path, entry = muxed.path, clear_entry(target, muxed, start) | {"mediaId": name}
+        if certificates:
+            with report.step("encrypt"):
+                path, entry = self._encrypt(muxed, entry, certificates, folder)
+        entry["size"] = str(path.stat().st_size)
+        return Result(path, entry, shown_facts(muxed), muxed.timeline.facts())
 
     def certificates(self, target: MuxTarget) -> tuple[Certificate, ...]:
         """Return whom to encrypt for, and see to it that an encrypted recording can be read and written at all."""
-        certificates = self._services.rws.certificates()
+        certificates = self._services.repeat("reading the certificates", self._services.rws.certificates)
         if target.encrypted and not certificates:
-            raise EncryptionMissing("a source is encrypted, but RWS has no encryption certificate for the result")
+            raise EncryptionMissing(NO_CERTIFICATE)
         self.need_rcs(target)
         return certificates
 
@@ -224,65 +266,56 @@ class Job:
     def fetch(self, target: MuxTarget, folder: Path) -> tuple[Input, list[Input]]:
         """Fetch all sources, some at the same time; none is being written any more when this returns or raises. Each is
         returned with what is known about its arrival."""
+        audio, *screens = self._judged(target, self._fetched(target, folder))
+        return audio, screens
+
+    def _fetched(self, target: MuxTarget, folder: Path) -> list[FetchedFile]:
         files = [(target.audio, folder / "audio")]
         files += [(media, folder / f"screen-{number}") for number, media in enumerate(target.screens)]
-        fetched = self._services.helpers.run([partial(self._fetch_one, target, *one) for one in files])
-        audio, *screens = self._services.incoming.judge(target.recording_id, fetched)
-        return replace(audio, paused=target.paused), screens
+        return self._services.helpers.run([partial(fetch_source, self._services, target, *one) for one in files])
 
-    def _fetch_one(self, target: MuxTarget, media: MediaFile, path: Path) -> FetchedFile:
-        """Fetch one source in clear: encrypted ones through RCS, others from their storage, or through RWS."""
-        services = self._services
-        if media.start is None:
-            raise MetadataError(f"{media.media_id} has no usable startTime", code=Code.NO_START_TIME)
-        is_call, decrypted = media is target.audio, media.is_encrypted and services.rcs is not None
-        if decrypted and services.rcs is not None:
-            play = services.rcs.play_call if is_call else services.rcs.play_screen
-            service, length = RCS, play(target.recording_id, media.media_id, path, media.paths)
-        elif (place := _source_place(media)) is not None:
-            service, length = place.service, services.stores.of(place).fetch(place, path)
-        elif media.uri is not None:
-            service, length = RWS, services.rws.download(media.uri, path)
-        else:
-            raise MetadataError(f"{media.media_id} has neither a media descriptor nor a mediaUri", code=Code.NO_PLACE)
-        activity.moved(FETCHED, service, length)
-        log.info("fetched", extra={"fields": {"media": media.media_id, "bytes": length}})
-        # A storage that does not state when a file was modified may return its length alone.
-        received = length if isinstance(length, Received) else Received(length)
-        return FetchedFile(media, path, received, is_call, decrypted)
+    def _judged(self, target: MuxTarget, fetched: Sequence[FetchedFile]) -> list[Input]:
+        audio, *screens = self._services.incoming.judge(target.recording_id, fetched)
+        return [replace(audio, paused=target.paused), *screens]
 
     def _encrypt(
-        self, muxed: Muxed, entry: dict[str, Any], certificates: tuple[Certificate, ...], folder: Path
+        self, muxed: Muxed, entry: dict[str, Any], certificates: Sequence[Certificate], folder: Path
     ) -> tuple[Path, dict[str, Any]]:
         path = folder / "muxed.mp4.bin"
         pkcs7 = self._services.encryptor.encrypt(muxed.path, certificates, path)
-        muxed.path.unlink()
+        _remove_early(muxed.path)
         aliases = [certificate.alias for certificate in certificates if certificate.alias]
         return path, entry | {"mediaId": f"{entry['mediaId']}{ENCRYPTED}", "pkcs7": pkcs7, "certAlias": aliases}
 
-    def _store_and_publish(
-        self, target: MuxTarget, path: Path, entry: dict[str, Any], place: Place, report: Report
-    ) -> bool:
+    def _store_and_publish(self, target: MuxTarget, made: Result, place: Place, report: Report) -> bool:
         """Return whether the file is ours that is stored and published now, and not that of another muxer."""
-        with self._services.superseded.unpublished(target.recording_id, entry["mediaId"], target.sources, place):
+        with self._services.superseded.unpublished(target.recording_id, made.entry["mediaId"], target.sources, place):
             with report.step("store"):
-                stored = self._store(target, path, place)
-            if stored is not None:
+                made.stored = self._store(target, made, place)
+            if made.stored is not None:
                 with report.step("publish"):
-                    self._publish(target, entry, place, stored)
-        return stored is not None
+                    self._publish(target, made.entry | {"mediaDescriptor": place.descriptor}, place, made.stored)
+        return made.stored is not None
 
-    def _store(self, target: MuxTarget, path: Path, place: Place) -> Stored | None:
+    def _store(self, target: MuxTarget, made: Result, place: Place) -> Stored | None:
         """Upload the file; return None when another muxer has stored and published the same meanwhile."""
+        store, repeat = self._services.stores.of(place), self._services.repeat
+        tries = iter((PUBLISH_WAIT_SECONDS,))
 
         def may_replace() -> bool:
-            if self._is_published_soon(target, place.name):
+            # What this very step has stored, before a request of it failed, is published by nobody.
+            if self._is_published_soon(target, place.name, next(tries, 0.0)):
                 return False
             log.warning("the file of a muxer that died before it published is replaced: %s", place.name)
             return True
 
+        # Without a tag, the file of another muxer cannot be told from ours.
+        known = made.stored if made.stored is not None and made.stored.tag else None
+        if known is not None and repeat("looking at the upload", partial(store.describe, place)) == known:
+            log.info("an earlier attempt has uploaded the file already")
+            return known
         try:
-            stored = self._services.stores.of(place).store(path, place, may_replace)
+            stored = repeat("upload", partial(store.store, made.path, place, may_replace))
         except StoredElsewhere:
             # When the sources have changed meanwhile, what lies there may never be published: its note must stay.
             if (current := self.find(target.recording_id, target.name)) is None or not current.published:
@@ -292,24 +325,27 @@ class Job:
         activity.moved(STORED, place.service, stored.length)
         return stored
 
-    def _is_published_soon(self, target: MuxTarget, name: str) -> bool:
-        """Whether another muxer publishes the target within moments; for one that is published already, under this name."""
-        deadline = time.monotonic() + PUBLISH_WAIT_SECONDS
-        while time.monotonic() < deadline:
+    def _is_published_soon(self, target: MuxTarget, name: str, seconds: float) -> bool:
+        """Whether another muxer publishes the target within so many seconds; for one that is published already, under this
+        `name`."""
+        deadline = time.monotonic() + seconds
+        while True:
             current = self.find(target.recording_id, target.name)
             if current is None or (current.published and not target.published):
                 return True
             if any(name in one.names for one in current.twins):
                 return True
+            if time.monotonic() >= deadline:
+                return False
             if self._services.stop.wait(PUBLISH_LOOK_SECONDS):
                 raise Stopped("stopped while waiting for another muxer")
-        return False
 
     def _publish(self, target: MuxTarget, entry: dict[str, Any], place: Place, stored: Stored) -> None:
         """Publish the stored file, unless somebody has replaced it since: the envelope must fit the ciphertext."""
 
         def is_still_ours() -> None:
-            if self._services.stores.of(place).describe(place) != stored:
+            describe = partial(self._services.stores.of(place).describe, place)
+            if self._services.repeat("looking at the upload", describe) != stored:
                 raise StoredElsewhere(f"{place.name} was replaced by another muxer before it was published")
 
         self._services.publisher.publish(target.recording_id, target.region, entry, is_still_stored=is_still_ours)
@@ -324,7 +360,7 @@ class Job:
 def result_place(target: MuxTarget, name: str) -> Place:
     """Given a target and the name of its muxed file, return where that is stored. Raise :class:`MetadataError` when the
     metadata name no place, or a source bears that name."""
-    return _beside_sources(target, _place(target), name)
+    return _beside_sources(target, muxed_place(target), name)
 
 
 def services_of(target: MuxTarget) -> frozenset[str]:
@@ -339,32 +375,6 @@ def services_of(target: MuxTarget) -> frozenset[str]:
     return frozenset(services)
 
 
-def _place(target: MuxTarget) -> Place:
-    """Return a place beside the first screen file that lies in a storage."""
-    reason, code = "no screen file has a media descriptor", Code.NO_PLACE
-    for media in target.screens:
-        if media.descriptor is not None:
-            try:
-                return place_of(media.descriptor)
-            except MetadataError as error:
-                reason, code = str(error), error.code or code
-    raise MetadataError(f"there is no place for the muxed file beside a screen file: {reason}", code=code)
-
-
-def _source_place(media: MediaFile) -> Place | None:
-    """Return the place of a source, or None when it is known to RWS only: a descriptor that cannot be used does not matter
-    where there is a mediaUri."""
-    if media.descriptor is None:
-        return None
-    try:
-        return place_of(media.descriptor)
-    except MetadataError as error:
-        if media.uri is None:
-            raise
-        log.info("%s is fetched by its mediaUri: %s", media.media_id, error)
-        return None
-
-
 def _beside_sources(target: MuxTarget, where: Place, name: str) -> Place:
     """Return the place of the muxed file. Raise :class:`MetadataError` when a source bears its name: sources are never
     written over."""
@@ -373,34 +383,16 @@ def _beside_sources(target: MuxTarget, where: Place, name: str) -> Place:
     return where.beside(name)
 
 
-def _told(muxed: Muxed) -> dict[str, Any]:
-    """Return what the finished line says of a muxed file."""
-    method = "; ".join(muxed.reasons) or "copy"
-    seconds = {"length": muxed.length / 1e6, "padding": muxed.padding / 1e6, "sync": muxed.shift / 1e6}
-    blanked = {"paused": muxed.paused / 1e6} if muxed.paused else {}
-    missing = {"missing": "; ".join(muxed.missing)} if muxed.missing else {}
-    return {**seconds, **blanked, "method": method, **missing}
-
-
 def _wipe(folder: Path, kept: Path) -> None:
     """Remove all but one file of a job's folder: media in clear stay on the disk only as long as they are needed."""
     for path in folder.iterdir():
         if path != kept:
-            path.unlink()
+            _remove_early(path)
 
 
-def _entry(target: MuxTarget, muxed: Muxed, start: datetime) -> dict[str, Any]:
-    """Return the media entry of a clear muxed file (gir-api, section 5), without its place and size."""
-    screen = target.screens[0]
-    milliseconds = round(muxed.length / 1000)
-    parameters: dict[str, Any] = {"region": screen.region or target.region}
-    if screen.contact:
-        parameters["contact"] = dict(screen.contact)
-    return {
-        "mediaId": target.name,
-        "type": "video/mp4",
-        "startTime": format_time(start),
-        "stopTime": format_time(start + timedelta(milliseconds=milliseconds)),
-        "duration": str(milliseconds),
-        "parameters": parameters | {"muxed_mediaIds": list(target.sources)},
-    }
+def _remove_early(path: Path) -> None:
+    """Delete a file of a job's folder; one that another program holds stays until the end of the job."""
+    try:
+        files.remove(path)
+    except OSError as error:
+        log.info("%s is deleted at the end of the job: %s", path, error)

@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from muxer import files
 from muxer.failures import LONGEST_DELAY_SECONDS, Entry, Failure, failure_of, judge
 from muxer.masking import Mask
 
@@ -67,6 +68,7 @@ _LEAVE = "UPDATE targets SET state = ? WHERE state = 'running'"
 _SAMPLE = "INSERT OR REPLACE INTO samples VALUES (:at, :running, :queued, :waiting, :oldest_open)"
 
 # What is no fault of the journal: it is tried again, and what it says of failures is kept.
+_HELD = (32, 33)  # ERROR_SHARING_VIOLATION and ERROR_LOCK_VIOLATION of Windows
 _FOR_NOW = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL)
 
 
@@ -312,6 +314,8 @@ class Journal:
 
 def _is_for_now(error: Exception) -> bool:
     """Whether a sound journal may raise this, as when the disk is full or another process holds it."""
+    if getattr(error, "winerror", None) in _HELD:
+        return True
     return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF in _FOR_NOW
 
 
@@ -337,7 +341,7 @@ def _claim(path: Path) -> None:
 
 
 def _connected(path: Path, patience: float, left: str) -> sqlite3.Connection:
-    _claim(path)
+    files.patiently(lambda: _claim(path), patience)
     database = sqlite3.connect(path, timeout=patience, isolation_level=None, check_same_thread=False)
     try:
         database.execute("PRAGMA journal_mode = WAL")
@@ -359,10 +363,10 @@ def _connected(path: Path, patience: float, left: str) -> sqlite3.Connection:
 def _move_away(path: Path) -> None:
     """Keep one journal that could not be used beside the new one, for whoever wants to look."""
     with contextlib.suppress(OSError):
-        path.replace(path.with_suffix(".corrupt"))
+        files.replace(path, path.with_suffix(".corrupt"))
     for suffix in ("-wal", "-shm"):
         with contextlib.suppress(OSError):
-            path.with_name(path.name + suffix).unlink(missing_ok=True)
+            files.remove(path.with_name(path.name + suffix))
 
 
 def put_back(path: Path, now: float, *, recording: str | None = None, code: str | None = None) -> list[str]:

@@ -6,6 +6,7 @@ is no outage: one broken file must not stop the others.
 
 from __future__ import annotations
 
+import contextvars
 import logging
 import threading
 import time
@@ -37,6 +38,13 @@ REMEMBERED = 50
 # internal error of a service may come of one request; many of them do not.
 FAILURES_IN_A_ROW = 3
 INTERNAL_ERRORS_IN_A_ROW = 10
+# A failure that takes longer than this counts at once, even if it is repeated in place: a service that never answers would
+# otherwise count as available for minutes.
+QUICK_SECONDS = 10.0
+# For this long after a request that succeeded only when it was repeated, a service counts as flaky.
+FLAKY_SECONDS = 600.0
+
+_forgiving: contextvars.ContextVar[bool] = contextvars.ContextVar("forgiving", default=False)
 
 
 @dataclass
@@ -66,6 +74,7 @@ class Outages:
         self._lock = threading.Lock()
         self._services: dict[str, _Service] = {}
         self._successes: OrderedDict[str, float] = OrderedDict()
+        self._recoveries: OrderedDict[str, float] = OrderedDict()
         # How many outages have begun.
         self.begun = 0
 
@@ -74,21 +83,51 @@ class Outages:
         """Within this block a service is talked to: what comes of it decides whether it is out. An error that leaves the
         block bears the name of the service. Answers that concern one recording only say that the service is there."""
         beat()
+        began, started = time.time(), time.monotonic()
         try:
             yield
         except (RequestRejected, MediaNotFound, PlaceClosed, StorageMisconfigured, FolderMissing):
             self._succeeded(service)
             raise
         except (ServiceUnavailable, AccessDenied) as error:
-            error.service = error.service or service
-            if error.service == service:
+            if not error.service:
+                error.service, error.began = service, began
+            if error.service == service and not _is_forgiven(error, time.monotonic() - started):
                 self._failed(service, error)
             raise
         self._succeeded(service)
 
+    @contextmanager
+    def forgiving(self) -> Iterator[None]:
+        """Do not count quick failures within this block: they are repeated in place, and the last one is given to
+        :meth:`count`. Otherwise one broken file, or requests that fail at random, would count as an outage."""
+        token = _forgiving.set(True)
+        try:
+            yield
+        finally:
+            _forgiving.reset(token)
+
+    def count(self, error: ServiceUnavailable) -> None:
+        """Count the failure of a step that was repeated in place, unless `error` was counted before."""
+        if error.service and not error.is_counted:
+            self._failed(error.service, error)
+
+    def recovered(self, service: str) -> None:
+        """Note that a request to a service has failed, and the same one succeeded a moment later."""
+        with self._lock:
+            _remember(self._recoveries, service, time.monotonic())
+
+    def is_flaky(self, service: str) -> bool:
+        """Whether requests to a service have failed at random in the last :data:`FLAKY_SECONDS`."""
+        with self._lock:
+            return time.monotonic() - self._recoveries.get(service, float("-inf")) < FLAKY_SECONDS
+
     def declare(self, error: ServiceUnavailable | AccessDenied) -> None:
-        """Take a service for out at once: what failed was tried often enough."""
-        if error.service:
+        """Take a service for out at once: what failed was tried often enough. One that has done what others asked while it
+        was tried is not out."""
+        with self._lock:
+            is_up = self._successes.get(error.service, 0.0) > error.began
+        if error.service and not is_up:
             self._failed(error.service, error, enough=1)
 
     def new_poll(self) -> None:
@@ -139,6 +178,7 @@ class Outages:
         return state is not None and state.since is not None and not state.trials
 
     def _failed(self, service: str, error: ServiceUnavailable | AccessDenied, enough: int | None = None) -> None:
+        error.is_counted = True
         with self._lock:
             state = self._services.setdefault(service, _Service())
             state.failures += 1
@@ -152,12 +192,22 @@ class Outages:
     def _succeeded(self, service: str) -> None:
         with self._lock:
             state = self._services.pop(service, None)
-            self._successes[service] = time.time()
-            self._successes.move_to_end(service)
-            if len(self._successes) > REMEMBERED:
-                self._successes.popitem(last=False)
+            _remember(self._successes, service, time.time())
         if state is not None and state.since is not None:
             log.warning("%s is back after %.0f s; work goes on", service, time.monotonic() - state.since)
+
+
+def _remember(moments: OrderedDict[str, float], service: str, moment: float) -> None:
+    """Keep the `moment` of a service, and forget that of the service which was kept the longest ago."""
+    moments[service] = moment
+    moments.move_to_end(service)
+    if len(moments) > REMEMBERED:
+        moments.popitem(last=False)
+
+
+def _is_forgiven(error: ServiceUnavailable | AccessDenied, seconds: float) -> bool:
+    """Whether a failure after so many seconds is not counted yet, because it is repeated in place."""
+    return _forgiving.get() and isinstance(error, ServiceUnavailable) and seconds < QUICK_SECONDS
 
 
 def _enough(error: ServiceUnavailable | AccessDenied) -> int:

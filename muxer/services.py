@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+from muxer import __version__
 from muxer.activity import Activity
 from muxer.config.schema import Config
 from muxer.crypto.envelope import Encryptor
@@ -21,6 +22,8 @@ from muxer.media.render import Tools
 from muxer.outages import RCS, RWS, Outages
 from muxer.parallel import Helpers
 from muxer.process import Runner
+from muxer.repeat import Repeater
+from muxer.results import Results
 from muxer.storage.base import S3, WEBDAV
 from muxer.storage.s3 import S3Storage
 from muxer.storage.stores import Stores
@@ -49,16 +52,20 @@ def build(
         paddings=Paddings(workspace.padding),
     )
     stores = stores_of(config, workspace.mark, workspace.uploading, stop, outages)
+    repeat, results = Repeater(outages, stop), _results_of(config, workspace)
+    workspace.disk.spare = results.drop_oldest
     return Services(
         rws=rws,
         rcs=rcs_of(config, stop, outages, rws.deviations),
         stores=stores,
         engine=engine,
         encryptor=Encryptor(config.processing.openssl, runner),
-        publisher=Publisher(rws, workspace.publishing),
-        superseded=Superseded(rws, stores, workspace.deleting),
+        publisher=Publisher(rws, workspace.publishing, repeat),
+        superseded=Superseded(rws, stores, workspace.deleting, repeat),
         workspace=workspace,
         incoming=incoming_of(config),
+        results=results,
+        repeat=repeat,
         outages=outages,
         activity=Activity(),
         helpers=Helpers(advanced.worker_threads, FETCHED_AT_ONCE - 1, stop),
@@ -74,6 +81,18 @@ def incoming_of(config: Config) -> IncomingFiles:
     folder = folder_of(config.processing.temp_dir, config.instance).absolute() / "incoming"
     migrates = bool(config.advanced.call_recording_query_string)
     return IncomingFiles(folder, config.advanced.incomplete_after, single_look=migrates)
+
+
+def _results_of(config: Config, workspace: Workspace) -> Results:
+    """Return what keeps muxed files for another attempt. Those of another version or other options are not used."""
+    advanced = config.advanced
+    options = {
+        "version": __version__,
+        "max_overlap_allowed": advanced.max_overlap_allowed,
+        "slice": advanced.video_padding_slice_length_ms,
+        "audio_codec": advanced.audio_codec,
+    }
+    return Results(workspace.kept, options)
 
 
 def cleaning_of(config: Config, workspace: Workspace) -> Cleaning:
@@ -95,7 +114,9 @@ def stores_of(config: Config, mark: str, uploading: Path, stop: threading.Event,
     storages."""
     return Stores(
         {
-            WEBDAV: WebdavStorage(config.webdav, mark, uploading, stop, outages, site_of(config)),
+            WEBDAV: WebdavStorage(
+                config.webdav, mark, uploading, stop, outages, site_of(config), Repeater(outages, stop)
+            ),
             S3: S3Storage(config.s3, uploading, stop, outages),
         }
     )

@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from muxer import __version__
+from muxer import __version__, files
 from muxer.activity import Polls, Running, Snapshot
 from muxer.errors import LocalResourceError
 from muxer.masking import Mask
@@ -69,7 +69,7 @@ class StateFile:
         try:
             with private_file(new) as file:
                 file.write(self._mask(json.dumps(state)).encode(errors="backslashreplace"))
-            new.replace(self._path)
+            files.replace(new, self._path)
             self._told = False
         except (OSError, LocalResourceError) as error:
             if not self._told:
@@ -80,7 +80,7 @@ class StateFile:
         """Remove the file: this process ends."""
         for path in (self._path, self._path.with_suffix(".new")):
             with contextlib.suppress(OSError):
-                path.unlink(missing_ok=True)
+                files.remove(path)
 
 
 def read(folder: Path) -> dict[str, Any] | None:
@@ -132,5 +132,6 @@ def plain(snapshot: Snapshot) -> dict[str, Any]:
             "padding_seconds": totals.padding_seconds,
             **{name: [[*key, count] for key, count in counter.items()] for name, counter in pairs.items()},
             "steps": {name: asdict(one) for name, one in totals.steps.items()},
+            "repeats": dict(totals.repeats),
         },
     }

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from muxer.errors import MetadataError, Permanent, Transient
 from muxer.gir.models import MediaFile
 from muxer.gir.rws import Rws
 from muxer.muxed_names import has_earlier_name
+from muxer.repeat import Repeat, once
 from muxer.storage.base import Place, place_of
 from muxer.storage.notes import NoteFolder
 from muxer.storage.stores import Stores
@@ -32,8 +34,10 @@ KEPT_SECONDS = 7 * 86_400.0
 class Superseded:
     """Deletes superseded muxed files. ``folder`` keeps the notes. Safe to use from any thread."""
 
-    def __init__(self, rws: Rws, stores: Stores, folder: Path) -> None:
+    def __init__(self, rws: Rws, stores: Stores, folder: Path, repeat: Repeat = once) -> None:
+        """Create it; `repeat` calls each request that may fail."""
         self._rws = rws
+        self._repeat = repeat
         self._stores = stores
         self._notes = NoteFolder(folder)
 
@@ -53,7 +57,7 @@ class Superseded:
             with self._notes.during({**note, "by": by}):
                 self._delete_entry(recording_id, media)
                 entry_is_gone = True
-                self._stores.of(place).delete(place)
+                self._repeat("deleting the file", partial(self._stores.of(place).delete, place))
         except (Permanent, Transient) as error:
             if not entry_is_gone:
                 raise
@@ -103,7 +107,7 @@ class Superseded:
         return True
 
     def _delete_entry(self, recording_id: str, media: MediaFile) -> None:
-        self._rws.delete_media(recording_id, media.media_id)
+        self._repeat("deleting the entry", partial(self._rws.delete_media, recording_id, media.media_id))
         log.info("superseded file deleted", extra={"fields": {"media": media.media_id}})
 
 

@@ -6,11 +6,12 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 from muxer.activity import Activity
-from muxer.errors import MediaIncomplete, MediaNotFound, MuxerError, Stopped, StoredElsewhere, Transient
-from muxer.failures import Failure, failure_of
+from muxer.errors import MediaIncomplete, MediaNotFound, MuxerError, ServiceUnavailable, Stopped, StoredElsewhere, Transient
+from muxer.failures import FLAKY_DELAY_SECONDS, Failure, failure_of
 from muxer.job import Job, Report, services_of
 from muxer.journal import Key
 from muxer.observe.logs import about
@@ -113,6 +114,8 @@ class Work:
     def _failed(self, key: Key, error: Exception, last: bool) -> bool:
         """Tell of a failed attempt; return whether there is to be another one at once."""
         failure = failure_of(error)
+        if isinstance(error, ServiceUnavailable) and error.retry_after is None and self._outages.is_flaky(error.service):
+            failure = replace(failure, retry_after=FLAKY_DELAY_SECONDS)
         self._activity.erred(failure.service, failure.error)
         unexpected = None if isinstance(error, MuxerError) else error
         return self._ledger.failed(key, failure, self._weight(error), unexpected, last) and not last

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from muxer import files
 from muxer.disk import Disk
 from muxer.errors import Code, ConfigError, Problem
 from muxer.lock import lock
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 
 LOCK = "muxer.lock"
 JOB_PREFIX = "muxer-job-"
+# Muxed files that wait for another attempt; the folder is there only while there are any.
+KEPT = "kept"
 # What tempfile.mkdtemp makes of the prefix. Anything else in the folder belongs to somebody else.
 _JOB_NAME = re.compile(re.escape(JOB_PREFIX) + "[a-z0-9_]{8}")
 
@@ -54,6 +57,7 @@ class Workspace:
             self.disk = Disk(self.path, min_free_megabytes)
             self.publishing, self.uploading = self.path / "publishing", self.path / "uploading"
             self.deleting, self.padding = self.path / "deleting", self.path / "padding"
+            self.kept = self.path / KEPT
             self.keep()
         except OSError as error:
             what = f"{self.path} cannot be used: {error.filename or ''}: {error.strerror or error}"
@@ -66,8 +70,9 @@ class Workspace:
         """Make the folders that are missing, and mark everything as used: the system's own cleaners remove what is old."""
         for folder in (self.publishing, self.uploading, self.deleting, self.padding):
             private(folder)
-            for path in (folder, *folder.iterdir()):
-                with contextlib.suppress(FileNotFoundError):
+            os.utime(folder)
+            for path in folder.iterdir():
+                with contextlib.suppress(OSError):
                     os.utime(path)
         os.utime(self.path / LOCK)
 
@@ -116,7 +121,7 @@ class Workspace:
             try:
                 yield path
             finally:
-                shutil.rmtree(path, ignore_errors=True)
+                remove_folder(path)
                 with self._lock:
                     self._active.discard(path.name)
 
@@ -125,7 +130,7 @@ class Workspace:
         with self._lock:
             given_up = list(self._active)
         for name in given_up:
-            shutil.rmtree(self.path / name, ignore_errors=True)
+            remove_folder(self.path / name)
 
     def release(self) -> None:
         """Let others have the folder."""
@@ -136,9 +141,7 @@ class Workspace:
         with self._lock:
             found = self.path.glob(f"{JOB_PREFIX}*")
             left_over = [path for path in found if path.name not in self._active and _is_job_folder(path)]
-        for path in left_over:
-            shutil.rmtree(path, ignore_errors=True)
-        return sum(not path.exists() for path in left_over)
+        return sum(remove_folder(path) for path in left_over)
 
     @property
     def mark(self) -> str:
@@ -163,6 +166,26 @@ class Cleaning:
             return 0
         self._last = time.monotonic()
         return self._workspace.clean()
+
+
+def remove_folder(path: Path) -> bool:
+    """Delete the folder at `path` with everything in it, as far as possible. Returns whether it is gone; what stays is
+    logged."""
+    try:
+        files.patiently(lambda: _remove_folder(path))
+    except OSError as error:
+        log.warning("%s cannot be deleted now: %s", path, error)
+    return not os.path.lexists(path)
+
+
+def _remove_folder(path: Path) -> None:
+    try:
+        shutil.rmtree(path)
+    except OSError:
+        # One file that is held must not keep the others.
+        shutil.rmtree(path, ignore_errors=True)
+        if os.path.lexists(path):
+            raise
 
 
 def private(path: Path) -> Path:

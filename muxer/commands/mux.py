@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from muxer import activity, state
+from muxer import activity, files, state
 from muxer.commands.beside import Beside, Outcome, run_beside, say
 from muxer.commands.common import guarded, parser, show_json
 from muxer.commands.found import chosen, targets_of
@@ -106,9 +106,9 @@ def _put(made: Path, output: Path, force: bool, stopped: Callable[[], bool]) -> 
                         if stopped():
                             raise Stopped("stopped while the muxed file was written")
                 _check_output(output, force)
-                fresh.replace(output)
+                files.replace(fresh, output)
             finally:
-                fresh.unlink(missing_ok=True)
+                files.remove(fresh)
         except PermissionError as error:
             raise LocalResourceError(f"{output} cannot be written: {error.strerror}", code=Code.CONFIGURATION) from error
 

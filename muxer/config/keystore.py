@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from muxer import files
 from muxer.errors import ConfigError, Problem
 
 KEYSTORE = "muxer.keystore"
@@ -151,9 +152,9 @@ def _write_private(path: Path, data: bytes) -> None:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            Path(name).replace(path)
+            files.replace(Path(name), path)
         finally:
-            Path(name).unlink(missing_ok=True)
+            files.remove(Path(name))
         if not _WINDOWS:
             _sync_folder(path.parent)
     except OSError as error:

@@ -14,12 +14,15 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from muxer import files
 from muxer.errors import Code, MuxerError, Permanent, ServiceUnavailable
 from muxer.gir.models import Json, MediaFile, ScreenRecording
 from muxer.gir.rws import Rws
+from muxer.repeat import Repeat, once
 from muxer.transfer import private_file
 
 log = logging.getLogger(__name__)
@@ -34,8 +37,10 @@ LOCKS = 64
 class Publisher:
     """Posts entries one recording at a time. ``folder`` keeps the lists that are at stake. Safe to use from any thread."""
 
-    def __init__(self, rws: Rws, folder: Path) -> None:
+    def __init__(self, rws: Rws, folder: Path, repeat: Repeat = once) -> None:
+        """Create it; `repeat` calls each request that may fail."""
         self._rws = rws
+        self._repeat = repeat
         self._folder = folder
         self._full_lists = False
         self._locks = [threading.Lock() for _ in range(LOCKS)]
@@ -50,7 +55,7 @@ class Publisher:
         describes another ciphertext. Raise :class:`ServiceUnavailable` when the entry cannot be seen after posting.
         """
         with self.lock(recording_id):
-            current = self._rws.screen_recording(recording_id)
+            current = self._read(recording_id)
             if current is not None and _stands_in(current, entry):
                 return current
             is_still_stored()
@@ -65,19 +70,24 @@ class Publisher:
         """Post again the entries that an earlier publication put at stake and that are missing now."""
         for path in sorted(self._folder.glob("*.json")):
             try:
-                self._repair(path)
+                self._settle(path)
             except FileNotFoundError:
                 continue  # its publication has just ended well
-            except (ValueError, KeyError, TypeError) as error:
-                log.warning("%s cannot be read (%s); it is removed", path.name, type(error).__name__)
-                path.unlink(missing_ok=True)
             except OSError as error:
-                log.error("lost entries cannot be looked for, tried at the next poll: %s", error)
-            except Permanent as error:
-                kept = path.replace(path.with_suffix(".refused"))
-                log.error("RWS refuses entries that it has lost; they are kept in %s: %s", kept, error)
+                log.error("%s cannot be used, tried at the next poll: %s", path, error)
             except MuxerError as error:
                 log.error("lost entries could not be posted again, tried at the next poll: %s", error)
+
+    def _settle(self, path: Path) -> None:
+        """Post what one record keeps; put away a record that is of no use, or that RWS refuses."""
+        try:
+            self._repair(path)
+        except (ValueError, KeyError, TypeError) as error:
+            log.warning("%s cannot be read (%s); it is removed", path.name, type(error).__name__)
+            files.remove(path)
+        except Permanent as error:
+            kept = files.replace(path, path.with_suffix(".refused"))
+            log.error("RWS refuses entries that it has lost; they are kept in %s: %s", kept, error)
 
     def _repair(self, path: Path) -> None:
         recording_id = json.loads(path.read_text(encoding="utf-8"))["id"]
@@ -91,7 +101,7 @@ class Publisher:
                 # One with an id comes last: by it the post is recognised when it is read back.
                 wanted = sorted(_union(earlier, current), key=lambda one: bool(one.get("mediaId")))
                 self._post(recording_id, left["region"], wanted, path, full=True)
-            path.unlink(missing_ok=True)
+            files.remove(path)
 
     def _post(
         self, recording_id: str, region: str, wanted: list[Json], at_stake: Path, *, full: bool
@@ -100,11 +110,12 @@ class Publisher:
         file that keeps what is ``at_stake`` is removed."""
         posted: Sequence[Json] = wanted if full else wanted[-1:]
         for _ in range(POST_ATTEMPTS):
-            self._rws.post_media(recording_id, region, posted)
+            # An entry has one name: one that is posted twice is there once.
+            self._repeat("posting the entry", partial(self._rws.post_media, recording_id, region, posted))
             current = self._read_back(recording_id, posted)
             missing = _missing(wanted, current)
             if current is not None and not missing and _stands_in(current, wanted[-1]):
-                at_stake.unlink(missing_ok=True)
+                self._forget(at_stake)
                 return current
             if len(posted) < len(wanted) and missing - {wanted[-1]["mediaId"]}:
                 log.warning("RWS replaces the media list of a recording when one entry is posted; posting full lists")
@@ -127,9 +138,12 @@ class Publisher:
         """Return a recording as it stands now. Raise :class:`ServiceUnavailable` also when waiting does not mend it: what is
         posted is refused by a refused post, and by nothing else."""
         try:
-            return self._rws.screen_recording(recording_id)
+            return self._read(recording_id)
         except Permanent as error:
             raise ServiceUnavailable(f"RWS does not show what is published: {error}", code=Code.NOT_SHOWN) from error
+
+    def _read(self, recording_id: str) -> ScreenRecording | None:
+        return self._repeat("reading the screen recording", partial(self._rws.screen_recording, recording_id))
 
     def lock(self, recording_id: str) -> threading.Lock:
         """Return the lock that is held while entries of a recording are posted. Hold it to delete an entry: one that
@@ -141,7 +155,14 @@ class Publisher:
         fresh = path.with_suffix(".new")
         with private_file(fresh) as file:
             file.write(json.dumps({"id": recording_id, "region": region, "mediaFiles": wanted}).encode())
-        return fresh.replace(path)
+        return files.replace(fresh, path)
+
+    def _forget(self, at_stake: Path) -> None:
+        """Delete the record of a publication that ended well; one that cannot be deleted is read by the next poll."""
+        try:
+            files.remove(at_stake)
+        except OSError as error:
+            log.warning("%s cannot be deleted now, tried at the next poll: %s", at_stake, error)
 
 
 def as_posted(media: Json) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from muxer.errors import Code, LoginRefused, RequestRejected, ServiceUnavailable
 from muxer.gate import LoginGate
 from muxer.gir.answers import Answer, envelope, failure, is_csrf_refusal, is_message
 from muxer.outages import Outages
+from muxer.repeat import DELAYS
 
 log = logging.getLogger(__name__)
 
@@ -106,10 +107,15 @@ class Session:
         for attempt in range(1, attempts + 1):
             try:
                 answer = self._exchange("GET", target)
-                return self._content(answer, **kwargs), answer.headers
+                content = self._content(answer, **kwargs)
+                if attempt > 1:
+                    self.outages.recovered(self.service)
+                return content, answer.headers
             except ServiceUnavailable as error:
-                wait = error.retry_after if error.retry_after is not None else 2.0 ** (attempt - 1)
-                if attempt == attempts or wait > LONGEST_WAIT:
+                if attempt == attempts:
+                    raise
+                wait = error.retry_after if error.retry_after is not None else DELAYS[attempt - 1]
+                if wait > LONGEST_WAIT:
                     raise
                 log.debug("%s; trying again in %.1f s", error, wait)
                 if self._stop.wait(wait * random.uniform(1.0, 1.2)):

@@ -40,10 +40,12 @@ def shown(site: Site, recording: dict[str, Any]) -> dict[str, Any]:
         for media in recording["mediaFiles"]:
             if media["type"].startswith("audio/"):
                 media["originalMediaDescriptor"] = {"storage": "tape", "path": "x"}
-    if site.switches.hidden_pkcs7:
+    if site.switches.hidden_pkcs7 or site.switches.hidden_encryption:
         for media in recording["mediaFiles"]:
             if "muxed_mediaIds" not in media.get("parameters", {}):
                 media.pop("pkcs7", None)
+                if site.switches.hidden_encryption:
+                    media.pop("certAlias", None)
     return recording
 
 

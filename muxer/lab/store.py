@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
+from random import Random
 from typing import Any
 
 from muxer.lab.times import epoch_ms
@@ -49,6 +50,7 @@ class Store:
         self._screens: dict[str, JSON] = {}
         self._requests: deque[RequestRecord] = deque(maxlen=REMEMBERED)
         self._failures: list[ScriptedFailure] = []
+        self._failing, self._chance = 0.0, Random(0)
         self._definitions: set[str] = set()
         self._posts: list[JSON] = []
         self._deletes: list[tuple[str, str]] = []
@@ -138,12 +140,21 @@ class Store:
         with self._lock:
             self._failures.append(ScriptedFailure(service, method, path_part, status, times, dict(headers or {}), body))
 
+    def fail_at_random(self, part: float, seed: int = 0) -> None:
+        """Let this part (0 to 1) of all requests to all services fail from now on, before anything is done: with 500, 503,
+        or (rws and rcs) a closed connection. `seed` decides which."""
+        with self._lock:
+            self._failing, self._chance = part, Random(seed)
+
     def take_failure(self, service: str, method: str, path: str) -> ScriptedFailure | None:
-        """Return the scripted failure for this request, counted as used, or None."""
+        """Return the scripted or random failure for this request, counted as used, or None."""
         with self._lock:
             found = next((failure for failure in self._failures if failure.fits(service, method, path)), None)
             if found:
                 found.times -= 1
+            elif self._chance.random() < self._failing:
+                status = self._chance.choice((500, 503) if service == "dav" else (500, 503, 0))
+                found = ScriptedFailure(service, method, path, status, 1)
             return found
 
     def record(self, request: RequestRecord) -> None:

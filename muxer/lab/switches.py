@@ -34,6 +34,7 @@ class Switches:
     rcs_second_paths: RCS plays media by its second family of paths only [gir-api 8, S].
     hidden_storage: the descriptors of call media name an unknown storage [gir-api 9].
     hidden_pkcs7: encrypted media of the recordings come without pkcs7 [gir-api 4, S].
+    hidden_encryption: encrypted media of the recordings come without pkcs7 and certAlias [gir-api 4].
     encryption_group: the settings of gir-api 7: ``certificates``, ``empty``, or ``missing`` (404).
     version: the RWS version; empty makes the answer unreadable.
     error_in_envelope: failures come with HTTP 200 and only statusCode says so [gir-api 1, D].
@@ -64,6 +65,7 @@ class Switches:
     rcs_second_paths: bool = False
     hidden_storage: bool = False
     hidden_pkcs7: bool = False
+    hidden_encryption: bool = False
     encryption_group: str = "certificates"
     version: str = "8.5.205.40"
     error_in_envelope: bool = False

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, BinaryIO
 
+from muxer import files
 from muxer.errors import Code, MediaError
 from muxer.media.audio_decode import MAX_CHANNELS, Decoded, Form, decode_audio, one_form
 from muxer.media.audio_levels import Levels, find_difference
@@ -95,7 +96,7 @@ def encode_audio(tools: Tools, runner: Runner, source: Source, output: Path, *, 
         _write_samples(tools, runner, source, samples)
         runner.run(pcm_command(tools, samples, source.form, output), timeout=ENCODE_SECONDS)
     finally:
-        samples.unlink(missing_ok=True)
+        files.remove(samples)
 
 
 def check_encoded(tools: Tools, runner: Runner, source: Source, output: Path) -> None:

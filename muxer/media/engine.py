@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from threading import BoundedSemaphore
 
-from muxer import activity
+from muxer import activity, files
 from muxer.errors import Code, MediaError, MetadataError, ToolError
 from muxer.gir.models import to_microseconds
 from muxer.media import limits, render, timeline, verify
@@ -234,7 +234,7 @@ class Engine:
 
     def _forget_padding(self, path: Path) -> None:
         """Let slices be made anew, the one in a job's folder and those that are kept: one of them may be broken."""
-        path.unlink(missing_ok=True)
+        files.remove(path)
         if self._paddings is not None:
             self._paddings.forget()
 
@@ -289,4 +289,6 @@ def named(name: str) -> Iterator[None]:
         with present(name):
             yield
     except (MediaError, ToolError) as error:
-        raise MediaError(f"{name}: {error}", code=error.code if isinstance(error, MediaError) else None) from error
+        found = MediaError(f"{name}: {error}", code=error.code if isinstance(error, MediaError) else None)
+        found.source = name
+        raise found from error

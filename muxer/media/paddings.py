@@ -9,6 +9,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from muxer import files
+
 # There are as many as a site has sizes of screens; the least recently used go first.
 KEPT = 64
 
@@ -20,7 +22,8 @@ class Paddings:
         """Given an existing folder of its own, which is swept of what a hard kill left half-written."""
         self._folder = folder
         for path in folder.glob("*.new"):
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                files.remove(path)
 
     def bring(self, parameters: str, path: Path, make: Callable[[Path], None]) -> None:
         """Given what a slice is like, put one at ``path``: the kept one, or one that ``make`` writes, which is then kept."""
@@ -35,14 +38,14 @@ class Paddings:
 
     def forget(self) -> None:
         """Remove all slices, when one of them turned out to be unusable."""
-        with contextlib.suppress(OSError):
-            for path in self._folder.glob("*.mp4"):
-                path.unlink(missing_ok=True)
+        for path in self._folder.glob("*.mp4"):
+            with contextlib.suppress(OSError):
+                files.remove(path)
 
     def _keep(self, path: Path, kept: Path) -> None:
         fresh = kept.with_suffix(f".{path.parent.name}.new")
         shutil.copyfile(path, fresh)
-        fresh.replace(kept)
+        files.replace(fresh, kept)
         others = sorted(self._folder.glob("*.mp4"), key=lambda one: one.stat().st_mtime)
         for old in others[:-KEPT]:
-            old.unlink(missing_ok=True)
+            files.remove(old)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 from zlib import crc32
 
+from muxer import files
 from muxer.errors import Code, MediaError, ToolError
 from muxer.media.audio_encode import PACKET_US
 from muxer.media.avc import Avc
@@ -181,7 +182,7 @@ def _check_decoding(made: Made, row: Row, runner: Runner) -> None:
         raise _wrong("the last frame is not where it was planned")
     if not frames.get(2):
         raise _wrong("there is no sound at the end")
-    path.unlink()
+    files.remove(path)
 
 
 def _check_looks(made: Made, tools: Tools, runner: Runner) -> None:
@@ -205,7 +206,7 @@ def _check_looks(made: Made, tools: Tools, runner: Runner) -> None:
         if left:
             name = plan.sources.names[left[0].clip or 0]
             raise _wrong(f"the frame at {left[0].at / 1e6:.3f} s is not that of {name} at this time")
-    pixels.unlink()
+    files.remove(pixels)
 
 
 class _Views:
@@ -238,7 +239,7 @@ def _view(folder: Path, look: Look) -> bytes:
     path = look_path(folder, look.number)
     with contextlib.suppress(FileNotFoundError):
         frame = path.read_bytes()
-        path.unlink()
+        files.remove(path)
         return frame
     return b""
 

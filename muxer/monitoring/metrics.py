@@ -109,6 +109,8 @@ def of_totals(totals: Totals, shown: Callable[[str], str] = str) -> Iterator[Met
     help_text = "Errors of recordings and polls, by the service to blame (none: empty) and the type of the error."
     yield counters("muxer_errors", help_text, ["service", "type"], errors)
     yield _steps({one: Durations() for one in STEPS} | totals.steps)
+    help_text = "Tries of a step in place that followed a failed one, by step."
+    yield counters("muxer_step_retries", help_text, ["step"], single(dict.fromkeys(STEPS, 0) | totals.repeats))
 
 
 def of_polls(polls: Polls, now: float) -> Iterator[Metric]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
+from muxer import files
 from muxer.errors import Permanent, Transient
 from muxer.storage.base import Place
 from muxer.transfer import private_file
@@ -47,7 +48,7 @@ class NoteFolder:
         try:
             self._write(note, text)
             yield note
-            note.unlink(missing_ok=True)
+            remove_note(note)
         finally:
             self._active.discard(note.name)
 
@@ -57,9 +58,9 @@ class NoteFolder:
         try:
             with private_file(fresh) as file:
                 file.write(text.encode())
-            fresh.replace(note)
+            files.replace(fresh, note)
         except BaseException:
-            fresh.unlink(missing_ok=True)
+            remove_note(fresh)
             raise
 
     def finish(self, settle: Callable[[Any], bool], later: str) -> None:
@@ -72,7 +73,7 @@ class NoteFolder:
             with self._changed:
                 # The process died while it wrote this one: what it is about had not begun.
                 if fresh.with_suffix(".json").name not in self._active:
-                    fresh.unlink(missing_ok=True)
+                    remove_note(fresh)
         for note in sorted(self._folder.glob("*.json")):
             with self._changed:
                 if note.name in self._active:
@@ -80,7 +81,7 @@ class NoteFolder:
                 self._settling.add(note.name)
             try:
                 if self._settled(note, settle, later):
-                    note.unlink(missing_ok=True)
+                    remove_note(note)
             finally:
                 with self._changed:
                     self._settling.discard(note.name)
@@ -94,9 +95,20 @@ class NoteFolder:
         except (ValueError, TypeError, KeyError, Permanent) as error:
             log.warning("%s is of no use and is removed: %s: %s", note.name, type(error).__name__, error)
             return True
-        except (Transient, OSError) as error:
+        except Transient as error:
             log.warning("%s: %s", later, error)
             return False
+        except OSError as error:
+            log.warning("%s, %s cannot be used: %s", later, note, error)
+            return False
+
+
+def remove_note(path: Path) -> None:
+    """Delete a note. One that cannot be deleted is left to the next poll, and keeps nothing else from being done."""
+    try:
+        files.remove(path)
+    except OSError as error:
+        log.warning("%s cannot be deleted now, tried at the next poll: %s", path, error)
 
 
 class Notes:

@@ -33,10 +33,11 @@ from muxer.errors import (
 from muxer.gate import LoginGate
 from muxer.gir.answers import is_message
 from muxer.outages import Outages
+from muxer.repeat import Repeat, once
 from muxer.storage import webdav_refusals as refusals
 from muxer.storage.base import WEBDAV, Place, Stored
 from muxer.storage.hosts import Hosts
-from muxer.storage.notes import Notes
+from muxer.storage.notes import Notes, remove_note
 from muxer.storage.webdav_diagnosis import Diagnosis
 from muxer.storage.webdav_names import is_other, name_of, origin, temporary_name
 from muxer.storage.webdav_renaming import DELAYS, Renaming
@@ -68,10 +69,13 @@ class WebdavStorage:
         stop: threading.Event,
         outages: Outages | None = None,
         site: Sequence[str] = (),
+        repeat: Repeat = once,
     ) -> None:
         """Given the account, a short name for this instance (it marks unfinished uploads), the folder that keeps what is
-        being uploaded, the stop event, what is told of the servers' failures, and the addresses of RWS and RCS."""
+        being uploaded, the stop event, what is told of the servers' failures, and the addresses of RWS and RCS. `repeat`
+        calls each part of an upload that may fail."""
         self._stop = stop
+        self._repeat = repeat
         self._outages = outages or Outages()
         self._instance = instance
         self._notes = Notes(uploading, WEBDAV)
@@ -117,7 +121,7 @@ class WebdavStorage:
         if self._renaming.is_possible(server):
             with self._unfinished(place) as unfinished:
                 self._upload(path, unfinished)
-                if self._move(unfinished, place, may_replace):
+                if self._repeat("rename", lambda: self._move(unfinished, place, may_replace)):
                     return self._checked(path, place)
                 self._remove(unfinished)
             log.warning("%s; the upload goes to its final name", self._renaming.refusal(server))
@@ -219,7 +223,7 @@ class WebdavStorage:
             except BaseException:
                 with suppress(Transient, Permanent):
                     self._remove(unfinished)
-                    note.unlink(missing_ok=True)
+                    remove_note(note)
                 raise
 
     def _await_challenge(self, place: Place) -> None:
@@ -232,6 +236,10 @@ class WebdavStorage:
                     self._check(response, "PROPFIND", folder.url)
 
     def _upload(self, path: Path, place: Place) -> Stored:
+        self._repeat("upload", lambda: self._put(path, place))
+        return self._checked(path, place)
+
+    def _put(self, path: Path, place: Place) -> None:
         from muxer.storage import webdav_http
 
         length = path.stat().st_size
@@ -246,9 +254,11 @@ class WebdavStorage:
             kind = response.headers.get("Content-Type", "")
             if response.status_code == 200 and response.content and is_message(kind):
                 raise UnreadableAnswer(f"PUT {place.url}: answered {kind}")
-        return self._checked(path, place)
 
     def _checked(self, path: Path, place: Place) -> Stored:
+        return self._repeat("looking at the upload", lambda: self._compared(path, place))
+
+    def _compared(self, path: Path, place: Place) -> Stored:
         stored, length = self.describe(place), path.stat().st_size
         if stored is None or stored.length != length:
             raise ServiceUnavailable(

@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from muxer import __version__
 from muxer.process import Runner
 from muxer.startup import program_version
-from tests.bench import backlog, engine, fleet, memory, pipeline, polling, scaling, simulation, start
+from tests.bench import backlog, engine, failing, fleet, memory, pipeline, polling, scaling, simulation, start
 from tests.bench.measure import HEAD, Figure, Setting, row
 
 TOPICS = {
@@ -26,6 +26,7 @@ TOPICS = {
     "start": start.measure,
     "scaling": scaling.measure,
     "backlog": backlog.measure,
+    "failing": failing.measure,
     "fleet": fleet.measure,
     "simulation": simulation.measure,
 }

@@ -31,6 +31,15 @@ class Added:
 
 
 @dataclass(frozen=True)
+class Outcome:
+    """The ids of the recordings with a muxed file, the bytes of sources that were sent, and those of all sources once."""
+
+    muxed: list[str]
+    sent: int
+    whole: int
+
+
+@dataclass(frozen=True)
 class Seen:
     """A request that the lab got."""
 
@@ -75,10 +84,10 @@ class BenchLab:
             added.append(self._add(call, self._serial, start, encrypted=encrypted))
         return added
 
-    def add_recent(self, call: Call, serial: int, slow: float = 1.0) -> Added:
+    def add_recent(self, call: Call, serial: int, slow: float = 1.0, *, encrypted: bool = False) -> Added:
         """Put a call of this hour into the lab, under the id of a serial number, its transfers that many times slower."""
         start = datetime.now(UTC) - RECENT + timedelta(seconds=serial % 1800)
-        return self._add(call, serial, start, encrypted=False, slow=slow)
+        return self._add(call, serial, start, encrypted=encrypted, slow=slow)
 
     def _add(self, call: Call, serial: int, start: datetime, **how: Any) -> Added:
         screens = [{"path": str(one.path), "offset": one.offset, "seconds": one.seconds} for one in call.screens]
@@ -103,6 +112,14 @@ class BenchLab:
         """Return when a muxer first looked at a recording by its id, and when muxed files were published."""
         answer = self._ask("progress")
         return answer["begun"], answer["published"]
+
+    def fail_at_random(self, part: float, seed: int) -> None:
+        """Let this part of all requests fail; `seed` decides which."""
+        self._ask("fail_at_random", part=part, seed=seed)
+
+    def outcome(self) -> Outcome:
+        """Return what has become of the recordings so far."""
+        return Outcome(**self._ask("outcome"))
 
     def cpu(self) -> float:
         """Return the processor seconds that the lab has used."""

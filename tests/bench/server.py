@@ -12,6 +12,7 @@ import time
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from muxer.lab import metadata
 from muxer.lab.cases import ALICE, CallPlan, ScreenPart
@@ -45,6 +46,7 @@ class _Commands:
 
     def __init__(self, lab: Lab, store: _Watched) -> None:
         self._lab, self._store = lab, store
+        self._sources: list[Path] = []
 
     def config(self, overrides: dict[str, str]) -> JSON:
         """Return a muxer.cfg."""
@@ -93,6 +95,24 @@ class _Commands:
         self._store.seen.clear()
         return {}
 
+    def fail_at_random(self, part: float, seed: int) -> JSON:
+        """Let this part of all requests fail."""
+        self._store.fail_at_random(part, seed)
+        return {}
+
+    def outcome(self) -> JSON:
+        """Return the ids of the recordings that have a muxed file, and how many bytes of sources were sent."""
+        screens = list(self._store._screens.values())
+        muxed = [one["id"] for one in screens if any("muxed_mediaIds" in media["parameters"] for media in one["mediaFiles"])]
+        sizes = {path.name.removesuffix(".bin"): path.stat().st_size for path in self._sources}
+        sent = [
+            unquote(urlsplit(one.path).path.rpartition("/")[2]).removesuffix(".bin")
+            for one in self._store.requests
+            if one.method == "GET" and one.status == 200 and one.service in ("dav", "rcs")
+        ]
+        whole = sum(sizes.values())
+        return {"muxed": muxed, "sent": sum(sizes.get(name, 0) for name in sent), "whole": whole}
+
     def requests(self) -> JSON:
         """Return the requests since then: moment, service, method, path; and the processor seconds of this process."""
         return {"requests": list(self._store.seen), "cpu": time.process_time()}
@@ -107,6 +127,7 @@ class _Commands:
     def _place(self, source: str, collection: str, name: str, encrypted: bool) -> tuple[Path, str | None]:
         """Put a file into the storage."""
         stored = self._lab.site.media.folder / collection / (f"{name}.bin" if encrypted else name)
+        self._sources.append(stored)
         if encrypted:
             return stored, encrypt(Path(source), stored, self._lab.site.recipients)
         stored.write_bytes(Path(source).read_bytes())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from support.checking import configured
 from support.checking import run as check
 from support.daemon import IMPATIENT, run
 
+from muxer.lab.build import AddedCall
 from muxer.lab.cases import Case
 from muxer.lab.lab import Lab
 
@@ -62,6 +64,53 @@ def test_encrypted_media_without_envelope_are_decrypted_and_the_result_is_encryp
     assert entry["mediaId"].endswith(".mp4.bin") and entry["pkcs7"]
     played = [one.path for one in lab.store.requests if one.service == "rcs" and "/play/" in one.path and one.status == 200]
     assert len(played) == 1 + len(call.screens)
+
+
+def disguise(lab: Lab, call: AddedCall) -> None:
+    """Take away the end of the names of encrypted media."""
+    for media in (*lab.store._calls[call.id]["mediaFiles"], *lab.store._screens[call.id]["mediaFiles"]):
+        path = lab.site.media.find(media)
+        if path is not None and path.suffix == ".bin":
+            path.rename(path.with_suffix(""))
+            media["mediaId"] = media["mediaId"].removesuffix(".bin")
+            media["originalMediaDescriptor"]["path"] = media["originalMediaDescriptor"]["path"].removesuffix(".bin")
+
+
+def test_media_that_are_encrypted_and_do_not_say_so_are_fetched_through_rcs(make_lab: Make) -> None:
+    lab = make_lab(hidden_encryption=True)
+    (call,) = lab.add_case(Case.ENCRYPTED)
+    disguise(lab, call)
+    config = configure(lab, **MIGRATION)
+    done = run(config, seconds=SECONDS, **IMPATIENT)
+    assert done.process.returncode == 0, done.out
+    (entry,) = muxed(lab, call.id)
+    assert entry["mediaId"].endswith(".mp4.bin") and entry["pkcs7"]
+    played = [one.path for one in lab.store.requests if one.service == "rcs" and "/play/" in one.path and one.status == 200]
+    assert len(played) == len(set(played)) == 1 + len(call.screens)
+    assert len([one for one in messages(log_of(config)) if "is encrypted although its metadata do not say so" in one]) == 2
+
+
+def test_their_result_is_not_published_without_a_certificate(make_lab: Make) -> None:
+    lab = make_lab(hidden_encryption=True, encryption_group="empty")
+    (call,) = lab.add_case(Case.ENCRYPTED)
+    disguise(lab, call)
+    config = configure(lab, **MIGRATION)
+    done = run(config, seconds=SECONDS, **IMPATIENT)
+    assert done.process.returncode == 4 and not muxed(lab, call.id)
+    assert "EncryptionMissing: a source is encrypted, but RWS has no encryption certificate" in log_of(config).read_text()
+
+
+@pytest.mark.parametrize("has_rcs", [True, False])
+def test_a_clear_file_that_is_no_media_is_reported_as_that(make_lab: Make, has_rcs: bool) -> None:
+    lab = make_lab()
+    (call,) = add_short(lab, [0])
+    path = screen_file(lab, call)
+    path.write_bytes(random.Random(1).randbytes(path.stat().st_size))
+    config = configure(lab, **MIGRATION, **({} if has_rcs else {"rcs__base_uri": ""}))
+    done = run(config, seconds=SECONDS, **IMPATIENT)
+    assert done.process.returncode == 4 and not muxed(lab, call.id)
+    said = log_of(config).read_text()
+    assert f"MediaError: {call.screens[0].media_id}: " in said and "is encrypted although" not in said
 
 
 def test_encrypted_media_are_played_by_the_second_family_of_paths(make_lab: Make, tmp_path: Path) -> None:

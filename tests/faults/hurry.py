@@ -7,7 +7,7 @@ from typing import Any
 
 from webdav4 import retry as webdav_retry
 
-from muxer import failures, job, journal, pauses, services, transfer
+from muxer import failures, job, journal, pauses, repeat, services, transfer
 from muxer.gir import publish, session
 from muxer.storage import s3, s3_http, webdav_http
 
@@ -24,6 +24,8 @@ def hurry(patch: Callable[[Any, str, Any], None], silence: float = SILENCE) -> N
     patch(s3_http, "ANSWER_SECONDS", 2 * silence)
     patch(s3, "ATTEMPTS", 2)
     patch(session, "LONGEST_WAIT", 0.5)
+    patch(repeat, "DELAYS", (0.05, 0.1, 0.2))
+    patch(repeat, "MAX_ASKED_SECONDS", 0.5)
     patch(job, "PUBLISH_WAIT_SECONDS", 1.0)
     patch(transfer, "GRACE_SECONDS", 2 * silence)
     patch(publish, "READ_BACK_WAITS", (0.0, 0.1))

@@ -1,0 +1,112 @@
+"""Fetches one source of a muxed file in clear, from wherever it is stored; and where the muxed file goes."""
+
+from __future__ import annotations
+
+import filecmp
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from muxer import activity, files
+from muxer.activity import FETCHED
+from muxer.errors import AccessDenied, Code, MediaNotFound, MetadataError, Permanent
+from muxer.gir.models import MediaFile
+from muxer.incoming import FetchedFile
+from muxer.outages import RCS, RWS
+from muxer.storage.base import Place, place_of
+from muxer.transfer import Received
+
+if TYPE_CHECKING:
+    from muxer.gir.rcs import Rcs
+    from muxer.job import Services
+    from muxer.selection import MuxTarget
+
+log = logging.getLogger(__name__)
+
+
+def fetch_source(services: Services, target: MuxTarget, media: MediaFile, path: Path) -> FetchedFile:
+    """Fetch one source to `path`: encrypted ones through RCS, others from their storage, or through RWS. A request that
+    fails is repeated in place.
+
+    Raises the errors of these services, and :class:`MetadataError` when `media` names no location.
+    """
+    if media.start is None:
+        raise MetadataError(f"{media.media_id} has no usable startTime", code=Code.NO_START_TIME)
+    is_call, decrypted = media is target.audio, media.is_encrypted and services.rcs is not None
+    if decrypted and services.rcs is not None:
+        service, fetch = RCS, _player(services.rcs, target, media, path)
+    elif (place := source_place(media)) is not None:
+        service, fetch = place.service, partial(services.stores.of(place).fetch, place, path)
+    elif media.uri is not None:
+        service, fetch = RWS, partial(services.rws.download, media.uri, path)
+    else:
+        raise MetadataError(f"{media.media_id} has neither a media descriptor nor a mediaUri", code=Code.NO_PLACE)
+    length = services.repeat(f"fetch of {media.media_id}", fetch)
+    activity.moved(FETCHED, service, length)
+    log.info("fetched", extra={"fields": {"media": media.media_id, "bytes": length}})
+    # A storage that does not state when a file was modified may return its length alone.
+    received = length if isinstance(length, Received) else Received(length)
+    return FetchedFile(media, path, received, is_call, decrypted)
+
+
+def fetch_decrypted(services: Services, target: MuxTarget, fetched: FetchedFile) -> FetchedFile | None:
+    """Fetch a source that cannot be used as it is stored once more, through RCS: it may be encrypted although its metadata
+    do not say so (docs/gir-api.md, section 4).
+
+    Returns the file in clear, which is then in the place of the one that was `fetched`; None when there is no RCS, or RCS
+    has nothing else. Raises Transient when RCS does not answer.
+    """
+    media = fetched.media
+    if services.rcs is None or fetched.decrypted:
+        return None
+    path = fetched.path.with_name(f"{fetched.path.name}-decrypted")
+    try:
+        play = _player(services.rcs, target, media, path)
+        received = services.repeat(f"fetch of {media.media_id} through RCS", play)
+    except (MediaNotFound, AccessDenied, Permanent) as error:
+        log.info("%s cannot be used as it is stored, and not be fetched through RCS: %s", media.media_id, error)
+        return None
+    activity.moved(FETCHED, RCS, received)
+    if filecmp.cmp(path, fetched.path, shallow=False):
+        return None
+    files.replace(path, fetched.path)
+    log.warning("%s is encrypted although its metadata do not say so: it was fetched through RCS", media.media_id)
+    return replace(fetched, received=received, decrypted=True)
+
+
+def _player(rcs: Rcs, target: MuxTarget, media: MediaFile, path: Path) -> Callable[[], Received]:
+    """Return what fetches a source through RCS to `path`."""
+    play = rcs.play_call if media is target.audio else rcs.play_screen
+    return partial(play, target.recording_id, media.media_id, path, media.paths)
+
+
+def source_place(media: MediaFile) -> Place | None:
+    """Return the place of a source, or None when it is known to RWS only: a descriptor that cannot be used does not matter
+    where there is a mediaUri."""
+    if media.descriptor is None:
+        return None
+    try:
+        return place_of(media.descriptor)
+    except MetadataError as error:
+        if media.uri is None:
+            raise
+        log.info("%s is fetched by its mediaUri: %s", media.media_id, error)
+        return None
+
+
+def muxed_place(target: MuxTarget) -> Place:
+    """Return a place beside the first screen file that lies in a storage, for the muxed file.
+
+    Raises MetadataError when there is none.
+    """
+    reason, code = "no screen file has a media descriptor", Code.NO_PLACE
+    for media in target.screens:
+        if media.descriptor is not None:
+            try:
+                return place_of(media.descriptor)
+            except MetadataError as error:
+                reason, code = str(error), error.code or code
+    raise MetadataError(f"there is no place for the muxed file beside a screen file: {reason}", code=code)
