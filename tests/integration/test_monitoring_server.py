@@ -176,7 +176,9 @@ def test_clients_that_send_nothing_or_drop_by_drop_do_not_keep_others_out(
         assert len(cut_off) == 10
 
 
-@pytest.mark.parametrize("begin", [b"G", b"GET /livez HTTP/1.1\r\nHost: loc", b"GET /livez HTTP/1.1\r\nHost: localhost\r\n"])
+@pytest.mark.parametrize(
+    "begin", [b"", b"G", b"GET /livez HTTP/1.1\r\nHost: loc", b"GET /livez HTTP/1.1\r\nHost: localhost\r\n"]
+)
 def test_hundreds_of_half_sent_requests_hold_no_worker(
     open_port: Open, monkeypatch: pytest.MonkeyPatch, begin: bytes
 ) -> None:
