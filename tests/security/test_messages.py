@@ -16,7 +16,7 @@ from support.crew import QUEUE, SECONDS, Crew, stopped
 from support.daemon import wait_until as wait
 from support.queues import VirtualHost, wait_until
 
-from muxer.activity import Activity
+from muxer.activity import Activity, Durations, Totals
 from muxer.books import Books
 from muxer.config.schema import Fleet
 from muxer.errors import GivenUp
@@ -28,6 +28,7 @@ from muxer.fleet.dead import DeadLetters, Fate, Letter
 from muxer.fleet.events import Event
 from muxer.fleet.lanes import EVENTS, STANDINGS, dead, names
 from muxer.fleet.outcomes import Outcomes
+from muxer.fleet.workers import MOST_NAMES, MOST_WORKERS, Workers
 from muxer.journal import ASIDE, DONE, JOURNAL, WANTED, Journal, Key
 from muxer.lab.lab import Lab
 
@@ -194,3 +195,44 @@ def test_a_worker_that_takes_over_from_a_dead_one_is_believed(tmp_path: Path) ->
     outcomes.heard(Event(events.BEGUN, LIAR, KEY.recording, KEY.name, {"message": "m1"}))
     outcomes.heard(Event(events.FAILED, LIAR, KEY.recording, KEY.name, {"message": "m1", **FAILED}))
     assert journal.state_of(KEY.name) == ASIDE
+
+
+@pytest.mark.parametrize("what", [events.QUEUED, events.BEGUN, events.POSTPONED, events.FAILED])
+def test_nothing_finished_is_set_aside_or_begun_again_by_what_is_told(tmp_path: Path, what: str) -> None:
+    outcomes, journal, books = heard(tmp_path, only_ours=False)
+    outcomes.heard(Event(events.DONE, WORKER, KEY.recording, KEY.name, {"message": "m1", **MUXED}))
+    outcomes.begin_poll()
+    outcomes.heard(Event(what, LIAR, KEY.recording, KEY.name, {"message": "m2", **FAILED}))
+    assert journal.state_of(KEY.name) == DONE and not outcomes.is_taken(KEY.name)
+    # Nor by a dead letter after that.
+    assert outcomes.settle(Letter("m2", KEY, GivenUp("never"))) is Fate.DROPPED
+    assert journal.state_of(KEY.name) == DONE and books.failures == {}
+
+
+@pytest.mark.parametrize("count", [10**400, -(10**30), float("nan"), float("inf"), True, "1"])
+@pytest.mark.parametrize("of", ["counts", "seconds", "moved", "errors"])
+def test_sums_that_cannot_be_added_up_are_not_counted(count: object, of: str) -> None:
+    def standing(value: object) -> Event:
+        found = {name: value if of == name else 1 for name in ("counts", "seconds", "moved", "errors")}
+        steps = {"mux": {"counts": [found["counts"]] * len(Durations().counts), "seconds": found["seconds"]}}
+        totals = {"steps": steps, "moved": [["fetched", "RWS", found["moved"]]], "errors": [["RWS", "X", found["errors"]]]}
+        return Event(events.WORKER, WORKER, details={"totals": totals, "held": []})
+
+    workers = Workers()
+    workers.heard(standing(1), 0.0)
+    assert workers.heard(standing(count), 1.0) == Totals()
+    assert workers.heard(standing(3), 2.0) != Totals()
+
+
+def test_a_flood_of_workers_and_names_is_bounded() -> None:
+    nothing = {"steps": {}, "moved": [], "errors": []}
+    workers = Workers()
+    for number in range(MOST_WORKERS + 50):
+        workers.heard(Event(events.WORKER, f"w{number}", details={"totals": nothing, "held": [f"f{number}"]}), 0.0)
+    assert len(workers.held(0.0)) == MOST_WORKERS
+    many = nothing | {"errors": [[f"s{number}", "X", 1] for number in range(MOST_NAMES + 1)]}
+    workers.heard(Event(events.WORKER, "w0", details={"totals": many, "held": ["other"]}), 1.0)
+    assert "other" not in workers.held(1.0)
+    # Those that say nothing any more make room.
+    workers.heard(Event(events.WORKER, "late", details={"totals": nothing, "held": ["late"]}), 10_000.0)
+    assert workers.held(10_000.0) == {"late"}
