@@ -66,6 +66,8 @@ class Hosts:
         """
         name = host.lower().rstrip(".")
         literal = _literal(name)
+        if scheme not in _PORTS:
+            raise _denied(name, f"is asked for by {scheme[:20]}", "let its address begin with http or https")
         if literal is None and not _is_name(name):
             raise _denied(name, "has no name that a server may have", "correct its address")
         is_listed = any(_fits(one, name, port or _PORTS[scheme]) for one in self._listed)

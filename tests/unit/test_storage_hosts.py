@@ -95,6 +95,12 @@ def test_what_is_no_name_is_refused(host: str) -> None:
             hosts(*listed).admit("http", host, None)
 
 
+@pytest.mark.parametrize("listed", [(), ("*",), ("dav.corp",)])
+def test_what_is_not_http_is_refused(listed: Sequence[str]) -> None:
+    with pytest.raises(AccessDenied, match=r"dav\.corp is asked for by file"):
+        hosts(*listed).admit("file", "dav.corp", None)
+
+
 def test_a_name_is_not_looked_up_for_every_request() -> None:
     asked: list[str] = []
 
