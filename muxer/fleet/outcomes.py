@@ -150,8 +150,9 @@ class Outcomes:
             self.holdings.put(replace(held, dropped=now()))
 
     def _done(self, event: Event, key: Key) -> None:
-        held = self.holdings.drop(key.name)
+        # First what may be malformed: then nothing is changed.
         outcome, facts = str(event.details["outcome"]), dict(event.details["facts"])
+        held = self.holdings.drop(key.name)
         agent = key.agent or (held.key.agent if held else "")
         self._ended.add(key.name)
         self._books.done(Key(key.name, key.recording, agent), outcome, facts)
@@ -161,17 +162,18 @@ class Outcomes:
 
     def _failed(self, event: Event, key: Key) -> None:
         held = self.holdings.get(key.name)
-        failure = events.failure_of(event.details)
+        failure, is_last = events.failure_of(event.details), not event.details["more"]
         known = held.key if held and not key.agent else key
         self._books.failed(known, failure, int(event.details["level"]), None, worker=event.sender)
-        if not event.details["more"]:
+        if is_last:
             self.holdings.drop(key.name)
             self._activity.finished(FAILED, {})
             self.workers.finished(event.sender, FAILED, now())
 
     def _refused(self, event: Event, key: Key) -> None:
         fields = {"worker": event.sender, "file": key.name}
-        log.error("a worker refuses an order: %s", event.details.get("reason", ""), extra={"fields": fields})
+        reason = events.text(event.details.get("reason", ""))[: events.LONGEST_NAME]
+        log.error("a worker refuses an order: %s", reason, extra={"fields": fields})
         self.letters.look_again()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from collections.abc import Callable
 from contextlib import closing
@@ -236,3 +237,87 @@ def test_a_flood_of_workers_and_names_is_bounded() -> None:
     # Those that say nothing any more make room.
     workers.heard(Event(events.WORKER, "late", details={"totals": nothing, "held": ["late"]}), 10_000.0)
     assert workers.held(10_000.0) == {"late"}
+
+
+# Bodies
+
+GOOD = {"version": 1, "recording": "c1", "file": "f1", "attempts": 1}
+
+
+def order(**fields: object) -> bytes:
+    """Return the message of an order, with other fields."""
+    whole = {
+        "queue_name": "orders", "actor_name": "mux", "args": [], "kwargs": GOOD, "options": {},
+        "message_id": "m", "message_timestamp": 1,
+    }
+    return json.dumps(whole | fields).encode()
+
+
+def event(what: str, **fields: object) -> bytes:
+    """Return the message of an event, with other fields."""
+    whole = {"version": 1, "what": what, "sender": "host/x/1", "recording": "c1", "file": "f1", "details": {}}
+    return json.dumps(whole | fields).encode()
+
+
+ODD_ORDERS = [
+    *(order(message_id=one) for one in (None, 7, [], {}, "", "x" * 10_000, "\ud800")),
+    *(order(message_timestamp=one) for one in (None, "x", [], 10**30, float("nan"))),
+    *(order(args=one) for one in (None, 7, "x", [1], {"a": 1})),
+    *(order(kwargs=one) for one in (None, [], {}, {"self": 1}, {"message": 1}, GOOD | {"more": 1})),
+    order(kwargs=GOOD | {"file": "\ud800"}),
+    *(order(kwargs=GOOD | {"file": one}) for one in ("\0", "..", "x" * 200, "amq.lock", None, 10**400, [[]])),
+    *(order(kwargs=GOOD | {"attempts": one}) for one in (0, 101, 10**400, True, "1", float("inf"))),
+    *(order(actor_name=one) for one in ("other", None, [], {}, "")),
+    *(order(queue_name=one) for one in (None, [], "", "dead")),
+    *(order(options=one) for one in (None, [], {"eta": "x"}, {"on_failure": 7}, {"pipe_target": []})),
+    b"[" * 100_000,
+    b'{"a":' * 100_000,
+    b"\xff\xfe",
+    b"9" * 5000,
+    order(kwargs=GOOD | {"file": "x" * 5_000_000}),
+]
+WHATS = ["queued", "begun", "postponed", "dropped", "done", "failed", "refused", "worker", "gone", "poller", "other"]
+ODD_DETAILS: list[object] = [
+    *(None, [], 7, {}, {"message": []}, {"agent": {"a": []}}, {"outcome": [], "facts": []}, {"outcome": "muxed", "facts": 7}),
+    *({"outcome": "muxed", "facts": {"length": one, "padding": one, "agent": one}} for one in (None, "x", [], float("nan"))),
+    *({"failure": one, "level": 40, "more": False} for one in (None, [], {}, 7)),
+    *(FAILED | {"level": one} for one in (None, "x", float("nan"), 10**400, -5)),
+    *(FAILED | {"failure": {**vars(failure_of(GivenUp("x"))), "retry_after": one}} for one in (10**400, "x", -1e300)),
+    *({"totals": one, "held": []} for one in (None, [], {}, {"steps": {"x": 7}, "moved": [], "errors": []})),
+    *({"totals": TOTALS, "held": one} for one in (None, 7, {}, [[]])),
+    {"totals": TOTALS, "held": [], "running": [[], 7, {}], "out": [], "host": [], "pid": "x"},
+    {"reason": "x" * 1_000_000},
+    {"reason": "x" * 200_000},
+    FAILED | {"failure": {**vars(failure_of(GivenUp("x" * 200_000)))}},
+    {"reason": [[]]},
+]
+ODD_EVENTS = [
+    *(event(what, details=details) for what in WHATS for details in ODD_DETAILS),
+    *(event("begun", file=one) for one in (None, [], "", "\0", "\ud800", "x" * 1_000_000)),
+    *(event(one) for one in ("", "x" * 1_000_000)),
+    b"[" * 100_000,
+    b'{"version":' * 100_000,
+    b"null",
+]
+
+
+def test_a_fleet_with_nonsense_in_every_queue_does_its_work(make_lab: Make, vhost: VirtualHost) -> None:
+    lab = make_lab()
+    copies = Copies(lab)
+    with Crew(lab, vhost.url) as crew:
+        members = [crew.poller(), crew.worker()]
+        wait(lambda: vhost.counts(dead(QUEUE)) is not None, SECONDS, "the queues", crew.log)
+        wait(lambda: len(crew.polled("poll done")) > 1, SECONDS, "a poll", crew.log)
+        with vhost.channel() as channel:
+            for body in ODD_ORDERS:
+                for lane in (*names(QUEUE), dead(QUEUE)):
+                    channel.basic_publish("", lane, body)
+            for body in ODD_EVENTS:
+                for exchange in (EVENTS, STANDINGS):
+                    channel.basic_publish(f"{QUEUE}{exchange}", "", body)
+        ids = copies.add(3)
+        wait(lambda: not copies.undone(ids), SECONDS, "the work behind them", crew.log)
+        assert stopped(*members) == [0, 0]
+        said = crew.log.read_text()
+    assert "Traceback" not in said and "RabbitMQ is out" not in said
+    assert "cannot be read, it is passed over" in said and max(map(len, said.splitlines())) < 10_000
