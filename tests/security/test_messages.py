@@ -278,11 +278,12 @@ ODD_ORDERS = [
 ]
 WHATS = ["queued", "begun", "postponed", "dropped", "done", "failed", "refused", "worker", "gone", "poller", "other"]
 ODD_DETAILS: list[object] = [
-    *(None, [], 7, {}, {"message": []}, {"agent": {"a": []}}, {"outcome": [], "facts": []}, {"outcome": "muxed", "facts": 7}),
-    *({"outcome": "muxed", "facts": {"length": one, "padding": one, "agent": one}} for one in (None, "x", [], float("nan"))),
+    *(None, [], 7, {}, {"message": []}, {"agent": {"a": []}}),
+    *({"outcome": [], "facts": []}, {"outcome": "muxed", "facts": 7}),
+    *({"outcome": "muxed", "facts": dict.fromkeys(("length", "padding", "agent"), one)} for one in (None, "x", [])),
     *({"failure": one, "level": 40, "more": False} for one in (None, [], {}, 7)),
     *(FAILED | {"level": one} for one in (None, "x", float("nan"), 10**400, -5)),
-    *(FAILED | {"failure": {**vars(failure_of(GivenUp("x"))), "retry_after": one}} for one in (10**400, "x", -1e300)),
+    *(FAILED | {"failure": vars(failure_of(GivenUp("x"))) | {"retry_after": one}} for one in (10**400, "x", -1e300)),
     *({"totals": one, "held": []} for one in (None, [], {}, {"steps": {"x": 7}, "moved": [], "errors": []})),
     *({"totals": TOTALS, "held": one} for one in (None, 7, {}, [[]])),
     {"totals": TOTALS, "held": [], "running": [[], 7, {}], "out": [], "host": [], "pid": "x"},
