@@ -17,6 +17,8 @@ from urllib.parse import quote, quote_plus
 LOGIN_IN_URL = re.compile(r"(?<=://)[^/\s]*@")
 # A shorter secret cannot be told from ordinary words; it is kept out by never being handed to whoever writes.
 LEAST_SECRET = 6
+# What JSON and Python write for what cannot be seen.
+_LETTERS = {"\b": "b", "\t": "t", "\n": "n", "\f": "f", "\r": "r"}
 _DIGITS = string.ascii_letters + string.digits
 
 
@@ -75,8 +77,8 @@ def _contents(text: str) -> set[bytes]:
 
 
 def _escaped(secret: str, but: str = "") -> str:
-    """Return the pattern of a secret any of whose characters, `but` those, may be escaped, once or more often, as JSON, HTML,
-    URLs or Python do it, in either case."""
+    """Return the pattern of a secret any of whose characters, `but` those, may be escaped, once or more often, as JSON,
+    HTML, URLs or Python do it, in either case."""
     return "".join(char if char in but else f"(?:{'|'.join(_escapes(char))})" for char in secret)
 
 
@@ -97,6 +99,8 @@ def _escapes(char: str) -> Iterator[str]:
     yield "".join(rf"(?i:\\+u{int.from_bytes(units[at : at + 2], 'big'):04x})" for at in range(0, len(units), 2))
     yield rf"(?i:&(?:amp;)*#(?:0*{ord(char)}|x0*{ord(char):x});?)"
     yield from (f"&(?:amp;)*{name}" for name in _names().get(char, ()))
+    if letter := _LETTERS.get(char):
+        yield rf"\\+{letter}"
     yield rf"\\+{re.escape(char)}"
     yield re.escape(char)
     if char == " ":

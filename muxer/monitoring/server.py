@@ -216,6 +216,13 @@ class _Server(wsgi.Server):
 class _Request(HTTPRequest):
     """A request that tells its connection when it has been read."""
 
+    def parse_request(self) -> None:
+        """Read it. cheroot stumbles over some of what clients may send: that is no error of ours."""
+        try:
+            super().parse_request()
+        except (UnboundLocalError, ValueError):
+            self.simple_response("400 Bad Request", "The request cannot be read.")
+
     def respond(self) -> None:
         """Answer it."""
         self.conn.is_heard = True

@@ -197,6 +197,18 @@ def test_hundreds_of_half_sent_requests_hold_no_worker(
         assert b"200 OK" in clients[-1].recv(1000)
 
 
+@pytest.mark.parametrize(
+    "head", [b"GET /livez HTTP/1.1\r\n Host: localhost", b"GET http://[::1/livez HTTP/1.1\r\nHost: localhost"]
+)
+def test_a_request_that_cannot_be_read_is_the_fault_of_who_sends_it(
+    port: int, head: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.create_connection((HOST, port), timeout=SECONDS) as client:
+        client.sendall(head + b"\r\n\r\n")
+        assert client.recv(1000).startswith(b"HTTP/1.1 400 Bad Request")
+    assert caplog.text == ""
+
+
 def test_hundreds_that_stop_within_tls_are_cut_off_while_others_wait(open_port: Open, tmp_path: Path) -> None:
     certificate, key, trusting = certified(tmp_path)
     port, _ = open_port(monitoring__certificate=certificate, monitoring__key=key)
