@@ -52,6 +52,9 @@ def is_own(media: MediaFile, recording_id: str) -> bool:
     """Return whether the entry and the file of `media` bear a name that this version, or an earlier one, gives to a muxed
     file of the recording and of the sources that the entry lists."""
     sources = media.muxed_from or ()
+    # What stands between the texts of a digest tells them apart only when it stands in none of them.
+    if any("\0" in one for one in (recording_id, *sources)):
+        return False
     names = {muxed_name(recording_id, sources), _earlier_name(recording_id, sources)}
     return all(_bare(name) in names for name in media.names)
 
@@ -77,7 +80,7 @@ def _earlier_name(recording_id: str, sources: Iterable[str]) -> str:
     stands in the same place of its digest, or this id may be a source of that one.
     """
     prefix, sources = _prefix(recording_id, _EARLIER_PREFIX), tuple(sources)
-    may_be_ids = any("\0" in one or _prefix(one, _EARLIER_PREFIX) == prefix for one in sources)
+    may_be_ids = any(_prefix(one, _EARLIER_PREFIX) == prefix for one in sources)
     if may_be_ids or len(recording_id) > _EARLIER_PREFIX:
         return ""
     odd = () if prefix == recording_id else (recording_id,)

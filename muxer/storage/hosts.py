@@ -32,6 +32,8 @@ Resolve = Callable[[str], Sequence[str]]
 # So long a looked-up name stays: transfers of a recording are seconds apart.
 KEPT_SECONDS = 30.0
 _MAX_KEPT = 1000
+# So many addresses of a name are tried, one after the other, each as long as a connection may take.
+MOST_ADDRESSES = 8
 _PORTS = {"http": 80, "https": 443}
 # Names that the internet's DNS does not have (RFC 2606, 6761, 6762, 8375 and what firms use besides).
 _INNER = frozenset(("local", "localhost", "localdomain", "internal", "intranet", "private", "corp", "home", "lan", "test"))
@@ -85,7 +87,7 @@ class Hosts:
         is_ours = is_listed or name in self._site or _is_inner(name, literal) or _organisation(name) in self._organisations
         if not is_ours and not (found and all(map(_is_inside, found))):
             raise _denied(name, "is no server of this site as far as can be told", "name it in [webdav] hosts")
-        return addresses
+        return addresses[:MOST_ADDRESSES]
 
     def _check_scheme(self, scheme: str, name: str, literal: Address | None) -> None:
         with self._lock:

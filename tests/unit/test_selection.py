@@ -197,6 +197,13 @@ def test_a_source_that_is_called_like_another_recording_makes_no_file_of_an_earl
     assert only(chosen([audio(audio_id)], files, recording_id=mine)).superseded == ()
 
 
+@pytest.mark.parametrize("mine", ["C:\0", "C:\0\0"])
+def test_an_id_with_the_sign_between_the_texts_of_a_digest_makes_no_file_of_another_ours(mine: str) -> None:
+    name = muxed_name(mine[:-1], ["a.mp3", "s1"])
+    files = [screen("s1", 0, 9), screen("s2", 9, 20), muxed(name, ["a.mp3", "s1"])]
+    assert only(chosen([audio()], files, recording_id=mine)).superseded == ()
+
+
 def test_the_file_of_an_entry_that_stays_is_not_superseded_under_the_name_of_another_entry() -> None:
     used = muxed_name("C1", ["a.mp3", "s1"])
     forged = muxed_name("C1", ["a.mp3", "s1"], ((1, 2),))

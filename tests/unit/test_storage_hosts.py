@@ -10,7 +10,7 @@ import pytest
 
 from muxer.config import types
 from muxer.errors import AccessDenied
-from muxer.storage.hosts import Hosts
+from muxer.storage.hosts import MOST_ADDRESSES, Hosts
 
 RWS, RCS = "https://rws.gir.bank.com:8081", "http://10.1.2.3:8008/rcs"
 
@@ -119,6 +119,13 @@ def test_only_the_addresses_that_were_looked_at_are_connected_to(monkeypatch: py
     monkeypatch.setattr("muxer.storage.hosts.KEPT_SECONDS", -1.0)
     answers = iter([INSIDE, ["169.254.169.254"]])
     assert Hosts((), (RWS,), lambda _: next(answers)).admit("http", "dav.corp", None) == INSIDE
+
+
+def test_of_very_many_addresses_all_are_looked_at_and_some_are_tried() -> None:
+    many = [f"10.0.{number // 250}.{number % 250}" for number in range(4000)]
+    assert hosts(addresses=many).admit("http", "dav.corp", None) == many[:MOST_ADDRESSES]
+    with pytest.raises(AccessDenied):
+        hosts(addresses=[*many, "169.254.169.254"]).admit("http", "dav.corp", None)
 
 
 ELSEWHERE = [
