@@ -19,7 +19,7 @@ from support.raw_server import RawServer
 from muxer.config.schema import Webdav
 from muxer.errors import MuxerError, RequestRejected, ServiceUnavailable, UnreadableAnswer
 from muxer.gir import session as session_module
-from muxer.gir.answers import MAX_JSON_VALUES
+from muxer.gir.answers import LONGEST_RETRY, MAX_JSON_VALUES
 from muxer.gir.session import Account, Session
 from muxer.storage import webdav_http
 from muxer.storage.base import WEBDAV, Place
@@ -206,6 +206,15 @@ def test_a_redirect_to_no_address_names_the_server(server: RawServer, requests: 
     server.answer = ODD["redirect to no address"]
     with pytest.raises(UnreadableAnswer, match=r"RWS /api/v2/x: redirected to what is no address: 'http://\['"):
         requests["read"]()
+
+
+@pytest.mark.parametrize("asked", [b"9" * 400, b"9" * 30, b"Fri, 31 Dec 9999 23:59:59 GMT"])
+def test_what_a_server_asks_to_wait_has_a_limit(server: RawServer, requests: dict[str, Request], asked: bytes) -> None:
+    server.answer = answered(b"Retry-After: " + asked, status=b"503 No")
+    for what in ("read", "write", "describe"):
+        with pytest.raises(ServiceUnavailable) as caught:
+            requests[what]()
+        assert caught.value.retry_after == LONGEST_RETRY
 
 
 def test_an_answer_of_too_many_values_is_not_parsed(server: RawServer, requests: dict[str, Request]) -> None:

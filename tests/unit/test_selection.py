@@ -178,40 +178,6 @@ def test_no_recording_supersedes_the_file_of_one_with_a_similar_id(
     assert superseded == ([name] if mine == victim else [])
 
 
-X = "x" * 64
-
-
-@pytest.mark.parametrize(
-    ("mine", "audio_id", "screen_ids", "listed", "digested"),
-    [
-        ("GIR_0001", "GIR:0001", ["s1", "s2"], ["GIR:0001", "s1"], ["GIR:0001", "s1"]),
-        ("GIR_0001", "GIR:0001\0s1", ["s2", "s3"], ["GIR:0001\0s1", "s2"], ["GIR:0001", "s1", "s2"]),
-        (f"{X}_a.mp3", f"{X}_s1", ["s2"], [f"{X}_s1"], [f"{X}_a.mp3", f"{X}_s1"]),
-    ],
-)
-def test_a_source_that_is_called_like_another_recording_makes_no_file_of_an_earlier_version_ours(
-    mine: str, audio_id: str, screen_ids: list[str], listed: list[str], digested: list[str]
-) -> None:
-    name = f"{mine[:64]}_{hashlib.sha256(chr(0).join(digested).encode()).hexdigest()[:20]}_muxed.mp4"
-    files = [*map(screen, screen_ids), muxed(name, listed)]
-    assert only(chosen([audio(audio_id)], files, recording_id=mine)).superseded == ()
-
-
-@pytest.mark.parametrize("mine", ["C:\0", "C:\0\0"])
-def test_an_id_with_the_sign_between_the_texts_of_a_digest_makes_no_file_of_another_ours(mine: str) -> None:
-    name = muxed_name(mine[:-1], ["a.mp3", "s1"])
-    files = [screen("s1", 0, 9), screen("s2", 9, 20), muxed(name, ["a.mp3", "s1"])]
-    assert only(chosen([audio()], files, recording_id=mine)).superseded == ()
-
-
-def test_the_file_of_an_entry_that_stays_is_not_superseded_under_the_name_of_another_entry() -> None:
-    used = muxed_name("C1", ["a.mp3", "s1"])
-    forged = muxed_name("C1", ["a.mp3", "s1"], ((1, 2),))
-    descriptor = {"storage": "webDAV", "path": used, "data": {"storagePath": "http://dav/screens/"}}
-    entry = muxed(forged, ["a.mp3", "s1"]) | {"originalMediaDescriptor": descriptor}
-    assert only(chosen([audio()], [screen("s1"), muxed(used, ["a.mp3", "s1"]), entry])).superseded == ()
-
-
 def test_the_file_of_other_sources_is_not_superseded_whatever_its_entry_lists() -> None:
     name = muxed_name("C1", ["a.mp3", "s1", "other"])
     files = [screen("s1", 0, 9), screen("s2", 9, 20), muxed(name, ["a.mp3", "s1"])]
