@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import socket
+import stat
 import sys
 from pathlib import Path
 from typing import IO
@@ -19,6 +20,7 @@ else:
     import fcntl
 
 _LOCKED_BYTE = 1 << 30
+_NO_FILE = "it is a link, or no plain file, and would lock or change something else; remove it"
 _HELD = (errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK)
 
 
@@ -50,14 +52,26 @@ def lock(path: Path, guarded: Path, option: str) -> IO[str]:
 
 
 def _opened(path: Path) -> int:
-    """Open or make a lock file. Raise ``PermissionError`` that names the account to which it belongs."""
+    """Open or make a lock file. Raise ``PermissionError`` when it is that of another account, which could hold it for ever
+    and write into it what it likes, with the name of that; or when it is a link or no plain file."""
+    owner, file = owner_of(path), -1
+    ours = f"it belongs to the account {owner}; start the muxer with that account, or remove the file when none runs"
     try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
-    except PermissionError as error:
-        if owner := owner_of(path):
-            what = f"it belongs to the account {owner}; start the muxer with that account, or remove the file when none runs"
-            raise PermissionError(error.errno, f"{error.strerror}: {what}", str(path)) from error
+        file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
+        found = os.fstat(file)
+        if owner:
+            raise PermissionError(errno.EPERM, ours, str(path))
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+            raise PermissionError(errno.EPERM, _NO_FILE, str(path))
+    except OSError as error:
+        if file >= 0:
+            os.close(file)
+        if error.errno == errno.ELOOP:
+            raise PermissionError(errno.EPERM, _NO_FILE, str(path)) from error
+        if owner and error.errno == errno.EACCES:
+            raise PermissionError(error.errno, f"{error.strerror}: {ours}", str(path)) from error
         raise
+    return file
 
 
 def holder(path: Path) -> str | None:

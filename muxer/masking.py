@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import html
 import json
 import re
+import string
 from collections.abc import Iterator, Sequence
-from html.entities import codepoint2name
+from functools import cache
+from html.entities import html5
 from urllib.parse import quote, quote_plus
 
 # The login of an address, up to the last @ before its path: a password may hold one.
 LOGIN_IN_URL = re.compile(r"(?<=://)[^/\s]*@")
 # A shorter secret cannot be told from ordinary words; it is kept out by never being handed to whoever writes.
 LEAST_SECRET = 6
+# What JSON and Python write for what cannot be seen.
+_LETTERS = {"\b": "b", "\t": "t", "\n": "n", "\f": "f", "\r": "r"}
+_DIGITS = string.ascii_letters + string.digits
 
 
 class Mask:
@@ -24,9 +30,12 @@ class Mask:
         long = [one for one in secrets if len(one) >= LEAST_SECRET]
         # A text that was put into one form may be put into another: a message into a line of JSON.
         forms = {twice for one in long for once in _forms(one) for twice in _forms(once)}
-        forms |= {encoded for one in long for encoded in _in_base64(one)}
-        self._forms = sorted(forms, key=len, reverse=True)
-        self._escaped = re.compile("|".join(map(_escaped, sorted(long, key=len, reverse=True)))) if long else None
+        encoded = {encoded for one in long for encoded in _in_base64(one)}
+        self._forms = sorted(forms | encoded, key=len, reverse=True)
+        patterns = [_escaped(one) for one in sorted(long, key=len, reverse=True)]
+        # Of Base64, JSON and URLs escape the signs only.
+        patterns += [_escaped(one, but=_DIGITS) for one in sorted(encoded, key=len, reverse=True) if not one.isalnum()]
+        self._escaped = re.compile("|".join(patterns)) if long else None
 
     def __call__(self, text: str) -> str:
         """Given a text, return it with ``***`` in place of each secret and each login in an address."""
@@ -49,29 +58,49 @@ def _forms(secret: str) -> Iterator[str]:
 
 def _in_base64(secret: str) -> Iterator[str]:
     """Yield what a secret looks like in Base64, in both alphabets: alone, and within a longer text wherever it begins."""
-    content = secret.encode(errors="surrogatepass")
-    found = [base64.b64encode(content).decode()]
-    for before in range(3):
-        encoded = base64.b64encode(bytes(before) + content).decode()
-        # The digits that hold bits of what precedes or follows the secret are not its own.
-        found.append(encoded[(8 * before + 5) // 6 : 8 * (before + len(content)) // 6])
+    found = []
+    for content in _contents(secret):
+        found.append(base64.b64encode(content).decode())
+        for before in range(3):
+            encoded = base64.b64encode(bytes(before) + content).decode()
+            # The digits that hold bits of what precedes or follows the secret are not its own.
+            found.append(encoded[(8 * before + 5) // 6 : 8 * (before + len(content)) // 6])
     for one in found:
         yield from (one, one.replace("+", "-").replace("/", "_"))
 
 
-def _escaped(secret: str) -> str:
-    """Return the pattern of a secret any of whose characters may be escaped, once or more often, as JSON, HTML or URLs do
-    it, in either case."""
-    return "".join(f"(?:{'|'.join(_escapes(char))})" for char in secret)
+def _contents(text: str) -> set[bytes]:
+    """Return the bytes of a text, as UTF-8 and, where that can be, as Latin-1, which HTTP libraries take for logins."""
+    with contextlib.suppress(UnicodeEncodeError):
+        return {text.encode(errors="surrogatepass"), text.encode("latin-1")}
+    return {text.encode(errors="surrogatepass")}
+
+
+def _escaped(secret: str, but: str = "") -> str:
+    """Return the pattern of a secret any of whose characters, `but` those, may be escaped, once or more often, as JSON,
+    HTML, URLs or Python do it, in either case."""
+    return "".join(char if char in but else f"(?:{'|'.join(_escapes(char))})" for char in secret)
+
+
+@cache
+def _names() -> dict[str, list[str]]:
+    """Return the names that HTML has for each character, the longest first."""
+    found: dict[str, list[str]] = {}
+    for name in sorted(html5, key=len, reverse=True):
+        found.setdefault(html5[name], []).append(name)
+    return found
 
 
 def _escapes(char: str) -> Iterator[str]:
-    yield "".join(f"(?i:%(?:25)*{byte:02x})" for byte in char.encode(errors="surrogatepass"))
+    for content in _contents(char):
+        yield "".join(f"(?i:%(?:25)*{byte:02x})" for byte in content)
+        yield "".join(rf"(?i:\\+x{byte:02x})" for byte in content)
     units = char.encode("utf-16-be", errors="surrogatepass")
     yield "".join(rf"(?i:\\+u{int.from_bytes(units[at : at + 2], 'big'):04x})" for at in range(0, len(units), 2))
     yield rf"(?i:&(?:amp;)*#(?:0*{ord(char)}|x0*{ord(char):x});?)"
-    if name := codepoint2name.get(ord(char), "apos" if char == "'" else ""):
-        yield f"&(?:amp;)*{name};"
+    yield from (f"&(?:amp;)*{name}" for name in _names().get(char, ()))
+    if letter := _LETTERS.get(char):
+        yield rf"\\+{letter}"
     yield rf"\\+{re.escape(char)}"
     yield re.escape(char)
     if char == " ":

@@ -52,25 +52,37 @@ def is_own(media: MediaFile, recording_id: str) -> bool:
     """Return whether the entry and the file of `media` bear a name that this version, or an earlier one, gives to a muxed
     file of the recording and of the sources that the entry lists."""
     sources = media.muxed_from or ()
+    # What stands between the texts of a digest tells them apart only when it stands in none of them.
+    if any("\0" in one for one in (recording_id, *sources)):
+        return False
     names = {muxed_name(recording_id, sources), _earlier_name(recording_id, sources)}
-    return all(_without_spans(_BESIDES.sub("", name)) in names for name in media.names)
+    return all(_bare(name) in names for name in media.names)
 
 
 def has_earlier_name(media: MediaFile, recording_id: str) -> bool:
-    """Return whether `media` bears a name of an earlier version, which that of another recording may equal where case is
-    ignored."""
-    return _BESIDES.sub("", media.media_id) == _earlier_name(recording_id, media.muxed_from or ())
+    """Return whether the entry or the file of `media` bears a name of an earlier version, which that of another recording
+    may equal where case is ignored."""
+    earlier = _earlier_name(recording_id, media.muxed_from or ())
+    return any(_bare(name) == earlier for name in media.names)
 
 
-def _without_spans(name: str) -> str:
-    """Return the name that a muxed file would bear without its blank spans."""
-    found = _BLANKED.fullmatch(name)
-    return "".join(found.groups()) if found else name
+def _bare(name: str) -> str:
+    """Return the name that a muxed file would bear if it were clear, the first of its sources and spans, and not blank."""
+    plain = _BESIDES.sub("", name)
+    found = _BLANKED.fullmatch(plain)
+    return "".join(found.groups()) if found else plain
 
 
 def _earlier_name(recording_id: str, sources: Iterable[str]) -> str:
-    """Return the name that earlier versions give: the id is in the digest only where the prefix does not show it exactly."""
-    prefix = _prefix(recording_id, _EARLIER_PREFIX)
+    """Return the name that earlier versions give: the id is in the digest only where the prefix does not show it exactly.
+
+    Empty when another recording may have a file of that name: one of the sources may be the id of that recording, which
+    stands in the same place of its digest, or this id may be a source of that one.
+    """
+    prefix, sources = _prefix(recording_id, _EARLIER_PREFIX), tuple(sources)
+    may_be_ids = any(_prefix(one, _EARLIER_PREFIX) == prefix for one in sources)
+    if may_be_ids or len(recording_id) > _EARLIER_PREFIX:
+        return ""
     odd = () if prefix == recording_id else (recording_id,)
     return f"{prefix}_{_digest(20, *odd, *sorted(sources))}_muxed.mp4"
 

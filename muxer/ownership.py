@@ -21,10 +21,20 @@ def check_folder(path: Path) -> str:
         raise _refused(path, f"it belongs to the account {account(found.st_uid)}; give it to the muxer's account")
     mode = stat.S_IMODE(found.st_mode)
     if not mode & (stat.S_IWGRP | stat.S_IWOTH):
-        return ""
+        return _replaceable(path)
     if mode & stat.S_IWOTH and not mode & stat.S_ISVTX and not path.is_mount():
         raise _refused(path, f"other accounts may write to it (mode {mode:04o}); close it: chmod 700 {path}")
     return f"{path} can be written by other accounts (mode {mode:04o}); a folder of the muxer's own is safer"
+
+
+def _replaceable(path: Path) -> str:
+    """Return that other accounts may rename the folder `path`, or one above it, when they may; else an empty text."""
+    for parent in path.resolve().parents:
+        found = parent.stat()
+        is_open = found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX
+        if is_open or found.st_uid not in (os.geteuid(), 0):
+            return f"other accounts may put another folder in place of {path}, because {parent} is theirs or open to them"
+    return ""
 
 
 def owner_of(path: Path) -> str:

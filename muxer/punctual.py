@@ -1,10 +1,11 @@
-"""Connections on which the head of an answer has a time limit: that of a socket counts for each read, and a head may come
-byte by byte."""
+"""Connections on which the head of an answer, and what frames the pieces of its body, have a time limit: that of a socket
+counts for each read, and they may come byte by byte, or without an end."""
 
 from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -25,12 +26,40 @@ def punctual(pools: Mapping[str, Any], prepare: Callable[[Any], None] = lambda _
 
 def _punctual(connection: Any, prepare: Callable[[Any], None]) -> Any:
     def getresponse(self: Any) -> Any:
-        with _limited(self.sock, SILENCES * self.timeout):
+        seconds = SILENCES * self.timeout
+        with _limited(self.sock, seconds):
             answer = connection.getresponse(self)
+        content = answer._fp  # that of http.client, which reads the lengths of pieces and the trailers
+        if content.fp is not None:
+            content.fp = _Framed(content.fp, seconds)
         prepare(answer)
         return answer
 
     return type(connection.__name__, (connection,), {"getresponse": getresponse})
+
+
+class _Framed:
+    """A body whose lines (the lengths of its pieces, its trailers) take so many `seconds` at most until something else is
+    read."""
+
+    def __init__(self, stream: Any, seconds: float) -> None:
+        self._stream, self._seconds = stream, seconds
+        self._deadline: float | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        self._deadline = None
+        return getattr(self._stream, name)
+
+    def readline(self, limit: int) -> bytes:
+        """Return the next line, or so many bytes of it. Raise ``TimeoutError`` when the time is over."""
+        if self._deadline is None:
+            self._deadline = time.monotonic() + self._seconds
+        line = b""
+        while len(line) < limit and not line.endswith(b"\n") and (there := self._stream.peek(1)):
+            if time.monotonic() > self._deadline:
+                raise TimeoutError("the body of the answer did not come to its end")
+            line += self._stream.read(min(there.find(b"\n") + 1 or len(there), limit - len(line)))
+        return line
 
 
 @contextmanager

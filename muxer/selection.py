@@ -125,21 +125,22 @@ def _with_state(target: MuxTarget, screen: ScreenRecording, kept: frozenset[str]
 
     A muxed file that has all its sources, or more, and the same paused spans stands for it: metadata that shrink for a
     moment must not replace a fuller file. One with fewer of them, or the same and other paused spans, is superseded, unless
-    it bears the name of a source, or none that this recording gives to the sources it lists: sources, and the files of
-    other recordings, are never deleted, whatever metadata say that they are.
+    it bears the name of a source or of another entry that stays, or none that this recording gives to the sources it lists:
+    sources, files of other recordings and muxed files in use are never deleted, whatever metadata say that they are.
     """
     wanted = set(target.sources)
     made_of = [(media, set(media.muxed_from or ())) for media in screen.muxed]
     fitting = [(media, sources) for media, sources in made_of if _has_pauses(media, target)]
     published = any(sources >= wanted for _, sources in fitting)
     twins = tuple(media for media, sources in fitting if sources == wanted and not media.names & kept)
-    replaced = (
-        media
-        for media, sources in made_of
-        if target.audio.media_id in sources
-        and (sources < wanted or (sources == wanted and not _has_pauses(media, target)))
-    )
-    ours = (one for one in replaced if not one.names & kept and is_own(one, target.recording_id))
+    replaced, staying = [], set(kept)
+    for media, sources in made_of:
+        is_fewer = sources < wanted or (sources == wanted and not _has_pauses(media, target))
+        if target.audio.media_id in sources and is_fewer:
+            replaced.append(media)
+        else:
+            staying |= media.names
+    ours = (one for one in replaced if not one.names & staying and is_own(one, target.recording_id))
     superseded = tuple(ours) if delete_superseded else ()
     return replace(target, published=published, superseded=superseded, twins=twins)
 

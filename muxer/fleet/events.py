@@ -13,12 +13,14 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from muxer.failures import Failure, When
-from muxer.journal import Key
+from muxer.journal import LONGEST_REASON, Key
 
 VERSION = 1
 QUEUED, BEGUN, POSTPONED, DROPPED = "queued", "begun", "postponed", "dropped"
 DONE, FAILED, REFUSED = "done", "failed", "refused"
 WORKER, GONE, POLLER = "worker", "gone", "poller"
+# No event is longer, and no name or text in it: what is told goes into the journal and the log.
+MOST_BYTES, LONGEST_NAME = 256 * 1024, 1000
 # What comes of reading a message that is no message.
 MALFORMED = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
 # How a worker stands is told again soon: nothing is lost with it, and nobody who is not there is told later.
@@ -43,7 +45,9 @@ def encode(event: Event) -> bytes:
 
 def decode(body: bytes) -> Event | None:
     """Given a message, return its event, without fields that are not known here: workers are upgraded before their poller.
-    None when it is none of this version."""
+    None when it is none of this version, or too long."""
+    if len(body) > MOST_BYTES:
+        return None
     try:
         plain = json.loads(body)
         if plain.pop("version") != VERSION:
@@ -52,7 +56,8 @@ def decode(body: bytes) -> Event | None:
     except MALFORMED:
         return None
     texts = (event.what, event.sender, event.recording, event.file)
-    return event if all(one == text(one) for one in texts) and isinstance(event.details, dict) else None
+    is_fit = all(one == text(one) and len(one) <= LONGEST_NAME for one in texts) and isinstance(event.details, dict)
+    return event if is_fit else None
 
 
 def text(value: object) -> str:
@@ -71,7 +76,7 @@ def failure_of(details: dict[str, Any]) -> Failure:
     """Given the details of a ``failed`` event, return the failure. Raise ``ValueError``, ``TypeError`` or ``KeyError`` when
     they hold none."""
     plain = dict(details["failure"])
-    texts = {name: text(plain[name]) for name in ("code", "error", "reason", "service")}
+    texts = {name: text(plain[name])[:LONGEST_REASON] for name in ("code", "error", "reason", "service")}
     retry_after = plain["retry_after"]
     if retry_after is not None and not math.isfinite(retry_after):
         raise ValueError(f"retry after {retry_after}")

@@ -85,6 +85,9 @@ class Outcomes:
         elif event.what == events.GONE:
             self.workers.gone(event.sender)
         elif event.what in _OF_TARGETS and event.sender != self._name and self._concerns(event):
+            if event.what in _OF_OPEN_TARGETS and self._is_finished(event.file):
+                log.debug("%s tells of a finished file; the next poll asks RWS", event.sender)
+                return
             if event.what in _ENDS and self._claims_work_of_another(event):
                 self._check_in_rws(event)
                 return
@@ -99,6 +102,11 @@ class Outcomes:
             return True
         held = self.holdings.get(event.file)
         return held is not None and (event.what == events.DONE or _is_of(event, held))
+
+    def _is_finished(self, file: str) -> bool:
+        """Whether nothing is left to do for a target, and no order for it is out: what is told of it then is late, or false,
+        and sets nothing aside. RWS tells the next poll if it is wanted again."""
+        return file not in self.holdings and self._journal.state_of(file) == DONE
 
     def _claims_work_of_another(self, event: Event) -> bool:
         """Whether an event tells the end of what another worker is known to have begun."""
@@ -122,7 +130,7 @@ class Outcomes:
     def _queued_elsewhere(self, event: Event, key: Key) -> None:
         # What is told late, when it is over already, is not out.
         message = str(event.details.get("message", ""))
-        if key.name in self.holdings or message in self._over or self._journal.state_of(key.name) == DONE:
+        if key.name in self.holdings or message in self._over:
             return
         self.holdings.put(Held(key, message, now()))
         self._journal.queued(key, now(), message)
@@ -142,8 +150,9 @@ class Outcomes:
             self.holdings.put(replace(held, dropped=now()))
 
     def _done(self, event: Event, key: Key) -> None:
-        held = self.holdings.drop(key.name)
+        # First what may be malformed: then nothing is changed.
         outcome, facts = str(event.details["outcome"]), dict(event.details["facts"])
+        held = self.holdings.drop(key.name)
         agent = key.agent or (held.key.agent if held else "")
         self._ended.add(key.name)
         self._books.done(Key(key.name, key.recording, agent), outcome, facts)
@@ -153,17 +162,18 @@ class Outcomes:
 
     def _failed(self, event: Event, key: Key) -> None:
         held = self.holdings.get(key.name)
-        failure = events.failure_of(event.details)
+        failure, is_last = events.failure_of(event.details), not event.details["more"]
         known = held.key if held and not key.agent else key
         self._books.failed(known, failure, int(event.details["level"]), None, worker=event.sender)
-        if not event.details["more"]:
+        if is_last:
             self.holdings.drop(key.name)
             self._activity.finished(FAILED, {})
             self.workers.finished(event.sender, FAILED, now())
 
     def _refused(self, event: Event, key: Key) -> None:
         fields = {"worker": event.sender, "file": key.name}
-        log.error("a worker refuses an order: %s", event.details.get("reason", ""), extra={"fields": fields})
+        reason = events.text(event.details.get("reason", ""))[: events.LONGEST_NAME]
+        log.error("a worker refuses an order: %s", reason, extra={"fields": fields})
         self.letters.look_again()
 
 
@@ -173,6 +183,7 @@ def _is_of(event: Event, held: Held) -> bool:
 
 
 _ENDS = (events.POSTPONED, events.DONE, events.FAILED)
+_OF_OPEN_TARGETS = (events.QUEUED, events.BEGUN, events.POSTPONED, events.FAILED)
 _OF_TARGETS: dict[str, Callable[[Outcomes, Event, Key], None]] = {
     events.QUEUED: Outcomes._queued_elsewhere,
     events.BEGUN: Outcomes._begun,

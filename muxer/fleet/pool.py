@@ -235,10 +235,14 @@ class FleetPool(Engine):
             channel.basic_consume(name, self._received)
 
     def _received(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
-        tell_unreadable(properties, f"{self._fleet.queue}{EVENTS}")
+        queue, event = f"{self._fleet.queue}{EVENTS}", None
+        tell_unreadable(properties, queue)
         try:
             if (event := events.decode(body)) is not None:
                 self._outcomes.heard(event)
+        except (*events.MALFORMED, OverflowError) as error:
+            told = f"{event.what[:20]!r} of {event.sender[:100]!r}" if event else "what"
+            log.warning("an event in %s cannot be read, it is passed over: %s, %r", queue, told, error)
         except Exception:
             log.exception("an event of the fleet cannot be used; it is passed over")
         channel.basic_ack(method.delivery_tag)

@@ -14,7 +14,9 @@ from muxer.fleet.view import FORGOTTEN_SECONDS, SILENT_SECONDS, WorkerView, is_s
 from muxer.work import FAILED, MUXED
 
 RATE_SECONDS = 600.0
-_MALFORMED = (AttributeError, KeyError, TypeError, ValueError)
+# So many workers are known at most, with so many steps, services and errors of each; no count is larger than that.
+MOST_WORKERS, MOST_NAMES, LARGEST = 1000, 200, 1 << 62
+_MALFORMED = (AttributeError, KeyError, OverflowError, TypeError, ValueError)
 
 
 @dataclass
@@ -47,11 +49,13 @@ class Workers:
             return Totals()
         with self._lock:
             known = self._workers.get(event.sender)
+            self._workers = {name: one for name, one in self._workers.items() if now - one.seen <= FORGOTTEN_SECONDS}
+            if known is None and len(self._workers) >= MOST_WORKERS:
+                return Totals()
             worker = known or _Worker(event.details, now, now, totals=totals)
             since = minus(totals, worker.totals)
             worker.told, worker.seen, worker.held, worker.totals = event.details, now, held, totals
             self._workers[event.sender] = worker
-            self._workers = {name: one for name, one in self._workers.items() if now - one.seen <= FORGOTTEN_SECONDS}
         return since
 
     def gone(self, name: str) -> None:
@@ -96,15 +100,28 @@ def _view(name: str, worker: _Worker, now: float) -> WorkerView | None:
 
 def totals_of(plain: Mapping[str, Any]) -> Totals:
     """Given totals as a state file holds them, return their steps, bytes and errors. Raise one of ``AttributeError``,
-    ``KeyError``, ``TypeError`` and ``ValueError`` when they are malformed."""
+    ``KeyError``, ``OverflowError``, ``TypeError`` and ``ValueError`` when they are malformed."""
+    if any(len(plain[name]) > MOST_NAMES for name in ("steps", "moved", "errors")):
+        raise ValueError("too many names")
     steps = {
-        str(name): Durations([int(count) for count in one["counts"]], float(one["seconds"]))
+        str(name): Durations([int(_number(count)) for count in one["counts"]], _number(one["seconds"]))
         for name, one in plain["steps"].items()
     }
     if any(len(one.counts) != len(Durations().counts) for one in steps.values()):
         raise ValueError("durations of other classes")
-    moved, errors = (Counter({(str(a), str(b)): int(count) for a, b, count in plain[name]}) for name in ("moved", "errors"))
+    moved, errors = (_counter(plain[name]) for name in ("moved", "errors"))
     return Totals(steps=steps, moved=moved, errors=errors)
+
+
+def _counter(plain: Any) -> Counter[tuple[str, str]]:
+    return Counter({(str(a), str(b)): int(_number(count)) for a, b, count in plain})
+
+
+def _number(value: object) -> float:
+    """Return a sum as it is. Raise ``ValueError`` for what is none, or too large to be added up."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LARGEST:
+        raise ValueError(f"{str(value)[:80]} is no sum")
+    return value
 
 
 def minus(totals: Totals, earlier: Totals) -> Totals:

@@ -23,6 +23,8 @@ from muxer.errors import (
 
 # So many values may be in an answer: each costs far more memory than its few bytes.
 MAX_JSON_VALUES = 1_000_000
+# So many seconds a server may ask for at most: thousands of digits are an infinite number.
+LONGEST_RETRY = 7 * 86_400.0
 OK = 0
 PARAMETER_INVALID = 2
 PARTIAL_SUCCESS = 7
@@ -89,13 +91,13 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     if not value:
         return None
     if value.isascii() and value.isdigit():
-        return float(value)
+        return min(float(value), LONGEST_RETRY)
     try:
         moment = parsedate_to_datetime(value)
     except (ValueError, OverflowError):
         return None
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+    return min(max(0.0, (moment - datetime.now(UTC)).total_seconds()), LONGEST_RETRY)
 
 
 def is_message(content_type: str) -> bool:

@@ -13,7 +13,7 @@ import threading
 import time
 from typing import Any
 
-from cheroot import connections, wsgi
+from cheroot import wsgi
 from cheroot.errors import FatalSSLAlert
 from cheroot.makefile import MakeFile
 from cheroot.server import HTTPConnection, HTTPRequest
@@ -139,28 +139,40 @@ class _Server(wsgi.Server):
             accepted_queue_size=QUEUED,
             accepted_queue_timeout=0,
         )
-        self.keep_alive_conn_limit = SILENT
         self.ConnectionClass = _Connection
         self.talking: set[_Connection] = set()
+        # Those that have sent nothing yet, in the order in which they came.
+        self.silent: dict[_Connection, None] = {}
         # When each connection came that has sent the begin of a request: it costs no worker.
         self._unfinished: dict[_Connection, float] = {}
         if monitoring.certificate and monitoring.key:
             self.ssl_adapter = _Tls(server_context(monitoring.certificate, monitoring.key))
 
     def process_conn(self, conn: _Connection) -> None:
-        """Let a new connection wait until it says something, then until its request is whole, then for a worker; close it
-        when too many do."""
-        self._connections: connections.ConnectionManager
-        if not conn.is_new:
+        """Let a new connection wait until it says something, then until its request is whole, then for a worker; when too
+        many do, those that have waited longest are closed: whoever comes with a request is not kept out by the others."""
+        if conn.is_new:
+            conn.is_new = False
+            self.silent[conn] = None
+            self.put_conn(conn)
+            if len(self.silent) > SILENT:
+                self._hang_up(next(iter(self.silent)))
+        elif conn.is_given_up:
+            conn.close()
+        else:
+            self.silent.pop(conn, None)
             self._unfinished[conn] = time.monotonic()
             self._take(conn)
             while len(self._unfinished) > UNFINISHED:
                 self._drop(next(iter(self._unfinished)))
-        elif self._connections.can_add_keepalive_connection:
-            conn.is_new = False
-            self.put_conn(conn)
-        else:
-            conn.close()
+
+    def _hang_up(self, conn: _Connection) -> None:
+        """Give up a connection that has sent nothing. cheroot looks after it, and hands it over as it does when a client
+        leaves; to close it here would take it from under cheroot's feet."""
+        self.silent.pop(conn, None)
+        conn.is_given_up = True
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(conn.socket, socket.SHUT_RDWR)
 
     def take_finished(self) -> None:
         """Hand over the connections whose requests have become whole, and close those that take too long for it."""
@@ -204,6 +216,13 @@ class _Server(wsgi.Server):
 class _Request(HTTPRequest):
     """A request that tells its connection when it has been read."""
 
+    def parse_request(self) -> None:
+        """Read it. cheroot stumbles over some of what clients may send: that is no error of ours."""
+        try:
+            super().parse_request()
+        except (UnboundLocalError, ValueError):
+            self.simple_response("400 Bad Request", "The request cannot be read.")
+
     def respond(self) -> None:
         """Answer it."""
         self.conn.is_heard = True
@@ -217,6 +236,12 @@ class _Connection(HTTPConnection):
     begun = 0.0
     is_new = True
     is_heard = False
+    is_given_up = False
+
+    def close(self) -> None:
+        """Close it."""
+        self.server.silent.pop(self, None)
+        super().close()
 
     def has_whole_head(self) -> bool:
         """Return whether a worker has something to do: the head of a request, or the begin of TLS, is there as a whole, is

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import httpcore
@@ -40,6 +40,7 @@ class Guard(httpx.HTTPTransport):
             raise httpx.ConnectError(f"{host} leads nowhere: {error}") from error
         request.extensions["trace"] = self._head.follow
         response = self._send(request, addresses)
+        response.stream = _Pieces(response.stream, self._head, request.extensions["timeout"]["read"])
         if url.scheme == "https":
             self._hosts.spoke_safely(host)
         return response
@@ -65,8 +66,32 @@ def _through(request: httpx.Request, address: str) -> httpx.Request:
     )
 
 
+class _Pieces(httpx.SyncByteStream):
+    """The body of an answer, in which every piece has a time limit: its length, or a trailer, may come byte by byte."""
+
+    def __init__(self, stream: Any, head: _Head, seconds: float) -> None:
+        self._stream, self._head, self._seconds = stream, head, seconds
+
+    def __iter__(self) -> Iterator[bytes]:
+        pieces = iter(self._stream)
+        while True:
+            self._head.deadline = time.monotonic() + SILENCES * self._seconds
+            try:
+                piece = next(pieces, None)
+            finally:
+                self._head.deadline = None
+            if piece is None:
+                return
+            yield piece
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._stream.close()
+
+
 class _Head(threading.local):
-    """How long this thread still waits for the head of an answer: the time-out of a socket counts for each read."""
+    """How long this thread still waits for the head of an answer, or for the next piece of its body: the time-out of a
+    socket counts for each read."""
 
     deadline: float | None = None
 
@@ -83,7 +108,7 @@ class _Head(threading.local):
             return timeout
         left = self.deadline - time.monotonic()
         if left <= 0:
-            raise httpcore.ReadTimeout("the head of the answer did not come to its end")
+            raise httpcore.ReadTimeout("the answer did not come to its end")
         return left if timeout is None else min(left, timeout)
 
 

@@ -32,12 +32,17 @@ Resolve = Callable[[str], Sequence[str]]
 # So long a looked-up name stays: transfers of a recording are seconds apart.
 KEPT_SECONDS = 30.0
 _MAX_KEPT = 1000
+# So many addresses of a name are tried, one after the other, each as long as a connection may take.
+MOST_ADDRESSES = 8
 _PORTS = {"http": 80, "https": 443}
 # Names that the internet's DNS does not have (RFC 2606, 6761, 6762, 8375 and what firms use besides).
 _INNER = frozenset(("local", "localhost", "localdomain", "internal", "intranet", "private", "corp", "home", "lan", "test"))
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 # Where clouds answer their machines beside the link-local addresses: AWS (IPv6), Alibaba, Azure, Oracle.
-_METADATA = frozenset(map(ip_address, ("fd00:ec2::254", "fd20:ce::254", "100.100.100.200", "168.63.129.16", "192.0.0.192")))
+_METADATA = frozenset(
+    ip_address(one)
+    for one in ("fd00:ec2::254", "fd00:ec2::23", "fd20:ce::254", "100.100.100.200", "168.63.129.16", "192.0.0.192")
+)
 # Addresses that end with an IPv4 address, to which somebody else may carry what is sent (RFC 6052, 8215, 4291, 2765).
 _HOLD_IPV4_LAST = tuple(map(IPv6Network, ("64:ff9b::/96", "64:ff9b:1::/48", "::/96", "::ffff:0:0:0/96")))
 
@@ -63,6 +68,8 @@ class Hosts:
         """
         name = host.lower().rstrip(".")
         literal = _literal(name)
+        if scheme not in _PORTS:
+            raise _denied(name, f"is asked for by {scheme[:20]}", "let its address begin with http or https")
         if literal is None and not _is_name(name):
             raise _denied(name, "has no name that a server may have", "correct its address")
         is_listed = any(_fits(one, name, port or _PORTS[scheme]) for one in self._listed)
@@ -70,14 +77,17 @@ class Hosts:
             raise _denied(name, "is not in [webdav] hosts", "add it there")
         if not is_listed:
             self._check_scheme(scheme, name, literal)
-        found = [literal] if literal else [ip_address(one.partition("%")[0]) for one in self._addresses(name)]
-        if not (is_listed and literal) and any(map(_is_forbidden, found)):
+        # Asked for once: another answer, a moment later, would not be the one that was looked at.
+        addresses = [str(literal)] if literal else self._addresses(name)
+        found = [ip_address(one.partition("%")[0]) for one in addresses]
+        is_named = literal is not None and any(urlsplit(f"//{one}").hostname == name for one in self._listed)
+        if not (is_listed and is_named) and any(map(_is_forbidden, found)):
             what = "name it in [webdav] hosts" if literal else "give it another address"
             raise _denied(name, f"leads to {', '.join(map(str, found))}, where no storage is", what)
         is_ours = is_listed or name in self._site or _is_inner(name, literal) or _organisation(name) in self._organisations
         if not is_ours and not (found and all(map(_is_inside, found))):
             raise _denied(name, "is no server of this site as far as can be told", "name it in [webdav] hosts")
-        return [str(literal)] if literal else self._addresses(name)
+        return addresses[:MOST_ADDRESSES]
 
     def _check_scheme(self, scheme: str, name: str, literal: Address | None) -> None:
         with self._lock:

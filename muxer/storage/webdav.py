@@ -179,7 +179,7 @@ class WebdavStorage:
                 if error.status_code == 404:
                     return None
                 raise
-            except (AssertionError, ValueError, ParseError, StopIteration) as error:
+            except (AssertionError, OverflowError, ValueError, ParseError, StopIteration) as error:
                 raise UnreadableAnswer(f"PROPFIND {place.url}: the answer is none of WebDAV") from error
 
     def _describe_exactly(self, place: Place, method: str) -> Stored | None:

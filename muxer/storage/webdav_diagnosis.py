@@ -108,7 +108,8 @@ class Diagnosis:
             raise ServiceUnavailable(f"{what}: {type(error).__name__}") from error
         except httpx.TimeoutException as error:
             raise ServiceUnavailable(f"{what}: no answer within the time limit") from error
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
+            # The last one is of idna: a redirect leads to a name that is none.
             raise ServiceUnavailable(f"{what}: {type(error).__name__}: {error}", code=_code_of(error)) from error
 
 

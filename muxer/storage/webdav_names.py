@@ -23,8 +23,11 @@ def temporary_name(mark: str, name: str) -> str:
 
 
 def name_of(address: str) -> str:
-    """Return the name of the file in an address or path, empty for a folder."""
-    return unquote(urlsplit(address).path.rpartition("/")[2])
+    """Return the name of the file in an address or path, empty for a folder and for what is no address."""
+    try:
+        return unquote(urlsplit(address).path.rpartition("/")[2])
+    except ValueError:
+        return ""
 
 
 def is_other(name: str, address: str) -> bool:

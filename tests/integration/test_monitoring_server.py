@@ -176,7 +176,9 @@ def test_clients_that_send_nothing_or_drop_by_drop_do_not_keep_others_out(
         assert len(cut_off) == 10
 
 
-@pytest.mark.parametrize("begin", [b"G", b"GET /livez HTTP/1.1\r\nHost: loc", b"GET /livez HTTP/1.1\r\nHost: localhost\r\n"])
+@pytest.mark.parametrize(
+    "begin", [b"", b"G", b"GET /livez HTTP/1.1\r\nHost: loc", b"GET /livez HTTP/1.1\r\nHost: localhost\r\n"]
+)
 def test_hundreds_of_half_sent_requests_hold_no_worker(
     open_port: Open, monkeypatch: pytest.MonkeyPatch, begin: bytes
 ) -> None:
@@ -193,6 +195,18 @@ def test_hundreds_of_half_sent_requests_hold_no_worker(
         # One that is kept is answered as soon as its request is whole.
         clients[-1].sendall((b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").removeprefix(begin))
         assert b"200 OK" in clients[-1].recv(1000)
+
+
+@pytest.mark.parametrize(
+    "head", [b"GET /livez HTTP/1.1\r\n Host: localhost", b"GET http://[::1/livez HTTP/1.1\r\nHost: localhost"]
+)
+def test_a_request_that_cannot_be_read_is_the_fault_of_who_sends_it(
+    port: int, head: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.create_connection((HOST, port), timeout=SECONDS) as client:
+        client.sendall(head + b"\r\n\r\n")
+        assert client.recv(1000).startswith(b"HTTP/1.1 400 Bad Request")
+    assert caplog.text == ""
 
 
 def test_hundreds_that_stop_within_tls_are_cut_off_while_others_wait(open_port: Open, tmp_path: Path) -> None:

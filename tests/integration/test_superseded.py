@@ -22,7 +22,7 @@ from muxer.gir.rws import Rws
 from muxer.gir.session import Account, Session
 from muxer.lab.lab import Lab
 from muxer.lab.site import MediaRoot
-from muxer.muxed_names import muxed_name
+from muxer.muxed_names import is_own, muxed_name
 from muxer.storage.base import place_of
 from muxer.storage.stores import Stores
 from muxer.storage.webdav import WebdavStorage
@@ -204,6 +204,28 @@ def test_a_file_with_a_name_of_an_earlier_version_stays_where_case_is_ignored(tm
                     deleting.delete("GIR_0001", media)
             assert [path.name for path in folder.iterdir()] == ([earlier.lower()] if kept else [])
             assert len(rws.deleted) == (1 if kept else 2)
+
+
+@pytest.mark.parametrize("form", ["another mediaId", "blank spans"])
+def test_so_it_does_when_only_its_file_or_a_blank_one_has_such_a_name(tmp_path: Path, form: str) -> None:
+    made_of = hashlib.sha256(b"a" + bytes(1) + b"b").hexdigest()[:20]
+    name = f"gir_0001_{made_of}_muxed.mp4" if form == "another mediaId" else f"gir_0001_p{made_of}{'0' * 8}_muxed.mp4"
+    media_id = muxed_name("gir_0001", ["a", "b"]) if form == "another mediaId" else name
+    with lighttpd(IGNORING_CASE) as server:
+        victim = server.root / "screens" / name.lower()
+        victim.write_bytes(b"media")
+        options = Webdav(username=server.username, password=server.password, trusted_ca=False)
+        for folder in ("uploading", "deleting"):
+            (tmp_path / folder).mkdir()
+        storage = WebdavStorage(options, "test", tmp_path / "uploading", threading.Event())
+        deleting = Superseded(cast(Rws, FakeRws()), Stores({"webDAV": storage}), tmp_path / "deleting")
+        descriptor = {"storage": "webDAV", "path": name, "data": {"storagePath": f"{server.url}/screens"}}
+        parameters = {"parameters": {"muxed_mediaIds": ["a", "b"]}, "originalMediaDescriptor": descriptor}
+        media = MediaFile.read({"mediaId": media_id, "type": "video/mp4", **parameters})
+        assert is_own(media, "gir_0001")
+        with pytest.raises(MetadataError, match="ignores case"):
+            deleting.delete("gir_0001", media)
+        assert victim.exists()
 
 
 class FakeRws:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import tempfile
 from pathlib import Path
@@ -64,3 +65,40 @@ def test_a_lock_file_that_another_account_made_is_named() -> None:
                 Workspace(temp, "single")
         finally:
             os.seteuid(0)
+
+
+def test_one_that_is_open_to_all_is_not_used(tmp_path: Path) -> None:
+    """Its owner could hold it for ever, and say in it who runs."""
+    lock = tmp_path / "muxer.lock"
+    lock.write_text("process 1 on another host")
+    lock.chmod(0o666)
+    os.chown(lock, NOBODY, -1)
+    with lock.open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(ConfigError, match=r"muxer\.lock: it belongs to the account nobody; start the muxer with that"):
+            Workspace(tmp_path, "single")
+
+
+@pytest.mark.parametrize("kind", ["link", "second name", "pipe", "folder"])
+def test_what_is_no_plain_file_is_not_locked_or_changed(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "temp").mkdir(mode=0o700)
+    other, lock = tmp_path / "muxer.cfg", tmp_path / "temp" / "muxer.lock"
+    other.write_text("[htcc]")
+    make = {"link": lock.symlink_to, "second name": lock.hardlink_to, "pipe": lambda _: os.mkfifo(lock)}
+    make.get(kind, lambda _: lock.mkdir())(other)
+    with pytest.raises(ConfigError, match=r"muxer\.lock: (it is a link, or no plain file|Is a directory)"):
+        Workspace(tmp_path / "temp", "single")
+    assert other.read_text() == "[htcc]"
+
+
+def test_a_folder_that_others_may_put_another_in_place_of_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "outer" / "temp").mkdir(parents=True, mode=0o700)
+    (tmp_path / "outer").chmod(0o777)
+    Workspace(tmp_path / "outer" / "temp", "single").release()
+    assert f"other accounts may put another folder in place of {tmp_path / 'outer' / 'temp'}" in caplog.text
+    caplog.clear()
+    (tmp_path / "outer").chmod(0o1777)
+    Workspace(tmp_path / "outer" / "temp", "single").release()
+    assert caplog.text == ""

@@ -7,10 +7,11 @@ import html
 import json
 import re
 from collections.abc import Callable
+from html.entities import html5
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from muxer.masking import LEAST_SECRET, Mask
@@ -27,6 +28,7 @@ def every_byte(text: str) -> str:
     return "".join(f"%{byte:02X}" for byte in text.encode())
 
 
+HTML_NAMES = {char: f"&{name}" for name, char in html5.items() if len(char) == 1}
 FORMS: dict[str, Callable[[str], str]] = {
     "as it is": str,
     "JSON": json.dumps,
@@ -45,6 +47,12 @@ FORMS: dict[str, Callable[[str], str]] = {
     "URL with slashes": quote,
     "URL with each byte": every_byte,
     "URL in a URL": lambda text: quote(quote(text, safe="")),
+    "bytes as Python shows them": lambda text: repr(text.encode())[2:-1],
+    "bytes in JSON": lambda text: json.dumps(repr(text.encode())[2:-1]),
+    "each byte as JavaScript writes it": lambda text: "".join(f"\\x{byte:02x}" for byte in text.encode()),
+    "HTML with all names": lambda text: "".join(HTML_NAMES.get(char, char) for char in text),
+    "Base64 in JSON": lambda text: json.dumps(base64.b64encode(text.encode()).decode()).replace("/", "\\/"),
+    "Base64 in a URL": lambda text: quote(base64.b64encode(text.encode()).decode(), safe=""),
     "Base64": lambda text: base64.b64encode(text.encode()).decode(),
     "Base64 for URLs": lambda text: base64.urlsafe_b64encode(text.encode()).decode(),
     "Base64 of a login": lambda text: base64.b64encode(f"user:{text}".encode()).decode(),
@@ -62,6 +70,7 @@ def test_no_form_of_a_secret_is_shown(form: str) -> None:
     assert len(left.strip(' "\\')) <= (len(FORMS[form]("")) + 16 if "Base64" in form else 0), shown
 
 
+@settings(deadline=None)
 @given(st.text(min_size=LEAST_SECRET, max_size=20), st.sampled_from(sorted(FORMS)))
 def test_a_secret_of_any_characters(secret: str, form: str) -> None:
     try:
@@ -70,6 +79,19 @@ def test_a_secret_of_any_characters(secret: str, form: str) -> None:
         return
     shown = Mask([secret])(f"<{said}>")
     assert said not in shown and "***" in shown
+
+
+@pytest.mark.parametrize("form", ["Base64", "login", "URL", "bytes"])
+def test_a_secret_in_latin_1(form: str) -> None:
+    secret = "p\u00e4ss\u00f6\u00fc\u00df\u00ff\u00fe"
+    encoded = secret.encode("latin-1")
+    said = {
+        "Base64": base64.b64encode(encoded).decode(),
+        "login": base64.b64encode(b"user:" + encoded).decode(),
+        "URL": quote(encoded),
+        "bytes": repr(encoded),
+    }[form]
+    assert "***" in Mask([secret])(said) and len(Mask([secret])(said)) < 16
 
 
 def test_ordinary_words_stay() -> None:

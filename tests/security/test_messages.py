@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from collections.abc import Callable
 from contextlib import closing
@@ -16,7 +17,7 @@ from support.crew import QUEUE, SECONDS, Crew, stopped
 from support.daemon import wait_until as wait
 from support.queues import VirtualHost, wait_until
 
-from muxer.activity import Activity
+from muxer.activity import Activity, Durations, Totals
 from muxer.books import Books
 from muxer.config.schema import Fleet
 from muxer.errors import GivenUp
@@ -28,6 +29,7 @@ from muxer.fleet.dead import DeadLetters, Fate, Letter
 from muxer.fleet.events import Event
 from muxer.fleet.lanes import EVENTS, STANDINGS, dead, names
 from muxer.fleet.outcomes import Outcomes
+from muxer.fleet.workers import MOST_NAMES, MOST_WORKERS, Workers
 from muxer.journal import ASIDE, DONE, JOURNAL, WANTED, Journal, Key
 from muxer.lab.lab import Lab
 
@@ -194,3 +196,129 @@ def test_a_worker_that_takes_over_from_a_dead_one_is_believed(tmp_path: Path) ->
     outcomes.heard(Event(events.BEGUN, LIAR, KEY.recording, KEY.name, {"message": "m1"}))
     outcomes.heard(Event(events.FAILED, LIAR, KEY.recording, KEY.name, {"message": "m1", **FAILED}))
     assert journal.state_of(KEY.name) == ASIDE
+
+
+@pytest.mark.parametrize("what", [events.QUEUED, events.BEGUN, events.POSTPONED, events.FAILED])
+def test_nothing_finished_is_set_aside_or_begun_again_by_what_is_told(tmp_path: Path, what: str) -> None:
+    outcomes, journal, books = heard(tmp_path, only_ours=False)
+    outcomes.heard(Event(events.DONE, WORKER, KEY.recording, KEY.name, {"message": "m1", **MUXED}))
+    outcomes.begin_poll()
+    outcomes.heard(Event(what, LIAR, KEY.recording, KEY.name, {"message": "m2", **FAILED}))
+    assert journal.state_of(KEY.name) == DONE and not outcomes.is_taken(KEY.name)
+    # Nor by a dead letter after that.
+    assert outcomes.settle(Letter("m2", KEY, GivenUp("never"))) is Fate.DROPPED
+    assert journal.state_of(KEY.name) == DONE and books.failures == {}
+
+
+@pytest.mark.parametrize("count", [10**400, -(10**30), float("nan"), float("inf"), True, "1"])
+@pytest.mark.parametrize("of", ["counts", "seconds", "moved", "errors"])
+def test_sums_that_cannot_be_added_up_are_not_counted(count: object, of: str) -> None:
+    def standing(value: object) -> Event:
+        found = {name: value if of == name else 1 for name in ("counts", "seconds", "moved", "errors")}
+        steps = {"mux": {"counts": [found["counts"]] * len(Durations().counts), "seconds": found["seconds"]}}
+        totals = {"steps": steps, "moved": [["fetched", "RWS", found["moved"]]], "errors": [["RWS", "X", found["errors"]]]}
+        return Event(events.WORKER, WORKER, details={"totals": totals, "held": []})
+
+    workers = Workers()
+    workers.heard(standing(1), 0.0)
+    assert workers.heard(standing(count), 1.0) == Totals()
+    assert workers.heard(standing(3), 2.0) != Totals()
+
+
+def test_a_flood_of_workers_and_names_is_bounded() -> None:
+    nothing = {"steps": {}, "moved": [], "errors": []}
+    workers = Workers()
+    for number in range(MOST_WORKERS + 50):
+        workers.heard(Event(events.WORKER, f"w{number}", details={"totals": nothing, "held": [f"f{number}"]}), 0.0)
+    assert len(workers.held(0.0)) == MOST_WORKERS
+    many = nothing | {"errors": [[f"s{number}", "X", 1] for number in range(MOST_NAMES + 1)]}
+    workers.heard(Event(events.WORKER, "w0", details={"totals": many, "held": ["other"]}), 1.0)
+    assert "other" not in workers.held(1.0)
+    # Those that say nothing any more make room.
+    workers.heard(Event(events.WORKER, "late", details={"totals": nothing, "held": ["late"]}), 10_000.0)
+    assert workers.held(10_000.0) == {"late"}
+
+
+# Bodies
+
+GOOD = {"version": 1, "recording": "c1", "file": "f1", "attempts": 1}
+
+
+def order(**fields: object) -> bytes:
+    """Return the message of an order, with other fields."""
+    whole = {
+        "queue_name": "orders", "actor_name": "mux", "args": [], "kwargs": GOOD, "options": {},
+        "message_id": "m", "message_timestamp": 1,
+    }
+    return json.dumps(whole | fields).encode()
+
+
+def event(what: str, **fields: object) -> bytes:
+    """Return the message of an event, with other fields."""
+    whole = {"version": 1, "what": what, "sender": "host/x/1", "recording": "c1", "file": "f1", "details": {}}
+    return json.dumps(whole | fields).encode()
+
+
+ODD_ORDERS = [
+    *(order(message_id=one) for one in (None, 7, [], {}, "", "x" * 10_000, "\ud800")),
+    *(order(message_timestamp=one) for one in (None, "x", [], 10**30, float("nan"))),
+    *(order(args=one) for one in (None, 7, "x", [1], {"a": 1})),
+    *(order(kwargs=one) for one in (None, [], {}, {"self": 1}, {"message": 1}, GOOD | {"more": 1})),
+    order(kwargs=GOOD | {"file": "\ud800"}),
+    *(order(kwargs=GOOD | {"file": one}) for one in ("\0", "..", "x" * 200, "amq.lock", None, 10**400, [[]])),
+    *(order(kwargs=GOOD | {"attempts": one}) for one in (0, 101, 10**400, True, "1", float("inf"))),
+    *(order(actor_name=one) for one in ("other", None, [], {}, "")),
+    *(order(queue_name=one) for one in (None, [], "", "dead")),
+    *(order(options=one) for one in (None, [], {"eta": "x"}, {"on_failure": 7}, {"pipe_target": []})),
+    b"[" * 100_000,
+    b'{"a":' * 100_000,
+    b"\xff\xfe",
+    b"9" * 5000,
+    order(kwargs=GOOD | {"file": "x" * 5_000_000}),
+]
+WHATS = ["queued", "begun", "postponed", "dropped", "done", "failed", "refused", "worker", "gone", "poller", "other"]
+ODD_DETAILS: list[object] = [
+    *(None, [], 7, {}, {"message": []}, {"agent": {"a": []}}),
+    *({"outcome": [], "facts": []}, {"outcome": "muxed", "facts": 7}),
+    *({"outcome": "muxed", "facts": dict.fromkeys(("length", "padding", "agent"), one)} for one in (None, "x", [])),
+    *({"failure": one, "level": 40, "more": False} for one in (None, [], {}, 7)),
+    *(FAILED | {"level": one} for one in (None, "x", float("nan"), 10**400, -5)),
+    *(FAILED | {"failure": vars(failure_of(GivenUp("x"))) | {"retry_after": one}} for one in (10**400, "x", -1e300)),
+    *({"totals": one, "held": []} for one in (None, [], {}, {"steps": {"x": 7}, "moved": [], "errors": []})),
+    *({"totals": TOTALS, "held": one} for one in (None, 7, {}, [[]])),
+    {"totals": TOTALS, "held": [], "running": [[], 7, {}], "out": [], "host": [], "pid": "x"},
+    {"reason": "x" * 1_000_000},
+    {"reason": "x" * 200_000},
+    FAILED | {"failure": {**vars(failure_of(GivenUp("x" * 200_000)))}},
+    {"reason": [[]]},
+]
+ODD_EVENTS = [
+    *(event(what, details=details) for what in WHATS for details in ODD_DETAILS),
+    *(event("begun", file=one) for one in (None, [], "", "\0", "\ud800", "x" * 1_000_000)),
+    *(event(one) for one in ("", "x" * 1_000_000)),
+    b"[" * 100_000,
+    b'{"version":' * 100_000,
+    b"null",
+]
+
+
+def test_a_fleet_with_nonsense_in_every_queue_does_its_work(make_lab: Make, vhost: VirtualHost) -> None:
+    lab = make_lab()
+    copies = Copies(lab)
+    with Crew(lab, vhost.url) as crew:
+        members = [crew.poller(), crew.worker()]
+        wait(lambda: vhost.counts(dead(QUEUE)) is not None, SECONDS, "the queues", crew.log)
+        wait(lambda: len(crew.polled("poll done")) > 1, SECONDS, "a poll", crew.log)
+        with vhost.channel() as channel:
+            for body in ODD_ORDERS:
+                for lane in (*names(QUEUE), dead(QUEUE)):
+                    channel.basic_publish("", lane, body)
+            for body in ODD_EVENTS:
+                for exchange in (EVENTS, STANDINGS):
+                    channel.basic_publish(f"{QUEUE}{exchange}", "", body)
+        ids = copies.add(3)
+        wait(lambda: not copies.undone(ids), SECONDS, "the work behind them", crew.log)
+        assert stopped(*members) == [0, 0]
+        said = crew.log.read_text()
+    assert "Traceback" not in said and "RabbitMQ is out" not in said
+    assert "cannot be read, it is passed over" in said and max(map(len, said.splitlines())) < 10_000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -16,10 +17,11 @@ from hypothesis import strategies as st
 from support.raw_server import RawServer
 
 from muxer.config.schema import Webdav
-from muxer.errors import MuxerError, RequestRejected, UnreadableAnswer
+from muxer.errors import MuxerError, RequestRejected, ServiceUnavailable, UnreadableAnswer
 from muxer.gir import session as session_module
-from muxer.gir.answers import MAX_JSON_VALUES
+from muxer.gir.answers import LONGEST_RETRY, MAX_JSON_VALUES
 from muxer.gir.session import Account, Session
+from muxer.storage import webdav_http
 from muxer.storage.base import WEBDAV, Place
 from muxer.storage.webdav import WebdavStorage
 from muxer.storage.webdav_http import ANSWER_BYTES
@@ -42,14 +44,18 @@ def server() -> Iterator[RawServer]:
 
 @pytest.fixture(scope="module")
 def requests(server: RawServer, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Request]:
-    """Everything that is asked of RWS, RCS and WebDAV, once and without pauses."""
-    folder = tmp_path_factory.mktemp("responses")
+    return requests_to(server.url, tmp_path_factory.mktemp("responses"), 5)
+
+
+def requests_to(url: str, folder: Path, timeout: float) -> dict[str, Request]:
+    """Return everything that is asked of RWS, RCS and WebDAV, once and without pauses; RWS may be silent for `timeout`
+    seconds."""
     (folder / "uploading").mkdir()
     (folder / "source").write_bytes(b"media")
     stop = threading.Event()
-    session = Session(Account("RWS", server.url, "user", "password", False, 5), stop)
+    session = Session(Account("RWS", url, "user", "password", False, timeout), stop)
     dav = WebdavStorage(Webdav(username="u", password="p", trusted_ca=False), "test", folder / "uploading", stop)
-    place = Place(WEBDAV, f"{server.url}/screens/", "a.mp4")
+    place = Place(WEBDAV, f"{url}/screens/", "a.mp4")
     return {
         "read": lambda: session.get_with_headers("api/v2/x?y=1", attempts=1),
         "write": lambda: session.write("POST", "api/v2/x", {}, csrf_sources=["api/v2/y"]),
@@ -82,6 +88,12 @@ ODD = {
     "redirect to another scheme": answered(b"Location: file:///etc/passwd", status=b"302 Found"),
     "redirect to nowhere": answered(b"Location: ", status=b"302 Found"),
     "redirect in a circle": answered(b"Location: /", status=b"301 Moved"),
+    "redirect to a name that is none": answered(b"Location: http://xn--a.xn--a/", status=b"302 Found"),
+    "place that is no address": answered(b"Content-Location: http://[", b"Content-Type: video/mp4"),
+    "date of many digits": propfind(
+        b"<d:response><d:href>/screens/a.mp4</d:href><d:propstat><d:status>HTTP/1.1 200 OK</d:status><d:prop>"
+        b"<d:creationdate>9999999999999999999-01-01T00:00:00Z</d:creationdate></d:prop></d:propstat></d:response>"
+    ),
     "token with other letters": answered("X-CSRF-HEADER: \u00fc\u0437".encode(), b"X-CSRF-TOKEN: t"),
     "token in a header of ours": answered(b"X-CSRF-HEADER: Content-Length", b"X-CSRF-TOKEN: 5"),
     "token that is no value": answered(b"X-CSRF-HEADER: X-T", "X-CSRF-TOKEN: \u0437\u0001".encode()),
@@ -119,6 +131,48 @@ def test_an_odd_response_is_an_error_of_ours(server: RawServer, requests: dict[s
             assert any(name in str(error) for name in ("127.0.0.1", "RWS", "the WebDAV server")), (what, error)
 
 
+CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: video/mp4\r\nTransfer-Encoding: chunked\r\n\r\n"
+ENDLESS = {
+    "trailers": (CHUNKED + b"0\r\n", b"A: b\r\n"),
+    "trailers, slowly": (CHUNKED + b"0\r\n", b"A"),
+    "the length of a piece, slowly": (CHUNKED, b"0"),
+    "lengths of pieces that are none": (CHUNKED, b";\r\n"),
+    "interim responses": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "headers, slowly": (b"HTTP/1.1 200 OK\r\n", b"A"),
+}
+
+
+@pytest.mark.parametrize("form", ENDLESS)
+@pytest.mark.parametrize("what", ["read", "download", "describe", "fetch"])
+def test_what_frames_a_body_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, what: str) -> None:
+    """Nothing but the framing comes, and always some of it in time: without a limit, this test does not end."""
+    monkeypatch.setattr(webdav_http, "SILENCE_SECONDS", 0.4)
+    begin, again = ENDLESS[form]
+    closed = threading.Event()
+
+    def serve(listener: socket.socket) -> None:
+        while not closed.is_set():
+            with suppress(OSError):
+                client, _ = listener.accept()
+                with client:
+                    client.recv(65536)
+                    client.sendall(begin)
+                    while not closed.wait(0.05):
+                        client.sendall(again)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(0.1)
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        try:
+            made = requests_to(f"http://127.0.0.1:{listener.getsockname()[1]}", tmp_path, 0.4)
+            with pytest.raises((ServiceUnavailable, UnreadableAnswer)):
+                made[what]()
+        finally:
+            closed.set()
+            thread.join()
+
+
 PIECES = st.sampled_from(sorted(ODD.values()))
 NASTY = st.sampled_from(
     [b"\0", b"\xff", b"\r\n", b"\n", b":", b" ", b"[", b"\xd0\xb7", b"9" * 400, b"-1", b"&", b"<", b"%", b";", b"="]
@@ -152,6 +206,15 @@ def test_a_redirect_to_no_address_names_the_server(server: RawServer, requests: 
     server.answer = ODD["redirect to no address"]
     with pytest.raises(UnreadableAnswer, match=r"RWS /api/v2/x: redirected to what is no address: 'http://\['"):
         requests["read"]()
+
+
+@pytest.mark.parametrize("asked", [b"9" * 400, b"9" * 30, b"Fri, 31 Dec 9999 23:59:59 GMT"])
+def test_what_a_server_asks_to_wait_has_a_limit(server: RawServer, requests: dict[str, Request], asked: bytes) -> None:
+    server.answer = answered(b"Retry-After: " + asked, status=b"503 No")
+    for what in ("read", "write", "describe"):
+        with pytest.raises(ServiceUnavailable) as caught:
+            requests[what]()
+        assert caught.value.retry_after == LONGEST_RETRY
 
 
 def test_an_answer_of_too_many_values_is_not_parsed(server: RawServer, requests: dict[str, Request]) -> None:

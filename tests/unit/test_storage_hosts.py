@@ -10,7 +10,7 @@ import pytest
 
 from muxer.config import types
 from muxer.errors import AccessDenied
-from muxer.storage.hosts import Hosts
+from muxer.storage.hosts import MOST_ADDRESSES, Hosts
 
 RWS, RCS = "https://rws.gir.bank.com:8081", "http://10.1.2.3:8008/rcs"
 
@@ -50,6 +50,7 @@ def test_addresses_of_the_site_need_no_option(host: str) -> None:
 
 SECRET_PLACES = [
     *("169.254.169.254", "fe80::1", "fe80::1%eth0", "fd00:ec2::254", "100.100.100.200", "168.63.129.16", "192.0.0.192"),
+    *("fd00:ec2::23", "fd20:ce::254"),
     *("::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::1", "2001:0:a9fe:a9fe::1", "::169.254.169.254"),
     *("2001:0:4136:e378:8000:63bf:5601:5601", "0.0.0.0", "::", "0.1.2.3", "224.0.0.1", "ff02::1", "255.255.255.255"),
 ]
@@ -70,8 +71,9 @@ def test_nothing_is_sent_where_clouds_keep_secrets_whatever_the_name(address: st
 def test_nothing_is_sent_there_by_address(address: str) -> None:
     with pytest.raises(AccessDenied):
         hosts().admit("http", address, None)
-    with pytest.raises(AccessDenied):
-        hosts("dav.bank.com").admit("http", address, None)
+    for listed in ("dav.bank.com", "*", f"*.{address.rpartition('.')[2]}"):
+        with pytest.raises(AccessDenied):
+            hosts(listed).admit("http", address, None)
 
 
 def test_a_listed_address_is_spoken_to_whatever_it_is() -> None:
@@ -93,6 +95,12 @@ def test_what_is_no_name_is_refused(host: str) -> None:
             hosts(*listed).admit("http", host, None)
 
 
+@pytest.mark.parametrize("listed", [(), ("*",), ("dav.corp",)])
+def test_what_is_not_http_is_refused(listed: Sequence[str]) -> None:
+    with pytest.raises(AccessDenied, match=r"dav\.corp is asked for by file"):
+        hosts(*listed).admit("file", "dav.corp", None)
+
+
 def test_a_name_is_not_looked_up_for_every_request() -> None:
     asked: list[str] = []
 
@@ -104,6 +112,20 @@ def test_a_name_is_not_looked_up_for_every_request() -> None:
     for _ in range(100):
         rule.admit("http", "dav.corp", None)
     assert asked == ["dav.corp"]
+
+
+def test_only_the_addresses_that_were_looked_at_are_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when what is known of the name becomes too old meanwhile, and it leads elsewhere then."""
+    monkeypatch.setattr("muxer.storage.hosts.KEPT_SECONDS", -1.0)
+    answers = iter([INSIDE, ["169.254.169.254"]])
+    assert Hosts((), (RWS,), lambda _: next(answers)).admit("http", "dav.corp", None) == INSIDE
+
+
+def test_of_very_many_addresses_all_are_looked_at_and_some_are_tried() -> None:
+    many = [f"10.0.{number // 250}.{number % 250}" for number in range(4000)]
+    assert hosts(addresses=many).admit("http", "dav.corp", None) == many[:MOST_ADDRESSES]
+    with pytest.raises(AccessDenied):
+        hosts(addresses=[*many, "169.254.169.254"]).admit("http", "dav.corp", None)
 
 
 ELSEWHERE = [
