@@ -8,6 +8,7 @@ section 5). A name that the recording would not give to the sources listed is no
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterable, Sequence
 
@@ -32,7 +33,7 @@ def muxed_name(recording_id: str, sources: Iterable[str], paused: Sequence[Pause
     It is a pure function of the exact `recording_id`, the set of the `sources` (mediaIds), and the `paused` spans that are
     blank in the file.
     """
-    made_of = _digest(20, recording_id, "", *sorted(set(sources)))
+    made_of = _digest(20, json.dumps([recording_id, sorted(set(sources))]))
     spans = _digest(8, *(f"{begin}-{'' if end is None else end}" for begin, end in paused)) if paused else ""
     return f"{_prefix(recording_id)}_{BLANKED if paused else ''}{made_of}{spans}_muxed.mp4"
 
@@ -52,9 +53,6 @@ def is_own(media: MediaFile, recording_id: str) -> bool:
     """Return whether the entry and the file of `media` bear a name that this version, or an earlier one, gives to a muxed
     file of the recording and of the sources that the entry lists."""
     sources = media.muxed_from or ()
-    # What stands between the texts of a digest tells them apart only when it stands in none of them.
-    if any("\0" in one for one in (recording_id, *sources)):
-        return False
     names = {muxed_name(recording_id, sources), _earlier_name(recording_id, sources)}
     return all(_bare(name) in names for name in media.names)
 
@@ -81,7 +79,9 @@ def _earlier_name(recording_id: str, sources: Iterable[str]) -> str:
     """
     prefix, sources = _prefix(recording_id, _EARLIER_PREFIX), tuple(sources)
     may_be_ids = any(_prefix(one, _EARLIER_PREFIX) == prefix for one in sources)
-    if may_be_ids or len(recording_id) > _EARLIER_PREFIX:
+    # NUL stands between the texts: it tells them apart only when it is in none of them.
+    is_ambiguous = may_be_ids or any("\0" in one for one in (recording_id, *sources))
+    if is_ambiguous or len(recording_id) > _EARLIER_PREFIX:
         return ""
     odd = () if prefix == recording_id else (recording_id,)
     return f"{prefix}_{_digest(20, *odd, *sorted(sources))}_muxed.mp4"
