@@ -141,41 +141,54 @@ class _Server(wsgi.Server):
         )
         self.ConnectionClass = _Connection
         self.talking: set[_Connection] = set()
-        # Those that have sent nothing yet, in the order in which they came.
-        self.silent: dict[_Connection, None] = {}
+        # Those that have sent nothing yet, and when those came that are more than may be so for long.
+        self.silent: set[_Connection] = set()
+        self._surplus: dict[_Connection, float] = {}
         # When each connection came that has sent the begin of a request: it costs no worker.
         self._unfinished: dict[_Connection, float] = {}
         if monitoring.certificate and monitoring.key:
             self.ssl_adapter = _Tls(server_context(monitoring.certificate, monitoring.key))
 
     def process_conn(self, conn: _Connection) -> None:
-        """Let a new connection wait until it says something, then until its request is whole, then for a worker; when too
-        many do, those that have waited longest are closed: whoever comes with a request is not kept out by the others."""
+        """Let a new connection wait until it says something, then until its request is whole, then for a worker. When too
+        many do, a new one has a moment to say something: whoever comes with a request is not kept out by the others."""
         if conn.is_new:
             conn.is_new = False
-            self.silent[conn] = None
+            if len(self.silent) < SILENT:
+                self.silent.add(conn)
+            else:
+                self._surplus[conn] = time.monotonic()
             self.put_conn(conn)
-            if len(self.silent) > SILENT:
-                self._hang_up(next(iter(self.silent)))
+            while len(self._surplus) > SILENT:
+                self._hang_up(next(iter(self._surplus)))
         elif conn.is_given_up:
             conn.close()
         else:
-            self.silent.pop(conn, None)
+            self.no_longer_silent(conn)
             self._unfinished[conn] = time.monotonic()
             self._take(conn)
             while len(self._unfinished) > UNFINISHED:
                 self._drop(next(iter(self._unfinished)))
 
+    def no_longer_silent(self, conn: _Connection) -> None:
+        """Note that a connection has said something, or is closed."""
+        self.silent.discard(conn)
+        self._surplus.pop(conn, None)
+
     def _hang_up(self, conn: _Connection) -> None:
         """Give up a connection that has sent nothing. cheroot looks after it, and hands it over as it does when a client
         leaves; to close it here would take it from under cheroot's feet."""
-        self.silent.pop(conn, None)
+        self.no_longer_silent(conn)
         conn.is_given_up = True
         with contextlib.suppress(OSError):
             socket.socket.shutdown(conn.socket, socket.SHUT_RDWR)
 
     def take_finished(self) -> None:
-        """Hand over the connections whose requests have become whole, and close those that take too long for it."""
+        """Hand over the connections whose requests have become whole, and close those that take too long for it, or to say
+        anything."""
+        for conn, came in list(self._surplus.items()):
+            if time.monotonic() - came >= PRESSED_SECONDS:
+                self._hang_up(conn)
         for conn, begun in list(self._unfinished.items()):
             if time.monotonic() - begun >= REQUEST_SECONDS:
                 self._drop(conn)
@@ -240,7 +253,7 @@ class _Connection(HTTPConnection):
 
     def close(self) -> None:
         """Close it."""
-        self.server.silent.pop(self, None)
+        self.server.no_longer_silent(self)
         super().close()
 
     def has_whole_head(self) -> bool:
