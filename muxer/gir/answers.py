@@ -35,6 +35,8 @@ _NOT_AUTHENTICATED = 20
 # Internal error, and "unable to …": the server could not, which may pass.
 _SERVER_FAILED = (4, 12, 13, 14, 15, 16, 17)
 _TRY_LATER = (408, 425, 429)
+# Not implemented: that does not pass.
+_NEVER = 501
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,8 @@ def failure(answer: Answer, code: int, message: str) -> MuxerError:
         return AlreadyExists(text, status, code)
     if status == 403 or code in _FORBIDDEN:
         return Forbidden(text)
+    if status == _NEVER:
+        return RequestRejected(text, status, code)
     if status == 500 or (status < 300 and code in _SERVER_FAILED):
         return ServiceFailed(text, retry_after(answer.headers))
     if status >= 500 or status in _TRY_LATER or code in _SERVER_FAILED or status < 200:

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from typing import Any
 from urllib.parse import quote
 
-from muxer.errors import AlreadyExists, Forbidden, MuxerError, NotFound, RequestRejected
+from muxer.errors import AlreadyExists, Forbidden, MuxerError, NotFound, RequestRejected, ServiceFailed
 from muxer.gir.deviations import Deviation, Deviations
 from muxer.remembered import Remembered
 
@@ -20,6 +20,9 @@ LABEL_PAUSE_SECONDS = 3600.0
 # The documented path. The others have the contact center in it, below `ops`.
 PLAIN_PATH = "api/v2"
 REFUSALS = (RequestRejected, Forbidden)
+# So many internal errors, before any label was set, are a refusal, too: a recording must not fail for its label (our
+# decision). They are as many as the attempts of one recording in a migration.
+MAX_FAILURES = 4
 _DEFINITION = {
     "name": LABEL,
     "displayName": "Screen recording",
@@ -37,6 +40,7 @@ class Labels(ABC):
         self._ops = self._label_path = ops_path
         self._labels_refused_until = 0.0
         self._has_labelled = self._has_tried_all = False
+        self._failures = 0
         self._labelled, self._unknown = Remembered(capacity), Remembered(capacity)
         self._lock = threading.Lock()
 
@@ -54,18 +58,26 @@ class Labels(ABC):
     def label(self, recording_id: str) -> bool:
         """Label a call recording ``screenRecording``. Returns whether it has the label now.
 
-        A refused label is only a warning, and a pause. Raises the errors of RWS that are no refusal.
+        A refused label is only a warning, and a pause; so are internal errors of RWS before any label was set. Raises
+        the errors of RWS that are no refusal.
         """
         if not self.wants_label(recording_id):
             return recording_id in self._labelled
         try:
             self._post_somehow(recording_id)
-        except REFUSALS as error:
+        except (*REFUSALS, ServiceFailed) as error:
+            if isinstance(error, ServiceFailed) and not self._is_usual(error):
+                raise
             self._note(recording_id, error)
             return False
         self._has_labelled = True
         self._labelled.add(recording_id)
         return True
+
+    def _is_usual(self, error: ServiceFailed) -> bool:
+        """Count an internal `error` of RWS. Returns whether RWS has never answered otherwise to several labels."""
+        self._failures += 1
+        return not self._has_labelled and self._failures >= MAX_FAILURES
 
     def _post_somehow(self, recording_id: str) -> None:
         """Post the label. When RWS refuses it, once per run create its definition first, then use the documented path."""
@@ -83,7 +95,7 @@ class Labels(ABC):
         try:
             self._define_label()
             self._post_label(recording_id)
-        except REFUSALS as error:
+        except (*REFUSALS, ServiceFailed) as error:
             log.info("the label or its definition is refused: %s", error)
             return False
         return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit
 
 from requests.utils import parse_header_links
 
@@ -17,6 +17,10 @@ ADDRESSES = ("href", "uri", "url")
 SCROLL_IDS = ("scrollId", "scroll_id", "_scroll_id")
 SCAN = "scanandscroll"
 _MAX_KEYS = 30
+# What some servers write in place of a link at the last page.
+_NO_LINKS = ("", "null", "none", "false", "undefined", "#")
+# Links that begin so are API paths: they go below the address of RWS, not beside the query.
+_API_PATHS = ("api/", "internal-api/")
 
 
 def next_link(answer: Mapping[str, Any], asked: str) -> str | None:
@@ -27,9 +31,18 @@ def next_link(answer: Mapping[str, Any], asked: str) -> str | None:
     """
     link = next(_links(answer), None)
     if link is not None:
-        return asked.partition("?")[0] + link if link.startswith("?") else link
+        return _absolute(link.strip(), asked)
     scroll = next(_texts(place.get(name) for place in _places(answer) for name in SCROLL_IDS), None)
     return None if scroll is None else with_parameters(asked, scrollId=scroll)
+
+
+def _absolute(link: str, asked: str) -> str:
+    """Return a `link`; one that is relative to the path of the query that was `asked` (RFC 3986) comes with that path."""
+    try:
+        is_relative = not (urlsplit(link).scheme or link.startswith(("/", *_API_PATHS)))
+    except ValueError:  # the session says so
+        return link
+    return urljoin(asked, link) if is_relative else link
 
 
 def header_link(value: str) -> str | None:
@@ -95,4 +108,4 @@ def _links(answer: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _texts(values: Iterable[object]) -> Iterator[str]:
-    return (value for value in values if isinstance(value, str) and value.strip())
+    return (value for value in values if isinstance(value, str) and value.strip().lower() not in _NO_LINKS)

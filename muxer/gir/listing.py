@@ -7,11 +7,11 @@ query is read again without scan and scroll, or in time windows that are small e
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 
-from muxer.errors import QueryIncomplete, ServiceUnavailable
+from muxer.errors import Forbidden, QueryIncomplete, RequestRejected, ServiceFailed, ServiceUnavailable
 from muxer.gir.deviations import Deviation, Deviations
-from muxer.gir.links import is_scan, keys_of, parameter, with_parameters, without_scan
+from muxer.gir.links import CONTAINERS, is_scan, keys_of, parameter, with_parameters, without_scan
 from muxer.gir.models import Json, parse_time, to_microseconds
 from muxer.gir.paging import REMEMBERED_IDS, Fetch, Pages
 from muxer.gir.sweep import Sweep, Window
@@ -19,14 +19,20 @@ from muxer.remembered import Remembered
 
 DEFAULT_LIMIT = 100
 # A page of such a length may have been cut off by a limit of the server, whatever `limit` asked for: 100 by gir-api, the
-# others are our decision.
-SERVER_LIMITS = frozenset((50, 100, 200, 250, 500, 1000))
+# others are our decision. Elasticsearch shows 10 unless asked for more.
+SERVER_LIMITS = frozenset((10, 20, 25, 50, 100, 200, 250, 500, 1000))
 # So many readings of a query have to fail at a later page before that page is taken for one that RWS refuses for good.
 REFUSALS_IN_A_ROW = 2
 # So many of the shortest windows may be cut off without bringing anything new; then RWS ignores the times of a query.
 MAX_STALE_WINDOWS = 10
 INSTEAD = "; call recordings are read in time windows instead"
-REMEDY = "raise [advanced] pagination as far as RWS allows, and compare docs/gir-api.md, section 3, with what RWS returns"
+COMPARE = "compare docs/gir-api.md, section 3, with what RWS returns"
+REMEDY = f"raise [advanced] pagination as far as RWS allows, and {COMPARE}"
+
+# Names for the number of recordings that a query finds.
+TOTALS = ("total", "totalCount", "totalRecords", "totalResults", "totalSize")
+# What RWS answers to a page that it will not show later either.
+REFUSALS = (RequestRejected, Forbidden)
 
 Recordings = list[object]
 
@@ -43,6 +49,8 @@ class Listing:
         self._linked: set[bool] = set()
         self._scans = True
         self._refusals = 0
+        # Whether RWS accepts a larger limit than that of the query; None until it was asked.
+        self._accepts_more: bool | None = None
 
     def pages(self, url: str) -> Iterator[Recordings]:
         """Yield the raw call recordings of the query `url`, page by page, each id once.
@@ -58,20 +66,28 @@ class Listing:
             if walk.recordings:
                 self._scans = False
                 self._deviations.note(Deviation.EMPTY_SCAN, _empty_scan(scan))
+        if _is_unread(walk.last):
+            raise QueryIncomplete(
+                "RWS returns call recordings in a form that the muxer does not understand: there is no list `recordings` "
+                f"(keys of the response: {keys_of(walk.last)}); see whether [htcc] base_uri leads to RWS, and {COMPARE}"
+            )
         if is_refused or self._may_be_cut(walk):
             yield from self._sweep(walk, seen, is_refused=is_refused)
 
     def _read(self, walk: Pages) -> Generator[Recordings, None, bool]:
-        """Yield the pages of a walk. Returns True when it ended at a page that RWS refuses again and again."""
+        """Yield the pages of a walk. Returns True when it ended at a page that RWS refuses for good: by an answer that is
+        final, or again and again. A server that asks to wait refuses nothing."""
         try:
             yield from walk
-        except ServiceUnavailable as error:
+        except (*REFUSALS, ServiceUnavailable) as error:
             if not walk.number:
                 raise
-            self._refusals += 1
-            if self._refusals < REFUSALS_IN_A_ROW:
-                error.args = (f"page {walk.number + 1} of the query: {error}",)
-                raise
+            walk.refusal = str(error)
+            if isinstance(error, ServiceUnavailable):
+                self._refusals += error.retry_after is None
+                if error.retry_after is not None or self._refusals < REFUSALS_IN_A_ROW:
+                    error.args = (f"page {walk.number + 1} of the query: {error}",)
+                    raise
             self._deviations.note(Deviation.PAGE_REFUSED, _cause(walk, is_refused=True) + INSTEAD)
             return True
         if walk.number > 1:
@@ -91,8 +107,9 @@ class Listing:
         More recordings are asked for at a time than before: that shows whether `limit` cut off the page. A page that was
         full by chance is no deviation.
         """
-        count, limit = len(walk.recordings), max(_limit(walk.first) + 1, DEFAULT_LIMIT)
-        url = with_parameters(without_scan(walk.first), limit=limit)
+        url, count = without_scan(walk.first), len(walk.recordings)
+        limit = self._largest_limit(url)
+        url = with_parameters(url, limit=limit)
         sweep, longest, stale, has_new = Sweep(_span(walk)), _longest_ms(walk.recordings), 0, False
         cap = 0 if is_refused else count
         if is_refused and not is_scan(walk.first):
@@ -117,6 +134,18 @@ class Listing:
             cause = _cause(walk, is_refused=is_refused)
             raise QueryIncomplete(f"RWS may not have shown all call recordings: {cause}; {REMEDY}")
 
+    def _largest_limit(self, url: str) -> int:
+        """Return how many recordings to ask for in a time window: more than the query `url` does, where RWS accepts that."""
+        asked = _limit(url)
+        more = max(asked + 1, DEFAULT_LIMIT)
+        if self._accepts_more is None:
+            try:
+                self._fetch_once(with_parameters(url, limit=more))
+                self._accepts_more = True
+            except (RequestRejected, ServiceFailed):
+                self._accepts_more = False
+        return more if self._accepts_more else asked
+
     def _window(self, first: str, seen: Remembered) -> Pages:
         """Return the walk through a time window. When a later page fails, the window is halved: no need for retries."""
         return Pages(lambda link: (self._fetch if link == first else self._fetch_once)(link), first, seen)
@@ -128,7 +157,7 @@ class Listing:
             for page in part:
                 brought = True
                 yield page
-        except ServiceUnavailable:
+        except (*REFUSALS, ServiceUnavailable):
             if not part.number:
                 raise
             return brought, True
@@ -144,7 +173,20 @@ def _limit(url: str) -> int:
 def _is_full(walk: Pages) -> bool:
     """Return whether the last page of a walk may have been cut off by a limit, of the query or of the server."""
     count = len(walk.recordings)
-    return count >= _limit(walk.first) or count in SERVER_LIMITS
+    return count >= _limit(walk.first) or count in SERVER_LIMITS or count < _total(walk.last)
+
+
+def _total(answer: Json) -> int:
+    """Return how many recordings the query finds by a response that says so, 0 for others."""
+    places = (answer, *(answer.get(name) for name in CONTAINERS))
+    values = [place.get(name) for place in places if isinstance(place, Mapping) for name in TOTALS]
+    return max((one for one in values if isinstance(one, int)), default=0)
+
+
+def _is_unread(answer: Json) -> bool:
+    """Return whether a response holds something, but no list of recordings."""
+    others = (value for key, value in answer.items() if key not in CONTAINERS)
+    return not isinstance(answer.get("recordings"), list) and any(isinstance(one, list | dict) and one for one in others)
 
 
 def _span(walk: Pages) -> Window:
@@ -170,7 +212,8 @@ def _cause(walk: Pages, *, is_refused: bool) -> str:
     """Return why a walk may have ended too early, with the keys of its last response."""
     keys = f"keys of the response: {keys_of(walk.last)}"
     if is_refused:
-        return f"RWS refuses page {walk.number + 1} of a query at every attempt (of the page before it, {keys})"
+        refused = f"RWS refuses page {walk.number + 1} of a query at every attempt"
+        return f"{refused}: {walk.refusal} (of the page before it, {keys})"
     links = "only links that lead nowhere new" if walk.has_link else "no link to the next page that the muxer understands"
     return f"RWS returns a page of {len(walk.recordings)} call recordings with {links} ({keys})"
 

@@ -7,17 +7,17 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from muxer.errors import NotFound, ServiceUnavailable
-from muxer.gir.links import next_link, parameter
+from muxer.gir.links import next_link
 from muxer.remembered import Remembered
 
 log = logging.getLogger(__name__)
 
 # So many ids are remembered to leave out repetitions; a repetition after that costs one look-up and does no harm.
 REMEMBERED_IDS = 200_000
-# So many pages in a row that bring nothing new are the end, whatever their links say (our decision).
-MOST_STALE_PAGES = 1000
-# A scroll ends with an empty page, behind which some servers go on giving scroll ids (our decision).
-MAX_EMPTY_SCROLL_PAGES = 10
+REMEMBERED_LINKS = 10_000
+# So many pages in a row that are empty or repeat what came before are the end, whatever their links say: some servers give
+# a link behind the last page, too (our decision).
+MAX_STALE_PAGES = 10
 
 Fetch = Callable[[str], Mapping[str, Any]]
 
@@ -26,8 +26,10 @@ class Pages:
     """The pages of one query: lists of raw recordings, each id once. Memory does not grow with the window.
 
     `first` is the URL of the query, `seen` the ids that are left out, because an earlier query has brought them. Of the
-    walk so far: `number` counts its responses, `has_link` is whether one of them had a link, `last` is the latest response,
-    `recordings` the recordings in it. `went_round` is whether its links only led to pages that brought nothing new.
+    walk so far: `number` counts its responses since the query was begun, `has_link` is whether one of them had a link,
+    `last` is the latest response, `recordings` the recordings in it. `went_round` is whether its links led back to pages
+    that were read before, so that others may be missing. `refusal` is the text of the error that ended it, for its user to
+    set.
     """
 
     def __init__(self, fetch: Fetch, first: str, seen: Remembered | None = None) -> None:
@@ -35,10 +37,10 @@ class Pages:
         self.first = first
         self._seen = Remembered(REMEMBERED_IDS) if seen is None else seen
         self._fresh_since_restart = 0
-        self._walked = 0
         self._has_progress = False
         self.number = 0
         self.has_link = self.went_round = False
+        self.refusal = ""
         self.last: Mapping[str, Any] = {}
         self.recordings: list[object] = []
 
@@ -55,44 +57,36 @@ class Pages:
                 return
             except _Expired as error:
                 if restarted and not self._fresh_since_restart:
-                    raise ServiceUnavailable("the paging link of RWS expired twice without any new recording") from error
+                    twice = "the paging link of RWS expired twice without any new recording"
+                    raise ServiceUnavailable(f"{twice}: {error}") from error
                 log.warning("the paging link of RWS has expired; the query is begun again")
                 restarted, self._fresh_since_restart = True, 0
 
     def _walk(self) -> Iterator[list[object]]:
         link: str | None = self.first
-        previous, stale, empty, followed = None, 0, 0, False
-        # A query that is begun again has to pass all the pages that were read before.
-        most, self._walked = self._walked + MOST_STALE_PAGES, 0
-        while link is not None:
-            self._walked += 1
-            if empty >= MAX_EMPTY_SCROLL_PAGES and parameter(link, "scrollId"):
-                return
-            if stale >= most:
-                log.warning("%d pages of RWS in a row brought nothing new; that is taken for the end", stale)
-                self.went_round = True
-                return
-            repeated = link == previous
+        followed, walked, stale = Remembered(REMEMBERED_LINKS), Remembered(REMEMBERED_IDS), 0
+        self.number = 0
+        while link is not None and stale < MAX_STALE_PAGES:
+            is_repeated = not followed.add(link)
             try:
                 answer = self._fetch(link)
             except NotFound as error:
-                if repeated:
+                if is_repeated:
                     return
-                if followed:
-                    raise _Expired from error
+                if self.number:
+                    raise _Expired(str(error)) from error
                 raise
-            following = self._note(answer)
-            fresh = self._fresh(self.recordings)
-            if fresh:
+            link = self._note(answer)
+            # Not only the first one: all of them are to be remembered.
+            has_new = sum(walked.add(_id_of(raw)) for raw in self.recordings) > 0
+            if fresh := self._fresh(self.recordings):
                 yield fresh
+            self._has_progress = self._has_progress or (has_new and self.number > 1)
             # A link that comes twice is the end, unless its page brought something new: a scroll may keep its id.
-            if repeated and not fresh:
+            if is_repeated and not has_new:
                 break
-            stale = 0 if fresh else stale + 1
-            empty = 0 if self.recordings else empty + 1
-            self._has_progress = self._has_progress or bool(followed and fresh)
-            previous, link, followed = link, following, True
-        self.went_round = self.has_link and bool(self.recordings) and not self._has_progress
+            stale = 0 if has_new else stale + 1
+        self.went_round = self.has_link and bool(self.recordings) and (link is not None or not self._has_progress)
 
     def _note(self, answer: Mapping[str, Any]) -> str | None:
         """Keep the latest response and return the link that it contains."""
@@ -108,12 +102,16 @@ class Pages:
         return fresh
 
     def _is_new(self, raw: object) -> bool:
-        named = raw.get("id") if isinstance(raw, dict) else ""
-        return self._seen.add(named if isinstance(named, str) else "")
+        return self._seen.add(_id_of(raw))
 
 
 class _Expired(Exception):
     """A paging link answered not found."""
+
+
+def _id_of(raw: object) -> str:
+    named = raw.get("id") if isinstance(raw, dict) else ""
+    return named if isinstance(named, str) else ""
 
 
 def _recordings(answer: Mapping[str, Any]) -> list[object]:

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from muxer.errors import (
     EncryptionMissing,
+    Forbidden,
     MediaNotFound,
     MetadataError,
     NotFound,
@@ -36,7 +37,7 @@ log = logging.getLogger(__name__)
 MAX_IDS_BYTES = 7500 - 1000
 REMEMBERED_LABELS = 100_000
 # Enough to come from a slice of some hundred recordings down to the one that makes RWS fail.
-FAILURES_IN_A_ROW = 9
+FAILURES_IN_A_ROW = 10
 # So many ids that a bulk query has not answered are read one by one, to see whether it is understood.
 CROSS_CHECKED = 5
 _VERSION = "api/v2/diagnostics/version"
@@ -166,10 +167,10 @@ class Rws(Labels):
             slice_ = _fitting(remaining)
             try:
                 screens = self._screens_in_parts(slice_, trouble)
-            except RequestRejected as error:
+            except (RequestRejected, Forbidden) as error:
                 self._leave_bulk(Deviation.NO_BULK, f"RWS has no bulk query of screen recordings ({error})")
             else:
-                if self._is_understood(slice_, screens, trouble):
+                if not self._bulk or self._is_understood(slice_, screens, trouble):
                     found += screens
                     remaining = remaining[len(slice_) :]
         return merged([*found, *self._screens_singly([*remaining, *odd], trouble)])
@@ -181,34 +182,46 @@ class Rws(Labels):
     def _is_understood(self, ids: Sequence[str], screens: Sequence[ScreenRecording], trouble: _Trouble) -> bool:
         """Return whether RWS has read the `ids` of a bulk query that it answered with `screens`.
 
-        A server may ignore them, and return nothing, or other recordings. So some ids that are missing are read one by one,
-        until responses with as many recordings were confirmed. When RWS has not read the ids, no bulk query follows.
+        A server may ignore them, and return nothing, other recordings, or recordings without their media. So some ids that
+        are missing are read one by one, until responses with as many recordings were confirmed. When RWS has not read the
+        ids, no bulk query follows.
         """
-        wanted, shown = set(ids), {one.id for one in screens}
+        wanted = set(ids)
+        shown = {one.id for one in screens if one.media or one.id not in wanted}
         missing = [one for one in ids if one not in shown and one not in trouble.skipped]
         if shown <= wanted:
             if not missing or 0 < len(shown) <= self._confirmed:
                 return True
             sample = missing[:: -(-len(missing) // CROSS_CHECKED)]
-            if next(self._screens_singly(sample, trouble), None) is None:
+            if not any(one.media for one in self._screens_singly(sample, trouble)):
                 self._confirmed = len(shown)
                 return True
-        what = "leaves out some that exist" if shown <= wanted else "shows others than those that were asked for"
+        what = "shows others than those that were asked for"
+        if shown <= wanted:
+            what = "leaves out some that exist, or their media"
         self._leave_bulk(Deviation.BULK_IGNORES_IDS, f"the bulk query of screen recordings {what}: RWS ignores its ids")
         return False
 
     def _screens_in_parts(self, ids: Sequence[str], trouble: _Trouble) -> list[ScreenRecording]:
         """Read a slice in bulk; when RWS fails, read its halves, so that one bad recording costs only itself."""
+        if not self._bulk:
+            return list(self._screens_singly(ids, trouble))
         try:
             screens = self._screens_in_bulk(ids)
         except ServiceUnavailable as error:
             trouble.meet(error)
             if len(ids) == 1:
-                trouble.skip(ids[0], error)
-                return []
+                return self._screen_instead(ids[0], error, trouble)
             half = len(ids) // 2
             return [*self._screens_in_parts(ids[:half], trouble), *self._screens_in_parts(ids[half:], trouble)]
         trouble.over()
+        return screens
+
+    def _screen_instead(self, one: str, error: ServiceUnavailable, trouble: _Trouble) -> list[ScreenRecording]:
+        """Read a screen recording alone, for which the bulk query has failed. When that works, no bulk query follows."""
+        screens = list(self._screens_singly([one], trouble))
+        if one not in trouble.skipped:
+            self._leave_bulk(Deviation.NO_BULK, f"RWS fails at the bulk query of screen recordings ({error})")
         return screens
 
     def _screens_singly(self, ids: Sequence[str], trouble: _Trouble) -> Iterator[ScreenRecording]:

@@ -130,7 +130,7 @@ class CallRecordings:
 
     def _label_by_ops(self, request: Request, id: str) -> Answer:
         if status := self._site.switches.label_refusal:
-            raise Refusal(status, {403: 5, 404: 6}.get(status, 2), "Not possible")
+            raise Refusal(status, {403: 5, 404: 6, 500: 4, 501: 4}.get(status, 2), "Not possible")
         return self._label(request, id)
 
     def _label_without_ops(self, request: Request, id: str) -> Answer:

@@ -33,13 +33,16 @@ class ScreenRecordings:
     def _bulk(self, request: Request) -> Answer:
         switches = self._site.switches
         if not switches.bulk:
-            raise Refusal(switches.bulk_refusal, 6 if switches.bulk_refusal == 404 else 2, "No such collection")
-        if switches.bulk_ids != "asked":
+            code = {404: 6, 403: 5, 500: 4, 501: 4}.get(switches.bulk_refusal, 2)
+            raise Refusal(switches.bulk_refusal, code, "No such collection")
+        if switches.bulk_ids in ("nothing", "others"):
             return Answer.envelope({"recordings": OTHERS if switches.bulk_ids == "others" else []})
         ids = [id for id in request.parameters.get("ids", "").split(",") if id]
         if not ids:
             raise Refusal(400, 1, "The parameter ids is missing")
         found = [shown(self._site, recording) for id in dict.fromkeys(ids) if (recording := self._visible(id))]
+        if switches.bulk_ids == "bare":
+            found = [{**recording, "mediaFiles": []} for recording in found]
         partial = switches.partial_code and len(found) < len(set(ids))
         return Answer.envelope({"recordings": found}, code=7 if partial else 0)
 

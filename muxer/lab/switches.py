@@ -13,8 +13,9 @@ class Switches:
     csrf_expires_after: above 0, the token is replaced after so many writes [D: refresh after a 403].
     replacing_post: a POST replaces the mediaFiles of a screen recording, else merges by mediaId [gir-api 5, OURS].
     bulk: the collection of screen recordings can be read with ``ids=`` [gir-api 4, OURS].
-    bulk_refusal: the HTTP status of that collection without bulk: 400, 404 or 405.
-    bulk_ids: what a bulk answer holds: those ``asked`` for, ``nothing``, or ``others``, as a list by time [gir-api 4, S].
+    bulk_refusal: the HTTP status of that collection without bulk: 400, 403, 404, 405, 500 or 501.
+    bulk_ids: what a bulk answer holds: those ``asked`` for, ``nothing``, ``others``, as a list by time [gir-api 4, S], or
+        ``bare``: those asked for, without their media.
     partial_code: a bulk answer says statusCode 7 when an id is unknown, else 0.
     scroll_empty_first_page: the first page of a scan is empty and has a next link [gir-api 3].
     scroll_repeats_ids: later pages of a scan repeat an id of an earlier one [gir-api 3].
@@ -78,14 +79,14 @@ class Switches:
 
 
 ALLOWED: dict[str, tuple[int | str, ...]] = {
-    "bulk_refusal": (400, 404, 405),
-    "bulk_ids": ("asked", "nothing", "others"),
+    "bulk_refusal": (400, 403, 404, 405, 500, 501),
+    "bulk_ids": ("asked", "nothing", "others", "bare"),
     "link_form": (
         *("paging", "nextUri", "next", "nextPage", "nextPageUri", "links", "_links", "pagination"),
         *("object", "header", "scrollId", "unknown", "none"),
     ),
     "label_missing_answer": (404, 400),
-    "label_refusal": (0, 400, 403, 404, 405),
+    "label_refusal": (0, 400, 403, 404, 405, 422, 500, 501),
     "encryption_group": ("certificates", "empty", "missing"),
 }
 

@@ -18,7 +18,6 @@ from muxer.errors import (
     LoginRefused,
     MuxerError,
     ServiceUnavailable,
-    StorageMisconfigured,
     UnreadableAnswer,
 )
 from muxer.gate import LoginGate
@@ -53,7 +52,7 @@ class Diagnosis:
         if method == "PUT":
             return self._refused_upload(response, url)
         if method == "MOVE" and status == 404 and self._status_of("PROPFIND", url) == _FOUND:
-            return StorageMisconfigured(f"MOVE {url}: HTTP 404 although the file exists; {refusals.MULTIVIEWS}")
+            return refusals.not_moved(url)
         return refusals.error_of(status, response.headers, method, url)
 
     def _refused_upload(self, response: httpx.Response, url: str) -> MuxerError:

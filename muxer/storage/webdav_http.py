@@ -15,6 +15,7 @@ from muxer.errors import UnreadableAnswer
 from muxer.storage.webdav_login import Login
 
 CONNECT_SECONDS, SILENCE_SECONDS = 10.0, 60.0
+MAX_REDIRECTS = 5
 # An answer that is no media may take this long, however slowly it comes, and be so long: one file is described in it.
 ANSWER_SECONDS = 120.0
 ANSWER_BYTES = 1024 * 1024
@@ -37,6 +38,7 @@ def client(login: Login | None, transport: httpx.BaseTransport, stop: threading.
         headers={"User-Agent": f"recording-muxer/{__version__}", "Accept-Encoding": "identity"},
         timeout=httpx.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS),
         trust_env=False,
+        max_redirects=MAX_REDIRECTS,
         transport=transport,
         event_hooks={"response": [limit]},
     )

@@ -14,12 +14,13 @@ MULTIVIEWS = (
 # What to do about some statuses.
 _ADVICE = {
     403: "the account of [webdav] lacks the right to it",
-    409: "the folder does not exist, make it on the server",
     423: "it is locked on the server",
     507: "the storage is full, make room there",
 }
+_NOT_ACCEPTED = "the server, or a proxy before it, does not accept the request; its log tells why"
+_GONE = 410
 _SETUP = {
-    400: "the server, or a proxy before it, does not accept the request; its log tells why",
+    400: _NOT_ACCEPTED,
     413: (
         "the server, or a proxy before it, limits the size of an upload; raise client_max_body_size in nginx (1 MB unless "
         "set), LimitRequestBody in Apache (1 GB unless set), maxAllowedContentLength in IIS (30 MB unless set), "
@@ -46,6 +47,8 @@ def error_of(status: int, headers: Mapping[str, str], method: str, url: str, len
     if status in (405, 501):
         what = _NO_METHOD.get(method, f"the server does not offer {method} in this folder")
         return StorageMisconfigured(f"{text}; {what}")
+    if status == 409 and method == "PUT":
+        return ServiceUnavailable(no_folder(url, status))
     text += f"; {_ADVICE[status]}" if status in _ADVICE else ""
     if status == 403:
         return PlaceClosed(text)
@@ -55,7 +58,9 @@ def error_of(status: int, headers: Mapping[str, str], method: str, url: str, len
         return ServiceUnavailable(_redirected(text, headers))
     if status > 500 or status in (404, 408, 409, 423, 429):
         return ServiceUnavailable(text, retry_after(headers))
-    return RequestRejected(text, status)
+    if status == _GONE:
+        return RequestRejected(text, status)
+    return StorageMisconfigured(f"{text}; {_NOT_ACCEPTED}")
 
 
 def not_taken(url: str, status: int, length: int | None) -> MuxerError:
@@ -66,6 +71,13 @@ def not_taken(url: str, status: int, length: int | None) -> MuxerError:
     return StorageMisconfigured(
         f"{text}; IIS answers so (404.13) when a file is larger than maxAllowedContentLength in its request filtering "
         "(30000000 bytes unless set), raise it there"
+    )
+
+
+def not_moved(url: str) -> StorageMisconfigured:
+    """Return the error of a 404 to a MOVE of the file at `url`, which exists."""
+    return StorageMisconfigured(
+        f"MOVE {url}: HTTP 404 although the file exists; {MULTIVIEWS}; or a proxy before the server does not pass MOVE"
     )
 
 

@@ -22,7 +22,7 @@ def singly(lab: Lab) -> list[str]:
     return [one.path for one in lab.store.requests if one.method == "GET" and "/screen-recordings/" in one.path]
 
 
-@pytest.mark.parametrize("held", ["nothing", "others"])
+@pytest.mark.parametrize("held", ["nothing", "others", "bare"])
 def test_recordings_are_muxed_although_the_bulk_query_ignores_its_ids(make_lab: Make, held: str) -> None:
     lab = make_lab(bulk_ids=held)
     calls = add_short(lab, range(3))

@@ -13,7 +13,7 @@ from muxer.lab.lab import Lab
 Make = Callable[..., Lab]
 MIGRATION = {"advanced__call_recording_query_string": "startTime=0", "advanced__worker_threads": "1"}
 SECONDS = 60
-REFUSALS = (400, 403, 404, 405)
+REFUSALS = (400, 403, 404, 405, 422)
 
 
 def posts(lab: Lab, part: str) -> int:
@@ -32,6 +32,19 @@ def test_a_refused_label_is_a_warning_and_no_failure(make_lab: Make, status: int
     (warned,) = [one for one in messages(log_of(config)) if "labels are not set for 60 minutes" in one]
     assert "Not possible" in warned
     assert (posts(lab, "/labels"), posts(lab, "/recording-label-definitions")) == (3, 1)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("envelope_only", [False, True])
+def test_a_label_that_always_fails_is_a_warning_and_no_failure(make_lab: Make, envelope_only: bool, count: int) -> None:
+    lab = make_lab(label_refusal=500, error_in_envelope=envelope_only)
+    calls = add_short(lab, range(count))
+    config = configure(lab, **MIGRATION)
+    done = run(config, seconds=SECONDS, **IMPATIENT)
+    assert done.process.returncode == 0 and " 0 failed" in done.out, done.out
+    assert all(len(muxed(lab, call.id)) == 1 for call in calls) and not lab.store.label_posts
+    (warned,) = [one for one in messages(log_of(config)) if "labels are not set for 60 minutes" in one]
+    assert "Not possible" in warned and posts(lab, "/labels") == 4
 
 
 @pytest.mark.parametrize("status", REFUSALS)

@@ -160,7 +160,7 @@ def test_screens_in_bulk_leave_out_unknown_ids(make_lab: Make, partial: bool, en
     assert rws.screen_recording("unknown") is None
 
 
-@pytest.mark.parametrize("refusal", [400, 404, 405])
+@pytest.mark.parametrize("refusal", [400, 403, 404, 405])
 @pytest.mark.parametrize("envelope_only", [False, True])
 def test_without_bulk_screens_are_read_singly_from_then_on(
     make_lab: Make, refusal: int, envelope_only: bool, caplog: pytest.LogCaptureFixture
@@ -174,6 +174,27 @@ def test_without_bulk_screens_are_read_singly_from_then_on(
     bulk = [one for one in lab.store.requests if "ids=" in one.path]
     assert len(bulk) == 1
     assert caplog.text.count("one by one") == 1
+
+
+def test_a_bulk_query_that_is_not_implemented_is_asked_once(make_lab: Make) -> None:
+    lab = make_lab(bulk=False, bulk_refusal=501)
+    lab.store.add_screen_media("known", lab.region, media("a.mp4"))
+    assert set(rws_of(lab).screen_recordings(["known", "other"])) == {"known"}
+    assert len([one for one in lab.store.requests if "ids=" in one.path]) == 1
+
+
+def test_a_bulk_query_that_always_fails_is_left_when_single_reads_work(
+    make_lab: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    lab = make_lab(bulk=False, bulk_refusal=500)
+    ids = [f"id{number}" for number in range(8)]
+    for one in ids:
+        lab.store.add_screen_media(one, lab.region, media(f"{one}.mp4"))
+    rws = rws_of(lab)
+    assert set(rws.screen_recordings(ids)) == set(ids) and not rws.reads_in_bulk
+    assert caplog.text.count("RWS fails at the bulk query of screen recordings") == 1
+    assert caplog.text.count("one by one") == 1
+    assert len([one for one in lab.store.requests if "ids=" in one.path]) == 4 * 3
 
 
 def test_bulk_urls_stay_below_the_limit(make_lab: Make) -> None:

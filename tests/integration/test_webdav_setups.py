@@ -234,7 +234,7 @@ def test_a_folder_without_webdav_is_named(tmp_path: Path) -> None:
     refused(caught.value)
 
 
-@pytest.mark.parametrize("status", [400, 405, 413, 501])
+@pytest.mark.parametrize("status", [400, 405, 406, 411, 413, 415, 422, 431, 501])
 @pytest.mark.parametrize("method", ["PUT", "PROPFIND", "DELETE"])
 def test_what_the_setup_of_the_server_refuses_is_never_set_aside(
     make_lab: Make, tmp_path: Path, source: Path, status: int, method: str
@@ -247,6 +247,23 @@ def test_what_the_setup_of_the_server_refuses_is_never_set_aside(
     with pytest.raises(StorageMisconfigured, match=f"{method} .*HTTP {status}.*; ") as caught:
         do.get(method, lambda: store.store(source, where, lambda: True))()
     refused(caught.value)
+
+
+def test_a_conflict_of_a_renaming_is_no_missing_folder(make_lab: Make, tmp_path: Path, source: Path) -> None:
+    lab = make_lab()
+    lab.store.fail_next("dav", "MOVE", "/screens/", 409, times=9)
+    with pytest.raises(ServiceUnavailable, match=r"MOVE .*HTTP 409") as caught:
+        storage(of_lab(lab), tmp_path).store(source, place(of_lab(lab), "a.mp4"), lambda: False)
+    assert "does not exist" not in str(caught.value)
+
+
+def test_redirects_without_end_cost_few_requests(make_lab: Make, tmp_path: Path) -> None:
+    lab = make_lab()
+    where = place(of_lab(lab), "a.mp4")
+    lab.store.fail_next("dav", "GET", "/screens/", 302, times=99, headers={"Location": where.url})
+    with pytest.raises(ServiceUnavailable, match="TooManyRedirects"):
+        storage(of_lab(lab), tmp_path).fetch(where, tmp_path / "got")
+    assert len([one for one in lab.store.requests if one.method == "GET"]) < 10
 
 
 def test_a_redirect_names_its_target(make_lab: Make, tmp_path: Path) -> None:

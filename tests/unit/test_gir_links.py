@@ -42,6 +42,22 @@ def test_a_link_that_is_only_a_query_belongs_to_the_path_that_was_asked() -> Non
     assert next_link({"next": "?offset=2"}, ASKED) == "api/recordings?offset=2"
 
 
+@pytest.mark.parametrize(
+    ("link", "full"),
+    [
+        ("recordings?offset=2", "api/recordings?offset=2"),
+        ("./recordings?offset=2", "api/recordings?offset=2"),
+        (" recordings?q=http%3A%2F%2Fa&offset=2 ", "api/recordings?q=http%3A%2F%2Fa&offset=2"),
+        ("api/recordings?offset=2", "api/recordings?offset=2"),
+        ("/api/recordings?offset=2", "/api/recordings?offset=2"),
+        ("//other/api/recordings?offset=2", "//other/api/recordings?offset=2"),
+        ("https://other/api/recordings?offset=2", "https://other/api/recordings?offset=2"),
+    ],
+)
+def test_a_relative_link_belongs_to_the_path_that_was_asked(link: str, full: str) -> None:
+    assert next_link({"next": link}, ASKED) == full
+
+
 @pytest.mark.parametrize("answer", [{"scrollId": "a/b=="}, {"paging": {"scrollId": "a/b=="}}, {"_scroll_id": "a/b=="}])
 def test_a_bare_scroll_id_is_added_to_the_first_url(answer: dict[str, Any]) -> None:
     assert next_link(answer, ASKED) == f"{ASKED}&scrollId=a%2Fb%3D%3D"
@@ -50,7 +66,10 @@ def test_a_bare_scroll_id_is_added_to_the_first_url(answer: dict[str, Any]) -> N
 
 @pytest.mark.parametrize(
     "value",
-    [None, "", " ", 7, True, [], {}, {"href": None}, {"other": "/two"}, ["/two"], {"href": {"href": "/two"}}],
+    [
+        *(None, "", " ", "null", "None", "false", "undefined", "#", 7, True, [], {}),
+        *({"href": None}, {"other": "/two"}, ["/two"], {"href": {"href": "/two"}}),
+    ],
     ids=str,
 )
 def test_anything_else_is_no_link(value: object) -> None:

@@ -11,7 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muxer.errors import QueryIncomplete, ServiceFailed
+from muxer.errors import (
+    Forbidden,
+    MuxerError,
+    NotFound,
+    QueryIncomplete,
+    RequestRejected,
+    ServiceFailed,
+    ServiceUnavailable,
+)
 from muxer.gir.deviations import Deviation, Deviations
 from muxer.gir.links import is_scan, parameter
 from muxer.gir.listing import Listing
@@ -188,6 +196,90 @@ def test_a_page_that_fails_in_every_window_is_reported() -> None:
         list(listing.pages(url(10)))
     with pytest.raises(QueryIncomplete, match="refuses page 2"):
         list(listing.pages(url(10)))
+
+
+@pytest.mark.parametrize("error", [RequestRejected("HTTP 400, too large", 400), Forbidden("HTTP 403"), NotFound("no", 404)])
+def test_a_page_that_is_refused_for_good_is_replaced_by_time_windows(error: MuxerError) -> None:
+    class Refusing(Linking):
+        def page(self, link: str, found: list[dict[str, str]], most: int) -> Answer:
+            if int(parameter(link, "offset") or 0) >= 100:
+                raise error
+            return super().page(link, found, most)
+
+    server, deviations = Refusing(spread(300)), Deviations()
+    listing = Listing(server, deviations)
+    if isinstance(error, NotFound):  # may be an expired link
+        with pytest.raises(ServiceUnavailable, match="page 11 of the query"):
+            list(listing.pages(url(10)))
+    assert sorted(raw["id"] for page in listing.pages(url(10)) for raw in page) == names(server.calls)  # type: ignore[index]
+    assert "page 11" in deviations.texts[Deviation.PAGE_REFUSED] and str(error) in deviations.texts[Deviation.PAGE_REFUSED]
+
+
+def test_a_server_that_asks_to_wait_refuses_no_page() -> None:
+    class Throttling(Linking):
+        def page(self, link: str, found: list[dict[str, str]], most: int) -> Answer:
+            if len(self.asked) % 3 == 0:
+                raise ServiceUnavailable("HTTP 429", 60)
+            return super().page(link, found, most)
+
+    server, deviations = Throttling(spread(300)), Deviations()
+    listing = Listing(server, deviations)
+    for _ in range(3):
+        with pytest.raises(ServiceUnavailable, match="page 3 of the query: HTTP 429"):
+            list(listing.pages(url(10)))
+    assert not deviations.texts
+
+
+@pytest.mark.parametrize("error", [RequestRejected("HTTP 400, limit", 400), ServiceFailed("HTTP 500")])
+@pytest.mark.parametrize("most", [50, 60, 100])
+def test_a_server_that_refuses_a_larger_limit_loses_nothing(most: int, error: MuxerError) -> None:
+    class Strict(Server):
+        def __call__(self, link: str) -> Answer:
+            if int(parameter(link, "limit")) > most:
+                self.asked.append(link)
+                raise error
+            return super().__call__(link)
+
+    server = Strict(spread(250))
+    assert sorted(read(server, url(most))) == names(server.calls)
+
+
+@pytest.mark.parametrize("links", ["each other", "itself"])
+def test_links_that_lead_back_lose_nothing_in_few_requests(links: str) -> None:
+    class Circling(Server):
+        def page(self, link: str, found: list[dict[str, str]], most: int) -> Answer:
+            offset = int(parameter(link, "offset") or 0)
+            following = 0 if offset and links == "each other" else most
+            address = f"{link.partition('&offset')[0]}&offset={following}"
+            return {"recordings": found[offset : offset + most], "next": address}
+
+    server, deviations = Circling(spread(250)), Deviations()
+    assert sorted(read(server, url(100), deviations)) == names(server.calls)
+    assert len(server.asked) < 50 and "nowhere new" in deviations.texts[Deviation.NO_LINK]
+
+
+@pytest.mark.parametrize("cap", [10, 20, 37])
+def test_a_page_that_is_shorter_than_the_total_is_not_the_end(cap: int) -> None:
+    calls = spread(150)
+    assert sorted(read(Server(calls, cap), url(250))) == names(calls)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"statusCode": 0, "items": [{"id": "C1"}]},
+        {"recordings": {"C1": {"id": "C1"}}},
+        {"data": {"recordings": [{"id": "C1"}]}},
+    ],
+)
+def test_recordings_in_another_form_are_reported(answer: Answer) -> None:
+    with pytest.raises(QueryIncomplete, match=f"keys of the response: {', '.join(answer)}"):
+        read(lambda _: answer, url(10))
+
+
+@pytest.mark.parametrize("answer", [{}, {"statusCode": 0}, {"recordings": None}, {"statusCode": 0, "paging": {"total": 0}}])
+def test_a_response_without_anything_is_an_empty_page(answer: Answer) -> None:
+    assert read(lambda _: answer, url(10)) == []
 
 
 class Scanning(Linking):

@@ -92,6 +92,25 @@ def test_links_in_a_circle_end() -> None:
     assert ids(server) == ["a", "b", "c"]
 
 
+def test_two_pages_that_link_to_each_other_end_soon_and_may_not_be_all() -> None:
+    server = Server(first=page("a", "two"), two=page("b", "one"), one=page("a", "two"))
+    pages = Pages(server, "first")
+    assert [raw["id"] for found in pages for raw in found] == ["a", "b"]  # type: ignore[index]
+    assert pages.went_round and len(server.asked) == 4
+
+
+def test_a_page_that_links_to_itself_may_not_be_the_last_one() -> None:
+    pages = Pages(Server(first=page("a", "two"), two=page("b", "two")), "first")
+    assert list(pages) and pages.went_round
+
+
+def test_the_page_that_fails_is_counted_from_the_new_beginning_of_a_query() -> None:
+    pages = Pages(Server(first=page("a", "two"), two=page("b", "three"), three=GONE), "first")
+    with pytest.raises(ServiceUnavailable, match="gone"):
+        list(pages)
+    assert pages.number == 2
+
+
 @pytest.mark.parametrize("found", ["", "ab"])
 def test_endless_new_links_that_bring_nothing_new_end(found: str) -> None:
     asked: list[str] = []
@@ -102,6 +121,7 @@ def test_endless_new_links_that_bring_nothing_new_end(found: str) -> None:
         return page(found, f"link-{len(asked)}")
 
     assert ids(fetch) == list(found)
+    assert len(asked) < 20
 
 
 def test_an_expired_scroll_is_begun_again_once_without_repeating_what_came() -> None:
