@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -121,7 +122,8 @@ class OfRws:
     def _login(self) -> Iterator[Finding]:
         """One page of one recording; an answer that is no refusal of the login says that the login is right."""
         try:
-            next(self.rws.call_recordings(window.window_query(datetime.now(UTC), 1, 0, 1, "")), None)
+            with suppress(QueryIncomplete):  # the check of the pages tells
+                next(self.rws.call_recordings(window.window_query(datetime.now(UTC), 1, 0, 1, "")), None)
         except NotFound as error:
             yield ok("RWS login", self._account)
             center = self._config.htcc.contact_center_id
@@ -143,6 +145,8 @@ class OfRws:
         yield from self._paging()
         more = "" if whole else " or more (not counted to the end)"
         text = f"{self._span()}: {found} call recordings{more}"
+        if not found and self._incomplete:
+            return
         if not found:
             yield warning(WINDOW, text, self._nothing_found())
             return

@@ -60,7 +60,7 @@ class Listing:
         seen = Remembered(REMEMBERED_IDS)
         walk = Pages(self._fetch, url if self._scans else without_scan(url), seen)
         is_refused = yield from self._read(walk)
-        if is_scan(walk.first) and not (walk.has_link or walk.recordings or True in self._linked):
+        if is_scan(walk.first) and not (walk.has_recordings or True in self._linked):
             scan, walk = walk, Pages(self._fetch, without_scan(url), seen)
             is_refused = yield from self._read(walk)
             if walk.recordings:
@@ -92,7 +92,7 @@ class Listing:
             return True
         if walk.number > 1:
             self._refusals = 0
-        if walk.has_link and not walk.went_round:
+        if walk.has_link and walk.has_recordings and not walk.went_round:
             self._linked.add(is_scan(walk.first))
         return False
 
@@ -219,7 +219,8 @@ def _cause(walk: Pages, *, is_refused: bool) -> str:
 
 
 def _empty_scan(scan: Pages) -> str:
+    what = "only empty pages" if scan.has_link else "an empty page without a link"
     return (
-        "RWS returns an empty page without a link to a query with scanAndScroll "
+        f"RWS returns {what} to a query with scanAndScroll "
         f"(keys of the response: {keys_of(scan.last)}); call recordings are read without scanAndScroll"
     )

@@ -26,10 +26,10 @@ class Pages:
     """The pages of one query: lists of raw recordings, each id once. Memory does not grow with the window.
 
     `first` is the URL of the query, `seen` the ids that are left out, because an earlier query has brought them. Of the
-    walk so far: `number` counts its responses since the query was begun, `has_link` is whether one of them had a link,
-    `last` is the latest response, `recordings` the recordings in it. `went_round` is whether its links led back to pages
-    that were read before, so that others may be missing. `refusal` is the text of the error that ended it, for its user to
-    set.
+    walk so far: `number` counts its responses since the query was begun, `has_link` and
+    `has_recordings` are whether one of them had a link or recordings, `last` is the latest response, `recordings` the
+    recordings in it. `went_round` is whether its links led back to pages that were read before, so that others may be
+    missing. `refusal` is the text of the error that ended it, for its user to set.
     """
 
     def __init__(self, fetch: Fetch, first: str, seen: Remembered | None = None) -> None:
@@ -39,7 +39,7 @@ class Pages:
         self._fresh_since_restart = 0
         self._has_progress = False
         self.number = 0
-        self.has_link = self.went_round = False
+        self.has_link = self.has_recordings = self.went_round = False
         self.refusal = ""
         self.last: Mapping[str, Any] = {}
         self.recordings: list[object] = []
@@ -91,6 +91,7 @@ class Pages:
     def _note(self, answer: Mapping[str, Any]) -> str | None:
         """Keep the latest response and return the link that it contains."""
         self.last, self.recordings = answer, _recordings(answer)
+        self.has_recordings = self.has_recordings or bool(self.recordings)
         self.number += 1
         link = next_link(answer, self.first)
         self.has_link = self.has_link or link is not None

@@ -9,7 +9,7 @@ import hashlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -162,6 +162,7 @@ class S3Storage:
         try:
             with self._talking("HEAD", place):
                 answer = self._look(self._client.head_object, self._opened, Bucket=place.bucket, Key=_key(place))
+                _refuse_page(answer, f"HEAD {_named(place)}")
                 return Stored(int(answer["ContentLength"]), str(answer.get("ETag") or ""))
         except MediaNotFound:
             self._unlisted.discard(place.bucket)
@@ -364,6 +365,12 @@ def _may_hold(path: Path, stored: Stored) -> bool:
         return True
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest() == tag
+
+
+def _refuse_page(answer: Mapping[str, Any], what: str) -> None:
+    """Raise UnreadableAnswer when the response to a request `what` for an object is a page of a web server or a proxy."""
+    if is_message(kind := str(answer.get("ContentType"))):
+        raise UnreadableAnswer(f"{what}: answered {kind}, so this is no S3 store; check [s3] endpoint_url (host and port)")
 
 
 def _key(place: Place) -> str:

@@ -44,7 +44,11 @@ _NOT_NEW = ("PreconditionFailed", "ConditionalRequestConflict")
 _FULL = ("QuotaExceeded", "XMinioAdminBucketQuotaExceeded", "XMinioStorageFull")
 _BUSY = ("SlowDown", "RequestTimeout", "IncompleteBody", "BadDigest", "XAmzContentSHA256Mismatch", "OperationAborted")
 # The store understands the request and refuses its form. That comes from the options, or from the settings of the bucket.
-_OPTIONS = ("InvalidRequest", "InvalidRegion", "AuthorizationQueryParametersError", "MissingSecurityHeader")
+_OPTIONS = (
+    *("InvalidRequest", "InvalidRegion", "AuthorizationQueryParametersError", "MissingSecurityHeader"),
+    *("MethodNotAllowed", "MissingContentLength"),
+)
+_BAD_CLOCK = ("RequestTimeTooSkewed", "RequestExpired")
 # OpenSSL's reasons when the other side speaks plain HTTP.
 _NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL")
 
@@ -105,7 +109,7 @@ def _of_rights(response: Mapping[str, Any], method: str, text: str) -> MuxerErro
     if code == "AccessDenied":
         lacking = f"{text}; the keys of [s3] lack the right {_RIGHTS[method]}"
         return ReadForbidden(lacking) if method in ("GET", "HEAD", "LIST") else AccessDenied(lacking)
-    if code == "RequestTimeTooSkewed":
+    if code in _BAD_CLOCK:
         return AccessDenied(f"{text}; the clock of this machine is wrong{_skew(response)}: set it", code=Code.S3_OPTIONS)
     if code in _BAD_KEYS or status == 401:
         return LoginRefused(f"{text}; {_CHECK_KEYS}")

@@ -118,6 +118,17 @@ def test_check_names_the_keys_of_the_response(make_lab: Make, tmp_path: Path) ->
     assert done.of("RWS window").found.endswith(f"{COUNT} call recordings") and done.exit_code == 1
 
 
+def test_a_response_without_a_list_of_recordings_is_no_empty_window(make_lab: Make, tmp_path: Path) -> None:
+    lab = make_lab()
+    lab.store.fail_next("rws", "GET", "/recordings?", 200, times=99, body=b'{"statusCode":0,"items":[{"id":"C1"}]}')
+    done = run(configure(lab, **PLAIN), seconds=SECONDS, **IMPATIENT)
+    assert done.process.returncode == 4 and "keys of the response: statusCode, items" in done.out
+    checked = check(configured(lab, tmp_path))
+    assert checked.exit_code == 1 and checked.of("RWS login").status == "ok"
+    assert [one.check for one in checked.lines if one.status == "failed"] == ["RWS pages"]
+    assert "keys of the response: statusCode, items" in checked.of("RWS pages").found
+
+
 def test_check_reports_an_empty_scan_page_and_a_refused_page(make_lab: Make, tmp_path: Path) -> None:
     lab = make_lab(empty_scans=True, pages_refused_from=2)
     add_short(lab, range(0, 100 * COUNT, 100), timedelta(minutes=30))

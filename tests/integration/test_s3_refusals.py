@@ -29,6 +29,7 @@ from muxer.errors import (
     ServiceUnavailable,
     StoredElsewhere,
     Transient,
+    UnreadableAnswer,
 )
 from muxer.outages import FAILURES_IN_A_ROW, Outages
 from muxer.storage import s3
@@ -184,6 +185,9 @@ def test_what_one_bucket_refuses_holds_back_no_other(server: Server, tmp_path: P
         (Refusal(400, "AuthorizationHeaderMalformed"), AccessDenied, r"check \[s3\] region"),
         (Refusal(400, "InvalidRequest", "Please use AWS4-HMAC-SHA256"), AccessDenied, r"AWS4-HMAC-SHA256.*\[s3\] region"),
         (Refusal(403, "RequestTimeTooSkewed"), AccessDenied, "the clock of this machine is wrong"),
+        (Refusal(403, "RequestExpired"), AccessDenied, "the clock of this machine is wrong"),
+        (Refusal(405, "MethodNotAllowed"), AccessDenied, r"MethodNotAllowed.*\[s3\] region, endpoint_url"),
+        (Refusal(411, "MissingContentLength"), AccessDenied, r"MissingContentLength.*endpoint_url"),
         (Refusal(403, "QuotaExceeded"), ServiceUnavailable, "full"),
         (Refusal(403, "AccountProblem", "Not paid"), AccessDenied, "AccountProblem .Not paid.$"),
         (Refusal(400, text="<html>Bad Request</html>"), AccessDenied, r"no S3 error code.*\[s3\] endpoint_url"),
@@ -199,6 +203,12 @@ def test_a_refused_head_is_judged_by_the_body_of_a_get(refusal: Refusal, kind: t
     assert type(caught.value) is kind
     assert isinstance(caught.value, Transient) or kind is RequestRejected
     assert [one.method for one in asked if not one.is_of_bucket] == ["HEAD", "GET"]
+
+
+def test_a_web_page_is_no_object_that_is_stored_already(tmp_path: Path) -> None:
+    page = Refusal(200, text="<html>the console of the store</html>", headers={"Content-Type": "text/html; charset=utf-8"})
+    with door(always(page)) as url, pytest.raises(UnreadableAnswer, match=r"text/html.*\[s3\] endpoint_url"):
+        storage(url).store(written(tmp_path / "source", b"x"), place("a.mp4"), keep)
 
 
 def test_a_proxy_that_refuses_head_hides_nothing(server: Server) -> None:

@@ -299,6 +299,20 @@ def test_an_empty_scan_page_is_followed_by_the_query_without_scan_and_that_is_re
     assert deviations.counts[Deviation.EMPTY_SCAN] == 1
 
 
+class Promising(Scanning):
+    """Answers a scan with empty pages that have links."""
+
+    def page(self, link: str, found: list[dict[str, str]], most: int) -> Answer:
+        page = super().page(link, found, most)
+        return {**page, "next": f"{link}&again"} if is_scan(link) else page
+
+
+def test_a_scan_whose_links_lead_to_empty_pages_only_is_followed_by_the_query_without_scan() -> None:
+    server, deviations = Promising(spread(95)), Deviations()
+    assert sorted(read(server, url(50, "&scanAndScroll=true"), deviations)) == names(server.calls)
+    assert "only empty pages" in deviations.texts[Deviation.EMPTY_SCAN] and len(server.asked) < 15
+
+
 def test_a_window_without_calls_is_no_deviation() -> None:
     server, deviations = Scanning([]), Deviations()
     assert read(server, url(50, "&scanAndScroll=true"), deviations) == [] and not deviations.texts
