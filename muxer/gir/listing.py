@@ -19,8 +19,8 @@ from muxer.remembered import Remembered
 
 DEFAULT_LIMIT = 100
 # A page of such a length may have been cut off by a limit of the server, whatever `limit` asked for: 100 by gir-api, the
-# others are our decision. Elasticsearch shows 10 unless asked for more.
-SERVER_LIMITS = frozenset((10, 20, 25, 50, 100, 200, 250, 500, 1000))
+# others are our decision. Smaller ones are frequent by chance, and each costs more requests.
+SERVER_LIMITS = frozenset((50, 100, 200, 250, 500, 1000))
 # So many readings of a query have to fail at a later page before that page is taken for one that RWS refuses for good.
 REFUSALS_IN_A_ROW = 2
 # So many of the shortest windows may be cut off without bringing anything new; then RWS ignores the times of a query.

@@ -157,7 +157,8 @@ def test_no_secret_gets_anywhere_whatever_happens(lab: Lab, tmp_path: Path) -> N
 
 
 def failed(log: Path, call: AddedCall) -> bool:
-    return any(line.get("recording") == call.id and "failed" in line["message"] for line in log_lines(log))
+    lines = (line for line in log_lines(log) if line["message"].startswith("recording failed"))
+    return any(line.get("recording") == call.id for line in lines)
 
 
 def assert_private(folder: Path) -> None:
