@@ -10,6 +10,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from muxer.errors import (
+    AccessDenied,
     AlreadyExists,
     Forbidden,
     LoginRefused,
@@ -80,6 +81,8 @@ def failure(answer: Answer, code: int, message: str) -> MuxerError:
         return AlreadyExists(text, status, code)
     if status == 403 or code in _FORBIDDEN:
         return Forbidden(text)
+    if status == 413:
+        return AccessDenied(f"{text}; the server, or a proxy before it, limits the size of a request; raise it there")
     if status == _NEVER:
         return RequestRejected(text, status, code)
     if status == 500 or (status < 300 and code in _SERVER_FAILED):

@@ -138,7 +138,11 @@ class Session:
                 if not self._csrf:
                     self._exchange("GET", source)
             answer = self._exchange(method, path, body)
-        return self._content(answer, may_be_text=True)
+        content = self._content(answer, may_be_text=True)
+        if answer.body.lstrip().startswith(b"<"):
+            # A text may say that it is done; the page of a proxy says nothing.
+            raise UnreadableAnswer(f"{answer.what}: answered with a page of HTML or XML")
+        return content
 
     @_watched
     def text(self, target: str) -> str:

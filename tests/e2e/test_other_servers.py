@@ -44,6 +44,28 @@ def test_a_write_that_is_answered_by_an_error_page_is_not_done(make_lab: Make) -
     assert done.process.returncode == 0 and len(muxed(lab, call.id)) == 1 and len(lab.store.posts) == 1
 
 
+def test_a_write_that_is_answered_by_a_page_of_a_proxy_is_not_done(make_lab: Make) -> None:
+    lab = make_lab()
+    (call,) = add_short(lab, [0])
+    page = b"\n<!DOCTYPE html><html>Please log in</html>"
+    lab.store.fail_next("rws", "POST", "/labels", 200, body=page)
+    lab.store.fail_next("rws", "POST", "/screen-recordings", 200, body=page)
+    done = run(configure(lab, **MIGRATION), seconds=SECONDS, **IMPATIENT)
+    assert done.process.returncode == 0 and len(muxed(lab, call.id)) == len(lab.store.posts) == 1
+    assert [one for one, _ in lab.store.label_posts] == [call.id]
+
+
+def test_a_limit_of_a_proxy_before_rws_is_named_and_sets_nothing_aside(make_lab: Make) -> None:
+    lab = make_lab()
+    add_short(lab, [0])
+    lab.store.fail_next("rws", "POST", "/screen-recordings", 413, times=100)
+    config = configure(lab, **MIGRATION)
+    assert run(config, seconds=SECONDS, **IMPATIENT).process.returncode == 4
+    lines = [one for one in messages(log_of(config)) if "recording failed" in one]
+    assert lines and all("limits the size of a request" in one for one in lines)
+    assert not any("set aside" in one for one in lines)
+
+
 @pytest.mark.parametrize("text", ["8.5.095.16", "RCS version 8.5.095.16 (build 7)\n", '"8.5.095.16"'])
 def test_check_reads_the_version_of_rcs_from_a_text(make_lab: Make, tmp_path: Path, text: str) -> None:
     line = check(configured(make_lab(rcs_version=text), tmp_path)).of("RCS version")
