@@ -352,6 +352,9 @@ class _Patient(Intake):
         with self._pulse.waiting(for_workers=True):
             return self._engine.submit(target)
 
+    def finished(self, target: MuxTarget) -> None:
+        self._engine.finished(target)
+
     def end_pass(self) -> int:
         with self._pulse.waiting(for_workers=True):
             return self._engine.end_pass()

@@ -186,6 +186,7 @@ class Poller:
     def _hand_over(self, target: MuxTarget, result: PollResult) -> None:
         if not target.needs_work:
             result.already_done += 1
+            self._engine.finished(target)
             return
         if (start := target.audio.start) is not None:
             result.oldest_open = min(start.timestamp(), result.oldest_open or start.timestamp())

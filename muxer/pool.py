@@ -35,6 +35,9 @@ class Intake(ABC):
         """Given a target, take it; return False when it is queued or running already, or waits for the end of the pass.
         Raise :class:`Stopped` when the process stops, :class:`~muxer.errors.ServiceUnavailable`."""
 
+    def finished(self, target: MuxTarget) -> None:  # noqa: B027 - most have nothing to do
+        """The poll has found nothing left to do for a `target`."""
+
     def end_pass(self) -> int:
         """A pass is over: return how many targets that waited for that are taken now."""
         return 0

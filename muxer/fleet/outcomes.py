@@ -16,7 +16,7 @@ from muxer.fleet.held import Held, Holdings
 from muxer.fleet.workers import Workers
 from muxer.journal import DONE, Journal, Key, now
 from muxer.remembered import Remembered
-from muxer.work import FAILED
+from muxer.work import ALREADY_DONE, FAILED
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +42,8 @@ class Outcomes:
         for key, at, message in journal.out():
             self.holdings.put(Held(key, message, at))
         self._ended = Remembered(REMEMBERED)
+        # The targets whose end was told by others than their worker: the next poll reads in RWS what is true.
+        self._unsure: dict[str, Key] = {}
         # The ids of their messages.
         self._over = Remembered(OVER)
 
@@ -126,6 +128,13 @@ class Outcomes:
             self.holdings.put(replace(held, dropped=0.0))
         else:
             self.release(held.key)
+            if len(self._unsure) < REMEMBERED:
+                self._unsure[event.file] = held.key
+
+    def finished(self, name: str) -> None:
+        """A poll has read that nothing is left to do for a target."""
+        if (key := self._unsure.pop(name, None)) is not None and name not in self.holdings:
+            self._books.done(key, ALREADY_DONE, {})
 
     def _queued_elsewhere(self, event: Event, key: Key) -> None:
         # What is told late, when it is over already, is not out.

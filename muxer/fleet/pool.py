@@ -104,6 +104,10 @@ class FleetPool(Engine):
             self._is_starved = True
         return False
 
+    def finished(self, target: MuxTarget) -> None:
+        """Note that a poll has found nothing left to do for a target."""
+        self._outcomes.finished(target.name)
+
     def begin_poll(self) -> None:
         """A poll begins: nothing is chosen. In a migration, raise the errors of :func:`talking` without a broker:
         what becomes of its orders is told to whoever listens then."""

@@ -75,19 +75,19 @@ class Listing:
             yield from self._sweep(walk, seen, is_refused=is_refused)
 
     def _read(self, walk: Pages) -> Generator[Recordings, None, bool]:
-        """Yield the pages of a walk. Returns True when it ended at a page that RWS refuses for good: by an answer that is
-        final, or again and again. A server that asks to wait refuses nothing."""
+        """Yield the pages of a walk. Returns True when it ended at a page that RWS refuses again and again. A server that
+        asks to wait refuses nothing."""
         try:
             yield from walk
         except (*REFUSALS, ServiceUnavailable) as error:
             if not walk.number:
                 raise
             walk.refusal = str(error)
-            if isinstance(error, ServiceUnavailable):
-                self._refusals += error.retry_after is None
-                if error.retry_after is not None or self._refusals < REFUSALS_IN_A_ROW:
-                    error.args = (f"page {walk.number + 1} of the query: {error}",)
-                    raise
+            asked = getattr(error, "retry_after", None)
+            self._refusals += asked is None
+            if asked is not None or self._refusals < REFUSALS_IN_A_ROW:
+                error.args = (f"page {walk.number + 1} of the query: {error}",)
+                raise
             self._deviations.note(Deviation.PAGE_REFUSED, _cause(walk, is_refused=True) + INSTEAD)
             return True
         if walk.number > 1:

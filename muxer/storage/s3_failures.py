@@ -100,6 +100,9 @@ def failure_of(response: Mapping[str, Any], method: str, name: str) -> MuxerErro
     text = f"{method} {name}: HTTP {status}{f', {code}' if code else ''}"
     if not code:
         return _uncoded(response, text)
+    if method == "ABORT" and code == "MethodNotAllowed":
+        # A store that cannot give up uploads never will.
+        return RequestRejected(text, status)
     message = str(response.get("Error", {}).get("Message", ""))[:MAX_MESSAGE]
     return _of_rights(response, method, text) or _of_options(response, text, message) or _of_object(response, text, message)
 

@@ -49,6 +49,11 @@ def error_of(status: int, headers: Mapping[str, str], method: str, url: str, len
         return StorageMisconfigured(f"{text}; {what}")
     if status == 409 and method == "PUT":
         return ServiceUnavailable(no_folder(url, status))
+    if status == 409 and method == "MOVE":
+        return ServiceUnavailable(
+            f"{text}; the server does not find the folder of the new name, make it on the server; if it exists, the log of "
+            "the server tells why"
+        )
     text += f"; {_ADVICE[status]}" if status in _ADVICE else ""
     if status == 403:
         return PlaceClosed(text)

@@ -322,3 +322,13 @@ def test_a_fleet_with_nonsense_in_every_queue_does_its_work(make_lab: Make, vhos
         said = crew.log.read_text()
     assert "Traceback" not in said and "RabbitMQ is out" not in said
     assert "cannot be read, it is passed over" in said and max(map(len, said.splitlines())) < 10_000
+
+
+def test_a_target_whose_end_was_not_believed_is_done_when_a_poll_finds_it_done(tmp_path: Path) -> None:
+    outcomes, journal, _ = heard(tmp_path, only_ours=False)
+    outcomes.heard(Event(events.DONE, LIAR, KEY.recording, KEY.name, {"message": "m1", **MUXED}))
+    assert journal.state_of(KEY.name) == WANTED
+    outcomes.finished("another")
+    assert journal.state_of(KEY.name) == WANTED
+    outcomes.finished(KEY.name)
+    assert journal.state_of(KEY.name) == DONE
