@@ -90,8 +90,9 @@ class Outcomes:
             if event.what in _OF_OPEN_TARGETS and self._is_finished(event.file):
                 log.debug("%s tells of a finished file; the next poll asks RWS", event.sender)
                 return
-            if event.what in _ENDS and self._claims_work_of_another(event):
-                self._check_in_rws(event)
+            held = self.holdings.get(event.file)
+            if held is not None and event.what in _ENDS and _claims_work_of_another(event, held):
+                self._check_in_rws(event, held)
                 return
             _OF_TARGETS[event.what](self, event, events.key_of(event))
             if event.what in _ENDS and not event.details.get("more") and (message := event.details.get("message")):
@@ -110,17 +111,8 @@ class Outcomes:
         and sets nothing aside. RWS tells the next poll if it is wanted again."""
         return file not in self.holdings and self._journal.state_of(file) == DONE
 
-    def _claims_work_of_another(self, event: Event) -> bool:
-        """Whether an event tells the end of what another worker is known to have begun."""
-        held = self.holdings.get(event.file)
-        return held is not None and bool(held.worker) and (held.contested or event.sender != held.worker)
-
-    def _check_in_rws(self, event: Event) -> None:
-        """Believe nothing that an event tells of the end of a target: it is wanted again, and whoever takes it reads first
-        in RWS what is true."""
-        held = self.holdings.get(event.file)
-        if held is None:
-            return
+    def _check_in_rws(self, event: Event, held: Held) -> None:
+        """Ignore what an event says about the end of a target: it is wanted again, and the next reader asks RWS first."""
         fields = {"file": event.file, "worker": held.worker}
         log.warning("%s tells the end of what another has begun; RWS is asked", event.sender, extra={"fields": fields})
         if self._only_ours:
@@ -184,6 +176,11 @@ class Outcomes:
         reason = events.text(event.details.get("reason", ""))[: events.LONGEST_NAME]
         log.error("a worker refuses an order: %s", reason, extra={"fields": fields})
         self.letters.look_again()
+
+
+def _claims_work_of_another(event: Event, held: Held) -> bool:
+    """Whether an event reports the end of what another worker is known to have begun."""
+    return bool(held.worker) and (held.contested or event.sender != held.worker)
 
 
 def _is_of(event: Event, held: Held) -> bool:

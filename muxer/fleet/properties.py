@@ -1,8 +1,8 @@
 """Message properties that pika cannot decode: the message is read without them, and the connection lives on.
 
-Whoever may write to the virtual host may give a message any headers: a time after the year 9999, thousands of nested
-tables, a field of an unknown type. pika raises while it reads the frame, which ends the connection before anybody can
-reject the message; so it would be handed out again for ever.
+A member of the virtual host may give a message any headers: a time after the year 9999, thousands of nested
+tables, a field of an unknown type. pika raises while it reads the frame, which ends the connection before the
+message can be rejected; so it would be delivered again without end.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Properties(spec.BasicProperties):  # type: ignore[misc]
 
 
 def be_tolerant() -> None:
-    """See to it that pika reads properties in this way, in the whole process."""
+    """Make pika read properties in this way, in the whole process."""
     spec.props[Properties.INDEX] = Properties
 
 

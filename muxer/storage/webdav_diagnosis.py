@@ -40,8 +40,7 @@ class Diagnosis:
         self, client: Callable[[], webdav4.HTTPClient], was_accepted: Callable[[str], bool], gate: LoginGate
     ) -> None:
         """Create it with what returns the HTTP `client`, `was_accepted`, which returns whether a server has accepted the
-        credentials before,
-        and the `gate` that a wrong password closes."""
+        credentials before, and the `gate` that a wrong password closes."""
         self._client, self._was_accepted, self._gate = client, was_accepted, gate
 
     def error_of(self, response: httpx.Response, method: str, url: str) -> MuxerError:

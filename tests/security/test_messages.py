@@ -13,7 +13,7 @@ import pika
 import pytest
 from dramatiq.message import Message
 from support.copies import Copies
-from support.crew import QUEUE, SECONDS, Crew, stopped
+from support.crew import QUEUE, SECONDS, Crew, Member, stopped
 from support.daemon import wait_until as wait
 from support.queues import VirtualHost, wait_until
 
@@ -123,13 +123,19 @@ def test_no_header_of_a_dead_letter_keeps_a_poller_from_looking(declared: Virtua
     assert len(met) == 1 and letters.count == declared.ready(dead("orders")) == 1
 
 
+def polling(crew: Crew, vhost: VirtualHost) -> list[Member]:
+    """Start a poller and a worker, and wait until the queues are there and a poll is done."""
+    members = [crew.poller(), crew.worker()]
+    wait(lambda: vhost.counts(dead(QUEUE)) is not None, SECONDS, "the queues", crew.log)
+    wait(lambda: len(crew.polled("poll done")) > 1, SECONDS, "a poll", crew.log)
+    return members
+
+
 def test_a_fleet_with_poison_in_every_queue_does_its_work(make_lab: Make, vhost: VirtualHost, tmp_path: Path) -> None:
     lab = make_lab()
     copies = Copies(lab)
     with Crew(lab, vhost.url) as crew:
-        members = [crew.poller(), crew.worker()]
-        wait(lambda: vhost.counts(dead(QUEUE)) is not None, SECONDS, "the queues", crew.log)
-        wait(lambda: len(crew.polled("poll done")) > 1, SECONDS, "a poll", crew.log)
+        members = polling(crew, vhost)
         taken = 0
         for table in HEADERS.values():
             for exchange, key in (
@@ -306,9 +312,7 @@ def test_a_fleet_with_nonsense_in_every_queue_does_its_work(make_lab: Make, vhos
     lab = make_lab()
     copies = Copies(lab)
     with Crew(lab, vhost.url) as crew:
-        members = [crew.poller(), crew.worker()]
-        wait(lambda: vhost.counts(dead(QUEUE)) is not None, SECONDS, "the queues", crew.log)
-        wait(lambda: len(crew.polled("poll done")) > 1, SECONDS, "a poll", crew.log)
+        members = polling(crew, vhost)
         with vhost.channel() as channel:
             for body in ODD_ORDERS:
                 for lane in (*names(QUEUE), dead(QUEUE)):
