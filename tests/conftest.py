@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
-from support.media import KeptLab, Shelf, shared_folder
-from support.rabbitmq import RabbitNode
-from support.tls import HOST, self_signed
+from tests.support.media import KeptLab, Shelf, shared_folder
+from tests.support.rabbitmq import RabbitNode
+from tests.support.tls import HOST, self_signed
 
 from muxer.lab.keys import recipients
 from muxer.lab.lab import Lab
 from muxer.lab.switches import Switches
 
 if TYPE_CHECKING:
-    from support.queues import VirtualHost
+    from tests.support.queues import VirtualHost
 
 # The same examples in every run of the suite; those who look for more ask for more, and get others each time.
 settings.register_profile("steady", derandomize=True)
@@ -66,7 +66,7 @@ def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitNode]:
 @pytest.fixture
 def vhost(rabbit: RabbitNode) -> Iterator[VirtualHost]:
     """Return a virtual host of its own for a test."""
-    from support.queues import VirtualHost
+    from tests.support.queues import VirtualHost
 
     rabbit.start()
     name, password = secrets.token_hex(4), secrets.token_hex(8)
@@ -113,7 +113,7 @@ def large(tmp_path: Path) -> Path:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
     """Let the tests that share a fixture of their module run in one worker."""
-    from support.schedule import Modules
+    from tests.support.schedule import Modules
 
     return Modules(config, log)
 

@@ -1,5 +1,7 @@
 """The HTTP ground floor of the lab's RWS and RCS: connections, basic auth, envelopes, scripted failures."""
 
+from __future__ import annotations
+
 import base64
 import json
 import logging
@@ -28,7 +30,7 @@ class Refusal(Exception):
         super().__init__(message)
         self.status, self.code, self.message = status, code, message
 
-    def answer(self) -> "Answer":
+    def answer(self) -> Answer:
         """Return this refusal as an answer with an envelope."""
         return Answer.envelope({"statusMessage": self.message}, self.status, self.code)
 
@@ -91,7 +93,7 @@ class Answer:
     length: int = 0
 
     @classmethod
-    def envelope(cls, content: dict[str, Any], status: int = 200, code: int = 0) -> "Answer":
+    def envelope(cls, content: dict[str, Any], status: int = 200, code: int = 0) -> Answer:
         """Return content in the envelope of gir-api 1."""
         return cls(status, json.dumps({"statusCode": code, **content}).encode())
 

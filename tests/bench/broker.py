@@ -6,6 +6,6 @@ from tests.bench.lab import ROOT
 
 sys.path.append(str(ROOT / "tests"))
 
-from support.rabbitmq import RabbitNode
+from tests.support.rabbitmq import RabbitNode
 
 __all__ = ["RabbitNode"]

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import sync
-from support.calls import add_short
-from support.commands import inside
-from support.daemon import Muxer, log_lines, wait_until
-from support.running import configured, labelled, messages, muxed
+from tests.support import sync
+from tests.support.calls import add_short
+from tests.support.commands import inside
+from tests.support.daemon import Muxer, log_lines, wait_until
+from tests.support.running import configured, labelled, messages, muxed
 
 from muxer.lab.build import AddedCall
 from muxer.lab.cases import ALICE, CallPlan, Case, ScreenPart

@@ -7,9 +7,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from support import commands
-from support.daemon import Muxer, log_lines, run, wait_until
-from support.running import configured, messages, muxed
+from tests.support import commands
+from tests.support.daemon import Muxer, log_lines, run, wait_until
+from tests.support.running import configured, messages, muxed
 
 from muxer.lab.build import AddedCall
 from muxer.lab.cases import Case

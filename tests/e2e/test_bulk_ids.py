@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.calls import add_short, configure, log_of, messages, muxed
-from support.checking import configured
-from support.checking import run as check
-from support.daemon import run
+from tests.support.calls import add_short, configure, log_of, messages, muxed
+from tests.support.checking import configured
+from tests.support.checking import run as check
+from tests.support.daemon import run
 
 from muxer.lab.lab import Lab
 

@@ -6,8 +6,8 @@ import stat
 from collections.abc import Callable
 
 import pytest
-from support.daemon import Muxer, run, wait_until
-from support.running import configured, messages, slow_program
+from tests.support.daemon import Muxer, run, wait_until
+from tests.support.running import configured, messages, slow_program
 
 from muxer.lab.cases import Case
 from muxer.lab.lab import Lab

@@ -11,9 +11,9 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from support.checking import configured
-from support.commands import main_inside
-from support.daemon import PYTHON
+from tests.support.checking import configured
+from tests.support.commands import main_inside
+from tests.support.daemon import PYTHON
 
 from muxer import __version__
 from muxer.cli import COMMANDS

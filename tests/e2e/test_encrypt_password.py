@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from support.daemon import PACKAGE, PYTHON
+from tests.support.daemon import PACKAGE, PYTHON
 
 from muxer.config.keystore import CREDENTIAL, KEY, KEYSTORE, open_keystore
 from muxer.config.schema import options

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support import sync
-from support.calls import SECONDS as LENGTH
-from support.calls import add_short, stored_muxed
-from support.daemon import IMPATIENT, Muxer, log_lines, wait_until
-from support.running import configured, labelled, messages, muxed
+from tests.support import sync
+from tests.support.calls import SECONDS as LENGTH
+from tests.support.calls import add_short, stored_muxed
+from tests.support.daemon import IMPATIENT, Muxer, log_lines, wait_until
+from tests.support.running import configured, labelled, messages, muxed
 
 from muxer.lab.build import AddedCall
 from muxer.lab.cases import ALICE, CallPlan, ScreenPart

@@ -13,16 +13,16 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from support.calls import add_short, configure, muxed
-from support.commands import inside, run
-from support.copies import Copies
-from support.crew import QUEUE, SECONDS, Crew, Member, stopped
-from support.daemon import PACKAGE, PYTHON, Muxer, wait_until
-from support.namespaces import two_hosts
-from support.queues import VirtualHost
-from support.rabbitmq import RabbitNode
-from support.stand_in import waiting
-from support.tls import pem, self_signed
+from tests.support.calls import add_short, configure, muxed
+from tests.support.commands import inside, run
+from tests.support.copies import Copies
+from tests.support.crew import QUEUE, SECONDS, Crew, Member, stopped
+from tests.support.daemon import PACKAGE, PYTHON, Muxer, wait_until
+from tests.support.namespaces import two_hosts
+from tests.support.queues import VirtualHost
+from tests.support.rabbitmq import RabbitNode
+from tests.support.stand_in import waiting
+from tests.support.tls import pem, self_signed
 
 from muxer.lab.lab import Lab
 

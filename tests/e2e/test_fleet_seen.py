@@ -6,12 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from support.crew import QUEUE, SECONDS, Crew
-from support.daemon import wait_until
-from support.monitoring import ask, free_port, reasons, values
-from support.queues import VirtualHost
-from support.reader import Reader
-from support.stand_in import waiting
+from tests.support.crew import QUEUE, SECONDS, Crew
+from tests.support.daemon import wait_until
+from tests.support.monitoring import ask, free_port, reasons, values
+from tests.support.queues import VirtualHost
+from tests.support.reader import Reader
+from tests.support.stand_in import waiting
 
 from muxer.lab.cases import Case
 from muxer.lab.lab import Lab

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from support.daemon import Muxer, wait_until
-from support.readonly import OURS
-from support.running import configured, labelled, messages, muxed
+from tests.support.daemon import Muxer, wait_until
+from tests.support.readonly import OURS
+from tests.support.running import configured, labelled, messages, muxed
 
 from muxer.lab.build import AddedCall
 from muxer.lab.cases import Case

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.installer import NO_VENV, ROOT, TIME_LIMIT, Machine, copy_source, install
+from tests.support.installer import NO_VENV, ROOT, TIME_LIMIT, Machine, copy_source, install
 
 
 @pytest.fixture

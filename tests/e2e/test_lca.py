@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.daemon import PACKAGE, PYTHON, wait_until
+from tests.support.daemon import PACKAGE, PYTHON, wait_until
 
 from muxer.lab.lab import Lab
 

@@ -12,9 +12,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from support.daemon import IMPATIENT, Muxer, log_lines, run, wait_until
-from support.disk import fill, small_disk, without_privilege
-from support.running import configured, labelled, messages
+from tests.support.daemon import IMPATIENT, Muxer, log_lines, run, wait_until
+from tests.support.disk import fill, small_disk, without_privilege
+from tests.support.running import configured, labelled, messages
 
 from muxer.lab.cases import Case
 from muxer.lab.lab import Lab

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import sync
-from support.apache import GENESYS_FOLDER, apache
-from support.daemon import Muxer, log_lines, wait_until
-from support.metadata import entry_problems
+from tests.support import sync
+from tests.support.apache import GENESYS_FOLDER, apache
+from tests.support.daemon import Muxer, log_lines, wait_until
+from tests.support.metadata import entry_problems
 
 from muxer.lab.build import AddedCall
 from muxer.lab.cases import ALICE, Case

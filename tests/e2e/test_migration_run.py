@@ -10,8 +10,8 @@ from collections.abc import Callable
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
-from support.calls import TWO_AGENTS, add_short, configure, log_of, messages, muxed, muxed_by, screen_file, stored_muxed
-from support.daemon import IMPATIENT, PACKAGE, PYTHON, Muxer, run, wait_until
+from tests.support.calls import TWO_AGENTS, add_short, configure, log_of, messages, muxed, muxed_by, screen_file, stored_muxed
+from tests.support.daemon import IMPATIENT, PACKAGE, PYTHON, Muxer, run, wait_until
 
 from muxer.lab.lab import Lab
 from muxer.sharding import shard

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.daemon import PYTHON, Muxer, run, wait_until
-from support.monitoring import HOST, ask, certified, free_port, reasons, values
-from support.running import configured, labelled, muxed
-from support.telling import told_of_fleet
+from tests.support.daemon import PYTHON, Muxer, run, wait_until
+from tests.support.monitoring import HOST, ask, certified, free_port, reasons, values
+from tests.support.running import configured, labelled, muxed
+from tests.support.telling import told_of_fleet
 
 from muxer.lab.cases import Case
 from muxer.lab.lab import Lab

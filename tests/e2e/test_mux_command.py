@@ -15,11 +15,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-from support import commands, instance
-from support.daemon import Muxer, wait_until
-from support.fleet import fleet, worker
-from support.running import configured, hanging, labelled, muxed, slow_program
-from support.views import job
+from tests.support import commands, instance
+from tests.support.daemon import Muxer, wait_until
+from tests.support.fleet import fleet, worker
+from tests.support.running import configured, hanging, labelled, muxed, slow_program
+from tests.support.views import job
 
 from muxer.activity import Running
 from muxer.fleet.view import to_plain

@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from support import own_openssl
-from support.installer import NO_VENV, TIME_LIMIT, Machine, copy_source, install
+from tests.support import own_openssl
+from tests.support.installer import NO_VENV, TIME_LIMIT, Machine, copy_source, install
 
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 

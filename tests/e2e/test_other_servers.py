@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.calls import add_short, configure, log_of, messages, muxed, screen_file
-from support.checking import configured
-from support.checking import run as check
-from support.daemon import IMPATIENT, run
+from tests.support.calls import add_short, configure, log_of, messages, muxed, screen_file
+from tests.support.checking import configured
+from tests.support.checking import run as check
+from tests.support.daemon import IMPATIENT, run
 
 from muxer.lab.build import AddedCall
 from muxer.lab.cases import Case

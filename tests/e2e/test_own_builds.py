@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support import own_openssl
-from support.daemon import PACKAGE, Muxer, run
+from tests.support import own_openssl
+from tests.support.daemon import PACKAGE, Muxer, run
 
 from muxer.lab.cases import Case
 from muxer.lab.lab import Lab

@@ -8,10 +8,10 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from support.calls import add_short, configure, log_of, messages, muxed, muxed_by
-from support.checking import configured
-from support.checking import run as check
-from support.daemon import IMPATIENT, Muxer, run, wait_until
+from tests.support.calls import add_short, configure, log_of, messages, muxed, muxed_by
+from tests.support.checking import configured
+from tests.support.checking import run as check
+from tests.support.daemon import IMPATIENT, Muxer, run, wait_until
 
 from muxer.lab.lab import Lab
 

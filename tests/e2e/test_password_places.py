@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from support.bucket import Bucket
-from support.daemon import PACKAGE, PYTHON, run
+from tests.support.bucket import Bucket
+from tests.support.daemon import PACKAGE, PYTHON, run
 
 from muxer.config.keystore import CREDENTIAL, KEY, KEYSTORE
 from muxer.lab.cases import Case

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.commands import inside, inside_json, run, run_on_terminal
-from support.daemon import Muxer, wait_until
-from support.running import configured, muxed
+from tests.support.commands import inside, inside_json, run, run_on_terminal
+from tests.support.daemon import Muxer, wait_until
+from tests.support.running import configured, muxed
 
 from muxer.lab.cases import PLANS, Case
 from muxer.lab.lab import Lab

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
-from support.calls import configure, log_of, messages
-from support.daemon import Muxer, run, wait_until
+from tests.support.calls import configure, log_of, messages
+from tests.support.daemon import Muxer, run, wait_until
 
 from muxer.lab.lab import Lab
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from support.calls import add_short, configure, log_of, messages, muxed
-from support.daemon import IMPATIENT, run
+from tests.support.calls import add_short, configure, log_of, messages, muxed
+from tests.support.daemon import IMPATIENT, run
 
 from muxer.lab.lab import Lab
 

@@ -14,9 +14,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from support.daemon import IMPATIENT, PACKAGE, PYTHON, Muxer, log_lines, run, wait_until
-from support.running import configured, hanging, labelled, messages, muxed, slow_program
-from support.stand_in import lacking
+from tests.support.daemon import IMPATIENT, PACKAGE, PYTHON, Muxer, log_lines, run, wait_until
+from tests.support.running import configured, hanging, labelled, messages, muxed, slow_program
+from tests.support.stand_in import lacking
 
 from muxer.lab.cases import Case
 from muxer.lab.lab import Lab

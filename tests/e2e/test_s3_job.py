@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import s3rver, swift, sync
-from support.commands import run as run_command
-from support.daemon import IMPATIENT, Muxer, log_lines, wait_until
-from support.moto_server import moto_server
-from support.s3 import BUCKET, KEY, SECRET, Server
-from support.s3_door import Asked, Refusal, door
-from support.s3rver import S3rver
-from support.swift import Swift
-from support.tls import HOST, pem, self_signed
+from tests.support import s3rver, swift, sync
+from tests.support.commands import run as run_command
+from tests.support.daemon import IMPATIENT, Muxer, log_lines, wait_until
+from tests.support.moto_server import moto_server
+from tests.support.s3 import BUCKET, KEY, SECRET, Server
+from tests.support.s3_door import Asked, Refusal, door
+from tests.support.s3rver import S3rver
+from tests.support.swift import Swift
+from tests.support.tls import HOST, pem, self_signed
 
 from muxer.lab.bucket import ExternalS3
 from muxer.lab.build import AddedCall

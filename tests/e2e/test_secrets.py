@@ -14,9 +14,9 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from support.daemon import IMPATIENT, Muxer, log_lines, wait_until
-from support.running import configured, labelled, messages
-from support.tls import TlsFront, pem, self_signed
+from tests.support.daemon import IMPATIENT, Muxer, log_lines, wait_until
+from tests.support.running import configured, labelled, messages
+from tests.support.tls import TlsFront, pem, self_signed
 
 from muxer.lab.build import AddedCall
 from muxer.lab.cases import Case

@@ -9,8 +9,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from support.calls import PLAN, add_short, configure, log_of, messages, muxed, muxed_by, stored_muxed
-from support.daemon import Muxer, run, wait_until
+from tests.support.calls import PLAN, add_short, configure, log_of, messages, muxed, muxed_by, stored_muxed
+from tests.support.daemon import Muxer, run, wait_until
 
 from muxer.lab.build import AddedCall
 from muxer.lab.lab import Lab

@@ -11,12 +11,12 @@ from typing import Any
 
 import httpx
 import pytest
-from support.apache import apache
-from support.daemon import Muxer, wait_until
-from support.moto_server import moto_server
-from support.readonly import ReadOnlySources
-from support.running import configured, labelled, muxed
-from support.s3 import BUCKET, KEY, SECRET, Server
+from tests.support.apache import apache
+from tests.support.daemon import Muxer, wait_until
+from tests.support.moto_server import moto_server
+from tests.support.readonly import ReadOnlySources
+from tests.support.running import configured, labelled, muxed
+from tests.support.s3 import BUCKET, KEY, SECRET, Server
 
 from muxer.lab.bucket import ExternalS3
 from muxer.lab.build import AddedCall

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.commands import inside, run
-from support.daemon import PACKAGE, PYTHON, Muxer, log_lines, wait_until
-from support.running import configured, labelled, muxed
+from tests.support.commands import inside, run
+from tests.support.daemon import PACKAGE, PYTHON, Muxer, log_lines, wait_until
+from tests.support.running import configured, labelled, muxed
 
 from muxer.lab.build import AddedCall
 from muxer.lab.cases import Case

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.daemon import Muxer, wait_until
-from support.devtools import Tab, chromium
-from support.monitoring import free_port
-from support.running import configured
+from tests.support.daemon import Muxer, wait_until
+from tests.support.devtools import Tab, chromium
+from tests.support.monitoring import free_port
+from tests.support.running import configured
 
 from muxer.lab.build import AddedCall, build
 from muxer.lab.cases import BRUNO, CallPlan, Case, ScreenPart

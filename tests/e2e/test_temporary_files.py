@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.daemon import Muxer, log_lines, run, wait_until
-from support.disk import KILOBYTE, fill, small_disk, without_privilege
-from support.running import configured, labelled, messages, muxed, slow_program
+from tests.support.daemon import Muxer, log_lines, run, wait_until
+from tests.support.disk import KILOBYTE, fill, small_disk, without_privilege
+from tests.support.running import configured, labelled, messages, muxed, slow_program
 
 from muxer.lab.cases import Case
 from muxer.lab.lab import Lab

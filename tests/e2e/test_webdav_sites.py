@@ -9,11 +9,11 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from support.apache import DIGEST, GENESYS_FOLDER, READ_ONLY, apache
-from support.calls import add_short, configure, log_of, muxed, stored_muxed
-from support.daemon import IMPATIENT, Muxer, log_lines, run, wait_until
-from support.lighttpd import lighttpd
-from support.nginx import nginx, tls_proxy
+from tests.support.apache import DIGEST, GENESYS_FOLDER, READ_ONLY, apache
+from tests.support.calls import add_short, configure, log_of, muxed, stored_muxed
+from tests.support.daemon import IMPATIENT, Muxer, log_lines, run, wait_until
+from tests.support.lighttpd import lighttpd
+from tests.support.nginx import nginx, tls_proxy
 
 from muxer.lab.build import AddedCall
 from muxer.lab.dav import ExternalDav

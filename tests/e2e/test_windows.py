@@ -9,8 +9,8 @@ import sys
 from pathlib import Path, PureWindowsPath
 
 import pytest
-from support.daemon import PACKAGE, log_lines, wait_until
-from support.windows import POSIX_MODULES, every_module
+from tests.support.daemon import PACKAGE, log_lines, wait_until
+from tests.support.windows import POSIX_MODULES, every_module
 
 from muxer.config import load, programs, types
 from muxer.config.keystore import KEY, KEYSTORE

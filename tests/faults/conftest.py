@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from faults import figures
+from tests.faults import figures
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

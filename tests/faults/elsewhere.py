@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from faults.proxy import HOST, PAGE
+from tests.faults.proxy import HOST, PAGE
 
 
 class Elsewhere(ThreadingHTTPServer):

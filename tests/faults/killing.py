@@ -6,10 +6,10 @@ import os
 import signal
 from collections.abc import Callable
 
-from support.daemon import PACKAGE, Muxer, wait_until
+from tests.support.daemon import PACKAGE, Muxer, wait_until
 
-from faults import figures
-from faults.outcome import orphans
+from tests.faults import figures
+from tests.faults.outcome import orphans
 from muxer.lab.lab import Lab
 
 LAUNCHER = PACKAGE.parent / "tests" / "faults" / "launcher.py"

@@ -18,7 +18,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from faults.points import CALLS, Call, resolve  # noqa: E402
+from tests.faults.points import CALLS, Call, resolve  # noqa: E402
 from muxer import cli, failures, job, journal, transfer  # noqa: E402
 from muxer.gir import publish  # noqa: E402
 from muxer.process import Runner  # noqa: E402
@@ -158,7 +158,7 @@ def wrap_journal() -> None:
 
 def main() -> int:
     if "MUXER_HURRY" in os.environ:
-        from faults.hurry import hurry
+        from tests.faults.hurry import hurry
 
         hurry(setattr)
     for point, call in CALLS.items():

@@ -9,10 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from support import sync
-from support.running import muxed
+from tests.support import sync
+from tests.support.running import muxed
 
-from faults.recordings import PARTS, SECONDS, Mill, Recording
+from tests.faults.recordings import PARTS, SECONDS, Mill, Recording
 from muxer.lab.errors import LabError
 from muxer.lab.lab import Lab
 from muxer.lab.site import SCREENS

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from urllib.parse import urlsplit
 
-from faults import figures
+from tests.faults import figures
 
 HOST = "127.0.0.1"
 PAGE = b"<html><body>Please log in to the network.</body></html>"

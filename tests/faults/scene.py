@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from support.daemon import wait_until
+from tests.support.daemon import wait_until
 
-from faults import figures, outcome
-from faults.killing import Victim
-from faults.recordings import Mill, Recording
+from tests.faults import figures, outcome
+from tests.faults.killing import Victim
+from tests.faults.recordings import Mill, Recording
 from muxer.lab.lab import Lab
 from muxer.lab.site import MediaRoot
 

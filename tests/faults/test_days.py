@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from support.calls import configure
-from support.inside import SWITCHES, Recordings, daemon, number_of
+from tests.support.calls import configure
+from tests.support.inside import SWITCHES, Recordings, daemon, number_of
 
 from muxer.config import load
 from muxer.errors import MediaError, MediaNotFound, ServiceUnavailable

@@ -10,16 +10,16 @@ from dataclasses import dataclass, replace
 from itertools import cycle
 
 import pytest
-from support import s3rver
-from support.daemon import log_lines, wait_until
-from support.s3 import BUCKET
-from support.s3rver import S3rver
+from tests.support import s3rver
+from tests.support.daemon import log_lines, wait_until
+from tests.support.s3 import BUCKET
+from tests.support.s3rver import S3rver
 
-from faults import figures, outcome
-from faults.elsewhere import Elsewhere
-from faults.killing import Victim
-from faults.proxy import PLAIN, Proxy
-from faults.recordings import Mill, Recording
+from tests.faults import figures, outcome
+from tests.faults.elsewhere import Elsewhere
+from tests.faults.killing import Victim
+from tests.faults.proxy import PLAIN, Proxy
+from tests.faults.recordings import Mill, Recording
 from muxer import errors
 from muxer.lab.bucket import ExternalS3
 from muxer.lab.lab import Lab

@@ -9,15 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.crew import QUEUE, SECONDS, Crew, stopped
-from support.daemon import wait_until
-from support.line import Line
-from support.queues import VirtualHost
-from support.stand_in import stand_in
+from tests.support.crew import QUEUE, SECONDS, Crew, stopped
+from tests.support.daemon import wait_until
+from tests.support.line import Line
+from tests.support.queues import VirtualHost
+from tests.support.stand_in import stand_in
 
-from faults import figures, outcome
-from faults.recordings import Recording
-from faults.scene import Scene, begun
+from tests.faults import figures, outcome
+from tests.faults.recordings import Recording
+from tests.faults.scene import Scene, begun
 
 KILLS = 8
 # What is waited for after a death, and how long a silent peer is believed to live.

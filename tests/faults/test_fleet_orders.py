@@ -9,12 +9,12 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from support.copies import Copies
-from support.crew import QUEUE, SECONDS, Crew, stopped
-from support.daemon import wait_until
-from support.media import KeptLab
-from support.queues import VirtualHost
-from support.stand_in import stand_in, waiting
+from tests.support.copies import Copies
+from tests.support.crew import QUEUE, SECONDS, Crew, stopped
+from tests.support.daemon import wait_until
+from tests.support.media import KeptLab
+from tests.support.queues import VirtualHost
+from tests.support.stand_in import stand_in, waiting
 
 from muxer.fleet.lanes import names
 from muxer.lab.lab import Lab

@@ -9,10 +9,10 @@ from dataclasses import replace
 
 import pytest
 
-from faults import outcome
-from faults.killing import KILLS, Victim
-from faults.points import POINTS, REPLACING
-from faults.scene import Scene, begun, living
+from tests.faults import outcome
+from tests.faults.killing import KILLS, Victim
+from tests.faults.points import POINTS, REPLACING
+from tests.faults.scene import Scene, begun, living
 
 
 @pytest.fixture(scope="module")

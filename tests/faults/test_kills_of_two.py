@@ -9,10 +9,10 @@ from dataclasses import replace
 
 import pytest
 
-from faults import outcome
-from faults.killing import KILLS, SHORT, Victim
-from faults.points import POINTS, REPLACING, STEPS
-from faults.scene import Scene, begun, living
+from tests.faults import outcome
+from tests.faults.killing import KILLS, SHORT, Victim
+from tests.faults.points import POINTS, REPLACING, STEPS
+from tests.faults.scene import Scene, begun, living
 
 # In the short form.
 TOGETHER = (

@@ -13,8 +13,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from support.kinds import PLAIN, T0, ffmpeg
-from support.sync import INSTANTS, streams
+from tests.support.kinds import PLAIN, T0, ffmpeg
+from tests.support.sync import INSTANTS, streams
 
 from muxer.lab.media import make_screen
 from muxer.lab.readers import read_pictures

@@ -13,16 +13,16 @@ from typing import Any
 
 import httpx
 import pytest
-from support import s3rver
-from support.s3 import BUCKET, Server
-from support.s3 import storage as s3_storage
-from support.s3rver import S3rver
-from support.tls import HOST, self_signed, server_context
+from tests.support import s3rver
+from tests.support.s3 import BUCKET, Server
+from tests.support.s3 import storage as s3_storage
+from tests.support.s3rver import S3rver
+from tests.support.tls import HOST, self_signed, server_context
 
-from faults.elsewhere import Elsewhere
-from faults.hurry import hurry
-from faults.proxy import PLAIN, Fault, Proxy
-from faults.recordings import Mill, Recording
+from tests.faults.elsewhere import Elsewhere
+from tests.faults.hurry import hurry
+from tests.faults.proxy import PLAIN, Fault, Proxy
+from tests.faults.recordings import Mill, Recording
 from muxer.config.schema import Webdav
 from muxer.errors import Forbidden, Transient
 from muxer.gir.rcs import Rcs, root

@@ -10,11 +10,11 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from support.calls import add_short, messages, muxed, screen_file, stored_muxed
-from support.daemon import Muxer, wait_until
-from support.running import configured, labelled
-from support.stand_in import stand_in
-from support.trap import trapped
+from tests.support.calls import add_short, messages, muxed, screen_file, stored_muxed
+from tests.support.daemon import Muxer, wait_until
+from tests.support.running import configured, labelled
+from tests.support.stand_in import stand_in
+from tests.support.trap import trapped
 
 from muxer.gir.models import CallRecording, ScreenRecording
 from muxer.lab.build import AddedCall

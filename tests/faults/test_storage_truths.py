@@ -13,8 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from support.calls import add_short, configure, muxed, stored_muxed
-from support.taking import Taking
+from tests.support.calls import add_short, configure, muxed, stored_muxed
+from tests.support.taking import Taking
 
 from muxer.config import load
 from muxer.config.schema import Webdav

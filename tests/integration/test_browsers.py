@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import browsers
-from support.tools import tools
+from tests.support import browsers
+from tests.support.tools import tools
 
 from muxer.lab.media import Picture, Pip, make_audio, make_screen
 from muxer.lab.readers import HEIGHT, RATE, WIDTH, find_pips, read_looks

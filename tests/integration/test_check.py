@@ -14,11 +14,11 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
-from support.apache import apache
-from support.bucket import Bucket
-from support.checking import Checklist, configured, run
-from support.tls import HOST, MediaServer, TlsFront, pem, self_signed
-from support.web_server import free_port
+from tests.support.apache import apache
+from tests.support.bucket import Bucket
+from tests.support.checking import Checklist, configured, run
+from tests.support.tls import HOST, MediaServer, TlsFront, pem, self_signed
+from tests.support.web_server import free_port
 
 from muxer.checks.everything import readers
 from muxer.lab.cases import Case

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.checking import Checklist, configured, run
-from support.queues import VirtualHost
-from support.rabbitmq import RabbitNode
+from tests.support.checking import Checklist, configured, run
+from tests.support.queues import VirtualHost
+from tests.support.rabbitmq import RabbitNode
 
 from muxer.lab.cases import Case
 from muxer.lab.lab import Lab

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from support import swift
-from support.bucket import NAME, Bucket
-from support.checking import Checklist, configured, run
-from support.s3 import Server
-from support.s3_door import Asked, Refusal, Rule, door
-from support.s3rver import S3rver
-from support.swift import Swift
-from support.tls import HOST, pem, self_signed
+from tests.support import swift
+from tests.support.bucket import NAME, Bucket
+from tests.support.checking import Checklist, configured, run
+from tests.support.s3 import Server
+from tests.support.s3_door import Asked, Refusal, Rule, door
+from tests.support.s3rver import S3rver
+from tests.support.swift import Swift
+from tests.support.tls import HOST, pem, self_signed
 
 from muxer.lab.bucket import ExternalS3
 from muxer.lab.cases import Case

@@ -9,10 +9,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from support.apache import DIGEST, GENESYS_FOLDER, READ_ONLY, apache
-from support.checking import Checklist, Line, configured, run
-from support.lighttpd import lighttpd
-from support.nginx import nginx, tls_proxy
+from tests.support.apache import DIGEST, GENESYS_FOLDER, READ_ONLY, apache
+from tests.support.checking import Checklist, Line, configured, run
+from tests.support.lighttpd import lighttpd
+from tests.support.nginx import nginx, tls_proxy
 
 from muxer.lab.cases import Case
 from muxer.lab.dav import ExternalDav

@@ -11,9 +11,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from support import sync
-from support.media import Shelf
-from support.tools import tools
+from tests.support import sync
+from tests.support.media import Shelf
+from tests.support.tools import tools
 
 from muxer.errors import MediaError, MetadataError
 from muxer.lab.media import make_audio, make_screen

@@ -9,9 +9,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from support import kinds, sync
-from support.kinds import SIZE, T0, ffmpeg
-from support.tools import tools
+from tests.support import kinds, sync
+from tests.support.kinds import SIZE, T0, ffmpeg
+from tests.support.tools import tools
 
 from muxer.errors import LocalResourceError, MediaError
 from muxer.lab.media import make_screen

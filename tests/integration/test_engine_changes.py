@@ -8,9 +8,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from support import kinds, sync
-from support.kinds import PLAIN, T0, ffmpeg
-from support.tools import tools
+from tests.support import kinds, sync
+from tests.support.kinds import PLAIN, T0, ffmpeg
+from tests.support.tools import tools
 
 from muxer.lab.media import make_audio, make_screen, read_pips
 from muxer.media.engine import LEAST_SLICE, Engine, Input, Muxed

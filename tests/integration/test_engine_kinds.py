@@ -12,9 +12,9 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from support import kinds, sync
-from support.kinds import AUDIO_KINDS, BEGINS, KINDS, SCREEN_SECONDS, SECONDS, T0, ffmpeg
-from support.tools import tools
+from tests.support import kinds, sync
+from tests.support.kinds import AUDIO_KINDS, BEGINS, KINDS, SCREEN_SECONDS, SECONDS, T0, ffmpeg
+from tests.support.tools import tools
 
 from muxer.lab.media import make_screen
 from muxer.media.engine import Engine, Input, Muxed

@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from support import sync
-from support.media import Shelf
-from support.tools import tools
+from tests.support import sync
+from tests.support.media import Shelf
+from tests.support.tools import tools
 
 from muxer.errors import MediaError
 from muxer.lab.media import make_audio, make_screen

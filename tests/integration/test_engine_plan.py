@@ -6,8 +6,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from support.kinds import SECONDS, SIZE, T0, make_audio
-from support.tools import tools
+from tests.support.kinds import SECONDS, SIZE, T0, make_audio
+from tests.support.tools import tools
 
 from muxer.activity import Activity
 from muxer.errors import MediaError

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import IO, TypeVar
 
 import pytest
-from support import kinds, sync
-from support.kinds import SECONDS, SIZE, T0, ffmpeg, run
-from support.tools import tools
+from tests.support import kinds, sync
+from tests.support.kinds import SECONDS, SIZE, T0, ffmpeg, run
+from tests.support.tools import tools
 
 from muxer.lab.media import make_screen
 from muxer.media.engine import Engine, Input, Muxed

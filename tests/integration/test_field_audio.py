@@ -14,10 +14,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from support import kinds, mp4, tones
-from support.kinds import ffmpeg
-from support.tones import SECONDS, joined, make_tones
-from support.tools import is_other_build, seconds_decoded, tools
+from tests.support import kinds, mp4, tones
+from tests.support.kinds import ffmpeg
+from tests.support.tones import SECONDS, joined, make_tones
+from tests.support.tools import is_other_build, seconds_decoded, tools
 
 from muxer.errors import Code, MediaError
 from muxer.lab.media import make_screen

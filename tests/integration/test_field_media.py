@@ -8,10 +8,10 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from support import reference
-from support.field import COPIED_DAMAGE, DAMAGED_AT, LENGTHS, REARRANGED, REFUSED, SCREENS, steps, turned
-from support.kinds import PLAIN, SIZE, T0, ffmpeg
-from support.tools import tools
+from tests.support import reference
+from tests.support.field import COPIED_DAMAGE, DAMAGED_AT, LENGTHS, REARRANGED, REFUSED, SCREENS, steps, turned
+from tests.support.kinds import PLAIN, SIZE, T0, ffmpeg
+from tests.support.tools import tools
 
 from muxer.errors import MediaError
 from muxer.lab.media import make_audio, make_screen

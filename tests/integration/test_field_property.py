@@ -12,11 +12,11 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from support import reference
-from support.field import HEVC, MPEG4, TURNS, VP9, Edit, Recipe, damaged, edited, steps, turned
-from support.kinds import B_FRAMES, COPY, PLAIN, T0
-from support.sync import streams
-from support.tools import tools
+from tests.support import reference
+from tests.support.field import HEVC, MPEG4, TURNS, VP9, Edit, Recipe, damaged, edited, steps, turned
+from tests.support.kinds import B_FRAMES, COPY, PLAIN, T0
+from tests.support.sync import streams
+from tests.support.tools import tools
 
 from muxer.lab.media import make_audio, make_screen
 from muxer.media.engine import Engine, Input

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 from dramatiq.message import Message
-from support.queues import VirtualHost, wait_until
-from support.rabbitmq import RabbitNode
+from tests.support.queues import VirtualHost, wait_until
+from tests.support.rabbitmq import RabbitNode
 
 from muxer.activity import Activity
 from muxer.books import Books

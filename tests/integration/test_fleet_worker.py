@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from support.crew import QUEUE, SECONDS, Crew, stopped
-from support.daemon import wait_until
-from support.disk import fill, small_disk
-from support.line import Line
-from support.queues import VirtualHost
-from support.stand_in import waiting
+from tests.support.crew import QUEUE, SECONDS, Crew, stopped
+from tests.support.daemon import wait_until
+from tests.support.disk import fill, small_disk
+from tests.support.line import Line
+from tests.support.queues import VirtualHost
+from tests.support.stand_in import waiting
 
 from muxer.lab.cases import Case
 from muxer.lab.lab import Lab

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from support.disk import KILOBYTE, fill, small_disk
-from support.tools import tools
+from tests.support.disk import KILOBYTE, fill, small_disk
+from tests.support.tools import tools
 
 from muxer.crypto.envelope import Encryptor
 from muxer.errors import LocalResourceError

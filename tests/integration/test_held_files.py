@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.calls import configure
-from support.daemon import wait_until
-from support.inside import SWITCHES, Recordings, daemon
+from tests.support.calls import configure
+from tests.support.daemon import wait_until
+from tests.support.inside import SWITCHES, Recordings, daemon
 
 from muxer import files
 from muxer.config import load

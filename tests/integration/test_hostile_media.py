@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from support.tools import tools
+from tests.support.tools import tools
 
 from muxer.errors import LocalResourceError, MediaError
 from muxer.lab.media import make_audio, make_screen

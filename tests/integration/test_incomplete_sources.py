@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from support.tools import tools
+from tests.support.tools import tools
 
 from muxer.errors import Code, MediaError, MediaIncomplete
 from muxer.media.engine import Arrival, Engine, Input, Muxed

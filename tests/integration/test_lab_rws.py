@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from __future__ import annotations
+
 import pytest
 import requests
 
@@ -38,7 +40,7 @@ class Client:
     def delete(self, path: str) -> requests.Response:
         return self.session.delete(self.site.rws_url + path, timeout=10)
 
-    def ready(self) -> "Client":
+    def ready(self) -> Client:
         self.get("/api/v2/diagnostics/version")
         return self
 

@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 import pytest
-from support.monitoring import made_sources, values
-from support.tls import TlsFront, self_signed
+from tests.support.monitoring import made_sources, values
+from tests.support.tls import TlsFront, self_signed
 
 from muxer.errors import AccessDenied
 from muxer.monitoring import servers as servers_module

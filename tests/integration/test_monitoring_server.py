@@ -13,8 +13,8 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
-from support.daemon import wait_until
-from support.monitoring import HOST, LOGIN, SECONDS, ask, certified, free_port, made_sources, opened, reasons, values
+from tests.support.daemon import wait_until
+from tests.support.monitoring import HOST, LOGIN, SECONDS, ask, certified, free_port, made_sources, opened, reasons, values
 
 from muxer.errors import ConfigError, LoginRefused
 from muxer.journal import Journal, Key, now

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from support import own_openssl
+from tests.support import own_openssl
 
 from muxer.crypto.envelope import Encryptor
 from muxer.errors import ToolError

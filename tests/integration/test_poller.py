@@ -8,8 +8,8 @@ from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
-from support.calls import add_short, configure
-from support.taking import Taking
+from tests.support.calls import add_short, configure
+from tests.support.taking import Taking
 
 from muxer.config import load
 from muxer.errors import ServiceUnavailable

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from threading import Event
 
 import pytest
-from support.taking import Taking
+from tests.support.taking import Taking
 
 from muxer.config import load
 from muxer.errors import ServiceUnavailable

@@ -16,11 +16,11 @@ import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.adapters.utils.connection_workflow import AMQPConnectorStackTimeout
 from pika.exceptions import AMQPConnectionError, AMQPError, ChannelClosedByBroker
-from support.line import Line
-from support.namespaces import NAMED, PREFIX, Host, two_hosts
-from support.queues import Counts, VirtualHost, wait_until
-from support.rabbitmq import RabbitNode
-from support.tls import HOST, pem
+from tests.support.line import Line
+from tests.support.namespaces import NAMED, PREFIX, Host, two_hosts
+from tests.support.queues import Counts, VirtualHost, wait_until
+from tests.support.rabbitmq import RabbitNode
+from tests.support.tls import HOST, pem
 
 TESTS = Path(__file__).resolve().parents[1]
 QUORUM = {"x-queue-type": "quorum"}

@@ -16,9 +16,9 @@ import boto3
 import pytest
 import requests
 from botocore.exceptions import ConnectionClosedError
-from support.moto_server import moto_server
-from support.s3 import BUCKET, KEY, MIB, SECRET, Server, StopLater, keep, place, replace, storage, written
-from support.s3_door import Refusal, door
+from tests.support.moto_server import moto_server
+from tests.support.s3 import BUCKET, KEY, MIB, SECRET, Server, StopLater, keep, place, replace, storage, written
+from tests.support.s3_door import Refusal, door
 
 from muxer import transfer
 from muxer.errors import (
@@ -148,7 +148,7 @@ DIES = """
 import os, sys
 from pathlib import Path
 sys.path[:0] = [{root!r}, {tests!r}]
-from support import s3
+from tests.support import s3
 from muxer.storage import s3 as product
 product.MULTIPART_BYTES = 5 * s3.MIB
 stop = s3.StopLater(30, lambda: os.kill(os.getpid(), 9))

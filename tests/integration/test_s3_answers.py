@@ -16,7 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from support.s3 import SECRET, keep, place, replace, storage, written
+from tests.support.s3 import SECRET, keep, place, replace, storage, written
 
 from muxer import gate
 from muxer.errors import (

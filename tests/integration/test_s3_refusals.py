@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from support.apache import free_port
-from support.moto_server import moto_server
-from support.nginx import nginx
-from support.s3 import BUCKET, MIB, Server, keep, place, replace, storage, written
-from support.s3_door import Asked, Refusal, Rule, door
-from support.s3rver import S3rver
-from support.tls import HOST, pem, self_signed
+from tests.support.apache import free_port
+from tests.support.moto_server import moto_server
+from tests.support.nginx import nginx
+from tests.support.s3 import BUCKET, MIB, Server, keep, place, replace, storage, written
+from tests.support.s3_door import Asked, Refusal, Rule, door
+from tests.support.s3rver import S3rver
+from tests.support.tls import HOST, pem, self_signed
 
 from muxer.errors import (
     AccessDenied,

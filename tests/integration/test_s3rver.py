@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.s3 import BUCKET, MIB, Server, StopLater, keep, place, replace, written
-from support.s3 import storage as any_storage
-from support.s3rver import KEY, SECRET, S3rver
-from support.tls import HOST, pem, self_signed
+from tests.support.s3 import BUCKET, MIB, Server, StopLater, keep, place, replace, written
+from tests.support.s3 import storage as any_storage
+from tests.support.s3rver import KEY, SECRET, S3rver
+from tests.support.tls import HOST, pem, self_signed
 
 from muxer.errors import LoginRefused, ServiceUnavailable, Stopped
 from muxer.storage import s3

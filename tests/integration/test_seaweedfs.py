@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.s3 import BUCKET, Server, keep, place, replace, written
-from support.s3 import storage as any_storage
-from support.seaweedfs import ADMIN, LONG_TIER, SeaweedFS, key_of, secret_of
+from tests.support.s3 import BUCKET, Server, keep, place, replace, written
+from tests.support.s3 import storage as any_storage
+from tests.support.seaweedfs import ADMIN, LONG_TIER, SeaweedFS, key_of, secret_of
 
 from muxer.errors import AccessDenied, PlaceClosed, StoredElsewhere
 from muxer.storage.s3 import S3Storage

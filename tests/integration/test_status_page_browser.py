@@ -8,11 +8,11 @@ from dataclasses import replace
 from urllib.parse import urlsplit
 
 import pytest
-from support import contrast
-from support.devtools import Tab, chromium
-from support.fleet import fleet, worker
-from support.monitoring import ask, free_port, made_sources, opened
-from support.views import NOW, chain, done, failed, file_name, job, view
+from tests.support import contrast
+from tests.support.devtools import Tab, chromium
+from tests.support.fleet import fleet, worker
+from tests.support.monitoring import ask, free_port, made_sources, opened
+from tests.support.views import NOW, chain, done, failed, file_name, job, view
 
 from muxer.monitoring import application
 from muxer.monitoring.page import REFRESH_SECONDS

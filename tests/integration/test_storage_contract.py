@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from support.s3 import MIB, StopLater, keep, replace, written
-from support.stores import NAMES, STORES, RealStore
+from tests.support.s3 import MIB, StopLater, keep, replace, written
+from tests.support.stores import NAMES, STORES, RealStore
 
 from muxer.errors import AccessDenied, MediaNotFound, MuxerError, Stopped, StoredElsewhere, Transient
 from muxer.storage.base import Storage

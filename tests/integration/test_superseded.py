@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-from support.lighttpd import IGNORING_CASE, lighttpd
+from tests.support.lighttpd import IGNORING_CASE, lighttpd
 
 from muxer import superseded as module
 from muxer.config.schema import Webdav

@@ -10,10 +10,10 @@ from typing import Any
 
 import botocore.auth
 import pytest
-from support import swift
-from support.s3 import BUCKET, Server, keep, place, replace, written
-from support.s3 import storage as any_storage
-from support.swift import Swift
+from tests.support import swift
+from tests.support.s3 import BUCKET, Server, keep, place, replace, written
+from tests.support.s3 import storage as any_storage
+from tests.support.swift import Swift
 
 from muxer.errors import AccessDenied, LoginRefused
 from muxer.storage import s3_failures

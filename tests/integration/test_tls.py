@@ -18,9 +18,9 @@ from pathlib import Path
 
 import botocore.session
 import pytest
-from support.bucket import Bucket
-from support.daemon import PACKAGE, Muxer, log_lines, run, wait_until
-from support.tls import HOST, MEDIA, Identity, MediaServer, TlsFront, pem, self_signed
+from tests.support.bucket import Bucket
+from tests.support.daemon import PACKAGE, Muxer, log_lines, run, wait_until
+from tests.support.tls import HOST, MEDIA, Identity, MediaServer, TlsFront, pem, self_signed
 
 from muxer.config.pem import certificates_in
 from muxer.config.schema import S3, Webdav

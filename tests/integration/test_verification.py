@@ -10,9 +10,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from support.field import damaged, steps
-from support.kinds import B_FRAMES, PLAIN, SIZE, T0
-from support.tools import tools
+from tests.support.field import damaged, steps
+from tests.support.kinds import B_FRAMES, PLAIN, SIZE, T0
+from tests.support.tools import tools
 
 from muxer.errors import MediaError
 from muxer.lab.media import make_audio, make_screen

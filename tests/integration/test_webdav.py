@@ -14,9 +14,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from support.apache import GENESYS_FOLDER, apache
-from support.lighttpd import lighttpd
-from support.nginx import nginx
+from tests.support.apache import GENESYS_FOLDER, apache
+from tests.support.lighttpd import lighttpd
+from tests.support.nginx import nginx
 
 from muxer.config.schema import Webdav
 from muxer.errors import PlaceClosed, ServiceUnavailable, Stopped, StoredElsewhere

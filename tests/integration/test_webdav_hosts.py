@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.tls import HOST, MEDIA, MediaServer, TlsFront, pem, self_signed
+from tests.support.tls import HOST, MEDIA, MediaServer, TlsFront, pem, self_signed
 
 from muxer.config.schema import Webdav
 from muxer.errors import AccessDenied, ServiceUnavailable

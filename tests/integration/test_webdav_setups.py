@@ -12,9 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from support.apache import DIGEST, GENESYS_FOLDER, READ_ONLY, apache
-from support.lighttpd import lighttpd
-from support.nginx import nginx, tls_proxy
+from tests.support.apache import DIGEST, GENESYS_FOLDER, READ_ONLY, apache
+from tests.support.lighttpd import lighttpd
+from tests.support.nginx import nginx, tls_proxy
 
 from muxer.config.schema import Webdav
 from muxer.errors import (

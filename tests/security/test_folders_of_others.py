@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from support.disk import small_disk
+from tests.support.disk import small_disk
 
 from muxer.errors import ConfigError
 from muxer.workspace import Workspace

@@ -12,10 +12,10 @@ from pathlib import Path
 import pika
 import pytest
 from dramatiq.message import Message
-from support.copies import Copies
-from support.crew import QUEUE, SECONDS, Crew, Member, stopped
-from support.daemon import wait_until as wait
-from support.queues import VirtualHost, wait_until
+from tests.support.copies import Copies
+from tests.support.crew import QUEUE, SECONDS, Crew, Member, stopped
+from tests.support.daemon import wait_until as wait
+from tests.support.queues import VirtualHost, wait_until
 
 from muxer.activity import Activity, Durations, Totals
 from muxer.books import Books

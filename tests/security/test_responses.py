@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.raw_server import RawServer
+from tests.support.raw_server import RawServer
 
 from muxer.config.schema import Webdav
 from muxer.errors import MuxerError, RequestRejected, ServiceUnavailable, UnreadableAnswer

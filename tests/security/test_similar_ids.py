@@ -6,9 +6,9 @@ import copy
 from collections.abc import Callable
 
 import pytest
-from support.calls import add_short, configure, log_of, muxed
-from support.daemon import IMPATIENT, Muxer, run, wait_until
-from support.running import labelled
+from tests.support.calls import add_short, configure, log_of, muxed
+from tests.support.daemon import IMPATIENT, Muxer, run, wait_until
+from tests.support.running import labelled
 
 from muxer.lab.build import AddedCall
 from muxer.lab.lab import Lab

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from muxer.lab.dav import ExternalDav
 
-from .web_server import PASSWORD, USER, free_port, running, server_folder
+from tests.support.web_server import PASSWORD, USER, free_port, running, server_folder
 
 MODULES = Path("/usr/lib/apache2/modules")
 # Those that a packaged Apache loads, beside those of WebDAV and of the account: some change what WebDAV requests do.

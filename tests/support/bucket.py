@@ -12,7 +12,7 @@ from moto import settings
 
 from muxer.lab.build import AddedCall
 from muxer.lab.lab import Lab
-from support.moto_server import moto_server
+from tests.support.moto_server import moto_server
 
 NAME = "recordings"
 

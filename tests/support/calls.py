@@ -10,7 +10,7 @@ from typing import Any
 from muxer.lab.build import AddedCall, build
 from muxer.lab.cases import BRUNO, CallPlan, Case, ScreenPart
 from muxer.lab.lab import Lab
-from support.daemon import log_lines
+from tests.support.daemon import log_lines
 
 SECONDS = 4
 PLAN = CallPlan("short", SECONDS, (ScreenPart(0, SECONDS),))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from muxer.cli import main
-from support.daemon import PACKAGE, PYTHON
+from tests.support.daemon import PACKAGE, PYTHON
 
 ROOT = PACKAGE.parent
 DYING = Path(__file__).with_name("dying.py")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from support.devtools import Tab
+from tests.support.devtools import Tab
 
 # Of every element with a text of its own that is seen: the ratio of its colour and of what is behind it. A letter in a
 # picture has the colour ``fill``, and where it has an edge that is painted first, that edge behind it.

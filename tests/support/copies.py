@@ -9,7 +9,7 @@ from typing import Any
 
 from muxer.lab.lab import Lab
 from muxer.lab.times import wire_time
-from support.calls import add_short, muxed
+from tests.support.calls import add_short, muxed
 
 _TIMES = ("startTime", "stopTime", "occurredAt")
 

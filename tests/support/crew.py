@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from muxer.lab.lab import Lab
-from support.commands import clean_environment, inside
-from support.daemon import PACKAGE, log_lines, wait_until
+from tests.support.commands import clean_environment, inside
+from tests.support.daemon import PACKAGE, log_lines, wait_until
 
 QUEUE = "muxing"
 SECONDS = 60

@@ -19,7 +19,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from support.browsers import CHROMIUM, PROGRAMS
+from tests.support.browsers import CHROMIUM, PROGRAMS
 
 LIMIT = 60.0
 # The browser listens on descriptor 3 and answers on 4.

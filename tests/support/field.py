@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from support.kinds import B_FRAMES, COPY, PLAIN, ffmpeg, run
-from support.reference import Film, held
+from tests.support.kinds import B_FRAMES, COPY, PLAIN, ffmpeg, run
+from tests.support.reference import Film, held
 
 # Given a folder and a plain screen of four seconds, ten frames a second, make the file.
 Recipe = Callable[[Path, Path], Path]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from muxer.fleet.view import FleetView, WorkerView
-from support.views import NOW
+from tests.support.views import NOW
 
 __all__ = ["NOW", "fleet", "worker"]
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from muxer.lab.dav import ExternalDav
 
-from .web_server import PASSWORD, USER, free_port, running, server_folder
+from tests.support.web_server import PASSWORD, USER, free_port, running, server_folder
 
 CONFIG = """\
 server.modules = ("mod_auth", "mod_authn_file", "mod_webdav")

@@ -10,7 +10,7 @@ from collections.abc import Coroutine
 from contextlib import ExitStack, suppress
 from typing import Any
 
-from support.ports import held_port
+from tests.support.ports import held_port
 
 HOST = "127.0.0.1"
 SECONDS = 20

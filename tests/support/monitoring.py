@@ -22,7 +22,7 @@ from muxer.monitoring.server import Server
 from muxer.monitoring.view import Sources
 from muxer.outages import Outages
 from muxer.pulse import Pulse
-from support.tls import Identity, pem, self_signed
+from tests.support.tls import Identity, pem, self_signed
 
 HOST = "127.0.0.1"
 SECONDS = 30

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from muxer.lab.dav import ExternalDav
 
-from .tls import pem, self_signed
-from .web_server import PASSWORD, USER, free_port, running, server_folder
+from tests.support.tls import pem, self_signed
+from tests.support.web_server import PASSWORD, USER, free_port, running, server_folder
 
 MODULE = Path("/usr/lib/nginx/modules/ngx_http_dav_ext_module.so")
 CONFIG = """\

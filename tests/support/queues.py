@@ -10,8 +10,8 @@ import pika
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import ChannelClosedByBroker
 
-from support import daemon
-from support.rabbitmq import RabbitNode
+from tests.support import daemon
+from tests.support.rabbitmq import RabbitNode
 
 SECONDS = 30
 NOT_FOUND = 404

@@ -18,8 +18,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import quote
 
-from support.ports import held_port
-from support.tls import HOST, Identity, pem
+from tests.support.ports import held_port
+from tests.support.tls import HOST, Identity, pem
 
 PROGRAM = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # the one on PATH wants to be run by root or by rabbitmq
 USER, PASSWORD = "muxer", "geheim @:/%1"

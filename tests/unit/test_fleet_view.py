@@ -6,8 +6,8 @@ import json
 from dataclasses import replace
 
 import pytest
-from support.fleet import NOW, fleet, worker
-from support.views import job
+from tests.support.fleet import NOW, fleet, worker
+from tests.support.views import job
 
 from muxer.fleet.view import (
     BROKER,

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.instance import told
-from support.monitoring import made_sources
+from tests.support.instance import told
+from tests.support.monitoring import made_sources
 
 from muxer import state
 from muxer.activity import Polls

@@ -9,8 +9,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from support.daemon import wait_until
-from support.windows import Kernel32
+from tests.support.daemon import wait_until
+from tests.support.windows import Kernel32
 from unit.test_process import is_running
 
 from muxer import process

@@ -9,7 +9,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from support.disk import fill, small_disk
+from tests.support.disk import fill, small_disk
 
 from muxer import journal as module
 from muxer.errors import (

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import mp4
+from tests.support import mp4
 
 from muxer.media import boxes
 from muxer.media.avc import Avc, AvcError, read_config

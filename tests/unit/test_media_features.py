@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from support.stand_in import lacking
+from tests.support.stand_in import lacking
 
 from muxer.errors import MuxerError, ToolError
 from muxer.media.features import find_keep_times, try_ffprobe

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import mp4
-from support.kinds import ffmpeg
+from tests.support import mp4
+from tests.support.kinds import ffmpeg
 
 from muxer.errors import MediaError
 from muxer.media.mp3 import Mp3, read_mp3

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import kinds, mp4
+from tests.support import kinds, mp4
 
 from muxer.media.mp3 import read_mp3
 from muxer.media.plain import read_screen, read_sound

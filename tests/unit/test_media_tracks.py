@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import mp4
-from support.kinds import ffmpeg
-from support.mp4 import Packet
+from tests.support import mp4
+from tests.support.kinds import ffmpeg
+from tests.support.mp4 import Packet
 
 from muxer.errors import MediaError
 from muxer.media import boxes

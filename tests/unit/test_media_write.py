@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import mp4
-from support.kinds import run
+from tests.support import mp4
+from tests.support.kinds import run
 
 from muxer.errors import LocalResourceError, MediaError
 from muxer.media import write

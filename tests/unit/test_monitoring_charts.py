@@ -6,7 +6,7 @@ import re
 from xml.etree import ElementTree
 
 import pytest
-from support.views import HOUR, NOW, view
+from tests.support.views import HOUR, NOW, view
 
 from muxer.journal import Sample
 from muxer.monitoring import charts

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.monitoring import made_sources, values
-from support.telling import told_of_fleet
+from tests.support.monitoring import made_sources, values
+from tests.support.telling import told_of_fleet
 
 from muxer.activity import NAMED, OTHERS, Activity
 from muxer.monitoring.metrics import Metrics

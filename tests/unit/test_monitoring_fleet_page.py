@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.fleet import NOW, fleet, worker
-from support.monitoring import made_sources
-from support.reader import Reader
-from support.views import job, view
+from tests.support.fleet import NOW, fleet, worker
+from tests.support.monitoring import made_sources
+from tests.support.reader import Reader
+from tests.support.views import job, view
 
 from muxer.fleet.view import FleetView
 from muxer.monitoring.page import render

@@ -9,8 +9,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from support.fleet import fleet, worker
-from support.monitoring import made_sources
+from tests.support.fleet import fleet, worker
+from tests.support.monitoring import made_sources
 
 from muxer.errors import ServiceUnavailable
 from muxer.fleet.view import BROKER

@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from support.fleet import NOW, fleet, worker
-from support.monitoring import certified, made_sources, values
-from support.telling import told
-from support.views import job
+from tests.support.fleet import NOW, fleet, worker
+from tests.support.monitoring import certified, made_sources, values
+from tests.support.telling import told
+from tests.support.views import job
 
 from muxer.activity import BOUNDS, Durations, Totals
 from muxer.monitoring.expiry import Expiries

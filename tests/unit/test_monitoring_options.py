@@ -6,8 +6,8 @@ import socket
 from pathlib import Path
 
 import pytest
-from support.monitoring import certified
-from support.tls import self_signed
+from tests.support.monitoring import certified
+from tests.support.tls import self_signed
 
 from muxer.config import Loaded, load
 from muxer.config.listening import resolve

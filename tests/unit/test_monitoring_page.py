@@ -6,8 +6,8 @@ import re
 from dataclasses import replace
 
 import pytest
-from support.reader import Reader
-from support.views import NOW, chain, done, failed, file_name, job, view
+from tests.support.reader import Reader
+from tests.support.views import NOW, chain, done, failed, file_name, job, view
 
 from muxer.activity import Polls
 from muxer.monitoring import agents

@@ -6,7 +6,7 @@ from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
-from support.views import chain, piece, screen
+from tests.support.views import chain, piece, screen
 
 from muxer.monitoring.drawing import MOST_LANES_HEIGHT, STRIP_WIDTH, Axis, axis_of, draw, lanes, strip, ticks
 from muxer.monitoring.timelines import Timeline, merged, overlap_words, read, screen_words, summary

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import pytest
-from support.disk import fill, small_disk
+from tests.support.disk import fill, small_disk
 
 from muxer.errors import LocalResourceError, MetadataError, ServiceUnavailable
 from muxer.storage import notes as module

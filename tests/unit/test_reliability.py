@@ -8,8 +8,8 @@ import re
 from pathlib import Path
 
 import pytest
-from faults.points import STEPS
-from faults.proxy import Fault
+from tests.faults.points import STEPS
+from tests.faults.proxy import Fault
 
 from muxer import errors
 from muxer.errors import MuxerError, Permanent, Transient

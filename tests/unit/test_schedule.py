@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from support.schedule import Modules
+from tests.support.schedule import Modules
 
 
 @pytest.mark.parametrize(

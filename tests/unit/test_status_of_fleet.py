@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.fleet import NOW, fleet, worker
-from support.instance import told
-from support.monitoring import made_sources
-from support.views import job
+from tests.support.fleet import NOW, fleet, worker
+from tests.support.instance import told
+from tests.support.monitoring import made_sources
+from tests.support.views import job
 
 from muxer import state
 from muxer.activity import Polls

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.disk import small_disk
+from tests.support.disk import small_disk
 
 from muxer import transfer
 from muxer.errors import LocalResourceError, ServiceUnavailable, Stopped
