@@ -21,13 +21,13 @@ import signal  # noqa: E402
 import warnings  # noqa: E402
 from collections.abc import Sequence  # noqa: E402
 
-from muxer.config.keystore import KEYSTORE, open_keystore, save_keystore  # noqa: E402
-from muxer.config.schema import options  # noqa: E402
+from muxer.config.keystore import KEYSTORE_FILE, open_keystore, save_keystore  # noqa: E402
+from muxer.config.schema import all_options  # noqa: E402
 from muxer.errors import ConfigError, Problem  # noqa: E402
 
 EXIT_OK, EXIT_CONFIG, EXIT_INTERRUPTED = 0, 2, 130
 ASKED_AGAIN = 3
-SECRETS = {section: (section, name) for section, name, option in options() if option.secret}
+SECRETS = {section: (section, name) for section, name, option in all_options() if option.secret}
 LINE = f"must be SECTION=VALUE, with a value, and once for a section: {', '.join(SECRETS)}; nothing was changed"
 
 
@@ -82,7 +82,7 @@ def _remove(folder: Path, stored: dict[tuple[str, str], str], section: str) -> N
         raise ConfigError([Problem(f"--remove {section}", f"there is no such password in the keystore; it holds: {known}")])
     del stored[name]
     _save(folder, stored)
-    print(f"Removed from {folder / KEYSTORE}: {_shown(name)}")
+    print(f"Removed from {folder / KEYSTORE_FILE}: {_shown(name)}")
 
 
 def _store(folder: Path, stored: dict[tuple[str, str], str], given: dict[tuple[str, str], str]) -> None:
@@ -90,7 +90,7 @@ def _store(folder: Path, stored: dict[tuple[str, str], str], given: dict[tuple[s
         print("Nothing was entered; nothing was changed.")
         return
     _save(folder, {**stored, **given})
-    print(f"Stored in {folder / KEYSTORE}: {', '.join(map(_shown, given))}")
+    print(f"Stored in {folder / KEYSTORE_FILE}: {', '.join(map(_shown, given))}")
     print("Leave these options empty in muxer.cfg: a value there is used instead.")
     if os.name == "posix":
         print("Only this account can read the keystore: the muxer must run as the same one.")

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from muxer.selection import MuxTarget
 
 # The upper bounds of the classes in which durations of steps are counted: from a label to hours of re-encoding.
-BOUNDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
+DURATION_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
 FETCHED, STORED = "fetched", "stored"
 # So many services are counted by name, the others together: metadata name servers as they like.
-NAMED, OTHERS = 50, "others"
+MAX_NAMED_SERVICES, OTHERS = 50, "others"
 
 
 @dataclass
-class Running:
+class RunningTarget:
     """A target that a worker has begun: whose it is, the step it is in, and how far that is.
 
     ``done`` and ``total`` are bytes of a transfer or microseconds of media, 0 where nobody knows.
@@ -45,25 +45,25 @@ class Running:
 
 
 @dataclass
-class Durations:
+class DurationHistogram:
     """How long something took: how often it took no longer than each of :data:`BOUNDS`, or longer (the last); and in all."""
 
-    counts: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS) + 1))
+    counts: list[int] = field(default_factory=lambda: [0] * (len(DURATION_BUCKETS) + 1))
     seconds: float = 0.0
 
-    def add(self, seconds: float) -> None:
+    def add_duration(self, seconds: float) -> None:
         """Count one more."""
-        self.counts[bisect_left(BOUNDS, seconds)] += 1
+        self.counts[bisect_left(DURATION_BUCKETS, seconds)] += 1
         self.seconds += seconds
 
-    def absorb(self, other: Durations) -> None:
+    def add_histogram(self, other: DurationHistogram) -> None:
         """Count those of somebody else, too."""
         self.counts = [ours + theirs for ours, theirs in zip(self.counts, other.counts, strict=True)]
         self.seconds += other.seconds
 
 
 @dataclass
-class Polls:
+class PollStatistics:
     """The polls so far: how many succeeded and failed, what the last one that succeeded met, why the last one failed.
 
     ``oldest_open`` is when the oldest call began that the last complete poll found without its muxed file; None = none.
@@ -82,12 +82,12 @@ class Polls:
 
 
 @dataclass
-class Totals:
+class WorkTotals:
     """What was done since the start: targets by outcome, steps, repeated tries by step, bytes by direction and
     service, errors by service and type, results by method (``copy``, ``re-encode``), seconds of result and of padding."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
-    steps: dict[str, Durations] = field(default_factory=dict)
+    steps: dict[str, DurationHistogram] = field(default_factory=dict)
     repeats: Counter[str] = field(default_factory=Counter)
     moved: Counter[tuple[str, str]] = field(default_factory=Counter)
     errors: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -97,17 +97,17 @@ class Totals:
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class ActivitySnapshot:
     """Everything at one moment; it changes no more."""
 
     at: float
     started: float
-    running: tuple[Running, ...]
-    polls: Polls
-    totals: Totals
+    running: tuple[RunningTarget, ...]
+    polls: PollStatistics
+    totals: WorkTotals
 
 
-_current: contextvars.ContextVar[tuple[Activity, Running] | None] = contextvars.ContextVar("running", default=None)
+_current: contextvars.ContextVar[tuple[Activity, RunningTarget] | None] = contextvars.ContextVar("running", default=None)
 
 
 class Activity:
@@ -116,26 +116,26 @@ class Activity:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._started = time.time()
-        self._running: dict[str, Running] = {}
+        self._running: dict[str, RunningTarget] = {}
         self._named: set[str] = set()
-        self._polls, self._totals = Polls(), Totals()
+        self._polls, self._totals = PollStatistics(), WorkTotals()
 
     @contextmanager
-    def job(self, target: MuxTarget) -> Iterator[None]:
+    def track_target(self, target: MuxTarget) -> Iterator[None]:
         """Within this block, this thread and those that take over its context work on a target."""
         now = time.time()
-        running = Running(target.recording_id, target.agent, target.name, now, step_begun=now)
+        running = RunningTarget(target.recording_id, target.agent, target.file_name, now, step_begun=now)
         with self._lock:
-            self._running[target.name] = running
+            self._running[target.file_name] = running
         token = _current.set((self, running))
         try:
             yield
         finally:
             _current.reset(token)
             with self._lock:
-                self._running.pop(target.name, None)
+                self._running.pop(target.file_name, None)
 
-    def finished(self, outcome: str, facts: Mapping[str, Any]) -> None:
+    def count_outcome(self, outcome: str, facts: Mapping[str, Any]) -> None:
         """Given how a target ended and what its finished line says, count it."""
         with self._lock:
             self._totals.outcomes[outcome] += 1
@@ -144,111 +144,111 @@ class Activity:
                 self._totals.muxed_seconds += facts["length"]
                 self._totals.padding_seconds += facts["padding"]
 
-    def absorb(self, totals: Totals) -> None:
+    def add_totals(self, totals: WorkTotals) -> None:
         """Count what was done elsewhere, by a worker of the fleet: its steps, bytes and errors."""
         with self._lock:
             for name, one in totals.steps.items():
-                self._totals.steps.setdefault(name, Durations()).absorb(one)
+                self._totals.steps.setdefault(name, DurationHistogram()).add_histogram(one)
             self._totals.repeats.update(totals.repeats)
             for direction, service in totals.moved:
-                self._totals.moved[direction, self._counted(service)] += totals.moved[direction, service]
+                self._totals.moved[direction, self._service_label(service)] += totals.moved[direction, service]
             for service, kind in totals.errors:
-                self._totals.errors[self._counted(service), kind] += totals.errors[service, kind]
+                self._totals.errors[self._service_label(service), kind] += totals.errors[service, kind]
 
-    def erred(self, service: str, kind: str) -> None:
+    def count_error(self, service: str, kind: str) -> None:
         """Count an error of a target or a poll: the service that is to blame, empty for none, and the type of the error."""
         with self._lock:
-            self._totals.errors[self._counted(service), kind] += 1
+            self._totals.errors[self._service_label(service), kind] += 1
 
-    def moved(self, direction: str, service: str, size: int) -> None:
+    def count_bytes(self, direction: str, service: str, size: int) -> None:
         """Count the bytes of a finished transfer, :data:`FETCHED` from or :data:`STORED` in a service."""
         with self._lock:
-            self._totals.moved[direction, self._counted(service)] += size
+            self._totals.moved[direction, self._service_label(service)] += size
 
-    def poll_begun(self) -> None:
+    def record_poll_start(self) -> None:
         """Note the beginning of a poll."""
         with self._lock:
             self._polls.begun, self._polls.next_due = time.time(), None
 
-    def poll_done(self, result: Mapping[str, int], seconds: float, oldest_open: float | None) -> None:
+    def record_poll_success(self, result: Mapping[str, int], seconds: float, oldest_open: float | None) -> None:
         """Note the end of a poll that succeeded, with what it met."""
         with self._lock:
             earlier = self._polls
-            self._polls = Polls(earlier.succeeded + 1, earlier.failed, earlier.begun, time.time(), seconds, dict(result))
+            self._polls = PollStatistics(earlier.succeeded + 1, earlier.failed, earlier.begun, time.time(), seconds, dict(result))
             self._polls.oldest_open = oldest_open
 
-    def poll_failed(self, error: str) -> None:
+    def record_poll_failure(self, error: str) -> None:
         """Note why a poll failed."""
         with self._lock:
             self._polls.failed += 1
             self._polls.error = error
 
-    def poll_due(self, seconds: float) -> None:
+    def schedule_next_poll(self, seconds: float) -> None:
         """Note that the next poll begins in so many seconds."""
         with self._lock:
             self._polls.next_due = time.time() + seconds
 
-    def snapshot(self) -> Snapshot:
+    def take_snapshot(self) -> ActivitySnapshot:
         """Return everything at this moment."""
         with self._lock:
             running = tuple(self._running.values())
-            return Snapshot(time.time(), self._started, *deepcopy((running, self._polls, self._totals)))
+            return ActivitySnapshot(time.time(), self._started, *deepcopy((running, self._polls, self._totals)))
 
-    def _counted(self, service: str) -> str:
+    def _service_label(self, service: str) -> str:
         """Return the name under which a service is counted."""
-        if len(self._named) < NAMED:
+        if len(self._named) < MAX_NAMED_SERVICES:
             self._named.add(service)
         return service if service in self._named else OTHERS
 
-    def _step(self, running: Running, name: str) -> None:
+    def _begin_step(self, running: RunningTarget, name: str) -> None:
         with self._lock:
             running.step, running.step_begun, running.done, running.total = name, time.time(), 0, 0
 
-    def _step_done(self, name: str, seconds: float) -> None:
+    def _count_step(self, name: str, seconds: float) -> None:
         with self._lock:
-            self._totals.steps.setdefault(name, Durations()).add(seconds)
+            self._totals.steps.setdefault(name, DurationHistogram()).add_duration(seconds)
 
-    def _repeated(self, running: Running) -> None:
+    def _count_repeat(self, running: RunningTarget) -> None:
         with self._lock:
             self._totals.repeats[running.step] += 1
 
-    def _progress(self, running: Running, done: int, total: int) -> None:
+    def _set_progress(self, running: RunningTarget, done: int, total: int) -> None:
         with self._lock:
             running.done += done
             running.total += total
 
 
-def step(name: str) -> None:
+def begin_step(name: str) -> None:
     """Say which step of its target this thread begins."""
     if (current := _current.get()) is not None:
-        current[0]._step(current[1], name)
+        current[0]._begin_step(current[1], name)
 
 
-def step_done(name: str, seconds: float) -> None:
+def count_step(name: str, seconds: float) -> None:
     """Count a step of a target that went well, and how long it took."""
     if (current := _current.get()) is not None:
-        current[0]._step_done(name, seconds)
+        current[0]._count_step(name, seconds)
 
 
-def repeated() -> None:
+def count_repeat() -> None:
     """Count one more try in place of the step that its target is in."""
     if (current := _current.get()) is not None:
-        current[0]._repeated(current[1])
+        current[0]._count_repeat(current[1])
 
 
-def expect(amount: int) -> None:
+def set_expected_amount(amount: int) -> None:
     """Say how much more is to be done in this step: bytes of a transfer, or microseconds of media."""
     if (current := _current.get()) is not None:
-        current[0]._progress(current[1], 0, amount)
+        current[0]._set_progress(current[1], 0, amount)
 
 
-def advance(amount: int) -> None:
+def add_progress(amount: int) -> None:
     """Say how much more of it is done."""
     if (current := _current.get()) is not None:
-        current[0]._progress(current[1], amount, 0)
+        current[0]._set_progress(current[1], amount, 0)
 
 
-def moved(direction: str, service: str, size: int) -> None:
+def count_transfer(direction: str, service: str, size: int) -> None:
     """Count the bytes of a finished transfer of a job."""
     if (current := _current.get()) is not None:
-        current[0].moved(direction, service, size)
+        current[0].count_bytes(direction, service, size)

@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from muxer.failures import Failure
-from muxer.journal import Journal, Key, now
-from muxer.observe.logs import about
+from muxer.journal import Journal, TargetKey, epoch_now
+from muxer.observe.logs import recording_context
 from muxer.work import MUXED
 
 log = logging.getLogger(__name__)
 
 
-class Books:
+class OutcomeRecorder:
     """A ledger (:class:`muxer.work.Ledger`) on the journal. ``muxed`` counts since the start; ``failures``, kept for a
     migration only, are recording and reason of each target that has failed last."""
 
@@ -26,31 +26,31 @@ class Books:
         self.muxed = 0
         self.failures: dict[str, tuple[str, str]] = {}
 
-    def begun(self, key: Key) -> None:
+    def record_start(self, key: TargetKey) -> None:
         """Note that a worker has begun a target."""
-        self._journal.running(key, now())
+        self._journal.record_running(key, epoch_now())
 
-    def postponed(self, key: Key) -> None:
+    def record_postponed(self, key: TargetKey) -> None:
         """Note nothing: the target is still wanted."""
 
-    def done(self, key: Key, outcome: str, facts: Mapping[str, Any]) -> None:
+    def record_done(self, key: TargetKey, outcome: str, facts: Mapping[str, Any]) -> None:
         """Note that nothing is left to do for a target."""
-        self._journal.done(key, now(), facts)
+        self._journal.record_done(key, epoch_now(), facts)
         with self._lock:
             self.failures.pop(key.name, None)
             self.muxed += outcome == MUXED
 
-    def failed(
-        self, key: Key, failure: Failure, level: int, error: Exception | None, last: bool = True, worker: str = ""
+    def record_failure(
+        self, key: TargetKey, failure: Failure, level: int, error: Exception | None, last: bool = True, worker: str = ""
     ) -> bool:
         """Note a failure (of a ``worker`` of the fleet), log it, and return whether the target may be tried again."""
-        entry = self._journal.failed(key, failure, now())
+        entry = self._journal.record_failure(key, failure, epoch_now())
         if self._migration:
             with self._lock:
-                self.failures[key.name] = (key.recording, failure.told)
+                self.failures[key.name] = (key.recording, failure.text)
         what = "set aside" if entry.retry_at is None else "failed, tried again later"
         fields = {"code": failure.code, "agent": key.agent, "file": key.name, "attempt": entry.attempts}
         fields |= {"worker": worker} if worker else {}
-        with about(key.recording):
-            log.log(level, "recording %s: %s", what, failure.told, extra={"fields": fields}, exc_info=error)
+        with recording_context(key.recording):
+            log.log(level, "recording %s: %s", what, failure.text, extra={"fields": fields}, exc_info=error)
         return entry.retry_at is not None

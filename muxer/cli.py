@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from muxer import __version__
-from muxer.config import Loaded, load
+from muxer.config import LoadedConfig, load_config
 from muxer.config.file import did_you_mean
-from muxer.config.schema import Config, Logfile
+from muxer.config.schema import Config, LogfileOptions
 from muxer.errors import ConfigError, Problem
 from muxer.exits import EXIT_CONFIG, EXIT_OK, handle_signals
 from muxer.observe import logs
-from muxer.observe.logs import plain
+from muxer.observe.logs import escape_control
 from muxer.process import Runner
 from muxer.startup import ProgramChecks
 
@@ -33,23 +33,23 @@ if TYPE_CHECKING:
 log = logging.getLogger("muxer")
 
 
-def run(argv: Sequence[str]) -> int:
+def run_muxer(argv: Sequence[str]) -> int:
     """Given the arguments of ``muxer_process.py``, run the muxer and return its exit code."""
-    prepare()
+    set_umask()
     try:
-        arguments = _parser().parse_args(_unbroken(argv))
+        arguments = _create_parser().parse_args(_fix_split_option(argv))
         given = {name: getattr(arguments, name) or "" for name in ("muxer_type", "muxer_id", "total_muxers")}
-        loaded = load(Path(arguments.config_file), given, os.environ)
-        log_path = open_log(loaded.config, loaded.config.instance)
+        loaded = load_config(Path(arguments.config_file), given, os.environ)
+        log_path = open_log(loaded.config, loaded.config.instance_name)
     except ConfigError as error:
-        return refuse(error)
+        return report_config_error(error)
     try:
-        return _run(loaded, log_path)
+        return _run_daemon(loaded, log_path)
     except ConfigError as error:
-        return refuse(error, logging_works=True)
+        return report_config_error(error, logging_works=True)
 
 
-def prepare() -> None:
+def set_umask() -> None:
     """What every service does first: its files are for this account alone, and it needs no console."""
     os.umask(0o077)
     if sys.stderr is None or sys.stdout is None:
@@ -60,15 +60,15 @@ def open_log(config: Config, name: str) -> Path:
     """Given the configuration and the name of this instance or worker, begin to log; return the path of the log file. Raise
     :class:`ConfigError`."""
     try:
-        return logs.set_up(config.logfile, name, config.secrets)
+        return logs.set_up_logging(config.logfile, name, config.secret_values)
     except OSError as error:
         what = f"the log file cannot be written: {error.filename or ''}: {error.strerror or error}"
         raise ConfigError([Problem("[logfile] logfile_path", what)]) from error
 
 
-def _run(loaded: Loaded, log_path: Path) -> int:
+def _run_daemon(loaded: LoadedConfig, log_path: Path) -> int:
     config = loaded.config
-    log.info("Recording Muxer %s starts as %s, process %d", __version__, config.instance, os.getpid())
+    log.info("Recording Muxer %s starts as %s, process %d", __version__, config.instance_name, os.getpid())
     for warning in loaded.warnings:
         log.warning("%s", warning)
         sys.stderr.write(f"warning: {warning}\n")
@@ -79,24 +79,24 @@ def _run(loaded: Loaded, log_path: Path) -> int:
 
     from muxer.daemon import Daemon
     from muxer.job import Job, JobOptions
-    from muxer.media.render import Tools
-    from muxer.services import build
+    from muxer.media.render import MediaTools
+    from muxer.services import build_services
     from muxer.workspace import Workspace
 
-    tools = checks.tools() if checks is not None else Tools(config.processing.ffmpeg, config.processing.ffprobe)
+    tools = checks.wait_for_tools() if checks is not None else MediaTools(config.processing.ffmpeg, config.processing.ffprobe)
     processing = config.processing
-    workspace = Workspace(processing.temp_dir, config.instance, processing.min_free_megabytes)
+    workspace = Workspace(processing.temp_dir, config.instance_name, processing.min_free_megabytes)
     log.info("temporary files are in %s", workspace.path)
-    sys.stderr.write(f"Recording Muxer {__version__} runs as {config.instance}; log file: {log_path}\n")
+    sys.stderr.write(f"Recording Muxer {__version__} runs as {config.instance_name}; log file: {log_path}\n")
     sys.stderr.flush()
-    services = build(config, tools, runner, workspace, stop)
-    daemon = Daemon(config, services, Job(services, JobOptions.of(config.advanced)), runner)
-    with _watched(daemon, loaded):
+    services = build_services(config, tools, runner, workspace, stop)
+    daemon = Daemon(config, services, Job(services, JobOptions.from_config(config.advanced)), runner)
+    with _monitoring_port(daemon, loaded):
         code = daemon.run()
-    return ended(code)
+    return exit_process(code)
 
 
-def ended(code: int) -> int:
+def exit_process(code: int) -> int:
     """Given the exit code of a process whose work is over, return it; a thread that hangs in a request does not delay the
     end."""
     logging.shutdown()
@@ -106,14 +106,14 @@ def ended(code: int) -> int:
 
 
 @contextmanager
-def _watched(daemon: Daemon, loaded: Loaded) -> Iterator[None]:
+def _monitoring_port(daemon: Daemon, loaded: LoadedConfig) -> Iterator[None]:
     """Within this block the monitoring port is open, if there is to be one; its libraries are loaded only then."""
     if not loaded.config.monitoring.http_port:
         yield
         return
-    from muxer.monitoring.server import Server
+    from muxer.monitoring.server import MonitoringServer
 
-    server = Server(daemon.sources(loaded.warnings))
+    server = MonitoringServer(daemon.create_view_sources(loaded.warnings))
     server.start()
     try:
         yield
@@ -121,11 +121,11 @@ def _watched(daemon: Daemon, loaded: Loaded) -> Iterator[None]:
         server.stop()
 
 
-def refuse(error: ConfigError, logging_works: bool = False) -> int:
+def report_config_error(error: ConfigError, logging_works: bool = False) -> int:
     """Given what is wrong with the configuration, say it on stderr and in the log; return the exit code."""
     if not logging_works:
         try:
-            logs.set_up(_default_logfile(error.log_folder), "single", ())
+            logs.set_up_logging(_default_logfile(error.log_folder), "single", ())
         except (OSError, ConfigError):
             logging.getLogger().addHandler(logging.NullHandler())
     sys.stderr.write(f"The Recording Muxer cannot start ({error.code}):\n")
@@ -139,16 +139,16 @@ def refuse(error: ConfigError, logging_works: bool = False) -> int:
     return EXIT_CONFIG
 
 
-def _default_logfile(folder: Path | None) -> Logfile:
-    return Logfile(logfile_path=folder, level="info", format="text", max_bytes=10485760, backup_count=10)
+def _default_logfile(folder: Path | None) -> LogfileOptions:
+    return LogfileOptions(logfile_path=folder, level="info", format="text", max_bytes=10485760, backup_count=10)
 
 
-def _unbroken(argv: Sequence[str]) -> list[str]:
+def _fix_split_option(argv: Sequence[str]) -> list[str]:
     """Return the arguments; the guide prints the first one for LCA with a blank in it, ``-- config-file=muxer.cfg``."""
     return [f"--{argv[1]}", *argv[2:]] if argv[:1] == ["--"] and len(argv) > 1 else list(argv)
 
 
-class _Parser(argparse.ArgumentParser):
+class _StrictParser(argparse.ArgumentParser):
     """Refuses as a wrong configuration is refused: under LCA nobody sees stderr, so the log must say it too."""
 
     def error(self, message: str) -> NoReturn:
@@ -156,8 +156,8 @@ class _Parser(argparse.ArgumentParser):
         raise ConfigError([Problem("command line", message)], notes=[" ".join(self.format_usage().split())])
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+def _create_parser() -> argparse.ArgumentParser:
+    parser = _StrictParser(
         prog="muxer_process.py",
         description="Joins call and screen recordings of Genesys Interaction Recording.",
         allow_abbrev=False,
@@ -174,17 +174,17 @@ def main(argv: Sequence[str]) -> int:
     """Given the arguments of ``python -m muxer``, run the command they name and return its exit code."""
     name, rest = (argv[0], argv[1:]) if argv else ("", [])
     if name == "run":
-        return run(rest)
+        return run_muxer(rest)
     if name in COMMANDS:
         module: Any = importlib.import_module(COMMANDS[name][0])
         return int(module.main(rest))
     if name in ("-h", "--help", "help"):
-        sys.stdout.write(_usage())
+        sys.stdout.write(_usage_text())
         return EXIT_OK
     if name in ("-V", "--version"):
         sys.stdout.write(f"Recording Muxer {__version__}\n")
         return EXIT_OK
-    sys.stderr.write(f"{_unknown(name)}\n\n{_usage()}" if name else _usage())
+    sys.stderr.write(f"{_unknown_command_text(name)}\n\n{_usage_text()}" if name else _usage_text())
     return EXIT_CONFIG
 
 
@@ -208,7 +208,7 @@ COMMANDS = {
 }
 
 
-def _usage() -> str:
+def _usage_text() -> str:
     lines = [f"  {name:<8}{what}" for name, (_, what) in COMMANDS.items()]
     run_line = f"  {'run':<8}the muxer itself, as muxer_process.py starts it"
     head = "usage: python -m muxer COMMAND …, also recording-muxer COMMAND …; COMMAND --help tells more"
@@ -216,6 +216,6 @@ def _usage() -> str:
     return "\n".join([head, "", run_line, *lines, "", foot, ""])
 
 
-def _unknown(name: str) -> str:
+def _unknown_command_text(name: str) -> str:
     """Say that there is no such command, and which one may be meant."""
-    return f"there is no command {plain(name)!r}{did_you_mean(name, ('run', *COMMANDS))}"
+    return f"there is no command {escape_control(name)!r}{did_you_mean(name, ('run', *COMMANDS))}"

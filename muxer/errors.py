@@ -22,18 +22,18 @@ class Code(StrEnum):
     is given another meaning, or used again when it is no longer needed."""
 
     CONFIGURATION = "MUX-101"
-    NO_ANSWER = "MUX-201"
+    NO_RESPONSE = "MUX-201"
     INTERNAL_ERROR = "MUX-202"
-    UNREADABLE_ANSWER = "MUX-203"
+    UNREADABLE_RESPONSE = "MUX-203"
     TLS = "MUX-204"
     BROKE_OFF = "MUX-205"
-    NOT_SHOWN = "MUX-206"
+    READBACK_MISMATCH = "MUX-206"
     NOT_STORED = "MUX-207"
     NO_FOLDER = "MUX-208"
     ACCESS_DENIED = "MUX-211"
-    LOGIN_REFUSED = "MUX-212"
+    AUTHENTICATION_FAILED = "MUX-212"
     FORBIDDEN = "MUX-213"
-    PLACE_CLOSED = "MUX-214"
+    PATH_FORBIDDEN = "MUX-214"
     NO_RCS = "MUX-215"
     NO_DECRYPT_PERMISSION = "MUX-216"
     FOREIGN_SERVER = "MUX-217"
@@ -41,9 +41,9 @@ class Code(StrEnum):
     STORAGE_SETUP = "MUX-219"
     MEDIA_NOT_FOUND = "MUX-221"
     MEDIA_INCOMPLETE = "MUX-222"
-    SCARCE = "MUX-231"
+    NO_RESOURCES = "MUX-231"
     DISK_FULL = "MUX-232"
-    STORED_ELSEWHERE = "MUX-241"
+    STORED_BY_OTHER_MUXER = "MUX-241"
     NO_CERTIFICATE = "MUX-251"
     STOPPED = "MUX-261"
     REQUEST_REJECTED = "MUX-301"
@@ -52,7 +52,7 @@ class Code(StrEnum):
     QUERY_INCOMPLETE = "MUX-304"
     METADATA = "MUX-311"
     NO_START_TIME = "MUX-312"
-    NO_PLACE = "MUX-313"
+    NO_LOCATION = "MUX-313"
     BAD_DESCRIPTOR = "MUX-314"
     NO_OVERLAP = "MUX-315"
     TOO_MUCH = "MUX-316"
@@ -60,8 +60,8 @@ class Code(StrEnum):
     EMPTY_FILE = "MUX-322"
     NO_MEDIA = "MUX-323"
     TRUNCATED = "MUX-324"
-    NO_PICTURE = "MUX-325"
-    NO_SOUND = "MUX-326"
+    NO_VIDEO = "MUX-325"
+    NO_AUDIO = "MUX-326"
     NO_FRAME_TIMES = "MUX-327"
     NOT_VERIFIED = "MUX-328"
     DAMAGED = "MUX-329"
@@ -85,16 +85,16 @@ class MuxerError(Exception):
         self.code = code or self.usual_code
 
 
-def code_of(error: BaseException) -> Code:
+def error_code(error: BaseException) -> Code:
     """Given any error, return its code."""
     if isinstance(error, MuxerError):
         return error.code
     return Code.SYSTEM if isinstance(error, OSError | MemoryError) else Code.UNEXPECTED
 
 
-def told(error: BaseException) -> str:
+def format_error(error: BaseException) -> str:
     """Given any error, return how logs and pages tell it: code, type and message."""
-    return f"{code_of(error)} {type(error).__name__}: {error}"
+    return f"{error_code(error)} {type(error).__name__}: {error}"
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ class Transient(MuxerError):
 class ServiceUnavailable(Transient):
     """RWS, RCS or a storage did not answer, answered 5xx or 429, or broke off in the middle."""
 
-    usual_code = Code.NO_ANSWER
+    usual_code = Code.NO_RESPONSE
 
 
 class ServiceFailed(ServiceUnavailable):
@@ -151,10 +151,10 @@ class ServiceFailed(ServiceUnavailable):
     usual_code = Code.INTERNAL_ERROR
 
 
-class UnreadableAnswer(ServiceUnavailable):
+class UnreadableResponse(ServiceUnavailable):
     """A service said that all is well, but in no form that can be read, such as the page of a proxy."""
 
-    usual_code = Code.UNREADABLE_ANSWER
+    usual_code = Code.UNREADABLE_RESPONSE
 
 
 class FolderMissing(ServiceUnavailable):
@@ -169,10 +169,10 @@ class AccessDenied(Transient):
     usual_code = Code.ACCESS_DENIED
 
 
-class LoginRefused(AccessDenied):
+class AuthenticationFailed(AccessDenied):
     """401, or statusCode 20: user name or password are wrong."""
 
-    usual_code = Code.LOGIN_REFUSED
+    usual_code = Code.AUTHENTICATION_FAILED
 
 
 class Forbidden(AccessDenied):
@@ -181,10 +181,10 @@ class Forbidden(AccessDenied):
     usual_code = Code.FORBIDDEN
 
 
-class PlaceClosed(AccessDenied):
+class PathForbidden(AccessDenied):
     """403 of a storage: the account lacks the right to this folder or file; others there may be open."""
 
-    usual_code = Code.PLACE_CLOSED
+    usual_code = Code.PATH_FORBIDDEN
 
 
 class StorageMisconfigured(AccessDenied):
@@ -218,13 +218,13 @@ class MediaIncomplete(MediaNotFound):
 class LocalResourceError(Transient):
     """This machine lacks something for now, such as disk space."""
 
-    usual_code = Code.SCARCE
+    usual_code = Code.NO_RESOURCES
 
 
-class StoredElsewhere(Transient):
+class StoredByOtherMuxer(Transient):
     """Another muxer has stored the same muxed file, before ours or over it."""
 
-    usual_code = Code.STORED_ELSEWHERE
+    usual_code = Code.STORED_BY_OTHER_MUXER
 
 
 class EncryptionMissing(Transient):
@@ -299,7 +299,7 @@ class EncryptionError(Permanent):
     usual_code = Code.ENCRYPTION
 
 
-class GivenUp(Permanent):
+class OrderFailed(Permanent):
     """The fleet has given up a target: no worker could read its order, or those that began it died. Set aside at once."""
 
     usual_code = Code.NEVER_FINISHED

@@ -16,11 +16,11 @@ EXIT_KILLED = 130
 def handle_signals(stop: threading.Event) -> None:
     """Let the first signal set ``stop`` and a second one end the process at once."""
 
-    def handle(_number: int, _frame: object) -> None:
+    def set_stop(_number: int, _frame: object) -> None:
         if stop.is_set():
             os._exit(EXIT_KILLED)
         stop.set()
 
     for name in ("SIGTERM", "SIGINT", "SIGBREAK"):
         if hasattr(signal, name):
-            signal.signal(getattr(signal, name), handle)
+            signal.signal(getattr(signal, name), set_stop)

@@ -7,23 +7,23 @@ import random
 from dataclasses import dataclass
 from enum import StrEnum
 
-from muxer.errors import GivenUp, MediaNotFound, Transient, code_of
+from muxer.errors import OrderFailed, MediaNotFound, Transient, error_code
 
-PERMANENT_ATTEMPTS = 3
+MAX_PERMANENT_ATTEMPTS = 3
 PERMANENT_DELAY_SECONDS = 5.0
 FIRST_DELAY_SECONDS = 15.0
 # Where requests fail at random, a longer delay is of no use: the next attempt is as likely to succeed now as later.
 FLAKY_DELAY_SECONDS = 5.0
-LONGEST_DELAY_SECONDS = 3600.0
+MAX_DELAY_SECONDS = 3600.0
 
 
-class When(StrEnum):
+class RetryPolicy(StrEnum):
     """When a target is tried again: at the next poll; after a growing time, without a bound on the attempts; after a short
     time, and only so often; not by itself."""
 
-    SOON = "soon"
-    LATER = "later"
-    COUNTED = "counted"
+    NEXT_POLL = "soon"
+    BACKOFF = "later"
+    LIMITED = "counted"
     NEVER = "never"
 
 
@@ -32,7 +32,7 @@ class Failure:
     """A failed attempt. ``retry_after``: the seconds that a service asked for, None when it did not; ``error``: the type of
     the error; ``reason``: its text; ``service``: the one to blame, empty for none."""
 
-    when: When
+    when: RetryPolicy
     retry_after: float | None
     code: str
     error: str
@@ -40,13 +40,13 @@ class Failure:
     service: str = ""
 
     @property
-    def told(self) -> str:
+    def text(self) -> str:
         """How logs and pages tell it, as :func:`muxer.errors.told` does."""
         return f"{self.code} {self.error}: {self.reason}"
 
 
 @dataclass(frozen=True)
-class Entry:
+class FailureRecord:
     """The failures of one target: all of them, and those that waiting does not mend. ``retry_at`` is epoch seconds, None
     when the target is set aside. ``code``, ``error`` (a type) and ``reason`` are those of the last failure."""
 
@@ -58,44 +58,44 @@ class Entry:
     reason: str
 
 
-def failure_of(error: Exception) -> Failure:
+def classify_error(error: Exception) -> Failure:
     """Given the error that has ended an attempt, return what follows from it."""
     retry_after = error.retry_after if isinstance(error, Transient) else None
     service = error.service if isinstance(error, Transient) else ""
-    return Failure(_when(error), retry_after, str(code_of(error)), type(error).__name__, str(error), service)
+    return Failure(_policy_for(error), retry_after, str(error_code(error)), type(error).__name__, str(error), service)
 
 
-def _when(error: Exception) -> When:
-    if isinstance(error, GivenUp):
-        return When.NEVER
+def _policy_for(error: Exception) -> RetryPolicy:
+    if isinstance(error, OrderFailed):
+        return RetryPolicy.NEVER
     if isinstance(error, MediaNotFound):
-        return When.SOON
+        return RetryPolicy.NEXT_POLL
     if isinstance(error, Transient | OSError | MemoryError):
-        return When.LATER
-    return When.COUNTED
+        return RetryPolicy.BACKOFF
+    return RetryPolicy.LIMITED
 
 
-def delay(attempt: int) -> float:
+def backoff_delay(attempt: int) -> float:
     """Given the number of an attempt, from 1 on, return the seconds to wait after it fails, without jitter."""
-    return min(FIRST_DELAY_SECONDS * 2.0 ** min(attempt - 1, 20), LONGEST_DELAY_SECONDS)
+    return min(FIRST_DELAY_SECONDS * 2.0 ** min(attempt - 1, 20), MAX_DELAY_SECONDS)
 
 
-def judge(failure: Failure, reason: str, earlier: Entry, now: float) -> Entry:
+def next_record(failure: Failure, reason: str, earlier: FailureRecord, now: float) -> FailureRecord:
     """Given a failure, its reason in a form that may be kept, the earlier failures of its target and the time, return all of
     them together, and when the target is tried again."""
     attempts, permanent = earlier.attempts + 1, earlier.permanent
     told = (failure.code, failure.error, reason)
-    if failure.when is When.SOON:
-        return Entry(attempts, permanent, now, *told)
-    if failure.when is When.LATER:
+    if failure.when is RetryPolicy.NEXT_POLL:
+        return FailureRecord(attempts, permanent, now, *told)
+    if failure.when is RetryPolicy.BACKOFF:
         asked = failure.retry_after
-        wait = delay(attempts) if asked is None else min(asked, LONGEST_DELAY_SECONDS)
-        return Entry(attempts, permanent, now + _spread(wait), *told)
+        wait = backoff_delay(attempts) if asked is None else min(asked, MAX_DELAY_SECONDS)
+        return FailureRecord(attempts, permanent, now + _add_jitter(wait), *told)
     permanent += 1
-    if failure.when is When.NEVER or permanent >= PERMANENT_ATTEMPTS:
-        return Entry(attempts, permanent, None, *told)
-    return Entry(attempts, permanent, now + _spread(PERMANENT_DELAY_SECONDS * 2.0 ** (permanent - 1)), *told)
+    if failure.when is RetryPolicy.NEVER or permanent >= MAX_PERMANENT_ATTEMPTS:
+        return FailureRecord(attempts, permanent, None, *told)
+    return FailureRecord(attempts, permanent, now + _add_jitter(PERMANENT_DELAY_SECONDS * 2.0 ** (permanent - 1)), *told)
 
 
-def _spread(seconds: float) -> float:
+def _add_jitter(seconds: float) -> float:
     return seconds * random.uniform(1.0, 1.2)

@@ -16,11 +16,11 @@ from muxer.errors import AccessDenied, Code, MediaNotFound, MetadataError, Perma
 from muxer.gir.models import MediaFile
 from muxer.incoming import FetchedFile
 from muxer.outages import RCS, RWS
-from muxer.storage.base import Place, place_of
-from muxer.transfer import Received
+from muxer.storage.base import MediaLocation, parse_descriptor
+from muxer.transfer import ReceivedLength
 
 if TYPE_CHECKING:
-    from muxer.gir.rcs import Rcs
+    from muxer.gir.rcs import RcsClient
     from muxer.job import Services
     from muxer.selection import MuxTarget
 
@@ -37,18 +37,18 @@ def fetch_source(services: Services, target: MuxTarget, media: MediaFile, path: 
         raise MetadataError(f"{media.media_id} has no usable startTime", code=Code.NO_START_TIME)
     is_call, decrypted = media is target.audio, media.is_encrypted and services.rcs is not None
     if decrypted and services.rcs is not None:
-        service, fetch = RCS, _player(services.rcs, target, media, path)
-    elif (place := source_place(media)) is not None:
-        service, fetch = place.service, partial(services.stores.of(place).fetch, place, path)
-    elif media.uri is not None:
-        service, fetch = RWS, partial(services.rws.download, media.uri, path)
+        service, fetch = RCS, _rcs_fetcher(services.rcs, target, media, path)
+    elif (place := source_location(media)) is not None:
+        service, fetch = place.service_name, partial(services.stores.for_location(place).download_file, place, path)
+    elif media.media_uri is not None:
+        service, fetch = RWS, partial(services.rws.download_media, media.media_uri, path)
     else:
-        raise MetadataError(f"{media.media_id} has neither a media descriptor nor a mediaUri", code=Code.NO_PLACE)
+        raise MetadataError(f"{media.media_id} has neither a media descriptor nor a mediaUri", code=Code.NO_LOCATION)
     length = services.repeat(f"fetch of {media.media_id}", fetch)
-    activity.moved(FETCHED, service, length)
+    activity.count_transfer(FETCHED, service, length)
     log.info("fetched", extra={"fields": {"media": media.media_id, "bytes": length}})
     # A storage that does not state when a file was modified may return its length alone.
-    received = length if isinstance(length, Received) else Received(length)
+    received = length if isinstance(length, ReceivedLength) else ReceivedLength(length)
     return FetchedFile(media, path, received, is_call, decrypted)
 
 
@@ -64,49 +64,49 @@ def fetch_decrypted(services: Services, target: MuxTarget, fetched: FetchedFile)
         return None
     path = fetched.path.with_name(f"{fetched.path.name}-decrypted")
     try:
-        play = _player(services.rcs, target, media, path)
+        play = _rcs_fetcher(services.rcs, target, media, path)
         received = services.repeat(f"fetch of {media.media_id} through RCS", play)
     except (MediaNotFound, AccessDenied, Permanent) as error:
         log.info("%s cannot be used as it is stored, and not be fetched through RCS: %s", media.media_id, error)
         return None
-    activity.moved(FETCHED, RCS, received)
+    activity.count_transfer(FETCHED, RCS, received)
     if filecmp.cmp(path, fetched.path, shallow=False):
         return None
-    files.replace(path, fetched.path)
+    files.replace_file(path, fetched.path)
     log.warning("%s is encrypted although its metadata do not say so: it was fetched through RCS", media.media_id)
     return replace(fetched, received=received, decrypted=True)
 
 
-def _player(rcs: Rcs, target: MuxTarget, media: MediaFile, path: Path) -> Callable[[], Received]:
+def _rcs_fetcher(rcs: RcsClient, target: MuxTarget, media: MediaFile, path: Path) -> Callable[[], ReceivedLength]:
     """Return what fetches a source through RCS to `path`."""
     play = rcs.play_call if media is target.audio else rcs.play_screen
-    return partial(play, target.recording_id, media.media_id, path, media.paths)
+    return partial(play, target.recording_id, media.media_id, path, media.relative_paths)
 
 
-def source_place(media: MediaFile) -> Place | None:
+def source_location(media: MediaFile) -> MediaLocation | None:
     """Return the place of a source, or None when it is known to RWS only: a descriptor that cannot be used does not matter
     where there is a mediaUri."""
-    if media.descriptor is None:
+    if media.media_descriptor is None:
         return None
     try:
-        return place_of(media.descriptor)
+        return parse_descriptor(media.media_descriptor)
     except MetadataError as error:
-        if media.uri is None:
+        if media.media_uri is None:
             raise
         log.info("%s is fetched by its mediaUri: %s", media.media_id, error)
         return None
 
 
-def muxed_place(target: MuxTarget) -> Place:
+def muxed_location(target: MuxTarget) -> MediaLocation:
     """Return a place beside the first screen file that lies in a storage, for the muxed file.
 
     Raises MetadataError when there is none.
     """
-    reason, code = "no screen file has a media descriptor", Code.NO_PLACE
+    reason, code = "no screen file has a media descriptor", Code.NO_LOCATION
     for media in target.screens:
-        if media.descriptor is not None:
+        if media.media_descriptor is not None:
             try:
-                return place_of(media.descriptor)
+                return parse_descriptor(media.media_descriptor)
             except MetadataError as error:
                 reason, code = str(error), error.code or code
     raise MetadataError(f"there is no place for the muxed file beside a screen file: {reason}", code=code)

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import time
 
-from muxer.errors import LoginRefused
+from muxer.errors import AuthenticationFailed
 
 # After a refused login nothing is sent to that service for this long (our decision).
-PAUSE_SECONDS = 60.0
+LOGIN_BACKOFF_SECONDS = 60.0
 
 
-class LoginGate:
+class LoginBackoff:
     """Remembers which services have refused our login lately. Safe to use from any thread."""
 
     def __init__(self) -> None:
         self._closed: dict[str, tuple[float, str]] = {}
 
-    def close(self, service: str, error: LoginRefused) -> LoginRefused:
+    def start(self, service: str, error: AuthenticationFailed) -> AuthenticationFailed:
         """Note that a service has refused our login, and return the error that says how."""
-        self._closed[service] = (time.monotonic() + PAUSE_SECONDS, str(error))
+        self._closed[service] = (time.monotonic() + LOGIN_BACKOFF_SECONDS, str(error))
         return error
 
-    def check(self, service: str) -> None:
+    def raise_if_active(self, service: str) -> None:
         """Raise :class:`LoginRefused` when a service has refused our login a moment ago."""
         until, why = self._closed.get(service, (0.0, ""))
         if time.monotonic() < until:
-            raise LoginRefused(f"{service} refused our login a moment ago; not tried again yet: {why}")
+            raise AuthenticationFailed(f"{service} refused our login a moment ago; not tried again yet: {why}")

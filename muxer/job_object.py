@@ -29,7 +29,7 @@ class _Limits(ctypes.Structure):
     )
 
 
-class JobObject:
+class WindowsJob:
     """The job of one program."""
 
     def __init__(self, process_handle: int) -> None:
@@ -38,7 +38,7 @@ class JobObject:
         What it starts from now on is in the job too. Raise ``OSError`` when Windows refuses.
         """
         self._lock = threading.Lock()
-        self._kernel32 = _kernel32()
+        self._kernel32 = _load_kernel32()
         self._handle = self._kernel32.CreateJobObjectW(None, None)
         limits = _Limits(flags=_KILL_ON_JOB_CLOSE)
         done = (
@@ -53,7 +53,7 @@ class JobObject:
             self.close()
             raise error
 
-    def kill(self) -> None:
+    def terminate_programs(self) -> None:
         """End the program and all that it has started."""
         with self._lock:
             if self._handle:
@@ -67,7 +67,7 @@ class JobObject:
                 self._handle = None
 
 
-def _kernel32() -> Any:
+def _load_kernel32() -> Any:
     """Return the library with the types of what is called in it: a handle is as wide as a pointer."""
     library = ctypes.WinDLL("kernel32", use_last_error=True)  # type: ignore[attr-defined,unused-ignore]
     handle, number = ctypes.c_void_p, ctypes.c_uint32

@@ -9,39 +9,39 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-VARIABLE = "LD_LIBRARY_PATH"
+LIBRARY_PATH_VARIABLE = "LD_LIBRARY_PATH"
 # How the variable arrives when the command of the guide was started without a shell.
-_UNEXPANDED = (f"${VARIABLE}", f"${{{VARIABLE}}}")
+_UNEXPANDED = (f"${LIBRARY_PATH_VARIABLE}", f"${{{LIBRARY_PATH_VARIABLE}}}")
 
 
-def own_folders(openssl: str) -> tuple[str, ...]:
+def library_folders(openssl: str) -> tuple[str, ...]:
     """Given the path of openssl, return those folders beside it that hold its libraries."""
-    return tuple(folder for folder in _beside(openssl) if any(Path(folder).glob("libcrypto.so*")))
+    return tuple(folder for folder in _build_folders(openssl) if any(Path(folder).glob("libcrypto.so*")))
 
 
-def with_own(environ: Mapping[str, str], own: Sequence[str]) -> dict[str, str]:
+def add_own_folders(environ: Mapping[str, str], own: Sequence[str]) -> dict[str, str]:
     """Given the environment of this process and the folders of openssl, return the environment that openssl is run with."""
-    return _with(environ, [*own, *(entry for entry in _entries(environ) if entry not in own)])
+    return _replace_folders(environ, [*own, *(entry for entry in _listed_folders(environ) if entry not in own)])
 
 
-def without_foreign(environ: Mapping[str, str], foreign: Sequence[str], program: str) -> dict[str, str]:
+def remove_foreign_folders(environ: Mapping[str, str], foreign: Sequence[str], program: str) -> dict[str, str]:
     """Given the environment of this process and the folders of openssl, return the environment that another program is
     run with. A folder beside that program stays: it may hold the libraries of both."""
-    hidden = set(foreign) - set(_beside(program))
-    return _with(environ, [entry for entry in _entries(environ) if str(Path(entry).resolve()) not in hidden])
+    hidden = set(foreign) - set(_build_folders(program))
+    return _replace_folders(environ, [entry for entry in _listed_folders(environ) if str(Path(entry).resolve()) not in hidden])
 
 
-def _beside(program: str) -> list[str]:
+def _build_folders(program: str) -> list[str]:
     """Return the folders in which a build has its libraries: that of the program, ../lib and ../lib64."""
     home = Path(program).resolve().parent
     return list(dict.fromkeys(str(folder.resolve()) for folder in (home, home.parent / "lib", home.parent / "lib64")))
 
 
-def _entries(environ: Mapping[str, str]) -> list[str]:
+def _listed_folders(environ: Mapping[str, str]) -> list[str]:
     """Return the folders of the variable. An empty one means the working directory, where nobody keeps libraries."""
-    return [entry for entry in environ.get(VARIABLE, "").split(":") if entry and entry not in _UNEXPANDED]
+    return [entry for entry in environ.get(LIBRARY_PATH_VARIABLE, "").split(":") if entry and entry not in _UNEXPANDED]
 
 
-def _with(environ: Mapping[str, str], folders: Sequence[str]) -> dict[str, str]:
-    rest = {name: value for name, value in environ.items() if name != VARIABLE}
-    return {**rest, VARIABLE: ":".join(folders)} if folders else rest
+def _replace_folders(environ: Mapping[str, str], folders: Sequence[str]) -> dict[str, str]:
+    rest = {name: value for name, value in environ.items() if name != LIBRARY_PATH_VARIABLE}
+    return {**rest, LIBRARY_PATH_VARIABLE: ":".join(folders)} if folders else rest

@@ -14,9 +14,9 @@ from html.entities import html5
 from urllib.parse import quote, quote_plus
 
 # The login of an address, up to the last @ before its path: a password may hold one.
-LOGIN_IN_URL = re.compile(r"(?<=://)[^/\s]*@")
+URL_CREDENTIALS = re.compile(r"(?<=://)[^/\s]*@")
 # A shorter secret cannot be told from ordinary words; it is kept out by never being handed to whoever writes.
-LEAST_SECRET = 6
+MIN_SECRET_LENGTH = 6
 # What JSON and Python write for what cannot be seen.
 _LETTERS = {"\b": "b", "\t": "t", "\n": "n", "\f": "f", "\r": "r"}
 _DIGITS = string.ascii_letters + string.digits
@@ -27,14 +27,14 @@ class Mask:
 
     def __init__(self, secrets: Sequence[str] = ()) -> None:
         """Given the secrets."""
-        long = [one for one in secrets if len(one) >= LEAST_SECRET]
+        long = [one for one in secrets if len(one) >= MIN_SECRET_LENGTH]
         # A text that was put into one form may be put into another: a message into a line of JSON.
-        forms = {twice for one in long for once in _forms(one) for twice in _forms(once)}
-        encoded = {encoded for one in long for encoded in _in_base64(one)}
+        forms = {twice for one in long for once in _secret_forms(one) for twice in _secret_forms(once)}
+        encoded = {encoded for one in long for encoded in _base64_forms(one)}
         self._forms = sorted(forms | encoded, key=len, reverse=True)
-        patterns = [_escaped(one) for one in sorted(long, key=len, reverse=True)]
+        patterns = [_escaped_pattern(one) for one in sorted(long, key=len, reverse=True)]
         # Of Base64, JSON and URLs escape the signs only.
-        patterns += [_escaped(one, but=_DIGITS) for one in sorted(encoded, key=len, reverse=True) if not one.isalnum()]
+        patterns += [_escaped_pattern(one, but=_DIGITS) for one in sorted(encoded, key=len, reverse=True) if not one.isalnum()]
         self._escaped = re.compile("|".join(patterns)) if long else None
 
     def __call__(self, text: str) -> str:
@@ -43,10 +43,10 @@ class Mask:
             text = text.replace(form, "***")
         if self._escaped is not None:
             text = self._escaped.sub("***", text)
-        return LOGIN_IN_URL.sub("***@", text)
+        return URL_CREDENTIALS.sub("***@", text)
 
 
-def _forms(secret: str) -> Iterator[str]:
+def _secret_forms(secret: str) -> Iterator[str]:
     """Yield a secret as it is, in JSON, in ``repr``, in HTML and in a URL."""
     yield secret
     yield from (json.dumps(secret, ensure_ascii=ascii_only)[1:-1] for ascii_only in (True, False))
@@ -56,10 +56,10 @@ def _forms(secret: str) -> Iterator[str]:
     yield quote_plus(secret)
 
 
-def _in_base64(secret: str) -> Iterator[str]:
+def _base64_forms(secret: str) -> Iterator[str]:
     """Yield what a secret looks like in Base64, in both alphabets: alone, and within a longer text wherever it begins."""
     found = []
-    for content in _contents(secret):
+    for content in _encoded_bytes(secret):
         found.append(base64.b64encode(content).decode())
         for before in range(3):
             encoded = base64.b64encode(bytes(before) + content).decode()
@@ -69,21 +69,21 @@ def _in_base64(secret: str) -> Iterator[str]:
         yield from (one, one.replace("+", "-").replace("/", "_"))
 
 
-def _contents(text: str) -> set[bytes]:
+def _encoded_bytes(text: str) -> set[bytes]:
     """Return the bytes of a text, as UTF-8 and, where that can be, as Latin-1, which HTTP libraries take for logins."""
     with contextlib.suppress(UnicodeEncodeError):
         return {text.encode(errors="surrogatepass"), text.encode("latin-1")}
     return {text.encode(errors="surrogatepass")}
 
 
-def _escaped(secret: str, but: str = "") -> str:
+def _escaped_pattern(secret: str, but: str = "") -> str:
     """Return the pattern of a secret any of whose characters, `but` those, may be escaped, once or more often, as JSON,
     HTML, URLs or Python do it, in either case."""
-    return "".join(char if char in but else f"(?:{'|'.join(_escapes(char))})" for char in secret)
+    return "".join(char if char in but else f"(?:{'|'.join(_character_escapes(char))})" for char in secret)
 
 
 @cache
-def _names() -> dict[str, list[str]]:
+def _html_names() -> dict[str, list[str]]:
     """Return the names that HTML has for each character, the longest first."""
     found: dict[str, list[str]] = {}
     for name in sorted(html5, key=len, reverse=True):
@@ -91,14 +91,14 @@ def _names() -> dict[str, list[str]]:
     return found
 
 
-def _escapes(char: str) -> Iterator[str]:
-    for content in _contents(char):
+def _character_escapes(char: str) -> Iterator[str]:
+    for content in _encoded_bytes(char):
         yield "".join(f"(?i:%(?:25)*{byte:02x})" for byte in content)
         yield "".join(rf"(?i:\\+x{byte:02x})" for byte in content)
     units = char.encode("utf-16-be", errors="surrogatepass")
     yield "".join(rf"(?i:\\+u{int.from_bytes(units[at : at + 2], 'big'):04x})" for at in range(0, len(units), 2))
     yield rf"(?i:&(?:amp;)*#(?:0*{ord(char)}|x0*{ord(char):x});?)"
-    yield from (f"&(?:amp;)*{name}" for name in _names().get(char, ()))
+    yield from (f"&(?:amp;)*{name}" for name in _html_names().get(char, ()))
     if letter := _LETTERS.get(char):
         yield rf"\\+{letter}"
     yield rf"\\+{re.escape(char)}"

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from muxer.progress import clock
-from muxer.progress import progress as how_far
+from muxer.progress import format_duration
+from muxer.progress import measure_progress as how_far
 
-BAR_CELLS = 20
+BAR_WIDTH = 20
 # A migration ends after so many failed readings in a row that reached no further than an earlier one: some three minutes.
-MAX_STUCK_READINGS = 6
+MAX_STUCK_ATTEMPTS = 6
 # The same when RWS shows nothing at all; with the delays between them, these take more than six hours.
-MAX_EMPTY_READINGS = 80
+MAX_EMPTY_ATTEMPTS = 80
 
 
-class Readings:
+class QueryAttempts:
     """The attempts to read the query of a migration that failed. `failures` is their number."""
 
     def __init__(self) -> None:
         """Begin without any."""
         self.failures = self._furthest = self._stuck = self._empty = 0
 
-    def are_hopeless(self, found: int) -> bool:
+    def record_failure(self, found: int) -> bool:
         """Count an attempt that failed after it had `found` so many recordings. Returns whether the migration shall end."""
         self.failures += 1
         if found > self._furthest:
@@ -30,11 +30,11 @@ class Readings:
             self._stuck += 1
         else:
             self._empty += 1
-        return self._stuck >= MAX_STUCK_READINGS or self._empty >= MAX_EMPTY_READINGS
+        return self._stuck >= MAX_STUCK_ATTEMPTS or self._empty >= MAX_EMPTY_ATTEMPTS
 
 
 @dataclass(frozen=True)
-class Standing:
+class MigrationStatus:
     """How far a migration is: recordings that its query has found so far, those of this shard, those of them that are
     finished and those without screen; muxed files made and found; the ids of recordings that failed; for how many seconds it
     has run, and whether the query was read to its end."""
@@ -51,7 +51,7 @@ class Standing:
     complete: bool = False
 
 
-def summary(standing: Standing) -> str:
+def summary_text(standing: MigrationStatus) -> str:
     """Return the counts of a migration that has ended."""
     ours = f" ({standing.ours} of this shard)" if standing.sharded else ""
     return (
@@ -60,7 +60,7 @@ def summary(standing: Standing) -> str:
     )
 
 
-def progress(standing: Standing) -> str:
+def progress_text(standing: MigrationStatus) -> str:
     """Return the counts of a migration that goes on, in percent too, with its rate and the time left. As long as the query
     is read, that is the time for what was found so far: RWS does not say how much is to come."""
     far = how_far(standing.finished, standing.ours, 0.0, standing.seconds)
@@ -71,11 +71,11 @@ def progress(standing: Standing) -> str:
     if far.rate:
         parts.append(f"{far.rate * 60:.1f} a minute")
     if far.left:
-        parts.append(f"{clock(far.left)} left{'' if standing.complete else ' for these'}")
+        parts.append(f"{format_duration(far.left)} left{'' if standing.complete else ' for these'}")
     return ", ".join(parts)
 
 
-def bar(standing: Standing) -> str:
+def progress_bar(standing: MigrationStatus) -> str:
     """Return the counts of a migration that goes on, behind a bar."""
-    cells = BAR_CELLS * standing.finished // standing.ours if standing.ours else 0
-    return f"[{'#' * cells}{'.' * (BAR_CELLS - cells)}] {progress(standing)}"
+    cells = BAR_WIDTH * standing.finished // standing.ours if standing.ours else 0
+    return f"[{'#' * cells}{'.' * (BAR_WIDTH - cells)}] {progress_text(standing)}"

@@ -16,15 +16,15 @@ from muxer.gir.masks import PausedSpan
 from muxer.gir.models import MediaFile
 
 # Of the id of the recording, a name holds so many characters; those of earlier versions hold more.
-LONGEST_PREFIX, _EARLIER_PREFIX = 56, 64
+MAX_PREFIX_LENGTH, _EARLIER_PREFIX = 56, 64
 # What stands at the end of the name of an encrypted muxed file.
-ENCRYPTED = ".bin"
+ENCRYPTED_SUFFIX = ".bin"
 # In the name of a muxed file in which paused spans are blank, this stands before the digests, where no other name has it.
-BLANKED = "p"
+BLANKED_MARK = "p"
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
-_BLANKED = re.compile(rf"(.*_){BLANKED}([0-9a-f]{{20}})[0-9a-f]{{8}}(_muxed\.mp4)")
+_BLANKED_NAME = re.compile(rf"(.*_){BLANKED_MARK}([0-9a-f]{{20}})[0-9a-f]{{8}}(_muxed\.mp4)")
 # What the name of a file that was muxed once more, or encrypted, has besides.
-_BESIDES = re.compile(rf"-\d+(?=_muxed\.mp4)|{re.escape(ENCRYPTED)}$")
+_NAME_ADDITIONS = re.compile(rf"-\d+(?=_muxed\.mp4)|{re.escape(ENCRYPTED_SUFFIX)}$")
 
 
 def muxed_name(recording_id: str, sources: Iterable[str], paused: Sequence[PausedSpan] = ()) -> str:
@@ -33,9 +33,9 @@ def muxed_name(recording_id: str, sources: Iterable[str], paused: Sequence[Pause
     It is a pure function of the exact `recording_id`, the set of the `sources` (mediaIds), and the `paused` spans that are
     blank in the file.
     """
-    made_of = _digest(20, json.dumps([recording_id, sorted(set(sources))]))
-    spans = _digest(8, *(f"{begin}-{'' if end is None else end}" for begin, end in paused)) if paused else ""
-    return f"{_prefix(recording_id)}_{BLANKED if paused else ''}{made_of}{spans}_muxed.mp4"
+    made_of = _short_digest(20, json.dumps([recording_id, sorted(set(sources))]))
+    spans = _short_digest(8, *(f"{begin}-{'' if end is None else end}" for begin, end in paused)) if paused else ""
+    return f"{_name_prefix(recording_id)}_{BLANKED_MARK if paused else ''}{made_of}{spans}_muxed.mp4"
 
 
 def has_paused_spans(name: str, recording_id: str, sources: Iterable[str], paused: Sequence[PausedSpan]) -> bool:
@@ -43,31 +43,31 @@ def has_paused_spans(name: str, recording_id: str, sources: Iterable[str], pause
 
     Without spans any name will do that does not tell of some: earlier versions and other programs have made files too.
     """
-    plain = _BESIDES.sub("", name)
+    plain = _NAME_ADDITIONS.sub("", name)
     if not paused:
-        return _BLANKED.fullmatch(plain) is None
+        return _BLANKED_NAME.fullmatch(plain) is None
     return plain == muxed_name(recording_id, sources, paused)
 
 
-def is_own(media: MediaFile, recording_id: str) -> bool:
+def is_muxed_file(media: MediaFile, recording_id: str) -> bool:
     """Return whether the entry and the file of `media` bear a name that this version, or an earlier one, gives to a muxed
     file of the recording and of the sources that the entry lists."""
     sources = media.muxed_from or ()
     names = {muxed_name(recording_id, sources), _earlier_name(recording_id, sources)}
-    return all(_bare(name) in names for name in media.names)
+    return all(_base_name(name) in names for name in media.known_names)
 
 
 def has_earlier_name(media: MediaFile, recording_id: str) -> bool:
     """Return whether the entry or the file of `media` bears a name of an earlier version, which that of another recording
     may equal where case is ignored."""
     earlier = _earlier_name(recording_id, media.muxed_from or ())
-    return any(_bare(name) == earlier for name in media.names)
+    return any(_base_name(name) == earlier for name in media.known_names)
 
 
-def _bare(name: str) -> str:
+def _base_name(name: str) -> str:
     """Return the name that a muxed file would bear if it were clear, the first of its sources and spans, and not blank."""
-    plain = _BESIDES.sub("", name)
-    found = _BLANKED.fullmatch(plain)
+    plain = _NAME_ADDITIONS.sub("", name)
+    found = _BLANKED_NAME.fullmatch(plain)
     return "".join(found.groups()) if found else plain
 
 
@@ -77,20 +77,20 @@ def _earlier_name(recording_id: str, sources: Iterable[str]) -> str:
     Empty when another recording may have a file of that name: one of the sources may be the id of that recording, which
     stands in the same place of its digest, or this id may be a source of that one.
     """
-    prefix, sources = _prefix(recording_id, _EARLIER_PREFIX), tuple(sources)
-    may_be_ids = any(_prefix(one, _EARLIER_PREFIX) == prefix for one in sources)
+    prefix, sources = _name_prefix(recording_id, _EARLIER_PREFIX), tuple(sources)
+    may_be_ids = any(_name_prefix(one, _EARLIER_PREFIX) == prefix for one in sources)
     # NUL stands between the texts: it tells them apart only when it is in none of them.
     is_ambiguous = may_be_ids or any("\0" in one for one in (recording_id, *sources))
     if is_ambiguous or len(recording_id) > _EARLIER_PREFIX:
         return ""
     odd = () if prefix == recording_id else (recording_id,)
-    return f"{prefix}_{_digest(20, *odd, *sorted(sources))}_muxed.mp4"
+    return f"{prefix}_{_short_digest(20, *odd, *sorted(sources))}_muxed.mp4"
 
 
-def _digest(length: int, *texts: str) -> str:
+def _short_digest(length: int, *texts: str) -> str:
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:length]
 
 
-def _prefix(recording_id: str, longest: int = LONGEST_PREFIX) -> str:
+def _name_prefix(recording_id: str, longest: int = MAX_PREFIX_LENGTH) -> str:
     """Return the id of a recording as far as it can stand in a file name, in at most `longest` characters."""
     return _UNSAFE.sub("_", recording_id)[:longest].lstrip(".-")

@@ -18,16 +18,16 @@ def check_folder(path: Path) -> str:
         return ""
     found = path.stat()
     if found.st_uid not in (os.geteuid(), 0):
-        raise _refused(path, f"it belongs to the account {account(found.st_uid)}; give it to the muxer's account")
+        raise _permission_error(path, f"it belongs to the account {account_name(found.st_uid)}; give it to the muxer's account")
     mode = stat.S_IMODE(found.st_mode)
     if not mode & (stat.S_IWGRP | stat.S_IWOTH):
-        return _replaceable(path)
+        return _replaceable_text(path)
     if mode & stat.S_IWOTH and not mode & stat.S_ISVTX and not path.is_mount():
-        raise _refused(path, f"other accounts may write to it (mode {mode:04o}); close it: chmod 700 {path}")
+        raise _permission_error(path, f"other accounts may write to it (mode {mode:04o}); close it: chmod 700 {path}")
     return f"{path} can be written by other accounts (mode {mode:04o}); a folder of the muxer's own is safer"
 
 
-def _replaceable(path: Path) -> str:
+def _replaceable_text(path: Path) -> str:
     """Return that other accounts may rename the folder `path`, or one above it, when they may; else an empty text."""
     for parent in path.resolve().parents:
         found = parent.stat()
@@ -37,16 +37,16 @@ def _replaceable(path: Path) -> str:
     return ""
 
 
-def owner_of(path: Path) -> str:
+def foreign_owner(path: Path) -> str:
     """Return the name of the account that owns the file `path`, when that is another one than this; else an empty text."""
     try:
         uid = path.lstat().st_uid
     except OSError:
         return ""
-    return account(uid) if hasattr(os, "geteuid") and uid != os.geteuid() else ""
+    return account_name(uid) if hasattr(os, "geteuid") and uid != os.geteuid() else ""
 
 
-def account(uid: int) -> str:
+def account_name(uid: int) -> str:
     """Return the name of the account with the number `uid`, or the number where it has none."""
     import pwd
 
@@ -56,5 +56,5 @@ def account(uid: int) -> str:
         return str(uid)
 
 
-def _refused(path: Path, why: str) -> PermissionError:
+def _permission_error(path: Path, why: str) -> PermissionError:
     return PermissionError(errno.EPERM, why, str(path))

@@ -18,7 +18,7 @@ from muxer.errors import Stopped
 T = TypeVar("T")
 
 
-class Helpers:
+class HelperThreads:
     """The helping threads, which do not keep the process alive."""
 
     def __init__(self, workers: int, for_each: int, stop: threading.Event) -> None:
@@ -27,13 +27,13 @@ class Helpers:
         self._stop = stop
         self._calls: queue.SimpleQueue[_Batch[Any] | None] = queue.SimpleQueue()
         self._threads = [
-            threading.Thread(target=self._help, name=f"helper-{number}", daemon=True)
+            threading.Thread(target=self._run_batches, name=f"helper-{number}", daemon=True)
             for number in range(workers * for_each)
         ]
         for thread in self._threads:
             thread.start()
 
-    def run(self, tasks: Sequence[Callable[[], T]]) -> list[T]:
+    def run_tasks(self, tasks: Sequence[Callable[[], T]]) -> list[T]:
         """Given tasks, do them in this thread and in those of helpers, and return their results in the order of the tasks.
 
         All that had begun has ended when this returns. After an error no more tasks begin, and the first error is raised;
@@ -42,17 +42,17 @@ class Helpers:
         batch = _Batch(tasks, self._stop)
         for _ in tasks[1 : 1 + self._for_each]:
             self._calls.put(batch)
-        batch.work()
-        return batch.results()
+        batch.run_tasks()
+        return batch.wait_for_results()
 
     def close(self) -> None:
         """Let the threads end when they are done with what they are doing."""
         for _ in self._threads:
             self._calls.put(None)
 
-    def _help(self) -> None:
+    def _run_batches(self) -> None:
         while (batch := self._calls.get()) is not None:
-            batch.work()
+            batch.run_tasks()
 
 
 class _Batch(Generic[T]):
@@ -68,18 +68,18 @@ class _Batch(Generic[T]):
         self._running = 0
         self._ended = threading.Condition()
 
-    def work(self) -> None:
+    def run_tasks(self) -> None:
         """Do tasks as long as there are any."""
-        while (task := self._next()) is not None:
+        while (task := self._next_task()) is not None:
             number, do = task
             try:
                 result = self._context.copy().run(do)
             except BaseException as error:
-                self._end(error=error)
+                self._record_end(error=error)
             else:
-                self._end({number: result})
+                self._record_end({number: result})
 
-    def results(self) -> list[T]:
+    def wait_for_results(self) -> list[T]:
         """Wait until no task is running any more, and return the results. Raise the first error."""
         with self._ended:
             self._ended.wait_for(lambda: not self._running)
@@ -87,23 +87,23 @@ class _Batch(Generic[T]):
             raise self._error
         return [result for _, result in sorted(self._results.items(), key=lambda one: one[0])]
 
-    def _next(self) -> tuple[int, Callable[[], T]] | None:
+    def _next_task(self) -> tuple[int, Callable[[], T]] | None:
         with self._ended:
             if self._tasks and self._stop.is_set():
-                self._fail(Stopped("stopped before everything was begun"))
+                self._record_error(Stopped("stopped before everything was begun"))
             if not self._tasks:
                 return None
             self._running += 1
             return self._tasks.popleft()
 
-    def _end(self, result: dict[int, T] | None = None, error: BaseException | None = None) -> None:
+    def _record_end(self, result: dict[int, T] | None = None, error: BaseException | None = None) -> None:
         with self._ended:
             self._results |= result or {}
             if error is not None:
-                self._fail(error)
+                self._record_error(error)
             self._running -= 1
             self._ended.notify_all()
 
-    def _fail(self, error: BaseException) -> None:
+    def _record_error(self, error: BaseException) -> None:
         self._tasks.clear()
         self._error = self._error or error

@@ -5,17 +5,17 @@ from __future__ import annotations
 import random
 
 from muxer.errors import Transient
-from muxer.failures import delay
+from muxer.failures import backoff_delay
 
-LONGEST_BACK_OFF_SECONDS = 300.0
+MAX_BACKOFF_SECONDS = 300.0
 
 
-def pause_after(error: Exception, failures: int, interval: float) -> float:
+def poll_delay(error: Exception, failures: int, interval: float) -> float:
     """Given why a poll failed, how many have failed in a row and the seconds from one poll to the next, return the seconds
     to wait before the next, with jitter: more and more, but no longer than between two polls that succeed.
 
     What the service asks for with ``Retry-After`` is honoured, up to the longest back-off.
     """
     asked = error.retry_after if isinstance(error, Transient) else None
-    wait = min(delay(failures) / 3.0, max(interval, delay(1) / 3.0)) if asked is None else asked
-    return min(wait, LONGEST_BACK_OFF_SECONDS) * random.uniform(1.0, 1.2)
+    wait = min(backoff_delay(failures) / 3.0, max(interval, backoff_delay(1) / 3.0)) if asked is None else asked
+    return min(wait, MAX_BACKOFF_SECONDS) * random.uniform(1.0, 1.2)

@@ -14,25 +14,25 @@ from dataclasses import dataclass
 
 from muxer.config.schema import Config
 from muxer.errors import MuxerError, QueryIncomplete
-from muxer.fleet.lanes import MINUTE, passes
+from muxer.fleet.lanes import MINUTE, plan_passes
 from muxer.gir.models import CallRecording
-from muxer.gir.rws import Rws, warn_of_skipped
-from muxer.job import services_of
-from muxer.journal import Journal, now
-from muxer.observe.logs import about
-from muxer.outages import Outages
-from muxer.pool import Intake
-from muxer.queries import Queries
-from muxer.remembered import Remembered
-from muxer.selection import MuxTarget, select
-from muxer.sharding import takes
+from muxer.gir.rws import RwsClient, warn_skipped
+from muxer.job import needed_services
+from muxer.journal import Journal, epoch_now
+from muxer.observe.logs import recording_context
+from muxer.outages import CircuitBreaker
+from muxer.pool import TargetSink
+from muxer.queries import PollQuery
+from muxer.remembered import BoundedSet
+from muxer.selection import MuxTarget, select_targets
+from muxer.sharding import is_mine
 
 log = logging.getLogger(__name__)
 
 # So many recordings are remembered whose metadata were complained of.
-WARNED = 100_000
+MAX_WARNED_RECORDINGS = 100_000
 # So many recordings of earlier passes are known again in a later one; more are only looked at and counted twice.
-SEEN = 1_000_000
+MAX_SEEN_RECORDINGS = 1_000_000
 
 
 @dataclass
@@ -52,12 +52,12 @@ class PollResult:
     oldest_open: float | None = None
 
     @property
-    def counts(self) -> dict[str, int]:
+    def summary_counts(self) -> dict[str, int]:
         """Everything but ``oldest_open``."""
         return {name: value for name, value in vars(self).items() if name != "oldest_open"}
 
     @property
-    def targets(self) -> int:
+    def target_count(self) -> int:
         """All targets that the poll met."""
         return self.already_done + self.submitted + self.waiting
 
@@ -70,16 +70,16 @@ class Poller:
     """
 
     def __init__(
-        self, config: Config, rws: Rws, journal: Journal, outages: Outages, engine: Intake
+        self, config: Config, rws: RwsClient, journal: Journal, outages: CircuitBreaker, engine: TargetSink
     ) -> None:
         self._config = config
         self._rws = rws
         self._journal = journal
         self._outages = outages
         self._engine = engine
-        self._warned = Remembered(WARNED)
-        self._queries = Queries(config, rws)
-        self._seen: Remembered | None = None
+        self._warned = BoundedSet(MAX_WARNED_RECORDINGS)
+        self._queries = PollQuery(config, rws)
+        self._seen: BoundedSet | None = None
         # Recordings among the newest calls whose screen is not there yet.
         self._bare: set[str] = set()
         self._newest_at = 0.0
@@ -93,76 +93,76 @@ class Poller:
         incomplete = None
         self.result, self.pending, self.skipped, self._bare = PollResult(), 0, {}, set()
         self._engine.begin_poll()
-        reaches = self._reaches()
-        self._seen = Remembered(SEEN) if len(reaches) > 1 else None
+        reaches = self._pass_lengths()
+        self._seen = BoundedSet(MAX_SEEN_RECORDINGS) if len(reaches) > 1 else None
         for number, reach in enumerate(reaches):
             try:
-                self._pass(reach, reaches[0] if number else None)
+                self._run_pass(reach, reaches[0] if number else None)
             except QueryIncomplete as error:
                 incomplete = error
-            if number + 1 < len(reaches) and self._engine.is_closed(reach):
+            if number + 1 < len(reaches) and self._engine.rejects_older_than(reach):
                 log.info("the queues are full; older calls are read when there is room")
                 break
         if incomplete is not None:
             raise incomplete
         return self.result
 
-    def _pass(self, reach: float, newest: float | None) -> None:
+    def _run_pass(self, reach: float, newest: float | None) -> None:
         """Go once through the calls of so many minutes; in between, when that takes long, through the ``newest`` again; None
         when these are the newest."""
         interval = self._config.processing.min_poll_interval * MINUTE
         try:
-            for slice_ in _slices(self._ours(reach, newest is None), self._config.processing.query_slice_size):
+            for slice_ in _split_pages(self._read_own_calls(reach, newest is None), self._config.processing.query_slice_size):
                 if slice_:
-                    self._take(slice_, newest is None)
-                if self._engine.runs_dry:
-                    self._end_pass()
+                    self._process_slice(slice_, newest is None)
+                if self._engine.needs_targets_now:
+                    self._flush_sink()
                 if newest is not None and time.monotonic() - self._newest_at > interval:
-                    self._pass(newest, None)
+                    self._run_pass(newest, None)
         finally:
             # What was found before RWS failed is not asked for once more.
-            self._end_pass()
+            self._flush_sink()
         if newest is None:
             self._newest_at = time.monotonic()
 
-    def _end_pass(self) -> None:
-        taken = self._engine.end_pass()
+    def _flush_sink(self) -> None:
+        taken = self._engine.flush()
         self.result.submitted += taken
         self.result.waiting -= taken
 
-    def _reaches(self) -> list[float]:
+    def _pass_lengths(self) -> list[float]:
         """Return how far each pass goes back, in minutes."""
         processing = self._config.processing
         if self._config.is_fleet and not self._config.advanced.call_recording_query_string:
-            return passes(processing.window_past, processing.window_past_older_than)
+            return plan_passes(processing.window_past, processing.window_past_older_than)
         return [processing.window_past]
 
-    def _ours(self, reach: float, newest: bool) -> Iterator[list[CallRecording]]:
+    def _read_own_calls(self, reach: float, newest: bool) -> Iterator[list[CallRecording]]:
         """Yield, page by page, the call recordings of a pass that belong to our shard and were not met by an earlier one,
         and count. Of the ``newest``, those come again whose screen was not there."""
-        for page in self._rws.call_recordings(self._queries.query(reach)):
+        for page in self._rws.read_call_recordings(self._queries.build_query(reach)):
             new = page if self._seen is None else [call for call in page if self._seen.add(call.id)]
-            ours = [call for call in new if takes(self._config.processing, call.id)]
+            ours = [call for call in new if is_mine(self._config.processing, call.id)]
             self.result.found += len(new)
             self.result.ours += len(ours)
             again = [call for call in page if call.id in self._bare] if newest else []
             self.pending += len(ours) + len(again)
             yield [*again, *ours]
 
-    def _take(self, calls: Sequence[CallRecording], newest: bool) -> None:
+    def _process_slice(self, calls: Sequence[CallRecording], newest: bool) -> None:
         result, bulk = self.result, self._config.processing.batch_read_screen_recording_metadata
-        screens = self._rws.screen_recordings([call.id for call in calls], bulk, self._skip)
+        screens = self._rws.fetch_screen_recordings([call.id for call in calls], bulk, self._skip_recording)
         advanced = self._config.advanced
         for call in calls:
-            selection = select(
+            selection = select_targets(
                 call,
                 screens.get(call.id),
                 delete_superseded=advanced.delete_superseded,
                 label=advanced.mark_screen_recording_label and self._rws.wants_label(call.id),
                 blank_paused=advanced.blank_paused,
             )
-            with about(call.id):
-                self._note(call.id, selection.problems)
+            with recording_context(call.id):
+                self._warn_of_problems(call.id, selection.problems)
             skipped = call.id in self.skipped
             is_bare = not selection.targets and not skipped
             result.skipped += skipped
@@ -171,22 +171,22 @@ class Poller:
             if is_bare and newest and self._seen is not None:
                 self._bare.add(call.id)
             for target in selection.targets:
-                self._hand_over(target, result)
+                self._submit_target(target, result)
             self.pending -= 1
 
-    def _skip(self, recording_id: str, error: Exception) -> None:
-        warn_of_skipped(recording_id, error)
+    def _skip_recording(self, recording_id: str, error: Exception) -> None:
+        warn_skipped(recording_id, error)
         self.skipped[recording_id] = f"its screen recording cannot be read: {error}"
 
-    def _note(self, recording_id: str, problems: Sequence[str]) -> None:
+    def _warn_of_problems(self, recording_id: str, problems: Sequence[str]) -> None:
         """Warn of metadata that cannot be used, once for each recording."""
         if problems and self._warned.add(recording_id):
             log.warning("metadata that cannot be used: %s", "; ".join(problems))
 
-    def _hand_over(self, target: MuxTarget, result: PollResult) -> None:
+    def _submit_target(self, target: MuxTarget, result: PollResult) -> None:
         if not target.needs_work:
             result.already_done += 1
-            self._engine.finished(target)
+            self._engine.mark_finished(target)
             return
         if (start := target.audio.start) is not None:
             result.oldest_open = min(start.timestamp(), result.oldest_open or start.timestamp())
@@ -199,11 +199,11 @@ class Poller:
         """Whether a target may be tried now. What waits for the end of an outage comes again with a later poll, which a
         migration does not have."""
         migration = bool(self._config.advanced.call_recording_query_string)
-        blocked = not migration and self._outages.blocks(services_of(target))
-        return self._journal.may_run(target.name, now()) and not blocked
+        blocked = not migration and self._outages.is_any_blocked(needed_services(target))
+        return self._journal.may_run(target.file_name, epoch_now()) and not blocked
 
 
-def _slices(pages: Iterator[list[CallRecording]], size: int) -> Iterator[Sequence[CallRecording]]:
+def _split_pages(pages: Iterator[list[CallRecording]], size: int) -> Iterator[Sequence[CallRecording]]:
     """Yield the calls in slices, across the borders of pages; an empty one for a page that completes none, so that something
     is heard of a pass while it goes through pages of nothing new. When reading them fails, what was read comes first."""
     left: list[CallRecording] = []

@@ -20,10 +20,10 @@ from muxer.selection import MuxTarget
 log = logging.getLogger(__name__)
 
 QUEUED_PER_WORKER = 4
-LOOK_SECONDS = 0.2
+CAPACITY_CHECK_INTERVAL = 0.2
 
 
-class Intake(ABC):
+class TargetSink(ABC):
     """What a poll hands its targets to."""
 
     def begin_poll(self) -> None:
@@ -35,59 +35,59 @@ class Intake(ABC):
         """Given a target, take it; return False when it is queued or running already, or waits for the end of the pass.
         Raise :class:`Stopped` when the process stops, :class:`~muxer.errors.ServiceUnavailable`."""
 
-    def finished(self, target: MuxTarget) -> None:  # noqa: B027 - most have nothing to do
+    def mark_finished(self, target: MuxTarget) -> None:  # noqa: B027 - most have nothing to do
         """The poll has found nothing left to do for a `target`."""
 
-    def end_pass(self) -> int:
+    def flush(self) -> int:
         """A pass is over: return how many targets that waited for that are taken now."""
         return 0
 
     @property
-    def runs_dry(self) -> bool:
+    def needs_targets_now(self) -> bool:
         """Whether targets wait for the end of the pass, and what does the work will soon have none."""
         return False
 
-    def is_closed(self, minutes: float) -> bool:
+    def rejects_older_than(self, minutes: float) -> bool:
         """Whether targets of calls that are older than so many minutes are not taken at the moment."""
         return False
 
 
-class Engine(Intake):
+class TargetExecutor(TargetSink):
     """What does targets: :class:`Pool` in this process, or a fleet (:class:`muxer.fleet.pool.FleetPool`). ``cut_off`` is
     what it means when it does not end in time."""
 
-    cut_off = "recordings that are still being worked on are given up; they are done after the next start"
+    stop_warning = "recordings that are still being worked on are given up; they are done after the next start"
 
     @property
-    def is_hungry(self) -> bool:
+    def has_capacity_again(self) -> bool:
         """Whether what the last poll has found and could not hand over would be taken now."""
         return False
 
     @property
     @abstractmethod
-    def files(self) -> int:
+    def target_count(self) -> int:
         """How many targets are queued or running."""
 
     @property
-    def idle(self) -> bool:
+    def is_idle(self) -> bool:
         """Whether nothing is queued or running."""
-        return not self.files
+        return not self.target_count
 
     @property
     @abstractmethod
-    def recordings(self) -> int:
+    def recording_count(self) -> int:
         """How many recordings have a target that is queued or running."""
 
     @abstractmethod
-    def join(self) -> None:
+    def wait_for_all(self) -> None:
         """Wait until all that was submitted is finished, or the process stops."""
 
     @abstractmethod
-    def drain(self, seconds: float) -> bool:
+    def wait_for_running(self, seconds: float) -> bool:
         """Wait that long for the end of what runs here, after the stop event was set; return whether all has ended."""
 
 
-class Pool(Engine):
+class ThreadExecutor(TargetExecutor):
     """Runs ``work`` on targets in threads of its own, which do not keep the process alive."""
 
     def __init__(
@@ -108,7 +108,7 @@ class Pool(Engine):
         self._lock = threading.Lock()
         self._released = threading.Condition(self._lock)
         self._taken: dict[str, str] = {}
-        self._threads = [threading.Thread(target=self._run, name=f"worker-{n}", daemon=True) for n in range(workers)]
+        self._threads = [threading.Thread(target=self._run_worker, name=f"worker-{n}", daemon=True) for n in range(workers)]
         for thread in self._threads:
             thread.start()
 
@@ -118,43 +118,43 @@ class Pool(Engine):
 
         Raise :class:`Stopped` when the process stops.
         """
-        if self._holds(target):
+        if self._is_known(target):
             return False
-        if not self._wait_until_it_may_begin():
+        if not self._wait_for_capacity():
             raise Stopped("stopped before the recording was begun")
         with self._lock:
-            if target.name in self._taken:
+            if target.file_name in self._taken:
                 return False
-            self._taken[target.name] = target.recording_id
+            self._taken[target.file_name] = target.recording_id
         # Before it is queued: a worker may be done with it at once.
         self._told(target)
         while not self._stop.is_set():
             try:
-                self._queue.put(target, timeout=LOOK_SECONDS)
+                self._queue.put(target, timeout=CAPACITY_CHECK_INTERVAL)
                 return True
             except queue.Full:
                 continue
         raise Stopped("stopped before the recording was begun")
 
     @property
-    def files(self) -> int:
+    def target_count(self) -> int:
         """How many targets are queued or running."""
         with self._lock:
             return len(self._taken)
 
     @property
-    def recordings(self) -> int:
+    def recording_count(self) -> int:
         """How many recordings have a target that is queued or running."""
         with self._lock:
             return len(set(self._taken.values()))
 
-    def join(self) -> None:
+    def wait_for_all(self) -> None:
         """Wait until all that was submitted is finished, or the process stops."""
         with self._released:
             while self._taken and not self._stop.is_set():
-                self._released.wait(LOOK_SECONDS)
+                self._released.wait(CAPACITY_CHECK_INTERVAL)
 
-    def drain(self, seconds: float) -> bool:
+    def wait_for_running(self, seconds: float) -> bool:
         """Wait that long for the workers to end after the stop event was set; return whether all of them have."""
         deadline = time.monotonic() + seconds
         for _ in self._threads:
@@ -164,22 +164,22 @@ class Pool(Engine):
             thread.join(max(0.0, deadline - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
 
-    def _holds(self, target: MuxTarget) -> bool:
+    def _is_known(self, target: MuxTarget) -> bool:
         with self._lock:
-            return target.name in self._taken
+            return target.file_name in self._taken
 
-    def _wait_until_it_may_begin(self) -> bool:
+    def _wait_for_capacity(self) -> bool:
         """Return True as soon as new work may begin, False when the process stops."""
         while not self._stop.is_set():
             if self._may_begin():
                 return True
-            self._stop.wait(LOOK_SECONDS)
+            self._stop.wait(CAPACITY_CHECK_INTERVAL)
         return False
 
-    def _run(self) -> None:
-        while self._wait_until_it_may_begin():
+    def _run_worker(self) -> None:
+        while self._wait_for_capacity():
             try:
-                target = self._queue.get(timeout=LOOK_SECONDS)
+                target = self._queue.get(timeout=CAPACITY_CHECK_INTERVAL)
             except queue.Empty:
                 continue
             if target is None:
@@ -190,9 +190,9 @@ class Pool(Engine):
                 continue  # what a stop has cut off is still open
             except Exception:
                 log.exception("a worker met an error that nobody expected; it goes on with the next recording")
-            self._release(target)
+            self._forget_target(target)
 
-    def _release(self, target: MuxTarget) -> None:
+    def _forget_target(self, target: MuxTarget) -> None:
         with self._released:
-            self._taken.pop(target.name, None)
+            self._taken.pop(target.file_name, None)
             self._released.notify_all()

@@ -24,7 +24,7 @@ from typing import IO, TypeVar
 
 from muxer import libraries
 from muxer.errors import LocalResourceError, Stopped, ToolError
-from muxer.job_object import JobObject
+from muxer.job_object import WindowsJob
 
 if sys.platform != "win32":
     import resource
@@ -34,44 +34,44 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 STDERR_TAIL_BYTES = 2000
-_LONGEST_LINE = 65_536
+_MAX_LINE_BYTES = 65_536
 # So much memory a program may have on Linux (our decision): an encoder of the largest pictures needs half of it, and a file
 # made to do harm does not get all of the machine.
-MOST_MEMORY = 4 << 30
+MAX_MEMORY_BYTES = 4 << 30
 _PR_SET_PDEATHSIG = 1
 _SIGKILL = 9
 # What programs print when this machine, and not the media, is at fault.
-_SCARCITY = ("No space left on device", "Cannot allocate memory", "Disk quota exceeded", "Too many open files")
+_RESOURCE_ERRORS = ("No space left on device", "Cannot allocate memory", "Disk quota exceeded", "Too many open files")
 # Variables whose names hold one of these are for us; programs that read media of others do without.
-_SECRETS = ("PASSWORD", "SECRET", "TOKEN", "CREDENTIAL", "AWS_", "BROKER_URL")
+_SECRET_NAME_PARTS = ("PASSWORD", "SECRET", "TOKEN", "CREDENTIAL", "AWS_", "BROKER_URL")
 _LINUX = sys.platform.startswith("linux")
 # A static build of ffmpeg loads the C library's converters of characters from this machine, for the name of a channel in
 # MPEG-TS, and dies of it when they are of another version. Nothing of ours needs them.
 _NO_CONVERTERS = ("GCONV_PATH", os.devnull)
-_noted: contextvars.ContextVar[list[tuple[str, ...]] | None] = contextvars.ContextVar("noted", default=None)
+_recorded: contextvars.ContextVar[list[tuple[str, ...]] | None] = contextvars.ContextVar("noted", default=None)
 
 
 @contextmanager
-def noted() -> Iterator[list[tuple[str, ...]]]:
+def record_commands() -> Iterator[list[tuple[str, ...]]]:
     """Yield a list to which every command is added that this thread runs within the block."""
     commands: list[tuple[str, ...]] = []
-    token = _noted.set(commands)
+    token = _recorded.set(commands)
     try:
         yield commands
     finally:
-        _noted.reset(token)
+        _recorded.reset(token)
 
 
 class _Program(subprocess.Popen[bytes]):
     """A running program with all that it has started, for a wrapper script may stand before the real program."""
 
-    job: JobObject | None = None
+    job: WindowsJob | None = None
 
-    def enclose(self) -> None:
+    def assign_job(self) -> None:
         """On Windows, put it into a Job Object; one that has ended already needs none."""
         if sys.platform == "win32":
             with contextlib.suppress(OSError):
-                self.job = JobObject(int(self._handle))  # type: ignore[attr-defined,unused-ignore]
+                self.job = WindowsJob(int(self._handle))  # type: ignore[attr-defined,unused-ignore]
 
     def kill_all(self) -> None:
         """End all of it at once."""
@@ -83,13 +83,13 @@ class _Program(subprocess.Popen[bytes]):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
 
-    def release(self) -> None:
+    def close_job(self) -> None:
         """Give back what :meth:`enclose` took."""
         if self.job is not None:
             self.job.close()
 
 
-class _Errors:
+class _ErrorOutput:
     """The error output of a program, kept in a temporary file. Lines that ``hear`` takes are not kept."""
 
     def __init__(self, hear: Callable[[bytes], bool] | None) -> None:
@@ -99,35 +99,35 @@ class _Errors:
         self._failure: Exception | None = None
         self.target: IO[bytes] | int = self._file if hear is None else subprocess.PIPE
 
-    def __enter__(self) -> _Errors:
+    def __enter__(self) -> _ErrorOutput:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._join()
+        self._join_reader()
         self._file.close()
 
-    def follow(self, process: _Program) -> None:
+    def start_reading(self, process: _Program) -> None:
         """Read the lines of a program that was started, if they are to be heard."""
         if self._hear is not None and process.stderr is not None:
-            self._thread = threading.Thread(target=self._read, args=(process.stderr, self._hear), daemon=True)
+            self._thread = threading.Thread(target=self._read_lines, args=(process.stderr, self._hear), daemon=True)
             self._thread.start()
 
-    def tail(self) -> str:
+    def read_tail(self) -> str:
         """Return the end of what is kept, when the program has ended. Raises what ``hear`` has raised."""
-        self._join()
+        self._join_reader()
         if self._failure is not None:
             raise self._failure
         end = self._file.seek(0, os.SEEK_END)
         self._file.seek(max(0, end - STDERR_TAIL_BYTES))
         return self._file.read().decode(errors="replace").strip()
 
-    def _join(self) -> None:
+    def _join_reader(self) -> None:
         if self._thread is not None:
             self._thread.join()
 
-    def _read(self, lines: IO[bytes], hear: Callable[[bytes], bool]) -> None:
+    def _read_lines(self, lines: IO[bytes], hear: Callable[[bytes], bool]) -> None:
         with lines:
-            for line in iter(lambda: lines.readline(_LONGEST_LINE), b""):
+            for line in iter(lambda: lines.readline(_MAX_LINE_BYTES), b""):
                 try:
                     taken = self._failure is None and hear(line)
                 except Exception as error:
@@ -145,7 +145,7 @@ class Runner:
 
     def __init__(self, openssl: str = "") -> None:
         self._openssl = openssl
-        self._own_folders = libraries.own_folders(openssl) if _LINUX and openssl else ()
+        self._own_folders = libraries.library_folders(openssl) if _LINUX and openssl else ()
         self._lock = threading.Lock()
         self._running: set[_Program] = set()
         self._cancelled = False
@@ -159,9 +159,9 @@ class Runner:
         that begins with ``complaint``; :class:`Stopped` when it was cancelled; :class:`LocalResourceError` when this
         machine has not enough memory or disk for it.
         """
-        return self.stream(command, lambda out: out.read(), timeout=timeout, cwd=cwd, complaint=complaint)
+        return self.run_streaming(command, lambda out: out.read(), timeout=timeout, cwd=cwd, complaint=complaint)
 
-    def stream(
+    def run_streaming(
         self,
         command: Sequence[str | Path],
         consume: Callable[[IO[bytes]], T],
@@ -178,13 +178,13 @@ class Runner:
         """
         arguments = [str(part) for part in command]
         log.debug("running: %s", " ".join(arguments))
-        if (commands := _noted.get()) is not None:
+        if (commands := _recorded.get()) is not None:
             commands.append(tuple(arguments))
-        with _Errors(hear) as errors:
-            process = self._start(arguments, errors.target, cwd)
-            errors.follow(process)
+        with _ErrorOutput(hear) as errors:
+            process = self._start_program(arguments, errors.target, cwd)
+            errors.start_reading(process)
             expired = threading.Event()
-            timer = threading.Timer(timeout, _expire, (process, expired))
+            timer = threading.Timer(timeout, _kill_at_timeout, (process, expired))
             timer.daemon = True
             timer.start()
             try:
@@ -193,16 +193,16 @@ class Runner:
                 status = process.wait()
             except Exception:
                 # What the program says of its failure is worth more than what its broken output led to.
-                if _status_soon(process):
-                    self._judge(arguments, process.returncode, errors.tail(), expired.is_set(), complaint)
+                if _quick_exit_status(process):
+                    self._check_status(arguments, process.returncode, errors.read_tail(), expired.is_set(), complaint)
                 raise
             finally:
                 timer.cancel()
-                self._end(process)
-            self._judge(arguments, status, errors.tail(), expired.is_set(), complaint)
+                self._end_program(process)
+            self._check_status(arguments, status, errors.read_tail(), expired.is_set(), complaint)
         return result
 
-    def cancel(self) -> None:
+    def cancel_all(self) -> None:
         """Kill every program that runs, and refuse to start more."""
         with self._lock:
             self._cancelled = True
@@ -210,7 +210,7 @@ class Runner:
         for process in running:
             process.kill_all()
 
-    def _start(self, arguments: list[str], errors: IO[bytes] | int, cwd: Path | None) -> _Program:
+    def _start_program(self, arguments: list[str], errors: IO[bytes] | int, cwd: Path | None) -> _Program:
         with self._lock:
             if self._cancelled:
                 raise Stopped(f"not started, the process stops: {arguments[0]}")
@@ -221,43 +221,43 @@ class Runner:
                     stdout=subprocess.PIPE,
                     stderr=errors,
                     cwd=cwd,
-                    env=self._environment(arguments[0]),
-                    preexec_fn=_restrained(os.getpid()) if _LINUX else None,
+                    env=self._program_environment(arguments[0]),
+                    preexec_fn=_child_setup(os.getpid()) if _LINUX else None,
                     process_group=0 if os.name == "posix" else None,
                     creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
                 )
             except OSError as error:
                 raise LocalResourceError(f"{arguments[0]} cannot be started: {error.strerror}") from error
-            process.enclose()
+            process.assign_job()
             self._running.add(process)
         return process
 
-    def _environment(self, program: str) -> dict[str, str]:
-        clean = {name: value for name, value in os.environ.items() if not any(part in name for part in _SECRETS)}
+    def _program_environment(self, program: str) -> dict[str, str]:
+        clean = {name: value for name, value in os.environ.items() if not any(part in name for part in _SECRET_NAME_PARTS)}
         if program == self._openssl:
-            return libraries.with_own(clean, self._own_folders)
+            return libraries.add_own_folders(clean, self._own_folders)
         clean.setdefault(*_NO_CONVERTERS)
-        return libraries.without_foreign(clean, self._own_folders, program)
+        return libraries.remove_foreign_folders(clean, self._own_folders, program)
 
-    def _end(self, process: _Program) -> None:
+    def _end_program(self, process: _Program) -> None:
         """Leave nothing behind, however the work with the process ended."""
         if process.poll() is None:
             process.kill_all()
             process.wait()
-        process.release()
+        process.close_job()
         if process.stdout is not None:
             process.stdout.close()
         with self._lock:
             self._running.discard(process)
 
-    def _judge(self, arguments: list[str], status: int, stderr: str, too_long: bool, complaint: str | None) -> None:
+    def _check_status(self, arguments: list[str], status: int, stderr: str, too_long: bool, complaint: str | None) -> None:
         name = Path(arguments[0]).name
         if status != 0 and self._cancelled:
             raise Stopped(f"{name} was cancelled")
         if too_long:
             raise ToolError(f"{name} took longer than its time limit")
         # Not only with a status: ffmpeg ends with 0 when the disk is full at the last of its output.
-        if status == -_SIGKILL or any(sign in stderr for sign in _SCARCITY):
+        if status == -_SIGKILL or any(sign in stderr for sign in _RESOURCE_ERRORS):
             raise LocalResourceError(f"{name} ended with status {status}, for want of memory or disk: {stderr[-300:]}")
         if status != 0 or (complaint and any(line.startswith(complaint) for line in stderr.splitlines())):
             raise ToolError(f"{name} ended with status {status}: {stderr or 'no message'}")
@@ -265,13 +265,13 @@ class Runner:
             log.debug("%s says: %s", name, stderr)
 
 
-def _expire(process: _Program, expired: threading.Event) -> None:
+def _kill_at_timeout(process: _Program, expired: threading.Event) -> None:
     """End a program at its time limit, and say that this was why."""
     expired.set()
     process.kill_all()
 
 
-def _status_soon(process: _Program) -> int:
+def _quick_exit_status(process: _Program) -> int:
     """Return the exit status of a program that ends by itself within a second, else 0."""
     try:
         return process.wait(1.0)
@@ -279,21 +279,21 @@ def _status_soon(process: _Program) -> int:
         return 0
 
 
-def _restrained(parent: int) -> Callable[[], None]:
+def _child_setup(parent: int) -> Callable[[], None]:
     """Return what a child does before it starts its program: limit its memory, and ask the kernel to kill it when its parent
     dies."""
 
-    def prepare() -> None:
+    def limit_child() -> None:
         if _LIBC is not None:
             _LIBC.prctl(_PR_SET_PDEATHSIG, _SIGKILL)
         if sys.platform != "win32":
             _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-            least = MOST_MEMORY if hard == resource.RLIM_INFINITY else min(MOST_MEMORY, hard)
+            least = MAX_MEMORY_BYTES if hard == resource.RLIM_INFINITY else min(MAX_MEMORY_BYTES, hard)
             resource.setrlimit(resource.RLIMIT_DATA, (least, least))
         if os.getppid() != parent:
             os._exit(1)
 
-    return prepare
+    return limit_child
 
 
 # Loaded once, here: a child between fork and exec must not load libraries.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 MICROSECONDS = 1_000_000
 # Before so many seconds have passed, nobody can say how fast something is.
-LEAST_SECONDS = 0.5
+MIN_SECONDS = 0.5
 # The steps that move bytes; the others count microseconds of media.
 TRANSFERS = ("fetch", "store", "write", "copy")
 
@@ -22,13 +22,13 @@ class Progress:
     left: float | None
 
 
-def progress(done: float, total: float, begun: float, now: float) -> Progress:
+def measure_progress(done: float, total: float, begun: float, now: float) -> Progress:
     """Given how much is done of how much (0 = nobody knows), and when it began and now is, return how far it is.
 
     What is done may exceed the whole, where that was estimated; a clock that was set back says nothing of the rate.
     """
     passed = now - begun
-    rate = done / passed if passed >= LEAST_SECONDS else None
+    rate = done / passed if passed >= MIN_SECONDS else None
     if total <= 0:
         return Progress(None, rate, None)
     done = min(done, total)
@@ -36,25 +36,25 @@ def progress(done: float, total: float, begun: float, now: float) -> Progress:
     return Progress(min(100.0, 100 * done / total), rate, 0.0 if done == total else left)
 
 
-def shown(made: Progress, step: str = "") -> str:
+def format_progress(made: Progress, step: str = "") -> str:
     """Given how far a step is, return it for people: ``63 %, 12.3 MB/s, 0:42 left``; empty when nothing is known. Without a
     step, the rate is left out: its unit is not known."""
     parts = []
     if made.percent is not None:
         parts.append(f"{int(made.percent)} %")
     if made.rate and step:
-        parts.append(speed(made.rate, step))
+        parts.append(format_speed(made.rate, step))
     if made.left is not None and made.percent is not None and made.percent < 100:
-        parts.append(f"{clock(made.left)} left")
+        parts.append(f"{format_duration(made.left)} left")
     return ", ".join(parts)
 
 
-def speed(rate: float, step: str) -> str:
+def format_speed(rate: float, step: str) -> str:
     """Given a rate and the step whose it is, return it in megabytes a second, or as a multiple of real time."""
     return f"{rate / 1e6:.1f} MB/s" if step in TRANSFERS else f"{rate / MICROSECONDS:.1f} x real time"
 
 
-def clock(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Given seconds, return them as ``m:ss`` or ``h:mm:ss``."""
     whole = round(max(0.0, seconds))
     minutes, rest = divmod(whole, 60)

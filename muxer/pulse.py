@@ -9,10 +9,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_current: contextvars.ContextVar[Pulse | None] = contextvars.ContextVar("pulse", default=None)
+_current: contextvars.ContextVar[Heartbeat | None] = contextvars.ContextVar("pulse", default=None)
 
 
-class Pulse:
+class Heartbeat:
     """When the two threads that must never stand still last got on. Times are of ``time.monotonic``."""
 
     def __init__(self) -> None:
@@ -22,16 +22,16 @@ class Pulse:
         # Whether it waits for workers, because there is more to do than they can.
         self.is_busy = False
 
-    def tick(self) -> None:
+    def record_tick(self) -> None:
         """The main loop runs."""
         self.ticked = time.monotonic()
 
-    def adopt(self) -> None:
+    def bind_thread(self) -> None:
         """Let :func:`beat` in the calling thread, the one that polls, be counted here."""
         _current.set(self)
 
     @contextmanager
-    def waiting(self, for_workers: bool = False) -> Iterator[None]:
+    def pause_while_waiting(self, for_workers: bool = False) -> Iterator[None]:
         """Within this block the thread that polls waits, which is no sign of trouble."""
         self.waits, self.is_busy = True, for_workers
         try:

@@ -11,34 +11,34 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 # The head of an answer may take this many times the limit of silence.
-SILENCES = 2
+HEADER_TIMEOUT_FACTOR = 2
 
 
-def punctual(pools: Mapping[str, Any], prepare: Callable[[Any], None] = lambda _: None) -> dict[str, Any]:
+def with_header_deadline(pools: Mapping[str, Any], prepare: Callable[[Any], None] = lambda _: None) -> dict[str, Any]:
     """Given urllib3's classes of connection pools by scheme, return such with connections on which the head of an answer,
     from the request's last byte on, takes :data:`SILENCES` times the read time-out at most. ``prepare`` gets each answer
     whose body is still unread."""
     return {
-        scheme: type(pool.__name__, (pool,), {"ConnectionCls": _punctual(pool.ConnectionCls, prepare)})
+        scheme: type(pool.__name__, (pool,), {"ConnectionCls": _add_header_deadline(pool.ConnectionCls, prepare)})
         for scheme, pool in pools.items()
     }
 
 
-def _punctual(connection: Any, prepare: Callable[[Any], None]) -> Any:
+def _add_header_deadline(connection: Any, prepare: Callable[[Any], None]) -> Any:
     def getresponse(self: Any) -> Any:
-        seconds = SILENCES * self.timeout
-        with _limited(self.sock, seconds):
+        seconds = HEADER_TIMEOUT_FACTOR * self.timeout
+        with _close_after(self.sock, seconds):
             answer = connection.getresponse(self)
         content = answer._fp  # that of http.client, which reads the lengths of pieces and the trailers
         if content.fp is not None:
-            content.fp = _Framed(content.fp, seconds)
+            content.fp = _TimedBody(content.fp, seconds)
         prepare(answer)
         return answer
 
     return type(connection.__name__, (connection,), {"getresponse": getresponse})
 
 
-class _Framed:
+class _TimedBody:
     """A body whose lines (the lengths of its pieces, its trailers) take so many `seconds` at most until something else is
     read."""
 
@@ -63,17 +63,17 @@ class _Framed:
 
 
 @contextmanager
-def _limited(connection: socket.socket, seconds: float) -> Iterator[None]:
+def _close_after(connection: socket.socket, seconds: float) -> Iterator[None]:
     """Break off a connection that is still in use after so many seconds, and raise ``TimeoutError``, whatever the reader
     made of it: half a head passes for a whole one."""
     late = threading.Event()
 
-    def end() -> None:
+    def close_connection() -> None:
         late.set()
         with suppress(OSError):
             socket.socket.shutdown(connection, socket.SHUT_RDWR)  # that of TLS is not for another thread than the reader
 
-    timer = threading.Timer(seconds, end)
+    timer = threading.Timer(seconds, close_connection)
     timer.daemon = True
     timer.start()
     try:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Hashable
 
 
-class Remembered:
+class BoundedSet:
     """Remembers so many keys; the oldest are forgotten first. Safe to use from any thread."""
 
     def __init__(self, most: int) -> None:

@@ -22,24 +22,24 @@ from muxer import files
 from muxer.errors import MuxerError
 from muxer.gir.models import format_time
 from muxer.gir.rws import Certificate
-from muxer.media.engine import Muxed
+from muxer.media.engine import MuxedFile
 from muxer.selection import MuxTarget
-from muxer.storage.base import Stored
-from muxer.transfer import private_file
-from muxer.workspace import private
+from muxer.storage.base import ObjectInfo
+from muxer.transfer import open_private
+from muxer.workspace import private_folder
 
 log = logging.getLogger(__name__)
 
-KEPT_SECONDS = 86_400.0
+MAX_RESULT_AGE_SECONDS = 86_400.0
 MAX_KEPT = 100
 # A file whose record is missing for this long belongs to a process that died.
-WRITING_SECONDS = 60.0
+MAX_WRITING_SECONDS = 60.0
 _MEDIA, _RECORD = ".media", ".json"
-_NAME_CHARACTERS = 20
+_DIGEST_LENGTH = 20
 
 
 @dataclass
-class Result:
+class MuxResult:
     """A muxed file that is ready to be uploaded: its path, its media entry without a location, and what the finished line
     and the journal show of it. `stored` is what the storage shows of it after the upload, None before."""
 
@@ -47,7 +47,7 @@ class Result:
     entry: dict[str, Any]
     facts: dict[str, Any]
     timeline: dict[str, Any]
-    stored: Stored | None = None
+    stored: ObjectInfo | None = None
 
     @property
     def is_final(self) -> bool:
@@ -55,7 +55,7 @@ class Result:
         return "missing" not in self.facts
 
 
-class Results:
+class KeptResults:
     """The kept files of one workspace. Safe to use from any thread: a file is taken by a rename, so by one thread only."""
 
     def __init__(self, folder: Path, options: Mapping[str, Any]) -> None:
@@ -63,99 +63,99 @@ class Results:
         self._folder = folder
         self._options = dict(options)
 
-    def keep(self, target: MuxTarget, name: str, certificates: Sequence[Certificate], result: Result) -> None:
+    def store_result(self, target: MuxTarget, name: str, certificates: Sequence[Certificate], result: MuxResult) -> None:
         """Move a `result` out of its job's folder, for the next attempt with the same arguments. One that cannot be kept is
         muxed again."""
-        record = self._record(target, name, certificates)
+        record = self._record_path(target, name, certificates)
         media = record.with_suffix(_MEDIA)
         try:
-            private(self._folder)
+            private_folder(self._folder)
             content = {
                 "length": result.path.stat().st_size,
-                "sha256": _digest(result.path),
+                "sha256": _file_digest(result.path),
                 "entry": result.entry,
                 "facts": result.facts,
                 "timeline": result.timeline,
                 "stored": None if result.stored is None else vars(result.stored),
             }
             result.path.chmod(0o600)
-            files.replace(result.path, media)
+            files.replace_file(result.path, media)
             fresh = record.with_suffix(".new")
-            with private_file(fresh) as file:
+            with open_private(fresh) as file:
                 file.write(json.dumps(content).encode())
-            files.replace(fresh, record)
+            files.replace_file(fresh, record)
         except (OSError, MuxerError, TypeError, ValueError) as error:
             log.info("the muxed file is not kept for the next attempt: %s", error)
-            self._remove(record)
+            self._remove_record(record)
             return
         log.info("the muxed file is kept for the next attempt", extra={"fields": {"bytes": content["length"]}})
 
-    def take(
+    def take_result(
         self, target: MuxTarget, name: str, certificates: Sequence[Certificate], folder: Path
-    ) -> Result | None:
+    ) -> MuxResult | None:
         """Move the kept file of a `target` into a job's `folder`. Returns None when there is none that is complete."""
-        record = self._record(target, name, certificates)
+        record = self._record_path(target, name, certificates)
         path = folder / f"kept{_MEDIA}"
         try:
             found = json.loads(record.read_text(encoding="utf-8"))
-            files.replace(record.with_suffix(_MEDIA), path)
-            self._remove(record)
-            if path.stat().st_size != found["length"] or _digest(path) != found["sha256"]:
+            files.replace_file(record.with_suffix(_MEDIA), path)
+            self._remove_record(record)
+            if path.stat().st_size != found["length"] or _file_digest(path) != found["sha256"]:
                 raise ValueError("it is not what was kept")
-            stored = None if found["stored"] is None else Stored(**found["stored"])
-            return Result(path, found["entry"], found["facts"], found["timeline"], stored)
+            stored = None if found["stored"] is None else ObjectInfo(**found["stored"])
+            return MuxResult(path, found["entry"], found["facts"], found["timeline"], stored)
         except FileNotFoundError:
-            self._remove(record)
+            self._remove_record(record)
             return None
         except (OSError, ValueError, TypeError, KeyError) as error:
             log.warning("a kept muxed file cannot be used, the recording is muxed again: %s", error)
-            self._remove(record)
+            self._remove_record(record)
             return None
 
-    def forget(self, target: MuxTarget) -> None:
+    def forget_target(self, target: MuxTarget) -> None:
         """Delete what is kept of a `target` that needs it no longer, and of earlier ones with fewer or other sources."""
-        for record in self._records(f"{_slot(target)}-*"):
-            self._remove(record)
+        for record in self._list_records(f"{_target_prefix(target)}-*"):
+            self._remove_record(record)
         self._close()
 
-    def prune(self) -> None:
+    def prune_files(self) -> None:
         """Delete what is too old, what is too much, and what a process that died has left incomplete."""
         now = time.time()
-        for number, record in enumerate(self._records()):
-            if number >= MAX_KEPT or now - _changed(record) > KEPT_SECONDS:
-                self._remove(record)
+        for number, record in enumerate(self._list_records()):
+            if number >= MAX_KEPT or now - _changed_at(record) > MAX_RESULT_AGE_SECONDS:
+                self._remove_record(record)
         for path in self._folder.glob("*"):
-            if not path.with_suffix(_RECORD).exists() and now - _changed(path) > WRITING_SECONDS:
-                self._remove(path.with_suffix(_RECORD))
+            if not path.with_suffix(_RECORD).exists() and now - _changed_at(path) > MAX_WRITING_SECONDS:
+                self._remove_record(path.with_suffix(_RECORD))
         self._close()
 
-    def drop_oldest(self) -> bool:
+    def evict_oldest(self) -> bool:
         """Delete the oldest kept file, because the disk is short. Returns whether there was one."""
-        oldest = next(iter(self._records()[::-1]), None)
+        oldest = next(iter(self._list_records()[::-1]), None)
         if oldest is None:
             return False
         log.warning("the disk is short: a muxed file that was kept for the next attempt is deleted")
-        return self._remove(oldest)
+        return self._remove_record(oldest)
 
-    def _records(self, pattern: str = "*") -> list[Path]:
+    def _list_records(self, pattern: str = "*") -> list[Path]:
         """Return the records, the newest first."""
-        return sorted(self._folder.glob(f"{pattern}{_RECORD}"), key=_changed, reverse=True)
+        return sorted(self._folder.glob(f"{pattern}{_RECORD}"), key=_changed_at, reverse=True)
 
-    def _record(self, target: MuxTarget, name: str, certificates: Sequence[Certificate]) -> Path:
+    def _record_path(self, target: MuxTarget, name: str, certificates: Sequence[Certificate]) -> Path:
         """Return the path of a record: its name holds everything that decides the content of the file."""
         sources = [
-            [one.media_id, str(one.start), str(one.stop), one.size, one.pkcs7, one.region, one.contact]
+            [one.media_id, str(one.start), str(one.stop), one.stated_size, one.pkcs7_envelope, one.region, one.agent_contact]
             for one in (target.audio, *target.screens)
         ]
         readers = sorted([one.alias, one.pem] for one in certificates)
         decisive = json.dumps([name, target.region, sources, readers, self._options], default=str, sort_keys=True)
-        return self._folder / f"{_slot(target)}-{_short(decisive)}{_RECORD}"
+        return self._folder / f"{_target_prefix(target)}-{_short_digest(decisive)}{_RECORD}"
 
-    def _remove(self, record: Path) -> bool:
+    def _remove_record(self, record: Path) -> bool:
         """Delete a record and its file. Returns whether both are gone; what stays is left to the next poll."""
         try:
             for path in (record, record.with_suffix(".new"), record.with_suffix(_MEDIA)):
-                files.remove(path)
+                files.remove_file(path)
         except OSError as error:
             log.warning("%s cannot be deleted now: %s", record, error)
             return False
@@ -166,24 +166,24 @@ class Results:
             self._folder.rmdir()  # only when it is empty
 
 
-def clear_entry(target: MuxTarget, muxed: Muxed, start: datetime) -> dict[str, Any]:
+def clear_entry(target: MuxTarget, muxed: MuxedFile, start: datetime) -> dict[str, Any]:
     """Return the media entry of a clear muxed file (gir-api, section 5), without its location and size."""
     screen = target.screens[0]
     milliseconds = round(muxed.length / 1000)
     parameters: dict[str, Any] = {"region": screen.region or target.region}
-    if screen.contact:
-        parameters["contact"] = dict(screen.contact)
+    if screen.agent_contact:
+        parameters["contact"] = dict(screen.agent_contact)
     return {
-        "mediaId": target.name,
+        "mediaId": target.file_name,
         "type": "video/mp4",
         "startTime": format_time(start),
         "stopTime": format_time(start + timedelta(milliseconds=milliseconds)),
         "duration": str(milliseconds),
-        "parameters": parameters | {"muxed_mediaIds": list(target.sources)},
+        "parameters": parameters | {"muxed_mediaIds": list(target.source_ids)},
     }
 
 
-def shown_facts(muxed: Muxed) -> dict[str, Any]:
+def result_facts(muxed: MuxedFile) -> dict[str, Any]:
     """Return what the finished line shows of a muxed file."""
     method = "; ".join(muxed.reasons) or "copy"
     seconds = {"length": muxed.length / 1e6, "padding": muxed.padding / 1e6, "sync": muxed.shift / 1e6}
@@ -192,7 +192,7 @@ def shown_facts(muxed: Muxed) -> dict[str, Any]:
     return {**seconds, **blanked, "method": method, **missing}
 
 
-def _changed(path: Path) -> float:
+def _changed_at(path: Path) -> float:
     """Return when a file was written or renamed last, in seconds since 1970; 0 when it is gone."""
     try:
         return path.lstat().st_ctime
@@ -200,15 +200,15 @@ def _changed(path: Path) -> float:
         return 0.0
 
 
-def _slot(target: MuxTarget) -> str:
+def _target_prefix(target: MuxTarget) -> str:
     """Return the first part of the names of all that is kept of one agent and one audio file of a call."""
-    return _short(json.dumps([target.recording_id, target.audio.media_id, target.agent]))
+    return _short_digest(json.dumps([target.recording_id, target.audio.media_id, target.agent]))
 
 
-def _short(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:_NAME_CHARACTERS]
+def _short_digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:_DIGEST_LENGTH]
 
 
-def _digest(path: Path) -> str:
+def _file_digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 
-from muxer.config.schema import Processing
+from muxer.config.schema import ProcessingOptions
 
 
-def shard(recording_id: str, total: int) -> int:
+def shard_of(recording_id: str, total: int) -> int:
     """Given a recording's id and the number of shards, return its shard, from 0 on.
 
     The same in every process, on every host and in every release: all instances of a site must agree on it.
@@ -15,7 +15,7 @@ def shard(recording_id: str, total: int) -> int:
     return int.from_bytes(hashlib.sha256(recording_id.encode()).digest()[:8], "big") % total
 
 
-def effective_id(processing: Processing) -> int | None:
+def effective_shard(processing: ProcessingOptions) -> int | None:
     """Given the sharding options, return the shard that this instance works on, None when sharding is off.
 
     A backup takes the next primary's shard (the guide: 2 of 4 works as 3).
@@ -26,7 +26,7 @@ def effective_id(processing: Processing) -> int | None:
     return (processing.muxer_id + step) % processing.total_muxers
 
 
-def takes(processing: Processing, recording_id: str) -> bool:
+def is_mine(processing: ProcessingOptions, recording_id: str) -> bool:
     """Whether this instance works on a recording."""
-    mine = effective_id(processing)
-    return mine is None or shard(recording_id, processing.total_muxers) == mine
+    mine = effective_shard(processing)
+    return mine is None or shard_of(recording_id, processing.total_muxers) == mine

@@ -17,24 +17,24 @@ from pathlib import Path
 from typing import Any
 
 from muxer import __version__, files
-from muxer.activity import Polls, Running, Snapshot
+from muxer.activity import PollStatistics, RunningTarget, ActivitySnapshot
 from muxer.errors import LocalResourceError
 from muxer.masking import Mask
-from muxer.transfer import private_file
+from muxer.transfer import open_private
 
 log = logging.getLogger(__name__)
 
-STATE = "state.json"
+STATE_FILE = "state.json"
 
 _NUMBER = int | float
-_NEEDED = {"version": str, "instance": str, "pid": int, "at": _NUMBER, "started": _NUMBER, "queued": int} | {
+_REQUIRED_FIELDS = {"version": str, "instance": str, "pid": int, "at": _NUMBER, "started": _NUMBER, "queued": int} | {
     "running": list,
     "polls": dict,
     "totals": dict,
     "out": dict,
     "disk_has_room": bool,
 }
-_RUNNING = {"recording": str, "agent": str, "file": str, "begun": _NUMBER, "step": str} | {
+_RUNNING_FIELDS = {"recording": str, "agent": str, "file": str, "begun": _NUMBER, "step": str} | {
     "step_begun": _NUMBER,
     "done": _NUMBER,
     "total": _NUMBER,
@@ -50,9 +50,9 @@ class StateFile:
         self._whose = {"version": __version__, "instance": instance, "pid": os.getpid()}
         self._told = False
 
-    def write(
+    def write_state(
         self,
-        snapshot: Snapshot,
+        snapshot: ActivitySnapshot,
         queued: int,
         out: Mapping[str, tuple[float, str]],
         has_room: bool,
@@ -63,60 +63,60 @@ class StateFile:
         say once when that is not possible."""
         elapsed = time.time() - time.monotonic()
         services = {name: {"out_since": since + elapsed, "reason": reason} for name, (since, reason) in out.items()}
-        state = {**self._whose, **plain(snapshot), "queued": queued, "out": services, "disk_has_room": has_room}
+        state = {**self._whose, **snapshot_json(snapshot), "queued": queued, "out": services, "disk_has_room": has_room}
         state["fleet"] = fleet
         new = self._path.with_suffix(".new")
         try:
-            with private_file(new) as file:
+            with open_private(new) as file:
                 file.write(self._mask(json.dumps(state)).encode(errors="backslashreplace"))
-            files.replace(new, self._path)
+            files.replace_file(new, self._path)
             self._told = False
         except (OSError, LocalResourceError) as error:
             if not self._told:
                 log.warning("%s cannot be written: %s", self._path, error)
             self._told = True
 
-    def remove(self) -> None:
+    def remove_file(self) -> None:
         """Remove the file: this process ends."""
         for path in (self._path, self._path.with_suffix(".new")):
             with contextlib.suppress(OSError):
-                files.remove(path)
+                files.remove_file(path)
 
 
-def read(folder: Path) -> dict[str, Any] | None:
+def read_state(folder: Path) -> dict[str, Any] | None:
     """Given the temporary folder of an instance, return what its state file says; None when none can be read, or it lacks
     something."""
     try:
-        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        state = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return state if _is_whole(state) else None
+    return state if _is_complete(state) else None
 
 
-def jobs(state: Mapping[str, Any]) -> tuple[Running, ...]:
+def running_jobs(state: Mapping[str, Any]) -> tuple[RunningTarget, ...]:
     """Given what :func:`read` has returned, return the jobs that run."""
-    return tuple(Running(**{name: one[name] for name in _RUNNING}) for one in state["running"])
+    return tuple(RunningTarget(**{name: one[name] for name in _RUNNING_FIELDS}) for one in state["running"])
 
 
-def _is_whole(state: object) -> bool:
+def _is_complete(state: object) -> bool:
     """Whether everything is there that :meth:`StateFile.write` writes, as far as a reader needs it."""
-    if not _has(state, _NEEDED):
+    if not _has_fields(state, _REQUIRED_FIELDS):
         return False
     assert isinstance(state, dict)
     return (
-        _has(state["polls"], {"result": dict, "seconds": _NUMBER, "error": str})
-        and state["polls"].keys() >= vars(Polls()).keys()
-        and _has(state["totals"], {"outcomes": dict})
-        and all(_has(one, _RUNNING) for one in state["running"])
-        and all(_has(one, {"reason": str}) for one in state["out"].values())
+        _has_fields(state["polls"], {"result": dict, "seconds": _NUMBER, "error": str})
+        and state["polls"].keys() >= vars(PollStatistics()).keys()
+        and _has_fields(state["totals"], {"outcomes": dict})
+        and all(_has_fields(one, _RUNNING_FIELDS) for one in state["running"])
+        and all(_has_fields(one, {"reason": str}) for one in state["out"].values())
     )
 
 
-def _has(found: object, form: Mapping[str, Any]) -> bool:
+def _has_fields(found: object, form: Mapping[str, Any]) -> bool:
     return isinstance(found, dict) and all(isinstance(found.get(name), kind) for name, kind in form.items())
 
 
-def plain(snapshot: Snapshot) -> dict[str, Any]:
+def snapshot_json(snapshot: ActivitySnapshot) -> dict[str, Any]:
     """Given a snapshot, return it as JSON holds it: counters of pairs become lists of [word, word, count]."""
     totals = snapshot.totals
     pairs = {"moved": totals.moved, "errors": totals.errors}

@@ -17,14 +17,14 @@ from typing import BinaryIO
 from muxer import activity
 from muxer.errors import Code, LocalResourceError, ServiceUnavailable, Stopped
 
-CHUNK = 256 * 1024
+CHUNK_BYTES = 256 * 1024
 # How often the room for a transfer of unknown length is looked at.
-LOOK_BYTES = 16 * 1024 * 1024
+CHECK_INTERVAL_BYTES = 16 * 1024 * 1024
 # A transfer may take this long, plus its size at this rate; slower is taken for a stall (our decision).
 GRACE_SECONDS = 600.0
-LEAST_BYTES_PER_SECOND = 64 * 1024
+MIN_BYTES_PER_SECOND = 64 * 1024
 UNKNOWN_LENGTH_SECONDS = 4 * 3600.0
-_MOST_DIGITS = 18
+_MAX_LENGTH_DIGITS = 18
 # A server that creates each response calls it modified just now: that states nothing about the file.
 JUST_NOW_SECONDS = 2.0
 _NO_SPACE = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
@@ -32,15 +32,15 @@ _NO_SPACE = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 def time_limit(length: int | None) -> float:
     """Given the length of a transfer in bytes, if known, return how many seconds it may take."""
-    return UNKNOWN_LENGTH_SECONDS if length is None else GRACE_SECONDS + length / LEAST_BYTES_PER_SECOND
+    return UNKNOWN_LENGTH_SECONDS if length is None else GRACE_SECONDS + length / MIN_BYTES_PER_SECOND
 
 
-def announced(text: str) -> int | None:
+def content_length(text: str) -> int | None:
     """Given a ``Content-Length``, return the number of bytes that it announces, None when it is no such number."""
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS else None
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _MAX_LENGTH_DIGITS else None
 
 
-class Received(int):
+class ReceivedLength(int):
     """The number of bytes of a fetched file.
 
     `modified` is the time at which the server says that the file was modified last, in seconds since 1970 by the clock of
@@ -49,7 +49,7 @@ class Received(int):
 
     modified: float | None
 
-    def __new__(cls, length: int, modified: float | None = None) -> Received:
+    def __new__(cls, length: int, modified: float | None = None) -> ReceivedLength:
         """Create it from the number of bytes, `length`, and `modified`."""
         made = super().__new__(cls, length)
         made.modified = modified
@@ -79,21 +79,21 @@ def _http_time(text: str | None) -> datetime | None:
 
 
 @contextmanager
-def private_file(path: Path) -> Iterator[BinaryIO]:
+def open_private(path: Path) -> Iterator[BinaryIO]:
     """Given a path, yield the new, empty file there, which only this account can read.
 
     Raise :class:`LocalResourceError` when the disk is full, ``OSError`` when a link or a foreign file is there.
     """
-    with disk_errors(path.parent):
+    with translate_disk_errors(path.parent):
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
-        with os.fdopen(os.open(path, flags, 0o600), "wb", buffering=CHUNK) as file:
+        with os.fdopen(os.open(path, flags, 0o600), "wb", buffering=CHUNK_BYTES) as file:
             if hasattr(os, "fchmod"):
                 os.fchmod(file.fileno(), 0o600)  # what lay there may be open to others, or belong to them
             yield file
 
 
 @contextmanager
-def disk_errors(folder: Path) -> Iterator[None]:
+def translate_disk_errors(folder: Path) -> Iterator[None]:
     """Turn the errors of a full disk into :class:`LocalResourceError`, which names the folder."""
     try:
         yield
@@ -104,7 +104,7 @@ def disk_errors(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def present(name: str) -> Iterator[None]:
+def file_present(name: str) -> Iterator[None]:
     """Turn the error of a file that is not there any more into :class:`LocalResourceError`, which names it."""
     try:
         yield
@@ -112,7 +112,7 @@ def present(name: str) -> Iterator[None]:
         raise LocalResourceError(f"{name} was removed from the temporary folder while it was needed") from error
 
 
-def receive(
+def receive_file(
     chunks: Iterable[bytes],
     path: Path,
     *,
@@ -120,7 +120,7 @@ def receive(
     source: str,
     stop: threading.Event,
     modified: float | None = None,
-) -> Received:
+) -> ReceivedLength:
     """Given the chunks of a body and the length that was announced, write them to ``path`` and return the length, with
     `modified` (see :class:`Received`).
 
@@ -130,14 +130,14 @@ def receive(
     _check_room(expected or 0, path.parent, source)
     deadline = time.monotonic() + time_limit(expected)
     length, looked = 0, 0
-    activity.expect(expected or 0)
-    with private_file(path) as file:
+    activity.set_expected_amount(expected or 0)
+    with open_private(path) as file:
         for chunk in chunks:
             file.write(chunk)
             length += len(chunk)
-            activity.advance(len(chunk))
+            activity.add_progress(len(chunk))
             check_progress(deadline, source, stop)
-            if expected is None and length - looked >= LOOK_BYTES:
+            if expected is None and length - looked >= CHECK_INTERVAL_BYTES:
                 # It may have no end: it gets half of what is free, so that others are not left without.
                 looked = length
                 _check_room(length, path.parent, source)
@@ -145,7 +145,7 @@ def receive(
                 break
     if expected is not None and length != expected:
         raise ServiceUnavailable(f"{source} broke off: {length} of {expected} bytes", code=Code.BROKE_OFF)
-    return Received(length, modified)
+    return ReceivedLength(length, modified)
 
 
 def _check_room(length: int, folder: Path, source: str) -> None:

@@ -10,12 +10,12 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from muxer.activity import Activity
-from muxer.errors import MediaIncomplete, MediaNotFound, MuxerError, ServiceUnavailable, Stopped, StoredElsewhere, Transient
-from muxer.failures import FLAKY_DELAY_SECONDS, Failure, failure_of
-from muxer.job import Job, Report, services_of
-from muxer.journal import Key
-from muxer.observe.logs import about
-from muxer.outages import RWS, Outages
+from muxer.errors import MediaIncomplete, MediaNotFound, MuxerError, ServiceUnavailable, Stopped, StoredByOtherMuxer, Transient
+from muxer.failures import FLAKY_DELAY_SECONDS, Failure, classify_error
+from muxer.job import Job, JobReport, needed_services
+from muxer.journal import TargetKey
+from muxer.observe.logs import recording_context
+from muxer.outages import RWS, CircuitBreaker
 from muxer.selection import MuxTarget
 
 log = logging.getLogger(__name__)
@@ -25,110 +25,110 @@ MIGRATION_WAIT_SECONDS = 2.0
 MUXED, ALREADY_DONE, FAILED = "muxed", "already done", "failed"
 
 
-class Ledger(Protocol):
+class OutcomeSink(Protocol):
     """Where it is noted what becomes of targets."""
 
-    def begun(self, key: Key) -> None:
+    def record_start(self, key: TargetKey) -> None:
         """A worker has begun a target."""
 
-    def postponed(self, key: Key) -> None:
+    def record_postponed(self, key: TargetKey) -> None:
         """A target was not begun, because a service that it needs is out; a later poll brings it again."""
 
-    def done(self, key: Key, outcome: str, facts: Mapping[str, Any]) -> None:
+    def record_done(self, key: TargetKey, outcome: str, facts: Mapping[str, Any]) -> None:
         """Nothing is left to do for a target: how it ended, and what its finished line says."""
 
-    def failed(self, key: Key, failure: Failure, level: int, error: Exception | None, last: bool) -> bool:
+    def record_failure(self, key: TargetKey, failure: Failure, level: int, error: Exception | None, last: bool) -> bool:
         """An attempt has failed; ``level`` is the one at which that is logged, ``error`` given where nobody expected it;
         ``last`` = this worker makes no further one now. Return whether the target may be tried again."""
 
 
-class Work:
+class TargetProcessor:
     """Does targets. Safe to use from several threads."""
 
-    def __init__(self, job: Job, outages: Outages, activity: Activity, stop: threading.Event, ledger: Ledger) -> None:
+    def __init__(self, job: Job, outages: CircuitBreaker, activity: Activity, stop: threading.Event, ledger: OutcomeSink) -> None:
         self._job = job
         self._outages = outages
         self._activity = activity
         self._stop = stop
         self._ledger = ledger
 
-    def do(self, target: MuxTarget, attempts: int = 1) -> None:
+    def process_target(self, target: MuxTarget, attempts: int = 1) -> None:
         """Given a target and how often it may be tried at once, run its job and tell the ledger what became of it. With one
         attempt it waits while a service that it needs is out; with more, as in a migration, no later poll would bring it
         again. Raise :class:`Stopped`."""
-        key = key_of(target)
-        if attempts == 1 and not self._outages.admit(services_of(target)):
-            self._ledger.postponed(key)
+        key = target_key(target)
+        if attempts == 1 and not self._outages.try_half_open(needed_services(target)):
+            self._ledger.record_postponed(key)
             return
-        self._ledger.begun(key)
-        self._try(key, attempts, lambda: self._job_of(target))
+        self._ledger.record_start(key)
+        self._attempt_repeatedly(key, attempts, lambda: self._run_job(target))
 
-    def find_and_do(self, key: Key, attempts: int) -> None:
+    def find_and_process(self, key: TargetKey, attempts: int) -> None:
         """Given what a target is known by, read it from RWS and go on as :meth:`do` does."""
-        if attempts == 1 and not self._outages.admit({RWS}):
-            self._ledger.postponed(key)
+        if attempts == 1 and not self._outages.try_half_open({RWS}):
+            self._ledger.record_postponed(key)
             return
-        self._ledger.begun(key)
-        self._try(key, attempts, lambda: self._found(key, attempts))
+        self._ledger.record_start(key)
+        self._attempt_repeatedly(key, attempts, lambda: self._find_and_run(key, attempts))
 
-    def _found(self, key: Key, attempts: int) -> Report | None:
+    def _find_and_run(self, key: TargetKey, attempts: int) -> JobReport | None:
         """Return what was done for a target that is read first; None when it must wait for a service."""
-        with about(key.recording):
-            target = self._job.find(key.recording, key.name)
+        with recording_context(key.recording):
+            target = self._job.find_target(key.recording, key.name)
         if target is None:
-            return Report()
-        if attempts == 1 and not self._outages.admit(services_of(target)):
+            return JobReport()
+        if attempts == 1 and not self._outages.try_half_open(needed_services(target)):
             return None
-        return self._job_of(target, fresh=True)
+        return self._run_job(target, fresh=True)
 
-    def _job_of(self, target: MuxTarget, fresh: bool = False) -> Report:
-        with self._activity.job(target):
+    def _run_job(self, target: MuxTarget, fresh: bool = False) -> JobReport:
+        with self._activity.track_target(target):
             return self._job.run(target, fresh=fresh)
 
-    def _try(self, key: Key, attempts: int, body: Callable[[], Report | None]) -> None:
+    def _attempt_repeatedly(self, key: TargetKey, attempts: int, body: Callable[[], JobReport | None]) -> None:
         for attempt in range(1, attempts + 1):
             try:
                 report = body()
             except Stopped as error:
-                with about(key.recording):
+                with recording_context(key.recording):
                     log.info("%s", error)
                 raise
             except Exception as error:
-                if not self._failed(key, error, last=attempt == attempts):
+                if not self._record_failure(key, error, last=attempt == attempts):
                     break
                 if self._stop.wait(MIGRATION_WAIT_SECONDS * 2.0 ** (attempt - 1)):
                     raise Stopped("stopped before another attempt") from error
             else:
-                self._end(key, report)
+                self._record_result(key, report)
                 return
-        self._activity.finished(FAILED, {})
+        self._activity.count_outcome(FAILED, {})
 
-    def _end(self, key: Key, report: Report | None) -> None:
+    def _record_result(self, key: TargetKey, report: JobReport | None) -> None:
         if report is None:
-            self._ledger.postponed(key)
+            self._ledger.record_postponed(key)
             return
         outcome = MUXED if report.muxed else ALREADY_DONE
-        self._ledger.done(key, outcome, {**report.facts, "timeline": report.timeline})
-        self._activity.finished(outcome, report.facts)
+        self._ledger.record_done(key, outcome, {**report.facts, "timeline": report.timeline})
+        self._activity.count_outcome(outcome, report.facts)
 
-    def _failed(self, key: Key, error: Exception, last: bool) -> bool:
+    def _record_failure(self, key: TargetKey, error: Exception, last: bool) -> bool:
         """Tell of a failed attempt; return whether there is to be another one at once."""
-        failure = failure_of(error)
+        failure = classify_error(error)
         if isinstance(error, ServiceUnavailable) and error.retry_after is None and self._outages.is_flaky(error.service):
             failure = replace(failure, retry_after=FLAKY_DELAY_SECONDS)
-        self._activity.erred(failure.service, failure.error)
+        self._activity.count_error(failure.service, failure.error)
         unexpected = None if isinstance(error, MuxerError) else error
-        return self._ledger.failed(key, failure, self._weight(error), unexpected, last) and not last
+        return self._ledger.record_failure(key, failure, self._failure_log_level(error), unexpected, last) and not last
 
-    def _weight(self, error: Exception) -> int:
+    def _failure_log_level(self, error: Exception) -> int:
         """Return the level at which a failure is logged: an outage has its own line, and what will come is no error."""
-        if isinstance(error, Transient) and self._outages.is_out(error.service):
+        if isinstance(error, Transient) and self._outages.is_open(error.service):
             return logging.INFO
         if isinstance(error, MediaIncomplete) and error.warned_once:
             return logging.INFO
-        return logging.WARNING if isinstance(error, MediaNotFound | StoredElsewhere) else logging.ERROR
+        return logging.WARNING if isinstance(error, MediaNotFound | StoredByOtherMuxer) else logging.ERROR
 
 
-def key_of(target: MuxTarget) -> Key:
+def target_key(target: MuxTarget) -> TargetKey:
     """Given a target, return what the journal knows it by."""
-    return Key(target.name, target.recording_id, target.agent)
+    return TargetKey(target.file_name, target.recording_id, target.agent)

@@ -19,23 +19,23 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from muxer import files
-from muxer.disk import Disk
+from muxer.disk import TempDisk
 from muxer.errors import Code, ConfigError, Problem
-from muxer.lock import lock
+from muxer.lock import acquire_lock
 from muxer.ownership import check_folder
-from muxer.transfer import disk_errors
+from muxer.transfer import translate_disk_errors
 
 log = logging.getLogger(__name__)
 
-LOCK = "muxer.lock"
+LOCK_FILE = "muxer.lock"
 JOB_PREFIX = "muxer-job-"
 # Muxed files that wait for another attempt; the folder is there only while there are any.
-KEPT = "kept"
+KEPT_FOLDER = "kept"
 # What tempfile.mkdtemp makes of the prefix. Anything else in the folder belongs to somebody else.
 _JOB_NAME = re.compile(re.escape(JOB_PREFIX) + "[a-z0-9_]{8}")
 
 
-def folder_of(configured: Path | None, instance: str) -> Path:
+def temp_folder_for(configured: Path | None, instance: str) -> Path:
     """Given ``temp_dir`` (None = a folder of the instance below the system's) and the instance's name, return its folder."""
     return configured if configured is not None else Path(tempfile.gettempdir()) / f"recording-muxer-{instance}"
 
@@ -47,18 +47,18 @@ class Workspace:
         """Given ``temp_dir`` (None = a folder of this instance below the system's), the instance's name and how much of the
         disk must stay free, take the folder. Raise :class:`ConfigError` when it is unsafe or too small, or another
         instance holds it."""
-        self.path = folder_of(configured, instance)
+        self.path = temp_folder_for(configured, instance)
         try:
             if configured is None:
-                private(self.path)
+                private_folder(self.path)
             elif shared := check_folder(configured):
                 log.warning("[processing] temp_dir: %s", shared)
-            self._lock_file = lock(self.path / LOCK, self.path, "[processing] temp_dir")
-            self.disk = Disk(self.path, min_free_megabytes)
+            self._lock_file = acquire_lock(self.path / LOCK_FILE, self.path, "[processing] temp_dir")
+            self.disk = TempDisk(self.path, min_free_megabytes)
             self.publishing, self.uploading = self.path / "publishing", self.path / "uploading"
             self.deleting, self.padding = self.path / "deleting", self.path / "padding"
-            self.kept = self.path / KEPT
-            self.keep()
+            self.kept = self.path / KEPT_FOLDER
+            self.touch_files()
         except OSError as error:
             what = f"{self.path} cannot be used: {error.filename or ''}: {error.strerror or error}"
             raise ConfigError([Problem("[processing] temp_dir", what)]) from error
@@ -66,17 +66,17 @@ class Workspace:
         self._active: set[str] = set()
         self._removed = False
 
-    def keep(self) -> None:
+    def touch_files(self) -> None:
         """Make the folders that are missing, and mark everything as used: the system's own cleaners remove what is old."""
         for folder in (self.publishing, self.uploading, self.deleting, self.padding):
-            private(folder)
+            private_folder(folder)
             os.utime(folder)
             for path in folder.iterdir():
                 with contextlib.suppress(OSError):
                     os.utime(path)
-        os.utime(self.path / LOCK)
+        os.utime(self.path / LOCK_FILE)
 
-    def restore(self) -> bool:
+    def restore_folder(self) -> bool:
         """Make the folder and its lock anew when somebody has removed them, which is logged once; return whether that was
         done. Raise :class:`ConfigError` when another instance holds them since."""
         if self._is_held():
@@ -90,8 +90,8 @@ class Workspace:
         self._removed = True
         try:
             self.path.mkdir(mode=0o700, exist_ok=True)
-            fresh = lock(self.path / LOCK, self.path, "[processing] temp_dir")
-            self.keep()
+            fresh = acquire_lock(self.path / LOCK_FILE, self.path, "[processing] temp_dir")
+            self.touch_files()
         except OSError:
             return False  # What needs the folder says what is wrong with it; the next call tries again.
         self._lock_file.close()
@@ -102,19 +102,19 @@ class Workspace:
     def _is_held(self) -> bool:
         """Whether the lock that this process holds is the one that others would find."""
         try:
-            return os.path.samestat((self.path / LOCK).stat(), os.fstat(self._lock_file.fileno()))
+            return os.path.samestat((self.path / LOCK_FILE).stat(), os.fstat(self._lock_file.fileno()))
         except FileNotFoundError:
             return False
         except OSError:
             return True  # It cannot be told.
 
     @contextmanager
-    def job(self) -> Iterator[Path]:
+    def job_folder(self) -> Iterator[Path]:
         """Yield a new private folder for one job, and remove it with everything in it when the job ends.
 
         Raise :class:`~muxer.errors.LocalResourceError` when the disk is full.
         """
-        with disk_errors(self.path):
+        with translate_disk_errors(self.path):
             with self._lock:
                 path = Path(tempfile.mkdtemp(prefix=JOB_PREFIX, dir=self.path))
                 self._active.add(path.name)
@@ -125,18 +125,18 @@ class Workspace:
                 with self._lock:
                     self._active.discard(path.name)
 
-    def close(self) -> None:
+    def remove_job_folders(self) -> None:
         """Remove the folders of jobs that could not be ended in time."""
         with self._lock:
             given_up = list(self._active)
         for name in given_up:
             remove_folder(self.path / name)
 
-    def release(self) -> None:
+    def release_lock(self) -> None:
         """Let others have the folder."""
         self._lock_file.close()
 
-    def clean(self) -> int:
+    def clean_abandoned(self) -> int:
         """Remove the folders of jobs that are not running, left behind by a process that died; return their number."""
         with self._lock:
             found = self.path.glob(f"{JOB_PREFIX}*")
@@ -144,12 +144,12 @@ class Workspace:
         return sum(remove_folder(path) for path in left_over)
 
     @property
-    def mark(self) -> str:
+    def instance_mark(self) -> str:
         """A short text that is the same after a restart and different for every other instance."""
         return hashlib.sha256(os.fsencode(f"{socket.gethostname()}:{self.path}")).hexdigest()[:12]
 
 
-class Cleaning:
+class TempFolderCleaner:
     """When the next clean-up of the temporary folder is due (guide: ``clean_temp_folder_timeout``)."""
 
     def __init__(self, workspace: Workspace, *, enabled: bool, interval: int) -> None:
@@ -159,26 +159,26 @@ class Cleaning:
         self._interval = interval
         self._last = float("-inf")
 
-    def tick(self, idle: bool) -> int:
+    def clean_if_due(self, idle: bool) -> int:
         """Clean up if it is due: at the first call, then every ``interval`` seconds, or for -1 whenever idle."""
         due = idle if self._interval < 0 else time.monotonic() - self._last >= self._interval
         if not self._enabled or not (due or self._last == float("-inf")):
             return 0
         self._last = time.monotonic()
-        return self._workspace.clean()
+        return self._workspace.clean_abandoned()
 
 
 def remove_folder(path: Path) -> bool:
     """Delete the folder at `path` with everything in it, as far as possible. Returns whether it is gone; what stays is
     logged."""
     try:
-        files.patiently(lambda: _remove_folder(path))
+        files.retry_while_busy(lambda: _remove_tree(path))
     except OSError as error:
         log.warning("%s cannot be deleted now: %s", path, error)
     return not os.path.lexists(path)
 
 
-def _remove_folder(path: Path) -> None:
+def _remove_tree(path: Path) -> None:
     try:
         shutil.rmtree(path)
     except OSError:
@@ -188,7 +188,7 @@ def _remove_folder(path: Path) -> None:
             raise
 
 
-def private(path: Path) -> Path:
+def private_folder(path: Path) -> Path:
     """Make a folder that only this account can enter, or check that an existing one is ours."""
     with contextlib.suppress(FileExistsError):
         path.mkdir(mode=0o700)

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
-from tests.support.media import KeptLab, Shelf, shared_folder
+from tests.support.media import CachedMediaLab, MediaCache, shared_folder
 from tests.support.rabbitmq import RabbitNode
 from tests.support.tls import HOST, self_signed
 
-from muxer.lab.keys import recipients
+from muxer.lab.keys import load_recipients
 from muxer.lab.lab import Lab
 from muxer.lab.switches import Switches
 
@@ -30,17 +30,17 @@ if "MUXER_FUZZ" not in os.environ:
 
 
 @pytest.fixture(scope="session")
-def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> MediaCache:
     """Return where the media of this run are kept."""
-    return Shelf(shared_folder(tmp_path_factory.getbasetemp()) / "media")
+    return MediaCache(shared_folder(tmp_path_factory.getbasetemp()) / "media")
 
 
 @pytest.fixture(scope="session")
-def kept_lab(tmp_path_factory: pytest.TempPathFactory, shelf: Shelf) -> type[Lab]:
+def kept_lab(tmp_path_factory: pytest.TempPathFactory, shelf: MediaCache) -> type[Lab]:
     """Return a kind of lab that takes its media and keys from what other labs of this run have made."""
-    KeptLab.shelf, KeptLab.keys = shelf, tmp_path_factory.mktemp("keys")
-    recipients(KeptLab.keys)
-    return KeptLab
+    CachedMediaLab.shelf, CachedMediaLab.keys = shelf, tmp_path_factory.mktemp("keys")
+    load_recipients(CachedMediaLab.keys)
+    return CachedMediaLab
 
 
 @pytest.fixture
@@ -49,11 +49,11 @@ def make_lab(tmp_path: Path, kept_lab: type[Lab]) -> Iterator[Callable[..., Lab]
     with ExitStack() as stack:
         count = iter(range(100))
 
-        def make(**switches: object) -> Lab:
+        def create_lab(**switches: object) -> Lab:
             folder = tmp_path / f"lab-{next(count)}"
             return stack.enter_context(kept_lab(folder, Switches(**switches)))  # type: ignore[arg-type]
 
-        yield make
+        yield create_lab
 
 
 @pytest.fixture(scope="session")
@@ -70,10 +70,10 @@ def vhost(rabbit: RabbitNode) -> Iterator[VirtualHost]:
 
     rabbit.start()
     name, password = secrets.token_hex(4), secrets.token_hex(8)
-    rabbit.add(name, name, password)
+    rabbit.add_vhost(name, name, password)
     yield VirtualHost(rabbit, name, password)
     rabbit.start()
-    rabbit.remove(name, name)
+    rabbit.remove_vhost(name, name)
 
 
 @pytest.fixture(scope="session")
@@ -113,9 +113,9 @@ def large(tmp_path: Path) -> Path:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
     """Let the tests that share a fixture of their module run in one worker."""
-    from tests.support.schedule import Modules
+    from tests.support.schedule import ModuleScheduling
 
-    return Modules(config, log)
+    return ModuleScheduling(config, log)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

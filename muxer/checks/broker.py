@@ -6,73 +6,73 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
-from muxer.checks.checklist import Check, Finding, ok
-from muxer.checks.connection import Server
-from muxer.config.broker import PLAIN, TLS, Node, nodes
+from muxer.checks.checklist import Check, Finding, passed_finding
+from muxer.checks.connection import CheckedServer
+from muxer.config.broker import PLAIN, TLS, BrokerNode, parse_nodes
 from muxer.config.schema import Config
-from muxer.fleet.lanes import dead, names
-from muxer.outages import Outages
+from muxer.fleet.lanes import dead_letter_queue, queue_names
+from muxer.outages import CircuitBreaker
 
-SECTION = "fleet"
+FLEET_SECTION = "fleet"
 _NOT_FOUND = 404
-_NEEDED = ("[fleet] mode", "[fleet] broker_url")
+_REQUIRED_OPTIONS = ("[fleet] mode", "[fleet] broker_url")
 
 
-class OfBroker:
+class BrokerChecks:
     """The checks of a fleet; none without one."""
 
     def __init__(self, config: Config) -> None:
         """Given the configuration."""
         self._config = config
-        found = nodes(config.fleet.broker_url) if config.is_fleet else ()
-        self.servers = [self._server(node, f" {number}" if len(found) > 1 else "") for number, node in enumerate(found, 1)]
+        found = parse_nodes(config.fleet.broker_url) if config.is_fleet else ()
+        self.servers = [self._node_server(node, f" {number}" if len(found) > 1 else "") for number, node in enumerate(found, 1)]
 
-    def checks(self) -> Iterator[Check]:
+    def create_checks(self) -> Iterator[Check]:
         """Yield them, node by node."""
         for server in self.servers:
-            yield from server.checks(_NEEDED)
+            yield from server.create_checks(_REQUIRED_OPTIONS)
         if self.servers:
-            yield Check("RabbitMQ login", self._login, _NEEDED, SECTION)
-            yield Check("RabbitMQ queues", self._queues, ("RabbitMQ login",), SECTION)
+            yield Check("RabbitMQ login", self._check_login, _REQUIRED_OPTIONS, FLEET_SECTION)
+            yield Check("RabbitMQ queues", self._check_queues, ("RabbitMQ login",), FLEET_SECTION)
 
-    def _server(self, node: Node, number: str) -> Server:
+    def _node_server(self, node: BrokerNode, number: str) -> CheckedServer:
         host = f"[{node.host}]" if ":" in node.host else node.host
         url = f"{TLS if node.tls else PLAIN}://{host}:{node.port}"
-        return Server(f"RabbitMQ{number}", url, SECTION, self._config.fleet.trusted_ca)
+        return CheckedServer(f"RabbitMQ{number}", url, FLEET_SECTION, self._config.fleet.trusted_ca)
 
-    def _login(self) -> Iterator[Finding]:
-        with _connected(self._config):
-            users = {(node.username, node.virtual_host) for node in nodes(self._config.fleet.broker_url)}
-        yield ok("RabbitMQ login", ", ".join(f"as {user}, virtual host {name}" for user, name in sorted(users)))
+    def _check_login(self) -> Iterator[Finding]:
+        with _open_connection(self._config):
+            users = {(node.username, node.virtual_host) for node in parse_nodes(self._config.fleet.broker_url)}
+        yield passed_finding("RabbitMQ login", ", ".join(f"as {user}, virtual host {name}" for user, name in sorted(users)))
 
-    def _queues(self) -> Iterator[Finding]:
+    def _check_queues(self) -> Iterator[Finding]:
         queue = self._config.fleet.queue
-        with _connected(self._config) as connection:
-            counts = {name: _waiting(connection, name) for name in (*names(queue), dead(queue))}
+        with _open_connection(self._config) as connection:
+            counts = {name: _message_count(connection, name) for name in (*queue_names(queue), dead_letter_queue(queue))}
         if None in counts.values():
-            yield ok("RabbitMQ queues", f"{queue}: not there yet; poller or worker make them at their first start")
+            yield passed_finding("RabbitMQ queues", f"{queue}: not there yet; poller or worker make them at their first start")
         else:
-            yield ok("RabbitMQ queues", ", ".join(f"{name}: {count} messages" for name, count in counts.items()))
+            yield passed_finding("RabbitMQ queues", ", ".join(f"{name}: {count} messages" for name, count in counts.items()))
 
 
 @contextmanager
-def _connected(config: Config) -> Iterator[Any]:
+def _open_connection(config: Config) -> Iterator[Any]:
     """Yield a connection; within this block, errors of the libraries become ours."""
-    from muxer.fleet.connection import connect, parameters, quiet, talking  # here: only a fleet has its packages
+    from muxer.fleet.connection import open_connection, connection_parameters, silence_library_logging, broker_call  # here: only a fleet has its packages
 
-    quiet()
-    with talking(Outages()), closing(connect(parameters(config.fleet, "recording-muxer check"))) as connection:
+    silence_library_logging()
+    with broker_call(CircuitBreaker()), closing(open_connection(connection_parameters(config.fleet, "recording-muxer check"))) as connection:
         yield connection
 
 
-def _waiting(connection: Any, name: str) -> int | None:
+def _message_count(connection: Any, name: str) -> int | None:
     """Return how many messages wait in a queue, None when there is no such queue."""
     from pika.exceptions import ChannelClosedByBroker
 
-    from muxer.fleet.connection import waiting_in
+    from muxer.fleet.connection import count_waiting
 
     try:
-        return waiting_in(connection.channel(), name)
+        return count_waiting(connection.channel(), name)
     except ChannelClosedByBroker as error:
         if error.reply_code != _NOT_FOUND:
             raise

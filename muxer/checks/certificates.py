@@ -5,71 +5,71 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from muxer.checks.checklist import Finding, failed, ok, warning
+from muxer.checks.checklist import Finding, failed_finding, passed_finding, warning_finding
 
 if TYPE_CHECKING:
     from cryptography import x509
 
-SOON_DAYS = 30
+MIN_VALID_DAYS = 30
 
 
-def parsed(der: bytes) -> x509.Certificate:
+def parse_der(der: bytes) -> x509.Certificate:
     """Given a certificate in DER, return it. Raise ``ValueError`` when it is none."""
     from cryptography import x509
 
     return x509.load_der_x509_certificate(der)
 
 
-def from_pem(text: str) -> x509.Certificate:
+def parse_pem(text: str) -> x509.Certificate:
     """Given a certificate in PEM, return it. Raise ``ValueError`` when it is none."""
     from cryptography import x509
 
     return x509.load_pem_x509_certificate(text.encode())
 
 
-def expiry(check: str, certificate: x509.Certificate, now: datetime, *, matters: bool = True) -> Finding:
+def check_expiry(check: str, certificate: x509.Certificate, now: datetime, *, matters: bool = True) -> Finding:
     """Given a certificate and the time, return how long it lasts; ``matters``: nothing works with one that has expired."""
     ends, begins = certificate.not_valid_after_utc, certificate.not_valid_before_utc
     days = (ends - now).days
-    text = f"{subject(certificate)}, valid until {ends:%Y-%m-%d}"
+    text = f"{subject_text(certificate)}, valid until {ends:%Y-%m-%d}"
     if now >= ends:
-        bad = failed if matters else warning
+        bad = failed_finding if matters else warning_finding
         return bad(check, f"{text}: expired {-days} days ago", "renew it" if matters else "renew it; it is not checked here")
     if now < begins:
-        return warning(check, f"{text}: valid only from {begins:%Y-%m-%d} on", "look at the clock of this machine")
-    if days < SOON_DAYS:
-        return warning(check, f"{text}: {days} days left", "renew it in time")
-    return ok(check, f"{text}: {days} days left")
+        return warning_finding(check, f"{text}: valid only from {begins:%Y-%m-%d} on", "look at the clock of this machine")
+    if days < MIN_VALID_DAYS:
+        return warning_finding(check, f"{text}: {days} days left", "renew it in time")
+    return passed_finding(check, f"{text}: {days} days left")
 
 
-def subject(certificate: x509.Certificate) -> str:
+def subject_text(certificate: x509.Certificate) -> str:
     """Return whose certificate it is, in a few words."""
-    return _common(certificate.subject)
+    return _common_name(certificate.subject)
 
 
-def issuer(certificate: x509.Certificate) -> str:
+def issuer_text(certificate: x509.Certificate) -> str:
     """Return who issued it, in a few words."""
-    return "itself" if certificate.issuer == certificate.subject else _common(certificate.issuer)
+    return "itself" if certificate.issuer == certificate.subject else _common_name(certificate.issuer)
 
 
-def names(certificate: x509.Certificate) -> str:
+def server_names(certificate: x509.Certificate) -> str:
     """Return the names and addresses that a server may have with it."""
     from cryptography import x509
 
     try:
         found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (x509.ExtensionNotFound, ValueError):
-        return subject(certificate)
+        return subject_text(certificate)
     return ", ".join(str(one.value) for one in found)
 
 
-def _common(name: x509.Name) -> str:
+def _common_name(name: x509.Name) -> str:
     from cryptography.x509.oid import NameOID
 
     common = name.get_attributes_for_oid(NameOID.COMMON_NAME)
     return str(common[0].value) if common else name.rfc4514_string() or "without a name"
 
 
-def moment() -> datetime:
+def utc_now() -> datetime:
     """Return the time of now, in UTC."""
     return datetime.now(UTC)

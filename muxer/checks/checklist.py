@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from muxer.checks.advice import remedy
+from muxer.checks.advice import advice_for
 from muxer.errors import MuxerError
 
-SECONDS = 30.0
+CHECK_TIMEOUT_SECONDS = 30.0
 
 
-class Status(StrEnum):
+class CheckStatus(StrEnum):
     """What came of a check."""
 
     OK = "ok"
@@ -26,13 +26,13 @@ class Status(StrEnum):
 class Finding:
     """One line of the checklist: what was looked at, what was found, and what to do unless all is well."""
 
-    status: Status
+    status: CheckStatus
     check: str
     found: str
     advice: str = ""
 
 
-Body = Callable[[], Iterable[Finding]]
+CheckBody = Callable[[], Iterable[Finding]]
 
 
 @dataclass(frozen=True)
@@ -41,33 +41,33 @@ class Check:
     ``section`` is the section of muxer.cfg that an error is about."""
 
     name: str
-    body: Body
+    body: CheckBody
     needs: tuple[str, ...] = ()
     section: str = ""
-    seconds: float = SECONDS
+    seconds: float = CHECK_TIMEOUT_SECONDS
 
 
-def ok(check: str, found: str) -> Finding:
+def passed_finding(check: str, found: str) -> Finding:
     """Return the line of something that is as it should be."""
-    return Finding(Status.OK, check, found)
+    return Finding(CheckStatus.OK, check, found)
 
 
-def warning(check: str, found: str, advice: str) -> Finding:
+def warning_finding(check: str, found: str, advice: str) -> Finding:
     """Return the line of something that works, or may, and should be looked at."""
-    return Finding(Status.WARNING, check, found, advice)
+    return Finding(CheckStatus.WARNING, check, found, advice)
 
 
-def failed(check: str, found: str, advice: str) -> Finding:
+def failed_finding(check: str, found: str, advice: str) -> Finding:
     """Return the line of something that does not work."""
-    return Finding(Status.FAILED, check, found, advice)
+    return Finding(CheckStatus.FAILED, check, found, advice)
 
 
-def skipped(check: str, found: str, advice: str = "") -> Finding:
+def skipped_finding(check: str, found: str, advice: str = "") -> Finding:
     """Return the line of something that was not looked at, or cannot be told."""
-    return Finding(Status.SKIPPED, check, found, advice)
+    return Finding(CheckStatus.SKIPPED, check, found, advice)
 
 
-def run(checks: Iterable[Check], unusable: Iterable[str]) -> Iterator[Finding]:
+def run_checks(checks: Iterable[Check], unusable: Iterable[str]) -> Iterator[Finding]:
     """Given checks and the options that cannot be used, yield what each finds.
 
     The next check is asked for when the one before has ended, so that it may follow from what that one found.
@@ -77,35 +77,35 @@ def run(checks: Iterable[Check], unusable: Iterable[str]) -> Iterator[Finding]:
         missing = next((need for need in check.needs if need in bad), None)
         if missing is not None:
             bad.add(check.name)
-            yield skipped(check.name, f"not looked at: needs {missing}")
+            yield skipped_finding(check.name, f"not looked at: needs {missing}")
             continue
-        findings = _in_time(check)
-        if any(one.status is Status.FAILED for one in findings):
+        findings = _run_with_timeout(check)
+        if any(one.status is CheckStatus.FAILED for one in findings):
             bad.add(check.name)
-        bad.update(one.check for one in findings if one.status is Status.FAILED)
+        bad.update(one.check for one in findings if one.status is CheckStatus.FAILED)
         yield from findings
 
 
-def _in_time(check: Check) -> list[Finding]:
+def _run_with_timeout(check: Check) -> list[Finding]:
     """Run a check in a thread of its own, and leave that alone when its time is over."""
     found: list[Finding] = []
-    thread = threading.Thread(target=lambda: found.extend(_guarded(check)), name=check.name, daemon=True)
+    thread = threading.Thread(target=lambda: found.extend(_run_guarded(check)), name=check.name, daemon=True)
     thread.start()
     thread.join(check.seconds)
     if not thread.is_alive():
         return found
     advice = "something on the way swallows requests (a firewall, a machine that hangs): look there, then check again"
-    return [failed(check.name, f"no end within {check.seconds:.0f} s", advice)]
+    return [failed_finding(check.name, f"no end within {check.seconds:.0f} s", advice)]
 
 
-def _guarded(check: Check) -> list[Finding]:
+def _run_guarded(check: Check) -> list[Finding]:
     """Return what a check finds; an error ends it, and is what it found last."""
     found: list[Finding] = []
     try:
         found.extend(check.body())
     except (MuxerError, OSError) as error:
-        found.append(failed(check.name, str(error), remedy(error, check.section)))
+        found.append(failed_finding(check.name, str(error), advice_for(error, check.section)))
     except Exception as error:  # one check must not stop the others
         what = f"the check itself failed: {type(error).__name__}: {error}"
-        found.append(failed(check.name, what, "report this with the text; the other checks stand"))
+        found.append(failed_finding(check.name, what, "report this with the text; the other checks stand"))
     return found

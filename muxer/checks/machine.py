@@ -12,43 +12,43 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from muxer import state
-from muxer.checks.checklist import Check, Finding, failed, ok, warning
+from muxer.checks.checklist import Check, Finding, failed_finding, passed_finding, warning_finding
 from muxer.config.schema import Config
-from muxer.disk import MEGABYTE, Disk, is_short, reserve
+from muxer.disk import MEGABYTE, TempDisk, is_short, reserved_bytes
 from muxer.errors import MuxerError
-from muxer.lock import holder
-from muxer.observe.logfile import lock_of
-from muxer.observe.logs import path_of
+from muxer.lock import lock_holder
+from muxer.observe.logfile import lock_path
+from muxer.observe.logs import log_path_for
 from muxer.ownership import check_folder
 from muxer.process import Runner
 from muxer.startup import find_keep_times, program_problem, program_version, try_ffprobe
-from muxer.workspace import LOCK, folder_of
+from muxer.workspace import LOCK_FILE, temp_folder_for
 
 _VERSION_FLAGS = {"ffmpeg": "-version", "ffprobe": "-version", "openssl": "version"}
 _PROGRAM_CHECK_SECONDS = 60.0
 
 
-class Machine:
+class MachineChecks:
     """The checks of this machine."""
 
     def __init__(self, config: Config) -> None:
         """Given the configuration."""
         self._config = config
         self._runner = Runner(config.processing.openssl or "")
-        self._temp = folder_of(config.processing.temp_dir, config.instance)
+        self._temp = temp_folder_for(config.processing.temp_dir, config.instance_name)
 
-    def checks(self) -> Iterator[Check]:
+    def create_checks(self) -> Iterator[Check]:
         """Yield them in the order of the start."""
         for name in _VERSION_FLAGS:
             needs = (f"[processing] {name}",)
-            yield Check(name, functools.partial(self._program, name), needs, "processing", _PROGRAM_CHECK_SECONDS)
+            yield Check(name, functools.partial(self._check_program, name), needs, "processing", _PROGRAM_CHECK_SECONDS)
         temp = ("[processing] temp_dir",)
-        yield Check("temp_dir", self._temp_dir, temp)
-        yield Check("lock", self._lock, (*temp, "temp_dir"))
-        yield Check("free space", self._room, (*temp, "temp_dir", "[processing] min_free_megabytes"))
-        yield Check("logfile_path", self._log_folder, ("[logfile] logfile_path",))
+        yield Check("temp_dir", self._check_temp_dir, temp)
+        yield Check("lock", self._check_lock, (*temp, "temp_dir"))
+        yield Check("free space", self._check_room, (*temp, "temp_dir", "[processing] min_free_megabytes"))
+        yield Check("logfile_path", self._check_log_folder, ("[logfile] logfile_path",))
 
-    def _program(self, name: str) -> Iterator[Finding]:
+    def _check_program(self, name: str) -> Iterator[Finding]:
         path = getattr(self._config.processing, name)
         try:
             version = program_version(self._runner, path, _VERSION_FLAGS[name]).partition(" Copyright")[0]
@@ -58,67 +58,67 @@ class Machine:
                 try_ffprobe(self._runner, path)
         except MuxerError as error:
             advice = f"install a build that runs here, or name another one in [processing] {name}"
-            yield failed(name, f"{path} {program_problem(name, error).what}", advice)
+            yield failed_finding(name, f"{path} {program_problem(name, error).what}", advice)
         else:
-            yield ok(name, f"{path}: {version}{', with libx264' if name == 'ffmpeg' else ''}")
+            yield passed_finding(name, f"{path}: {version}{', with libx264' if name == 'ffmpeg' else ''}")
 
-    def _temp_dir(self) -> Iterator[Finding]:
+    def _check_temp_dir(self) -> Iterator[Finding]:
         if self._temp.exists():
             try:
                 check_folder(self._temp)
             except PermissionError as error:
-                yield failed("temp_dir", f"{self._temp}: the muxer does not start with it", str(error.strerror))
+                yield failed_finding("temp_dir", f"{self._temp}: the muxer does not start with it", str(error.strerror))
                 return
-            yield _folder("temp_dir", self._temp, "[processing] temp_dir", others=stat.S_IRWXG | stat.S_IRWXO)
-        elif _writable(self._temp.parent):
-            yield ok("temp_dir", f"{self._temp}; it will be made at the start")
+            yield _folder_finding("temp_dir", self._temp, "[processing] temp_dir", others=stat.S_IRWXG | stat.S_IRWXO)
+        elif _is_writable(self._temp.parent):
+            yield passed_finding("temp_dir", f"{self._temp}; it will be made at the start")
         else:
             advice = "make a folder that only the muxer's account can use, and name it in [processing] temp_dir"
-            yield failed("temp_dir", f"{self._temp} cannot be made", advice)
+            yield failed_finding("temp_dir", f"{self._temp} cannot be made", advice)
 
-    def _log_folder(self) -> Iterator[Finding]:
-        path = path_of(self._config.logfile, self._config.instance)
-        yield _folder("logfile_path", path.parent, "[logfile] logfile_path", others=stat.S_IWGRP | stat.S_IWOTH)
-        held = holder(lock_of(path))
-        if held not in (None, holder(self._temp / LOCK)):  # not the muxer that runs with this temp_dir
+    def _check_log_folder(self) -> Iterator[Finding]:
+        path = log_path_for(self._config.logfile, self._config.instance_name)
+        yield _folder_finding("logfile_path", path.parent, "[logfile] logfile_path", others=stat.S_IWGRP | stat.S_IWOTH)
+        held = lock_holder(lock_path(path))
+        if held not in (None, lock_holder(self._temp / LOCK_FILE)):  # not the muxer that runs with this temp_dir
             advice = "give each instance a folder of its own in [logfile] logfile_path"
-            yield failed("log file", f"{path} is written by another instance ({held}); the muxer would not start", advice)
+            yield failed_finding("log file", f"{path} is written by another instance ({held}); the muxer would not start", advice)
 
-    def _lock(self) -> Iterator[Finding]:
-        held = holder(self._temp / LOCK)
+    def _check_lock(self) -> Iterator[Finding]:
+        held = lock_holder(self._temp / LOCK_FILE)
         if held is None:
-            yield ok("lock", "free: no muxer runs with this folder")
+            yield passed_finding("lock", "free: no muxer runs with this folder")
             return
-        running = state.read(self._temp) or {}
+        running = state.read_state(self._temp) or {}
         version = f", version {running['version']} as {running.get('instance')}" if "version" in running else ""
-        yield ok("lock", f"held by a running muxer ({held}{version}); a second one would not start")
+        yield passed_finding("lock", f"held by a running muxer ({held}{version}); a second one would not start")
 
-    def _room(self) -> Iterator[Finding]:
+    def _check_room(self) -> Iterator[Finding]:
         folder = self._temp if self._temp.exists() else self._temp.parent
-        Disk(folder, self._config.processing.min_free_megabytes)  # refuses what the disk can never fulfil
+        TempDisk(folder, self._config.processing.min_free_megabytes)  # refuses what the disk can never fulfil
         usage = shutil.disk_usage(folder)
-        reserved = reserve(usage.total, self._config.processing.min_free_megabytes)
+        reserved = reserved_bytes(usage.total, self._config.processing.min_free_megabytes)
         text = f"{usage.free // MEGABYTE} MB free, {reserved // MEGABYTE} MB must stay free (min_free_megabytes)"
         if usage.total and is_short(usage.free, reserved, was_short=False):
             advice = f"make room on the disk of {self._temp}, or name a folder on another disk in [processing] temp_dir"
-            yield failed("free space", f"{text}: no recording would be begun", advice)
+            yield failed_finding("free space", f"{text}: no recording would be begun", advice)
         else:
-            yield ok("free space", text)
+            yield passed_finding("free space", text)
 
 
-def _folder(check: str, folder: Path, option: str, others: int) -> Finding:
+def _folder_finding(check: str, folder: Path, option: str, others: int) -> Finding:
     """Look at a folder: writable by this account, and without the given rights of other accounts."""
-    if not _writable(folder):
+    if not _is_writable(folder):
         advice = f"chown it to the muxer's account, or change {option}"
-        return failed(check, f"{folder} cannot be written by {_account()}", advice)
+        return failed_finding(check, f"{folder} cannot be written by {_account_name()}", advice)
     mode = stat.S_IMODE(folder.stat().st_mode)
     if os.name == "posix" and mode & others:
         advice = f"close it: chmod {mode & ~others:o} {folder}"
-        return warning(check, f"{folder} is open to other accounts (mode {mode:04o})", advice)
-    return ok(check, f"{folder}, writable by {_account()}")
+        return warning_finding(check, f"{folder} is open to other accounts (mode {mode:04o})", advice)
+    return passed_finding(check, f"{folder}, writable by {_account_name()}")
 
 
-def _writable(folder: Path) -> bool:
+def _is_writable(folder: Path) -> bool:
     """Whether a file can be made there; asked by making one without a name, as far as the system can."""
     try:
         with tempfile.TemporaryFile(dir=folder):
@@ -127,7 +127,7 @@ def _writable(folder: Path) -> bool:
         return False
 
 
-def _account() -> str:
+def _account_name() -> str:
     try:
         return getpass.getuser()
     except (OSError, KeyError):

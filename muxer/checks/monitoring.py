@@ -10,53 +10,53 @@ from dataclasses import fields
 from pathlib import Path
 
 from muxer.checks import certificates
-from muxer.checks.checklist import Check, Finding, failed, ok
-from muxer.config.listening import resolve
-from muxer.config.pem import certificates_in
-from muxer.config.schema import Config, Monitoring
-from muxer.lock import holder
-from muxer.workspace import LOCK, folder_of
+from muxer.checks.checklist import Check, Finding, failed_finding, passed_finding
+from muxer.config.listening import resolve_address
+from muxer.config.pem import read_certificates
+from muxer.config.schema import Config, MonitoringOptions
+from muxer.lock import lock_holder
+from muxer.workspace import LOCK_FILE, temp_folder_for
 
 PORT, CERTIFICATE = "monitoring port", "[monitoring] certificate"
-_NEEDS = tuple(f"[monitoring] {one.name}" for one in fields(Monitoring))
+_REQUIRED_OPTIONS = tuple(f"[monitoring] {one.name}" for one in fields(MonitoringOptions))
 
 
-class OfMonitoring:
+class MonitoringChecks:
     """The checks of the port; there are none when it is off."""
 
     def __init__(self, config: Config) -> None:
         """Given the configuration."""
         self._monitoring = config.monitoring
-        self._lock = folder_of(config.processing.temp_dir, config.instance) / LOCK
+        self._lock = temp_folder_for(config.processing.temp_dir, config.instance_name) / LOCK_FILE
 
-    def checks(self) -> Iterator[Check]:
+    def create_checks(self) -> Iterator[Check]:
         """Yield them."""
         if self._monitoring.http_port:
-            yield Check(PORT, self._port, _NEEDS, "monitoring")
+            yield Check(PORT, self._check_port, _REQUIRED_OPTIONS, "monitoring")
         if self._monitoring.http_port and self._monitoring.certificate:
-            yield Check(CERTIFICATE, self._certificate, _NEEDS, "monitoring")
+            yield Check(CERTIFICATE, self._check_certificate, _REQUIRED_OPTIONS, "monitoring")
 
-    def _port(self) -> Iterator[Finding]:
+    def _check_port(self) -> Iterator[Finding]:
         """Open the port and close it again; the muxer that runs with this configuration holds it."""
-        address, port = resolve(self._monitoring.http_address).address, self._monitoring.http_port
+        address, port = resolve_address(self._monitoring.http_address).address, self._monitoring.http_port
         place = f"{address} port {port}"
         try:
-            _open(address, port)
+            _try_port(address, port)
         except OSError as error:
-            if error.errno == errno.EADDRINUSE and holder(self._lock) is not None:
-                yield ok(PORT, f"{place}: in use, as it is while the muxer runs")
+            if error.errno == errno.EADDRINUSE and lock_holder(self._lock) is not None:
+                yield passed_finding(PORT, f"{place}: in use, as it is while the muxer runs")
             else:
-                yield failed(PORT, f"{place} cannot be opened: {error.strerror}; the muxer would not start", _advice(error))
+                yield failed_finding(PORT, f"{place} cannot be opened: {error.strerror}; the muxer would not start", _port_advice(error))
         else:
-            yield ok(PORT, f"{place}: free")
+            yield passed_finding(PORT, f"{place}: free")
 
-    def _certificate(self) -> Iterator[Finding]:
+    def _check_certificate(self) -> Iterator[Finding]:
         assert isinstance(self._monitoring.certificate, Path)
-        server = certificates_in(self._monitoring.certificate)[0]
-        yield certificates.expiry(CERTIFICATE, server, certificates.moment())
+        server = read_certificates(self._monitoring.certificate)[0]
+        yield certificates.check_expiry(CERTIFICATE, server, certificates.utc_now())
 
 
-def _open(address: str, port: int) -> None:
+def _try_port(address: str, port: int) -> None:
     with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as tried:
         if os.name == "posix":  # what was closed a moment ago is free; on Windows this would take the port from another
             tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -64,7 +64,7 @@ def _open(address: str, port: int) -> None:
         tried.listen()
 
 
-def _advice(error: OSError) -> str:
+def _port_advice(error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
         return "another program, or another muxer, has it: take another number for [monitoring] http_port"
     if error.errno == errno.EADDRNOTAVAIL:

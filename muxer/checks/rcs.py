@@ -6,102 +6,102 @@ import threading
 from collections.abc import Iterator
 from dataclasses import fields
 
-from muxer.checks.advice import remedy
-from muxer.checks.checklist import Check, Finding, failed, ok, skipped, warning
-from muxer.checks.connection import Server
-from muxer.checks.rws import WINDOW, OfRws
-from muxer.config.schema import Config, Rcs
-from muxer.errors import AccessDenied, LoginRefused, MediaNotFound, MuxerError, ServiceUnavailable
+from muxer.checks.advice import advice_for
+from muxer.checks.checklist import Check, Finding, failed_finding, passed_finding, skipped_finding, warning_finding
+from muxer.checks.connection import CheckedServer
+from muxer.checks.rws import WINDOW_CHECK, RwsChecks
+from muxer.config.schema import Config, RcsOptions
+from muxer.errors import AccessDenied, AuthenticationFailed, MediaNotFound, MuxerError, ServiceUnavailable
 from muxer.gir import rcs
 from muxer.gir.query import parse_version
-from muxer.outages import Outages
-from muxer.services import rcs_of
+from muxer.outages import CircuitBreaker
+from muxer.services import create_rcs
 
-LEAST_VERSION = (8, 5, 95, 16)
+MIN_RCS_VERSION = (8, 5, 95, 16)
 LOGIN, PERMISSION = "RCS login", "RCS decrypt permission"
 # Nobody has a recording of this id.
-_NOBODYS = "recording-muxer-check"
-_TRIED = 5
+_UNKNOWN_RECORDING = "recording-muxer-check"
+_MAX_TRIED = 5
 
 
-class OfRcs:
+class RcsChecks:
     """The checks of RCS."""
 
-    def __init__(self, config: Config, seen: OfRws, stop: threading.Event) -> None:
+    def __init__(self, config: Config, seen: RwsChecks, stop: threading.Event) -> None:
         """Given the configuration, what the checks of RWS have seen, and what ends requests that wait."""
         self._config, self._seen, self._stop = config, seen, stop
-        self.server = Server("RCS", config.rcs.base_uri or "", "rcs", config.rcs.trusted_ca)
-        self._made: rcs.Rcs | None = None
+        self.server = CheckedServer("RCS", config.rcs.base_uri or "", "rcs", config.rcs.trusted_ca)
+        self._made: rcs.RcsClient | None = None
 
     @property
-    def _rcs(self) -> rcs.Rcs:
+    def _rcs_client(self) -> rcs.RcsClient:
         if self._made is None:
-            self._made = rcs_of(self._config, self._stop, Outages())
+            self._made = create_rcs(self._config, self._stop, CircuitBreaker())
         assert self._made is not None
         return self._made
 
-    def checks(self) -> Iterator[Check]:
+    def create_checks(self) -> Iterator[Check]:
         """Yield them in the order in which they build on each other."""
-        needs = (*(f"[rcs] {one.name}" for one in fields(Rcs)), "[htcc] contact_center_id", "[htcc] rws_timeout")
+        needs = (*(f"[rcs] {one.name}" for one in fields(RcsOptions)), "[htcc] contact_center_id", "[htcc] rws_timeout")
         if self._config.rcs.base_uri is None:
-            yield Check("RCS", self._absent, needs[:1])
+            yield Check("RCS", self._check_need, needs[:1])
             return
-        yield from self.server.checks(needs)
+        yield from self.server.create_checks(needs)
         way = (*needs, "RCS address", "RCS TLS")
-        yield Check("RCS version", self._version, way, "rcs")
-        yield Check(LOGIN, self._login, (*way, "RCS version"), "rcs")
+        yield Check("RCS version", self._check_version, way, "rcs")
+        yield Check(LOGIN, self._check_login, (*way, "RCS version"), "rcs")
 
-    def _absent(self) -> Iterator[Finding]:
-        first = next(self._seen.encrypted(), None)
+    def _check_need(self) -> Iterator[Finding]:
+        first = next(self._seen.encrypted_media(), None)
         if first is None:
-            yield ok("RCS", "not configured: needed for encrypted recordings only, and none was seen")
+            yield passed_finding("RCS", "not configured: needed for encrypted recordings only, and none was seen")
         else:
             advice = "set base_uri, username and password of [rcs]"
-            yield failed("RCS", f"not configured, but recording {first[0]} is encrypted", advice)
+            yield failed_finding("RCS", f"not configured, but recording {first[0]} is encrypted", advice)
 
-    def _version(self) -> Iterator[Finding]:
+    def _check_version(self) -> Iterator[Finding]:
         try:
-            text = self._rcs.version()
+            text = self._rcs_client.fetch_version()
         except ServiceUnavailable as error:
-            advice = remedy(error, "rcs")
+            advice = advice_for(error, "rcs")
             if not self.server.is_tls and self.server.speaks_tls():
                 advice = "the port speaks TLS: write https:// in [rcs] base_uri"
-            yield failed("RCS version", str(error), advice)
+            yield failed_finding("RCS version", str(error), advice)
             return
         except MuxerError as error:
-            yield warning("RCS version", f"not told: {error}", "see whether [rcs] base_uri leads to RCS")
+            yield warning_finding("RCS version", f"not told: {error}", "see whether [rcs] base_uri leads to RCS")
             return
         version = parse_version(text)
-        if version is None or version < LEAST_VERSION:
-            yield warning("RCS version", text or "not told", "the Genesys guide asks for 8.5.095.16 or later: update RCS")
+        if version is None or version < MIN_RCS_VERSION:
+            yield warning_finding("RCS version", text or "not told", "the Genesys guide asks for 8.5.095.16 or later: update RCS")
         else:
-            yield ok("RCS version", text)
+            yield passed_finding("RCS version", text)
 
-    def _login(self) -> Iterator[Finding]:
+    def _check_login(self) -> Iterator[Finding]:
         """Ask for encrypted media that were seen, and fetch none of them; without any, for one that nobody has."""
         account = f"as {self._config.rcs.username}"
-        nobodys = (_NOBODYS, _NOBODYS, False, ())
-        for recording, media, is_screen, paths in [*self._seen.encrypted()][:_TRIED] or [nobodys]:
-            reach = self._rcs.reach_screen if is_screen else self._rcs.reach_call
+        nobodys = (_UNKNOWN_RECORDING, _UNKNOWN_RECORDING, False, ())
+        for recording, media, is_screen, paths in [*self._seen.encrypted_media()][:_MAX_TRIED] or [nobodys]:
+            reach = self._rcs_client.check_screen_media if is_screen else self._rcs_client.check_call_media
             try:
                 reach(recording, media, paths)
-            except LoginRefused as error:
-                yield failed(LOGIN, f"{account}: {error}", remedy(error, "rcs"))
+            except AuthenticationFailed as error:
+                yield failed_finding(LOGIN, f"{account}: {error}", advice_for(error, "rcs"))
                 return
             except AccessDenied as error:
-                yield ok(LOGIN, account)
+                yield passed_finding(LOGIN, account)
                 advice = f"give the user {self._config.rcs.username} the media decrypt permission in the contact center"
-                yield failed(PERMISSION, str(error), advice)
+                yield failed_finding(PERMISSION, str(error), advice)
                 return
             except MediaNotFound:
                 continue
-            yield ok(LOGIN, account)
-            yield ok(PERMISSION, f"RCS plays {media} of recording {recording}")
+            yield passed_finding(LOGIN, account)
+            yield passed_finding(PERMISSION, f"RCS plays {media} of recording {recording}")
             return
-        yield ok(LOGIN, f"{account}: not refused")
-        yield skipped(PERMISSION, self._unknown(), "check again when the window holds an encrypted recording")
+        yield passed_finding(LOGIN, f"{account}: not refused")
+        yield skipped_finding(PERMISSION, self._unknown_text(), "check again when the window holds an encrypted recording")
 
-    def _unknown(self) -> str:
-        if next(self._seen.encrypted(), None) is None:
-            return f"cannot be told without an encrypted recording, and {WINDOW} has shown none; it was not refused"
+    def _unknown_text(self) -> str:
+        if next(self._seen.encrypted_media(), None) is None:
+            return f"cannot be told without an encrypted recording, and {WINDOW_CHECK} has shown none; it was not refused"
         return "cannot be told: RCS finds none of the encrypted media that were seen; it was not refused"

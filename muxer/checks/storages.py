@@ -13,173 +13,173 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from muxer.checks import webdav
-from muxer.checks.advice import remedy, unreachable
-from muxer.checks.checklist import Check, Finding, failed, ok, skipped, warning
-from muxer.checks.connection import Server
-from muxer.checks.rws import WINDOW, OfRws
-from muxer.checks.s3 import bucket_findings, not_shown
-from muxer.config.schema import S3, Config, Webdav
+from muxer.checks.advice import advice_for, unreachable_advice
+from muxer.checks.checklist import Check, Finding, failed_finding, passed_finding, skipped_finding, warning_finding
+from muxer.checks.connection import CheckedServer
+from muxer.checks.rws import WINDOW_CHECK, RwsChecks
+from muxer.checks.s3 import check_bucket, hidden_file_finding
+from muxer.config.schema import S3Options, Config, WebdavOptions
 from muxer.errors import MetadataError, MuxerError
 from muxer.gir.models import MediaFile
-from muxer.outages import Outages
-from muxer.services import site_of, stores_of
+from muxer.outages import CircuitBreaker
+from muxer.services import site_addresses, create_stores
 from muxer.storage import base
-from muxer.storage.base import Place, Storage, place_of
-from muxer.storage.hosts import Hosts
+from muxer.storage.base import MediaLocation, Storage, parse_descriptor
+from muxer.storage.hosts import AllowedHosts
 from muxer.storage.s3 import S3Storage
 
-MOST_FOLDERS = 10
-UPLOAD_SECONDS = 120.0
-_CONTENT = b"The Recording Muxer tried whether it may write here. This file may be deleted.\n"
+MAX_FOLDERS = 10
+UPLOAD_TIMEOUT_SECONDS = 120.0
+_TEST_CONTENT = b"The Recording Muxer tried whether it may write here. This file may be deleted.\n"
 # More than the limits for uploads that servers have unless they are set up otherwise.
 UPLOAD_BYTES = 4_000_000
-_NO_WRITE = "writing was not tried (--write does)"
+_WRITE_SKIPPED_TEXT = "writing was not tried (--write does)"
 
 
 @dataclass(frozen=True)
-class Folder:
+class CheckedFolder:
     """A folder, or a part of a bucket, by one of its files; muxed files are written beside screen files only."""
 
-    file: Place
+    file: MediaLocation
     is_written: bool
 
     @property
-    def section(self) -> str:
+    def section_name(self) -> str:
         """The section of muxer.cfg that its storage is about."""
         return "webdav" if self.file.storage == base.WEBDAV else "s3"
 
     @property
-    def check(self) -> str:
+    def check_name(self) -> str:
         """The name of its check."""
-        if self.section == "webdav":
+        if self.section_name == "webdav":
             return f"WebDAV folder {self.file.folder}"
         return f"S3 bucket {self.file.bucket}/{self.file.folder}"
 
 
-class OfStorages:
+class StorageChecks:
     """The checks of the storages. ``servers`` are those whose way was looked at."""
 
-    def __init__(self, config: Config, seen: OfRws, scratch: Path, write: bool, stop: threading.Event) -> None:
+    def __init__(self, config: Config, seen: RwsChecks, scratch: Path, write: bool, stop: threading.Event) -> None:
         """Given the configuration, what the checks of RWS have seen, a folder of our own, whether to try an upload, and what
         ends requests that wait."""
         self._config, self._seen, self._scratch, self._write, self._stop = config, seen, scratch, write, stop
-        self.servers: list[Server] = []
+        self.servers: list[CheckedServer] = []
 
-    def checks(self) -> Iterator[Check]:
+    def create_checks(self) -> Iterator[Check]:
         """Yield them; which there are follows from the recordings that were seen."""
-        folders = self._folders()
+        folders = self._seen_folders()
         if not folders:
-            yield Check("storages", self._nothing_seen, (WINDOW, "RWS screen recordings"))
-        for server in self._found_servers(folders):
+            yield Check("storages", self._check_nothing_seen, (WINDOW_CHECK, "RWS screen recordings"))
+        for server in self._seen_servers(folders):
             self.servers.append(server)
-            yield from server.checks(_options(server.section))
-        for folder in folders[:MOST_FOLDERS]:
-            needs = (*_options(folder.section), *self._way_to(folder))
-            yield Check(folder.check, partial(self._folder, folder), needs, folder.section, UPLOAD_SECONDS)
+            yield from server.create_checks(_section_options(server.section))
+        for folder in folders[:MAX_FOLDERS]:
+            needs = (*_section_options(folder.section_name), *self._needed_checks(folder))
+            yield Check(folder.check_name, partial(self._check_folder, folder), needs, folder.section_name, UPLOAD_TIMEOUT_SECONDS)
         for entry in self._config.webdav.hosts or ():
-            if "*" not in entry and entry not in self._netlocs(folders):
-                yield Check(f"WebDAV {entry}", partial(_listed, entry), section="webdav")
+            if "*" not in entry and entry not in self._seen_hosts(folders):
+                yield Check(f"WebDAV {entry}", partial(_check_listed_host, entry), section="webdav")
 
-    def _nothing_seen(self) -> Iterator[Finding]:
+    def _check_nothing_seen(self) -> Iterator[Finding]:
         advice = "check again when recordings are in the window"
-        yield skipped("storages", "no media were seen, so no storage is known", advice)
+        yield skipped_finding("storages", "no media were seen, so no storage is known", advice)
 
-    def _folders(self) -> list[Folder]:
+    def _seen_folders(self) -> list[CheckedFolder]:
         """Return the folders of the media that were seen, each once, those that are written to first."""
-        screens = [one for screen in self._seen.screens.values() for one in screen.screens]
+        screens = [one for screen in self._seen.screens.values() for one in screen.screen_files]
         audio = [one for call in self._seen.calls for one in call.audio]
-        found: dict[tuple[str, str, str], Folder] = {}
-        for place, is_screen in [*((one, True) for one in _places(screens)), *((one, False) for one in _places(audio))]:
-            found.setdefault((place.storage, place.folder, place.bucket), Folder(place, is_screen))
+        found: dict[tuple[str, str, str], CheckedFolder] = {}
+        for place, is_screen in [*((one, True) for one in _media_locations(screens)), *((one, False) for one in _media_locations(audio))]:
+            found.setdefault((place.storage, place.folder, place.bucket), CheckedFolder(place, is_screen))
         return list(found.values())
 
-    def _found_servers(self, folders: list[Folder]) -> Iterator[Server]:
+    def _seen_servers(self, folders: list[CheckedFolder]) -> Iterator[CheckedServer]:
         webdav, s3 = self._config.webdav, self._config.s3
-        hosts = Hosts(webdav.hosts or (), site_of(self._config))
-        for origin in dict.fromkeys(_origin(one) for one in folders if one.section == "webdav"):
+        hosts = AllowedHosts(webdav.hosts or (), site_addresses(self._config))
+        for origin in dict.fromkeys(_server_origin(one) for one in folders if one.section_name == "webdav"):
             parts = urlsplit(origin)
-            admit = partial(hosts.admit, parts.scheme, parts.hostname or "", parts.port)
-            yield Server(f"WebDAV {parts.netloc}", origin, "webdav", webdav.trusted_ca, admit=admit)
-        if s3.endpoint_url and any(one.section == "s3" for one in folders):
-            yield Server("S3", s3.endpoint_url, "s3", s3.trusted_ca)
+            admit = partial(hosts.resolve, parts.scheme, parts.hostname or "", parts.port)
+            yield CheckedServer(f"WebDAV {parts.netloc}", origin, "webdav", webdav.trusted_ca, admit=admit)
+        if s3.endpoint_url and any(one.section_name == "s3" for one in folders):
+            yield CheckedServer("S3", s3.endpoint_url, "s3", s3.trusted_ca)
 
-    def _way_to(self, folder: Folder) -> tuple[str, ...]:
-        if folder.section == "s3":
+    def _needed_checks(self, folder: CheckedFolder) -> tuple[str, ...]:
+        if folder.section_name == "s3":
             return ("S3 address", "S3 TLS") if self._config.s3.endpoint_url else ()
-        name = f"WebDAV {urlsplit(_origin(folder)).netloc}"
+        name = f"WebDAV {urlsplit(_server_origin(folder)).netloc}"
         return f"{name} address", f"{name} TLS"
 
-    def _netlocs(self, folders: list[Folder]) -> set[str]:
+    def _seen_hosts(self, folders: list[CheckedFolder]) -> set[str]:
         """Return the servers of folders as [webdav] hosts may name them."""
-        parts = [urlsplit(_origin(one)) for one in folders if one.section == "webdav"]
+        parts = [urlsplit(_server_origin(one)) for one in folders if one.section_name == "webdav"]
         return {one.netloc for one in parts} | {one.hostname or "" for one in parts}
 
-    def _folder(self, folder: Folder) -> Iterator[Finding]:
-        stores = stores_of(self._config, secrets.token_hex(6), self._scratch, self._stop, Outages())
-        store, check = stores.of(folder.file), folder.check
+    def _check_folder(self, folder: CheckedFolder) -> Iterator[Finding]:
+        stores = create_stores(self._config, secrets.token_hex(6), self._scratch, self._stop, CircuitBreaker())
+        store, check = stores.for_location(folder.file), folder.check_name
         if not store.has_folder(folder.file):
-            what = "the folder" if folder.section == "webdav" else "the bucket"
-            yield failed(check, f"{what} is not there", "make it on the server, or correct the path in the recorders")
+            what = "the folder" if folder.section_name == "webdav" else "the bucket"
+            yield failed_finding(check, f"{what} is not there", "make it on the server, or correct the path in the recorders")
             return
-        yield from self._media_of(store, folder)
+        yield from self._check_media(store, folder)
         if isinstance(store, S3Storage):
-            yield from bucket_findings(store, folder.file, self._write and folder.is_written)
+            yield from check_bucket(store, folder.file, self._write and folder.is_written)
 
-    def _media_of(self, store: Storage, folder: Folder) -> Iterator[Finding]:
-        check = folder.check
-        if store.describe(folder.file) is None:
-            hidden = not_shown(store, check, folder.file) if isinstance(store, S3Storage) else None
+    def _check_media(self, store: Storage, folder: CheckedFolder) -> Iterator[Finding]:
+        check = folder.check_name
+        if store.head(folder.file) is None:
+            hidden = hidden_file_finding(store, check, folder.file) if isinstance(store, S3Storage) else None
             if hidden is not None:
                 yield hidden
                 return
             advice = "see whether the recorders upload to where their metadata say; the muxer waits for the file"
-            yield warning(check, f"login accepted, but {folder.file.name} is not there", advice)
+            yield warning_finding(check, f"login accepted, but {folder.file.name} is not there", advice)
             return
-        login = webdav.login_of(store, folder.file)
+        login = webdav.login_text(store, folder.file)
         if not folder.is_written:
-            yield ok(check, f"{login}, media are there; nothing is written here")
+            yield passed_finding(check, f"{login}, media are there; nothing is written here")
         elif not self._write:
-            yield ok(check, f"{login}, media are there; {_NO_WRITE}")
+            yield passed_finding(check, f"{login}, media are there; {_WRITE_SKIPPED_TEXT}")
         else:
-            yield self._written(store, folder)
-        yield from webdav.multiviews(store, folder.file)
+            yield self._check_upload(store, folder)
+        yield from webdav.check_multiviews(store, folder.file)
 
-    def _written(self, store: Storage, folder: Folder) -> Finding:
+    def _check_upload(self, store: Storage, folder: CheckedFolder) -> Finding:
         """Upload a file of some megabytes as the muxer does, and delete it."""
         name = f"recording-muxer-check-{secrets.token_hex(6)}.txt"
-        source, target = self._scratch / name, folder.file.beside(name)
-        source.write_bytes(_CONTENT * (UPLOAD_BYTES // len(_CONTENT)))
+        source, target = self._scratch / name, folder.file.sibling(name)
+        source.write_bytes(_TEST_CONTENT * (UPLOAD_BYTES // len(_TEST_CONTENT)))
         try:
-            store.store(source, target, lambda: False)
+            store.upload_file(source, target, lambda: False)
         except MuxerError as error:
-            return failed(folder.check, f"media are there, but an upload failed: {error}", remedy(error, folder.section))
+            return failed_finding(folder.check_name, f"media are there, but an upload failed: {error}", advice_for(error, folder.section_name))
         try:
-            store.delete(target)
+            store.delete_file(target)
         except MuxerError as error:
             what = f"an upload worked, but {name} could not be deleted: {error}"
-            return failed(folder.check, what, "give the account the right to delete there, and delete that file by hand")
-        return webdav.uploaded(store, target, folder.check, UPLOAD_BYTES)
+            return failed_finding(folder.check_name, what, "give the account the right to delete there, and delete that file by hand")
+        return webdav.upload_finding(store, target, folder.check_name, UPLOAD_BYTES)
 
 
-def _places(media: list[MediaFile]) -> Iterator[Place]:
+def _media_locations(media: list[MediaFile]) -> Iterator[MediaLocation]:
     """Yield where media lie, as far as their descriptors say so; the muxer itself complains of the others."""
     for one in media:
-        if one.descriptor is not None:
+        if one.media_descriptor is not None:
             with contextlib.suppress(MetadataError):
-                yield place_of(one.descriptor)
+                yield parse_descriptor(one.media_descriptor)
 
 
-def _origin(folder: Folder) -> str:
+def _server_origin(folder: CheckedFolder) -> str:
     parts = urlsplit(folder.file.url)
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def _options(section: str) -> tuple[str, ...]:
-    kind = Webdav if section == "webdav" else S3
+def _section_options(section: str) -> tuple[str, ...]:
+    kind = WebdavOptions if section == "webdav" else S3Options
     return tuple(f"[{section}] {one.name}" for one in fields(kind))
 
 
-def _listed(entry: str) -> Iterator[Finding]:
+def _check_listed_host(entry: str) -> Iterator[Finding]:
     """Look at a server that stands in [webdav] hosts, and in no metadata that were seen."""
     check, parts = f"WebDAV {entry}", urlsplit(f"//{entry}")
     host = parts.hostname or ""
@@ -189,7 +189,7 @@ def _listed(entry: str) -> Iterator[Finding]:
         else:
             socket.getaddrinfo(host, None)
     except OSError as error:
-        advice = unreachable(error, host, parts.port or 0, "webdav")
-        yield failed(check, f"{error.strerror or error}", f"{advice}; or take it out of [webdav] hosts")
+        advice = unreachable_advice(error, host, parts.port or 0, "webdav")
+        yield failed_finding(check, f"{error.strerror or error}", f"{advice}; or take it out of [webdav] hosts")
     else:
-        yield ok(check, "reachable; no recording that was seen names it, so login and folder cannot be told")
+        yield passed_finding(check, "reachable; no recording that was seen names it, so login and folder cannot be told")

@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from muxer.config import Loaded, load
+from muxer.config import LoadedConfig, load_config
 from muxer.errors import ConfigError
 from muxer.exits import EXIT_CONFIG, EXIT_FAILED, EXIT_KILLED
-from muxer.observe.logs import plain
-from muxer.remedies import remedy
+from muxer.observe.logs import escape_control
+from muxer.remedies import help_for
 
 
-def parser(name: str, description: str) -> argparse.ArgumentParser:
+def create_parser(name: str, description: str) -> argparse.ArgumentParser:
     """Given the name of a command and what it does, return a parser of the options that all commands have."""
     made = argparse.ArgumentParser(prog=f"python -m muxer {name}", description=description, allow_abbrev=False)
     made.add_argument("--config-file", required=True, metavar="FILE", help="path of muxer.cfg")
@@ -27,17 +27,17 @@ def parser(name: str, description: str) -> argparse.ArgumentParser:
     return made
 
 
-def loaded(arguments: argparse.Namespace) -> Loaded:
+def load_configuration(arguments: argparse.Namespace) -> LoadedConfig:
     """Given parsed options, return the configuration. Raise :class:`ConfigError`."""
-    return load(Path(arguments.config_file), given(arguments), os.environ)
+    return load_config(Path(arguments.config_file), override_options(arguments), os.environ)
 
 
-def given(arguments: argparse.Namespace) -> dict[str, str]:
+def override_options(arguments: argparse.Namespace) -> dict[str, str]:
     """Given parsed options, return those that stand for options of muxer.cfg, empty where they are not given."""
     return {name: getattr(arguments, name) or "" for name in ("muxer_type", "muxer_id", "total_muxers")}
 
 
-def guarded(body: Callable[[], int]) -> int:
+def exit_code_of(body: Callable[[], int]) -> int:
     """Run the body of a command and return its exit code; say on stderr what is wrong with the configuration. Ctrl-C ends it
     without a word."""
     try:
@@ -55,7 +55,7 @@ def guarded(body: Callable[[], int]) -> int:
         return 0
 
 
-def refused(why: str, nothing: Any | None) -> int:
+def fail(why: str, nothing: Any | None) -> int:
     """Say on stderr why nothing can be shown or done, and to a script (``nothing`` is not None) that, as JSON. Return the
     exit code."""
     sys.stderr.write(f"{why}\n")
@@ -71,12 +71,12 @@ def show_json(value: Any) -> None:
 
 def show_remedies(codes: Iterable[str]) -> None:
     """Print what to do about each code."""
-    sys.stdout.write("".join(f"{code}: {remedy(code)}\n" for code in sorted(set(codes))))
+    sys.stdout.write("".join(f"{code}: {help_for(code)}\n" for code in sorted(set(codes))))
 
 
 def show_table(head: Sequence[str], rows: Iterable[Sequence[str]], title: str = "") -> None:
     """Print a table: with lines and colours on a terminal, else a line for each row with tabs between."""
-    rows = [[plain(cell) for cell in row] for row in rows]
+    rows = [[escape_control(cell) for cell in row] for row in rows]
     if not sys.stdout.isatty():
         for row in (list(head), *rows):
             sys.stdout.write("\t".join(row) + "\n")

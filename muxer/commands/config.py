@@ -8,14 +8,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from muxer.commands.common import guarded, loaded, parser, show_json, show_table
-from muxer.config import Loaded, types
-from muxer.config.load import DEFAULT, default_of
-from muxer.config.schema import Option, options
-from muxer.masking import LOGIN_IN_URL
+from muxer.commands.common import exit_code_of, load_configuration, create_parser, show_json, show_table
+from muxer.config import LoadedConfig, types
+from muxer.config.load import DEFAULT, default_value
+from muxer.config.schema import Option, all_options
+from muxer.masking import URL_CREDENTIALS
 
-STARS = "********"
-UNSET = "(not set)"
+MASKED_TEXT = "********"
+UNSET_TEXT = "(not set)"
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,14 @@ class Setting:
 
 def main(argv: Sequence[str]) -> int:
     """Given the arguments of the command, print the effective configuration and return the exit code."""
-    made = parser("config", "Show the effective configuration and where each value comes from; secrets are shown as stars.")
+    made = create_parser("config", "Show the effective configuration and where each value comes from; secrets are shown as stars.")
     made.add_argument("--changed", action="store_true", help="only what differs from the default")
     arguments = made.parse_args(argv)
-    return guarded(lambda: _show(loaded(arguments), arguments.changed, arguments.json))
+    return exit_code_of(lambda: _print_settings(load_configuration(arguments), arguments.changed, arguments.json))
 
 
-def _show(found: Loaded, changed: bool, as_json: bool) -> int:
-    rows = [one for one in settings(found) if one.changed or not changed]
+def _print_settings(found: LoadedConfig, changed: bool, as_json: bool) -> int:
+    rows = [one for one in effective_settings(found) if one.changed or not changed]
     if as_json:
         show_json({"settings": [asdict(one) for one in rows], "warnings": found.warnings})
         return 0
@@ -50,22 +50,22 @@ def _show(found: Loaded, changed: bool, as_json: bool) -> int:
     return 0
 
 
-def settings(found: Loaded) -> Iterator[Setting]:
+def effective_settings(found: LoadedConfig) -> Iterator[Setting]:
     """Given a configuration, yield every option as it stands, in the order of the sample file."""
-    for section, name, option in options():
+    for section, name, option in all_options():
         value = getattr(getattr(found.config, section), name)
         origin = found.origins[section, name]
-        shown = _secret(value, origin) if option.secret else text_of(option, value)
-        yield Setting(section, name, shown, origin, origin != DEFAULT and value != default_of(option))
+        shown = _masked_secret(value, origin) if option.secret else option_text(option, value)
+        yield Setting(section, name, shown, origin, origin != DEFAULT and value != default_value(option))
 
 
-def text_of(option: Option, value: Any) -> str:
+def option_text(option: Option, value: Any) -> str:
     """Given an option and its value, return it as it could stand in muxer.cfg; one that is not set is empty."""
     match value:
         case None:
             return ""
         case bool():
-            return str(int(value)) if option.parse is types.switch else str(value).lower()
+            return str(int(value)) if option.parse is types.parse_switch else str(value).lower()
         case float():
             return f"{value:g}"
         case tuple():
@@ -73,10 +73,10 @@ def text_of(option: Option, value: Any) -> str:
         case Path() | int():
             return str(value)
         case _:
-            return LOGIN_IN_URL.sub("***@", str(value))
+            return URL_CREDENTIALS.sub("***@", str(value))
 
 
-def _secret(value: str, origin: str) -> str:
+def _masked_secret(value: str, origin: str) -> str:
     if origin == DEFAULT:
-        return f"{UNSET}, that of the guide is used" if value else UNSET
-    return STARS
+        return f"{UNSET_TEXT}, that of the guide is used" if value else UNSET_TEXT
+    return MASKED_TEXT

@@ -9,21 +9,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from muxer.activity import Running, Snapshot
+from muxer.activity import RunningTarget, ActivitySnapshot
 from muxer.masking import Mask
-from muxer.observe.logs import plain
-from muxer.progress import progress, shown
+from muxer.observe.logs import escape_control
+from muxer.progress import measure_progress, format_progress
 
-LINE_SECONDS = 60.0
+LINE_INTERVAL = 60.0
 
 
-class Display(Protocol):
+class ProgressDisplay(Protocol):
     """Shows how far running jobs are."""
 
-    def tick(self, snapshot: Snapshot) -> None:
+    def update_progress(self, snapshot: ActivitySnapshot) -> None:
         """Given what happens now, show it."""
 
-    def write(self, line: str) -> None:
+    def write_line(self, line: str) -> None:
         """Show a line that stays."""
 
     def close(self) -> None:
@@ -31,11 +31,11 @@ class Display(Protocol):
 
 
 @contextmanager
-def display(mask: Mask, *, steps: bool) -> Iterator[Display]:
+def open_display(mask: Mask, *, steps: bool) -> Iterator[ProgressDisplay]:
     """Given what removes secrets and whether each ``step`` is to be told, yield what shows how far jobs are. Until the end
     of the block, warnings of the muxer are shown there too."""
-    made: Display = _Bars() if sys.stderr.isatty() else _Lines()
-    handler = _Handler(lambda line: made.write(mask(line)), steps and isinstance(made, _Lines))
+    made: ProgressDisplay = _BarDisplay() if sys.stderr.isatty() else _LineDisplay()
+    handler = _DisplayHandler(lambda line: made.write_line(mask(line)), steps and isinstance(made, _LineDisplay))
     logger = logging.getLogger("muxer")
     earlier = logger.level, logger.propagate
     logger.addHandler(handler)
@@ -50,7 +50,7 @@ def display(mask: Mask, *, steps: bool) -> Iterator[Display]:
         logger.propagate = earlier[1]
 
 
-class _Handler(logging.Handler):
+class _DisplayHandler(logging.Handler):
     """Hands warnings on, and the end of each step if that is wanted."""
 
     def __init__(self, write: Callable[[str], None], steps: bool) -> None:
@@ -61,28 +61,28 @@ class _Handler(logging.Handler):
         """Write what an administrator is to see of a record."""
         fields = getattr(record, "fields", {})
         if record.levelno >= logging.WARNING:
-            self._write(f"{record.levelname.lower()}: {plain(record.getMessage())}")
+            self._write(f"{record.levelname.lower()}: {escape_control(record.getMessage())}")
         elif self._steps and "step" in fields:
             self._write(f"  {record.getMessage()}, {fields['seconds']:.1f} s")
         elif self._steps and record.name.startswith("muxer.commands"):
-            self._write(plain(record.getMessage()))
+            self._write(escape_control(record.getMessage()))
 
 
-class _Lines:
+class _LineDisplay:
     """Plain lines: one a minute."""
 
     def __init__(self) -> None:
-        self._due = time.monotonic() + LINE_SECONDS
+        self._due = time.monotonic() + LINE_INTERVAL
 
-    def tick(self, snapshot: Snapshot) -> None:
+    def update_progress(self, snapshot: ActivitySnapshot) -> None:
         """Write a line for each running job, when a minute is over."""
         if time.monotonic() < self._due:
             return
-        self._due = time.monotonic() + LINE_SECONDS
+        self._due = time.monotonic() + LINE_INTERVAL
         for running in snapshot.running:
-            self.write(f"{_named(running)}: {_far(running, snapshot.at) or 'goes on'}")
+            self.write_line(f"{_target_label(running)}: {_progress_text(running, snapshot.at) or 'goes on'}")
 
-    def write(self, line: str) -> None:
+    def write_line(self, line: str) -> None:
         """Write a line."""
         sys.stderr.write(line + "\n")
         sys.stderr.flush()
@@ -91,7 +91,7 @@ class _Lines:
         """There is nothing to end."""
 
 
-class _Bars:
+class _BarDisplay:
     """A bar for each step that runs or has run."""
 
     def __init__(self) -> None:
@@ -106,24 +106,24 @@ class _Bars:
         self._bars.start()
         self._closed = False
 
-    def tick(self, snapshot: Snapshot) -> None:
+    def update_progress(self, snapshot: ActivitySnapshot) -> None:
         """Move the bars."""
         for running in snapshot.running:
             begun, (task, earlier) = (running.step, running.step_begun), self._tasks.get(running.file, (None, None))
             if task is not None and task != begun:
-                self._full(earlier)
+                self._finish_bar(earlier)
             if task != begun:
-                self._tasks[running.file] = begun, self._bars.add_task(_named(running), total=None, far="")
+                self._tasks[running.file] = begun, self._bars.add_task(_target_label(running), total=None, far="")
             self._bars.update(
                 self._tasks[running.file][1],
                 total=running.total or None,
                 completed=min(running.done, running.total or running.done),
-                far=_far(running, snapshot.at),
+                far=_progress_text(running, snapshot.at),
             )
         for file in set(self._tasks) - {running.file for running in snapshot.running}:
-            self._full(self._tasks.pop(file)[1])
+            self._finish_bar(self._tasks.pop(file)[1])
 
-    def write(self, line: str) -> None:
+    def write_line(self, line: str) -> None:
         """Write a line above the bars."""
         self._bars.console.print(line, markup=False, soft_wrap=True)
 
@@ -133,13 +133,13 @@ class _Bars:
             self._closed = True
             self._bars.stop()
 
-    def _full(self, task: Any) -> None:
+    def _finish_bar(self, task: Any) -> None:
         self._bars.update(task, total=1, completed=1, far="")
 
 
-def _named(running: Running) -> str:
-    return plain(f"{running.agent} {running.step}" if running.agent else running.step)
+def _target_label(running: RunningTarget) -> str:
+    return escape_control(f"{running.agent} {running.step}" if running.agent else running.step)
 
 
-def _far(running: Running, now: float) -> str:
-    return shown(progress(running.done, running.total, running.step_begun, now), running.step)
+def _progress_text(running: RunningTarget, now: float) -> str:
+    return format_progress(measure_progress(running.done, running.total, running.step_begun, now), running.step)

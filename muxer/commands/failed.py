@@ -8,59 +8,59 @@ import sys
 import time
 from collections.abc import Sequence
 
-from muxer.commands.common import guarded, loaded, parser, refused, show_json, show_remedies, show_table
-from muxer.commands.instance import NO_JOURNAL, look
+from muxer.commands.common import exit_code_of, load_configuration, create_parser, fail, show_json, show_remedies, show_table
+from muxer.commands.instance import NO_JOURNAL, find_instance
 from muxer.exits import EXIT_OK
-from muxer.journal import ASIDE, RETRY
+from muxer.journal import SET_ASIDE, RETRY
 from muxer.monitoring import history
-from muxer.monitoring.history import Row
-from muxer.monitoring.words import ago, moment
-from muxer.remedies import remedy
+from muxer.monitoring.history import TargetRecord
+from muxer.monitoring.words import format_ago, format_datetime
+from muxer.remedies import help_for
 
-HEAD = ("recording", "agent", "code", "attempts", "last", "next try", "reason")
+TABLE_HEADER = ("recording", "agent", "code", "attempts", "last", "next try", "reason")
 # On a terminal the long texts share a column, so that 80 characters are wide enough.
-DRAWN = ("code", "attempts", "last", "next try", "recording, agent: reason")
+TERMINAL_HEADER = ("code", "attempts", "last", "next try", "recording, agent: reason")
 
 
 def main(argv: Sequence[str]) -> int:
     """Given the arguments, list the failures; return 0, or 1 when there is no journal to read."""
-    made = parser("failed", "What was set aside and what waits for another attempt, newest first.")
+    made = create_parser("failed", "What was set aside and what waits for another attempt, newest first.")
     which = made.add_mutually_exclusive_group()
     which.add_argument("--aside", action="store_true", help="only what was set aside")
     which.add_argument("--waiting", action="store_true", help="only what waits for another attempt")
     made.add_argument("--code", metavar="MUX-NNN", help="only failures with this code")
     arguments = made.parse_args(argv)
-    return guarded(lambda: _run(arguments))
+    return exit_code_of(lambda: _list_failures(arguments))
 
 
-def _run(arguments: argparse.Namespace) -> int:
-    journal = look(loaded(arguments).config).journal
+def _list_failures(arguments: argparse.Namespace) -> int:
+    journal = find_instance(load_configuration(arguments).config).journal_path
     if not journal.exists():
-        return refused(NO_JOURNAL.format(journal), [] if arguments.json else None)
-    states = (ASIDE,) if arguments.aside else (RETRY,) if arguments.waiting else (ASIDE, RETRY)
+        return fail(NO_JOURNAL.format(journal), [] if arguments.json else None)
+    states = (SET_ASIDE,) if arguments.aside else (RETRY,) if arguments.waiting else (SET_ASIDE, RETRY)
     try:
-        rows = [row for row in history.failures(journal, states) if arguments.code in (None, row.code)]
+        rows = [row for row in history.read_failures(journal, states) if arguments.code in (None, row.code)]
     except sqlite3.Error as error:
-        return refused(f"the journal {journal} cannot be read: {error}", [] if arguments.json else None)
+        return fail(f"the journal {journal} cannot be read: {error}", [] if arguments.json else None)
     if arguments.json:
-        show_json([{**vars(row), "remedy": remedy(row.code)} for row in rows])
+        show_json([{**vars(row), "remedy": help_for(row.code)} for row in rows])
     elif rows:
-        show_table(*((DRAWN, map(_drawn, rows)) if sys.stdout.isatty() else (HEAD, map(_cells, rows))))
+        show_table(*((TERMINAL_HEADER, map(_terminal_cells, rows)) if sys.stdout.isatty() else (TABLE_HEADER, map(_table_cells, rows))))
         show_remedies(row.code for row in rows)
     else:
         sys.stdout.write("nothing has failed\n")
     return EXIT_OK
 
 
-def _cells(row: Row) -> tuple[str, ...]:
-    return row.recording, row.agent, row.code, str(row.attempts), moment(row.updated), _again(row), row.reason
+def _table_cells(row: TargetRecord) -> tuple[str, ...]:
+    return row.recording, row.agent, row.code, str(row.attempts), format_datetime(row.updated), _next_attempt_text(row), row.reason
 
 
-def _drawn(row: Row) -> tuple[str, ...]:
+def _terminal_cells(row: TargetRecord) -> tuple[str, ...]:
     told = f"{row.recording}, {row.agent}: {row.reason}"
-    return row.code, str(row.attempts), ago(row.updated, time.time()), _again(row), told
+    return row.code, str(row.attempts), format_ago(row.updated, time.time()), _next_attempt_text(row), told
 
 
-def _again(row: Row) -> str:
+def _next_attempt_text(row: TargetRecord) -> str:
     now = time.time()
-    return "set aside" if row.retry_at is None else ago(row.retry_at, now) if row.retry_at > now else "at the next poll"
+    return "set aside" if row.retry_at is None else format_ago(row.retry_at, now) if row.retry_at > now else "at the next poll"

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from muxer.commands.beside import Beside
+from muxer.commands.beside import EmbeddedMuxer
 from muxer.errors import Code, MetadataError
-from muxer.selection import MuxTarget, Selection, select
+from muxer.selection import MuxTarget, TargetSelection, select_targets
 
 
-def targets_of(parts: Beside, recording_id: str) -> Selection:
+def find_targets(parts: EmbeddedMuxer, recording_id: str) -> TargetSelection:
     """Given the id of a call recording, return its targets, at least one. Raise :class:`MetadataError` when there is no such
     recording, or none is wanted, and what RWS raises."""
-    call = parts.services.rws.call_recording(recording_id)
+    call = parts.services.rws.fetch_call_recording(recording_id)
     if call is None:
         text = f"RWS knows no call recording {recording_id!r}; check the id, and the region of [htcc] base_uri"
         raise MetadataError(text, code=Code.CONFIGURATION)
-    screen = parts.services.rws.screen_recording(recording_id)
+    screen = parts.services.rws.fetch_screen_recording(recording_id)
     advanced = parts.config.advanced
-    found = select(
+    found = select_targets(
         call,
         screen,
         delete_superseded=advanced.delete_superseded,
@@ -31,7 +31,7 @@ def targets_of(parts: Beside, recording_id: str) -> Selection:
     return found
 
 
-def chosen(targets: Sequence[MuxTarget], agent: str | None) -> Sequence[MuxTarget]:
+def choose_targets(targets: Sequence[MuxTarget], agent: str | None) -> Sequence[MuxTarget]:
     """Given targets and the option ``--agent``, return those of the agent. Raise :class:`MetadataError` for none."""
     ours = [target for target in targets if agent is None or target.agent == agent]
     if not ours:

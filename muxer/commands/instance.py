@@ -9,24 +9,24 @@ from typing import Any
 
 from muxer import state
 from muxer.config.schema import Config
-from muxer.fleet.view import from_plain
-from muxer.fleet.view import trouble as trouble_of_fleet
+from muxer.fleet.view import fleet_from_dict
+from muxer.fleet.view import fleet_problems as trouble_of_fleet
 from muxer.guests import WORKER
-from muxer.journal import JOURNAL
-from muxer.lock import holder
-from muxer.monitoring.lateness import lateness
-from muxer.workspace import LOCK, folder_of
+from muxer.journal import JOURNAL_FILE
+from muxer.lock import lock_holder
+from muxer.monitoring.lateness import overdue_seconds
+from muxer.workspace import LOCK_FILE, temp_folder_for
 
 # The state file is written every two seconds; a busy machine may be late.
-FRESH_SECONDS = 30.0
+MAX_STATE_AGE_SECONDS = 30.0
 # A worker that has died is told for a day: the next one on this machine takes over its folder.
-DIED_SECONDS = 86_400.0
+MAX_DEAD_AGE_SECONDS = 86_400.0
 NO_JOURNAL = "there is no journal at {}: has this instance run, with this temp_dir?"
 RUNS, HANGS, DIED, DOWN = "runs", "hangs", "died", "does not run"
 
 
 @dataclass(frozen=True)
-class Instance:
+class RunningInstance:
     """An instance by its configuration: whether it :attr:`runs <standing>`, and what it says of itself (None = nothing)."""
 
     folder: Path
@@ -34,44 +34,44 @@ class Instance:
     state: dict[str, Any] | None
 
     @property
-    def journal(self) -> Path:
+    def journal_path(self) -> Path:
         """Where its journal lies."""
-        return self.folder / JOURNAL
+        return self.folder / JOURNAL_FILE
 
 
-def look(config: Config) -> Instance:
+def find_instance(config: Config) -> RunningInstance:
     """Given a configuration, look at the instance that runs with it."""
-    return _at(folder_of(config.processing.temp_dir, config.instance))
+    return _read_instance(temp_folder_for(config.processing.temp_dir, config.instance_name))
 
 
-def look_at_workers(config: Config) -> tuple[Instance, ...]:
+def find_local_workers(config: Config) -> tuple[RunningInstance, ...]:
     """Given a configuration, look at the workers of its fleet that run on this machine, or have died there lately."""
     if not config.is_fleet:
         return ()
-    folders = folder_of(config.processing.temp_dir, config.instance).glob(f"{WORKER}*")
-    found = (_at(folder) for folder in sorted(folders, key=lambda one: (len(one.name), one.name)))
-    return tuple(one for one in found if one.state is not None and time.time() - one.state["at"] < DIED_SECONDS)
+    folders = temp_folder_for(config.processing.temp_dir, config.instance_name).glob(f"{WORKER}*")
+    found = (_read_instance(folder) for folder in sorted(folders, key=lambda one: (len(one.name), one.name)))
+    return tuple(one for one in found if one.state is not None and time.time() - one.state["at"] < MAX_DEAD_AGE_SECONDS)
 
 
-def _at(folder: Path) -> Instance:
-    found = state.read(folder)
+def _read_instance(folder: Path) -> RunningInstance:
+    found = state.read_state(folder)
     if found is None:
-        return Instance(folder, DOWN, None)
-    if time.time() - found["at"] <= FRESH_SECONDS:
-        return Instance(folder, RUNS, found)
-    return Instance(folder, HANGS if _is_held(folder) else DIED, found)
+        return RunningInstance(folder, DOWN, None)
+    if time.time() - found["at"] <= MAX_STATE_AGE_SECONDS:
+        return RunningInstance(folder, RUNS, found)
+    return RunningInstance(folder, HANGS if _is_held(folder) else DIED, found)
 
 
-def trouble(instance: Instance, config: Config) -> list[str]:
+def instance_problems(instance: RunningInstance, config: Config) -> list[str]:
     """Given an instance, return what is wrong with it, most important first; nothing when it is at its work."""
     if instance.state is None or instance.standing == DIED:
-        return trouble_of_process(instance)
-    fleet = from_plain(instance.state.get("fleet"))
+        return process_problems(instance)
+    fleet = fleet_from_dict(instance.state.get("fleet"))
     of_fleet = () if fleet is None else trouble_of_fleet(fleet, instance.state["out"])
-    return [*trouble_of_process(instance), *of_fleet, *_trouble_of_polls(instance.state, config, fleet is not None)]
+    return [*process_problems(instance), *of_fleet, *_poll_problems(instance.state, config, fleet is not None)]
 
 
-def trouble_of_process(instance: Instance) -> list[str]:
+def process_problems(instance: RunningInstance) -> list[str]:
     """Given an instance, or a worker, return what is wrong with it beside its polls."""
     if instance.state is None:
         return [f"no instance runs with {instance.folder}"]
@@ -87,14 +87,14 @@ def trouble_of_process(instance: Instance) -> list[str]:
     return reasons
 
 
-def _trouble_of_polls(found: dict[str, Any], config: Config, is_fleet: bool) -> list[str]:
+def _poll_problems(found: dict[str, Any], config: Config, is_fleet: bool) -> list[str]:
     """Return whether the last poll is too old. One that waits for workers leaves a queue; that of a fleet keeps no poll."""
     if config.advanced.call_recording_query_string:  # a migration has no polls
         return []
     polls, interval = found["polls"], config.processing.min_poll_interval * 60
     last = found["started"] if polls["last_success"] is None else polls["last_success"]
     is_busy = found["queued"] > 0 and not is_fleet
-    late = lateness(last, polls["seconds"], time.time(), interval, is_busy=is_busy)
+    late = overdue_seconds(last, polls["seconds"], time.time(), interval, is_busy=is_busy)
     error = f": {polls['error']}" if polls["error"] else ""
     return [] if late is None else [f"no poll has succeeded for {late:.0f} s{error}"]
 
@@ -102,6 +102,6 @@ def _trouble_of_polls(found: dict[str, Any], config: Config, is_fleet: bool) -> 
 def _is_held(folder: Path) -> bool:
     """Whether a process holds a folder: its lock ends with it. One that cannot be looked at counts as held."""
     try:
-        return holder(folder / LOCK) is not None
+        return lock_holder(folder / LOCK_FILE) is not None
     except OSError:
         return True

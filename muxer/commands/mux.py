@@ -14,101 +14,101 @@ from pathlib import Path
 from typing import Any
 
 from muxer import activity, files, state
-from muxer.commands.beside import Beside, Outcome, run_beside, say
-from muxer.commands.common import guarded, parser, show_json
-from muxer.commands.found import chosen, targets_of
+from muxer.commands.beside import EmbeddedMuxer, Outcome, run_command, format_masked_error
+from muxer.commands.common import exit_code_of, create_parser, show_json
+from muxer.commands.found import choose_targets, find_targets
 from muxer.errors import Code, LocalResourceError, MetadataError, MuxerError, Stopped
 from muxer.exits import EXIT_FAILED, EXIT_OK
-from muxer.fleet.view import from_plain
-from muxer.job import Report
-from muxer.journal import JOURNAL, Key, done_elsewhere
+from muxer.fleet.view import fleet_from_dict
+from muxer.job import JobReport
+from muxer.journal import JOURNAL_FILE, TargetKey, record_external_success
 from muxer.masking import Mask
-from muxer.observe.logs import plain
-from muxer.remedies import remedy
+from muxer.observe.logs import escape_control
+from muxer.remedies import help_for
 from muxer.selection import MuxTarget
-from muxer.transfer import CHUNK, disk_errors
-from muxer.workspace import folder_of
+from muxer.transfer import CHUNK_BYTES, translate_disk_errors
+from muxer.workspace import temp_folder_for
 
 log = logging.getLogger(__name__)
 
 # What a state file says of running jobs counts for so long.
-FRESH_SECONDS = 10.0
+MAX_STATE_AGE_SECONDS = 10.0
 
 
 def main(argv: Sequence[str]) -> int:
     """Given the arguments after ``mux``, run the command and return its exit code."""
-    made = parser("mux", "Make the muxed files of one call recording now.")
+    made = create_parser("mux", "Make the muxed files of one call recording now.")
     made.add_argument("id", metavar="ID", help="id of the call recording")
     made.add_argument("--force", action="store_true", help="make again what is there already; with --output: overwrite FILE")
     made.add_argument("--output", metavar="FILE", type=Path, help="write the muxed file, in clear, to FILE; store nothing")
     made.add_argument("--agent", metavar="NAME", help="only the file of this agent")
     arguments = made.parse_args(argv)
-    return guarded(lambda: run_beside(arguments, partial(_mux, arguments), steps=True))
+    return exit_code_of(lambda: run_command(arguments, partial(_mux_targets, arguments), steps=True))
 
 
-def _mux(arguments: argparse.Namespace, parts: Beside) -> Outcome:
-    mask = Mask(parts.config.secrets)
+def _mux_targets(arguments: argparse.Namespace, parts: EmbeddedMuxer) -> Outcome:
+    mask = Mask(parts.config.secret_values)
     if arguments.output is not None:
         _check_output(arguments.output, arguments.force)
     else:
-        parts.services.finish_left_overs()
-    targets = chosen(targets_of(parts, arguments.id).targets, arguments.agent)
+        parts.services.recover_leftovers()
+    targets = choose_targets(find_targets(parts, arguments.id).targets, arguments.agent)
     if arguments.output is not None:
-        results = [_written(parts, _single(targets), arguments.output, arguments.force)]
+        results = [_write_output(parts, _require_single(targets), arguments.output, arguments.force)]
     else:
         _warn_of_running(parts, arguments.id)
-        results = [_made(parts, target, arguments.force, mask) for target in targets]
-    return partial(_show, arguments, results)
+        results = [_process_target(parts, target, arguments.force, mask) for target in targets]
+    return partial(_show_results, arguments, results)
 
 
-def _made(parts: Beside, target: MuxTarget, force: bool, mask: Mask) -> dict[str, Any]:
+def _process_target(parts: EmbeddedMuxer, target: MuxTarget, force: bool, mask: Mask) -> dict[str, Any]:
     """Do what a target needs; return what became of it."""
     if not target.needs_work and not force:
-        return _result(target, "already done")
-    if force and target.published and not target.twins:
-        return _result(target, "already done", reason="a muxed file of more sources stands for it; that one is not replaced")
-    _begin(target)
+        return _result_facts(target, "already done")
+    if force and target.published and not target.same_source_files:
+        return _result_facts(target, "already done", reason="a muxed file of more sources stands for it; that one is not replaced")
+    _log_start(target)
     try:
-        with parts.services.activity.job(target):
+        with parts.services.activity.track_target(target):
             report = parts.job.run(target, again=force)
     except Stopped:
         raise
     except MuxerError as error:
-        return _result(target, "failed", reason=say(error, mask)) | {"remedy": remedy(error.code)}
-    _note_done(parts, target, report)
-    return _result(target, "muxed" if report.muxed else "brought up to date", report)
+        return _result_facts(target, "failed", reason=format_masked_error(error, mask)) | {"remedy": help_for(error.code)}
+    _record_done(parts, target, report)
+    return _result_facts(target, "muxed" if report.muxed else "brought up to date", report)
 
 
-def _written(parts: Beside, target: MuxTarget, output: Path, force: bool) -> dict[str, Any]:
+def _write_output(parts: EmbeddedMuxer, target: MuxTarget, output: Path, force: bool) -> dict[str, Any]:
     """Make the muxed file of a target and write it to a local file."""
-    _begin(target)
-    with parts.services.activity.job(target):
-        report = parts.job.make_clear(target, lambda made: _put(made, output, force, parts.services.stop.is_set))
-    return _result(target, "written", report) | {"output": str(output)}
+    _log_start(target)
+    with parts.services.activity.track_target(target):
+        report = parts.job.make_clear(target, lambda made: _copy_output(made, output, force, parts.services.stop.is_set))
+    return _result_facts(target, "written", report) | {"output": str(output)}
 
 
-def _begin(target: MuxTarget) -> None:
-    log.info("muxing, agent %s", target.agent or "unknown", extra={"fields": {"file": target.name}})
+def _log_start(target: MuxTarget) -> None:
+    log.info("muxing, agent %s", target.agent or "unknown", extra={"fields": {"file": target.file_name}})
 
 
-def _put(made: Path, output: Path, force: bool, stopped: Callable[[], bool]) -> None:
+def _copy_output(made: Path, output: Path, force: bool, stopped: Callable[[], bool]) -> None:
     """Copy a file so that it appears whole or not at all, for this account alone."""
-    with disk_errors(output.parent):
+    with translate_disk_errors(output.parent):
         try:
             descriptor, name = tempfile.mkstemp(prefix=f".{output.name}.", dir=output.parent)
             fresh = Path(name)
             try:
-                activity.expect(made.stat().st_size)
+                activity.set_expected_amount(made.stat().st_size)
                 with os.fdopen(descriptor, "wb") as target, made.open("rb") as source:
-                    while chunk := source.read(CHUNK):
+                    while chunk := source.read(CHUNK_BYTES):
                         target.write(chunk)
-                        activity.advance(len(chunk))
+                        activity.add_progress(len(chunk))
                         if stopped():
                             raise Stopped("stopped while the muxed file was written")
                 _check_output(output, force)
-                files.replace(fresh, output)
+                files.replace_file(fresh, output)
             finally:
-                files.remove(fresh)
+                files.remove_file(fresh)
         except PermissionError as error:
             raise LocalResourceError(f"{output} cannot be written: {error.strerror}", code=Code.CONFIGURATION) from error
 
@@ -124,7 +124,7 @@ def _check_output(output: Path, force: bool) -> None:
         raise LocalResourceError(text, code=Code.CONFIGURATION)
 
 
-def _single(targets: Sequence[MuxTarget]) -> MuxTarget:
+def _require_single(targets: Sequence[MuxTarget]) -> MuxTarget:
     if len(targets) > 1:
         names = ", ".join(dict.fromkeys(target.agent or "(no name)" for target in targets))
         text = f"there are {len(targets)} muxed files, of {names}; choose one with --agent NAME"
@@ -132,48 +132,48 @@ def _single(targets: Sequence[MuxTarget]) -> MuxTarget:
     return targets[0]
 
 
-def _warn_of_running(parts: Beside, recording_id: str) -> None:
+def _warn_of_running(parts: EmbeddedMuxer, recording_id: str) -> None:
     """Say it when a running muxer, or a worker of its fleet, works on the same recording just now. Both may: one of the
     results is kept."""
-    told = state.read(folder_of(parts.config.processing.temp_dir, parts.config.instance))
-    if told is None or time.time() - told["at"] >= FRESH_SECONDS:
+    told = state.read_state(temp_folder_for(parts.config.processing.temp_dir, parts.config.instance_name))
+    if told is None or time.time() - told["at"] >= MAX_STATE_AGE_SECONDS:
         return
-    fleet = from_plain(told.get("fleet"))
-    jobs = (*state.jobs(told), *(job for _, job in (fleet.jobs if fleet else ())))
+    fleet = fleet_from_dict(told.get("fleet"))
+    jobs = (*state.running_jobs(told), *(job for _, job in (fleet.running_jobs if fleet else ())))
     if any(job.recording == recording_id for job in jobs):
         sys.stderr.write("a running muxer works on this recording just now, too; one of the two results is kept\n")
 
 
-def _note_done(parts: Beside, target: MuxTarget, report: Report) -> None:
+def _record_done(parts: EmbeddedMuxer, target: MuxTarget, report: JobReport) -> None:
     """Tell the journal of the instance, where there is one, so that nobody is told any more that the target has failed."""
-    path = folder_of(parts.config.processing.temp_dir, parts.config.instance).absolute() / JOURNAL
-    key = Key(target.name, target.recording_id, target.agent)
-    done_elsewhere(path, key, time.time(), {**report.facts, "timeline": report.timeline})
+    path = temp_folder_for(parts.config.processing.temp_dir, parts.config.instance_name).absolute() / JOURNAL_FILE
+    key = TargetKey(target.file_name, target.recording_id, target.agent)
+    record_external_success(path, key, time.time(), {**report.facts, "timeline": report.timeline})
 
 
-def _result(target: MuxTarget, outcome: str, report: Report | None = None, reason: str = "") -> dict[str, Any]:
-    made = {"recording": target.recording_id, "agent": target.agent, "file": target.name, "outcome": outcome}
+def _result_facts(target: MuxTarget, outcome: str, report: JobReport | None = None, reason: str = "") -> dict[str, Any]:
+    made = {"recording": target.recording_id, "agent": target.agent, "file": target.file_name, "outcome": outcome}
     told = {**report.facts, **({"timeline": report.timeline} if report.timeline else {})} if report else {}
-    twins = {"file": target.twins[-1].media_id} if target.twins and outcome == "already done" else {}
+    twins = {"file": target.same_source_files[-1].media_id} if target.same_source_files and outcome == "already done" else {}
     return {**made, **twins, **told, **({"reason": reason} if reason else {})}
 
 
-def _show(arguments: argparse.Namespace, results: Sequence[dict[str, Any]]) -> int:
+def _show_results(arguments: argparse.Namespace, results: Sequence[dict[str, Any]]) -> int:
     if arguments.json:
         show_json({"recording": arguments.id, "targets": results})
     else:
-        _tell(results)
+        _print_results(results)
     return EXIT_FAILED if any(result["outcome"] == "failed" for result in results) else EXIT_OK
 
 
-def _tell(results: Sequence[dict[str, Any]]) -> None:
+def _print_results(results: Sequence[dict[str, Any]]) -> None:
     for result in results:
-        agent = f" of {plain(result['agent'])}" if result["agent"] else ""
-        where = plain(result.get("output", result["file"]))
+        agent = f" of {escape_control(result['agent'])}" if result["agent"] else ""
+        where = escape_control(result.get("output", result["file"]))
         method = f", {result['length']:.1f} s, {result['method']}" if "method" in result else ""
         reason = f": {result['reason']}" if "reason" in result else ""
         sys.stdout.write(f"{result['outcome']}{agent}: {where}{method}{reason}\n")
         if "missing" in result:
-            sys.stdout.write(f"  incomplete: {plain(result['missing'])}\n")
+            sys.stdout.write(f"  incomplete: {escape_control(result['missing'])}\n")
         if "remedy" in result:
             sys.stdout.write(f"  what to do: {result['remedy']}\n")

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from muxer import __version__
-from muxer.cli import ended, open_log, prepare, refuse
-from muxer.config import Loaded, load
+from muxer.cli import exit_process, open_log, set_umask, report_config_error
+from muxer.config import LoadedConfig, load_config
 from muxer.errors import ConfigError, Problem
 from muxer.exits import EXIT_FAILED, EXIT_OK, handle_signals
-from muxer.guests import worker
+from muxer.guests import claim_worker_folder
 from muxer.process import Runner
-from muxer.services import build
+from muxer.services import build_services
 from muxer.startup import ProgramChecks
 
 log = logging.getLogger(__name__)
@@ -30,21 +30,21 @@ def main(argv: Sequence[str]) -> int:
     made = argparse.ArgumentParser(prog="python -m muxer worker", description=description, allow_abbrev=False)
     made.add_argument("--config-file", required=True, metavar="FILE", help="path of muxer.cfg, the same as the poller's")
     arguments = made.parse_args(argv)
-    prepare()
+    set_umask()
     try:
-        loaded = load(Path(arguments.config_file), {}, os.environ)
+        loaded = load_config(Path(arguments.config_file), {}, os.environ)
         if not loaded.config.is_fleet:
             raise ConfigError([Problem("[fleet] mode = 'local'", "must be broker: workers take their work from RabbitMQ")])
     except ConfigError as error:
-        return refuse(error)
-    return _run(loaded)
+        return report_config_error(error)
+    return _run_worker(loaded)
 
 
-def _run(loaded: Loaded) -> int:
+def _run_worker(loaded: LoadedConfig) -> int:
     config, stop = loaded.config, threading.Event()
     logging_works = False
     try:
-        name, workspace = worker(config)
+        name, workspace = claim_worker_folder(config)
         log_path = open_log(config, name)
         logging_works = True
         runner = Runner(config.processing.openssl)
@@ -52,9 +52,9 @@ def _run(loaded: Loaded) -> int:
         log.info("Recording Muxer %s starts as worker %s, process %d", __version__, name, os.getpid())
         for warning in loaded.warnings:
             log.warning("%s", warning)
-        tools = ProgramChecks(config.processing, runner).tools()
+        tools = ProgramChecks(config.processing, runner).wait_for_tools()
     except ConfigError as error:
-        return refuse(error, logging_works)
+        return report_config_error(error, logging_works)
     log.info("temporary files are in %s", workspace.path)
     sys.stderr.write(f"Recording Muxer {__version__} runs as {name}; log file: {log_path}\n")
     sys.stderr.flush()
@@ -62,8 +62,8 @@ def _run(loaded: Loaded) -> int:
     from muxer.fleet.worker import FleetWorker
 
     try:
-        FleetWorker(config, name, build(config, tools, runner, workspace, stop), runner).run()
+        FleetWorker(config, name, build_services(config, tools, runner, workspace, stop), runner).run()
     except Exception:
         log.critical("the worker died", exc_info=True)
-        return ended(EXIT_FAILED)
-    return ended(EXIT_OK)
+        return exit_process(EXIT_FAILED)
+    return exit_process(EXIT_OK)

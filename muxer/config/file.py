@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from muxer.config.schema import SECTIONS, options
+from muxer.config.schema import SECTIONS, all_options
 from muxer.errors import ConfigError, Problem
 
 # The guide writes the section of the Recording Crypto Server in both ways.
@@ -18,7 +18,7 @@ SECTION_ALIASES = {"rsc": "rcs"}
 
 
 @dataclass(frozen=True)
-class Given:
+class GivenOption:
     """What the file gives for an option: the text, its line, and the section and option as they are written there."""
 
     text: str
@@ -27,7 +27,7 @@ class Given:
     option: str
 
 
-Sections = dict[str, dict[str, Given]]
+Sections = dict[str, dict[str, GivenOption]]
 
 
 def read_file(path: Path, warnings: list[str], problems: list[Problem]) -> Sections:
@@ -36,7 +36,7 @@ def read_file(path: Path, warnings: list[str], problems: list[Problem]) -> Secti
 
     Raise :class:`ConfigError` when the file cannot be read as a whole.
     """
-    return _known_options(_known_sections(_parse(path), warnings, problems), warnings)
+    return _known_options(_known_sections(_parse_file(path), warnings, problems), warnings)
 
 
 def did_you_mean(word: str, valid: Iterable[str]) -> str:
@@ -45,7 +45,7 @@ def did_you_mean(word: str, valid: Iterable[str]) -> str:
     return f"; did you mean {matches[0]}?" if matches else ""
 
 
-class _Numbered:
+class _NumberedLines:
     """The lines of a file; ``number`` is that of the line that was taken last."""
 
     def __init__(self, text: str) -> None:
@@ -58,26 +58,26 @@ class _Numbered:
             yield line
 
 
-class _Name(str):
+class _OptionName(str):
     """The name of an option, ``-`` read as ``_``, with the line that it stands in."""
 
     line = 0
 
 
-def _name(written: str, line: int) -> _Name:
-    name = _Name(written.lower().replace("-", "_"))
+def _normalized_name(written: str, line: int) -> _OptionName:
+    name = _OptionName(written.lower().replace("-", "_"))
     name.line = line
     return name
 
 
-def _parse(path: Path) -> Sections:
+def _parse_file(path: Path) -> Sections:
     """Return what is in the file; names as they are written, but ``-`` read as ``_``."""
     parser = configparser.RawConfigParser(default_section="\0", empty_lines_in_values=False)
     try:
-        lines = _Numbered(path.read_text(encoding="utf-8-sig"))
+        lines = _NumberedLines(path.read_text(encoding="utf-8-sig"))
 
         # Called for each option while its line is the last that was taken.
-        parser.optionxform = lambda optionstr: _name(optionstr, lines.number)  # type: ignore[method-assign]
+        parser.optionxform = lambda optionstr: _normalized_name(optionstr, lines.number)  # type: ignore[method-assign]
         parser.read_file(lines, source=str(path))
     except OSError as error:
         reason = "does not exist" if error.errno == errno.ENOENT else (error.strerror or str(error))
@@ -87,11 +87,11 @@ def _parse(path: Path) -> Sections:
         raise ConfigError([Problem(f"configuration file {path}", f"line {line} is not UTF-8 text")]) from error
     except configparser.Error as error:
         raise ConfigError([Problem(f"configuration file {path}", _parser_message(error))]) from None
-    return {section: _content(section, parser.items(section)) for section in parser.sections()}
+    return {section: _given_options(section, parser.items(section)) for section in parser.sections()}
 
 
-def _content(section: str, items: Iterable[tuple[str, str]]) -> dict[str, Given]:
-    return {name: Given(value, getattr(name, "line", 0), section, name) for name, value in items}
+def _given_options(section: str, items: Iterable[tuple[str, str]]) -> dict[str, GivenOption]:
+    return {name: GivenOption(value, getattr(name, "line", 0), section, name) for name, value in items}
 
 
 def _parser_message(error: configparser.Error) -> str:
@@ -126,7 +126,7 @@ def _known_sections(raw: Sections, warnings: list[str], problems: list[Problem])
 
 def _known_options(raw: Sections, warnings: list[str]) -> Sections:
     names: dict[str, dict[str, str]] = {section: {} for section in SECTIONS}
-    for section, name, option in options():
+    for section, name, option in all_options():
         names[section].update(dict.fromkeys((name, *option.aliases), name))
     known: Sections = {section: {} for section in raw}
     for section, content in raw.items():

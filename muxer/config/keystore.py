@@ -21,18 +21,18 @@ from typing import Any, NamedTuple
 from muxer import files
 from muxer.errors import ConfigError, Problem
 
-KEYSTORE = "muxer.keystore"
-KEY = "muxer.keystore.key"
-CREDENTIAL = "recording-muxer-key"
+KEYSTORE_FILE = "muxer.keystore"
+KEY_FILE = "muxer.keystore.key"
+CREDENTIAL_NAME = "recording-muxer-key"
 
 _FORMAT, _VERSION = "recording-muxer keystore", 1
 _KEY_BYTES, _NONCE_BYTES = 32, 12
 _WINDOWS = sys.platform == "win32"
 _UI_FORBIDDEN, _LOCAL_MACHINE = 0x1, 0x4
-_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+_FOREIGN_RIGHTS = stat.S_IRWXG | stat.S_IRWXO
 # systemd lets the service's account read a credential by an ACL, which shows as the right of the group to read.
-_OTHERS_OF_CREDENTIAL = _OTHERS & ~stat.S_IRGRP
-_AGAIN = f"restore it from a backup, or move {KEYSTORE} and {KEY} away and run encryptPassword.py again"
+_FOREIGN_CREDENTIAL_RIGHTS = _FOREIGN_RIGHTS & ~stat.S_IRGRP
+_RESTORE_ADVICE = f"restore it from a backup, or move {KEYSTORE_FILE} and {KEY_FILE} away and run encryptPassword.py again"
 
 
 class _Protection(NamedTuple):
@@ -52,20 +52,20 @@ def open_keystore(folder: Path) -> Mapping[tuple[str, str], str]:
     Raise :class:`ConfigError` (our decision: the muxer does not start) when the keystore or its key can be read by others,
     belongs to another account, is missing or corrupt, or when they do not belong together.
     """
-    path = folder / KEYSTORE
+    path = folder / KEYSTORE_FILE
     data = _read_private(path)
-    sealed = {} if data is None else _parse(path, data)
+    sealed = {} if data is None else _parse_keystore(path, data)
     if not sealed:
         return {}
-    protection = _protection(folder)
+    protection = _open_protection(folder)
     values = {}
     for name, secret in sealed.items():
         section, _, option = name.partition(".")
         try:
-            values[section, option] = protection.unseal(_label(name), secret).decode()
+            values[section, option] = protection.unseal(_authenticated_label(name), secret).decode()
         except ValueError:
             what = f"[{section}] {option} cannot be decrypted with {protection.key}, or was changed"
-            raise _error(path, f"{what}; {_AGAIN}") from None
+            raise _keystore_error(path, f"{what}; {_RESTORE_ADVICE}") from None
     return values
 
 
@@ -75,33 +75,33 @@ def save_keystore(folder: Path, values: Mapping[tuple[str, str], str]) -> None:
     Raise :class:`ConfigError` when that is not possible; the keystore is then as it was. It is never readable by others,
     and never half written (our decision).
     """
-    path = folder / KEYSTORE
-    protection = _protection(folder, make_key=True)
+    path = folder / KEYSTORE_FILE
+    protection = _open_protection(folder, make_key=True)
     secrets = {}
     for (section, option), value in values.items():
         name = f"{section}.{option}"
         try:
-            secrets[name] = base64.b64encode(protection.seal(_label(name), value.encode())).decode()
+            secrets[name] = base64.b64encode(protection.seal(_authenticated_label(name), value.encode())).decode()
         except ValueError:
-            raise _error(path, f"[{section}] {option} cannot be encrypted; the keystore is unchanged") from None
-    content = {"format": _FORMAT, "version": _VERSION, "protection": _kind(), "secrets": secrets}
+            raise _keystore_error(path, f"[{section}] {option} cannot be encrypted; the keystore is unchanged") from None
+    content = {"format": _FORMAT, "version": _VERSION, "protection": _protection_kind(), "secrets": secrets}
     _write_private(path, json.dumps(content, indent=2).encode() + b"\n")
 
 
-def _error(path: Path, what: str) -> ConfigError:
+def _keystore_error(path: Path, what: str) -> ConfigError:
     return ConfigError([Problem(str(path), what)])
 
 
-def _kind() -> str:
+def _protection_kind() -> str:
     return "dpapi" if _WINDOWS else "aes-256-gcm"
 
 
-def _label(name: str) -> bytes:
+def _authenticated_label(name: str) -> bytes:
     """Return what is authenticated with a value, so that it cannot stand in another's place or another format."""
     return f"{_FORMAT} {_VERSION} {name}".encode()
 
 
-def _parse(path: Path, data: bytes) -> dict[str, bytes]:
+def _parse_keystore(path: Path, data: bytes) -> dict[str, bytes]:
     """Return what is in the text of a keystore, by ``section.option``, still encrypted."""
     try:
         content = json.loads(data)
@@ -110,17 +110,17 @@ def _parse(path: Path, data: bytes) -> dict[str, bytes]:
         _check_origin(path, content["version"], content["protection"])
         return {name: base64.b64decode(value, validate=True) for name, value in content["secrets"].items()}
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        raise _error(path, f"is not a keystore of the muxer, or is corrupt; {_AGAIN}") from None
+        raise _keystore_error(path, f"is not a keystore of the muxer, or is corrupt; {_RESTORE_ADVICE}") from None
 
 
 def _check_origin(path: Path, version: Any, kind: Any) -> None:
     if version != _VERSION:
-        raise _error(path, f"has a version that this muxer does not know; update the muxer, {_AGAIN}")
-    if kind != _kind():
-        raise _error(path, f"was made on another kind of system; {_AGAIN}")
+        raise _keystore_error(path, f"has a version that this muxer does not know; update the muxer, {_RESTORE_ADVICE}")
+    if kind != _protection_kind():
+        raise _keystore_error(path, f"was made on another kind of system; {_RESTORE_ADVICE}")
 
 
-def _read_private(path: Path, others: int = _OTHERS) -> bytes | None:
+def _read_private(path: Path, others: int = _FOREIGN_RIGHTS) -> bytes | None:
     """Return what is in a file, None when there is none; refuse one that other accounts could have read or changed."""
     try:
         with path.open("rb") as file:
@@ -131,16 +131,16 @@ def _read_private(path: Path, others: int = _OTHERS) -> bytes | None:
         return None
     except OSError as error:
         what = f"cannot be read ({error.strerror}); it must belong to the account that the muxer runs as"
-        raise _error(path, what) from error
+        raise _keystore_error(path, what) from error
 
 
 def _check_private(path: Path, status: os.stat_result, others: int) -> None:
     if status.st_uid not in (os.geteuid(), 0):  # type: ignore[attr-defined,unused-ignore]
         what = f"belongs to another account (number {status.st_uid})"
-        raise _error(path, f"{what}; run this as that account, or give the file to this one with chown")
+        raise _keystore_error(path, f"{what}; run this as that account, or give the file to this one with chown")
     if status.st_mode & others:
         what = f"is open to other accounts (mode {stat.S_IMODE(status.st_mode):04o})"
-        raise _error(path, f"{what}; close it with: chmod 600 {path}")
+        raise _keystore_error(path, f"{what}; close it with: chmod 600 {path}")
 
 
 def _write_private(path: Path, data: bytes) -> None:
@@ -152,13 +152,13 @@ def _write_private(path: Path, data: bytes) -> None:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            files.replace(Path(name), path)
+            files.replace_file(Path(name), path)
         finally:
-            files.remove(Path(name))
+            files.remove_file(Path(name))
         if not _WINDOWS:
             _sync_folder(path.parent)
     except OSError as error:
-        raise _error(path, f"cannot be written ({error.strerror})") from error
+        raise _keystore_error(path, f"cannot be written ({error.strerror})") from error
 
 
 def _sync_folder(folder: Path) -> None:
@@ -169,34 +169,34 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _protection(folder: Path, make_key: bool = False) -> _Protection:
-    return _dpapi() if _WINDOWS else _aes_gcm(*_key(folder, make_key))
+def _open_protection(folder: Path, make_key: bool = False) -> _Protection:
+    return _dpapi_protection() if _WINDOWS else _aes_gcm_protection(*_load_key(folder, make_key))
 
 
-def _key(folder: Path, make: bool) -> tuple[Path, bytes]:
+def _load_key(folder: Path, make: bool) -> tuple[Path, bytes]:
     """Return where the key lies, and the key: the credential of the service before the file beside the keystore."""
-    beside = folder / KEY
-    places = [(beside, _OTHERS)]
+    beside = folder / KEY_FILE
+    places = [(beside, _FOREIGN_RIGHTS)]
     if credentials := os.environ.get("CREDENTIALS_DIRECTORY"):
-        places.insert(0, (Path(credentials) / CREDENTIAL, _OTHERS_OF_CREDENTIAL))
+        places.insert(0, (Path(credentials) / CREDENTIAL_NAME, _FOREIGN_CREDENTIAL_RIGHTS))
     for path, others in places:
         key = _read_private(path, others)
         if key is not None:
-            return path, _checked(path, key)
+            return path, _check_key(path, key)
     if not make:
-        raise _error(beside, f"is missing, and so is the credential {CREDENTIAL}; {_AGAIN}")
+        raise _keystore_error(beside, f"is missing, and so is the credential {CREDENTIAL_NAME}; {_RESTORE_ADVICE}")
     key = os.urandom(_KEY_BYTES)
     _write_private(beside, key)
     return beside, key
 
 
-def _checked(path: Path, key: bytes) -> bytes:
+def _check_key(path: Path, key: bytes) -> bytes:
     if len(key) != _KEY_BYTES:
-        raise _error(path, f"is not a key of {_KEY_BYTES} bytes; {_AGAIN}")
+        raise _keystore_error(path, f"is not a key of {_KEY_BYTES} bytes; {_RESTORE_ADVICE}")
     return key
 
 
-def _aes_gcm(path: Path, key: bytes) -> _Protection:
+def _aes_gcm_protection(path: Path, key: bytes) -> _Protection:
     from cryptography.exceptions import InvalidTag
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -221,7 +221,7 @@ class _Blob(ctypes.Structure):
     _fields_ = (("size", ctypes.c_uint32), ("data", ctypes.POINTER(ctypes.c_char)))
 
 
-def _dpapi() -> _Protection:
+def _dpapi_protection() -> _Protection:
     seal = functools.partial(_call_dpapi, "CryptProtectData", _UI_FORBIDDEN | _LOCAL_MACHINE)
     return _Protection("the key of this computer", seal, functools.partial(_call_dpapi, "CryptUnprotectData", _UI_FORBIDDEN))
 

@@ -10,45 +10,45 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from muxer.config.pem import certificates_in
+from muxer.config.pem import read_certificates
 from muxer.errors import Problem
 
 if TYPE_CHECKING:
     import ssl
 
-NEEDED_BEYOND = ("username", "password", "certificate", "key")
+REQUIRED_OPTIONS = ("username", "password", "certificate", "key")
 
 
 @dataclass(frozen=True)
-class Listening:
+class ListenAddress:
     """An address to listen on, by number, and whether only this machine reaches it."""
 
     address: str
     loopback: bool
 
 
-def resolve(address: str) -> Listening:
+def resolve_address(address: str) -> ListenAddress:
     """Given what ``http_address`` says, a number or a name, return where that is; the names of this machine are not asked
     for. Raise ``ValueError`` when it leads nowhere."""
     if address.lower().rstrip(".") in ("localhost", "ip6-localhost"):
-        return Listening("127.0.0.1", True)
+        return ListenAddress("127.0.0.1", True)
     try:
         found = [ip_address(address.strip("[]"))]
     except ValueError:
-        found = _looked_up(address)
-    return Listening(str(found[0]), all(map(_is_loopback, found)))
+        found = _lookup_addresses(address)
+    return ListenAddress(str(found[0]), all(map(_is_loopback, found)))
 
 
-def problems(monitoring: Mapping[str, Any]) -> list[Problem]:
+def find_contradictions(monitoring: Mapping[str, Any]) -> list[Problem]:
     """Given the options of ``[monitoring]``, without those that failed on their own, return what contradicts in them."""
     if not monitoring.get("http_port"):
         return []
-    return [*_pairs(monitoring), *_exposure(monitoring), *_unusable_key(monitoring)]
+    return [*_incomplete_pairs(monitoring), *_exposure_problems(monitoring), *_key_problems(monitoring)]
 
 
-def advice(certificate: Path | None) -> list[str]:
+def certificate_warnings(certificate: Path | None) -> list[str]:
     """Given the certificate of the port, return what is odd about it."""
-    if certificate is None or (end := certificates_in(certificate)[0].not_valid_after_utc) > datetime.now(UTC):
+    if certificate is None or (end := read_certificates(certificate)[0].not_valid_after_utc) > datetime.now(UTC):
         return []
     return [f"[monitoring] certificate: it has expired on {end:%Y-%m-%d}; clients that check it will refuse it"]
 
@@ -65,7 +65,7 @@ def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
     return context
 
 
-def _pairs(monitoring: Mapping[str, Any]) -> list[Problem]:
+def _incomplete_pairs(monitoring: Mapping[str, Any]) -> list[Problem]:
     """Return which half is missing of a pair that makes sense only together."""
     found = []
     for one, other in (("username", "password"), ("password", "username"), ("certificate", "key"), ("key", "certificate")):
@@ -74,21 +74,21 @@ def _pairs(monitoring: Mapping[str, Any]) -> list[Problem]:
     return found
 
 
-def _exposure(monitoring: Mapping[str, Any]) -> list[Problem]:
+def _exposure_problems(monitoring: Mapping[str, Any]) -> list[Problem]:
     address = monitoring.get("http_address", "")
     where = f"[monitoring] http_address = '{address}'"
     try:
-        listening = resolve(address)
+        listening = resolve_address(address)
     except ValueError as error:
         return [Problem(where, str(error))]
-    missing = [name for name in NEEDED_BEYOND if name in monitoring and not monitoring[name]]
+    missing = [name for name in REQUIRED_OPTIONS if name in monitoring and not monitoring[name]]
     if listening.loopback or not missing:
         return []
     what = "others than this machine could reach it, which takes https and a login: give " + ", ".join(missing)
     return [Problem(where, f"{what} in [monitoring], or take 127.0.0.1")]
 
 
-def _unusable_key(monitoring: Mapping[str, Any]) -> list[Problem]:
+def _key_problems(monitoring: Mapping[str, Any]) -> list[Problem]:
     certificate, key = monitoring.get("certificate"), monitoring.get("key")
     if not (certificate and key):
         return []
@@ -101,7 +101,7 @@ def _unusable_key(monitoring: Mapping[str, Any]) -> list[Problem]:
     return []
 
 
-def _looked_up(name: str) -> list[IPv4Address | IPv6Address]:
+def _lookup_addresses(name: str) -> list[IPv4Address | IPv6Address]:
     try:
         entries = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:

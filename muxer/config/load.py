@@ -8,50 +8,50 @@ from pathlib import Path
 from typing import Any
 
 from muxer.config import broker, listening
-from muxer.config.file import Given, did_you_mean, read_file
+from muxer.config.file import GivenOption, did_you_mean, read_file
 from muxer.config.keystore import open_keystore
-from muxer.config.schema import SECTIONS, Advanced, Config, Option, options
+from muxer.config.schema import SECTIONS, AdvancedOptions, Config, Option, all_options
 from muxer.errors import ConfigError, Problem
-from muxer.gir.query import DISABLED, PARAMETERS, parameter_names, repair_extra_query
-from muxer.masking import LOGIN_IN_URL
+from muxer.gir.query import DISABLED, KNOWN_PARAMETERS, parameter_names, repair_extra_query
+from muxer.masking import URL_CREDENTIALS
 
 RECOMMENDED_WINDOW_MINUTES = 720
 
 QUERY_OPTIONS = ("call_recording_extra_query_string", "call_recording_query_string")
 
 # The guide: without a muxer_id these are ignored, whatever they say; its formula for total_muxers gives 0 then.
-SHARDING_ONLY = ("total_muxers", "muxer_type")
-NOT_SHARDED = "it is ignored, because without a muxer_id of 0 or more sharding is off"
+SHARDING_OPTIONS = ("total_muxers", "muxer_type")
+NOT_SHARDED_TEXT = "it is ignored, because without a muxer_id of 0 or more sharding is off"
 
 # The addresses of WebDAV servers come with the metadata; its client says the same at the first one.
-UNCHECKED_TLS = "[{}] trusted_ca = false: TLS certificates are not checked"
+UNCHECKED_TLS_TEXT = "[{}] trusted_ca = false: TLS certificates are not checked"
 
 # Where a value comes from, beside the command line, the environment and the file.
 FILE, KEYSTORE, DEFAULT = "file", "keystore", "default"
 
-Key = tuple[str, str]
+OptionKey = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedConfig:
     """A usable configuration, what is odd about it, and where the value of each option (section, name) comes from."""
 
     config: Config
     warnings: tuple[str, ...]
-    origins: Mapping[Key, str]
+    origins: Mapping[OptionKey, str]
 
 
 @dataclass
-class Reading:
+class ConfigReading:
     """What could be read of a configuration, usable or not: the values by section and option, without those that are
     wrong; where each comes from; problems and warnings."""
 
     values: dict[str, dict[str, Any]] = field(default_factory=lambda: {section: {} for section in SECTIONS})
-    origins: dict[Key, str] = field(default_factory=dict)
+    origins: dict[OptionKey, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
-    def has(self, section: str, name: str) -> bool:
+    def has_value(self, section: str, name: str) -> bool:
         """Whether an option has a value that can be used."""
         return name in self.values[section]
 
@@ -59,67 +59,67 @@ class Reading:
     def config(self) -> Config:
         """The configuration; an option whose value is wrong has its default there, None where that is wrong too."""
         values = {section: dict(found) for section, found in self.values.items()}
-        for section, name, option in options():
-            if not self.has(section, name):
-                values[section][name] = default_of(option)
+        for section, name, option in all_options():
+            if not self.has_value(section, name):
+                values[section][name] = default_value(option)
         return Config(**{section: cls(**values[section]) for section, cls in SECTIONS.items()})
 
 
-def load(path: Path, command_line: Mapping[str, str], environ: Mapping[str, str]) -> Loaded:
+def load_config(path: Path, command_line: Mapping[str, str], environ: Mapping[str, str]) -> LoadedConfig:
     """Given the path of muxer.cfg, the options of the command line (empty = not given) and the environment, return the
     configuration. Precedence: command line, environment, file, keystore beside the file, default.
 
     Raise :class:`ConfigError` with every problem at once.
     """
-    reading = read(path, command_line, environ)
+    reading = inspect_config(path, command_line, environ)
     if reading.problems:
         raise ConfigError(reading.problems, reading.values["logfile"].get("logfile_path"), reading.warnings)
-    return Loaded(reading.config, tuple(reading.warnings), reading.origins)
+    return LoadedConfig(reading.config, tuple(reading.warnings), reading.origins)
 
 
-def read(path: Path, command_line: Mapping[str, str], environ: Mapping[str, str]) -> Reading:
+def inspect_config(path: Path, command_line: Mapping[str, str], environ: Mapping[str, str]) -> ConfigReading:
     """Like :func:`load`, but whatever is wrong: return what could be read, with the problems."""
-    reading = Reading()
+    reading = ConfigReading()
     try:
         file = read_file(path, reading.warnings, reading.problems)
     except ConfigError as error:
         reading.problems += error.problems
         return reading
-    stored = _stored(path.parent, reading.problems)
-    for section, name, option in options():
+    stored = _load_keystore(path.parent, reading.problems)
+    for section, name, option in all_options():
         kept = stored.get((section, name), "")
-        text, origin = _text_of(option, name, file.get(section, {}).get(name), kept, command_line, environ)
+        text, origin = _option_text(option, name, file.get(section, {}).get(name), kept, command_line, environ)
         reading.origins[section, name] = origin
-        _take(reading, (section, name), option, text)
+        _store_value(reading, (section, name), option, text)
     _find_contradictions(reading)
-    reading.problems += listening.problems(reading.values["monitoring"])
-    reading.problems += broker.problems(reading.values["fleet"])
+    reading.problems += listening.find_contradictions(reading.values["monitoring"])
+    reading.problems += broker.find_problems(reading.values["fleet"])
     if not reading.problems:
         _repair_queries(reading.values["advanced"], reading.warnings)
-        reading.warnings += _advice(reading.config)
+        reading.warnings += _config_warnings(reading.config)
     return reading
 
 
-def _take(reading: Reading, key: Key, option: Option, text: str) -> None:
+def _store_value(reading: ConfigReading, key: OptionKey, option: Option, text: str) -> None:
     """Put the value of an option among what was read, or what is wrong with it among the problems."""
     section, name = key
     values = reading.values[section]
     try:
-        values[name] = _value(option, text)
+        values[name] = _parse_value(option, text)
     except ValueError as error:
-        shown = "" if option.secret or not text else f" = {_shown(text)!r}"
+        shown = "" if option.secret or not text else f" = {_printable_value(text)!r}"
         problem = Problem(f"[{section}] {name}{shown}", str(error))
-        if name in SHARDING_ONLY and _sharding_is_off(values):
+        if name in SHARDING_OPTIONS and _sharding_is_off(values):
             values[name], reading.origins[key] = option.parse(option.default), DEFAULT
-            reading.warnings.append(f"{problem}; {NOT_SHARDED}")
+            reading.warnings.append(f"{problem}; {NOT_SHARDED_TEXT}")
         else:
             reading.problems.append(problem)
 
 
-def _text_of(
+def _option_text(
     option: Option,
     name: str,
-    file: Given | None,
+    file: GivenOption | None,
     kept: str,
     command_line: Mapping[str, str],
     environ: Mapping[str, str],
@@ -130,18 +130,18 @@ def _text_of(
     if option.env and environ.get(option.env):
         return environ[option.env], f"environment {option.env}"
     if file is not None and file.text:
-        return file.text, _place(file, name)
+        return file.text, _file_position(file, name)
     return kept, KEYSTORE if kept else DEFAULT
 
 
-def _place(given: Given, name: str) -> str:
+def _file_position(given: GivenOption, name: str) -> str:
     """Return where in the file something stands, with the names that are written there when they are others."""
     section = given.section.strip().lower()
     renamed = section not in SECTIONS or given.option != name
     return f"{FILE}, line {given.line}" + (f", as [{given.section}] {given.option}" if renamed else "")
 
 
-def default_of(option: Option) -> Any:
+def default_value(option: Option) -> Any:
     """Given an option, return the value that stands where nobody gives one, None when that is none that can be used here."""
     try:
         return option.parse(option.default)
@@ -149,7 +149,7 @@ def default_of(option: Option) -> Any:
         return None
 
 
-def _stored(folder: Path, problems: list[Problem]) -> Mapping[tuple[str, str], str]:
+def _load_keystore(folder: Path, problems: list[Problem]) -> Mapping[tuple[str, str], str]:
     """Return the passwords of the keystore; one that cannot be used is a problem among the others."""
     try:
         return open_keystore(folder)
@@ -158,7 +158,7 @@ def _stored(folder: Path, problems: list[Problem]) -> Mapping[tuple[str, str], s
         return {}
 
 
-def _value(option: Option, text: str) -> Any:
+def _parse_value(option: Option, text: str) -> Any:
     if option.required and not text:
         raise ValueError("is required")
     if "\n" in text:
@@ -168,16 +168,16 @@ def _value(option: Option, text: str) -> Any:
     return option.parse(text or option.default)
 
 
-def _shown(text: str) -> str:
+def _printable_value(text: str) -> str:
     """Return as much of a value as may be shown: a second line may be another option, an address may hold a login."""
-    return LOGIN_IN_URL.sub("***@", text.splitlines()[0])
+    return URL_CREDENTIALS.sub("***@", text.splitlines()[0])
 
 
 def _sharding_is_off(processing: Mapping[str, Any]) -> bool:
     return "muxer_id" in processing and processing["muxer_id"] < 0
 
 
-def _find_contradictions(reading: Reading) -> None:
+def _find_contradictions(reading: ConfigReading) -> None:
     """Check what no single option can tell (the guide: sharding, HA). Values that failed on their own are absent, and those
     that are found wrong here are taken out."""
     values = reading.values["processing"]
@@ -202,7 +202,7 @@ def _repair_queries(advanced: dict[str, Any], warnings: list[str]) -> None:
             advanced[name] = repaired
 
 
-def _advice(config: Config) -> list[str]:
+def _config_warnings(config: Config) -> list[str]:
     processing = config.processing
     advice = []
     if processing.window_past - processing.window_past_older_than > RECOMMENDED_WINDOW_MINUTES:
@@ -210,10 +210,10 @@ def _advice(config: Config) -> list[str]:
             f"[processing] the window is longer than {RECOMMENDED_WINDOW_MINUTES} minutes, "
             "which may cause problems with Elasticsearch; use more instances with a window each"
         )
-    if not config.sharded:
+    if not config.is_sharded:
         given = (("total_muxers", processing.total_muxers, 1), ("muxer_type", processing.muxer_type, "primary"))
-        advice += [f"[processing] {name} = '{value}': {NOT_SHARDED}" for name, value, off in given if value != off]
-    advice += _odd_parameters(config.advanced)
+        advice += [f"[processing] {name} = '{value}': {NOT_SHARDED_TEXT}" for name, value, off in given if value != off]
+    advice += _parameter_warnings(config.advanced)
     connections = (
         ("htcc", config.htcc.base_uri, config.htcc.trusted_ca),
         ("rcs", config.rcs.base_uri or "", config.rcs.trusted_ca),
@@ -221,19 +221,19 @@ def _advice(config: Config) -> list[str]:
     )
     for section, address, trusted_ca in connections:
         if address.startswith("https:") and trusted_ca is False:
-            advice.append(UNCHECKED_TLS.format(section))
+            advice.append(UNCHECKED_TLS_TEXT.format(section))
     if config.is_fleet:
-        advice += broker.advice(config.fleet.broker_url, config.fleet.trusted_ca)
-    return advice + listening.advice(config.monitoring.certificate)
+        advice += broker.find_warnings(config.fleet.broker_url, config.fleet.trusted_ca)
+    return advice + listening.certificate_warnings(config.monitoring.certificate)
 
 
-def _odd_parameters(advanced: Advanced) -> list[str]:
+def _parameter_warnings(advanced: AdvancedOptions) -> list[str]:
     """Warn of query parameters that the guide does not have: RWS may ignore one, and then finds every recording."""
     queries = {name: getattr(advanced, name) for name in QUERY_OPTIONS}
     return [
-        f"[advanced] {option}: the guide has no query parameter {name!r}; RWS may ignore it{did_you_mean(name, PARAMETERS)}"
+        f"[advanced] {option}: the guide has no query parameter {name!r}; RWS may ignore it{did_you_mean(name, KNOWN_PARAMETERS)}"
         for option, query in queries.items()
         if query.lower() != DISABLED
         for name in parameter_names(query)
-        if name not in PARAMETERS
+        if name not in KNOWN_PARAMETERS
     ]

@@ -16,7 +16,7 @@ _BEGIN, _END = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
 _BLOCK = re.compile(_BEGIN + rb".*?" + _END, re.DOTALL)
 
 
-def certificates_in(path: Path) -> list[x509.Certificate]:
+def read_certificates(path: Path) -> list[x509.Certificate]:
     """Given the path of a PEM bundle, return its certificates in the order of the file.
 
     Raise ``ValueError`` when the file is missing, holds no certificate, or one of them cannot be read (the guide: the
@@ -36,10 +36,10 @@ def certificates_in(path: Path) -> list[x509.Certificate]:
         raise ValueError("is corrupt: a certificate in it has no end line")
     if len(blocks) != data.count(_END):
         raise ValueError("is corrupt: a certificate in it has no begin line")
-    return [_certificate(block, number) for number, block in enumerate(blocks, start=1)]
+    return [_parse_certificate(block, number) for number, block in enumerate(blocks, start=1)]
 
 
-def _certificate(block: bytes, number: int) -> x509.Certificate:
+def _parse_certificate(block: bytes, number: int) -> x509.Certificate:
     from cryptography import x509
 
     try:

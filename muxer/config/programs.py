@@ -14,7 +14,7 @@ THIRDPARTY = Path(__file__).resolve().parents[2] / "thirdparty"
 
 
 @dataclass(frozen=True)
-class Program:
+class ProgramPath:
     """The path of a program. Its bare name is the default, and stands for the build in thirdparty/``build``, when there
     is one."""
 
@@ -22,10 +22,10 @@ class Program:
     build: str
 
     def __call__(self, value: str, /) -> str:
-        found = unpacked(THIRDPARTY / self.build, self.name) if value == self.name else None
-        return str(found) if found else self._elsewhere(value)
+        found = find_unpacked(THIRDPARTY / self.build, self.name) if value == self.name else None
+        return str(found) if found else self._find_executable(value)
 
-    def _elsewhere(self, value: str) -> str:
+    def _find_executable(self, value: str) -> str:
         """Given a path, or a name on the PATH, return the path of the executable."""
         found = shutil.which(value)
         if found is None:
@@ -35,7 +35,7 @@ class Program:
         return str(Path(found).absolute())
 
 
-def unpacked(folder: Path, name: str) -> Path | None:
+def find_unpacked(folder: Path, name: str) -> Path | None:
     """Given a folder of thirdparty/ and the name of a program, return its path when a build was unpacked there: in the
     folder, in its bin/, or in the one folder that archives bring with them, or the bin/ of that one.
 

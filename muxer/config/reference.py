@@ -6,15 +6,15 @@ import sys
 from collections.abc import Iterator
 from itertools import groupby
 
-from muxer.config.schema import SECTIONS, Option, options
+from muxer.config.schema import SECTIONS, Option, all_options
 
-_HEAD = """\
+_SAMPLE_HEADER = """\
 # Configuration of the Recording Muxer. Copy it to muxer.cfg, and set what has no default in [htcc].
 # Every option stands here with its default; an empty value means the default. Options may be written with - or _.
 # A % in a value is plain text. A comment stands on a line of its own.
 """
 
-_REFERENCE_HEAD = """\
+_REFERENCE_HEADER = """\
 # Option reference
 
 Written by `python -m muxer.config.reference options` from the schema in `muxer/config/schema.py`; a test holds both and
@@ -26,25 +26,25 @@ that is left empty), default.
 """
 
 
-def sample() -> str:
+def render_sample() -> str:
     """Return the text of ``muxer.cfg.sample``: every option with its default and one line of comment."""
-    return _HEAD + "".join(_sample_section(section, described) for section, described in _by_section())
+    return _SAMPLE_HEADER + "".join(_sample_section(section, described) for section, described in _options_by_section())
 
 
-def reference() -> str:
+def render_reference() -> str:
     """Return the text of the option reference, in Markdown."""
-    return _REFERENCE_HEAD + "".join(_reference_section(section, described) for section, described in _by_section())
+    return _REFERENCE_HEADER + "".join(_reference_section(section, described) for section, described in _options_by_section())
 
 
-def _by_section() -> Iterator[tuple[str, list[tuple[str, Option]]]]:
-    for section, group in groupby(options(), key=lambda entry: entry[0]):
+def _options_by_section() -> Iterator[tuple[str, list[tuple[str, Option]]]]:
+    for section, group in groupby(all_options(), key=lambda entry: entry[0]):
         yield section, [(name, option) for _, name, option in group]
 
 
 def _sample_section(section: str, described: list[tuple[str, Option]]) -> str:
     lines = [f"\n[{section}]"]
     for name, option in described:
-        lines += [f"# {_sentence(option)}", f"{name} = {option.default}".rstrip()]
+        lines += [f"# {_default_sentence(option)}", f"{name} = {option.default}".rstrip()]
     return "\n".join([*lines, ""])
 
 
@@ -54,11 +54,11 @@ def _reference_section(section: str, described: list[tuple[str, Option]]) -> str
     for name, option in described:
         names = ", ".join(f"`{one}`" for one in (name, *option.aliases))
         default = f"`{option.default}`" if option.default else ("required" if option.required else "empty")
-        lines.append(f"| {names} | {default} | {_sentence(option)} | {option.origin} |")
+        lines.append(f"| {names} | {default} | {_default_sentence(option)} | {option.origin} |")
     return "\n".join([*lines, ""])
 
 
-def _sentence(option: Option) -> str:
+def _default_sentence(option: Option) -> str:
     where = f"; environment: {option.env}" if option.env else ""
     where += "; empty = from the keystore, if it holds one" if option.secret else ""
     where += "; also on the command line" if option.command_line else ""
@@ -66,4 +66,4 @@ def _sentence(option: Option) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(reference() if sys.argv[1:] == ["options"] else sample())
+    sys.stdout.write(render_reference() if sys.argv[1:] == ["options"] else render_sample())

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from muxer.config import broker, types
-from muxer.config.programs import Program
+from muxer.config.programs import ProgramPath
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Option:
     command_line: bool = False
 
 
-def option(parse: types.ValueType, default: str, doc: str, value: Any = dataclasses.MISSING, **details: Any) -> Any:
+def option_field(parse: types.ValueType, default: str, doc: str, value: Any = dataclasses.MISSING, **details: Any) -> Any:
     """Given a description, return the dataclass field that carries it; ``value`` stands for it where nobody gives one."""
     described = Option(parse, default, doc, **details)
     return dataclasses.field(default=value, metadata={"option": described}, repr=not described.secret)
@@ -43,36 +43,36 @@ _PROGRAM_DOC = "full path of the {0} executable; {0} alone = the one in thirdpar
 
 
 @dataclass(frozen=True)
-class Htcc:
+class HtccOptions:
     """The connection to Interaction Recording Web Services (RWS)."""
 
-    base_uri: str = option(types.uri, "", "address of RWS, for example https://rws:8081", required=True)
-    contact_center_id: str = option(types.text, "", "unique identifier of the contact center", required=True)
-    username: str = option(types.text, "ops", "the ops account of RWS")
-    password: str = option(types.text, "ops", "its password", env="HTCC_PASSWORD", secret=True)
-    trusted_ca: bool | Path = option(types.trusted_ca, "false", _CA_DOC)
-    rws_timeout: int = option(types.Integer(30, 86_400), "30", "seconds to wait for an answer of RWS, >= 30")
+    base_uri: str = option_field(types.parse_uri, "", "address of RWS, for example https://rws:8081", required=True)
+    contact_center_id: str = option_field(types.parse_text, "", "unique identifier of the contact center", required=True)
+    username: str = option_field(types.parse_text, "ops", "the ops account of RWS")
+    password: str = option_field(types.parse_text, "ops", "its password", env="HTCC_PASSWORD", secret=True)
+    trusted_ca: bool | Path = option_field(types.parse_trusted_ca, "false", _CA_DOC)
+    rws_timeout: int = option_field(types.IntegerType(30, 86_400), "30", "seconds to wait for an answer of RWS, >= 30")
 
 
 @dataclass(frozen=True)
-class Rcs:
+class RcsOptions:
     """The connection to the Recording Crypto Server (RCS), needed only for encrypted recordings."""
 
-    base_uri: str | None = option(types.optional(types.uri), "", "address of RCS; empty = no encrypted recordings")
-    username: str = option(types.text, "", "contact center user with the media decrypt permission")
-    password: str = option(types.text, "", "its password", env="RCS_PASSWORD", secret=True)
-    trusted_ca: bool | Path = option(types.trusted_ca, "false", _CA_DOC)
+    base_uri: str | None = option_field(types.optional_type(types.parse_uri), "", "address of RCS; empty = no encrypted recordings")
+    username: str = option_field(types.parse_text, "", "contact center user with the media decrypt permission")
+    password: str = option_field(types.parse_text, "", "its password", env="RCS_PASSWORD", secret=True)
+    trusted_ca: bool | Path = option_field(types.parse_trusted_ca, "false", _CA_DOC)
 
 
 @dataclass(frozen=True)
-class Webdav:
+class WebdavOptions:
     """The account for all WebDAV servers of the contact center's region."""
 
-    username: str = option(types.text, "", "account with read and write access; empty = none")
-    password: str = option(types.text, "", "its password", env="WEBDAV_PASSWORD", secret=True)
-    trusted_ca: bool | Path = option(types.trusted_ca, "false", _CA_DOC)
-    hosts: tuple[str, ...] = option(
-        types.hosts,
+    username: str = option_field(types.parse_text, "", "account with read and write access; empty = none")
+    password: str = option_field(types.parse_text, "", "its password", env="WEBDAV_PASSWORD", secret=True)
+    trusted_ca: bool | Path = option_field(types.parse_trusted_ca, "false", _CA_DOC)
+    hosts: tuple[str, ...] = option_field(
+        types.parse_hosts,
         "",
         "the only servers that are spoken to, with commas between: host, host:port, *.domain, or * for any; "
         "empty = those of the site, see SECURITY.md",
@@ -82,95 +82,95 @@ class Webdav:
 
 
 @dataclass(frozen=True)
-class S3:
+class S3Options:
     """S3 Premise: any S3-compatible store. An empty value leaves the choice to boto3's own chain."""
 
-    endpoint_url: str | None = option(types.optional(types.uri), "", "address of the store; empty = AWS", origin="ours")
-    access_key_id: str = option(types.text, "", "access key", origin="ours")
-    secret_access_key: str = option(
-        types.text, "", "secret key", origin="ours", env="S3_SECRET_ACCESS_KEY", secret=True
+    endpoint_url: str | None = option_field(types.optional_type(types.parse_uri), "", "address of the store; empty = AWS", origin="ours")
+    access_key_id: str = option_field(types.parse_text, "", "access key", origin="ours")
+    secret_access_key: str = option_field(
+        types.parse_text, "", "secret key", origin="ours", env="S3_SECRET_ACCESS_KEY", secret=True
     )
-    region: str = option(types.text, "", "region for which requests are signed, see docs/s3.md", origin="ours")
-    addressing_style: str | None = option(
-        types.optional(types.Choice(("path", "virtual", "auto"))), "", "path, virtual or auto", origin="ours"
+    region: str = option_field(types.parse_text, "", "region for which requests are signed, see docs/s3.md", origin="ours")
+    addressing_style: str | None = option_field(
+        types.optional_type(types.ChoiceType(("path", "virtual", "auto"))), "", "path, virtual or auto", origin="ours"
     )
-    trusted_ca: bool | Path | None = option(types.optional(types.trusted_ca), "", _CA_DOC, origin="ours")
+    trusted_ca: bool | Path | None = option_field(types.optional_type(types.parse_trusted_ca), "", _CA_DOC, origin="ours")
 
 
 @dataclass(frozen=True)
-class Processing:
+class ProcessingOptions:
     """What is polled, by which instance, with which programs."""
 
-    ffmpeg: str = option(Program("ffmpeg", "ffmpeg"), "ffmpeg", _PROGRAM_DOC.format("ffmpeg", "ffmpeg"))
-    ffprobe: str = option(Program("ffprobe", "ffmpeg"), "ffprobe", _PROGRAM_DOC.format("ffprobe", "ffmpeg"))
-    openssl: str = option(Program("openssl", "openssl"), "openssl", _PROGRAM_DOC.format("openssl", "openssl"))
-    window_past: float = option(types.Number(above=0, most=5_256_000), "720", "the window begins this many minutes ago")
-    window_past_older_than: float = option(types.Number(0, most=5_256_000), "0", "the window ends this many minutes ago")
-    min_poll_interval: float = option(types.Number(0, most=10_080), "5", "minutes from the start of one poll to the next")
-    temp_dir: Path | None = option(
-        types.optional(types.folder), "", "existing folder for temporary files; empty = one below the system's"
+    ffmpeg: str = option_field(ProgramPath("ffmpeg", "ffmpeg"), "ffmpeg", _PROGRAM_DOC.format("ffmpeg", "ffmpeg"))
+    ffprobe: str = option_field(ProgramPath("ffprobe", "ffmpeg"), "ffprobe", _PROGRAM_DOC.format("ffprobe", "ffmpeg"))
+    openssl: str = option_field(ProgramPath("openssl", "openssl"), "openssl", _PROGRAM_DOC.format("openssl", "openssl"))
+    window_past: float = option_field(types.NumberType(above=0, most=5_256_000), "720", "the window begins this many minutes ago")
+    window_past_older_than: float = option_field(types.NumberType(0, most=5_256_000), "0", "the window ends this many minutes ago")
+    min_poll_interval: float = option_field(types.NumberType(0, most=10_080), "5", "minutes from the start of one poll to the next")
+    temp_dir: Path | None = option_field(
+        types.optional_type(types.parse_folder), "", "existing folder for temporary files; empty = one below the system's"
     )
-    auto_clean_temp_folder: bool = option(types.switch, "1", "1 = remove left-overs from temp_dir")
-    clean_temp_folder_timeout: int = option(
-        types.Integer(-1), "43200", "seconds between two clean-ups; -1 = when idle", aliases=("clean_temp_folder",)
+    auto_clean_temp_folder: bool = option_field(types.parse_switch, "1", "1 = remove left-overs from temp_dir")
+    clean_temp_folder_timeout: int = option_field(
+        types.IntegerType(-1), "43200", "seconds between two clean-ups; -1 = when idle", aliases=("clean_temp_folder",)
     )
-    min_free_megabytes: int | None = option(
-        types.optional(types.Integer(0)),
+    min_free_megabytes: int | None = option_field(
+        types.optional_type(types.IntegerType(0)),
         "",
         "no new recording is begun while less is free on the disk of temp_dir; empty = 1024, or 5 % of a smaller disk",
         origin="ours",
     )
-    batch_read_screen_recording_metadata: bool = option(
-        types.switch, "1", "1 = read screen recordings in bulk, any other integer = one by one"
+    batch_read_screen_recording_metadata: bool = option_field(
+        types.parse_switch, "1", "1 = read screen recordings in bulk, any other integer = one by one"
     )
-    query_slice_size: int = option(types.Integer(1, 100_000), "100", "call recordings per bulk query, > 0")
-    muxer_id: int = option(types.Integer(), "-1", "sharding: number of this instance from 0; -1 = off", command_line=True)
-    total_muxers: int = option(
-        types.Integer(1), "1", "sharding: number of primary instances, backups not counted", command_line=True
+    query_slice_size: int = option_field(types.IntegerType(1, 100_000), "100", "call recordings per bulk query, > 0")
+    muxer_id: int = option_field(types.IntegerType(), "-1", "sharding: number of this instance from 0; -1 = off", command_line=True)
+    total_muxers: int = option_field(
+        types.IntegerType(1), "1", "sharding: number of primary instances, backups not counted", command_line=True
     )
-    muxer_type: str = option(
-        types.Choice(("primary", "backup")), "primary", "sharding: primary or backup", command_line=True
+    muxer_type: str = option_field(
+        types.ChoiceType(("primary", "backup")), "primary", "sharding: primary or backup", command_line=True
     )
 
 
 @dataclass(frozen=True)
-class Advanced:
+class AdvancedOptions:
     """How recordings are queried, muxed and labelled."""
 
-    worker_threads: int = option(types.Integer(1, 1000), "5", "recordings worked on at the same time, > 0")
-    pagination: int = option(types.Integer(1, 100_000), "100", "recordings per page of an RWS query, > 0")
-    max_overlap_allowed: float = option(
-        types.Number(0, most=86_400),
+    worker_threads: int = option_field(types.IntegerType(1, 1000), "5", "recordings worked on at the same time, > 0")
+    pagination: int = option_field(types.IntegerType(1, 100_000), "100", "recordings per page of an RWS query, > 0")
+    max_overlap_allowed: float = option_field(
+        types.NumberType(0, most=86_400),
         "2",
         "seconds that two screen files of an agent may overlap before the earlier is truncated",
     )
-    video_padding_slice_length_ms: int = option(
-        types.Integer(1, 3_600_000), "5000", "length of one slice of padded video, milliseconds"
+    video_padding_slice_length_ms: int = option_field(
+        types.IntegerType(1, 3_600_000), "5000", "length of one slice of padded video, milliseconds"
     )
-    mark_screen_recording_label: bool = option(types.switch, "1", "1 = label the call recording screenRecording")
-    call_recording_extra_query_string: str = option(
-        types.extra_query,
+    mark_screen_recording_label: bool = option_field(types.parse_switch, "1", "1 = label the call recording screenRecording")
+    call_recording_extra_query_string: str = option_field(
+        types.parse_extra_query,
         "",
         "further query parameters, but not startTime, endTime, limit; empty = the built-in ones, disable = none",
     )
-    call_recording_query_string: str = option(types.query, "", "migration: process what this query finds, then exit")
-    delete_superseded: bool = option(
-        types.switch,
+    call_recording_query_string: str = option_field(types.parse_query, "", "migration: process what this query finds, then exit")
+    delete_superseded: bool = option_field(
+        types.parse_switch,
         "1",
         "1 = delete a muxed file when one with more screen files, or other paused spans, replaces it",
         origin="ours",
     )
-    blank_paused: bool = option(
-        types.switch,
+    blank_paused: bool = option_field(
+        types.parse_switch,
         "0",
         "1 = black picture while the call's recording was paused; the same value on all muxers of a site",
         origin="ours",
     )
-    audio_codec: str = option(
-        types.Choice(("copy", "aac")), "copy", "copy = keep the call's audio stream, aac = re-encode it", origin="ours"
+    audio_codec: str = option_field(
+        types.ChoiceType(("copy", "aac")), "copy", "copy = keep the call's audio stream, aac = re-encode it", origin="ours"
     )
-    incomplete_after: float = option(
-        types.Number(0, most=525_600),
+    incomplete_after: float = option_field(
+        types.NumberType(0, most=525_600),
         "360",
         "minutes that a media file may be incomplete without growing before it is muxed as it is; 0 = at once",
         value=360.0,
@@ -179,44 +179,44 @@ class Advanced:
 
 
 @dataclass(frozen=True)
-class Logfile:
+class LogfileOptions:
     """The log of this instance."""
 
-    logfile_path: Path | None = option(
-        types.optional(types.folder), "", "existing folder for the log file; empty = the working directory"
+    logfile_path: Path | None = option_field(
+        types.optional_type(types.parse_folder), "", "existing folder for the log file; empty = the working directory"
     )
-    level: str = option(
-        types.Choice(("debug", "info", "warning", "error")), "info", "debug, info, warning or error", origin="ours"
+    level: str = option_field(
+        types.ChoiceType(("debug", "info", "warning", "error")), "info", "debug, info, warning or error", origin="ours"
     )
-    format: str = option(types.Choice(("text", "json")), "text", "text or json", origin="ours")
-    max_bytes: int = option(types.Integer(1), "10485760", "size at which the log file is rotated", origin="ours")
-    backup_count: int = option(types.Integer(1), "10", "rotated log files that are kept", origin="ours")
+    format: str = option_field(types.ChoiceType(("text", "json")), "text", "text or json", origin="ours")
+    max_bytes: int = option_field(types.IntegerType(1), "10485760", "size at which the log file is rotated", origin="ours")
+    backup_count: int = option_field(types.IntegerType(1), "10", "rotated log files that are kept", origin="ours")
 
 
 @dataclass(frozen=True)
-class Monitoring:
+class MonitoringOptions:
     """Metrics, health and the status page over HTTP, see [monitoring.md](monitoring.md)."""
 
-    http_address: str = option(
-        types.text,
+    http_address: str = option_field(
+        types.parse_text,
         "127.0.0.1",
         "address to listen on; beyond this machine (0.0.0.0 = everywhere) only with all of the options below",
         origin="ours",
     )
-    http_port: int = option(types.Integer(0, 65_535), "0", "port to listen on, for example 9477; 0 = off", origin="ours")
-    username: str = option(
-        types.text, "", "name for HTTP Basic; empty = all users of this machine may look", origin="ours"
+    http_port: int = option_field(types.IntegerType(0, 65_535), "0", "port to listen on, for example 9477; 0 = off", origin="ours")
+    username: str = option_field(
+        types.parse_text, "", "name for HTTP Basic; empty = all users of this machine may look", origin="ours"
     )
-    password: str = option(types.text, "", "its password", origin="ours", env="MONITORING_PASSWORD", secret=True)
-    certificate: Path | None = option(
-        types.optional(types.certificate),
+    password: str = option_field(types.parse_text, "", "its password", origin="ours", env="MONITORING_PASSWORD", secret=True)
+    certificate: Path | None = option_field(
+        types.optional_type(types.parse_certificate),
         "",
         "for https: path of a PEM file, the server's certificate first, then those of its authorities; empty = http",
         value=None,
         origin="ours",
     )
-    key: Path | None = option(
-        types.optional(types.file),
+    key: Path | None = option_field(
+        types.optional_type(types.parse_file),
         "",
         "path of the certificate's private key, PEM without a password",
         value=None,
@@ -225,47 +225,47 @@ class Monitoring:
 
 
 @dataclass(frozen=True)
-class Fleet:
+class FleetOptions:
     """Workers on any number of machines, fed through RabbitMQ, see [scaling.md](scaling.md)."""
 
-    mode: str = option(
-        types.Choice((broker.LOCAL, broker.BROKER)),
+    mode: str = option_field(
+        types.ChoiceType((broker.LOCAL, broker.BROKER)),
         broker.LOCAL,
         "local = this process does the work, broker = it hands the work to workers through RabbitMQ",
         origin="ours",
     )
-    broker_url: str = option(
-        broker.broker_url,
+    broker_url: str = option_field(
+        broker.parse_broker_url,
         "",
         "amqps://user:password@host:5671/vhost; several nodes of a cluster with commas between",
         origin="ours",
         env="FLEET_BROKER_URL",
         secret=True,
     )
-    queue: str = option(broker.queue, "recording-muxer", "the beginning of the names of all queues", origin="ours")
-    trusted_ca: bool | Path = option(types.trusted_ca, "true", _CA_DOC, origin="ours")
-    prefetch: int = option(
-        types.Integer(1, 100), "1", "orders that a worker holds for each thread, the one in work included", origin="ours"
+    queue: str = option_field(broker.parse_queue_name, "recording-muxer", "the beginning of the names of all queues", origin="ours")
+    trusted_ca: bool | Path = option_field(types.parse_trusted_ca, "true", _CA_DOC, origin="ours")
+    prefetch: int = option_field(
+        types.IntegerType(1, 100), "1", "orders that a worker holds for each thread, the one in work included", origin="ours"
     )
-    max_queue: int = option(types.Integer(1, 1_000_000), "5000", "orders that may wait in the queues", origin="ours")
+    max_queue: int = option_field(types.IntegerType(1, 1_000_000), "5000", "orders that may wait in the queues", origin="ours")
 
 
 @dataclass(frozen=True)
 class Config:
     """The whole configuration, one attribute for each section of muxer.cfg."""
 
-    htcc: Htcc
-    rcs: Rcs
-    webdav: Webdav
-    s3: S3
-    processing: Processing
-    advanced: Advanced
-    logfile: Logfile
-    monitoring: Monitoring
-    fleet: Fleet
+    htcc: HtccOptions
+    rcs: RcsOptions
+    webdav: WebdavOptions
+    s3: S3Options
+    processing: ProcessingOptions
+    advanced: AdvancedOptions
+    logfile: LogfileOptions
+    monitoring: MonitoringOptions
+    fleet: FleetOptions
 
     @property
-    def sharded(self) -> bool:
+    def is_sharded(self) -> bool:
         """Whether this instance takes only its share of the recordings."""
         return self.processing.muxer_id >= 0
 
@@ -275,15 +275,15 @@ class Config:
         return self.fleet.mode == broker.BROKER
 
     @property
-    def instance(self) -> str:
+    def instance_name(self) -> str:
         """A short name for this instance, used for its log file and its default temporary folder."""
         processing = self.processing
-        return f"{processing.muxer_type}-{processing.muxer_id}" if self.sharded else "single"
+        return f"{processing.muxer_type}-{processing.muxer_id}" if self.is_sharded else "single"
 
     @property
-    def secrets(self) -> tuple[str, ...]:
+    def secret_values(self) -> tuple[str, ...]:
         """The values that must never be written anywhere, and the logins as HTTP sends them, which a server may echo."""
-        values = (getattr(getattr(self, section), name) for section, name, described in options() if described.secret)
+        values = (getattr(getattr(self, section), name) for section, name, described in all_options() if described.secret)
         accounts = (self.htcc, self.rcs, self.webdav, self.monitoring)
         logins = (f"{one.username}:{one.password}" for one in accounts if one.password)
         encoded = (base64.b64encode(one.encode()).decode() for one in logins)
@@ -291,19 +291,19 @@ class Config:
 
 
 SECTIONS: dict[str, type[Any]] = {
-    "htcc": Htcc,
-    "rcs": Rcs,
-    "webdav": Webdav,
-    "s3": S3,
-    "processing": Processing,
-    "advanced": Advanced,
-    "logfile": Logfile,
-    "monitoring": Monitoring,
-    "fleet": Fleet,
+    "htcc": HtccOptions,
+    "rcs": RcsOptions,
+    "webdav": WebdavOptions,
+    "s3": S3Options,
+    "processing": ProcessingOptions,
+    "advanced": AdvancedOptions,
+    "logfile": LogfileOptions,
+    "monitoring": MonitoringOptions,
+    "fleet": FleetOptions,
 }
 
 
-def options() -> Iterator[tuple[str, str, Option]]:
+def all_options() -> Iterator[tuple[str, str, Option]]:
     """Yield (section, name, description) of every option, in the order of the sample file."""
     for section, cls in SECTIONS.items():
         for field in dataclasses.fields(cls):

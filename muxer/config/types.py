@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from muxer.config.pem import certificates_in
+from muxer.config.pem import read_certificates
 from muxer.gir.query import DISABLED, WINDOW_PARAMETERS, parameter_names
 
 _HOST = re.compile(r"(\*|(\*\.)?[^\s*/?#@:\[\]]+|\[[0-9a-f:.]+\])(:\d+)?")
@@ -22,12 +22,12 @@ class ValueType(Protocol):
     def __call__(self, text: str, /) -> object: ...
 
 
-def text(value: str) -> str:
+def parse_text(value: str) -> str:
     """Given any text, return it as it is."""
     return value
 
 
-def uri(value: str) -> str:
+def parse_uri(value: str) -> str:
     """Given an http or https address, return it without a slash at its end. Raise ``ValueError`` otherwise."""
     parts = urlsplit(value)
     if any(char.isspace() for char in value):
@@ -45,7 +45,7 @@ def uri(value: str) -> str:
     return value.rstrip("/")
 
 
-def hosts(value: str) -> tuple[str, ...]:
+def parse_hosts(value: str) -> tuple[str, ...]:
     """Given names of servers with commas between, each with a port or without, ``*.domain`` or ``*``, return them."""
     entries = tuple(entry for one in value.split(",") if (entry := one.strip().lower()))
     for entry in entries:
@@ -59,7 +59,7 @@ def hosts(value: str) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class Integer:
+class IntegerType:
     """A whole number, with an optional least and a greatest value."""
 
     least: int | None = None
@@ -69,17 +69,17 @@ class Integer:
         try:
             number = int(value)
         except ValueError:
-            raise ValueError(f"must be a whole number{self._bounds()}") from None
+            raise ValueError(f"must be a whole number{self._bounds_text()}") from None
         if (self.least is not None and number < self.least) or number > self.most:
-            raise ValueError(f"must be a whole number{self._bounds()}")
+            raise ValueError(f"must be a whole number{self._bounds_text()}")
         return number
 
-    def _bounds(self) -> str:
+    def _bounds_text(self) -> str:
         return f" up to {self.most}" if self.least is None else f" >= {self.least} and at most {self.most}"
 
 
 @dataclass(frozen=True)
-class Number:
+class NumberType:
     """A number, fractions allowed, with a least value (``above``: greater than that value) and a greatest one."""
 
     least: float | None = None
@@ -99,7 +99,7 @@ class Number:
         return number
 
 
-def query(value: str) -> str:
+def parse_query(value: str) -> str:
     """Given query parameters in the form of the guide, ``name=value[&name=value...]``, return them as they are."""
     pairs = [pair.partition("=") for pair in value.lstrip("?").split("&") if pair.strip()]
     well_formed = all(name.strip() and sign for name, sign, _ in pairs)
@@ -108,12 +108,12 @@ def query(value: str) -> str:
     return value
 
 
-def extra_query(value: str) -> str:
+def parse_extra_query(value: str) -> str:
     """Given further query parameters beside those of the window, or the word ``disable``, return them as they are."""
     if value.lower() == DISABLED:
         return value
     own = {name.lower() for name in WINDOW_PARAMETERS}
-    taken = [name for name in parameter_names(query(value)) if name.lower() in own]
+    taken = [name for name in parameter_names(parse_query(value)) if name.lower() in own]
     if taken:
         raise ValueError(
             f"must not hold {', '.join(taken)}: window_past, window_past_older_than and pagination set that already"
@@ -121,7 +121,7 @@ def extra_query(value: str) -> str:
     return value
 
 
-def switch(value: str) -> bool:
+def parse_switch(value: str) -> bool:
     """Given a whole number, return whether it is 1 (the guide: 1 = on, any other integer = off)."""
     try:
         return int(value) == 1
@@ -130,7 +130,7 @@ def switch(value: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Choice:
+class ChoiceType:
     """One of a few words, in any case."""
 
     words: tuple[str, ...]
@@ -141,26 +141,26 @@ class Choice:
         return value.lower()
 
 
-def trusted_ca(value: str) -> bool | Path:
+def parse_trusted_ca(value: str) -> bool | Path:
     """Given true, false or the path of a PEM bundle, return the flag or the checked path (guide: TLS connections)."""
     if value.lower() in ("true", "false"):
         return value.lower() == "true"
     path = Path(value)
-    certificates_in(path)
+    read_certificates(path)
     return path.absolute()
 
 
-def certificate(value: str) -> Path:
+def parse_certificate(value: str) -> Path:
     """Given the path of a PEM file with a server's certificate and those between it and its root, return it checked."""
     path = Path(value).absolute()
     try:
-        certificates_in(path)
+        read_certificates(path)
     except ValueError as error:
         raise ValueError(str(error).replace("must be true, false or", "must be")) from error
     return path
 
 
-def file(value: str) -> Path:
+def parse_file(value: str) -> Path:
     """Given the path of an existing file that this process may read, return it absolute."""
     path = Path(value).absolute()
     if not (path.is_file() and os.access(path, os.R_OK)):
@@ -168,7 +168,7 @@ def file(value: str) -> Path:
     return path
 
 
-def folder(value: str) -> Path:
+def parse_folder(value: str) -> Path:
     """Given the path of an existing folder that this process may write to, return it absolute."""
     path = Path(value).absolute()
     try:
@@ -182,10 +182,10 @@ def folder(value: str) -> Path:
     return path
 
 
-def optional(inner: Callable[[str], object]) -> ValueType:
+def optional_type(inner: Callable[[str], object]) -> ValueType:
     """Given a type, return one that reads an empty value as None."""
 
-    def parse(value: str, /) -> object:
+    def parse_optional(value: str, /) -> object:
         return inner(value) if value else None
 
-    return parse
+    return parse_optional

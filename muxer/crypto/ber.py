@@ -8,7 +8,7 @@ from typing import Protocol
 
 # The longest element that is held in memory; the ciphertext is streamed and may be longer.
 MAX_HELD_BYTES = 4 * 1024 * 1024
-CHUNK = 256 * 1024
+CHUNK_BYTES = 256 * 1024
 MAX_DEPTH = 16
 
 INTEGER, OCTET_STRING, OBJECT_IDENTIFIER, SEQUENCE, SET = 0x02, 0x04, 0x06, 0x30, 0x31
@@ -16,7 +16,7 @@ CONSTRUCTED = 0x20
 END_OF_CONTENTS = 0x00
 
 
-class Source(Protocol):
+class ByteSource(Protocol):
     """Anything to read bytes from."""
 
     def read(self, size: int = -1, /) -> bytes: ...
@@ -27,7 +27,7 @@ class BerError(ValueError):
 
 
 @dataclass(frozen=True)
-class Header:
+class ElementHeader:
     """The beginning of an element: its tag byte, the length of its content (None = indefinite), and its own bytes."""
 
     tag: int
@@ -35,14 +35,14 @@ class Header:
     raw: bytes
 
 
-class Reader:
+class BerReader:
     """A stream of BER, read element by element."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: ByteSource) -> None:
         self._source = source
         self.position = 0
 
-    def exactly(self, size: int) -> bytes:
+    def read_exactly(self, size: int) -> bytes:
         """Return the next ``size`` bytes. Raise :class:`BerError` when there are fewer."""
         parts, missing = [], size
         while missing:
@@ -54,47 +54,47 @@ class Reader:
         self.position += size
         return b"".join(parts)
 
-    def header(self) -> Header:
+    def read_header(self) -> ElementHeader:
         """Return the header of the next element."""
-        raw = self.exactly(2)
+        raw = self.read_exactly(2)
         tag, first = raw
         if tag & 0x1F == 0x1F:
             raise BerError("a tag of several bytes has no place in a CMS structure")
         if first < 0x80:
-            return Header(tag, first, raw)
+            return ElementHeader(tag, first, raw)
         if first == 0x80:
-            return Header(tag, None, raw)
-        size = self.exactly(first & 0x7F)
+            return ElementHeader(tag, None, raw)
+        size = self.read_exactly(first & 0x7F)
         if len(size) > 8:
             raise BerError("a length of more than eight bytes")
-        return Header(tag, int.from_bytes(size, "big"), raw + size)
+        return ElementHeader(tag, int.from_bytes(size, "big"), raw + size)
 
-    def expect(self, tag: int, name: str) -> Header:
+    def expect_header(self, tag: int, name: str) -> ElementHeader:
         """Return the header of the next element, which must bear ``tag``."""
-        found = self.header()
+        found = self.read_header()
         if found.tag != tag:
             raise BerError(f"{name}: tag 0x{tag:02x} expected, 0x{found.tag:02x} found")
         return found
 
-    def whole(self, header: Header, depth: int = 0) -> bytes:
+    def read_element(self, header: ElementHeader, depth: int = 0) -> bytes:
         """Given a header, return its whole element, header and content, as it stands in the stream."""
         if depth > MAX_DEPTH:
             raise BerError("elements lie too deep in one another")
         if header.length is not None:
             if header.length > MAX_HELD_BYTES:
                 raise BerError("an element is too long")
-            return header.raw + self.exactly(header.length)
+            return header.raw + self.read_exactly(header.length)
         parts, size = [header.raw], 0
         while True:
-            inner = self.header()
-            parts.append(self.whole(inner, depth + 1))
+            inner = self.read_header()
+            parts.append(self.read_element(inner, depth + 1))
             size += len(parts[-1])
             if size > MAX_HELD_BYTES:
                 raise BerError("an element is too long")
             if inner.tag == END_OF_CONTENTS:
                 return b"".join(parts)
 
-    def octets(self, header: Header, depth: int = 0) -> Iterator[bytes]:
+    def iterate_octets(self, header: ElementHeader, depth: int = 0) -> Iterator[bytes]:
         """Given the header of an octet string, in one piece or in chunks, yield its bytes."""
         if depth > MAX_DEPTH:
             raise BerError("chunks lie too deep in one another")
@@ -103,37 +103,37 @@ class Reader:
                 raise BerError("a primitive element without a length")
             remaining = header.length
             while remaining:
-                piece = self.exactly(min(remaining, CHUNK))
+                piece = self.read_exactly(min(remaining, CHUNK_BYTES))
                 remaining -= len(piece)
                 yield piece
             return
-        end = self.end_of(header)
+        end = self.content_end(header)
         while end is None or self.position < end:
-            chunk = self.header()
+            chunk = self.read_header()
             if end is None and chunk.tag == END_OF_CONTENTS:
                 return
             if chunk.tag & ~CONSTRUCTED != OCTET_STRING:
                 raise BerError(f"a chunk bears the tag 0x{chunk.tag:02x}")
-            yield from self.octets(chunk, depth + 1)
+            yield from self.iterate_octets(chunk, depth + 1)
         if self.position != end:
             raise BerError("a chunk is longer than what holds it")
 
-    def end_of(self, header: Header) -> int | None:
+    def content_end(self, header: ElementHeader) -> int | None:
         """Given the header that was just read, return the position at which its content ends, None for an indefinite one."""
         return None if header.length is None else self.position + header.length
 
     def skip_to(self, end: int | None) -> None:
         """Skip the remaining elements of the one that ends at ``end``, and its end."""
         while end is None or self.position < end:
-            header = self.header()
+            header = self.read_header()
             if end is None and header.tag == END_OF_CONTENTS:
                 return
-            self.whole(header)
+            self.read_element(header)
         if self.position != end:
             raise BerError("an element is longer than what holds it")
 
 
-def definite(tag: int, content: bytes) -> bytes:
+def encode_definite(tag: int, content: bytes) -> bytes:
     """Given a tag and a content, return the element with a definite length (DER)."""
     size = len(content)
     if size < 0x80:

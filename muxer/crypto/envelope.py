@@ -17,11 +17,11 @@ from muxer.crypto import ber
 from muxer.errors import Code, EncryptionError
 from muxer.gir.rws import Certificate
 from muxer.process import Runner
-from muxer.transfer import private_file, time_limit
+from muxer.transfer import open_private, time_limit
 
 _AES_BLOCK = 16
-_CONTENT = 0xA0
-_CONTENT_INFO_EXPLICIT = 0xA0
+_CONTENT_TAG = 0xA0
+_EXPLICIT_TAG = 0xA0
 _ENVELOPED_DATA = bytes.fromhex("06092a864886f70d010703")
 
 
@@ -32,7 +32,7 @@ class Encryptor:
         self._openssl = openssl
         self._runner = runner
 
-    def encrypt(self, clear: Path, recipients: Sequence[Certificate], ciphertext: Path) -> str:
+    def encrypt_file(self, clear: Path, recipients: Sequence[Certificate], ciphertext: Path) -> str:
         """Given a clear file and the certificates of all recipients, write the bare ciphertext and return the envelope
         (PEM, label ``PKCS7``).
 
@@ -41,15 +41,15 @@ class Encryptor:
         if not recipients:
             raise EncryptionError("there is no certificate to encrypt for")
         size = clear.stat().st_size
-        files = [_certificate_file(one, clear.parent, number) for number, one in enumerate(recipients)]
-        command = self.command(clear, files)
-        pem = self._runner.stream(command, lambda out: split(out, ciphertext), timeout=time_limit(size))
+        files = [_write_certificate(one, clear.parent, number) for number, one in enumerate(recipients)]
+        command = self.build_command(clear, files)
+        pem = self._runner.run_streaming(command, lambda out: split_envelope(out, ciphertext), timeout=time_limit(size))
         expected = (size // _AES_BLOCK + 1) * _AES_BLOCK
         if ciphertext.stat().st_size != expected:
             raise EncryptionError(f"the ciphertext has {ciphertext.stat().st_size} bytes where {expected} were expected")
         return pem
 
-    def command(self, clear: Path, recipients: Sequence[Path]) -> list[str]:
+    def build_command(self, clear: Path, recipients: Sequence[Path]) -> list[str]:
         """Given a clear file and the files with the certificates of all recipients, return the command that encrypts it."""
         command = [self._openssl, "cms", "-encrypt", "-binary", "-stream", "-aes-256-cbc"]
         return [*command, "-outform", "DER", "-in", str(clear), *map(str, recipients)]
@@ -60,54 +60,54 @@ def recipient_file(folder: Path, number: int) -> Path:
     return folder / f"recipient-{number}.pem"
 
 
-def split(stream: IO[bytes] | ber.Source, ciphertext: Path) -> str:
+def split_envelope(stream: IO[bytes] | ber.ByteSource, ciphertext: Path) -> str:
     """Given a stream of CMS EnvelopedData, BER or DER, write its encrypted content to ``ciphertext`` and return the rest,
     the envelope without content, as PEM.
 
     Raise :class:`EncryptionError` when the stream is nothing of the kind or breaks off.
     """
     try:
-        return _pem(_split(ber.Reader(stream), ciphertext))
+        return _to_pem(_split_content(ber.BerReader(stream), ciphertext))
     except ber.BerError as error:
         raise EncryptionError(f"openssl gave no usable CMS structure: {error}") from error
 
 
-def _split(reader: ber.Reader, ciphertext: Path) -> bytes:
+def _split_content(reader: ber.BerReader, ciphertext: Path) -> bytes:
     """Walk through ContentInfo { contentType, [0] EnvelopedData { …, EncryptedContentInfo { …, [0] content } … } }."""
-    ends = [reader.end_of(reader.expect(ber.SEQUENCE, "ContentInfo"))]
-    content_type = reader.whole(reader.expect(ber.OBJECT_IDENTIFIER, "contentType"))
+    ends = [reader.content_end(reader.expect_header(ber.SEQUENCE, "ContentInfo"))]
+    content_type = reader.read_element(reader.expect_header(ber.OBJECT_IDENTIFIER, "contentType"))
     if content_type != _ENVELOPED_DATA:
         raise ber.BerError("the content is no EnvelopedData")
-    ends.append(reader.end_of(reader.expect(_CONTENT_INFO_EXPLICIT, "content")))
-    ends.append(reader.end_of(reader.expect(ber.SEQUENCE, "EnvelopedData")))
-    head = reader.whole(reader.expect(ber.INTEGER, "version"))
-    element = reader.header()
+    ends.append(reader.content_end(reader.expect_header(_EXPLICIT_TAG, "content")))
+    ends.append(reader.content_end(reader.expect_header(ber.SEQUENCE, "EnvelopedData")))
+    head = reader.read_element(reader.expect_header(ber.INTEGER, "version"))
+    element = reader.read_header()
     while element.tag != ber.SEQUENCE:  # originatorInfo [0] OPTIONAL, recipientInfos SET
         if element.tag not in (0xA0, ber.SET):
             raise ber.BerError(f"an element with tag 0x{element.tag:02x} before the encrypted content")
-        head += reader.whole(element)
-        element = reader.header()
-    ends.append(reader.end_of(element))
-    info = reader.whole(reader.expect(ber.OBJECT_IDENTIFIER, "type of the encrypted content"))
-    info += reader.whole(reader.expect(ber.SEQUENCE, "contentEncryptionAlgorithm"))
-    content = reader.header()
-    if content.tag & ~ber.CONSTRUCTED != _CONTENT & ~ber.CONSTRUCTED:
+        head += reader.read_element(element)
+        element = reader.read_header()
+    ends.append(reader.content_end(element))
+    info = reader.read_element(reader.expect_header(ber.OBJECT_IDENTIFIER, "type of the encrypted content"))
+    info += reader.read_element(reader.expect_header(ber.SEQUENCE, "contentEncryptionAlgorithm"))
+    content = reader.read_header()
+    if content.tag & ~ber.CONSTRUCTED != _CONTENT_TAG & ~ber.CONSTRUCTED:
         raise ber.BerError("the structure holds no encrypted content")
-    with private_file(ciphertext) as file:
-        for piece in reader.octets(content):
+    with open_private(ciphertext) as file:
+        for piece in reader.iterate_octets(content):
             file.write(piece)
     for end in reversed(ends):
         reader.skip_to(end)
-    enveloped = ber.definite(ber.SEQUENCE, head + ber.definite(ber.SEQUENCE, info))
-    return ber.definite(ber.SEQUENCE, content_type + ber.definite(_CONTENT_INFO_EXPLICIT, enveloped))
+    enveloped = ber.encode_definite(ber.SEQUENCE, head + ber.encode_definite(ber.SEQUENCE, info))
+    return ber.encode_definite(ber.SEQUENCE, content_type + ber.encode_definite(_EXPLICIT_TAG, enveloped))
 
 
-def _pem(der: bytes) -> str:
+def _to_pem(der: bytes) -> str:
     lines = textwrap.wrap(base64.b64encode(der).decode(), 64)
     return "\n".join(["-----BEGIN PKCS7-----", *lines, "-----END PKCS7-----", ""])
 
 
-def _certificate_file(certificate: Certificate, folder: Path, number: int) -> Path:
+def _write_certificate(certificate: Certificate, folder: Path, number: int) -> Path:
     """Write a recipient's certificate, checked, where openssl can read it; return the path."""
     from cryptography import x509
     from cryptography.exceptions import UnsupportedAlgorithm
@@ -124,6 +124,6 @@ def _certificate_file(certificate: Certificate, folder: Path, number: int) -> Pa
     if not isinstance(key, RSAPublicKey):
         raise EncryptionError(f"the encryption certificate {name} of RWS holds no RSA key", code=Code.BAD_CERTIFICATE)
     path = recipient_file(folder, number)
-    with private_file(path) as file:
+    with open_private(path) as file:
         file.write(certificate.pem.replace("\r\n", "\n").encode())
     return path

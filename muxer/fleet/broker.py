@@ -14,13 +14,13 @@ from dramatiq.brokers.rabbitmq import RabbitmqBroker
 from dramatiq.message import Message
 from dramatiq.middleware import Middleware
 
-from muxer.config.schema import Fleet
+from muxer.config.schema import FleetOptions
 from muxer.fleet import orders
-from muxer.fleet.connection import declare, parameters, talking
-from muxer.fleet.consumer import LaneConsumer
-from muxer.fleet.lanes import names
+from muxer.fleet.connection import declare_queues, connection_parameters, broker_call
+from muxer.fleet.consumer import OrderConsumer
+from muxer.fleet.lanes import queue_names
 from muxer.fleet.orders import Order
-from muxer.outages import Outages
+from muxer.outages import CircuitBreaker
 
 ACTOR = "mux"
 
@@ -30,18 +30,18 @@ class FleetBroker(RabbitmqBroker):
 
     def __init__(
         self,
-        fleet: Fleet,
+        fleet: FleetOptions,
         name: str,
-        outages: Outages,
+        outages: CircuitBreaker,
         middleware: Sequence[Middleware] = (),
         may_take: Callable[[], bool] = lambda: True,
     ) -> None:
         """Given the options of the fleet, what RabbitMQ is to call the connections, what knows the services that are out,
         and for a worker its middleware and what says whether an order may be taken now. Nothing is sent yet."""
-        self._parameters = parameters(fleet, name)
+        self._parameters = connection_parameters(fleet, name)
         super().__init__(confirm_delivery=True, parameters=self._parameters, middleware=list(middleware))
         self._queue, self._outages, self._may_take = fleet.queue, outages, may_take
-        self._consumer: LaneConsumer | None = None
+        self._consumer: OrderConsumer | None = None
 
     def declare_queue(self, queue_name: str, *, ensure: bool = False) -> None:
         """Know a queue; with ``ensure``, see to it that RabbitMQ has it, with all others of the fleet."""
@@ -51,28 +51,28 @@ class FleetBroker(RabbitmqBroker):
             self.queues_pending.add(queue_name)
             self.emit_after("declare_queue", queue_name)
         if ensure and queue_name in self.queues_pending:
-            declare(self.channel, self._queue)
+            declare_queues(self.channel, self._queue)
             self.queues_pending.discard(queue_name)
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Consumer:
         """Return what takes orders out of all lanes, ``prefetch`` at a time."""
-        self._consumer = LaneConsumer(self._parameters, self._queue, prefetch, self._may_take)
+        self._consumer = OrderConsumer(self._parameters, self._queue, prefetch, self._may_take)
         return self._consumer
 
     @property
-    def held(self) -> list[str]:
+    def held_targets(self) -> list[str]:
         """The targets of the orders that this worker holds, begun or not."""
-        return [] if self._consumer is None else self._consumer.files
+        return [] if self._consumer is None else self._consumer.held_targets
 
-    def message(self, order: Order, lane: int) -> Message[Any]:
+    def create_message(self, order: Order, lane: int) -> Message[Any]:
         """Given an order and the number of its lane, return the message for it."""
-        return Message(names(self._queue)[lane], ACTOR, (), orders.to_plain(order), {})
+        return Message(queue_names(self._queue)[lane], ACTOR, (), orders.order_to_dict(order), {})
 
-    def send(self, message: Message[Any]) -> None:
+    def send_message(self, message: Message[Any]) -> None:
         """Given a message, put it into its lane; return when RabbitMQ has it safe. Raise the errors of :func:`talking`."""
-        with talking(self._outages):
+        with broker_call(self._outages):
             self.enqueue(message)
 
-    def rest(self) -> None:
+    def close_idle(self) -> None:
         """Close the connection of this thread, which will not be used for long."""
         del self.connection

@@ -22,14 +22,14 @@ from pika.exceptions import (
     ProbableAuthenticationError,
 )
 
-from muxer.config.broker import nodes
-from muxer.config.schema import Fleet
-from muxer.errors import AccessDenied, Code, Forbidden, LoginRefused, MuxerError, ServiceUnavailable
-from muxer.fleet.lanes import EVENTS, STANDINGS, dead, names
-from muxer.fleet.properties import be_tolerant
+from muxer.config.broker import parse_nodes
+from muxer.config.schema import FleetOptions
+from muxer.errors import AccessDenied, Code, Forbidden, AuthenticationFailed, MuxerError, ServiceUnavailable
+from muxer.fleet.lanes import EVENTS_SUFFIX, HEARTBEATS_SUFFIX, dead_letter_queue, queue_names
+from muxer.fleet.properties import install_tolerant_properties
 from muxer.fleet.view import BROKER
-from muxer.outages import Outages
-from muxer.tls import context
+from muxer.outages import CircuitBreaker
+from muxer.tls import client_context
 
 # A peer that is gone without a word is noticed after two of these.
 HEARTBEAT_SECONDS = 30
@@ -37,32 +37,32 @@ CONNECT_SECONDS, OPEN_SECONDS = 10.0, 20.0
 # So long a publisher waits while RabbitMQ lacks memory or disk.
 BLOCKED_SECONDS = 60.0
 # An order whose worker dies is handed out again so often; then it is a dead letter. Regular stops of workers count too.
-DELIVERIES = 10
+MAX_DELIVERIES = 10
 HOUR_MILLISECONDS = 3_600_000
 WEEK_MILLISECONDS = 7 * 24 * HOUR_MILLISECONDS
 # What is told to a poller that is not there is kept for it, the newest so many; what it has not heard it finds in RWS.
-EVENTS_KEPT = 500_000
+MAX_QUEUED_EVENTS = 500_000
 # How workers stand is told anew every few seconds.
-STANDINGS_KEPT, STANDING_MILLISECONDS = 10_000, 60_000
+MAX_HEARTBEATS, HEARTBEAT_MILLISECONDS = 10_000, 60_000
 # From RabbitMQ 3.12 on, a queue may say how long a job may last; before, rabbitmq.conf does.
-LONGEST_JOB_MILLISECONDS = 24 * HOUR_MILLISECONDS
+MAX_JOB_MILLISECONDS = 24 * HOUR_MILLISECONDS
 _REFUSED, _MISMATCH = 403, 406
 # What RabbitMQ answers to whom it does not let at an exclusive queue, because another connection has it.
-LOCKED = 405
+RESOURCE_LOCKED = 405
 # What the libraries raise. pika's own tree does not hold what a node that accepts a connection and says nothing comes to.
-RAISED = (AMQPError, AMQPConnectorException, BrokerConnectionError, OSError, AssertionError)
+LIBRARY_ERRORS = (AMQPError, AMQPConnectorException, BrokerConnectionError, OSError, AssertionError)
 
-_QUORUM = {"x-queue-type": "quorum"}
+_QUORUM_ARGUMENTS = {"x-queue-type": "quorum"}
 
 
-def quiet() -> None:
+def silence_library_logging() -> None:
     """Keep the libraries' own words about connections out of the log: they tell each attempt, with a traceback; what is out
     is told once, by :class:`Outages`."""
     logging.getLogger("pika").setLevel(logging.CRITICAL)
     logging.getLogger("dramatiq").setLevel(logging.ERROR)
 
 
-def parameters(fleet: Fleet, name: str) -> list[dict[str, Any]]:
+def connection_parameters(fleet: FleetOptions, name: str) -> list[dict[str, Any]]:
     """Given the options of a fleet and what RabbitMQ is to call the connection, return pika's parameters for each node.
     Raise ``ValueError`` when the certificates of ``trusted_ca`` cannot be read."""
     return [
@@ -71,65 +71,65 @@ def parameters(fleet: Fleet, name: str) -> list[dict[str, Any]]:
             "port": node.port,
             "virtual_host": node.virtual_host,
             "credentials": pika.PlainCredentials(node.username, node.password),
-            "ssl_options": pika.SSLOptions(context(fleet.trusted_ca), node.host) if node.tls else None,
+            "ssl_options": pika.SSLOptions(client_context(fleet.trusted_ca), node.host) if node.tls else None,
             "heartbeat": HEARTBEAT_SECONDS,
             "socket_timeout": CONNECT_SECONDS,
             "stack_timeout": OPEN_SECONDS,
             "blocked_connection_timeout": BLOCKED_SECONDS,
             "client_properties": {"connection_name": name},
         }
-        for node in nodes(fleet.broker_url)
+        for node in parse_nodes(fleet.broker_url)
     ]
 
 
-def connect(every: list[dict[str, Any]]) -> Any:
+def open_connection(every: list[dict[str, Any]]) -> Any:
     """Given the parameters of each node, return a connection to the first that answers. Raise the errors of pika."""
-    be_tolerant()
+    install_tolerant_properties()
     return pika.BlockingConnection([pika.ConnectionParameters(**one) for one in every])
 
 
-def declare(channel: Any, queue: str) -> None:
+def declare_queues(channel: Any, queue: str) -> None:
     """Given a channel and the option ``queue``, see to it that lanes, dead letters and the exchanges of the events are
     there. Raise the errors of pika, :class:`AccessDenied` when they are there in another form."""
     dead_letters = {
         "x-dead-letter-exchange": "",
-        "x-dead-letter-routing-key": dead(queue),
+        "x-dead-letter-routing-key": dead_letter_queue(queue),
         # A dead letter leaves its lane when it has arrived, not before; this wants the overflow behaviour.
         "x-dead-letter-strategy": "at-least-once",
         "x-overflow": "reject-publish",
-        "x-delivery-limit": DELIVERIES,
-        "x-consumer-timeout": LONGEST_JOB_MILLISECONDS,
+        "x-delivery-limit": MAX_DELIVERIES,
+        "x-consumer-timeout": MAX_JOB_MILLISECONDS,
     }
     try:
-        channel.queue_declare(dead(queue), durable=True, arguments={**_QUORUM, "x-message-ttl": WEEK_MILLISECONDS})
-        for lane in names(queue):
-            channel.queue_declare(lane, durable=True, arguments={**_QUORUM, **dead_letters})
-        for exchange in (EVENTS, STANDINGS):
+        channel.queue_declare(dead_letter_queue(queue), durable=True, arguments={**_QUORUM_ARGUMENTS, "x-message-ttl": WEEK_MILLISECONDS})
+        for lane in queue_names(queue):
+            channel.queue_declare(lane, durable=True, arguments={**_QUORUM_ARGUMENTS, **dead_letters})
+        for exchange in (EVENTS_SUFFIX, HEARTBEATS_SUFFIX):
             channel.exchange_declare(f"{queue}{exchange}", "fanout", durable=True)
     except ChannelClosed as error:
-        raise _mismatch(error, queue) from error
+        raise _mismatch_error(error, queue) from error
 
 
-def declare_events(channel: Any, queue: str, mark: str, kept: int = WEEK_MILLISECONDS) -> str:
+def declare_event_queue(channel: Any, queue: str, mark: str, kept: int = WEEK_MILLISECONDS) -> str:
     """Given a channel, the option ``queue``, the mark of a poller and for how many milliseconds its queue of events outlives
     it, see to it that this is there; return its name. Raise as :func:`declare` does."""
-    name = f"{queue}{EVENTS}.{mark}"
-    limits = {"x-expires": kept, "x-message-ttl": kept, "x-max-length": EVENTS_KEPT}
+    name = f"{queue}{EVENTS_SUFFIX}.{mark}"
+    limits = {"x-expires": kept, "x-message-ttl": kept, "x-max-length": MAX_QUEUED_EVENTS}
     try:
-        channel.queue_declare(name, durable=True, arguments={**_QUORUM, **limits})
-        channel.queue_bind(name, f"{queue}{EVENTS}")
+        channel.queue_declare(name, durable=True, arguments={**_QUORUM_ARGUMENTS, **limits})
+        channel.queue_bind(name, f"{queue}{EVENTS_SUFFIX}")
     except ChannelClosed as error:
-        raise _mismatch(error, queue) from error
+        raise _mismatch_error(error, queue) from error
     return name
 
 
-def declare_standings(channel: Any, queue: str) -> str:
+def declare_heartbeat_queue(channel: Any, queue: str) -> str:
     """Given a channel and the option ``queue``, make a queue for what workers tell of themselves, which ends with the
     connection; return its name. Raise the errors of pika."""
-    name = f"{queue}{STANDINGS}.{uuid.uuid4().hex}"
-    limits = {"x-max-length": STANDINGS_KEPT, "x-message-ttl": STANDING_MILLISECONDS}
+    name = f"{queue}{HEARTBEATS_SUFFIX}.{uuid.uuid4().hex}"
+    limits = {"x-max-length": MAX_HEARTBEATS, "x-message-ttl": HEARTBEAT_MILLISECONDS}
     channel.queue_declare(name, exclusive=True, arguments=limits)
-    channel.queue_bind(name, f"{queue}{STANDINGS}")
+    channel.queue_bind(name, f"{queue}{HEARTBEATS_SUFFIX}")
     return name
 
 
@@ -139,44 +139,44 @@ def take_lock(channel: Any, name: str) -> bool:
     try:
         channel.queue_declare(name, exclusive=True)
     except ChannelClosed as error:
-        if error.reply_code != LOCKED:
+        if error.reply_code != RESOURCE_LOCKED:
             raise
         return False
     return True
 
 
-def waiting_in(channel: Any, queue: str) -> int:
+def count_waiting(channel: Any, queue: str) -> int:
     """Given a channel and the name of a queue, return how many messages wait in it. Raise the errors of pika, one of them
     for a queue that is not there."""
     return int(channel.queue_declare(queue, passive=True).method.message_count)
 
 
 @contextmanager
-def talking(outages: Outages) -> Iterator[None]:
+def broker_call(outages: CircuitBreaker) -> Iterator[None]:
     """Within this block the broker is talked to: what the libraries raise becomes an error of :mod:`muxer.errors`, and says
     whether the broker is out."""
-    with outages.talking(BROKER), translated():
+    with outages.call(BROKER), translate_errors():
         yield
 
 
 @contextmanager
-def translated() -> Iterator[None]:
+def translate_errors() -> Iterator[None]:
     """Within this block, what the libraries raise becomes an error of :mod:`muxer.errors`."""
     try:
         yield
     except MuxerError:
         raise
-    except RAISED as error:
-        raise meaning(error) from error
+    except LIBRARY_ERRORS as error:
+        raise to_muxer_error(error) from error
 
 
-def meaning(error: Exception) -> MuxerError:
+def to_muxer_error(error: Exception) -> MuxerError:
     """Given what pika, dramatiq or the system has raised, return what it means."""
     root = error
     while isinstance(root, BrokerConnectionError) and root.args and isinstance(root.args[0], Exception):
         root = root.args[0]
     if isinstance(root, ProbableAuthenticationError | AuthenticationError):
-        return LoginRefused("RabbitMQ refuses the login of [fleet] broker_url")
+        return AuthenticationFailed("RabbitMQ refuses the login of [fleet] broker_url")
     if isinstance(root, ProbableAccessDeniedError):
         return Forbidden("RabbitMQ does not let the user of [fleet] broker_url into the virtual host")
     if isinstance(root, ChannelClosed) and root.reply_code == _REFUSED:
@@ -185,26 +185,26 @@ def meaning(error: Exception) -> MuxerError:
         return ServiceUnavailable("RabbitMQ takes no messages, because it lacks memory or disk")
     if isinstance(root, NackError):
         return ServiceUnavailable("RabbitMQ has not taken a message")
-    tls = next((one for one in _chain(root) if isinstance(one, ssl.SSLError)), None)
+    tls = next((one for one in _nested_errors(root) if isinstance(one, ssl.SSLError)), None)
     if tls is not None:
         return ServiceUnavailable(f"no secure connection to RabbitMQ: {tls}", code=Code.TLS)
-    return ServiceUnavailable(f"RabbitMQ does not answer: {_words(root)}")
+    return ServiceUnavailable(f"RabbitMQ does not answer: {_error_text(root)}")
 
 
-def _mismatch(error: ChannelClosed, queue: str) -> MuxerError:
+def _mismatch_error(error: ChannelClosed, queue: str) -> MuxerError:
     if error.reply_code != _MISMATCH:
-        return meaning(error)
+        return to_muxer_error(error)
     text = f"RabbitMQ has queues {queue}… of another form ({error.reply_text}): delete them, or choose another [fleet] queue"
     return AccessDenied(text)
 
 
-def _words(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     """Return what an error of pika says; some say it only in an error within."""
-    texts = [str(one) for one in _chain(error) if str(one)]
+    texts = [str(one) for one in _nested_errors(error) if str(one)]
     return f"{type(error).__name__}{': ' + texts[-1] if texts else ''}"[:300]
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
+def _nested_errors(error: BaseException | None) -> Iterator[BaseException]:
     """Yield an error and those within it, which pika has for arguments, ``exception`` or causes."""
     for _ in range(8):
         if error is None:

@@ -12,19 +12,19 @@ import math
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from muxer.failures import Failure, When
-from muxer.journal import LONGEST_REASON, Key
+from muxer.failures import Failure, RetryPolicy
+from muxer.journal import MAX_REASON_LENGTH, TargetKey
 
-VERSION = 1
+EVENT_VERSION = 1
 QUEUED, BEGUN, POSTPONED, DROPPED = "queued", "begun", "postponed", "dropped"
 DONE, FAILED, REFUSED = "done", "failed", "refused"
 WORKER, GONE, POLLER = "worker", "gone", "poller"
 # No event is longer, and no name or text in it: what is told goes into the journal and the log.
-MOST_BYTES, LONGEST_NAME = 256 * 1024, 1000
+MAX_EVENT_BYTES, MAX_NAME_LENGTH = 256 * 1024, 1000
 # What comes of reading a message that is no message.
-MALFORMED = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
+MALFORMED_ERRORS = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
 # How a worker stands is told again soon: nothing is lost with it, and nobody who is not there is told later.
-PASSING = (WORKER, GONE, POLLER)
+TRANSIENT_EVENTS = (WORKER, GONE, POLLER)
 
 
 @dataclass(frozen=True)
@@ -38,46 +38,46 @@ class Event:
     details: dict[str, Any] = field(default_factory=dict)
 
 
-def encode(event: Event) -> bytes:
+def encode_event(event: Event) -> bytes:
     """Given an event, return its message."""
-    return json.dumps({"version": VERSION, **asdict(event)}, default=str).encode()
+    return json.dumps({"version": EVENT_VERSION, **asdict(event)}, default=str).encode()
 
 
-def decode(body: bytes) -> Event | None:
+def decode_event(body: bytes) -> Event | None:
     """Given a message, return its event, without fields that are not known here: workers are upgraded before their poller.
     None when it is none of this version, or too long."""
-    if len(body) > MOST_BYTES:
+    if len(body) > MAX_EVENT_BYTES:
         return None
     try:
         plain = json.loads(body)
-        if plain.pop("version") != VERSION:
+        if plain.pop("version") != EVENT_VERSION:
             return None
         event = Event(**{one.name: plain[one.name] for one in fields(Event) if one.name in plain})
-    except MALFORMED:
+    except MALFORMED_ERRORS:
         return None
     texts = (event.what, event.sender, event.recording, event.file)
-    is_fit = all(one == text(one) and len(one) <= LONGEST_NAME for one in texts) and isinstance(event.details, dict)
+    is_fit = all(one == to_storable_text(one) and len(one) <= MAX_NAME_LENGTH for one in texts) and isinstance(event.details, dict)
     return event if is_fit else None
 
 
-def text(value: object) -> str:
+def to_storable_text(value: object) -> str:
     """Given anything that was told, return it as a text that can be kept anywhere: JSON may hold half characters."""
     return str(value).encode(errors="backslashreplace").decode()
 
 
-def key_of(event: Event) -> Key:
+def event_key(event: Event) -> TargetKey:
     """Given an event, return the target that it is about."""
     facts = event.details.get("facts")
     agent = event.details.get("agent") or (facts.get("agent") if isinstance(facts, dict) else "")
-    return Key(event.file, event.recording, text(agent or ""))
+    return TargetKey(event.file, event.recording, to_storable_text(agent or ""))
 
 
-def failure_of(details: dict[str, Any]) -> Failure:
+def parse_failure(details: dict[str, Any]) -> Failure:
     """Given the details of a ``failed`` event, return the failure. Raise ``ValueError``, ``TypeError`` or ``KeyError`` when
     they hold none."""
     plain = dict(details["failure"])
-    texts = {name: text(plain[name])[:LONGEST_REASON] for name in ("code", "error", "reason", "service")}
+    texts = {name: to_storable_text(plain[name])[:MAX_REASON_LENGTH] for name in ("code", "error", "reason", "service")}
     retry_after = plain["retry_after"]
     if retry_after is not None and not math.isfinite(retry_after):
         raise ValueError(f"retry after {retry_after}")
-    return Failure(When(plain["when"]), retry_after, **texts)
+    return Failure(RetryPolicy(plain["when"]), retry_after, **texts)

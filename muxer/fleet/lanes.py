@@ -15,7 +15,7 @@ FIRST_PASS_SECONDS, PASS_FACTOR = HOUR, 4.0
 
 
 @dataclass(frozen=True)
-class Lane:
+class PriorityQueue:
     """One queue: the end of its name; calls that began less than ``age`` seconds ago go into it; while all queues together
     hold more than this ``share`` of ``max_queue``, nothing does, so that newer calls find room."""
 
@@ -24,45 +24,45 @@ class Lane:
     share: float
 
 
-LANES = (Lane("", HOUR, 1.0), Lane(".today", DAY, 0.75), Lane(".backlog", float("inf"), 0.5))
-DEAD = ".XQ"
-EVENTS = ".events"
-STANDINGS = ".standings"
+PRIORITY_QUEUES = (PriorityQueue("", HOUR, 1.0), PriorityQueue(".today", DAY, 0.75), PriorityQueue(".backlog", float("inf"), 0.5))
+DEAD_LETTER_SUFFIX = ".XQ"
+EVENTS_SUFFIX = ".events"
+HEARTBEATS_SUFFIX = ".standings"
 
 
-def names(queue: str) -> tuple[str, ...]:
+def queue_names(queue: str) -> tuple[str, ...]:
     """Given the option ``queue``, return the names of the lanes, that for the newest calls first."""
-    return tuple(f"{queue}{lane.suffix}" for lane in LANES)
+    return tuple(f"{queue}{lane.suffix}" for lane in PRIORITY_QUEUES)
 
 
-def dead(queue: str) -> str:
+def dead_letter_queue(queue: str) -> str:
     """Given the option ``queue``, return the name of the queue of dead letters."""
-    return f"{queue}{DEAD}"
+    return f"{queue}{DEAD_LETTER_SUFFIX}"
 
 
-def lane_of(began: float | None, now: float) -> int:
+def choose_queue(began: float | None, now: float) -> int:
     """Given when a call began and the time (epoch seconds), return the number of its lane; without a beginning it is old."""
     age = float("inf") if began is None else now - began
-    return next((number for number, lane in enumerate(LANES) if age < lane.age), len(LANES) - 1)
+    return next((number for number, lane in enumerate(PRIORITY_QUEUES) if age < lane.age), len(PRIORITY_QUEUES) - 1)
 
 
-def room(lane: int, depths: Sequence[int], max_queue: int) -> int:
+def free_capacity(lane: int, depths: Sequence[int], max_queue: int) -> int:
     """Given the number of a lane and how many messages wait in each, return how many more may go into it."""
-    return max(0, max(1, int(LANES[lane].share * max_queue)) - sum(depths))
+    return max(0, max(1, int(PRIORITY_QUEUES[lane].share * max_queue)) - sum(depths))
 
 
-def is_low(depths: Sequence[int], max_queue: int) -> bool:
+def has_room_everywhere(depths: Sequence[int], max_queue: int) -> bool:
     """Given how many messages wait in each lane, return whether more should come: there is room in every lane."""
     return 4 * sum(depths) <= max_queue
 
 
-def is_running_dry(depths: Sequence[int], threads: int) -> bool:
+def needs_work_soon(depths: Sequence[int], threads: int) -> bool:
     """Given how many messages wait in each lane and how many threads all workers have, return whether some of these will
     soon have no work."""
     return sum(depths) < 2 * threads
 
 
-def passes(past: float, older: float) -> list[float]:
+def plan_passes(past: float, older: float) -> list[float]:
     """Given both ends of the poll's window in minutes before now, return for each pass, in minutes, how far it goes back:
     the newest calls first, then four times as far. RWS finds calls by when they began at the earliest and ended at the
     latest (gir-api, section 3), so every pass has the newer end of the window, or calls across a border would be missed."""

@@ -13,76 +13,76 @@ import uuid
 from typing import Any
 
 from muxer.activity import Activity
-from muxer.books import Books
-from muxer.config.schema import Fleet
+from muxer.books import OutcomeRecorder
+from muxer.config.schema import FleetOptions
 from muxer.errors import MuxerError, ServiceUnavailable, Stopped
 from muxer.fleet import events
 from muxer.fleet.broker import FleetBroker
 from muxer.fleet.connection import (
     HOUR_MILLISECONDS,
     WEEK_MILLISECONDS,
-    declare_events,
-    declare_standings,
-    quiet,
-    talking,
-    waiting_in,
+    declare_event_queue,
+    declare_heartbeat_queue,
+    silence_library_logging,
+    broker_call,
+    count_waiting,
 )
 from muxer.fleet.events import Event
-from muxer.fleet.held import Emptiness, Held
-from muxer.fleet.lanes import EVENTS, LANES, MINUTE, dead, is_low, is_running_dry, lane_of, names, room
-from muxer.fleet.line import Line
+from muxer.fleet.held import IdleTimer, OutstandingOrder
+from muxer.fleet.lanes import EVENTS_SUFFIX, PRIORITY_QUEUES, MINUTE, dead_letter_queue, has_room_everywhere, needs_work_soon, choose_queue, queue_names, free_capacity
+from muxer.fleet.line import ControlConnection
 from muxer.fleet.orders import Order
-from muxer.fleet.outcomes import Outcomes
-from muxer.fleet.properties import tell_unreadable
-from muxer.fleet.view import FleetView
-from muxer.journal import Journal, Key, now
-from muxer.outages import Outages
-from muxer.pool import Engine
+from muxer.fleet.outcomes import EventHandler
+from muxer.fleet.properties import log_unreadable
+from muxer.fleet.view import FleetStatus
+from muxer.journal import Journal, TargetKey, epoch_now
+from muxer.outages import CircuitBreaker
+from muxer.pool import TargetExecutor
 from muxer.selection import MuxTarget
-from muxer.work import key_of
+from muxer.work import target_key
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 2.0
-WAIT_SECONDS = 0.2
+QUEUE_POLL_INTERVAL = 2.0
+ROOM_POLL_INTERVAL = 0.2
 # So many events are handed to the poller at a time; what it has not noted when it dies is handed to it again.
-EVENTS_AT_ONCE = 200
+EVENT_PREFETCH_COUNT = 200
 
 
-class FleetPool(Engine):
+class FleetPool(TargetExecutor):
     """Hands targets to the workers of a fleet. In a migration it waits for room in the lanes, heeds only its own targets,
     and orders again what has vanished; else the next poll does that."""
 
-    cut_off = "the connection to RabbitMQ does not close; it is left"
+    stop_warning = "the connection to RabbitMQ does not close; it is left"
 
     def __init__(
         self,
-        fleet: Fleet,
+        fleet: FleetOptions,
         mark: str,
         attempts: int,
         journal: Journal,
-        books: Books,
+        books: OutcomeRecorder,
         activity: Activity,
-        outages: Outages,
+        outages: CircuitBreaker,
         stop: threading.Event,
     ) -> None:
         """Given the options of the fleet, the mark by which RabbitMQ knows this poller again after a restart, how often a
         worker is to try a target at once (more than once: a migration), and what is told of the targets, connect."""
-        quiet()
+        silence_library_logging()
         self._migrates = attempts > 1
         # A migration listens on its own: what was told to the poller waits for the poller.
         self._mark = f"{mark}.migration-{uuid.uuid4().hex[:8]}" if self._migrates else mark
         self._name = f"{socket.gethostname()}/poller/{self._mark}"
         self._fleet, self._attempts, self._outages, self._stop = fleet, attempts, outages, stop
-        self._outcomes = Outcomes(self._name, self._migrates, journal, books, activity)
+        self._outcomes = EventHandler(self._name, self._migrates, journal, books, activity)
         self._broker = FleetBroker(fleet, self._name, outages)
-        self._chosen: list[tuple[float, int, Key]] = []
+        self._chosen: list[tuple[float, int, TargetKey]] = []
         self._numbers = itertools.count()
         # How many messages wait in each lane, with those that were sent since the last look, and all that were ever sent.
-        self._depths, self._sent, self._emptiness = [0] * len(LANES), 0, Emptiness()
+        self._depths, self._sent, self._emptiness = [0] * len(PRIORITY_QUEUES), 0, IdleTimer()
         self._counting = threading.Lock()
         self._is_starved = False
-        self._line = Line(fleet, self._name, outages, self._opened, self._tick, LOOK_SECONDS)
+        self._line = ControlConnection(fleet, self._name, outages, self._subscribe_events, self._on_tick, QUEUE_POLL_INTERVAL)
         self._line.start()
 
     def submit(self, target: MuxTarget) -> bool:
@@ -91,12 +91,12 @@ class FleetPool(Engine):
 
         Raise :class:`Stopped` when the process stops, :class:`~muxer.errors.ServiceUnavailable` when the broker is out.
         """
-        if self._outcomes.is_taken(target.name):
+        if self._outcomes.is_taken(target.file_name):
             return False
         began = None if target.audio.start is None else target.audio.start.timestamp()
         if self._migrates:
-            return self._order_with_patience(key_of(target), began)
-        entry = (began or 0.0, next(self._numbers), key_of(target))
+            return self._order_when_room(target_key(target), began)
+        entry = (began or 0.0, next(self._numbers), target_key(target))
         if len(self._chosen) < self._fleet.max_queue:
             heapq.heappush(self._chosen, entry)
         else:
@@ -104,9 +104,9 @@ class FleetPool(Engine):
             self._is_starved = True
         return False
 
-    def finished(self, target: MuxTarget) -> None:
+    def mark_finished(self, target: MuxTarget) -> None:
         """Note that a poll has found nothing left to do for a target."""
-        self._outcomes.finished(target.name)
+        self._outcomes.record_finished(target.file_name)
 
     def begin_poll(self) -> None:
         """A poll begins: nothing is chosen. In a migration, raise the errors of :func:`talking` without a broker:
@@ -114,176 +114,176 @@ class FleetPool(Engine):
         self._chosen, self._is_starved = [], False
         self._outcomes.begin_poll()
         if self._migrates:
-            self._look_now()
+            self._poll_depths_now()
 
-    def end_pass(self) -> int:
+    def flush(self) -> int:
         """Order the targets that were chosen, those of the newest calls first, as far as there is room; return how many."""
         chosen, self._chosen = sorted(self._chosen, reverse=True), []
         if not chosen:
             return 0
         ordered = 0
         try:
-            self._look_now()
+            self._poll_depths_now()
             for began, _, key in chosen:
-                ordered += self._order(key, began or None)
+                ordered += self._order_target(key, began or None)
         finally:
-            self._broker.rest()
+            self._broker.close_idle()
         self._is_starved |= ordered < len(chosen)
         return ordered
 
-    def is_closed(self, minutes: float) -> bool:
+    def rejects_older_than(self, minutes: float) -> bool:
         """Given an age, return whether there is no room for calls that are older. They are left unread then, and wanted as
         soon as there is."""
-        lane = lane_of(now() - minutes * MINUTE, now())
-        is_closed = room(lane, self._depths, self._fleet.max_queue) == 0
+        lane = choose_queue(epoch_now() - minutes * MINUTE, epoch_now())
+        is_closed = free_capacity(lane, self._depths, self._fleet.max_queue) == 0
         self._is_starved |= is_closed
         return is_closed
 
     @property
-    def is_hungry(self) -> bool:
+    def has_capacity_again(self) -> bool:
         """Whether there is room again for what the last poll found and could not order."""
-        return self._is_starved and is_low(self._depths, self._fleet.max_queue)
+        return self._is_starved and has_room_everywhere(self._depths, self._fleet.max_queue)
 
     @property
-    def runs_dry(self) -> bool:
+    def needs_targets_now(self) -> bool:
         """Whether there is work that waits for the end of the pass, and some workers will soon have none."""
-        return bool(self._chosen) and is_running_dry(self._depths, self._outcomes.workers.threads(now()))
+        return bool(self._chosen) and needs_work_soon(self._depths, self._outcomes.workers.count_threads(epoch_now()))
 
     @property
-    def files(self) -> int:
+    def target_count(self) -> int:
         """How many targets are out."""
         return len(self._outcomes.holdings)
 
     @property
-    def recordings(self) -> int:
+    def recording_count(self) -> int:
         """How many recordings have a target that is out."""
-        return len({held.key.recording for held in self._outcomes.holdings.all})
+        return len({held.key.recording for held in self._outcomes.holdings.all_orders})
 
-    def join(self) -> None:
+    def wait_for_all(self) -> None:
         """Wait until all that was submitted is finished, or the process stops; order again what has vanished."""
-        while self.files and not self._stop.wait(WAIT_SECONDS):
-            for held in self._outcomes.lost(self._emptiness.since):
+        while self.target_count and not self._stop.wait(ROOM_POLL_INTERVAL):
+            for held in self._outcomes.find_lost(self._emptiness.since):
                 self._order_again(held)
 
-    def drain(self, seconds: float) -> bool:
+    def wait_for_running(self, seconds: float) -> bool:
         """Close the line to the broker; return whether that was done in so many seconds. The workers go on."""
         return self._line.close(seconds)
 
-    def view(self) -> FleetView:
+    def fleet_status(self) -> FleetStatus:
         """Return how the fleet stands."""
-        held, at_workers = self._outcomes.holdings.all, self._outcomes.workers.held(now())
-        waiting = [one for one in held if not one.is_at_work(now(), at_workers)]
-        return FleetView(
-            at=now(),
+        held, at_workers = self._outcomes.holdings.all_orders, self._outcomes.workers.held_targets(epoch_now())
+        waiting = [one for one in held if not one.is_worked_on(epoch_now(), at_workers)]
+        return FleetStatus(
+            at=epoch_now(),
             connected=self._line.is_connected,
-            lanes=dict(zip(names(self._fleet.queue), self._depths, strict=True)),
+            lanes=dict(zip(queue_names(self._fleet.queue), self._depths, strict=True)),
             dead=self._outcomes.letters.count,
             queued=len(waiting),
             running=len(held) - len(waiting),
             oldest=min((one.queued for one in waiting), default=None),
-            workers=self._outcomes.workers.view(now()),
+            workers=self._outcomes.workers.worker_statuses(epoch_now()),
         )
 
-    def _order_with_patience(self, key: Key, began: float | None) -> bool:
+    def _order_when_room(self, key: TargetKey, began: float | None) -> bool:
         """Order a target as soon as there is room."""
-        while not self._order(key, began):
-            if self._stop.wait(WAIT_SECONDS):
+        while not self._order_target(key, began):
+            if self._stop.wait(ROOM_POLL_INTERVAL):
                 raise Stopped("stopped before the recording was begun")
-            self._look_now()
+            self._poll_depths_now()
         return True
 
-    def _order_again(self, held: Held) -> None:
+    def _order_again(self, held: OutstandingOrder) -> None:
         """Order a target of a migration whose order has vanished, as one of the oldest calls; without a broker, later."""
-        _tell_vanished(held)
-        self._outcomes.release(held.key)
+        _log_vanished(held)
+        self._outcomes.release_target(held.key)
         try:
-            self._order_with_patience(held.key, None)
+            self._order_when_room(held.key, None)
         except MuxerError as error:
             log.debug("not ordered again yet: %s", error)
             self._outcomes.holdings.put(held)
 
-    def _order(self, key: Key, began: float | None) -> bool:
+    def _order_target(self, key: TargetKey, began: float | None) -> bool:
         """Put the order for a target into its lane; return False when there is no room."""
         if self._stop.is_set():
             raise Stopped("stopped before the recording was begun")
         if self._outcomes.is_taken(key.name):
             return True
-        lane = lane_of(began, now())
+        lane = choose_queue(began, epoch_now())
         with self._counting:
-            if not room(lane, self._depths, self._fleet.max_queue):
+            if not free_capacity(lane, self._depths, self._fleet.max_queue):
                 return False
             self._depths[lane] += 1
             self._sent += 1
             self._emptiness.since = None
-        self._send(key, lane)
+        self._send_order(key, lane)
         return True
 
-    def _send(self, key: Key, lane: int) -> None:
-        message = self._broker.message(Order(key.recording, key.name, self._attempts), lane)
+    def _send_order(self, key: TargetKey, lane: int) -> None:
+        message = self._broker.create_message(Order(key.recording, key.name, self._attempts), lane)
         # Before it is sent: a worker may be done with it at once.
-        self._outcomes.ordered(key, message.message_id)
+        self._outcomes.record_order(key, message.message_id)
         try:
-            self._broker.send(message)
+            self._broker.send_message(message)
         except MuxerError:
-            self._outcomes.release(key)
+            self._outcomes.release_target(key)
             raise
-        self._line.tell(Event(events.QUEUED, self._name, key.recording, key.name, {"message": message.message_id}))
+        self._line.send_event(Event(events.QUEUED, self._name, key.recording, key.name, {"message": message.message_id}))
 
-    def _opened(self, connection: Any) -> None:
+    def _subscribe_events(self, connection: Any) -> None:
         """The line has a new connection: listen to the events."""
         channel, queue = connection.channel(), self._fleet.queue
-        channel.basic_qos(prefetch_count=EVENTS_AT_ONCE)
-        channel.add_on_cancel_callback(_unheard)
+        channel.basic_qos(prefetch_count=EVENT_PREFETCH_COUNT)
+        channel.add_on_cancel_callback(_raise_cancelled)
         kept = HOUR_MILLISECONDS if self._migrates else WEEK_MILLISECONDS
-        for name in (declare_events(channel, queue, self._mark, kept), declare_standings(channel, queue)):
-            channel.basic_consume(name, self._received)
+        for name in (declare_event_queue(channel, queue, self._mark, kept), declare_heartbeat_queue(channel, queue)):
+            channel.basic_consume(name, self._receive_event)
 
-    def _received(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
-        queue, event = f"{self._fleet.queue}{EVENTS}", None
-        tell_unreadable(properties, queue)
+    def _receive_event(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        queue, event = f"{self._fleet.queue}{EVENTS_SUFFIX}", None
+        log_unreadable(properties, queue)
         try:
-            if (event := events.decode(body)) is not None:
-                self._outcomes.heard(event)
-        except (*events.MALFORMED, OverflowError) as error:
+            if (event := events.decode_event(body)) is not None:
+                self._outcomes.handle(event)
+        except (*events.MALFORMED_ERRORS, OverflowError) as error:
             told = f"{event.what[:20]!r} of {event.sender[:100]!r}" if event else "what"
             log.warning("an event in %s cannot be read, it is passed over: %s, %r", queue, told, error)
         except Exception:
             log.exception("an event of the fleet cannot be used; it is passed over")
         channel.basic_ack(method.delivery_tag)
 
-    def _look_now(self) -> None:
+    def _poll_depths_now(self) -> None:
         """Look how much waits in the lanes, now."""
-        with talking(self._outages):
-            self._line.ask(self._look)
+        with broker_call(self._outages):
+            self._line.run_task(self._poll_queue_depths)
 
-    def _look(self, connection: Any) -> None:
+    def _poll_queue_depths(self, connection: Any) -> None:
         """Look how much waits in the lanes, and at new dead letters."""
         channel, sent = connection.channel(), self._sent
-        *depths, letters = [waiting_in(channel, one) for one in (*names(self._fleet.queue), dead(self._fleet.queue))]
+        *depths, letters = [count_waiting(channel, one) for one in (*queue_names(self._fleet.queue), dead_letter_queue(self._fleet.queue))]
         channel.close()
         with self._counting:
             # What was sent during the look may be counted or not; the next look tells.
             if sent == self._sent:
                 self._depths = depths
-                self._emptiness.seen(not any(depths), now())
-        self._outcomes.letters.look(connection, self._fleet.queue, letters, self._outcomes.settle)
+                self._emptiness.record_check(not any(depths), epoch_now())
+        self._outcomes.letters.scan_next(connection, self._fleet.queue, letters, self._outcomes.settle_letter)
 
-    def _tick(self, connection: Any) -> None:
+    def _on_tick(self, connection: Any) -> None:
         """Look at the queues; what has vanished from them is wanted again."""
         # RabbitMQ tells only those who publish that it takes nothing, because it lacks memory.
-        self._line.tell(Event(events.POLLER, self._name))
-        self._look(connection)
+        self._line.send_event(Event(events.POLLER, self._name))
+        self._poll_queue_depths(connection)
         if not self._migrates:
-            for held in self._outcomes.lost(self._emptiness.since):
-                _tell_vanished(held)
-                self._outcomes.release(held.key)
+            for held in self._outcomes.find_lost(self._emptiness.since):
+                _log_vanished(held)
+                self._outcomes.release_target(held.key)
 
 
-def _unheard(_frame: Any) -> None:
+def _raise_cancelled(_frame: Any) -> None:
     """Somebody has deleted a queue that we listen to. Only a new connection of the line makes it again."""
     raise ServiceUnavailable("RabbitMQ has a queue of events no more; it is made again")
 
 
-def _tell_vanished(held: Held) -> None:
+def _log_vanished(held: OutstandingOrder) -> None:
     fields = {"file": held.key.name}
     log.warning("the order for a file has vanished from RabbitMQ; it is given again", extra={"fields": fields})

@@ -15,7 +15,7 @@ from pika import data, spec
 log = logging.getLogger(__name__)
 
 
-class Properties(spec.BasicProperties):  # type: ignore[misc]
+class TolerantProperties(spec.BasicProperties):  # type: ignore[misc]
     """The properties of a message. ``unreadable``: why they could not be decoded, empty when they were."""
 
     unreadable = ""
@@ -30,12 +30,12 @@ class Properties(spec.BasicProperties):  # type: ignore[misc]
             return self
 
 
-def be_tolerant() -> None:
+def install_tolerant_properties() -> None:
     """Make pika read properties in this way, in the whole process."""
-    spec.props[Properties.INDEX] = Properties
+    spec.props[TolerantProperties.INDEX] = TolerantProperties
 
 
-def storable(headers: dict[str, Any]) -> dict[str, Any]:
+def storable_headers(headers: dict[str, Any]) -> dict[str, Any]:
     """Return those of the `headers` that can be written again: what is read need not be."""
     return {name: value for name, value in headers.items() if _is_storable(name, value)}
 
@@ -48,7 +48,7 @@ def _is_storable(name: str, value: object) -> bool:
     return True
 
 
-def tell_unreadable(properties: Any, queue: str) -> None:
+def log_unreadable(properties: Any, queue: str) -> None:
     """Log that the properties of a message from a `queue` could not be decoded, if so."""
     if why := getattr(properties, "unreadable", ""):
         log.warning("a message in the queue %s has headers that cannot be decoded (%s); it is read without them", queue, why)

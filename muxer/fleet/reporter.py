@@ -9,14 +9,14 @@ from typing import Any
 from muxer.failures import Failure
 from muxer.fleet import events
 from muxer.fleet.events import Event
-from muxer.journal import LONGEST_REASON, Journal, Key, now
+from muxer.journal import MAX_REASON_LENGTH, Journal, TargetKey, epoch_now
 from muxer.masking import Mask
-from muxer.observe.logs import about
+from muxer.observe.logs import recording_context
 
 log = logging.getLogger(__name__)
 
 
-class Reporter:
+class EventReporter:
     """A ledger (:class:`muxer.work.Ledger`) that sends events. Safe to use from any thread."""
 
     def __init__(
@@ -28,44 +28,44 @@ class Reporter:
         # Says how often a failed target may be tried at once, by the rules of the pollers' journals.
         self._rules = Journal(None)
 
-    def begun(self, key: Key) -> None:
+    def record_start(self, key: TargetKey) -> None:
         """Tell that a target is begun."""
-        self._send(events.BEGUN, key)
+        self._send_event(events.BEGUN, key)
 
-    def postponed(self, key: Key) -> None:
+    def record_postponed(self, key: TargetKey) -> None:
         """Tell that a target waits for a service: the next poll brings it again."""
-        with about(key.recording):
+        with recording_context(key.recording):
             # Each poll brings each of them again: an outage has thousands.
             log.debug("not begun, a service that it needs is out; the next poll brings it again")
-        self._send(events.POSTPONED, key)
+        self._send_event(events.POSTPONED, key)
 
-    def dropped(self, key: Key) -> None:
+    def dropped(self, key: TargetKey) -> None:
         """Tell that an order is dropped, because another one for the same target is being worked on."""
-        with about(key.recording):
+        with recording_context(key.recording):
             log.info("another order for the same file is being worked on; this one is dropped")
-        self._send(events.DROPPED, key)
+        self._send_event(events.DROPPED, key)
 
-    def done(self, key: Key, outcome: str, facts: Mapping[str, Any]) -> None:
+    def record_done(self, key: TargetKey, outcome: str, facts: Mapping[str, Any]) -> None:
         """Tell that nothing is left to do for a target."""
-        self._rules.done(key, now(), {})
-        self._send(events.DONE, key, outcome=outcome, facts=dict(facts))
+        self._rules.record_done(key, epoch_now(), {})
+        self._send_event(events.DONE, key, outcome=outcome, facts=dict(facts))
 
-    def failed(self, key: Key, failure: Failure, level: int, error: Exception | None, last: bool) -> bool:
+    def record_failure(self, key: TargetKey, failure: Failure, level: int, error: Exception | None, last: bool) -> bool:
         """Log and tell that an attempt has failed. What follows from it is the pollers' to say; here is only decided whether
         this worker may try it again at once."""
-        again = self._rules.failed(key, failure, now()).retry_at is not None
-        with about(key.recording):
+        again = self._rules.record_failure(key, failure, epoch_now()).retry_at is not None
+        with recording_context(key.recording):
             fields = {"code": failure.code, "file": key.name}
-            log.log(level, "attempt failed: %s", failure.told, extra={"fields": fields}, exc_info=error)
-        told = {**vars(failure), "reason": self._mask(failure.reason)[:LONGEST_REASON]}
-        self._send(events.FAILED, key, failure=told, level=level, more=again and not last)
+            log.log(level, "attempt failed: %s", failure.text, extra={"fields": fields}, exc_info=error)
+        told = {**vars(failure), "reason": self._mask(failure.reason)[:MAX_REASON_LENGTH]}
+        self._send_event(events.FAILED, key, failure=told, level=level, more=again and not last)
         return again
 
-    def refused(self, key: Key, reason: str) -> None:
+    def refused(self, key: TargetKey, reason: str) -> None:
         """Tell that an order is none that this worker can read."""
-        self._send(events.REFUSED, key, reason=reason)
+        self._send_event(events.REFUSED, key, reason=reason)
 
-    def _send(self, what: str, key: Key, **details: Any) -> None:
+    def _send_event(self, what: str, key: TargetKey, **details: Any) -> None:
         known = {"agent": key.agent, "message": self._message()}
         details |= {name: value for name, value in known.items() if value}
         self._tell(Event(what, self._name, key.recording, key.name, details))

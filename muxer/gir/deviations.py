@@ -24,10 +24,10 @@ class Deviation(StrEnum):
 
 
 # Those that concern the pages of a query of call recordings.
-PAGING = (Deviation.NO_LINK, Deviation.PAGE_REFUSED, Deviation.EMPTY_SCAN)
+PAGING_DEVIATIONS = (Deviation.NO_LINK, Deviation.PAGE_REFUSED, Deviation.EMPTY_SCAN)
 
 
-class Deviations:
+class DeviationLog:
     """The deviations that were seen since the start. Safe to use from any thread."""
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class Deviations:
         self._counts = dict.fromkeys(Deviation, 0)
         self._texts: dict[Deviation, str] = {}
 
-    def note(self, kind: Deviation, text: str) -> None:
+    def record_deviation(self, kind: Deviation, text: str) -> None:
         """Count a deviation of a `kind`. The first `text` of each kind is logged as a warning and kept."""
         with self._lock:
             self._counts[kind] += 1
@@ -45,13 +45,13 @@ class Deviations:
             log.warning("%s", text)
 
     @property
-    def counts(self) -> Mapping[str, int]:
+    def kind_counts(self) -> Mapping[str, int]:
         """The number of deviations of each kind."""
         with self._lock:
             return {str(kind): count for kind, count in self._counts.items()}
 
     @property
-    def texts(self) -> Mapping[Deviation, str]:
+    def first_texts(self) -> Mapping[Deviation, str]:
         """What was logged, for each kind that was seen."""
         with self._lock:
             return dict(self._texts)

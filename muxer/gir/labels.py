@@ -10,30 +10,30 @@ from typing import Any
 from urllib.parse import quote
 
 from muxer.errors import AlreadyExists, Forbidden, MuxerError, NotFound, RequestRejected, ServiceFailed
-from muxer.gir.deviations import Deviation, Deviations
-from muxer.remembered import Remembered
+from muxer.gir.deviations import Deviation, DeviationLog
+from muxer.remembered import BoundedSet
 
 log = logging.getLogger(__name__)
 
 LABEL = "screenRecording"
-LABEL_PAUSE_SECONDS = 3600.0
+LABEL_BACKOFF_SECONDS = 3600.0
 # The documented path. The others have the contact center in it, below `ops`.
-PLAIN_PATH = "api/v2"
-REFUSALS = (RequestRejected, Forbidden)
+DOCUMENTED_PATH = "api/v2"
+LABEL_REFUSALS = (RequestRejected, Forbidden)
 # So many internal errors, before any label was set, are a refusal, too: a recording must not fail for its label (our
 # decision). They are as many as the attempts of one recording in a migration.
-MAX_FAILURES = 4
-_DEFINITION = {
+MAX_LABEL_FAILURES = 4
+_LABEL_DEFINITION = {
     "name": LABEL,
     "displayName": "Screen recording",
     "description": "The call has a muxed screen recording",
 }
 
 
-class Labels(ABC):
+class LabelClient(ABC):
     """The part of the client of RWS that sets labels. It remembers for the run what RWS accepts."""
 
-    def __init__(self, ops_path: str, deviations: Deviations, capacity: int) -> None:
+    def __init__(self, ops_path: str, deviations: DeviationLog, capacity: int) -> None:
         """Create it. `ops_path` is the path of the contact center below `ops`; `capacity` is the number of labelled
         recordings that are remembered."""
         self.deviations = deviations
@@ -41,11 +41,11 @@ class Labels(ABC):
         self._labels_refused_until = 0.0
         self._has_labelled = self._has_tried_all = False
         self._failures = 0
-        self._labelled, self._unknown = Remembered(capacity), Remembered(capacity)
+        self._labelled, self._unknown = BoundedSet(capacity), BoundedSet(capacity)
         self._lock = threading.Lock()
 
     @abstractmethod
-    def _write(self, method: str, path: str, body: Any = None) -> object:
+    def _send_json(self, method: str, path: str, body: Any = None) -> object:
         """Send `body` to `path` once. Raises the errors of RWS."""
 
     def wants_label(self, recording_id: str) -> bool:
@@ -55,7 +55,7 @@ class Labels(ABC):
             is_open = time.monotonic() >= self._labels_refused_until
         return is_open and recording_id not in self._labelled and recording_id not in self._unknown
 
-    def label(self, recording_id: str) -> bool:
+    def add_label(self, recording_id: str) -> bool:
         """Label a call recording ``screenRecording``. Returns whether it has the label now.
 
         A refused label is only a warning, and a pause; so are internal errors of RWS before any label was set. Raises
@@ -64,73 +64,73 @@ class Labels(ABC):
         if not self.wants_label(recording_id):
             return recording_id in self._labelled
         try:
-            self._post_somehow(recording_id)
-        except (*REFUSALS, ServiceFailed) as error:
-            if isinstance(error, ServiceFailed) and not self._is_usual(error):
+            self._post_with_fallbacks(recording_id)
+        except (*LABEL_REFUSALS, ServiceFailed) as error:
+            if isinstance(error, ServiceFailed) and not self._always_fails(error):
                 raise
-            self._note(recording_id, error)
+            self._record_refusal(recording_id, error)
             return False
         self._has_labelled = True
         self._labelled.add(recording_id)
         return True
 
-    def _is_usual(self, error: ServiceFailed) -> bool:
+    def _always_fails(self, error: ServiceFailed) -> bool:
         """Count an internal `error` of RWS. Returns whether RWS has never answered otherwise to several labels."""
         self._failures += 1
-        return not self._has_labelled and self._failures >= MAX_FAILURES
+        return not self._has_labelled and self._failures >= MAX_LABEL_FAILURES
 
-    def _post_somehow(self, recording_id: str) -> None:
+    def _post_with_fallbacks(self, recording_id: str) -> None:
         """Post the label. When RWS refuses it, once per run create its definition first, then use the documented path."""
         try:
             self._post_label(recording_id)
-        except REFUSALS as error:
+        except LABEL_REFUSALS as error:
             if self._has_labelled or self._has_tried_all:
                 raise
             self._has_tried_all = True
             log.info("RWS refuses a label, its definition and the path without ops are tried: %s", error)
-            if not self._is_accepted_after_definition(recording_id):
-                self._post_plainly(recording_id, error)
+            if not self._post_after_definition(recording_id):
+                self._post_to_documented_path(recording_id, error)
 
-    def _is_accepted_after_definition(self, recording_id: str) -> bool:
+    def _post_after_definition(self, recording_id: str) -> bool:
         try:
             self._define_label()
             self._post_label(recording_id)
-        except (*REFUSALS, ServiceFailed) as error:
+        except (*LABEL_REFUSALS, ServiceFailed) as error:
             log.info("the label or its definition is refused: %s", error)
             return False
         return True
 
-    def _post_plainly(self, recording_id: str, refusal: MuxerError) -> None:
+    def _post_to_documented_path(self, recording_id: str, refusal: MuxerError) -> None:
         """Post the label to the documented path, and stay with that path. Raises the first `refusal` when it fails, too."""
-        self._label_path = PLAIN_PATH
+        self._label_path = DOCUMENTED_PATH
         try:
             self._post_label(recording_id)
-        except REFUSALS as error:
+        except LABEL_REFUSALS as error:
             self._label_path = self._ops
             log.info("the path without ops refuses the label, too: %s", error)
             raise refusal from error
-        self.deviations.note(Deviation.LABEL_PATH, f"labels are set by the path without ops, because RWS refuses: {refusal}")
+        self.deviations.record_deviation(Deviation.LABEL_PATH, f"labels are set by the path without ops, because RWS refuses: {refusal}")
 
     def _post_label(self, recording_id: str) -> None:
         """Post the label once; one that is there already is no error."""
         try:
-            self._write("POST", f"{self._label_path}/recordings/{quote(recording_id, safe='')}/labels", {"name": LABEL})
+            self._send_json("POST", f"{self._label_path}/recordings/{quote(recording_id, safe='')}/labels", {"name": LABEL})
         except AlreadyExists:
             log.debug("%s: labelled already", recording_id)
 
     def _define_label(self) -> None:
         try:
-            self._write("POST", f"{self._ops}/recording-label-definitions", _DEFINITION)
+            self._send_json("POST", f"{self._ops}/recording-label-definitions", _LABEL_DEFINITION)
         except AlreadyExists:
             log.debug("the label definition exists already")
 
-    def _note(self, recording_id: str, error: MuxerError) -> None:
+    def _record_refusal(self, recording_id: str, error: MuxerError) -> None:
         """Remember a refusal: that of one recording which RWS does not know, or else of all labels for a while."""
         if isinstance(error, NotFound) and self._has_labelled:
             self._unknown.add(recording_id)
             log.warning("the call recording is not labelled: %s", error)
             return
         with self._lock:
-            self._labels_refused_until = time.monotonic() + LABEL_PAUSE_SECONDS
-        text = f"labels are not set for {LABEL_PAUSE_SECONDS / 60:.0f} minutes: {error}"
-        self.deviations.note(Deviation.LABELS_REFUSED, text)
+            self._labels_refused_until = time.monotonic() + LABEL_BACKOFF_SECONDS
+        text = f"labels are not set for {LABEL_BACKOFF_SECONDS / 60:.0f} minutes: {error}"
+        self.deviations.record_deviation(Deviation.LABELS_REFUSED, text)

@@ -11,11 +11,11 @@ from requests.utils import parse_header_links
 # Where the key of a `Link` header is put among the keys of a response.
 LINK_HEADER = "Link header"
 # Objects of a response in which a link may be; the response itself is the first one.
-CONTAINERS = ("paging", "links", "_links", "pagination")
-NAMES = ("next", "nextUri", "nextPage", "nextPageUri")
-ADDRESSES = ("href", "uri", "url")
-SCROLL_IDS = ("scrollId", "scroll_id", "_scroll_id")
-SCAN = "scanandscroll"
+LINK_CONTAINERS = ("paging", "links", "_links", "pagination")
+LINK_NAMES = ("next", "nextUri", "nextPage", "nextPageUri")
+ADDRESS_KEYS = ("href", "uri", "url")
+SCROLL_ID_KEYS = ("scrollId", "scroll_id", "_scroll_id")
+SCAN_PARAMETER = "scanandscroll"
 _MAX_KEYS = 30
 # What some servers write in place of a link at the last page.
 _NO_LINKS = ("", "null", "none", "false", "undefined", "#")
@@ -29,14 +29,14 @@ def next_link(answer: Mapping[str, Any], asked: str) -> str | None:
     `answer` is the JSON object of the response, with the target of its `Link` header under :data:`LINK_HEADER`. `asked` is
     the first URL of the query: a scrollId without a link is added to it.
     """
-    link = next(_links(answer), None)
+    link = next(_find_links(answer), None)
     if link is not None:
-        return _absolute(link.strip(), asked)
-    scroll = next(_texts(place.get(name) for place in _places(answer) for name in SCROLL_IDS), None)
+        return _absolute_link(link.strip(), asked)
+    scroll = next(_usable_links(place.get(name) for place in _link_containers(answer) for name in SCROLL_ID_KEYS), None)
     return None if scroll is None else with_parameters(asked, scrollId=scroll)
 
 
-def _absolute(link: str, asked: str) -> str:
+def _absolute_link(link: str, asked: str) -> str:
     """Return a `link`; one that is relative to the path of the query that was `asked` (RFC 3986) comes with that path."""
     try:
         is_relative = not (urlsplit(link).scheme or link.startswith(("/", *_API_PATHS)))
@@ -53,11 +53,11 @@ def header_link(value: str) -> str | None:
     return None
 
 
-def keys_of(answer: Mapping[str, Any]) -> str:
+def describe_keys(answer: Mapping[str, Any]) -> str:
     """Return the names of the keys of a response, also those within its paging objects, for an administrator to read."""
     names = []
     for name, value in answer.items():
-        inner = ", ".join(map(str, value)) if name in CONTAINERS and isinstance(value, Mapping) else ""
+        inner = ", ".join(map(str, value)) if name in LINK_CONTAINERS and isinstance(value, Mapping) else ""
         names.append(f"{name} {{{inner}}}" if inner else str(name))
     return ", ".join(names[:_MAX_KEYS]).encode(errors="backslashreplace").decode()[:500] or "none"
 
@@ -65,34 +65,34 @@ def keys_of(answer: Mapping[str, Any]) -> str:
 def with_parameters(url: str, **values: str | int) -> str:
     """Return a `url` with these parameters of its query replaced or added; the others are left as they are."""
     path, _, query = url.partition("?")
-    kept = [pair for pair in query.split("&") if pair and _name(pair) not in {name.lower() for name in values}]
+    kept = [pair for pair in query.split("&") if pair and _parameter_name(pair) not in {name.lower() for name in values}]
     return f"{path}?{'&'.join([*kept, urlencode(values)])}"
 
 
-def parameter(url: str, name: str) -> str:
+def query_parameter(url: str, name: str) -> str:
     """Return the value of the parameter `name` in the query of a `url`, empty when it has none."""
     pairs = parse_qsl(url.partition("?")[2], keep_blank_values=True)
     return next((value for key, value in pairs if key.lower() == name.lower()), "")
 
 
-def is_scan(url: str) -> bool:
+def is_scan_query(url: str) -> bool:
     """Return whether a query asks for scan and scroll."""
-    return parameter(url, SCAN).lower() == "true"
+    return query_parameter(url, SCAN_PARAMETER).lower() == "true"
 
 
 def without_scan(url: str) -> str:
     """Return the URL of a query without scan and scroll."""
     path, _, query = url.partition("?")
-    return f"{path}?{'&'.join(pair for pair in query.split('&') if _name(pair) != SCAN)}"
+    return f"{path}?{'&'.join(pair for pair in query.split('&') if _parameter_name(pair) != SCAN_PARAMETER)}"
 
 
-def _name(pair: str) -> str:
+def _parameter_name(pair: str) -> str:
     return pair.partition("=")[0].lower()
 
 
-def _places(answer: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+def _link_containers(answer: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """Yield the objects in which a link may be: first those that are made for it."""
-    for name in CONTAINERS:
+    for name in LINK_CONTAINERS:
         value = answer.get(name)
         if isinstance(value, Mapping):
             yield value
@@ -101,11 +101,11 @@ def _places(answer: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     yield answer
 
 
-def _links(answer: Mapping[str, Any]) -> Iterator[str]:
-    values = [place.get(name) for place in _places(answer) for name in NAMES]
+def _find_links(answer: Mapping[str, Any]) -> Iterator[str]:
+    values = [place.get(name) for place in _link_containers(answer) for name in LINK_NAMES]
     for value in (*values, answer.get(LINK_HEADER)):
-        yield from _texts([*map(value.get, ADDRESSES)] if isinstance(value, Mapping) else [value])
+        yield from _usable_links([*map(value.get, ADDRESS_KEYS)] if isinstance(value, Mapping) else [value])
 
 
-def _texts(values: Iterable[object]) -> Iterator[str]:
+def _usable_links(values: Iterable[object]) -> Iterator[str]:
     return (value for value in values if isinstance(value, str) and value.strip().lower() not in _NO_LINKS)

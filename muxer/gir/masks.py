@@ -19,14 +19,14 @@ PausedSpan = tuple[int, int | None]
 
 
 @dataclass(frozen=True)
-class Pauses:
+class PauseList:
     """The spans in which a recording was paused, in order and apart from each other, and what is wrong with its masks."""
 
     spans: tuple[PausedSpan, ...] = ()
     problems: tuple[str, ...] = ()
 
 
-def read_pauses(media: MediaFile) -> Pauses:
+def read_pauses(media: MediaFile) -> PauseList:
     """Read the masks of a call's ``media`` file.
 
     The entries may come in any order. As many resumes end a pause as there were pauses, so that spans may overlap; the same
@@ -38,20 +38,20 @@ def read_pauses(media: MediaFile) -> Pauses:
     """
     raw = media.raw.get("masks")
     if not raw or media.start is None:
-        return Pauses()
+        return PauseList()
     entries = raw if isinstance(raw, list) else [raw]
     if len(entries) > MAX_MASKS:
         why = f"{media.media_id} has {len(entries)} masks, more than {MAX_MASKS}; the whole picture is blank"
-        return Pauses(((0, None),), (why,))
+        return PauseList(((0, None),), (why,))
     read = [_read_mask(entry, to_microseconds(media.start)) for entry in entries]
-    spans, lost = _pair(mask for mask in read if mask is not None)
+    spans, lost = _pair_masks(mask for mask in read if mask is not None)
     problems = []
     if ignored := read.count(None):
         problems.append(f"{media.media_id}: {ignored} of {len(read)} masks have no usable time or type and are ignored")
     if lost:
         times = ", ".join(f"{time / 1e6:g} s" for time in lost)
         problems.append(f"{media.media_id}: a resume without a pause at {times}; before the first entry it is blank")
-    return Pauses(_joined(spans), tuple(problems))
+    return PauseList(_join_spans(spans), tuple(problems))
 
 
 def _read_mask(entry: object, start: int) -> tuple[int, bool] | None:
@@ -63,7 +63,7 @@ def _read_mask(entry: object, start: int) -> tuple[int, bool] | None:
     return None if time is None or is_resume is None else (to_microseconds(time) - start, is_resume)
 
 
-def _pair(masks: Iterable[tuple[int, bool]]) -> tuple[list[PausedSpan], list[int]]:
+def _pair_masks(masks: Iterable[tuple[int, bool]]) -> tuple[list[PausedSpan], list[int]]:
     """Return the spans between pauses and resumes, in order, and the times of resumes without a pause. At one time, a pause
     comes before a resume."""
     spans: list[PausedSpan] = []
@@ -86,7 +86,7 @@ def _pair(masks: Iterable[tuple[int, bool]]) -> tuple[list[PausedSpan], list[int
     return ([*spans, (begin, end)] if depth else spans), lost
 
 
-def _joined(spans: Iterable[PausedSpan]) -> tuple[PausedSpan, ...]:
+def _join_spans(spans: Iterable[PausedSpan]) -> tuple[PausedSpan, ...]:
     """Return spans in order without what lies before the start of the file, and those that meet as one."""
     joined: list[PausedSpan] = []
     for begin, end in spans:

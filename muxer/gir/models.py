@@ -22,8 +22,8 @@ _MICROSECOND = timedelta(microseconds=1)
 # Nothing was recorded before or will be after (our decision); what is reckoned from such times stays a time.
 _FIRST_YEAR, _LAST_YEAR = 1970, 2200
 # A recording of hours has some hundred; every audio file is compared with every screen file (our decision).
-MOST_MEDIA = 2000
-_MOST_BYTES = 1 << 60
+MAX_MEDIA_FILES = 2000
+_MAX_BYTES = 1 << 60
 
 
 def to_microseconds(moment: datetime) -> int:
@@ -63,33 +63,33 @@ class MediaFile:
     stop: datetime | None
 
     @classmethod
-    def read(cls, raw: Json) -> MediaFile:
+    def from_json(cls, raw: Json) -> MediaFile:
         """Given the JSON of a media file, return it; without a mediaId it is of no use, but must not be lost."""
         named = raw.get("mediaId")
-        media_id = named if _is_name(named) else ""
+        media_id = named if _is_url_safe_id(named) else ""
         start, stop = parse_time(raw.get("startTime")), parse_time(raw.get("stopTime"))
         if start and stop and stop <= start:
             stop = None
-        return cls(raw, media_id, _text(raw.get("type")).lower(), start, stop)
+        return cls(raw, media_id, _to_text(raw.get("type")).lower(), start, stop)
 
     @property
     def _parameters(self) -> Json:
-        return _mapping(self.raw.get("parameters"))
+        return _to_mapping(self.raw.get("parameters"))
 
     @property
-    def contact(self) -> Json:
+    def agent_contact(self) -> Json:
         """The agent as the metadata describe it; empty when they do not."""
-        return _mapping(self._parameters.get("contact"))
+        return _to_mapping(self._parameters.get("contact"))
 
     @property
-    def agent(self) -> str:
+    def agent_name(self) -> str:
         """The agent's user name; empty when unknown."""
-        return _text(self.contact.get("userName"))
+        return _to_text(self.agent_contact.get("userName"))
 
     @property
     def region(self) -> str:
         """The region under the file's parameters; empty when unknown."""
-        return _text(self._parameters.get("region"))
+        return _to_text(self._parameters.get("region"))
 
     @property
     def muxed_from(self) -> tuple[str, ...] | None:
@@ -98,10 +98,10 @@ class MediaFile:
         ids = self._parameters.get("muxed_mediaIds")
         if isinstance(ids, str):
             ids = [one.strip() for one in ids.split(",")]
-        return None if ids is None else tuple(map(_text, ids)) if isinstance(ids, list) else ()
+        return None if ids is None else tuple(map(_to_text, ids)) if isinstance(ids, list) else ()
 
     @property
-    def pkcs7(self) -> str | None:
+    def pkcs7_envelope(self) -> str | None:
         """The PEM envelope of an encrypted file, None for a clear one."""
         value = self.raw.get("pkcs7")
         return value if isinstance(value, str) and value.strip() else None
@@ -109,43 +109,43 @@ class MediaFile:
     @property
     def is_encrypted(self) -> bool:
         """Whether it has to be decrypted: the envelope may be missing, but not the aliases or the end of the name, too."""
-        return bool(self.pkcs7 or self.raw.get("certAlias")) or any(name.lower().endswith(".bin") for name in self.names)
+        return bool(self.pkcs7_envelope or self.raw.get("certAlias")) or any(name.lower().endswith(".bin") for name in self.known_names)
 
     @property
-    def descriptor(self) -> Json | None:
+    def media_descriptor(self) -> Json | None:
         """Where the file lies, or None when only RWS can deliver it."""
         value = self.raw.get("originalMediaDescriptor") or self.raw.get("mediaDescriptor")
         return value if isinstance(value, Mapping) and value else None
 
     @property
-    def names(self) -> frozenset[str]:
+    def known_names(self) -> frozenset[str]:
         """What it is called: its mediaId, and the name of its file by the descriptor."""
-        path = (self.descriptor or {}).get("path")
+        path = (self.media_descriptor or {}).get("path")
         file = path.rstrip("/").rpartition("/")[2] if isinstance(path, str) else ""
         return frozenset((self.media_id, file, unquote(file))) - {""}
 
     @property
-    def size(self) -> int:
+    def stated_size(self) -> int:
         """The length in bytes by the metadata, which may lie; 0 when unknown."""
         try:
-            return min(max(0, int(_text(self.raw.get("size")))), _MOST_BYTES)
+            return min(max(0, int(_to_text(self.raw.get("size")))), _MAX_BYTES)
         except ValueError:
             return 0
 
     @property
-    def uri(self) -> str | None:
+    def media_uri(self) -> str | None:
         """The address of the same media through RWS, None when there is none."""
         value = self.raw.get("mediaUri") or self.raw.get("mediaPath")
-        return value if isinstance(value, str) and value and is_text(value) else None
+        return value if isinstance(value, str) and value and is_encodable(value) else None
 
     @property
-    def paths(self) -> tuple[str, ...]:
+    def relative_paths(self) -> tuple[str, ...]:
         """Its mediaPath and mediaUri where these are relative, without a slash in front."""
         values = [self.raw.get(name) for name in ("mediaPath", "mediaUri")]
-        texts = [one for one in values if isinstance(one, str) and is_text(one) and "://" not in one]
+        texts = [one for one in values if isinstance(one, str) and is_encodable(one) and "://" not in one]
         return tuple(dict.fromkeys(one.lstrip("/") for one in texts if one.strip("/")))
 
-    def overlaps(self, other: MediaFile) -> bool:
+    def overlaps_with(self, other: MediaFile) -> bool:
         """Whether the two files share some time by their metadata; an unknown end is taken as late."""
         if self.start is None or other.start is None:
             return False
@@ -162,12 +162,12 @@ class CallRecording:
     labels: frozenset[str]
 
     @classmethod
-    def read(cls, raw: object) -> CallRecording:
+    def from_json(cls, raw: object) -> CallRecording:
         """Given the JSON of a call recording, return it. Raise :class:`MetadataError` when it has no usable id, or too many
         media files."""
-        recording = _mapping(raw)
+        recording = _to_mapping(raw)
         audio = (one for one in _media_files(recording) if one.media_id and one.type.startswith("audio/"))
-        return cls(recording_id(recording), _text(recording.get("region")), tuple(audio), _labels(recording))
+        return cls(recording_id(recording), _to_text(recording.get("region")), tuple(audio), _label_names(recording))
 
 
 @dataclass(frozen=True)
@@ -179,21 +179,21 @@ class ScreenRecording:
     media: tuple[MediaFile, ...]
 
     @classmethod
-    def read(cls, raw: object) -> ScreenRecording:
+    def from_json(cls, raw: object) -> ScreenRecording:
         """Given the JSON of a screen recording, return it. Raise :class:`MetadataError` when it has no usable id, or too
         many media files."""
-        recording = _mapping(raw)
-        return cls(recording_id(recording), _text(recording.get("region")), tuple(_media_files(recording)))
+        recording = _to_mapping(raw)
+        return cls(recording_id(recording), _to_text(recording.get("region")), tuple(_media_files(recording)))
 
     @property
-    def screens(self) -> tuple[MediaFile, ...]:
+    def screen_files(self) -> tuple[MediaFile, ...]:
         """The screen files, each mediaId once, without the muxed ones."""
         by_id = {one.media_id: one for one in self.media if one.type.startswith("video/") and one.muxed_from is None}
         by_id.pop("", None)
         return tuple(by_id.values())
 
     @property
-    def muxed(self) -> tuple[MediaFile, ...]:
+    def muxed_files(self) -> tuple[MediaFile, ...]:
         """The muxed files."""
         return tuple(one for one in self.media if one.media_id and one.muxed_from is not None)
 
@@ -201,12 +201,12 @@ class ScreenRecording:
 def recording_id(raw: Json) -> str:
     """Given the JSON of a recording, return its id. Raise :class:`MetadataError` for one that cannot stand in a URL."""
     value = raw.get("id")
-    if not _is_name(value):
-        raise MetadataError(f"a recording has no usable id: {_text(value)[:80]!r}")
+    if not _is_url_safe_id(value):
+        raise MetadataError(f"a recording has no usable id: {_to_text(value)[:80]!r}")
     return value
 
 
-def merged(recordings: Iterable[ScreenRecording]) -> dict[str, ScreenRecording]:
+def merge_recordings(recordings: Iterable[ScreenRecording]) -> dict[str, ScreenRecording]:
     """Given screen recordings, return them by id; the media of one that comes twice are put together."""
     by_id: dict[str, ScreenRecording] = {}
     for recording in recordings:
@@ -223,25 +223,25 @@ def _media_files(recording: Json) -> list[MediaFile]:
     files = recording.get("mediaFiles")
     if not isinstance(files, list):
         return []
-    if len(files) > MOST_MEDIA:
-        named = _text(recording.get("id"))[:80]
-        raise MetadataError(f"{named} has {len(files)} media files; at most {MOST_MEDIA} are worked on", code=Code.TOO_MUCH)
-    return [MediaFile.read(one) for one in files if isinstance(one, Mapping)]
+    if len(files) > MAX_MEDIA_FILES:
+        named = _to_text(recording.get("id"))[:80]
+        raise MetadataError(f"{named} has {len(files)} media files; at most {MAX_MEDIA_FILES} are worked on", code=Code.TOO_MUCH)
+    return [MediaFile.from_json(one) for one in files if isinstance(one, Mapping)]
 
 
-def _labels(recording: Json) -> frozenset[str]:
+def _label_names(recording: Json) -> frozenset[str]:
     labels = recording.get("labels")
     if not isinstance(labels, list):
         return frozenset()
-    return frozenset(_text(one.get("name") if isinstance(one, Mapping) else one) for one in labels)
+    return frozenset(_to_text(one.get("name") if isinstance(one, Mapping) else one) for one in labels)
 
 
-def _is_name(value: object) -> TypeGuard[str]:
+def _is_url_safe_id(value: object) -> TypeGuard[str]:
     """Whether an id can stand in a URL: dots alone would name what is above, and JSON may hold halves of characters."""
-    return isinstance(value, str) and value not in ("", ".", "..") and is_text(value)
+    return isinstance(value, str) and value not in ("", ".", "..") and is_encodable(value)
 
 
-def is_text(value: str) -> bool:
+def is_encodable(value: str) -> bool:
     """Given a text, return whether it has an encoding: JSON may hold halves of characters, which have none."""
     try:
         value.encode()
@@ -250,12 +250,12 @@ def is_text(value: str) -> bool:
     return True
 
 
-def _text(value: object) -> str:
+def _to_text(value: object) -> str:
     """Return a text or number as a text that can be written anywhere; anything else, and nothing, is empty."""
     if not isinstance(value, str | int | float) or not value:
         return ""
     return str(value).encode(errors="backslashreplace").decode()
 
 
-def _mapping(value: object) -> Json:
+def _to_mapping(value: object) -> Json:
     return value if isinstance(value, Mapping) else {}

@@ -8,21 +8,21 @@ from typing import Any
 
 from muxer.errors import NotFound, ServiceUnavailable
 from muxer.gir.links import next_link
-from muxer.remembered import Remembered
+from muxer.remembered import BoundedSet
 
 log = logging.getLogger(__name__)
 
 # So many ids are remembered to leave out repetitions; a repetition after that costs one look-up and does no harm.
-REMEMBERED_IDS = 200_000
-REMEMBERED_LINKS = 10_000
+MAX_REMEMBERED_IDS = 200_000
+MAX_REMEMBERED_LINKS = 10_000
 # So many pages in a row that are empty or repeat what came before are the end, whatever their links say: some servers give
 # a link behind the last page, too (our decision).
 MAX_STALE_PAGES = 10
 
-Fetch = Callable[[str], Mapping[str, Any]]
+FetchPage = Callable[[str], Mapping[str, Any]]
 
 
-class Pages:
+class PageWalk:
     """The pages of one query: lists of raw recordings, each id once. Memory does not grow with the window.
 
     `first` is the URL of the query, `seen` the ids that are left out, because an earlier query has brought them. Of the
@@ -32,10 +32,10 @@ class Pages:
     missing. `refusal` is the text of the error that ended it, for its user to set.
     """
 
-    def __init__(self, fetch: Fetch, first: str, seen: Remembered | None = None) -> None:
+    def __init__(self, fetch: FetchPage, first: str, seen: BoundedSet | None = None) -> None:
         self._fetch = fetch
         self.first = first
-        self._seen = Remembered(REMEMBERED_IDS) if seen is None else seen
+        self._seen = BoundedSet(MAX_REMEMBERED_IDS) if seen is None else seen
         self._fresh_since_restart = 0
         self._has_progress = False
         self.number = 0
@@ -53,18 +53,18 @@ class Pages:
         restarted = False
         while True:
             try:
-                yield from self._walk()
+                yield from self._walk_pages()
                 return
-            except _Expired as error:
+            except _LinkExpired as error:
                 if restarted and not self._fresh_since_restart:
                     twice = "the paging link of RWS expired twice without any new recording"
                     raise ServiceUnavailable(f"{twice}: {error}") from error
                 log.warning("the paging link of RWS has expired; the query is begun again")
                 restarted, self._fresh_since_restart = True, 0
 
-    def _walk(self) -> Iterator[list[object]]:
+    def _walk_pages(self) -> Iterator[list[object]]:
         link: str | None = self.first
-        followed, walked, stale = Remembered(REMEMBERED_LINKS), Remembered(REMEMBERED_IDS), 0
+        followed, walked, stale = BoundedSet(MAX_REMEMBERED_LINKS), BoundedSet(MAX_REMEMBERED_IDS), 0
         self.number = 0
         while link is not None and stale < MAX_STALE_PAGES:
             is_repeated = not followed.add(link)
@@ -74,12 +74,12 @@ class Pages:
                 if is_repeated:
                     return
                 if self.number:
-                    raise _Expired(str(error)) from error
+                    raise _LinkExpired(str(error)) from error
                 raise
-            link = self._note(answer)
+            link = self._record_response(answer)
             # Not only the first one: all of them are to be remembered.
-            has_new = sum(walked.add(_id_of(raw)) for raw in self.recordings) > 0
-            if fresh := self._fresh(self.recordings):
+            has_new = sum(walked.add(_recording_id(raw)) for raw in self.recordings) > 0
+            if fresh := self._new_recordings(self.recordings):
                 yield fresh
             self._has_progress = self._has_progress or (has_new and self.number > 1)
             # A link that comes twice is the end, unless its page brought something new: a scroll may keep its id.
@@ -88,34 +88,34 @@ class Pages:
             stale = 0 if has_new else stale + 1
         self.went_round = self.has_link and bool(self.recordings) and (link is not None or not self._has_progress)
 
-    def _note(self, answer: Mapping[str, Any]) -> str | None:
+    def _record_response(self, answer: Mapping[str, Any]) -> str | None:
         """Keep the latest response and return the link that it contains."""
-        self.last, self.recordings = answer, _recordings(answer)
+        self.last, self.recordings = answer, _recordings_in(answer)
         self.has_recordings = self.has_recordings or bool(self.recordings)
         self.number += 1
         link = next_link(answer, self.first)
         self.has_link = self.has_link or link is not None
         return link
 
-    def _fresh(self, page: list[object]) -> list[object]:
+    def _new_recordings(self, page: list[object]) -> list[object]:
         fresh = [raw for raw in page if self._is_new(raw)]
         self._fresh_since_restart += len(fresh)
         return fresh
 
     def _is_new(self, raw: object) -> bool:
-        return self._seen.add(_id_of(raw))
+        return self._seen.add(_recording_id(raw))
 
 
-class _Expired(Exception):
+class _LinkExpired(Exception):
     """A paging link answered not found."""
 
 
-def _id_of(raw: object) -> str:
+def _recording_id(raw: object) -> str:
     named = raw.get("id") if isinstance(raw, dict) else ""
     return named if isinstance(named, str) else ""
 
 
-def _recordings(answer: Mapping[str, Any]) -> list[object]:
+def _recordings_in(answer: Mapping[str, Any]) -> list[object]:
     recordings = answer.get("recordings")
     return recordings if isinstance(recordings, list) else []
 

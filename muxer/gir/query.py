@@ -12,7 +12,7 @@ DISABLED = "disable"
 
 # What the guide describes, and what the muxer itself sends.
 WINDOW_PARAMETERS = ("startTime", "endTime", "limit")
-PARAMETERS = ("callerPhoneNumber", "dialedPhoneNumber", "userName", "userData", "scanAndScroll", *WINDOW_PARAMETERS)
+KNOWN_PARAMETERS = ("callerPhoneNumber", "dialedPhoneNumber", "userName", "userData", "scanAndScroll", *WINDOW_PARAMETERS)
 
 # "&sc" followed by "anAndScroll" became one sign in the printed guide (the HTML entity &sc; is U+227B).
 _MISPRINT = re.compile(r"(?:>|\u227b|&gt;|&sc;)anAndScroll(?==)", re.IGNORECASE)
@@ -35,10 +35,10 @@ def encode_query(query: str) -> str:
     so that ``&`` inside a value can be written ``%26`` (our decision).
     """
     pairs = (part.partition("=") for part in query.lstrip("?").split("&") if part.strip())
-    return "&".join(f"{_encode(name.strip())}={_encode(value)}" for name, _, value in pairs)
+    return "&".join(f"{_encode_text(name.strip())}={_encode_text(value)}" for name, _, value in pairs)
 
 
-def _encode(text: str) -> str:
+def _encode_text(text: str) -> str:
     return quote(unquote_to_bytes(text), safe="*")
 
 

@@ -10,58 +10,58 @@ from typing import TypeVar
 from urllib.parse import quote
 
 from muxer.errors import AccessDenied, Code, Forbidden, MediaNotFound, NotFound
-from muxer.gir.deviations import Deviation, Deviations
-from muxer.gir.session import Session
-from muxer.transfer import Received
+from muxer.gir.deviations import Deviation, DeviationLog
+from muxer.gir.session import ServiceSession
+from muxer.transfer import ReceivedLength
 
 T = TypeVar("T")
 
-_VERSION = re.compile(r"(?<![\d.])\d{1,9}(?:\.\d{1,9}){3}(?![\d.])")
+_VERSION_PATTERN = re.compile(r"(?<![\d.])\d{1,9}(?:\.\d{1,9}){3}(?![\d.])")
 
 
-class Rcs:
+class RcsClient:
     """RCS as the muxer sees it. Safe to use from any thread.
 
     There are two families of paths. The one that worked last is tried first; `paths` of a file are its relative mediaPath
     and mediaUri, which belong to the second family.
     """
 
-    def __init__(self, session: Session, contact_center_id: str, deviations: Deviations | None = None) -> None:
+    def __init__(self, session: ServiceSession, contact_center_id: str, deviations: DeviationLog | None = None) -> None:
         self._session = session
-        self._deviations = deviations or Deviations()
+        self._deviations = deviations or DeviationLog()
         self._contact_center = f"contact-centers/{quote(contact_center_id, safe='')}"
         self._second_works = False
 
-    def play_call(self, recording_id: str, media_id: str, path: Path, paths: Sequence[str] = ()) -> Received:
+    def play_call(self, recording_id: str, media_id: str, path: Path, paths: Sequence[str] = ()) -> ReceivedLength:
         """Given a call recording and its encrypted audio file, stream it in clear to ``path``; return its length."""
-        targets = self._targets("user-recordings", recording_id, media_id, paths)
-        return self._first(media_id, targets, lambda target: self._session.download(target, path))
+        targets = self._play_paths("user-recordings", recording_id, media_id, paths)
+        return self._try_paths(media_id, targets, lambda target: self._session.download_media(target, path))
 
-    def play_screen(self, recording_id: str, media_id: str, path: Path, paths: Sequence[str] = ()) -> Received:
+    def play_screen(self, recording_id: str, media_id: str, path: Path, paths: Sequence[str] = ()) -> ReceivedLength:
         """Given a screen recording and its encrypted file, stream it in clear to ``path``; return its length."""
-        targets = self._targets("user-screen-recordings", recording_id, media_id, paths)
-        return self._first(media_id, targets, lambda target: self._session.download(target, path))
+        targets = self._play_paths("user-screen-recordings", recording_id, media_id, paths)
+        return self._try_paths(media_id, targets, lambda target: self._session.download_media(target, path))
 
-    def reach_call(self, recording_id: str, media_id: str, paths: Sequence[str] = ()) -> None:
+    def check_call_media(self, recording_id: str, media_id: str, paths: Sequence[str] = ()) -> None:
         """Given a call recording and its encrypted audio file, see whether it would be played, and fetch nothing of it.
 
         Raise the errors of :meth:`play_call`.
         """
-        self._first(media_id, self._targets("user-recordings", recording_id, media_id, paths), self._session.reach)
+        self._try_paths(media_id, self._play_paths("user-recordings", recording_id, media_id, paths), self._session.check_media)
 
-    def reach_screen(self, recording_id: str, media_id: str, paths: Sequence[str] = ()) -> None:
+    def check_screen_media(self, recording_id: str, media_id: str, paths: Sequence[str] = ()) -> None:
         """Like :meth:`reach_call`, for a screen recording and its encrypted file."""
-        self._first(media_id, self._targets("user-screen-recordings", recording_id, media_id, paths), self._session.reach)
+        self._try_paths(media_id, self._play_paths("user-screen-recordings", recording_id, media_id, paths), self._session.check_media)
 
-    def version(self) -> str:
+    def fetch_version(self) -> str:
         """Return the version that RCS shows without a login, in JSON or in a text; empty when it shows none."""
-        found = _VERSION.search(self._session.text("version"))
+        found = _VERSION_PATTERN.search(self._session.get_text("version"))
         return found[0] if found else ""
 
-    def _first(self, media_id: str, targets: Sequence[str], fetch: Callable[[str], T]) -> T:
+    def _try_paths(self, media_id: str, targets: Sequence[str], fetch: Callable[[str], T]) -> T:
         """Return what `fetch` returns for the first of the `targets` that RCS finds. Raises the error of the first one when
         it finds none."""
-        with _our_errors(media_id):
+        with _translate_errors(media_id):
             missing: NotFound | None = None
             for target in targets:
                 try:
@@ -69,17 +69,17 @@ class Rcs:
                 except NotFound as error:
                     missing = missing or error
                     continue
-                self._note(is_second=not target.startswith(self._contact_center))
+                self._record_path_family(is_second=not target.startswith(self._contact_center))
                 return found
             assert missing is not None
             raise missing
 
-    def _note(self, *, is_second: bool) -> None:
+    def _record_path_family(self, *, is_second: bool) -> None:
         if is_second and not self._second_works:
-            self._deviations.note(Deviation.RCS_PATHS, "RCS plays media by its second family of paths only")
+            self._deviations.record_deviation(Deviation.RCS_PATHS, "RCS plays media by its second family of paths only")
         self._second_works = is_second
 
-    def _targets(self, kind: str, recording_id: str, media_id: str, paths: Sequence[str]) -> list[str]:
+    def _play_paths(self, kind: str, recording_id: str, media_id: str, paths: Sequence[str]) -> list[str]:
         """Return the paths by which RCS may play a file, the likeliest first (gir-api, section 8)."""
         recording, media = quote(recording_id, safe=""), quote(media_id, safe="")
         first = f"{self._contact_center}/{kind}/{recording}/play/{media}"
@@ -90,7 +90,7 @@ class Rcs:
 
 
 @contextmanager
-def _our_errors(media_id: str) -> Iterator[None]:
+def _translate_errors(media_id: str) -> Iterator[None]:
     """Tell a file that is not there, and a permission that is missing, from other errors."""
     try:
         yield
@@ -103,6 +103,6 @@ def _our_errors(media_id: str) -> Iterator[None]:
         raise denied from error
 
 
-def root(base_uri: str) -> str:
+def rcs_root(base_uri: str) -> str:
     """Given the option ``base_uri`` of RCS, return the address below which its calls lie; ``/rcs`` may be in it or not."""
     return base_uri if base_uri.endswith("/rcs") else f"{base_uri}/rcs"

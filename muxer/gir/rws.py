@@ -19,28 +19,28 @@ from muxer.errors import (
     NotFound,
     RequestRejected,
     ServiceUnavailable,
-    UnreadableAnswer,
+    UnreadableResponse,
 )
 from muxer.gir import query
 from muxer.gir.answers import OK, PARTIAL_SUCCESS
-from muxer.gir.deviations import Deviation, Deviations
-from muxer.gir.labels import Labels
+from muxer.gir.deviations import Deviation, DeviationLog
+from muxer.gir.labels import LabelClient
 from muxer.gir.links import LINK_HEADER, header_link
-from muxer.gir.listing import Listing
-from muxer.gir.models import CallRecording, Json, ScreenRecording, merged
-from muxer.gir.session import READ_ATTEMPTS, Session
-from muxer.transfer import Received
+from muxer.gir.listing import RecordingListing
+from muxer.gir.models import CallRecording, Json, ScreenRecording, merge_recordings
+from muxer.gir.session import READ_ATTEMPTS, ServiceSession
+from muxer.transfer import ReceivedLength
 
 log = logging.getLogger(__name__)
 
 # The whole URL must stay below 7,500 bytes (gir-api, section 4); this much is kept for everything but the ids.
 MAX_IDS_BYTES = 7500 - 1000
-REMEMBERED_LABELS = 100_000
+MAX_REMEMBERED_LABELS = 100_000
 # Enough to come from a slice of some hundred recordings down to the one that makes RWS fail.
-FAILURES_IN_A_ROW = 10
+MAX_FAILURES_IN_A_ROW = 10
 # So many ids that a bulk query has not answered are read one by one, to see whether it is understood.
-CROSS_CHECKED = 5
-_VERSION = "api/v2/diagnostics/version"
+MAX_CROSS_CHECKS = 5
+_VERSION_PATH = "api/v2/diagnostics/version"
 
 
 @dataclass(frozen=True)
@@ -51,59 +51,59 @@ class Certificate:
     pem: str
 
 
-Skip = Callable[[str, Exception], None]
+SkipCallback = Callable[[str, Exception], None]
 
 
-def warn_of_skipped(recording_id: str, error: Exception) -> None:
+def warn_skipped(recording_id: str, error: Exception) -> None:
     """Log that a recording is left out."""
     log.warning("the screen recording of %s is skipped: %s", recording_id, error)
 
 
-class _Trouble:
+class _FailureStreak:
     """Counts failures in a row, to tell one bad recording from a service that is down; ``skip`` is told the bad ones."""
 
-    def __init__(self, skip: Skip) -> None:
+    def __init__(self, skip: SkipCallback) -> None:
         self._skip = skip
         self._failures = 0
         self.skipped: set[str] = set()
 
-    def skip(self, recording_id: str, error: Exception) -> None:
+    def skip_recording(self, recording_id: str, error: Exception) -> None:
         """Leave out a recording that RWS fails for."""
         self.skipped.add(recording_id)
         self._skip(recording_id, error)
 
-    def meet(self, error: ServiceUnavailable) -> None:
+    def record_failure(self, error: ServiceUnavailable) -> None:
         """Note a failure; raise it when there have been too many."""
         self._failures += 1
-        if self._failures > FAILURES_IN_A_ROW:
+        if self._failures > MAX_FAILURES_IN_A_ROW:
             raise error
 
-    def over(self) -> None:
+    def record_success(self) -> None:
         """Note a success."""
         self._failures = 0
 
 
-class Rws(Labels):
+class RwsClient(LabelClient):
     """RWS as the muxer sees it. Safe to use from any thread."""
 
-    def __init__(self, session: Session, contact_center_id: str) -> None:
+    def __init__(self, session: ServiceSession, contact_center_id: str) -> None:
         self._session = session
         contact_center = f"contact-centers/{quote(contact_center_id, safe='')}"
-        super().__init__(f"api/v2/ops/{contact_center}", Deviations(), REMEMBERED_LABELS)
+        super().__init__(f"api/v2/ops/{contact_center}", DeviationLog(), MAX_REMEMBERED_LABELS)
         self._screens = f"internal-api/{contact_center}/screen-recordings"
         self._settings = f"{self._ops}/settings/screen-recording-encryption"
-        self._listing = Listing(self._page, self.deviations, partial(self._page, attempts=1))
+        self._listing = RecordingListing(self._fetch_page, self.deviations, partial(self._fetch_page, attempts=1))
         self._bulk = True
         # The greatest number of recordings in a bulk response that single reads have confirmed.
         self._confirmed = 0
         self._version_warned = False
         self._certificates: tuple[Certificate, ...] = ()
 
-    def version(self) -> tuple[int, int, int, int] | None:
+    def fetch_version(self) -> tuple[int, int, int, int] | None:
         """Return the version of RWS as four integers, None when it cannot be read (older than everything)."""
         try:
-            text = str(self._session.get(_VERSION).get("version") or "")
-        except (RequestRejected, UnreadableAnswer) as error:
+            text = str(self._session.get(_VERSION_PATH).get("version") or "")
+        except (RequestRejected, UnreadableResponse) as error:
             text = str(error)
         parsed = query.parse_version(text)
         if parsed is None and not self._version_warned:
@@ -111,48 +111,48 @@ class Rws(Labels):
             log.warning("RWS tells no version that can be read (%s); it is taken for an old one", text[:200])
         return parsed
 
-    def headers(self) -> Mapping[str, str]:
+    def fetch_headers(self) -> Mapping[str, str]:
         """Return the headers of an answer that needs no login: the clock of RWS, and its CSRF token, if any."""
-        return self._session.headers(_VERSION)
+        return self._session.fetch_headers(_VERSION_PATH)
 
     @property
     def reads_in_bulk(self) -> bool:
         """Whether the bulk query of screen recordings has worked so far, or was not tried."""
         return self._bulk
 
-    def call_recordings(self, query_string: str) -> Iterator[list[CallRecording]]:
+    def read_call_recordings(self, query_string: str) -> Iterator[list[CallRecording]]:
         """Given an encoded query, yield the call recordings that it finds, page by page, each id once.
 
         A recording that cannot be read is skipped with a warning. Raise the errors of the session, and
         :class:`~muxer.errors.QueryIncomplete` after the last page when it is not known whether these are all.
         """
-        for page in self._listing.pages(f"{self._ops}/recordings?{query_string}"):
-            yield list(_readable(page))
+        for page in self._listing.read_pages(f"{self._ops}/recordings?{query_string}"):
+            yield list(_readable_recordings(page))
 
-    def _page(self, link: str, attempts: int = READ_ATTEMPTS) -> Json:
+    def _fetch_page(self, link: str, attempts: int = READ_ATTEMPTS) -> Json:
         """Return the response to a query or link, with the target of its `Link` header among its keys."""
         content, headers = self._session.get_with_headers(link, attempts)
         following = header_link(headers.get("Link", ""))
         return content if following is None else {**content, LINK_HEADER: following}
 
-    def call_recording(self, recording_id: str) -> CallRecording | None:
+    def fetch_call_recording(self, recording_id: str) -> CallRecording | None:
         """Given its id, return one call recording, None when RWS does not know it."""
         try:
             answer = self._session.get(f"{self._ops}/recordings/{quote(recording_id, safe='')}")
         except NotFound:
             return None
-        return CallRecording.read(answer.get("recording") or answer)
+        return CallRecording.from_json(answer.get("recording") or answer)
 
-    def screen_recording(self, recording_id: str) -> ScreenRecording | None:
+    def fetch_screen_recording(self, recording_id: str) -> ScreenRecording | None:
         """Given the id of a call recording, return its screen recording, None when there is none."""
         try:
             answer = self._session.get(self.screen_path(recording_id))
         except NotFound:
             return None
-        return ScreenRecording.read(answer.get("recording") or answer)
+        return ScreenRecording.from_json(answer.get("recording") or answer)
 
-    def screen_recordings(
-        self, ids: Sequence[str], bulk: bool = True, skip: Skip = warn_of_skipped
+    def fetch_screen_recordings(
+        self, ids: Sequence[str], bulk: bool = True, skip: SkipCallback = warn_skipped
     ) -> dict[str, ScreenRecording]:
         """Given ids of call recordings, return the screen recordings that exist, by id.
 
@@ -160,26 +160,26 @@ class Rws(Labels):
         rest of the run. ``skip`` is told each recording that RWS fails for, and why.
         """
         found: list[ScreenRecording] = []
-        trouble = _Trouble(skip)
-        odd = [one for one in ids if not _may_be_bulk(one)]
-        remaining = [one for one in ids if _may_be_bulk(one)]
+        trouble = _FailureStreak(skip)
+        odd = [one for one in ids if not _fits_bulk_query(one)]
+        remaining = [one for one in ids if _fits_bulk_query(one)]
         while remaining and bulk and self._bulk:
-            slice_ = _fitting(remaining)
+            slice_ = _fitting_ids(remaining)
             try:
-                screens = self._screens_in_parts(slice_, trouble)
+                screens = self._fetch_in_parts(slice_, trouble)
             except (RequestRejected, Forbidden) as error:
                 self._leave_bulk(Deviation.NO_BULK, f"RWS has no bulk query of screen recordings ({error})")
             else:
                 if not self._bulk or self._is_understood(slice_, screens, trouble):
                     found += screens
                     remaining = remaining[len(slice_) :]
-        return merged([*found, *self._screens_singly([*remaining, *odd], trouble)])
+        return merge_recordings([*found, *self._fetch_singly([*remaining, *odd], trouble)])
 
     def _leave_bulk(self, kind: Deviation, text: str) -> None:
         self._bulk = False
-        self.deviations.note(kind, f"{text}; reading them one by one")
+        self.deviations.record_deviation(kind, f"{text}; reading them one by one")
 
-    def _is_understood(self, ids: Sequence[str], screens: Sequence[ScreenRecording], trouble: _Trouble) -> bool:
+    def _is_understood(self, ids: Sequence[str], screens: Sequence[ScreenRecording], trouble: _FailureStreak) -> bool:
         """Return whether RWS has read the `ids` of a bulk query that it answered with `screens`.
 
         A server may ignore them, and return nothing, other recordings, or recordings without their media. So some ids that
@@ -192,8 +192,8 @@ class Rws(Labels):
         if shown <= wanted:
             if not missing or 0 < len(shown) <= self._confirmed:
                 return True
-            sample = missing[:: -(-len(missing) // CROSS_CHECKED)]
-            if not any(one.media for one in self._screens_singly(sample, trouble)):
+            sample = missing[:: -(-len(missing) // MAX_CROSS_CHECKS)]
+            if not any(one.media for one in self._fetch_singly(sample, trouble)):
                 self._confirmed = len(shown)
                 return True
         what = "shows others than those that were asked for"
@@ -202,54 +202,54 @@ class Rws(Labels):
         self._leave_bulk(Deviation.BULK_IGNORES_IDS, f"the bulk query of screen recordings {what}: RWS ignores its ids")
         return False
 
-    def _screens_in_parts(self, ids: Sequence[str], trouble: _Trouble) -> list[ScreenRecording]:
+    def _fetch_in_parts(self, ids: Sequence[str], trouble: _FailureStreak) -> list[ScreenRecording]:
         """Read a slice in bulk; when RWS fails, read its halves, so that one bad recording costs only itself."""
         if not self._bulk:
-            return list(self._screens_singly(ids, trouble))
+            return list(self._fetch_singly(ids, trouble))
         try:
-            screens = self._screens_in_bulk(ids)
+            screens = self._fetch_in_bulk(ids)
         except ServiceUnavailable as error:
-            trouble.meet(error)
+            trouble.record_failure(error)
             if len(ids) == 1:
-                return self._screen_instead(ids[0], error, trouble)
+                return self._fetch_alone(ids[0], error, trouble)
             half = len(ids) // 2
-            return [*self._screens_in_parts(ids[:half], trouble), *self._screens_in_parts(ids[half:], trouble)]
-        trouble.over()
+            return [*self._fetch_in_parts(ids[:half], trouble), *self._fetch_in_parts(ids[half:], trouble)]
+        trouble.record_success()
         return screens
 
-    def _screen_instead(self, one: str, error: ServiceUnavailable, trouble: _Trouble) -> list[ScreenRecording]:
+    def _fetch_alone(self, one: str, error: ServiceUnavailable, trouble: _FailureStreak) -> list[ScreenRecording]:
         """Read a screen recording alone, for which the bulk query has failed. When that works, no bulk query follows."""
-        screens = list(self._screens_singly([one], trouble))
+        screens = list(self._fetch_singly([one], trouble))
         if one not in trouble.skipped:
             self._leave_bulk(Deviation.NO_BULK, f"RWS fails at the bulk query of screen recordings ({error})")
         return screens
 
-    def _screens_singly(self, ids: Sequence[str], trouble: _Trouble) -> Iterator[ScreenRecording]:
+    def _fetch_singly(self, ids: Sequence[str], trouble: _FailureStreak) -> Iterator[ScreenRecording]:
         for one in ids:
             try:
-                screen = self.screen_recording(one)
+                screen = self.fetch_screen_recording(one)
             except (RequestRejected, MetadataError, ServiceUnavailable) as error:
                 if isinstance(error, ServiceUnavailable):
-                    trouble.meet(error)
-                trouble.skip(one, error)
+                    trouble.record_failure(error)
+                trouble.skip_recording(one, error)
                 continue
-            trouble.over()
+            trouble.record_success()
             if screen is not None:
                 yield screen
 
-    def _screens_in_bulk(self, ids: Sequence[str]) -> list[ScreenRecording]:
+    def _fetch_in_bulk(self, ids: Sequence[str]) -> list[ScreenRecording]:
         joined = ",".join(quote(one, safe="") for one in ids)
         answer = self._session.get(f"{self._screens}?ids={joined}", accepted=(OK, PARTIAL_SUCCESS))
         recordings = answer.get("recordings")
         found = []
         for raw in recordings if isinstance(recordings, list) else []:
             try:
-                found.append(ScreenRecording.read(raw))
+                found.append(ScreenRecording.from_json(raw))
             except MetadataError as error:
                 log.warning("a screen recording is skipped: %s", error)
         return found
 
-    def certificates(self) -> tuple[Certificate, ...]:
+    def fetch_certificates(self) -> tuple[Certificate, ...]:
         """Return the certificates for which muxed files must be encrypted, none when encryption is not configured.
 
         Raise :class:`EncryptionMissing` when it is, but not in a form that can be read: nothing is then left in clear.
@@ -280,44 +280,44 @@ class Rws(Labels):
     def post_media(self, recording_id: str, region: str, media_files: Sequence[Json]) -> None:
         """Given a recording and media entries in the form of gir-api section 5, post them once."""
         body = {"id": recording_id, "region": region, "mediaFiles": list(media_files)}
-        self._write("POST", self._screens, body)
+        self._send_json("POST", self._screens, body)
 
     def delete_media(self, recording_id: str, media_id: str) -> None:
         """Given a screen recording and one of its muxed files, delete it; one that is gone already is no error."""
         try:
-            self._write("DELETE", f"{self.screen_path(recording_id)}/content/{quote(media_id, safe='')}")
+            self._send_json("DELETE", f"{self.screen_path(recording_id)}/content/{quote(media_id, safe='')}")
         except NotFound:
             log.debug("%s: %s is deleted already", recording_id, media_id)
 
-    def download(self, uri: str, path: Path) -> Received:
+    def download_media(self, uri: str, path: Path) -> ReceivedLength:
         """Given the ``mediaUri`` of a clear file, stream it to ``path`` and return its length in bytes."""
         try:
-            return self._session.download(uri, path)
+            return self._session.download_media(uri, path)
         except NotFound as error:
             raise MediaNotFound(f"RWS does not find the media: {error}") from error
 
-    def _write(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
-        return self._session.write(method, path, body, csrf_sources=(_VERSION, self._settings))
+    def _send_json(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
+        return self._session.write(method, path, body, csrf_sources=(_VERSION_PATH, self._settings))
 
     def screen_path(self, recording_id: str) -> str:
         """Given an id, return the path of its screen recording."""
         return f"{self._screens}/{quote(recording_id, safe='')}"
 
 
-def _readable(page: Sequence[object]) -> Iterator[CallRecording]:
+def _readable_recordings(page: Sequence[object]) -> Iterator[CallRecording]:
     for raw in page:
         try:
-            yield CallRecording.read(raw)
+            yield CallRecording.from_json(raw)
         except MetadataError as error:
             log.warning("a call recording is skipped: %s", error)
 
 
-def _may_be_bulk(one: str) -> bool:
+def _fits_bulk_query(one: str) -> bool:
     """Whether an id can stand in a list of ids: it holds no comma, and does not fill a URL alone."""
     return "," not in one and len(quote(one, safe="")) <= MAX_IDS_BYTES
 
 
-def _fitting(ids: Sequence[str]) -> list[str]:
+def _fitting_ids(ids: Sequence[str]) -> list[str]:
     """Return the first ids whose encoded forms fit into one URL, at least one."""
     room = MAX_IDS_BYTES
     fitting: list[str] = []

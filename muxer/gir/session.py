@@ -25,20 +25,20 @@ from requests.adapters import HTTPAdapter
 from requests.auth import HTTPBasicAuth
 
 from muxer import __version__, punctual, tls, transfer
-from muxer.errors import Code, LoginRefused, RequestRejected, ServiceUnavailable, Stopped, UnreadableAnswer
-from muxer.gate import LoginGate
-from muxer.gir.answers import Answer, envelope, failure, is_csrf_refusal, is_message
-from muxer.outages import Outages
-from muxer.repeat import DELAYS
+from muxer.errors import Code, AuthenticationFailed, RequestRejected, ServiceUnavailable, Stopped, UnreadableResponse
+from muxer.gate import LoginBackoff
+from muxer.gir.answers import HttpResponse, parse_response, response_error, is_csrf_refusal, is_message_type
+from muxer.outages import CircuitBreaker
+from muxer.repeat import RETRY_DELAYS
 
 log = logging.getLogger(__name__)
 
-CONNECT_TIMEOUT = 10.0
+CONNECT_TIMEOUT_SECONDS = 10.0
 MAX_JSON_BYTES = 32 * 1024 * 1024
 # A server may set so many cookies, of so many characters in all; with more, requests would become too long for it.
 MAX_COOKIES, MAX_COOKIE_LENGTH = 50, 8192
 READ_ATTEMPTS = 3
-LONGEST_WAIT = 30.0
+MAX_RETRY_WAIT_SECONDS = 30.0
 MAX_REDIRECTS = 5
 
 
@@ -55,19 +55,19 @@ _OWN_HEADERS = frozenset(
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def _watched(method: F) -> F:
+def _watch_service(method: F) -> F:
     """Given a method of :class:`Session`, let the outcome of its calls tell whether the service is out."""
 
     @functools.wraps(method)
-    def call(self: Session, *args: Any, **kwargs: Any) -> Any:
-        with self.outages.talking(self.service):
+    def call_watched(self: ServiceSession, *args: Any, **kwargs: Any) -> Any:
+        with self.outages.call(self.service):
             return method(self, *args, **kwargs)
 
-    return cast(F, call)
+    return cast(F, call_watched)
 
 
 @dataclass(frozen=True)
-class Account:
+class ServiceAccount:
     """Where a service is and how to log in. ``timeout`` is in seconds."""
 
     service: str
@@ -78,17 +78,17 @@ class Account:
     timeout: float
 
 
-class Session:
+class ServiceSession:
     """Requests to one service, safe to use from any thread: each thread has its own connection, cookies and CSRF token."""
 
-    def __init__(self, account: Account, stop: threading.Event, outages: Outages | None = None) -> None:
+    def __init__(self, account: ServiceAccount, stop: threading.Event, outages: CircuitBreaker | None = None) -> None:
         self._account = account
         self._stop = stop
         self.service = account.service
-        self.outages = outages or Outages()
+        self.outages = outages or CircuitBreaker()
         self._local = threading.local()
-        self._tls = tls.context(account.trusted_ca)
-        self._gate = LoginGate()
+        self._tls = tls.client_context(account.trusted_ca)
+        self._gate = LoginBackoff()
         if not account.trusted_ca:
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
 
@@ -99,30 +99,30 @@ class Session:
         """
         return self.get_with_headers(target, **kwargs)[0]
 
-    @_watched
+    @_watch_service
     def get_with_headers(
         self, target: str, attempts: int = READ_ATTEMPTS, **kwargs: Any
     ) -> tuple[dict[str, Any], Mapping[str, str]]:
         """Return the JSON object at `target`, like :meth:`get`, and the headers of the response."""
         for attempt in range(1, attempts + 1):
             try:
-                answer = self._exchange("GET", target)
-                content = self._content(answer, **kwargs)
+                answer = self._send_and_read("GET", target)
+                content = self._parse_content(answer, **kwargs)
                 if attempt > 1:
-                    self.outages.recovered(self.service)
+                    self.outages.record_recovery(self.service)
                 return content, answer.headers
             except ServiceUnavailable as error:
                 if attempt == attempts:
                     raise
-                wait = error.retry_after if error.retry_after is not None else DELAYS[attempt - 1]
-                if wait > LONGEST_WAIT:
+                wait = error.retry_after if error.retry_after is not None else RETRY_DELAYS[attempt - 1]
+                if wait > MAX_RETRY_WAIT_SECONDS:
                     raise
                 log.debug("%s; trying again in %.1f s", error, wait)
                 if self._stop.wait(wait * random.uniform(1.0, 1.2)):
                     raise Stopped("stopped while waiting for a service") from error
         raise AssertionError("unreachable")
 
-    @_watched
+    @_watch_service
     def write(self, method: str, path: str, body: Any = None, *, csrf_sources: Sequence[str] = ()) -> dict[str, Any]:
         """Given a method, a path and a JSON body, send it once and return the JSON answer, empty when there is none.
 
@@ -131,147 +131,147 @@ class Session:
         The CSRF token is sent when there is one. When it is refused, a GET of the ``csrf_sources``, until one answers
         with a new token, and the request is sent once more.
         """
-        answer = self._exchange(method, path, body)
+        answer = self._send_and_read(method, path, body)
         if is_csrf_refusal(answer):
             self._local.csrf = {}
             for source in csrf_sources:
-                if not self._csrf:
-                    self._exchange("GET", source)
-            answer = self._exchange(method, path, body)
-        content = self._content(answer, may_be_text=True)
+                if not self._csrf_header:
+                    self._send_and_read("GET", source)
+            answer = self._send_and_read(method, path, body)
+        content = self._parse_content(answer, may_be_text=True)
         if answer.body.lstrip().startswith(b"<"):
             # A text may say that it is done; the page of a proxy says nothing.
-            raise UnreadableAnswer(f"{answer.what}: answered with a page of HTML or XML")
+            raise UnreadableResponse(f"{answer.what}: answered with a page of HTML or XML")
         return content
 
-    @_watched
-    def text(self, target: str) -> str:
+    @_watch_service
+    def get_text(self, target: str) -> str:
         """Return the body of the response at `target`, JSON or not, as a text. Raises the error that it stands for."""
-        answer = self._exchange("GET", target)
-        self._content(answer, may_be_text=True)
+        answer = self._send_and_read("GET", target)
+        self._parse_content(answer, may_be_text=True)
         return answer.body.decode(errors="replace")
 
-    @_watched
-    def download(self, target: str, path: Path, *, media_only: bool = True) -> transfer.Received:
+    @_watch_service
+    def download_media(self, target: str, path: Path, *, media_only: bool = True) -> transfer.ReceivedLength:
         """Given a path or link to a media file, stream it to ``path`` and return its length in bytes.
 
         An answer of JSON or HTML is an error message, not media. Raise the error of the answer, or
         :class:`ServiceUnavailable` when the body breaks off.
         """
-        with self._media(target, media_only) as response:
+        with self._open_media(target, media_only) as response:
             plain = response.headers.get("Content-Encoding", "identity") == "identity"
             length = response.headers.get("Content-Length", "") if plain else ""
-            with _network_errors(f"{self.service} GET {urlsplit(target).path}"):
-                return transfer.receive(
-                    _as_it_comes(response),
+            with _translate_errors(f"{self.service} GET {urlsplit(target).path}"):
+                return transfer.receive_file(
+                    _iterate_body(response),
                     path,
-                    expected=transfer.announced(length),
+                    expected=transfer.content_length(length),
                     source=f"{self.service} {urlsplit(target).path}",
                     stop=self._stop,
                     modified=transfer.modified_at(response.headers),
                 )
 
-    @_watched
-    def reach(self, target: str) -> None:
+    @_watch_service
+    def check_media(self, target: str) -> None:
         """Given a path or link to a media file, see whether it would be delivered, and fetch nothing of it. Raise the errors
         of :meth:`download`."""
-        with self._media(target):
+        with self._open_media(target):
             pass
 
-    @_watched
-    def headers(self, target: str) -> Mapping[str, str]:
+    @_watch_service
+    def fetch_headers(self, target: str) -> Mapping[str, str]:
         """Given a path, return the headers of the answer to one GET, whatever it says. A CSRF token among them is kept."""
-        return self._exchange("GET", target).headers
+        return self._send_and_read("GET", target).headers
 
     @contextmanager
-    def _media(self, target: str, media_only: bool = True) -> Iterator[requests.Response]:
+    def _open_media(self, target: str, media_only: bool = True) -> Iterator[requests.Response]:
         """Yield the answer to a request for media, its body unread; raise the error of an answer that is none."""
-        with self._open("GET", target) as response:
+        with self._open_response("GET", target) as response:
             kind = response.headers.get("Content-Type", "")
-            if response.status_code != 200 or (media_only and is_message(kind)):
-                answer = self._read(response, f"GET {urlsplit(target).path}")
-                self._content(answer)
-                raise failure(answer, 0, f"answered {kind or 'no content type'} where media was expected")
+            if response.status_code != 200 or (media_only and is_message_type(kind)):
+                answer = self._read_response(response, f"GET {urlsplit(target).path}")
+                self._parse_content(answer)
+                raise response_error(answer, 0, f"answered {kind or 'no content type'} where media was expected")
             yield response
 
-    def _content(self, answer: Answer, **kwargs: Any) -> dict[str, Any]:
+    def _parse_content(self, answer: HttpResponse, **kwargs: Any) -> dict[str, Any]:
         """Return the JSON object of an answer; after a refused login, send nothing for a while."""
         try:
-            return envelope(answer, **kwargs)
-        except LoginRefused as error:
-            self._gate.close(self.service, error)
+            return parse_response(answer, **kwargs)
+        except AuthenticationFailed as error:
+            self._gate.start(self.service, error)
             raise
 
-    def _exchange(self, method: str, target: str, body: Any = None) -> Answer:
-        with self._open(method, target, body) as response:
-            return self._read(response, f"{method} {urlsplit(target).path}")
+    def _send_and_read(self, method: str, target: str, body: Any = None) -> HttpResponse:
+        with self._open_response(method, target, body) as response:
+            return self._read_response(response, f"{method} {urlsplit(target).path}")
 
     @contextmanager
-    def _open(self, method: str, target: str, body: Any = None) -> Iterator[requests.Response]:
+    def _open_response(self, method: str, target: str, body: Any = None) -> Iterator[requests.Response]:
         """Send a request, follow redirects on our own host, and yield the answer with its body unread."""
-        self._gate.check(self.service)
-        url = self._at_home(target)
+        self._gate.raise_if_active(self.service)
+        url = self._to_own_host(target)
         for _ in range(MAX_REDIRECTS + 1):
-            response = self._send(method, url, body)
+            response = self._send_request(method, url, body)
             try:
                 if not response.is_redirect:
                     yield response
                     return
-                url = self._redirected(url, response.headers["Location"])
+                url = self._redirect_target(url, response.headers["Location"])
                 method, body = ("GET", None) if response.status_code == 303 else (method, body)
             finally:
                 response.close()
         raise ServiceUnavailable(f"{self.service} {method} {urlsplit(target).path}: redirected too often")
 
-    def _send(self, method: str, url: str, body: Any) -> requests.Response:
-        headers = {} if method == "GET" else {"Content-Type": "application/json", **self._csrf}
+    def _send_request(self, method: str, url: str, body: Any) -> requests.Response:
+        headers = {} if method == "GET" else {"Content-Type": "application/json", **self._csrf_header}
         what = f"{self.service} {method} {urlsplit(url).path}"
-        with _network_errors(what):
-            response = self._session.request(
+        with _translate_errors(what):
+            response = self._thread_session.request(
                 method,
                 url,
                 json=body,
                 headers=headers,
-                timeout=(CONNECT_TIMEOUT, self._account.timeout),
+                timeout=(CONNECT_TIMEOUT_SECONDS, self._account.timeout),
                 allow_redirects=False,
                 stream=True,
                 verify=bool(self._account.trusted_ca),
             )
         self._limit_cookies()
-        if method == "GET" and (token := csrf_token(response.headers, what)):
+        if method == "GET" and (token := csrf_header(response.headers, what)):
             self._local.csrf = token
         return response
 
     def _limit_cookies(self) -> None:
         """Forget all cookies when they are too many; the login goes along with every request in any case."""
-        jar = self._session.cookies
+        jar = self._thread_session.cookies
         if len(jar) > MAX_COOKIES or sum(len(one.name) + len(one.value or "") for one in jar) > MAX_COOKIE_LENGTH:
             log.warning("%s sets more cookies than fit into a request; they are forgotten", self.service)
             jar.clear()
 
-    def _read(self, response: requests.Response, what: str) -> Answer:
+    def _read_response(self, response: requests.Response, what: str) -> HttpResponse:
         """Read the body of an answer that should be small, with a limit on its size and its time."""
         what = f"{self.service} {what}"
         deadline = time.monotonic() + 2 * self._account.timeout
         body = bytearray()
-        with _network_errors(what):
-            for chunk in _as_it_comes(response):
+        with _translate_errors(what):
+            for chunk in _iterate_body(response):
                 body += chunk
                 transfer.check_progress(deadline, what, self._stop)
                 if len(body) > MAX_JSON_BYTES:
                     limit = f"the answer is longer than {MAX_JSON_BYTES} bytes"
                     raise RequestRejected(f"{what}: {limit}; a smaller [advanced] pagination may help")
-        return Answer(what, response.status_code, response.headers, bytes(body))
+        return HttpResponse(what, response.status_code, response.headers, bytes(body))
 
-    def _redirected(self, url: str, location: str) -> str:
+    def _redirect_target(self, url: str, location: str) -> str:
         """Return where an answer redirects to. Raise :class:`UnreadableAnswer` when its ``Location`` is no address."""
         try:
-            return self._at_home(urljoin(url, location))
+            return self._to_own_host(urljoin(url, location))
         except (ValueError, RequestRejected) as error:
             what = f"{self.service} {urlsplit(url).path}"
-            raise UnreadableAnswer(f"{what}: redirected to what is no address: {location[:80]!r}") from error
+            raise UnreadableResponse(f"{what}: redirected to what is no address: {location[:80]!r}") from error
 
-    def _at_home(self, target: str) -> str:
+    def _to_own_host(self, target: str) -> str:
         """Given a path or any link, return it with the scheme, host and port of ``base_uri`` in front.
 
         A path that begins with ``/`` stands as it is only in a link; API paths (``api/…``) go below ``base_uri``. Raise
@@ -285,23 +285,23 @@ class Session:
         return urlunsplit((base.scheme, base.netloc, link.path, link.query, ""))
 
     @property
-    def _csrf(self) -> dict[str, str]:
+    def _csrf_header(self) -> dict[str, str]:
         return getattr(self._local, "csrf", {})
 
     @property
-    def _session(self) -> requests.Session:
+    def _thread_session(self) -> requests.Session:
         session: requests.Session | None = getattr(self._local, "session", None)
         if session is None:
-            session = self._local.session = _Session()
+            session = self._local.session = _NoRedirectSession()
             session.trust_env = False
             session.auth = HTTPBasicAuth(self._account.username.encode(), self._account.password.encode())
             session.headers.update({"User-Agent": f"recording-muxer/{__version__}", "Accept-Encoding": "identity"})
             for scheme in ("http://", "https://"):
-                session.mount(scheme, _Adapter(self._tls))
+                session.mount(scheme, _TlsAdapter(self._tls))
         return session
 
 
-def csrf_token(headers: Mapping[str, str], what: str) -> dict[str, str]:
+def csrf_header(headers: Mapping[str, str], what: str) -> dict[str, str]:
     """Return the header with the token that writes must carry, none when CSRF is off.
 
     `headers` are those of an answer to a GET, and `what` names the request. Raises UnreadableAnswer when the token
@@ -311,24 +311,24 @@ def csrf_token(headers: Mapping[str, str], what: str) -> dict[str, str]:
     if not (name and token):
         return {}
     if not (_HEADER_NAME.fullmatch(name) and _HEADER_VALUE.fullmatch(token)) or name.lower() in _OWN_HEADERS:
-        raise UnreadableAnswer(f"{what}: X-CSRF-HEADER and X-CSRF-TOKEN make no header: {name[:80]!r}")
+        raise UnreadableResponse(f"{what}: X-CSRF-HEADER and X-CSRF-TOKEN make no header: {name[:80]!r}")
     return {name: token}
 
 
-def _as_it_comes(response: requests.Response) -> Iterator[bytes]:
+def _iterate_body(response: requests.Response) -> Iterator[bytes]:
     """Yield the body in pieces as they arrive, so that time limits hold for a server that sends drop by drop."""
-    while piece := response.raw.read1(transfer.CHUNK, decode_content=True):
+    while piece := response.raw.read1(transfer.CHUNK_BYTES, decode_content=True):
         yield piece
 
 
-class _Session(requests.Session):
+class _NoRedirectSession(requests.Session):
     """Leaves redirects to its user; requests would look at an address that may be none."""
 
     def get_redirect_target(self, resp: requests.Response) -> None:
         """Return None: there is nothing to follow."""
 
 
-class _Adapter(HTTPAdapter):
+class _TlsAdapter(HTTPAdapter):
     """Uses punctual connections and exactly the given TLS context; requests would add its own bundle of authorities."""
 
     def __init__(self, context: Any) -> None:
@@ -338,26 +338,26 @@ class _Adapter(HTTPAdapter):
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs, ssl_context=self._context)
         manager = self.poolmanager
-        manager.pool_classes_by_scheme = punctual.punctual(manager.pool_classes_by_scheme)
+        manager.pool_classes_by_scheme = punctual.with_header_deadline(manager.pool_classes_by_scheme)
 
     def cert_verify(self, *args: Any) -> None:
         """Leave all checks to the context."""
 
 
 @contextmanager
-def _network_errors(what: str) -> Iterator[None]:
+def _translate_errors(what: str) -> Iterator[None]:
     """Turn what the HTTP libraries raise into :class:`ServiceUnavailable`, without addresses that may hold secrets."""
     try:
         yield
     except requests.exceptions.SSLError as error:
-        raise ServiceUnavailable(f"{what}: TLS failed: {_reason(error)}", code=Code.TLS) from error
+        raise ServiceUnavailable(f"{what}: TLS failed: {_innermost_reason(error)}", code=Code.TLS) from error
     except requests.exceptions.Timeout as error:
         raise ServiceUnavailable(f"{what}: no answer within the time limit") from error
     except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as error:
-        raise ServiceUnavailable(f"{what}: {_reason(error)}") from error
+        raise ServiceUnavailable(f"{what}: {_innermost_reason(error)}") from error
 
 
-def _reason(error: BaseException) -> str:
+def _innermost_reason(error: BaseException) -> str:
     """Return the innermost cause in a few words."""
     while (inner := error.__cause__ or error.__context__) is not None:
         error = inner

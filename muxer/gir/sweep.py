@@ -17,46 +17,46 @@ MAX_OVERLAP_MS = 12 * 3600 * 1000
 
 
 @dataclass(frozen=True)
-class Window:
+class SweepWindow:
     """A span of time from `start` to `end`."""
 
     start: int
     end: int
 
     @property
-    def length(self) -> int:
+    def length_ms(self) -> int:
         """Its length in milliseconds."""
         return self.end - self.start
 
     @property
-    def overlap(self) -> int:
+    def overlap_ms(self) -> int:
         """How far the next window begins before the end of this one, in milliseconds."""
-        return min(self.length // 2, MAX_OVERLAP_MS)
+        return min(self.length_ms // 2, MAX_OVERLAP_MS)
 
 
-class Sweep:
+class WindowSweep:
     """A walk through the windows of a span of time, from its start to its end.
 
     `window` is the window to read now, None at the end. `covered_ms` is the length up to which no call is missed so far.
     `is_complete` is False when a window that may lack something could not be halved any further.
     """
 
-    def __init__(self, whole: Window) -> None:
+    def __init__(self, whole: SweepWindow) -> None:
         """Begin with all of the span `whole`."""
         self._whole = whole
-        self.window: Window | None = whole
-        self.covered_ms = whole.length
+        self.window: SweepWindow | None = whole
+        self.covered_ms = whole.length_ms
         self.is_complete = True
 
-    def halve(self) -> bool:
+    def halve_window(self) -> bool:
         """Continue with the first half of the window. Returns False when it is too short for that."""
         assert self.window is not None
-        if self.window.length < 2 * MIN_WINDOW_MS:
+        if self.window.length_ms < 2 * MIN_WINDOW_MS:
             return False
-        self.window = Window(self.window.start, self.window.start + self.window.length // 2)
+        self.window = SweepWindow(self.window.start, self.window.start + self.window.length_ms // 2)
         return True
 
-    def advance(self, *, is_whole: bool, is_sparse: bool) -> None:
+    def next_window(self, *, is_whole: bool, is_sparse: bool) -> None:
         """Continue with the next window.
 
         `is_whole` is whether this window was read completely. After one that is `is_sparse`, the next is twice as long.
@@ -66,7 +66,7 @@ class Sweep:
         if self.window.end >= self._whole.end:
             self.window = None
             return
-        self.covered_ms = min(self.covered_ms, self.window.overlap)
-        start = self.window.end - self.window.overlap
-        length = self.window.length * (2 if is_sparse else 1)
-        self.window = Window(start, min(start + length, self._whole.end))
+        self.covered_ms = min(self.covered_ms, self.window.overlap_ms)
+        start = self.window.end - self.window.overlap_ms
+        length = self.window.length_ms * (2 if is_sparse else 1)
+        self.window = SweepWindow(start, min(start + length, self._whole.end))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-STORAGE = "awsS3"
+STORAGE_TYPE = "awsS3"
 
 
 @dataclass(frozen=True)
@@ -22,19 +22,19 @@ class ExternalS3:
     trusted_ca: Path | None = None
     region: str = "us-east-1"
 
-    def descriptor(self, collection: str, name: str) -> dict[str, Any]:
+    def media_descriptor(self, collection: str, name: str) -> dict[str, Any]:
         """Return the descriptor of a media file [gir-api 3]."""
-        return {"storage": STORAGE, "path": f"{collection}/{name}", "data": {"bucket": self.bucket}}
+        return {"storage": STORAGE_TYPE, "path": f"{collection}/{name}", "data": {"bucket": self.bucket}}
 
     @property
-    def settings(self) -> dict[str, str]:
+    def muxer_settings(self) -> dict[str, str]:
         """What the muxer must be told in its section s3 [behaviour 2]."""
         trust = {"trusted_ca": str(self.trusted_ca)} if self.trusted_ca else {}
         keys = {"access_key_id": self.access_key_id, "secret_access_key": self.secret_access_key}
         return {"endpoint_url": self.url, "region": self.region, **keys, **trust}
 
 
-class Bucket:
+class ExternalBucket:
     """The bucket of an external store. Files that are read from it are kept in a folder of the lab."""
 
     def __init__(self, external: ExternalS3, fetched: Path) -> None:
@@ -53,13 +53,13 @@ class Bucket:
             config=plain,
         )
 
-    def take(self, collection: str, path: Path) -> None:
+    def move_in(self, collection: str, path: Path) -> None:
         """Move a file into the bucket, if its collection lies there."""
         if collection in self.external.collections:
             self._client.put_object(Bucket=self.external.bucket, Key=f"{collection}/{path.name}", Body=path.read_bytes())
             path.unlink()
 
-    def find(self, key: str) -> Path | None:
+    def fetch_object(self, key: str) -> Path | None:
         """Return the path of a copy of an object, or None when there is none."""
         try:
             body = self._client.get_object(Bucket=self.external.bucket, Key=key)["Body"]
@@ -70,6 +70,6 @@ class Bucket:
             file.write(body.read())
         return Path(file.name)
 
-    def delete(self, key: str) -> None:
+    def delete_object(self, key: str) -> None:
         """Delete an object; one that is gone is no error."""
         self._client.delete_object(Bucket=self.external.bucket, Key=key)

@@ -11,11 +11,11 @@ from typing import Any
 
 from muxer.lab import metadata
 from muxer.lab.cases import CallPlan, Case, ScreenPart
-from muxer.lab.keys import encrypt
+from muxer.lab.keys import encrypt_media
 from muxer.lab.screens import make_screen
-from muxer.lab.site import CALLS, SCREENS, Site
+from muxer.lab.site import CALLS, SCREENS, LabSite
 from muxer.lab.sounds import make_audio
-from muxer.lab.tools import QUIET, run
+from muxer.lab.tools import QUIET_OPTIONS, run_program
 
 
 @dataclass(frozen=True)
@@ -47,25 +47,25 @@ class _Draft:
     pkcs7: dict[str, str] = field(default_factory=dict)
 
 
-def build(
-    site: Site, wanted: Sequence[tuple[Case, CallPlan, datetime, int]]
+def build_calls(
+    site: LabSite, wanted: Sequence[tuple[Case, CallPlan, datetime, int]]
 ) -> tuple[list[AddedCall], list[tuple[str, dict[str, Any]]]]:
     """Given (case, plan, start, serial number) per call, make media and metadata and store them.
 
     Return the calls, and the late screen media that is still to be added, as (recording id, media entry).
     Raise LabError if ffmpeg fails.
     """
-    drafts = [_Draft(_name(*one)) for one in wanted]
+    drafts = [_Draft(_name_media(*one)) for one in wanted]
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         for done in [pool.submit(job) for draft in drafts for job in _media_jobs(site, draft)]:
             done.result()
     late = []
     for draft in drafts:
-        late += _store(site, draft)
+        late += _store_metadata(site, draft)
     return [draft.call for draft in drafts], late
 
 
-def _name(case: Case, plan: CallPlan, start: datetime, serial: int) -> AddedCall:
+def _name_media(case: Case, plan: CallPlan, start: datetime, serial: int) -> AddedCall:
     id = plan.recording_id(serial)
     suffix = ".bin" if plan.encrypted else ""
     screens = []
@@ -75,44 +75,44 @@ def _name(case: Case, plan: CallPlan, start: datetime, serial: int) -> AddedCall
     return AddedCall(id, case, plan, start, f"{id}_{start:%Y%m%d_%H%M%S}.mp3{suffix}", tuple(screens))
 
 
-def _media_jobs(site: Site, draft: _Draft) -> list[Callable[[], None]]:
+def _media_jobs(site: LabSite, draft: _Draft) -> list[Callable[[], None]]:
     call = draft.call
 
-    def audio() -> None:
-        _place(site, draft, CALLS, call.audio_id, lambda path: make_audio(path, call.start, call.plan.seconds))
+    def create_audio() -> None:
+        _create_media(site, draft, CALLS, call.audio_id, lambda path: make_audio(path, call.start, call.plan.seconds))
 
-    def screen(one: AddedScreen) -> Callable[[], None]:
+    def screen_job(one: AddedScreen) -> Callable[[], None]:
         agent, part = one.part.agent, one.part
 
-        def make(path: Path) -> None:
+        def create_screen(path: Path) -> None:
             make_screen(path, one.start, part.seconds, agent=agent.username, agent_number=agent.number)
 
-        return lambda: _place(site, draft, SCREENS, one.media_id, make)
+        return lambda: _create_media(site, draft, SCREENS, one.media_id, create_screen)
 
-    return [audio, *(screen(one) for one in call.screens)]
+    return [create_audio, *(screen_job(one) for one in call.screens)]
 
 
-def _place(site: Site, draft: _Draft, collection: str, media_id: str, make: Callable[[Path], None]) -> None:
+def _create_media(site: LabSite, draft: _Draft, collection: str, media_id: str, make: Callable[[Path], None]) -> None:
     """Make a media file and put it into the storage, encrypted if the plan says so."""
     stored = site.media.folder / collection / media_id
     with TemporaryDirectory() as folder:
         clear = Path(folder) / media_id.removesuffix(".bin")
         make(clear)
         if draft.call.plan.encrypted:
-            draft.pkcs7[media_id] = encrypt(clear, stored, site.recipients)
+            draft.pkcs7[media_id] = encrypt_media(clear, stored, site.recipients)
         else:
             stored.write_bytes(clear.read_bytes())
 
 
-def _store(site: Site, draft: _Draft) -> list[tuple[str, dict[str, Any]]]:
+def _store_metadata(site: LabSite, draft: _Draft) -> list[tuple[str, dict[str, Any]]]:
     """Store the metadata of a call and its screens, when their files are in place; return the late screen media instead."""
-    call, screens = draft.call, _screens(site, draft)
-    muxed = [_muxed(site, call)] if call.plan.muxed else []
+    call, screens = draft.call, _screen_entries(site, draft)
+    muxed = [_create_muxed(site, call)] if call.plan.muxed else []
     pkcs7, stored = draft.pkcs7.get(call.audio_id), site.media.folder / CALLS / call.audio_id
     audio = metadata.call_media(site, call.plan, call.id, call.start, stored, pkcs7)
-    site.media.settle(CALLS, audio["mediaId"])
+    site.media.move_to_storage(CALLS, audio["mediaId"])
     for media in [*screens.values(), *muxed]:
-        site.media.settle(SCREENS, media["mediaId"])
+        site.media.move_to_storage(SCREENS, media["mediaId"])
     late = [one.media_id for one in call.screens if one.part.late]
     for media in [*(one for id, one in screens.items() if id not in late), *muxed]:
         site.store.add_screen_media(call.id, site.region, media)
@@ -120,7 +120,7 @@ def _store(site: Site, draft: _Draft) -> list[tuple[str, dict[str, Any]]]:
     return [(call.id, screens[id]) for id in late]
 
 
-def _screens(site: Site, draft: _Draft) -> dict[str, dict[str, Any]]:
+def _screen_entries(site: LabSite, draft: _Draft) -> dict[str, dict[str, Any]]:
     """Return the media entries of the screen files of a call, by their ids."""
     call, folder = draft.call, site.media.folder / SCREENS
     return {
@@ -131,12 +131,12 @@ def _screens(site: Site, draft: _Draft) -> dict[str, dict[str, Any]]:
     }
 
 
-def _muxed(site: Site, call: AddedCall) -> dict[str, Any]:
+def _create_muxed(site: LabSite, call: AddedCall) -> dict[str, Any]:
     """Make the muxed file of a call with one screen over all its length; return its media entry."""
     root = site.media.folder
     stored = root / SCREENS / f"{call.id}_lab_muxed.mp4"
     screen, audio = root / SCREENS / call.screens[0].media_id, root / CALLS / call.audio_id
     inputs = ["-i", str(screen), "-i", str(audio)]
-    run(["ffmpeg", *QUIET, "-y", *inputs, "-c", "copy", "-strict", "-1", "-movflags", "+faststart", str(stored)])
+    run_program(["ffmpeg", *QUIET_OPTIONS, "-y", *inputs, "-c", "copy", "-strict", "-1", "-movflags", "+faststart", str(stored)])
     sources = [call.audio_id, call.screens[0].media_id]
     return metadata.muxed_media(site, call.plan, call.id, call.start, stored, sources)

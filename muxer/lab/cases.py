@@ -4,7 +4,7 @@ import uuid
 from dataclasses import dataclass
 from enum import StrEnum
 
-NAMESPACE = uuid.UUID("6f0c2a7e-52a1-4c1f-9a55-1f5f6f2c9d10")
+ID_NAMESPACE = uuid.UUID("6f0c2a7e-52a1-4c1f-9a55-1f5f6f2c9d10")
 
 
 class Case(StrEnum):
@@ -61,15 +61,15 @@ class CallPlan:
 
     def recording_id(self, serial: int = 0) -> str:
         """Return the id of the call recording: always the same for the same call and serial number."""
-        return str(uuid.uuid5(NAMESPACE, f"{self.name}-{serial}"))
+        return str(uuid.uuid5(ID_NAMESPACE, f"{self.name}-{serial}"))
 
     @property
-    def agents(self) -> tuple[Agent, ...]:
+    def call_agents(self) -> tuple[Agent, ...]:
         """The agents of the call, in the order in which they take it."""
         return tuple(dict.fromkeys(part.agent for part in self.screens)) or (ALICE,)
 
 
-PLANS: dict[Case, tuple[CallPlan, ...]] = {
+CASE_PLANS: dict[Case, tuple[CallPlan, ...]] = {
     Case.PLAIN: (CallPlan("plain", 24, (ScreenPart(0, 24),)),),
     Case.GAPS: (
         CallPlan("gaps", 36, (ScreenPart(4, 8), ScreenPart(12, 7), ScreenPart(24, 7)), paused=((8.25, 10.5), (29, None))),
@@ -80,4 +80,4 @@ PLANS: dict[Case, tuple[CallPlan, ...]] = {
     Case.NOTHING: (CallPlan("no-screen", 20), CallPlan("muxed", 20, (ScreenPart(0, 20),), muxed=True)),
     Case.BEFORE: (CallPlan("before", 25, (ScreenPart(-3, 32),)),),
 }
-EVERY_CASE = tuple(Case)
+ALL_CASES = tuple(Case)

@@ -2,30 +2,30 @@
 
 from pathlib import Path
 
-from muxer.lab.site import Site
+from muxer.lab.site import LabSite
 
 SECTIONS = ("htcc", "rcs", "webdav", "processing", "advanced", "logfile")
 
 
-def config_text(site: Site, folder: Path, overrides: dict[str, str]) -> str:
+def config_text(site: LabSite, folder: Path, overrides: dict[str, str]) -> str:
     """Given a lab, its folder and overrides by ``section.option``, return the text of a complete configuration file.
 
     The folders for temporary files and logs are made, because the muxer refuses to start without them.
     """
-    settings = _settings(site, folder)
+    settings = _muxer_settings(site, folder)
     for name, value in overrides.items():
         section, _, option = name.partition(".")
         settings.setdefault(section, {})[option] = value
     for folder_option in (settings["processing"]["temp_dir"], settings["logfile"]["logfile_path"]):
         Path(folder_option).mkdir(parents=True, exist_ok=True)
-    return "\n".join(_section(name, settings[name]) for name in settings)
+    return "\n".join(_section_text(name, settings[name]) for name in settings)
 
 
-def _section(name: str, options: dict[str, str]) -> str:
+def _section_text(name: str, options: dict[str, str]) -> str:
     return "\n".join([f"[{name}]", *(f"{option} = {value}" for option, value in options.items()), ""])
 
 
-def _settings(site: Site, folder: Path) -> dict[str, dict[str, str]]:
+def _muxer_settings(site: LabSite, folder: Path) -> dict[str, dict[str, str]]:
     """Return what the muxer must be told; the poll interval of three seconds is for people who watch."""
     rws, rcs, dav = site.rws_account, site.rcs_account, site.dav_account
     contents = (
@@ -50,4 +50,4 @@ def _settings(site: Site, folder: Path) -> dict[str, dict[str, str]]:
         {"logfile_path": str(folder / "log"), "level": "info"},
     )
     bucket = site.media.bucket
-    return dict(zip(SECTIONS, contents, strict=True)) | ({"s3": bucket.external.settings} if bucket else {})
+    return dict(zip(SECTIONS, contents, strict=True)) | ({"s3": bucket.external.muxer_settings} if bucket else {})

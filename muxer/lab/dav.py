@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from muxer.lab.errors import needed
-from muxer.lab.service import HOST, Account
-from muxer.lab.store import RequestRecord, Store
+from muxer.lab.errors import import_needed
+from muxer.lab.service import HOST, ServiceAccount
+from muxer.lab.store import RequestRecord, RecordingStore
 
-Environ = dict[str, Any]
+WsgiEnviron = dict[str, Any]
 StartResponse = Callable[..., Any]
-NAME = "dav"
-THREADS = 20
+SERVICE_NAME = "dav"
+MAX_THREADS = 20
 
 
 @dataclass(frozen=True)
@@ -30,17 +30,17 @@ class ExternalDav:
 class DavServer:
     """wsgidav over a folder, on loopback, with basic auth for one account."""
 
-    def __init__(self, root: Path, account: Account, store: Store, port: int = 0) -> None:
+    def __init__(self, root: Path, account: ServiceAccount, store: RecordingStore, port: int = 0) -> None:
         """Bind the port (0: any). Raise LabError if wsgidav or cheroot is missing, OSError if the port is taken."""
-        wsgi = needed("cheroot.wsgi")
-        application = _Recorded(_wsgidav(root, account), store)
-        self._server = wsgi.Server((HOST, port), application, numthreads=THREADS)
+        wsgi = import_needed("cheroot.wsgi")
+        application = _RecordingMiddleware(_create_application(root, account), store)
+        self._server = wsgi.Server((HOST, port), application, numthreads=MAX_THREADS)
         self._server.shutdown_timeout = 1
         self._server.expiration_interval = 0.05  # how long a stop waits for the loop to notice it
-        self._server.error_log = _to_log
+        self._server.error_log = _write_log
         self._server.prepare()
         self.url = f"http://{HOST}:{self._server.bind_addr[1]}"
-        self._thread = threading.Thread(target=self._server.serve, name=NAME, daemon=True)
+        self._thread = threading.Thread(target=self._server.serve, name=SERVICE_NAME, daemon=True)
 
     def start(self) -> None:
         """Begin to serve."""
@@ -52,7 +52,7 @@ class DavServer:
         self._thread.join()
 
 
-def _wsgidav(root: Path, account: Account) -> Any:
+def _create_application(root: Path, account: ServiceAccount) -> Any:
     logging.getLogger("wsgidav").setLevel(logging.ERROR)
     config = {
         "provider_mapping": {"/": str(root)},
@@ -61,30 +61,30 @@ def _wsgidav(root: Path, account: Account) -> Any:
         "verbose": 0,
         "logging": {"enable": False},
     }
-    return needed("wsgidav.wsgidav_app").WsgiDAVApp(config)
+    return import_needed("wsgidav.wsgidav_app").WsgiDAVApp(config)
 
 
-class _Recorded:
+class _RecordingMiddleware:
     """WSGI middleware: every request is recorded, scripted failures come before the real answer."""
 
-    def __init__(self, application: Any, store: Store) -> None:
+    def __init__(self, application: Any, store: RecordingStore) -> None:
         self._application, self._store = application, store
 
-    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    def __call__(self, environ: WsgiEnviron, start_response: StartResponse) -> Iterable[bytes]:
         method, path = environ["REQUEST_METHOD"], environ.get("REQUEST_URI") or environ["PATH_INFO"]
 
-        def recording(status: str, *rest: Any, **named: Any) -> Any:
-            self._store.record(RequestRecord(NAME, method, path, int(status[:3])))
+        def record_response(status: str, *rest: Any, **named: Any) -> Any:
+            self._store.record_request(RequestRecord(SERVICE_NAME, method, path, int(status[:3])))
             return start_response(status, *rest, **named)
 
-        failure = self._store.take_failure(NAME, method, path)
+        failure = self._store.take_failure(SERVICE_NAME, method, path)
         if failure is None:
-            answer: Iterable[bytes] = self._application(environ, recording)
+            answer: Iterable[bytes] = self._application(environ, record_response)
             return answer
         headers = {"Content-Length": str(len(failure.body)), **failure.headers}
-        recording(f"{failure.status} Scripted", list(headers.items()))
+        record_response(f"{failure.status} Scripted", list(headers.items()))
         return [failure.body]
 
 
-def _to_log(message: str = "", level: int = 20, traceback: bool = False) -> None:
+def _write_log(message: str = "", level: int = 20, traceback: bool = False) -> None:
     logging.getLogger(__name__).debug("%s", message, exc_info=traceback)

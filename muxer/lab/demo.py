@@ -12,21 +12,21 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from muxer.lab.errors import LabError, missing
+from muxer.lab.errors import LabError, missing_module_error
 
 if TYPE_CHECKING:
     from muxer.lab.lab import Lab
 
 FAILED = 1
-TIME_LIMIT = 120.0
-LATE_AFTER = 4.0
-STOP_SECONDS = 15.0
-LOOK_SECONDS = 0.2
-FINISHED = ("recording muxed", "recording brought up to date")
-PACKAGE = Path(__file__).resolve().parents[1]
-COLUMNS = ("recording", "agent", "sources", "padding", "length", "seconds", "encrypted", "label")
+MAX_RUN_SECONDS = 120.0
+LATE_SCREEN_SECONDS = 4.0
+MUXER_STOP_SECONDS = 15.0
+LOG_CHECK_INTERVAL = 0.2
+FINISHED_MESSAGES = ("recording muxed", "recording brought up to date")
+PACKAGE_FOLDER = Path(__file__).resolve().parents[1]
+TABLE_COLUMNS = ("recording", "agent", "sources", "padding", "length", "seconds", "encrypted", "label")
 
-Line = dict[str, Any]
+LogLine = dict[str, Any]
 
 
 def main(argv: Sequence[str]) -> int:
@@ -35,16 +35,16 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--python", default=sys.executable, help="the interpreter that runs muxer_process.py")
     options = parser.parse_args(argv)
     try:
-        return _demo(str(Path(options.python).absolute()) if Path(options.python).exists() else options.python)
+        return _run_demo(str(Path(options.python).absolute()) if Path(options.python).exists() else options.python)
     except ModuleNotFoundError as error:
-        problem: Exception = missing(error.name)
+        problem: Exception = missing_module_error(error.name)
     except (LabError, OSError) as error:
         problem = error
     print(f"muxer demo: {problem}", file=sys.stderr)
     return FAILED
 
 
-def _demo(python: str) -> int:
+def _run_demo(python: str) -> int:
     from muxer.lab.lab import Lab  # here, so that a missing package is a sentence and no traceback
 
     folder = Path(tempfile.mkdtemp(prefix="recording-muxer-demo-"))
@@ -52,42 +52,42 @@ def _demo(python: str) -> int:
     with Lab(folder / "lab") as lab:
         calls = lab.add_cases()
         names = {call.id: call.plan.name for call in calls}
-        wanted = sum(len(call.plan.agents) for call in calls if call.screens and not call.plan.muxed)
+        wanted = sum(len(call.plan.call_agents) for call in calls if call.screens and not call.plan.muxed)
         print(f"{len(calls)} calls, {wanted} muxed files wanted of them. Starting muxer_process.py ...", flush=True)
         lines = _run_muxer(lab, python, names, wanted)
         if len(lines) < wanted:
             print(f"muxer demo: only {len(lines)} of {wanted} were made; see {folder / 'lab' / 'log'}", file=sys.stderr)
             return FAILED
-        print(f"\n{_table(lines, names)}\n")
-        playable = _playable(lab, lines, names, folder)
+        print(f"\n{_format_table(lines, names)}\n")
+        playable = _export_playable(lab, lines, names, folder)
     print(f"All muxed files, in clear, are in {playable.parent}\nOne to play: {playable}")
     return 0
 
 
-def _run_muxer(lab: Lab, python: str, names: dict[str, str], wanted: int) -> list[Line]:
+def _run_muxer(lab: Lab, python: str, names: dict[str, str], wanted: int) -> list[LogLine]:
     """Start the muxer as LCA would, show its progress until ``wanted`` files are made, and stop it; return its lines."""
     config = lab.folder / "muxer.cfg"
     config.write_text(lab.config_text(**{"logfile.format": "json"}))
     command = [python, "muxer_process.py", f"--config-file={config}"]
-    process = subprocess.Popen(command, cwd=PACKAGE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    lines: list[Line] = []
+    process = subprocess.Popen(command, cwd=PACKAGE_FOLDER, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    lines: list[LogLine] = []
     try:
-        for line in _finished(lab, process, time.monotonic() + TIME_LIMIT):
+        for line in _follow_log(lab, process, time.monotonic() + MAX_RUN_SECONDS):
             lines.append(line)
-            print(f"  {len(lines)}/{wanted} {_progress(line, names)}", flush=True)
+            print(f"  {len(lines)}/{wanted} {_progress_text(line, names)}", flush=True)
             if len(lines) == wanted:
                 break
     finally:
         process.terminate()
-        _, errors = process.communicate(timeout=STOP_SECONDS)
+        _, errors = process.communicate(timeout=MUXER_STOP_SECONDS)
     if process.returncode:
         raise LabError(f"muxer_process.py ended with code {process.returncode}: {errors.strip()[-800:]}")
     return lines
 
 
-def _finished(lab: Lab, process: subprocess.Popen[str], deadline: float) -> Iterator[Line]:
+def _follow_log(lab: Lab, process: subprocess.Popen[str], deadline: float) -> Iterator[LogLine]:
     """Yield the finished-recording lines of the log as they come; deliver the late screen after a while."""
-    log, position, late_at = lab.folder / "log" / "recording-muxer-single.log", 0, time.monotonic() + LATE_AFTER
+    log, position, late_at = lab.folder / "log" / "recording-muxer-single.log", 0, time.monotonic() + LATE_SCREEN_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
         if time.monotonic() >= late_at:
             late_at = float("inf")
@@ -98,22 +98,22 @@ def _finished(lab: Lab, process: subprocess.Popen[str], deadline: float) -> Iter
                 complete = [line for line in file if line.endswith("\n")]
                 position += sum(len(line.encode()) for line in complete)
             entries = (json.loads(line) for line in complete)
-            yield from (entry for entry in entries if entry["message"] in FINISHED)
-        time.sleep(LOOK_SECONDS)
+            yield from (entry for entry in entries if entry["message"] in FINISHED_MESSAGES)
+        time.sleep(LOG_CHECK_INTERVAL)
 
 
-def _progress(line: Line, names: dict[str, str]) -> str:
+def _progress_text(line: LogLine, names: dict[str, str]) -> str:
     return f"{names[line['recording']]} ({line['agent']}): {line['length']:.0f} s muxed in {line['seconds']:.1f} s"
 
 
-def _table(lines: Sequence[Line], names: dict[str, str]) -> str:
+def _format_table(lines: Sequence[LogLine], names: dict[str, str]) -> str:
     """Return the table of what was made, in aligned columns."""
-    rows = [COLUMNS, *(_row(line, names) for line in sorted(lines, key=lambda line: list(names).index(line["recording"])))]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
+    rows = [TABLE_COLUMNS, *(_table_row(line, names) for line in sorted(lines, key=lambda line: list(names).index(line["recording"])))]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(TABLE_COLUMNS))]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
 
 
-def _row(line: Line, names: dict[str, str]) -> tuple[str, ...]:
+def _table_row(line: LogLine, names: dict[str, str]) -> tuple[str, ...]:
     return (
         names[line["recording"]],
         line["agent"],
@@ -126,17 +126,17 @@ def _row(line: Line, names: dict[str, str]) -> tuple[str, ...]:
     )
 
 
-def _playable(lab: Lab, lines: Sequence[Line], names: dict[str, str], folder: Path) -> Path:
+def _export_playable(lab: Lab, lines: Sequence[LogLine], names: dict[str, str], folder: Path) -> Path:
     """Write every muxed file in clear, decrypted with the lab's key; return the path of the one with gaps."""
     target = folder / "muxed"
     target.mkdir()
     for line in lines:
-        screen = lab.store.screen(line["recording"]) or {}
+        screen = lab.store.get_screen(line["recording"]) or {}
         entry = next(media for media in screen["mediaFiles"] if media["mediaId"] == line["file"])
         path = target / f"{names[line['recording']]}-{line['agent']}.mp4"
         stored = lab.site.media.folder / "screens" / line["file"]
         if entry.get("pkcs7"):
-            lab.decrypt(entry["pkcs7"], stored, path)
+            lab.decrypt_file(entry["pkcs7"], stored, path)
         else:
             stored.replace(path)
     return next(path for path in sorted(target.iterdir()) if path.name.startswith("gaps"))

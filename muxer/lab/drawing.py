@@ -12,7 +12,7 @@ V 11111111110A04|W 1111111515150A|X 11110A040A1111|Y 1111110A040404|Z 1F01020408
 """
 FONT = {entry[0]: bytes.fromhex(entry[2:]) for line in _GLYPHS.split("\n") for entry in line.split("|") if line}
 GLYPH_WIDTH, GLYPH_HEIGHT = 6, 7
-NEUTRAL = (128, 128)
+NEUTRAL_CHROMA = (128, 128)
 
 
 @lru_cache(maxsize=4096)
@@ -27,7 +27,7 @@ def _glyph_rows(character: str, scale: int, ink: int, paper: int) -> tuple[bytes
 class Canvas:
     """A picture of even width and height in yuv420p, dark text on bright areas."""
 
-    def __init__(self, width: int, height: int, luma: int, chroma: tuple[int, int] = NEUTRAL) -> None:
+    def __init__(self, width: int, height: int, luma: int, chroma: tuple[int, int] = NEUTRAL_CHROMA) -> None:
         """Fill the picture with one colour. Raise ValueError for an odd or empty size."""
         if width < 2 or height < 2 or width % 2 or height % 2:
             raise ValueError(f"a picture of {width}x{height}: both must be even")
@@ -35,23 +35,23 @@ class Canvas:
         self.luma = bytearray([luma]) * (width * height)
         self._chroma = [bytearray([value]) * (width * height // 4) for value in chroma]
 
-    def copy(self) -> "Canvas":
+    def copy_luma(self) -> "Canvas":
         """Return a copy whose brightness can be drawn on; the colours stay shared, frames only differ in brightness."""
         other = object.__new__(Canvas)
         other.width, other.height, other.luma, other._chroma = self.width, self.height, self.luma[:], self._chroma
         return other
 
-    def fill(self, left: int, top: int, width: int, height: int, luma: int) -> None:
+    def fill_rectangle(self, left: int, top: int, width: int, height: int, luma: int) -> None:
         """Fill a rectangle with a brightness; what lies outside of the picture is cut off."""
         left, right = max(0, left), min(self.width, left + width)
-        self.repeat(left, top, height, bytes([luma]) * max(0, right - left))
+        self.repeat_line(left, top, height, bytes([luma]) * max(0, right - left))
 
-    def repeat(self, left: int, top: int, height: int, line: bytes) -> None:
+    def repeat_line(self, left: int, top: int, height: int, line: bytes) -> None:
         """Write the same line of brightness values ``height`` times; it must not be longer than the room at its right."""
         for y in range(max(0, top), min(self.height, top + height)):
             self.luma[y * self.width + left : y * self.width + left + len(line)] = line
 
-    def tint(self, left: int, top: int, width: int, height: int, chroma: tuple[int, int]) -> None:
+    def tint_rectangle(self, left: int, top: int, width: int, height: int, chroma: tuple[int, int]) -> None:
         """Colour a rectangle, keeping its brightness."""
         stride = self.width // 2
         right = min(stride, (left + width) // 2)
@@ -59,14 +59,14 @@ class Canvas:
             for y in range(top // 2, min(self.height, top + height) // 2):
                 plane[y * stride + left // 2 : y * stride + right] = bytes([value]) * max(0, right - left // 2)
 
-    def text(self, left: int, top: int, text: str, scale: int, ink: int = 30, paper: int = 235) -> None:
+    def draw_text(self, left: int, top: int, text: str, scale: int, ink: int = 30, paper: int = 235) -> None:
         """Write text of ``7 * scale`` pixels height; it ends at the right edge. Unknown characters become a dash."""
         room = max(0, (self.width - left) // (GLYPH_WIDTH * scale))
         glyphs = [_glyph_rows(character, scale, ink, paper) for character in text[:room]]
         for number, rows in enumerate(zip(*glyphs, strict=True)):
             line = b"".join(rows)
-            self.repeat(left, top + number * scale, scale, line)
+            self.repeat_line(left, top + number * scale, scale, line)
 
-    def frame(self) -> bytes:
+    def frame_bytes(self) -> bytes:
         """Return the planes one after the other."""
         return bytes(self.luma) + bytes(self._chroma[0]) + bytes(self._chroma[1])

@@ -17,10 +17,10 @@ from cryptography.hazmat.primitives.asymmetric import padding as rsa_padding
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-from muxer.lab.errors import LabError, needed
+from muxer.lab.errors import LabError, import_needed
 
-CHUNK = 1 << 16
-BLOCK = 16
+CHUNK_BYTES = 1 << 16
+BLOCK_BYTES = 16
 
 
 @dataclass(frozen=True)
@@ -35,16 +35,16 @@ class Recipient:
     key_file: Path
 
 
-def recipients(folder: Path, count: int = 2) -> tuple[Recipient, ...]:
+def load_recipients(folder: Path, count: int = 2) -> tuple[Recipient, ...]:
     """Given a folder, return so many recipients whose keys (RSA-2048) lie there; missing ones are made."""
     folder.mkdir(parents=True, exist_ok=True)
-    return tuple(_recipient(folder, index) for index in range(1, count + 1))
+    return tuple(_load_recipient(folder, index) for index in range(1, count + 1))
 
 
-def _recipient(folder: Path, index: int) -> Recipient:
+def _load_recipient(folder: Path, index: int) -> Recipient:
     certificate_file, key_file = folder / f"recipient-{index}.crt.pem", folder / f"recipient-{index}.key.pem"
     if not (certificate_file.exists() and key_file.exists()):
-        _make(certificate_file, key_file, f"Recording Lab {index}")
+        _create_key_pair(certificate_file, key_file, f"Recording Lab {index}")
     certificate = x509.load_pem_x509_certificate(certificate_file.read_bytes())
     # What the lab itself has made needs no check, which takes longer than everything else here.
     key = serialization.load_pem_private_key(key_file.read_bytes(), None, unsafe_skip_rsa_key_validation=True)
@@ -56,7 +56,7 @@ def _recipient(folder: Path, index: int) -> Recipient:
     return Recipient(alias, pem, certificate, key, certificate_file, key_file)
 
 
-def _make(certificate_file: Path, key_file: Path, name: str) -> None:
+def _create_key_pair(certificate_file: Path, key_file: Path, name: str) -> None:
     key = rsa.generate_private_key(65537, 2048)
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
     now = datetime.now(UTC)
@@ -69,20 +69,20 @@ def _make(certificate_file: Path, key_file: Path, name: str) -> None:
     )
 
 
-def encrypt(clear: Path, stored: Path, readers: Sequence[Recipient]) -> str:
+def encrypt_media(clear: Path, stored: Path, readers: Sequence[Recipient]) -> str:
     """Given a clear file, write its bare AES-256-CBC ciphertext to ``stored``; return the envelope as PEM ``PKCS7``."""
-    key, vector = secrets.token_bytes(32), secrets.token_bytes(BLOCK)
+    key, vector = secrets.token_bytes(32), secrets.token_bytes(BLOCK_BYTES)
     cipher = Cipher(algorithms.AES(key), modes.CBC(vector)).encryptor()
-    padder = padding.PKCS7(BLOCK * 8).padder()
+    padder = padding.PKCS7(BLOCK_BYTES * 8).padder()
     with clear.open("rb") as source, stored.open("wb") as target:
-        while piece := source.read(CHUNK):
+        while piece := source.read(CHUNK_BYTES):
             target.write(cipher.update(padder.update(piece)))
         target.write(cipher.update(padder.finalize()) + cipher.finalize())
-    return _envelope(key, vector, readers)
+    return _create_envelope(key, vector, readers)
 
 
-def _envelope(key: bytes, vector: bytes, readers: Sequence[Recipient]) -> str:
-    cms, pem = needed("asn1crypto.cms"), needed("asn1crypto.pem")
+def _create_envelope(key: bytes, vector: bytes, readers: Sequence[Recipient]) -> str:
+    cms, pem = import_needed("asn1crypto.cms"), import_needed("asn1crypto.pem")
     content = {
         "content_type": "data",
         "content_encryption_algorithm": {"algorithm": "aes256_cbc", "parameters": vector},
@@ -95,7 +95,7 @@ def _envelope(key: bytes, vector: bytes, readers: Sequence[Recipient]) -> str:
 
 
 def _recipient_info(key: bytes, reader: Recipient) -> Any:
-    cms, x509_asn1 = needed("asn1crypto.cms"), needed("asn1crypto.x509")
+    cms, x509_asn1 = import_needed("asn1crypto.cms"), import_needed("asn1crypto.x509")
     certificate = x509_asn1.Certificate.load(reader.certificate.public_bytes(serialization.Encoding.DER))
     identifier = {"issuer": certificate.issuer, "serial_number": certificate.serial_number}
     info = {
@@ -108,7 +108,7 @@ def _recipient_info(key: bytes, reader: Recipient) -> Any:
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenedEnvelope:
     """An envelope that was opened with a key of the lab: the media key and the initial vector."""
 
     key: bytes
@@ -117,35 +117,35 @@ class Opened:
     def clear_size(self, stored: Path) -> int:
         """Return the length of the clear media, from the padding in the last block. Raise LabError if it is broken."""
         size = stored.stat().st_size
-        if size < BLOCK or size % BLOCK:
+        if size < BLOCK_BYTES or size % BLOCK_BYTES:
             raise LabError("the ciphertext is no whole number of blocks")
         with stored.open("rb") as file:
-            file.seek(max(0, size - 2 * BLOCK))
+            file.seek(max(0, size - 2 * BLOCK_BYTES))
             tail = file.read()
-        vector = tail[:BLOCK] if len(tail) > BLOCK else self.vector
-        last = Cipher(algorithms.AES(self.key), modes.CBC(vector)).decryptor().update(tail[-BLOCK:])
-        if not 1 <= last[-1] <= BLOCK:
+        vector = tail[:BLOCK_BYTES] if len(tail) > BLOCK_BYTES else self.vector
+        last = Cipher(algorithms.AES(self.key), modes.CBC(vector)).decryptor().update(tail[-BLOCK_BYTES:])
+        if not 1 <= last[-1] <= BLOCK_BYTES:
             raise LabError("the padding of the ciphertext is broken")
         return size - last[-1]
 
-    def clear(self, stored: Path) -> Iterator[bytes]:
+    def decrypt_chunks(self, stored: Path) -> Iterator[bytes]:
         """Yield the clear media in pieces."""
         left = self.clear_size(stored)
         cipher = Cipher(algorithms.AES(self.key), modes.CBC(self.vector)).decryptor()
         with stored.open("rb") as file:
-            while piece := cipher.update(file.read(CHUNK))[:left]:
+            while piece := cipher.update(file.read(CHUNK_BYTES))[:left]:
                 left -= len(piece)
                 yield piece
 
 
-def open_envelope(pkcs7: str, readers: Sequence[Recipient]) -> Opened:
+def open_envelope(pkcs7: str, readers: Sequence[Recipient]) -> OpenedEnvelope:
     """Given a PEM envelope and recipients, open it with the first key that fits. Raise LabError if none does."""
-    cms, pem = needed("asn1crypto.cms"), needed("asn1crypto.pem")
+    cms, pem = import_needed("asn1crypto.cms"), import_needed("asn1crypto.pem")
     try:
         enveloped = cms.ContentInfo.load(pem.unarmor(pkcs7.encode())[2])["content"]
         algorithm = enveloped["encrypted_content_info"]["content_encryption_algorithm"]
         key = _media_key(enveloped["recipient_infos"], readers)
-        return Opened(key, algorithm["parameters"].native)
+        return OpenedEnvelope(key, algorithm["parameters"].native)
     except (ValueError, KeyError, TypeError) as error:
         raise LabError(f"the envelope cannot be read: {error}") from error
 

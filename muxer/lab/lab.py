@@ -9,25 +9,25 @@ from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any
 
-from muxer.lab.bucket import Bucket, ExternalS3
-from muxer.lab.build import AddedCall, build
-from muxer.lab.cases import EVERY_CASE, PLANS, Case
+from muxer.lab.bucket import ExternalBucket, ExternalS3
+from muxer.lab.build import AddedCall, build_calls
+from muxer.lab.cases import ALL_CASES, CASE_PLANS, Case
 from muxer.lab.configuration import config_text
 from muxer.lab.dav import DavServer, ExternalDav
-from muxer.lab.keys import Recipient, recipients
-from muxer.lab.rcs import Rcs
-from muxer.lab.rws import Rws
-from muxer.lab.service import Account, Server
-from muxer.lab.site import CALLS, SCREENS, MediaRoot, Site
-from muxer.lab.store import Store
-from muxer.lab.switches import DEFAULTS, Switches
-from muxer.lab.tools import run
+from muxer.lab.keys import Recipient, load_recipients
+from muxer.lab.rcs import RcsApplication
+from muxer.lab.rws import RwsApplication
+from muxer.lab.service import ServiceAccount, LabServer
+from muxer.lab.site import CALLS, SCREENS, MediaRoot, LabSite
+from muxer.lab.store import RecordingStore
+from muxer.lab.switches import DEFAULT_SWITCHES, Switches
+from muxer.lab.tools import run_program
 
-AGE = timedelta(minutes=10)
+DEFAULT_CALL_AGE = timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
-class Ports:
+class LabPorts:
     """The TCP ports of the lab on 127.0.0.1; 0 takes any free one."""
 
     rws: int = 0
@@ -35,7 +35,7 @@ class Ports:
     dav: int = 0
 
 
-ANY_PORTS = Ports()
+ANY_PORTS = LabPorts()
 
 
 class Lab:
@@ -50,20 +50,20 @@ class Lab:
     def __init__(
         self,
         folder: Path,
-        switches: Switches = DEFAULTS,
+        switches: Switches = DEFAULT_SWITCHES,
         *,
         dav: ExternalDav | None = None,
         s3: ExternalS3 | None = None,
-        ports: Ports = ANY_PORTS,
+        ports: LabPorts = ANY_PORTS,
     ) -> None:
         self.folder = Path(folder)
         self._external, self._ports = dav, ports
         root = MediaRoot(dav.url, Path(dav.root)) if dav else MediaRoot("", self.folder / "dav")
-        root = replace(root, bucket=Bucket(s3, self.folder / "fetched") if s3 else None)
-        self.site = Site(root, recipients(self.folder / "keys"), switches)
+        root = replace(root, bucket=ExternalBucket(s3, self.folder / "fetched") if s3 else None)
+        self.site = LabSite(root, load_recipients(self.folder / "keys"), switches)
         if dav:
-            self.site.dav_account = Account(dav.username, dav.password)
-        self._servers: list[Server | DavServer] = []
+            self.site.dav_account = ServiceAccount(dav.username, dav.password)
+        self._servers: list[LabServer | DavServer] = []
         self._late: list[tuple[str, dict[str, Any]]] = []
         self._lock = threading.Lock()
 
@@ -71,40 +71,40 @@ class Lab:
         for collection in (CALLS, SCREENS):
             (self.site.media.folder / collection).mkdir(parents=True, exist_ok=True)
         try:
-            self._start()
+            self._start_servers()
         except BaseException:
-            self._stop()
+            self._stop_servers()
             raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stop()
+        self._stop_servers()
 
-    def _start(self) -> None:
+    def _start_servers(self) -> None:
         site = self.site
         if self._external is None:
             server = DavServer(site.media.folder, site.dav_account, site.store, self._ports.dav)
             site.media = replace(site.media, url=server.url)
-            self._run(server)
-        rcs = Server(Rcs(site), site.store, self._ports.rcs)
+            self._run_server(server)
+        rcs = LabServer(RcsApplication(site), site.store, self._ports.rcs)
         site.rcs_url = rcs.url
-        self._run(rcs)
-        rws = Server(Rws(site), site.store, self._ports.rws)
+        self._run_server(rcs)
+        rws = LabServer(RwsApplication(site), site.store, self._ports.rws)
         site.rws_url = rws.url
-        self._run(rws)
+        self._run_server(rws)
 
-    def _run(self, server: Server | DavServer) -> None:
+    def _run_server(self, server: LabServer | DavServer) -> None:
         server.start()
         self._servers.append(server)
 
-    def _stop(self) -> None:
+    def _stop_servers(self) -> None:
         while self._servers:
             self._servers.pop().stop()
 
     @property
-    def store(self) -> Store:
+    def store(self) -> RecordingStore:
         """The recordings, and the memory of what clients did."""
         return self.site.store
 
@@ -152,7 +152,7 @@ class Lab:
         return self.site.region
 
     @property
-    def certificates(self) -> list[Recipient]:
+    def encryption_recipients(self) -> list[Recipient]:
         """Those for whom the settings of RWS ask to encrypt, with their keys."""
         return list(self.site.recipients)
 
@@ -160,7 +160,7 @@ class Lab:
         """Return a complete muxer.cfg for this lab; overrides are named ``section.option``."""
         return config_text(self.site, self.folder, overrides)
 
-    def decrypt(self, pkcs7_pem: str, ciphertext: Path, out: Path, recipient: int = 0) -> None:
+    def decrypt_file(self, pkcs7_pem: str, ciphertext: Path, out: Path, recipient: int = 0) -> None:
         """Given an envelope and the bare ciphertext, write the clear media with the openssl executable.
 
         ``recipient`` counts from 0. Raise LabError if openssl cannot decrypt it with that key.
@@ -171,18 +171,18 @@ class Lab:
             envelope.write_text(pkcs7_pem)
             source = ["-inform", "PEM", "-in", str(envelope), "-content", str(ciphertext)]
             key = ["-recip", str(reader.certificate_file), "-inkey", str(reader.key_file)]
-            run(["openssl", "cms", "-decrypt", "-binary", *source, *key, "-out", str(out)])
+            run_program(["openssl", "cms", "-decrypt", "-binary", *source, *key, "-out", str(out)])
 
     def add_case(self, case: Case, start: datetime | None = None, serial: int = 0) -> tuple[AddedCall, ...]:
         """Add the calls of one case; see add_cases. Another ``serial`` gives the same calls under other ids."""
-        return self._add([case], start, serial)
+        return self._add_calls([case], start, serial)
 
-    def add_cases(self, cases: Sequence[Case] = EVERY_CASE, start: datetime | None = None) -> tuple[AddedCall, ...]:
+    def add_cases(self, cases: Sequence[Case] = ALL_CASES, start: datetime | None = None) -> tuple[AddedCall, ...]:
         """Add cases, their media made in parallel. The first call begins at ``start``, each next one a minute later.
 
         Without a start (cut to the whole second) the last one began ten minutes ago. Raise LabError if ffmpeg fails.
         """
-        return self._add(cases, start, 0)
+        return self._add_calls(cases, start, 0)
 
     def deliver_late(self) -> int:
         """Let the late screen media of all cases appear in RWS; return how many there were."""
@@ -192,11 +192,11 @@ class Lab:
             self.store.add_screen_media(recording_id, self.region, media)
         return len(late)
 
-    def _add(self, cases: Sequence[Case], start: datetime | None, serial: int) -> tuple[AddedCall, ...]:
-        plans = [(case, plan) for case in cases for plan in PLANS[case]]
-        first = (start or datetime.now(UTC) - AGE - timedelta(minutes=len(plans) - 1)).replace(microsecond=0)
+    def _add_calls(self, cases: Sequence[Case], start: datetime | None, serial: int) -> tuple[AddedCall, ...]:
+        plans = [(case, plan) for case in cases for plan in CASE_PLANS[case]]
+        first = (start or datetime.now(UTC) - DEFAULT_CALL_AGE - timedelta(minutes=len(plans) - 1)).replace(microsecond=0)
         wanted = [(case, plan, first + timedelta(minutes=i), serial) for i, (case, plan) in enumerate(plans)]
-        added, late = build(self.site, wanted)
+        added, late = build_calls(self.site, wanted)
         with self._lock:
             self._late += late
         return tuple(added)

@@ -1,17 +1,17 @@
 """Generated media that tell where in time each of their parts belongs: the makers, and the readers."""
 
-from muxer.lab.readers import Picture, Pip, read_pictures, read_pips
+from muxer.lab.readers import DecodedFrame, DecodedPip, read_frames, read_pips
 from muxer.lab.screens import make_screen
 from muxer.lab.sounds import make_audio
 from muxer.lab.timecode import instant_code, second_code
 
 __all__ = [
-    "Picture",
-    "Pip",
+    "DecodedFrame",
+    "DecodedPip",
     "instant_code",
     "make_audio",
     "make_screen",
-    "read_pictures",
+    "read_frames",
     "read_pips",
     "second_code",
 ]

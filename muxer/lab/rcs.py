@@ -4,73 +4,73 @@ from typing import Any
 
 from muxer.lab.errors import LabError
 from muxer.lab.keys import open_envelope
-from muxer.lab.routes import Route, dispatch
-from muxer.lab.rws_calls import media_of, stream_clear
-from muxer.lab.service import Answer, Refusal, Request
-from muxer.lab.site import Site
+from muxer.lab.routes import Route, dispatch_request
+from muxer.lab.rws_calls import find_media, stream_clear
+from muxer.lab.service import LabResponse, RequestRefused, LabRequest
+from muxer.lab.site import LabSite
 
-VERSION = "/rcs/version"
-CENTER = "/rcs/contact-centers/{ccid}"
+VERSION_PATH = "/rcs/version"
+CENTER_PATH = "/rcs/contact-centers/{ccid}"
 VERSION_NUMBER = "8.5.095.16"
 
 
-class Rcs:
+class RcsApplication:
     """The application behind the RCS port of the lab."""
 
     name = "rcs"
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: LabSite) -> None:
         self._site = site
         self._routes = (
-            Route("GET", VERSION, self._version),
+            Route("GET", VERSION_PATH, self._serve_version),
         )
         self._first = (
-            Route("GET", CENTER + "/user-recordings/{id}/play/{media_id}", self._play_call),
-            Route("GET", CENTER + "/user-screen-recordings/{id}/play/{media_id}", self._play_screen),
+            Route("GET", CENTER_PATH + "/user-recordings/{id}/play/{media_id}", self._serve_call),
+            Route("GET", CENTER_PATH + "/user-screen-recordings/{id}/play/{media_id}", self._serve_screen),
         )
         self._second = (
-            Route("GET", "/rcs/recordings/{id}/play/{media_id}", self._play_call),
-            Route("GET", "/rcs/screen-recordings/{id}/content/{media_id}", self._play_screen),
+            Route("GET", "/rcs/recordings/{id}/play/{media_id}", self._serve_call),
+            Route("GET", "/rcs/screen-recordings/{id}/content/{media_id}", self._serve_screen),
         )
 
-    def answer(self, request: Request) -> Answer:
+    def handle_request(self, request: LabRequest) -> LabResponse:
         """Return the answer: version without login; 401, 403 without the decrypt permission, 404 [gir-api 8, OURS]."""
         try:
-            if f"/{'/'.join(request.segments)}" != VERSION:
-                self._admit(request)
+            if f"/{'/'.join(request.path_segments)}" != VERSION_PATH:
+                self._check_account(request)
             family = self._second if self._site.switches.rcs_second_paths else self._first
-            return dispatch((*self._routes, *family), request, self._site.ccid)
-        except Refusal as refusal:
-            answer = refusal.answer()
+            return dispatch_request((*self._routes, *family), request, self._site.ccid)
+        except RequestRefused as refusal:
+            answer = refusal.to_response()
             if answer.status == 401:
                 answer.headers["WWW-Authenticate"] = 'Basic realm="RCS"'
             return answer
 
-    def _admit(self, request: Request) -> None:
-        if not self._site.rcs_account.opens(request.headers):
-            raise Refusal(401, 20, "Not authenticated")
+    def _check_account(self, request: LabRequest) -> None:
+        if not self._site.rcs_account.accepts_headers(request.headers):
+            raise RequestRefused(401, 20, "Not authenticated")
         if not self._site.rcs_permission:
-            raise Refusal(403, 5, "No permission to decrypt media")
+            raise RequestRefused(403, 5, "No permission to decrypt media")
 
-    def _version(self, request: Request) -> Answer:
+    def _serve_version(self, request: LabRequest) -> LabResponse:
         text = self._site.switches.rcs_version
-        return Answer(200, text.encode(), "text/plain") if text else Answer.envelope({"version": VERSION_NUMBER})
+        return LabResponse(200, text.encode(), "text/plain") if text else LabResponse.with_envelope({"version": VERSION_NUMBER})
 
-    def _play_call(self, request: Request, id: str, media_id: str) -> Answer:
-        return self._play(self._site.store.call(id), media_id)
+    def _serve_call(self, request: LabRequest, id: str, media_id: str) -> LabResponse:
+        return self._serve_media(self._site.store.get_call(id), media_id)
 
-    def _play_screen(self, request: Request, id: str, media_id: str) -> Answer:
-        return self._play(self._site.store.screen(id), media_id)
+    def _serve_screen(self, request: LabRequest, id: str, media_id: str) -> LabResponse:
+        return self._serve_media(self._site.store.get_screen(id), media_id)
 
-    def _play(self, recording: dict[str, Any] | None, media_id: str) -> Answer:
-        media = media_of(recording or {}, media_id)
+    def _serve_media(self, recording: dict[str, Any] | None, media_id: str) -> LabResponse:
+        media = find_media(recording or {}, media_id)
         if media is None or not media.get("pkcs7"):
             return stream_clear(self._site, media)
-        path = self._site.media.find(media)
+        path = self._site.media.find_file(media)
         if path is None:
-            raise Refusal(404, 6, "Media not found")
+            raise RequestRefused(404, 6, "Media not found")
         try:
             opened = open_envelope(media["pkcs7"], self._site.recipients)
-            return Answer(content_type=media["type"], stream=opened.clear(path), length=opened.clear_size(path))
+            return LabResponse(content_type=media["type"], stream=opened.decrypt_chunks(path), length=opened.clear_size(path))
         except LabError as error:
-            raise Refusal(500, 4, f"The media cannot be decrypted: {error}") from error
+            raise RequestRefused(500, 4, f"The media cannot be decrypted: {error}") from error

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from muxer.lab.service import Answer, Refusal, Request
+from muxer.lab.service import LabResponse, RequestRefused, LabRequest
 
-Handler = Callable[..., Answer]
+RouteHandler = Callable[..., LabResponse]
 
 
 @dataclass(frozen=True)
@@ -14,9 +14,9 @@ class Route:
 
     method: str
     path: str
-    handler: Handler
+    handler: RouteHandler
 
-    def match(self, segments: tuple[str, ...]) -> dict[str, str] | None:
+    def match_path(self, segments: tuple[str, ...]) -> dict[str, str] | None:
         """Return the named segments, or None if the path is another one."""
         pattern = self.path.strip("/").split("/")
         if len(pattern) != len(segments):
@@ -27,14 +27,14 @@ class Route:
         return {part.strip("{}"): segment for part, segment in pairs if part.startswith("{")}
 
 
-def dispatch(routes: tuple[Route, ...], request: Request, ccid: str) -> Answer:
+def dispatch_request(routes: tuple[Route, ...], request: LabRequest, ccid: str) -> LabResponse:
     """Return the answer of the first route that fits. Raise Refusal without one (404/6, 405)."""
-    found = [(route, names) for route in routes if (names := route.match(request.segments)) is not None]
+    found = [(route, names) for route in routes if (names := route.match_path(request.path_segments)) is not None]
     if not found:
-        raise Refusal(404, 6, "No such resource")
+        raise RequestRefused(404, 6, "No such resource")
     for route, names in found:
         if route.method == request.method:
             if names.pop("ccid", ccid) != ccid:
-                raise Refusal(404, 6, "Contact center not found")
+                raise RequestRefused(404, 6, "Contact center not found")
             return route.handler(request, **names)
-    raise Refusal(405, 2, "Method not allowed")
+    raise RequestRefused(405, 2, "Method not allowed")

@@ -1,74 +1,74 @@
 """Interaction Recording Web Services: access, version, settings, and the way to the recordings [gir-api 1, 2, 7]."""
 
-from muxer.lab.routes import Route, dispatch
-from muxer.lab.rws_calls import CallRecordings
-from muxer.lab.rws_screens import ScreenRecordings
-from muxer.lab.service import Answer, Refusal, Request
-from muxer.lab.sessions import Sessions
-from muxer.lab.site import Site
+from muxer.lab.routes import Route, dispatch_request
+from muxer.lab.rws_calls import CallResources
+from muxer.lab.rws_screens import ScreenResources
+from muxer.lab.service import LabResponse, RequestRefused, LabRequest
+from muxer.lab.sessions import SessionRegistry
+from muxer.lab.site import LabSite
 
-VERSION = "/api/v2/diagnostics/version"
-SETTINGS = "/api/v2/ops/contact-centers/{ccid}/settings/screen-recording-encryption"
+VERSION_PATH = "/api/v2/diagnostics/version"
+SETTINGS_PATH = "/api/v2/ops/contact-centers/{ccid}/settings/screen-recording-encryption"
 
 
-class Rws:
+class RwsApplication:
     """The application behind the RWS port of the lab."""
 
     name = "rws"
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: LabSite) -> None:
         self._site = site
-        self._sessions = Sessions()
+        self._sessions = SessionRegistry()
         self._routes = (
-            Route("GET", VERSION, self._version),
-            Route("GET", SETTINGS, self._settings),
-            *CallRecordings(site).routes(),
-            *ScreenRecordings(site).routes(),
+            Route("GET", VERSION_PATH, self._serve_version),
+            Route("GET", SETTINGS_PATH, self._serve_settings),
+            *CallResources(site).create_routes(),
+            *ScreenResources(site).create_routes(),
         )
 
-    def answer(self, request: Request) -> Answer:
+    def handle_request(self, request: LabRequest) -> LabResponse:
         """Return the answer; every GET answer carries session and CSRF headers, failures too [gir-api 1, D]."""
         switches = self._site.switches
         if request.method == "GET":
-            answer = self._act(request)
-            answer.headers |= self._sessions.headers(request, switches.csrf)
+            answer = self._dispatch_request(request)
+            answer.headers |= self._sessions.session_headers(request, switches.csrf)
             return answer
-        if switches.csrf and not self._sessions.admits(request, switches.csrf_expires_after):
-            return Refusal(403, 3, "Missing or invalid Csrf token").answer()
-        answer = self._act(request)
+        if switches.csrf and not self._sessions.accepts_write(request, switches.csrf_expires_after):
+            return RequestRefused(403, 3, "Missing or invalid Csrf token").to_response()
+        answer = self._dispatch_request(request)
         if switches.text_answers and answer.status < 300:
             answer.body = b"{status:0}" if request.method == "POST" else b"200 OK!"
             answer.content_type = "text/html"
         return answer
 
-    def _act(self, request: Request) -> Answer:
+    def _dispatch_request(self, request: LabRequest) -> LabResponse:
         try:
-            if f"/{'/'.join(request.segments)}" != VERSION and not self._site.rws_account.opens(request.headers):
-                raise Refusal(401, 20, "Not authenticated")
-            return dispatch(self._routes, request, self._site.ccid)
-        except Refusal as refusal:
-            return self._refused(refusal)
+            if f"/{'/'.join(request.path_segments)}" != VERSION_PATH and not self._site.rws_account.accepts_headers(request.headers):
+                raise RequestRefused(401, 20, "Not authenticated")
+            return dispatch_request(self._routes, request, self._site.ccid)
+        except RequestRefused as refusal:
+            return self._refusal_response(refusal)
 
-    def _refused(self, refusal: Refusal) -> Answer:
-        answer = refusal.answer()
+    def _refusal_response(self, refusal: RequestRefused) -> LabResponse:
+        answer = refusal.to_response()
         if self._site.switches.error_in_envelope:
             answer.status = 200
         elif answer.status == 401:
             answer.headers["WWW-Authenticate"] = 'Basic realm="RWS"'
         return answer
 
-    def _version(self, request: Request) -> Answer:
+    def _serve_version(self, request: LabRequest) -> LabResponse:
         version = self._site.switches.version
         if not version:
-            return Answer(200, b"<html><body>It works!</body></html>", "text/html")
-        return Answer.envelope({"version": version})
+            return LabResponse(200, b"<html><body>It works!</body></html>", "text/html")
+        return LabResponse.with_envelope({"version": version})
 
-    def _settings(self, request: Request) -> Answer:
+    def _serve_settings(self, request: LabRequest) -> LabResponse:
         group = self._site.switches.encryption_group
         if group == "missing":
-            raise Refusal(404, 6, "Settings group screen-recording-encryption not found")
+            raise RequestRefused(404, 6, "Settings group screen-recording-encryption not found")
         settings = []
         for number, recipient in enumerate(self._site.recipients if group == "certificates" else (), 1):
             settings.append({"name": f"certificatealias-{number}", "value": recipient.alias})
             settings.append({"name": f"certificate-{number}", "value": recipient.pem})
-        return Answer.envelope({"key": "name", "settings": settings})
+        return LabResponse.with_envelope({"key": "name", "settings": settings})

@@ -14,14 +14,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from muxer.lab.errors import LabError, missing
-from muxer.lab.switches import ALLOWED, DEFAULTS, Switches
+from muxer.lab.errors import LabError, missing_module_error
+from muxer.lab.switches import ALLOWED_VALUES, DEFAULT_SWITCHES, Switches
 
 if TYPE_CHECKING:
     from muxer.lab.lab import Lab
 
 FAILED = 1
-FRESH = timedelta(seconds=30)
+RECENT_CALL_AGE = timedelta(seconds=30)
 EXPLANATION = """\
 A small GIR installation is running on this computer, with generated recordings. Nothing here is real or kept.
 
@@ -39,23 +39,23 @@ Save the following as muxer.cfg and start the muxer with it. End the lab with Ct
 
 def main(argv: Sequence[str]) -> int:
     """Given the command line after ``lab``, serve until SIGINT or SIGTERM; return 0, or 1 if the lab cannot run."""
-    options = _parser().parse_args(argv)
+    options = _create_parser().parse_args(argv)
     try:
         switches = Switches(**{field.name: getattr(options, field.name) for field in fields(Switches)})
-        _serve(options, switches)
+        _serve_lab(options, switches)
     except ModuleNotFoundError as error:
-        return _complain(missing(error.name))
+        return _report_error(missing_module_error(error.name))
     except (LabError, OSError, ValueError) as error:
-        return _complain(error)
+        return _report_error(error)
     return 0
 
 
-def _complain(error: Exception) -> int:
+def _report_error(error: Exception) -> int:
     print(f"muxer lab: {error}", file=sys.stderr)
     return FAILED
 
 
-def _parser() -> argparse.ArgumentParser:
+def _create_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="muxer lab", description="A small GIR installation with generated recordings."
     )
@@ -69,37 +69,37 @@ def _parser() -> argparse.ArgumentParser:
     )
     group = parser.add_argument_group("deviations that an RWS may have")
     for field in fields(Switches):
-        group.add_argument(f"--{field.name.replace('_', '-')}", **_flag(field.name, getattr(DEFAULTS, field.name)))
+        group.add_argument(f"--{field.name.replace('_', '-')}", **_switch_arguments(field.name, getattr(DEFAULT_SWITCHES, field.name)))
     return parser
 
 
-def _flag(name: str, default: bool | int | str) -> dict[str, Any]:
+def _switch_arguments(name: str, default: bool | int | str) -> dict[str, Any]:
     """Return the arguments of argparse for one switch; its help is its line in the docstring of Switches."""
     line = re.search(rf"^ *{name}: (.+)$", Switches.__doc__ or "", re.MULTILINE)
     common = {"default": default, "help": f"{line[1] if line else ''} (default: %(default)s)"}
     if isinstance(default, bool):
         return {"action": argparse.BooleanOptionalAction, **common}
-    return {"type": type(default), "choices": ALLOWED.get(name), **common}
+    return {"type": type(default), "choices": ALLOWED_VALUES.get(name), **common}
 
 
-def _serve(options: argparse.Namespace, switches: Switches) -> None:
+def _serve_lab(options: argparse.Namespace, switches: Switches) -> None:
     with ExitStack() as stack:
         stop = stack.enter_context(_stop_signal())
         folder = options.folder or Path(stack.enter_context(TemporaryDirectory(prefix="muxer-lab-")))
         try:
-            _run(options, switches, folder, stop)
+            _run_lab(options, switches, folder, stop)
         except LabError:
             if not stop.is_set():  # else ffmpeg ended because Ctrl-C reached it as well
                 raise
 
 
-def _run(options: argparse.Namespace, switches: Switches, folder: Path, stop: threading.Event) -> None:
-    from muxer.lab.lab import Lab, Ports  # here, so that a missing package is a sentence and no traceback
+def _run_lab(options: argparse.Namespace, switches: Switches, folder: Path, stop: threading.Event) -> None:
+    from muxer.lab.lab import Lab, LabPorts  # here, so that a missing package is a sentence and no traceback
 
-    with Lab(folder, switches, ports=Ports(options.port_rws, options.port_rcs, options.port_dav)) as lab:
+    with Lab(folder, switches, ports=LabPorts(options.port_rws, options.port_rcs, options.port_dav)) as lab:
         calls = lab.add_cases()
-        _introduce(lab, "\n".join(f"  {call.id}  {call.plan.name}" for call in calls), options.config)
-        _live(lab, stop, options.late_after, options.new_call_every)
+        _print_introduction(lab, "\n".join(f"  {call.id}  {call.plan.name}" for call in calls), options.config)
+        _add_live_calls(lab, stop, options.late_after, options.new_call_every)
 
 
 @contextmanager
@@ -114,7 +114,7 @@ def _stop_signal() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _introduce(lab: "Lab", calls: str, config: Path | None) -> None:
+def _print_introduction(lab: "Lab", calls: str, config: Path | None) -> None:
     site = lab.site
     print(
         EXPLANATION.format(
@@ -133,7 +133,7 @@ def _introduce(lab: "Lab", calls: str, config: Path | None) -> None:
         config.write_text(lab.config_text())
 
 
-def _live(lab: "Lab", stop: threading.Event, late_after: float, new_call_every: float) -> None:
+def _add_live_calls(lab: "Lab", stop: threading.Event, late_after: float, new_call_every: float) -> None:
     """Until the stop: let the late screen appear in its time, and add plain calls under new ids."""
     from muxer.lab.cases import Case
 
@@ -147,4 +147,4 @@ def _live(lab: "Lab", stop: threading.Event, late_after: float, new_call_every: 
             lab.deliver_late()
         if now >= call_at:
             call_at, serial = now + new_call_every, serial + 1
-            lab.add_case(Case.PLAIN, datetime.now(UTC) - FRESH, serial)
+            lab.add_case(Case.PLAIN, datetime.now(UTC) - RECENT_CALL_AGE, serial)

@@ -17,32 +17,32 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from muxer.lab.store import RequestRecord, ScriptedFailure, Store
+from muxer.lab.store import RequestRecord, ScriptedFailure, RecordingStore
 
 HOST = "127.0.0.1"
 LOG = logging.getLogger(__name__)
 
 
-class Refusal(Exception):
+class RequestRefused(Exception):
     """A failure that the service answers: HTTP status, statusCode of the envelope, message [gir-api 1]."""
 
     def __init__(self, status: int, code: int, message: str) -> None:
         super().__init__(message)
         self.status, self.code, self.message = status, code, message
 
-    def answer(self) -> Answer:
+    def to_response(self) -> LabResponse:
         """Return this refusal as an answer with an envelope."""
-        return Answer.envelope({"statusMessage": self.message}, self.status, self.code)
+        return LabResponse.with_envelope({"statusMessage": self.message}, self.status, self.code)
 
 
 @dataclass(frozen=True)
-class Account:
+class ServiceAccount:
     """A login by basic auth."""
 
     username: str
     password: str
 
-    def opens(self, headers: Message) -> bool:
+    def accepts_headers(self, headers: Message) -> bool:
         """Return whether the request headers carry this login."""
         expected = base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
         scheme, _, given = headers.get("Authorization", "").partition(" ")
@@ -50,7 +50,7 @@ class Account:
 
 
 @dataclass(frozen=True)
-class Request:
+class LabRequest:
     """A request as it came: method, request target (path and query), headers, body."""
 
     method: str
@@ -59,30 +59,30 @@ class Request:
     body: bytes
 
     @cached_property
-    def segments(self) -> tuple[str, ...]:
+    def path_segments(self) -> tuple[str, ...]:
         """The decoded segments of the path."""
         return tuple(unquote(part) for part in urlsplit(self.target).path.strip("/").split("/"))
 
     @cached_property
-    def parameters(self) -> dict[str, str]:
+    def query_parameters(self) -> dict[str, str]:
         """The decoded query parameters, empty values included."""
         return dict(parse_qsl(urlsplit(self.target).query, keep_blank_values=True))
 
-    def json(self) -> dict[str, Any]:
+    def json_object(self) -> dict[str, Any]:
         """Return the body as a JSON object. Raise Refusal if it is not declared as JSON or is none [gir-api 1, D]."""
         if self.headers.get_content_type() != "application/json":
-            raise Refusal(415, 2, "Content-Type must be application/json")
+            raise RequestRefused(415, 2, "Content-Type must be application/json")
         try:
             value = json.loads(self.body)
         except ValueError:
             value = None
         if not isinstance(value, dict):
-            raise Refusal(400, 10, "The body is no JSON object")
+            raise RequestRefused(400, 10, "The body is no JSON object")
         return value
 
 
 @dataclass
-class Answer:
+class LabResponse:
     """An answer: either ``body``, or ``length`` bytes that ``stream`` yields."""
 
     status: int = 200
@@ -93,26 +93,26 @@ class Answer:
     length: int = 0
 
     @classmethod
-    def envelope(cls, content: dict[str, Any], status: int = 200, code: int = 0) -> Answer:
+    def with_envelope(cls, content: dict[str, Any], status: int = 200, code: int = 0) -> LabResponse:
         """Return content in the envelope of gir-api 1."""
         return cls(status, json.dumps({"statusCode": code, **content}).encode())
 
 
-class Application(Protocol):
+class ServiceApplication(Protocol):
     """What a service is to its HTTP server: a name for the records, and answers."""
 
     name: str
 
-    def answer(self, request: Request) -> Answer:
+    def handle_request(self, request: LabRequest) -> LabResponse:
         """Return the answer to a request; refusals are answers too."""
 
 
-class Server(ThreadingHTTPServer):
+class LabServer(ThreadingHTTPServer):
     """An HTTP/1.1 server on loopback that runs in a thread and can be stopped with connections open."""
 
     request_queue_size = 128
 
-    def __init__(self, application: Application, store: Store, port: int = 0) -> None:
+    def __init__(self, application: ServiceApplication, store: RecordingStore, port: int = 0) -> None:
         """Bind the port (0: any). Raise OSError if it is taken."""
         super().__init__((HOST, port), _Handler)
         self.application = application
@@ -132,7 +132,7 @@ class Server(ThreadingHTTPServer):
         self.server_close()
         with self._open_lock:
             for connection in self._open:
-                _cut(connection)
+                _shutdown_socket(connection)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Remember the connection: one kept alive would else be answered after the stop."""
@@ -151,7 +151,7 @@ class Server(ThreadingHTTPServer):
         LOG.debug("connection of %s ended early: %s", client_address, sys.exception())
 
 
-def _cut(connection: socket.socket) -> None:
+def _shutdown_socket(connection: socket.socket) -> None:
     try:
         connection.shutdown(socket.SHUT_RDWR)
     except OSError:
@@ -163,32 +163,32 @@ class _Handler(BaseHTTPRequestHandler):
     server_version = "GIR-lab"
     disable_nagle_algorithm = True
     wbufsize = 1 << 16
-    server: Server
+    server: LabServer
 
-    def _serve(self) -> None:
-        request = Request(self.command, self.path, self.headers, self._body())
+    def _serve_request(self) -> None:
+        request = LabRequest(self.command, self.path, self.headers, self._read_body())
         name, store = self.server.application.name, self.server.store
         failure = store.take_failure(name, self.command, self.path)
-        answer = _scripted(failure) if failure else self._answer(request)
-        store.record(RequestRecord(name, self.command, self.path, answer.status))
+        answer = _scripted_response(failure) if failure else self._call_application(request)
+        store.record_request(RequestRecord(name, self.command, self.path, answer.status))
         if answer.status:
-            self._send(answer)
+            self._send_response(answer)
         else:
             self.close_connection = True
 
-    do_GET = do_POST = do_PUT = do_DELETE = _serve
+    do_GET = do_POST = do_PUT = do_DELETE = _serve_request
 
-    def _body(self) -> bytes:
+    def _read_body(self) -> bytes:
         return self.rfile.read(int(self.headers.get("Content-Length") or 0))
 
-    def _answer(self, request: Request) -> Answer:
+    def _call_application(self, request: LabRequest) -> LabResponse:
         try:
-            return self.server.application.answer(request)
+            return self.server.application.handle_request(request)
         except Exception:
             LOG.exception("%s %s failed", request.method, request.target)
-            return Refusal(500, 4, "Internal error").answer()
+            return RequestRefused(500, 4, "Internal error").to_response()
 
-    def _send(self, answer: Answer) -> None:
+    def _send_response(self, answer: LabResponse) -> None:
         length = answer.length if answer.stream is not None else len(answer.body)
         self.send_response(answer.status)
         for name, value in {
@@ -207,10 +207,10 @@ class _Handler(BaseHTTPRequestHandler):
         LOG.debug(format, *args)
 
 
-def _scripted(failure: ScriptedFailure) -> Answer:
+def _scripted_response(failure: ScriptedFailure) -> LabResponse:
     if failure.body or not failure.status:
-        answer = Answer(failure.status, failure.body, "text/plain")
+        answer = LabResponse(failure.status, failure.body, "text/plain")
     else:
-        answer = Refusal(failure.status, 4, "Scripted failure").answer()
+        answer = RequestRefused(failure.status, 4, "Scripted failure").to_response()
     answer.headers.update(failure.headers)
     return answer

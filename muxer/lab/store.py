@@ -11,7 +11,7 @@ from typing import Any
 from muxer.lab.times import epoch_ms
 
 JSON = dict[str, Any]
-REMEMBERED = 20_000
+MAX_REQUESTS = 20_000
 
 
 @dataclass(frozen=True)
@@ -36,19 +36,19 @@ class ScriptedFailure:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
 
-    def fits(self, service: str, method: str, path: str) -> bool:
+    def matches_request(self, service: str, method: str, path: str) -> bool:
         """Return whether a request of this service, method and path (with query) is to fail."""
         return self.times > 0 and service == self.service and method == self.method and self.path_part in path
 
 
-class Store:
+class RecordingStore:
     """Recordings by id, and what was asked of them. Whatever goes in or comes out is a deep copy."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._calls: dict[str, JSON] = {}
         self._screens: dict[str, JSON] = {}
-        self._requests: deque[RequestRecord] = deque(maxlen=REMEMBERED)
+        self._requests: deque[RequestRecord] = deque(maxlen=MAX_REQUESTS)
         self._failures: list[ScriptedFailure] = []
         self._failing, self._chance = 0.0, Random(0)
         self._definitions: set[str] = set()
@@ -64,20 +64,20 @@ class Store:
     def add_screen_media(self, recording_id: str, region: str, media: JSON) -> None:
         """Given a media file as in gir-api 4, add it to the screen recording, which is made when there is none."""
         with self._lock:
-            self._merge(recording_id, region, [media])
+            self._merge_media(recording_id, region, [media])
 
-    def call(self, recording_id: str) -> JSON | None:
+    def get_call(self, recording_id: str) -> JSON | None:
         """Return the call recording of this id, or None."""
         with self._lock:
             return deepcopy(self._calls.get(recording_id))
 
-    def find(self, wanted: Callable[[JSON], bool]) -> list[str]:
+    def find_calls(self, wanted: Callable[[JSON], bool]) -> list[str]:
         """Return the ids of the call recordings that are wanted, oldest first; ``wanted`` must change nothing."""
         with self._lock:
             found = [call for call in self._calls.values() if wanted(call)]
             return [call["id"] for call in sorted(found, key=lambda call: epoch_ms(call["startTime"]))]
 
-    def screen(self, recording_id: str) -> JSON | None:
+    def get_screen(self, recording_id: str) -> JSON | None:
         """Return the screen recording of this id, or None."""
         with self._lock:
             return deepcopy(self._screens.get(recording_id))
@@ -88,7 +88,7 @@ class Store:
             self._posts.append(deepcopy(body))
             if replacing:
                 self._screens.pop(body["id"], None)
-            self._merge(body["id"], body["region"], [_stored(media) for media in body["mediaFiles"]])
+            self._merge_media(body["id"], body["region"], [_as_stored(media) for media in body["mediaFiles"]])
 
     def delete_screen_media(self, recording_id: str, media_id: str) -> JSON | None:
         """Remove one media file from a screen recording and return it, or None if it is not there [gir-api 4, S]."""
@@ -107,7 +107,7 @@ class Store:
             self._definitions.add(name)
             return new
 
-    def label_defined(self, name: str) -> bool:
+    def has_label_definition(self, name: str) -> bool:
         """Return whether a definition of this label was posted."""
         with self._lock:
             return name in self._definitions
@@ -149,7 +149,7 @@ class Store:
     def take_failure(self, service: str, method: str, path: str) -> ScriptedFailure | None:
         """Return the scripted or random failure for this request, counted as used, or None."""
         with self._lock:
-            found = next((failure for failure in self._failures if failure.fits(service, method, path)), None)
+            found = next((failure for failure in self._failures if failure.matches_request(service, method, path)), None)
             if found:
                 found.times -= 1
             elif self._chance.random() < self._failing:
@@ -157,25 +157,25 @@ class Store:
                 found = ScriptedFailure(service, method, path, status, 1)
             return found
 
-    def record(self, request: RequestRecord) -> None:
+    def record_request(self, request: RequestRecord) -> None:
         """Remember a request; called before its answer goes out, so that a client that has it finds it here."""
         with self._lock:
             self._requests.append(request)
 
     @property
-    def requests(self) -> list[RequestRecord]:
+    def served_requests(self) -> list[RequestRecord]:
         """The requests served so far, oldest first; of very many only the latest."""
         with self._lock:
             return list(self._requests)
 
     @property
-    def posts(self) -> list[JSON]:
+    def screen_posts(self) -> list[JSON]:
         """The bodies of the accepted POSTs to screen-recordings, as they came."""
         with self._lock:
             return deepcopy(self._posts)
 
     @property
-    def deletes(self) -> list[tuple[str, str]]:
+    def media_deletes(self) -> list[tuple[str, str]]:
         """(recording id, mediaId) of the media that was deleted through RWS."""
         with self._lock:
             return list(self._deletes)
@@ -186,7 +186,7 @@ class Store:
         with self._lock:
             return list(self._label_posts)
 
-    def _merge(self, recording_id: str, region: str, files: list[JSON]) -> None:
+    def _merge_media(self, recording_id: str, region: str, files: list[JSON]) -> None:
         recording = self._screens.setdefault(recording_id, {"id": recording_id, "region": region, "mediaFiles": []})
         for media in files:
             kept = recording["mediaFiles"]
@@ -194,7 +194,7 @@ class Store:
             kept[place : place + 1] = [deepcopy(media)]
 
 
-def _stored(media: JSON) -> JSON:
+def _as_stored(media: JSON) -> JSON:
     """Return a posted media file as it is answered later: with originalMediaDescriptor [gir-api 3, S]."""
     return {
         "originalMediaDescriptor" if key == "mediaDescriptor" else key: value

@@ -73,12 +73,12 @@ class Switches:
 
     def __post_init__(self) -> None:
         """Raise ValueError for a value that no server may have."""
-        for name, allowed in ALLOWED.items():
+        for name, allowed in ALLOWED_VALUES.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is {getattr(self, name)!r}: it must be one of {', '.join(map(str, allowed))}")
 
 
-ALLOWED: dict[str, tuple[int | str, ...]] = {
+ALLOWED_VALUES: dict[str, tuple[int | str, ...]] = {
     "bulk_refusal": (400, 403, 404, 405, 500, 501),
     "bulk_ids": ("asked", "nothing", "others", "bare"),
     "link_form": (
@@ -90,4 +90,4 @@ ALLOWED: dict[str, tuple[int | str, ...]] = {
     "encryption_group": ("certificates", "empty", "missing"),
 }
 
-DEFAULTS = Switches()
+DEFAULT_SWITCHES = Switches()

@@ -12,7 +12,7 @@ from datetime import datetime
 COLUMNS, ROWS = 32, 2
 STRIP_LEFT, STRIP_WIDTH = 0.04, 0.92
 STRIP_TOPS, STRIP_HEIGHT = (0.84, 0.91), 0.06
-SYNC = 0b10100101
+SYNC_BYTE = 0b10100101
 DARK, BRIGHT = 72, 224
 
 PIP_SECONDS = 0.2
@@ -37,11 +37,11 @@ def pip_frequency(code: int) -> int:
 def strip_bits(instant: int, agent: int) -> list[list[bool]]:
     """Given an instant code and an agent number below 256, return the two rows of the strip, True for bright."""
     content = instant.to_bytes(4, "big") + bytes([agent])
-    second = agent << 24 | binascii.crc_hqx(content, 0xFFFF) << 8 | SYNC
+    second = agent << 24 | binascii.crc_hqx(content, 0xFFFF) << 8 | SYNC_BYTE
     return [[bool(value >> (COLUMNS - 1 - column) & 1) for column in range(COLUMNS)] for value in (instant, second)]
 
 
-def cell(column: int, row: int) -> tuple[float, float, float, float]:
+def strip_cell(column: int, row: int) -> tuple[float, float, float, float]:
     """Return a block of the strip as left, top, width and height, in parts of the picture."""
     width = STRIP_WIDTH / COLUMNS
     return STRIP_LEFT + column * width, STRIP_TOPS[row], width, STRIP_HEIGHT
@@ -49,22 +49,22 @@ def cell(column: int, row: int) -> tuple[float, float, float, float]:
 
 def read_strip(luma: Callable[[float, float], float]) -> tuple[int, int] | None:
     """Given the brightness at a relative point, return instant code and agent number, or None if there is no strip."""
-    levels = [[luma(*_center(column, row)) for column in range(COLUMNS)] for row in range(ROWS)]
-    sync = [bool(SYNC >> (7 - bit) & 1) for bit in range(8)]
+    levels = [[luma(*_cell_center(column, row)) for column in range(COLUMNS)] for row in range(ROWS)]
+    sync = [bool(SYNC_BYTE >> (7 - bit) & 1) for bit in range(8)]
     bright = [level for level, bit in zip(levels[1][-8:], sync, strict=True) if bit]
     dark = [level for level, bit in zip(levels[1][-8:], sync, strict=True) if not bit]
     if min(bright) - max(dark) < 30:
         return None
     middle = (sum(bright) / len(bright) + sum(dark) / len(dark)) / 2
-    instant, second = (_value(row, middle) for row in levels)
+    instant, second = (_bits_to_number(row, middle) for row in levels)
     agent = second >> 24
     return (instant, agent) if strip_bits(instant, agent)[1] == [level > middle for level in levels[1]] else None
 
 
-def _center(column: int, row: int) -> tuple[float, float]:
-    left, top, width, height = cell(column, row)
+def _cell_center(column: int, row: int) -> tuple[float, float]:
+    left, top, width, height = strip_cell(column, row)
     return left + width / 2, top + height / 2
 
 
-def _value(levels: list[float], middle: float) -> int:
+def _bits_to_number(levels: list[float], middle: float) -> int:
     return sum(1 << (COLUMNS - 1 - column) for column, level in enumerate(levels) if level > middle)

@@ -7,21 +7,21 @@ from pathlib import Path
 
 from muxer.lab.errors import LabError
 
-QUIET = ("-hide_banner", "-nostdin", "-v", "error")
+QUIET_OPTIONS = ("-hide_banner", "-nostdin", "-v", "error")
 
 
-def run(arguments: Sequence[str]) -> bytes:
+def run_program(arguments: Sequence[str]) -> bytes:
     """Run a program and return what it prints. Raise LabError with the end of its stderr if it fails or is missing."""
     try:
         done = subprocess.run(arguments, capture_output=True, check=True, stdin=subprocess.DEVNULL)
     except subprocess.CalledProcessError as error:
-        raise LabError(_failure(arguments, error.stderr)) from error
+        raise LabError(_failure_text(arguments, error.stderr)) from error
     except OSError as error:
         raise LabError(f"{arguments[0]} cannot be run: {error.strerror}") from error
     return done.stdout
 
 
-def feed(arguments: Sequence[str], pieces: Iterable[bytes]) -> None:
+def feed_program(arguments: Sequence[str], pieces: Iterable[bytes]) -> None:
     """Run a program with ``pieces`` on its stdin. Raise LabError as ``run`` does."""
     with tempfile.TemporaryFile() as errors:
         try:
@@ -29,13 +29,13 @@ def feed(arguments: Sequence[str], pieces: Iterable[bytes]) -> None:
         except OSError as error:
             raise LabError(f"{arguments[0]} cannot be run: {error.strerror}") from error
         with program:
-            _write(program, pieces)
+            _write_input(program, pieces)
         if program.returncode:
             errors.seek(0)
-            raise LabError(_failure(arguments, errors.read()))
+            raise LabError(_failure_text(arguments, errors.read()))
 
 
-def _write(program: subprocess.Popen[bytes], pieces: Iterable[bytes]) -> None:
+def _write_input(program: subprocess.Popen[bytes], pieces: Iterable[bytes]) -> None:
     if program.stdin is None:
         return
     try:
@@ -46,5 +46,5 @@ def _write(program: subprocess.Popen[bytes], pieces: Iterable[bytes]) -> None:
         program.wait()
 
 
-def _failure(arguments: Sequence[str], errors: bytes) -> str:
+def _failure_text(arguments: Sequence[str], errors: bytes) -> str:
     return f"{Path(arguments[0]).name} failed: {errors.decode(errors='replace').strip()[-500:]}"

@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING
 
 from muxer.errors import Code, MediaError, MediaIncomplete
 from muxer.gir.models import to_microseconds
-from muxer.media.completeness import Structure, examine
+from muxer.media.completeness import Structure, examine_structure
 
 if TYPE_CHECKING:
-    from muxer.media.engine import Input
+    from muxer.media.engine import MediaInput
 
 log = logging.getLogger(__name__)
 
 # Metadata come in whole seconds; a file that is shorter by more than this, in microseconds, lacks something.
-SHORT_BY = 2_000_000
-_INCOMPLETE = (Code.EMPTY_FILE, Code.TRUNCATED)
+MAX_SHORTFALL_US = 2_000_000
+_INCOMPLETE_CODES = (Code.EMPTY_FILE, Code.TRUNCATED)
 
 
 class Arrival(StrEnum):
@@ -44,7 +44,7 @@ class Arrival(StrEnum):
 class ArrivalCheck:
     """The check of one source. `path` is the file to read: the source, or a copy of what is there of it."""
 
-    def __init__(self, source: Input, structure: Structure, missing: list[str]) -> None:
+    def __init__(self, source: MediaInput, structure: Structure, missing: list[str]) -> None:
         """Create it for `source` with the `structure` of its file. What is missing is added to `missing`, in words."""
         self.path = source.path
         self._source = source
@@ -56,9 +56,9 @@ class ArrivalCheck:
 
         Raises MediaIncomplete when the source may still grow.
         """
-        source, short = self._source, self._shortness(length)
+        source, short = self._source, self._describe_shortness(length)
         proven = self._structure is Structure.WHOLE or source.arrival is Arrival.COMPLETE
-        lacks = self._lacks(short if source.shortfall or not proven else "")
+        lacks = self._describe_missing(short if source.shortfall or not proven else "")
         if source.arrival is Arrival.SETTLED and lacks:
             self._missing.append(f"{source.name}: {lacks}")
             log.warning("%s is incomplete and no longer grows; it is muxed as far as it goes: %s", source.name, lacks)
@@ -67,20 +67,20 @@ class ArrivalCheck:
         elif short:
             log.warning("%s %s; %s", source.name, short, "the file is complete" if proven else "the file may be incomplete")
 
-    def _lacks(self, short: str) -> str:
+    def _describe_missing(self, short: str) -> str:
         breaks_off = "it breaks off" if self._structure is Structure.TRUNCATED else ""
         return ", ".join(filter(None, (breaks_off, self._source.shortfall, short)))
 
-    def _shortness(self, length: int) -> str:
+    def _describe_shortness(self, length: int) -> str:
         source = self._source
         promised = to_microseconds(source.stop) - to_microseconds(source.start) if source.stop else 0
-        if promised - length <= SHORT_BY:
+        if promised - length <= MAX_SHORTFALL_US:
             return ""
         return f"lasts {length / 1e6:.1f} s where its metadata say {promised / 1e6:.1f} s"
 
 
 @contextmanager
-def checked(source: Input, salvage: Callable[[Path], Path], missing: list[str]) -> Iterator[ArrivalCheck]:
+def check_arrival(source: MediaInput, salvage: Callable[[Path], Path], missing: list[str]) -> Iterator[ArrivalCheck]:
     """Yield the check of `source`, around the reading of its file.
 
     `salvage` copies what is there of a file that breaks off, and returns the path of the copy. What is missing of a source
@@ -88,7 +88,7 @@ def checked(source: Input, salvage: Callable[[Path], Path], missing: list[str]) 
     breaks off or is shorter than its metadata promise; MediaError when nothing of it can be used.
     """
     may_grow = source.arrival in (Arrival.GROWING, Arrival.COMPLETE)
-    structure = Structure.UNPROVEN if source.arrival is Arrival.UNKNOWN else examine(source.path)
+    structure = Structure.UNPROVEN if source.arrival is Arrival.UNKNOWN else examine_structure(source.path)
     if may_grow and (structure is Structure.TRUNCATED or source.shortfall):
         lacks = source.shortfall or f"it breaks off after {source.path.stat().st_size} bytes"
         raise MediaIncomplete(f"{source.name}: the file is not complete yet: {lacks}", source.name)
@@ -98,6 +98,6 @@ def checked(source: Input, salvage: Callable[[Path], Path], missing: list[str]) 
     try:
         yield check
     except MediaError as error:
-        if may_grow and error.code in _INCOMPLETE:
+        if may_grow and error.code in _INCOMPLETE_CODES:
             raise MediaIncomplete(f"{source.name}: the file is not complete yet: {error}", source.name) from error
         raise

@@ -8,37 +8,37 @@ from threading import BoundedSemaphore
 
 from muxer.errors import Code, MediaError, ToolError
 from muxer.media import limits, render
-from muxer.media.audio_decode import Decoded, decode_audio
-from muxer.media.audio_encode import PACKET_US, Source, check_encoded, encode_audio
-from muxer.media.mp3 import Mp3, describe_samples, read_mp3
+from muxer.media.audio_decode import DecodedAudio, decode_audio
+from muxer.media.audio_encode import MAX_PACKET_US, AudioSource, check_encoded, encode_audio
+from muxer.media.mp3 import Mp3File, describe_samples, read_mp3
 from muxer.media.ogg import split_links
-from muxer.media.plain import Sound, read_sound
-from muxer.media.probe import Audio, need_audio, probe
-from muxer.media.render import PLAYABLE_AUDIO, Tools
+from muxer.media.plain import CopyableAudio, read_copyable_audio
+from muxer.media.probe import Audio, require_audio, probe_file
+from muxer.media.render import PLAYABLE_AUDIO, MediaTools
 from muxer.process import Runner
 
 log = logging.getLogger(__name__)
 
 COPY_SECONDS = 900.0
 # A file of which more than this part cannot be decoded is refused.
-_MAX_LOST = 0.1
+_MAX_LOST_SHARE = 0.1
 # More parts of different forms than this are no call; each is decoded by a run of ffmpeg.
-MAX_PARTS = 500
+MAX_JOINED_FILES = 500
 DAMAGED, GAPS, CHANGES = "the audio is damaged", "the audio has gaps", "the audio changes its form"
-JOINED = "the audio is several files in one"
+JOINED_REASON = "the audio is several files in one"
 
 
 class AudioReader:
     """Reads audio files. Safe to use from any thread."""
 
-    def __init__(self, tools: Tools, runner: Runner, audio_codec: str, encoders: BoundedSemaphore) -> None:
+    def __init__(self, tools: MediaTools, runner: Runner, audio_codec: str, encoders: BoundedSemaphore) -> None:
         """`audio_codec` is the option of that name; `encoders` limits the number of encoders that run."""
         self._tools = tools
         self._runner = runner
         self._copying = audio_codec == "copy"
         self._encoders = encoders
 
-    def read(self, path: Path, made: Path) -> tuple[Sound, frozenset[str]]:
+    def read_audio_file(self, path: Path, made: Path) -> tuple[CopyableAudio, frozenset[str]]:
         """Read the audio file at `path`; an MP4 file may be created at `made`.
 
         Returns the audio as it is in the result, and why it was re-encoded although it was to be copied. Raises MediaError
@@ -47,118 +47,118 @@ class AudioReader:
         found = read_mp3(path)
         sound, reason = self._read_other(path, made) if found is None else self._read_mp3(found, made)
         if sound.length_us <= 0:
-            raise MediaError("the audio has no length", code=Code.NO_SOUND)
+            raise MediaError("the audio has no length", code=Code.NO_AUDIO)
         limits.check_length(sound.length_us)
         return sound, frozenset({reason} if reason and (self._copying or reason == DAMAGED) else ())
 
-    def _read_mp3(self, mp3: Mp3, made: Path) -> tuple[Sound, str]:
-        if self._copying and not mp3.holes and not mp3.changes:
-            return Sound(mp3.path, mp3.track, "mp3", mp3.padding), ""
+    def _read_mp3(self, mp3: Mp3File, made: Path) -> tuple[CopyableAudio, str]:
+        if self._copying and not mp3.damaged_ranges and not mp3.changes_form:
+            return CopyableAudio(mp3.path, mp3.mp4_track, "mp3", mp3.padding), ""
         lost = mp3.lost_seconds()
-        limits.check_length(round((mp3.seconds(len(mp3.sizes)) + lost) * 1_000_000))
-        if mp3.holes:
-            _warn_of_damage(len(mp3.holes), mp3.seconds(mp3.holes[0].before), lost)
+        limits.check_length(round((mp3.frames_seconds(len(mp3.sizes)) + lost) * 1_000_000))
+        if mp3.damaged_ranges:
+            _warn_of_damage(len(mp3.damaged_ranges), mp3.frames_seconds(mp3.damaged_ranges[0].before), lost)
         with self._encoders:
-            if mp3.is_contiguous and not mp3.changes:
-                source = Source(((mp3.path, self._decode(mp3.path)),))
+            if mp3.is_contiguous and not mp3.changes_form:
+                source = AudioSource(((mp3.path, self._decode_file(mp3.path)),))
             else:
-                source = self._clean(mp3, made)
-            sound = self._encode(source, made)
-        return sound, DAMAGED if mp3.holes else CHANGES if mp3.changes else ""
+                source = self._write_clean_frames(mp3, made)
+            sound = self._encode_checked(source, made)
+        return sound, DAMAGED if mp3.damaged_ranges else CHANGES if mp3.changes_form else ""
 
-    def _clean(self, mp3: Mp3, made: Path) -> Source:
+    def _write_clean_frames(self, mp3: Mp3File, made: Path) -> AudioSource:
         """Write the frames of each form to a file of their own, without anything else.
 
         Nothing in these files describes the silence at both ends, so that it is cut off here.
         """
-        if len(mp3.spans) > MAX_PARTS:
-            raise MediaError(f"the audio changes its form more than {MAX_PARTS} times", code=Code.TOO_MUCH)
+        if len(mp3.spans) > MAX_JOINED_FILES:
+            raise MediaError(f"the audio changes its form more than {MAX_JOINED_FILES} times", code=Code.TOO_MUCH)
         parts = []
         for number in range(len(mp3.spans)):
             path = made.with_name(f"frames-{number}.mp3")
             mp3.write_span(number, path)
-            parts.append((path, self._decode(path)))
+            parts.append((path, self._decode_file(path)))
         rates = mp3.spans[0].frame.rate, mp3.spans[-1].frame.rate
         cut = tuple(round(count * 1_000_000 / rate) for count, rate in zip((mp3.delay, mp3.padding), rates, strict=True))
-        return Source(tuple(parts), (cut[0], cut[1]))
+        return AudioSource(tuple(parts), (cut[0], cut[1]))
 
-    def _read_other(self, path: Path, made: Path) -> tuple[Sound, str]:
-        probed = probe(path, self._tools.ffprobe, self._runner)
-        audio = need_audio(probed)
+    def _read_other(self, path: Path, made: Path) -> tuple[CopyableAudio, str]:
+        probed = probe_file(path, self._tools.ffprobe, self._runner)
+        audio = require_audio(probed)
         with self._encoders:
-            decoded = self._decode(path, probed.container, audio.codec)
+            decoded = self._decode_file(path, probed.container, audio.codec_name)
             limits.check_length(decoded.length_us)
             if probed.container == "ogg" and (decoded.errors or decoded.gaps) and (links := split_links(path, made)):
-                return self._encode(self._join(links), made), JOINED
+                return self._encode_checked(self._decode_joined(links), made), JOINED_REASON
             _check_loss(audio, decoded)
-            reason = _reason(decoded)
+            reason = _encode_reason(decoded)
             if self._copying and not reason:
-                copied = self._copy(path, made)
-                if copied is not None and abs(copied.length_us - decoded.length_us) <= PACKET_US:
+                copied = self._copy_audio(path, made)
+                if copied is not None and abs(copied.length_us - decoded.length_us) <= MAX_PACKET_US:
                     return copied, ""
-                reason = f"{audio.codec} audio does not play in browsers"
-            return self._encode(Source(((path, decoded),)), made), reason
+                reason = f"{audio.codec_name} audio does not play in browsers"
+            return self._encode_checked(AudioSource(((path, decoded),)), made), reason
 
-    def _join(self, links: list[Path]) -> Source:
+    def _decode_joined(self, links: list[Path]) -> AudioSource:
         """Decode files that were joined in one, each on its own."""
-        if len(links) > MAX_PARTS:
-            raise MediaError(f"the audio is more than {MAX_PARTS} files in one", code=Code.TOO_MUCH)
+        if len(links) > MAX_JOINED_FILES:
+            raise MediaError(f"the audio is more than {MAX_JOINED_FILES} files in one", code=Code.TOO_MUCH)
         parts = []
         for path in links:
-            probed = probe(path, self._tools.ffprobe, self._runner)
-            audio = need_audio(probed)
-            parts.append((path, self._decode(path, probed.container, audio.codec)))
+            probed = probe_file(path, self._tools.ffprobe, self._runner)
+            audio = require_audio(probed)
+            parts.append((path, self._decode_file(path, probed.container, audio.codec_name)))
             _check_loss(audio, parts[-1][1])
-        return Source(tuple(parts))
+        return AudioSource(tuple(parts))
 
-    def _decode(self, path: Path, container: str = "", codec: str = "MP3") -> Decoded:
+    def _decode_file(self, path: Path, container: str = "", codec: str = "MP3") -> DecodedAudio:
         try:
             return decode_audio(self._tools, self._runner, path, container)
         except MediaError as error:
             raise MediaError(f"the form {codec} is not supported, or damaged: {error}", code=error.code) from error
 
-    def _copy(self, path: Path, made: Path) -> Sound | None:
+    def _copy_audio(self, path: Path, made: Path) -> CopyableAudio | None:
         """Copy the audio into an MP4 file; return None when that is not possible, or when browsers do not play it."""
         try:
-            self._runner.run(render.sound_command(self._tools, path, made), timeout=COPY_SECONDS)
+            self._runner.run(render.copy_audio_command(self._tools, path, made), timeout=COPY_SECONDS)
         except ToolError as error:
             log.debug("the audio cannot be copied into an MP4 file: %s", error)
             return None
-        sound = read_sound(made)
+        sound = read_copyable_audio(made)
         if sound is None or sound.codec not in PLAYABLE_AUDIO:
             return None
         if sound.codec != "mp3":
             return sound
         track = describe_samples(made, sound.track)
-        return Sound(made, track, "mp3") if track is not None else None
+        return CopyableAudio(made, track, "mp3") if track is not None else None
 
-    def _encode(self, source: Source, made: Path) -> Sound:
+    def _encode_checked(self, source: AudioSource, made: Path) -> CopyableAudio:
         """Re-encode and compare; what differs is made once more in the slower way."""
         limits.check_length(source.length_us)
-        for plain in (True, False) if source.is_plain else (False, False):
+        for plain in (True, False) if source.is_simple else (False, False):
             try:
-                return self._encoded(source, made, plain=plain)
+                return self._encode_once(source, made, plain=plain)
             except (MediaError, ToolError) as error:
                 log.warning("the audio is re-encoded again: %s", error)
                 failure = error
         raise MediaError(f"the audio cannot be re-encoded: {failure}", code=failure.code) from failure
 
-    def _encoded(self, source: Source, made: Path, *, plain: bool) -> Sound:
+    def _encode_once(self, source: AudioSource, made: Path, *, plain: bool) -> CopyableAudio:
         encode_audio(self._tools, self._runner, source, made, plain=plain)
         check_encoded(self._tools, self._runner, source, made)
-        sound = read_sound(made)
+        sound = read_copyable_audio(made)
         if sound is None:
             raise ToolError("the encoder has made no plain MP4 file")
         return sound
 
 
-def _reason(decoded: Decoded) -> str:
+def _encode_reason(decoded: DecodedAudio) -> str:
     """Return why audio that was decoded cannot be copied; nothing when it can."""
     if decoded.errors:
         first = decoded.gaps[0].at_us if decoded.gaps else 0
         _warn_of_damage(max(1, len(decoded.gaps)), first / 1e6, sum(gap.length_us for gap in decoded.gaps) / 1e6)
         return DAMAGED
-    return CHANGES if decoded.changes else GAPS if decoded.gaps else ""
+    return CHANGES if decoded.changes_form else GAPS if decoded.gaps else ""
 
 
 def _warn_of_damage(places: int, first: float, silence: float) -> None:
@@ -170,9 +170,9 @@ def _warn_of_damage(places: int, first: float, silence: float) -> None:
     )
 
 
-def _check_loss(audio: Audio, decoded: Decoded) -> None:
+def _check_loss(audio: Audio, decoded: DecodedAudio) -> None:
     """Raise MediaError when more than a tenth of the packets of the audio cannot be decoded."""
     packets = len(audio.packets.pts)
-    if decoded.errors and decoded.frames < packets * (1 - _MAX_LOST):
+    if decoded.errors and decoded.frames < packets * (1 - _MAX_LOST_SHARE):
         lost = packets - decoded.frames
-        raise MediaError(f"{lost} of {packets} packets of the audio cannot be decoded", code=Code.NO_SOUND)
+        raise MediaError(f"{lost} of {packets} packets of the audio cannot be decoded", code=Code.NO_AUDIO)

@@ -11,25 +11,25 @@ from pathlib import Path
 
 from muxer.errors import Code, MediaError, ToolError
 from muxer.media import limits
-from muxer.media.audio_levels import CHANNELS, RATE, Levels
-from muxer.media.render import Tools, input_file
+from muxer.media.audio_levels import CHANNELS, RATE, AudioLevels
+from muxer.media.render import MediaTools, input_options
 from muxer.process import Runner
 
 DECODE_SECONDS = 900.0
 # A pause of the time stamps of at least this, in microseconds, is a gap (our decision); rounded time stamps differ by less.
-GAP_US = 50_000
+MIN_GAP_US = 50_000
 # Time stamps that go back by more than this, in microseconds, start over: parts of a file that were joined.
 _RESTART_US = 1_000_000
 # Containers whose time stamps follow from numbers of samples: where the form changes, they are wrong.
-_UNTIMED = ("avi", "mp3", "aac", "flac", "ogg", "wav", "w64", "amr", "au", "caf", "aiff", "ac3", "eac3", "gsm", "voc")
-_FRAME = re.compile(rb"ashowinfo.* pts: *(-?\d+|NOPTS) .*channels:(\d+) .*rate:(\d+) nb_samples:(\d+)")
+_UNTIMED_CONTAINERS = ("avi", "mp3", "aac", "flac", "ogg", "wav", "w64", "amr", "au", "caf", "aiff", "ac3", "eac3", "gsm", "voc")
+_FRAME_PATTERN = re.compile(rb"ashowinfo.* pts: *(-?\d+|NOPTS) .*channels:(\d+) .*rate:(\d+) nb_samples:(\d+)")
 _INFO, _ERROR = b"[info]", b"[error]"
 
-Form = tuple[int, int]
+AudioForm = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Gap:
+class AudioGap:
     """A pause in microseconds, and how much was decoded before it."""
 
     at_us: int
@@ -37,55 +37,55 @@ class Gap:
 
 
 @dataclass
-class Decoded:
+class DecodedAudio:
     """What was decoded. `samples` is the number of samples of each form, a sample rate and a number of channels; `errors` is
     the number of messages of the decoder, `frames` that of decoded frames."""
 
-    samples: dict[Form, int] = field(default_factory=dict)
-    gaps: list[Gap] = field(default_factory=list)
-    levels: Levels = field(default_factory=Levels)
+    samples: dict[AudioForm, int] = field(default_factory=dict)
+    gaps: list[AudioGap] = field(default_factory=list)
+    levels: AudioLevels = field(default_factory=AudioLevels)
     errors: int = 0
     frames: int = 0
 
     @property
-    def heard_us(self) -> int:
+    def decoded_us(self) -> int:
         """The duration of what was decoded, in microseconds."""
         return round(sum(count * 1_000_000 / rate for (rate, _), count in self.samples.items()))
 
     @property
     def length_us(self) -> int:
         """The duration with all gaps, in microseconds."""
-        return self.heard_us + sum(gap.length_us for gap in self.gaps)
+        return self.decoded_us + sum(gap.length_us for gap in self.gaps)
 
     @property
-    def changes(self) -> bool:
+    def changes_form(self) -> bool:
         """Whether the sample rate or the number of channels changes."""
         return len(self.samples) > 1
 
 
-class _Listener:
+class _FrameLogReader:
     """Reads the error output of ffmpeg, in which its filter ashowinfo describes each frame."""
 
-    def __init__(self, decoded: Decoded) -> None:
+    def __init__(self, decoded: DecodedAudio) -> None:
         self._decoded = decoded
         # The time of the file at which the decoded sound, with the gaps so far, begins; and the length of these gaps.
         self._origin_us = self._silence_us = 0
 
-    def hear(self, line: bytes) -> bool:
+    def read_line(self, line: bytes) -> bool:
         """Take in one line; return whether it reports no error."""
-        if (match := _FRAME.search(line)) is not None:
+        if (match := _FRAME_PATTERN.search(line)) is not None:
             self._decoded.frames += 1
-            if self._decoded.frames <= limits.MOST_FRAMES:
-                self._add(match)
+            if self._decoded.frames <= limits.MAX_FRAMES:
+                self._add_frame(match)
         self._decoded.errors += _ERROR in line
         return _INFO in line
 
-    def _add(self, match: re.Match[bytes]) -> None:
+    def _add_frame(self, match: re.Match[bytes]) -> None:
         decoded = self._decoded
         if match[1] != b"NOPTS":
-            late = int(match[1]) - self._origin_us - decoded.heard_us - self._silence_us
-            if late >= GAP_US:
-                decoded.gaps.append(Gap(decoded.heard_us, late))
+            late = int(match[1]) - self._origin_us - decoded.decoded_us - self._silence_us
+            if late >= MIN_GAP_US:
+                decoded.gaps.append(AudioGap(decoded.decoded_us, late))
                 self._silence_us += late
             elif late <= -_RESTART_US:
                 self._origin_us += late
@@ -94,32 +94,32 @@ class _Listener:
             decoded.samples[rate, channels] = decoded.samples.get((rate, channels), 0) + count
 
 
-def decode_audio(tools: Tools, runner: Runner, path: Path, container: str = "") -> Decoded:
+def decode_audio(tools: MediaTools, runner: Runner, path: Path, container: str = "") -> DecodedAudio:
     """Decode the first audio stream of the file at `path`. `container` is the name that ffprobe gives its form.
 
     Raises MediaError when nothing can be decoded.
     """
-    decoded = Decoded()
-    listener = _Listener(decoded)
+    decoded = DecodedAudio()
+    listener = _FrameLogReader(decoded)
     try:
-        runner.stream(decode_command(tools, path), decoded.levels.read, timeout=DECODE_SECONDS, hear=listener.hear)
+        runner.run_streaming(decode_audio_command(tools, path), decoded.levels.read_pcm, timeout=DECODE_SECONDS, hear=listener.read_line)
     except ToolError as error:
-        raise MediaError(f"the audio cannot be decoded: {error}", code=Code.NO_SOUND) from error
+        raise MediaError(f"the audio cannot be decoded: {error}", code=Code.NO_AUDIO) from error
     limits.check_frames(decoded.frames)
-    if not decoded.heard_us:
-        raise MediaError("no audio can be decoded", code=Code.NO_SOUND)
-    if container in _UNTIMED and (decoded.changes or container == "avi"):
+    if not decoded.decoded_us:
+        raise MediaError("no audio can be decoded", code=Code.NO_AUDIO)
+    if container in _UNTIMED_CONTAINERS and (decoded.changes_form or container == "avi"):
         decoded.gaps.clear()
     return decoded
 
 
-def decode_command(tools: Tools, path: Path) -> list[str]:
+def decode_audio_command(tools: MediaTools, path: Path) -> list[str]:
     """Return the command that decodes the audio of `path`: what :class:`Levels` reads is its standard output, and its error
     output has a line for each frame."""
     quiet = ["-nostdin", "-hide_banner", "-nostats", "-v", "repeat+level+info"]
-    command = [tools.ffmpeg, *quiet, *input_file(path), "-map", "0:a:0"]
+    command = [tools.ffmpeg, *quiet, *input_options(path), "-map", "0:a:0"]
     # Microseconds: the times that ffmpeg prints in seconds have six digits.
-    filters = f"asettb=1/1000000,ashowinfo,{one_form(RATE, CHANNELS)}"
+    filters = f"asettb=1/1000000,ashowinfo,{form_filters(RATE, CHANNELS)}"
     return [*command, "-af", filters, "-c:a", "pcm_s16le", "-f", "s16le", "pipe:1"]
 
 
@@ -128,7 +128,7 @@ _LAYOUTS = ("mono", "stereo", "2.1", "4.0", "5.0", "5.1", "6.1", "7.1")
 MAX_CHANNELS = len(_LAYOUTS)
 
 
-def one_form(rate: int, channels: int) -> str:
+def form_filters(rate: int, channels: int) -> str:
     """Return the filters that bring audio of any form to `rate` in Hz and `channels`, and leave its level as it is."""
     # ffmpeg makes one channel softer by the root of two when it becomes two; players do not.
     louder = "volume='if(eq(nb_channels,1),sqrt(2),1)'," if channels == 2 else ""

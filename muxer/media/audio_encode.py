@@ -14,22 +14,22 @@ from typing import IO, BinaryIO
 
 from muxer import files
 from muxer.errors import Code, MediaError
-from muxer.media.audio_decode import MAX_CHANNELS, Decoded, Form, decode_audio, one_form
-from muxer.media.audio_levels import Levels, find_difference
-from muxer.media.render import QUIET, WITHOUT_EXTRAS, Tools, input_file
+from muxer.media.audio_decode import MAX_CHANNELS, DecodedAudio, AudioForm, decode_audio, form_filters
+from muxer.media.audio_levels import AudioLevels, find_difference
+from muxer.media.render import QUIET_OPTIONS, WITHOUT_EXTRAS_OPTIONS, MediaTools, input_options
 from muxer.process import Runner
-from muxer.transfer import private_file
+from muxer.transfer import open_private
 
 ENCODE_SECONDS = 900.0
 # Lossy audio ends at the border of a packet; no packet of a playable codec is longer, in microseconds.
-PACKET_US = 150_000
+MAX_PACKET_US = 150_000
 # The sample rates of AAC that browsers play, in Hz.
 _RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
 _SAMPLE_BYTES, _COPY_BYTES = 2, 1 << 16
 
 
 @dataclass(frozen=True)
-class Stretch:
+class AudioSpan:
     """`silence_us` microseconds of silence, then what is decoded of the file `part` between two times in microseconds."""
 
     part: int
@@ -39,114 +39,114 @@ class Stretch:
 
 
 @dataclass(frozen=True)
-class Source:
+class AudioSource:
     """Audio that is to be re-encoded: files that follow one another, and what was decoded of each. `cut_us` is what is cut
     off at the beginning and at the end, in microseconds."""
 
-    parts: tuple[tuple[Path, Decoded], ...]
+    parts: tuple[tuple[Path, DecodedAudio], ...]
     cut_us: tuple[int, int] = (0, 0)
 
     @property
-    def form(self) -> Form:
+    def output_form(self) -> AudioForm:
         """The form of the result: the highest sample rate and the largest number of channels."""
         forms = [form for _, decoded in self.parts for form in decoded.samples]
         rate = max(rate for rate, _ in forms)
         return min((one for one in _RATES if one >= rate), default=_RATES[-1]), min(max(n for _, n in forms), MAX_CHANNELS)
 
     @property
-    def stretches(self) -> tuple[Stretch, ...]:
+    def audio_spans(self) -> tuple[AudioSpan, ...]:
         """What the result is made of, in order."""
-        made = [stretch for number, (_, decoded) in enumerate(self.parts) for stretch in _stretches(number, decoded)]
-        return tuple(_cut(made, *self.cut_us))
+        made = [stretch for number, (_, decoded) in enumerate(self.parts) for stretch in _spans_of(number, decoded)]
+        return tuple(_trim_ends(made, *self.cut_us))
 
     @property
     def length_us(self) -> int:
         """The duration of the result in microseconds."""
-        return sum(stretch.silence_us + stretch.end_us - stretch.begin_us for stretch in self.stretches)
+        return sum(stretch.silence_us + stretch.end_us - stretch.begin_us for stretch in self.audio_spans)
 
     @property
-    def levels(self) -> Levels:
+    def expected_levels(self) -> AudioLevels:
         """How loud the result must be."""
-        levels, position = Levels(), 0
-        for stretch in self.stretches:
+        levels, position = AudioLevels(), 0
+        for stretch in self.audio_spans:
             position += stretch.silence_us
-            levels.fill(position)
-            levels.add(self.parts[stretch.part][1].levels, stretch.begin_us, stretch.end_us)
+            levels.fill_to(position)
+            levels.add_span(self.parts[stretch.part][1].levels, stretch.begin_us, stretch.end_us)
             position += stretch.end_us - stretch.begin_us
-            levels.fill(position)
+            levels.fill_to(position)
         return levels
 
     @property
-    def is_plain(self) -> bool:
+    def is_simple(self) -> bool:
         """Whether one run of ffmpeg can re-encode it: one file of one form, without silence and cuts."""
         (_, decoded), *others = self.parts
-        return not others and not decoded.changes and not decoded.gaps and not any(self.cut_us)
+        return not others and not decoded.changes_form and not decoded.gaps and not any(self.cut_us)
 
 
-def encode_audio(tools: Tools, runner: Runner, source: Source, output: Path, *, plain: bool) -> None:
+def encode_audio(tools: MediaTools, runner: Runner, source: AudioSource, output: Path, *, plain: bool) -> None:
     """Re-encode `source` into the MP4 file `output`: by one run of ffmpeg when `plain`, else by way of its samples.
 
     Raises ToolError when ffmpeg fails.
     """
     if plain:
-        runner.run(encode_command(tools, source.parts[0][0], source.form, output), timeout=ENCODE_SECONDS)
+        runner.run(encode_audio_command(tools, source.parts[0][0], source.output_form, output), timeout=ENCODE_SECONDS)
         return
     samples = output.with_name("samples.pcm")
     try:
         _write_samples(tools, runner, source, samples)
-        runner.run(pcm_command(tools, samples, source.form, output), timeout=ENCODE_SECONDS)
+        runner.run(pcm_command(tools, samples, source.output_form, output), timeout=ENCODE_SECONDS)
     finally:
-        files.remove(samples)
+        files.remove_file(samples)
 
 
-def check_encoded(tools: Tools, runner: Runner, source: Source, output: Path) -> None:
+def check_encoded(tools: MediaTools, runner: Runner, source: AudioSource, output: Path) -> None:
     """Decode `output` and compare it with `source`: one form, the length, and the level in every second.
 
     Raises MediaError with the code NOT_VERIFIED that says in what they differ.
     """
     found = decode_audio(tools, runner, output)
-    if tuple(found.samples) != (source.form,):
-        raise _wrong(f"it has {_forms(found)} and not {_forms(source.form)}")
+    if tuple(found.samples) != (source.output_form,):
+        raise _mismatch_error(f"it has {_describe_forms(found)} and not {_describe_forms(source.output_form)}")
     if found.errors:
-        raise _wrong(f"the decoder reports {found.errors} errors")
-    if abs(found.length_us - source.length_us) > PACKET_US:
-        raise _wrong(f"it lasts {found.length_us / 1e6:.3f} s and not {source.length_us / 1e6:.3f} s")
-    if (difference := find_difference(source.levels, found.levels)) is not None:
+        raise _mismatch_error(f"the decoder reports {found.errors} errors")
+    if abs(found.length_us - source.length_us) > MAX_PACKET_US:
+        raise _mismatch_error(f"it lasts {found.length_us / 1e6:.3f} s and not {source.length_us / 1e6:.3f} s")
+    if (difference := find_difference(source.expected_levels, found.levels)) is not None:
         second, wanted, level = difference
-        raise _wrong(f"its level in second {second} is {level:.0f} dB and not {wanted:.0f} dB")
+        raise _mismatch_error(f"its level in second {second} is {level:.0f} dB and not {wanted:.0f} dB")
 
 
-def encode_command(tools: Tools, audio: Path, form: Form, output: Path) -> list[str]:
+def encode_audio_command(tools: MediaTools, audio: Path, form: AudioForm, output: Path) -> list[str]:
     """Return the command that re-encodes the file `audio` in `form` into the MP4 file `output`, without its time stamps."""
-    command = [tools.ffmpeg, *QUIET, *input_file(audio), "-map", "0:a:0"]
-    filters = f"{one_form(*form)},asetpts=N/SR/TB"
-    return [*command, "-af", filters, "-c:a", "aac", *WITHOUT_EXTRAS, "-f", "mp4", str(output)]
+    command = [tools.ffmpeg, *QUIET_OPTIONS, *input_options(audio), "-map", "0:a:0"]
+    filters = f"{form_filters(*form)},asetpts=N/SR/TB"
+    return [*command, "-af", filters, "-c:a", "aac", *WITHOUT_EXTRAS_OPTIONS, "-f", "mp4", str(output)]
 
 
-def pcm_command(tools: Tools, samples: Path, form: Form, output: Path) -> list[str]:
+def pcm_command(tools: MediaTools, samples: Path, form: AudioForm, output: Path) -> list[str]:
     """Return the command that encodes a file of bare samples of `form` into the MP4 file `output`."""
     rate, channels = form
-    command = [tools.ffmpeg, *QUIET, "-f", "s16le", "-ar", str(rate), "-ac", str(channels), "-i", f"file:{samples}"]
-    return [*command, "-c:a", "aac", *WITHOUT_EXTRAS, "-f", "mp4", str(output)]
+    command = [tools.ffmpeg, *QUIET_OPTIONS, "-f", "s16le", "-ar", str(rate), "-ac", str(channels), "-i", f"file:{samples}"]
+    return [*command, "-c:a", "aac", *WITHOUT_EXTRAS_OPTIONS, "-f", "mp4", str(output)]
 
 
-def samples_command(tools: Tools, audio: Path, form: Form) -> list[str]:
+def samples_command(tools: MediaTools, audio: Path, form: AudioForm) -> list[str]:
     """Return the command that writes the samples of the file `audio` in `form` to its standard output."""
-    command = [tools.ffmpeg, *QUIET, *input_file(audio), "-map", "0:a:0", "-af", one_form(*form)]
+    command = [tools.ffmpeg, *QUIET_OPTIONS, *input_options(audio), "-map", "0:a:0", "-af", form_filters(*form)]
     return [*command, "-c:a", "pcm_s16le", "-f", "s16le", "pipe:1"]
 
 
-def _stretches(number: int, decoded: Decoded) -> Iterator[Stretch]:
+def _spans_of(number: int, decoded: DecodedAudio) -> Iterator[AudioSpan]:
     position = silence = 0
     for gap in decoded.gaps:
         if gap.at_us > position:
-            yield Stretch(number, silence, position, gap.at_us)
+            yield AudioSpan(number, silence, position, gap.at_us)
             position, silence = gap.at_us, 0
         silence += gap.length_us
-    yield Stretch(number, silence, position, decoded.heard_us)
+    yield AudioSpan(number, silence, position, decoded.decoded_us)
 
 
-def _cut(stretches: list[Stretch], begin_us: int, end_us: int) -> Iterator[Stretch]:
+def _trim_ends(stretches: list[AudioSpan], begin_us: int, end_us: int) -> Iterator[AudioSpan]:
     """Yield stretches without `begin_us` and `end_us` microseconds of audio at both ends."""
     left = sum(one.end_us - one.begin_us for one in stretches) - end_us
     for one in stretches:
@@ -154,36 +154,36 @@ def _cut(stretches: list[Stretch], begin_us: int, end_us: int) -> Iterator[Stret
         skipped, kept = min(begin_us, length), min(left, length)
         begin_us, left = begin_us - skipped, left - kept
         if kept > skipped or one.silence_us:
-            yield Stretch(one.part, one.silence_us, one.begin_us + skipped, one.begin_us + max(skipped, kept))
+            yield AudioSpan(one.part, one.silence_us, one.begin_us + skipped, one.begin_us + max(skipped, kept))
 
 
-def _write_samples(tools: Tools, runner: Runner, source: Source, output: Path) -> None:
-    form, planned = source.form, source.stretches
-    with private_file(output) as out:
+def _write_samples(tools: MediaTools, runner: Runner, source: AudioSource, output: Path) -> None:
+    form, planned = source.output_form, source.audio_spans
+    with open_private(output) as out:
         for number, (path, _) in enumerate(source.parts):
             stretches = [one for one in planned if one.part == number]
-            write = partial(_place, out=out, stretches=stretches, form=form)
-            runner.stream(samples_command(tools, path, form), write, timeout=ENCODE_SECONDS)
+            write = partial(_place_samples, out=out, stretches=stretches, form=form)
+            runner.run_streaming(samples_command(tools, path, form), write, timeout=ENCODE_SECONDS)
 
 
-def _place(pcm: IO[bytes], *, out: BinaryIO, stretches: Sequence[Stretch], form: Form) -> None:
+def _place_samples(pcm: IO[bytes], *, out: BinaryIO, stretches: Sequence[AudioSpan], form: AudioForm) -> None:
     """Write the samples of one file to `out`, with the silence between them. What is missing at its end is silence too."""
     rate, channels = form
 
-    def size(microseconds: int) -> int:
+    def byte_count(microseconds: int) -> int:
         return round(microseconds * rate / 1_000_000) * channels * _SAMPLE_BYTES
 
     position = 0
     for one in stretches:
-        _copy(None, out, size(one.silence_us))
-        _copy(pcm, None, size(one.begin_us) - position)
-        _copy(pcm, out, size(one.end_us) - size(one.begin_us))
-        position = size(one.end_us)
+        _copy_bytes(None, out, byte_count(one.silence_us))
+        _copy_bytes(pcm, None, byte_count(one.begin_us) - position)
+        _copy_bytes(pcm, out, byte_count(one.end_us) - byte_count(one.begin_us))
+        position = byte_count(one.end_us)
     while pcm.read(_COPY_BYTES):
         pass
 
 
-def _copy(pcm: IO[bytes] | None, out: BinaryIO | None, length: int) -> None:
+def _copy_bytes(pcm: IO[bytes] | None, out: BinaryIO | None, length: int) -> None:
     """Copy `length` bytes; zeros without a source, or behind its end."""
     while length > 0:
         wanted = min(length, _COPY_BYTES)
@@ -193,10 +193,10 @@ def _copy(pcm: IO[bytes] | None, out: BinaryIO | None, length: int) -> None:
         length -= len(data) or wanted
 
 
-def _forms(found: Decoded | Form) -> str:
-    forms = found.samples if isinstance(found, Decoded) else (found,)
+def _describe_forms(found: DecodedAudio | AudioForm) -> str:
+    forms = found.samples if isinstance(found, DecodedAudio) else (found,)
     return ", ".join(f"{rate} Hz with {channels} channels" for rate, channels in forms)
 
 
-def _wrong(what: str) -> MediaError:
+def _mismatch_error(what: str) -> MediaError:
     return MediaError(f"the re-encoded audio is not as loud or as long as the call: {what}", code=Code.NOT_VERIFIED)

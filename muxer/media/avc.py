@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 IDR, SEI, SEQUENCE_SET, PICTURE_SET, DELIMITER = 5, 6, 7, 8, 9
 # A slice is what comes first in a picture besides these.
-BEFORE_SLICES = (SEI, SEQUENCE_SET, PICTURE_SET, DELIMITER)
-LENGTH_BYTES = 4
+UNITS_BEFORE_SLICES = (SEI, SEQUENCE_SET, PICTURE_SET, DELIMITER)
+UNIT_LENGTH_BYTES = 4
 
 _PROFILES = {66: "Baseline", 77: "Main", 100: "High"}
 _EXTENDED_SAR = 255
 # Sample aspect ratios that mean square pixels: unspecified, and 1:1.
-_SQUARE = (0, 1)
+_SQUARE_SAR_IDS = (0, 1)
 
 
 class AvcError(ValueError):
@@ -21,7 +21,7 @@ class AvcError(ValueError):
 
 
 @dataclass(frozen=True)
-class Avc:
+class AvcConfig:
     """An H.264 stream as its parameter sets describe it. ``config`` is the content of its avcC box, ``sets`` those in it."""
 
     config: bytes
@@ -38,17 +38,17 @@ class Avc:
         return b"".join(struct.pack(">I", len(one)) + one for one in self.sets)
 
 
-def read_config(config: bytes) -> Avc:
+def read_config(config: bytes) -> AvcConfig:
     """Given the content of an avcC box, return what it says. Raise :class:`AvcError` for anything but progressive 8 bit
     4:2:0 pictures in Baseline, Main or High with lengths of four bytes."""
     sets = _parameter_sets(config)
-    if config[4] & 3 != LENGTH_BYTES - 1:
+    if config[4] & 3 != UNIT_LENGTH_BYTES - 1:
         raise AvcError("pictures have lengths of fewer than four bytes")
     first = next((one for one in sets if one[0] & 31 == SEQUENCE_SET), None)
     if first is None or not any(one[0] & 31 == PICTURE_SET for one in sets):
         raise AvcError("there are no parameter sets")
     try:
-        return _read_sequence(_Bits(first[1:].replace(b"\0\0\3", b"\0\0")), config, sets)
+        return _read_sequence(_BitReader(first[1:].replace(b"\0\0\3", b"\0\0")), config, sets)
     except IndexError:
         raise AvcError("a parameter set breaks off") from None
 
@@ -72,105 +72,105 @@ def _parameter_sets(config: bytes) -> list[bytes]:
     return sets
 
 
-class _Bits:
+class _BitReader:
     """Reads numbers of bits, and numbers in Exp-Golomb code. Raises ``IndexError`` behind the end."""
 
     def __init__(self, data: bytes) -> None:
         self._text = bin(int.from_bytes(b"\1" + data, "big"))[3:]
         self._at = 0
 
-    def bits(self, count: int) -> int:
+    def read_bits(self, count: int) -> int:
         """Return the next ``count`` bits as a number."""
         if self._at + count > len(self._text):
             raise IndexError
         self._at += count
         return int(self._text[self._at - count : self._at] or "0", 2)
 
-    def golomb(self) -> int:
+    def read_unsigned(self) -> int:
         """Return the next unsigned number in Exp-Golomb code."""
         one = self._text.find("1", self._at)
         zeros = one - self._at
         if one < 0 or zeros > 32:
             raise IndexError
         self._at += zeros
-        return self.bits(zeros + 1) - 1
+        return self.read_bits(zeros + 1) - 1
 
-    def signed(self) -> int:
+    def read_signed(self) -> int:
         """Return the next signed number in Exp-Golomb code."""
-        number = self.golomb()
+        number = self.read_unsigned()
         return (number + 1) // 2 if number % 2 else -(number // 2)
 
 
-def _read_sequence(bits: _Bits, config: bytes, sets: list[bytes]) -> Avc:
+def _read_sequence(bits: _BitReader, config: bytes, sets: list[bytes]) -> AvcConfig:
     """Read a sequence parameter set (14496-10, 7.3.2.1.1) as far as it says what pictures are like."""
-    number, constraints, _level = bits.bits(8), bits.bits(8), bits.bits(8)
-    bits.golomb()
+    number, constraints, _level = bits.read_bits(8), bits.read_bits(8), bits.read_bits(8)
+    bits.read_unsigned()
     if number not in _PROFILES:
         raise AvcError(f"the profile {number} is none that browsers play")
     if number == 100:
-        _need_plain_high(bits)
-    bits.golomb()  # log2_max_frame_num
-    _skip_order(bits)
-    bits.golomb()  # max_num_ref_frames
-    bits.bits(1)
-    width, height = 16 * (bits.golomb() + 1), 16 * (bits.golomb() + 1)
-    if not bits.bits(1):
+        _require_8bit_420(bits)
+    bits.read_unsigned()  # log2_max_frame_num
+    _skip_frame_order(bits)
+    bits.read_unsigned()  # max_num_ref_frames
+    bits.read_bits(1)
+    width, height = 16 * (bits.read_unsigned() + 1), 16 * (bits.read_unsigned() + 1)
+    if not bits.read_bits(1):
         raise AvcError("the pictures are interlaced")
-    bits.bits(1)
-    if bits.bits(1):
-        left, right, top, bottom = (2 * bits.golomb() for _ in range(4))
+    bits.read_bits(1)
+    if bits.read_bits(1):
+        left, right, top, bottom = (2 * bits.read_unsigned() for _ in range(4))
         width, height = width - left - right, height - top - bottom
-    full_range, square = _read_usability(bits) if bits.bits(1) else (False, True)
+    full_range, square = _read_usability(bits) if bits.read_bits(1) else (False, True)
     profile = "Constrained Baseline" if number == 66 and constraints & 0x40 else _PROFILES[number]
-    return Avc(config, tuple(sets), profile, width, height, full_range, square)
+    return AvcConfig(config, tuple(sets), profile, width, height, full_range, square)
 
 
-def _need_plain_high(bits: _Bits) -> None:
+def _require_8bit_420(bits: _BitReader) -> None:
     """Read the fields of the High profiles. Raise :class:`AvcError` for more than 8 bit 4:2:0."""
-    if bits.golomb() != 1 or bits.golomb() or bits.golomb():
+    if bits.read_unsigned() != 1 or bits.read_unsigned() or bits.read_unsigned():
         raise AvcError("the pictures are not 8 bit 4:2:0")
-    bits.bits(1)
-    if bits.bits(1):
+    bits.read_bits(1)
+    if bits.read_bits(1):
         for number in range(8):
-            if bits.bits(1):
+            if bits.read_bits(1):
                 _skip_scaling_list(bits, 16 if number < 6 else 64)
 
 
-def _skip_scaling_list(bits: _Bits, size: int) -> None:
+def _skip_scaling_list(bits: _BitReader, size: int) -> None:
     last = following = 8
     for _ in range(size):
         if following:
-            following = (last + bits.signed() + 256) % 256
+            following = (last + bits.read_signed() + 256) % 256
         last = following or last
 
 
-def _skip_order(bits: _Bits) -> None:
+def _skip_frame_order(bits: _BitReader) -> None:
     """Skip the fields that tell the order of pictures."""
-    kind = bits.golomb()
+    kind = bits.read_unsigned()
     if kind == 0:
-        bits.golomb()
+        bits.read_unsigned()
     elif kind == 1:
-        bits.bits(1)
-        bits.signed()
-        bits.signed()
-        for _ in range(bits.golomb()):
-            bits.signed()
+        bits.read_bits(1)
+        bits.read_signed()
+        bits.read_signed()
+        for _ in range(bits.read_unsigned()):
+            bits.read_signed()
 
 
-def _read_usability(bits: _Bits) -> tuple[bool, bool]:
+def _read_usability(bits: _BitReader) -> tuple[bool, bool]:
     """Read the video usability information: whether colours have the full range, and whether pixels are square."""
     square = True
-    if bits.bits(1):
-        ratio = bits.bits(8)
-        square = ratio in _SQUARE
+    if bits.read_bits(1):
+        ratio = bits.read_bits(8)
+        square = ratio in _SQUARE_SAR_IDS
         if ratio == _EXTENDED_SAR:
-            width, height = bits.bits(16), bits.bits(16)
+            width, height = bits.read_bits(16), bits.read_bits(16)
             square = width == height
-    if bits.bits(1):
-        bits.bits(1)
+    if bits.read_bits(1):
+        bits.read_bits(1)
     full_range = False
-    if bits.bits(1):
-        bits.bits(3)
-        full_range = bool(bits.bits(1))
+    if bits.read_bits(1):
+        bits.read_bits(3)
+        full_range = bool(bits.read_bits(1))
     return full_range, square
 

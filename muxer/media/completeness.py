@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from muxer.media import boxes
 from muxer.media.boxes import BoxError
-from muxer.media.tracks import MOST_INDEX_BYTES, last_byte
+from muxer.media.tracks import MAX_INDEX_BYTES, last_sample_end
 
 # Headers that are read at most: one for each frame of a recording of days, in the forms that have one for each.
 MAX_HEADERS = 5_000_000
@@ -47,25 +47,25 @@ class Structure(StrEnum):
     UNPROVEN = "unproven"
 
 
-def examine(path: Path) -> Structure:
+def examine_structure(path: Path) -> Structure:
     """Return what the structure of the file at `path` states. An empty file is `TRUNCATED`. Raises OSError."""
     with path.open("rb") as file:
         end = file.seek(0, 2)
         file.seek(0)
         head = file.read(MAX_HEADER_BYTES)
         if len(head) < MAX_HEADER_BYTES:
-            return Structure.UNPROVEN if _is_text(head) else Structure.TRUNCATED
-        form = form_of(head)
+            return Structure.UNPROVEN if _looks_like_text(head) else Structure.TRUNCATED
+        form = container_form(head)
         if form == "mp4":
-            return _mp4(file, end)
+            return _examine_mp4(file, end)
         if form == "matroska":
-            return _matroska(file, end)
+            return _examine_matroska(file, end)
         if form == "wav":
-            return _wav(file, end)
-        return _avi(file, end) if form == "avi" else Structure.UNPROVEN
+            return _examine_wav(file, end)
+        return _examine_avi(file, end) if form == "avi" else Structure.UNPROVEN
 
 
-def form_of(head: bytes) -> str:
+def container_form(head: bytes) -> str:
     """Return the form of a file by its first 16 bytes, `head`: mp4, matroska, wav, avi, or an empty text for another one."""
     if head[:4] == _EBML.to_bytes(4, "big"):
         return "matroska"
@@ -77,20 +77,20 @@ def form_of(head: bytes) -> str:
 def is_text(path: Path) -> bool:
     """Return whether the file at `path` begins as text does, such as an error page in place of media. Raises OSError."""
     with path.open("rb") as file:
-        return _is_text(file.read(TEXT_BYTES))
+        return _looks_like_text(file.read(TEXT_BYTES))
 
 
-def _is_text(head: bytes) -> bool:
+def _looks_like_text(head: bytes) -> bool:
     return len(head) >= MIN_TEXT_BYTES and all(32 <= one < 127 or one in b"\t\r\n" for one in head)
 
 
-def _at(file: BinaryIO, position: int, length: int = MAX_HEADER_BYTES) -> bytes:
+def _read_at(file: BinaryIO, position: int, length: int = MAX_HEADER_BYTES) -> bytes:
     file.seek(position)
     return file.read(length)
 
 
 @dataclass(frozen=True)
-class _Boxes:
+class _TopBoxes:
     """The boxes at the top of an MP4 file: the kinds of those that are there, the content of its index, whether a box
     breaks off, whether other bytes than boxes follow, and the largest end that an index of segments states."""
 
@@ -98,18 +98,18 @@ class _Boxes:
     index: memoryview | None
     breaks_off: bool
     foreign: bool
-    promised: int
+    indexed_end: int
 
 
-def _mp4(file: BinaryIO, end: int) -> Structure:
-    found = _top_boxes(file, end)
+def _examine_mp4(file: BinaryIO, end: int) -> Structure:
+    found = _read_top_boxes(file, end)
     if found.index is None:
         if found.breaks_off:
             return Structure.TRUNCATED
         return Structure.UNPROVEN if found.foreign or set(found.kinds) - _MP4_MEDIA_ONLY else Structure.TRUNCATED
     try:
-        last = max((last_byte(inner) for kind, inner in boxes.children(found.index) if kind == b"trak"), default=0)
-        fragmented = boxes.child(found.index, b"mvex") is not None
+        last = max((last_sample_end(inner) for kind, inner in boxes.iterate_children(found.index) if kind == b"trak"), default=0)
+        fragmented = boxes.find_child(found.index, b"mvex") is not None
     except BoxError:
         return Structure.TRUNCATED if found.breaks_off else Structure.UNPROVEN
     if last > end:
@@ -117,21 +117,21 @@ def _mp4(file: BinaryIO, end: int) -> Structure:
     if not fragmented:
         # What follows the last sample is no media.
         return Structure.WHOLE if last else Structure.UNPROVEN
-    return _fragments(found, end, has_samples=last > 0)
+    return _examine_fragments(found, end, has_samples=last > 0)
 
 
-def _fragments(found: _Boxes, end: int, *, has_samples: bool) -> Structure:
+def _examine_fragments(found: _TopBoxes, end: int, *, has_samples: bool) -> Structure:
     if found.kinds[-1] == b"mfra":
         # The index of the fragments is written when the file is closed.
         return Structure.WHOLE
-    if found.breaks_off or found.promised > end or found.kinds[-1] == b"moof":
+    if found.breaks_off or found.indexed_end > end or found.kinds[-1] == b"moof":
         return Structure.TRUNCATED
     if b"moof" not in found.kinds and not has_samples:
         return Structure.TRUNCATED
     return Structure.UNPROVEN
 
 
-def _top_boxes(file: BinaryIO, end: int) -> _Boxes:
+def _read_top_boxes(file: BinaryIO, end: int) -> _TopBoxes:
     kinds: list[bytes] = []
     index: memoryview | None = None
     position = promised = 0
@@ -139,12 +139,12 @@ def _top_boxes(file: BinaryIO, end: int) -> _Boxes:
     for _ in range(MAX_HEADERS):
         if position >= end:
             break
-        head = _at(file, position)
-        if len(head) >= boxes.HEADER and not any(head):
+        head = _read_at(file, position)
+        if len(head) >= boxes.HEADER_BYTES and not any(head):
             foreign = True  # filled up with zeros
             break
         try:
-            kind, skip, size = boxes.header(head)
+            kind, skip, size = boxes.parse_header(head)
         except BoxError:
             # A header that breaks off, or one whose size the recorder would have filled in at the end.
             breaks_off = len(head) < MAX_HEADER_BYTES or head[4:8] == b"mdat"
@@ -158,36 +158,36 @@ def _top_boxes(file: BinaryIO, end: int) -> _Boxes:
             breaks_off = True
             break
         kinds.append(kind)
-        if kind == b"moov" and size <= MOST_INDEX_BYTES:
-            index = memoryview(_at(file, position + skip, size - skip))
+        if kind == b"moov" and size <= MAX_INDEX_BYTES:
+            index = memoryview(_read_at(file, position + skip, size - skip))
         if kind == b"sidx":
-            promised = max(promised, _promised(_at(file, position + skip, size - skip), position + size))
+            promised = max(promised, _indexed_end(_read_at(file, position + skip, size - skip), position + size))
         position += size
-    return _Boxes(tuple(kinds), index, breaks_off, foreign, promised)
+    return _TopBoxes(tuple(kinds), index, breaks_off, foreign, promised)
 
 
-def _promised(body: bytes, anchor: int) -> int:
+def _indexed_end(body: bytes, anchor: int) -> int:
     """Return where the last segment ends by an index of segments (sidx), 0 when the index is not understood."""
     view = memoryview(body)
     try:
-        wide = bool(boxes.number(view, 0, 1))
-        first = boxes.number(view, 20 if wide else 16, 8 if wide else 4)
+        wide = bool(boxes.read_number(view, 0, 1))
+        first = boxes.read_number(view, 20 if wide else 16, 8 if wide else 4)
         entries = 28 if wide else 20
-        count = boxes.number(view, entries + 2, 2)
-        sizes = (boxes.number(view, entries + 4 + 12 * number, 4) & 0x7FFFFFFF for number in range(count))
+        count = boxes.read_number(view, entries + 2, 2)
+        sizes = (boxes.read_number(view, entries + 4 + 12 * number, 4) & 0x7FFFFFFF for number in range(count))
         return anchor + first + sum(sizes)
     except BoxError:
         return 0
 
 
-def _matroska(file: BinaryIO, end: int) -> Structure:
+def _examine_matroska(file: BinaryIO, end: int) -> Structure:
     """Follow the elements of a file. A segment or cluster of unknown size is entered, all others are skipped."""
     position, clusters = 0, 0
     for _ in range(MAX_HEADERS):
         if position >= end:
             return Structure.UNPROVEN if clusters else Structure.TRUNCATED
-        head = _at(file, position)
-        found = _element(head)
+        head = _read_at(file, position)
+        found = _parse_element(head)
         if found is None:
             may_go_on = any(head) and position + MAX_HEADER_BYTES > end
             return Structure.TRUNCATED if may_go_on else Structure.UNPROVEN
@@ -204,13 +204,13 @@ def _matroska(file: BinaryIO, end: int) -> Structure:
     return Structure.UNPROVEN
 
 
-def _element(head: bytes) -> tuple[int, int, int | None] | None:
+def _parse_element(head: bytes) -> tuple[int, int, int | None] | None:
     """Return id, length of the header and size of the element that begins with `head`. The size is None when it is unknown.
     Returns None when `head` is no header, or breaks off."""
-    kind = _variable(head, 4)
+    kind = _parse_variable(head, 4)
     if kind is None:
         return None
-    size = _variable(head[kind[1] :], 8)
+    size = _parse_variable(head[kind[1] :], 8)
     if size is None:
         return None
     value, length = size
@@ -218,17 +218,17 @@ def _element(head: bytes) -> tuple[int, int, int | None] | None:
     return kind[0], kind[1] + length, None if value & mask == mask else value & mask
 
 
-def _variable(data: bytes, most: int) -> tuple[int, int] | None:
+def _parse_variable(data: bytes, most: int) -> tuple[int, int] | None:
     """Return the number of variable length at the beginning of `data`, with its mark, and its length in bytes."""
     length = 9 - data[0].bit_length() if data else most + 1
     return (int.from_bytes(data[:length], "big"), length) if length <= min(most, len(data)) else None
 
 
-def _wav(file: BinaryIO, end: int) -> Structure:
+def _examine_wav(file: BinaryIO, end: int) -> Structure:
     long_size = 0
-    for kind, start, size in _chunks(file, 12, end):
+    for kind, start, size in _riff_chunks(file, 12, end):
         if kind == b"ds64":
-            long_size = int.from_bytes(_at(file, start + 8, 8), "little")
+            long_size = int.from_bytes(_read_at(file, start + 8, 8), "little")
         if kind == b"data":
             size = long_size if long_size and size == 0xFFFFFFFF else size
             if start + size <= end:
@@ -238,10 +238,10 @@ def _wav(file: BinaryIO, end: int) -> Structure:
     return Structure.TRUNCATED
 
 
-def _chunks(file: BinaryIO, position: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+def _riff_chunks(file: BinaryIO, position: int, end: int) -> Iterator[tuple[bytes, int, int]]:
     """Yield the kind of each chunk of a RIFF file from `position` on, where its content begins, and its size in bytes."""
     for _ in range(MAX_HEADERS):
-        head = _at(file, position, 8)
+        head = _read_at(file, position, 8)
         if len(head) < 8:
             return
         size = int.from_bytes(head[4:], "little")
@@ -251,9 +251,9 @@ def _chunks(file: BinaryIO, position: int, end: int) -> Iterator[tuple[bytes, in
             return
 
 
-def _avi(file: BinaryIO, end: int) -> Structure:
+def _examine_avi(file: BinaryIO, end: int) -> Structure:
     """Compare the sizes of all RIFF chunks with the file: a long AVI file has several (OpenDML)."""
-    for kind, start, size in _chunks(file, 0, end):
+    for kind, start, size in _riff_chunks(file, 0, end):
         if kind != b"RIFF" or size in (0, 0xFFFFFFFF):
             return Structure.UNPROVEN
         if start + size > end:

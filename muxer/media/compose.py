@@ -14,25 +14,25 @@ from fractions import Fraction
 from operator import sub
 from pathlib import Path
 
-from muxer.media.ordering import in_order
+from muxer.media.ordering import sorted_copy
 from muxer.media.orientation import UPRIGHT, Orientation
-from muxer.media.probe import Probed, need_video
+from muxer.media.probe import MediaInfo, require_video
 
 TIMESCALE = 90_000
 
 
-def ticks(microseconds: int) -> int:
+def to_ticks(microseconds: int) -> int:
     """Given microseconds, return ticks of the result, rounded to the nearest."""
     return round(Fraction(microseconds * TIMESCALE, 1_000_000))
 
 
 @dataclass(frozen=True)
-class Run:
+class SampleSpan:
     """A stretch of a file's samples in the result: those from ``first`` to before ``last``, in the order in which they are
     decoded. ``at`` is where the file's first frame would be shown, in microseconds of the result (it may be negative);
     ``begin`` is where the stretch begins."""
 
-    source: Probed
+    source: MediaInfo
     first: int
     last: int
     at: int
@@ -40,7 +40,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Row:
+class SampleTable:
     """The samples of a track in the order in which they are decoded; times in ticks of 1/90000 s.
 
     ``file`` is an index into ``files``; ``before`` an index into ``prefixes``, what is put before a sample's own bytes.
@@ -49,73 +49,73 @@ class Row:
 
     files: tuple[Path, ...]
     prefixes: tuple[bytes, ...]
-    shown: array[int]
-    decoded: array[int]
+    pts: array[int]
+    dts: array[int]
     sync: bytearray
     file: array[int]
     offsets: array[int]
     sizes: array[int]
-    before: array[int]
+    prefix: array[int]
     length: int
     orientation: Orientation = UPRIGHT
 
     @property
-    def delay(self) -> int:
+    def start_delay(self) -> int:
         """How much later than it is decoded the first frame is shown, in ticks."""
-        return min(self.shown) - self.decoded[0] if self.shown else 0
+        return min(self.pts) - self.dts[0] if self.pts else 0
 
 
-def arrange(runs: Sequence[Run], length: int) -> Row:
+def build_sample_table(runs: Sequence[SampleSpan], length: int) -> SampleTable:
     """Given the stretches of a result in order and its length in microseconds, return its samples in a row."""
     sources = {run.source.path: run.source for run in runs}
     files = {path: number for number, path in enumerate(sources)}
-    prefixes = _prefixes(runs)
-    row = Row(tuple(files), tuple(prefixes), *_columns(), ticks(length))
+    prefixes = _number_prefixes(runs)
+    row = SampleTable(tuple(files), tuple(prefixes), *_empty_columns(), to_ticks(length))
     for run in runs:
-        _append(row, run, files[run.source.path], prefixes.get(_sets(run), 0))
-    return replace(row, decoded=decoding_times(row.shown))
+        _append_span(row, run, files[run.source.path], prefixes.get(_parameter_sets(run), 0))
+    return replace(row, dts=decoding_times(row.pts))
 
 
-def _columns() -> tuple[array[int], array[int], bytearray, array[int], array[int], array[int], array[int]]:
+def _empty_columns() -> tuple[array[int], array[int], bytearray, array[int], array[int], array[int], array[int]]:
     return array("q"), array("q"), bytearray(), array("I"), array("q"), array("I"), array("I")
 
 
-def _sets(run: Run) -> bytes:
-    avc = need_video(run.source).avc
+def _parameter_sets(run: SampleSpan) -> bytes:
+    avc = require_video(run.source).avc
     return avc.in_band if avc is not None else b""
 
 
-def _prefixes(runs: Sequence[Run]) -> dict[bytes, int]:
+def _number_prefixes(runs: Sequence[SampleSpan]) -> dict[bytes, int]:
     """Return the parameter sets of all stretches with their numbers from 1 on, none when they are the same everywhere."""
-    different = dict.fromkeys(map(_sets, runs))
+    different = dict.fromkeys(map(_parameter_sets, runs))
     return {b"": 0} | {sets: number for number, sets in enumerate(different, start=1)} if len(different) > 1 else {b"": 0}
 
 
-def _append(row: Row, run: Run, file: int, prefix: int) -> None:
-    video = need_video(run.source)
+def _append_span(row: SampleTable, run: SampleSpan, file: int, prefix: int) -> None:
+    video = require_video(run.source)
     packets, span = video.packets, slice(run.first, run.last)
     scale = Fraction(TIMESCALE) * video.time_base
     up, down = scale.numerator, scale.denominator
-    begin, anchor = ticks(run.begin), Fraction(run.at * TIMESCALE, 1_000_000)
-    base = round(anchor * down) - video.first * up
+    begin, anchor = to_ticks(run.begin), Fraction(run.at * TIMESCALE, 1_000_000)
+    base = round(anchor * down) - video.first_pts * up
     # Half of the divisor makes the division round to the nearest.
-    at = len(row.shown)
-    row.shown.extend((base + pts * up + down // 2) // down for pts in packets.pts[span])
+    at = len(row.pts)
+    row.pts.extend((base + pts * up + down // 2) // down for pts in packets.pts[span])
     # A stretch begins with its key frame, exactly.
-    row.shown[at] = begin
+    row.pts[at] = begin
     keys = packets.keys[span]
     row.sync.extend(keys)
     row.file.extend([file] * len(keys))
     row.offsets.extend(packets.offsets[span])
     extra = len(row.prefixes[prefix])
     row.sizes.extend(size + extra * key for size, key in zip(packets.sizes[span], keys, strict=True))
-    row.before.extend(prefix * key for key in keys)
+    row.prefix.extend(prefix * key for key in keys)
 
 
 def decoding_times(shown: array[int]) -> array[int]:
     """Return when each sample is decoded: the times of showing in order, so much earlier that none is shown before it is
     decoded, and never two at once."""
-    ordered = in_order(shown)
+    ordered = sorted_copy(shown)
     if ordered is shown:
         return shown
     early = max(map(sub, ordered, shown))

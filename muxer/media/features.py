@@ -15,15 +15,15 @@ from pathlib import Path
 from muxer.errors import MediaError, MuxerError, ToolError
 from muxer.media import render
 from muxer.media.audio_decode import decode_audio
-from muxer.media.probe import need_audio, probe
-from muxer.media.render import Target, Tools
+from muxer.media.probe import require_audio, probe_file
+from muxer.media.render import VideoTarget, MediaTools
 from muxer.process import Runner
 
-TRIAL_SECONDS = 20.0
+TRIAL_TIMEOUT_SECONDS = 20.0
 # The option that keeps all frame times, by its name since ffmpeg 5.1 and before.
-KEEP_TIMES = (("-fps_mode", "passthrough"), ("-vsync", "passthrough"))
-_SIZE = (16, 16)
-_TARGET = Target(32, 32, "yuv420p", "high", Fraction(10))
+KEEP_TIMES_OPTIONS = (("-fps_mode", "passthrough"), ("-vsync", "passthrough"))
+_TRIAL_SIZE = (16, 16)
+_TRIAL_TARGET = VideoTarget(32, 32, "yuv420p", "high", Fraction(10))
 # A frame of silence: MPEG-2.5, layer III, 8 kHz, 8 kbit/s, mono.
 _SILENT_FRAME = b"\xff\xe3\x18\xc4" + bytes(68)
 _SILENT_FRAMES = 8
@@ -37,17 +37,17 @@ def find_keep_times(runner: Runner, ffmpeg: str) -> tuple[str, str]:
     """
     refusals = []
     with tempfile.TemporaryDirectory(prefix="muxer-trial-") as folder:
-        for words in KEEP_TIMES:
+        for words in KEEP_TIMES_OPTIONS:
             try:
-                _try(runner, Tools(ffmpeg, "", words), Path(folder))
+                _run_trial(runner, MediaTools(ffmpeg, "", words), Path(folder))
                 return words
             except (ToolError, MediaError) as error:
                 refusals.append(str(error))
-    if "libx264" not in runner.run([ffmpeg, "-hide_banner", "-encoders"], timeout=TRIAL_SECONDS).decode(errors="replace"):
+    if "libx264" not in runner.run([ffmpeg, "-hide_banner", "-encoders"], timeout=TRIAL_TIMEOUT_SECONDS).decode(errors="replace"):
         raise MuxerError(f"this ffmpeg has no libx264 encoder; {_ADVICE} with it")
     # One of the two refusals may be of that option alone.
-    refusal = next((one for one in refusals if lacking(one) not in ("fps_mode", "vsync")), refusals[-1])
-    raise _refused("ffmpeg", refusal, f"{_ADVICE} with libx264")
+    refusal = next((one for one in refusals if missing_feature(one) not in ("fps_mode", "vsync")), refusals[-1])
+    raise _trial_error("ffmpeg", refusal, f"{_ADVICE} with libx264")
 
 
 def try_ffprobe(runner: Runner, ffprobe: str) -> None:
@@ -59,40 +59,40 @@ def try_ffprobe(runner: Runner, ffprobe: str) -> None:
         silence = Path(folder, "silence.mp3")
         silence.write_bytes(_SILENT_FRAME * _SILENT_FRAMES)
         try:
-            packets = len(need_audio(probe(silence, ffprobe, runner)).packets.pts)
+            packets = len(require_audio(probe_file(silence, ffprobe, runner)).packets.pts)
         except MediaError as error:
-            raise _refused("ffprobe", str(error), _ADVICE) from error
+            raise _trial_error("ffprobe", str(error), _ADVICE) from error
     if packets != _SILENT_FRAMES:
-        raise _refused("ffprobe", f"it finds {packets} packets of {_SILENT_FRAMES}", _ADVICE)
+        raise _trial_error("ffprobe", f"it finds {packets} packets of {_SILENT_FRAMES}", _ADVICE)
 
 
-def _refused(name: str, refusal: str, advice: str) -> MuxerError:
-    named = lacking(refusal)
+def _trial_error(name: str, refusal: str, advice: str) -> MuxerError:
+    named = missing_feature(refusal)
     what = f"lacks {named}" if named else f"cannot do what is needed: {refusal}"
     return MuxerError(f"this {name} {what}; {advice}")
 
 
-def _try(runner: Runner, tools: Tools, folder: Path) -> None:
+def _run_trial(runner: Runner, tools: MediaTools, folder: Path) -> None:
     """Raise :class:`ToolError` or :class:`MediaError` when the trial, whose files are made in ``folder``, fails."""
     silence, made = folder / "silence.mp3", folder / "made.mp4"
     silence.write_bytes(_SILENT_FRAME * _SILENT_FRAMES)
-    runner.run(render.trial_command(tools, _TARGET, silence, made), timeout=TRIAL_SECONDS)
-    printed = runner.run(render.check_command(tools, made, made, 0, [0], _SIZE), timeout=TRIAL_SECONDS)
-    streams, looks = {line[:2] for line in printed.splitlines()}, made.with_suffix(render.LOOKS)
-    if not {b"0,", b"1,", b"2,"} <= streams or looks.stat().st_size != _SIZE[0] * _SIZE[1] * 3 // 2:
+    runner.run(render.trial_command(tools, _TRIAL_TARGET, silence, made), timeout=TRIAL_TIMEOUT_SECONDS)
+    printed = runner.run(render.check_command(tools, made, made, 0, [0], _TRIAL_SIZE), timeout=TRIAL_TIMEOUT_SECONDS)
+    streams, looks = {line[:2] for line in printed.splitlines()}, made.with_suffix(render.FRAME_FILE_SUFFIX)
+    if not {b"0,", b"1,", b"2,"} <= streams or looks.stat().st_size != _TRIAL_SIZE[0] * _TRIAL_SIZE[1] * 3 // 2:
         raise ToolError("it does not write what it should")
     decode_audio(tools, runner, made)
 
 
-def lacking(message: str) -> str:
+def missing_feature(message: str) -> str:
     """Return what ffmpeg lacks by its own ``message``, empty when it does not say so."""
-    for pattern in _SIGNS:
+    for pattern in _LACK_PATTERNS:
         if (found := re.search(pattern, message)) is not None:
             return found[1]
     return ""
 
 
-_SIGNS = (
+_LACK_PATTERNS = (
     r"Unknown encoder '([^']+)'",
     r"Unknown decoder '([^']+)'",
     r"No such filter: '([^']+)'",

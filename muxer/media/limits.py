@@ -9,42 +9,42 @@ from muxer.errors import Code, MediaError
 
 # Containers that hold their media themselves. Playlists, concat lists, SDP, image series and devices are not among them:
 # they name other files, and ffmpeg would read those. The names are those of ffmpeg's demuxers.
-FORMATS = (
+INPUT_FORMATS = (
     *("mov", "matroska", "avi", "asf", "flv", "ogg", "mpegts", "mpeg", "h264"),
     *("mp3", "aac", "wav", "flac", "amr", "au", "w64", "caf", "aiff", "ac3", "eac3", "loas", "voc", "wv"),
 )
 # Two days at some 58 frames a second.
-MOST_FRAMES = 10_000_000
-MOST_SECONDS = 48 * 3600
+MAX_FRAMES = 10_000_000
+MAX_LENGTH_SECONDS = 48 * 3600
 # The largest picture of H.264, level 6.2 (ISO/IEC 14496-10, table A-1), which is also the largest that libx264 makes.
-LONGEST_SIDE, MOST_PIXELS = 16_384, 139_264 * 256
+MAX_SIDE, MAX_PIXELS = 16_384, 139_264 * 256
 
 
-def reading() -> list[str]:
+def reading_options() -> list[str]:
     """Return the options of ffmpeg and ffprobe that stand before an input: nothing but a file of a known form is opened."""
-    return ["-protocol_whitelist", "file", "-format_whitelist", ",".join(FORMATS)]
+    return ["-protocol_whitelist", "file", "-format_whitelist", ",".join(INPUT_FORMATS)]
 
 
 def check_frames(count: int) -> None:
     """Raise :class:`MediaError` when a file has more frames, or packets of sound, than any recording."""
-    if count > MOST_FRAMES:
-        raise MediaError(f"the file has {count} frames or more; at most {MOST_FRAMES} are read", code=Code.TOO_MUCH)
+    if count > MAX_FRAMES:
+        raise MediaError(f"the file has {count} frames or more; at most {MAX_FRAMES} are read", code=Code.TOO_MUCH)
 
 
 def check_length(microseconds: int) -> None:
     """Raise :class:`MediaError` when a file lasts longer than any recording."""
-    if microseconds > MOST_SECONDS * 1_000_000:
+    if microseconds > MAX_LENGTH_SECONDS * 1_000_000:
         raise MediaError(
-            f"the file lasts {microseconds / 3.6e9:.1f} h; at most {MOST_SECONDS // 3600} h are muxed", code=Code.TOO_MUCH
+            f"the file lasts {microseconds / 3.6e9:.1f} h; at most {MAX_LENGTH_SECONDS // 3600} h are muxed", code=Code.TOO_MUCH
         )
 
 
-def check_picture(width: int, height: int) -> None:
+def check_frame_size(width: int, height: int) -> None:
     """Raise :class:`MediaError` when pictures have no size, or one that no encoder takes."""
     if width < 1 or height < 1:
-        raise MediaError(f"the pictures have no size ({width}x{height})", code=Code.NO_PICTURE)
-    if max(width, height) > LONGEST_SIDE or width * height > MOST_PIXELS:
-        most = f"{LONGEST_SIDE} in a direction, {MOST_PIXELS} in all"
+        raise MediaError(f"the pictures have no size ({width}x{height})", code=Code.NO_VIDEO)
+    if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
+        most = f"{MAX_SIDE} in a direction, {MAX_PIXELS} in all"
         raise MediaError(
             f"the pictures are too large ({width}x{height}); at most {most} pixels can be encoded", code=Code.TOO_MUCH
         )

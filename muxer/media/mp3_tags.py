@@ -12,7 +12,7 @@ from muxer.errors import Code, MediaError
 
 # Our decision: a file joined of thousands of parts has two tags in each.
 MAX_TAGS = 20_000
-_LOOK_BYTES = 32
+_PROBE_BYTES = 32
 _ID3V1_BYTES, _ENHANCED_BYTES = 128, 227
 _APE, _APE_BYTES, _APE_IS_HEADER = b"APETAGEX", 32, 1 << 29
 _ID3V2_HEADER, _ID3V2_HAS_FOOTER = 10, 0x10
@@ -23,7 +23,7 @@ _MAX_LYRICS2_FIELDS = 100
 _APE1_BYTES = 1 << 16
 
 
-class Tags:
+class TagSkipper:
     """Skips the tags of one open file."""
 
     def __init__(self, file: BinaryIO, end: int) -> None:
@@ -32,13 +32,13 @@ class Tags:
         self._end = end
         self._left = MAX_TAGS
 
-    def skip(self, position: int) -> int:
+    def skip_tags(self, position: int) -> int:
         """Return the offset behind all tags that follow one another from the offset `position` on.
 
         Returns `position` when there is none. A tag that claims more bytes than the file has is not one.
         Raises MediaError when the file has more than `MAX_TAGS` tags.
         """
-        while (size := self._size(position)) and position + size <= self._end:
+        while (size := self._tag_size(position)) and position + size <= self._end:
             position += size
             self._left -= 1
             if not self._left:
@@ -56,12 +56,12 @@ class Tags:
         if footer < 0 or len(data) < footer + _APE_BYTES:
             return begin
         size = int.from_bytes(data[footer + 12 : footer + 16], "little")
-        return self.skip(begin + size) if size == footer + _APE_BYTES else begin
+        return self.skip_tags(begin + size) if size == footer + _APE_BYTES else begin
 
-    def _size(self, position: int) -> int:
+    def _tag_size(self, position: int) -> int:
         """Return the number of bytes of the tag at `position`; 0 when there is none."""
         self._file.seek(position)
-        head = self._file.read(_LOOK_BYTES)
+        head = self._file.read(_PROBE_BYTES)
         if head.startswith(b"TAG+"):
             return _ENHANCED_BYTES
         if head.startswith(b"TAG"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
-from muxer.transfer import private_file
+from muxer.transfer import open_private
 
 _PAGE, _FLAGS, _BEGINS = b"OggS\0", 5, 2
 
@@ -35,6 +35,6 @@ def split_links(path: Path, made: Path) -> list[Path]:
         paths = []
         for number, (begin, end) in enumerate(zip(links, [*links[1:], len(content)], strict=True)):
             paths.append(made.with_name(f"link-{number}.ogg"))
-            with private_file(paths[-1]) as out, memoryview(content) as view, view[begin:end] as link:
+            with open_private(paths[-1]) as out, memoryview(content) as view, view[begin:end] as link:
                 out.write(link)
         return paths

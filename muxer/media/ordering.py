@@ -7,11 +7,11 @@ from itertools import islice
 from operator import lt
 
 
-def rises(values: array[int]) -> bool:
+def is_increasing(values: array[int]) -> bool:
     """Whether each of some numbers is greater than the one before it."""
     return all(map(lt, values, islice(values, 1, None)))
 
 
-def in_order(values: array[int]) -> array[int]:
+def sorted_copy(values: array[int]) -> array[int]:
     """Given numbers, return them in order; the very same when they rise."""
-    return values if rises(values) else array(values.typecode, sorted(values))
+    return values if is_increasing(values) else array(values.typecode, sorted(values))

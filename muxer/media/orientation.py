@@ -33,7 +33,7 @@ class Orientation:
         return Orientation(self.a, self.c, self.b, self.d)
 
     @property
-    def filters(self) -> tuple[str, ...]:
+    def ffmpeg_filters(self) -> tuple[str, ...]:
         """The filters of ffmpeg that turn coded frames as a player shows them."""
         return _FILTERS[self.a, self.b, self.c, self.d]
 
@@ -41,7 +41,7 @@ class Orientation:
         """Return the size in which frames of a coded size (or the other way round) are shown."""
         return (height, width) if self.swaps_sides else (width, height)
 
-    def matrix(self, width: int, height: int) -> bytes:
+    def to_matrix(self, width: int, height: int) -> bytes:
         """Return the matrix of a track header box for frames of a coded size in pixels."""
         x = (width if self.a < 0 else 0) + (height if self.c < 0 else 0)
         y = (width if self.b < 0 else 0) + (height if self.d < 0 else 0)
@@ -68,11 +68,11 @@ def read_orientation(numbers: Sequence[int]) -> Orientation:
     if len(numbers) != 9:
         return UPRIGHT
     largest = max(abs(numbers[at]) for at in (0, 1, 3, 4))
-    a, b, c, d = (_sign(numbers[at], largest) for at in (0, 1, 3, 4))
+    a, b, c, d = (_to_sign(numbers[at], largest) for at in (0, 1, 3, 4))
     return Orientation(a, b, c, d) if (a, b, c, d) in _FILTERS else UPRIGHT
 
 
-def _sign(number: int, largest: int) -> int:
+def _to_sign(number: int, largest: int) -> int:
     """Return -1, 0 or 1 for a number of a matrix; what is small beside its ``largest`` number is none."""
     return 0 if 16 * abs(number) < largest or not number else 1 if number > 0 else -1
 

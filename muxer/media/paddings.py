@@ -12,10 +12,10 @@ from pathlib import Path
 from muxer import files
 
 # There are as many as a site has sizes of screens; the least recently used go first.
-KEPT = 64
+MAX_SLICES = 64
 
 
-class Paddings:
+class PaddingCache:
     """The kept padding slices. Safe to use from any thread, and after a hard kill: a file appears whole or not at all."""
 
     def __init__(self, folder: Path) -> None:
@@ -23,9 +23,9 @@ class Paddings:
         self._folder = folder
         for path in folder.glob("*.new"):
             with contextlib.suppress(OSError):
-                files.remove(path)
+                files.remove_file(path)
 
-    def bring(self, parameters: str, path: Path, make: Callable[[Path], None]) -> None:
+    def get_or_create(self, parameters: str, path: Path, make: Callable[[Path], None]) -> None:
         """Given what a slice is like, put one at ``path``: the kept one, or one that ``make`` writes, which is then kept."""
         kept = self._folder / f"{hashlib.sha256(parameters.encode()).hexdigest()[:32]}.mp4"
         with contextlib.suppress(OSError):
@@ -34,18 +34,18 @@ class Paddings:
             return
         make(path)
         with contextlib.suppress(OSError):
-            self._keep(path, kept)
+            self._store_slice(path, kept)
 
-    def forget(self) -> None:
+    def remove_slices(self) -> None:
         """Remove all slices, when one of them turned out to be unusable."""
         for path in self._folder.glob("*.mp4"):
             with contextlib.suppress(OSError):
-                files.remove(path)
+                files.remove_file(path)
 
-    def _keep(self, path: Path, kept: Path) -> None:
+    def _store_slice(self, path: Path, kept: Path) -> None:
         fresh = kept.with_suffix(f".{path.parent.name}.new")
         shutil.copyfile(path, fresh)
-        files.replace(fresh, kept)
+        files.replace_file(fresh, kept)
         others = sorted(self._folder.glob("*.mp4"), key=lambda one: one.stat().st_mtime)
-        for old in others[:-KEPT]:
-            files.remove(old)
+        for old in others[:-MAX_SLICES]:
+            files.remove_file(old)

@@ -13,21 +13,21 @@ from typing import BinaryIO
 from muxer.media import avc, boxes
 from muxer.media.avc import AvcError
 from muxer.media.boxes import BoxError
-from muxer.media.ordering import in_order, rises
-from muxer.media.probe import MIN_START_OFFSET, Packets, Probed, Video
+from muxer.media.ordering import sorted_copy, is_increasing
+from muxer.media.probe import MIN_START_OFFSET_US, Packets, MediaInfo, Video
 from muxer.media.tracks import Track, read_tracks
 
 _VIDEO_FIELDS, _SOUND_FIELDS = 78, 28
 # As much as any parameter set needs.
-_LOOK_BYTES = 512
-_EDIT_LIST_ROUNDS = 500
+_UNIT_HEAD_BYTES = 512
+_EDIT_LIST_ROUNDING = 500
 # Sound that begins later than this part of a second is put right.
-_LATE = 20
+_LATE_START_DIVISOR = 20
 _OBJECT_TYPES = {0x40: "aac", 0x69: "mp3", 0x6B: "mp3"}
 
 
 @dataclass(frozen=True)
-class Sound:
+class CopyableAudio:
     """The call's audio, ready to be copied: the file it lies in, its track, its codec by ffmpeg's name, and how many ticks
     at its end are no sound."""
 
@@ -40,16 +40,16 @@ class Sound:
     def length_us(self) -> int:
         """How long the sound lasts when it is played, in microseconds."""
         track = self.track
-        held = track.length - track.skipped - self.padding
+        held = track.total_ticks - track.skipped - self.padding
         # The edit list counts in milliseconds.
-        cut = track.shown and held - track.shown > track.timescale // _EDIT_LIST_ROUNDS
+        cut = track.shown and held - track.shown > track.timescale // _EDIT_LIST_ROUNDING
         return round(Fraction((track.shown if cut else held) * 1_000_000, track.timescale))
 
     @property
     def has_gaps(self) -> bool:
         """Whether any sample but the last lasts clearly longer than most, or the first one begins clearly late: there the
         file says nothing of what is heard."""
-        if self.track.delay * _LATE > self.track.timescale:
+        if self.track.delay * _LATE_START_DIVISOR > self.track.timescale:
             return True
         durations = self.track.durations[:-1]
         if not durations:
@@ -58,7 +58,7 @@ class Sound:
         return max(durations) > usual * 3 // 2
 
 
-def read_screen(path: Path) -> Probed | None:
+def read_copyable_screen(path: Path) -> MediaInfo | None:
     """Return what a screen file holds when its frames can be copied as they are; None when ffmpeg has to convert it first.
 
     Of several tracks the only one with frames counts: beside it there may be sound, time codes, chapters or subtitles.
@@ -70,7 +70,7 @@ def read_screen(path: Path) -> Probed | None:
         if len(videos) != 1:
             return None
         with path.open("rb") as file:
-            found = _screen(path, file, tracks[videos[0]], videos[0])
+            found = _read_video_track(path, file, tracks[videos[0]], videos[0])
     except (BoxError, AvcError):
         return None
     sounds = [track for track in tracks if track.handler == b"soun" and track.sizes]
@@ -79,42 +79,42 @@ def read_screen(path: Path) -> Probed | None:
     # What is empty at first counts from the sound on, if there is some.
     began = min(found.start_us, *(round(Fraction(one.delay * 1_000_000, one.timescale)) for one in sounds))
     late = found.start_us - began
-    return replace(found, late_us=late if late >= MIN_START_OFFSET else 0, empty_us=0)
+    return replace(found, audio_only_us=late if late >= MIN_START_OFFSET_US else 0, empty_us=0)
 
 
-def read_sound(path: Path) -> Sound | None:
+def read_copyable_audio(path: Path) -> CopyableAudio | None:
     """Given the path of an MP4 file, return its audio track; None when there is none that can be copied."""
     try:
         track = next((one for one in read_tracks(path) if one.handler == b"soun" and one.sizes), None)
         if track is None:
             return None
         with path.open("rb") as file:
-            return Sound(path, track, _sound_codec(track, file))
+            return CopyableAudio(path, track, _audio_codec(track, file))
     except BoxError:
         return None
 
 
-def _screen(path: Path, file: BinaryIO, track: Track, index: int) -> Probed | None:
+def _read_video_track(path: Path, file: BinaryIO, track: Track, index: int) -> MediaInfo | None:
     kind, description = track.description
     if kind != b"avc1":
         return None
     about = memoryview(description)[_VIDEO_FIELDS:]
-    stream = avc.read_config(bytes(boxes.need(about, b"avcC")))
-    if not stream.square or _has_oblong_pixels(about):
+    stream = avc.read_config(bytes(boxes.require_child(about, b"avcC")))
+    if not stream.square or _has_nonsquare_pixels(about):
         return None
-    decoded = track.decoded
+    decoded = track.decode_times
     shown = decoded if track.shifts is None else array("q", map(int.__add__, decoded, track.shifts))
     begin = min(shown)
-    if track.skipped > begin or not rises(in_order(shown)):
+    if track.skipped > begin or not is_increasing(sorted_copy(shown)):
         return None
     kept = _count_kept(track, shown)
-    if kept < len(shown) and not rises(shown):
+    if kept < len(shown) and not is_increasing(shown):
         return None
     lasts = _display_durations(track, shown, kept)
     if track.pauses:
         shown = array("q", (one + sum(pause.length for pause in track.pauses if one >= pause.at) for one in shown))
     origin = track.skipped - track.delay
-    keys = _instant_keys(file, track, stream.sets)
+    keys = _instant_keyframes(file, track, stream.sets)
     pts = array("q", (one - origin for one in shown))
     packets = Packets(
         pts=pts,
@@ -124,7 +124,7 @@ def _screen(path: Path, file: BinaryIO, track: Track, index: int) -> Probed | No
         sizes=track.sizes,
         offsets=track.offsets,
     )
-    packets = packets.only(range(kept)) if kept < len(shown) else packets
+    packets = packets.select_packets(range(kept)) if kept < len(shown) else packets
     packets = packets.from_keyframe(track.sync[0] if track.sync else 0)
     entry = {
         "index": str(index),
@@ -138,9 +138,9 @@ def _screen(path: Path, file: BinaryIO, track: Track, index: int) -> Probed | No
         "r_frame_rate": str(_usual_rate(track)),
     }
     video = Video(entry, packets, stream, track.orientation)
-    start_us, empty_us = video.microseconds(begin - origin), video.microseconds(track.delay)
-    lost_us = video.microseconds(video.first) - start_us
-    return Probed(path, "mp4", start_us, 1, video, None, empty_us=empty_us, lost_us=lost_us, paused=bool(track.pauses))
+    start_us, empty_us = video.ticks_to_us(begin - origin), video.ticks_to_us(track.delay)
+    lost_us = video.ticks_to_us(video.first_pts) - start_us
+    return MediaInfo(path, "mp4", start_us, 1, video, None, empty_us=empty_us, lost_us=lost_us, paused=bool(track.pauses))
 
 
 def _count_kept(track: Track, shown: Sequence[int]) -> int:
@@ -157,7 +157,7 @@ def _display_durations(track: Track, shown: Sequence[int], kept: int) -> array[i
         lasts[last] = track.skipped + track.shown - shown[last]
     elif track.shifts is not None:
         # The sum of all durations is that of what is displayed, too, or more; that of a single sample is when it is decoded.
-        ends = [min(shown) + track.length, *([track.skipped + track.shown] if track.shown else [])]
+        ends = [min(shown) + track.total_ticks, *([track.skipped + track.shown] if track.shown else [])]
         lasts[last] = max(1, min(ends) - shown[last])
     lasts[last] += sum(pause.length for pause in track.pauses if pause.at > shown[last])
     return lasts
@@ -169,12 +169,12 @@ def _usual_rate(track: Track) -> Fraction:
     return Fraction(track.timescale, duration or track.timescale)
 
 
-def _has_oblong_pixels(about: memoryview) -> bool:
-    ratio = boxes.child(about, b"pasp")
-    return ratio is not None and boxes.number(ratio, 0, 4) != boxes.number(ratio, 4, 4)
+def _has_nonsquare_pixels(about: memoryview) -> bool:
+    ratio = boxes.find_child(about, b"pasp")
+    return ratio is not None and boxes.read_number(ratio, 0, 4) != boxes.read_number(ratio, 4, 4)
 
 
-def _instant_keys(file: BinaryIO, track: Track, sets: Sequence[bytes]) -> bytearray:
+def _instant_keyframes(file: BinaryIO, track: Track, sets: Sequence[bytes]) -> bytearray:
     """Return a flag for each sample: whether decoding can begin there with other parameter sets than before (IDR).
 
     Raise :class:`AvcError` when there are sets within the file that differ from those of the whole.
@@ -182,7 +182,7 @@ def _instant_keys(file: BinaryIO, track: Track, sets: Sequence[bytes]) -> bytear
     keys = bytearray(len(track.sizes))
     for number in range(len(track.sizes)) if track.sync is None else track.sync:
         kind = 0
-        for unit in _units(file, track.offsets[number], track.sizes[number]):
+        for unit in _unit_heads(file, track.offsets[number], track.sizes[number]):
             kind = unit[0] & 31
             if kind in (avc.SEQUENCE_SET, avc.PICTURE_SET) and unit not in sets:
                 raise AvcError("the parameter sets change within the file")
@@ -190,22 +190,22 @@ def _instant_keys(file: BinaryIO, track: Track, sets: Sequence[bytes]) -> bytear
     return keys
 
 
-def _units(file: BinaryIO, offset: int, size: int) -> Iterator[bytes]:
+def _unit_heads(file: BinaryIO, offset: int, size: int) -> Iterator[bytes]:
     """Yield the beginnings of a sample's units, parameter sets whole, up to its first slice."""
     end = offset + size
-    while offset + avc.LENGTH_BYTES < end:
+    while offset + avc.UNIT_LENGTH_BYTES < end:
         file.seek(offset)
-        head = file.read(_LOOK_BYTES)
-        length = int.from_bytes(head[: avc.LENGTH_BYTES], "big")
-        unit = head[avc.LENGTH_BYTES :][:length]
+        head = file.read(_UNIT_HEAD_BYTES)
+        length = int.from_bytes(head[: avc.UNIT_LENGTH_BYTES], "big")
+        unit = head[avc.UNIT_LENGTH_BYTES :][:length]
         if unit:
             yield unit
-        if unit and unit[0] & 31 not in avc.BEFORE_SLICES:
+        if unit and unit[0] & 31 not in avc.UNITS_BEFORE_SLICES:
             return
-        offset += avc.LENGTH_BYTES + length
+        offset += avc.UNIT_LENGTH_BYTES + length
 
 
-def _sound_codec(track: Track, file: BinaryIO) -> str:
+def _audio_codec(track: Track, file: BinaryIO) -> str:
     """Return the codec of an audio track by ffmpeg's name, or the kind of its description when browsers do not play it."""
     kind, description = track.description
     if kind == b"Opus":
@@ -214,7 +214,7 @@ def _sound_codec(track: Track, file: BinaryIO) -> str:
         return "flac"
     if kind != b"mp4a":
         return kind.decode("ascii", "replace").strip()
-    codec = _OBJECT_TYPES.get(_object_type(bytes(boxes.need(memoryview(description)[_SOUND_FIELDS:], b"esds"))), "mp4a")
+    codec = _OBJECT_TYPES.get(_object_type(bytes(boxes.require_child(memoryview(description)[_SOUND_FIELDS:], b"esds"))), "mp4a")
     if codec != "mp3":
         return codec
     file.seek(track.offsets[0])

@@ -10,20 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from muxer.media import render, timeline
-from muxer.media.cut import NEAR, Index
-from muxer.media.looks import Look, look_size, plan_looks, source_commands
-from muxer.media.plain import Sound
-from muxer.media.probe import Probed, Video, need_video
-from muxer.media.render import Piece, Target, Tools
+from muxer.media.cut import TIME_TOLERANCE_US, FrameIndex
+from muxer.media.looks import FrameCheck, comparison_size, plan_frame_checks, source_frame_commands
+from muxer.media.plain import CopyableAudio
+from muxer.media.probe import MediaInfo, Video, require_video
+from muxer.media.render import Piece, VideoTarget, MediaTools
 
 # A padding slice is no longer than any gap of the recording, but at least this, so that slices fit other recordings too.
-LEAST_SLICE = 5_000_000
+MIN_SLICE_US = 5_000_000
 # What is made in a job's folder.
 SOUND, PADDING, EXCERPTS, MUXED = "sound.mp4", "padding.mp4", "excerpts.mp4", "muxed.mp4"
 
 
 @dataclass(frozen=True)
-class Timeline:
+class MuxTimeline:
     """How a muxed file is made up, in microseconds from the audio's start: its length, the name, start and length of each
     screen file, the pieces of the result in order, and the spans in which the recording was paused."""
 
@@ -32,7 +32,7 @@ class Timeline:
     pieces: tuple[Piece, ...]
     paused: tuple[timeline.Span, ...] = ()
 
-    def facts(self) -> dict[str, Any]:
+    def journal_facts(self) -> dict[str, Any]:
         """Return it in seconds, as it is kept in the journal: ``screen`` is the number of a screen file, None for padding;
         ``offset`` is where in that file a piece begins; ``reason`` says why it is re-encoded, None for a copy. ``paused``
         are the spans that are blank because the recording was paused."""
@@ -56,17 +56,17 @@ class Timeline:
 
 
 @dataclass(frozen=True)
-class Sources:
+class AnalyzedSources:
     """What was fetched, read. ``read`` are all screen files and ``names`` theirs, ``placed`` where they lie on the axis of
     the audio; ``reasons`` say why the audio was re-encoded; ``commands`` have read it all. `missing` are the sources
     that are used as far as they go, each with what it lacks, in words. `paused` are the spans that are blank, `unpaused`
     the segments as they would be without those."""
 
-    sound: Sound
+    audio: CopyableAudio
     start: datetime
     names: tuple[str, ...]
-    read: tuple[Probed, ...]
-    placed: tuple[timeline.Clip, ...]
+    screens: tuple[MediaInfo, ...]
+    clips: tuple[timeline.Clip, ...]
     segments: tuple[timeline.Segment, ...]
     overlaps: tuple[timeline.Overlap, ...]
     reasons: frozenset[str]
@@ -76,20 +76,20 @@ class Sources:
     unpaused: tuple[timeline.Segment, ...] = ()
 
     @property
-    def seen(self) -> tuple[int, ...]:
+    def visible_screens(self) -> tuple[int, ...]:
         """The numbers of the screen files of which something is shown, or would be without paused spans: the canvas does not
         depend on those."""
         return tuple(sorted({segment.clip for segment in self.unpaused if segment.clip is not None}))
 
     @cached_property
-    def videos(self) -> dict[int, Video]:
+    def visible_videos(self) -> dict[int, Video]:
         """The pictures of the screen files of which something is shown."""
-        return {number: need_video(self.read[number]) for number in self.seen}
+        return {number: require_video(self.screens[number]) for number in self.visible_screens}
 
     @cached_property
-    def indices(self) -> dict[int, Index]:
+    def frame_indices(self) -> dict[int, FrameIndex]:
         """The frames of the same files."""
-        return {number: Index(video) for number, video in self.videos.items()}
+        return {number: FrameIndex(video) for number, video in self.visible_videos.items()}
 
 
 @dataclass(frozen=True)
@@ -98,104 +98,104 @@ class Plan:
     how many frames a slice of padding has, the commands that encode pieces, by their number, the frames to compare, and the
     commands that look at the sources and at the result; its end is read from ``check_from`` on, in microseconds."""
 
-    sources: Sources
-    target: Target
-    indices: Mapping[int, Index]
+    sources: AnalyzedSources
+    target: VideoTarget
+    indices: Mapping[int, FrameIndex]
     parts: tuple[Piece, ...]
     slice_frames: int
     padding_command: tuple[str, ...]
     encoders: Mapping[int, tuple[str, ...]]
-    looks: tuple[Look, ...]
-    look_commands: tuple[tuple[str, ...], ...]
+    frame_checks: tuple[FrameCheck, ...]
+    frame_commands: tuple[tuple[str, ...], ...]
     check_from: int
     check_command: tuple[str, ...]
 
     @property
-    def reasons(self) -> tuple[str, ...]:
+    def encode_reasons(self) -> tuple[str, ...]:
         """Why something is re-encoded, if anything is."""
-        clips = (self.sources.read[number] for number in self.sources.seen)
+        clips = (self.sources.screens[number] for number in self.sources.visible_screens)
         found = [*(part.reason for part in self.parts), *(clip.reason for clip in clips)]
         return tuple(sorted({reason for reason in found if reason is not None} | self.sources.reasons))
 
     @property
-    def padding(self) -> int:
+    def padding_us(self) -> int:
         """How many microseconds of the result are padding."""
-        return timeline.padding(self.sources.segments)
+        return timeline.total_padding(self.sources.segments)
 
     @property
-    def paused(self) -> int:
+    def paused_us(self) -> int:
         """How many microseconds of the result are blank because the recording was paused."""
         return sum(end - begin for begin, end in self.sources.paused)
 
     @property
-    def shift(self) -> int:
+    def max_shift_us(self) -> int:
         """How many microseconds a picture is from its true moment, at worst."""
-        return timeline.shift(self.sources.segments, self.sources.placed)
+        return timeline.max_time_shift(self.sources.segments, self.sources.clips)
 
     @property
-    def timeline(self) -> Timeline:
+    def mux_timeline(self) -> MuxTimeline:
         """How the result is made up."""
         sources = self.sources
-        screens = tuple((sources.names[clip.index], clip.start, clip.length) for clip in sources.placed)
-        return Timeline(sources.sound.length_us, screens, self.parts, sources.paused)
+        screens = tuple((sources.names[clip.index], clip.start, clip.length) for clip in sources.clips)
+        return MuxTimeline(sources.audio.length_us, screens, self.parts, sources.paused)
 
     @property
-    def commands(self) -> tuple[tuple[str, ...], ...]:
+    def all_commands(self) -> tuple[tuple[str, ...], ...]:
         """All commands in order: those that have read the sources, and those that make the result and check it. A slice of
         padding that is kept from another recording is not made again."""
         padded = next((number for number, part in enumerate(self.parts) if part.clip is None), None)
         made = {**self.encoders, **({padded: self.padding_command} if padded is not None else {})}
         making = (made[number] for number in sorted(made))
-        return (*self.sources.commands, *making, self.check_command, *self.look_commands)
+        return (*self.sources.commands, *making, self.check_command, *self.frame_commands)
 
     @property
-    def work(self) -> int:
+    def work_us(self) -> int:
         """How much there is to do, in microseconds of media: what is encoded, and the result, which is written."""
         encoded = sum(self.parts[number].end - self.parts[number].begin for number in self.encoders)
-        return encoded + self.sources.sound.length_us
+        return encoded + self.sources.audio.length_us
 
 
-def decide(sources: Sources, tools: Tools, folder: Path, *, longest_slice: int, copying: bool) -> Plan:
+def build_plan(sources: AnalyzedSources, tools: MediaTools, folder: Path, *, longest_slice: int, copying: bool) -> Plan:
     """Given sources, the programs, the folder in which the result is made, the longest slice of padding in microseconds,
     and whether samples may be copied, return the plan."""
-    videos, indices = sources.videos, sources.indices
+    videos, indices = sources.visible_videos, sources.frame_indices
     if not copying:
         # What was cut by a decoder that began in the middle was wrong once: it begins with the file now.
-        indices = {number: Index(video, seekable=False) for number, video in videos.items()}
-    target, copied = render.choose_target(videos)
-    why = render.why_encoded(videos, copied if copying else frozenset())
+        indices = {number: FrameIndex(video, seekable=False) for number, video in videos.items()}
+    target, copied = render.choose_video_target(videos)
+    why = render.find_encode_reasons(videos, copied if copying else frozenset())
     gap = max((one.length for one in sources.segments if one.clip is None), default=0)
-    slice_frames = render.frames_in(min(longest_slice, max(gap, LEAST_SLICE)), target.rate)
-    parts = render.pieces(sources.segments, indices, why, target.rate, slice_frames)
+    slice_frames = render.count_frames_in(min(longest_slice, max(gap, MIN_SLICE_US)), target.rate)
+    parts = render.plan_pieces(sources.segments, indices, why, target.rate, slice_frames)
     encoders = {
         number: tuple(
-            render.encode_command(
-                tools, target, sources.read[part.clip], part.cut, indices[part.clip], folder / encoded_name(number)
+            render.encode_cut_command(
+                tools, target, sources.screens[part.clip], part.cut, indices[part.clip], folder / encoded_file_name(number)
             )
         )
         for number, part in enumerate(parts)
         if part.clip is not None and part.cut is not None and part.reason is not None
     }
     padding = tuple(render.padding_command(tools, target, slice_frames, folder / PADDING))
-    last = max(0, _last_frame(parts, indices, target, slice_frames) - NEAR)
-    looks = plan_looks(parts, indices)
-    numbers, size = [look.number for look in looks], look_size(target)
+    last = max(0, _last_frame_us(parts, indices, target, slice_frames) - TIME_TOLERANCE_US)
+    looks = plan_frame_checks(parts, indices)
+    numbers, size = [look.number for look in looks], comparison_size(target)
     check = tuple(render.check_command(tools, folder / EXCERPTS, folder / MUXED, last, numbers, size))
-    views = source_commands(looks, sources.read, indices, target, tools, folder, seekable=copying)
+    views = source_frame_commands(looks, sources.screens, indices, target, tools, folder, seekable=copying)
     seen = tuple(map(tuple, views))
     return Plan(sources, target, indices, parts, slice_frames, padding, encoders, looks, seen, last, check)
 
 
-def encoded_name(number: int) -> str:
+def encoded_file_name(number: int) -> str:
     """Given the number of a piece that is re-encoded, return the name of its file."""
     return f"encoded-{number}.mp4"
 
 
-def _last_frame(parts: Sequence[Piece], indices: Mapping[int, Index], target: Target, slice_frames: int) -> int:
+def _last_frame_us(parts: Sequence[Piece], indices: Mapping[int, FrameIndex], target: VideoTarget, slice_frames: int) -> int:
     """Return when the last frame of the result is first shown, in microseconds."""
     part = parts[-1]
     if part.clip is None or part.cut is None:
-        begin, end = list(render.slices(part.end - part.begin, slice_frames, target.rate))[-1]
-        return part.begin + begin + round((render.frames_in(end - begin, target.rate) - 1) * 1_000_000 / target.rate)
-    shown = indices[part.clip].in_effect(part.cut.end - 2 * NEAR)
+        begin, end = list(render.padding_slices(part.end - part.begin, slice_frames, target.rate))[-1]
+        return part.begin + begin + round((render.count_frames_in(end - begin, target.rate) - 1) * 1_000_000 / target.rate)
+    shown = indices[part.clip].visible_frame(part.cut.end - 2 * TIME_TOLERANCE_US)
     return part.begin + max(0, shown - part.cut.begin)

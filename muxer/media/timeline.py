@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 # From when until when, in microseconds.
 Span = tuple[int, int]
 # A frame of the result lasts one tick of 1/90000 s at least; a shorter pause lasts this many microseconds.
-MIN_PAUSE = 100
+MIN_PAUSE_US = 100
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Clip:
     index: int
     start: int
     length: int
-    least: int
+    min_length: int
 
     @property
     def end(self) -> int:
@@ -52,17 +52,17 @@ class Segment:
         return self.end - self.begin
 
     @property
-    def origin(self) -> int:
+    def clip_origin(self) -> int:
         """Where the clip's first frame is shown, or would be."""
         return self.begin + self.held - self.offset
 
-    def part(self, begin: int, end: int) -> Segment:
+    def cut_part(self, begin: int, end: int) -> Segment:
         """Return what the segment shows from ``begin`` to ``end``."""
         return Segment(begin, end, self.clip, self.offset + begin - self.begin)
 
-    def continues(self, earlier: Segment) -> bool:
+    def is_continuation_of(self, earlier: Segment) -> bool:
         """Whether it begins where ``earlier`` ends, and shows what follows there."""
-        same = self.clip is None or self.origin == earlier.origin
+        same = self.clip is None or self.clip_origin == earlier.clip_origin
         return earlier.end == self.begin and earlier.clip == self.clip and same
 
 
@@ -77,15 +77,15 @@ class Overlap:
     tolerated: bool
 
 
-def overlaps(audio_length: int, clips: Sequence[Clip], tolerance: int) -> tuple[Overlap, ...]:
+def find_overlaps(audio_length: int, clips: Sequence[Clip], tolerance: int) -> tuple[Overlap, ...]:
     """Given the audio's length, clips on one clock and the overlap that is tolerated, return the overlaps of those that
     count, in the order in which :func:`plan` resolves them."""
     found: list[Overlap] = []
-    _place_clips(_counting(clips, audio_length), tolerance, found)
+    _place_clips(_usable_clips(clips, audio_length), tolerance, found)
     return tuple(found)
 
 
-def plan(
+def plan_segments(
     audio_start: int, audio_length: int, clips: Sequence[Clip], tolerance: int, paused: Sequence[Span] = ()
 ) -> tuple[Segment, ...]:
     """Return segments that cover exactly the audio's span, in order and without overlap.
@@ -95,12 +95,12 @@ def plan(
     as :func:`clamp_spans` returns them. Clips shorter than a frame count for nothing. Only padding is returned when no clip
     shows anything within the audio.
     """
-    counting = _counting(clips, audio_length)
+    counting = _usable_clips(clips, audio_length)
     placed = _place_clips(counting, tolerance, [])
-    least = {clip.index: min(clip.least, audio_length) for clip in counting}
-    within = (_cut_to_audio(segment, audio_start, audio_length) for segment in _visible(placed))
-    shown = _outside(paused, (segment for segment in within if segment.length > 0))
-    return _joined(_padded(_long_enough(shown, least), paused, audio_length, least))
+    least = {clip.index: min(clip.min_length, audio_length) for clip in counting}
+    within = (_cut_to_audio(segment, audio_start, audio_length) for segment in _visible_segments(placed))
+    shown = _outside_pauses(paused, (segment for segment in within if segment.length > 0))
+    return _join_segments(_fill_gaps(_drop_short(shown, least), paused, audio_length, least))
 
 
 def clamp_spans(spans: Iterable[tuple[int, int | None]], length: int) -> tuple[Span, ...]:
@@ -108,7 +108,7 @@ def clamp_spans(spans: Iterable[tuple[int, int | None]], length: int) -> tuple[S
     them lies within the audio, in order; those that meet are joined."""
     joined: list[Span] = []
     inside = ((max(begin, 0), length if end is None else min(end, length)) for begin, end in spans)
-    wide = ((max(min(begin, length - MIN_PAUSE), 0), max(end, begin + MIN_PAUSE)) for begin, end in inside if begin < end)
+    wide = ((max(min(begin, length - MIN_PAUSE_US), 0), max(end, begin + MIN_PAUSE_US)) for begin, end in inside if begin < end)
     for begin, end in sorted((begin, min(end, length)) for begin, end in wide):
         if joined and begin <= joined[-1][1]:
             joined[-1] = (joined[-1][0], max(joined[-1][1], end))
@@ -118,7 +118,7 @@ def clamp_spans(spans: Iterable[tuple[int, int | None]], length: int) -> tuple[S
 
 
 @dataclass(frozen=True)
-class _Placed:
+class _PlacedClip:
     """A clip where it is placed: ``begin`` is later than its start after a tolerated overlap."""
 
     clip: Clip
@@ -128,45 +128,45 @@ class _Placed:
     def end(self) -> int:
         return self.begin + self.clip.length
 
-    def segment(self, begin: int, end: int) -> Segment:
+    def cut_segment(self, begin: int, end: int) -> Segment:
         return Segment(begin, end, self.clip.index, begin - self.begin)
 
 
-def _counting(clips: Sequence[Clip], audio_length: int) -> list[Clip]:
+def _usable_clips(clips: Sequence[Clip], audio_length: int) -> list[Clip]:
     """Return the clips that are long enough, in the order of their starts."""
-    long_enough = [clip for clip in clips if clip.length >= min(clip.least, audio_length)]
+    long_enough = [clip for clip in clips if clip.length >= min(clip.min_length, audio_length)]
     return sorted(long_enough, key=lambda clip: (clip.start, clip.length, clip.index))
 
 
-def _place_clips(clips: Sequence[Clip], tolerance: int, found: list[Overlap]) -> list[_Placed]:
+def _place_clips(clips: Sequence[Clip], tolerance: int, found: list[Overlap]) -> list[_PlacedClip]:
     """Return where clips in the order of their starts are placed, and add their overlaps to ``found``.
 
     A clip is compared with the one that is visible where it would begin, and behind that again. So none is placed before an
     earlier one.
     """
-    placed: list[_Placed] = []
+    placed: list[_PlacedClip] = []
     for clip in clips:
         begin = clip.start
-        while (earlier := _visible_at(placed, begin)) is not None:
+        while (earlier := _visible_clip(placed, begin)) is not None:
             tolerated = earlier.end - clip.start <= tolerance
             shared = min(earlier.end, clip.end) - clip.start
             found.append(Overlap(earlier.clip.index, clip.index, shared, tolerated))
             if not tolerated:
                 break
             begin = earlier.end
-        placed.append(_Placed(clip, begin))
+        placed.append(_PlacedClip(clip, begin))
     return placed
 
 
-def _visible_at(placed: Sequence[_Placed], moment: int) -> _Placed | None:
+def _visible_clip(placed: Sequence[_PlacedClip], moment: int) -> _PlacedClip | None:
     """Return the clip that is visible at a moment: of those that last, the one that was placed last."""
     return next((one for one in reversed(placed) if one.begin <= moment < one.end), None)
 
 
-def _visible(placed: Sequence[_Placed]) -> Iterator[Segment]:
+def _visible_segments(placed: Sequence[_PlacedClip]) -> Iterator[Segment]:
     """Yield what is seen of placed clips, in order: the one that was placed last, and where it ends the one before that
     still lasts."""
-    covering: list[_Placed] = []
+    covering: list[_PlacedClip] = []
     borders = [*(one.begin for one in placed[1:]), max((one.end for one in placed), default=0)]
     for one, border in zip(placed, borders, strict=False):
         covering.append(one)
@@ -174,7 +174,7 @@ def _visible(placed: Sequence[_Placed]) -> Iterator[Segment]:
         while covering and position < border:
             top = covering[-1]
             if position < (end := min(top.end, border)):
-                yield top.segment(position, end)
+                yield top.cut_segment(position, end)
                 position = end
             if top.end <= position:
                 covering.pop()
@@ -184,23 +184,23 @@ def _cut_to_audio(segment: Segment, audio_start: int, audio_length: int) -> Segm
     """Return the part of a segment within the audio, in microseconds from its start; it may have no length."""
     moved = replace(segment, begin=segment.begin - audio_start, end=segment.end - audio_start)
     begin = max(moved.begin, 0)
-    return moved.part(begin, max(begin, min(moved.end, audio_length)))
+    return moved.cut_part(begin, max(begin, min(moved.end, audio_length)))
 
 
-def _outside(paused: Sequence[Span], segments: Iterable[Segment]) -> Iterator[Segment]:
+def _outside_pauses(paused: Sequence[Span], segments: Iterable[Segment]) -> Iterator[Segment]:
     """Yield the parts of segments outside the ``paused`` spans."""
     for segment in segments:
         position = segment.begin
         for begin, end in paused:
             if begin < segment.end and position < end:
                 if position < begin:
-                    yield segment.part(position, begin)
+                    yield segment.cut_part(position, begin)
                 position = end
         if position < segment.end:
-            yield segment.part(position, segment.end)
+            yield segment.cut_part(position, segment.end)
 
 
-def _long_enough(segments: Iterable[Segment], least: dict[int, int]) -> list[Segment]:
+def _drop_short(segments: Iterable[Segment], least: dict[int, int]) -> list[Segment]:
     """Return segments of at least a frame. A shorter one is left to the one right before, so that there is no gap where a
     clip shows something."""
     kept: list[Segment] = []
@@ -212,7 +212,7 @@ def _long_enough(segments: Iterable[Segment], least: dict[int, int]) -> list[Seg
     return kept
 
 
-def _padded(
+def _fill_gaps(
     shown: Sequence[Segment], paused: Sequence[Span], audio_length: int, least: dict[int, int]
 ) -> list[Segment]:
     """Fill the gaps: padding, or a longer last frame where the gap is shorter than a frame. Paused spans are padding however
@@ -236,25 +236,25 @@ def _padded(
     return segments
 
 
-def _joined(segments: Iterable[Segment]) -> tuple[Segment, ...]:
+def _join_segments(segments: Iterable[Segment]) -> tuple[Segment, ...]:
     """Return segments in which each one that continues the one before is part of it."""
     joined: list[Segment] = []
     for segment in segments:
-        if joined and segment.continues(joined[-1]):
+        if joined and segment.is_continuation_of(joined[-1]):
             joined[-1] = replace(joined[-1], end=segment.end)
         else:
             joined.append(segment)
     return tuple(joined)
 
 
-def shift(segments: Sequence[Segment], clips: Sequence[Clip]) -> int:
+def max_time_shift(segments: Sequence[Segment], clips: Sequence[Clip]) -> int:
     """Given a plan and the screen files on the axis of the audio, return how far, in microseconds, a picture is from its
     true moment at worst: a file begins later than its metadata say when the one before it overlaps it a little."""
     starts = {clip.index: clip.start for clip in clips}
     true = ((one, starts[one.clip]) for one in segments if one.clip is not None)
-    return max((abs(one.origin - start) for one, start in true), default=0)
+    return max((abs(one.clip_origin - start) for one, start in true), default=0)
 
 
-def padding(segments: Sequence[Segment]) -> int:
+def total_padding(segments: Sequence[Segment]) -> int:
     """Given a plan, return how many microseconds of it are padding."""
     return sum(segment.length for segment in segments if segment.clip is None)

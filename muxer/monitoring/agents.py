@@ -10,9 +10,9 @@ import hmac
 import secrets
 
 _KEY = secrets.token_bytes(16)
-LENGTH = 4
+LABEL_BYTES = 4
 
 
-def label(agent: str) -> str:
+def agent_pseudonym(agent: str) -> str:
     """Given an agent's user name, return a label for it; an empty one for none."""
-    return hmac.digest(_KEY, agent.encode(errors="backslashreplace"), "sha256").hex()[:LENGTH] if agent else ""
+    return hmac.digest(_KEY, agent.encode(errors="backslashreplace"), "sha256").hex()[:LABEL_BYTES] if agent else ""

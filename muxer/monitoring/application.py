@@ -15,16 +15,16 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from muxer.monitoring import health, page
-from muxer.monitoring.metrics import Metrics
-from muxer.monitoring.servers import Servers
-from muxer.monitoring.view import Sources, gather
+from muxer.monitoring.metrics import MuxerCollector
+from muxer.monitoring.servers import ServerCertificates
+from muxer.monitoring.view import ViewSources, gather_status
 
 log = logging.getLogger(__name__)
 
 TEXT, HTML, JSON = "text/plain; charset=utf-8", "text/html; charset=utf-8", "application/json"
 # Guessing a password is slow, and a worker is held by no more than that.
-REFUSAL_SECONDS = 0.5
-HEADERS = (
+REFUSAL_DELAY_SECONDS = 0.5
+SECURITY_HEADERS = (
     ("Content-Security-Policy", page.CONTENT_SECURITY_POLICY),
     ("X-Content-Type-Options", "nosniff"),
     ("X-Frame-Options", "DENY"),
@@ -33,11 +33,11 @@ HEADERS = (
     ("Cache-Control", "no-store"),
 )
 
-Environ = Mapping[str, Any]
+WsgiEnviron = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Answer:
+class HttpResponse:
     """What is sent back."""
 
     body: bytes
@@ -46,87 +46,87 @@ class Answer:
     headers: tuple[tuple[str, str], ...] = ()
 
 
-class Application:
+class MonitoringApplication:
     """Answers requests from any thread."""
 
-    def __init__(self, sources: Sources, servers: Servers, loopback: bool) -> None:
+    def __init__(self, sources: ViewSources, servers: ServerCertificates, loopback: bool) -> None:
         """Given where everything comes from, and whether only this machine reaches the port, make ready."""
         monitoring = sources.config.monitoring
         self._sources, self._loopback = sources, loopback
         self._login = f"{monitoring.username}:{monitoring.password}".encode() if monitoring.username else b""
-        self._metrics = Metrics(sources, servers.all)
-        self._routes: dict[str, Callable[[Environ], Answer]] = {
-            "/": self._page,
-            "/recording": self._recording,
-            "/metrics": self._exposition,
-            "/livez": lambda environ: _verdict(environ, health.unalive(sources)),
-            "/readyz": lambda environ: _verdict(environ, health.unready(sources)),
+        self._metrics = MuxerCollector(sources, servers.last_expiries)
+        self._routes: dict[str, Callable[[WsgiEnviron], HttpResponse]] = {
+            "/": self._serve_page,
+            "/recording": self._serve_recording,
+            "/metrics": self._serve_metrics,
+            "/livez": lambda environ: _health_response(environ, health.liveness_problems(sources)),
+            "/readyz": lambda environ: _health_response(environ, health.readiness_problems(sources)),
         }
 
-    def __call__(self, environ: Environ, start_response: Callable[..., object]) -> Iterable[bytes]:
+    def __call__(self, environ: WsgiEnviron, start_response: Callable[..., object]) -> Iterable[bytes]:
         """Answer one request."""
         try:
-            answer = self._answer(environ)
+            answer = self._respond(environ)
         except Exception:
             log.exception("a request to the monitoring port failed in a way that nobody expected")
-            answer = _error(HTTPStatus.INTERNAL_SERVER_ERROR, "something went wrong; the log says what")
-        headers = [("Content-Type", answer.kind), ("Content-Length", str(len(answer.body))), *HEADERS, *answer.headers]
+            answer = _error_response(HTTPStatus.INTERNAL_SERVER_ERROR, "something went wrong; the log says what")
+        headers = [("Content-Type", answer.kind), ("Content-Length", str(len(answer.body))), *SECURITY_HEADERS, *answer.headers]
         start_response(f"{answer.status.value} {answer.status.phrase}", headers)
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [answer.body]
 
-    def _answer(self, environ: Environ) -> Answer:
-        if self._loopback and not _is_this_machine(environ.get("HTTP_HOST", "localhost")):
-            return _error(HTTPStatus.FORBIDDEN, "this port is for this machine; ask for localhost or 127.0.0.1")
-        if self._login and not _is_login(environ.get("HTTP_AUTHORIZATION", ""), self._login):
-            time.sleep(REFUSAL_SECONDS)
+    def _respond(self, environ: WsgiEnviron) -> HttpResponse:
+        if self._loopback and not _is_local_host(environ.get("HTTP_HOST", "localhost")):
+            return _error_response(HTTPStatus.FORBIDDEN, "this port is for this machine; ask for localhost or 127.0.0.1")
+        if self._login and not _matches_credentials(environ.get("HTTP_AUTHORIZATION", ""), self._login):
+            time.sleep(REFUSAL_DELAY_SECONDS)
             challenge = ("WWW-Authenticate", 'Basic realm="Recording Muxer", charset="UTF-8"')
-            return _error(HTTPStatus.UNAUTHORIZED, "a login is needed", challenge)
+            return _error_response(HTTPStatus.UNAUTHORIZED, "a login is needed", challenge)
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
-            return _error(HTTPStatus.METHOD_NOT_ALLOWED, "this port can only be read", ("Allow", "GET, HEAD"))
+            return _error_response(HTTPStatus.METHOD_NOT_ALLOWED, "this port can only be read", ("Allow", "GET, HEAD"))
         route = self._routes.get(environ.get("PATH_INFO") or "/")
-        return _error(HTTPStatus.NOT_FOUND, "there is no such page") if route is None else route(environ)
+        return _error_response(HTTPStatus.NOT_FOUND, "there is no such page") if route is None else route(environ)
 
-    def _exposition(self, environ: Environ) -> Answer:
-        return Answer(*self._metrics.exposition(environ.get("HTTP_ACCEPT", "")))
+    def _serve_metrics(self, environ: WsgiEnviron) -> HttpResponse:
+        return HttpResponse(*self._metrics.render_exposition(environ.get("HTTP_ACCEPT", "")))
 
-    def _page(self, environ: Environ) -> Answer:
-        refresh = _asked(environ, "refresh") != "0"
-        return Answer(page.render(gather(self._sources), refresh).encode(errors="replace"), HTML)
+    def _serve_page(self, environ: WsgiEnviron) -> HttpResponse:
+        refresh = _query_value(environ, "refresh") != "0"
+        return HttpResponse(page.render_status_page(gather_status(self._sources), refresh).encode(errors="replace"), HTML)
 
-    def _recording(self, environ: Environ) -> Answer:
-        shown = page.render_recording(gather(self._sources), _asked(environ, "name"))
+    def _serve_recording(self, environ: WsgiEnviron) -> HttpResponse:
+        shown = page.render_recording(gather_status(self._sources), _query_value(environ, "name"))
         if shown is None:
-            return _error(HTTPStatus.NOT_FOUND, "this recording is not among the newest that the status page shows")
-        return Answer(shown.encode(errors="replace"), HTML)
+            return _error_response(HTTPStatus.NOT_FOUND, "this recording is not among the newest that the status page shows")
+        return HttpResponse(shown.encode(errors="replace"), HTML)
 
 
-def _asked(environ: Environ, name: str) -> str:
+def _query_value(environ: WsgiEnviron, name: str) -> str:
     """Return what the address says after ``name=``; nothing if it does not."""
     query: str = environ.get("QUERY_STRING", "")
     return parse_qs(query).get(name, [""])[0]
 
 
-def _verdict(environ: Environ, reasons: tuple[str, ...]) -> Answer:
+def _health_response(environ: WsgiEnviron, reasons: tuple[str, ...]) -> HttpResponse:
     """Return an answer that says whether all is well: 200, or 503 with a line for each reason."""
     status = HTTPStatus.SERVICE_UNAVAILABLE if reasons else HTTPStatus.OK
     if JSON in environ.get("HTTP_ACCEPT", ""):
         said = {"status": "failed" if reasons else "ok", "reasons": reasons}
-        return Answer(json.dumps(said).encode() + b"\n", JSON, status)
-    return Answer("".join(f"{line}\n" for line in reasons or ("ok",)).encode(errors="backslashreplace"), TEXT, status)
+        return HttpResponse(json.dumps(said).encode() + b"\n", JSON, status)
+    return HttpResponse("".join(f"{line}\n" for line in reasons or ("ok",)).encode(errors="backslashreplace"), TEXT, status)
 
 
-def _error(status: HTTPStatus, what: str, *headers: tuple[str, str]) -> Answer:
-    return Answer(f"{status.value} {status.phrase}: {what}\n".encode(), TEXT, status, headers)
+def _error_response(status: HTTPStatus, what: str, *headers: tuple[str, str]) -> HttpResponse:
+    return HttpResponse(f"{status.value} {status.phrase}: {what}\n".encode(), TEXT, status, headers)
 
 
-def _is_login(header: str, login: bytes) -> bool:
+def _matches_credentials(header: str, login: bytes) -> bool:
     """Whether an ``Authorization`` header holds the login; the time that this takes does not tell how much is right."""
     scheme, _, encoded = header.partition(" ")
     given = encoded.strip().encode("latin-1", errors="replace")
     return hmac.compare_digest(given, base64.b64encode(login)) and scheme.lower() == "basic"
 
 
-def _is_this_machine(host: str) -> bool:
+def _is_local_host(host: str) -> bool:
     """Whether a ``Host`` header names this machine: a page of another site, whose name leads here, may not read along."""
     name = host.rpartition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0]
     if name.lower().rstrip(".") == "localhost":

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from muxer.fleet.view import FleetView, WorkerView, is_silent
-from muxer.monitoring.words import careful, plain
+from muxer.fleet.view import FleetStatus, WorkerStatus, is_silent
+from muxer.monitoring.words import redact, single_line
 
 # More workers than that are counted: the page stays one that can be read.
-SHOWN = 100
+MAX_SHOWN = 100
 
 
 @dataclass(frozen=True)
-class Worker:
+class WorkerRow:
     """A worker: when it was seen last and whether it is silent since, how many of its threads are at work, what it has done,
     and the services that are out for it, each with the reason."""
 
@@ -29,7 +29,7 @@ class Worker:
 
 
 @dataclass(frozen=True)
-class Fleet:
+class FleetSummary:
     """The fleet: the lanes with what waits in them (None while nobody knows), workers, the silent ones first, and how many
     more there are."""
 
@@ -41,29 +41,29 @@ class Fleet:
     oldest: float | None
     dead: int | None
     lanes: tuple[tuple[str, int | None], ...]
-    workers: tuple[Worker, ...]
+    workers: tuple[WorkerRow, ...]
     more: int
 
 
-def fleet(view: FleetView) -> Fleet:
+def fleet_summary(view: FleetStatus) -> FleetSummary:
     """Given how the fleet stands, return what the page tells of it."""
-    workers = sorted((worker(one, view.at) for one in view.workers), key=lambda one: (not one.is_silent, one.name))
-    return Fleet(
+    workers = sorted((worker_row(one, view.at) for one in view.workers), key=lambda one: (not one.is_silent, one.name))
+    return FleetSummary(
         connected=view.connected,
-        living=len(view.living),
-        threads=view.threads,
-        rate=f"{view.rate:.0f}",
+        living=len(view.live_workers),
+        threads=view.thread_count,
+        rate=f"{view.hourly_rate:.0f}",
         queued=view.queued,
         oldest=view.oldest,
         dead=view.dead if view.connected else None,
-        lanes=tuple((plain(name), count if view.connected else None) for name, count in view.lanes.items()),
-        workers=tuple(workers[:SHOWN]),
-        more=max(0, len(workers) - SHOWN),
+        lanes=tuple((single_line(name), count if view.connected else None) for name, count in view.lanes.items()),
+        workers=tuple(workers[:MAX_SHOWN]),
+        more=max(0, len(workers) - MAX_SHOWN),
     )
 
 
-def worker(one: WorkerView, now: float) -> Worker:
+def worker_row(one: WorkerStatus, now: float) -> WorkerRow:
     """Given a worker and the time, return its row."""
-    out = tuple((plain(name), careful(reason)) for name, reason in one.out.items())
+    out = tuple((single_line(name), redact(reason)) for name, reason in one.out.items())
     numbers = (len(one.running), one.threads, one.muxed, one.failed)
-    return Worker(plain(one.name), plain(one.version), is_silent(one, now), one.seen, *numbers, f"{one.rate:.0f}", out)
+    return WorkerRow(single_line(one.name), single_line(one.version), is_silent(one, now), one.seen, *numbers, f"{one.rate:.0f}", out)

@@ -5,60 +5,60 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 
-from muxer.activity import Polls
-from muxer.fleet.view import trouble
-from muxer.gir.session import CONNECT_TIMEOUT, LONGEST_WAIT, READ_ATTEMPTS
-from muxer.monitoring.lateness import lateness
-from muxer.monitoring.view import Sources, fleet_of, services
+from muxer.activity import PollStatistics
+from muxer.fleet.view import fleet_problems
+from muxer.gir.session import CONNECT_TIMEOUT_SECONDS, MAX_RETRY_WAIT_SECONDS, READ_ATTEMPTS
+from muxer.monitoring.lateness import overdue_seconds
+from muxer.monitoring.view import ViewSources, current_fleet, known_services
 
 # The main loop runs twice a second; a clean-up of a slow disk may hold it up.
-LOOP_SECONDS = 60.0
+MAX_LOOP_SECONDS = 60.0
 # What a conversation may take beyond its requests: the storages have limits of their own.
-MARGIN_SECONDS = 120.0
+POLL_MARGIN_SECONDS = 120.0
 
 
-def unalive(sources: Sources) -> tuple[str, ...]:
+def liveness_problems(sources: ViewSources) -> tuple[str, ...]:
     """Given the sources, return why the process should be started again; nothing when it is alive."""
     pulse, now = sources.pulse, time.monotonic()
     reasons = []
-    if now - pulse.ticked > LOOP_SECONDS:
+    if now - pulse.ticked > MAX_LOOP_SECONDS:
         reasons.append(f"the main loop has not run for {now - pulse.ticked:.0f} s")
     # Read before the flag: who stops waiting sets the time first.
     since = now - pulse.polled
-    if not pulse.waits and since > poll_limit(sources.config.htcc.rws_timeout):
+    if not pulse.waits and since > max_poll_silence(sources.config.htcc.rws_timeout):
         reasons.append(f"the poll has not got on for {since:.0f} s")
     return tuple(reasons)
 
 
-def poll_limit(rws_timeout: float) -> float:
+def max_poll_silence(rws_timeout: float) -> float:
     """Given the time limit of a request to RWS, return for how long a poll may show no sign of life, in seconds."""
-    return READ_ATTEMPTS * (rws_timeout + CONNECT_TIMEOUT) + (READ_ATTEMPTS - 1) * LONGEST_WAIT + MARGIN_SECONDS
+    return READ_ATTEMPTS * (rws_timeout + CONNECT_TIMEOUT_SECONDS) + (READ_ATTEMPTS - 1) * MAX_RETRY_WAIT_SECONDS + POLL_MARGIN_SECONDS
 
 
-def unready(sources: Sources) -> tuple[str, ...]:
+def readiness_problems(sources: ViewSources) -> tuple[str, ...]:
     """Given the sources, return what keeps the muxer from its work; nothing when it is at it."""
-    out = [one for one in services(sources) if not one.up]
-    reasons = [f"{one.name} is out since {_time(one.since)}: {one.reason}" for one in out]
-    if (fleet := fleet_of(sources)) is not None:
-        reasons += trouble(fleet, {one.name for one in out})
+    out = [one for one in known_services(sources) if not one.up]
+    reasons = [f"{one.name} is out since {_iso_time(one.since)}: {one.reason}" for one in out]
+    if (fleet := current_fleet(sources)) is not None:
+        reasons += fleet_problems(fleet, {one.name for one in out})
     if not sources.disk.has_room():
         reasons.append("the disk of temp_dir is nearly full: no new recording is begun")
     if not sources.is_journal_kept():
         reasons.append("the journal cannot be written: failures are known to this process only")
     if not sources.is_migration:
-        polls = sources.activity.snapshot().polls
-        reasons += map(sources.mask, _stale(polls, time.time(), sources.interval, sources.pulse.is_busy))
-    return (*unalive(sources), *reasons)
+        polls = sources.activity.take_snapshot().polls
+        reasons += map(sources.secret_mask, _poll_problems(polls, time.time(), sources.poll_interval, sources.pulse.is_busy))
+    return (*liveness_problems(sources), *reasons)
 
 
-def _stale(polls: Polls, now: float, interval: float, is_busy: bool) -> list[str]:
+def _poll_problems(polls: PollStatistics, now: float, interval: float, is_busy: bool) -> list[str]:
     """Return what is wrong with the polls."""
     error = f"; the last one failed: {polls.error}" if polls.error and polls.failed else ""
     if polls.last_success is None:
         return [] if is_busy else [f"no poll has succeeded yet{error}"]
-    late = lateness(polls.last_success, polls.seconds, now, interval, is_busy=is_busy)
+    late = overdue_seconds(polls.last_success, polls.seconds, now, interval, is_busy=is_busy)
     return [] if late is None else [f"no poll has succeeded for {late:.0f} s{error}"]
 
 
-def _time(at: float | None) -> str:
+def _iso_time(at: float | None) -> str:
     return "an unknown time" if at is None else datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")

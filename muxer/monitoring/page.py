@@ -11,78 +11,78 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from muxer.journal import ASIDE
+from muxer.journal import SET_ASIDE
 from muxer.monitoring import drawing, fleet_rows, rows, timelines, words
-from muxer.monitoring.day import day
-from muxer.monitoring.verdict import verdict
-from muxer.monitoring.view import View
+from muxer.monitoring.day import create_charts
+from muxer.monitoring.verdict import summarize_view
+from muxer.monitoring.view import StatusView
 
-REFRESH_SECONDS = 20
-TEMPLATES = Path(__file__).with_name("templates")
-STYLE = (TEMPLATES / "style.css").read_text(encoding="utf-8")
-_DIGEST = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
+REFRESH_INTERVAL = 20
+TEMPLATE_FOLDER = Path(__file__).with_name("templates")
+STYLE_SHEET = (TEMPLATE_FOLDER / "style.css").read_text(encoding="utf-8")
+_STYLE_DIGEST = base64.b64encode(hashlib.sha256(STYLE_SHEET.encode()).digest()).decode()
 # What the pages may load: their own style sheet, known by its digest, and the icon, which is part of them.
 CONTENT_SECURITY_POLICY = (
-    f"default-src 'none'; style-src 'sha256-{_DIGEST}'; img-src data:; "
+    f"default-src 'none'; style-src 'sha256-{_STYLE_DIGEST}'; img-src data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
 
-def render(view: View, refresh: bool = True) -> str:
+def render_status_page(view: StatusView, refresh: bool = True) -> str:
     """Given a view, return the status page; ``refresh`` = it loads itself again by and by."""
     now = view.at
-    running = view.running[: fleet_rows.SHOWN]
-    failures = tuple(map(rows.failure, view.failures))
-    return _template("page.html").render(
+    running = view.running[: fleet_rows.MAX_SHOWN]
+    failures = tuple(map(rows.failure_row, view.failures))
+    return _load_template("page.html").render(
         view=view,
-        refresh=REFRESH_SECONDS if refresh else 0,
-        verdict=verdict(view),
-        services=tuple(map(rows.health, view.services)),
-        running=tuple(rows.work(one, now, worker) for worker, one in running),
-        fleet=fleet_rows.fleet(view.fleet) if view.fleet else None,
-        failures=sorted(failures, key=lambda one: one.state != ASIDE),
-        recent=tuple(map(rows.finished, view.recent)),
-        day=day(view),
+        refresh=REFRESH_INTERVAL if refresh else 0,
+        verdict=summarize_view(view),
+        services=tuple(map(rows.service_row, view.services)),
+        running=tuple(rows.job_row(one, now, worker) for worker, one in running),
+        fleet=fleet_rows.fleet_summary(view.fleet) if view.fleet else None,
+        failures=sorted(failures, key=lambda one: one.state != SET_ASIDE),
+        recent=tuple(map(rows.finished_row, view.recent)),
+        day=create_charts(view),
     )
 
 
-def render_recording(view: View, name: str) -> str | None:
+def render_recording(view: StatusView, name: str) -> str | None:
     """Given a view and the file name of a target that is done, return the page of its timeline; None when the view has none
     of it."""
     row = next((one for one in view.recent if one.name == name), None)
-    timeline = timelines.read(row.facts.get("timeline")) if row else None
+    timeline = timelines.read_timeline(row.facts.get("timeline")) if row else None
     if row is None or timeline is None:
         return None
-    return _template("recording.html").render(
+    return _load_template("recording.html").render(
         view=view,
         refresh=0,
-        verdict=verdict(view),
-        recording=rows.finished(row),
+        verdict=summarize_view(view),
+        recording=rows.finished_row(row),
         timeline=timeline,
-        summary=timelines.summary(timeline),
-        picture=Markup(drawing.draw(timeline, "timeline")),
-        screens=[(one, timelines.screen_words(one, timeline)) for one in timeline.screens],
-        overlaps=[timelines.overlap_words(*one) for one in timeline.overlaps],
-        parts=timelines.merged(timeline.parts),
+        summary=timelines.timeline_summary(timeline),
+        picture=Markup(drawing.render_timeline(timeline, "timeline")),
+        screens=[(one, timelines.screen_text(one, timeline)) for one in timeline.screens],
+        overlaps=[timelines.overlap_text(*one) for one in timeline.screen_overlaps],
+        parts=timelines.merge_parts(timeline.parts),
     )
 
 
 @cache
-def _environment() -> Environment:
+def _jinja_environment() -> Environment:
     made = Environment(
-        loader=FileSystemLoader(TEMPLATES),
+        loader=FileSystemLoader(TEMPLATE_FOLDER),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals |= {"style": Markup(STYLE), "kinds": drawing.WORDS, "quote": quote}
+    made.globals |= {"style": Markup(STYLE_SHEET), "kinds": drawing.KIND_LABELS, "quote": quote}
     made.filters |= {
         name: getattr(words, name) for name in ("clock", "moment", "machine", "span", "ago", "plain", "careful")
     }
-    made.filters |= {"position": words.position, "megabytes": words.megabytes, "svg": Markup}
+    made.filters |= {"position": words.format_position, "megabytes": words.format_megabytes, "svg": Markup}
     return made
 
 
-def _template(name: str) -> Template:
-    return _environment().get_template(name)
+def _load_template(name: str) -> Template:
+    return _jinja_environment().get_template(name)

@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from muxer import progress
-from muxer.activity import Running
+from muxer.activity import RunningTarget
 from muxer.monitoring import agents, drawing, timelines
-from muxer.monitoring.history import Row
-from muxer.monitoring.view import Service
-from muxer.monitoring.words import careful, exact, plain, span
-from muxer.remedies import remedy
+from muxer.monitoring.history import TargetRecord
+from muxer.monitoring.view import ServiceStatus
+from muxer.monitoring.words import redact, format_exact, single_line, format_span
+from muxer.remedies import help_for
 
 _TAG = re.compile(r"_([0-9a-f]{8})[0-9a-f]{12}_muxed\.mp4")
 
 
 @dataclass(frozen=True)
-class Whose:
+class FileRef:
     """Which muxed file a row is about: its recording, a label of its agent, and a part of its name that the log has too."""
 
     recording: str
@@ -28,7 +28,7 @@ class Whose:
 
 
 @dataclass(frozen=True)
-class Health:
+class ServiceRow:
     """A service: whether it is up, since when it is out and why, when it last did what was asked."""
 
     name: str
@@ -39,11 +39,11 @@ class Health:
 
 
 @dataclass(frozen=True)
-class Work:
+class JobRow:
     """A running job: its step, how far that is (0 to 100, None where nobody knows), in words, since when it runs, and the
     worker of the fleet that does it (empty: this process)."""
 
-    whose: Whose
+    whose: FileRef
     step: str
     percent: int | None
     words: str
@@ -52,10 +52,10 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Failure:
+class FailureRow:
     """A target that failed: why, how often, what to do, and when it is tried again; ``state`` is that of the journal."""
 
-    whose: Whose
+    whose: FileRef
     code: str
     kind: str
     reason: str
@@ -67,12 +67,12 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class Finished:
+class FinishedRow:
     """A target that is done. Texts are empty where it was only brought up to date, without a new file; `missing` is
     what its sources lacked. ``strip`` is a small picture of the muxed file, ``name`` that of its page, both empty where the
     journal has no timeline of it."""
 
-    whose: Whose
+    whose: FileRef
     at: float
     length: str
     padding: str
@@ -85,55 +85,55 @@ class Finished:
     name: str
 
 
-def whose(recording: str, agent: str, name: str) -> Whose:
+def file_ref(recording: str, agent: str, name: str) -> FileRef:
     """Given a target's recording, agent and file name, return what the page tells of them."""
     found = _TAG.search(name)
-    return Whose(plain(recording), agents.label(agent), found[1] if found else "")
+    return FileRef(single_line(recording), agents.agent_pseudonym(agent), found[1] if found else "")
 
 
-def health(service: Service) -> Health:
+def service_row(service: ServiceStatus) -> ServiceRow:
     """Given a service, return its row."""
-    return Health(plain(service.name), service.up, service.since, careful(service.reason), service.last_success)
+    return ServiceRow(single_line(service.name), service.up, service.since, redact(service.reason), service.last_success)
 
 
-def work(running: Running, now: float, worker: str = "") -> Work:
+def job_row(running: RunningTarget, now: float, worker: str = "") -> JobRow:
     """Given a running job, the time and the worker that does it, return its row."""
-    told, made = whose(running.recording, running.agent, running.file), _progress(running, now)
+    told, made = file_ref(running.recording, running.agent, running.file), _job_progress(running, now)
     percent = None if made.percent is None else int(made.percent)
-    words = progress.shown(made, running.step) or f"for {span(now - running.step_begun)}"
-    return Work(told, plain(running.step), percent, words, running.begun, plain(worker))
+    words = progress.format_progress(made, running.step) or f"for {format_span(now - running.step_begun)}"
+    return JobRow(told, single_line(running.step), percent, words, running.begun, single_line(worker))
 
 
-def _progress(running: Running, now: float) -> progress.Progress:
-    return progress.progress(running.done, running.total, running.step_begun, now)
+def _job_progress(running: RunningTarget, now: float) -> progress.Progress:
+    return progress.measure_progress(running.done, running.total, running.step_begun, now)
 
 
-def failure(row: Row) -> Failure:
+def failure_row(row: TargetRecord) -> FailureRow:
     """Given a target that failed, as the journal has it, return its row."""
-    told, reason = whose(row.recording, row.agent, row.name), careful(row.reason, row.agent)
-    code, kind, what = plain(row.code), plain(row.error), remedy(row.code).replace("`", "")
-    return Failure(told, code, kind, reason, row.attempts, row.retry_at, row.state, what, row.updated)
+    told, reason = file_ref(row.recording, row.agent, row.name), redact(row.reason, row.agent)
+    code, kind, what = single_line(row.code), single_line(row.error), help_for(row.code).replace("`", "")
+    return FailureRow(told, code, kind, reason, row.attempts, row.retry_at, row.state, what, row.updated)
 
 
-def finished(row: Row) -> Finished:
+def finished_row(row: TargetRecord) -> FinishedRow:
     """Given a target that is done, as the journal has it, return its row."""
-    facts, timeline = row.facts, timelines.read(row.facts.get("timeline"))
+    facts, timeline = row.facts, timelines.read_timeline(row.facts.get("timeline"))
     method = str(facts.get("method", ""))
-    return Finished(
-        whose(row.recording, row.agent, row.name),
+    return FinishedRow(
+        file_ref(row.recording, row.agent, row.name),
         row.updated,
-        length=_seconds(facts, "length"),
-        padding=_seconds(facts, "padding"),
+        length=_format_seconds(facts, "length"),
+        padding=_format_seconds(facts, "padding"),
         method=method if method in ("", "copy") else "re-encoded",
-        why="" if method == "copy" else careful(method, row.agent),
-        seconds=_seconds(facts, "seconds"),
+        why="" if method == "copy" else redact(method, row.agent),
+        seconds=_format_seconds(facts, "seconds"),
         encrypted=bool(facts.get("encrypted")),
-        missing=careful(str(facts.get("missing", "")), row.agent),
-        strip=drawing.strip(timeline) if timeline else "",
+        missing=redact(str(facts.get("missing", "")), row.agent),
+        strip=drawing.render_strip(timeline) if timeline else "",
         name=row.name if timeline else "",
     )
 
 
-def _seconds(facts: Mapping[str, Any], name: str) -> str:
+def _format_seconds(facts: Mapping[str, Any], name: str) -> str:
     value = facts.get(name)
-    return exact(value) if isinstance(value, int | float) else ""
+    return format_exact(value) if isinstance(value, int | float) else ""

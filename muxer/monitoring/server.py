@@ -19,54 +19,54 @@ from cheroot.makefile import MakeFile
 from cheroot.server import HTTPConnection, HTTPRequest
 from cheroot.ssl import Adapter
 
-from muxer.config.listening import resolve, server_context
-from muxer.config.schema import Monitoring
+from muxer.config.listening import resolve_address, server_context
+from muxer.config.schema import MonitoringOptions
 from muxer.errors import ConfigError, Problem
-from muxer.monitoring.application import Application
-from muxer.monitoring.servers import Servers
-from muxer.monitoring.view import Sources
+from muxer.monitoring.application import MonitoringApplication
+from muxer.monitoring.servers import ServerCertificates
+from muxer.monitoring.view import ViewSources
 
 log = logging.getLogger(__name__)
 
-WORKERS = 4
+WORKER_THREADS = 4
 # Connections that wait for a worker, those that have sent nothing yet, and those that have sent the begin of a request.
-QUEUED, SILENT, UNFINISHED = 32, 64, 64
+MAX_QUEUED_CONNECTIONS, MAX_SILENT_CONNECTIONS, MAX_UNFINISHED_REQUESTS = 32, 64, 64
 # A client that sends and reads nothing for so long, or is not done after so long, is cut off.
-IDLE_SECONDS, REQUEST_SECONDS = 5, 10
+IDLE_SECONDS, REQUEST_TIMEOUT_SECONDS = 5, 10
 # While others wait for a worker, one that stops within TLS or before the end of its request has no more than this.
-PRESSED_SECONDS = 0.5
-HEADER_BYTES, BODY_BYTES = 16 * 1024, 1024
-LOOK_SECONDS = 0.1
-START_SECONDS = 10.0
-STOP_SECONDS = 2
+MAX_BUSY_SECONDS = 0.5
+MAX_HEADER_BYTES, MAX_BODY_BYTES = 16 * 1024, 1024
+SERVER_CHECK_INTERVAL = 0.1
+START_TIMEOUT_SECONDS = 10.0
+STOP_TIMEOUT_SECONDS = 2
 # The kind of the first record of TLS, and the length of the head of a record, which ends with the length of its content.
 _TLS_HANDSHAKE, _TLS_RECORD = 22, 5
-RESTART_SECONDS = 5.0
+RESTART_DELAY_SECONDS = 5.0
 
 
-class Server:
+class MonitoringServer:
     """The port of one muxer. It serves from :meth:`start` to :meth:`stop`."""
 
-    def __init__(self, sources: Sources) -> None:
+    def __init__(self, sources: ViewSources) -> None:
         """Given where everything comes from, remember it. Nothing is opened yet."""
         self._monitoring = sources.config.monitoring
-        listening = resolve(self._monitoring.http_address)
+        listening = resolve_address(self._monitoring.http_address)
         self._address = (listening.address, self._monitoring.http_port)
         self._stop = threading.Event()
-        self._servers = Servers(sources, self._stop)
-        self._application = Application(sources, self._servers, listening.loopback)
+        self._servers = ServerCertificates(sources, self._stop)
+        self._application = MonitoringApplication(sources, self._servers, listening.loopback)
         self._begun: queue.Queue[OSError | None] = queue.Queue()
-        self._thread = threading.Thread(target=self._run, name="monitoring", daemon=True)
+        self._thread = threading.Thread(target=self._serve_until_stop, name="monitoring", daemon=True)
 
     def start(self) -> None:
         """Open the port. Raise :class:`ConfigError` when that is not possible."""
         self._thread.start()
         try:
-            problem = self._begun.get(timeout=START_SECONDS)
+            problem = self._begun.get(timeout=START_TIMEOUT_SECONDS)
         except queue.Empty:
-            problem = TimeoutError(f"nothing after {START_SECONDS:.0f} s")
+            problem = TimeoutError(f"nothing after {START_TIMEOUT_SECONDS:.0f} s")
         if problem is not None:
-            raise ConfigError([_problem(self._monitoring, problem)])
+            raise ConfigError([_port_problem(self._monitoring, problem)])
         self._servers.start()
         scheme = "https" if self._monitoring.certificate else "http"
         log.info("metrics, health and status page: %s://%s:%d/", scheme, *self._address)
@@ -74,22 +74,22 @@ class Server:
     def stop(self) -> None:
         """Close the port, and cut off who is connected. It takes two seconds at most."""
         self._stop.set()
-        self._thread.join(STOP_SECONDS)
+        self._thread.join(STOP_TIMEOUT_SECONDS)
 
-    def _run(self) -> None:
+    def _serve_until_stop(self) -> None:
         """Serve until the stop; a server that ends before is told in the log, and another one begun."""
-        server = self._opened()
+        server = self._open_server()
         while server is not None:
-            self._watch(server)
+            self._watch_server(server)
             with contextlib.suppress(Exception):
                 server.stop()
             server = None
             while server is None and not self._stop.is_set():
                 log.error("the server of the monitoring port has ended; it is started again")
-                self._stop.wait(RESTART_SECONDS)
-                server = self._opened()
+                self._stop.wait(RESTART_DELAY_SECONDS)
+                server = self._open_server()
 
-    def _opened(self) -> _Server | None:
+    def _open_server(self) -> _Server | None:
         """Return a server whose port is open, and say so; None when that is not possible."""
         try:
             server = _Server(self._address, self._application, self._monitoring)
@@ -100,17 +100,17 @@ class Server:
         self._begun.put(None)
         return server
 
-    def _watch(self, server: _Server) -> None:
+    def _watch_server(self, server: _Server) -> None:
         """Look after a server until it ends, or is to end."""
-        thread = threading.Thread(target=_serve, args=(server,), name="monitoring server", daemon=True)
+        thread = threading.Thread(target=_run_server, args=(server,), name="monitoring server", daemon=True)
         thread.start()
-        while not self._stop.wait(LOOK_SECONDS) and thread.is_alive():
-            server.take_finished()
-            server.cut_off(older_than=REQUEST_SECONDS)
-        server.cut_off(older_than=0.0)
+        while not self._stop.wait(SERVER_CHECK_INTERVAL) and thread.is_alive():
+            server.hand_over_ready()
+            server.close_overdue(older_than=REQUEST_TIMEOUT_SECONDS)
+        server.close_overdue(older_than=0.0)
 
 
-def _serve(server: _Server) -> None:
+def _run_server(server: _Server) -> None:
     try:
         server.serve()
     except BaseException:
@@ -122,21 +122,21 @@ class _Server(wsgi.Server):
 
     # How long an idle server sleeps, and so how long a stop takes.
     expiration_interval = 0.2
-    max_request_header_size, max_request_body_size = HEADER_BYTES, BODY_BYTES
+    max_request_header_size, max_request_body_size = MAX_HEADER_BYTES, MAX_BODY_BYTES
     # One request for each connection: what stays open is of no use to scrapes that are far apart.
     can_add_keepalive_connection = False
 
-    def __init__(self, address: tuple[str, int], application: Application, monitoring: Monitoring) -> None:
+    def __init__(self, address: tuple[str, int], application: MonitoringApplication, monitoring: MonitoringOptions) -> None:
         super().__init__(
             address,
             application,
-            numthreads=WORKERS,
-            max=WORKERS,
+            numthreads=WORKER_THREADS,
+            max=WORKER_THREADS,
             server_name="recording-muxer",
             timeout=IDLE_SECONDS,
-            request_queue_size=SILENT,
-            shutdown_timeout=STOP_SECONDS // 2,
-            accepted_queue_size=QUEUED,
+            request_queue_size=MAX_SILENT_CONNECTIONS,
+            shutdown_timeout=STOP_TIMEOUT_SECONDS // 2,
+            accepted_queue_size=MAX_QUEUED_CONNECTIONS,
             accepted_queue_timeout=0,
         )
         self.ConnectionClass = _Connection
@@ -154,64 +154,64 @@ class _Server(wsgi.Server):
         many do, a new one has a moment to say something: whoever comes with a request is not kept out by the others."""
         if conn.is_new:
             conn.is_new = False
-            if len(self.silent) < SILENT:
+            if len(self.silent) < MAX_SILENT_CONNECTIONS:
                 self.silent.add(conn)
             else:
                 self._surplus[conn] = time.monotonic()
             self.put_conn(conn)
-            while len(self._surplus) > SILENT:
-                self._hang_up(next(iter(self._surplus)))
+            while len(self._surplus) > MAX_SILENT_CONNECTIONS:
+                self._close_silent(next(iter(self._surplus)))
         elif conn.is_given_up:
             conn.close()
         else:
-            self.no_longer_silent(conn)
+            self.mark_heard(conn)
             self._unfinished[conn] = time.monotonic()
-            self._take(conn)
-            while len(self._unfinished) > UNFINISHED:
-                self._drop(next(iter(self._unfinished)))
+            self._hand_to_worker(conn)
+            while len(self._unfinished) > MAX_UNFINISHED_REQUESTS:
+                self._drop_connection(next(iter(self._unfinished)))
 
-    def no_longer_silent(self, conn: _Connection) -> None:
+    def mark_heard(self, conn: _Connection) -> None:
         """Note that a connection has said something, or is closed."""
         self.silent.discard(conn)
         self._surplus.pop(conn, None)
 
-    def _hang_up(self, conn: _Connection) -> None:
+    def _close_silent(self, conn: _Connection) -> None:
         """Give up a connection that has sent nothing. cheroot looks after it, and hands it over as it does when a client
         leaves; to close it here would take it from under cheroot's feet."""
-        self.no_longer_silent(conn)
+        self.mark_heard(conn)
         conn.is_given_up = True
         with contextlib.suppress(OSError):
             socket.socket.shutdown(conn.socket, socket.SHUT_RDWR)
 
-    def take_finished(self) -> None:
+    def hand_over_ready(self) -> None:
         """Hand over the connections whose requests have become whole, and close those that take too long for it, or to say
         anything."""
         for conn, came in list(self._surplus.items()):
-            if time.monotonic() - came >= PRESSED_SECONDS:
-                self._hang_up(conn)
+            if time.monotonic() - came >= MAX_BUSY_SECONDS:
+                self._close_silent(conn)
         for conn, begun in list(self._unfinished.items()):
-            if time.monotonic() - begun >= REQUEST_SECONDS:
-                self._drop(conn)
+            if time.monotonic() - begun >= REQUEST_TIMEOUT_SECONDS:
+                self._drop_connection(conn)
             else:
-                self._take(conn)
+                self._hand_to_worker(conn)
 
-    def _take(self, conn: _Connection) -> None:
+    def _hand_to_worker(self, conn: _Connection) -> None:
         """Hand a connection to the workers when there is enough of its request, unless that has been done."""
-        if conn.has_whole_head() and self._unfinished.pop(conn, None) is not None:
+        if conn.has_complete_headers() and self._unfinished.pop(conn, None) is not None:
             try:
                 self.requests.put(conn)
             except queue.Full:
                 conn.close()
 
-    def _drop(self, conn: _Connection) -> None:
+    def _drop_connection(self, conn: _Connection) -> None:
         if self._unfinished.pop(conn, None) is not None:
             conn.close()
 
-    def cut_off(self, older_than: float) -> None:
+    def close_overdue(self, older_than: float) -> None:
         """Break off the conversations that have lasted for so many seconds, so that their workers are free; sooner when
         others wait for a worker, and the request is not yet known."""
         now = time.monotonic()
-        pressed = min(older_than, PRESSED_SECONDS) if self.requests.qsize else older_than
+        pressed = min(older_than, MAX_BUSY_SECONDS) if self.requests.qsize else older_than
         for conn in list(self.talking):
             if now - conn.begun >= (older_than if conn.is_heard else pressed):
                 with contextlib.suppress(OSError):
@@ -219,7 +219,7 @@ class _Server(wsgi.Server):
                     socket.socket.shutdown(conn.socket, socket.SHUT_RDWR)
         if not older_than:
             for conn in list(self._unfinished):
-                self._drop(conn)
+                self._drop_connection(conn)
 
     def error_log(self, msg: str = "", level: int = logging.INFO, traceback: bool = False) -> None:
         """Write to the log: what clients do wrong is no error of ours."""
@@ -256,15 +256,15 @@ class _Connection(HTTPConnection):
         self.server.no_longer_silent(self)
         super().close()
 
-    def has_whole_head(self) -> bool:
+    def has_complete_headers(self) -> bool:
         """Return whether a worker has something to do: the head of a request, or the begin of TLS, is there as a whole, is
         too long, or will never come."""
         try:
             # Not the method of a TLS socket, which would read.
-            said = socket.socket.recv(self.socket, HEADER_BYTES, socket.MSG_PEEK)
+            said = socket.socket.recv(self.socket, MAX_HEADER_BYTES, socket.MSG_PEEK)
         except OSError:
             return True
-        if not said or len(said) >= HEADER_BYTES:
+        if not said or len(said) >= MAX_HEADER_BYTES:
             return True
         if not isinstance(self.socket, ssl.SSLSocket):
             return b"\r\n\r\n" in said or b"\n\n" in said
@@ -278,11 +278,11 @@ class _Connection(HTTPConnection):
         self.begun = time.monotonic()
         self.server.talking.add(self)
         try:
-            return self._is_safe() and bool(super().communicate())  # type: ignore[no-untyped-call]
+            return self._complete_handshake() and bool(super().communicate())  # type: ignore[no-untyped-call]
         finally:
             self.server.talking.discard(self)
 
-    def _is_safe(self) -> bool:
+    def _complete_handshake(self) -> bool:
         """Make the handshake of TLS; return whether there is something to talk over."""
         try:
             if isinstance(self.socket, ssl.SSLSocket):
@@ -319,7 +319,7 @@ class _Tls(Adapter):
         return MakeFile(sock, mode, bufsize)
 
 
-def _problem(monitoring: Monitoring, error: OSError) -> Problem:
+def _port_problem(monitoring: MonitoringOptions, error: OSError) -> Problem:
     """Return which option is to blame that the port cannot be opened."""
     where = f"[monitoring] http_address = '{monitoring.http_address}', http_port = '{monitoring.http_port}'"
     return Problem(where, f"cannot be listened on: {error}; is another program, or another muxer, on this port?")

@@ -8,24 +8,24 @@ from functools import cached_property
 from pathlib import Path
 
 from muxer import __version__
-from muxer.activity import Activity, Running, Snapshot
+from muxer.activity import Activity, RunningTarget, ActivitySnapshot
 from muxer.config.schema import Config
-from muxer.disk import Disk
-from muxer.fleet.view import FleetView, masked
-from muxer.gir.deviations import Deviations
+from muxer.disk import TempDisk
+from muxer.fleet.view import FleetStatus, mask_fleet
+from muxer.gir.deviations import DeviationLog
 from muxer.gir.rws import Certificate
-from muxer.journal import Sample
+from muxer.journal import BacklogSample
 from muxer.masking import Mask
 from muxer.monitoring import history
-from muxer.monitoring.history import Hour, Row
-from muxer.outages import Outages
-from muxer.pulse import Pulse
+from muxer.monitoring.history import HourCounts, TargetRecord
+from muxer.outages import CircuitBreaker
+from muxer.pulse import Heartbeat
 
-__all__ = ["Hour", "Room", "Row", "Sample", "Service", "Sources", "View", "gather"]
+__all__ = ["HourCounts", "DiskSpace", "TargetRecord", "BacklogSample", "ServiceStatus", "ViewSources", "StatusView", "gather_status"]
 
 
 @dataclass(frozen=True)
-class Service:
+class ServiceStatus:
     """A service that was talked to: whether it is up, since when it is out and why, when it last did what was asked."""
 
     name: str
@@ -36,7 +36,7 @@ class Service:
 
 
 @dataclass(frozen=True)
-class Room:
+class DiskSpace:
     """The disk of the temporary folder, in bytes. Below ``reserved`` no recording is begun; ``has_room`` = it may be."""
 
     free: int
@@ -45,39 +45,39 @@ class Room:
 
 
 @dataclass(frozen=True)
-class View:
+class StatusView:
     """How the muxer stands ``at`` a moment. Times are epoch seconds; ``is_busy`` = a poll waits for workers;
     ``is_migration`` = this is a single run, which has no polls. No secret is in it."""
 
     instance: str
     version: str
     at: float
-    snapshot: Snapshot
+    snapshot: ActivitySnapshot
     queued: int
     workers: int
-    services: tuple[Service, ...]
+    services: tuple[ServiceStatus, ...]
     counts: dict[str, int]
-    recent: tuple[Row, ...]
-    failures: tuple[Row, ...]
-    hours: tuple[Hour, ...]
-    samples: tuple[Sample, ...]
+    recent: tuple[TargetRecord, ...]
+    failures: tuple[TargetRecord, ...]
+    hours: tuple[HourCounts, ...]
+    samples: tuple[BacklogSample, ...]
     interval_seconds: float
     is_busy: bool
     is_migration: bool
     next_poll: float | None
-    disk: Room | None
+    disk: DiskSpace | None
     warnings: tuple[str, ...]
-    fleet: FleetView | None = None
+    fleet: FleetStatus | None = None
 
     @property
-    def running(self) -> tuple[tuple[str, Running], ...]:
+    def running(self) -> tuple[tuple[str, RunningTarget], ...]:
         """What runs, longest first, with the worker of the fleet that does it; its name is empty for this process."""
-        found = self.fleet.jobs if self.fleet else tuple(("", one) for one in self.snapshot.running)
+        found = self.fleet.running_jobs if self.fleet else tuple(("", one) for one in self.snapshot.running)
         return tuple(sorted(found, key=lambda one: one[1].begun))
 
 
 @dataclass(frozen=True)
-class Sources:
+class ViewSources:
     """Where what is shown comes from. ``journal`` = its path, None when there is none (a migration); ``held`` = how many
     targets are queued or running; ``recipients`` = the certificates that RWS told last; ``warnings`` = what is odd about
     the configuration; ``fleet`` = how the fleet stands, None where this process does the work itself; ``deviations`` = what
@@ -85,24 +85,24 @@ class Sources:
 
     config: Config
     activity: Activity
-    outages: Outages
-    disk: Disk
-    pulse: Pulse
+    outages: CircuitBreaker
+    disk: TempDisk
+    pulse: Heartbeat
     journal: Path | None
     is_journal_kept: Callable[[], bool]
     held: Callable[[], int]
     recipients: Callable[[], tuple[Certificate, ...]]
     warnings: tuple[str, ...] = ()
-    fleet: Callable[[], FleetView | None] = lambda: None
-    deviations: Deviations = field(default_factory=Deviations)
+    fleet: Callable[[], FleetStatus | None] = lambda: None
+    deviations: DeviationLog = field(default_factory=DeviationLog)
 
     @cached_property
-    def mask(self) -> Mask:
+    def secret_mask(self) -> Mask:
         """What removes secrets from a text."""
-        return Mask(self.config.secrets)
+        return Mask(self.config.secret_values)
 
     @property
-    def interval(self) -> float:
+    def poll_interval(self) -> float:
         """Seconds from the start of one poll to the next."""
         return self.config.processing.min_poll_interval * 60
 
@@ -117,47 +117,47 @@ class Sources:
         return bool(self.config.advanced.call_recording_query_string)
 
 
-def gather(sources: Sources) -> View:
+def gather_status(sources: ViewSources) -> StatusView:
     """Given the sources, return how things stand now. It never waits for the muxer, and the muxer never for it."""
-    snapshot = sources.activity.snapshot()
-    past, fleet = history.read(sources.journal, snapshot.at), fleet_of(sources)
-    return View(
-        instance=sources.config.instance,
+    snapshot = sources.activity.take_snapshot()
+    past, fleet = history.read_history(sources.journal, snapshot.at), current_fleet(sources)
+    return StatusView(
+        instance=sources.config.instance_name,
         version=__version__,
         at=snapshot.at,
-        snapshot=replace(snapshot, polls=replace(snapshot.polls, error=sources.mask(snapshot.polls.error))),
+        snapshot=replace(snapshot, polls=replace(snapshot.polls, error=sources.secret_mask(snapshot.polls.error))),
         queued=max(0, sources.held() - len(snapshot.running)) if fleet is None else fleet.queued,
-        workers=sources.config.advanced.worker_threads if fleet is None else fleet.threads,
-        services=services(sources),
+        workers=sources.config.advanced.worker_threads if fleet is None else fleet.thread_count,
+        services=known_services(sources),
         counts=past.counts,
         recent=past.recent,
         failures=past.failures,
         hours=past.hours,
         samples=past.samples,
-        interval_seconds=sources.interval,
+        interval_seconds=sources.poll_interval,
         is_busy=sources.pulse.is_busy,
         is_migration=sources.is_migration,
         next_poll=snapshot.polls.next_due,
-        disk=room(sources.disk),
+        disk=measured_space(sources.disk),
         warnings=(*sources.warnings, *filter(None, (past.problem,))),
         fleet=fleet,
     )
 
 
-def services(sources: Sources) -> tuple[Service, ...]:
+def known_services(sources: ViewSources) -> tuple[ServiceStatus, ...]:
     """Return the services that are known, in the order of their names."""
     return tuple(
-        Service(one.name, one.since is None, one.since, sources.mask(one.reason), one.last_success)
-        for one in sources.outages.standings()
+        ServiceStatus(one.name, one.since is None, one.since, sources.secret_mask(one.reason), one.last_success)
+        for one in sources.outages.service_states()
     )
 
 
-def fleet_of(sources: Sources) -> FleetView | None:
+def current_fleet(sources: ViewSources) -> FleetStatus | None:
     """Return how the fleet stands; None where there is none."""
     found = sources.fleet()
-    return None if found is None else masked(found, sources.mask)
+    return None if found is None else mask_fleet(found, sources.secret_mask)
 
 
-def room(disk: Disk) -> Room | None:
+def measured_space(disk: TempDisk) -> DiskSpace | None:
     """Return what was last measured of a disk; None when that tells nothing."""
-    return None if disk.measured is None else Room(*disk.measured, disk.has_room())
+    return None if disk.measured is None else DiskSpace(*disk.measured, disk.has_room())

@@ -6,8 +6,8 @@ import re
 import unicodedata
 from datetime import UTC, datetime
 
-LONGEST_NAME = 80
-LONGEST_REASON = 300
+MAX_SHOWN_NAME_LENGTH = 80
+MAX_SHOWN_REASON_LENGTH = 300
 _URL = re.compile(r"([a-z][a-z0-9+.-]*://[^/\s?#]+)[^\s,;)]*", re.IGNORECASE)
 _FILE = re.compile(r"[^\s,;()]+\.(?:mp4|mp3|m4a|wav|webm|mkv|ts|opus|ogg|pcm|bin|part)\b(?:\.\w+)*", re.IGNORECASE)
 # What may stay of words with digits: amounts and addresses; what may not: telephone numbers, alone or within a word.
@@ -18,22 +18,22 @@ _PART = re.compile(
 _DIGITS = 7
 
 
-def clock(at: float) -> str:
+def format_time(at: float) -> str:
     """Given epoch seconds, return the time of day in UTC."""
     return datetime.fromtimestamp(at, UTC).strftime("%H:%M")
 
 
-def moment(at: float) -> str:
+def format_datetime(at: float) -> str:
     """Given epoch seconds, return day and time in UTC."""
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
-def machine(at: float) -> str:
+def iso(at: float) -> str:
     """Given epoch seconds, return them as the attribute ``datetime`` wants it."""
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def span(seconds: float) -> str:
+def format_span(seconds: float) -> str:
     """Given a length of time, return it in one or two units: ``42 s``, ``5 min``, ``3 h 20 min``, ``2 d 4 h``."""
     whole = round(max(0.0, seconds))
     if whole < 60:
@@ -48,14 +48,14 @@ def span(seconds: float) -> str:
     return f"{days} d {hours} h" if hours else f"{days} d"
 
 
-def ago(at: float, now: float) -> str:
+def format_ago(at: float, now: float) -> str:
     """Given two moments, return how long before the second the first is, or how long after it."""
     if abs(now - at) < 1:
         return "just now"
-    return f"{span(now - at)} ago" if at < now else f"in {span(at - now)}"
+    return f"{format_span(now - at)} ago" if at < now else f"in {format_span(at - now)}"
 
 
-def position(seconds: float, digits: int = 0) -> str:
+def format_position(seconds: float, digits: int = 0) -> str:
     """Given a place on a recording's axis, return it as players write it: ``1:05``, ``1:02:03``, ``−0:03``."""
     scaled = round(abs(seconds) * 10**digits)
     whole, rest = divmod(scaled, 10**digits)
@@ -67,14 +67,14 @@ def position(seconds: float, digits: int = 0) -> str:
     return f"{sign}{front}:{left:02}{fraction}"
 
 
-def exact(seconds: float) -> str:
+def format_exact(seconds: float) -> str:
     """Given the length of media or of work, return it to a tenth of a second, or to the second: ``7.5 s``, ``1:30 min``."""
     if round(seconds, 1) < 60:
         return f"{seconds:.1f} s"
-    return f"{position(seconds)} {'h' if round(seconds) >= 3600 else 'min'}"
+    return f"{format_position(seconds)} {'h' if round(seconds) >= 3600 else 'min'}"
 
 
-def megabytes(size: float) -> str:
+def format_megabytes(size: float) -> str:
     """Given a number of bytes, return it as a person reads it."""
     for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if size >= scale:
@@ -82,10 +82,10 @@ def megabytes(size: float) -> str:
     return f"{size:.0f} bytes"
 
 
-def plain(words: object, longest: int = LONGEST_NAME) -> str:
+def single_line(words: object, longest: int = MAX_SHOWN_NAME_LENGTH) -> str:
     """Given anything, return it as one line that shows what it is and moves nothing else: without control characters, marks
     of writing direction and what no font can show; cut in its middle when it is too long."""
-    seen = "".join(one if _shown(one) else "\N{REPLACEMENT CHARACTER}" for one in str(words)[: 4 * longest])
+    seen = "".join(one if _is_printable(one) else "\N{REPLACEMENT CHARACTER}" for one in str(words)[: 4 * longest])
     line = " ".join(seen.split())
     if len(line) <= longest and len(str(words)) <= 4 * longest:
         return line
@@ -93,16 +93,16 @@ def plain(words: object, longest: int = LONGEST_NAME) -> str:
     return f"{line[:half]}…{line[-half:]}" if len(str(words)) <= 4 * longest else f"{line[: longest - 1]}…"
 
 
-def careful(reason: str, agent: str = "", longest: int = LONGEST_REASON) -> str:
+def redact(reason: str, agent: str = "", longest: int = MAX_SHOWN_REASON_LENGTH) -> str:
     """Given why something failed, and an agent's name, return it without what may tell who called or who answered: paths in
     addresses, names of media files, the agent's name, and what holds as many digits as a telephone number."""
-    shorter = _FILE.sub("(a media file)", _URL.sub(r"\1/…", plain(reason, 4 * longest)))
+    shorter = _FILE.sub("(a media file)", _URL.sub(r"\1/…", single_line(reason, 4 * longest)))
     if agent:
-        shorter = re.sub(re.escape(plain(agent, len(agent))), "(the agent)", shorter, flags=re.IGNORECASE)
-    return plain(_PART.sub(_without_numbers, shorter), longest)
+        shorter = re.sub(re.escape(single_line(agent, len(agent))), "(the agent)", shorter, flags=re.IGNORECASE)
+    return single_line(_PART.sub(_mask_numbers, shorter), longest)
 
 
-def _without_numbers(match: re.Match[str]) -> str:
+def _mask_numbers(match: re.Match[str]) -> str:
     if match["number"]:
         return "(a number)"
     if match["word"] and sum(one.isdigit() for one in match["word"]) >= _DIGITS:
@@ -110,5 +110,5 @@ def _without_numbers(match: re.Match[str]) -> str:
     return match[0]
 
 
-def _shown(one: str) -> bool:
+def _is_printable(one: str) -> bool:
     return one == " " or one.isspace() or unicodedata.category(one) not in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")

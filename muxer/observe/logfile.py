@@ -8,22 +8,22 @@ import logging.handlers
 import sys
 from pathlib import Path
 
-from muxer.lock import lock
+from muxer.lock import acquire_lock
 
 
-def lock_of(path: Path) -> Path:
+def lock_path(path: Path) -> Path:
     """Given the path of a log file, return that of its lock."""
     return path.with_name(f"{path.name}.lock")
 
 
-class LogFile(logging.handlers.RotatingFileHandler):
+class RotatingLogFile(logging.handlers.RotatingFileHandler):
     """A rotated log file that belongs to this process. When it cannot be written (the disk is full), stderr is told once,
     and once more when it can be written again."""
 
     def __init__(self, path: Path, max_bytes: int, backup_count: int) -> None:
         """Take the file. Raise :class:`~muxer.errors.ConfigError` when another process writes it, ``OSError`` when it cannot
         be written."""
-        self._lock_file = lock(lock_of(path), path, "[logfile] logfile_path")
+        self._lock_file = acquire_lock(lock_path(path), path, "[logfile] logfile_path")
         self._failing = self._failed = False
         super().__init__(path, maxBytes=max_bytes, backupCount=backup_count, encoding="utf-8", errors="backslashreplace")
 
@@ -33,7 +33,7 @@ class LogFile(logging.handlers.RotatingFileHandler):
         super().emit(record)
         if self._failing and not self._failed:
             self._failing = False
-            self._tell("is written again")
+            self._write_to_stderr("is written again")
 
     def doRollover(self) -> None:
         """Rotate. When that is not possible (on Windows somebody may hold a file open), go on in the same file.
@@ -50,24 +50,24 @@ class LogFile(logging.handlers.RotatingFileHandler):
             for number in range(free, 0, -1):
                 places[number - 1].replace(places[number])
         except OSError as error:
-            self._complain(f"cannot be rotated: {error}")
+            self._report_failure(f"cannot be rotated: {error}")
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Say once why lines are lost; never the record itself, from which no secrets are removed yet."""
-        self._complain(f"cannot be written, lines are lost: {sys.exc_info()[1]}")
+        self._report_failure(f"cannot be written, lines are lost: {sys.exc_info()[1]}")
 
     def close(self) -> None:
         """Close the file and leave it to others."""
         super().close()
         self._lock_file.close()
 
-    def _complain(self, what: str) -> None:
+    def _report_failure(self, what: str) -> None:
         self._failed = True
         if not self._failing:
             self._failing = True
-            self._tell(what)
+            self._write_to_stderr(what)
 
-    def _tell(self, what: str) -> None:
+    def _write_to_stderr(self, what: str) -> None:
         with contextlib.suppress(OSError, ValueError):
             sys.stderr.write(f"the log file {self.baseFilename} {what}\n")
             sys.stderr.flush()

@@ -7,22 +7,22 @@ import os
 import sys
 from typing import TextIO
 
-USUAL_COLUMNS = 80
+DEFAULT_TERMINAL_COLUMNS = 80
 
 
-def columns() -> int:
+def terminal_width() -> int:
     """Return how many characters stand in one line without a break."""
     try:
         width = os.get_terminal_size(sys.stderr.fileno()).columns
     except (OSError, ValueError):
         width = 0
-    return (width or USUAL_COLUMNS) - 1
+    return (width or DEFAULT_TERMINAL_COLUMNS) - 1
 
 
-def show(line: str, end: str = "") -> None:
+def show_progress_line(line: str, end: str = "") -> None:
     """Write a line over the last one; nothing when stderr is no terminal."""
     if sys.stderr.isatty():
-        width = columns()
+        width = terminal_width()
         sys.stderr.write(f"\r{line[:width]:<{width}}{end}")
         sys.stderr.flush()
 
@@ -32,5 +32,5 @@ class TerminalHandler(logging.StreamHandler[TextIO]):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Wipe that line and write the record."""
-        show("", "\r")
+        show_progress_line("", "\r")
         super().emit(record)

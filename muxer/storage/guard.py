@@ -11,22 +11,22 @@ from typing import Any
 import httpcore
 import httpx
 
-from muxer.punctual import SILENCES
-from muxer.storage.hosts import Hosts
+from muxer.punctual import HEADER_TIMEOUT_FACTOR
+from muxer.storage.hosts import AllowedHosts
 
-KEPT_SECONDS = 5.0
+KEEPALIVE_SECONDS = 5.0
 
 
-class Guard(httpx.HTTPTransport):
+class AllowlistTransport(httpx.HTTPTransport):
     """Sends requests to the servers that :class:`Hosts` admits, and nothing to any other."""
 
-    def __init__(self, hosts: Hosts, context: ssl.SSLContext) -> None:
+    def __init__(self, hosts: AllowedHosts, context: ssl.SSLContext) -> None:
         """Given the servers and the TLS context."""
         super().__init__(verify=context, trust_env=False)
-        self._head = _Head()
+        self._head = _ResponseDeadline()
         # httpx takes no connections but its own.
         self._pool = httpcore.ConnectionPool(
-            context, max_connections=None, keepalive_expiry=KEPT_SECONDS, network_backend=_Network(self._head)
+            context, max_connections=None, keepalive_expiry=KEEPALIVE_SECONDS, network_backend=_DeadlineBackend(self._head)
         )
         self._hosts = hosts
 
@@ -35,27 +35,27 @@ class Guard(httpx.HTTPTransport):
         url = request.url
         host = url.raw_host.decode("ascii")
         try:
-            addresses = self._hosts.admit(url.scheme, host, url.port)
+            addresses = self._hosts.resolve(url.scheme, host, url.port)
         except (OSError, UnicodeError) as error:
             raise httpx.ConnectError(f"{host} leads nowhere: {error}") from error
-        request.extensions["trace"] = self._head.follow
-        response = self._send(request, addresses)
-        response.stream = _Pieces(response.stream, self._head, request.extensions["timeout"]["read"])
+        request.extensions["trace"] = self._head.follow_event
+        response = self._send_request(request, addresses)
+        response.stream = _DeadlineBody(response.stream, self._head, request.extensions["timeout"]["read"])
         if url.scheme == "https":
-            self._hosts.spoke_safely(host)
+            self._hosts.remember_https(host)
         return response
 
-    def _send(self, request: httpx.Request, addresses: Sequence[str]) -> httpx.Response:
+    def _send_request(self, request: httpx.Request, addresses: Sequence[str]) -> httpx.Response:
         """Send a request to the first of the addresses that takes it, or to its name; in TLS the name counts in any case."""
         for address in addresses[:-1]:
             try:
-                return super().handle_request(_through(request, address))
+                return super().handle_request(_with_address(request, address))
             except (httpx.ConnectError, httpx.ConnectTimeout):
                 continue
-        return super().handle_request(_through(request, addresses[-1]) if addresses else request)
+        return super().handle_request(_with_address(request, addresses[-1]) if addresses else request)
 
 
-def _through(request: httpx.Request, address: str) -> httpx.Request:
+def _with_address(request: httpx.Request, address: str) -> httpx.Request:
     """Return a request that goes to a network address, with all that it says as before."""
     return httpx.Request(
         request.method,
@@ -66,16 +66,16 @@ def _through(request: httpx.Request, address: str) -> httpx.Request:
     )
 
 
-class _Pieces(httpx.SyncByteStream):
+class _DeadlineBody(httpx.SyncByteStream):
     """The body of an answer, in which every piece has a time limit: its length, or a trailer, may come byte by byte."""
 
-    def __init__(self, stream: Any, head: _Head, seconds: float) -> None:
+    def __init__(self, stream: Any, head: _ResponseDeadline, seconds: float) -> None:
         self._stream, self._head, self._seconds = stream, head, seconds
 
     def __iter__(self) -> Iterator[bytes]:
         pieces = iter(self._stream)
         while True:
-            self._head.deadline = time.monotonic() + SILENCES * self._seconds
+            self._head.deadline = time.monotonic() + HEADER_TIMEOUT_FACTOR * self._seconds
             try:
                 piece = next(pieces, None)
             finally:
@@ -89,20 +89,20 @@ class _Pieces(httpx.SyncByteStream):
         self._stream.close()
 
 
-class _Head(threading.local):
+class _ResponseDeadline(threading.local):
     """How long this thread still waits for the head of an answer, or for the next piece of its body: the time-out of a
     socket counts for each read."""
 
     deadline: float | None = None
 
-    def follow(self, event: str, info: Mapping[str, Any]) -> None:
+    def follow_event(self, event: str, info: Mapping[str, Any]) -> None:
         """Hear from httpcore what it does."""
         if event.endswith("receive_response_headers.started"):
-            self.deadline = time.monotonic() + SILENCES * info["request"].extensions["timeout"]["read"]
+            self.deadline = time.monotonic() + HEADER_TIMEOUT_FACTOR * info["request"].extensions["timeout"]["read"]
         elif ".receive_response_headers." in event:
             self.deadline = None
 
-    def limit(self, timeout: float | None) -> float | None:
+    def limit_timeout(self, timeout: float | None) -> float | None:
         """Given the time-out of a read, return what it is now. Raise ``httpcore.ReadTimeout`` when the time is over."""
         if self.deadline is None:
             return timeout
@@ -112,22 +112,22 @@ class _Head(threading.local):
         return left if timeout is None else min(left, timeout)
 
 
-class _Network(httpcore.SyncBackend):
+class _DeadlineBackend(httpcore.SyncBackend):
     """Makes connections on which the head of an answer has a time limit."""
 
-    def __init__(self, head: _Head) -> None:
+    def __init__(self, head: _ResponseDeadline) -> None:
         self._head = head
 
     def connect_tcp(self, *args: Any, **kwargs: Any) -> httpcore.NetworkStream:
-        return _Stream(super().connect_tcp(*args, **kwargs), self._head)
+        return _DeadlineStream(super().connect_tcp(*args, **kwargs), self._head)
 
 
-class _Stream(httpcore.NetworkStream):
-    def __init__(self, stream: httpcore.NetworkStream, head: _Head) -> None:
+class _DeadlineStream(httpcore.NetworkStream):
+    def __init__(self, stream: httpcore.NetworkStream, head: _ResponseDeadline) -> None:
         self._stream, self._head = stream, head
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, self._head.limit(timeout))
+        return self._stream.read(max_bytes, self._head.limit_timeout(timeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         self._stream.write(buffer, timeout)
@@ -139,4 +139,4 @@ class _Stream(httpcore.NetworkStream):
         return self._stream.get_extra_info(info)
 
     def start_tls(self, *args: Any, **kwargs: Any) -> httpcore.NetworkStream:
-        return _Stream(self._stream.start_tls(*args, **kwargs), self._head)
+        return _DeadlineStream(self._stream.start_tls(*args, **kwargs), self._head)

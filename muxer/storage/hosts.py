@@ -25,29 +25,29 @@ from muxer.errors import AccessDenied, Code
 if TYPE_CHECKING:
     from publicsuffixlist import PublicSuffixList
 
-ANY = "*"
+ANY_HOST = "*"
 Address = IPv4Address | IPv6Address
 Resolve = Callable[[str], Sequence[str]]
 
 # So long a looked-up name stays: transfers of a recording are seconds apart.
-KEPT_SECONDS = 30.0
-_MAX_KEPT = 1000
+ADDRESS_CACHE_SECONDS = 30.0
+_MAX_CACHED_NAMES = 1000
 # So many addresses of a name are tried, one after the other, each as long as a connection may take.
-MOST_ADDRESSES = 8
-_PORTS = {"http": 80, "https": 443}
+MAX_ADDRESSES = 8
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 # Names that the internet's DNS does not have (RFC 2606, 6761, 6762, 8375 and what firms use besides).
-_INNER = frozenset(("local", "localhost", "localdomain", "internal", "intranet", "private", "corp", "home", "lan", "test"))
+_INTERNAL_SUFFIXES = frozenset(("local", "localhost", "localdomain", "internal", "intranet", "private", "corp", "home", "lan", "test"))
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 # Where clouds answer their machines beside the link-local addresses: AWS (IPv6), Alibaba, Azure, Oracle.
-_METADATA = frozenset(
+_METADATA_ADDRESSES = frozenset(
     ip_address(one)
     for one in ("fd00:ec2::254", "fd00:ec2::23", "fd20:ce::254", "100.100.100.200", "168.63.129.16", "192.0.0.192")
 )
 # Addresses that end with an IPv4 address, to which somebody else may carry what is sent (RFC 6052, 8215, 4291, 2765).
-_HOLD_IPV4_LAST = tuple(map(IPv6Network, ("64:ff9b::/96", "64:ff9b:1::/48", "::/96", "::ffff:0:0:0/96")))
+_IPV4_EMBEDDING_NETWORKS = tuple(map(IPv6Network, ("64:ff9b::/96", "64:ff9b:1::/48", "::/96", "::ffff:0:0:0/96")))
 
 
-class Hosts:
+class AllowedHosts:
     """The servers that are spoken to. Safe to use from any thread."""
 
     def __init__(self, listed: Sequence[str], site: Iterable[str], resolve: Resolve | None = None) -> None:
@@ -55,79 +55,79 @@ class Hosts:
         a name."""
         self._listed = listed
         self._site = frozenset(name.lower() for one in site if (name := urlsplit(one).hostname))
-        self._organisations = {found for name in self._site if (found := _organisation(name))}
-        self._resolve = resolve or _resolved
+        self._organisations = {found for name in self._site if (found := _organisation_domain(name))}
+        self._resolve = resolve or _resolve_name
         self._lock = threading.Lock()
         self._safe: set[str] = set()
         self._kept: dict[str, tuple[float, Sequence[str]]] = {}
 
-    def admit(self, scheme: str, host: str, port: int | None) -> Sequence[str]:
+    def resolve(self, scheme: str, host: str, port: int | None) -> Sequence[str]:
         """Return the network addresses to which something may be sent, by the `scheme`, `host` and `port` of its URL.
 
         Raises AccessDenied when it must not be sent, OSError when the name leads nowhere.
         """
         name = host.lower().rstrip(".")
-        literal = _literal(name)
-        if scheme not in _PORTS:
-            raise _denied(name, f"is asked for by {scheme[:20]}", "let its address begin with http or https")
-        if literal is None and not _is_name(name):
-            raise _denied(name, "has no name that a server may have", "correct its address")
-        is_listed = any(_fits(one, name, port or _PORTS[scheme]) for one in self._listed)
+        literal = _literal_address(name)
+        if scheme not in _DEFAULT_PORTS:
+            raise _denied_error(name, f"is asked for by {scheme[:20]}", "let its address begin with http or https")
+        if literal is None and not _is_host_name(name):
+            raise _denied_error(name, "has no name that a server may have", "correct its address")
+        is_listed = any(_entry_matches(one, name, port or _DEFAULT_PORTS[scheme]) for one in self._listed)
         if self._listed and not is_listed:
-            raise _denied(name, "is not in [webdav] hosts", "add it there")
+            raise _denied_error(name, "is not in [webdav] hosts", "add it there")
         if not is_listed:
             self._check_scheme(scheme, name, literal)
         # Asked for once: another answer, a moment later, would not be the one that was looked at.
-        addresses = [str(literal)] if literal else self._addresses(name)
+        addresses = [str(literal)] if literal else self._lookup_addresses(name)
         found = [ip_address(one.partition("%")[0]) for one in addresses]
         is_named = literal is not None and any(urlsplit(f"//{one}").hostname == name for one in self._listed)
         if not (is_listed and is_named) and any(map(_is_forbidden, found)):
             what = "name it in [webdav] hosts" if literal else "give it another address"
-            raise _denied(name, f"leads to {', '.join(map(str, found))}, where no storage is", what)
-        is_ours = is_listed or name in self._site or _is_inner(name, literal) or _organisation(name) in self._organisations
-        if not is_ours and not (found and all(map(_is_inside, found))):
-            raise _denied(name, "is no server of this site as far as can be told", "name it in [webdav] hosts")
-        return addresses[:MOST_ADDRESSES]
+            raise _denied_error(name, f"leads to {', '.join(map(str, found))}, where no storage is", what)
+        is_ours = is_listed or name in self._site or _is_internal_name(name, literal) or _organisation_domain(name) in self._organisations
+        if not is_ours and not (found and all(map(_is_internal_address, found))):
+            raise _denied_error(name, "is no server of this site as far as can be told", "name it in [webdav] hosts")
+        return addresses[:MAX_ADDRESSES]
 
     def _check_scheme(self, scheme: str, name: str, literal: Address | None) -> None:
         with self._lock:
             if scheme == "http" and name in self._safe and not _is_loopback(name, literal):
-                raise _denied(name, "was spoken to over https before, now http is asked for", "name it in [webdav] hosts")
+                raise _denied_error(name, "was spoken to over https before, now http is asked for", "name it in [webdav] hosts")
 
-    def _addresses(self, name: str) -> Sequence[str]:
+    def _lookup_addresses(self, name: str) -> Sequence[str]:
         """Return the network addresses of a name, none older than :data:`KEPT_SECONDS`."""
         with self._lock:
             since, found = self._kept.get(name, (0.0, ()))
-        if not found or time.monotonic() - since > KEPT_SECONDS:
+        if not found or time.monotonic() - since > ADDRESS_CACHE_SECONDS:
             since, found = time.monotonic(), self._resolve(name)
             with self._lock:
-                if len(self._kept) >= _MAX_KEPT:
+                if len(self._kept) >= _MAX_CACHED_NAMES:
                     self._kept.clear()
                 self._kept[name] = (since, found)
         return found
 
-    def spoke_safely(self, host: str) -> None:
+    def remember_https(self, host: str) -> None:
         """Note that a server has answered over https: from now on http is too weak for it."""
         with self._lock:
             self._safe.add(host.lower().rstrip("."))
 
 
-def _denied(name: str, why: str, what: str) -> AccessDenied:
+def _denied_error(name: str, why: str, what: str) -> AccessDenied:
     return AccessDenied(
         f"the WebDAV server {name[:200]} {why}, so nothing is sent to it; if it is one of yours, {what}",
         code=Code.FOREIGN_SERVER,
     )
 
 
-def _fits(entry: str, name: str, port: int) -> bool:
+def _entry_matches(entry: str, name: str, port: int) -> bool:
     """Whether an entry of the option means a server: ``*``, ``*.domain``, or a host, with a port or without."""
     parts = urlsplit(f"//{entry}")
     wanted = parts.hostname or ""
-    fits = wanted in (name, ANY) or (wanted.startswith("*.") and name.endswith(wanted[1:]))
+    fits = wanted in (name, ANY_HOST) or (wanted.startswith("*.") and name.endswith(wanted[1:]))
     return fits and parts.port in (None, port)
 
 
-def _literal(name: str) -> Address | None:
+def _literal_address(name: str) -> Address | None:
     """Return the network address that a host is written as, also in the odd forms that systems take (``0x7f.1``)."""
     try:
         return ip_address(name.partition("%")[0])
@@ -139,19 +139,19 @@ def _literal(name: str) -> Address | None:
         return None
 
 
-def _is_name(name: str) -> bool:
+def _is_host_name(name: str) -> bool:
     """Whether it is a host name of ASCII labels (RFC 1123, and underscores)."""
     return len(name) <= 253 and all(map(_LABEL.fullmatch, name.split(".")))
 
 
-def _is_inner(name: str, literal: Address | None) -> bool:
+def _is_internal_name(name: str, literal: Address | None) -> bool:
     """Whether a host is, by its form alone, none of the internet."""
     if literal is not None:
-        return _is_inside(literal)
-    return name.rpartition(".")[2] in _INNER or "." not in name
+        return _is_internal_address(literal)
+    return name.rpartition(".")[2] in _INTERNAL_SUFFIXES or "." not in name
 
 
-def _held(address: Address) -> Iterator[Address]:
+def _contained_addresses(address: Address) -> Iterator[Address]:
     """Yield a network address, and the IPv4 addresses that it holds."""
     yield address
     if isinstance(address, IPv6Address):
@@ -161,15 +161,15 @@ def _held(address: Address) -> Iterator[Address]:
             yield address.sixtofour
         if address.teredo:
             yield from address.teredo
-        if any(address in network for network in _HOLD_IPV4_LAST) and not address.is_loopback:
+        if any(address in network for network in _IPV4_EMBEDDING_NETWORKS) and not address.is_loopback:
             yield IPv4Address(int(address) & 0xFFFFFFFF)
 
 
 def _is_forbidden(address: Address) -> bool:
     """Whether nothing is sent to a network address, whatever its name: no storage is there, but secrets may be."""
     return any(
-        one in _METADATA or one.is_link_local or one.is_multicast or one.is_unspecified or _is_unused(one)
-        for one in _held(address)
+        one in _METADATA_ADDRESSES or one.is_link_local or one.is_multicast or one.is_unspecified or _is_unused(one)
+        for one in _contained_addresses(address)
     )
 
 
@@ -178,10 +178,10 @@ def _is_unused(address: Address) -> bool:
     return isinstance(address, IPv4Address) and (address.is_reserved or int(address) < 1 << 24)
 
 
-def _is_inside(address: Address) -> bool:
+def _is_internal_address(address: Address) -> bool:
     """Whether a network address is one of a firm's own, or of this machine."""
     inner = address.ipv4_mapped or address if isinstance(address, IPv6Address) else address
-    if isinstance(inner, IPv6Address) and not inner.is_loopback and len(list(_held(inner))) > 1:
+    if isinstance(inner, IPv6Address) and not inner.is_loopback and len(list(_contained_addresses(inner))) > 1:
         return False
     return not inner.is_global and not _is_forbidden(inner)
 
@@ -190,18 +190,18 @@ def _is_loopback(name: str, literal: Address | None) -> bool:
     return literal.is_loopback if literal else name == "localhost"
 
 
-def _organisation(name: str) -> str | None:
+def _organisation_domain(name: str) -> str | None:
     """Return the domain of the organisation that a host belongs to, by the Public Suffix List: ``bank.co.uk``. None where
     everybody may have such a name, and for addresses."""
-    return None if _literal(name) or not _is_name(name) else _suffixes().privatesuffix(name)
+    return None if _literal_address(name) or not _is_host_name(name) else _load_suffixes().privatesuffix(name)
 
 
 @cache
-def _suffixes() -> PublicSuffixList:
+def _load_suffixes() -> PublicSuffixList:
     from publicsuffixlist import PublicSuffixList
 
     return PublicSuffixList()
 
 
-def _resolved(name: str) -> Sequence[str]:
+def _resolve_name(name: str) -> Sequence[str]:
     return list(dict.fromkeys(str(one[4][0]) for one in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)))

@@ -15,16 +15,16 @@ from weakref import WeakValueDictionary
 
 from muxer import files
 from muxer.errors import Permanent, Transient
-from muxer.storage.base import Place
-from muxer.transfer import private_file
+from muxer.storage.base import MediaLocation
+from muxer.transfer import open_private
 
 log = logging.getLogger(__name__)
 
 _lock = threading.Lock()
-_folders: WeakValueDictionary[Path, NoteFolder] = WeakValueDictionary()
+_folders: WeakValueDictionary[Path, IntentLog] = WeakValueDictionary()
 
 
-class NoteFolder:
+class IntentLog:
     """A folder of notes, one file each. Safe to use from any thread."""
 
     def __init__(self, folder: Path) -> None:
@@ -34,7 +34,7 @@ class NoteFolder:
         self._settling: set[str] = set()
 
     @contextmanager
-    def during(self, content: Mapping[str, Any], **more: Any) -> Iterator[Path]:
+    def pending(self, content: Mapping[str, Any], **more: Any) -> Iterator[Path]:
         """Keep a note while the block runs; yield its path. It goes when the block ends well; after an error it stays for
         :meth:`finish`, unless the block removes it. Waits while the same work of earlier is being finished.
 
@@ -46,24 +46,24 @@ class NoteFolder:
             self._changed.wait_for(lambda: note.name not in self._settling)
             self._active.add(note.name)
         try:
-            self._write(note, text)
+            self._write_record(note, text)
             yield note
-            remove_note(note)
+            remove_record(note)
         finally:
             self._active.discard(note.name)
 
-    def _write(self, note: Path, text: str) -> None:
+    def _write_record(self, note: Path, text: str) -> None:
         """Put a note there whole or not at all: one of earlier must not be lost when the disk is full, or by a kill."""
         fresh = note.with_suffix(".new")
         try:
-            with private_file(fresh) as file:
+            with open_private(fresh) as file:
                 file.write(text.encode())
-            files.replace(fresh, note)
+            files.replace_file(fresh, note)
         except BaseException:
-            remove_note(fresh)
+            remove_record(fresh)
             raise
 
-    def finish(self, settle: Callable[[Any], bool], later: str) -> None:
+    def recover(self, settle: Callable[[Any], bool], later: str) -> None:
         """Let ``settle`` do what is left of each note that no block holds; remove the note when it returns True.
 
         A note that cannot be read, or fails for good, is removed with a warning; one that fails for now stays, which the
@@ -73,21 +73,21 @@ class NoteFolder:
             with self._changed:
                 # The process died while it wrote this one: what it is about had not begun.
                 if fresh.with_suffix(".json").name not in self._active:
-                    remove_note(fresh)
+                    remove_record(fresh)
         for note in sorted(self._folder.glob("*.json")):
             with self._changed:
                 if note.name in self._active:
                     continue
                 self._settling.add(note.name)
             try:
-                if self._settled(note, settle, later):
-                    remove_note(note)
+                if self._settle_record(note, settle, later):
+                    remove_record(note)
             finally:
                 with self._changed:
                     self._settling.discard(note.name)
                     self._changed.notify_all()
 
-    def _settled(self, note: Path, settle: Callable[[Any], bool], later: str) -> bool:
+    def _settle_record(self, note: Path, settle: Callable[[Any], bool], later: str) -> bool:
         try:
             return settle(json.loads(note.read_text(encoding="utf-8")))
         except FileNotFoundError:
@@ -103,40 +103,40 @@ class NoteFolder:
             return False
 
 
-def remove_note(path: Path) -> None:
+def remove_record(path: Path) -> None:
     """Delete a note. One that cannot be deleted is left to the next poll, and keeps nothing else from being done."""
     try:
-        files.remove(path)
+        files.remove_file(path)
     except OSError as error:
         log.warning("%s cannot be deleted now, tried at the next poll: %s", path, error)
 
 
-class Notes:
+class UploadIntents:
     """The notes of the uploads to one storage, in a folder that all storages share. Safe to use from any thread."""
 
     def __init__(self, folder: Path, storage: str) -> None:
         """Given the folder and the storage as :attr:`Place.storage` names it."""
         # One for all storages: what another one is just writing is no left-over.
         with _lock:
-            self._notes = _folders.setdefault(folder.absolute(), NoteFolder(folder))
+            self._notes = _folders.setdefault(folder.absolute(), IntentLog(folder))
         self._storage = storage
 
     @contextmanager
-    def during(self, place: Place, upload: str = "") -> Iterator[Path]:
+    def pending_upload(self, place: MediaLocation, upload: str = "") -> Iterator[Path]:
         """Keep a note while something unfinished lies at a place (``upload``: its id, in S3); yield the note's path, see
         :meth:`NoteFolder.during`."""
-        with self._notes.during({"place": asdict(place), "upload": upload}) as note:
+        with self._notes.pending({"place": asdict(place), "upload": upload}) as note:
             yield note
 
-    def clean(self, delete: Callable[[Place, str], None]) -> None:
+    def delete_unfinished(self, delete: Callable[[MediaLocation, str], None]) -> None:
         """Delete what the notes name, but for those in use, and the notes with it; what fails for now is left to the next
         time."""
 
-        def settle(kept: Any) -> bool:
-            place, upload = Place(**kept["place"]), str(kept["upload"])
+        def settle_upload(kept: Any) -> bool:
+            place, upload = MediaLocation(**kept["place"]), str(kept["upload"])
             if place.storage != self._storage:
                 return False
             delete(place, upload)
             return True
 
-        self._notes.finish(settle, "an unfinished upload is left in the storage for now")
+        self._notes.recover(settle_upload, "an unfinished upload is left in the storage for now")

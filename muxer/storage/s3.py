@@ -21,28 +21,28 @@ from muxer.config import schema
 from muxer.errors import (
     AccessDenied,
     Code,
-    LoginRefused,
+    AuthenticationFailed,
     MediaNotFound,
     MetadataError,
     MuxerError,
-    PlaceClosed,
+    PathForbidden,
     RequestRejected,
     ServiceUnavailable,
-    StoredElsewhere,
-    UnreadableAnswer,
+    StoredByOtherMuxer,
+    UnreadableResponse,
 )
-from muxer.gate import LoginGate
-from muxer.gir.answers import is_message
-from muxer.outages import Outages
+from muxer.gate import LoginBackoff
+from muxer.gir.answers import is_message_type
+from muxer.outages import CircuitBreaker
 from muxer.storage import s3_failures, s3_http
-from muxer.storage.base import S3, Place, Stored
-from muxer.storage.notes import Notes
-from muxer.storage.s3_client import SET_KEYS, make_client
+from muxer.storage.base import S3, MediaLocation, ObjectInfo
+from muxer.storage.notes import UploadIntents
+from muxer.storage.s3_client import SET_KEYS, create_client
 from muxer.storage.s3_failures import ReadForbidden
 
 log = logging.getLogger(__name__)
 
-SERVICE = "the S3 store"
+S3_SERVICE = "the S3 store"
 CONNECT_SECONDS, READ_SECONDS, ATTEMPTS = 10, 60, 3
 MULTIPART_BYTES = 64 * 1024 * 1024
 _OR_MISSING = "or it is not there: without s3:ListBucket the store does not show which"
@@ -53,80 +53,80 @@ class S3Storage:
     """All buckets that media descriptors name, under one account. Safe to use from any thread."""
 
     def __init__(
-        self, options: schema.S3, uploading: Path, stop: threading.Event, outages: Outages | None = None
+        self, options: schema.S3Options, uploading: Path, stop: threading.Event, outages: CircuitBreaker | None = None
     ) -> None:
         """`options` holds the account; `uploading` is the folder of the intent records; `outages` receives failures."""
         self._options = options
-        self._notes = Notes(uploading, S3)
-        self._context = None if options.trusted_ca is None else tls.context(options.trusted_ca)
+        self._notes = UploadIntents(uploading, S3)
+        self._context = None if options.trusted_ca is None else tls.client_context(options.trusted_ca)
         self._stop = stop
-        self._outages = outages or Outages()
+        self._outages = outages or CircuitBreaker()
         self._lock = threading.Lock()
         self._made: Any = None
-        self._gate = LoginGate()
+        self._gate = LoginBackoff()
         self._under_way = threading.local()
         # By bucket: the signature region that the store asked for in place of ours, and whether keys may not list.
         self._regions: dict[str, str] = {}
         self._unlisted: set[str] = set()
 
-    def fetch(self, place: Place, path: Path) -> transfer.Received:
+    def download_file(self, place: MediaLocation, path: Path) -> transfer.ReceivedLength:
         """Stream an object to ``path``, check its length and return it. Raise :class:`MediaNotFound` when it is absent."""
         try:
-            return self._fetch(place, path)
+            return self._download_object(place, path)
         except ReadForbidden as error:
             if self.may_list(place):
                 raise
-            raise PlaceClosed(f"{error}; {_OR_MISSING}") from error
+            raise PathForbidden(f"{error}; {_OR_MISSING}") from error
 
-    def _fetch(self, place: Place, path: Path) -> transfer.Received:
-        with self._talking("GET", place):
-            answer = self._client.get_object(Bucket=place.bucket, Key=_key(place))
+    def _download_object(self, place: MediaLocation, path: Path) -> transfer.ReceivedLength:
+        with self._guarded_request("GET", place):
+            answer = self._shared_client.get_object(Bucket=place.bucket, Key=_object_key(place))
             with closing(answer["Body"]) as body:
-                if is_message(kind := str(answer.get("ContentType"))):
-                    raise UnreadableAnswer(f"GET {_named(place)}: answered {kind} where media was expected")
-                return transfer.receive(
-                    s3_http.pieces(body),
+                if is_message_type(kind := str(answer.get("ContentType"))):
+                    raise UnreadableResponse(f"GET {_object_name(place)}: answered {kind} where media was expected")
+                return transfer.receive_file(
+                    s3_http.iterate_body(body),
                     path,
                     expected=answer.get("ContentLength"),
-                    source=_named(place),
+                    source=_object_name(place),
                     stop=self._stop,
                     modified=transfer.modified_at(answer["ResponseMetadata"].get("HTTPHeaders", {})),
                 )
 
-    def store(self, path: Path, place: Place, may_replace: Callable[[], bool]) -> Stored:
+    def upload_file(self, path: Path, place: MediaLocation, may_replace: Callable[[], bool]) -> ObjectInfo:
         """Upload a file, in parts when it is large, and check its stored length; see :class:`Storage`.
 
         An object appears whole or not at all; boto3 gives up the parts of an upload that fails. Parts are noted on disk,
         and given up later when boto3 cannot, or the process dies.
         """
-        earlier = self.describe(place)
+        earlier = self.head(place)
         if earlier is not None and not may_replace():
-            raise StoredElsewhere(f"{_named(place)} is stored already")
+            raise StoredByOtherMuxer(f"{_object_name(place)} is stored already")
         if earlier is None and place.bucket in self._unlisted:
-            self._upload_unseen(path, place, may_replace)
+            self._upload_without_head(path, place, may_replace)
         else:
-            self._upload(path, place)
-        stored, length = self.describe(place), path.stat().st_size
+            self._upload_object(path, place)
+        stored, length = self.head(place), path.stat().st_size
         if stored is None and place.bucket in self._unlisted:
-            raise AccessDenied(f"{_named(place)} {_UNREADABLE}")
+            raise AccessDenied(f"{_object_name(place)} {_UNREADABLE}")
         if stored is None or stored.length != length:
             held = "nothing" if stored is None else f"{stored.length} bytes"
-            raise ServiceUnavailable(f"{_named(place)} holds {held} after an upload of {length}", code=Code.NOT_STORED)
-        if stored == earlier and not _may_hold(path, stored):
-            raise ServiceUnavailable(f"{_named(place)} is what it was before the upload", code=Code.NOT_STORED)
+            raise ServiceUnavailable(f"{_object_name(place)} holds {held} after an upload of {length}", code=Code.NOT_STORED)
+        if stored == earlier and not _may_contain(path, stored):
+            raise ServiceUnavailable(f"{_object_name(place)} is what it was before the upload", code=Code.NOT_STORED)
         return stored
 
-    def _upload_unseen(self, path: Path, place: Place, may_replace: Callable[[], bool]) -> None:
+    def _upload_without_head(self, path: Path, place: MediaLocation, may_replace: Callable[[], bool]) -> None:
         """Upload a file when the keys cannot show whether the object exists: only if it is new, where the store knows that
         condition; else `may_replace` decides."""
         try:
-            self._upload(path, place, only_new=True)
-        except (StoredElsewhere, s3_failures.NotImplementedByStore) as error:
+            self._upload_object(path, place, only_new=True)
+        except (StoredByOtherMuxer, s3_failures.NotImplementedByStore) as error:
             if not may_replace():
-                raise StoredElsewhere(f"{_named(place)} may be stored already") from error
-            self._upload(path, place)
+                raise StoredByOtherMuxer(f"{_object_name(place)} may be stored already") from error
+            self._upload_object(path, place)
 
-    def _upload(self, path: Path, place: Place, only_new: bool = False) -> None:
+    def _upload_object(self, path: Path, place: MediaLocation, only_new: bool = False) -> None:
         from boto3.s3.transfer import TransferConfig
 
         length = path.stat().st_size
@@ -138,32 +138,32 @@ class S3Storage:
             preferred_transfer_client="classic",
         )
 
-        def check(sent: int) -> None:
-            transfer.check_progress(deadline, _named(place), self._stop)
-            activity.advance(sent)
+        def check_sent(sent: int) -> None:
+            transfer.check_progress(deadline, _object_name(place), self._stop)
+            activity.add_progress(sent)
 
-        activity.expect(length)
-        check(0)
-        how = {"ExtraArgs": {"ContentType": "application/octet-stream"}, "Config": config, "Callback": check}
+        activity.set_expected_amount(length)
+        check_sent(0)
+        how = {"ExtraArgs": {"ContentType": "application/octet-stream"}, "Config": config, "Callback": check_sent}
         try:
-            with self._talking("PUT", place), self._noted(place, only_new):
-                self._client.upload_file(str(path), place.bucket, _key(place), **how)
+            with self._guarded_request("PUT", place), self._recording_upload_id(place, only_new):
+                self._shared_client.upload_file(str(path), place.bucket, _object_key(place), **how)
         except AccessDenied as error:  # some stores forbid to upload to a bucket that does not exist
             if error.code is not Code.ACCESS_DENIED or self.has_folder(place):
                 raise
             raise ServiceUnavailable(f"{error}; the bucket does not exist") from error
 
-    def describe(self, place: Place) -> Stored | None:
+    def head(self, place: MediaLocation) -> ObjectInfo | None:
         """Return length and tag of an object, None when there is none.
 
         Keys without the right to list get 403 for a missing object, and for one that they may not read. With such keys None
         means that the object is not known to exist.
         """
         try:
-            with self._talking("HEAD", place):
-                answer = self._look(self._client.head_object, self._opened, Bucket=place.bucket, Key=_key(place))
-                _refuse_page(answer, f"HEAD {_named(place)}")
-                return Stored(int(answer["ContentLength"]), str(answer.get("ETag") or ""))
+            with self._guarded_request("HEAD", place):
+                answer = self._head_or_get(self._shared_client.head_object, self._open_object, Bucket=place.bucket, Key=_object_key(place))
+                _refuse_page(answer, f"HEAD {_object_name(place)}")
+                return ObjectInfo(int(answer["ContentLength"]), str(answer.get("ETag") or ""))
         except MediaNotFound:
             self._unlisted.discard(place.bucket)
             return None
@@ -172,22 +172,22 @@ class S3Storage:
                 raise
             return None
 
-    def has_folder(self, place: Place) -> bool:
+    def has_folder(self, place: MediaLocation) -> bool:
         """Whether the bucket of a place is there; a folder in it is but a part of names."""
         try:
-            with self._talking("LIST", place.beside("")):
-                self._look(self._client.head_bucket, self._listed, Bucket=place.bucket)
+            with self._guarded_request("LIST", place.sibling("")):
+                self._head_or_get(self._shared_client.head_bucket, self._list_objects, Bucket=place.bucket)
         except MediaNotFound:
             return False
         except ReadForbidden:  # a bucket that is not there answers otherwise
             log.debug("the bucket %s is not shown to keys without s3:ListBucket", place.bucket)
         return True
 
-    def may_list(self, place: Place) -> bool:
+    def may_list(self, place: MediaLocation) -> bool:
         """Whether the keys have the right to list the bucket of `place`. It is logged once when they do not."""
         try:
-            with self._talking("LIST", place.beside("")):
-                self._listed(Bucket=place.bucket)
+            with self._guarded_request("LIST", place.sibling("")):
+                self._list_objects(Bucket=place.bucket)
         except (ReadForbidden, MediaNotFound, RequestRejected) as error:
             if place.bucket not in self._unlisted:
                 self._unlisted.add(place.bucket)
@@ -195,60 +195,60 @@ class S3Storage:
             return False
         return True
 
-    def wanted_region(self, place: Place) -> str:
+    def wanted_region(self, place: MediaLocation) -> str:
         """Return the signature region that the store asked for in place of [s3] region; empty when it did not."""
         return self._regions.get(place.bucket, "")
 
-    def try_parts(self, place: Place) -> None:
+    def try_multipart(self, place: MediaLocation) -> None:
         """Start an upload in parts and abort it: both need rights of the keys."""
-        with self._talking("PUT", place), self._noted(place):
-            upload = self._client.create_multipart_upload(Bucket=place.bucket, Key=_key(place))["UploadId"]
-            self._give_up(place, upload)
+        with self._guarded_request("PUT", place), self._recording_upload_id(place):
+            upload = self._shared_client.create_multipart_upload(Bucket=place.bucket, Key=_object_key(place))["UploadId"]
+            self._abort_upload(place, upload)
 
     @staticmethod
-    def _look(head: Callable[..., Any], get: Callable[..., Any], **what: str) -> Any:
+    def _head_or_get(head: Callable[..., Any], get: Callable[..., Any], **what: str) -> Any:
         """Send a HEAD request. When it is refused without a reason, send a GET request, whose response has a body, once."""
         from botocore.exceptions import ClientError
 
         try:
             return head(**what)
         except ClientError as error:
-            if not s3_failures.is_mute(error.response):
+            if not s3_failures.is_unexplained(error.response):
                 raise
         return get(**what)
 
-    def _opened(self, **what: str) -> Any:
+    def _open_object(self, **what: str) -> Any:
         """Return the response to a GET of an object. Its body is not read."""
-        answer = self._client.get_object(**what)
+        answer = self._shared_client.get_object(**what)
         answer["Body"].close()
         return answer
 
-    def _listed(self, **what: str) -> Any:
-        return self._client.list_objects(MaxKeys=1, **what)
+    def _list_objects(self, **what: str) -> Any:
+        return self._shared_client.list_objects(MaxKeys=1, **what)
 
-    def delete(self, place: Place) -> None:
+    def delete_file(self, place: MediaLocation) -> None:
         """Delete an object; one that is gone already is no error. Raise :class:`ServiceUnavailable` when it is still there:
         the page of a proxy is a success, too."""
-        with self._talking("DELETE", place):
-            self._client.delete_object(Bucket=place.bucket, Key=_key(place))
-        if self.describe(place) is not None:
-            raise ServiceUnavailable(f"DELETE {_named(place)}: the object is still there")
+        with self._guarded_request("DELETE", place):
+            self._shared_client.delete_object(Bucket=place.bucket, Key=_object_key(place))
+        if self.head(place) is not None:
+            raise ServiceUnavailable(f"DELETE {_object_name(place)}: the object is still there")
 
-    def remove_left_overs(self) -> None:
+    def remove_leftovers(self) -> None:
         """Delete the parts of uploads whose process died, and of those that could not be given up at the time."""
-        self._notes.clean(self._give_up)
+        self._notes.delete_unfinished(self._abort_upload)
 
-    def _give_up(self, place: Place, upload: str) -> None:
+    def _abort_upload(self, place: MediaLocation, upload: str) -> None:
         """Delete the parts of an upload; one that has ended is no error."""
-        with suppress(MediaNotFound), self._talking("ABORT", place):
-            self._client.abort_multipart_upload(Bucket=place.bucket, Key=_key(place), UploadId=upload)
+        with suppress(MediaNotFound), self._guarded_request("ABORT", place):
+            self._shared_client.abort_multipart_upload(Bucket=place.bucket, Key=_object_key(place), UploadId=upload)
 
     @contextmanager
-    def _noted(self, place: Place, only_new: bool = False) -> Iterator[None]:
+    def _recording_upload_id(self, place: MediaLocation, only_new: bool = False) -> Iterator[None]:
         """Ensure that an upload in parts is noted as soon as it has an id. boto3 asks for the id, in this thread;
         :meth:`_note` receives it. With `only_new` the upload fails when the object exists."""
         with ExitStack() as noted:
-            self._under_way.note = lambda upload: noted.enter_context(self._notes.during(place, upload))
+            self._under_way.note = lambda upload: noted.enter_context(self._notes.pending_upload(place, upload))
             self._under_way.only_new = only_new
             yield
 
@@ -256,7 +256,7 @@ class S3Storage:
         if getattr(self._under_way, "only_new", False):
             params["IfNoneMatch"] = "*"
 
-    def _note_region(self, response: tuple[Any, dict[str, Any]] | None, request_dict: dict[str, Any], **_: Any) -> None:
+    def _remember_region(self, response: tuple[Any, dict[str, Any]] | None, request_dict: dict[str, Any], **_: Any) -> None:
         """Remember the region that the store asks for. boto3 repeats the request with it, and uses it for this bucket."""
         region = s3_failures.wanted_region(response[1]) if response else ""
         bucket = str(request_dict.get("context", {}).get("s3_redirect", {}).get("bucket", ""))
@@ -264,49 +264,49 @@ class S3Storage:
             self._regions[bucket] = region
             log.warning("the store wants the region %s for the bucket %s: set [s3] region = %s", region, bucket, region)
 
-    def _note(self, parsed: dict[str, Any], **_: Any) -> None:
+    def _record_upload_id(self, parsed: dict[str, Any], **_: Any) -> None:
         if "UploadId" in parsed:
             self._under_way.note(parsed["UploadId"])
 
     @property
-    def _client(self) -> Any:
+    def _shared_client(self) -> Any:
         """The one client, made under a lock: making clients is not thread-safe, using one is."""
         with self._lock:
             if self._made is None:
                 retries = {"mode": "standard", "total_max_attempts": ATTEMPTS}
                 limits = {"connect_timeout": CONNECT_SECONDS, "read_timeout": READ_SECONDS, "retries": retries}
-                self._made = make_client(self._options, self._context, self._stop, limits)
+                self._made = create_client(self._options, self._context, self._stop, limits)
                 events = self._made.meta.events
-                events.register("after-call.s3.CreateMultipartUpload", self._note)
+                events.register("after-call.s3.CreateMultipartUpload", self._record_upload_id)
                 for operation in ("PutObject", "CompleteMultipartUpload"):
                     events.register(f"before-parameter-build.s3.{operation}", self._add_condition)
                 if self._options.endpoint_url is not None:
-                    events.register_first("needs-retry.s3", self._note_region)
+                    events.register_first("needs-retry.s3", self._remember_region)
             return self._made
 
     @contextmanager
-    def _talking(self, method: str, place: Place) -> Iterator[None]:
+    def _guarded_request(self, method: str, place: MediaLocation) -> Iterator[None]:
         """Watch over a request; nothing is sent to a bucket for a while after it refused our keys."""
-        with self._outages.talking(place.service), self._our_errors(method, place):
-            self._gate.check(place.service)
+        with self._outages.call(place.service_name), self._translate_errors(method, place):
+            self._gate.raise_if_active(place.service_name)
             yield
 
     @contextmanager
-    def _our_errors(self, method: str, place: Place) -> Iterator[None]:
+    def _translate_errors(self, method: str, place: MediaLocation) -> Iterator[None]:
         """Turn what boto3 raises into our errors."""
         from boto3.exceptions import Boto3Error
         from botocore import exceptions as botocore
         from botocore.parsers import ResponseParserError
 
-        what = f"{method} {_named(place)}"
+        what = f"{method} {_object_name(place)}"
         try:
             yield
         except botocore.ClientError as error:
-            raise self._failure(error.response, method, place) from error
+            raise self._response_error(error.response, method, place) from error
         except Boto3Error as error:
             cause = error.__context__
             if isinstance(cause, botocore.ClientError):
-                raise self._failure(cause.response, method, place) from error
+                raise self._response_error(cause.response, method, place) from error
             raise ServiceUnavailable(f"{what}: {type(error).__name__}") from error
         except (
             botocore.NoCredentialsError,
@@ -321,22 +321,22 @@ class S3Storage:
         except botocore.ParamValidationError as error:
             raise MetadataError(f"{what}: the descriptor names no valid bucket and key", code=Code.BAD_DESCRIPTOR) from error
         except botocore.BotoCoreError as error:
-            raise self._no_response(error, what) from error
+            raise self._connection_error(error, what) from error
         except urllib3.exceptions.HTTPError as error:
             raise ServiceUnavailable(f"{what}: broke off: {type(error).__name__}", code=Code.BROKE_OFF) from error
         except (ResponseParserError, KeyError) as error:
-            raise UnreadableAnswer(f"{what}: the answer is none of S3 ({type(error).__name__})") from error
+            raise UnreadableResponse(f"{what}: the answer is none of S3 ({type(error).__name__})") from error
 
-    def _failure(self, response: dict[str, Any], method: str, place: Place) -> MuxerError:
+    def _response_error(self, response: dict[str, Any], method: str, place: MediaLocation) -> MuxerError:
         """Return the error that the `response` to a failed request stands for."""
-        error = s3_failures.failure_of(response, method, _named(place))
-        if isinstance(error, LoginRefused):
-            return self._gate.close(place.service, error)
-        if s3_failures.status_of(response) == 400 and not s3_failures.code_of(response):
-            return self._with_scheme(error)
+        error = s3_failures.s3_error(response, method, _object_name(place))
+        if isinstance(error, AuthenticationFailed):
+            return self._gate.start(place.service_name, error)
+        if s3_failures.http_status(response) == 400 and not s3_failures.s3_error_code(response):
+            return self._prefer_scheme_error(error)
         return error
 
-    def _no_response(self, error: Exception, what: str) -> MuxerError:
+    def _connection_error(self, error: Exception, what: str) -> MuxerError:
         """Return the error of ours for a request to which no response came."""
         from botocore import exceptions as botocore
 
@@ -345,9 +345,9 @@ class S3Storage:
             remedy = scheme or "check [s3] trusted_ca and endpoint_url"
             return ServiceUnavailable(f"{what}: {error}; {remedy}", code=Code.TLS)
         found = ServiceUnavailable(f"{what}: {type(error).__name__}: {error}")
-        return self._with_scheme(found) if isinstance(error, botocore.ConnectionClosedError) else found
+        return self._prefer_scheme_error(found) if isinstance(error, botocore.ConnectionClosedError) else found
 
-    def _with_scheme(self, error: MuxerError) -> MuxerError:
+    def _prefer_scheme_error(self, error: MuxerError) -> MuxerError:
         """Return `error`, or in its place that http and https are mixed up."""
         scheme = s3_failures.scheme_problem(self._options.endpoint_url)
         return ServiceUnavailable(f"{error}; {scheme}", code=Code.TLS) if scheme else error
@@ -358,7 +358,7 @@ class S3Storage:
             self._made = None
 
 
-def _may_hold(path: Path, stored: Stored) -> bool:
+def _may_contain(path: Path, stored: ObjectInfo) -> bool:
     """Whether an object that did not change may hold a file: its tag is the file's digest, or none that can be compared."""
     tag = stored.tag.strip('"')
     if not tag or "-" in tag:
@@ -369,13 +369,13 @@ def _may_hold(path: Path, stored: Stored) -> bool:
 
 def _refuse_page(answer: Mapping[str, Any], what: str) -> None:
     """Raise UnreadableAnswer when the response to a request `what` for an object is a page of a web server or a proxy."""
-    if is_message(kind := str(answer.get("ContentType"))):
-        raise UnreadableAnswer(f"{what}: answered {kind}, so this is no S3 store; check [s3] endpoint_url (host and port)")
+    if is_message_type(kind := str(answer.get("ContentType"))):
+        raise UnreadableResponse(f"{what}: answered {kind}, so this is no S3 store; check [s3] endpoint_url (host and port)")
 
 
-def _key(place: Place) -> str:
+def _object_key(place: MediaLocation) -> str:
     return place.folder + place.name
 
 
-def _named(place: Place) -> str:
-    return f"s3://{place.bucket}/{_key(place)}"
+def _object_name(place: MediaLocation) -> str:
+    return f"s3://{place.bucket}/{_object_key(place)}"

@@ -19,8 +19,8 @@ from muxer.storage import s3_failures, s3_http
 SET_KEYS = "set [s3] access_key_id and secret_access_key"
 
 
-def make_client(
-    options: schema.S3, context: ssl.SSLContext | None, stop: threading.Event, limits: Mapping[str, Any]
+def create_client(
+    options: schema.S3Options, context: ssl.SSLContext | None, stop: threading.Event, limits: Mapping[str, Any]
 ) -> Any:
     """Make the client. `limits` are boto3's settings for time limits and attempts.
 
@@ -57,15 +57,15 @@ def make_client(
         raise AccessDenied(
             "boto3 refuses [s3] endpoint_url or region; host names hold letters, digits, - and .", code=Code.S3_OPTIONS
         ) from error
-    for handler in (_raise_ours, _end_redirect):
+    for handler in (_raise_muxer_error, _end_redirect):
         made.meta.events.register_first("needs-retry.s3", handler)
-    s3_http.limit(made, stop)
+    s3_http.limit_responses(made, stop)
     if context is not None:
-        _check_servers_with(context, made)
+        _use_tls_context(context, made)
     return made
 
 
-def _check_servers_with(context: ssl.SSLContext, client: Any) -> None:
+def _use_tls_context(context: ssl.SSLContext, client: Any) -> None:
     """Let a client that has sent nothing yet check servers as our other connections do.
 
     boto3 itself takes a file only, and reads it in another way: it knows neither the authorities of Windows nor a folder of
@@ -79,7 +79,7 @@ def _check_servers_with(context: ssl.SSLContext, client: Any) -> None:
     http._manager.connection_pool_kw["ssl_context"] = context
 
 
-def _raise_ours(caught_exception: Exception | None = None, **_: Any) -> None:
+def _raise_muxer_error(caught_exception: Exception | None = None, **_: Any) -> None:
     """End a request with the error of ours that broke it, such as :class:`Stopped`; boto3 would send the request again."""
     error = getattr(caught_exception, "kwargs", {}).get("error")
     if isinstance(error, MuxerError):
@@ -91,5 +91,5 @@ def _end_redirect(response: tuple[Any, dict[str, Any]] | None = None, operation:
     more, and so on until its stack is full."""
     from botocore.exceptions import ClientError
 
-    if response is not None and s3_failures.is_plain_redirect(response[1]):
+    if response is not None and s3_failures.is_foreign_redirect(response[1]):
         raise ClientError(response[1], operation.name)

@@ -14,18 +14,18 @@ from muxer import tls
 from muxer.errors import (
     AccessDenied,
     Code,
-    LoginRefused,
+    AuthenticationFailed,
     MediaNotFound,
     MuxerError,
-    PlaceClosed,
+    PathForbidden,
     RequestRejected,
     ServiceUnavailable,
-    StoredElsewhere,
+    StoredByOtherMuxer,
 )
 from muxer.gir.answers import retry_after
 
-PROBE_SECONDS = 5.0
-MAX_MESSAGE = 200
+SCHEME_PROBE_SECONDS = 5.0
+MAX_MESSAGE_LENGTH = 200
 # The right that a request needs, by its name in our messages.
 _RIGHTS = {
     "GET": "s3:GetObject",
@@ -53,7 +53,7 @@ _BAD_CLOCK = ("RequestTimeTooSkewed", "RequestExpired")
 _NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL")
 
 
-class ReadForbidden(PlaceClosed):
+class ReadForbidden(PathForbidden):
     """The keys may not read an object or list a bucket. Without s3:ListBucket, a missing object is forbidden, too."""
 
 
@@ -61,66 +61,66 @@ class NotImplementedByStore(ServiceUnavailable):
     """The store does not implement a request, or one of its headers (501)."""
 
 
-def status_of(response: Mapping[str, Any]) -> int:
+def http_status(response: Mapping[str, Any]) -> int:
     """Return the HTTP status of a response as boto3 gives it; 0 when there is none."""
     return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
-def code_of(response: Mapping[str, Any]) -> str:
+def s3_error_code(response: Mapping[str, Any]) -> str:
     """Return the S3 error code of a response. It is empty when the body holds none; boto3 then gives the HTTP status."""
     code = str(response.get("Error", {}).get("Code", ""))
     return "" if code.isdigit() else code
 
 
-def is_mute(response: Mapping[str, Any]) -> bool:
+def is_unexplained(response: Mapping[str, Any]) -> bool:
     """Whether a response to a HEAD does not show why the request failed. It has no body, so 400, 403 and 301 stand for a
     dozen causes."""
-    status = status_of(response)
-    return not code_of(response) and 300 <= status < 500 and status not in (404, 408, 429)
+    status = http_status(response)
+    return not s3_error_code(response) and 300 <= status < 500 and status not in (404, 408, 429)
 
 
-def is_plain_redirect(response: Mapping[str, Any]) -> bool:
+def is_foreign_redirect(response: Mapping[str, Any]) -> bool:
     """Whether a response sends the request elsewhere, and not to another region of the store."""
-    return 300 <= status_of(response) < 400 and not code_of(response) and not _header(response, "x-amz-bucket-region")
+    return 300 <= http_status(response) < 400 and not s3_error_code(response) and not _get_header(response, "x-amz-bucket-region")
 
 
 def wanted_region(response: Mapping[str, Any]) -> str:
     """Return the signature region that the store asks for in a response; empty when it does not name one."""
-    if code_of(response) not in _BAD_REGION:
+    if s3_error_code(response) not in _BAD_REGION:
         return ""
     error = response.get("Error", {})
     named = re.search(r"expecting '([^']+)'", str(error.get("Message", "")))
-    return str(error.get("Region") or _header(response, "x-amz-bucket-region") or (named[1] if named else ""))
+    return str(error.get("Region") or _get_header(response, "x-amz-bucket-region") or (named[1] if named else ""))
 
 
-def failure_of(response: Mapping[str, Any], method: str, name: str) -> MuxerError:
+def s3_error(response: Mapping[str, Any], method: str, name: str) -> MuxerError:
     """Return the error that the `response` to a failed request stands for. `method` is a key of :data:`_RIGHTS`, `name` the
     URL of the object."""
-    code, status = code_of(response), status_of(response)
+    code, status = s3_error_code(response), http_status(response)
     text = f"{method} {name}: HTTP {status}{f', {code}' if code else ''}"
     if not code:
-        return _uncoded(response, text)
+        return _uncoded_error(response, text)
     if method == "ABORT" and code == "MethodNotAllowed":
         # A store that cannot give up uploads never will.
         return RequestRejected(text, status)
-    message = str(response.get("Error", {}).get("Message", ""))[:MAX_MESSAGE]
-    return _of_rights(response, method, text) or _of_options(response, text, message) or _of_object(response, text, message)
+    message = str(response.get("Error", {}).get("Message", ""))[:MAX_MESSAGE_LENGTH]
+    return _rights_error(response, method, text) or _options_error(response, text, message) or _object_error(response, text, message)
 
 
-def _of_rights(response: Mapping[str, Any], method: str, text: str) -> MuxerError | None:
-    code, status = code_of(response), status_of(response)
+def _rights_error(response: Mapping[str, Any], method: str, text: str) -> MuxerError | None:
+    code, status = s3_error_code(response), http_status(response)
     if code == "AccessDenied":
         lacking = f"{text}; the keys of [s3] lack the right {_RIGHTS[method]}"
         return ReadForbidden(lacking) if method in ("GET", "HEAD", "LIST") else AccessDenied(lacking)
     if code in _BAD_CLOCK:
-        return AccessDenied(f"{text}; the clock of this machine is wrong{_skew(response)}: set it", code=Code.S3_OPTIONS)
+        return AccessDenied(f"{text}; the clock of this machine is wrong{_clock_skew(response)}: set it", code=Code.S3_OPTIONS)
     if code in _BAD_KEYS or status == 401:
-        return LoginRefused(f"{text}; {_CHECK_KEYS}")
+        return AuthenticationFailed(f"{text}; {_CHECK_KEYS}")
     return None
 
 
-def _of_options(response: Mapping[str, Any], text: str, message: str) -> MuxerError | None:
-    code = code_of(response)
+def _options_error(response: Mapping[str, Any], text: str, message: str) -> MuxerError | None:
+    code = s3_error_code(response)
     if code in _BAD_REGION:
         region = wanted_region(response)
         remedy = f"the store wants the region {region}: set [s3] region = {region}"
@@ -137,67 +137,67 @@ def _of_options(response: Mapping[str, Any], text: str, message: str) -> MuxerEr
     return None
 
 
-def _of_object(response: Mapping[str, Any], text: str, message: str) -> MuxerError:
-    code, status = code_of(response), status_of(response)
+def _object_error(response: Mapping[str, Any], text: str, message: str) -> MuxerError:
+    code, status = s3_error_code(response), http_status(response)
     if status == 404:
         return MediaNotFound(text)
     if code in _NOT_NEW:
-        return StoredElsewhere(text)
+        return StoredByOtherMuxer(text)
     if code == "InvalidObjectState":
-        return PlaceClosed(f"{text}; the object is archived: restore it in the store")
+        return PathForbidden(f"{text}; the object is archived: restore it in the store")
     if status == 501:
         return NotImplementedByStore(f"{text} ({message})")
-    if _is_busy(status) or code in _BUSY:
-        return ServiceUnavailable(text, _asked_wait(response))
+    if _is_busy_status(status) or code in _BUSY:
+        return ServiceUnavailable(text, _requested_wait(response))
     if status == 403:
         return AccessDenied(f"{text} ({message})")
     return RequestRejected(f"{text} ({message})" if message else text, status)
 
 
-def _uncoded(response: Mapping[str, Any], text: str) -> MuxerError:
+def _uncoded_error(response: Mapping[str, Any], text: str) -> MuxerError:
     """Return the error for a response without an S3 error code, such as that of a proxy."""
-    status = status_of(response)
+    status = http_status(response)
     if status in (401, 403):
         cause = f"{_CHECK_KEYS}; or a proxy refuses the request: the response holds no S3 error code"
-        return LoginRefused(f"{text}; {cause}")
+        return AuthenticationFailed(f"{text}; {cause}")
     if status == 404:
         return MediaNotFound(text)
     if 300 <= status < 400:
-        parts = urlsplit(_header(response, "location"))
+        parts = urlsplit(_get_header(response, "location"))
         there = f" to {parts.scheme}://{parts.hostname}" if parts.hostname else ""
         return AccessDenied(f"{text}; redirected{there}; check [s3] endpoint_url and region", code=Code.S3_OPTIONS)
     if status == 413:
         remedy = "raise its limit for the length of a request body (client_max_body_size of nginx)"
         return ServiceUnavailable(f"{text}; a proxy before the store refuses this length: {remedy}", code=Code.NOT_STORED)
-    if _is_busy(status):
-        return ServiceUnavailable(text, _asked_wait(response))
+    if _is_busy_status(status):
+        return ServiceUnavailable(text, _requested_wait(response))
     remedy = "the response holds no S3 error code: check [s3] endpoint_url (http or https, host, port), and proxies between"
     return AccessDenied(f"{text}; {remedy}", code=Code.S3_OPTIONS)
 
 
-def _is_busy(status: int) -> bool:
+def _is_busy_status(status: int) -> bool:
     return status >= 500 or status < 400 or status in (408, 429)
 
 
-def _asked_wait(response: Mapping[str, Any]) -> float | None:
-    return retry_after({"Retry-After": _header(response, "retry-after")})
+def _requested_wait(response: Mapping[str, Any]) -> float | None:
+    return retry_after({"Retry-After": _get_header(response, "retry-after")})
 
 
-def _header(response: Mapping[str, Any], name: str) -> str:
+def _get_header(response: Mapping[str, Any], name: str) -> str:
     return str(response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get(name, ""))
 
 
-def _skew(response: Mapping[str, Any]) -> str:
+def _clock_skew(response: Mapping[str, Any]) -> str:
     """Return by how much the clock of this machine differs from that of the store, in words; empty when it is not known."""
     try:
-        theirs = parsedate_to_datetime(_header(response, "date"))
-        seconds = (_now() - theirs).total_seconds()
+        theirs = parsedate_to_datetime(_get_header(response, "date"))
+        seconds = (_utc_now() - theirs).total_seconds()
     except (ValueError, TypeError):
         return ""
     return f", {abs(seconds):.0f} s {'ahead of' if seconds > 0 else 'behind'} that of the store"
 
 
-def _now() -> datetime:
+def _utc_now() -> datetime:
     """Return what the clock of this machine shows, in UTC."""
     return datetime.now(UTC)
 
@@ -208,7 +208,7 @@ def scheme_problem(endpoint_url: str | None, error: BaseException | None = None)
     `error` is the failed connection to an https address. An http address is tried with TLS.
     """
     parts = urlsplit(endpoint_url or "")
-    if parts.scheme == "http" and tls.speaks_tls(parts.hostname or "", parts.port or 80, PROBE_SECONDS):
+    if parts.scheme == "http" and tls.accepts_tls(parts.hostname or "", parts.port or 80, SCHEME_PROBE_SECONDS):
         return "the port speaks TLS: write https:// in [s3] endpoint_url"
     if parts.scheme == "https" and _is_no_tls(error):
         return "nothing speaks TLS on this port: write http:// or the TLS port in [s3] endpoint_url"

@@ -9,38 +9,38 @@ from collections.abc import Iterator
 from typing import Any
 
 from muxer import transfer
-from muxer.errors import UnreadableAnswer
-from muxer.punctual import punctual
+from muxer.errors import UnreadableResponse
+from muxer.punctual import with_header_deadline
 
 # An answer that is no media may take this long, and be so long: one object or one error is described in it.
-ANSWER_SECONDS = 120.0
-ANSWER_BYTES = 16 * 1024 * 1024
+MAX_S3_RESPONSE_SECONDS = 120.0
+MAX_S3_RESPONSE_BYTES = 16 * 1024 * 1024
 
 
-def limit(client: Any, stop: threading.Event) -> None:
+def limit_responses(client: Any, stop: threading.Event) -> None:
     """Given a client of boto3 that has sent nothing yet, and the stop event, give the head of each answer a time limit, and
     each body that boto3 reads itself one of time and size. Media are for :mod:`muxer.transfer`, which has its own."""
 
-    def prepare(answer: Any) -> None:
-        answer.stream = functools.partial(_whole, answer, time.monotonic() + ANSWER_SECONDS, stop)
+    def prepare_response(answer: Any) -> None:
+        answer.stream = functools.partial(_limited_body, answer, time.monotonic() + MAX_S3_RESPONSE_SECONDS, stop)
 
     pools = client._endpoint.http_session._pool_classes_by_scheme
-    pools.update(punctual(pools, prepare))
+    pools.update(with_header_deadline(pools, prepare_response))
 
 
-def _whole(answer: Any, deadline: float, stop: threading.Event) -> Iterator[bytes]:
+def _limited_body(answer: Any, deadline: float, stop: threading.Event) -> Iterator[bytes]:
     """Yield the body of an answer as it comes."""
     length = 0
-    while piece := answer.read1(transfer.CHUNK):
+    while piece := answer.read1(transfer.CHUNK_BYTES):
         length += len(piece)
-        if length > ANSWER_BYTES:
-            raise UnreadableAnswer(f"an answer of the S3 store is longer than {ANSWER_BYTES} bytes")
+        if length > MAX_S3_RESPONSE_BYTES:
+            raise UnreadableResponse(f"an answer of the S3 store is longer than {MAX_S3_RESPONSE_BYTES} bytes")
         yield piece
         transfer.check_progress(deadline, "an answer of the S3 store", stop)
 
 
-def pieces(body: Any) -> Iterator[bytes]:
+def iterate_body(body: Any) -> Iterator[bytes]:
     """Yield a body in pieces as they arrive, so that time limits hold for a store that sends drop by drop; botocore's own
     iterator waits for a whole piece, with urllib3's response behind it."""
-    while piece := body._raw_stream.read1(transfer.CHUNK):
+    while piece := body._raw_stream.read1(transfer.CHUNK_BYTES):
         yield piece

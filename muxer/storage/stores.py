@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from muxer.errors import Code, MetadataError
-from muxer.storage.base import Place, Storage
+from muxer.storage.base import MediaLocation, Storage
 
 
 class Stores:
@@ -15,7 +15,7 @@ class Stores:
         """Given the storages by the name that descriptors use."""
         self._stores = dict(stores)
 
-    def of(self, place: Place) -> Storage:
+    def for_location(self, place: MediaLocation) -> Storage:
         """Return the storage in which a place lies. Raise :class:`MetadataError` when there is none of its kind."""
         store = self._stores.get(place.storage)
         if store is None:
@@ -24,7 +24,7 @@ class Stores:
             )
         return store
 
-    def remove_left_overs(self) -> None:
+    def remove_leftovers(self) -> None:
         """Delete what uploads that never ended have left in the storages."""
         for store in self._stores.values():
-            store.remove_left_overs()
+            store.remove_leftovers()

@@ -15,14 +15,14 @@ from muxer import transfer
 from muxer.errors import (
     Code,
     FolderMissing,
-    LoginRefused,
+    AuthenticationFailed,
     MuxerError,
     ServiceUnavailable,
-    UnreadableAnswer,
+    UnreadableResponse,
 )
-from muxer.gate import LoginGate
+from muxer.gate import LoginBackoff
 from muxer.storage import webdav_refusals as refusals
-from muxer.storage.webdav_names import origin
+from muxer.storage.webdav_names import url_origin
 
 if TYPE_CHECKING:
     import httpx
@@ -30,67 +30,67 @@ if TYPE_CHECKING:
 
 # Answers to an upload into a folder that does not exist: RFC 4918, nginx, and servers that name what is missing.
 _NO_FOLDER = (404, 409, 500)
-_FOUND = 207
+_MULTI_STATUS = 207
 
 
 class Diagnosis:
     """Creates the errors of the WebDAV storage. Safe to use from any thread."""
 
     def __init__(
-        self, client: Callable[[], webdav4.HTTPClient], was_accepted: Callable[[str], bool], gate: LoginGate
+        self, client: Callable[[], webdav4.HTTPClient], was_accepted: Callable[[str], bool], gate: LoginBackoff
     ) -> None:
         """Create it with what returns the HTTP `client`, `was_accepted`, which returns whether a server has accepted the
         credentials before, and the `gate` that a wrong password closes."""
         self._client, self._was_accepted, self._gate = client, was_accepted, gate
 
-    def error_of(self, response: httpx.Response, method: str, url: str) -> MuxerError:
+    def response_error(self, response: httpx.Response, method: str, url: str) -> MuxerError:
         """Return the error that the `response` of failure to a request with `method` for `url` stands for."""
         status = int(response.status_code)
         if status == 401:
-            return self._unauthorized(response, method, url)
+            return self._unauthorized_error(response, method, url)
         if method == "PUT":
-            return self._refused_upload(response, url)
-        if method == "MOVE" and status == 404 and self._status_of("PROPFIND", url) == _FOUND:
-            return refusals.not_moved(url)
-        return refusals.error_of(status, response.headers, method, url)
+            return self._upload_error(response, url)
+        if method == "MOVE" and status == 404 and self._request_status("PROPFIND", url) == _MULTI_STATUS:
+            return refusals.move_refused(url)
+        return refusals.refusal_error(status, response.headers, method, url)
 
-    def _refused_upload(self, response: httpx.Response, url: str) -> MuxerError:
+    def _upload_error(self, response: httpx.Response, url: str) -> MuxerError:
         status = int(response.status_code)
-        length = transfer.announced(response.request.headers.get("Content-Length", ""))
+        length = transfer.content_length(response.request.headers.get("Content-Length", ""))
         if status in _NO_FOLDER:
-            folder = self._status_of("PROPFIND", _folder_of(url))
+            folder = self._request_status("PROPFIND", _folder_url(url))
             if folder == 404:
-                return FolderMissing(refusals.no_folder(url, status))
-            if status != 500 and folder == _FOUND:
-                return refusals.not_taken(url, status, length)
-        return refusals.error_of(status, response.headers, "PUT", url, length)
+                return FolderMissing(refusals.no_folder_text(url, status))
+            if status != 500 and folder == _MULTI_STATUS:
+                return refusals.upload_refused(url, status, length)
+        return refusals.refusal_error(status, response.headers, "PUT", url, length)
 
-    def _unauthorized(self, response: httpx.Response, method: str, url: str) -> MuxerError:
+    def _unauthorized_error(self, response: httpx.Response, method: str, url: str) -> MuxerError:
         """Return the error of a 401. The password is right when the same server demands credentials for reading, and accepts
         ours: then the account may only read."""
-        from muxer.storage.webdav_login import offered
+        from muxer.storage.webdav_login import offered_schemes
 
         # Before that nothing is known: a wrong password is not sent twice.
-        if self._was_accepted(origin(url)) and method != "GET" and self._reads(_folder_of(url)):
-            return refusals.read_only(method, url)
-        refused = LoginRefused(refusals.refused_login(method, url, offered(response)))
-        return self._gate.close(origin(url), refused)
+        if self._was_accepted(url_origin(url)) and method != "GET" and self._can_read(_folder_url(url)):
+            return refusals.read_only_error(method, url)
+        refused = AuthenticationFailed(refusals.unauthorized_text(method, url, offered_schemes(response)))
+        return self._gate.start(url_origin(url), refused)
 
-    def _reads(self, folder: str) -> bool:
-        accepted = self._status_of("HEAD", folder) not in (0, 401)
-        return accepted and self._status_of("HEAD", folder, auth=None) == 401
+    def _can_read(self, folder: str) -> bool:
+        accepted = self._request_status("HEAD", folder) not in (0, 401)
+        return accepted and self._request_status("HEAD", folder, auth=None) == 401
 
-    def _status_of(self, method: str, url: str, **more: Any) -> int:
+    def _request_status(self, method: str, url: str, **more: Any) -> int:
         """Return the status of a small request, 0 when there is no response. `more` goes to the HTTP client."""
         import httpx
 
         try:
             return int(self._client().request(method, url, headers={"Depth": "0"}, **more).status_code)
-        except (httpx.HTTPError, UnreadableAnswer):
+        except (httpx.HTTPError, UnreadableResponse):
             return 0
 
     @contextmanager
-    def our_errors(self, method: str, url: str) -> Iterator[None]:
+    def translate_errors(self, method: str, url: str) -> Iterator[None]:
         """Within this block, turn what httpx and webdav4 raise about a request with `method` for `url` into our errors."""
         import httpx
         import webdav4.client as webdav4
@@ -99,23 +99,23 @@ class Diagnosis:
         try:
             yield
         except webdav4.HTTPError as error:
-            raise self.error_of(error.response, method, url) from error
+            raise self.response_error(error.response, method, url) from error
         except webdav4.InsufficientStorage as error:
-            raise refusals.error_of(507, {}, method, url) from error
+            raise refusals.refusal_error(507, {}, method, url) from error
         except webdav4.ClientError as error:
             raise ServiceUnavailable(f"{what}: {type(error).__name__}") from error
         except httpx.TimeoutException as error:
             raise ServiceUnavailable(f"{what}: no answer within the time limit") from error
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
             # The last one is of idna: a redirect leads to a name that is none.
-            raise ServiceUnavailable(f"{what}: {type(error).__name__}: {error}", code=_code_of(error)) from error
+            raise ServiceUnavailable(f"{what}: {type(error).__name__}: {error}", code=_tls_code(error)) from error
 
 
-def _folder_of(url: str) -> str:
+def _folder_url(url: str) -> str:
     return f"{url.rpartition('/')[0]}/"
 
 
-def _code_of(error: BaseException | None) -> Code | None:
+def _tls_code(error: BaseException | None) -> Code | None:
     """Return the code of TLS when it is to blame for an error of the HTTP library."""
     while error is not None:
         if isinstance(error, ssl.SSLError):

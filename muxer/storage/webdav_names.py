@@ -7,7 +7,7 @@ from unicodedata import normalize
 from urllib.parse import unquote, urlsplit
 
 # The longest temporary name, in bytes. Common file systems take 255, but lighttpd lengthens the name while it writes.
-_NAME_BYTES = 200
+_MAX_NAME_BYTES = 200
 
 
 def temporary_name(mark: str, name: str) -> str:
@@ -16,13 +16,13 @@ def temporary_name(mark: str, name: str) -> str:
     The mark is in front, since Apache with MultiViews takes a file whose name begins with another name for that one.
     """
     whole = f"part-{mark}-{name}"
-    if len(whole.encode()) <= _NAME_BYTES:
+    if len(whole.encode()) <= _MAX_NAME_BYTES:
         return whole
     head = f"part-{mark}-{hashlib.sha256(name.encode()).hexdigest()[:16]}-"
-    return head + name.encode()[len(head) - _NAME_BYTES :].decode(errors="ignore")
+    return head + name.encode()[len(head) - _MAX_NAME_BYTES :].decode(errors="ignore")
 
 
-def name_of(address: str) -> str:
+def file_name_in(address: str) -> str:
     """Return the name of the file in an address or path, empty for a folder and for what is no address."""
     try:
         return unquote(urlsplit(address).path.rpartition("/")[2])
@@ -30,18 +30,18 @@ def name_of(address: str) -> str:
         return ""
 
 
-def is_other(name: str, address: str) -> bool:
+def is_other_file(name: str, address: str) -> bool:
     """Whether `address`, in a response to a request for the file `name`, is that of another file. Case and Unicode forms are
     the server's: they make no other file."""
-    found = name_of(address)
-    return bool(name and found) and _plain(found) != _plain(name)
+    found = file_name_in(address)
+    return bool(name and found) and _normalize_name(found) != _normalize_name(name)
 
 
-def _plain(name: str) -> str:
+def _normalize_name(name: str) -> str:
     return normalize("NFC", name).casefold()
 
 
-def origin(url: str) -> str:
+def url_origin(url: str) -> str:
     """Return scheme, host and port of the address `url`."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}"

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from muxer.errors import MuxerError, PlaceClosed, RequestRejected, ServiceFailed, ServiceUnavailable, StorageMisconfigured
+from muxer.errors import MuxerError, PathForbidden, RequestRejected, ServiceFailed, ServiceUnavailable, StorageMisconfigured
 from muxer.gir.answers import retry_after
 
-MULTIVIEWS = (
+MULTIVIEWS_TEXT = (
     "Apache's MultiViews takes another file for a name that does not exist; take MultiViews out of the line Options of that "
     "folder (Options Indexes FollowSymLinks)"
 )
 # What to do about some statuses.
-_ADVICE = {
+_ADVICE_TEXTS = {
     403: "the account of [webdav] lacks the right to it",
     423: "it is locked on the server",
     507: "the storage is full, make room there",
 }
 _NOT_ACCEPTED = "the server, or a proxy before it, does not accept the request; its log tells why"
 _GONE = 410
-_SETUP = {
+_SETUP_TEXTS = {
     400: _NOT_ACCEPTED,
     413: (
         "the server, or a proxy before it, limits the size of an upload; raise client_max_body_size in nginx (1 MB unless "
@@ -27,7 +27,7 @@ _SETUP = {
         "server.max-request-size in lighttpd"
     ),
 }
-_NO_METHOD = {
+_NO_METHOD_TEXTS = {
     "PROPFIND": (
         "the server does not offer WebDAV in this folder; enable it there (Dav On in Apache, dav_ext_methods PROPFIND in "
         "nginx, WebDAV Publishing in IIS), or let the proxy before it pass WebDAV requests"
@@ -38,29 +38,29 @@ _NO_METHOD = {
 _PASSWORD_SCHEMES = {"Basic", "Digest"}
 
 
-def error_of(status: int, headers: Mapping[str, str], method: str, url: str, length: int | None = None) -> MuxerError:
+def refusal_error(status: int, headers: Mapping[str, str], method: str, url: str, length: int | None = None) -> MuxerError:
     """Return the error that a `status` of failure stands for, but for 401. `length` is that of an upload in bytes."""
     text = f"{method} {url}: HTTP {status}"
-    if status in _SETUP:
+    if status in _SETUP_TEXTS:
         size = f" to an upload of {length} bytes" if length is not None else ""
-        return StorageMisconfigured(f"{text}{size}; {_SETUP[status]}")
+        return StorageMisconfigured(f"{text}{size}; {_SETUP_TEXTS[status]}")
     if status in (405, 501):
-        what = _NO_METHOD.get(method, f"the server does not offer {method} in this folder")
+        what = _NO_METHOD_TEXTS.get(method, f"the server does not offer {method} in this folder")
         return StorageMisconfigured(f"{text}; {what}")
     if status == 409 and method == "PUT":
-        return ServiceUnavailable(no_folder(url, status))
+        return ServiceUnavailable(no_folder_text(url, status))
     if status == 409 and method == "MOVE":
         return ServiceUnavailable(
             f"{text}; the server does not find the folder of the new name, make it on the server; if it exists, the log of "
             "the server tells why"
         )
-    text += f"; {_ADVICE[status]}" if status in _ADVICE else ""
+    text += f"; {_ADVICE_TEXTS[status]}" if status in _ADVICE_TEXTS else ""
     if status == 403:
-        return PlaceClosed(text)
+        return PathForbidden(text)
     if status == 500:
         return ServiceFailed(text, retry_after(headers))
     if status < 400:
-        return ServiceUnavailable(_redirected(text, headers))
+        return ServiceUnavailable(_add_redirect(text, headers))
     if status > 500 or status in (404, 408, 409, 423, 429):
         return ServiceUnavailable(text, retry_after(headers))
     if status == _GONE:
@@ -68,7 +68,7 @@ def error_of(status: int, headers: Mapping[str, str], method: str, url: str, len
     return StorageMisconfigured(f"{text}; {_NOT_ACCEPTED}")
 
 
-def not_taken(url: str, status: int, length: int | None) -> MuxerError:
+def upload_refused(url: str, status: int, length: int | None) -> MuxerError:
     """Return the error of an upload of `length` bytes to `url` that got the `status` 404 or 409 though the folder exists."""
     text = f"PUT {url}: HTTP {status} to an upload of {length} bytes although the folder exists"
     if status != 404:
@@ -79,27 +79,27 @@ def not_taken(url: str, status: int, length: int | None) -> MuxerError:
     )
 
 
-def not_moved(url: str) -> StorageMisconfigured:
+def move_refused(url: str) -> StorageMisconfigured:
     """Return the error of a 404 to a MOVE of the file at `url`, which exists."""
     return StorageMisconfigured(
-        f"MOVE {url}: HTTP 404 although the file exists; {MULTIVIEWS}; or a proxy before the server does not pass MOVE"
+        f"MOVE {url}: HTTP 404 although the file exists; {MULTIVIEWS_TEXT}; or a proxy before the server does not pass MOVE"
     )
 
 
-def no_folder(url: str, status: int) -> str:
+def no_folder_text(url: str, status: int) -> str:
     """Return the text of the `status` of an upload to `url` into a folder that does not exist."""
     return f"PUT {url}: HTTP {status}; the folder does not exist, make it on the server"
 
 
-def read_only(method: str, url: str) -> PlaceClosed:
+def read_only_error(method: str, url: str) -> PathForbidden:
     """Return the error of a 401 to an account whose credentials are accepted for reading."""
-    return PlaceClosed(
+    return PathForbidden(
         f"{method} {url}: HTTP 401; the server accepts the credentials of [webdav] for reading, so the password is right, "
         "but the account may not write there; give it the right to PROPFIND, PUT, MOVE and DELETE in this folder"
     )
 
 
-def refused_login(method: str, url: str, schemes: Sequence[str]) -> str:
+def unauthorized_text(method: str, url: str, schemes: Sequence[str]) -> str:
     """Return the text of a 401. `schemes` are what the server offers to authenticate with."""
     text = f"{method} {url}: HTTP 401"
     if schemes and not _PASSWORD_SCHEMES & {one.capitalize() for one in schemes}:
@@ -108,11 +108,11 @@ def refused_login(method: str, url: str, schemes: Sequence[str]) -> str:
     return f"{text}; check [webdav] username and password"
 
 
-def other_name(method: str, url: str, found: str) -> StorageMisconfigured:
+def other_file_error(method: str, url: str, found: str) -> StorageMisconfigured:
     """Return the error of a request that would hit the file `found` in place of that at `url`."""
-    return StorageMisconfigured(f"{method} {url}: not sent, since the server would take {found} for it; {MULTIVIEWS}")
+    return StorageMisconfigured(f"{method} {url}: not sent, since the server would take {found} for it; {MULTIVIEWS_TEXT}")
 
 
-def _redirected(text: str, headers: Mapping[str, str]) -> str:
+def _add_redirect(text: str, headers: Mapping[str, str]) -> str:
     location = headers.get("Location", "")
     return f"{text}; the server redirects to {location}" if location else text

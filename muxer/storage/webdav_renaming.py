@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit, urlunsplit
 
 # After this time a server that cannot rename is asked again: it may have been set up anew (our decision).
-FORGET_SECONDS = 3600.0
+RETRY_RENAME_SECONDS = 3600.0
 # The delays before each attempt of a MOVE: two in the known form of the header Destination, then the others.
-DELAYS = (0.0, 0.5, 1.0, 1.0)
+MOVE_DELAYS = (0.0, 0.5, 1.0, 1.0)
 
 
-class Renaming:
+class RenameSupport:
     """The memory of the renaming of all servers, each named by scheme, host and port. Safe to use from any thread."""
 
     def __init__(self) -> None:
@@ -27,23 +27,23 @@ class Renaming:
         with self._lock:
             return time.monotonic() >= self._without.get(server, 0.0)
 
-    def impossible(self, server: str, reason: str) -> None:
+    def mark_impossible(self, server: str, reason: str) -> None:
         """Note that `server` cannot rename, and the `reason` for the checklist."""
         with self._lock:
-            self._without[server] = time.monotonic() + FORGET_SECONDS
+            self._without[server] = time.monotonic() + RETRY_RENAME_SECONDS
             self._refused[server] = reason
 
-    def refused(self, server: str, reason: str) -> None:
+    def record_refusal(self, server: str, reason: str) -> None:
         """Note for the checklist the `reason` for which `server` did not rename one file."""
         with self._lock:
             self._refused[server] = reason
 
-    def refusal(self, server: str) -> str:
+    def last_refusal(self, server: str) -> str:
         """Return why `server` did not rename a file, empty when it always did."""
         with self._lock:
             return self._refused.get(server, "")
 
-    def destinations(self, server: str, url: str) -> Iterator[tuple[int, str]]:
+    def destination_forms(self, server: str, url: str) -> Iterator[tuple[int, str]]:
         """Yield the forms of the header Destination for the address `url`, each with its number, in the order to try them.
 
         mod_dav refuses an address whose scheme, host or port are not those of the request as it came in: behind a proxy that
@@ -57,7 +57,7 @@ class Renaming:
         for number in (first, first, *(one for one in range(len(forms)) if one != first)):
             yield number, forms[number]
 
-    def understood(self, server: str, form: int) -> None:
+    def remember_form(self, server: str, form: int) -> None:
         """Note that `server` takes the header Destination in the `form` of this number."""
         with self._lock:
             self._form[server] = form

@@ -16,7 +16,7 @@ from muxer import __version__
 from muxer.process import Runner
 from muxer.startup import program_version
 from tests.bench import backlog, engine, failing, fleet, memory, pipeline, polling, scaling, simulation, start
-from tests.bench.measure import HEAD, Figure, Setting, row
+from tests.bench.measure import TABLE_HEADER, Figure, BenchSetting, format_row
 
 TOPICS = {
     "engine": engine.measure,
@@ -35,22 +35,22 @@ GOAL_MISSED = 1
 
 def main(argv: Sequence[str]) -> int:
     """Given the command line, measure and print; return 0, or 1 when a goal is missed (not with --quick)."""
-    options = _parser().parse_args(argv)
+    options = _build_parser().parse_args(argv)
     figures: dict[str, list[Figure]] = {}
-    print(HEAD, flush=True)
+    print(TABLE_HEADER, flush=True)
     for topic in options.only:
         figures[topic] = []
         with TemporaryDirectory(prefix="muxer-bench-") as folder:
-            for figure in TOPICS[topic](Setting(Path(folder), options.quick)):
+            for figure in TOPICS[topic](BenchSetting(Path(folder), options.quick)):
                 figures[topic].append(figure)
-                print(row(topic, figure), flush=True)
+                print(format_row(topic, figure), flush=True)
     if options.json:
-        options.json.write_text(json.dumps(_report(figures, options.quick), indent=1))
-    missed = any(figure.met is False for several in figures.values() for figure in several)
+        options.json.write_text(json.dumps(_build_report(figures, options.quick), indent=1))
+    missed = any(figure.meets_goal is False for several in figures.values() for figure in several)
     return GOAL_MISSED if missed and not options.quick else 0
 
 
-def _report(figures: dict[str, list[Figure]], quick: bool) -> dict[str, object]:
+def _build_report(figures: dict[str, list[Figure]], quick: bool) -> dict[str, object]:
     return {
         "muxer": __version__,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -61,19 +61,19 @@ def _report(figures: dict[str, list[Figure]], quick: bool) -> dict[str, object]:
             "python": platform.python_version(),
             "ffmpeg": program_version(Runner(), "ffmpeg", "-version"),
         },
-        "figures": {topic: [one.entry() for one in several] for topic, several in figures.items()},
+        "figures": {topic: [one.to_json() for one in several] for topic, several in figures.items()},
     }
 
 
-def _parser() -> argparse.ArgumentParser:
+def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Benchmarks of the Recording Muxer.")
-    parser.add_argument("--only", type=_topics, default=list(TOPICS), help=f"some of: {','.join(TOPICS)}")
+    parser.add_argument("--only", type=_parse_topics, default=list(TOPICS), help=f"some of: {','.join(TOPICS)}")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: shows that the benchmarks work, measures nothing")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file")
     return parser
 
 
-def _topics(text: str) -> list[str]:
+def _parse_topics(text: str) -> list[str]:
     wanted = text.split(",")
     if unknown := set(wanted) - TOPICS.keys():
         raise argparse.ArgumentTypeError(f"unknown: {', '.join(sorted(unknown))}; known are {', '.join(TOPICS)}")

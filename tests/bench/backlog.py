@@ -6,17 +6,17 @@ from collections.abc import Iterator
 
 from tests.bench import inputs
 from tests.bench.lab import running_lab
-from tests.bench.measure import Figure, Setting
-from tests.bench.memory import peak
+from tests.bench.measure import Figure, BenchSetting
+from tests.bench.memory import measure_peak
 
-SECONDS = 10
+CALL_SECONDS = 10
 
 
-def measure(setting: Setting) -> Iterator[Figure]:
+def measure(setting: BenchSetting) -> Iterator[Figure]:
     """Five thousand short recordings against five hundred: all steps, encryption included."""
-    few, many = setting.pick((500, 5000), (1, 2))
-    call = inputs.call(setting.folder, setting.pick(SECONDS, 1))
+    few, many = setting.pick_size((500, 5000), (1, 2))
+    call = inputs.create_call(setting.folder, setting.pick_size(CALL_SECONDS, 1))
     with running_lab(setting.folder / "lab") as lab:
-        least, most = (peak(lab, [call] * count) for count in (few, many))
+        least, most = (measure_peak(lab, [call] * count) for count in (few, many))
     yield Figure(f"peak for a backlog of {many} recordings", most, "MB")
     yield Figure(f"the same / of {few} recordings", most / least, "x", at_most=1.3)

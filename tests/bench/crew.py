@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench.lab import ROOT, BenchLab
-from tests.bench.processes import cpu_seconds, family
+from tests.bench.processes import cpu_seconds, process_tree
 from tests.support.daemon import wait_until
 
 RUN_SECONDS = 1800.0
 STOP_SECONDS = 30.0
 # How often it is looked how far they are.
-LOOK_SECONDS = 0.2
+CHECK_INTERVAL = 0.2
 MUXER = ("muxer_process.py",)
 WORKER = ("-m", "muxer", "worker")
 
@@ -34,7 +34,7 @@ class Effort:
     cpu: Mapping[str, float]
     published: Sequence[float]
 
-    def rate(self, at_once: int) -> float:
+    def steady_rate(self, at_once: int) -> float:
         """Given how many are worked on at a time, return how many a minute are published while all are at work: without the
         first one of each, and without the last, when some have nothing left to do."""
         moments = sorted(self.published)
@@ -47,12 +47,12 @@ class Effort:
         return 60 * self.recordings / self.seconds
 
     @property
-    def cores(self) -> float:
+    def cores_used(self) -> float:
         """How many cores all of it kept busy."""
         return sum(self.cpu.values()) / self.seconds
 
 
-class Crew:
+class MuxerProcesses:
     """Processes of this Python that work on a lab. ``broker``: process of the broker, if there is one."""
 
     def __init__(self, lab: BenchLab, broker: int | None = None) -> None:
@@ -71,12 +71,12 @@ class Crew:
             )
         self._processes.append(process)
 
-    def finish(self, count: int) -> Effort:
+    def wait_for_published(self, count: int) -> Effort:
         """Wait until so many recordings are published; return what that took. Raise when a process ends meanwhile."""
-        before = self._cpu()
-        wait_until(lambda: self._published(count), RUN_SECONDS, f"{count} published recordings")
-        after = self._cpu()
-        begun, published = self._lab.progress()
+        before = self._cpu_by_process()
+        wait_until(lambda: self._has_published(count), RUN_SECONDS, f"{count} published recordings")
+        after = self._cpu_by_process()
+        begun, published = self._lab.fetch_progress()
         if begun is None or len(published) != count:
             raise RuntimeError(f"{len(published)} publications of {count} recordings")
         used = {name: after[name] - before[name] for name in after}
@@ -93,23 +93,23 @@ class Crew:
                 process.kill()
                 process.wait()
 
-    def _published(self, count: int) -> bool:
-        time.sleep(LOOK_SECONDS)
+    def _has_published(self, count: int) -> bool:
+        time.sleep(CHECK_INTERVAL)
         for number, process in enumerate(self._processes):
             if process.poll() is not None:
                 raise RuntimeError(f"a muxer ended: {(self._lab.folder / f'said-{number}.txt').read_text()[-2000:]}")
-        return len(self._lab.progress()[1]) >= count
+        return len(self._lab.fetch_progress()[1]) >= count
 
-    def _cpu(self) -> dict[str, float]:
-        muxers = sum(cpu_seconds(pid) for one in self._processes for pid in family(one.pid))
-        broker = sum(map(cpu_seconds, family(self._broker))) if self._broker is not None else 0.0
-        return {"muxers": muxers, "lab": cpu_seconds(self._lab.pid), "broker": broker}
+    def _cpu_by_process(self) -> dict[str, float]:
+        muxers = sum(cpu_seconds(pid) for one in self._processes for pid in process_tree(one.pid))
+        broker = sum(map(cpu_seconds, process_tree(self._broker))) if self._broker is not None else 0.0
+        return {"muxers": muxers, "lab": cpu_seconds(self._lab.process_id), "broker": broker}
 
 
 @contextmanager
-def crew(lab: BenchLab, broker: int | None = None) -> Iterator[Crew]:
+def run_processes(lab: BenchLab, broker: int | None = None) -> Iterator[MuxerProcesses]:
     """Yield a crew without processes; end what was started in it."""
-    made = Crew(lab, broker)
+    made = MuxerProcesses(lab, broker)
     try:
         yield made
     finally:

@@ -14,7 +14,7 @@ class Delays:
     seconds: Mapping[str, float] = field(default_factory=dict)
     slow: dict[str, float] = field(default_factory=dict)
 
-    def of(self, service: str, method: str, path: str) -> float:
+    def delay_seconds(self, service: str, method: str, path: str) -> float:
         """Given a request, return how many seconds its answer is to take."""
         transfer = self.seconds.get(f"{service} {method}")
         if transfer is None:

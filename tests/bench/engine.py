@@ -12,14 +12,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from muxer.media.engine import Engine, Input, Muxed
+from muxer.media.engine import MediaEngine, MediaInput, MuxedFile
 from muxer.media.features import find_keep_times
-from muxer.media.paddings import Paddings
-from muxer.media.render import Tools
+from muxer.media.paddings import PaddingCache
+from muxer.media.render import MediaTools
 from muxer.process import Runner
 from tests.bench import inputs
 from tests.bench.inputs import FPS, QUIET, SIZE, START, Call
-from tests.bench.measure import Figure, Setting, clocked, ratio, seconds, side_by_side
+from tests.bench.measure import Figure, BenchSetting, time_action, ratio_figure, seconds_figure, run_alternately
 
 T = TypeVar("T")
 
@@ -37,28 +37,28 @@ class MeteredRunner(Runner):
     def __post_init__(self) -> None:
         super().__init__()
 
-    def stream(self, command: Sequence[str | Path], consume: Callable[[IO[bytes]], T], **options: Any) -> T:
+    def run_streaming(self, command: Sequence[str | Path], consume: Callable[[IO[bytes]], T], **options: Any) -> T:
         started = time.monotonic()
         try:
-            return super().stream(command, consume, **options)
+            return super().run_streaming(command, consume, **options)
         finally:
-            self.runs.append((kind(command), time.monotonic() - started))
+            self.runs.append((program_kind(command), time.monotonic() - started))
 
 
-def kind(command: Sequence[str | Path]) -> str:
+def program_kind(command: Sequence[str | Path]) -> str:
     """Return what a program that the engine starts is for."""
     if "ffprobe" in Path(command[0]).name:
         return PROBE
     return CHECK if "framecrc" in command else MAKE
 
 
-def rendering(whole: float, runs: Sequence[tuple[str, float]]) -> float:
+def rendering_seconds(whole: float, runs: Sequence[tuple[str, float]]) -> float:
     """Given the seconds of a whole mux step and the programs that ran in it, return the seconds of rendering: all but the
     programs that only look. Reading the sources' tables and planning count with it."""
     return whole - sum(taken for what, taken in runs if what != MAKE)
 
 
-class Bench:
+class EngineBench:
     """One call, muxed in three ways; each is a function that returns its seconds."""
 
     def __init__(self, call: Call, folder: Path) -> None:
@@ -66,35 +66,35 @@ class Bench:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self._runner = MeteredRunner()
-        tools = Tools("ffmpeg", "ffprobe", find_keep_times(Runner(), "ffmpeg"))
+        tools = MediaTools("ffmpeg", "ffprobe", find_keep_times(Runner(), "ffmpeg"))
         paddings = folder / "padding"
         paddings.mkdir(exist_ok=True)
-        self._engine = Engine(
-            tools, self._runner, tolerance=2.0, slice_ms=5000, audio_codec="copy", paddings=Paddings(paddings)
+        self._engine = MediaEngine(
+            tools, self._runner, tolerance=2.0, slice_ms=5000, audio_codec="copy", paddings=PaddingCache(paddings)
         )
         self.renderings: list[float] = []
         self.programs: Counter[str] = Counter()
         self.method = ""
 
-    def step(self) -> float:
+    def mux_product(self) -> float:
         """The mux step of the product, in a folder like that of a job."""
         job = self._folder / "job"
         shutil.rmtree(job, ignore_errors=True)
         job.mkdir()
-        audio = self._input(self._call.audio, job / "audio", 0, self._call.seconds)
+        audio = self._link_input(self._call.audio, job / "audio", 0, self._call.seconds)
         screens = [
-            self._input(one.path, job / f"screen-{number}", one.offset, one.seconds)
+            self._link_input(one.path, job / f"screen-{number}", one.offset, one.seconds)
             for number, one in enumerate(self._call.screens)
         ]
         self._runner.runs.clear()
-        made: list[Muxed] = []
-        taken = clocked(lambda: made.append(self._engine.mux(audio, screens, job)))
-        self.renderings.append(rendering(taken, self._runner.runs))
+        made: list[MuxedFile] = []
+        taken = time_action(lambda: made.append(self._engine.mux(audio, screens, job)))
+        self.renderings.append(rendering_seconds(taken, self._runner.runs))
         self.programs = Counter(what for what, _ in self._runner.runs)
         self.method = "; ".join(made[0].reasons) or "copy"
         return taken
 
-    def bare(self) -> float:
+    def mux_bare_copy(self) -> float:
         """Copying the same inputs one after the other, gaps and all else forgotten."""
         listed = self._folder / "list.ffconcat"
         listed.write_text("".join(f"file '{one.path}'\n" for one in self._call.screens))
@@ -102,9 +102,9 @@ class Bench:
         if len(self._call.screens) > 1:
             video = ["-f", "concat", "-safe", "0", "-i", listed]
         streams = ["-map", "0:v", "-map", "1:a", "-c", "copy", *STRICT, "-movflags", "+faststart"]
-        return clocked(lambda: inputs.run([*QUIET, *video, "-i", self._call.audio, *streams, self._folder / "bare.mp4"]))
+        return time_action(lambda: inputs.run_command([*QUIET, *video, "-i", self._call.audio, *streams, self._folder / "bare.mp4"]))
 
-    def graph(self) -> float:
+    def mux_filter_graph(self) -> float:
         """The usual answer by hand: each screen laid over black by a filter graph, everything encoded."""
         width, height = SIZE
         black = f"color=black:s={width}x{height}:r={FPS}:d={self._call.seconds}"
@@ -117,31 +117,31 @@ class Bench:
             below = f"v{number}"
         streams = ["-map", f"[{below}]", "-map", f"{len(self._call.screens) + 1}:a", "-c:v", "libx264", "-c:a", "aac"]
         command += ["-i", self._call.audio, "-filter_complex", ";".join(graph), *streams, "-movflags", "+faststart"]
-        return clocked(lambda: inputs.run([*command, self._folder / "graph.mp4"]))
+        return time_action(lambda: inputs.run_command([*command, self._folder / "graph.mp4"]))
 
-    def _input(self, source: Path, path: Path, offset: int, length: int) -> Input:
+    def _link_input(self, source: Path, path: Path, offset: int, length: int) -> MediaInput:
         os.link(source, path)
         begin = START + timedelta(seconds=offset)
-        return Input(path, path.name, begin, begin + timedelta(seconds=length))
+        return MediaInput(path, path.name, begin, begin + timedelta(seconds=length))
 
 
-def measure(setting: Setting) -> Iterator[Figure]:
+def measure(setting: BenchSetting) -> Iterator[Figure]:
     """Ten-minute recordings: one screen over all of it, and three with gaps."""
-    length, rounds = setting.pick(600, 4), setting.pick(7, 1)
+    length, rounds = setting.pick_size(600, 4), setting.pick_size(7, 1)
     layouts = {
         "one screen": [(0, length)],
         "three screens, gaps": [(length // 100, length // 3), (length // 2, length * 3 // 4), (length * 5 // 6, length)],
     }
-    for name in setting.pick(list(layouts), ["three screens, gaps"]):
-        call = inputs.call(setting.folder, length, layouts[name])
-        bench = Bench(call, setting.folder / "engine")
-        taken = side_by_side(rounds, bare=bench.bare, step=bench.step)
-        taken |= side_by_side(1, graph=bench.graph)
+    for name in setting.pick_size(list(layouts), ["three screens, gaps"]):
+        call = inputs.create_call(setting.folder, length, layouts[name])
+        bench = EngineBench(call, setting.folder / "engine")
+        taken = run_alternately(rounds, bare=bench.mux_bare_copy, step=bench.mux_product)
+        taken |= run_alternately(1, graph=bench.mux_filter_graph)
         whole = sum(one.path.stat().st_size for one in call.screens) / 1e6
         yield Figure(f"{name}: size of the screen files", whole, "MB")
-        yield seconds(f"{name}: bare copy", taken["bare"])
-        yield ratio(f"{name}: rendering / bare copy", bench.renderings, taken["bare"], at_most=1.3)
-        yield ratio(f"{name}: mux step / bare copy", taken["step"], taken["bare"], at_most=2.0)
-        yield ratio(f"{name}: filter graph / mux step", taken["graph"] * rounds, taken["step"], at_least=25.0)
+        yield seconds_figure(f"{name}: bare copy", taken["bare"])
+        yield ratio_figure(f"{name}: rendering / bare copy", bench.renderings, taken["bare"], at_most=1.3)
+        yield ratio_figure(f"{name}: mux step / bare copy", taken["step"], taken["bare"], at_most=2.0)
+        yield ratio_figure(f"{name}: filter graph / mux step", taken["graph"] * rounds, taken["step"], at_least=25.0)
         programs = ", ".join(f"{count} {what}" for what, count in sorted(bench.programs.items()))
         yield Figure(f"{name}: programs started ({programs}; {bench.method})", sum(bench.programs.values()))

@@ -10,8 +10,8 @@ from typing import Any
 
 from tests.bench import inputs
 from tests.bench.lab import BenchLab, running_lab
-from tests.bench.measure import Figure, Setting
-from tests.support.daemon import Muxer, log_lines
+from tests.bench.measure import Figure, BenchSetting
+from tests.support.daemon import MuxerProcess, log_lines
 
 SEED = 14
 PARTS = (0.1, 0.3, 0.5)
@@ -26,41 +26,41 @@ GOALS: dict[tuple[float, str], dict[str, float]] = {
 }
 
 
-def measure(setting: Setting) -> Iterator[Figure]:
+def measure(setting: BenchSetting) -> Iterator[Figure]:
     """Twenty recordings, half of them encrypted, with 10, 30 and 50 % of all requests to RWS, RCS and WebDAV failing."""
-    count = setting.pick(20, 2)
-    call = inputs.call(setting.folder, setting.pick(60, 2))
-    for part in setting.pick(PARTS, PARTS[:1]):
+    count = setting.pick_size(20, 2)
+    call = inputs.create_call(setting.folder, setting.pick_size(60, 2))
+    for part in setting.pick_size(PARTS, PARTS[:1]):
         with TemporaryDirectory(dir=setting.folder) as folder, running_lab(Path(folder)) as lab:
             ids = [lab.add_recent(call, number, encrypted=number % 2 == 0).id for number in range(count)]
             what = f"{count} recordings, {part:.0%} of all requests fail"
-            yield from _run(lab, set(ids), what, part)
+            yield from _run_muxer(lab, set(ids), what, part)
 
 
-def _run(lab: BenchLab, ids: set[str], what: str, part: float) -> Iterator[Figure]:
-    config = lab.config(processing__min_poll_interval=POLL_MINUTES, advanced__worker_threads=WORKERS)
+def _run_muxer(lab: BenchLab, ids: set[str], what: str, part: float) -> Iterator[Figure]:
+    config = lab.write_config(processing__min_poll_interval=POLL_MINUTES, advanced__worker_threads=WORKERS)
     lab.fail_at_random(part, SEED)
     started = time.monotonic()
-    with Muxer(config) as muxer:
-        while not ids <= set(lab.outcome().muxed):
+    with MuxerProcess(config) as muxer:
+        while not ids <= set(lab.fetch_outcome().muxed):
             if time.monotonic() - started > RUN_SECONDS or muxer.process.poll() is not None:
                 raise RuntimeError(f"not everything was published: {what}")
             time.sleep(0.2)
         seconds = time.monotonic() - started
         muxer.stop()
-    lines, outcome = log_lines(lab.log), lab.outcome()
-    muxes = _count(lines, "mux done", "mux failed") / len(ids)
-    yield Figure(f"{what}: muxes for a published recording", muxes, "x", **_goal(part, "muxes"))
+    lines, outcome = log_lines(lab.log_path), lab.fetch_outcome()
+    muxes = _count_messages(lines, "mux done", "mux failed") / len(ids)
+    yield Figure(f"{what}: muxes for a published recording", muxes, "x", **_goal_of(part, "muxes"))
     sent = outcome.sent / outcome.whole
-    yield Figure(f"{what}: bytes fetched / bytes of the sources", sent, "x", **_goal(part, "bytes"))
-    yield Figure(f"{what}: until all are published", seconds, "s", **_goal(part, "seconds"))
+    yield Figure(f"{what}: bytes fetched / bytes of the sources", sent, "x", **_goal_of(part, "bytes"))
+    yield Figure(f"{what}: until all are published", seconds, "s", **_goal_of(part, "seconds"))
     out = sum(" is out; " in line["message"] for line in lines)
     yield Figure(f"{what}: more outages than there were", out)
 
 
-def _goal(part: float, what: str) -> dict[str, float]:
+def _goal_of(part: float, what: str) -> dict[str, float]:
     return GOALS.get((part, what), {})
 
 
-def _count(lines: list[dict[str, Any]], *messages: str) -> int:
+def _count_messages(lines: list[dict[str, Any]], *messages: str) -> int:
     return sum(line["message"] in messages for line in lines)

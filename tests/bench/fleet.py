@@ -11,13 +11,13 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 from muxer.lab.cases import CallPlan
-from muxer.sharding import shard
+from muxer.sharding import shard_of
 from tests.bench import inputs, operations
 from tests.bench.broker import RabbitNode
-from tests.bench.crew import MUXER, WORKER, Crew, Effort, crew
+from tests.bench.crew import MUXER, WORKER, MuxerProcesses, Effort, run_processes
 from tests.bench.inputs import Call
 from tests.bench.lab import BenchLab, running_lab
-from tests.bench.measure import Figure, Setting, ratio
+from tests.bench.measure import Figure, BenchSetting, ratio_figure
 from tests.support.daemon import wait_until
 
 # A site: RWS answers after 100 ms, and the storage takes some three seconds for a recording. So one that waits needs a
@@ -25,7 +25,7 @@ from tests.support.daemon import wait_until
 DELAYS = {"rws": 0.1, "dav": 0.05, "dav GET": 1.2, "dav PUT": 1.5}
 SECONDS = 10
 # Transfers of a long call take so many times longer.
-LONG = 6.0
+SLOW_FACTOR = 6.0
 SHARDS = 4
 START_SECONDS = 60.0
 # Connections of a worker: one for its orders, one for all else.
@@ -33,85 +33,85 @@ PER_WORKER = 2
 
 
 @dataclass
-class Bench:
+class FleetBench:
     """A broker, a call, and how many fleets there were: each has queues of its own."""
 
-    setting: Setting
+    setting: BenchSetting
     node: RabbitNode
     call: Call
     fleets: Iterator[int] = field(default_factory=count)
 
     @contextmanager
-    def lab(self, calls: Mapping[int, float], delays: Mapping[str, float]) -> Iterator[tuple[BenchLab, Crew]]:
+    def prepare_lab(self, calls: Mapping[int, float], delays: Mapping[str, float]) -> Iterator[tuple[BenchLab, MuxerProcesses]]:
         """Yield a new lab with calls, by serial number and how much longer their transfers take, and nobody at work yet."""
         with ExitStack() as stack:
             folder = Path(stack.enter_context(TemporaryDirectory(dir=self.setting.folder)))
             lab = stack.enter_context(running_lab(folder, delays=delays, encryption_group="empty"))
             for serial, slow in calls.items():
                 lab.add_recent(self.call, serial, slow)
-            yield lab, stack.enter_context(crew(lab, self.node.pid))
+            yield lab, stack.enter_context(run_processes(lab, self.node.process_id))
 
-    def fleet(self, workers: int, calls: Mapping[int, float], delays: Mapping[str, float]) -> Effort:
+    def run_fleet(self, workers: int, calls: Mapping[int, float], delays: Mapping[str, float]) -> Effort:
         """A poller and workers with a thread each."""
-        with self.lab(calls, delays) as (lab, team):
+        with self.prepare_lab(calls, delays) as (lab, team):
             queue = f"bench-{next(self.fleets)}"
-            config = lab.config(advanced__worker_threads=1, fleet__mode="broker", fleet__queue=queue)
+            config = lab.write_config(advanced__worker_threads=1, fleet__mode="broker", fleet__queue=queue)
             for _ in range(workers):
-                team.start(WORKER, config, FLEET_BROKER_URL=self.node.url())
-            wait_until(lambda: self._connections() >= PER_WORKER * workers, START_SECONDS, f"{workers} workers")
-            team.start(MUXER, config, FLEET_BROKER_URL=self.node.url())
-            return team.finish(len(calls))
+                team.start(WORKER, config, FLEET_BROKER_URL=self.node.node_url())
+            wait_until(lambda: self._count_connections() >= PER_WORKER * workers, START_SECONDS, f"{workers} workers")
+            team.start(MUXER, config, FLEET_BROKER_URL=self.node.node_url())
+            return team.wait_for_published(len(calls))
 
-    def _connections(self) -> int:
-        return int(self.node.evaluate("length(rabbit_networking:connections())"))
+    def _count_connections(self) -> int:
+        return int(self.node.evaluate_erlang("length(rabbit_networking:connections())"))
 
-    def shards(self, shards: int, calls: Mapping[int, float], delays: Mapping[str, float]) -> Effort:
+    def run_shards(self, shards: int, calls: Mapping[int, float], delays: Mapping[str, float]) -> Effort:
         """So many static instances with a thread each."""
-        with self.lab(calls, delays) as (lab, team):
+        with self.prepare_lab(calls, delays) as (lab, team):
             for number in range(shards):
                 own = lab.folder / f"shard-{number}"
-                config = lab.config(f"{number}.cfg", advanced__worker_threads=1, processing__temp_dir=own)
+                config = lab.write_config(f"{number}.cfg", advanced__worker_threads=1, processing__temp_dir=own)
                 total = [f"--muxer-id={number}", f"--total-muxers={shards}"] if shards > 1 else []
                 team.start(MUXER, config, *total)
-            return team.finish(len(calls))
+            return team.wait_for_published(len(calls))
 
 
-def measure(setting: Setting) -> Iterator[Figure]:
+def measure(setting: BenchSetting) -> Iterator[Figure]:
     """Throughput with latency, cost without, and a load with one shard full of long calls."""
-    call = inputs.call(setting.folder, setting.pick(SECONDS, 2))
+    call = inputs.create_call(setting.folder, setting.pick_size(SECONDS, 2))
     with RabbitNode(setting.folder / "rabbitmq") as node:
-        bench = Bench(setting, node, call)
-        yield from _throughput(bench)
-        yield from operations.measure(setting, node, setting.pick(500, 20))
-        yield from _cost(bench)
-        yield from _skewed(bench)
+        bench = FleetBench(setting, node, call)
+        yield from _measure_throughput(bench)
+        yield from operations.measure(setting, node, setting.pick_size(500, 20))
+        yield from _measure_cost(bench)
+        yield from _measure_skewed(bench)
 
 
-def _throughput(bench: Bench) -> Iterator[Figure]:
+def _measure_throughput(bench: FleetBench) -> Iterator[Figure]:
     """Twelve recordings for each worker."""
-    pick = bench.setting.pick
+    pick = bench.setting.pick_size
     each, delays = pick(12, 3), pick(DELAYS, {})
     single: list[Effort] = []
     for workers in pick((1, 2, 4, 8), (1, 2)):
         load = dict.fromkeys(range(each * workers), 1.0)
-        done = [bench.fleet(workers, load, delays) for _ in range(pick(2, 1))]
+        done = [bench.run_fleet(workers, load, delays) for _ in range(pick(2, 1))]
         single = single or done
-        rates = [one.rate(workers) for one in done]
+        rates = [one.steady_rate(workers) for one in done]
         yield Figure(f"recordings a minute, workers: {workers}", median(rates), "", min(rates), max(rates))
-        yield Figure(f"cores that all of it keeps busy, workers: {workers}", median(one.cores for one in done), at_most=1.4)
+        yield Figure(f"cores that all of it keeps busy, workers: {workers}", median(one.cores_used for one in done), at_most=1.4)
         if workers > 1:
             gains = [many.whole_rate / one.whole_rate for many, one in zip(done, single, strict=True)]
             what = f"throughput, {workers} workers / 1"
             yield Figure(what, median(gains), "x", min(gains), max(gains), at_least=0.9 * workers)
-            gains = [many.rate(workers) / one.rate(1) for many, one in zip(done, single, strict=True)]
+            gains = [many.steady_rate(workers) / one.steady_rate(1) for many, one in zip(done, single, strict=True)]
             yield Figure(f"{what}, while all are at work", median(gains), "x", min(gains), max(gains))
 
 
-def _cost(bench: Bench) -> Iterator[Figure]:
+def _measure_cost(bench: FleetBench) -> Iterator[Figure]:
     """The same load without latency, by a local pool with one thread and by a fleet with one worker, in turns."""
-    load = dict.fromkeys(range(bench.setting.pick(40, 2)), 1.0)
-    rounds = range(bench.setting.pick(5, 1))
-    pairs = [(bench.shards(1, load, {}), bench.fleet(1, load, {})) for _ in rounds]
+    load = dict.fromkeys(range(bench.setting.pick_size(40, 2)), 1.0)
+    rounds = range(bench.setting.pick_size(5, 1))
+    pairs = [(bench.run_shards(1, load, {}), bench.run_fleet(1, load, {})) for _ in rounds]
     times = [1000 * (fleet.seconds - local.seconds) / len(load) for local, fleet in pairs]
     yield Figure("more time for a recording in a fleet", median(times), "ms", min(times), max(times))
     for name in ("muxers", "broker"):
@@ -119,21 +119,21 @@ def _cost(bench: Bench) -> Iterator[Figure]:
         yield Figure(f"more processor time for a recording: {name}", median(used), "ms", min(used), max(used))
 
 
-def _skewed(bench: Bench) -> Iterator[Figure]:
+def _measure_skewed(bench: FleetBench) -> Iterator[Figure]:
     """One shard has long calls only: static instances, and as many workers of a fleet."""
-    pick = bench.setting.pick
+    pick = bench.setting.pick_size
     shards, each = pick(SHARDS, 2), pick(6, 1)
-    load = {serial: LONG if number == 0 else 1.0 for number in range(shards) for serial in _of_shard(number, shards, each)}
+    load = {serial: SLOW_FACTOR if number == 0 else 1.0 for number in range(shards) for serial in _serials_of_shard(number, shards, each)}
     load = dict(sorted(load.items()))
     delays = pick(DELAYS, {})
-    pairs = [(bench.shards(shards, load, delays), bench.fleet(shards, load, delays)) for _ in range(pick(2, 1))]
+    pairs = [(bench.run_shards(shards, load, delays), bench.run_fleet(shards, load, delays)) for _ in range(pick(2, 1))]
     static, fleet = ([one.seconds for one in several] for several in zip(*pairs, strict=True))
     yield Figure(f"skewed load, {shards} static shards", median(static), "s", min(static), max(static))
     yield Figure(f"skewed load, {shards} workers of a fleet", median(fleet), "s", min(fleet), max(fleet))
-    yield ratio("skewed load, static shards / fleet", static, fleet)
+    yield ratio_figure("skewed load, static shards / fleet", static, fleet)
 
 
-def _of_shard(number: int, shards: int, wanted: int) -> list[int]:
+def _serials_of_shard(number: int, shards: int, wanted: int) -> list[int]:
     """Return the first serial numbers whose recordings fall on a shard."""
     plan = CallPlan("bench", 0)
-    return list(islice((one for one in count() if shard(plan.recording_id(one), shards) == number), wanted))
+    return list(islice((one for one in count() if shard_of(plan.recording_id(one), shards) == number), wanted))

@@ -27,7 +27,7 @@ class Screen:
     seconds: int
 
     @property
-    def start(self) -> datetime:
+    def starts_at(self) -> datetime:
         """When it begins."""
         return START + timedelta(seconds=self.offset)
 
@@ -41,42 +41,42 @@ class Call:
     screens: tuple[Screen, ...]
 
 
-def call(folder: Path, seconds: int, spans: Sequence[tuple[int, int]] = (), kilobits: int = KILOBITS) -> Call:
+def create_call(folder: Path, seconds: int, spans: Sequence[tuple[int, int]] = (), kilobits: int = KILOBITS) -> Call:
     """Given a folder that keeps what was made before, the length of a call and (begin, end) of its screen files (one
     over all its length if there are none), return the call."""
     whole = tuple(spans) or ((0, seconds),)
-    screens = (Screen(screen(folder, end - begin, kilobits), begin, end - begin) for begin, end in whole)
-    return Call(audio(folder, seconds), seconds, tuple(screens))
+    screens = (Screen(create_screen(folder, end - begin, kilobits), begin, end - begin) for begin, end in whole)
+    return Call(create_audio(folder, seconds), seconds, tuple(screens))
 
 
-def run(command: Sequence[str | Path]) -> None:
+def run_command(command: Sequence[str | Path]) -> None:
     """Run a command to its end. Raise ``CalledProcessError`` when it fails."""
     subprocess.run([str(part) for part in command], check=True, stdin=subprocess.DEVNULL)
 
 
-def audio(folder: Path, seconds: int) -> Path:
+def create_audio(folder: Path, seconds: int) -> Path:
     """Return an MP3 file of this length: 8 kHz, stereo, 32 kbit/s."""
     path = folder / f"audio-{seconds}.mp3"
     if not path.exists():
         sound = ["-f", "lavfi", "-i", f"anoisesrc=r=8000:a=0.1:d={seconds}:c=pink:s=1", "-ac", "2"]
-        run([*QUIET, *sound, "-c:a", "libmp3lame", "-b:a", "32k", path])
+        run_command([*QUIET, *sound, "-c:a", "libmp3lame", "-b:a", "32k", path])
     return path
 
 
-def screen(folder: Path, seconds: int, kilobits: int = KILOBITS) -> Path:
+def create_screen(folder: Path, seconds: int, kilobits: int = KILOBITS) -> Path:
     """Return a screen file of this length; a long one is a minute's file again and again."""
     path = folder / f"screen-{seconds}-{kilobits}.mp4"
     if path.exists():
         return path
     if seconds <= LOOPED_SECONDS:
-        run([*QUIET, *_desktop(seconds), *_codec(kilobits), path])
+        run_command([*QUIET, *_desktop_input(seconds), *_codec_options(kilobits), path])
         return path
-    base = screen(folder, LOOPED_SECONDS, kilobits)
-    run([*QUIET, "-stream_loop", "-1", "-i", base, "-t", str(seconds), "-c", "copy", path])
+    base = create_screen(folder, LOOPED_SECONDS, kilobits)
+    run_command([*QUIET, "-stream_loop", "-1", "-i", base, "-t", str(seconds), "-c", "copy", path])
     return path
 
 
-def _desktop(seconds: int) -> list[str]:
+def _desktop_input(seconds: int) -> list[str]:
     """Return the input: a detailed still picture, a clock, and a part that moves like a pointer."""
     width, height = SIZE
     still = f"testsrc2=s={width}x{height}:r={FPS},trim=end_frame=1,loop=loop=-1:size=1,setpts=N/{FPS}/TB"
@@ -85,7 +85,7 @@ def _desktop(seconds: int) -> list[str]:
     return ["-f", "lavfi", "-i", joined, "-t", str(seconds)]
 
 
-def _codec(kilobits: int) -> list[str]:
+def _codec_options(kilobits: int) -> list[str]:
     codec = ["-c:v", "libx264", "-preset", "veryfast", "-bf", "0", "-pix_fmt", "yuv420p"]
     rate = ["-b:v", f"{kilobits}k", "-maxrate", f"{kilobits}k", "-bufsize", f"{4 * kilobits}k"]
     return [*codec, *rate, "-g", str(KEY_SECONDS * FPS), "-sc_threshold", "0"]

@@ -16,12 +16,12 @@ from muxer.lab.dav import ExternalDav
 from tests.bench.inputs import Call
 
 ROOT = Path(__file__).resolve().parents[2]
-APART = timedelta(hours=6)
-RECENT = timedelta(minutes=50)
+CALL_DISTANCE = timedelta(hours=6)
+RECENT_AGE = timedelta(minutes=50)
 
 
 @dataclass(frozen=True)
-class Added:
+class AddedRecording:
     """A call in the lab: its id, when it begins, the names of its files in the storage."""
 
     id: str
@@ -40,7 +40,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Seen:
+class LoggedRequest:
     """A request that the lab got."""
 
     moment: float
@@ -58,74 +58,74 @@ class BenchLab:
         self._serial = 0
 
     @property
-    def pid(self) -> int:
+    def process_id(self) -> int:
         """Its process."""
         return self._process.pid
 
     @property
-    def log(self) -> Path:
+    def log_path(self) -> Path:
         """The log of the muxer that :meth:`config` configures."""
         return self.folder / "log" / "recording-muxer-single.log"
 
-    def config(self, name: str = "muxer.cfg", **overrides: object) -> Path:
+    def write_config(self, name: str = "muxer.cfg", **overrides: object) -> Path:
         """Write a muxer.cfg; overrides are named ``section__option``. The log of an earlier run is removed."""
-        self.log.unlink(missing_ok=True)
+        self.log_path.unlink(missing_ok=True)
         given = {name.replace("__", "."): str(value) for name, value in overrides.items()}
         path = self.folder / name
-        path.write_text(self._ask("config", overrides={"logfile.format": "json", **given})["text"])
+        path.write_text(self._call_lab("config", overrides={"logfile.format": "json", **given})["text"])
         return path
 
-    def add(self, calls: Sequence[Call], *, encrypted: bool = False) -> list[Added]:
+    def add_calls(self, calls: Sequence[Call], *, encrypted: bool = False) -> list[AddedRecording]:
         """Put calls into the lab, so far apart that a query for some finds no others."""
         added = []
         for call in calls:
             self._serial += 1
-            start = datetime(2024, 1, 1, tzinfo=UTC) + self._serial * APART
-            added.append(self._add(call, self._serial, start, encrypted=encrypted))
+            start = datetime(2024, 1, 1, tzinfo=UTC) + self._serial * CALL_DISTANCE
+            added.append(self._add_call(call, self._serial, start, encrypted=encrypted))
         return added
 
-    def add_recent(self, call: Call, serial: int, slow: float = 1.0, *, encrypted: bool = False) -> Added:
+    def add_recent(self, call: Call, serial: int, slow: float = 1.0, *, encrypted: bool = False) -> AddedRecording:
         """Put a call of this hour into the lab, under the id of a serial number, its transfers that many times slower."""
-        start = datetime.now(UTC) - RECENT + timedelta(seconds=serial % 1800)
-        return self._add(call, serial, start, encrypted=encrypted, slow=slow)
+        start = datetime.now(UTC) - RECENT_AGE + timedelta(seconds=serial % 1800)
+        return self._add_call(call, serial, start, encrypted=encrypted, slow=slow)
 
-    def _add(self, call: Call, serial: int, start: datetime, **how: Any) -> Added:
+    def _add_call(self, call: Call, serial: int, start: datetime, **how: Any) -> AddedRecording:
         screens = [{"path": str(one.path), "offset": one.offset, "seconds": one.seconds} for one in call.screens]
         what = {"audio": str(call.audio), "seconds": call.seconds, "screens": screens}
-        made = self._ask("add", serial=serial, start=start.isoformat(), call=what, **how)
-        return Added(made["id"], start, made["audio"], tuple(made["screens"]))
+        made = self._call_lab("add", serial=serial, start=start.isoformat(), call=what, **how)
+        return AddedRecording(made["id"], start, made["audio"], tuple(made["screens"]))
 
     def add_finished(self, count: int, hours: float) -> None:
         """Add recordings with nothing to do, spread over the last ``hours``."""
         first = datetime.now(UTC) - timedelta(hours=hours)
-        self._ask("add_finished", count=count, first=first.isoformat(), apart=0.98 * hours * 3600 / count)
+        self._call_lab("add_finished", count=count, first=first.isoformat(), apart=0.98 * hours * 3600 / count)
 
     def forget_requests(self) -> None:
         """Begin to count requests anew."""
-        self._ask("forget_requests")
+        self._call_lab("forget_requests")
 
-    def requests(self) -> list[Seen]:
+    def fetch_requests(self) -> list[LoggedRequest]:
         """Return the requests since then."""
-        return [Seen(*one) for one in self._ask("requests")["requests"]]
+        return [LoggedRequest(*one) for one in self._call_lab("requests")["requests"]]
 
-    def progress(self) -> tuple[float | None, list[float]]:
+    def fetch_progress(self) -> tuple[float | None, list[float]]:
         """Return when a muxer first looked at a recording by its id, and when muxed files were published."""
-        answer = self._ask("progress")
+        answer = self._call_lab("progress")
         return answer["begun"], answer["published"]
 
     def fail_at_random(self, part: float, seed: int) -> None:
         """Let this part of all requests fail; `seed` decides which."""
-        self._ask("fail_at_random", part=part, seed=seed)
+        self._call_lab("fail_at_random", part=part, seed=seed)
 
-    def outcome(self) -> Outcome:
+    def fetch_outcome(self) -> Outcome:
         """Return what has become of the recordings so far."""
-        return Outcome(**self._ask("outcome"))
+        return Outcome(**self._call_lab("outcome"))
 
-    def cpu(self) -> float:
+    def fetch_cpu_seconds(self) -> float:
         """Return the processor seconds that the lab has used."""
-        return float(self._ask("requests")["cpu"])
+        return float(self._call_lab("requests")["cpu"])
 
-    def _ask(self, what: str, **arguments: Any) -> dict[str, Any]:
+    def _call_lab(self, what: str, **arguments: Any) -> dict[str, Any]:
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.write(f"{json.dumps({'do': what, **arguments})}\n")
         self._process.stdin.flush()
@@ -135,9 +135,9 @@ class BenchLab:
         return answer
 
 
-def migration(added: Sequence[Added]) -> str:
+def migration_query(added: Sequence[AddedRecording]) -> str:
     """Return the query that finds these recordings and no others."""
-    begin, end = added[0].start, added[-1].start + APART - timedelta(seconds=1)
+    begin, end = added[0].start, added[-1].start + CALL_DISTANCE - timedelta(seconds=1)
     return f"startTime={begin.timestamp() * 1000:.0f}&endTime={end.timestamp() * 1000:.0f}"
 
 

@@ -5,24 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from tests.bench import inputs
-from tests.bench.lab import BenchLab, migration, running_lab
-from tests.bench.measure import Figure, Setting
-from tests.bench.processes import watched
-from tests.support.daemon import Muxer
+from tests.bench.lab import BenchLab, migration_query, running_lab
+from tests.bench.measure import Figure, BenchSetting
+from tests.bench.processes import watch_memory
+from tests.support.daemon import MuxerProcess
 
 # An hour and a half of screen is one gigabyte: as many bits as this picture can take.
 KILOBITS = 2250
 RUN_SECONDS = 4 * 3600.0
 
 
-def measure(setting: Setting) -> Iterator[Figure]:
+def measure(setting: BenchSetting) -> Iterator[Figure]:
     """A screen file of a gigabyte, and one of a quarter of it."""
     peaks = {}
     with running_lab(setting.folder / "lab") as lab:
-        for length in setting.pick((1350, 5400), (1, 2)):
-            call = inputs.call(setting.folder, length, kilobits=KILOBITS)
+        for length in setting.pick_size((1350, 5400), (1, 2)):
+            call = inputs.create_call(setting.folder, length, kilobits=KILOBITS)
             size = call.screens[0].path.stat().st_size / 1e6
-            peaks[size] = peak(lab, [call])
+            peaks[size] = measure_peak(lab, [call])
     (small, least), (large, most) = peaks.items()
     yield Figure(f"peak for an encrypted screen file of {large:.0f} MB", most, "MB", at_most=200.0)
     yield Figure(f"peak for an encrypted screen file of {small:.0f} MB", least, "MB")
@@ -31,11 +31,11 @@ def measure(setting: Setting) -> Iterator[Figure]:
     yield Figure("more memory for 100 MB more of screen file", 100 * (most - least) / (large - small), "MB")
 
 
-def peak(lab: BenchLab, calls: Sequence[inputs.Call]) -> float:
+def measure_peak(lab: BenchLab, calls: Sequence[inputs.Call]) -> float:
     """Return the most memory, in megabytes, that a run over encrypted recordings takes."""
-    query = migration(lab.add(calls, encrypted=True))
-    with Muxer(lab.config(advanced__call_recording_query_string=query)) as muxer:
-        with watched(muxer.process.pid) as seen:
+    query = migration_query(lab.add_calls(calls, encrypted=True))
+    with MuxerProcess(lab.write_config(advanced__call_recording_query_string=query)) as muxer:
+        with watch_memory(muxer.process.pid) as seen:
             code = muxer.wait(RUN_SECONDS)
         if code or f" {len(calls)} files muxed" not in muxer.out:
             raise RuntimeError(f"the muxer did not mux all recordings: {muxer.out}{muxer.err}")

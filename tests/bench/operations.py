@@ -6,17 +6,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from muxer.config import load
-from muxer.config.schema import Fleet
+from muxer.config import load_config
+from muxer.config.schema import FleetOptions
 from muxer.fleet.broker import FleetBroker
-from muxer.fleet.connection import declare_events
+from muxer.fleet.connection import declare_event_queue
 from muxer.fleet.events import BEGUN, Event
-from muxer.fleet.line import Line
-from muxer.fleet.locks import Locks
+from muxer.fleet.line import ControlConnection
+from muxer.fleet.locks import TargetLocks
 from muxer.fleet.orders import Order
-from muxer.outages import Outages
+from muxer.outages import CircuitBreaker
 from tests.bench.broker import RabbitNode
-from tests.bench.measure import Figure, Setting, clocked
+from tests.bench.measure import Figure, BenchSetting, time_action
 from tests.support.daemon import wait_until
 
 CONFIG = """\
@@ -29,47 +29,47 @@ queue = operations
 """
 
 
-def measure(setting: Setting, node: RabbitNode, count: int) -> Iterator[Figure]:
+def measure(setting: BenchSetting, node: RabbitNode, count: int) -> Iterator[Figure]:
     """So many of each, one after the other over one connection, each confirmed by RabbitMQ."""
-    fleet = _fleet(setting.folder / "operations.cfg", node)
-    broker = FleetBroker(fleet, "bench", Outages())
+    fleet = _load_fleet(setting.folder / "operations.cfg", node)
+    broker = FleetBroker(fleet, "bench", CircuitBreaker())
     broker.declare_queue(fleet.queue, ensure=True)
-    yield _each("an order", count, lambda one: _sent(broker, one))
+    yield _measure_each("an order", count, lambda one: _send_order(broker, one))
     broker.close()
-    locks = Locks(fleet.queue)
+    locks = TargetLocks(fleet.queue)
 
-    def opened(connection: Any) -> None:
-        declare_events(connection.channel(), fleet.queue, "bench")
-        locks.opened(connection)
+    def declare_queues(connection: Any) -> None:
+        declare_event_queue(connection.channel(), fleet.queue, "bench")
+        locks.restore_locks(connection)
 
-    line = Line(fleet, "bench", Outages(), opened, lambda _: None, 5.0)
+    line = ControlConnection(fleet, "bench", CircuitBreaker(), declare_queues, lambda _: None, 5.0)
     line.start()
     wait_until(lambda: line.is_connected, 20.0, "a connection")
-    yield _each("an event", count, lambda one: _told(line, one))
-    yield _each("a lock, taken and given back", count, lambda one: _locked(locks, line, f"{one}_muxed.mp4"))
+    yield _measure_each("an event", count, lambda one: _send_event(line, one))
+    yield _measure_each("a lock, taken and given back", count, lambda one: _lock_and_release(locks, line, f"{one}_muxed.mp4"))
     line.close(5.0)
 
 
-def _sent(broker: FleetBroker, number: int) -> None:
-    broker.send(broker.message(Order("bench", f"{number}_muxed.mp4"), 0))
+def _send_order(broker: FleetBroker, number: int) -> None:
+    broker.send_message(broker.create_message(Order("bench", f"{number}_muxed.mp4"), 0))
 
 
-def _told(line: Line, number: int) -> None:
-    line.tell(Event(BEGUN, "bench", "bench", f"{number}_muxed.mp4"))
-    line.ask(lambda _: None)  # comes after it
+def _send_event(line: ControlConnection, number: int) -> None:
+    line.send_event(Event(BEGUN, "bench", "bench", f"{number}_muxed.mp4"))
+    line.run_task(lambda _: None)  # comes after it
 
 
-def _locked(locks: Locks, line: Line, file: str) -> None:
-    assert locks.hold(line, file)
-    locks.release(line, file)
+def _lock_and_release(locks: TargetLocks, line: ControlConnection, file: str) -> None:
+    assert locks.acquire_lock(line, file)
+    locks.release_lock(line, file)
 
 
-def _each(what: str, count: int, action: Callable[[int], object]) -> Figure:
-    taken = [1000 * clocked(lambda one=one: action(one)) for one in range(count)]  # type: ignore[misc]
+def _measure_each(what: str, count: int, action: Callable[[int], object]) -> Figure:
+    taken = [1000 * time_action(lambda one=one: action(one)) for one in range(count)]  # type: ignore[misc]
     ordered = sorted(taken)
     return Figure(f"{what} at the broker", sum(taken) / count, "ms", ordered[count // 10], ordered[count * 9 // 10])
 
 
-def _fleet(path: Path, node: RabbitNode) -> Fleet:
+def _load_fleet(path: Path, node: RabbitNode) -> FleetOptions:
     path.write_text(CONFIG)
-    return load(path, {}, {"FLEET_BROKER_URL": node.url()}).config.fleet
+    return load_config(path, {}, {"FLEET_BROKER_URL": node.node_url()}).config.fleet

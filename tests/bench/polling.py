@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.bench.lab import BenchLab, Seen, running_lab
-from tests.bench.measure import Figure, Setting
-from tests.bench.processes import cpu_seconds, watched
-from tests.support.daemon import Muxer, log_lines, wait_until
+from tests.bench.lab import BenchLab, LoggedRequest, running_lab
+from tests.bench.measure import Figure, BenchSetting
+from tests.bench.processes import cpu_seconds, watch_memory
+from tests.support.daemon import MuxerProcess, log_lines, wait_until
 
 HOURS = 11.0
 POLL_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
-class Polled:
+class PollCost:
     """What polls over a window cost: requests of one poll, processor seconds of one poll, memory in megabytes."""
 
     recordings: int
@@ -26,9 +26,9 @@ class Polled:
     memory: float
 
 
-def measure(setting: Setting) -> Iterator[Figure]:
+def measure(setting: BenchSetting) -> Iterator[Figure]:
     """Ten thousand recordings against one thousand."""
-    few, many = (_polled(setting.folder, count) for count in setting.pick((1_000, 10_000), (20, 200)))
+    few, many = (_measure_polls(setting.folder, count) for count in setting.pick_size((1_000, 10_000), (20, 200)))
     yield Figure(
         f"requests for 100 recordings, window of {many.recordings}", 100 * many.requests / many.recordings, at_most=2.0
     )
@@ -37,38 +37,38 @@ def measure(setting: Setting) -> Iterator[Figure]:
     yield Figure("processor time for a recording", 1000 * many.cpu / many.recordings, "ms")
 
 
-def _polled(folder: Path, count: int) -> Polled:
+def _measure_polls(folder: Path, count: int) -> PollCost:
     """Poll a window of so many recordings some times. The first poll, with all that happens once, does not count."""
     # What a server may do to make it hard costs requests; here it is one that pages plainly.
     plain = {"scroll_empty_first_page": False, "scroll_repeats_ids": False}
     with running_lab(folder / "lab", **plain) as lab:
         lab.add_finished(count, HOURS)
-        config = lab.config(processing__min_poll_interval="0.01")
-        with Muxer(config) as muxer:
+        config = lab.write_config(processing__min_poll_interval="0.01")
+        with MuxerProcess(config) as muxer:
             pid = muxer.process.pid
             _wait_for_polls(lab, 1, count)
-            before, seen = cpu_seconds(pid), len(_polls(lab))
-            with watched(pid) as peak:
+            before, seen = cpu_seconds(pid), len(_poll_lines(lab))
+            with watch_memory(pid) as peak:
                 _wait_for_polls(lab, 3, count)
-            after, still = cpu_seconds(pid), len(_polls(lab))
+            after, still = cpu_seconds(pid), len(_poll_lines(lab))
             muxer.stop()
-            requests = _requests_of_a_poll(lab.requests())
+            requests = _count_poll_requests(lab.fetch_requests())
     assert still >= seen + 2
-    return Polled(count, requests, (after - before) / (still - seen), peak.megabytes)
+    return PollCost(count, requests, (after - before) / (still - seen), peak.megabytes)
 
 
 def _wait_for_polls(lab: BenchLab, number: int, count: int) -> None:
-    wait_until(lambda: len(_polls(lab)) >= number, POLL_SECONDS, f"poll {number}", lab.log)
-    wrong = [one for one in _polls(lab) if one["found"] != count or one["already_done"] != count]
+    wait_until(lambda: len(_poll_lines(lab)) >= number, POLL_SECONDS, f"poll {number}", lab.log_path)
+    wrong = [one for one in _poll_lines(lab) if one["found"] != count or one["already_done"] != count]
     if wrong:
         raise RuntimeError(f"a poll did not find {count} recordings with nothing to do: {wrong[0]}")
 
 
-def _polls(lab: BenchLab) -> list[dict[str, Any]]:
-    return [line for line in log_lines(lab.log) if line["message"] == "poll done"]
+def _poll_lines(lab: BenchLab) -> list[dict[str, Any]]:
+    return [line for line in log_lines(lab.log_path) if line["message"] == "poll done"]
 
 
-def _requests_of_a_poll(seen: Sequence[Seen]) -> int:
+def _count_poll_requests(seen: Sequence[LoggedRequest]) -> int:
     """Return how many requests the second poll made: each begins with a query that has no scroll."""
     begins = [number for number, one in enumerate(seen) if "/recordings?" in one.path and "scrollId" not in one.path]
     return begins[2] - begins[1]

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-SAMPLE_SECONDS = 0.05
+SAMPLE_INTERVAL = 0.05
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
-class Peak:
+class PeakMemory:
     """The most memory that a process and its children have had at a time, in megabytes."""
 
     def __init__(self) -> None:
@@ -20,15 +20,15 @@ class Peak:
 
 
 @contextmanager
-def watched(pid: int) -> Iterator[Peak]:
+def watch_memory(pid: int) -> Iterator[PeakMemory]:
     """Sample the memory of a process and its children until the end of the block."""
-    peak, over = Peak(), threading.Event()
+    peak, over = PeakMemory(), threading.Event()
 
-    def sample() -> None:
-        while not over.wait(SAMPLE_SECONDS):
-            peak.megabytes = max(peak.megabytes, sum(map(_pss, family(pid))) / 1024)
+    def sample_memory() -> None:
+        while not over.wait(SAMPLE_INTERVAL):
+            peak.megabytes = max(peak.megabytes, sum(map(_read_pss_kilobytes, process_tree(pid))) / 1024)
 
-    thread = threading.Thread(target=sample, daemon=True)
+    thread = threading.Thread(target=sample_memory, daemon=True)
     thread.start()
     try:
         yield peak
@@ -37,11 +37,11 @@ def watched(pid: int) -> Iterator[Peak]:
         thread.join()
 
 
-def family(pid: int) -> list[int]:
+def process_tree(pid: int) -> list[int]:
     """Return a process and all that descend from it."""
     children: dict[int, list[int]] = {}
     for folder in Path("/proc").iterdir():
-        if folder.name.isdigit() and (fields := _stat(int(folder.name))):
+        if folder.name.isdigit() and (fields := _read_stat(int(folder.name))):
             children.setdefault(int(fields[1]), []).append(int(folder.name))
     found, new = [], [pid]
     while new:
@@ -52,10 +52,10 @@ def family(pid: int) -> list[int]:
 
 def cpu_seconds(pid: int) -> float:
     """Return the processor seconds that a process has used, with its children that have ended."""
-    return sum(int(one) for one in _stat(pid)[11:15]) / TICKS
+    return sum(int(one) for one in _read_stat(pid)[11:15]) / TICKS
 
 
-def _stat(pid: int) -> list[str]:
+def _read_stat(pid: int) -> list[str]:
     """Return the fields of /proc/PID/stat from the state on; nothing when the process has gone."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -63,7 +63,7 @@ def _stat(pid: int) -> list[str]:
         return []
 
 
-def _pss(pid: int) -> int:
+def _read_pss_kilobytes(pid: int) -> int:
     """Return the memory of a process in kilobytes, what it shares counted in part."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()

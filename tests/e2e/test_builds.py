@@ -35,7 +35,7 @@ def test_builds_that_cannot_be_had_are_reported_in_a_line_each(tmp_path: Path, e
     ]
 
 
-def wheel(folder: Path, package: fetch.Package, content: str) -> Path:
+def write_wheel(folder: Path, package: fetch.Package, content: str) -> Path:
     """Make a wheel that holds nothing but a program."""
     path = folder / f"{package.name.replace('-', '_')}-{package.version}-py3-none-any.whl"
     about = f"{path.name.rsplit('-', 3)[0]}.dist-info"
@@ -49,22 +49,22 @@ def wheel(folder: Path, package: fetch.Package, content: str) -> Path:
 
 @pytest.mark.skipif(sys.platform != "linux" or os.uname().machine != "x86_64", reason="there are no packages for it")
 def test_another_archive_than_the_one_that_was_tested_is_refused(tmp_path: Path) -> None:
-    wheel(tmp_path, fetch.IMAGEIO_4, "#!/bin/sh\n")
+    write_wheel(tmp_path, fetch.IMAGEIO_4, "#!/bin/sh\n")
     done = run_fetch(tmp_path, PIP_FIND_LINKS=str(tmp_path))
     assert done.returncode == 0
     assert "ffmpeg 4.2.2 is not tested: imageio-ffmpeg 0.4.9 is not the archive that was tested\n" in done.stderr
 
 
 def test_a_build_is_unpacked_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    archive = wheel(tmp_path, fetch.IMAGEIO_4, "#!/bin/sh\necho built\n")
+    archive = write_wheel(tmp_path, fetch.IMAGEIO_4, "#!/bin/sh\necho built\n")
     digest = hashlib.sha256(archive.read_bytes()).hexdigest()
     package = fetch.Package("pypi", fetch.IMAGEIO_4.name, fetch.IMAGEIO_4.version, digest, fetch.IMAGEIO_4.member)
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/")
     folder = tmp_path / "cache" / "4.2.2"
-    fetch.bring({"ffmpeg": package}, folder)
+    fetch.install_programs({"ffmpeg": package}, folder)
     assert subprocess.run([folder / "ffmpeg"], capture_output=True, text=True).stdout == "built\n"
     archive.unlink()
-    fetch.bring({"ffmpeg": package}, folder)
+    fetch.install_programs({"ffmpeg": package}, folder)
     with pytest.raises(fetch.FetchError):
-        fetch.bring({"ffmpeg": package, "ffprobe": package}, folder)
+        fetch.install_programs({"ffmpeg": package, "ffprobe": package}, folder)

@@ -6,33 +6,33 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.support.calls import add_short, configure, log_of, messages, muxed
-from tests.support.checking import configured
-from tests.support.checking import run as check
-from tests.support.daemon import run
+from tests.support.calls import add_short, write_config, log_of, log_messages, muxed_entries
+from tests.support.checking import write_check_config
+from tests.support.checking import run_check as check
+from tests.support.daemon import run_muxer
 
 from muxer.lab.lab import Lab
 
 Make = Callable[..., Lab]
 MIGRATION = {"advanced__call_recording_query_string": "startTime=0"}
-SECONDS = 60
+TIMEOUT_SECONDS = 60
 
 
-def singly(lab: Lab) -> list[str]:
-    return [one.path for one in lab.store.requests if one.method == "GET" and "/screen-recordings/" in one.path]
+def single_requests(lab: Lab) -> list[str]:
+    return [one.path for one in lab.store.served_requests if one.method == "GET" and "/screen-recordings/" in one.path]
 
 
 @pytest.mark.parametrize("held", ["nothing", "others", "bare"])
 def test_recordings_are_muxed_although_the_bulk_query_ignores_its_ids(make_lab: Make, held: str) -> None:
     lab = make_lab(bulk_ids=held)
     calls = add_short(lab, range(3))
-    config = configure(lab, **MIGRATION, processing__query_slice_size="1")
-    done = run(config, seconds=SECONDS)
+    config = write_config(lab, **MIGRATION, processing__query_slice_size="1")
+    done = run_muxer(config, seconds=TIMEOUT_SECONDS)
     assert done.process.returncode == 0 and "3 files muxed" in done.out, done.out
-    assert all(len(muxed(lab, call.id)) == 1 for call in calls)
-    warned = [one for one in messages(log_of(config)) if "RWS ignores its ids; reading them one by one" in one]
+    assert all(len(muxed_entries(lab, call.id)) == 1 for call in calls)
+    warned = [one for one in log_messages(log_of(config)) if "RWS ignores its ids; reading them one by one" in one]
     assert len(warned) == 1
-    assert len([one for one in lab.store.requests if "ids=" in one.path]) == 1
+    assert len([one for one in lab.store.served_requests if "ids=" in one.path]) == 1
 
 
 def test_a_bulk_query_that_leaves_out_what_does_not_exist_stays_in_use(make_lab: Make) -> None:
@@ -40,11 +40,11 @@ def test_a_bulk_query_that_leaves_out_what_does_not_exist_stays_in_use(make_lab:
     calls = add_short(lab, range(8))
     for call in calls[:7]:
         lab.store._screens.pop(call.id)
-    config = configure(lab, **MIGRATION, processing__query_slice_size="4")
-    done = run(config, seconds=SECONDS)
+    config = write_config(lab, **MIGRATION, processing__query_slice_size="4")
+    done = run_muxer(config, seconds=TIMEOUT_SECONDS)
     assert done.process.returncode == 0 and "1 files muxed" in done.out, done.out
-    assert len([one for one in lab.store.requests if "ids=" in one.path]) == 2
-    assert not [one for one in messages(log_of(config)) if "one by one" in one]
+    assert len([one for one in lab.store.served_requests if "ids=" in one.path]) == 2
+    assert not [one for one in log_messages(log_of(config)) if "one by one" in one]
 
 
 @pytest.mark.parametrize("held", ["nothing", "others"])
@@ -52,7 +52,7 @@ def test_a_bulk_query_that_leaves_out_what_does_not_exist_stays_in_use(make_lab:
 def test_check_says_that_the_ids_are_ignored(make_lab: Make, tmp_path: Path, held: str, count: int) -> None:
     lab = make_lab(bulk_ids=held)
     add_short(lab, range(count))
-    line = check(configured(lab, tmp_path)).of("RWS screen recordings")
+    line = check(write_check_config(lab, tmp_path)).line_of("RWS screen recordings")
     if count or held == "others":
         assert line.status == "warning" and "ignores the ids of the bulk query" in line.found
         assert "batch_read_screen_recording_metadata" in line.advice

@@ -6,25 +6,25 @@ import stat
 from collections.abc import Callable
 
 import pytest
-from tests.support.daemon import Muxer, run, wait_until
-from tests.support.running import configured, messages, slow_program
+from tests.support.daemon import MuxerProcess, run_muxer, wait_until
+from tests.support.running import write_config, log_messages, write_slow_program
 
 from muxer.lab.cases import Case
 from muxer.lab.lab import Lab
 
 Make = Callable[..., Lab]
-SECONDS = 60
+TIMEOUT_SECONDS = 60
 MIGRATION = {"advanced__call_recording_query_string": "startTime=0"}
 
 
 def test_sources_are_gone_as_soon_as_they_are_muxed(make_lab: Make) -> None:
     lab = make_lab()
     lab.add_case(Case.GAPS)
-    config, log = configured(lab, processing__openssl=str(slow_program(lab.folder, "openssl")))
-    with Muxer(config, umask=0) as muxer:
-        wait_until(lambda: "mux done" in messages(log), SECONDS, "the mux", log)
+    config, log = write_config(lab, processing__openssl=str(write_slow_program(lab.folder, "openssl")))
+    with MuxerProcess(config, umask=0) as muxer:
+        wait_until(lambda: "mux done" in log_messages(log), TIMEOUT_SECONDS, "the mux", log)
         # openssl hangs now.
-        wait_until(lambda: list((lab.folder / "temp").glob("muxer-job-*/recipient-*")), SECONDS, "the encryption", log)
+        wait_until(lambda: list((lab.folder / "temp").glob("muxer-job-*/recipient-*")), TIMEOUT_SECONDS, "the encryption", log)
         (folder,) = (lab.folder / "temp").glob("muxer-job-*")
         held = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (folder, *folder.iterdir())}
         assert muxer.stop() == 0
@@ -36,11 +36,11 @@ def test_sources_are_gone_as_soon_as_they_are_muxed(make_lab: Make) -> None:
 @pytest.mark.parametrize("timeout", ["43200", "-1", "1"])
 def test_what_a_dead_process_left_is_gone_before_the_first_poll(make_lab: Make, timeout: str) -> None:
     lab = make_lab()
-    config, log = configured(lab, **MIGRATION, processing__clean_temp_folder_timeout=timeout)
+    config, log = write_config(lab, **MIGRATION, processing__clean_temp_folder_timeout=timeout)
     (left := lab.folder / "temp" / "muxer-job-deadbeef").mkdir()
     (left / "audio").write_bytes(b"in clear")
-    assert run(config, seconds=SECONDS).process.returncode == 0
-    said = messages(log)
+    assert run_muxer(config, seconds=TIMEOUT_SECONDS).process.returncode == 0
+    said = log_messages(log)
     assert not left.exists()
     removed = said.index("1 left-over folders removed from the temporary folder")
     assert removed < next(number for number, line in enumerate(said) if line.startswith("migration: "))

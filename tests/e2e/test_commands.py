@@ -11,8 +11,8 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from tests.support.checking import configured
-from tests.support.commands import main_inside
+from tests.support.checking import write_check_config
+from tests.support.commands import run_main_in_process
 from tests.support.daemon import PYTHON
 
 from muxer import __version__
@@ -21,14 +21,14 @@ from muxer.lab.cases import Case
 from muxer.lab.lab import Lab
 
 ROOT = Path(__file__).resolve().parents[2]
-SECONDS = 120
+TIMEOUT_SECONDS = 120
 COLUMNS = 100
 
 
-def muxer(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def run_cli(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [PYTHON, "-m", "muxer", *arguments],
-        cwd=ROOT, env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL, timeout=SECONDS,
+        cwd=ROOT, env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL, timeout=TIMEOUT_SECONDS,
         capture_output=True,
         text=True,
         check=False,
@@ -37,26 +37,26 @@ def muxer(*arguments: str, env: dict[str, str] | None = None) -> subprocess.Comp
 
 @pytest.mark.parametrize("word", ["--help", "-h", "help"])
 def test_help_names_every_command(word: str) -> None:
-    code, out, err = main_inside(word)
+    code, out, err = run_main_in_process(word)
     assert code == 0 and not err
     assert all(re.search(rf"^  {name} ", out, re.MULTILINE) for name in ("run", *COMMANDS))
 
 
 def test_version() -> None:
-    assert muxer("--version").stdout == f"Recording Muxer {__version__}\n"
+    assert run_cli("--version").stdout == f"Recording Muxer {__version__}\n"
 
 
 def test_an_unknown_command() -> None:
-    done = muxer("chekc")
+    done = run_cli("chekc")
     assert done.returncode == 2 and not done.stdout
     assert "there is no command 'chekc'; did you mean check?" in done.stderr
-    done = muxer()
+    done = run_cli()
     assert done.returncode == 2 and done.stderr.startswith("usage: ")
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_tells_more(name: str) -> None:
-    code, out, err = main_inside(name, "--help")
+    code, out, err = run_main_in_process(name, "--help")
     assert code == 0 and out.startswith("usage: "), err
 
 
@@ -65,7 +65,7 @@ def test_the_installed_script_is_the_same_program() -> None:
     module, _, function = scripts["recording-muxer"].partition(":")
     assert callable(getattr(import_module(module), function))
     call = f"import sys; sys.argv = ['recording-muxer', '--version']; from {module} import {function}; {function}()"
-    done = subprocess.run([PYTHON, "-c", call], cwd=ROOT, capture_output=True, text=True, timeout=SECONDS, check=False)
+    done = subprocess.run([PYTHON, "-c", call], cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False)
     assert (done.returncode, done.stdout) == (0, f"Recording Muxer {__version__}\n")
 
 
@@ -76,7 +76,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory, kept_lab: type[Lab]):
         yield made
 
 
-def on_a_terminal(*arguments: str, env: dict[str, str] | None = None) -> tuple[int, str]:
+def run_on_terminal(*arguments: str, env: dict[str, str] | None = None) -> tuple[int, str]:
     """Run a command on a pseudo-terminal of its own; return its exit code and what it has shown."""
     controller, terminal = pty.openpty()
     environment = {**os.environ, "COLUMNS": str(COLUMNS), "TERM": "xterm-256color", "PYTHONUTF8": "1", **(env or {})}
@@ -92,12 +92,12 @@ def on_a_terminal(*arguments: str, env: dict[str, str] | None = None) -> tuple[i
         pass
     finally:
         os.close(controller)
-    return process.wait(SECONDS), shown.decode()
+    return process.wait(TIMEOUT_SECONDS), shown.decode()
 
 
 def test_check_draws_a_table_on_a_terminal(lab: Lab, tmp_path: Path) -> None:
-    config = configured(lab, tmp_path, htcc__password="wrong-password")
-    code, shown = on_a_terminal("check", f"--config-file={config}")
+    config = write_check_config(lab, tmp_path, htcc__password="wrong-password")
+    code, shown = run_on_terminal("check", f"--config-file={config}")
     assert code == 1
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown)
     assert re.search(r"^ +ok +ffmpeg +\S+/ffmpeg: ffmpeg version ", text, re.MULTILINE)
@@ -111,13 +111,13 @@ def test_check_draws_a_table_on_a_terminal(lab: Lab, tmp_path: Path) -> None:
 
 
 def test_config_draws_a_table_on_a_terminal(lab: Lab, tmp_path: Path) -> None:
-    code, shown = on_a_terminal("config", f"--config-file={configured(lab, tmp_path)}", "--changed")
+    code, shown = run_on_terminal("config", f"--config-file={write_check_config(lab, tmp_path)}", "--changed")
     assert code == 0 and "───" in shown and "base_uri" in shown
 
 
 def test_in_a_pipe_each_check_is_a_line(lab: Lab, tmp_path: Path) -> None:
-    config = configured(lab, tmp_path)
-    done = muxer("check", f"--config-file={config}", env={"HTCC_PASSWORD": "from-the-environment"})
+    config = write_check_config(lab, tmp_path)
+    done = run_cli("check", f"--config-file={config}", env={"HTCC_PASSWORD": "from-the-environment"})
     lines = [line.split("\t") for line in done.stdout.splitlines()]
     assert done.returncode == 1 and "\x1b" not in done.stdout and not done.stderr
     login = next(line for line in lines if line[1:2] == ["RWS login"])

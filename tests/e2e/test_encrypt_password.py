@@ -19,62 +19,62 @@ from pathlib import Path
 import pytest
 from tests.support.daemon import PACKAGE, PYTHON
 
-from muxer.config.keystore import CREDENTIAL, KEY, KEYSTORE, open_keystore
-from muxer.config.schema import options
+from muxer.config.keystore import CREDENTIAL_NAME, KEY_FILE, KEYSTORE_FILE, open_keystore
+from muxer.config.schema import all_options
 
-SECONDS = 30
+TIMEOUT_SECONDS = 30
 HTCC, RCS, WEBDAV, S3 = ("htcc", "password"), ("rcs", "password"), ("webdav", "password"), ("s3", "secret_access_key")
 MONITORING, FLEET = ("monitoring", "password"), ("fleet", "broker_url")
 PASSWORDS = ("[htcc] password", "[rcs] password", "[webdav] password", "[s3] secret_access_key", "[monitoring] password")
 PROMPTS = (*PASSWORDS, "[fleet] broker_url")
-AGAIN = "the same again: "
+REPEAT_PROMPT = "the same again: "
 SECRET = '100% "se\'cret"; #ü= '
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")} | {"LC_ALL": "C.UTF-8"}
 ENVIRONMENT.pop("CREDENTIALS_DIRECTORY", None)
 
 
 @dataclass
-class Site:
+class ProgramCopy:
     """A copy of the program: the script, and the folder it is run in."""
 
     script: Path
     folder: Path
 
-    def command(self, *arguments: str) -> list[str]:
+    def command_line(self, *arguments: str) -> list[str]:
         return [PYTHON, "-B", str(self.script), *arguments]
 
-    def run(self, *arguments: str, stdin: str | bytes = b"", **environment: str) -> subprocess.CompletedProcess[str]:
+    def run_program(self, *arguments: str, stdin: str | bytes = b"", **environment: str) -> subprocess.CompletedProcess[str]:
         """Run it without a terminal."""
         done = subprocess.run(
-            self.command(*arguments),
+            self.command_line(*arguments),
             cwd=self.folder,
             env={**ENVIRONMENT, **environment},
             input=stdin.encode() if isinstance(stdin, str) else stdin,
             capture_output=True,
             start_new_session=True,
-            timeout=SECONDS,
+            timeout=TIMEOUT_SECONDS,
             check=False,
         )
         return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
-    def files(self) -> set[str]:
+    def keystore_files(self) -> set[str]:
         return {path.name for path in self.folder.iterdir() if path.name.startswith(("muxer.key", ".muxer"))}
 
 
-class Terminal:
+class ProgramTerminal:
     """The program on a terminal of its own, and what that terminal shows."""
 
-    def __init__(self, site: Site, *arguments: str) -> None:
+    def __init__(self, site: ProgramCopy, *arguments: str) -> None:
         self.shown = self._seen = ""
         self.pid, self.terminal = pty.fork()
         if self.pid == 0:
             try:
                 os.chdir(site.folder)
-                os.execve(PYTHON, site.command(*arguments), ENVIRONMENT)
+                os.execve(PYTHON, site.command_line(*arguments), ENVIRONMENT)
             finally:
                 os._exit(127)
 
-    def __enter__(self) -> Terminal:
+    def __enter__(self) -> ProgramTerminal:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -83,28 +83,28 @@ class Terminal:
             os.kill(self.pid, signal.SIGKILL)
             os.waitpid(self.pid, 0)
 
-    def answer(self, prompt: str, text: str | bytes, end: str = "\n") -> None:
+    def type_answer(self, prompt: str, text: str | bytes, end: str = "\n") -> None:
         """Wait for a prompt and type."""
-        deadline = time.monotonic() + SECONDS
+        deadline = time.monotonic() + TIMEOUT_SECONDS
         while prompt not in self.shown[len(self._seen) :]:
-            assert self._read(deadline), f"no {prompt!r} after {self.shown!r}"
+            assert self._read_output(deadline), f"no {prompt!r} after {self.shown!r}"
         self._seen = self.shown
         os.write(self.terminal, (text if isinstance(text, bytes) else text.encode()) + end.encode())
 
-    def twice(self, prompt: str, text: str) -> None:
-        self.answer(prompt, text)
-        self.answer(AGAIN, text)
+    def type_twice(self, prompt: str, text: str) -> None:
+        self.type_answer(prompt, text)
+        self.type_answer(REPEAT_PROMPT, text)
 
-    def end(self) -> int:
+    def wait_for_exit(self) -> int:
         """Wait for the end and return the exit code."""
-        deadline = time.monotonic() + SECONDS
-        while self._read(deadline):
+        deadline = time.monotonic() + TIMEOUT_SECONDS
+        while self._read_output(deadline):
             pass
         _, status = os.waitpid(self.pid, 0)
         self.pid = 0
         return os.waitstatus_to_exitcode(status)
 
-    def _read(self, deadline: float) -> bool:
+    def _read_output(self, deadline: float) -> bool:
         assert select.select([self.terminal], [], [], max(0, deadline - time.monotonic()))[0], f"stuck at {self.shown!r}"
         try:
             data = os.read(self.terminal, 4096)
@@ -119,180 +119,180 @@ def copy_package(target: Path) -> Path:
 
 
 @pytest.fixture(params=["installed", "source"])
-def site(request: pytest.FixtureRequest, tmp_path: Path) -> Site:
+def site(request: pytest.FixtureRequest, tmp_path: Path) -> ProgramCopy:
     """Return both layouts: the script inside the package's folder, run there; and beside it, run there."""
     package = copy_package(tmp_path / "site" / "muxer")
     folder = package if request.param == "installed" else package.parent
     script = shutil.copy(PACKAGE.parent / "encryptPassword.py", folder)
-    return Site(Path(script), folder)
+    return ProgramCopy(Path(script), folder)
 
 
 @pytest.fixture
-def one(tmp_path: Path) -> Site:
+def one(tmp_path: Path) -> ProgramCopy:
     """Return the script where it is, run in a folder of its own."""
     folder = tmp_path / "here"
     folder.mkdir()
-    return Site(PACKAGE.parent / "encryptPassword.py", folder)
+    return ProgramCopy(PACKAGE.parent / "encryptPassword.py", folder)
 
 
 @pytest.fixture
-def stored(one: Site) -> Iterator[Site]:
+def stored(one: ProgramCopy) -> Iterator[ProgramCopy]:
     """Return a site whose keystore holds two passwords; they are never shown."""
-    done = one.run("--stdin", stdin=f"htcc={SECRET}\ns3=s3 secret\n")
+    done = one.run_program("--stdin", stdin=f"htcc={SECRET}\ns3=s3 secret\n")
     assert done.returncode == 0, done.stderr
     yield one
 
 
-def unchanged(site: Site) -> bool:
+def is_unchanged(site: ProgramCopy) -> bool:
     return open_keystore(site.folder) == {HTCC: SECRET, S3: "s3 secret"}
 
 
 # ---- on a terminal -----------------------------------------------------------------------------------
 
 
-def test_it_asks_for_every_secret_twice_and_shows_none(site: Site) -> None:
+def test_it_asks_for_every_secret_twice_and_shows_none(site: ProgramCopy) -> None:
     values = {HTCC: SECRET, RCS: "пароль", WEBDAV: "%(x)s", S3: "'\"\\", MONITORING: "seen by none", FLEET: "amqp://h"}
-    with Terminal(site) as terminal:
+    with ProgramTerminal(site) as terminal:
         for prompt, value in zip(PROMPTS, values.values(), strict=True):
-            terminal.twice(prompt, value)
-        assert terminal.end() == 0
+            terminal.type_twice(prompt, value)
+        assert terminal.wait_for_exit() == 0
     assert open_keystore(site.folder) == values
-    assert f"Stored in {site.folder / KEYSTORE}: {', '.join(PROMPTS)}" in terminal.shown
+    assert f"Stored in {site.folder / KEYSTORE_FILE}: {', '.join(PROMPTS)}" in terminal.shown
     for value in values.values():
         assert value not in terminal.shown
-        for path in (site.folder / KEYSTORE, site.folder / KEY):
+        for path in (site.folder / KEYSTORE_FILE, site.folder / KEY_FILE):
             assert value.encode() not in path.read_bytes()
             assert base64.b64encode(value.encode()) not in path.read_bytes()
     assert {path.name: stat.S_IMODE(path.stat().st_mode) for path in site.folder.glob("muxer.key*")} == {
-        KEYSTORE: 0o600,
-        KEY: 0o600,
+        KEYSTORE_FILE: 0o600,
+        KEY_FILE: 0o600,
     }
 
 
 def test_every_secret_option_has_its_prompt() -> None:
-    assert tuple(f"[{section}] {name}" for section, name, option in options() if option.secret) == PROMPTS
+    assert tuple(f"[{section}] {name}" for section, name, option in all_options() if option.secret) == PROMPTS
 
 
 def test_inside_the_package_its_modules_shadow_no_others(tmp_path: Path) -> None:
     package = copy_package(tmp_path / "site" / "muxer")
     (package / "getpass.py").write_text("raise SystemExit('shadowed')\n")
     (package / "json.py").write_text("raise SystemExit('shadowed')\n")
-    site = Site(Path(shutil.copy(PACKAGE.parent / "encryptPassword.py", package)), package)
-    done = site.run("--list")
+    site = ProgramCopy(Path(shutil.copy(PACKAGE.parent / "encryptPassword.py", package)), package)
+    done = site.run_program("--list")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_empty_means_skip_and_keeps_what_is_stored(stored: Site) -> None:
-    with Terminal(stored) as terminal:
-        terminal.answer(PROMPTS[0], "")
-        terminal.twice(PROMPTS[1], "new")
-        terminal.answer(PROMPTS[2], "")
+def test_empty_means_skip_and_keeps_what_is_stored(stored: ProgramCopy) -> None:
+    with ProgramTerminal(stored) as terminal:
+        terminal.type_answer(PROMPTS[0], "")
+        terminal.type_twice(PROMPTS[1], "new")
+        terminal.type_answer(PROMPTS[2], "")
         for prompt in PROMPTS[3:]:
-            terminal.answer(prompt, "")
-        assert terminal.end() == 0
+            terminal.type_answer(prompt, "")
+        assert terminal.wait_for_exit() == 0
     assert open_keystore(stored.folder) == {HTCC: SECRET, S3: "s3 secret", RCS: "new"}
 
 
-def test_when_all_are_skipped_nothing_is_made(one: Site) -> None:
-    with Terminal(one) as terminal:
+def test_when_all_are_skipped_nothing_is_made(one: ProgramCopy) -> None:
+    with ProgramTerminal(one) as terminal:
         for prompt in PROMPTS:
-            terminal.answer(prompt, "")
-        assert terminal.end() == 0
+            terminal.type_answer(prompt, "")
+        assert terminal.wait_for_exit() == 0
     assert "nothing was changed" in terminal.shown
-    assert one.files() == set()
+    assert one.keystore_files() == set()
 
 
-def test_a_wrong_repetition_is_asked_for_again(one: Site) -> None:
-    with Terminal(one) as terminal:
+def test_a_wrong_repetition_is_asked_for_again(one: ProgramCopy) -> None:
+    with ProgramTerminal(one) as terminal:
         for _ in range(3):
-            terminal.answer(PROMPTS[0], "this")
-            terminal.answer(AGAIN, "that")
-        terminal.twice(PROMPTS[0], "those")
+            terminal.type_answer(PROMPTS[0], "this")
+            terminal.type_answer(REPEAT_PROMPT, "that")
+        terminal.type_twice(PROMPTS[0], "those")
         for prompt in PROMPTS[1:]:
-            terminal.answer(prompt, "")
-        assert terminal.end() == 0
+            terminal.type_answer(prompt, "")
+        assert terminal.wait_for_exit() == 0
     assert terminal.shown.count("The two are not the same.") == 3
     assert open_keystore(one.folder) == {HTCC: "those"}
 
 
-def test_after_three_more_wrong_repetitions_it_gives_up(stored: Site) -> None:
-    with Terminal(stored) as terminal:
-        terminal.twice(PROMPTS[0], "new")
+def test_after_three_more_wrong_repetitions_it_gives_up(stored: ProgramCopy) -> None:
+    with ProgramTerminal(stored) as terminal:
+        terminal.type_twice(PROMPTS[0], "new")
         for _ in range(4):
-            terminal.answer(PROMPTS[1], "this")
-            terminal.answer(AGAIN, "that")
-        assert terminal.end() == 2
+            terminal.type_answer(PROMPTS[1], "this")
+            terminal.type_answer(REPEAT_PROMPT, "that")
+        assert terminal.wait_for_exit() == 2
     assert "[rcs] password: was never repeated correctly; nothing was changed" in terminal.shown
-    assert unchanged(stored)
+    assert is_unchanged(stored)
 
 
 @pytest.mark.parametrize("key", ["\x03", "\x04"], ids=["Ctrl-C", "Ctrl-D"])
 @pytest.mark.parametrize("at", [0, 1, 2])
-def test_stopped_at_a_prompt_it_changes_nothing(stored: Site, at: int, key: str) -> None:
-    with Terminal(stored) as terminal:
+def test_stopped_at_a_prompt_it_changes_nothing(stored: ProgramCopy, at: int, key: str) -> None:
+    with ProgramTerminal(stored) as terminal:
         if at:
-            terminal.answer(PROMPTS[0], "new")
+            terminal.type_answer(PROMPTS[0], "new")
         if at > 1:
-            terminal.answer(AGAIN, "new")
-        terminal.answer((PROMPTS[0], AGAIN, PROMPTS[1])[at], "", end=key)
-        assert terminal.end() == 130
+            terminal.type_answer(REPEAT_PROMPT, "new")
+        terminal.type_answer((PROMPTS[0], REPEAT_PROMPT, PROMPTS[1])[at], "", end=key)
+        assert terminal.wait_for_exit() == 130
     assert terminal.shown.endswith("Stopped; nothing was changed.\r\n")
     assert "Traceback" not in terminal.shown
-    assert unchanged(stored)
+    assert is_unchanged(stored)
 
 
-def test_stopped_in_a_new_folder_it_leaves_no_file(one: Site) -> None:
-    with Terminal(one) as terminal:
-        terminal.twice(PROMPTS[0], "new")
-        terminal.answer(PROMPTS[1], "", end="\x03")
-        assert terminal.end() == 130
-    assert one.files() == set()
+def test_stopped_in_a_new_folder_it_leaves_no_file(one: ProgramCopy) -> None:
+    with ProgramTerminal(one) as terminal:
+        terminal.type_twice(PROMPTS[0], "new")
+        terminal.type_answer(PROMPTS[1], "", end="\x03")
+        assert terminal.wait_for_exit() == 130
+    assert one.keystore_files() == set()
 
 
-def test_what_the_terminal_cannot_say_is_refused_without_a_traceback(stored: Site) -> None:
-    with Terminal(stored) as terminal:
-        terminal.answer(PROMPTS[0], "")
-        terminal.answer(PROMPTS[1], "")
-        terminal.answer(PROMPTS[2], b"half\xe9")
-        assert terminal.end() == 2
+def test_what_the_terminal_cannot_say_is_refused_without_a_traceback(stored: ProgramCopy) -> None:
+    with ProgramTerminal(stored) as terminal:
+        terminal.type_answer(PROMPTS[0], "")
+        terminal.type_answer(PROMPTS[1], "")
+        terminal.type_answer(PROMPTS[2], b"half\xe9")
+        assert terminal.wait_for_exit() == 2
     assert "[webdav] password: is not in the character set of this terminal" in terminal.shown
     assert "half" not in terminal.shown
-    assert unchanged(stored)
+    assert is_unchanged(stored)
 
 
-def test_a_keystore_that_cannot_be_used_is_reported_before_the_first_prompt(stored: Site) -> None:
-    (stored.folder / KEY).write_bytes(os.urandom(32))
-    before = (stored.folder / KEYSTORE).read_bytes()
-    with Terminal(stored) as terminal:
-        assert terminal.end() == 2
+def test_a_keystore_that_cannot_be_used_is_reported_before_the_first_prompt(stored: ProgramCopy) -> None:
+    (stored.folder / KEY_FILE).write_bytes(os.urandom(32))
+    before = (stored.folder / KEYSTORE_FILE).read_bytes()
+    with ProgramTerminal(stored) as terminal:
+        assert terminal.wait_for_exit() == 2
     assert "cannot be decrypted" in terminal.shown
     assert PROMPTS[0] + " (" not in terminal.shown
-    assert (stored.folder / KEYSTORE).read_bytes() == before
+    assert (stored.folder / KEYSTORE_FILE).read_bytes() == before
 
 
 # ---- without a terminal ------------------------------------------------------------------------------
 
 
-def test_without_a_terminal_it_refuses(site: Site) -> None:
-    done = site.run(stdin="one\none\n")
+def test_without_a_terminal_it_refuses(site: ProgramCopy) -> None:
+    done = site.run_program(stdin="one\none\n")
     assert (done.returncode, done.stdout) == (2, "")
     assert "no terminal" in done.stderr
     assert "--stdin" in done.stderr
-    assert site.files() == set()
+    assert site.keystore_files() == set()
 
 
-def test_without_any_standard_input_it_refuses(one: Site) -> None:
+def test_without_any_standard_input_it_refuses(one: ProgramCopy) -> None:
     for arguments in ((), ("--stdin",)):
-        command = ["sh", "-c", 'exec "$@" <&-', "sh", *one.command(*arguments)]
-        done = subprocess.run(command, cwd=one.folder, env=ENVIRONMENT, capture_output=True, timeout=SECONDS, check=False)
+        command = ["sh", "-c", 'exec "$@" <&-', "sh", *one.command_line(*arguments)]
+        done = subprocess.run(command, cwd=one.folder, env=ENVIRONMENT, capture_output=True, timeout=TIMEOUT_SECONDS, check=False)
         assert done.returncode == 2
         assert b"Traceback" not in done.stderr
-    assert one.files() == set()
+    assert one.keystore_files() == set()
 
 
-def test_stdin_gives_values_as_they_are(site: Site) -> None:
+def test_stdin_gives_values_as_they_are(site: ProgramCopy) -> None:
     lines = f"htcc={SECRET}\r\n\nRCS = spaced \nwebdav=a=b=\ns3=line\u2028\x0c\x85separators"
-    done = site.run("--stdin", stdin="\ufeff" + lines)
+    done = site.run_program("--stdin", stdin="\ufeff" + lines)
     assert (done.returncode, done.stderr) == (0, "")
     assert open_keystore(site.folder) == {
         HTCC: SECRET,
@@ -303,8 +303,8 @@ def test_stdin_gives_values_as_they_are(site: Site) -> None:
     assert SECRET not in done.stdout
 
 
-def test_stdin_adds_to_what_is_stored(stored: Site) -> None:
-    assert stored.run("--stdin", stdin="s3=other\nrcs=new\n").returncode == 0
+def test_stdin_adds_to_what_is_stored(stored: ProgramCopy) -> None:
+    assert stored.run_program("--stdin", stdin="s3=other\nrcs=new\n").returncode == 0
     assert open_keystore(stored.folder) == {HTCC: SECRET, S3: "other", RCS: "new"}
 
 
@@ -315,37 +315,37 @@ def test_stdin_adds_to_what_is_stored(stored: Site) -> None:
         *(("rcs=new\n\nprocessing=hunter2\n", "line 3"), ("rcs=hunter2\nrcs=hunter3\n", "line 2"), (b"rcs=\xff", "UTF-8")),
     ],
 )
-def test_stdin_is_refused_as_a_whole(stored: Site, lines: str | bytes, what: str) -> None:
-    done = stored.run("--stdin", stdin=lines)
+def test_stdin_is_refused_as_a_whole(stored: ProgramCopy, lines: str | bytes, what: str) -> None:
+    done = stored.run_program("--stdin", stdin=lines)
     assert (done.returncode, done.stdout) == (2, "")
     assert "encryptPassword.py: standard input" in done.stderr
     assert what in done.stderr
     assert "hunter" not in done.stderr
-    assert unchanged(stored)
+    assert is_unchanged(stored)
 
 
-def test_a_folder_that_cannot_be_written_is_named(one: Site) -> None:
-    (one.folder / KEY).mkdir()
-    done = one.run("--stdin", stdin="rcs=new\n")
+def test_a_folder_that_cannot_be_written_is_named(one: ProgramCopy) -> None:
+    (one.folder / KEY_FILE).mkdir()
+    done = one.run_program("--stdin", stdin="rcs=new\n")
     assert done.returncode == 2
-    assert str(one.folder / KEY) in done.stderr
+    assert str(one.folder / KEY_FILE) in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_permissions_of_the_caller_do_not_matter(one: Site) -> None:
-    command = ["sh", "-c", 'umask 0; exec "$@"', "sh", *one.command("--stdin")]
-    subprocess.run(command, cwd=one.folder, env=ENVIRONMENT, input=b"rcs=new", timeout=SECONDS, check=True)
-    for name in (KEYSTORE, KEY):
+def test_permissions_of_the_caller_do_not_matter(one: ProgramCopy) -> None:
+    command = ["sh", "-c", 'umask 0; exec "$@"', "sh", *one.command_line("--stdin")]
+    subprocess.run(command, cwd=one.folder, env=ENVIRONMENT, input=b"rcs=new", timeout=TIMEOUT_SECONDS, check=True)
+    for name in (KEYSTORE_FILE, KEY_FILE):
         assert stat.S_IMODE((one.folder / name).stat().st_mode) == 0o600
-    assert one.files() == {KEYSTORE, KEY}
+    assert one.keystore_files() == {KEYSTORE_FILE, KEY_FILE}
 
 
-def test_the_credential_is_the_key(one: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    credential = tmp_path / CREDENTIAL
+def test_the_credential_is_the_key(one: ProgramCopy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    credential = tmp_path / CREDENTIAL_NAME
     credential.write_bytes(os.urandom(32))
     credential.chmod(0o400)
-    assert one.run("--stdin", stdin="rcs=new", CREDENTIALS_DIRECTORY=str(tmp_path)).returncode == 0
-    assert one.files() == {KEYSTORE}
+    assert one.run_program("--stdin", stdin="rcs=new", CREDENTIALS_DIRECTORY=str(tmp_path)).returncode == 0
+    assert one.keystore_files() == {KEYSTORE_FILE}
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     assert open_keystore(one.folder) == {RCS: "new"}
 
@@ -353,57 +353,57 @@ def test_the_credential_is_the_key(one: Site, tmp_path: Path, monkeypatch: pytes
 # ---- the other options -------------------------------------------------------------------------------
 
 
-def test_list_names_what_is_stored_and_no_value(stored: Site) -> None:
-    done = stored.run("--list")
+def test_list_names_what_is_stored_and_no_value(stored: ProgramCopy) -> None:
+    done = stored.run_program("--list")
     assert (done.returncode, done.stdout, done.stderr) == (0, "[htcc] password\n[s3] secret_access_key\n", "")
 
 
-def test_list_of_nothing_is_empty(one: Site) -> None:
-    done = one.run("--list")
+def test_list_of_nothing_is_empty(one: ProgramCopy) -> None:
+    done = one.run_program("--list")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert one.files() == set()
+    assert one.keystore_files() == set()
 
 
-def test_remove_takes_one_away_and_says_so(stored: Site) -> None:
-    done = stored.run("--remove", "s3")
+def test_remove_takes_one_away_and_says_so(stored: ProgramCopy) -> None:
+    done = stored.run_program("--remove", "s3")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == f"Removed from {stored.folder / KEYSTORE}: [s3] secret_access_key\n"
+    assert done.stdout == f"Removed from {stored.folder / KEYSTORE_FILE}: [s3] secret_access_key\n"
     assert open_keystore(stored.folder) == {HTCC: SECRET}
 
 
 @pytest.mark.parametrize("name", ["rcs", "nonsense", ""])
-def test_remove_of_what_is_not_there_is_refused(stored: Site, name: str) -> None:
-    done = stored.run("--remove", name)
+def test_remove_of_what_is_not_there_is_refused(stored: ProgramCopy, name: str) -> None:
+    done = stored.run_program("--remove", name)
     assert (done.returncode, done.stdout) == (2, "")
     assert f"--remove {name}: there is no such password in the keystore; it holds: htcc, s3" in done.stderr
-    assert unchanged(stored)
+    assert is_unchanged(stored)
 
 
-def test_config_file_names_another_folder(one: Site, tmp_path: Path) -> None:
+def test_config_file_names_another_folder(one: ProgramCopy, tmp_path: Path) -> None:
     config = tmp_path / "etc" / "other.cfg"
     config.parent.mkdir()
     config.touch()
-    assert one.run("--stdin", "--config-file", str(config), stdin="rcs=new").returncode == 0
-    assert one.run("--list", "--config-file=../etc/other.cfg").stdout == "[rcs] password\n"
-    assert one.files() == set()
+    assert one.run_program("--stdin", "--config-file", str(config), stdin="rcs=new").returncode == 0
+    assert one.run_program("--list", "--config-file=../etc/other.cfg").stdout == "[rcs] password\n"
+    assert one.keystore_files() == set()
     assert open_keystore(config.parent) == {RCS: "new"}
 
 
 @pytest.mark.parametrize("path", ["missing.cfg", "."])
-def test_a_config_file_that_is_none_is_refused(one: Site, path: str) -> None:
-    done = one.run("--stdin", f"--config-file={path}", stdin="rcs=new")
+def test_a_config_file_that_is_none_is_refused(one: ProgramCopy, path: str) -> None:
+    done = one.run_program("--stdin", f"--config-file={path}", stdin="rcs=new")
     assert done.returncode == 2
     assert "is not a file" in done.stderr
-    assert one.files() == set()
+    assert one.keystore_files() == set()
 
 
-def test_help_names_every_section_and_option(site: Site) -> None:
-    done = site.run("--help")
+def test_help_names_every_section_and_option(site: ProgramCopy) -> None:
+    done = site.run_program("--help")
     assert done.returncode == 0
     assert set(re.findall(r"--[a-z-]+", done.stdout)) == {"--help", "--config-file", "--stdin", "--list", "--remove"}
 
 
 @pytest.mark.parametrize("arguments", [("--list", "--stdin"), ("--list", "--remove", "s3"), ("--nonsense",)])
-def test_wrong_usage_is_refused(stored: Site, arguments: tuple[str, ...]) -> None:
-    assert stored.run(*arguments).returncode == 2
-    assert unchanged(stored)
+def test_wrong_usage_is_refused(stored: ProgramCopy, arguments: tuple[str, ...]) -> None:
+    assert stored.run_program(*arguments).returncode == 2
+    assert is_unchanged(stored)

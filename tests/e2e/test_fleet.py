@@ -13,16 +13,16 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from tests.support.calls import add_short, configure, muxed
-from tests.support.commands import inside, run
-from tests.support.copies import Copies
-from tests.support.crew import QUEUE, SECONDS, Crew, Member, stopped
-from tests.support.daemon import PACKAGE, PYTHON, Muxer, wait_until
+from tests.support.calls import add_short, write_config, muxed_entries
+from tests.support.commands import run_in_process, run_subprocess
+from tests.support.copies import RecordingCopies
+from tests.support.crew import QUEUE, TIMEOUT_SECONDS, FleetProcesses, FleetProcess, stop_processes
+from tests.support.daemon import PACKAGE, PYTHON, MuxerProcess, wait_until
 from tests.support.namespaces import two_hosts
 from tests.support.queues import VirtualHost
 from tests.support.rabbitmq import RabbitNode
-from tests.support.stand_in import waiting
-from tests.support.tls import pem, self_signed
+from tests.support.stand_in import write_waiting
+from tests.support.tls import pem_bundle, self_signed
 
 from muxer.lab.lab import Lab
 
@@ -36,15 +36,15 @@ def odd(rabbit: RabbitNode) -> Iterator[VirtualHost]:
     """Return a virtual host whose account has a password that is written otherwise in an address."""
     rabbit.start()
     name = secrets.token_hex(4)
-    rabbit.add(name, name, PASSWORD)
+    rabbit.add_vhost(name, name, PASSWORD)
     yield VirtualHost(rabbit, name, PASSWORD)
-    rabbit.remove(name, name)
+    rabbit.remove_vhost(name, name)
 
 
-def trusted(rabbit: RabbitNode, folder: Path) -> str:
+def write_certificate(rabbit: RabbitNode, folder: Path) -> str:
     """Return the path of the certificate of a node."""
     assert rabbit.certificate is not None
-    (folder / "ca.pem").write_bytes(pem(rabbit.certificate))
+    (folder / "ca.pem").write_bytes(pem_bundle(rabbit.certificate))
     return str(folder / "ca.pem")
 
 
@@ -54,14 +54,14 @@ def test_a_fleet_works_over_tls_and_tells_its_password_nowhere(
     lab = make_lab()
     (call,) = add_short(lab, [0])
     monkeypatch.setenv("FLEET_BROKER_URL", odd.secure_url)
-    options = {"fleet__trusted_ca": trusted(odd.node, tmp_path), "logfile__level": "debug"}
-    with Crew(lab, "", "tls", **options) as crew:
-        members = [crew.poller(), crew.worker()]
-        wait_until(lambda: crew.tell("status")["targets"] == {"done": 1}, SECONDS, "the work", crew.log)
+    options = {"fleet__trusted_ca": write_certificate(odd.node, tmp_path), "logfile__level": "debug"}
+    with FleetProcesses(lab, "", "tls", **options) as crew:
+        members = [crew.start_poller(), crew.start_worker()]
+        wait_until(lambda: crew.run_json("status")["targets"] == {"done": 1}, TIMEOUT_SECONDS, "the work", crew.log)
         lines = [Path(f"/proc/{one.process.pid}/cmdline").read_text() for one in members]
-        texts = [*lines, *(str(inside(crew.config, name)) for name in ("config", "status", "check", "failed"))]
-        assert stopped(*members) == [0, 0]
-    assert len(muxed(lab, call.id)) == 1
+        texts = [*lines, *(str(run_in_process(crew.config, name)) for name in ("config", "status", "check", "failed"))]
+        assert stop_processes(*members) == [0, 0]
+    assert len(muxed_entries(lab, call.id)) == 1
     database = sqlite3.connect(crew.temp / "journal.sqlite3")
     texts += map(str, database.execute("SELECT * FROM targets").fetchall())
     database.close()
@@ -75,89 +75,89 @@ def test_what_is_wrong_with_the_way_to_the_broker_is_told_and_mended_while_they_
     make_lab: Make, vhost: VirtualHost, tmp_path: Path
 ) -> None:
     lab, node, name = make_lab(), vhost.node, vhost.name
-    copies = Copies(lab)
-    (other := tmp_path / "other.pem").write_bytes(pem(self_signed("other", "elsewhere", authority=True)))
+    copies = RecordingCopies(lab)
+    (other := tmp_path / "other.pem").write_bytes(pem_bundle(self_signed("other", "elsewhere", authority=True)))
     later = VirtualHost(node, secrets.token_hex(4), vhost.password)
     with (
-        Crew(lab, vhost.secure_url, "ca", fleet__trusted_ca=str(other)) as ca,
-        Crew(lab, vhost.url.replace(vhost.password, "not-yet-the-password"), "password") as password,
-        Crew(lab, later.url.replace(f"{later.name}:", f"{name}:"), "place") as place,
+        FleetProcesses(lab, vhost.secure_url, "ca", fleet__trusted_ca=str(other)) as ca,
+        FleetProcesses(lab, vhost.url.replace(vhost.password, "not-yet-the-password"), "password") as password,
+        FleetProcesses(lab, later.url.replace(f"{later.name}:", f"{name}:"), "place") as place,
     ):
         expected = {ca: "MUX-204", password: "MUX-212", place: "MUX-213"}
-        members = [member for crew in expected for member in (crew.poller(), crew.worker())]
-        copies.add(2)
+        members = [member for crew in expected for member in (crew.start_poller(), crew.start_worker())]
+        copies.add_copies(2)
         for crew, code in expected.items():
-            for out in (crew.polled, crew.said):
-                wait_until(lambda out=out: out("RabbitMQ is out"), SECONDS, f"{code} in the log", crew.log)
+            for out in (crew.poller_lines, crew.worker_lines):
+                wait_until(lambda out=out: out("RabbitMQ is out"), TIMEOUT_SECONDS, f"{code} in the log", crew.log)
                 assert code in out("RabbitMQ is out")[0]["message"]
-            wait_until(lambda crew=crew: trouble(crew), SECONDS, "what status says", crew.log)
-            assert code in trouble(crew)[0]
+            wait_until(lambda crew=crew: broker_problem(crew), TIMEOUT_SECONDS, "what status says", crew.log)
+            assert code in broker_problem(crew)[0]
         assert "not-yet-the-password" not in "".join(path.read_text() for path in password.folder.rglob("*.log"))
-        assert len(copies.undone()) == 2
+        assert len(copies.unfinished_ids()) == 2
         user = f'<<"{name}">>'
-        node.evaluate(f'rabbit_auth_backend_internal:change_password({user}, <<"not-yet-the-password">>, <<"test">>)')
-        wait_until(lambda: not copies.undone(), SECONDS, "the work, with the right password", password.log)
-        assert password.polled("RabbitMQ is back") and password.said("RabbitMQ is back")
-        node.evaluate(f'rabbit_auth_backend_internal:change_password({user}, <<"{vhost.password}">>, <<"test">>)')
-        node.add(later.name, later.name, "unused")
+        node.evaluate_erlang(f'rabbit_auth_backend_internal:change_password({user}, <<"not-yet-the-password">>, <<"test">>)')
+        wait_until(lambda: not copies.unfinished_ids(), TIMEOUT_SECONDS, "the work, with the right password", password.log)
+        assert password.poller_lines("RabbitMQ is back") and password.worker_lines("RabbitMQ is back")
+        node.evaluate_erlang(f'rabbit_auth_backend_internal:change_password({user}, <<"{vhost.password}">>, <<"test">>)')
+        node.add_vhost(later.name, later.name, "unused")
         everything = ", ".join(['<<".*">>'] * 3)
-        node.evaluate(
+        node.evaluate_erlang(
             f'rabbit_auth_backend_internal:set_permissions({user}, <<"{later.name}">>, {everything}, <<"test">>)'
         )
-        wait_until(lambda: place.polled("RabbitMQ is back") and place.said("RabbitMQ is back"), SECONDS, "the right")
-        assert stopped(*members) == [0] * 6
-    node.remove(later.name, later.name)
+        wait_until(lambda: place.poller_lines("RabbitMQ is back") and place.worker_lines("RabbitMQ is back"), TIMEOUT_SECONDS, "the right")
+        assert stop_processes(*members) == [0] * 6
+    node.remove_vhost(later.name, later.name)
 
 
-def trouble(crew: Crew) -> list[str]:
+def broker_problem(crew: FleetProcesses) -> list[str]:
     """Return what status says is wrong with RabbitMQ."""
-    told = crew.tell("status")
+    told = crew.run_json("status")
     return [one for one in told.get("trouble", []) if one.startswith("RabbitMQ is out")]
 
 
-def migration(lab: Lab, vhost: VirtualHost, begin: datetime, **more: str) -> Crew:
+def create_migration(lab: Lab, vhost: VirtualHost, begin: datetime, **more: str) -> FleetProcesses:
     """Return a crew whose poller migrates the calls of three hours."""
     times = [int(1000 * one.timestamp()) for one in (begin, begin + timedelta(hours=3))]
     query = f"startTime={times[0]}&endTime={times[1]}&userData=SRSScreenRecordingStateStarted"
     constants = {"muxer.fleet.held.SETTLE_SECONDS": 3.0}
-    return Crew(lab, vhost.url, "migration", constants, advanced__call_recording_query_string=query, **more)
+    return FleetProcesses(lab, vhost.url, "migration", constants, advanced__call_recording_query_string=query, **more)
 
 
-def ended(member: Member) -> tuple[int, str]:
+def wait_for_end(member: FleetProcess) -> tuple[int, str]:
     """Wait for the end of a migration; return its exit code and what it says at last."""
-    return member.process.wait(SECONDS), member.printed.splitlines()[-1]
+    return member.process.wait(TIMEOUT_SECONDS), member.printed_text.splitlines()[-1]
 
 
 def test_a_migration_goes_through_a_fleet_beside_its_poller(make_lab: Make, vhost: VirtualHost, tmp_path: Path) -> None:
     """Orders of both are deleted before any worker is there, and those of the poller are out when the migration ends."""
     lab, ago = make_lab(), timedelta(days=2)
-    copies = Copies(lab)
-    new, old = copies.add(1), copies.add(3, ago)
-    slow = {"processing__openssl": str(waiting(tmp_path)), "advanced__worker_threads": "1"}
+    copies = RecordingCopies(lab)
+    new, old = copies.add_copies(1), copies.add_copies(3, ago)
+    slow = {"processing__openssl": str(write_waiting(tmp_path)), "advanced__worker_threads": "1"}
     with (
-        Crew(lab, vhost.url, "day", {"muxer.fleet.held.SETTLE_SECONDS": 3.0}, **slow) as day,
-        migration(lab, vhost, datetime.now(UTC) - ago - timedelta(hours=1)) as past,
+        FleetProcesses(lab, vhost.url, "day", {"muxer.fleet.held.SETTLE_SECONDS": 3.0}, **slow) as day,
+        create_migration(lab, vhost, datetime.now(UTC) - ago - timedelta(hours=1)) as past,
     ):
-        members = [day.poller(), day.worker()]
-        wait_until((tmp_path / "waits").exists, SECONDS, "the work of the poller", day.log)
-        run = past.poller()
-        wait_until(lambda: vhost.ready(BACKLOG) == 3, SECONDS, "the orders of the migration", past.log)
-        vhost.purge(BACKLOG)
-        wait_until(lambda: vhost.ready(BACKLOG) == 3, SECONDS, "the same orders", past.log)
-        assert len(past.polled("the order for a file has vanished")) == 3
-        members.append(past.worker())
-        assert ended(run) == (0, summary(3, 3, 0)), run.printed
-        assert (copies.undone(old), copies.undone(new)) == ([], new)
-        assert day.tell("status")["targets"]["running"] == 1
+        members = [day.start_poller(), day.start_worker()]
+        wait_until((tmp_path / "waits").exists, TIMEOUT_SECONDS, "the work of the poller", day.log)
+        run = past.start_poller()
+        wait_until(lambda: vhost.ready_count(BACKLOG) == 3, TIMEOUT_SECONDS, "the orders of the migration", past.log)
+        vhost.purge_queue(BACKLOG)
+        wait_until(lambda: vhost.ready_count(BACKLOG) == 3, TIMEOUT_SECONDS, "the same orders", past.log)
+        assert len(past.poller_lines("the order for a file has vanished")) == 3
+        members.append(past.start_worker())
+        assert wait_for_end(run) == (0, expected_summary(3, 3, 0)), run.printed_text
+        assert (copies.unfinished_ids(old), copies.unfinished_ids(new)) == ([], new)
+        assert day.run_json("status")["targets"]["running"] == 1
         (tmp_path / "go").touch()
-        wait_until(lambda: not copies.undone(), SECONDS, "the work of the poller", day.log)
+        wait_until(lambda: not copies.unfinished_ids(), TIMEOUT_SECONDS, "the work of the poller", day.log)
         # It ends once more, with nothing to do but to look.
-        assert ended(past.poller()) == (0, summary(3, 0, 3))
-        assert stopped(*members) == [0] * 3
-    assert past.muxed == dict.fromkeys(old, 1) and day.muxed == dict.fromkeys(new, 1)
+        assert wait_for_end(past.start_poller()) == (0, expected_summary(3, 0, 3))
+        assert stop_processes(*members) == [0] * 3
+    assert past.muxed_counts == dict.fromkeys(old, 1) and day.muxed_counts == dict.fromkeys(new, 1)
 
 
-def summary(found: int, muxed: int, done: int) -> str:
+def expected_summary(found: int, muxed: int, done: int) -> str:
     counts = f"{found} recordings found, {muxed} files muxed, {done} already done"
     return f"migration done: {counts}, 0 recordings without screen, 0 failed"
 
@@ -167,54 +167,54 @@ def test_a_job_that_lasts_longer_than_rabbitmq_waits_is_done_once(
 ) -> None:
     lab = make_lab()
     (call,) = add_short(lab, [0])
-    options = {"processing__openssl": str(waiting(tmp_path)), "advanced__worker_threads": "1"}
+    options = {"processing__openssl": str(write_waiting(tmp_path)), "advanced__worker_threads": "1"}
     vhost.node.acknowledge_within(1.0, tick=0.5)
     try:
-        with Crew(lab, vhost.url, "long", {"muxer.fleet.worker.LOCK_PATIENCE_SECONDS": 1.0}, **options) as crew:
-            members = [crew.poller(), crew.worker()]
-            wait_until((tmp_path / "waits").exists, SECONDS, "the job", crew.log)
-            wait_until(lambda: vhost.ready(QUEUE) == 1, SECONDS, "that RabbitMQ takes its order back", crew.log)
-            members.append(crew.worker())
-            wait_until(lambda: crew.said("another order for the same file"), SECONDS, "the look at the lock", crew.log)
+        with FleetProcesses(lab, vhost.url, "long", {"muxer.fleet.worker.LOCK_WAIT_SECONDS": 1.0}, **options) as crew:
+            members = [crew.start_poller(), crew.start_worker()]
+            wait_until((tmp_path / "waits").exists, TIMEOUT_SECONDS, "the job", crew.log)
+            wait_until(lambda: vhost.ready_count(QUEUE) == 1, TIMEOUT_SECONDS, "that RabbitMQ takes its order back", crew.log)
+            members.append(crew.start_worker())
+            wait_until(lambda: crew.worker_lines("another order for the same file"), TIMEOUT_SECONDS, "the look at the lock", crew.log)
             (tmp_path / "go").touch()
-            wait_until(lambda: crew.tell("status")["targets"] == {"done": 1}, SECONDS, "the work", crew.log)
-            assert crew.muxed == {call.id: 1} and len(muxed(lab, call.id)) == 1
-            wait_until(lambda: not vhost.ready(QUEUE), SECONDS, "the end of the order", crew.log)
-            assert vhost.ready(f"{QUEUE}.XQ") == 0
-            assert stopped(*members) == [0] * 3
+            wait_until(lambda: crew.run_json("status")["targets"] == {"done": 1}, TIMEOUT_SECONDS, "the work", crew.log)
+            assert crew.muxed_counts == {call.id: 1} and len(muxed_entries(lab, call.id)) == 1
+            wait_until(lambda: not vhost.ready_count(QUEUE), TIMEOUT_SECONDS, "the end of the order", crew.log)
+            assert vhost.ready_count(f"{QUEUE}.XQ") == 0
+            assert stop_processes(*members) == [0] * 3
     finally:
         vhost.node.acknowledge_within(1800.0, tick=60.0)
 
 
 def test_two_hosts_whose_cable_is_pulled(make_lab: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Broker, services and poller are on one, the worker on the other."""
-    hasty = {"muxer.fleet.connection.HEARTBEAT_SECONDS": 2, "muxer.fleet.worker.LOCK_PATIENCE_SECONDS": 5.0}
+    hasty = {"muxer.fleet.connection.HEARTBEAT_SECONDS": 2, "muxer.fleet.worker.LOCK_WAIT_SECONDS": 5.0}
     with two_hosts() as (near, far):
         for module in ("service", "dav"):
             monkeypatch.setattr(f"muxer.lab.{module}.HOST", near.address)
         with (
-            near.entered(),  # the servers of the lab are threads
-            RabbitNode(tmp_path / "rabbit", host=near.address, before=near.inside) as node,
+            near.enter_namespace(),  # the servers of the lab are threads
+            RabbitNode(tmp_path / "rabbit", host=near.address, before=near.command_prefix) as node,
         ):
             lab = make_lab()
-            copies = Copies(lab)
-            lost, kept = copies.add(2)
+            copies = RecordingCopies(lab)
+            lost, kept = copies.add_copies(2)
             with (
-                Crew(lab, node.url(), "near", hasty, near.inside) as here,
-                Crew(lab, node.url(), "far", hasty, far.inside, processing__openssl=str(waiting(tmp_path))) as there,
+                FleetProcesses(lab, node.node_url(), "near", hasty, near.command_prefix) as here,
+                FleetProcesses(lab, node.node_url(), "far", hasty, far.command_prefix, processing__openssl=str(write_waiting(tmp_path))) as there,
             ):
-                members = [here.poller(), there.worker()]
-                wait_until((tmp_path / "waits").exists, SECONDS, "a job on the other host", here.log)
-                far.unplug()
-                members.append(here.worker())
-                wait_until(lambda: not copies.undone(), SECONDS, "the work of the worker that is left", here.log)
-                far.plug()
+                members = [here.start_poller(), there.start_worker()]
+                wait_until((tmp_path / "waits").exists, TIMEOUT_SECONDS, "a job on the other host", here.log)
+                far.disconnect_cable()
+                members.append(here.start_worker())
+                wait_until(lambda: not copies.unfinished_ids(), TIMEOUT_SECONDS, "the work of the worker that is left", here.log)
+                far.connect_cable()
                 (tmp_path / "go").touch()
-                (late,) = copies.add()
-                wait_until(lambda: there.said("another muxer has published"), SECONDS, "the end of the first", here.log)
-                wait_until(lambda: not copies.undone([lost, kept, late]), SECONDS, "the work", here.log)
-                wait_until(lambda: here.tell("status")["targets"] == {"done": 3}, SECONDS, "the books", here.log)
-                assert stopped(*members) == [0] * 3
+                (late,) = copies.add_copies()
+                wait_until(lambda: there.worker_lines("another muxer has published"), TIMEOUT_SECONDS, "the end of the first", here.log)
+                wait_until(lambda: not copies.unfinished_ids([lost, kept, late]), TIMEOUT_SECONDS, "the work", here.log)
+                wait_until(lambda: here.run_json("status")["targets"] == {"done": 3}, TIMEOUT_SECONDS, "the books", here.log)
+                assert stop_processes(*members) == [0] * 3
 
 
 @pytest.mark.skipif(sys.executable == PYTHON, reason="MUXER_RUNTIME_PYTHON is not set: no default installation")
@@ -222,10 +222,10 @@ def test_the_default_installation_has_no_fleet_and_says_what_it_lacks(make_lab: 
     """All tests of the running process use this installation."""
     for package in ("dramatiq", "pika"):
         assert subprocess.run([PYTHON, "-c", f"import {package}"], capture_output=True, check=False).returncode == 1
-    config = configure(make_lab(), fleet__mode="broker", fleet__broker_url="amqp://muxer:secret-word@127.0.0.1")
-    with Muxer(config) as muxer:
-        assert muxer.wait(SECONDS) == 2
-    code, _, err = run(config, "worker")
+    config = write_config(make_lab(), fleet__mode="broker", fleet__broker_url="amqp://muxer:secret-word@127.0.0.1")
+    with MuxerProcess(config) as muxer:
+        assert muxer.wait(TIMEOUT_SECONDS) == 2
+    code, _, err = run_subprocess(config, "worker")
     assert code == 2
     for said in (muxer.err, err):
         assert re.search(r"\[fleet\] mode.*recording-muxer\[fleet\]", said.replace("\n", " ")), said
@@ -237,11 +237,11 @@ def test_without_a_fleet_its_packages_are_not_loaded_even_where_they_are(make_la
     """Of the Python that the tests run in, which has them."""
     lab = make_lab()
     (call,) = add_short(lab, [0])
-    config = configure(lab, advanced__call_recording_query_string="startTime=0")
+    config = write_config(lab, advanced__call_recording_query_string="startTime=0")
     for program in (("muxer/muxer_process.py",), ("-m", "muxer", "check")):
         line = [sys.executable, "-X", "importtime", *program, f"--config-file={config}"]
         done = subprocess.run(line, cwd=PACKAGE.parent, capture_output=True, text=True, check=False)
         told = [one for one in done.stderr.splitlines() if one.startswith("import time:")]
         loaded = {one.rpartition("|")[2].strip().partition(".")[0] for one in told}
         assert {"muxer", "httpx"} <= loaded and not loaded & {"dramatiq", "pika"}
-    assert len(muxed(lab, call.id)) == 1
+    assert len(muxed_entries(lab, call.id)) == 1

@@ -8,17 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.support.daemon import Muxer, wait_until
-from tests.support.readonly import OURS
-from tests.support.running import configured, labelled, messages, muxed
+from tests.support.daemon import MuxerProcess, wait_until
+from tests.support.readonly import MUXED_NAME
+from tests.support.running import write_config, labelled_ids, log_messages, muxed_entries
 
 from muxer.lab.build import AddedCall
 from muxer.lab.cases import Case
 from muxer.lab.lab import Lab
 
 Make = Callable[..., Lab]
-SECONDS = 120
-IDS = [
+TIMEOUT_SECONDS = 120
+HOSTILE_IDS = [
     "../../../../tmp/escaped",
     "-rf --help",
     "a\0b\r\nX-Forged: yes\x1b[2J",
@@ -29,10 +29,10 @@ IDS = [
 ]
 
 
-def added(lab: Lab, call: AddedCall, recording_id: str, media_id: str | None = None) -> None:
+def add_renamed(lab: Lab, call: AddedCall, recording_id: str, media_id: str | None = None) -> None:
     """Add a call again under another id, its media with other ids too."""
-    recording = copy.deepcopy(lab.store.call(call.id) or {})
-    screen = copy.deepcopy((lab.store.screen(call.id) or {})["mediaFiles"][0])
+    recording = copy.deepcopy(lab.store.get_call(call.id) or {})
+    screen = copy.deepcopy((lab.store.get_screen(call.id) or {})["mediaFiles"][0])
     recording["id"] = recording_id
     recording["mediaFiles"][0]["mediaId"] = f"{recording_id}.mp3"
     screen["mediaId"] = media_id or f"{recording_id}.mp4"
@@ -41,31 +41,31 @@ def added(lab: Lab, call: AddedCall, recording_id: str, media_id: str | None = N
     lab.store.add_call(recording)
 
 
-def files(folder: Path) -> set[str]:
+def list_files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
 def test_ids_are_only_ids(make_lab: Make, tmp_path: Path) -> None:
     lab = make_lab(encryption_group="empty")
     (call,) = lab.add_case(Case.PLAIN)
-    before = files(tmp_path)
-    for one in IDS:
-        added(lab, call, one)
-    added(lab, call, "..")
-    added(lab, call, "dots", media_id="..")
-    config, log = configured(lab, logfile__format="text", logfile__level="debug")
-    with Muxer(config, cwd=config.parent) as muxer:
-        wait_until(lambda: labelled(lab) >= {call.id, *IDS}, SECONDS, "the labels", log)
+    before = list_files(tmp_path)
+    for one in HOSTILE_IDS:
+        add_renamed(lab, call, one)
+    add_renamed(lab, call, "..")
+    add_renamed(lab, call, "dots", media_id="..")
+    config, log = write_config(lab, logfile__format="text", logfile__level="debug")
+    with MuxerProcess(config, cwd=config.parent) as muxer:
+        wait_until(lambda: labelled_ids(lab) >= {call.id, *HOSTILE_IDS}, TIMEOUT_SECONDS, "the labels", log)
         assert muxer.stop() == 0
-    entries = {one: muxed(lab, one) for one in (call.id, *IDS)}
+    entries = {one: muxed_entries(lab, one) for one in (call.id, *HOSTILE_IDS)}
     assert {len(found) for found in entries.values()} == {1}
-    assert muxed(lab, "dots") == [] and not labelled(lab) - {call.id, *IDS}
+    assert muxed_entries(lab, "dots") == [] and not labelled_ids(lab) - {call.id, *HOSTILE_IDS}
     for one, (entry,) in entries.items():
-        assert OURS.search(entry["mediaId"]) and len(entry["mediaId"]) < 100 and entry["mediaId"].isascii()
+        assert MUXED_NAME.search(entry["mediaId"]) and len(entry["mediaId"]) < 100 and entry["mediaId"].isascii()
         assert one == call.id or entry["parameters"]["muxed_mediaIds"] == [f"{one}.mp3", f"{one}.mp4"]
     made = {f"lab-0/dav/screens/{entry['mediaId']}" for (entry,) in entries.values()}
     own = re.compile(r"lab-0/(log/|temp/(journal|muxer\.lock|padding/)|muxer\.cfg)")
-    assert {path for path in files(tmp_path) - before if not own.match(path)} == made
+    assert {path for path in list_files(tmp_path) - before if not own.match(path)} == made
     text = log.read_text()
     assert "a recording has no usable id: '..'" in text and "a screen file has no usable mediaId" in text
     assert "bulk" not in text and not {"\x1b", "\0", "\r", "\u202e"} & set(text)
@@ -82,19 +82,19 @@ def test_a_descriptor_to_another_server_costs_only_its_recording(make_lab: Make)
         {"storage": "webDAV", "path": "s.mp4", "data": {"storagePath": "http://8.8.8.8/r/"}},
     ]
     for number, descriptor in enumerate(elsewhere):
-        added(lab, call, f"bad-{number}")
-        (media,) = (lab.store.screen(f"bad-{number}") or {})["mediaFiles"]
+        add_renamed(lab, call, f"bad-{number}")
+        (media,) = (lab.store.get_screen(f"bad-{number}") or {})["mediaFiles"]
         lab.store.delete_screen_media(f"bad-{number}", media["mediaId"])
         lab.store.add_screen_media(f"bad-{number}", lab.region, {**media, "originalMediaDescriptor": descriptor})
-    config, log = configured(lab, processing__min_poll_interval="0.02")
+    config, log = write_config(lab, processing__min_poll_interval="0.02")
     refused = [r"AccessDenied: .* 93\.184\.216\.34 .*\[webdav\] hosts", r"AccessDenied: .* 8\.8\.8\.8 .*\[webdav\] hosts"]
     refused += [r"MetadataError: .* http or https address: .*etc", r"MetadataError: .*'ftp'"]
 
     def all_said() -> bool:
-        said = messages(log)
+        said = log_messages(log)
         return all(any(re.search(one, line) for line in said) for one in refused)
 
-    with Muxer(config) as muxer:
-        wait_until(lambda: labelled(lab) >= {call.id} and all_said(), SECONDS, "all outcomes", log)
+    with MuxerProcess(config) as muxer:
+        wait_until(lambda: labelled_ids(lab) >= {call.id} and all_said(), TIMEOUT_SECONDS, "all outcomes", log)
         assert muxer.stop() == 0
-    assert labelled(lab) == {call.id}
+    assert labelled_ids(lab) == {call.id}

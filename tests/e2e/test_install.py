@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.support.installer import NO_VENV, ROOT, TIME_LIMIT, Machine, copy_source, install
+from tests.support.installer import NO_VENV_OUTPUT, ROOT, TIMEOUT_SECONDS, FakeMachine, copy_source, run_installer
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def source(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",)])
 def test_usage(arguments: tuple[str, ...]) -> None:
-    result = install(*arguments)
+    result = run_installer(*arguments)
     assert result.returncode == 0
     assert result.stdout.startswith("Usage: ./install.sh")
     assert not result.stderr
@@ -47,7 +47,7 @@ def test_usage(arguments: tuple[str, ...]) -> None:
     ],
 )
 def test_wrong_usage(arguments: tuple[str, ...], message: str) -> None:
-    result = install(*arguments)
+    result = run_installer(*arguments)
     assert result.returncode == 2
     assert message in result.stderr
     assert "Usage: ./install.sh" in result.stderr
@@ -57,7 +57,7 @@ def test_wrong_usage(arguments: tuple[str, ...], message: str) -> None:
 # ---- an installation ---------------------------------------------------------------------------------
 
 
-def tree(folder: Path) -> dict[str, bytes]:
+def read_tree(folder: Path) -> dict[str, bytes]:
     """All files below `folder` outside its environments, with their content."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
@@ -66,12 +66,12 @@ def tree(folder: Path) -> dict[str, bytes]:
     }
 
 
-def start(prefix: Path) -> subprocess.CompletedProcess[str]:
+def start_muxer(prefix: Path) -> subprocess.CompletedProcess[str]:
     """Start the muxer as the guide does, from the folder of the package, to see its usage."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     command = ["../venv/bin/python", "muxer_process.py", "--help"]
     return subprocess.run(
-        command, cwd=prefix / "muxer", env=env, capture_output=True, text=True, timeout=TIME_LIMIT, check=False
+        command, cwd=prefix / "muxer", env=env, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False
     )
 
 
@@ -84,7 +84,7 @@ def first_installation(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
     (source / "muxer" / "retired" / "__init__.py").touch()
     (source / "muxer" / "outdated.py").touch()
     (source / "muxer" / "muxer.cfg").write_text("the developer's own")
-    result = install("--prefix", os.path.relpath(prefix, source), source=source, cwd=source)
+    result = run_installer("--prefix", os.path.relpath(prefix, source), source=source, cwd=source)
     assert result.returncode == 0, result.stdout + result.stderr
     last = result.stdout.splitlines()[-1]
     assert last.startswith("Start: ")
@@ -112,7 +112,7 @@ def test_prefix_is_laid_out_as_in_the_guide(installation: tuple[Path, Path]) -> 
     assert not (prefix / "muxer" / "muxer.cfg").exists()
     assert not (prefix / ".staging").exists()
     assert "recording-muxer" in (prefix / ".installed").read_text().splitlines()
-    started = start(prefix)
+    started = start_muxer(prefix)
     assert started.returncode == 0, started.stderr
 
 
@@ -130,7 +130,7 @@ def test_the_command_of_an_installation_works_in_any_folder(
         command = tmp_path / "recording-muxer"
     (folder / "my.cfg").write_text("[htcc]\nbase_uri = https://rws\ncontact_center_id = cc 1\n")
     env = {**os.environ, "PYTHONPATH": str(folder)}
-    how = {"cwd": folder, "env": env, "capture_output": True, "text": True, "timeout": TIME_LIMIT, "check": False}
+    how = {"cwd": folder, "env": env, "capture_output": True, "text": True, "timeout": TIMEOUT_SECONDS, "check": False}
     shown = subprocess.run([str(command), "config", "--config-file=my.cfg", "--changed"], **how)
     assert (shown.returncode, "[htcc]\tcontact_center_id\tcc 1\tfile, line 3" in shown.stdout) == (0, True), shown.stderr
     refused = subprocess.run([str(command), "run"], **how)
@@ -139,7 +139,7 @@ def test_the_command_of_an_installation_works_in_any_folder(
 
 def test_upgrade_drops_what_is_stale_and_keeps_what_is_the_users(installation: tuple[Path, Path]) -> None:
     source, prefix = installation
-    start(prefix)
+    start_muxer(prefix)
     compiled = prefix / "muxer" / "__pycache__" / "outdated.cpython-311.pyc"
     compiled.parent.mkdir(exist_ok=True)
     compiled.touch()
@@ -154,7 +154,7 @@ def test_upgrade_drops_what_is_stale_and_keeps_what_is_the_users(installation: t
     with (source / "muxer" / "__init__.py").open("a") as module:
         module.write("\n# upgraded\n")
 
-    result = install(f"--prefix={prefix}", source=source)
+    result = run_installer(f"--prefix={prefix}", source=source)
     assert result.returncode == 0, result.stdout + result.stderr
     assert not (prefix / "muxer" / "outdated.py").exists()
     assert not compiled.exists()
@@ -173,39 +173,39 @@ def test_the_packages_of_a_fleet_come_when_asked_for_and_stay(installation: tupl
     look = [prefix / "venv" / "bin" / "python", "-c", "import dramatiq.brokers.rabbitmq, httpx, pika"]
     assert not lock.exists() and b"dramatiq" in subprocess.run(look, capture_output=True, check=False).stderr
 
-    result = install("--prefix", prefix, "--fleet", source=source)
+    result = run_installer("--prefix", prefix, "--fleet", source=source)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "(requirements-fleet.txt)" in result.stdout
     subprocess.run(look, check=True)
 
-    result = install("--prefix", prefix, source=source)
+    result = run_installer("--prefix", prefix, source=source)
     assert (result.returncode, "Installing Python packages" in result.stdout) == (0, False), result.stderr
     subprocess.run(look, check=True)
-    assert lock.exists() and start(prefix).returncode == 0
+    assert lock.exists() and start_muxer(prefix).returncode == 0
 
     lock.unlink()
     assert not without.is_symlink()
     without.symlink_to(kept)  # to make it once more takes long
-    result = install("--prefix", prefix, source=source)
+    result = run_installer("--prefix", prefix, source=source)
     assert result.returncode == 0, result.stderr
     assert not lock.exists() and subprocess.run(look, capture_output=True, check=False).returncode == 1
 
 
 def test_a_version_that_does_not_start_is_not_installed(installation: tuple[Path, Path]) -> None:
     source, prefix = installation
-    before = tree(prefix)
+    before = read_tree(prefix)
     for name in ("job.py", "muxer_process.py"):  # the first is loaded after the command line was read
         (source / "muxer" / name).write_text("import a_module_that_nobody_has\n")
-        result = install("--prefix", prefix, source=source)
+        result = run_installer("--prefix", prefix, source=source)
         assert result.returncode == 1
         assert "a_module_that_nobody_has" in result.stderr
         assert "the new version does not start" in result.stderr
-        assert tree(prefix) == before
+        assert read_tree(prefix) == before
 
 
 def test_an_upgrade_that_fails_half_way_is_taken_back(installation: tuple[Path, Path], tmp_path: Path) -> None:
     source, prefix = installation
-    before, environment = tree(prefix), (prefix / "venv").resolve()
+    before, environment = read_tree(prefix), (prefix / "venv").resolve()
     with (source / "muxer" / "__init__.py").open("a") as module:
         module.write("\n# upgraded\n")
     (source / "muxer" / "brand_new.py").touch()
@@ -214,17 +214,17 @@ def test_an_upgrade_that_fails_half_way_is_taken_back(installation: tuple[Path, 
     fails_at = 'case "$*" in */muxer/muxer_process.py) exit 1 ;; esac'
     fake.write_text(f'#!/bin/sh\n{fails_at}\nexec {shutil.which("mv")} "$@"\n')
     fake.chmod(0o755)
-    result = install("--prefix", prefix, source=source, env={"PATH": f"{fake.parent}:{os.environ['PATH']}"})
+    result = run_installer("--prefix", prefix, source=source, env={"PATH": f"{fake.parent}:{os.environ['PATH']}"})
     assert result.returncode == 1
     assert "the old ones were put back" in result.stderr
-    assert tree(prefix) == before
+    assert read_tree(prefix) == before
     assert (prefix / "venv").resolve() == environment
 
 
 @pytest.mark.parametrize("inside", [".", "muxer", "muxer/../installed"])
 def test_prefix_refuses_the_source(source: Path, inside: str) -> None:
     before = sorted(source.rglob("*"))
-    result = install("--prefix", inside, source=source, cwd=source)
+    result = run_installer("--prefix", inside, source=source, cwd=source)
     assert result.returncode == 2
     assert "is the source, or inside it" in result.stderr
     assert sorted(source.rglob("*")) == before
@@ -234,15 +234,15 @@ def test_prefix_refuses_what_is_not_its_own(source: Path, tmp_path: Path) -> Non
     prefix = tmp_path / "taken"
     (prefix / "muxer").mkdir(parents=True)
     (prefix / "muxer" / "muxer_process.py").write_text("another product")
-    before = tree(prefix)
-    result = install("--prefix", prefix, source=source)
+    before = read_tree(prefix)
+    result = run_installer("--prefix", prefix, source=source)
     assert result.returncode == 2
     assert f"{prefix}/muxer/muxer_process.py is there and not of this script's making" in result.stderr
-    assert tree(prefix) == before
+    assert read_tree(prefix) == before
 
     file = tmp_path / "file"
     file.touch()
-    result = install("--prefix", file, source=source)
+    result = run_installer("--prefix", file, source=source)
     assert result.returncode == 2
     assert "is not a folder" in result.stderr
 
@@ -251,36 +251,36 @@ def test_prefix_refuses_what_is_not_its_own(source: Path, tmp_path: Path) -> Non
 
 
 def test_neither_root_nor_sudo(source: Path, tmp_path: Path) -> None:
-    machine = Machine(tmp_path / "machine", "debian", user=1000).with_python()
-    result = machine.install("--demo", source=source)
+    machine = FakeMachine(tmp_path / "machine", "debian", user=1000).with_python()
+    result = machine.run_installer("--demo", source=source)
     assert result.returncode == 3
     assert "neither root nor sudo is at hand. Run as root:" in result.stderr
     assert "apt-get update && apt-get install -y ffmpeg openssl\n" in result.stderr
 
 
 def test_sudo_that_wants_a_password_nobody_can_type(source: Path, tmp_path: Path) -> None:
-    machine = Machine(tmp_path / "machine", "debian", user=1000).with_python()
-    machine.fake("sudo", "exit 1")
-    result = machine.install("--demo", source=source)
+    machine = FakeMachine(tmp_path / "machine", "debian", user=1000).with_python()
+    machine.add_program("sudo", "exit 1")
+    result = machine.run_installer("--demo", source=source)
     assert result.returncode == 3
     assert "apt-get install -y ffmpeg openssl\n" in result.stderr
 
 
 def test_installs_only_what_is_missing_through_sudo(source: Path, tmp_path: Path) -> None:
-    machine = Machine(tmp_path / "machine", "debian", user=1000).with_python().with_tools()
+    machine = FakeMachine(tmp_path / "machine", "debian", user=1000).with_python().with_tools()
     (machine.bin / "ffprobe").unlink()
-    machine.fake("sudo", '[[ $1 == -n ]] && shift; AS_ROOT=1 exec "$@"')
-    machine.fake("true")
+    machine.add_program("sudo", '[[ $1 == -n ]] && shift; AS_ROOT=1 exec "$@"')
+    machine.add_program("true")
     bring_it = f"[[ $1 == install ]] && cp {machine.bin}/ffmpeg {machine.bin}/ffprobe"
-    machine.fake("apt-get", f'echo "$AS_ROOT $*" >>"$LOG"; {bring_it}')
-    result = machine.install("--demo", source=source)
+    machine.add_program("apt-get", f'echo "$AS_ROOT $*" >>"$LOG"; {bring_it}')
+    result = machine.run_installer("--demo", source=source)
     assert "Installing system packages: ffmpeg\n" in result.stdout
-    assert machine.calls() == "1 update -q\n1 install -q -y --no-install-recommends ffmpeg\n"
-    assert NO_VENV in result.stderr
+    assert machine.logged_calls() == "1 update -q\n1 install -q -y --no-install-recommends ffmpeg\n"
+    assert NO_VENV_OUTPUT in result.stderr
 
 
 def test_unknown_distribution(source: Path, tmp_path: Path) -> None:
-    result = Machine(tmp_path / "machine", "other", user=0).install("--test", source=source)
+    result = FakeMachine(tmp_path / "machine", "other", user=0).run_installer("--test", source=source)
     assert result.returncode == 3
     assert "cannot install packages on Plan 9. Please install by hand:" in result.stderr
     for part in ("Python 3.11 or later", "ffmpeg, with", "OpenSSL 1.1.1 or later"):
@@ -296,35 +296,35 @@ def test_unknown_distribution(source: Path, tmp_path: Path) -> None:
     ],
 )
 def test_openssl_version(source: Path, tmp_path: Path, version: str, accepted: bool) -> None:
-    machine = Machine(tmp_path / "machine", "other", user=0).with_python().with_tools()
-    machine.fake("openssl", f"echo '{version}'")
-    result = machine.install("--demo", source=source)
+    machine = FakeMachine(tmp_path / "machine", "other", user=0).with_python().with_tools()
+    machine.add_program("openssl", f"echo '{version}'")
+    result = machine.run_installer("--demo", source=source)
     assert result.returncode == 3
     assert ("OpenSSL 1.1.1 or later" in result.stderr) is not accepted
 
 
 def test_ffmpeg_without_the_encoder(source: Path, tmp_path: Path) -> None:
-    machine = Machine(tmp_path / "machine", "other", user=0).with_python().with_tools()
-    machine.fake("ffmpeg", "echo ' V..... libopenh264  H.264'")
-    result = machine.install("--demo", source=source)
+    machine = FakeMachine(tmp_path / "machine", "other", user=0).with_python().with_tools()
+    machine.add_program("ffmpeg", "echo ' V..... libopenh264  H.264'")
+    result = machine.run_installer("--demo", source=source)
     assert result.returncode == 3
     assert "its H.264 encoder libx264" in result.stderr
 
 
 def test_red_hat_with_the_repository(source: Path, tmp_path: Path) -> None:
-    machine = Machine(tmp_path / "machine", "rhel", user=0).with_python().with_tools()
+    machine = FakeMachine(tmp_path / "machine", "rhel", user=0).with_python().with_tools()
     for name in ("ffmpeg", "ffprobe"):
         (machine.bin / name).rename(tmp_path / name)
-    machine.fake("dnf", f'echo "$*" >>"$LOG"; cp {tmp_path}/ff* {machine.bin}/')
-    result = machine.install("--demo", source=source)
-    assert machine.calls() == "install -q -y ffmpeg\n"
-    assert NO_VENV in result.stderr
+    machine.add_program("dnf", f'echo "$*" >>"$LOG"; cp {tmp_path}/ff* {machine.bin}/')
+    result = machine.run_installer("--demo", source=source)
+    assert machine.logged_calls() == "install -q -y ffmpeg\n"
+    assert NO_VENV_OUTPUT in result.stderr
 
 
 def test_red_hat_without_the_repository(source: Path, tmp_path: Path) -> None:
-    machine = Machine(tmp_path / "machine", "rhel", user=0).with_python()
-    machine.fake("dnf", 'echo "Error: Unable to find a match"; exit 1')
-    result = machine.install("--demo", source=source)
+    machine = FakeMachine(tmp_path / "machine", "rhel", user=0).with_python()
+    machine.add_program("dnf", 'echo "Error: Unable to find a match"; exit 1')
+    result = machine.run_installer("--demo", source=source)
     assert result.returncode == 3
     assert "Unable to find a match" in result.stderr
     assert "enable RPM Fusion first" in result.stderr
@@ -332,15 +332,15 @@ def test_red_hat_without_the_repository(source: Path, tmp_path: Path) -> None:
 
 
 def test_the_tests_need_browsers(source: Path, tmp_path: Path) -> None:
-    debian = Machine(tmp_path / "debian", "debian", user=0).with_python().with_tools()
-    debian.fake("apt-get", 'echo "$*" >>"$LOG"')
-    assert debian.install("--test", source=source).returncode == 3
-    assert " python3-swift nginx libnginx-mod-http-dav-ext lighttpd lighttpd-mod-webdav chromium " in debian.calls()
-    assert debian.calls().endswith(" chromium firefox-esr prometheus rabbitmq-server\n")
-    red_hat = Machine(tmp_path / "red hat", "rhel", user=0).with_python().with_tools()
-    red_hat.fake("dnf", 'echo "$*" >>"$LOG"')
-    result = red_hat.install("--test", source=source)
-    assert red_hat.calls().endswith(
+    debian = FakeMachine(tmp_path / "debian", "debian", user=0).with_python().with_tools()
+    debian.add_program("apt-get", 'echo "$*" >>"$LOG"')
+    assert debian.run_installer("--test", source=source).returncode == 3
+    assert " python3-swift nginx libnginx-mod-http-dav-ext lighttpd lighttpd-mod-webdav chromium " in debian.logged_calls()
+    assert debian.logged_calls().endswith(" chromium firefox-esr prometheus rabbitmq-server\n")
+    red_hat = FakeMachine(tmp_path / "red hat", "rhel", user=0).with_python().with_tools()
+    red_hat.add_program("dnf", 'echo "$*" >>"$LOG"')
+    result = red_hat.run_installer("--test", source=source)
+    assert red_hat.logged_calls().endswith(
         "".join(f"install -q -y {name}\n" for name in ("chromium", "firefox", "golang-github-prometheus", "rabbitmq-server"))
     )
     assert "Chromium (for the tests)" in result.stderr and "have no Chromium: enable EPEL first" in result.stderr
@@ -349,9 +349,9 @@ def test_the_tests_need_browsers(source: Path, tmp_path: Path) -> None:
     assert "lighttpd with mod_webdav (for the tests)" in result.stderr and "have no lighttpd" in result.stderr
     assert "put that of a Prometheus release on PATH" in result.stderr
     assert "RabbitMQ (for the tests)" in result.stderr and "enable that of RabbitMQ first" in result.stderr
-    red_hat.fake("chromium-browser")
-    red_hat.fake("firefox")
-    assert "Chromium" not in red_hat.install("--test", source=source).stderr
+    red_hat.add_program("chromium-browser")
+    red_hat.add_program("firefox")
+    assert "Chromium" not in red_hat.run_installer("--test", source=source).stderr
 
 
 @pytest.mark.parametrize("works", [True, False])
@@ -360,15 +360,15 @@ def test_what_the_tests_need_comes_without_its_services(source: Path, tmp_path: 
 
     One that is enabled before is the machine's own.
     """
-    machine = Machine(tmp_path / "machine", "debian", user=0).with_python().with_tools()
+    machine = FakeMachine(tmp_path / "machine", "debian", user=0).with_python().with_tools()
     for name in ("chromium", "firefox", "true"):
-        machine.fake(name)
+        machine.add_program(name)
     asked = f'{machine.policy}; echo "$1: the policy says $?" >>"$LOG"'
-    machine.fake("apt-get", f"[[ $1 == install ]] || exit 0\n{asked}\nexit {0 if works else 1}")
-    machine.fake("systemctl", 'case $2 in is-enabled) [[ $3 == epmd.socket ]] ;; *) echo "$*" >>"$LOG" ;; esac')
-    machine.fake("sh", 'exec bash "$@"')
-    machine.install("--test", source=source)
-    lines = machine.calls().splitlines()
+    machine.add_program("apt-get", f"[[ $1 == install ]] || exit 0\n{asked}\nexit {0 if works else 1}")
+    machine.add_program("systemctl", 'case $2 in is-enabled) [[ $3 == epmd.socket ]] ;; *) echo "$*" >>"$LOG" ;; esac')
+    machine.add_program("sh", 'exec bash "$@"')
+    machine.run_installer("--test", source=source)
+    lines = machine.logged_calls().splitlines()
     brought = ("nginx.service", "lighttpd.service", "prometheus.service", "rabbitmq-server.service", "epmd.service")
     disabled = [f"--quiet disable {service}" for service in brought] if works else []
     assert lines == ["install: the policy says 101", *disabled]
@@ -376,33 +376,33 @@ def test_what_the_tests_need_comes_without_its_services(source: Path, tmp_path: 
 
 
 def test_only_the_services_of_what_is_missing_are_looked_after(source: Path, tmp_path: Path) -> None:
-    machine = Machine(tmp_path / "machine", "debian", user=0).with_python().with_tools()
+    machine = FakeMachine(tmp_path / "machine", "debian", user=0).with_python().with_tools()
     for name in ("chromium", "firefox", "true", "erl", "nginx", "lighttpd"):
-        machine.fake(name)
+        machine.add_program(name)
     for name in ("nginx/modules/ngx_http_dav_ext_module.so", "lighttpd/mod_webdav.so"):
         (machine.modules / name).parent.mkdir(parents=True)
         (machine.modules / name).touch()
-    machine.fake("apt-get")
-    machine.fake("systemctl", 'echo "$*" >>"$LOG"; [[ $2 == disable ]]')
+    machine.add_program("apt-get")
+    machine.add_program("systemctl", 'echo "$*" >>"$LOG"; [[ $2 == disable ]]')
     shutil.copy2(machine.bin / "erl", machine.rabbitmq)
-    machine.install("--test", source=source)
-    asked = machine.calls()
+    machine.run_installer("--test", source=source)
+    asked = machine.logged_calls()
     assert "--quiet disable prometheus.service" in asked and "rabbitmq" not in asked and "epmd" not in asked
     assert "nginx" not in asked and "lighttpd" not in asked
 
 
 def test_a_policy_of_the_machine_stays_as_it_is(source: Path, tmp_path: Path) -> None:
-    machine = Machine(tmp_path / "machine", "debian", user=0).with_python().with_tools()
+    machine = FakeMachine(tmp_path / "machine", "debian", user=0).with_python().with_tools()
     machine.policy.write_text("its own")
-    machine.fake("apt-get", 'echo "$*" >>"$LOG"')
-    machine.install("--test", source=source)
-    assert "prometheus" in machine.calls() and machine.policy.read_text() == "its own"
+    machine.add_program("apt-get", 'echo "$*" >>"$LOG"')
+    machine.run_installer("--test", source=source)
+    assert "prometheus" in machine.logged_calls() and machine.policy.read_text() == "its own"
 
 
 def test_apt_without_network(source: Path, tmp_path: Path) -> None:
-    machine = Machine(tmp_path / "machine", "debian", user=0).with_python()
-    machine.fake("apt-get", 'echo "E: Failed to fetch, could not resolve the host"; exit 100')
-    result = machine.install("--demo", source=source)
+    machine = FakeMachine(tmp_path / "machine", "debian", user=0).with_python()
+    machine.add_program("apt-get", 'echo "E: Failed to fetch, could not resolve the host"; exit 100')
+    result = machine.run_installer("--demo", source=source)
     assert result.returncode == 3
     assert "could not resolve the host" in result.stderr
     assert "the package manager could not install:\n    ffmpeg, with its H.264 encoder" in result.stderr
@@ -413,7 +413,7 @@ def test_pip_without_network(source: Path, tmp_path: Path) -> None:
     prefix = tmp_path / "prefix"
     nobody_listens = {"PIP_INDEX_URL": "http://127.0.0.1:9/", "PIP_RETRIES": "0", "PIP_NO_CACHE_DIR": "1"}
     nothing_else = {"PIP_CONFIG_FILE": os.devnull, "PIP_FIND_LINKS": ""}
-    result = install("--prefix", prefix, source=source, env={**nobody_listens, **nothing_else})
+    result = run_installer("--prefix", prefix, source=source, env={**nobody_listens, **nothing_else})
     assert result.returncode == 3
     assert "No matching distribution found" in result.stderr
     assert f"pip could not install the Python packages of {source}/thirdparty/requirements.txt" in result.stderr
@@ -444,7 +444,7 @@ def test_npm_without_network(source: Path, tmp_path: Path) -> None:
         shutil.copy2(ROOT / "tests" / "s3rver" / name, packages)
     nobody_listens = {"NPM_CONFIG_REGISTRY": "http://127.0.0.1:9/", "NPM_CONFIG_FETCH_RETRIES": "0"}
     nothing_else = {"NPM_CONFIG_USERCONFIG": os.devnull, "NPM_CONFIG_CACHE": str(tmp_path / "cache")}
-    result = install("--test", source=source, env={**ready_environments(source), **nobody_listens, **nothing_else})
+    result = run_installer("--test", source=source, env={**ready_environments(source), **nobody_listens, **nothing_else})
     assert result.returncode == 3, result.stderr
     assert "ECONNREFUSED" in result.stderr
     assert f"npm could not install the packages of {packages}/package-lock.json" in result.stderr
@@ -456,28 +456,28 @@ def test_npm_without_network(source: Path, tmp_path: Path) -> None:
 
 
 def test_takes_the_first_python_that_works_and_is_new_enough(source: Path, tmp_path: Path) -> None:
-    machine = Machine(tmp_path / "machine", "other", user=0).with_tools()
-    machine.fake("python3", "echo 'pyenv: python3: command not found' >&2; exit 127")
-    machine.fake("python3.13", "exit 1")
+    machine = FakeMachine(tmp_path / "machine", "other", user=0).with_tools()
+    machine.add_program("python3", "echo 'pyenv: python3: command not found' >&2; exit 127")
+    machine.add_program("python3.13", "exit 1")
     machine.with_python("python3.12")
-    result = machine.install("--demo", source=source)
+    result = machine.run_installer("--demo", source=source)
     assert f"Installing Python packages: {source}/.venv (requirements.txt)" in result.stdout
-    assert NO_VENV in result.stderr
+    assert NO_VENV_OUTPUT in result.stderr
 
 
 def test_no_python(source: Path, tmp_path: Path) -> None:
-    machine = Machine(tmp_path / "machine", "debian", user=1000).with_tools()
-    machine.fake("python3", "exit 1")
-    result = machine.install("--demo", source=source)
+    machine = FakeMachine(tmp_path / "machine", "debian", user=1000).with_tools()
+    machine.add_program("python3", "exit 1")
+    result = machine.run_installer("--demo", source=source)
     assert result.returncode == 3
     assert "apt-get install -y python3 python3-venv\n" in result.stderr
     assert "If this release has no Python 3.11" in result.stderr
 
 
 def test_python_without_its_venv_module(source: Path, tmp_path: Path) -> None:
-    machine = Machine(tmp_path / "machine", "debian", user=1000).with_tools()
-    machine.fake("python3", f'[[ $2 == "import ensurepip, venv" ]] && exit 1; exec "{sys.executable}" "$@"')
-    result = machine.install("--demo", source=source)
+    machine = FakeMachine(tmp_path / "machine", "debian", user=1000).with_tools()
+    machine.add_program("python3", f'[[ $2 == "import ensurepip, venv" ]] && exit 1; exec "{sys.executable}" "$@"')
+    result = machine.run_installer("--demo", source=source)
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     assert result.returncode == 3
     assert f"apt-get install -y python{version}-venv\n" in result.stderr

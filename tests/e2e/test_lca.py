@@ -14,7 +14,7 @@ from tests.support.daemon import PACKAGE, PYTHON, wait_until
 
 from muxer.lab.lab import Lab
 
-SECONDS = 60
+TIMEOUT_SECONDS = 60
 
 
 def own_openssl(folder: Path) -> Path:
@@ -43,7 +43,7 @@ def test_the_command_line_of_the_guide_starts_it_and_sigterm_stops_it(
     log = lab.folder / "log" / "recording-muxer-single.log"
     with subprocess.Popen(command, cwd=installed, env=clean, stderr=subprocess.PIPE, text=True) as muxer:
         try:
-            wait_until(lambda: log.exists() and "poll done" in log.read_text(), SECONDS, "a poll", log)
+            wait_until(lambda: log.exists() and "poll done" in log.read_text(), TIMEOUT_SECONDS, "a poll", log)
             muxer.send_signal(signal.SIGTERM)
             _, errors = muxer.communicate(timeout=20)
         finally:

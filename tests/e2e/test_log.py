@@ -12,15 +12,15 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from tests.support.daemon import IMPATIENT, Muxer, log_lines, run, wait_until
-from tests.support.disk import fill, small_disk, without_privilege
-from tests.support.running import configured, labelled, messages
+from tests.support.daemon import FAST_RETRY, MuxerProcess, log_lines, run_muxer, wait_until
+from tests.support.disk import fill_disk, small_disk, without_privilege
+from tests.support.running import write_config, labelled_ids, log_messages
 
 from muxer.lab.cases import Case
 from muxer.lab.lab import Lab
 
 Make = Callable[..., Lab]
-SECONDS = 60
+TIMEOUT_SECONDS = 60
 MIGRATION = {"advanced__call_recording_query_string": "startTime=0"}
 STEPS = ["check", "fetch", "mux", "store", "publish", "label"]
 
@@ -29,8 +29,8 @@ STEPS = ["check", "fetch", "mux", "store", "publish", "label"]
 def test_each_step_has_a_line_and_the_last_line_has_all_timings(make_lab: Make, encrypted: bool) -> None:
     lab = make_lab(encryption_group="certificates" if encrypted else "empty")
     (call,) = lab.add_case(Case.ENCRYPTED if encrypted else Case.PLAIN)
-    config, log = configured(lab, **MIGRATION)
-    assert run(config, seconds=SECONDS).process.returncode == 0
+    config, log = write_config(lab, **MIGRATION)
+    assert run_muxer(config, seconds=TIMEOUT_SECONDS).process.returncode == 0
     lines = [line for line in log_lines(log) if line.get("recording") == call.id]
     steps = [line for line in lines if "step" in line]
     assert [line["step"] for line in steps] == [*STEPS[:3], *(["encrypt"] if encrypted else []), *STEPS[3:]]
@@ -47,9 +47,9 @@ def test_a_step_that_fails_has_a_line_too(make_lab: Make) -> None:
     lab = make_lab()
     (call,) = lab.add_case(Case.PLAIN)
     (lab.site.media.folder / "screens" / call.screens[0].media_id).write_bytes(b"rubbish")
-    config, log = configured(lab)
-    with Muxer(config) as muxer:
-        wait_until(lambda: "mux failed" in messages(log), SECONDS, "the failure", log)
+    config, log = write_config(lab)
+    with MuxerProcess(config) as muxer:
+        wait_until(lambda: "mux failed" in log_messages(log), TIMEOUT_SECONDS, "the failure", log)
         assert muxer.stop() == 0
     lines = [line for line in log_lines(log) if line.get("recording") == call.id and "step" in line]
     assert [line["message"] for line in lines][:3] == ["check done", "fetch done", "mux failed"]
@@ -59,8 +59,8 @@ def test_a_step_that_fails_has_a_line_too(make_lab: Make) -> None:
 def test_text_has_the_same_lines(make_lab: Make) -> None:
     lab = make_lab()
     (call,) = lab.add_case(Case.PLAIN)
-    config, log = configured(lab, **MIGRATION, logfile__format="text")
-    assert run(config, seconds=SECONDS).process.returncode == 0
+    config, log = write_config(lab, **MIGRATION, logfile__format="text")
+    assert run_muxer(config, seconds=TIMEOUT_SECONDS).process.returncode == 0
     text = log.read_text()
     for step in (*STEPS, "encrypt"):
         pattern = rf"^\d{{4}}-\S+Z INFO    \[{call.id}\] {step} done step={step} seconds=\d+\.\d{{3}}$"
@@ -73,11 +73,11 @@ def test_at_level_debug_the_rotated_files_hold_everything_but_secrets(make_lab: 
     lab = make_lab()
     calls = [lab.add_case(case)[0] for case in (Case.PLAIN, Case.ENCRYPTED)]
     size = 4000
-    config, log = configured(
+    config, log = write_config(
         lab, **MIGRATION, logfile__level="debug", logfile__max_bytes=str(size), logfile__backup_count="2"
     )
     passwords = {account.password for account in (lab.site.rws_account, lab.site.rcs_account, lab.site.dav_account)}
-    done = run(config, seconds=SECONDS, umask=0)
+    done = run_muxer(config, seconds=TIMEOUT_SECONDS, umask=0)
     assert done.process.returncode == 0, done.err
     names = {path.name for path in log.parent.iterdir()}
     assert names == {log.name, f"{log.name}.1", f"{log.name}.2", f"{log.name}.lock"}
@@ -99,10 +99,10 @@ def test_at_level_warning_normal_work_is_not_in_the_log(make_lab: Make) -> None:
     (good,) = lab.add_case(Case.PLAIN, serial=1)
     (bad,) = lab.add_case(Case.PLAIN, serial=2)
     (lab.site.media.folder / "screens" / bad.screens[0].media_id).write_bytes(b"rubbish")
-    config, log = configured(lab, logfile__level="warning", processing__min_poll_interval="0.02")
-    with Muxer(config, **IMPATIENT) as muxer:
-        wait_until(lambda: any("set aside" in one for one in messages(log)), SECONDS, "the setting aside", log)
-        wait_until(lambda: good.id in labelled(lab), SECONDS, "the label of the good one", log)
+    config, log = write_config(lab, logfile__level="warning", processing__min_poll_interval="0.02")
+    with MuxerProcess(config, **FAST_RETRY) as muxer:
+        wait_until(lambda: any("set aside" in one for one in log_messages(log)), TIMEOUT_SECONDS, "the setting aside", log)
+        wait_until(lambda: good.id in labelled_ids(lab), TIMEOUT_SECONDS, "the label of the good one", log)
         assert muxer.stop() == 0
     lines = log_lines(log)
     assert {line["level"] for line in lines} <= {"warning", "error"}
@@ -110,38 +110,38 @@ def test_at_level_warning_normal_work_is_not_in_the_log(make_lab: Make) -> None:
 
 
 def test_a_second_process_does_not_write_into_the_same_file(make_lab: Make, tmp_path: Path) -> None:
-    config, log = configured(make_lab())
+    config, log = write_config(make_lab())
     (tmp_path / "temp").mkdir()
     other = tmp_path / "other.cfg"
     other.write_text(re.sub(r"temp_dir = .*", f"temp_dir = {tmp_path / 'temp'}", config.read_text()))
-    with Muxer(config) as first:
-        wait_until(lambda: "poll done" in messages(log), SECONDS, "a poll", log)
-        second = run(other, seconds=SECONDS, cwd=tmp_path)
+    with MuxerProcess(config) as first:
+        wait_until(lambda: "poll done" in log_messages(log), TIMEOUT_SECONDS, "a poll", log)
+        second = run_muxer(other, seconds=TIMEOUT_SECONDS, cwd=tmp_path)
         assert second.process.returncode == 2
         (line,) = [line for line in second.err.splitlines() if "[logfile] logfile_path" in line]
         assert str(log) in line and f"process {first.process.pid} on " in line
         assert "cannot start" not in log.read_text()
         assert line.strip() in (tmp_path / log.name).read_text()
-        third = run(other, seconds=SECONDS, cwd=log.parent)
+        third = run_muxer(other, seconds=TIMEOUT_SECONDS, cwd=log.parent)
         assert third.process.returncode == 2 and "cannot start" not in log.read_text()
         first.process.kill()
         first.process.wait()
-    with Muxer(other) as second:
+    with MuxerProcess(other) as second:
         lines = log_lines(log)
-        wait_until(lambda: "poll done" in messages(log)[len(lines) :], SECONDS, "a poll", log)
+        wait_until(lambda: "poll done" in log_messages(log)[len(lines) :], TIMEOUT_SECONDS, "a poll", log)
         assert second.stop() == 0
 
 
 @pytest.mark.parametrize("kind", ["folder", "read-only"])
 def test_a_log_file_that_cannot_be_written_is_refused(make_lab: Make, tmp_path: Path, kind: str) -> None:
-    config, log = configured(make_lab())
+    config, log = write_config(make_lab())
     through = []
     if kind == "folder":
         log.mkdir()
     else:
         log.touch(mode=0o400)
         through = without_privilege()
-    done = run(config, seconds=SECONDS, cwd=tmp_path, through=through)
+    done = run_muxer(config, seconds=TIMEOUT_SECONDS, cwd=tmp_path, through=through)
     assert done.process.returncode == 2
     assert f"[logfile] logfile_path: the log file cannot be written: {log}: " in done.err
     assert "Traceback" not in done.err and done.err.count("cannot be written") == 1
@@ -149,15 +149,15 @@ def test_a_log_file_that_cannot_be_written_is_refused(make_lab: Make, tmp_path: 
 
 def test_a_full_disk_under_the_log_does_not_hold_up_the_work(make_lab: Make) -> None:
     lab = make_lab()
-    config, log = configured(lab, logfile__level="debug")
+    config, log = write_config(lab, logfile__level="debug")
     with small_disk(log.parent, "1m") as folder:
-        with Muxer(config) as muxer:
-            wait_until(lambda: "poll done" in messages(log), SECONDS, "a poll", log)
-            filler = fill(folder)
+        with MuxerProcess(config) as muxer:
+            wait_until(lambda: "poll done" in log_messages(log), TIMEOUT_SECONDS, "a poll", log)
+            filler = fill_disk(folder)
             (call,) = lab.add_case(Case.PLAIN)
-            wait_until(lambda: call.id in labelled(lab), SECONDS, "the label", log)
+            wait_until(lambda: call.id in labelled_ids(lab), TIMEOUT_SECONDS, "the label", log)
             filler.unlink()
-            wait_until(lambda: log.read_text().count("poll done") > 1, SECONDS, "a poll that is logged", log)
+            wait_until(lambda: log.read_text().count("poll done") > 1, TIMEOUT_SECONDS, "a poll that is logged", log)
             assert muxer.stop() == 0
         shutil.copy(log, lab.folder / "kept")
     assert log_lines(lab.folder / "kept")[-1]["message"] == "stopped"
@@ -169,11 +169,11 @@ def test_a_full_disk_under_the_log_does_not_hold_up_the_work(make_lab: Make) -> 
 def test_a_muxer_whose_log_disk_is_full_all_the_time_starts_works_and_stops(make_lab: Make) -> None:
     lab = make_lab()
     (call,) = lab.add_case(Case.PLAIN)
-    config, log = configured(lab)
+    config, log = write_config(lab)
     with small_disk(log.parent, "1m") as folder:
-        fill(folder)
-        with Muxer(config) as muxer:
-            wait_until(lambda: call.id in labelled(lab), SECONDS, "the label")
+        fill_disk(folder)
+        with MuxerProcess(config) as muxer:
+            wait_until(lambda: call.id in labelled_ids(lab), TIMEOUT_SECONDS, "the label")
             assert muxer.stop() == 0
     assert "cannot be written" in muxer.err
     assert "Traceback" not in muxer.err and "Exception ignored" not in muxer.err, muxer.err

@@ -10,18 +10,18 @@ from collections.abc import Callable
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
-from tests.support.calls import TWO_AGENTS, add_short, configure, log_of, messages, muxed, muxed_by, screen_file, stored_muxed
-from tests.support.daemon import IMPATIENT, PACKAGE, PYTHON, Muxer, run, wait_until
+from tests.support.calls import TWO_AGENTS, add_short, write_config, log_of, log_messages, muxed_entries, muxed_by, screen_file, stored_muxed
+from tests.support.daemon import FAST_RETRY, PACKAGE, PYTHON, MuxerProcess, run_muxer, wait_until
 
 from muxer.lab.lab import Lab
-from muxer.sharding import shard
+from muxer.sharding import shard_of
 
 Make = Callable[..., Lab]
-SECONDS = 60
+TIMEOUT_SECONDS = 60
 EVERYTHING = {"advanced__call_recording_query_string": "startTime=0"}
 
 
-def counts(out: str) -> tuple[int, ...]:
+def parse_counts(out: str) -> tuple[int, ...]:
     """Return found, muxed, already done, without screen, failed of a summary."""
     summary = re.search(
         r"(\d+) recordings found[^,]*, (\d+) files muxed, (\d+) already done, (\d+) recordings without screen, (\d+) failed",
@@ -34,18 +34,18 @@ def counts(out: str) -> tuple[int, ...]:
 def test_a_migration_runs_once_and_tells_what_became_of_everything(make_lab: Make) -> None:
     lab = make_lab()
     calls = {call.plan.name: call for call in lab.add_cases()}
-    config = configure(lab, advanced__call_recording_query_string="userName=agent* AND Alice&startTime=0")
-    done = run(config, seconds=SECONDS)
+    config = write_config(lab, advanced__call_recording_query_string="userName=agent* AND Alice&startTime=0")
+    done = run_muxer(config, seconds=TIMEOUT_SECONDS)
     assert done.process.returncode == 0, done.err
-    assert counts(done.out) == (8, 6, 1, 2, 0)
-    assert not muxed(lab, calls["late"].id)
-    again = run(config, seconds=SECONDS)
-    assert again.process.returncode == 0 and counts(again.out) == (8, 0, 7, 2, 0)
+    assert parse_counts(done.out) == (8, 6, 1, 2, 0)
+    assert not muxed_entries(lab, calls["late"].id)
+    again = run_muxer(config, seconds=TIMEOUT_SECONDS)
+    assert again.process.returncode == 0 and parse_counts(again.out) == (8, 0, 7, 2, 0)
     assert len(muxed_by(log_of(config))) == 6
 
 
 def test_an_empty_result_is_a_success(make_lab: Make) -> None:
-    done = run(configure(make_lab(), **EVERYTHING), seconds=SECONDS)
+    done = run_muxer(write_config(make_lab(), **EVERYTHING), seconds=TIMEOUT_SECONDS)
     assert done.process.returncode == 0
     assert done.out == (
         "migration done: 0 recordings found, 0 files muxed, 0 already done, 0 recordings without screen, 0 failed\n"
@@ -61,41 +61,41 @@ def test_failed_recordings_are_named_and_the_next_run_does_only_them(make_lab: M
     for path in saved:
         path.write_bytes(b"rubbish")
     lab.store.fail_next("rws", "GET", f"/screen-recordings/{hidden.id}", 500, times=3)
-    config = configure(lab, **EVERYTHING, processing__batch_read_screen_recording_metadata="0")
-    done = run(config, seconds=SECONDS, **IMPATIENT)
+    config = write_config(lab, **EVERYTHING, processing__batch_read_screen_recording_metadata="0")
+    done = run_muxer(config, seconds=TIMEOUT_SECONDS, **FAST_RETRY)
     assert done.process.returncode == 4, done.err
-    assert counts(done.out) == (4, 2, 0, 0, 3)
+    assert parse_counts(done.out) == (4, 2, 0, 0, 3)
     assert set(done.out.strip().rpartition("failed: ")[2].split(", ")) == {bad.id, transfer.id, hidden.id}
-    told = [one for one in messages(log_of(config)) if one.startswith("failed: ")]
+    told = [one for one in log_messages(log_of(config)) if one.startswith("failed: ")]
     assert {one.split(": ")[1] for one in told} == {bad.id, transfer.id, hidden.id}
     assert any(bad.screens[0].media_id in one for one in told)
-    assert [len(muxed(lab, call.id)) for call in (good, bad, hidden, transfer)] == [1, 0, 0, 1]
+    assert [len(muxed_entries(lab, call.id)) for call in (good, bad, hidden, transfer)] == [1, 0, 0, 1]
     for path, content in saved.items():
         path.write_bytes(content)
-    again = run(config, seconds=SECONDS, **IMPATIENT)
+    again = run_muxer(config, seconds=TIMEOUT_SECONDS, **FAST_RETRY)
     assert again.process.returncode == 0, again.out
-    assert counts(again.out) == (4, 3, 2, 0, 0)
-    assert [len(muxed(lab, call.id)) for call in (good, bad, hidden, transfer)] == [1, 1, 1, 2]
+    assert parse_counts(again.out) == (4, 3, 2, 0, 0)
+    assert [len(muxed_entries(lab, call.id)) for call in (good, bad, hidden, transfer)] == [1, 1, 1, 2]
 
 
 def test_a_query_that_rws_refuses_is_told_with_the_option_and_the_words_of_rws(make_lab: Make) -> None:
-    config = configure(make_lab(), advanced__call_recording_query_string="startTime=yesterday")
-    done = run(config, seconds=SECONDS)
+    config = write_config(make_lab(), advanced__call_recording_query_string="startTime=yesterday")
+    done = run_muxer(config, seconds=TIMEOUT_SECONDS)
     assert done.process.returncode == 4
     assert "[advanced] call_recording_query_string failed" in done.out
     assert "400" in done.out and "The parameter startTime is invalid" in done.out
-    assert any("The parameter startTime is invalid" in one for one in messages(log_of(config)))
+    assert any("The parameter startTime is invalid" in one for one in log_messages(log_of(config)))
 
 
 def test_what_was_found_before_a_query_fails_is_done_to_its_end(make_lab: Make) -> None:
     lab = make_lab()
     calls = add_short(lab, range(3))
     lab.store.fail_next("rws", "GET", "offset=2", 400, body=b'{"statusCode": 2, "statusMessage": "no more of that"}')
-    done = run(configure(lab, **EVERYTHING, advanced__pagination="2"), seconds=SECONDS)
+    done = run_muxer(write_config(lab, **EVERYTHING, advanced__pagination="2"), seconds=TIMEOUT_SECONDS)
     assert done.process.returncode == 4
     assert "migration not complete" in done.out and "no more of that" in done.out
-    assert counts(done.out) == (2, 2, 0, 0, 0)
-    assert [len(muxed(lab, call.id)) for call in calls] == [1, 1, 0]
+    assert parse_counts(done.out) == (2, 2, 0, 0, 0)
+    assert [len(muxed_entries(lab, call.id)) for call in calls] == [1, 1, 0]
 
 
 def test_a_query_that_is_begun_again_counts_nothing_twice(make_lab: Make) -> None:
@@ -103,46 +103,46 @@ def test_a_query_that_is_begun_again_counts_nothing_twice(make_lab: Make) -> Non
     lab = make_lab()
     add_short(lab, range(3))
     lab.store.fail_next("rws", "GET", "offset=2", 503, times=3)
-    config = configure(lab, **EVERYTHING, advanced__pagination="2")
-    done = run(config, seconds=SECONDS)
+    config = write_config(lab, **EVERYTHING, advanced__pagination="2")
+    done = run_muxer(config, seconds=TIMEOUT_SECONDS)
     assert done.process.returncode == 0, done.out
-    assert any("begun again" in one for one in messages(log_of(config)))
-    assert counts(done.out) == (3, 3, 0, 0, 0)
+    assert any("begun again" in one for one in log_messages(log_of(config)))
+    assert parse_counts(done.out) == (3, 3, 0, 0, 0)
 
 
 def test_a_limit_of_the_query_goes_before_the_page_size(make_lab: Make) -> None:
     lab = make_lab()
     add_short(lab, range(3))
     options = {"advanced__call_recording_query_string": "startTime=0&limit=1", "advanced__pagination": "50"}
-    done = run(configure(lab, **options), "--muxer-id=0", "--total-muxers=1000", seconds=SECONDS)
-    assert counts(done.out)[0] == 3 and "(0 of this shard)" in done.out
-    queries = [parse_qsl(urlsplit(one.path).query) for one in lab.store.requests if "/recordings?" in one.path]
+    done = run_muxer(write_config(lab, **options), "--muxer-id=0", "--total-muxers=1000", seconds=TIMEOUT_SECONDS)
+    assert parse_counts(done.out)[0] == 3 and "(0 of this shard)" in done.out
+    queries = [parse_qsl(urlsplit(one.path).query) for one in lab.store.served_requests if "/recordings?" in one.path]
     assert [[value for name, value in one if name == "limit"] for one in queries] == [["1"]] * 3
 
 
 def test_two_shards_as_two_migrations_share_the_work(make_lab: Make) -> None:
     lab = make_lab()
     calls = add_short(lab, range(6))
-    configs = [configure(lab, f"shard-{n}", **EVERYTHING, advanced__worker_threads="1") for n in range(2)]
+    configs = [write_config(lab, f"shard-{n}", **EVERYTHING, advanced__worker_threads="1") for n in range(2)]
     arguments = [("--muxer-type=primary", f"--muxer-id={n}", "--total-muxers=2") for n in range(2)]
-    with Muxer(configs[0], *arguments[0]) as one, Muxer(configs[1], *arguments[1]) as other:
-        assert (one.wait(SECONDS), other.wait(SECONDS)) == (0, 0)
+    with MuxerProcess(configs[0], *arguments[0]) as one, MuxerProcess(configs[1], *arguments[1]) as other:
+        assert (one.wait(TIMEOUT_SECONDS), other.wait(TIMEOUT_SECONDS)) == (0, 0)
     shares = [sorted(muxed_by(log_of(config, f"primary-{n}"))) for n, config in enumerate(configs)]
-    assert shares == [sorted(call.id for call in calls if shard(call.id, 2) == n) for n in range(2)]
+    assert shares == [sorted(call.id for call in calls if shard_of(call.id, 2) == n) for n in range(2)]
     assert all(shares)
     for done, share in zip((one, other), shares, strict=True):
-        assert counts(done.out) == (6, len(share), 0, 0, 0)
+        assert parse_counts(done.out) == (6, len(share), 0, 0, 0)
         assert f"6 recordings found ({len(share)} of this shard)" in done.out
-    assert all(len(muxed(lab, call.id)) == 1 for call in calls)
+    assert all(len(muxed_entries(lab, call.id)) == 1 for call in calls)
 
 
 @pytest.mark.parametrize("hard", [True, False], ids=["kill -9", "SIGTERM"])
 def test_a_migration_that_was_ended_is_finished_by_a_second_run(make_lab: Make, hard: bool) -> None:
     lab = make_lab()
     calls = add_short(lab, range(3))
-    config = configure(lab, **EVERYTHING, advanced__worker_threads="1")
-    with Muxer(config) as muxer:
-        wait_until(lambda: muxed_by(log_of(config)), SECONDS, "the first muxed file", log_of(config))
+    config = write_config(lab, **EVERYTHING, advanced__worker_threads="1")
+    with MuxerProcess(config) as muxer:
+        wait_until(lambda: muxed_by(log_of(config)), TIMEOUT_SECONDS, "the first muxed file", log_of(config))
         if hard:
             muxer.process.kill()
             muxer.process.wait()
@@ -150,26 +150,26 @@ def test_a_migration_that_was_ended_is_finished_by_a_second_run(make_lab: Make, 
             assert muxer.stop() == 0
             assert "migration stopped before its end" in muxer.out
             assert re.search(r": ([12]) of 3 recordings(?: found so far)?, \1 files muxed, 0 failed", muxer.out), muxer.out
-    before = sum(len(muxed(lab, call.id)) for call in calls)
+    before = sum(len(muxed_entries(lab, call.id)) for call in calls)
     assert 1 <= before < len(calls)
-    again = run(config, seconds=SECONDS)
+    again = run_muxer(config, seconds=TIMEOUT_SECONDS)
     assert again.process.returncode == 0, again.err
-    assert counts(again.out) == (3, 3 - before, before, 0, 0)
-    assert [len(muxed(lab, call.id)) for call in calls] == [1, 1, 1]
-    assert stored_muxed(lab) == sorted(muxed(lab, call.id)[0]["mediaId"] for call in calls)
+    assert parse_counts(again.out) == (3, 3 - before, before, 0, 0)
+    assert [len(muxed_entries(lab, call.id)) for call in calls] == [1, 1, 1]
+    assert stored_muxed(lab) == sorted(muxed_entries(lab, call.id)[0]["mediaId"] for call in calls)
 
 
 def test_a_terminal_shows_a_bar_and_keeps_the_lines_of_the_log_whole(make_lab: Make) -> None:
     lab = make_lab()
     add_short(lab, range(4))
-    config = configure(lab, **EVERYTHING, advanced__worker_threads="1", logfile__format="text")
+    config = write_config(lab, **EVERYTHING, advanced__worker_threads="1", logfile__format="text")
     screen, terminal = pty.openpty()
     command = [PYTHON, "muxer_process.py", f"--config-file={config}"]
     process = subprocess.Popen(command, cwd=PACKAGE, stdin=terminal, stdout=subprocess.PIPE, stderr=terminal)
     os.close(terminal)
-    shown = _read_all(screen)
-    out, _ = process.communicate(timeout=SECONDS)
-    assert process.returncode == 0 and counts(out.decode()) == (4, 4, 0, 0, 0)
+    shown = _read_terminal(screen)
+    out, _ = process.communicate(timeout=TIMEOUT_SECONDS)
+    assert process.returncode == 0 and parse_counts(out.decode()) == (4, 4, 0, 0, 0)
     bars = re.findall(r"\r\[([#.]{20})\] (\d) of 4 recordings(?: found so far)?,", shown)
     assert len(bars) >= 2 and bars == sorted(bars, key=lambda one: one[1])
     assert all(cells == f"{'#' * (5 * int(done)):.<20}" for cells, done in bars)
@@ -182,7 +182,7 @@ def test_a_terminal_shows_a_bar_and_keeps_the_lines_of_the_log_whole(make_lab: M
         assert [one for one in shown_lines if id in one] == [one for one in kept if id in one]
 
 
-def _read_all(screen: int) -> str:
+def _read_terminal(screen: int) -> str:
     """Return all that is written to a terminal until nobody holds it any more, which Linux tells by an error."""
     shown = bytearray()
     try:

@@ -10,30 +10,30 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.support.daemon import PYTHON, Muxer, run, wait_until
-from tests.support.monitoring import HOST, ask, certified, free_port, reasons, values
-from tests.support.running import configured, labelled, muxed
-from tests.support.telling import told_of_fleet
+from tests.support.daemon import PYTHON, MuxerProcess, run_muxer, wait_until
+from tests.support.monitoring import HOST, send_request, create_certificate, free_port, readiness_reasons, parse_samples
+from tests.support.running import write_config, labelled_ids, muxed_entries
+from tests.support.telling import populated_fleet_sources
 
 from muxer.lab.cases import Case
 from muxer.lab.lab import Lab
-from muxer.monitoring.metrics import Metrics
+from muxer.monitoring.metrics import MuxerCollector
 
 Make = Callable[..., Lab]
-SECONDS = 60
+TIMEOUT_SECONDS = 60
 RULES = Path(__file__).resolve().parents[1] / "promtool" / "alerts_test.yml"
 DOCS = RULES.parents[2] / "docs"
 
 
-def promtool(*arguments: object, text: str = "") -> subprocess.CompletedProcess[str]:
+def run_promtool(*arguments: object, text: str = "") -> subprocess.CompletedProcess[str]:
     program = shutil.which("promtool")
     assert program, "promtool is missing: ./install.sh --test installs it"
-    return subprocess.run([program, *map(str, arguments)], input=text, capture_output=True, text=True, timeout=SECONDS)
+    return subprocess.run([program, *map(str, arguments)], input=text, capture_output=True, text=True, timeout=TIMEOUT_SECONDS)
 
 
-def answers(port: int, path: str = "/livez") -> bool:
+def is_answering(port: int, path: str = "/livez") -> bool:
     try:
-        return ask(port, path).status == 200
+        return send_request(port, path).status == 200
     except OSError:
         return False
 
@@ -43,12 +43,12 @@ def test_the_numbers_are_those_of_rws_and_the_health_follows_it(make_lab: Make) 
     the muxer for all of that, with a poll that fails and the pause after it."""
     lab, port = make_lab(), free_port()
     calls = [one for case in (Case.GAPS, Case.ENCRYPTED) for one in lab.add_case(case)]
-    config, log = configured(lab, monitoring__http_port=str(port), htcc__rws_timeout="30")
-    with Muxer(config) as muxer:
-        wait_until(lambda: answers(port, "/readyz"), SECONDS, "a muxer that is ready", log)
-        wait_until(lambda: {one.id for one in calls} <= labelled(lab), SECONDS, "the labels", log)
-        found = _settled(port, len(calls))
-        files = [one for call in calls for one in muxed(lab, call.id)]
+    config, log = write_config(lab, monitoring__http_port=str(port), htcc__rws_timeout="30")
+    with MuxerProcess(config) as muxer:
+        wait_until(lambda: is_answering(port, "/readyz"), TIMEOUT_SECONDS, "a muxer that is ready", log)
+        wait_until(lambda: {one.id for one in calls} <= labelled_ids(lab), TIMEOUT_SECONDS, "the labels", log)
+        found = _settled_metrics(port, len(calls))
+        files = [one for call in calls for one in muxed_entries(lab, call.id)]
         assert found['muxer_targets_total{outcome="muxed"}'] == len(files) == len(calls)
         assert found['muxer_results_total{method="copy"}'] + found['muxer_results_total{method="re-encode"}'] == len(files)
         length = sum(int(one["duration"]) for one in files) / 1000
@@ -60,14 +60,14 @@ def test_the_numbers_are_those_of_rws_and_the_health_follows_it(make_lab: Make) 
         assert found['muxer_step_duration_seconds_count{step="publish"}'] == len(files)
         assert found["muxer_oldest_unmuxed_age_seconds"] == 0 and found["muxer_ready"] == 1
         assert any(name.startswith('muxer_certificate_expiry_timestamp_seconds{kind="recipient"') for name in found)
-        checked = promtool("check", "metrics", text=ask(port, "/metrics").body)
+        checked = run_promtool("check", "metrics", text=send_request(port, "/metrics").body)
         assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
 
         lab.store.fail_next("rws", "GET", "/", 503, times=3)
-        wait_until(lambda: reasons(port)[0] == 503, SECONDS, "the outage", log)
-        assert any(one.startswith("RWS is out since ") for one in reasons(port)[1])
-        assert answers(port) and values(ask(port, "/metrics").body)['muxer_service_up{service="RWS"}'] == 0
-        wait_until(lambda: answers(port, "/readyz"), SECONDS, "the end of the outage", log)
+        wait_until(lambda: readiness_reasons(port)[0] == 503, TIMEOUT_SECONDS, "the outage", log)
+        assert any(one.startswith("RWS is out since ") for one in readiness_reasons(port)[1])
+        assert is_answering(port) and parse_samples(send_request(port, "/metrics").body)['muxer_service_up{service="RWS"}'] == 0
+        wait_until(lambda: is_answering(port, "/readyz"), TIMEOUT_SECONDS, "the end of the outage", log)
 
         with socket.create_connection((HOST, port)) as open_, socket.create_connection((HOST, port)) as slow:
             open_.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: keep-alive\r\n\r\n")
@@ -75,33 +75,33 @@ def test_the_numbers_are_those_of_rws_and_the_health_follows_it(make_lab: Make) 
             begun = time.monotonic()
             assert muxer.stop() == 0
             assert time.monotonic() - begun < 10
-    assert not answers(port)
+    assert not is_answering(port)
 
 
-def _settled(port: int, count: int) -> dict[str, float]:
+def _settled_metrics(port: int, count: int) -> dict[str, float]:
     """Return the metrics as soon as so many targets are counted as done and a poll has met them so."""
     found: dict[str, float] = {}
 
-    def settled() -> bool:
-        found.update(values(ask(port, "/metrics").body))
+    def is_settled() -> bool:
+        found.update(parse_samples(send_request(port, "/metrics").body))
         ended = found['muxer_targets_total{outcome="muxed"}'] == count
         return ended and found.get('muxer_last_poll_targets{kind="already_done"}') == count
 
-    wait_until(settled, SECONDS, "a poll that finds everything done")
+    wait_until(is_settled, TIMEOUT_SECONDS, "a poll that finds everything done")
     return found
 
 
 def test_the_metrics_of_a_fleet_please_promtool(tmp_path: Path) -> None:
-    text = Metrics(told_of_fleet(tmp_path)).exposition("")[0].decode()
+    text = MuxerCollector(populated_fleet_sources(tmp_path)).render_exposition("")[0].decode()
     assert text.count("# TYPE muxer_fleet_") == 11
-    checked = promtool("check", "metrics", text=text)
+    checked = run_promtool("check", "metrics", text=text)
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
 
 
 def test_promtool_accepts_the_alert_rules_and_they_fire_when_they_should() -> None:
-    checked = promtool("check", "rules", DOCS / "alerts.yml")
+    checked = run_promtool("check", "rules", DOCS / "alerts.yml")
     assert checked.returncode == 0 and "16 rules found" in checked.stdout, checked.stderr
-    tested = promtool("test", "rules", RULES)
+    tested = run_promtool("test", "rules", RULES)
     assert tested.returncode == 0, tested.stdout + tested.stderr
 
 
@@ -109,7 +109,7 @@ def test_without_a_port_none_of_its_libraries_is_loaded(make_lab: Make, tmp_path
     """Neither at the start nor by what a poll and a job need."""
     lab = make_lab()
     (call,) = lab.add_case(Case.PLAIN)
-    config, log = configured(lab)
+    config, log = write_config(lab)
     report = tmp_path / "modules"
     script = tmp_path / "run.py"
     script.write_text(
@@ -121,9 +121,9 @@ def test_without_a_port_none_of_its_libraries_is_loaded(make_lab: Make, tmp_path
         f"sys.exit(run(['--config-file={config}']))\n"
     )
     with subprocess.Popen([PYTHON, str(script)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        wait_until(lambda: call.id in labelled(lab), SECONDS, "the label", log)
+        wait_until(lambda: call.id in labelled_ids(lab), TIMEOUT_SECONDS, "the label", log)
         process.terminate()
-        process.wait(SECONDS)
+        process.wait(TIMEOUT_SECONDS)
     loaded = {name.partition(".")[0] for name in report.read_text().split()}
     assert "requests" in loaded and not loaded & {"cheroot", "prometheus_client", "jinja2", "rich"}
     assert not any(name.startswith("muxer.monitoring") for name in report.read_text().split())
@@ -141,12 +141,12 @@ def test_a_port_that_must_not_or_cannot_be_opened_is_refused(
     make_lab: Make, tmp_path: Path, options: dict[str, str], said: str
 ) -> None:
     lab = make_lab()
-    certified(tmp_path)
+    create_certificate(tmp_path)
     (tmp_path / "other.key").write_bytes(b"no key")
     with socket.create_server((HOST, 0)) as taken:
         port = str(taken.getsockname()[1] if options.get("http_port") else free_port())
         given = {f"monitoring__{name}": value.replace("FOLDER", str(tmp_path)) for name, value in options.items()}
-        config, _ = configured(lab, **given | {"monitoring__http_port": port})
-        done = run(config, seconds=SECONDS)
+        config, _ = write_config(lab, **given | {"monitoring__http_port": port})
+        done = run_muxer(config, seconds=TIMEOUT_SECONDS)
     assert done.process.returncode == 2 and said in done.err
-    assert not lab.store.requests
+    assert not lab.store.served_requests

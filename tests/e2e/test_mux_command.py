@@ -16,20 +16,20 @@ from pathlib import Path
 
 import pytest
 from tests.support import commands, instance
-from tests.support.daemon import Muxer, wait_until
-from tests.support.fleet import fleet, worker
-from tests.support.running import configured, hanging, labelled, muxed, slow_program
-from tests.support.views import job
+from tests.support.daemon import MuxerProcess, wait_until
+from tests.support.fleet import fleet_view, worker_view
+from tests.support.running import write_config, hanging_mark, labelled_ids, muxed_entries, write_slow_program
+from tests.support.views import running_job
 
-from muxer.activity import Running
-from muxer.fleet.view import to_plain
-from muxer.journal import JOURNAL
-from muxer.lab.cases import PLANS, Case
+from muxer.activity import RunningTarget
+from muxer.fleet.view import fleet_to_dict
+from muxer.journal import JOURNAL_FILE
+from muxer.lab.cases import CASE_PLANS, Case
 from muxer.lab.lab import Lab
-from muxer.lab.tools import run as run_tool
+from muxer.lab.tools import run_program as run_tool
 
 Make = Callable[..., Lab]
-IDS = {plan.name: plan.recording_id() for plans in PLANS.values() for plan in plans}
+IDS = {plan.name: plan.recording_id() for plans in CASE_PLANS.values() for plan in plans}
 PLAIN, TRANSFER = IDS["plain"], IDS["transfer"]
 
 
@@ -43,7 +43,7 @@ def lab(make_lab: Make) -> Lab:
 
 @pytest.fixture
 def config(lab: Lab) -> Path:
-    return configured(lab)[0]
+    return write_config(lab)[0]
 
 
 @pytest.fixture(scope="module")
@@ -51,56 +51,56 @@ def transfer(tmp_path_factory: pytest.TempPathFactory, kept_lab: type[Lab]) -> I
     """A lab with a call of two agents, of which nothing is stored, and its configuration."""
     with kept_lab(tmp_path_factory.mktemp("mux")) as lab:
         lab.add_case(Case.TRANSFER)
-        yield lab, configured(lab)[0]
+        yield lab, write_config(lab)[0]
 
 
-def files(lab: Lab) -> set[str]:
+def stored_muxed_files(lab: Lab) -> set[str]:
     return {path.name for path in (lab.site.media.folder / "screens").iterdir() if "muxed" in path.name}
 
 
-def playable(lab: Lab, entry: dict) -> bool:
+def is_playable(lab: Lab, entry: dict) -> bool:
     """Whether the file of an entry can be decrypted with its envelope, and decoded."""
     stored = lab.site.media.folder / "screens" / entry["mediaId"]
     if not stored.exists():
         return False
     clear = lab.folder / "played.mp4"
-    lab.decrypt(entry["pkcs7"], stored, clear)
+    lab.decrypt_file(entry["pkcs7"], stored, clear)
     run_tool(["ffmpeg", "-v", "error", "-xerror", "-i", str(clear), "-f", "null", "-"])
     return True
 
 
-def left(lab: Lab) -> list[str]:
+def temp_files(lab: Lab) -> list[str]:
     return sorted(str(path.relative_to(lab.folder)) for path in (lab.folder / "temp").rglob("*"))
 
 
 def test_it_is_made_then_only_reported_then_made_again(lab: Lab, config: Path) -> None:
     state = lab.folder / "temp" / "state.json"
-    running = asdict(Running(PLAIN, "agent1", "1_muxed.mp4", time.time()))
-    state.write_text(json.dumps(instance.told(None) | {"running": [running]}))
-    code, out, err = commands.inside(config, "mux", PLAIN)
+    running = asdict(RunningTarget(PLAIN, "agent1", "1_muxed.mp4", time.time()))
+    state.write_text(json.dumps(instance.new_instance_state(None) | {"running": [running]}))
+    code, out, err = commands.run_in_process(config, "mux", PLAIN)
     state.unlink()
     assert "a running muxer works on this recording just now, too" in err
-    [first] = muxed(lab, PLAIN)
+    [first] = muxed_entries(lab, PLAIN)
     assert (code, out) == (0, f"muxed of agent1: {first['mediaId']}, 24.0 s, copy\n")
     assert re.findall(r"^  (\w+) done, [\d.]+ s$", err, re.MULTILINE) == [
         *("check", "fetch", "mux", "encrypt", "store", "publish", "label")
     ]
-    assert labelled(lab) == {PLAIN} and playable(lab, first)
-    seen = len(lab.store.requests)
-    of_fleet = to_plain(fleet(worker(running=(replace(job(PLAIN, "mux"), agent="agent1"),))))
-    state.write_text(json.dumps(instance.told(None) | {"fleet": of_fleet}))
-    code, out, err = commands.inside(config, "mux", PLAIN)
+    assert labelled_ids(lab) == {PLAIN} and is_playable(lab, first)
+    seen = len(lab.store.served_requests)
+    of_fleet = fleet_to_dict(fleet_view(worker_view(running=(replace(running_job(PLAIN, "mux"), agent="agent1"),))))
+    state.write_text(json.dumps(instance.new_instance_state(None) | {"fleet": of_fleet}))
+    code, out, err = commands.run_in_process(config, "mux", PLAIN)
     state.unlink()
     assert (code, out) == (0, f"already done of agent1: {first['mediaId']}\n")
     assert "a running muxer works on this recording just now, too" in err
-    assert {one.method for one in lab.store.requests[seen:]} == {"GET"}
-    told = commands.inside_json(config, "mux", PLAIN, "--force")
-    [second] = muxed(lab, PLAIN)
+    assert {one.method for one in lab.store.served_requests[seen:]} == {"GET"}
+    told = commands.run_json_in_process(config, "mux", PLAIN, "--force")
+    [second] = muxed_entries(lab, PLAIN)
     assert [(one["outcome"], one["file"]) for one in told["targets"]] == [("muxed", second["mediaId"])]
     assert told["targets"][0]["timeline"]["length"] == 24
-    assert second["mediaId"] != first["mediaId"] and playable(lab, second)
-    assert files(lab) == {second["mediaId"]} and lab.store.deletes == [(PLAIN, first["mediaId"])]
-    assert left(lab) == []
+    assert second["mediaId"] != first["mediaId"] and is_playable(lab, second)
+    assert stored_muxed_files(lab) == {second["mediaId"]} and lab.store.media_deletes == [(PLAIN, first["mediaId"])]
+    assert temp_files(lab) == []
 
 
 @pytest.mark.parametrize(
@@ -117,20 +117,20 @@ def test_a_recording_that_is_made_again_stays_playable_wherever_it_is_killed(
     lab: Lab, config: Path, point: str, next_time: list[str] | None
 ) -> None:
     lab.switches = replace(lab.switches, replacing_post=True)
-    commands.inside_json(config, "mux", PLAIN)
-    commands.killed_at(point, config, "mux", PLAIN, "--force")
-    entries = muxed(lab, PLAIN)
-    assert entries and all(playable(lab, entry) for entry in entries)
+    commands.run_json_in_process(config, "mux", PLAIN)
+    commands.run_until_killed(point, config, "mux", PLAIN, "--force")
+    entries = muxed_entries(lab, PLAIN)
+    assert entries and all(is_playable(lab, entry) for entry in entries)
     if next_time is not None:
-        let_grow_old(lab)
-        commands.inside_json(config, "mux", PLAIN, *next_time)
-        [entry] = muxed(lab, PLAIN)
-        assert playable(lab, entry) and files(lab) == {entry["mediaId"]}
-        assert len((lab.store.screen(PLAIN) or {})["mediaFiles"]) == 2, "the screen file is lost"
-        assert left(lab) == []
+        age_leftovers(lab)
+        commands.run_json_in_process(config, "mux", PLAIN, *next_time)
+        [entry] = muxed_entries(lab, PLAIN)
+        assert is_playable(lab, entry) and stored_muxed_files(lab) == {entry["mediaId"]}
+        assert len((lab.store.get_screen(PLAIN) or {})["mediaFiles"]) == 2, "the screen file is lost"
+        assert temp_files(lab) == []
 
 
-def let_grow_old(lab: Lab) -> None:
+def age_leftovers(lab: Lab) -> None:
     """Let what a killed command has left be taken for that, and not for one that has just begun."""
     for folder in (lab.folder / "temp").glob("command-*"):
         os.utime(folder, (0, 0))
@@ -139,12 +139,12 @@ def let_grow_old(lab: Lab) -> None:
 def test_a_running_muxer_takes_over_what_a_killed_command_has_left(lab: Lab, config: Path) -> None:
     lab.switches = replace(lab.switches, replacing_post=True)
     log = lab.folder / "log" / "recording-muxer-single.log"
-    commands.killed_at("posted", config, "mux", PLAIN)
+    commands.run_until_killed("posted", config, "mux", PLAIN)
     [folder] = (lab.folder / "temp").glob("command-*")
-    assert len((lab.store.screen(PLAIN) or {})["mediaFiles"]) == 1
-    let_grow_old(lab)
-    with Muxer(config) as muxer:
-        wait_until(lambda: len((lab.store.screen(PLAIN) or {})["mediaFiles"]) == 2, 60, "the repair", log)
+    assert len((lab.store.get_screen(PLAIN) or {})["mediaFiles"]) == 1
+    age_leftovers(lab)
+    with MuxerProcess(config) as muxer:
+        wait_until(lambda: len((lab.store.get_screen(PLAIN) or {})["mediaFiles"]) == 2, 60, "the repair", log)
         wait_until(lambda: not folder.exists(), 60, "the end of the folder", log)
         assert muxer.stop() == 0
 
@@ -152,22 +152,22 @@ def test_a_running_muxer_takes_over_what_a_killed_command_has_left(lab: Lab, con
 def test_into_a_local_file_without_a_single_write(transfer: tuple[Lab, Path], tmp_path: Path) -> None:
     lab, config = transfer
     output = tmp_path / "call.mp4"
-    seen = len(lab.store.requests)
-    code, out, _ = commands.inside(config, "mux", TRANSFER, "--agent", "agent2", "--output", str(output))
+    seen = len(lab.store.served_requests)
+    code, out, _ = commands.run_in_process(config, "mux", TRANSFER, "--agent", "agent2", "--output", str(output))
     assert (code, out) == (0, f"written of agent2: {output}, 32.0 s, copy\n")
     assert stat.S_IMODE(output.stat().st_mode) == 0o600
     run_tool(["ffmpeg", "-v", "error", "-xerror", "-i", str(output), "-f", "null", "-"])
-    assert {one.method for one in lab.store.requests[seen:]} == {"GET"}
-    assert files(lab) == set() and muxed(lab, TRANSFER) == []
+    assert {one.method for one in lab.store.served_requests[seen:]} == {"GET"}
+    assert stored_muxed_files(lab) == set() and muxed_entries(lab, TRANSFER) == []
     assert [path.name for path in tmp_path.iterdir() if "call" in path.name] == ["call.mp4"]
     made = output.read_bytes()
-    code, _, err = commands.inside(config, "mux", TRANSFER, "--agent", "agent2", "--output", str(output))
+    code, _, err = commands.run_in_process(config, "mux", TRANSFER, "--agent", "agent2", "--output", str(output))
     assert (code, output.read_bytes()) == (1, made)
     assert f"--output {output}: it exists already" in err
     output.write_bytes(b"old")
-    told = commands.inside_json(config, "mux", TRANSFER, "--agent", "agent2", "--output", str(output), "--force")
+    told = commands.run_json_in_process(config, "mux", TRANSFER, "--agent", "agent2", "--output", str(output), "--force")
     assert told["targets"][0]["outcome"] == "written" and output.stat().st_size == len(made)
-    assert left(lab) == []
+    assert temp_files(lab) == []
 
 
 @pytest.mark.parametrize(
@@ -180,27 +180,27 @@ def test_into_a_local_file_without_a_single_write(transfer: tuple[Lab, Path], tm
 )
 def test_what_cannot_be_done_is_said(transfer: tuple[Lab, Path], arguments: tuple[str, ...], text: str) -> None:
     lab, config = transfer
-    code, out, err = commands.inside(config, "mux", TRANSFER, *arguments)
+    code, out, err = commands.run_in_process(config, "mux", TRANSFER, *arguments)
     assert (code, out) == (1, "")
     assert text in err and "Traceback" not in err
-    assert left(lab) == []
+    assert temp_files(lab) == []
 
 
 def test_a_service_that_is_out_is_said_as_a_command_sees_it(transfer: tuple[Lab, Path], tmp_path: Path) -> None:
     """A daemon goes on by itself; this command does not."""
     config = tmp_path / "muxer.cfg"
     config.write_text(transfer[0].config_text(**{"htcc.password": "wrong"}))
-    code, _, err = commands.inside(config, "mux", "1")
+    code, _, err = commands.run_in_process(config, "mux", "1")
     assert code == 1 and "error: RWS is out; what needs it cannot be done now: MUX-" in err and "by itself" not in err
 
 
 def test_one_that_fails_is_told_and_the_other_is_made(make_lab: Make) -> None:
     lab = make_lab()
     lab.add_case(Case.TRANSFER)
-    config = configured(lab)[0]
+    config = write_config(lab)[0]
     [broken] = (lab.site.media.folder / "screens").glob(f"agent1_{TRANSFER}*")
     broken.write_bytes(b"no media")
-    code, out, _ = commands.run(config, "mux", TRANSFER, "--json")
+    code, out, _ = commands.run_subprocess(config, "mux", TRANSFER, "--json")
     outcomes = {one["agent"]: one for one in json.loads(out)["targets"]}
     assert code == 1
     assert {agent: one["outcome"] for agent, one in outcomes.items()} == {"agent1": "failed", "agent2": "muxed"}
@@ -211,15 +211,15 @@ def test_one_that_fails_is_told_and_the_other_is_made(make_lab: Make) -> None:
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("program", ["ffmpeg", "openssl"])
 def test_a_signal_ends_it_and_leaves_nothing(lab: Lab, number: int, code: int, program: str) -> None:
-    slow = slow_program(lab.folder, program)
-    config, _ = configured(lab, **{f"processing.{program}": str(slow)})
-    process = commands.start(config, "mux", PLAIN)
-    wait_until(hanging(slow).exists, 60, "the hanging program")
+    slow = write_slow_program(lab.folder, program)
+    config, _ = write_config(lab, **{f"processing.{program}": str(slow)})
+    process = commands.start_command(config, "mux", PLAIN)
+    wait_until(hanging_mark(slow).exists, 60, "the hanging program")
     process.send_signal(number)
-    out, err = process.communicate(timeout=commands.SECONDS)
+    out, err = process.communicate(timeout=commands.TIMEOUT_SECONDS)
     assert (process.returncode, out) == (code, "")
     assert err.endswith("stopped\n") and "Traceback" not in err
-    assert left(lab) == [] and files(lab) == set() and muxed(lab, PLAIN) == []
+    assert temp_files(lab) == [] and stored_muxed_files(lab) == set() and muxed_entries(lab, PLAIN) == []
 
 
 def test_on_a_terminal_there_is_a_bar_for_each_step_and_the_result_below(lab: Lab, config: Path) -> None:
@@ -231,20 +231,20 @@ def test_on_a_terminal_there_is_a_bar_for_each_step_and_the_result_below(lab: La
 
 
 def test_one_that_was_set_aside_is_done_in_the_journal_of_the_muxer(lab: Lab) -> None:
-    config, log = configured(lab)
+    config, log = write_config(lab)
     [screen] = (lab.site.media.folder / "screens").glob(f"agent1_{PLAIN}*")
     content = screen.read_bytes()
     screen.write_bytes(b"no media")
-    journal = lab.folder / "temp" / JOURNAL
-    with Muxer(config) as muxer:
-        wait_until(lambda: _state(journal) in ("retry", "aside"), 60, "the failure", log)
+    journal = lab.folder / "temp" / JOURNAL_FILE
+    with MuxerProcess(config) as muxer:
+        wait_until(lambda: _target_state(journal) in ("retry", "aside"), 60, "the failure", log)
         screen.write_bytes(content)
-        commands.inside_json(config, "mux", PLAIN)
-        assert _state(journal) == "done"
+        commands.run_json_in_process(config, "mux", PLAIN)
+        assert _target_state(journal) == "done"
         assert muxer.stop() == 0
 
 
-def _state(journal: Path) -> str:
+def _target_state(journal: Path) -> str:
     with contextlib.suppress(sqlite3.OperationalError), contextlib.closing(sqlite3.connect(journal)) as database:
         return next((state for (state,) in database.execute("SELECT state FROM targets")), "")
     return ""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from tests.support import own_openssl
-from tests.support.installer import NO_VENV, TIME_LIMIT, Machine, copy_source, install
+from tests.support.installer import NO_VENV_OUTPUT, TIMEOUT_SECONDS, FakeMachine, copy_source, run_installer
 
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -39,17 +39,17 @@ def no_network() -> tuple[str, ...]:
     pytest.skip("this system does not allow a network namespace of one's own")
 
 
-def fetch(source: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def run_fetch(source: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, source / "thirdparty" / "fetch.py", *arguments]
     env = {**os.environ, **environment}
-    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=TIME_LIMIT, check=False)
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False)
 
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A source folder whose wheels/ the script has filled for this machine."""
     source = copy_source(tmp_path_factory.mktemp("filled") / "source of it")
-    done = fetch(source)
+    done = run_fetch(source)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"{source}/thirdparty/wheels holds all wheels for requirements.txt, ")
     assert len(done.stdout.splitlines()) == 1 and not done.stderr
@@ -58,8 +58,8 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_an_installation_without_any_network(filled: Path, no_network: tuple[str, ...], tmp_path: Path) -> None:
     source, prefix = filled, tmp_path / "the prefix"
-    openssl = own_openssl.make(source / "thirdparty/openssl/openssl-3.0.13", "bin/openssl", "lib")
-    done = install("--offline", "--prefix", prefix, source=source, before=no_network)
+    openssl = own_openssl.build_openssl(source / "thirdparty/openssl/openssl-3.0.13", "bin/openssl", "lib")
+    done = run_installer("--offline", "--prefix", prefix, source=source, before=no_network)
     assert done.returncode == 0, done.stdout + done.stderr
     assert not done.stderr
     assert done.stdout.splitlines()[-1].startswith("Start: ")
@@ -71,7 +71,7 @@ def test_an_installation_without_any_network(filled: Path, no_network: tuple[str
             env=env,
             capture_output=True,
             text=True,
-            timeout=TIME_LIMIT,
+            timeout=TIMEOUT_SECONDS,
             check=False,
         )
         assert started.returncode == 0, started.stderr
@@ -88,7 +88,7 @@ def test_wheels_for_another_system_are_said(filled: Path, tmp_path: Path) -> Non
     (ours,) = wheels.glob("cffi-*.whl")
     ours.rename(wheels / f"{'-'.join(ours.name.split('-')[:4])}-win_amd64.whl")
     (wheels / "filled-for.txt").write_text(f"requirements.txt, win_amd64, Python {VERSION}\n")
-    done = install("--prefix", tmp_path / "prefix", source=source)
+    done = run_installer("--prefix", tmp_path / "prefix", source=source)
     assert done.returncode == 3
     assert "No matching distribution found for cffi==" in done.stderr
     assert f"{wheels} does not serve for requirements.txt with Python " in done.stderr
@@ -109,10 +109,10 @@ def test_wheels_for_another_system_are_said(filled: Path, tmp_path: Path) -> Non
     ],
 )
 def test_all_that_is_missing_is_said_at_once(source: Path, tmp_path: Path, action: tuple[str, ...], purpose: str) -> None:
-    machine = Machine(tmp_path / "machine", "debian", user=0).with_python()
+    machine = FakeMachine(tmp_path / "machine", "debian", user=0).with_python()
     for name in ("apt-get", "sudo", "curl", "wget"):
-        machine.fake(name, 'echo "$0 $*" >>"$LOG"')
-    done = machine.install("--offline", *(word.format(tmp=tmp_path) for word in action), source=source)
+        machine.add_program(name, 'echo "$0 $*" >>"$LOG"')
+    done = machine.run_installer("--offline", *(word.format(tmp=tmp_path) for word in action), source=source)
     assert done.returncode == 3
     assert "install.sh: this is missing, and --offline downloads nothing:\n" in done.stderr
     for words in (
@@ -124,20 +124,20 @@ def test_all_that_is_missing_is_said_at_once(source: Path, tmp_path: Path, actio
     ):
         assert words in done.stderr, words
     assert f"python3 thirdparty/fetch.py{purpose} --python-version {VERSION}" in done.stderr
-    assert machine.calls() == ""
+    assert machine.logged_calls() == ""
 
 
 def test_alone_it_prepares_the_folder(source: Path, tmp_path: Path) -> None:
     """Up to the environment, which this machine's Python does not make: the test above made one."""
-    machine = Machine(tmp_path / "machine", "debian", user=0).with_python().with_tools()
+    machine = FakeMachine(tmp_path / "machine", "debian", user=0).with_python().with_tools()
     (source / "thirdparty" / "wheels").mkdir()
     (source / "thirdparty" / "wheels" / "a.whl").touch()
-    done = machine.install("--offline", source=source)
+    done = machine.run_installer("--offline", source=source)
     assert f"Installing Python packages: {source}/.venv (requirements.txt)" in done.stdout
-    assert NO_VENV in done.stderr
+    assert NO_VENV_OUTPUT in done.stderr
 
 
-def unpack(source: Path, ffmpeg: str = "echo ' V..... libx264  H.264'") -> Path:
+def unpack_builds(source: Path, ffmpeg: str = "echo ' V..... libx264  H.264'") -> Path:
     """Put builds of all programs into thirdparty/; return the path of ffmpeg."""
     folder = source / "thirdparty" / "ffmpeg" / "ffmpeg-7.1" / "bin"
     openssl = source / "thirdparty" / "openssl" / "bin" / "openssl"
@@ -151,24 +151,24 @@ def unpack(source: Path, ffmpeg: str = "echo ' V..... libx264  H.264'") -> Path:
 
 @pytest.mark.parametrize("action", [("--demo",), ("--prefix", "{tmp}/prefix")])
 def test_builds_in_thirdparty_are_all_it_needs(source: Path, tmp_path: Path, action: tuple[str, ...]) -> None:
-    unpack(source)
-    machine = Machine(tmp_path / "machine", "debian", user=0).with_python()
-    machine.fake("apt-get", 'echo "$*" >>"$LOG"')
-    done = machine.install(*(word.format(tmp=tmp_path) for word in action), source=source)
-    assert NO_VENV in done.stderr, "it has come to the Python packages"
+    unpack_builds(source)
+    machine = FakeMachine(tmp_path / "machine", "debian", user=0).with_python()
+    machine.add_program("apt-get", 'echo "$*" >>"$LOG"')
+    done = machine.run_installer(*(word.format(tmp=tmp_path) for word in action), source=source)
+    assert NO_VENV_OUTPUT in done.stderr, "it has come to the Python packages"
     assert "Missing" not in done.stdout
-    assert machine.calls() == ""
+    assert machine.logged_calls() == ""
 
 
 def test_a_build_that_does_not_serve_is_named(source: Path, tmp_path: Path) -> None:
-    build = unpack(source, ffmpeg="echo ' V..... libopenh264'")
-    machine = Machine(tmp_path / "machine", "debian", user=0).with_python().with_tools()
-    machine.fake("apt-get", 'echo "$*" >>"$LOG"')
-    done = machine.install("--demo", source=source)
+    build = unpack_builds(source, ffmpeg="echo ' V..... libopenh264'")
+    machine = FakeMachine(tmp_path / "machine", "debian", user=0).with_python().with_tools()
+    machine.add_program("apt-get", 'echo "$*" >>"$LOG"')
+    done = machine.run_installer("--demo", source=source)
     assert done.returncode == 3
     assert f"in place of {build}, which cannot be used here" in done.stderr
     assert "replace or remove it" in done.stderr
-    assert machine.calls() == ""
+    assert machine.logged_calls() == ""
 
 
 # ---- fetch.py ----------------------------------------------------------------------------------------
@@ -176,7 +176,7 @@ def test_a_build_that_does_not_serve_is_named(source: Path, tmp_path: Path) -> N
 
 def test_a_fetch_that_fails_adds_nothing_and_says_why(source: Path) -> None:
     nobody = {"PIP_INDEX_URL": "http://127.0.0.1:9/", "PIP_RETRIES": "0", "PIP_NO_CACHE_DIR": "1"}
-    done = fetch(source, **nobody, PIP_CONFIG_FILE=os.devnull, PIP_FIND_LINKS="")
+    done = run_fetch(source, **nobody, PIP_CONFIG_FILE=os.devnull, PIP_FIND_LINKS="")
     assert done.returncode == 1
     assert "No matching distribution found" in done.stderr
     assert "nothing was added to thirdparty/wheels/" in done.stderr and "Python package registry" in done.stderr
@@ -185,6 +185,6 @@ def test_a_fetch_that_fails_adds_nothing_and_says_why(source: Path) -> None:
 
 @pytest.mark.parametrize("arguments", [("--for", "play"), ("--platform", "plan9"), ("--python-version", "4"), ("more",)])
 def test_wrong_usage_of_fetch(source: Path, arguments: tuple[str, ...]) -> None:
-    done = fetch(source, *arguments)
+    done = run_fetch(source, *arguments)
     assert done.returncode == 2
     assert arguments[-1] in done.stderr and "usage: fetch.py" in done.stderr

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.support.calls import add_short, configure, log_of, messages, muxed, screen_file
-from tests.support.checking import configured
-from tests.support.checking import run as check
-from tests.support.daemon import IMPATIENT, run
+from tests.support.calls import add_short, write_config, log_of, log_messages, muxed_entries, screen_file
+from tests.support.checking import write_check_config
+from tests.support.checking import run_check as check
+from tests.support.daemon import FAST_RETRY, run_muxer
 
 from muxer.lab.build import AddedCall
 from muxer.lab.cases import Case
@@ -18,10 +18,10 @@ from muxer.lab.lab import Lab
 
 Make = Callable[..., Lab]
 MIGRATION = {"advanced__call_recording_query_string": "startTime=0"}
-SECONDS = 60
+TIMEOUT_SECONDS = 60
 
 
-def describe(lab: Lab, recording_id: str, **changes: object) -> None:
+def change_descriptors(lab: Lab, recording_id: str, **changes: object) -> None:
     """Change the descriptors of the screen files of a recording, in RWS."""
     for media in lab.store._screens[recording_id]["mediaFiles"]:
         media["originalMediaDescriptor"] |= changes
@@ -30,18 +30,18 @@ def describe(lab: Lab, recording_id: str, **changes: object) -> None:
 def test_writes_that_are_answered_by_a_text_are_done(make_lab: Make) -> None:
     lab = make_lab(text_answers=True)
     calls = add_short(lab, range(2))
-    done = run(configure(lab, **MIGRATION), seconds=SECONDS, **IMPATIENT)
+    done = run_muxer(write_config(lab, **MIGRATION), seconds=TIMEOUT_SECONDS, **FAST_RETRY)
     assert done.process.returncode == 0, done.out
-    assert all(len(muxed(lab, call.id)) == 1 for call in calls)
-    assert len(lab.store.label_posts) == len(lab.store.posts) == 2
+    assert all(len(muxed_entries(lab, call.id)) == 1 for call in calls)
+    assert len(lab.store.label_posts) == len(lab.store.screen_posts) == 2
 
 
 def test_a_write_that_is_answered_by_an_error_page_is_not_done(make_lab: Make) -> None:
     lab = make_lab()
     (call,) = add_short(lab, [0])
     lab.store.fail_next("rws", "POST", "/screen-recordings", 502, body=b"<html>Bad gateway</html>")
-    done = run(configure(lab, **MIGRATION), seconds=SECONDS, **IMPATIENT)
-    assert done.process.returncode == 0 and len(muxed(lab, call.id)) == 1 and len(lab.store.posts) == 1
+    done = run_muxer(write_config(lab, **MIGRATION), seconds=TIMEOUT_SECONDS, **FAST_RETRY)
+    assert done.process.returncode == 0 and len(muxed_entries(lab, call.id)) == 1 and len(lab.store.screen_posts) == 1
 
 
 def test_a_write_that_is_answered_by_a_page_of_a_proxy_is_not_done(make_lab: Make) -> None:
@@ -50,8 +50,8 @@ def test_a_write_that_is_answered_by_a_page_of_a_proxy_is_not_done(make_lab: Mak
     page = b"\n<!DOCTYPE html><html>Please log in</html>"
     lab.store.fail_next("rws", "POST", "/labels", 200, body=page)
     lab.store.fail_next("rws", "POST", "/screen-recordings", 200, body=page)
-    done = run(configure(lab, **MIGRATION), seconds=SECONDS, **IMPATIENT)
-    assert done.process.returncode == 0 and len(muxed(lab, call.id)) == len(lab.store.posts) == 1
+    done = run_muxer(write_config(lab, **MIGRATION), seconds=TIMEOUT_SECONDS, **FAST_RETRY)
+    assert done.process.returncode == 0 and len(muxed_entries(lab, call.id)) == len(lab.store.screen_posts) == 1
     assert [one for one, _ in lab.store.label_posts] == [call.id]
 
 
@@ -59,39 +59,39 @@ def test_a_limit_of_a_proxy_before_rws_is_named_and_sets_nothing_aside(make_lab:
     lab = make_lab()
     add_short(lab, [0])
     lab.store.fail_next("rws", "POST", "/screen-recordings", 413, times=100)
-    config = configure(lab, **MIGRATION)
-    assert run(config, seconds=SECONDS, **IMPATIENT).process.returncode == 4
-    lines = [one for one in messages(log_of(config)) if "recording failed" in one]
+    config = write_config(lab, **MIGRATION)
+    assert run_muxer(config, seconds=TIMEOUT_SECONDS, **FAST_RETRY).process.returncode == 4
+    lines = [one for one in log_messages(log_of(config)) if "recording failed" in one]
     assert lines and all("limits the size of a request" in one for one in lines)
     assert not any("set aside" in one for one in lines)
 
 
 @pytest.mark.parametrize("text", ["8.5.095.16", "RCS version 8.5.095.16 (build 7)\n", '"8.5.095.16"'])
 def test_check_reads_the_version_of_rcs_from_a_text(make_lab: Make, tmp_path: Path, text: str) -> None:
-    line = check(configured(make_lab(rcs_version=text), tmp_path)).of("RCS version")
+    line = check(write_check_config(make_lab(rcs_version=text), tmp_path)).line_of("RCS version")
     assert (line.status, line.found) == ("ok", "8.5.095.16")
 
 
 def test_check_warns_of_a_text_without_a_version(make_lab: Make, tmp_path: Path) -> None:
-    line = check(configured(make_lab(rcs_version="It works!"), tmp_path)).of("RCS version")
+    line = check(write_check_config(make_lab(rcs_version="It works!"), tmp_path)).line_of("RCS version")
     assert (line.status, line.found) == ("warning", "not told")
 
 
 def test_encrypted_media_without_envelope_are_decrypted_and_the_result_is_encrypted(make_lab: Make) -> None:
     lab = make_lab(hidden_pkcs7=True)
     (call,) = lab.add_case(Case.ENCRYPTED)
-    done = run(configure(lab, **MIGRATION), seconds=SECONDS, **IMPATIENT)
+    done = run_muxer(write_config(lab, **MIGRATION), seconds=TIMEOUT_SECONDS, **FAST_RETRY)
     assert done.process.returncode == 0, done.out
-    (entry,) = muxed(lab, call.id)
+    (entry,) = muxed_entries(lab, call.id)
     assert entry["mediaId"].endswith(".mp4.bin") and entry["pkcs7"]
-    played = [one.path for one in lab.store.requests if one.service == "rcs" and "/play/" in one.path and one.status == 200]
+    played = [one.path for one in lab.store.served_requests if one.service == "rcs" and "/play/" in one.path and one.status == 200]
     assert len(played) == 1 + len(call.screens)
 
 
-def disguise(lab: Lab, call: AddedCall) -> None:
+def hide_encryption(lab: Lab, call: AddedCall) -> None:
     """Take away the end of the names of encrypted media."""
     for media in (*lab.store._calls[call.id]["mediaFiles"], *lab.store._screens[call.id]["mediaFiles"]):
-        path = lab.site.media.find(media)
+        path = lab.site.media.find_file(media)
         if path is not None and path.suffix == ".bin":
             path.rename(path.with_suffix(""))
             media["mediaId"] = media["mediaId"].removesuffix(".bin")
@@ -101,24 +101,24 @@ def disguise(lab: Lab, call: AddedCall) -> None:
 def test_media_that_are_encrypted_and_do_not_say_so_are_fetched_through_rcs(make_lab: Make) -> None:
     lab = make_lab(hidden_encryption=True)
     (call,) = lab.add_case(Case.ENCRYPTED)
-    disguise(lab, call)
-    config = configure(lab, **MIGRATION)
-    done = run(config, seconds=SECONDS, **IMPATIENT)
+    hide_encryption(lab, call)
+    config = write_config(lab, **MIGRATION)
+    done = run_muxer(config, seconds=TIMEOUT_SECONDS, **FAST_RETRY)
     assert done.process.returncode == 0, done.out
-    (entry,) = muxed(lab, call.id)
+    (entry,) = muxed_entries(lab, call.id)
     assert entry["mediaId"].endswith(".mp4.bin") and entry["pkcs7"]
-    played = [one.path for one in lab.store.requests if one.service == "rcs" and "/play/" in one.path and one.status == 200]
+    played = [one.path for one in lab.store.served_requests if one.service == "rcs" and "/play/" in one.path and one.status == 200]
     assert len(played) == len(set(played)) == 1 + len(call.screens)
-    assert len([one for one in messages(log_of(config)) if "is encrypted although its metadata do not say so" in one]) == 2
+    assert len([one for one in log_messages(log_of(config)) if "is encrypted although its metadata do not say so" in one]) == 2
 
 
 def test_their_result_is_not_published_without_a_certificate(make_lab: Make) -> None:
     lab = make_lab(hidden_encryption=True, encryption_group="empty")
     (call,) = lab.add_case(Case.ENCRYPTED)
-    disguise(lab, call)
-    config = configure(lab, **MIGRATION)
-    done = run(config, seconds=SECONDS, **IMPATIENT)
-    assert done.process.returncode == 4 and not muxed(lab, call.id)
+    hide_encryption(lab, call)
+    config = write_config(lab, **MIGRATION)
+    done = run_muxer(config, seconds=TIMEOUT_SECONDS, **FAST_RETRY)
+    assert done.process.returncode == 4 and not muxed_entries(lab, call.id)
     assert "EncryptionMissing: a source is encrypted, but RWS has no encryption certificate" in log_of(config).read_text()
 
 
@@ -128,9 +128,9 @@ def test_a_clear_file_that_is_no_media_is_reported_as_that(make_lab: Make, has_r
     (call,) = add_short(lab, [0])
     path = screen_file(lab, call)
     path.write_bytes(random.Random(1).randbytes(path.stat().st_size))
-    config = configure(lab, **MIGRATION, **({} if has_rcs else {"rcs__base_uri": ""}))
-    done = run(config, seconds=SECONDS, **IMPATIENT)
-    assert done.process.returncode == 4 and not muxed(lab, call.id)
+    config = write_config(lab, **MIGRATION, **({} if has_rcs else {"rcs__base_uri": ""}))
+    done = run_muxer(config, seconds=TIMEOUT_SECONDS, **FAST_RETRY)
+    assert done.process.returncode == 4 and not muxed_entries(lab, call.id)
     said = log_of(config).read_text()
     assert f"MediaError: {call.screens[0].media_id}: " in said and "is encrypted although" not in said
 
@@ -138,38 +138,38 @@ def test_a_clear_file_that_is_no_media_is_reported_as_that(make_lab: Make, has_r
 def test_encrypted_media_are_played_by_the_second_family_of_paths(make_lab: Make, tmp_path: Path) -> None:
     lab = make_lab(rcs_second_paths=True)
     (call,) = lab.add_case(Case.ENCRYPTED)
-    config = configure(lab, **MIGRATION)
-    done = run(config, seconds=SECONDS, **IMPATIENT)
+    config = write_config(lab, **MIGRATION)
+    done = run_muxer(config, seconds=TIMEOUT_SECONDS, **FAST_RETRY)
     assert done.process.returncode == 0, done.out
-    assert len(muxed(lab, call.id)) == 1
-    assert len([one for one in messages(log_of(config)) if "second family of paths" in one]) == 1
-    assert check(configured(lab, tmp_path)).of("RCS decrypt permission").status == "ok"
+    assert len(muxed_entries(lab, call.id)) == 1
+    assert len([one for one in log_messages(log_of(config)) if "second family of paths" in one]) == 1
+    assert check(write_check_config(lab, tmp_path)).line_of("RCS decrypt permission").status == "ok"
 
 
 def test_a_source_in_an_unknown_storage_is_fetched_by_its_media_uri(make_lab: Make) -> None:
     lab = make_lab(hidden_storage=True)
     (call,) = add_short(lab, [0])
-    done = run(configure(lab, **MIGRATION), seconds=SECONDS, **IMPATIENT)
+    done = run_muxer(write_config(lab, **MIGRATION), seconds=TIMEOUT_SECONDS, **FAST_RETRY)
     assert done.process.returncode == 0, done.out
-    assert len(muxed(lab, call.id)) == 1
-    assert any("/content/" in one.path and one.status == 200 for one in lab.store.requests if one.service == "rws")
+    assert len(muxed_entries(lab, call.id)) == 1
+    assert any("/content/" in one.path and one.status == 200 for one in lab.store.served_requests if one.service == "rws")
 
 
 def test_a_screen_file_in_an_unknown_storage_names_the_reason(make_lab: Make) -> None:
     """Its content could be fetched, but there is no place for the muxed file."""
     lab = make_lab()
     (call,) = add_short(lab, [0])
-    describe(lab, call.id, storage="tape")
-    done = run(configure(lab, **MIGRATION), seconds=SECONDS, **IMPATIENT)
-    assert done.process.returncode == 4 and "1 failed" in done.out and not muxed(lab, call.id)
+    change_descriptors(lab, call.id, storage="tape")
+    done = run_muxer(write_config(lab, **MIGRATION), seconds=TIMEOUT_SECONDS, **FAST_RETRY)
+    assert done.process.returncode == 4 and "1 failed" in done.out and not muxed_entries(lab, call.id)
 
 
 @pytest.mark.parametrize("slash", ["", "/"])
 def test_a_storage_path_with_and_without_a_closing_slash(make_lab: Make, slash: str) -> None:
     lab = make_lab()
     (call,) = add_short(lab, [0])
-    describe(lab, call.id, data={"storagePath": f"{lab.dav_url}/screens{slash}"})
-    done = run(configure(lab, **MIGRATION), seconds=SECONDS, **IMPATIENT)
+    change_descriptors(lab, call.id, data={"storagePath": f"{lab.dav_url}/screens{slash}"})
+    done = run_muxer(write_config(lab, **MIGRATION), seconds=TIMEOUT_SECONDS, **FAST_RETRY)
     assert done.process.returncode == 0, done.out
-    (entry,) = muxed(lab, call.id)
+    (entry,) = muxed_entries(lab, call.id)
     assert screen_file(lab, call).with_name(entry["mediaId"]).is_file()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.support import own_openssl
-from tests.support.daemon import PACKAGE, Muxer, run
+from tests.support.daemon import PACKAGE, MuxerProcess, run_muxer
 
 from muxer.lab.cases import Case
 from muxer.lab.lab import Lab
@@ -17,39 +17,39 @@ Make = Callable[..., Lab]
 NO_SUCH_CALL = "startTime=1&endTime=2"
 
 
-def configured(lab: Lab, openssl: str, query: str) -> Path:
+def write_config(lab: Lab, openssl: str, query: str) -> Path:
     config = lab.folder / "muxer.cfg"
     overrides = {"processing.openssl": openssl, "advanced.call_recording_query_string": query}
     config.write_text(lab.config_text(**overrides))
     return config
 
 
-def log_of(lab: Lab) -> str:
+def read_log(lab: Lab) -> str:
     return (lab.folder / "log" / "recording-muxer-single.log").read_text()
 
 
 def test_the_command_of_the_guide_without_a_shell_to_expand_it(make_lab: Make, tmp_path: Path) -> None:
     """A whole run, as LCA starts it: the variable arrives as it is written."""
-    openssl = own_openssl.make(tmp_path / "openssl")
+    openssl = own_openssl.build_openssl(tmp_path / "openssl")
     lab = make_lab()
     (call,) = lab.add_case(Case.ENCRYPTED)
-    config = configured(lab, str(openssl), "startTime=0")
-    done = run(config, through=("env", f"LD_LIBRARY_PATH={openssl.parent}:$LD_LIBRARY_PATH"))
+    config = write_config(lab, str(openssl), "startTime=0")
+    done = run_muxer(config, through=("env", f"LD_LIBRARY_PATH={openssl.parent}:$LD_LIBRARY_PATH"))
     assert done.process.returncode == 0, done.err
-    media = (lab.store.screen(call.id) or {})["mediaFiles"]
+    media = (lab.store.get_screen(call.id) or {})["mediaFiles"]
     (muxed,) = [one for one in media if "muxed_mediaIds" in one["parameters"]]
-    lab.decrypt(muxed["pkcs7"], lab.site.media.folder / "screens" / muxed["mediaId"], tmp_path / "clear.mp4")
+    lab.decrypt_file(muxed["pkcs7"], lab.site.media.folder / "screens" / muxed["mediaId"], tmp_path / "clear.mp4")
     assert b"ftyp" in (tmp_path / "clear.mp4").read_bytes()[:16]
-    assert f"openssl is {openssl}: OpenSSL" in log_of(lab)
+    assert f"openssl is {openssl}: OpenSSL" in read_log(lab)
 
 
 @pytest.mark.parametrize("by_a_shell", [True, False], ids=["the command of the guide", "nothing but the path"])
 def test_it_starts_with(make_lab: Make, tmp_path: Path, by_a_shell: bool) -> None:
-    openssl = own_openssl.make(tmp_path / "openssl")
+    openssl = own_openssl.build_openssl(tmp_path / "openssl")
     lab = make_lab()
-    config = configured(lab, str(openssl), NO_SUCH_CALL)
+    config = write_config(lab, str(openssl), NO_SUCH_CALL)
     command = f'exec env LD_LIBRARY_PATH={openssl.parent}:$LD_LIBRARY_PATH "$@"'
-    done = run(config, through=("sh", "-c", command, "sh") if by_a_shell else ())
+    done = run_muxer(config, through=("sh", "-c", command, "sh") if by_a_shell else ())
     assert done.process.returncode == 0, done.err
     assert "0 recordings found" in done.out
 
@@ -57,27 +57,27 @@ def test_it_starts_with(make_lab: Make, tmp_path: Path, by_a_shell: bool) -> Non
 def test_builds_in_thirdparty_are_used_without_a_word_in_the_configuration(make_lab: Make, tmp_path: Path) -> None:
     installed = tmp_path / "installed"
     shutil.copytree(PACKAGE, installed / "muxer", ignore=shutil.ignore_patterns("__pycache__", "lab"))
-    openssl = own_openssl.make(installed / "thirdparty/openssl/openssl-3.0.13", "bin/openssl", "lib")
+    openssl = own_openssl.build_openssl(installed / "thirdparty/openssl/openssl-3.0.13", "bin/openssl", "lib")
     ffmpeg = installed / "thirdparty/ffmpeg/ffmpeg-7-static/ffmpeg"
     ffmpeg.parent.mkdir(parents=True)
     ffmpeg.write_text('#!/bin/sh\nexec ffmpeg "$@"\n')
     lab = make_lab()
-    config = configured(lab, "", NO_SUCH_CALL)
-    refused = run(config, package=installed / "muxer")
+    config = write_config(lab, "", NO_SUCH_CALL)
+    refused = run_muxer(config, package=installed / "muxer")
     assert refused.process.returncode == 2
     assert "[processing] ffmpeg: " in refused.err and f"{ffmpeg}, which this account may not execute" in refused.err
     ffmpeg.chmod(0o755)
-    done = run(config, package=installed / "muxer")
+    done = run_muxer(config, package=installed / "muxer")
     assert done.process.returncode == 0, done.err
-    log = log_of(lab)
+    log = read_log(lab)
     assert f"openssl is {openssl}: OpenSSL" in log
     assert f"ffmpeg is {ffmpeg}: ffmpeg version" in log
     assert f"ffprobe is {shutil.which('ffprobe')}: ffprobe version" in log
 
 
 def test_libraries_that_are_not_found_are_said_at_the_start(make_lab: Make, tmp_path: Path) -> None:
-    openssl = own_openssl.make(tmp_path / "openssl", "bin/openssl", "elsewhere")
-    with Muxer(configured(make_lab(), str(openssl), NO_SUCH_CALL)) as muxer:
+    openssl = own_openssl.build_openssl(tmp_path / "openssl", "bin/openssl", "elsewhere")
+    with MuxerProcess(write_config(make_lab(), str(openssl), NO_SUCH_CALL)) as muxer:
         assert muxer.wait(60) == 2
     assert "[processing] openssl: cannot be used: " in muxer.err and "libssl.so.9" in muxer.err
     assert "put them beside it (the same folder, ../lib or ../lib64), or name their folder in LD_LIBRARY_PATH" in muxer.err

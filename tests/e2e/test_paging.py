@@ -8,41 +8,41 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from tests.support.calls import add_short, configure, log_of, messages, muxed, muxed_by
-from tests.support.checking import configured
-from tests.support.checking import run as check
-from tests.support.daemon import IMPATIENT, Muxer, run, wait_until
+from tests.support.calls import add_short, write_config, log_of, log_messages, muxed_entries, muxed_by
+from tests.support.checking import write_check_config
+from tests.support.checking import run_check as check
+from tests.support.daemon import FAST_RETRY, MuxerProcess, run_muxer, wait_until
 
 from muxer.lab.lab import Lab
 
 Make = Callable[..., Lab]
-SECONDS = 90
+TIMEOUT_SECONDS = 90
 SCAN = {"advanced__call_recording_query_string": "startTime=0&scanAndScroll=true", "advanced__pagination": "2"}
 PLAIN = {"advanced__call_recording_query_string": "startTime=0", "advanced__pagination": "2"}
-UNDERSTOOD = ("nextUri", "nextPage", "nextPageUri", "links", "_links", "pagination", "object", "header", "scrollId")
-COUNT = 5
+LINK_FORMS = ("nextUri", "nextPage", "nextPageUri", "links", "_links", "pagination", "object", "header", "scrollId")
+CALL_COUNT = 5
 
 
-def summary(out: str) -> tuple[int, int, int]:
+def parse_summary(out: str) -> tuple[int, int, int]:
     """Return found, muxed and failed of a migration's summary."""
     found = re.search(r"(\d+) recordings found[^,]*, (\d+) files muxed,.* (\d+) failed", out)
     assert found is not None, out
     return int(found[1]), int(found[2]), int(found[3])
 
 
-def warnings(config: Path, text: str) -> list[str]:
-    return [one for one in messages(log_of(config)) if text in one]
+def matching_messages(config: Path, text: str) -> list[str]:
+    return [one for one in log_messages(log_of(config)) if text in one]
 
 
-@pytest.mark.parametrize("form", UNDERSTOOD)
+@pytest.mark.parametrize("form", LINK_FORMS)
 def test_every_form_of_a_link_is_followed_to_the_last_page(make_lab: Make, form: str) -> None:
     lab = make_lab(link_form=form)
-    calls = add_short(lab, range(COUNT))
-    config = configure(lab, **SCAN)
-    done = run(config, seconds=SECONDS)
-    assert (done.process.returncode, *summary(done.out)) == (0, COUNT, COUNT, 0), done.out
-    assert all(len(muxed(lab, call.id)) == 1 for call in calls)
-    assert not warnings(config, "keys of the response")
+    calls = add_short(lab, range(CALL_COUNT))
+    config = write_config(lab, **SCAN)
+    done = run_muxer(config, seconds=TIMEOUT_SECONDS)
+    assert (done.process.returncode, *parse_summary(done.out)) == (0, CALL_COUNT, CALL_COUNT, 0), done.out
+    assert all(len(muxed_entries(lab, call.id)) == 1 for call in calls)
+    assert not matching_messages(config, "keys of the response")
 
 
 @pytest.mark.parametrize(("query", "form"), [(SCAN, "unknown"), (PLAIN, "unknown"), (PLAIN, "none"), (PLAIN, "scrollId")])
@@ -50,99 +50,99 @@ def test_a_link_that_is_not_understood_loses_nothing_and_is_named(
     make_lab: Make, query: dict[str, str], form: str
 ) -> None:
     lab = make_lab(link_form=form, scroll_empty_first_page=False)
-    calls = add_short(lab, range(COUNT))
-    config = configure(lab, **query)
-    done = run(config, seconds=SECONDS)
-    assert (done.process.returncode, *summary(done.out)) == (0, COUNT, COUNT, 0), done.out
-    assert all(len(muxed(lab, call.id)) == 1 for call in calls)
-    (warned,) = warnings(config, "no link to the next page that the muxer understands")
+    calls = add_short(lab, range(CALL_COUNT))
+    config = write_config(lab, **query)
+    done = run_muxer(config, seconds=TIMEOUT_SECONDS)
+    assert (done.process.returncode, *parse_summary(done.out)) == (0, CALL_COUNT, CALL_COUNT, 0), done.out
+    assert all(len(muxed_entries(lab, call.id)) == 1 for call in calls)
+    (warned,) = matching_messages(config, "no link to the next page that the muxer understands")
     assert "keys of the response: statusCode, recordings" in warned and ("cursor" in warned) == (form == "unknown")
 
 
 @pytest.mark.parametrize("form", ["paging", "unknown"])
 def test_an_empty_scan_page_without_link_loses_nothing(make_lab: Make, form: str) -> None:
     lab = make_lab(empty_scans=True, link_form=form)
-    calls = add_short(lab, range(COUNT))
-    config = configure(lab, **SCAN)
-    done = run(config, seconds=SECONDS)
-    assert (done.process.returncode, *summary(done.out)) == (0, COUNT, COUNT, 0), done.out
-    assert all(len(muxed(lab, call.id)) == 1 for call in calls)
-    (warned,) = warnings(config, "empty page without a link")
+    calls = add_short(lab, range(CALL_COUNT))
+    config = write_config(lab, **SCAN)
+    done = run_muxer(config, seconds=TIMEOUT_SECONDS)
+    assert (done.process.returncode, *parse_summary(done.out)) == (0, CALL_COUNT, CALL_COUNT, 0), done.out
+    assert all(len(muxed_entries(lab, call.id)) == 1 for call in calls)
+    (warned,) = matching_messages(config, "empty page without a link")
     assert "keys of the response: statusCode, recordings" in warned
 
 
 def test_pages_that_are_refused_are_replaced_by_time_windows(make_lab: Make) -> None:
     lab = make_lab(pages_refused_from=2)
-    calls = add_short(lab, range(0, 100 * COUNT, 100), timedelta(minutes=30))
-    config = configure(lab, **PLAIN)
-    done = run(config, seconds=SECONDS, **IMPATIENT)
-    assert (done.process.returncode, *summary(done.out)) == (0, COUNT, COUNT, 0), done.out
-    assert all(len(muxed(lab, call.id)) == 1 for call in calls)
-    assert "page 2 of the query: " in warnings(config, "the query failed and is begun again")[0]
-    assert len(warnings(config, "RWS refuses page 2 of a query at every attempt")) == 1
+    calls = add_short(lab, range(0, 100 * CALL_COUNT, 100), timedelta(minutes=30))
+    config = write_config(lab, **PLAIN)
+    done = run_muxer(config, seconds=TIMEOUT_SECONDS, **FAST_RETRY)
+    assert (done.process.returncode, *parse_summary(done.out)) == (0, CALL_COUNT, CALL_COUNT, 0), done.out
+    assert all(len(muxed_entries(lab, call.id)) == 1 for call in calls)
+    assert "page 2 of the query: " in matching_messages(config, "the query failed and is begun again")[0]
+    assert len(matching_messages(config, "RWS refuses page 2 of a query at every attempt")) == 1
 
 
 def test_a_run_that_may_not_have_seen_everything_ends_with_4(make_lab: Make) -> None:
     """All calls began in the same second: no time window separates them."""
     lab = make_lab(pages_refused_from=2, page_cap=2)
-    first, *others = add_short(lab, range(COUNT))
-    times = {name: (lab.store.call(first.id) or {})[name] for name in ("startTime", "stopTime")}
+    first, *others = add_short(lab, range(CALL_COUNT))
+    times = {name: (lab.store.get_call(first.id) or {})[name] for name in ("startTime", "stopTime")}
     for call in others:
-        lab.store.add_call({**(lab.store.call(call.id) or {}), **times})
-    config = configure(lab, **PLAIN)
-    done = run(config, seconds=SECONDS, **IMPATIENT)
+        lab.store.add_call({**(lab.store.get_call(call.id) or {}), **times})
+    config = write_config(lab, **PLAIN)
+    done = run_muxer(config, seconds=TIMEOUT_SECONDS, **FAST_RETRY)
     assert done.process.returncode == 4
     assert "migration not complete" in done.out and "[advanced] pagination" in done.out
-    assert warnings(config, "RWS may not have shown all call recordings: RWS refuses page 2")
+    assert matching_messages(config, "RWS may not have shown all call recordings: RWS refuses page 2")
 
 
 def test_polls_find_everything_and_count_what_differs(make_lab: Make) -> None:
     """Calls of two hours, a page of two, and no link: the daemon muxes all of them; the first poll that ends is complete."""
     lab = make_lab(link_form="unknown", scroll_empty_first_page=False)
-    calls = add_short(lab, range(0, 600 * COUNT, 600), timedelta(hours=2))
-    config = configure(lab, advanced__pagination="2")
-    with Muxer(config) as muxer:
-        wait_until(lambda: len(muxed_by(log_of(config))) == COUNT, SECONDS, "all muxed", log_of(config))
+    calls = add_short(lab, range(0, 600 * CALL_COUNT, 600), timedelta(hours=2))
+    config = write_config(lab, advanced__pagination="2")
+    with MuxerProcess(config) as muxer:
+        wait_until(lambda: len(muxed_by(log_of(config))) == CALL_COUNT, TIMEOUT_SECONDS, "all muxed", log_of(config))
         assert muxer.stop() == 0
     assert sorted(muxed_by(log_of(config))) == sorted(call.id for call in calls)
-    assert not warnings(config, "the poll failed")
-    assert len(warnings(config, "keys of the response: statusCode, recordings, cursor {following}")) <= 1
+    assert not matching_messages(config, "the poll failed")
+    assert len(matching_messages(config, "keys of the response: statusCode, recordings, cursor {following}")) <= 1
 
 
 def test_check_names_the_keys_of_the_response(make_lab: Make, tmp_path: Path) -> None:
     lab = make_lab(link_form="unknown", scroll_empty_first_page=False)
-    add_short(lab, range(COUNT))
-    done = check(configured(lab, tmp_path, advanced__pagination="2"))
-    line = done.of("RWS pages")
+    add_short(lab, range(CALL_COUNT))
+    done = check(write_check_config(lab, tmp_path, advanced__pagination="2"))
+    line = done.line_of("RWS pages")
     assert line.status == "failed" and "keys of the response: statusCode, recordings, cursor" in line.found
-    assert done.of("RWS window").found.endswith(f"{COUNT} call recordings") and done.exit_code == 1
+    assert done.line_of("RWS window").found.endswith(f"{CALL_COUNT} call recordings") and done.exit_code == 1
 
 
 def test_a_response_without_a_list_of_recordings_is_no_empty_window(make_lab: Make, tmp_path: Path) -> None:
     lab = make_lab()
     lab.store.fail_next("rws", "GET", "/recordings?", 200, times=99, body=b'{"statusCode":0,"items":[{"id":"C1"}]}')
-    done = run(configure(lab, **PLAIN), seconds=SECONDS, **IMPATIENT)
+    done = run_muxer(write_config(lab, **PLAIN), seconds=TIMEOUT_SECONDS, **FAST_RETRY)
     assert done.process.returncode == 4 and "keys of the response: statusCode, items" in done.out
-    checked = check(configured(lab, tmp_path))
-    assert checked.exit_code == 1 and checked.of("RWS login").status == "ok"
+    checked = check(write_check_config(lab, tmp_path))
+    assert checked.exit_code == 1 and checked.line_of("RWS login").status == "ok"
     assert [one.check for one in checked.lines if one.status == "failed"] == ["RWS pages"]
-    assert "keys of the response: statusCode, items" in checked.of("RWS pages").found
+    assert "keys of the response: statusCode, items" in checked.line_of("RWS pages").found
 
 
 def test_check_reports_an_empty_scan_page_and_a_refused_page(make_lab: Make, tmp_path: Path) -> None:
     lab = make_lab(empty_scans=True, pages_refused_from=2)
-    add_short(lab, range(0, 100 * COUNT, 100), timedelta(minutes=30))
-    done = check(configured(lab, tmp_path, advanced__pagination="2"))
+    add_short(lab, range(0, 100 * CALL_COUNT, 100), timedelta(minutes=30))
+    done = check(write_check_config(lab, tmp_path, advanced__pagination="2"))
     pages = [one for one in done.lines if one.check == "RWS pages"]
     assert [one.status for one in pages] == ["failed", "failed"], done.text
     assert "refuses page 2" in pages[0].found and "empty page" in pages[1].found
-    assert done.of("RWS window").found.endswith(f"{COUNT} call recordings")
+    assert done.line_of("RWS window").found.endswith(f"{CALL_COUNT} call recordings")
 
 
-@pytest.mark.parametrize("form", ["paging", *UNDERSTOOD])
+@pytest.mark.parametrize("form", ["paging", *LINK_FORMS])
 def test_check_has_nothing_to_say_about_links_that_are_understood(make_lab: Make, tmp_path: Path, form: str) -> None:
     lab = make_lab(link_form=form)
-    add_short(lab, range(COUNT))
-    done = check(configured(lab, tmp_path, advanced__pagination="2"))
+    add_short(lab, range(CALL_COUNT))
+    done = check(write_check_config(lab, tmp_path, advanced__pagination="2"))
     assert not [one for one in done.lines if one.check == "RWS pages"]
-    assert done.of("RWS window").found.endswith(f"{COUNT} call recordings")
+    assert done.line_of("RWS window").found.endswith(f"{CALL_COUNT} call recordings")

@@ -8,16 +8,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.commands import inside, inside_json, run, run_on_terminal
-from tests.support.daemon import Muxer, wait_until
-from tests.support.running import configured, muxed
+from tests.support.commands import run_in_process, run_json_in_process, run_subprocess, run_on_terminal
+from tests.support.daemon import MuxerProcess, wait_until
+from tests.support.running import write_config, muxed_entries
 
-from muxer.lab.cases import PLANS, Case
+from muxer.lab.cases import CASE_PLANS, Case
 from muxer.lab.lab import Lab
-from muxer.sharding import shard
+from muxer.sharding import shard_of
 
 Make = Callable[..., Lab]
-IDS = {plan.name: plan.recording_id() for plans in PLANS.values() for plan in plans}
+IDS = {plan.name: plan.recording_id() for plans in CASE_PLANS.values() for plan in plans}
 CASES = [Case.GAPS, Case.TRANSFER, Case.ENCRYPTED, Case.BEFORE, Case.NOTHING]
 
 
@@ -30,25 +30,25 @@ def lab(tmp_path_factory: pytest.TempPathFactory, kept_lab: type[Lab]) -> Iterat
 
 @pytest.fixture(scope="module")
 def config(lab: Lab) -> Path:
-    return configured(lab)[0]
+    return write_config(lab)[0]
 
 
-def everything(lab: Lab) -> dict[str, object]:
+def stored_state(lab: Lab) -> dict[str, object]:
     """Return what a write would change."""
     folder = lab.site.media.folder
     files = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    recordings = {one: (lab.store.call(one), lab.store.screen(one)) for one in lab.store.find(lambda _: True)}
+    recordings = {one: (lab.store.get_call(one), lab.store.get_screen(one)) for one in lab.store.find_calls(lambda _: True)}
     return {"files": files, "recordings": recordings}
 
 
-def left(lab: Lab) -> list[str]:
+def temp_files(lab: Lab) -> list[str]:
     """Return what commands have left in the temporary folder."""
     return [path.name for path in (lab.folder / "temp").glob("command-*")]
 
 
 def test_a_call_with_gaps_is_told_and_drawn_and_nothing_is_written(lab: Lab, config: Path) -> None:
-    before, seen = everything(lab), len(lab.store.requests)
-    code, out, err = run(config, "plan", IDS["gaps"])
+    before, seen = stored_state(lab), len(lab.store.served_requests)
+    code, out, err = run_subprocess(config, "plan", IDS["gaps"])
     assert (code, err) == (0, "")
     assert out.isascii()
     for text in (
@@ -65,13 +65,13 @@ def test_a_call_with_gaps_is_told_and_drawn_and_nothing_is_written(lab: Lab, con
         assert text in out
     [result] = [line for line in out.splitlines() if line.startswith("result ")]
     assert re.fullmatch(r"\.+=+\.+=+\.+", result.split()[1])
-    assert {one.method for one in lab.store.requests[seen:]} <= {"GET"}
-    assert everything(lab) == before
-    assert left(lab) == []
+    assert {one.method for one in lab.store.served_requests[seen:]} <= {"GET"}
+    assert stored_state(lab) == before
+    assert temp_files(lab) == []
 
 
 def test_the_same_as_json(lab: Lab, config: Path) -> None:
-    told = inside_json(config, "plan", IDS["before"])
+    told = run_json_in_process(config, "plan", IDS["before"])
     [target] = told["targets"]
     assert (target["published"], target["needs_work"]) == (False, True)
     assert [source["encrypted"] for source in target["sources"]] == [False, False]
@@ -84,29 +84,29 @@ def test_the_same_as_json(lab: Lab, config: Path) -> None:
 
 
 def test_without_fetching_no_storage_is_asked(lab: Lab, config: Path) -> None:
-    seen = len(lab.store.requests)
-    told = inside_json(config, "plan", IDS["transfer"], "--no-fetch")
+    seen = len(lab.store.served_requests)
+    told = run_json_in_process(config, "plan", IDS["transfer"], "--no-fetch")
     assert [target["agent"] for target in told["targets"]] == ["agent1", "agent2"]
     assert [target["gaps"] for target in told["targets"]] == [[{"begin": 15, "end": 32}], [{"begin": 0, "end": 16}]]
-    assert {one.service for one in lab.store.requests[seen:]} == {"rws"}
+    assert {one.service for one in lab.store.served_requests[seen:]} == {"rws"}
 
 
 def test_its_shard_is_said_when_sharding_is_on(lab: Lab, config: Path, tmp_path: Path) -> None:
-    assert "shard" not in inside_json(config, "plan", IDS["transfer"], "--no-fetch")
-    mine = shard(IDS["transfer"], 3)
+    assert "shard" not in run_json_in_process(config, "plan", IDS["transfer"], "--no-fetch")
+    mine = shard_of(IDS["transfer"], 3)
     text, sharded = config.read_text(), tmp_path / "muxer.cfg"
     for number, kind, ours in ((mine, "primary", mine), (mine, "backup", (mine + 1) % 3)):
         options = f"muxer_id = {number}\nmuxer_type = {kind}\ntotal_muxers = 3\n"
         sharded.write_text(text.replace("[processing]\n", f"[processing]\n{options}"))
-        code, out, err = inside(sharded, "plan", IDS["transfer"], "--no-fetch")
+        code, out, err = run_in_process(sharded, "plan", IDS["transfer"], "--no-fetch")
         whose = "this instance's" if ours == mine else f"not this instance's, which is {ours}"
         assert code == 0 and f"\nshard {mine} of 3 (counted from 0): {whose}\n" in out, err
-    told = inside_json(sharded, "plan", IDS["transfer"], "--no-fetch")
+    told = run_json_in_process(sharded, "plan", IDS["transfer"], "--no-fetch")
     assert told["shard"] == {"number": mine, "of": 3, "ours": (mine + 1) % 3}
 
 
 def test_one_that_is_done_is_told_with_the_name_that_a_further_one_would_have(lab: Lab, config: Path) -> None:
-    code, out, _ = inside(config, "plan", IDS["muxed"], "--no-fetch")
+    code, out, _ = run_in_process(config, "plan", IDS["muxed"], "--no-fetch")
     assert code == 0
     assert "done already, " in out and "_lab_muxed.mp4" in out and "by mux --force" in out
 
@@ -116,7 +116,7 @@ def test_one_that_is_done_is_told_with_the_name_that_a_further_one_would_have(la
     [("", "RWS knows no call recording 'nobody'"), ("no-screen", "it has no screen recording; nothing is to be muxed")],
 )
 def test_what_cannot_be_planned_is_said(lab: Lab, config: Path, name: str, text: str) -> None:
-    code, out, err = inside(config, "plan", IDS[name] if name else "nobody")
+    code, out, err = run_in_process(config, "plan", IDS[name] if name else "nobody")
     assert (code, out) == (1, "")
     assert text in err and "Traceback" not in err
 
@@ -126,13 +126,13 @@ def test_broken_media_are_named_and_the_rest_is_told(lab: Lab, config: Path) -> 
     content = name.read_bytes()
     name.write_bytes(content[: len(content) // 2])
     try:
-        code, out, _ = inside(config, "plan", IDS["before"])
+        code, out, _ = run_in_process(config, "plan", IDS["before"])
     finally:
         name.write_bytes(content)
     assert code == 1
     assert re.search(rf"error +MUX-222 MediaIncomplete: {re.escape(name.name)}: .*\nwhat to do +\w", out)
     assert "stored as" in out
-    assert left(lab) == []
+    assert temp_files(lab) == []
 
 
 @pytest.mark.parametrize("kind", ["down", "denied"])
@@ -142,7 +142,7 @@ def test_without_rcs_an_encrypted_call_is_said_to_fail(lab: Lab, config: Path, k
     other.write_text(text.replace(lab.rcs_url, "http://127.0.0.1:9") if kind == "down" else text)
     lab.rcs_permission = kind != "denied"
     try:
-        code, out, _ = inside(other, "plan", IDS["encrypted"])
+        code, out, _ = run_in_process(other, "plan", IDS["encrypted"])
     finally:
         lab.rcs_permission = True
     assert code == 1
@@ -165,15 +165,15 @@ def test_on_a_terminal_it_is_drawn_in_colours_and_fits(lab: Lab, config: Path) -
 def test_beside_a_running_muxer(make_lab: Make) -> None:
     lab = make_lab(encryption_group="missing")
     lab.add_case(Case.PLAIN)
-    config, log = configured(lab)
-    with Muxer(config) as muxer:
-        wait_until(lambda: muxed(lab, IDS["plain"]), 60, "the muxed file", log)
-        told = inside_json(config, "plan", IDS["plain"])
+    config, log = write_config(lab)
+    with MuxerProcess(config) as muxer:
+        wait_until(lambda: muxed_entries(lab, IDS["plain"]), 60, "the muxed file", log)
+        told = run_json_in_process(config, "plan", IDS["plain"])
         assert muxer.process.poll() is None
         assert muxer.stop() == 0
     [target] = told["targets"]
     assert target["done"] and target["method"] == "copy"
-    assert left(lab) == []
+    assert temp_files(lab) == []
 
 
 def test_a_disk_without_room_is_said(lab: Lab, tmp_path: Path) -> None:
@@ -181,13 +181,13 @@ def test_a_disk_without_room_is_said(lab: Lab, tmp_path: Path) -> None:
     sizes = lab.config_text(**{"processing.min_free_megabytes": "1"})
     config.write_text(sizes)
     id = IDS["gaps"]
-    call = lab.store.call(id)
+    call = lab.store.get_call(id)
     assert call is not None
     huge = json.loads(json.dumps(call))
     huge["mediaFiles"][0]["size"] = str(1 << 45)
     lab.store.add_call(huge)
     try:
-        code, out, _ = inside(config, "plan", id)
+        code, out, _ = run_in_process(config, "plan", id)
     finally:
         lab.store.add_call(call)
     assert code == 1

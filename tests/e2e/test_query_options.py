@@ -6,13 +6,13 @@ from collections.abc import Callable
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
-from tests.support.calls import configure, log_of, messages
-from tests.support.daemon import Muxer, run, wait_until
+from tests.support.calls import write_config, log_of, log_messages
+from tests.support.daemon import MuxerProcess, run_muxer, wait_until
 
 from muxer.lab.lab import Lab
 
 Make = Callable[..., Lab]
-SECONDS = 60
+TIMEOUT_SECONDS = 60
 BUILT_IN = {"userData": "SRSScreenRecordingStateStarted", "scanAndScroll": "true"}
 WINDOW = ["startTime", "endTime", "limit"]
 VERSION = "/api/v2/diagnostics/version"
@@ -20,7 +20,7 @@ VERSION = "/api/v2/diagnostics/version"
 
 def first_query(lab: Lab) -> dict[str, str]:
     """Return the parameters of the first query of call recordings, each of which it has once."""
-    paths = [urlsplit(one.path) for one in lab.store.requests if one.service == "rws"]
+    paths = [urlsplit(one.path) for one in lab.store.served_requests if one.service == "rws"]
     pairs = parse_qsl(next(path.query for path in paths if path.path.endswith("/recordings")), keep_blank_values=True)
     assert len({name for name, _ in pairs}) == len(pairs)
     return dict(pairs)
@@ -40,16 +40,16 @@ def first_query(lab: Lab) -> dict[str, str]:
 )
 def test_the_extra_query_of_a_poll(make_lab: Make, version: str, configured: str, extra: dict[str, str]) -> None:
     lab = make_lab(version=version)
-    config = configure(lab, advanced__call_recording_extra_query_string=configured)
-    with Muxer(config) as muxer:
-        wait_until(lambda: "poll done" in messages(log_of(config)), SECONDS, "a poll", log_of(config))
+    config = write_config(lab, advanced__call_recording_extra_query_string=configured)
+    with MuxerProcess(config) as muxer:
+        wait_until(lambda: "poll done" in log_messages(log_of(config)), TIMEOUT_SECONDS, "a poll", log_of(config))
         assert muxer.stop() == 0
     query = first_query(lab)
     assert [name for name in query if name in WINDOW] == WINDOW
     assert {name: value for name, value in query.items() if name not in WINDOW} == extra
-    asked = [one for one in lab.store.requests if one.path == VERSION]
+    asked = [one for one in lab.store.served_requests if one.path == VERSION]
     assert bool(asked) is not bool(configured)
-    warned = [one for one in messages(log_of(config)) if "no version that can be read (8.5.205)" in one]
+    warned = [one for one in log_messages(log_of(config)) if "no version that can be read (8.5.205)" in one]
     assert bool(warned) is (version == "8.5.205")
     assert ("misprint" in muxer.err) is (">" in configured)
 
@@ -57,10 +57,10 @@ def test_the_extra_query_of_a_poll(make_lab: Make, version: str, configured: str
 @pytest.mark.parametrize("name", WINDOW)
 def test_the_window_in_an_extra_query_is_refused(make_lab: Make, name: str) -> None:
     lab = make_lab()
-    done = run(configure(lab, advanced__call_recording_extra_query_string=f"userName=x&{name}=5"), seconds=SECONDS)
+    done = run_muxer(write_config(lab, advanced__call_recording_extra_query_string=f"userName=x&{name}=5"), seconds=TIMEOUT_SECONDS)
     assert done.process.returncode == 2
     assert f"[advanced] call_recording_extra_query_string = 'userName=x&{name}=5': must not hold {name}" in done.err
-    assert not lab.store.requests
+    assert not lab.store.served_requests
 
 
 CALL = {
@@ -75,7 +75,7 @@ CALL = {
         {"contact": {"userName": "amber", "firstName": "Ann-Kathrin", "lastName": "O'Neill"}, "data": {"city": "A+B é&ß"}},
     ],
 }
-ALL_SIX = {
+SIX_PARAMETERS = {
     "callerPhoneNumber": "+49 (89) 555*",
     "dialedPhoneNumber": "S*100",
     "startTime": "1704189600000",
@@ -101,9 +101,9 @@ def test_all_six_parameters_reach_rws_unharmed_and_find_what_the_guide_says(
 ) -> None:
     lab = make_lab()
     lab.store.add_call(CALL | {"region": lab.region})
-    meant = ALL_SIX | changed
+    meant = SIX_PARAMETERS | changed
     written = "&".join(f"{name}={value.replace('&', '%26')}" for name, value in meant.items())
-    done = run(configure(lab, advanced__call_recording_query_string=written), seconds=SECONDS)
+    done = run_muxer(write_config(lab, advanced__call_recording_query_string=written), seconds=TIMEOUT_SECONDS)
     assert done.process.returncode == 0, done.err
     assert first_query(lab) == {**meant, "limit": "100"}
     assert f"{int(found)} recordings found" in done.out

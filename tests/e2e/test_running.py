@@ -14,15 +14,15 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from tests.support.daemon import IMPATIENT, PACKAGE, PYTHON, Muxer, log_lines, run, wait_until
-from tests.support.running import configured, hanging, labelled, messages, muxed, slow_program
-from tests.support.stand_in import lacking
+from tests.support.daemon import FAST_RETRY, PACKAGE, PYTHON, MuxerProcess, log_lines, run_muxer, wait_until
+from tests.support.running import write_config, hanging_mark, labelled_ids, log_messages, muxed_entries, write_slow_program
+from tests.support.stand_in import write_lacking
 
 from muxer.lab.cases import Case
 from muxer.lab.lab import Lab
 
 Make = Callable[..., Lab]
-SECONDS = 60
+TIMEOUT_SECONDS = 60
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ SECONDS = 60
 def test_the_command_line_is_read_as_the_guide_prints_it(tmp_path: Path, arguments: list[str], said: str) -> None:
     """And what is wrong with it stands in the log too: under LCA nobody sees stderr."""
     command = [PYTHON, str(PACKAGE / "muxer_process.py"), *arguments]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=SECONDS)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=TIMEOUT_SECONDS)
     assert done.returncode == 2
     assert said in done.stderr
     assert f"cannot start: MUX-101 {said}" in (tmp_path / "recording-muxer-single.log").read_text()
@@ -49,7 +49,7 @@ def test_every_mistake_is_reported_at_once_and_the_exit_code_is_2(tmp_path: Path
         "[processing]\nwindow_past = soon\ntemp_dir = /no/such/folder\nffmpeg = /no/such/ffmpeg\nmin-poll_intervall = 3\n"
         f"[logfile]\nlogfile_path = {tmp_path}\n"
     )
-    done = run(config, "--muxer-type=main", "--muxer-id=0", seconds=SECONDS)
+    done = run_muxer(config, "--muxer-type=main", "--muxer-id=0", seconds=TIMEOUT_SECONDS)
     assert done.process.returncode == 2
     for where in (
         *("[htcc] base_uri", "[htcc] contact_center_id", "[htcc] rws_timeout", "[htcc] trusted_ca"),
@@ -62,7 +62,7 @@ def test_every_mistake_is_reported_at_once_and_the_exit_code_is_2(tmp_path: Path
 
 
 def test_a_missing_configuration_file_is_said(tmp_path: Path) -> None:
-    done = run(tmp_path / "nowhere.cfg", seconds=SECONDS)
+    done = run_muxer(tmp_path / "nowhere.cfg", seconds=TIMEOUT_SECONDS)
     assert done.process.returncode == 2 and "does not exist" in done.err
 
 
@@ -71,8 +71,8 @@ def test_a_program_that_does_not_run_is_said(make_lab: Make, tmp_path: Path, pro
     broken = tmp_path / "broken"
     broken.write_text("#!/bin/sh\necho 'no such library' >&2\nexit 127\n")
     broken.chmod(0o755)
-    config, _ = configured(make_lab(), **{f"processing__{program}": str(broken)})
-    done = run(config, seconds=SECONDS)
+    config, _ = write_config(make_lab(), **{f"processing__{program}": str(broken)})
+    done = run_muxer(config, seconds=TIMEOUT_SECONDS)
     assert done.process.returncode == 2
     assert f"[processing] {program}" in done.err and "no such library" in done.err
 
@@ -90,19 +90,19 @@ def test_a_program_that_does_not_run_is_said(make_lab: Make, tmp_path: Path, pro
 def test_a_build_that_lacks_something_is_refused_at_the_start(
     make_lab: Make, tmp_path: Path, program: str, word: str, said: str
 ) -> None:
-    build = lacking(tmp_path, program, word, "nosuchthing")
-    config, log = configured(make_lab(), **{f"processing__{program}": str(build)})
-    done = run(config, seconds=SECONDS)
+    build = write_lacking(tmp_path, program, word, "nosuchthing")
+    config, log = write_config(make_lab(), **{f"processing__{program}": str(build)})
+    done = run_muxer(config, seconds=TIMEOUT_SECONDS)
     assert done.process.returncode == 2
     assert f"[processing] {program}" in done.err and said in done.err and "version 4.2 or later" in done.err
-    assert any("cannot start" in one and said in one for one in messages(log))
+    assert any("cannot start" in one and said in one for one in log_messages(log))
 
 
 def test_a_second_instance_on_one_temporary_folder_is_refused(make_lab: Make) -> None:
-    config, log = configured(make_lab())
-    with Muxer(config) as first:
-        wait_until(lambda: "poll done" in messages(log), SECONDS, "a poll", log)
-        second = run(config, seconds=SECONDS)
+    config, log = write_config(make_lab())
+    with MuxerProcess(config) as first:
+        wait_until(lambda: "poll done" in log_messages(log), TIMEOUT_SECONDS, "a poll", log)
+        second = run_muxer(config, seconds=TIMEOUT_SECONDS)
         assert second.process.returncode == 2
         assert "another instance" in second.err and str(first.process.pid) in second.err
         assert first.stop() == 0
@@ -110,23 +110,23 @@ def test_a_second_instance_on_one_temporary_folder_is_refused(make_lab: Make) ->
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_an_idle_muxer_stops_at_once_with_code_0(make_lab: Make, number: int) -> None:
-    config, log = configured(make_lab(), processing__min_poll_interval="5")
-    with Muxer(config) as muxer:
-        wait_until(lambda: "poll done" in messages(log), SECONDS, "a poll", log)
+    config, log = write_config(make_lab(), processing__min_poll_interval="5")
+    with MuxerProcess(config) as muxer:
+        wait_until(lambda: "poll done" in log_messages(log), TIMEOUT_SECONDS, "a poll", log)
         before = time.monotonic()
         assert muxer.stop(number) == 0
         assert time.monotonic() - before < 10
 
 
 def test_a_stop_while_services_hang_takes_less_than_ten_seconds(make_lab: Make, tmp_path: Path) -> None:
-    config, log = configured(make_lab())
+    config, log = write_config(make_lab())
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen(5)
         text = re.sub(r"base_uri = \S+", f"base_uri = http://127.0.0.1:{silent.getsockname()[1]}", config.read_text())
         config.write_text(text)
-        with Muxer(config) as muxer:
-            wait_until(lambda: any("temporary files" in one for one in messages(log)), SECONDS, "the start", log)
+        with MuxerProcess(config) as muxer:
+            wait_until(lambda: any("temporary files" in one for one in log_messages(log)), TIMEOUT_SECONDS, "the start", log)
             time.sleep(1)
             before = time.monotonic()
             assert muxer.stop() == 0
@@ -136,23 +136,23 @@ def test_a_stop_while_services_hang_takes_less_than_ten_seconds(make_lab: Make, 
 def test_a_stop_in_the_middle_of_a_recording_leaves_nothing_behind(make_lab: Make, tmp_path: Path) -> None:
     lab = make_lab()
     (call,) = lab.add_case(Case.PLAIN)
-    slow = slow_program(tmp_path, "ffmpeg")
-    config, log = configured(lab, processing__ffmpeg=str(slow))
-    with Muxer(config) as muxer:
-        wait_until(hanging(slow).exists, SECONDS, "the mux", log)
+    slow = write_slow_program(tmp_path, "ffmpeg")
+    config, log = write_config(lab, processing__ffmpeg=str(slow))
+    with MuxerProcess(config) as muxer:
+        wait_until(hanging_mark(slow).exists, TIMEOUT_SECONDS, "the mux", log)
         before = time.monotonic()
         assert muxer.stop() == 0
         assert time.monotonic() - before < 10
     assert not list((lab.folder / "temp").glob("muxer-job-*"))
-    assert not orphans(slow)
-    config, log = configured(lab)
-    with Muxer(config) as muxer:
-        wait_until(lambda: call.id in labelled(lab), SECONDS, "the label", log)
+    assert not find_orphans(slow)
+    config, log = write_config(lab)
+    with MuxerProcess(config) as muxer:
+        wait_until(lambda: call.id in labelled_ids(lab), TIMEOUT_SECONDS, "the label", log)
         assert muxer.stop() == 0
-    assert len(muxed(lab, call.id)) == 1
+    assert len(muxed_entries(lab, call.id)) == 1
 
 
-def orphans(program: Path) -> list[str]:
+def find_orphans(program: Path) -> list[str]:
     found = []
     for process in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -166,30 +166,30 @@ def orphans(program: Path) -> list[str]:
 def test_kill_9_leaves_no_orphan_and_the_next_start_finishes(make_lab: Make, tmp_path: Path) -> None:
     lab = make_lab()
     (call,) = lab.add_case(Case.PLAIN)
-    slow = slow_program(tmp_path, "openssl")
-    config, log = configured(lab, processing__openssl=str(slow))
-    with Muxer(config) as muxer:
-        wait_until(lambda: "mux done" in messages(log), SECONDS, "the mux", log)
-        wait_until(lambda: orphans(slow), SECONDS, "the encryption", log)
+    slow = write_slow_program(tmp_path, "openssl")
+    config, log = write_config(lab, processing__openssl=str(slow))
+    with MuxerProcess(config) as muxer:
+        wait_until(lambda: "mux done" in log_messages(log), TIMEOUT_SECONDS, "the mux", log)
+        wait_until(lambda: find_orphans(slow), TIMEOUT_SECONDS, "the encryption", log)
         muxer.process.kill()
         muxer.process.wait()
-    wait_until(lambda: not orphans(slow), 10, "the end of the children")
+    wait_until(lambda: not find_orphans(slow), 10, "the end of the children")
     assert list((lab.folder / "temp").glob("muxer-job-*"))
-    config, log = configured(lab)
-    with Muxer(config) as muxer:
-        wait_until(lambda: call.id in labelled(lab), SECONDS, "the label", log)
+    config, log = write_config(lab)
+    with MuxerProcess(config) as muxer:
+        wait_until(lambda: call.id in labelled_ids(lab), TIMEOUT_SECONDS, "the label", log)
         assert muxer.stop() == 0
     assert not list((lab.folder / "temp").glob("muxer-job-*"))
-    assert len(muxed(lab, call.id)) == 1
+    assert len(muxed_entries(lab, call.id)) == 1
 
 
 def test_a_second_signal_ends_the_process_at_once(make_lab: Make, tmp_path: Path) -> None:
     lab = make_lab()
     lab.add_case(Case.PLAIN)
-    slow = slow_program(tmp_path, "ffmpeg")
-    config, log = configured(lab, processing__ffmpeg=str(slow))
-    with Muxer(config) as muxer:
-        wait_until(hanging(slow).exists, SECONDS, "the mux", log)
+    slow = write_slow_program(tmp_path, "ffmpeg")
+    config, log = write_config(lab, processing__ffmpeg=str(slow))
+    with MuxerProcess(config) as muxer:
+        wait_until(hanging_mark(slow).exists, TIMEOUT_SECONDS, "the mux", log)
         muxer.process.send_signal(signal.SIGTERM)
         time.sleep(0.5)
         before = time.monotonic()
@@ -200,19 +200,19 @@ def test_a_second_signal_ends_the_process_at_once(make_lab: Make, tmp_path: Path
 def test_rws_that_is_down_at_the_start_is_waited_for(make_lab: Make) -> None:
     lab = make_lab()
     (call,) = lab.add_case(Case.PLAIN)
-    config, log = configured(lab)
+    config, log = write_config(lab)
     lab.store.fail_next("rws", "GET", "/", 503, times=4)
-    with Muxer(config) as muxer:
-        wait_until(lambda: any("poll failed" in one for one in messages(log)), SECONDS, "a failed poll", log)
-        wait_until(lambda: call.id in labelled(lab), SECONDS, "the label", log)
+    with MuxerProcess(config) as muxer:
+        wait_until(lambda: any("poll failed" in one for one in log_messages(log)), TIMEOUT_SECONDS, "a failed poll", log)
+        wait_until(lambda: call.id in labelled_ids(lab), TIMEOUT_SECONDS, "the label", log)
         assert muxer.stop() == 0
 
 
 def test_the_polls_keep_their_cadence(make_lab: Make) -> None:
     lab = make_lab()
-    config, log = configured(lab, processing__min_poll_interval="0.02")
-    with Muxer(config) as muxer:
-        wait_until(lambda: messages(log).count("poll done") >= 4, SECONDS, "four polls", log)
+    config, log = write_config(lab, processing__min_poll_interval="0.02")
+    with MuxerProcess(config) as muxer:
+        wait_until(lambda: log_messages(log).count("poll done") >= 4, TIMEOUT_SECONDS, "four polls", log)
         assert muxer.stop() == 0
     times = [datetime.fromisoformat(line["time"]).timestamp() for line in log_lines(log) if line["message"] == "poll done"]
     gaps = [later - earlier for earlier, later in pairwise(times)]
@@ -222,55 +222,55 @@ def test_the_polls_keep_their_cadence(make_lab: Make) -> None:
 def test_late_screens_make_a_fuller_file_that_replaces_the_first(make_lab: Make) -> None:
     lab = make_lab()
     (call,) = lab.add_case(Case.GAPS)
-    whole = lab.store.screen(call.id) or {}
+    whole = lab.store.get_screen(call.id) or {}
     lab.store.delete_screen_media(call.id, whole["mediaFiles"][2]["mediaId"])
-    config, log = configured(lab)
-    with Muxer(config) as muxer:
-        wait_until(lambda: muxed(lab, call.id), SECONDS, "the first file", log)
-        first = muxed(lab, call.id)[0]
+    config, log = write_config(lab)
+    with MuxerProcess(config) as muxer:
+        wait_until(lambda: muxed_entries(lab, call.id), TIMEOUT_SECONDS, "the first file", log)
+        first = muxed_entries(lab, call.id)[0]
         assert len(first["parameters"]["muxed_mediaIds"]) == 3
         lab.store.add_screen_media(call.id, lab.region, whole["mediaFiles"][2])
         wait_until(
-            lambda: [len(one["parameters"]["muxed_mediaIds"]) for one in muxed(lab, call.id)] == [4],
-            SECONDS,
+            lambda: [len(one["parameters"]["muxed_mediaIds"]) for one in muxed_entries(lab, call.id)] == [4],
+            TIMEOUT_SECONDS,
             "the fuller file",
             log,
         )
-        wait_until(lambda: messages(log).count("recording muxed") == 2, SECONDS, "the end of the second", log)
+        wait_until(lambda: log_messages(log).count("recording muxed") == 2, TIMEOUT_SECONDS, "the end of the second", log)
         assert muxer.stop() == 0
-    assert [media for _, media in lab.store.deletes][1:] == [first["mediaId"]]
+    assert [media for _, media in lab.store.media_deletes][1:] == [first["mediaId"]]
     stored = {path.name for path in (lab.site.media.folder / "screens").iterdir()}
-    assert first["mediaId"] not in stored and muxed(lab, call.id)[0]["mediaId"] in stored
+    assert first["mediaId"] not in stored and muxed_entries(lab, call.id)[0]["mediaId"] in stored
     assert lab.store.label_posts == [(call.id, "screenRecording")]
 
 
 def test_delete_superseded_can_be_switched_off(make_lab: Make) -> None:
     lab = make_lab()
     (call,) = lab.add_case(Case.GAPS)
-    third = (lab.store.screen(call.id) or {})["mediaFiles"][2]
+    third = (lab.store.get_screen(call.id) or {})["mediaFiles"][2]
     lab.store.delete_screen_media(call.id, third["mediaId"])
-    config, log = configured(lab, advanced__delete_superseded="0")
-    with Muxer(config) as muxer:
-        wait_until(lambda: muxed(lab, call.id), SECONDS, "the first file", log)
+    config, log = write_config(lab, advanced__delete_superseded="0")
+    with MuxerProcess(config) as muxer:
+        wait_until(lambda: muxed_entries(lab, call.id), TIMEOUT_SECONDS, "the first file", log)
         lab.store.add_screen_media(call.id, lab.region, third)
-        wait_until(lambda: len(muxed(lab, call.id)) == 2, SECONDS, "the fuller file", log)
+        wait_until(lambda: len(muxed_entries(lab, call.id)) == 2, TIMEOUT_SECONDS, "the fuller file", log)
         assert muxer.stop() == 0
-    assert len(lab.store.deletes) == 1
+    assert len(lab.store.media_deletes) == 1
 
 
 def test_without_certificates_an_encrypted_recording_fails_loudly_until_there_are_some(make_lab: Make) -> None:
     lab = make_lab(encryption_group="empty")
     (call,) = lab.add_case(Case.ENCRYPTED)
-    config, log = configured(lab)
-    with Muxer(config, **IMPATIENT) as muxer:
-        wait_until(lambda: any("no encryption certificate" in one for one in messages(log)), SECONDS, "the error", log)
+    config, log = write_config(lab)
+    with MuxerProcess(config, **FAST_RETRY) as muxer:
+        wait_until(lambda: any("no encryption certificate" in one for one in log_messages(log)), TIMEOUT_SECONDS, "the error", log)
         assert muxer.stop() == 0
-    assert not muxed(lab, call.id)
+    assert not muxed_entries(lab, call.id)
     assert {line["level"] for line in log_lines(log) if "no encryption certificate" in line["message"]} == {"error"}
     assert not [path for path in (lab.site.media.folder / "screens").iterdir() if "muxed" in path.name]
     lab.switches = replace(lab.switches, encryption_group="certificates")
-    with Muxer(config, **IMPATIENT) as muxer:
-        wait_until(lambda: muxed(lab, call.id), SECONDS, "the muxed file", log)
+    with MuxerProcess(config, **FAST_RETRY) as muxer:
+        wait_until(lambda: muxed_entries(lab, call.id), TIMEOUT_SECONDS, "the muxed file", log)
         assert muxer.stop() == 0
 
 
@@ -279,17 +279,17 @@ def test_one_broken_recording_is_set_aside_and_does_not_stop_the_others(make_lab
     (bad,) = lab.add_case(Case.PLAIN, serial=1)
     (good,) = lab.add_case(Case.PLAIN, serial=2)
     (lab.site.media.folder / "screens" / bad.screens[0].media_id).write_bytes(b"<html>not found</html>")
-    config, log = configured(lab)
-    with Muxer(config, **IMPATIENT) as muxer:
-        wait_until(lambda: any("set aside" in one for one in messages(log)), SECONDS, "the setting aside", log)
-        wait_until(lambda: good.id in labelled(lab), SECONDS, "the label of the good one", log)
-        polls = messages(log).count("poll done")
-        wait_until(lambda: messages(log).count("poll done") >= polls + 3, SECONDS, "three polls more", log)
+    config, log = write_config(lab)
+    with MuxerProcess(config, **FAST_RETRY) as muxer:
+        wait_until(lambda: any("set aside" in one for one in log_messages(log)), TIMEOUT_SECONDS, "the setting aside", log)
+        wait_until(lambda: good.id in labelled_ids(lab), TIMEOUT_SECONDS, "the label of the good one", log)
+        polls = log_messages(log).count("poll done")
+        wait_until(lambda: log_messages(log).count("poll done") >= polls + 3, TIMEOUT_SECONDS, "three polls more", log)
         assert muxer.stop() == 0
     failures = [line for line in log_lines(log) if line.get("recording") == bad.id and line["level"] == "error"]
     assert [line["attempt"] for line in failures] == [1, 2, 3]
     assert bad.screens[0].media_id in failures[-1]["message"]
-    assert not muxed(lab, bad.id)
+    assert not muxed_entries(lab, bad.id)
 
 
 def test_media_that_come_later_than_their_metadata_are_fetched_at_a_later_poll(make_lab: Make) -> None:
@@ -297,11 +297,11 @@ def test_media_that_come_later_than_their_metadata_are_fetched_at_a_later_poll(m
     (call,) = lab.add_case(Case.PLAIN)
     path = lab.site.media.folder / "screens" / call.screens[0].media_id
     hidden = path.rename(lab.folder / "hidden")
-    config, log = configured(lab)
-    with Muxer(config, **IMPATIENT) as muxer:
-        wait_until(lambda: any("MediaNotFound" in one for one in messages(log)), SECONDS, "the failure", log)
+    config, log = write_config(lab)
+    with MuxerProcess(config, **FAST_RETRY) as muxer:
+        wait_until(lambda: any("MediaNotFound" in one for one in log_messages(log)), TIMEOUT_SECONDS, "the failure", log)
         hidden.rename(path)
-        wait_until(lambda: call.id in labelled(lab), SECONDS, "the label", log)
+        wait_until(lambda: call.id in labelled_ids(lab), TIMEOUT_SECONDS, "the label", log)
         assert muxer.stop() == 0
 
 
@@ -313,10 +313,10 @@ def test_passwords_of_the_environment_win_over_the_file(make_lab: Make) -> None:
         "RCS_PASSWORD": lab.site.rcs_account.password,
         "WEBDAV_PASSWORD": lab.site.dav_account.password,
     }
-    config, _ = configured(lab, advanced__call_recording_query_string="startTime=0")
+    config, _ = write_config(lab, advanced__call_recording_query_string="startTime=0")
     config.write_text(re.sub(r"password = .*", "password = wrong", config.read_text()))
-    assert run(config, env=passwords, seconds=SECONDS).process.returncode == 0
-    assert muxed(lab, call.id)
+    assert run_muxer(config, env=passwords, seconds=TIMEOUT_SECONDS).process.returncode == 0
+    assert muxed_entries(lab, call.id)
 
 
 @pytest.mark.parametrize(
@@ -339,50 +339,50 @@ def test_passwords_of_the_environment_win_over_the_file(make_lab: Make) -> None:
 def test_every_deviation_of_a_server_is_borne(make_lab: Make, switches: dict[str, object]) -> None:
     lab = make_lab(**switches)
     calls = {call.plan.name: call for call in lab.add_cases([Case.PLAIN, Case.TRANSFER, Case.NOTHING])}
-    config, log = configured(lab, advanced__pagination="2")
-    with Muxer(config) as muxer:
-        wait_until(lambda: messages(log).count("recording muxed") >= 3, SECONDS, "three muxed files", log)
+    config, log = write_config(lab, advanced__pagination="2")
+    with MuxerProcess(config) as muxer:
+        wait_until(lambda: log_messages(log).count("recording muxed") >= 3, TIMEOUT_SECONDS, "three muxed files", log)
         assert muxer.stop() == 0
-    assert [len(muxed(lab, calls[name].id)) for name in ("plain", "transfer", "muxed")] == [1, 2, 1]
+    assert [len(muxed_entries(lab, calls[name].id)) for name in ("plain", "transfer", "muxed")] == [1, 2, 1]
     for call in calls.values():
-        sources = {one["mediaId"] for one in (lab.store.screen(call.id) or {"mediaFiles": []})["mediaFiles"]}
+        sources = {one["mediaId"] for one in (lab.store.get_screen(call.id) or {"mediaFiles": []})["mediaFiles"]}
         assert {screen.media_id for screen in call.screens} <= sources
     forbidden = bool(switches.get("label_forbidden"))
-    assert labelled(lab) == (set() if forbidden else {calls["plain"].id, calls["transfer"].id})
+    assert labelled_ids(lab) == (set() if forbidden else {calls["plain"].id, calls["transfer"].id})
 
 
 def test_a_forbidden_label_is_asked_for_once_and_makes_no_work(make_lab: Make) -> None:
     lab = make_lab(label_forbidden=True)
     (call,) = lab.add_case(Case.PLAIN)
-    config, log = configured(lab)
-    with Muxer(config) as muxer:
-        wait_until(lambda: muxed(lab, call.id), SECONDS, "the muxed file", log)
-        polls = messages(log).count("poll done")
-        wait_until(lambda: messages(log).count("poll done") >= polls + 3, SECONDS, "three polls more", log)
+    config, log = write_config(lab)
+    with MuxerProcess(config) as muxer:
+        wait_until(lambda: muxed_entries(lab, call.id), TIMEOUT_SECONDS, "the muxed file", log)
+        polls = log_messages(log).count("poll done")
+        wait_until(lambda: log_messages(log).count("poll done") >= polls + 3, TIMEOUT_SECONDS, "three polls more", log)
         assert muxer.stop() == 0
-    assert len([one for one in lab.store.requests if one.path.endswith("/labels")]) <= 2
-    assert messages(log).count("recording brought up to date") == 0
+    assert len([one for one in lab.store.served_requests if one.path.endswith("/labels")]) <= 2
+    assert log_messages(log).count("recording brought up to date") == 0
 
 
 def test_an_upload_of_a_process_that_died_is_removed_from_the_storage(make_lab: Make) -> None:
     lab = make_lab()
     (call,) = lab.add_case(Case.PLAIN)
-    config, log = configured(lab)
+    config, log = write_config(lab)
     lab.store.fail_next("dav", "MOVE", "/part-", 500, times=100)
     lab.store.fail_next("dav", "DELETE", "/part-", 500, times=1)
     screens, records = lab.site.media.folder / "screens", lab.folder / "temp" / "uploading"
-    with Muxer(config) as muxer:
-        wait_until(lambda: any("MOVE" in one for one in messages(log)), SECONDS, "the failure", log)
-        wait_until(lambda: not [*screens.glob("part-*"), *records.iterdir()], SECONDS, "the removal at a later poll", log)
+    with MuxerProcess(config) as muxer:
+        wait_until(lambda: any("MOVE" in one for one in log_messages(log)), TIMEOUT_SECONDS, "the failure", log)
+        wait_until(lambda: not [*screens.glob("part-*"), *records.iterdir()], TIMEOUT_SECONDS, "the removal at a later poll", log)
         muxer.process.kill()
         muxer.process.wait()
-    assert not muxed(lab, call.id)
+    assert not muxed_entries(lab, call.id)
 
 
 def test_a_temporary_folder_of_another_account_is_refused(make_lab: Make) -> None:
     lab = make_lab()
-    config, _ = configured(lab)
+    config, _ = write_config(lab)
     (lab.folder / "temp" / "muxer.lock").mkdir()
-    done = run(config, seconds=SECONDS)
+    done = run_muxer(config, seconds=TIMEOUT_SECONDS)
     assert done.process.returncode == 2
     assert "[processing] temp_dir" in done.err and "Traceback" not in done.err

@@ -14,36 +14,36 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from tests.support.daemon import IMPATIENT, Muxer, log_lines, wait_until
-from tests.support.running import configured, labelled, messages
-from tests.support.tls import TlsFront, pem, self_signed
+from tests.support.daemon import FAST_RETRY, MuxerProcess, log_lines, wait_until
+from tests.support.running import write_config, labelled_ids, log_messages
+from tests.support.tls import TlsFront, pem_bundle, self_signed
 
 from muxer.lab.build import AddedCall
 from muxer.lab.cases import Case
 from muxer.lab.lab import Lab
-from muxer.lab.service import Account
+from muxer.lab.service import ServiceAccount
 
 Make = Callable[..., Lab]
-SECONDS = 90
+TIMEOUT_SECONDS = 90
 PASSWORDS = ("Hq7-secret-ops%1", 'Rz9 "quoted" ßecret', "Wd5\\secret\\dav")
 KEY_IN_URL, LOGIN, PHONE = "sig-0f9e8d7c6b5a", "urluser:urlpass9", "+49 89 55501234"
 
 
-def processes() -> set[Path]:
+def process_folders() -> set[Path]:
     """Return what Linux tells of each process, by the paths of the folders."""
     return set(Path("/proc").glob("[0-9]*"))
 
 
-class Watch:
+class ProcessWatcher:
     """Collects the command lines of all processes that begin while the muxer runs."""
 
     def __init__(self) -> None:
         self.seen: set[str] = set()
-        self._old = processes()
+        self._old = process_folders()
         self._stop = threading.Event()
 
-    def __enter__(self) -> Watch:
-        self._thread = threading.Thread(target=self._look, daemon=True)
+    def __enter__(self) -> ProcessWatcher:
+        self._thread = threading.Thread(target=self._collect_commands, daemon=True)
         self._thread.start()
         return self
 
@@ -51,9 +51,9 @@ class Watch:
         self._stop.set()
         self._thread.join()
 
-    def _look(self) -> None:
+    def _collect_commands(self) -> None:
         while not self._stop.wait(0.01):
-            there = processes()
+            there = process_folders()
             self._old &= there
             for process in there - self._old:
                 try:
@@ -66,46 +66,46 @@ class Watch:
 def lab(tmp_path: Path) -> Iterator[Lab]:
     made = Lab(tmp_path / "lab")
     for service, password in zip(("rws", "rcs", "dav"), PASSWORDS, strict=True):
-        setattr(made.site, f"{service}_account", Account(service, password))
+        setattr(made.site, f"{service}_account", ServiceAccount(service, password))
     with made:
         yield made
 
 
-def forms() -> Iterator[str]:
+def secret_forms() -> Iterator[str]:
     for secret in (*PASSWORDS, KEY_IN_URL, LOGIN, PHONE):
         yield from (secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1], quote(secret))
-    yield from map(basic, range(len(PASSWORDS)))
+    yield from map(basic_auth, range(len(PASSWORDS)))
 
 
-def basic(number: int) -> str:
+def basic_auth(number: int) -> str:
     """Return a login as HTTP sends it."""
     return base64.b64encode(f"{('rws', 'rcs', 'dav')[number]}:{PASSWORDS[number]}".encode()).decode()
 
 
-def leaks(texts: dict[str, str]) -> list[str]:
-    return [f"{where}: {secret}" for where, text in texts.items() for secret in set(forms()) if secret in text]
+def find_leaks(texts: dict[str, str]) -> list[str]:
+    return [f"{where}: {secret}" for where, text in texts.items() for secret in set(secret_forms()) if secret in text]
 
 
-def changed(lab: Lab, call: AddedCall, change: Callable[[dict[str, Any]], None]) -> None:
+def change_screen_metadata(lab: Lab, call: AddedCall, change: Callable[[dict[str, Any]], None]) -> None:
     """Change the metadata of a call's screen file."""
-    media = copy.deepcopy((lab.store.screen(call.id) or {})["mediaFiles"][0])
+    media = copy.deepcopy((lab.store.get_screen(call.id) or {})["mediaFiles"][0])
     lab.store.delete_screen_media(call.id, media["mediaId"])
     change(media)
     lab.store.add_screen_media(call.id, lab.region, media)
 
 
-def through_a_link_with_a_key(lab: Lab, call: AddedCall) -> None:
+def serve_audio_by_link(lab: Lab, call: AddedCall) -> None:
     """Let the audio of a call be there through RWS alone, with a key in its address."""
-    recording = lab.store.call(call.id) or {}
+    recording = lab.store.get_call(call.id) or {}
     (media,) = recording["mediaFiles"]
     del media["originalMediaDescriptor"]
     media["mediaUri"] += f"?signature={KEY_IN_URL}"
     lab.store.add_call(recording)
 
 
-def scripted(lab: Lab, hopeless: AddedCall) -> None:
+def script_failures(lab: Lab, hopeless: AddedCall) -> None:
     """Let services fail and echo what they were sent: some requests once, those for the media of one call always."""
-    echo = f"no: {' '.join(PASSWORDS)} {' '.join(map(basic, range(3)))}"
+    echo = f"no: {' '.join(PASSWORDS)} {' '.join(map(basic_auth, range(3)))}"
     body = json.dumps({"statusCode": 4, "statusMessage": echo}).encode()
     lab.store.fail_next("rws", "POST", "screen-recordings", 500, times=1, body=body)
     lab.store.fail_next("rcs", "GET", "play", 500, times=1, body=body)
@@ -118,30 +118,30 @@ def test_no_secret_gets_anywhere_whatever_happens(lab: Lab, tmp_path: Path) -> N
     (bad,) = lab.add_case(Case.PLAIN, serial=7)
     (keyed,) = lab.add_case(Case.PLAIN, serial=8)
     login = lab.dav_url.replace("http://", f"http://{LOGIN}@")
-    changed(lab, bad, lambda media: media["originalMediaDescriptor"].update(data={"storagePath": f"{login}/nowhere/"}))
-    through_a_link_with_a_key(lab, keyed)
+    change_screen_metadata(lab, bad, lambda media: media["originalMediaDescriptor"].update(data={"storagePath": f"{login}/nowhere/"}))
+    serve_audio_by_link(lab, keyed)
     for call in (*good, bad, keyed):
-        lab.store.add_call({**(lab.store.call(call.id) or {}), "callerPhoneNumber": PHONE})
-    scripted(lab, keyed)
-    (ca := tmp_path / "ca.pem").write_bytes(pem(self_signed("ca", "ca")))
+        lab.store.add_call({**(lab.store.get_call(call.id) or {}), "callerPhoneNumber": PHONE})
+    script_failures(lab, keyed)
+    (ca := tmp_path / "ca.pem").write_bytes(pem_bundle(self_signed("ca", "ca")))
     options = {"logfile__level": "debug", "processing__min_poll_interval": "0.02"}
     texts: dict[str, str] = {}
-    with Watch() as watch, TlsFront(lab.rws_url, self_signed("other", "elsewhere")) as front:
+    with ProcessWatcher() as watch, TlsFront(lab.rws_url, self_signed("other", "elsewhere")) as front:
 
-        def run(what: str, happened: Callable[[Path], object], **more: str) -> Path:
-            config, log = configured(lab, **options, **more)
-            with Muxer(config, umask=0, **IMPATIENT) as muxer:
-                wait_until(lambda: happened(log), SECONDS, what, log)
+        def run_muxer(what: str, happened: Callable[[Path], object], **more: str) -> Path:
+            config, log = write_config(lab, **options, **more)
+            with MuxerProcess(config, umask=0, **FAST_RETRY) as muxer:
+                wait_until(lambda: happened(log), TIMEOUT_SECONDS, what, log)
                 assert muxer.stop() == 0
             texts.update({f"{what}, stderr": muxer.err, f"{what}, stdout": muxer.out})
             return log
 
         wrong = {"htcc__password": f"{PASSWORDS[0]}x", "webdav__password": f"{PASSWORDS[2]}x"}
-        run("a refused login", lambda log: any("check user name and password" in one for one in messages(log)), **wrong)
+        run_muxer("a refused login", lambda log: any("check user name and password" in one for one in log_messages(log)), **wrong)
         tls = {"htcc__base_uri": front.url, "htcc__trusted_ca": str(ca)}
-        run("a TLS error", lambda log: any("TLS failed" in one for one in messages(log)), **tls)
+        run_muxer("a TLS error", lambda log: any("TLS failed" in one for one in log_messages(log)), **tls)
         ids = {call.id for call in good}
-        log = run("success", lambda log: labelled(lab) >= ids and failed(log, bad) and failed(log, keyed))
+        log = run_muxer("success", lambda log: labelled_ids(lab) >= ids and has_failed(log, bad) and has_failed(log, keyed))
     texts["log"] = "".join(path.read_text() for path in log.parent.iterdir())
     temp = lab.folder / "temp"
     texts["temp_dir"] = "".join(path.read_bytes().decode("latin-1") for path in temp.rglob("*") if path.is_file())
@@ -149,14 +149,14 @@ def test_no_secret_gets_anywhere_whatever_happens(lab: Lab, tmp_path: Path) -> N
     texts["journal"] = "\n".join(map(repr, database.execute("SELECT * FROM targets").fetchall()))
     database.close()
     texts["command lines"] = "\n".join(watch.seen)
-    assert leaks(texts) == []
+    assert find_leaks(texts) == []
     assert "***" in texts["log"] and "***" in texts["journal"]
     assert "impatient.py" in texts["command lines"] and "ffmpeg" in texts["command lines"]
     assert any(bad.id in line for line in texts["journal"].splitlines())
     assert_private(temp)
 
 
-def failed(log: Path, call: AddedCall) -> bool:
+def has_failed(log: Path, call: AddedCall) -> bool:
     lines = (line for line in log_lines(log) if line["message"].startswith("recording failed"))
     return any(line.get("recording") == call.id for line in lines)
 

@@ -9,17 +9,17 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from tests.support.calls import PLAN, add_short, configure, log_of, messages, muxed, muxed_by, stored_muxed
-from tests.support.daemon import Muxer, run, wait_until
+from tests.support.calls import SHORT_PLAN, add_short, write_config, log_of, log_messages, muxed_entries, muxed_by, stored_muxed
+from tests.support.daemon import MuxerProcess, run_muxer, wait_until
 
 from muxer.lab.build import AddedCall
 from muxer.lab.lab import Lab
-from muxer.lab.readers import read_pictures
-from muxer.sharding import shard
+from muxer.lab.readers import read_frames
+from muxer.sharding import shard_of
 
 Make = Callable[..., Lab]
-SECONDS = 60
-HOSTS = 3
+TIMEOUT_SECONDS = 60
+HOST_COUNT = 3
 POLLS = {"processing__min_poll_interval": "0.02"}
 NEWER = {"processing__window_past": "720", "processing__window_past_older_than": "0", **POLLS}
 OLDER = {"processing__window_past": "1440", "processing__window_past_older_than": "5", **POLLS}
@@ -28,12 +28,12 @@ OLDER = {"processing__window_past": "1440", "processing__window_past_older_than"
 def test_the_command_line_goes_before_the_file(make_lab: Make) -> None:
     lab = make_lab()
     sharding = {"processing__muxer_type": "primary", "processing__muxer_id": "0", "processing__total_muxers": "9"}
-    config = configure(lab, **sharding, advanced__call_recording_query_string="startTime=0")
+    config = write_config(lab, **sharding, advanced__call_recording_query_string="startTime=0")
     calls = add_short(lab, range(3))
-    done = run(config, "--muxer-type=backup", "--muxer-id=2", "--total-muxers=4", seconds=SECONDS)
+    done = run_muxer(config, "--muxer-type=backup", "--muxer-id=2", "--total-muxers=4", seconds=TIMEOUT_SECONDS)
     assert done.process.returncode == 0, done.err
     assert "runs as backup-2" in done.err
-    assert sorted(muxed_by(log_of(config, "backup-2"))) == sorted(call.id for call in calls if shard(call.id, 4) == 3)
+    assert sorted(muxed_by(log_of(config, "backup-2"))) == sorted(call.id for call in calls if shard_of(call.id, 4) == 3)
 
 
 @pytest.mark.parametrize(
@@ -51,15 +51,15 @@ def test_wrong_combinations_are_refused(tmp_path: Path, arguments: tuple[str, ..
     config = tmp_path / "muxer.cfg"
     folders = f"[logfile]\nlogfile_path = {tmp_path}\n"
     config.write_text(f"[htcc]\nbase_uri = http://127.0.0.1:9\ncontact_center_id = cc\n{folders}")
-    done = run(config, *arguments, seconds=SECONDS, cwd=tmp_path)
+    done = run_muxer(config, *arguments, seconds=TIMEOUT_SECONDS, cwd=tmp_path)
     assert done.process.returncode == 2
     assert told in done.err and "Traceback" not in done.err
 
 
 def test_sharding_options_without_a_muxer_id_are_ignored_as_the_guide_says(make_lab: Make) -> None:
     lab = make_lab()
-    config = configure(lab, processing__total_muxers="0", advanced__call_recording_query_string="startTime=0")
-    done = run(config, "--muxer-id=-1", "--muxer-type=backup", seconds=SECONDS)
+    config = write_config(lab, processing__total_muxers="0", advanced__call_recording_query_string="startTime=0")
+    done = run_muxer(config, "--muxer-id=-1", "--muxer-type=backup", seconds=TIMEOUT_SECONDS)
     assert done.process.returncode == 0, done.err
     assert "runs as single" in done.err
     assert "total_muxers = '0'" in done.err and "muxer_type = 'backup': it is ignored" in done.err
@@ -70,70 +70,70 @@ def test_two_nodes_whose_windows_overlap_end_with_one_file_each(make_lab: Make, 
     newest = add_short(lab, [0], timedelta(minutes=2))
     both = add_short(lab, [1, 2], timedelta(minutes=30))
     oldest = add_short(lab, [3], timedelta(hours=13))
-    first = configure(lab, "first", **NEWER)
-    second = configure(lab, "second", **OLDER)
+    first = write_config(lab, "first", **NEWER)
+    second = write_config(lab, "second", **OLDER)
     calls = [*newest, *both, *oldest]
-    with Muxer(first) as one, Muxer(second) as other:
+    with MuxerProcess(first) as one, MuxerProcess(second) as other:
         _wait_for_all(lab, calls, log_of(first))
         for log in (log_of(first), log_of(second)):
-            _wait_for_one_more_poll(log)
+            _wait_for_poll(log)
         assert (one.stop(), other.stop()) == (0, 0)
     assert set(muxed_by(log_of(first))) <= {call.id for call in (*newest, *both)}
     assert set(muxed_by(log_of(second))) <= {call.id for call in (*both, *oldest)}
-    _each_is_there_once(lab, calls, tmp_path)
+    _check_published_once(lab, calls, tmp_path)
 
 
 def test_a_backup_on_another_host_does_the_share_of_a_primary_that_was_killed(make_lab: Make, tmp_path: Path) -> None:
     """Three hosts, each with a primary and a backup, as in the guide. The primary of host 1 leaves an unfinished upload of
     one recording, does another one and is killed with ``kill -9`` within its third."""
     lab = make_lab()
-    share = add_short(lab, _serials(1, 3), timedelta(minutes=30))
-    others = add_short(lab, [*_serials(0, 2), *_serials(2, 2)], timedelta(minutes=30))
-    others += add_short(lab, [_serials(number, 3)[2] for number in (0, 2)], timedelta(hours=13))
-    instances = {f"{kind}-{host}": _shard(kind, host) for kind in ("primary", "backup") for host in range(HOSTS)}
-    configs = {name: configure(lab, name, **options) for name, options in instances.items()}
+    share = add_short(lab, _serials_of_shard(1, 3), timedelta(minutes=30))
+    others = add_short(lab, [*_serials_of_shard(0, 2), *_serials_of_shard(2, 2)], timedelta(minutes=30))
+    others += add_short(lab, [_serials_of_shard(number, 3)[2] for number in (0, 2)], timedelta(hours=13))
+    instances = {f"{kind}-{host}": _shard_options(kind, host) for kind in ("primary", "backup") for host in range(HOST_COUNT)}
+    configs = {name: write_config(lab, name, **options) for name, options in instances.items()}
     logs = {name: log_of(config, name) for name, config in configs.items()}
-    hanging = {"processing__min_poll_interval": "5", "processing__openssl": str(_hangs_at_the_third_encryption(tmp_path))}
-    configure(lab, "primary-1", **instances["primary-1"] | hanging)
+    hanging = {"processing__min_poll_interval": "5", "processing__openssl": str(_write_hanging_openssl(tmp_path))}
+    write_config(lab, "primary-1", **instances["primary-1"] | hanging)
     # The renaming fails as often as it is repeated in place.
     for method, times in (("MOVE", 4), ("DELETE", 1)):
         lab.store.fail_next("dav", method, "/part-", 507, times=times)
     with ExitStack() as stack:
-        killed = stack.enter_context(Muxer(configs["primary-1"]))
-        wait_until(lambda: any("MOVE" in one for one in messages(logs["primary-1"])), SECONDS, "the failed upload")
-        running = [stack.enter_context(Muxer(configs[f"primary-{host}"])) for host in (0, 2)]
-        wait_until((tmp_path / "hangs").exists, SECONDS, "the third encryption", logs["primary-1"])
-        running += [stack.enter_context(Muxer(configs[f"backup-{host}"])) for host in range(HOSTS)]
-        wait_until(lambda: "poll done" in messages(logs["backup-0"]), SECONDS, "a poll of the backup", logs["backup-0"])
+        killed = stack.enter_context(MuxerProcess(configs["primary-1"]))
+        wait_until(lambda: any("MOVE" in one for one in log_messages(logs["primary-1"])), TIMEOUT_SECONDS, "the failed upload")
+        running = [stack.enter_context(MuxerProcess(configs[f"primary-{host}"])) for host in (0, 2)]
+        wait_until((tmp_path / "hangs").exists, TIMEOUT_SECONDS, "the third encryption", logs["primary-1"])
+        running += [stack.enter_context(MuxerProcess(configs[f"backup-{host}"])) for host in range(HOST_COUNT)]
+        wait_until(lambda: "poll done" in log_messages(logs["backup-0"]), TIMEOUT_SECONDS, "a poll of the backup", logs["backup-0"])
         killed.process.kill()
         killed.process.wait()
         _wait_for_all(lab, [*share, *others], logs["backup-0"])
         assert [one.stop() for one in running] == [0] * len(running)
-    assert len(_parts(lab)) == 1
-    configure(lab, "primary-1", **instances["primary-1"])
-    with Muxer(configs["primary-1"]) as restarted:
-        wait_until(lambda: not _parts(lab), SECONDS, "the removal of the unfinished upload", logs["primary-1"])
+    assert len(_part_files(lab)) == 1
+    write_config(lab, "primary-1", **instances["primary-1"])
+    with MuxerProcess(configs["primary-1"]) as restarted:
+        wait_until(lambda: not _part_files(lab), TIMEOUT_SECONDS, "the removal of the unfinished upload", logs["primary-1"])
         assert restarted.stop() == 0
-    _each_is_there_once(lab, [*share, *others], tmp_path)
+    _check_published_once(lab, [*share, *others], tmp_path)
     done = {name: muxed_by(log) for name, log in logs.items()}
     assert sorted(one for ids in done.values() for one in ids) == sorted(call.id for call in (*share, *others))
     assert len(done["primary-1"]) == 1 and {*done["primary-1"], *done["backup-0"]} == {call.id for call in share}
-    for host in range(HOSTS):
-        assert {shard(one, HOSTS) for one in done[f"primary-{host}"]} <= {host}
-        assert {shard(one, HOSTS) for one in done[f"backup-{host}"]} == {(host + 1) % HOSTS}
+    for host in range(HOST_COUNT):
+        assert {shard_of(one, HOST_COUNT) for one in done[f"primary-{host}"]} <= {host}
+        assert {shard_of(one, HOST_COUNT) for one in done[f"backup-{host}"]} == {(host + 1) % HOST_COUNT}
 
 
-def _parts(lab: Lab) -> list[str]:
+def _part_files(lab: Lab) -> list[str]:
     return [name for name in stored_muxed(lab) if name.startswith("part-")]
 
 
-def _shard(kind: str, host: int) -> dict[str, str]:
-    numbers = {"processing__muxer_id": str(host), "processing__total_muxers": str(HOSTS)}
+def _shard_options(kind: str, host: int) -> dict[str, str]:
+    numbers = {"processing__muxer_id": str(host), "processing__total_muxers": str(HOST_COUNT)}
     window = NEWER if kind == "primary" else OLDER
     return {"processing__muxer_type": kind, "advanced__worker_threads": "1", **numbers, **window}
 
 
-def _hangs_at_the_third_encryption(folder: Path) -> Path:
+def _write_hanging_openssl(folder: Path) -> Path:
     """Write a program like openssl that leaves a file ``hangs`` and hangs when it is to encrypt for the third time."""
     path, count = folder / "openssl", folder / "count"
     path.write_text(
@@ -151,17 +151,17 @@ exec openssl "$@"
 
 def _wait_for_all(lab: Lab, calls: list[AddedCall], log: Path) -> None:
     wanted = {call.id for call in calls}
-    wait_until(lambda: {one for one, _ in lab.store.label_posts} >= wanted, SECONDS, "all labels", log)
+    wait_until(lambda: {one for one, _ in lab.store.label_posts} >= wanted, TIMEOUT_SECONDS, "all labels", log)
 
 
-def _wait_for_one_more_poll(log: Path) -> None:
-    polls = messages(log).count("poll done")
-    wait_until(lambda: messages(log).count("poll done") > polls, SECONDS, "one more poll", log)
+def _wait_for_poll(log: Path) -> None:
+    polls = log_messages(log).count("poll done")
+    wait_until(lambda: log_messages(log).count("poll done") > polls, TIMEOUT_SECONDS, "one more poll", log)
 
 
-def _each_is_there_once(lab: Lab, calls: list[AddedCall], folder: Path) -> None:
+def _check_published_once(lab: Lab, calls: list[AddedCall], folder: Path) -> None:
     """Check that each call has one entry, one file and one label, and that the file is its own."""
-    entries = {call.id: muxed(lab, call.id) for call in calls}
+    entries = {call.id: muxed_entries(lab, call.id) for call in calls}
     assert [len(found) for found in entries.values()] == [1] * len(calls)
     assert stored_muxed(lab) == sorted(found[0]["mediaId"] for found in entries.values())
     assert Counter(one for one, _ in lab.store.label_posts) == Counter(entries.keys())
@@ -170,12 +170,12 @@ def _each_is_there_once(lab: Lab, calls: list[AddedCall], folder: Path) -> None:
         assert entry["mediaId"].startswith(call.id)
         assert entry["parameters"]["muxed_mediaIds"] == [call.audio_id, call.screens[0].media_id]
         clear = folder / f"{call.id}.mp4"
-        lab.decrypt(entry["pkcs7"], lab.site.media.folder / "screens" / entry["mediaId"], clear)
-        pictures = [picture for picture in read_pictures(clear) if not picture.black]
+        lab.decrypt_file(entry["pkcs7"], lab.site.media.folder / "screens" / entry["mediaId"], clear)
+        pictures = [picture for picture in read_frames(clear) if not picture.black]
         assert pictures and {picture.agent for picture in pictures} == {1}
 
 
-def _serials(number: int, count: int) -> list[int]:
+def _serials_of_shard(number: int, count: int) -> list[int]:
     """Return the first serial numbers whose short calls fall on a shard."""
-    found = (serial for serial in range(1000) if shard(PLAN.recording_id(serial), HOSTS) == number)
+    found = (serial for serial in range(1000) if shard_of(SHORT_PLAN.recording_id(serial), HOST_COUNT) == number)
     return [next(found) for _ in range(count)]

@@ -11,12 +11,12 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.support.apache import apache
-from tests.support.daemon import Muxer, wait_until
+from tests.support.apache import run_apache
+from tests.support.daemon import MuxerProcess, wait_until
 from tests.support.moto_server import moto_server
 from tests.support.readonly import ReadOnlySources
-from tests.support.running import configured, labelled, muxed
-from tests.support.s3 import BUCKET, KEY, SECRET, Server
+from tests.support.running import write_config, labelled_ids, muxed_entries
+from tests.support.s3 import BUCKET, KEY, SECRET, S3Server
 
 from muxer.lab.bucket import ExternalS3
 from muxer.lab.build import AddedCall
@@ -25,11 +25,11 @@ from muxer.lab.dav import ExternalDav
 from muxer.lab.lab import Lab
 from muxer.lab.switches import Switches
 
-SECONDS = 60
-CLEAR = Switches(encryption_group="empty")
+TIMEOUT_SECONDS = 60
+CLEAR_SWITCHES = Switches(encryption_group="empty")
 
 
-class Site:
+class GuardedLab:
     """A lab whose media lie behind a store that guards sources."""
 
     def __init__(self, lab: Lab, store: ReadOnlySources, digests: Callable[[], dict[str, str]], **options: str) -> None:
@@ -37,43 +37,43 @@ class Site:
 
 
 @pytest.fixture(params=["webdav", "s3"])
-def site(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+def site(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[GuardedLab]:
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
     with ExitStack() as stack:
         made = on_webdav(stack, tmp_path) if request.param == "webdav" else on_s3(stack, tmp_path)
         # An RWS that leaves files to their owner: what is to be deleted, the muxer deletes itself.
         kept = made.lab.site.media
-        monkeypatch.setattr(type(kept), "delete", lambda self, media: None)
+        monkeypatch.setattr(type(kept), "delete_file", lambda self, media: None)
         yield made
 
 
-def on_webdav(stack: ExitStack, folder: Path) -> Site:
-    dav = stack.enter_context(apache())
+def on_webdav(stack: ExitStack, folder: Path) -> GuardedLab:
+    dav = stack.enter_context(run_apache())
     store = stack.enter_context(ReadOnlySources(dav.url))
     external = ExternalDav(store.url, dav.root, dav.username, dav.password)
-    lab = stack.enter_context(Lab(folder / "lab", CLEAR, dav=external))
+    lab = stack.enter_context(Lab(folder / "lab", CLEAR_SWITCHES, dav=external))
 
-    def digests() -> dict[str, str]:
+    def read_digests() -> dict[str, str]:
         files = {str(path.relative_to(dav.root)): path for path in dav.root.rglob("*") if path.is_file()}
-        return digests_of(files, lambda name: files[name].read_bytes(), FileNotFoundError)
+        return source_digests(files, lambda name: files[name].read_bytes(), FileNotFoundError)
 
-    return Site(lab, store, digests)
+    return GuardedLab(lab, store, read_digests)
 
 
-def on_s3(stack: ExitStack, folder: Path) -> Site:
+def on_s3(stack: ExitStack, folder: Path) -> GuardedLab:
     url = stack.enter_context(moto_server())
-    server = Server(url)
+    server = S3Server(url)
     server.client.create_bucket(Bucket=BUCKET)
     store = stack.enter_context(ReadOnlySources(url))
-    lab = stack.enter_context(Lab(folder / "lab", CLEAR, s3=ExternalS3(url, KEY, SECRET, BUCKET, ("calls", "screens"))))
+    lab = stack.enter_context(Lab(folder / "lab", CLEAR_SWITCHES, s3=ExternalS3(url, KEY, SECRET, BUCKET, ("calls", "screens"))))
 
-    def digests() -> dict[str, str]:
-        return digests_of(server.objects(), server.content, server.client.exceptions.NoSuchKey)
+    def read_digests() -> dict[str, str]:
+        return source_digests(server.list_objects(), server.read_object, server.client.exceptions.NoSuchKey)
 
-    return Site(lab, store, digests, s3__endpoint_url=store.url)
+    return GuardedLab(lab, store, read_digests, s3__endpoint_url=store.url)
 
 
-def digests_of(names: Iterable[str], content: Callable[[str], bytes], gone: type[Exception]) -> dict[str, str]:
+def source_digests(names: Iterable[str], content: Callable[[str], bytes], gone: type[Exception]) -> dict[str, str]:
     """Return the digests of files by their names, without those that the muxer deletes or renames meanwhile."""
     found = {}
     for name in names:
@@ -82,38 +82,38 @@ def digests_of(names: Iterable[str], content: Callable[[str], bytes], gone: type
     return found
 
 
-def sources(call: AddedCall) -> set[str]:
+def source_names(call: AddedCall) -> set[str]:
     return {f"calls/{call.audio_id}", *(f"screens/{one.media_id}" for one in call.screens)}
 
 
-def disguised(site: Site, call: AddedCall, source: dict[str, Any]) -> dict[str, Any]:
+def disguise_source(site: GuardedLab, call: AddedCall, source: dict[str, Any]) -> dict[str, Any]:
     """Return a muxed entry that passes a source off as its file."""
     forged = {**source, "mediaId": f"{call.id}_forged_muxed.mp4", "parameters": {"muxed_mediaIds": [call.audio_id]}}
     site.lab.store.add_screen_media(call.id, site.lab.region, forged)
     return forged
 
 
-def test_a_run_with_a_superseded_file_writes_to_no_source(site: Site) -> None:
+def test_a_run_with_a_superseded_file_writes_to_no_source(site: GuardedLab) -> None:
     lab = site.lab
     (call,) = lab.add_case(Case.GAPS)
-    media = (lab.store.screen(call.id) or {})["mediaFiles"]
-    forged = disguised(site, call, media[0])
+    media = (lab.store.get_screen(call.id) or {})["mediaFiles"]
+    forged = disguise_source(site, call, media[0])
     lab.store.delete_screen_media(call.id, media[2]["mediaId"])
     before = site.digests()
-    config, log = configured(lab, **site.options)
-    with Muxer(config) as muxer:
-        wait_until(lambda: labelled(lab) >= {call.id}, SECONDS, "the first muxed file", log)
-        first = next(one for one in muxed(lab, call.id) if one["mediaId"] != forged["mediaId"])
+    config, log = write_config(lab, **site.options)
+    with MuxerProcess(config) as muxer:
+        wait_until(lambda: labelled_ids(lab) >= {call.id}, TIMEOUT_SECONDS, "the first muxed file", log)
+        first = next(one for one in muxed_entries(lab, call.id) if one["mediaId"] != forged["mediaId"])
         lab.store.add_screen_media(call.id, lab.region, media[2])
         stored = f"screens/{first['mediaId']}"
-        wait_until(lambda: stored not in site.digests(), SECONDS, "the end of the superseded file", log)
+        wait_until(lambda: stored not in site.digests(), TIMEOUT_SECONDS, "the end of the superseded file", log)
         assert muxer.stop() == 0
     after = site.digests()
-    assert {name: after.get(name) for name in before} == before and set(before) == sources(call)
+    assert {name: after.get(name) for name in before} == before and set(before) == source_names(call)
     assert site.store.refused == []
     methods = {method for method, _ in site.store.writes}
     assert methods == ({"PUT", "DELETE", "MOVE"} if "s3__endpoint_url" not in site.options else {"PUT", "DELETE"})
-    assert [one["mediaId"] for one in muxed(lab, call.id) if one["mediaId"] != forged["mediaId"]] != [first["mediaId"]]
+    assert [one["mediaId"] for one in muxed_entries(lab, call.id) if one["mediaId"] != forged["mediaId"]] != [first["mediaId"]]
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "MOVE", "COPY", "PROPPATCH", "LOCK", "POST"])

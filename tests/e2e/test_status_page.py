@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.daemon import Muxer, wait_until
-from tests.support.devtools import Tab, chromium
+from tests.support.daemon import MuxerProcess, wait_until
+from tests.support.devtools import BrowserTab, run_chromium
 from tests.support.monitoring import free_port
-from tests.support.running import configured
+from tests.support.running import write_config
 
-from muxer.lab.build import AddedCall, build
+from muxer.lab.build import AddedCall, build_calls
 from muxer.lab.cases import BRUNO, CallPlan, Case, ScreenPart
 from muxer.lab.lab import Lab
-from muxer.monitoring.words import exact
+from muxer.monitoring.words import format_exact
 
-SECONDS = 90
+TIMEOUT_SECONDS = 90
 PLANS = (
     CallPlan("plain", 4, (ScreenPart(0, 4),)),
     CallPlan("gaps", 10, (ScreenPart(2, 2), ScreenPart(6, 2))),
@@ -33,7 +33,7 @@ PLANS = (
     CallPlan("broken", 4, (ScreenPart(0, 4),)),
     CallPlan("missing", 4, (ScreenPart(0, 4),)),
 )
-DONE = 7
+DONE_COUNT = 7
 _ROWS = """
 [...document.getElementById('%s').closest('section').querySelectorAll('tbody tr')].map((row) => Object.fromEntries([
   ['recording', row.querySelector('th').innerText], ['link', (row.querySelector('a') || {}).href],
@@ -42,125 +42,125 @@ _ROWS = """
 
 
 @dataclass
-class Watched:
+class ObservedMuxer:
     """A muxer that has done what it could, and a tab with its page."""
 
     calls: dict[str, AddedCall]
     journal: Path
     url: str
-    tab: Tab
+    tab: BrowserTab
 
-    def rows(self, heading: str) -> list[dict[str, str]]:
+    def table_rows(self, heading: str) -> list[dict[str, str]]:
         """Return the rows of a table of the page."""
-        self.tab.open(f"{self.url}?refresh=0")
-        return self.tab.value(_ROWS % heading)
+        self.tab.open_page(f"{self.url}?refresh=0")
+        return self.tab.evaluate(_ROWS % heading)
 
-    def targets(self, *states: str) -> list[dict[str, Any]]:
+    def find_targets(self, *states: str) -> list[dict[str, Any]]:
         """Return the targets of the journal that are in some states."""
-        return [one for one in targets(self.journal) if one["state"] in states]
+        return [one for one in read_targets(self.journal) if one["state"] in states]
 
-    def timeline(self, name: str) -> list[dict[str, Any]]:
+    def open_timeline(self, name: str) -> list[dict[str, Any]]:
         """Open the page of a call's timeline; return the screen files and the parts that it tells."""
-        [link] = [row["link"] for row in self.rows("recent") if row["recording"].startswith(self.calls[name].id)]
-        self.tab.open(link)
-        return self.tab.value(_ROWS % "screens"), self.tab.value(
+        [link] = [row["link"] for row in self.table_rows("recent") if row["recording"].startswith(self.calls[name].id)]
+        self.tab.open_page(link)
+        return self.tab.evaluate(_ROWS % "screens"), self.tab.evaluate(
             "[...document.getElementById('parts').closest('section').querySelectorAll('tbody tr')].map((row) => "
             "[...row.querySelectorAll('td')].map((cell) => cell.innerText))"
         )
 
 
-def targets(journal: Path) -> list[dict[str, Any]]:
+def read_targets(journal: Path) -> list[dict[str, Any]]:
     with closing(sqlite3.connect(journal)) as database:
         database.row_factory = sqlite3.Row
         return [dict(row) for row in database.execute("SELECT * FROM targets ORDER BY updated DESC")]
 
 
-def states(journal: Path) -> list[str]:
+def read_states(journal: Path) -> list[str]:
     """Return the states in the journal, none as long as the muxer has not made it."""
     with suppress(sqlite3.OperationalError):
-        return [one["state"] for one in targets(journal)] if journal.exists() else []
+        return [one["state"] for one in read_targets(journal)] if journal.exists() else []
     return []
 
 
 @pytest.fixture(scope="module")
-def watched(tmp_path_factory: pytest.TempPathFactory, kept_lab: type[Lab]) -> Iterator[Watched]:
+def watched(tmp_path_factory: pytest.TempPathFactory, kept_lab: type[Lab]) -> Iterator[ObservedMuxer]:
     """Run the muxer on a call of each kind, of which one is broken and one has lost its screen file."""
     port = free_port()
     with kept_lab(tmp_path_factory.mktemp("page") / "lab") as lab:
         start = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=10)
         wanted = [(Case.PLAIN, plan, start + timedelta(seconds=at), 0) for at, plan in enumerate(PLANS)]
-        calls = {call.plan.name: call for call in build(lab.site, wanted)[0]}
+        calls = {call.plan.name: call for call in build_calls(lab.site, wanted)[0]}
         screens = lab.site.media.folder / "screens"
         (screens / calls["broken"].screens[0].media_id).write_bytes(b"rubbish")
         (screens / calls["missing"].screens[0].media_id).unlink()
-        config, log = configured(lab, monitoring__http_port=str(port))
+        config, log = write_config(lab, monitoring__http_port=str(port))
         journal = lab.folder / "temp" / "journal.sqlite3"
-        with Muxer(config) as muxer, chromium() as tab:
+        with MuxerProcess(config) as muxer, run_chromium() as tab:
             wait_until(
-                lambda: states(journal).count("done") == DONE and "retry" in states(journal), SECONDS, "the work", log
+                lambda: read_states(journal).count("done") == DONE_COUNT and "retry" in read_states(journal), TIMEOUT_SECONDS, "the work", log
             )
             # The waits of two more attempts are a matter of the clock alone.
             with closing(sqlite3.connect(journal, isolation_level=None)) as database:
                 database.execute("UPDATE targets SET permanent = 2, retry_at = 0 WHERE error = 'MediaError'")
-            wait_until(lambda: "aside" in states(journal), SECONDS, "the broken recording is set aside", log)
-            yield Watched(calls, journal, f"http://127.0.0.1:{port}/", tab)
+            wait_until(lambda: "aside" in read_states(journal), TIMEOUT_SECONDS, "the broken recording is set aside", log)
+            yield ObservedMuxer(calls, journal, f"http://127.0.0.1:{port}/", tab)
             assert muxer.stop() == 0
 
 
-def test_every_recording_of_the_journal_is_there_with_its_numbers(watched: Watched) -> None:
-    rows = {row["link"].partition("?name=")[2]: row for row in watched.rows("recent")}
-    journal = {one["name"]: one for one in watched.targets("done")}
-    assert len(journal) == DONE
+def test_every_recording_of_the_journal_is_there_with_its_numbers(watched: ObservedMuxer) -> None:
+    rows = {row["link"].partition("?name=")[2]: row for row in watched.table_rows("recent")}
+    journal = {one["name"]: one for one in watched.find_targets("done")}
+    assert len(journal) == DONE_COUNT
     assert rows.keys() == journal.keys()
     for name, target in journal.items():
         row, facts = rows[name], json.loads(target["facts"])
         assert row["recording"].startswith(target["recording"])
-        assert (row["Length"], row["Padding"]) == (exact(facts["length"]), exact(facts["padding"]))
-        assert row["Took"] == exact(facts["seconds"])
+        assert (row["Length"], row["Padding"]) == (format_exact(facts["length"]), format_exact(facts["padding"]))
+        assert row["Took"] == format_exact(facts["seconds"])
         assert row["Method"].startswith(("copy" if facts["method"] == "copy" else "re-encoded") + ", encrypted")
 
 
-def test_every_failure_of_the_journal_is_there_with_its_reason(watched: Watched) -> None:
-    rows = {row["recording"].partition("\n")[0]: row for row in watched.rows("failures")}
+def test_every_failure_of_the_journal_is_there_with_its_reason(watched: ObservedMuxer) -> None:
+    rows = {row["recording"].partition("\n")[0]: row for row in watched.table_rows("failures")}
     assert rows.keys() == {watched.calls["broken"].id, watched.calls["missing"].id}
     broken, missing = rows[watched.calls["broken"].id], rows[watched.calls["missing"].id]
     assert broken["Reason"].startswith("MUX-323 MediaError: (a media file): ")
     assert (broken["Attempts"], broken["Next try"]) == ("2", "set aside")
     assert missing["Reason"].startswith("MUX-221 MediaNotFound: ")
     assert missing["Next try"] in ("at the next poll", "queued", "running")
-    assert watched.tab.value("document.querySelector('.title').innerText") == "Working; 1 recording is set aside"
+    assert watched.tab.evaluate("document.querySelector('.title').innerText") == "Working; 1 recording is set aside"
 
 
-def test_the_services_are_there(watched: Watched) -> None:
-    rows = {row["recording"]: row for row in watched.rows("services")}
+def test_the_services_are_there(watched: ObservedMuxer) -> None:
+    rows = {row["recording"]: row for row in watched.table_rows("services")}
     assert {"RWS", "RCS"} < rows.keys()
     assert len(rows) == 3
     assert {row["State"] for row in rows.values()} == {"up"}
 
 
-def test_the_numbers_of_the_day_are_those_of_the_journal(watched: Watched) -> None:
-    watched.rows("day")
-    told = watched.tab.value("document.getElementById('day').parentElement.querySelector('.told').innerText")
-    assert told.startswith(f"{DONE} muxed files made, 2 failed and not done yet")
+def test_the_numbers_of_the_day_are_those_of_the_journal(watched: ObservedMuxer) -> None:
+    watched.table_rows("day")
+    told = watched.tab.evaluate("document.getElementById('day').parentElement.querySelector('.told').innerText")
+    assert told.startswith(f"{DONE_COUNT} muxed files made, 2 failed and not done yet")
 
 
-def test_timelines_tell_what_was_made(watched: Watched) -> None:
-    screens, parts = watched.timeline("gaps")
+def test_timelines_tell_what_was_made(watched: ObservedMuxer) -> None:
+    screens, parts = watched.open_timeline("gaps")
     assert [row["Became"] for row in screens] == ["shown whole", "shown whole"]
     assert [row[2:] for row in parts if row[2] == "black"] == [["black", "padding"]] * 3
     assert [row[0] for row in parts] == ["0:00.0", "0:02.0", "0:04.0", "0:06.0", "0:08.0"]
-    screens, _ = watched.timeline("overlap")
+    screens, _ = watched.open_timeline("overlap")
     assert screens[0]["Became"] == "cut off: 4.0 s at its end"
-    assert "overlap by 4.0 s at 0:03.0" in watched.tab.value("document.body.innerText")
-    screens, parts = watched.timeline("outside")
+    assert "overlap by 4.0 s at 0:03.0" in watched.tab.evaluate("document.body.innerText")
+    screens, parts = watched.open_timeline("outside")
     assert screens[0]["From"] == "−0:02.0"
     assert screens[0]["Became"] == "cut off: 2.0 s at its beginning, 2.0 s at its end"
     assert {row[2] for row in parts} == {"screen 1"}
 
 
-def test_nobody_is_named(watched: Watched) -> None:
-    for path in ("", f"recording?name={watched.targets('done')[0]['name']}"):
-        watched.tab.open(watched.url + path)
-        html = watched.tab.value("document.documentElement.outerHTML")
+def test_nobody_is_named(watched: ObservedMuxer) -> None:
+    for path in ("", f"recording?name={watched.find_targets('done')[0]['name']}"):
+        watched.tab.open_page(watched.url + path)
+        html = watched.tab.evaluate("document.documentElement.outerHTML")
         media = [one.media_id for call in watched.calls.values() for one in call.screens]
         assert not [one for one in ("agent1", "agent2", "7001", *media) if one in html]

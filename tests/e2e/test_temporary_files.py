@@ -10,24 +10,24 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.daemon import Muxer, log_lines, run, wait_until
-from tests.support.disk import KILOBYTE, fill, small_disk, without_privilege
-from tests.support.running import configured, labelled, messages, muxed, slow_program
+from tests.support.daemon import MuxerProcess, log_lines, run_muxer, wait_until
+from tests.support.disk import KILOBYTE, fill_disk, small_disk, without_privilege
+from tests.support.running import write_config, labelled_ids, log_messages, muxed_entries, write_slow_program
 
 from muxer.lab.cases import Case
 from muxer.lab.lab import Lab
 
 Make = Callable[..., Lab]
-SECONDS = 60
+TIMEOUT_SECONDS = 60
 FULL, ROOM = "the disk is nearly full", "there is room on the disk again"
 MIGRATION = {"advanced__call_recording_query_string": "startTime=0"}
 
 
-def said(log: Path, text: str) -> list[dict]:
+def matching_lines(log: Path, text: str) -> list[dict]:
     return [line for line in log_lines(log) if text in line["message"]]
 
 
-def left_over(folder: Path, name: str) -> Path:
+def create_leftover(folder: Path, name: str) -> Path:
     path = folder / name
     path.mkdir()
     (path / "half.mp4").write_bytes(b"half")
@@ -59,7 +59,7 @@ def test_a_folder_that_cannot_be_used_is_refused(tmp_path: Path, option: str, ki
     elif kind == "read-only":
         folder.mkdir(mode=0o500)
         through = without_privilege()
-    done = run(write_minimal(tmp_path, **{option: folder}), seconds=SECONDS, cwd=tmp_path, through=through)
+    done = run_muxer(write_minimal(tmp_path, **{option: folder}), seconds=TIMEOUT_SECONDS, cwd=tmp_path, through=through)
     assert done.process.returncode == 2
     (line,) = [line for line in done.err.splitlines() if f"] {option} = '{folder}'" in line]
     assert ("may read and write" if kind == "read-only" else "folder that exists") in line
@@ -67,37 +67,37 @@ def test_a_folder_that_cannot_be_used_is_refused(tmp_path: Path, option: str, ki
 
 
 def test_a_second_instance_is_told_who_holds_the_folder_and_kill_9_sets_it_free(make_lab: Make, tmp_path: Path) -> None:
-    config, log = configured(make_lab())
+    config, log = write_config(make_lab())
     other = tmp_path / "other.cfg"
     (tmp_path / "other-log").mkdir()
     other.write_text(config.read_text().replace(str(log.parent), str(tmp_path / "other-log")))
-    with Muxer(config) as first:
-        wait_until(lambda: "poll done" in messages(log), SECONDS, "a poll", log)
-        second = run(other, seconds=SECONDS)
+    with MuxerProcess(config) as first:
+        wait_until(lambda: "poll done" in log_messages(log), TIMEOUT_SECONDS, "a poll", log)
+        second = run_muxer(other, seconds=TIMEOUT_SECONDS)
         assert second.process.returncode == 2
         assert "[processing] temp_dir" in second.err and "another instance" in second.err
         assert f"process {first.process.pid} on {os.uname().nodename}" in second.err
         first.process.kill()
         first.process.wait()
-    with Muxer(other) as second:
+    with MuxerProcess(other) as second:
         other_log = tmp_path / "other-log" / log.name
-        wait_until(lambda: '"poll done"' in other_log.read_text(), SECONDS, "a poll", other_log)
+        wait_until(lambda: '"poll done"' in other_log.read_text(), TIMEOUT_SECONDS, "a poll", other_log)
         assert second.stop() == 0
 
 
 def test_a_folder_that_is_removed_under_a_running_muxer_is_made_again(make_lab: Make) -> None:
     lab = make_lab()
-    config, log = configured(lab)
+    config, log = write_config(lab)
     temp = lab.folder / "temp"
-    with Muxer(config) as muxer:
-        wait_until(lambda: "poll done" in messages(log), SECONDS, "a poll", log)
+    with MuxerProcess(config) as muxer:
+        wait_until(lambda: "poll done" in log_messages(log), TIMEOUT_SECONDS, "a poll", log)
         temp.rename(removed := lab.folder / "removed")
-        wait_until(lambda: said(log, "is there again"), SECONDS, "the folder", log)
+        wait_until(lambda: matching_lines(log, "is there again"), TIMEOUT_SECONDS, "the folder", log)
         (call,) = lab.add_case(Case.PLAIN)
-        wait_until(lambda: call.id in labelled(lab), SECONDS, "the label", log)
+        wait_until(lambda: call.id in labelled_ids(lab), TIMEOUT_SECONDS, "the label", log)
         assert muxer.stop() == 0
     assert removed.is_dir() and (temp / "journal.sqlite3").exists()
-    assert [line["level"] for line in said(log, "was removed while it is in use")] == ["critical"]
+    assert [line["level"] for line in matching_lines(log, "was removed while it is in use")] == ["critical"]
 
 
 # --- the clean-up ---
@@ -108,15 +108,15 @@ def strangers(tmp_path: Path) -> Iterator[Callable[[Path], None]]:
     """Give a function that puts files of others into a folder; at the end all of them must still be there."""
     kept = []
 
-    def put(temp: Path) -> None:
-        elsewhere = left_over(tmp_path, "elsewhere")
+    def create_foreign_entries(temp: Path) -> None:
+        elsewhere = create_leftover(tmp_path, "elsewhere")
         (temp / "muxer-job-notes.txt").write_text("notes")
         (temp / "muxer-job-00000000").symlink_to(elsewhere)
-        folders = [left_over(temp, name) for name in ("muxer-job-backup", "holiday")]
+        folders = [create_leftover(temp, name) for name in ("muxer-job-backup", "holiday")]
         kept.extend([temp / "muxer-job-notes.txt", temp / "muxer-job-00000000", elsewhere / "half.mp4"])
         kept.extend(folder / "half.mp4" for folder in folders)
 
-    yield put
+    yield create_foreign_entries
     assert kept and all(path.exists() for path in kept)
 
 
@@ -125,26 +125,26 @@ def test_left_overs_are_cleaned_up_as_configured(
     make_lab: Make, strangers: Callable[[Path], None], enabled: str, timeout: str
 ) -> None:
     lab = make_lab()
-    config, log = configured(
+    config, log = write_config(
         lab, processing__auto_clean_temp_folder=enabled, processing__clean_temp_folder_timeout=timeout
     )
     temp = lab.folder / "temp"
-    early = left_over(temp, "muxer-job-0_dead_0")
+    early = create_leftover(temp, "muxer-job-0_dead_0")
     (early / "link").symlink_to(lab.folder)
     strangers(temp)
-    with Muxer(config) as muxer:
+    with MuxerProcess(config) as muxer:
         if enabled == "1":
-            wait_until(lambda: not early.exists(), SECONDS, "the clean-up after the start", log)
-        wait_until(lambda: "poll done" in messages(log), SECONDS, "a poll", log)
-        late = left_over(temp, "muxer-job-1_dead_1")
+            wait_until(lambda: not early.exists(), TIMEOUT_SECONDS, "the clean-up after the start", log)
+        wait_until(lambda: "poll done" in log_messages(log), TIMEOUT_SECONDS, "a poll", log)
+        late = create_leftover(temp, "muxer-job-1_dead_1")
         if enabled == "1" and timeout != "43200":
-            wait_until(lambda: not late.exists(), SECONDS, "the next clean-up", log)
+            wait_until(lambda: not late.exists(), TIMEOUT_SECONDS, "the next clean-up", log)
         else:
             time.sleep(2)
         assert muxer.stop() == 0
     assert early.exists() == (enabled == "0")
     assert late.exists() == (enabled == "0" or timeout == "43200")
-    assert len(said(log, "left-over folders removed")) == (not early.exists()) + (not late.exists())
+    assert len(matching_lines(log, "left-over folders removed")) == (not early.exists()) + (not late.exists())
 
 
 def test_when_idle_means_not_while_something_is_muxed_and_all_that_is_made_is_private(
@@ -152,39 +152,39 @@ def test_when_idle_means_not_while_something_is_muxed_and_all_that_is_made_is_pr
 ) -> None:
     lab = make_lab()
     (call,) = lab.add_case(Case.PLAIN)
-    slow = slow_program(tmp_path, "ffmpeg")
+    slow = write_slow_program(tmp_path, "ffmpeg")
     slow.write_text(slow.read_text().replace("sleep 600", f"while [ ! -e {tmp_path / 'go'} ]; do sleep 0.2; done"))
-    config, log = configured(lab, processing__ffmpeg=str(slow), processing__clean_temp_folder_timeout="-1")
+    config, log = write_config(lab, processing__ffmpeg=str(slow), processing__clean_temp_folder_timeout="-1")
     temp = lab.folder / "temp"
     temp.chmod(0o755)
-    early = left_over(temp, "muxer-job-1_dead_1")
-    with Muxer(config, umask=0) as muxer:
-        wait_until(lambda: "fetch done" in messages(log), SECONDS, "the fetch", log)
-        wait_until(lambda: not early.exists(), SECONDS, "the clean-up after the start", log)
+    early = create_leftover(temp, "muxer-job-1_dead_1")
+    with MuxerProcess(config, umask=0) as muxer:
+        wait_until(lambda: "fetch done" in log_messages(log), TIMEOUT_SECONDS, "the fetch", log)
+        wait_until(lambda: not early.exists(), TIMEOUT_SECONDS, "the clean-up after the start", log)
         made = [path for path in temp.rglob("*") if not path.is_symlink()]
         assert len(made) >= 5  # the job's folder and sources, the lock, publishing/, uploading/
         assert {stat.S_IMODE(path.stat().st_mode) for path in made if path.is_dir()} == {0o700}
         assert {stat.S_IMODE(path.stat().st_mode) for path in [*made, log] if path.is_file()} == {0o600}
         assert stat.S_IMODE(temp.stat().st_mode) == 0o755
-        dead = left_over(temp, "muxer-job-0_dead_0")
+        dead = create_leftover(temp, "muxer-job-0_dead_0")
         time.sleep(1.5)
         assert dead.exists()
         (tmp_path / "go").touch()
-        wait_until(lambda: not dead.exists(), SECONDS, "the clean-up", log)
+        wait_until(lambda: not dead.exists(), TIMEOUT_SECONDS, "the clean-up", log)
         assert muxer.stop() == 0
-    assert call.id in labelled(lab)
+    assert call.id in labelled_ids(lab)
 
 
 def test_instances_without_a_temp_dir_have_folders_of_their_own(make_lab: Make, tmp_path: Path) -> None:
     lab = make_lab()
-    config, log = configured(lab)
+    config, log = write_config(lab)
     config.write_text(re.sub(r"temp_dir = .*", "temp_dir =", config.read_text()))
     env = {"TMPDIR": str(tmp_path)}
     sharded = ("--muxer-id=0", "--total-muxers=2")
-    with Muxer(config, *sharded, env=env) as primary, Muxer(config, *sharded, "--muxer-type=backup", env=env) as backup:
+    with MuxerProcess(config, *sharded, env=env) as primary, MuxerProcess(config, *sharded, "--muxer-type=backup", env=env) as backup:
         logs = [log.with_name(f"recording-muxer-{name}.log") for name in ("primary-0", "backup-0")]
         for one in logs:
-            wait_until(lambda one=one: "poll done" in messages(one), SECONDS, "a poll", one)
+            wait_until(lambda one=one: "poll done" in log_messages(one), TIMEOUT_SECONDS, "a poll", one)
         assert (primary.stop(), backup.stop()) == (0, 0)
     folders = [tmp_path / f"recording-muxer-{name}" for name in ("primary-0", "backup-0")]
     assert [stat.S_IMODE(folder.stat().st_mode) for folder in folders] == [0o700, 0o700]
@@ -196,66 +196,66 @@ def test_instances_without_a_temp_dir_have_folders_of_their_own(make_lab: Make, 
 def test_a_full_disk_holds_the_work_back_until_there_is_room(make_lab: Make) -> None:
     lab = make_lab()
     calls = [lab.add_case(Case.PLAIN, serial=number)[0] for number in range(2)]
-    config, log = configured(lab)
+    config, log = write_config(lab)
     with small_disk(lab.folder / "temp", "24m") as temp:
-        filler = fill(temp)
-        with Muxer(config) as muxer:
-            wait_until(lambda: said(log, FULL), SECONDS, "the line", log)
+        filler = fill_disk(temp)
+        with MuxerProcess(config) as muxer:
+            wait_until(lambda: matching_lines(log, FULL), TIMEOUT_SECONDS, "the line", log)
             time.sleep(2.5)
-            assert not said(log, "check done") and not said(log, "poll done")
+            assert not matching_lines(log, "check done") and not matching_lines(log, "poll done")
             filler.unlink()
-            wait_until(lambda: labelled(lab) == {call.id for call in calls}, SECONDS, "the labels", log)
+            wait_until(lambda: labelled_ids(lab) == {call.id for call in calls}, TIMEOUT_SECONDS, "the labels", log)
             assert muxer.stop() == 0
-    ((begun,), (ended,)) = said(log, FULL), said(log, ROOM)
+    ((begun,), (ended,)) = matching_lines(log, FULL), matching_lines(log, ROOM)
     assert (begun["level"], ended["level"]) == ("error", "warning")
     for part in (str(temp), "0.0 MB are free", "1.2 MB must stay free", "1.3 MB are free"):
         assert part in begun["message"]
-    order = messages(log)
+    order = log_messages(log)
     assert order.index(begun["message"]) < order.index(ended["message"]) < order.index("check done")
 
 
 def test_a_stop_while_the_disk_is_full_works_at_once(make_lab: Make) -> None:
     lab = make_lab()
     lab.add_case(Case.PLAIN)
-    config, log = configured(lab)
+    config, log = write_config(lab)
     with small_disk(lab.folder / "temp", "24m") as temp:
-        fill(temp)
-        with Muxer(config) as muxer:
-            wait_until(lambda: said(log, FULL), SECONDS, "the line", log)
+        fill_disk(temp)
+        with MuxerProcess(config) as muxer:
+            wait_until(lambda: matching_lines(log, FULL), TIMEOUT_SECONDS, "the line", log)
             time.sleep(1)
             before = time.monotonic()
             assert muxer.stop() == 0
             assert time.monotonic() - before < 5
-    assert not said(log, "check done") and not said(log, ROOM)
+    assert not matching_lines(log, "check done") and not matching_lines(log, ROOM)
 
 
 def test_a_migration_waits_for_room_too_and_the_option_says_how_much(make_lab: Make) -> None:
     lab = make_lab()
     (call,) = lab.add_case(Case.PLAIN)
-    config, log = configured(lab, **MIGRATION, processing__min_free_megabytes="20")
+    config, log = write_config(lab, **MIGRATION, processing__min_free_megabytes="20")
     with small_disk(lab.folder / "temp", "24m") as temp:
-        filler = fill(temp, leave=19 * 1024 * KILOBYTE)
-        with Muxer(config) as muxer:
-            wait_until(lambda: said(log, "20.0 MB must stay free"), SECONDS, "the line", log)
+        filler = fill_disk(temp, leave=19 * 1024 * KILOBYTE)
+        with MuxerProcess(config) as muxer:
+            wait_until(lambda: matching_lines(log, "20.0 MB must stay free"), TIMEOUT_SECONDS, "the line", log)
             time.sleep(1)
-            assert muxer.process.poll() is None and not muxed(lab, call.id)
+            assert muxer.process.poll() is None and not muxed_entries(lab, call.id)
             filler.unlink()
-            assert muxer.wait(SECONDS) == 0
+            assert muxer.wait(TIMEOUT_SECONDS) == 0
             assert "1 files muxed" in muxer.out
 
 
 def test_more_than_the_disk_has_cannot_be_kept_free(make_lab: Make) -> None:
     lab = make_lab()
-    config, _ = configured(lab, processing__min_free_megabytes="23")
+    config, _ = write_config(lab, processing__min_free_megabytes="23")
     with small_disk(lab.folder / "temp", "24m"):
-        done = run(config, seconds=SECONDS)
+        done = run_muxer(config, seconds=TIMEOUT_SECONDS)
     assert done.process.returncode == 2
     assert "[processing] min_free_megabytes = '23': must be at most 21" in done.err
 
 
-def with_sizes(lab: Lab, recording_id: str, size: str) -> None:
+def claim_size(lab: Lab, recording_id: str, size: str) -> None:
     """Let the metadata of a recording claim that each source has this size."""
-    call, screen = lab.store.call(recording_id), lab.store.screen(recording_id)
+    call, screen = lab.store.get_call(recording_id), lab.store.get_screen(recording_id)
     assert call and screen
     for media in call["mediaFiles"]:
         media["size"] = size
@@ -268,35 +268,35 @@ def test_a_recording_that_does_not_fit_by_its_metadata_waits_and_the_others_do_n
     lab = make_lab()
     (large,) = lab.add_case(Case.PLAIN, serial=1)
     (small,) = lab.add_case(Case.PLAIN, serial=2)
-    with_sizes(lab, large.id, str(10 * 1024 * KILOBYTE))
-    config, log = configured(lab)
-    with small_disk(lab.folder / "temp", "24m"), Muxer(config) as muxer:
-        wait_until(lambda: said(log, "it needs about 50.0 MB in"), SECONDS, "the refusal", log)
-        wait_until(lambda: small.id in labelled(lab), SECONDS, "the label of the other", log)
+    claim_size(lab, large.id, str(10 * 1024 * KILOBYTE))
+    config, log = write_config(lab)
+    with small_disk(lab.folder / "temp", "24m"), MuxerProcess(config) as muxer:
+        wait_until(lambda: matching_lines(log, "it needs about 50.0 MB in"), TIMEOUT_SECONDS, "the refusal", log)
+        wait_until(lambda: small.id in labelled_ids(lab), TIMEOUT_SECONDS, "the label of the other", log)
         assert muxer.stop() == 0
-    refusals = said(log, "it needs about")
+    refusals = matching_lines(log, "it needs about")
     assert {line["recording"] for line in refusals} == {large.id}
     assert "recording failed, tried again later: MUX-232 LocalResourceError" in refusals[0]["message"]
-    assert {line["recording"] for line in said(log, "fetch")} == {small.id}
+    assert {line["recording"] for line in matching_lines(log, "fetch")} == {small.id}
 
 
 def test_a_disk_that_gets_full_in_the_middle_loses_nothing(make_lab: Make) -> None:
     """The sizes in the metadata are too small, so that the recording is begun and meets the end of the disk."""
     lab = make_lab()
     (call,) = lab.add_case(Case.PLAIN)
-    with_sizes(lab, call.id, "1")
-    config, log = configured(lab, **MIGRATION)
+    claim_size(lab, call.id, "1")
+    config, log = write_config(lab, **MIGRATION)
     screens = lab.site.media.folder / "screens"
     with small_disk(lab.folder / "temp", "4m") as temp:
-        filler = fill(temp, leave=400 * KILOBYTE)
-        with Muxer(config) as muxer:
-            wait_until(lambda: said(log, "LocalResourceError"), SECONDS, "the failure", log)
+        filler = fill_disk(temp, leave=400 * KILOBYTE)
+        with MuxerProcess(config) as muxer:
+            wait_until(lambda: matching_lines(log, "LocalResourceError"), TIMEOUT_SECONDS, "the failure", log)
             assert not list(temp.glob("muxer-job-*"))
-            assert not muxed(lab, call.id) and not lab.store.posts
+            assert not muxed_entries(lab, call.id) and not lab.store.screen_posts
             assert [path.name for path in screens.iterdir()] == [call.screens[0].media_id]
             filler.unlink()
-            assert muxer.wait(SECONDS) == 0, muxer.err
-    (failure,) = said(log, "LocalResourceError")
-    assert "fetch done" in messages(log)[: messages(log).index(failure["message"])]
+            assert muxer.wait(TIMEOUT_SECONDS) == 0, muxer.err
+    (failure,) = matching_lines(log, "LocalResourceError")
+    assert "fetch done" in log_messages(log)[: log_messages(log).index(failure["message"])]
     assert "tried again later" in failure["message"]
-    assert len(muxed(lab, call.id)) == 1
+    assert len(muxed_entries(lab, call.id)) == 1

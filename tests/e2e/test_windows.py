@@ -12,17 +12,17 @@ import pytest
 from tests.support.daemon import PACKAGE, log_lines, wait_until
 from tests.support.windows import POSIX_MODULES, every_module
 
-from muxer.config import load, programs, types
-from muxer.config.keystore import KEY, KEYSTORE
+from muxer.config import load_config, programs, types
+from muxer.config.keystore import KEY_FILE, KEYSTORE_FILE
 from muxer.lab.cases import Case
 from muxer.lab.lab import Lab
 
 ROOT = PACKAGE.parent
-SECONDS = 60
+TIMEOUT_SECONDS = 60
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
 
 
-def command(script: Path, *arguments: str) -> list[str]:
+def windows_command(script: Path, *arguments: str) -> list[str]:
     """Return how a script is run on this Windows. It needs the packages of the lab, which is among our modules."""
     return [sys.executable, "-B", str(ROOT / "tests" / "support" / "windows.py"), str(script), *arguments]
 
@@ -30,20 +30,20 @@ def command(script: Path, *arguments: str) -> list[str]:
 def run_code(folder: Path, code: str) -> subprocess.CompletedProcess[str]:
     script = folder / "script.py"
     script.write_text(code)
-    return run(script)
+    return run_script(script)
 
 
-def run(script: Path, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    done = command(script, *arguments)
-    return subprocess.run(done, input=stdin, env=ENVIRONMENT, capture_output=True, text=True, timeout=SECONDS, check=False)
+def run_script(script: Path, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    done = windows_command(script, *arguments)
+    return subprocess.run(done, input=stdin, env=ENVIRONMENT, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False)
 
 
-MISSED = ("import fcntl", "import pwd", "import os; os.getuid()", "from os import fork", "import signal; signal.SIGKILL")
+MISSING_IMPORTS = ("import fcntl", "import pwd", "import os; os.getuid()", "from os import fork", "import signal; signal.SIGKILL")
 
 
 def test_what_posix_alone_has_is_missed_here(tmp_path: Path) -> None:
     tried = "try: exec(code)\n    except Exception as error: print(type(error).__name__)\n    else: print('found')"
-    done = run_code(tmp_path, f"for code in {MISSED}:\n    {tried}\n")
+    done = run_code(tmp_path, f"for code in {MISSING_IMPORTS}:\n    {tried}\n")
     modules, names = ["ModuleNotFoundError"] * 2, ["AttributeError", "ImportError", "AttributeError"]
     assert done.stdout.split() == modules + names, done.stderr
 
@@ -64,20 +64,20 @@ def test_the_muxer_runs_with_a_keystore_of_dpapi_until_ctrl_break(tmp_path: Path
         text = lab.config_text(**{"htcc.password": "", "logfile.format": "json"})
         config.write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
         password = f"htcc={lab.site.rws_account.password}\n"
-        stored = run(ROOT / "encryptPassword.py", f"--config-file={config}", "--stdin", stdin=password)
+        stored = run_script(ROOT / "encryptPassword.py", f"--config-file={config}", "--stdin", stdin=password)
         assert (stored.returncode, stored.stderr) == (0, "")
-        assert (config.parent / KEYSTORE).exists() and not (config.parent / KEY).exists()
-        assert run(ROOT / "encryptPassword.py", f"--config-file={config}", "--list").stdout == "[htcc] password\n"
+        assert (config.parent / KEYSTORE_FILE).exists() and not (config.parent / KEY_FILE).exists()
+        assert run_script(ROOT / "encryptPassword.py", f"--config-file={config}", "--list").stdout == "[htcc] password\n"
 
-        started = command(PACKAGE / "muxer_process.py", f"--config-file={config}")
+        started = windows_command(PACKAGE / "muxer_process.py", f"--config-file={config}")
         with subprocess.Popen(started, env=ENVIRONMENT, cwd=PACKAGE, stderr=subprocess.PIPE, text=True) as muxer:
             try:
                 labelled = lambda: (call.id, "screenRecording") in lab.store.label_posts  # noqa: E731
-                wait_until(labelled, SECONDS, "the label", log)
-                second = run(PACKAGE / "muxer_process.py", f"--config-file={config}")
+                wait_until(labelled, TIMEOUT_SECONDS, "the label", log)
+                second = run_script(PACKAGE / "muxer_process.py", f"--config-file={config}")
                 assert second.returncode == 2 and f"process {muxer.pid} on " in second.stderr
                 muxer.send_signal(signal.SIGUSR1)
-                _, errors = muxer.communicate(timeout=SECONDS)
+                _, errors = muxer.communicate(timeout=TIMEOUT_SECONDS)
             finally:
                 muxer.kill()
         assert muxer.returncode == 0, errors
@@ -85,10 +85,10 @@ def test_the_muxer_runs_with_a_keystore_of_dpapi_until_ctrl_break(tmp_path: Path
         assert not list((lab.folder / "temp").glob("muxer-job-*"))
 
 
-class OnDrive(PureWindowsPath):
+class FakeDrivePath(PureWindowsPath):
     """A path on a computer that has this one folder."""
 
-    def absolute(self) -> OnDrive:
+    def absolute(self) -> FakeDrivePath:
         assert self.is_absolute(), self
         return self
 
@@ -97,9 +97,9 @@ class OnDrive(PureWindowsPath):
 
 
 def test_paths_of_windows_are_read_as_they_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(types, "Path", OnDrive)
-    monkeypatch.setattr(programs, "Path", OnDrive)
-    monkeypatch.setattr(types.os, "access", lambda path, _mode: isinstance(path, OnDrive))
+    monkeypatch.setattr(types, "Path", FakeDrivePath)
+    monkeypatch.setattr(programs, "Path", FakeDrivePath)
+    monkeypatch.setattr(types.os, "access", lambda path, _mode: isinstance(path, FakeDrivePath))
     there = r"C:\ffmpeg\bin\ffmpeg.exe"
     monkeypatch.setattr(programs.shutil, "which", lambda value: {there: value}.get(value, f"C:\\{value}"))
     config = tmp_path / "muxer.cfg"
@@ -108,6 +108,6 @@ def test_paths_of_windows_are_read_as_they_are_written(tmp_path: Path, monkeypat
         *(r"ffmpeg = C:\ffmpeg\bin\ffmpeg.exe", "[logfile]", r"logfile_path = C:\logs\recordingMuxer"),
     ]
     config.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode())
-    loaded = load(config, {}, {}).config
+    loaded = load_config(config, {}, {}).config
     assert str(loaded.logfile.logfile_path) == r"C:\logs\recordingMuxer"
     assert loaded.processing.ffmpeg == r"C:\ffmpeg\bin\ffmpeg.exe"

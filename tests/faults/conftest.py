@@ -10,4 +10,4 @@ from tests.faults import figures
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Print the figures of this process; workers of pytest-xdist print nothing."""
     if figures.RECORDINGS.value:
-        terminalreporter.write_line(f"faults and kills: {figures.line()}")
+        terminalreporter.write_line(f"faults and kills: {figures.summary_line()}")

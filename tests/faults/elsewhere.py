@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from tests.faults.proxy import HOST, PAGE
+from tests.faults.proxy import HOST, LOGIN_PAGE
 
 
-class Elsewhere(ThreadingHTTPServer):
+class RedirectTarget(ThreadingHTTPServer):
     """``with Elsewhere() as other``: ``other.authorized`` are the requests that carried a login or a cookie."""
 
     daemon_threads = True
@@ -27,19 +27,19 @@ class Elsewhere(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: Elsewhere
+    server: RedirectTarget
 
-    def _answer(self) -> None:
+    def _send_page(self) -> None:
         self.server.asked.append(self.path)
         if any(self.headers.get(name) for name in ("Authorization", "Cookie", "X-Amz-Security-Token")):
             self.server.authorized.append(f"{self.command} {self.path}")
         self.send_response(200)
         self.send_header("Content-Type", "text/html")
-        self.send_header("Content-Length", str(len(PAGE)))
+        self.send_header("Content-Length", str(len(LOGIN_PAGE)))
         self.end_headers()
-        self.wfile.write(PAGE)
+        self.wfile.write(LOGIN_PAGE)
 
-    do_GET = do_POST = do_PUT = do_DELETE = do_PROPFIND = do_MOVE = do_HEAD = _answer
+    do_GET = do_POST = do_PUT = do_DELETE = do_PROPFIND = do_MOVE = do_HEAD = _send_page
 
     def log_message(self, *_: object) -> None:
         """Be silent."""

@@ -6,21 +6,21 @@ from dataclasses import dataclass
 
 
 @dataclass
-class Figure:
+class RunCounter:
     """A count with a name."""
 
     name: str
     value: int = 0
 
-    def add(self, number: int = 1) -> None:
+    def increase(self, number: int = 1) -> None:
         """Count."""
         self.value += number
 
 
-FAULTS, KILLS, RECORDINGS = Figure("faults injected"), Figure("kills"), Figure("recordings")
-LOST, DOUBLED = Figure("lost"), Figure("doubled")
+FAULTS, KILLS, RECORDINGS = RunCounter("faults injected"), RunCounter("kills"), RunCounter("recordings")
+LOST, DOUBLED = RunCounter("lost"), RunCounter("doubled")
 
 
-def line() -> str:
+def summary_line() -> str:
     """Return all of them in one line."""
     return ", ".join(f"{one.name} {one.value}" for one in (FAULTS, KILLS, RECORDINGS, LOST, DOUBLED))

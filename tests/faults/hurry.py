@@ -11,10 +11,10 @@ from muxer import failures, job, journal, pauses, repeat, services, transfer
 from muxer.gir import publish, session
 from muxer.storage import s3, s3_http, webdav_http
 
-SILENCE = 0.7
+READ_TIMEOUT_SECONDS = 0.7
 
 
-def hurry(patch: Callable[[Any, str, Any], None], silence: float = SILENCE) -> None:
+def shorten_timeouts(patch: Callable[[Any, str, Any], None], silence: float = READ_TIMEOUT_SECONDS) -> None:
     """Given what sets an attribute, and the limit of silence in seconds, make the muxer's patience short."""
     patch(webdav_http, "CONNECT_SECONDS", silence)
     patch(webdav_http, "SILENCE_SECONDS", silence)
@@ -33,5 +33,5 @@ def hurry(patch: Callable[[Any, str, Any], None], silence: float = SILENCE) -> N
     patch(failures, "LONGEST_DELAY_SECONDS", 2.0)
     patch(journal, "LONGEST_DELAY_SECONDS", 2.0)
     patch(pauses, "LONGEST_BACK_OFF_SECONDS", 1.0)
-    account = services.Account
+    account = services.ServiceAccount
     patch(services, "Account", lambda *given: account(*given[:-1], silence))

@@ -6,19 +6,19 @@ import os
 import signal
 from collections.abc import Callable
 
-from tests.support.daemon import PACKAGE, Muxer, wait_until
+from tests.support.daemon import PACKAGE, MuxerProcess, wait_until
 
 from tests.faults import figures
-from tests.faults.outcome import orphans
+from tests.faults.outcome import find_orphans
 from muxer.lab.lab import Lab
 
 LAUNCHER = PACKAGE.parent / "tests" / "faults" / "launcher.py"
-SECONDS = 60
-SHORT = 6
-KILLS = int(os.environ.get("FAULTS_KILLS", SHORT))
+TIMEOUT_SECONDS = 60
+SHORT_RUN_KILLS = 6
+KILL_COUNT = int(os.environ.get("FAULTS_KILLS", SHORT_RUN_KILLS))
 
 
-class Victim:
+class KillableMuxer:
     """One instance on a lab, with folders of its own."""
 
     def __init__(self, lab: Lab, name: str, *, hurried: bool = False, **options: str) -> None:
@@ -36,10 +36,10 @@ class Victim:
 
     def start(self, armed: str = "") -> None:
         """Start it, to die at a point, or to live for now."""
-        self.arm(armed)
-        self.muxer = Muxer(self.config, env=self._env, package=LAUNCHER.parent, script=LAUNCHER.name)
+        self.arm_point(armed)
+        self.muxer = MuxerProcess(self.config, env=self._env, package=LAUNCHER.parent, script=LAUNCHER.name)
 
-    def arm(self, point: str) -> None:
+    def arm_point(self, point: str) -> None:
         """Let it die when it next comes to a point."""
         fresh = self._armed.with_suffix(".new")
         fresh.write_text(point)
@@ -48,21 +48,21 @@ class Victim:
     def kill(self) -> None:
         """Kill it now."""
         self.muxer.process.kill()
-        self.await_death()
+        self.wait_until_dead()
 
-    def die(self, at_the_latest: Callable[[], object]) -> None:
+    def wait_for_kill(self, at_the_latest: Callable[[], object]) -> None:
         """Wait until it has come to its point and died; kill it when the latest moment comes first."""
         process = self.muxer.process
-        wait_until(lambda: process.poll() is not None or at_the_latest(), SECONDS, "the death", self.log)
+        wait_until(lambda: process.poll() is not None or at_the_latest(), TIMEOUT_SECONDS, "the death", self.log)
         self.kill()
 
-    def await_death(self) -> None:
+    def wait_until_dead(self) -> None:
         """Wait until it has died by SIGKILL, and left no program running."""
-        wait_until(lambda: self.muxer.process.poll() is not None, SECONDS, "the death", self.log)
+        wait_until(lambda: self.muxer.process.poll() is not None, TIMEOUT_SECONDS, "the death", self.log)
         self.muxer.process.communicate()
         assert self.muxer.process.returncode == -signal.SIGKILL, self.log.read_text()[-2000:]
-        wait_until(lambda: not orphans(self.temp), 5, "the end of its programs")
-        figures.KILLS.add()
+        wait_until(lambda: not find_orphans(self.temp), 5, "the end of its programs")
+        figures.KILLS.increase()
 
     def stop(self) -> None:
         """Stop it well."""

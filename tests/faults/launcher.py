@@ -18,7 +18,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from tests.faults.points import CALLS, Call, resolve  # noqa: E402
+from tests.faults.points import CALL_POINTS, KillPoint, resolve_owner  # noqa: E402
 from muxer import cli, failures, job, journal, transfer  # noqa: E402
 from muxer.gir import publish  # noqa: E402
 from muxer.process import Runner  # noqa: E402
@@ -27,7 +27,7 @@ from muxer.storage import notes, webdav  # noqa: E402
 ARMED = Path(os.environ["MUXER_KILL_AT"])
 # Another muxer that died is waited for; here it has always died.
 job.PUBLISH_WAIT_SECONDS = failures.FIRST_DELAY_SECONDS = 1.0
-transfer.CHUNK = 4096
+transfer.CHUNK_BYTES = 4096
 
 
 def is_armed(point: str) -> bool:
@@ -35,47 +35,47 @@ def is_armed(point: str) -> bool:
     return ARMED.read_text() == point
 
 
-def reached(point: str) -> None:
+def die_if_armed(point: str) -> None:
     """Die when this is the point of death."""
     if is_armed(point):
         os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(60)
 
 
-def wrap_call(point: str, call: Call) -> None:
+def wrap_call(point: str, call: KillPoint) -> None:
     """Wrap a function so that its n-th call after the point was armed ends in death, before or after it."""
-    owner, name = resolve(call.where)
+    owner, name = resolve_owner(call.where)
     original, count = getattr(owner, name), iter(range(1, 1_000_000))
 
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
+    def call_or_die(*args: Any, **kwargs: Any) -> Any:
         here = is_armed(point) and next(count) == call.number
         if here and not call.after:
-            reached(point)
+            die_if_armed(point)
         result = original(*args, **kwargs)
         if here and call.after:
-            reached(point)
+            die_if_armed(point)
         return result
 
-    setattr(owner, name, wrapped)
+    setattr(owner, name, call_or_die)
 
 
 def wrap_steps() -> None:
-    original = job.Report.step
+    original = job.JobReport.time_step
 
     @contextmanager
-    def step(self: job.Report, name: str) -> Iterator[None]:
-        reached(f"before {name}")
+    def run_step(self: job.JobReport, name: str) -> Iterator[None]:
+        die_if_armed(f"before {name}")
         with original(self, name):
             yield
-        reached(f"after {name}")
+        die_if_armed(f"after {name}")
 
-    job.Report.step = step  # type: ignore[method-assign]
+    job.JobReport.time_step = run_step  # type: ignore[method-assign]
 
 
 def wrap_programs() -> None:
-    original = Runner._start
+    original = Runner._start_program
 
-    def start(self: Runner, arguments: list[str], *rest: Any) -> Any:
+    def start_program(self: Runner, arguments: list[str], *rest: Any) -> Any:
         of_a_job = any("muxer-job-" in str(one) for one in (*arguments, *rest))
         point = f"{Path(arguments[0]).name} runs"
         if of_a_job and is_armed(point):
@@ -83,30 +83,30 @@ def wrap_programs() -> None:
             arguments = [sys.executable, "-c", "import time; time.sleep(600)", *arguments]
         process = original(self, arguments, *rest)
         if of_a_job:
-            reached(point)
+            die_if_armed(point)
         return process
 
-    Runner._start = start  # type: ignore[method-assign]
+    Runner._start_program = start_program  # type: ignore[method-assign]
 
 
 def wrap_streams() -> None:
     """Die when a part of a body has been received, or sent."""
-    receive, body = transfer.receive, webdav._Body.__iter__
+    receive, body = transfer.receive_file, webdav._UploadBody.__iter__
 
-    def broken(chunks: Iterator[bytes], point: str) -> Iterator[bytes]:
+    def broken_chunks(chunks: Iterator[bytes], point: str) -> Iterator[bytes]:
         for number, chunk in enumerate(chunks):
             if number == 2:
-                reached(point)
+                die_if_armed(point)
             yield chunk
 
     def half_fetched(chunks: Iterable[bytes], *rest: Any, **named: Any) -> int:
-        return receive(broken(iter(chunks), "a source is half fetched"), *rest, **named)
+        return receive(broken_chunks(iter(chunks), "a source is half fetched"), *rest, **named)
 
-    transfer.receive = half_fetched
-    webdav._Body.__iter__ = lambda self: broken(body(self), "the upload is half done")  # type: ignore[method-assign]
+    transfer.receive_file = half_fetched
+    webdav._UploadBody.__iter__ = lambda self: broken_chunks(body(self), "the upload is half done")  # type: ignore[method-assign]
 
 
-class HalfWritten:
+class HalfWrittenFile:
     """A file that dies in the middle of a write."""
 
     def __init__(self, file: Any, point: str) -> None:
@@ -115,7 +115,7 @@ class HalfWritten:
     def write(self, data: bytes) -> None:
         self._file.write(data[: len(data) // 2])
         self._file.flush()
-        reached(self._point)
+        die_if_armed(self._point)
         self._file.write(data[len(data) // 2 :])
 
 
@@ -125,43 +125,43 @@ def wrap_files(module: Any, point: Callable[[Path], str]) -> None:
     @contextmanager
     def private_file(path: Path) -> Iterator[Any]:
         with original(path) as file:
-            yield HalfWritten(file, point(path))
+            yield HalfWrittenFile(file, point(path))
 
     module.private_file = private_file
 
 
 def wrap_journal() -> None:
     """Die within a statement that writes a state, not between two."""
-    original = journal._connected
+    original = journal._connect_database
 
-    def connected(path: Path, patience: float, left: str) -> Any:
+    def connect_traced(path: Path, patience: float, left: str) -> Any:
         database = original(path, patience, left)
         operations: list[int] = []
 
-        def traced(statement: str) -> None:
+        def trace_statement(statement: str) -> None:
             if statement.lstrip().startswith("INSERT INTO targets"):
                 operations[:] = [0]
 
-        def one_more() -> int:
+        def count_operation() -> int:
             if operations:
                 operations[0] += 1
                 if operations[0] == 20:
-                    reached("a state is half written to the journal")
+                    die_if_armed("a state is half written to the journal")
             return 0
 
-        database.set_trace_callback(traced)
-        database.set_progress_handler(one_more, 1)
+        database.set_trace_callback(trace_statement)
+        database.set_progress_handler(count_operation, 1)
         return database
 
-    journal._connected = connected
+    journal._connect_database = connect_traced
 
 
 def main() -> int:
     if "MUXER_HURRY" in os.environ:
-        from tests.faults.hurry import hurry
+        from tests.faults.hurry import shorten_timeouts
 
-        hurry(setattr)
-    for point, call in CALLS.items():
+        shorten_timeouts(setattr)
+    for point, call in CALL_POINTS.items():
         wrap_call(point, call)
     wrap_steps()
     wrap_programs()
@@ -169,7 +169,7 @@ def main() -> int:
     wrap_files(notes, lambda path: f"the note in {path.parent.name} is half written")
     wrap_files(publish, lambda _: "the crash file is half written")
     wrap_journal()
-    return cli.run(sys.argv[1:])
+    return cli.run_muxer(sys.argv[1:])
 
 
 if __name__ == "__main__":

@@ -10,45 +10,45 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tests.support import sync
-from tests.support.running import muxed
+from tests.support.running import muxed_entries
 
-from tests.faults.recordings import PARTS, SECONDS, Mill, Recording
+from tests.faults.recordings import SCREEN_PARTS, CALL_SECONDS, RecordingFactory, FaultRecording
 from muxer.lab.errors import LabError
 from muxer.lab.lab import Lab
 from muxer.lab.site import SCREENS
 
-SHOWN = [sync.Shown(part.offset, part.offset + part.seconds, part.agent.number) for part in PARTS]
+SHOWN = [sync.ExpectedScreen(part.offset, part.offset + part.seconds, part.agent.number) for part in SCREEN_PARTS]
 SETTLE_SECONDS = 30.0
 # What a running muxer keeps in its temporary folder.
-KEPT = {"muxer.lock", "state.json", "state.new", "publishing", "uploading", "deleting", "padding"}
+KEPT_NAMES = {"muxer.lock", "state.json", "state.new", "publishing", "uploading", "deleting", "padding"}
 # Its journal, and the folders of the workers of a fleet.
-OWN = ("journal.sqlite3", "worker-")
+KEPT_PREFIXES = ("journal.sqlite3", "worker-")
 
 
-def is_done(lab: Lab, recording: Recording) -> bool:
+def is_done(lab: Lab, recording: FaultRecording) -> bool:
     """Whether nothing is left to do for a recording."""
-    labels = (lab.store.call(recording.id) or {}).get("labels", [])
-    entries = muxed(lab, recording.id)
+    labels = (lab.store.get_call(recording.id) or {}).get("labels", [])
+    entries = muxed_entries(lab, recording.id)
     return [one["parameters"]["muxed_mediaIds"] for one in entries] == [recording.sources] and bool(labels)
 
 
-def problems(lab: Lab, recording: Recording) -> list[str]:
+def recording_problems(lab: Lab, recording: FaultRecording) -> list[str]:
     """Return what is wrong with the one muxed file of a recording, its entry and the entries of its sources."""
-    if found := problems_of_entries(lab, recording):
+    if found := media_entry_problems(lab, recording):
         return found
-    (entry,) = muxed(lab, recording.id)
-    stored = lab.site.media.find(entry)
+    (entry,) = muxed_entries(lab, recording.id)
+    stored = lab.site.media.find_file(entry)
     return [] if stored is None else _content_problems(lab, entry["pkcs7"], stored, recording)
 
 
-def problems_of_entries(lab: Lab, recording: Recording) -> list[str]:
+def media_entry_problems(lab: Lab, recording: FaultRecording) -> list[str]:
     """Return what can be told to be wrong without a look into the file."""
-    entries = muxed(lab, recording.id)
+    entries = muxed_entries(lab, recording.id)
     if len(entries) != 1:
         return [f"{recording.id} has {len(entries)} muxed files"]
     (entry,) = entries
-    stored = lab.site.media.find(entry)
-    media = {one["mediaId"] for one in (lab.store.screen(recording.id) or {})["mediaFiles"]}
+    stored = lab.site.media.find_file(entry)
+    media = {one["mediaId"] for one in (lab.store.get_screen(recording.id) or {})["mediaFiles"]}
     wrong = {
         "its sources": entry["parameters"]["muxed_mediaIds"] != recording.sources,
         "the entries of its sources": media != {*recording.sources[1:], entry["mediaId"]},
@@ -58,37 +58,37 @@ def problems_of_entries(lab: Lab, recording: Recording) -> list[str]:
     return [f"{recording.id}: {what} is wrong" for what, is_wrong in wrong.items() if is_wrong]
 
 
-def _content_problems(lab: Lab, envelope: str, stored: Path, recording: Recording) -> list[str]:
+def _content_problems(lab: Lab, envelope: str, stored: Path, recording: FaultRecording) -> list[str]:
     with TemporaryDirectory() as folder:
         clear = Path(folder) / "clear.mp4"
         try:
-            lab.decrypt(envelope, stored, clear)
+            lab.decrypt_file(envelope, stored, clear)
         except LabError as error:
             return [f"{recording.id}: the envelope does not open the file: {error}"]
-        return sync.problems(clear, recording.start, SECONDS, SHOWN)
+        return sync.file_problems(clear, recording.start, CALL_SECONDS, SHOWN)
 
 
-def lost(lab: Lab, recordings: Iterable[Recording]) -> int:
+def count_lost(lab: Lab, recordings: Iterable[FaultRecording]) -> int:
     """Return how many recordings have no muxed file of all their sources."""
-    made = [[one["parameters"]["muxed_mediaIds"] for one in muxed(lab, recording.id)] for recording in recordings]
+    made = [[one["parameters"]["muxed_mediaIds"] for one in muxed_entries(lab, recording.id)] for recording in recordings]
     return sum(recording.sources not in one for recording, one in zip(recordings, made, strict=True))
 
 
-def doubled(lab: Lab, recordings: Iterable[Recording]) -> int:
+def count_doubled(lab: Lab, recordings: Iterable[FaultRecording]) -> int:
     """Return how many recordings have more than one muxed file."""
-    return sum(len(muxed(lab, recording.id)) > 1 for recording in recordings)
+    return sum(len(muxed_entries(lab, recording.id)) > 1 for recording in recordings)
 
 
-def left_in_storage(lab: Lab, *mills: Mill) -> list[str]:
+def storage_leftovers(lab: Lab, *mills: RecordingFactory) -> list[str]:
     """Return what lies in the storage and no metadata name, and each source that is not as it was."""
     named = {media["mediaId"] for screen in list(lab.store._screens.values()) for media in screen["mediaFiles"]}
-    stored = {path.name for path in (lab.site.media.folder / SCREENS).iterdir()} | _in_bucket(lab)
-    changed = [name for mill in mills for name in mill.changed()]
-    sources = {name for mill in mills for name in mill.names}
+    stored = {path.name for path in (lab.site.media.folder / SCREENS).iterdir()} | _bucket_names(lab)
+    changed = [name for mill in mills for name in mill.changed_sources()]
+    sources = {name for mill in mills for name in mill.source_names}
     return [*sorted(stored - named - sources), *changed]
 
 
-def _in_bucket(lab: Lab) -> set[str]:
+def _bucket_names(lab: Lab) -> set[str]:
     bucket = lab.site.media.bucket
     if bucket is None:
         return set()
@@ -96,7 +96,7 @@ def _in_bucket(lab: Lab) -> set[str]:
     return {one["Key"].removeprefix(f"{SCREENS}/") for one in found}
 
 
-def nothing_stays(left_over: Callable[[], list[str]]) -> list[str]:
+def wait_for_none(left_over: Callable[[], list[str]]) -> list[str]:
     """Return what is left over after a while, or nothing as soon as there is nothing."""
     deadline = time.monotonic() + SETTLE_SECONDS
     while (left := left_over()) and time.monotonic() < deadline:
@@ -104,14 +104,14 @@ def nothing_stays(left_over: Callable[[], list[str]]) -> list[str]:
     return left
 
 
-def left_in_temp(temp: Path) -> list[str]:
+def temp_leftovers(temp: Path) -> list[str]:
     """Return what a muxer that has nothing to do should not have in its temporary folder."""
-    above = [path.name for path in temp.iterdir() if path.name not in KEPT and not path.name.startswith(OWN)]
+    above = [path.name for path in temp.iterdir() if path.name not in KEPT_NAMES and not path.name.startswith(KEPT_PREFIXES)]
     folders = [temp / name for name in ("publishing", "uploading", "deleting")]
     return above + [path.name for folder in folders for path in folder.iterdir()]
 
 
-def orphans(temp: Path) -> list[str]:
+def find_orphans(temp: Path) -> list[str]:
     """Return the command lines of programs that work on files of a temporary folder, or in it."""
     found, jobs = [], f"{temp}{os.sep}muxer-job-"
     for process in Path("/proc").glob("[0-9]*"):

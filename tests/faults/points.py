@@ -8,7 +8,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Call:
+class KillPoint:
     """The n-th call of a function (module:attribute.path) while the point is armed, before or after it."""
 
     where: str
@@ -17,21 +17,21 @@ class Call:
 
 
 STEPS = ("check", "fetch", "mux", "encrypt", "store", "publish", "delete", "label")
-CALLS = {
-    "the file to upload is renamed": Call("muxer.storage.webdav:WebdavStorage._moved", after=True),
-    "the upload stands under its temporary name": Call("muxer.storage.webdav:WebdavStorage._upload", after=True),
-    "the crash file is written": Call("muxer.gir.publish:Publisher._keep", after=True),
-    "before the first post": Call("muxer.gir.rws:Rws.post_media"),
-    "after the first post": Call("muxer.gir.rws:Rws.post_media", after=True),
-    "before the second post": Call("muxer.gir.rws:Rws.post_media", number=2),
-    "after the second post": Call("muxer.gir.rws:Rws.post_media", after=True, number=2),
-    "before the superseded entry is deleted": Call("muxer.gir.rws:Rws.delete_media"),
-    "between the superseded entry and its file": Call("muxer.gir.rws:Rws.delete_media", after=True),
-    "the superseded file is deleted": Call("muxer.storage.webdav:WebdavStorage.delete", after=True),
-    "the label is posted": Call("muxer.gir.rws:Rws._post_label", after=True),
+CALL_POINTS = {
+    "the file to upload is renamed": KillPoint("muxer.storage.webdav:WebdavStorage._request_move", after=True),
+    "the upload stands under its temporary name": KillPoint("muxer.storage.webdav:WebdavStorage._upload_checked", after=True),
+    "the crash file is written": KillPoint("muxer.gir.publish:Publisher._write_record", after=True),
+    "before the first post": KillPoint("muxer.gir.rws:RwsClient.post_media"),
+    "after the first post": KillPoint("muxer.gir.rws:RwsClient.post_media", after=True),
+    "before the second post": KillPoint("muxer.gir.rws:RwsClient.post_media", number=2),
+    "after the second post": KillPoint("muxer.gir.rws:RwsClient.post_media", after=True, number=2),
+    "before the superseded entry is deleted": KillPoint("muxer.gir.rws:RwsClient.delete_media"),
+    "between the superseded entry and its file": KillPoint("muxer.gir.rws:RwsClient.delete_media", after=True),
+    "the superseded file is deleted": KillPoint("muxer.storage.webdav:WebdavStorage.delete_file", after=True),
+    "the label is posted": KillPoint("muxer.gir.rws:RwsClient._post_label", after=True),
 }
 # Within what the launcher wraps in its own way.
-WITHIN = (
+WRAPPED_POINTS = (
     "a source is half fetched",
     "ffmpeg runs",
     "openssl runs",
@@ -42,11 +42,11 @@ WITHIN = (
     "a state is half written to the journal",
 )
 # A second post is needed only by a server that replaces the list of a recording.
-REPLACING = frozenset({"after the first post", "before the second post", "after the second post"})
-POINTS = (*(f"{when} {step}" for step in STEPS for when in ("before", "after")), *WITHIN, *CALLS)
+REPLACING_POINTS = frozenset({"after the first post", "before the second post", "after the second post"})
+POINTS = (*(f"{when} {step}" for step in STEPS for when in ("before", "after")), *WRAPPED_POINTS, *CALL_POINTS)
 
 
-def resolve(where: str) -> tuple[Any, str]:
+def resolve_owner(where: str) -> tuple[Any, str]:
     """Given ``module:attribute.path``, return the owner of the last attribute, and its name."""
     module, _, path = where.partition(":")
     *owners, name = path.split(".")

@@ -19,13 +19,13 @@ from urllib.parse import urlsplit
 from tests.faults import figures
 
 HOST = "127.0.0.1"
-PAGE = b"<html><body>Please log in to the network.</body></html>"
+LOGIN_PAGE = b"<html><body>Please log in to the network.</body></html>"
 # handshake_failure, fatal, in a TLS 1.2 record
-ALERT = b"\x15\x03\x03\x00\x02\x02\x28"
+TLS_ALERT_RECORD = b"\x15\x03\x03\x00\x02\x02\x28"
 LATENCY, DRIP = 0.3, 0.05
-HEAD_LIMIT = 1 << 16
+MAX_HEADER_BYTES = 1 << 16
 # Byte by byte it takes longer than any limit of the tests.
-_LONG = b"\r\nX-Long: " + b"x" * 2000 + b"\r\n"
+_LONG_HEADER = b"\r\nX-Long: " + b"x" * 2000 + b"\r\n"
 
 
 class Fault(StrEnum):
@@ -51,34 +51,34 @@ class Fault(StrEnum):
 
 
 # These never reach the service.
-_BEFORE = {Fault.RESET, Fault.STALL, Fault.ERROR, Fault.UNAVAILABLE, Fault.TOO_MANY, Fault.PAGE, Fault.REDIRECT}
-PLAIN = tuple(fault for fault in Fault if fault is not Fault.TLS_ALERT)
+_BEFORE_RESPONSE = {Fault.RESET, Fault.STALL, Fault.ERROR, Fault.UNAVAILABLE, Fault.TOO_MANY, Fault.PAGE, Fault.REDIRECT}
+PLAIN_FAULTS = tuple(fault for fault in Fault if fault is not Fault.TLS_ALERT)
 
 
 @dataclass
-class Message:
+class HttpMessage:
     """A request or an answer: its first line, headers and body."""
 
     first: str
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
 
-    def head(self) -> bytes:
+    def header_bytes(self) -> bytes:
         """Return what stands before the body."""
         lines = [self.first, *(f"{name}: {value}" for name, value in self.headers.items()), "", ""]
         return "\r\n".join(lines).encode("latin-1")
 
-    def of(self, name: str) -> str:
+    def header_value(self, name: str) -> str:
         """Return a header, by its name in any case."""
         return next((value for key, value in self.headers.items() if key.lower() == name.lower()), "")
 
-    def without(self, *names: str) -> Message:
+    def without_headers(self, *names: str) -> HttpMessage:
         """Return it without some headers."""
         lower = [name.lower() for name in names]
         return replace(self, headers={name: value for name, value in self.headers.items() if name.lower() not in lower})
 
 
-class Proxy:
+class FaultProxy:
     """``with Proxy(url) as proxy``: answers at ``proxy.url``; over TLS with ``context``. ``other`` is the host to which it
     redirects."""
 
@@ -88,15 +88,15 @@ class Proxy:
         self._other, self._context = other, context
         self._lock = threading.Lock()
         self._planned: list[tuple[Fault, str]] = []
-        self._rate, self._chosen = 0.0, PLAIN
+        self._rate, self._chosen = 0.0, PLAIN_FAULTS
         self.injected: Counter[Fault] = Counter()
-        self.seen: list[Message] = []
+        self.seen: list[HttpMessage] = []
         self._listener = socket.create_server((HOST, 0))
         self.url = f"{'https' if context else 'http'}://{HOST}:{self._listener.getsockname()[1]}"
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, name="proxy", daemon=True)
+        self._thread = threading.Thread(target=self._run_loop, name="proxy", daemon=True)
 
-    def __enter__(self) -> Proxy:
+    def __enter__(self) -> FaultProxy:
         self._thread.start()
         return self
 
@@ -104,28 +104,28 @@ class Proxy:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
 
-    def plan(self, fault: Fault, times: int = 1, method: str = "") -> None:
+    def plan_fault(self, fault: Fault, times: int = 1, method: str = "") -> None:
         """Spoil the next requests (of a method) with a fault."""
         with self._lock:
             self._planned += [(fault, method)] * times
 
-    def at_random(self, rate: float, faults: tuple[Fault, ...] = PLAIN) -> None:
+    def set_fault_rate(self, rate: float, faults: tuple[Fault, ...] = PLAIN_FAULTS) -> None:
         """Spoil each request with this probability, with any of the faults."""
         self._rate, self._chosen = rate, faults
 
-    def clear(self) -> None:
+    def clear_faults(self) -> None:
         """Spoil nothing more."""
         with self._lock:
             self._planned, self._rate = [], 0.0
 
     @property
-    def pending(self) -> int:
+    def pending_count(self) -> int:
         """How many planned faults no request has met yet."""
         return len(self._planned)
 
-    def _run(self) -> None:
+    def _run_loop(self) -> None:
         asyncio.set_event_loop(self._loop)
-        server = self._loop.run_until_complete(asyncio.start_server(self._serve, sock=self._listener, limit=HEAD_LIMIT))
+        server = self._loop.run_until_complete(asyncio.start_server(self._serve_connection, sock=self._listener, limit=MAX_HEADER_BYTES))
         self._loop.run_forever()
         server.close()
         tasks = asyncio.all_tasks(self._loop)
@@ -134,42 +134,42 @@ class Proxy:
         self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
         self._loop.close()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError, EOFError, asyncio.LimitOverrunError, http.client.HTTPException):
             try:
-                if self._context and not await self._secured(reader, writer):
+                if self._context and not await self._start_tls(reader, writer):
                     return
-                await self._exchange(reader, writer)
+                await self._handle_request(reader, writer)
             finally:
                 writer.close()
 
-    async def _secured(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    async def _start_tls(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Begin TLS, unless it is to fail."""
-        if self._take("TLS") is Fault.TLS_ALERT:
+        if self._next_fault("TLS") is Fault.TLS_ALERT:
             await reader.read(1)
-            self._count(Fault.TLS_ALERT)
-            writer.write(ALERT)
+            self._count_fault(Fault.TLS_ALERT)
+            writer.write(TLS_ALERT_RECORD)
             await writer.drain()
             return False
         await writer.start_tls(self._context)
         return True
 
-    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _handle_request(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         request = await _read_request(reader, writer)
         method = request.first.split(" ")[0]
         self.seen.append(request)
-        fault = self._take(method)
-        if fault in _BEFORE:
-            self._count(fault)
-            await self._refuse(fault, request, reader, writer)
+        fault = self._next_fault(method)
+        if fault in _BEFORE_RESPONSE:
+            self._count_fault(fault)
+            await self._send_refusal(fault, request, reader, writer)
             return
-        if fault is Fault.WHOLE and request.of("Range"):
-            self._count(fault)
-            request = request.without("Range")
-        answer = await self._ask(request, method)
-        await self._send(fault, answer, reader, writer)
+        if fault is Fault.WHOLE and request.header_value("Range"):
+            self._count_fault(fault)
+            request = request.without_headers("Range")
+        answer = await self._forward_request(request, method)
+        await self._send_response(fault, answer, reader, writer)
 
-    def _take(self, method: str) -> Fault | None:
+    def _next_fault(self, method: str) -> Fault | None:
         """Return the fault that a request is to meet. A planned one of TLS is for connections only."""
         with self._lock:
             for place, (fault, wanted) in enumerate(self._planned):
@@ -179,85 +179,85 @@ class Proxy:
         chosen = [one for one in self._chosen if (one is Fault.TLS_ALERT) == (method == "TLS")]
         return random.choice(chosen) if chosen and random.random() < self._rate else None
 
-    def _count(self, fault: Fault) -> None:
+    def _count_fault(self, fault: Fault) -> None:
         self.injected[fault] += 1
-        figures.FAULTS.add()
+        figures.FAULTS.increase()
 
-    async def _refuse(
-        self, fault: Fault, request: Message, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    async def _send_refusal(
+        self, fault: Fault, request: HttpMessage, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         if fault is Fault.RESET:
-            _reset(writer)
+            _reset_connection(writer)
         elif fault is Fault.STALL:
             await reader.read(1)
         else:
-            answer = self._refusal(fault, request)
+            answer = self._build_refusal(fault, request)
             body = b"" if request.first.startswith("HEAD ") else answer.body
-            writer.write(answer.head() + body)
+            writer.write(answer.header_bytes() + body)
             await writer.drain()
 
-    def _refusal(self, fault: Fault, request: Message) -> Message:
+    def _build_refusal(self, fault: Fault, request: HttpMessage) -> HttpMessage:
         path = request.first.split(" ")[1]
         first, headers, body = {
             Fault.ERROR: ("500 Internal Server Error", {}, b"oops"),
             Fault.UNAVAILABLE: ("503 Service Unavailable", {"Retry-After": "1"}, b"later"),
             Fault.TOO_MANY: ("429 Too Many Requests", {"Retry-After": "1"}, b"later"),
-            Fault.PAGE: ("200 OK", {"Content-Type": "text/html"}, PAGE),
+            Fault.PAGE: ("200 OK", {"Content-Type": "text/html"}, LOGIN_PAGE),
             Fault.REDIRECT: ("307 Temporary Redirect", {"Location": self._other + path}, b""),
         }[fault]
-        return Message(f"HTTP/1.1 {first}", {**headers, "Content-Length": str(len(body)), "Connection": "close"}, body)
+        return HttpMessage(f"HTTP/1.1 {first}", {**headers, "Content-Length": str(len(body)), "Connection": "close"}, body)
 
-    async def _ask(self, request: Message, method: str) -> Message:
+    async def _forward_request(self, request: HttpMessage, method: str) -> HttpMessage:
         """Hand a request on and return the answer, whole."""
         reader, writer = await asyncio.open_connection(*self._target)
         try:
-            asked = request.without("Connection", "Expect", "Keep-Alive")
+            asked = request.without_headers("Connection", "Expect", "Keep-Alive")
             asked.headers["Connection"] = "close"
-            if self._context and (destination := asked.of("Destination")):
-                asked = asked.without("Destination")
+            if self._context and (destination := asked.header_value("Destination")):
+                asked = asked.without_headers("Destination")
                 asked.headers["Destination"] = destination.replace("https:", "http:", 1)
-            writer.write(asked.head() + asked.body)
+            writer.write(asked.header_bytes() + asked.body)
             await writer.drain()
-            return _parsed(await reader.read(-1), method)
+            return _parse_response(await reader.read(-1), method)
         finally:
             writer.close()
 
-    async def _send(
-        self, fault: Fault | None, answer: Message, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    async def _send_response(
+        self, fault: Fault | None, answer: HttpMessage, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         """Send an answer as its fault wants it; one that does not fit the answer is none."""
-        whole = answer.head() + answer.body
-        half = len(answer.head()) + len(answer.body) // 2 if answer.body else len(whole) // 2
+        whole = answer.header_bytes() + answer.body
+        half = len(answer.header_bytes()) + len(answer.body) // 2 if answer.body else len(whole) // 2
         if fault is Fault.TRUNCATED and not _is_structured(answer):
             fault = None
         if fault not in (None, Fault.WHOLE):
-            self._count(fault)
+            self._count_fault(fault)
         if fault is Fault.LATENCY:
             await asyncio.sleep(LATENCY)
         if fault is Fault.LOST:
-            _reset(writer)
+            _reset_connection(writer)
         elif fault in (Fault.CUT, Fault.STALL_WITHIN):
             writer.write(whole[:half])
             await writer.drain()
             if fault is Fault.STALL_WITHIN:
                 await reader.read(1)
         elif fault is Fault.DRIP:
-            await _drip(writer, answer.head(), answer.body)
+            await _send_slowly(writer, answer.header_bytes(), answer.body)
         elif fault is Fault.DRIP_HEAD:
-            await _drip(writer, b"", _LONG.join(answer.head().split(b"\r\n", 1)) + answer.body)
+            await _send_slowly(writer, b"", _LONG_HEADER.join(answer.header_bytes().split(b"\r\n", 1)) + answer.body)
         elif fault in (Fault.LENGTH, Fault.TRUNCATED):
             body = answer.body[: len(answer.body) // 2] if fault is Fault.TRUNCATED else answer.body
-            length = len(body) if fault is Fault.TRUNCATED else int(answer.of("Content-Length") or 0) + 100
-            told = answer.without("Content-Length")
+            length = len(body) if fault is Fault.TRUNCATED else int(answer.header_value("Content-Length") or 0) + 100
+            told = answer.without_headers("Content-Length")
             told.headers["Content-Length"] = str(length)
-            writer.write(told.head() + body)
+            writer.write(told.header_bytes() + body)
             await writer.drain()
         else:
             writer.write(whole)
             await writer.drain()
 
 
-async def _drip(writer: asyncio.StreamWriter, at_once: bytes, slowly: bytes) -> None:
+async def _send_slowly(writer: asyncio.StreamWriter, at_once: bytes, slowly: bytes) -> None:
     writer.write(at_once)
     for byte in slowly:
         writer.write(bytes([byte]))
@@ -265,42 +265,42 @@ async def _drip(writer: asyncio.StreamWriter, at_once: bytes, slowly: bytes) -> 
         await asyncio.sleep(DRIP)
 
 
-async def _read_request(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Message:
+async def _read_request(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> HttpMessage:
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
     first, *lines = head.split("\r\n")[:-2]
-    message = Message(first, {name: value.strip() for name, _, value in (line.partition(":") for line in lines)})
-    if message.of("Expect"):
+    message = HttpMessage(first, {name: value.strip() for name, _, value in (line.partition(":") for line in lines)})
+    if message.header_value("Expect"):
         writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-    if message.of("Transfer-Encoding"):
+    if message.header_value("Transfer-Encoding"):
         raise http.client.HTTPException("no client of ours sends chunks")
-    message.body = await reader.readexactly(int(message.of("Content-Length") or 0))
+    message.body = await reader.readexactly(int(message.header_value("Content-Length") or 0))
     return message
 
 
-def _parsed(raw: bytes, method: str) -> Message:
+def _parse_response(raw: bytes, method: str) -> HttpMessage:
     """Return an answer whose body has its length in a header, whatever form it came in."""
 
-    class Source:
+    class RawSource:
         def makefile(self, *_: object) -> io.BytesIO:
             return io.BytesIO(raw)
 
-    response = http.client.HTTPResponse(Source(), method=method)  # type: ignore[arg-type]
+    response = http.client.HTTPResponse(RawSource(), method=method)  # type: ignore[arg-type]
     response.begin()
     body = response.read()
-    message = Message(f"HTTP/1.1 {response.status} {response.reason}", dict(response.getheaders()), body)
-    told = message.without("Transfer-Encoding", "Connection", "Keep-Alive")
+    message = HttpMessage(f"HTTP/1.1 {response.status} {response.reason}", dict(response.getheaders()), body)
+    told = message.without_headers("Transfer-Encoding", "Connection", "Keep-Alive")
     if method != "HEAD" and response.status not in (204, 304):
-        told = told.without("Content-Length")
+        told = told.without_headers("Content-Length")
         told.headers["Content-Length"] = str(len(body))
     told.headers["Connection"] = "close"
     return told
 
 
-def _is_structured(answer: Message) -> bool:
-    return bool(answer.body) and any(kind in answer.of("Content-Type") for kind in ("json", "xml"))
+def _is_structured(answer: HttpMessage) -> bool:
+    return bool(answer.body) and any(kind in answer.header_value("Content-Type") for kind in ("json", "xml"))
 
 
-def _reset(writer: asyncio.StreamWriter) -> None:
+def _reset_connection(writer: asyncio.StreamWriter) -> None:
     """Close a connection with RST."""
     writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()

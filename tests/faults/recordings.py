@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from muxer.lab import metadata
-from muxer.lab.build import AddedCall, build
+from muxer.lab.build import AddedCall, build_calls
 from muxer.lab.cases import ALICE, CallPlan, Case, ScreenPart
 from muxer.lab.lab import Lab
 from muxer.lab.site import SCREENS
 from muxer.muxed_names import muxed_name
 
-PARTS = (ScreenPart(0, 2), ScreenPart(2, 1))
-SECONDS = 3
-OLD = b"the muxed file of an earlier screen file"
+SCREEN_PARTS = (ScreenPart(0, 2), ScreenPart(2, 1))
+CALL_SECONDS = 3
+OLD_CONTENT = b"the muxed file of an earlier screen file"
 
 
 @dataclass(frozen=True)
-class Recording:
+class FaultRecording:
     """A recording that is to be muxed: its id, when it begins, and the mediaIds of its sources."""
 
     id: str
@@ -30,70 +30,70 @@ class Recording:
     sources: list[str]
 
 
-class Mill:
+class RecordingFactory:
     """Makes recordings in a lab: the audio encrypted, the screens in clear or encrypted."""
 
     def __init__(self, lab: Lab, serial: int = 0) -> None:
         """Given a lab and a number that no other mill in it has, make the media where the lab puts them now."""
         self._lab = lab
         start = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=10)
-        plans = [CallPlan(name, SECONDS, PARTS, encrypted=name == "closed") for name in ("open", "closed")]
-        calls, _ = build(lab.site, [(Case.PLAIN, plan, start, serial) for plan in plans])
+        plans = [CallPlan(name, CALL_SECONDS, SCREEN_PARTS, encrypted=name == "closed") for name in ("open", "closed")]
+        calls, _ = build_calls(lab.site, [(Case.PLAIN, plan, start, serial) for plan in plans])
         self._open, self._closed = calls
         # They stand for others, and are no recordings themselves.
-        self._call = lab.store.call(self._closed.id) or {}
-        self._screens = {one.id: (lab.store.screen(one.id) or {})["mediaFiles"] for one in calls}
+        self._call = lab.store.get_call(self._closed.id) or {}
+        self._screens = {one.id: (lab.store.get_screen(one.id) or {})["mediaFiles"] for one in calls}
         for call in calls:
             lab.store._calls.pop(call.id)
-        self._sources = self._fingerprints()
-        self.made: list[Recording] = []
+        self._sources = self._source_digests()
+        self.made: list[FaultRecording] = []
 
-    def add(self, *, superseded: bool = False, closed: bool = True, complete: bool = True) -> Recording:
+    def add_recording(self, *, superseded: bool = False, closed: bool = True, complete: bool = True) -> FaultRecording:
         """Add a recording; with ``superseded``, it was muxed before its second screen file came. One that is not
         ``complete`` lacks that file until :meth:`complete`."""
         call, lab = self._closed if closed else self._open, self._lab
         id = str(uuid.uuid4())
-        recording = Recording(id, call.start, [self._closed.audio_id, *(one.media_id for one in call.screens)])
-        screens = [*self._screens[call.id], *([self._old(recording, call)] if superseded else [])]
+        recording = FaultRecording(id, call.start, [self._closed.audio_id, *(one.media_id for one in call.screens)])
+        screens = [*self._screens[call.id], *([self._create_superseded(recording, call)] if superseded else [])]
         for media in screens if complete else screens[:1]:
             lab.store.add_screen_media(id, lab.region, media)
         lab.store.add_call({**self._call, "id": id})
         self.made.append(recording)
         return recording
 
-    def forget(self) -> None:
+    def remove_recordings(self) -> None:
         """Remove all recordings that were made; their files stay."""
         for recording in self.made:
             self._lab.store._calls.pop(recording.id)
         self.made = []
 
-    def bring(self, recording: Recording) -> None:
+    def restore_recording(self, recording: FaultRecording) -> None:
         """Add a recording again that was forgotten."""
         self._lab.store.add_call({**self._call, "id": recording.id})
         self.made.append(recording)
 
-    def complete(self, recording: Recording, *, closed: bool = True) -> None:
+    def complete_recording(self, recording: FaultRecording, *, closed: bool = True) -> None:
         """Add what a recording lacks."""
         for media in self._screens[(self._closed if closed else self._open).id][1:]:
             self._lab.store.add_screen_media(recording.id, self._lab.region, media)
 
     @property
-    def names(self) -> set[str]:
+    def source_names(self) -> set[str]:
         """The mediaIds of all sources."""
         return {one for call in (self._open, self._closed) for one in (call.audio_id, *(s.media_id for s in call.screens))}
 
-    def changed(self) -> list[str]:
+    def changed_sources(self) -> list[str]:
         """Return the sources on WebDAV that are not as they were."""
-        now = self._fingerprints()
+        now = self._source_digests()
         return [path.name for path in {**now, **self._sources} if now.get(path) != self._sources.get(path)]
 
-    def _fingerprints(self) -> dict[Path, str]:
-        paths = [path for path in self._lab.site.media.folder.rglob("*") if path.name in self.names]
+    def _source_digests(self) -> dict[Path, str]:
+        paths = [path for path in self._lab.site.media.folder.rglob("*") if path.name in self.source_names]
         return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(paths)}
 
-    def _old(self, recording: Recording, call: AddedCall) -> dict[str, Any]:
+    def _create_superseded(self, recording: FaultRecording, call: AddedCall) -> dict[str, Any]:
         stored = self._lab.site.media.folder / SCREENS / muxed_name(recording.id, recording.sources[:2])
-        stored.write_bytes(OLD)
+        stored.write_bytes(OLD_CONTENT)
         plan = CallPlan("old", 2, (ScreenPart(0, 2, ALICE),))
         return metadata.muxed_media(self._lab.site, plan, recording.id, call.start, stored, recording.sources[:2])
 

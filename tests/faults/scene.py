@@ -11,56 +11,56 @@ import pytest
 from tests.support.daemon import wait_until
 
 from tests.faults import figures, outcome
-from tests.faults.killing import Victim
-from tests.faults.recordings import Mill, Recording
+from tests.faults.killing import KillableMuxer
+from tests.faults.recordings import RecordingFactory, FaultRecording
 from muxer.lab.lab import Lab
 from muxer.lab.site import MediaRoot
 
-SECONDS = 90
+TIMEOUT_SECONDS = 90
 
 
 @dataclass
-class Scene:
+class FaultLab:
     """A lab with a mill of recordings."""
 
     lab: Lab
-    mill: Mill
+    mill: RecordingFactory
 
-    def check(self, recordings: list[Recording], *victims: Victim) -> None:
+    def check_recordings(self, recordings: list[FaultRecording], *victims: KillableMuxer) -> None:
         """Wait until all is done, and see that all is as it must be."""
         log = victims[0].log
-        wait_until(lambda: all(outcome.is_done(self.lab, one) for one in recordings), SECONDS, "the end of the work", log)
-        assert outcome.nothing_stays(lambda: self.left_over(*victims)) == []
+        wait_until(lambda: all(outcome.is_done(self.lab, one) for one in recordings), TIMEOUT_SECONDS, "the end of the work", log)
+        assert outcome.wait_for_none(lambda: self.find_leftovers(*victims)) == []
         # On a server that replaces lists, a full list of another instance may bring a deleted entry back for one poll.
-        wrong = outcome.nothing_stays(lambda: self.problems(recordings))
-        figures.RECORDINGS.add(len(recordings))
-        figures.LOST.add(outcome.lost(self.lab, recordings))
-        figures.DOUBLED.add(outcome.doubled(self.lab, recordings))
+        wrong = outcome.wait_for_none(lambda: self.find_problems(recordings))
+        figures.RECORDINGS.increase(len(recordings))
+        figures.LOST.increase(outcome.count_lost(self.lab, recordings))
+        figures.DOUBLED.increase(outcome.count_doubled(self.lab, recordings))
         assert wrong == []
 
-    def problems(self, recordings: list[Recording]) -> list[str]:
+    def find_problems(self, recordings: list[FaultRecording]) -> list[str]:
         """Return what is wrong with recordings."""
-        return [problem for one in recordings for problem in outcome.problems(self.lab, one)]
+        return [problem for one in recordings for problem in outcome.recording_problems(self.lab, one)]
 
-    def left_over(self, *victims: Victim) -> list[str]:
+    def find_leftovers(self, *victims: KillableMuxer) -> list[str]:
         """Return what lies about in the storage and in the temporary folders."""
-        in_temp = [left for victim in victims for left in outcome.left_in_temp(victim.temp)]
-        return in_temp + outcome.left_in_storage(self.lab, self.mill)
+        in_temp = [left for victim in victims for left in outcome.temp_leftovers(victim.temp)]
+        return in_temp + outcome.storage_leftovers(self.lab, self.mill)
 
 
 @contextmanager
-def begun(folder: Path) -> Iterator[Scene]:
+def start_lab(folder: Path) -> Iterator[FaultLab]:
     """Given a folder for it, begin a scene; its RWS leaves files to their owner."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(MediaRoot, "delete", lambda *_: None)
+        patch.setattr(MediaRoot, "delete_file", lambda *_: None)
         with Lab(folder) as lab:
-            yield Scene(lab, Mill(lab))
+            yield FaultLab(lab, RecordingFactory(lab))
 
 
 @contextmanager
-def living(scene: Scene, name: str) -> Iterator[Victim]:
+def run_instance(scene: FaultLab, name: str) -> Iterator[KillableMuxer]:
     """Begin an instance on the lab of a scene, and stop it at the end."""
-    victim = Victim(scene.lab, name)
+    victim = KillableMuxer(scene.lab, name)
     try:
         yield victim
     finally:

@@ -18,31 +18,31 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.support.calls import configure
-from tests.support.inside import SWITCHES, Recordings, daemon, number_of
+from tests.support.calls import write_config
+from tests.support.inside import SWITCHES, GeneratedRecordings, create_daemon, recording_number
 
-from muxer.config import load
+from muxer.config import load_config
 from muxer.errors import MediaError, MediaNotFound, ServiceUnavailable
 from muxer.gir import rws
 from muxer.lab.lab import Lab
 from muxer.observe import logs
-from muxer.pool import Pool
+from muxer.pool import ThreadExecutor
 
 Make = Callable[..., Lab]
-POLLS = int(os.environ.get("FAULTS_POLLS", "2600"))
-BACKLOG = int(os.environ.get("FAULTS_BACKLOG", "2500"))
+POLL_COUNT = int(os.environ.get("FAULTS_POLLS", "2600"))
+BACKLOG_COUNT = int(os.environ.get("FAULTS_BACKLOG", "2500"))
 # At ten minutes a poll, longer than the journal keeps anything.
-WARM_UP = 1200
+WARM_UP_POLLS = 1200
 POLL_MINUTES = 10
 
 
-class Peak:
+class PeakUsage:
     """The most Python objects and pages of memory that this process has held, looked at for each recording."""
 
     def __init__(self) -> None:
         self.blocks = self.kilobytes = 0
 
-    def look(self, _name: str = "") -> None:
+    def sample_usage(self, _name: str = "") -> None:
         self.blocks = max(self.blocks, sys.getallocatedblocks())
         self.kilobytes = max(self.kilobytes, resident_kilobytes())
 
@@ -52,22 +52,22 @@ def resident_kilobytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1024
 
 
-def worked_through(lab: Lab, count: int) -> Peak:
+def work_through(lab: Lab, count: int) -> PeakUsage:
     """Work through a backlog of so many recordings; return the most that this took."""
-    store, seen = Recordings(lab, range(count)), Peak()
-    config = load(configure(lab, str(count), advanced__call_recording_query_string="startTime=0"), {}, {}).config
+    store, seen = GeneratedRecordings(lab, range(count)), PeakUsage()
+    config = load_config(write_config(lab, str(count), advanced__call_recording_query_string="startTime=0"), {}, {}).config
     gc.collect()
-    assert daemon(lab, config, threading.Event(), muxing=seen.look).run() == 0
-    assert store.finished(store.alive) == count
+    assert create_daemon(lab, config, threading.Event(), muxing=seen.sample_usage).run() == 0
+    assert store.count_finished(store.alive) == count
     return seen
 
 
 def test_the_memory_for_a_backlog_is_the_same_however_long_it_is(make_lab: Make) -> None:
     """Of each recording its id is remembered, so that it is taken once; its metadata, a hundred objects, are not."""
-    lab, few = make_lab(**SWITCHES), BACKLOG // 5
-    worked_through(lab, 100)
-    small, large = worked_through(lab, few), worked_through(lab, BACKLOG)
-    more = BACKLOG - few
+    lab, few = make_lab(**SWITCHES), BACKLOG_COUNT // 5
+    work_through(lab, 100)
+    small, large = work_through(lab, few), work_through(lab, BACKLOG_COUNT)
+    more = BACKLOG_COUNT - few
     assert large.blocks - small.blocks < 6 * more
     assert large.kilobytes - small.kilobytes < 2 * more
     assert large.kilobytes < 1.3 * small.kilobytes
@@ -76,7 +76,7 @@ def test_the_memory_for_a_backlog_is_the_same_however_long_it_is(make_lab: Make)
 # ---- weeks of polls -----------------------------------------------------------------------------------
 
 
-class FastStop(threading.Event):
+class FastClockStop(threading.Event):
     """The stop event of a daemon whose poll thread never waits: the clock goes on instead, and ``then`` happens."""
 
     def __init__(self, patch: pytest.MonkeyPatch, then: Callable[[], None]) -> None:
@@ -95,7 +95,7 @@ class FastStop(threading.Event):
 
 
 @dataclass(frozen=True)
-class Held:
+class ResourceUsage:
     """What this process holds at a moment."""
 
     blocks: int
@@ -107,7 +107,7 @@ class Held:
     journal: int
 
     @classmethod
-    def now(cls, temp: Path) -> Held:
+    def of_process(cls, temp: Path) -> ResourceUsage:
         """Look at this process, and at the temporary folder of its daemon."""
         with sqlite3.connect(temp / "journal.sqlite3") as database:
             [rows] = database.execute("SELECT count(*) FROM targets").fetchone()
@@ -134,20 +134,20 @@ def is_broken(number: int) -> bool:
     return number % 30 == 3
 
 
-class Weeks:
+class SimulatedWeeks:
     """What happens between the polls: recordings come and go, some of them can never be muxed, services fail for a while;
     ``held`` is looked at after the warm-up and at the end."""
 
-    def __init__(self, store: Recordings, temp: Path) -> None:
+    def __init__(self, store: GeneratedRecordings, temp: Path) -> None:
         self._store, self._temp = store, temp
         self.stop = threading.Event()
-        self.pool: Pool
-        self.held: list[Held] = []
+        self.pool: ThreadExecutor
+        self.held: list[ResourceUsage] = []
         self._out = 0
 
-    def go_on(self) -> None:
+    def next_poll(self) -> None:
         """Go on to the next poll, as soon as the work of the last one is done: there are ten minutes for it."""
-        while not self.pool.idle:
+        while not self.pool.is_idle:
             time.sleep(0.001)
         polls = self._store.polls
         last = polls // 2
@@ -155,21 +155,21 @@ class Weeks:
         if polls % 400 == 399 and polls != self._out:
             self._out = polls
             self._store.fail_next("rws", "GET", "/recordings?", 503, times=7)
-        if len(self.held) < (polls > WARM_UP) + (polls > POLLS):
-            self.held.append(Held.now(self._temp))
-            if polls > POLLS:
+        if len(self.held) < (polls > WARM_UP_POLLS) + (polls > POLL_COUNT):
+            self.held.append(ResourceUsage.of_process(self._temp))
+            if polls > POLL_COUNT:
                 self.stop.set()
 
-    def fetching(self, name: str) -> None:
+    def before_fetch(self, name: str) -> None:
         """Fail for a file: the storage is out from time to time, and some files never come."""
         if self._store.polls % 300 < 5:
             raise ServiceUnavailable("the storage is down")
-        if never_comes(number_of(name)):
+        if never_comes(recording_number(name)):
             raise MediaNotFound(f"{name} is not there")
 
-    def muxing(self, name: str) -> None:
+    def before_mux(self, name: str) -> None:
         """Fail for a recording whose media are broken."""
-        if is_broken(number_of(name)):
+        if is_broken(recording_number(name)):
             raise MediaError(f"{name} is broken")
 
 
@@ -190,21 +190,21 @@ def a_log() -> Iterator[None]:
 
 def test_weeks_of_polls_leave_nothing_behind(make_lab: Make, monkeypatch: pytest.MonkeyPatch, a_log: None) -> None:
     """Longer than the journal keeps anything; of what is remembered longer, less is remembered here."""
-    monkeypatch.setattr(rws, "REMEMBERED_LABELS", 100)
+    monkeypatch.setattr(rws, "MAX_REMEMBERED_LABELS", 100)
     lab = make_lab(**SWITCHES)
     options = {"processing__min_poll_interval": str(POLL_MINUTES), "advanced__worker_threads": "2"}
-    config = load(configure(lab, logfile__max_bytes="100000", logfile__backup_count="2", **options), {}, {}).config
-    logs.set_up(config.logfile, "single", ())
-    store = Recordings(lab)
-    weeks = Weeks(store, config.processing.temp_dir or Path())
-    weeks.stop = FastStop(monkeypatch, weeks.go_on)
-    made = daemon(lab, config, weeks.stop, weeks.fetching, weeks.muxing)
+    config = load_config(write_config(lab, logfile__max_bytes="100000", logfile__backup_count="2", **options), {}, {}).config
+    logs.set_up_logging(config.logfile, "single", ())
+    store = GeneratedRecordings(lab)
+    weeks = SimulatedWeeks(store, config.processing.temp_dir or Path())
+    weeks.stop = FastClockStop(monkeypatch, weeks.next_poll)
+    made = create_daemon(lab, config, weeks.stop, weeks.before_fetch, weeks.before_mux)
     weeks.pool = made._pool
     assert made.run() == 0
     before, after = weeks.held
-    assert after.blocks - before.blocks < POLLS - WARM_UP
-    assert after.kilobytes - before.kilobytes < (POLLS - WARM_UP)
+    assert after.blocks - before.blocks < POLL_COUNT - WARM_UP_POLLS
+    assert after.kilobytes - before.kilobytes < (POLL_COUNT - WARM_UP_POLLS)
     assert (after.threads, after.temporary) == (before.threads, before.temporary) and after.files <= before.files
     assert after.rows < 1.1 * before.rows and after.journal < 1.1 * before.journal
-    gone = range(POLLS // 2 - 20)
-    assert store.finished(gone) == sum(not never_comes(number) and not is_broken(number) for number in gone)
+    gone = range(POLL_COUNT // 2 - 20)
+    assert store.count_finished(gone) == sum(not never_comes(number) and not is_broken(number) for number in gone)

@@ -16,46 +16,46 @@ from tests.support.s3 import BUCKET
 from tests.support.s3rver import S3rver
 
 from tests.faults import figures, outcome
-from tests.faults.elsewhere import Elsewhere
-from tests.faults.killing import Victim
-from tests.faults.proxy import PLAIN, Proxy
-from tests.faults.recordings import Mill, Recording
+from tests.faults.elsewhere import RedirectTarget
+from tests.faults.killing import KillableMuxer
+from tests.faults.proxy import PLAIN_FAULTS, FaultProxy
+from tests.faults.recordings import RecordingFactory, FaultRecording
 from muxer import errors
 from muxer.lab.bucket import ExternalS3
 from muxer.lab.lab import Lab
 
 pytestmark = pytest.mark.usefixtures("models_read_once")
 MINUTES = float(os.environ.get("FAULTS_MINUTES", "0.3"))
-SECONDS = 120
-RATE = 0.15
+TIMEOUT_SECONDS = 120
+FAULT_RATE = 0.15
 SERVICES = ("RWS", "RCS", "WebDAV", "S3")
 
 
 @dataclass
-class Scene:
+class ProxiedLab:
     """A lab with media on WebDAV and in S3, a proxy before each service, and the muxer that sees nothing but these."""
 
     lab: Lab
-    mills: dict[str, Mill]
-    proxies: dict[str, Proxy]
-    other: Elsewhere
-    victim: Victim
+    mills: dict[str, RecordingFactory]
+    proxies: dict[str, FaultProxy]
+    other: RedirectTarget
+    victim: KillableMuxer
 
-    def check(self, recordings: list[Recording]) -> None:
+    def check_recordings(self, recordings: list[FaultRecording]) -> None:
         """Wait until all is done, and see that all is as it must be."""
         done, log = outcome.is_done, self.victim.log
-        wait_until(lambda: all(done(self.lab, one) for one in recordings), SECONDS, "the end of the work", log)
-        assert outcome.nothing_stays(lambda: self.left_over()) == []
-        figures.RECORDINGS.add(len(recordings))
-        figures.LOST.add(outcome.lost(self.lab, recordings))
-        figures.DOUBLED.add(outcome.doubled(self.lab, recordings))
-        assert [problem for one in recordings for problem in outcome.problems(self.lab, one)] == []
+        wait_until(lambda: all(done(self.lab, one) for one in recordings), TIMEOUT_SECONDS, "the end of the work", log)
+        assert outcome.wait_for_none(lambda: self.find_leftovers()) == []
+        figures.RECORDINGS.increase(len(recordings))
+        figures.LOST.increase(outcome.count_lost(self.lab, recordings))
+        figures.DOUBLED.increase(outcome.count_doubled(self.lab, recordings))
+        assert [problem for one in recordings for problem in outcome.recording_problems(self.lab, one)] == []
         assert self.other.authorized == []
         assert self.wrong_lines() == []
 
-    def left_over(self) -> list[str]:
+    def find_leftovers(self) -> list[str]:
         """Return what lies about."""
-        return outcome.left_in_temp(self.victim.temp) + outcome.left_in_storage(self.lab, *self.mills.values())
+        return outcome.temp_leftovers(self.victim.temp) + outcome.storage_leftovers(self.lab, *self.mills.values())
 
     def wrong_lines(self) -> list[str]:
         """Return the lines of the log that blame a recording for what a service did."""
@@ -67,55 +67,55 @@ class Scene:
 
 
 @pytest.fixture(scope="module")
-def scene(models_read_once: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+def scene(models_read_once: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProxiedLab]:
     folder = tmp_path_factory.mktemp("faulty")
     with ExitStack() as stack:
         rver = stack.enter_context(S3rver(folder / "s3rver", BUCKET))
         external = ExternalS3(rver.url, s3rver.KEY, s3rver.SECRET, BUCKET, ("calls", "screens"))
         lab = stack.enter_context(Lab(folder / "lab", s3=external))
-        other = stack.enter_context(Elsewhere())
+        other = stack.enter_context(RedirectTarget())
         targets = {"RWS": lab.rws_url, "RCS": lab.rcs_url, "WebDAV": lab.dav_url, "S3": rver.url}
-        proxies = {name: stack.enter_context(Proxy(url, other.url)) for name, url in targets.items()}
+        proxies = {name: stack.enter_context(FaultProxy(url, other.url)) for name, url in targets.items()}
         whole = replace(lab.site.media, url=proxies["WebDAV"].url)
         lab.site.media = replace(whole, bucket=None)
-        mills = {"WebDAV": Mill(lab, 1)}
+        mills = {"WebDAV": RecordingFactory(lab, 1)}
         lab.site.media = whole
-        mills["S3"] = Mill(lab, 2)
+        mills["S3"] = RecordingFactory(lab, 2)
         urls = {"htcc.base_uri": "RWS", "rcs.base_uri": "RCS", "s3.endpoint_url": "S3"}
-        victim = Victim(lab, "victim", hurried=True, **{option: proxies[name].url for option, name in urls.items()})
+        victim = KillableMuxer(lab, "victim", hurried=True, **{option: proxies[name].url for option, name in urls.items()})
         try:
-            yield Scene(lab, mills, proxies, other, victim)
+            yield ProxiedLab(lab, mills, proxies, other, victim)
         finally:
             victim.stop()
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_all_faults_of_one_service_in_a_row(scene: Scene, service: str) -> None:
+def test_all_faults_of_one_service_in_a_row(scene: ProxiedLab, service: str) -> None:
     proxy = scene.proxies[service]
-    for fault in PLAIN:
-        proxy.plan(fault)
+    for fault in PLAIN_FAULTS:
+        proxy.plan_fault(fault)
     mills = [scene.mills[service]] if service in scene.mills else list(scene.mills.values())
     recordings = []
     for mill, closed in zip(cycle(mills), (True, False) * 20, strict=False):
-        recordings.append(mill.add(closed=closed))
+        recordings.append(mill.add_recording(closed=closed))
         log = scene.victim.log
-        wait_until(lambda: outcome.is_done(scene.lab, recordings[-1]), SECONDS, "the end of a recording", log)
-        if not proxy.pending:
+        wait_until(lambda: outcome.is_done(scene.lab, recordings[-1]), TIMEOUT_SECONDS, "the end of a recording", log)
+        if not proxy.pending_count:
             break
-    assert not proxy.pending
-    scene.check(recordings)
+    assert not proxy.pending_count
+    scene.check_recordings(recordings)
 
 
-def test_random_faults_of_all_services(scene: Scene) -> None:
+def test_random_faults_of_all_services(scene: ProxiedLab) -> None:
     recordings = []
     for proxy in scene.proxies.values():
-        proxy.at_random(RATE)
+        proxy.set_fault_rate(FAULT_RATE)
     end = time.monotonic() + 60 * MINUTES
     for mill, closed in zip(cycle(scene.mills.values()), cycle((True, False, False)), strict=False):
-        recordings.append(mill.add(closed=closed))
+        recordings.append(mill.add_recording(closed=closed))
         time.sleep(1.5)
         if time.monotonic() > end:
             break
     for proxy in scene.proxies.values():
-        proxy.clear()
-    scene.check(recordings)
+        proxy.clear_faults()
+    scene.check_recordings(recordings)

@@ -9,92 +9,92 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.crew import QUEUE, SECONDS, Crew, stopped
+from tests.support.crew import QUEUE, TIMEOUT_SECONDS, FleetProcesses, stop_processes
 from tests.support.daemon import wait_until
-from tests.support.line import Line
+from tests.support.line import TcpProxy
 from tests.support.queues import VirtualHost
-from tests.support.stand_in import stand_in
+from tests.support.stand_in import write_wrapper
 
 from tests.faults import figures, outcome
-from tests.faults.recordings import Recording
-from tests.faults.scene import Scene, begun
+from tests.faults.recordings import FaultRecording
+from tests.faults.scene import FaultLab, start_lab
 
-KILLS = 8
+KILL_COUNT = 8
 # What is waited for after a death, and how long a silent peer is believed to live.
-IMPATIENT = {
+SHORT_DELAYS = {
     "muxer.job.PUBLISH_WAIT_SECONDS": 1.0,
     "muxer.failures.FIRST_DELAY_SECONDS": 0.5,
-    "muxer.fleet.worker.TRIAL_SECONDS": 1.0,
-    "muxer.guests.LEAST_AGE_SECONDS": 0.5,
+    "muxer.fleet.worker.RECOVERY_INTERVAL": 1.0,
+    "muxer.guests.MIN_AGE_SECONDS": 0.5,
     "muxer.fleet.connection.HEARTBEAT_SECONDS": 2,
     "muxer.fleet.connection.CONNECT_SECONDS": 2.0,
     "muxer.fleet.connection.OPEN_SECONDS": 2.0,
-    "muxer.fleet.worker.LOCK_PATIENCE_SECONDS": 5.0,
+    "muxer.fleet.worker.LOCK_WAIT_SECONDS": 5.0,
     "muxer.fleet.held.SILENT_SECONDS": 3.0,
 }
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    with begun(tmp_path_factory.mktemp("fleet") / "lab") as scene:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultLab]:
+    with start_lab(tmp_path_factory.mktemp("fleet") / "lab") as scene:
         yield scene
 
 
 @pytest.fixture
-def scene(shared: Scene) -> Iterator[Scene]:
+def scene(shared: FaultLab) -> Iterator[FaultLab]:
     yield shared
-    shared.mill.forget()
+    shared.mill.remove_recordings()
 
 
-def check(scene: Scene, recordings: list[Recording], *crews: Crew) -> None:
+def check_recordings(scene: FaultLab, recordings: list[FaultRecording], *crews: FleetProcesses) -> None:
     """Wait until all is done, and see that all is as it must be; the content of some files is looked at, too."""
     log = crews[0].log
-    wait_until(lambda: all(outcome.is_done(scene.lab, one) for one in recordings), SECONDS, "the end of the work", log)
-    wait_until(lambda: not left_over(scene, *crews), SECONDS, "the end of what was left half done", log)
-    figures.RECORDINGS.add(len(recordings))
-    figures.LOST.add(outcome.lost(scene.lab, recordings))
-    figures.DOUBLED.add(outcome.doubled(scene.lab, recordings))
-    assert [problem for one in recordings for problem in outcome.problems_of_entries(scene.lab, one)] == []
-    assert scene.problems(random.sample(recordings, 3)) == []
+    wait_until(lambda: all(outcome.is_done(scene.lab, one) for one in recordings), TIMEOUT_SECONDS, "the end of the work", log)
+    wait_until(lambda: not find_leftovers(scene, *crews), TIMEOUT_SECONDS, "the end of what was left half done", log)
+    figures.RECORDINGS.increase(len(recordings))
+    figures.LOST.increase(outcome.count_lost(scene.lab, recordings))
+    figures.DOUBLED.increase(outcome.count_doubled(scene.lab, recordings))
+    assert [problem for one in recordings for problem in outcome.media_entry_problems(scene.lab, one)] == []
+    assert scene.find_problems(random.sample(recordings, 3)) == []
     for crew in crews:
-        wait_until(lambda crew=crew: set(crew.tell("status")["targets"]) == {"done"}, SECONDS, "the books", crew.log)
+        wait_until(lambda crew=crew: set(crew.tell("status")["targets"]) == {"done"}, TIMEOUT_SECONDS, "the books", crew.log)
 
 
-def left_over(scene: Scene, *crews: Crew) -> list[str]:
+def find_leftovers(scene: FaultLab, *crews: FleetProcesses) -> list[str]:
     folders = [folder for crew in crews for folder in (crew.temp, *crew.temp.glob("worker-*"))]
-    in_temp = [left for folder in folders for left in outcome.left_in_temp(folder)]
-    return in_temp + outcome.left_in_storage(scene.lab, scene.mill)
+    in_temp = [left for folder in folders for left in outcome.temp_leftovers(folder)]
+    return in_temp + outcome.storage_leftovers(scene.lab, scene.mill)
 
 
-def waits_at_first(folder: Path) -> Path:
+def write_waiting_openssl(folder: Path) -> Path:
     """Write a program like openssl: the first encryption of all leaves a file ``waits`` and goes on when there is ``go``."""
     wait = f'mkdir "{folder}/waits" 2>/dev/null && while [ ! -e "{folder}/go" ]; do sleep 0.05; done'
-    return stand_in(folder / "openssl", "openssl", "*-encrypt*", wait)
+    return write_wrapper(folder / "openssl", "openssl", "*-encrypt*", wait)
 
 
-def slow(folder: Path) -> Path:
+def write_slow_openssl(folder: Path) -> Path:
     """Write a program like openssl that takes some time for an encryption, so that work lasts while something breaks."""
-    return stand_in(folder / "openssl", "openssl", "*-encrypt*", "sleep 0.4")
+    return write_wrapper(folder / "openssl", "openssl", "*-encrypt*", "sleep 0.4")
 
 
-def test_a_plain_run(scene: Scene, vhost: VirtualHost) -> None:
-    recordings = [scene.mill.add(closed=number % 2 == 0) for number in range(6)]
-    with Crew(scene.lab, vhost.url, "plain") as crew:
-        poller = crew.poller()
-        wait_until(lambda: len(crew.polled("poll done")) >= 3, SECONDS, "three polls", crew.log)
-        bodies = vhost.messages(QUEUE)
-        assert sum(line["submitted"] for line in crew.polled("poll done")) == len(bodies) == len(recordings)
+def test_a_plain_run(scene: FaultLab, vhost: VirtualHost) -> None:
+    recordings = [scene.mill.add_recording(closed=number % 2 == 0) for number in range(6)]
+    with FleetProcesses(scene.lab, vhost.url, "plain") as crew:
+        poller = crew.start_poller()
+        wait_until(lambda: len(crew.poller_lines("poll done")) >= 3, TIMEOUT_SECONDS, "three polls", crew.log)
+        bodies = vhost.message_bodies(QUEUE)
+        assert sum(line["submitted"] for line in crew.poller_lines("poll done")) == len(bodies) == len(recordings)
         check_bodies(scene, bodies, recordings)
-        assert crew.tell("status")["targets"] == {"queued": 6}
-        workers = crew.workers(2)
-        check(scene, recordings, crew)
-        assert stopped(poller, *workers) == [0, 0, 0]
+        assert crew.run_json("status")["targets"] == {"queued": 6}
+        workers = crew.start_workers(2)
+        check_recordings(scene, recordings, crew)
+        assert stop_processes(poller, *workers) == [0, 0, 0]
         # No target is ordered twice, not even one that is done while a poll goes on that has read it before.
-        assert sum(line["submitted"] for line in crew.polled("poll done")) == len(recordings)
-        assert crew.muxed == dict.fromkeys((one.id for one in recordings), 1)
+        assert sum(line["submitted"] for line in crew.poller_lines("poll done")) == len(recordings)
+        assert crew.muxed_counts == dict.fromkeys((one.id for one in recordings), 1)
 
 
-def check_bodies(scene: Scene, bodies: list[bytes], recordings: list[Recording]) -> None:
+def check_bodies(scene: FaultLab, bodies: list[bytes], recordings: list[FaultRecording]) -> None:
     """See that messages hold ids and names, and nothing that is secret or leads anywhere."""
     orders = [json.loads(body)["kwargs"] for body in bodies]
     assert {order["recording"] for order in orders} == {one.id for one in recordings}
@@ -104,129 +104,129 @@ def check_bodies(scene: Scene, bodies: list[bytes], recordings: list[Recording])
     assert not any(text in body for body in bodies for text in (b"://", b"@", *secrets))
 
 
-def test_workers_are_killed_stopped_and_started_at_any_moment(scene: Scene, vhost: VirtualHost, tmp_path: Path) -> None:
-    recordings = [scene.mill.add(closed=False) for _ in range(2)]
-    options = {"processing__openssl": str(waits_at_first(tmp_path)), "advanced__worker_threads": "1"}
-    with Crew(scene.lab, vhost.url, "kills", IMPATIENT, **options) as crew:
-        crew.poller()
+def test_workers_are_killed_stopped_and_started_at_any_moment(scene: FaultLab, vhost: VirtualHost, tmp_path: Path) -> None:
+    recordings = [scene.mill.add_recording(closed=False) for _ in range(2)]
+    options = {"processing__openssl": str(write_waiting_openssl(tmp_path)), "advanced__worker_threads": "1"}
+    with FleetProcesses(scene.lab, vhost.url, "kills", SHORT_DELAYS, **options) as crew:
+        crew.start_poller()
         # The first to encrypt is killed within it; another does the work.
-        first = crew.worker()
-        wait_until((tmp_path / "waits").exists, SECONDS, "the first encryption", crew.log)
+        first = crew.start_worker()
+        wait_until((tmp_path / "waits").exists, TIMEOUT_SECONDS, "the first encryption", crew.log)
         first.kill()
         (tmp_path / "waits").rmdir()
         # The next is stopped within it, and gives its order back.
-        second = crew.worker()
-        wait_until((tmp_path / "waits").exists, SECONDS, "the second encryption", crew.log)
-        assert vhost.ready(QUEUE) == 1
-        assert stopped(second) == [0]
-        assert vhost.ready(QUEUE) == 2
-        wait_until(lambda: crew.tell("status")["state"]["fleet"]["queued"] == 2, SECONDS, "both to wait again", crew.log)
+        second = crew.start_worker()
+        wait_until((tmp_path / "waits").exists, TIMEOUT_SECONDS, "the second encryption", crew.log)
+        assert vhost.ready_count(QUEUE) == 1
+        assert stop_processes(second) == [0]
+        assert vhost.ready_count(QUEUE) == 2
+        wait_until(lambda: crew.run_json("status")["state"]["fleet"]["queued"] == 2, TIMEOUT_SECONDS, "both to wait again", crew.log)
         (tmp_path / "go").touch()
-        check(scene, recordings, *kill_at_random(scene, crew, recordings))
+        check_recordings(scene, recordings, *kill_at_random(scene, crew, recordings))
 
 
-def kill_at_random(scene: Scene, crew: Crew, recordings: list[Recording]) -> tuple[Crew]:
+def kill_at_random(scene: FaultLab, crew: FleetProcesses, recordings: list[FaultRecording]) -> tuple[FleetProcesses]:
     """Let two workers do more recordings, and kill one again and again."""
-    workers = crew.workers(2)
+    workers = crew.start_workers(2)
     crew.wait_for_workers(4)
-    for number in range(KILLS):
-        recordings.extend([scene.mill.add(superseded=True, closed=number % 2 == 0) for _ in range(2)])
+    for number in range(KILL_COUNT):
+        recordings.extend([scene.mill.add_recording(superseded=True, closed=number % 2 == 0) for _ in range(2)])
         time.sleep(random.uniform(0.3, 1.2))
         workers.pop(0).kill()
-        figures.KILLS.add()
-        workers.append(crew.worker())
+        figures.KILLS.increase()
+        workers.append(crew.start_worker())
     return (crew,)
 
 
-def muxed_at_least(scene: Scene, recordings: list[Recording], number: int) -> bool:
+def has_muxed(scene: FaultLab, recordings: list[FaultRecording], number: int) -> bool:
     return sum(outcome.is_done(scene.lab, one) for one in recordings) >= number
 
 
 def test_the_broker_is_restarted_and_killed_in_the_middle_of_the_work(
-    scene: Scene, vhost: VirtualHost, tmp_path: Path
+    scene: FaultLab, vhost: VirtualHost, tmp_path: Path
 ) -> None:
-    recordings = [scene.mill.add(closed=False) for _ in range(20)]
-    options = {"processing__openssl": str(slow(tmp_path)), "advanced__worker_threads": "1"}
-    with Crew(scene.lab, vhost.url, "broker", IMPATIENT, **options) as crew:
-        members = [crew.poller(), *crew.workers(2)]
+    recordings = [scene.mill.add_recording(closed=False) for _ in range(20)]
+    options = {"processing__openssl": str(write_slow_openssl(tmp_path)), "advanced__worker_threads": "1"}
+    with FleetProcesses(scene.lab, vhost.url, "broker", SHORT_DELAYS, **options) as crew:
+        members = [crew.start_poller(), *crew.start_workers(2)]
         for number, end in ((4, vhost.node.stop), (10, vhost.node.kill)):
-            wait_until(lambda number=number: muxed_at_least(scene, recordings, number), SECONDS, "some work", crew.log)
-            assert vhost.ready(QUEUE) > 0
+            wait_until(lambda number=number: has_muxed(scene, recordings, number), TIMEOUT_SECONDS, "some work", crew.log)
+            assert vhost.ready_count(QUEUE) > 0
             end()
             # Polls go on meanwhile, and find more.
-            recordings.extend([scene.mill.add(closed=False) for _ in range(2)])
+            recordings.extend([scene.mill.add_recording(closed=False) for _ in range(2)])
             vhost.node.start()
-        check(scene, recordings, crew)
+        check_recordings(scene, recordings, crew)
         assert {one.process.poll() for one in members} == {None}
-    told = [one["message"] for one in crew.polled("RabbitMQ is")]
+    told = [one["message"] for one in crew.poller_lines("RabbitMQ is")]
     assert [one[:16] for one in told] == ["RabbitMQ is out;", "RabbitMQ is back"] * 2
 
 
-def test_the_network_between_a_worker_and_the_broker_breaks(scene: Scene, vhost: VirtualHost, tmp_path: Path) -> None:
+def test_the_network_between_a_worker_and_the_broker_breaks(scene: FaultLab, vhost: VirtualHost, tmp_path: Path) -> None:
     """The order of a worker that cannot be heard goes to another, and the first one finds its work done; one that is back at
     once does its work itself, and the other leaves it alone."""
-    lost, kept, later = (scene.mill.add(closed=False) for _ in range(3))
-    scene.mill.forget()
-    waiting = {"processing__openssl": str(waits_at_first(tmp_path)), "advanced__worker_threads": "1"}
+    lost, kept, later = (scene.mill.add_recording(closed=False) for _ in range(3))
+    scene.mill.remove_recordings()
+    waiting = {"processing__openssl": str(write_waiting_openssl(tmp_path)), "advanced__worker_threads": "1"}
     with (
-        Line(vhost.node.port) as line,
-        Crew(scene.lab, vhost.url, "near", IMPATIENT) as near,
-        Crew(scene.lab, vhost.url_through(line.port), "far", IMPATIENT, **waiting) as far,
+        TcpProxy(vhost.node.port) as line,
+        FleetProcesses(scene.lab, vhost.url, "near", SHORT_DELAYS) as near,
+        FleetProcesses(scene.lab, vhost.url_through(line.port), "far", SHORT_DELAYS, **waiting) as far,
     ):
-        near.poller()
-        far.worker()
-        scene.mill.bring(lost)
-        wait_until((tmp_path / "waits").exists, SECONDS, "an encryption", near.log)
-        line.go_dead()
-        worker = near.worker()
-        wait_until(lambda: outcome.is_done(scene.lab, lost), SECONDS, "the work of another", near.log)
-        wait_until(lambda: near.muxed[lost.id], SECONDS, "its line in the log", near.log)
+        near.start_poller()
+        far.start_worker()
+        scene.mill.restore_recording(lost)
+        wait_until((tmp_path / "waits").exists, TIMEOUT_SECONDS, "an encryption", near.log)
+        line.drop_silently()
+        worker = near.start_worker()
+        wait_until(lambda: outcome.is_done(scene.lab, lost), TIMEOUT_SECONDS, "the work of another", near.log)
+        wait_until(lambda: near.muxed_counts[lost.id], TIMEOUT_SECONDS, "its line in the log", near.log)
         worker.kill()
         (tmp_path / "go").touch()
-        line.heal()
-        wait_until(lambda: far.said("another muxer has published"), SECONDS, "the end of the first one", near.log)
+        line.restore_connections()
+        wait_until(lambda: far.worker_lines("another muxer has published"), TIMEOUT_SECONDS, "the end of the first one", near.log)
         (tmp_path / "go").unlink()
         (tmp_path / "waits").rmdir()
-        scene.mill.bring(kept)
-        wait_until((tmp_path / "waits").exists, SECONDS, "another encryption", near.log)
-        line.cut()
-        wait_until(lambda: line.connections == 2, SECONDS, "that it is back", near.log)
-        near.worker()
-        wait_until(lambda: near.said("another order for the same file"), SECONDS, "a look at the lock", near.log)
+        scene.mill.restore_recording(kept)
+        wait_until((tmp_path / "waits").exists, TIMEOUT_SECONDS, "another encryption", near.log)
+        line.reset_connections()
+        wait_until(lambda: line.connection_count == 2, TIMEOUT_SECONDS, "that it is back", near.log)
+        near.start_worker()
+        wait_until(lambda: near.worker_lines("another order for the same file"), TIMEOUT_SECONDS, "a look at the lock", near.log)
         (tmp_path / "go").touch()
-        scene.mill.bring(later)
-        check(scene, [lost, kept, later], near)
-        assert near.muxed[lost.id] == far.muxed[kept.id] == 1
-        assert near.muxed[kept.id] == far.muxed[lost.id] == 0
+        scene.mill.restore_recording(later)
+        check_recordings(scene, [lost, kept, later], near)
+        assert near.muxed_counts[lost.id] == far.muxed_counts[kept.id] == 1
+        assert near.muxed_counts[kept.id] == far.muxed_counts[lost.id] == 0
 
 
-def test_the_network_between_the_poller_and_the_broker_breaks(scene: Scene, vhost: VirtualHost) -> None:
-    recordings = [scene.mill.add(closed=False) for _ in range(3)]
-    with Line(vhost.node.port) as line:
+def test_the_network_between_the_poller_and_the_broker_breaks(scene: FaultLab, vhost: VirtualHost) -> None:
+    recordings = [scene.mill.add_recording(closed=False) for _ in range(3)]
+    with TcpProxy(vhost.node.port) as line:
         far, url = vhost.url_through(line.port), vhost.url
-        with Crew(scene.lab, far, "behind", IMPATIENT) as crew, Crew(scene.lab, url, "before", IMPATIENT) as near:
-            crew.poller()
-            for breaks in (line.go_dead, line.refuse, line.cut):
-                wait_until(lambda: vhost.ready(QUEUE), SECONDS, "an order", crew.log)
+        with FleetProcesses(scene.lab, far, "behind", SHORT_DELAYS) as crew, FleetProcesses(scene.lab, url, "before", SHORT_DELAYS) as near:
+            crew.start_poller()
+            for breaks in (line.drop_silently, line.refuse_connections, line.reset_connections):
+                wait_until(lambda: vhost.ready_count(QUEUE), TIMEOUT_SECONDS, "an order", crew.log)
                 breaks()
                 # What comes of the orders is told while the poller does not hear it.
-                worker = near.worker()
-                wait_until(lambda: not vhost.ready(QUEUE) and muxed_at_least(scene, recordings, 3), SECONDS, "the work")
-                recordings.extend([scene.mill.add(closed=False) for _ in range(3)])
+                worker = near.start_worker()
+                wait_until(lambda: not vhost.ready_count(QUEUE) and has_muxed(scene, recordings, 3), TIMEOUT_SECONDS, "the work")
+                recordings.extend([scene.mill.add_recording(closed=False) for _ in range(3)])
                 worker.stop()
-                line.heal()
-            near.worker()
-            check(scene, recordings, crew)
+                line.restore_connections()
+            near.start_worker()
+            check_recordings(scene, recordings, crew)
 
 
-def test_two_pollers_on_one_queue(scene: Scene, vhost: VirtualHost) -> None:
-    recordings = [scene.mill.add(closed=False) for _ in range(4)]
-    with Crew(scene.lab, vhost.url, "one") as one, Crew(scene.lab, vhost.url, "two") as two:
-        one.poller(), two.poller()
-        wait_until(lambda: len(one.polled("poll done")) > 2 and len(two.polled("poll done")) > 2, SECONDS, "polls", one.log)
-        one.workers(2)
+def test_two_pollers_on_one_queue(scene: FaultLab, vhost: VirtualHost) -> None:
+    recordings = [scene.mill.add_recording(closed=False) for _ in range(4)]
+    with FleetProcesses(scene.lab, vhost.url, "one") as one, FleetProcesses(scene.lab, vhost.url, "two") as two:
+        one.start_poller(), two.start_poller()
+        wait_until(lambda: len(one.poller_lines("poll done")) > 2 and len(two.poller_lines("poll done")) > 2, TIMEOUT_SECONDS, "polls", one.log)
+        one.start_workers(2)
         while len(recordings) < 16:
             time.sleep(0.2)
-            recordings.append(scene.mill.add(closed=False))
-        check(scene, recordings, one, two)
-        assert one.muxed == dict.fromkeys((recording.id for recording in recordings), 1)
+            recordings.append(scene.mill.add_recording(closed=False))
+        check_recordings(scene, recordings, one, two)
+        assert one.muxed_counts == dict.fromkeys((recording.id for recording in recordings), 1)

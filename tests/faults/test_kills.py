@@ -10,72 +10,72 @@ from dataclasses import replace
 import pytest
 
 from tests.faults import outcome
-from tests.faults.killing import KILLS, Victim
-from tests.faults.points import POINTS, REPLACING
-from tests.faults.scene import Scene, begun, living
+from tests.faults.killing import KILL_COUNT, KillableMuxer
+from tests.faults.points import POINTS, REPLACING_POINTS
+from tests.faults.scene import FaultLab, start_lab, run_instance
 
 
 @pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    with begun(tmp_path_factory.mktemp("kills") / "lab") as scene:
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultLab]:
+    with start_lab(tmp_path_factory.mktemp("kills") / "lab") as scene:
         yield scene
 
 
 @pytest.fixture(scope="module")
-def victim(scene: Scene) -> Iterator[Victim]:
-    with living(scene, "victim") as victim:
+def victim(scene: FaultLab) -> Iterator[KillableMuxer]:
+    with run_instance(scene, "victim") as victim:
         yield victim
 
 
 @pytest.mark.parametrize("point", POINTS)
-def test_a_kill_at_every_point_is_mended_by_the_next_start(scene: Scene, victim: Victim, point: str) -> None:
-    scene.lab.switches = replace(scene.lab.switches, replacing_post=point in REPLACING)
-    victim.arm(point)
-    recording = scene.mill.add(superseded=True)
-    victim.await_death()
+def test_a_kill_at_every_point_is_mended_by_the_next_start(scene: FaultLab, victim: KillableMuxer, point: str) -> None:
+    scene.lab.switches = replace(scene.lab.switches, replacing_post=point in REPLACING_POINTS)
+    victim.arm_point(point)
+    recording = scene.mill.add_recording(superseded=True)
+    victim.wait_until_dead()
     victim.start()
-    scene.check([recording], victim)
+    scene.check_recordings([recording], victim)
 
 
-def test_a_kill_while_an_earlier_kill_is_mended(scene: Scene, victim: Victim) -> None:
+def test_a_kill_while_an_earlier_kill_is_mended(scene: FaultLab, victim: KillableMuxer) -> None:
     """On a server that replaces lists the sources' entries are gone when it dies first; it dies again when it posts them."""
     scene.lab.switches = replace(scene.lab.switches, replacing_post=True)
-    victim.arm("after the first post")
-    recording = scene.mill.add(superseded=True)
-    victim.await_death()
-    entries = (scene.lab.store.screen(recording.id) or {})["mediaFiles"]
+    victim.arm_point("after the first post")
+    recording = scene.mill.add_recording(superseded=True)
+    victim.wait_until_dead()
+    entries = (scene.lab.store.get_screen(recording.id) or {})["mediaFiles"]
     assert len(entries) == 1
     victim.start(armed="before the first post")
-    victim.await_death()
+    victim.wait_until_dead()
     victim.start()
-    scene.check([recording], victim)
+    scene.check_recordings([recording], victim)
 
 
 @pytest.mark.parametrize("point", ["before publish", "before the first post"])
 def test_a_stored_file_that_was_never_published_goes_when_a_fuller_one_is(
-    scene: Scene, victim: Victim, point: str
+    scene: FaultLab, victim: KillableMuxer, point: str
 ) -> None:
     scene.lab.switches = replace(scene.lab.switches, replacing_post=False)
-    victim.arm(point)
-    recording = scene.mill.add(complete=False)
-    victim.await_death()
-    assert outcome.left_in_storage(scene.lab, scene.mill) != []
-    scene.mill.complete(recording)
+    victim.arm_point(point)
+    recording = scene.mill.add_recording(complete=False)
+    victim.wait_until_dead()
+    assert outcome.storage_leftovers(scene.lab, scene.mill) != []
+    scene.mill.complete_recording(recording)
     victim.start()
-    scene.check([recording], victim)
+    scene.check_recordings([recording], victim)
 
 
-def test_random_kills(scene: Scene, victim: Victim) -> None:
+def test_random_kills(scene: FaultLab, victim: KillableMuxer) -> None:
     recordings = []
-    for number in range(KILLS):
+    for number in range(KILL_COUNT):
         scene.lab.switches = replace(scene.lab.switches, replacing_post=number % 2 == 1)
-        recordings += [scene.mill.add(superseded=True, closed=number % 3 > 0) for _ in range(number % 2 + 1)]
+        recordings += [scene.mill.add_recording(superseded=True, closed=number % 3 > 0) for _ in range(number % 2 + 1)]
         time.sleep(random.uniform(0.2, 2.5))
         victim.kill()
         victim.start()
-    scene.check(recordings, victim)
+    scene.check_recordings(recordings, victim)
 
 
-def test_in_the_end_nothing_is_doubled_or_left_over(scene: Scene, victim: Victim) -> None:
+def test_in_the_end_nothing_is_doubled_or_left_over(scene: FaultLab, victim: KillableMuxer) -> None:
     assert [one for one in scene.mill.made if not outcome.is_done(scene.lab, one)] == []
-    assert scene.left_over(victim) == []
+    assert scene.find_leftovers(victim) == []

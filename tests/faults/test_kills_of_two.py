@@ -10,12 +10,12 @@ from dataclasses import replace
 import pytest
 
 from tests.faults import outcome
-from tests.faults.killing import KILLS, SHORT, Victim
-from tests.faults.points import POINTS, REPLACING, STEPS
-from tests.faults.scene import Scene, begun, living
+from tests.faults.killing import KILL_COUNT, SHORT_RUN_KILLS, KillableMuxer
+from tests.faults.points import POINTS, REPLACING_POINTS, STEPS
+from tests.faults.scene import FaultLab, start_lab, run_instance
 
 # In the short form.
-TOGETHER = (
+SHARED_POINTS = (
     *(f"after {step}" for step in STEPS),
     "the file to upload is renamed",
     "after the first post",
@@ -24,48 +24,48 @@ TOGETHER = (
 
 
 @pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    with begun(tmp_path_factory.mktemp("kills") / "lab") as scene:
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultLab]:
+    with start_lab(tmp_path_factory.mktemp("kills") / "lab") as scene:
         yield scene
 
 
 @pytest.fixture(scope="module")
-def victim(scene: Scene) -> Iterator[Victim]:
-    with living(scene, "victim") as victim:
+def victim(scene: FaultLab) -> Iterator[KillableMuxer]:
+    with run_instance(scene, "victim") as victim:
         yield victim
 
 
 @pytest.fixture(scope="module")
-def other(scene: Scene) -> Iterator[Victim]:
+def other(scene: FaultLab) -> Iterator[KillableMuxer]:
     """A second instance on the same window, which lives on."""
-    with living(scene, "other") as other:
+    with run_instance(scene, "other") as other:
         yield other
 
 
-@pytest.mark.parametrize("point", POINTS if KILLS > SHORT else TOGETHER)
+@pytest.mark.parametrize("point", POINTS if KILL_COUNT > SHORT_RUN_KILLS else SHARED_POINTS)
 def test_a_kill_of_one_of_two_instances_on_the_same_window(
-    scene: Scene, victim: Victim, other: Victim, point: str
+    scene: FaultLab, victim: KillableMuxer, other: KillableMuxer, point: str
 ) -> None:
     """The other one may be faster, so that the point is never reached; then the victim is killed all the same."""
-    scene.lab.switches = replace(scene.lab.switches, replacing_post=point in REPLACING)
-    victim.arm(point)
-    recording = scene.mill.add(superseded=True)
-    victim.die(lambda: outcome.is_done(scene.lab, recording))
+    scene.lab.switches = replace(scene.lab.switches, replacing_post=point in REPLACING_POINTS)
+    victim.arm_point(point)
+    recording = scene.mill.add_recording(superseded=True)
+    victim.wait_for_kill(lambda: outcome.is_done(scene.lab, recording))
     victim.start()
-    scene.check([recording], victim, other)
+    scene.check_recordings([recording], victim, other)
 
 
-def test_random_kills_of_one_of_two_instances_on_the_same_window(scene: Scene, victim: Victim, other: Victim) -> None:
+def test_random_kills_of_one_of_two_instances_on_the_same_window(scene: FaultLab, victim: KillableMuxer, other: KillableMuxer) -> None:
     recordings = []
-    for number in range(max(2, KILLS // 2)):
+    for number in range(max(2, KILL_COUNT // 2)):
         scene.lab.switches = replace(scene.lab.switches, replacing_post=number % 2 == 1)
-        recordings += [scene.mill.add(superseded=True) for _ in range(2)]
+        recordings += [scene.mill.add_recording(superseded=True) for _ in range(2)]
         time.sleep(random.uniform(0.5, 2.0))
         victim.kill()
         victim.start()
-    scene.check(recordings, victim, other)
+    scene.check_recordings(recordings, victim, other)
 
 
-def test_in_the_end_nothing_is_doubled_or_left_over(scene: Scene, victim: Victim, other: Victim) -> None:
+def test_in_the_end_nothing_is_doubled_or_left_over(scene: FaultLab, victim: KillableMuxer, other: KillableMuxer) -> None:
     assert [one for one in scene.mill.made if not outcome.is_done(scene.lab, one)] == []
-    assert scene.left_over(victim, other) == []
+    assert scene.find_leftovers(victim, other) == []

@@ -13,27 +13,27 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from tests.support.kinds import PLAIN, T0, ffmpeg
-from tests.support.sync import INSTANTS, streams
+from tests.support.kinds import PLAIN, T0, run_ffmpeg
+from tests.support.sync import INSTANT_MODULUS, streams
 
 from muxer.lab.media import make_screen
-from muxer.lab.readers import read_pictures
-from muxer.media.engine import Engine, Input
-from muxer.media.render import Tools
+from muxer.lab.readers import read_frames
+from muxer.media.engine import MediaEngine, MediaInput
+from muxer.media.render import MediaTools
 from muxer.process import Runner
-from tests.bench.processes import watched
+from tests.bench.processes import watch_memory
 
-FILES = 200
-EVERY = 72
-SECONDS = FILES * EVERY
+FILE_COUNT = 200
+FILE_INTERVAL = 72
+SECONDS = FILE_COUNT * FILE_INTERVAL
 # What this process and the media programs may take at a time, besides what it took before. Some 75 of it are ffmpeg's; the
 # muxed file has 40.
-MOST_MEGABYTES = 125.0
+MAX_MEGABYTES = 125.0
 OTHER_SETS = (*PLAIN, "-x264-params", "cqm=jvt:ref=4")
 
 
 @contextmanager
-def few_files() -> Iterator[None]:
+def limit_open_files() -> Iterator[None]:
     """Let this process open only a few files more than it has."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     held = len(list(Path("/proc/self/fd").iterdir()))
@@ -48,52 +48,52 @@ def few_files() -> Iterator[None]:
 def four_hours(tmp_path: Path) -> Path:
     """Return a folder with an audio file of four hours, a minute again and again, and screen files of two kinds."""
     minute = tmp_path / "minute.mp3"
-    ffmpeg("-f", "lavfi", "-i", "sine=r=8000:d=60", "-ac", "1", "-c:a", "libmp3lame", "-b:a", "16k", minute)
-    ffmpeg("-stream_loop", "-1", "-i", minute, "-t", SECONDS, "-c", "copy", tmp_path / "audio.mp3")
+    run_ffmpeg("-f", "lavfi", "-i", "sine=r=8000:d=60", "-ac", "1", "-c:a", "libmp3lame", "-b:a", "16k", minute)
+    run_ffmpeg("-stream_loop", "-1", "-i", minute, "-t", SECONDS, "-c", "copy", tmp_path / "audio.mp3")
     for agent, options in ((1, PLAIN), (2, OTHER_SETS)):
-        make_screen(tmp_path / f"{agent}.mp4", T0, EVERY, fps=1, size=(320, 180), agent_number=agent, extra=options)
+        make_screen(tmp_path / f"{agent}.mp4", T0, FILE_INTERVAL, fps=1, size=(320, 180), agent_number=agent, extra=options)
     return tmp_path
 
 
-def begins() -> list[float]:
+def screen_starts() -> list[float]:
     """Return when the screen files begin, in seconds of the audio: with gaps between them, or too early."""
     chance = random.Random(4)
-    return [number * EVERY + chance.randint(1000, 5000) / 1000 for number in range(FILES)]
+    return [number * FILE_INTERVAL + chance.randint(1000, 5000) / 1000 for number in range(FILE_COUNT)]
 
 
-def planned(starts: list[float]) -> list[tuple[float, int, int]]:
+def expected_frames(starts: list[float]) -> list[tuple[float, int, int]]:
     """Return what must be seen: the second, the instant that the picture tells, the agent."""
     made = []
     for number, (start, following) in enumerate(pairwise([*starts, float(SECONDS)])):
-        for frame in range(EVERY):
+        for frame in range(FILE_INTERVAL):
             if start + frame < min(following, SECONDS) - 0.0005:
-                made.append((start + frame, round((T0.timestamp() + frame) * 1000) % INSTANTS, number % 2 + 1))
+                made.append((start + frame, round((T0.timestamp() + frame) * 1000) % INSTANT_MODULUS, number % 2 + 1))
     return made
 
 
 def test_four_hours_with_two_hundred_screen_files(four_hours: Path) -> None:
-    starts, job = begins(), four_hours / "job"
+    starts, job = screen_starts(), four_hours / "job"
     job.mkdir()
     screens = []
     for number, start in enumerate(starts):
         path = job / f"screen-{number}"
         os.link(four_hours / f"{number % 2 + 1}.mp4", path)
-        screens.append(Input(path, path.name, T0 + timedelta(seconds=start)))
-    engine = Engine(Tools("ffmpeg", "ffprobe"), Runner(), tolerance=0.0, slice_ms=5000, audio_codec="copy")
-    with watched(os.getpid()) as idle:
+        screens.append(MediaInput(path, path.name, T0 + timedelta(seconds=start)))
+    engine = MediaEngine(MediaTools("ffmpeg", "ffprobe"), Runner(), tolerance=0.0, slice_ms=5000, audio_codec="copy")
+    with watch_memory(os.getpid()) as idle:
         time.sleep(0.2)
-    with few_files(), watched(os.getpid()) as peak:
-        muxed = engine.mux(Input(four_hours / "audio.mp3", "audio", T0), screens, job)
-    assert peak.megabytes - idle.megabytes < MOST_MEGABYTES
+    with limit_open_files(), watch_memory(os.getpid()) as peak:
+        muxed = engine.mux(MediaInput(four_hours / "audio.mp3", "audio", T0), screens, job)
+    assert peak.megabytes - idle.megabytes < MAX_MEGABYTES
     assert muxed.reasons == ()
     for stream in streams(muxed.path).values():
         assert stream.seconds == pytest.approx(SECONDS, abs=0.15)
-    pictures = read_pictures(muxed.path)
+    pictures = read_frames(muxed.path)
     seen = [(one.pts, one.instant, one.agent) for one in pictures if not one.black]
-    wanted = planned(starts)
+    wanted = expected_frames(starts)
     assert [one[1:] for one in seen] == [one[1:] for one in wanted]
     assert max(abs(one[0] - other[0]) for one, other in zip(seen, wanted, strict=True)) < 0.0001
     black = [one.pts for one in pictures if one.black]
-    gaps = [start + EVERY for start, following in pairwise(starts) if following - start >= EVERY + 1]
+    gaps = [start + FILE_INTERVAL for start, following in pairwise(starts) if following - start >= FILE_INTERVAL + 1]
     assert all(any(abs(one - begin) < 0.0001 for one in black) for begin in gaps)
-    assert not any(start + 0.0005 < one < start + EVERY - 0.0005 for one in black for start in starts)
+    assert not any(start + 0.0005 < one < start + FILE_INTERVAL - 0.0005 for one in black for start in starts)

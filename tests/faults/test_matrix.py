@@ -14,24 +14,24 @@ from typing import Any
 import httpx
 import pytest
 from tests.support import s3rver
-from tests.support.s3 import BUCKET, Server
-from tests.support.s3 import storage as s3_storage
+from tests.support.s3 import BUCKET, S3Server
+from tests.support.s3 import create_storage as s3_storage
 from tests.support.s3rver import S3rver
 from tests.support.tls import HOST, self_signed, server_context
 
-from tests.faults.elsewhere import Elsewhere
-from tests.faults.hurry import hurry
-from tests.faults.proxy import PLAIN, Fault, Proxy
-from tests.faults.recordings import Mill, Recording
-from muxer.config.schema import Webdav
+from tests.faults.elsewhere import RedirectTarget
+from tests.faults.hurry import shorten_timeouts
+from tests.faults.proxy import PLAIN_FAULTS, Fault, FaultProxy
+from tests.faults.recordings import RecordingFactory, FaultRecording
+from muxer.config.schema import WebdavOptions
 from muxer.errors import Forbidden, Transient
-from muxer.gir.rcs import Rcs, root
-from muxer.gir.rws import Rws
-from muxer.gir.session import Account, Session
+from muxer.gir.rcs import RcsClient, rcs_root
+from muxer.gir.rws import RwsClient
+from muxer.gir.session import ServiceAccount, ServiceSession
 from muxer.lab.lab import Lab
 from muxer.lab.site import CALLS, SCREENS
-from muxer.remembered import Remembered
-from muxer.storage.base import Place, Storage, place_of
+from muxer.remembered import BoundedSet
+from muxer.storage.base import MediaLocation, Storage, parse_descriptor
 from muxer.storage.webdav import WebdavStorage
 
 pytestmark = [
@@ -40,13 +40,13 @@ pytestmark = [
 ]
 CONTENT = b"0123456789abcdef" * 4096
 ATTEMPTS, HANG_SECONDS = 10, 20
-SILENCE = 0.4
+READ_TIMEOUT_SECONDS = 0.4
 # They meet only some answers.
-CHOOSY = (Fault.WHOLE, Fault.TRUNCATED)
-SLOW = (Fault.LATENCY, Fault.STALL, Fault.STALL_WITHIN, Fault.DRIP, Fault.DRIP_HEAD)
+SELECTIVE_FAULTS = (Fault.WHOLE, Fault.TRUNCATED)
+SLOW_FAULTS = (Fault.LATENCY, Fault.STALL, Fault.STALL_WITHIN, Fault.DRIP, Fault.DRIP_HEAD)
 
 
-class Impatient(threading.Event):
+class ShortWaitEvent(threading.Event):
     """A stop event with which nobody waits long for the next attempt."""
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -54,63 +54,63 @@ class Impatient(threading.Event):
 
 
 @dataclass
-class Site:
+class ProxiedSite:
     """The servers, a proxy before each, the clients, and a recording."""
 
     lab: Lab
-    bucket: Server
-    recording: Recording
-    proxies: dict[str, Proxy]
-    other: Elsewhere
-    rws: Rws
-    rcs: Rcs
+    bucket: S3Server
+    recording: FaultRecording
+    proxies: dict[str, FaultProxy]
+    other: RedirectTarget
+    rws: RwsClient
+    rcs: RcsClient
     stores: dict[str, Storage]
 
-    def place(self, service: str, name: str) -> Place:
+    def location_of(self, service: str, name: str) -> MediaLocation:
         if service == "S3":
-            return place_of({"storage": "awsS3", "path": f"screens/{name}", "data": {"bucket": BUCKET}})
+            return parse_descriptor({"storage": "awsS3", "path": f"screens/{name}", "data": {"bucket": BUCKET}})
         base = f"{self.proxies[service].url}/{SCREENS}/"
-        return place_of({"storage": "webDAV", "path": name, "data": {"storagePath": base}})
+        return parse_descriptor({"storage": "webDAV", "path": name, "data": {"storagePath": base}})
 
-    def put(self, service: str, name: str, content: bytes = CONTENT) -> None:
+    def put_file(self, service: str, name: str, content: bytes = CONTENT) -> None:
         """Let a file lie in a storage."""
         if service == "S3":
             self.bucket.client.put_object(Bucket=BUCKET, Key=f"screens/{name}", Body=content)
         else:
             (self.lab.site.media.folder / SCREENS / name).write_bytes(content)
 
-    def stored(self, service: str) -> dict[str, bytes]:
+    def stored_files(self, service: str) -> dict[str, bytes]:
         """Return what lies in a storage, by its name."""
         if service == "S3":
-            return {key.removeprefix("screens/"): self.bucket.content(key) for key in self.bucket.objects()}
+            return {key.removeprefix("screens/"): self.bucket.read_object(key) for key in self.bucket.list_objects()}
         return {path.name: path.read_bytes() for path in (self.lab.site.media.folder / SCREENS).iterdir()}
 
 
-def made(stack: ExitStack, folder: Path, tls: bool) -> Site:
+def create_site(stack: ExitStack, folder: Path, tls: bool) -> ProxiedSite:
     patch = stack.enter_context(pytest.MonkeyPatch.context())
-    hurry(patch.setattr, SILENCE)
+    shorten_timeouts(patch.setattr, READ_TIMEOUT_SECONDS)
     lab = stack.enter_context(Lab(folder / "lab"))
     rver = stack.enter_context(S3rver(folder / "s3rver", BUCKET))
-    other = stack.enter_context(Elsewhere())
+    other = stack.enter_context(RedirectTarget())
     context = server_context((self_signed("proxy", HOST),)) if tls else None
     targets = {"RWS": lab.rws_url, "RCS": lab.rcs_url, "WebDAV": lab.dav_url, "S3": rver.url}
-    proxies = {name: stack.enter_context(Proxy(url, other.url, context)) for name, url in targets.items()}
-    site, stop = lab.site, Impatient()
+    proxies = {name: stack.enter_context(FaultProxy(url, other.url, context)) for name, url in targets.items()}
+    site, stop = lab.site, ShortWaitEvent()
     (uploading := folder / "uploading").mkdir()
 
-    def session(service: str, url: str, user: Any) -> Session:
-        return Session(Account(service, url, user.username, user.password, False, SILENCE), stop)
+    def create_session(service: str, url: str, user: Any) -> ServiceSession:
+        return ServiceSession(ServiceAccount(service, url, user.username, user.password, False, READ_TIMEOUT_SECONDS), stop)
 
     keys = {"access_key_id": s3rver.KEY, "secret_access_key": s3rver.SECRET, "trusted_ca": False}
-    dav = Webdav(username=site.dav_account.username, password=site.dav_account.password, trusted_ca=False)
-    return Site(
+    dav = WebdavOptions(username=site.dav_account.username, password=site.dav_account.password, trusted_ca=False)
+    return ProxiedSite(
         lab,
-        Server(rver.url, s3rver.KEY, s3rver.SECRET),
-        Mill(lab).add(),
+        S3Server(rver.url, s3rver.KEY, s3rver.SECRET),
+        RecordingFactory(lab).add_recording(),
         proxies,
         other,
-        Rws(session("RWS", proxies["RWS"].url, site.rws_account), lab.ccid),
-        Rcs(session("RCS", root(proxies["RCS"].url), site.rcs_account), lab.ccid),
+        RwsClient(create_session("RWS", proxies["RWS"].url, site.rws_account), lab.ccid),
+        RcsClient(create_session("RCS", rcs_root(proxies["RCS"].url), site.rcs_account), lab.ccid),
         {
             "WebDAV": WebdavStorage(dav, "test", uploading, stop),
             "S3": s3_storage(proxies["S3"].url, stop, uploading, **keys),
@@ -119,177 +119,177 @@ def made(stack: ExitStack, folder: Path, tls: bool) -> Site:
 
 
 @pytest.fixture(scope="module")
-def site(models_read_once: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(models_read_once: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProxiedSite]:
     logging.getLogger("botocore").setLevel(logging.WARNING)
     with ExitStack() as stack:
-        yield made(stack, tmp_path_factory.mktemp("matrix"), tls=False)
+        yield create_site(stack, tmp_path_factory.mktemp("matrix"), tls=False)
 
 
 # --- what the muxer does with each service; each returns whether it came out right ---
 
 
-def page(site: Site, _folder: Path) -> bool:
-    return [call.id for one in site.rws.call_recordings("startTime=0&limit=10") for call in one] == [site.recording.id]
+def read_page(site: ProxiedSite, _folder: Path) -> bool:
+    return [call.id for one in site.rws.read_call_recordings("startTime=0&limit=10") for call in one] == [site.recording.id]
 
 
-def posted(site: Site, _folder: Path) -> bool:
+def post_entry(site: ProxiedSite, _folder: Path) -> bool:
     media = {"mediaId": "new.mp4", "type": "video/mp4", "parameters": {"muxed_mediaIds": ["x"]}}
     site.rws.post_media(site.recording.id, site.lab.region, [media])
-    return [one["mediaId"] for one in (site.lab.store.screen(site.recording.id) or {})["mediaFiles"]].count("new.mp4") == 1
+    return [one["mediaId"] for one in (site.lab.store.get_screen(site.recording.id) or {})["mediaFiles"]].count("new.mp4") == 1
 
 
-def deleted(site: Site, _folder: Path) -> bool:
+def delete_entry(site: ProxiedSite, _folder: Path) -> bool:
     site.rws.delete_media(site.recording.id, "new.mp4")
-    return len((site.lab.store.screen(site.recording.id) or {})["mediaFiles"]) == 2
+    return len((site.lab.store.get_screen(site.recording.id) or {})["mediaFiles"]) == 2
 
 
-def labelled(site: Site, _folder: Path) -> bool:
+def post_label(site: ProxiedSite, _folder: Path) -> bool:
     # A refusal that lost its words counts as the site's wish for an hour; the hour is over.
-    site.rws._labelled, site.rws._labels_refused_until = Remembered(1), 0.0
-    if not site.rws.label(site.recording.id):
+    site.rws._labelled, site.rws._labels_refused_until = BoundedSet(1), 0.0
+    if not site.rws.add_label(site.recording.id):
         raise Forbidden("labels are refused")
     return len(site.lab.store.label_posts) == 1
 
 
-def played(site: Site, folder: Path) -> bool:
+def play_audio(site: ProxiedSite, folder: Path) -> bool:
     length = site.rcs.play_call(site.recording.id, site.recording.sources[0], folder / "clear")
     padded = (site.lab.site.media.folder / CALLS / site.recording.sources[0]).stat().st_size
     return padded - 16 <= length < padded and length == (folder / "clear").stat().st_size
 
 
-def fetched(service: str) -> Callable[[Site, Path], bool]:
-    def fetch(site: Site, folder: Path) -> bool:
-        site.put(service, "source.mp4")
-        site.stores[service].fetch(site.place(service, "source.mp4"), folder / "source")
+def fetch_from(service: str) -> Callable[[ProxiedSite, Path], bool]:
+    def fetch_source(site: ProxiedSite, folder: Path) -> bool:
+        site.put_file(service, "source.mp4")
+        site.stores[service].download_file(site.location_of(service, "source.mp4"), folder / "source")
         return (folder / "source").read_bytes() == CONTENT
 
-    return fetch
+    return fetch_source
 
 
-def stored(service: str) -> Callable[[Site, Path], bool]:
-    def store(site: Site, folder: Path) -> bool:
+def store_in(service: str) -> Callable[[ProxiedSite, Path], bool]:
+    def store_muxed(site: ProxiedSite, folder: Path) -> bool:
         source, name = folder / "muxed.mp4", f"{folder.name}.mp4"
         if not source.exists():
             # What an attempt that failed late has left: as long as this one, with another content.
-            site.put(service, name, CONTENT[::-1])
+            site.put_file(service, name, CONTENT[::-1])
         source.write_bytes(CONTENT)
-        site.stores[service].store(source, site.place(service, name), lambda: True)
-        site.stores[service].remove_left_overs()
-        return site.stored(service)[name] == CONTENT and not [one for one in site.stored(service) if one.startswith("part-")]
+        site.stores[service].upload_file(source, site.location_of(service, name), lambda: True)
+        site.stores[service].remove_leftovers()
+        return site.stored_files(service)[name] == CONTENT and not [one for one in site.stored_files(service) if one.startswith("part-")]
 
-    return store
+    return store_muxed
 
 
-def removed(service: str) -> Callable[[Site, Path], bool]:
-    def remove(site: Site, folder: Path) -> bool:
+def remove_from(service: str) -> Callable[[ProxiedSite, Path], bool]:
+    def remove_superseded(site: ProxiedSite, folder: Path) -> bool:
         if not (folder / "put").exists():
             (folder / "put").touch()
-            site.put(service, "superseded.mp4")
-        site.stores[service].delete(site.place(service, "superseded.mp4"))
-        return "superseded.mp4" not in site.stored(service)
+            site.put_file(service, "superseded.mp4")
+        site.stores[service].delete_file(site.location_of(service, "superseded.mp4"))
+        return "superseded.mp4" not in site.stored_files(service)
 
-    return remove
+    return remove_superseded
 
 
-OPERATIONS: dict[str, tuple[str, str, Callable[[Site, Path], bool]]] = {
-    "RWS, a page of calls": ("RWS", "GET", page),
-    "RWS, a post": ("RWS", "POST", posted),
-    "RWS, a deletion": ("RWS", "DELETE", deleted),
-    "RWS, a label": ("RWS", "POST", labelled),
-    "RCS, a source": ("RCS", "GET", played),
-    "WebDAV, a source": ("WebDAV", "GET", fetched("WebDAV")),
-    "WebDAV, PUT of a result": ("WebDAV", "PUT", stored("WebDAV")),
-    "WebDAV, PROPFIND of a result": ("WebDAV", "PROPFIND", stored("WebDAV")),
-    "WebDAV, MOVE of a result": ("WebDAV", "MOVE", stored("WebDAV")),
-    "WebDAV, a deletion": ("WebDAV", "DELETE", removed("WebDAV")),
-    "S3, a source": ("S3", "GET", fetched("S3")),
-    "S3, PUT of a result": ("S3", "PUT", stored("S3")),
-    "S3, HEAD of a result": ("S3", "HEAD", stored("S3")),
-    "S3, a deletion": ("S3", "DELETE", removed("S3")),
+OPERATIONS: dict[str, tuple[str, str, Callable[[ProxiedSite, Path], bool]]] = {
+    "RWS, a page of calls": ("RWS", "GET", read_page),
+    "RWS, a post": ("RWS", "POST", post_entry),
+    "RWS, a deletion": ("RWS", "DELETE", delete_entry),
+    "RWS, a label": ("RWS", "POST", post_label),
+    "RCS, a source": ("RCS", "GET", play_audio),
+    "WebDAV, a source": ("WebDAV", "GET", fetch_from("WebDAV")),
+    "WebDAV, PUT of a result": ("WebDAV", "PUT", store_in("WebDAV")),
+    "WebDAV, PROPFIND of a result": ("WebDAV", "PROPFIND", store_in("WebDAV")),
+    "WebDAV, MOVE of a result": ("WebDAV", "MOVE", store_in("WebDAV")),
+    "WebDAV, a deletion": ("WebDAV", "DELETE", remove_from("WebDAV")),
+    "S3, a source": ("S3", "GET", fetch_from("S3")),
+    "S3, PUT of a result": ("S3", "PUT", store_in("S3")),
+    "S3, HEAD of a result": ("S3", "HEAD", store_in("S3")),
+    "S3, a deletion": ("S3", "DELETE", remove_from("S3")),
 }
 
 
-def within_limits(operation: Callable[[], bool]) -> bool:
+def run_within_limits(operation: Callable[[], bool]) -> bool:
     """Return what an operation returns, or raise what it raises; a hang is a failure, and is left to itself."""
     outcome: Queue[bool | BaseException] = Queue()
 
-    def work() -> None:
+    def run_operation() -> None:
         try:
             outcome.put(operation())
         except BaseException as error:
             outcome.put(error)
 
-    threading.Thread(target=work, daemon=True).start()
+    threading.Thread(target=run_operation, daemon=True).start()
     came = outcome.get(timeout=HANG_SECONDS)
     if isinstance(came, BaseException):
         raise came
     return came
 
 
-def persist(site: Site, operation: Callable[[Site, Path], bool], folder: Path) -> bool:
+def retry_until_done(site: ProxiedSite, operation: Callable[[ProxiedSite, Path], bool], folder: Path) -> bool:
     """Try until it works: every failure must be one that is tried again without end, and none may hang."""
     for _ in range(ATTEMPTS):
         try:
-            return within_limits(lambda: operation(site, folder))
+            return run_within_limits(lambda: operation(site, folder))
         except Transient as error:
             logging.getLogger(__name__).info("%s: %s", type(error).__name__, error)
     raise AssertionError(f"not done after {ATTEMPTS} attempts")
 
 
-@pytest.mark.parametrize("fault", PLAIN, ids=lambda fault: fault.name)
+@pytest.mark.parametrize("fault", PLAIN_FAULTS, ids=lambda fault: fault.name)
 @pytest.mark.parametrize("what", OPERATIONS)
-def test_a_fault_costs_time_and_nothing_else(site: Site, tmp_path: Path, what: str, fault: Fault) -> None:
+def test_a_fault_costs_time_and_nothing_else(site: ProxiedSite, tmp_path: Path, what: str, fault: Fault) -> None:
     service, method, operation = OPERATIONS[what]
     proxy = site.proxies[service]
     before = proxy.injected[fault]
-    proxy.plan(fault, 1 if fault in SLOW else 2, method)
+    proxy.plan_fault(fault, 1 if fault in SLOW_FAULTS else 2, method)
     try:
-        assert persist(site, operation, tmp_path)
+        assert retry_until_done(site, operation, tmp_path)
     finally:
-        proxy.clear()
-    assert proxy.injected[fault] > before or fault in CHOOSY
+        proxy.clear_faults()
+    assert proxy.injected[fault] > before or fault in SELECTIVE_FAULTS
     assert site.other.authorized == []
 
 
 @pytest.fixture(scope="module")
-def secure(models_read_once: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def secure(models_read_once: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProxiedSite]:
     with ExitStack() as stack:
-        yield made(stack, tmp_path_factory.mktemp("tls"), tls=True)
+        yield create_site(stack, tmp_path_factory.mktemp("tls"), tls=True)
 
 
 @pytest.mark.parametrize(
     "what", ["RWS, a page of calls", "RCS, a source", "WebDAV, a source", "WebDAV, PUT of a result", "S3, PUT of a result"]
 )
-def test_an_alert_of_tls_costs_time_and_nothing_else(secure: Site, tmp_path: Path, what: str) -> None:
+def test_an_alert_of_tls_costs_time_and_nothing_else(secure: ProxiedSite, tmp_path: Path, what: str) -> None:
     service, _, operation = OPERATIONS[what]
     proxy = secure.proxies[service]
     before = proxy.injected[Fault.TLS_ALERT]
-    proxy.plan(Fault.TLS_ALERT, 2)
-    assert persist(secure, operation, tmp_path)
+    proxy.plan_fault(Fault.TLS_ALERT, 2)
+    assert retry_until_done(secure, operation, tmp_path)
     assert proxy.injected[Fault.TLS_ALERT] == before + 2
 
 
 @pytest.mark.parametrize("what", ["RCS, a source", "WebDAV, a source", "S3, PUT of a result"])
-def test_the_head_of_an_answer_has_a_time_limit_over_tls_too(secure: Site, tmp_path: Path, what: str) -> None:
+def test_the_head_of_an_answer_has_a_time_limit_over_tls_too(secure: ProxiedSite, tmp_path: Path, what: str) -> None:
     service, method, operation = OPERATIONS[what]
     proxy = secure.proxies[service]
-    proxy.plan(Fault.DRIP_HEAD, 1, method)
-    assert persist(secure, operation, tmp_path)
+    proxy.plan_fault(Fault.DRIP_HEAD, 1, method)
+    assert retry_until_done(secure, operation, tmp_path)
     assert proxy.injected[Fault.DRIP_HEAD] == 1
 
 
-def test_a_source_that_is_elsewhere_is_asked_for_without_the_login(site: Site, tmp_path: Path) -> None:
+def test_a_source_that_is_elsewhere_is_asked_for_without_the_login(site: ProxiedSite, tmp_path: Path) -> None:
     asked = len(site.other.asked)
-    site.proxies["WebDAV"].plan(Fault.REDIRECT, 1, "GET")
-    assert persist(site, fetched("WebDAV"), tmp_path)
+    site.proxies["WebDAV"].plan_fault(Fault.REDIRECT, 1, "GET")
+    assert retry_until_done(site, fetch_from("WebDAV"), tmp_path)
     assert len(site.other.asked) == asked + 1 and site.other.authorized == []
 
 
 def test_the_other_host_notices_a_login() -> None:
-    with Elsewhere() as other:
+    with RedirectTarget() as other:
         httpx.get(other.url, auth=("user", "password"))
         assert other.authorized == ["GET /"]
 
 
-def test_nobody_asks_for_a_part_of_a_file(site: Site) -> None:
-    assert [one.first for proxy in site.proxies.values() for one in proxy.seen if one.of("Range")] == []
+def test_nobody_asks_for_a_part_of_a_file(site: ProxiedSite) -> None:
+    assert [one.first for proxy in site.proxies.values() for one in proxy.seen if one.header_value("Range")] == []

@@ -13,12 +13,12 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from tests.support.calls import add_short, configure, muxed, stored_muxed
-from tests.support.taking import Taking
+from tests.support.calls import add_short, write_config, muxed_entries, stored_muxed
+from tests.support.taking import FakeSink
 
-from muxer.config import load
-from muxer.config.schema import Webdav
-from muxer.errors import MuxerError, ServiceUnavailable, StoredElsewhere
+from muxer.config import load_config
+from muxer.config.schema import WebdavOptions
+from muxer.errors import MuxerError, ServiceUnavailable, StoredByOtherMuxer
 from muxer.gir import publish
 from muxer.job import Job, JobOptions
 from muxer.journal import Journal
@@ -26,13 +26,13 @@ from muxer.lab.build import AddedCall
 from muxer.lab.cases import CallPlan, ScreenPart
 from muxer.lab.lab import Lab
 from muxer.lab.store import ScriptedFailure
-from muxer.media.render import Tools
-from muxer.outages import Outages
+from muxer.media.render import MediaTools
+from muxer.outages import CircuitBreaker
 from muxer.poller import Poller
 from muxer.process import Runner
 from muxer.selection import MuxTarget
-from muxer.services import build
-from muxer.storage.base import Place, Stored, place_of
+from muxer.services import build_services
+from muxer.storage.base import MediaLocation, ObjectInfo, parse_descriptor
 from muxer.storage.webdav import WebdavStorage
 from muxer.workspace import Workspace
 
@@ -44,28 +44,28 @@ CONTENT = b"a muxed file"
 # ---- one upload ---------------------------------------------------------------------------------------
 
 
-def storage(lab: Lab, tmp_path: Path) -> WebdavStorage:
+def create_storage(lab: Lab, tmp_path: Path) -> WebdavStorage:
     user = lab.site.dav_account
     (tmp_path / "notes").mkdir()
-    options = Webdav(username=user.username, password=user.password, trusted_ca=False)
+    options = WebdavOptions(username=user.username, password=user.password, trusted_ca=False)
     return WebdavStorage(options, "test", tmp_path / "notes", threading.Event())
 
 
-def place(lab: Lab) -> Place:
-    return place_of({"storage": "webDAV", "path": "a.mp4", "data": {"storagePath": f"{lab.dav_url}/screens/"}})
+def muxed_location(lab: Lab) -> MediaLocation:
+    return parse_descriptor({"storage": "webDAV", "path": "a.mp4", "data": {"storagePath": f"{lab.dav_url}/screens/"}})
 
 
-def source(tmp_path: Path) -> Path:
+def write_source(tmp_path: Path) -> Path:
     path = tmp_path / "source"
     path.write_bytes(CONTENT)
     return path
 
 
-def screens(lab: Lab) -> dict[str, bytes]:
+def stored_screens(lab: Lab) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (lab.site.media.folder / "screens").iterdir()}
 
 
-def before(patch: pytest.MonkeyPatch, lab: Lab, request: str, number: int, do: Callable[[], object]) -> None:
+def run_before_request(patch: pytest.MonkeyPatch, lab: Lab, request: str, number: int, do: Callable[[], object]) -> None:
     """Do something right before the lab answers a request that fits, at its ``number``-th time."""
     seen, real = iter(range(1, 1000)), lab.store.take_failure
 
@@ -83,11 +83,11 @@ def test_an_upload_of_which_too_little_or_too_much_is_kept_gets_no_final_name(
 ) -> None:
     lab = make_lab()
     part = lab.site.media.folder / "screens" / "part-test-a.mp4"
-    before(monkeypatch, lab, "dav PROPFIND .*/part-", 1, lambda: part.write_bytes(kept))
+    run_before_request(monkeypatch, lab, "dav PROPFIND .*/part-", 1, lambda: part.write_bytes(kept))
     with pytest.raises(ServiceUnavailable, match=rf"holds {len(kept)} bytes after an upload of {len(CONTENT)}"):
-        storage(lab, tmp_path).store(source(tmp_path), place(lab), lambda: True)
-    assert screens(lab) == {}
-    assert "MOVE" not in [one.method for one in lab.store.requests]
+        create_storage(lab, tmp_path).upload_file(write_source(tmp_path), muxed_location(lab), lambda: True)
+    assert stored_screens(lab) == {}
+    assert "MOVE" not in [one.method for one in lab.store.served_requests]
 
 
 def test_a_file_that_changes_when_it_is_renamed_is_not_taken_for_stored(
@@ -95,9 +95,9 @@ def test_a_file_that_changes_when_it_is_renamed_is_not_taken_for_stored(
 ) -> None:
     lab = make_lab()
     final = lab.site.media.folder / "screens" / "a.mp4"
-    before(monkeypatch, lab, "dav PROPFIND .*/a.mp4$", 1, lambda: final.write_bytes(CONTENT[1:]))
+    run_before_request(monkeypatch, lab, "dav PROPFIND .*/a.mp4$", 1, lambda: final.write_bytes(CONTENT[1:]))
     with pytest.raises(ServiceUnavailable, match="after an upload of"):
-        storage(lab, tmp_path).store(source(tmp_path), place(lab), lambda: True)
+        create_storage(lab, tmp_path).upload_file(write_source(tmp_path), muxed_location(lab), lambda: True)
 
 
 @pytest.mark.parametrize(
@@ -107,12 +107,12 @@ def test_a_file_that_changes_when_it_is_renamed_is_not_taken_for_stored(
 def test_a_refused_rename_leaves_nothing(make_lab: Make, tmp_path: Path, status: int, advice: str) -> None:
     lab = make_lab()
     lab.store.fail_next("dav", "MOVE", "screens", status)
-    store = storage(lab, tmp_path)
+    store = create_storage(lab, tmp_path)
     with pytest.raises(ServiceUnavailable, match=advice):
-        store.store(source(tmp_path), place(lab), lambda: True)
-    assert screens(lab) == {} and not list((tmp_path / "notes").iterdir())
-    assert store.store(source(tmp_path), place(lab), lambda: True).length == len(CONTENT)
-    assert screens(lab) == {"a.mp4": CONTENT}
+        store.upload_file(write_source(tmp_path), muxed_location(lab), lambda: True)
+    assert stored_screens(lab) == {} and not list((tmp_path / "notes").iterdir())
+    assert store.upload_file(write_source(tmp_path), muxed_location(lab), lambda: True).length == len(CONTENT)
+    assert stored_screens(lab) == {"a.mp4": CONTENT}
 
 
 def test_a_file_that_the_server_lets_nobody_replace_is_not_taken_for_ours(make_lab: Make, tmp_path: Path) -> None:
@@ -122,60 +122,60 @@ def test_a_file_that_the_server_lets_nobody_replace_is_not_taken_for_ours(make_l
     other.write_bytes(CONTENT.upper())
     lab.store.fail_next("dav", "MOVE", "screens", 412, times=2)
     with pytest.raises(ServiceUnavailable, match=r"lets nothing replace a\.mp4"):
-        storage(lab, tmp_path).store(source(tmp_path), place(lab), lambda: True)
-    assert screens(lab) == {"a.mp4": CONTENT.upper()}
+        create_storage(lab, tmp_path).upload_file(write_source(tmp_path), muxed_location(lab), lambda: True)
+    assert stored_screens(lab) == {"a.mp4": CONTENT.upper()}
 
 
 # ---- one recording ------------------------------------------------------------------------------------
 
 
-class OneByOne:
+class SequentialJobs:
     """The jobs of a lab, run one after the other in this process."""
 
     def __init__(self, lab: Lab) -> None:
-        self._config = load(configure(lab), {}, {}).config
+        self._config = load_config(write_config(lab), {}, {}).config
         runner, stop = Runner(), threading.Event()
         workspace = Workspace(self._config.processing.temp_dir, "single", 1)
-        self._services = build(self._config, Tools("ffmpeg", "ffprobe"), runner, workspace, stop)
+        self._services = build_services(self._config, MediaTools("ffmpeg", "ffprobe"), runner, workspace, stop)
         self._job = Job(self._services, JobOptions(label=True, delete_superseded=True))
 
-    def run(self) -> None:
+    def run_poll(self) -> None:
         """Do what one poll finds."""
-        self._services.superseded.finish_left_overs()
+        self._services.superseded.recover_deletions()
         found: list[MuxTarget] = []
-        take = Taking(lambda one: not found.append(one))
-        Poller(self._config, self._services.rws, Journal(None), Outages(), take).poll()
+        take = FakeSink(lambda one: not found.append(one))
+        Poller(self._config, self._services.rws, Journal(None), CircuitBreaker(), take).poll()
         for target in found:
             self._job.run(target)
 
 
 @pytest.fixture
-def late(make_lab: Make, monkeypatch: pytest.MonkeyPatch) -> tuple[Lab, AddedCall, OneByOne]:
+def late(make_lab: Make, monkeypatch: pytest.MonkeyPatch) -> tuple[Lab, AddedCall, SequentialJobs]:
     """Return a lab with a call that was muxed before the second of its screen files came, and what does its jobs."""
-    monkeypatch.setattr(publish, "READ_BACK_WAITS", (0.0,))
+    monkeypatch.setattr(publish, "READ_BACK_DELAYS", (0.0,))
     lab = make_lab()
     (call,) = add_short(lab, [1], plan=TWO_SCREENS)
-    second = (lab.store.screen(call.id) or {})["mediaFiles"][1]
+    second = (lab.store.get_screen(call.id) or {})["mediaFiles"][1]
     lab.store.delete_screen_media(call.id, second["mediaId"])
-    jobs = OneByOne(lab)
-    jobs.run()
+    jobs = SequentialJobs(lab)
+    jobs.run_poll()
     lab.store.add_screen_media(call.id, lab.region, second)
     return lab, call, jobs
 
 
-def ids(lab: Lab, call: AddedCall) -> list[str]:
-    return [one["mediaId"] for one in muxed(lab, call.id)]
+def published_ids(lab: Lab, call: AddedCall) -> list[str]:
+    return [one["mediaId"] for one in muxed_entries(lab, call.id)]
 
 
 def test_a_superseded_file_is_deleted_after_the_new_one_is_stored_checked_published_and_read_back(
-    late: tuple[Lab, AddedCall, OneByOne],
+    late: tuple[Lab, AddedCall, SequentialJobs],
 ) -> None:
     lab, call, jobs = late
-    [old], earlier = ids(lab, call), len(lab.store.requests)
-    jobs.run()
-    [new] = ids(lab, call)
+    [old], earlier = published_ids(lab, call), len(lab.store.served_requests)
+    jobs.run_poll()
+    [new] = published_ids(lab, call)
     assert stored_muxed(lab) == [new] != [old]
-    seen = [f"{one.service} {one.method} {one.path}" for one in lab.store.requests[earlier:] if one.status < 400]
+    seen = [f"{one.service} {one.method} {one.path}" for one in lab.store.served_requests[earlier:] if one.status < 400]
     wanted = [
         *(f"dav {method} .*/part-.*{new}" for method in ("PUT", "PROPFIND", "MOVE")),
         f"dav PROPFIND .*/{new}",
@@ -190,13 +190,13 @@ def test_a_superseded_file_is_deleted_after_the_new_one_is_stored_checked_publis
 
 @pytest.mark.parametrize("trouble", ["full", "locked", "mangled", "replaced", "refused", "forgotten"])
 def test_whatever_fails_before_it_is_published_and_read_back_nothing_is_deleted(
-    late: tuple[Lab, AddedCall, OneByOne], monkeypatch: pytest.MonkeyPatch, trouble: str
+    late: tuple[Lab, AddedCall, SequentialJobs], monkeypatch: pytest.MonkeyPatch, trouble: str
 ) -> None:
     lab, call, jobs = late
-    old, deletes, posts = ids(lab, call), lab.store.deletes, len(lab.store.posts)
+    old, deletes, posts = published_ids(lab, call), lab.store.media_deletes, len(lab.store.screen_posts)
     folder = lab.site.media.folder / "screens"
 
-    def other(pattern: str) -> None:
+    def corrupt_files(pattern: str) -> None:
         for path in folder.glob(pattern):
             if path.name not in old:
                 path.write_bytes(path.read_bytes()[::-1] + b"x")
@@ -207,16 +207,16 @@ def test_whatever_fails_before_it_is_published_and_read_back_nothing_is_deleted(
         case "locked":
             lab.store.fail_next("dav", "MOVE", "screens", 423, times=9)
         case "mangled":
-            before(monkeypatch, lab, "dav PROPFIND .*/part-", 1, lambda: other("part-*_muxed*"))
+            run_before_request(monkeypatch, lab, "dav PROPFIND .*/part-", 1, lambda: corrupt_files("part-*_muxed*"))
         case "replaced":
-            before(monkeypatch, lab, "dav PROPFIND .*/(?!part-)[^/]*bin$", 2, lambda: other("*_muxed*.bin"))
+            run_before_request(monkeypatch, lab, "dav PROPFIND .*/(?!part-)[^/]*bin$", 2, lambda: corrupt_files("*_muxed*.bin"))
         case "refused":
             lab.store.fail_next("rws", "POST", "/screen-recordings", 500, times=9)
         case "forgotten":
             lab.store.fail_next("rws", "POST", "/screen-recordings", 200, times=9, body=b'{"statusCode": 0}')
-    with pytest.raises(StoredElsewhere if trouble == "replaced" else MuxerError):
-        jobs.run()
-    assert (ids(lab, call), lab.store.deletes, len(lab.store.posts)) == (old, deletes, posts)
+    with pytest.raises(StoredByOtherMuxer if trouble == "replaced" else MuxerError):
+        jobs.run_poll()
+    assert (published_ids(lab, call), lab.store.media_deletes, len(lab.store.screen_posts)) == (old, deletes, posts)
     assert old[0] in stored_muxed(lab)
     assert not [name for name in stored_muxed(lab) if name.startswith("part-")]
 
@@ -226,22 +226,22 @@ def test_a_file_that_was_never_published_is_remembered_when_its_sources_change_w
 ) -> None:
     lab = make_lab()
     (call,) = add_short(lab, [1], plan=TWO_SCREENS)
-    second = (lab.store.screen(call.id) or {})["mediaFiles"][1]
+    second = (lab.store.get_screen(call.id) or {})["mediaFiles"][1]
     lab.store.delete_screen_media(call.id, second["mediaId"])
-    jobs, upload = OneByOne(lab), WebdavStorage._upload
+    jobs, upload = SequentialJobs(lab), WebdavStorage._upload_checked
 
-    def late(self: WebdavStorage, path: Path, place: Place) -> Stored:
+    def add_screen_late(self: WebdavStorage, path: Path, place: MediaLocation) -> ObjectInfo:
         lab.store.add_screen_media(call.id, lab.region, second)
         return upload(self, path, place)
 
     with monkeypatch.context() as dying:
-        dying.setattr(publish.Publisher, "publish", lambda *_, **__: (_ for _ in ()).throw(ServiceUnavailable("down")))
+        dying.setattr(publish.Publisher, "publish_entry", lambda *_, **__: (_ for _ in ()).throw(ServiceUnavailable("down")))
         with pytest.raises(ServiceUnavailable):
-            jobs.run()
+            jobs.run_poll()
     with monkeypatch.context() as growing:
-        growing.setattr(WebdavStorage, "_upload", late)
-        with suppress(StoredElsewhere):
-            jobs.run()
+        growing.setattr(WebdavStorage, "_upload_checked", add_screen_late)
+        with suppress(StoredByOtherMuxer):
+            jobs.run_poll()
     for _ in range(2):
-        jobs.run()
-    assert len(ids(lab, call)) == 1 and stored_muxed(lab) == ids(lab, call)
+        jobs.run_poll()
+    assert len(published_ids(lab, call)) == 1 and stored_muxed(lab) == published_ids(lab, call)

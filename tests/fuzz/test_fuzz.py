@@ -17,55 +17,55 @@ from hypothesis import strategies as st
 from tests.support.fuzzing import SECRET, TARGETS
 
 CORPUS = Path(__file__).with_name("corpus")
-FILES = sorted(path for path in CORPUS.rglob("*") if path.is_file())
-EXAMPLES = int(os.environ.get("MUXER_FUZZ", "120"))
-SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
-FAST = settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=SLOW)
+CORPUS_FILES = sorted(path for path in CORPUS.rglob("*") if path.is_file())
+MAX_EXAMPLES = int(os.environ.get("MUXER_FUZZ", "120"))
+SLOW_CHECKS = [HealthCheck.too_slow, HealthCheck.data_too_large]
+FUZZ_SETTINGS = settings(max_examples=MAX_EXAMPLES, deadline=None, database=None, suppress_health_check=SLOW_CHECKS)
 
-NASTY = [
+NASTY_BYTES = [
     *(b"\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"9" * 400, b"-1", b"\n", b"\r\n", b"|", b"=", b"N/A", b"1/0"),
     *(b"1e999", b"../", b"%2e%2e", b"%00", b"\\ud800", b"\xed\xa0\x80", b"[", b"{", b'"', b"[[[[" * 500, b"nan", b"inf"),
     b"\xe2\x80\xae",
 ]
 
 
-def fuzz(name: str, inputs: st.SearchStrategy[bytes]) -> None:
+def fuzz_target(name: str, inputs: st.SearchStrategy[bytes]) -> None:
     """Feed a target with as many inputs as were asked for."""
 
-    def run(data: bytes) -> None:
+    def run_target(data: bytes) -> None:
         TARGETS[name](data)
 
-    FAST(given(inputs)(run))()
+    FUZZ_SETTINGS(given(inputs)(run_target))()
 
 
 @st.composite
-def mutations(draw: Any, name: str) -> bytes:
+def mutated_files(draw: Any, name: str) -> bytes:
     """Return a file of a target's corpus with a few stretches replaced, removed or doubled."""
-    data = bytearray(draw(st.sampled_from([path.read_bytes() for path in FILES if path.parent.name == name])))
+    data = bytearray(draw(st.sampled_from([path.read_bytes() for path in CORPUS_FILES if path.parent.name == name])))
     for _ in range(draw(st.integers(1, 4))):
         begin = draw(st.integers(0, len(data)))
         end = min(len(data), begin + draw(st.integers(0, 8)))
-        data[begin:end] = draw(st.one_of(st.sampled_from(NASTY), st.binary(max_size=8), st.just(bytes(data[begin:end]) * 2)))
+        data[begin:end] = draw(st.one_of(st.sampled_from(NASTY_BYTES), st.binary(max_size=8), st.just(bytes(data[begin:end]) * 2)))
     return bytes(data)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}-{path.name}")
+@pytest.mark.parametrize("path", CORPUS_FILES, ids=lambda path: f"{path.parent.name}-{path.name}")
 def test_every_file_of_the_corpus(path: Path) -> None:
     TARGETS[path.parent.name](path.read_bytes())
 
 
 def test_every_target_has_a_corpus_and_every_corpus_a_target() -> None:
-    assert {path.parent.name for path in FILES} == set(TARGETS)
+    assert {path.parent.name for path in CORPUS_FILES} == set(TARGETS)
 
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_mutations_of_the_corpus(name: str) -> None:
-    fuzz(name, mutations(name))
+    fuzz_target(name, mutated_files(name))
 
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_any_bytes(name: str) -> None:
-    fuzz(name, st.binary(max_size=200))
+    fuzz_target(name, st.binary(max_size=200))
 
 
 TEXTS = st.sampled_from(
@@ -116,17 +116,17 @@ JSON = {
 
 @pytest.mark.parametrize("name", JSON)
 def test_json_in_the_forms_that_are_known(name: str) -> None:
-    fuzz(name, JSON[name].map(lambda value: json.dumps(value).encode()))
+    fuzz_target(name, JSON[name].map(lambda value: json.dumps(value).encode()))
 
 
-@FAST
+@FUZZ_SETTINGS
 @given(VALUES, st.sampled_from(["200", "204", "401", "404", "500", "503", "999"]), st.text(max_size=30))
 def test_answers_of_any_status(body: object, status: str, header: str) -> None:
     TARGETS["answer"](f"{status} {header.splitlines()[0] if header.strip() else ''}\n".encode() + json.dumps(body).encode())
 
 
-@FAST
-@given(st.sampled_from(["htcc", "rcs", "webdav", "s3"]), mutations("configuration"))
+@FUZZ_SETTINGS
+@given(st.sampled_from(["htcc", "rcs", "webdav", "s3"]), mutated_files("configuration"))
 def test_a_password_is_in_no_message_about_a_broken_configuration(section: str, rest: bytes) -> None:
     name = "secret_access_key" if section == "s3" else "password"
     TARGETS["configuration"](f"[{section}]\n{name} = {SECRET}\n  {SECRET}\n{name}:{SECRET}\n".encode() + rest)

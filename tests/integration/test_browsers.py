@@ -15,21 +15,21 @@ from typing import Any
 
 import pytest
 from tests.support import browsers
-from tests.support.tools import tools
+from tests.support.tools import tested_tools
 
-from muxer.lab.media import Picture, Pip, make_audio, make_screen
-from muxer.lab.readers import HEIGHT, RATE, WIDTH, find_pips, read_looks
-from muxer.media.engine import Engine, Input
+from muxer.lab.media import DecodedFrame, DecodedPip, make_audio, make_screen
+from muxer.lab.readers import HEIGHT, RATE, WIDTH, find_pips, read_frame_codes
+from muxer.media.engine import MediaEngine, MediaInput
 from muxer.process import Runner
 
 T0 = datetime(2026, 3, 1, 9, 0, 0, tzinfo=UTC)
 SECONDS, FRAME = 8, 0.1
-JOIN = FRAME / 2  # how close to a join is looked
+JOIN_TOLERANCE = FRAME / 2  # how close to a join is looked
 B_FRAMES, SPARSE = ("-bf", "3"), ("-bf", "3", "-g", "1000")
 
 
 @dataclass(frozen=True)
-class Case:
+class BrowserCase:
     """A call: its audio, and for each screen its offset, length and make; and where the result is looked at.
 
     ``then`` is the make of the second half of an audio file that was joined of two; ``late`` is how many seconds of silence
@@ -45,31 +45,31 @@ class Case:
     then: Mapping[str, Any] | None = None
     late: float = 0.0
 
-    def expected(self, moment: float) -> int | None:
+    def expected_agent(self, moment: float) -> int | None:
         """The agent whose screen is seen at a moment, None for padding."""
         seen = [n for n, (offset, length, _) in enumerate(self.screens, 1) if offset <= moment < offset + length]
         return seen[0] if seen else None
 
 
 CASES = {
-    "plain": Case({}, [(0, 8, {"extra": B_FRAMES})], (0.05, 2.33, 5.0, 6.71, 7.95), 1.3),
-    "gaps": Case(
+    "plain": BrowserCase({}, [(0, 8, {"extra": B_FRAMES})], (0.05, 2.33, 5.0, 6.71, 7.95), 1.3),
+    "gaps": BrowserCase(
         {"codec": ("-c:a", "libopus", "-ar", "48000")},
         [(-0.7, 3.2, {"extra": SPARSE}), (4, 3, {"extra": B_FRAMES})],
-        (1.33, 2.5 - JOIN, 2.5 + JOIN, 4 + JOIN, 7.9),
+        (1.33, 2.5 - JOIN_TOLERANCE, 2.5 + JOIN_TOLERANCE, 4 + JOIN_TOLERANCE, 7.9),
         3.2,
         suffix="ogg",
     ),
-    "two-forms": Case(
+    "two-forms": BrowserCase(
         {"rate": 44100}, [(0, 8, {})], (0.05, 5.0), 3.2, then={"rate": 48000, "channels": 1}
     ),
-    "wav": Case(
+    "wav": BrowserCase(
         {"rate": 16000, "codec": ("-c:a", "libmp3lame")}, [(0, 9, {})], (0.05, 5.0), 3.2, suffix="wav", late=1105 / 16000
     ),
-    "unequal": Case(
+    "unequal": BrowserCase(
         {"channels": 1},
         [(1, 3, {"size": (480, 270)}), (4, 4, {"size": (640, 480), "extra": ("-profile:v", "main")})],
-        (0.5, 2.22, 4 - JOIN, 4 + JOIN, 7.75),
+        (0.5, 2.22, 4 - JOIN_TOLERANCE, 4 + JOIN_TOLERANCE, 7.75),
         3.2,
         audio_codec="aac",
     ),
@@ -77,15 +77,15 @@ CASES = {
 
 
 @pytest.fixture(scope="module")
-def films(tmp_path_factory: pytest.TempPathFactory) -> dict[str, browsers.Film]:
+def films(tmp_path_factory: pytest.TempPathFactory) -> dict[str, browsers.BrowserFilm]:
     made = {}
     for name, case in CASES.items():
-        path = muxed(tmp_path_factory.mktemp(name), case)
-        made[name] = browsers.Film(path, case.seeks, case.play_from)
+        path = create_muxed(tmp_path_factory.mktemp(name), case)
+        made[name] = browsers.BrowserFilm(path, case.seeks, case.play_from)
     return made
 
 
-def muxed(folder: Path, case: Case) -> Path:
+def create_muxed(folder: Path, case: BrowserCase) -> Path:
     audio = folder / f"call.{case.suffix}"
     make_audio(audio, T0, SECONDS / 2 if case.then else SECONDS, **case.audio)
     if case.then:
@@ -95,38 +95,38 @@ def muxed(folder: Path, case: Case) -> Path:
     for number, (offset, seconds, make) in enumerate(case.screens, 1):
         path, start = folder / f"screen-{number}.mp4", T0 + timedelta(seconds=offset)
         make_screen(path, start, seconds, agent_number=number, **make)
-        screens.append(Input(path, path.name, start))
-    engine = Engine(tools(), Runner(), tolerance=2.0, slice_ms=5000, audio_codec=case.audio_codec)
-    return engine.mux(Input(audio, audio.name, T0), screens, folder).path
+        screens.append(MediaInput(path, path.name, start))
+    engine = MediaEngine(tested_tools(), Runner(), tolerance=2.0, slice_ms=5000, audio_codec=case.audio_codec)
+    return engine.mux(MediaInput(audio, audio.name, T0), screens, folder).path
 
 
 @dataclass(frozen=True)
-class Seen:
+class BrowserResult:
     """What a browser told of one film."""
 
-    told: Mapping[str, Any]
+    observed: Mapping[str, Any]
 
     @cached_property
-    def pictures(self) -> list[Picture]:
+    def seek_frames(self) -> list[DecodedFrame]:
         """The picture after each seek, in the order of the seeks."""
-        shots = [(one["second"], base64.b64decode(one["picture"])) for one in self.told["seeks"]]
-        return [Picture(second, *look) for second, grey in shots for look in read_looks(io.BytesIO(grey))]
+        shots = [(one["second"], base64.b64decode(one["picture"])) for one in self.observed["seeks"]]
+        return [DecodedFrame(second, *look) for second, grey in shots for look in read_frame_codes(io.BytesIO(grey))]
 
     @cached_property
-    def pips(self) -> list[list[Pip]]:
+    def channel_pips(self) -> list[list[DecodedPip]]:
         """The pips of each channel."""
-        return [find_pips(array("h", base64.b64decode(one))) for one in self.told["sound"]["channels"]]
+        return [find_pips(array("h", base64.b64decode(one))) for one in self.observed["sound"]["channels"]]
 
 
 @pytest.fixture(scope="module")
-def watching(films: dict[str, browsers.Film]) -> Iterator[dict[str, Future[browsers.Report]]]:
+def watching(films: dict[str, browsers.BrowserFilm]) -> Iterator[dict[str, Future[browsers.BrowserReport]]]:
     """All browsers play at the same time: most of it is waiting."""
     with ThreadPoolExecutor() as pool:
-        yield {name: pool.submit(browsers.watch, name, films, (WIDTH, HEIGHT), RATE) for name in browsers.PROGRAMS}
+        yield {name: pool.submit(browsers.play_in_browser, name, films, (WIDTH, HEIGHT), RATE) for name in browsers.PROGRAMS}
 
 
 @pytest.fixture(scope="module", params=sorted(browsers.PROGRAMS))
-def report(request: pytest.FixtureRequest, watching: dict[str, Future[browsers.Report]]) -> browsers.Report:
+def report(request: pytest.FixtureRequest, watching: dict[str, Future[browsers.BrowserReport]]) -> browsers.BrowserReport:
     return watching[request.param].result()
 
 
@@ -136,22 +136,22 @@ def case(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def seen(report: browsers.Report, case: str) -> Seen:
+def seen(report: browsers.BrowserReport, case: str) -> BrowserResult:
     told = report.films[case]
     assert "error" not in told, told["error"]
-    return Seen(told)
+    return BrowserResult(told)
 
 
-def test_length_and_size_are_told_before_anything_is_played(seen: Seen, case: str) -> None:
+def test_length_and_size_are_told_before_anything_is_played(seen: BrowserResult, case: str) -> None:
     sizes = [make.get("size", (640, 360)) for _, _, make in CASES[case].screens]
-    assert tuple(seen.told["size"]) == tuple(max(size[side] for size in sizes) for side in (0, 1))
-    assert abs(seen.told["duration"] - SECONDS - CASES[case].late) <= FRAME
+    assert tuple(seen.observed["size"]) == tuple(max(size[side] for size in sizes) for side in (0, 1))
+    assert abs(seen.observed["duration"] - SECONDS - CASES[case].late) <= FRAME
 
 
-def test_a_seek_shows_the_picture_of_its_instant(seen: Seen, case: str) -> None:
-    assert [picture.pts for picture in seen.pictures] == list(CASES[case].seeks)
-    for picture in seen.pictures:
-        expected = CASES[case].expected(picture.pts)
+def test_a_seek_shows_the_picture_of_its_instant(seen: BrowserResult, case: str) -> None:
+    assert [picture.pts for picture in seen.seek_frames] == list(CASES[case].seeks)
+    for picture in seen.seek_frames:
+        expected = CASES[case].expected_agent(picture.pts)
         assert picture.black == (expected is None), picture
         if expected is not None:
             assert picture.instant is not None and picture.agent == expected, picture
@@ -159,18 +159,18 @@ def test_a_seek_shows_the_picture_of_its_instant(seen: Seen, case: str) -> None:
             assert abs(error) <= FRAME + 0.002, picture
 
 
-def test_it_plays_across_a_join(seen: Seen) -> None:
-    played = seen.told["played"]
+def test_it_plays_across_a_join(seen: BrowserResult) -> None:
+    played = seen.observed["played"]
     assert played["error"] is None
     assert played["to"] >= played["from"] + 1.5 and played["frames"] > 0
 
 
-def test_the_sound_is_decoded_whole_in_all_its_channels(seen: Seen, case: str) -> None:
-    assert len(seen.pips) == CASES[case].audio.get("channels", 2)
-    for pips in seen.pips:
+def test_the_sound_is_decoded_whole_in_all_its_channels(seen: BrowserResult, case: str) -> None:
+    assert len(seen.channel_pips) == CASES[case].audio.get("channels", 2)
+    for pips in seen.channel_pips:
         assert [pip.second for pip in pips] == [(int(T0.timestamp()) + n) % 40 for n in range(SECONDS)]
         assert all(abs(pip.onset - n - CASES[case].late) <= 0.06 for n, pip in enumerate(pips)), pips
 
 
-def test_the_films_are_asked_for_in_parts(report: browsers.Report) -> None:
+def test_the_films_are_asked_for_in_parts(report: browsers.BrowserReport) -> None:
     assert 206 in report.states

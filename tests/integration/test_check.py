@@ -14,30 +14,30 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
-from tests.support.apache import apache
-from tests.support.bucket import Bucket
-from tests.support.checking import Checklist, configured, run
-from tests.support.tls import HOST, MediaServer, TlsFront, pem, self_signed
+from tests.support.apache import run_apache
+from tests.support.bucket import MotoBucket
+from tests.support.checking import Checklist, write_check_config, run_check
+from tests.support.tls import HOST, MediaServer, TlsFront, pem_bundle, self_signed
 from tests.support.web_server import free_port
 
-from muxer.checks.everything import readers
+from muxer.checks.everything import foreign_read_rights
 from muxer.lab.cases import Case
 from muxer.lab.lab import Lab
-from muxer.lock import lock
+from muxer.lock import acquire_lock
 
 Make = Callable[..., Lab]
-WRONG = "not-the-password"
+WRONG_PASSWORD = "not-the-password"
 
 
 @dataclass
-class Site:
+class CheckLab:
     """A lab with a plain and an encrypted call, and a folder for configurations."""
 
     lab: Lab
     folder: Path
 
-    def check(self, *arguments: str, **overrides: str) -> Checklist:
-        return run(configured(self.lab, self.folder, **overrides), *arguments)
+    def run_checks(self, *arguments: str, **overrides: str) -> Checklist:
+        return run_check(write_check_config(self.lab, self.folder, **overrides), *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +49,9 @@ def shared(tmp_path_factory: pytest.TempPathFactory, kept_lab: type[Lab]) -> Ite
 
 
 @pytest.fixture
-def site(shared: Lab, tmp_path: Path) -> Iterator[Site]:
+def site(shared: Lab, tmp_path: Path) -> Iterator[CheckLab]:
     kept = shared.switches, shared.site.recipients
-    yield Site(shared, tmp_path)
+    yield CheckLab(shared, tmp_path)
     shared.switches, shared.site.recipients = kept
     shared.rcs_permission = True
 
@@ -59,67 +59,67 @@ def site(shared: Lab, tmp_path: Path) -> Iterator[Site]:
 # ---- nothing is wrong --------------------------------------------------------------------------------
 
 
-def test_all_is_well(site: Site) -> None:
-    found = site.check()
-    assert (found.bad, found.exit_code) == ([], 0)
+def test_all_is_well(site: CheckLab) -> None:
+    found = site.run_checks()
+    assert (found.bad_lines, found.exit_code) == ([], 0)
     assert found.all_of("skipped") == []
-    assert "libx264" in found.of("ffmpeg").found
-    assert "2 call recordings" in found.of("RWS window").found
-    assert "in bulk: 2 of the first 2" in found.of("RWS screen recordings").found
-    assert "RCS plays" in found.of("RCS decrypt permission").found
-    assert "writing was not tried" in found.of(f"WebDAV folder {site.lab.dav_url}/screens/").found
-    assert "days left" in found.of("encryption certificate rcs_lab:1").found
+    assert "libx264" in found.line_of("ffmpeg").found
+    assert "2 call recordings" in found.line_of("RWS window").found
+    assert "in bulk: 2 of the first 2" in found.line_of("RWS screen recordings").found
+    assert "RCS plays" in found.line_of("RCS decrypt permission").found
+    assert "writing was not tried" in found.line_of(f"WebDAV folder {site.lab.dav_url}/screens/").found
+    assert "days left" in found.line_of("encryption certificate rcs_lab:1").found
     order = [one.check for one in found.lines]
     areas = ("configuration", "ffmpeg", "temp_dir", "RWS login", "RWS window", "RCS login", "WebDAV", "encryption")
     places = [next(i for i, one in enumerate(order) if one.startswith(area)) for area in areas]
     assert places == sorted(places)
 
 
-def test_passwords_in_a_file_that_others_can_read_are_a_warning(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = configured(site.lab, site.folder)
-    found = run(config).of("passwords in the file")
+def test_passwords_in_a_file_that_others_can_read_are_a_warning(site: CheckLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = write_check_config(site.lab, site.folder)
+    found = run_check(config).line_of("passwords in the file")
     assert found.status == "ok" and "[htcc] password" in found.found and "ops" not in found.found
     account = os.getuid() or 12345  # the group of a file of root is another thing
     os.chown(config, account, -1)
     monkeypatch.setattr(os, "getuid", lambda: account)
     for mode, closed in ((0o640, "600"), (0o604, "600"), (0o606, "600"), (0o705, "700")):
         config.chmod(mode)
-        found = run(config)
+        found = run_check(config)
         [line] = found.bad
         assert (line.check, line.status, found.exit_code) == ("passwords in the file", "warning", 0)
         assert f"chmod {closed} {config}" in line.advice and "keystore" in line.advice
 
 
 def test_the_group_of_a_file_of_root_is_how_the_muxer_reads_it() -> None:
-    assert [readers(owner, account) for owner, account in ((0, 0), (0, 999), (999, 999))] == [0o004, 0o004, 0o044]
+    assert [foreign_read_rights(owner, account) for owner, account in ((0, 0), (0, 999), (999, 999))] == [0o004, 0o004, 0o044]
 
 
-def test_a_file_without_passwords_may_be_read_by_all(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = configured(site.lab, site.folder)
+def test_a_file_without_passwords_may_be_read_by_all(site: CheckLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = write_check_config(site.lab, site.folder)
     for name in ("HTCC", "RCS", "WEBDAV"):
         monkeypatch.setenv(f"{name}_PASSWORD", "wrong")
     lines = [line for line in config.read_text().splitlines() if not line.startswith(("password", "secret_access_key"))]
     config.write_text("\n".join(lines))
     config.chmod(0o644)
-    assert not [one for one in run(config).lines if one.check == "passwords in the file"]
+    assert not [one for one in run_check(config).lines if one.check == "passwords in the file"]
 
 
-def digests(folder: Path) -> dict[str, str]:
+def file_digests(folder: Path) -> dict[str, str]:
     files = [one for one in sorted(folder.rglob("*")) if one.is_file()]
     return {str(one): hashlib.sha256(one.read_bytes()).hexdigest() for one in files}
 
 
 @pytest.mark.parametrize("arguments", [(), ("--write",)])
-def test_nothing_is_changed_and_with_write_nothing_stays(site: Site, arguments: tuple[str, ...]) -> None:
-    configured(site.lab, site.folder)
-    before, seen = digests(site.lab.folder), len(site.lab.store.requests)
-    found = site.check(*arguments)
+def test_nothing_is_changed_and_with_write_nothing_stays(site: CheckLab, arguments: tuple[str, ...]) -> None:
+    write_check_config(site.lab, site.folder)
+    before, seen = file_digests(site.lab.folder), len(site.lab.store.served_requests)
+    found = site.run_checks(*arguments)
     assert found.exit_code == 0
-    assert digests(site.lab.folder) == before
-    sent = {(one.service, one.method) for one in site.lab.store.requests[seen:]}
+    assert file_digests(site.lab.folder) == before
+    sent = {(one.service, one.method) for one in site.lab.store.served_requests[seen:]}
     reads = {("rws", "GET"), ("rcs", "GET"), ("dav", "PROPFIND")}
     assert sent == (reads | {("dav", "PUT"), ("dav", "MOVE"), ("dav", "DELETE")} if arguments else reads)
-    told = found.of(f"WebDAV folder {site.lab.dav_url}/screens/").found
+    told = found.line_of(f"WebDAV folder {site.lab.dav_url}/screens/").found
     assert ("uploaded and deleted" if arguments else "not tried") in told
 
 
@@ -127,7 +127,7 @@ def test_nothing_is_changed_and_with_write_nothing_stays(site: Site, arguments: 
 
 
 @dataclass(frozen=True)
-class Mistake:
+class OptionMistake:
     """Options that are wrong, and what ``check`` must say: which line, what was found, what to do, and its exit code."""
 
     options: dict[str, str]
@@ -139,200 +139,200 @@ class Mistake:
 
 
 MISTAKES = {
-    "password of RWS": Mistake({"htcc__password": WRONG}, "RWS login", "401", "[htcc] username and password"),
-    "contact center": Mistake({"htcc__contact_center_id": "another"}, "RWS contact center", "another", "contact_center_id"),
-    "host of RWS": Mistake({"htcc__base_uri": "http://rws.invalid:8081"}, "RWS address", "rws.invalid", "DNS"),
-    "password of RCS": Mistake({"rcs__password": WRONG}, "RCS login", "401", "[rcs] username and password"),
-    "no RCS": Mistake({"rcs__base_uri": ""}, "RCS", "is encrypted", "set base_uri, username and password of [rcs]"),
-    "window": Mistake(
+    "password of RWS": OptionMistake({"htcc__password": WRONG_PASSWORD}, "RWS login", "401", "[htcc] username and password"),
+    "contact center": OptionMistake({"htcc__contact_center_id": "another"}, "RWS contact center", "another", "contact_center_id"),
+    "host of RWS": OptionMistake({"htcc__base_uri": "http://rws.invalid:8081"}, "RWS address", "rws.invalid", "DNS"),
+    "password of RCS": OptionMistake({"rcs__password": WRONG_PASSWORD}, "RCS login", "401", "[rcs] username and password"),
+    "no RCS": OptionMistake({"rcs__base_uri": ""}, "RCS", "is encrypted", "set base_uri, username and password of [rcs]"),
+    "window": OptionMistake(
         {"processing__window_past": "2"}, "RWS window", "0 call recordings", "correct [processing] window_past", 0, "warning"
     ),
-    "extra query": Mistake(
+    "extra query": OptionMistake(
         {"advanced__call_recording_extra_query_string": "userData=nobody"},
         *("RWS window", "0 call recordings", "there are recordings in that time, but none with", 0, "warning"),
     ),
-    "migration query": Mistake(
+    "migration query": OptionMistake(
         {"advanced__call_recording_query_string": "startTime=1&endTime=2"},
         *("RWS window", "0 call recordings", "correct [advanced] call_recording_query_string", 0, "warning"),
     ),
-    "disk too small for the option": Mistake(
+    "disk too small for the option": OptionMistake(
         {"processing__min_free_megabytes": "900000000"}, "free space", "must be at most", "correct it in muxer.cfg"
     ),
-    "no temp_dir in this place": Mistake(
+    "no temp_dir in this place": OptionMistake(
         {"rcs__trusted_ca": "/nowhere.pem"}, "configuration", "[rcs] trusted_ca", "correct it: ", 2
     ),
-    "ffmpeg": Mistake({"processing__ffmpeg": "/nowhere/ffmpeg"}, "configuration", "install the program", "line ", 2),
-    "hosts": Mistake({"webdav__hosts": "dav.example"}, "WebDAV 127.0.0.1", "is not in [webdav] hosts", "what the text says"),
+    "ffmpeg": OptionMistake({"processing__ffmpeg": "/nowhere/ffmpeg"}, "configuration", "install the program", "line ", 2),
+    "hosts": OptionMistake({"webdav__hosts": "dav.example"}, "WebDAV 127.0.0.1", "is not in [webdav] hosts", "what the text says"),
 }
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_wrong_option_is_explained(site: Site, name: str) -> None:
+def test_a_wrong_option_is_explained(site: CheckLab, name: str) -> None:
     mistake = MISTAKES[name]
-    found = site.check(**mistake.options)
-    lines = [one for one in found.bad if one.check.startswith(mistake.line)]
-    assert len(lines) == 1, found.bad
+    found = site.run_checks(**mistake.options)
+    lines = [one for one in found.bad_lines if one.check.startswith(mistake.line)]
+    assert len(lines) == 1, found.bad_lines
     assert (lines[0].status, found.exit_code) == (mistake.status, mistake.code)
     assert mistake.found in lines[0].found and mistake.advice in lines[0].advice
-    assert WRONG not in found.text
+    assert WRONG_PASSWORD not in found.text
 
 
-def test_a_secret_that_a_server_echoes_is_not_shown(site: Site) -> None:
+def test_a_secret_that_a_server_echoes_is_not_shown(site: CheckLab) -> None:
     echo = b'{"statusCode": 20, "statusMessage": "who is ops with a-long-password?"}'
     site.lab.store.fail_next("rws", "GET", "/recordings", status=401, body=echo)
-    found = site.check(htcc__password="a-long-password")
-    assert "who is ops with ***?" in found.of("RWS login").found and "a-long-password" not in found.text
+    found = site.run_checks(htcc__password="a-long-password")
+    assert "who is ops with ***?" in found.line_of("RWS login").found and "a-long-password" not in found.text
 
 
-def test_what_needs_a_failed_check_is_skipped_and_all_else_is_checked(site: Site) -> None:
-    found = site.check(htcc__password=WRONG)
-    assert found.of("RWS window").found == "not looked at: needs RWS login"
-    assert found.of("storages").status == "skipped"
-    assert found.of("RCS login").status == "ok", "RCS does not need RWS"
-    assert "cannot be told" in found.of("RCS decrypt permission").found
-    found = site.check(htcc__contact_center_id="nobody")
-    assert found.of("RWS window").found == "not looked at: needs RWS contact center"
+def test_what_needs_a_failed_check_is_skipped_and_all_else_is_checked(site: CheckLab) -> None:
+    found = site.run_checks(htcc__password=WRONG_PASSWORD)
+    assert found.line_of("RWS window").found == "not looked at: needs RWS login"
+    assert found.line_of("storages").status == "skipped"
+    assert found.line_of("RCS login").status == "ok", "RCS does not need RWS"
+    assert "cannot be told" in found.line_of("RCS decrypt permission").found
+    found = site.run_checks(htcc__contact_center_id="nobody")
+    assert found.line_of("RWS window").found == "not looked at: needs RWS contact center"
 
 
-def test_an_unusable_configuration_still_lists_what_can_be_checked(site: Site) -> None:
-    found = site.check(processing__ffmpeg="/nowhere/ffmpeg", processing__temp_dir=str(site.folder), logfile__level="loud")
+def test_an_unusable_configuration_still_lists_what_can_be_checked(site: CheckLab) -> None:
+    found = site.run_checks(processing__ffmpeg="/nowhere/ffmpeg", processing__temp_dir=str(site.folder), logfile__level="loud")
     assert found.exit_code == 2
-    assert {one.found.partition(" =")[0] for one in found.bad if one.check == "configuration"} == {
+    assert {one.found.partition(" =")[0] for one in found.bad_lines if one.check == "configuration"} == {
         "[processing] ffmpeg",
         "[logfile] level",
     }
-    assert found.of("ffmpeg").found == "not looked at: needs [processing] ffmpeg"
-    assert found.of("ffprobe").status == found.of("RWS window").status == "ok"
+    assert found.line_of("ffmpeg").found == "not looked at: needs [processing] ffmpeg"
+    assert found.line_of("ffprobe").status == found.line_of("RWS window").status == "ok"
 
 
 def test_no_configuration_file(tmp_path: Path) -> None:
-    found = run(tmp_path / "none.cfg")
+    found = run_check(tmp_path / "none.cfg")
     assert found.exit_code == 2
-    assert "does not exist" in found.of("configuration").found
+    assert "does not exist" in found.line_of("configuration").found
     assert {one.status for one in found.lines} == {"failed", "skipped"}
 
 
-def test_a_recording_server_that_is_down(site: Site) -> None:
-    found = site.check(htcc__base_uri=f"http://{HOST}:{free_port()}")
-    line = found.of("RWS address")
+def test_a_recording_server_that_is_down(site: CheckLab) -> None:
+    found = site.run_checks(htcc__base_uri=f"http://{HOST}:{free_port()}")
+    line = found.line_of("RWS address")
     assert "start RWS, or correct [htcc] base_uri" in line.advice
     assert found.exit_code == 1
 
 
-def test_the_port_of_another_server(site: Site) -> None:
+def test_the_port_of_another_server(site: CheckLab) -> None:
     with MediaServer() as other:
-        found = site.check(htcc__base_uri=other.url)
-    assert "leads to RWS, and not to another web server" in found.of("RWS version").advice
-    assert "[htcc] base_uri" in found.of("RWS login").advice
-    assert "[htcc] base_uri" in site.check(htcc__base_uri=site.lab.dav_url).of("RWS version").advice
+        found = site.run_checks(htcc__base_uri=other.url)
+    assert "leads to RWS, and not to another web server" in found.line_of("RWS version").advice
+    assert "[htcc] base_uri" in found.line_of("RWS login").advice
+    assert "[htcc] base_uri" in site.run_checks(htcc__base_uri=site.lab.dav_url).line_of("RWS version").advice
 
 
-def test_ffmpeg_without_its_encoder(site: Site) -> None:
+def test_ffmpeg_without_its_encoder(site: CheckLab) -> None:
     program = site.folder / "ffmpeg"
     program.write_text("#!/bin/sh\necho ffmpeg version 6.0\n")
     program.chmod(0o755)
-    found = site.check(processing__ffmpeg=str(program))
-    assert "no libx264 encoder" in found.of("ffmpeg").found and found.exit_code == 1
+    found = site.run_checks(processing__ffmpeg=str(program))
+    assert "no libx264 encoder" in found.line_of("ffmpeg").found and found.exit_code == 1
 
 
-def test_rcs_without_the_permission(site: Site) -> None:
+def test_rcs_without_the_permission(site: CheckLab) -> None:
     site.lab.rcs_permission = False
-    found = site.check()
-    assert "media decrypt permission" in found.of("RCS decrypt permission").advice
-    assert found.of("RCS login").status == "ok" and found.exit_code == 1
+    found = site.run_checks()
+    assert "media decrypt permission" in found.line_of("RCS decrypt permission").advice
+    assert found.line_of("RCS login").status == "ok" and found.exit_code == 1
 
 
-def test_an_old_rws_without_the_bulk_query(site: Site) -> None:
+def test_an_old_rws_without_the_bulk_query(site: CheckLab) -> None:
     site.lab.switches = replace(site.lab.switches, bulk=False, version="8.5.201.10")
-    found = site.check()
-    assert "batch_read_screen_recording_metadata = 0" in found.of("RWS screen recordings").advice
-    assert "8.5.205.32 or later" in found.of("RWS version").advice
+    found = site.run_checks()
+    assert "batch_read_screen_recording_metadata = 0" in found.line_of("RWS screen recordings").advice
+    assert "8.5.205.32 or later" in found.line_of("RWS version").advice
     assert found.exit_code == 0
 
 
-def test_clocks_that_differ(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clocks_that_differ(site: CheckLab, monkeypatch: pytest.MonkeyPatch) -> None:
     late = lambda *_: formatdate(0, usegmt=True)  # noqa: E731
     monkeypatch.setattr(BaseHTTPRequestHandler, "date_time_string", late)
-    found = site.check()
-    assert "ahead of that of RWS" in found.of("RWS clock").found and "NTP" in found.of("RWS clock").advice
+    found = site.run_checks()
+    assert "ahead of that of RWS" in found.line_of("RWS clock").found and "NTP" in found.line_of("RWS clock").advice
     assert found.exit_code == 0
 
 
-def test_a_disk_with_too_little_room(site: Site) -> None:
-    configured(site.lab, site.folder)
+def test_a_disk_with_too_little_room(site: CheckLab) -> None:
+    write_check_config(site.lab, site.folder)
     usage = shutil.disk_usage(site.lab.folder)
     wanted = (usage.free + (usage.total - usage.free) // 2) >> 20
-    found = site.check(processing__min_free_megabytes=str(wanted))
-    assert "make room on the disk" in found.of("free space").advice and found.exit_code == 1
+    found = site.run_checks(processing__min_free_megabytes=str(wanted))
+    assert "make room on the disk" in found.line_of("free space").advice and found.exit_code == 1
 
 
-def test_folders_that_others_may_use(site: Site) -> None:
+def test_folders_that_others_may_use(site: CheckLab) -> None:
     open_folder = site.folder / "open"
     open_folder.mkdir()
     open_folder.chmod(0o777)
-    found = site.check(processing__temp_dir=str(open_folder), logfile__logfile_path=str(open_folder))
-    assert f"chmod 700 {open_folder}" in found.of("temp_dir").advice
-    assert f"chmod 755 {open_folder}" in found.of("logfile_path").advice
-    assert found.of("temp_dir").status == "failed" and found.exit_code == 1
+    found = site.run_checks(processing__temp_dir=str(open_folder), logfile__logfile_path=str(open_folder))
+    assert f"chmod 700 {open_folder}" in found.line_of("temp_dir").advice
+    assert f"chmod 755 {open_folder}" in found.line_of("logfile_path").advice
+    assert found.line_of("temp_dir").status == "failed" and found.exit_code == 1
     open_folder.chmod(0o1777)
-    found = site.check(processing__temp_dir=str(open_folder))
-    assert found.of("temp_dir").status == "warning" and found.exit_code == 0
+    found = site.run_checks(processing__temp_dir=str(open_folder))
+    assert found.line_of("temp_dir").status == "warning" and found.exit_code == 0
 
 
-def test_a_running_muxer_is_told_and_not_disturbed(site: Site) -> None:
-    configured(site.lab, site.folder)
+def test_a_running_muxer_is_told_and_not_disturbed(site: CheckLab) -> None:
+    write_check_config(site.lab, site.folder)
     temp = site.lab.folder / "temp"
-    with lock(temp / "muxer.lock", temp, "o"):
-        assert "held by a running muxer (process " in site.check().of("lock").found
-    assert "no muxer runs" in site.check().of("lock").found
+    with acquire_lock(temp / "muxer.lock", temp, "o"):
+        assert "held by a running muxer (process " in site.run_checks().line_of("lock").found
+    assert "no muxer runs" in site.run_checks().line_of("lock").found
 
 
-def test_the_log_file_of_another_instance(site: Site) -> None:
-    configured(site.lab, site.folder)
+def test_the_log_file_of_another_instance(site: CheckLab) -> None:
+    write_check_config(site.lab, site.folder)
     temp, log = site.lab.folder / "temp", site.lab.folder / "log" / "recording-muxer-single.log"
-    with lock(log.with_name(f"{log.name}.lock"), log, "o"):
-        found = site.check()
-        assert "the muxer would not start" in found.of("log file").found and found.exit_code == 1
-        with lock(temp / "muxer.lock", temp, "o"):
-            assert site.check().bad == [], "one muxer holds both"
+    with acquire_lock(log.with_name(f"{log.name}.lock"), log, "o"):
+        found = site.run_checks()
+        assert "the muxer would not start" in found.line_of("log file").found and found.exit_code == 1
+        with acquire_lock(temp / "muxer.lock", temp, "o"):
+            assert site.run_checks().bad_lines == [], "one muxer holds both"
 
 
-def test_the_monitoring_port(site: Site) -> None:
+def test_the_monitoring_port(site: CheckLab) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         options = {"monitoring__http_port": str(taken.getsockname()[1])}
-        found = site.check(**options)
-        assert "would not start" in found.of("monitoring port").found and found.exit_code == 1
-        assert "take another number for [monitoring] http_port" in found.of("monitoring port").advice
+        found = site.run_checks(**options)
+        assert "would not start" in found.line_of("monitoring port").found and found.exit_code == 1
+        assert "take another number for [monitoring] http_port" in found.line_of("monitoring port").advice
         temp = site.lab.folder / "temp"
-        with lock(temp / "muxer.lock", temp, "o"):
-            assert site.check(**options).of("monitoring port").status == "ok", "the muxer that runs holds it"
-    assert "free" in site.check(**options).of("monitoring port").found
+        with acquire_lock(temp / "muxer.lock", temp, "o"):
+            assert site.run_checks(**options).line_of("monitoring port").status == "ok", "the muxer that runs holds it"
+    assert "free" in site.run_checks(**options).line_of("monitoring port").found
 
 
-def test_the_certificate_of_the_monitoring_port(site: Site) -> None:
+def test_the_certificate_of_the_monitoring_port(site: CheckLab) -> None:
     server, path = self_signed("muxer", "127.0.0.1", end=10), site.folder / "server.pem"
-    path.write_bytes(pem(server) + server.key_pem)
+    path.write_bytes(pem_bundle(server) + server.key_pem)
     options = {"http_port": str(free_port()), "username": "p", "password": "geheim12", "certificate": path, "key": path}
-    found = site.check(**{f"monitoring__{name}": str(value) for name, value in options.items()})
-    line = found.of("[monitoring] certificate")
+    found = site.run_checks(**{f"monitoring__{name}": str(value) for name, value in options.items()})
+    line = found.line_of("[monitoring] certificate")
     assert line.status == "warning" and "days left" in line.found
 
 
 @pytest.mark.parametrize(("muxer_type", "muxer_id"), [("primary", "0"), ("primary", "1"), ("backup", "0")])
-def test_the_share_of_a_shard(site: Site, muxer_type: str, muxer_id: str) -> None:
+def test_the_share_of_a_shard(site: CheckLab, muxer_type: str, muxer_id: str) -> None:
     sharding = {"muxer_id": muxer_id, "total_muxers": "2", "muxer_type": muxer_type}
-    found = site.check(**{f"processing__{name}": value for name, value in sharding.items()})
+    found = site.run_checks(**{f"processing__{name}": value for name, value in sharding.items()})
     works_as = (int(muxer_id) + (muxer_type == "backup")) % 2
-    assert f"of 2 belong to shard {works_as} of 2" in found.of("shard").found
+    assert f"of 2 belong to shard {works_as} of 2" in found.line_of("shard").found
 
 
-def test_certificates_of_recipients_that_have_expired_or_cannot_be_read(site: Site) -> None:
+def test_certificates_of_recipients_that_have_expired_or_cannot_be_read(site: CheckLab) -> None:
     first, second = site.lab.site.recipients
-    old = pem(self_signed("old", end=-2)).decode()
+    old = pem_bundle(self_signed("old", end=-2)).decode()
     site.lab.site.recipients = (replace(first, pem=old), replace(second, pem="nonsense"))
-    found = site.check()
-    assert "expired" in found.of("encryption certificate rcs_lab:1").found
-    assert "as PEM" in found.of("encryption certificate rcs_lab:2").advice
+    found = site.run_checks()
+    assert "expired" in found.line_of("encryption certificate rcs_lab:1").found
+    assert "as PEM" in found.line_of("encryption certificate rcs_lab:2").advice
     assert found.exit_code == 1
 
 
@@ -345,7 +345,7 @@ def root() -> object:
 
 
 @dataclass(frozen=True)
-class Chain:
+class ServerChain:
     """A server's certificate, and what ``check`` says of it."""
 
     host: str
@@ -356,123 +356,123 @@ class Chain:
 
 
 CHAINS = {
-    "good": Chain(HOST, 400, "certificate of RWS", "ok", ""),
-    "soon": Chain(HOST, 10, "certificate of RWS", "warning", "renew it in time"),
-    "expired": Chain(HOST, -1, "RWS TLS", "failed", "renew the certificate on the server"),
-    "another name": Chain("rws.example.com", 400, "RWS TLS", "failed", "the certificate is for rws.example.com: use that"),
+    "good": ServerChain(HOST, 400, "certificate of RWS", "ok", ""),
+    "soon": ServerChain(HOST, 10, "certificate of RWS", "warning", "renew it in time"),
+    "expired": ServerChain(HOST, -1, "RWS TLS", "failed", "renew the certificate on the server"),
+    "another name": ServerChain("rws.example.com", 400, "RWS TLS", "failed", "the certificate is for rws.example.com: use that"),
 }
 
 
 @pytest.mark.parametrize("name", CHAINS)
-def test_certificates_of_rws(site: Site, root, name: str) -> None:
+def test_certificates_of_rws(site: CheckLab, root, name: str) -> None:
     chain, bundle = CHAINS[name], site.folder / "ca.pem"
-    bundle.write_bytes(pem(root))
+    bundle.write_bytes(pem_bundle(root))
     server = root.issue("server", chain.host, begin=-3, end=chain.days)
     with TlsFront(site.lab.rws_url, server) as front:
-        found = site.check(htcc__base_uri=front.url, htcc__trusted_ca=str(bundle))
-    line = found.of(chain.line)
+        found = site.run_checks(htcc__base_uri=front.url, htcc__trusted_ca=str(bundle))
+    line = found.line_of(chain.line)
     assert line.status == chain.status and chain.advice in line.advice
     assert found.exit_code == (1 if chain.status == "failed" else 0)
-    assert found.of("[htcc] trusted_ca").status == "warning", "the root lasts a day"
+    assert found.line_of("[htcc] trusted_ca").status == "warning", "the root lasts a day"
 
 
-def test_another_authority(site: Site, root) -> None:
+def test_another_authority(site: CheckLab, root) -> None:
     bundle = site.folder / "ca.pem"
-    bundle.write_bytes(pem(self_signed("Another Root", authority=True, end=400)))
+    bundle.write_bytes(pem_bundle(self_signed("Another Root", authority=True, end=400)))
     with TlsFront(site.lab.rws_url, root.issue("server", HOST)) as front:
-        found = site.check(htcc__base_uri=front.url, htcc__trusted_ca=str(bundle))
-    line = found.of("RWS TLS")
+        found = site.run_checks(htcc__base_uri=front.url, htcc__trusted_ca=str(bundle))
+    line = found.line_of("RWS TLS")
     assert "unable to get local issuer" in line.found
     assert "issued by The Root" in line.advice and "[htcc] trusted_ca" in line.advice
-    assert found.of("RWS login").status == "skipped" and found.exit_code == 1
+    assert found.line_of("RWS login").status == "skipped" and found.exit_code == 1
 
 
-def test_an_expired_certificate_that_nobody_checks_is_a_warning(site: Site, root) -> None:
+def test_an_expired_certificate_that_nobody_checks_is_a_warning(site: CheckLab, root) -> None:
     with TlsFront(site.lab.rws_url, root.issue("server", HOST, begin=-3, end=-1)) as front:
-        found = site.check(htcc__base_uri=front.url, htcc__trusted_ca="false")
-    assert "not checked" in found.of("RWS TLS").found
-    assert found.of("certificate of RWS").status == "warning" and found.exit_code == 0
+        found = site.run_checks(htcc__base_uri=front.url, htcc__trusted_ca="false")
+    assert "not checked" in found.line_of("RWS TLS").found
+    assert found.line_of("certificate of RWS").status == "warning" and found.exit_code == 0
 
 
-def test_http_where_https_is_spoken_and_the_other_way_round(site: Site, root) -> None:
+def test_http_where_https_is_spoken_and_the_other_way_round(site: CheckLab, root) -> None:
     with TlsFront(site.lab.rws_url, root.issue("server", HOST)) as front:
-        found = site.check(htcc__base_uri=front.url.replace("https:", "http:"))
-    assert "the port speaks TLS: write https://" in found.of("RWS version").advice
-    found = site.check(htcc__base_uri=site.lab.rws_url.replace("http:", "https:"))
-    assert "write http:// or the TLS port in [htcc] base_uri" in found.of("RWS TLS").advice
+        found = site.run_checks(htcc__base_uri=front.url.replace("https:", "http:"))
+    assert "the port speaks TLS: write https://" in found.line_of("RWS version").advice
+    found = site.run_checks(htcc__base_uri=site.lab.rws_url.replace("http:", "https:"))
+    assert "write http:// or the TLS port in [htcc] base_uri" in found.line_of("RWS TLS").advice
 
 
 # ---- storages ----------------------------------------------------------------------------------------
 
 
-def test_the_account_of_webdav(site: Site) -> None:
-    found = site.check(webdav__password=WRONG)
+def test_the_account_of_webdav(site: CheckLab) -> None:
+    found = site.run_checks(webdav__password=WRONG_PASSWORD)
     lines = [one for one in found.lines if one.check.startswith("WebDAV folder")]
     assert {one.status for one in lines} == {"failed"} and found.exit_code == 1
     assert all("WEBDAV_PASSWORD" in one.advice for one in lines)
-    assert WRONG not in found.text
+    assert WRONG_PASSWORD not in found.text
 
 
 def test_webdav_over_tls_with_its_folders(make_lab: Make, root, tmp_path: Path) -> None:
     lab = make_lab()
     bundle = tmp_path / "ca.pem"
-    bundle.write_bytes(pem(root))
+    bundle.write_bytes(pem_bundle(root))
     with TlsFront(lab.dav_url, root.issue("dav", HOST, end=400)) as front:
         lab.site.media = replace(lab.site.media, url=front.url)
         (call,) = lab.add_case(Case.PLAIN)
-        site = Site(lab, tmp_path)
-        good = site.check(webdav__trusted_ca=str(bundle))
+        site = CheckLab(lab, tmp_path)
+        good = site.run_checks(webdav__trusted_ca=str(bundle))
         (lab.folder / "dav" / "screens" / call.screens[0].media_id).unlink()
         shutil.rmtree(lab.folder / "dav" / "calls")
-        bad = site.check(webdav__trusted_ca=str(bundle))
-    assert good.of(f"certificate of WebDAV {HOST}").status == "ok"
-    assert good.of(f"WebDAV {HOST}:{front.port} TLS").found == "issued by The Root"
-    assert good.of(f"WebDAV folder {front.url}/screens/").status == "ok"
-    assert "is not there" in bad.of(f"WebDAV folder {front.url}/screens/").found
-    assert "make it on the server" in bad.of(f"WebDAV folder {front.url}/calls/").advice
+        bad = site.run_checks(webdav__trusted_ca=str(bundle))
+    assert good.line_of(f"certificate of WebDAV {HOST}").status == "ok"
+    assert good.line_of(f"WebDAV {HOST}:{front.port} TLS").found == "issued by The Root"
+    assert good.line_of(f"WebDAV folder {front.url}/screens/").status == "ok"
+    assert "is not there" in bad.line_of(f"WebDAV folder {front.url}/screens/").found
+    assert "make it on the server" in bad.line_of(f"WebDAV folder {front.url}/calls/").advice
 
 
 def test_apache(kept_lab: type[Lab], tmp_path: Path) -> None:
-    with apache() as server, kept_lab(tmp_path / "lab", dav=server) as lab:
+    with run_apache() as server, kept_lab(tmp_path / "lab", dav=server) as lab:
         lab.add_case(Case.PLAIN)
-        found = Site(lab, tmp_path).check("--write")
+        found = CheckLab(lab, tmp_path).run_checks("--write")
         left = [one.name for one in (server.root / "screens").iterdir()]
-    assert "uploaded and deleted" in found.of(f"WebDAV folder {server.url}/screens/").found
+    assert "uploaded and deleted" in found.line_of(f"WebDAV folder {server.url}/screens/").found
     assert found.exit_code == 0 and not [one for one in left if "check" in one]
 
 
-def test_an_upload_that_is_refused(site: Site) -> None:
+def test_an_upload_that_is_refused(site: CheckLab) -> None:
     site.lab.store.fail_next("dav", "PUT", "/screens/", status=403, times=1)
-    found = site.check("--write")
-    line = found.of(f"WebDAV folder {site.lab.dav_url}/screens/")
+    found = site.run_checks("--write")
+    line = found.line_of(f"WebDAV folder {site.lab.dav_url}/screens/")
     assert "an upload failed" in line.found and "the right to read and write" in line.advice
     assert found.exit_code == 1
 
 
 @pytest.fixture
-def bucket(models_read_once: None, no_keys_around: None) -> Iterator[Bucket]:
-    with Bucket(checks_signatures=True) as made:
+def bucket(models_read_once: None, no_keys_around: None) -> Iterator[MotoBucket]:
+    with MotoBucket(checks_signatures=True) as made:
         yield made
 
 
-def test_buckets(make_lab: Make, bucket: Bucket, tmp_path: Path) -> None:
+def test_buckets(make_lab: Make, bucket: MotoBucket, tmp_path: Path) -> None:
     lab = make_lab()
     (call,) = lab.add_case(Case.PLAIN)
     bucket.take_screen(lab, call)
-    site, before = Site(lab, tmp_path), bucket.keys()
+    site, before = CheckLab(lab, tmp_path), bucket.list_keys()
     account = {"s3__endpoint_url": bucket.url, "s3__access_key_id": bucket.key_id}
-    good = site.check("--write", **account, s3__secret_access_key=bucket.secret)
-    assert "uploaded and deleted" in good.of("S3 bucket recordings/screens/").found
-    assert good.of("S3 address").status == "ok" and bucket.keys() == before
-    bad = site.check(**account, s3__secret_access_key="x" * 40)
-    assert "S3_SECRET_ACCESS_KEY" in bad.of("S3 bucket").advice and bad.exit_code == 1
+    good = site.run_checks("--write", **account, s3__secret_access_key=bucket.secret)
+    assert "uploaded and deleted" in good.line_of("S3 bucket recordings/screens/").found
+    assert good.line_of("S3 address").status == "ok" and bucket.list_keys() == before
+    bad = site.run_checks(**account, s3__secret_access_key="x" * 40)
+    assert "S3_SECRET_ACCESS_KEY" in bad.line_of("S3 bucket").advice and bad.exit_code == 1
 
 
-def test_servers_that_are_listed_and_not_seen(site: Site) -> None:
+def test_servers_that_are_listed_and_not_seen(site: CheckLab) -> None:
     with ExitStack() as stack:
         other = stack.enter_context(MediaServer())
         port = other.url.rpartition(":")[2]
-        found = site.check(webdav__hosts=f"{HOST}, localhost:{port}, dav.invalid")
-    assert "cannot be told" in found.of(f"WebDAV localhost:{port}").found
-    assert "take it out of [webdav] hosts" in found.of("WebDAV dav.invalid").advice
+        found = site.run_checks(webdav__hosts=f"{HOST}, localhost:{port}, dav.invalid")
+    assert "cannot be told" in found.line_of(f"WebDAV localhost:{port}").found
+    assert "take it out of [webdav] hosts" in found.line_of("WebDAV dav.invalid").advice
     assert other.requests == []

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.support.checking import Checklist, configured, run
+from tests.support.checking import Checklist, write_check_config, run_check
 from tests.support.queues import VirtualHost
 from tests.support.rabbitmq import RabbitNode
 
@@ -20,26 +20,26 @@ Make = Callable[..., Lab]
 def check(make_lab: Make, tmp_path: Path) -> Callable[[str], Checklist]:
     lab = make_lab()
     lab.add_case(Case.PLAIN)
-    return lambda url: run(configured(lab, tmp_path, fleet__mode="broker", fleet__broker_url=url))
+    return lambda url: run_check(write_check_config(lab, tmp_path, fleet__mode="broker", fleet__broker_url=url))
 
 
 def test_all_is_well(check: Callable[[str], Checklist], vhost: VirtualHost) -> None:
     found = check(vhost.url)
-    assert found.of("RabbitMQ login").status == "ok"
-    assert "not there yet" in found.of("RabbitMQ queues").found
-    assert vhost.counts("recording-muxer") is None  # nothing is made there
+    assert found.line_of("RabbitMQ login").status == "ok"
+    assert "not there yet" in found.line_of("RabbitMQ queues").found
+    assert vhost.queue_counts("recording-muxer") is None  # nothing is made there
     assert not [one for one in found.lines if one.check.startswith("RabbitMQ") and one.status in ("failed", "skipped")]
 
 
 def test_each_mistake_is_explained(
     check: Callable[[str], Checklist], vhost: VirtualHost, rabbit: RabbitNode
 ) -> None:
-    login = check(rabbit.url(password="not-the-password")).of("RabbitMQ login")
+    login = check(rabbit.node_url(password="not-the-password")).line_of("RabbitMQ login")
     assert login.status == "failed" and "[fleet] broker_url" in login.advice
     assert "not-the-password" not in f"{login}"
-    elsewhere = check(rabbit.url(vhost="nowhere")).of("RabbitMQ login")
+    elsewhere = check(rabbit.node_url(vhost="nowhere")).line_of("RabbitMQ login")
     assert elsewhere.status == "failed" and "virtual host" in elsewhere.found
     closed = check("amqp://muxer:secret-word@127.0.0.1:1")
-    assert "nothing listens on port 1" in closed.of("RabbitMQ address").advice
+    assert "nothing listens on port 1" in closed.line_of("RabbitMQ address").advice
     plain = check(vhost.url.replace("amqp://", "amqps://"))
-    assert plain.of("RabbitMQ TLS").status == "failed"
+    assert plain.line_of("RabbitMQ TLS").status == "failed"

@@ -9,26 +9,26 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from tests.support.apache import DIGEST, GENESYS_FOLDER, READ_ONLY, apache
-from tests.support.checking import Checklist, Line, configured, run
-from tests.support.lighttpd import lighttpd
-from tests.support.nginx import nginx, tls_proxy
+from tests.support.apache import DIGEST, GENESYS_FOLDER, READ_ONLY, run_apache
+from tests.support.checking import Checklist, ChecklistLine, write_check_config, run_check
+from tests.support.lighttpd import run_lighttpd
+from tests.support.nginx import run_nginx, run_tls_proxy
 
 from muxer.lab.cases import Case
 from muxer.lab.dav import ExternalDav
 from muxer.lab.lab import Lab
 
-LAST = "recording-muxer-check-"
+CHECK_PREFIX = "recording-muxer-check-"
 
 
 @contextmanager
-def proxied() -> Iterator[ExternalDav]:
-    with apache() as behind, tls_proxy(behind) as server:
+def proxied_apache() -> Iterator[ExternalDav]:
+    with run_apache() as behind, run_tls_proxy(behind) as server:
         yield server
 
 
 @dataclass(frozen=True)
-class Setup:
+class ServerSetup:
     """How a server is set up, and what the line of the folder of screen files must say; ``read`` without ``--write``."""
 
     server: partial[AbstractContextManager[ExternalDav]]
@@ -40,34 +40,34 @@ class Setup:
 
 NO_MOVE = "<Limit MOVE>\nRequire all denied\n</Limit>"
 SETUPS = {
-    "Apache": Setup(partial(apache), "ok", "login accepted, media are there; a file of 4 MB was uploaded and deleted"),
-    "Apache of the guide": Setup(partial(apache, GENESYS_FOLDER), "ok", "uploaded and deleted"),
-    "nginx": Setup(partial(nginx), "ok", "uploaded and deleted"),
-    "nginx as it comes": Setup(
-        partial(nginx, ""), "failed", "HTTP 413 to an upload of", "do what the text says, then check again"
+    "Apache": ServerSetup(partial(run_apache), "ok", "login accepted, media are there; a file of 4 MB was uploaded and deleted"),
+    "Apache of the guide": ServerSetup(partial(run_apache, GENESYS_FOLDER), "ok", "uploaded and deleted"),
+    "nginx": ServerSetup(partial(run_nginx), "ok", "uploaded and deleted"),
+    "nginx as it comes": ServerSetup(
+        partial(run_nginx, ""), "failed", "HTTP 413 to an upload of", "do what the text says, then check again"
     ),
-    "lighttpd": Setup(partial(lighttpd), "ok", "uploaded and deleted"),
-    "Digest": Setup(partial(apache, DIGEST, modules=("auth_digest",)), "ok", "login accepted (Digest), media are there"),
-    "read-only": Setup(
-        partial(apache, more=READ_ONLY),
+    "lighttpd": ServerSetup(partial(run_lighttpd), "ok", "uploaded and deleted"),
+    "Digest": ServerSetup(partial(run_apache, DIGEST, modules=("auth_digest",)), "ok", "login accepted (Digest), media are there"),
+    "read-only": ServerSetup(
+        partial(run_apache, more=READ_ONLY),
         "failed",
         "so the password is right, but the account may not write",
         "the right to read and write",
     ),
-    "no MOVE": Setup(
-        partial(apache, more=f"<Location /screens>\n{NO_MOVE}\n</Location>"),
+    "no MOVE": ServerSetup(
+        partial(run_apache, more=f"<Location /screens>\n{NO_MOVE}\n</Location>"),
         "warning",
         "but not renamed: MOVE",
         "allow MOVE for this folder",
     ),
-    "no WebDAV": Setup(
-        partial(apache, "Dav Off"), "failed", "does not offer WebDAV in this folder", "what the text says", read="failed"
+    "no WebDAV": ServerSetup(
+        partial(run_apache, "Dav Off"), "failed", "does not offer WebDAV in this folder", "what the text says", read="failed"
     ),
-    "a proxy that ends TLS": Setup(partial(proxied), "ok", "uploaded and deleted"),
+    "a proxy that ends TLS": ServerSetup(partial(proxied_apache), "ok", "uploaded and deleted"),
 }
 
 
-def folder_line(found: Checklist) -> Line:
+def folder_line(found: Checklist) -> ChecklistLine:
     [line] = [one for one in found.lines if one.check.startswith("WebDAV folder") and one.check.endswith("/screens/")]
     return line
 
@@ -77,21 +77,21 @@ def test_each_setup_is_told(kept_lab: type[Lab], tmp_path: Path, name: str) -> N
     setup = SETUPS[name]
     with setup.server() as server, kept_lab(tmp_path / "lab", dav=server) as lab:
         lab.add_case(Case.PLAIN)
-        config = configured(lab, tmp_path)
+        config = write_check_config(lab, tmp_path)
         before = sorted((server.root / "screens").iterdir())
-        assert folder_line(run(config)).status == setup.read
-        found = run(config, "--write")
+        assert folder_line(run_check(config)).status == setup.read
+        found = run_check(config, "--write")
         line = folder_line(found)
         assert line.status == setup.status and setup.found in line.found and setup.advice in line.advice, line
         assert found.exit_code == (1 if setup.status == "failed" else 0)
         assert sorted((server.root / "screens").iterdir()) == before
-        multiviews = [one for one in found.bad if one.check.startswith("WebDAV MultiViews")]
+        multiviews = [one for one in found.bad_lines if one.check.startswith("WebDAV MultiViews")]
         assert len(multiviews) == (2 if name == "Apache of the guide" else 0)
         assert all("take MultiViews out of the line Options" in one.advice for one in multiviews)
 
 
 def test_the_limit_of_nginx_is_named(kept_lab: type[Lab], tmp_path: Path) -> None:
-    with nginx("") as server, kept_lab(tmp_path / "lab", dav=server) as lab:
+    with run_nginx("") as server, kept_lab(tmp_path / "lab", dav=server) as lab:
         lab.add_case(Case.PLAIN)
-        found = folder_line(run(configured(lab, tmp_path), "--write")).found
+        found = folder_line(run_check(write_check_config(lab, tmp_path), "--write")).found
         assert "raise client_max_body_size in nginx (1 MB unless set)" in found

@@ -24,10 +24,10 @@ from muxer.errors import (
     ServiceUnavailable,
     Stopped,
 )
-from muxer.gir.publish import Publisher, _stem
-from muxer.gir.rcs import Rcs, root
-from muxer.gir.rws import Rws
-from muxer.gir.session import Account, Session
+from muxer.gir.publish import Publisher, _record_stem
+from muxer.gir.rcs import RcsClient, rcs_root
+from muxer.gir.rws import RwsClient
+from muxer.gir.session import ServiceAccount, ServiceSession
 from muxer.lab.cases import Case
 from muxer.lab.lab import Lab
 
@@ -36,26 +36,26 @@ WINDOW = "startTime=0&endTime=4102444800000"
 SCAN = "&userData=SRSScreenRecordingStateStarted&scanAndScroll=true"
 
 
-class Hurried(threading.Event):
+class JumpingStop(threading.Event):
     """The event that stops the process, on a clock that jumps: no time passes while it is waited for."""
 
     def wait(self, timeout: float | None = None) -> bool:
         return super().wait(0 if timeout is not None else None)
 
 
-def rws_of(lab: Lab, password: str | None = None, stop: threading.Event | None = None) -> Rws:
+def create_rws(lab: Lab, password: str | None = None, stop: threading.Event | None = None) -> RwsClient:
     user = lab.site.rws_account
-    account = Account("RWS", lab.rws_url, user.username, password or user.password, False, 30)
-    return Rws(Session(account, stop or Hurried()), lab.ccid)
+    account = ServiceAccount("RWS", lab.rws_url, user.username, password or user.password, False, 30)
+    return RwsClient(ServiceSession(account, stop or JumpingStop()), lab.ccid)
 
 
-def rcs_of(lab: Lab, password: str | None = None) -> Rcs:
+def create_rcs(lab: Lab, password: str | None = None) -> RcsClient:
     user = lab.site.rcs_account
-    account = Account("RCS", root(lab.rcs_url), user.username, password or user.password, False, 30)
-    return Rcs(Session(account, Hurried()), lab.ccid)
+    account = ServiceAccount("RCS", rcs_root(lab.rcs_url), user.username, password or user.password, False, 30)
+    return RcsClient(ServiceSession(account, JumpingStop()), lab.ccid)
 
 
-def media(name: str, **parameters: object) -> dict[str, object]:
+def media_entry(name: str, **parameters: object) -> dict[str, object]:
     return {
         "mediaId": name,
         "type": "video/mp4",
@@ -64,13 +64,13 @@ def media(name: str, **parameters: object) -> dict[str, object]:
     }
 
 
-def publishing(folder: Path) -> Path:
+def publishing_folder(folder: Path) -> Path:
     path = folder / "publishing"
     path.mkdir(exist_ok=True)
     return path
 
 
-def with_calls(lab: Lab, count: int) -> list[str]:
+def add_calls(lab: Lab, count: int) -> list[str]:
     """Add calls without media files to the lab, oldest first; return their ids."""
     ids = [f"00000000-0000-4000-8000-{number:012d}" for number in range(count)]
     for number, one in enumerate(ids):
@@ -93,17 +93,17 @@ def with_calls(lab: Lab, count: int) -> list[str]:
     return ids
 
 
-def found(rws: Rws, query: str) -> list[str]:
-    return [call.id for page in rws.call_recordings(query) for call in page]
+def find_calls(rws: RwsClient, query: str) -> list[str]:
+    return [call.id for page in rws.read_call_recordings(query) for call in page]
 
 
 def test_the_version_is_read_without_caring_for_the_login(make_lab: Make) -> None:
-    assert rws_of(make_lab()).version() == (8, 5, 205, 40)
+    assert create_rws(make_lab()).fetch_version() == (8, 5, 205, 40)
 
 
 def test_an_unreadable_version_is_none_and_a_warning(make_lab: Make, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        assert rws_of(make_lab(version="")).version() is None
+        assert create_rws(make_lab(version="")).fetch_version() is None
     assert "version" in caplog.text
 
 
@@ -111,53 +111,53 @@ def test_an_unreadable_version_is_none_and_a_warning(make_lab: Make, caplog: pyt
 @pytest.mark.parametrize("scan", ["", SCAN])
 def test_all_pages_are_read_once_on_our_own_host(make_lab: Make, form: str, scan: str) -> None:
     lab = make_lab(link_form=form)
-    ids = with_calls(lab, 25)
-    assert sorted(found(rws_of(lab), f"{WINDOW}&limit=10{scan}")) == ids
+    ids = add_calls(lab, 25)
+    assert sorted(find_calls(create_rws(lab), f"{WINDOW}&limit=10{scan}")) == ids
 
 
 @pytest.mark.parametrize("empty_first", [True, False])
 @pytest.mark.parametrize("repeats", [True, False])
 def test_scan_and_scroll_in_all_its_forms(make_lab: Make, empty_first: bool, repeats: bool) -> None:
     lab = make_lab(scroll_empty_first_page=empty_first, scroll_repeats_ids=repeats, foreign_links=False)
-    ids = with_calls(lab, 12)
-    got = found(rws_of(lab), f"{WINDOW}&limit=5{SCAN}")
+    ids = add_calls(lab, 12)
+    got = find_calls(create_rws(lab), f"{WINDOW}&limit=5{SCAN}")
     assert sorted(got) == ids
 
 
 def test_an_expired_scroll_is_begun_again(make_lab: Make, caplog: pytest.LogCaptureFixture) -> None:
     lab = make_lab(scroll_expires_once=True)
-    ids = with_calls(lab, 12)
+    ids = add_calls(lab, 12)
     with caplog.at_level(logging.WARNING):
-        assert sorted(found(rws_of(lab), f"{WINDOW}&limit=5{SCAN}")) == ids
+        assert sorted(find_calls(create_rws(lab), f"{WINDOW}&limit=5{SCAN}")) == ids
     assert "expired" in caplog.text
 
 
 def test_a_scroll_that_always_expires_is_an_error_and_no_endless_loop(make_lab: Make) -> None:
     lab = make_lab()
-    with_calls(lab, 12)
+    add_calls(lab, 12)
     lab.store.fail_next("rws", "GET", "scrollId", 404, times=100)
     with pytest.raises(ServiceUnavailable):
-        found(rws_of(lab), f"{WINDOW}&limit=5{SCAN}")
+        find_calls(create_rws(lab), f"{WINDOW}&limit=5{SCAN}")
 
 
 def test_one_call_recording_is_read_and_an_unknown_one_is_none(make_lab: Make) -> None:
     lab = make_lab()
-    ids = with_calls(lab, 1)
-    rws = rws_of(lab)
-    call = rws.call_recording(ids[0])
+    ids = add_calls(lab, 1)
+    rws = create_rws(lab)
+    call = rws.fetch_call_recording(ids[0])
     assert call is not None and call.id == ids[0]
-    assert rws.call_recording("unknown") is None
+    assert rws.fetch_call_recording("unknown") is None
 
 
 @pytest.mark.parametrize("envelope_only", [False, True])
 @pytest.mark.parametrize("partial", [True, False])
 def test_screens_in_bulk_leave_out_unknown_ids(make_lab: Make, partial: bool, envelope_only: bool) -> None:
     lab = make_lab(partial_code=partial, error_in_envelope=envelope_only)
-    lab.store.add_screen_media("known", lab.region, media("a.mp4"))
-    rws = rws_of(lab)
-    assert set(rws.screen_recordings(["known", "unknown"])) == {"known"}
-    assert set(rws.screen_recordings(["known", "unknown"], bulk=False)) == {"known"}
-    assert rws.screen_recording("unknown") is None
+    lab.store.add_screen_media("known", lab.region, media_entry("a.mp4"))
+    rws = create_rws(lab)
+    assert set(rws.fetch_screen_recordings(["known", "unknown"])) == {"known"}
+    assert set(rws.fetch_screen_recordings(["known", "unknown"], bulk=False)) == {"known"}
+    assert rws.fetch_screen_recording("unknown") is None
 
 
 @pytest.mark.parametrize("refusal", [400, 403, 404, 405])
@@ -166,21 +166,21 @@ def test_without_bulk_screens_are_read_singly_from_then_on(
     make_lab: Make, refusal: int, envelope_only: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     lab = make_lab(bulk=False, bulk_refusal=refusal, error_in_envelope=envelope_only)
-    lab.store.add_screen_media("known", lab.region, media("a.mp4"))
-    rws = rws_of(lab)
+    lab.store.add_screen_media("known", lab.region, media_entry("a.mp4"))
+    rws = create_rws(lab)
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
-            assert set(rws.screen_recordings(["known", "other"])) == {"known"}
-    bulk = [one for one in lab.store.requests if "ids=" in one.path]
+            assert set(rws.fetch_screen_recordings(["known", "other"])) == {"known"}
+    bulk = [one for one in lab.store.served_requests if "ids=" in one.path]
     assert len(bulk) == 1
     assert caplog.text.count("one by one") == 1
 
 
 def test_a_bulk_query_that_is_not_implemented_is_asked_once(make_lab: Make) -> None:
     lab = make_lab(bulk=False, bulk_refusal=501)
-    lab.store.add_screen_media("known", lab.region, media("a.mp4"))
-    assert set(rws_of(lab).screen_recordings(["known", "other"])) == {"known"}
-    assert len([one for one in lab.store.requests if "ids=" in one.path]) == 1
+    lab.store.add_screen_media("known", lab.region, media_entry("a.mp4"))
+    assert set(create_rws(lab).fetch_screen_recordings(["known", "other"])) == {"known"}
+    assert len([one for one in lab.store.served_requests if "ids=" in one.path]) == 1
 
 
 def test_a_bulk_query_that_always_fails_is_left_when_single_reads_work(
@@ -189,21 +189,21 @@ def test_a_bulk_query_that_always_fails_is_left_when_single_reads_work(
     lab = make_lab(bulk=False, bulk_refusal=500)
     ids = [f"id{number}" for number in range(8)]
     for one in ids:
-        lab.store.add_screen_media(one, lab.region, media(f"{one}.mp4"))
-    rws = rws_of(lab)
-    assert set(rws.screen_recordings(ids)) == set(ids) and not rws.reads_in_bulk
+        lab.store.add_screen_media(one, lab.region, media_entry(f"{one}.mp4"))
+    rws = create_rws(lab)
+    assert set(rws.fetch_screen_recordings(ids)) == set(ids) and not rws.reads_in_bulk
     assert caplog.text.count("RWS fails at the bulk query of screen recordings") == 1
     assert caplog.text.count("one by one") == 1
-    assert len([one for one in lab.store.requests if "ids=" in one.path]) == 4 * 3
+    assert len([one for one in lab.store.served_requests if "ids=" in one.path]) == 4 * 3
 
 
 def test_bulk_urls_stay_below_the_limit(make_lab: Make) -> None:
     lab = make_lab()
     ids = [f"id-{number}-{'x' * 200}" for number in range(100)]
     for one in ids:
-        lab.store.add_screen_media(one, lab.region, media(f"{one}.mp4"))
-    assert set(rws_of(lab).screen_recordings(ids)) == set(ids)
-    urls = [lab.rws_url + one.path for one in lab.store.requests]
+        lab.store.add_screen_media(one, lab.region, media_entry(f"{one}.mp4"))
+    assert set(create_rws(lab).fetch_screen_recordings(ids)) == set(ids)
+    urls = [lab.rws_url + one.path for one in lab.store.served_requests]
     assert max(map(len, urls)) < 7500
     assert len(urls) == 4
 
@@ -212,99 +212,99 @@ def test_bulk_urls_stay_below_the_limit(make_lab: Make) -> None:
 @pytest.mark.parametrize("expires", [0, 1])
 def test_writes_carry_the_csrf_token_and_refresh_it(make_lab: Make, csrf: bool, expires: int) -> None:
     lab = make_lab(csrf=csrf, csrf_expires_after=expires)
-    rws = rws_of(lab)
+    rws = create_rws(lab)
     for number in range(3):
-        rws.post_media("r", lab.region, [media(f"{number}.mp4")])
-    assert len((lab.store.screen("r") or {})["mediaFiles"]) == 3
+        rws.post_media("r", lab.region, [media_entry(f"{number}.mp4")])
+    assert len((lab.store.get_screen("r") or {})["mediaFiles"]) == 3
 
 
 def test_each_thread_has_its_own_csrf_token(make_lab: Make) -> None:
     lab = make_lab()
-    rws = rws_of(lab)
-    threads = [threading.Thread(target=rws.post_media, args=(f"r{n}", lab.region, [media("a.mp4")])) for n in range(8)]
+    rws = create_rws(lab)
+    threads = [threading.Thread(target=rws.post_media, args=(f"r{n}", lab.region, [media_entry("a.mp4")])) for n in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert all(lab.store.screen(f"r{n}") for n in range(8))
+    assert all(lab.store.get_screen(f"r{n}") for n in range(8))
 
 
 @pytest.mark.parametrize("envelope_only", [False, True])
 def test_a_wrong_password_is_said_and_not_tried_again_at_once(make_lab: Make, envelope_only: bool) -> None:
     lab = make_lab(error_in_envelope=envelope_only)
-    rws = rws_of(lab, password="wrong")
+    rws = create_rws(lab, password="wrong")
     for _ in range(3):
         with pytest.raises(AccessDenied):
-            rws.screen_recording("any")
-    assert len(lab.store.requests) == 1
+            rws.fetch_screen_recording("any")
+    assert len(lab.store.served_requests) == 1
 
 
 @pytest.mark.parametrize(("group", "count"), [("certificates", 2), ("empty", 0), ("missing", 0)])
 @pytest.mark.parametrize("envelope_only", [False, True])
 def test_the_encryption_certificates(make_lab: Make, group: str, count: int, envelope_only: bool) -> None:
     lab = make_lab(encryption_group=group, error_in_envelope=envelope_only)
-    certificates = rws_of(lab).certificates()
-    assert [one.alias for one in certificates] == [one.alias for one in lab.certificates][:count]
+    certificates = create_rws(lab).fetch_certificates()
+    assert [one.alias for one in certificates] == [one.alias for one in lab.encryption_recipients][:count]
 
 
 @pytest.mark.parametrize("replacing", [True, False])
 def test_publishing_loses_no_entry(make_lab: Make, tmp_path: Path, replacing: bool) -> None:
     lab = make_lab(replacing_post=replacing)
     for number in range(3):
-        screen = {**media(f"screen-{number}.mp4"), "unknownField": number}
+        screen = {**media_entry(f"screen-{number}.mp4"), "unknownField": number}
         screen["originalMediaDescriptor"] = screen.pop("mediaDescriptor")
         lab.store.add_screen_media("r", lab.region, screen)
-    before = (lab.store.screen("r") or {})["mediaFiles"]
-    publisher = Publisher(rws_of(lab), publishing(tmp_path))
+    before = (lab.store.get_screen("r") or {})["mediaFiles"]
+    publisher = Publisher(create_rws(lab), publishing_folder(tmp_path))
     for number in range(2):
-        publisher.publish("r", lab.region, media(f"muxed-{number}.mp4"), is_still_stored=lambda: None)
-    after = (lab.store.screen("r") or {})["mediaFiles"]
+        publisher.publish_entry("r", lab.region, media_entry(f"muxed-{number}.mp4"), is_still_stored=lambda: None)
+    after = (lab.store.get_screen("r") or {})["mediaFiles"]
     names = [one["mediaId"] for one in after]
     assert sorted(names) == ["muxed-0.mp4", "muxed-1.mp4", "screen-0.mp4", "screen-1.mp4", "screen-2.mp4"]
     assert all(one in after for one in before)
-    assert len(lab.store.posts) == (3 if replacing else 2)
-    assert [len(post["mediaFiles"]) for post in lab.store.posts] == ([1, 4, 5] if replacing else [1, 1])
-    assert not list(publishing(tmp_path).iterdir())
+    assert len(lab.store.screen_posts) == (3 if replacing else 2)
+    assert [len(post["mediaFiles"]) for post in lab.store.screen_posts] == ([1, 4, 5] if replacing else [1, 1])
+    assert not list(publishing_folder(tmp_path).iterdir())
 
 
 def test_publishing_from_many_threads_loses_no_entry_on_a_replacing_server(make_lab: Make, tmp_path: Path) -> None:
     lab = make_lab(replacing_post=True)
-    lab.store.add_screen_media("r", lab.region, media("screen.mp4"))
-    publisher = Publisher(rws_of(lab), publishing(tmp_path))
+    lab.store.add_screen_media("r", lab.region, media_entry("screen.mp4"))
+    publisher = Publisher(create_rws(lab), publishing_folder(tmp_path))
 
-    def publish(number: int) -> None:
-        publisher.publish("r", lab.region, media(f"muxed-{number}.mp4"), is_still_stored=lambda: None)
+    def publish_entry(number: int) -> None:
+        publisher.publish_entry("r", lab.region, media_entry(f"muxed-{number}.mp4"), is_still_stored=lambda: None)
 
-    threads = [threading.Thread(target=publish, args=(number,)) for number in range(6)]
+    threads = [threading.Thread(target=publish_entry, args=(number,)) for number in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    names = sorted(one["mediaId"] for one in (lab.store.screen("r") or {})["mediaFiles"])
+    names = sorted(one["mediaId"] for one in (lab.store.get_screen("r") or {})["mediaFiles"])
     assert names == [*(f"muxed-{number}.mp4" for number in range(6)), "screen.mp4"]
 
 
 def test_entries_lost_by_a_death_in_the_middle_are_posted_at_the_next_start(make_lab: Make, tmp_path: Path) -> None:
     lab = make_lab(replacing_post=True)
-    lab.store.add_screen_media("r", lab.region, media("screen.mp4"))
-    rws = rws_of(lab)
+    lab.store.add_screen_media("r", lab.region, media_entry("screen.mp4"))
+    rws = create_rws(lab)
     posts = []
 
     class Death(Exception):
         pass
 
     def dying_post(*arguments: object) -> None:
-        Rws.post_media(rws, *arguments)  # type: ignore[arg-type]
+        RwsClient.post_media(rws, *arguments)  # type: ignore[arg-type]
         posts.append(arguments)
         raise Death
 
     rws.post_media = dying_post  # type: ignore[method-assign]
     with pytest.raises(Death):
-        Publisher(rws, publishing(tmp_path)).publish("r", lab.region, media("muxed.mp4"), is_still_stored=lambda: None)
-    assert [one["mediaId"] for one in (lab.store.screen("r") or {})["mediaFiles"]] == ["muxed.mp4"]
-    Publisher(rws_of(lab), publishing(tmp_path)).repair_left_overs()
-    assert sorted(one["mediaId"] for one in (lab.store.screen("r") or {})["mediaFiles"]) == ["muxed.mp4", "screen.mp4"]
-    assert not list(publishing(tmp_path).iterdir())
+        Publisher(rws, publishing_folder(tmp_path)).publish_entry("r", lab.region, media_entry("muxed.mp4"), is_still_stored=lambda: None)
+    assert [one["mediaId"] for one in (lab.store.get_screen("r") or {})["mediaFiles"]] == ["muxed.mp4"]
+    Publisher(create_rws(lab), publishing_folder(tmp_path)).recover_publications()
+    assert sorted(one["mediaId"] for one in (lab.store.get_screen("r") or {})["mediaFiles"]) == ["muxed.mp4", "screen.mp4"]
+    assert not list(publishing_folder(tmp_path).iterdir())
 
 
 def test_a_second_death_while_lost_entries_are_posted_loses_nothing(
@@ -312,25 +312,25 @@ def test_a_second_death_while_lost_entries_are_posted_loses_nothing(
 ) -> None:
     lab = make_lab(replacing_post=True)
     names = ["a.mp4", "b.mp4"]
-    sources = [media(name) for name in names]
-    at_stake = {"id": "r", "region": lab.region, "mediaFiles": [*sources, media("muxed.mp4")]}
-    lab.store.add_screen_media("r", lab.region, media("muxed.mp4"))
-    (publishing(tmp_path) / f"{_stem('r')}.json").write_text(json.dumps(at_stake))
+    sources = [media_entry(name) for name in names]
+    at_stake = {"id": "r", "region": lab.region, "mediaFiles": [*sources, media_entry("muxed.mp4")]}
+    lab.store.add_screen_media("r", lab.region, media_entry("muxed.mp4"))
+    (publishing_folder(tmp_path) / f"{_record_stem('r')}.json").write_text(json.dumps(at_stake))
 
     class Death(BaseException):
         pass
 
-    def die(*_: object) -> None:
+    def raise_death(*_: object) -> None:
         raise Death
 
     with monkeypatch.context() as dying:
-        dying.setattr(Rws, "post_media", die)
+        dying.setattr(RwsClient, "post_media", raise_death)
         with pytest.raises(Death):
-            Publisher(rws_of(lab), publishing(tmp_path)).repair_left_overs()
-    Publisher(rws_of(lab), publishing(tmp_path)).repair_left_overs()
-    held = (lab.store.screen("r") or {})["mediaFiles"]
+            Publisher(create_rws(lab), publishing_folder(tmp_path)).recover_publications()
+    Publisher(create_rws(lab), publishing_folder(tmp_path)).recover_publications()
+    held = (lab.store.get_screen("r") or {})["mediaFiles"]
     assert sorted(one["mediaId"] for one in held) == [*names, "muxed.mp4"]
-    assert not list(publishing(tmp_path).iterdir())
+    assert not list(publishing_folder(tmp_path).iterdir())
 
 
 @pytest.mark.parametrize(("refused", "left"), [("screen_recording", ".json"), ("post_media", ".refused")])
@@ -338,81 +338,81 @@ def test_lost_entries_are_given_up_when_their_post_is_refused_and_not_when_a_rea
     make_lab: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: str, left: str
 ) -> None:
     lab = make_lab()
-    lab.store.add_screen_media("r", lab.region, media("muxed.mp4"))
-    at_stake = {"id": "r", "region": lab.region, "mediaFiles": [media("a.mp4"), media("muxed.mp4")]}
-    (publishing(tmp_path) / f"{_stem('r')}.json").write_text(json.dumps(at_stake))
+    lab.store.add_screen_media("r", lab.region, media_entry("muxed.mp4"))
+    at_stake = {"id": "r", "region": lab.region, "mediaFiles": [media_entry("a.mp4"), media_entry("muxed.mp4")]}
+    (publishing_folder(tmp_path) / f"{_record_stem('r')}.json").write_text(json.dumps(at_stake))
     with monkeypatch.context() as once:
 
-        def refuse(*_: object) -> None:
+        def raise_rejected(*_: object) -> None:
             raise RequestRejected("not this one")
 
-        once.setattr(Rws, refused, refuse)
-        Publisher(rws_of(lab), publishing(tmp_path)).repair_left_overs()
-    assert [path.suffix for path in publishing(tmp_path).iterdir()] == [left]
-    Publisher(rws_of(lab), publishing(tmp_path)).repair_left_overs()
-    names = sorted(one["mediaId"] for one in (lab.store.screen("r") or {})["mediaFiles"])
+        once.setattr(RwsClient, refused, raise_rejected)
+        Publisher(create_rws(lab), publishing_folder(tmp_path)).recover_publications()
+    assert [path.suffix for path in publishing_folder(tmp_path).iterdir()] == [left]
+    Publisher(create_rws(lab), publishing_folder(tmp_path)).recover_publications()
+    names = sorted(one["mediaId"] for one in (lab.store.get_screen("r") or {})["mediaFiles"])
     assert names == (["a.mp4", "muxed.mp4"] if left == ".json" else ["muxed.mp4"])
 
 
 def test_a_published_entry_is_not_posted_again(make_lab: Make, tmp_path: Path) -> None:
     lab = make_lab()
-    publisher = Publisher(rws_of(lab), publishing(tmp_path))
+    publisher = Publisher(create_rws(lab), publishing_folder(tmp_path))
     for _ in range(2):
-        publisher.publish("r", lab.region, media("muxed.mp4"), is_still_stored=lambda: None)
-    assert len(lab.store.posts) == 1
+        publisher.publish_entry("r", lab.region, media_entry("muxed.mp4"), is_still_stored=lambda: None)
+    assert len(lab.store.screen_posts) == 1
 
 
 def test_superseded_media_are_deleted_and_gone_ones_are_no_error(make_lab: Make) -> None:
     lab = make_lab()
-    lab.store.add_screen_media("r", lab.region, media("a b#?.mp4"))
-    rws = rws_of(lab)
+    lab.store.add_screen_media("r", lab.region, media_entry("a b#?.mp4"))
+    rws = create_rws(lab)
     rws.delete_media("r", "a b#?.mp4")
     rws.delete_media("r", "a b#?.mp4")
-    assert lab.store.deletes == [("r", "a b#?.mp4")]
+    assert lab.store.media_deletes == [("r", "a b#?.mp4")]
 
 
 @pytest.mark.parametrize("answer", [404, 400])
 @pytest.mark.parametrize("envelope_only", [False, True])
 def test_a_missing_label_definition_is_made(make_lab: Make, answer: int, envelope_only: bool) -> None:
     lab = make_lab(label_definition=False, label_missing_answer=answer, error_in_envelope=envelope_only)
-    ids = with_calls(lab, 2)
-    rws = rws_of(lab)
-    assert [rws.label(one) for one in (*ids, ids[0])] == [True] * 3
+    ids = add_calls(lab, 2)
+    rws = create_rws(lab)
+    assert [rws.add_label(one) for one in (*ids, ids[0])] == [True] * 3
     assert lab.store.label_posts == [(one, "screenRecording") for one in ids]
 
 
 def test_a_forbidden_label_is_one_warning_and_not_asked_for_again(make_lab: Make, caplog: pytest.LogCaptureFixture) -> None:
     lab = make_lab(label_forbidden=True)
-    ids = with_calls(lab, 3)
-    rws = rws_of(lab)
+    ids = add_calls(lab, 3)
+    rws = create_rws(lab)
     with caplog.at_level(logging.WARNING):
-        assert [rws.label(one) for one in ids] == [False] * 3
+        assert [rws.add_label(one) for one in ids] == [False] * 3
     assert caplog.text.count("labels are not set") == 1
-    assert len([one for one in lab.store.requests if one.path.endswith("/labels") and one.status == 403]) <= 2
+    assert len([one for one in lab.store.served_requests if one.path.endswith("/labels") and one.status == 403]) <= 2
 
 
 def test_throttling_is_honoured(make_lab: Make) -> None:
     lab = make_lab()
-    lab.store.add_screen_media("r", lab.region, media("a.mp4"))
+    lab.store.add_screen_media("r", lab.region, media_entry("a.mp4"))
     lab.store.fail_next("rws", "GET", "screen-recordings/r", 503, headers={"Retry-After": "1"})
     before = time.monotonic()
-    assert rws_of(lab, stop=threading.Event()).screen_recording("r") is not None
+    assert create_rws(lab, stop=threading.Event()).fetch_screen_recording("r") is not None
     assert time.monotonic() - before >= 1.0
 
 
 @pytest.mark.parametrize("status", [500, 503, 429, 0])
 def test_a_read_is_tried_again_when_the_service_fails(make_lab: Make, status: int) -> None:
     lab = make_lab()
-    lab.store.add_screen_media("r", lab.region, media("a.mp4"))
+    lab.store.add_screen_media("r", lab.region, media_entry("a.mp4"))
     lab.store.fail_next("rws", "GET", "screen-recordings/r", status, times=2)
-    assert rws_of(lab).screen_recording("r") is not None
+    assert create_rws(lab).fetch_screen_recording("r") is not None
 
 
 def test_html_with_status_200_is_no_answer(make_lab: Make) -> None:
     lab = make_lab()
     lab.store.fail_next("rws", "GET", "screen-recordings/r", 200, times=9, body=b"<html>login</html>")
     with pytest.raises(ServiceUnavailable):
-        rws_of(lab).screen_recording("r")
+        create_rws(lab).fetch_screen_recording("r")
 
 
 def test_a_stop_ends_the_waiting_for_a_service(make_lab: Make) -> None:
@@ -421,23 +421,23 @@ def test_a_stop_ends_the_waiting_for_a_service(make_lab: Make) -> None:
     stop.set()
     lab.store.fail_next("rws", "GET", "screen-recordings/r", 503, times=9)
     with pytest.raises(Stopped):
-        rws_of(lab, stop=stop).screen_recording("r")
+        create_rws(lab, stop=stop).fetch_screen_recording("r")
 
 
 def test_a_redirect_keeps_path_and_query_but_never_the_host(make_lab: Make) -> None:
     lab = make_lab()
-    lab.store.add_screen_media("other", lab.region, media("a.mp4"))
+    lab.store.add_screen_media("other", lab.region, media_entry("a.mp4"))
     target = f"http://elsewhere.invalid/internal-api/contact-centers/{lab.ccid}/screen-recordings/other?x=1"
     lab.store.fail_next("rws", "GET", "screen-recordings/r", 302, headers={"Location": target})
-    screen = rws_of(lab).screen_recording("r")
+    screen = create_rws(lab).fetch_screen_recording("r")
     assert screen is not None and screen.id == "other"
-    assert lab.store.requests[-1].path.endswith("/other?x=1")
+    assert lab.store.served_requests[-1].path.endswith("/other?x=1")
 
 
 def test_rcs_streams_clear_media(make_lab: Make, tmp_path: Path) -> None:
     lab = make_lab()
     (call,) = lab.add_case(Case.ENCRYPTED)
-    rcs = rcs_of(lab)
+    rcs = create_rcs(lab)
     audio, screen = tmp_path / "audio", tmp_path / "screen"
     assert rcs.play_call(call.id, call.audio_id, audio) == audio.stat().st_size > 0
     assert rcs.play_screen(call.id, call.screens[0].media_id, screen) == screen.stat().st_size > 0
@@ -449,19 +449,19 @@ def test_rcs_failures_each_have_their_own_error(make_lab: Make, tmp_path: Path) 
     lab = make_lab()
     (call,) = lab.add_case(Case.ENCRYPTED)
     with pytest.raises(AccessDenied):
-        rcs_of(lab, password="wrong").play_call(call.id, call.audio_id, tmp_path / "x")
+        create_rcs(lab, password="wrong").play_call(call.id, call.audio_id, tmp_path / "x")
     with pytest.raises(MediaNotFound):
-        rcs_of(lab).play_call(call.id, "unknown.mp3.bin", tmp_path / "x")
+        create_rcs(lab).play_call(call.id, "unknown.mp3.bin", tmp_path / "x")
     lab.rcs_permission = False
     with pytest.raises(AccessDenied, match="permission"):
-        rcs_of(lab).play_call(call.id, call.audio_id, tmp_path / "x")
+        create_rcs(lab).play_call(call.id, call.audio_id, tmp_path / "x")
     lab.rcs_permission = True
     lab.store.fail_next("rcs", "GET", "play", 200, headers={"Content-Length": "1000"}, body=b"short")
     with pytest.raises(ServiceUnavailable):
-        rcs_of(lab).play_call(call.id, call.audio_id, tmp_path / "x")
+        create_rcs(lab).play_call(call.id, call.audio_id, tmp_path / "x")
     lab.store.fail_next("rcs", "GET", "play", 200, headers={"Content-Type": "text/html"}, body=b"<html></html>")
     with pytest.raises(ServiceUnavailable):
-        rcs_of(lab).play_call(call.id, call.audio_id, tmp_path / "x")
+        create_rcs(lab).play_call(call.id, call.audio_id, tmp_path / "x")
 
 
 @pytest.mark.parametrize(
@@ -480,52 +480,52 @@ def test_query_parameters_reach_rws_unharmed(make_lab: Make, query: str, hits: i
     from muxer.window import migration_query
 
     lab = make_lab()
-    with_calls(lab, 1)
-    assert len(found(rws_of(lab), migration_query(query, 10))) == hits
+    add_calls(lab, 1)
+    assert len(find_calls(create_rws(lab), migration_query(query, 10))) == hits
 
 
 def test_clear_media_without_descriptor_come_through_rws(make_lab: Make, tmp_path: Path) -> None:
     lab = make_lab()
     (call,) = lab.add_case(Case.PLAIN)
-    recording = rws_of(lab).call_recording(call.id)
-    assert recording is not None and recording.audio[0].uri
+    recording = create_rws(lab).fetch_call_recording(call.id)
+    assert recording is not None and recording.audio[0].media_uri
     path = tmp_path / "audio"
-    assert rws_of(lab).download(recording.audio[0].uri, path) == path.stat().st_size > 0
+    assert create_rws(lab).download_media(recording.audio[0].media_uri, path) == path.stat().st_size > 0
 
 
 def test_a_forbidden_request_is_told_from_a_refused_login(make_lab: Make) -> None:
     lab = make_lab()
     lab.switches = replace(lab.switches, label_forbidden=True)
     with pytest.raises(Forbidden):
-        rws_of(lab)._post_label(with_calls(lab, 1)[0])
+        create_rws(lab)._post_label(add_calls(lab, 1)[0])
 
 
 def test_an_envelope_that_does_not_fit_the_stored_file_is_replaced(make_lab: Make, tmp_path: Path) -> None:
     lab = make_lab()
-    publisher = Publisher(rws_of(lab), publishing(tmp_path))
+    publisher = Publisher(create_rws(lab), publishing_folder(tmp_path))
     asked: list[int] = []
     for envelope in ("of another muxer", "ours", "ours"):
-        entry = {**media("muxed.mp4.bin", muxed_mediaIds=["a", "s"]), "pkcs7": envelope}
-        publisher.publish("r", lab.region, entry, is_still_stored=lambda: asked.append(1))
-    (held,) = (lab.store.screen("r") or {})["mediaFiles"]
+        entry = {**media_entry("muxed.mp4.bin", muxed_mediaIds=["a", "s"]), "pkcs7": envelope}
+        publisher.publish_entry("r", lab.region, entry, is_still_stored=lambda: asked.append(1))
+    (held,) = (lab.store.get_screen("r") or {})["mediaFiles"]
     assert held["pkcs7"] == "ours"
-    assert len(lab.store.posts) == 2 and len(asked) == 4
+    assert len(lab.store.screen_posts) == 2 and len(asked) == 4
 
 
 def test_a_read_that_lags_behind_is_waited_for(make_lab: Make, tmp_path: Path) -> None:
     lab = make_lab(replacing_post=True)
-    lab.store.add_screen_media("r", lab.region, media("screen.mp4"))
-    rws = rws_of(lab)
-    fresh, stale = rws.screen_recording, [rws.screen_recording("r")]
+    lab.store.add_screen_media("r", lab.region, media_entry("screen.mp4"))
+    rws = create_rws(lab)
+    fresh, stale = rws.fetch_screen_recording, [rws.fetch_screen_recording("r")]
 
-    def lagging(recording_id: str) -> object:  # each read shows what the one before it should have shown
+    def read_stale(recording_id: str) -> object:  # each read shows what the one before it should have shown
         stale.append(fresh(recording_id))
         return stale.pop(0)
 
-    rws.screen_recording = lagging  # type: ignore[method-assign,assignment]
-    Publisher(rws, publishing(tmp_path)).publish("r", lab.region, media("m.mp4"), is_still_stored=lambda: None)
-    assert sorted(one["mediaId"] for one in (lab.store.screen("r") or {})["mediaFiles"]) == ["m.mp4", "screen.mp4"]
-    assert len(lab.store.posts) == 2
+    rws.fetch_screen_recording = read_stale  # type: ignore[method-assign,assignment]
+    Publisher(rws, publishing_folder(tmp_path)).publish_entry("r", lab.region, media_entry("m.mp4"), is_still_stored=lambda: None)
+    assert sorted(one["mediaId"] for one in (lab.store.get_screen("r") or {})["mediaFiles"]) == ["m.mp4", "screen.mp4"]
+    assert len(lab.store.screen_posts) == 2
 
 
 @pytest.mark.parametrize("bulk", [True, False])
@@ -533,9 +533,9 @@ def test_one_recording_that_makes_rws_fail_costs_only_itself(make_lab: Make, bul
     lab = make_lab()
     ids = [f"id{number}x" for number in range(8)]
     for one in ids:
-        lab.store.add_screen_media(one, lab.region, media(f"{one}.mp4"))
+        lab.store.add_screen_media(one, lab.region, media_entry(f"{one}.mp4"))
     lab.store.fail_next("rws", "GET", "id5x", 500, times=1000)
-    assert set(rws_of(lab).screen_recordings(ids, bulk)) == set(ids) - {"id5x"}
+    assert set(create_rws(lab).fetch_screen_recordings(ids, bulk)) == set(ids) - {"id5x"}
 
 
 @pytest.mark.parametrize("bulk", [True, False])
@@ -544,7 +544,7 @@ def test_rws_that_fails_altogether_is_told_from_one_bad_recording(make_lab: Make
     stop = threading.Event()
     lab.store.fail_next("rws", "GET", "screen-recordings", 500, times=1000, headers={"Retry-After": "0"})
     with pytest.raises(ServiceUnavailable):
-        rws_of(lab, stop=stop).screen_recordings([f"id{number}" for number in range(64)], bulk)
+        create_rws(lab, stop=stop).fetch_screen_recordings([f"id{number}" for number in range(64)], bulk)
 
 
 @pytest.mark.parametrize(
@@ -555,23 +555,23 @@ def test_encryption_settings_that_cannot_be_read_never_mean_clear(make_lab: Make
     body = json.dumps({"statusCode": 0, "settings": settings}).encode()
     lab.store.fail_next("rws", "GET", "screen-recording-encryption", 200, body=body)
     with pytest.raises(EncryptionMissing):
-        rws_of(lab).certificates()
+        create_rws(lab).fetch_certificates()
 
 
 def test_a_server_that_sends_drop_by_drop_meets_the_time_limit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(transfer, "GRACE_SECONDS", 1.0)
     monkeypatch.setattr(transfer, "UNKNOWN_LENGTH_SECONDS", 1.0)
-    monkeypatch.setattr(transfer, "LEAST_BYTES_PER_SECOND", 10**9)
-    with dripping() as url:
-        session = Session(Account("RCS", url, "u", "p", False, 1), threading.Event())
+    monkeypatch.setattr(transfer, "MIN_BYTES_PER_SECOND", 10**9)
+    with dripping_server() as url:
+        session = ServiceSession(ServiceAccount("RCS", url, "u", "p", False, 1), threading.Event())
         with pytest.raises(ServiceUnavailable, match="time limit"):
-            session.download("media", tmp_path / "x")
+            session.download_media("media", tmp_path / "x")
         with pytest.raises(ServiceUnavailable, match="time limit"):
-            session._exchange("GET", "page")
+            session._send_and_read("GET", "page")
 
 
 @contextmanager
-def dripping() -> Iterator[str]:
+def dripping_server() -> Iterator[str]:
     """A server that announces a long body and sends a byte now and then."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -600,10 +600,10 @@ def dripping() -> Iterator[str]:
 def test_a_crash_file_that_cannot_be_read_stops_no_poll(
     make_lab: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (publishing(tmp_path) / "0.json").mkdir()
-    at_stake = {"id": "r", "region": "r1", "mediaFiles": [media("a.mp4"), media("muxed.mp4")]}
-    (publishing(tmp_path) / "1.json").write_text(json.dumps(at_stake))
+    (publishing_folder(tmp_path) / "0.json").mkdir()
+    at_stake = {"id": "r", "region": "r1", "mediaFiles": [media_entry("a.mp4"), media_entry("muxed.mp4")]}
+    (publishing_folder(tmp_path) / "1.json").write_text(json.dumps(at_stake))
     lab = make_lab()
-    Publisher(rws_of(lab), publishing(tmp_path)).repair_left_overs()
-    assert [path.name for path in publishing(tmp_path).iterdir()] == ["0.json"]
+    Publisher(create_rws(lab), publishing_folder(tmp_path)).recover_publications()
+    assert [path.name for path in publishing_folder(tmp_path).iterdir()] == ["0.json"]
     assert "tried at the next poll" in caplog.text

@@ -12,20 +12,20 @@ from pathlib import Path
 
 import pytest
 from tests.support import sync
-from tests.support.media import Shelf
-from tests.support.tools import tools
+from tests.support.media import MediaCache
+from tests.support.tools import tested_tools
 
 from muxer.errors import MediaError, MetadataError
 from muxer.lab.media import make_audio, make_screen
-from muxer.media.compose import Row, Run, arrange
-from muxer.media.engine import Engine, Input, Muxed
-from muxer.media.probe import need_video, probe
+from muxer.media.compose import SampleTable, SampleSpan, build_sample_table
+from muxer.media.engine import MediaEngine, MediaInput, MuxedFile
+from muxer.media.probe import require_video, probe_file
 from muxer.process import Runner
 
 T0 = datetime(2026, 3, 1, 9, 0, 0, tzinfo=UTC)
-SECONDS = 20.0
+CALL_SECONDS = 20.0
 WITH_B_FRAMES = ("-bf", "3", "-g", "40")
-WITHOUT = ("-bf", "0", "-g", "40")
+WITHOUT_B_FRAMES = ("-bf", "0", "-g", "40")
 SPARSE_KEYS = ("-bf", "0", "-g", "1000")
 
 # offset of each screen file from the audio's start, and its length
@@ -40,39 +40,39 @@ LAYOUTS = {
     "begins hours of frames before": [(-30, 45)],
     "back to back": [(0, 10), (10, 10)],
 }
-ENCODINGS = {"b-frames": WITH_B_FRAMES, "no b-frames": WITHOUT, "sparse key frames": SPARSE_KEYS}
+ENCODINGS = {"b-frames": WITH_B_FRAMES, "no b-frames": WITHOUT_B_FRAMES, "sparse key frames": SPARSE_KEYS}
 HARD_ENCODINGS = ("b-frames", "sparse key frames")
 
 
-def engine(**options: object) -> Engine:
+def create_engine(**options: object) -> MediaEngine:
     settings = {"tolerance": 2.0, "slice_ms": 5000, "audio_codec": "copy", **options}
-    return Engine(tools(), Runner(), **settings)  # type: ignore[arg-type]
+    return MediaEngine(tested_tools(), Runner(), **settings)  # type: ignore[arg-type]
 
 
 @pytest.fixture(autouse=True)
-def _media_are_made_once(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+def _media_are_made_once(shelf: MediaCache, monkeypatch: pytest.MonkeyPatch) -> None:
     for make in (make_audio, make_screen):
-        monkeypatch.setattr(sys.modules[__name__], make.__name__, shelf.kept(make))
+        monkeypatch.setattr(sys.modules[__name__], make.__name__, shelf.cached_maker(make))
 
 
 @pytest.fixture
 def audio(tmp_path: Path) -> Path:
     path = tmp_path / "audio.mp3"
-    make_audio(path, T0, SECONDS)
+    make_audio(path, T0, CALL_SECONDS)
     return path
 
 
-def screen(
-    folder: Path, number: int, offset: float, seconds: float, extra: Sequence[str] = WITHOUT, **more: object
-) -> Input:
+def create_screen(
+    folder: Path, number: int, offset: float, seconds: float, extra: Sequence[str] = WITHOUT_B_FRAMES, **more: object
+) -> MediaInput:
     """Make a screen file; a small one, because only a test that says a ``size`` cares for it."""
     path = folder / f"screen-{number}.mp4"
     start = T0 + timedelta(seconds=offset)
     make_screen(path, start, seconds, extra=extra, **{"size": (320, 180), **more})  # type: ignore[arg-type]
-    return Input(path, path.name, start)
+    return MediaInput(path, path.name, start)
 
 
-def shown(layout: Sequence[tuple[float, float]], tolerance: float = 2.0) -> list[sync.Shown]:
+def expected_screens(layout: Sequence[tuple[float, float]], tolerance: float = 2.0) -> list[sync.ExpectedScreen]:
     """The rules of section 3 of the behaviour, said once more for these layouts: later files cover earlier ones, which are
     shown again where the later ones end."""
     placed: list[tuple[float, float]] = []
@@ -80,40 +80,40 @@ def shown(layout: Sequence[tuple[float, float]], tolerance: float = 2.0) -> list
         ends = [end for begin, end in placed if begin <= offset < end and end - offset <= tolerance]
         begin = max([float(offset), *ends])
         placed.append((begin, begin + seconds))
-    borders = sorted({0.0, SECONDS, *(min(max(at, 0.0), SECONDS) for one in placed for at in one)})
+    borders = sorted({0.0, CALL_SECONDS, *(min(max(at, 0.0), CALL_SECONDS) for one in placed for at in one)})
     covered = (pair for pair in pairwise(borders) if any(begin <= pair[0] < end for begin, end in placed))
-    return [sync.Shown(begin, end, 1) for begin, end in covered]
+    return [sync.ExpectedScreen(begin, end, 1) for begin, end in covered]
 
 
-def mux(folder: Path, audio: Path, screens: Sequence[Input], **options: object) -> Muxed:
-    return engine(**options).mux(Input(audio, audio.name, T0), screens, folder)
+def mux_sources(folder: Path, audio: Path, screens: Sequence[MediaInput], **options: object) -> MuxedFile:
+    return create_engine(**options).mux(MediaInput(audio, audio.name, T0), screens, folder)
 
 
 @pytest.mark.parametrize("encoding", HARD_ENCODINGS)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_picture_and_sound_fit_in_every_layout(tmp_path: Path, audio: Path, layout: str, encoding: str) -> None:
     parts = LAYOUTS[layout]
-    screens = [screen(tmp_path, n, offset, seconds, ENCODINGS[encoding]) for n, (offset, seconds) in enumerate(parts)]
-    made = mux(tmp_path, audio, screens)
+    screens = [create_screen(tmp_path, n, offset, seconds, ENCODINGS[encoding]) for n, (offset, seconds) in enumerate(parts)]
+    made = mux_sources(tmp_path, audio, screens)
     shift = 1.0 if layout == "rounding overlap" else 0.1
-    expected = shown(parts)
+    expected = expected_screens(parts)
     if layout == "rounding overlap":
-        assert sync.problems(made.path, T0, SECONDS, expected, frame=shift) == []
+        assert sync.file_problems(made.path, T0, CALL_SECONDS, expected, frame=shift) == []
     else:
-        assert sync.problems(made.path, T0, SECONDS, expected) == []
-    assert made.padding == round(1e6 * (SECONDS - sum(one.end - one.begin for one in expected)))
+        assert sync.file_problems(made.path, T0, CALL_SECONDS, expected) == []
+    assert made.padding == round(1e6 * (CALL_SECONDS - sum(one.end - one.begin for one in expected)))
 
 
 def test_equal_whole_clips_are_copied_frame_by_frame(tmp_path: Path, audio: Path) -> None:
     for name, extra in ENCODINGS.items():
         folder = tmp_path / name
         folder.mkdir()
-        made = mux(folder, audio, [screen(folder, 0, 0, SECONDS, extra)])
+        made = mux_sources(folder, audio, [create_screen(folder, 0, 0, CALL_SECONDS, extra)])
         assert made.reasons == ()
-        assert packets(made.path) == packets(folder / "screen-0.mp4")
+        assert slice_packets(made.path) == slice_packets(folder / "screen-0.mp4")
 
 
-def packets(path: Path) -> list[str]:
+def slice_packets(path: Path) -> list[str]:
     """The sizes and times of the video packets that are slices, without what parameter sets add."""
     command = [
         "ffprobe",
@@ -131,11 +131,11 @@ def packets(path: Path) -> list[str]:
 
 
 def test_only_what_must_be_is_re_encoded(tmp_path: Path, audio: Path) -> None:
-    screens = [screen(tmp_path, 0, -1, 30, WITHOUT)]
-    made = mux(tmp_path, audio, screens)
+    screens = [create_screen(tmp_path, 0, -1, 30, WITHOUT_B_FRAMES)]
+    made = mux_sources(tmp_path, audio, screens)
     assert made.reasons == ("begins between two key frames",)
     assert not list(tmp_path.glob("padding*"))
-    assert probe(tmp_path / "encoded-0.mp4", "ffprobe", Runner()).video.length_us < 4_000_000  # type: ignore[union-attr]
+    assert probe_file(tmp_path / "encoded-0.mp4", "ffprobe", Runner()).video.length_us < 4_000_000  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
@@ -143,43 +143,43 @@ def test_only_what_must_be_is_re_encoded(tmp_path: Path, audio: Path) -> None:
     [
         [{"size": (640, 360)}, {"size": (800, 600)}],
         [{"size": (640, 360)}, {"extra": ("-vf", "scale=641:361", "-pix_fmt", "yuv444p")}],
-        [{"extra": WITHOUT}, {"extra": ("-c:v", "mpeg4", "-q:v", "2")}],
-        [{"extra": WITHOUT}, {"extra": ("-video_track_timescale", "1000")}],
-        [{"extra": WITHOUT}, {"fps": 5}],
+        [{"extra": WITHOUT_B_FRAMES}, {"extra": ("-c:v", "mpeg4", "-q:v", "2")}],
+        [{"extra": WITHOUT_B_FRAMES}, {"extra": ("-video_track_timescale", "1000")}],
+        [{"extra": WITHOUT_B_FRAMES}, {"fps": 5}],
         [{"extra": ("-profile:v", "baseline")}, {"extra": ("-profile:v", "high")}],
     ],
     ids=["size", "odd size and yuv444", "codec", "time base", "frame rate", "profile"],
 )
 def test_unequal_clips_are_brought_onto_one_canvas(tmp_path: Path, audio: Path, kinds: list[dict[str, object]]) -> None:
     layout = [(0, 9), (11, 9)]
-    screens = [screen(tmp_path, n, *layout[n], **{"extra": WITHOUT, **kind}) for n, kind in enumerate(kinds)]
-    made = mux(tmp_path, audio, screens)
+    screens = [create_screen(tmp_path, n, *layout[n], **{"extra": WITHOUT_B_FRAMES, **kind}) for n, kind in enumerate(kinds)]
+    made = mux_sources(tmp_path, audio, screens)
     frame = 0.2 if any(kind.get("fps") == 5 for kind in kinds) else 0.1
-    assert sync.problems(made.path, T0, SECONDS, shown(layout), frame=frame) == []
-    video = need_video(probe(made.path, "ffprobe", Runner()))
-    assert video.codec == "h264" and video.entry["pix_fmt"] == "yuv420p"
-    sizes = [need_video(probe(one.path, "ffprobe", Runner())).size for one in screens]
-    assert video.size == tuple((max(size[i] for size in sizes) + 1) // 2 * 2 for i in (0, 1))
+    assert sync.file_problems(made.path, T0, CALL_SECONDS, expected_screens(layout), frame=frame) == []
+    video = require_video(probe_file(made.path, "ffprobe", Runner()))
+    assert video.codec_name == "h264" and video.entry["pix_fmt"] == "yuv420p"
+    sizes = [require_video(probe_file(one.path, "ffprobe", Runner())).display_size for one in screens]
+    assert video.display_size == tuple((max(size[i] for size in sizes) + 1) // 2 * 2 for i in (0, 1))
 
 
 def test_the_slice_length_does_not_change_what_is_seen(tmp_path: Path, audio: Path) -> None:
     for slice_ms in (1, 333, 5000, 60_000):
         folder = tmp_path / str(slice_ms)
         folder.mkdir()
-        made = mux(folder, audio, [screen(folder, 0, 7, 6)], slice_ms=slice_ms)
-        assert sync.problems(made.path, T0, SECONDS, [sync.Shown(7, 13, 1)]) == []
+        made = mux_sources(folder, audio, [create_screen(folder, 0, 7, 6)], slice_ms=slice_ms)
+        assert sync.file_problems(made.path, T0, CALL_SECONDS, [sync.ExpectedScreen(7, 13, 1)]) == []
 
 
 def test_a_still_screen_with_few_frames_lasts_as_long_as_it_is_shown(tmp_path: Path, audio: Path) -> None:
-    full = screen(tmp_path, 0, 0, 30)
+    full = create_screen(tmp_path, 0, 0, 30)
     still = tmp_path / "still.mp4"
     keep = "select='eq(n,0)+eq(n,70)+eq(n,299)'"
     command = ["ffmpeg", "-v", "error", "-i", full.path, "-vf", keep, "-fps_mode", "passthrough", "-bf", "0", still]
     subprocess.run(command, check=True)
-    made = mux(tmp_path, audio, [Input(still, "still.mp4", T0)])
-    video = need_video(probe(made.path, "ffprobe", Runner()))
-    assert abs(video.length_us - SECONDS * 1e6) <= 110_000
-    assert [round(video.microseconds(pts) / 1e6, 1) for pts in video.packets.pts][:2] == [0.0, 7.0]
+    made = mux_sources(tmp_path, audio, [MediaInput(still, "still.mp4", T0)])
+    video = require_video(probe_file(made.path, "ffprobe", Runner()))
+    assert abs(video.length_us - CALL_SECONDS * 1e6) <= 110_000
+    assert [round(video.ticks_to_us(pts) / 1e6, 1) for pts in video.packets.pts][:2] == [0.0, 7.0]
 
 
 @pytest.mark.parametrize(
@@ -196,22 +196,22 @@ def test_the_audio_keeps_its_channels_and_plays(
 ) -> None:
     other = tmp_path / f"other.{suffix}"
     subprocess.run(["ffmpeg", "-v", "error", "-i", audio, *arguments, other], check=True)
-    made = mux(tmp_path, other, [screen(tmp_path, 0, 0, SECONDS)])
-    before, after = probe(other, "ffprobe", Runner()).audio, probe(made.path, "ffprobe", Runner()).audio
-    assert before and after and after.codec == codec
+    made = mux_sources(tmp_path, other, [create_screen(tmp_path, 0, 0, CALL_SECONDS)])
+    before, after = probe_file(other, "ffprobe", Runner()).audio, probe_file(made.path, "ffprobe", Runner()).audio
+    assert before and after and after.codec_name == codec
     assert after.entry["channels"] == before.entry["channels"]
-    assert sync.problems(made.path, T0, SECONDS, [sync.Shown(0, SECONDS, 1)]) == []
+    assert sync.file_problems(made.path, T0, CALL_SECONDS, [sync.ExpectedScreen(0, CALL_SECONDS, 1)]) == []
 
 
 def test_audio_codec_aac_re_encodes_the_audio(tmp_path: Path, audio: Path) -> None:
-    made = mux(tmp_path, audio, [screen(tmp_path, 0, 0, SECONDS)], audio_codec="aac")
-    sound = probe(made.path, "ffprobe", Runner()).audio
-    assert sound and sound.codec == "aac" and sound.entry["channels"] == "2"
-    assert sync.problems(made.path, T0, SECONDS, [sync.Shown(0, SECONDS, 1)]) == []
+    made = mux_sources(tmp_path, audio, [create_screen(tmp_path, 0, 0, CALL_SECONDS)], audio_codec="aac")
+    sound = probe_file(made.path, "ffprobe", Runner()).audio
+    assert sound and sound.codec_name == "aac" and sound.entry["channels"] == "2"
+    assert sync.file_problems(made.path, T0, CALL_SECONDS, [sync.ExpectedScreen(0, CALL_SECONDS, 1)]) == []
 
 
 def test_the_result_begins_with_its_index_and_names_its_time(tmp_path: Path, audio: Path) -> None:
-    made = mux(tmp_path, audio, [screen(tmp_path, 0, 0, SECONDS)])
+    made = mux_sources(tmp_path, audio, [create_screen(tmp_path, 0, 0, CALL_SECONDS)])
     content = made.path.read_bytes()
     assert 0 < content.index(b"moov") < content.index(b"mdat")
     command = ["ffprobe", "-v", "error", "-show_entries", "format_tags=creation_time", "-of", "csv=p=0", str(made.path)]
@@ -219,15 +219,15 @@ def test_the_result_begins_with_its_index_and_names_its_time(tmp_path: Path, aud
 
 
 def test_a_screen_with_sound_of_its_own_gives_only_its_picture(tmp_path: Path, audio: Path) -> None:
-    silent = screen(tmp_path, 0, 2, 10)
+    silent = create_screen(tmp_path, 0, 2, 10)
     loud = tmp_path / "loud.mp4"
     command = ["ffmpeg", "-v", "error", "-i", silent.path, "-f", "lavfi", "-i", "sine", "-shortest", "-c:v", "copy", loud]
     subprocess.run(command, check=True)
-    made = mux(tmp_path, audio, [Input(loud, "loud.mp4", silent.start)])
-    assert sync.problems(made.path, T0, SECONDS, [sync.Shown(2, 12, 1)]) == []
+    made = mux_sources(tmp_path, audio, [MediaInput(loud, "loud.mp4", silent.start)])
+    assert sync.file_problems(made.path, T0, CALL_SECONDS, [sync.ExpectedScreen(2, 12, 1)]) == []
 
 
-def broken(folder: Path, kind: str) -> Path:
+def create_broken(folder: Path, kind: str) -> Path:
     whole, path = folder / "whole.mp4", folder / "broken.mp4"
     make_screen(whole, T0, 20)
     content = whole.read_bytes()
@@ -258,46 +258,46 @@ def broken(folder: Path, kind: str) -> Path:
 )
 def test_each_broken_screen_has_its_own_clear_error(tmp_path: Path, audio: Path, kind: str, message: str) -> None:
     with pytest.raises(MediaError, match=rf"agent's file.*({message})"):
-        mux(tmp_path, audio, [Input(broken(tmp_path, kind), "agent's file", T0)])
+        mux_sources(tmp_path, audio, [MediaInput(create_broken(tmp_path, kind), "agent's file", T0)])
 
 
 @pytest.mark.parametrize("kind", ["empty", "html", "noise"])
 def test_an_audio_file_that_is_no_audio_is_told(tmp_path: Path, kind: str) -> None:
     with pytest.raises(MediaError, match=r"broken\.mp4"):
-        mux(tmp_path, broken(tmp_path, kind), [screen(tmp_path, 0, 0, 5)])
+        mux_sources(tmp_path, create_broken(tmp_path, kind), [create_screen(tmp_path, 0, 0, 5)])
 
 
 def test_a_screen_in_place_of_the_audio_is_told(tmp_path: Path) -> None:
-    only = screen(tmp_path, 0, 0, 5)
+    only = create_screen(tmp_path, 0, 0, 5)
     with pytest.raises(MediaError, match="no audio stream"):
-        mux(tmp_path, only.path, [only])
+        mux_sources(tmp_path, only.path, [only])
 
 
 def test_screens_that_never_overlap_are_told(tmp_path: Path, audio: Path) -> None:
     with pytest.raises(MetadataError, match="overlaps"):
-        mux(tmp_path, audio, [screen(tmp_path, 0, 100, 5), screen(tmp_path, 1, -50, 5)])
+        mux_sources(tmp_path, audio, [create_screen(tmp_path, 0, 100, 5), create_screen(tmp_path, 1, -50, 5)])
 
 
 def test_a_copy_that_goes_wrong_is_made_again_by_re_encoding(
     tmp_path: Path, audio: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def wrong(runs: Sequence[Run], length: int) -> Row:  # a copy that loses its last frames without a word
+    def drop_last_frames(runs: Sequence[SampleSpan], length: int) -> SampleTable:  # a copy that loses its last frames without a word
         copied = [run for run in runs if run.source.path.name.startswith("screen")]
         kept = [replace(run, last=run.last - 5) if copied and run is copied[-1] else run for run in runs]
-        return arrange(kept, length)
+        return build_sample_table(kept, length)
 
-    monkeypatch.setattr("muxer.media.engine.arrange", wrong)
+    monkeypatch.setattr("muxer.media.engine.build_sample_table", drop_last_frames)
     layout = [(0, 9), (11, 9)]
-    made = mux(tmp_path, audio, [screen(tmp_path, n, *one) for n, one in enumerate(layout)])
+    made = mux_sources(tmp_path, audio, [create_screen(tmp_path, n, *one) for n, one in enumerate(layout)])
     assert "made again" in caplog.text
     assert made.reasons == ("everything is re-encoded",)
-    assert sync.problems(made.path, T0, SECONDS, shown(layout)) == []
+    assert sync.file_problems(made.path, T0, CALL_SECONDS, expected_screens(layout)) == []
 
 
 def test_a_file_shorter_than_its_metadata_is_told(tmp_path: Path, audio: Path, caplog: pytest.LogCaptureFixture) -> None:
-    one = screen(tmp_path, 0, 0, 10)
+    one = create_screen(tmp_path, 0, 0, 10)
     promised = T0 + timedelta(seconds=60)
-    engine().mux(Input(audio, "call.mp3", T0, promised), [Input(one.path, "agent.mp4", T0, promised)], tmp_path)
+    create_engine().mux(MediaInput(audio, "call.mp3", T0, promised), [MediaInput(one.path, "agent.mp4", T0, promised)], tmp_path)
     assert "call.mp3 lasts 20.0 s where its metadata say 60.0 s" in caplog.text
     assert "agent.mp4 lasts 10.0 s where its metadata say 60.0 s" in caplog.text
 
@@ -309,7 +309,7 @@ def test_an_end_close_to_a_frame_is_counted_alike_everywhere(tmp_path: Path, len
     for offset in (0.0, 0.101, 1.0):
         folder = tmp_path / str(offset)
         folder.mkdir()
-        made = engine().mux(Input(sound, "sound.wav", T0), [screen(folder, 0, offset, 3)], folder)
+        made = create_engine().mux(MediaInput(sound, "sound.wav", T0), [create_screen(folder, 0, offset, 3)], folder)
         assert made.reasons == ("pcm_s16le audio does not play in browsers",)
 
 
@@ -317,13 +317,13 @@ def test_irregular_joins_are_no_reason_to_re_encode(tmp_path: Path, audio: Path)
     for slice_ms in (37, 333):
         folder = tmp_path / str(slice_ms)
         folder.mkdir()
-        made = mux(folder, audio, [screen(folder, 0, 7.777, 4)], slice_ms=slice_ms)
+        made = mux_sources(folder, audio, [create_screen(folder, 0, 7.777, 4)], slice_ms=slice_ms)
         assert made.reasons == ()
 
 
 def test_many_screens_at_fractions_of_a_second_are_copied(tmp_path: Path, audio: Path) -> None:
-    screens = [screen(tmp_path, n, n * 1.013, 0.7) for n in range(18)]
-    made = mux(tmp_path, audio, screens)
+    screens = [create_screen(tmp_path, n, n * 1.013, 0.7) for n in range(18)]
+    made = mux_sources(tmp_path, audio, screens)
     assert made.reasons == ()
     assert made.padding > 5_000_000
 
@@ -331,8 +331,8 @@ def test_many_screens_at_fractions_of_a_second_are_copied(tmp_path: Path, audio:
 def test_noise_of_the_loader_on_stderr_is_no_failure(tmp_path: Path, audio: Path) -> None:
     noisy = tmp_path / "ffmpeg"
     noise = "echo libcrypto.so.3: no version information available >&2"
-    noisy.write_text(f'#!/bin/sh\n{noise}\nexec {tools().ffmpeg} "$@"\n')
+    noisy.write_text(f'#!/bin/sh\n{noise}\nexec {tested_tools().ffmpeg} "$@"\n')
     noisy.chmod(0o755)
-    one = Engine(replace(tools(), ffmpeg=str(noisy)), Runner(), tolerance=2.0, slice_ms=5000, audio_codec="copy")
-    made = one.mux(Input(audio, "audio", T0), [screen(tmp_path, 0, 2, 9)], tmp_path)
+    one = MediaEngine(replace(tested_tools(), ffmpeg=str(noisy)), Runner(), tolerance=2.0, slice_ms=5000, audio_codec="copy")
+    made = one.mux(MediaInput(audio, "audio", T0), [create_screen(tmp_path, 0, 2, 9)], tmp_path)
     assert made.reasons == ()

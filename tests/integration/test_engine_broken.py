@@ -10,19 +10,19 @@ from pathlib import Path
 
 import pytest
 from tests.support import kinds, sync
-from tests.support.kinds import SIZE, T0, ffmpeg
-from tests.support.tools import tools
+from tests.support.kinds import SIZE, T0, run_ffmpeg
+from tests.support.tools import tested_tools
 
 from muxer.errors import LocalResourceError, MediaError
 from muxer.lab.media import make_screen
 from muxer.lab.readers import read_pips
-from muxer.media.engine import Engine, Input, Muxed
+from muxer.media.engine import MediaEngine, MediaInput, MuxedFile
 from muxer.media.tracks import read_tracks
 from muxer.process import Runner
 
 SECONDS = 3.0
-CUTS = 20
-NAME = "the agent's file"
+CUT_COUNT = 20
+SCREEN_NAME = "the agent's file"
 
 
 @pytest.fixture(scope="module")
@@ -44,61 +44,61 @@ def screen(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def front(folder: Path, screen: Path) -> Path:
-    ffmpeg("-i", screen, "-c", "copy", "-movflags", "+faststart", folder / "front.mp4")
+    run_ffmpeg("-i", screen, "-c", "copy", "-movflags", "+faststart", folder / "front.mp4")
     return folder / "front.mp4"
 
 
-def mux(folder: Path, audio: Path, screen: Path, begin: float = 0, name: str = NAME, codec: str = "copy") -> Muxed:
-    engine = Engine(tools(), Runner(), tolerance=2.0, slice_ms=5000, audio_codec=codec)
-    return engine.mux(Input(audio, "the call", T0), [Input(screen, name, T0 + timedelta(seconds=begin))], folder)
+def mux_files(folder: Path, audio: Path, screen: Path, begin: float = 0, name: str = SCREEN_NAME, codec: str = "copy") -> MuxedFile:
+    engine = MediaEngine(tested_tools(), Runner(), tolerance=2.0, slice_ms=5000, audio_codec=codec)
+    return engine.mux(MediaInput(audio, "the call", T0), [MediaInput(screen, name, T0 + timedelta(seconds=begin))], folder)
 
 
-def refused(folder: Path, audio: Path, screen: Path) -> str:
+def mux_error(folder: Path, audio: Path, screen: Path) -> str:
     with pytest.raises(MediaError) as told:
-        mux(folder, audio, screen)
+        mux_files(folder, audio, screen)
     message = str(told.value)
-    assert message.startswith(f"{NAME}: ")
-    return message.removeprefix(f"{NAME}: ")
+    assert message.startswith(f"{SCREEN_NAME}: ")
+    return message.removeprefix(f"{SCREEN_NAME}: ")
 
 
-@pytest.mark.parametrize("cut", range(CUTS))
+@pytest.mark.parametrize("cut", range(CUT_COUNT))
 def test_a_screen_with_its_index_at_the_end_that_is_truncated_anywhere_is_told(
     tmp_path: Path, audio: Path, screen: Path, cut: int
 ) -> None:
     # Behind its tables an index only names the program that wrote it: a file that lacks this is whole.
-    message = refused(tmp_path, audio, shortened(screen, tmp_path, cut, screen.read_bytes().index(b"udta") - 5))
+    message = mux_error(tmp_path, audio, shorten_file(screen, tmp_path, cut, screen.read_bytes().index(b"udta") - 5))
     wanted = ("the file is empty",) if cut == 0 else ("the file is no readable media file", "the file has no video stream")
     assert message.startswith(wanted)
 
 
-@pytest.mark.parametrize("cut", range(CUTS))
+@pytest.mark.parametrize("cut", range(CUT_COUNT))
 def test_a_screen_with_its_index_in_front_that_is_truncated_anywhere_is_told(
     tmp_path: Path, audio: Path, front: Path, cut: int
 ) -> None:
-    path = shortened(front, tmp_path, cut, front.stat().st_size - 1)
+    path = shorten_file(front, tmp_path, cut, front.stat().st_size - 1)
     has_index = path.stat().st_size >= front.read_bytes().index(b"mdat")
-    message = refused(tmp_path, audio, path)
+    message = mux_error(tmp_path, audio, path)
     wanted = "the file is truncated" if has_index else "the file is empty" if cut == 0 else "the file is no readable"
     assert message.startswith(wanted)
 
 
-def shortened(whole: Path, folder: Path, cut: int, most: int) -> Path:
+def shorten_file(whole: Path, folder: Path, cut: int, most: int) -> Path:
     """Cut a file at one of twenty places, the last of them behind its byte ``most``."""
     path = folder / "cut.mp4"
-    path.write_bytes(whole.read_bytes()[: most * cut // (CUTS - 1)])
+    path.write_bytes(whole.read_bytes()[: most * cut // (CUT_COUNT - 1)])
     return path
 
 
 def no_frames(path: Path, screen: Path) -> None:
     """A track that is described, without a frame in it."""
-    ffmpeg("-i", screen, "-c", "copy", "-movflags", "empty_moov+frag_keyframe", path)
+    run_ffmpeg("-i", screen, "-c", "copy", "-movflags", "empty_moov+frag_keyframe", path)
     content = path.read_bytes()
     path.write_bytes(content[: content.index(b"moof") - 4])
 
 
 def no_samples(path: Path, screen: Path) -> None:
     """A plain file that ends before its first frame."""
-    ffmpeg("-ss", "100", "-i", screen, "-c", "copy", path)
+    run_ffmpeg("-ss", "100", "-i", screen, "-c", "copy", path)
 
 
 BREAKS: dict[str, tuple[Callable[[Path, Path], object], str]] = {
@@ -111,7 +111,7 @@ BREAKS: dict[str, tuple[Callable[[Path, Path], object], str]] = {
     "zeros": (lambda path, screen: path.write_bytes(bytes(50_000)), "no readable media file"),
     "no frames": (no_frames, "no video stream"),
     "no samples": (no_samples, "no video stream"),
-    "audio only": (lambda path, screen: ffmpeg("-f", "lavfi", "-i", "sine=d=2", path), "no video stream"),
+    "audio only": (lambda path, screen: run_ffmpeg("-f", "lavfi", "-i", "sine=d=2", path), "no video stream"),
 }
 
 
@@ -120,7 +120,7 @@ def test_a_screen_that_is_none_is_told(tmp_path: Path, audio: Path, screen: Path
     make, message = BREAKS[name]
     path = tmp_path / "broken.mp4"
     make(path, screen)
-    assert message in refused(tmp_path, audio, path)
+    assert message in mux_error(tmp_path, audio, path)
 
 
 AUDIO_BREAKS = {
@@ -135,20 +135,20 @@ def test_a_call_that_is_none_is_told(tmp_path: Path, screen: Path, name: str) ->
     path = tmp_path / "broken.mp3"
     BREAKS[name][0](path, screen)
     with pytest.raises(MediaError, match=f"the call: .*{AUDIO_BREAKS[name]}"):
-        mux(tmp_path, path, screen)
+        mux_files(tmp_path, path, screen)
 
 
 def test_pictures_in_place_of_the_call_are_told(tmp_path: Path, screen: Path) -> None:
     with pytest.raises(MediaError, match="the call: the file has no audio stream"):
-        mux(tmp_path, screen, screen)
+        mux_files(tmp_path, screen, screen)
 
 
 def test_a_truncated_call_counts_as_far_as_it_goes(tmp_path: Path, audio: Path, screen: Path) -> None:
     path = tmp_path / "cut.mp3"
     path.write_bytes(audio.read_bytes()[: audio.stat().st_size * 2 // 3])
-    made = mux(tmp_path, path, screen)
+    made = mux_files(tmp_path, path, screen)
     assert abs(made.length - 2_000_000) < 200_000
-    assert sync.problems(made.path, T0, made.length / 1e6 // 1, [sync.Shown(0, 9, 1)], frame=1.0) == []
+    assert sync.file_problems(made.path, T0, made.length / 1e6 // 1, [sync.ExpectedScreen(0, 9, 1)], frame=1.0) == []
 
 
 @pytest.mark.parametrize("codec", ["copy", "aac"])
@@ -164,7 +164,7 @@ def test_sound_behind_a_damage_of_the_call_is_heard_when_it_was_spoken(
     content[begin:end] = (filling * (end - begin))[: end - begin]
     path.write_bytes(content)
     with caplog.at_level(logging.WARNING):
-        made = mux(tmp_path, path, screen, codec=codec)
+        made = mux_files(tmp_path, path, screen, codec=codec)
     assert "the audio is damaged, places: 1, the first at 1.30 s; about 1.51 s of silence" in caplog.text
     assert made.reasons == ("the audio is damaged",)
     onsets = [pip.onset for pip in read_pips(made.path)]
@@ -173,22 +173,22 @@ def test_sound_behind_a_damage_of_the_call_is_heard_when_it_was_spoken(
     assert abs(made.length - 6_000_000) < 80_000
 
 
-@pytest.mark.parametrize("gone", ["the call", NAME])
+@pytest.mark.parametrize("gone", ["the call", SCREEN_NAME])
 def test_a_source_that_was_removed_is_told(tmp_path: Path, audio: Path, screen: Path, gone: str) -> None:
     nowhere = tmp_path / "nowhere"
     media = (nowhere, screen) if gone == "the call" else (audio, nowhere)
     with pytest.raises(LocalResourceError, match=f"{gone} was removed from the temporary folder"):
-        mux(tmp_path, *media)
+        mux_files(tmp_path, *media)
 
 
 def test_a_call_of_which_nothing_is_left_is_told(tmp_path: Path, audio: Path, screen: Path) -> None:
     path = tmp_path / "lost.mp3"
     path.write_bytes(audio.read_bytes()[:300] + bytes(audio.stat().st_size))
     with pytest.raises(MediaError, match="the call: "):
-        mux(tmp_path, path, screen)
+        mux_files(tmp_path, path, screen)
 
 
-def damaged(screen: Path, path: Path, samples: range) -> None:
+def damage_samples(screen: Path, path: Path, samples: range) -> None:
     """Overwrite the pictures of some samples."""
     content = bytearray(screen.read_bytes())
     [track] = read_tracks(screen)
@@ -202,13 +202,13 @@ def test_pictures_damaged_at_a_join_are_re_encoded_once_and_then_given_up(
     tmp_path: Path, audio: Path, screen: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "damaged.mp4"
-    damaged(screen, path, range(30))
-    with caplog.at_level(logging.WARNING), pytest.raises(MediaError, match=rf"^{NAME}: "):
-        mux(tmp_path, audio, path)
+    damage_samples(screen, path, range(30))
+    with caplog.at_level(logging.WARNING), pytest.raises(MediaError, match=rf"^{SCREEN_NAME}: "):
+        mux_files(tmp_path, audio, path)
     assert caplog.text.count("is made again, with everything re-encoded") == 1
 
 
 def test_damage_far_from_any_join_is_copied_as_it_is(tmp_path: Path, audio: Path, screen: Path) -> None:
     path = tmp_path / "damaged.mp4"
-    damaged(screen, path, range(15, 17))
-    assert mux(tmp_path, audio, path).reasons == ()
+    damage_samples(screen, path, range(15, 17))
+    assert mux_files(tmp_path, audio, path).reasons == ()

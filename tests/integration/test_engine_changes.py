@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 from tests.support import kinds, sync
-from tests.support.kinds import PLAIN, T0, ffmpeg
-from tests.support.tools import tools
+from tests.support.kinds import PLAIN, T0, run_ffmpeg
+from tests.support.tools import tested_tools
 
 from muxer.lab.media import make_audio, make_screen, read_pips
-from muxer.media.engine import LEAST_SLICE, Engine, Input, Muxed
-from muxer.media.probe import need_video, probe
+from muxer.media.engine import MIN_SLICE_US, MediaEngine, MediaInput, MuxedFile
+from muxer.media.probe import require_video, probe_file
 from muxer.process import Runner
 
 SIZES = ((320, 180), (480, 270))
@@ -29,50 +29,50 @@ def make_parts(folder: Path, ending: str, *options: str) -> list[Path]:
     for number, size in enumerate(SIZES):
         base, part = folder / f"base-{number}.mp4", folder / f"part-{number}.{ending}"
         make_screen(base, T0 + timedelta(seconds=BEGIN + number * PART), PART, size=size, extra=("-qp", "10"))
-        ffmpeg("-i", base, *options, part)
+        run_ffmpeg("-i", base, *options, part)
         made.append(part)
     return made
 
 
-def mux(
+def mux_screen(
     folder: Path,
     path: Path,
     begin: float = BEGIN,
     audio: Path | None = None,
     slice_ms: int = 1000,
     stop: float | None = None,
-) -> Muxed:
+) -> MuxedFile:
     if audio is None:
         audio = folder / "call.mp3"
         make_audio(audio, T0, SECONDS)
-    engine = Engine(tools(), Runner(), tolerance=2.0, slice_ms=slice_ms, audio_codec="copy")
+    engine = MediaEngine(tested_tools(), Runner(), tolerance=2.0, slice_ms=slice_ms, audio_codec="copy")
     end = None if stop is None else T0 + timedelta(seconds=stop)
-    return engine.mux(Input(audio, audio.name, T0), [Input(path, path.name, T0 + timedelta(seconds=begin), end)], folder)
+    return engine.mux(MediaInput(audio, audio.name, T0), [MediaInput(path, path.name, T0 + timedelta(seconds=begin), end)], folder)
 
 
-def check(made: Muxed) -> None:
-    assert sync.problems(made.path, T0, SECONDS, [sync.Shown(BEGIN, BEGIN + 2 * PART, 1)]) == []
+def check_muxed(made: MuxedFile) -> None:
+    assert sync.file_problems(made.path, T0, SECONDS, [sync.ExpectedScreen(BEGIN, BEGIN + 2 * PART, 1)]) == []
 
 
 def test_a_vp9_screen_that_changes_its_size_is_cut_where_it_must_be(tmp_path: Path) -> None:
     parts, path = make_parts(tmp_path, "webm", *VP9), tmp_path / "screen.webm"
     (tmp_path / "list").write_text("".join(f"file {part}\n" for part in parts))
-    ffmpeg("-f", "concat", "-safe", "0", "-i", tmp_path / "list", "-c", "copy", path)
-    check(mux(tmp_path, path))
+    run_ffmpeg("-f", "concat", "-safe", "0", "-i", tmp_path / "list", "-c", "copy", path)
+    check_muxed(mux_screen(tmp_path, path))
 
 
-def joined(parts: Sequence[Path], path: Path) -> Path:
+def join_streams(parts: Sequence[Path], path: Path) -> Path:
     """Make one raw H.264 stream of several."""
     path.write_bytes(b"".join(part.read_bytes() for part in parts))
     return path
 
 
 def test_a_screen_whose_parameter_sets_change_is_not_copied(tmp_path: Path) -> None:
-    raw = joined(make_parts(tmp_path, "h264", *PLAIN, "-g", "10"), tmp_path / "raw.h264")
-    ffmpeg("-framerate", "10", "-i", raw, "-c", "copy", tmp_path / "screen.mp4")
-    made = mux(tmp_path, tmp_path / "screen.mp4")
+    raw = join_streams(make_parts(tmp_path, "h264", *PLAIN, "-g", "10"), tmp_path / "raw.h264")
+    run_ffmpeg("-framerate", "10", "-i", raw, "-c", "copy", tmp_path / "screen.mp4")
+    made = mux_screen(tmp_path, tmp_path / "screen.mp4")
     assert made.reasons == ("h264 yuv420p cannot be copied",)
-    check(made)
+    check_muxed(made)
 
 
 @pytest.fixture
@@ -92,8 +92,8 @@ def test_an_edit_list_that_leaves_frames_out_makes_no_truncated_file(
     timescale = int.from_bytes(data[times : times + 4], "big")
     data[at : at + 8] = struct.pack(">II", shown, round(skipped * timescale))
     screen.write_bytes(data)
-    made = mux(tmp_path, screen, skipped)
-    assert sync.problems(made.path, T0, SECONDS, [sync.Shown(skipped, skipped + shown / 1000, 1)]) == []
+    made = mux_screen(tmp_path, screen, skipped)
+    assert sync.file_problems(made.path, T0, SECONDS, [sync.ExpectedScreen(skipped, skipped + shown / 1000, 1)]) == []
 
 
 def test_a_screen_in_pixels_that_are_no_squares_keeps_its_aspect(tmp_path: Path, screen: Path) -> None:
@@ -103,17 +103,17 @@ def test_a_screen_in_pixels_that_are_no_squares_keeps_its_aspect(tmp_path: Path,
     }.items():
         folder = tmp_path / name
         folder.mkdir()
-        ffmpeg("-i", screen, *options, folder / "oblong.mp4")
-        found = need_video(probe(mux(folder, folder / "oblong.mp4", 0).path, "ffprobe", Runner()))
-        assert (found.entry["width"], found.entry["height"], found.aspect) == ("320", "180", 1), name
+        run_ffmpeg("-i", screen, *options, folder / "oblong.mp4")
+        found = require_video(probe_file(mux_screen(folder, folder / "oblong.mp4", 0).path, "ffprobe", Runner()))
+        assert (found.entry["width"], found.entry["height"], found.pixel_aspect) == ("320", "180", 1), name
 
 
 def test_pictures_that_begin_after_the_sound_of_their_own_file_stay_late(tmp_path: Path, screen: Path) -> None:
     late = tmp_path / "late.mp4"
     # The pictures of the first second are left out.
-    ffmpeg("-i", screen, "-f", "lavfi", "-i", "sine=d=4", "-vf", "trim=start=1", *PLAIN, late)
-    made = mux(tmp_path, late, 0)
-    assert sync.problems(made.path, T0, SECONDS, [sync.Shown(1, 4, 1)]) == []
+    run_ffmpeg("-i", screen, "-f", "lavfi", "-i", "sine=d=4", "-vf", "trim=start=1", *PLAIN, late)
+    made = mux_screen(tmp_path, late, 0)
+    assert sync.file_problems(made.path, T0, SECONDS, [sync.ExpectedScreen(1, 4, 1)]) == []
 
 
 @pytest.mark.parametrize("begin", [0, 1], ids=["a pause of the recorder", "cut from a longer recording"])
@@ -123,22 +123,22 @@ def test_an_empty_beginning_counts_where_the_metadata_leave_room_for_it(
 ) -> None:
     path = tmp_path / "empty.mp4"
     # The pictures of the first second are left out; the file says that there is nothing then.
-    ffmpeg("-i", screen, "-vf", "trim=start=1", *codec, path)
-    assert "start_time=1.0" in kinds.described(path)
-    made = mux(tmp_path, path, begin, stop=4)
-    assert sync.problems(made.path, T0, SECONDS, [sync.Shown(1, 4, 1)]) == []
+    run_ffmpeg("-i", screen, "-vf", "trim=start=1", *codec, path)
+    assert "start_time=1.0" in kinds.describe_file(path)
+    made = mux_screen(tmp_path, path, begin, stop=4)
+    assert sync.file_problems(made.path, T0, SECONDS, [sync.ExpectedScreen(1, 4, 1)]) == []
 
 
 def test_sound_that_begins_after_the_pictures_of_its_own_file_stays_late(tmp_path: Path, screen: Path) -> None:
     sound, late = tmp_path / "sound.wav", tmp_path / "late.mp4"
     make_audio(sound, T0, SECONDS, codec=("-c:a", "pcm_s16le"))
-    ffmpeg("-i", screen, "-itsoffset", "1", "-i", sound, "-c:v", "copy", "-c:a", "aac", late)
-    made = mux(tmp_path, screen, 0, audio=late)
+    run_ffmpeg("-i", screen, "-itsoffset", "1", "-i", sound, "-c:v", "copy", "-c:a", "aac", late)
+    made = mux_screen(tmp_path, screen, 0, audio=late)
     assert made.reasons == ("the audio has gaps",)
     assert [round(pip.onset, 1) for pip in read_pips(made.path)] == [1.0, 2.0]
 
 
 def test_a_padding_slice_is_no_longer_than_its_recording_needs(tmp_path: Path, screen: Path) -> None:
-    mux(tmp_path, screen, 1, slice_ms=3_600_000)
-    padding = need_video(probe(tmp_path / "padding.mp4", "ffprobe", Runner()))
-    assert padding.length_us == LEAST_SLICE
+    mux_screen(tmp_path, screen, 1, slice_ms=3_600_000)
+    padding = require_video(probe_file(tmp_path / "padding.mp4", "ffprobe", Runner()))
+    assert padding.length_us == MIN_SLICE_US

@@ -13,15 +13,15 @@ from pathlib import Path
 
 import pytest
 from tests.support import kinds, sync
-from tests.support.kinds import AUDIO_KINDS, BEGINS, KINDS, SCREEN_SECONDS, SECONDS, T0, ffmpeg
-from tests.support.tools import tools
+from tests.support.kinds import AUDIO_KINDS, SCREEN_STARTS, KINDS, SCREEN_SECONDS, CALL_SECONDS, T0, run_ffmpeg
+from tests.support.tools import tested_tools
 
 from muxer.lab.media import make_screen
-from muxer.media.engine import Engine, Input, Muxed
+from muxer.media.engine import MediaEngine, MediaInput, MuxedFile
 from muxer.process import Runner
 
 Record = Callable[[str, object], None]
-FRAME = 0.1
+FRAME_SECONDS = 0.1
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def call(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def audio(folder: Path, call: Path) -> Path:
-    ffmpeg("-i", call, "-ar", "8000", "-b:a", "32k", folder / "call.mp3")
+    run_ffmpeg("-i", call, "-ar", "8000", "-b:a", "32k", folder / "call.mp3")
     return folder / "call.mp3"
 
 
@@ -46,30 +46,30 @@ def bases(folder: Path) -> Callable[[int], list[Path]]:
     return cache(lambda fps: kinds.make_bases(folder, fps))
 
 
-def mux(audio: Path, screens: list[tuple[Path, float]], folder: Path) -> Muxed:
-    engine = Engine(tools(), Runner(), tolerance=2.0, slice_ms=700, audio_codec="copy")
-    inputs = [Input(path, path.name, T0 + timedelta(seconds=begin)) for path, begin in screens]
-    return engine.mux(Input(audio, audio.name, T0), inputs, folder)
+def mux_screens(audio: Path, screens: list[tuple[Path, float]], folder: Path) -> MuxedFile:
+    engine = MediaEngine(tested_tools(), Runner(), tolerance=2.0, slice_ms=700, audio_codec="copy")
+    inputs = [MediaInput(path, path.name, T0 + timedelta(seconds=begin)) for path, begin in screens]
+    return engine.mux(MediaInput(audio, audio.name, T0), inputs, folder)
 
 
-def sources(fps: int, skips: float = 0.0) -> list[sync.Source]:
+def expected_sources(fps: int, skips: float = 0.0) -> list[sync.ExpectedSource]:
     """What must be seen of two screens that begin ``skips`` later than they were made."""
     made = []
-    for number, begin in enumerate(BEGINS):
+    for number, begin in enumerate(SCREEN_STARTS):
         instants = [begin + frame / fps for frame in range(round(skips * fps), round(SCREEN_SECONDS * fps))]
         end = begin + SCREEN_SECONDS
-        made.append(sync.Source(number + 1, instants, end, [(max(begin + skips, 0), min(end, SECONDS))]))
+        made.append(sync.ExpectedSource(number + 1, instants, end, [(max(begin + skips, 0), min(end, CALL_SECONDS))]))
     return made
 
 
-def check(
-    made: Path, seen: list[sync.Source], seconds: float, frame: float, record: Record, name: str, channels: int = 1
+def check_timing(
+    made: Path, seen: list[sync.ExpectedSource], seconds: float, frame: float, record: Record, name: str, channels: int = 1
 ) -> None:
     """Measure, put down, and compare with what is allowed: one source frame."""
     picture, sound = sync.picture_error(made, T0, seconds, seen), sync.sound_error(made, T0, seconds, channels)
     record("worst error", (name, picture * 1000, sound * 1000, frame * 1000))
     assert picture + sound <= frame
-    assert all(abs(stream.seconds - seconds) <= FRAME for stream in sync.streams(made).values())
+    assert all(abs(stream.seconds - seconds) <= FRAME_SECONDS for stream in sync.streams(made).values())
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -78,9 +78,9 @@ def test_picture_and_sound_fit_for_screens_of_every_kind(
 ) -> None:
     kind = KINDS[name]
     paths = kinds.make_screens(tmp_path, bases(kind.fps), kind)
-    assert re.search(kind.proof, kinds.described(paths[0]))
-    made = mux(audio, [(path, begin + kind.skips) for path, begin in zip(paths, BEGINS, strict=True)], tmp_path)
-    check(made.path, sources(kind.fps, kind.skips), SECONDS, 1 / kind.fps, record_property, name)
+    assert re.search(kind.proof, kinds.describe_file(paths[0]))
+    made = mux_screens(audio, [(path, begin + kind.skips) for path, begin in zip(paths, SCREEN_STARTS, strict=True)], tmp_path)
+    check_timing(made.path, expected_sources(kind.fps, kind.skips), CALL_SECONDS, 1 / kind.fps, record_property, name)
 
 
 @pytest.mark.parametrize("name", AUDIO_KINDS)
@@ -89,9 +89,9 @@ def test_picture_and_sound_fit_for_calls_of_every_kind(
 ) -> None:
     kind = AUDIO_KINDS[name]
     audio = tmp_path / f"audio.{kind.ending}"
-    ffmpeg("-i", call, *kind.options, audio)
-    made = mux(audio, list(zip(bases(10), BEGINS, strict=True)), tmp_path)
-    check(made.path, sources(10), SECONDS, FRAME, record_property, name, kind.channels)
+    run_ffmpeg("-i", call, *kind.options, audio)
+    made = mux_screens(audio, list(zip(bases(10), SCREEN_STARTS, strict=True)), tmp_path)
+    check_timing(made.path, expected_sources(10), CALL_SECONDS, FRAME_SECONDS, record_property, name, kind.channels)
     found = sync.streams(made.path)
     assert (found["video"].codec, found["audio"].codec, found["audio"].channels) == ("h264", kind.codec, kind.channels)
 
@@ -104,7 +104,7 @@ def test_picture_and_sound_fit_for_a_still_screen_with_a_frame_every_twenty_seco
     begin, frames = -10.05, [0, 20, 40, 60]
     make_screen(full, T0 + timedelta(seconds=begin), 61, fps=1, size=kinds.SIZE)
     chosen = "+".join(f"eq(n,{frame})" for frame in frames)
-    ffmpeg("-i", full, "-vf", f"select='{chosen}'", "-fps_mode", "passthrough", *kinds.PLAIN, still)
-    made = mux(audio, [(still, begin)], tmp_path)
-    seen = sync.Source(1, [begin + frame for frame in frames], begin + 61, [(0, 45)])
-    check(made.path, [seen], 45, FRAME, record_property, "still screen")
+    run_ffmpeg("-i", full, "-vf", f"select='{chosen}'", "-fps_mode", "passthrough", *kinds.PLAIN, still)
+    made = mux_screens(audio, [(still, begin)], tmp_path)
+    seen = sync.ExpectedSource(1, [begin + frame for frame in frames], begin + 61, [(0, 45)])
+    check_timing(made.path, [seen], 45, FRAME_SECONDS, record_property, "still screen")

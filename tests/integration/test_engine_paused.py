@@ -10,19 +10,19 @@ from pathlib import Path
 
 import pytest
 from tests.support import sync
-from tests.support.media import Shelf
-from tests.support.tools import tools
+from tests.support.media import MediaCache
+from tests.support.tools import tested_tools
 
 from muxer.errors import MediaError
 from muxer.lab.media import make_audio, make_screen
-from muxer.lab.readers import read_pictures
-from muxer.media.engine import Engine, Input, Muxed
+from muxer.lab.readers import read_frames
+from muxer.media.engine import MediaEngine, MediaInput, MuxedFile
 from muxer.process import Runner
 
 T0 = datetime(2026, 3, 1, 9, 0, 0, tzinfo=UTC)
 SECONDS = 20.0
 FPS = 10
-TICK = 1 / 90_000
+TICK_SECONDS = 1 / 90_000
 Spans = Sequence[tuple[float, float | None]]
 
 # Output options of the screen file, whether its frames can be copied.
@@ -45,9 +45,9 @@ PAUSES: dict[str, Spans] = {
 
 
 @pytest.fixture(autouse=True)
-def _media_are_made_once(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+def _media_are_made_once(shelf: MediaCache, monkeypatch: pytest.MonkeyPatch) -> None:
     for make in (make_audio, make_screen):
-        monkeypatch.setattr(sys.modules[__name__], make.__name__, shelf.kept(make))
+        monkeypatch.setattr(sys.modules[__name__], make.__name__, shelf.cached_maker(make))
 
 
 @pytest.fixture
@@ -57,28 +57,28 @@ def audio(tmp_path: Path) -> Path:
     return path
 
 
-def screen(
+def create_screen(
     folder: Path,
     offset: float,
     seconds: float,
     agent: int = 1,
     extra: Sequence[str] = SOURCES["copied"][0],
     ending: str = "mp4",
-) -> Input:
+) -> MediaInput:
     path = folder / f"screen-{agent}.{ending}"
     start = T0 + timedelta(seconds=offset)
     make_screen(path, start, seconds, fps=FPS, size=(320, 180), agent_number=agent, extra=extra)
-    return Input(path, path.name, start)
+    return MediaInput(path, path.name, start)
 
 
-def mux(folder: Path, audio: Path, screens: Sequence[Input], paused: Spans = (), **options: object) -> Muxed:
+def mux_paused(folder: Path, audio: Path, screens: Sequence[MediaInput], paused: Spans = (), **options: object) -> MuxedFile:
     settings = {"tolerance": 2.0, "slice_ms": 700, "audio_codec": "copy", **options}
-    engine = Engine(tools(), Runner(), **settings)  # type: ignore[arg-type]
+    engine = MediaEngine(tested_tools(), Runner(), **settings)  # type: ignore[arg-type]
     spans = tuple((round(begin * 1e6), None if end is None else round(end * 1e6)) for begin, end in paused)
-    return engine.mux(Input(audio, audio.name, T0, paused=spans), screens, folder)
+    return engine.mux(MediaInput(audio, audio.name, T0, paused=spans), screens, folder)
 
 
-def outside(spans: Spans, begin: float, end: float) -> list[tuple[float, float]]:
+def unpaused_spans(spans: Spans, begin: float, end: float) -> list[tuple[float, float]]:
     """Return what of a stretch is not paused, but for what is shorter than a frame and has no other picture beside it."""
     left, position = [], begin
     for first, last in [*spans, (end, None)]:
@@ -88,23 +88,23 @@ def outside(spans: Spans, begin: float, end: float) -> list[tuple[float, float]]
     return left
 
 
-def source(agent: int, begin: float, seconds: float, seen: Sequence[tuple[float, float]]) -> sync.Source:
+def expected_source(agent: int, begin: float, seconds: float, seen: Sequence[tuple[float, float]]) -> sync.ExpectedSource:
     instants = [begin + number / FPS for number in range(round(seconds * FPS))]
-    return sync.Source(agent, instants, begin + seconds, seen)
+    return sync.ExpectedSource(agent, instants, begin + seconds, seen)
 
 
-def check(made: Muxed, sources: Sequence[sync.Source], paused: Spans = ()) -> None:
+def check_pictures(made: MuxedFile, sources: Sequence[sync.ExpectedSource], paused: Spans = ()) -> None:
     """Every picture is the one that its source shows at that time, and black where none is, within the rounding of a source
     whose times are whole milliseconds. While the recording was paused, nothing else than black is seen, within a tick."""
     assert sync.picture_error(made.path, T0, SECONDS, sources) <= 0.001
-    assert sync.sound_error(made.path, T0, SECONDS) <= sync.PIP_TOLERANCE
+    assert sync.sound_error(made.path, T0, SECONDS) <= sync.PIP_TOLERANCE_SECONDS
     assert {kind: round(one.seconds, 1) for kind, one in sync.streams(made.path).items()} == {"video": 20.0, "audio": 20.0}
-    pictures = read_pictures(made.path)
+    pictures = read_frames(made.path)
     ends = [*(one.pts for one in pictures[1:]), SECONDS]
     for begin, until in paused:
         end = SECONDS if until is None else min(until, SECONDS)
         seen = [(one.pts, last) for one, last in zip(pictures, ends, strict=True) if not one.black]
-        assert [one for one in seen if one[0] < end - TICK and one[1] > begin + TICK] == []
+        assert [one for one in seen if one[0] < end - TICK_SECONDS and one[1] > begin + TICK_SECONDS] == []
 
 
 @pytest.mark.parametrize("pause", PAUSES)
@@ -113,57 +113,57 @@ def test_the_picture_is_black_exactly_while_the_recording_was_paused(
     tmp_path: Path, audio: Path, kind: str, pause: str
 ) -> None:
     spans = PAUSES[pause]
-    made = mux(tmp_path, audio, [screen(tmp_path, 0.5, 19, 1, *SOURCES[kind])], spans)
-    check(made, [source(1, 0.5, 19, outside(spans, 0.5, 19.5))], spans)
-    told = made.timeline.facts()["paused"]
+    made = mux_paused(tmp_path, audio, [create_screen(tmp_path, 0.5, 19, 1, *SOURCES[kind])], spans)
+    check_pictures(made, [expected_source(1, 0.5, 19, unpaused_spans(spans, 0.5, 19.5))], spans)
+    told = made.timeline.journal_facts()["paused"]
     assert [(one["begin"], one["end"]) for one in told] == [(begin, min(end or SECONDS, SECONDS)) for begin, end in spans]
     assert made.paused == round(sum(one["end"] - one["begin"] for one in told) * 1e6)
     assert made.padding >= made.paused
 
 
 def test_the_frame_in_effect_at_the_resume_is_shown_from_then_on(tmp_path: Path, audio: Path) -> None:
-    made = mux(tmp_path, audio, [screen(tmp_path, 0, 20)], [(5.033, 8.471)])
-    first = next(one for one in read_pictures(made.path) if one.pts > 5.033 and not one.black)
-    assert abs(first.pts - 8.471) <= TICK
-    assert first.instant == round((T0.timestamp() + 8.4) * 1000) % sync.INSTANTS
+    made = mux_paused(tmp_path, audio, [create_screen(tmp_path, 0, 20)], [(5.033, 8.471)])
+    first = next(one for one in read_frames(made.path) if one.pts > 5.033 and not one.black)
+    assert abs(first.pts - 8.471) <= TICK_SECONDS
+    assert first.instant == round((T0.timestamp() + 8.4) * 1000) % sync.INSTANT_MODULUS
 
 
 @pytest.mark.parametrize("kind", ["copied", "re-encoded"])
 def test_pauses_hold_for_every_screen_of_a_call(tmp_path: Path, audio: Path, kind: str) -> None:
     spans = [(4.5, 7.25), (12, 13.01)]
-    screens = [screen(tmp_path, 0, 10, 1), screen(tmp_path, 10, 10, 2, *SOURCES[kind])]
-    made = mux(tmp_path, audio, screens, spans)
-    check(made, [source(1, 0, 10, outside(spans, 0, 10)), source(2, 10, 10, outside(spans, 10, 20))], spans)
+    screens = [create_screen(tmp_path, 0, 10, 1), create_screen(tmp_path, 10, 10, 2, *SOURCES[kind])]
+    made = mux_paused(tmp_path, audio, screens, spans)
+    check_pictures(made, [expected_source(1, 0, 10, unpaused_spans(spans, 0, 10)), expected_source(2, 10, 10, unpaused_spans(spans, 10, 20))], spans)
 
 
 def test_a_call_that_was_paused_all_the_time_is_black(tmp_path: Path, audio: Path) -> None:
-    made = mux(tmp_path, audio, [screen(tmp_path, 0, 20)], [(0, None)])
-    pictures = read_pictures(made.path)
+    made = mux_paused(tmp_path, audio, [create_screen(tmp_path, 0, 20)], [(0, None)])
+    pictures = read_frames(made.path)
     assert pictures and all(one.black for one in pictures)
-    assert sync.sound_error(made.path, T0, SECONDS) <= sync.PIP_TOLERANCE
+    assert sync.sound_error(made.path, T0, SECONDS) <= sync.PIP_TOLERANCE_SECONDS
     assert made.paused == made.padding == made.length
 
 
 def test_a_screen_that_is_seen_only_while_the_recording_was_paused_is_not_seen(tmp_path: Path, audio: Path) -> None:
-    screens = [screen(tmp_path, 0, 10, 1), screen(tmp_path, 12, 3, 2)]
-    made = mux(tmp_path, audio, screens, [(11, 16)])
-    check(made, [source(1, 0, 10, [(0, 10)])], [(11, 16)])
+    screens = [create_screen(tmp_path, 0, 10, 1), create_screen(tmp_path, 12, 3, 2)]
+    made = mux_paused(tmp_path, audio, screens, [(11, 16)])
+    check_pictures(made, [expected_source(1, 0, 10, [(0, 10)])], [(11, 16)])
 
 
 def test_pauses_hold_when_everything_is_encoded_again(tmp_path: Path, audio: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    execute, calls = Engine.execute, []
+    execute, calls = MediaEngine.execute_plan, []
 
-    def fail_once(self: Engine, plan: object, folder: Path) -> Muxed:
+    def fail_once(self: MediaEngine, plan: object, folder: Path) -> MuxedFile:
         calls.append(plan)
         if len(calls) == 1:
             raise MediaError("made up")
         return execute(self, plan, folder)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Engine, "execute", fail_once)
+    monkeypatch.setattr(MediaEngine, "execute_plan", fail_once)
     spans = [(5.033, 8.471)]
-    made = mux(tmp_path, audio, [screen(tmp_path, 0, 20)], spans)
+    made = mux_paused(tmp_path, audio, [create_screen(tmp_path, 0, 20)], spans)
     assert len(calls) == 2
-    check(made, [source(1, 0, 20, outside(spans, 0, 20))], spans)
+    check_pictures(made, [expected_source(1, 0, 20, unpaused_spans(spans, 0, 20))], spans)
 
 
 NESTED = {
@@ -172,7 +172,7 @@ NESTED = {
     "one after the other": [(0, 20), (3, 4), (9.4, 4.3)],
     "later than its neighbour": [(1, 17), (4, 6), (7, 6)],
 }
-SHOWN = {
+SHOWN_SPANS = {
     "one": [[(0, 5), (8, 20)], [(5, 8)]],
     "two, one in the other": [[(0, 3), (15, 20)], [(3, 5), (9, 15)], [(5, 9)]],
     "one after the other": [[(0, 3), (7, 9.4), (13.7, 20)], [(3, 7)], [(9.4, 13.7)]],
@@ -184,17 +184,17 @@ SHOWN = {
 @pytest.mark.parametrize("layout", NESTED)
 def test_a_screen_is_shown_again_where_one_inside_it_ends(tmp_path: Path, audio: Path, layout: str, kind: str) -> None:
     parts = NESTED[layout]
-    screens = [screen(tmp_path, *part, number, *SOURCES[kind]) for number, part in enumerate(parts, start=1)]
-    made = mux(tmp_path, audio, screens)
-    check(made, [source(number, *part, SHOWN[layout][number - 1]) for number, part in enumerate(parts, start=1)])
-    covered = {at for spans in SHOWN[layout] for begin, end in spans for at in range(round(begin * 10), round(end * 10))}
+    screens = [create_screen(tmp_path, *part, number, *SOURCES[kind]) for number, part in enumerate(parts, start=1)]
+    made = mux_paused(tmp_path, audio, screens)
+    check_pictures(made, [expected_source(number, *part, SHOWN_SPANS[layout][number - 1]) for number, part in enumerate(parts, start=1)])
+    covered = {at for spans in SHOWN_SPANS[layout] for begin, end in spans for at in range(round(begin * 10), round(end * 10))}
     assert made.padding == round((SECONDS - len(covered) / 10) * 1e6)
 
 
 def test_the_picture_is_the_one_of_plain_ffmpeg(tmp_path: Path, audio: Path) -> None:
     """A reference that is made by nothing but ffmpeg: a black canvas with the screens over it, black again while paused."""
-    screens = [screen(tmp_path, 0, 20, 1), screen(tmp_path, 5, 6, 2)]
-    made = mux(tmp_path, audio, screens, [(3.05, 4), (9.5, 12.35)])
+    screens = [create_screen(tmp_path, 0, 20, 1), create_screen(tmp_path, 5, 6, 2)]
+    made = mux_paused(tmp_path, audio, screens, [(3.05, 4), (9.5, 12.35)])
     reference = tmp_path / "reference.mp4"
     graph = (
         "[1:v]setpts=PTS+5/TB[late];[0:v][late]overlay=eof_action=pass,tpad=stop=1:stop_mode=clone,fps=200[both];"
@@ -202,8 +202,8 @@ def test_the_picture_is_the_one_of_plain_ffmpeg(tmp_path: Path, audio: Path) -> 
     )
     inputs = [part for one in screens for part in ("-i", str(one.path))]
     subprocess.run(["ffmpeg", "-v", "error", *inputs, "-filter_complex", graph, str(reference)], check=True)
-    wanted = sorted(read_pictures(reference), key=lambda one: one.pts)
-    for picture in read_pictures(made.path):
+    wanted = sorted(read_frames(reference), key=lambda one: one.pts)
+    for picture in read_frames(made.path):
         middle = picture.pts + 0.004
         seen = max((one for one in wanted if one.pts <= middle), key=lambda one: one.pts)
         assert (picture.black, picture.instant, picture.agent) == (seen.black, seen.instant, seen.agent), picture.pts

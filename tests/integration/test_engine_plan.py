@@ -6,45 +6,45 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from tests.support.kinds import SECONDS, SIZE, T0, make_audio
-from tests.support.tools import tools
+from tests.support.kinds import CALL_SECONDS, SIZE, T0, make_audio
+from tests.support.tools import tested_tools
 
 from muxer.activity import Activity
 from muxer.errors import MediaError
 from muxer.gir.models import MediaFile
 from muxer.lab.media import make_screen
 from muxer.media import engine as engine_module
-from muxer.media.engine import Engine, Input
+from muxer.media.engine import MediaEngine, MediaInput
 from muxer.media.plan import Plan
 from muxer.media.timeline import Overlap
-from muxer.process import Runner, noted
+from muxer.process import Runner, record_commands
 from muxer.selection import MuxTarget
 
-TARGET = MuxTarget("call", "", "alice", MediaFile.read({}), ())
+TARGET = MuxTarget("call", "", "alice", MediaFile.from_json({}), ())
 
 
 @pytest.fixture(scope="module")
-def sources(tmp_path_factory: pytest.TempPathFactory) -> tuple[Input, list[Input]]:
+def sources(tmp_path_factory: pytest.TempPathFactory) -> tuple[MediaInput, list[MediaInput]]:
     """Screen files of which one begins before the call, that overlap by two seconds, and leave a gap at the end."""
     folder = tmp_path_factory.mktemp("sources")
-    make_audio(folder / "call.mp3", T0, SECONDS)
+    make_audio(folder / "call.mp3", T0, CALL_SECONDS)
     make_screen(folder / "first.mp4", T0 - timedelta(seconds=1), 4, size=SIZE)
     make_screen(folder / "second.mp4", T0 + timedelta(seconds=1), 3, size=SIZE)
     screens = [
-        Input(folder / "first.mp4", "first", T0 - timedelta(seconds=1)),
-        Input(folder / "second.mp4", "second", T0 + timedelta(seconds=1)),
+        MediaInput(folder / "first.mp4", "first", T0 - timedelta(seconds=1)),
+        MediaInput(folder / "second.mp4", "second", T0 + timedelta(seconds=1)),
     ]
-    return Input(folder / "call.mp3", "call", T0), screens
+    return MediaInput(folder / "call.mp3", "call", T0), screens
 
 
 @pytest.fixture
-def engine() -> Engine:
-    return Engine(tools(), Runner(), tolerance=1.0, slice_ms=5000, audio_codec="copy")
+def engine() -> MediaEngine:
+    return MediaEngine(tested_tools(), Runner(), tolerance=1.0, slice_ms=5000, audio_codec="copy")
 
 
-def planned(engine: Engine, sources: tuple[Input, list[Input]], folder: Path) -> Plan:
+def plan_sources(engine: MediaEngine, sources: tuple[MediaInput, list[MediaInput]], folder: Path) -> Plan:
     folder.mkdir(exist_ok=True)
-    return engine.plan(*sources, folder)
+    return engine.plan_mux(*sources, folder)
 
 
 def without_moment(command: tuple[str, ...]) -> list[str]:
@@ -57,72 +57,72 @@ def without_moment(command: tuple[str, ...]) -> list[str]:
 
 
 def test_the_commands_of_the_plan_are_those_that_run(
-    engine: Engine, sources: tuple[Input, list[Input]], tmp_path: Path
+    engine: MediaEngine, sources: tuple[MediaInput, list[MediaInput]], tmp_path: Path
 ) -> None:
-    plan = planned(engine, sources, tmp_path)
-    with noted() as ran:
-        muxed = engine.execute(plan, tmp_path)
+    plan = plan_sources(engine, sources, tmp_path)
+    with record_commands() as ran:
+        muxed = engine.execute_plan(plan, tmp_path)
     wanted = [*plan.sources.commands, *ran]
-    assert [without_moment(one) for one in plan.commands] == [without_moment(one) for one in wanted]
+    assert [without_moment(one) for one in plan.all_commands] == [without_moment(one) for one in wanted]
     assert [bool({"lavfi", "libx264", "framecrc"} & {*one}) for one in wanted].count(True) == 3
-    assert (muxed.reasons, muxed.padding, muxed.timeline) == (plan.reasons, plan.padding, plan.timeline)
+    assert (muxed.reasons, muxed.padding, muxed.timeline) == (plan.encode_reasons, plan.padding_us, plan.mux_timeline)
 
 
 def test_nothing_is_made_while_it_is_planned(
-    engine: Engine, sources: tuple[Input, list[Input]], tmp_path: Path
+    engine: MediaEngine, sources: tuple[MediaInput, list[MediaInput]], tmp_path: Path
 ) -> None:
-    planned(engine, sources, tmp_path)
+    plan_sources(engine, sources, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_plan_tells_the_overlap_and_that_the_earlier_file_is_truncated(
-    engine: Engine, sources: tuple[Input, list[Input]], tmp_path: Path
+    engine: MediaEngine, sources: tuple[MediaInput, list[MediaInput]], tmp_path: Path
 ) -> None:
-    plan = planned(engine, sources, tmp_path)
+    plan = plan_sources(engine, sources, tmp_path)
     assert plan.sources.overlaps == (Overlap(0, 1, 2_000_000, tolerated=False),)
-    assert plan.reasons == ("no key frame in the stretch",)
+    assert plan.encode_reasons == ("no key frame in the stretch",)
 
 
-def test_encoders_print_how_far_they_are(engine: Engine, sources: tuple[Input, list[Input]], tmp_path: Path) -> None:
-    [command] = planned(engine, sources, tmp_path).encoders.values()
+def test_encoders_print_how_far_they_are(engine: MediaEngine, sources: tuple[MediaInput, list[MediaInput]], tmp_path: Path) -> None:
+    [command] = plan_sources(engine, sources, tmp_path).encoders.values()
     assert b"out_time_us=" in Runner().run(command, timeout=60)
 
 
 def test_how_far_it_is_ends_at_the_whole_and_never_goes_back(
-    engine: Engine, sources: tuple[Input, list[Input]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    engine: MediaEngine, sources: tuple[MediaInput, list[MediaInput]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     activity, seen = Activity(), []
-    late = [Input(sources[1][0].path, "late", T0 - timedelta(milliseconds=1500)), sources[1][1]]
-    advance = engine_module.activity.advance
+    late = [MediaInput(sources[1][0].path, "late", T0 - timedelta(milliseconds=1500)), sources[1][1]]
+    advance = engine_module.activity.add_progress
 
-    def followed(amount: int) -> None:
+    def record_progress(amount: int) -> None:
         advance(amount)
-        [running] = activity.snapshot().running
+        [running] = activity.take_snapshot().running
         seen.append(running)
 
-    monkeypatch.setattr(engine_module.activity, "advance", followed)
-    with activity.job(TARGET):
-        plan = engine.plan(sources[0], late, tmp_path)
-        engine.execute(plan, tmp_path)
+    monkeypatch.setattr(engine_module.activity, "add_progress", record_progress)
+    with activity.track_target(TARGET):
+        plan = engine.plan_mux(sources[0], late, tmp_path)
+        engine.execute_plan(plan, tmp_path)
     assert plan.encoders
-    assert {one.total for one in seen} == {plan.work}
+    assert {one.total for one in seen} == {plan.work_us}
     assert [one.done for one in seen] == sorted(one.done for one in seen)
-    assert seen[-1].done == plan.work
-    assert any(0 < one.done < plan.work for one in seen), "nothing was told on the way"
+    assert seen[-1].done == plan.work_us
+    assert any(0 < one.done < plan.work_us for one in seen), "nothing was told on the way"
 
 
 def test_a_copy_that_fails_is_made_again_with_everything_encoded(
-    engine: Engine, sources: tuple[Input, list[Input]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    engine: MediaEngine, sources: tuple[MediaInput, list[MediaInput]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    execute, plans = engine.execute, []
+    execute, plans = engine.execute_plan, []
 
-    def once(plan: Plan, folder: Path) -> object:
+    def fail_once(plan: Plan, folder: Path) -> object:
         plans.append(plan)
         if len(plans) == 1:
             raise MediaError("made up")
         return execute(plan, folder)
 
-    monkeypatch.setattr(engine, "execute", once)
+    monkeypatch.setattr(engine, "execute_plan", fail_once)
     muxed = engine.mux(*sources, tmp_path)
     assert muxed.reasons == ("everything is re-encoded",)
     assert [len(plan.encoders) for plan in plans] == [1, 2]

@@ -11,25 +11,25 @@ from typing import IO, TypeVar
 
 import pytest
 from tests.support import kinds, sync
-from tests.support.kinds import SECONDS, SIZE, T0, ffmpeg, run
-from tests.support.tools import tools
+from tests.support.kinds import CALL_SECONDS, SIZE, T0, run_ffmpeg, run_program
+from tests.support.tools import tested_tools
 
 from muxer.lab.media import make_screen
-from muxer.media.engine import Engine, Input, Muxed
-from muxer.media.paddings import KEPT, Paddings
+from muxer.media.engine import MediaEngine, MediaInput, MuxedFile
+from muxer.media.paddings import MAX_SLICES, PaddingCache
 from muxer.process import Runner
 
 T = TypeVar("T")
 
 
-class Counter(Runner):
+class CountingRunner(Runner):
     """Remembers the programs that it runs."""
 
     def __init__(self) -> None:
         super().__init__()
         self.commands: list[list[str]] = []
 
-    def stream(
+    def run_streaming(
         self,
         command: Sequence[str | Path],
         consume: Callable[[IO[bytes]], T],
@@ -40,15 +40,15 @@ class Counter(Runner):
         hear: Callable[[bytes], bool] | None = None,
     ) -> T:
         self.commands.append([str(part) for part in command])
-        return super().stream(command, consume, timeout=timeout, cwd=cwd, complaint=complaint, hear=hear)
+        return super().run_streaming(command, consume, timeout=timeout, cwd=cwd, complaint=complaint, hear=hear)
 
     @property
-    def works(self) -> list[str]:
+    def command_kinds(self) -> list[str]:
         """What each program was run for."""
-        return [_work(command) for command in self.commands]
+        return [_command_kind(command) for command in self.commands]
 
 
-def _work(command: Sequence[str]) -> str:
+def _command_kind(command: Sequence[str]) -> str:
     if command[0].endswith("ffprobe"):
         return "probe"
     if "framecrc" in command:
@@ -67,7 +67,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def audio(folder: Path) -> Path:
-    kinds.make_audio(folder / "call.mp3", T0, SECONDS)
+    kinds.make_audio(folder / "call.mp3", T0, CALL_SECONDS)
     return folder / "call.mp3"
 
 
@@ -78,31 +78,31 @@ def screen(folder: Path) -> Path:
     return folder / "screen.mp4"
 
 
-def mux(
+def mux_files(
     folder: Path,
     audio: Path,
     screens: Sequence[tuple[Path, float]],
     *,
     runner: Runner | None = None,
-    paddings: Paddings | None = None,
+    paddings: PaddingCache | None = None,
     audio_codec: str = "copy",
-) -> Muxed:
+) -> MuxedFile:
     folder.mkdir(exist_ok=True)
-    engine = Engine(
-        tools(),
+    engine = MediaEngine(
+        tested_tools(),
         runner or Runner(),
         tolerance=2.0,
         slice_ms=5000,
         audio_codec=audio_codec,
         paddings=paddings,
     )
-    inputs = [Input(path, path.name, T0 + timedelta(seconds=begin)) for path, begin in screens]
-    return engine.mux(Input(audio, audio.name, T0), inputs, folder)
+    inputs = [MediaInput(path, path.name, T0 + timedelta(seconds=begin)) for path, begin in screens]
+    return engine.mux(MediaInput(audio, audio.name, T0), inputs, folder)
 
 
-def right(made: Muxed, *seen: tuple[float, float]) -> bool:
-    expected = [sync.Shown(begin, end, 1) for begin, end in seen]
-    assert sync.problems(made.path, T0, SECONDS, expected) == []
+def is_in_sync(made: MuxedFile, *seen: tuple[float, float]) -> bool:
+    expected = [sync.ExpectedScreen(begin, end, 1) for begin, end in seen]
+    assert sync.file_problems(made.path, T0, CALL_SECONDS, expected) == []
     return True
 
 
@@ -115,8 +115,8 @@ def test_the_result_is_one_picture_and_one_sound_with_the_call_s_channels(
     tmp_path: Path, screen: Path, codec: str, channels: int
 ) -> None:
     audio = tmp_path / "call.mp3"
-    kinds.make_audio(audio, T0, SECONDS, channels=channels)
-    made = mux(tmp_path, audio, [(screen, 1)], audio_codec=codec)
+    kinds.make_audio(audio, T0, CALL_SECONDS, channels=channels)
+    made = mux_files(tmp_path, audio, [(screen, 1)], audio_codec=codec)
     streams = sync.streams(made.path)
     assert {kind: stream.codec for kind, stream in streams.items()} == {
         "video": "h264",
@@ -124,28 +124,28 @@ def test_the_result_is_one_picture_and_one_sound_with_the_call_s_channels(
     }
     assert streams["audio"].channels == channels
     assert made.reasons == ()
-    assert right(made, (1, 5))
+    assert is_in_sync(made, (1, 5))
 
 
 def test_the_index_stands_in_front_and_the_time_is_the_audio_s_in_utc(tmp_path: Path, audio: Path, screen: Path) -> None:
-    engine = Engine(tools(), Runner(), tolerance=2.0, slice_ms=5000, audio_codec="copy")
+    engine = MediaEngine(tested_tools(), Runner(), tolerance=2.0, slice_ms=5000, audio_codec="copy")
     start = T0.astimezone(timezone(timedelta(hours=-5, minutes=-30)))
-    made = engine.mux(Input(audio, "call", start), [Input(screen, "screen", T0)], tmp_path)
+    made = engine.mux(MediaInput(audio, "call", start), [MediaInput(screen, "screen", T0)], tmp_path)
     content = made.path.read_bytes()
     assert content.index(b"moov") < content.index(b"mdat")
     assert [content.count(kind) for kind in (b"moov", b"mdat")] == [1, 1]
-    tags = run("ffprobe", "-v", "error", "-show_entries", "format_tags=creation_time", "-of", "csv=p=0", made.path)
+    tags = run_program("ffprobe", "-v", "error", "-show_entries", "format_tags=creation_time", "-of", "csv=p=0", made.path)
     assert tags.startswith("2026-03-01T09:00:00")
 
 
 def test_the_copied_sound_is_that_of_the_call_sample_for_sample(tmp_path: Path, audio: Path, screen: Path) -> None:
-    made = mux(tmp_path, audio, [(screen, 0)])
+    made = mux_files(tmp_path, audio, [(screen, 0)])
 
-    def decoded(path: Path) -> bytes:
-        ffmpeg("-i", path, "-map", "0:a", "-f", "s16le", tmp_path / "samples")
+    def decode_samples(path: Path) -> bytes:
+        run_ffmpeg("-i", path, "-map", "0:a", "-f", "s16le", tmp_path / "samples")
         return (tmp_path / "samples").read_bytes()
 
-    before, after = decoded(audio), decoded(made.path)
+    before, after = decode_samples(audio), decode_samples(made.path)
     # ffmpeg also plays the rest of the last packet, which the edit list cuts off.
     assert after.startswith(before)
     assert len(after) - len(before) < 4 * 576
@@ -158,36 +158,36 @@ def test_the_copied_sound_is_that_of_the_call_sample_for_sample(tmp_path: Path, 
 def test_a_plain_recording_takes_one_program_for_the_check_and_three_for_sound_that_is_no_mp3(
     tmp_path: Path, audio: Path, screen: Path, ending: str, programs: list[str]
 ) -> None:
-    long, call, runner = tmp_path / "long.mp4", tmp_path / f"call.{ending}", Counter()
-    make_screen(long, T0, SECONDS, size=SIZE)
-    ffmpeg("-i", audio, call)
-    made = mux(tmp_path / "job", call, [(long, 0)], runner=runner)
-    assert runner.works == programs
-    assert right(made, (0, SECONDS))
+    long, call, runner = tmp_path / "long.mp4", tmp_path / f"call.{ending}", CountingRunner()
+    make_screen(long, T0, CALL_SECONDS, size=SIZE)
+    run_ffmpeg("-i", audio, call)
+    made = mux_files(tmp_path / "job", call, [(long, 0)], runner=runner)
+    assert runner.command_kinds == programs
+    assert is_in_sync(made, (0, CALL_SECONDS))
 
 
 def test_a_kept_padding_slice_takes_no_program(tmp_path: Path, audio: Path, screen: Path) -> None:
     kept = tmp_path / "kept"
     kept.mkdir()
-    first, second = Counter(), Counter()
-    mux(tmp_path / "one", audio, [(screen, 1)], runner=first, paddings=Paddings(kept))
-    made = mux(tmp_path / "two", audio, [(screen, 1)], runner=second, paddings=Paddings(kept))
-    assert first.works == ["padding", "check"]
-    assert second.works == ["check"]
-    assert right(made, (1, 5))
+    first, second = CountingRunner(), CountingRunner()
+    mux_files(tmp_path / "one", audio, [(screen, 1)], runner=first, paddings=PaddingCache(kept))
+    made = mux_files(tmp_path / "two", audio, [(screen, 1)], runner=second, paddings=PaddingCache(kept))
+    assert first.command_kinds == ["padding", "check"]
+    assert second.command_kinds == ["check"]
+    assert is_in_sync(made, (1, 5))
 
 
 def test_only_a_head_between_key_frames_is_encoded(tmp_path: Path, audio: Path, screen: Path) -> None:
-    runner = Counter()
-    mux(tmp_path / "job", audio, [(screen, -1)], runner=runner)
-    assert sorted(runner.works) == ["check", "encode", "look", "padding"]
+    runner = CountingRunner()
+    mux_files(tmp_path / "job", audio, [(screen, -1)], runner=runner)
+    assert sorted(runner.command_kinds) == ["check", "encode", "look", "padding"]
 
 
 def test_a_source_that_is_not_plain_is_probed_once(tmp_path: Path, audio: Path, screen: Path) -> None:
-    other, runner = tmp_path / "other.mkv", Counter()
-    ffmpeg("-i", screen, "-c", "copy", other)
-    mux(tmp_path / "job", audio, [(other, 0)], runner=runner)
-    assert runner.works.count("probe") == 1
+    other, runner = tmp_path / "other.mkv", CountingRunner()
+    run_ffmpeg("-i", screen, "-c", "copy", other)
+    mux_files(tmp_path / "job", audio, [(other, 0)], runner=runner)
+    assert runner.command_kinds.count("probe") == 1
 
 
 # Padding slices
@@ -200,24 +200,24 @@ def test_recordings_of_equal_parameters_share_a_slice_and_others_do_not(
     kept.mkdir()
     make_screen(large, T0, 4, size=(640, 360))
     for number, path in enumerate((screen, screen, large)):
-        mux(tmp_path / str(number), audio, [(path, 1)], paddings=Paddings(kept))
+        mux_files(tmp_path / str(number), audio, [(path, 1)], paddings=PaddingCache(kept))
     assert len(list(kept.iterdir())) == 2
 
 
 def test_no_more_slices_are_kept_than_that_and_the_one_used_last_is_among_them(tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     kept.mkdir()
-    paddings, made = Paddings(kept), []
-    for number in range(KEPT + 10):
-        paddings.bring("first", tmp_path / "first.mp4", lambda path: path.write_text("first"))
-        paddings.bring(str(number), tmp_path / "slice.mp4", lambda path: made.append(path.write_text("other")))
-    assert len(list(kept.iterdir())) == KEPT
-    assert len(made) == KEPT + 10
-    paddings.bring("first", tmp_path / "again.mp4", lambda path: pytest.fail("it is kept"))
+    paddings, made = PaddingCache(kept), []
+    for number in range(MAX_SLICES + 10):
+        paddings.get_or_create("first", tmp_path / "first.mp4", lambda path: path.write_text("first"))
+        paddings.get_or_create(str(number), tmp_path / "slice.mp4", lambda path: made.append(path.write_text("other")))
+    assert len(list(kept.iterdir())) == MAX_SLICES
+    assert len(made) == MAX_SLICES + 10
+    paddings.get_or_create("first", tmp_path / "again.mp4", lambda path: pytest.fail("it is kept"))
     assert (tmp_path / "again.mp4").read_text() == "first"
 
 
-def _overwritten(content: bytes, begin: int, end: int) -> bytes:
+def _overwrite_bytes(content: bytes, begin: int, end: int) -> bytes:
     return content[:begin] + b"\x11" * (end - begin) + content[end:]
 
 
@@ -225,7 +225,7 @@ BREAKS: dict[str, Callable[[bytes], bytes]] = {
     "empty": lambda content: b"",
     "truncated": lambda content: content[: len(content) // 2],
     "noise": lambda content: bytes(range(256)) * 20,
-    "pictures overwritten": lambda content: _overwritten(content, 48, content.index(b"moov") - 4),
+    "pictures overwritten": lambda content: _overwrite_bytes(content, 48, content.index(b"moov") - 4),
 }
 
 
@@ -233,34 +233,34 @@ BREAKS: dict[str, Callable[[bytes], bytes]] = {
 def test_a_kept_slice_that_is_broken_is_made_anew(tmp_path: Path, audio: Path, screen: Path, how: str) -> None:
     kept = tmp_path / "kept"
     kept.mkdir()
-    mux(tmp_path / "one", audio, [(screen, 1)], paddings=Paddings(kept))
+    mux_files(tmp_path / "one", audio, [(screen, 1)], paddings=PaddingCache(kept))
     [slice_] = kept.iterdir()
     whole = slice_.read_bytes()
     slice_.write_bytes(BREAKS[how](whole))
-    made = mux(tmp_path / "two", audio, [(screen, 1)], paddings=Paddings(kept))
-    assert right(made, (1, 5))
+    made = mux_files(tmp_path / "two", audio, [(screen, 1)], paddings=PaddingCache(kept))
+    assert is_in_sync(made, (1, 5))
     assert made.reasons == (("everything is re-encoded",) if how == "pictures overwritten" else ())
-    mux(tmp_path / "three", audio, [(screen, 1)], paddings=Paddings(kept))
+    mux_files(tmp_path / "three", audio, [(screen, 1)], paddings=PaddingCache(kept))
     assert slice_.read_bytes() == whole
 
 
 def test_what_a_hard_kill_left_half_written_is_swept(tmp_path: Path) -> None:
     (tmp_path / "x.job.new").write_bytes(b"half")
     (tmp_path / "x.mp4").write_bytes(b"whole")
-    Paddings(tmp_path)
+    PaddingCache(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["x.mp4"]
 
 
 def test_two_threads_at_once_use_the_same_slices(tmp_path: Path, audio: Path, screen: Path) -> None:
     kept = tmp_path / "kept"
     kept.mkdir()
-    paddings, barrier = Paddings(kept), threading.Barrier(2)
+    paddings, barrier = PaddingCache(kept), threading.Barrier(2)
 
-    def job(number: int) -> Muxed:
+    def run_job(number: int) -> MuxedFile:
         barrier.wait(60)
-        return mux(tmp_path / str(number), audio, [(screen, 1)], paddings=paddings)
+        return mux_files(tmp_path / str(number), audio, [(screen, 1)], paddings=paddings)
 
     with ThreadPoolExecutor(2) as pool:
-        made = list(pool.map(job, range(2)))
-    assert all(right(one, (1, 5)) for one in made)
+        made = list(pool.map(run_job, range(2)))
+    assert all(is_in_sync(one, (1, 5)) for one in made)
     assert [path.suffix for path in kept.iterdir()] == [".mp4"]

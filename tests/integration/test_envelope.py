@@ -11,7 +11,7 @@ import pytest
 from muxer.crypto.envelope import Encryptor
 from muxer.errors import EncryptionError, MuxerError, ToolError
 from muxer.gir.rws import Certificate
-from muxer.lab.keys import recipients
+from muxer.lab.keys import load_recipients
 from muxer.process import Runner
 
 OPENSSL = shutil.which("openssl") or "openssl"
@@ -20,10 +20,10 @@ SIZES = [0, 1, 15, 16, 17, 4096, 70_000, 3_000_000]
 
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple:
-    return recipients(tmp_path_factory.mktemp("keys"), 3)
+    return load_recipients(tmp_path_factory.mktemp("keys"), 3)
 
 
-def decrypted(pem: str, cipher: Path, reader, folder: Path) -> bytes:
+def decrypt_file(pem: str, cipher: Path, reader, folder: Path) -> bytes:
     envelope = folder / "envelope.pem"
     envelope.write_text(pem)
     command = [OPENSSL, "cms", "-decrypt", "-binary", "-inform", "PEM", "-in", envelope, "-content", cipher]
@@ -36,15 +36,15 @@ def test_every_recipient_reads_the_very_bytes(keys: tuple, tmp_path: Path, size:
     clear, cipher = tmp_path / "clear.mp4", tmp_path / "clear.mp4.bin"
     content = (b"\r\n\0media\n" * (size // 9 + 1))[:size]
     clear.write_bytes(content)
-    pem = Encryptor(OPENSSL, Runner()).encrypt(clear, [Certificate(one.alias, one.pem) for one in keys], cipher)
+    pem = Encryptor(OPENSSL, Runner()).encrypt_file(clear, [Certificate(one.alias, one.pem) for one in keys], cipher)
     assert cipher.stat().st_size == (size // 16 + 1) * 16
-    assert all(decrypted(pem, cipher, reader, tmp_path) == content for reader in keys)
+    assert all(decrypt_file(pem, cipher, reader, tmp_path) == content for reader in keys)
 
 
 def test_the_form_is_that_of_call_recordings(keys: tuple, tmp_path: Path) -> None:
     clear, cipher = tmp_path / "clear.mp4", tmp_path / "clear.mp4.bin"
     clear.write_bytes(b"media" * 1000)
-    pem = Encryptor(OPENSSL, Runner()).encrypt(clear, [Certificate(one.alias, one.pem) for one in keys], cipher)
+    pem = Encryptor(OPENSSL, Runner()).encrypt_file(clear, [Certificate(one.alias, one.pem) for one in keys], cipher)
     lines = pem.splitlines()
     assert (lines[0], lines[-1]) == ("-----BEGIN PKCS7-----", "-----END PKCS7-----")
     assert max(map(len, lines)) == 64
@@ -64,30 +64,30 @@ def test_the_form_is_that_of_call_recordings(keys: tuple, tmp_path: Path) -> Non
 def test_a_stranger_cannot_read(keys: tuple, tmp_path: Path) -> None:
     clear, cipher = tmp_path / "clear.mp4", tmp_path / "cipher"
     clear.write_bytes(b"media")
-    pem = Encryptor(OPENSSL, Runner()).encrypt(clear, [Certificate("a", keys[0].pem)], cipher)
+    pem = Encryptor(OPENSSL, Runner()).encrypt_file(clear, [Certificate("a", keys[0].pem)], cipher)
     with pytest.raises(subprocess.CalledProcessError):
-        decrypted(pem, cipher, keys[1], tmp_path)
+        decrypt_file(pem, cipher, keys[1], tmp_path)
 
 
 def test_a_certificate_with_windows_line_ends_is_read(keys: tuple, tmp_path: Path) -> None:
     clear, cipher = tmp_path / "clear.mp4", tmp_path / "cipher"
     clear.write_bytes(b"media")
     windows = keys[0].pem.replace("\r\n", "\n").replace("\n", "\r\n")
-    pem = Encryptor(OPENSSL, Runner()).encrypt(clear, [Certificate("a", windows)], cipher)
-    assert decrypted(pem, cipher, keys[0], tmp_path) == b"media"
+    pem = Encryptor(OPENSSL, Runner()).encrypt_file(clear, [Certificate("a", windows)], cipher)
+    assert decrypt_file(pem, cipher, keys[0], tmp_path) == b"media"
 
 
 @pytest.mark.parametrize("pem", ["", "rubbish", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
 def test_an_unreadable_certificate_is_named(tmp_path: Path, pem: str) -> None:
     (tmp_path / "clear").write_bytes(b"media")
     with pytest.raises(EncryptionError, match="alias-7"):
-        Encryptor(OPENSSL, Runner()).encrypt(tmp_path / "clear", [Certificate("alias-7", pem)], tmp_path / "cipher")
+        Encryptor(OPENSSL, Runner()).encrypt_file(tmp_path / "clear", [Certificate("alias-7", pem)], tmp_path / "cipher")
 
 
 def test_without_a_certificate_nothing_is_made(tmp_path: Path) -> None:
     (tmp_path / "clear").write_bytes(b"media")
     with pytest.raises(EncryptionError):
-        Encryptor(OPENSSL, Runner()).encrypt(tmp_path / "clear", [], tmp_path / "cipher")
+        Encryptor(OPENSSL, Runner()).encrypt_file(tmp_path / "clear", [], tmp_path / "cipher")
     assert not (tmp_path / "cipher").exists()
 
 
@@ -97,7 +97,7 @@ def test_what_openssl_says_of_its_failure_is_told(keys: tuple, tmp_path: Path) -
     failing.chmod(0o755)
     (tmp_path / "clear").write_bytes(b"media")
     with pytest.raises(ToolError, match="on fire"):
-        Encryptor(str(failing), Runner()).encrypt(tmp_path / "clear", [Certificate("a", keys[0].pem)], tmp_path / "cipher")
+        Encryptor(str(failing), Runner()).encrypt_file(tmp_path / "clear", [Certificate("a", keys[0].pem)], tmp_path / "cipher")
 
 
 def test_a_ciphertext_of_the_wrong_length_is_caught(keys: tuple, tmp_path: Path) -> None:
@@ -107,4 +107,4 @@ def test_a_ciphertext_of_the_wrong_length_is_caught(keys: tuple, tmp_path: Path)
     shortened.chmod(0o755)
     (tmp_path / "clear").write_bytes(b"media" * 100)
     with pytest.raises(MuxerError, match="bytes"):
-        Encryptor(str(shortened), Runner()).encrypt(tmp_path / "clear", [Certificate("a", keys[0].pem)], tmp_path / "cipher")
+        Encryptor(str(shortened), Runner()).encrypt_file(tmp_path / "clear", [Certificate("a", keys[0].pem)], tmp_path / "cipher")

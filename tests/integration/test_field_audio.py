@@ -15,31 +15,31 @@ from pathlib import Path
 
 import pytest
 from tests.support import kinds, mp4, tones
-from tests.support.kinds import ffmpeg
-from tests.support.tones import SECONDS, joined, make_tones
-from tests.support.tools import is_other_build, seconds_decoded, tools
+from tests.support.kinds import run_ffmpeg
+from tests.support.tones import SECONDS, join_files, make_tones
+from tests.support.tools import is_other_build, decoded_seconds, tested_tools
 
 from muxer.errors import Code, MediaError
 from muxer.lab.media import make_screen
 from muxer.media import audio_encode
 from muxer.media.audio_decode import decode_audio
-from muxer.media.audio_encode import Source, check_encoded
-from muxer.media.engine import Engine, Input, Muxed
+from muxer.media.audio_encode import AudioSource, check_encoded
+from muxer.media.engine import MediaEngine, MediaInput, MuxedFile
 from muxer.media.mp3 import read_mp3
 from muxer.process import Runner
 
 T0 = datetime(2026, 3, 1, 9, 0, 0, tzinfo=UTC)
-ALL = tuple(range(SECONDS))
+ALL_TONES = tuple(range(SECONDS))
 BARE = ("-c:a", "libmp3lame", "-write_xing", "0", "-id3v2_version", "0")
 # The silence that the encoders of both parts add at a join.
-JOIN = 0.25
+JOIN_SECONDS = 0.25
 TAG = b"TAG" + bytes(125)
-APE = b"APETAGEX" + bytes.fromhex("d0070000 24000000 00000000 000000a0 0000000000000000") + b"\xff\xf3\x88\xc4"
-APE += b"APETAGEX" + bytes.fromhex("d0070000 24000000 00000000 00000080 0000000000000000")
+APE_TAG = b"APETAGEX" + bytes.fromhex("d0070000 24000000 00000000 000000a0 0000000000000000") + b"\xff\xf3\x88\xc4"
+APE_TAG += b"APETAGEX" + bytes.fromhex("d0070000 24000000 00000000 00000080 0000000000000000")
 
 
 @dataclass(frozen=True)
-class Kind:
+class CallKind:
     """How a call of a kind is made in a folder, and what its result has: the codec when it is copied, rate, channels, what
     is heard in each second (-1 for anything). It may be `longer` than the call by some seconds of what encoders add, and its
     level may differ by `softer` decibels."""
@@ -48,128 +48,128 @@ class Kind:
     codec: str = "aac"
     rate: int = 8000
     channels: int = 1
-    heard: tuple[int | None, ...] = ALL
+    heard: tuple[int | None, ...] = ALL_TONES
     longer: float = 0.12
     softer: float = 1.5
 
 
-def one(ending: str, *options: object, rate: int = 8000) -> Callable[[Path], Path]:
+def single_file(ending: str, *options: object, rate: int = 8000) -> Callable[[Path], Path]:
     return lambda folder: make_tones(folder / f"call.{ending}", *options, rate=rate)
 
 
-def parts(ending: str, *forms: tuple[object, ...], between: bytes = b"") -> Callable[[Path], Path]:
+def joined_files(ending: str, *forms: tuple[object, ...], between: bytes = b"") -> Callable[[Path], Path]:
     """A call of several files of equal length that were joined as they are."""
 
-    def make(folder: Path) -> Path:
+    def create_joined(folder: Path) -> Path:
         length = SECONDS // len(forms)
         made: list[bytes | Path] = []
         for number, options in enumerate(forms):
             path = folder / f"part-{number}.{ending}"
             made += [make_tones(path, *options, first=number * length, seconds=length, rate=48000), between]
-        return joined(folder / f"call.{ending}", *made)
+        return join_files(folder / f"call.{ending}", *made)
 
-    return make
+    return create_joined
 
 
-def copied(make: Callable[[Path], Path], ending: str, *options: object) -> Callable[[Path], Path]:
+def remuxed_file(make: Callable[[Path], Path], ending: str, *options: object) -> Callable[[Path], Path]:
     """A call in another container."""
 
-    def copy(folder: Path) -> Path:
-        ffmpeg("-i", make(folder), "-c", "copy", *options, folder / f"copied.{ending}")
+    def copy_file(folder: Path) -> Path:
+        run_ffmpeg("-i", make(folder), "-c", "copy", *options, folder / f"copied.{ending}")
         return folder / f"copied.{ending}"
 
-    return copy
+    return copy_file
 
 
-def damaged(make: Callable[[Path], Path], begin: float, end: float) -> Callable[[Path], Path]:
+def damaged_file(make: Callable[[Path], Path], begin: float, end: float) -> Callable[[Path], Path]:
     """A call of which a part of the packets is overwritten."""
 
-    def damage(folder: Path) -> Path:
+    def damage_packets(folder: Path) -> Path:
         path = make(folder)
         content = bytearray(path.read_bytes())
-        packets = mp4.packets(path, "a:0")
+        packets = mp4.read_packets(path, "a:0")
         for packet in packets[round(len(packets) * begin) : round(len(packets) * end)]:
             content[packet.pos : packet.pos + packet.size] = b"\xff" * packet.size
-        return joined(folder / f"damaged{path.suffix}", bytes(content))
+        return join_files(folder / f"damaged{path.suffix}", bytes(content))
 
-    return damage
+    return damage_packets
 
 
 LOW, HIGH = ("-ar", "8000"), ("-ar", "16000")
 MONO, STEREO = ("-ac", "1"), ("-af", "pan=stereo|c0=c0|c1=c0")
 AAC = ("-c:a", "aac")
 KINDS = {
-    "MP3, 8 then 16 kHz": Kind(parts("mp3", (*BARE, *LOW), (*BARE, *HIGH)), rate=16000, longer=2 * JOIN),
-    "MP3, 16 then 8 kHz": Kind(parts("mp3", (*BARE, *HIGH), (*BARE, *LOW)), rate=16000, longer=2 * JOIN),
-    "MP3, mono then stereo": Kind(parts("mp3", (*BARE, *LOW, *MONO), (*BARE, *LOW, *STEREO)), channels=2, longer=2 * JOIN),
-    "MP3, stereo then mono": Kind(parts("mp3", (*BARE, *LOW, *STEREO), (*BARE, *LOW, *MONO)), channels=2, longer=2 * JOIN),
-    "MP3, three forms, with Info frames and tags": Kind(
-        parts("mp3", (*HIGH, *STEREO), ("-ar", "44100", *MONO), (*LOW, *MONO), between=TAG),
+    "MP3, 8 then 16 kHz": CallKind(joined_files("mp3", (*BARE, *LOW), (*BARE, *HIGH)), rate=16000, longer=2 * JOIN_SECONDS),
+    "MP3, 16 then 8 kHz": CallKind(joined_files("mp3", (*BARE, *HIGH), (*BARE, *LOW)), rate=16000, longer=2 * JOIN_SECONDS),
+    "MP3, mono then stereo": CallKind(joined_files("mp3", (*BARE, *LOW, *MONO), (*BARE, *LOW, *STEREO)), channels=2, longer=2 * JOIN_SECONDS),
+    "MP3, stereo then mono": CallKind(joined_files("mp3", (*BARE, *LOW, *STEREO), (*BARE, *LOW, *MONO)), channels=2, longer=2 * JOIN_SECONDS),
+    "MP3, three forms, with Info frames and tags": CallKind(
+        joined_files("mp3", (*HIGH, *STEREO), ("-ar", "44100", *MONO), (*LOW, *MONO), between=TAG),
         rate=44100,
         channels=2,
-        longer=3 * JOIN,
+        longer=3 * JOIN_SECONDS,
     ),
-    "MP3, an ID3v1 tag between": Kind(parts("mp3", (*BARE, *HIGH), (*BARE, *HIGH), between=TAG), "mp3", 16000, longer=JOIN),
-    "MP3, an APE tag between": Kind(parts("mp3", (*BARE, *HIGH), (*BARE, *HIGH), between=APE), "mp3", 16000, longer=JOIN),
-    "MP3, Info frames between": Kind(parts("mp3", HIGH, HIGH, HIGH), "mp3", 16000, longer=2 * JOIN),
-    "MP3 in WAV": Kind(copied(one("mp3", *BARE, *HIGH), "wav"), "mp3", 16000),
-    "MP3 in WAV, 8 kHz": Kind(copied(one("mp3", *BARE, *LOW), "wav"), "mp3", longer=0.3),
-    "MP3 in Matroska": Kind(copied(one("mp3", *HIGH), "mka"), "mp3", 16000),
-    "MP3 in MP4": Kind(copied(one("mp3", *HIGH), "mp4"), "mp3", 16000),
-    "MP3 in AVI": Kind(copied(one("mp3", *BARE, "-ar", "44100"), "avi"), "mp3", 44100),
-    "MP3 in MPEG-TS": Kind(copied(one("mp3", *BARE, *HIGH), "ts"), "mp3", 16000),
-    "MP3 in FLV": Kind(copied(one("mp3", *BARE, "-ar", "44100"), "flv"), "mp3", 44100),
-    "MP3 in WAV, 8 then 16 kHz": Kind(
-        copied(parts("mp3", (*BARE, *LOW), (*BARE, *HIGH)), "wav"), rate=16000, longer=2 * JOIN
+    "MP3, an ID3v1 tag between": CallKind(joined_files("mp3", (*BARE, *HIGH), (*BARE, *HIGH), between=TAG), "mp3", 16000, longer=JOIN_SECONDS),
+    "MP3, an APE tag between": CallKind(joined_files("mp3", (*BARE, *HIGH), (*BARE, *HIGH), between=APE_TAG), "mp3", 16000, longer=JOIN_SECONDS),
+    "MP3, Info frames between": CallKind(joined_files("mp3", HIGH, HIGH, HIGH), "mp3", 16000, longer=2 * JOIN_SECONDS),
+    "MP3 in WAV": CallKind(remuxed_file(single_file("mp3", *BARE, *HIGH), "wav"), "mp3", 16000),
+    "MP3 in WAV, 8 kHz": CallKind(remuxed_file(single_file("mp3", *BARE, *LOW), "wav"), "mp3", longer=0.3),
+    "MP3 in Matroska": CallKind(remuxed_file(single_file("mp3", *HIGH), "mka"), "mp3", 16000),
+    "MP3 in MP4": CallKind(remuxed_file(single_file("mp3", *HIGH), "mp4"), "mp3", 16000),
+    "MP3 in AVI": CallKind(remuxed_file(single_file("mp3", *BARE, "-ar", "44100"), "avi"), "mp3", 44100),
+    "MP3 in MPEG-TS": CallKind(remuxed_file(single_file("mp3", *BARE, *HIGH), "ts"), "mp3", 16000),
+    "MP3 in FLV": CallKind(remuxed_file(single_file("mp3", *BARE, "-ar", "44100"), "flv"), "mp3", 44100),
+    "MP3 in WAV, 8 then 16 kHz": CallKind(
+        remuxed_file(joined_files("mp3", (*BARE, *LOW), (*BARE, *HIGH)), "wav"), rate=16000, longer=2 * JOIN_SECONDS
     ),
-    "ADTS": Kind(one("aac", *AAC, rate=16000), "aac", 16000),
-    "ADTS, 8 then 16 kHz": Kind(parts("aac", (*AAC, *LOW), (*AAC, *HIGH)), rate=16000, longer=JOIN + 0.3),
-    "ADTS, mono then stereo": Kind(parts("aac", (*AAC, *LOW, *MONO), (*AAC, *LOW, *STEREO)), channels=2, longer=2 * JOIN),
-    "M4A": Kind(one("m4a", *AAC), "aac"),
-    "M4A, ALAC": Kind(one("m4a", "-c:a", "alac")),
-    "M4A, a stretch damaged": Kind(
-        damaged(one("m4a", *AAC, rate=48000), 2.0 / 6, 2.4 / 6), "aac", 48000, heard=(0, 1, -1, 3, 4, 5)
+    "ADTS": CallKind(single_file("aac", *AAC, rate=16000), "aac", 16000),
+    "ADTS, 8 then 16 kHz": CallKind(joined_files("aac", (*AAC, *LOW), (*AAC, *HIGH)), rate=16000, longer=JOIN_SECONDS + 0.3),
+    "ADTS, mono then stereo": CallKind(joined_files("aac", (*AAC, *LOW, *MONO), (*AAC, *LOW, *STEREO)), channels=2, longer=2 * JOIN_SECONDS),
+    "M4A": CallKind(single_file("m4a", *AAC), "aac"),
+    "M4A, ALAC": CallKind(single_file("m4a", "-c:a", "alac")),
+    "M4A, a stretch damaged": CallKind(
+        damaged_file(single_file("m4a", *AAC, rate=48000), 2.0 / 6, 2.4 / 6), "aac", 48000, heard=(0, 1, -1, 3, 4, 5)
     ),
-    "Opus": Kind(one("ogg", "-c:a", "libopus"), "opus", 48000, longer=0.1),
-    "Opus, chained, mono then stereo": Kind(
-        parts("ogg", ("-c:a", "libopus", *MONO), ("-c:a", "libopus", *STEREO)), "opus", 48000
+    "Opus": CallKind(single_file("ogg", "-c:a", "libopus"), "opus", 48000, longer=0.1),
+    "Opus, chained, mono then stereo": CallKind(
+        joined_files("ogg", ("-c:a", "libopus", *MONO), ("-c:a", "libopus", *STEREO)), "opus", 48000
     ),
-    "Vorbis": Kind(one("ogg", "-c:a", "libvorbis", rate=16000), rate=16000),
-    "Vorbis, chained, 16 then 44.1 kHz": Kind(
-        parts("ogg", ("-c:a", "libvorbis", *HIGH), ("-c:a", "libvorbis", "-ar", "44100")), rate=44100
+    "Vorbis": CallKind(single_file("ogg", "-c:a", "libvorbis", rate=16000), rate=16000),
+    "Vorbis, chained, 16 then 44.1 kHz": CallKind(
+        joined_files("ogg", ("-c:a", "libvorbis", *HIGH), ("-c:a", "libvorbis", "-ar", "44100")), rate=44100
     ),
-    "Speex": Kind(one("spx", "-c:a", "libspeex"), softer=6),
-    "Speex, stereo": Kind(one("spx", "-c:a", "libspeex", *STEREO, rate=16000), rate=16000, channels=2, softer=6),
-    "FLAC": Kind(one("flac"), "flac"),
-    "FLAC in Ogg": Kind(one("ogg", "-c:a", "flac"), "flac"),
-    "CAF": Kind(one("caf", "-c:a", "pcm_s16be")),
-    "CAF, mu-law": Kind(one("caf", "-c:a", "pcm_mulaw")),
-    "AIFF": Kind(one("aiff")),
-    "AU": Kind(one("au", "-c:a", "pcm_mulaw")),
-    "W64": Kind(one("w64")),
-    "VOC": Kind(one("voc")),
-    "WavPack": Kind(one("wv")),
-    "AC-3": Kind(one("ac3", rate=48000), rate=48000),
-    "E-AC-3": Kind(one("eac3", rate=48000), rate=48000),
-    "FLV, AAC": Kind(one("flv", *AAC, rate=44100), "aac", 44100),
-    "FLV, Nellymoser": Kind(one("flv", "-c:a", "nellymoser"), heard=(0, 1, 2, 3, 4, -1), softer=11),
-    "FLV, Speex": Kind(one("flv", "-c:a", "libspeex", rate=16000), rate=16000, softer=6),
-    "MPEG-PS, MP2": Kind(one("mpg", "-c:a", "mp2", rate=48000), rate=48000),
-    "MPEG-PS, AC-3": Kind(one("vob", "-c:a", "ac3", rate=48000), rate=48000),
-    "MPEG-TS, AAC": Kind(one("ts", *AAC, rate=48000), "aac", 48000),
-    "MP2, 32 then 48 kHz": Kind(
-        parts("mp2", ("-c:a", "mp2", "-ar", "32000"), ("-c:a", "mp2", "-ar", "48000")), rate=48000, longer=2 * JOIN
+    "Speex": CallKind(single_file("spx", "-c:a", "libspeex"), softer=6),
+    "Speex, stereo": CallKind(single_file("spx", "-c:a", "libspeex", *STEREO, rate=16000), rate=16000, channels=2, softer=6),
+    "FLAC": CallKind(single_file("flac"), "flac"),
+    "FLAC in Ogg": CallKind(single_file("ogg", "-c:a", "flac"), "flac"),
+    "CAF": CallKind(single_file("caf", "-c:a", "pcm_s16be")),
+    "CAF, mu-law": CallKind(single_file("caf", "-c:a", "pcm_mulaw")),
+    "AIFF": CallKind(single_file("aiff")),
+    "AU": CallKind(single_file("au", "-c:a", "pcm_mulaw")),
+    "W64": CallKind(single_file("w64")),
+    "VOC": CallKind(single_file("voc")),
+    "WavPack": CallKind(single_file("wv")),
+    "AC-3": CallKind(single_file("ac3", rate=48000), rate=48000),
+    "E-AC-3": CallKind(single_file("eac3", rate=48000), rate=48000),
+    "FLV, AAC": CallKind(single_file("flv", *AAC, rate=44100), "aac", 44100),
+    "FLV, Nellymoser": CallKind(single_file("flv", "-c:a", "nellymoser"), heard=(0, 1, 2, 3, 4, -1), softer=11),
+    "FLV, Speex": CallKind(single_file("flv", "-c:a", "libspeex", rate=16000), rate=16000, softer=6),
+    "MPEG-PS, MP2": CallKind(single_file("mpg", "-c:a", "mp2", rate=48000), rate=48000),
+    "MPEG-PS, AC-3": CallKind(single_file("vob", "-c:a", "ac3", rate=48000), rate=48000),
+    "MPEG-TS, AAC": CallKind(single_file("ts", *AAC, rate=48000), "aac", 48000),
+    "MP2, 32 then 48 kHz": CallKind(
+        joined_files("mp2", ("-c:a", "mp2", "-ar", "32000"), ("-c:a", "mp2", "-ar", "48000")), rate=48000, longer=2 * JOIN_SECONDS
     ),
-    "AVI, PCM": Kind(one("avi", "-c:a", "pcm_s16le")),
-    "WMA": Kind(one("wma", rate=44100), rate=44100, longer=0.2),
-    "WAV, 24 bit, 96 kHz": Kind(one("wav", "-c:a", "pcm_s24le", rate=96000), rate=48000),
-    "WAV, six channels": Kind(one("wav", "-ac", "6", rate=48000), rate=48000, channels=6),
-    "WAV, 6 kHz": Kind(one("wav", rate=6000)),
-    "WAV, GSM": Kind(one("wav", "-c:a", "libgsm_ms"), softer=4),
-    "WAV, A-law": Kind(one("wav", "-c:a", "pcm_alaw")),
-    "WAV, ADPCM of Microsoft": Kind(one("wav", "-c:a", "adpcm_ms"), softer=3),
-    "WAV, G.726": Kind(one("wav", "-c:a", "g726"), softer=4),
-    "WAV, G.723.1": Kind(one("wav", "-c:a", "g723_1", "-b:a", "6300"), softer=9),
+    "AVI, PCM": CallKind(single_file("avi", "-c:a", "pcm_s16le")),
+    "WMA": CallKind(single_file("wma", rate=44100), rate=44100, longer=0.2),
+    "WAV, 24 bit, 96 kHz": CallKind(single_file("wav", "-c:a", "pcm_s24le", rate=96000), rate=48000),
+    "WAV, six channels": CallKind(single_file("wav", "-ac", "6", rate=48000), rate=48000, channels=6),
+    "WAV, 6 kHz": CallKind(single_file("wav", rate=6000)),
+    "WAV, GSM": CallKind(single_file("wav", "-c:a", "libgsm_ms"), softer=4),
+    "WAV, A-law": CallKind(single_file("wav", "-c:a", "pcm_alaw")),
+    "WAV, ADPCM of Microsoft": CallKind(single_file("wav", "-c:a", "adpcm_ms"), softer=3),
+    "WAV, G.726": CallKind(single_file("wav", "-c:a", "g726"), softer=4),
+    "WAV, G.723.1": CallKind(single_file("wav", "-c:a", "g723_1", "-b:a", "6300"), softer=9),
 }
 
 
@@ -180,10 +180,10 @@ def screen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def mux(folder: Path, call: Path, screen: Path, codec: str) -> Muxed:
+def mux_call(folder: Path, call: Path, screen: Path, codec: str) -> MuxedFile:
     (work := folder / "work").mkdir()
-    engine = Engine(tools(), Runner(), tolerance=2.0, slice_ms=5000, audio_codec=codec)
-    return engine.mux(Input(call, call.name, T0), [Input(screen, "screen", T0)], work)
+    engine = MediaEngine(tested_tools(), Runner(), tolerance=2.0, slice_ms=5000, audio_codec=codec)
+    return engine.mux(MediaInput(call, call.name, T0), [MediaInput(screen, "screen", T0)], work)
 
 
 @pytest.mark.parametrize("codec", ["copy", "aac"])
@@ -191,10 +191,10 @@ def mux(folder: Path, call: Path, screen: Path, codec: str) -> Muxed:
 def test_every_second_of_a_call_is_heard(tmp_path: Path, screen: Path, name: str, codec: str) -> None:
     kind = KINDS[name]
     call = kind.make(tmp_path)
-    if is_other_build() and seconds_decoded(call) > SECONDS + 1:
+    if is_other_build() and decoded_seconds(call) > SECONDS + 1:
         pytest.skip("this build of ffmpeg plays it at another speed")
-    made = mux(tmp_path, call, screen, codec)
-    stream = mp4.stream(made.path, ("codec_name", "sample_rate", "channels"), "a:0")
+    made = mux_call(tmp_path, call, screen, codec)
+    stream = mp4.stream_fields(made.path, ("codec_name", "sample_rate", "channels"), "a:0")
     if is_other_build() and "chained" in name:
         # Builds that do not read on at the join leave it to us, and nothing is copied then.
         kind = replace(kind, codec=stream["codec_name"], channels=int(stream["channels"]))
@@ -202,24 +202,24 @@ def test_every_second_of_a_call_is_heard(tmp_path: Path, screen: Path, name: str
     assert stream == {"codec_name": wanted, "sample_rate": str(kind.rate), "channels": str(kind.channels)}
     assert -0.1 <= made.length / 1e6 - SECONDS <= kind.longer
     for channel in range(kind.channels if kind.channels < 3 else 0):
-        samples = tones.decode(made.path, channel, kind.channels)
-        assert abs(len(samples) / tones.RATE - made.length / 1e6) < 0.15
-        found = tones.heard(samples[: tones.RATE * SECONDS])
-        if kind.longer < JOIN:
+        samples = tones.decode_channel(made.path, channel, kind.channels)
+        assert abs(len(samples) / tones.SAMPLE_RATE - made.length / 1e6) < 0.15
+        found = tones.tones_by_second(samples[: tones.SAMPLE_RATE * SECONDS])
+        if kind.longer < JOIN_SECONDS:
             wrong = [(a, b) for a, b in zip(found, kind.heard, strict=True) if b != -1 and a != b]
             assert not wrong, found
-        assert [one for one in tones.order(samples) if kind.heard[one] == one] == [one for one in kind.heard if one != -1]
-        levels = [tones.level(samples[n * tones.RATE : (n + 1) * tones.RATE]) for n in range(SECONDS)]
+        assert [one for one in tones.tone_order(samples) if kind.heard[one] == one] == [one for one in kind.heard if one != -1]
+        levels = [tones.level_db(samples[n * tones.SAMPLE_RATE : (n + 1) * tones.SAMPLE_RATE]) for n in range(SECONDS)]
         assert all(
-            abs(one - tones.LEVEL) < kind.softer for one, tone in zip(levels, kind.heard, strict=True) if tone != -1
+            abs(one - tones.TONE_LEVEL) < kind.softer for one, tone in zip(levels, kind.heard, strict=True) if tone != -1
         ), levels
 
 
 def test_a_call_of_which_more_than_a_tenth_cannot_be_decoded_is_refused(tmp_path: Path, screen: Path) -> None:
-    call = damaged(one("m4a", *AAC, rate=48000), 0.3, 0.7)(tmp_path)
+    call = damaged_file(single_file("m4a", *AAC, rate=48000), 0.3, 0.7)(tmp_path)
     with pytest.raises(MediaError, match="packets of the audio cannot be decoded") as caught:
-        mux(tmp_path, call, screen, "copy")
-    assert caught.value.code == Code.NO_SOUND
+        mux_call(tmp_path, call, screen, "copy")
+    assert caught.value.code == Code.NO_AUDIO
 
 
 # The comparison itself: results that differ from the call are caught
@@ -230,7 +230,7 @@ def call(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tones(tmp_path_factory.mktemp("call") / "call.wav", rate=16000)
 
 
-WRONG = {
+WRONG_FILTERS = {
     "a second is silent": ("-af", "volume=0:enable='between(t,3,4)'"),
     "one channel is silent": ("-af", "pan=stereo|c0=c0|c1=0*c0"),
     "a stretch has another rate": ("-af", "asetrate=8000,aresample=16000"),
@@ -243,43 +243,43 @@ WRONG = {
 }
 
 
-def compared(call: Path, result: Path) -> None:
-    source = Source(((call, decode_audio(tools(), Runner(), call, "wav")),))
-    check_encoded(tools(), Runner(), source, result)
+def check_audio(call: Path, result: Path) -> None:
+    source = AudioSource(((call, decode_audio(tested_tools(), Runner(), call, "wav")),))
+    check_encoded(tested_tools(), Runner(), source, result)
 
 
-@pytest.mark.parametrize("name", WRONG)
+@pytest.mark.parametrize("name", WRONG_FILTERS)
 def test_a_result_that_differs_from_the_call_is_caught(tmp_path: Path, call: Path, name: str) -> None:
-    ffmpeg("-i", call, "-c:a", "aac", right := tmp_path / "right.mp4")
-    compared(call, right)
-    ffmpeg("-i", call, *WRONG[name], "-c:a", "aac", wrong := tmp_path / "wrong.mp4")
+    run_ffmpeg("-i", call, "-c:a", "aac", right := tmp_path / "right.mp4")
+    check_audio(call, right)
+    run_ffmpeg("-i", call, *WRONG_FILTERS[name], "-c:a", "aac", wrong := tmp_path / "wrong.mp4")
     with pytest.raises(MediaError) as caught:
-        compared(call, wrong)
+        check_audio(call, wrong)
     assert caught.value.code == Code.NOT_VERIFIED
 
 
 def test_a_form_that_changes_within_the_result_is_caught(tmp_path: Path, call: Path) -> None:
-    changed = parts("aac", (*AAC, *HIGH), (*AAC, *LOW))(tmp_path)
+    changed = joined_files("aac", (*AAC, *HIGH), (*AAC, *LOW))(tmp_path)
     with pytest.raises(MediaError, match="and not 16000 Hz") as caught:
-        compared(call, changed)
+        check_audio(call, changed)
     assert caught.value.code == Code.NOT_VERIFIED
 
 
 def test_an_encoder_that_silences_a_second_is_not_believed(
     tmp_path: Path, screen: Path, call: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    real = audio_encode.encode_command
+    real = audio_encode.encode_audio_command
 
-    def silenced(*arguments: object) -> list[str]:
+    def silence_second(*arguments: object) -> list[str]:
         command = real(*arguments)  # type: ignore[arg-type]
         at = command.index("-af") + 1
         command[at] += ",volume=0:enable='between(t,2,3)'"
         return command
 
-    monkeypatch.setattr(audio_encode, "encode_command", silenced)
-    made = mux(tmp_path, call, screen, "copy")
+    monkeypatch.setattr(audio_encode, "encode_audio_command", silence_second)
+    made = mux_call(tmp_path, call, screen, "copy")
     assert "the audio is re-encoded again" in caplog.text
-    assert tones.heard(tones.decode(made.path)) == list(ALL)
+    assert tones.tones_by_second(tones.decode_channel(made.path)) == list(ALL_TONES)
 
 
 # Sources of any make
@@ -298,26 +298,26 @@ def test_joined_files_are_heard_as_each_of_them_alone(tmp_path: Path, screen: Pa
         make_tones(path, *BARE, *options, first=number, seconds=1 + chance.random(), rate=48000)
         forms.add((rate, channels))
         borders.append(len(wanted))
-        wanted.extend(tones.decode(path))
+        wanted.extend(tones.decode_channel(path))
         info = tmp_path / f"info-{number}.mp3"
         make_tones(info, *options, first=number, seconds=0.2, rate=48000)
         described = read_mp3(info)
         assert described is not None
         start = info.read_bytes()[: described.offsets[0]]
-        pieces += [chance.choice((b"", start)) if number else b"", path, chance.choice((b"", TAG, APE, TAG + APE, b"x" * 9))]
-    made = mux(tmp_path, joined(tmp_path / "call.mp3", *pieces), screen, chance.choice(("copy", "aac")))
-    stream = mp4.stream(made.path, ("sample_rate", "channels"), "a:0")
+        pieces += [chance.choice((b"", start)) if number else b"", path, chance.choice((b"", TAG, APE_TAG, TAG + APE_TAG, b"x" * 9))]
+    made = mux_call(tmp_path, join_files(tmp_path / "call.mp3", *pieces), screen, chance.choice(("copy", "aac")))
+    stream = mp4.stream_fields(made.path, ("sample_rate", "channels"), "a:0")
     assert stream == {"sample_rate": str(max(rate for rate, _ in forms)), "channels": str(max(n for _, n in forms))}
-    found = tones.decode(made.path)
-    assert abs(len(found) - len(wanted)) < 0.15 * tones.RATE
-    for begin in range(0, len(wanted) - tones.RATE, tones.RATE // 2):
-        levels = [tones.level(one[begin : begin + tones.RATE]) for one in (wanted, found)]
+    found = tones.decode_channel(made.path)
+    assert abs(len(found) - len(wanted)) < 0.15 * tones.SAMPLE_RATE
+    for begin in range(0, len(wanted) - tones.SAMPLE_RATE, tones.SAMPLE_RATE // 2):
+        levels = [tones.level_db(one[begin : begin + tones.SAMPLE_RATE]) for one in (wanted, found)]
         assert abs(levels[0] - levels[1]) < 2, (begin, levels)
-    step = tones.RATE // 4
-    expected = [tones.tone_of(wanted[begin : begin + step]) for begin in range(0, len(wanted) - step, step)]
+    step = tones.SAMPLE_RATE // 4
+    expected = [tones.tone_number(wanted[begin : begin + step]) for begin in range(0, len(wanted) - step, step)]
     for number in range(1, len(expected) - 1):
         begin = number * step
         # Next to a join the decoder starts anew, and what the encoder has put before a part is no tone (0.14 s at 8 kHz).
         near = any(abs(begin + step / 2 - border) < 1.6 * step for border in borders)
         if expected[number] != -1 and len(set(expected[number - 1 : number + 2])) == 1 and not near:
-            assert tones.tone_of(found[begin : begin + step]) == expected[number], begin
+            assert tones.tone_number(found[begin : begin + step]) == expected[number], begin

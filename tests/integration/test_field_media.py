@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 from tests.support import reference
-from tests.support.field import COPIED_DAMAGE, DAMAGED_AT, LENGTHS, REARRANGED, REFUSED, SCREENS, steps, turned
-from tests.support.kinds import PLAIN, SIZE, T0, ffmpeg
-from tests.support.tools import tools
+from tests.support.field import COPIED_DAMAGE, DAMAGED_AT, LENGTHS, REARRANGED, REFUSED, SCREENS, ffmpeg_steps, rotated_file
+from tests.support.kinds import PLAIN, SIZE, T0, run_ffmpeg
+from tests.support.tools import tested_tools
 
 from muxer.errors import MediaError
 from muxer.lab.media import make_audio, make_screen
-from muxer.media.engine import Engine, Input, Muxed
+from muxer.media.engine import MediaEngine, MediaInput, MuxedFile
 from muxer.process import Runner
 
 SECONDS, SCREEN_SECONDS = 6.0, 4.0
@@ -40,13 +40,13 @@ def base(folder: Path) -> Path:
     return folder / "base.mp4"
 
 
-def mux(folder: Path, audio: Path, *screens: tuple[Path, float], tolerance: float = 0.0) -> Muxed:
-    engine = Engine(tools(), Runner(), tolerance=tolerance, slice_ms=700, audio_codec="copy")
-    inputs = [Input(path, path.name, T0 + timedelta(seconds=begin)) for path, begin in screens]
-    return engine.mux(Input(audio, audio.name, T0), inputs, folder)
+def mux_screens(folder: Path, audio: Path, *screens: tuple[Path, float], tolerance: float = 0.0) -> MuxedFile:
+    engine = MediaEngine(tested_tools(), Runner(), tolerance=tolerance, slice_ms=700, audio_codec="copy")
+    inputs = [MediaInput(path, path.name, T0 + timedelta(seconds=begin)) for path, begin in screens]
+    return engine.mux(MediaInput(audio, audio.name, T0), inputs, folder)
 
 
-def check(made: Muxed, path: Path, begin: float, name: str) -> None:
+def check_result(made: MuxedFile, path: Path, begin: float, name: str) -> None:
     """Compare a result with its only source."""
     # A damaged frame is not shown: it is replaced by the one before. One that is copied is as each decoder makes it, and so
     # is what follows it. A decoder that runs ahead may come to damage behind a piece and complain: nothing is copied then.
@@ -54,19 +54,19 @@ def check(made: Muxed, path: Path, begin: float, name: str) -> None:
     strict = ("-err_detect", "explode") if "damaged" in name and not copied else ()
     if "joined" in name:
         # Their frames as ffmpeg makes them follow one another, in a file of one clock.
-        ffmpeg("-i", path, "-c:v", "ffv1", path.with_suffix(".mkv"))
+        run_ffmpeg("-i", path, "-c:v", "ffv1", path.with_suffix(".mkv"))
         path = path.with_suffix(".mkv")
-    source = reference.film(path, reference.canvas_of(made.path), *strict)
+    source = reference.decode_film(path, reference.canvas_size(made.path), *strict)
     if name in REARRANGED:
-        source = REARRANGED[name](reference.film(path.with_name("made-0.mp4"), reference.canvas_of(made.path)))
+        source = REARRANGED[name](reference.decode_film(path.with_name("made-0.mp4"), reference.canvas_size(made.path)))
     [(_, start, length)] = made.timeline.screens
     # The last frame lasts as long as the file says, give or take a frame where it does not say so.
     assert abs(start / 1e6 + length / 1e6 - begin - LENGTHS.get(name, SCREEN_SECONDS)) <= 0.21
-    shown = reference.Shown(source, begin - reference.clock_of(path, source)[0], start / 1e6, (start + length) / 1e6)
+    shown = reference.ShownSource(source, begin - reference.packet_clock(path, source)[0], start / 1e6, (start + length) / 1e6)
     # A gap that is shorter than a frame is no gap.
     gap = 1.0 if "frame a second" in name else 0.1
     unjudged = [(begin + DAMAGED_AT, begin + SCREEN_SECONDS)] if copied else []
-    found = reference.problems(reference.film(made.path), [shown], SECONDS, shortest_gap=gap, unjudged=unjudged)
+    found = reference.film_problems(reference.decode_film(made.path), [shown], SECONDS, shortest_gap=gap, unjudged=unjudged)
     assert found == []
 
 
@@ -76,7 +76,7 @@ def test_a_screen_of_the_field_is_seen_as_plain_ffmpeg_shows_it(tmp_path: Path, 
     for begin in BEGINS:
         job = tmp_path / str(begin)
         job.mkdir()
-        check(mux(job, audio, (path, begin)), path, begin, name)
+        check_result(mux_screens(job, audio, (path, begin)), path, begin, name)
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -86,7 +86,7 @@ def test_a_screen_that_cannot_be_muxed_is_refused_with_one_clear_message(
     recipe, message = REFUSED[name]
     path = recipe(tmp_path, base)
     with pytest.raises(MediaError) as refused:
-        mux(tmp_path, audio, (path, 0.35))
+        mux_screens(tmp_path, audio, (path, 0.35))
     assert str(refused.value).startswith(f"{path.name}: ") and message in str(refused.value)
     assert "\n" not in str(refused.value)
 
@@ -96,7 +96,7 @@ def test_damage_is_reported_with_its_place_and_count(
 ) -> None:
     path = SCREENS["damaged VP9, three frames"](tmp_path, base)
     with caplog.at_level(logging.WARNING):
-        mux(tmp_path, audio, (path, 0.35))
+        mux_screens(tmp_path, audio, (path, 0.35))
     assert re.search(r"\d+ of 40 frames are damaged, the first at 0\.50 s", caplog.text)
 
 
@@ -116,15 +116,15 @@ def test_screens_that_are_turned_in_different_ways_are_seen_as_players_show_each
     for number, turn in enumerate(TURNED_PAIRS[name]):
         place = tmp_path / str(number)
         place.mkdir()
-        plain = steps(("mp4", PLAIN))
-        paths.append((turned(plain, turn) if turn else plain)(place, base))
+        plain = ffmpeg_steps(("mp4", PLAIN))
+        paths.append((rotated_file(plain, turn) if turn else plain)(place, base))
     begins = (-1.55, 3.2)
-    made = mux(tmp_path, audio, *zip(paths, begins, strict=True))
-    canvas = reference.canvas_of(made.path)
+    made = mux_screens(tmp_path, audio, *zip(paths, begins, strict=True))
+    canvas = reference.canvas_size(made.path)
     shown = [
-        reference.Shown(reference.film(path, canvas), begin, begin, begin + SCREEN_SECONDS)
+        reference.ShownSource(reference.decode_film(path, canvas), begin, begin, begin + SCREEN_SECONDS)
         for path, begin in zip(paths, begins, strict=True)
     ]
-    assert reference.problems(reference.film(made.path), shown, SECONDS) == []
+    assert reference.film_problems(reference.decode_film(made.path), shown, SECONDS) == []
     # What can be copied is: the frames of one of them at least, when they fill the canvas.
     assert name == "one turned" or any(piece.reason is None and piece.clip is not None for piece in made.timeline.pieces)

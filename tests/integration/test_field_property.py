@@ -13,21 +13,21 @@ from pathlib import Path
 
 import pytest
 from tests.support import reference
-from tests.support.field import HEVC, MPEG4, TURNS, VP9, Edit, Recipe, damaged, edited, steps, turned
+from tests.support.field import HEVC, MPEG4, ROTATIONS, VP9, EditEntry, Recipe, damaged_file, edited_file, ffmpeg_steps, rotated_file
 from tests.support.kinds import B_FRAMES, COPY, PLAIN, T0
 from tests.support.sync import streams
-from tests.support.tools import tools
+from tests.support.tools import tested_tools
 
 from muxer.lab.media import make_audio, make_screen
-from muxer.media.engine import Engine, Input
+from muxer.media.engine import MediaEngine, MediaInput
 from muxer.process import Runner
 
 SEEDS, FIRST = int(os.environ.get("FIELD_SEEDS", "12")), int(os.environ.get("FIELD_FIRST", "0"))
 SECONDS, SCREEN_SECONDS = 5.0, 3.0
 # What is shown for less than this may be left out (engine.MAX_FILLED).
-SHORT = 0.1
+SHORT_SECONDS = 0.1
 # Where an edit list may hold a frame.
-HOLD_AT = 1.0
+HOLD_AT_SECONDS = 1.0
 CODECS = {
     "H.264": (PLAIN, ("mp4", "mov", "mkv", "ts", "avi", "flv")),
     "H.264, B-frames": (B_FRAMES, ("mp4", "mov", "mkv", "ts", "flv")),
@@ -46,7 +46,7 @@ SIZES = ((320, 180), (240, 180), (322, 182))
 
 
 @dataclass(frozen=True)
-class Drawn:
+class DrawnScreen:
     """A screen file that was drawn: how it is made, when it begins, the length of its frames, whether it is damaged, and
     for how long an edit list holds the frame before :data:`HOLD_AT`."""
 
@@ -58,7 +58,7 @@ class Drawn:
     text: str
 
 
-def draw(dice: random.Random) -> Drawn:
+def draw_screen(dice: random.Random) -> DrawnScreen:
     codec = dice.choice([*CODECS])
     encoding, endings = CODECS[codec]
     ending, rate = dice.choice(endings), dice.choice(RATES)
@@ -79,22 +79,22 @@ def draw(dice: random.Random) -> Drawn:
     elif is_plain and dice.random() < 0.3:
         commands.append((f"tagged.{ending}", (*COPY, "-timecode", "10:00:00:00")))
         words.append("time code")
-    recipe, hold = steps(*commands), 0.0
+    recipe, hold = ffmpeg_steps(*commands), 0.0
     if len(commands) == 1 and codec == "H.264" and ending in ("mp4", "mov") and len(words) == 4 and dice.random() < 0.5:
         hold = dice.choice((0.3, 0.5, 1.1))
-        recipe = edited(recipe, Edit(HOLD_AT, 0), Edit(hold, None), Edit(10, HOLD_AT))
+        recipe = edited_file(recipe, EditEntry(HOLD_AT_SECONDS, 0), EditEntry(hold, None), EditEntry(10, HOLD_AT_SECONDS))
         words.append(f"held for {hold}")
     elif ending in ("mp4", "mov") and dice.random() < 0.3:
-        turn = dice.choice([*TURNS])
-        recipe = turned(recipe, turn)
+        turn = dice.choice([*ROTATIONS])
+        recipe = rotated_file(recipe, turn)
         words.append(turn)
     is_damaged = dice.random() < 0.15 and rate in ("10", "25") and codec in ("VP9", "H.265", "PNG", "Motion JPEG")
     if is_damaged:
-        recipe = damaged(recipe, dice.randrange(3, 20), skip=200 if codec == "Motion JPEG" else 12)
+        recipe = damaged_file(recipe, dice.randrange(3, 20), skip=200 if codec == "Motion JPEG" else 12)
         words.append("damaged")
     begin = round(dice.uniform(-2, 4.5), 3)
     top, _, bottom = rate.partition("/")
-    return Drawn(recipe, begin, int(bottom or 1) / int(top), is_damaged, hold, f"{', '.join(words)}, at {begin}")
+    return DrawnScreen(recipe, begin, int(bottom or 1) / int(top), is_damaged, hold, f"{', '.join(words)}, at {begin}")
 
 
 @pytest.fixture(scope="module")
@@ -123,38 +123,38 @@ def test_a_call_drawn_at_random_is_seen_as_plain_ffmpeg_shows_it(
     tmp_path: Path, audio: Path, bases: list[Path], seed: int
 ) -> None:
     dice = random.Random(seed)
-    drawn = [draw(dice) for _ in range(dice.choice((1, 1, 2, 2, 3)))]
+    drawn = [draw_screen(dice) for _ in range(dice.choice((1, 1, 2, 2, 3)))]
     # One screen at least shows something within the call.
-    drawn[0] = Drawn(drawn[0].recipe, dice.uniform(-1.5, 3), *tuple(vars(drawn[0]).values())[2:])
+    drawn[0] = DrawnScreen(drawn[0].recipe, dice.uniform(-1.5, 3), *tuple(vars(drawn[0]).values())[2:])
     print(*(one.text for one in drawn), sep="\n")
     paths, inputs = [], []
     for number, one in enumerate(drawn):
         place = tmp_path / str(number)
         place.mkdir()
         paths.append(one.recipe(place, bases[number]))
-        inputs.append(Input(paths[-1], f"screen {number}", T0 + timedelta(seconds=one.begin)))
-    if not all(reference.film(path).times for path in paths):
+        inputs.append(MediaInput(paths[-1], f"screen {number}", T0 + timedelta(seconds=one.begin)))
+    if not all(reference.decode_film(path).times for path in paths):
         pytest.skip("a file without any keyframe: there is nothing to see")
     job = tmp_path / "job"
     job.mkdir()
-    engine = Engine(tools(), Runner(), tolerance=0.0, slice_ms=700, audio_codec="copy")
-    made = engine.mux(Input(audio, audio.name, T0), inputs, job)
-    result = reference.film(made.path)
+    engine = MediaEngine(tested_tools(), Runner(), tolerance=0.0, slice_ms=700, audio_codec="copy")
+    made = engine.mux(MediaInput(audio, audio.name, T0), inputs, job)
+    result = reference.decode_film(made.path)
     shown, unjudged = [], []
     for one, path in zip(drawn, paths, strict=True):
         strict = ("-err_detect", "explode") if one.is_damaged else ()
         # What ffmpeg makes of an edit list with a pause is another thing: the reference is the file without it.
         path = path.with_name(path.name.removeprefix("edited-")) if one.hold else path
-        film = reference.film(path, reference.canvas_of(made.path), *strict)
-        first, key, last = reference.clock_of(path, film)
-        film = reference.held(film, HOLD_AT, one.hold)
+        film = reference.decode_film(path, reference.canvas_size(made.path), *strict)
+        first, key, last = reference.packet_clock(path, film)
+        film = reference.hold_frame(film, HOLD_AT_SECONDS, one.hold)
         # How long the last frame is shown, not every file says.
         end = one.begin + last - first + one.frame + one.hold
-        unjudged += [(end - 1.1 * one.frame, end + 1.1), (one.begin - max(one.frame, SHORT), one.begin + 0.002)]
+        unjudged += [(end - 1.1 * one.frame, end + 1.1), (one.begin - max(one.frame, SHORT_SECONDS), one.begin + 0.002)]
         if (late := max(film.times[0], key) - first) > 0.001:
             # Which of the frames around the first keyframe are worth showing, decoders do not agree upon.
             unjudged.append((one.begin, one.begin + late + 4 * one.frame))
-        shown.append(reference.Shown(film, one.begin - first, one.begin, end))
-    assert reference.problems(result, shown, SECONDS, shortest_gap=max(one.frame for one in drawn), unjudged=unjudged) == []
+        shown.append(reference.ShownSource(film, one.begin - first, one.begin, end))
+    assert reference.film_problems(result, shown, SECONDS, shortest_gap=max(one.frame for one in drawn), unjudged=unjudged) == []
     lengths = streams(made.path)
     assert all(abs(stream.seconds - SECONDS) <= 0.15 for stream in lengths.values())

@@ -5,28 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.support.crew import QUEUE, SECONDS, Crew, stopped
+from tests.support.crew import QUEUE, TIMEOUT_SECONDS, FleetProcesses, stop_processes
 from tests.support.daemon import wait_until
-from tests.support.disk import fill, small_disk
-from tests.support.line import Line
+from tests.support.disk import fill_disk, small_disk
+from tests.support.line import TcpProxy
 from tests.support.queues import VirtualHost
-from tests.support.stand_in import waiting
+from tests.support.stand_in import write_waiting
 
 from muxer.lab.cases import Case
 from muxer.lab.lab import Lab
 
 LANES = (QUEUE, f"{QUEUE}.today", f"{QUEUE}.backlog")
 # As many orders are given back in seconds as with the product's pauses in minutes.
-IMPATIENT = {
-    "muxer.fleet.line.ASK_SECONDS": 0.2,
-    "muxer.fleet.worker.LOCK_LOOK_SECONDS": 0.05,
-    "muxer.fleet.worker.RETURN_SECONDS": 0.05,
+SHORT_DELAYS = {
+    "muxer.fleet.line.TASK_TIMEOUT_SECONDS": 0.2,
+    "muxer.fleet.worker.LOCK_RETRY_INTERVAL": 0.05,
+    "muxer.fleet.worker.REDELIVERY_DELAY_SECONDS": 0.05,
     "muxer.fleet.connection.BLOCKED_SECONDS": 4.0,
-    "muxer.outages.FAILURES_IN_A_ROW": 1,
+    "muxer.outages.FAILURE_THRESHOLD": 1,
     "muxer.fleet.line.STUCK_SECONDS": 1.0,
     "muxer.fleet.held.SILENT_SECONDS": 2.0,
     "muxer.fleet.held.SETTLE_SECONDS": 2.0,
-    "muxer.fleet.held.LONGEST_GAP_SECONDS": 2.0,
+    "muxer.fleet.held.MAX_GAP_SECONDS": 2.0,
 }
 
 
@@ -37,40 +37,40 @@ def test_no_order_is_given_up_while_rabbitmq_lacks_memory(
     lab = make_lab()
     for case in (Case.PLAIN, Case.GAPS):
         lab.add_case(case)
-    options = {"processing__openssl": str(waiting(tmp_path)), "advanced__worker_threads": "1"}
-    with Crew(lab, vhost.url, constants=IMPATIENT, **options) as crew:
-        poller, worker = crew.poller(), crew.worker()
-        wait_until(lambda: crew.said("encrypt") or crew.said("mux done"), SECONDS, "a job", crew.log)
-        wait_until(lambda: sum(map(vhost.ready, LANES)) == 1, SECONDS, "the other order", crew.log)
-        vhost.node.evaluate("ok = vm_memory_monitor:set_vm_memory_high_watermark(0.00001)")
+    options = {"processing__openssl": str(write_waiting(tmp_path)), "advanced__worker_threads": "1"}
+    with FleetProcesses(lab, vhost.url, constants=SHORT_DELAYS, **options) as crew:
+        poller, worker = crew.start_poller(), crew.start_worker()
+        wait_until(lambda: crew.worker_lines("encrypt") or crew.worker_lines("mux done"), TIMEOUT_SECONDS, "a job", crew.log)
+        wait_until(lambda: sum(map(vhost.ready_count, LANES)) == 1, TIMEOUT_SECONDS, "the other order", crew.log)
+        vhost.node.evaluate_erlang("ok = vm_memory_monitor:set_vm_memory_high_watermark(0.00001)")
         try:
             (tmp_path / "go").touch()
-            wait_until(lambda: crew.said("RabbitMQ is out"), SECONDS, "the outage", crew.log)
-            wait_until(lambda: any("RabbitMQ is" in one for one in crew.tell("status")["trouble"]), SECONDS, "what is said")
+            wait_until(lambda: crew.worker_lines("RabbitMQ is out"), TIMEOUT_SECONDS, "the outage", crew.log)
+            wait_until(lambda: any("RabbitMQ is" in one for one in crew.run_json("status")["trouble"]), TIMEOUT_SECONDS, "what is said")
         finally:
-            vhost.node.evaluate("ok = vm_memory_monitor:set_vm_memory_high_watermark({absolute, 1000000000})")
-        wait_until(lambda: crew.tell("status")["targets"] == {"done": 2}, SECONDS, "the work", crew.log)
-        assert "lacks memory or disk" in crew.said("RabbitMQ is out")[0]["message"]
-        assert vhost.ready(f"{QUEUE}.XQ") == 0 and not crew.polled("the order for a file has vanished")
-        assert stopped(poller, worker) == [0, 0]
+            vhost.node.evaluate_erlang("ok = vm_memory_monitor:set_vm_memory_high_watermark({absolute, 1000000000})")
+        wait_until(lambda: crew.run_json("status")["targets"] == {"done": 2}, TIMEOUT_SECONDS, "the work", crew.log)
+        assert "lacks memory or disk" in crew.worker_lines("RabbitMQ is out")[0]["message"]
+        assert vhost.ready_count(f"{QUEUE}.XQ") == 0 and not crew.poller_lines("the order for a file has vanished")
+        assert stop_processes(poller, worker) == [0, 0]
 
 
 def test_a_worker_with_a_full_disk_says_so_and_stops_although_rabbitmq_is_silent(
     make_lab: Callable[..., Lab], vhost: VirtualHost, tmp_path: Path
 ) -> None:
-    with Line(vhost.node.port) as line, small_disk(tmp_path / "small", "20m") as disk:
+    with TcpProxy(vhost.node.port) as line, small_disk(tmp_path / "small", "20m") as disk:
         url = vhost.url_through(line.port)
-        fill(disk, leave=10_000_000)
-        with Crew(make_lab(), url, processing__temp_dir=str(disk), processing__min_free_megabytes="15") as crew:
-            poller, worker = crew.poller(), crew.worker()
-            wait_until(lambda: "temp_dir" in out_for_worker(crew), SECONDS, "what the worker tells", crew.log)
-            line.go_dead()
+        fill_disk(disk, leave=10_000_000)
+        with FleetProcesses(make_lab(), url, processing__temp_dir=str(disk), processing__min_free_megabytes="15") as crew:
+            poller, worker = crew.start_poller(), crew.start_worker()
+            wait_until(lambda: "temp_dir" in out_for_worker(crew), TIMEOUT_SECONDS, "what the worker tells", crew.log)
+            line.drop_silently()
             # Far less than RabbitMQ's heartbeat takes to be missed.
-            assert stopped(poller, worker, seconds=20) == [0, 0]
+            assert stop_processes(poller, worker, seconds=20) == [0, 0]
 
 
-def out_for_worker(crew: Crew) -> dict[str, str]:
+def out_for_worker(crew: FleetProcesses) -> dict[str, str]:
     """Return what is out for the first worker, as status says it."""
-    state = crew.tell("status")["state"]
+    state = crew.run_json("status")["state"]
     workers = state["fleet"]["workers"] if state else []
     return dict(workers[0]["out"]) if workers else {}

@@ -8,17 +8,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from tests.support.disk import KILOBYTE, fill, small_disk
-from tests.support.tools import tools
+from tests.support.disk import KILOBYTE, fill_disk, small_disk
+from tests.support.tools import tested_tools
 
 from muxer.crypto.envelope import Encryptor
 from muxer.errors import LocalResourceError
 from muxer.gir.rws import Certificate
-from muxer.lab.keys import recipients
+from muxer.lab.keys import load_recipients
 from muxer.lab.media import make_audio, make_screen
-from muxer.media.engine import Engine, Input, Muxed
+from muxer.media.engine import MediaEngine, MediaInput, MuxedFile
 from muxer.process import Runner
-from muxer.transfer import disk_errors
+from muxer.transfer import translate_disk_errors
 
 T0 = datetime(2026, 3, 1, 9, 0, 0, tzinfo=UTC)
 NO_SPACE = "(?i)no space left"
@@ -41,32 +41,32 @@ def disk(tmp_path: Path, sources: Path) -> Iterator[Path]:
         yield folder
 
 
-def mux(folder: Path) -> Muxed:
-    engine = Engine(tools(), Runner(), tolerance=2.0, slice_ms=5000, audio_codec="copy")
-    screen = Input(folder / "screen.mp4", "screen", T0 + timedelta(seconds=3))
-    with disk_errors(folder):
-        return engine.mux(Input(folder / "audio.mp3", "audio", T0), [screen], folder)
+def mux_files(folder: Path) -> MuxedFile:
+    engine = MediaEngine(tested_tools(), Runner(), tolerance=2.0, slice_ms=5000, audio_codec="copy")
+    screen = MediaInput(folder / "screen.mp4", "screen", T0 + timedelta(seconds=3))
+    with translate_disk_errors(folder):
+        return engine.mux(MediaInput(folder / "audio.mp3", "audio", T0), [screen], folder)
 
 
 def test_wherever_the_disk_gets_full_while_muxing_it_is_said(disk: Path, caplog: pytest.LogCaptureFixture) -> None:
     """ffmpeg ends with 0 when only the last of its output does not fit; that must not be taken for a bad result."""
     before = set(disk.iterdir())
-    length = mux(disk).path.stat().st_size // KILOBYTE
+    length = mux_files(disk).path.stat().st_size // KILOBYTE
     for left in (0, length // 2, length):
         for path in set(disk.iterdir()) - before:
             path.unlink()
-        fill(disk, leave=left * KILOBYTE)
+        fill_disk(disk, leave=left * KILOBYTE)
         with pytest.raises(LocalResourceError, match=NO_SPACE):
-            mux(disk)
+            mux_files(disk)
     assert "made again" not in caplog.text
     (disk / "filler").unlink()
-    assert mux(disk).path.stat().st_size // KILOBYTE == length
+    assert mux_files(disk).path.stat().st_size // KILOBYTE == length
 
 
 def test_a_disk_that_gets_full_while_encrypting_is_said(disk: Path, tmp_path: Path) -> None:
-    (recipient, *_) = recipients(tmp_path / "keys")
+    (recipient, *_) = load_recipients(tmp_path / "keys")
     clear = disk / "clear"
     clear.write_bytes(bytes(1024 * KILOBYTE))
-    fill(disk, leave=200 * KILOBYTE)
+    fill_disk(disk, leave=200 * KILOBYTE)
     with pytest.raises(LocalResourceError, match=NO_SPACE):
-        Encryptor("openssl", Runner()).encrypt(clear, [Certificate(recipient.alias, recipient.pem)], disk / "ciphertext")
+        Encryptor("openssl", Runner()).encrypt_file(clear, [Certificate(recipient.alias, recipient.pem)], disk / "ciphertext")

@@ -16,45 +16,45 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.calls import configure
+from tests.support.calls import write_config
 from tests.support.daemon import wait_until
-from tests.support.inside import SWITCHES, Recordings, daemon
+from tests.support.inside import SWITCHES, GeneratedRecordings, create_daemon
 
 from muxer import files
-from muxer.config import load
+from muxer.config import load_config
 from muxer.lab.lab import Lab
 
 Make = Callable[..., Lab]
 COUNT, SECONDS = 5, 60
-FOLDERS = ("publishing", "uploading", "deleting")
+RECORD_FOLDERS = ("publishing", "uploading", "deleting")
 
 
-class Refusal:
+class PathRefusal:
     """Makes methods of Path refuse what a program of Windows that holds a file makes them refuse, for paths with a word."""
 
     def __init__(self, patch: pytest.MonkeyPatch, word: str, *methods: str) -> None:
         self.refused: set[str] = set()
         self.over = False
         for name in methods:
-            patch.setattr(Path, name, self._refusing(word, getattr(Path, name)))
+            patch.setattr(Path, name, self._refuse_paths(word, getattr(Path, name)))
 
-    def _refusing(self, word: str, real: Callable[..., Any]) -> Callable[..., Any]:
-        def method(path: Path, *args: Any, **kwargs: Any) -> Any:
+    def _refuse_paths(self, word: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def refuse_held(path: Path, *args: Any, **kwargs: Any) -> Any:
             if word in str(path) and not self.over:
                 self.refused.add(str(path))
                 raise PermissionError(13, "it is being used by another process", str(path))
             return real(path, *args, **kwargs)
 
-        return method
+        return refuse_held
 
 
 @contextmanager
-def running(lab: Lab) -> Iterator[Recordings]:
+def running_daemon(lab: Lab) -> Iterator[GeneratedRecordings]:
     """Run the daemon in a thread, with polls close to each other."""
-    store, stop = Recordings(lab, range(COUNT)), threading.Event()
+    store, stop = GeneratedRecordings(lab, range(COUNT)), threading.Event()
     options = {"processing__min_poll_interval": "0.005", "processing__clean_temp_folder_timeout": "1"}
-    config = load(configure(lab, **options), {}, {}).config
-    thread = threading.Thread(target=daemon(lab, config, stop).run, daemon=True)
+    config = load_config(write_config(lab, **options), {}, {}).config
+    thread = threading.Thread(target=create_daemon(lab, config, stop).run, daemon=True)
     thread.start()
     try:
         yield store
@@ -64,9 +64,9 @@ def running(lab: Lab) -> Iterator[Recordings]:
         assert not thread.is_alive()
 
 
-def records(temp: Path, name: str) -> list[Path]:
+def write_records(temp: Path, name: str) -> list[Path]:
     """Write a record into each folder of records: of work that was done long ago."""
-    for folder in FOLDERS:
+    for folder in RECORD_FOLDERS:
         (temp / folder).mkdir(parents=True, exist_ok=True)
         (temp / folder).chmod(0o700)
     place = {"storage": "webDAV", "folder": "http://storage.invalid/screens/", "name": "x.mp4", "bucket": ""}
@@ -76,7 +76,7 @@ def records(temp: Path, name: str) -> list[Path]:
         "deleting": {"recording": "recording-999999", "media": "x.mp4", "sources": ["a"], "place": place},
     }
     made = []
-    for folder in FOLDERS:
+    for folder in RECORD_FOLDERS:
         made.append(temp / folder / name)
         made[-1].write_text(json.dumps(content[folder]))
     return made
@@ -86,13 +86,13 @@ def records(temp: Path, name: str) -> list[Path]:
 def test_a_record_that_cannot_be_used_stops_nothing(
     make_lab: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, methods: tuple[str, ...]
 ) -> None:
-    monkeypatch.setattr(files, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(files, "RETRY_SECONDS", 0.1)
     lab = make_lab(**SWITCHES)
-    held = records(lab.folder / "temp", "shared.json")
+    held = write_records(lab.folder / "temp", "shared.json")
     settled = [path for path in held if path.parent.name != "uploading"]
-    refusal = Refusal(monkeypatch, "shared.json", *methods)
-    with caplog.at_level(logging.INFO), running(lab) as store:
-        wait_until(lambda: store.finished(store.alive) == COUNT and store.polls > 3, SECONDS, "all recordings")
+    refusal = PathRefusal(monkeypatch, "shared.json", *methods)
+    with caplog.at_level(logging.INFO), running_daemon(lab) as store:
+        wait_until(lambda: store.count_finished(store.alive) == COUNT and store.polls > 3, SECONDS, "all recordings")
         assert all(path.exists() for path in held)
         assert {str(path) for path in settled} <= refusal.refused
         assert all(str(path) in caplog.text for path in settled)
@@ -104,13 +104,13 @@ def test_a_record_that_cannot_be_used_stops_nothing(
 def test_a_folder_in_place_of_a_record_stops_nothing(make_lab: Make, caplog: pytest.LogCaptureFixture) -> None:
     """Nothing is made up here: a folder cannot be read as a file."""
     lab = make_lab(**SWITCHES)
-    held = records(lab.folder / "temp", "shared.json")
+    held = write_records(lab.folder / "temp", "shared.json")
     for path in held:
         path.unlink()
         path.mkdir()
-    good = records(lab.folder / "temp", "good.json")
-    with caplog.at_level(logging.INFO), running(lab) as store:
-        wait_until(lambda: store.finished(store.alive) == COUNT, SECONDS, "all recordings")
+    good = write_records(lab.folder / "temp", "good.json")
+    with caplog.at_level(logging.INFO), running_daemon(lab) as store:
+        wait_until(lambda: store.count_finished(store.alive) == COUNT, SECONDS, "all recordings")
         wait_until(lambda: not good[0].exists() and not good[2].exists(), SECONDS, "the end of the good records")
     assert all(path.exists() and str(path) in caplog.text for path in (held[0], held[2]))
     assert "nobody expected" not in caplog.text
@@ -119,21 +119,21 @@ def test_a_folder_in_place_of_a_record_stops_nothing(make_lab: Make, caplog: pyt
 def test_a_job_folder_that_is_held_stops_nothing(
     make_lab: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(files, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(files, "RETRY_SECONDS", 0.1)
     lab = make_lab(**SWITCHES)
     left = lab.folder / "temp" / "muxer-job-abcdefgh"
     left.mkdir(parents=True)
     (left / "shared.mp4").touch()
     real, over = os.unlink, threading.Event()
 
-    def unlink(path: Any, **kwargs: Any) -> None:
+    def refuse_unlink(path: Any, **kwargs: Any) -> None:
         if "shared.mp4" in str(path) and not over.is_set():
             raise PermissionError(13, "it is being used by another process", str(path))
         real(path, **kwargs)
 
-    monkeypatch.setattr(os, "unlink", unlink)
-    with caplog.at_level(logging.INFO), running(lab) as store:
-        wait_until(lambda: store.finished(store.alive) == COUNT, SECONDS, "all recordings")
+    monkeypatch.setattr(os, "unlink", refuse_unlink)
+    with caplog.at_level(logging.INFO), running_daemon(lab) as store:
+        wait_until(lambda: store.count_finished(store.alive) == COUNT, SECONDS, "all recordings")
         assert left.exists() and str(left) in caplog.text
         over.set()
         wait_until(lambda: not left.exists(), SECONDS, "the end of the folder")

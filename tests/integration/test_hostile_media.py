@@ -10,14 +10,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from tests.support.tools import tools
+from tests.support.tools import tested_tools
 
 from muxer.errors import LocalResourceError, MediaError
 from muxer.lab.media import make_audio, make_screen
 from muxer.media import limits, probe
-from muxer.media.engine import Engine, Input, Muxed
-from muxer.media.plain import read_screen
-from muxer.process import MOST_MEMORY, Runner
+from muxer.media.engine import MediaEngine, MediaInput, MuxedFile
+from muxer.media.plain import read_copyable_screen
+from muxer.process import MAX_MEMORY_BYTES, Runner
 
 T0 = datetime(2026, 3, 1, 9, 0, 0, tzinfo=UTC)
 SECONDS = 2.0
@@ -40,10 +40,10 @@ TRAPS = {
 }
 
 
-def mux(folder: Path, audio: Path, screen: Path, codec: str = "copy") -> Muxed:
-    engine = Engine(tools(), Runner(), tolerance=2.0, slice_ms=5000, audio_codec=codec)
+def mux_files(folder: Path, audio: Path, screen: Path, codec: str = "copy") -> MuxedFile:
+    engine = MediaEngine(tested_tools(), Runner(), tolerance=2.0, slice_ms=5000, audio_codec=codec)
     (work := folder / "work").mkdir()
-    return engine.mux(Input(audio, "the audio", T0), [Input(screen, "the screen", T0)], work)
+    return engine.mux(MediaInput(audio, "the audio", T0), [MediaInput(screen, "the screen", T0)], work)
 
 
 @pytest.fixture(scope="module")
@@ -52,12 +52,12 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("good")
     make_audio(folder / "audio.mp3", T0, SECONDS)
     make_screen(folder / "screen.mp4", T0, SECONDS)
-    ffmpeg("-f", "lavfi", "-i", "testsrc=d=2", "-f", "lavfi", "-i", "sine=d=2", "-b:v", "200k", folder / "secret.ts")
+    run_ffmpeg("-f", "lavfi", "-i", "testsrc=d=2", "-f", "lavfi", "-i", "sine=d=2", "-b:v", "200k", folder / "secret.ts")
     (folder / "secret.txt").write_text(SECRET * 100)
     return folder
 
 
-def ffmpeg(*arguments: object) -> None:
+def run_ffmpeg(*arguments: object) -> None:
     subprocess.run(["ffmpeg", "-v", "error", "-y", *map(str, arguments)], check=True, timeout=60)
 
 
@@ -70,7 +70,7 @@ def test_a_file_that_names_another_is_refused_whatever_it_pretends(
     bad.write_text(TRAPS[trap])
     media = (good / "audio.mp3", bad) if disguise == "screen" else (bad, good / "screen.mp4")
     with pytest.raises(MediaError, match=rf"the {disguise.split()[0]}: .*no readable media file") as caught:
-        mux(tmp_path, *media, codec="aac" if "re-encoded" in disguise else "copy")
+        mux_files(tmp_path, *media, codec="aac" if "re-encoded" in disguise else "copy")
     assert SECRET not in str(caught.value)
     assert not list((tmp_path / "work").glob("muxed*"))
 
@@ -97,20 +97,20 @@ SOUNDS = {"wav": [], "mp3": [], "ogg": [], "flac": [], "aac": [], "m4a": [], "mk
 @pytest.mark.parametrize("form", FORMS)
 def test_every_usual_form_of_a_screen_is_read(good: Path, tmp_path: Path, form: str) -> None:
     rate = ["-r", "25"] if form == "mpg" else []
-    ffmpeg("-i", good / "screen.mp4", "-t", 1, *rate, *FORMS[form], tmp_path / f"x.{form}")
-    assert probe.probe(tmp_path / f"x.{form}", "ffprobe", Runner()).video
+    run_ffmpeg("-i", good / "screen.mp4", "-t", 1, *rate, *FORMS[form], tmp_path / f"x.{form}")
+    assert probe.probe_file(tmp_path / f"x.{form}", "ffprobe", Runner()).video
 
 
 @pytest.mark.parametrize("form", SOUNDS)
 def test_every_usual_form_of_sound_is_read(good: Path, tmp_path: Path, form: str) -> None:
-    ffmpeg("-i", good / "audio.mp3", "-t", 1, "-ac", 2, "-ar", 44100, "-strict", "-2", tmp_path / f"x.{form}")
-    assert probe.probe(tmp_path / f"x.{form}", "ffprobe", Runner()).audio
+    run_ffmpeg("-i", good / "audio.mp3", "-t", 1, "-ac", 2, "-ar", 44100, "-strict", "-2", tmp_path / f"x.{form}")
+    assert probe.probe_file(tmp_path / f"x.{form}", "ffprobe", Runner()).audio
 
 
 # --- bombs ---
 
 
-def patched(source: Path, path: Path, box: bytes, change: Callable[[bytes], bytes]) -> Path:
+def patch_box(source: Path, path: Path, box: bytes, change: Callable[[bytes], bytes]) -> Path:
     """Write a copy of an MP4 file with another content of one box, of the same length."""
     data = source.read_bytes()
     begin = data.index(box) + len(box)
@@ -123,15 +123,15 @@ def patched(source: Path, path: Path, box: bytes, change: Callable[[bytes], byte
 
 def test_a_small_file_that_claims_a_hundred_million_frames_costs_nothing(good: Path, tmp_path: Path) -> None:
     claim = (1).to_bytes(4, "big") + (100_000_000).to_bytes(4, "big")
-    bomb = patched(good / "screen.mp4", tmp_path / "bomb.mp4", b"stsz", lambda old: old[:4] + claim + old[12:])
+    bomb = patch_box(good / "screen.mp4", tmp_path / "bomb.mp4", b"stsz", lambda old: old[:4] + claim + old[12:])
     tracemalloc.start()
     try:
-        assert read_screen(bomb) is None
+        assert read_copyable_screen(bomb) is None
         assert tracemalloc.get_traced_memory()[1] < 1_000_000
     finally:
         tracemalloc.stop()
     with pytest.raises(MediaError, match="the screen: "):
-        mux(tmp_path, good / "audio.mp3", bomb)
+        mux_files(tmp_path, good / "audio.mp3", bomb)
 
 
 @pytest.mark.parametrize("form", ["mp4", "mkv"])
@@ -139,54 +139,54 @@ def test_too_many_frames_are_an_error_however_they_are_read(
     good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
 ) -> None:
     path = tmp_path / f"many.{form}"
-    ffmpeg("-i", good / "screen.mp4", "-c", "copy", path)
-    monkeypatch.setattr(limits, "MOST_FRAMES", 5)
+    run_ffmpeg("-i", good / "screen.mp4", "-c", "copy", path)
+    monkeypatch.setattr(limits, "MAX_FRAMES", 5)
     with pytest.raises(MediaError, match="frames or more; at most 5 are read"):
-        mux(tmp_path, good / "audio.mp3", path)
+        mux_files(tmp_path, good / "audio.mp3", path)
 
 
 def test_a_file_without_end_of_empty_boxes_is_left_to_ffmpeg(good: Path, tmp_path: Path) -> None:
     bomb = tmp_path / "boxes.mp4"
     bomb.write_bytes(b"\0\0\0\x08free" * 20_000 + (good / "screen.mp4").read_bytes())
-    assert read_screen(bomb) is None
+    assert read_copyable_screen(bomb) is None
 
 
-def wide(path: Path, size: str) -> Path:
-    ffmpeg("-f", "lavfi", "-i", f"color=s={size}:r=5:d=1", "-c:v", "ffv1", "-f", "matroska", path)
+def create_wide(path: Path, size: str) -> Path:
+    run_ffmpeg("-f", "lavfi", "-i", f"color=s={size}:r=5:d=1", "-c:v", "ffv1", "-f", "matroska", path)
     return path
 
 
 def test_absurd_pictures_are_refused_before_any_encoder_runs(good: Path, tmp_path: Path) -> None:
     with pytest.raises(MediaError, match=r"the screen: the pictures are too large \(20000x16\)"):
-        mux(tmp_path, good / "audio.mp3", wide(tmp_path / "wide.mkv", "20000x16"))
+        mux_files(tmp_path, good / "audio.mp3", create_wide(tmp_path / "wide.mkv", "20000x16"))
 
 
 def test_a_canvas_that_only_several_files_make_absurd_is_refused(good: Path, tmp_path: Path) -> None:
-    files = [wide(tmp_path / "wide.mkv", "16000x16"), wide(tmp_path / "high.mkv", "16x16000")]
-    engine = Engine(tools(), Runner(), tolerance=2.0, slice_ms=5000, audio_codec="copy")
-    screens = [Input(path, path.name, T0.replace(second=number)) for number, path in enumerate(files)]
+    files = [create_wide(tmp_path / "wide.mkv", "16000x16"), create_wide(tmp_path / "high.mkv", "16x16000")]
+    engine = MediaEngine(tested_tools(), Runner(), tolerance=2.0, slice_ms=5000, audio_codec="copy")
+    screens = [MediaInput(path, path.name, T0.replace(second=number)) for number, path in enumerate(files)]
     with pytest.raises(MediaError, match="16000x16000"):
-        engine.mux(Input(good / "audio.mp3", "audio", T0), screens, tmp_path)
+        engine.mux(MediaInput(good / "audio.mp3", "audio", T0), screens, tmp_path)
 
 
 @pytest.mark.parametrize(("size", "words"), [("width=100000|height=100000", "too large"), ("width=0|height=0", "no size")])
 def test_the_sizes_that_ffprobe_tells_are_not_believed(tmp_path: Path, size: str, words: str) -> None:
     printed = f"packet|stream_index=0|pts=0|flags=K\nstream|index=0|codec_type=video|time_base=1/9|{size}\n"
     with pytest.raises(MediaError, match=words):
-        found = probe.read_printed(tmp_path, io.BytesIO(printed.encode()))
-        limits.check_picture(*probe.need_video(found).size)
+        found = probe.parse_ffprobe(tmp_path, io.BytesIO(printed.encode()))
+        limits.check_frame_size(*probe.require_video(found).display_size)
 
 
 @pytest.mark.parametrize("codec", ["copy", "aac"])
 def test_packets_that_lie_days_apart_are_not_filled_with_silence(good: Path, tmp_path: Path, codec: str) -> None:
     apart = "asetpts=PTS+floor(T/0.3)*90000/TB"
-    ffmpeg("-t", 1, "-i", good / "audio.mp3", "-af", apart, "-c:a", "aac", bomb := tmp_path / "years.mka")
+    run_ffmpeg("-t", 1, "-i", good / "audio.mp3", "-af", apart, "-c:a", "aac", bomb := tmp_path / "years.mka")
     with pytest.raises(MediaError, match=r"the audio: the file lasts .* h; at most 48 h are muxed"):
-        mux(tmp_path, bomb, good / "screen.mp4", codec)
+        mux_files(tmp_path, bomb, good / "screen.mp4", codec)
 
 
 def test_a_program_gets_no_more_memory_than_its_limit() -> None:
-    assert int(Runner().run(["sh", "-c", "ulimit -d"], timeout=10)) == MOST_MEMORY // 1024
+    assert int(Runner().run(["sh", "-c", "ulimit -d"], timeout=10)) == MAX_MEMORY_BYTES // 1024
     greedy = "import sys\ntry:\n bytearray(5 << 30)\nexcept MemoryError:\n sys.exit('Cannot allocate memory')"
     with pytest.raises(LocalResourceError):
         Runner().run(["python3", "-c", greedy], timeout=30)

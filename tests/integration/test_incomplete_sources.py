@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from tests.support.tools import tools
+from tests.support.tools import tested_tools
 
 from muxer.errors import Code, MediaError, MediaIncomplete
-from muxer.media.engine import Arrival, Engine, Input, Muxed
+from muxer.media.engine import Arrival, MediaEngine, MediaInput, MuxedFile
 from muxer.process import Runner
 
 START = datetime(2024, 1, 2, 10, 0, 0, tzinfo=UTC)
@@ -32,11 +32,11 @@ SCREENS = {
 CALLS = {"call.mp3": ["-c:a", "libmp3lame"], "call.wav": [], "call.m4a": ["-c:a", "aac", "-movflags", "faststart"]}
 
 
-def ffmpeg(*arguments: object) -> bytes:
+def run_ffmpeg(*arguments: object) -> bytes:
     return subprocess.run(["ffmpeg", "-v", "error", "-y", *map(str, arguments)], check=True, capture_output=True).stdout
 
 
-def picture(length: float = SECONDS) -> list[str]:
+def brightness_input(length: float = SECONDS) -> list[str]:
     """Return the input of ffmpeg that shows another brightness in each second: 32 + 16 * second."""
     levels = "geq=lum='32+16*floor(T)':cb=128:cr=128"
     return ["-f", "lavfi", "-i", f"color=s=160x120:r={RATE}:d={length},format=yuv420p,{levels}"]
@@ -47,33 +47,33 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with a whole file of every form."""
     folder = tmp_path_factory.mktemp("made")
     for name, how in SCREENS.items():
-        ffmpeg(*picture(), *how, folder / name)
-    ffmpeg("-i", folder / "front.mp4", "-c", "copy", folder / "end.mp4")
+        run_ffmpeg(*brightness_input(), *how, folder / name)
+    run_ffmpeg("-i", folder / "front.mp4", "-c", "copy", folder / "end.mp4")
     for name, how in CALLS.items():
-        ffmpeg("-f", "lavfi", "-i", f"sine=f=600:r=16000:d={SECONDS}", *how, folder / name)
+        run_ffmpeg("-f", "lavfi", "-i", f"sine=f=600:r=16000:d={SECONDS}", *how, folder / name)
     return folder
 
 
-def source(path: Path, arrival: Arrival, length: float = SECONDS, shortfall: str = "") -> Input:
-    return Input(path, path.name, START, START + timedelta(seconds=length), arrival, shortfall)
+def create_input(path: Path, arrival: Arrival, length: float = SECONDS, shortfall: str = "") -> MediaInput:
+    return MediaInput(path, path.name, START, START + timedelta(seconds=length), arrival, shortfall)
 
 
-def cut(whole: Path, folder: Path, part: float) -> Path:
+def truncate_file(whole: Path, folder: Path, part: float) -> Path:
     path = folder / whole.name
     content = whole.read_bytes()
     path.write_bytes(content[: int(len(content) * part)])
     return path
 
 
-def mux(folder: Path, audio: Input, *screens: Input) -> Muxed:
-    engine = Engine(tools(), Runner(), tolerance=2.0, slice_ms=5000, audio_codec="copy")
+def mux_sources(folder: Path, audio: MediaInput, *screens: MediaInput) -> MuxedFile:
+    engine = MediaEngine(tested_tools(), Runner(), tolerance=2.0, slice_ms=5000, audio_codec="copy")
     (folder / "job").mkdir(exist_ok=True)
     return engine.mux(audio, screens, folder / "job")
 
 
 def seconds_seen(path: Path) -> list[int | None]:
     """Decode with plain ffmpeg; return for the middle of each second which second of the source is shown, None for black."""
-    raw = ffmpeg("-i", path, "-map", "0:v:0", "-vf", f"fps={RATE},scale=16:12,format=gray", "-f", "rawvideo", "pipe:1")
+    raw = run_ffmpeg("-i", path, "-map", "0:v:0", "-vf", f"fps={RATE},scale=16:12,format=gray", "-f", "rawvideo", "pipe:1")
     size = 16 * 12
     middles = [raw[number * size : (number + 1) * size] for number in range(RATE // 2, len(raw) // size, RATE)]
     levels = [sum(frame) / size for frame in middles]
@@ -81,9 +81,9 @@ def seconds_seen(path: Path) -> list[int | None]:
     return [None if level < 8 else round((level / 255 * 219 + 16 - 32) / 16) for level in levels]
 
 
-def loudness(path: Path) -> list[bool]:
+def audible_seconds(path: Path) -> list[bool]:
     """Decode with plain ffmpeg; return for each second whether anything is heard."""
-    raw = ffmpeg("-i", path, "-map", "0:a:0", "-ac", "1", "-ar", "8000", "-f", "s8", "pipe:1")
+    raw = run_ffmpeg("-i", path, "-map", "0:a:0", "-ac", "1", "-ar", "8000", "-f", "s8", "pipe:1")
     return [any(4 < one < 252 for one in raw[number : number + 8000]) for number in range(0, len(raw) - 4000, 8000)]
 
 
@@ -93,24 +93,24 @@ def loudness(path: Path) -> list[bool]:
 def test_a_truncated_screen_that_may_grow_is_awaited(
     made: Path, tmp_path: Path, name: str, part: float, arrival: Arrival
 ) -> None:
-    path = cut(made / name, tmp_path, part)
+    path = truncate_file(made / name, tmp_path, part)
     with pytest.raises(MediaIncomplete, match=f"^{name}: the file is not complete yet") as caught:
-        mux(tmp_path, source(made / "call.mp3", arrival), source(path, arrival))
+        mux_sources(tmp_path, create_input(made / "call.mp3", arrival), create_input(path, arrival))
     assert caught.value.source == name and caught.value.code == "MUX-222"
 
 
 @pytest.mark.parametrize("name", CALLS)
 @pytest.mark.parametrize("part", [0.0, 0.02, 0.5, 0.8])
 def test_half_a_call_that_may_grow_is_awaited(made: Path, tmp_path: Path, name: str, part: float) -> None:
-    path = cut(made / name, tmp_path, part)
+    path = truncate_file(made / name, tmp_path, part)
     with pytest.raises(MediaIncomplete, match=f"^{name}: the file is not complete yet"):
-        mux(tmp_path, source(path, Arrival.GROWING), source(made / "front.mp4", Arrival.GROWING))
+        mux_sources(tmp_path, create_input(path, Arrival.GROWING), create_input(made / "front.mp4", Arrival.GROWING))
 
 
 @pytest.mark.parametrize("arrival", Arrival)
 @pytest.mark.parametrize("name", [*SCREENS, "end.mp4"])
 def test_a_whole_screen_is_muxed_whole(made: Path, tmp_path: Path, name: str, arrival: Arrival) -> None:
-    done = mux(tmp_path, source(made / "call.mp3", arrival), source(made / name, arrival))
+    done = mux_sources(tmp_path, create_input(made / "call.mp3", arrival), create_input(made / name, arrival))
     assert seconds_seen(done.path) == list(range(SECONDS))
     assert done.missing == ()
 
@@ -119,8 +119,8 @@ def test_a_whole_screen_is_muxed_whole(made: Path, tmp_path: Path, name: str, ar
 def test_what_is_there_of_a_screen_that_no_longer_grows_is_shown(
     made: Path, tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = cut(made / name, tmp_path, 0.6)
-    done = mux(tmp_path, source(made / "call.mp3", Arrival.SETTLED), source(path, Arrival.SETTLED))
+    path = truncate_file(made / name, tmp_path, 0.6)
+    done = mux_sources(tmp_path, create_input(made / "call.mp3", Arrival.SETTLED), create_input(path, Arrival.SETTLED))
     seen = seconds_seen(done.path)
     there = len(seconds_seen(path))
     assert 2 <= there < SECONDS
@@ -133,66 +133,66 @@ def test_what_is_there_of_a_screen_that_no_longer_grows_is_shown(
 
 def test_frames_that_begin_late_stay_late_in_what_is_there(made: Path, tmp_path: Path) -> None:
     late = tmp_path / "late.mp4"
-    ffmpeg("-itsoffset", "3", "-i", made / "no-reordering.mp4", "-c", "copy", "-movflags", "faststart", late)
+    run_ffmpeg("-itsoffset", "3", "-i", made / "no-reordering.mp4", "-c", "copy", "-movflags", "faststart", late)
     (folder := tmp_path / "cut").mkdir()
-    path = cut(late, folder, 0.7)
-    whole = mux(tmp_path, source(made / "call.mp3", Arrival.SETTLED), source(late, Arrival.SETTLED, 15))
+    path = truncate_file(late, folder, 0.7)
+    whole = mux_sources(tmp_path, create_input(made / "call.mp3", Arrival.SETTLED), create_input(late, Arrival.SETTLED, 15))
     expected = seconds_seen(whole.path)
-    done = mux(tmp_path, source(made / "call.mp3", Arrival.SETTLED), source(path, Arrival.SETTLED, 15))
+    done = mux_sources(tmp_path, create_input(made / "call.mp3", Arrival.SETTLED), create_input(path, Arrival.SETTLED, 15))
     assert expected[:6] == [None, None, None, 0, 1, 2]
     assert seconds_seen(done.path)[:6] == expected[:6]
 
 
 @pytest.mark.parametrize("name", CALLS)
 def test_what_is_there_of_a_call_that_no_longer_grows_is_heard(made: Path, tmp_path: Path, name: str) -> None:
-    path = cut(made / name, tmp_path, 0.5)
-    done = mux(tmp_path, source(path, Arrival.SETTLED), source(made / "front.mp4", Arrival.SETTLED))
+    path = truncate_file(made / name, tmp_path, 0.5)
+    done = mux_sources(tmp_path, create_input(path, Arrival.SETTLED), create_input(made / "front.mp4", Arrival.SETTLED))
     assert 5_000_000 < done.length < 7_000_000
-    assert all(loudness(done.path)) and len(loudness(done.path)) >= 5
+    assert all(audible_seconds(done.path)) and len(audible_seconds(done.path)) >= 5
     assert done.missing[0].startswith(f"{name}: ") and "where its metadata say 12.0 s" in done.missing[0]
 
 
 @pytest.mark.parametrize("part", [0.0, 0.5, 0.9])
 def test_a_plain_file_without_its_index_cannot_be_used(made: Path, tmp_path: Path, part: float) -> None:
-    path = cut(made / "end.mp4", tmp_path, part)
+    path = truncate_file(made / "end.mp4", tmp_path, part)
     with pytest.raises(MediaError) as caught:
-        mux(tmp_path, source(made / "call.mp3", Arrival.SETTLED), source(path, Arrival.SETTLED))
+        mux_sources(tmp_path, create_input(made / "call.mp3", Arrival.SETTLED), create_input(path, Arrival.SETTLED))
     assert caught.value.code is (Code.TRUNCATED if part else Code.EMPTY_FILE)
 
 
 def test_a_size_that_is_the_promised_one_settles_the_length(made: Path, tmp_path: Path) -> None:
-    call, screen = source(made / "call.mp3", Arrival.COMPLETE, 30), source(made / "front.mp4", Arrival.COMPLETE, 30)
-    assert mux(tmp_path, call, screen).length > 11_900_000
+    call, screen = create_input(made / "call.mp3", Arrival.COMPLETE, 30), create_input(made / "front.mp4", Arrival.COMPLETE, 30)
+    assert mux_sources(tmp_path, call, screen).length > 11_900_000
     with pytest.raises(MediaIncomplete, match=r"call\.mp3: .* lasts 12\.0 s where its metadata say 30\.0 s"):
-        mux(tmp_path, replace(call, arrival=Arrival.GROWING), screen)
+        mux_sources(tmp_path, replace(call, arrival=Arrival.GROWING), screen)
 
 
 def test_a_structure_that_proves_a_file_whole_settles_its_length(made: Path, tmp_path: Path) -> None:
-    call = source(made / "call.mp3", Arrival.GROWING)
+    call = create_input(made / "call.mp3", Arrival.GROWING)
     for name in ("front.mp4", "fragments.mp4", "plain.mkv", "plain.avi"):
-        assert mux(tmp_path, call, source(made / name, Arrival.GROWING, 60)).length > 11_900_000
+        assert mux_sources(tmp_path, call, create_input(made / name, Arrival.GROWING, 60)).length > 11_900_000
 
 
 def test_a_live_file_that_is_short_is_awaited(made: Path, tmp_path: Path) -> None:
     live = tmp_path / "live.mkv"
-    live.write_bytes(ffmpeg("-i", made / "plain.mkv", "-c", "copy", "-f", "matroska", "-live", "1", "pipe:1"))
-    call = source(made / "call.mp3", Arrival.GROWING)
-    assert mux(tmp_path, call, source(live, Arrival.GROWING)).missing == ()
+    live.write_bytes(run_ffmpeg("-i", made / "plain.mkv", "-c", "copy", "-f", "matroska", "-live", "1", "pipe:1"))
+    call = create_input(made / "call.mp3", Arrival.GROWING)
+    assert mux_sources(tmp_path, call, create_input(live, Arrival.GROWING)).missing == ()
     with pytest.raises(MediaIncomplete):
-        mux(tmp_path, call, source(live, Arrival.GROWING, 60))
-    assert "live.mkv: lasts" in mux(tmp_path, call, source(live, Arrival.SETTLED, 60)).missing[0]
+        mux_sources(tmp_path, call, create_input(live, Arrival.GROWING, 60))
+    assert "live.mkv: lasts" in mux_sources(tmp_path, call, create_input(live, Arrival.SETTLED, 60)).missing[0]
 
 
 def test_a_file_that_lacks_bytes_is_awaited_and_then_used(made: Path, tmp_path: Path) -> None:
-    call, lacks = source(made / "call.mp3", Arrival.GROWING), "9 of 10 bytes are there"
-    screen = source(made / "front.mp4", Arrival.GROWING, shortfall=lacks)
+    call, lacks = create_input(made / "call.mp3", Arrival.GROWING), "9 of 10 bytes are there"
+    screen = create_input(made / "front.mp4", Arrival.GROWING, shortfall=lacks)
     with pytest.raises(MediaIncomplete, match=lacks):
-        mux(tmp_path, call, screen)
-    assert mux(tmp_path, call, replace(screen, arrival=Arrival.SETTLED)).missing == (f"front.mp4: {lacks}",)
+        mux_sources(tmp_path, call, screen)
+    assert mux_sources(tmp_path, call, replace(screen, arrival=Arrival.SETTLED)).missing == (f"front.mp4: {lacks}",)
 
 
 def test_no_media_is_an_error_whatever_may_still_come(made: Path, tmp_path: Path) -> None:
     (path := tmp_path / "page.mp4").write_bytes(b"<html>not found</html>" * 100)
     for arrival in Arrival:
         with pytest.raises(MediaError, match="no readable media file"):
-            mux(tmp_path, source(made / "call.mp3", arrival), source(path, arrival))
+            mux_sources(tmp_path, create_input(made / "call.mp3", arrival), create_input(path, arrival))

@@ -15,10 +15,10 @@ import requests
 from webdav4.client import Client as Dav
 
 from muxer.lab import serve
-from muxer.lab.cases import EVERY_CASE, Case
+from muxer.lab.cases import ALL_CASES, Case
 from muxer.lab.errors import LabError
-from muxer.lab.lab import AddedCall, ExternalDav, Lab, Ports
-from muxer.lab.media import instant_code, read_pictures, read_pips, second_code
+from muxer.lab.lab import AddedCall, ExternalDav, Lab, LabPorts
+from muxer.lab.media import instant_code, read_frames, read_pips, second_code
 from muxer.lab.switches import Switches
 
 ROOT = Path(__file__).parents[2]
@@ -36,7 +36,7 @@ def calls(lab: Lab) -> dict[str, AddedCall]:
     return {call.plan.name: call for call in lab.add_cases(start=START)}
 
 
-def rcs(lab: Lab, kind: str, recording_id: str, media_id: str, auth: tuple[str, str] | None = None) -> requests.Response:
+def request_media(lab: Lab, kind: str, recording_id: str, media_id: str, auth: tuple[str, str] | None = None) -> requests.Response:
     login = auth or (lab.site.rcs_account.username, lab.site.rcs_account.password)
     url = f"{lab.rcs_url}/rcs/contact-centers/{lab.ccid}/{kind}/{recording_id}/play/{media_id}"
     return requests.get(url, auth=login, timeout=10)
@@ -46,12 +46,12 @@ def rcs(lab: Lab, kind: str, recording_id: str, media_id: str, auth: tuple[str, 
 
 
 def test_every_case_is_there_with_files_where_the_metadata_says(lab: Lab, calls: dict[str, AddedCall]) -> None:
-    assert {call.case for call in calls.values()} == set(EVERY_CASE)
+    assert {call.case for call in calls.values()} == set(ALL_CASES)
     for call in calls.values():
-        recording, screen = lab.store.call(call.id), lab.store.screen(call.id)
+        recording, screen = lab.store.get_call(call.id), lab.store.get_screen(call.id)
         assert recording is not None
         for media in recording["mediaFiles"] + (screen["mediaFiles"] if screen else []):
-            path = lab.site.media.find(media)
+            path = lab.site.media.find_file(media)
             assert path is not None and path.stat().st_size == int(media["size"])
             assert ("pkcs7" in media) == call.plan.encrypted == media["mediaId"].endswith(".bin")
 
@@ -60,7 +60,7 @@ def test_the_media_show_what_the_metadata_says(lab: Lab, calls: dict[str, AddedC
     for name in ("before", "transfer"):
         call = calls[name]
         for screen in call.screens:
-            pictures = read_pictures(lab.folder / "dav/screens" / screen.media_id)
+            pictures = read_frames(lab.folder / "dav/screens" / screen.media_id)
             assert len(pictures) == screen.part.seconds * 10
             assert pictures[0].instant == instant_code(screen.start)
             assert {picture.agent for picture in pictures} == {screen.part.agent.number}
@@ -70,7 +70,7 @@ def test_the_media_show_what_the_metadata_says(lab: Lab, calls: dict[str, AddedC
 
 
 def test_the_metadata_has_the_shapes_of_the_wire(lab: Lab, calls: dict[str, AddedCall]) -> None:
-    recording = lab.store.call(calls["transfer"].id)
+    recording = lab.store.get_call(calls["transfer"].id)
     assert recording is not None
     audio = recording["mediaFiles"][0]
     assert recording["startTime"] == audio["startTime"] == "2024-01-02T10:02:00.000+0000"
@@ -79,7 +79,7 @@ def test_the_metadata_has_the_shapes_of_the_wire(lab: Lab, calls: dict[str, Adde
     joined = [event["contact"].get("userName") for event in recording["eventHistory"]]
     assert joined == [None, "agent1", "agent2"]
     assert "SRSScreenRecordingStateStarted" in recording["eventHistory"][1]["data"].values()
-    screen = lab.store.screen(recording["id"])
+    screen = lab.store.get_screen(recording["id"])
     assert screen is not None
     media = screen["mediaFiles"][1]
     assert media["parameters"] == {"region": "r1", "contact": {"userName": "agent2"}}
@@ -89,27 +89,27 @@ def test_the_metadata_has_the_shapes_of_the_wire(lab: Lab, calls: dict[str, Adde
 def test_ids_are_stable_and_other_serials_have_others(lab: Lab, calls: dict[str, AddedCall]) -> None:
     assert calls["plain"].id == "0a752b6e-d7d2-516e-a70f-8b86d9a34d5a"
     (other,) = lab.add_case(Case.PLAIN, START, serial=7)
-    assert other.id != calls["plain"].id and lab.store.screen(other.id)
+    assert other.id != calls["plain"].id and lab.store.get_screen(other.id)
 
 
 def test_the_late_screen_comes_on_demand_and_once(lab: Lab, calls: dict[str, AddedCall]) -> None:
     late = calls["late"]
-    assert lab.store.screen(late.id) is None
+    assert lab.store.get_screen(late.id) is None
     assert [lab.deliver_late(), lab.deliver_late()] == [1, 0]
-    screen = lab.store.screen(late.id)
+    screen = lab.store.get_screen(late.id)
     assert screen is not None and screen["mediaFiles"][0]["mediaId"] == late.screens[0].media_id
 
 
 def test_nothing_to_do(lab: Lab, calls: dict[str, AddedCall]) -> None:
-    assert lab.store.screen(calls["no-screen"].id) is None
+    assert lab.store.get_screen(calls["no-screen"].id) is None
     call = calls["muxed"]
-    screen, recording = lab.store.screen(call.id), lab.store.call(call.id)
+    screen, recording = lab.store.get_screen(call.id), lab.store.get_call(call.id)
     assert screen is not None and recording is not None
     assert recording["labels"] == [{"name": "screenRecording"}]
     muxed = screen["mediaFiles"][-1]
     assert muxed["parameters"]["muxed_mediaIds"] == [call.audio_id, call.screens[0].media_id]
-    path = lab.site.media.find(muxed)
-    assert path is not None and len(read_pips(path)) == 20 and len(read_pictures(path)) == 200
+    path = lab.site.media.find_file(muxed)
+    assert path is not None and len(read_pips(path)) == 20 and len(read_frames(path)) == 200
 
 
 # encryption and RCS
@@ -119,36 +119,36 @@ def test_nothing_to_do(lab: Lab, calls: dict[str, AddedCall]) -> None:
 def test_openssl_decrypts_the_encrypted_sources(
     lab: Lab, calls: dict[str, AddedCall], tmp_path: Path, recipient: int
 ) -> None:
-    recording = lab.store.call(calls["encrypted"].id)
+    recording = lab.store.get_call(calls["encrypted"].id)
     assert recording is not None
     media = recording["mediaFiles"][0]
-    stored = lab.site.media.find(media)
+    stored = lab.site.media.find_file(media)
     assert stored is not None
-    lab.decrypt(media["pkcs7"], stored, tmp_path / "clear.mp3", recipient)
+    lab.decrypt_file(media["pkcs7"], stored, tmp_path / "clear.mp3", recipient)
     assert len(read_pips(tmp_path / "clear.mp3")) == 22
     assert "-----BEGIN PKCS7-----" in media["pkcs7"]
     with pytest.raises(LabError):
         read_pips(stored)
     (tmp_path / "cut").write_bytes(stored.read_bytes()[:-7])
     with pytest.raises(LabError, match="openssl"):
-        lab.decrypt(media["pkcs7"], tmp_path / "cut", tmp_path / "x", recipient)
+        lab.decrypt_file(media["pkcs7"], tmp_path / "cut", tmp_path / "x", recipient)
 
 
 def test_rcs_plays_encrypted_and_clear_media(lab: Lab, calls: dict[str, AddedCall], tmp_path: Path) -> None:
     call = calls["encrypted"]
-    screen = lab.store.screen(call.id)
+    screen = lab.store.get_screen(call.id)
     assert screen is not None
     media = screen["mediaFiles"][0]
-    stored = lab.site.media.find(media)
+    stored = lab.site.media.find_file(media)
     assert stored is not None
-    lab.decrypt(media["pkcs7"], stored, tmp_path / "clear.mp4")
-    answer = rcs(lab, "user-screen-recordings", call.id, media["mediaId"])
+    lab.decrypt_file(media["pkcs7"], stored, tmp_path / "clear.mp4")
+    answer = request_media(lab, "user-screen-recordings", call.id, media["mediaId"])
     assert answer.content == (tmp_path / "clear.mp4").read_bytes()
     assert answer.headers["Content-Type"] == "video/mp4"
-    (tmp_path / "clear.mp3").write_bytes(rcs(lab, "user-recordings", call.id, call.audio_id).content)
+    (tmp_path / "clear.mp3").write_bytes(request_media(lab, "user-recordings", call.id, call.audio_id).content)
     assert len(read_pips(tmp_path / "clear.mp3")) == 22
     plain = calls["plain"]
-    answer = rcs(lab, "user-recordings", plain.id, plain.audio_id)
+    answer = request_media(lab, "user-recordings", plain.id, plain.audio_id)
     assert answer.content == (lab.folder / "dav/calls" / plain.audio_id).read_bytes()
 
 
@@ -157,16 +157,16 @@ def test_rcs_plays_what_openssl_encrypted(lab: Lab, tmp_path: Path) -> None:
     for size in (0, 15, 16, 200_000):
         clear.write_bytes(b"\x01" * size)
         command = ["openssl", "cms", "-encrypt", "-binary", "-aes-256-cbc", "-outform", "DER", "-in", str(clear)]
-        message = subprocess.run([*command, str(lab.certificates[1].certificate_file)], capture_output=True, check=True)
-        envelope, ciphertext = split(message.stdout)
+        message = subprocess.run([*command, str(lab.encryption_recipients[1].certificate_file)], capture_output=True, check=True)
+        envelope, ciphertext = split_enveloped(message.stdout)
         (lab.folder / "dav/calls/o.mp3.bin").write_bytes(ciphertext)
         place = lab.site.media.call_descriptor("o.mp3.bin")
         media = {"mediaId": "o.mp3.bin", "type": "audio/mp3", "pkcs7": envelope, "originalMediaDescriptor": place}
         lab.store.add_call({"id": "openssl", "region": "other", "mediaFiles": [media]})
-        assert rcs(lab, "user-recordings", "openssl", "o.mp3.bin").content == clear.read_bytes()
+        assert request_media(lab, "user-recordings", "openssl", "o.mp3.bin").content == clear.read_bytes()
 
 
-def split(der: bytes) -> tuple[str, bytes]:
+def split_enveloped(der: bytes) -> tuple[str, bytes]:
     """Take the content out of an EnvelopedData message."""
     from asn1crypto import cms, pem
 
@@ -180,25 +180,25 @@ def split(der: bytes) -> tuple[str, bytes]:
 def test_rcs_refuses(lab: Lab, calls: dict[str, AddedCall]) -> None:
     call = calls["encrypted"]
     assert requests.get(f"{lab.rcs_url}/rcs/version", timeout=10).status_code == 200
-    assert rcs(lab, "user-recordings", call.id, call.audio_id, ("rcs", "wrong")).status_code == 401
-    assert rcs(lab, "user-recordings", call.id, "other").status_code == 404
-    assert rcs(lab, "user-recordings", "other", call.audio_id).status_code == 404
+    assert request_media(lab, "user-recordings", call.id, call.audio_id, ("rcs", "wrong")).status_code == 401
+    assert request_media(lab, "user-recordings", call.id, "other").status_code == 404
+    assert request_media(lab, "user-recordings", "other", call.audio_id).status_code == 404
     lab.rcs_permission = False
     try:
-        assert rcs(lab, "user-recordings", call.id, call.audio_id).status_code == 403
+        assert request_media(lab, "user-recordings", call.id, call.audio_id).status_code == 403
     finally:
         lab.rcs_permission = True
-    assert ("rcs", 403) in {(record.service, record.status) for record in lab.store.requests}
+    assert ("rcs", 403) in {(record.service, record.status) for record in lab.store.served_requests}
 
 
 def test_rcs_says_when_media_cannot_be_decrypted(lab: Lab, calls: dict[str, AddedCall]) -> None:
-    recording = lab.store.call(calls["encrypted"].id)
+    recording = lab.store.get_call(calls["encrypted"].id)
     assert recording is not None
     media = recording["mediaFiles"][0]
     for number, broken in enumerate(("no envelope", media["pkcs7"][:200])):
         recording["mediaFiles"][0] = {**media, "pkcs7": broken}
         lab.store.add_call({**recording, "id": f"broken-{number}", "region": "other"})
-        assert rcs(lab, "user-recordings", f"broken-{number}", media["mediaId"]).status_code == 500
+        assert request_media(lab, "user-recordings", f"broken-{number}", media["mediaId"]).status_code == 500
 
 
 # storage
@@ -207,22 +207,22 @@ def test_rcs_says_when_media_cannot_be_decrypted(lab: Lab, calls: dict[str, Adde
 def test_clear_media_comes_through_rws_as_well(lab: Lab, calls: dict[str, AddedCall]) -> None:
     account = lab.site.rws_account
     for name, status in (("plain", 200), ("encrypted", 404)):
-        for recording in (lab.store.call(calls[name].id), lab.store.screen(calls[name].id)):
+        for recording in (lab.store.get_call(calls[name].id), lab.store.get_screen(calls[name].id)):
             assert recording is not None
             media = recording["mediaFiles"][0]
             answer = requests.get(media["mediaUri"], auth=(account.username, account.password), timeout=10)
-            stored = lab.site.media.find(media)
+            stored = lab.site.media.find_file(media)
             assert stored is not None and answer.status_code == status
             assert (answer.content == stored.read_bytes()) == (status == 200)
 
 
 def test_files_are_found_without_a_descriptor_and_never_outside(lab: Lab, calls: dict[str, AddedCall]) -> None:
     media_id = calls["plain"].audio_id
-    assert lab.site.media.find({"mediaId": media_id}) == lab.folder / "dav/calls" / media_id
+    assert lab.site.media.find_file({"mediaId": media_id}) == lab.folder / "dav/calls" / media_id
     (lab.folder / "secret").write_text("x")
     for name in ("../../secret", "none"):
         descriptor = lab.site.media.call_descriptor(name)
-        assert lab.site.media.find({"mediaId": name, "originalMediaDescriptor": descriptor}) is None
+        assert lab.site.media.find_file({"mediaId": name, "originalMediaDescriptor": descriptor}) is None
 
 
 def test_the_storage_is_webdav_with_a_login(lab: Lab, tmp_path: Path) -> None:
@@ -236,7 +236,7 @@ def test_the_storage_is_webdav_with_a_login(lab: Lab, tmp_path: Path) -> None:
     assert not (lab.folder / "dav/screens/new.mp4").exists()
     assert requests.get(f"{lab.dav_url}/screens/", timeout=10).status_code == 401
     assert requests.get(f"{lab.dav_url}/screens/", auth=(account.username, "wrong"), timeout=10).status_code == 401
-    assert ("dav", "MOVE", 201) in {(r.service, r.method, r.status) for r in lab.store.requests}
+    assert ("dav", "MOVE", 201) in {(r.service, r.method, r.status) for r in lab.store.served_requests}
 
 
 def test_the_storage_can_be_made_to_fail(lab: Lab) -> None:
@@ -253,12 +253,12 @@ def test_another_server_can_be_the_storage(tmp_path: Path) -> None:
     root = tmp_path / "elsewhere"
     with Lab(tmp_path / "lab", dav=ExternalDav("http://storage.invalid/media/", root, "u", "p")) as lab:
         (call,) = lab.add_case(Case.PLAIN)
-        recording = lab.store.call(call.id)
+        recording = lab.store.get_call(call.id)
         assert recording is not None
         media = recording["mediaFiles"][0]
         assert media["originalMediaDescriptor"]["path"] == f"http://storage.invalid/media/calls/{call.audio_id}"
-        assert lab.site.media.find(media) == root / "calls" / call.audio_id
-        assert rcs(lab, "user-recordings", call.id, call.audio_id).status_code == 200
+        assert lab.site.media.find_file(media) == root / "calls" / call.audio_id
+        assert request_media(lab, "user-recordings", call.id, call.audio_id).status_code == 200
         assert "username = u\npassword = p\n" in lab.config_text()
 
 
@@ -284,14 +284,14 @@ def test_a_stopped_lab_answers_nobody_and_frees_its_ports(tmp_path: Path) -> Non
         with Lab(tmp_path) as lab:
             url = f"{lab.rws_url}/api/v2/diagnostics/version"
             assert session.get(url, timeout=10).status_code == 200
-            ports = Ports(*(int(address.rpartition(":")[2]) for address in (lab.rws_url, lab.rcs_url, lab.dav_url)))
+            ports = LabPorts(*(int(address.rpartition(":")[2]) for address in (lab.rws_url, lab.rcs_url, lab.dav_url)))
         with pytest.raises(requests.ConnectionError):
             session.get(url, timeout=10)
         with Lab(tmp_path, ports=ports) as again:
             assert again.rws_url == lab.rws_url
-            assert again.certificates[0].pem == lab.certificates[0].pem
+            assert again.encryption_recipients[0].pem == lab.encryption_recipients[0].pem
             assert session.get(url, timeout=10).status_code == 200
-            with pytest.raises(OSError), Lab(tmp_path, ports=Ports(rws=ports.rws)):
+            with pytest.raises(OSError), Lab(tmp_path, ports=LabPorts(rws=ports.rws)):
                 pass
 
 
@@ -306,11 +306,11 @@ def test_switches_change_while_it_runs(lab: Lab) -> None:
 def test_many_clients_at_once(lab: Lab) -> None:
     url, statuses = f"{lab.rws_url}/api/v2/diagnostics/version", []
 
-    def ask() -> None:
+    def request_media_often() -> None:
         with requests.Session() as session:
             statuses.extend(session.get(url, timeout=10).status_code for _ in range(20))
 
-    threads = [threading.Thread(target=ask) for _ in range(12)]
+    threads = [threading.Thread(target=request_media_often) for _ in range(12)]
     for thread in threads:
         thread.start()
     for thread in threads:

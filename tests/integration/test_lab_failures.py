@@ -6,34 +6,34 @@ from dataclasses import dataclass, replace
 import pytest
 import requests
 
-from muxer.lab.service import Answer, Request, Server
-from muxer.lab.store import Store
+from muxer.lab.service import LabResponse, LabRequest, LabServer
+from muxer.lab.store import RecordingStore
 from muxer.lab.switches import Switches
 
 CALL = {"id": "C1", "region": "r1", "startTime": "2024-01-02T10:00:00Z", "mediaFiles": []}
 
 
 @dataclass
-class Echo:
+class EchoService:
     """A service that answers with the method, or breaks."""
 
     name: str = "rws"
 
-    def answer(self, request: Request) -> Answer:
+    def handle_request(self, request: LabRequest) -> LabResponse:
         if "break" in request.target:
             raise RuntimeError("broken")
-        return Answer.envelope({"method": request.method, "body": request.body.decode()})
+        return LabResponse.with_envelope({"method": request.method, "body": request.body.decode()})
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
-    server = Server(Echo(), Store())
+def server() -> Iterator[LabServer]:
+    server = LabServer(EchoService(), RecordingStore())
     server.start()
     yield server
     server.stop()
 
 
-def get(server: Server, path: str = "/a") -> requests.Response:
+def get_response(server: LabServer, path: str = "/a") -> requests.Response:
     return requests.get(server.url + path, timeout=10)
 
 
@@ -42,42 +42,42 @@ def test_switches_refuse_what_no_server_may_do() -> None:
         replace(Switches(), link_form="elsewhere")
 
 
-def test_failures_come_first_and_so_many_times(server: Server) -> None:
+def test_failures_come_first_and_so_many_times(server: LabServer) -> None:
     server.store.fail_next("rws", "GET", "/a?x", 503, times=2, headers={"Retry-After": "1"})
     server.store.fail_next("rcs", "GET", "/a", 500)
     server.store.fail_next("rws", "POST", "/a", 500)
-    answers = [get(server, path) for path in ("/a", "/a?x=1", "/a?x=2", "/a?x=3")]
+    answers = [get_response(server, path) for path in ("/a", "/a?x=1", "/a?x=2", "/a?x=3")]
     assert [answer.status_code for answer in answers] == [200, 503, 503, 200]
     assert answers[1].headers["Retry-After"] == "1" and answers[1].json()["statusCode"] == 4
 
 
-def test_bodies_may_be_short_and_connections_cut(server: Server) -> None:
+def test_bodies_may_be_short_and_connections_cut(server: LabServer) -> None:
     server.store.fail_next("rws", "GET", "/a", 200, headers={"Content-Length": "100"}, body=b"short")
     with pytest.raises(requests.RequestException):
-        get(server)
+        get_response(server)
     server.store.fail_next("rws", "GET", "/a", 0)
     with pytest.raises(requests.ConnectionError):
-        get(server)
-    assert [record.status for record in server.store.requests] == [200, 0]
+        get_response(server)
+    assert [record.status for record in server.store.served_requests] == [200, 0]
 
 
-def test_a_fault_of_the_lab_itself_is_an_answer(server: Server, caplog: pytest.LogCaptureFixture) -> None:
-    answer = get(server, "/break")
+def test_a_fault_of_the_lab_itself_is_an_answer(server: LabServer, caplog: pytest.LogCaptureFixture) -> None:
+    answer = get_response(server, "/break")
     assert (answer.status_code, answer.json()["statusCode"]) == (500, 4)
     assert "broken" in caplog.text
 
 
-def test_requests_are_recorded_with_their_query(server: Server) -> None:
-    get(server, "/a?limit=1")
+def test_requests_are_recorded_with_their_query(server: LabServer) -> None:
+    get_response(server, "/a?limit=1")
     assert requests.put(server.url + "/b", data="text", timeout=10).json()["body"] == "text"
-    found = [(r.service, r.method, r.path, r.status) for r in server.store.requests]
+    found = [(r.service, r.method, r.path, r.status) for r in server.store.served_requests]
     assert found == [("rws", "GET", "/a?limit=1", 200), ("rws", "PUT", "/b", 200)]
 
 
 def test_what_the_store_gives_away_is_a_copy() -> None:
-    store = Store()
+    store = RecordingStore()
     store.add_call(CALL)
-    copy = store.call("C1")
+    copy = store.get_call("C1")
     assert copy is not None
     copy["mediaFiles"].append("mine")
-    assert store.call("C1") == CALL
+    assert store.get_call("C1") == CALL

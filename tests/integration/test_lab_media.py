@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from muxer.lab.errors import LabError
-from muxer.lab.media import instant_code, make_audio, make_screen, read_pictures, read_pips, second_code
+from muxer.lab.media import instant_code, make_audio, make_screen, read_frames, read_pips, second_code
 
 START = datetime(2024, 1, 2, 10, 0, 0, tzinfo=UTC)
 
 
-def ffmpeg(*arguments: object) -> None:
+def run_ffmpeg(*arguments: object) -> None:
     subprocess.run(["ffmpeg", "-y", "-v", "error", *map(str, arguments)], check=True)
 
 
@@ -35,7 +35,7 @@ def audio(folder: Path) -> Path:
 
 def off_by(path: Path, start: datetime = START) -> list[int]:
     """How many milliseconds each picture of a file is away from the instant at which it is shown."""
-    shown = [(picture, instant_code(start + timedelta(seconds=picture.pts))) for picture in read_pictures(path)]
+    shown = [(picture, instant_code(start + timedelta(seconds=picture.pts))) for picture in read_frames(path)]
     assert all(picture.instant is not None and not picture.black for picture, _ in shown)
     return [(picture.instant or 0) - expected for picture, expected in shown]
 
@@ -44,7 +44,7 @@ def off_by(path: Path, start: datetime = START) -> list[int]:
 
 
 def test_every_frame_tells_its_instant_and_agent(screen: Path) -> None:
-    pictures = read_pictures(screen)
+    pictures = read_frames(screen)
     assert len(pictures) == 43
     assert {picture.agent for picture in pictures} == {200}
     assert set(off_by(screen)) == {0}
@@ -68,42 +68,42 @@ def test_the_code_survives_other_forms(folder: Path, options: dict[str, object])
 
 def test_the_code_survives_scaling_into_a_black_border(folder: Path, screen: Path) -> None:
     path = folder / "border.mp4"
-    ffmpeg("-i", screen, "-vf", "scale=320:180,pad=640:480:200:120", "-crf", "30", path)
+    run_ffmpeg("-i", screen, "-vf", "scale=320:180,pad=640:480:200:120", "-crf", "30", path)
     assert set(off_by(path)) == {0}
 
 
 def test_black_is_black_and_nothing_else_is(folder: Path, screen: Path) -> None:
     black, grey = folder / "black.mp4", folder / "grey.mp4"
     for path, colour in ((black, "black"), (grey, "gray")):
-        ffmpeg("-f", "lavfi", "-i", f"color={colour}:s=640x360:r=10:d=1", "-pix_fmt", "yuv420p", path)
-    assert all(picture.black and picture.instant is None for picture in read_pictures(black))
-    assert not any(picture.black or picture.instant for picture in read_pictures(grey))
-    assert not any(picture.black for picture in read_pictures(screen))
+        run_ffmpeg("-f", "lavfi", "-i", f"color={colour}:s=640x360:r=10:d=1", "-pix_fmt", "yuv420p", path)
+    assert all(picture.black and picture.instant is None for picture in read_frames(black))
+    assert not any(picture.black or picture.instant for picture in read_frames(grey))
+    assert not any(picture.black for picture in read_frames(screen))
 
 
 def test_a_shifted_file_is_detected(folder: Path, screen: Path) -> None:
     path = folder / "late.mp4"
-    ffmpeg("-i", screen, "-f", "lavfi", "-i", "anullsrc", "-t", 5, "-vf", "setpts=PTS+0.2/TB", path)
+    run_ffmpeg("-i", screen, "-f", "lavfi", "-i", "anullsrc", "-t", 5, "-vf", "setpts=PTS+0.2/TB", path)
     assert set(off_by(path)) == {-200}
     assert set(off_by(screen, START + timedelta(milliseconds=100))) == {-100}
 
 
 def test_other_pictures_carry_no_code(folder: Path) -> None:
     path = folder / "test.mp4"
-    ffmpeg("-f", "lavfi", "-i", "testsrc=s=640x360:r=10:d=1", "-pix_fmt", "yuv420p", path)
-    assert all(picture.instant is None for picture in read_pictures(path))
+    run_ffmpeg("-f", "lavfi", "-i", "testsrc=s=640x360:r=10:d=1", "-pix_fmt", "yuv420p", path)
+    assert all(picture.instant is None for picture in read_frames(path))
 
 
 def test_frames_of_variable_rate_keep_their_times(folder: Path, screen: Path) -> None:
     path = folder / "variable.mp4"
-    ffmpeg("-i", screen, "-vf", "select='not(mod(n,3))'", "-fps_mode", "vfr", path)
-    assert len(read_pictures(path)) == 15
+    run_ffmpeg("-i", screen, "-vf", "select='not(mod(n,3))'", "-fps_mode", "vfr", path)
+    assert len(read_frames(path)) == 15
     assert set(off_by(path)) == {0}
 
 
 def test_times_are_exact_far_into_a_file(folder: Path, screen: Path) -> None:
     path = folder / "far.mp4"
-    ffmpeg("-i", screen, "-f", "lavfi", "-i", "anullsrc=r=8000", "-t", 2040, "-vf", "setpts=PTS+2034.5/TB", path)
+    run_ffmpeg("-i", screen, "-f", "lavfi", "-i", "anullsrc=r=8000", "-t", 2040, "-vf", "setpts=PTS+2034.5/TB", path)
     assert set(off_by(path, START - timedelta(seconds=2034.5))) <= {-1, 0, 1}
 
 
@@ -113,7 +113,7 @@ def test_odd_sizes_and_broken_files_are_refused(folder: Path, screen: Path) -> N
     with pytest.raises(LabError, match="ffmpeg"):
         make_screen(folder / "bad.mp4", START, 1, extra=["-c:v", "none-such"])
     with pytest.raises(LabError, match="ffmpeg"):
-        read_pictures(folder / "missing.mp4")
+        read_frames(folder / "missing.mp4")
     with pytest.raises(LabError, match="no-such-program"):
         make_screen(folder / "bad.mp4", START, 1, ffmpeg="no-such-program")
 
@@ -156,7 +156,7 @@ def test_pips_survive_other_codecs(folder: Path, name: str, options: dict[str, o
 
 def test_a_shifted_sound_is_detected(folder: Path, screen: Path, audio: Path) -> None:
     path = folder / "delayed.mp4"
-    ffmpeg("-i", screen, "-itsoffset", "0.25", "-i", audio, "-map", "0:v", "-map", "1:a", "-c:a", "aac", path)
+    run_ffmpeg("-i", screen, "-itsoffset", "0.25", "-i", audio, "-map", "0:v", "-map", "1:a", "-c:a", "aac", path)
     errors = pip_errors(path, START + timedelta(milliseconds=300))
     assert len(errors) >= 11
     assert all(abs(error - 0.25) <= 0.011 for error in errors)
@@ -165,7 +165,7 @@ def test_a_shifted_sound_is_detected(folder: Path, screen: Path, audio: Path) ->
 def test_other_sounds_have_no_pips(folder: Path) -> None:
     for source in ("anullsrc=r=8000", "sine=f=1000:r=8000", "anoisesrc=r=8000:seed=1"):
         path = folder / "other.wav"
-        ffmpeg("-f", "lavfi", "-i", source, "-t", 5, path)
+        run_ffmpeg("-f", "lavfi", "-i", source, "-t", 5, path)
         assert read_pips(path) == []
 
 
@@ -174,7 +174,7 @@ def test_the_two_speakers_differ(folder: Path) -> None:
     channels = []
     for channel in (0, 1):
         raw = folder / f"{channel}.raw"
-        ffmpeg("-i", folder / "both.wav", "-af", f"pan=mono|c0=c{channel}", "-f", "s16le", raw)
+        run_ffmpeg("-i", folder / "both.wav", "-af", f"pan=mono|c0=c{channel}", "-f", "s16le", raw)
         channels.append(raw.read_bytes())
     assert channels[0] != channels[1]
     assert all(len(set(channel)) > 100 for channel in channels)

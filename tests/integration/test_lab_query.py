@@ -4,7 +4,7 @@ from urllib.parse import parse_qsl
 
 import pytest
 
-from muxer.lab.query import BadParameter, finder
+from muxer.lab.query import BadParameter, recording_filter
 from muxer.window import migration_query
 
 PEOPLE = [
@@ -50,7 +50,7 @@ CALL = {
     ],
 )
 def test_the_queries_of_the_guide(query: str, found: bool) -> None:
-    assert finder(dict(parse_qsl(query)))(CALL) == found
+    assert recording_filter(dict(parse_qsl(query)))(CALL) == found
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_the_queries_of_the_guide(query: str, found: bool) -> None:
     ],
 )
 def test_what_an_administrator_writes_is_found_as_the_guide_says(written: str, found: bool) -> None:
-    assert finder(dict(parse_qsl(migration_query(written, 100))))(CALL) == found
+    assert recording_filter(dict(parse_qsl(migration_query(written, 100))))(CALL) == found
 
 
 @pytest.mark.parametrize(
@@ -87,16 +87,16 @@ def test_what_an_administrator_writes_is_found_as_the_guide_says(written: str, f
     [("1704189600000", "1704189600000", True), ("1704189600001", "", False), ("", "1704189599999", False)],
 )
 def test_times_in_every_iso_form(start: str, end: str, found: bool) -> None:
-    assert finder({"startTime": start, "endTime": end})(CALL) == found
+    assert recording_filter({"startTime": start, "endTime": end})(CALL) == found
 
 
 def test_a_bad_time_is_refused_before_any_recording_is_looked_at() -> None:
     with pytest.raises(BadParameter, match="endTime"):
-        finder({"endTime": "tomorrow"})
+        recording_filter({"endTime": "tomorrow"})
 
 
 def test_a_recording_without_people_or_numbers_is_no_trouble() -> None:
     bare = {"startTime": CALL["startTime"], "stopTime": CALL["stopTime"], "eventHistory": [{}]}
-    assert finder({})(bare)
+    assert recording_filter({})(bare)
     for name in ("callerPhoneNumber", "dialedPhoneNumber", "userName", "userData"):
-        assert not finder({name: "x"})(bare)
+        assert not recording_filter({name: "x"})(bare)

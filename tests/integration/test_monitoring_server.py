@@ -14,15 +14,15 @@ from pathlib import Path
 
 import pytest
 from tests.support.daemon import wait_until
-from tests.support.monitoring import HOST, LOGIN, SECONDS, ask, certified, free_port, made_sources, opened, reasons, values
+from tests.support.monitoring import HOST, CREDENTIALS, TIMEOUT_SECONDS, send_request, create_certificate, free_port, create_sources, open_server, readiness_reasons, parse_samples
 
-from muxer.errors import ConfigError, LoginRefused
-from muxer.journal import Journal, Key, now
+from muxer.errors import ConfigError, AuthenticationFailed
+from muxer.journal import Journal, TargetKey, epoch_now
 from muxer.monitoring import application
 from muxer.monitoring import server as server_module
-from muxer.monitoring.view import Sources
+from muxer.monitoring.view import ViewSources
 
-Open = Callable[..., tuple[int, Sources]]
+Open = Callable[..., tuple[int, ViewSources]]
 PATHS = ("/", "/metrics", "/livez", "/readyz")
 
 
@@ -30,7 +30,7 @@ PATHS = ("/", "/metrics", "/livez", "/readyz")
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """Return an open port, over http and without a login."""
     number = free_port()
-    with opened(made_sources(tmp_path_factory.mktemp("port"), monitoring__http_port=number)):
+    with open_server(create_sources(tmp_path_factory.mktemp("port"), monitoring__http_port=number)):
         yield number
 
 
@@ -38,14 +38,14 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 def guarded_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """Return an open port that wants a login."""
     number = free_port()
-    options = {f"monitoring__{name}": value for name, value in LOGIN.items()}
-    with opened(made_sources(tmp_path_factory.mktemp("guarded"), monitoring__http_port=number, **options)):
+    options = {f"monitoring__{name}": value for name, value in CREDENTIALS.items()}
+    with open_server(create_sources(tmp_path_factory.mktemp("guarded"), monitoring__http_port=number, **options)):
         yield number
 
 
 @pytest.fixture
 def quick_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(application, "REFUSAL_SECONDS", 0.02)
+    monkeypatch.setattr(application, "REFUSAL_DELAY_SECONDS", 0.02)
 
 
 @pytest.fixture
@@ -53,25 +53,25 @@ def open_port(tmp_path: Path) -> Iterator[Open]:
     """Return a function that opens a port with the given options."""
     with ExitStack() as stack:
 
-        def start(**options: object) -> tuple[int, Sources]:
+        def start_server(**options: object) -> tuple[int, ViewSources]:
             number = free_port()
-            sources = made_sources(tmp_path, monitoring__http_port=number, **options)
-            stack.enter_context(opened(sources))
+            sources = create_sources(tmp_path, monitoring__http_port=number, **options)
+            stack.enter_context(open_server(sources))
             return number, sources
 
-        yield start
+        yield start_server
 
 
 def is_answered(port: int) -> bool:
     try:
-        return ask(port, "/livez").status == 200
+        return send_request(port, "/livez").status == 200
     except OSError:
         return False
 
 
 @pytest.mark.parametrize("path", PATHS)
 def test_what_is_there_is_read_with_headers_that_bind_the_browser(port: int, path: str) -> None:
-    reply = ask(port, path)
+    reply = send_request(port, path)
     assert reply.status in (200, 503) and reply.body
     assert reply.headers["Content-Security-Policy"].startswith("default-src 'none'; style-src 'sha256-")
     assert reply.headers["X-Content-Type-Options"] == "nosniff" and reply.headers["Referrer-Policy"] == "no-referrer"
@@ -80,7 +80,7 @@ def test_what_is_there_is_read_with_headers_that_bind_the_browser(port: int, pat
 
 @pytest.mark.parametrize("path", PATHS)
 def test_head_has_the_headers_alone(port: int, path: str) -> None:
-    with socket.create_connection((HOST, port), timeout=SECONDS) as client:
+    with socket.create_connection((HOST, port), timeout=TIMEOUT_SECONDS) as client:
         client.sendall(f"HEAD {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         head, _, body = b"".join(iter(lambda: client.recv(10_000), b"")).partition(b"\r\n\r\n")
     assert body == b"" and b"Content-Length: " in head and b"Content-Length: 0" not in head
@@ -88,13 +88,13 @@ def test_head_has_the_headers_alone(port: int, path: str) -> None:
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "TRACE"])
 def test_nothing_can_be_changed(port: int, method: str) -> None:
-    reply = ask(port, "/metrics", method=method)
+    reply = send_request(port, "/metrics", method=method)
     assert reply.status == 405 and reply.headers["Allow"] == "GET, HEAD"
 
 
 @pytest.mark.parametrize("path", ["/metrics/", "/..", "/../muxer.cfg", "/%2e%2e/muxer.cfg", "/favicon.ico", "/metrics//"])
 def test_there_is_nothing_else_and_no_folder(port: int, path: str) -> None:
-    reply = ask(port, path)
+    reply = send_request(port, path)
     assert reply.status == 404 and reply.headers["Content-Type"].startswith("text/plain")
 
 
@@ -102,46 +102,46 @@ def test_there_is_nothing_else_and_no_folder(port: int, path: str) -> None:
     "host", ["muxer.attacker.example", "10.0.0.1", "localhost.attacker.example", "", "[::2]", "127.0.0.1.x"]
 )
 def test_a_page_of_another_site_whose_name_leads_here_reads_nothing(port: int, host: str) -> None:
-    assert ask(port, "/metrics", Host=host).status == 403
+    assert send_request(port, "/metrics", Host=host).status == 403
 
 
 @pytest.mark.parametrize("host", ["localhost", "localhost:1", "LOCALHOST.", "127.0.0.1:80", "127.1.2.3", "[::1]:9477"])
 def test_the_names_of_this_machine_are_answered(port: int, host: str) -> None:
-    assert ask(port, "/livez", Host=host).status == 200
+    assert send_request(port, "/livez", Host=host).status == 200
 
 
 @pytest.mark.parametrize("path", [*PATHS, "/nothing"])
 def test_without_the_login_nothing_is_told(guarded_port: int, quick_refusals: None, path: str) -> None:
-    for wrong in (None, LOGIN | {"password": "open"}, LOGIN | {"username": "root"}, {"username": "", "password": ""}):
-        reply = ask(guarded_port, path, login=wrong)
+    for wrong in (None, CREDENTIALS | {"password": "open"}, CREDENTIALS | {"username": "root"}, {"username": "", "password": ""}):
+        reply = send_request(guarded_port, path, login=wrong)
         assert reply.status == 401 and reply.headers["WWW-Authenticate"].startswith("Basic ")
         assert reply.body == "401 Unauthorized: a login is needed\n"
-    assert ask(guarded_port, path, login=LOGIN).status != 401
+    assert send_request(guarded_port, path, login=CREDENTIALS).status != 401
 
 
 def test_each_wrong_login_costs_time(guarded_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[float] = []
     monkeypatch.setattr(application.time, "sleep", waited.append)
-    assert ask(guarded_port, "/livez").status == 401 and waited == [application.REFUSAL_SECONDS]
-    assert ask(guarded_port, "/livez", login=LOGIN).status == 200 and len(waited) == 1
+    assert send_request(guarded_port, "/livez").status == 401 and waited == [application.REFUSAL_DELAY_SECONDS]
+    assert send_request(guarded_port, "/livez", login=CREDENTIALS).status == 200 and len(waited) == 1
 
 
 def test_a_login_in_no_form_that_makes_sense_is_refused(guarded_port: int, quick_refusals: None) -> None:
     for header in ("Basic", "Basic %%%", "Bearer abc", "Basic \xff\xfe", "d2F0Y2hlcjpvcGVuIHNlc2FtZQ=="):
-        assert ask(guarded_port, "/livez", Authorization=header).status == 401
+        assert send_request(guarded_port, "/livez", Authorization=header).status == 401
 
 
 def test_https_is_spoken_with_the_configured_certificate(open_port: Open, tmp_path: Path) -> None:
-    certificate, key, trusting = certified(tmp_path)
+    certificate, key, trusting = create_certificate(tmp_path)
     port, _ = open_port(monitoring__certificate=certificate, monitoring__key=key)
-    reply = ask(port, "/metrics", tls=trusting)
+    reply = send_request(port, "/metrics", tls=trusting)
     assert reply.status == 200 and 'muxer_certificate_expiry_timestamp_seconds{kind="monitoring"' in reply.body
     with pytest.raises(ssl.SSLCertVerificationError):
-        ask(port, "/metrics", tls=ssl.create_default_context())
-    with socket.create_connection((HOST, port), timeout=SECONDS) as plain:
+        send_request(port, "/metrics", tls=ssl.create_default_context())
+    with socket.create_connection((HOST, port), timeout=TIMEOUT_SECONDS) as plain:
         plain.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert b"muxer" not in plain.recv(1000)
-    assert ask(port, "/livez", tls=trusting).status == 200
+    assert send_request(port, "/livez", tls=trusting).status == 200
 
 
 @pytest.mark.parametrize("tls", [False, True])
@@ -149,12 +149,12 @@ def test_clients_that_send_nothing_or_drop_by_drop_do_not_keep_others_out(
     open_port: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tls: bool
 ) -> None:
     """More of them than there are workers, in every phase: connected, in the handshake, in the headers, in the answer."""
-    monkeypatch.setattr(server_module, "REQUEST_SECONDS", 1)
-    certificate, key, trusting = certified(tmp_path)
+    monkeypatch.setattr(server_module, "REQUEST_TIMEOUT_SECONDS", 1)
+    certificate, key, trusting = create_certificate(tmp_path)
     port, _ = open_port(**({"monitoring__certificate": certificate, "monitoring__key": key} if tls else {}))
     stop = threading.Event()
 
-    def drip(client: socket.socket) -> None:
+    def send_slowly(client: socket.socket) -> None:
         try:
             while not stop.wait(0.3):
                 client.sendall(b"X")
@@ -164,12 +164,12 @@ def test_clients_that_send_nothing_or_drop_by_drop_do_not_keep_others_out(
     cut_off: list[socket.socket] = []
     with ExitStack() as stack:
         for number in range(20):
-            client = stack.enter_context(socket.create_connection((HOST, port), timeout=SECONDS))
+            client = stack.enter_context(socket.create_connection((HOST, port), timeout=TIMEOUT_SECONDS))
             if number % 2:
                 client.sendall(b"\x16\x03\x01" if tls else b"GET /metrics HTTP/1.1\r\n")
-                threading.Thread(target=drip, args=(client,), daemon=True).start()
-        assert ask(port, "/livez", tls=trusting if tls else None).status == 200
-        deadline = time.monotonic() + SECONDS
+                threading.Thread(target=send_slowly, args=(client,), daemon=True).start()
+        assert send_request(port, "/livez", tls=trusting if tls else None).status == 200
+        deadline = time.monotonic() + TIMEOUT_SECONDS
         while len(cut_off) < 10 and time.monotonic() < deadline:
             time.sleep(0.05)
         stop.set()
@@ -188,10 +188,10 @@ def test_hundreds_of_half_sent_requests_hold_no_worker(
     with ExitStack() as stack:
         clients = []
         for _ in range(50):
-            clients += [stack.enter_context(socket.create_connection((HOST, port), timeout=SECONDS)) for _ in range(4)]
+            clients += [stack.enter_context(socket.create_connection((HOST, port), timeout=TIMEOUT_SECONDS)) for _ in range(4)]
             for client in clients[-4:]:
                 client.sendall(begin)
-            assert ask(port, "/livez").status == 200
+            assert send_request(port, "/livez").status == 200
         # One that is kept is answered as soon as its request is whole.
         clients[-1].sendall((b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").removeprefix(begin))
         assert b"200 OK" in clients[-1].recv(1000)
@@ -203,14 +203,14 @@ def test_hundreds_of_half_sent_requests_hold_no_worker(
 def test_a_request_that_cannot_be_read_is_the_fault_of_who_sends_it(
     port: int, head: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with socket.create_connection((HOST, port), timeout=SECONDS) as client:
+    with socket.create_connection((HOST, port), timeout=TIMEOUT_SECONDS) as client:
         client.sendall(head + b"\r\n\r\n")
         assert client.recv(1000).startswith(b"HTTP/1.1 400 Bad Request")
     assert caplog.text == ""
 
 
 def test_hundreds_that_stop_within_tls_are_cut_off_while_others_wait(open_port: Open, tmp_path: Path) -> None:
-    certificate, key, trusting = certified(tmp_path)
+    certificate, key, trusting = create_certificate(tmp_path)
     port, _ = open_port(monitoring__certificate=certificate, monitoring__key=key)
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     client_side = trusting.wrap_bio(incoming, outgoing, server_hostname="localhost")
@@ -219,17 +219,17 @@ def test_hundreds_that_stop_within_tls_are_cut_off_while_others_wait(open_port: 
     hello = outgoing.read()
     with ExitStack() as stack:
         for number in range(200):
-            client = stack.enter_context(socket.create_connection((HOST, port), timeout=SECONDS))
+            client = stack.enter_context(socket.create_connection((HOST, port), timeout=TIMEOUT_SECONDS))
             with suppress(OSError):
                 client.sendall(hello if number % 2 else hello[:100])
 
         def is_answered_over_tls() -> bool:
             try:
-                return ask(port, "/livez", tls=trusting).status == 200
+                return send_request(port, "/livez", tls=trusting).status == 200
             except OSError:
                 return False
 
-        wait_until(is_answered_over_tls, SECONDS, "an answer")
+        wait_until(is_answered_over_tls, TIMEOUT_SECONDS, "an answer")
 
 
 @pytest.mark.parametrize(
@@ -245,13 +245,13 @@ def test_hundreds_that_stop_within_tls_are_cut_off_while_others_wait(open_port: 
     ],
 )
 def test_metrics_are_there_whatever_form_is_asked_for(port: int, accept: str) -> None:
-    reply = ask(port, "/metrics", Accept=accept)
+    reply = send_request(port, "/metrics", Accept=accept)
     assert reply.status == 200 and reply.headers["Content-Type"].startswith("text/plain; version=0.0.4")
 
 
 def test_requests_that_are_too_large_are_refused(port: int) -> None:
-    assert ask(port, "/livez", X="y" * 20_000).status == 413
-    with socket.create_connection((HOST, port), timeout=SECONDS) as client:
+    assert send_request(port, "/livez", X="y" * 20_000).status == 413
+    with socket.create_connection((HOST, port), timeout=TIMEOUT_SECONDS) as client:
         client.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n")
         assert b" 413 " in client.recv(1000)
 
@@ -262,31 +262,31 @@ def test_more_connections_than_are_kept_are_closed_and_later_ones_answered(
     monkeypatch.setattr(server_module, "IDLE_SECONDS", 600)
     port, _ = open_port()
     with ExitStack() as stack:
-        clients = [stack.enter_context(socket.create_connection((HOST, port), timeout=SECONDS)) for _ in range(100)]
+        clients = [stack.enter_context(socket.create_connection((HOST, port), timeout=TIMEOUT_SECONDS)) for _ in range(100)]
         assert clients[-1].recv(1) == b""
-    wait_until(lambda: is_answered(port), SECONDS, "an answer")
+    wait_until(lambda: is_answered(port), TIMEOUT_SECONDS, "an answer")
 
 
 def test_it_stops_at_once_whatever_clients_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for limit in ("IDLE_SECONDS", "REQUEST_SECONDS", "STOP_SECONDS"):
         monkeypatch.setattr(server_module, limit, 600)
     number = free_port()
-    with ExitStack() as stack, opened(made_sources(tmp_path, monitoring__http_port=number)) as server:
-        clients = [stack.enter_context(socket.create_connection((HOST, number), timeout=SECONDS)) for _ in range(8)]
+    with ExitStack() as stack, open_server(create_sources(tmp_path, monitoring__http_port=number)) as server:
+        clients = [stack.enter_context(socket.create_connection((HOST, number), timeout=TIMEOUT_SECONDS)) for _ in range(8)]
         for client in clients[:3]:
             client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n")
-        assert ask(number, "/livez").status == 200
+        assert send_request(number, "/livez").status == 200
         stopping = threading.Thread(target=server.stop, daemon=True)
         stopping.start()
-        stopping.join(SECONDS)
+        stopping.join(TIMEOUT_SECONDS)
         assert not stopping.is_alive()
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection((HOST, number), timeout=SECONDS)
+        socket.create_connection((HOST, number), timeout=TIMEOUT_SECONDS)
 
 
 def test_a_port_that_is_in_use_names_the_option(port: int, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"http_address = '127.0.0.1', http_port = '\d+': cannot be listened on"):
-        server_module.Server(made_sources(tmp_path, monitoring__http_port=port)).start()
+        server_module.MonitoringServer(create_sources(tmp_path, monitoring__http_port=port)).start()
 
 
 def test_a_server_that_dies_is_told_and_started_again(
@@ -301,10 +301,10 @@ def test_a_server_that_dies_is_told_and_started_again(
         serve(self)
 
     monkeypatch.setattr(server_module._Server, "serve", die_once)
-    monkeypatch.setattr(server_module, "RESTART_SECONDS", 0.1)
+    monkeypatch.setattr(server_module, "RESTART_DELAY_SECONDS", 0.1)
     port, _ = open_port()
-    wait_until(lambda: "started again" in caplog.text, SECONDS, "the line in the log")
-    wait_until(lambda: is_answered(port), SECONDS, "an answer")
+    wait_until(lambda: "started again" in caplog.text, TIMEOUT_SECONDS, "the line in the log")
+    wait_until(lambda: is_answered(port), TIMEOUT_SECONDS, "an answer")
     assert "an accident" in caplog.text and "it is started again" in caplog.text
 
 
@@ -312,25 +312,25 @@ def test_an_error_in_an_answer_is_told_in_the_log_only(
     open_port: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     port, sources = open_port()
-    monkeypatch.setattr(sources.activity, "snapshot", lambda: 1 / 0)
-    reply = ask(port, "/metrics")
+    monkeypatch.setattr(sources.activity, "take_snapshot", lambda: 1 / 0)
+    reply = send_request(port, "/metrics")
     assert reply.status == 500 and "ZeroDivision" not in reply.body and "ZeroDivisionError" in caplog.text
-    assert ask(port, "/livez").status == 200
+    assert send_request(port, "/livez").status == 200
 
 
 def test_readyz_says_what_is_wrong_in_lines_and_in_json(open_port: Open) -> None:
     port, sources = open_port(htcc__password="top secret word")
-    sources.activity.poll_done({}, 0.1, None)
-    assert ask(port, "/readyz").body == "ok\n"
-    sources.outages.declare(refusal("RWS", "RWS refuses the login top secret word"))
-    reply = ask(port, "/readyz")
+    sources.activity.record_poll_success({}, 0.1, None)
+    assert send_request(port, "/readyz").body == "ok\n"
+    sources.outages.trip(login_refusal("RWS", "RWS refuses the login top secret word"))
+    reply = send_request(port, "/readyz")
     assert reply.status == 503 and reply.body.startswith("RWS is out since ") and "the login ***" in reply.body
-    assert reasons(port)[1] == reply.body.splitlines()
-    assert json.loads(ask(port, "/livez", Accept="application/json").body) == {"status": "ok", "reasons": []}
+    assert readiness_reasons(port)[1] == reply.body.splitlines()
+    assert json.loads(send_request(port, "/livez", Accept="application/json").body) == {"status": "ok", "reasons": []}
 
 
-def refusal(service: str, text: str) -> LoginRefused:
-    error = LoginRefused(text)
+def login_refusal(service: str, text: str) -> AuthenticationFailed:
+    error = AuthenticationFailed(text)
     error.service = service
     return error
 
@@ -338,38 +338,38 @@ def refusal(service: str, text: str) -> LoginRefused:
 def test_a_scrape_goes_on_while_another_process_holds_the_journal(tmp_path: Path) -> None:
     """Whether it only writes, or lets nobody read either."""
     path, number = tmp_path / "journal.sqlite3", free_port()
-    sources = made_sources(tmp_path, journal=path, monitoring__http_port=number)
+    sources = create_sources(tmp_path, journal=path, monitoring__http_port=number)
     journal = Journal(path)
-    journal.failed(Key("a", "1"), ValueError("broken"), now())
-    with opened(sources):
-        assert values(ask(number, "/metrics").body)['muxer_journal_targets{state="retry"}'] == 1
+    journal.record_failure(TargetKey("a", "1"), ValueError("broken"), epoch_now())
+    with open_server(sources):
+        assert parse_samples(send_request(number, "/metrics").body)['muxer_journal_targets{state="retry"}'] == 1
         holder = sqlite3.connect(path, isolation_level=None)
         holder.execute("BEGIN EXCLUSIVE")
-        assert values(ask(number, "/metrics").body)['muxer_journal_targets{state="retry"}'] == 1
+        assert parse_samples(send_request(number, "/metrics").body)['muxer_journal_targets{state="retry"}'] == 1
         holder.execute("ROLLBACK")
         journal.close()
         holder.execute("PRAGMA locking_mode = EXCLUSIVE")
         holder.execute("PRAGMA journal_mode = DELETE")
         holder.execute("BEGIN EXCLUSIVE")
-        scraped = values(ask(number, "/metrics").body)
+        scraped = parse_samples(send_request(number, "/metrics").body)
         assert "muxer_targets_total{outcome=\"muxed\"}" in scraped and 'muxer_journal_targets{state="retry"}' not in scraped
-        assert ask(number, "/").status == 200
+        assert send_request(number, "/").status == 200
         holder.close()
 
 
 def test_openmetrics_is_spoken_to_those_who_ask_for_it(port: int) -> None:
-    plain = ask(port, "/metrics")
+    plain = send_request(port, "/metrics")
     assert plain.headers["Content-Type"].startswith("text/plain; version=") and "# EOF" not in plain.body
-    other = ask(port, "/metrics", Accept="application/openmetrics-text; version=1.0.0")
+    other = send_request(port, "/metrics", Accept="application/openmetrics-text; version=1.0.0")
     assert other.headers["Content-Type"].startswith("application/openmetrics-text") and other.body.endswith("# EOF\n")
 
 
 def test_a_port_for_others_does_not_ask_for_the_name(tmp_path: Path, quick_refusals: None) -> None:
     """Its certificate and login protect it, whatever name leads to it."""
-    certificate, key, trusting = certified(tmp_path)
+    certificate, key, trusting = create_certificate(tmp_path)
     number = free_port()
-    options = {f"monitoring__{name}": value for name, value in LOGIN.items()}
-    sources = made_sources(
+    options = {f"monitoring__{name}": value for name, value in CREDENTIALS.items()}
+    sources = create_sources(
         tmp_path,
         monitoring__http_port=number,
         monitoring__http_address="0.0.0.0",
@@ -377,6 +377,6 @@ def test_a_port_for_others_does_not_ask_for_the_name(tmp_path: Path, quick_refus
         monitoring__key=key,
         **options,
     )
-    with opened(sources):
-        assert ask(number, "/livez", login=LOGIN, tls=trusting, Host="muxer.example.com").status == 200
-        assert ask(number, "/livez", tls=trusting, Host="muxer.example.com").status == 401
+    with open_server(sources):
+        assert send_request(number, "/livez", login=CREDENTIALS, tls=trusting, Host="muxer.example.com").status == 200
+        assert send_request(number, "/livez", tls=trusting, Host="muxer.example.com").status == 401

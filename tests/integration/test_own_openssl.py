@@ -13,7 +13,7 @@ from tests.support import own_openssl
 from muxer.crypto.envelope import Encryptor
 from muxer.errors import ToolError
 from muxer.gir.rws import Certificate
-from muxer.lab.keys import Recipient, recipients
+from muxer.lab.keys import Recipient, load_recipients
 from muxer.process import Runner
 from muxer.startup import program_version
 
@@ -22,7 +22,7 @@ FFMPEG = shutil.which("ffmpeg") or "ffmpeg"
 
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory: pytest.TempPathFactory) -> Recipient:
-    return recipients(tmp_path_factory.mktemp("keys"), 1)[0]
+    return load_recipients(tmp_path_factory.mktemp("keys"), 1)[0]
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Recipient:
 def test_it_is_run_with_its_own_libraries(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reader: Recipient, program: str, libraries: str, variable: str | None
 ) -> None:
-    openssl = str(own_openssl.make(tmp_path, program, libraries))
+    openssl = str(own_openssl.build_openssl(tmp_path, program, libraries))
     monkeypatch.delenv("LD_LIBRARY_PATH", raising=False)
     if variable:
         monkeypatch.setenv("LD_LIBRARY_PATH", variable.format(folder=tmp_path))
@@ -46,7 +46,7 @@ def test_it_is_run_with_its_own_libraries(
     assert program_version(runner, openssl, "version").startswith("OpenSSL")
     clear, cipher = tmp_path / "clear.mp4", tmp_path / "clear.mp4.bin"
     clear.write_bytes(b"media" * 1000)
-    pem = Encryptor(openssl, runner).encrypt(clear, [Certificate(reader.alias, reader.pem)], cipher)
+    pem = Encryptor(openssl, runner).encrypt_file(clear, [Certificate(reader.alias, reader.pem)], cipher)
     (tmp_path / "envelope.pem").write_text(pem)
     command = ["openssl", "cms", "-decrypt", "-binary", "-inform", "PEM", "-in", tmp_path / "envelope.pem"]
     command += ["-content", cipher, "-recip", reader.certificate_file, "-inkey", reader.key_file]
@@ -56,7 +56,7 @@ def test_it_is_run_with_its_own_libraries(
 
 def test_ffmpeg_is_run_without_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A library of the name that ffmpeg itself needs, and that it cannot use."""
-    openssl = own_openssl.make(tmp_path)
+    openssl = own_openssl.build_openssl(tmp_path)
     needed = subprocess.run(["ldd", FFMPEG], capture_output=True, text=True, check=False).stdout
     for name in re.findall(r"libcrypto\.so\.\d\S*", needed):
         (tmp_path / name).write_text("no library")

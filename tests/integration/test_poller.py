@@ -8,37 +8,37 @@ from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
-from tests.support.calls import add_short, configure
-from tests.support.taking import Taking
+from tests.support.calls import add_short, write_config
+from tests.support.taking import FakeSink
 
-from muxer.config import load
+from muxer.config import load_config
 from muxer.errors import ServiceUnavailable
-from muxer.gir.rws import Rws
-from muxer.gir.session import Account, Session
+from muxer.gir.rws import RwsClient
+from muxer.gir.session import ServiceAccount, ServiceSession
 from muxer.journal import Journal
 from muxer.lab.lab import Lab
-from muxer.outages import Outages
+from muxer.outages import CircuitBreaker
 from muxer.poller import Poller
-from muxer.pool import Intake
+from muxer.pool import TargetSink
 from muxer.selection import MuxTarget
 
 Make = Callable[..., Lab]
 MIGRATION = {"advanced__call_recording_query_string": "startTime=0"}
 
 
-def poller_of(lab: Lab, outages: Outages, taken: list[MuxTarget], **options: str) -> Poller:
-    def take(target: MuxTarget) -> bool:
+def poller_of(lab: Lab, outages: CircuitBreaker, taken: list[MuxTarget], **options: str) -> Poller:
+    def take_target(target: MuxTarget) -> bool:
         taken.append(target)
         return True
 
-    return poller_for(lab, outages, Taking(take), **options)
+    return poller_for(lab, outages, FakeSink(take_target), **options)
 
 
-def poller_for(lab: Lab, outages: Outages, engine: Intake, **options: str) -> Poller:
-    config = load(configure(lab, **options), {}, {}).config
+def poller_for(lab: Lab, outages: CircuitBreaker, engine: TargetSink, **options: str) -> Poller:
+    config = load_config(write_config(lab, **options), {}, {}).config
     user = lab.site.rws_account
-    account = Account("RWS", lab.rws_url, user.username, user.password, False, 30)
-    return Poller(config, Rws(Session(account, threading.Event()), lab.ccid), Journal(None), outages, engine)
+    account = ServiceAccount("RWS", lab.rws_url, user.username, user.password, False, 30)
+    return Poller(config, RwsClient(ServiceSession(account, threading.Event()), lab.ccid), Journal(None), outages, engine)
 
 
 @pytest.mark.parametrize(("options", "submitted"), [({}, 0), (MIGRATION, 2)], ids=["poll", "migration"])
@@ -46,11 +46,11 @@ def test_only_a_migration_takes_what_an_outage_lets_wait(
     make_lab: Make, options: dict[str, str], submitted: int
 ) -> None:
     """Another poll brings it again; a migration has only one."""
-    lab, outages, taken = make_lab(), Outages(), []
+    lab, outages, taken = make_lab(), CircuitBreaker(), []
     add_short(lab, range(2))
     error = ServiceUnavailable("the storage is down")
     error.service = f"WebDAV {lab.dav_url}"
-    outages.declare(error)
+    outages.trip(error)
     result = poller_of(lab, outages, taken, **options).poll()
     assert (result.found, result.submitted, result.waiting) == (2, submitted, 2 - submitted)
     assert len(taken) == submitted
@@ -59,22 +59,22 @@ def test_only_a_migration_takes_what_an_outage_lets_wait(
 def test_a_recording_that_rws_fails_for_is_told_apart_from_one_without_screen(make_lab: Make) -> None:
     lab, taken = make_lab(), []
     good, bad = add_short(lab, range(2))
-    lab.store.add_call((lab.store.call(good.id) or {}) | {"id": "without-screen"})
+    lab.store.add_call((lab.store.get_call(good.id) or {}) | {"id": "without-screen"})
     lab.store.fail_next("rws", "GET", f"/screen-recordings/{bad.id}", 500, times=3)
-    poller = poller_of(lab, Outages(), taken, processing__batch_read_screen_recording_metadata="0")
+    poller = poller_of(lab, CircuitBreaker(), taken, processing__batch_read_screen_recording_metadata="0")
     result = poller.poll()
     assert (result.found, result.without_screen, result.skipped, result.submitted) == (3, 1, 1, 1)
     assert list(poller.skipped) == [bad.id] and "500" in poller.skipped[bad.id]
-    assert (poller.pending, result.targets) == (0, 1)
+    assert (poller.pending, result.target_count) == (0, 1)
 
 
 # ---- for a fleet -------------------------------------------------------------------------------------
 
-FLEET = {"fleet__mode": "broker", "fleet__broker_url": "amqp://unused", "processing__window_past": "2000"}
+FLEET_OPTIONS = {"fleet__mode": "broker", "fleet__broker_url": "amqp://unused", "processing__window_past": "2000"}
 AGES = {"new": 10, "early": 100, "morning": 600, "yesterday": 1600}
 
 
-class Passes(Intake):
+class RecordingIntake(TargetSink):
     """Takes targets at the end of a pass, until it is closed for calls of an age."""
 
     def __init__(self, closed_beyond: float = float("inf")) -> None:
@@ -85,11 +85,11 @@ class Passes(Intake):
         self.passes[-1].append(target.recording_id)
         return False
 
-    def end_pass(self) -> int:
+    def flush(self) -> int:
         self.passes.append([])
         return len(self.passes[-2])
 
-    def is_closed(self, minutes: float) -> bool:
+    def rejects_older_than(self, minutes: float) -> bool:
         return minutes >= self._closed_beyond
 
 
@@ -101,8 +101,8 @@ def lab_with_ages(make_lab: Make) -> tuple[Lab, dict[str, str]]:
 
 def test_a_fleet_is_given_the_newest_calls_first(make_lab: Make) -> None:
     lab, names = lab_with_ages(make_lab)
-    engine = Passes()
-    result = poller_for(lab, Outages(), engine, **FLEET).poll()
+    engine = RecordingIntake()
+    result = poller_for(lab, CircuitBreaker(), engine, **FLEET_OPTIONS).poll()
     met = [[names[one] for one in each] for each in engine.passes]
     assert met == [["new"], ["early"], ["morning"], ["yesterday"], []]
     assert (result.found, result.ours, result.submitted, result.waiting) == (4, 4, 4, 0)
@@ -110,8 +110,8 @@ def test_a_fleet_is_given_the_newest_calls_first(make_lab: Make) -> None:
 
 def test_older_calls_are_not_read_while_there_is_no_room_for_them(make_lab: Make) -> None:
     lab, names = lab_with_ages(make_lab)
-    engine = Passes(closed_beyond=240)
-    result = poller_for(lab, Outages(), engine, **FLEET).poll()
+    engine = RecordingIntake(closed_beyond=240)
+    result = poller_for(lab, CircuitBreaker(), engine, **FLEET_OPTIONS).poll()
     assert [[names[one] for one in each] for each in engine.passes] == [["new"], ["early"], []]
     assert result.found == 2
 
@@ -121,31 +121,31 @@ def test_the_newest_calls_are_not_read_all_the_time_when_that_takes_longer_than_
 ) -> None:
     lab = make_lab()
     add_short(lab, range(6), timedelta(minutes=100))
-    engine, clock = Passes(), [0.0]
+    engine, clock = RecordingIntake(), [0.0]
 
     def end_pass() -> int:
         clock[0] += 100  # a pass
-        return Passes.end_pass(engine)
+        return RecordingIntake.flush(engine)
 
-    engine.end_pass = end_pass  # type: ignore[method-assign]
+    engine.flush = end_pass  # type: ignore[method-assign]
     monkeypatch.setattr("muxer.poller.time", SimpleNamespace(monotonic=lambda: clock[0]))
-    options = {**FLEET, "processing__window_past": "200", "processing__min_poll_interval": "1"}
-    poller_for(lab, Outages(), engine, processing__query_slice_size="1", **options).poll()
+    options = {**FLEET_OPTIONS, "processing__window_past": "200", "processing__min_poll_interval": "1"}
+    poller_for(lab, CircuitBreaker(), engine, processing__query_slice_size="1", **options).poll()
     assert len(engine.passes) - 1 == 2
 
 
 def test_the_newest_calls_are_read_again_while_a_poll_lasts(make_lab: Make) -> None:
     lab, names = lab_with_ages(make_lab)
-    engine = Passes()
-    poller = poller_for(lab, Outages(), engine, processing__min_poll_interval="0", **FLEET)
+    engine = RecordingIntake()
+    poller = poller_for(lab, CircuitBreaker(), engine, processing__min_poll_interval="0", **FLEET_OPTIONS)
     late: list[str] = []
 
-    def submit(target: MuxTarget) -> bool:
+    def submit_and_add(target: MuxTarget) -> bool:
         if names.get(target.recording_id) == "morning":  # while it is looked at, a call ends
             late.append(add_short(lab, [99], timedelta(minutes=5))[0].id)
-        return Passes.submit(engine, target)
+        return RecordingIntake.submit(engine, target)
 
-    engine.submit = submit  # type: ignore[method-assign]
+    engine.submit = submit_and_add  # type: ignore[method-assign]
     poller.poll()
     met = [one for each in engine.passes for one in each]
     assert met.index(late[0]) == len(met) - 2 and names[met[-1]] == "yesterday"
@@ -154,9 +154,9 @@ def test_the_newest_calls_are_read_again_while_a_poll_lasts(make_lab: Make) -> N
 def test_what_a_pass_has_found_is_ordered_although_rws_fails_within_it(make_lab: Make) -> None:
     lab = make_lab(scroll_empty_first_page=False, scroll_repeats_ids=False)
     calls = add_short(lab, range(4))
-    engine = Passes()
-    options = {**FLEET, "advanced__pagination": "2", "advanced__call_recording_extra_query_string": "disable"}
-    poller = poller_for(lab, Outages(), engine, **options)
+    engine = RecordingIntake()
+    options = {**FLEET_OPTIONS, "advanced__pagination": "2", "advanced__call_recording_extra_query_string": "disable"}
+    poller = poller_for(lab, CircuitBreaker(), engine, **options)
     lab.store.fail_next("rws", "GET", "offset=2", 500, times=100, headers={"Retry-After": "0"})
     with pytest.raises(ServiceUnavailable):
         poller.poll()
@@ -167,13 +167,13 @@ def test_what_was_found_is_ordered_at_once_while_workers_would_have_nothing_to_d
     lab = make_lab()
     add_short(lab, range(5))
 
-    class Hungry(Passes):
+    class IdleIntake(RecordingIntake):
         @property
-        def runs_dry(self) -> bool:
+        def needs_targets_now(self) -> bool:
             return bool(self.passes[-1])
 
-    engine = Hungry()
-    result = poller_for(lab, Outages(), engine, processing__query_slice_size="2", **FLEET).poll()
+    engine = IdleIntake()
+    result = poller_for(lab, CircuitBreaker(), engine, processing__query_slice_size="2", **FLEET_OPTIONS).poll()
     assert [len(each) for each in engine.passes if each] == [2, 2, 1]
     assert (result.submitted, result.waiting) == (5, 0)
 
@@ -182,27 +182,27 @@ def test_a_screen_that_comes_while_a_poll_lasts_is_found_by_it(make_lab: Make) -
     lab, names = lab_with_ages(make_lab)
     (late,) = add_short(lab, [99], timedelta(minutes=5))
     screen = lab.store._screens.pop(late.id)
-    engine = Passes()
-    poller = poller_for(lab, Outages(), engine, processing__min_poll_interval="0", **FLEET)
+    engine = RecordingIntake()
+    poller = poller_for(lab, CircuitBreaker(), engine, processing__min_poll_interval="0", **FLEET_OPTIONS)
 
-    def submit(target: MuxTarget) -> bool:
+    def submit_and_add_screen(target: MuxTarget) -> bool:
         if names.get(target.recording_id) == "morning":
             lab.store._screens[late.id] = screen
-        return Passes.submit(engine, target)
+        return RecordingIntake.submit(engine, target)
 
-    engine.submit = submit  # type: ignore[method-assign]
+    engine.submit = submit_and_add_screen  # type: ignore[method-assign]
     result = poller.poll()
     assert [one for each in engine.passes for one in each].count(late.id) == 1
     assert (result.found, result.ours, result.submitted, result.without_screen) == (5, 5, 5, 0)
-    assert (poller.pending, result.targets) == (0, 5)
+    assert (poller.pending, result.target_count) == (0, 5)
 
 
 def test_the_newest_calls_are_read_again_also_while_nothing_new_is_met(make_lab: Make) -> None:
     lab = make_lab(scroll_empty_first_page=False, scroll_repeats_ids=False)
     add_short(lab, range(4))
-    engine = Passes()
-    options = {**FLEET, "advanced__pagination": "1", "advanced__call_recording_extra_query_string": "disable"}
-    poller_for(lab, Outages(), engine, processing__min_poll_interval="0", **options).poll()
+    engine = RecordingIntake()
+    options = {**FLEET_OPTIONS, "advanced__pagination": "1", "advanced__call_recording_extra_query_string": "disable"}
+    poller_for(lab, CircuitBreaker(), engine, processing__min_poll_interval="0", **options).poll()
     met = [one for each in engine.passes for one in each]
     assert len(met) == len(set(met)) == 4
     assert len(engine.passes) - 1 >= 4 + 3 * 4, "four passes, and within the later ones one more for each page"

@@ -8,31 +8,31 @@ from datetime import UTC, datetime, timedelta
 from threading import Event
 
 import pytest
-from tests.support.taking import Taking
+from tests.support.taking import FakeSink
 
-from muxer.config import load
+from muxer.config import load_config
 from muxer.errors import ServiceUnavailable
-from muxer.gir.rws import Rws
-from muxer.gir.session import Account, Session
+from muxer.gir.rws import RwsClient
+from muxer.gir.session import ServiceAccount, ServiceSession
 from muxer.journal import Journal
 from muxer.lab import metadata
 from muxer.lab.cases import CallPlan, ScreenPart
 from muxer.lab.lab import Lab
-from muxer.outages import Outages
+from muxer.outages import CircuitBreaker
 from muxer.poller import Poller
 
-SECONDS = 60
-COUNT = 10
+TIMEOUT_SECONDS = 60
+CALL_COUNT = 10
 
 
 @pytest.fixture
 def lab(make_lab: Callable[..., Lab]) -> Lab:
     """Return a lab with calls that have a screen file each, by their metadata."""
     lab = make_lab(scroll_empty_first_page=False, scroll_repeats_ids=False)
-    plan = CallPlan("polled", SECONDS, (ScreenPart(0, SECONDS),))
+    plan = CallPlan("polled", TIMEOUT_SECONDS, (ScreenPart(0, TIMEOUT_SECONDS),))
     nothing = lab.folder / "nothing"
     nothing.touch()
-    for serial in range(COUNT):
+    for serial in range(CALL_COUNT):
         recording_id, start = plan.recording_id(serial), datetime.now(UTC) - timedelta(hours=1, minutes=-serial)
         screen = metadata.screen_media(lab.site, plan.screens[0], recording_id, start, nothing, None)
         lab.store.add_screen_media(recording_id, lab.region, screen | {"mediaId": f"{recording_id}.mp4"})
@@ -41,40 +41,40 @@ def lab(make_lab: Callable[..., Lab]) -> Lab:
     return lab
 
 
-def poller(lab: Lab, submitted: list[str], **overrides: str) -> Poller:
+def create_poller(lab: Lab, submitted: list[str], **overrides: str) -> Poller:
     path = lab.folder / "muxer.cfg"
     path.write_text(lab.config_text(**{name.replace("__", "."): value for name, value in overrides.items()}))
-    config = load(path, {}, os.environ).config
+    config = load_config(path, {}, os.environ).config
     htcc = config.htcc
-    account = Account("RWS", htcc.base_uri, htcc.username, htcc.password, False, htcc.rws_timeout)
-    rws = Rws(Session(account, Event()), htcc.contact_center_id)
+    account = ServiceAccount("RWS", htcc.base_uri, htcc.username, htcc.password, False, htcc.rws_timeout)
+    rws = RwsClient(ServiceSession(account, Event()), htcc.contact_center_id)
 
-    def submit(target: object) -> bool:
+    def record_submit(target: object) -> bool:
         submitted.append(target.recording_id)  # type: ignore[attr-defined]
         return True
 
-    return Poller(config, rws, Journal(None), Outages(), Taking(submit))
+    return Poller(config, rws, Journal(None), CircuitBreaker(), FakeSink(record_submit))
 
 
-def bulks(lab: Lab) -> list[int]:
+def bulk_sizes(lab: Lab) -> list[int]:
     """Return how many ids each bulk query of screen recordings named."""
-    return [one.path.count(",") + 1 for one in lab.store.requests if "screen-recordings?ids=" in one.path]
+    return [one.path.count(",") + 1 for one in lab.store.served_requests if "screen-recordings?ids=" in one.path]
 
 
 @pytest.mark.parametrize(("page", "size", "expected"), [("3", "4", [4, 4, 2]), ("4", "2", [2] * 5), ("10", "100", [10])])
 def test_screens_are_read_in_slices_whatever_the_pages(lab: Lab, page: str, size: str, expected: list[int]) -> None:
     submitted: list[str] = []
     options = {"advanced__pagination": page, "processing__query_slice_size": size}
-    result = poller(lab, submitted, **options).poll()
-    assert bulks(lab) == expected
-    assert len(set(submitted)) == result.submitted == result.found == COUNT
+    result = create_poller(lab, submitted, **options).poll()
+    assert bulk_sizes(lab) == expected
+    assert len(set(submitted)) == result.submitted == result.found == CALL_COUNT
 
 
 def test_what_was_read_before_a_page_fails_is_worked_on(lab: Lab) -> None:
     submitted: list[str] = []
-    polling = poller(lab, submitted, advanced__pagination="4", advanced__call_recording_extra_query_string="disable")
+    polling = create_poller(lab, submitted, advanced__pagination="4", advanced__call_recording_extra_query_string="disable")
     lab.store.fail_next("rws", "GET", "offset=8", 500, times=100, headers={"Retry-After": "0"})
     with pytest.raises(ServiceUnavailable):
         polling.poll()
     assert len(set(submitted)) == 8
-    assert bulks(lab) == [8]
+    assert bulk_sizes(lab) == [8]

@@ -16,18 +16,18 @@ import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.adapters.utils.connection_workflow import AMQPConnectorStackTimeout
 from pika.exceptions import AMQPConnectionError, AMQPError, ChannelClosedByBroker
-from tests.support.line import Line
-from tests.support.namespaces import NAMED, PREFIX, Host, two_hosts
-from tests.support.queues import Counts, VirtualHost, wait_until
+from tests.support.line import TcpProxy
+from tests.support.namespaces import NETNS_FOLDER, NAMESPACE_PREFIX, NetworkHost, two_hosts
+from tests.support.queues import QueueCounts, VirtualHost, wait_until
 from tests.support.rabbitmq import RabbitNode
-from tests.support.tls import HOST, pem
+from tests.support.tls import HOST, pem_bundle
 
 TESTS = Path(__file__).resolve().parents[1]
 QUORUM = {"x-queue-type": "quorum"}
 DURABLE = pika.BasicProperties(delivery_mode=2)
 
 
-def publish(channel: BlockingChannel, *bodies: bytes) -> None:
+def publish_durable(channel: BlockingChannel, *bodies: bytes) -> None:
     """Put messages into a quorum queue that outlasts the node."""
     channel.confirm_delivery()
     channel.queue_declare("orders", durable=True, arguments=QUORUM)
@@ -35,7 +35,7 @@ def publish(channel: BlockingChannel, *bodies: bytes) -> None:
         channel.basic_publish("", "orders", body, DURABLE)
 
 
-def through(vhost: VirtualHost, line: Line, **settings: float) -> pika.BlockingConnection:
+def connect_through(vhost: VirtualHost, line: TcpProxy, **settings: float) -> pika.BlockingConnection:
     """Connect to a virtual host through a line."""
     parameters = pika.URLParameters(vhost.url)
     parameters.port, parameters.connection_attempts = line.port, 1
@@ -44,7 +44,7 @@ def through(vhost: VirtualHost, line: Line, **settings: float) -> pika.BlockingC
     return pika.BlockingConnection(parameters)
 
 
-def processes(folder: Path) -> list[int]:
+def processes_in(folder: Path) -> list[int]:
     """Return all processes that work in a folder."""
     found = []
     for process in Path("/proc").iterdir():
@@ -55,35 +55,35 @@ def processes(folder: Path) -> list[int]:
 
 
 def test_what_was_confirmed_outlasts_a_kill(vhost: VirtualHost) -> None:
-    with vhost.channel() as channel:
-        publish(channel, b"first", b"second")
+    with vhost.open_channel() as channel:
+        publish_durable(channel, b"first", b"second")
     port = vhost.node.port
-    vhost.node.settle()
+    vhost.node.flush_to_disk()
     vhost.node.kill()
     with pytest.raises(AMQPConnectionError):
-        vhost.counts("orders")
+        vhost.queue_counts("orders")
     vhost.node.start()
     assert vhost.node.port == port
-    wait_until(lambda: vhost.ready("orders") == 2)
-    assert vhost.messages("orders") == vhost.messages("orders") == [b"first", b"second"]
-    assert vhost.counts("orders") == Counts(ready=2, consumers=0)
-    vhost.purge("orders")
-    assert (vhost.ready("orders"), vhost.counts("no such queue")) == (0, None)
+    wait_until(lambda: vhost.ready_count("orders") == 2)
+    assert vhost.message_bodies("orders") == vhost.message_bodies("orders") == [b"first", b"second"]
+    assert vhost.queue_counts("orders") == QueueCounts(ready=2, consumers=0)
+    vhost.purge_queue("orders")
+    assert (vhost.ready_count("orders"), vhost.queue_counts("no such queue")) == (0, None)
 
 
 def test_it_listens_on_loopback_only_and_knows_no_epmd_and_no_plugin(rabbit: RabbitNode) -> None:
     rabbit.start()
-    sockets = rabbit.evaluate("[{inet:ntoa(A), N} || P <- erlang:ports(), {ok, {A, N}} <- [inet:sockname(P)]]")
+    sockets = rabbit.evaluate_erlang("[{inet:ntoa(A), N} || P <- erlang:ports(), {ok, {A, N}} <- [inet:sockname(P)]]")
     assert f'{{"{HOST}", {rabbit.port}}}' in sockets
     assert set(re.findall(r'"([^"]+)"', sockets)) == {HOST}
-    assert rabbit.evaluate("{erl_epmd:names(), rabbit_plugins:active()}") == "{{error, address}, []}"
-    assert rabbit.evaluate("whereis(rabbit_epmd_monitor)") == "undefined", "it would start an epmd after a minute"
+    assert rabbit.evaluate_erlang("{erl_epmd:names(), rabbit_plugins:active()}") == "{{error, address}, []}"
+    assert rabbit.evaluate_erlang("whereis(rabbit_epmd_monitor)") == "undefined", "it would start an epmd after a minute"
 
 
 def test_an_account_of_one_virtual_host_sees_no_other(rabbit: RabbitNode, vhost: VirtualHost) -> None:
-    pika.BlockingConnection(pika.URLParameters(rabbit.url())).close()
+    pika.BlockingConnection(pika.URLParameters(rabbit.node_url())).close()
     elsewhere = vhost.url.rpartition("/")[0] + "/%2F"
-    for refused in (elsewhere, rabbit.url(password="another")):
+    for refused in (elsewhere, rabbit.node_url(password="another")):
         with pytest.raises(AMQPConnectionError):
             pika.BlockingConnection(pika.URLParameters(refused))
 
@@ -94,16 +94,16 @@ def test_a_node_dies_with_the_process_that_started_it(tmp_path: Path) -> None:
     folder = tmp_path / "node"
     with subprocess.Popen([sys.executable, "-c", program, folder], cwd=TESTS, stdout=subprocess.PIPE) as starter:
         assert starter.stdout is not None and starter.stdout.readline() == b"up\n"
-        assert processes(folder)
+        assert processes_in(folder)
         starter.kill()
-    wait_until(lambda: not processes(folder), "nothing is left of the node")
+    wait_until(lambda: not processes_in(folder), "nothing is left of the node")
 
 
 def test_one_that_cannot_start_says_why(tmp_path: Path) -> None:
     node = RabbitNode(tmp_path / "node", before=("sh", "-c", "echo the reason; exit 1"))
     with pytest.raises(AssertionError, match="does not start:\nthe reason"):
         node.start()
-    assert not processes(tmp_path / "node")
+    assert not processes_in(tmp_path / "node")
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_a_late_acknowledgement_costs_the_channel_and_not_the_message(impatient:
     """A message that was asked for (basic.get) is looked after like one that a consumer was given."""
     with pika.BlockingConnection(pika.URLParameters(impatient.url)) as connection:
         channel = connection.channel()
-        publish(channel, b"late")
+        publish_durable(channel, b"late")
         assert channel.basic_get("orders")[2] == b"late"
         with pytest.raises(ChannelClosedByBroker, match="delivery acknowledgement on channel 1 timed out"):
             wait_until(lambda: channel.queue_declare("orders", passive=True) is None)
@@ -128,7 +128,7 @@ def test_a_late_acknowledgement_costs_the_channel_and_not_the_message(impatient:
 
 def test_over_tls_it_shows_its_certificate(vhost: VirtualHost, tmp_path: Path) -> None:
     assert vhost.node.certificate is not None
-    (tmp_path / "ca.pem").write_bytes(pem(vhost.node.certificate))
+    (tmp_path / "ca.pem").write_bytes(pem_bundle(vhost.node.certificate))
     parameters = pika.URLParameters(vhost.secure_url)
     parameters.ssl_options = pika.SSLOptions(ssl.create_default_context(cafile=str(tmp_path / "ca.pem")), HOST)
     pika.BlockingConnection(parameters).close()
@@ -138,35 +138,35 @@ def test_over_tls_it_shows_its_certificate(vhost: VirtualHost, tmp_path: Path) -
 
 
 def test_a_line_that_is_cut_or_refused_is_heard_of_at_once(vhost: VirtualHost) -> None:
-    with Line(vhost.node.port) as line:
-        connection = through(vhost, line)
-        line.cut()
+    with TcpProxy(vhost.node.port) as line:
+        connection = connect_through(vhost, line)
+        line.reset_connections()
         with pytest.raises(AMQPError):
             connection.channel()
-        through(vhost, line)
-        line.refuse()
+        connect_through(vhost, line)
+        line.refuse_connections()
         with pytest.raises(AMQPConnectionError):
-            through(vhost, line)
-        line.heal()
-        with through(vhost, line) as connection:
-            publish(connection.channel(), b"through")
+            connect_through(vhost, line)
+        line.restore_connections()
+        with connect_through(vhost, line) as connection:
+            publish_durable(connection.channel(), b"through")
         assert line.accepted == 3
-        wait_until(lambda: line.connections == 0)
-    assert vhost.messages("orders") == [b"through"]
+        wait_until(lambda: line.connection_count == 0)
+    assert vhost.message_bodies("orders") == [b"through"]
 
 
 def test_a_dead_line_is_silent_and_what_it_held_comes_when_it_heals(vhost: VirtualHost) -> None:
-    with Line(vhost.node.port) as line:
-        connection = through(vhost, line)
+    with TcpProxy(vhost.node.port) as line:
+        connection = connect_through(vhost, line)
         channel = connection.channel()
         channel.queue_declare("orders", durable=True, arguments=QUORUM)
-        line.go_dead()
+        line.drop_silently()
         channel.basic_publish("", "orders", b"held", DURABLE)
         with pytest.raises(AMQPConnectorStackTimeout):
-            through(vhost, line, stack_timeout=0.3, socket_timeout=0.3)
-        assert connection.is_open and vhost.ready("orders") == 0
-        line.heal()
-        wait_until(lambda: vhost.ready("orders") == 1)
+            connect_through(vhost, line, stack_timeout=0.3, socket_timeout=0.3)
+        assert connection.is_open and vhost.ready_count("orders") == 0
+        line.restore_connections()
+        wait_until(lambda: vhost.ready_count("orders") == 1)
         connection.close()
 
 
@@ -175,22 +175,22 @@ def test_two_hosts_reach_each_other_by_their_addresses_only(tmp_path: Path) -> N
     serve = "import socket; s = socket.create_server(('', 7000)); print('up', flush=True)\n"
     serve += "while True: s.accept()[0].send(b'ok')"
     with two_hosts() as (one, other):
-        server = subprocess.Popen([*one.inside, sys.executable, "-c", serve], stdout=subprocess.PIPE, text=True)
+        server = subprocess.Popen([*one.command_prefix, sys.executable, "-c", serve], stdout=subprocess.PIPE, text=True)
         assert server.stdout is not None and server.stdout.readline() == "up\n"
 
-        def reached(host: Host, address: str) -> bool:
-            command = [*host.inside, sys.executable, "-c", ask, address, "7000"]
+        def can_reach(host: NetworkHost, address: str) -> bool:
+            command = [*host.command_prefix, sys.executable, "-c", ask, address, "7000"]
             return subprocess.run(command, stderr=subprocess.DEVNULL, timeout=20, check=False).returncode == 0
 
-        assert reached(other, one.address) and reached(one, HOST)
-        assert not reached(other, HOST)
-        one.unplug()
-        assert not reached(other, one.address)
-        one.plug()
-        wait_until(lambda: reached(other, one.address))
-        left_over = f"{PREFIX}{server.pid}-0"  # of a process that is about to end
+        assert can_reach(other, one.address) and can_reach(one, HOST)
+        assert not can_reach(other, HOST)
+        one.disconnect_cable()
+        assert not can_reach(other, one.address)
+        one.connect_cable()
+        wait_until(lambda: can_reach(other, one.address))
+        left_over = f"{NAMESPACE_PREFIX}{server.pid}-0"  # of a process that is about to end
         subprocess.run(["ip", "netns", "add", left_over], check=True)
     assert server.wait(10) == -signal.SIGKILL, "what runs in a host ends with it"
     with two_hosts():
-        assert not (NAMED / left_over).exists() and (NAMED / one.name).exists()
-    assert not (NAMED / one.name).exists() and not (NAMED / other.name).exists()
+        assert not (NETNS_FOLDER / left_over).exists() and (NETNS_FOLDER / one.name).exists()
+    assert not (NETNS_FOLDER / one.name).exists() and not (NETNS_FOLDER / other.name).exists()

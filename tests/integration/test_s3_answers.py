@@ -16,16 +16,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from tests.support.s3 import SECRET, keep, place, replace, storage, written
+from tests.support.s3 import SECRET, keep_stored, s3_location, replace_stored, create_storage, write_file
 
 from muxer import gate
 from muxer.errors import (
     AccessDenied,
-    LoginRefused,
+    AuthenticationFailed,
     MuxerError,
     RequestRejected,
     ServiceUnavailable,
-    UnreadableAnswer,
+    UnreadableResponse,
 )
 from muxer.storage import s3, s3_http
 
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.usefixtures("models_read_once", "no_keys_around")
 
 
 @dataclass
-class Answer:
+class CannedResponse:
     """What the tiny server says to one method."""
 
     status: int
@@ -43,32 +43,32 @@ class Answer:
 
 
 @dataclass
-class Tiny:
+class TinyServer:
     """A server that keeps what it is sent under the path, tells every request, and answers what a test wants."""
 
     url: str = ""
-    answers: dict[str, Answer] = field(default_factory=dict)
+    answers: dict[str, CannedResponse] = field(default_factory=dict)
     requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
     held: dict[str, bytes] = field(default_factory=dict)
 
-    def answer(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
+    def respond(self, method: str, path: str, headers: dict[str, str], body: bytes) -> CannedResponse:
         self.requests.append((method, path, headers))
         if method in self.answers:
             return self.answers[method]
         if method == "PUT":
             self.held[path] = body
-            return Answer(200, headers={"ETag": '"1"'})
-        return Answer(200, self.held[path]) if path in self.held else Answer(404)
+            return CannedResponse(200, headers={"ETag": '"1"'})
+        return CannedResponse(200, self.held[path]) if path in self.held else CannedResponse(404)
 
 
-def handler(tiny: Tiny) -> type[BaseHTTPRequestHandler]:
+def handler_class(tiny: TinyServer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def serve(self) -> None:
+        def serve_request(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             names = {name.lower(): value for name, value in self.headers.items()}
-            answer = tiny.answer(self.command, self.path, names, body)
+            answer = tiny.respond(self.command, self.path, names, body)
             self.send_response(answer.status)
             usual = {"Content-Length": str(len(answer.body)), "Connection": "close"}
             for name, value in (usual | answer.headers).items():
@@ -80,7 +80,7 @@ def handler(tiny: Tiny) -> type[BaseHTTPRequestHandler]:
                         self.wfile.write(piece)
                         time.sleep(0.05 if answer.drop_by_drop else 0)
 
-        do_GET = do_HEAD = do_PUT = do_DELETE = do_POST = serve
+        do_GET = do_HEAD = do_PUT = do_DELETE = do_POST = serve_request
 
         def log_message(self, *_: object) -> None:
             pass
@@ -100,9 +100,9 @@ def self_signed(folder: Path) -> Path:
 
 
 @contextmanager
-def tiny_server(certificate: Path | None = None) -> Iterator[Tiny]:
-    tiny = Tiny()
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler(tiny)) as http:
+def tiny_server(certificate: Path | None = None) -> Iterator[TinyServer]:
+    tiny = TinyServer()
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler_class(tiny)) as http:
         if certificate is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(certificate)
@@ -114,29 +114,29 @@ def tiny_server(certificate: Path | None = None) -> Iterator[Tiny]:
 
 
 @pytest.fixture
-def tiny() -> Iterator[Tiny]:
+def tiny() -> Iterator[TinyServer]:
     with tiny_server() as made:
         yield made
 
 
 @pytest.mark.parametrize(("method", "status"), [("DELETE", 200), ("DELETE", 403), ("GET", 404)])
 def test_an_answer_that_is_no_media_and_has_no_end_meets_a_limit(
-    tiny: Tiny, tmp_path: Path, method: str, status: int
+    tiny: TinyServer, tmp_path: Path, method: str, status: int
 ) -> None:
-    tiny.answers[method] = Answer(status, b" " * (s3_http.ANSWER_BYTES + 1))
-    store = storage(tiny.url)
-    with pytest.raises(UnreadableAnswer, match="longer than"):
-        store.delete(place("x.mp4")) if method == "DELETE" else store.fetch(place("x.mp4"), tmp_path / "x")
+    tiny.answers[method] = CannedResponse(status, b" " * (s3_http.MAX_S3_RESPONSE_BYTES + 1))
+    store = create_storage(tiny.url)
+    with pytest.raises(UnreadableResponse, match="longer than"):
+        store.delete_file(s3_location("x.mp4")) if method == "DELETE" else store.download_file(s3_location("x.mp4"), tmp_path / "x")
     assert len(tiny.requests) == 1
 
 
 def test_an_answer_that_is_no_media_and_comes_drop_by_drop_meets_a_limit(
-    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+    tiny: TinyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(s3_http, "ANSWER_SECONDS", 0.3)
-    tiny.answers["DELETE"] = Answer(200, b" " * 100, drop_by_drop=True)
+    monkeypatch.setattr(s3_http, "MAX_S3_RESPONSE_SECONDS", 0.3)
+    tiny.answers["DELETE"] = CannedResponse(200, b" " * 100, drop_by_drop=True)
     with pytest.raises(ServiceUnavailable, match="time limit"):
-        storage(tiny.url).delete(place("x.mp4"))
+        create_storage(tiny.url).delete_file(s3_location("x.mp4"))
 
 
 @pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
@@ -145,11 +145,11 @@ def test_an_own_endpoint_gets_plain_requests_with_paths(
 ) -> None:
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    source, certificate = written(tmp_path / "source", b"content"), self_signed(tmp_path) if secure else None
+    source, certificate = write_file(tmp_path / "source", b"content"), self_signed(tmp_path) if secure else None
     with tiny_server(certificate) as tiny:
-        store = storage(tiny.url.replace("127.0.0.1", "localhost"), trusted_ca=certificate)
-        store.store(source, place("ä b.mp4"), keep)
-        assert store.fetch(place("ä b.mp4"), tmp_path / "target") == 7
+        store = create_storage(tiny.url.replace("127.0.0.1", "localhost"), trusted_ca=certificate)
+        store.upload_file(source, s3_location("ä b.mp4"), keep_stored)
+        assert store.download_file(s3_location("ä b.mp4"), tmp_path / "target") == 7
     assert list(tiny.held.items()) == [("/recordings/screens/%C3%A4%20b.mp4", b"content")]
     headers = next(headers for method, _, headers in tiny.requests if method == "PUT")
     assert "content-encoding" not in headers and headers["content-length"] == "7"
@@ -163,25 +163,25 @@ def test_the_store_must_prove_who_it_is_unless_checks_are_off(tmp_path: Path, mo
     with tiny_server(self_signed(tmp_path)) as tiny:
         for trusted in (True, self_signed(tmp_path / "other")):
             with pytest.raises(ServiceUnavailable, match=r"SSL"):
-                storage(tiny.url, trusted_ca=trusted).describe(place("a.mp4"))
+                create_storage(tiny.url, trusted_ca=trusted).head(s3_location("a.mp4"))
         assert tiny.requests == []
-        assert storage(tiny.url, trusted_ca=False).describe(place("a.mp4")) is None
+        assert create_storage(tiny.url, trusted_ca=False).head(s3_location("a.mp4")) is None
 
 
-@pytest.mark.parametrize(("answer", "held"), [(Answer(200, b"abc"), "3 bytes"), (Answer(404), "nothing")])
-def test_an_upload_that_the_store_mangles_is_caught(tiny: Tiny, tmp_path: Path, answer: Answer, held: str) -> None:
+@pytest.mark.parametrize(("answer", "held"), [(CannedResponse(200, b"abc"), "3 bytes"), (CannedResponse(404), "nothing")])
+def test_an_upload_that_the_store_mangles_is_caught(tiny: TinyServer, tmp_path: Path, answer: CannedResponse, held: str) -> None:
     tiny.answers["HEAD"] = answer
     with pytest.raises(ServiceUnavailable, match=f"holds {held} after an upload of 7"):
-        storage(tiny.url).store(written(tmp_path / "source", b"content"), place("a.mp4"), replace)
+        create_storage(tiny.url).upload_file(write_file(tmp_path / "source", b"content"), s3_location("a.mp4"), replace_stored)
 
 
-def test_a_body_shorter_than_announced_is_caught(tiny: Tiny, tmp_path: Path) -> None:
-    tiny.answers["GET"] = Answer(200, b"short", {"Content-Length": "100"})
+def test_a_body_shorter_than_announced_is_caught(tiny: TinyServer, tmp_path: Path) -> None:
+    tiny.answers["GET"] = CannedResponse(200, b"short", {"Content-Length": "100"})
     with pytest.raises(ServiceUnavailable):
-        storage(tiny.url).fetch(place("a.mp4"), tmp_path / "x")
+        create_storage(tiny.url).download_file(s3_location("a.mp4"), tmp_path / "x")
 
 
-def xml(code: str) -> bytes:
+def error_xml(code: str) -> bytes:
     return f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>no</Message></Error>".encode()
 
 
@@ -189,63 +189,63 @@ def xml(code: str) -> bytes:
     ("status", "code"),
     [(403, ""), (401, ""), (403, "InvalidAccessKeyId"), (403, "SignatureDoesNotMatch"), (400, "ExpiredToken")],
 )
-def test_refused_keys_are_said_and_not_hammered(tiny: Tiny, tmp_path: Path, status: int, code: str) -> None:
-    tiny.answers["GET"] = Answer(status, xml(code) if code else b"")
-    store = storage(tiny.url)
-    with pytest.raises(LoginRefused, match=r"\[s3\] access_key_id"):
-        store.fetch(place("a.mp4"), tmp_path / "x")
-    with pytest.raises(LoginRefused, match=r"moment ago; not tried again yet: .*\[s3\] access_key_id"):
-        store.store(written(tmp_path / "source", b"x"), place("b.mp4"), keep)
+def test_refused_keys_are_said_and_not_hammered(tiny: TinyServer, tmp_path: Path, status: int, code: str) -> None:
+    tiny.answers["GET"] = CannedResponse(status, error_xml(code) if code else b"")
+    store = create_storage(tiny.url)
+    with pytest.raises(AuthenticationFailed, match=r"\[s3\] access_key_id"):
+        store.download_file(s3_location("a.mp4"), tmp_path / "x")
+    with pytest.raises(AuthenticationFailed, match=r"moment ago; not tried again yet: .*\[s3\] access_key_id"):
+        store.upload_file(write_file(tmp_path / "source", b"x"), s3_location("b.mp4"), keep_stored)
     assert len(tiny.requests) == 1
 
 
 def test_refused_keys_are_tried_again_after_a_while(
-    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: TinyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gate, "PAUSE_SECONDS", 0.0)
-    tiny.answers["GET"] = Answer(403)
-    store = storage(tiny.url)
+    monkeypatch.setattr(gate, "LOGIN_BACKOFF_SECONDS", 0.0)
+    tiny.answers["GET"] = CannedResponse(403)
+    store = create_storage(tiny.url)
     for _ in range(2):
-        with pytest.raises(LoginRefused):
-            store.fetch(place("a.mp4"), tmp_path / "x")
+        with pytest.raises(AuthenticationFailed):
+            store.download_file(s3_location("a.mp4"), tmp_path / "x")
     assert len(tiny.requests) == 2
 
 
-def test_a_right_that_lacks_for_one_object_stops_no_other(tiny: Tiny, tmp_path: Path) -> None:
-    tiny.answers["GET"] = Answer(403, xml("AccessDenied"))
-    store = storage(tiny.url)
+def test_a_right_that_lacks_for_one_object_stops_no_other(tiny: TinyServer, tmp_path: Path) -> None:
+    tiny.answers["GET"] = CannedResponse(403, error_xml("AccessDenied"))
+    store = create_storage(tiny.url)
     with pytest.raises(AccessDenied, match="lack the right"):
-        store.fetch(place("a.mp4"), tmp_path / "x")
-    assert store.store(written(tmp_path / "source", b"x"), place("b.mp4"), keep).length == 1
+        store.download_file(s3_location("a.mp4"), tmp_path / "x")
+    assert store.upload_file(write_file(tmp_path / "source", b"x"), s3_location("b.mp4"), keep_stored).length == 1
 
 
 @pytest.mark.parametrize(
     ("answer", "error", "text"),
     [
-        (Answer(400, xml("AuthorizationHeaderMalformed")), AccessDenied, r"\[s3\] region"),
-        (Answer(400, xml("InvalidArgument")), RequestRejected, "InvalidArgument"),
-        (Answer(503, b"<html>busy</html>"), ServiceUnavailable, "503"),
-        (Answer(500), ServiceUnavailable, "500"),
-        (Answer(429, xml("SlowDown")), ServiceUnavailable, "SlowDown"),
-        (Answer(200, b"<html>log in</html>"), UnreadableAnswer, "none of S3"),
-        (Answer(200), UnreadableAnswer, "none of S3"),
+        (CannedResponse(400, error_xml("AuthorizationHeaderMalformed")), AccessDenied, r"\[s3\] region"),
+        (CannedResponse(400, error_xml("InvalidArgument")), RequestRejected, "InvalidArgument"),
+        (CannedResponse(503, b"<html>busy</html>"), ServiceUnavailable, "503"),
+        (CannedResponse(500), ServiceUnavailable, "500"),
+        (CannedResponse(429, error_xml("SlowDown")), ServiceUnavailable, "SlowDown"),
+        (CannedResponse(200, b"<html>log in</html>"), UnreadableResponse, "none of S3"),
+        (CannedResponse(200), UnreadableResponse, "none of S3"),
     ],
 )
 @pytest.mark.usefixtures("small_parts")
 def test_what_the_store_answers_is_said_by_its_type(
-    tiny: Tiny, large: Path, answer: Answer, error: type[MuxerError], text: str, monkeypatch: pytest.MonkeyPatch
+    tiny: TinyServer, large: Path, answer: CannedResponse, error: type[MuxerError], text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(s3, "ATTEMPTS", 1)
     tiny.answers["POST"] = answer
     with pytest.raises(error, match=text) as caught:
-        storage(tiny.url).store(large, place("a.mp4"), replace)
+        create_storage(tiny.url).upload_file(large, s3_location("a.mp4"), replace_stored)
     assert type(caught.value) is error
 
 
-def test_a_busy_store_is_tried_again_and_its_wish_is_passed_on(tiny: Tiny, tmp_path: Path) -> None:
-    tiny.answers["GET"] = Answer(503, xml("SlowDown"), {"Retry-After": "7"})
+def test_a_busy_store_is_tried_again_and_its_wish_is_passed_on(tiny: TinyServer, tmp_path: Path) -> None:
+    tiny.answers["GET"] = CannedResponse(503, error_xml("SlowDown"), {"Retry-After": "7"})
     with pytest.raises(ServiceUnavailable, match="503") as caught:
-        storage(tiny.url).fetch(place("a.mp4"), tmp_path / "x")
+        create_storage(tiny.url).download_file(s3_location("a.mp4"), tmp_path / "x")
     assert caught.value.retry_after == 7
     assert len(tiny.requests) == s3.ATTEMPTS
 
@@ -258,15 +258,15 @@ def closed_port() -> str:
 
 def test_a_store_that_is_down_is_unavailable(tmp_path: Path) -> None:
     with pytest.raises(ServiceUnavailable, match="EndpointConnectionError"):
-        storage(closed_port()).fetch(place("a.mp4"), tmp_path / "x")
+        create_storage(closed_port()).download_file(s3_location("a.mp4"), tmp_path / "x")
 
 
 @pytest.mark.parametrize("status", [403, 400, 404, 503, 0])
-def test_no_secret_is_in_an_error(tiny: Tiny, tmp_path: Path, status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_secret_is_in_an_error(tiny: TinyServer, tmp_path: Path, status: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3, "ATTEMPTS", 1)
-    tiny.answers["GET"] = Answer(status, xml("Any"))
+    tiny.answers["GET"] = CannedResponse(status, error_xml("Any"))
     with pytest.raises(MuxerError) as caught:
-        storage(tiny.url if status else closed_port()).fetch(place("a.mp4"), tmp_path / "x")
+        create_storage(tiny.url if status else closed_port()).download_file(s3_location("a.mp4"), tmp_path / "x")
     assert SECRET not in "".join(traceback.format_exception(caught.value)) + repr(caught.value)
 
 

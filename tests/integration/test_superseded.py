@@ -12,21 +12,21 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-from tests.support.lighttpd import IGNORING_CASE, lighttpd
+from tests.support.lighttpd import IGNORING_CASE, run_lighttpd
 
 from muxer import superseded as module
-from muxer.config.schema import Webdav
+from muxer.config.schema import WebdavOptions
 from muxer.errors import MetadataError, ServiceUnavailable
 from muxer.gir.models import MediaFile
-from muxer.gir.rws import Rws
-from muxer.gir.session import Account, Session
+from muxer.gir.rws import RwsClient
+from muxer.gir.session import ServiceAccount, ServiceSession
 from muxer.lab.lab import Lab
 from muxer.lab.site import MediaRoot
-from muxer.muxed_names import is_own, muxed_name
-from muxer.storage.base import place_of
+from muxer.muxed_names import is_muxed_file, muxed_name
+from muxer.storage.base import parse_descriptor
 from muxer.storage.stores import Stores
 from muxer.storage.webdav import WebdavStorage
-from muxer.superseded import Superseded
+from muxer.superseded import SupersededCleaner
 
 Make = Callable[..., Lab]
 NAME, OLD, NEW = "C1", "C1_old_muxed.mp4", "C1_new_muxed.mp4"
@@ -35,173 +35,173 @@ NAME, OLD, NEW = "C1", "C1_old_muxed.mp4", "C1_new_muxed.mp4"
 @pytest.fixture
 def lab(make_lab: Make, monkeypatch: pytest.MonkeyPatch) -> Lab:
     """A lab whose RWS leaves files to their owner, with a superseded muxed file and the one that replaces it."""
-    monkeypatch.setattr(MediaRoot, "delete", lambda *_: None)
+    monkeypatch.setattr(MediaRoot, "delete_file", lambda *_: None)
     lab = make_lab()
     for name, sources in ((OLD, ["a", "b"]), (NEW, ["a", "b", "c"])):
-        stored(lab, name).write_bytes(b"media")
-        lab.store.add_screen_media(NAME, lab.region, entry(lab, name, sources))
+        stored_path(lab, name).write_bytes(b"media")
+        lab.store.add_screen_media(NAME, lab.region, muxed_entry(lab, name, sources))
     return lab
 
 
-def stored(lab: Lab, name: str) -> Path:
+def stored_path(lab: Lab, name: str) -> Path:
     return lab.site.media.folder / "screens" / name
 
 
-def entry(lab: Lab, name: str, sources: list[str]) -> dict:
+def muxed_entry(lab: Lab, name: str, sources: list[str]) -> dict:
     made_of = {"parameters": {"muxed_mediaIds": sources}, "originalMediaDescriptor": lab.site.media.screen_descriptor(name)}
     return {"mediaId": name, "type": "video/mp4", **made_of}
 
 
-def superseded(lab: Lab, folder: Path) -> Superseded:
+def create_superseded(lab: Lab, folder: Path) -> SupersededCleaner:
     user, stop = lab.site.rws_account, threading.Event()
-    rws = Rws(Session(Account("RWS", lab.rws_url, user.username, user.password, False, 30), stop), lab.ccid)
-    dav = Webdav(username=lab.site.dav_account.username, password=lab.site.dav_account.password, trusted_ca=False)
+    rws = RwsClient(ServiceSession(ServiceAccount("RWS", lab.rws_url, user.username, user.password, False, 30), stop), lab.ccid)
+    dav = WebdavOptions(username=lab.site.dav_account.username, password=lab.site.dav_account.password, trusted_ca=False)
     for name in ("uploading", "deleting"):
         (folder / name).mkdir(exist_ok=True)
-    return Superseded(rws, Stores({"webDAV": WebdavStorage(dav, "test", folder / "uploading", stop)}), folder / "deleting")
+    return SupersededCleaner(rws, Stores({"webDAV": WebdavStorage(dav, "test", folder / "uploading", stop)}), folder / "deleting")
 
 
-def note(lab: Lab, folder: Path, sources: list[str]) -> None:
+def leave_record(lab: Lab, folder: Path, sources: list[str]) -> None:
     """Leave what a process that died leaves."""
-    place = asdict(place_of(lab.site.media.screen_descriptor(OLD)))
+    place = asdict(parse_descriptor(lab.site.media.screen_descriptor(OLD)))
     (folder / "deleting").mkdir(exist_ok=True)
     content = {"recording": NAME, "media": OLD, "place": place, "sources": sources}
     (folder / "deleting" / "note.json").write_text(json.dumps(content))
 
 
-def notes(folder: Path) -> list[Path]:
+def list_records(folder: Path) -> list[Path]:
     return list((folder / "deleting").iterdir())
 
 
 def test_entry_and_file_are_deleted_and_no_note_stays(lab: Lab, tmp_path: Path) -> None:
-    superseded(lab, tmp_path).delete(NAME, MediaFile.read(entry(lab, OLD, ["a", "b"])))
-    assert lab.store.deletes == [(NAME, OLD)] and not stored(lab, OLD).exists() and stored(lab, NEW).exists()
-    assert notes(tmp_path) == []
+    create_superseded(lab, tmp_path).delete_file(NAME, MediaFile.from_json(muxed_entry(lab, OLD, ["a", "b"])))
+    assert lab.store.media_deletes == [(NAME, OLD)] and not stored_path(lab, OLD).exists() and stored_path(lab, NEW).exists()
+    assert list_records(tmp_path) == []
 
 
 def test_a_note_whose_entry_is_gone_deletes_the_file(lab: Lab, tmp_path: Path) -> None:
     lab.store.delete_screen_media(NAME, OLD)
-    note(lab, tmp_path, ["a", "b"])
-    superseded(lab, tmp_path).finish_left_overs()
-    assert not stored(lab, OLD).exists() and stored(lab, NEW).exists() and notes(tmp_path) == []
+    leave_record(lab, tmp_path, ["a", "b"])
+    create_superseded(lab, tmp_path).recover_deletions()
+    assert not stored_path(lab, OLD).exists() and stored_path(lab, NEW).exists() and list_records(tmp_path) == []
 
 
 def test_a_note_whose_entry_stands_is_dropped(lab: Lab, tmp_path: Path) -> None:
-    note(lab, tmp_path, ["a", "b"])
-    superseded(lab, tmp_path).finish_left_overs()
-    assert stored(lab, OLD).exists() and notes(tmp_path) == []
+    leave_record(lab, tmp_path, ["a", "b"])
+    create_superseded(lab, tmp_path).recover_deletions()
+    assert stored_path(lab, OLD).exists() and list_records(tmp_path) == []
 
 
 def test_a_file_whose_publication_failed_stays_until_a_fuller_one_is_published(lab: Lab, tmp_path: Path) -> None:
-    deleting, place = superseded(lab, tmp_path), place_of(lab.site.media.screen_descriptor(OLD))
+    deleting, place = create_superseded(lab, tmp_path), parse_descriptor(lab.site.media.screen_descriptor(OLD))
     for name in (OLD, NEW):
         lab.store.delete_screen_media(NAME, name)
-    lab.store.add_screen_media(NAME, lab.region, entry(lab, "another_muxed.mp4", ["x"]))
-    with pytest.raises(ServiceUnavailable), deleting.unpublished(NAME, OLD, ["a", "b"], place):
+    lab.store.add_screen_media(NAME, lab.region, muxed_entry(lab, "another_muxed.mp4", ["x"]))
+    with pytest.raises(ServiceUnavailable), deleting.track_unpublished(NAME, OLD, ["a", "b"], place):
         raise ServiceUnavailable("RWS is down")
-    deleting.finish_left_overs()
-    assert stored(lab, OLD).exists() and len(notes(tmp_path)) == 1
-    lab.store.add_screen_media(NAME, lab.region, entry(lab, NEW, ["a", "b", "c"]))
-    deleting.finish_left_overs()
-    assert not stored(lab, OLD).exists() and stored(lab, NEW).exists() and notes(tmp_path) == []
+    deleting.recover_deletions()
+    assert stored_path(lab, OLD).exists() and len(list_records(tmp_path)) == 1
+    lab.store.add_screen_media(NAME, lab.region, muxed_entry(lab, NEW, ["a", "b", "c"]))
+    deleting.recover_deletions()
+    assert not stored_path(lab, OLD).exists() and stored_path(lab, NEW).exists() and list_records(tmp_path) == []
 
 
 def test_a_file_that_is_published_in_the_end_stays(lab: Lab, tmp_path: Path) -> None:
-    deleting, place = superseded(lab, tmp_path), place_of(lab.site.media.screen_descriptor(OLD))
-    with pytest.raises(ServiceUnavailable), deleting.unpublished(NAME, OLD, ["a", "b"], place):
+    deleting, place = create_superseded(lab, tmp_path), parse_descriptor(lab.site.media.screen_descriptor(OLD))
+    with pytest.raises(ServiceUnavailable), deleting.track_unpublished(NAME, OLD, ["a", "b"], place):
         raise ServiceUnavailable("RWS is down")
-    with deleting.unpublished(NAME, OLD, ["a", "b"], place):
+    with deleting.track_unpublished(NAME, OLD, ["a", "b"], place):
         pass
-    assert stored(lab, OLD).exists() and notes(tmp_path) == []
+    assert stored_path(lab, OLD).exists() and list_records(tmp_path) == []
 
 
 def test_a_file_that_stays_unpublished_is_told_after_a_week(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     lab.store.delete_screen_media(NAME, OLD)
-    deleting, place = superseded(lab, tmp_path), place_of(lab.site.media.screen_descriptor(OLD))
-    with pytest.raises(ServiceUnavailable), deleting.unpublished(NAME, OLD, ["d"], place):
+    deleting, place = create_superseded(lab, tmp_path), parse_descriptor(lab.site.media.screen_descriptor(OLD))
+    with pytest.raises(ServiceUnavailable), deleting.track_unpublished(NAME, OLD, ["d"], place):
         raise ServiceUnavailable("RWS is down")
-    monkeypatch.setattr(module, "KEPT_SECONDS", -1.0)
-    deleting.finish_left_overs()
-    assert f"{OLD} may lie in its storage" in caplog.text and stored(lab, OLD).exists() and notes(tmp_path) == []
+    monkeypatch.setattr(module, "MAX_RECORD_AGE_SECONDS", -1.0)
+    deleting.recover_deletions()
+    assert f"{OLD} may lie in its storage" in caplog.text and stored_path(lab, OLD).exists() and list_records(tmp_path) == []
 
 
 @pytest.mark.parametrize("sources", [["a", "b", "x"], ["a", "b", "c"]])
 def test_a_file_that_nothing_fuller_replaces_is_never_deleted(lab: Lab, tmp_path: Path, sources: list[str]) -> None:
     lab.store.delete_screen_media(NAME, OLD)
-    note(lab, tmp_path, sources)
-    superseded(lab, tmp_path).finish_left_overs()
-    assert stored(lab, OLD).exists() and notes(tmp_path) == []
+    leave_record(lab, tmp_path, sources)
+    create_superseded(lab, tmp_path).recover_deletions()
+    assert stored_path(lab, OLD).exists() and list_records(tmp_path) == []
 
 
 @pytest.mark.parametrize(("by", "gone"), [(NEW, True), ("another", False)])
 def test_one_of_the_same_sources_is_deleted_only_when_the_one_that_is_named_stands(
     lab: Lab, tmp_path: Path, by: str, gone: bool
 ) -> None:
-    deleting = superseded(lab, tmp_path)
+    deleting = create_superseded(lab, tmp_path)
     lab.store.fail_next("dav", "DELETE", OLD, 408, times=1)
-    deleting.delete(NAME, MediaFile.read(entry(lab, OLD, ["a", "b", "c"])), by)
-    deleting.finish_left_overs()
-    assert stored(lab, OLD).exists() != gone and notes(tmp_path) == []
+    deleting.delete_file(NAME, MediaFile.from_json(muxed_entry(lab, OLD, ["a", "b", "c"])), by)
+    deleting.recover_deletions()
+    assert stored_path(lab, OLD).exists() != gone and list_records(tmp_path) == []
 
 
 def test_a_file_is_left_to_a_later_poll_while_its_storage_is_down(
     lab: Lab, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     lab.store.fail_next("dav", "DELETE", OLD, 408, times=2)
-    deleting = superseded(lab, tmp_path)
-    deleting.delete(NAME, MediaFile.read(entry(lab, OLD, ["a", "b"])))
-    assert lab.store.deletes == [(NAME, OLD)] and stored(lab, OLD).exists() and len(notes(tmp_path)) == 1
+    deleting = create_superseded(lab, tmp_path)
+    deleting.delete_file(NAME, MediaFile.from_json(muxed_entry(lab, OLD, ["a", "b"])))
+    assert lab.store.media_deletes == [(NAME, OLD)] and stored_path(lab, OLD).exists() and len(list_records(tmp_path)) == 1
     with caplog.at_level(logging.WARNING):
-        deleting.finish_left_overs()
-    assert "left in its storage for now" in caplog.text and stored(lab, OLD).exists()
-    deleting.finish_left_overs()
-    assert not stored(lab, OLD).exists() and notes(tmp_path) == []
+        deleting.recover_deletions()
+    assert "left in its storage for now" in caplog.text and stored_path(lab, OLD).exists()
+    deleting.recover_deletions()
+    assert not stored_path(lab, OLD).exists() and list_records(tmp_path) == []
 
 
 def test_a_deletion_that_rws_refuses_is_an_error_and_touches_no_file(lab: Lab, tmp_path: Path) -> None:
     lab.store.fail_next("rws", "DELETE", OLD, 503)
-    deleting = superseded(lab, tmp_path)
+    deleting = create_superseded(lab, tmp_path)
     with pytest.raises(ServiceUnavailable):
-        deleting.delete(NAME, MediaFile.read(entry(lab, OLD, ["a", "b"])))
-    deleting.finish_left_overs()
-    assert stored(lab, OLD).exists() and notes(tmp_path) == []
+        deleting.delete_file(NAME, MediaFile.from_json(muxed_entry(lab, OLD, ["a", "b"])))
+    deleting.recover_deletions()
+    assert stored_path(lab, OLD).exists() and list_records(tmp_path) == []
 
 
 def test_rws_out_keeps_the_note(lab: Lab, tmp_path: Path) -> None:
     lab.store.delete_screen_media(NAME, OLD)
-    note(lab, tmp_path, ["a", "b"])
+    leave_record(lab, tmp_path, ["a", "b"])
     lab.store.fail_next("rws", "GET", NAME, 400, body=b'{"statusCode": 2}')
-    deleting = superseded(lab, tmp_path)
-    deleting.finish_left_overs()
-    assert stored(lab, OLD).exists() and len(notes(tmp_path)) == 1
-    deleting.finish_left_overs()
-    assert not stored(lab, OLD).exists() and notes(tmp_path) == []
+    deleting = create_superseded(lab, tmp_path)
+    deleting.recover_deletions()
+    assert stored_path(lab, OLD).exists() and len(list_records(tmp_path)) == 1
+    deleting.recover_deletions()
+    assert not stored_path(lab, OLD).exists() and list_records(tmp_path) == []
 
 
 def test_a_file_with_a_name_of_an_earlier_version_stays_where_case_is_ignored(tmp_path: Path) -> None:
     """It may be the file of a recording whose id differs in case only. One that has a name of this version is deleted."""
     earlier = f"GIR_0001_{hashlib.sha256(b'a' + bytes(1) + b'b').hexdigest()[:20]}_muxed.mp4"
     for more, kept in (("", False), (IGNORING_CASE, True)):
-        with lighttpd(more) as server:
+        with run_lighttpd(more) as server:
             folder = server.root / "screens"
-            options = Webdav(username=server.username, password=server.password, trusted_ca=False)
+            options = WebdavOptions(username=server.username, password=server.password, trusted_ca=False)
             (tmp_path / "uploading").mkdir(exist_ok=True)
             storage = WebdavStorage(options, "test", tmp_path / "uploading", threading.Event())
             rws = FakeRws()
-            deleting = Superseded(cast(Rws, rws), Stores({"webDAV": storage}), tmp_path / f"deleting-{kept}")
+            deleting = SupersededCleaner(cast(RwsClient, rws), Stores({"webDAV": storage}), tmp_path / f"deleting-{kept}")
             (tmp_path / f"deleting-{kept}").mkdir()
             for name in (earlier, muxed_name("GIR_0001", ["a", "b"])):
                 (folder / (name.lower() if kept else name)).write_bytes(b"media")
                 descriptor = {"storage": "webDAV", "path": name, "data": {"storagePath": f"{server.url}/screens"}}
                 parameters = {"parameters": {"muxed_mediaIds": ["a", "b"]}, "originalMediaDescriptor": descriptor}
-                media = MediaFile.read({"mediaId": name, "type": "video/mp4", **parameters})
+                media = MediaFile.from_json({"mediaId": name, "type": "video/mp4", **parameters})
                 if kept and name == earlier:
                     with pytest.raises(MetadataError, match="ignores case"):
-                        deleting.delete("GIR_0001", media)
+                        deleting.delete_file("GIR_0001", media)
                 else:
-                    deleting.delete("GIR_0001", media)
+                    deleting.delete_file("GIR_0001", media)
             assert [path.name for path in folder.iterdir()] == ([earlier.lower()] if kept else [])
             assert len(rws.deleted) == (1 if kept else 2)
 
@@ -211,20 +211,20 @@ def test_so_it_does_when_only_its_file_or_a_blank_one_has_such_a_name(tmp_path: 
     made_of = hashlib.sha256(b"a" + bytes(1) + b"b").hexdigest()[:20]
     name = f"gir_0001_{made_of}_muxed.mp4" if form == "another mediaId" else f"gir_0001_p{made_of}{'0' * 8}_muxed.mp4"
     media_id = muxed_name("gir_0001", ["a", "b"]) if form == "another mediaId" else name
-    with lighttpd(IGNORING_CASE) as server:
+    with run_lighttpd(IGNORING_CASE) as server:
         victim = server.root / "screens" / name.lower()
         victim.write_bytes(b"media")
-        options = Webdav(username=server.username, password=server.password, trusted_ca=False)
+        options = WebdavOptions(username=server.username, password=server.password, trusted_ca=False)
         for folder in ("uploading", "deleting"):
             (tmp_path / folder).mkdir()
         storage = WebdavStorage(options, "test", tmp_path / "uploading", threading.Event())
-        deleting = Superseded(cast(Rws, FakeRws()), Stores({"webDAV": storage}), tmp_path / "deleting")
+        deleting = SupersededCleaner(cast(RwsClient, FakeRws()), Stores({"webDAV": storage}), tmp_path / "deleting")
         descriptor = {"storage": "webDAV", "path": name, "data": {"storagePath": f"{server.url}/screens"}}
         parameters = {"parameters": {"muxed_mediaIds": ["a", "b"]}, "originalMediaDescriptor": descriptor}
-        media = MediaFile.read({"mediaId": media_id, "type": "video/mp4", **parameters})
-        assert is_own(media, "gir_0001")
+        media = MediaFile.from_json({"mediaId": media_id, "type": "video/mp4", **parameters})
+        assert is_muxed_file(media, "gir_0001")
         with pytest.raises(MetadataError, match="ignores case"):
-            deleting.delete("gir_0001", media)
+            deleting.delete_file("gir_0001", media)
         assert victim.exists()
 
 

@@ -11,11 +11,11 @@ from typing import Any
 import botocore.auth
 import pytest
 from tests.support import swift
-from tests.support.s3 import BUCKET, Server, keep, place, replace, written
-from tests.support.s3 import storage as any_storage
+from tests.support.s3 import BUCKET, S3Server, keep_stored, s3_location, replace_stored, write_file
+from tests.support.s3 import create_storage as any_storage
 from tests.support.swift import Swift
 
-from muxer.errors import AccessDenied, LoginRefused
+from muxer.errors import AccessDenied, AuthenticationFailed
 from muxer.storage import s3_failures
 from muxer.storage.s3 import S3Storage
 
@@ -23,14 +23,14 @@ pytestmark = pytest.mark.usefixtures("models_read_once", "no_keys_around")
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     with Swift(tmp_path_factory.mktemp("swift")) as running:
-        made = Server(running.url, swift.KEY, swift.SECRET, region=swift.REGION)
+        made = S3Server(running.url, swift.KEY, swift.SECRET, region=swift.REGION)
         made.client.create_bucket(Bucket=BUCKET)
         yield made
 
 
-def storage(server: Server, **options: Any) -> S3Storage:
+def swift_storage(server: S3Server, **options: Any) -> S3Storage:
     given = {"access_key_id": swift.KEY, "secret_access_key": swift.SECRET, "region": swift.REGION}
     return any_storage(server.url, **given | options)
 
@@ -38,58 +38,58 @@ def storage(server: Server, **options: Any) -> S3Storage:
 @pytest.mark.parametrize("region", ["", "eu-central-1"], ids=["empty", "wrong"])
 @pytest.mark.parametrize("first", ["store", "describe", "fetch", "delete", "has_folder"])
 def test_the_region_that_the_store_wants_is_used_and_named_once(
-    server: Server, tmp_path: Path, region: str, first: str, caplog: pytest.LogCaptureFixture
+    server: S3Server, tmp_path: Path, region: str, first: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Whichever request comes first: for a recording whose sources come from RCS it is a HEAD, which does not tell why."""
     server.client.put_object(Bucket=BUCKET, Key="screens/there.mp4", Body=b"screen")
-    source, store = written(tmp_path / "source", b"content"), storage(server, region=region)
+    source, store = write_file(tmp_path / "source", b"content"), swift_storage(server, region=region)
     with caplog.at_level(logging.WARNING):
         if first == "store":
-            assert store.store(source, place("new.mp4"), replace).length == 7
+            assert store.upload_file(source, s3_location("new.mp4"), replace_stored).length == 7
         elif first == "fetch":
-            assert store.fetch(place("there.mp4"), tmp_path / "x") == 6
+            assert store.download_file(s3_location("there.mp4"), tmp_path / "x") == 6
         elif first == "delete":
-            store.delete(place("there.mp4"))
+            store.delete_file(s3_location("there.mp4"))
         elif first == "describe":
-            found = store.describe(place("there.mp4"))
+            found = store.head(s3_location("there.mp4"))
             assert found is not None and found.length == 6
         else:
-            assert store.has_folder(place("there.mp4"))
-        assert store.store(source, place("second.mp4"), replace).length == 7
-    assert server.content("screens/second.mp4") == b"content"
-    assert store.wanted_region(place("there.mp4")) == swift.REGION
+            assert store.has_folder(s3_location("there.mp4"))
+        assert store.upload_file(source, s3_location("second.mp4"), replace_stored).length == 7
+    assert server.read_object("screens/second.mp4") == b"content"
+    assert store.wanted_region(s3_location("there.mp4")) == swift.REGION
     (line,) = [one.getMessage() for one in caplog.records if one.name.startswith("muxer")]
     assert f"set [s3] region = {swift.REGION}" in line and BUCKET in line
 
 
-def test_the_right_region_needs_no_warning(server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    store = storage(server)
+def test_the_right_region_needs_no_warning(server: S3Server, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = swift_storage(server)
     with caplog.at_level(logging.WARNING):
-        assert store.store(written(tmp_path / "source", b"content"), place("right.mp4"), keep).length == 7
-    assert not [one for one in caplog.records if one.name.startswith("muxer")] and not store.wanted_region(place("x"))
+        assert store.upload_file(write_file(tmp_path / "source", b"content"), s3_location("right.mp4"), keep_stored).length == 7
+    assert not [one for one in caplog.records if one.name.startswith("muxer")] and not store.wanted_region(s3_location("x"))
 
 
 @pytest.mark.parametrize(("minutes", "relation"), [(-25, "behind"), (25, "ahead of")], ids=["behind", "ahead"])
 def test_a_wrong_clock_is_not_taken_for_wrong_keys(
-    server: Server, tmp_path: Path, minutes: int, relation: str, monkeypatch: pytest.MonkeyPatch
+    server: S3Server, tmp_path: Path, minutes: int, relation: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrong = datetime.now(UTC) + timedelta(minutes=minutes)
     monkeypatch.setattr(botocore.auth, "get_current_datetime", lambda **_: wrong.replace(tzinfo=None))
-    monkeypatch.setattr(s3_failures, "_now", lambda: wrong)
-    store, source = storage(server), written(tmp_path / "source", b"x")
+    monkeypatch.setattr(s3_failures, "_utc_now", lambda: wrong)
+    store, source = swift_storage(server), write_file(tmp_path / "source", b"x")
     for tried in (
-        lambda: store.describe(place("a.mp4")),
-        lambda: store.fetch(place("a.mp4"), tmp_path / "x"),
-        lambda: store.store(source, place("clock.mp4"), keep),
+        lambda: store.head(s3_location("a.mp4")),
+        lambda: store.download_file(s3_location("a.mp4"), tmp_path / "x"),
+        lambda: store.upload_file(source, s3_location("clock.mp4"), keep_stored),
     ):
         with pytest.raises(AccessDenied, match=rf"the clock of this machine is wrong, 1\d\d\d s {relation} that") as caught:
             tried()
-        assert not isinstance(caught.value, LoginRefused)
+        assert not isinstance(caught.value, AuthenticationFailed)
     monkeypatch.undo()
-    assert store.store(source, place("clock.mp4"), replace).length == 1
+    assert store.upload_file(source, s3_location("clock.mp4"), replace_stored).length == 1
 
 
 @pytest.mark.parametrize("wrong", [{"secret_access_key": "wrong"}, {"access_key_id": "recordings:nobody"}])
-def test_wrong_keys_are_named_after_a_head(server: Server, wrong: dict[str, str]) -> None:
-    with pytest.raises(LoginRefused, match=r"SignatureDoesNotMatch; check \[s3\] access_key_id"):
-        storage(server, **wrong).describe(place("a.mp4"))
+def test_wrong_keys_are_named_after_a_head(server: S3Server, wrong: dict[str, str]) -> None:
+    with pytest.raises(AuthenticationFailed, match=r"SignatureDoesNotMatch; check \[s3\] access_key_id"):
+        swift_storage(server, **wrong).head(s3_location("a.mp4"))

@@ -18,91 +18,91 @@ from pathlib import Path
 
 import botocore.session
 import pytest
-from tests.support.bucket import Bucket
-from tests.support.daemon import PACKAGE, Muxer, log_lines, run, wait_until
-from tests.support.tls import HOST, MEDIA, Identity, MediaServer, TlsFront, pem, self_signed
+from tests.support.bucket import MotoBucket
+from tests.support.daemon import PACKAGE, MuxerProcess, log_lines, run_muxer, wait_until
+from tests.support.tls import HOST, MEDIA, Identity, MediaServer, TlsFront, pem_bundle, self_signed
 
-from muxer.config.pem import certificates_in
-from muxer.config.schema import S3, Webdav
+from muxer.config.pem import read_certificates
+from muxer.config.schema import S3Options, WebdavOptions
 from muxer.errors import MuxerError, ServiceUnavailable
-from muxer.gir.rcs import Rcs, root
-from muxer.gir.session import Account, Session
+from muxer.gir.rcs import RcsClient, rcs_root
+from muxer.gir.session import ServiceAccount, ServiceSession
 from muxer.lab.cases import Case
 from muxer.lab.lab import Lab
 from muxer.lab.site import MediaRoot
 from muxer.storage import s3
-from muxer.storage.base import Place, place_of
+from muxer.storage.base import MediaLocation, parse_descriptor
 from muxer.storage.s3 import S3Storage
 from muxer.storage.webdav import WebdavStorage
 
 PASSWORD = "top-secret-password"
 SECTIONS = ("htcc", "rcs", "webdav", "s3")
-SECONDS = 60
+TIMEOUT_SECONDS = 60
 Trust = bool | Path
 
 
-class OfRws:
+class RwsConnection:
     """The connection to RWS."""
 
     def __init__(self, trust: Trust, folder: Path) -> None:
         self._trust, self._target, self._sessions = trust, folder / "rws-media", {}
 
-    def fetch(self, url: str) -> bytes:
+    def fetch_bytes(self, url: str) -> bytes:
         base = url.rsplit("/", 1)[0]
         if base not in self._sessions:
-            self._sessions[base] = Session(Account("RWS", base, "ops", PASSWORD, self._trust, 30), threading.Event())
+            self._sessions[base] = ServiceSession(ServiceAccount("RWS", base, "ops", PASSWORD, self._trust, 30), threading.Event())
         self._sessions[base].download("api/media.mp4", self._target)
         return self._target.read_bytes()
 
 
-class OfRcs:
+class RcsConnection:
     """The connection to RCS."""
 
     def __init__(self, trust: Trust, folder: Path) -> None:
         self._trust, self._target, self._clients = trust, folder / "rcs-media", {}
 
-    def fetch(self, url: str) -> bytes:
+    def fetch_bytes(self, url: str) -> bytes:
         base = url.rsplit("/", 1)[0]
         if base not in self._clients:
-            account = Account("RCS", root(base), "muxer", PASSWORD, self._trust, 30)
-            self._clients[base] = Rcs(Session(account, threading.Event()), "cc")
+            account = ServiceAccount("RCS", rcs_root(base), "muxer", PASSWORD, self._trust, 30)
+            self._clients[base] = RcsClient(ServiceSession(account, threading.Event()), "cc")
         self._clients[base].play_call("call", "media.mp4", self._target)
         return self._target.read_bytes()
 
 
-class OfWebdav:
+class WebdavConnection:
     """The connection to WebDAV."""
 
     def __init__(self, trust: Trust, folder: Path) -> None:
-        options = Webdav(username="dav", password=PASSWORD, trusted_ca=trust)
+        options = WebdavOptions(username="dav", password=PASSWORD, trusted_ca=trust)
         self._storage, self._target = WebdavStorage(options, "test", folder, threading.Event()), folder / "dav-media"
 
-    def fetch(self, url: str) -> bytes:
-        self._storage.fetch(place(url), self._target)
+    def fetch_bytes(self, url: str) -> bytes:
+        self._storage.download_file(media_location(url), self._target)
         return self._target.read_bytes()
 
 
-class OfS3:
+class S3Connection:
     """The connection to a store on the premises; with None boto3 decides whom it trusts."""
 
     def __init__(self, trust: Trust | None, folder: Path) -> None:
         self._trust, self._target, self._stores = trust, folder / "s3-media", {}
 
-    def fetch(self, url: str) -> bytes:
+    def fetch_bytes(self, url: str) -> bytes:
         base = url.rsplit("/", 1)[0]
         if base not in self._stores:
-            options = S3(base, "key", PASSWORD, region="", addressing_style=None, trusted_ca=self._trust)
+            options = S3Options(base, "key", PASSWORD, region="", addressing_style=None, trusted_ca=self._trust)
             self._stores[base] = S3Storage(options, self._target.parent, threading.Event())
-        self._stores[base].fetch(place_of({"storage": "awsS3", "path": "media.mp4", "data": {"bucket": "b"}}), self._target)
+        self._stores[base].fetch(parse_descriptor({"storage": "awsS3", "path": "media.mp4", "data": {"bucket": "b"}}), self._target)
         return self._target.read_bytes()
 
 
-CONNECTIONS = {"rws": OfRws, "rcs": OfRcs, "webdav": OfWebdav, "s3": OfS3}
-Client = Callable[[Trust], OfRws | OfRcs | OfWebdav | OfS3]
+CONNECTIONS = {"rws": RwsConnection, "rcs": RcsConnection, "webdav": WebdavConnection, "s3": S3Connection}
+Client = Callable[[Trust], RwsConnection | RcsConnection | WebdavConnection | S3Connection]
 
 
-def place(url: str) -> Place:
-    return place_of({"storage": "webDAV", "path": "media.mp4", "data": {"storagePath": url.rsplit("/", 1)[0]}})
+def media_location(url: str) -> MediaLocation:
+    return parse_descriptor({"storage": "webDAV", "path": "media.mp4", "data": {"storagePath": url.rsplit("/", 1)[0]}})
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -120,7 +120,7 @@ def client(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
 
 
 @dataclass(frozen=True)
-class Pki:
+class CertificateSet:
     root: Identity
     intermediate: Identity
     other_root: Identity
@@ -130,15 +130,15 @@ class Pki:
 
 
 @pytest.fixture(scope="module")
-def pki() -> Pki:
+def pki() -> CertificateSet:
     root = self_signed("Root", authority=True)
-    intermediate = root.issue("Intermediate", authority=True)
-    return Pki(
+    intermediate = root.issue_certificate("Intermediate", authority=True)
+    return CertificateSet(
         root=root,
         intermediate=intermediate,
         other_root=self_signed("Other Root", authority=True),
-        good=root.issue("server", HOST),
-        below=intermediate.issue("server", HOST),
+        good=root.issue_certificate("server", HOST),
+        below=intermediate.issue_certificate("server", HOST),
         lonely=self_signed("server", HOST),
     )
 
@@ -167,22 +167,22 @@ Bundle = Callable[..., Path]
 def bundle(tmp_path: Path) -> Bundle:
     """Return a function that writes certificates into a PEM bundle."""
 
-    def write(*identities: Identity, name: str = "bundle.pem") -> Path:
+    def write_bundle(*identities: Identity, name: str = "bundle.pem") -> Path:
         path = tmp_path / name
-        path.write_bytes(pem(*identities))
+        path.write_bytes(pem_bundle(*identities))
         return path
 
-    return write
+    return write_bundle
 
 
 def assert_accepted(client: Client, trust: Trust, url: str) -> None:
-    assert client(trust).fetch(f"{url}/media.mp4") == MEDIA
+    assert client(trust).fetch_bytes(f"{url}/media.mp4") == MEDIA
 
 
 def assert_refused(client: Client, trust: Trust, url: str, backend: MediaServer, reason: str) -> None:
     """The failure is one that is tried again, says why, holds no secret, and no request left us."""
     with pytest.raises(MuxerError) as caught:
-        client(trust).fetch(f"{url}/media.mp4")
+        client(trust).fetch_bytes(f"{url}/media.mp4")
     text = str(caught.value)
     assert type(caught.value) is ServiceUnavailable
     assert "certificate" in text and reason in text
@@ -191,7 +191,7 @@ def assert_refused(client: Client, trust: Trust, url: str, backend: MediaServer,
 
 
 def test_a_certificate_of_the_ca_in_the_bundle_is_accepted(
-    client: Client, serve: Serve, bundle: Bundle, pki: Pki, backend: MediaServer
+    client: Client, serve: Serve, bundle: Bundle, pki: CertificateSet, backend: MediaServer
 ) -> None:
     assert_accepted(client, bundle(pki.root), serve(pki.good).url)
     ((_, login),) = backend.requests
@@ -199,38 +199,38 @@ def test_a_certificate_of_the_ca_in_the_bundle_is_accepted(
 
 
 def test_a_server_that_sends_its_leaf_only_is_accepted_with_the_chain_lowest_first(
-    client: Client, serve: Serve, bundle: Bundle, pki: Pki
+    client: Client, serve: Serve, bundle: Bundle, pki: CertificateSet
 ) -> None:
     assert_accepted(client, bundle(pki.intermediate, pki.root), serve(pki.below).url)
 
 
 def test_the_bundle_may_hold_the_servers_own_certificate_in_front(
-    client: Client, serve: Serve, bundle: Bundle, pki: Pki
+    client: Client, serve: Serve, bundle: Bundle, pki: CertificateSet
 ) -> None:
     assert_accepted(client, bundle(pki.below, pki.intermediate, pki.root), serve(pki.below).url)
 
 
 def test_a_server_that_sends_its_intermediate_needs_only_the_root_in_the_bundle(
-    client: Client, serve: Serve, bundle: Bundle, pki: Pki
+    client: Client, serve: Serve, bundle: Bundle, pki: CertificateSet
 ) -> None:
     assert_accepted(client, bundle(pki.root), serve(pki.below, pki.intermediate).url)
 
 
 def test_a_server_that_sends_its_leaf_only_is_refused_without_the_intermediate_in_the_bundle(
-    client: Client, serve: Serve, bundle: Bundle, pki: Pki, backend: MediaServer
+    client: Client, serve: Serve, bundle: Bundle, pki: CertificateSet, backend: MediaServer
 ) -> None:
     assert_refused(client, bundle(pki.root), serve(pki.below).url, backend, "unable to get local issuer")
 
 
 @pytest.mark.parametrize("sent", ["leaf", "chain"])
 def test_a_bundle_with_only_the_intermediate_is_refused_because_the_guide_wants_the_root_last(
-    client: Client, serve: Serve, bundle: Bundle, pki: Pki, backend: MediaServer, sent: str
+    client: Client, serve: Serve, bundle: Bundle, pki: CertificateSet, backend: MediaServer, sent: str
 ) -> None:
     chain = (pki.below,) if sent == "leaf" else (pki.below, pki.intermediate)
     assert_refused(client, bundle(pki.intermediate), serve(*chain).url, backend, "unable to get issuer")
 
 
-def test_a_self_signed_certificate_in_the_bundle_is_accepted(client: Client, serve: Serve, bundle: Bundle, pki: Pki) -> None:
+def test_a_self_signed_certificate_in_the_bundle_is_accepted(client: Client, serve: Serve, bundle: Bundle, pki: CertificateSet) -> None:
     assert_accepted(client, bundle(pki.lonely), serve(pki.lonely).url)
 
 
@@ -242,34 +242,34 @@ def test_a_self_signed_certificate_that_is_also_an_authority_is_accepted(
 
 
 def test_a_common_name_that_matches_does_where_no_alternative_name_stands(
-    client: Client, serve: Serve, bundle: Bundle, pki: Pki
+    client: Client, serve: Serve, bundle: Bundle, pki: CertificateSet
 ) -> None:
-    front = serve(pki.root.issue("localhost"))
+    front = serve(pki.root.issue_certificate("localhost"))
     assert_accepted(client, bundle(pki.root), f"https://localhost:{front.port}")
 
 
-def bad_chain(name: str, pki: Pki) -> tuple[Identity, ...]:
+def bad_chain(name: str, pki: CertificateSet) -> tuple[Identity, ...]:
     match name:
         case "other CA":
-            return (pki.other_root.issue("server", HOST),)
+            return (pki.other_root.issue_certificate("server", HOST),)
         case "other CA, its root sent along":
-            return (pki.other_root.issue("server", HOST), pki.other_root)
+            return (pki.other_root.issue_certificate("server", HOST), pki.other_root)
         case "self-signed":
             return (pki.lonely,)
         case "expired":
-            return (pki.root.issue("server", HOST, begin=-3, end=-1),)
+            return (pki.root.issue_certificate("server", HOST, begin=-3, end=-1),)
         case "expired intermediate":
-            old = pki.root.issue("Old", authority=True, begin=-3, end=-1)
-            return (old.issue("server", HOST), old)
+            old = pki.root.issue_certificate("Old", authority=True, begin=-3, end=-1)
+            return (old.issue_certificate("server", HOST), old)
         case "intermediate that is no authority":
-            return (pki.good.issue("server", HOST), pki.good)
+            return (pki.good.issue_certificate("server", HOST), pki.good)
         case "wrong host name":
-            return (pki.root.issue("server", "rws.example.com"),)
+            return (pki.root.issue_certificate("server", "rws.example.com"),)
         case _:
-            return (pki.root.issue("server", "127.0.0.2"),)
+            return (pki.root.issue_certificate("server", "127.0.0.2"),)
 
 
-BAD = {
+BAD_CHAINS = {
     "other CA": "unable to get local issuer",
     "other CA, its root sent along": "self-signed certificate in certificate chain",
     "self-signed": "self-signed certificate",
@@ -281,15 +281,15 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("name", BAD)
+@pytest.mark.parametrize("name", BAD_CHAINS)
 def test_a_bad_certificate_is_refused_before_the_password_is_sent(
-    client: Client, serve: Serve, bundle: Bundle, pki: Pki, backend: MediaServer, name: str
+    client: Client, serve: Serve, bundle: Bundle, pki: CertificateSet, backend: MediaServer, name: str
 ) -> None:
-    assert_refused(client, bundle(pki.root), serve(*bad_chain(name, pki)).url, backend, BAD[name])
+    assert_refused(client, bundle(pki.root), serve(*bad_chain(name, pki)).url, backend, BAD_CHAINS[name])
 
 
-@pytest.mark.parametrize("name", BAD)
-def test_false_makes_no_checks_at_all(client: Client, serve: Serve, pki: Pki, name: str) -> None:
+@pytest.mark.parametrize("name", BAD_CHAINS)
+def test_false_makes_no_checks_at_all(client: Client, serve: Serve, pki: CertificateSet, name: str) -> None:
     assert_accepted(client, False, serve(*bad_chain(name, pki)).url)
 
 
@@ -297,32 +297,32 @@ def test_an_expired_root_in_the_bundle_is_refused(
     client: Client, serve: Serve, bundle: Bundle, backend: MediaServer
 ) -> None:
     old = self_signed("Old Root", authority=True, end=-1)
-    assert_refused(client, bundle(old), serve(old.issue("server", HOST)).url, backend, "has expired")
+    assert_refused(client, bundle(old), serve(old.issue_certificate("server", HOST)).url, backend, "has expired")
 
 
 def test_a_refused_certificate_that_is_mended_is_accepted_by_the_same_client(
-    client: Client, serve: Serve, bundle: Bundle, pki: Pki
+    client: Client, serve: Serve, bundle: Bundle, pki: CertificateSet
 ) -> None:
     front = serve(pki.lonely)
     made = client(bundle(pki.root))
     with pytest.raises(ServiceUnavailable):
-        made.fetch(f"{front.url}/media.mp4")
-    front.send(pki.good)
-    assert made.fetch(f"{front.url}/media.mp4") == MEDIA
+        made.fetch_bytes(f"{front.url}/media.mp4")
+    front.send_chain(pki.good)
+    assert made.fetch_bytes(f"{front.url}/media.mp4") == MEDIA
 
 
-def test_a_server_without_tls_is_unavailable(client: Client, backend: MediaServer, bundle: Bundle, pki: Pki) -> None:
+def test_a_server_without_tls_is_unavailable(client: Client, backend: MediaServer, bundle: Bundle, pki: CertificateSet) -> None:
     with pytest.raises(ServiceUnavailable, match=r"(?i)ssl|tls"):
-        client(bundle(pki.root)).fetch(f"{backend.url.replace('http:', 'https:')}/media.mp4")
+        client(bundle(pki.root)).fetch_bytes(f"{backend.url.replace('http:', 'https:')}/media.mp4")
 
 
 @pytest.mark.parametrize("before", [b"\xef\xbb\xbf", b"   ", b"subject=CN = Root\n", b"\r\n"])
 def test_whatever_bundle_passes_the_start_is_also_used(
-    client: Client, serve: Serve, bundle: Bundle, pki: Pki, before: bytes
+    client: Client, serve: Serve, bundle: Bundle, pki: CertificateSet, before: bytes
 ) -> None:
     path = bundle(pki.root)
     path.write_bytes(before + path.read_bytes().replace(b"\n", b"\r\n"))
-    assert len(certificates_in(path)) == 1
+    assert len(read_certificates(path)) == 1
     assert_accepted(client, path, serve(pki.good).url)
 
 
@@ -331,28 +331,28 @@ def strict_python(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let contexts begin as those of Python 3.13 and later do."""
     original = ssl.create_default_context
 
-    def strict(*args: object, **kwargs: object) -> ssl.SSLContext:
+    def create_strict(*args: object, **kwargs: object) -> ssl.SSLContext:
         made = original(*args, **kwargs)  # type: ignore[arg-type]
         made.verify_flags |= ssl.VERIFY_X509_STRICT | ssl.VERIFY_X509_PARTIAL_CHAIN
         return made
 
-    monkeypatch.setattr(ssl, "create_default_context", strict)
+    monkeypatch.setattr(ssl, "create_default_context", create_strict)
 
 
 @pytest.mark.usefixtures("strict_python")
 def test_a_plain_authority_is_accepted_by_every_python(client: Client, serve: Serve, bundle: Bundle) -> None:
     root = self_signed("Plain Root", authority=True, plain=True)
-    assert_accepted(client, bundle(root), serve(root.issue("server", HOST, plain=True)).url)
+    assert_accepted(client, bundle(root), serve(root.issue_certificate("server", HOST, plain=True)).url)
 
 
 @pytest.mark.usefixtures("strict_python")
 def test_a_bundle_without_the_root_is_refused_by_every_python(
-    client: Client, serve: Serve, bundle: Bundle, pki: Pki, backend: MediaServer
+    client: Client, serve: Serve, bundle: Bundle, pki: CertificateSet, backend: MediaServer
 ) -> None:
     assert_refused(client, bundle(pki.intermediate), serve(pki.below).url, backend, "unable to get issuer")
 
 
-ASK = """
+ASK_SCRIPT = """
     import sys
     certifi_file, url, rws_trust, dav_trust, folder = sys.argv[1:]
     import certifi
@@ -378,62 +378,62 @@ ASK = """
              "plain requests": verdict(lambda: requests.get(url, timeout=30))}
     print(json.dumps(found))
 """
-ROUTES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "AWS_CA_BUNDLE")
+TRUST_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "AWS_CA_BUNDLE")
 
 
-def verdicts(
+def check_both_stacks(
     url: str, folder: Path, *, system: Path | None, certifi: Path, rws: str = "true", webdav: str = "true"
 ) -> dict[str, str]:
     """Ask both stacks in a process of their own, whose system store and whose certifi are the given bundles."""
-    clean = {name: value for name, value in os.environ.items() if name not in ROUTES}
+    clean = {name: value for name, value in os.environ.items() if name not in TRUST_VARIABLES}
     paths = os.pathsep.join(str(path) for path in (PACKAGE.parent, PACKAGE.parent / "tests"))
     env = {**clean, "PYTHONPATH": paths, "SSL_CERT_DIR": str(folder / "none")}
     env |= {"SSL_CERT_FILE": str(system or folder / "none.pem")}
-    command = [sys.executable, "-c", textwrap.dedent(ASK), str(certifi), url, rws, webdav, str(folder)]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=SECONDS)
+    command = [sys.executable, "-c", textwrap.dedent(ASK_SCRIPT), str(certifi), url, rws, webdav, str(folder)]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=TIMEOUT_SECONDS)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
-def test_true_trusts_the_authorities_of_the_system(tmp_path: Path, serve: Serve, bundle: Bundle, pki: Pki) -> None:
+def test_true_trusts_the_authorities_of_the_system(tmp_path: Path, serve: Serve, bundle: Bundle, pki: CertificateSet) -> None:
     system, others = bundle(pki.root, name="system.pem"), bundle(pki.other_root, name="certifi.pem")
-    found = verdicts(serve(pki.good).url, tmp_path, system=system, certifi=others)
+    found = check_both_stacks(serve(pki.good).url, tmp_path, system=system, certifi=others)
     assert found == dict.fromkeys(CONNECTIONS, "ok") | {"s3, empty": "ServiceUnavailable", "plain requests": "SSLError"}
 
 
 def test_true_trusts_a_system_that_keeps_its_authorities_in_a_folder(
-    tmp_path: Path, serve: Serve, bundle: Bundle, pki: Pki
+    tmp_path: Path, serve: Serve, bundle: Bundle, pki: CertificateSet
 ) -> None:
     folder = tmp_path / "none"
     folder.mkdir()
     name = subprocess.run(
         ["openssl", "x509", "-noout", "-hash", "-in", bundle(pki.root)], capture_output=True, text=True, check=True
     ).stdout.strip()
-    (folder / f"{name}.0").write_bytes(pem(pki.root))
-    found = verdicts(serve(pki.good).url, tmp_path, system=None, certifi=bundle(pki.other_root, name="certifi.pem"))
+    (folder / f"{name}.0").write_bytes(pem_bundle(pki.root))
+    found = check_both_stacks(serve(pki.good).url, tmp_path, system=None, certifi=bundle(pki.other_root, name="certifi.pem"))
     assert [found[section] for section in CONNECTIONS] == ["ok"] * len(CONNECTIONS)
 
 
-def test_true_does_not_trust_the_bundle_of_certifi(tmp_path: Path, serve: Serve, bundle: Bundle, pki: Pki) -> None:
-    found = verdicts(serve(pki.good).url, tmp_path, system=None, certifi=bundle(pki.root, name="certifi.pem"))
+def test_true_does_not_trust_the_bundle_of_certifi(tmp_path: Path, serve: Serve, bundle: Bundle, pki: CertificateSet) -> None:
+    found = check_both_stacks(serve(pki.good).url, tmp_path, system=None, certifi=bundle(pki.root, name="certifi.pem"))
     assert found == dict.fromkeys(CONNECTIONS, "ServiceUnavailable") | {"s3, empty": "ok", "plain requests": "ok"}
 
 
 def test_a_bundle_is_trusted_instead_of_the_system_not_besides_it_and_by_its_own_connection_only(
-    tmp_path: Path, serve: Serve, bundle: Bundle, pki: Pki
+    tmp_path: Path, serve: Serve, bundle: Bundle, pki: CertificateSet
 ) -> None:
     system, others = bundle(pki.root, name="system.pem"), bundle(pki.other_root, name="others.pem")
-    found = verdicts(serve(pki.good).url, tmp_path, system=system, certifi=others, rws=str(others))
+    found = check_both_stacks(serve(pki.good).url, tmp_path, system=system, certifi=others, rws=str(others))
     assert (found["rws"], found["webdav"]) == ("ServiceUnavailable", "ok")
 
 
-@pytest.mark.parametrize("variable", [name for name in ROUTES if name != "SSL_CERT_DIR"])
+@pytest.mark.parametrize("variable", [name for name in TRUST_VARIABLES if name != "SSL_CERT_DIR"])
 def test_no_variable_of_the_environment_adds_to_a_bundle(
     monkeypatch: pytest.MonkeyPatch,
     client: Client,
     serve: Serve,
     bundle: Bundle,
-    pki: Pki,
+    pki: CertificateSet,
     backend: MediaServer,
     variable: str,
 ) -> None:
@@ -442,24 +442,24 @@ def test_no_variable_of_the_environment_adds_to_a_bundle(
     assert_refused(client, bundle(pki.other_root), front.url, backend, "unable to get local issuer")
 
 
-def test_rws_and_webdav_each_trust_their_own_bundle(tmp_path: Path, serve: Serve, bundle: Bundle, pki: Pki) -> None:
-    rws_server, dav_server = serve(pki.good), serve(pki.other_root.issue("server", HOST))
-    rws = OfRws(bundle(pki.root, name="rws.pem"), tmp_path)
-    webdav = OfWebdav(bundle(pki.other_root, name="webdav.pem"), tmp_path)
-    assert (rws.fetch(f"{rws_server.url}/media.mp4"), webdav.fetch(f"{dav_server.url}/media.mp4")) == (MEDIA, MEDIA)
+def test_rws_and_webdav_each_trust_their_own_bundle(tmp_path: Path, serve: Serve, bundle: Bundle, pki: CertificateSet) -> None:
+    rws_server, dav_server = serve(pki.good), serve(pki.other_root.issue_certificate("server", HOST))
+    rws = RwsConnection(bundle(pki.root, name="rws.pem"), tmp_path)
+    webdav = WebdavConnection(bundle(pki.other_root, name="webdav.pem"), tmp_path)
+    assert (rws.fetch_bytes(f"{rws_server.url}/media.mp4"), webdav.fetch_bytes(f"{dav_server.url}/media.mp4")) == (MEDIA, MEDIA)
     for client, server in ((rws, dav_server), (webdav, rws_server)):
         with pytest.raises(ServiceUnavailable, match="certificate"):
-            client.fetch(f"{server.url}/media.mp4")
+            client.fetch_bytes(f"{server.url}/media.mp4")
 
 
-def damaged(bundle_bytes: bytes, where: bytes, by: bytes) -> bytes:
+def damage_certificate(bundle_bytes: bytes, where: bytes, by: bytes) -> bytes:
     """Damage the second of three certificates."""
     at = bundle_bytes.index(where, bundle_bytes.index(b"-----END") + 1)
     return bundle_bytes[:at] + by + bundle_bytes[at + len(by) :]
 
 
-def bad_file(kind: str, path: Path, pki: Pki) -> None:
-    whole = pem(pki.below, pki.intermediate, pki.root)
+def bad_file(kind: str, path: Path, pki: CertificateSet) -> None:
+    whole = pem_bundle(pki.below, pki.intermediate, pki.root)
     match kind:
         case "missing":
             return
@@ -470,15 +470,15 @@ def bad_file(kind: str, path: Path, pki: Pki) -> None:
         case "no PEM":
             path.write_bytes(b"this is no certificate\n")
         case "DER":
-            path.write_bytes(ssl.PEM_cert_to_DER_cert(pem(pki.root).decode()))
+            path.write_bytes(ssl.PEM_cert_to_DER_cert(pem_bundle(pki.root).decode()))
         case "key only":
             path.write_bytes(b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n")
         case "content in the middle":
-            path.write_bytes(damaged(whole, b"MII", b"AAAA"))
+            path.write_bytes(damage_certificate(whole, b"MII", b"AAAA"))
         case "begin line in the middle":
-            path.write_bytes(damaged(whole, b"-----BEGIN", b"----- EGIN"))
+            path.write_bytes(damage_certificate(whole, b"-----BEGIN", b"----- EGIN"))
         case "end line in the middle":
-            path.write_bytes(damaged(whole, b"-----END", b"----- ND"))
+            path.write_bytes(damage_certificate(whole, b"-----END", b"----- ND"))
         case _:
             path.write_bytes(whole[: len(whole) - 200])
 
@@ -498,7 +498,7 @@ BAD_FILES = {
 
 
 @pytest.mark.parametrize("kind", BAD_FILES)
-def test_a_bad_bundle_ends_the_start_with_code_2_naming_every_option_and_file(tmp_path: Path, pki: Pki, kind: str) -> None:
+def test_a_bad_bundle_ends_the_start_with_code_2_naming_every_option_and_file(tmp_path: Path, pki: CertificateSet, kind: str) -> None:
     files = {section: tmp_path / f"{section}.pem" for section in SECTIONS}
     for file in files.values():
         bad_file(kind, file, pki)
@@ -507,7 +507,7 @@ def test_a_bad_bundle_ends_the_start_with_code_2_naming_every_option_and_file(tm
     required = f"[htcc]\nbase_uri = https://{HOST}:1\ncontact_center_id = x\npassword = {PASSWORD}\n"
     text = "".join(sections).replace("[htcc]\n", required)
     config.write_text(f"{text}[logfile]\nlogfile_path = {tmp_path}\n")
-    done = run(config, seconds=SECONDS)
+    done = run_muxer(config, seconds=TIMEOUT_SECONDS)
     assert done.process.returncode == 2
     for section, file in files.items():
         (line,) = [line for line in done.err.splitlines() if f"[{section}] trusted_ca" in line]
@@ -516,7 +516,7 @@ def test_a_bad_bundle_ends_the_start_with_code_2_naming_every_option_and_file(tm
 
 
 @dataclass(frozen=True)
-class Run:
+class MigrationRun:
     """One migration by the real process, against a lab whose every server stands behind TLS.
 
     One call is encrypted, so that RCS is asked; the screen file of the other lies in S3, its audio on WebDAV.
@@ -524,23 +524,23 @@ class Run:
 
     lab: Lab
     ids: tuple[str, str]
-    done: Muxer
+    done: MuxerProcess
     log: Path
 
-    def warnings(self, section: str) -> list[str]:
+    def trust_warnings(self, section: str) -> list[str]:
         return [
             one["message"]
             for one in log_lines(self.log)
             if one["level"] == "warning" and f"[{section}]" in one["message"] and "trusted_ca" in one["message"]
         ]
 
-    def muxed(self) -> list[int]:
+    def muxed_counts(self) -> list[int]:
         """Return how many muxed files each call has."""
-        found = [(self.lab.store.screen(one) or {"mediaFiles": []})["mediaFiles"] for one in self.ids]
+        found = [(self.lab.store.get_screen(one) or {"mediaFiles": []})["mediaFiles"] for one in self.ids]
         return [len([one for one in media if "muxed_mediaIds" in one["parameters"]]) for media in found]
 
 
-def settings(lab: Lab, urls: dict[str, str], trust: dict[str, Trust]) -> Path:
+def write_settings(lab: Lab, urls: dict[str, str], trust: dict[str, Trust]) -> Path:
     """Write the configuration of a migration for a lab behind TLS."""
     values = {f"{section}.trusted_ca": str(value) for section, value in trust.items()}
     values |= {"htcc.base_uri": urls["htcc"], "rcs.base_uri": f"{urls['rcs']}/rcs", "s3.endpoint_url": urls["s3"]}
@@ -551,56 +551,56 @@ def settings(lab: Lab, urls: dict[str, str], trust: dict[str, Trust]) -> Path:
     return config
 
 
-def migrate(stack: ExitStack, folder: Path, fronts: dict[str, Identity], trust: dict[str, Trust]) -> Run:
-    lab, bucket = stack.enter_context(Lab(folder)), stack.enter_context(Bucket())
+def run_migration(stack: ExitStack, folder: Path, fronts: dict[str, Identity], trust: dict[str, Trust]) -> MigrationRun:
+    lab, bucket = stack.enter_context(Lab(folder)), stack.enter_context(MotoBucket())
     plain = {"htcc": lab.rws_url, "rcs": lab.rcs_url, "webdav": lab.dav_url, "s3": bucket.url}
     urls = {section: stack.enter_context(TlsFront(plain[section], fronts[section])).url for section in SECTIONS}
     lab.site.media = MediaRoot(urls["webdav"], lab.site.media.folder)
     (encrypted,), (mixed,) = lab.add_case(Case.ENCRYPTED), lab.add_case(Case.PLAIN)
     bucket.take_screen(lab, mixed)
-    done = run(settings(lab, urls, trust), seconds=SECONDS)
-    return Run(lab, (encrypted.id, mixed.id), done, lab.folder / "log" / "recording-muxer-single.log")
+    done = run_muxer(write_settings(lab, urls, trust), seconds=TIMEOUT_SECONDS)
+    return MigrationRun(lab, (encrypted.id, mixed.id), done, lab.folder / "log" / "recording-muxer-single.log")
 
 
 @pytest.fixture(scope="module")
-def unchecked(tmp_path_factory: pytest.TempPathFactory, pki: Pki) -> Iterator[Run]:
+def unchecked(tmp_path_factory: pytest.TempPathFactory, pki: CertificateSet) -> Iterator[MigrationRun]:
     """A run with ``false`` everywhere against self-signed servers."""
     with ExitStack() as stack:
         fronts, trust = dict.fromkeys(SECTIONS, pki.lonely), dict.fromkeys(SECTIONS, False)
-        yield migrate(stack, tmp_path_factory.mktemp("unchecked"), fronts, trust)
+        yield run_migration(stack, tmp_path_factory.mktemp("unchecked"), fronts, trust)
 
 
 def test_recordings_are_muxed_with_another_authority_for_each_service(tmp_path: Path, bundle: Bundle) -> None:
     with ExitStack() as stack:
         roots = {section: self_signed(f"Root {section}", authority=True) for section in SECTIONS}
-        fronts = {section: root.issue("server", HOST) for section, root in roots.items()}
+        fronts = {section: root.issue_certificate("server", HOST) for section, root in roots.items()}
         trust: dict[str, Trust] = {section: bundle(root, name=f"{section}.pem") for section, root in roots.items()}
-        done = migrate(stack, tmp_path / "checked", fronts, trust)
+        done = run_migration(stack, tmp_path / "checked", fronts, trust)
         assert done.done.process.returncode == 0, done.done.err + done.log.read_text()
-        assert done.muxed() == [1, 1]
-        assert [line for section in SECTIONS for line in done.warnings(section)] == []
+        assert done.muxed_counts() == [1, 1]
+        assert [line for section in SECTIONS for line in done.trust_warnings(section)] == []
 
 
-def test_recordings_are_muxed_without_checks(unchecked: Run) -> None:
+def test_recordings_are_muxed_without_checks(unchecked: MigrationRun) -> None:
     assert unchecked.done.process.returncode == 0, unchecked.done.err
-    assert unchecked.muxed() == [1, 1]
+    assert unchecked.muxed_counts() == [1, 1]
     assert "InsecureRequestWarning" not in unchecked.done.err
 
 
 @pytest.mark.parametrize("section", SECTIONS)
-def test_false_with_https_is_warned_about_once_for_each_section(unchecked: Run, section: str) -> None:
-    assert len(unchecked.warnings(section)) == 1
+def test_false_with_https_is_warned_about_once_for_each_section(unchecked: MigrationRun, section: str) -> None:
+    assert len(unchecked.trust_warnings(section)) == 1
 
 
-def test_a_refused_certificate_of_rws_is_waited_for_until_it_is_mended(tmp_path: Path, bundle: Bundle, pki: Pki) -> None:
+def test_a_refused_certificate_of_rws_is_waited_for_until_it_is_mended(tmp_path: Path, bundle: Bundle, pki: CertificateSet) -> None:
     with Lab(tmp_path / "lab") as lab, TlsFront(lab.rws_url, pki.lonely) as rws:
         config, log = lab.folder / "muxer.cfg", lab.folder / "log" / "recording-muxer-single.log"
         trust = {"htcc.base_uri": rws.url, "htcc.trusted_ca": str(bundle(pki.root))}
         config.write_text(lab.config_text(**trust, **{"processing.min_poll_interval": "0", "logfile.level": "debug"}))
-        with Muxer(config) as muxer:
-            wait_until(lambda: "certificate verify failed" in log_text(log), SECONDS, "a refused certificate", log)
-            rws.send(pki.good)
-            wait_until(lambda: "poll done" in log_text(log), SECONDS, "a poll", log)
+        with MuxerProcess(config) as muxer:
+            wait_until(lambda: "certificate verify failed" in log_text(log), TIMEOUT_SECONDS, "a refused certificate", log)
+            rws.send_chain(pki.good)
+            wait_until(lambda: "poll done" in log_text(log), TIMEOUT_SECONDS, "a poll", log)
             assert muxer.stop() == 0
         assert lab.site.rws_account.password not in log_text(log)
 

@@ -10,17 +10,17 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from tests.support.field import damaged, steps
+from tests.support.field import damaged_file, ffmpeg_steps
 from tests.support.kinds import B_FRAMES, PLAIN, SIZE, T0
-from tests.support.tools import tools
+from tests.support.tools import tested_tools
 
 from muxer.errors import MediaError
 from muxer.lab.media import make_audio, make_screen
 from muxer.media import engine as engine_module
 from muxer.media import verify
-from muxer.media.compose import Row, Run, arrange
-from muxer.media.engine import Engine, Input, Muxed
-from muxer.media.render import Tools
+from muxer.media.compose import SampleTable, SampleSpan, build_sample_table
+from muxer.media.engine import MediaEngine, MediaInput, MuxedFile
+from muxer.media.render import MediaTools
 from muxer.media.tracks import read_tracks
 from muxer.process import Runner
 
@@ -41,54 +41,54 @@ def audio(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def screen(folder: Path) -> Path:
     make_screen(folder / "base.mp4", T0, 5, size=SIZE, extra=("-qp", "10", "-threads", "1"))
-    return steps(("mp4", PLAIN))(folder, folder / "base.mp4")
+    return ffmpeg_steps(("mp4", PLAIN))(folder, folder / "base.mp4")
 
 
-def mux(folder: Path, audio: Path, *screens: tuple[Path, float]) -> Muxed:
-    engine = Engine(tools(), Runner(), tolerance=0.0, slice_ms=700, audio_codec="copy")
-    inputs = [Input(path, path.name, T0 + timedelta(seconds=begin)) for path, begin in screens]
-    return engine.mux(Input(audio, audio.name, T0), inputs, folder)
+def mux_files(folder: Path, audio: Path, *screens: tuple[Path, float]) -> MuxedFile:
+    engine = MediaEngine(tested_tools(), Runner(), tolerance=0.0, slice_ms=700, audio_codec="copy")
+    inputs = [MediaInput(path, path.name, T0 + timedelta(seconds=begin)) for path, begin in screens]
+    return engine.mux(MediaInput(audio, audio.name, T0), inputs, folder)
 
 
 @pytest.fixture
-def made(folder: Path, audio: Path, screen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> verify.Made:
+def made(folder: Path, audio: Path, screen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> verify.Expected:
     """A result with an encoded head, a copied middle and padding, as the engine hands it to the check."""
-    seen: list[verify.Made] = []
-    real = verify.check
+    seen: list[verify.Expected] = []
+    real = verify.verify_result
 
-    def noted(one: verify.Made, tools: Tools, runner: Runner) -> None:
+    def check_and_record(one: verify.Expected, tools: MediaTools, runner: Runner) -> None:
         seen.append(one)
         real(one, tools, runner)
 
-    monkeypatch.setattr(engine_module.verify, "check", noted)
-    mux(tmp_path, audio, (screen, -1.55))
+    monkeypatch.setattr(engine_module.verify, "verify_result", check_and_record)
+    mux_files(tmp_path, audio, (screen, -1.55))
     [made] = seen
     assert [piece.reason is None for piece in made.plan.parts] == [False, True, True]
     return made
 
 
-def refused(made: verify.Made) -> str:
+def check_error(made: verify.Expected) -> str:
     with pytest.raises(MediaError) as told:
-        verify.check(made, tools(), Runner())
+        verify.verify_result(made, tested_tools(), Runner())
     return str(told.value)
 
 
-def test_a_result_that_is_right_passes(made: verify.Made) -> None:
-    verify.check(made, tools(), Runner())
+def test_a_result_that_is_right_passes(made: verify.Expected) -> None:
+    verify.verify_result(made, tested_tools(), Runner())
 
 
 @pytest.mark.parametrize("kind", [0, 1], ids=["video", "audio"])
 @pytest.mark.parametrize("place", [0.0, 0.5, 0.999])
-def test_one_byte_of_a_sample_is_noticed(made: verify.Made, kind: int, place: float) -> None:
+def test_one_byte_of_a_sample_is_noticed(made: verify.Expected, kind: int, place: float) -> None:
     track = read_tracks(made.path)[kind]
     number = int(place * len(track.sizes))
     content = bytearray(made.path.read_bytes())
     content[track.offsets[number] + track.sizes[number] - 1] ^= 1
     made.path.write_bytes(content)
-    assert "samples are not those of the sources" in refused(made)
+    assert "samples are not those of the sources" in check_error(made)
 
 
-def test_two_samples_that_changed_places_are_noticed(made: verify.Made) -> None:
+def test_two_samples_that_changed_places_are_noticed(made: verify.Expected) -> None:
     track = read_tracks(made.path)[0]
     content = bytearray(made.path.read_bytes())
     ends = [offset + size for offset, size in zip(track.offsets, track.sizes, strict=True)]
@@ -96,25 +96,25 @@ def test_two_samples_that_changed_places_are_noticed(made: verify.Made) -> None:
     begin, middle, end = track.offsets[first], ends[first], ends[first + 1]
     content[begin:end] = content[middle:end] + content[begin:middle]
     made.path.write_bytes(content)
-    assert "samples are not those of the sources" in refused(made)
+    assert "samples are not those of the sources" in check_error(made)
 
 
-def shift_copied(runs: Sequence[Run], length: int) -> Row:
+def shift_copied(runs: Sequence[SampleSpan], length: int) -> SampleTable:
     """A copy whose frames are all shown one frame late."""
     moved = [replace(run, at=run.at + 100_000) if run.source.path.name.startswith("made") else run for run in runs]
-    return arrange(moved, length)
+    return build_sample_table(moved, length)
 
 
-def drop_last(runs: Sequence[Run], length: int) -> Row:
+def drop_last(runs: Sequence[SampleSpan], length: int) -> SampleTable:
     """A copy that lacks its last frame."""
     copied = [run for run in runs if run.source.path.name.startswith("made")]
-    return arrange([replace(run, last=run.last - 1) if run in copied[-1:] else run for run in runs], length)
+    return build_sample_table([replace(run, last=run.last - 1) if run in copied[-1:] else run for run in runs], length)
 
 
-def drop_second(runs: Sequence[Run], length: int) -> Row:
+def drop_second(runs: Sequence[SampleSpan], length: int) -> SampleTable:
     """An encoded piece that lacks its second frame: the others come one frame early."""
-    row = arrange(runs, length)
-    kept = [number for number in range(len(row.shown)) if number != 1]
+    row = build_sample_table(runs, length)
+    kept = [number for number in range(len(row.pts)) if number != 1]
     columns = {name: getattr(row, name) for name in ("shown", "decoded", "file", "offsets", "sizes", "before")}
     chosen = {name: type(values)(values.typecode, (values[one] for one in kept)) for name, values in columns.items()}
     return replace(row, sync=bytearray(row.sync[one] for one in kept), **chosen)
@@ -123,25 +123,25 @@ def drop_second(runs: Sequence[Run], length: int) -> Row:
 @pytest.mark.parametrize("wrong", [shift_copied, drop_last, drop_second])
 def test_frames_at_other_times_are_noticed(
     tmp_path: Path, audio: Path, screen: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
-    wrong: Callable[[Sequence[Run], int], Row],
+    wrong: Callable[[Sequence[SampleSpan], int], SampleTable],
 ) -> None:
     monkeypatch.setattr(engine_module, "arrange", wrong)
     with caplog.at_level(logging.WARNING), pytest.raises(MediaError) if wrong is drop_second else nullcontext():
-        mux(tmp_path, audio, (screen, -1.55))
+        mux_files(tmp_path, audio, (screen, -1.55))
     assert "the muxed file is made again" in caplog.text
 
 
-class Altered(Runner):
+class AlteringRunner(Runner):
     """A runner in whose encoding commands a text is another one."""
 
     def __init__(self, old: str, new: str) -> None:
         super().__init__()
         self._change = (old, new)
 
-    def stream(self, command: Sequence[str | Path], *arguments: object, **options: object) -> object:
+    def run_streaming(self, command: Sequence[str | Path], *arguments: object, **options: object) -> object:
         if "libx264" in command and "lavfi" not in command:
             command = [str(part).replace(*self._change) for part in command]
-        return super().stream(command, *arguments, **options)  # type: ignore[arg-type]
+        return super().run_streaming(command, *arguments, **options)  # type: ignore[arg-type]
 
 
 ENCODED_WRONG = {
@@ -159,37 +159,37 @@ ENCODED_WRONG = {
 def test_a_piece_that_was_encoded_from_other_frames_is_noticed(
     tmp_path: Path, audio: Path, screen: Path, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
-    engine = Engine(tools(), Altered(*ENCODED_WRONG[name]), tolerance=0.0, slice_ms=700, audio_codec="copy")
+    engine = MediaEngine(tested_tools(), AlteringRunner(*ENCODED_WRONG[name]), tolerance=0.0, slice_ms=700, audio_codec="copy")
     with caplog.at_level(logging.WARNING), pytest.raises(MediaError):
-        engine.mux(Input(audio, "call", T0), [Input(screen, "screen", T0 - timedelta(seconds=1.55))], tmp_path)
+        engine.mux(MediaInput(audio, "call", T0), [MediaInput(screen, "screen", T0 - timedelta(seconds=1.55))], tmp_path)
     assert "the muxed file is made again" in caplog.text
 
 
 def test_padding_that_is_not_black_is_noticed(
     tmp_path: Path, audio: Path, screen: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    real = Runner.stream
+    real = Runner.run_streaming
 
-    def white(self: Runner, command: Sequence[str | Path], *arguments: object, **options: object) -> object:
+    def run_with_gray(self: Runner, command: Sequence[str | Path], *arguments: object, **options: object) -> object:
         return real(self, [str(part).replace("c=black", "c=gray") for part in command], *arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Runner, "stream", white)
+    monkeypatch.setattr(Runner, "run_streaming", run_with_gray)
     with caplog.at_level(logging.WARNING), pytest.raises(MediaError, match="is not black"):
-        mux(tmp_path, audio, (screen, 0.5))
+        mux_files(tmp_path, audio, (screen, 0.5))
 
 
-def test_the_check_does_not_decode_what_precedes_a_join(made: verify.Made) -> None:
+def test_the_check_does_not_decode_what_precedes_a_join(made: verify.Expected) -> None:
     # Of the copied middle, twenty frames and more, three are decoded, and three of the padding; the head is encoded.
-    row = verify.choose_excerpts(made, read_tracks(made.path)[0])
-    assert len(row.shown) == made.plan.parts[0].frames + 3 + 3
+    row = verify.choose_excerpt_samples(made, read_tracks(made.path)[0])
+    assert len(row.pts) == made.plan.parts[0].frames + 3 + 3
 
 
 def test_damage_at_a_join_is_replaced_by_the_frame_before(
     tmp_path: Path, audio: Path, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = damaged(steps(("mp4", B_FRAMES)), 22, skip=30)(tmp_path, folder / "base.mp4")
+    path = damaged_file(ffmpeg_steps(("mp4", B_FRAMES)), 22, skip=30)(tmp_path, folder / "base.mp4")
     with caplog.at_level(logging.WARNING):
-        made = mux(tmp_path, audio, (path, -2.05))
+        made = mux_files(tmp_path, audio, (path, -2.05))
     assert "the muxed file is made again" in caplog.text
     assert "frames are damaged, the first at 2." in caplog.text
     assert made.reasons == ("everything is re-encoded",)

@@ -14,29 +14,29 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from tests.support.apache import GENESYS_FOLDER, apache
-from tests.support.lighttpd import lighttpd
-from tests.support.nginx import nginx
+from tests.support.apache import GENESYS_FOLDER, run_apache
+from tests.support.lighttpd import run_lighttpd
+from tests.support.nginx import run_nginx
 
-from muxer.config.schema import Webdav
-from muxer.errors import PlaceClosed, ServiceUnavailable, Stopped, StoredElsewhere
+from muxer.config.schema import WebdavOptions
+from muxer.errors import PathForbidden, ServiceUnavailable, Stopped, StoredByOtherMuxer
 from muxer.lab.dav import ExternalDav
 from muxer.lab.lab import Lab
-from muxer.lab.service import Account
-from muxer.outages import FAILURES_IN_A_ROW, Outages
-from muxer.storage.base import Place, place_of
+from muxer.lab.service import ServiceAccount
+from muxer.outages import FAILURE_THRESHOLD, CircuitBreaker
+from muxer.storage.base import MediaLocation, parse_descriptor
 from muxer.storage.webdav import WebdavStorage
 
-STORED = ["plain.mp4", "with blank.mp4", "hash#mark.mp4", "per%20cent.mp4", "100%.mp4", "grüße.mp4", "a&b=c+d.mp4"]
+STORED_NAMES = ["plain.mp4", "with blank.mp4", "hash#mark.mp4", "per%20cent.mp4", "100%.mp4", "grüße.mp4", "a&b=c+d.mp4"]
 # wsgidav takes a Destination with these for a shorter name; muxed files never bear them, sources may.
-NAMES = [*STORED, "question?.mp4", "semi;colon.mp4"]
+NAMES = [*STORED_NAMES, "question?.mp4", "semi;colon.mp4"]
 
 
 SERVERS = {
-    "apache": apache,
-    "apache of the guide": partial(apache, GENESYS_FOLDER),
-    "nginx": nginx,
-    "lighttpd": lighttpd,
+    "apache": run_apache,
+    "apache of the guide": partial(run_apache, GENESYS_FOLDER),
+    "nginx": run_nginx,
+    "lighttpd": run_lighttpd,
 }
 
 
@@ -60,26 +60,26 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
         yield made
 
 
-def notes() -> Path:
+def create_notes_folder() -> Path:
     return Path(tempfile.mkdtemp(dir=_NOTES.name))
 
 
-def storage(server: ExternalDav, password: str | None = None, stop: threading.Event | None = None) -> WebdavStorage:
-    options = Webdav(username=server.username, password=password or server.password, trusted_ca=False)
-    return WebdavStorage(options, "test", notes(), stop or threading.Event())
+def create_storage(server: ExternalDav, password: str | None = None, stop: threading.Event | None = None) -> WebdavStorage:
+    options = WebdavOptions(username=server.username, password=password or server.password, trusted_ca=False)
+    return WebdavStorage(options, "test", create_notes_folder(), stop or threading.Event())
 
 
 def storage_of(lab: Lab) -> WebdavStorage:
     user = lab.site.dav_account
-    return storage(ExternalDav(lab.dav_url, lab.site.media.folder, user.username, user.password))
+    return create_storage(ExternalDav(lab.dav_url, lab.site.media.folder, user.username, user.password))
 
 
-def place(server: ExternalDav, name: str) -> Place:
-    return place_of({"storage": "webDAV", "path": name, "data": {"storagePath": f"{server.url}/screens/"}})
+def screen_location(server: ExternalDav, name: str) -> MediaLocation:
+    return parse_descriptor({"storage": "webDAV", "path": name, "data": {"storagePath": f"{server.url}/screens/"}})
 
 
-def lab_place(lab: Lab, name: str) -> Place:
-    return place_of({"storage": "webDAV", "path": name, "data": {"storagePath": f"{lab.dav_url}/screens/"}})
+def lab_place(lab: Lab, name: str) -> MediaLocation:
+    return parse_descriptor({"storage": "webDAV", "path": name, "data": {"storagePath": f"{lab.dav_url}/screens/"}})
 
 
 def test_a_fetched_file_bears_the_time_of_its_last_modification(server: ExternalDav, tmp_path: Path) -> None:
@@ -87,35 +87,35 @@ def test_a_fetched_file_bears_the_time_of_its_last_modification(server: External
     stored.write_bytes(b"screen")
     before = time.time() - 7200
     os.utime(stored, (before, before))
-    modified = storage(server).fetch(place(server, "old.mp4"), tmp_path / "x").modified
+    modified = create_storage(server).download_file(screen_location(server, "old.mp4"), tmp_path / "x").modified
     assert modified is not None and before - 2 < modified < before + 3600
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_any_source_is_fetched(server: ExternalDav, tmp_path: Path, name: str) -> None:
     (server.root / "screens" / name).write_bytes(b"screen")
-    assert storage(server).fetch(place(server, name), tmp_path / "x") == 6
+    assert create_storage(server).download_file(screen_location(server, name), tmp_path / "x") == 6
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_full_url_form_names_the_same_file(server: ExternalDav, tmp_path: Path, name: str) -> None:
     (server.root / "calls" / name).write_bytes(b"audio")
     for written in {urllib.parse.quote(name), name if "%20" not in name else urllib.parse.quote(name)}:
-        found = place_of({"storage": "webDAV", "path": f"{server.url}/calls/{written}"})
-        assert storage(server).fetch(found, tmp_path / "audio") == 5
+        found = parse_descriptor({"storage": "webDAV", "path": f"{server.url}/calls/{written}"})
+        assert create_storage(server).download_file(found, tmp_path / "audio") == 5
 
 
 @pytest.mark.parametrize("slash", ["", "/"])
 def test_a_folder_is_found_with_and_without_its_slash(server: ExternalDav, slash: str) -> None:
-    folder = place_of({"storage": "webDAV", "path": "a.mp4", "data": {"storagePath": f"{server.url}/screens{slash}"}})
-    assert storage(server).has_folder(folder)
-    assert not storage(server).has_folder(replace(folder, folder=f"{server.url}/nowhere{slash}"))
+    folder = parse_descriptor({"storage": "webDAV", "path": "a.mp4", "data": {"storagePath": f"{server.url}/screens{slash}"}})
+    assert create_storage(server).has_folder(folder)
+    assert not create_storage(server).has_folder(replace(folder, folder=f"{server.url}/nowhere{slash}"))
 
 
 def test_a_long_name_is_stored(server: ExternalDav, tmp_path: Path) -> None:
     name = "ü" * 100 + "x" * 51 + ".mp4"
     (tmp_path / "source").write_bytes(b"content")
-    assert storage(server).store(tmp_path / "source", place(server, name), lambda: False).length == 7
+    assert create_storage(server).upload_file(tmp_path / "source", screen_location(server, name), lambda: False).length == 7
     assert (server.root / "screens" / name).read_bytes() == b"content"
 
 
@@ -124,21 +124,21 @@ def test_a_stop_ends_a_transfer(server: ExternalDav, tmp_path: Path) -> None:
     (server.root / "screens" / "big.mp4").write_bytes(b"x" * 3_000_000)
     stop.set()
     with pytest.raises(Stopped):
-        storage(server, stop=stop).fetch(place(server, "big.mp4"), tmp_path / "x")
+        create_storage(server, stop=stop).download_file(screen_location(server, "big.mp4"), tmp_path / "x")
     (tmp_path / "source").write_bytes(b"x" * 3_000_000)
     with pytest.raises(Stopped):
-        storage(server, stop=stop).store(tmp_path / "source", place(server, "new.mp4"), lambda: False)
+        create_storage(server, stop=stop).upload_file(tmp_path / "source", screen_location(server, "new.mp4"), lambda: False)
 
 
 def test_several_servers_share_one_account(tmp_path: Path, server: ExternalDav) -> None:
     second = Lab(tmp_path / "second")
-    second.site.dav_account = Account(server.username, server.password)
-    store = storage(server)
+    second.site.dav_account = ServiceAccount(server.username, server.password)
+    store = create_storage(server)
     with second:
         (second.site.media.folder / "screens" / "a.mp4").write_bytes(b"second")
         (server.root / "screens" / "a.mp4").write_bytes(b"first one")
-        assert store.fetch(lab_place(second, "a.mp4"), tmp_path / "x") == 6
-        assert store.fetch(place(server, "a.mp4"), tmp_path / "x") == 9
+        assert store.download_file(lab_place(second, "a.mp4"), tmp_path / "x") == 6
+        assert store.download_file(screen_location(server, "a.mp4"), tmp_path / "x") == 9
 
 
 @pytest.mark.parametrize("status", [405, 501])
@@ -147,42 +147,42 @@ def test_a_server_that_cannot_rename_gets_the_final_name(lab: Lab, tmp_path: Pat
     (tmp_path / "source").write_bytes(b"content")
     store = storage_of(lab)
     for name in ("a.mp4", "b.mp4"):
-        assert store.store(tmp_path / "source", lab_place(lab, name), lambda: False).length == 7
+        assert store.upload_file(tmp_path / "source", lab_place(lab, name), lambda: False).length == 7
     assert sorted(path.name for path in (lab.site.media.folder / "screens").iterdir()) == ["a.mp4", "b.mp4"]
-    assert len([one for one in lab.store.requests if one.method == "MOVE"]) == 1
-    with pytest.raises(StoredElsewhere):
-        store.store(tmp_path / "source", lab_place(lab, "a.mp4"), lambda: False)
+    assert len([one for one in lab.store.served_requests if one.method == "MOVE"]) == 1
+    with pytest.raises(StoredByOtherMuxer):
+        store.upload_file(tmp_path / "source", lab_place(lab, "a.mp4"), lambda: False)
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT"])
 def test_a_folder_that_is_closed_to_the_account_is_no_outage_of_its_server(
     lab: Lab, tmp_path: Path, method: str
 ) -> None:
-    outages, where = Outages(), lab_place(lab, "a.mp4")
+    outages, where = CircuitBreaker(), lab_place(lab, "a.mp4")
     user = lab.site.dav_account
-    store = WebdavStorage(Webdav(user.username, user.password, False), "test", notes(), threading.Event(), outages)
+    store = WebdavStorage(WebdavOptions(user.username, user.password, False), "test", create_notes_folder(), threading.Event(), outages)
     (tmp_path / "source").write_bytes(b"content")
-    for _ in range(FAILURES_IN_A_ROW):
+    for _ in range(FAILURE_THRESHOLD):
         lab.store.fail_next("dav", method, "screens", 403)
-        with pytest.raises(PlaceClosed, match=r"\[webdav\] lacks the right"):
+        with pytest.raises(PathForbidden, match=r"\[webdav\] lacks the right"):
             if method == "GET":
-                store.fetch(where, tmp_path / "x")
+                store.download_file(where, tmp_path / "x")
             else:
-                store.store(tmp_path / "source", where, lambda: False)
-    assert outages.now_out() == {}
+                store.upload_file(tmp_path / "source", where, lambda: False)
+    assert outages.open_circuits() == {}
 
 
 def test_a_body_shorter_than_announced_is_caught(lab: Lab, tmp_path: Path) -> None:
     lab.store.fail_next("dav", "GET", "a.mp4", 200, headers={"Content-Length": "100"}, body=b"short")
     with pytest.raises(ServiceUnavailable):
-        storage_of(lab).fetch(lab_place(lab, "a.mp4"), tmp_path / "x")
+        storage_of(lab).download_file(lab_place(lab, "a.mp4"), tmp_path / "x")
 
 
 def test_an_upload_that_the_server_loses_is_caught(lab: Lab, tmp_path: Path) -> None:
     lab.store.fail_next("dav", "PUT", "screens", 201)
     (tmp_path / "source").write_bytes(b"content")
     with pytest.raises(ServiceUnavailable, match="nothing"):
-        storage_of(lab).store(tmp_path / "source", lab_place(lab, "a.mp4"), lambda: False)
+        storage_of(lab).upload_file(tmp_path / "source", lab_place(lab, "a.mp4"), lambda: False)
     assert not list((lab.site.media.folder / "screens").iterdir())
 
 
@@ -191,5 +191,5 @@ def test_what_a_full_or_locked_storage_answers_is_said(lab: Lab, tmp_path: Path,
     lab.store.fail_next("dav", "PUT", "screens", status, headers={"Retry-After": "7"})
     (tmp_path / "source").write_bytes(b"content")
     with pytest.raises(ServiceUnavailable, match=error) as caught:
-        storage_of(lab).store(tmp_path / "source", lab_place(lab, "a.mp4"), lambda: False)
+        storage_of(lab).upload_file(tmp_path / "source", lab_place(lab, "a.mp4"), lambda: False)
     assert status != 503 or caught.value.retry_after == 7

@@ -12,22 +12,22 @@ from pathlib import Path
 
 import pytest
 
-from muxer.config.schema import Webdav
-from muxer.errors import UnreadableAnswer
-from muxer.storage.base import WEBDAV, Place
+from muxer.config.schema import WebdavOptions
+from muxer.errors import UnreadableResponse
+from muxer.storage.base import WEBDAV, MediaLocation
 from muxer.storage.webdav import WebdavStorage
 
 PIECE = b" " * (1 << 20)
 # More than the limit, and what the test itself can bear if there is none.
-PIECES = 200
+PIECE_COUNT = 200
 
 
 @contextmanager
-def server(status: int, pieces: Callable[[], Iterator[bytes]], **headers: str) -> Iterator[str]:
+def canned_server(status: int, pieces: Callable[[], Iterator[bytes]], **headers: str) -> Iterator[str]:
     """Yield the address of a server that gives one answer to everything."""
 
     class Handler(BaseHTTPRequestHandler):
-        def answer(self) -> None:
+        def send_pieces(self) -> None:
             self.send_response(status)
             for name, value in headers.items():
                 self.send_header(name.replace("_", "-"), value)
@@ -36,7 +36,7 @@ def server(status: int, pieces: Callable[[], Iterator[bytes]], **headers: str) -
                 for piece in pieces():
                     self.wfile.write(piece)
 
-        do_GET = do_PROPFIND = do_DELETE = answer
+        do_GET = do_PROPFIND = do_DELETE = send_pieces
 
         def log_message(self, *_: object) -> None:
             pass
@@ -50,34 +50,34 @@ def server(status: int, pieces: Callable[[], Iterator[bytes]], **headers: str) -
         http.server_close()
 
 
-def endless() -> Iterator[bytes]:
-    yield from (PIECE for _ in range(PIECES))
+def endless_body() -> Iterator[bytes]:
+    yield from (PIECE for _ in range(PIECE_COUNT))
 
 
-def unfolding() -> Iterator[bytes]:
-    yield gzip.compress(PIECE * PIECES)
+def gzip_bomb() -> Iterator[bytes]:
+    yield gzip.compress(PIECE * PIECE_COUNT)
 
 
 @pytest.mark.parametrize(
     ("status", "pieces", "headers", "fetch"),
     [
-        (207, endless, {}, False),
-        (207, unfolding, {"Content_Encoding": "gzip"}, False),
-        (207, unfolding, {"Content_Encoding": "gzip, gzip"}, False),
-        (302, endless, {"Location": "/elsewhere"}, True),
+        (207, endless_body, {}, False),
+        (207, gzip_bomb, {"Content_Encoding": "gzip"}, False),
+        (207, gzip_bomb, {"Content_Encoding": "gzip, gzip"}, False),
+        (302, endless_body, {"Location": "/elsewhere"}, True),
     ],
 )
 def test_an_answer_without_end_meets_a_limit(
     tmp_path: Path, status: int, pieces: Callable[[], Iterator[bytes]], headers: dict[str, str], fetch: bool
 ) -> None:
     made = list(pieces())
-    with server(status, lambda: iter(made), **headers) as url:
-        storage = WebdavStorage(Webdav(username="a", password="b", trusted_ca=False), "t", tmp_path, threading.Event())
-        place = Place(WEBDAV, url, "x.mp4")
+    with canned_server(status, lambda: iter(made), **headers) as url:
+        storage = WebdavStorage(WebdavOptions(username="a", password="b", trusted_ca=False), "t", tmp_path, threading.Event())
+        place = MediaLocation(WEBDAV, url, "x.mp4")
         tracemalloc.start()
         try:
-            with pytest.raises(UnreadableAnswer, match="longer than"):
-                storage.fetch(place, tmp_path / "x") if fetch else storage.describe(place)
+            with pytest.raises(UnreadableResponse, match="longer than"):
+                storage.download_file(place, tmp_path / "x") if fetch else storage.head(place)
             most = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()

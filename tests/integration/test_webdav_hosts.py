@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.tls import HOST, MEDIA, MediaServer, TlsFront, pem, self_signed
+from tests.support.tls import HOST, MEDIA, MediaServer, TlsFront, pem_bundle, self_signed
 
-from muxer.config.schema import Webdav
+from muxer.config.schema import WebdavOptions
 from muxer.errors import AccessDenied, ServiceUnavailable
 from muxer.storage import hosts
-from muxer.storage.base import Place, place_of
+from muxer.storage.base import MediaLocation, parse_descriptor
 from muxer.storage.webdav import WebdavStorage
 
 PASSWORD = "the password of the storage"
@@ -23,22 +23,22 @@ def servers() -> Iterator[Callable[[], MediaServer]]:
     """Return a function that starts a server that remembers its requests."""
     made: list[MediaServer] = []
 
-    def start() -> MediaServer:
+    def start_server() -> MediaServer:
         made.append(MediaServer())
         return made[-1]
 
-    yield start
+    yield start_server
     for one in made:
         one.__exit__()
 
 
-def storage(folder: Path, *listed: str, trusted_ca: bool | Path = False) -> WebdavStorage:
-    options = Webdav(username="dav", password=PASSWORD, trusted_ca=trusted_ca, hosts=listed)
+def create_storage(folder: Path, *listed: str, trusted_ca: bool | Path = False) -> WebdavStorage:
+    options = WebdavOptions(username="dav", password=PASSWORD, trusted_ca=trusted_ca, hosts=listed)
     return WebdavStorage(options, "test", folder, threading.Event())
 
 
-def at(url: str, name: str = "x.mp4") -> Place:
-    return place_of({"storage": "webDAV", "path": f"{url}/{name}"})
+def location_at(url: str, name: str = "x.mp4") -> MediaLocation:
+    return parse_descriptor({"storage": "webDAV", "path": f"{url}/{name}"})
 
 
 Start = Callable[[], MediaServer]
@@ -46,19 +46,19 @@ Start = Callable[[], MediaServer]
 
 def test_a_server_of_the_site_gets_the_account(servers: Start, tmp_path: Path) -> None:
     dav = servers()
-    assert storage(tmp_path).fetch(at(dav.url), tmp_path / "x") == len(MEDIA)
+    assert create_storage(tmp_path).download_file(location_at(dav.url), tmp_path / "x") == len(MEDIA)
     assert [bool(authorization) for _, authorization in dav.requests] == [True]
 
 
 def test_a_server_that_is_not_in_the_list_gets_nothing_at_all(servers: Start, tmp_path: Path) -> None:
     dav = servers()
     (tmp_path / "muxed").write_bytes(b"a muxed file")
-    one = storage(tmp_path, "dav.example.com")
+    one = create_storage(tmp_path, "dav.example.com")
     attempts = [
-        lambda: one.fetch(at(dav.url), tmp_path / "x"),
-        lambda: one.store(tmp_path / "muxed", at(dav.url), lambda: True),
-        lambda: one.describe(at(dav.url)),
-        lambda: one.delete(at(dav.url)),
+        lambda: one.download_file(location_at(dav.url), tmp_path / "x"),
+        lambda: one.upload_file(tmp_path / "muxed", location_at(dav.url), lambda: True),
+        lambda: one.head(location_at(dav.url)),
+        lambda: one.delete_file(location_at(dav.url)),
     ]
     for attempt in attempts:
         with pytest.raises(AccessDenied, match=rf"{HOST} .*\[webdav\] hosts"):
@@ -70,10 +70,10 @@ def test_a_name_of_the_internet_gets_nothing_at_all(
     servers: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dav = servers()
-    monkeypatch.setattr(hosts, "_resolved", lambda _: ["93.184.216.34"])
+    monkeypatch.setattr(hosts, "_resolve_name", lambda _: ["93.184.216.34"])
     port = dav.url.rpartition(":")[2]
     with pytest.raises(AccessDenied, match=r"evil\.example\.net .*\[webdav\] hosts"):
-        storage(tmp_path).fetch(at(f"http://evil.example.net:{port}"), tmp_path / "x")
+        create_storage(tmp_path).download_file(location_at(f"http://evil.example.net:{port}"), tmp_path / "x")
     assert dav.connections == 0
 
 
@@ -82,9 +82,9 @@ def test_a_name_with_inner_addresses_is_connected_to_by_these_alone(
 ) -> None:
     """The second look-up of the same name, by whoever makes it, leads elsewhere: nothing but the checked address counts."""
     dav = servers()
-    monkeypatch.setattr(hosts, "_resolved", lambda _: ["127.0.0.9", HOST])
+    monkeypatch.setattr(hosts, "_resolve_name", lambda _: ["127.0.0.9", HOST])
     port = dav.url.rpartition(":")[2]
-    assert storage(tmp_path).fetch(at(f"http://dav.example.net:{port}"), tmp_path / "x") == len(MEDIA)
+    assert create_storage(tmp_path).download_file(location_at(f"http://dav.example.net:{port}"), tmp_path / "x") == len(MEDIA)
     assert dav.hosts == [f"dav.example.net:{port}"]
 
 
@@ -93,26 +93,26 @@ def test_a_certificate_is_held_against_the_name_and_not_the_address(
     servers: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, right: bool
 ) -> None:
     identity = self_signed("dav", "dav.example.net" if right else HOST)
-    (bundle := tmp_path / "ca.pem").write_bytes(pem(identity))
-    monkeypatch.setattr(hosts, "_resolved", lambda _: [HOST])
+    (bundle := tmp_path / "ca.pem").write_bytes(pem_bundle(identity))
+    monkeypatch.setattr(hosts, "_resolve_name", lambda _: [HOST])
     with TlsFront(servers().url, identity) as front:
-        one, where = storage(tmp_path, trusted_ca=bundle), at(f"https://dav.example.net:{front.port}")
+        one, where = create_storage(tmp_path, trusted_ca=bundle), location_at(f"https://dav.example.net:{front.port}")
         if right:
-            assert one.fetch(where, tmp_path / "x") == len(MEDIA)
+            assert one.download_file(where, tmp_path / "x") == len(MEDIA)
         else:
             with pytest.raises(ServiceUnavailable, match="certificate verify failed"):
-                one.fetch(where, tmp_path / "x")
+                one.download_file(where, tmp_path / "x")
 
 
 def test_a_name_that_leads_nowhere_is_an_outage_and_no_refusal(tmp_path: Path) -> None:
     with pytest.raises(ServiceUnavailable, match="leads nowhere"):
-        storage(tmp_path).fetch(at("http://dav.example.invalid"), tmp_path / "x")
+        create_storage(tmp_path).download_file(location_at("http://dav.example.invalid"), tmp_path / "x")
 
 
 def test_a_redirect_to_another_server_takes_no_account_along(servers: Start, tmp_path: Path) -> None:
     dav, other = servers(), servers()
     dav.redirect = f"{other.url}/elsewhere.mp4"
-    assert storage(tmp_path).fetch(at(dav.url), tmp_path / "x") == len(MEDIA)
+    assert create_storage(tmp_path).download_file(location_at(dav.url), tmp_path / "x") == len(MEDIA)
     assert [bool(authorization) for _, authorization in dav.requests] == [True]
     assert other.requests == [("/elsewhere.mp4", "")]
 
@@ -121,16 +121,16 @@ def test_a_redirect_to_a_server_that_is_none_of_ours_is_not_followed(servers: St
     dav, other = servers(), servers()
     dav.redirect = f"{other.url}/elsewhere.mp4"
     with pytest.raises(AccessDenied):
-        storage(tmp_path, dav.url.removeprefix("http://")).fetch(at(dav.url), tmp_path / "x")
+        create_storage(tmp_path, dav.url.removeprefix("http://")).download_file(location_at(dav.url), tmp_path / "x")
     assert other.connections == 0
 
 
 def test_https_once_is_https_for_ever(servers: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     identity, plain = self_signed("dav", "dav.example.net"), servers()
-    monkeypatch.setattr(hosts, "_resolved", lambda _: [HOST])
-    one = storage(tmp_path)
+    monkeypatch.setattr(hosts, "_resolve_name", lambda _: [HOST])
+    one = create_storage(tmp_path)
     with TlsFront(servers().url, identity) as front:
-        one.fetch(at(f"https://dav.example.net:{front.port}"), tmp_path / "x")
+        one.download_file(location_at(f"https://dav.example.net:{front.port}"), tmp_path / "x")
     with pytest.raises(AccessDenied, match="over https before"):
-        one.fetch(at(plain.url.replace(HOST, "dav.example.net")), tmp_path / "x")
+        one.download_file(location_at(plain.url.replace(HOST, "dav.example.net")), tmp_path / "x")
     assert plain.connections == 0

@@ -12,30 +12,30 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from tests.support.apache import DIGEST, GENESYS_FOLDER, READ_ONLY, apache
-from tests.support.lighttpd import lighttpd
-from tests.support.nginx import nginx, tls_proxy
+from tests.support.apache import DIGEST, GENESYS_FOLDER, READ_ONLY, run_apache
+from tests.support.lighttpd import run_lighttpd
+from tests.support.nginx import run_nginx, run_tls_proxy
 
-from muxer.config.schema import Webdav
+from muxer.config.schema import WebdavOptions
 from muxer.errors import (
     AccessDenied,
     FolderMissing,
-    LoginRefused,
+    AuthenticationFailed,
     MediaNotFound,
     MuxerError,
-    PlaceClosed,
+    PathForbidden,
     ServiceUnavailable,
     StorageMisconfigured,
 )
-from muxer.failures import When, failure_of
+from muxer.failures import RetryPolicy, classify_error
 from muxer.lab.dav import ExternalDav
 from muxer.lab.lab import Lab
-from muxer.outages import FAILURES_IN_A_ROW, Outages
+from muxer.outages import FAILURE_THRESHOLD, CircuitBreaker
 from muxer.storage import webdav_http, webdav_renaming
-from muxer.storage.base import WEBDAV, Place, place_of
-from muxer.storage.notes import Notes
+from muxer.storage.base import WEBDAV, MediaLocation, parse_descriptor
+from muxer.storage.notes import UploadIntents
 from muxer.storage.webdav import WebdavStorage
-from muxer.storage.webdav_login import Login
+from muxer.storage.webdav_login import WebdavAuth
 from muxer.storage.webdav_names import temporary_name
 
 Make = Callable[..., Lab]
@@ -51,7 +51,7 @@ def source(tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def guide() -> Iterator[ExternalDav]:
     """An Apache as the guide of Genesys sets it up."""
-    with apache(GENESYS_FOLDER) as server:
+    with run_apache(GENESYS_FOLDER) as server:
         yield server
 
 
@@ -65,9 +65,9 @@ def screens(guide: ExternalDav) -> Path:
     return folder
 
 
-def storage(server: ExternalDav, folder: Path, password: str = "", outages: Outages | None = None) -> WebdavStorage:
+def create_storage(server: ExternalDav, folder: Path, password: str = "", outages: CircuitBreaker | None = None) -> WebdavStorage:
     (folder / "notes").mkdir(exist_ok=True)
-    options = Webdav(username=server.username, password=password or server.password, trusted_ca=False)
+    options = WebdavOptions(username=server.username, password=password or server.password, trusted_ca=False)
     return WebdavStorage(options, "test", folder / "notes", threading.Event(), outages)
 
 
@@ -76,24 +76,24 @@ def of_lab(lab: Lab) -> ExternalDav:
     return ExternalDav(lab.dav_url, lab.site.media.folder, user.username, user.password)
 
 
-def place(server: ExternalDav, name: str, folder: str = "screens") -> Place:
-    return Place(WEBDAV, f"{server.url}/{folder}/", name)
+def location_of(server: ExternalDav, name: str, folder: str = "screens") -> MediaLocation:
+    return MediaLocation(WEBDAV, f"{server.url}/{folder}/", name)
 
 
-def requests(server: ExternalDav, method: str) -> list[str]:
+def logged_requests(server: ExternalDav, method: str) -> list[str]:
     """Return path and status of the requests with a method, from the log of Apache."""
     time.sleep(0.2)  # it is written after the response
     lines = (server.root.parent / "access.log").read_text().splitlines()
     return [line.removeprefix(f"{method} ") for line in lines if line.startswith(f"{method} ")]
 
 
-def contents(server: ExternalDav) -> dict[str, bytes]:
+def stored_contents(server: ExternalDav) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (server.root / "screens").iterdir() if path.is_file()}
 
 
-def refused(error: MuxerError) -> None:
+def check_refusal(error: MuxerError) -> None:
     """It is tried again without a bound, and is no outage."""
-    assert failure_of(error).when is When.LATER
+    assert classify_error(error).when is RetryPolicy.BACKOFF
 
 
 # ---- Apache as the guide sets it up --------------------------------------------------------------------
@@ -101,14 +101,14 @@ def refused(error: MuxerError) -> None:
 
 def test_only_a_file_of_exactly_that_name_is_there(guide: ExternalDav, screens: Path, tmp_path: Path) -> None:
     (screens / "X.mp4.bin").write_bytes(b"another file")
-    store, asked = storage(guide, tmp_path), place(guide, "X.mp4")
-    assert store.describe(asked) is None
+    store, asked = create_storage(guide, tmp_path), location_of(guide, "X.mp4")
+    assert store.head(asked) is None
     with pytest.raises(MediaNotFound, match=r"X\.mp4\.bin"):
-        store.fetch(asked, tmp_path / "x")
-    store.delete(asked)
-    assert contents(guide) == {"X.mp4.bin": b"another file"}
-    store.delete(place(guide, "X.mp4.bin"))
-    assert contents(guide) == {}
+        store.download_file(asked, tmp_path / "x")
+    store.delete_file(asked)
+    assert stored_contents(guide) == {"X.mp4.bin": b"another file"}
+    store.delete_file(location_of(guide, "X.mp4.bin"))
+    assert stored_contents(guide) == {}
 
 
 @pytest.mark.parametrize("may_replace", [True, False])
@@ -117,43 +117,43 @@ def test_an_upload_never_replaces_a_file_of_another_name(
     guide: ExternalDav, screens: Path, tmp_path: Path, source: Path, may_replace: bool, renames: bool
 ) -> None:
     (screens / "X.mp4.bin").write_bytes(b"another file")
-    store = storage(guide, tmp_path)
+    store = create_storage(guide, tmp_path)
     if not renames:
-        store._renaming.impossible(guide.url, "")
+        store._renaming.mark_impossible(guide.url, "")
     with pytest.raises(StorageMisconfigured, match=r"would take X\.mp4\.bin for it.*MultiViews") as caught:
-        store.store(source, place(guide, "X.mp4"), lambda: may_replace)
-    refused(caught.value)
-    assert contents(guide) == {"X.mp4.bin": b"another file"}
+        store.upload_file(source, location_of(guide, "X.mp4"), lambda: may_replace)
+    check_refusal(caught.value)
+    assert stored_contents(guide) == {"X.mp4.bin": b"another file"}
 
 
 @pytest.mark.usefixtures("screens")
 def test_an_encrypted_file_is_stored_beside_the_clear_one(guide: ExternalDav, tmp_path: Path, source: Path) -> None:
-    store = storage(guide, tmp_path)
+    store = create_storage(guide, tmp_path)
     for name in ("Y.mp4", "Y.mp4.bin"):
-        store.store(source, place(guide, name), lambda: False)
-    assert contents(guide) == dict.fromkeys(("Y.mp4", "Y.mp4.bin"), source.read_bytes())
+        store.upload_file(source, location_of(guide, name), lambda: False)
+    assert stored_contents(guide) == dict.fromkeys(("Y.mp4", "Y.mp4.bin"), source.read_bytes())
 
 
 def test_what_an_older_version_left_is_cleaned_up_and_named_until_then(
     guide: ExternalDav, screens: Path, tmp_path: Path, source: Path
 ) -> None:
-    store, old = storage(guide, tmp_path), "X.mp4.0123456789ab.part"
+    store, old = create_storage(guide, tmp_path), "X.mp4.0123456789ab.part"
     (screens / old).write_bytes(b"half")
-    with suppress(ServiceUnavailable), Notes(tmp_path / "notes", WEBDAV).during(place(guide, old)):
+    with suppress(ServiceUnavailable), UploadIntents(tmp_path / "notes", WEBDAV).pending_upload(location_of(guide, old)):
         raise ServiceUnavailable("died")
     with pytest.raises(StorageMisconfigured, match=r"HTTP 404 although the file exists.*MultiViews"):
-        store.store(source, place(guide, "X.mp4"), lambda: False)
-    assert set(contents(guide)) == {old}
-    store.remove_left_overs()
-    store.store(source, place(guide, "X.mp4"), lambda: False)
-    assert contents(guide) == {"X.mp4": source.read_bytes()}
+        store.upload_file(source, location_of(guide, "X.mp4"), lambda: False)
+    assert set(stored_contents(guide)) == {old}
+    store.remove_leftovers()
+    store.upload_file(source, location_of(guide, "X.mp4"), lambda: False)
+    assert stored_contents(guide) == {"X.mp4": source.read_bytes()}
 
 
 @pytest.mark.parametrize(("folder", "shown"), [("", False), (GENESYS_FOLDER, True)])
 def test_multiviews_is_recognized(tmp_path: Path, folder: str, shown: bool) -> None:
-    with apache(folder) as server:
+    with run_apache(folder) as server:
         (server.root / "screens" / "scr1.mp4").write_bytes(b"screen")
-        assert storage(server, tmp_path).serves_others(place(server, "scr1.mp4")) is shown
+        assert create_storage(server, tmp_path).has_name_negotiation(location_of(server, "scr1.mp4")) is shown
 
 
 @pytest.mark.parametrize("name", ["X.mp4", "x" * 251 + ".mp4", "ü" * 125 + ".mp4", "long" * 100])
@@ -166,54 +166,54 @@ def test_a_temporary_name_begins_with_its_mark_and_fits(name: str) -> None:
 
 @pytest.mark.parametrize("slash", ["", "/"])
 def test_an_alias_is_a_folder_like_any_other(tmp_path: Path, source: Path, slash: str) -> None:
-    with apache(GENESYS_FOLDER, "Alias /recordings {root}/data/screens") as server:
-        store = storage(server, tmp_path)
-        where = place_of({"storage": "webDAV", "path": "a.mp4", "data": {"storagePath": f"{server.url}/recordings{slash}"}})
+    with run_apache(GENESYS_FOLDER, "Alias /recordings {root}/data/screens") as server:
+        store = create_storage(server, tmp_path)
+        where = parse_descriptor({"storage": "webDAV", "path": "a.mp4", "data": {"storagePath": f"{server.url}/recordings{slash}"}})
         assert store.has_folder(where)
-        store.store(source, where, lambda: False)
-        assert contents(server) == {"a.mp4": source.read_bytes()}
+        store.upload_file(source, where, lambda: False)
+        assert stored_contents(server) == {"a.mp4": source.read_bytes()}
 
 
 # ---- limits and missing parts --------------------------------------------------------------------------
 
-LIMITED = {
-    "client_max_body_size": lambda: nginx(""),
-    "LimitRequestBody": lambda: apache("LimitRequestBody 1000000"),
-    "server.max-request-size": lambda: lighttpd("server.max-request-size = 1000"),
+LIMITED_SERVERS = {
+    "client_max_body_size": lambda: run_nginx(""),
+    "LimitRequestBody": lambda: run_apache("LimitRequestBody 1000000"),
+    "server.max-request-size": lambda: run_lighttpd("server.max-request-size = 1000"),
 }
 
 
-@pytest.mark.parametrize("option", LIMITED)
+@pytest.mark.parametrize("option", LIMITED_SERVERS)
 def test_a_limit_for_uploads_is_named(tmp_path: Path, source: Path, option: str) -> None:
-    outages = Outages()
-    with LIMITED[option]() as server:
-        store = storage(server, tmp_path, outages=outages)
-        for _ in range(FAILURES_IN_A_ROW):
+    outages = CircuitBreaker()
+    with LIMITED_SERVERS[option]() as server:
+        store = create_storage(server, tmp_path, outages=outages)
+        for _ in range(FAILURE_THRESHOLD):
             with pytest.raises(StorageMisconfigured, match=rf"413 to an upload of 2400000 bytes.*{option}") as caught:
-                store.store(source, place(server, "large.mp4"), lambda: False)
-        refused(caught.value)
+                store.upload_file(source, location_of(server, "large.mp4"), lambda: False)
+        check_refusal(caught.value)
         source.write_bytes(b"small")
-        store.store(source, place(server, "small.mp4"), lambda: False)
-        assert contents(server) == {"small.mp4": b"small"} and outages.now_out() == {}
+        store.upload_file(source, location_of(server, "small.mp4"), lambda: False)
+        assert stored_contents(server) == {"small.mp4": b"small"} and outages.open_circuits() == {}
 
 
 def test_a_large_upload_that_iis_does_not_find(make_lab: Make, tmp_path: Path, source: Path) -> None:
     lab = make_lab()
     lab.store.fail_next("dav", "PUT", "/screens/", 404, body=b"HTTP Error 404.13 - Not Found")
     with pytest.raises(StorageMisconfigured, match=r"2400000 bytes.*404\.13.*maxAllowedContentLength") as caught:
-        storage(of_lab(lab), tmp_path).store(source, place(of_lab(lab), "a.mp4"), lambda: False)
-    refused(caught.value)
+        create_storage(of_lab(lab), tmp_path).upload_file(source, location_of(of_lab(lab), "a.mp4"), lambda: False)
+    check_refusal(caught.value)
 
 
 @pytest.mark.parametrize("status", [404, 409, 500])
 def test_a_missing_folder_is_named_whatever_the_status(make_lab: Make, tmp_path: Path, source: Path, status: int) -> None:
-    lab, outages = make_lab(), Outages()
-    lab.store.fail_next("dav", "PUT", "/nowhere/", status, times=FAILURES_IN_A_ROW)
-    store = storage(of_lab(lab), tmp_path, outages=outages)
-    for _ in range(FAILURES_IN_A_ROW):
+    lab, outages = make_lab(), CircuitBreaker()
+    lab.store.fail_next("dav", "PUT", "/nowhere/", status, times=FAILURE_THRESHOLD)
+    store = create_storage(of_lab(lab), tmp_path, outages=outages)
+    for _ in range(FAILURE_THRESHOLD):
         with pytest.raises(FolderMissing, match=rf"HTTP {status}; the folder does not exist, make it on the server"):
-            store.store(source, place(of_lab(lab), "a.mp4", "nowhere"), lambda: False)
-    assert outages.now_out() == {}
+            store.upload_file(source, location_of(of_lab(lab), "a.mp4", "nowhere"), lambda: False)
+    assert outages.open_circuits() == {}
 
 
 @pytest.mark.parametrize("status", [409, 500])
@@ -223,15 +223,15 @@ def test_a_refused_upload_into_a_folder_that_exists_is_no_missing_folder(
     lab = make_lab()
     lab.store.fail_next("dav", "PUT", "/screens/", status)
     with pytest.raises(ServiceUnavailable) as caught:
-        storage(of_lab(lab), tmp_path).store(source, place(of_lab(lab), "a.mp4"), lambda: False)
+        create_storage(of_lab(lab), tmp_path).upload_file(source, location_of(of_lab(lab), "a.mp4"), lambda: False)
     assert not isinstance(caught.value, FolderMissing)
     assert "does not exist" not in str(caught.value)
 
 
 def test_a_folder_without_webdav_is_named(tmp_path: Path) -> None:
-    with apache("Dav Off") as server, pytest.raises(StorageMisconfigured, match=r"405.*does not offer WebDAV") as caught:
-        storage(server, tmp_path).describe(place(server, "a.mp4"))
-    refused(caught.value)
+    with run_apache("Dav Off") as server, pytest.raises(StorageMisconfigured, match=r"405.*does not offer WebDAV") as caught:
+        create_storage(server, tmp_path).head(location_of(server, "a.mp4"))
+    check_refusal(caught.value)
 
 
 @pytest.mark.parametrize("status", [400, 405, 406, 411, 413, 415, 422, 431, 501])
@@ -240,115 +240,115 @@ def test_what_the_setup_of_the_server_refuses_is_never_set_aside(
     make_lab: Make, tmp_path: Path, source: Path, status: int, method: str
 ) -> None:
     lab = make_lab()
-    store, where = storage(of_lab(lab), tmp_path), place(of_lab(lab), "a.mp4")
+    store, where = create_storage(of_lab(lab), tmp_path), location_of(of_lab(lab), "a.mp4")
     (lab.site.media.folder / "screens" / "a.mp4").write_bytes(b"x")
     lab.store.fail_next("dav", method, "/screens/", status)
-    do = {"DELETE": lambda: store.delete(where), "PROPFIND": lambda: store.describe(where)}
+    do = {"DELETE": lambda: store.delete_file(where), "PROPFIND": lambda: store.head(where)}
     with pytest.raises(StorageMisconfigured, match=f"{method} .*HTTP {status}.*; ") as caught:
-        do.get(method, lambda: store.store(source, where, lambda: True))()
-    refused(caught.value)
+        do.get(method, lambda: store.upload_file(source, where, lambda: True))()
+    check_refusal(caught.value)
 
 
 def test_a_conflict_of_a_renaming_is_no_missing_folder(make_lab: Make, tmp_path: Path, source: Path) -> None:
     lab = make_lab()
     lab.store.fail_next("dav", "MOVE", "/screens/", 409, times=9)
     with pytest.raises(ServiceUnavailable, match=r"MOVE .*HTTP 409") as caught:
-        storage(of_lab(lab), tmp_path).store(source, place(of_lab(lab), "a.mp4"), lambda: False)
+        create_storage(of_lab(lab), tmp_path).upload_file(source, location_of(of_lab(lab), "a.mp4"), lambda: False)
     assert "does not exist" not in str(caught.value)
 
 
 def test_redirects_without_end_cost_few_requests(make_lab: Make, tmp_path: Path) -> None:
     lab = make_lab()
-    where = place(of_lab(lab), "a.mp4")
+    where = location_of(of_lab(lab), "a.mp4")
     lab.store.fail_next("dav", "GET", "/screens/", 302, times=99, headers={"Location": where.url})
     with pytest.raises(ServiceUnavailable, match="TooManyRedirects"):
-        storage(of_lab(lab), tmp_path).fetch(where, tmp_path / "got")
-    assert len([one for one in lab.store.requests if one.method == "GET"]) < 10
+        create_storage(of_lab(lab), tmp_path).download_file(where, tmp_path / "got")
+    assert len([one for one in lab.store.served_requests if one.method == "GET"]) < 10
 
 
 def test_a_redirect_names_its_target(make_lab: Make, tmp_path: Path) -> None:
     lab = make_lab()
     lab.store.fail_next("dav", "PROPFIND", "/screens/", 301, headers={"Location": "https://dav.example.com/screens/"})
     with pytest.raises(ServiceUnavailable, match=r"redirects to https://dav\.example\.com/screens/"):
-        storage(of_lab(lab), tmp_path).describe(place(of_lab(lab), "a.mp4"))
+        create_storage(of_lab(lab), tmp_path).head(location_of(of_lab(lab), "a.mp4"))
 
 
 # ---- accounts ------------------------------------------------------------------------------------------
 
 
 def test_a_wrong_password_is_sent_once(tmp_path: Path, source: Path) -> None:
-    with apache() as server:
-        with pytest.raises(LoginRefused):
-            storage(server, tmp_path, "wrong").store(source, place(server, "new.mp4"), lambda: False)
-        assert requests(server, "PROPFIND") == ["/screens/ 401"] and not requests(server, "HEAD")
+    with run_apache() as server:
+        with pytest.raises(AuthenticationFailed):
+            create_storage(server, tmp_path, "wrong").upload_file(source, location_of(server, "new.mp4"), lambda: False)
+        assert logged_requests(server, "PROPFIND") == ["/screens/ 401"] and not logged_requests(server, "HEAD")
 
 
 def test_an_account_that_may_only_read_is_no_wrong_password(tmp_path: Path, source: Path) -> None:
-    with apache(more=READ_ONLY) as server:
-        outages = Outages()
-        store, where = storage(server, tmp_path, outages=outages), place(server, "source.mp4")
+    with run_apache(more=READ_ONLY) as server:
+        outages = CircuitBreaker()
+        store, where = create_storage(server, tmp_path, outages=outages), location_of(server, "source.mp4")
         (server.root / "screens" / "source.mp4").write_bytes(b"a source")
         for change in (
-            lambda: store.store(source, place(server, "new.mp4"), lambda: False),
-            lambda: store.delete(where),
+            lambda: store.upload_file(source, location_of(server, "new.mp4"), lambda: False),
+            lambda: store.delete_file(where),
         ):
-            with pytest.raises(PlaceClosed, match=r"HTTP 401; .*the password is right, .* may not write there") as caught:
+            with pytest.raises(PathForbidden, match=r"HTTP 401; .*the password is right, .* may not write there") as caught:
                 change()
-            refused(caught.value)
-            assert store.fetch(where, tmp_path / "x") == 8
-        assert outages.now_out() == {} and contents(server) == {"source.mp4": b"a source"}
+            check_refusal(caught.value)
+            assert store.download_file(where, tmp_path / "x") == 8
+        assert outages.open_circuits() == {} and stored_contents(server) == {"source.mp4": b"a source"}
 
 
 @pytest.mark.parametrize("more", ["", READ_ONLY, READ_ONLY.replace("Require valid-user", "Require all granted")])
 def test_a_wrong_password_is_one_for_uploads_too(tmp_path: Path, source: Path, more: str) -> None:
-    with apache(more=more) as server:
-        with pytest.raises(LoginRefused, match=r"check \[webdav\] username and password"):
-            storage(server, tmp_path, "wrong").store(source, place(server, "new.mp4"), lambda: False)
-        assert contents(server) == {}
+    with run_apache(more=more) as server:
+        with pytest.raises(AuthenticationFailed, match=r"check \[webdav\] username and password"):
+            create_storage(server, tmp_path, "wrong").upload_file(source, location_of(server, "new.mp4"), lambda: False)
+        assert stored_contents(server) == {}
 
 
 def test_a_server_that_takes_no_password_is_named(make_lab: Make, tmp_path: Path) -> None:
     lab = make_lab()
     lab.store.fail_next("dav", "GET", "/screens/", 401, headers={"WWW-Authenticate": "NTLM"})
-    with pytest.raises(LoginRefused, match="accepts only NTLM, enable Basic or Digest"):
-        storage(of_lab(lab), tmp_path).fetch(place(of_lab(lab), "a.mp4"), tmp_path / "x")
+    with pytest.raises(AuthenticationFailed, match="accepts only NTLM, enable Basic or Digest"):
+        create_storage(of_lab(lab), tmp_path).download_file(location_of(of_lab(lab), "a.mp4"), tmp_path / "x")
 
 
 @pytest.fixture
 def digest() -> Iterator[ExternalDav]:
-    with apache(DIGEST + "AuthDigestNonceLifetime 1", modules=("auth_digest",)) as server:
+    with run_apache(DIGEST + "AuthDigestNonceLifetime 1", modules=("auth_digest",)) as server:
         yield server
 
 
 def test_digest_is_spoken_and_an_upload_is_sent_once(digest: ExternalDav, tmp_path: Path, source: Path) -> None:
-    store = storage(digest, tmp_path)
+    store = create_storage(digest, tmp_path)
     for name in ("a.mp4", "b.mp4"):
-        store.store(source, place(digest, name), lambda: False)
+        store.upload_file(source, location_of(digest, name), lambda: False)
         time.sleep(1.5)  # its nonce expires
-    assert contents(digest) == dict.fromkeys(("a.mp4", "b.mp4"), source.read_bytes())
-    assert store.fetch(place(digest, "a.mp4"), tmp_path / "x") == 2_400_000
-    assert store.authentication(place(digest, "a.mp4")) == "Digest"
-    assert [one.rpartition(" ")[2] for one in requests(digest, "PUT")] == ["201", "201"]
+    assert stored_contents(digest) == dict.fromkeys(("a.mp4", "b.mp4"), source.read_bytes())
+    assert store.download_file(location_of(digest, "a.mp4"), tmp_path / "x") == 2_400_000
+    assert store.authentication_scheme(location_of(digest, "a.mp4")) == "Digest"
+    assert [one.rpartition(" ")[2] for one in logged_requests(digest, "PUT")] == ["201", "201"]
 
 
 def test_the_body_of_an_upload_is_sent_again_after_a_challenge(
     digest: ExternalDav, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Login, "may_challenge", lambda *_: False)
+    monkeypatch.setattr(WebdavAuth, "may_challenge", lambda *_: False)
     (tmp_path / "large").write_bytes(bytes(range(256)) * 100_000)
-    storage(digest, tmp_path).store(tmp_path / "large", place(digest, "a.mp4"), lambda: False)
-    assert contents(digest) == {"a.mp4": (tmp_path / "large").read_bytes()}
-    assert [one.rpartition(" ")[2] for one in requests(digest, "PUT")] == ["401", "201"]
+    create_storage(digest, tmp_path).upload_file(tmp_path / "large", location_of(digest, "a.mp4"), lambda: False)
+    assert stored_contents(digest) == {"a.mp4": (tmp_path / "large").read_bytes()}
+    assert [one.rpartition(" ")[2] for one in logged_requests(digest, "PUT")] == ["401", "201"]
 
 
 def test_a_wrong_password_for_digest(digest: ExternalDav, tmp_path: Path, source: Path) -> None:
-    store = storage(digest, tmp_path, "wrong")
-    with pytest.raises(LoginRefused, match=r"check \[webdav\] username and password"):
-        store.store(source, place(digest, "a.mp4"), lambda: False)
-    sent = len(requests(digest, "PROPFIND"))
-    with pytest.raises(LoginRefused, match="a moment ago"):
-        store.describe(place(digest, "a.mp4"))
-    assert len(requests(digest, "PROPFIND")) == sent
+    store = create_storage(digest, tmp_path, "wrong")
+    with pytest.raises(AuthenticationFailed, match=r"check \[webdav\] username and password"):
+        store.upload_file(source, location_of(digest, "a.mp4"), lambda: False)
+    sent = len(logged_requests(digest, "PROPFIND"))
+    with pytest.raises(AuthenticationFailed, match="a moment ago"):
+        store.head(location_of(digest, "a.mp4"))
+    assert len(logged_requests(digest, "PROPFIND")) == sent
 
 
 def test_a_kind_of_digest_that_is_not_known_is_named(make_lab: Make, tmp_path: Path) -> None:
@@ -356,37 +356,37 @@ def test_a_kind_of_digest_that_is_not_known_is_named(make_lab: Make, tmp_path: P
     challenge = {"WWW-Authenticate": 'Digest realm="r", nonce="n", qop="auth-int"'}
     lab.store.fail_next("dav", "GET", "/screens/", 401, headers=challenge)
     with pytest.raises(StorageMisconfigured, match="kind of Digest authentication"):
-        storage(of_lab(lab), tmp_path).fetch(place(of_lab(lab), "a.mp4"), tmp_path / "x")
+        create_storage(of_lab(lab), tmp_path).download_file(location_of(of_lab(lab), "a.mp4"), tmp_path / "x")
 
 
 def test_a_server_that_goes_over_to_basic_is_spoken_to_by_basic(make_lab: Make, tmp_path: Path) -> None:
     lab = make_lab()
     (lab.site.media.folder / "screens" / "a.mp4").write_bytes(b"screen")
-    store, where = storage(of_lab(lab), tmp_path), place(of_lab(lab), "a.mp4")
+    store, where = create_storage(of_lab(lab), tmp_path), location_of(of_lab(lab), "a.mp4")
     challenge = {"WWW-Authenticate": 'Digest realm="r", nonce="n", qop="auth"'}
     lab.store.fail_next("dav", "GET", "/screens/", 401, headers=challenge)
     with pytest.raises(AccessDenied):
-        store.fetch(where, tmp_path / "x")
+        store.download_file(where, tmp_path / "x")
     store._gate._closed.clear()
-    assert store.fetch(where, tmp_path / "x") == 6
+    assert store.download_file(where, tmp_path / "x") == 6
 
 
 # ---- renaming ------------------------------------------------------------------------------------------
 
 
-def moves(lab: Lab) -> list[int]:
-    return [one.status for one in lab.store.requests if one.method == "MOVE"]
+def move_statuses(lab: Lab) -> list[int]:
+    return [one.status for one in lab.store.served_requests if one.method == "MOVE"]
 
 
 @pytest.mark.parametrize("status", [400, 403, 502])
 def test_one_refused_move_is_repeated(make_lab: Make, tmp_path: Path, source: Path, status: int) -> None:
     lab = make_lab()
     lab.store.fail_next("dav", "MOVE", "/screens/", status)
-    store = storage(of_lab(lab), tmp_path)
+    store = create_storage(of_lab(lab), tmp_path)
     for name in ("a.mp4", "b.mp4"):
-        store.store(source, place(of_lab(lab), name), lambda: False)
-    assert moves(lab) == [status, 201, 201]
-    assert contents(of_lab(lab)) == dict.fromkeys(("a.mp4", "b.mp4"), source.read_bytes())
+        store.upload_file(source, location_of(of_lab(lab), name), lambda: False)
+    assert move_statuses(lab) == [status, 201, 201]
+    assert stored_contents(of_lab(lab)) == dict.fromkeys(("a.mp4", "b.mp4"), source.read_bytes())
 
 
 @pytest.mark.parametrize("status", [400, 403, 502])
@@ -395,11 +395,11 @@ def test_only_the_file_that_is_not_renamed_goes_to_its_final_name(
 ) -> None:
     lab = make_lab()
     lab.store.fail_next("dav", "MOVE", "/screens/", status, times=4)
-    store = storage(of_lab(lab), tmp_path)
+    store = create_storage(of_lab(lab), tmp_path)
     for name in ("a.mp4", "b.mp4"):
-        store.store(source, place(of_lab(lab), name), lambda: False)
-    assert moves(lab) == [*[status] * 4, 201]
-    assert contents(of_lab(lab)) == dict.fromkeys(("a.mp4", "b.mp4"), source.read_bytes())
+        store.upload_file(source, location_of(of_lab(lab), name), lambda: False)
+    assert move_statuses(lab) == [*[status] * 4, 201]
+    assert stored_contents(of_lab(lab)) == dict.fromkeys(("a.mp4", "b.mp4"), source.read_bytes())
     assert f"HTTP {status}, also when repeated" in caplog.text and "goes to its final name" in caplog.text
 
 
@@ -410,11 +410,11 @@ def test_a_server_that_cannot_rename_is_asked_again_after_an_hour(
     now = [time.monotonic()]
     monkeypatch.setattr(webdav_renaming.time, "monotonic", lambda: now[0])
     lab.store.fail_next("dav", "MOVE", "/screens/", 405)
-    store = storage(of_lab(lab), tmp_path)
+    store = create_storage(of_lab(lab), tmp_path)
     for later in (0, 3500, 200):
         now[0] += later
-        store.store(source, place(of_lab(lab), f"{later}.mp4"), lambda: False)
-    assert moves(lab) == [405, 201]
+        store.upload_file(source, location_of(of_lab(lab), f"{later}.mp4"), lambda: False)
+    assert move_statuses(lab) == [405, 201]
 
 
 def test_a_file_that_was_renamed_behind_an_error_is_stored(
@@ -431,19 +431,19 @@ def test_a_file_that_was_renamed_behind_an_error_is_stored(
         return real(service, method, path)
 
     monkeypatch.setattr(lab.store, "take_failure", take_failure)
-    storage(of_lab(lab), tmp_path).store(source, place(of_lab(lab), "a.mp4"), lambda: False)
-    assert contents(of_lab(lab)) == {"a.mp4": source.read_bytes()}
-    assert len([one for one in lab.store.requests if one.method == "PUT"]) == 1
+    create_storage(of_lab(lab), tmp_path).upload_file(source, location_of(of_lab(lab), "a.mp4"), lambda: False)
+    assert stored_contents(of_lab(lab)) == {"a.mp4": source.read_bytes()}
+    assert len([one for one in lab.store.served_requests if one.method == "PUT"]) == 1
 
 
 def test_behind_a_proxy_that_ends_tls_files_are_renamed(tmp_path: Path, source: Path) -> None:
-    with apache() as behind, tls_proxy(behind) as server:
-        store = storage(server, tmp_path)
+    with run_apache() as behind, run_tls_proxy(behind) as server:
+        store = create_storage(server, tmp_path)
         for name in ("a.mp4", "b.mp4"):
-            store.store(source, place(server, name), lambda: False)
-        assert contents(server) == dict.fromkeys(("a.mp4", "b.mp4"), source.read_bytes())
-        assert [one.rpartition(" ")[2] for one in requests(server, "MOVE")] == ["502", "502", "201", "201"]
-        assert store.renaming_refusal(place(server, "a.mp4")) == ""
+            store.upload_file(source, location_of(server, name), lambda: False)
+        assert stored_contents(server) == dict.fromkeys(("a.mp4", "b.mp4"), source.read_bytes())
+        assert [one.rpartition(" ")[2] for one in logged_requests(server, "MOVE")] == ["502", "502", "201", "201"]
+        assert store.renaming_refusal(location_of(server, "a.mp4")) == ""
 
 
 # ---- slow stores ---------------------------------------------------------------------------------------
@@ -463,9 +463,9 @@ def test_an_upload_may_be_answered_late(
 
     monkeypatch.setattr(lab.store, "take_failure", take_failure)
     monkeypatch.setattr(webdav_http, "SILENCE_SECONDS", 0.5)
-    store, where = storage(of_lab(lab), tmp_path), place(of_lab(lab), "a.mp4")
-    store.store(source, where, lambda: False)
-    assert contents(of_lab(lab)) == {"a.mp4": source.read_bytes()}
+    store, where = create_storage(of_lab(lab), tmp_path), location_of(of_lab(lab), "a.mp4")
+    store.upload_file(source, where, lambda: False)
+    assert stored_contents(of_lab(lab)) == {"a.mp4": source.read_bytes()}
     late.add("PROPFIND")
     with pytest.raises(ServiceUnavailable, match="no answer within the time limit"):
-        store.describe(where)
+        store.head(where)

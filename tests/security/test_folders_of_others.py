@@ -14,7 +14,7 @@ from muxer.errors import ConfigError
 from muxer.workspace import Workspace
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can make files of others")
-NOBODY = 65534
+NOBODY_UID = 65534
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o722, 0o702, 0o2777])
@@ -26,7 +26,7 @@ def test_a_folder_that_others_may_write_to_is_refused(tmp_path: Path, mode: int)
 
 
 def test_a_folder_of_another_account_is_refused_with_its_name(tmp_path: Path) -> None:
-    os.chown(tmp_path, NOBODY, -1)
+    os.chown(tmp_path, NOBODY_UID, -1)
     with pytest.raises(ConfigError, match=r"temp_dir: .*belongs to the account nobody"):
         Workspace(tmp_path, "single")
 
@@ -36,7 +36,7 @@ def test_a_folder_that_is_shared_on_purpose_is_warned_of(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, mode: int
 ) -> None:
     tmp_path.chmod(mode)
-    Workspace(tmp_path, "single").release()
+    Workspace(tmp_path, "single").release_lock()
     assert f"mode {mode:04o}" in caplog.text and "[processing] temp_dir" in caplog.text
     tmp_path.chmod(0o700)
 
@@ -44,13 +44,13 @@ def test_a_folder_that_is_shared_on_purpose_is_warned_of(
 def test_a_volume_is_shared_on_purpose(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with small_disk(tmp_path / "volume", "8M") as volume:
         volume.chmod(0o777)
-        Workspace(volume, "single", 1).release()
+        Workspace(volume, "single", 1).release_lock()
     assert "mode 0777" in caplog.text
 
 
 def test_a_folder_of_ones_own_is_not_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     tmp_path.chmod(0o755)
-    Workspace(tmp_path, "single").release()
+    Workspace(tmp_path, "single").release_lock()
     assert caplog.text == ""
 
 
@@ -58,8 +58,8 @@ def test_a_lock_file_that_another_account_made_is_named() -> None:
     with tempfile.TemporaryDirectory() as name:
         temp = Path(name)
         (temp / "muxer.lock").touch(mode=0o600)
-        os.chown(temp, NOBODY, -1)
-        os.seteuid(NOBODY)
+        os.chown(temp, NOBODY_UID, -1)
+        os.seteuid(NOBODY_UID)
         try:
             with pytest.raises(ConfigError, match=r"muxer\.lock: Permission denied: it belongs to the account root"):
                 Workspace(temp, "single")
@@ -72,7 +72,7 @@ def test_one_that_is_open_to_all_is_not_used(tmp_path: Path) -> None:
     lock = tmp_path / "muxer.lock"
     lock.write_text("process 1 on another host")
     lock.chmod(0o666)
-    os.chown(lock, NOBODY, -1)
+    os.chown(lock, NOBODY_UID, -1)
     with lock.open() as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(ConfigError, match=r"muxer\.lock: it belongs to the account nobody; start the muxer with that"):
@@ -96,9 +96,9 @@ def test_a_folder_that_others_may_put_another_in_place_of_is_warned_of(
 ) -> None:
     (tmp_path / "outer" / "temp").mkdir(parents=True, mode=0o700)
     (tmp_path / "outer").chmod(0o777)
-    Workspace(tmp_path / "outer" / "temp", "single").release()
+    Workspace(tmp_path / "outer" / "temp", "single").release_lock()
     assert f"other accounts may put another folder in place of {tmp_path / 'outer' / 'temp'}" in caplog.text
     caplog.clear()
     (tmp_path / "outer").chmod(0o1777)
-    Workspace(tmp_path / "outer" / "temp", "single").release()
+    Workspace(tmp_path / "outer" / "temp", "single").release_lock()
     assert caplog.text == ""

@@ -14,13 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from muxer.masking import LEAST_SECRET, Mask
+from muxer.masking import MIN_SECRET_LENGTH, Mask
 
 SECRET = "p\u00e4&\"<q'+/ x\U0001f600\\"
-LONGER = f"{SECRET}-and-more"
+LONGER_SECRET = f"{SECRET}-and-more"
 
 
-def hexadecimal(text: str) -> str:
+def hex_entities(text: str) -> str:
     return "".join(f"&#x{ord(char):X};" for char in text)
 
 
@@ -40,7 +40,7 @@ FORMS: dict[str, Callable[[str], str]] = {
     "JSON in JSON": lambda text: json.dumps(json.dumps(text)),
     "HTML": html.escape,
     "HTML with decimal numbers": lambda text: html.escape(text).replace("&quot;", "&#34;").replace("&#x27;", "&#039;"),
-    "HTML with hexadecimal numbers": hexadecimal,
+    "HTML with hexadecimal numbers": hex_entities,
     "HTML in HTML": lambda text: html.escape(html.escape(text)),
     "URL": lambda text: quote(text, safe=""),
     "URL in small letters": lambda text: re.sub("%..", lambda found: found[0].lower(), quote(text, safe="")),
@@ -62,8 +62,8 @@ FORMS: dict[str, Callable[[str], str]] = {
 
 @pytest.mark.parametrize("form", FORMS)
 def test_no_form_of_a_secret_is_shown(form: str) -> None:
-    said = f"before {FORMS[form](SECRET)} after {FORMS[form](LONGER)}"
-    shown = Mask([SECRET, LONGER])(said)
+    said = f"before {FORMS[form](SECRET)} after {FORMS[form](LONGER_SECRET)}"
+    shown = Mask([SECRET, LONGER_SECRET])(said)
     assert shown.startswith("before ") and " after " in shown and "***" in shown
     left = shown.replace("***", "").replace("before", "").replace("after", "")
     # In Base64, the digits that a secret shares with what is beside it stay: two at most on each side.
@@ -71,7 +71,7 @@ def test_no_form_of_a_secret_is_shown(form: str) -> None:
 
 
 @settings(deadline=None)
-@given(st.text(min_size=LEAST_SECRET, max_size=20), st.sampled_from(sorted(FORMS)))
+@given(st.text(min_size=MIN_SECRET_LENGTH, max_size=20), st.sampled_from(sorted(FORMS)))
 def test_a_secret_of_any_characters(secret: str, form: str) -> None:
     try:
         said = FORMS[form](secret)

@@ -16,19 +16,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.support.raw_server import RawServer
 
-from muxer.config.schema import Webdav
-from muxer.errors import MuxerError, RequestRejected, ServiceUnavailable, UnreadableAnswer
+from muxer.config.schema import WebdavOptions
+from muxer.errors import MuxerError, RequestRejected, ServiceUnavailable, UnreadableResponse
 from muxer.gir import session as session_module
-from muxer.gir.answers import LONGEST_RETRY, MAX_JSON_VALUES
-from muxer.gir.session import Account, Session
+from muxer.gir.answers import MAX_RETRY_AFTER_SECONDS, MAX_JSON_VALUES
+from muxer.gir.session import ServiceAccount, ServiceSession
 from muxer.storage import webdav_http
-from muxer.storage.base import WEBDAV, Place
+from muxer.storage.base import WEBDAV, MediaLocation
 from muxer.storage.webdav import WebdavStorage
-from muxer.storage.webdav_http import ANSWER_BYTES
+from muxer.storage.webdav_http import MAX_WEBDAV_RESPONSE_BYTES
 
-EXAMPLES = int(os.environ.get("MUXER_FUZZ", "60"))
-FAST = settings(
-    max_examples=EXAMPLES,
+MAX_EXAMPLES = int(os.environ.get("MUXER_FUZZ", "60"))
+FUZZ_SETTINGS = settings(
+    max_examples=MAX_EXAMPLES,
     deadline=None,
     database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
@@ -53,77 +53,77 @@ def requests_to(url: str, folder: Path, timeout: float) -> dict[str, Request]:
     (folder / "uploading").mkdir()
     (folder / "source").write_bytes(b"media")
     stop = threading.Event()
-    session = Session(Account("RWS", url, "user", "password", False, timeout), stop)
-    dav = WebdavStorage(Webdav(username="u", password="p", trusted_ca=False), "test", folder / "uploading", stop)
-    place = Place(WEBDAV, f"{url}/screens/", "a.mp4")
+    session = ServiceSession(ServiceAccount("RWS", url, "user", "password", False, timeout), stop)
+    dav = WebdavStorage(WebdavOptions(username="u", password="p", trusted_ca=False), "test", folder / "uploading", stop)
+    place = MediaLocation(WEBDAV, f"{url}/screens/", "a.mp4")
     return {
         "read": lambda: session.get_with_headers("api/v2/x?y=1", attempts=1),
         "write": lambda: session.write("POST", "api/v2/x", {}, csrf_sources=["api/v2/y"]),
-        "text": lambda: session.text("version"),
-        "download": lambda: session.download("api/v2/x", folder / "downloaded"),
-        "fetch": lambda: dav.fetch(place, folder / "fetched"),
-        "describe": lambda: dav.describe(place),
-        "store": lambda: dav.store(folder / "source", place, lambda: False),
-        "delete": lambda: dav.delete(place),
+        "text": lambda: session.get_text("version"),
+        "download": lambda: session.download_media("api/v2/x", folder / "downloaded"),
+        "fetch": lambda: dav.download_file(place, folder / "fetched"),
+        "describe": lambda: dav.head(place),
+        "store": lambda: dav.upload_file(folder / "source", place, lambda: False),
+        "delete": lambda: dav.delete_file(place),
     }
 
 
-def answered(*headers: bytes, status: bytes = b"200 OK", body: bytes = b"{}") -> bytes:
+def build_response(*headers: bytes, status: bytes = b"200 OK", body: bytes = b"{}") -> bytes:
     length = b"Content-Length: %d" % len(body)
     return b"\r\n".join([b"HTTP/1.1 " + status, length, b"Connection: close", *headers, b"", body])
 
 
-def propfind(*properties: bytes) -> bytes:
+def propfind_response(*properties: bytes) -> bytes:
     inner = b"".join(properties)
     body = b'<?xml version="1.0"?><d:multistatus xmlns:d="DAV:">' + inner + b"</d:multistatus>"
-    return answered(b"Content-Type: application/xml", status=b"207 Multi-Status", body=body)
+    return build_response(b"Content-Type: application/xml", status=b"207 Multi-Status", body=body)
 
 
-ODD = {
+ODD_RESPONSES = {
     "nothing": b"",
     "no HTTP": b"\x00\x01\x02" * 100,
-    "redirect to no address": answered(b"Location: http://[", status=b"302 Found"),
-    "redirect to a port that is none": answered(b"Location: http://x:99999999/", status=b"307 Temporary Redirect"),
-    "redirect with other letters": answered("Location: http://\u0437/\xff".encode(), status=b"302 Found"),
-    "redirect to another scheme": answered(b"Location: file:///etc/passwd", status=b"302 Found"),
-    "redirect to nowhere": answered(b"Location: ", status=b"302 Found"),
-    "redirect in a circle": answered(b"Location: /", status=b"301 Moved"),
-    "redirect to a name that is none": answered(b"Location: http://xn--a.xn--a/", status=b"302 Found"),
-    "place that is no address": answered(b"Content-Location: http://[", b"Content-Type: video/mp4"),
-    "date of many digits": propfind(
+    "redirect to no address": build_response(b"Location: http://[", status=b"302 Found"),
+    "redirect to a port that is none": build_response(b"Location: http://x:99999999/", status=b"307 Temporary Redirect"),
+    "redirect with other letters": build_response("Location: http://\u0437/\xff".encode(), status=b"302 Found"),
+    "redirect to another scheme": build_response(b"Location: file:///etc/passwd", status=b"302 Found"),
+    "redirect to nowhere": build_response(b"Location: ", status=b"302 Found"),
+    "redirect in a circle": build_response(b"Location: /", status=b"301 Moved"),
+    "redirect to a name that is none": build_response(b"Location: http://xn--a.xn--a/", status=b"302 Found"),
+    "place that is no address": build_response(b"Content-Location: http://[", b"Content-Type: video/mp4"),
+    "date of many digits": propfind_response(
         b"<d:response><d:href>/screens/a.mp4</d:href><d:propstat><d:status>HTTP/1.1 200 OK</d:status><d:prop>"
         b"<d:creationdate>9999999999999999999-01-01T00:00:00Z</d:creationdate></d:prop></d:propstat></d:response>"
     ),
-    "token with other letters": answered("X-CSRF-HEADER: \u00fc\u0437".encode(), b"X-CSRF-TOKEN: t"),
-    "token in a header of ours": answered(b"X-CSRF-HEADER: Content-Length", b"X-CSRF-TOKEN: 5"),
-    "token that is no value": answered(b"X-CSRF-HEADER: X-T", "X-CSRF-TOKEN: \u0437\u0001".encode()),
-    "cookie that is none": answered(b"Set-Cookie: \xff\xfe=;;;=; expires=never; domain=[", b"Set-Cookie: " + b"a" * 9000),
-    "length that is none": answered(b"Content-Length: -5"),
+    "token with other letters": build_response("X-CSRF-HEADER: \u00fc\u0437".encode(), b"X-CSRF-TOKEN: t"),
+    "token in a header of ours": build_response(b"X-CSRF-HEADER: Content-Length", b"X-CSRF-TOKEN: 5"),
+    "token that is no value": build_response(b"X-CSRF-HEADER: X-T", "X-CSRF-TOKEN: \u0437\u0001".encode()),
+    "cookie that is none": build_response(b"Set-Cookie: \xff\xfe=;;;=; expires=never; domain=[", b"Set-Cookie: " + b"a" * 9000),
+    "length that is none": build_response(b"Content-Length: -5"),
     "length of many digits": b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 4000 + b"\r\n\r\n{}",
-    "compressed and is not": answered(b"Content-Encoding: gzip"),
+    "compressed and is not": build_response(b"Content-Encoding: gzip"),
     "pieces that are none": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n",
     "status that is none": b"HTTP/1.1 999999 ?\r\n\r\n",
     "status without a number": b"HTTP/1.1 OK\r\n\r\n",
-    "hundreds of headers": answered(*(b"X-%d: y" % number for number in range(500))),
-    "date that is none": answered(b"Retry-After: Mon, 99 Foo 99999 99:99:99 GMT", status=b"503 No"),
-    "multistatus without responses": propfind(),
-    "empty response": propfind(b"<d:response/>"),
-    "response without properties": propfind(b"<d:response><d:href>/screens/a.mp4</d:href></d:response>"),
-    "length in words": propfind(
+    "hundreds of headers": build_response(*(b"X-%d: y" % number for number in range(500))),
+    "date that is none": build_response(b"Retry-After: Mon, 99 Foo 99999 99:99:99 GMT", status=b"503 No"),
+    "multistatus without responses": propfind_response(),
+    "empty response": propfind_response(b"<d:response/>"),
+    "response without properties": propfind_response(b"<d:response><d:href>/screens/a.mp4</d:href></d:response>"),
+    "length in words": propfind_response(
         b"<d:response><d:href>/screens/a.mp4</d:href><d:propstat><d:status>HTTP/1.1 200 OK</d:status><d:prop>"
         b"<d:getcontentlength>many</d:getcontentlength></d:prop></d:propstat></d:response>"
     ),
-    "response with no address": propfind(b"<d:response><d:href>http://[</d:href></d:response>"),
-    "response with a status that is none": propfind(
+    "response with no address": propfind_response(b"<d:response><d:href>http://[</d:href></d:response>"),
+    "response with a status that is none": propfind_response(
         b"<d:response><d:href>/screens/a.mp4</d:href><d:propstat><d:status>x</d:status><d:prop/></d:propstat></d:response>"
     ),
-    "XML that breaks off": propfind(b"<d:response>")[:-10],
+    "XML that breaks off": propfind_response(b"<d:response>")[:-10],
 }
 
 
-@pytest.mark.parametrize("name", ODD)
+@pytest.mark.parametrize("name", ODD_RESPONSES)
 def test_an_odd_response_is_an_error_of_ours(server: RawServer, requests: dict[str, Request], name: str) -> None:
-    server.answer = ODD[name]
+    server.answer = ODD_RESPONSES[name]
     for what, request in requests.items():
         try:
             request()
@@ -132,7 +132,7 @@ def test_an_odd_response_is_an_error_of_ours(server: RawServer, requests: dict[s
 
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: video/mp4\r\nTransfer-Encoding: chunked\r\n\r\n"
-ENDLESS = {
+ENDLESS_RESPONSES = {
     "trailers": (CHUNKED + b"0\r\n", b"A: b\r\n"),
     "trailers, slowly": (CHUNKED + b"0\r\n", b"A"),
     "the length of a piece, slowly": (CHUNKED, b"0"),
@@ -142,15 +142,15 @@ ENDLESS = {
 }
 
 
-@pytest.mark.parametrize("form", ENDLESS)
+@pytest.mark.parametrize("form", ENDLESS_RESPONSES)
 @pytest.mark.parametrize("what", ["read", "download", "describe", "fetch"])
 def test_what_frames_a_body_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, what: str) -> None:
     """Nothing but the framing comes, and always some of it in time: without a limit, this test does not end."""
     monkeypatch.setattr(webdav_http, "SILENCE_SECONDS", 0.4)
-    begin, again = ENDLESS[form]
+    begin, again = ENDLESS_RESPONSES[form]
     closed = threading.Event()
 
-    def serve(listener: socket.socket) -> None:
+    def serve_endlessly(listener: socket.socket) -> None:
         while not closed.is_set():
             with suppress(OSError):
                 client, _ = listener.accept()
@@ -162,90 +162,90 @@ def test_what_frames_a_body_has_an_end(tmp_path: Path, monkeypatch: pytest.Monke
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(0.1)
-        thread = threading.Thread(target=serve, args=(listener,))
+        thread = threading.Thread(target=serve_endlessly, args=(listener,))
         thread.start()
         try:
             made = requests_to(f"http://127.0.0.1:{listener.getsockname()[1]}", tmp_path, 0.4)
-            with pytest.raises((ServiceUnavailable, UnreadableAnswer)):
+            with pytest.raises((ServiceUnavailable, UnreadableResponse)):
                 made[what]()
         finally:
             closed.set()
             thread.join()
 
 
-PIECES = st.sampled_from(sorted(ODD.values()))
-NASTY = st.sampled_from(
+PIECES = st.sampled_from(sorted(ODD_RESPONSES.values()))
+NASTY_BYTES = st.sampled_from(
     [b"\0", b"\xff", b"\r\n", b"\n", b":", b" ", b"[", b"\xd0\xb7", b"9" * 400, b"-1", b"&", b"<", b"%", b";", b"="]
 )
 
 
 @st.composite
-def mutated(draw: Any) -> bytes:
+def mutated_responses(draw: Any) -> bytes:
     """Return an odd response with a few stretches replaced, removed or doubled."""
     data = bytearray(draw(PIECES))
     for _ in range(draw(st.integers(1, 4))):
         begin = draw(st.integers(0, len(data)))
         end = min(len(data), begin + draw(st.integers(0, 12)))
-        data[begin:end] = draw(st.one_of(NASTY, st.binary(max_size=8), st.just(bytes(data[begin:end]) * 2)))
+        data[begin:end] = draw(st.one_of(NASTY_BYTES, st.binary(max_size=8), st.just(bytes(data[begin:end]) * 2)))
     return bytes(data)
 
 
 @pytest.mark.parametrize("what", ["read", "write", "text", "download", "fetch", "describe", "store", "delete"])
 def test_mutated_responses_raise_errors_of_ours_only(server: RawServer, requests: dict[str, Request], what: str) -> None:
-    @FAST
-    @given(mutated())
-    def run(answer: bytes) -> None:
+    @FUZZ_SETTINGS
+    @given(mutated_responses())
+    def send_request(answer: bytes) -> None:
         server.answer = answer
         with suppress(MuxerError):
             requests[what]()
 
-    run()
+    send_request()
 
 
 def test_a_redirect_to_no_address_names_the_server(server: RawServer, requests: dict[str, Request]) -> None:
-    server.answer = ODD["redirect to no address"]
-    with pytest.raises(UnreadableAnswer, match=r"RWS /api/v2/x: redirected to what is no address: 'http://\['"):
+    server.answer = ODD_RESPONSES["redirect to no address"]
+    with pytest.raises(UnreadableResponse, match=r"RWS /api/v2/x: redirected to what is no address: 'http://\['"):
         requests["read"]()
 
 
 @pytest.mark.parametrize("asked", [b"9" * 400, b"9" * 30, b"Fri, 31 Dec 9999 23:59:59 GMT"])
 def test_what_a_server_asks_to_wait_has_a_limit(server: RawServer, requests: dict[str, Request], asked: bytes) -> None:
-    server.answer = answered(b"Retry-After: " + asked, status=b"503 No")
+    server.answer = build_response(b"Retry-After: " + asked, status=b"503 No")
     for what in ("read", "write", "describe"):
         with pytest.raises(ServiceUnavailable) as caught:
             requests[what]()
-        assert caught.value.retry_after == LONGEST_RETRY
+        assert caught.value.retry_after == MAX_RETRY_AFTER_SECONDS
 
 
 def test_an_answer_of_too_many_values_is_not_parsed(server: RawServer, requests: dict[str, Request]) -> None:
-    server.answer = answered(body=b"[" + b"{}," * MAX_JSON_VALUES + b"{}]")
+    server.answer = build_response(body=b"[" + b"{}," * MAX_JSON_VALUES + b"{}]")
     with pytest.raises(RequestRejected, match=r"more than \d+ values; a smaller \[advanced\] pagination may help"):
         requests["read"]()
 
 
 def test_cookies_without_end_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with RawServer() as server:
-        session = Session(Account("RWS", server.url, "user", "password", False, 5), threading.Event())
+        session = ServiceSession(ServiceAccount("RWS", server.url, "user", "password", False, 5), threading.Event())
         for number in range(200):
-            server.answer = answered(b"Set-Cookie: c%d=%s; Path=/" % (number, b"x" * 500))
+            server.answer = build_response(b"Set-Cookie: c%d=%s; Path=/" % (number, b"x" * 500))
             session.get("api/v2/x")
-            sent = session._session.cookies
+            sent = session._thread_session.cookies
             assert sum(len(one.value or "") for one in sent) <= session_module.MAX_COOKIE_LENGTH
 
 
 # The largest answers that are parsed, of the forms that cost the most memory for each byte.
-COSTLY = {
-    "read": answered(body=b'{"a":[' + b"[]," * (MAX_JSON_VALUES // 2 - 10) + b"[]]}"),
-    "describe": propfind(b"<d:response>", b"<a/>" * (ANSWER_BYTES // 4 - 200), b"</d:response>"),
-    "delete": propfind(b"<d:response>", b"<a b=''/>" * (ANSWER_BYTES // 9 - 200), b"</d:response>"),
+COSTLY_RESPONSES = {
+    "read": build_response(body=b'{"a":[' + b"[]," * (MAX_JSON_VALUES // 2 - 10) + b"[]]}"),
+    "describe": propfind_response(b"<d:response>", b"<a/>" * (MAX_WEBDAV_RESPONSE_BYTES // 4 - 200), b"</d:response>"),
+    "delete": propfind_response(b"<d:response>", b"<a b=''/>" * (MAX_WEBDAV_RESPONSE_BYTES // 9 - 200), b"</d:response>"),
 }
 
 
-@pytest.mark.parametrize("what", COSTLY)
+@pytest.mark.parametrize("what", COSTLY_RESPONSES)
 def test_no_answer_costs_more_memory_than_a_media_program(
     server: RawServer, requests: dict[str, Request], what: str
 ) -> None:
-    server.answer = COSTLY[what]
+    server.answer = COSTLY_RESPONSES[what]
     tracemalloc.start()
     try:
         with suppress(MuxerError):
@@ -253,4 +253,4 @@ def test_no_answer_costs_more_memory_than_a_media_program(
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert len(COSTLY[what]) < peak < 200 * 1024 * 1024
+    assert len(COSTLY_RESPONSES[what]) < peak < 200 * 1024 * 1024

@@ -10,38 +10,38 @@ import pytest
 
 from muxer.gir.models import CallRecording, MediaFile, ScreenRecording, format_time
 from muxer.muxed_names import muxed_name
-from muxer.selection import select
+from muxer.selection import select_targets
 
 Json = dict[str, Any]
 BEGIN, END = (format_time(datetime(2024, 1, 2, 10, minute, tzinfo=UTC)) for minute in (0, 1))
 
 
-def audio(media_id: str = "a.mp3") -> Json:
+def audio_entry(media_id: str = "a.mp3") -> Json:
     return {"mediaId": media_id, "type": "audio/mp3", "startTime": BEGIN, "stopTime": END}
 
 
-def screen(media_id: str) -> Json:
-    return audio(media_id) | {"type": "video/mp4"}
+def screen_entry(media_id: str) -> Json:
+    return audio_entry(media_id) | {"type": "video/mp4"}
 
 
-def muxed(media_id: str, sources: list[str]) -> Json:
-    return screen(media_id) | {"parameters": {"muxed_mediaIds": sources}}
+def muxed_entry(media_id: str, sources: list[str]) -> Json:
+    return screen_entry(media_id) | {"parameters": {"muxed_mediaIds": sources}}
 
 
-def superseded(call_audio: Json, screens: list[Json], recording_id: str = "C1") -> tuple[MediaFile, ...]:
-    call = CallRecording.read({"id": recording_id, "mediaFiles": [call_audio]})
-    recording = ScreenRecording.read({"id": recording_id, "mediaFiles": screens})
-    (target,) = select(call, recording, delete_superseded=True, label=True).targets
+def superseded_files(call_audio: Json, screens: list[Json], recording_id: str = "C1") -> tuple[MediaFile, ...]:
+    call = CallRecording.from_json({"id": recording_id, "mediaFiles": [call_audio]})
+    recording = ScreenRecording.from_json({"id": recording_id, "mediaFiles": screens})
+    (target,) = select_targets(call, recording, delete_superseded=True, label=True).targets
     return target.superseded
 
 
 def test_a_file_of_ones_own_is() -> None:
     name = muxed_name("C1", ["a.mp3", "s1"])
-    files = [screen("s1"), screen("s2"), muxed(name, ["a.mp3", "s1"])]
-    assert [one.media_id for one in superseded(audio(), files)] == [name]
+    files = [screen_entry("s1"), screen_entry("s2"), muxed_entry(name, ["a.mp3", "s1"])]
+    assert [one.media_id for one in superseded_files(audio_entry(), files)] == [name]
 
 
-X = "x" * 64
+LONG_ID = "x" * 64
 
 
 @pytest.mark.parametrize(
@@ -49,27 +49,27 @@ X = "x" * 64
     [
         ("GIR_0001", "GIR:0001", ["s1", "s2"], ["GIR:0001", "s1"], ["GIR:0001", "s1"]),
         ("GIR_0001", "GIR:0001\0s1", ["s2", "s3"], ["GIR:0001\0s1", "s2"], ["GIR:0001", "s1", "s2"]),
-        (f"{X}_a.mp3", f"{X}_s1", ["s2"], [f"{X}_s1"], [f"{X}_a.mp3", f"{X}_s1"]),
+        (f"{LONG_ID}_a.mp3", f"{LONG_ID}_s1", ["s2"], [f"{LONG_ID}_s1"], [f"{LONG_ID}_a.mp3", f"{LONG_ID}_s1"]),
     ],
 )
 def test_a_source_that_is_called_like_another_recording_makes_no_file_of_an_earlier_version_ours(
     mine: str, audio_id: str, screen_ids: list[str], listed: list[str], digested: list[str]
 ) -> None:
     name = f"{mine[:64]}_{hashlib.sha256(chr(0).join(digested).encode()).hexdigest()[:20]}_muxed.mp4"
-    files = [*map(screen, screen_ids), muxed(name, listed)]
-    assert superseded(audio(audio_id), files, mine) == ()
+    files = [*map(screen_entry, screen_ids), muxed_entry(name, listed)]
+    assert superseded_files(audio_entry(audio_id), files, mine) == ()
 
 
 @pytest.mark.parametrize("mine", ["C:\0", "C:\0\0"])
 def test_an_id_with_the_sign_between_the_texts_of_a_digest_makes_no_file_of_another_ours(mine: str) -> None:
     name = muxed_name(mine[:-1], ["a.mp3", "s1"])
-    files = [screen("s1"), screen("s2"), muxed(name, ["a.mp3", "s1"])]
-    assert superseded(audio(), files, mine) == ()
+    files = [screen_entry("s1"), screen_entry("s2"), muxed_entry(name, ["a.mp3", "s1"])]
+    assert superseded_files(audio_entry(), files, mine) == ()
 
 
 def test_the_file_of_an_entry_that_stays_is_not_superseded_under_the_name_of_another_entry() -> None:
     used = muxed_name("C1", ["a.mp3", "s1"])
     forged = muxed_name("C1", ["a.mp3", "s1"], ((1, 2),))
     descriptor = {"storage": "webDAV", "path": used, "data": {"storagePath": "http://dav/screens/"}}
-    entry = muxed(forged, ["a.mp3", "s1"]) | {"originalMediaDescriptor": descriptor}
-    assert superseded(audio(), [screen("s1"), muxed(used, ["a.mp3", "s1"]), entry]) == ()
+    entry = muxed_entry(forged, ["a.mp3", "s1"]) | {"originalMediaDescriptor": descriptor}
+    assert superseded_files(audio_entry(), [screen_entry("s1"), muxed_entry(used, ["a.mp3", "s1"]), entry]) == ()

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from muxer.lab.dav import ExternalDav
 
-from tests.support.web_server import PASSWORD, USER, free_port, running, server_folder
+from tests.support.web_server import PASSWORD, USER, free_port, run_server, server_folder
 
-MODULES = Path("/usr/lib/apache2/modules")
+MODULES_FOLDER = Path("/usr/lib/apache2/modules")
 # Those that a packaged Apache loads, beside those of WebDAV and of the account: some change what WebDAV requests do.
-STOCK = ("alias", "autoindex", "dir", "env", "filter", "mime", "negotiation", "setenvif")
-NEEDED = ("mpm_event", "authn_core", "authn_file", "authz_core", "authz_user", "auth_basic", "dav", "dav_fs")
+STOCK_MODULES = ("alias", "autoindex", "dir", "env", "filter", "mime", "negotiation", "setenvif")
+NEEDED_MODULES = ("mpm_event", "authn_core", "authn_file", "authz_core", "authz_user", "auth_basic", "dav", "dav_fs")
 CONFIG = """\
 ServerRoot {root}
 PidFile {root}/apache.pid
@@ -38,7 +38,7 @@ DocumentRoot {root}/data
 {more}
 """
 # Those of the system's file that are about recordings.
-TYPES = "application/octet-stream bin\naudio/mpeg mp3\naudio/x-wav wav\nvideo/mp4 mp4\n"
+MIME_TYPES = "application/octet-stream bin\naudio/mpeg mp3\naudio/x-wav wav\nvideo/mp4 mp4\n"
 # The folder of the recordings as Genesys' guide for its WebDAV server sets it up.
 GENESYS_FOLDER = """
   Options Indexes MultiViews FollowSymLinks
@@ -64,7 +64,7 @@ READ_ONLY = """
 
 
 @contextmanager
-def apache(folder: str = "", more: str = "", modules: tuple[str, ...] = ()) -> Iterator[ExternalDav]:
+def run_apache(folder: str = "", more: str = "", modules: tuple[str, ...] = ()) -> Iterator[ExternalDav]:
     """Yield a running server as the lab wants it described.
 
     `folder` is text for the block of the folder that it serves, `more` is text behind that block; in both, {root} is the
@@ -73,12 +73,12 @@ def apache(folder: str = "", more: str = "", modules: tuple[str, ...] = ()) -> I
     with server_folder("apache") as root:
         port = free_port()
         account = "User www-data\nGroup www-data" if os.getuid() == 0 else ""
-        loaded = "\n".join(f"LoadModule {one}_module {MODULES}/mod_{one}.so" for one in (*NEEDED, *STOCK, *modules))
+        loaded = "\n".join(f"LoadModule {one}_module {MODULES_FOLDER}/mod_{one}.so" for one in (*NEEDED_MODULES, *STOCK_MODULES, *modules))
         folder, more = folder.format(root=root), more.format(root=root)
         text = CONFIG.format(root=root, port=port, modules=loaded, account=account, folder=folder, more=more)
         (root / "apache.conf").write_text(text)
-        (root / "mime.types").write_text(TYPES)
-        with running(["apache2", "-d", root, "-f", root / "apache.conf", "-DFOREGROUND"], port):
+        (root / "mime.types").write_text(MIME_TYPES)
+        with run_server(["apache2", "-d", root, "-f", root / "apache.conf", "-DFOREGROUND"], port):
             yield ExternalDav(f"http://127.0.0.1:{port}", root / "data", USER, PASSWORD)
 
 

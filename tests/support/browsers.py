@@ -52,7 +52,7 @@ FIREFOX = {
 
 
 @dataclass(frozen=True)
-class Film:
+class BrowserFilm:
     """A file, the seconds that are seeked to, and where and how long it is played."""
 
     path: Path
@@ -62,14 +62,14 @@ class Film:
 
 
 @dataclass(frozen=True)
-class Report:
+class BrowserReport:
     """What a browser told of each film, by name, and with which HTTP states the films were answered."""
 
     films: Mapping[str, Any]
     states: frozenset[int]
 
 
-def watch(browser: str, films: Mapping[str, Film], picture: tuple[int, int], rate: int, limit: float = 100) -> Report:
+def play_in_browser(browser: str, films: Mapping[str, BrowserFilm], picture: tuple[int, int], rate: int, limit: float = 100) -> BrowserReport:
     """Let a browser play films; pictures are reported in the given size, sound at the given rate.
 
     Whatever happens, the browser and all its processes have ended when this returns.
@@ -79,10 +79,10 @@ def watch(browser: str, films: Mapping[str, Film], picture: tuple[int, int], rat
         | {"play_seconds": film.play_seconds, "picture": picture, "rate": rate}
         for name, film in films.items()
     ]
-    server = _Server({f"/{name}.mp4": film.path for name, film in films.items()}, json.dumps(order).encode())
+    server = _FilmServer({f"/{name}.mp4": film.path for name, film in films.items()}, json.dumps(order).encode())
     Thread(target=server.serve_forever, daemon=True).start()
     try:
-        with _started(browser, f"http://127.0.0.1:{server.server_port}/") as log:
+        with _run_browser(browser, f"http://127.0.0.1:{server.server_port}/") as log:
             try:
                 told = server.reports.get(timeout=limit)
             except queue.Empty:
@@ -90,11 +90,11 @@ def watch(browser: str, films: Mapping[str, Film], picture: tuple[int, int], rat
     finally:
         server.shutdown()
         server.server_close()
-    return Report(told["films"], frozenset(server.states))
+    return BrowserReport(told["films"], frozenset(server.states))
 
 
 @contextmanager
-def _started(browser: str, url: str) -> Iterator[Path]:
+def _run_browser(browser: str, url: str) -> Iterator[Path]:
     """Run a browser in a home of its own; yield the file that it prints to."""
     program = next((found for name in PROGRAMS[browser] if (found := shutil.which(name))), None)
     assert program, f"{browser} is missing: ./install.sh --test installs it"
@@ -122,7 +122,7 @@ def _started(browser: str, url: str) -> Iterator[Path]:
         shutil.rmtree(home, ignore_errors=True)
 
 
-class _Server(ThreadingHTTPServer):
+class _FilmServer(ThreadingHTTPServer):
     """Serves the page, the list of films, and the films, whole or in parts; takes the report."""
 
     daemon_threads = True
@@ -139,33 +139,33 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    server: _Server
+    server: _FilmServer
 
     def do_GET(self) -> None:
         if self.path in self.server.files:
-            self._film(self.server.files[self.path].read_bytes())
+            self._send_film(self.server.files[self.path].read_bytes())
         elif self.path == "/films":
-            self._answer(200, "application/json", self.server.films)
+            self._send_response(200, "application/json", self.server.films)
         elif self.path == "/":
-            self._answer(200, "text/html", PAGE.read_bytes())
+            self._send_response(200, "text/html", PAGE.read_bytes())
         else:
-            self._answer(404, "text/plain", b"")
+            self._send_response(404, "text/plain", b"")
 
     def do_POST(self) -> None:
         content = self.rfile.read(int(self.headers["Content-Length"]))
-        self._answer(204, "text/plain", b"")
+        self._send_response(204, "text/plain", b"")
         self.server.reports.put(json.loads(content))
 
-    def _film(self, content: bytes) -> None:
+    def _send_film(self, content: bytes) -> None:
         wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         begin = int(wanted[1]) if wanted else 0
         end = min(int(wanted[2]) + 1, len(content)) if wanted and wanted[2] else len(content)
         state = 416 if begin >= end else 206 if wanted else 200
         self.server.states.add(state)
         ranges = {206: f"bytes {begin}-{end - 1}/{len(content)}", 416: f"bytes */{len(content)}"}.get(state)
-        self._answer(state, "video/mp4", content[begin:end], {"Content-Range": ranges} if ranges else {})
+        self._send_response(state, "video/mp4", content[begin:end], {"Content-Range": ranges} if ranges else {})
 
-    def _answer(self, state: int, kind: str, content: bytes, headers: Mapping[str, str] | None = None) -> None:
+    def _send_response(self, state: int, kind: str, content: bytes, headers: Mapping[str, str] | None = None) -> None:
         self.send_response(state)
         for name, value in {"Content-Type": kind, "Accept-Ranges": "bytes", **(headers or {})}.items():
             self.send_header(name, value)

@@ -7,27 +7,27 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from muxer.lab.build import AddedCall, build
+from muxer.lab.build import AddedCall, build_calls
 from muxer.lab.cases import BRUNO, CallPlan, Case, ScreenPart
 from muxer.lab.lab import Lab
 from tests.support.daemon import log_lines
 
-SECONDS = 4
-PLAN = CallPlan("short", SECONDS, (ScreenPart(0, SECONDS),))
-TWO_AGENTS = CallPlan("two-agents", 2 * SECONDS, (ScreenPart(0, SECONDS), ScreenPart(SECONDS, SECONDS, BRUNO)))
-AGO = timedelta(minutes=10)
+CALL_SECONDS = 4
+SHORT_PLAN = CallPlan("short", CALL_SECONDS, (ScreenPart(0, CALL_SECONDS),))
+TWO_AGENTS = CallPlan("two-agents", 2 * CALL_SECONDS, (ScreenPart(0, CALL_SECONDS), ScreenPart(CALL_SECONDS, CALL_SECONDS, BRUNO)))
+CALL_AGE = timedelta(minutes=10)
 
 
-def add_short(lab: Lab, serials: Sequence[int], ago: timedelta = AGO, plan: CallPlan = PLAN) -> list[AddedCall]:
+def add_short(lab: Lab, serials: Sequence[int], ago: timedelta = CALL_AGE, plan: CallPlan = SHORT_PLAN) -> list[AddedCall]:
     """Add a short call for each serial number, the first one begun ``ago``, each next a second later."""
     first = (datetime.now(UTC) - ago).replace(microsecond=0)
     wanted = [(Case.PLAIN, plan, first + timedelta(seconds=number), serial) for number, serial in enumerate(serials)]
-    return build(lab.site, wanted)[0]
+    return build_calls(lab.site, wanted)[0]
 
 
-def muxed(lab: Lab, recording_id: str) -> list[dict[str, Any]]:
+def muxed_entries(lab: Lab, recording_id: str) -> list[dict[str, Any]]:
     """Return the entries of muxed files that RWS has for a recording."""
-    media = (lab.store.screen(recording_id) or {"mediaFiles": []})["mediaFiles"]
+    media = (lab.store.get_screen(recording_id) or {"mediaFiles": []})["mediaFiles"]
     return [one for one in media if "muxed_mediaIds" in one["parameters"]]
 
 
@@ -41,7 +41,7 @@ def screen_file(lab: Lab, call: AddedCall) -> Path:
     return lab.site.media.folder / "screens" / call.screens[0].media_id
 
 
-def messages(log: Path) -> list[str]:
+def log_messages(log: Path) -> list[str]:
     """Return the messages of a JSON log."""
     return [line["message"] for line in log_lines(log)]
 
@@ -51,7 +51,7 @@ def muxed_by(log: Path) -> list[str]:
     return [line["recording"] for line in log_lines(log) if line["message"] == "recording muxed"]
 
 
-def configure(lab: Lab, name: str = "", **overrides: str) -> Path:
+def write_config(lab: Lab, name: str = "", **overrides: str) -> Path:
     """Write a configuration with folders of its own, for an instance of that name, and return its path."""
     folder = lab.folder / name if name else lab.folder
     folder.mkdir(exist_ok=True)

@@ -15,7 +15,7 @@ from muxer.lab.lab import Lab
 
 
 @dataclass(frozen=True)
-class Line:
+class ChecklistLine:
     """One line of a checklist."""
 
     status: str
@@ -29,12 +29,12 @@ class Checklist:
 
     def __init__(self, text: str, exit_code: int) -> None:
         self.text, self.exit_code = text, exit_code
-        self.lines = [Line(**one) for one in json.loads(text)["checks"]]
+        self.lines = [ChecklistLine(**one) for one in json.loads(text)["checks"]]
 
-    def of(self, name: str) -> Line:
+    def line_of(self, name: str) -> ChecklistLine:
         """Return the one line whose check begins with a name."""
         found = [one for one in self.lines if one.check.startswith(name)]
-        assert len(found) == 1, f"{name}: {self.bad or self.text}"
+        assert len(found) == 1, f"{name}: {self.bad_lines or self.text}"
         return found[0]
 
     def all_of(self, status: str) -> list[str]:
@@ -42,12 +42,12 @@ class Checklist:
         return [one.check for one in self.lines if one.status == status]
 
     @property
-    def bad(self) -> list[Line]:
+    def bad_lines(self) -> list[ChecklistLine]:
         """The lines that are neither ok nor skipped."""
         return [one for one in self.lines if one.status in ("warning", "failed")]
 
 
-def configured(lab: Lab, folder: Path, **overrides: str) -> Path:
+def write_check_config(lab: Lab, folder: Path, **overrides: str) -> Path:
     """Write a configuration for a lab, with private folders; ``section__option`` overrides it. Return its path."""
     for name in ("temp", "log"):
         (lab.folder / name).mkdir(mode=0o700, exist_ok=True)
@@ -57,7 +57,7 @@ def configured(lab: Lab, folder: Path, **overrides: str) -> Path:
     return path
 
 
-def run(config: Path, *arguments: str) -> Checklist:
+def run_check(config: Path, *arguments: str) -> Checklist:
     """Run ``check`` and return its checklist."""
     out = io.StringIO()
     with contextlib.redirect_stdout(out), _root_handlers():

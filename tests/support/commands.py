@@ -19,8 +19,8 @@ from muxer.cli import main
 from tests.support.daemon import PACKAGE, PYTHON
 
 ROOT = PACKAGE.parent
-DYING = Path(__file__).with_name("dying.py")
-SECONDS = 120
+CRASH_SCRIPT = Path(__file__).with_name("dying.py")
+TIMEOUT_SECONDS = 120
 
 
 def clean_environment(**more: str) -> dict[str, str]:
@@ -28,36 +28,36 @@ def clean_environment(**more: str) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")} | more
 
 
-def start(config: Path, name: str, *arguments: str) -> subprocess.Popen[str]:
+def start_command(config: Path, name: str, *arguments: str) -> subprocess.Popen[str]:
     """Start a command."""
     line = [PYTHON, "-m", "muxer", name, f"--config-file={config}", *arguments]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
     return subprocess.Popen(line, cwd=ROOT, env=clean_environment(), text=True, **pipes)
 
 
-def run(config: Path, name: str, *arguments: str) -> tuple[int, str, str]:
+def run_subprocess(config: Path, name: str, *arguments: str) -> tuple[int, str, str]:
     """Run a command; return its exit code and what it has printed on stdout and stderr."""
-    process = start(config, name, *arguments)
-    out, err = process.communicate(timeout=SECONDS)
+    process = start_command(config, name, *arguments)
+    out, err = process.communicate(timeout=TIMEOUT_SECONDS)
     return process.returncode, out, err
 
 
-def inside(config: Path, name: str, *arguments: str) -> tuple[int, str, str]:
+def run_in_process(config: Path, name: str, *arguments: str) -> tuple[int, str, str]:
     """Run a command in this process; return its exit code and what it has printed on stdout and stderr."""
-    return main_inside(name, f"--config-file={config}", *arguments)
+    return run_main_in_process(name, f"--config-file={config}", *arguments)
 
 
-def inside_json(config: Path, name: str, *arguments: str) -> Any:
+def run_json_in_process(config: Path, name: str, *arguments: str) -> Any:
     """Run a command that ends well with ``--json`` in this process; return what it says."""
-    code, out, err = inside(config, name, "--json", *arguments)
+    code, out, err = run_in_process(config, name, "--json", *arguments)
     assert code == 0, err
     return json.loads(out)
 
 
-def main_inside(*arguments: str) -> tuple[int, str, str]:
+def run_main_in_process(*arguments: str) -> tuple[int, str, str]:
     """Given the whole command line, do as :func:`inside`."""
     out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), _undone():
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), _restore_process():
         try:
             code = main(arguments)
         except SystemExit as end:
@@ -66,7 +66,7 @@ def main_inside(*arguments: str) -> tuple[int, str, str]:
 
 
 @contextlib.contextmanager
-def _undone() -> Iterator[None]:
+def _restore_process() -> Iterator[None]:
     """Put back what a command changes in its process, which ends with it elsewhere."""
     signals, root, mask = (signal.SIGINT, signal.SIGTERM), logging.getLogger(), os.umask(0o077)
     handlers, earlier = root.handlers[:], [signal.getsignal(one) for one in signals]
@@ -80,10 +80,10 @@ def _undone() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def killed_at(point: str, config: Path, name: str, *arguments: str) -> None:
+def run_until_killed(point: str, config: Path, name: str, *arguments: str) -> None:
     """Run a command that kills itself with SIGKILL at a point of ``dying.py``."""
-    line = [PYTHON, str(DYING), point, name, f"--config-file={config}", *arguments]
-    done = subprocess.run(line, cwd=ROOT, env=clean_environment(), capture_output=True, text=True, timeout=SECONDS)
+    line = [PYTHON, str(CRASH_SCRIPT), point, name, f"--config-file={config}", *arguments]
+    done = subprocess.run(line, cwd=ROOT, env=clean_environment(), capture_output=True, text=True, timeout=TIMEOUT_SECONDS)
     assert done.returncode == -signal.SIGKILL, done.stderr
 
 
@@ -101,4 +101,4 @@ def run_on_terminal(columns: int, config: Path, name: str, *arguments: str) -> t
                 written += chunk
         except OSError:
             pass  # the end of a terminal
-    return process.wait(SECONDS), written.decode()
+    return process.wait(TIMEOUT_SECONDS), written.decode()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.support.devtools import Tab
+from tests.support.devtools import BrowserTab
 
 # Of every element with a text of its own that is seen: the ratio of its colour and of what is behind it. A letter in a
 # picture has the colour ``fill``, and where it has an edge that is painted first, that edge behind it.
@@ -35,11 +35,11 @@ _SCRIPT = """
 """
 
 
-def texts(tab: Tab) -> list[dict[str, Any]]:
+def text_contrasts(tab: BrowserTab) -> list[dict[str, Any]]:
     """Return the text and the ratio of each element of a page that shows one."""
-    return tab.value(_SCRIPT)
+    return tab.evaluate(_SCRIPT)
 
 
-def faint(tab: Tab, least: float = 4.5) -> list[dict[str, Any]]:
+def low_contrast_texts(tab: BrowserTab, least: float = 4.5) -> list[dict[str, Any]]:
     """Return the elements whose text stands out less than it must."""
-    return [one for one in texts(tab) if one["ratio"] < least]
+    return [one for one in text_contrasts(tab) if one["ratio"] < least]

@@ -14,22 +14,22 @@ from pathlib import Path
 from typing import Any
 
 from muxer.lab.lab import Lab
-from tests.support.commands import clean_environment, inside
+from tests.support.commands import clean_environment, run_in_process
 from tests.support.daemon import PACKAGE, log_lines, wait_until
 
 QUEUE = "muxing"
-SECONDS = 60
+TIMEOUT_SECONDS = 60
 LAUNCHER = Path(__file__).with_name("fleet_process.py")
 # What an administrator need not change: pauses that tests would only wait for.
-HASTE: dict[str, Any] = {
-    "muxer.fleet.pool.LOOK_SECONDS": 0.5,
+SHORT_INTERVALS: dict[str, Any] = {
+    "muxer.fleet.pool.QUEUE_POLL_INTERVAL": 0.5,
     "muxer.fleet.line.RECONNECT_SECONDS": 0.3,
-    "muxer.daemon.LEAST_REST_SECONDS": 0.3,
-    "muxer.fleet.worker.TELL_SECONDS": 1.0,
+    "muxer.daemon.MIN_MANUAL_GAP": 0.3,
+    "muxer.fleet.worker.WORKER_HEARTBEAT_INTERVAL": 1.0,
 }
 
 
-class Member:
+class FleetProcess:
     """A process of a fleet. What it prints goes into files of its own, beside its configuration."""
 
     def __init__(self, line: list[str], environment: Mapping[str, str], printed: Path) -> None:
@@ -39,7 +39,7 @@ class Member:
                 line, cwd=PACKAGE.parent, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out, text=True
             )
 
-    def __enter__(self) -> Member:
+    def __enter__(self) -> FleetProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -48,7 +48,7 @@ class Member:
         self.process.wait()
 
     @property
-    def printed(self) -> str:
+    def printed_text(self) -> str:
         """What it has printed."""
         return self._printed.read_text()
 
@@ -62,7 +62,7 @@ class Member:
         self.stop(signal.SIGKILL)
 
 
-class Crew:
+class FleetProcesses:
     """``with Crew(lab, url) as crew``: those that were started are ended with it.
 
     Given a lab, the address of the broker, a name for the folder, and further options of muxer.cfg, write that. With
@@ -81,7 +81,7 @@ class Crew:
     ) -> None:
         self.folder = lab.folder / name
         self.temp, self._logs = self.folder / "temp", self.folder / "log"
-        self._constants, self._inside = HASTE | dict(constants or {}), inside
+        self._constants, self._inside = SHORT_INTERVALS | dict(constants or {}), inside
         self._stack, self._count = ExitStack(), iter(range(1000))
         settings = {
             "processing.temp_dir": str(self.temp),
@@ -97,23 +97,23 @@ class Crew:
         self.config.write_text(lab.config_text(**settings | {key.replace("__", "."): one for key, one in options.items()}))
         self.log = self._logs / "recording-muxer-single.log"
 
-    def __enter__(self) -> Crew:
+    def __enter__(self) -> FleetProcesses:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def poller(self, **environment: str) -> Member:
+    def start_poller(self, **environment: str) -> FleetProcess:
         """Start the poller."""
-        return self._start("run", environment)
+        return self._start_process("run", environment)
 
-    def worker(self, **environment: str) -> Member:
+    def start_worker(self, **environment: str) -> FleetProcess:
         """Start one more worker."""
-        return self._start("worker", environment)
+        return self._start_process("worker", environment)
 
-    def workers(self, number: int) -> list[Member]:
+    def start_workers(self, number: int) -> list[FleetProcess]:
         """Start some workers."""
-        return [self.worker() for _ in range(number)]
+        return [self.start_worker() for _ in range(number)]
 
     @property
     def worker_logs(self) -> list[Path]:
@@ -121,34 +121,34 @@ class Crew:
         return sorted(self._logs.glob("recording-muxer-worker-*.log"))
 
     @property
-    def muxed(self) -> Counter[str]:
+    def muxed_counts(self) -> Counter[str]:
         """The recordings that the workers say they have muxed, and how often."""
-        return Counter(one["recording"] for one in self.said("recording muxed"))
+        return Counter(one["recording"] for one in self.worker_lines("recording muxed"))
 
-    def said(self, message: str) -> list[dict[str, Any]]:
+    def worker_lines(self, message: str) -> list[dict[str, Any]]:
         """Return the lines of the workers' logs with a message."""
         return [one for log in self.worker_logs for one in log_lines(log) if one["message"].startswith(message)]
 
-    def polled(self, message: str) -> list[dict[str, Any]]:
+    def poller_lines(self, message: str) -> list[dict[str, Any]]:
         """Return the lines of the poller's log with a message."""
         return [one for one in log_lines(self.log) if one["message"].startswith(message)]
 
     def wait_for_workers(self, number: int) -> None:
         """Wait until so many workers have started in all."""
-        wait_until(lambda: len(self.said("temporary files are in")) >= number, SECONDS, f"the start of {number} workers")
+        wait_until(lambda: len(self.worker_lines("temporary files are in")) >= number, TIMEOUT_SECONDS, f"the start of {number} workers")
 
-    def tell(self, command: str, *arguments: str) -> Any:
+    def run_json(self, command: str, *arguments: str) -> Any:
         """Run a command beside the poller; return its JSON. It runs in this process: tests ask until something holds."""
-        return json.loads(inside(self.config, command, "--json", *arguments)[1])
+        return json.loads(run_in_process(self.config, command, "--json", *arguments)[1])
 
-    def _start(self, command: str, environment: Mapping[str, str]) -> Member:
+    def _start_process(self, command: str, environment: Mapping[str, str]) -> FleetProcess:
         line = [*self._inside, sys.executable, str(LAUNCHER), command, f"--config-file={self.config}"]
         more = {"FLEET_CONSTANTS": json.dumps(self._constants), **environment}
         printed = self.folder / f"{command}-{next(self._count)}.txt"
-        return self._stack.enter_context(Member(line, clean_environment(**more), printed))
+        return self._stack.enter_context(FleetProcess(line, clean_environment(**more), printed))
 
 
-def stopped(*members: Member, seconds: float = SECONDS) -> list[int]:
+def stop_processes(*members: FleetProcess, seconds: float = TIMEOUT_SECONDS) -> list[int]:
     """Stop members of a fleet at the same time; return their exit codes."""
     for member in members:
         os.kill(member.process.pid, signal.SIGTERM)

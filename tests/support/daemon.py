@@ -14,11 +14,11 @@ from typing import Any
 
 PACKAGE = Path(__file__).resolve().parents[2] / "muxer"
 # For Muxer(): one that does not wait long before it tries again.
-IMPATIENT: dict[str, Any] = {"package": PACKAGE.parent / "tests" / "support", "script": "impatient.py"}
+FAST_RETRY: dict[str, Any] = {"package": PACKAGE.parent / "tests" / "support", "script": "impatient.py"}
 PYTHON = os.environ.get("MUXER_RUNTIME_PYTHON", sys.executable)
 
 
-class Muxer:
+class MuxerProcess:
     """``python muxer_process.py --config-file=…`` of a ``package``, in its folder or in ``cwd``; started ``through``
     another command, with a ``umask`` and by another ``script`` if they are given."""
 
@@ -49,7 +49,7 @@ class Muxer:
         )
         self.out = self.err = ""
 
-    def __enter__(self) -> Muxer:
+    def __enter__(self) -> MuxerProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -68,9 +68,9 @@ class Muxer:
         return self.process.returncode
 
 
-def run(config: Path, *arguments: str, seconds: float = 120.0, **how: Any) -> Muxer:
+def run_muxer(config: Path, *arguments: str, seconds: float = 120.0, **how: Any) -> MuxerProcess:
     """Run the muxer until it ends by itself; ``how`` as for :class:`Muxer`."""
-    with Muxer(config, *arguments, **how) as muxer:
+    with MuxerProcess(config, *arguments, **how) as muxer:
         muxer.wait(seconds)
         return muxer
 

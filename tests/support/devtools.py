@@ -21,76 +21,76 @@ from typing import Any
 
 from tests.support.browsers import CHROMIUM, PROGRAMS
 
-LIMIT = 60.0
+TIMEOUT_SECONDS = 60.0
 # The browser listens on descriptor 3 and answers on 4.
 _PLACED = (
     "import os, sys; os.dup2(int(sys.argv[1]), 3); os.dup2(int(sys.argv[2]), 4); os.execvp(sys.argv[3], sys.argv[3:])"
 )
 
 
-class Tab:
+class BrowserTab:
     """One tab of a browser. ``events`` are what it told by itself."""
 
     def __init__(self, commands: int, answers: int) -> None:
         self._commands, self._number, self._session = commands, 0, ""
         self._answers: queue.Queue[dict[str, Any]] = queue.Queue()
         self.events: list[dict[str, Any]] = []
-        Thread(target=self._listen, args=(answers,), daemon=True).start()
-        target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        Thread(target=self._read_messages, args=(answers,), daemon=True).start()
+        target = self.call_method("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self.call_method("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network", "Audits", "DOM", "Accessibility"):
-            self.call(f"{domain}.enable")
+            self.call_method(f"{domain}.enable")
 
-    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
+    def call_method(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Call a method of the protocol and return its result."""
         self._number += 1
         message = {"id": self._number, "method": method, "params": parameters}
         message |= {"sessionId": self._session} if self._session else {}
         os.write(self._commands, json.dumps(message).encode() + b"\0")
-        while (answer := self._answers.get(timeout=LIMIT)).get("id") != self._number:
+        while (answer := self._answers.get(timeout=TIMEOUT_SECONDS)).get("id") != self._number:
             self.events.append(answer)
         assert "error" not in answer, (method, answer["error"])
         return answer["result"]
 
-    def open(self, url: str, width: int = 1280, height: int = 800, scheme: str = "light") -> None:
+    def open_page(self, url: str, width: int = 1280, height: int = 800, scheme: str = "light") -> None:
         """Load an address in a window of a size, in a light or dark scheme."""
-        self.call(
+        self.call_method(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 500
         )
         features = [{"name": "prefers-color-scheme", "value": scheme}]
-        self.call("Emulation.setEmulatedMedia", media="screen", features=features)
+        self.call_method("Emulation.setEmulatedMedia", media="screen", features=features)
         self.events.clear()
-        failed = self.call("Page.navigate", url=url).get("errorText")
+        failed = self.call_method("Page.navigate", url=url).get("errorText")
         assert not failed, failed
-        self.wait("Page.loadEventFired")
+        self.wait_for_event("Page.loadEventFired")
 
-    def wait(self, event: str) -> None:
+    def wait_for_event(self, event: str) -> None:
         """Wait until the tab has told something."""
         while not any(one.get("method") == event for one in self.events):
-            self.events.append(self._answers.get(timeout=LIMIT))
+            self.events.append(self._answers.get(timeout=TIMEOUT_SECONDS))
 
-    def told(self, *events: str) -> list[dict[str, Any]]:
+    def received_events(self, *events: str) -> list[dict[str, Any]]:
         """Return what the tab has told so far of some kinds."""
-        self.call("Runtime.evaluate", expression="0")
+        self.call_method("Runtime.evaluate", expression="0")
         return [one["params"] for one in self.events if one.get("method") in events]
 
-    def value(self, expression: str) -> Any:
+    def evaluate(self, expression: str) -> Any:
         """Return the value of a JavaScript expression; a page whose policy forbids scripts allows this."""
-        result = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
+        result = self.call_method("Runtime.evaluate", expression=expression, returnByValue=True)
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
 
-    def spoken(self) -> list[dict[str, Any]]:
+    def accessibility_nodes(self) -> list[dict[str, Any]]:
         """Return what a screen reader is told: role, name, value, level … of each node, in order."""
-        nodes = self.call("Accessibility.getFullAXTree")["nodes"]
-        return [_node(one) for one in nodes if not one.get("ignored")]
+        nodes = self.call_method("Accessibility.getFullAXTree")["nodes"]
+        return [_flatten_node(one) for one in nodes if not one.get("ignored")]
 
-    def picture(self, path: Path, whole: bool = True) -> None:
+    def save_screenshot(self, path: Path, whole: bool = True) -> None:
         """Save a picture of the page, all of it or what the window shows."""
-        data = self.call("Page.captureScreenshot", captureBeyondViewport=whole)["data"]
+        data = self.call_method("Page.captureScreenshot", captureBeyondViewport=whole)["data"]
         path.write_bytes(base64.b64decode(data))
 
-    def _listen(self, answers: int) -> None:
+    def _read_messages(self, answers: int) -> None:
         rest = b""
         while chunk := os.read(answers, 1 << 20):
             *whole, rest = (rest + chunk).split(b"\0")
@@ -98,13 +98,13 @@ class Tab:
                 self._answers.put(json.loads(one))
 
 
-def _node(node: dict[str, Any]) -> dict[str, Any]:
+def _flatten_node(node: dict[str, Any]) -> dict[str, Any]:
     told = {name: node[name].get("value") for name in ("role", "name", "value", "description") if name in node}
     return told | {one["name"]: one["value"].get("value") for one in node.get("properties", ())}
 
 
 @contextmanager
-def chromium() -> Iterator[Tab]:
+def run_chromium() -> Iterator[BrowserTab]:
     """Run Chromium in a home of its own, with one tab; all its processes have ended afterwards."""
     program = next((found for name in PROGRAMS["chromium"] if (found := shutil.which(name))), None)
     assert program, "chromium is missing: ./install.sh --test installs it"
@@ -120,7 +120,7 @@ def chromium() -> Iterator[Tab]:
     for one in (*theirs, pipes[0], pipes[3]):
         os.close(one)
     try:
-        yield Tab(pipes[1], pipes[2])
+        yield BrowserTab(pipes[1], pipes[2])
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait(20)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 KILOBYTE = 1024
-_PIECE = 4 * KILOBYTE
+_PIECE_BYTES = 4 * KILOBYTE
 
 
 @contextmanager
@@ -28,13 +28,13 @@ def small_disk(folder: Path, size: str) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def fill(folder: Path, leave: int = 0) -> Path:
+def fill_disk(folder: Path, leave: int = 0) -> Path:
     """Write a file that leaves so many bytes free on the disk of a folder; return its path."""
     filler = folder / "filler"
     free = shutil.disk_usage(folder).free
     with filler.open("wb") as file:
-        for _ in range((free - leave) // _PIECE):
-            file.write(bytes(_PIECE))
+        for _ in range((free - leave) // _PIECE_BYTES):
+            file.write(bytes(_PIECE_BYTES))
     return filler
 
 

@@ -13,28 +13,28 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from muxer import cli
 from muxer.gir.publish import Publisher
-from muxer.gir.rws import Rws
-from muxer.media.engine import Engine
-from muxer.superseded import Superseded
+from muxer.gir.rws import RwsClient
+from muxer.media.engine import MediaEngine
+from muxer.superseded import SupersededCleaner
 
 # The method that is reached, and whether it is done before the death.
-POINTS: dict[str, tuple[type, str, bool]] = {
-    "fetched": (Engine, "mux", False),
+CRASH_POINTS: dict[str, tuple[type, str, bool]] = {
+    "fetched": (MediaEngine, "mux", False),
     "stored": (Publisher, "publish", False),
-    "posted": (Rws, "post_media", True),
-    "published": (Superseded, "delete", False),
-    "entry deleted": (Rws, "delete_media", True),
+    "posted": (RwsClient, "post_media", True),
+    "published": (SupersededCleaner, "delete", False),
+    "entry deleted": (RwsClient, "delete_media", True),
 }
 
 if __name__ == "__main__":
-    owner, name, after = POINTS[sys.argv[1]]
+    owner, name, after = CRASH_POINTS[sys.argv[1]]
     original = getattr(owner, name)
 
-    def wrapped(*args: Any, **kwargs: Any) -> None:
+    def call_and_die(*args: Any, **kwargs: Any) -> None:
         if after:
             original(*args, **kwargs)
         os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(60)
 
-    setattr(owner, name, wrapped)
+    setattr(owner, name, call_and_die)
     sys.exit(cli.main(sys.argv[2:]))

@@ -16,7 +16,7 @@ from pathlib import Path
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from muxer import cli  # noqa: E402
-from muxer.media.engine import Engine, Input, Muxed  # noqa: E402
+from muxer.media.engine import MediaEngine, MediaInput, MuxedFile  # noqa: E402
 
 
 def set_constants() -> None:
@@ -27,10 +27,10 @@ def set_constants() -> None:
 
 
 def mux_once() -> None:
-    original = Engine.mux
-    made: dict[bytes, tuple[Muxed, bytes]] = {}
+    original = MediaEngine.mux
+    made: dict[bytes, tuple[MuxedFile, bytes]] = {}
 
-    def mux(self: Engine, audio: Input, screens: Sequence[Input], folder: Path) -> Muxed:
+    def mux_cached(self: MediaEngine, audio: MediaInput, screens: Sequence[MediaInput], folder: Path) -> MuxedFile:
         contents = (one.path.read_bytes() for one in (audio, *screens))
         mark = b"".join(hashlib.sha256(one).digest() for one in contents)
         if mark not in made:
@@ -41,7 +41,7 @@ def mux_once() -> None:
         path.write_bytes(content)
         return replace(muxed, path=path)
 
-    Engine.mux = mux  # type: ignore[method-assign]
+    MediaEngine.mux = mux_cached  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

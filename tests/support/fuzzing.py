@@ -12,20 +12,20 @@ from datetime import UTC
 from pathlib import Path
 from typing import Any
 
-from muxer.config import load
+from muxer.config import load_config
 from muxer.crypto import envelope
-from muxer.disk import needed
+from muxer.disk import needed_bytes
 from muxer.errors import ConfigError, EncryptionError, MediaError, MetadataError, MuxerError
 from muxer.gir import answers
 from muxer.gir.models import CallRecording, ScreenRecording, format_time, parse_time
-from muxer.gir.paging import Pages
+from muxer.gir.paging import PageWalk
 from muxer.gir.query import encode_query, parse_version, repair_extra_query
-from muxer.job import services_of
+from muxer.job import needed_services
 from muxer.media import limits, probe
-from muxer.media.cut import Index
-from muxer.media.plain import read_screen, read_sound
-from muxer.selection import select
-from muxer.storage.base import WEBDAV, place_of
+from muxer.media.cut import FrameIndex
+from muxer.media.plain import read_copyable_screen, read_copyable_audio
+from muxer.selection import select_targets
+from muxer.storage.base import WEBDAV, parse_descriptor
 
 SECRET = "a-fuzzed-secret"
 _FOLDER = tempfile.TemporaryDirectory(prefix="muxer-fuzz-")  # removed when the tests end
@@ -33,7 +33,7 @@ FOLDER = Path(_FOLDER.name)
 
 
 @dataclass(frozen=True)
-class Target:
+class FuzzTarget:
     """A parser: how it is called with bytes, and what it may raise."""
 
     run: Callable[[bytes], object]
@@ -45,62 +45,62 @@ class Target:
             self.run(data)
 
 
-def _json(data: bytes) -> Any:
+def _parse_json(data: bytes) -> Any:
     try:
         return json.loads(data)
     except (ValueError, RecursionError):
         return None
 
 
-def recording(data: bytes) -> None:
+def fuzz_recording(data: bytes) -> None:
     """Do what a poll does with the JSON of a call and of its screen recording."""
-    both = _json(data)
+    both = _parse_json(data)
     first, second = both if isinstance(both, list) and len(both) == 2 else (both, both)
-    call, screen = CallRecording.read(first), ScreenRecording.read(second)
-    chosen = select(call, screen, delete_superseded=True, label=True)
+    call, screen = CallRecording.from_json(first), ScreenRecording.from_json(second)
+    chosen = select_targets(call, screen, delete_superseded=True, label=True)
     for target in chosen.targets:
-        assert target.name.isascii() and target.name.isprintable() and len(target.name) < 120
-        assert "/" not in target.name and not target.name.startswith((".", "-"))
-        needed(media.size for media in (target.audio, *target.screens))
-        services_of(target)
-        "".join((target.agent, target.region, *target.sources, *chosen.problems)).encode()
+        assert target.file_name.isascii() and target.file_name.isprintable() and len(target.file_name) < 120
+        assert "/" not in target.file_name and not target.file_name.startswith((".", "-"))
+        needed_bytes(media.stated_size for media in (target.audio, *target.screens))
+        needed_services(target)
+        "".join((target.agent, target.region, *target.source_ids, *chosen.problems)).encode()
 
 
-def descriptor(data: bytes) -> None:
+def fuzz_descriptor(data: bytes) -> None:
     """Find the place that a media descriptor names."""
-    content = _json(data)
-    place = place_of(content if isinstance(content, dict) else {})
-    assert place_of(place.descriptor).name == place.name
+    content = _parse_json(data)
+    place = parse_descriptor(content if isinstance(content, dict) else {})
+    assert parse_descriptor(place.media_descriptor).name == place.name
     if place.storage == WEBDAV:
         assert place.url.isascii() and place.url.startswith(("http://", "https://"))
         assert not {".", ".."} & set(place.url.split("/"))
 
 
-def answer(data: bytes) -> None:
+def fuzz_response(data: bytes) -> None:
     """Read an answer of RWS: a line of status and headers, then the body."""
     head, _, body = data.partition(b"\n")
     status, _, after = head.decode("latin-1").partition(" ")
     headers = {"Retry-After": after, "Content-Type": after}
-    given = answers.Answer("RWS GET /", int(status) if status in ("401", "404", "429", "500", "503") else 200, headers, body)
+    given = answers.HttpResponse("RWS GET /", int(status) if status in ("401", "404", "429", "500", "503") else 200, headers, body)
     wait = answers.retry_after(headers)
     assert wait is None or wait >= 0
-    answers.envelope(given)
+    answers.parse_response(given)
 
 
-def pages(data: bytes) -> None:
+def fuzz_pages(data: bytes) -> None:
     """Walk through pages that all have the same content."""
-    content = _json(data)
-    walked = Pages(lambda _: content if isinstance(content, dict) else {}, "first")
+    content = _parse_json(data)
+    walked = PageWalk(lambda _: content if isinstance(content, dict) else {}, "first")
     assert sum(1 for _ in walked) <= 3
 
 
-def moment(data: bytes) -> None:
+def fuzz_time(data: bytes) -> None:
     """Read a time; what is read can be written."""
     read = parse_time(data.decode(errors="replace"))
     assert read is None or (read.tzinfo is UTC and parse_time(format_time(read)) is not None)
 
 
-def query(data: bytes) -> None:
+def fuzz_query(data: bytes) -> None:
     """Encode a query of the configuration, and read a version."""
     text = data.decode(errors="replace")
     encoded = encode_query(repair_extra_query(text))
@@ -108,53 +108,53 @@ def query(data: bytes) -> None:
     parse_version(text)
 
 
-def cms(data: bytes) -> None:
+def fuzz_cms(data: bytes) -> None:
     """Split what openssl prints."""
-    pem = envelope.split(io.BytesIO(data), FOLDER / "ciphertext")
+    pem = envelope.split_envelope(io.BytesIO(data), FOLDER / "ciphertext")
     assert pem.startswith("-----BEGIN PKCS7-----")
     assert (FOLDER / "ciphertext").stat().st_size <= len(data)
 
 
-def ffprobe(data: bytes) -> None:
+def fuzz_ffprobe(data: bytes) -> None:
     """Read what ffprobe prints, and reckon with it."""
-    found = probe.read_printed(FOLDER / "x", io.BytesIO(data))
+    found = probe.parse_ffprobe(FOLDER / "x", io.BytesIO(data))
     if found.video is not None:
-        limits.check_picture(*found.video.size)
+        limits.check_frame_size(*found.video.display_size)
         assert found.video.frame_us > 0
-        assert len(Index(found.video).shown) == len(found.video.packets.pts)
+        assert len(FrameIndex(found.video).shown) == len(found.video.packets.pts)
         assert isinstance(found.video.length_us, int)
     if found.audio is not None:
         limits.check_length(found.audio.length_us)
 
 
-def mp4(data: bytes) -> None:
+def fuzz_mp4(data: bytes) -> None:
     """Read an MP4 file, as a screen file and as sound."""
     (FOLDER / "x.mp4").write_bytes(data)
-    read_screen(FOLDER / "x.mp4")
-    sound = read_sound(FOLDER / "x.mp4")
+    read_copyable_screen(FOLDER / "x.mp4")
+    sound = read_copyable_audio(FOLDER / "x.mp4")
     if sound is not None:
         limits.check_length(sound.length_us)
 
 
-def configuration(data: bytes) -> None:
+def fuzz_configuration(data: bytes) -> None:
     """Load a configuration; what is said of it holds no password."""
     (path := FOLDER / "muxer.cfg").write_bytes(data)
     try:
-        said = [*load(path, {}, {}).warnings]
+        said = [*load_config(path, {}, {}).warnings]
     except ConfigError as error:
         said = [str(error), *map(str, error.problems), *error.notes]
     assert SECRET not in "".join(said)
 
 
 TARGETS = {
-    "recording": Target(recording, (MetadataError,)),
-    "descriptor": Target(descriptor, (MetadataError,)),
-    "answer": Target(answer, (MuxerError,)),
-    "pages": Target(pages),
-    "moment": Target(moment),
-    "query": Target(query),
-    "cms": Target(cms, (EncryptionError,)),
-    "ffprobe": Target(ffprobe, (MediaError,)),
-    "mp4": Target(mp4, (MediaError,)),
-    "configuration": Target(configuration),
+    "recording": FuzzTarget(fuzz_recording, (MetadataError,)),
+    "descriptor": FuzzTarget(fuzz_descriptor, (MetadataError,)),
+    "answer": FuzzTarget(fuzz_response, (MuxerError,)),
+    "pages": FuzzTarget(fuzz_pages),
+    "moment": FuzzTarget(fuzz_time),
+    "query": FuzzTarget(fuzz_query),
+    "cms": FuzzTarget(fuzz_cms, (EncryptionError,)),
+    "ffprobe": FuzzTarget(fuzz_ffprobe, (MediaError,)),
+    "mp4": FuzzTarget(fuzz_mp4, (MediaError,)),
+    "configuration": FuzzTarget(fuzz_configuration),
 }

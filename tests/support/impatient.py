@@ -15,4 +15,4 @@ work.MIGRATION_WAIT_SECONDS = 0.3
 job.PUBLISH_WAIT_SECONDS = 1.0
 
 if __name__ == "__main__":
-    sys.exit(cli.run(sys.argv[1:]))
+    sys.exit(cli.run_muxer(sys.argv[1:]))

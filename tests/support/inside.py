@@ -17,25 +17,25 @@ from urllib.parse import urlsplit
 
 from muxer.config.schema import Config
 from muxer.daemon import Daemon
-from muxer.gir.answers import Answer
+from muxer.gir.answers import HttpResponse
 from muxer.gir.models import CallRecording, ScreenRecording
 from muxer.gir.publish import Publisher
-from muxer.gir.rws import Rws
-from muxer.gir.session import Account, Session
+from muxer.gir.rws import RwsClient
+from muxer.gir.session import ServiceAccount, ServiceSession
 from muxer.job import Job, JobOptions
 from muxer.lab import metadata
 from muxer.lab.cases import ALICE, CallPlan, ScreenPart
 from muxer.lab.lab import Lab
-from muxer.lab.rws import Rws as LabRws
-from muxer.lab.service import Request
-from muxer.lab.store import JSON, Store
-from muxer.media.engine import Input, Muxed, Timeline
-from muxer.media.render import Tools
-from muxer.outages import Outages
+from muxer.lab.rws import RwsApplication as LabRws
+from muxer.lab.service import LabRequest
+from muxer.lab.store import JSON, RecordingStore
+from muxer.media.engine import MediaInput, MuxedFile, MuxTimeline
+from muxer.media.render import MediaTools
+from muxer.outages import CircuitBreaker
 from muxer.process import Runner
-from muxer.selection import select
-from muxer.services import build
-from muxer.storage.base import WEBDAV, Place, Stored
+from muxer.selection import select_targets
+from muxer.services import build_services
+from muxer.storage.base import WEBDAV, MediaLocation, ObjectInfo
 from muxer.storage.stores import Stores
 from muxer.workspace import Workspace
 
@@ -46,14 +46,14 @@ SWITCHES = {
     "encryption_group": "missing",
 }
 PLAN = CallPlan("made-up", 60, (ScreenPart(0, 60),))
-MOST = 10_000
+MAX_RECORDINGS = 10_000
 # So many recordings are asked for again and again at about the same time.
-NEAR = 64
-BYTES = 64
+CALL_CACHE_SIZE = 64
+FILE_BYTES = 64
 _PUBLISHED, _LABELLED = 1, 2
 
 
-class Recordings(Store):
+class GeneratedRecordings(RecordingStore):
     """Recordings of one call and one screen file each, those with the numbers ``alive``. Of what was written about them a
     few bits are kept, so that the memory of this process is the muxer's."""
 
@@ -63,134 +63,134 @@ class Recordings(Store):
         self.polls = 0
         self._site = lab.site
         self._begin = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=30)
-        self._state = bytearray(MOST)
-        self._ids = [f"recording-{number:06}" for number in range(MOST)]
+        self._state = bytearray(MAX_RECORDINGS)
+        self._ids = [f"recording-{number:06}" for number in range(MAX_RECORDINGS)]
         self._nothing = lab.folder / "nothing"
         self._nothing.touch()
         lab.site.store = self
 
-    def find(self, wanted: Callable[[JSON], bool]) -> list[str]:
+    def find_calls(self, wanted: Callable[[JSON], bool]) -> list[str]:
         self.polls += 1
-        return [id for id in (self._ids[number] for number in self.alive) if wanted(self.call(id) or {})]
+        return [id for id in (self._ids[number] for number in self.alive) if wanted(self.get_call(id) or {})]
 
-    def call(self, recording_id: str) -> JSON | None:
-        number = number_of(recording_id)
+    def get_call(self, recording_id: str) -> JSON | None:
+        number = recording_number(recording_id)
         if number not in self.alive:
             return None
-        start, site = self._start(number), self._site
+        start, site = self._start_of(number), self._site
         audio = metadata.call_media(site, PLAN, recording_id, start, self._nothing, None)
-        media = audio | {"mediaId": f"{recording_id}.mp3", "originalMediaDescriptor": self._place(f"{recording_id}.mp3")}
+        media = audio | {"mediaId": f"{recording_id}.mp3", "originalMediaDescriptor": self._descriptor_of(f"{recording_id}.mp3")}
         call = metadata.call_recording(site, PLAN, recording_id, start, media)
         return call | {"labels": [{"name": "screenRecording"}] if self._state[number] & _LABELLED else []}
 
-    def screen(self, recording_id: str) -> JSON | None:
-        number = number_of(recording_id)
+    def get_screen(self, recording_id: str) -> JSON | None:
+        number = recording_number(recording_id)
         if number not in self.alive:
             return None
-        return {"id": recording_id, "region": self._site.region, "mediaFiles": list(self._media(recording_id, number))}
+        return {"id": recording_id, "region": self._site.region, "mediaFiles": list(self._build_media(recording_id, number))}
 
     def post_screen(self, body: JSON, replacing: bool) -> None:
-        number, (entry,) = number_of(body["id"]), body["mediaFiles"]
+        number, (entry,) = recording_number(body["id"]), body["mediaFiles"]
         assert entry["mediaId"] == self._muxed_name(body["id"]), "another name than that of its sources"
         assert not self._state[number] & _PUBLISHED, f"{body['id']} is published twice"
         self._state[number] |= _PUBLISHED
 
     def add_label(self, recording_id: str, name: str) -> bool:
-        self._state[number_of(recording_id)] |= _LABELLED
+        self._state[recording_number(recording_id)] |= _LABELLED
         return True
 
-    def finished(self, numbers: range) -> int:
+    def count_finished(self, numbers: range) -> int:
         """Return how many of these recordings are published and labelled."""
         return sum(one == _PUBLISHED | _LABELLED for one in self._state[numbers.start : numbers.stop])
 
-    def _media(self, recording_id: str, number: int) -> Iterator[JSON]:
-        start, site, name = self._start(number), self._site, f"{ALICE.username}_{recording_id}.mp4"
+    def _build_media(self, recording_id: str, number: int) -> Iterator[JSON]:
+        start, site, name = self._start_of(number), self._site, f"{ALICE.username}_{recording_id}.mp4"
         screen = metadata.screen_media(site, PLAN.screens[0], recording_id, start, self._nothing, None)
-        yield screen | {"mediaId": name, "originalMediaDescriptor": self._place(name)}
+        yield screen | {"mediaId": name, "originalMediaDescriptor": self._descriptor_of(name)}
         if self._state[number] & _PUBLISHED:
             sources = [f"{recording_id}.mp3", name]
             made = metadata.muxed_media(site, PLAN, recording_id, start, self._nothing, sources)
             muxed = self._muxed_name(recording_id)
-            yield made | {"mediaId": muxed, "originalMediaDescriptor": self._place(muxed)}
+            yield made | {"mediaId": muxed, "originalMediaDescriptor": self._descriptor_of(muxed)}
 
-    @lru_cache(maxsize=NEAR)  # noqa: B019
+    @lru_cache(maxsize=CALL_CACHE_SIZE)  # noqa: B019
     def _muxed_name(self, recording_id: str) -> str:
-        screen = next(self._media(recording_id, number_of(recording_id)))
+        screen = next(self._build_media(recording_id, recording_number(recording_id)))
         bare = {"id": recording_id, "region": self._site.region, "mediaFiles": [screen]}
-        call = CallRecording.read(self.call(recording_id))
-        return select(call, ScreenRecording.read(bare), delete_superseded=True, label=False).targets[0].name
+        call = CallRecording.from_json(self.get_call(recording_id))
+        return select_targets(call, ScreenRecording.from_json(bare), delete_superseded=True, label=False).targets[0].file_name
 
-    def _start(self, number: int) -> datetime:
+    def _start_of(self, number: int) -> datetime:
         return self._begin + timedelta(seconds=number % 600)
 
-    def _place(self, name: str) -> JSON:
+    def _descriptor_of(self, name: str) -> JSON:
         return {"storage": WEBDAV, "path": name, "data": {"storagePath": "http://storage.invalid/screens/"}}
 
 
-def number_of(name: str) -> int:
+def recording_number(name: str) -> int:
     """Return the number of the recording that a name tells of."""
     return int(name.partition("recording-")[2][:6])
 
 
-class Direct(Session):
+class InProcessSession(ServiceSession):
     """A session whose requests go to the lab's RWS as calls."""
 
-    def __init__(self, lab: Lab, stop: threading.Event, outages: Outages) -> None:
+    def __init__(self, lab: Lab, stop: threading.Event, outages: CircuitBreaker) -> None:
         user = lab.site.rws_account
-        super().__init__(Account("RWS", lab.rws_url, user.username, user.password, False, 30), stop, outages)
+        super().__init__(ServiceAccount("RWS", lab.rws_url, user.username, user.password, False, 30), stop, outages)
         self._login = base64.b64encode(f"{user.username}:{user.password}".encode()).decode()
         self._store, self._application = lab.site.store, LabRws(lab.site)
 
-    def _exchange(self, method: str, target: str, body: Any = None) -> Answer:
-        parts = urlsplit(self._at_home(target))
+    def _send_and_read(self, method: str, target: str, body: Any = None) -> HttpResponse:
+        parts = urlsplit(self._to_own_host(target))
         path = f"{parts.path}?{parts.query}"
         failure = self._store.take_failure("rws", method, path)
         if failure is not None:
-            return Answer(f"RWS {method} {parts.path}", failure.status, failure.headers, failure.body)
+            return HttpResponse(f"RWS {method} {parts.path}", failure.status, failure.headers, failure.body)
         headers = Message()
         headers["Authorization"] = f"Basic {self._login}"
         headers["Content-Type"] = "application/json"
-        answer = self._application.answer(Request(method, path, headers, json.dumps(body).encode()))
-        return Answer(f"RWS {method} {parts.path}", answer.status, {"Content-Type": answer.content_type}, answer.body)
+        answer = self._application.handle_request(LabRequest(method, path, headers, json.dumps(body).encode()))
+        return HttpResponse(f"RWS {method} {parts.path}", answer.status, {"Content-Type": answer.content_type}, answer.body)
 
 
-class Nowhere:
+class EmptyStorage:
     """A storage that holds nothing: whatever is fetched has some bytes. ``trouble`` may raise instead."""
 
     def __init__(self, trouble: Callable[[str], None]) -> None:
         self._trouble = trouble
 
-    def fetch(self, place: Place, path: Path) -> int:
+    def download_file(self, place: MediaLocation, path: Path) -> int:
         self._trouble(place.name)
-        return path.write_bytes(bytes(BYTES))
+        return path.write_bytes(bytes(FILE_BYTES))
 
-    def store(self, path: Path, place: Place, may_replace: Callable[[], bool]) -> Stored:
-        return Stored(path.stat().st_size, "tag")
+    def upload_file(self, path: Path, place: MediaLocation, may_replace: Callable[[], bool]) -> ObjectInfo:
+        return ObjectInfo(path.stat().st_size, "tag")
 
-    def describe(self, place: Place) -> Stored | None:
-        return Stored(BYTES, "tag")
+    def head(self, place: MediaLocation) -> ObjectInfo | None:
+        return ObjectInfo(FILE_BYTES, "tag")
 
-    def delete(self, place: Place) -> None:
+    def delete_file(self, place: MediaLocation) -> None:
         raise AssertionError("nothing is to be deleted")
 
-    def remove_left_overs(self) -> None:
+    def remove_leftovers(self) -> None:
         """There are none."""
 
 
-class NoEngine:
+class FakeEngine:
     """Stands in for the media engine: makes a file of some bytes. ``trouble`` may raise instead."""
 
     def __init__(self, trouble: Callable[[str], None]) -> None:
         self._trouble = trouble
 
-    def mux(self, audio: Input, screens: Sequence[Input], folder: Path) -> Muxed:
+    def mux(self, audio: MediaInput, screens: Sequence[MediaInput], folder: Path) -> MuxedFile:
         self._trouble(audio.name)
         path = folder / "muxed.mp4"
-        path.write_bytes(bytes(BYTES))
-        return Muxed(path, 60_000_000, 0, 0, (), Timeline(60_000_000, (), ()))
+        path.write_bytes(bytes(FILE_BYTES))
+        return MuxedFile(path, 60_000_000, 0, 0, (), MuxTimeline(60_000_000, (), ()))
 
 
-def daemon(
+def create_daemon(
     lab: Lab,
     config: Config,
     stop: threading.Event,
@@ -198,12 +198,12 @@ def daemon(
     muxing: Callable[[str], None] = lambda name: None,
 ) -> Daemon:
     """Return a daemon for a lab whose store is :class:`Recordings`; ``fetching`` and ``muxing`` may raise for a file."""
-    runner, tools = Runner(), Tools("ffmpeg", "ffprobe")
+    runner, tools = Runner(), MediaTools("ffmpeg", "ffprobe")
     workspace = Workspace(config.processing.temp_dir, "single", 1)
-    made = build(config, tools, runner, workspace, stop)
-    rws = Rws(Direct(lab, stop, made.outages), lab.ccid)
-    stores: Any = {WEBDAV: Nowhere(fetching)}
-    engine: Any = NoEngine(muxing)
+    made = build_services(config, tools, runner, workspace, stop)
+    rws = RwsClient(InProcessSession(lab, stop, made.outages), lab.ccid)
+    stores: Any = {WEBDAV: EmptyStorage(fetching)}
+    engine: Any = FakeEngine(muxing)
     services = replace(
         made, rws=rws, stores=Stores(stores), engine=engine, publisher=Publisher(rws, workspace.publishing)
     )

@@ -11,17 +11,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-TIME_LIMIT = 120
+TIMEOUT_SECONDS = 120
 
-SHIPPED = (
+SHIPPED_FILES = (
     *("install.sh", "install.d", "muxer", "thirdparty", "docs"),
     *("muxer.cfg.sample", "encryptPassword.py", "README.md", "SECURITY.md", "CHANGELOG.md", "LICENSE"),
 )
-USED_BY_THE_SCRIPT = (
+SCRIPT_TOOLS = (
     *("bash", "basename", "cat", "chmod", "comm", "cp", "cut", "dirname", "env", "find", "grep", "head", "ln", "mkdir"),
     *("mktemp", "mv", "realpath", "rm", "rmdir", "sed", "sha256sum", "sort", "tail", "uname", "wc", "xargs"),
 )
-NO_VENV = "the system parts are all there"
+NO_VENV_OUTPUT = "the system parts are all there"
 OS_RELEASES = {
     "debian": 'ID=debian\nPRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\n',
     "rhel": 'ID=rhel\nID_LIKE="fedora"\nPRETTY_NAME="Red Hat Enterprise Linux 9.4"\n',
@@ -29,7 +29,7 @@ OS_RELEASES = {
 }
 
 
-def install(
+def run_installer(
     *arguments: str | Path,
     source: Path = ROOT,
     env: Mapping[str, str] | None = None,
@@ -44,7 +44,7 @@ def install(
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=TIME_LIMIT,
+        timeout=TIMEOUT_SECONDS,
         check=False,
     )
 
@@ -53,7 +53,7 @@ def copy_source(target: Path) -> Path:
     """Copy what a release holds to `target`, without what earlier runs left there."""
     target.mkdir(parents=True)
     ignore = shutil.ignore_patterns("__pycache__", "*.log*", "muxer.cfg", "wheels", "ffmpeg", "openssl")
-    for name in SHIPPED:
+    for name in SHIPPED_FILES:
         path = ROOT / name
         if path.is_dir():
             shutil.copytree(path, target / name, ignore=ignore)
@@ -62,7 +62,7 @@ def copy_source(target: Path) -> Path:
     return target
 
 
-class Machine:
+class FakeMachine:
     """A machine that holds only what a test puts on it: a PATH of links to the real tools, and of fakes."""
 
     def __init__(self, folder: Path, distribution: str, user: int) -> None:
@@ -75,30 +75,30 @@ class Machine:
         self.modules = folder / "modules"
         self.system_python = folder / "system-python"
         self.rabbitmq = folder / "rabbitmq-server"
-        for name in USED_BY_THE_SCRIPT:
+        for name in SCRIPT_TOOLS:
             real = shutil.which(name)
             assert real, name
             (self.bin / name).symlink_to(real)
-        self.fake("id", f'case "$1" in -un) echo somebody ;; *) echo {user} ;; esac')
+        self.add_program("id", f'case "$1" in -un) echo somebody ;; *) echo {user} ;; esac')
 
-    def fake(self, name: str, script: str = "exit 0") -> None:
+    def add_program(self, name: str, script: str = "exit 0") -> None:
         """Put an executable on PATH; `$LOG` is where it may note how it was called."""
         path = self.bin / name
         path.write_text(f"#!{shutil.which('bash')}\nLOG={str(self.log)!r}\n{script}\n")
         path.chmod(path.stat().st_mode | stat.S_IXUSR)
 
-    def with_python(self, name: str = "python3") -> Machine:
+    def with_python(self, name: str = "python3") -> FakeMachine:
         """Put a Python there that works but for one thing: its virtual environments, where a test may end."""
-        self.fake(name, f'[[ $1 == -m ]] && {{ echo "{NO_VENV}"; exit 1; }}; exec "{sys.executable}" "$@"')
+        self.add_program(name, f'[[ $1 == -m ]] && {{ echo "{NO_VENV_OUTPUT}"; exit 1; }}; exec "{sys.executable}" "$@"')
         return self
 
-    def with_tools(self) -> Machine:
-        self.fake("ffmpeg", "echo ' V..... libx264  H.264'")
-        self.fake("ffprobe")
-        self.fake("openssl", "echo OpenSSL 3.0.13 30 Jan 2024")
+    def with_tools(self) -> FakeMachine:
+        self.add_program("ffmpeg", "echo ' V..... libx264  H.264'")
+        self.add_program("ffprobe")
+        self.add_program("openssl", "echo OpenSSL 3.0.13 30 Jan 2024")
         return self
 
-    def environment(self) -> dict[str, str]:
+    def build_environment(self) -> dict[str, str]:
         return {
             "PATH": str(self.bin),
             "MUXER_OS_RELEASE": str(self.os_release),
@@ -108,8 +108,8 @@ class Machine:
             "MUXER_RABBITMQ": str(self.rabbitmq),
         }
 
-    def install(self, *arguments: str | Path, source: Path) -> subprocess.CompletedProcess[str]:
-        return install(*arguments, source=source, env=self.environment())
+    def run_installer(self, *arguments: str | Path, source: Path) -> subprocess.CompletedProcess[str]:
+        return run_installer(*arguments, source=source, env=self.build_environment())
 
-    def calls(self) -> str:
+    def logged_calls(self) -> str:
         return self.log.read_text() if self.log.exists() else ""

@@ -13,10 +13,10 @@ from muxer.masking import Mask
 from muxer.state import StateFile
 
 
-def told(folder: Path | None) -> dict[str, Any]:
+def new_instance_state(folder: Path | None) -> dict[str, Any]:
     """Return what a state file says of an instance that has just begun; it is written to a folder and removed again."""
     with tempfile.TemporaryDirectory(dir=folder) as place:
-        path = Path(place) / state.STATE
-        StateFile(path, "single", Mask()).write(Activity().snapshot(), 0, {}, has_room=True)
+        path = Path(place) / state.STATE_FILE
+        StateFile(path, "single", Mask()).write_state(Activity().take_snapshot(), 0, {}, has_room=True)
         found: dict[str, Any] = json.loads(path.read_text())
         return found

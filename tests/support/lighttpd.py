@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from muxer.lab.dav import ExternalDav
 
-from tests.support.web_server import PASSWORD, USER, free_port, running, server_folder
+from tests.support.web_server import PASSWORD, USER, free_port, run_server, server_folder
 
 CONFIG = """\
 server.modules = ("mod_auth", "mod_authn_file", "mod_webdav")
@@ -33,7 +33,7 @@ IGNORING_CASE = 'server.force-lowercase-filenames = "enable"'
 
 
 @contextmanager
-def lighttpd(more: str = "") -> Iterator[ExternalDav]:
+def run_lighttpd(more: str = "") -> Iterator[ExternalDav]:
     """Yield a running server as the lab wants it described; `more` is text for the end of its configuration."""
     with server_folder("lighttpd") as root:
         (root / "uploads").mkdir()
@@ -41,5 +41,5 @@ def lighttpd(more: str = "") -> Iterator[ExternalDav]:
         port = free_port()
         account = 'server.username = "www-data"\nserver.groupname = "www-data"' if os.getuid() == 0 else ""
         (root / "lighttpd.conf").write_text(CONFIG.format(root=root, port=port, account=account, more=more))
-        with running(["lighttpd", "-D", "-f", root / "lighttpd.conf"], port):
+        with run_server(["lighttpd", "-D", "-f", root / "lighttpd.conf"], port):
             yield ExternalDav(f"http://127.0.0.1:{port}", root / "data", USER, PASSWORD)

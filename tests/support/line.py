@@ -10,14 +10,14 @@ from collections.abc import Coroutine
 from contextlib import ExitStack, suppress
 from typing import Any
 
-from tests.support.ports import held_port
+from tests.support.ports import reserved_port
 
 HOST = "127.0.0.1"
-SECONDS = 20
-_AT_ONCE = struct.pack("ii", 1, 0)  # SO_LINGER: a close sends RST
+TIMEOUT_SECONDS = 20
+_LINGER_ZERO = struct.pack("ii", 1, 0)  # SO_LINGER: a close sends RST
 
 
-class Line:
+class TcpProxy:
     """``with Line(port) as line``: what connects to ``line.port`` gets through to the service at ``port``.
 
     ``cut()`` resets what is connected. ``refuse()`` does, too, and nobody connects any more. ``go_dead()`` tells nobody:
@@ -28,7 +28,7 @@ class Line:
     def __init__(self, port: int, host: str = HOST) -> None:
         self._target = (host, port)
         self._held = ExitStack()
-        self.port = self._held.enter_context(held_port())
+        self.port = self._held.enter_context(reserved_port())
         self.accepted = 0
         self._writers: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
@@ -37,71 +37,71 @@ class Line:
         self._alive.set()
         self._thread = threading.Thread(target=self._loop.run_forever, name="line", daemon=True)
 
-    def __enter__(self) -> Line:
+    def __enter__(self) -> TcpProxy:
         self._thread.start()
-        self._do(self._listen())
+        self._run_in_loop(self._start_listening())
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._do(self._end())
+        self._run_in_loop(self._cancel_tasks())
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(SECONDS)
+        self._thread.join(TIMEOUT_SECONDS)
         self._loop.close()
         self._held.close()
 
-    def cut(self) -> None:
+    def reset_connections(self) -> None:
         """Reset all connections, at both ends; new ones get through."""
-        self._do(self._reset())
+        self._run_in_loop(self._reset_all())
 
-    def refuse(self) -> None:
+    def refuse_connections(self) -> None:
         """Reset all connections and refuse new ones, until it heals."""
-        self._do(self._close())
+        self._run_in_loop(self._close_listener())
 
-    def go_dead(self) -> None:
+    def drop_silently(self) -> None:
         """Let nothing through any more and say nothing, until it heals."""
-        self._do(self._silence())
+        self._run_in_loop(self._stop_forwarding())
 
-    def heal(self) -> None:
+    def restore_connections(self) -> None:
         """Let everything through."""
-        self._do(self._listen())
+        self._run_in_loop(self._start_listening())
 
     @property
-    def connections(self) -> int:
+    def connection_count(self) -> int:
         """How many connections there are."""
         return len(self._writers) // 2
 
-    def _do(self, what: Coroutine[Any, Any, None]) -> None:
-        asyncio.run_coroutine_threadsafe(what, self._loop).result(SECONDS)
+    def _run_in_loop(self, what: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(what, self._loop).result(TIMEOUT_SECONDS)
 
-    async def _listen(self) -> None:
+    async def _start_listening(self) -> None:
         self._alive.set()
         if self._server is None:
             listener = socket.create_server((HOST, self.port))
-            self._server = await asyncio.start_server(self._serve, sock=listener)
+            self._server = await asyncio.start_server(self._serve_client, sock=listener)
 
-    async def _silence(self) -> None:
+    async def _stop_forwarding(self) -> None:
         self._alive.clear()
 
-    async def _reset(self) -> None:
+    async def _reset_all(self) -> None:
         for writer in tuple(self._writers):
             with suppress(OSError):  # the other end has reset it already
-                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_ZERO)
             writer.transport.abort()
 
-    async def _close(self) -> None:
+    async def _close_listener(self) -> None:
         if self._server is not None:
             self._server.close()
             self._server = None
-        await self._reset()
+        await self._reset_all()
 
-    async def _end(self) -> None:
-        await self._close()
+    async def _cancel_tasks(self) -> None:
+        await self._close_listener()
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve_client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
         self._writers.add(writer)
         with suppress(OSError, asyncio.CancelledError):
@@ -109,11 +109,11 @@ class Line:
             there, back = await asyncio.open_connection(*self._target)
             self._writers.add(back)
             with suppress(asyncio.CancelledError):
-                await asyncio.gather(self._pass(reader, back), self._pass(there, writer))
-            self._leave(back)
-        self._leave(writer)
+                await asyncio.gather(self._forward_bytes(reader, back), self._forward_bytes(there, writer))
+            self._close_writer(back)
+        self._close_writer(writer)
 
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _forward_bytes(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Pass bytes on until they end, and then the end; an end that was reset resets the other."""
         try:
             while data := await reader.read(1 << 16):
@@ -126,6 +126,6 @@ class Line:
             await self._alive.wait()
             writer.transport.abort()
 
-    def _leave(self, writer: asyncio.StreamWriter) -> None:
+    def _close_writer(self, writer: asyncio.StreamWriter) -> None:
         self._writers.discard(writer)
         writer.close()

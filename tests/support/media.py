@@ -15,26 +15,26 @@ import pytest
 
 from muxer.lab import build
 from muxer.lab.build import AddedCall
-from muxer.lab.cases import EVERY_CASE, Case
+from muxer.lab.cases import ALL_CASES, Case
 from muxer.lab.lab import Lab
 from muxer.lab.media import make_audio, make_screen
 
 Maker = Callable[..., None]
 # When the recordings of all labs begin: long enough ago for the last of all cases to have ended.
-START = (datetime.now(UTC) - timedelta(minutes=20)).replace(second=0, microsecond=0)
+LAB_START = (datetime.now(UTC) - timedelta(minutes=20)).replace(second=0, microsecond=0)
 
 
-class Shelf:
+class MediaCache:
     """A folder of finished media. Several processes may share it: a file is there as a whole or not at all."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(exist_ok=True)
         self._folder = folder
 
-    def kept(self, make: Maker) -> Maker:
+    def cached_maker(self, make: Maker) -> Maker:
         """Given ``make_audio`` or ``make_screen``, return one that does the same, but makes each file only once."""
 
-        def made(path: Path, *arguments: object, **options: object) -> None:
+        def copy_or_create(path: Path, *arguments: object, **options: object) -> None:
             wanted = repr((make.__name__, path.suffix, arguments, sorted(options.items())))
             stored = self._folder / (hashlib.sha256(wanted.encode()).hexdigest() + path.suffix)
             if not stored.exists():
@@ -44,13 +44,13 @@ class Shelf:
                     new.replace(stored)
             shutil.copyfile(stored, path)
 
-        return made
+        return copy_or_create
 
 
-class KeptLab(Lab):
+class CachedMediaLab(Lab):
     """A lab whose recordings begin at the same instant in each test; it takes its media and keys from what is there."""
 
-    shelf: Shelf
+    shelf: MediaCache
     keys: Path
 
     def __init__(self, folder: Path, *arguments: object, **options: object) -> None:
@@ -58,18 +58,18 @@ class KeptLab(Lab):
         super().__init__(folder, *arguments, **options)  # type: ignore[arg-type]
 
     def add_case(self, case: Case, start: datetime | None = None, serial: int = 0) -> tuple[AddedCall, ...]:
-        with self._makers_of_the_shelf():
-            return super().add_case(case, start or START, serial)
+        with self._use_cached_makers():
+            return super().add_case(case, start or LAB_START, serial)
 
-    def add_cases(self, cases: Sequence[Case] = EVERY_CASE, start: datetime | None = None) -> tuple[AddedCall, ...]:
-        with self._makers_of_the_shelf():
-            return super().add_cases(cases, start or START)
+    def add_cases(self, cases: Sequence[Case] = ALL_CASES, start: datetime | None = None) -> tuple[AddedCall, ...]:
+        with self._use_cached_makers():
+            return super().add_cases(cases, start or LAB_START)
 
     @contextmanager
-    def _makers_of_the_shelf(self) -> Iterator[None]:
+    def _use_cached_makers(self) -> Iterator[None]:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(build, "make_audio", self.shelf.kept(make_audio))
-            patch.setattr(build, "make_screen", self.shelf.kept(make_screen))
+            patch.setattr(build, "make_audio", self.shelf.cached_maker(make_audio))
+            patch.setattr(build, "make_screen", self.shelf.cached_maker(make_screen))
             yield
 
 

@@ -16,21 +16,21 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 from muxer.activity import Activity
-from muxer.config import load
-from muxer.disk import Disk
-from muxer.monitoring.server import Server
-from muxer.monitoring.view import Sources
-from muxer.outages import Outages
-from muxer.pulse import Pulse
-from tests.support.tls import Identity, pem, self_signed
+from muxer.config import load_config
+from muxer.disk import TempDisk
+from muxer.monitoring.server import MonitoringServer
+from muxer.monitoring.view import ViewSources
+from muxer.outages import CircuitBreaker
+from muxer.pulse import Heartbeat
+from tests.support.tls import Identity, pem_bundle, self_signed
 
 HOST = "127.0.0.1"
-SECONDS = 30
-LOGIN = {"username": "watcher", "password": "open sesame"}
+TIMEOUT_SECONDS = 30
+CREDENTIALS = {"username": "watcher", "password": "open sesame"}
 
 
 @dataclass(frozen=True)
-class Reply:
+class HttpReply:
     """What came back."""
 
     status: int
@@ -44,7 +44,7 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def made_sources(folder: Path, journal: Path | None = None, **options: object) -> Sources:
+def create_sources(folder: Path, journal: Path | None = None, **options: object) -> ViewSources:
     """Return sources over fresh parts, with a configuration whose ``section__option`` are given."""
     path = folder / "muxer.cfg"
     given: dict[str, dict[str, object]] = {"htcc": {"base_uri": "https://rws", "contact_center_id": "1"}}
@@ -52,16 +52,16 @@ def made_sources(folder: Path, journal: Path | None = None, **options: object) -
         section, _, option = name.partition("__")
         given.setdefault(section, {})[option] = value
     path.write_text("".join(f"[{one}]\n" + "".join(f"{k}={v}\n" for k, v in pairs.items()) for one, pairs in given.items()))
-    config = load(path, {}, {}).config
-    disk = Disk(folder, 1)
+    config = load_config(path, {}, {}).config
+    disk = TempDisk(folder, 1)
     disk.has_room()
-    return Sources(config, Activity(), Outages(), disk, Pulse(), journal, lambda: True, lambda: 0, lambda: ())
+    return ViewSources(config, Activity(), CircuitBreaker(), disk, Heartbeat(), journal, lambda: True, lambda: 0, lambda: ())
 
 
 @contextmanager
-def opened(sources: Sources) -> Iterator[Server]:
+def open_server(sources: ViewSources) -> Iterator[MonitoringServer]:
     """Within this block the port is open."""
-    server = Server(sources)
+    server = MonitoringServer(sources)
     server.start()
     try:
         yield server
@@ -69,7 +69,7 @@ def opened(sources: Sources) -> Iterator[Server]:
         server.stop()
 
 
-def ask(
+def send_request(
     port: int,
     path: str = "/",
     *,
@@ -77,24 +77,24 @@ def ask(
     login: dict[str, str] | None = None,
     tls: ssl.SSLContext | None = None,
     **headers: str,
-) -> Reply:
+) -> HttpReply:
     """Send one request and return the reply."""
     connection = (
-        http.client.HTTPSConnection(HOST, port, timeout=SECONDS, context=tls)
+        http.client.HTTPSConnection(HOST, port, timeout=TIMEOUT_SECONDS, context=tls)
         if tls
-        else http.client.HTTPConnection(HOST, port, timeout=SECONDS)
+        else http.client.HTTPConnection(HOST, port, timeout=TIMEOUT_SECONDS)
     )
     if login is not None:
         headers["Authorization"] = "Basic " + b64encode(f"{login['username']}:{login['password']}".encode()).decode()
     try:
         connection.request(method, path, headers={name.replace("_", "-"): value for name, value in headers.items()})
         reply = connection.getresponse()
-        return Reply(reply.status, dict(reply.getheaders()), reply.read().decode())
+        return HttpReply(reply.status, dict(reply.getheaders()), reply.read().decode())
     finally:
         connection.close()
 
 
-def values(exposition: str) -> dict[str, float]:
+def parse_samples(exposition: str) -> dict[str, float]:
     """Return every sample of an exposition, as ``name{label="value",…}``, labels in order."""
     found = {}
     for family in text_string_to_metric_families(exposition):
@@ -104,17 +104,17 @@ def values(exposition: str) -> dict[str, float]:
     return found
 
 
-def reasons(port: int) -> tuple[int, list[str]]:
+def readiness_reasons(port: int) -> tuple[int, list[str]]:
     """Return the status of ``/readyz`` and its reasons."""
-    reply = ask(port, "/readyz", Accept="application/json")
+    reply = send_request(port, "/readyz", Accept="application/json")
     said: dict[str, Any] = json.loads(reply.body)
     return reply.status, said["reasons"]
 
 
-def certified(folder: Path, *, end: int = 1) -> tuple[Path, Path, ssl.SSLContext]:
+def create_certificate(folder: Path, *, end: int = 1) -> tuple[Path, Path, ssl.SSLContext]:
     """Make a certificate for loopback and its key; return their paths and the context of a client that trusts them."""
     identity: Identity = self_signed("muxer", HOST, "localhost", end=end)
     certificate, key = folder / "muxer.pem", folder / "muxer.key"
-    certificate.write_bytes(pem(identity))
+    certificate.write_bytes(pem_bundle(identity))
     key.write_bytes(identity.key_pem)
     return certificate, key, ssl.create_default_context(cafile=str(certificate))

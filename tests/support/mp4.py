@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.support.kinds import ffmpeg, run
+from tests.support.kinds import run_ffmpeg, run_program
 
 X264 = ("-c:v", "libx264", "-threads", "1", "-preset", "veryfast")
 B_FRAMES = (*X264, "-g", "10", "-bf", "3", "-b_strategy", "0")
@@ -23,35 +23,35 @@ class Packet(NamedTuple):
     flags: str
 
 
-def picture(path: Path, *options: str, size: str = "320x180", seconds: float = 2, rate: int = 10) -> Path:
+def create_video(path: Path, *options: str, size: str = "320x180", seconds: float = 2, rate: int = 10) -> Path:
     """Make a file of moving pictures."""
-    ffmpeg("-f", "lavfi", "-i", f"testsrc2=s={size}:r={rate}:d={seconds}", *options, path)
+    run_ffmpeg("-f", "lavfi", "-i", f"testsrc2=s={size}:r={rate}:d={seconds}", *options, path)
     return path
 
 
-def sound(path: Path, *options: str, seconds: float = 2, rate: int = 8000, channels: int = 2) -> Path:
+def create_audio(path: Path, *options: str, seconds: float = 2, rate: int = 8000, channels: int = 2) -> Path:
     """Make a file of sound."""
     source = f"sine=r={rate}:d={seconds},aformat=channel_layouts={'stereo' if channels == 2 else 'mono'}"
-    ffmpeg("-f", "lavfi", "-i", source, *options, path)
+    run_ffmpeg("-f", "lavfi", "-i", source, *options, path)
     return path
 
 
-def packets(path: Path, stream: str = "v:0") -> list[Packet]:
+def read_packets(path: Path, stream: str = "v:0") -> list[Packet]:
     """Return the packets of a stream in the order in which they are decoded."""
     entries = "packet=pts,dts,duration,size,pos,flags"
-    text = run("ffprobe", "-v", "error", "-select_streams", stream, "-show_entries", entries, "-of", "compact=p=0", path)
+    text = run_program("ffprobe", "-v", "error", "-select_streams", stream, "-show_entries", entries, "-of", "compact=p=0", path)
     found = [dict(part.split("=", 1) for part in line.split("|") if "=" in part) for line in text.splitlines() if line]
     return [Packet(*(int(one[name]) for name in Packet._fields[:5]), one["flags"][:2]) for one in found]
 
 
-def stream(path: Path, names: Sequence[str], kind: str = "v:0") -> dict[str, str]:
+def stream_fields(path: Path, names: Sequence[str], kind: str = "v:0") -> dict[str, str]:
     """Return fields of a stream."""
-    text = run("ffprobe", "-v", "error", "-select_streams", kind, "-show_entries", f"stream={','.join(names)}", "-of",
+    text = run_program("ffprobe", "-v", "error", "-select_streams", kind, "-show_entries", f"stream={','.join(names)}", "-of",
                "default=nw=1", path)  # fmt: skip
     return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
 
 
-def pictures(path: Path) -> list[str]:
+def frame_checksums(path: Path) -> list[str]:
     """Return a checksum of each decoded frame in the order shown."""
-    text = run("ffmpeg", "-v", "error", "-i", path, "-map", "0:v:0", "-fps_mode", "passthrough", "-f", "framemd5", "-")
+    text = run_program("ffmpeg", "-v", "error", "-i", path, "-map", "0:v:0", "-fps_mode", "passthrough", "-f", "framemd5", "-")
     return [line.rsplit(",", 1)[1].strip() for line in text.splitlines() if not line.startswith("#")]

@@ -14,103 +14,103 @@ from pathlib import Path
 
 import pytest
 
-PREFIX = "muxer-test-"
+NAMESPACE_PREFIX = "muxer-test-"
 # Addresses that are set aside for tests of networks (RFC 2544).
 ADDRESSES = ("198.18.0.1", "198.18.0.2")
-NAMED = Path("/run/netns")
-SECONDS = 20
-_DEVICE = "cable"
+NETNS_FOLDER = Path("/run/netns")
+TIMEOUT_SECONDS = 20
+_DEVICE_NAME = "cable"
 _CLONE_NEWNET = 0x40000000
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True)
-class Host:
+class NetworkHost:
     """A network namespace: ``[*host.inside, "curl", …]`` runs a command there, in the same process."""
 
     name: str
     address: str
 
     @property
-    def inside(self) -> tuple[str, ...]:
+    def command_prefix(self) -> tuple[str, ...]:
         """What stands before a command that is to run there."""
         return ("ip", "netns", "exec", self.name)
 
     @contextmanager
-    def entered(self) -> Iterator[None]:
+    def enter_namespace(self) -> Iterator[None]:
         """Within this block, sockets that this thread makes are on this host, and so are threads that it starts."""
-        with Path("/proc/thread-self/ns/net").open() as home, (NAMED / self.name).open() as there:
-            _move(there.fileno())
+        with Path("/proc/thread-self/ns/net").open() as home, (NETNS_FOLDER / self.name).open() as there:
+            _set_namespace(there.fileno())
             try:
                 yield
             finally:
-                _move(home.fileno())
+                _set_namespace(home.fileno())
 
-    def unplug(self) -> None:
+    def disconnect_cable(self) -> None:
         """Pull the cable: neither host hears anything of the other."""
-        _ip("-n", self.name, "link", "set", _DEVICE, "down")
+        _run_ip("-n", self.name, "link", "set", _DEVICE_NAME, "down")
 
-    def plug(self) -> None:
+    def connect_cable(self) -> None:
         """Put the cable back."""
-        _ip("-n", self.name, "link", "set", _DEVICE, "up")
+        _run_ip("-n", self.name, "link", "set", _DEVICE_NAME, "up")
 
 
 @contextmanager
-def two_hosts() -> Iterator[tuple[Host, Host]]:
+def two_hosts() -> Iterator[tuple[NetworkHost, NetworkHost]]:
     """Yield two hosts that reach each other and nothing else; skip the test where they cannot be made."""
-    _remove_left_overs()
-    hosts = tuple(Host(f"{PREFIX}{os.getpid()}-{number}", address) for number, address in enumerate(ADDRESSES))
+    _remove_leftovers()
+    hosts = tuple(NetworkHost(f"{NAMESPACE_PREFIX}{os.getpid()}-{number}", address) for number, address in enumerate(ADDRESSES))
     try:
-        _make(*hosts)
+        _create_hosts(*hosts)
         yield hosts[0], hosts[1]
     finally:
         for host in hosts:
-            _remove(host.name)
+            _remove_namespace(host.name)
 
 
-def _move(namespace: int) -> None:
+def _set_namespace(namespace: int) -> None:
     if _LIBC.setns(namespace, _CLONE_NEWNET):
         raise OSError(ctypes.get_errno(), "setns")
 
 
-def _make(one: Host, other: Host) -> None:
+def _create_hosts(one: NetworkHost, other: NetworkHost) -> None:
     if os.getuid() != 0 or shutil.which("ip") is None:
         pytest.skip("network namespaces need root and the command ip (of iproute2)")
     try:
         for host in (one, other):
-            _ip("netns", "add", host.name)
-        there = ("netns", one.name, "type", "veth", "peer", "name", _DEVICE, "netns", other.name)
-        _ip("link", "add", _DEVICE, *there)
+            _run_ip("netns", "add", host.name)
+        there = ("netns", one.name, "type", "veth", "peer", "name", _DEVICE_NAME, "netns", other.name)
+        _run_ip("link", "add", _DEVICE_NAME, *there)
     except subprocess.CalledProcessError as error:
         pytest.skip(f"this machine allows no network namespaces: {error.stderr.strip()}")
     for host in (one, other):
-        _ip("-n", host.name, "address", "add", f"{host.address}/30", "dev", _DEVICE)
-        _ip("-n", host.name, "link", "set", "lo", "up")
-        host.plug()
+        _run_ip("-n", host.name, "address", "add", f"{host.address}/30", "dev", _DEVICE_NAME)
+        _run_ip("-n", host.name, "link", "set", "lo", "up")
+        host.connect_cable()
 
 
-def _remove(name: str) -> None:
+def _remove_namespace(name: str) -> None:
     """Remove a namespace, if there is one, with what still runs in it."""
-    if name not in _names():
+    if name not in _namespace_names():
         return
-    for pid in _ip("netns", "pids", name).split():
+    for pid in _run_ip("netns", "pids", name).split():
         with suppress(ProcessLookupError):
             os.kill(int(pid), signal.SIGKILL)
-    _ip("netns", "delete", name)
+    _run_ip("netns", "delete", name)
 
 
-def _remove_left_overs() -> None:
+def _remove_leftovers() -> None:
     """Remove the namespaces of processes that were killed before they could do it."""
-    for name in _names():
-        pid = name.removeprefix(PREFIX).partition("-")[0]
-        if name.startswith(PREFIX) and not Path(f"/proc/{pid}").exists():
-            _remove(name)
+    for name in _namespace_names():
+        pid = name.removeprefix(NAMESPACE_PREFIX).partition("-")[0]
+        if name.startswith(NAMESPACE_PREFIX) and not Path(f"/proc/{pid}").exists():
+            _remove_namespace(name)
 
 
-def _names() -> list[str]:
-    return [path.name for path in NAMED.iterdir()] if NAMED.is_dir() else []
+def _namespace_names() -> list[str]:
+    return [path.name for path in NETNS_FOLDER.iterdir()] if NETNS_FOLDER.is_dir() else []
 
 
-def _ip(*arguments: str) -> str:
-    done = subprocess.run(["ip", *arguments], capture_output=True, text=True, timeout=SECONDS, check=True)
+def _run_ip(*arguments: str) -> str:
+    done = subprocess.run(["ip", *arguments], capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=True)
     return done.stdout

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from muxer.lab.dav import ExternalDav
 
-from tests.support.tls import pem, self_signed
-from tests.support.web_server import PASSWORD, USER, free_port, running, server_folder
+from tests.support.tls import pem_bundle, self_signed
+from tests.support.web_server import PASSWORD, USER, free_port, run_server, server_folder
 
 MODULE = Path("/usr/lib/nginx/modules/ngx_http_dav_ext_module.so")
 CONFIG = """\
@@ -68,30 +68,30 @@ ANY_LENGTH = "client_max_body_size 0;"
 
 
 @contextmanager
-def nginx(more: str = ANY_LENGTH) -> Iterator[ExternalDav]:
+def run_nginx(more: str = ANY_LENGTH) -> Iterator[ExternalDav]:
     """Yield a running server as the lab wants it described; `more` is text for its block `server`."""
     with server_folder("nginx") as root:
         port = free_port()
         account = "user www-data;" if os.getuid() == 0 else ""
         text = CONFIG.format(root=root, port=port, module=MODULE, account=account, more=more)
-        with _started(root, text, port):
+        with _run_configured(root, text, port):
             yield ExternalDav(f"http://127.0.0.1:{port}", root / "data", USER, PASSWORD)
 
 
 @contextmanager
-def tls_proxy(behind: ExternalDav) -> Iterator[ExternalDav]:
+def run_tls_proxy(behind: ExternalDav) -> Iterator[ExternalDav]:
     """Yield the server `behind` through a proxy that ends TLS and hands requests on by http, as they are."""
     with server_folder("nginx-proxy") as root:
         port, identity = free_port(), self_signed("proxy", "127.0.0.1")
-        (root / "server.pem").write_bytes(identity.key_pem + pem(identity))
+        (root / "server.pem").write_bytes(identity.key_pem + pem_bundle(identity))
         account = "user www-data;" if os.getuid() == 0 else ""
-        with _started(root, TLS_PROXY.format(root=root, port=port, account=account, target=behind.url), port):
+        with _run_configured(root, TLS_PROXY.format(root=root, port=port, account=account, target=behind.url), port):
             yield replace(behind, url=f"https://127.0.0.1:{port}")
 
 
 @contextmanager
-def _started(root: Path, text: str, port: int) -> Iterator[None]:
+def _run_configured(root: Path, text: str, port: int) -> Iterator[None]:
     (root / "nginx.conf").write_text(text)
     command = ["nginx", "-p", root, "-e", root / "error.log", "-c", root / "nginx.conf", "-g", "daemon off;"]
-    with running(command, port):
+    with run_server(command, port):
         yield

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 
-def make(folder: Path, program: str = "openssl", libraries: str = ".") -> Path:
+def build_openssl(folder: Path, program: str = "openssl", libraries: str = ".") -> Path:
     """Copy the system's openssl and its two libraries below ``folder``, under names that no system has; return its path.
 
     Names of equal length are put in place of those in the files, so that the loader cannot take the system's libraries.

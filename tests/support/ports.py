@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def held_port(host: str = "127.0.0.1") -> Iterator[int]:
+def reserved_port(host: str = "127.0.0.1") -> Iterator[int]:
     """Yield a free port that nobody else is given: it is bound, and may be listened at by whoever sets SO_REUSEADDR."""
     with socket.socket() as held:
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -18,15 +18,15 @@ from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import quote
 
-from tests.support.ports import held_port
-from tests.support.tls import HOST, Identity, pem
+from tests.support.ports import reserved_port
+from tests.support.tls import HOST, Identity, pem_bundle
 
 PROGRAM = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # the one on PATH wants to be run by root or by rabbitmq
 USER, PASSWORD = "muxer", "geheim @:/%1"
-SECONDS = 60
-READY = b"Server startup complete"
+TIMEOUT_SECONDS = 60
+STARTED_LINE = b"Server startup complete"
 NOT_CONNECTED = "failed to connect to node"
-MEMORY = 1 << 30
+MEMORY_BYTES = 1 << 30
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)  # loaded once, here: a child between fork and exec must not load libraries
 
@@ -48,7 +48,7 @@ class RabbitNode:
         self.folder, self.host, self.log = folder, host, folder / "rabbitmq.log"
         self.certificate, self._before = certificate, before
         self._held = ExitStack()
-        self.port, self.secure_port, self._distribution = (self._held.enter_context(held_port()) for _ in range(3))
+        self.port, self.secure_port, self._distribution = (self._held.enter_context(reserved_port()) for _ in range(3))
         self._name = f"muxer-{self._distribution}@localhost"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -61,12 +61,12 @@ class RabbitNode:
         self._held.close()
 
     @property
-    def pid(self) -> int:
+    def process_id(self) -> int:
         """Its process; the others of the node descend from it. It must run."""
         assert self._process is not None
         return self._process.pid
 
-    def url(self, vhost: str = "/", user: str = USER, password: str = PASSWORD, secure: bool = False) -> str:
+    def node_url(self, vhost: str = "/", user: str = USER, password: str = PASSWORD, secure: bool = False) -> str:
         """Return the address of a virtual host, with an account; that of amqps if it is to be ``secure``."""
         scheme, port = ("amqps", self.secure_port) if secure else ("amqp", self.port)
         return f"{scheme}://{quote(user, '')}:{quote(password, '')}@{self.host}:{port}/{quote(vhost, '')}"
@@ -76,13 +76,13 @@ class RabbitNode:
         if self._process is not None:
             return
         assert PROGRAM.exists(), "RabbitMQ is missing: ./install.sh --test installs it"
-        self._configure()
+        self._write_config()
         with self.log.open("ab") as log:
             said = log.tell()
             self._process = subprocess.Popen(
                 [*self._before, str(PROGRAM)],
                 cwd=self.folder,
-                env=self._environment(),
+                env=self._build_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -92,39 +92,39 @@ class RabbitNode:
         try:
             self._wait_until_it_serves(self._process, said)
             # It would look for an epmd every minute.
-            self.evaluate("ok = supervisor:terminate_child(rabbit_sup, rabbit_epmd_monitor_sup)")
+            self.evaluate_erlang("ok = supervisor:terminate_child(rabbit_sup, rabbit_epmd_monitor_sup)")
         except BaseException:
             self.kill()
             raise
 
     def stop(self) -> None:
         """End it as an administrator does; it tells its clients."""
-        self._end(signal.SIGTERM)
+        self._end_process(signal.SIGTERM)
 
     def kill(self) -> None:
         """End it with SIGKILL, as when the power fails."""
-        self._end(signal.SIGKILL)
+        self._end_process(signal.SIGKILL)
 
     def restart(self) -> None:
         """Stop it and start it again, with what it kept."""
         self.stop()
         self.start()
 
-    def add(self, vhost: str, user: str, password: str) -> None:
+    def add_vhost(self, vhost: str, user: str, password: str) -> None:
         """Make a virtual host, and an account that may do everything there and nothing elsewhere."""
-        v, u, everything = _text(vhost), _text(user), ", ".join(['<<".*">>'] * 3)
-        self.evaluate(f'ok = rabbit_vhost:add({v}, <<"tests">>)')
-        self.evaluate(f'ok = rabbit_auth_backend_internal:add_user({u}, {_text(password)}, <<"tests">>)')
-        self.evaluate(f'ok = rabbit_auth_backend_internal:set_permissions({u}, {v}, {everything}, <<"tests">>)')
-        self.settle()
+        v, u, everything = _erlang_binary(vhost), _erlang_binary(user), ", ".join(['<<".*">>'] * 3)
+        self.evaluate_erlang(f'ok = rabbit_vhost:add({v}, <<"tests">>)')
+        self.evaluate_erlang(f'ok = rabbit_auth_backend_internal:add_user({u}, {_erlang_binary(password)}, <<"tests">>)')
+        self.evaluate_erlang(f'ok = rabbit_auth_backend_internal:set_permissions({u}, {v}, {everything}, <<"tests">>)')
+        self.flush_to_disk()
 
-    def settle(self) -> None:
+    def flush_to_disk(self) -> None:
         """Write to the disk what was declared: a queue of the last two seconds does not outlast a kill, nor what is in it.
 
         The messages of a quorum queue are on the disk when they are confirmed, but that there is such a queue is written
         later, by Mnesia and by Ra.
         """
-        self.evaluate("ok = mnesia:sync_log(), [ok = dets:sync(Table) || Table <- dets:all()]")
+        self.evaluate_erlang("ok = mnesia:sync_log(), [ok = dets:sync(Table) || Table <- dets:all()]")
 
     def acknowledge_within(self, seconds: float, tick: float) -> None:
         """Close channels that open from now on when they hold a message longer; it looks every ``tick`` seconds.
@@ -132,82 +132,82 @@ class RabbitNode:
         A RabbitMQ gives them 30 minutes, and looks every minute; so does this one when it starts again.
         """
         for name, value in (("consumer_timeout", seconds), ("channel_tick_interval", tick)):
-            self.evaluate(f"ok = application:set_env(rabbit, {name}, {round(value * 1000)})")
+            self.evaluate_erlang(f"ok = application:set_env(rabbit, {name}, {round(value * 1000)})")
 
-    def remove(self, vhost: str, user: str) -> None:
+    def remove_vhost(self, vhost: str, user: str) -> None:
         """Delete a virtual host with all that is in it, and an account; those who are connected are cut off."""
-        self.evaluate(f'rabbit_vhost:delete({_text(vhost)}, <<"tests">>)')
-        self.evaluate(f'rabbit_auth_backend_internal:delete_user({_text(user)}, <<"tests">>)')
+        self.evaluate_erlang(f'rabbit_vhost:delete({_erlang_binary(vhost)}, <<"tests">>)')
+        self.evaluate_erlang(f'rabbit_auth_backend_internal:delete_user({_erlang_binary(user)}, <<"tests">>)')
 
-    def evaluate(self, expression: str) -> str:
+    def evaluate_erlang(self, expression: str) -> str:
         """Given an expression of Erlang, let the node evaluate it; return its value, as Erlang writes it."""
         command = [*self._before, str(_erl_call()), "-r", "-address", f"localhost:{self._distribution}", "-e"]
-        deadline = time.monotonic() + SECONDS
+        deadline = time.monotonic() + TIMEOUT_SECONDS
         # The name that erl_call gives itself may still be taken; nothing was evaluated then.
-        while NOT_CONNECTED in (done := self._call(command, expression)).stderr and time.monotonic() < deadline:
+        while NOT_CONNECTED in (done := self._run_erl_call(command, expression)).stderr and time.monotonic() < deadline:
             time.sleep(0.1)
         assert done.returncode == 0 and done.stdout.startswith("{ok, "), f"{expression}: {done.stdout} {done.stderr}"
         return done.stdout[len("{ok, ") : -1]
 
-    def _call(self, command: Sequence[str], expression: str) -> subprocess.CompletedProcess[str]:
+    def _run_erl_call(self, command: Sequence[str], expression: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             command,
             input=f"{expression}.\n",
-            env=self._environment(),
+            env=self._build_environment(),
             capture_output=True,
             text=True,
-            timeout=SECONDS,
+            timeout=TIMEOUT_SECONDS,
             check=False,
         )
 
     def _wait_until_it_serves(self, process: subprocess.Popen[bytes], said: int) -> None:
-        deadline = time.monotonic() + SECONDS
-        while READY not in (text := self.log.read_bytes()[said:]):
+        deadline = time.monotonic() + TIMEOUT_SECONDS
+        while STARTED_LINE not in (text := self.log.read_bytes()[said:]):
             if process.poll() is not None or time.monotonic() > deadline:
                 raise AssertionError(f"RabbitMQ does not start:\n{text.decode(errors='replace')[-6000:]}")
             time.sleep(0.05)
 
-    def _end(self, number: signal.Signals) -> None:
+    def _end_process(self, number: signal.Signals) -> None:
         if self._process is None:
             return
         self._process.send_signal(number)
         try:
-            self._process.wait(SECONDS)
+            self._process.wait(TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait(SECONDS)
+            self._process.wait(TIMEOUT_SECONDS)
             raise
         finally:
             self._process = None
 
-    def _configure(self) -> None:
+    def _write_config(self) -> None:
         """Write its configuration, in the form that takes the least time to read."""
         self.folder.mkdir(parents=True, exist_ok=True)
         settings = {
             "tcp_listeners": f"[{{{json.dumps(self.host)}, {self.port}}}]",
-            "default_user": _text(USER),
-            "default_pass": _text(PASSWORD),
+            "default_user": _erlang_binary(USER),
+            "default_pass": _erlang_binary(PASSWORD),
             "loopback_users": "[]",
             "disk_free_limit": "1000000",
-            "vm_memory_high_watermark": f"{{absolute, {MEMORY}}}",
-            **self._secure(),
+            "vm_memory_high_watermark": f"{{absolute, {MEMORY_BYTES}}}",
+            **self._tls_settings(),
         }
         terms = ", ".join(f"{{{name}, {value}}}" for name, value in settings.items())
         (self.folder / "node.config").write_text(f"[{{rabbit, [{terms}]}}].\n")
         (self.folder / "plugins").write_text("[].\n")
 
-    def _secure(self) -> dict[str, str]:
+    def _tls_settings(self) -> dict[str, str]:
         if self.certificate is None:
             return {}
         key, chain = self.folder / "key.pem", self.folder / "certificate.pem"
         key.write_bytes(self.certificate.key_pem)
-        chain.write_bytes(pem(self.certificate))
+        chain.write_bytes(pem_bundle(self.certificate))
         return {
             "ssl_listeners": f"[{{{json.dumps(self.host)}, {self.secure_port}}}]",
             "ssl_options": f"[{{certfile, {json.dumps(str(chain))}}}, {{keyfile, {json.dumps(str(key))}}}]",
         }
 
-    def _environment(self) -> dict[str, str]:
+    def _build_environment(self) -> dict[str, str]:
         distribution = "-kernel inet_dist_use_interface {127,0,0,1}"
         return {
             "PATH": os.environ["PATH"],
@@ -232,7 +232,7 @@ class RabbitNode:
         }
 
 
-def _text(text: str) -> str:
+def _erlang_binary(text: str) -> str:
     return f"<<{json.dumps(text)}>>"
 
 
@@ -246,9 +246,9 @@ def _erl_call() -> Path:
 def _dies_with(parent: int) -> Callable[[], None]:
     """Return what a child does before it starts its program: ask the kernel to kill it when its parent dies."""
 
-    def prepare() -> None:
+    def set_death_signal() -> None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
             os._exit(1)
 
-    return prepare
+    return set_death_signal

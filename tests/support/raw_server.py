@@ -7,7 +7,7 @@ import threading
 from contextlib import suppress
 from types import TracebackType
 
-SECONDS = 5.0
+TIMEOUT_SECONDS = 5.0
 
 
 class RawServer:
@@ -17,7 +17,7 @@ class RawServer:
         self.answer = b""
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread = threading.Thread(target=self._serve_clients, daemon=True)
 
     def __enter__(self) -> RawServer:
         self._thread.start()
@@ -27,16 +27,16 @@ class RawServer:
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
-        self._thread.join(SECONDS)
+        self._thread.join(TIMEOUT_SECONDS)
 
-    def _run(self) -> None:
+    def _serve_clients(self) -> None:
         while True:
             try:
                 client, _ = self._socket.accept()
             except OSError:
                 return
             with client, suppress(OSError):
-                client.settimeout(SECONDS)
+                client.settimeout(TIMEOUT_SECONDS)
                 head = b""
                 while b"\r\n\r\n" not in head and (said := client.recv(65536)):
                     head += said

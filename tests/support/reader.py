@@ -5,7 +5,7 @@ from __future__ import annotations
 from html.parser import HTMLParser
 
 
-class Reader(HTMLParser):
+class PageReader(HTMLParser):
     """Collects the elements, their attributes and the texts of a page."""
 
     def __init__(self, html: str) -> None:
@@ -22,5 +22,5 @@ class Reader(HTMLParser):
             self.texts.append(data)
 
     @property
-    def text(self) -> str:
+    def page_text(self) -> str:
         return " ".join(" ".join(self.texts).split())

@@ -9,8 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
 HOST = "127.0.0.1"
-READING = ("GET", "HEAD", "OPTIONS", "PROPFIND")
-OURS = re.compile(r"_[0-9a-f]{20}_muxed\.mp4(\.bin)?$")
+READ_METHODS = ("GET", "HEAD", "OPTIONS", "PROPFIND")
+MUXED_NAME = re.compile(r"_[0-9a-f]{20}_muxed\.mp4(\.bin)?$")
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "expect", "te", "upgrade"}
 
 
@@ -41,9 +41,9 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     server: ReadOnlySources
 
-    def _serve(self) -> None:
+    def _forward_request(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        if self.command not in READING and self._refuses():
+        if self.command not in READ_METHODS and self._is_refused():
             self.send_response(403)
             self.send_header("Content-Length", "0")
             self.end_headers()
@@ -51,21 +51,21 @@ class _Handler(BaseHTTPRequestHandler):
         connection = HTTPConnection(self.server.target, timeout=30)
         headers = {name: value for name, value in self.headers.items() if name.lower() not in _HOP_BY_HOP}
         connection.request(self.command, self.path, body or None, headers)
-        self._answer(connection)
+        self._send_response(connection)
 
-    do_GET = do_HEAD = do_OPTIONS = do_PROPFIND = do_PUT = do_POST = do_DELETE = do_MOVE = do_COPY = _serve
-    do_PROPPATCH = do_LOCK = do_UNLOCK = do_MKCOL = do_PATCH = _serve
+    do_GET = do_HEAD = do_OPTIONS = do_PROPFIND = do_PUT = do_POST = do_DELETE = do_MOVE = do_COPY = _forward_request
+    do_PROPPATCH = do_LOCK = do_UNLOCK = do_MKCOL = do_PATCH = _forward_request
 
-    def _refuses(self) -> bool:
+    def _is_refused(self) -> bool:
         """Note a request that is no reading, and say whether it means anything but a muxed file of ours."""
         paths = [self.path, *([self.headers["Destination"]] if "Destination" in self.headers else [])]
         self.server.writes.append((self.command, self.path))
-        if all(OURS.search(unquote(urlsplit(path).path)) for path in paths):
+        if all(MUXED_NAME.search(unquote(urlsplit(path).path)) for path in paths):
             return False
         self.server.refused.append((self.command, self.path))
         return True
 
-    def _answer(self, connection: HTTPConnection) -> None:
+    def _send_response(self, connection: HTTPConnection) -> None:
         response = connection.getresponse()
         body = response.read()
         self.send_response(response.status)

@@ -14,42 +14,42 @@ from dataclasses import dataclass
 from operator import sub
 from pathlib import Path
 
-SMALL = (160, 90)
+COMPARED_SIZE = (160, 90)
 BLOCK, NEAR_BLACK = 5, 24
 # The mean difference of a block: encoding changes it by less, the counters of the generated screens by far more.
 # A frame that is scaled in steps of two pixels may be moved by one of them.
 MAX_DIFFERENCE = 48.0
 # A time base of a millisecond, and the rounding of a rate, move a frame by as much.
-NEAR = 0.003
+TIME_TOLERANCE_SECONDS = 0.003
 # Decoders that do not know when a frame is shown return it later, by less than this.
-MAX_DELAY = 0.25
+MAX_DELAY_SECONDS = 0.25
 
 
 @dataclass(frozen=True)
-class Film:
+class ReferenceFilm:
     """The frames of a file: when each is first shown, in seconds from ``begin`` on, and what it looks like."""
 
     times: tuple[float, ...]
-    looks: tuple[bytes, ...]
+    frames: tuple[bytes, ...]
 
-    def at(self, moment: float) -> bytes | None:
+    def frame_at(self, moment: float) -> bytes | None:
         """Return the frame in effect at a moment, None before the first one."""
         place = bisect_right(self.times, moment + 1e-6)
-        return self.looks[place - 1] if place else None
+        return self.frames[place - 1] if place else None
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownSource:
     """A source on the axis of the call: it is shown from ``begin`` to ``end``; its frames are shown ``moved`` seconds later
     than their own times say."""
 
-    film: Film
+    film: ReferenceFilm
     moved: float
     begin: float
     end: float
 
 
-def film(path: Path, canvas: tuple[int, int] | None = None, *options: str, program: str = "ffmpeg") -> Film:
+def decode_film(path: Path, canvas: tuple[int, int] | None = None, *options: str, program: str = "ffmpeg") -> ReferenceFilm:
     """Decode a file as a player does: turned, with its own times. ``canvas`` is the size of the result into which the frames
     are fitted, None when they have it."""
     fit = "" if canvas is None else (
@@ -58,7 +58,7 @@ def film(path: Path, canvas: tuple[int, int] | None = None, *options: str, progr
         "format=yuv420p,"
         f"pad={canvas[0]}:{canvas[1]}:(ow-iw)/2:(oh-ih)/2,"
     )
-    width, height = SMALL
+    width, height = COMPARED_SIZE
     aspect = "scale=iw*sar:ih,setsar=1," if canvas else ""
     filters = f"{aspect}{fit}scale={width}:{height}:flags=area,format=yuv420p,showinfo"
     # What is made of damage must not depend on how busy the machine is: one thread decodes.
@@ -72,10 +72,10 @@ def film(path: Path, canvas: tuple[int, int] | None = None, *options: str, progr
     length = width * height * 3 // 2
     looks = [done.stdout[at : at + length] for at in range(0, len(done.stdout), length)]
     assert len(times) == len(looks), done.stderr[-500:]
-    return Film(tuple(times), tuple(looks))
+    return ReferenceFilm(tuple(times), tuple(looks))
 
 
-def canvas_of(path: Path) -> tuple[int, int]:
+def canvas_size(path: Path) -> tuple[int, int]:
     """Return the size of a result as a player shows it."""
     command = ["ffmpeg", "-nostdin", "-i", path, "-frames:v", "1", "-vf", "showinfo", "-f", "null", "-"]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stderr
@@ -84,7 +84,7 @@ def canvas_of(path: Path) -> tuple[int, int]:
     return int(size[1]), int(size[2])
 
 
-def clock_of(path: Path, film: Film) -> tuple[float, float, float]:
+def packet_clock(path: Path, film: ReferenceFilm) -> tuple[float, float, float]:
     """Return when the first packet of a file that is not hidden is shown, decodable or not, the first keyframe, and the last
     packet, on the clock of the file."""
     entries = ("-select_streams", "V:0", "-show_entries", "packet=pts_time,dts_time,flags", "-of", "csv=p=0")
@@ -96,13 +96,13 @@ def clock_of(path: Path, film: Film) -> tuple[float, float, float]:
         return min(map(float, shown)), float(shown[key]), max(map(float, shown))
     # What precedes the first frame is the delay of the decoder, unless it is much: then packets are not decodable.
     times = [float(one) for one in decoded if one != "N/A"]
-    begin = film.times[0] if not times or film.times[0] - min(times) < MAX_DELAY else min(times)
+    begin = film.times[0] if not times or film.times[0] - min(times) < MAX_DELAY_SECONDS else min(times)
     return begin, begin, film.times[-1]
 
 
-def difference(one: bytes, other: bytes) -> float:
+def luma_difference(one: bytes, other: bytes) -> float:
     """Return how much the luma of two small pictures differs, in the block where it does so most."""
-    width, height = SMALL
+    width, height = COMPARED_SIZE
     worst = 0.0
     for top in range(0, height, BLOCK):
         spans = [slice(row * width, (row + 1) * width) for row in range(top, top + BLOCK)]
@@ -112,21 +112,21 @@ def difference(one: bytes, other: bytes) -> float:
 
 
 def is_black(picture: bytes) -> bool:
-    return max(picture[: SMALL[0] * SMALL[1]]) <= NEAR_BLACK
+    return max(picture[: COMPARED_SIZE[0] * COMPARED_SIZE[1]]) <= NEAR_BLACK
 
 
-def held(film: Film, at: float, seconds: float, *, including: bool = False) -> Film:
+def hold_frame(film: ReferenceFilm, at: float, seconds: float, *, including: bool = False) -> ReferenceFilm:
     """Return a film that is held for some seconds before the frame at a moment, or after it when that is ``including``."""
     times = [time + seconds * (time > at + 1e-6 or (not including and time > at - 1e-6)) for time in film.times]
-    return Film(tuple(times), film.looks)
+    return ReferenceFilm(tuple(times), film.frames)
 
 
-def problems(
-    result: Film,
-    sources: Sequence[Shown],
+def film_problems(
+    result: ReferenceFilm,
+    sources: Sequence[ShownSource],
     length: float,
     *,
-    near: float = NEAR,
+    near: float = TIME_TOLERANCE_SECONDS,
     step: float = 0.05,
     shortest_gap: float = 0.0,
     unjudged: Sequence[tuple[float, float]] = (),
@@ -145,30 +145,30 @@ def problems(
         nearest = min(abs(moment - one) for one in ordered[max(0, place - 1) : place + 1])
         if nearest <= near or any(begin <= moment < end for begin, end in unjudged):
             continue
-        found += _problem(result, sources, moment)
+        found += _problems_at(result, sources, moment)
     return found
 
 
-def _short_gaps(sources: Sequence[Shown], length: float, shortest: float) -> list[tuple[float, float]]:
+def _short_gaps(sources: Sequence[ShownSource], length: float, shortest: float) -> list[tuple[float, float]]:
     """Return where no source shows anything for less than ``shortest`` seconds."""
     gaps, position = [], 0.0
-    for begin, end in sorted((one.begin, one.end) for one in (*sources, Shown(Film((), ()), 0, length, length))):
+    for begin, end in sorted((one.begin, one.end) for one in (*sources, ShownSource(ReferenceFilm((), ()), 0, length, length))):
         if 0 < begin - position < shortest:
             gaps.append((position, begin))
         position = max(position, end)
     return gaps
 
 
-def _problem(result: Film, sources: Sequence[Shown], moment: float) -> list[str]:
-    seen = result.at(moment)
+def _problems_at(result: ReferenceFilm, sources: Sequence[ShownSource], moment: float) -> list[str]:
+    seen = result.frame_at(moment)
     if seen is None:
         return [f"{moment:.3f} s: nothing is shown"]
-    covering = [one for one in sources if one.begin <= moment < one.end and one.film.at(moment - one.moved)]
+    covering = [one for one in sources if one.begin <= moment < one.end and one.film.frame_at(moment - one.moved)]
     wanted = None
     if covering:
         latest = max(covering, key=lambda one: one.moved + one.film.times[0])
-        wanted = latest.film.at(moment - latest.moved)
+        wanted = latest.film.frame_at(moment - latest.moved)
     if wanted is None:
         return [] if is_black(seen) else [f"{moment:.3f} s: not black"]
-    apart = difference(seen, wanted)
+    apart = luma_difference(seen, wanted)
     return [] if apart <= MAX_DIFFERENCE else [f"{moment:.3f} s: another frame ({apart:.0f})"]

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from muxer.lab.lab import Lab
 from tests.support.daemon import log_lines
-from tests.support.stand_in import stand_in
+from tests.support.stand_in import write_wrapper
 
 
-def configured(lab: Lab, **overrides: str) -> tuple[Path, Path]:
+def write_config(lab: Lab, **overrides: str) -> tuple[Path, Path]:
     """Write a configuration for a lab, with polls close to each other; return its path and that of the log."""
     config = lab.folder / "muxer.cfg"
     settings = {"logfile.format": "json", "processing.min_poll_interval": "0.01"}
@@ -17,25 +17,25 @@ def configured(lab: Lab, **overrides: str) -> tuple[Path, Path]:
     return config, lab.folder / "log" / "recording-muxer-single.log"
 
 
-def muxed(lab: Lab, recording_id: str) -> list[dict]:
-    media = (lab.store.screen(recording_id) or {"mediaFiles": []})["mediaFiles"]
+def muxed_entries(lab: Lab, recording_id: str) -> list[dict]:
+    media = (lab.store.get_screen(recording_id) or {"mediaFiles": []})["mediaFiles"]
     return [one for one in media if "muxed_mediaIds" in one["parameters"]]
 
 
-def labelled(lab: Lab) -> set[str]:
+def labelled_ids(lab: Lab) -> set[str]:
     return {one for one, _ in lab.store.label_posts}
 
 
-def messages(log: Path) -> list[str]:
+def log_messages(log: Path) -> list[str]:
     return [line["message"] for line in log_lines(log)]
 
 
-def slow_program(folder: Path, name: str) -> Path:
+def write_slow_program(folder: Path, name: str) -> Path:
     """Write a program that does what ``name`` does, but hangs before it muxes or encrypts."""
     path = folder / f"slow-{name}"
-    return stand_in(path, name, "*excerpts*|*-encrypt*", f'touch "{hanging(path)}"; sleep 600')
+    return write_wrapper(path, name, "*excerpts*|*-encrypt*", f'touch "{hanging_mark(path)}"; sleep 600')
 
 
-def hanging(program: Path) -> Path:
+def hanging_mark(program: Path) -> Path:
     """Return the file that is there as soon as a slow program hangs."""
     return program.with_name(f"{program.name}-hangs")

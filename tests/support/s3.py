@@ -10,22 +10,22 @@ from typing import Any
 
 import boto3
 
-from muxer.config.schema import S3
-from muxer.outages import Outages
-from muxer.storage.base import Place, place_of
+from muxer.config.schema import S3Options
+from muxer.outages import CircuitBreaker
+from muxer.storage.base import MediaLocation, parse_descriptor
 from muxer.storage.s3 import S3Storage
 
 UNSET = {"region": "", "addressing_style": None, "trusted_ca": None}
 BUCKET, KEY, SECRET = "recordings", "AKIATESTKEY", "topsecret/key+%"
 MIB = 1024 * 1024
 _NOTES = tempfile.TemporaryDirectory(prefix="muxer-notes-")  # removed when the tests end
-NAMES = [
+OBJECT_NAMES = [
     *("plain.mp4", "with blank.mp4", "hash#mark.mp4", "question?.mp4", "per%20cent.mp4", "100%.mp4", "grüße.mp4"),
     *("a&b=c+d.mp4", "semi;colon.mp4", "back\\slash.mp4", "'quoted'.mp4"),
 ]
 
 
-class Server:
+class S3Server:
     """A store, and a client of the tests' own that tells what it holds."""
 
     def __init__(
@@ -40,50 +40,50 @@ class Server:
         keys = {"aws_access_key_id": key, "aws_secret_access_key": secret, "region_name": region}
         self.client: Any = boto3.client("s3", endpoint_url=url, verify=trusted_ca and str(trusted_ca), **keys)
 
-    def content(self, key: str) -> bytes:
+    def read_object(self, key: str) -> bytes:
         return bytes(self.client.get_object(Bucket=BUCKET, Key=key)["Body"].read())
 
-    def objects(self) -> list[str]:
+    def list_objects(self) -> list[str]:
         """Return the keys of all objects."""
         return [one["Key"] for one in self.client.list_objects_v2(Bucket=BUCKET).get("Contents", [])]
 
-    def parts(self) -> int:
+    def count_open_uploads(self) -> int:
         """Return how many uploads in parts have neither ended nor been given up."""
         return len(self.client.list_multipart_uploads(Bucket=BUCKET).get("Uploads", []))
 
 
-def keep() -> bool:
+def keep_stored() -> bool:
     """What is stored must stay."""
     return False
 
 
-def replace() -> bool:
+def replace_stored() -> bool:
     """What is stored may be replaced."""
     return True
 
 
-def storage(
+def create_storage(
     url: str,
     stop: threading.Event | None = None,
     uploading: Path | None = None,
-    outages: Outages | None = None,
+    outages: CircuitBreaker | None = None,
     **options: Any,
 ) -> S3Storage:
     """Return the storage under test. Without a folder of its own for notes it shares one."""
     given = UNSET | {"endpoint_url": url, "access_key_id": KEY, "secret_access_key": SECRET} | options
-    return S3Storage(S3(**given), uploading or Path(_NOTES.name), stop or threading.Event(), outages)
+    return S3Storage(S3Options(**given), uploading or Path(_NOTES.name), stop or threading.Event(), outages)
 
 
-def place(name: str, bucket: str = BUCKET) -> Place:
-    return place_of({"storage": "awsS3", "path": f"screens/{name}", "data": {"bucket": bucket}})
+def s3_location(name: str, bucket: str = BUCKET) -> MediaLocation:
+    return parse_descriptor({"storage": "awsS3", "path": f"screens/{name}", "data": {"bucket": bucket}})
 
 
-def written(path: Path, content: bytes) -> Path:
+def write_file(path: Path, content: bytes) -> Path:
     path.write_bytes(content)
     return path
 
 
-class StopLater(threading.Event):
+class DelayedStop(threading.Event):
     """A stop event that is set by itself when it has been looked at a number of times."""
 
     def __init__(self, looks: int, at_the_end: Callable[[], object]) -> None:

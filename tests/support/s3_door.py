@@ -13,7 +13,7 @@ from werkzeug.serving import make_server
 
 
 @dataclass(frozen=True)
-class Asked:
+class S3Request:
     """A request: its method, its path with the bucket, its query, its headers by their names in lower case."""
 
     method: str
@@ -28,7 +28,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Refusal:
+class SubstituteResponse:
     """A response in place of that of moto. A response to HEAD has no body, as with every store."""
 
     status: int
@@ -39,34 +39,34 @@ class Refusal:
     text: str = ""
 
     @property
-    def body(self) -> bytes:
+    def response_body(self) -> bytes:
         if not self.code:
             return self.text.encode()
         return f"<Error><Code>{self.code}</Code><Message>{self.message}</Message>{self.more}</Error>".encode()
 
 
-Rule = Callable[[Asked], Refusal | None]
+Rule = Callable[[S3Request], SubstituteResponse | None]
 
 
 @contextmanager
-def door(rule: Rule, asked: list[Asked] | None = None) -> Iterator[str]:
+def serve_front(rule: Rule, asked: list[S3Request] | None = None) -> Iterator[str]:
     """Yield the address of the door. What `rule` returns is the response; moto answers where it returns None. Requests are
     added to `asked`."""
     moto = DomainDispatcherApplication(create_backend_app)
 
-    def application(environ: dict[str, Any], start_response: Any) -> Any:
+    def handle_request(environ: dict[str, Any], start_response: Any) -> Any:
         headers = {name[5:].replace("_", "-").lower(): value for name, value in environ.items() if name.startswith("HTTP_")}
-        one = Asked(environ["REQUEST_METHOD"], environ["PATH_INFO"], environ["QUERY_STRING"], headers)
+        one = S3Request(environ["REQUEST_METHOD"], environ["PATH_INFO"], environ["QUERY_STRING"], headers)
         if asked is not None:
             asked.append(one)
         refusal = rule(one)
         if refusal is None:
             return moto(environ, start_response)
-        body = b"" if one.method == "HEAD" else refusal.body
+        body = b"" if one.method == "HEAD" else refusal.response_body
         start_response(f"{refusal.status} Refused", [("Content-Length", str(len(body))), *refusal.headers.items()])
         return [body]
 
-    made = make_server("127.0.0.1", 0, application, threaded=True)
+    made = make_server("127.0.0.1", 0, handle_request, threaded=True)
     threading.Thread(target=made.serve_forever, daemon=True).start()
     try:
         yield f"http://127.0.0.1:{made.server_port}"

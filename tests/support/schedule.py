@@ -15,13 +15,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @cache
-def shares(module: str) -> bool:
+def shares_resources(module: str) -> bool:
     """Given the path of a module of tests, return whether tests in it share what a fixture has made, or a RabbitMQ."""
     text = (ROOT / module).read_text(encoding="utf-8")
     return 'scope="module"' in text or "from support.rabbitmq import" in text or "from support.queues import" in text
 
 
-class Modules(LoadScopeScheduling):
+class ModuleScheduling(LoadScopeScheduling):
     """Gives a module whose tests share something to one worker; any other test goes where there is room.
 
     The modules come first, those with most tests before all, so that single tests are left to fill the end of the run.
@@ -29,4 +29,4 @@ class Modules(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         module = nodeid.partition("::")[0]
-        return module if shares(module) else nodeid
+        return module if shares_resources(module) else nodeid

@@ -20,21 +20,21 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from tests.builds import fetch
 
-from tests.support.ports import held_port
+from tests.support.ports import reserved_port
 from tests.support.tls import HOST
 
-SECONDS = 60
+TIMEOUT_SECONDS = 60
 ADMIN = "admin"
 IS_WANTED = os.environ.get("MUXER_STORES") == "all"
 LONG_TIER = pytest.mark.skipif(not IS_WANTED, reason="SeaweedFS is tested when MUXER_STORES is all")
 _PORTS = ("s3.port", "master.port", "volume.port", "filer.port")
 
 
-def key_of(name: str) -> str:
+def access_key(name: str) -> str:
     return f"{name.upper()}KEY"
 
 
-def secret_of(name: str) -> str:
+def secret_key(name: str) -> str:
     return f"{name}-secret+/1"
 
 
@@ -57,15 +57,15 @@ class SeaweedFS:
 
     def __enter__(self) -> SeaweedFS:
         (self.folder / "data").mkdir(parents=True)
-        fetch.bring({"weed": fetch.SEAWEEDFS}, fetch.CACHE / "seaweedfs", "version")
+        fetch.install_programs({"weed": fetch.SEAWEEDFS}, fetch.CACHE / "seaweedfs", "version")
         identities = [
-            {"name": name, "credentials": [{"accessKey": key_of(name), "secretKey": secret_of(name)}], "actions": actions}
+            {"name": name, "credentials": [{"accessKey": access_key(name), "secretKey": secret_key(name)}], "actions": actions}
             for name, actions in self._rights.items()
         ]
         (self.folder / "s3.json").write_text(json.dumps({"identities": identities}))
         options = {"s3.config": str(self.folder / "s3.json"), "dir": str(self.folder / "data"), "ip": HOST}
         for name in (*_PORTS, *(f"{one}.grpc" for one in _PORTS)):
-            options[name] = str(self._held.enter_context(held_port()))
+            options[name] = str(self._held.enter_context(reserved_port()))
         self.port = int(options["s3.port"])
         switches = {"s3": "true", "filer": "true", "master.telemetry": "false", "s3.port.iceberg": "0", "s3.port.lance": "0"}
         limits = {"volume.max": "20", "master.volumeSizeLimitMB": "64"}
@@ -76,7 +76,7 @@ class SeaweedFS:
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=self.folder
             )
         try:
-            self._wait()
+            self._wait_until_ready()
         except BaseException:
             self.__exit__()
             raise
@@ -85,15 +85,15 @@ class SeaweedFS:
     def __exit__(self, *_: object) -> None:
         with suppress(ProcessLookupError):
             os.killpg(self._server.pid, signal.SIGKILL)
-        self._server.wait(SECONDS)
+        self._server.wait(TIMEOUT_SECONDS)
         self._held.close()
 
-    def _wait(self) -> None:
+    def _wait_until_ready(self) -> None:
         """Wait until it takes an object: its parts find each other after they answer."""
-        keys = {"aws_access_key_id": key_of(ADMIN), "aws_secret_access_key": secret_of(ADMIN)}
+        keys = {"aws_access_key_id": access_key(ADMIN), "aws_secret_access_key": secret_key(ADMIN)}
         once = Config(retries={"total_max_attempts": 1})
         client = boto3.client("s3", endpoint_url=self.url, region_name="us-east-1", config=once, **keys)
-        deadline = time.monotonic() + SECONDS
+        deadline = time.monotonic() + TIMEOUT_SECONDS
         while True:
             with suppress(BotoCoreError, ClientError):
                 client.create_bucket(Bucket="started")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 
-def stand_in(path: Path, name: str, words: str, before: str) -> Path:
+def write_wrapper(path: Path, name: str, words: str, before: str) -> Path:
     """Write a program that runs ``before`` (shell) when one of the patterns ``words`` (``*-encrypt*|*excerpts*``) fits its
     arguments, and then what ``name`` does. Return its path."""
     path.write_text(f'#!/bin/sh\ncase "$*" in {words}) {before};; esac\nexec {name} "$@"\n')
@@ -13,14 +13,14 @@ def stand_in(path: Path, name: str, words: str, before: str) -> Path:
     return path
 
 
-def waiting(folder: Path, name: str = "openssl", words: str = "*-encrypt*") -> Path:
+def write_waiting(folder: Path, name: str = "openssl", words: str = "*-encrypt*") -> Path:
     """Write a program into a folder that leaves ``waits`` there when one of the patterns fits its arguments (openssl: when
     it is to encrypt), and does what ``name`` does when there is ``go``. Return its path."""
     wait = f'mkdir -p "{folder}/waits"; until [ -e "{folder}/go" ]; do sleep 0.05; done'
-    return stand_in(folder / name, name, words, wait)
+    return write_wrapper(folder / name, name, words, wait)
 
 
-def lacking(folder: Path, name: str, word: str, other: str) -> Path:
+def write_lacking(folder: Path, name: str, word: str, other: str) -> Path:
     """Write a build of `name` into a folder that does not know ``word`` of its command line: it is run with ``other``
     instead, and what it lists is without the word. Return its path."""
     path = folder / name

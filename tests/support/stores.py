@@ -15,23 +15,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from muxer.config.schema import Webdav
+from muxer.config.schema import WebdavOptions
 from muxer.lab.dav import ExternalDav
 from muxer.lab.lab import Lab
-from muxer.storage.base import Place, Storage, place_of
+from muxer.storage.base import MediaLocation, Storage, parse_descriptor
 from muxer.storage.webdav import WebdavStorage
 from tests.support import s3, s3rver, seaweedfs, swift
-from tests.support.apache import GENESYS_FOLDER, apache
-from tests.support.bucket import Bucket
-from tests.support.lighttpd import IGNORING_CASE, lighttpd
-from tests.support.nginx import nginx
+from tests.support.apache import GENESYS_FOLDER, run_apache
+from tests.support.bucket import MotoBucket
+from tests.support.lighttpd import IGNORING_CASE, run_lighttpd
+from tests.support.nginx import run_nginx
 
 # Names that muxed files and sources may bear, and that every store takes.
-NAMES = (
+FILE_NAMES = (
     *("plain.mp4", "with blank.mp4", "hash#mark.mp4", "per%20cent.mp4", "100%.mp4", "grüße.mp4", "名前.mp4"),
     *("a&b=c+d.mp4", "plus+and blank.mp4", "12:30:05.mp4", "a@b,c~d!.mp4", "no-suffix", "encrypted.mp4.bin"),
 )
-ODD_NAMES = tuple(name for name in s3.NAMES if name not in NAMES)  # that S3 stores take, too
+ODD_NAMES = tuple(name for name in s3.OBJECT_NAMES if name not in FILE_NAMES)  # that S3 stores take, too
 _notes = tempfile.TemporaryDirectory(prefix="muxer-notes-")  # removed when the tests end
 
 
@@ -46,27 +46,27 @@ class RealStore(Protocol):
     def odd_names(self) -> tuple[str, ...]:
         """Further names that this kind of store takes."""
 
-    def storage(
+    def create_storage(
         self, wrong: bool = False, stop: threading.Event | None = None, notes: Path | None = None
     ) -> Storage:
         """Return a storage under test for it, with a `wrong` password or key if asked for. It keeps its intent records in
         `notes`, otherwise in a folder of its own."""
 
-    def place(self, name: str) -> Place:
+    def location_of(self, name: str) -> MediaLocation:
         """Return the location of a file of this name."""
 
     @property
-    def nowhere(self) -> Place:
+    def missing_location(self) -> MediaLocation:
         """A location in a folder or bucket that does not exist."""
 
     @property
     def ignores_case(self) -> bool:
         """Whether names that differ in case only are one name, as on Windows."""
 
-    def lengths(self) -> dict[str, int]:
+    def stored_lengths(self) -> dict[str, int]:
         """Return the length of everything next to :meth:`place` by its name, unfinished uploads too."""
 
-    def content(self, name: str) -> bytes:
+    def read_content(self, name: str) -> bytes:
         """Return what is stored under a name."""
 
 
@@ -79,23 +79,23 @@ class WebdavStore:
     is_atomic: bool = True
     odd_names: tuple[str, ...] = ()
 
-    def storage(self, wrong: bool = False, stop: threading.Event | None = None, notes: Path | None = None) -> Storage:
-        options = Webdav(self.server.username, "wrong" if wrong else self.server.password, trusted_ca=False)
+    def create_storage(self, wrong: bool = False, stop: threading.Event | None = None, notes: Path | None = None) -> Storage:
+        options = WebdavOptions(self.server.username, "wrong" if wrong else self.server.password, trusted_ca=False)
         mark = secrets.token_hex(6)  # of one muxer
-        return WebdavStorage(options, mark, notes or _own_notes(), stop or threading.Event())
+        return WebdavStorage(options, mark, notes or _create_notes_folder(), stop or threading.Event())
 
-    def place(self, name: str) -> Place:
-        return place_of({"storage": "webDAV", "path": name, "data": {"storagePath": f"{self.server.url}/screens"}})
+    def location_of(self, name: str) -> MediaLocation:
+        return parse_descriptor({"storage": "webDAV", "path": name, "data": {"storagePath": f"{self.server.url}/screens"}})
 
     @property
-    def nowhere(self) -> Place:
-        return place_of({"storage": "webDAV", "path": "a.mp4", "data": {"storagePath": f"{self.server.url}/no/such/folder"}})
+    def missing_location(self) -> MediaLocation:
+        return parse_descriptor({"storage": "webDAV", "path": "a.mp4", "data": {"storagePath": f"{self.server.url}/no/such/folder"}})
 
-    def lengths(self) -> dict[str, int]:
+    def stored_lengths(self) -> dict[str, int]:
         folder = self.server.root / "screens"
         return {path.name: path.stat().st_size for path in folder.iterdir() if not path.name.startswith(".")}
 
-    def content(self, name: str) -> bytes:
+    def read_content(self, name: str) -> bytes:
         return (self.server.root / "screens" / name).read_bytes()
 
 
@@ -103,7 +103,7 @@ class WebdavStore:
 class S3Store:
     """An S3 store, and a key that it refuses; `lists_parts` is False for one that does not list unfinished uploads."""
 
-    server: s3.Server
+    server: s3.S3Server
     key: str
     secret: str
     wrong_key: Mapping[str, str]
@@ -113,92 +113,92 @@ class S3Store:
     is_atomic: bool = True
     odd_names: tuple[str, ...] = ODD_NAMES
 
-    def storage(self, wrong: bool = False, stop: threading.Event | None = None, notes: Path | None = None) -> Storage:
+    def create_storage(self, wrong: bool = False, stop: threading.Event | None = None, notes: Path | None = None) -> Storage:
         right = {"access_key_id": self.key, "secret_access_key": self.secret, "region": self.region}
-        return s3.storage(self.server.url, stop, notes or _own_notes(), **right | dict(self.wrong_key if wrong else {}))
+        return s3.create_storage(self.server.url, stop, notes or _create_notes_folder(), **right | dict(self.wrong_key if wrong else {}))
 
-    def place(self, name: str) -> Place:
-        return s3.place(name)
+    def location_of(self, name: str) -> MediaLocation:
+        return s3.s3_location(name)
 
     @property
-    def nowhere(self) -> Place:
-        return s3.place("a.mp4", bucket="no-such-bucket")
+    def missing_location(self) -> MediaLocation:
+        return s3.s3_location("a.mp4", bucket="no-such-bucket")
 
-    def lengths(self) -> dict[str, int]:
+    def stored_lengths(self) -> dict[str, int]:
         listed = self.server.client.list_objects_v2(Bucket=s3.BUCKET).get("Contents", [])
         found = {str(one["Key"]).removeprefix("screens/"): int(one["Size"]) for one in listed}
         parts = self.server.client.list_multipart_uploads(Bucket=s3.BUCKET).get("Uploads", []) if self.lists_parts else []
         return {**found, **{f"unfinished {one['Key']} {one['UploadId']}": 0 for one in parts}}
 
-    def content(self, name: str) -> bytes:
-        return self.server.content(f"screens/{name}")
+    def read_content(self, name: str) -> bytes:
+        return self.server.read_object(f"screens/{name}")
 
 
-def _own_notes() -> Path:
+def _create_notes_folder() -> Path:
     return Path(tempfile.mkdtemp(dir=_notes.name))
 
 
-def _webdav(server: Callable[[], AbstractContextManager[ExternalDav]], *, ignores_case: bool = False) -> Start:
+def _webdav_starter(server: Callable[[], AbstractContextManager[ExternalDav]], *, ignores_case: bool = False) -> StoreStarter:
     @contextmanager
-    def start(_: Path) -> Iterator[RealStore]:
+    def start_webdav(_: Path) -> Iterator[RealStore]:
         with server() as running:
             yield WebdavStore(running, ignores_case)
 
-    return start
+    return start_webdav
 
 
 @contextmanager
-def _wsgidav(folder: Path) -> Iterator[RealStore]:
+def _start_wsgidav(folder: Path) -> Iterator[RealStore]:
     with Lab(folder / "lab") as lab:
         user = lab.site.dav_account
         yield WebdavStore(ExternalDav(lab.dav_url, lab.site.media.folder, user.username, user.password))
 
 
 @contextmanager
-def _moto(_: Path) -> Iterator[RealStore]:
-    with Bucket(checks_signatures=True) as bucket:
-        server = s3.Server(bucket.url, bucket.key_id, bucket.secret)
+def _start_moto(_: Path) -> Iterator[RealStore]:
+    with MotoBucket(checks_signatures=True) as bucket:
+        server = s3.S3Server(bucket.url, bucket.key_id, bucket.secret)
         yield S3Store(server, bucket.key_id, bucket.secret, {"secret_access_key": "wrong"})
 
 
 @contextmanager
-def _s3rver(folder: Path) -> Iterator[RealStore]:
+def _start_s3rver(folder: Path) -> Iterator[RealStore]:
     """It takes any secret for a known key, lists no unfinished uploads, keeps the beginning of a file whose upload breaks
     off, and mixes two that come at a time."""
     with s3rver.S3rver(folder / "s3rver", s3.BUCKET) as running:
-        server, wrong = s3.Server(running.url, s3rver.KEY, s3rver.SECRET), {"access_key_id": "NOBODY"}
+        server, wrong = s3.S3Server(running.url, s3rver.KEY, s3rver.SECRET), {"access_key_id": "NOBODY"}
         yield S3Store(server, s3rver.KEY, s3rver.SECRET, wrong, lists_parts=False, is_atomic=False)
 
 
 @contextmanager
-def _swift(folder: Path) -> Iterator[RealStore]:
+def _start_swift(folder: Path) -> Iterator[RealStore]:
     with swift.Swift(folder / "swift") as running:
-        server = s3.Server(running.url, swift.KEY, swift.SECRET, region=swift.REGION)
+        server = s3.S3Server(running.url, swift.KEY, swift.SECRET, region=swift.REGION)
         server.client.create_bucket(Bucket=s3.BUCKET)
         yield S3Store(server, swift.KEY, swift.SECRET, {"secret_access_key": "wrong"}, swift.REGION)
 
 
 @contextmanager
-def _seaweedfs(folder: Path) -> Iterator[RealStore]:
+def _start_seaweedfs(folder: Path) -> Iterator[RealStore]:
     """Its administrator's uploads create missing buckets; the muxer gets other keys. A backslash becomes a slash there."""
     with seaweedfs.SeaweedFS(folder / "seaweedfs", {"muxer": ["Read", "Write", "List"]}) as running:
-        server = s3.Server(running.url, seaweedfs.key_of(seaweedfs.ADMIN), seaweedfs.secret_of(seaweedfs.ADMIN))
+        server = s3.S3Server(running.url, seaweedfs.access_key(seaweedfs.ADMIN), seaweedfs.secret_key(seaweedfs.ADMIN))
         server.client.create_bucket(Bucket=s3.BUCKET)
         names = tuple(name for name in ODD_NAMES if "\\" not in name)
-        key, secret, wrong = seaweedfs.key_of("muxer"), seaweedfs.secret_of("muxer"), {"secret_access_key": "wrong"}
+        key, secret, wrong = seaweedfs.access_key("muxer"), seaweedfs.secret_key("muxer"), {"secret_access_key": "wrong"}
         yield S3Store(server, key, secret, wrong, odd_names=names)
 
 
-Start = Callable[[Path], AbstractContextManager[RealStore]]
+StoreStarter = Callable[[Path], AbstractContextManager[RealStore]]
 # How to start each store over a folder of its own. SeaweedFS is of the long tier.
-STORES: dict[str, Start] = {
-    "wsgidav": _wsgidav,
-    "apache": _webdav(apache),
-    "apache of the Genesys guide": _webdav(functools.partial(apache, GENESYS_FOLDER)),
-    "nginx": _webdav(nginx),
-    "lighttpd": _webdav(lighttpd),
-    "lighttpd that ignores case": _webdav(functools.partial(lighttpd, IGNORING_CASE), ignores_case=True),
-    "moto": _moto,
-    "s3rver": _s3rver,
-    "swift": _swift,
-} | ({"seaweedfs": _seaweedfs} if seaweedfs.IS_WANTED else {})
+STORES: dict[str, StoreStarter] = {
+    "wsgidav": _start_wsgidav,
+    "apache": _webdav_starter(run_apache),
+    "apache of the Genesys guide": _webdav_starter(functools.partial(run_apache, GENESYS_FOLDER)),
+    "nginx": _webdav_starter(run_nginx),
+    "lighttpd": _webdav_starter(run_lighttpd),
+    "lighttpd that ignores case": _webdav_starter(functools.partial(run_lighttpd, IGNORING_CASE), ignores_case=True),
+    "moto": _start_moto,
+    "s3rver": _start_s3rver,
+    "swift": _start_swift,
+} | ({"seaweedfs": _start_seaweedfs} if seaweedfs.IS_WANTED else {})

@@ -13,14 +13,14 @@ import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from tests.support.ports import held_port
+from tests.support.ports import reserved_port
 from tests.support.tls import HOST
 
 # Debian's package is for the Python of the system.
 PYTHON = "/usr/bin/python3"
 ACCOUNT, REGION = "recordings", "RegionOne"
 KEY, SECRET = f"{ACCOUNT}:muxer", "swift-secret+/1"
-SECONDS = 60
+TIMEOUT_SECONDS = 60
 _SERVERS = ("object", "container", "account", "proxy")
 _RINGS = """
 import sys
@@ -96,7 +96,7 @@ class Swift:
 
     def __enter__(self) -> Swift:
         (self.folder / "disks" / "disk").mkdir(parents=True)
-        ports = [self._held.enter_context(held_port()) for _ in _SERVERS]
+        ports = [self._held.enter_context(reserved_port()) for _ in _SERVERS]
         self.port = ports[-1]
         rings = [PYTHON, "-c", _RINGS, str(self.folder), *map(str, ports[:-1])]
         found = subprocess.run(rings, capture_output=True, text=True, check=False)
@@ -104,7 +104,7 @@ class Swift:
         (self.folder / "swift.conf").write_text("[swift-hash]\nswift_hash_path_suffix = tests\n")
         try:
             for kind, port in zip(_SERVERS, ports, strict=True):
-                self._start(kind, port)
+                self._start_server(kind, port)
             for port in ports:
                 self._wait_for(port)
         except BaseException:
@@ -116,10 +116,10 @@ class Swift:
         for one in self._servers:
             with suppress(ProcessLookupError):
                 os.killpg(one.pid, signal.SIGKILL)
-            one.wait(SECONDS)
+            one.wait(TIMEOUT_SECONDS)
         self._held.close()
 
-    def _start(self, kind: str, port: int) -> None:
+    def _start_server(self, kind: str, port: int) -> None:
         path = self.folder / f"{kind}.conf"
         user = "root" if os.getuid() == 0 else os.environ.get("USER", "nobody")
         text = _DEFAULT.format(port=port, folder=self.folder, user=user)
@@ -131,14 +131,14 @@ class Swift:
         self._servers.append(server)
 
     def _wait_for(self, port: int) -> None:
-        deadline = time.monotonic() + SECONDS
+        deadline = time.monotonic() + TIMEOUT_SECONDS
         while time.monotonic() < deadline:
-            assert all(one.poll() is None for one in self._servers), self._logs()
+            assert all(one.poll() is None for one in self._servers), self._read_logs()
             with socket.socket() as probe:
                 if probe.connect_ex((HOST, port)) == 0:
                     return
             time.sleep(0.05)
-        raise AssertionError(f"Swift does not answer: {self._logs()}")
+        raise AssertionError(f"Swift does not answer: {self._read_logs()}")
 
-    def _logs(self) -> str:
+    def _read_logs(self) -> str:
         return "\n".join(path.read_text(errors="replace")[-2000:] for path in sorted(self.folder.glob("*.log")))

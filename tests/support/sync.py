@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from muxer.lab.readers import Picture, read_pictures, read_pips
+from muxer.lab.readers import DecodedFrame, read_frames, read_pips
 
-INSTANTS = 2**32
+INSTANT_MODULUS = 2**32
 PIPS = 40
-PIP_TOLERANCE = 0.06
+PIP_TOLERANCE_SECONDS = 0.06
 # Times of a result are whole ticks of 1/90000 s.
-SAME = 0.00002
+SAME_TIME_SECONDS = 0.00002
 
 
 @dataclass(frozen=True)
-class Shown:
+class ExpectedScreen:
     """What must be on the screen from ``begin`` to ``end``, in seconds of the result; elsewhere it is black."""
 
     begin: float
@@ -27,32 +27,32 @@ class Shown:
     agent: int
 
 
-def problems(path: Path, start: datetime, seconds: float, shown: Sequence[Shown], frame: float = 0.1) -> list[str]:
+def file_problems(path: Path, start: datetime, seconds: float, shown: Sequence[ExpectedScreen], frame: float = 0.1) -> list[str]:
     """Given a clear muxed file, the audio's start and length, and where screens must be seen, return what is wrong.
 
     A picture may be wrong by one source frame, a pip by the accuracy of its detection.
     """
     found = _length_problems(path, seconds, frame)
-    pictures = read_pictures(path)
+    pictures = read_frames(path)
     for second in range(int(seconds)):
         moment = second + 0.5
-        found += _picture_problems(_at(pictures, moment), moment, start, shown, frame)
+        found += _picture_problems(_frame_at(pictures, moment), moment, start, shown, frame)
     found += [one for picture in pictures for one in _picture_problems(picture, picture.pts, start, shown, frame)]
     pips = {round(pip.onset): pip for pip in read_pips(path)}
     for second in range(int(seconds)):
         pip = pips.get(second)
         if pip is None:
             found.append(f"no pip at second {second}")
-        elif abs(pip.onset - second) > PIP_TOLERANCE or pip.second != (int(start.timestamp()) + second) % PIPS:
+        elif abs(pip.onset - second) > PIP_TOLERANCE_SECONDS or pip.second != (int(start.timestamp()) + second) % PIPS:
             found.append(f"at second {second} the pip {pip.second} sounds, at {pip.onset:.3f} s")
     return found
 
 
-def _at(pictures: Sequence[Picture], moment: float) -> Picture:
+def _frame_at(pictures: Sequence[DecodedFrame], moment: float) -> DecodedFrame:
     return max((one for one in pictures if one.pts <= moment), key=lambda one: one.pts)
 
 
-def _picture_problems(picture: Picture, moment: float, start: datetime, shown: Sequence[Shown], frame: float) -> list[str]:
+def _picture_problems(picture: DecodedFrame, moment: float, start: datetime, shown: Sequence[ExpectedScreen], frame: float) -> list[str]:
     """Compare a picture with what must be seen at a moment; close to a border either side will do."""
     if any(abs(moment - border) <= frame for one in shown for border in (one.begin, one.end)):
         return []
@@ -61,8 +61,8 @@ def _picture_problems(picture: Picture, moment: float, start: datetime, shown: S
         return [] if picture.black else [f"at {moment:.2f} s the picture is not black"]
     if picture.instant is None:
         return [f"at {moment:.2f} s the picture has no readable time"]
-    error = (picture.instant / 1000 - start.timestamp() - moment) % (INSTANTS / 1000)
-    error = min(error, INSTANTS / 1000 - error)
+    error = (picture.instant / 1000 - start.timestamp() - moment) % (INSTANT_MODULUS / 1000)
+    error = min(error, INSTANT_MODULUS / 1000 - error)
     wrong = [] if error <= frame + 0.002 else [f"at {moment:.2f} s the picture is {error:.3f} s off"]
     return wrong if picture.agent == expected.agent else [*wrong, f"at {moment:.2f} s agent {picture.agent} is seen"]
 
@@ -76,7 +76,7 @@ def _length_problems(path: Path, seconds: float, frame: float) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Source:
+class ExpectedSource:
     """A screen file as it must be seen: the agent's number, the instants of its frames (seconds from the audio's start),
     the end of the last one, and the spans in which it is seen."""
 
@@ -86,10 +86,10 @@ class Source:
     seen: Sequence[tuple[float, float]]
 
 
-def picture_error(path: Path, start: datetime, seconds: float, sources: Sequence[Source]) -> float:
+def picture_error(path: Path, start: datetime, seconds: float, sources: Sequence[ExpectedSource]) -> float:
     """Given a muxed file, the audio's start and length and its screen files, return for how long, at worst, a frame stands
     on the screen at a time at which the agent did not see it, in seconds. Every frame is read."""
-    pictures = sorted(read_pictures(path), key=lambda one: one.pts)
+    pictures = sorted(read_frames(path), key=lambda one: one.pts)
     worst = abs(pictures[0].pts)
     for picture, end in zip(pictures, [*(one.pts for one in pictures[1:]), seconds], strict=True):
         begin, until = _right_time(picture, start, sources)
@@ -102,17 +102,17 @@ def picture_error(path: Path, start: datetime, seconds: float, sources: Sequence
     return worst
 
 
-def _right_time(picture: Picture, start: datetime, sources: Sequence[Source]) -> tuple[float, float]:
+def _right_time(picture: DecodedFrame, start: datetime, sources: Sequence[ExpectedSource]) -> tuple[float, float]:
     """Return from when until when, in seconds of the result, a source shows a picture."""
     if picture.black:
         return 0.0, 0.0
     assert picture.instant is not None, f"the picture at {picture.pts:.3f} s has no readable time"
     [source] = [one for one in sources if one.agent == picture.agent]
     moments = [*source.instants, source.end]
-    codes = [round((start.timestamp() + one) * 1000) % INSTANTS for one in source.instants]
+    codes = [round((start.timestamp() + one) * 1000) % INSTANT_MODULUS for one in source.instants]
     number = min(range(len(codes)), key=lambda one: abs(codes[one] - (picture.instant or 0)))
     assert abs(codes[number] - picture.instant) <= 1, f"the picture at {picture.pts:.3f} s is of no frame of its file"
-    seen = min(source.seen, key=lambda span: max(span[0] - SAME - picture.pts, picture.pts - span[1]))
+    seen = min(source.seen, key=lambda span: max(span[0] - SAME_TIME_SECONDS - picture.pts, picture.pts - span[1]))
     return max(moments[number], seen[0]), min(moments[number + 1], seen[1])
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from muxer.pool import Intake
+from muxer.pool import TargetSink
 from muxer.selection import MuxTarget
 
 
-class Taking(Intake):
+class FakeSink(TargetSink):
     def __init__(self, submit: Callable[[MuxTarget], bool]) -> None:
         self._submit = submit
 

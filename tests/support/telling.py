@@ -8,51 +8,51 @@ from pathlib import Path
 from muxer import activity
 from muxer.errors import ServiceUnavailable
 from muxer.gir.rws import Certificate
-from muxer.journal import Journal, Key, Sample, now
-from muxer.monitoring.view import Sources
-from tests.support.fleet import fleet, worker
-from tests.support.monitoring import certified, made_sources
-from tests.support.tls import pem, self_signed
+from muxer.journal import Journal, TargetKey, BacklogSample, epoch_now
+from muxer.monitoring.view import ViewSources
+from tests.support.fleet import fleet_view, worker_view
+from tests.support.monitoring import create_certificate, create_sources
+from tests.support.tls import pem_bundle, self_signed
 
-COPIED = {"method": "copy", "length": 60.0, "padding": 2.5, "bytes": 1000}
+COPIED_FACTS = {"method": "copy", "length": 60.0, "padding": 2.5, "bytes": 1000}
 
 
-def told(folder: Path) -> Sources:
+def populated_sources(folder: Path) -> ViewSources:
     """Given a folder, return sources that have something to say about everything."""
-    certificate, key, _ = certified(folder)
+    certificate, key, _ = create_certificate(folder)
     options = {"htcc__trusted_ca": certificate, "monitoring__certificate": certificate, "monitoring__key": key}
-    sources = made_sources(folder, journal=_journal(folder / "journal.sqlite3"), **options)
-    recipient = Certificate("recipient", pem(self_signed("recipient")).decode())
-    _work(sources.activity)
-    with sources.outages.talking("RWS"):
+    sources = create_sources(folder, journal=_create_journal(folder / "journal.sqlite3"), **options)
+    recipient = Certificate("recipient", pem_bundle(self_signed("recipient")).decode())
+    _record_activity(sources.activity)
+    with sources.outages.call("RWS"):
         pass
     error = ServiceUnavailable("no answer")
     error.service = "S3 bucket calls"
-    sources.outages.declare(error)
+    sources.outages.trip(error)
     return replace(sources, recipients=lambda: (recipient,))
 
 
-def told_of_fleet(folder: Path) -> Sources:
+def populated_fleet_sources(folder: Path) -> ViewSources:
     """Given a folder, return sources that have something to say about everything, a fleet included."""
-    return replace(told(folder), fleet=lambda: fleet(worker()))
+    return replace(populated_sources(folder), fleet=lambda: fleet_view(worker_view()))
 
 
-def _work(done: activity.Activity) -> None:
-    done.poll_begun()
-    done.poll_done({"found": 3, "ours": 3, "without_screen": 1, "already_done": 1, "waiting": 1}, 0.25, now() - 1000)
-    done.poll_failed("ServiceUnavailable: no answer")
-    done.erred("RWS", "ServiceUnavailable")
-    done.moved(activity.FETCHED, "RWS", 500)
-    done.moved(activity.STORED, "S3 bucket calls", 1000)
-    done.finished("muxed", COPIED)
-    done.finished("muxed", COPIED | {"method": "begins between two key frames", "length": 30.0})
-    done.finished("failed", {})
+def _record_activity(done: activity.Activity) -> None:
+    done.record_poll_start()
+    done.record_poll_success({"found": 3, "ours": 3, "without_screen": 1, "already_done": 1, "waiting": 1}, 0.25, epoch_now() - 1000)
+    done.record_poll_failure("ServiceUnavailable: no answer")
+    done.count_error("RWS", "ServiceUnavailable")
+    done.count_bytes(activity.FETCHED, "RWS", 500)
+    done.count_bytes(activity.STORED, "S3 bucket calls", 1000)
+    done.count_outcome("muxed", COPIED_FACTS)
+    done.count_outcome("muxed", COPIED_FACTS | {"method": "begins between two key frames", "length": 30.0})
+    done.count_outcome("failed", {})
 
 
-def _journal(path: Path) -> Path:
+def _create_journal(path: Path) -> Path:
     journal = Journal(path)
-    journal.done(Key("1_muxed.mp4", "1", "agent"), now(), COPIED)
-    journal.failed(Key("2_muxed.mp4", "2", "agent"), ValueError("broken"), now())
-    journal.sample(Sample(int(now()), 1, 2, 3, now()))
+    journal.record_done(TargetKey("1_muxed.mp4", "1", "agent"), epoch_now(), COPIED_FACTS)
+    journal.record_failure(TargetKey("2_muxed.mp4", "2", "agent"), ValueError("broken"), epoch_now())
+    journal.record_sample(BacklogSample(int(epoch_now()), 1, 2, 3, epoch_now()))
     journal.close()
     return path

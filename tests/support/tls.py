@@ -33,14 +33,14 @@ class Identity:
     certificate: x509.Certificate
     key: ec.EllipticCurvePrivateKey
 
-    def issue(
+    def issue_certificate(
         self, name: str, *hosts: str, authority: bool = False, plain: bool = False, begin: int = -1, end: int = 1
     ) -> Identity:
         """Make a certificate signed by this one, valid for ``hosts``, from ``begin`` to ``end`` in days from now.
 
         ``plain``: without key usage and key identifiers, as many authorities made in a firm are.
         """
-        return _made(name, hosts, authority, plain, (begin, end), self)
+        return _create_identity(name, hosts, authority, plain, (begin, end), self)
 
     @property
     def key_pem(self) -> bytes:
@@ -51,15 +51,15 @@ class Identity:
 
 def self_signed(name: str, *hosts: str, authority: bool = False, plain: bool = False, end: int = 1) -> Identity:
     """Make a certificate that is signed by its own key: a root, or a server's."""
-    return _made(name, hosts, authority, plain, (-1, end), None)
+    return _create_identity(name, hosts, authority, plain, (-1, end), None)
 
 
-def pem(*identities: Identity) -> bytes:
+def pem_bundle(*identities: Identity) -> bytes:
     """Return a bundle of certificates in the given order."""
     return b"".join(one.certificate.public_bytes(serialization.Encoding.PEM) for one in identities)
 
 
-def _made(
+def _create_identity(
     name: str, hosts: tuple[str, ...], authority: bool, plain: bool, days: tuple[int, int], issuer: Identity | None
 ) -> Identity:
     key = ec.generate_private_key(ec.SECP256R1())
@@ -76,7 +76,7 @@ def _made(
         .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
     )
     if hosts:
-        builder = builder.add_extension(x509.SubjectAlternativeName([_general(host) for host in hosts]), critical=False)
+        builder = builder.add_extension(x509.SubjectAlternativeName([_general_name(host) for host in hosts]), critical=False)
     if not plain:
         usage = x509.KeyUsage(not authority, False, False, False, False, authority, authority, False, False)
         builder = (
@@ -87,7 +87,7 @@ def _made(
     return Identity(builder.sign(signer, hashes.SHA256()), key)
 
 
-def _general(host: str) -> x509.GeneralName:
+def _general_name(host: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ip_address(host))
     except ValueError:
@@ -99,7 +99,7 @@ def server_context(chain: tuple[Identity, ...]) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with tempfile.TemporaryDirectory(prefix="muxer-tls-") as folder:
         file = Path(folder) / "server.pem"
-        file.write_bytes(chain[0].key_pem + pem(*chain))
+        file.write_bytes(chain[0].key_pem + pem_bundle(*chain))
         context.load_cert_chain(file)
     return context
 
@@ -114,14 +114,14 @@ class TlsFront:
         self._listener = socket.create_server((HOST, 0))
         self.port = self._listener.getsockname()[1]
         self.url = f"https://{HOST}:{self.port}"
-        self.send(*chain)
+        self.send_chain(*chain)
 
-    def send(self, *chain: Identity) -> None:
+    def send_chain(self, *chain: Identity) -> None:
         """Send this chain to those who connect from now on."""
         self._context = server_context(chain)
 
     def __enter__(self) -> TlsFront:
-        threading.Thread(target=self._accept, daemon=True).start()
+        threading.Thread(target=self._accept_clients, daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -129,13 +129,13 @@ class TlsFront:
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
-    def _accept(self) -> None:
+    def _accept_clients(self) -> None:
         with suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
-                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+                threading.Thread(target=self._forward_bytes, args=(client,), daemon=True).start()
 
-    def _serve(self, client: socket.socket) -> None:
+    def _forward_bytes(self, client: socket.socket) -> None:
         """Pass bytes on in both directions until either side ends; a client that breaks off is none of our business."""
         with (
             suppress(OSError),

@@ -11,63 +11,63 @@ from array import array
 from itertools import pairwise
 from pathlib import Path
 
-from tests.support.kinds import ffmpeg
+from tests.support.kinds import run_ffmpeg
 
 FREQUENCIES = (500, 1700, 800, 2100, 1100, 2500)
 SECONDS = len(FREQUENCIES)
-LEVEL = 20 * math.log10(0.25 / math.sqrt(2))
-RATE = 8000
+TONE_LEVEL = 20 * math.log10(0.25 / math.sqrt(2))
+SAMPLE_RATE = 8000
 # So far from the border of a second is listened.
-MARGIN = 0.08
+MARGIN_SECONDS = 0.08
 
 
 def make_tones(path: Path, *options: object, first: int = 0, seconds: float = SECONDS, rate: int = 8000) -> Path:
     """Make a file with the tones from the second `first` on; `options` are those of ffmpeg for the output."""
     choice = "+".join(f"{tone}*eq(floor(t)+{first},{second})" for second, tone in enumerate(FREQUENCIES))
     source = f"aevalsrc='0.25*sin(2*PI*t*({choice}))':s={rate}:d={seconds}"
-    ffmpeg("-f", "lavfi", "-i", source, *options, path)
+    run_ffmpeg("-f", "lavfi", "-i", source, *options, path)
     return path
 
 
-def joined(path: Path, *parts: bytes | Path) -> Path:
+def join_files(path: Path, *parts: bytes | Path) -> Path:
     """Write files and bytes one after the other."""
     path.write_bytes(b"".join(part.read_bytes() if isinstance(part, Path) else part for part in parts))
     return path
 
 
-def decode(path: Path, channel: int = 0, channels: int = 1) -> array[int]:
+def decode_channel(path: Path, channel: int = 0, channels: int = 1) -> array[int]:
     """Return one channel of what ffmpeg decodes of a file, at 8 kHz."""
-    command = ["ffmpeg", "-nostdin", "-v", "error", "-i", str(path), "-map", "0:a:0", "-ar", str(RATE)]
+    command = ["ffmpeg", "-nostdin", "-v", "error", "-i", str(path), "-map", "0:a:0", "-ar", str(SAMPLE_RATE)]
     command += ["-ac", str(channels), "-f", "s16le", "-"]
     samples = array("h", subprocess.run(command, capture_output=True, check=True).stdout)
     return samples[channel::channels]
 
 
-def level(samples: array[int]) -> float:
+def level_db(samples: array[int]) -> float:
     """Return a level in decibels below full scale."""
     square = sum(one * one for one in samples) / max(1, len(samples)) / 32768**2
     return 10 * math.log10(square) if square > 1e-9 else -90.0
 
 
-def tone_of(window: array[int]) -> int | None:
+def tone_number(window: array[int]) -> int | None:
     """Return the number of the tone that is heard all the time, None for silence, -1 for anything else."""
-    if level(window) < -45:
+    if level_db(window) < -45:
         return None
     rising = sum(before < 0 <= after for before, after in pairwise(window))
-    tone = rising * RATE / max(1, len(window))
+    tone = rising * SAMPLE_RATE / max(1, len(window))
     return next((number for number, one in enumerate(FREQUENCIES) if abs(tone - one) < 0.02 * one + 5), -1)
 
 
-def heard(samples: array[int]) -> list[int | None]:
+def tones_by_second(samples: array[int]) -> list[int | None]:
     """Return the tone of each second."""
-    bounds = ((second + MARGIN, second + 1 - MARGIN) for second in range(round(len(samples) / RATE)))
-    return [tone_of(samples[round(begin * RATE) : round(end * RATE)]) for begin, end in bounds]
+    bounds = ((second + MARGIN_SECONDS, second + 1 - MARGIN_SECONDS) for second in range(round(len(samples) / SAMPLE_RATE)))
+    return [tone_number(samples[round(begin * SAMPLE_RATE) : round(end * SAMPLE_RATE)]) for begin, end in bounds]
 
 
-def order(samples: array[int]) -> list[int]:
+def tone_order(samples: array[int]) -> list[int]:
     """Return the tones in the order in which they are heard, wherever they begin."""
-    step = RATE // 8
-    found = [tone_of(samples[begin : begin + step]) for begin in range(0, len(samples), step)]
+    step = SAMPLE_RATE // 8
+    found = [tone_number(samples[begin : begin + step]) for begin in range(0, len(samples), step)]
     # Where two tones meet, a third one may be counted.
     clear = [one for one, after in pairwise(found) if one is not None and one >= 0 and one == after]
     return [one for one, before in zip(clear, [-1, *clear], strict=False) if one != before]

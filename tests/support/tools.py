@@ -8,28 +8,28 @@ import subprocess
 from pathlib import Path
 
 from muxer.media.features import find_keep_times
-from muxer.media.render import Tools
+from muxer.media.render import MediaTools
 from muxer.process import Runner
 
 # The folder of the build that is tested, with ``ffmpeg`` and ``ffprobe`` in it; without it, those on PATH are tested.
-FOLDER = "FFMPEG_DIR"
+FOLDER_VARIABLE = "FFMPEG_DIR"
 
 
 @functools.cache
-def tools() -> Tools:
+def tested_tools() -> MediaTools:
     """Return the programs that are tested, with what the trial at the start finds out about them."""
-    folder = os.environ.get(FOLDER)
+    folder = os.environ.get(FOLDER_VARIABLE)
     ffmpeg, ffprobe = (str(Path(folder, name)) if folder else name for name in ("ffmpeg", "ffprobe"))
-    return Tools(ffmpeg, ffprobe, find_keep_times(Runner(), ffmpeg))
+    return MediaTools(ffmpeg, ffprobe, find_keep_times(Runner(), ffmpeg))
 
 
 def is_other_build() -> bool:
     """Whether another build than that on PATH is tested."""
-    return bool(os.environ.get(FOLDER))
+    return bool(os.environ.get(FOLDER_VARIABLE))
 
 
-def seconds_decoded(path: Path) -> float:
+def decoded_seconds(path: Path) -> float:
     """Return how many seconds of audio the build that is tested decodes of a file, without any of our own doing."""
-    command = [tools().ffmpeg, "-nostdin", "-v", "quiet", "-i", str(path), "-ac", "1", "-ar", "8000", "-f", "s16le", "-"]
+    command = [tested_tools().ffmpeg, "-nostdin", "-v", "quiet", "-i", str(path), "-ac", "1", "-ar", "8000", "-f", "s16le", "-"]
     return len(subprocess.run(command, capture_output=True, check=False).stdout) / 16_000
 

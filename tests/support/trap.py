@@ -12,10 +12,10 @@ import pytest
 from muxer.lab.lab import Lab
 from muxer.lab.store import ScriptedFailure
 
-PATIENCE = 120.0
+MAX_HOLD_SECONDS = 120.0
 
 
-class Traps:
+class RequestTraps:
     """Traps by name. ``caught`` are the names of those that hold a request."""
 
     def __init__(self, traps: Mapping[str, tuple[str, str, str]]) -> None:
@@ -25,7 +25,7 @@ class Traps:
         self._end = threading.Event()
         self.caught: set[str] = set()
 
-    def meet(self, service: str, method: str, path: str) -> None:
+    def hold_if_trapped(self, service: str, method: str, path: str) -> None:
         """Hold a request when it falls into a trap."""
         with self._lock:
             fits = (name for name, one in self._open.items() if one[:2] == (service, method) and re.search(one[2], path))
@@ -34,9 +34,9 @@ class Traps:
                 return
             del self._open[name]
             self.caught.add(name)
-        self._end.wait(PATIENCE)
+        self._end.wait(MAX_HOLD_SECONDS)
 
-    def open(self) -> None:
+    def release_all(self) -> None:
         """Let everything go, and catch nothing more."""
         with self._lock:
             self._open.clear()
@@ -44,12 +44,12 @@ class Traps:
 
 
 @contextmanager
-def trapped(lab: Lab, **traps: tuple[str, str, str]) -> Iterator[Traps]:
+def set_traps(lab: Lab, **traps: tuple[str, str, str]) -> Iterator[RequestTraps]:
     """Set traps in a lab; they are opened at the end of the block."""
-    made, real = Traps(traps), lab.store.take_failure
+    made, real = RequestTraps(traps), lab.store.take_failure
 
     def take_failure(service: str, method: str, path: str) -> ScriptedFailure | None:
-        made.meet(service, method, path)
+        made.hold_if_trapped(service, method, path)
         return real(service, method, path)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -57,4 +57,4 @@ def trapped(lab: Lab, **traps: tuple[str, str, str]) -> Iterator[Traps]:
         try:
             yield made
         finally:
-            made.open()
+            made.release_all()

@@ -38,7 +38,7 @@ def server_folder(name: str) -> Iterator[Path]:
 
 
 @contextmanager
-def running(command: Sequence[str | Path], port: int) -> Iterator[None]:
+def run_server(command: Sequence[str | Path], port: int) -> Iterator[None]:
     """Run a server, whose program is the first word of `command`, until the block ends; wait until it listens at `port`."""
     program = shutil.which(command[0], path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     assert program, f"{command[0]} is missing: ./install.sh --test installs it"

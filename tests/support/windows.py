@@ -38,13 +38,13 @@ POSIX_OF_OS = (
     *("register_at_fork", "major", "minor", "makedev", "pathconf"),
 )
 # What our modules import only when it is needed, and what is no module to import.
-LATE = ("boto3.session", "boto3.s3.transfer", "botocore.parsers", "cryptography.hazmat.primitives.ciphers.aead")
-SCRIPTS = ("__main__", "muxer_process")
-STILL_OF_WINDOWS = ("kill", "waitpid", "waitstatus_to_exitcode", "W_OK")
+LATE_MODULES = ("boto3.session", "boto3.s3.transfer", "botocore.parsers", "cryptography.hazmat.primitives.ciphers.aead")
+SCRIPT_MODULES = ("__main__", "muxer_process")
+WINDOWS_OS_NAMES = ("kill", "waitpid", "waitstatus_to_exitcode", "W_OK")
 SIGNALS_OF_WINDOWS = {"SIGABRT", "SIGFPE", "SIGILL", "SIGINT", "SIGSEGV", "SIGTERM", "SIG_DFL", "SIG_IGN"}
 
 
-class Function:
+class LibraryFunction:
     """A function of a library, which takes the types that ctypes wants to know."""
 
     def __init__(self, body: Any) -> None:
@@ -63,8 +63,8 @@ class Kernel32:
         self.jobs: dict[int, list[int]] = {}
         self.flags: dict[int, int] = {}
         for name in ("CreateJobObjectW", "SetInformationJobObject", "AssignProcessToJobObject", "TerminateJobObject"):
-            setattr(self, name, Function(getattr(self, f"_{name}")))
-        self.CloseHandle, self.LocalFree = Function(self._CloseHandle), Function(lambda _memory: None)
+            setattr(self, name, LibraryFunction(getattr(self, f"_{name}")))
+        self.CloseHandle, self.LocalFree = LibraryFunction(self._CloseHandle), LibraryFunction(lambda _memory: None)
 
     def _CreateJobObjectW(self, _security: None, _name: None) -> int:
         handle = 1000 + len(self.flags)
@@ -102,26 +102,26 @@ class Crypt32:
         self._memory: list[Any] = []
 
     def CryptProtectData(self, given: Any, _text: None, entropy: Any, _r: None, _p: None, _flags: int, result: Any) -> int:
-        return self._give(result, self._seal(entropy) + self._bytes(given)[::-1])
+        return self._write_blob(result, self._entropy_seal(entropy) + self._read_blob(given)[::-1])
 
     def CryptUnprotectData(self, given: Any, _text: None, entropy: Any, _r: None, _p: None, _flags: int, result: Any) -> int:
-        seal, data = self._bytes(given)[:32], self._bytes(given)[32:]
-        return self._give(result, data[::-1]) if seal == self._seal(entropy) else 0
+        seal, data = self._read_blob(given)[:32], self._read_blob(given)[32:]
+        return self._write_blob(result, data[::-1]) if seal == self._entropy_seal(entropy) else 0
 
-    def _seal(self, entropy: Any) -> bytes:
-        return hashlib.sha256(self._bytes(entropy)).digest()
+    def _entropy_seal(self, entropy: Any) -> bytes:
+        return hashlib.sha256(self._read_blob(entropy)).digest()
 
     @staticmethod
-    def _bytes(pointer: Any) -> bytes:
+    def _read_blob(pointer: Any) -> bytes:
         return ctypes.string_at(pointer._obj.data, pointer._obj.size)
 
-    def _give(self, pointer: Any, data: bytes) -> int:
+    def _write_blob(self, pointer: Any, data: bytes) -> int:
         self._memory.append(ctypes.create_string_buffer(data, len(data)))
         pointer._obj.size, pointer._obj.data = len(data), self._memory[-1]
         return 1
 
 
-class _Hidden(importlib.abc.MetaPathFinder):
+class _HiddenModules(importlib.abc.MetaPathFinder):
     def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
         if fullname in POSIX_MODULES:
             raise ModuleNotFoundError(f"No module named {fullname!r}", name=fullname)
@@ -134,37 +134,37 @@ def every_module() -> list[str]:
     return ["muxer", *(one.name for one in pkgutil.walk_packages(muxer.__path__, "muxer."))]
 
 
-def begin() -> None:
+def become_windows() -> None:
     """Load everything below our modules as it is, forget our modules, and be Windows for all that is imported now."""
-    for name in [*every_module(), "encryptPassword", *LATE]:
-        if not name.endswith(SCRIPTS):
+    for name in [*every_module(), "encryptPassword", *LATE_MODULES]:
+        if not name.endswith(SCRIPT_MODULES):
             importlib.import_module(name)
     for name in [name for name in sys.modules if name.partition(".")[0] in ("muxer", "encryptPassword")]:
         del sys.modules[name]
-    msvcrt = _msvcrt()
+    msvcrt = _fake_msvcrt()
     for name in POSIX_MODULES & sys.modules.keys():
         del sys.modules[name]
-    sys.meta_path.insert(0, _Hidden())
+    sys.meta_path.insert(0, _HiddenModules())
     sys.modules["msvcrt"] = msvcrt
     subprocess.Popen._handle = property(lambda process: process.pid)  # type: ignore[attr-defined]
     libraries = {"kernel32": Kernel32(), "crypt32": Crypt32()}
     ctypes.WinDLL = lambda name, **_: libraries[name]  # type: ignore[attr-defined]
     ctypes.get_last_error = lambda: 0  # type: ignore[attr-defined]
-    sys.modules["signal"] = _copy(signal, lambda name: not name.startswith("SIG") or name in SIGNALS_OF_WINDOWS)
+    sys.modules["signal"] = _copy_module(signal, lambda name: not name.startswith("SIG") or name in SIGNALS_OF_WINDOWS)
     sys.modules["signal"].SIGBREAK = signal.SIGUSR1  # type: ignore[attr-defined]
-    sys.modules["os"] = _copy(os, lambda name: name in STILL_OF_WINDOWS or not name.startswith(POSIX_OF_OS))
+    sys.modules["os"] = _copy_module(os, lambda name: name in WINDOWS_OS_NAMES or not name.startswith(POSIX_OF_OS))
     sys.modules["os"].name = "nt"  # type: ignore[attr-defined]
-    sys.modules["sys"] = _copy(sys, lambda _: True)
+    sys.modules["sys"] = _copy_module(sys, lambda _: True)
     sys.modules["sys"].platform = "win32"  # type: ignore[attr-defined]
 
 
-def _copy(module: types.ModuleType, wanted: Any) -> types.ModuleType:
+def _copy_module(module: types.ModuleType, wanted: Any) -> types.ModuleType:
     made = types.ModuleType(module.__name__)
     vars(made).update({name: value for name, value in vars(module).items() if wanted(name)})
     return made
 
 
-def _msvcrt() -> types.ModuleType:
+def _fake_msvcrt() -> types.ModuleType:
     import fcntl
 
     made: Any = types.ModuleType("msvcrt")
@@ -176,5 +176,5 @@ def _msvcrt() -> types.ModuleType:
 if __name__ == "__main__":
     sys.path[0] = str(ROOT)
     sys.argv = sys.argv[1:]
-    begin()
+    become_windows()
     runpy.run_path(sys.argv[0], run_name="__main__")

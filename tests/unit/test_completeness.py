@@ -8,43 +8,43 @@ from pathlib import Path
 
 import pytest
 
-from muxer.media.completeness import Structure, examine, is_text
+from muxer.media.completeness import Structure, examine_structure, is_text
 
-LOOK = ["-f", "lavfi", "-i", "testsrc2=s=160x120:r=10:d=4"]
-LISTEN = ["-f", "lavfi", "-i", "sine=r=8000:d=4"]
+VIDEO_INPUT = ["-f", "lavfi", "-i", "testsrc2=s=160x120:r=10:d=4"]
+AUDIO_INPUT = ["-f", "lavfi", "-i", "sine=r=8000:d=4"]
 H264 = ["-c:v", "libx264", "-preset", "ultrafast", "-g", "10", "-bf", "2"]
-BOTH = [*LOOK, *LISTEN, *H264, "-c:a", "aac"]
+BOTH_STREAMS = [*VIDEO_INPUT, *AUDIO_INPUT, *H264, "-c:a", "aac"]
 WHOLE, UNPROVEN = Structure.WHOLE, Structure.UNPROVEN
 
 # How a file is made (a name that begins with a dash goes through a pipe, so that the header is never corrected), and what
 # its structure states when it is whole.
 FORMS: dict[str, tuple[list[str], Structure]] = {
-    "plain.mp4": ([*LOOK, *H264], WHOLE),
-    "front.mp4": ([*BOTH, "-movflags", "faststart"], WHOLE),
-    "sound.m4a": ([*LISTEN, "-c:a", "aac"], WHOLE),
-    "pcm.mov": ([*LOOK, *LISTEN, *H264, "-c:a", "pcm_s16le"], WHOLE),
-    "time-code.mov": ([*LOOK, *H264, "-timecode", "10:00:00:00"], WHOLE),
-    "fragments.mp4": ([*BOTH, "-movflags", "frag_keyframe+empty_moov"], WHOLE),
-    "mixed.mp4": ([*LOOK, *H264, "-movflags", "frag_keyframe"], WHOLE),
-    "no-trailer.mp4": ([*LOOK, *H264, "-movflags", "frag_keyframe+empty_moov+skip_trailer"], UNPROVEN),
-    "segment-index.mp4": ([*LOOK, *H264, "-movflags", "dash+global_sidx+frag_keyframe+skip_trailer"], UNPROVEN),
-    "-live.mp4": ([*LOOK, *H264, "-f", "mp4", "-movflags", "frag_keyframe+empty_moov+default_base_moof"], WHOLE),
-    "plain.mkv": ([*BOTH], WHOLE),
-    "plain.webm": ([*LOOK, "-c:v", "libvpx", "-deadline", "realtime"], WHOLE),
-    "-live.mkv": ([*BOTH, "-f", "matroska", "-live", "1"], UNPROVEN),
-    "-piped.mkv": ([*BOTH, "-f", "matroska"], UNPROVEN),
-    "-live.webm": ([*LOOK, "-c:v", "libvpx", "-deadline", "realtime", "-f", "webm", "-live", "1"], UNPROVEN),
-    "plain.avi": ([*LOOK, *LISTEN, "-c:v", "mpeg4", "-c:a", "pcm_s16le"], WHOLE),
-    "-piped.avi": ([*LOOK, "-c:v", "mpeg4", "-f", "avi"], UNPROVEN),
-    "plain.wav": ([*LISTEN], WHOLE),
-    "alaw.wav": ([*LISTEN, "-c:a", "pcm_alaw"], WHOLE),
-    "mp3-in.wav": ([*LISTEN, "-c:a", "libmp3lame"], WHOLE),
-    "rf64.wav": ([*LISTEN, "-rf64", "always"], WHOLE),
-    "-piped.wav": ([*LISTEN, "-f", "wav"], UNPROVEN),
-    "plain.mp3": ([*LISTEN, "-c:a", "libmp3lame"], UNPROVEN),
-    "plain.ts": ([*BOTH], UNPROVEN),
-    "plain.ogg": ([*LISTEN, "-c:a", "libopus"], UNPROVEN),
-    "plain.flac": ([*LISTEN], UNPROVEN),
+    "plain.mp4": ([*VIDEO_INPUT, *H264], WHOLE),
+    "front.mp4": ([*BOTH_STREAMS, "-movflags", "faststart"], WHOLE),
+    "sound.m4a": ([*AUDIO_INPUT, "-c:a", "aac"], WHOLE),
+    "pcm.mov": ([*VIDEO_INPUT, *AUDIO_INPUT, *H264, "-c:a", "pcm_s16le"], WHOLE),
+    "time-code.mov": ([*VIDEO_INPUT, *H264, "-timecode", "10:00:00:00"], WHOLE),
+    "fragments.mp4": ([*BOTH_STREAMS, "-movflags", "frag_keyframe+empty_moov"], WHOLE),
+    "mixed.mp4": ([*VIDEO_INPUT, *H264, "-movflags", "frag_keyframe"], WHOLE),
+    "no-trailer.mp4": ([*VIDEO_INPUT, *H264, "-movflags", "frag_keyframe+empty_moov+skip_trailer"], UNPROVEN),
+    "segment-index.mp4": ([*VIDEO_INPUT, *H264, "-movflags", "dash+global_sidx+frag_keyframe+skip_trailer"], UNPROVEN),
+    "-live.mp4": ([*VIDEO_INPUT, *H264, "-f", "mp4", "-movflags", "frag_keyframe+empty_moov+default_base_moof"], WHOLE),
+    "plain.mkv": ([*BOTH_STREAMS], WHOLE),
+    "plain.webm": ([*VIDEO_INPUT, "-c:v", "libvpx", "-deadline", "realtime"], WHOLE),
+    "-live.mkv": ([*BOTH_STREAMS, "-f", "matroska", "-live", "1"], UNPROVEN),
+    "-piped.mkv": ([*BOTH_STREAMS, "-f", "matroska"], UNPROVEN),
+    "-live.webm": ([*VIDEO_INPUT, "-c:v", "libvpx", "-deadline", "realtime", "-f", "webm", "-live", "1"], UNPROVEN),
+    "plain.avi": ([*VIDEO_INPUT, *AUDIO_INPUT, "-c:v", "mpeg4", "-c:a", "pcm_s16le"], WHOLE),
+    "-piped.avi": ([*VIDEO_INPUT, "-c:v", "mpeg4", "-f", "avi"], UNPROVEN),
+    "plain.wav": ([*AUDIO_INPUT], WHOLE),
+    "alaw.wav": ([*AUDIO_INPUT, "-c:a", "pcm_alaw"], WHOLE),
+    "mp3-in.wav": ([*AUDIO_INPUT, "-c:a", "libmp3lame"], WHOLE),
+    "rf64.wav": ([*AUDIO_INPUT, "-rf64", "always"], WHOLE),
+    "-piped.wav": ([*AUDIO_INPUT, "-f", "wav"], UNPROVEN),
+    "plain.mp3": ([*AUDIO_INPUT, "-c:a", "libmp3lame"], UNPROVEN),
+    "plain.ts": ([*BOTH_STREAMS], UNPROVEN),
+    "plain.ogg": ([*AUDIO_INPUT, "-c:a", "libopus"], UNPROVEN),
+    "plain.flac": ([*AUDIO_INPUT], UNPROVEN),
 }
 # Forms in which a file that lacks more than its last bytes is always known to break off.
 ALWAYS = [name for name, (_, whole) in FORMS.items() if whole is WHOLE and not name.startswith(("frag", "mixed", "-live"))]
@@ -65,21 +65,21 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     return contents
 
 
-def stated(folder: Path, content: bytes) -> Structure:
+def examine_content(folder: Path, content: bytes) -> Structure:
     (path := folder / "file").write_bytes(content)
-    return examine(path)
+    return examine_structure(path)
 
 
 @pytest.mark.parametrize("name", FORMS)
 def test_a_whole_file_is_never_called_truncated(made: dict[str, bytes], tmp_path: Path, name: str) -> None:
-    assert stated(tmp_path, made[name]) is FORMS[name][1]
+    assert examine_content(tmp_path, made[name]) is FORMS[name][1]
 
 
 @pytest.mark.parametrize("name", FORMS)
 def test_bytes_behind_the_end_of_a_file_are_not_called_truncated(made: dict[str, bytes], tmp_path: Path, name: str) -> None:
     for tail in (bytes(1000), b"\xff" * 1000, bytes(3)):
         if FORMS[name][1] is WHOLE or tail != bytes(3):
-            assert stated(tmp_path, made[name] + tail) is not Structure.TRUNCATED
+            assert examine_content(tmp_path, made[name] + tail) is not Structure.TRUNCATED
 
 
 @pytest.mark.parametrize("name", ALWAYS)
@@ -89,7 +89,7 @@ def test_a_truncated_file_is_known_wherever_it_breaks_off(made: dict[str, bytes]
     least = 12 if name in ("front.mp4", "plain.mkv", "plain.webm", "plain.avi") else 120
     places = {*range(40), *(len(whole) * part // 200 for part in range(200))}
     for place in sorted(one for one in places if one < len(whole) - least):
-        assert stated(tmp_path, whole[:place]) is Structure.TRUNCATED, place
+        assert examine_content(tmp_path, whole[:place]) is Structure.TRUNCATED, place
 
 
 @pytest.mark.parametrize("name", SOMETIMES)
@@ -98,7 +98,7 @@ def test_a_truncated_live_file_is_known_unless_it_ends_between_two_parts(
 ) -> None:
     whole, chance = made[name], random.Random(7)
     places = [chance.randrange(40, len(whole) - 12) for _ in range(200)]
-    found = [stated(tmp_path, whole[:place]) for place in places]
+    found = [examine_content(tmp_path, whole[:place]) for place in places]
     assert Structure.WHOLE not in found
     assert found.count(Structure.TRUNCATED) >= 190
 
@@ -106,9 +106,9 @@ def test_a_truncated_live_file_is_known_unless_it_ends_between_two_parts(
 def test_an_index_of_segments_names_what_is_missing_between_two_fragments(made: dict[str, bytes], tmp_path: Path) -> None:
     whole = made["segment-index.mp4"]
     last = whole.rindex(b"moof") - 4
-    assert stated(tmp_path, whole[:last]) is Structure.TRUNCATED
+    assert examine_content(tmp_path, whole[:last]) is Structure.TRUNCATED
     unmarked = made["no-trailer.mp4"]
-    assert stated(tmp_path, unmarked[: unmarked.rindex(b"moof") - 4]) is UNPROVEN
+    assert examine_content(tmp_path, unmarked[: unmarked.rindex(b"moof") - 4]) is UNPROVEN
 
 
 @pytest.mark.parametrize("size", [0, 0xFFFFFFFF])
@@ -118,16 +118,16 @@ def test_a_size_that_the_recorder_did_not_know_states_nothing(made: dict[str, by
         content[4:8] = size.to_bytes(4, "little")
         place = content.index(b"data" if name.endswith("wav") else b"LIST") + 4
         content[place : place + 4] = size.to_bytes(4, "little")
-        assert stated(tmp_path, bytes(content[: len(content) // 2])) is UNPROVEN
+        assert examine_content(tmp_path, bytes(content[: len(content) // 2])) is UNPROVEN
 
 
 def test_an_avi_file_of_several_parts_breaks_off_in_each_of_them(made: dict[str, bytes], tmp_path: Path) -> None:
     first = made["plain.avi"]
     inner = b"LIST" + (5004).to_bytes(4, "little") + b"movi" + bytes(5000)
     further = b"RIFF" + (4 + len(inner)).to_bytes(4, "little") + b"AVIX" + inner
-    assert stated(tmp_path, first + further) is WHOLE
-    assert stated(tmp_path, first + further[:3000]) is Structure.TRUNCATED
-    assert stated(tmp_path, first + further + further[:-100]) is Structure.TRUNCATED
+    assert examine_content(tmp_path, first + further) is WHOLE
+    assert examine_content(tmp_path, first + further[:3000]) is Structure.TRUNCATED
+    assert examine_content(tmp_path, first + further + further[:-100]) is Structure.TRUNCATED
 
 
 def test_a_plain_file_whose_last_box_claims_too_much_is_whole_when_all_samples_are_there(
@@ -136,7 +136,7 @@ def test_a_plain_file_whose_last_box_claims_too_much_is_whole_when_all_samples_a
     content = bytearray(made["front.mp4"])
     place = content.index(b"mdat") - 4
     content[place : place + 4] = (len(content) * 2).to_bytes(4, "big")
-    assert stated(tmp_path, bytes(content)) is WHOLE
+    assert examine_content(tmp_path, bytes(content)) is WHOLE
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_a_plain_file_whose_last_box_claims_too_much_is_whole_when_all_samples_a
     ids=["HTML", "text", "two words", "the wrong key", "zeros"],
 )
 def test_what_is_no_media_states_nothing(tmp_path: Path, content: bytes) -> None:
-    assert stated(tmp_path, content) is UNPROVEN
+    assert examine_content(tmp_path, content) is UNPROVEN
     assert is_text(tmp_path / "file") is (content[0] in b"<rn")
 
 
@@ -163,4 +163,4 @@ def test_nothing_that_is_damaged_raises_or_takes_long(made: dict[str, bytes], tm
             content = bytearray(made[name])
             for _ in range(20):
                 content[chance.randrange(min(3000, len(content)))] = chance.randrange(256)
-            assert stated(tmp_path, bytes(content)) in Structure
+            assert examine_content(tmp_path, bytes(content)) in Structure

@@ -10,36 +10,36 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from muxer.config import Loaded, load
-from muxer.config.schema import SECTIONS, options
+from muxer.config import LoadedConfig, load_config
+from muxer.config.schema import SECTIONS, all_options
 from muxer.errors import ConfigError
 
 REQUIRED = "[htcc]\nbase_uri = https://rws:8081\ncontact_center_id = cc-1\n"
 SECRET = "S3cr3t-Pa55"
 
-Load = Callable[..., Loaded]
+Load = Callable[..., LoadedConfig]
 
 
 @pytest.fixture
 def loaded(tmp_path: Path) -> Load:
     def load_text(
         text: str | bytes, command_line: Mapping[str, str] | None = None, environ: Mapping[str, str] | None = None
-    ) -> Loaded:
+    ) -> LoadedConfig:
         path = tmp_path / "muxer.cfg"
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        return load(path, command_line or {}, environ or {})
+        return load_config(path, command_line or {}, environ or {})
 
     return load_text
 
 
 @pytest.fixture
 def refused(loaded: Load) -> Callable[..., ConfigError]:
-    def refuse(text: str | bytes, **sources: Mapping[str, str]) -> ConfigError:
+    def load_refused(text: str | bytes, **sources: Mapping[str, str]) -> ConfigError:
         with pytest.raises(ConfigError) as caught:
             loaded(text, **sources)
         return caught.value
 
-    return refuse
+    return load_refused
 
 
 Refused = Callable[..., ConfigError]
@@ -265,7 +265,7 @@ def test_the_environment_goes_before_the_file(loaded: Load, section: str, option
     assert getattr(getattr(loaded(text).config, section), option) == "from-file"
     given = loaded(text, environ={variable: "from-environment"}).config
     assert getattr(getattr(given, section), option) == "from-environment"
-    assert "from-environment" in given.secrets
+    assert "from-environment" in given.secret_values
 
 
 def test_an_empty_variable_leaves_the_file_its_say(loaded: Load) -> None:
@@ -291,7 +291,7 @@ def test_an_empty_argument_leaves_the_file_its_say(loaded: Load) -> None:
 
 
 def test_the_command_line_overrides_the_three_sharding_options_only() -> None:
-    assert {name for _, name, option in options() if option.command_line} == {"muxer_id", "total_muxers", "muxer_type"}
+    assert {name for _, name, option in all_options() if option.command_line} == {"muxer_id", "total_muxers", "muxer_type"}
 
 
 def test_a_bad_argument_is_a_problem_like_a_bad_line(refused: Refused) -> None:
@@ -339,7 +339,7 @@ def test_an_option_in_two_spellings_of_one_section_stands_there_twice(refused: R
 
 def test_a_missing_file_is_a_configuration_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="does not exist"):
-        load(tmp_path / "none.cfg", {}, {})
+        load_config(tmp_path / "none.cfg", {}, {})
 
 
 @pytest.mark.parametrize(
@@ -385,7 +385,7 @@ def test_without_sharding_its_other_options_are_ignored_with_a_warning(
     loaded: Load, off: str, name: str, value: str
 ) -> None:
     result = loaded(f"{REQUIRED}[processing]\nmuxer_id = {off}\n{name} = {value}\n")
-    assert not result.config.sharded
+    assert not result.config.is_sharded
     (warning,) = [one for one in result.warnings if name in one]
     assert repr(value) in warning and "ignored" in warning and "muxer_id" in warning
 
@@ -485,12 +485,12 @@ def test_a_warning_never_holds_a_secret(loaded: Load) -> None:
 
 
 def test_the_secrets_are_those_options_that_hold_one() -> None:
-    secret = {(section, name, option.env) for section, name, option in options() if option.secret}
+    secret = {(section, name, option.env) for section, name, option in all_options() if option.secret}
     assert secret == {*SECRET_OPTIONS, ("fleet", "broker_url", "FLEET_BROKER_URL")}
 
 
 def test_the_guide_knows_all_but_our_own_options() -> None:
-    ours = {f"{section}.{name}" for section, name, option in options() if option.origin == "ours"}
+    ours = {f"{section}.{name}" for section, name, option in all_options() if option.origin == "ours"}
     assert {one for one in ours if not one.startswith(("s3.", "monitoring.", "fleet."))} == {
         "processing.min_free_megabytes",
         "webdav.hosts",
@@ -533,7 +533,7 @@ def test_a_file_is_no_folder(refused: Refused, tmp_path: Path) -> None:
     [("", "single"), ("muxer_id = 2\ntotal_muxers = 4", "primary-2"), ("muxer_id = 0\nmuxer_type = backup", "backup-0")],
 )
 def test_each_instance_has_its_own_name(loaded: Load, lines: str, name: str) -> None:
-    assert loaded(f"{REQUIRED}[processing]\n{lines}\n").config.instance == name
+    assert loaded(f"{REQUIRED}[processing]\n{lines}\n").config.instance_name == name
 
 
 def test_the_sections_are_those_of_the_spec() -> None:

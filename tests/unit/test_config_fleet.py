@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from muxer.config import Loaded, broker, load
-from muxer.config.broker import Node, nodes, passwords_of
+from muxer.config import LoadedConfig, broker, load_config
+from muxer.config.broker import BrokerNode, parse_nodes, passwords_of
 from muxer.errors import ConfigError
 from muxer.masking import Mask
 
@@ -16,31 +16,31 @@ REQUIRED = "[htcc]\nbase_uri = https://rws:8081\ncontact_center_id = c\ntrusted_
 URL = "amqps://mux%40er:p%2Fss%20word@rmq1/gir"
 
 
-def loaded(folder: Path, text: str, **environ: str) -> Loaded:
+def load_fleet(folder: Path, text: str, **environ: str) -> LoadedConfig:
     path = folder / "muxer.cfg"
     path.write_text(f"{REQUIRED}[fleet]\n{text}")
-    return load(path, {}, environ)
+    return load_config(path, {}, environ)
 
 
 @pytest.mark.parametrize(
     ("url", "node"),
     [
-        (URL, Node("rmq1", 5671, True, "mux@er", "p/ss word", "gir")),
-        ("amqp://rmq", Node("rmq", 5672, False, "guest", "guest", "/")),
-        ("amqp://rmq:99/", Node("rmq", 99, False, "guest", "guest", "/")),
-        ("amqp://u:p@[::1]:5/%2F", Node("::1", 5, False, "u", "p", "/")),
-        ("amqp://u:p@h/a%2Fb", Node("h", 5672, False, "u", "p", "a/b")),
+        (URL, BrokerNode("rmq1", 5671, True, "mux@er", "p/ss word", "gir")),
+        ("amqp://rmq", BrokerNode("rmq", 5672, False, "guest", "guest", "/")),
+        ("amqp://rmq:99/", BrokerNode("rmq", 99, False, "guest", "guest", "/")),
+        ("amqp://u:p@[::1]:5/%2F", BrokerNode("::1", 5, False, "u", "p", "/")),
+        ("amqp://u:p@h/a%2Fb", BrokerNode("h", 5672, False, "u", "p", "a/b")),
     ],
 )
-def test_an_address_names_a_node(url: str, node: Node) -> None:
-    assert nodes(url) == (node,)
+def test_an_address_names_a_node(url: str, node: BrokerNode) -> None:
+    assert parse_nodes(url) == (node,)
 
 
 def test_a_cluster_has_several_addresses(tmp_path: Path) -> None:
-    config = loaded(tmp_path, f"mode = broker\nbroker_url = {URL}, amqps://u:other-secret@rmq2/gir\n").config
-    assert [node.host for node in nodes(config.fleet.broker_url)] == ["rmq1", "rmq2"]
-    assert {"p/ss word", "p%2Fss%20word", "other-secret"} <= set(config.secrets)
-    assert "other-secret" not in repr(config) and "other-secret" not in Mask(config.secrets)("x other-secret x")
+    config = load_fleet(tmp_path, f"mode = broker\nbroker_url = {URL}, amqps://u:other-secret@rmq2/gir\n").config
+    assert [node.host for node in parse_nodes(config.fleet.broker_url)] == ["rmq1", "rmq2"]
+    assert {"p/ss word", "p%2Fss%20word", "other-secret"} <= set(config.secret_values)
+    assert "other-secret" not in repr(config) and "other-secret" not in Mask(config.secret_values)("x other-secret x")
 
 
 @pytest.mark.parametrize(
@@ -50,29 +50,29 @@ def test_a_cluster_has_several_addresses(tmp_path: Path) -> None:
 )
 def test_a_wrong_address_is_refused_unshown(tmp_path: Path, url: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        loaded(tmp_path, f"broker_url = {url}\n")
+        load_fleet(tmp_path, f"broker_url = {url}\n")
     [problem] = caught.value.problems
     assert problem.where == "[fleet] broker_url"
     assert "word" not in str(problem).replace("password", "")
 
 
 def test_the_environment_goes_before_the_file(tmp_path: Path) -> None:
-    config = loaded(tmp_path, "mode = broker\nbroker_url = amqp://a\n", FLEET_BROKER_URL="amqps://u:from-environment@b").config
-    assert config.fleet.broker_url == "amqps://u:from-environment@b" and "from-environment" in config.secrets
+    config = load_fleet(tmp_path, "mode = broker\nbroker_url = amqp://a\n", FLEET_BROKER_URL="amqps://u:from-environment@b").config
+    assert config.fleet.broker_url == "amqps://u:from-environment@b" and "from-environment" in config.secret_values
 
 
 def test_a_broker_needs_an_address(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
-        loaded(tmp_path, "mode = broker\n")
+        load_fleet(tmp_path, "mode = broker\n")
     assert [str(one) for one in caught.value.problems] == ["[fleet] broker_url: is required with mode = broker"]
-    assert not loaded(tmp_path, "mode = local\n").config.is_fleet
+    assert not load_fleet(tmp_path, "mode = local\n").config.is_fleet
 
 
 def test_a_broker_needs_its_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = util.find_spec
     monkeypatch.setattr(broker, "find_spec", lambda name: None if name == "pika" else found(name))
     with pytest.raises(ConfigError) as caught:
-        loaded(tmp_path, "mode = broker\nbroker_url = amqp://h\n")
+        load_fleet(tmp_path, "mode = broker\nbroker_url = amqp://h\n")
     [problem] = caught.value.problems
     assert problem.where == "[fleet] mode = 'broker'" and "pika missing" in problem.what
     assert "recording-muxer[fleet]" in problem.what and "--fleet" in problem.what
@@ -81,10 +81,10 @@ def test_a_broker_needs_its_packages(tmp_path: Path, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("queue", ["", "a b", "amq.x", "x" * 101, "ü", "a/b"])
 def test_a_queue_has_a_plain_name(tmp_path: Path, queue: str) -> None:
     if not queue:
-        assert loaded(tmp_path, "queue =\n").config.fleet.queue == "recording-muxer"
+        assert load_fleet(tmp_path, "queue =\n").config.fleet.queue == "recording-muxer"
         return
     with pytest.raises(ConfigError, match=r"\[fleet\] queue"):
-        loaded(tmp_path, f"queue = {queue}\n")
+        load_fleet(tmp_path, f"queue = {queue}\n")
 
 
 @pytest.mark.parametrize(
@@ -97,9 +97,9 @@ def test_a_queue_has_a_plain_name(tmp_path: Path, queue: str) -> None:
     ],
 )
 def test_what_is_unsafe_is_a_warning(tmp_path: Path, text: str, warned: str) -> None:
-    found = [one for one in loaded(tmp_path, f"mode = broker\n{text}").warnings if "[fleet]" in one]
+    found = [one for one in load_fleet(tmp_path, f"mode = broker\n{text}").warnings if "[fleet]" in one]
     assert bool(found) is bool(warned) and all(warned in one for one in found)
-    assert not [one for one in loaded(tmp_path, text).warnings if "[fleet]" in one]
+    assert not [one for one in load_fleet(tmp_path, text).warnings if "[fleet]" in one]
 
 
 def test_passwords_are_known_as_they_are_and_as_they_are_written() -> None:

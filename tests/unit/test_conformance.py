@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from muxer.config.schema import options
+from muxer.config.schema import all_options
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docs" / "conformance.md").read_text(encoding="utf-8")
 REFERENCE = re.compile(r"`([\w/]+\.py)::(\w+)`")
 REASON = re.compile(r"Does not apply: \w.{20,}\.")
-HEAD = ["the guide", "here", "shown by"]
+TABLE_HEAD = ["the guide", "here", "shown by"]
 SECTIONS = (
     *("Prerequisites", "Installing on Windows", "Installing on Linux", "Passwords", "Connection to RWS, section [htcc]"),
     *("Connection to RCS, section [rcs]", "Processing commands, section [processing]", "Sharding", "High availability"),
@@ -24,10 +24,10 @@ SECTIONS = (
 )
 
 
-def rows(text: str) -> list[list[str]]:
+def table_rows(text: str) -> list[list[str]]:
     """Return the cells of each row of the tables, heads and rules left out."""
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
-    return [row for row in cells if row != HEAD and not re.fullmatch(r"-+", "".join(row))]
+    return [row for row in cells if row != TABLE_HEAD and not re.fullmatch(r"-+", "".join(row))]
 
 
 @cache
@@ -40,10 +40,10 @@ def names_in(file: str) -> frozenset[str]:
 def test_every_section_of_the_guide_has_its_table() -> None:
     parts = dict(re.findall(r"^## ([^\n]+)\n(.*?)(?=^## |\Z)", TEXT, re.MULTILINE | re.DOTALL))
     assert tuple(parts) == SECTIONS
-    assert all(len(rows(part)) >= 3 for part in parts.values())
+    assert all(len(table_rows(part)) >= 3 for part in parts.values())
 
 
-@pytest.mark.parametrize("row", rows(TEXT), ids=lambda row: row[0][:60])
+@pytest.mark.parametrize("row", table_rows(TEXT), ids=lambda row: row[0][:60])
 def test_no_cell_is_empty_and_each_statement_has_a_test_or_a_reason(row: list[str]) -> None:
     assert len(row) == 3 and all(re.search(r"\w", cell) for cell in row)
     without = REFERENCE.sub("", row[2]).strip(" ,")
@@ -56,7 +56,7 @@ def test_every_test_that_is_named_exists(file: str) -> None:
 
 
 def test_every_option_of_the_guide_is_there() -> None:
-    told = {word for row in rows(TEXT) for word in re.findall(r"`([^`]+)`", f"{row[0]} {row[1]}")}
-    guide = [(name, option) for _, name, option in options() if option.origin == "guide"]
+    told = {word for row in table_rows(TEXT) for word in re.findall(r"`([^`]+)`", f"{row[0]} {row[1]}")}
+    guide = [(name, option) for _, name, option in all_options() if option.origin == "guide"]
     needed = {word for name, option in guide for word in (name, *option.aliases, option.env or name)}
     assert needed - told == set()

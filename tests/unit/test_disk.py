@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from muxer.disk import LOOK_SECONDS, MEGABYTE, Disk, is_short, needed, reserve
+from muxer.disk import MEASURE_INTERVAL, MEGABYTE, TempDisk, is_short, needed_bytes, reserved_bytes
 from muxer.errors import ConfigError, LocalResourceError
 from muxer.workspace import Workspace
 
@@ -26,7 +26,7 @@ GIGABYTE = 1024 * MEGABYTE
     ],
 )
 def test_a_gigabyte_stays_free_or_the_twentieth_part_of_a_small_disk(total: int, option: int | None, kept: int) -> None:
-    assert reserve(total, option) == pytest.approx(kept, abs=1)
+    assert reserved_bytes(total, option) == pytest.approx(kept, abs=1)
 
 
 def test_work_goes_on_only_when_a_tenth_more_is_free() -> None:
@@ -41,38 +41,38 @@ def test_without_a_reserve_a_disk_is_never_short() -> None:
 
 
 def test_a_job_needs_two_and_a_half_times_its_sources() -> None:
-    assert needed([100, 300]) == 1000
-    assert needed([0, 0]) == needed([]) == 0
+    assert needed_bytes([100, 300]) == 1000
+    assert needed_bytes([0, 0]) == needed_bytes([]) == 0
 
 
-class FileSystem:
+class FakeDisk:
     """A file system whose free space is set by hand, and a clock."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.total, self.free, self.now, self.looks = 1000 * MEGABYTE, 500 * MEGABYTE, 1000.0, 0
-        monkeypatch.setattr("muxer.disk.shutil.disk_usage", self._usage)
+        monkeypatch.setattr("muxer.disk.shutil.disk_usage", self._disk_usage)
         monkeypatch.setattr("muxer.disk.time.monotonic", lambda: self.now)
 
-    def _usage(self, _: Path) -> SimpleNamespace:
+    def _disk_usage(self, _: Path) -> SimpleNamespace:
         self.looks += 1
         if self.free < 0:
             raise FileNotFoundError(2, "gone")
         return SimpleNamespace(total=self.total, free=self.free)
 
-    def later(self, free_megabytes: int) -> None:
+    def change_free_later(self, free_megabytes: int) -> None:
         self.free = free_megabytes * MEGABYTE
-        self.now += LOOK_SECONDS
+        self.now += MEASURE_INTERVAL
 
 
 @pytest.fixture
-def system(monkeypatch: pytest.MonkeyPatch) -> FileSystem:
-    return FileSystem(monkeypatch)
+def system(monkeypatch: pytest.MonkeyPatch) -> FakeDisk:
+    return FakeDisk(monkeypatch)
 
 
-def test_a_change_is_said_once(system: FileSystem, caplog: pytest.LogCaptureFixture) -> None:
-    disk, seen = Disk(Path("/temp"), 100), []
+def test_a_change_is_said_once(system: FakeDisk, caplog: pytest.LogCaptureFixture) -> None:
+    disk, seen = TempDisk(Path("/temp"), 100), []
     for free in (500, 99, 50, 105, 99, 111, 105, 100, 500):
-        system.later(free)
+        system.change_free_later(free)
         seen.append(disk.has_room())
     assert seen == [True, False, False, False, False, True, True, True, True]
     begun, ended = caplog.records
@@ -82,46 +82,46 @@ def test_a_change_is_said_once(system: FileSystem, caplog: pytest.LogCaptureFixt
     assert "111.0 MB in /temp" in ended.getMessage()
 
 
-def test_it_looks_at_most_once_a_second_however_many_ask(system: FileSystem) -> None:
-    disk = Disk(Path("/temp"), 100)
+def test_it_looks_at_most_once_a_second_however_many_ask(system: FakeDisk) -> None:
+    disk = TempDisk(Path("/temp"), 100)
     before = system.looks
     for _ in range(50):
         assert disk.has_room()
     assert system.looks == before + 1
 
 
-def test_a_folder_that_is_gone_changes_nothing(system: FileSystem, caplog: pytest.LogCaptureFixture) -> None:
-    disk = Disk(Path("/temp"), 100)
+def test_a_folder_that_is_gone_changes_nothing(system: FakeDisk, caplog: pytest.LogCaptureFixture) -> None:
+    disk = TempDisk(Path("/temp"), 100)
     seen = []
     for free in (500, -1, 50, -1, 500):
-        system.later(free)
+        system.change_free_later(free)
         seen.append(disk.has_room())
     assert seen == [True, True, False, False, True]
     assert len(caplog.records) == 2
 
 
-def test_a_job_that_does_not_fit_is_refused_before_it_begins(system: FileSystem) -> None:
-    disk = Disk(Path("/temp"), 100)
-    disk.check([100 * MEGABYTE, 60 * MEGABYTE])
-    disk.check([0, 0])
+def test_a_job_that_does_not_fit_is_refused_before_it_begins(system: FakeDisk) -> None:
+    disk = TempDisk(Path("/temp"), 100)
+    disk.ensure_room([100 * MEGABYTE, 60 * MEGABYTE])
+    disk.ensure_room([0, 0])
     with pytest.raises(LocalResourceError) as caught:
-        disk.check([100 * MEGABYTE, 61 * MEGABYTE])
+        disk.ensure_room([100 * MEGABYTE, 61 * MEGABYTE])
     for part in ("402.5 MB in /temp", "500.0 MB are free", "100.0 MB must stay free"):
         assert part in str(caught.value)
 
 
-def test_a_file_system_that_can_never_have_so_much_free_is_a_mistake(system: FileSystem) -> None:
+def test_a_file_system_that_can_never_have_so_much_free_is_a_mistake(system: FakeDisk) -> None:
     with pytest.raises(ConfigError, match=r"min_free_megabytes = '950': must be at most 909.* 1000\.0 MB in all"):
-        Disk(Path("/temp"), 950)
-    Disk(Path("/temp"), 909)
+        TempDisk(Path("/temp"), 950)
+    TempDisk(Path("/temp"), 909)
 
 
 @pytest.mark.parametrize("option", [None, 100])
-def test_a_file_system_that_tells_nothing_hinders_nothing(system: FileSystem, option: int | None) -> None:
+def test_a_file_system_that_tells_nothing_hinders_nothing(system: FakeDisk, option: int | None) -> None:
     system.total = system.free = 0
-    disk = Disk(Path("/temp"), option)
+    disk = TempDisk(Path("/temp"), option)
     assert disk.has_room()
-    disk.check([100 * MEGABYTE])
+    disk.ensure_room([100 * MEGABYTE])
 
 
 def test_the_workspace_refuses_it_too(tmp_path: Path) -> None:

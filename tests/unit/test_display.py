@@ -7,24 +7,24 @@ import time
 
 import pytest
 
-from muxer.activity import Polls, Running, Snapshot, Totals
+from muxer.activity import PollStatistics, RunningTarget, ActivitySnapshot, WorkTotals
 from muxer.commands import display as module
-from muxer.commands.display import display
+from muxer.commands.display import open_display
 from muxer.masking import Mask
 
-RUNNING = Running("call", "alice", "file", 1000, "store", 1000, 50_000_000, 200_000_000)
+RUNNING = RunningTarget("call", "alice", "file", 1000, "store", 1000, 50_000_000, 200_000_000)
 
 
-def at(now: float, *running: Running) -> Snapshot:
-    return Snapshot(now, 1000, running, Polls(), Totals())
+def snapshot_at(now: float, *running: RunningTarget) -> ActivitySnapshot:
+    return ActivitySnapshot(now, 1000, running, PollStatistics(), WorkTotals())
 
 
 def test_there_is_a_line_a_minute(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     clock = 0.0
     monkeypatch.setattr(module.time, "monotonic", lambda: clock)
-    with display(Mask(), steps=True) as shown:
+    with open_display(Mask(), steps=True) as shown:
         for clock in (1.0, 59.0, 60.0, 61.0, 119.0, 121.0):
-            shown.tick(at(1000 + clock, RUNNING))
+            shown.update_progress(snapshot_at(1000 + clock, RUNNING))
     lines = capsys.readouterr().err.splitlines()
     assert lines == [
         "alice store: 25 %, 0.8 MB/s, 3:00 left",
@@ -35,9 +35,9 @@ def test_there_is_a_line_a_minute(monkeypatch: pytest.MonkeyPatch, capsys: pytes
 def test_a_step_of_which_nobody_knows_how_far_it_is_goes_on(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(module, "LINE_SECONDS", 0.0)
-    with display(Mask(), steps=False) as shown:
-        shown.tick(at(time.time(), Running("call", "", "file", 0, "publish")))
+    monkeypatch.setattr(module, "LINE_INTERVAL", 0.0)
+    with open_display(Mask(), steps=False) as shown:
+        shown.update_progress(snapshot_at(time.time(), RunningTarget("call", "", "file", 0, "publish")))
     assert capsys.readouterr().err == "publish: goes on\n"
 
 
@@ -45,7 +45,7 @@ def test_a_step_of_which_nobody_knows_how_far_it_is_goes_on(
 def test_steps_are_told_where_that_is_wanted_and_warnings_always_without_secrets(
     capsys: pytest.CaptureFixture[str], steps: bool, expected: str
 ) -> None:
-    with display(Mask(["s3cret-word"]), steps=steps):
+    with open_display(Mask(["s3cret-word"]), steps=steps):
         logging.getLogger("muxer.job").info("mux done", extra={"fields": {"step": "mux", "seconds": 1.5}})
         logging.getLogger("muxer.job").info("fetched", extra={"fields": {"bytes": 1}})
         logging.getLogger("muxer.job").warning("the service echoes s3cret-word\x1b[2J")

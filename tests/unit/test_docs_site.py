@@ -41,12 +41,12 @@ def test_the_site_loads_nothing_from_elsewhere(site: Path) -> None:
         assert not re.search(r"url\(['\"]?(?:https?:)?//", sheet.read_text(encoding="utf-8"))
 
 
-def commands() -> list[tuple[str, str, str]]:
+def documented_commands() -> list[tuple[str, str, str]]:
     """Return page, command and options of every command in the pages."""
     return [(page.name, *found) for page in PAGES for found in COMMAND.findall(page.read_text(encoding="utf-8"))]
 
 
-def helps(command: str) -> str:
+def help_text(command: str) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "muxer", command, "--help"], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
@@ -55,8 +55,8 @@ def helps(command: str) -> str:
 
 
 def test_every_printed_command_exists_with_its_options() -> None:
-    assert {command for _, command, _ in commands()} <= {*COMMANDS, "run"}
-    known = {command: helps(command) for command in {command for _, command, _ in commands()}}
-    for page, command, rest in commands():
+    assert {command for _, command, _ in documented_commands()} <= {*COMMANDS, "run"}
+    known = {command: help_text(command) for command in {command for _, command, _ in documented_commands()}}
+    for page, command, rest in documented_commands():
         for option in re.findall(r"--[a-z][a-z-]*", rest):
             assert option in known[command], f"{page}: {command} has no {option}"

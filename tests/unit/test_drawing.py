@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muxer.commands.drawing import LEAST_CELLS, draw
+from muxer.commands.drawing import MIN_CELLS, draw_timeline
 
 FACTS = {
     "length": 40.0,
@@ -25,12 +25,12 @@ FACTS = {
 }
 
 
-def drawn(facts: dict[str, Any], width: int = 59, **how: Any) -> list[str]:
-    return ["".join(text for text, _ in line).rstrip() for line in draw(facts, width, **{"unicode": False, **how})]
+def draw_lines(facts: dict[str, Any], width: int = 59, **how: Any) -> list[str]:
+    return ["".join(text for text, _ in line).rstrip() for line in draw_timeline(facts, width, **{"unicode": False, **how})]
 
 
 def test_the_whole_picture() -> None:
-    assert drawn(FACTS) == [
+    assert draw_lines(FACTS) == [
         "                  0:00           0:15           0:30",
         "                  |              |              |",
         "audio             ----------------------------------------",
@@ -43,13 +43,13 @@ def test_the_whole_picture() -> None:
 
 
 def test_what_was_paused_is_drawn_over_the_padding() -> None:
-    lines = drawn({**FACTS, "paused": [{"begin": 25.0, "end": 30.0}]})
+    lines = draw_lines({**FACTS, "paused": [{"begin": 25.0, "end": 30.0}]})
     assert "result            ##==================.....ooooo.........." in lines
     assert "o paused, black" in lines[-1]
 
 
 def test_the_scale_stands_at_its_times() -> None:
-    times, marks, audio, *_ = drawn(FACTS)
+    times, marks, audio, *_ = draw_lines(FACTS)
     assert times.index("0:00") == marks.index("|", times.index("0:00")) == audio.index("-")
 
 
@@ -60,30 +60,30 @@ def test_a_piece_shorter_than_a_cell_is_seen() -> None:
         {"begin": 1800.1, "end": 3600.0, "screen": 0, "offset": 1800.1, "reason": None},
     ]
     facts = {"length": 3600.0, "screens": [{"name": "a", "start": 0.0, "length": 3600.0}], "pieces": pieces}
-    [result] = [line for line in drawn(facts) if line.startswith("result")]
+    [result] = [line for line in draw_lines(facts) if line.startswith("result")]
     assert result.count(".") == 1
 
 
 def test_without_a_look_into_the_files_nobody_knows_what_is_copied() -> None:
-    lines = drawn(FACTS, assumed=True)
+    lines = draw_lines(FACTS, assumed=True)
     assert "+ shown" in lines[-1] and "copied" not in lines[-1]
 
 
 def test_a_file_that_lies_far_outside_leaves_the_audio_readable() -> None:
     facts = {"length": 10.0, "screens": [{"name": "a", "start": -1e6, "length": 1e6 + 5}], "pieces": []}
-    [audio] = [line for line in drawn(facts) if line.startswith("audio")]
+    [audio] = [line for line in draw_lines(facts) if line.startswith("audio")]
     assert audio.count("-") > 20
 
 
 def test_in_unicode_with_colours() -> None:
-    spans = [span for line in draw(FACTS, 59, unicode=True) for span in line]
+    spans = [span for line in draw_timeline(FACTS, 59, unicode=True) for span in line]
     assert ("▒▒", "yellow") in spans and ("▲▲", "magenta") in spans
 
 
 @pytest.mark.parametrize("name", ["\x1b[2Jevil\n", "naïve…", "x" * 300])
 def test_names_do_nothing_to_the_terminal_and_keep_their_column(name: str) -> None:
     facts = {**FACTS, "screens": [{**FACTS["screens"][0], "name": name}, FACTS["screens"][1]]}  # type: ignore[index]
-    lines = drawn(facts, 100)
+    lines = draw_lines(facts, 100)
     assert all(line.isascii() and line.isprintable() for line in lines)
     assert len({line.index(sign) for line in lines if (sign := "--") in line and line.startswith("audio")}) == 1
 
@@ -99,6 +99,6 @@ def test_no_line_is_longer_than_the_terminal(
     made = [{"name": f"screen-{start}", "start": start, "length": long} for start, long in screens]
     pieces = [{"begin": 0.0, "end": length, "screen": None, "offset": 0.0, "reason": None}]
     facts = {"length": length, "screens": made, "pieces": pieces}
-    *lines, _legend = drawn(facts, width, unicode=unicode)
+    *lines, _legend = draw_lines(facts, width, unicode=unicode)
     assert max(map(len, lines)) <= width
-    assert max(map(len, lines)) >= LEAST_CELLS
+    assert max(map(len, lines)) >= MIN_CELLS

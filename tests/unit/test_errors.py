@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from muxer import errors, remedies
-from muxer.errors import Code, ConfigError, MediaError, MuxerError, Permanent, Problem, Transient, code_of, told
+from muxer.errors import Code, ConfigError, MediaError, MuxerError, Permanent, Problem, Transient, error_code, format_error
 
 ROOT = Path(__file__).resolve().parents[2]
 # What was published stays: a code may be added here, never changed.
@@ -39,8 +39,8 @@ def test_no_code_is_given_another_meaning() -> None:
 
 
 def test_the_document_is_that_of_the_program() -> None:
-    assert (ROOT / "docs" / "errors.md").read_text(encoding="utf-8") == remedies.page()
-    assert list(remedies.REMEDIES) == list(Code)
+    assert (ROOT / "docs" / "errors.md").read_text(encoding="utf-8") == remedies.render_page()
+    assert list(remedies.HELP_BY_CODE) == list(Code)
 
 
 @pytest.mark.parametrize("kind", [one for one in TYPES if one not in FAMILIES])
@@ -70,10 +70,10 @@ def test_an_error_may_have_a_finer_code_than_its_type() -> None:
     [(OSError(), "MUX-401"), (MemoryError(), "MUX-401"), (ValueError(), "MUX-901"), (KeyError(), "MUX-901")],
 )
 def test_errors_of_others_have_codes_too(error: Exception, code: str) -> None:
-    assert code_of(error) == code
+    assert error_code(error) == code
 
 
 def test_an_error_is_told_with_code_type_and_message() -> None:
-    assert told(MediaError("s.mp4: it is empty", code=Code.EMPTY_FILE)) == "MUX-322 MediaError: s.mp4: it is empty"
-    assert remedies.remedy("MUX-322") == remedies.REMEDIES[Code.EMPTY_FILE].remedy
-    assert remedies.remedy("") == remedies.REMEDIES[Code.UNEXPECTED].remedy
+    assert format_error(MediaError("s.mp4: it is empty", code=Code.EMPTY_FILE)) == "MUX-322 MediaError: s.mp4: it is empty"
+    assert remedies.help_for("MUX-322") == remedies.HELP_BY_CODE[Code.EMPTY_FILE].remedy
+    assert remedies.help_for("") == remedies.HELP_BY_CODE[Code.UNEXPECTED].remedy

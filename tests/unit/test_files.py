@@ -14,66 +14,66 @@ from muxer import files
 from muxer.workspace import Workspace, remove_folder
 
 
-class Held:
+class HeldFiles:
     """Makes a method of Path, or a function, refuse so many times for paths that hold a word, as Windows does."""
 
     def __init__(self, patch: pytest.MonkeyPatch, owner: Any, name: str, word: str, times: int) -> None:
         self.refused, self._times = 0, times
         real: Callable[..., Any] = getattr(owner, name)
 
-        def held(path: Any, *args: Any, **kwargs: Any) -> Any:
+        def refuse_held(path: Any, *args: Any, **kwargs: Any) -> Any:
             if word in str(path) and self.refused < self._times:
                 self.refused += 1
                 raise PermissionError(13, "it is being used by another process", str(path))
             return real(path, *args, **kwargs)
 
-        patch.setattr(owner, name, held)
+        patch.setattr(owner, name, refuse_held)
 
 
 def test_a_file_that_is_held_for_a_moment_is_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a"
     path.touch()
-    held = Held(monkeypatch, Path, "unlink", "a", 3)
-    files.remove(path)
+    held = HeldFiles(monkeypatch, Path, "unlink", "a", 3)
+    files.remove_file(path)
     assert not path.exists() and held.refused == 3
-    files.remove(path)
+    files.remove_file(path)
 
 
 def test_a_file_that_is_held_for_a_moment_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, target = tmp_path / "new", tmp_path / "old"
     source.write_text("new")
     target.write_text("old")
-    held = Held(monkeypatch, Path, "replace", "new", 3)
-    assert files.replace(source, target) == target
+    held = HeldFiles(monkeypatch, Path, "replace", "new", 3)
+    assert files.replace_file(source, target) == target
     assert target.read_text() == "new" and not source.exists() and held.refused == 3
 
 
 def test_a_file_that_stays_held_is_an_error_with_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "PAUSE_SECONDS", 0.01)
-    Held(monkeypatch, Path, "unlink", "a", 10**9)
+    monkeypatch.setattr(files, "RETRY_INTERVAL", 0.01)
+    HeldFiles(monkeypatch, Path, "unlink", "a", 10**9)
     before = time.monotonic()
     with pytest.raises(PermissionError, match=str(tmp_path / "a")):
-        files.remove(tmp_path / "a")
-    assert time.monotonic() - before >= files.PATIENCE_SECONDS
+        files.remove_file(tmp_path / "a")
+    assert time.monotonic() - before >= files.RETRY_SECONDS
 
 
 def test_other_errors_are_raised_at_once(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     tries = []
 
-    def do() -> None:
+    def read_folder() -> None:
         tries.append(1)
         (tmp_path / "folder").read_bytes()
 
     with pytest.raises(IsADirectoryError):
-        files.patiently(do)
+        files.retry_while_busy(read_folder)
     assert len(tries) == 1
 
 
 def test_a_job_folder_with_a_file_that_is_held_for_a_moment_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     workspace = Workspace(tmp_path, "single")
-    held = Held(monkeypatch, os, "unlink", "audio", 3)
-    with workspace.job() as folder:
+    held = HeldFiles(monkeypatch, os, "unlink", "audio", 3)
+    with workspace.job_folder() as folder:
         (folder / "audio").touch()
     assert not folder.exists() and held.refused == 3
 
@@ -81,16 +81,16 @@ def test_a_job_folder_with_a_file_that_is_held_for_a_moment_goes(tmp_path: Path,
 def test_a_job_folder_that_stays_held_stops_nothing_and_is_left_to_the_clean_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(files, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(files, "RETRY_SECONDS", 0.2)
     workspace = Workspace(tmp_path, "single")
     with monkeypatch.context() as patch:
-        Held(patch, os, "unlink", "audio", 10**9)
-        with workspace.job() as folder, workspace.job() as other:
+        HeldFiles(patch, os, "unlink", "audio", 10**9)
+        with workspace.job_folder() as folder, workspace.job_folder() as other:
             (folder / "audio").touch()
             (folder / "screen-0").touch()
         assert [path.name for path in folder.iterdir()] == ["audio"], "what is not held is gone"
         assert not other.exists()
         assert str(folder) in caplog.text and "being used by another process" in caplog.text
         assert not remove_folder(folder)
-    assert workspace.clean() == 1
+    assert workspace.clean_abandoned() == 1
     assert not folder.exists()

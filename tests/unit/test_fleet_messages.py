@@ -8,20 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muxer.errors import Code, GivenUp, MediaNotFound, MetadataError, ServiceUnavailable
-from muxer.failures import When, failure_of
+from muxer.errors import Code, OrderFailed, MediaNotFound, MetadataError, ServiceUnavailable
+from muxer.failures import RetryPolicy, classify_error
 from muxer.fleet import events, orders
 from muxer.fleet.events import Event
-from muxer.fleet.lanes import DAY, HOUR, LANES, dead, is_low, lane_of, names, passes, room
+from muxer.fleet.lanes import DAY, HOUR, PRIORITY_QUEUES, dead_letter_queue, has_room_everywhere, choose_queue, queue_names, plan_passes, free_capacity
 from muxer.fleet.orders import Order
 
 ORDER = Order("call-1", "call-1_0123456789abcdef0123_muxed.mp4", 4)
 
 
 def test_an_order_is_ids_and_a_version() -> None:
-    plain = orders.to_plain(ORDER)
+    plain = orders.order_to_dict(ORDER)
     assert plain == {"version": 1, "recording": "call-1", "file": "call-1_0123456789abcdef0123_muxed.mp4", "attempts": 4}
-    assert orders.from_plain(json.loads(json.dumps(plain))) == ORDER
+    assert orders.order_from_dict(json.loads(json.dumps(plain))) == ORDER
 
 
 @pytest.mark.parametrize(
@@ -30,25 +30,25 @@ def test_an_order_is_ids_and_a_version() -> None:
      {"file": None}, {"file": "x" * 101}, {"attempts": 0}, {"attempts": True}, {"attempts": "1"}],
 )
 def test_an_order_of_another_form_is_refused(change: dict[str, object]) -> None:
-    with pytest.raises(GivenUp) as caught:
-        orders.from_plain({**orders.to_plain(ORDER), **change})
+    with pytest.raises(OrderFailed) as caught:
+        orders.order_from_dict({**orders.order_to_dict(ORDER), **change})
     assert caught.value.code is Code.UNKNOWN_ORDER
 
 
 @given(st.dictionaries(st.text(max_size=12), st.none() | st.booleans() | st.integers() | st.text()))
 def test_no_order_is_more_than_refused(plain: dict[str, object]) -> None:
-    with pytest.raises(GivenUp):
-        orders.from_plain(plain)
+    with pytest.raises(OrderFailed):
+        orders.order_from_dict(plain)
 
 
 def test_an_event_is_read_as_it_was_told() -> None:
     event = Event(events.DONE, "host/worker-0/7", "call-1", "f", {"outcome": "muxed", "facts": {"bytes": 3}})
-    assert events.decode(events.encode(event)) == event
+    assert events.decode_event(events.encode_event(event)) == event
 
 
 def test_what_a_later_version_tells_besides_is_passed_over() -> None:
     event = Event(events.DONE, "host/worker-0/7", "call-1", "f", {"outcome": "muxed", "facts": {}, "later": 1})
-    assert events.decode(json.dumps({**json.loads(events.encode(event)), "later": {"a": 1}}).encode()) == event
+    assert events.decode_event(json.dumps({**json.loads(events.encode_event(event)), "later": {"a": 1}}).encode()) == event
 
 
 @pytest.mark.parametrize(
@@ -59,47 +59,47 @@ def test_what_a_later_version_tells_besides_is_passed_over() -> None:
      b'{"version": 1, "what": 3, "sender": "x"}', b'{"version": 1, "what": "done", "sender": "x", "details": []}', b"\xff"],
 )
 def test_what_is_no_event_is_passed_over(body: bytes) -> None:
-    assert events.decode(body) is None
+    assert events.decode_event(body) is None
 
 
 @pytest.mark.parametrize("error", [MediaNotFound("x"), ServiceUnavailable("y", 3.5), MetadataError("z"), ValueError("v")])
 def test_a_failure_means_the_same_elsewhere(error: Exception) -> None:
-    failure = failure_of(error)
-    told = events.decode(events.encode(Event(events.FAILED, "w", "c", "f", {"failure": vars(failure)})))
-    assert told is not None and events.failure_of(told.details) == failure
-    assert isinstance(events.failure_of(told.details).when, When)
+    failure = classify_error(error)
+    told = events.decode_event(events.encode_event(Event(events.FAILED, "w", "c", "f", {"failure": vars(failure)})))
+    assert told is not None and events.parse_failure(told.details) == failure
+    assert isinstance(events.parse_failure(told.details).when, RetryPolicy)
 
 
 def test_newer_calls_go_into_lanes_before_older_ones() -> None:
     now = 1e9
-    assert names("q") == ("q", "q.today", "q.backlog") and dead("q") == "q.XQ"
-    assert [lane_of(now - age, now) for age in (-5, 0, HOUR - 1, HOUR, DAY - 1, DAY, 30 * DAY)] == [0, 0, 0, 1, 1, 2, 2]
-    assert lane_of(None, now) == 2
+    assert queue_names("q") == ("q", "q.today", "q.backlog") and dead_letter_queue("q") == "q.XQ"
+    assert [choose_queue(now - age, now) for age in (-5, 0, HOUR - 1, HOUR, DAY - 1, DAY, 30 * DAY)] == [0, 0, 0, 1, 1, 2, 2]
+    assert choose_queue(None, now) == 2
 
 
 def test_a_backlog_leaves_room_for_today() -> None:
-    assert [room(lane, (0, 0, 0), 100) for lane in range(3)] == [100, 75, 50]
-    assert [room(lane, (0, 0, 50), 100) for lane in range(3)] == [50, 25, 0]
-    assert [room(lane, (50, 25, 50), 100) for lane in range(3)] == [0, 0, 0]
+    assert [free_capacity(lane, (0, 0, 0), 100) for lane in range(3)] == [100, 75, 50]
+    assert [free_capacity(lane, (0, 0, 50), 100) for lane in range(3)] == [50, 25, 0]
+    assert [free_capacity(lane, (50, 25, 50), 100) for lane in range(3)] == [0, 0, 0]
 
 
 @given(st.integers(1, 1000), st.lists(st.integers(0, 2), max_size=300))
 def test_no_more_than_max_queue_is_ever_queued(max_queue: int, arriving: list[int]) -> None:
-    depths = [0] * len(LANES)
+    depths = [0] * len(PRIORITY_QUEUES)
     for lane in arriving:
-        if room(lane, depths, max_queue):
+        if free_capacity(lane, depths, max_queue):
             depths[lane] += 1
     assert sum(depths) <= max_queue
 
 
 @given(st.integers(1, 1000), st.lists(st.integers(0, 300), min_size=3, max_size=3))
 def test_more_is_wanted_only_where_there_is_room_for_all(max_queue: int, depths: list[int]) -> None:
-    assert is_low([0, 0, 0], max_queue) and not is_low([0, 0, 50], 100)
-    assert not is_low(depths, max_queue) or all(room(lane, depths, max_queue) for lane in range(len(LANES)))
+    assert has_room_everywhere([0, 0, 0], max_queue) and not has_room_everywhere([0, 0, 50], 100)
+    assert not has_room_everywhere(depths, max_queue) or all(free_capacity(lane, depths, max_queue) for lane in range(len(PRIORITY_QUEUES)))
 
 
 def test_a_poll_begins_with_the_newest_hour() -> None:
-    assert passes(720, 0) == [60, 240, 720]
-    assert passes(30, 0) == [30]
-    assert passes(60, 0) == [60]
-    assert passes(2880, 1440) == [1500, 1680, 2400, 2880]
+    assert plan_passes(720, 0) == [60, 240, 720]
+    assert plan_passes(30, 0) == [30]
+    assert plan_passes(60, 0) == [60]
+    assert plan_passes(2880, 1440) == [1500, 1680, 2400, 2880]

@@ -9,164 +9,164 @@ from typing import Any
 import pytest
 
 from muxer.activity import Activity
-from muxer.books import Books
+from muxer.books import OutcomeRecorder
 from muxer.errors import ServiceUnavailable
-from muxer.failures import failure_of
+from muxer.failures import classify_error
 from muxer.fleet import events
 from muxer.fleet.events import Event
-from muxer.fleet.held import LONGEST_GAP_SECONDS, SETTLE_SECONDS, Emptiness, Held
-from muxer.fleet.outcomes import Outcomes
+from muxer.fleet.held import MAX_GAP_SECONDS, SETTLE_SECONDS, IdleTimer, OutstandingOrder
+from muxer.fleet.outcomes import EventHandler
 from muxer.fleet.view import SILENT_SECONDS
-from muxer.journal import DONE, JOURNAL, QUEUED, RUNNING, WANTED, Journal, Key
+from muxer.journal import DONE, JOURNAL_FILE, QUEUED, RUNNING, WANTED, Journal, TargetKey
 
 NOW = 1_000_000.0
-KEY, OTHER = Key("c1_muxed.mp4", "c1", "agent"), Key("c2_muxed.mp4", "c2", "agent")
-MUXED = {"outcome": "muxed", "facts": {}}
-FAILED = {"failure": vars(failure_of(ServiceUnavailable("no answer"))), "level": 40, "more": False}
+KEY, OTHER = TargetKey("c1_muxed.mp4", "c1", "agent"), TargetKey("c2_muxed.mp4", "c2", "agent")
+MUXED_DETAILS = {"outcome": "muxed", "facts": {}}
+FAILED_DETAILS = {"failure": vars(classify_error(ServiceUnavailable("no answer"))), "level": 40, "more": False}
 
 
-class Told:
+class OutcomeScenario:
     """Outcomes on a journal, and what is told to them. Its clock stands."""
 
     def __init__(self, path: Path, only_ours: bool) -> None:
-        self.journal = Journal(path / JOURNAL)
-        self.books = Books(self.journal, only_ours)
-        self.outcomes = Outcomes("host/poller/one", only_ours, self.journal, self.books, Activity())
+        self.journal = Journal(path / JOURNAL_FILE)
+        self.books = OutcomeRecorder(self.journal, only_ours)
+        self.outcomes = EventHandler("host/poller/one", only_ours, self.journal, self.books, Activity())
 
-    def hear(self, what: str, key: Key = KEY, sender: str = "host/worker-0/7", **details: Any) -> None:
-        self.outcomes.heard(Event(what, sender, key.recording, key.name, details))
+    def handle_event(self, what: str, key: TargetKey = KEY, sender: str = "host/worker-0/7", **details: Any) -> None:
+        self.outcomes.handle(Event(what, sender, key.recording, key.name, details))
 
     @property
-    def out(self) -> set[str]:
-        return {held.key.name for held in self.outcomes.holdings.all}
+    def outstanding_names(self) -> set[str]:
+        return {held.key.name for held in self.outcomes.holdings.all_orders}
 
 
 @pytest.fixture
 def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The time of the poller."""
     at = [NOW]
-    monkeypatch.setattr("muxer.fleet.outcomes.now", lambda: at[0])
+    monkeypatch.setattr("muxer.fleet.outcomes.epoch_now", lambda: at[0])
     return at
 
 
 @pytest.fixture
-def made(tmp_path: Path, now: list[float]) -> Callable[[bool], Told]:
-    return lambda only_ours: Told(tmp_path, only_ours)
+def made(tmp_path: Path, now: list[float]) -> Callable[[bool], OutcomeScenario]:
+    return lambda only_ours: OutcomeScenario(tmp_path, only_ours)
 
 
-def test_a_poller_knows_what_another_has_ordered(made: Callable[[bool], Told]) -> None:
+def test_a_poller_knows_what_another_has_ordered(made: Callable[[bool], OutcomeScenario]) -> None:
     told = made(False)
-    told.hear(events.QUEUED, message="m1", sender="host/poller/two")
-    assert told.out == {KEY.name} and told.journal.state_of(KEY.name) == QUEUED
-    told.hear(events.DONE, **MUXED)
-    assert (told.out, told.journal.state_of(KEY.name), told.books.muxed) == (set(), DONE, 1)
+    told.handle_event(events.QUEUED, message="m1", sender="host/poller/two")
+    assert told.outstanding_names == {KEY.name} and told.journal.state_of(KEY.name) == QUEUED
+    told.handle_event(events.DONE, **MUXED_DETAILS)
+    assert (told.outstanding_names, told.journal.state_of(KEY.name), told.books.muxed) == (set(), DONE, 1)
     assert told.outcomes.is_taken(KEY.name), "what this poll has read of it is older"
     told.outcomes.begin_poll()
     assert not told.outcomes.is_taken(KEY.name)
 
 
-def test_an_order_that_is_told_after_its_end_is_not_out(made: Callable[[bool], Told]) -> None:
+def test_an_order_that_is_told_after_its_end_is_not_out(made: Callable[[bool], OutcomeScenario]) -> None:
     told = made(False)
-    told.hear(events.DONE, **MUXED)
-    told.hear(events.QUEUED, message="m1", sender="host/poller/two")
-    assert (told.out, told.journal.state_of(KEY.name)) == (set(), DONE)
+    told.handle_event(events.DONE, **MUXED_DETAILS)
+    told.handle_event(events.QUEUED, message="m1", sender="host/poller/two")
+    assert (told.outstanding_names, told.journal.state_of(KEY.name)) == (set(), DONE)
 
 
-@pytest.mark.parametrize(("what", "details"), [(events.FAILED, FAILED), (events.POSTPONED, {})])
+@pytest.mark.parametrize(("what", "details"), [(events.FAILED, FAILED_DETAILS), (events.POSTPONED, {})])
 def test_an_order_that_is_told_after_it_came_to_nothing_is_not_out(
-    made: Callable[[bool], Told], what: str, details: dict[str, Any]
+    made: Callable[[bool], OutcomeScenario], what: str, details: dict[str, Any]
 ) -> None:
     """It would count as waiting for hours."""
     told = made(False)
-    told.hear(what, message="m1", **details)
-    told.hear(events.QUEUED, message="m1", sender="host/poller/two")
-    assert told.out == set()
-    told.hear(events.QUEUED, message="m2", sender="host/poller/two")
-    assert told.out == {KEY.name}
+    told.handle_event(what, message="m1", **details)
+    told.handle_event(events.QUEUED, message="m1", sender="host/poller/two")
+    assert told.outstanding_names == set()
+    told.handle_event(events.QUEUED, message="m2", sender="host/poller/two")
+    assert told.outstanding_names == {KEY.name}
 
 
-def test_what_this_poller_tells_itself_is_no_news(made: Callable[[bool], Told]) -> None:
+def test_what_this_poller_tells_itself_is_no_news(made: Callable[[bool], OutcomeScenario]) -> None:
     told = made(False)
-    told.hear(events.QUEUED, message="m1", sender="host/poller/one")
-    assert told.out == set()
+    told.handle_event(events.QUEUED, message="m1", sender="host/poller/one")
+    assert told.outstanding_names == set()
 
 
-def test_a_migration_heeds_only_its_own_targets(made: Callable[[bool], Told]) -> None:
+def test_a_migration_heeds_only_its_own_targets(made: Callable[[bool], OutcomeScenario]) -> None:
     told = made(True)
-    told.outcomes.ordered(KEY, "m1")
-    told.hear(events.QUEUED, OTHER, message="m9", sender="host/poller/two")
-    told.hear(events.BEGUN, OTHER, message="m9")
-    assert told.out == {KEY.name}
-    told.hear(events.FAILED, OTHER, message="m9", **FAILED)
-    told.hear(events.DONE, OTHER, message="m9", **MUXED)
+    told.outcomes.record_order(KEY, "m1")
+    told.handle_event(events.QUEUED, OTHER, message="m9", sender="host/poller/two")
+    told.handle_event(events.BEGUN, OTHER, message="m9")
+    assert told.outstanding_names == {KEY.name}
+    told.handle_event(events.FAILED, OTHER, message="m9", **FAILED_DETAILS)
+    told.handle_event(events.DONE, OTHER, message="m9", **MUXED_DETAILS)
     assert (told.books.muxed, told.books.failures) == (0, {})
 
 
-def test_the_failure_of_another_order_for_its_target_is_none_of_a_migration(made: Callable[[bool], Told]) -> None:
+def test_the_failure_of_another_order_for_its_target_is_none_of_a_migration(made: Callable[[bool], OutcomeScenario]) -> None:
     told = made(True)
-    told.outcomes.ordered(KEY, "m1")
-    for what, details in ((events.FAILED, FAILED), (events.POSTPONED, {}), (events.DROPPED, {})):
-        told.hear(what, message="m9", **details)
-    assert (told.out, told.books.failures) == ({KEY.name}, {})
-    told.hear(events.FAILED, message="m1", **FAILED)
-    assert told.out == set() and list(told.books.failures) == [KEY.name]
+    told.outcomes.record_order(KEY, "m1")
+    for what, details in ((events.FAILED, FAILED_DETAILS), (events.POSTPONED, {}), (events.DROPPED, {})):
+        told.handle_event(what, message="m9", **details)
+    assert (told.outstanding_names, told.books.failures) == ({KEY.name}, {})
+    told.handle_event(events.FAILED, message="m1", **FAILED_DETAILS)
+    assert told.outstanding_names == set() and list(told.books.failures) == [KEY.name]
 
 
-def test_a_target_of_a_migration_is_done_by_whomever(made: Callable[[bool], Told]) -> None:
+def test_a_target_of_a_migration_is_done_by_whomever(made: Callable[[bool], OutcomeScenario]) -> None:
     told = made(True)
-    told.outcomes.ordered(KEY, "m1")
-    told.hear(events.DONE, message="m9", **MUXED)
-    assert (told.out, told.books.muxed) == (set(), 1)
+    told.outcomes.record_order(KEY, "m1")
+    told.handle_event(events.DONE, message="m9", **MUXED_DETAILS)
+    assert (told.outstanding_names, told.books.muxed) == (set(), 1)
 
 
 @pytest.mark.parametrize("only_ours", [False, True])
 def test_an_order_that_was_dropped_is_given_again_when_nobody_is_at_its_target(
-    made: Callable[[bool], Told], now: list[float], only_ours: bool
+    made: Callable[[bool], OutcomeScenario], now: list[float], only_ours: bool
 ) -> None:
     told = made(only_ours)
-    told.outcomes.ordered(KEY, "m1")
-    told.hear(events.DROPPED, message="m1")
+    told.outcomes.record_order(KEY, "m1")
+    told.handle_event(events.DROPPED, message="m1")
     now[0] += SILENT_SECONDS
-    assert told.outcomes.lost(None) == []
+    assert told.outcomes.find_lost(None) == []
     now[0] += 1
-    assert [held.key for held in told.outcomes.lost(None)] == [KEY]
-    told.outcomes.release(KEY)
-    assert told.out == set() and told.journal.state_of(KEY.name) == WANTED
+    assert [held.key for held in told.outcomes.find_lost(None)] == [KEY]
+    told.outcomes.release_target(KEY)
+    assert told.outstanding_names == set() and told.journal.state_of(KEY.name) == WANTED
 
 
 def test_lanes_are_empty_as_long_as_each_look_says_so() -> None:
-    lanes = Emptiness()
-    lanes.seen(True, NOW)
-    lanes.seen(True, NOW + 2)
+    lanes = IdleTimer()
+    lanes.record_check(True, NOW)
+    lanes.record_check(True, NOW + 2)
     assert lanes.since == NOW
-    lanes.seen(False, NOW + 4)
+    lanes.record_check(False, NOW + 4)
     assert lanes.since is None
     lanes.seen(True, NOW + 6)
     lanes.since = None  # an order is sent
     lanes.seen(True, NOW + 8)
     assert lanes.since == NOW + 8
     # RabbitMQ was out: nobody knows what was in between, and workers have not told yet what they have.
-    lanes.seen(True, NOW + 8 + LONGEST_GAP_SECONDS + 1)
-    assert lanes.since == NOW + 8 + LONGEST_GAP_SECONDS + 1
+    lanes.seen(True, NOW + 8 + MAX_GAP_SECONDS + 1)
+    assert lanes.since == NOW + 8 + MAX_GAP_SECONDS + 1
     lanes.seen(True, NOW - 3600)
     assert lanes.since == NOW - 3600
 
 
 def test_a_target_that_its_worker_has_left_waits_again() -> None:
-    held = Held(KEY, "m1", NOW - 600, begun=NOW)
-    assert held.is_at_work(NOW + SILENT_SECONDS, set())
-    assert not held.is_at_work(NOW + SILENT_SECONDS + 1, set())
-    assert held.is_at_work(NOW + 9999, {KEY.name})
-    assert not Held(KEY, "m1", NOW).is_at_work(NOW, set())
-    assert Held(KEY, "m1", NOW).is_at_work(NOW, {KEY.name}), "a poller that was started again has not heard the beginning"
+    held = OutstandingOrder(KEY, "m1", NOW - 600, begun=NOW)
+    assert held.is_worked_on(NOW + SILENT_SECONDS, set())
+    assert not held.is_worked_on(NOW + SILENT_SECONDS + 1, set())
+    assert held.is_worked_on(NOW + 9999, {KEY.name})
+    assert not OutstandingOrder(KEY, "m1", NOW).is_worked_on(NOW, set())
+    assert OutstandingOrder(KEY, "m1", NOW).is_worked_on(NOW, {KEY.name}), "a poller that was started again has not heard the beginning"
 
 
-def test_a_clock_that_was_set_back_keeps_no_order_waiting(made: Callable[[bool], Told], now: list[float]) -> None:
+def test_a_clock_that_was_set_back_keeps_no_order_waiting(made: Callable[[bool], OutcomeScenario], now: list[float]) -> None:
     told = made(False)
-    told.outcomes.ordered(KEY, "m1")
-    told.hear(events.BEGUN, message="m1")
+    told.outcomes.record_order(KEY, "m1")
+    told.handle_event(events.BEGUN, message="m1")
     assert told.journal.state_of(KEY.name) == RUNNING
     now[0] -= 3600
-    assert told.outcomes.lost(now[0]) == []
-    assert [held.key for held in told.outcomes.lost(now[0] - SETTLE_SECONDS)] == [KEY]
-    assert [held.key for held in told.outcomes.lost(NOW)] == [KEY], "the lanes were seen empty before that"
+    assert told.outcomes.find_lost(now[0]) == []
+    assert [held.key for held in told.outcomes.find_lost(now[0] - SETTLE_SECONDS)] == [KEY]
+    assert [held.key for held in told.outcomes.find_lost(NOW)] == [KEY], "the lanes were seen empty before that"

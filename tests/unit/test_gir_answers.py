@@ -19,18 +19,18 @@ from muxer.errors import (
     RequestRejected,
     ServiceUnavailable,
 )
-from muxer.gir.answers import Answer, envelope, is_csrf_refusal, retry_after
+from muxer.gir.answers import HttpResponse, parse_response, is_csrf_refusal, retry_after
 
 
-def answer(status: int, body: object = "", **headers: str) -> Answer:
+def build_response(status: int, body: object = "", **headers: str) -> HttpResponse:
     content = body if isinstance(body, bytes) else json.dumps(body).encode() if body != "" else b""
-    return Answer("RWS GET /x", status, {name.replace("_", "-"): value for name, value in headers.items()}, content)
+    return HttpResponse("RWS GET /x", status, {name.replace("_", "-"): value for name, value in headers.items()}, content)
 
 
-def error_of(status: int, code: object = None, **headers: str) -> MuxerError:
+def response_error(status: int, code: object = None, **headers: str) -> MuxerError:
     body = "" if code is None else {"statusCode": code, "statusMessage": "because"}
     with pytest.raises(MuxerError) as caught:
-        envelope(answer(status, body, **headers))
+        parse_response(build_response(status, body, **headers))
     return caught.value
 
 
@@ -38,18 +38,18 @@ def error_of(status: int, code: object = None, **headers: str) -> MuxerError:
 KINDS = (NotFound, AlreadyExists, Forbidden, AccessDenied, ServiceUnavailable, RequestRejected)
 
 
-def kind_of(error: MuxerError) -> type[MuxerError]:
+def error_kind(error: MuxerError) -> type[MuxerError]:
     return next(kind for kind in KINDS if isinstance(error, kind))
 
 
 def test_a_success_is_its_json() -> None:
-    assert envelope(answer(200, {"statusCode": 0, "recordings": []})) == {"statusCode": 0, "recordings": []}
-    assert envelope(answer(201, {"id": "x"})) == {"id": "x"}
+    assert parse_response(build_response(200, {"statusCode": 0, "recordings": []})) == {"statusCode": 0, "recordings": []}
+    assert parse_response(build_response(201, {"id": "x"})) == {"id": "x"}
 
 
 @pytest.mark.parametrize("status", [200, 201, 204])
 def test_a_success_may_be_empty(status: int) -> None:
-    assert envelope(answer(status)) == {}
+    assert parse_response(build_response(status)) == {}
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_a_success_may_be_empty(status: int) -> None:
     ],
 )
 def test_the_status_of_http_tells_the_failure(status: int, code: int | None, kind: type[MuxerError]) -> None:
-    assert kind_of(error_of(status, code)) is kind
+    assert error_kind(response_error(status, code)) is kind
 
 
 @pytest.mark.parametrize(
@@ -97,16 +97,16 @@ def test_the_status_of_http_tells_the_failure(status: int, code: int | None, kin
     ],
 )
 def test_a_status_code_other_than_0_is_a_failure_even_with_200(code: object, kind: type[MuxerError]) -> None:
-    assert kind_of(error_of(200, code)) is kind
+    assert error_kind(response_error(200, code)) is kind
 
 
 def test_an_answer_may_accept_partial_success() -> None:
     body = {"statusCode": 7, "recordings": [1]}
-    assert envelope(answer(200, body), accepted=(0, 7)) == body
+    assert parse_response(build_response(200, body), accepted=(0, 7)) == body
 
 
 def test_the_error_carries_status_code_and_message() -> None:
-    error = error_of(400, 2)
+    error = response_error(400, 2)
     assert isinstance(error, RequestRejected)
     assert (error.status, error.status_code) == (400, 2)
     assert "because" in str(error)
@@ -115,7 +115,7 @@ def test_the_error_carries_status_code_and_message() -> None:
 
 @pytest.mark.parametrize("status", [429, 503])
 def test_retry_after_is_honoured(status: int) -> None:
-    error = error_of(status, Retry_After="17")
+    error = response_error(status, Retry_After="17")
     assert isinstance(error, ServiceUnavailable)
     assert error.retry_after == 17
 
@@ -140,13 +140,13 @@ def test_no_retry_after_is_none() -> None:
 @pytest.mark.parametrize("body", [b"<html>login</html>", b"[1, 2]", b'"text"', b"{broken", b"\xff\xfe", b"[" * 100_000])
 def test_a_success_that_is_no_json_object_counts_as_unavailable(body: bytes) -> None:
     with pytest.raises(ServiceUnavailable, match="no JSON object"):
-        envelope(answer(200, body))
+        parse_response(build_response(200, body))
 
 
 @given(st.integers(100, 599), st.binary(max_size=60))
 def test_no_answer_makes_the_reader_fail_in_another_way(status: int, body: bytes) -> None:
     try:
-        assert isinstance(envelope(answer(status, body)), dict)
+        assert isinstance(parse_response(build_response(status, body)), dict)
     except MuxerError as error:
         assert "RWS GET /x" in str(error)
 
@@ -154,18 +154,18 @@ def test_no_answer_makes_the_reader_fail_in_another_way(status: int, body: bytes
 @pytest.mark.parametrize("code", ["Infinity", "1e999", "NaN", "null", "[]", '"x"', "-1", "3.9"])
 def test_a_strange_status_code_does_not_break_the_reader(code: str) -> None:
     try:
-        assert envelope(answer(200, f'{{"statusCode": {code}}}'.encode())).keys() == {"statusCode"}
+        assert parse_response(build_response(200, f'{{"statusCode": {code}}}'.encode())).keys() == {"statusCode"}
     except MuxerError as error:
         assert "RWS GET /x" in str(error)
 
 
 def test_a_long_message_of_the_server_is_cut() -> None:
     with pytest.raises(MuxerError) as caught:
-        envelope(answer(400, {"statusCode": 2, "statusMessage": "x" * 100_000}))
+        parse_response(build_response(400, {"statusCode": 2, "statusMessage": "x" * 100_000}))
     assert len(str(caught.value)) < 1000
 
 
 def test_only_the_text_of_a_403_tells_a_refused_csrf_token() -> None:
-    assert is_csrf_refusal(answer(403, b"Missing or invalid Csrf token"))
-    assert not is_csrf_refusal(answer(403, {"statusCode": 5}))
-    assert not is_csrf_refusal(answer(400, b"Missing or invalid Csrf token"))
+    assert is_csrf_refusal(build_response(403, b"Missing or invalid Csrf token"))
+    assert not is_csrf_refusal(build_response(403, {"statusCode": 5}))
+    assert not is_csrf_refusal(build_response(400, b"Missing or invalid Csrf token"))

@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 from muxer.gir.links import (
     LINK_HEADER,
     header_link,
-    is_scan,
-    keys_of,
+    is_scan_query,
+    describe_keys,
     next_link,
-    parameter,
+    query_parameter,
     with_parameters,
     without_scan,
 )
 
-ASKED = "api/recordings?startTime=1&limit=2&scanAndScroll=true"
+ASKED_PATH = "api/recordings?startTime=1&limit=2&scanAndScroll=true"
 CONTAINERS = ("paging", "links", "_links", "pagination", "")
 NAMES = ("next", "nextUri", "nextPage", "nextPageUri")
 VALUES: tuple[Any, ...] = ("/two?x=1", {"href": "/two?x=1"}, {"uri": "/two?x=1"}, {"url": "/two?x=1"})
@@ -30,16 +30,16 @@ VALUES: tuple[Any, ...] = ("/two?x=1", {"href": "/two?x=1"}, {"uri": "/two?x=1"}
 @pytest.mark.parametrize("value", VALUES, ids=str)
 def test_a_link_is_found_in_every_place_and_form(container: str, name: str, value: object) -> None:
     link = {name: value}
-    assert next_link({"recordings": [], **({container: link} if container else link)}, ASKED) == "/two?x=1"
+    assert next_link({"recordings": [], **({container: link} if container else link)}, ASKED_PATH) == "/two?x=1"
 
 
 def test_a_list_of_links_is_searched_for_the_next_one() -> None:
     links = [{"rel": "self", "href": "/one"}, {"rel": "next", "href": "/two"}]
-    assert next_link({"links": links}, ASKED) == "/two"
+    assert next_link({"links": links}, ASKED_PATH) == "/two"
 
 
 def test_a_link_that_is_only_a_query_belongs_to_the_path_that_was_asked() -> None:
-    assert next_link({"next": "?offset=2"}, ASKED) == "api/recordings?offset=2"
+    assert next_link({"next": "?offset=2"}, ASKED_PATH) == "api/recordings?offset=2"
 
 
 @pytest.mark.parametrize(
@@ -55,13 +55,13 @@ def test_a_link_that_is_only_a_query_belongs_to_the_path_that_was_asked() -> Non
     ],
 )
 def test_a_relative_link_belongs_to_the_path_that_was_asked(link: str, full: str) -> None:
-    assert next_link({"next": link}, ASKED) == full
+    assert next_link({"next": link}, ASKED_PATH) == full
 
 
 @pytest.mark.parametrize("answer", [{"scrollId": "a/b=="}, {"paging": {"scrollId": "a/b=="}}, {"_scroll_id": "a/b=="}])
 def test_a_bare_scroll_id_is_added_to_the_first_url(answer: dict[str, Any]) -> None:
-    assert next_link(answer, ASKED) == f"{ASKED}&scrollId=a%2Fb%3D%3D"
-    assert next_link(answer, f"{ASKED}&scrollId=old") == f"{ASKED}&scrollId=a%2Fb%3D%3D"
+    assert next_link(answer, ASKED_PATH) == f"{ASKED_PATH}&scrollId=a%2Fb%3D%3D"
+    assert next_link(answer, f"{ASKED_PATH}&scrollId=old") == f"{ASKED_PATH}&scrollId=a%2Fb%3D%3D"
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_a_bare_scroll_id_is_added_to_the_first_url(answer: dict[str, Any]) -> N
     ids=str,
 )
 def test_anything_else_is_no_link(value: object) -> None:
-    assert next_link({"paging": {"next": value}, "next": value, "scrollId": value}, ASKED) is None
+    assert next_link({"paging": {"next": value}, "next": value, "scrollId": value}, ASKED_PATH) is None
 
 
 @pytest.mark.parametrize(
@@ -92,31 +92,31 @@ def test_the_link_header(value: str, link: str | None) -> None:
 
 
 def test_a_link_in_the_body_goes_before_the_header() -> None:
-    assert next_link({LINK_HEADER: "/header", "next": "/body"}, ASKED) == "/body"
-    assert next_link({LINK_HEADER: "/header"}, ASKED) == "/header"
+    assert next_link({LINK_HEADER: "/header", "next": "/body"}, ASKED_PATH) == "/body"
+    assert next_link({LINK_HEADER: "/header"}, ASKED_PATH) == "/header"
 
 
 KEYS = st.sampled_from([*NAMES, *CONTAINERS, "href", "uri", "scrollId", "rel"])
-PLAIN = st.none() | st.booleans() | st.integers() | st.text(max_size=5)
+PLAIN_VALUES = st.none() | st.booleans() | st.integers() | st.text(max_size=5)
 
 
-@given(st.recursive(PLAIN, lambda one: st.lists(one, max_size=3) | st.dictionaries(KEYS, one, max_size=4), max_leaves=12))
+@given(st.recursive(PLAIN_VALUES, lambda one: st.lists(one, max_size=3) | st.dictionaries(KEYS, one, max_size=4), max_leaves=12))
 def test_a_link_is_always_a_text(value: object) -> None:
     answer = value if isinstance(value, dict) else {"paging": value}
-    link = next_link(answer, ASKED)
+    link = next_link(answer, ASKED_PATH)
     assert link is None or (isinstance(link, str) and link.strip())
-    keys_of(answer).encode()
+    describe_keys(answer).encode()
 
 
 def test_the_keys_of_a_response_are_named_with_those_of_its_paging() -> None:
-    assert keys_of({"statusCode": 0, "recordings": [], "paging": {"cursor": 1, "total": 2}}) == (
+    assert describe_keys({"statusCode": 0, "recordings": [], "paging": {"cursor": 1, "total": 2}}) == (
         "statusCode, recordings, paging {cursor, total}"
     )
-    assert keys_of({}) == "none"
+    assert describe_keys({}) == "none"
 
 
 def test_parameters_are_replaced_whatever_their_case_and_others_stay() -> None:
     assert with_parameters("p?a=%26&STARTTIME=1&limit=2", startTime=5) == "p?a=%26&limit=2&startTime=5"
-    assert parameter("p?Limit=7", "limit") == "7" and parameter("p", "limit") == ""
-    assert is_scan(ASKED) and not is_scan("p?scanAndScroll=false")
-    assert without_scan(ASKED) == "api/recordings?startTime=1&limit=2"
+    assert query_parameter("p?Limit=7", "limit") == "7" and query_parameter("p", "limit") == ""
+    assert is_scan_query(ASKED_PATH) and not is_scan_query("p?scanAndScroll=false")
+    assert without_scan(ASKED_PATH) == "api/recordings?startTime=1&limit=2"

@@ -21,9 +21,9 @@ from muxer.errors import (
     ServiceFailed,
     ServiceUnavailable,
 )
-from muxer.gir.deviations import Deviation, Deviations
-from muxer.gir.links import is_scan, parameter
-from muxer.gir.listing import Listing
+from muxer.gir.deviations import Deviation, DeviationLog
+from muxer.gir.links import is_scan_query, query_parameter
+from muxer.gir.listing import RecordingListing
 from muxer.gir.models import format_time, parse_time, to_microseconds
 
 EPOCH = datetime(2024, 1, 2, tzinfo=UTC)
@@ -33,20 +33,20 @@ MAX_REQUESTS = 4000
 Answer = Mapping[str, Any]
 
 
-def call(number: int, second: int, seconds: int) -> dict[str, str]:
+def call_json(number: int, second: int, seconds: int) -> dict[str, str]:
     start = EPOCH + timedelta(seconds=second)
     return {
         "id": f"C{number}", "startTime": format_time(start), "stopTime": format_time(start + timedelta(seconds=seconds))
     }
 
 
-def at(text: str) -> int:
+def time_ms(text: str) -> int:
     moment = parse_time(text)
     assert moment is not None
     return to_microseconds(moment) // 1000
 
 
-class Server:
+class FakeListing:
     """Finds calls as RWS does, in an order of its own; ``page`` makes the response of what was found."""
 
     def __init__(self, calls: list[dict[str, str]], cap: int = 10**6) -> None:
@@ -56,44 +56,44 @@ class Server:
     def __call__(self, link: str) -> Answer:
         self.asked.append(link)
         assert len(self.asked) < MAX_REQUESTS, "the query never ends"
-        start, end = int(parameter(link, "startTime") or 0), int(parameter(link, "endTime") or 10**15)
-        found = [one for one in self.calls if start <= at(one["startTime"]) and at(one["stopTime"]) <= end]
+        start, end = int(query_parameter(link, "startTime") or 0), int(query_parameter(link, "endTime") or 10**15)
+        found = [one for one in self.calls if start <= time_ms(one["startTime"]) and time_ms(one["stopTime"]) <= end]
         found.sort(key=lambda one: hashlib.sha256(one["id"].encode()).digest())
-        return self.page(link, found, min(int(parameter(link, "limit") or 100), self.cap))
+        return self.build_page(link, found, min(int(query_parameter(link, "limit") or 100), self.cap))
 
-    def page(self, link: str, found: list[dict[str, str]], most: int) -> Answer:
+    def build_page(self, link: str, found: list[dict[str, str]], most: int) -> Answer:
         return {"statusCode": 0, "recordings": found[:most], "total": len(found)}
 
 
-def url(limit: int, extra: str = "") -> str:
+def listing_url(limit: int, extra: str = "") -> str:
     return f"recordings?startTime={START_MS}&endTime={START_MS + HOURS * 3_600_000}&limit={limit}{extra}"
 
 
-def read(server: Callable[[str], Answer], first: str, deviations: Deviations | None = None) -> list[str]:
-    listing = Listing(server, deviations or Deviations())
-    return [raw["id"] for page in listing.pages(first) for raw in page]  # type: ignore[index]
+def read_ids(server: Callable[[str], Answer], first: str, deviations: DeviationLog | None = None) -> list[str]:
+    listing = RecordingListing(server, deviations or DeviationLog())
+    return [raw["id"] for page in listing.read_pages(first) for raw in page]  # type: ignore[index]
 
 
-def names(calls: list[dict[str, str]]) -> list[str]:
+def call_ids(calls: list[dict[str, str]]) -> list[str]:
     return sorted(one["id"] for one in calls)
 
 
-def spread(count: int, every: int = 60, seconds: int = 45) -> list[dict[str, str]]:
-    return [call(number, number * every, seconds) for number in range(count)]
+def spaced_calls(count: int, every: int = 60, seconds: int = 45) -> list[dict[str, str]]:
+    return [call_json(number, number * every, seconds) for number in range(count)]
 
 
 @pytest.mark.parametrize("limit", [1, 2, 7, 10, 100, 250])
 @pytest.mark.parametrize("count", [0, 1, 6, 7, 99, 100, 101, 350])
 def test_pages_without_links_lose_nothing(limit: int, count: int) -> None:
-    calls, deviations = spread(count), Deviations()
-    assert sorted(read(Server(calls), url(limit), deviations)) == names(calls)
-    assert bool(deviations.texts) == (count > limit)
+    calls, deviations = spaced_calls(count), DeviationLog()
+    assert sorted(read_ids(FakeListing(calls), listing_url(limit), deviations)) == call_ids(calls)
+    assert bool(deviations.first_texts) == (count > limit)
 
 
 @pytest.mark.parametrize("cap", [50, 100, 200])
 def test_a_server_with_a_limit_of_its_own_loses_nothing(cap: int) -> None:
-    calls = spread(320)
-    assert sorted(read(Server(calls, cap), url(250))) == names(calls)
+    calls = spaced_calls(320)
+    assert sorted(read_ids(FakeListing(calls, cap), listing_url(250))) == call_ids(calls)
 
 
 @given(
@@ -104,52 +104,52 @@ def test_a_server_with_a_limit_of_its_own_loses_nothing(cap: int) -> None:
 def test_every_call_comes_exactly_once_or_the_reading_says_that_it_is_incomplete(
     spans: list[tuple[int, int]], limit: int, capped: bool
 ) -> None:
-    calls = [call(number, *span) for number, span in enumerate(spans)]
+    calls = [call_json(number, *span) for number, span in enumerate(spans)]
     found: list[str] = []
-    listing = Listing(Server(calls, 50 if capped else 10**6), Deviations())
+    listing = RecordingListing(FakeListing(calls, 50 if capped else 10**6), DeviationLog())
     try:
-        for page in listing.pages(url(limit)):
+        for page in listing.read_pages(listing_url(limit)):
             found += [raw["id"] for raw in page]  # type: ignore[index]
     except QueryIncomplete:
         assert len(found) == len(set(found))
     else:
-        missed = set(names(calls)) - set(found)
+        missed = set(call_ids(calls)) - set(found)
         assert len(found) == len(set(found)) and not missed
 
 
 def test_calls_that_are_too_dense_for_time_windows_are_reported() -> None:
-    calls = [call(number, 100, 30) for number in range(50)]
+    calls = [call_json(number, 100, 30) for number in range(50)]
     with pytest.raises(QueryIncomplete, match=r"50|10") as caught:
-        read(Server(calls), url(10))
+        read_ids(FakeListing(calls), listing_url(10))
     assert "statusCode, recordings, total" in str(caught.value) and "[advanced] pagination" in str(caught.value)
 
 
 def test_long_calls_that_may_be_hidden_are_reported() -> None:
-    calls = [*spread(200, every=30), *(call(1000 + number, number * 60, 3 * 3600) for number in range(30))]
+    calls = [*spaced_calls(200, every=30), *(call_json(1000 + number, number * 60, 3 * 3600) for number in range(30))]
     with pytest.raises(QueryIncomplete):
-        read(Server(calls), url(10))
+        read_ids(FakeListing(calls), listing_url(10))
 
 
 def test_a_server_that_ignores_times_and_links_ends_soon() -> None:
-    class Deaf(Server):
+    class IgnoringServer(FakeListing):
         def __call__(self, link: str) -> Answer:
             self.asked.append(link)
             return {"recordings": self.calls[:10]}
 
-    server = Deaf(spread(50))
+    server = IgnoringServer(spaced_calls(50))
     with pytest.raises(QueryIncomplete):
-        read(server, url(10))
+        read_ids(server, listing_url(10))
     assert len(server.asked) < 100
 
 
-class Linking(Server):
+class LinkingServer(FakeListing):
     """Links by offset. ``refused`` is the first offset that it refuses."""
 
     refused = 10**6
     ignores_offset = False
 
-    def page(self, link: str, found: list[dict[str, str]], most: int) -> Answer:
-        offset = int(parameter(link, "offset") or 0)
+    def build_page(self, link: str, found: list[dict[str, str]], most: int) -> Answer:
+        offset = int(query_parameter(link, "offset") or 0)
         if offset >= self.refused:
             raise ServiceFailed("HTTP 500")
         shown = 0 if self.ignores_offset else offset
@@ -159,109 +159,109 @@ class Linking(Server):
 
 
 def test_links_that_are_understood_are_followed_and_nothing_else_is_asked() -> None:
-    server = Linking(spread(100))
-    assert sorted(read(server, url(50))) == names(server.calls) and len(server.asked) == 2
+    server = LinkingServer(spaced_calls(100))
+    assert sorted(read_ids(server, listing_url(50))) == call_ids(server.calls) and len(server.asked) == 2
 
 
 def test_a_full_page_is_the_end_once_links_were_understood() -> None:
-    server = Linking(spread(100))
-    listing = Listing(server, Deviations())
-    list(listing.pages(url(50)))
-    server.asked, server.calls = [], spread(50)
-    assert sum(map(len, listing.pages(url(50)))) == 50 and len(server.asked) == 1
+    server = LinkingServer(spaced_calls(100))
+    listing = RecordingListing(server, DeviationLog())
+    list(listing.read_pages(listing_url(50)))
+    server.asked, server.calls = [], spaced_calls(50)
+    assert sum(map(len, listing.read_pages(listing_url(50)))) == 50 and len(server.asked) == 1
 
 
 def test_links_that_always_lead_to_the_first_page_lose_nothing() -> None:
-    server = Linking(spread(300))
+    server = LinkingServer(spaced_calls(300))
     server.ignores_offset = True
-    assert sorted(read(server, url(10))) == names(server.calls)
+    assert sorted(read_ids(server, listing_url(10))) == call_ids(server.calls)
 
 
 def test_a_page_that_is_refused_is_first_tried_again_and_then_replaced_by_time_windows() -> None:
-    server, deviations = Linking(spread(300)), Deviations()
+    server, deviations = LinkingServer(spaced_calls(300)), DeviationLog()
     server.refused = 100
-    listing = Listing(server, deviations)
+    listing = RecordingListing(server, deviations)
     with pytest.raises(ServiceFailed, match=r"page 11 of the query"):
-        list(listing.pages(url(10)))
-    assert not deviations.texts
-    found = [raw["id"] for page in listing.pages(url(10)) for raw in page]  # type: ignore[index]
-    assert sorted(found) == names(server.calls)
-    assert "page 11" in deviations.texts[Deviation.PAGE_REFUSED]
+        list(listing.read_pages(listing_url(10)))
+    assert not deviations.first_texts
+    found = [raw["id"] for page in listing.read_pages(listing_url(10)) for raw in page]  # type: ignore[index]
+    assert sorted(found) == call_ids(server.calls)
+    assert "page 11" in deviations.first_texts[Deviation.PAGE_REFUSED]
 
 
 def test_a_page_that_fails_in_every_window_is_reported() -> None:
-    server = Linking([call(number, 100, 30) for number in range(50)])
+    server = LinkingServer([call_json(number, 100, 30) for number in range(50)])
     server.refused = 10
-    listing = Listing(server, Deviations())
+    listing = RecordingListing(server, DeviationLog())
     with pytest.raises(ServiceFailed):
-        list(listing.pages(url(10)))
+        list(listing.read_pages(listing_url(10)))
     with pytest.raises(QueryIncomplete, match="refuses page 2"):
-        list(listing.pages(url(10)))
+        list(listing.read_pages(listing_url(10)))
 
 
 @pytest.mark.parametrize("error", [RequestRejected("HTTP 400, too large", 400), Forbidden("HTTP 403"), NotFound("no", 404)])
 def test_a_page_that_is_refused_for_good_is_replaced_by_time_windows(error: MuxerError) -> None:
-    class Refusing(Linking):
-        def page(self, link: str, found: list[dict[str, str]], most: int) -> Answer:
-            if int(parameter(link, "offset") or 0) >= 100:
+    class RefusingServer(LinkingServer):
+        def build_page(self, link: str, found: list[dict[str, str]], most: int) -> Answer:
+            if int(query_parameter(link, "offset") or 0) >= 100:
                 raise copy.copy(error)
-            return super().page(link, found, most)
+            return super().build_page(link, found, most)
 
-    server, deviations = Refusing(spread(300)), Deviations()
-    listing = Listing(server, deviations)
+    server, deviations = RefusingServer(spaced_calls(300)), DeviationLog()
+    listing = RecordingListing(server, deviations)
     with pytest.raises(MuxerError, match="page 11 of the query"):
-        list(listing.pages(url(10)))
-    assert sorted(raw["id"] for page in listing.pages(url(10)) for raw in page) == names(server.calls)  # type: ignore[index]
-    assert "page 11" in deviations.texts[Deviation.PAGE_REFUSED] and str(error) in deviations.texts[Deviation.PAGE_REFUSED]
+        list(listing.read_pages(listing_url(10)))
+    assert sorted(raw["id"] for page in listing.read_pages(listing_url(10)) for raw in page) == call_ids(server.calls)  # type: ignore[index]
+    assert "page 11" in deviations.first_texts[Deviation.PAGE_REFUSED] and str(error) in deviations.first_texts[Deviation.PAGE_REFUSED]
 
 
 def test_a_server_that_asks_to_wait_refuses_no_page() -> None:
-    class Throttling(Linking):
-        def page(self, link: str, found: list[dict[str, str]], most: int) -> Answer:
+    class ThrottlingServer(LinkingServer):
+        def build_page(self, link: str, found: list[dict[str, str]], most: int) -> Answer:
             if len(self.asked) % 3 == 0:
                 raise ServiceUnavailable("HTTP 429", 60)
-            return super().page(link, found, most)
+            return super().build_page(link, found, most)
 
-    server, deviations = Throttling(spread(300)), Deviations()
-    listing = Listing(server, deviations)
+    server, deviations = ThrottlingServer(spaced_calls(300)), DeviationLog()
+    listing = RecordingListing(server, deviations)
     for _ in range(3):
         with pytest.raises(ServiceUnavailable, match="page 3 of the query: HTTP 429"):
-            list(listing.pages(url(10)))
-    assert not deviations.texts
+            list(listing.read_pages(listing_url(10)))
+    assert not deviations.first_texts
 
 
 @pytest.mark.parametrize("error", [RequestRejected("HTTP 400, limit", 400), ServiceFailed("HTTP 500")])
 @pytest.mark.parametrize("most", [50, 60, 100])
 def test_a_server_that_refuses_a_larger_limit_loses_nothing(most: int, error: MuxerError) -> None:
-    class Strict(Server):
+    class StrictServer(FakeListing):
         def __call__(self, link: str) -> Answer:
-            if int(parameter(link, "limit")) > most:
+            if int(query_parameter(link, "limit")) > most:
                 self.asked.append(link)
                 raise error
             return super().__call__(link)
 
-    server = Strict(spread(250))
-    assert sorted(read(server, url(most))) == names(server.calls)
+    server = StrictServer(spaced_calls(250))
+    assert sorted(read_ids(server, listing_url(most))) == call_ids(server.calls)
 
 
 @pytest.mark.parametrize("links", ["each other", "itself"])
 def test_links_that_lead_back_lose_nothing_in_few_requests(links: str) -> None:
-    class Circling(Server):
-        def page(self, link: str, found: list[dict[str, str]], most: int) -> Answer:
-            offset = int(parameter(link, "offset") or 0)
+    class CirclingServer(FakeListing):
+        def build_page(self, link: str, found: list[dict[str, str]], most: int) -> Answer:
+            offset = int(query_parameter(link, "offset") or 0)
             following = 0 if offset and links == "each other" else most
             address = f"{link.partition('&offset')[0]}&offset={following}"
             return {"recordings": found[offset : offset + most], "next": address}
 
-    server, deviations = Circling(spread(250)), Deviations()
-    assert sorted(read(server, url(100), deviations)) == names(server.calls)
-    assert len(server.asked) < 50 and "nowhere new" in deviations.texts[Deviation.NO_LINK]
+    server, deviations = CirclingServer(spaced_calls(250)), DeviationLog()
+    assert sorted(read_ids(server, listing_url(100), deviations)) == call_ids(server.calls)
+    assert len(server.asked) < 50 and "nowhere new" in deviations.first_texts[Deviation.NO_LINK]
 
 
 @pytest.mark.parametrize("cap", [10, 20, 37])
 def test_a_page_that_is_shorter_than_the_total_is_not_the_end(cap: int) -> None:
-    calls = spread(150)
-    assert sorted(read(Server(calls, cap), url(250))) == names(calls)
+    calls = spaced_calls(150)
+    assert sorted(read_ids(FakeListing(calls, cap), listing_url(250))) == call_ids(calls)
 
 
 @pytest.mark.parametrize(
@@ -274,65 +274,65 @@ def test_a_page_that_is_shorter_than_the_total_is_not_the_end(cap: int) -> None:
 )
 def test_recordings_in_another_form_are_reported(answer: Answer) -> None:
     with pytest.raises(QueryIncomplete, match=f"keys of the response: {', '.join(answer)}"):
-        read(lambda _: answer, url(10))
+        read_ids(lambda _: answer, listing_url(10))
 
 
 @pytest.mark.parametrize("answer", [{}, {"statusCode": 0}, {"recordings": None}, {"statusCode": 0, "paging": {"total": 0}}])
 def test_a_response_without_anything_is_an_empty_page(answer: Answer) -> None:
-    assert read(lambda _: answer, url(10)) == []
+    assert read_ids(lambda _: answer, listing_url(10)) == []
 
 
-class Scanning(Linking):
+class ScanningServer(LinkingServer):
     """Knows nothing of scan and scroll but to answer with an empty page."""
 
-    def page(self, link: str, found: list[dict[str, str]], most: int) -> Answer:
-        return {"recordings": [], "cursor": "x"} if is_scan(link) else super().page(link, found, most)
+    def build_page(self, link: str, found: list[dict[str, str]], most: int) -> Answer:
+        return {"recordings": [], "cursor": "x"} if is_scan_query(link) else super().build_page(link, found, most)
 
 
 def test_an_empty_scan_page_is_followed_by_the_query_without_scan_and_that_is_remembered() -> None:
-    server, deviations = Scanning(spread(95)), Deviations()
-    listing = Listing(server, deviations)
+    server, deviations = ScanningServer(spaced_calls(95)), DeviationLog()
+    listing = RecordingListing(server, deviations)
     for _ in range(2):
-        assert sum(map(len, listing.pages(url(50, "&scanAndScroll=true")))) == 95
-    assert [is_scan(one) for one in server.asked] == [True, False, False, False, False]
-    assert "recordings, cursor" in deviations.texts[Deviation.EMPTY_SCAN]
-    assert deviations.counts[Deviation.EMPTY_SCAN] == 1
+        assert sum(map(len, listing.read_pages(listing_url(50, "&scanAndScroll=true")))) == 95
+    assert [is_scan_query(one) for one in server.asked] == [True, False, False, False, False]
+    assert "recordings, cursor" in deviations.first_texts[Deviation.EMPTY_SCAN]
+    assert deviations.kind_counts[Deviation.EMPTY_SCAN] == 1
 
 
-class Promising(Scanning):
+class PromisingServer(ScanningServer):
     """Answers a scan with empty pages that have links."""
 
-    def page(self, link: str, found: list[dict[str, str]], most: int) -> Answer:
-        page = super().page(link, found, most)
-        return {**page, "next": f"{link}&again"} if is_scan(link) else page
+    def build_page(self, link: str, found: list[dict[str, str]], most: int) -> Answer:
+        page = super().build_page(link, found, most)
+        return {**page, "next": f"{link}&again"} if is_scan_query(link) else page
 
 
 def test_a_scan_whose_links_lead_to_empty_pages_only_is_followed_by_the_query_without_scan() -> None:
-    server, deviations = Promising(spread(95)), Deviations()
-    assert sorted(read(server, url(50, "&scanAndScroll=true"), deviations)) == names(server.calls)
-    assert "only empty pages" in deviations.texts[Deviation.EMPTY_SCAN] and len(server.asked) < 15
+    server, deviations = PromisingServer(spaced_calls(95)), DeviationLog()
+    assert sorted(read_ids(server, listing_url(50, "&scanAndScroll=true"), deviations)) == call_ids(server.calls)
+    assert "only empty pages" in deviations.first_texts[Deviation.EMPTY_SCAN] and len(server.asked) < 15
 
 
 def test_a_window_without_calls_is_no_deviation() -> None:
-    server, deviations = Scanning([]), Deviations()
-    assert read(server, url(50, "&scanAndScroll=true"), deviations) == [] and not deviations.texts
+    server, deviations = ScanningServer([]), DeviationLog()
+    assert read_ids(server, listing_url(50, "&scanAndScroll=true"), deviations) == [] and not deviations.first_texts
 
 
 @pytest.mark.parametrize("first", ["recordings?userName=a&limit=10", f"recordings?startTime={START_MS}&limit=10"])
 def test_a_query_without_times_is_halved_up_to_now(first: str) -> None:
-    calls = spread(35)
-    assert sorted(read(Server(calls), first)) == names(calls)
+    calls = spaced_calls(35)
+    assert sorted(read_ids(FakeListing(calls), first)) == call_ids(calls)
 
 
 def test_a_query_whose_times_cannot_be_halved_is_reported() -> None:
     with pytest.raises(QueryIncomplete, match="startTime and endTime"):
-        read(Server(spread(35)), "recordings?startTime=0&endTime=1e15&limit=10".replace("1e15", "9" * 20))
+        read_ids(FakeListing(spaced_calls(35)), "recordings?startTime=0&endTime=1e15&limit=10".replace("1e15", "9" * 20))
 
 
 def test_a_deviation_is_logged_once_and_counted_each_time(caplog: pytest.LogCaptureFixture) -> None:
-    deviations = Deviations()
-    listing = Listing(Server(spread(30)), deviations)
+    deviations = DeviationLog()
+    listing = RecordingListing(FakeListing(spaced_calls(30)), deviations)
     for _ in range(3):
-        list(listing.pages(url(10)))
-    assert deviations.counts[Deviation.NO_LINK] == 3
+        list(listing.read_pages(listing_url(10)))
+    assert deviations.kind_counts[Deviation.NO_LINK] == 3
     assert len([one for one in caplog.records if "no link to the next page" in one.message]) == 1

@@ -19,97 +19,97 @@ SECOND = 1_000_000
 Spans = list[tuple[float, float | None]]
 
 
-def mask(at: float, kind: str) -> dict[str, str]:
+def mask_json(at: float, kind: str) -> dict[str, str]:
     return {"time": (START + timedelta(seconds=at)).isoformat(), "type": kind}
 
 
-def media(masks: object, **fields: Any) -> MediaFile:
+def media_with_masks(masks: object, **fields: Any) -> MediaFile:
     known = {"mediaId": "a.mp3", "type": "audio/mp3", "startTime": START.isoformat(), "masks": masks}
-    return MediaFile.read({**known, **fields})
+    return MediaFile.from_json({**known, **fields})
 
 
-def spans(masks: object) -> Spans:
-    return [(begin / SECOND, None if end is None else end / SECOND) for begin, end in read_pauses(media(masks)).spans]
+def pause_spans(masks: object) -> Spans:
+    return [(begin / SECOND, None if end is None else end / SECOND) for begin, end in read_pauses(media_with_masks(masks)).spans]
 
 
-def paused(*times: float) -> list[dict[str, str]]:
-    return [mask(at, "paused") for at in times]
+def pause_masks(*times: float) -> list[dict[str, str]]:
+    return [mask_json(at, "paused") for at in times]
 
 
-def resumed(*times: float) -> list[dict[str, str]]:
-    return [mask(at, "resume") for at in times]
+def resume_masks(*times: float) -> list[dict[str, str]]:
+    return [mask_json(at, "resume") for at in times]
 
 
 @pytest.mark.parametrize(
     ("masks", "expected"),
     [
-        ([*paused(5), *resumed(8)], [(5, 8)]),
-        ([*paused(5, 20), *resumed(8, 21)], [(5, 8), (20, 21)]),
-        ([*resumed(21, 8), *paused(20, 5)], [(5, 8), (20, 21)]),
-        ([*paused(5, 6), *resumed(8, 10)], [(5, 10)]),
-        ([*paused(5, 8), *resumed(8, 10)], [(5, 10)]),
-        ([*paused(5), *paused(5), *resumed(8), *resumed(8)], [(5, 8)]),
-        ([*paused(5.25)], [(5.25, None)]),
-        ([*paused(2, 5), *resumed(3)], [(2, 3), (5, None)]),
-        ([*paused(5, 6), *resumed(8)], [(5, 8)]),
-        ([*paused(5, 6, 9), *resumed(8, 10)], [(5, 10)]),
-        ([*paused(5, 6, 9), *resumed(8)], [(5, None)]),
-        ([*paused(-9, 40), *resumed(2, 99)], [(0, 2), (40, 99)]),
-        ([*paused(-9), *resumed(-2)], []),
-        ([*paused(-9)], [(0, None)]),
-        ([*paused(5), *resumed(5)], []),
-        ([*paused(5), *resumed(5.000001)], [(5, 5.000001)]),
+        ([*pause_masks(5), *resume_masks(8)], [(5, 8)]),
+        ([*pause_masks(5, 20), *resume_masks(8, 21)], [(5, 8), (20, 21)]),
+        ([*resume_masks(21, 8), *pause_masks(20, 5)], [(5, 8), (20, 21)]),
+        ([*pause_masks(5, 6), *resume_masks(8, 10)], [(5, 10)]),
+        ([*pause_masks(5, 8), *resume_masks(8, 10)], [(5, 10)]),
+        ([*pause_masks(5), *pause_masks(5), *resume_masks(8), *resume_masks(8)], [(5, 8)]),
+        ([*pause_masks(5.25)], [(5.25, None)]),
+        ([*pause_masks(2, 5), *resume_masks(3)], [(2, 3), (5, None)]),
+        ([*pause_masks(5, 6), *resume_masks(8)], [(5, 8)]),
+        ([*pause_masks(5, 6, 9), *resume_masks(8, 10)], [(5, 10)]),
+        ([*pause_masks(5, 6, 9), *resume_masks(8)], [(5, None)]),
+        ([*pause_masks(-9, 40), *resume_masks(2, 99)], [(0, 2), (40, 99)]),
+        ([*pause_masks(-9), *resume_masks(-2)], []),
+        ([*pause_masks(-9)], [(0, None)]),
+        ([*pause_masks(5), *resume_masks(5)], []),
+        ([*pause_masks(5), *resume_masks(5.000001)], [(5, 5.000001)]),
         ([], []),
         (None, []),
         ("", []),
         ({}, []),
-        (mask(5, "paused"), [(5, None)]),
+        (mask_json(5, "paused"), [(5, None)]),
     ],
 )
 def test_pauses_and_resumes_are_paired_whatever_their_order(masks: object, expected: Spans) -> None:
-    assert spans(masks) == expected
-    assert read_pauses(media(masks)).problems == ()
+    assert pause_spans(masks) == expected
+    assert read_pauses(media_with_masks(masks)).problems == ()
 
 
 @pytest.mark.parametrize(
     ("masks", "expected", "problem"),
     [
-        (resumed(8), [(0, 8)], "a resume without a pause at 8 s"),
-        ([*paused(5), *resumed(8, 9.5)], [(5, 8)], "a resume without a pause at 9.5 s"),
-        ([*paused(5), *resumed(8, 30, 31)], [(5, 8)], "a resume without a pause at 30 s, 31 s"),
-        ([*resumed(3, 4), *paused(6), *resumed(8)], [(0, 3), (6, 8)], "a resume without a pause at 3 s, 4 s"),
-        ([*paused(5), 7, {"time": "soon", "type": "resume"}], [(5, None)], "2 of 3 masks have no usable time or type"),
-        ([mask(4, "beep"), mask(5, ""), {"time": None, "type": 3}], [], "3 of 3 masks have no usable time or type"),
+        (resume_masks(8), [(0, 8)], "a resume without a pause at 8 s"),
+        ([*pause_masks(5), *resume_masks(8, 9.5)], [(5, 8)], "a resume without a pause at 9.5 s"),
+        ([*pause_masks(5), *resume_masks(8, 30, 31)], [(5, 8)], "a resume without a pause at 30 s, 31 s"),
+        ([*resume_masks(3, 4), *pause_masks(6), *resume_masks(8)], [(0, 3), (6, 8)], "a resume without a pause at 3 s, 4 s"),
+        ([*pause_masks(5), 7, {"time": "soon", "type": "resume"}], [(5, None)], "2 of 3 masks have no usable time or type"),
+        ([mask_json(4, "beep"), mask_json(5, ""), {"time": None, "type": 3}], [], "3 of 3 masks have no usable time or type"),
         ("paused", [], "1 of 1 masks have no usable time or type"),
-        (paused(*range(MAX_MASKS + 1)), [(0, None)], f"a.mp3 has {MAX_MASKS + 1} masks, more than {MAX_MASKS}"),
+        (pause_masks(*range(MAX_MASKS + 1)), [(0, None)], f"a.mp3 has {MAX_MASKS + 1} masks, more than {MAX_MASKS}"),
     ],
 )
 def test_what_is_unclear_is_blank_and_reported(masks: object, expected: Spans, problem: str) -> None:
-    assert spans(masks) == expected
-    [told] = read_pauses(media(masks)).problems
+    assert pause_spans(masks) == expected
+    [told] = read_pauses(media_with_masks(masks)).problems
     assert problem in told
 
 
 @pytest.mark.parametrize("kinds", [("PAUSED", "RESUME"), ("Paused", " resume "), ("pause", "Resumed")])
 def test_types_are_read_in_any_case(kinds: tuple[str, str]) -> None:
-    assert spans([mask(5, kinds[0]), mask(8, kinds[1])]) == [(5, 8)]
+    assert pause_spans([mask_json(5, kinds[0]), mask_json(8, kinds[1])]) == [(5, 8)]
 
 
 def test_times_may_have_any_offset() -> None:
     east = (START + timedelta(seconds=5)).astimezone(timezone(timedelta(hours=2))).isoformat()
-    assert spans([{"time": east, "type": "paused"}, *resumed(8)]) == [(5, 8)]
+    assert pause_spans([{"time": east, "type": "paused"}, *resume_masks(8)]) == [(5, 8)]
 
 
 def test_without_a_start_of_the_file_there_are_no_spans() -> None:
-    assert read_pauses(media(paused(5), startTime="soon")).spans == ()
+    assert read_pauses(media_with_masks(pause_masks(5), startTime="soon")).spans == ()
 
 
 @given(st.lists(st.tuples(st.integers(-10, 40), st.booleans()), max_size=12), st.randoms(use_true_random=False))
 def test_no_moment_between_a_pause_and_its_resume_is_left_out(entries: Sequence[tuple[int, bool]], random: Any) -> None:
-    masks = [mask(at, "resume" if is_resume else "paused") for at, is_resume in entries]
-    found = spans(masks)
+    masks = [mask_json(at, "resume" if is_resume else "paused") for at, is_resume in entries]
+    found = pause_spans(masks)
     random.shuffle(masks)
-    assert spans(masks) == found
+    assert pause_spans(masks) == found
     assert all(one[1] is not None and one[1] < other[0] for one, other in pairwise(found))
     distinct = set(entries)
     for moment in range(41):

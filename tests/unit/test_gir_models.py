@@ -15,7 +15,7 @@ from muxer.gir.models import (
     MediaFile,
     ScreenRecording,
     format_time,
-    merged,
+    merge_recordings,
     parse_time,
     to_microseconds,
 )
@@ -66,71 +66,71 @@ def test_no_text_makes_the_reader_of_times_fail(text: str) -> None:
     assert read is None or read.tzinfo is UTC
 
 
-def media(**fields: Any) -> MediaFile:
-    return MediaFile.read({"mediaId": "m", "type": "video/mp4", **fields})
+def media_file(**fields: Any) -> MediaFile:
+    return MediaFile.from_json({"mediaId": "m", "type": "video/mp4", **fields})
 
 
-def at(seconds: float) -> str:
+def time_at(seconds: float) -> str:
     return format_time(MOMENT + timedelta(seconds=seconds))
 
 
 def test_a_media_file_without_a_media_id_is_no_source_and_is_not_lost() -> None:
     for raw in ({"type": "video/mp4"}, {"type": "video/mp4", "mediaId": ""}, {"type": "video/mp4", "mediaId": 7}):
-        recording = ScreenRecording.read({"id": "C1", "mediaFiles": [raw]})
-        assert recording.screens == recording.muxed == ()
+        recording = ScreenRecording.from_json({"id": "C1", "mediaFiles": [raw]})
+        assert recording.screen_files == recording.muxed_files == ()
         assert [one.raw for one in recording.media] == [raw]
 
 
 def test_the_json_of_a_media_file_is_kept_untouched() -> None:
     raw = {"mediaId": "m", "masks": [1], "partitions": ["/"], "accessgroups": ["g"], "size": "5", "duration": "3"}
-    assert MediaFile.read(raw).raw == raw
+    assert MediaFile.from_json(raw).raw == raw
 
 
 def test_the_agent_and_the_region_stand_under_the_parameters() -> None:
-    one = media(parameters={"region": "r1", "contact": {"userName": "agent1", "firstName": "A"}})
-    assert (one.agent, one.region, one.contact["firstName"]) == ("agent1", "r1", "A")
-    assert (media().agent, media().region, media(parameters="x").agent) == ("", "", "")
+    one = media_file(parameters={"region": "r1", "contact": {"userName": "agent1", "firstName": "A"}})
+    assert (one.agent_name, one.region, one.agent_contact["firstName"]) == ("agent1", "r1", "A")
+    assert (media_file().agent_name, media_file().region, media_file(parameters="x").agent_name) == ("", "", "")
 
 
 def test_a_file_with_muxed_media_ids_is_a_product_and_no_source() -> None:
-    assert media(parameters={"muxed_mediaIds": ["a.mp3", "s.mp4"]}).muxed_from == ("a.mp3", "s.mp4")
-    assert media(parameters={}).muxed_from is None
+    assert media_file(parameters={"muxed_mediaIds": ["a.mp3", "s.mp4"]}).muxed_from == ("a.mp3", "s.mp4")
+    assert media_file(parameters={}).muxed_from is None
 
 
 @pytest.mark.parametrize(("value", "encrypted"), [("-----BEGIN PKCS7-----", True), ("", False), (" ", False), (None, False)])
 def test_only_encrypted_media_have_an_envelope(value: str | None, encrypted: bool) -> None:
-    assert (media(pkcs7=value).pkcs7 is not None) is encrypted
+    assert (media_file(pkcs7=value).pkcs7_envelope is not None) is encrypted
 
 
 @pytest.mark.parametrize("key", ["originalMediaDescriptor", "mediaDescriptor"])
 def test_the_descriptor_is_read_under_both_of_its_names(key: str) -> None:
-    assert media(**{key: {"storage": "webDAV"}}).descriptor == {"storage": "webDAV"}
+    assert media_file(**{key: {"storage": "webDAV"}}).media_descriptor == {"storage": "webDAV"}
 
 
 def test_the_descriptor_of_the_original_goes_first() -> None:
-    both = media(mediaDescriptor={"path": "b"}, originalMediaDescriptor={"path": "a"})
-    assert both.descriptor == {"path": "a"}
+    both = media_file(mediaDescriptor={"path": "b"}, originalMediaDescriptor={"path": "a"})
+    assert both.media_descriptor == {"path": "a"}
 
 
 @pytest.mark.parametrize("value", [None, {}, "text", []])
 def test_without_a_usable_descriptor_there_is_none(value: object) -> None:
-    assert media(originalMediaDescriptor=value).descriptor is None
+    assert media_file(originalMediaDescriptor=value).media_descriptor is None
 
 
 @pytest.mark.parametrize("value", ["280576", 280576, " 280576 "])
 def test_a_size_is_read_as_text_or_number(value: object) -> None:
-    assert MediaFile.read({"mediaId": "a", "size": value}).size == 280576
+    assert MediaFile.from_json({"mediaId": "a", "size": value}).stated_size == 280576
 
 
 @pytest.mark.parametrize("value", [None, "", "-1", "2.5 MB", "9" * 5000, [1]])
 def test_a_size_that_is_no_number_is_unknown(value: object) -> None:
-    assert MediaFile.read({"mediaId": "a", "size": value}).size == 0
+    assert MediaFile.from_json({"mediaId": "a", "size": value}).stated_size == 0
 
 
 def test_the_address_through_rws_has_two_names() -> None:
-    assert media(mediaUri="/a").uri == "/a"
-    assert media(mediaPath="/b").uri == "/b"
-    assert media().uri is None
+    assert media_file(mediaUri="/a").media_uri == "/a"
+    assert media_file(mediaPath="/b").media_uri == "/b"
+    assert media_file().media_uri is None
 
 
 @pytest.mark.parametrize(
@@ -148,66 +148,66 @@ def test_files_overlap_when_they_share_some_time(
     first: tuple[int, int | None], second: tuple[int, int | None], overlap: bool
 ) -> None:
     one, other = (
-        media(startTime=at(start), stopTime=None if stop is None else at(stop)) for start, stop in (first, second)
+        media_file(startTime=time_at(start), stopTime=None if stop is None else time_at(stop)) for start, stop in (first, second)
     )
-    assert one.overlaps(other) is overlap
-    assert other.overlaps(one) is overlap
+    assert one.overlaps_with(other) is overlap
+    assert other.overlaps_with(one) is overlap
 
 
 def test_a_file_without_a_start_overlaps_nothing() -> None:
-    assert not media(stopTime=at(9)).overlaps(media(startTime=at(0), stopTime=at(9)))
+    assert not media_file(stopTime=time_at(9)).overlaps_with(media_file(startTime=time_at(0), stopTime=time_at(9)))
 
 
 @pytest.mark.parametrize("stop", [0, -5])
 def test_a_stop_that_is_not_after_the_start_is_unknown(stop: int) -> None:
-    assert media(startTime=at(0), stopTime=at(stop)).stop is None
+    assert media_file(startTime=time_at(0), stopTime=time_at(stop)).stop is None
 
 
 @pytest.mark.parametrize("kind", ["audio/mp3", "audio/mpeg3", "audio/wav", "Audio/MPEG"])
 def test_any_audio_is_the_audio_of_a_call(kind: str) -> None:
     files = [{"mediaId": "a", "type": kind}, {"mediaId": "v", "type": "video/x"}]
-    call = CallRecording.read({"id": "C1", "mediaFiles": files})
+    call = CallRecording.from_json({"id": "C1", "mediaFiles": files})
     assert [one.media_id for one in call.audio] == ["a"]
 
 
 @pytest.mark.parametrize("labels", [[{"name": "screenRecording", "x": 1}], ["screenRecording"]])
 def test_labels_are_read(labels: list[object]) -> None:
-    assert CallRecording.read({"id": "C1", "labels": labels}).labels == {"screenRecording"}
+    assert CallRecording.from_json({"id": "C1", "labels": labels}).labels == {"screenRecording"}
 
 
 @pytest.mark.parametrize("field", ["mediaFiles", "labels"])
 @pytest.mark.parametrize("value", [None, "x", {}, [None, 7]])
 def test_a_field_of_another_form_does_not_make_the_reader_fail(field: str, value: object) -> None:
-    assert CallRecording.read({"id": "C1", field: value}).audio == ()
+    assert CallRecording.from_json({"id": "C1", field: value}).audio == ()
 
 
 @pytest.mark.parametrize("raw", [None, [], {}, {"id": ""}, {"id": 5}, {"id": "."}, {"id": ".."}])
 def test_a_recording_without_a_usable_id_is_refused(raw: object) -> None:
     for kind in (CallRecording, ScreenRecording):
         with pytest.raises(MetadataError):
-            kind.read(raw)
+            kind.from_json(raw)
 
 
 @pytest.mark.parametrize("kind", [CallRecording, ScreenRecording])
 def test_one_media_file_without_an_id_does_not_cost_the_others(kind: type[CallRecording] | type[ScreenRecording]) -> None:
     good = {"mediaId": "m", "type": "audio/mp3" if kind is CallRecording else "video/mp4"}
-    recording = kind.read({"id": "C1", "mediaFiles": [{"type": "audio/mp3"}, good]})
-    files = recording.audio if isinstance(recording, CallRecording) else recording.screens
+    recording = kind.from_json({"id": "C1", "mediaFiles": [{"type": "audio/mp3"}, good]})
+    files = recording.audio if isinstance(recording, CallRecording) else recording.screen_files
     assert [one.media_id for one in files] == ["m"]
 
 
 def test_screens_and_muxed_files_are_told_apart() -> None:
     made = {"mediaId": "x_muxed.mp4", "type": "video/mp4", "parameters": {"muxed_mediaIds": ["a", "s"]}}
-    screen = ScreenRecording.read(
+    screen = ScreenRecording.from_json(
         {"id": "C1", "mediaFiles": [{"mediaId": "s", "type": "video/mp4"}, made, {"mediaId": "t", "type": "text/x"}]}
     )
-    assert [one.media_id for one in screen.screens] == ["s"]
-    assert [one.media_id for one in screen.muxed] == ["x_muxed.mp4"]
+    assert [one.media_id for one in screen.screen_files] == ["s"]
+    assert [one.media_id for one in screen.muxed_files] == ["x_muxed.mp4"]
 
 
 def test_a_screen_recording_that_comes_twice_is_put_together() -> None:
-    def part(*ids: str) -> ScreenRecording:
-        return ScreenRecording.read({"id": "C1", "mediaFiles": [{"mediaId": one, "type": "video/mp4"} for one in ids]})
+    def screen_part(*ids: str) -> ScreenRecording:
+        return ScreenRecording.from_json({"id": "C1", "mediaFiles": [{"mediaId": one, "type": "video/mp4"} for one in ids]})
 
-    (whole,) = merged([part("a", "b"), part("b", "c")]).values()
+    (whole,) = merge_recordings([screen_part("a", "b"), screen_part("b", "c")]).values()
     assert [one.media_id for one in whole.media] == ["a", "b", "c"]

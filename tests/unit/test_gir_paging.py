@@ -10,21 +10,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from muxer.errors import AccessDenied, NotFound, ServiceUnavailable
-from muxer.gir.paging import Pages
+from muxer.gir.paging import PageWalk
 
 Page = dict[str, Any]
-MOST_REQUESTS = 3000
+MAX_REQUESTS = 3000
 
 
-def page(ids: Iterable[str] = (), link: str | None = None) -> Page:
+def build_page(ids: Iterable[str] = (), link: str | None = None) -> Page:
     answer: Page = {"statusCode": 0, "recordings": [{"id": one} for one in ids]}
     return answer | ({"paging": {"next": link}} if link else {})
 
 
-class Server:
+class PagingServer:
     """Answers links in turn: each link has a list of answers, the last of which stays."""
 
-    def __init__(self, most: int = MOST_REQUESTS, **answers: Page | Exception | list[Page | Exception]) -> None:
+    def __init__(self, most: int = MAX_REQUESTS, **answers: Page | Exception | list[Page | Exception]) -> None:
         self._most = most
         self._answers = {link: one if isinstance(one, list) else [one] for link, one in answers.items()}
         self.asked: list[str] = []
@@ -39,73 +39,73 @@ class Server:
         return answer
 
 
-def ids(fetch: Callable[[str], Page]) -> list[str]:
-    return [raw["id"] for found in Pages(fetch, "first") for raw in found]  # type: ignore[index]
+def read_ids(fetch: Callable[[str], Page]) -> list[str]:
+    return [raw["id"] for found in PageWalk(fetch, "first") for raw in found]  # type: ignore[index]
 
 
-GONE = NotFound("gone", 404, 6)
+GONE_ERROR = NotFound("gone", 404, 6)
 
 
 @pytest.mark.parametrize("form", [{"paging": {"next": "two"}}, {"nextUri": "two"}, {"next": "two"}])
 def test_the_next_link_is_read_in_three_forms(form: Page) -> None:
-    server = Server(first=page("ab") | form, two=page("cd"))
-    assert ids(server) == ["a", "b", "c", "d"]
+    server = PagingServer(first=build_page("ab") | form, two=build_page("cd"))
+    assert read_ids(server) == ["a", "b", "c", "d"]
     assert server.asked == ["first", "two"]
 
 
 @pytest.mark.parametrize("end", [{}, {"paging": {}}, {"paging": {"next": None}}, {"paging": {"next": ""}}, {"paging": None}])
 def test_no_link_is_the_end(end: Page) -> None:
-    assert ids(Server(first=page("a") | end)) == ["a"]
+    assert read_ids(PagingServer(first=build_page("a") | end)) == ["a"]
 
 
 def test_an_empty_first_page_with_a_link_is_not_the_end() -> None:
-    assert ids(Server(first=page((), "scroll"), scroll=page("ab"))) == ["a", "b"]
+    assert read_ids(PagingServer(first=build_page((), "scroll"), scroll=build_page("ab"))) == ["a", "b"]
 
 
 def test_an_empty_page_in_the_middle_is_not_the_end() -> None:
-    server = Server(first=page("a", "two"), two=page((), "three"), three=page("b"))
-    assert ids(server) == ["a", "b"]
+    server = PagingServer(first=build_page("a", "two"), two=build_page((), "three"), three=build_page("b"))
+    assert read_ids(server) == ["a", "b"]
 
 
 def test_repeated_ids_come_once() -> None:
-    server = Server(first=page("aab", "two"), two=page("bca"))
-    assert ids(server) == ["a", "b", "c"]
+    server = PagingServer(first=build_page("aab", "two"), two=build_page("bca"))
+    assert read_ids(server) == ["a", "b", "c"]
 
 
 def test_the_same_link_twice_is_the_end() -> None:
-    server = Server(first=page("a", "two"), two=page("b", "two"))
-    assert ids(server) == ["a", "b"]
+    server = PagingServer(first=build_page("a", "two"), two=build_page("b", "two"))
+    assert read_ids(server) == ["a", "b"]
     assert len(server.asked) <= 3
 
 
 def test_a_link_to_the_first_page_is_the_end() -> None:
-    assert ids(Server(first=page("a", "first"))) == ["a"]
+    assert read_ids(PagingServer(first=build_page("a", "first"))) == ["a"]
 
 
 def test_a_scroll_that_keeps_its_id_is_read_to_its_end() -> None:
-    server = Server(first=page((), "s"), s=[page("a", "s"), page("b", "s"), page((), "s")])
-    assert ids(server) == ["a", "b"]
+    server = PagingServer(first=build_page((), "s"), s=[build_page("a", "s"), build_page("b", "s"), build_page((), "s")])
+    assert read_ids(server) == ["a", "b"]
 
 
 def test_links_in_a_circle_end() -> None:
-    server = Server(first=page("a", "two"), two=page("b", "three"), three=page("c", "two"))
-    assert ids(server) == ["a", "b", "c"]
+    server = PagingServer(first=build_page("a", "two"), two=build_page("b", "three"), three=build_page("c", "two"))
+    assert read_ids(server) == ["a", "b", "c"]
 
 
 def test_two_pages_that_link_to_each_other_end_soon_and_may_not_be_all() -> None:
-    server = Server(first=page("a", "two"), two=page("b", "one"), one=page("a", "two"))
-    pages = Pages(server, "first")
+    server = PagingServer(first=build_page("a", "two"), two=build_page("b", "one"), one=build_page("a", "two"))
+    pages = PageWalk(server, "first")
     assert [raw["id"] for found in pages for raw in found] == ["a", "b"]  # type: ignore[index]
     assert pages.went_round and len(server.asked) == 4
 
 
 def test_a_page_that_links_to_itself_may_not_be_the_last_one() -> None:
-    pages = Pages(Server(first=page("a", "two"), two=page("b", "two")), "first")
+    pages = PageWalk(PagingServer(first=build_page("a", "two"), two=build_page("b", "two")), "first")
     assert list(pages) and pages.went_round
 
 
 def test_the_page_that_fails_is_counted_from_the_new_beginning_of_a_query() -> None:
-    pages = Pages(Server(first=page("a", "two"), two=page("b", "three"), three=GONE), "first")
+    pages = PageWalk(PagingServer(first=build_page("a", "two"), two=build_page("b", "three"), three=GONE_ERROR), "first")
     with pytest.raises(ServiceUnavailable, match="gone"):
         list(pages)
     assert pages.number == 2
@@ -115,18 +115,18 @@ def test_the_page_that_fails_is_counted_from_the_new_beginning_of_a_query() -> N
 def test_endless_new_links_that_bring_nothing_new_end(found: str) -> None:
     asked: list[str] = []
 
-    def fetch(link: str) -> Page:
+    def fetch_page(link: str) -> Page:
         asked.append(link)
-        assert len(asked) < MOST_REQUESTS, "the query never ends"
-        return page(found, f"link-{len(asked)}")
+        assert len(asked) < MAX_REQUESTS, "the query never ends"
+        return build_page(found, f"link-{len(asked)}")
 
-    assert ids(fetch) == list(found)
+    assert read_ids(fetch_page) == list(found)
     assert len(asked) < 20
 
 
 def test_an_expired_scroll_is_begun_again_once_without_repeating_what_came() -> None:
-    server = Server(first=page("a", "s"), s=[GONE, page("b")])
-    assert ids(server) == ["a", "b"]
+    server = PagingServer(first=build_page("a", "s"), s=[GONE_ERROR, build_page("b")])
+    assert read_ids(server) == ["a", "b"]
     assert server.asked == ["first", "s", "first", "s"]
 
 
@@ -134,50 +134,50 @@ def test_after_an_expiry_however_many_known_pages_lead_to_what_is_still_missing(
     pages = 1500
     links = ["first", *(f"p{number}" for number in range(1, pages))]
     answers: dict[str, Any] = {
-        link: page([f"C{number}"], following)
+        link: build_page([f"C{number}"], following)
         for number, (link, following) in enumerate(zip(links, [*links[1:], "last"], strict=True))
     }
-    found = ids(Server(**answers, last=[GONE, page(["missing"])], most=2 * pages + 10))
+    found = read_ids(PagingServer(**answers, last=[GONE_ERROR, build_page(["missing"])], most=2 * pages + 10))
     assert len(found) == pages + 1
     assert found[-1] == "missing"
 
 
 def test_a_scroll_that_expires_again_and_again_without_progress_fails_in_a_way_that_is_tried_again() -> None:
-    server = Server(first=page("a", "s"), s=GONE)
+    server = PagingServer(first=build_page("a", "s"), s=GONE_ERROR)
     with pytest.raises(ServiceUnavailable):
-        ids(server)
+        read_ids(server)
     assert len(server.asked) <= 6
 
 
 def test_what_came_before_the_expiry_is_delivered() -> None:
     delivered = []
     with pytest.raises(ServiceUnavailable):
-        for found in Pages(Server(first=page("a", "s"), s=GONE), "first"):
+        for found in PageWalk(PagingServer(first=build_page("a", "s"), s=GONE_ERROR), "first"):
             delivered += found
     assert delivered == [{"id": "a"}]
 
 
 def test_not_found_at_the_first_request_is_no_expiry() -> None:
-    server = Server(first=GONE)
+    server = PagingServer(first=GONE_ERROR)
     with pytest.raises(NotFound):
-        ids(server)
+        read_ids(server)
     assert server.asked == ["first"]
 
 
 @pytest.mark.parametrize("error", [ServiceUnavailable("down"), AccessDenied("no")])
 def test_another_error_is_passed_on(error: Exception) -> None:
     with pytest.raises(type(error)):
-        ids(Server(first=page("a", "two"), two=error))
+        read_ids(PagingServer(first=build_page("a", "two"), two=error))
 
 
 @pytest.mark.parametrize("recordings", [None, "x", {}, 7])
 def test_recordings_of_another_form_are_an_empty_page(recordings: object) -> None:
-    assert ids(Server(first={"recordings": recordings, "next": "two"}, two=page("a"))) == ["a"]
+    assert read_ids(PagingServer(first={"recordings": recordings, "next": "two"}, two=build_page("a"))) == ["a"]
 
 
 def test_one_page_is_asked_for_at_a_time() -> None:
-    server = Server(first=page("a", "two"), two=page("b", "three"), three=page("c"))
-    pages = iter(Pages(server, "first"))
+    server = PagingServer(first=build_page("a", "two"), two=build_page("b", "three"), three=build_page("c"))
+    pages = iter(PageWalk(server, "first"))
     next(pages)
     assert server.asked == ["first"]
 
@@ -185,8 +185,8 @@ def test_one_page_is_asked_for_at_a_time() -> None:
 @given(st.lists(st.lists(st.sampled_from("abcdefgh"), max_size=4), min_size=1, max_size=12))
 def test_every_id_comes_exactly_once_whatever_the_pages_hold(pages: list[list[str]]) -> None:
     links = ["first", *(f"p{number}" for number in range(1, len(pages)))]
-    server = Server(**{
-        link: page(found, following)
+    server = PagingServer(**{
+        link: build_page(found, following)
         for link, found, following in zip(links, pages, [*links[1:], None], strict=True)
     })
-    assert sorted(ids(server)) == sorted({one for found in pages for one in found})
+    assert sorted(read_ids(server)) == sorted({one for found in pages for one in found})

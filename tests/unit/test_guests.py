@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from muxer.errors import ConfigError
-from muxer.guests import adopt, guest, worker
-from muxer.lock import lock
-from muxer.workspace import LOCK, Workspace
+from muxer.guests import recover_abandoned, command_workspace, claim_worker_folder
+from muxer.lock import acquire_lock
+from muxer.workspace import LOCK_FILE, Workspace
 
 
-class Config:
+class GuestConfig:
     """What a guest needs of a configuration."""
 
     instance, sharded = "single", False
@@ -24,14 +24,14 @@ class Config:
         self.temp_dir, self.min_free_megabytes = temp_dir, None
 
 
-def dead(base: Path, age: float = 3600.0) -> Path:
+def abandoned_folder(base: Path, age: float = 3600.0) -> Path:
     """Return the folder of a command that was killed: a note of a publication, and media in clear."""
     (base / "command-12345678").mkdir()
     workspace = Workspace(base / "command-12345678", "single")
     (workspace.publishing / "one.json").write_text("{}")
     (workspace.path / "muxer-job-abcdefgh").mkdir()
     (workspace.path / "muxer-job-abcdefgh" / "audio").write_bytes(b"media")
-    workspace.release()
+    workspace.release_lock()
     moment = base.stat().st_mtime - age
     os.utime(workspace.path, (moment, moment))
     return workspace.path
@@ -39,51 +39,51 @@ def dead(base: Path, age: float = 3600.0) -> Path:
 
 def test_it_lies_beside_the_one_of_the_running_muxer_and_is_gone_afterwards(tmp_path: Path) -> None:
     running = Workspace(tmp_path, "single")
-    with guest(Config(tmp_path)) as workspace:  # type: ignore[arg-type]
+    with command_workspace(GuestConfig(tmp_path)) as workspace:  # type: ignore[arg-type]
         assert workspace.path.parent == running.path
-        with workspace.job() as folder:
+        with workspace.job_folder() as folder:
             (folder / "audio").write_bytes(b"media")
-            assert running.clean() == 0 and (folder / "audio").exists()
+            assert running.clean_abandoned() == 0 and (folder / "audio").exists()
     assert not workspace.path.exists()
 
 
 def test_what_a_dead_command_has_left_is_taken_over(tmp_path: Path) -> None:
-    folder, running = dead(tmp_path), Workspace(tmp_path, "single")
-    adopt(running, tmp_path)
+    folder, running = abandoned_folder(tmp_path), Workspace(tmp_path, "single")
+    recover_abandoned(running, tmp_path)
     assert [path.name for path in running.publishing.iterdir()] == ["one.json"]
     assert not folder.exists()
 
 
 def test_one_that_has_just_begun_is_left_alone(tmp_path: Path) -> None:
-    folder, running = dead(tmp_path, age=0.0), Workspace(tmp_path, "single")
-    adopt(running, tmp_path)
+    folder, running = abandoned_folder(tmp_path, age=0.0), Workspace(tmp_path, "single")
+    recover_abandoned(running, tmp_path)
     assert (folder / "publishing" / "one.json").exists() and (folder / "muxer-job-abcdefgh").exists()
 
 
 def test_one_that_works_is_left_alone_however_long(tmp_path: Path) -> None:
     running = Workspace(tmp_path, "single")
-    with guest(Config(tmp_path)) as workspace:  # type: ignore[arg-type]
+    with command_workspace(GuestConfig(tmp_path)) as workspace:  # type: ignore[arg-type]
         (workspace.publishing / "one.json").write_text("{}")
         os.utime(workspace.path, (0, 0))
-        adopt(running, tmp_path)
+        recover_abandoned(running, tmp_path)
         assert (workspace.publishing / "one.json").exists()
     assert (workspace.publishing / "one.json").exists(), "what is half done is kept for the next"
 
 
 def test_a_note_does_not_write_over_another_one(tmp_path: Path) -> None:
-    folder, running = dead(tmp_path), Workspace(tmp_path, "single")
+    folder, running = abandoned_folder(tmp_path), Workspace(tmp_path, "single")
     (running.publishing / "one.json").write_text("mine")
-    adopt(running, tmp_path)
+    recover_abandoned(running, tmp_path)
     assert (running.publishing / "one.json").read_text() == "mine" and (folder / "publishing" / "one.json").exists()
     (running.publishing / "one.json").unlink()
     os.utime(folder, (0, 0))
-    adopt(running, tmp_path)
+    recover_abandoned(running, tmp_path)
     assert (running.publishing / "one.json").read_text() == "{}" and not folder.exists()
 
 
 def test_the_media_of_a_dead_command_are_removed_by_the_next_one(tmp_path: Path) -> None:
-    folder = dead(tmp_path)
-    with guest(Config(tmp_path)) as workspace:  # type: ignore[arg-type]
+    folder = abandoned_folder(tmp_path)
+    with command_workspace(GuestConfig(tmp_path)) as workspace:  # type: ignore[arg-type]
         assert not folder.exists() and (workspace.publishing / "one.json").exists()
 
 
@@ -97,63 +97,63 @@ def test_a_link_is_no_folder_of_a_command(tmp_path: Path) -> None:
     (base / "command-abcdefgh").symlink_to(other)
     os.utime(base / "command-abcdefgh", (0, 0), follow_symlinks=False)
     running = Workspace(base, "single")
-    adopt(running, base)
+    recover_abandoned(running, base)
     assert (other / "publishing" / "one.json").exists()
 
 
 def test_each_worker_of_a_machine_has_the_first_free_folder(tmp_path: Path) -> None:
-    config = Config(tmp_path)
-    first, one = worker(config)  # type: ignore[arg-type]
-    second, other = worker(config)  # type: ignore[arg-type]
+    config = GuestConfig(tmp_path)
+    first, one = claim_worker_folder(config)  # type: ignore[arg-type]
+    second, other = claim_worker_folder(config)  # type: ignore[arg-type]
     assert (first, second) == ("worker-0", "worker-1")
-    assert one.path == tmp_path / "worker-0" and one.mark != other.mark
-    one.release()
-    assert worker(config)[0] == "worker-0"  # type: ignore[arg-type]
+    assert one.path == tmp_path / "worker-0" and one.instance_mark != other.instance_mark
+    one.release_lock()
+    assert claim_worker_folder(config)[0] == "worker-0"  # type: ignore[arg-type]
 
 
 def test_a_folder_that_is_held_only_for_a_moment_is_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another worker that starts at the same time looks into it, for what a dead one may have left there."""
-    worker(Config(tmp_path))[1].release()  # type: ignore[arg-type]
+    claim_worker_folder(GuestConfig(tmp_path))[1].release_lock()  # type: ignore[arg-type]
 
     def held_at_first(path: Path, *options: Any) -> Workspace:
         if path.name == "worker-0":
-            with lock(path / LOCK, path, ""):
+            with acquire_lock(path / LOCK_FILE, path, ""):
                 return Workspace(path, *options)
         return Workspace(path, *options)
 
     monkeypatch.setattr("muxer.guests.Workspace", held_at_first)
-    assert worker(Config(tmp_path))[0] == "worker-1"  # type: ignore[arg-type]
+    assert claim_worker_folder(GuestConfig(tmp_path))[0] == "worker-1"  # type: ignore[arg-type]
 
 
 def test_a_worker_of_a_shard_has_the_name_of_the_shard_too(tmp_path: Path) -> None:
-    config = Config(tmp_path)
+    config = GuestConfig(tmp_path)
     config.sharded, config.instance = True, "primary-1"
-    assert worker(config)[0] == "primary-1-worker-0"  # type: ignore[arg-type]
+    assert claim_worker_folder(config)[0] == "primary-1-worker-0"  # type: ignore[arg-type]
 
 
 def test_a_folder_that_cannot_be_used_is_said_once(tmp_path: Path) -> None:
     (tmp_path / "worker-0").write_text("not a folder")
     with pytest.raises(ConfigError, match="temp_dir"):
-        worker(Config(tmp_path))  # type: ignore[arg-type]
+        claim_worker_folder(GuestConfig(tmp_path))  # type: ignore[arg-type]
 
 
 def test_what_a_dead_worker_has_left_is_taken_over_and_its_folder_stays(tmp_path: Path) -> None:
-    config = Config(tmp_path)
-    _, died = worker(config)  # type: ignore[arg-type]
+    config = GuestConfig(tmp_path)
+    _, died = claim_worker_folder(config)  # type: ignore[arg-type]
     (died.publishing / "one.json").write_text("{}")
-    died.release()
+    died.release_lock()
     os.utime(died.path, (0, 0))
     running = Workspace(tmp_path, "single")
-    adopt(running, tmp_path)
+    recover_abandoned(running, tmp_path)
     assert [path.name for path in running.publishing.iterdir()] == ["one.json"]
     assert died.path.is_dir() and not list(died.publishing.iterdir())
 
 
 def test_what_a_living_worker_works_on_is_left_to_it(tmp_path: Path) -> None:
-    _, living = worker(Config(tmp_path))  # type: ignore[arg-type]
+    _, living = claim_worker_folder(GuestConfig(tmp_path))  # type: ignore[arg-type]
     (living.publishing / "one.json").write_text("{}")
     os.utime(living.path, (0, 0))
-    adopt(Workspace(tmp_path, "single"), tmp_path)
+    recover_abandoned(Workspace(tmp_path, "single"), tmp_path)
     assert [path.name for path in living.publishing.iterdir()] == ["one.json"]

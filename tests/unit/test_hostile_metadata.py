@@ -11,95 +11,95 @@ from typing import Any
 import pytest
 
 from muxer.errors import LocalResourceError, MetadataError, RequestRejected
-from muxer.gir.models import MOST_MEDIA, CallRecording, MediaFile, ScreenRecording, parse_time
-from muxer.gir.session import Account, Session
-from muxer.job import _beside_sources
-from muxer.journal import LONGEST_REASON, Journal, Key
+from muxer.gir.models import MAX_MEDIA_FILES, CallRecording, MediaFile, ScreenRecording, parse_time
+from muxer.gir.session import ServiceAccount, ServiceSession
+from muxer.job import _location_next_to_sources
+from muxer.journal import MAX_REASON_LENGTH, Journal, TargetKey
 from muxer.masking import Mask
 from muxer.muxed_names import muxed_name
 from muxer.observe import logs
 from muxer.process import Runner
-from muxer.selection import select
-from muxer.storage.base import place_of
-from muxer.transfer import announced, receive
+from muxer.selection import select_targets
+from muxer.storage.base import parse_descriptor
+from muxer.transfer import content_length, receive_file
 
 Json = dict[str, Any]
 TIMES = {"startTime": "2024-01-02T10:00:00.000+0000", "stopTime": "2024-01-02T10:01:00.000+0000"}
-HALF = "half \ud800"
+HALF_CHARACTER = "half \ud800"
 
 
-def audio(media_id: str = "a.mp3", **fields: Any) -> Json:
+def audio_entry(media_id: str = "a.mp3", **fields: Any) -> Json:
     return {"mediaId": media_id, "type": "audio/mp3", **TIMES, **fields}
 
 
-def screen(media_id: str, **fields: Any) -> Json:
+def screen_entry(media_id: str, **fields: Any) -> Json:
     return {"mediaId": media_id, "type": "video/mp4", **TIMES, **fields}
 
 
-def muxed(media_id: str, *sources: str, **fields: Any) -> Json:
-    return screen(media_id, parameters={"muxed_mediaIds": list(sources)}, **fields)
+def muxed_entry(media_id: str, *sources: str, **fields: Any) -> Json:
+    return screen_entry(media_id, parameters={"muxed_mediaIds": list(sources)}, **fields)
 
 
-def selected(call: list[Json], screens: list[Json]) -> Any:
+def select_from_json(call: list[Json], screens: list[Json]) -> Any:
     recordings = ({"id": "C1", "mediaFiles": files} for files in (call, screens))
-    return select(
-        CallRecording.read(next(recordings)), ScreenRecording.read(next(recordings)), delete_superseded=True, label=True
+    return select_targets(
+        CallRecording.from_json(next(recordings)), ScreenRecording.from_json(next(recordings)), delete_superseded=True, label=True
     )
 
 
-def dav(path: str) -> Json:
+def dav_descriptor(path: str) -> Json:
     return {"originalMediaDescriptor": {"storage": "webDAV", "path": path, "data": {"storagePath": "http://dav/r/"}}}
 
 
 # --- sources are never deleted or written over ---
 
 # Names that this recording gives to a muxed file of its audio alone.
-MADE = muxed_name("C1", ["a.mp3"])
-STORED, OWN = (MADE.replace("_muxed", f"-{number}_muxed") for number in (2, 3))
+MUXED_NAME = muxed_name("C1", ["a.mp3"])
+STORED, OWN = (MUXED_NAME.replace("_muxed", f"-{number}_muxed") for number in (2, 3))
 
 
 @pytest.mark.parametrize(
     "entry",
     [
-        muxed(OWN, "a.mp3"),
-        muxed("a.mp3", "a.mp3"),
-        muxed(MADE, "a.mp3", **dav(STORED)),
-        muxed(MADE, "a.mp3", **dav(f"/{STORED}")),
-        muxed(MADE, "a.mp3", originalMediaDescriptor={"storage": "webDAV", "path": f"http://DAV:80/r/%43{STORED[1:]}"}),
-        muxed(MADE, "a.mp3", originalMediaDescriptor={"storage": "awsS3", "path": f"k/{STORED}"}),
+        muxed_entry(OWN, "a.mp3"),
+        muxed_entry("a.mp3", "a.mp3"),
+        muxed_entry(MUXED_NAME, "a.mp3", **dav_descriptor(STORED)),
+        muxed_entry(MUXED_NAME, "a.mp3", **dav_descriptor(f"/{STORED}")),
+        muxed_entry(MUXED_NAME, "a.mp3", originalMediaDescriptor={"storage": "webDAV", "path": f"http://DAV:80/r/%43{STORED[1:]}"}),
+        muxed_entry(MUXED_NAME, "a.mp3", originalMediaDescriptor={"storage": "awsS3", "path": f"k/{STORED}"}),
     ],
 )
 def test_an_entry_that_passes_a_source_off_as_superseded_is_left_alone(entry: Json) -> None:
-    source = screen(OWN, **dav(STORED))
-    (target,) = selected([audio()], [source, entry]).targets
+    source = screen_entry(OWN, **dav_descriptor(STORED))
+    (target,) = select_from_json([audio_entry()], [source, entry]).targets
     assert target.superseded == ()
-    (target,) = selected([audio()], [source, muxed(MADE, "a.mp3")]).targets
-    assert [media.media_id for media in target.superseded] == [MADE]
+    (target,) = select_from_json([audio_entry()], [source, muxed_entry(MUXED_NAME, "a.mp3")]).targets
+    assert [media.media_id for media in target.superseded] == [MUXED_NAME]
 
 
 def test_a_source_with_the_name_of_the_muxed_file_is_not_written_over() -> None:
-    (target,) = selected([audio()], [screen("s.mp4", **dav("stored.mp4"))]).targets
-    where = place_of(dav("stored.mp4")["originalMediaDescriptor"])
-    assert _beside_sources(target, where, target.name).name == target.name
-    (target,) = selected([audio()], [screen("s.mp4", **dav(target.name))]).targets
+    (target,) = select_from_json([audio_entry()], [screen_entry("s.mp4", **dav_descriptor("stored.mp4"))]).targets
+    where = parse_descriptor(dav_descriptor("stored.mp4")["originalMediaDescriptor"])
+    assert _location_next_to_sources(target, where, target.name).name == target.name
+    (target,) = select_from_json([audio_entry()], [screen_entry("s.mp4", **dav_descriptor(target.name))]).targets
     with pytest.raises(MetadataError, match="bears the name of the muxed file"):
-        _beside_sources(target, where, target.name)
+        _location_next_to_sources(target, where, target.name)
 
 
 # --- ids ---
 
 
-@pytest.mark.parametrize("media_id", [".", "..", "", HALF, 7, None, ["x"], {"a": 1}])
+@pytest.mark.parametrize("media_id", [".", "..", "", HALF_CHARACTER, 7, None, ["x"], {"a": 1}])
 def test_a_media_id_that_cannot_stand_in_an_address_is_none(media_id: object) -> None:
     """``..`` would be resolved: deleting it would delete what is above."""
-    assert MediaFile.read({"mediaId": media_id}).media_id == ""
-    selection = selected([audio()], [screen(media_id)])  # type: ignore[arg-type]
+    assert MediaFile.from_json({"mediaId": media_id}).media_id == ""
+    selection = select_from_json([audio_entry()], [screen_entry(media_id)])  # type: ignore[arg-type]
     assert selection.targets == () and selection.problems == ("a screen file has no usable mediaId",)
 
 
 @pytest.mark.parametrize("media_id", ["../../x", "a\0b", "-rf", "a\r\nb", "'\"`$(id)", "a/b?c#d%41", "x" * 10_000, "‮gpj"])
 def test_any_other_id_is_only_an_id(media_id: str) -> None:
-    (target,) = selected([audio()], [screen(media_id)]).targets
+    (target,) = select_from_json([audio_entry()], [screen_entry(media_id)]).targets
     assert target.sources == ("a.mp3", media_id)
     assert target.name.startswith("C1_") and len(target.name) < 100 and target.name.isprintable()
 
@@ -111,26 +111,26 @@ def test_a_time_of_another_age_is_none(value: str) -> None:
 
 def test_absurd_sizes_are_numbers_all_the_same(tmp_path: Path) -> None:
     for size in ("9" * 400, 10**400, "9" * 5000, "-5", "1e9", 3.5, True, [], {}):
-        assert 0 <= MediaFile.read({"size": size}).size <= 1 << 60
-    from muxer.disk import Disk
+        assert 0 <= MediaFile.from_json({"size": size}).stated_size <= 1 << 60
+    from muxer.disk import TempDisk
 
     with pytest.raises(LocalResourceError, match="it needs about"):
-        Disk(tmp_path, 0).check([MediaFile.read({"size": "9" * 400}).size])
+        TempDisk(tmp_path, 0).ensure_room([MediaFile.from_json({"size": "9" * 400}).stated_size])
 
 
-@pytest.mark.parametrize("read", [CallRecording.read, ScreenRecording.read])
+@pytest.mark.parametrize("read", [CallRecording.from_json, ScreenRecording.from_json])
 def test_a_recording_of_too_many_files_is_refused(read: Any) -> None:
-    files = [audio(f"a{number}") for number in range(MOST_MEDIA + 1)]
+    files = [audio_entry(f"a{number}") for number in range(MAX_MEDIA_FILES + 1)]
     assert read({"id": "C1", "mediaFiles": files[1:]}).id == "C1"
-    with pytest.raises(MetadataError, match=f"C1 has {MOST_MEDIA + 1} media files; at most {MOST_MEDIA}"):
+    with pytest.raises(MetadataError, match=f"C1 has {MAX_MEDIA_FILES + 1} media files; at most {MAX_MEDIA_FILES}"):
         read({"id": "C1", "mediaFiles": files})
 
 
 @pytest.mark.parametrize("field", ["path", "storagePath"])
 def test_halves_of_characters_in_a_descriptor_are_refused(field: str) -> None:
-    values = {"path": "x.mp4", "storagePath": "http://dav/r/", field: HALF}
+    values = {"path": "x.mp4", "storagePath": "http://dav/r/", field: HALF_CHARACTER}
     with pytest.raises(MetadataError):
-        place_of({"storage": "webDAV", "path": values["path"], "data": {"storagePath": values["storagePath"]}})
+        parse_descriptor({"storage": "webDAV", "path": values["path"], "data": {"storagePath": values["storagePath"]}})
 
 
 # --- what answers may hold ---
@@ -138,24 +138,24 @@ def test_halves_of_characters_in_a_descriptor_are_refused(field: str) -> None:
 
 @pytest.mark.parametrize("link", ["http://[::1", "//["])
 def test_a_link_that_is_no_address_is_refused(link: str) -> None:
-    session = Session(Account("RWS", "http://127.0.0.1:9", "u", "p", False, 30), threading.Event())
-    for attempt in (lambda: session.get(link), lambda: session.download(link, Path("x"))):
+    session = ServiceSession(ServiceAccount("RWS", "http://127.0.0.1:9", "u", "p", False, 30), threading.Event())
+    for attempt in (lambda: session.get(link), lambda: session.download_media(link, Path("x"))):
         with pytest.raises(RequestRejected, match="no address"):
             attempt()
 
 
 @pytest.mark.parametrize(("text", "length"), [("5", 5), ("0", 0), ("", None), ("-5", None), ("²", None), ("9" * 5000, None)])
 def test_only_a_number_is_a_length(text: str, length: int | None) -> None:
-    assert announced(text) == length
+    assert content_length(text) == length
 
 
 def test_what_is_larger_than_the_disk_is_not_begun(tmp_path: Path) -> None:
-    def chunks() -> Any:
+    def unread_chunks() -> Any:
         raise AssertionError("it was read")
         yield b""
 
     with pytest.raises(LocalResourceError, match="are free in"):
-        receive(chunks(), tmp_path / "x", expected=1 << 60, source="WebDAV", stop=threading.Event())
+        receive_file(unread_chunks(), tmp_path / "x", expected=1 << 60, source="WebDAV", stop=threading.Event())
     assert not (tmp_path / "x").exists()
 
 
@@ -164,22 +164,22 @@ def test_what_is_larger_than_the_disk_is_not_begun(tmp_path: Path) -> None:
 
 def test_the_journal_keeps_any_reason_without_secrets(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal", Mask(["pass word%1"]))
-    echoed = f"HTTP 500, {HALF} your password pass word%1 (pass%20word%251) at http://u:p@dav/x {'x' * 10_000}"
-    journal.failed(Key("n\0ame", "C\0\n1", "agent"), RequestRejected(echoed), 5.0)
+    echoed = f"HTTP 500, {HALF_CHARACTER} your password pass word%1 (pass%20word%251) at http://u:p@dav/x {'x' * 10_000}"
+    journal.record_failure(TargetKey("n\0ame", "C\0\n1", "agent"), RequestRejected(echoed), 5.0)
     journal.close()
     ((reason, recording),) = sqlite3.connect(tmp_path / "journal").execute("SELECT reason, recording FROM targets")
-    assert "HTTP 500" in reason and len(reason) == LONGEST_REASON and recording == "C\0\n1"
+    assert "HTTP 500" in reason and len(reason) == MAX_REASON_LENGTH and recording == "C\0\n1"
     assert not [one for one in ("pass word", "pass%20", "u:p@", "\ud800") if one in reason]
 
 
 @pytest.mark.parametrize("form", ["json", "text"])
 def test_any_text_becomes_one_line_of_the_log(tmp_path: Path, form: str) -> None:
-    from muxer.config.schema import Logfile
+    from muxer.config.schema import LogfileOptions
 
-    path = logs.set_up(Logfile(tmp_path, "debug", form, 1_000_000, 1), "single", ())
-    with logs.about("C\x1b[2J" + "x" * 10_000):
-        forged = f"{HALF}\r\n2026-01-01T00:00:00.000Z ERROR forged"
-        logging.getLogger("muxer").error("%s", forged, extra={"fields": {"a": HALF}})
+    path = logs.set_up_logging(LogfileOptions(tmp_path, "debug", form, 1_000_000, 1), "single", ())
+    with logs.recording_context("C\x1b[2J" + "x" * 10_000):
+        forged = f"{HALF_CHARACTER}\r\n2026-01-01T00:00:00.000Z ERROR forged"
+        logging.getLogger("muxer").error("%s", forged, extra={"fields": {"a": HALF_CHARACTER}})
         try:
             raise ValueError("one\n2026-01-01T00:00:00.000Z ERROR forged \x1b[2J")
         except ValueError:

@@ -10,17 +10,17 @@ from typing import Any
 import pytest
 
 from muxer.errors import MediaIncomplete
-from muxer.failures import When, failure_of
+from muxer.failures import RetryPolicy, classify_error
 from muxer.gir.models import MediaFile
-from muxer.incoming import KEPT_SECONDS, MAX_NOTES, FetchedFile, IncomingFiles
-from muxer.media.engine import Arrival, Input
-from muxer.transfer import Received, modified_at
+from muxer.incoming import MAX_NOTE_AGE_SECONDS, MAX_NOTES, FetchedFile, ArrivalTracker
+from muxer.media.engine import Arrival, MediaInput
+from muxer.transfer import ReceivedLength, modified_at
 
 CONTENT = b"\xff\xfb" + bytes(998)
-ID = "call-1"
+RECORDING_ID = "call-1"
 
 
-class Clock:
+class ManualClock:
     """A clock that stands still until it is moved."""
 
     def __init__(self) -> None:
@@ -31,16 +31,16 @@ class Clock:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> ManualClock:
+    return ManualClock()
 
 
 @pytest.fixture
-def incoming(tmp_path: Path, clock: Clock) -> IncomingFiles:
-    return IncomingFiles(tmp_path / "incoming", 60, clock=clock)
+def incoming(tmp_path: Path, clock: ManualClock) -> ArrivalTracker:
+    return ArrivalTracker(tmp_path / "incoming", 60, clock=clock)
 
 
-def fetched(
+def fetched_file(
     folder: Path,
     size: object,
     content: bytes = CONTENT,
@@ -52,40 +52,40 @@ def fetched(
 ) -> FetchedFile:
     (path := folder / name).write_bytes(content)
     raw: dict[str, Any] = {"mediaId": name, "type": "audio/mp3", "startTime": "2024-01-02T10:00:00Z", "size": size}
-    return FetchedFile(MediaFile.read(raw), path, Received(len(content), modified), is_call, decrypted)
+    return FetchedFile(MediaFile.from_json(raw), path, ReceivedLength(len(content), modified), is_call, decrypted)
 
 
-def judged(incoming: IncomingFiles, *files: FetchedFile) -> list[tuple[Arrival, str]]:
-    return [(one.arrival, one.shortfall) for one in incoming.judge(ID, files)]
+def judge_files(incoming: ArrivalTracker, *files: FetchedFile) -> list[tuple[Arrival, str]]:
+    return [(one.arrival, one.shortfall) for one in incoming.check_arrival(RECORDING_ID, files)]
 
 
-def fail(incoming: IncomingFiles, *sources: Input) -> MediaIncomplete:
+def fail_muxing(incoming: ArrivalTracker, *sources: MediaInput) -> MediaIncomplete:
     """Let the muxing of sources fail because the first one is incomplete; return the error."""
-    with pytest.raises(MediaIncomplete) as caught, incoming.watching(ID, sources):
+    with pytest.raises(MediaIncomplete) as caught, incoming.track_muxing(RECORDING_ID, sources):
         raise MediaIncomplete(f"{sources[0].name}: half", sources[0].name)
     return caught.value
 
 
 @pytest.mark.parametrize("size", ["45", "", None, "0", "-3", "1.5", "many", 2000, "2000"])
-def test_a_size_that_no_file_of_the_site_has_promises_nothing(incoming: IncomingFiles, tmp_path: Path, size: object) -> None:
-    assert judged(incoming, fetched(tmp_path, size)) == [(Arrival.GROWING, "")]
+def test_a_size_that_no_file_of_the_site_has_promises_nothing(incoming: ArrivalTracker, tmp_path: Path, size: object) -> None:
+    assert judge_files(incoming, fetched_file(tmp_path, size)) == [(Arrival.GROWING, "")]
 
 
-def test_a_size_is_credible_when_some_file_has_it(incoming: IncomingFiles, tmp_path: Path) -> None:
-    assert judged(incoming, fetched(tmp_path, 1000)) == [(Arrival.COMPLETE, "")]
-    assert judged(incoming, fetched(tmp_path, "2000")) == [(Arrival.GROWING, "1000 of 2000 bytes are there")]
-    assert judged(incoming, fetched(tmp_path, "")) == [(Arrival.GROWING, "")]
-    assert judged(incoming, fetched(tmp_path, "45")) == [(Arrival.GROWING, "")]
+def test_a_size_is_credible_when_some_file_has_it(incoming: ArrivalTracker, tmp_path: Path) -> None:
+    assert judge_files(incoming, fetched_file(tmp_path, 1000)) == [(Arrival.COMPLETE, "")]
+    assert judge_files(incoming, fetched_file(tmp_path, "2000")) == [(Arrival.GROWING, "1000 of 2000 bytes are there")]
+    assert judge_files(incoming, fetched_file(tmp_path, "")) == [(Arrival.GROWING, "")]
+    assert judge_files(incoming, fetched_file(tmp_path, "45")) == [(Arrival.GROWING, "")]
 
 
-def test_calls_and_screens_are_credible_apart(incoming: IncomingFiles, tmp_path: Path) -> None:
-    screen, call = fetched(tmp_path, 1000, is_call=False, name="s.mp4"), fetched(tmp_path, 2000)
-    assert judged(incoming, call, screen) == [(Arrival.GROWING, ""), (Arrival.COMPLETE, "")]
+def test_calls_and_screens_are_credible_apart(incoming: ArrivalTracker, tmp_path: Path) -> None:
+    screen, call = fetched_file(tmp_path, 1000, is_call=False, name="s.mp4"), fetched_file(tmp_path, 2000)
+    assert judge_files(incoming, call, screen) == [(Arrival.GROWING, ""), (Arrival.COMPLETE, "")]
 
 
-def test_one_file_of_a_recording_makes_the_sizes_of_the_others_credible(incoming: IncomingFiles, tmp_path: Path) -> None:
-    half, whole = (fetched(tmp_path, size, name=f"{size}.mp4", is_call=False) for size in (2000, 1000))
-    assert judged(incoming, half, whole) == [(Arrival.GROWING, "1000 of 2000 bytes are there"), (Arrival.COMPLETE, "")]
+def test_one_file_of_a_recording_makes_the_sizes_of_the_others_credible(incoming: ArrivalTracker, tmp_path: Path) -> None:
+    half, whole = (fetched_file(tmp_path, size, name=f"{size}.mp4", is_call=False) for size in (2000, 1000))
+    assert judge_files(incoming, half, whole) == [(Arrival.GROWING, "1000 of 2000 bytes are there"), (Arrival.COMPLETE, "")]
 
 
 @pytest.mark.parametrize(
@@ -100,145 +100,145 @@ def test_one_file_of_a_recording_makes_the_sizes_of_the_others_credible(incoming
     ],
 )
 def test_the_size_of_an_encrypted_file_counts_its_ciphertext(
-    incoming: IncomingFiles, tmp_path: Path, size: int, arrival: Arrival, lacks: bool
+    incoming: ArrivalTracker, tmp_path: Path, size: int, arrival: Arrival, lacks: bool
 ) -> None:
-    incoming.judge(ID, [fetched(tmp_path, 1008, decrypted=True)])
-    ((found, shortfall),) = judged(incoming, fetched(tmp_path, size, decrypted=True))
+    incoming.check_arrival(RECORDING_ID, [fetched_file(tmp_path, 1008, decrypted=True)])
+    ((found, shortfall),) = judge_files(incoming, fetched_file(tmp_path, size, decrypted=True))
     assert (found, bool(shortfall)) == (arrival, lacks)
 
 
-def test_an_error_page_lacks_nothing_that_may_still_come(incoming: IncomingFiles, tmp_path: Path) -> None:
-    incoming.judge(ID, [fetched(tmp_path, 1000)])
-    assert judged(incoming, fetched(tmp_path, 2000, b"<html>not found</html>")) == [(Arrival.GROWING, "")]
-    assert judged(incoming, fetched(tmp_path, 2000, b"")) == [(Arrival.GROWING, "0 of 2000 bytes are there")]
+def test_an_error_page_lacks_nothing_that_may_still_come(incoming: ArrivalTracker, tmp_path: Path) -> None:
+    incoming.check_arrival(RECORDING_ID, [fetched_file(tmp_path, 1000)])
+    assert judge_files(incoming, fetched_file(tmp_path, 2000, b"<html>not found</html>")) == [(Arrival.GROWING, "")]
+    assert judge_files(incoming, fetched_file(tmp_path, 2000, b"")) == [(Arrival.GROWING, "0 of 2000 bytes are there")]
 
 
-def test_a_file_that_does_not_grow_settles_over_restarts(tmp_path: Path, clock: Clock) -> None:
-    def look(content: bytes = CONTENT) -> Input:
-        incoming = IncomingFiles(tmp_path / "incoming", 60, clock=clock)
-        (source,) = incoming.judge(ID, [fetched(tmp_path, 0, content)])
+def test_a_file_that_does_not_grow_settles_over_restarts(tmp_path: Path, clock: ManualClock) -> None:
+    def judge_once(content: bytes = CONTENT) -> MediaInput:
+        incoming = ArrivalTracker(tmp_path / "incoming", 60, clock=clock)
+        (source,) = incoming.check_arrival(RECORDING_ID, [fetched_file(tmp_path, 0, content)])
         if source.arrival is Arrival.GROWING:
-            fail(incoming, source)
+            fail_muxing(incoming, source)
         return source
 
-    assert look().arrival is Arrival.GROWING
+    assert judge_once().arrival is Arrival.GROWING
     clock.now += 3599
-    assert look().arrival is Arrival.GROWING
+    assert judge_once().arrival is Arrival.GROWING
     clock.now += 1
-    assert look().arrival is Arrival.SETTLED
-    assert look(CONTENT * 2).arrival is Arrival.GROWING
+    assert judge_once().arrival is Arrival.SETTLED
+    assert judge_once(CONTENT * 2).arrival is Arrival.GROWING
     clock.now += 3599
-    assert look(CONTENT * 2).arrival is Arrival.GROWING
+    assert judge_once(CONTENT * 2).arrival is Arrival.GROWING
     clock.now += 1
-    assert look(CONTENT * 2).arrival is Arrival.SETTLED
+    assert judge_once(CONTENT * 2).arrival is Arrival.SETTLED
 
 
 def test_all_files_of_a_recording_are_noted_when_one_is_incomplete(
-    incoming: IncomingFiles, tmp_path: Path, clock: Clock
+    incoming: ArrivalTracker, tmp_path: Path, clock: ManualClock
 ) -> None:
-    files = [fetched(tmp_path, 0), fetched(tmp_path, 0, name="s.mp4", is_call=False)]
-    fail(incoming, *incoming.judge(ID, files))
+    files = [fetched_file(tmp_path, 0), fetched_file(tmp_path, 0, name="s.mp4", is_call=False)]
+    fail_muxing(incoming, *incoming.check_arrival(RECORDING_ID, files))
     clock.now += 3600
-    assert judged(incoming, *files) == [(Arrival.SETTLED, "")] * 2
-    assert [one.arrival for one in incoming.judge("another", files)] == [Arrival.GROWING] * 2
-    incoming.forget(ID, ["a.mp3", "s.mp4"])
-    assert judged(incoming, *files) == [(Arrival.GROWING, "")] * 2
+    assert judge_files(incoming, *files) == [(Arrival.SETTLED, "")] * 2
+    assert [one.arrival for one in incoming.check_arrival("another", files)] == [Arrival.GROWING] * 2
+    incoming.forget_files(RECORDING_ID, ["a.mp3", "s.mp4"])
+    assert judge_files(incoming, *files) == [(Arrival.GROWING, "")] * 2
 
 
-def test_the_storage_may_know_that_a_file_has_changed_later(incoming: IncomingFiles, tmp_path: Path, clock: Clock) -> None:
-    fail(incoming, *incoming.judge(ID, [fetched(tmp_path, 0)]))
+def test_the_storage_may_know_that_a_file_has_changed_later(incoming: ArrivalTracker, tmp_path: Path, clock: ManualClock) -> None:
+    fail_muxing(incoming, *incoming.check_arrival(RECORDING_ID, [fetched_file(tmp_path, 0)]))
     clock.now += 4000
     ages = {100: Arrival.GROWING, 3599: Arrival.GROWING, 3600: Arrival.SETTLED, 99_999: Arrival.SETTLED}
     for age, arrival in ages.items():
-        assert judged(incoming, fetched(tmp_path, 0, modified=clock.now - age)) == [(arrival, "")]
+        assert judge_files(incoming, fetched_file(tmp_path, 0, modified=clock.now - age)) == [(arrival, "")]
 
 
-def test_with_a_single_look_the_storage_alone_states_the_age(tmp_path: Path, clock: Clock) -> None:
-    incoming = IncomingFiles(tmp_path / "incoming", 60, single_look=True, clock=clock)
+def test_with_a_single_look_the_storage_alone_states_the_age(tmp_path: Path, clock: ManualClock) -> None:
+    incoming = ArrivalTracker(tmp_path / "incoming", 60, single_look=True, clock=clock)
     for age, arrival in ((3600, Arrival.SETTLED), (3599, Arrival.GROWING)):
-        assert judged(incoming, fetched(tmp_path, 0, modified=clock.now - age)) == [(arrival, "")]
-    assert judged(incoming, fetched(tmp_path, 0)) == [(Arrival.GROWING, "")]
+        assert judge_files(incoming, fetched_file(tmp_path, 0, modified=clock.now - age)) == [(arrival, "")]
+    assert judge_files(incoming, fetched_file(tmp_path, 0)) == [(Arrival.GROWING, "")]
 
 
 def test_with_zero_minutes_nothing_is_awaited_but_a_complete_file_is_known(tmp_path: Path) -> None:
-    incoming = IncomingFiles(tmp_path / "incoming", 0)
-    assert judged(incoming, fetched(tmp_path, 0)) == [(Arrival.SETTLED, "")]
-    assert judged(incoming, fetched(tmp_path, 1000)) == [(Arrival.COMPLETE, "")]
-    assert judged(incoming, fetched(tmp_path, 2000)) == [(Arrival.SETTLED, "1000 of 2000 bytes are there")]
+    incoming = ArrivalTracker(tmp_path / "incoming", 0)
+    assert judge_files(incoming, fetched_file(tmp_path, 0)) == [(Arrival.SETTLED, "")]
+    assert judge_files(incoming, fetched_file(tmp_path, 1000)) == [(Arrival.COMPLETE, "")]
+    assert judge_files(incoming, fetched_file(tmp_path, 2000)) == [(Arrival.SETTLED, "1000 of 2000 bytes are there")]
     broken = b"\0\0\0\x18ftypisom" + bytes(12) + b"\0\0\x80\0mdat" + bytes(100)
-    assert judged(incoming, fetched(tmp_path, len(broken), broken)) == [(Arrival.SETTLED, "")]
+    assert judge_files(incoming, fetched_file(tmp_path, len(broken), broken)) == [(Arrival.SETTLED, "")]
 
 
-def test_one_warning_for_each_length(incoming: IncomingFiles, tmp_path: Path) -> None:
-    (source,) = incoming.judge(ID, [fetched(tmp_path, 0)])
-    errors = [fail(incoming, source) for _ in range(3)]
+def test_one_warning_for_each_length(incoming: ArrivalTracker, tmp_path: Path) -> None:
+    (source,) = incoming.check_arrival(RECORDING_ID, [fetched_file(tmp_path, 0)])
+    errors = [fail_muxing(incoming, source) for _ in range(3)]
     assert [one.warned_once for one in errors] == [False, True, True]
     assert "awaited until it has not grown for 60 minutes" in str(errors[0])
-    assert failure_of(errors[0]).when is When.SOON and failure_of(errors[0]).code == "MUX-222"
-    (grown,) = incoming.judge(ID, [fetched(tmp_path, 0, CONTENT * 2)])
-    assert fail(incoming, grown).warned_once is False
+    assert classify_error(errors[0]).when is RetryPolicy.NEXT_POLL and classify_error(errors[0]).code == "MUX-222"
+    (grown,) = incoming.check_arrival(RECORDING_ID, [fetched_file(tmp_path, 0, CONTENT * 2)])
+    assert fail_muxing(incoming, grown).warned_once is False
 
 
 @pytest.mark.parametrize("kept", ["", "[]", "{}", '{"length": "x"}', '{"length": 1000, "since": "now"}', "\x00"])
 def test_a_note_that_cannot_be_read_counts_as_none(
-    incoming: IncomingFiles, tmp_path: Path, clock: Clock, kept: str
+    incoming: ArrivalTracker, tmp_path: Path, clock: ManualClock, kept: str
 ) -> None:
-    (source,) = incoming.judge(ID, [fetched(tmp_path, 0)])
-    fail(incoming, source)
+    (source,) = incoming.check_arrival(RECORDING_ID, [fetched_file(tmp_path, 0)])
+    fail_muxing(incoming, source)
     (note,) = (tmp_path / "incoming").iterdir()
     note.write_text(kept)
     clock.now += 3600
-    (source,) = incoming.judge(ID, [fetched(tmp_path, 0)])
+    (source,) = incoming.check_arrival(RECORDING_ID, [fetched_file(tmp_path, 0)])
     assert source.arrival is Arrival.GROWING
-    fail(incoming, source)
+    fail_muxing(incoming, source)
     assert json.loads(note.read_text()) == {"length": 1000, "since": clock.now}
 
 
 def test_a_clock_that_was_set_back_does_not_keep_a_file_waiting(
-    incoming: IncomingFiles, tmp_path: Path, clock: Clock
+    incoming: ArrivalTracker, tmp_path: Path, clock: ManualClock
 ) -> None:
-    fail(incoming, *incoming.judge(ID, [fetched(tmp_path, 0)]))
+    fail_muxing(incoming, *incoming.check_arrival(RECORDING_ID, [fetched_file(tmp_path, 0)]))
     clock.now -= 500_000
-    fail(incoming, *incoming.judge(ID, [fetched(tmp_path, 0)]))
+    fail_muxing(incoming, *incoming.check_arrival(RECORDING_ID, [fetched_file(tmp_path, 0)]))
     clock.now += 3600
-    assert judged(incoming, fetched(tmp_path, 0)) == [(Arrival.SETTLED, "")]
+    assert judge_files(incoming, fetched_file(tmp_path, 0)) == [(Arrival.SETTLED, "")]
 
 
-def test_notes_that_no_poll_needs_are_removed(tmp_path: Path, clock: Clock) -> None:
-    incoming = IncomingFiles(tmp_path / "incoming", 60, clock=clock)
-    incoming.prune()
-    fail(incoming, *incoming.judge(ID, [fetched(tmp_path, 0)]))
+def test_notes_that_no_poll_needs_are_removed(tmp_path: Path, clock: ManualClock) -> None:
+    incoming = ArrivalTracker(tmp_path / "incoming", 60, clock=clock)
+    incoming.prune_notes()
+    fail_muxing(incoming, *incoming.check_arrival(RECORDING_ID, [fetched_file(tmp_path, 0)]))
     (note,) = (tmp_path / "incoming").iterdir()
-    for age, there in ((KEPT_SECONDS - 1, True), (KEPT_SECONDS + 1, False)):
+    for age, there in ((MAX_NOTE_AGE_SECONDS - 1, True), (MAX_NOTE_AGE_SECONDS + 1, False)):
         os.utime(note, (clock.now - age,) * 2)
-        incoming.prune()
+        incoming.prune_notes()
         assert note.exists() is there
 
 
 def test_of_too_many_notes_the_oldest_are_removed(
-    incoming: IncomingFiles, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    incoming: ArrivalTracker, tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert MAX_NOTES >= 1000
     monkeypatch.setattr("muxer.incoming.MAX_NOTES", 3)
     for number in range(6):
-        fail(incoming, *incoming.judge(ID, [fetched(tmp_path, 0, name=f"{number}.mp3")]))
+        fail_muxing(incoming, *incoming.check_arrival(RECORDING_ID, [fetched_file(tmp_path, 0, name=f"{number}.mp3")]))
         (newest,) = (one for one in (tmp_path / "incoming").iterdir() if one.stat().st_mtime > clock.now)
         os.utime(newest, (clock.now - 100 + number,) * 2)
-    incoming.prune()
+    incoming.prune_notes()
     clock.now += 3600
-    found = [judged(incoming, fetched(tmp_path, 0, name=f"{number}.mp3"))[0][0] for number in range(6)]
+    found = [judge_files(incoming, fetched_file(tmp_path, 0, name=f"{number}.mp3"))[0][0] for number in range(6)]
     assert found == [Arrival.GROWING] * 3 + [Arrival.SETTLED] * 3
 
 
-def test_a_folder_that_cannot_be_written_only_costs_time(tmp_path: Path, clock: Clock) -> None:
+def test_a_folder_that_cannot_be_written_only_costs_time(tmp_path: Path, clock: ManualClock) -> None:
     (tmp_path / "incoming").write_text("no folder")
-    incoming = IncomingFiles(tmp_path / "incoming", 60, clock=clock)
-    assert fail(incoming, *incoming.judge(ID, [fetched(tmp_path, 0)])).source == "a.mp3"
-    incoming.forget(ID, ["a.mp3"])
-    incoming.prune()
+    incoming = ArrivalTracker(tmp_path / "incoming", 60, clock=clock)
+    assert fail_muxing(incoming, *incoming.check_arrival(RECORDING_ID, [fetched_file(tmp_path, 0)])).source == "a.mp3"
+    incoming.forget_files(RECORDING_ID, ["a.mp3"])
+    incoming.prune_notes()
 
 
-SENT = "Tue, 02 Jan 2024 10:00:00 GMT"
+SENT_DATE = "Tue, 02 Jan 2024 10:00:00 GMT"
 
 
 @pytest.mark.parametrize(
@@ -246,7 +246,7 @@ SENT = "Tue, 02 Jan 2024 10:00:00 GMT"
     [
         ("Tue, 02 Jan 2024 09:00:00 GMT", 3600),
         ("Mon, 01 Jan 2024 10:00:00 +0000", 86_400),
-        (SENT, None),  # of a response that is created for each request
+        (SENT_DATE, None),  # of a response that is created for each request
         ("Tue, 02 Jan 2024 11:00:00 GMT", None),
         ("yesterday", None),
         ("", None),
@@ -257,6 +257,6 @@ def test_the_age_of_a_file_is_told_by_the_clock_of_its_server(
     monkeypatch: pytest.MonkeyPatch, modified: str, age: float | None
 ) -> None:
     monkeypatch.setattr("time.time", lambda: 5_000_000.0)
-    found = modified_at({"last-modified": modified, "date": SENT})
+    found = modified_at({"last-modified": modified, "date": SENT_DATE})
     assert found == (None if age is None else 5_000_000.0 - age)
-    assert modified_at({"last-modified": modified}) is None and modified_at({"date": SENT}) is None
+    assert modified_at({"last-modified": modified}) is None and modified_at({"date": SENT_DATE}) is None

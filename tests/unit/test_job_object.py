@@ -15,7 +15,7 @@ from unit.test_process import is_running
 
 from muxer import process
 from muxer.errors import ToolError
-from muxer.job_object import JobObject
+from muxer.job_object import WindowsJob
 from muxer.process import Runner
 
 
@@ -30,7 +30,7 @@ def kernel32(monkeypatch: pytest.MonkeyPatch) -> Kernel32:
 
 
 def test_windows_ends_what_is_in_the_job_when_its_last_handle_is_closed(kernel32: Kernel32) -> None:
-    JobObject(42)
+    WindowsJob(42)
     assert kernel32.jobs == {1000: [42]}
     assert kernel32.flags == {1000: Kernel32.KILL_ON_JOB_CLOSE}
     used = ("CreateJobObjectW", "SetInformationJobObject", "AssignProcessToJobObject", "TerminateJobObject", "CloseHandle")
@@ -40,7 +40,7 @@ def test_windows_ends_what_is_in_the_job_when_its_last_handle_is_closed(kernel32
 
 def test_each_program_has_a_job_that_is_given_back(kernel32: Kernel32) -> None:
     jobs: list[dict[int, list[int]]] = []
-    pid = Runner().stream(
+    pid = Runner().run_streaming(
         [sys.executable, "-c", "import os; print(os.getpid())"],
         lambda out: (int(out.read()), jobs.append(dict(kernel32.jobs)))[0],
         timeout=60,
@@ -77,12 +77,12 @@ def test_a_program_runs_without_a_job_when_windows_refuses_one(
     with pytest.raises(ToolError, match="time limit"):
         Runner().run([sys.executable, "-c", "import time; time.sleep(600)"], timeout=0.3)
     with pytest.raises(OSError, match="Windows error 5"):
-        JobObject(42)
+        WindowsJob(42)
 
 
 def test_a_job_that_was_given_back_is_not_touched_again(kernel32: Kernel32) -> None:
-    job = JobObject(42)
+    job = WindowsJob(42)
     kernel32.jobs[1000].clear()
     job.close()
     job.close()
-    job.kill()
+    job.terminate_programs()

@@ -9,7 +9,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from tests.support.disk import fill, small_disk
+from tests.support.disk import fill_disk, small_disk
 
 from muxer import journal as module
 from muxer.errors import (
@@ -22,15 +22,15 @@ from muxer.errors import (
     MetadataError,
     MuxerError,
     ServiceUnavailable,
-    StoredElsewhere,
+    StoredByOtherMuxer,
     ToolError,
 )
-from muxer.failures import PERMANENT_ATTEMPTS, delay
-from muxer.gir.answers import Answer, failure
-from muxer.journal import Journal, Key, done_elsewhere
+from muxer.failures import MAX_PERMANENT_ATTEMPTS, backoff_delay
+from muxer.gir.answers import HttpResponse, response_error
+from muxer.journal import Journal, TargetKey, record_external_success
 
 FOREVER = 10.0**12
-X = Key("x", "C1")
+TARGET_KEY = TargetKey("x", "C1")
 
 
 def test_a_target_that_never_failed_may_run() -> None:
@@ -41,7 +41,7 @@ def test_a_target_that_never_failed_may_run() -> None:
 def test_a_transient_error_backs_off_and_is_never_set_aside(kind: type[MuxerError]) -> None:
     journal, now = Journal(None), 0.0
     for _ in range(50):
-        entry = journal.failed(X, kind("later"), now)
+        entry = journal.record_failure(TARGET_KEY, kind("later"), now)
         assert entry.retry_at is not None
         assert entry.retry_at > now
         assert not journal.may_run("x", now)
@@ -53,12 +53,12 @@ def test_a_transient_error_backs_off_and_is_never_set_aside(kind: type[MuxerErro
 def test_what_a_whole_service_refuses_is_never_set_aside(status: int, code: int) -> None:
     journal = Journal(None)
     for number in range(10):
-        entry = journal.failed(X, failure(Answer("RWS", status, {}, b""), code, ""), float(number))
+        entry = journal.record_failure(TARGET_KEY, response_error(HttpResponse("RWS", status, {}, b""), code, ""), float(number))
     assert entry.retry_at is not None
 
 
 def test_the_delay_grows_up_to_a_bound() -> None:
-    delays = [delay(attempt) for attempt in range(1, 2000)]
+    delays = [backoff_delay(attempt) for attempt in range(1, 2000)]
     assert delays == sorted(delays)
     assert delays[0] < delays[1] < delays[2]
     assert delays[-1] <= 3600
@@ -67,21 +67,21 @@ def test_the_delay_grows_up_to_a_bound() -> None:
 def test_media_that_may_still_come_are_tried_at_every_poll() -> None:
     journal = Journal(None)
     for number in range(20):
-        journal.failed(X, MediaNotFound("not there"), float(number))
+        journal.record_failure(TARGET_KEY, MediaNotFound("not there"), float(number))
         assert journal.may_run("x", float(number))
 
 
-@pytest.mark.parametrize("error", [OSError(24, "too many open files"), MemoryError(), StoredElsewhere("theirs")])
+@pytest.mark.parametrize("error", [OSError(24, "too many open files"), MemoryError(), StoredByOtherMuxer("theirs")])
 def test_trouble_of_this_machine_or_with_another_muxer_waits_and_is_never_set_aside(error: Exception) -> None:
     journal = Journal(None)
     for _ in range(20):
-        journal.failed(X, error, 0.0)
+        journal.record_failure(TARGET_KEY, error, 0.0)
         assert not journal.may_run("x", 1.0)
     assert journal.may_run("x", FOREVER)
 
 
 def test_the_delay_that_a_service_asks_for_is_kept() -> None:
-    entry = Journal(None).failed(X, ServiceUnavailable("busy", retry_after=500), 1000)
+    entry = Journal(None).record_failure(TARGET_KEY, ServiceUnavailable("busy", retry_after=500), 1000)
     assert entry.retry_at is not None
     assert 1500 <= entry.retry_at <= 1600
 
@@ -89,10 +89,10 @@ def test_the_delay_that_a_service_asks_for_is_kept() -> None:
 @pytest.mark.parametrize("kind", [MediaError, MetadataError, ToolError, EncryptionError, ValueError])
 def test_a_permanent_error_is_tried_a_bounded_number_of_times_then_set_aside(kind: type[Exception]) -> None:
     journal = Journal(None)
-    for _ in range(PERMANENT_ATTEMPTS - 1):
-        journal.failed(X, kind("corrupt"), 0)
+    for _ in range(MAX_PERMANENT_ATTEMPTS - 1):
+        journal.record_failure(TARGET_KEY, kind("corrupt"), 0)
         assert journal.may_run("x", FOREVER)
-    entry = journal.failed(X, kind("corrupt"), 0)
+    entry = journal.record_failure(TARGET_KEY, kind("corrupt"), 0)
     assert entry.retry_at is None
     assert not journal.may_run("x", FOREVER)
     assert entry.reason == "corrupt"
@@ -101,39 +101,39 @@ def test_a_permanent_error_is_tried_a_bounded_number_of_times_then_set_aside(kin
 def test_an_outage_does_not_use_up_the_attempts_of_a_permanent_error() -> None:
     journal = Journal(None)
     for number in range(10):
-        journal.failed(X, ServiceUnavailable("down"), float(number))
-    journal.failed(X, ToolError("too slow"), 10)
+        journal.record_failure(TARGET_KEY, ServiceUnavailable("down"), float(number))
+    journal.record_failure(TARGET_KEY, ToolError("too slow"), 10)
     assert journal.may_run("x", FOREVER)
 
 
 def test_a_success_forgets_the_failures() -> None:
     journal = Journal(None)
-    for _ in range(PERMANENT_ATTEMPTS):
-        journal.failed(X, MediaError("corrupt"), 0)
-    journal.done(X, 0, {})
+    for _ in range(MAX_PERMANENT_ATTEMPTS):
+        journal.record_failure(TARGET_KEY, MediaError("corrupt"), 0)
+    journal.record_done(TARGET_KEY, 0, {})
     assert journal.may_run("x", 0)
-    assert journal.failed(X, MediaError("corrupt"), 0).attempts == 1
+    assert journal.record_failure(TARGET_KEY, MediaError("corrupt"), 0).attempts == 1
 
 
 def test_targets_do_not_touch_each_other() -> None:
     journal = Journal(None)
-    for _ in range(PERMANENT_ATTEMPTS):
-        journal.failed(X, MediaError("corrupt"), 0)
+    for _ in range(MAX_PERMANENT_ATTEMPTS):
+        journal.record_failure(TARGET_KEY, MediaError("corrupt"), 0)
     assert journal.may_run("x with another screen file", 0)
 
 
 def test_the_journal_does_not_grow_without_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "REMEMBERED", 3)
+    monkeypatch.setattr(module, "MAX_FAILURES_IN_MEMORY", 3)
     journal = Journal(None)
     for name in ("a", "b", "c", "a", "d"):
-        journal.failed(Key(name, "C1"), MediaError("corrupt"), 0)
+        journal.record_failure(TargetKey(name, "C1"), MediaError("corrupt"), 0)
     assert [name for name in "abcd" if not journal.may_run(name, 0)] == ["a", "c", "d"]
 
 
 # ---- on disk -----------------------------------------------------------------------------------------
 
 
-def states(path: Path) -> dict[str, str]:
+def read_states(path: Path) -> dict[str, str]:
     with contextlib.closing(sqlite3.connect(path)) as database:
         return dict(database.execute("SELECT name, state FROM targets"))
 
@@ -141,43 +141,43 @@ def states(path: Path) -> dict[str, str]:
 def test_what_is_set_aside_stays_so_across_a_restart(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite3"
     journal = Journal(path)
-    for _ in range(PERMANENT_ATTEMPTS):
-        journal.failed(X, MediaError("corrupt"), 100.0)
+    for _ in range(MAX_PERMANENT_ATTEMPTS):
+        journal.record_failure(TARGET_KEY, MediaError("corrupt"), 100.0)
     journal.close()
     again = Journal(path)
     assert not again.may_run("x", FOREVER)
-    assert states(path) == {"x": "aside"}
+    assert read_states(path) == {"x": "aside"}
 
 
 def test_the_attempts_and_the_time_of_the_next_one_survive_a_hard_kill(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite3"
-    entry = Journal(path).failed(X, ServiceUnavailable("down"), 1000.0)  # never closed
+    entry = Journal(path).record_failure(TARGET_KEY, ServiceUnavailable("down"), 1000.0)  # never closed
     again = Journal(path)
     assert entry.retry_at is not None
     assert not again.may_run("x", entry.retry_at - 1)
     assert again.may_run("x", entry.retry_at)
-    assert again.failed(X, ServiceUnavailable("down"), 2000.0).attempts == 2
+    assert again.record_failure(TARGET_KEY, ServiceUnavailable("down"), 2000.0).attempts == 2
 
 
 def test_what_a_dead_process_left_running_is_wanted_again(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite3"
-    Journal(path).running(X, 1.0)
+    Journal(path).record_running(TARGET_KEY, 1.0)
     Journal(path)
-    assert states(path) == {"x": "wanted"}
+    assert read_states(path) == {"x": "wanted"}
 
 
 def test_each_state_is_written(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite3"
     journal = Journal(path)
     seen = []
-    journal.wanted(X, 1.0)
-    seen.append(states(path)["x"])
-    journal.running(X, 2.0)
-    seen.append(states(path)["x"])
-    journal.failed(X, ServiceUnavailable("down"), 3.0)
-    seen.append(states(path)["x"])
-    journal.done(X, 4.0, {"seconds": 1.5})
-    seen.append(states(path)["x"])
+    journal.record_wanted(TARGET_KEY, 1.0)
+    seen.append(read_states(path)["x"])
+    journal.record_running(TARGET_KEY, 2.0)
+    seen.append(read_states(path)["x"])
+    journal.record_failure(TARGET_KEY, ServiceUnavailable("down"), 3.0)
+    seen.append(read_states(path)["x"])
+    journal.record_done(TARGET_KEY, 4.0, {"seconds": 1.5})
+    seen.append(read_states(path)["x"])
     assert seen == ["wanted", "running", "retry", "done"]
 
 
@@ -188,8 +188,8 @@ def test_a_journal_that_cannot_be_read_is_begun_anew(
     path = tmp_path / "journal.sqlite3"
     path.write_bytes(content)
     journal = Journal(path)
-    journal.failed(X, MediaError("corrupt"), 1.0)
-    assert states(path) == {"x": "retry"}
+    journal.record_failure(TARGET_KEY, MediaError("corrupt"), 1.0)
+    assert read_states(path) == {"x": "retry"}
     assert bool(content) == ("begun anew" in caplog.text)
 
 
@@ -197,16 +197,16 @@ def test_a_journal_that_is_damaged_while_it_is_used_is_begun_anew(tmp_path: Path
     path = tmp_path / "journal.sqlite3"
     journal = Journal(path)
     for number in range(2000):
-        journal.failed(Key(f"n{number}", "C1"), MediaError("x" * 200), 1.0)
+        journal.record_failure(TargetKey(f"n{number}", "C1"), MediaError("x" * 200), 1.0)
     with contextlib.closing(sqlite3.connect(path)) as database:
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     content = path.read_bytes()
     path.write_bytes(content[:4096] + os.urandom(len(content) - 4096))
-    journal.refresh(2.0)
+    journal.reload_changes(2.0)
     for number in range(2000, 2100):
-        journal.failed(Key(f"n{number}", "C1"), MediaError("y"), 3.0)
+        journal.record_failure(TargetKey(f"n{number}", "C1"), MediaError("y"), 3.0)
     assert "begun anew" in caplog.text
-    assert states(path)["n2099"] == "retry"
+    assert read_states(path)["n2099"] == "retry"
     assert not journal.may_run("n2099", 3.0)
 
 
@@ -214,15 +214,15 @@ def test_a_journal_of_another_form_is_begun_anew_and_kept_aside(tmp_path: Path) 
     path = tmp_path / "journal.sqlite3"
     with contextlib.closing(sqlite3.connect(path)) as database:
         database.execute("PRAGMA user_version = 99")
-    Journal(path).wanted(X, 1.0)
-    assert states(path) == {"x": "wanted"}
+    Journal(path).record_wanted(TARGET_KEY, 1.0)
+    assert read_states(path) == {"x": "wanted"}
     assert path.with_suffix(".corrupt").exists()
 
 
 def test_a_journal_that_cannot_be_written_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     journal = Journal(tmp_path / "missing" / "journal.sqlite3")
-    for _ in range(PERMANENT_ATTEMPTS):
-        journal.failed(X, MediaError("corrupt"), 1.0)
+    for _ in range(MAX_PERMANENT_ATTEMPTS):
+        journal.record_failure(TARGET_KEY, MediaError("corrupt"), 1.0)
     assert not journal.may_run("x", FOREVER)
     assert "cannot be used" in caplog.text
 
@@ -230,41 +230,41 @@ def test_a_journal_that_cannot_be_written_stops_nothing(tmp_path: Path, caplog: 
 def test_a_lock_that_another_process_holds_is_told_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "LOCK_SECONDS", 0.05)
+    monkeypatch.setattr(module, "LOCK_TIMEOUT_SECONDS", 0.05)
     path = tmp_path / "journal.sqlite3"
     journal = Journal(path)
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        journal.failed(X, ServiceUnavailable("down"), 1.0)
-        journal.wanted(Key("y", "C2"), 1.0)
+        journal.record_failure(TARGET_KEY, ServiceUnavailable("down"), 1.0)
+        journal.record_wanted(TargetKey("y", "C2"), 1.0)
         other.execute("COMMIT")
     assert caplog.text.count("cannot be written at the moment") == 1
     assert not journal.may_run("x", 2.0), "memory knows"
-    journal.wanted(Key("z", "C3"), 2.0)
-    assert states(path) == {"x": "retry", "y": "wanted", "z": "wanted"}
+    journal.record_wanted(TargetKey("z", "C3"), 2.0)
+    assert read_states(path) == {"x": "retry", "y": "wanted", "z": "wanted"}
 
 
-def set_aside(path: Path) -> None:
+def write_set_aside(path: Path) -> None:
     """Leave a journal in which a target is set aside."""
     journal = Journal(path)
-    for _ in range(PERMANENT_ATTEMPTS):
-        journal.failed(X, MediaError("corrupt"), 1.0)
+    for _ in range(MAX_PERMANENT_ATTEMPTS):
+        journal.record_failure(TARGET_KEY, MediaError("corrupt"), 1.0)
     journal.close()
 
 
 def test_what_is_set_aside_outlives_a_start_while_the_disk_is_full(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with small_disk(tmp_path / "disk", "512k") as folder:
-        set_aside(folder / "journal.sqlite3")
-        filler = fill(folder)
+        write_set_aside(folder / "journal.sqlite3")
+        filler = fill_disk(folder)
         journal = Journal(folder / "journal.sqlite3")
-        journal.failed(Key("y", "C2"), ServiceUnavailable("down"), 1.0)
-        journal.refresh(1.0)
+        journal.record_failure(TargetKey("y", "C2"), ServiceUnavailable("down"), 1.0)
+        journal.reload_changes(1.0)
         filler.unlink()
-        journal.refresh(2.0)
+        journal.reload_changes(2.0)
         assert not journal.may_run("x", FOREVER)
         assert not journal.may_run("y", 1.0)
-        journal.wanted(Key("z", "C3"), 2.0)
-        assert states(folder / "journal.sqlite3") == {"x": "aside", "y": "retry", "z": "wanted"}
+        journal.record_wanted(TargetKey("z", "C3"), 2.0)
+        assert read_states(folder / "journal.sqlite3") == {"x": "aside", "y": "retry", "z": "wanted"}
         journal.close()
     assert len([record for record in caplog.records if "kept in memory" in record.message]) == 1
 
@@ -272,38 +272,38 @@ def test_what_is_set_aside_outlives_a_start_while_the_disk_is_full(tmp_path: Pat
 def test_what_is_set_aside_outlives_a_start_while_another_process_holds_the_journal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "LOCK_SECONDS", 0.05)
+    monkeypatch.setattr(module, "LOCK_TIMEOUT_SECONDS", 0.05)
     path = tmp_path / "journal.sqlite3"
-    set_aside(path)
+    write_set_aside(path)
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         journal = Journal(path)
-        journal.refresh(1.0)
-    journal.refresh(2.0)
+        journal.reload_changes(1.0)
+    journal.reload_changes(2.0)
     assert not journal.may_run("x", FOREVER)
 
 
 def test_a_lock_is_waited_for_once_and_again_when_it_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LOCK_SECONDS", 0.2)
+    monkeypatch.setattr(module, "LOCK_TIMEOUT_SECONDS", 0.2)
     path = tmp_path / "journal.sqlite3"
     journal = Journal(path)
 
-    def patience() -> int:
+    def busy_timeout_ms() -> int:
         assert journal._database is not None
         return int(journal._database.execute("PRAGMA busy_timeout").fetchone()[0])
 
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        journal.wanted(X, 1.0)
-        assert patience() == 0
-    journal.wanted(X, 1.0)
-    assert patience() == 200
+        journal.record_wanted(TARGET_KEY, 1.0)
+        assert busy_timeout_ms() == 0
+    journal.record_wanted(TARGET_KEY, 1.0)
+    assert busy_timeout_ms() == 200
 
 
 @pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="only root can give a file away")
 def test_a_journal_of_another_account_is_not_trusted(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite3"
-    set_aside(path)
+    write_set_aside(path)
     os.chown(path, 12345, -1)
     assert Journal(path).may_run("x", 2.0)
     assert path.stat().st_uid == 0
@@ -312,57 +312,57 @@ def test_a_journal_of_another_account_is_not_trusted(tmp_path: Path) -> None:
 def test_a_link_in_place_of_the_journal_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("")
     (tmp_path / "journal.sqlite3").symlink_to(tmp_path / "precious")
-    Journal(tmp_path / "journal.sqlite3").wanted(X, 1.0)
+    Journal(tmp_path / "journal.sqlite3").record_wanted(TARGET_KEY, 1.0)
     assert (tmp_path / "precious").read_bytes() == b""
-    assert states(tmp_path / "journal.sqlite3") == {"x": "wanted"}
+    assert read_states(tmp_path / "journal.sqlite3") == {"x": "wanted"}
 
 
 def test_what_an_operator_puts_back_may_run_after_the_next_look(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite3"
     journal = Journal(path)
-    for _ in range(PERMANENT_ATTEMPTS):
-        journal.failed(X, MediaError("corrupt"), 100.0)
-    journal.refresh(100.0)
+    for _ in range(MAX_PERMANENT_ATTEMPTS):
+        journal.record_failure(TARGET_KEY, MediaError("corrupt"), 100.0)
+    journal.reload_changes(100.0)
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as operator:
         operator.execute("UPDATE targets SET state = 'wanted', attempts = 0, permanent = 0 WHERE name = 'x'")
-    journal.refresh(101.0)
+    journal.reload_changes(101.0)
     assert journal.may_run("x", 101.0)
-    assert journal.failed(X, MediaError("corrupt"), 102.0).attempts == 1
+    assert journal.record_failure(TARGET_KEY, MediaError("corrupt"), 102.0).attempts == 1
 
 
 def test_the_journal_does_not_grow_over_the_years(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "KEPT", 10)
+    monkeypatch.setattr(module, "MAX_DONE_TARGETS", 10)
     path = tmp_path / "journal.sqlite3"
     journal = Journal(path)
     for day in range(200):
-        journal.done(Key(f"d{day}", "C1"), day * 3600.0, {})
-    journal.failed(Key("old", "C2"), MediaError("corrupt"), 0.0)
-    journal.refresh(200 * 3600.0)
-    assert sorted(states(path)) == [f"d{day}" for day in range(190, 200)]
+        journal.record_done(TargetKey(f"d{day}", "C1"), day * 3600.0, {})
+    journal.record_failure(TargetKey("old", "C2"), MediaError("corrupt"), 0.0)
+    journal.reload_changes(200 * 3600.0)
+    assert sorted(read_states(path)) == [f"d{day}" for day in range(190, 200)]
     assert journal.may_run("old", 0.0)
 
 
 def test_only_this_account_can_read_it(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite3"
-    Journal(path).wanted(X, 1.0)
+    Journal(path).record_wanted(TARGET_KEY, 1.0)
     for file in tmp_path.iterdir():
         assert file.stat().st_mode & 0o077 == 0
 
 
 def test_a_clock_that_was_set_back_keeps_nothing_waiting() -> None:
     journal = Journal(None)
-    journal.failed(X, ServiceUnavailable("down"), 1_000_000.0)
+    journal.record_failure(TARGET_KEY, ServiceUnavailable("down"), 1_000_000.0)
     assert not journal.may_run("x", 1_000_001.0)
     assert journal.may_run("x", 1000.0)
 
 
 def test_what_another_process_has_done_is_taken_over_by_the_running_one(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal.sqlite3")
-    for _ in range(PERMANENT_ATTEMPTS):
-        journal.failed(X, MediaError("broken"), 1)
+    for _ in range(MAX_PERMANENT_ATTEMPTS):
+        journal.record_failure(TARGET_KEY, MediaError("broken"), 1)
     assert not journal.may_run("x", FOREVER)
-    done_elsewhere(tmp_path / "journal.sqlite3", X, 2, {"bytes": 3})
-    journal.refresh(3)
+    record_external_success(tmp_path / "journal.sqlite3", TARGET_KEY, 2, {"bytes": 3})
+    journal.reload_changes(3)
     assert journal.may_run("x", 3)
     with contextlib.closing(sqlite3.connect(tmp_path / "journal.sqlite3")) as database:
         row = database.execute("SELECT state, attempts, facts FROM targets").fetchone()
@@ -370,7 +370,7 @@ def test_what_another_process_has_done_is_taken_over_by_the_running_one(tmp_path
 
 
 def test_without_a_journal_none_is_begun_by_another_process(tmp_path: Path) -> None:
-    done_elsewhere(tmp_path / "journal.sqlite3", X, 2, {})
+    record_external_success(tmp_path / "journal.sqlite3", TARGET_KEY, 2, {})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -378,11 +378,11 @@ def test_a_failure_that_could_not_be_written_outlives_a_change_by_another_proces
     journal = Journal(path := tmp_path / "journal.sqlite3")
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        journal.failed(X, EncryptionMissing("no certificate"), 100.0)
-        assert not journal.is_kept
+        journal.record_failure(TARGET_KEY, EncryptionMissing("no certificate"), 100.0)
+        assert not journal.is_persistent
         other.execute("INSERT INTO samples VALUES (100, 0, 0, 0, NULL)")
         other.execute("COMMIT")
-    journal.refresh(101.0)
+    journal.reload_changes(101.0)
     assert not journal.may_run("x", 101.0)
     journal.close()
     assert not Journal(path).may_run("x", 101.0)
@@ -391,10 +391,10 @@ def test_a_failure_that_could_not_be_written_outlives_a_change_by_another_proces
 def test_a_journal_whose_folder_was_removed_goes_on_in_the_new_one(tmp_path: Path) -> None:
     (folder := tmp_path / "temp").mkdir()
     journal = Journal(path := folder / "journal.sqlite3")
-    journal.failed(X, EncryptionMissing("no certificate"), 100.0)
+    journal.record_failure(TARGET_KEY, EncryptionMissing("no certificate"), 100.0)
     shutil.rmtree(folder)
     folder.mkdir()
-    journal.reopen()
-    journal.wanted(Key("y", "C2"), 101.0)
+    journal.reopen_database()
+    journal.record_wanted(TargetKey("y", "C2"), 101.0)
     assert not journal.may_run("x", 101.0)
-    assert states(path) == {"y": "wanted"}
+    assert read_states(path) == {"y": "wanted"}

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from muxer.config import keystore
-from muxer.config.keystore import CREDENTIAL, KEY, KEYSTORE, open_keystore, save_keystore
+from muxer.config.keystore import CREDENTIAL_NAME, KEY_FILE, KEYSTORE_FILE, open_keystore, save_keystore
 from muxer.errors import ConfigError
 
 HTCC, WEBDAV, S3 = ("htcc", "password"), ("webdav", "password"), ("s3", "secret_access_key")
@@ -37,7 +37,7 @@ def stored(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def refusal(folder: Path, name: str = KEYSTORE) -> str:
+def refusal_text(folder: Path, name: str = KEYSTORE_FILE) -> str:
     """Return why the keystore is refused: one problem, which names the file, with no secret anywhere."""
     with pytest.raises(ConfigError) as caught:
         open_keystore(folder)
@@ -47,13 +47,13 @@ def refusal(folder: Path, name: str = KEYSTORE) -> str:
     return problem.what
 
 
-def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    content = json.loads((folder / KEYSTORE).read_text())
+def edit_keystore(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    content = json.loads((folder / KEYSTORE_FILE).read_text())
     change(content)
-    (folder / KEYSTORE).write_text(json.dumps(content))
+    (folder / KEYSTORE_FILE).write_text(json.dumps(content))
 
 
-def mode(path: Path) -> int:
+def file_mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
@@ -71,24 +71,24 @@ def test_without_a_keystore_nothing_is_read_or_made(tmp_path: Path) -> None:
 
 
 def test_saving_replaces_everything_and_keeps_the_key(stored: Path) -> None:
-    key = (stored / KEY).read_bytes()
+    key = (stored / KEY_FILE).read_bytes()
     save_keystore(stored, {S3: "new"})
     assert open_keystore(stored) == {S3: "new"}
-    assert (stored / KEY).read_bytes() == key
+    assert (stored / KEY_FILE).read_bytes() == key
 
 
 def test_an_empty_keystore_needs_no_key(stored: Path) -> None:
     save_keystore(stored, {})
-    (stored / KEY).unlink()
+    (stored / KEY_FILE).unlink()
     assert open_keystore(stored) == {}
 
 
 def test_no_value_is_in_the_files_and_no_encryption_is_like_another(stored: Path) -> None:
-    first = (stored / KEYSTORE).read_bytes()
+    first = (stored / KEYSTORE_FILE).read_bytes()
     save_keystore(stored, VALUES)
-    second = (stored / KEYSTORE).read_bytes()
+    second = (stored / KEYSTORE_FILE).read_bytes()
     assert json.loads(first)["secrets"].items().isdisjoint(json.loads(second)["secrets"].items())
-    for data in (first, second, (stored / KEY).read_bytes()):
+    for data in (first, second, (stored / KEY_FILE).read_bytes()):
         for value in VALUES.values():
             assert value.encode() not in data
             assert base64.b64encode(value.encode()) not in data
@@ -130,43 +130,43 @@ def test_nobody_else_can_read_the_files_at_any_moment(tmp_path: Path, monkeypatc
     finally:
         os.umask(before)
     assert seen == [(0o600, 0), (0o600, 0)]
-    assert {path.name: mode(path) for path in tmp_path.iterdir()} == {KEYSTORE: 0o600, KEY: 0o600}
+    assert {path.name: file_mode(path) for path in tmp_path.iterdir()} == {KEYSTORE_FILE: 0o600, KEY_FILE: 0o600}
 
 
 def test_files_are_replaced_as_a_whole_and_after_they_are_on_the_disk(stored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     steps: list[str] = []
     real_replace, real_fsync = Path.replace, os.fsync
 
-    def fsync(descriptor: int) -> None:
+    def record_fsync(descriptor: int) -> None:
         steps.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
         real_fsync(descriptor)
 
-    def replace(self: Path, target: Path) -> Path:
+    def record_replace(self: Path, target: Path) -> Path:
         steps.append(f"replace {target.name}")
         assert open_keystore(stored) == VALUES
         assert self.parent == target.parent
         return real_replace(self, target)
 
-    monkeypatch.setattr(os, "fsync", fsync)
-    monkeypatch.setattr(Path, "replace", replace)
+    monkeypatch.setattr(os, "fsync", record_fsync)
+    monkeypatch.setattr(Path, "replace", record_replace)
     save_keystore(stored, {S3: "new"})
-    assert steps == ["file", f"replace {KEYSTORE}", "folder"]
+    assert steps == ["file", f"replace {KEYSTORE_FILE}", "folder"]
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 def test_a_failed_write_leaves_the_old_keystore_and_nothing_else(
     stored: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
-    def fsync(descriptor: int) -> None:
+    def fail_fsync(descriptor: int) -> None:
         raise error
 
-    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "fsync", fail_fsync)
     with pytest.raises((ConfigError, KeyboardInterrupt)) as caught:
         save_keystore(stored, {S3: "new"})
     if isinstance(error, OSError):
-        assert str(caught.value) == f"{stored / KEYSTORE}: cannot be written (No space left on device)"
+        assert str(caught.value) == f"{stored / KEYSTORE_FILE}: cannot be written (No space left on device)"
     assert open_keystore(stored) == VALUES
-    assert {path.name for path in stored.iterdir()} == {KEYSTORE, KEY}
+    assert {path.name for path in stored.iterdir()} == {KEYSTORE_FILE, KEY_FILE}
 
 
 def test_a_folder_that_is_not_there_cannot_be_written(tmp_path: Path) -> None:
@@ -184,23 +184,23 @@ def test_what_is_no_text_is_refused_without_showing_it(stored: Path) -> None:
 # ---- who else could read it --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [KEYSTORE, KEY])
+@pytest.mark.parametrize("name", [KEYSTORE_FILE, KEY_FILE])
 @pytest.mark.parametrize("bits", [0o640, 0o604, 0o620, 0o602, 0o610, 0o601])
 def test_files_open_to_others_are_refused(stored: Path, name: str, bits: int) -> None:
     (stored / name).chmod(bits)
-    what = refusal(stored, name)
+    what = refusal_text(stored, name)
     assert f"{bits:04o}" in what
     assert f"chmod 600 {stored / name}" in what
 
 
-@pytest.mark.parametrize("name", [KEYSTORE, KEY])
+@pytest.mark.parametrize("name", [KEYSTORE_FILE, KEY_FILE])
 def test_files_of_another_account_are_refused(stored: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if os.geteuid() == 0:
         os.chown(stored / name, 4321, 4321)
     else:
-        name = KEYSTORE
+        name = KEYSTORE_FILE
         monkeypatch.setattr(os, "geteuid", lambda: 4321)
-    assert "belongs to another account" in refusal(stored, name)
+    assert "belongs to another account" in refusal_text(stored, name)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has files of root")
@@ -210,13 +210,13 @@ def test_files_of_root_are_trusted(stored: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_file_that_cannot_be_read_is_named(stored: Path) -> None:
-    (stored / KEY).unlink()
-    (stored / KEY).mkdir()
-    assert "cannot be read (Is a directory)" in refusal(stored, KEY)
+    (stored / KEY_FILE).unlink()
+    (stored / KEY_FILE).mkdir()
+    assert "cannot be read (Is a directory)" in refusal_text(stored, KEY_FILE)
 
 
 def test_a_key_open_to_others_is_not_used_to_store(stored: Path) -> None:
-    (stored / KEY).chmod(0o644)
+    (stored / KEY_FILE).chmod(0o644)
     with pytest.raises(ConfigError, match="chmod 600"):
         save_keystore(stored, {S3: "new"})
 
@@ -236,70 +236,70 @@ def test_a_key_open_to_others_is_not_used_to_store(stored: Path) -> None:
     ids=range(13),
 )
 def test_a_foreign_file_is_refused(stored: Path, data: bytes) -> None:
-    (stored / KEYSTORE).write_bytes(data)
-    what = refusal(stored)
+    (stored / KEYSTORE_FILE).write_bytes(data)
+    what = refusal_text(stored)
     assert "is not a keystore of the muxer, or is corrupt" in what
     assert "run encryptPassword.py again" in what
 
 
 @pytest.mark.parametrize("part", ["first half", "last bytes"])
 def test_a_keystore_that_was_cut_is_refused(stored: Path, part: str) -> None:
-    data = (stored / KEYSTORE).read_bytes()
-    (stored / KEYSTORE).write_bytes(data[: len(data) // 2] if part == "first half" else data[-20:])
-    assert "corrupt" in refusal(stored)
+    data = (stored / KEYSTORE_FILE).read_bytes()
+    (stored / KEYSTORE_FILE).write_bytes(data[: len(data) // 2] if part == "first half" else data[-20:])
+    assert "corrupt" in refusal_text(stored)
 
 
 @pytest.mark.parametrize("version", [0, 2, "1", None])
 def test_an_unknown_version_is_refused(stored: Path, version: object) -> None:
-    edit(stored, lambda content: content.update(version=version))
-    assert "version that this muxer does not know; update the muxer" in refusal(stored)
+    edit_keystore(stored, lambda content: content.update(version=version))
+    assert "version that this muxer does not know; update the muxer" in refusal_text(stored)
 
 
 @pytest.mark.parametrize("at", [0, 12, -1])
 def test_a_changed_value_is_refused(stored: Path, at: int) -> None:
-    def flip(content: dict[str, Any]) -> None:
+    def flip_bit(content: dict[str, Any]) -> None:
         sealed = bytearray(base64.b64decode(content["secrets"]["htcc.password"]))
         sealed[at] ^= 1
         content["secrets"]["htcc.password"] = base64.b64encode(sealed).decode()
 
-    edit(stored, flip)
-    what = refusal(stored)
-    assert what.startswith(f"[htcc] password cannot be decrypted with the key {stored / KEY}, or was changed")
+    edit_keystore(stored, flip_bit)
+    what = refusal_text(stored)
+    assert what.startswith(f"[htcc] password cannot be decrypted with the key {stored / KEY_FILE}, or was changed")
     assert "run encryptPassword.py again" in what
 
 
 def test_a_value_cannot_take_the_place_of_another(stored: Path) -> None:
-    edit(stored, lambda content: content["secrets"].update({"s3.secret_access_key": content["secrets"]["htcc.password"]}))
-    assert "[s3] secret_access_key cannot be decrypted" in refusal(stored)
+    edit_keystore(stored, lambda content: content["secrets"].update({"s3.secret_access_key": content["secrets"]["htcc.password"]}))
+    assert "[s3] secret_access_key cannot be decrypted" in refusal_text(stored)
 
 
 def test_the_version_is_authenticated(stored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keystore, "_VERSION", 2)
-    edit(stored, lambda content: content.update(version=2))
-    assert "cannot be decrypted" in refusal(stored)
+    edit_keystore(stored, lambda content: content.update(version=2))
+    assert "cannot be decrypted" in refusal_text(stored)
 
 
 @pytest.mark.parametrize("sealed", ["", "AAAA", "AAAAAAAAAAAAAAAAAAAA"])
 def test_a_value_that_is_too_short_is_refused(stored: Path, sealed: str) -> None:
-    edit(stored, lambda content: content["secrets"].update({"htcc.password": sealed}))
-    assert "cannot be decrypted" in refusal(stored)
+    edit_keystore(stored, lambda content: content["secrets"].update({"htcc.password": sealed}))
+    assert "cannot be decrypted" in refusal_text(stored)
 
 
 def test_a_wrong_key_is_refused(stored: Path) -> None:
-    (stored / KEY).write_bytes(os.urandom(32))
-    assert f"cannot be decrypted with the key {stored / KEY}" in refusal(stored)
+    (stored / KEY_FILE).write_bytes(os.urandom(32))
+    assert f"cannot be decrypted with the key {stored / KEY_FILE}" in refusal_text(stored)
 
 
 @pytest.mark.parametrize("length", [0, 16, 31, 33])
 def test_what_is_no_key_is_refused(stored: Path, length: int) -> None:
-    (stored / KEY).write_bytes(bytes(length))
-    assert "is not a key of 32 bytes" in refusal(stored, KEY)
+    (stored / KEY_FILE).write_bytes(bytes(length))
+    assert "is not a key of 32 bytes" in refusal_text(stored, KEY_FILE)
 
 
 def test_a_missing_key_is_named(stored: Path) -> None:
-    (stored / KEY).unlink()
-    what = refusal(stored, KEY)
-    assert what.startswith(f"is missing, and so is the credential {CREDENTIAL}")
+    (stored / KEY_FILE).unlink()
+    what = refusal_text(stored, KEY_FILE)
+    assert what.startswith(f"is missing, and so is the credential {CREDENTIAL_NAME}")
 
 
 # ---- the credential of a service ---------------------------------------------------------------------
@@ -311,14 +311,14 @@ def credential(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "credentials"
     folder.mkdir()
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(folder))
-    return folder / CREDENTIAL
+    return folder / CREDENTIAL_NAME
 
 
 @pytest.mark.parametrize("bits", [0o400, 0o440, 0o600])
 def test_the_credential_takes_precedence_over_the_file(stored: Path, credential: Path, bits: int) -> None:
-    shutil.copy(stored / KEY, credential)
+    shutil.copy(stored / KEY_FILE, credential)
     credential.chmod(bits)  # 0440 is what an access control list for the account looks like
-    (stored / KEY).write_bytes(os.urandom(32))
+    (stored / KEY_FILE).write_bytes(os.urandom(32))
     assert open_keystore(stored) == VALUES
 
 
@@ -326,7 +326,7 @@ def test_with_a_credential_no_key_is_written(tmp_path: Path, credential: Path) -
     credential.write_bytes(os.urandom(32))
     credential.chmod(0o400)
     save_keystore(tmp_path, VALUES)
-    assert not (tmp_path / KEY).exists()
+    assert not (tmp_path / KEY_FILE).exists()
     assert open_keystore(tmp_path) == VALUES
 
 
@@ -337,7 +337,7 @@ def test_without_the_credential_in_that_folder_the_file_is_used(stored: Path, cr
 
 @pytest.mark.parametrize("bits", [0o444, 0o460])
 def test_a_credential_open_to_others_is_refused(stored: Path, credential: Path, bits: int) -> None:
-    shutil.copy(stored / KEY, credential)
+    shutil.copy(stored / KEY_FILE, credential)
     credential.chmod(bits)
     with pytest.raises(ConfigError, match="is open to other accounts") as caught:
         open_keystore(stored)
@@ -347,13 +347,13 @@ def test_a_credential_open_to_others_is_refused(stored: Path, credential: Path, 
 def test_a_wrong_credential_is_named(stored: Path, credential: Path) -> None:
     credential.write_bytes(os.urandom(32))
     credential.chmod(0o400)
-    assert f"cannot be decrypted with the key {credential}" in refusal(stored)
+    assert f"cannot be decrypted with the key {credential}" in refusal_text(stored)
 
 
 # ---- Windows -----------------------------------------------------------------------------------------
 
 
-class Machine:
+class DpapiMachine:
     """DPAPI of one computer: the functions of crypt32.dll and kernel32.dll as ctypes calls them."""
 
     def __init__(self) -> None:
@@ -365,22 +365,22 @@ class Machine:
     def CryptProtectData(self, given: Any, _text: None, entropy: Any, _r: None, _p: None, flags: int, result: Any) -> int:
         self.flags.append(flags)
         token = b"sealed %d" % len(self.sealed)
-        self.sealed[token] = (self._bytes(given), self._bytes(entropy))
-        return self._give(result, token)
+        self.sealed[token] = (self._read_blob(given), self._read_blob(entropy))
+        return self._write_blob(result, token)
 
     def CryptUnprotectData(self, given: Any, _text: None, entropy: Any, _r: None, _p: None, flags: int, result: Any) -> int:
         self.flags.append(flags)
-        clear, with_entropy = self.sealed.get(self._bytes(given), (b"", b""))
-        return self._give(result, clear) if clear and with_entropy == self._bytes(entropy) else 0
+        clear, with_entropy = self.sealed.get(self._read_blob(given), (b"", b""))
+        return self._write_blob(result, clear) if clear and with_entropy == self._read_blob(entropy) else 0
 
     def LocalFree(self, data: Any) -> None:
         self.freed.append(ctypes.addressof(data.contents))
 
     @staticmethod
-    def _bytes(pointer: Any) -> bytes:
+    def _read_blob(pointer: Any) -> bytes:
         return ctypes.string_at(pointer._obj.data, pointer._obj.size)
 
-    def _give(self, pointer: Any, data: bytes) -> int:
+    def _write_blob(self, pointer: Any, data: bytes) -> int:
         memory = ctypes.create_string_buffer(data, len(data))
         self.allocated.append(memory)
         pointer._obj.size, pointer._obj.data = len(data), memory
@@ -388,59 +388,59 @@ class Machine:
 
 
 @pytest.fixture
-def windows(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Machine]:
+def windows(monkeypatch: pytest.MonkeyPatch) -> Callable[[], DpapiMachine]:
     """Return a function that puts the process on a new Windows computer."""
 
-    def start() -> Machine:
-        machine = Machine()
+    def start_machine() -> DpapiMachine:
+        machine = DpapiMachine()
         monkeypatch.setattr(keystore, "_WINDOWS", True)
         monkeypatch.setattr(ctypes, "WinDLL", lambda name: machine, raising=False)
         return machine
 
-    return start
+    return start_machine
 
 
-def test_on_windows_dpapi_protects_for_the_machine(tmp_path: Path, windows: Callable[[], Machine]) -> None:
+def test_on_windows_dpapi_protects_for_the_machine(tmp_path: Path, windows: Callable[[], DpapiMachine]) -> None:
     machine = windows()
     save_keystore(tmp_path, VALUES)
     assert open_keystore(tmp_path) == VALUES
     assert machine.flags == [0x5] * 3 + [0x1] * 3  # CRYPTPROTECT_LOCAL_MACHINE | UI_FORBIDDEN; then UI_FORBIDDEN
     assert machine.freed == [ctypes.addressof(memory) for memory in machine.allocated]
-    assert {path.name for path in tmp_path.iterdir()} == {KEYSTORE}
+    assert {path.name for path in tmp_path.iterdir()} == {KEYSTORE_FILE}
 
 
-def test_on_windows_modes_mean_nothing(tmp_path: Path, windows: Callable[[], Machine]) -> None:
+def test_on_windows_modes_mean_nothing(tmp_path: Path, windows: Callable[[], DpapiMachine]) -> None:
     windows()
     save_keystore(tmp_path, VALUES)
-    (tmp_path / KEYSTORE).chmod(0o666)
+    (tmp_path / KEYSTORE_FILE).chmod(0o666)
     assert open_keystore(tmp_path) == VALUES
 
 
-def test_on_windows_a_value_cannot_take_the_place_of_another(tmp_path: Path, windows: Callable[[], Machine]) -> None:
+def test_on_windows_a_value_cannot_take_the_place_of_another(tmp_path: Path, windows: Callable[[], DpapiMachine]) -> None:
     windows()
     save_keystore(tmp_path, VALUES)
-    edit(tmp_path, lambda content: content["secrets"].update({"rcs.password": content["secrets"]["htcc.password"]}))
-    assert "[rcs] password cannot be decrypted with the key of this computer" in refusal(tmp_path)
+    edit_keystore(tmp_path, lambda content: content["secrets"].update({"rcs.password": content["secrets"]["htcc.password"]}))
+    assert "[rcs] password cannot be decrypted with the key of this computer" in refusal_text(tmp_path)
 
 
-def test_on_another_windows_computer_it_is_refused(tmp_path: Path, windows: Callable[[], Machine]) -> None:
+def test_on_another_windows_computer_it_is_refused(tmp_path: Path, windows: Callable[[], DpapiMachine]) -> None:
     windows()
     save_keystore(tmp_path, VALUES)
     windows()
-    assert "cannot be decrypted with the key of this computer" in refusal(tmp_path)
+    assert "cannot be decrypted with the key of this computer" in refusal_text(tmp_path)
 
 
 def test_when_dpapi_refuses_nothing_is_changed(
-    tmp_path: Path, windows: Callable[[], Machine], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, windows: Callable[[], DpapiMachine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     windows()
     save_keystore(tmp_path, VALUES)
-    monkeypatch.setattr(Machine, "CryptProtectData", lambda *_: 0)
+    monkeypatch.setattr(DpapiMachine, "CryptProtectData", lambda *_: 0)
     with pytest.raises(ConfigError, match=r"\[s3\] secret_access_key cannot be encrypted"):
         save_keystore(tmp_path, {S3: "new"})
     assert open_keystore(tmp_path) == VALUES
 
 
-def test_a_keystore_of_another_kind_of_system_is_refused(stored: Path, windows: Callable[[], Machine]) -> None:
+def test_a_keystore_of_another_kind_of_system_is_refused(stored: Path, windows: Callable[[], DpapiMachine]) -> None:
     windows()
-    assert "was made on another kind of system" in refusal(stored)
+    assert "was made on another kind of system" in refusal_text(stored)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from muxer.libraries import own_folders, with_own, without_foreign
+from muxer.libraries import library_folders, add_own_folders, remove_foreign_folders
 
 
 @pytest.fixture
@@ -19,12 +19,12 @@ def build(tmp_path: Path) -> Path:
 
 def test_the_folders_that_hold_a_libcrypto_are_its_own(build: Path) -> None:
     openssl = build / "build" / "bin" / "openssl"
-    assert own_folders(str(openssl)) == (f"{build}/build/lib64",)
+    assert library_folders(str(openssl)) == (f"{build}/build/lib64",)
     (build / "build" / "bin" / "libcrypto.so").touch()
-    assert own_folders(str(openssl)) == (f"{build}/build/bin", f"{build}/build/lib64")
+    assert library_folders(str(openssl)) == (f"{build}/build/bin", f"{build}/build/lib64")
     (build / "link").symlink_to(openssl)
-    assert own_folders(str(build / "link")) == own_folders(str(openssl))
-    assert own_folders(str(build / "tools" / "openssl")) == ()
+    assert library_folders(str(build / "link")) == library_folders(str(openssl))
+    assert library_folders(str(build / "tools" / "openssl")) == ()
 
 
 @pytest.mark.parametrize(
@@ -43,11 +43,11 @@ def test_the_folders_that_hold_a_libcrypto_are_its_own(build: Path) -> None:
 def test_what_the_programs_are_run_with(build: Path, arrives: str | None, openssl: str, others: str | None) -> None:
     own = f"{build}/build/lib64"
     environ = {"HOME": "/"} | ({} if arrives is None else {"LD_LIBRARY_PATH": arrives.format(own=own)})
-    assert with_own(environ, [own]) == {"HOME": "/", "LD_LIBRARY_PATH": openssl.format(own=own)}
+    assert add_own_folders(environ, [own]) == {"HOME": "/", "LD_LIBRARY_PATH": openssl.format(own=own)}
     wanted = {"HOME": "/"} | ({"LD_LIBRARY_PATH": others} if others else {})
-    assert without_foreign(environ, [own], str(build / "tools" / "ffmpeg")) == wanted
+    assert remove_foreign_folders(environ, [own], str(build / "tools" / "ffmpeg")) == wanted
 
 
 def test_a_folder_of_libraries_that_both_share_stays(build: Path) -> None:
     own = f"{build}/build/lib64"
-    assert without_foreign({"LD_LIBRARY_PATH": own}, [own], f"{build}/build/bin/ffmpeg") == {"LD_LIBRARY_PATH": own}
+    assert remove_foreign_folders({"LD_LIBRARY_PATH": own}, [own], f"{build}/build/bin/ffmpeg") == {"LD_LIBRARY_PATH": own}

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from tests.support import mp4
 
 from muxer.media import boxes
-from muxer.media.avc import Avc, AvcError, read_config
+from muxer.media.avc import AvcConfig, AvcError, read_config
 from muxer.media.tracks import read_tracks
 
 FIELDS = ("profile", "width", "height", "pix_fmt", "sample_aspect_ratio")
-ENCODES: dict[str, tuple[str, tuple[str, ...]]] = {
+VALID_ENCODINGS: dict[str, tuple[str, tuple[str, ...]]] = {
     "high": ("320x180", ()),
     "high with B-frames": ("320x180", ("-bf", "3")),
     "main": ("320x180", ("-profile:v", "main", "-bf", "2")),
@@ -35,7 +35,7 @@ ENCODES: dict[str, tuple[str, tuple[str, ...]]] = {
     "overscan": ("320x180", ("-x264-params", "overscan=show:videoformat=pal")),
     "8k": ("7680x2160", ("-preset", "ultrafast")),
 }
-REFUSED = {
+REFUSED_ENCODINGS = {
     "interlaced": (("-flags", "+ildct+ilme", "-x264-params", "tff=1"), "interlaced"),
     "4:4:4": (("-pix_fmt", "yuv444p"), "244"),
     "4:2:2": (("-pix_fmt", "yuv422p"), "122"),
@@ -44,33 +44,33 @@ REFUSED = {
 }
 
 
-def encoded(path: Path, size: str, options: tuple[str, ...]) -> bytes:
+def encode_avcc(path: Path, size: str, options: tuple[str, ...]) -> bytes:
     """Encode a picture; return the content of its avcC box."""
-    mp4.picture(path, *mp4.X264, "-pix_fmt", "yuv420p", *options, size=size, seconds=0.1)
+    mp4.create_video(path, *mp4.X264, "-pix_fmt", "yuv420p", *options, size=size, seconds=0.1)
     [track] = read_tracks(path)
-    return bytes(boxes.need(memoryview(track.description[1])[78:], b"avcC"))
+    return bytes(boxes.require_child(memoryview(track.description[1])[78:], b"avcC"))
 
 
-@pytest.mark.parametrize("name", ENCODES)
+@pytest.mark.parametrize("name", VALID_ENCODINGS)
 def test_parameter_sets_say_the_same_as_ffprobe(tmp_path: Path, name: str) -> None:
     path = tmp_path / "picture.mp4"
-    found = read_config(encoded(path, *ENCODES[name]))
-    said = mp4.stream(path, FIELDS)
+    found = read_config(encode_avcc(path, *VALID_ENCODINGS[name]))
+    said = mp4.stream_fields(path, FIELDS)
     assert (found.profile, found.width, found.height) == (said["profile"], int(said["width"]), int(said["height"]))
     assert found.full_range == (said["pix_fmt"] == "yuvj420p")
     assert found.square == (said["sample_aspect_ratio"] in ("1:1", "N/A"))
 
 
-@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.parametrize("name", REFUSED_ENCODINGS)
 def test_what_cannot_be_copied_is_refused(tmp_path: Path, name: str) -> None:
-    options, message = REFUSED[name]
+    options, message = REFUSED_ENCODINGS[name]
     with pytest.raises(AvcError, match=message):
-        read_config(encoded(tmp_path / "picture.mp4", "320x180", options))
+        read_config(encode_avcc(tmp_path / "picture.mp4", "320x180", options))
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    return encoded(tmp_path_factory.mktemp("avc") / "picture.mp4", *ENCODES["scaling lists of their own"])
+    return encode_avcc(tmp_path_factory.mktemp("avc") / "picture.mp4", *VALID_ENCODINGS["scaling lists of their own"])
 
 
 def test_the_sets_in_band_are_those_of_the_box_each_with_its_length(config: bytes) -> None:
@@ -108,7 +108,7 @@ def test_broken_sets_are_read_or_refused_and_nothing_else(config: bytes, changes
     for place, value in changes:
         content[place % len(content)] = value
     try:
-        assert isinstance(read_config(bytes(content)), Avc)
+        assert isinstance(read_config(bytes(content)), AvcConfig)
     except AvcError:
         return
 

@@ -6,10 +6,10 @@ import pytest
 
 from muxer.activity import Activity
 from muxer.gir.models import MediaFile
-from muxer.media.encode import _tell
+from muxer.media.encode import _report_progress
 from muxer.selection import MuxTarget
 
-TARGET = MuxTarget("call", "", "alice", MediaFile.read({}), ())
+TARGET = MuxTarget("call", "", "alice", MediaFile.from_json({}), ())
 
 
 @pytest.mark.parametrize(
@@ -26,22 +26,22 @@ def test_in_the_end_it_is_the_whole_and_no_more(printed: list[bytes]) -> None:
     activity = Activity()
     seen = []
 
-    def lines() -> object:
+    def progress_lines() -> object:
         for line in printed:
             yield line
-            seen.append(activity.snapshot().running[0].done)
+            seen.append(activity.take_snapshot().running[0].done)
 
-    with activity.job(TARGET):
-        _tell(1000, lines())  # type: ignore[arg-type]
-        [running] = activity.snapshot().running
+    with activity.track_target(TARGET):
+        _report_progress(1000, progress_lines())  # type: ignore[arg-type]
+        [running] = activity.take_snapshot().running
     assert running.done == 1000
     assert seen == sorted(seen) and all(0 <= one <= 1000 for one in seen)
 
 
 def test_it_is_told_on_the_way() -> None:
     activity = Activity()
-    with activity.job(TARGET):
+    with activity.track_target(TARGET):
         lines = iter([b"out_time_us=400\n", b"out_time_us=900\n"])
         seen: list[int] = []
-        _tell(1000, (seen.append(activity.snapshot().running[0].done) or line for line in lines))  # type: ignore[func-returns-value]
+        _report_progress(1000, (seen.append(activity.take_snapshot().running[0].done) or line for line in lines))  # type: ignore[func-returns-value]
     assert seen == [0, 400]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.support.stand_in import lacking
+from tests.support.stand_in import write_lacking
 
 from muxer.errors import MuxerError, ToolError
 from muxer.media.features import find_keep_times, try_ffprobe
@@ -30,11 +30,11 @@ def test_the_installed_ffmpeg_can_do_all() -> None:
 def test_a_build_that_lacks_something_is_refused_by_its_name(tmp_path: Path, name: str) -> None:
     word, other, message = LACKING[name]
     with pytest.raises(MuxerError, match=message):
-        find_keep_times(Runner(), str(lacking(tmp_path, "ffmpeg", word, other)))
+        find_keep_times(Runner(), str(write_lacking(tmp_path, "ffmpeg", word, other)))
 
 
 def test_an_option_with_an_older_name_is_found(tmp_path: Path) -> None:
-    program = lacking(tmp_path, "ffmpeg", "-fps_mode", "-nosuchoption")
+    program = write_lacking(tmp_path, "ffmpeg", "-fps_mode", "-nosuchoption")
     assert find_keep_times(Runner(), str(program)) == ("-vsync", "passthrough")
 
 
@@ -60,14 +60,14 @@ def test_the_installed_ffprobe_can_do_all() -> None:
 
 def test_an_ffprobe_that_lacks_something_is_refused_by_its_name(tmp_path: Path) -> None:
     with pytest.raises(MuxerError, match=r"this ffprobe lacks nosuchoption; install a build of version 4\.2 or later"):
-        try_ffprobe(Runner(), str(lacking(tmp_path, "ffprobe", "-show_entries", "-nosuchoption")))
+        try_ffprobe(Runner(), str(write_lacking(tmp_path, "ffprobe", "-show_entries", "-nosuchoption")))
 
 
 def test_an_ffprobe_that_prints_something_else_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MuxerError, match=r"this ffprobe cannot do what is needed: .+ makes no sense"):
-        try_ffprobe(Runner(), str(lacking(tmp_path, "ffprobe", "packet=", "frame=")))
+        try_ffprobe(Runner(), str(write_lacking(tmp_path, "ffprobe", "packet=", "frame=")))
 
 
 def test_an_ffprobe_that_does_not_know_a_section_is_refused_by_its_name(tmp_path: Path) -> None:
     with pytest.raises(MuxerError, match="this ffprobe lacks nosuchpart"):
-        try_ffprobe(Runner(), str(lacking(tmp_path, "ffprobe", "packet_side_data=", "nosuchpart=")))
+        try_ffprobe(Runner(), str(write_lacking(tmp_path, "ffprobe", "packet_side_data=", "nosuchpart=")))

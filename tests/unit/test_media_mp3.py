@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support import mp4
-from tests.support.kinds import ffmpeg
+from tests.support.kinds import run_ffmpeg
 
 from muxer.errors import MediaError
-from muxer.media.mp3 import Mp3, read_mp3
+from muxer.media.mp3 import Mp3File, read_mp3
 from muxer.media.mp3_tags import MAX_TAGS
-from muxer.media.plain import read_sound
+from muxer.media.plain import read_copyable_audio
 
 MP3 = ("-c:a", "libmp3lame")
 
@@ -27,16 +27,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def call(folder: Path) -> Path:
     """Three seconds of 32 kbit/s, each frame of 288 bytes and 72 ms."""
-    return mp4.sound(folder / "call.mp3", *MP3, "-ar", "8000", "-b:a", "32k", seconds=3)
+    return mp4.create_audio(folder / "call.mp3", *MP3, "-ar", "8000", "-b:a", "32k", seconds=3)
 
 
-def found(path: Path) -> Mp3:
+def read_existing(path: Path) -> Mp3File:
     made = read_mp3(path)
     assert made is not None
     return made
 
 
-def frames(path: Path, offsets: array[int], sizes: array[int]) -> list[bytes]:
+def frame_bytes(path: Path, offsets: array[int], sizes: array[int]) -> list[bytes]:
     content = path.read_bytes()
     return [content[offset : offset + size] for offset, size in zip(offsets, sizes, strict=True)]
 
@@ -54,51 +54,51 @@ FORMS = {
 
 @pytest.mark.parametrize("name", FORMS)
 def test_an_mp3_file_is_read_as_ffmpeg_brings_it_into_an_mp4_file(folder: Path, name: str) -> None:
-    path = mp4.sound(folder / "form.mp3", *MP3, *FORMS[name])
-    ffmpeg("-i", path, "-c", "copy", "-strict", "-2", folder / "form.mp4")
-    mine, theirs = found(path), read_sound(folder / "form.mp4")
+    path = mp4.create_audio(folder / "form.mp3", *MP3, *FORMS[name])
+    run_ffmpeg("-i", path, "-c", "copy", "-strict", "-2", folder / "form.mp4")
+    mine, theirs = read_existing(path), read_copyable_audio(folder / "form.mp4")
     assert theirs is not None
-    track, other = mine.track, theirs.track
-    assert mine.holes == []
-    assert frames(path, track.offsets, track.sizes) == frames(folder / "form.mp4", other.offsets, other.sizes)
+    track, other = mine.mp4_track, theirs.track
+    assert mine.damaged_ranges == []
+    assert frame_bytes(path, track.offsets, track.sizes) == frame_bytes(folder / "form.mp4", other.offsets, other.sizes)
     assert (track.durations, track.skipped, track.timescale) == (other.durations, other.skipped, other.timescale)
     # Up to the description of the stream, whose form leaves a choice.
     assert track.description[1][:28] == other.description[1][:28]
 
 
-OTHERS = ("wav", "mp2", "aac", "ogg", "flac", "m4a", "mka")
+OTHER_FORMATS = ("wav", "mp2", "aac", "ogg", "flac", "m4a", "mka")
 
 
-@pytest.mark.parametrize("ending", OTHERS)
+@pytest.mark.parametrize("ending", OTHER_FORMATS)
 def test_other_sound_is_none(folder: Path, ending: str) -> None:
-    assert read_mp3(mp4.sound(folder / f"other.{ending}")) is None
+    assert read_mp3(mp4.create_audio(folder / f"other.{ending}")) is None
 
 
 def test_mp3_in_another_container_is_none(folder: Path) -> None:
-    assert read_mp3(mp4.sound(folder / "inside.wav", *MP3)) is None
+    assert read_mp3(mp4.create_audio(folder / "inside.wav", *MP3)) is None
 
 
 @pytest.mark.parametrize("options", [("-ar", "16000"), ("-ar", "8000", "-ac", "1"), ("-ar", "44100", "-write_xing", "0")])
 def test_frames_of_another_form_begin_a_span(folder: Path, call: Path, options: tuple[str, ...]) -> None:
-    other = mp4.sound(folder / "other.mp3", *MP3, *options)
+    other = mp4.create_audio(folder / "other.mp3", *MP3, *options)
     joined = folder / "joined.mp3"
     joined.write_bytes(call.read_bytes() + other.read_bytes() + call.read_bytes())
-    made, first, second = found(joined), found(call), found(other)
-    assert made.changes and made.holes == []
+    made, first, second = read_existing(joined), read_existing(call), read_existing(other)
+    assert made.changes_form and made.damaged_ranges == []
     ends = [len(first.sizes), len(first.sizes) + len(second.sizes)]
     assert [span.first for span in made.spans] == [0, *ends]
-    assert frames(joined, made.offsets[: ends[0]], made.sizes[: ends[0]]) == frames(call, first.offsets, first.sizes)
+    assert frame_bytes(joined, made.offsets[: ends[0]], made.sizes[: ends[0]]) == frame_bytes(call, first.offsets, first.sizes)
     inner = slice(*ends)
-    assert frames(joined, made.offsets[inner], made.sizes[inner]) == frames(other, second.offsets, second.sizes)
-    assert made.seconds(len(made.sizes)) == pytest.approx(2 * first.seconds(ends[0]) + second.seconds(len(second.sizes)))
+    assert frame_bytes(joined, made.offsets[inner], made.sizes[inner]) == frame_bytes(other, second.offsets, second.sizes)
+    assert made.frames_seconds(len(made.sizes)) == pytest.approx(2 * first.frames_seconds(ends[0]) + second.frames_seconds(len(second.sizes)))
 
 
-def id3v2(content: bytes) -> bytes:
+def id3v2_tag(content: bytes) -> bytes:
     size = bytes(len(content) >> shift & 127 for shift in (21, 14, 7, 0))
     return b"ID3\4\0\0" + size + content
 
 
-def ape(items: bytes, *, header: bool = True) -> bytes:
+def ape_tag(items: bytes, *, header: bool = True) -> bytes:
     size = (len(items) + 32).to_bytes(4, "little")
     ends = [b"APETAGEX" + (2000).to_bytes(4, "little") + size + bytes(4) + flags.to_bytes(4, "little") + bytes(8)
             for flags in (0xA0000000, 0x80000000 if header else 0)]  # fmt: skip
@@ -111,13 +111,13 @@ LYRICS2 = b"LYRICSBEGININD00002" + b"10" + b"LYR00450" + DECOY + b"000480LYRICS2
 TAGS = {
     "ID3v1": b"TAG" + bytes(125),
     "enhanced ID3v1": b"TAG+" + bytes(223) + b"TAG" + bytes(125),
-    "ID3v2": id3v2(DECOY),
-    "two of ID3v2": id3v2(DECOY) + id3v2(b""),
-    "APE with header": ape(DECOY),
-    "APE without header": ape(DECOY, header=False),
+    "ID3v2": id3v2_tag(DECOY),
+    "two of ID3v2": id3v2_tag(DECOY) + id3v2_tag(b""),
+    "APE with header": ape_tag(DECOY),
+    "APE without header": ape_tag(DECOY, header=False),
     "Lyrics3, version 1": b"LYRICSBEGIN" + DECOY + b"LYRICSEND",
     "Lyrics3, version 2": LYRICS2,
-    "all at the end": ape(DECOY) + LYRICS2 + b"TAG" + bytes(125),
+    "all at the end": ape_tag(DECOY) + LYRICS2 + b"TAG" + bytes(125),
 }
 
 
@@ -125,39 +125,39 @@ TAGS = {
 def test_tags_and_descriptions_between_frames_are_neither_sound_nor_damage(folder: Path, call: Path, name: str) -> None:
     joined = folder / "twice.mp3"
     joined.write_bytes(call.read_bytes() + TAGS[name] + call.read_bytes() + TAGS[name])
-    made, once = found(joined), found(call)
-    assert made.holes == []
-    both = 2 * frames(call, once.offsets, once.sizes)
-    assert frames(joined, made.offsets, made.sizes) == both
+    made, once = read_existing(joined), read_existing(call)
+    assert made.damaged_ranges == []
+    both = 2 * frame_bytes(call, once.offsets, once.sizes)
+    assert frame_bytes(joined, made.offsets, made.sizes) == both
     assert (made.delay, made.padding) == (once.delay, once.padding)
     made.write_span(0, folder / "frames.mp3")
     assert (folder / "frames.mp3").read_bytes() == b"".join(both)
 
 
 def test_frames_behind_those_that_a_file_describes_have_no_silence_at_the_end(folder: Path, call: Path) -> None:
-    bare = mp4.sound(folder / "bare.mp3", *MP3, "-ar", "8000", "-write_xing", "0", "-id3v2_version", "0")
+    bare = mp4.create_audio(folder / "bare.mp3", *MP3, "-ar", "8000", "-write_xing", "0", "-id3v2_version", "0")
     joined = folder / "joined.mp3"
     joined.write_bytes(call.read_bytes() + bare.read_bytes())
-    assert (found(joined).delay, found(joined).padding) == (found(call).delay, 0)
+    assert (read_existing(joined).delay, read_existing(joined).padding) == (read_existing(call).delay, 0)
 
 
 def test_a_tag_that_claims_more_than_there_is_hides_no_sound(folder: Path, call: Path) -> None:
     joined = folder / "twice.mp3"
     joined.write_bytes(call.read_bytes() + b"ID3\4\0\0\x7f\x7f\x7f\x7f" + call.read_bytes())
-    assert len(found(joined).sizes) == 2 * len(found(call).sizes)
+    assert len(read_existing(joined).sizes) == 2 * len(read_existing(call).sizes)
 
 
 def test_a_chain_of_empty_tags_is_bounded(folder: Path, call: Path) -> None:
     path = folder / "chain.mp3"
-    path.write_bytes(call.read_bytes() + id3v2(b"") * (MAX_TAGS + 1) + call.read_bytes())
+    path.write_bytes(call.read_bytes() + id3v2_tag(b"") * (MAX_TAGS + 1) + call.read_bytes())
     with pytest.raises(MediaError, match="more than"):
         read_mp3(path)
 
 
-def free_format(path: Path, call: Path) -> Path:
+def write_free_format(path: Path, call: Path) -> Path:
     """The same frames without their bit rate in the header."""
     content = bytearray(call.read_bytes())
-    whole = found(call)
+    whole = read_existing(call)
     for offset in whole.offsets:
         content[offset + 2] &= 0x0F
     path.write_bytes(content[whole.offsets[0] :])
@@ -166,31 +166,31 @@ def free_format(path: Path, call: Path) -> Path:
 
 def test_free_format_is_refused_by_name(folder: Path, call: Path) -> None:
     with pytest.raises(MediaError, match="the form free-format MP3 is not supported"):
-        read_mp3(free_format(folder / "free.mp3", call))
+        read_mp3(write_free_format(folder / "free.mp3", call))
 
 
 @pytest.mark.parametrize("rest", [b"TAG" + bytes(125), bytes(5_000), b"\xff" * 5_000, b"\xff\xf3\x88"])
 def test_what_stands_behind_the_sound_is_no_damage(folder: Path, call: Path, rest: bytes) -> None:
     path = folder / "rest.mp3"
     path.write_bytes(call.read_bytes() + rest)
-    assert found(path).holes == []
-    assert found(path).sizes == found(call).sizes
+    assert read_existing(path).damaged_ranges == []
+    assert read_existing(path).sizes == read_existing(call).sizes
 
 
 @pytest.mark.parametrize("filling", [b"\0", b"\xff", b"\xff\xf3", b"<html>"])
 def test_damage_is_found_and_filled_with_as_many_silent_frames(folder: Path, call: Path, filling: bytes) -> None:
-    whole = found(call)
+    whole = read_existing(call)
     begin, end = whole.offsets[10] + 7, whole.offsets[20] + 5
     content = bytearray(call.read_bytes())
     content[begin:end] = (filling * (end - begin))[: end - begin]
     path, repaired = folder / "damaged.mp3", folder / "repaired.mp3"
     path.write_bytes(content)
-    made = found(path)
-    assert [(one.before, made.lost(one)) for one in made.holes] == [(11, 10)]
+    made = read_existing(path)
+    assert [(one.before, made.lost_frames(one)) for one in made.damaged_ranges] == [(11, 10)]
     made.write_span(0, repaired)
-    again = found(repaired)
-    assert again.holes == []
-    assert frames(repaired, again.offsets[21:], again.sizes[21:]) == frames(call, whole.offsets[21:], whole.sizes[21:])
+    again = read_existing(repaired)
+    assert again.damaged_ranges == []
+    assert frame_bytes(repaired, again.offsets[21:], again.sizes[21:]) == frame_bytes(call, whole.offsets[21:], whole.sizes[21:])
     assert len(again.sizes) == len(whole.sizes)
 
 

@@ -7,23 +7,23 @@ from pathlib import Path
 from muxer.media.ogg import find_links, split_links
 
 
-def page(flags: int, body: bytes = b"body") -> bytes:
+def ogg_page(flags: int, body: bytes = b"body") -> bytes:
     return b"OggS\0" + bytes([flags]) + bytes(20) + bytes([1, len(body)]) + body
 
 
-ONE = page(2) + page(0) + page(4)
-TWO_STREAMS = page(2) + page(2) + page(0) + page(4) + page(4)
+ONE_STREAM = ogg_page(2) + ogg_page(0) + ogg_page(4)
+TWO_STREAMS = ogg_page(2) + ogg_page(2) + ogg_page(0) + ogg_page(4) + ogg_page(4)
 
 
 def test_each_file_begins_with_the_first_pages_of_its_streams() -> None:
-    assert find_links(ONE) == find_links(TWO_STREAMS) == [0]
-    assert find_links(ONE + TWO_STREAMS + ONE) == [0, len(ONE), len(ONE + TWO_STREAMS)]
+    assert find_links(ONE_STREAM) == find_links(TWO_STREAMS) == [0]
+    assert find_links(ONE_STREAM + TWO_STREAMS + ONE_STREAM) == [0, len(ONE_STREAM), len(ONE_STREAM + TWO_STREAMS)]
     assert find_links(b"") == find_links(b"RIFF") == find_links(b"OggS\0") == []
 
 
 def test_joined_files_are_parted_and_one_file_is_left_alone(tmp_path: Path) -> None:
-    (path := tmp_path / "call.ogg").write_bytes(ONE + TWO_STREAMS)
+    (path := tmp_path / "call.ogg").write_bytes(ONE_STREAM + TWO_STREAMS)
     made = split_links(path, tmp_path / "work.mp4")
-    assert [one.read_bytes() for one in made] == [ONE, TWO_STREAMS]
+    assert [one.read_bytes() for one in made] == [ONE_STREAM, TWO_STREAMS]
     path.write_bytes(TWO_STREAMS)
     assert split_links(path, tmp_path / "work.mp4") == []

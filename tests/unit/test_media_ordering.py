@@ -7,7 +7,7 @@ from array import array
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from muxer.media.ordering import in_order, rises
+from muxer.media.ordering import sorted_copy, is_increasing
 
 NUMBERS = st.lists(st.integers(-5, 5), max_size=6)
 
@@ -16,13 +16,13 @@ NUMBERS = st.lists(st.integers(-5, 5), max_size=6)
 @example([])
 @example([1, 1])
 def test_numbers_rise_when_they_are_in_order_and_none_comes_twice(numbers: list[int]) -> None:
-    assert rises(array("q", numbers)) == (sorted(set(numbers)) == numbers)
+    assert is_increasing(array("q", numbers)) == (sorted(set(numbers)) == numbers)
 
 
 @given(NUMBERS)
 def test_numbers_that_rise_are_handed_back_and_others_sorted_apart(numbers: list[int]) -> None:
     values = array("q", numbers)
-    ordered = in_order(values)
+    ordered = sorted_copy(values)
     assert list(ordered) == sorted(numbers)
-    assert (ordered is values) == rises(values)
+    assert (ordered is values) == is_increasing(values)
     assert list(values) == numbers

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from tests.support import kinds, mp4
 
 from muxer.media.mp3 import read_mp3
-from muxer.media.plain import read_screen, read_sound
-from muxer.media.probe import Video, need_audio, need_video, probe
+from muxer.media.plain import read_copyable_screen, read_copyable_audio
+from muxer.media.probe import Video, require_audio, require_video, probe_file
 from muxer.media.tracks import read_tracks
 from muxer.process import Runner
 
@@ -22,20 +22,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("plain")
 
 
-def seen(path: Path) -> Video:
-    found = read_screen(path)
+def read_video(path: Path) -> Video:
+    found = read_copyable_screen(path)
     assert found is not None
-    return need_video(found)
+    return require_video(found)
 
 
 @pytest.mark.parametrize("options", [("-bf", "0"), ("-bf", "3", "-b_strategy", "0"), ("-bf", "2", "-use_editlist", "0")])
 @pytest.mark.parametrize("rate", [7, 10, 25])
 def test_a_plain_file_is_read_as_ffprobe_reads_it(folder: Path, options: tuple[str, ...], rate: int) -> None:
-    path = mp4.picture(folder / "screen.mp4", *mp4.X264, "-g", "5", *options, rate=rate)
-    mine, theirs = seen(path), need_video(probe(path, "ffprobe", Runner()))
+    path = mp4.create_video(folder / "screen.mp4", *mp4.X264, "-g", "5", *options, rate=rate)
+    mine, theirs = read_video(path), require_video(probe_file(path, "ffprobe", Runner()))
     for field in ("pts", "dts", "durations", "keys"):
         assert list(getattr(mine.packets, field)) == list(getattr(theirs.packets, field)), field
-    assert (mine.size, mine.rate, mine.codec, mine.first) == (theirs.size, theirs.rate, theirs.codec, theirs.first)
+    assert (mine.display_size, mine.frame_rate, mine.codec_name, mine.first_pts) == (theirs.display_size, theirs.frame_rate, theirs.codec_name, theirs.first_pts)
     assert (mine.length_us, mine.frame_us, mine.time_base) == (theirs.length_us, theirs.frame_us, theirs.time_base)
     names = ("profile", "pix_fmt", "time_base", "width", "height")
     assert {name: mine.entry[name] for name in names} == {name: theirs.entry[name] for name in names}
@@ -43,22 +43,22 @@ def test_a_plain_file_is_read_as_ffprobe_reads_it(folder: Path, options: tuple[s
 
 def test_only_instant_key_frames_count_as_key_frames(folder: Path) -> None:
     options = ("-bf", "3", "-b_strategy", "0", "-g", "5", "-x264-params", "open-gop=1:scenecut=0")
-    path = mp4.picture(folder / "open.mp4", *mp4.X264, *options, seconds=4)
-    flagged = [one.flags for one in mp4.packets(path)].count("K_")
+    path = mp4.create_video(folder / "open.mp4", *mp4.X264, *options, seconds=4)
+    flagged = [one.flags for one in mp4.read_packets(path)].count("K_")
     assert flagged > 1
-    assert sum(seen(path).packets.keys) == 1
+    assert sum(read_video(path).packets.keys) == 1
 
 
-KEPT = {"x264 with information before the slice": ("-bf", "0"), "delimiters": ("-bf", "0", "-x264-params", "aud=1")}
+COPYABLE = {"x264 with information before the slice": ("-bf", "0"), "delimiters": ("-bf", "0", "-x264-params", "aud=1")}
 
 
-@pytest.mark.parametrize("name", KEPT)
+@pytest.mark.parametrize("name", COPYABLE)
 def test_key_frames_are_found_behind_whatever_stands_before_them(folder: Path, name: str) -> None:
-    path = mp4.picture(folder / "keys.mp4", *mp4.X264, "-g", "5", *KEPT[name])
-    assert [number for number, key in enumerate(seen(path).packets.keys) if key] == [0, 5, 10, 15]
+    path = mp4.create_video(folder / "keys.mp4", *mp4.X264, "-g", "5", *COPYABLE[name])
+    assert [number for number, key in enumerate(read_video(path).packets.keys) if key] == [0, 5, 10, 15]
 
 
-NOT_PLAIN = {
+NOT_COPYABLE = {
     "H.265": ("-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=none"),
     "fragments": (*mp4.X264, "-movflags", "frag_keyframe+empty_moov"),
     "yuv444": (*mp4.X264, "-pix_fmt", "yuv444p"),
@@ -67,11 +67,11 @@ NOT_PLAIN = {
 }
 
 
-@pytest.mark.parametrize("name", NOT_PLAIN)
+@pytest.mark.parametrize("name", NOT_COPYABLE)
 def test_whatever_else_is_left_to_ffmpeg(folder: Path, name: str) -> None:
-    path = mp4.picture(folder / "other.mp4", "-pix_fmt", "yuv420p", *NOT_PLAIN[name], seconds=1)
-    assert mp4.packets(path)
-    assert read_screen(path) is None
+    path = mp4.create_video(folder / "other.mp4", "-pix_fmt", "yuv420p", *NOT_COPYABLE[name], seconds=1)
+    assert mp4.read_packets(path)
+    assert read_copyable_screen(path) is None
 
 
 @pytest.mark.parametrize(
@@ -84,14 +84,14 @@ def test_whatever_else_is_left_to_ffmpeg(folder: Path, name: str) -> None:
     ids=["sound", "time code", "chapters"],
 )
 def test_a_screen_with_other_tracks_beside_it_is_copied(folder: Path, beside: tuple[str, ...]) -> None:
-    only, path = mp4.picture(folder / "only.mp4", *mp4.X264, seconds=1), folder / "beside.mp4"
+    only, path = mp4.create_video(folder / "only.mp4", *mp4.X264, seconds=1), folder / "beside.mp4"
     chapters = ";FFMETADATA1\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=500\ntitle=one\n"
     command = ["ffmpeg", "-v", "error", "-y", "-i", str(only), *beside, "-c:v", "copy", str(path)]
     subprocess.run(command, input=chapters, text=True, check=True)
     assert len(read_tracks(path)) == 2
-    alone, found = read_screen(only), read_screen(path)
+    alone, found = read_copyable_screen(only), read_copyable_screen(path)
     assert alone is not None and found is not None
-    assert need_video(found).packets.pts == need_video(alone).packets.pts
+    assert require_video(found).packets.pts == require_video(alone).packets.pts
 
 
 # Sound
@@ -109,8 +109,8 @@ SOUNDS = {
 @pytest.mark.parametrize("name", SOUNDS)
 def test_the_codec_of_sound_is_told(folder: Path, name: str) -> None:
     options, codec = SOUNDS[name]
-    path = mp4.sound(folder / f"{name}.mp4", *options, rate=48000)
-    found = read_sound(path)
+    path = mp4.create_audio(folder / f"{name}.mp4", *options, rate=48000)
+    found = read_copyable_audio(path)
     assert found is not None
     assert found.codec == codec
     assert abs(found.length_us - 2_000_000) < 30_000
@@ -118,12 +118,12 @@ def test_the_codec_of_sound_is_told(folder: Path, name: str) -> None:
 
 
 def test_a_file_without_sound_has_none(folder: Path) -> None:
-    assert read_sound(mp4.picture(folder / "silent.mp4", *mp4.X264, seconds=1)) is None
+    assert read_copyable_audio(mp4.create_video(folder / "silent.mp4", *mp4.X264, seconds=1)) is None
 
 
 def test_a_gap_in_the_sound_is_seen(folder: Path) -> None:
-    path = mp4.sound(folder / "gap.mp4", "-c:a", "aac", *kinds.GAP, seconds=5)
-    found = read_sound(path)
+    path = mp4.create_audio(folder / "gap.mp4", "-c:a", "aac", *kinds.GAP_FILTER, seconds=5)
+    found = read_copyable_audio(path)
     assert found is not None
     assert found.has_gaps
 
@@ -134,15 +134,15 @@ def test_a_gap_in_the_sound_is_seen(folder: Path) -> None:
 def test_the_silence_at_the_end_of_an_mp3_is_what_ffprobe_says(
     folder: Path, rate: int, channels: int, tags: tuple[str, ...]
 ) -> None:
-    path = mp4.sound(folder / "sound.mp3", "-c:a", "libmp3lame", *tags, rate=rate, channels=channels)
-    told = need_audio(probe(path, "ffprobe", Runner())).packets.discarded_samples
+    path = mp4.create_audio(folder / "sound.mp3", "-c:a", "libmp3lame", *tags, rate=rate, channels=channels)
+    told = require_audio(probe_file(path, "ffprobe", Runner())).packets.discarded_samples
     assert told > 0
     found = read_mp3(path)
     assert found is not None and found.padding == told
 
 
 def test_an_mp3_without_that_frame_says_nothing_of_silence(folder: Path) -> None:
-    path = mp4.sound(folder / "bare.mp3", "-c:a", "libmp3lame", "-write_xing", "0")
+    path = mp4.create_audio(folder / "bare.mp3", "-c:a", "libmp3lame", "-write_xing", "0")
     found = read_mp3(path)
     assert found is not None and found.padding == 0
 

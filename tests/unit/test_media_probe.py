@@ -9,13 +9,13 @@ import pytest
 
 from muxer.errors import MediaError
 from muxer.media import probe as prober
-from muxer.media.probe import Probed, need_audio, need_video
-from muxer.media.read import _may_become_plain
+from muxer.media.probe import MediaInfo, require_audio, require_video
+from muxer.media.read import _may_become_copyable
 
 
-def parsed(*lines: str) -> Probed:
+def parse_lines(*lines: str) -> MediaInfo:
     out = io.BytesIO("".join(f"{line}\n" for line in lines).encode())
-    return prober._probed(Path("x"), *prober._parse(out))
+    return prober._build_media_info(Path("x"), *prober._parse_output(out))
 
 
 VIDEO = "stream|index=0|codec_name=h264|codec_type=video|width=640|height=480|r_frame_rate=10/1|time_base=1/1000|nb_frames=2"
@@ -32,73 +32,73 @@ SOUNDS = [
 
 
 def test_streams_and_packets_are_read() -> None:
-    found = parsed(*PICTURES, *SOUNDS, VIDEO, AUDIO, FORMAT)
-    clip = need_video(found)
-    assert (clip.size, clip.rate, clip.frame_us, clip.length_us) == ((640, 480), 10, 100_000, 200_000)
+    found = parse_lines(*PICTURES, *SOUNDS, VIDEO, AUDIO, FORMAT)
+    clip = require_video(found)
+    assert (clip.display_size, clip.frame_rate, clip.frame_us, clip.length_us) == ((640, 480), 10, 100_000, 200_000)
     assert list(clip.packets.keys) == [1, 0]
-    assert (found.start_us, found.streams, found.container) == (50_000, 2, "mov,mp4")
+    assert (found.start_us, found.stream_count, found.container) == (50_000, 2, "mov,mp4")
 
 
 def test_the_sound_lasts_without_what_decoders_skip_at_both_ends() -> None:
-    assert need_audio(parsed(*SOUNDS, AUDIO, FORMAT)).length_us == 200_000 - 50_000 - 10_000
+    assert require_audio(parse_lines(*SOUNDS, AUDIO, FORMAT)).length_us == 200_000 - 50_000 - 10_000
 
 
 def test_a_packet_without_times_is_left_out_and_one_without_pts_is_shown_at_its_dts() -> None:
     lines = ["packet|stream_index=0|pts=N/A|dts=N/A|flags=K__", "packet|stream_index=0|pts=N/A|dts=70|flags=K__"]
-    found = parsed(*lines, VIDEO.replace("nb_frames=2", "nb_frames=1"), FORMAT)
-    assert list(need_video(found).packets.pts) == [70]
+    found = parse_lines(*lines, VIDEO.replace("nb_frames=2", "nb_frames=1"), FORMAT)
+    assert list(require_video(found).packets.pts) == [70]
 
 
 def test_a_packet_that_an_edit_list_hides_is_only_counted_and_its_file_is_not_copied() -> None:
     hidden = PICTURES[0].replace("K__", "KD_")
     line = VIDEO + "|pix_fmt=yuv420p"
-    clip = need_video(parsed(hidden, PICTURES[1], line, FORMAT))
+    clip = require_video(parse_lines(hidden, PICTURES[1], line, FORMAT))
     assert (len(clip.packets.pts), clip.packets.hidden) == (1, 1)
-    assert not _may_become_plain(clip)
-    assert _may_become_plain(need_video(parsed(*PICTURES, line, FORMAT)))
+    assert not _may_become_copyable(clip)
+    assert _may_become_copyable(require_video(parse_lines(*PICTURES, line, FORMAT)))
 
 
 def test_the_last_frame_of_an_avi_file_is_held_by_the_empty_chunks_that_follow_it() -> None:
-    found = need_video(parsed(PICTURES[0], VIDEO + "|duration_ts=20480", FORMAT.replace("mov,mp4", "avi")))
-    assert found.length_us == found.microseconds(20480 - 50)
+    found = require_video(parse_lines(PICTURES[0], VIDEO + "|duration_ts=20480", FORMAT.replace("mov,mp4", "avi")))
+    assert found.length_us == found.ticks_to_us(20480 - 50)
 
 
 def test_an_mp4_file_may_promise_frames_that_its_edit_list_leaves_out() -> None:
-    assert len(need_video(parsed(PICTURES[0], VIDEO, FORMAT)).packets.pts) == 1
+    assert len(require_video(parse_lines(PICTURES[0], VIDEO, FORMAT)).packets.pts) == 1
 
 
 def test_a_file_with_several_sample_descriptions_is_not_copied() -> None:
     changed = PICTURES[1] + "|side_data|side_data_type=New Extradata"
-    assert not _may_become_plain(need_video(parsed(PICTURES[0], changed, VIDEO + "|pix_fmt=yuv420p", FORMAT)))
+    assert not _may_become_copyable(require_video(parse_lines(PICTURES[0], changed, VIDEO + "|pix_fmt=yuv420p", FORMAT)))
 
 
 @pytest.mark.parametrize(("ratio", "size"), [("4:3", (853, 480)), ("0:1", (640, 480)), ("1:4000", (640, 480))])
 def test_a_size_is_one_in_square_pixels(ratio: str, size: tuple[int, int]) -> None:
-    assert need_video(parsed(*PICTURES, f"{VIDEO}|sample_aspect_ratio={ratio}", FORMAT)).size == size
+    assert require_video(parse_lines(*PICTURES, f"{VIDEO}|sample_aspect_ratio={ratio}", FORMAT)).display_size == size
 
 
 @pytest.mark.parametrize(("start", "late"), [(-1.0, 1_050_000), (0.0, 0)])
 def test_pictures_are_late_when_their_sound_begins_clearly_before(start: float, late: int) -> None:
-    assert parsed(*PICTURES, *SOUNDS, VIDEO, AUDIO, FORMAT.replace("0.050000", str(start))).late_us == late
+    assert parse_lines(*PICTURES, *SOUNDS, VIDEO, AUDIO, FORMAT.replace("0.050000", str(start))).audio_only_us == late
 
 
 def test_a_cover_picture_is_no_video_stream() -> None:
-    found = parsed(*PICTURES, VIDEO + "|disposition:attached_pic=1", FORMAT)
+    found = parse_lines(*PICTURES, VIDEO + "|disposition:attached_pic=1", FORMAT)
     with pytest.raises(MediaError, match="no video"):
-        need_video(found)
+        require_video(found)
 
 
 def test_a_stream_without_packets_is_no_stream() -> None:
-    found = parsed(VIDEO.replace("nb_frames=2", "nb_frames=N/A"), AUDIO, FORMAT)
+    found = parse_lines(VIDEO.replace("nb_frames=2", "nb_frames=N/A"), AUDIO, FORMAT)
     with pytest.raises(MediaError, match="no video"):
-        need_video(found)
+        require_video(found)
     with pytest.raises(MediaError, match="no audio"):
-        need_audio(found)
+        require_audio(found)
 
 
 def test_sound_without_length_is_refused() -> None:
     with pytest.raises(MediaError, match="no length"):
-        need_audio(parsed("packet|stream_index=1|pts=0|dts=0|flags=K__", AUDIO, FORMAT))
+        require_audio(parse_lines("packet|stream_index=1|pts=0|dts=0|flags=K__", AUDIO, FORMAT))
 
 
 @pytest.mark.parametrize(
@@ -107,4 +107,4 @@ def test_sound_without_length_is_refused() -> None:
 )
 def test_a_frame_rate_beyond_reason_is_not_believed(rates: str, rate: int) -> None:
     line = VIDEO.replace("r_frame_rate=10/1", f"r_frame_rate={rates}")
-    assert need_video(parsed(*PICTURES, line, FORMAT)).rate == rate
+    assert require_video(parse_lines(*PICTURES, line, FORMAT)).frame_rate == rate

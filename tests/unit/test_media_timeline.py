@@ -10,21 +10,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from muxer.media.timeline import Clip, Overlap, Segment, Span, clamp_spans, overlaps, padding, plan
+from muxer.media.timeline import Clip, Overlap, Segment, Span, clamp_spans, find_overlaps, total_padding, plan_segments
 
 SECOND = 1_000_000
 FRAME = 100_000
 TOLERANCE = 2 * SECOND
 
 
-def clip(index: int, start: float, length: float, least: int = FRAME) -> Clip:
+def create_clip(index: int, start: float, length: float, least: int = FRAME) -> Clip:
     return Clip(index, round(start * SECOND), round(length * SECOND), least)
 
 
 Shown = tuple[float, float, int | None, float]
 
 
-def planned(
+def plan_shown(
     length: float,
     *clips: Clip,
     start: float = 0,
@@ -32,28 +32,28 @@ def planned(
     paused: Sequence[tuple[float, float]] = (),
 ) -> list[Shown]:
     spans = [(round(begin * SECOND), round(end * SECOND)) for begin, end in paused]
-    segments = plan(round(start * SECOND), round(length * SECOND), clips, round(tolerance * SECOND), spans)
+    segments = plan_segments(round(start * SECOND), round(length * SECOND), clips, round(tolerance * SECOND), spans)
     return [(one.begin / SECOND, one.end / SECOND, one.clip, one.offset / SECOND) for one in segments]
 
 
 def test_overlaps_are_told_as_they_are_resolved() -> None:
-    clips = [clip(2, 28, 30), clip(0, 0, 21), clip(1, 20, 10), clip(3, 25, 0.05)]
-    assert overlaps(60 * SECOND, clips, TOLERANCE) == (
+    clips = [create_clip(2, 28, 30), create_clip(0, 0, 21), create_clip(1, 20, 10), create_clip(3, 25, 0.05)]
+    assert find_overlaps(60 * SECOND, clips, TOLERANCE) == (
         Overlap(0, 1, SECOND, tolerated=True),
         Overlap(1, 2, 3 * SECOND, tolerated=False),
     )
 
 
 def test_a_screen_of_exactly_the_audio_s_time_is_shown_whole() -> None:
-    assert planned(60, clip(0, 0, 60)) == [(0, 60, 0, 0)]
+    assert plan_shown(60, create_clip(0, 0, 60)) == [(0, 60, 0, 0)]
 
 
 def test_screen_before_the_start_and_after_the_end_of_the_audio_is_cut_off() -> None:
-    assert planned(60, clip(0, 90, 100), start=100) == [(0, 60, 0, 10)]
+    assert plan_shown(60, create_clip(0, 90, 100), start=100) == [(0, 60, 0, 10)]
 
 
 def test_gaps_before_between_and_after_screens_are_padded() -> None:
-    assert planned(60, clip(0, 5, 10), clip(1, 20, 30)) == [
+    assert plan_shown(60, create_clip(0, 5, 10), create_clip(1, 20, 30)) == [
         (0, 5, None, 0),
         (5, 15, 0, 0),
         (15, 20, None, 0),
@@ -64,7 +64,7 @@ def test_gaps_before_between_and_after_screens_are_padded() -> None:
 
 @pytest.mark.parametrize("overlap", [0.5, 1, 2])
 def test_an_overlap_within_the_tolerance_moves_the_later_and_cuts_nothing(overlap: float) -> None:
-    assert planned(60, clip(0, 0, 20), clip(1, 20 - overlap, 10)) == [
+    assert plan_shown(60, create_clip(0, 0, 20), create_clip(1, 20 - overlap, 10)) == [
         (0, 20, 0, 0),
         (20, 30, 1, 0),
         (30, 60, None, 0),
@@ -74,7 +74,7 @@ def test_an_overlap_within_the_tolerance_moves_the_later_and_cuts_nothing(overla
 @pytest.mark.parametrize("overlap", [2.1, 5, 19])
 def test_an_overlap_beyond_the_tolerance_truncates_the_earlier(overlap: float) -> None:
     begin = 20 - overlap
-    assert planned(50, clip(0, 0, 20), clip(1, begin, 10 + overlap)) == [
+    assert plan_shown(50, create_clip(0, 0, 20), create_clip(1, begin, 10 + overlap)) == [
         (0, begin, 0, 0),
         (begin, 30, 1, 0),
         (30, 50, None, 0),
@@ -82,11 +82,11 @@ def test_an_overlap_beyond_the_tolerance_truncates_the_earlier(overlap: float) -
 
 
 def test_without_tolerance_any_overlap_truncates() -> None:
-    assert planned(20, clip(0, 0, 11), clip(1, 10, 10), tolerance=0) == [(0, 10, 0, 0), (10, 20, 1, 0)]
+    assert plan_shown(20, create_clip(0, 0, 11), create_clip(1, 10, 10), tolerance=0) == [(0, 10, 0, 0), (10, 20, 1, 0)]
 
 
 def test_the_next_gap_takes_up_the_shift() -> None:
-    assert planned(60, clip(0, 0, 21), clip(1, 20, 10), clip(2, 40, 20)) == [
+    assert plan_shown(60, create_clip(0, 0, 21), create_clip(1, 20, 10), create_clip(2, 40, 20)) == [
         (0, 21, 0, 0),
         (21, 31, 1, 0),
         (31, 40, None, 0),
@@ -95,43 +95,43 @@ def test_the_next_gap_takes_up_the_shift() -> None:
 
 
 def test_a_shift_across_the_end_of_the_audio_cuts_only_the_end() -> None:
-    assert planned(30, clip(0, 0, 21), clip(1, 20, 10)) == [(0, 21, 0, 0), (21, 30, 1, 0)]
+    assert plan_shown(30, create_clip(0, 0, 21), create_clip(1, 20, 10)) == [(0, 21, 0, 0), (21, 30, 1, 0)]
 
 
 def test_a_shift_before_the_start_of_the_audio_counts() -> None:
-    assert planned(10, clip(0, 90, 11), clip(1, 100, 9), start=100) == [(0, 1, 0, 10), (1, 10, 1, 0)]
+    assert plan_shown(10, create_clip(0, 90, 11), create_clip(1, 100, 9), start=100) == [(0, 1, 0, 10), (1, 10, 1, 0)]
 
 
 def test_shifts_of_a_chain_of_overlaps_do_not_add_up() -> None:
-    chain = [clip(number, number * 9, 10) for number in range(30)]
-    for begin, _, index, offset in planned(300, *chain):
+    chain = [create_clip(number, number * 9, 10) for number in range(30)]
+    for begin, _, index, offset in plan_shown(300, *chain):
         if index is not None:
             assert begin - offset - index * 9 <= 2
 
 
 def test_nothing_to_show_is_padding_alone() -> None:
-    assert planned(10, clip(0, 20, 5)) == [(0, 10, None, 0)]
-    assert planned(10, clip(0, -5, 5)) == [(0, 10, None, 0)]
-    assert planned(10) == [(0, 10, None, 0)]
+    assert plan_shown(10, create_clip(0, 20, 5)) == [(0, 10, None, 0)]
+    assert plan_shown(10, create_clip(0, -5, 5)) == [(0, 10, None, 0)]
+    assert plan_shown(10) == [(0, 10, None, 0)]
 
 
 def test_less_than_a_frame_of_a_clip_is_dropped() -> None:
-    assert planned(10, clip(0, 9.95, 5)) == [(0, 10, None, 0)]
-    assert planned(10, clip(0, -5, 5.05)) == [(0, 10, None, 0)]
-    assert planned(10, clip(0, 3, 0.05)) == [(0, 10, None, 0)]
+    assert plan_shown(10, create_clip(0, 9.95, 5)) == [(0, 10, None, 0)]
+    assert plan_shown(10, create_clip(0, -5, 5.05)) == [(0, 10, None, 0)]
+    assert plan_shown(10, create_clip(0, 3, 0.05)) == [(0, 10, None, 0)]
 
 
 def test_a_clip_shorter_than_a_frame_takes_nothing_from_others() -> None:
-    assert planned(20, clip(0, 0, 20), clip(1, 5, 0.05)) == [(0, 20, 0, 0)]
-    assert planned(20, clip(0, 0, 20), clip(1, 5, 0)) == [(0, 20, 0, 0)]
+    assert plan_shown(20, create_clip(0, 0, 20), create_clip(1, 5, 0.05)) == [(0, 20, 0, 0)]
+    assert plan_shown(20, create_clip(0, 0, 20), create_clip(1, 5, 0)) == [(0, 20, 0, 0)]
 
 
 def test_a_screen_is_shown_again_where_one_that_lies_inside_it_ends() -> None:
-    assert planned(20, clip(0, 0, 20), clip(1, 5, 3)) == [(0, 5, 0, 0), (5, 8, 1, 0), (8, 20, 0, 8)]
+    assert plan_shown(20, create_clip(0, 0, 20), create_clip(1, 5, 3)) == [(0, 5, 0, 0), (5, 8, 1, 0), (8, 20, 0, 8)]
 
 
 def test_of_nested_screens_the_one_that_began_last_and_still_lasts_is_shown() -> None:
-    assert planned(30, clip(0, 0, 25), clip(1, 3, 15), clip(2, 5, 4), clip(3, 12, 10)) == [
+    assert plan_shown(30, create_clip(0, 0, 25), create_clip(1, 3, 15), create_clip(2, 5, 4), create_clip(3, 12, 10)) == [
         (0, 3, 0, 0),
         (3, 5, 1, 0),
         (5, 9, 2, 0),
@@ -143,18 +143,18 @@ def test_of_nested_screens_the_one_that_began_last_and_still_lasts_is_shown() ->
 
 
 def test_a_screen_that_ended_beneath_another_is_not_shown_again() -> None:
-    assert planned(20, clip(0, 0, 10), clip(1, 4, 12)) == [(0, 4, 0, 0), (4, 16, 1, 0), (16, 20, None, 0)]
+    assert plan_shown(20, create_clip(0, 0, 10), create_clip(1, 4, 12)) == [(0, 4, 0, 0), (4, 16, 1, 0), (16, 20, None, 0)]
 
 
 def test_the_tolerance_holds_for_the_screen_that_is_shown_again() -> None:
-    assert planned(30, clip(0, 0, 20), clip(1, 5, 3), clip(2, 19, 5)) == [
+    assert plan_shown(30, create_clip(0, 0, 20), create_clip(1, 5, 3), create_clip(2, 19, 5)) == [
         (0, 5, 0, 0),
         (5, 8, 1, 0),
         (8, 20, 0, 8),
         (20, 25, 2, 0),
         (25, 30, None, 0),
     ]
-    assert planned(30, clip(0, 0, 20), clip(1, 5, 3), clip(2, 7, 3)) == [
+    assert plan_shown(30, create_clip(0, 0, 20), create_clip(1, 5, 3), create_clip(2, 7, 3)) == [
         (0, 5, 0, 0),
         (5, 8, 1, 0),
         (8, 11, 2, 0),
@@ -164,7 +164,7 @@ def test_the_tolerance_holds_for_the_screen_that_is_shown_again() -> None:
 
 
 def test_a_hidden_screen_shifts_none() -> None:
-    assert planned(30, clip(0, 0, 10), clip(1, 3, 27), clip(2, 9, 3)) == [
+    assert plan_shown(30, create_clip(0, 0, 10), create_clip(1, 3, 27), create_clip(2, 9, 3)) == [
         (0, 3, 0, 0),
         (3, 9, 1, 0),
         (9, 12, 2, 0),
@@ -173,17 +173,17 @@ def test_a_hidden_screen_shifts_none() -> None:
 
 
 def test_less_than_a_frame_between_two_screens_holds_the_picture() -> None:
-    slow = clip(0, 0, 20, least=SECOND)
-    assert planned(20, slow, clip(1, 5, 3), clip(2, 8.5, 11.5)) == [(0, 5, 0, 0), (5, 8.5, 1, 0), (8.5, 20, 2, 0)]
+    slow = create_clip(0, 0, 20, least=SECOND)
+    assert plan_shown(20, slow, create_clip(1, 5, 3), create_clip(2, 8.5, 11.5)) == [(0, 5, 0, 0), (5, 8.5, 1, 0), (8.5, 20, 2, 0)]
 
 
 def test_a_paused_span_is_padding_whatever_the_screens_show() -> None:
-    assert planned(20, clip(0, 0, 20), paused=[(5, 8.000001)]) == [
+    assert plan_shown(20, create_clip(0, 0, 20), paused=[(5, 8.000001)]) == [
         (0, 5, 0, 0),
         (5, 8.000001, None, 0),
         (8.000001, 20, 0, 8.000001),
     ]
-    assert planned(20, clip(0, 0, 20), clip(1, 6, 3), paused=[(5, 7), (8, 11)]) == [
+    assert plan_shown(20, create_clip(0, 0, 20), create_clip(1, 6, 3), paused=[(5, 7), (8, 11)]) == [
         (0, 5, 0, 0),
         (5, 7, None, 0),
         (7, 8, 1, 1),
@@ -193,11 +193,11 @@ def test_a_paused_span_is_padding_whatever_the_screens_show() -> None:
 
 
 def test_a_paused_span_shorter_than_a_frame_is_padding() -> None:
-    assert planned(20, clip(0, 0, 20), paused=[(5, 5.001)]) == [(0, 5, 0, 0), (5, 5.001, None, 0), (5.001, 20, 0, 5.001)]
+    assert plan_shown(20, create_clip(0, 0, 20), paused=[(5, 5.001)]) == [(0, 5, 0, 0), (5, 5.001, None, 0), (5.001, 20, 0, 5.001)]
 
 
 def test_a_gap_beside_a_paused_span_does_not_hold_a_picture_into_it() -> None:
-    assert planned(20, clip(0, 0, 9.95), clip(1, 11.05, 8.95), paused=[(10, 11)]) == [
+    assert plan_shown(20, create_clip(0, 0, 9.95), create_clip(1, 11.05, 8.95), paused=[(10, 11)]) == [
         (0, 10, 0, 0),
         (10, 11.05, None, 0),
         (11.05, 20, 1, 0),
@@ -205,11 +205,11 @@ def test_a_gap_beside_a_paused_span_does_not_hold_a_picture_into_it() -> None:
 
 
 def test_less_than_a_frame_between_paused_spans_is_padding() -> None:
-    assert planned(20, clip(0, 0, 20), paused=[(5, 6), (6.05, 7)]) == [(0, 5, 0, 0), (5, 7, None, 0), (7, 20, 0, 7)]
+    assert plan_shown(20, create_clip(0, 0, 20), paused=[(5, 6), (6.05, 7)]) == [(0, 5, 0, 0), (5, 7, None, 0), (7, 20, 0, 7)]
 
 
 def test_all_is_padding_when_all_is_paused() -> None:
-    assert planned(20, clip(0, 0, 20), paused=[(0, 20)]) == [(0, 20, None, 0)]
+    assert plan_shown(20, create_clip(0, 0, 20), paused=[(0, 20)]) == [(0, 20, None, 0)]
 
 
 def test_spans_are_cut_to_the_audio_and_joined() -> None:
@@ -227,37 +227,37 @@ def test_a_paused_span_is_as_long_as_a_frame_can_be(span: tuple[int, int | None]
 
 
 def test_of_screens_that_begin_together_the_longer_is_shown() -> None:
-    assert planned(20, clip(0, 0, 20), clip(1, 0, 12)) == [(0, 20, 0, 0)]
-    assert planned(20, clip(0, 0, 12), clip(1, 0, 20)) == [(0, 20, 1, 0)]
+    assert plan_shown(20, create_clip(0, 0, 20), create_clip(1, 0, 12)) == [(0, 20, 0, 0)]
+    assert plan_shown(20, create_clip(0, 0, 12), create_clip(1, 0, 20)) == [(0, 20, 1, 0)]
 
 
 def test_of_equal_screens_one_is_shown() -> None:
-    assert planned(20, clip(0, 0, 20), clip(1, 0, 20)) == [(0, 20, 1, 0)]
+    assert plan_shown(20, create_clip(0, 0, 20), create_clip(1, 0, 20)) == [(0, 20, 1, 0)]
 
 
 def test_a_screen_that_begins_hours_before_the_audio_is_shown_from_where_the_audio_begins() -> None:
-    assert planned(60, clip(0, -8 * 3600, 9 * 3600)) == [(0, 60, 0, 8 * 3600)]
+    assert plan_shown(60, create_clip(0, -8 * 3600, 9 * 3600)) == [(0, 60, 0, 8 * 3600)]
 
 
 def test_screens_of_other_days_change_nothing() -> None:
-    others = [clip(number, day * 86_400, 3600) for number, day in enumerate((-400, -1, 1, 400), start=1)]
-    assert planned(60, clip(0, 5, 10), *others) == planned(60, clip(0, 5, 10))
+    others = [create_clip(number, day * 86_400, 3600) for number, day in enumerate((-400, -1, 1, 400), start=1)]
+    assert plan_shown(60, create_clip(0, 5, 10), *others) == plan_shown(60, create_clip(0, 5, 10))
 
 
 def test_a_gap_shorter_than_a_frame_holds_the_picture() -> None:
-    assert planned(20, clip(0, 0, 9.95), clip(1, 10, 9.96)) == [(0, 10, 0, 0), (10, 20, 1, 0)]
+    assert plan_shown(20, create_clip(0, 0, 9.95), create_clip(1, 10, 9.96)) == [(0, 10, 0, 0), (10, 20, 1, 0)]
 
 
 def test_the_first_picture_is_shown_from_the_start_when_it_comes_less_than_a_frame_late() -> None:
-    assert planned(10, clip(0, 0.05, 10)) == [(0, 10, 0, 0)]
+    assert plan_shown(10, create_clip(0, 0.05, 10)) == [(0, 10, 0, 0)]
 
 
 def test_the_amount_of_padding_is_told() -> None:
-    assert padding([Segment(0, 5, None), Segment(5, 7, 0), Segment(7, 10, None)]) == 8
+    assert total_padding([Segment(0, 5, None), Segment(5, 7, 0), Segment(7, 10, None)]) == 8
 
 
 def covers_the_audio(start: int, length: int, clips: list[Clip], tolerance: int) -> None:
-    segments = plan(start, length, clips, tolerance)
+    segments = plan_segments(start, length, clips, tolerance)
     assert segments[0].begin == 0
     assert segments[-1].end == length
     assert all(one.end == other.begin for one, other in pairwise(segments))
@@ -265,60 +265,60 @@ def covers_the_audio(start: int, length: int, clips: list[Clip], tolerance: int)
 
 
 def stays_within_the_clips(start: int, length: int, clips: list[Clip], tolerance: int) -> None:
-    for segment in plan(start, length, clips, tolerance):
+    for segment in plan_segments(start, length, clips, tolerance):
         if segment.clip is not None:
             one = clips[segment.clip]
             # What others show for less than a frame is left to the picture before.
-            held = sum(other.least for other in clips if other.index != one.index)
+            held = sum(other.min_length for other in clips if other.index != one.index)
             assert segment.offset >= 0
-            assert segment.offset + segment.length <= one.length + one.least + held
+            assert segment.offset + segment.length <= one.length + one.min_length + held
 
 
 def shows_each_instant_once(start: int, length: int, clips: list[Clip], tolerance: int) -> None:
     reached = {one.index: 0 for one in clips}
-    for segment in plan(start, length, clips, tolerance):
+    for segment in plan_segments(start, length, clips, tolerance):
         if segment.clip is not None:
             assert segment.offset >= reached[segment.clip]
             reached[segment.clip] = segment.offset + segment.length
 
 
 def shifts_by_no_more_than_the_tolerance(start: int, length: int, clips: list[Clip], tolerance: int) -> None:
-    for segment in plan(start, length, clips, tolerance):
+    for segment in plan_segments(start, length, clips, tolerance):
         if segment.clip is not None:
             one = clips[segment.clip]
             shift = start + segment.begin - segment.offset - one.start
-            assert -max(other.least for other in clips) < shift <= tolerance
+            assert -max(other.min_length for other in clips) < shift <= tolerance
 
 
 def shows_no_less_than_a_frame(start: int, length: int, clips: list[Clip], tolerance: int) -> None:
-    for segment in plan(start, length, clips, tolerance):
+    for segment in plan_segments(start, length, clips, tolerance):
         if segment.clip is not None:
-            assert segment.length >= min(clips[segment.clip].least, length)
+            assert segment.length >= min(clips[segment.clip].min_length, length)
 
 
 def ignores_the_order_of_the_input(start: int, length: int, clips: list[Clip], tolerance: int) -> None:
     mixed = random.Random(length).sample(clips, len(clips))
-    assert plan(start, length, mixed, tolerance) == plan(start, length, clips, tolerance)
+    assert plan_segments(start, length, mixed, tolerance) == plan_segments(start, length, clips, tolerance)
 
 
 def is_idempotent(start: int, length: int, clips: list[Clip], tolerance: int) -> None:
-    first = plan(start, length, clips, tolerance)
+    first = plan_segments(start, length, clips, tolerance)
     again = [
-        Clip(segment.clip, segment.begin, segment.length, clips[segment.clip].least)
+        Clip(segment.clip, segment.begin, segment.length, clips[segment.clip].min_length)
         for segment in first
         if segment.clip is not None
     ]
-    second = plan(0, length, again, tolerance)
+    second = plan_segments(0, length, again, tolerance)
     assert [(one.begin, one.end, one.clip) for one in second] == [(one.begin, one.end, one.clip) for one in first]
 
 
 def shows_clips_that_do_not_meet_in_full(start: int, length: int, clips: list[Clip], tolerance: int) -> None:
     position, apart = start, []
     for number, one in enumerate(clips):
-        apart.append(Clip(number, position, one.length + one.least, one.least))
+        apart.append(Clip(number, position, one.length + one.min_length, one.min_length))
         position = apart[-1].end + abs(one.start) % SECOND
     audio = position - start + length
-    shown = {one.clip: (one.begin, one.offset) for one in plan(start, audio, apart, tolerance) if one.clip is not None}
+    shown = {one.clip: (one.begin, one.offset) for one in plan_segments(start, audio, apart, tolerance) if one.clip is not None}
     assert set(shown) == {one.index for one in apart}
     for number, (begin, offset) in shown.items():
         assert (begin, offset) == (apart[number].start - start, 0)
@@ -374,14 +374,14 @@ def test_the_plan_of_each_of_thousands_of_layouts(holds: Property) -> None:
 Moment = tuple[int, int]
 
 
-def painted(
+def paint_segments(
     start: int, length: int, clips: list[Clip], tolerance: int, paused: Sequence[Span] = ()
 ) -> list[Segment]:
     """What ``plan`` returns, found moment by moment: which clip is painted there, and with which moment of its own."""
     line: dict[int, Moment] = {}
     ends: dict[int, int] = {}
     for one in sorted(clips, key=lambda one: (one.start, one.length, one.index)):
-        if one.length < min(one.least, length):
+        if one.length < min(one.min_length, length):
             continue
         begin = one.start
         while begin in line and ends[line[begin][0]] - one.start <= tolerance:
@@ -390,33 +390,33 @@ def painted(
         line |= {begin + own: (one.index, own) for own in range(one.length)}
     blank = {at for begin, end in paused for at in range(begin, end)}
     moments = [None if at in blank else line.get(start + at) for at in range(length)]
-    return runs(held(moments, blank, {one.index: one.least for one in clips}))
+    return find_runs(hold_short_gaps(moments, blank, {one.index: one.min_length for one in clips}))
 
 
-def held(moments: list[Moment | None], blank: set[int], least: dict[int, int]) -> list[Moment | None]:
+def hold_short_gaps(moments: list[Moment | None], blank: set[int], least: dict[int, int]) -> list[Moment | None]:
     """Hold the picture before over what is too short to be seen, and over gaps that are too short. A gap at the beginning is
     filled by what follows. Nothing is held into a paused span, or out of one."""
-    for begin, end in stretches(moments, blank):
+    for begin, end in find_stretches(moments, blank):
         paint = moments[begin]
         if paint is not None and end - begin < min(least[paint[0]], len(moments)):
-            moments[begin:end] = onward(moments[begin - 1] if begin else None, end - begin)
-    for begin, end in stretches(moments, blank):
+            moments[begin:end] = following_moments(moments[begin - 1] if begin else None, end - begin)
+    for begin, end in find_stretches(moments, blank):
         if moments[begin] is not None or begin in blank:
             continue
         if begin and (before := moments[begin - 1]) and end - begin < least[before[0]]:
-            moments[begin:end] = onward(before, end - begin)
+            moments[begin:end] = following_moments(before, end - begin)
         elif not begin and end < len(moments) and (after := moments[end]) and end < least[after[0]]:
-            until = next(to for at, to in stretches(moments, blank) if at == end)
-            moments[:until] = onward((after[0], after[1] - 1), until)
+            until = next(to for at, to in find_stretches(moments, blank) if at == end)
+            moments[:until] = following_moments((after[0], after[1] - 1), until)
     return moments
 
 
-def onward(paint: Moment | None, count: int) -> list[Moment | None]:
+def following_moments(paint: Moment | None, count: int) -> list[Moment | None]:
     """The moments of a clip that follow one of its moments; nothing follows nothing."""
     return [None if paint is None else (paint[0], paint[1] + 1 + more) for more in range(count)]
 
 
-def stretches(moments: list[Moment | None], blank: set[int]) -> list[tuple[int, int]]:
+def find_stretches(moments: list[Moment | None], blank: set[int]) -> list[tuple[int, int]]:
     """From where to where one clip goes on, or none is painted, or all is blank."""
 
     def goes_on(at: int) -> bool:
@@ -429,9 +429,9 @@ def stretches(moments: list[Moment | None], blank: set[int]) -> list[tuple[int, 
     return list(pairwise(bounds))
 
 
-def runs(moments: list[Moment | None]) -> list[Segment]:
+def find_runs(moments: list[Moment | None]) -> list[Segment]:
     made = []
-    for begin, end in stretches(moments, set()):
+    for begin, end in find_stretches(moments, set()):
         paint = moments[begin]
         made.append(Segment(begin, end, None) if paint is None else Segment(begin, end, *paint))
     return made
@@ -457,6 +457,6 @@ def test_a_plan_is_what_is_painted_moment_by_moment(
     paused = [(begin // UNIT, end // UNIT) for begin, end in clamp_spans(wide, length * UNIT)]
     blank = {at for at in range(length) if any(begin <= at < (length if end is None else end) for begin, end in spans)}
     assert {at for begin, end in paused for at in range(begin, end)} == blank
-    made = list(plan(start, length, clips, tolerance, paused))
-    assert made == painted(start, length, clips, tolerance, paused)
+    made = list(plan_segments(start, length, clips, tolerance, paused))
+    assert made == paint_segments(start, length, clips, tolerance, paused)
     assert all(one.clip is None for one in made for at in blank if one.begin <= at < one.end)

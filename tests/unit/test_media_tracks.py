@@ -11,17 +11,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support import mp4
-from tests.support.kinds import ffmpeg
+from tests.support.kinds import run_ffmpeg
 from tests.support.mp4 import Packet
 
 from muxer.errors import MediaError
 from muxer.media import boxes
 from muxer.media.boxes import BoxError
-from muxer.media.plain import read_screen, read_sound
+from muxer.media.plain import read_copyable_screen, read_copyable_audio
 from muxer.media.tracks import Track, read_tracks
 
 COPY = ("-c", "copy")
-WAYS: dict[str, tuple[str, ...]] = {
+ENCODINGS: dict[str, tuple[str, ...]] = {
     "as encoded": COPY,
     "index in front": (*COPY, "-movflags", "+faststart"),
     "no edit list": (*COPY, "-use_editlist", "0"),
@@ -29,8 +29,8 @@ WAYS: dict[str, tuple[str, ...]] = {
     "of a tick that does not divide the frame": (*COPY, "-video_track_timescale", "90001"),
     "creation time": (*COPY, "-metadata", "creation_time=2024-01-02T03:04:05Z"),
 }
-MOST_BYTES = 30_000_000
-MANY = 9_000_000
+MAX_BYTES = 30_000_000
+MANY_SAMPLES = 9_000_000
 
 
 @pytest.fixture(scope="module")
@@ -40,19 +40,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def reordered(folder: Path) -> Path:
-    return mp4.picture(folder / "reordered.mp4", *mp4.B_FRAMES)
+    return mp4.create_video(folder / "reordered.mp4", *mp4.B_FRAMES)
 
 
 @pytest.fixture(scope="module")
 def in_order(folder: Path) -> Path:
-    return mp4.picture(folder / "in-order.mp4", *mp4.X264, "-bf", "0", "-g", "7")
+    return mp4.create_video(folder / "in-order.mp4", *mp4.X264, "-bf", "0", "-g", "7")
 
 
-def read(track: Track) -> list[Packet]:
+def read_packets(track: Track) -> list[Packet]:
     """The packets of a track as ffprobe says them."""
     shifts = track.shifts or [0] * len(track.sizes)
     sync = set(range(len(track.sizes)) if track.sync is None else track.sync)
-    rows = zip(track.decoded, shifts, track.durations, track.sizes, track.offsets, strict=True)
+    rows = zip(track.decode_times, shifts, track.durations, track.sizes, track.offsets, strict=True)
     origin = track.skipped - track.delay
     return [
         Packet(at - origin + shift, at - origin, duration, size, offset, "K_" if number in sync else "__")
@@ -60,95 +60,95 @@ def read(track: Track) -> list[Packet]:
     ]
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ENCODINGS)
 @pytest.mark.parametrize("name", ["reordered", "in_order"])
 def test_every_packet_is_where_and_when_ffprobe_says(
     folder: Path, request: pytest.FixtureRequest, name: str, way: str
 ) -> None:
     path = folder / "made.mp4"
-    ffmpeg("-i", request.getfixturevalue(name), *WAYS[way], path)
+    run_ffmpeg("-i", request.getfixturevalue(name), *ENCODINGS[way], path)
     [track] = read_tracks(path)
-    there = mp4.packets(path)
+    there = mp4.read_packets(path)
     if "does not divide" in way:  # ffprobe then rounds durations, not times
-        there = [one._replace(duration=mine.duration) for one, mine in zip(there, read(track), strict=True)]
-    assert read(track) == there
+        there = [one._replace(duration=mine.duration) for one, mine in zip(there, read_packets(track), strict=True)]
+    assert read_packets(track) == there
     assert len(track.sizes) == 20
     assert (track.shifts is None) == (name == "in_order")
 
 
 def test_an_empty_edit_delays_the_track(folder: Path, reordered: Path) -> None:
     path = folder / "late.mp4"
-    ffmpeg("-itsoffset", "1.5", "-i", reordered, *COPY, path)
+    run_ffmpeg("-itsoffset", "1.5", "-i", reordered, *COPY, path)
     [track] = read_tracks(path)
     assert track.delay == 1.5 * track.timescale
-    assert read(track) == mp4.packets(path)
+    assert read_packets(track) == mp4.read_packets(path)
 
 
 def test_an_edit_list_that_hides_frames_skips_them(folder: Path, reordered: Path) -> None:
     path = folder / "hiding.mp4"
-    ffmpeg("-ss", "0.5", "-i", reordered, *COPY, "-avoid_negative_ts", "disabled", path)
+    run_ffmpeg("-ss", "0.5", "-i", reordered, *COPY, "-avoid_negative_ts", "disabled", path)
     [track] = read_tracks(path)
-    assert [(one.pts, one.size, one.pos) for one in read(track)] == [
-        (one.pts, one.size, one.pos) for one in mp4.packets(path)
+    assert [(one.pts, one.size, one.pos) for one in read_packets(track)] == [
+        (one.pts, one.size, one.pos) for one in mp4.read_packets(path)
     ]
-    assert min(one.pts for one in read(track)) < 0
-    assert read_screen(path) is None
+    assert min(one.pts for one in read_packets(track)) < 0
+    assert read_copyable_screen(path) is None
 
 
 def test_shifts_may_be_negative(folder: Path, reordered: Path) -> None:
     path = folder / "negative.mp4"
-    ffmpeg("-i", reordered, *COPY, "-movflags", "+negative_cts_offsets", path)
+    run_ffmpeg("-i", reordered, *COPY, "-movflags", "+negative_cts_offsets", path)
     [track] = read_tracks(path)
     assert track.shifts is not None
     assert min(track.shifts) < 0
-    assert [one.pts for one in read(track)] == [one.pts for one in mp4.packets(path)]
+    assert [one.pts for one in read_packets(track)] == [one.pts for one in mp4.read_packets(path)]
 
 
 @pytest.mark.parametrize("codec", [("-c:a", "aac"), ("-c:a", "libmp3lame"), ("-c:a", "libopus", "-ar", "48000")])
 def test_packets_of_sound_are_where_and_when_ffprobe_says(folder: Path, codec: tuple[str, ...]) -> None:
-    path = mp4.sound(folder / "sound.mp4", *codec, rate=48000)
+    path = mp4.create_audio(folder / "sound.mp4", *codec, rate=48000)
     [track] = read_tracks(path)
-    there = mp4.packets(path, "a:0")
-    assert [(one.pts, one.size, one.pos) for one in read(track)] == [(one.pts, one.size, one.pos) for one in there]
+    there = mp4.read_packets(path, "a:0")
+    assert [(one.pts, one.size, one.pos) for one in read_packets(track)] == [(one.pts, one.size, one.pos) for one in there]
     assert track.handler == b"soun"
 
 
 def test_pictures_and_sound_are_two_tracks(folder: Path, in_order: Path) -> None:
     path = folder / "both.mp4"
-    ffmpeg("-i", in_order, "-f", "lavfi", "-i", "sine", "-shortest", "-c:v", "copy", path)
+    run_ffmpeg("-i", in_order, "-f", "lavfi", "-i", "sine", "-shortest", "-c:v", "copy", path)
     picture, sound = read_tracks(path)
     assert (picture.handler, sound.handler) == (b"vide", b"soun")
-    assert read(picture) == mp4.packets(path)
-    assert [one.pos for one in read(sound)] == [one.pos for one in mp4.packets(path, "a:0")]
+    assert read_packets(picture) == mp4.read_packets(path)
+    assert [one.pos for one in read_packets(sound)] == [one.pos for one in mp4.read_packets(path, "a:0")]
 
 
 def test_a_fragmented_file_is_not_plain(folder: Path, in_order: Path) -> None:
     path = folder / "fragmented.mp4"
-    ffmpeg("-i", in_order, *COPY, "-movflags", "frag_keyframe+empty_moov", path)
+    run_ffmpeg("-i", in_order, *COPY, "-movflags", "frag_keyframe+empty_moov", path)
     with pytest.raises(BoxError, match="fragmented"):
         read_tracks(path)
-    assert read_screen(path) is None
+    assert read_copyable_screen(path) is None
 
 
 @pytest.mark.parametrize("ending", ["mkv", "avi", "ts", "h264"])
 def test_another_container_is_not_plain(folder: Path, in_order: Path, ending: str) -> None:
     path = folder / f"other.{ending}"
-    ffmpeg("-i", in_order, *COPY, path)
+    run_ffmpeg("-i", in_order, *COPY, path)
     with pytest.raises(BoxError):
         read_tracks(path)
 
 
-def tried(path: Path) -> None:
+def read_all_ways(path: Path) -> None:
     """Read a broken file in all ways; only the errors that say so may come out, and little memory may be taken."""
     tracemalloc.start()
     try:
-        for reader in (read_tracks, read_screen, read_sound):
+        for reader in (read_tracks, read_copyable_screen, read_copyable_audio):
             expected = (BoxError, MediaError) if reader is read_tracks else MediaError
             try:
                 reader(path)
             except expected:
                 continue
-        assert tracemalloc.get_traced_memory()[1] < MOST_BYTES
+        assert tracemalloc.get_traced_memory()[1] < MAX_BYTES
     finally:
         tracemalloc.stop()
 
@@ -156,7 +156,7 @@ def tried(path: Path) -> None:
 @pytest.mark.parametrize("way", ["as encoded", "index in front"])
 def test_a_file_that_is_truncated_anywhere_is_never_read_as_a_whole_one(folder: Path, in_order: Path, way: str) -> None:
     whole, path = folder / "whole.mp4", folder / "truncated.mp4"
-    ffmpeg("-i", in_order, *WAYS[way], whole)
+    run_ffmpeg("-i", in_order, *ENCODINGS[way], whole)
     content = whole.read_bytes()
     lengths = range(0, len(content), 97)
     for length in lengths:
@@ -168,16 +168,16 @@ def test_a_file_that_is_truncated_anywhere_is_never_read_as_a_whole_one(folder: 
 
 def test_the_number_of_frames_that_are_there_is_told(folder: Path, in_order: Path) -> None:
     whole, path = folder / "front.mp4", folder / "part.mp4"
-    ffmpeg("-i", in_order, *WAYS["index in front"], whole)
+    run_ffmpeg("-i", in_order, *ENCODINGS["index in front"], whole)
     path.write_bytes(whole.read_bytes()[:-1])
     with pytest.raises(MediaError, match="19 of 20 frames"):
-        read_screen(path)
+        read_copyable_screen(path)
 
 
-PLACES = st.integers(0, 100_000)
+OFFSETS = st.integers(0, 100_000)
 NUMBERS = st.sampled_from([0, 1, 2**16, 2**31 - 1, 2**31, 2**32 - 1]).map(struct.Struct(">I").pack)
 BYTES = st.integers(0, 255).map(lambda one: bytes([one]))
-CHANGES = st.lists(st.tuples(PLACES, BYTES | NUMBERS), min_size=1, max_size=3)
+CHANGES = st.lists(st.tuples(OFFSETS, BYTES | NUMBERS), min_size=1, max_size=3)
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +185,7 @@ def small(folder: Path, in_order: Path) -> Path:
     """The content of a file of picture and sound, its index in front."""
     made = folder / "small.mp4"
     source = ("-i", in_order, "-f", "lavfi", "-i", "sine", "-t", "0.5", "-c:v", "copy", "-movflags", "+faststart")
-    ffmpeg(*source, made)
+    run_ffmpeg(*source, made)
     return made
 
 
@@ -201,10 +201,10 @@ def test_a_file_with_changed_bytes_in_its_index_is_read_or_refused(
         content[begin : begin + len(value)] = value
     path = folder / "changed.mp4"
     path.write_bytes(content)
-    tried(path)
+    read_all_ways(path)
 
 
-def fields(content: bytes, kind: bytes, offset: int) -> Iterator[int]:
+def field_offsets(content: bytes, kind: bytes, offset: int) -> Iterator[int]:
     """Where a field of the boxes of a kind stands."""
     place = content.find(kind)
     while place >= 0:
@@ -212,7 +212,7 @@ def fields(content: bytes, kind: bytes, offset: int) -> Iterator[int]:
         place = content.find(kind, place + 1)
 
 
-@pytest.mark.parametrize("count", [2**32 - 1, 2**31, MANY, 1_000_000, 0])
+@pytest.mark.parametrize("count", [2**32 - 1, 2**31, MANY_SAMPLES, 1_000_000, 0])
 @pytest.mark.parametrize(
     ("kind", "offset"),
     [(b"stts", 4), (b"stsz", 4), (b"stsz", 8), (b"stsc", 4), (b"stco", 4), (b"stss", 4), (b"stts", 8), (b"stsc", 8),
@@ -222,23 +222,23 @@ def test_a_table_that_claims_too_much_is_refused_without_taking_memory(
     folder: Path, small: Path, kind: bytes, offset: int, count: int
 ) -> None:
     content = bytearray(small.read_bytes())
-    places = list(fields(bytes(content), kind, offset))
+    places = list(field_offsets(bytes(content), kind, offset))
     assert places
     for place in places:
         content[place : place + 4] = struct.pack(">I", count)
     path = folder / "claims.mp4"
     path.write_bytes(content)
-    tried(path)
+    read_all_ways(path)
 
 
 def test_samples_of_one_size_that_the_file_cannot_hold_are_refused_without_taking_memory(folder: Path, small: Path) -> None:
     content = bytearray(small.read_bytes())
-    for kind, offset, value in ((b"stsz", 4, 1), (b"stsz", 8, MANY), (b"stts", 8, MANY), (b"stsc", 12, MANY)):
-        for place in fields(bytes(content), kind, offset):
+    for kind, offset, value in ((b"stsz", 4, 1), (b"stsz", 8, MANY_SAMPLES), (b"stts", 8, MANY_SAMPLES), (b"stsc", 12, MANY_SAMPLES)):
+        for place in field_offsets(bytes(content), kind, offset):
             content[place : place + 4] = struct.pack(">I", value)
     path = folder / "claims.mp4"
     path.write_bytes(content)
-    tried(path)
+    read_all_ways(path)
     with pytest.raises(BoxError):
         read_tracks(path)
 
@@ -248,16 +248,16 @@ def test_samples_of_one_size_that_the_file_cannot_hold_are_refused_without_takin
 )
 def test_an_empty_box_is_refused(folder: Path, small: Path, kind: bytes) -> None:
     path = folder / "empty.mp4"
-    path.write_bytes(emptied(small.read_bytes(), kind))
-    tried(path)
+    path.write_bytes(empty_boxes(small.read_bytes(), kind))
+    read_all_ways(path)
 
 
-def emptied(content: bytes, kind: bytes) -> bytes:
+def empty_boxes(content: bytes, kind: bytes) -> bytes:
     """Turn each box of a kind into an empty one, with a free box behind it in its place."""
     made = bytearray(content)
-    for place in fields(content, kind, 0):
+    for place in field_offsets(content, kind, 0):
         size = int.from_bytes(content[place - 8 : place - 4], "big")
-        made[place - 8 : place] = boxes.box(kind)
+        made[place - 8 : place] = boxes.build_box(kind)
         if size >= 16:
             made[place : place + 8] = struct.pack(">I4s", size - 8, b"free")
     return bytes(made)
@@ -275,4 +275,4 @@ def test_an_offset_beyond_all_numbers_is_refused(folder: Path, in_order: Path) -
     wide[place + 12 : place + 20] = b"\xff" * 8
     path = folder / "wide.mp4"
     path.write_bytes(wide)
-    tried(path)
+    read_all_ways(path)

@@ -13,14 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.support import mp4
-from tests.support.kinds import run
+from tests.support.kinds import run_program
 
 from muxer.errors import LocalResourceError, MediaError
 from muxer.media import write
-from muxer.media.avc import Avc
-from muxer.media.compose import TIMESCALE, Row, Run, arrange, decoding_times, ticks
-from muxer.media.plain import Sound, read_screen, read_sound
-from muxer.media.probe import Probed, need_video
+from muxer.media.avc import AvcConfig
+from muxer.media.compose import TIMESCALE, SampleTable, SampleSpan, build_sample_table, decoding_times, to_ticks
+from muxer.media.plain import CopyableAudio, read_copyable_screen, read_copyable_audio
+from muxer.media.probe import MediaInfo, require_video
 from muxer.media.tracks import Track, read_tracks
 from muxer.media.write import write_movie
 
@@ -34,37 +34,37 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def screens(folder: Path) -> dict[str, Probed]:
+def screens(folder: Path) -> dict[str, MediaInfo]:
     options = {
         "in order": (*mp4.X264, "-bf", "0", "-g", "10"),
         "reordered": mp4.B_FRAMES,
         "other sets": (*mp4.X264, "-bf", "0", "-g", "10", "-x264-params", "cqm=jvt:ref=3"),
     }
-    found = {name: read_screen(mp4.picture(folder / f"{name}.mp4", *one)) for name, one in options.items()}
+    found = {name: read_copyable_screen(mp4.create_video(folder / f"{name}.mp4", *one)) for name, one in options.items()}
     assert all(found.values())
     return {name: one for name, one in found.items() if one is not None}
 
 
 @pytest.fixture(scope="module")
-def heard(folder: Path) -> Sound:
-    found = read_sound(mp4.sound(folder / "sound.m4a", "-c:a", "aac", seconds=5))
+def heard(folder: Path) -> CopyableAudio:
+    found = read_copyable_audio(mp4.create_audio(folder / "sound.m4a", "-c:a", "aac", seconds=5))
     assert found is not None
     return found
 
 
-def whole(source: Probed, begin: int) -> Run:
-    return Run(source, 0, len(need_video(source).packets.pts), begin, begin)
+def whole_segment(source: MediaInfo, begin: int) -> SampleSpan:
+    return SampleSpan(source, 0, len(require_video(source).packets.pts), begin, begin)
 
 
-def coded(source: Probed) -> Avc:
-    avc = need_video(source).avc
+def avc_of(source: MediaInfo) -> AvcConfig:
+    avc = require_video(source).avc
     assert avc is not None
     return avc
 
 
-def written(path: Path, runs: Sequence[Run], sound: Sound | None, length: int = 7 * SECOND) -> Row:
-    row = arrange(runs, length)
-    write_movie(path, row, coded(runs[0].source), sound, START)
+def write_file(path: Path, runs: Sequence[SampleSpan], sound: CopyableAudio | None, length: int = 7 * SECOND) -> SampleTable:
+    row = build_sample_table(runs, length)
+    write_movie(path, row, avc_of(runs[0].source), sound, START)
     return row
 
 
@@ -73,10 +73,10 @@ def own_bytes(path: Path, track: Track) -> list[bytes]:
     return [content[offset : offset + size] for offset, size in zip(track.offsets, track.sizes, strict=True)]
 
 
-def expected_bytes(row: Row) -> list[bytes]:
+def expected_bytes(row: SampleTable) -> list[bytes]:
     files = [path.read_bytes() for path in row.files]
     made = []
-    for file, offset, size, before in zip(row.file, row.offsets, row.sizes, row.before, strict=True):
+    for file, offset, size, before in zip(row.file, row.offsets, row.sizes, row.prefix, strict=True):
         prefix = row.prefixes[before]
         made.append(prefix + files[file][offset : offset + size - len(prefix)])
     return made
@@ -93,46 +93,46 @@ LAYOUTS = {
 @pytest.mark.parametrize("wide", [False, True], ids=["offsets of 32 bits", "offsets of 64 bits"])
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_what_is_written_is_read_back_equal(
-    tmp_path: Path, screens: dict[str, Probed], heard: Sound, monkeypatch: pytest.MonkeyPatch, layout: str, wide: bool
+    tmp_path: Path, screens: dict[str, MediaInfo], heard: CopyableAudio, monkeypatch: pytest.MonkeyPatch, layout: str, wide: bool
 ) -> None:
     if wide:
-        monkeypatch.setattr(write, "_NARROW", 64 << 20)
+        monkeypatch.setattr(write, "_MAX_32_BIT_SIZE", 64 << 20)
     path = tmp_path / "made.mp4"
-    row = written(path, [whole(screens[name], begin) for name, begin in LAYOUTS[layout]], heard)
+    row = write_file(path, [whole_segment(screens[name], begin) for name, begin in LAYOUTS[layout]], heard)
     picture, sound = read_tracks(path)
     assert own_bytes(path, picture) == expected_bytes(row)
     assert own_bytes(path, sound) == own_bytes(heard.path, heard.track)
     assert replace(sound, offsets=heard.track.offsets, shown=heard.track.shown) == heard.track
     flags = ["K_" if key else "__" for key in row.sync]
-    there = mp4.packets(path)
+    there = mp4.read_packets(path)
     assert [(one.pts, one.dts, one.size, one.flags) for one in there] == list(
-        zip(row.shown, row.decoded, row.sizes, flags, strict=True)
+        zip(row.pts, row.dts, row.sizes, flags, strict=True)
     )
     assert [one.pos for one in there] == list(picture.offsets)
-    before, after = mp4.packets(heard.path, "a:0"), mp4.packets(path, "a:0")
+    before, after = mp4.read_packets(heard.path, "a:0"), mp4.read_packets(path, "a:0")
     assert [one[:4] for one in after] == [one[:4] for one in before]
     assert (b"co64" in path.read_bytes()) == wide
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_the_pictures_are_those_of_the_sources(tmp_path: Path, screens: dict[str, Probed], layout: str) -> None:
+def test_the_pictures_are_those_of_the_sources(tmp_path: Path, screens: dict[str, MediaInfo], layout: str) -> None:
     path = tmp_path / "made.mp4"
-    written(path, [whole(screens[name], begin) for name, begin in LAYOUTS[layout]], None, 7 * SECOND)
-    assert mp4.pictures(path) == [one for name, _ in LAYOUTS[layout] for one in mp4.pictures(screens[name].path)]
+    write_file(path, [whole_segment(screens[name], begin) for name, begin in LAYOUTS[layout]], None, 7 * SECOND)
+    assert mp4.frame_checksums(path) == [one for name, _ in LAYOUTS[layout] for one in mp4.frame_checksums(screens[name].path)]
 
 
 def test_the_index_comes_first_and_names_the_time_the_length_and_the_size(
-    tmp_path: Path, screens: dict[str, Probed], heard: Sound
+    tmp_path: Path, screens: dict[str, MediaInfo], heard: CopyableAudio
 ) -> None:
     path = tmp_path / "made.mp4"
-    written(path, [whole(screens["reordered"], 0)], heard, 3 * SECOND)
+    write_file(path, [whole_segment(screens["reordered"], 0)], heard, 3 * SECOND)
     content = path.read_bytes()
     assert content.index(b"moov") < content.index(b"mdat")
-    assert run("ffprobe", "-v", "error", "-show_entries", "format_tags=creation_time", "-of", "csv=p=0", path).startswith(
+    assert run_program("ffprobe", "-v", "error", "-show_entries", "format_tags=creation_time", "-of", "csv=p=0", path).startswith(
         "2026-03-01T09:00:30"
     )
     names = ("width", "height", "sample_aspect_ratio", "duration", "profile")
-    assert mp4.stream(path, names) == {
+    assert mp4.stream_fields(path, names) == {
         "profile": "High",
         "width": "320",
         "height": "180",
@@ -141,49 +141,49 @@ def test_the_index_comes_first_and_names_the_time_the_length_and_the_size(
     }
 
 
-def test_picture_and_sound_lie_side_by_side(tmp_path: Path, screens: dict[str, Probed], heard: Sound) -> None:
+def test_picture_and_sound_lie_side_by_side(tmp_path: Path, screens: dict[str, MediaInfo], heard: CopyableAudio) -> None:
     path = tmp_path / "made.mp4"
-    written(path, [whole(screens["in order"], 0), whole(screens["in order"], 2 * SECOND)], heard, 4 * SECOND)
-    places = [(one.pos, one.pts / TIMESCALE) for one in mp4.packets(path)]
-    places += [(one.pos, one.pts / heard.track.timescale) for one in mp4.packets(path, "a:0")]
+    write_file(path, [whole_segment(screens["in order"], 0), whole_segment(screens["in order"], 2 * SECOND)], heard, 4 * SECOND)
+    places = [(one.pos, one.pts / TIMESCALE) for one in mp4.read_packets(path)]
+    places += [(one.pos, one.pts / heard.track.timescale) for one in mp4.read_packets(path, "a:0")]
     times = [moment for _, moment in sorted(places)]
     assert all(later > earlier - 1.2 for earlier, later in pairwise(times))
     assert any(later < earlier for earlier, later in pairwise(times))
 
 
-def test_a_source_that_has_become_shorter_or_was_removed_is_told(tmp_path: Path, screens: dict[str, Probed]) -> None:
+def test_a_source_that_has_become_shorter_or_was_removed_is_told(tmp_path: Path, screens: dict[str, MediaInfo]) -> None:
     copy = tmp_path / "copy.mp4"
     copy.write_bytes(screens["in order"].path.read_bytes())
-    row = arrange([whole(replace(screens["in order"], path=copy), 0)], 2 * SECOND)
+    row = build_sample_table([whole_segment(replace(screens["in order"], path=copy), 0)], 2 * SECOND)
     copy.write_bytes(copy.read_bytes()[:5000])
     with pytest.raises(MediaError, match=r"copy\.mp4 has become shorter"):
-        write_movie(tmp_path / "made.mp4", row, coded(screens["in order"]), None, START)
+        write_movie(tmp_path / "made.mp4", row, avc_of(screens["in order"]), None, START)
     copy.unlink()
     with pytest.raises(LocalResourceError, match=r"copy\.mp4 was removed"):
-        write_movie(tmp_path / "made.mp4", row, coded(screens["in order"]), None, START)
+        write_movie(tmp_path / "made.mp4", row, avc_of(screens["in order"]), None, START)
 
 
-def test_parameter_sets_stand_before_key_frames_only_where_they_differ(screens: dict[str, Probed]) -> None:
-    same = arrange([whole(screens["in order"], 0), whole(screens["in order"], 2 * SECOND)], 4 * SECOND)
+def test_parameter_sets_stand_before_key_frames_only_where_they_differ(screens: dict[str, MediaInfo]) -> None:
+    same = build_sample_table([whole_segment(screens["in order"], 0), whole_segment(screens["in order"], 2 * SECOND)], 4 * SECOND)
     assert same.prefixes == (b"",)
     one, other = screens["in order"], screens["other sets"]
-    mixed = arrange([whole(one, 0), whole(other, 2 * SECOND)], 4 * SECOND)
-    assert mixed.prefixes == (b"", coded(one).in_band, coded(other).in_band)
-    assert list(mixed.before) == [1 * key for key in mixed.sync[:20]] + [2 * key for key in mixed.sync[20:]]
-    sizes = [*need_video(one).packets.sizes, *need_video(other).packets.sizes]
-    added = [len(mixed.prefixes[before]) for before in mixed.before]
+    mixed = build_sample_table([whole_segment(one, 0), whole_segment(other, 2 * SECOND)], 4 * SECOND)
+    assert mixed.prefixes == (b"", avc_of(one).in_band, avc_of(other).in_band)
+    assert list(mixed.prefix) == [1 * key for key in mixed.sync[:20]] + [2 * key for key in mixed.sync[20:]]
+    sizes = [*require_video(one).packets.sizes, *require_video(other).packets.sizes]
+    added = [len(mixed.prefixes[before]) for before in mixed.prefix]
     assert list(mixed.sizes) == [size + more for size, more in zip(sizes, added, strict=True)]
 
 
-def test_a_stretch_begins_at_its_time_to_the_tick_however_its_file_counts(screens: dict[str, Probed]) -> None:
-    row = arrange([Run(screens["in order"], 10, 20, 2_333_333 - SECOND, 2_333_333)], 4 * SECOND)
-    assert row.shown[0] == ticks(2_333_333)
-    assert [one - row.shown[0] for one in row.shown] == [frame * TIMESCALE // 10 for frame in range(10)]
+def test_a_stretch_begins_at_its_time_to_the_tick_however_its_file_counts(screens: dict[str, MediaInfo]) -> None:
+    row = build_sample_table([SampleSpan(screens["in order"], 10, 20, 2_333_333 - SECOND, 2_333_333)], 4 * SECOND)
+    assert row.pts[0] == to_ticks(2_333_333)
+    assert [one - row.pts[0] for one in row.pts] == [frame * TIMESCALE // 10 for frame in range(10)]
 
 
 @given(st.integers(0, 10**12))
 def test_ticks_are_the_nearest(microseconds: int) -> None:
-    assert abs(ticks(microseconds) * 1_000_000 - microseconds * TIMESCALE) <= 500_000
+    assert abs(to_ticks(microseconds) * 1_000_000 - microseconds * TIMESCALE) <= 500_000
 
 
 @given(st.lists(st.integers(0, 10**9), min_size=1, max_size=60, unique=True))

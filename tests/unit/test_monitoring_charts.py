@@ -6,20 +6,20 @@ import re
 from xml.etree import ElementTree
 
 import pytest
-from tests.support.views import HOUR, NOW, view
+from tests.support.views import HOUR, NOW, muxer_view
 
-from muxer.journal import Sample
+from muxer.journal import BacklogSample
 from muxer.monitoring import charts
-from muxer.monitoring.charts import HEIGHT, Frame, Series, area, bars, nice, nice_span
-from muxer.monitoring.day import STEP, day, steps
-from muxer.monitoring.svg import text
-from muxer.monitoring.words import span
+from muxer.monitoring.charts import HEIGHT, ChartFrame, ChartSeries, area_chart, bar_chart, round_axis_top, round_axis_seconds
+from muxer.monitoring.day import STEP_SECONDS, create_charts, max_per_step
+from muxer.monitoring.svg import svg_text
+from muxer.monitoring.words import format_span
 
-FRAME = Frame(12 * HOUR, 36 * HOUR)
+FRAME = ChartFrame(12 * HOUR, 36 * HOUR)
 PLOT = HEIGHT - charts.TOP - charts.FOOT
 
 
-def parsed(svg: str) -> ElementTree.Element:
+def parse_svg(svg: str) -> ElementTree.Element:
     return ElementTree.fromstring(svg)
 
 
@@ -27,16 +27,16 @@ def parsed(svg: str) -> ElementTree.Element:
     ("most", "top"), [(0, 2), (1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 20), (61, 80), (125, 150), (1000, 1000)]
 )
 def test_the_axis_ends_at_a_round_number(most: float, top: float) -> None:
-    assert nice(most) == top
+    assert round_axis_top(most) == top
 
 
 @pytest.mark.parametrize(("most", "top"), [(0, 60), (61, 300), (3601, 7200), (90_000, 172_800), (700_000, 1_209_600)])
 def test_an_axis_of_time_ends_at_a_usual_span(most: float, top: float) -> None:
-    assert nice_span(most) == top
+    assert round_axis_seconds(most) == top
 
 
 def test_bars_are_as_high_as_their_numbers_and_stand_on_each_other() -> None:
-    svg = parsed(bars("a", "Title", "Words", FRAME, (Series("done", (0, 10, 5)), Series("failed", (0, 10, 0)))))
+    svg = parse_svg(bar_chart("a", "Title", "Words", FRAME, (ChartSeries("done", (0, 10, 5)), ChartSeries("failed", (0, 10, 0)))))
     found = {
         (one.get("class"), one.get("x")): (float(one.get("y")), float(one.get("height"))) for one in svg.iter("rect")
     }
@@ -48,7 +48,7 @@ def test_bars_are_as_high_as_their_numbers_and_stand_on_each_other() -> None:
 
 
 def test_a_chart_can_be_heard_and_its_axes_are_labelled() -> None:
-    svg = parsed(bars("a", 'A "title" <', "Words & more", FRAME, (Series("done", (7.0,)),)))
+    svg = parse_svg(bar_chart("a", 'A "title" <', "Words & more", FRAME, (ChartSeries("done", (7.0,)),)))
     assert (svg.get("role"), svg.find("title").text, svg.find("desc").text) == ("img", 'A "title" <', "Words & more")
     assert (svg.get("aria-labelledby"), svg.get("aria-describedby")) == (
         svg.find("title").get("id"),
@@ -59,30 +59,30 @@ def test_a_chart_can_be_heard_and_its_axes_are_labelled() -> None:
 
 
 def test_attributes_and_texts_are_escaped() -> None:
-    svg = parsed(text('<b> & "', x='"><script> & \''))
+    svg = parse_svg(svg_text('<b> & "', x='"><script> & \''))
     assert (svg.text, svg.get("x")) == ('<b> & "', '"><script> & \'')
 
 
 def test_areas_leave_holes_where_nobody_knows() -> None:
-    svg = parsed(area("a", "Title", "Words", FRAME, (Series("age", (60.0, None, 120.0, 120.0)),), 120.0, span))
+    svg = parse_svg(area_chart("a", "Title", "Words", FRAME, (ChartSeries("age", (60.0, None, 120.0, 120.0)),), 120.0, format_span))
     lines = [one.get("d") for one in svg.iter("path") if one.get("class") == "age line"]
     assert sorted(lines) == [f"M0,{PLOT / 2} 1,{PLOT / 2}", "M2,0.0 4,0.0"]
     assert [one.text for one in svg.iter("text")][:3] == ["0 s", "1 min", "2 min"]
 
 
 def test_a_chart_without_numbers_is_empty() -> None:
-    svg = parsed(area("a", "Title", "Words", FRAME, (Series("age", (None,) * 4),), 60.0))
+    svg = parse_svg(area_chart("a", "Title", "Words", FRAME, (ChartSeries("age", (None,) * 4),), 60.0))
     assert not list(svg.iter("path"))
 
 
 def test_samples_become_steps_of_ten_minutes() -> None:
-    found = steps([(0.0, 1.0), (9.0, 5.0), (STEP - 1, 3.0), (2 * STEP, 2.0), (10 * STEP, 9.0)], Frame(0, 4 * STEP))
+    found = max_per_step([(0.0, 1.0), (9.0, 5.0), (STEP_SECONDS - 1, 3.0), (2 * STEP_SECONDS, 2.0), (10 * STEP_SECONDS, 9.0)], ChartFrame(0, 4 * STEP_SECONDS))
     assert found == (5.0, None, 2.0, None)
 
 
 def test_the_day_tells_what_its_hours_and_samples_hold() -> None:
-    samples = (Sample(int(NOW) - 3700, 1, 2, 3, NOW - 3700 - 7200), Sample(int(NOW), 0, 4, 0, None))
-    told = day(view(samples=samples))
+    samples = (BacklogSample(int(NOW) - 3700, 1, 2, 3, NOW - 3700 - 7200), BacklogSample(int(NOW), 0, 4, 0, None))
+    told = create_charts(muxer_view(samples=samples))
     assert (told.muxed, told.failed, told.most) == (sum(range(25)), 9, 6)
     newest, before, *rest = told.lines
     assert (newest.muxed, newest.failed, newest.backlog, newest.oldest) == (24, 1, 4, "0 s")
@@ -93,6 +93,6 @@ def test_the_day_tells_what_its_hours_and_samples_hold() -> None:
 
 
 def test_a_muxer_that_has_just_begun_has_a_day_too() -> None:
-    told = day(view(samples=(), hours=view().hours[-1:]))
+    told = create_charts(muxer_view(samples=(), hours=muxer_view().hours[-1:]))
     assert told.most == 0
-    assert all(parsed(svg) is not None for _, svg in told.charts)
+    assert all(parse_svg(svg) is not None for _, svg in told.charts)

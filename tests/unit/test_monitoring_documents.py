@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.monitoring import made_sources, values
-from tests.support.telling import told_of_fleet
+from tests.support.monitoring import create_sources, parse_samples
+from tests.support.telling import populated_fleet_sources
 
-from muxer.activity import NAMED, OTHERS, Activity
-from muxer.monitoring.metrics import Metrics
+from muxer.activity import MAX_NAMED_SERVICES, OTHERS, Activity
+from muxer.monitoring.metrics import MuxerCollector
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 DASHBOARD, ALERTS, PAGE = (DOCS / name for name in ("grafana-dashboard.json", "alerts.yml", "monitoring.md"))
@@ -24,34 +24,34 @@ UNITS = {"none", "s", "bytes", "Bps", "percentunit"}
 def samples(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     """Return the names of all samples of a muxer that has met everything."""
     folder = tmp_path_factory.mktemp("told")
-    exposition, _ = Metrics(told_of_fleet(folder)).exposition("")
-    return {name.partition("{")[0] for name in values(exposition.decode())}
+    exposition, _ = MuxerCollector(populated_fleet_sources(folder)).render_exposition("")
+    return {name.partition("{")[0] for name in parse_samples(exposition.decode())}
 
 
-def family(sample: str) -> str:
+def metric_family(sample: str) -> str:
     return re.sub(r"_(bucket|sum|count)$", "", sample)
 
 
-def documented() -> dict[str, tuple[str, str]]:
+def documented_metrics() -> dict[str, tuple[str, str]]:
     rows = re.findall(r"^\| `((?:muxer|process)_\w+)` \| (\w+) \|([^|]*)\|", PAGE.read_text(), re.MULTILINE)
     return {name: (kind, labels) for name, kind, labels in rows}
 
 
-def panels() -> list[dict[str, Any]]:
+def dashboard_panels() -> list[dict[str, Any]]:
     return [one for one in json.loads(DASHBOARD.read_text())["panels"] if one["type"] != "row"]
 
 
-def expressions() -> list[str]:
-    return [target["expr"] for panel in panels() for target in panel["targets"]]
+def panel_expressions() -> list[str]:
+    return [target["expr"] for panel in dashboard_panels() for target in panel["targets"]]
 
 
 def test_every_metric_is_documented_and_no_other(samples: set[str]) -> None:
-    assert {family(one) for one in samples} == set(documented())
+    assert {metric_family(one) for one in samples} == set(documented_metrics())
 
 
 def test_types_and_labels_are_those_of_the_page(tmp_path: Path) -> None:
-    exposition = Metrics(told_of_fleet(tmp_path)).exposition("")[0].decode()
-    for name, (kind, labels) in documented().items():
+    exposition = MuxerCollector(populated_fleet_sources(tmp_path)).render_exposition("")[0].decode()
+    for name, (kind, labels) in documented_metrics().items():
         assert f"# TYPE {name} {kind}\n" in exposition
         found = re.findall(rf"^{name}(?:_bucket)?\{{(.*)\}} ", exposition, re.MULTILINE)
         names = {label for one in found for label in re.findall(r'(\w+)="', one)} - {"le"}
@@ -59,7 +59,7 @@ def test_types_and_labels_are_those_of_the_page(tmp_path: Path) -> None:
 
 
 def test_the_dashboard_and_the_alerts_ask_for_metrics_that_there_are(samples: set[str]) -> None:
-    asked = {name for text in expressions() for name in NAME.findall(text)}
+    asked = {name for text in panel_expressions() for name in NAME.findall(text)}
     assert asked and asked <= samples
     rules = "\n".join(re.findall(r"expr: (?:\|\n(?:\s{10}.*\n)+|.*)", ALERTS.read_text()))
     asked = set(NAME.findall(rules))
@@ -79,7 +79,7 @@ def test_the_dashboard_has_what_grafana_needs() -> None:
     assert {"job", "instance"} <= set(variables)
     ids = [one["id"] for one in dashboard["panels"]]
     assert len(set(ids)) == len(ids)
-    for panel in panels():
+    for panel in dashboard_panels():
         assert panel["title"] and panel["targets"] and panel["fieldConfig"]["defaults"]["unit"] in UNITS
         assert panel["datasource"]["uid"] == "${datasource}" and panel["gridPos"]["x"] + panel["gridPos"]["w"] <= 24
         for target in panel["targets"]:
@@ -99,14 +99,14 @@ def test_services_without_number_do_not_make_series_without_number(tmp_path: Pat
     """Metadata name WebDAV servers as they like."""
     activity = Activity()
     for number in range(500):
-        activity.erred(f"WebDAV https://{number}.example.com", "Transient")
-        activity.moved("fetched", f"WebDAV https://{number}.example.com", 1)
-    totals = activity.snapshot().totals
-    assert len(totals.errors) == len(totals.moved) == NAMED + 1
-    assert totals.errors[OTHERS, "Transient"] == 500 - NAMED
-    sources = made_sources(tmp_path)
+        activity.count_error(f"WebDAV https://{number}.example.com", "Transient")
+        activity.count_bytes("fetched", f"WebDAV https://{number}.example.com", 1)
+    totals = activity.take_snapshot().totals
+    assert len(totals.errors) == len(totals.moved) == MAX_NAMED_SERVICES + 1
+    assert totals.errors[OTHERS, "Transient"] == 500 - MAX_NAMED_SERVICES
+    sources = create_sources(tmp_path)
     for number in range(500):
-        with sources.outages.talking(f"S3 bucket {number}"):
+        with sources.outages.call(f"S3 bucket {number}"):
             pass
-    exposition = Metrics(sources).exposition("")[0].decode()
+    exposition = MuxerCollector(sources).render_exposition("")[0].decode()
     assert exposition.count("muxer_service_last_success_timestamp_seconds{") == 50

@@ -6,34 +6,34 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.support.fleet import NOW, fleet, worker
-from tests.support.monitoring import made_sources
-from tests.support.reader import Reader
-from tests.support.views import job, view
+from tests.support.fleet import NOW, fleet_view, worker_view
+from tests.support.monitoring import create_sources
+from tests.support.reader import PageReader
+from tests.support.views import running_job, muxer_view
 
-from muxer.fleet.view import FleetView
-from muxer.monitoring.page import render
-from muxer.monitoring.verdict import BAD, GOOD, NOTE, verdict
-from muxer.monitoring.view import Service, gather
+from muxer.fleet.view import FleetStatus
+from muxer.monitoring.page import render_status_page
+from muxer.monitoring.verdict import BAD, GOOD, NOTE, summarize_view
+from muxer.monitoring.view import ServiceStatus, gather_status
 
 LANES = {"recording-muxer": 12, "recording-muxer.today": 30, "recording-muxer.backlog": 0}
-AT_WORK = worker(running=(job("call-1", "mux", 45_000_000, 60_000_000), job("call-2", "store")))
-SILENT = worker(1, seen=NOW - 120, running=(job("call-3", "mux"),))
+BUSY_WORKER = worker_view(running=(running_job("call-1", "mux", 45_000_000, 60_000_000), running_job("call-2", "store")))
+SILENT_WORKER = worker_view(1, seen=NOW - 120, running=(running_job("call-3", "mux"),))
 
 
-def text_of(found: FleetView | None, **changes: object) -> str:
-    return Reader(render(view(fleet=found, **changes))).text
+def fleet_text(found: FleetStatus | None, **changes: object) -> str:
+    return PageReader(render_status_page(muxer_view(fleet=found, **changes))).page_text
 
 
 def test_without_a_fleet_there_is_nothing_of_it() -> None:
-    html = render(view())
-    assert "Fleet" not in html and "leet" not in Reader(html).text
-    assert "Running 2 of 4 workers" in Reader(html).text
+    html = render_status_page(muxer_view())
+    assert "Fleet" not in html and "leet" not in PageReader(html).page_text
+    assert "Running 2 of 4 workers" in PageReader(html).page_text
 
 
 def test_the_numbers_of_the_fleet_are_there() -> None:
-    found = fleet(AT_WORK, SILENT, lanes=LANES, dead=3, queued=42, running=2, oldest=NOW - 5400)
-    text = text_of(found, queued=42, workers=4, running=())
+    found = fleet_view(BUSY_WORKER, SILENT_WORKER, lanes=LANES, dead=3, queued=42, running=2, oldest=NOW - 5400)
+    text = fleet_text(found, queued=42, workers=4, running=())
     for words in (
         "Now Fleet Services",
         "RabbitMQ reached",
@@ -52,8 +52,8 @@ def test_the_numbers_of_the_fleet_are_there() -> None:
 
 
 def test_each_worker_has_a_row_and_the_silent_ones_come_first() -> None:
-    waits = worker(2, out={"WebDAV https://dav": "no answer from https://dav/calls/+4930123456.mp4"})
-    text = text_of(fleet(AT_WORK, waits, SILENT))
+    waits = worker_view(2, out={"WebDAV https://dav": "no answer from https://dav/calls/+4930123456.mp4"})
+    text = fleet_text(fleet_view(BUSY_WORKER, waits, SILENT_WORKER))
     assert text.index("host-1/worker-0/101") < text.index("host-0/worker-0/100 version")
     assert "silent since 01:24 UTC 2 min ago 1 of 4 90 2 120" in text
     assert "host-0/worker-0/100 version 0.1.0 up 2 of 4 90 2 120" in text
@@ -61,58 +61,58 @@ def test_each_worker_has_a_row_and_the_silent_ones_come_first() -> None:
 
 
 def test_what_only_the_broker_knows_is_unknown_while_it_is_out() -> None:
-    text = text_of(fleet(AT_WORK, lanes=LANES, dead=3, connected=False))
+    text = fleet_text(fleet_view(BUSY_WORKER, lanes=LANES, dead=3, connected=False))
     assert "RabbitMQ not reached nothing is handed out" in text and "Dead letters unknown" in text
     assert "recording-muxer unknown recording-muxer.today unknown" in text
 
 
 def test_a_fleet_of_many_workers_is_cut_short() -> None:
-    many = [worker(number, running=(job(f"call-{number}", "mux"),)) for number in range(130)]
-    html = render(view(fleet=fleet(*many)))
-    assert html.count("/worker-0/") == 200 and Reader(html).text.count("And 30 more.") == 2
+    many = [worker_view(number, running=(running_job(f"call-{number}", "mux"),)) for number in range(130)]
+    html = render_status_page(muxer_view(fleet=fleet_view(*many)))
+    assert html.count("/worker-0/") == 200 and PageReader(html).page_text.count("And 30 more.") == 2
     assert len(html.encode()) < 500_000
-    assert "Running 130 of" in Reader(html).text
+    assert "Running 130 of" in PageReader(html).page_text
 
 
 def test_a_fleet_that_has_just_begun_has_a_page() -> None:
-    text = text_of(fleet(lanes={}))
+    text = fleet_text(fleet_view(lanes={}))
     assert "No worker has told of itself in the last five minutes." in text and "Oldest order none" in text
 
 
 @pytest.mark.parametrize("name", ["<script>alert(1)</script>", "a" * 500, "\x1b[31m"])
 def test_what_a_worker_says_of_itself_is_shown_as_plain_text(name: str) -> None:
-    odd = worker(name=name, host=name, version=name, out={name: name})
-    html = render(view(fleet=fleet(odd, lanes={name: 1})))
+    odd = worker_view(name=name, host=name, version=name, out={name: name})
+    html = render_status_page(muxer_view(fleet=fleet_view(odd, lanes={name: 1})))
     assert "<script>" not in html and "\x1b" not in html and len(html) < 100_000
 
 
 def test_the_view_takes_its_numbers_from_the_fleet_without_secrets(tmp_path: Path) -> None:
-    sources = made_sources(tmp_path, htcc__password="very secret")
-    told = fleet(worker(out={"RWS": "refused very secret"}), worker(1, threads=2), queued=7)
-    found = gather(replace(sources, fleet=lambda: told))
+    sources = create_sources(tmp_path, htcc__password="very secret")
+    told = fleet_view(worker_view(out={"RWS": "refused very secret"}), worker_view(1, threads=2), queued=7)
+    found = gather_status(replace(sources, fleet=lambda: told))
     assert (found.queued, found.workers) == (7, 6) and found.fleet is not None
     assert found.fleet.workers[0].out == {"RWS": "refused ***"}
-    assert gather(sources).fleet is None
+    assert gather_status(sources).fleet is None
 
 
-OUT = Service("RabbitMQ", False, NOW - 600, "no answer", NOW - 700)
+OUTAGE = ServiceStatus("RabbitMQ", False, NOW - 600, "no answer", NOW - 700)
 
 
 @pytest.mark.parametrize(
     ("found", "changes", "level", "title"),
     [
-        (fleet(AT_WORK), {}, GOOD, "Working"),
-        (fleet(worker()), {}, GOOD, "Working; nothing to do at the moment"),
-        (fleet(), {}, GOOD, "Working; nothing to do at the moment"),
-        (fleet(SILENT, queued=5), {}, BAD, "No worker is there, and 5 muxed files wait for one"),
-        (fleet(worker(), connected=False), {}, BAD, "RabbitMQ is not reached: nothing is handed to the workers"),
-        (fleet(connected=False), {"services": (OUT,)}, BAD, "RabbitMQ is out since 01:16 UTC (10 min)"),
-        (fleet(AT_WORK, dead=1), {}, NOTE, "Working; 1 order is a dead letter"),
-        (fleet(AT_WORK, dead=2), {}, NOTE, "Working; 2 orders are dead letters"),
-        (fleet(AT_WORK, dead=2), {"counts": {"aside": 1}}, NOTE, "Working; 1 recording is set aside"),
+        (fleet_view(BUSY_WORKER), {}, GOOD, "Working"),
+        (fleet_view(worker_view()), {}, GOOD, "Working; nothing to do at the moment"),
+        (fleet_view(), {}, GOOD, "Working; nothing to do at the moment"),
+        (fleet_view(SILENT_WORKER, queued=5), {}, BAD, "No worker is there, and 5 muxed files wait for one"),
+        (fleet_view(worker_view(), connected=False), {}, BAD, "RabbitMQ is not reached: nothing is handed to the workers"),
+        (fleet_view(connected=False), {"services": (OUTAGE,)}, BAD, "RabbitMQ is out since 01:16 UTC (10 min)"),
+        (fleet_view(BUSY_WORKER, dead=1), {}, NOTE, "Working; 1 order is a dead letter"),
+        (fleet_view(BUSY_WORKER, dead=2), {}, NOTE, "Working; 2 orders are dead letters"),
+        (fleet_view(BUSY_WORKER, dead=2), {"counts": {"aside": 1}}, NOTE, "Working; 1 recording is set aside"),
     ],
 )
-def test_the_verdict_tells_what_is_wrong_with_the_fleet(found: FleetView, changes: dict, level: str, title: str) -> None:
-    made = view(fleet=found, **changes)
-    assert (verdict(made).level, verdict(made).title) == (level, title)
-    assert title in Reader(render(made)).text
+def test_the_verdict_tells_what_is_wrong_with_the_fleet(found: FleetStatus, changes: dict, level: str, title: str) -> None:
+    made = muxer_view(fleet=found, **changes)
+    assert (summarize_view(made).level, summarize_view(made).title) == (level, title)
+    assert title in PageReader(render_status_page(made)).page_text

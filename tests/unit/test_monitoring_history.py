@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from muxer.errors import MediaError, ServiceUnavailable
-from muxer.journal import Journal, Key
+from muxer.journal import Journal, TargetKey
 from muxer.monitoring import history
 
 NOW = 1_795_570_000.0
@@ -19,22 +19,22 @@ def journal(tmp_path: Path) -> Journal:
 
 
 def test_a_failed_target_stays_among_the_failures_while_it_is_tried_again(journal: Journal, tmp_path: Path) -> None:
-    failed, new = Key("a_muxed.mp4", "call-a"), Key("b_muxed.mp4", "call-b")
-    journal.failed(failed, ServiceUnavailable("503"), NOW - 60)
-    for state in (journal.wanted, journal.running):
+    failed, new = TargetKey("a_muxed.mp4", "call-a"), TargetKey("b_muxed.mp4", "call-b")
+    journal.record_failure(failed, ServiceUnavailable("503"), NOW - 60)
+    for state in (journal.record_wanted, journal.record_running):
         state(failed, NOW - 30)
         state(new, NOW - 30)
-        past = history.read(tmp_path / "journal.sqlite3", NOW)
+        past = history.read_history(tmp_path / "journal.sqlite3", NOW)
         assert [(one.recording, one.attempts, one.error) for one in past.failures] == [("call-a", 1, "ServiceUnavailable")]
         assert past.hours[-1].failed == 1
-    journal.done(failed, NOW, {})
-    past = history.read(tmp_path / "journal.sqlite3", NOW)
+    journal.record_done(failed, NOW, {})
+    past = history.read_history(tmp_path / "journal.sqlite3", NOW)
     assert past.failures == ()
     assert past.hours[-1].failed == 0
 
 
 def test_what_is_set_aside_is_a_failure_too(journal: Journal, tmp_path: Path) -> None:
     for _ in range(3):
-        journal.failed(Key("a_muxed.mp4", "call-a"), MediaError("broken"), NOW)
-    [row] = history.read(tmp_path / "journal.sqlite3", NOW).failures
+        journal.record_failure(TargetKey("a_muxed.mp4", "call-a"), MediaError("broken"), NOW)
+    [row] = history.read_history(tmp_path / "journal.sqlite3", NOW).failures
     assert (row.state, row.attempts, row.retry_at) == ("aside", 3, None)

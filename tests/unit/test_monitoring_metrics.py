@@ -8,23 +8,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from tests.support.fleet import NOW, fleet, worker
-from tests.support.monitoring import certified, made_sources, values
-from tests.support.telling import told
-from tests.support.views import job
+from tests.support.fleet import NOW, fleet_view, worker_view
+from tests.support.monitoring import create_certificate, create_sources, parse_samples
+from tests.support.telling import populated_sources
+from tests.support.views import running_job
 
-from muxer.activity import BOUNDS, Durations, Totals
-from muxer.monitoring.expiry import Expiries
-from muxer.monitoring.metrics import Metrics, of_polls, of_totals
-from muxer.monitoring.view import Sources, gather
+from muxer.activity import DURATION_BUCKETS, DurationHistogram, WorkTotals
+from muxer.monitoring.expiry import CertificateExpiries
+from muxer.monitoring.metrics import MuxerCollector, poll_metrics, total_metrics
+from muxer.monitoring.view import ViewSources, gather_status
 
 
-def scraped(sources: Sources) -> dict[str, float]:
-    return values(Metrics(sources).exposition("")[0].decode())
+def scrape_metrics(sources: ViewSources) -> dict[str, float]:
+    return parse_samples(MuxerCollector(sources).render_exposition("")[0].decode())
 
 
 def test_everything_that_was_counted_is_told(tmp_path: Path) -> None:
-    found = scraped(told(tmp_path))
+    found = scrape_metrics(populated_sources(tmp_path))
     assert found['muxer_targets_total{outcome="muxed"}'] == 2
     assert found['muxer_targets_total{outcome="failed"}'] == 1
     assert found['muxer_targets_total{outcome="already done"}'] == 0
@@ -46,12 +46,12 @@ def test_everything_that_was_counted_is_told(tmp_path: Path) -> None:
 
 
 def test_a_step_is_a_histogram_whose_classes_add_up() -> None:
-    durations = Durations()
+    durations = DurationHistogram()
     for seconds in (0.01, 0.05, 0.3, 7000.0):
-        durations.add(seconds)
-    [steps] = [one for one in of_totals(Totals(steps={"mux": durations})) if one.name == "muxer_step_duration_seconds"]
+        durations.add_duration(seconds)
+    [steps] = [one for one in total_metrics(WorkTotals(steps={"mux": durations})) if one.name == "muxer_step_duration_seconds"]
     samples = {(one.name, one.labels.get("le")): one.value for one in steps.samples if one.labels["step"] == "mux"}
-    counts = [samples["muxer_step_duration_seconds_bucket", str(bound)] for bound in BOUNDS]
+    counts = [samples["muxer_step_duration_seconds_bucket", str(bound)] for bound in DURATION_BUCKETS]
     assert counts[:4] == [2, 2, 2, 3] and counts == sorted(counts) and counts[-1] == 3
     assert samples["muxer_step_duration_seconds_bucket", "+Inf"] == samples["muxer_step_duration_seconds_count", None] == 4
     assert samples["muxer_step_duration_seconds_sum", None] == pytest.approx(7000.36)
@@ -59,42 +59,42 @@ def test_a_step_is_a_histogram_whose_classes_add_up() -> None:
 
 
 def test_before_the_first_poll_nothing_is_said_of_polls(tmp_path: Path) -> None:
-    sources = made_sources(tmp_path)
-    assert [one.name for one in of_polls(sources.activity.snapshot().polls, time.time())] == ["muxer_polls"]
-    found = scraped(sources)
+    sources = create_sources(tmp_path)
+    assert [one.name for one in poll_metrics(sources.activity.take_snapshot().polls, time.time())] == ["muxer_polls"]
+    found = scrape_metrics(sources)
     assert found["muxer_ready"] == 0 and found['muxer_targets_total{outcome="muxed"}'] == 0
     assert found['muxer_service_up{service="RWS"}'] == 1 and 'muxer_service_up{service="RCS"}' not in found
     assert 'muxer_journal_targets{state="done"}' not in found
 
 
 def test_no_open_recording_is_an_age_of_nothing(tmp_path: Path) -> None:
-    sources = made_sources(tmp_path)
-    sources.activity.poll_done({}, 0.1, None)
-    assert scraped(sources)["muxer_oldest_unmuxed_age_seconds"] == 0
+    sources = create_sources(tmp_path)
+    sources.activity.record_poll_success({}, 0.1, None)
+    assert scrape_metrics(sources)["muxer_oldest_unmuxed_age_seconds"] == 0
 
 
 def test_certificates_tell_when_they_expire_and_are_read_again_when_replaced(tmp_path: Path) -> None:
-    sources = told(tmp_path)
-    expiries = Expiries(sources.config)
-    found = {(one.kind, one.name): one.at for one in expiries.all(sources.recipients())}
+    sources = populated_sources(tmp_path)
+    expiries = CertificateExpiries(sources.config)
+    found = {(one.kind, one.name): one.at for one in expiries.read_expiries(sources.recipients())}
     assert set(found) == {("trusted_ca", "htcc"), ("monitoring", "monitoring"), ("recipient", "recipient")}
     day = 86_400
     assert all(0.9 * day < at - datetime.now(UTC).timestamp() <= day for at in found.values())
-    certificate, _, _ = certified(tmp_path, end=10)
+    certificate, _, _ = create_certificate(tmp_path, end=10)
     certificate.touch()
-    [renewed] = [one.at for one in expiries.all(()) if one.kind == "monitoring"]
+    [renewed] = [one.at for one in expiries.read_expiries(()) if one.kind == "monitoring"]
     assert renewed > found["monitoring", "monitoring"] + 8 * day
     certificate.unlink()
-    assert expiries.all(()) == ()
+    assert expiries.read_expiries(()) == ()
 
 
 def test_a_fleet_is_told_and_nothing_of_it_where_there_is_none(tmp_path: Path) -> None:
-    sources = made_sources(tmp_path)
-    assert not [name for name in scraped(sources) if name.startswith("muxer_fleet")]
+    sources = create_sources(tmp_path)
+    assert not [name for name in scrape_metrics(sources) if name.startswith("muxer_fleet")]
     lanes = {"recording-muxer": 2, "recording-muxer.today": 40, "recording-muxer.backlog": 0}
-    at_work = worker(running=(job("call-1", "mux"), job("call-2", "store")))
+    at_work = worker_view(running=(running_job("call-1", "mux"), running_job("call-2", "store")))
     changes = {"lanes": lanes, "dead": 3, "queued": 45, "running": 2, "oldest": NOW - 90}
-    found = scraped(replace(sources, fleet=lambda: fleet(at_work, worker(1, threads=2, rate=30.5), **changes)))
+    found = scrape_metrics(replace(sources, fleet=lambda: fleet_view(at_work, worker_view(1, threads=2, rate=30.5), **changes)))
     told = {name.removeprefix("muxer_fleet_"): value for name, value in found.items() if name.startswith("muxer_fleet")}
     assert told == {
         "up": 1,
@@ -120,9 +120,9 @@ def test_a_fleet_is_told_and_nothing_of_it_where_there_is_none(tmp_path: Path) -
 
 
 def test_of_a_broker_that_is_out_and_of_silent_workers_only_what_is_known_is_told(tmp_path: Path) -> None:
-    silent = worker(seen=NOW - 90, running=(job("call-1", "mux"),))
-    sources = replace(made_sources(tmp_path), fleet=lambda: fleet(silent, connected=False, queued=7))
-    found = scraped(sources)
+    silent = worker_view(seen=NOW - 90, running=(running_job("call-1", "mux"),))
+    sources = replace(create_sources(tmp_path), fleet=lambda: fleet_view(silent, connected=False, queued=7))
+    found = scrape_metrics(sources)
     told = {name.removeprefix("muxer_fleet_"): value for name, value in found.items() if name.startswith("muxer_fleet")}
     seen = {'worker_seen_seconds{worker="host-0/worker-0"}': 90}
     assert told == {"up": 0, "workers": 0, "queued": 7, "running": 1, "oldest_message_age_seconds": 0} | seen
@@ -130,22 +130,22 @@ def test_of_a_broker_that_is_out_and_of_silent_workers_only_what_is_known_is_tol
 
 
 def test_a_worker_and_the_next_in_its_place_are_one_series(tmp_path: Path) -> None:
-    dead = worker(seen=NOW - 100)
-    alive = worker(name="host-0/worker-0/999", pid=999, rate=7.0)
-    found = scraped(replace(made_sources(tmp_path), fleet=lambda: fleet(alive, dead)))
+    dead = worker_view(seen=NOW - 100)
+    alive = worker_view(name="host-0/worker-0/999", pid=999, rate=7.0)
+    found = scrape_metrics(replace(create_sources(tmp_path), fleet=lambda: fleet_view(alive, dead)))
     assert found['muxer_fleet_worker_targets_per_hour{worker="host-0/worker-0"}'] == 7
     assert found['muxer_fleet_worker_seen_seconds{worker="host-0/worker-0"}'] == 2
 
 
 def test_secrets_in_what_services_said_are_not_shown(tmp_path: Path) -> None:
-    sources = made_sources(tmp_path, webdav__password="very secret")
-    sources.activity.erred("WebDAV https://user:very%20secret@dav", "Transient")
-    text = Metrics(sources).exposition("")[0].decode()
+    sources = create_sources(tmp_path, webdav__password="very secret")
+    sources.activity.count_error("WebDAV https://user:very%20secret@dav", "Transient")
+    text = MuxerCollector(sources).render_exposition("")[0].decode()
     assert "secret" not in text and 'service="WebDAV https://***@dav"' in text
 
 
 def test_the_view_holds_what_the_journal_has(tmp_path: Path) -> None:
-    view = gather(told(tmp_path))
+    view = gather_status(populated_sources(tmp_path))
     assert view.counts == {"done": 1, "retry": 1} and len(view.samples) == 1 and len(view.hours) == 25
     [done], [failed] = view.recent, view.failures
     assert done.name == "1_muxed.mp4" and done.facts["method"] == "copy"

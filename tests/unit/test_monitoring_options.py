@@ -6,39 +6,39 @@ import socket
 from pathlib import Path
 
 import pytest
-from tests.support.monitoring import certified
+from tests.support.monitoring import create_certificate
 from tests.support.tls import self_signed
 
-from muxer.config import Loaded, load
-from muxer.config.listening import resolve
+from muxer.config import LoadedConfig, load_config
+from muxer.config.listening import resolve_address
 from muxer.errors import ConfigError
 
-SAFE = {"http_port": "9477", "username": "watcher", "password": "open sesame"}
+SAFE_OPTIONS = {"http_port": "9477", "username": "watcher", "password": "open sesame"}
 
 
-def loaded(folder: Path, environ: dict[str, str] | None = None, **options: object) -> Loaded:
+def load_options(folder: Path, environ: dict[str, str] | None = None, **options: object) -> LoadedConfig:
     path = folder / "muxer.cfg"
     lines = "".join(f"{name} = {value}\n" for name, value in options.items())
     path.write_text(f"[htcc]\nbase_uri = http://rws\ncontact_center_id = 1\n[monitoring]\n{lines}")
-    return load(path, {}, environ or {})
+    return load_config(path, {}, environ or {})
 
 
-def refused(folder: Path, **options: object) -> str:
+def refusal_text(folder: Path, **options: object) -> str:
     with pytest.raises(ConfigError) as caught:
-        loaded(folder, **options)
+        load_options(folder, **options)
     return "\n".join(map(str, caught.value.problems))
 
 
 def test_nothing_listens_unless_asked_for(tmp_path: Path) -> None:
-    monitoring = loaded(tmp_path).config.monitoring
+    monitoring = load_options(tmp_path).config.monitoring
     assert (monitoring.http_address, monitoring.http_port, monitoring.certificate) == ("127.0.0.1", 0, None)
-    assert loaded(tmp_path, http_address="0.0.0.0").config.monitoring.http_port == 0
+    assert load_options(tmp_path, http_address="0.0.0.0").config.monitoring.http_port == 0
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.8.8.8", "::1", "[::1]", "localhost", "LOCALHOST", "::ffff:127.0.0.1"])
 def test_this_machine_may_look_without_a_login(tmp_path: Path, address: str) -> None:
-    assert loaded(tmp_path, http_address=address, http_port="9477").config.monitoring.http_port == 9477
-    assert resolve(address).loopback
+    assert load_options(tmp_path, http_address=address, http_port="9477").config.monitoring.http_port == 9477
+    assert resolve_address(address).loopback
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0", "::", "[::]", "192.0.2.1", "2001:db8::1", "::ffff:192.0.2.1", "muxer.test"])
@@ -47,62 +47,62 @@ def test_others_may_look_only_with_https_and_a_login(
 ) -> None:
     answers = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (one, 0)) for one in ("127.0.0.1", "192.0.2.1")]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answers)
-    certificate, key, _ = certified(tmp_path)
-    safe = {**SAFE, "http_address": address, "certificate": certificate, "key": key}
-    assert loaded(tmp_path, **safe).config.monitoring.username == "watcher"
+    certificate, key, _ = create_certificate(tmp_path)
+    safe = {**SAFE_OPTIONS, "http_address": address, "certificate": certificate, "key": key}
+    assert load_options(tmp_path, **safe).config.monitoring.username == "watcher"
     for missing in ("username", "password", "certificate", "key"):
-        said = refused(tmp_path, **{name: value for name, value in safe.items() if name != missing})
+        said = refusal_text(tmp_path, **{name: value for name, value in safe.items() if name != missing})
         assert f"[monitoring] http_address = '{address}'" in said and f"give {missing} in [monitoring]" in said
-    said = refused(tmp_path, http_address=address, http_port="9477")
+    said = refusal_text(tmp_path, http_address=address, http_port="9477")
     assert "give username, password, certificate, key in [monitoring], or take 127.0.0.1" in said
 
 
 def test_a_name_that_leads_here_alone_is_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.1.1", 0))]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answers)
-    assert loaded(tmp_path, http_address="thishost", http_port="9477")
+    assert load_options(tmp_path, http_address="thishost", http_port="9477")
 
 
 def test_a_name_that_leads_nowhere_is_said(tmp_path: Path) -> None:
-    said = refused(tmp_path, http_address="no such host.invalid", http_port="9477")
+    said = refusal_text(tmp_path, http_address="no such host.invalid", http_port="9477")
     assert "http_address = 'no such host.invalid'" in said and "must be an address of this machine" in said
 
 
 @pytest.mark.parametrize("given", ["username", "password", "certificate", "key"])
 def test_half_of_a_pair_is_refused(tmp_path: Path, given: str) -> None:
-    certificate, key, _ = certified(tmp_path)
+    certificate, key, _ = create_certificate(tmp_path)
     values = {"username": "watcher", "password": "open sesame", "certificate": certificate, "key": key}
-    assert f"is required, because {given} is given" in refused(tmp_path, http_port="9477", **{given: values[given]})
+    assert f"is required, because {given} is given" in refusal_text(tmp_path, http_port="9477", **{given: values[given]})
 
 
 def test_a_certificate_that_cannot_be_used_names_the_option(tmp_path: Path) -> None:
-    certificate, key, _ = certified(tmp_path)
+    certificate, key, _ = create_certificate(tmp_path)
     other = tmp_path / "other.key"
     other.write_bytes(self_signed("other").key_pem)
     port = {"http_port": "9477"}
-    said = refused(tmp_path, **port, certificate=certificate, key=other)
+    said = refusal_text(tmp_path, **port, certificate=certificate, key=other)
     assert f"[monitoring] key = '{other}': is not the key of [monitoring] certificate" in said
-    said = refused(tmp_path, **port, certificate=tmp_path / "none.pem", key=key)
+    said = refusal_text(tmp_path, **port, certificate=tmp_path / "none.pem", key=key)
     assert "[monitoring] certificate" in said and "must be the path of a PEM file" in said
-    assert "[monitoring] key" in refused(tmp_path, **port, certificate=certificate, key=tmp_path / "none.key")
-    assert "holds no certificate" in refused(tmp_path, **port, certificate=key, key=key)
-    assert "cannot be used with the certificate" in refused(tmp_path, **port, certificate=certificate, key=certificate)
+    assert "[monitoring] key" in refusal_text(tmp_path, **port, certificate=certificate, key=tmp_path / "none.key")
+    assert "holds no certificate" in refusal_text(tmp_path, **port, certificate=key, key=key)
+    assert "cannot be used with the certificate" in refusal_text(tmp_path, **port, certificate=certificate, key=certificate)
 
 
 def test_a_certificate_that_has_expired_is_only_a_warning(tmp_path: Path) -> None:
-    certificate, key, _ = certified(tmp_path, end=-1)
-    [warning] = [one for one in loaded(tmp_path, certificate=certificate, key=key).warnings if "expired" in one]
+    certificate, key, _ = create_certificate(tmp_path, end=-1)
+    [warning] = [one for one in load_options(tmp_path, certificate=certificate, key=key).warnings if "expired" in one]
     assert warning.startswith("[monitoring] certificate: it has expired on ")
 
 
 @pytest.mark.parametrize("port", ["-1", "65536", "http"])
 def test_a_port_that_is_none_is_said(tmp_path: Path, port: str) -> None:
-    said = refused(tmp_path, http_port=port)
+    said = refusal_text(tmp_path, http_port=port)
     assert f"[monitoring] http_port = '{port}': must be a whole number >= 0 and at most 65535" in said
 
 
 def test_the_password_comes_from_the_environment_and_is_kept_out_of_everything(tmp_path: Path) -> None:
-    config = loaded(tmp_path, {"MONITORING_PASSWORD": "from outside"}, username="watcher").config
+    config = load_options(tmp_path, {"MONITORING_PASSWORD": "from outside"}, username="watcher").config
     assert config.monitoring.password == "from outside"
     assert "from outside" not in repr(config)
-    assert {"from outside", "d2F0Y2hlcjpmcm9tIG91dHNpZGU="} <= set(config.secrets)
+    assert {"from outside", "d2F0Y2hlcjpmcm9tIG91dHNpZGU="} <= set(config.secret_values)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from muxer.monitoring import agents
-from muxer.monitoring.words import ago, careful, exact, megabytes, moment, plain, position, span
+from muxer.monitoring.words import format_ago, redact, format_exact, format_megabytes, format_datetime, single_line, format_position, format_span
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,7 @@ from muxer.monitoring.words import ago, careful, exact, megabytes, moment, plain
     ],
 )
 def test_spans_have_one_or_two_units(seconds: float, words: str) -> None:
-    assert span(seconds) == words
+    assert format_span(seconds) == words
 
 
 @pytest.mark.parametrize(
@@ -27,21 +27,21 @@ def test_spans_have_one_or_two_units(seconds: float, words: str) -> None:
     ],
 )
 def test_positions_are_those_of_players(seconds: float, digits: int, words: str) -> None:
-    assert position(seconds, digits) == words
+    assert format_position(seconds, digits) == words
 
 
 def test_times_are_told_in_utc_and_from_now() -> None:
-    assert moment(0) == "1970-01-01 00:00:00 UTC"
-    assert (ago(40, 100), ago(160, 100), ago(100, 100.4)) == ("1 min ago", "in 1 min", "just now")
+    assert format_datetime(0) == "1970-01-01 00:00:00 UTC"
+    assert (format_ago(40, 100), format_ago(160, 100), format_ago(100, 100.4)) == ("1 min ago", "in 1 min", "just now")
 
 
 def test_lengths_are_exact() -> None:
-    told = [exact(one) for one in (0, 7.46, 59.96, 90, 3599.6)]
+    told = [format_exact(one) for one in (0, 7.46, 59.96, 90, 3599.6)]
     assert told == ["0.0 s", "7.5 s", "1:00 min", "1:30 min", "1:00:00 h"]
 
 
 def test_sizes() -> None:
-    told = [megabytes(one) for one in (0, 999, 1500, 2_340_000, 5e9)]
+    told = [format_megabytes(one) for one in (0, 999, 1500, 2_340_000, 5e9)]
     assert told == ["0 bytes", "999 bytes", "1.5 kB", "2.3 MB", "5.0 GB"]
 
 
@@ -57,12 +57,12 @@ def test_sizes() -> None:
     ],
 )
 def test_texts_are_one_line_that_moves_nothing_else(words: str, shown: str) -> None:
-    assert plain(words) == shown
+    assert single_line(words) == shown
 
 
 @pytest.mark.parametrize("size", [81, 320, 321, 10_000])
 def test_long_texts_are_cut(size: int) -> None:
-    cut = plain("x" * size)
+    cut = single_line("x" * size)
     assert len(cut) <= 80
     assert "…" in cut
 
@@ -81,10 +81,10 @@ def test_long_texts_are_cut(size: int) -> None:
     ],
 )
 def test_reasons_tell_neither_who_called_nor_who_answered(reason: str, shown: str) -> None:
-    assert careful(reason, "alice") == shown
+    assert redact(reason, "alice") == shown
 
 
 def test_agents_have_labels_that_tell_no_name() -> None:
-    assert agents.label("alice") == agents.label("alice") != agents.label("bob")
-    assert len(agents.label("alice")) == agents.LENGTH
-    assert agents.label("") == ""
+    assert agents.agent_pseudonym("alice") == agents.agent_pseudonym("alice") != agents.agent_pseudonym("bob")
+    assert len(agents.agent_pseudonym("alice")) == agents.LABEL_BYTES
+    assert agents.agent_pseudonym("") == ""

@@ -10,28 +10,28 @@ from pathlib import Path
 from typing import BinaryIO
 
 import pytest
-from tests.support.disk import fill, small_disk
+from tests.support.disk import fill_disk, small_disk
 
 from muxer.errors import LocalResourceError, MetadataError, ServiceUnavailable
 from muxer.storage import notes as module
-from muxer.storage.base import S3, WEBDAV, Place
-from muxer.storage.notes import NoteFolder, Notes
+from muxer.storage.base import S3, WEBDAV, MediaLocation
+from muxer.storage.notes import IntentLog, UploadIntents
 
-WORK = {"what": "an upload"}
+INTENT = {"what": "an upload"}
 
 
-def kept(folder: Path) -> list[dict]:
+def read_records(folder: Path) -> list[dict]:
     return [json.loads(path.read_text()) for path in folder.glob("*.json")]
 
 
 def test_a_note_is_there_while_the_work_is_done_and_after_it_failed(tmp_path: Path) -> None:
-    notes = NoteFolder(tmp_path)
-    with notes.during(WORK):
-        assert kept(tmp_path) == [WORK]
-    assert kept(tmp_path) == []
-    with pytest.raises(ServiceUnavailable), notes.during(WORK):
+    notes = IntentLog(tmp_path)
+    with notes.pending(INTENT):
+        assert read_records(tmp_path) == [INTENT]
+    assert read_records(tmp_path) == []
+    with pytest.raises(ServiceUnavailable), notes.pending(INTENT):
         raise ServiceUnavailable("down")
-    assert kept(tmp_path) == [WORK]
+    assert read_records(tmp_path) == [INTENT]
 
 
 @pytest.mark.parametrize(
@@ -39,76 +39,76 @@ def test_a_note_is_there_while_the_work_is_done_and_after_it_failed(tmp_path: Pa
     [(None, False), (ServiceUnavailable("down"), True), (MetadataError("x"), False), (KeyError("x"), False)],
 )
 def test_what_becomes_of_a_note(tmp_path: Path, error: Exception | None, stays: bool) -> None:
-    (tmp_path / "note.json").write_text(json.dumps(WORK))
+    (tmp_path / "note.json").write_text(json.dumps(INTENT))
 
-    def settle(_: object) -> bool:
+    def settle_or_raise(_: object) -> bool:
         if error:
             raise error
         return True
 
-    NoteFolder(tmp_path).finish(settle, "later")
-    assert bool(kept(tmp_path)) == stays
+    IntentLog(tmp_path).recover(settle_or_raise, "later")
+    assert bool(read_records(tmp_path)) == stays
 
 
 def test_half_a_note_is_removed(tmp_path: Path) -> None:
-    (tmp_path / "note.json").write_text(json.dumps(WORK)[:5])
-    NoteFolder(tmp_path).finish(lambda _: False, "later")
+    (tmp_path / "note.json").write_text(json.dumps(INTENT)[:5])
+    IntentLog(tmp_path).recover(lambda _: False, "later")
     assert not list(tmp_path.iterdir())
 
 
 def test_work_under_way_is_not_finished_by_others(tmp_path: Path) -> None:
-    notes, seen = NoteFolder(tmp_path), []
-    with notes.during(WORK):
-        notes.finish(lambda note: bool(seen.append(note)), "later")
+    notes, seen = IntentLog(tmp_path), []
+    with notes.pending(INTENT):
+        notes.recover(lambda note: bool(seen.append(note)), "later")
     assert seen == []
 
 
 def test_work_begins_again_only_when_the_rest_of_earlier_is_gone(tmp_path: Path) -> None:
     """Otherwise the earlier upload's deletion would hit the new upload, and its note."""
-    notes, order = NoteFolder(tmp_path), []
-    with pytest.raises(ServiceUnavailable), notes.during(WORK):
+    notes, order = IntentLog(tmp_path), []
+    with pytest.raises(ServiceUnavailable), notes.pending(INTENT):
         raise ServiceUnavailable("down")
 
-    def again() -> None:
-        with notes.during(WORK):
+    def start_again() -> None:
+        with notes.pending(INTENT):
             order.append("new")
 
-    thread = threading.Thread(target=again)
+    thread = threading.Thread(target=start_again)
 
-    def settle(_: object) -> bool:
+    def settle_earlier(_: object) -> bool:
         thread.start()
         thread.join(0.2)
         order.append("old is gone")
         return True
 
-    notes.finish(settle, "later")
+    notes.recover(settle_earlier, "later")
     thread.join(10)
-    assert order == ["old is gone", "new"] and kept(tmp_path) == []
+    assert order == ["old is gone", "new"] and read_records(tmp_path) == []
 
 
 def test_a_note_of_earlier_outlives_a_full_disk(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", "64k") as folder:
-        notes = NoteFolder(folder)
-        with pytest.raises(ServiceUnavailable), notes.during(WORK):
+        notes = IntentLog(folder)
+        with pytest.raises(ServiceUnavailable), notes.pending(INTENT):
             raise ServiceUnavailable("down")
-        fill(folder)
-        with pytest.raises(LocalResourceError), notes.during(WORK):
+        fill_disk(folder)
+        with pytest.raises(LocalResourceError), notes.pending(INTENT):
             pass
-        assert kept(folder) == [WORK]
+        assert read_records(folder) == [INTENT]
         assert not list(folder.glob("*.new"))
 
 
 def test_a_note_that_was_being_written_is_removed(tmp_path: Path) -> None:
-    (tmp_path / "note.new").write_text(json.dumps(WORK))
+    (tmp_path / "note.new").write_text(json.dumps(INTENT))
     seen: list[object] = []
-    NoteFolder(tmp_path).finish(lambda note: bool(seen.append(note)), "later")
+    IntentLog(tmp_path).recover(lambda note: bool(seen.append(note)), "later")
     assert not list(tmp_path.iterdir()) and not seen
 
 
 def test_a_note_that_cannot_be_read_for_now_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "note.json").mkdir()
-    (tmp_path / "other.json").write_text(json.dumps(WORK))
-    NoteFolder(tmp_path).finish(lambda _: True, "it is left for now")
+    (tmp_path / "other.json").write_text(json.dumps(INTENT))
+    IntentLog(tmp_path).recover(lambda _: True, "it is left for now")
     assert [path.name for path in tmp_path.iterdir()] == ["note.json"]
     assert "it is left for now" in caplog.text
 
@@ -116,16 +116,16 @@ def test_a_note_that_cannot_be_read_for_now_stops_nothing(tmp_path: Path, caplog
 def test_a_note_that_one_storage_is_writing_is_no_left_over_of_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ours, others = Notes(tmp_path, WEBDAV), Notes(tmp_path, S3)
-    write = module.private_file
+    ours, others = UploadIntents(tmp_path, WEBDAV), UploadIntents(tmp_path, S3)
+    write = module.open_private
 
     @contextmanager
-    def watched(path: Path) -> Iterator[BinaryIO]:
+    def write_watched(path: Path) -> Iterator[BinaryIO]:
         with write(path) as file:
             yield file
-        others.clean(lambda place, upload: None)
+        others.delete_unfinished(lambda place, upload: None)
 
-    monkeypatch.setattr(module, "private_file", watched)
-    with ours.during(Place(WEBDAV, "http://dav/r/", "x.mp4.part")):
-        assert len(kept(tmp_path)) == 1
+    monkeypatch.setattr(module, "private_file", write_watched)
+    with ours.pending_upload(MediaLocation(WEBDAV, "http://dav/r/", "x.mp4.part")):
+        assert len(read_records(tmp_path)) == 1
     assert list(tmp_path.iterdir()) == []

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from muxer.commands import config as command
-from muxer.config import keystore, load, read
-from muxer.config.schema import options
+from muxer.config import keystore, load_config, inspect_config
+from muxer.config.schema import all_options
 
-TEXT = """\
+CONFIG_TEXT = """\
 # a comment
 [htcc]
 base-uri = https://rws:8081
@@ -34,13 +34,13 @@ mark_screen_recording_label = 2
 def path(tmp_path: Path) -> Path:
     keystore.save_keystore(tmp_path, {("rcs", "password"): "a-secret-of-the-keystore"})
     made = tmp_path / "muxer.cfg"
-    made.write_text(TEXT)
+    made.write_text(CONFIG_TEXT)
     return made
 
 
 def test_each_source_is_told(path: Path) -> None:
     environ = {"WEBDAV_PASSWORD": "a-secret-of-the-environment"}
-    origins = load(path, {"muxer_id": "2"}, environ).origins
+    origins = load_config(path, {"muxer_id": "2"}, environ).origins
     assert origins["htcc", "base_uri"] == "file, line 3"
     assert origins["htcc", "contact_center_id"] == "file, line 5"
     assert origins["htcc", "username"] == "default"
@@ -49,20 +49,20 @@ def test_each_source_is_told(path: Path) -> None:
     assert origins["webdav", "password"] == "environment WEBDAV_PASSWORD"
     assert origins["processing", "clean_temp_folder_timeout"] == "file, line 10, as [processing] clean_temp_folder"
     assert origins["processing", "muxer_id"] == "command line --muxer-id"
-    assert set(origins) == {(section, name) for section, name, _ in options()}
+    assert set(origins) == {(section, name) for section, name, _ in all_options()}
 
 
 def test_an_ignored_value_is_not_where_the_value_comes_from(tmp_path: Path) -> None:
     path = tmp_path / "muxer.cfg"
     path.write_text("[htcc]\nbase_uri = https://rws\ncontact_center_id = cc\n[processing]\ntotal_muxers = many\n")
-    assert load(path, {}, {}).origins["processing", "total_muxers"] == "default"
+    assert load_config(path, {}, {}).origins["processing", "total_muxers"] == "default"
 
 
 @pytest.mark.parametrize("between", ["\x0b", "\x0c", "\x1c", "\x85", "\u2028"])
 def test_only_line_breaks_end_a_line(tmp_path: Path, between: str) -> None:
     path = tmp_path / "muxer.cfg"
     path.write_text(f"[htcc]\npassword = a{between}b\nbase_uri = https://rws\ncontact_center_id = cc\n", encoding="utf-8")
-    found = load(path, {}, {})
+    found = load_config(path, {}, {})
     assert found.config.htcc.password == f"a{between}b"
     assert found.origins["htcc", "base_uri"] == "file, line 3"
 
@@ -71,19 +71,19 @@ def test_what_can_be_used_is_read_beside_what_is_wrong(tmp_path: Path) -> None:
     path = tmp_path / "muxer.cfg"
     text = "[htcc]\nbase_uri = https://rws\nrws_timeout = 5\n[processing]\nmuxer_id = 3\nwindow_past_older_than = 900\n"
     path.write_text(text)
-    reading = read(path, {}, {})
+    reading = inspect_config(path, {}, {})
     assert [one.where.partition(" = ")[0] for one in reading.problems] == [
         "[htcc] contact_center_id",
         "[htcc] rws_timeout",
         "[processing] window_past_older_than",
         "[processing] muxer_id",
     ]
-    assert reading.config.htcc.base_uri == "https://rws" and reading.has("htcc", "base_uri")
-    assert reading.config.htcc.rws_timeout == 30 and not reading.has("htcc", "rws_timeout")
-    assert reading.config.instance == "single" and not reading.has("processing", "muxer_id")
+    assert reading.config.htcc.base_uri == "https://rws" and reading.has_value("htcc", "base_uri")
+    assert reading.config.htcc.rws_timeout == 30 and not reading.has_value("htcc", "rws_timeout")
+    assert reading.config.instance_name == "single" and not reading.has_value("processing", "muxer_id")
 
 
-def shown(path: Path, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[str, str]:
+def run_command(path: Path, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[str, str]:
     assert command.main([f"--config-file={path}", *arguments]) == 0
     out, err = capsys.readouterr()
     return out, err
@@ -93,10 +93,10 @@ def test_config_shows_every_option_and_no_secret(
     path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WEBDAV_PASSWORD", "a-secret-of-the-environment")
-    out, err = shown(path, capsys)
+    out, err = run_command(path, capsys)
     rows = [line.split("\t") for line in out.splitlines()]
     assert rows[0] == ["section", "option", "value", "from"]
-    assert len(rows) == 1 + len(list(options()))
+    assert len(rows) == 1 + len(list(all_options()))
     assert ["[rcs]", "password", "********", "keystore"] in rows
     assert ["[webdav]", "password", "********", "environment WEBDAV_PASSWORD"] in rows
     assert ["[s3]", "secret_access_key", "(not set)", "default"] in rows
@@ -108,7 +108,7 @@ def test_config_shows_every_option_and_no_secret(
 
 
 def test_config_changed_as_json(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out, _ = shown(path, capsys, "--changed", "--json")
+    out, _ = run_command(path, capsys, "--changed", "--json")
     found = json.loads(out)
     names = {(one["section"], one["option"]) for one in found["settings"]}
     assert ("processing", "muxer_id") in names and ("advanced", "mark_screen_recording_label") in names

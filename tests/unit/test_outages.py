@@ -9,125 +9,125 @@ import pytest
 from muxer.errors import (
     AccessDenied,
     FolderMissing,
-    LoginRefused,
+    AuthenticationFailed,
     MediaError,
     MediaNotFound,
     MuxerError,
     NotFound,
-    PlaceClosed,
+    PathForbidden,
     ServiceFailed,
     ServiceUnavailable,
     Stopped,
     StorageMisconfigured,
 )
-from muxer.outages import FAILURES_IN_A_ROW, INTERNAL_ERRORS_IN_A_ROW, Outages
+from muxer.outages import FAILURE_THRESHOLD, INTERNAL_ERROR_THRESHOLD, CircuitBreaker
 
 
-def meet(outages: Outages, error: MuxerError | None, service: str = "RWS", times: int = 1) -> None:
+def call_repeatedly(outages: CircuitBreaker, error: MuxerError | None, service: str = "RWS", times: int = 1) -> None:
     for _ in range(times):
-        with contextlib.suppress(MuxerError), outages.talking(service):
+        with contextlib.suppress(MuxerError), outages.call(service):
             if error is not None:
                 raise error
 
 
 def test_a_single_failure_is_no_outage() -> None:
-    outages = Outages()
-    meet(outages, ServiceUnavailable("no answer"), times=FAILURES_IN_A_ROW - 1)
-    meet(outages, None)
-    meet(outages, ServiceUnavailable("no answer"), times=FAILURES_IN_A_ROW - 1)
-    assert not outages.is_out("RWS")
-    assert outages.admit(["RWS"])
+    outages = CircuitBreaker()
+    call_repeatedly(outages, ServiceUnavailable("no answer"), times=FAILURE_THRESHOLD - 1)
+    call_repeatedly(outages, None)
+    call_repeatedly(outages, ServiceUnavailable("no answer"), times=FAILURE_THRESHOLD - 1)
+    assert not outages.is_open("RWS")
+    assert outages.try_half_open(["RWS"])
 
 
 @pytest.mark.parametrize(
     ("error", "enough"),
     [
-        (ServiceUnavailable("no answer"), FAILURES_IN_A_ROW),
-        (AccessDenied("no right"), FAILURES_IN_A_ROW),
-        (LoginRefused("wrong password"), 1),
-        (ServiceFailed("500"), INTERNAL_ERRORS_IN_A_ROW),
+        (ServiceUnavailable("no answer"), FAILURE_THRESHOLD),
+        (AccessDenied("no right"), FAILURE_THRESHOLD),
+        (AuthenticationFailed("wrong password"), 1),
+        (ServiceFailed("500"), INTERNAL_ERROR_THRESHOLD),
     ],
 )
 def test_so_many_failures_in_a_row_are_an_outage(error: MuxerError, enough: int) -> None:
-    outages = Outages()
-    meet(outages, error, times=enough - 1)
-    assert not outages.is_out("RWS")
-    meet(outages, error)
-    assert outages.is_out("RWS")
-    assert not outages.admit(["RWS"])
-    assert outages.blocks(["WebDAV http://dav", "RWS"])
-    assert outages.admit(["RCS"]), "others go on"
+    outages = CircuitBreaker()
+    call_repeatedly(outages, error, times=enough - 1)
+    assert not outages.is_open("RWS")
+    call_repeatedly(outages, error)
+    assert outages.is_open("RWS")
+    assert not outages.try_half_open(["RWS"])
+    assert outages.is_any_blocked(["WebDAV http://dav", "RWS"])
+    assert outages.try_half_open(["RCS"]), "others go on"
 
 
 @pytest.mark.parametrize(
     "answer",
-    [NotFound("404"), MediaNotFound("404"), PlaceClosed("403"), StorageMisconfigured("413"), FolderMissing("409")],
+    [NotFound("404"), MediaNotFound("404"), PathForbidden("403"), StorageMisconfigured("413"), FolderMissing("409")],
 )
 def test_an_answer_about_one_recording_shows_that_the_service_is_there(answer: MuxerError) -> None:
-    outages = Outages()
-    meet(outages, LoginRefused("wrong password"))
-    meet(outages, answer)
-    assert not outages.is_out("RWS")
+    outages = CircuitBreaker()
+    call_repeatedly(outages, AuthenticationFailed("wrong password"))
+    call_repeatedly(outages, answer)
+    assert not outages.is_open("RWS")
 
 
 @pytest.mark.parametrize("error", [Stopped("stop"), MediaError("corrupt")])
 def test_what_is_no_fault_of_the_service_says_nothing_of_it(error: MuxerError) -> None:
-    outages = Outages()
-    meet(outages, error, times=50)
-    assert not outages.is_out("RWS")
-    meet(outages, LoginRefused("wrong password"))
-    meet(outages, error)
-    assert outages.is_out("RWS")
+    outages = CircuitBreaker()
+    call_repeatedly(outages, error, times=50)
+    assert not outages.is_open("RWS")
+    call_repeatedly(outages, AuthenticationFailed("wrong password"))
+    call_repeatedly(outages, error)
+    assert outages.is_open("RWS")
 
 
 def test_one_recording_a_poll_tries_a_service_that_is_out() -> None:
-    outages = Outages()
-    meet(outages, LoginRefused("wrong password"))
-    outages.new_poll()
-    assert not outages.blocks(["RWS"])
-    assert outages.admit(["RWS"])
-    assert not outages.admit(["RWS"]), "one is enough"
-    assert outages.blocks(["RWS"])
-    outages.new_poll()
-    assert outages.admit(["RWS"])
+    outages = CircuitBreaker()
+    call_repeatedly(outages, AuthenticationFailed("wrong password"))
+    outages.allow_trial()
+    assert not outages.is_any_blocked(["RWS"])
+    assert outages.try_half_open(["RWS"])
+    assert not outages.try_half_open(["RWS"]), "one is enough"
+    assert outages.is_any_blocked(["RWS"])
+    outages.allow_trial()
+    assert outages.try_half_open(["RWS"])
 
 
 def test_a_recording_that_needs_two_services_waits_for_both() -> None:
-    outages = Outages()
-    meet(outages, LoginRefused("wrong password"), "RWS")
-    meet(outages, LoginRefused("wrong password"), "RCS")
-    outages.new_poll()
-    assert outages.admit(["RCS"])
-    assert not outages.admit(["RWS", "RCS"])
-    assert outages.admit(["RWS"]), "the one that could not begin has not used up the trial"
+    outages = CircuitBreaker()
+    call_repeatedly(outages, AuthenticationFailed("wrong password"), "RWS")
+    call_repeatedly(outages, AuthenticationFailed("wrong password"), "RCS")
+    outages.allow_trial()
+    assert outages.try_half_open(["RCS"])
+    assert not outages.try_half_open(["RWS", "RCS"])
+    assert outages.try_half_open(["RWS"]), "the one that could not begin has not used up the trial"
 
 
 def test_an_outage_is_told_once_when_it_begins_and_once_when_it_ends(caplog: pytest.LogCaptureFixture) -> None:
-    outages = Outages()
+    outages = CircuitBreaker()
     for _ in range(20):
-        meet(outages, ServiceUnavailable("no answer"), "RCS")
-    meet(outages, None, "RCS", times=5)
+        call_repeatedly(outages, ServiceUnavailable("no answer"), "RCS")
+    call_repeatedly(outages, None, "RCS", times=5)
     assert [record.message.split(" ")[:3] for record in caplog.records] == [["RCS", "is", "out;"], ["RCS", "is", "back"]]
-    assert outages.now_out() == {}
+    assert outages.open_circuits() == {}
 
 
 def test_what_an_outage_means_is_worded_for_who_meets_it(caplog: pytest.LogCaptureFixture) -> None:
-    for outages in (Outages(), Outages("there is nobody to wait for it")):
-        meet(outages, LoginRefused("no"))
+    for outages in (CircuitBreaker(), CircuitBreaker("there is nobody to wait for it")):
+        call_repeatedly(outages, AuthenticationFailed("no"))
     assert "what needs it waits, and goes on by itself" in caplog.messages[0]
     assert caplog.messages[1].startswith("RWS is out; there is nobody to wait for it: ")
 
 
 def test_errors_bear_the_name_of_the_service_that_they_come_from() -> None:
-    outages = Outages()
-    with pytest.raises(ServiceUnavailable) as met, outages.talking("outer"), outages.talking("inner"):
+    outages = CircuitBreaker()
+    with pytest.raises(ServiceUnavailable) as met, outages.call("outer"), outages.call("inner"):
         raise ServiceUnavailable("no answer")
     assert met.value.service == "inner"
 
 
 def test_what_was_tried_often_enough_is_an_outage_at_once() -> None:
-    outages = Outages()
+    outages = CircuitBreaker()
     error = ServiceUnavailable("no answer")
     error.service = "RWS"
-    outages.declare(error)
-    assert outages.is_out("RWS")
+    outages.trip(error)
+    assert outages.is_open("RWS")

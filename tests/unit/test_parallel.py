@@ -10,9 +10,9 @@ import pytest
 
 from muxer.errors import ServiceUnavailable, Stopped
 from muxer.observe import logs
-from muxer.parallel import Helpers
+from muxer.parallel import HelperThreads
 
-PATIENCE = 20.0
+TIMEOUT_SECONDS = 20.0
 
 
 @pytest.fixture
@@ -20,19 +20,19 @@ def stop() -> threading.Event:
     return threading.Event()
 
 
-Make = Callable[..., Helpers]
+Make = Callable[..., HelperThreads]
 
 
 @pytest.fixture
 def make(stop: threading.Event) -> Iterator[Make]:
     """Return a function that starts helpers; all of them end with the test."""
-    made: list[Helpers] = []
+    made: list[HelperThreads] = []
 
-    def start(workers: int = 1, for_each: int = 2) -> Helpers:
-        made.append(Helpers(workers, for_each, stop))
+    def start_helpers(workers: int = 1, for_each: int = 2) -> HelperThreads:
+        made.append(HelperThreads(workers, for_each, stop))
         return made[-1]
 
-    yield start
+    yield start_helpers
     for one in made:
         one.close()
 
@@ -41,100 +41,100 @@ def test_the_results_come_in_the_order_of_the_tasks(make: Make) -> None:
     last_first = [threading.Event() for _ in range(4)]
     last_first[3].set()
 
-    def task(number: int) -> int:
-        assert last_first[number].wait(PATIENCE)
+    def wait_for_last(number: int) -> int:
+        assert last_first[number].wait(TIMEOUT_SECONDS)
         last_first[max(number - 1, 0)].set()
         return number
 
-    assert make(for_each=3).run([partial(task, number) for number in range(4)]) == [0, 1, 2, 3]
+    assert make(for_each=3).run_tasks([partial(wait_for_last, number) for number in range(4)]) == [0, 1, 2, 3]
 
 
 def test_as_many_tasks_run_at_the_same_time_as_there_are_helpers_and_one(make: Make) -> None:
     together, running, most = threading.Barrier(3), threading.Semaphore(3), []
 
-    def task() -> None:
+    def run_together() -> None:
         most.append(running.acquire(blocking=False))
-        together.wait(PATIENCE)
+        together.wait(TIMEOUT_SECONDS)
         running.release()
 
-    make(workers=2, for_each=2).run([task] * 6)
+    make(workers=2, for_each=2).run_tasks([run_together] * 6)
     assert most == [True] * 6
 
 
 def test_a_worker_does_its_tasks_itself_when_all_helpers_are_busy(make: Make) -> None:
     helpers, busy, over = make(for_each=1), threading.Semaphore(0), threading.Event()
 
-    def wait() -> None:
+    def keep_busy() -> None:
         busy.release()
-        assert over.wait(PATIENCE)
+        assert over.wait(TIMEOUT_SECONDS)
 
-    other = threading.Thread(target=lambda: helpers.run([wait, wait]), daemon=True)
+    other = threading.Thread(target=lambda: helpers.run_tasks([keep_busy, keep_busy]), daemon=True)
     other.start()
     for _ in range(2):
-        assert busy.acquire(timeout=PATIENCE)
+        assert busy.acquire(timeout=TIMEOUT_SECONDS)
     here = threading.current_thread()
-    assert helpers.run([threading.current_thread] * 5) == [here] * 5
+    assert helpers.run_tasks([threading.current_thread] * 5) == [here] * 5
     over.set()
-    other.join(PATIENCE)
+    other.join(TIMEOUT_SECONDS)
 
 
 def test_after_an_error_nothing_begins_and_what_has_begun_is_awaited(make: Make) -> None:
     begun, failed, ended, never = (threading.Event() for _ in range(4))
 
-    def slow() -> None:
+    def end_slowly() -> None:
         begun.set()
-        assert failed.wait(PATIENCE)
+        assert failed.wait(TIMEOUT_SECONDS)
         assert not never.wait(0.1)
         ended.set()
 
-    def fail() -> None:
-        assert begun.wait(PATIENCE)
+    def raise_first() -> None:
+        assert begun.wait(TIMEOUT_SECONDS)
         failed.set()
         raise ServiceUnavailable("the first error")
 
     with pytest.raises(ServiceUnavailable, match="the first error"):
-        make(for_each=1).run([fail, slow, never.set])
+        make(for_each=1).run_tasks([raise_first, end_slowly, never.set])
     assert ended.is_set() and not never.is_set()
 
 
 def test_the_first_error_wins(make: Make) -> None:
     failed = threading.Event()
 
-    def first() -> None:
+    def raise_first() -> None:
         failed.set()
         raise ServiceUnavailable("first")
 
-    def second() -> None:
-        assert failed.wait(PATIENCE)
+    def raise_second() -> None:
+        assert failed.wait(TIMEOUT_SECONDS)
         threading.Event().wait(0.05)
         raise ValueError("second")
 
     with pytest.raises(ServiceUnavailable, match="first"):
-        make().run([second, first])
+        make().run_tasks([raise_second, raise_first])
 
 
 def test_the_lines_of_helpers_are_about_the_recording_of_their_worker(make: Make) -> None:
     together = threading.Barrier(3)
 
-    def recording() -> str:
-        together.wait(PATIENCE)
+    def logged_recording() -> str:
+        together.wait(TIMEOUT_SECONDS)
         return logs._recording.get()
 
     helpers = make()
     for name in ("C1", "C2"):
-        with logs.about(name):
-            assert helpers.run([recording] * 3) == [name] * 3
+        with logs.recording_context(name):
+            assert helpers.run_tasks([logged_recording] * 3) == [name] * 3
 
 
 def test_nothing_begins_after_a_stop(make: Make, stop: threading.Event) -> None:
     begun: list[int] = []
 
-    def task(number: int) -> None:
+    def stop_at_once(number: int) -> None:
         begun.append(number)
         stop.set()
 
     with pytest.raises(Stopped):
-        make(for_each=0).run([partial(task, number) for number in range(3)])
+        make(for_each=0).run_tasks([partial(stop_at_once, number) for number in range(3)])
     assert begun == [0]
 
 
@@ -144,8 +144,8 @@ def test_helpers_end_when_they_are_closed(make: Make) -> None:
     helpers = make(workers=2, for_each=3)
     ours = [thread for thread in threading.enumerate() if thread not in before]
     assert len(ours) == 6
-    helpers.run([lambda: None] * 3)
+    helpers.run_tasks([lambda: None] * 3)
     helpers.close()
     for thread in ours:
-        thread.join(PATIENCE)
+        thread.join(TIMEOUT_SECONDS)
     assert not any(thread.is_alive() for thread in ours)

@@ -10,14 +10,14 @@ import pytest
 
 from muxer.errors import Stopped
 from muxer.gir.models import MediaFile
-from muxer.pool import QUEUED_PER_WORKER, Pool
+from muxer.pool import QUEUED_PER_WORKER, ThreadExecutor
 from muxer.selection import MuxTarget
 
-PATIENCE = 20.0
+TIMEOUT_SECONDS = 20.0
 
 
-def target(name: str) -> MuxTarget:
-    return MuxTarget(name, "r1", "agent", MediaFile.read({"mediaId": f"{name}.mp3"}), ())
+def create_target(name: str) -> MuxTarget:
+    return MuxTarget(name, "r1", "agent", MediaFile.from_json({"mediaId": f"{name}.mp3"}), ())
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def stop() -> Iterator[threading.Event]:
     event.set()
 
 
-class Gate:
+class GatedWork:
     """Work that waits until it is let through."""
 
     def __init__(self) -> None:
@@ -37,52 +37,52 @@ class Gate:
 
     def __call__(self, one: MuxTarget) -> None:
         self.started.release()
-        assert self.open.wait(PATIENCE)
+        assert self.open.wait(TIMEOUT_SECONDS)
         self.done.append(one.recording_id)
 
 
 def test_all_that_is_submitted_is_done(stop: threading.Event) -> None:
     done: list[str] = []
-    pool = Pool(lambda one: done.append(one.recording_id), 3, stop)
-    assert all(pool.submit(target(f"C{number}")) for number in range(60))
-    pool.join()
+    pool = ThreadExecutor(lambda one: done.append(one.recording_id), 3, stop)
+    assert all(pool.submit(create_target(f"C{number}")) for number in range(60))
+    pool.wait_for_all()
     assert sorted(done) == sorted(f"C{number}" for number in range(60))
-    assert pool.idle
+    assert pool.is_idle
 
 
 def test_as_many_run_at_the_same_time_as_there_are_workers(stop: threading.Event) -> None:
-    gate = Gate()
-    pool = Pool(gate, 3, stop)
+    gate = GatedWork()
+    pool = ThreadExecutor(gate, 3, stop)
     for number in range(4):
-        pool.submit(target(f"C{number}"))
+        pool.submit(create_target(f"C{number}"))
     for _ in range(3):
-        assert gate.started.acquire(timeout=PATIENCE)
+        assert gate.started.acquire(timeout=TIMEOUT_SECONDS)
     assert not gate.started.acquire(blocking=False)
     gate.open.set()
-    pool.join()
+    pool.wait_for_all()
     assert len(gate.done) == 4
 
 
 def test_a_target_that_is_queued_or_running_is_not_taken_twice(stop: threading.Event) -> None:
-    gate = Gate()
-    pool = Pool(gate, 1, stop)
-    assert pool.submit(target("running"))
-    assert gate.started.acquire(timeout=PATIENCE)
-    assert pool.submit(target("queued"))
-    assert not pool.submit(target("running"))
-    assert not pool.submit(target("queued"))
-    assert not pool.idle
+    gate = GatedWork()
+    pool = ThreadExecutor(gate, 1, stop)
+    assert pool.submit(create_target("running"))
+    assert gate.started.acquire(timeout=TIMEOUT_SECONDS)
+    assert pool.submit(create_target("queued"))
+    assert not pool.submit(create_target("running"))
+    assert not pool.submit(create_target("queued"))
+    assert not pool.is_idle
     gate.open.set()
-    pool.join()
+    pool.wait_for_all()
     assert gate.done == ["running", "queued"]
 
 
 def test_a_target_that_is_done_may_be_submitted_again(stop: threading.Event) -> None:
     done: list[str] = []
-    pool = Pool(lambda one: done.append(one.recording_id), 1, stop)
+    pool = ThreadExecutor(lambda one: done.append(one.recording_id), 1, stop)
     for _ in range(2):
-        assert pool.submit(target("C1"))
-        pool.join()
+        assert pool.submit(create_target("C1"))
+        pool.wait_for_all()
     assert done == ["C1", "C1"]
 
 
@@ -90,130 +90,130 @@ def test_a_target_that_is_done_may_be_submitted_again(stop: threading.Event) -> 
 def test_an_error_of_one_recording_does_not_stop_the_others(stop: threading.Event, error: Exception) -> None:
     done: list[str] = []
 
-    def work(one: MuxTarget) -> None:
+    def fail_for_bad(one: MuxTarget) -> None:
         if one.recording_id == "bad":
             raise error
         done.append(one.recording_id)
 
-    pool = Pool(work, 1, stop)
+    pool = ThreadExecutor(fail_for_bad, 1, stop)
     for name in ("bad", "good"):
-        pool.submit(target(name))
-    pool.join()
+        pool.submit(create_target(name))
+    pool.wait_for_all()
     assert done == ["good"]
-    assert pool.idle
-    assert pool.submit(target("bad"))
+    assert pool.is_idle
+    assert pool.submit(create_target("bad"))
 
 
 def test_the_queue_is_short_and_a_submit_waits_for_room(stop: threading.Event) -> None:
-    gate = Gate()
-    pool = Pool(gate, 1, stop)
+    gate = GatedWork()
+    pool = ThreadExecutor(gate, 1, stop)
     for number in range(QUEUED_PER_WORKER + 1):
-        pool.submit(target(f"C{number}"))
+        pool.submit(create_target(f"C{number}"))
         if number == 0:
-            assert gate.started.acquire(timeout=PATIENCE)
+            assert gate.started.acquire(timeout=TIMEOUT_SECONDS)
     entered = threading.Event()
     accepted: list[bool] = []
 
     def submit_one_more() -> None:
         entered.set()
-        accepted.append(pool.submit(target("one more")))
+        accepted.append(pool.submit(create_target("one more")))
 
     thread = threading.Thread(target=submit_one_more, daemon=True)
     thread.start()
-    assert entered.wait(PATIENCE)
+    assert entered.wait(TIMEOUT_SECONDS)
     assert accepted == []
     gate.open.set()
-    thread.join(PATIENCE)
-    pool.join()
+    thread.join(TIMEOUT_SECONDS)
+    pool.wait_for_all()
     assert accepted == [True]
     assert gate.done[-1] == "one more"
 
 
 def test_a_stop_ends_a_submit_that_waits_for_room(stop: threading.Event) -> None:
-    gate = Gate()
-    pool = Pool(gate, 1, stop)
+    gate = GatedWork()
+    pool = ThreadExecutor(gate, 1, stop)
     for number in range(QUEUED_PER_WORKER + 1):
-        pool.submit(target(f"C{number}"))
+        pool.submit(create_target(f"C{number}"))
         if number == 0:
-            assert gate.started.acquire(timeout=PATIENCE)
+            assert gate.started.acquire(timeout=TIMEOUT_SECONDS)
     ended = threading.Event()
 
     def submit_one_more() -> None:
         with pytest.raises(Stopped):
-            pool.submit(target("late"))
+            pool.submit(create_target("late"))
         ended.set()
 
     threading.Thread(target=submit_one_more, daemon=True).start()
     stop.set()
-    assert ended.wait(PATIENCE)
+    assert ended.wait(TIMEOUT_SECONDS)
     gate.open.set()
 
 
 def test_after_a_stop_no_new_work_begins_and_the_workers_end(stop: threading.Event) -> None:
-    gate = Gate()
-    pool = Pool(gate, 1, stop)
+    gate = GatedWork()
+    pool = ThreadExecutor(gate, 1, stop)
     for name in ("running", "queued"):
-        pool.submit(target(name))
-    assert gate.started.acquire(timeout=PATIENCE)
+        pool.submit(create_target(name))
+    assert gate.started.acquire(timeout=TIMEOUT_SECONDS)
     stop.set()
     with pytest.raises(Stopped):
-        pool.submit(target("new"))
+        pool.submit(create_target("new"))
     gate.open.set()
-    assert pool.drain(PATIENCE)
+    assert pool.wait_for_running(TIMEOUT_SECONDS)
     assert gate.done == ["running"]
 
 
 @pytest.mark.parametrize(("cut_off", "open_"), [(True, 2), (False, 1)])
 def test_what_a_stop_has_cut_off_stays_open(stop: threading.Event, cut_off: bool, open_: int) -> None:
-    gate = Gate()
+    gate = GatedWork()
 
-    def work(one: MuxTarget) -> None:
+    def work_until_stop(one: MuxTarget) -> None:
         gate(one)
         if cut_off:
             raise Stopped("in the middle")
 
-    pool = Pool(work, 1, stop)
+    pool = ThreadExecutor(work_until_stop, 1, stop)
     for name in ("running", "queued"):
-        pool.submit(target(name))
-    assert gate.started.acquire(timeout=PATIENCE)
+        pool.submit(create_target(name))
+    assert gate.started.acquire(timeout=TIMEOUT_SECONDS)
     stop.set()
     gate.open.set()
-    assert pool.drain(PATIENCE)
-    assert pool.files == open_
+    assert pool.wait_for_running(TIMEOUT_SECONDS)
+    assert pool.target_count == open_
 
 
 def test_the_open_work_is_counted_in_files_and_in_recordings(stop: threading.Event) -> None:
-    gate = Gate()
-    pool = Pool(gate, 1, stop)
+    gate = GatedWork()
+    pool = ThreadExecutor(gate, 1, stop)
     for agent in ("one", "other"):
-        pool.submit(replace(target("C1"), screens=(MediaFile.read({"mediaId": agent}),)))
-    pool.submit(target("C2"))
-    assert (pool.files, pool.recordings) == (3, 2)
+        pool.submit(replace(create_target("C1"), screens=(MediaFile.from_json({"mediaId": agent}),)))
+    pool.submit(create_target("C2"))
+    assert (pool.target_count, pool.recording_count) == (3, 2)
     gate.open.set()
-    pool.join()
-    assert (pool.files, pool.recordings) == (0, 0)
+    pool.wait_for_all()
+    assert (pool.target_count, pool.recording_count) == (0, 0)
 
 
 def test_a_drain_tells_that_a_worker_still_runs(stop: threading.Event) -> None:
-    gate = Gate()
-    pool = Pool(gate, 1, stop)
-    pool.submit(target("running"))
-    assert gate.started.acquire(timeout=PATIENCE)
+    gate = GatedWork()
+    pool = ThreadExecutor(gate, 1, stop)
+    pool.submit(create_target("running"))
+    assert gate.started.acquire(timeout=TIMEOUT_SECONDS)
     stop.set()
-    assert not pool.drain(0.0)
+    assert not pool.wait_for_running(0.0)
     gate.open.set()
-    assert pool.drain(PATIENCE)
+    assert pool.wait_for_running(TIMEOUT_SECONDS)
 
 
 def test_a_worker_that_hangs_does_not_keep_the_process_alive(stop: threading.Event) -> None:
     before = set(threading.enumerate())
-    Pool(lambda _: None, 2, stop)
+    ThreadExecutor(lambda _: None, 2, stop)
     made: Callable[[], list[threading.Thread]] = lambda: [one for one in threading.enumerate() if one not in before]  # noqa: E731
     assert len(made()) == 2
     assert all(thread.daemon for thread in made())
 
 
-class Room:
+class FakeRoom:
     """Room that is there or not; ``asked`` counts the questions."""
 
     def __init__(self) -> None:
@@ -227,50 +227,50 @@ class Room:
 
 def test_while_nothing_may_begin_nothing_is_taken_and_nothing_is_lost(stop: threading.Event) -> None:
     done: list[str] = []
-    room = Room()
-    pool = Pool(lambda one: done.append(one.recording_id), 2, stop, room)
+    room = FakeRoom()
+    pool = ThreadExecutor(lambda one: done.append(one.recording_id), 2, stop, room)
     accepted: list[bool] = []
-    thread = threading.Thread(target=lambda: accepted.extend(pool.submit(target(f"C{n}")) for n in range(3)), daemon=True)
+    thread = threading.Thread(target=lambda: accepted.extend(pool.submit(create_target(f"C{n}")) for n in range(3)), daemon=True)
     thread.start()
     for _ in range(9):
-        assert room.asked.acquire(timeout=PATIENCE)
-    assert pool.idle and not accepted and not done
+        assert room.asked.acquire(timeout=TIMEOUT_SECONDS)
+    assert pool.is_idle and not accepted and not done
     room.there.set()
-    thread.join(PATIENCE)
-    pool.join()
+    thread.join(TIMEOUT_SECONDS)
+    pool.wait_for_all()
     assert accepted == [True] * 3 and sorted(done) == ["C0", "C1", "C2"]
 
 
 def test_what_is_queued_waits_while_nothing_may_begin_and_what_runs_goes_on(stop: threading.Event) -> None:
-    gate, room = Gate(), Room()
+    gate, room = GatedWork(), FakeRoom()
     room.there.set()
-    pool = Pool(gate, 1, stop, room)
+    pool = ThreadExecutor(gate, 1, stop, room)
     for name in ("running", "queued"):
-        assert pool.submit(target(name))
-    assert gate.started.acquire(timeout=PATIENCE)
+        assert pool.submit(create_target(name))
+    assert gate.started.acquire(timeout=TIMEOUT_SECONDS)
     room.there.clear()
     gate.open.set()
     while room.asked.acquire(blocking=False):
         pass
     for _ in range(3):
-        assert room.asked.acquire(timeout=PATIENCE)
-    assert gate.done == ["running"] and not pool.idle
+        assert room.asked.acquire(timeout=TIMEOUT_SECONDS)
+    assert gate.done == ["running"] and not pool.is_idle
     room.there.set()
-    pool.join()
+    pool.wait_for_all()
     assert gate.done == ["running", "queued"]
 
 
 def test_a_stop_ends_the_wait_for_room(stop: threading.Event) -> None:
-    room = Room()
-    pool = Pool(lambda _: None, 1, stop, room)
+    room = FakeRoom()
+    pool = ThreadExecutor(lambda _: None, 1, stop, room)
     ended = threading.Event()
 
     def submit_one() -> None:
         with pytest.raises(Stopped):
-            pool.submit(target("C1"))
+            pool.submit(create_target("C1"))
         ended.set()
 
     threading.Thread(target=submit_one, daemon=True).start()
     stop.set()
-    assert ended.wait(PATIENCE) and pool.idle
-    assert pool.drain(PATIENCE)
+    assert ended.wait(TIMEOUT_SECONDS) and pool.is_idle
+    assert pool.wait_for_running(TIMEOUT_SECONDS)

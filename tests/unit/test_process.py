@@ -16,108 +16,108 @@ from muxer.errors import LocalResourceError, Stopped, ToolError
 from muxer.process import Runner
 
 ROOT = Path(__file__).resolve().parents[2]
-LONG = 60.0
+LONG_SECONDS = 60.0
 
 
-def python(code: str, *arguments: str) -> list[str]:
+def python_command(code: str, *arguments: str) -> list[str]:
     return [sys.executable, "-c", code, *arguments]
 
 
 def test_the_output_is_returned() -> None:
-    assert Runner().run(python("print('x' * 200_000, end='')"), timeout=LONG) == b"x" * 200_000
+    assert Runner().run(python_command("print('x' * 200_000, end='')"), timeout=LONG_SECONDS) == b"x" * 200_000
 
 
 def test_arguments_are_passed_as_they_are_without_a_shell() -> None:
     words = ["a b", "$HOME", "; touch x", "ü", "*", ""]
-    out = Runner().run(python("import sys; print(repr(sys.argv[1:]))", *words), timeout=LONG)
+    out = Runner().run(python_command("import sys; print(repr(sys.argv[1:]))", *words), timeout=LONG_SECONDS)
     assert out.decode().strip() == repr(words)
 
 
 def test_a_program_works_in_the_given_folder(tmp_path: Path) -> None:
-    out = Runner().run(python("import os; print(os.getcwd())"), timeout=LONG, cwd=tmp_path)
+    out = Runner().run(python_command("import os; print(os.getcwd())"), timeout=LONG_SECONDS, cwd=tmp_path)
     assert out.decode().strip() == str(tmp_path)
 
 
 def test_the_input_is_empty() -> None:
-    assert Runner().run(python("import sys; print(len(sys.stdin.read()))"), timeout=LONG).strip() == b"0"
+    assert Runner().run(python_command("import sys; print(len(sys.stdin.read()))"), timeout=LONG_SECONDS).strip() == b"0"
 
 
 def test_a_failure_is_told_with_the_end_of_what_the_program_says() -> None:
     code = "import sys; sys.stderr.write('early ' * 10_000 + 'the reason'); sys.exit(3)"
     with pytest.raises(ToolError, match=r"status 3.*the reason") as caught:
-        Runner().run(python(code), timeout=LONG)
+        Runner().run(python_command(code), timeout=LONG_SECONDS)
     assert len(str(caught.value)) < 3000
 
 
 def test_complaints_are_a_failure_where_they_are_not_accepted() -> None:
-    command = python("import sys; sys.stderr.write('broken picture'); print('out')")
-    assert Runner().run(command, timeout=LONG).strip() == b"out"
+    command = python_command("import sys; sys.stderr.write('broken picture'); print('out')")
+    assert Runner().run(command, timeout=LONG_SECONDS).strip() == b"out"
     with pytest.raises(ToolError, match="broken picture"):
-        Runner().run(command, timeout=LONG, complaint="broken")
+        Runner().run(command, timeout=LONG_SECONDS, complaint="broken")
 
 
 def test_a_program_that_takes_too_long_is_killed() -> None:
     with pytest.raises(ToolError, match="time limit"):
-        Runner().run(python("import time; time.sleep(600)"), timeout=0.3)
+        Runner().run(python_command("import time; time.sleep(600)"), timeout=0.3)
 
 
 @pytest.mark.parametrize("status", [1, 0])
 def test_a_program_that_says_that_the_disk_is_full_fails_for_now_whatever_its_status(status: int) -> None:
     code = f"import sys; sys.stderr.write('Error writing trailer: No space left on device'); sys.exit({status})"
     with pytest.raises(LocalResourceError):
-        Runner().run(python(code), timeout=LONG)
+        Runner().run(python_command(code), timeout=LONG_SECONDS)
 
 
 def test_a_program_that_is_not_there_fails_for_now(tmp_path: Path) -> None:
     with pytest.raises(LocalResourceError, match="cannot be started"):
-        Runner().run([tmp_path / "none"], timeout=LONG)
+        Runner().run([tmp_path / "none"], timeout=LONG_SECONDS)
 
 
 def test_cancel_kills_what_runs_and_nothing_more_is_started() -> None:
     runner, raised = Runner(), []
     read, write = os.pipe()
 
-    def work() -> None:
-        def consume(out: IO[bytes]) -> bytes:
+    def run_program() -> None:
+        def read_output(out: IO[bytes]) -> bytes:
             os.write(write, out.read(1))
             return out.read()
 
         try:
-            runner.stream(python("import time; print('x', flush=True); time.sleep(600)"), consume, timeout=10 * LONG)
+            runner.run_streaming(python_command("import time; print('x', flush=True); time.sleep(600)"), read_output, timeout=10 * LONG_SECONDS)
         except Stopped as error:
             raised.append(error)
 
-    thread = threading.Thread(target=work, daemon=True)
+    thread = threading.Thread(target=run_program, daemon=True)
     thread.start()
     os.read(read, 1)
-    runner.cancel()
-    thread.join(LONG / 3)
+    runner.cancel_all()
+    thread.join(LONG_SECONDS / 3)
     os.close(read)
     os.close(write)
     assert len(raised) == 1
     with pytest.raises(Stopped):
-        runner.run(python("print()"), timeout=LONG)
+        runner.run(python_command("print()"), timeout=LONG_SECONDS)
 
 
 def test_the_failure_of_the_program_goes_before_that_of_its_reader() -> None:
-    def consume(out: IO[bytes]) -> bytes:
+    def fail_to_read(out: IO[bytes]) -> bytes:
         raise ValueError(f"cannot read {out.read()!r}")
 
     with pytest.raises(ToolError, match="real reason"):
-        Runner().stream(python("import sys; sys.exit('real reason')"), consume, timeout=LONG)
+        Runner().run_streaming(python_command("import sys; sys.exit('real reason')"), fail_to_read, timeout=LONG_SECONDS)
     with pytest.raises(ValueError, match="cannot read"):
-        Runner().stream(python("pass"), consume, timeout=LONG)
+        Runner().run_streaming(python_command("pass"), fail_to_read, timeout=LONG_SECONDS)
 
 
 def test_a_reader_that_fails_leaves_no_process_behind() -> None:
     pids: list[int] = []
 
-    def consume(out: IO[bytes]) -> bytes:
+    def read_and_fail(out: IO[bytes]) -> bytes:
         pids.append(int(out.readline()))
         raise ValueError("enough")
 
     with pytest.raises(ValueError, match="enough"):
-        Runner().stream(python("import os, time; print(os.getpid(), flush=True); time.sleep(600)"), consume, timeout=LONG)
+        Runner().run_streaming(python_command("import os, time; print(os.getpid(), flush=True); time.sleep(600)"), read_and_fail, timeout=LONG_SECONDS)
     with pytest.raises(ProcessLookupError):
         os.kill(pids[0], 0)
 
@@ -141,7 +141,7 @@ def consume(out):
 child = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
 Runner().stream([sys.executable, "-c", child], consume, timeout=60)
 """
-    muxer = subprocess.run(python(code), cwd=ROOT, stdout=subprocess.PIPE, check=False)
+    muxer = subprocess.run(python_command(code), cwd=ROOT, stdout=subprocess.PIPE, check=False)
     assert muxer.returncode == -9
     for _ in range(500):
         if not is_running(int(muxer.stdout)):

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from muxer.config import programs
-from muxer.config.programs import Program
+from muxer.config.programs import ProgramPath
 
 SYSTEM_SH = Path(__file__).resolve().parents[2] / "install.d" / "system.sh"
-FFPROBE, OPENSSL = Program("ffprobe", "ffmpeg"), Program("openssl", "openssl")
+FFPROBE, OPENSSL = ProgramPath("ffprobe", "ffmpeg"), ProgramPath("openssl", "openssl")
 
 LAYOUTS = [
     (FFPROBE, "ffmpeg/ffprobe"),
@@ -32,7 +32,7 @@ def thirdparty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def put(path: Path, mode: int = 0o755) -> Path:
+def write_program(path: Path, mode: int = 0o755) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("#!/bin/sh\n")
     path.chmod(mode)
@@ -40,52 +40,52 @@ def put(path: Path, mode: int = 0o755) -> Path:
 
 
 @pytest.mark.parametrize(("program", "place"), LAYOUTS)
-def test_a_build_in_thirdparty_goes_before_the_path(thirdparty: Path, program: Program, place: str) -> None:
+def test_a_build_in_thirdparty_goes_before_the_path(thirdparty: Path, program: ProgramPath, place: str) -> None:
     on_path = program(program.name)
-    build = put(thirdparty / place)
+    build = write_program(thirdparty / place)
     (thirdparty / program.build / "README.txt").touch()
     assert program(program.name) == str(build) != on_path
 
 
 @pytest.mark.parametrize(("program", "place"), LAYOUTS)
-def test_the_installer_looks_in_the_same_places(thirdparty: Path, program: Program, place: str) -> None:
-    build = put(thirdparty / place)
+def test_the_installer_looks_in_the_same_places(thirdparty: Path, program: ProgramPath, place: str) -> None:
+    build = write_program(thirdparty / place)
     script = f'set -euo pipefail; say() {{ echo "$*"; }}; . "{SYSTEM_SH}"; unpacked "$1" "$2"'
     command = ["bash", "-c", script, "bash", str(thirdparty / program.build), program.name]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == f"{build}\n"
 
 
 def test_what_is_given_wins(thirdparty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    put(thirdparty / "openssl/openssl")
-    mine, other = put(tmp_path / "mine/openssl"), put(tmp_path / "bin/openssl3")
+    write_program(thirdparty / "openssl/openssl")
+    mine, other = write_program(tmp_path / "mine/openssl"), write_program(tmp_path / "bin/openssl3")
     monkeypatch.setenv("PATH", str(other.parent))
     assert OPENSSL(str(mine)) == str(mine)
     assert OPENSSL("openssl3") == str(other)
 
 
 def test_a_build_that_is_not_executable_is_named(thirdparty: Path) -> None:
-    build = put(thirdparty / "openssl/openssl-3.0.13/bin/openssl", mode=0o644)
+    build = write_program(thirdparty / "openssl/openssl-3.0.13/bin/openssl", mode=0o644)
     with pytest.raises(ValueError, match="chmod") as caught:
         OPENSSL("openssl")
     assert str(build) in str(caught.value)
 
 
 def test_two_builds_beside_each_other_are_not_guessed_between(thirdparty: Path) -> None:
-    both = [put(thirdparty / f"ffmpeg/ffmpeg-{version}/bin/ffprobe") for version in ("6", "7")]
+    both = [write_program(thirdparty / f"ffmpeg/ffmpeg-{version}/bin/ffprobe") for version in ("6", "7")]
     with pytest.raises(ValueError, match="more than one") as caught:
         FFPROBE("ffprobe")
     assert all(str(one) in str(caught.value) for one in both)
-    directly = put(thirdparty / "ffmpeg/ffprobe")
+    directly = write_program(thirdparty / "ffmpeg/ffprobe")
     assert FFPROBE("ffprobe") == str(directly)
 
 
 def test_a_folder_that_cannot_be_read_is_named(thirdparty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (thirdparty / "openssl").mkdir(parents=True)
 
-    def refused(folder: Path) -> None:
+    def refuse_folder(folder: Path) -> None:
         raise PermissionError(13, "Permission denied", str(folder))  # root, who runs these tests, may read everything
 
-    monkeypatch.setattr(Path, "iterdir", refused)
+    monkeypatch.setattr(Path, "iterdir", refuse_folder)
     with pytest.raises(ValueError, match="cannot be read by this account") as caught:
         OPENSSL("openssl")
     assert str(thirdparty / "openssl") in str(caught.value)

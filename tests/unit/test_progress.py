@@ -6,28 +6,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muxer.progress import Progress, clock, progress, shown
+from muxer.progress import Progress, format_duration, measure_progress, format_progress
 
 
 def test_half_of_it_in_ten_seconds_leaves_ten_more() -> None:
-    assert progress(50, 100, begun=1000, now=1010) == Progress(percent=50, rate=5, left=10)
+    assert measure_progress(50, 100, begun=1000, now=1010) == Progress(percent=50, rate=5, left=10)
 
 
 def test_without_a_whole_there_is_a_rate_but_no_percentage() -> None:
-    assert progress(50, 0, begun=0, now=10) == Progress(None, 5, None)
+    assert measure_progress(50, 0, begun=0, now=10) == Progress(None, 5, None)
 
 
 @pytest.mark.parametrize("now", [1000.0, 1000.4, 990.0])
 def test_at_the_very_beginning_and_with_a_clock_set_back_nobody_knows_the_rate(now: float) -> None:
-    assert progress(50, 100, begun=1000, now=now) == Progress(50, None, None)
+    assert measure_progress(50, 100, begun=1000, now=now) == Progress(50, None, None)
 
 
 def test_more_than_was_estimated_is_all_of_it() -> None:
-    assert progress(120, 100, begun=0, now=10) == Progress(100, 12, 0.0)
+    assert measure_progress(120, 100, begun=0, now=10) == Progress(100, 12, 0.0)
 
 
 def test_what_has_not_moved_has_no_end() -> None:
-    assert progress(0, 100, begun=0, now=10) == Progress(0, 0, None)
+    assert measure_progress(0, 100, begun=0, now=10) == Progress(0, 0, None)
 
 
 numbers = st.floats(0, 1e15)
@@ -35,7 +35,7 @@ numbers = st.floats(0, 1e15)
 
 @given(numbers, numbers, numbers, numbers)
 def test_nothing_is_ever_negative_or_above_a_hundred(done: float, total: float, begun: float, now: float) -> None:
-    made = progress(done, total, begun, now)
+    made = measure_progress(done, total, begun, now)
     assert made.percent is None or 0 <= made.percent <= 100
     assert made.rate is None or made.rate >= 0
     assert made.left is None or made.left >= 0
@@ -53,8 +53,8 @@ def test_nothing_is_ever_negative_or_above_a_hundred(done: float, total: float, 
     ],
 )
 def test_it_is_shown_for_people(made: Progress, step: str, text: str) -> None:
-    assert shown(made, step) == text
+    assert format_progress(made, step) == text
 
 
 def test_a_clock_rounds_up_into_the_next_minute() -> None:
-    assert [clock(one) for one in (0, 59.6, 3599.7, -3)] == ["0:00", "1:00", "1:00:00", "0:00"]
+    assert [format_duration(one) for one in (0, 59.6, 3599.7, -3)] == ["0:00", "1:00", "1:00:00", "0:00"]

@@ -18,7 +18,7 @@ from muxer.errors import (
     AccessDenied,
     EncryptionMissing,
     LocalResourceError,
-    LoginRefused,
+    AuthenticationFailed,
     MediaError,
     MediaIncomplete,
     MediaNotFound,
@@ -27,23 +27,23 @@ from muxer.errors import (
     ServiceFailed,
     ServiceUnavailable,
     Stopped,
-    StoredElsewhere,
+    StoredByOtherMuxer,
     Transient,
-    UnreadableAnswer,
+    UnreadableResponse,
 )
 from muxer.failures import FLAKY_DELAY_SECONDS, Failure
 from muxer.gir.models import MediaFile
-from muxer.job import Job, Report
-from muxer.journal import Key
-from muxer.outages import FAILURES_IN_A_ROW, INTERNAL_ERRORS_IN_A_ROW, Outages
+from muxer.job import Job, JobReport
+from muxer.journal import TargetKey
+from muxer.outages import FAILURE_THRESHOLD, INTERNAL_ERROR_THRESHOLD, CircuitBreaker
 from muxer.repeat import Repeater
 from muxer.selection import MuxTarget
-from muxer.work import Work
+from muxer.work import TargetProcessor
 
-TRIES = 4
+ATTEMPT_COUNT = 4
 
 
-class Quick(threading.Event):
+class InstantStop(threading.Event):
     """A stop event that notes every delay, and lasts none of them."""
 
     def __init__(self) -> None:
@@ -55,42 +55,42 @@ class Quick(threading.Event):
         return self.is_set()
 
 
-class Request:
+class FlakyRequest:
     """A request to a service that fails so many times with an error, and counts how often it was sent."""
 
-    def __init__(self, outages: Outages, error: Callable[[], MuxerError], times: int = 1000, service: str = "RCS") -> None:
+    def __init__(self, outages: CircuitBreaker, error: Callable[[], MuxerError], times: int = 1000, service: str = "RCS") -> None:
         self._outages, self._error, self._times, self._service = outages, error, times, service
         self.sent = 0
 
     def __call__(self) -> str:
         self.sent += 1
-        with self._outages.talking(self._service):
+        with self._outages.call(self._service):
             if self.sent <= self._times:
                 raise self._error()
         return "done"
 
 
-def unavailable(retry_after: float | None = None) -> ServiceUnavailable:
+def unavailable_error(retry_after: float | None = None) -> ServiceUnavailable:
     return ServiceUnavailable("HTTP 503", retry_after)
 
 
-@pytest.mark.parametrize("kind", [ServiceUnavailable, ServiceFailed, UnreadableAnswer])
-@pytest.mark.parametrize("times", range(TRIES))
+@pytest.mark.parametrize("kind", [ServiceUnavailable, ServiceFailed, UnreadableResponse])
+@pytest.mark.parametrize("times", range(ATTEMPT_COUNT))
 def test_a_step_that_fails_three_times_succeeds_at_the_fourth(kind: type[ServiceUnavailable], times: int) -> None:
-    outages, stop = Outages(), Quick()
-    request = Request(outages, lambda: kind("x"), times)
+    outages, stop = CircuitBreaker(), InstantStop()
+    request = FlakyRequest(outages, lambda: kind("x"), times)
     assert Repeater(outages, stop)("fetch", request) == "done"
     assert request.sent == times + 1
     assert all(0 < before < after for before, after in zip(stop.delays, stop.delays[1:], strict=False))
-    assert not outages.is_out("RCS")
+    assert not outages.is_open("RCS")
 
 
 def test_the_fourth_failure_is_raised() -> None:
-    outages = Outages()
-    request = Request(outages, unavailable)
+    outages = CircuitBreaker()
+    request = FlakyRequest(outages, unavailable_error)
     with pytest.raises(ServiceUnavailable, match="503"):
-        Repeater(outages, Quick())("fetch", request)
-    assert request.sent == TRIES
+        Repeater(outages, InstantStop())("fetch", request)
+    assert request.sent == ATTEMPT_COUNT
 
 
 @pytest.mark.parametrize(
@@ -98,8 +98,8 @@ def test_the_fourth_failure_is_raised() -> None:
     [
         MediaNotFound("404"),
         MediaIncomplete("short"),
-        StoredElsewhere("x"),
-        LoginRefused("401"),
+        StoredByOtherMuxer("x"),
+        AuthenticationFailed("401"),
         AccessDenied("403"),
         LocalResourceError("disk full"),
         EncryptionMissing("x"),
@@ -111,31 +111,31 @@ def test_the_fourth_failure_is_raised() -> None:
     ],
 )
 def test_what_a_short_delay_does_not_change_is_raised_at_once(error: Exception) -> None:
-    outages, sent = Outages(), []
+    outages, sent = CircuitBreaker(), []
 
-    def request() -> None:
+    def send_and_raise() -> None:
         sent.append(1)
         raise error
 
     with pytest.raises(type(error)):
-        Repeater(outages, Quick())("fetch", request)
+        Repeater(outages, InstantStop())("fetch", send_and_raise)
     assert len(sent) == 1
 
 
 def test_what_the_service_asks_for_is_honoured_up_to_a_limit() -> None:
-    outages, stop = Outages(), Quick()
-    assert Repeater(outages, stop)("fetch", Request(outages, lambda: unavailable(7.0), 1)) == "done"
+    outages, stop = CircuitBreaker(), InstantStop()
+    assert Repeater(outages, stop)("fetch", FlakyRequest(outages, lambda: unavailable_error(7.0), 1)) == "done"
     assert 7.0 <= stop.delays[0] <= 7.0 * 1.2
-    request = Request(outages, lambda: unavailable(repeat.MAX_ASKED_SECONDS + 1))
+    request = FlakyRequest(outages, lambda: unavailable_error(repeat.MAX_RETRY_AFTER_SECONDS + 1))
     with pytest.raises(ServiceUnavailable):
         Repeater(outages, stop)("fetch", request)
     assert request.sent == 1
 
 
 def test_a_stop_ends_the_delay_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(repeat, "DELAYS", (600.0,))
-    outages, stop = Outages(), threading.Event()
-    request = Request(outages, unavailable)
+    monkeypatch.setattr(repeat, "RETRY_DELAYS", (600.0,))
+    outages, stop = CircuitBreaker(), threading.Event()
+    request = FlakyRequest(outages, unavailable_error)
     threading.Timer(0.1, stop.set).start()
     with pytest.raises(Stopped):
         Repeater(outages, stop)("fetch", request)
@@ -143,118 +143,118 @@ def test_a_stop_ends_the_delay_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_one_step_is_no_outage_and_several_are() -> None:
-    outages = Outages()
-    for number in range(FAILURES_IN_A_ROW):
-        assert not outages.is_out("RCS"), number
+    outages = CircuitBreaker()
+    for number in range(FAILURE_THRESHOLD):
+        assert not outages.is_open("RCS"), number
         with pytest.raises(ServiceUnavailable):
-            Repeater(outages, Quick())("fetch", Request(outages, unavailable))
-    assert outages.is_out("RCS")
+            Repeater(outages, InstantStop())("fetch", FlakyRequest(outages, unavailable_error))
+    assert outages.is_open("RCS")
 
 
 def test_internal_errors_are_no_outage_until_there_are_many() -> None:
-    outages = Outages()
-    for number in range(INTERNAL_ERRORS_IN_A_ROW):
-        assert not outages.is_out("RCS"), number
+    outages = CircuitBreaker()
+    for number in range(INTERNAL_ERROR_THRESHOLD):
+        assert not outages.is_open("RCS"), number
         with pytest.raises(ServiceFailed):
-            Repeater(outages, Quick())("fetch", Request(outages, lambda: ServiceFailed("500")))
-    assert outages.is_out("RCS")
+            Repeater(outages, InstantStop())("fetch", FlakyRequest(outages, lambda: ServiceFailed("500")))
+    assert outages.is_open("RCS")
 
 
 def test_a_service_that_is_out_is_not_tried_again_in_place() -> None:
-    outages = Outages()
-    error = unavailable()
+    outages = CircuitBreaker()
+    error = unavailable_error()
     error.service = "RCS"
-    outages.declare(error)
-    request, other = Request(outages, unavailable), Request(outages, unavailable, service="RWS")
+    outages.trip(error)
+    request, other = FlakyRequest(outages, unavailable_error), FlakyRequest(outages, unavailable_error, service="RWS")
     for one in (request, other):
         with pytest.raises(ServiceUnavailable):
-            Repeater(outages, Quick())("fetch", one)
-    assert (request.sent, other.sent) == (1, TRIES)
+            Repeater(outages, InstantStop())("fetch", one)
+    assert (request.sent, other.sent) == (1, ATTEMPT_COUNT)
 
 
 def test_a_refused_login_counts_at_once_also_within_a_repeated_step() -> None:
-    outages = Outages()
-    with pytest.raises(LoginRefused):
-        Repeater(outages, Quick())("fetch", Request(outages, lambda: LoginRefused("401")))
-    assert outages.is_out("RCS")
+    outages = CircuitBreaker()
+    with pytest.raises(AuthenticationFailed):
+        Repeater(outages, InstantStop())("fetch", FlakyRequest(outages, lambda: AuthenticationFailed("401")))
+    assert outages.is_open("RCS")
 
 
 def test_a_service_that_never_answers_counts_at_every_try(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "QUICK_SECONDS", 0.0)
-    outages = Outages()
-    request = Request(outages, unavailable)
+    monkeypatch.setattr(module, "QUICK_FAILURE_SECONDS", 0.0)
+    outages = CircuitBreaker()
+    request = FlakyRequest(outages, unavailable_error)
     with pytest.raises(ServiceUnavailable):
-        Repeater(outages, Quick())("fetch", request)
-    assert outages.is_out("RCS") and request.sent == FAILURES_IN_A_ROW
+        Repeater(outages, InstantStop())("fetch", request)
+    assert outages.is_open("RCS") and request.sent == FAILURE_THRESHOLD
 
 
 def test_steps_within_steps_do_not_multiply() -> None:
-    outages = Outages()
-    inner, outer = Repeater(outages, Quick()), Repeater(outages, Quick())
-    request = Request(outages, unavailable)
+    outages = CircuitBreaker()
+    inner, outer = Repeater(outages, InstantStop()), Repeater(outages, InstantStop())
+    request = FlakyRequest(outages, unavailable_error)
     with pytest.raises(ServiceUnavailable):
         outer("store", lambda: inner("upload", request))
-    assert request.sent == TRIES
+    assert request.sent == ATTEMPT_COUNT
     with contextlib.suppress(ServiceUnavailable):
         outer("store", lambda: inner("upload", request))
-    assert not outages.is_out("RCS"), "each counts once"
+    assert not outages.is_open("RCS"), "each counts once"
 
 
 def test_requests_that_fail_at_random_are_no_outage() -> None:
     """Half of them: each second request fails, whoever sends it."""
-    outages = Outages()
+    outages = CircuitBreaker()
     for _ in range(50):
-        Repeater(outages, Quick())("fetch", Request(outages, unavailable, times=2))
+        Repeater(outages, InstantStop())("fetch", FlakyRequest(outages, unavailable_error, times=2))
     assert outages.begun == 0
 
 
 def test_a_service_that_others_use_meanwhile_is_not_declared_out() -> None:
-    outages = Outages()
-    for is_used, error in ((True, unavailable()), (False, unavailable())):
-        with contextlib.suppress(ServiceUnavailable), outages.talking("RWS"):
+    outages = CircuitBreaker()
+    for is_used, error in ((True, unavailable_error()), (False, unavailable_error())):
+        with contextlib.suppress(ServiceUnavailable), outages.call("RWS"):
             if is_used:
                 time.sleep(0.01)
-                with outages.talking("RWS"):
+                with outages.call("RWS"):
                     pass
             raise error
-        outages.declare(error)
-        assert outages.is_out("RWS") is not is_used
+        outages.trip(error)
+        assert outages.is_open("RWS") is not is_used
 
 
 def test_a_service_whose_requests_succeed_only_when_repeated_is_flaky_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    outages = Outages()
-    Repeater(outages, Quick())("fetch", Request(outages, unavailable, times=0))
+    outages = CircuitBreaker()
+    Repeater(outages, InstantStop())("fetch", FlakyRequest(outages, unavailable_error, times=0))
     assert not outages.is_flaky("RCS")
-    Repeater(outages, Quick())("fetch", Request(outages, unavailable, times=1))
+    Repeater(outages, InstantStop())("fetch", FlakyRequest(outages, unavailable_error, times=1))
     assert outages.is_flaky("RCS") and not outages.is_flaky("RWS")
     monkeypatch.setattr(module, "FLAKY_SECONDS", 0.0)
     assert not outages.is_flaky("RCS")
 
 
 def test_each_repeated_try_is_logged_and_counted(caplog: pytest.LogCaptureFixture) -> None:
-    outages, activity = Outages(), Activity()
-    with caplog.at_level(logging.INFO), activity.job(MuxTarget("call", "r1", "alice", MediaFile.read({}), ())):
-        Repeater(outages, Quick())("fetch of a.mp3", Request(outages, unavailable, times=2))
+    outages, activity = CircuitBreaker(), Activity()
+    with caplog.at_level(logging.INFO), activity.track_target(MuxTarget("call", "r1", "alice", MediaFile.from_json({}), ())):
+        Repeater(outages, InstantStop())("fetch of a.mp3", FlakyRequest(outages, unavailable_error, times=2))
     assert [record.message.split(",")[0] for record in caplog.records] == ["fetch of a.mp3 failed"] * 2
     fields = [record.__dict__["fields"] for record in caplog.records]
     assert [(one["step"], one["try"]) for one in fields] == [("fetch of a.mp3", 1), ("fetch of a.mp3", 2)]
     assert all("503" in one["reason"] for one in fields)
-    assert activity.snapshot().totals.repeats == {"check": 2}
+    assert activity.take_snapshot().totals.repeats == {"check": 2}
 
 
-class Ledger:
+class FailureSink:
     """Keeps the failures that it is told of."""
 
     def __init__(self) -> None:
         self.failures: list[Failure] = []
 
-    def begun(self, *_: object) -> None: ...
+    def record_start(self, *_: object) -> None: ...
 
-    def postponed(self, *_: object) -> None: ...
+    def record_postponed(self, *_: object) -> None: ...
 
-    def done(self, *_: object) -> None: ...
+    def record_done(self, *_: object) -> None: ...
 
-    def failed(self, key: Key, failure: Failure, *_: object, **__: object) -> bool:
+    def record_failure(self, key: TargetKey, failure: Failure, *_: object, **__: object) -> bool:
         self.failures.append(failure)
         return True
 
@@ -265,30 +265,30 @@ class FailingJob:
     def __init__(self, error: MuxerError) -> None:
         self._error = error
 
-    def run(self, *_: object, **__: object) -> Report:
+    def run(self, *_: object, **__: object) -> JobReport:
         raise self._error
 
 
-def asking(seconds: float) -> ServiceUnavailable:
+def asking_to_wait(seconds: float) -> ServiceUnavailable:
     return ServiceUnavailable("later", retry_after=seconds)
 
 
 @pytest.mark.parametrize(
     ("error", "is_flaky", "wanted"),
     [
-        (unavailable, True, FLAKY_DELAY_SECONDS),
-        (unavailable, False, None),
-        (lambda: asking(77.0), True, 77.0),
+        (unavailable_error, True, FLAKY_DELAY_SECONDS),
+        (unavailable_error, False, None),
+        (lambda: asking_to_wait(77.0), True, 77.0),
         (lambda: AccessDenied("no right"), True, None),
     ],
 )
 def test_where_requests_fail_at_random_the_next_attempt_comes_soon(
     error: Callable[[], Transient], is_flaky: bool, wanted: float | None
 ) -> None:
-    outages, ledger, raised = Outages(), Ledger(), error()
+    outages, ledger, raised = CircuitBreaker(), FailureSink(), error()
     raised.service = "RCS"
     if is_flaky:
-        outages.recovered("RCS")
-    work = Work(cast(Job, FailingJob(raised)), outages, Activity(), threading.Event(), ledger)
-    work.do(MuxTarget("call", "r1", "alice", MediaFile.read({}), ()))
+        outages.record_recovery("RCS")
+    work = TargetProcessor(cast(Job, FailingJob(raised)), outages, Activity(), threading.Event(), ledger)
+    work.process_target(MuxTarget("call", "r1", "alice", MediaFile.from_json({}), ()))
     assert [one.retry_after for one in ledger.failures] == [wanted]

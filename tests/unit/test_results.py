@@ -10,43 +10,43 @@ from pathlib import Path
 import pytest
 
 from muxer import results as module
-from muxer.disk import Disk
+from muxer.disk import TempDisk
 from muxer.errors import LocalResourceError
 from muxer.gir.models import MediaFile
 from muxer.gir.rws import Certificate
-from muxer.results import Result, Results
+from muxer.results import MuxResult, KeptResults
 from muxer.selection import MuxTarget
-from muxer.storage.base import Stored
+from muxer.storage.base import ObjectInfo
 
 CONTENT = b"a muxed file"
 OPTIONS = {"audio_codec": "aac"}
 CERTIFICATES = (Certificate("one", "PEM 1"),)
 
 
-def media(name: str, start: str = "2024-01-02T10:00:00.000+0000") -> MediaFile:
-    return MediaFile.read({"mediaId": name, "type": "video/mp4", "startTime": start, "size": "10"})
+def media_file(name: str, start: str = "2024-01-02T10:00:00.000+0000") -> MediaFile:
+    return MediaFile.from_json({"mediaId": name, "type": "video/mp4", "startTime": start, "size": "10"})
 
 
-TARGET = MuxTarget("call", "r1", "alice", media("a.mp3"), (media("s.mp4"),))
+TARGET = MuxTarget("call", "r1", "alice", media_file("a.mp3"), (media_file("s.mp4"),))
 
 
-def keep(folder: Path, target: MuxTarget = TARGET, content: bytes = CONTENT) -> Results:
+def keep_result(folder: Path, target: MuxTarget = TARGET, content: bytes = CONTENT) -> KeptResults:
     """Keep a file for a target, and return what keeps it."""
     made = folder.parent / "made.mp4"
     made.write_bytes(content)
-    results = Results(folder, OPTIONS)
-    result = Result(made, {"mediaId": "x", "size": "12"}, {"method": "copy"}, {"length": 1.0}, Stored(12, "tag"))
-    results.keep(target, target.name, CERTIFICATES, result)
+    results = KeptResults(folder, OPTIONS)
+    result = MuxResult(made, {"mediaId": "x", "size": "12"}, {"method": "copy"}, {"length": 1.0}, ObjectInfo(12, "tag"))
+    results.store_result(target, target.file_name, CERTIFICATES, result)
     assert not made.exists()
     return results
 
 
-def take(
-    folder: Path, results: Results, target: MuxTarget = TARGET, certificates: tuple[Certificate, ...] = CERTIFICATES
-) -> Result | None:
+def take_result(
+    folder: Path, results: KeptResults, target: MuxTarget = TARGET, certificates: tuple[Certificate, ...] = CERTIFICATES
+) -> MuxResult | None:
     job = folder.parent / "job"
     job.mkdir(exist_ok=True)
-    return results.take(target, target.name, certificates, job)
+    return results.take_result(target, target.file_name, certificates, job)
 
 
 @pytest.fixture
@@ -55,117 +55,117 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_what_is_kept_is_taken_once_with_all_that_is_known_of_it(folder: Path) -> None:
-    results = keep(folder)
-    found = take(folder, results)
+    results = keep_result(folder)
+    found = take_result(folder, results)
     assert found is not None and found.path.read_bytes() == CONTENT and found.path.parent == folder.parent / "job"
     assert found.entry == {"mediaId": "x", "size": "12"}
     assert (found.facts, found.timeline) == ({"method": "copy"}, {"length": 1.0})
-    assert found.stored == Stored(12, "tag")
-    assert take(folder, results) is None
-    results.prune()
+    assert found.stored == ObjectInfo(12, "tag")
+    assert take_result(folder, results) is None
+    results.prune_files()
     assert not folder.exists()
 
 
 def test_a_later_process_takes_it_too(folder: Path) -> None:
-    keep(folder)
-    assert take(folder, Results(folder, OPTIONS)) is not None
+    keep_result(folder)
+    assert take_result(folder, KeptResults(folder, OPTIONS)) is not None
 
 
 def test_it_is_as_private_as_a_job(folder: Path) -> None:
-    keep(folder)
+    keep_result(folder)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
 
 
 def test_another_target_version_option_or_certificate_gets_nothing(folder: Path) -> None:
-    results = keep(folder)
-    moved = replace(TARGET, screens=(media("s.mp4", "2024-01-02T10:00:01.000+0000"),))
-    assert moved.name == TARGET.name
-    more = replace(TARGET, screens=(*TARGET.screens, media("t.mp4")))
+    results = keep_result(folder)
+    moved = replace(TARGET, screens=(media_file("s.mp4", "2024-01-02T10:00:01.000+0000"),))
+    assert moved.file_name == TARGET.file_name
+    more = replace(TARGET, screens=(*TARGET.screens, media_file("t.mp4")))
     for other in (moved, more, replace(TARGET, region="r2")):
-        assert take(folder, results, other) is None
-    assert take(folder, results, certificates=()) is None
-    assert take(folder, results, certificates=(*CERTIFICATES, Certificate("two", "PEM 2"))) is None
-    assert take(folder, Results(folder, {"audio_codec": "copy"})) is None
-    assert take(folder, results) is not None
+        assert take_result(folder, results, other) is None
+    assert take_result(folder, results, certificates=()) is None
+    assert take_result(folder, results, certificates=(*CERTIFICATES, Certificate("two", "PEM 2"))) is None
+    assert take_result(folder, KeptResults(folder, {"audio_codec": "copy"})) is None
+    assert take_result(folder, results) is not None
 
 
 @pytest.mark.parametrize("content", [CONTENT[:-1], CONTENT + b"x", CONTENT[::-1], b""])
 def test_a_file_that_is_not_what_was_kept_is_deleted(folder: Path, content: bytes) -> None:
-    results = keep(folder)
+    results = keep_result(folder)
     next(folder.glob("*.media")).write_bytes(content)
-    assert take(folder, results) is None
+    assert take_result(folder, results) is None
     assert not list(folder.iterdir())
 
 
 @pytest.mark.parametrize("missing", [".media", ".json"])
 def test_half_of_it_is_of_no_use_and_goes(folder: Path, monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
-    monkeypatch.setattr(module, "WRITING_SECONDS", -1.0)
-    results = keep(folder)
+    monkeypatch.setattr(module, "MAX_WRITING_SECONDS", -1.0)
+    results = keep_result(folder)
     next(folder.glob(f"*{missing}")).unlink()
-    assert take(folder, results) is None
-    results.prune()
+    assert take_result(folder, results) is None
+    results.prune_files()
     assert not folder.exists()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"length": 12}'])
 def test_a_record_that_cannot_be_read_is_of_no_use(folder: Path, text: str) -> None:
-    results = keep(folder)
+    results = keep_result(folder)
     next(folder.glob("*.json")).write_text(text)
-    assert take(folder, results) is None
+    assert take_result(folder, results) is None
 
 
 def test_it_goes_when_the_target_needs_it_no_longer(folder: Path) -> None:
     other = replace(TARGET, recording_id="other")
-    results = keep(folder)
-    keep(folder, other)
-    results.forget(TARGET)
-    assert take(folder, results) is None and take(folder, results, other) is not None
+    results = keep_result(folder)
+    keep_result(folder, other)
+    results.forget_target(TARGET)
+    assert take_result(folder, results) is None and take_result(folder, results, other) is not None
 
 
 def test_it_goes_after_a_day_and_when_there_are_too_many(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    results = keep(folder)
-    results.prune()
+    results = keep_result(folder)
+    results.prune_files()
     assert len(list(folder.iterdir())) == 2
-    monkeypatch.setattr(module, "KEPT_SECONDS", -1.0)
-    results.prune()
+    monkeypatch.setattr(module, "MAX_RESULT_AGE_SECONDS", -1.0)
+    results.prune_files()
     assert not folder.exists()
     monkeypatch.undo()
     monkeypatch.setattr(module, "MAX_KEPT", 2)
     for number in range(4):
-        results = keep(folder, replace(TARGET, recording_id=f"call-{number}"))
-    results.prune()
+        results = keep_result(folder, replace(TARGET, recording_id=f"call-{number}"))
+    results.prune_files()
     assert len(list(folder.glob("*.media"))) == len(list(folder.glob("*.json"))) == 2
 
 
 def test_it_gives_way_to_a_job_that_needs_the_room_and_to_the_reserve(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the figures of the disk are made up: each kept file takes half of it."""
-    results = keep(folder)
-    keep(folder, replace(TARGET, recording_id="other"))
-    disk = Disk(folder.parent, 1)
-    disk.spare = results.drop_oldest
+    results = keep_result(folder)
+    keep_result(folder, replace(TARGET, recording_id="other"))
+    disk = TempDisk(folder.parent, 1)
+    disk.spare = results.evict_oldest
     whole = 1 << 30
 
-    def usage(_: Path) -> os.terminal_size:
+    def disk_usage(_: Path) -> os.terminal_size:
         kept = len(list(folder.glob("*.media")))
         return type("Usage", (), {"total": whole, "used": 0, "free": whole - kept * whole // 2})()
 
-    monkeypatch.setattr("muxer.disk.shutil.disk_usage", usage)
+    monkeypatch.setattr("muxer.disk.shutil.disk_usage", disk_usage)
     assert disk.has_room()
     assert len(list(folder.glob("*.media"))) == 1
-    disk.check([whole // 3])
+    disk.ensure_room([whole // 3])
     assert not list(folder.glob("*.media"))
     with pytest.raises(LocalResourceError):
-        disk.check([whole])
+        disk.ensure_room([whole])
 
 
 def test_a_file_that_cannot_be_kept_is_no_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
+    def refuse_access(*_: object) -> None:
         raise PermissionError(13, "no", "x")
 
     made = folder.parent / "made.mp4"
     made.write_bytes(CONTENT)
-    monkeypatch.setattr("muxer.files.replace", refuse)
-    results = Results(folder, OPTIONS)
-    results.keep(TARGET, TARGET.name, (), Result(made, {}, {}, {}))
-    assert take(folder, results) is None
+    monkeypatch.setattr("muxer.files.replace_file", refuse_access)
+    results = KeptResults(folder, OPTIONS)
+    results.store_result(TARGET, TARGET.file_name, (), MuxResult(made, {}, {}, {}))
+    assert take_result(folder, results) is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.support.schedule import Modules
+from tests.support.schedule import ModuleScheduling
 
 
 @pytest.mark.parametrize(
@@ -16,15 +16,15 @@ from tests.support.schedule import Modules
     ],
 )
 def test_a_module_whose_tests_share_something_stays_together(test: str, scope: str) -> None:
-    assert Modules._split_scope(Modules.__new__(Modules), test) == scope
+    assert ModuleScheduling._split_scope(ModuleScheduling.__new__(ModuleScheduling), test) == scope
 
 
 def test_the_workers_are_given_work_by_it(pytestconfig: pytest.Config) -> None:
-    made = pytestconfig.hook.pytest_xdist_make_scheduler(config=Config(), log=None)
-    assert isinstance(made, Modules)
+    made = pytestconfig.hook.pytest_xdist_make_scheduler(config=FakeConfig(), log=None)
+    assert isinstance(made, ModuleScheduling)
 
 
-class Config:
+class FakeConfig:
     """What a scheduler asks of a configuration."""
 
     @staticmethod

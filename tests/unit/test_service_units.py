@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from muxer.config.keystore import CREDENTIAL
-from muxer.config.schema import options
+from muxer.config.keystore import CREDENTIAL_NAME
+from muxer.config.schema import all_options
 from muxer.daemon import CANCEL_SECONDS, GRACE_SECONDS
 from muxer.exits import EXIT_CONFIG, EXIT_SOME_FAILED
 
@@ -20,11 +20,11 @@ ONE, MANY = DOCS / "recording-muxer.service", DOCS / "recording-muxer@.service"
 WORKER = DOCS / "recording-muxer-worker@.service"
 PREFIX = "/opt/recording-muxer"
 # What the units may differ in: the comments, and the settings of these names.
-OF_EACH = ("Description", "ExecStart", "StateDirectory", "LogsDirectory")
-OF_A_WORKER = ("Description", "ExecStart", "WorkingDirectory", "RestartPreventExitStatus")
+UNIT_SETTINGS = ("Description", "ExecStart", "StateDirectory", "LogsDirectory")
+WORKER_SETTINGS = ("Description", "ExecStart", "WorkingDirectory", "RestartPreventExitStatus")
 
 
-def settings(unit: Path) -> dict[str, list[str]]:
+def read_settings(unit: Path) -> dict[str, list[str]]:
     """Return the values of each setting, in their order."""
     found: dict[str, list[str]] = {}
     for line in unit.read_text(encoding="utf-8").splitlines():
@@ -36,12 +36,12 @@ def settings(unit: Path) -> dict[str, list[str]]:
 
 @pytest.fixture(params=[ONE, MANY, WORKER], ids=lambda unit: unit.name)
 def unit(request: pytest.FixtureRequest) -> dict[str, list[str]]:
-    return settings(request.param)
+    return read_settings(request.param)
 
 
 @pytest.mark.parametrize("path", [ONE, MANY], ids=lambda path: path.name)
 def test_the_command_is_that_of_an_installation(path: Path) -> None:
-    unit = settings(path)
+    unit = read_settings(path)
     (command,) = unit["ExecStart"]
     assert re.fullmatch(
         f"{PREFIX}/venv/bin/python muxer_process.py --config-file=/etc/recording-muxer/(muxer|%i).cfg", command
@@ -52,7 +52,7 @@ def test_the_command_is_that_of_an_installation(path: Path) -> None:
 
 
 def test_a_worker_is_started_by_a_command_of_the_package_with_the_one_configuration() -> None:
-    unit = settings(WORKER)
+    unit = read_settings(WORKER)
     command = f"{PREFIX}/venv/bin/python -m muxer worker --config-file=/etc/recording-muxer/muxer.cfg"
     assert (unit["ExecStart"], unit["WorkingDirectory"]) == ([command], [PREFIX])
     assert (ROOT / "muxer" / "__main__.py").is_file()
@@ -63,7 +63,7 @@ def test_a_worker_is_started_by_a_command_of_the_package_with_the_one_configurat
     [(ONE, (EXIT_CONFIG, EXIT_SOME_FAILED)), (MANY, (EXIT_CONFIG, EXIT_SOME_FAILED)), (WORKER, (EXIT_CONFIG,))],
 )
 def test_it_is_not_started_again_when_that_does_not_help(path: Path, codes: tuple[int, ...]) -> None:
-    unit = settings(path)
+    unit = read_settings(path)
     assert unit["Restart"] == ["on-failure"]
     assert unit["RestartPreventExitStatus"] == [" ".join(map(str, codes))]
 
@@ -74,24 +74,24 @@ def test_systemd_waits_longer_than_the_muxer_needs_and_leaves_its_programs_to_it
 
 
 def test_the_credential_is_the_one_that_the_keystore_looks_for(unit: dict[str, list[str]]) -> None:
-    assert unit["LoadCredential"] == [CREDENTIAL]
+    assert unit["LoadCredential"] == [CREDENTIAL_NAME]
 
 
 def test_no_secret_stands_in_the_unit(unit: dict[str, list[str]]) -> None:
     assert "Environment" not in unit and unit["EnvironmentFile"][0].startswith("-")
-    variables = [option.env for _, _, option in options() if option.env]
+    variables = [option.env for _, _, option in all_options() if option.env]
     assert not [value for values in unit.values() for value in values if any(name in value for name in variables)]
 
 
 def test_the_units_differ_in_what_is_of_each_instance_only() -> None:
-    one, many = settings(ONE), settings(MANY)
-    assert {name for name in one | many if one.get(name) != many.get(name)} == set(OF_EACH)
-    assert all("%i" in many[name][0] and "%i" not in one[name][0] for name in OF_EACH)
+    one, many = read_settings(ONE), read_settings(MANY)
+    assert {name for name in one | many if one.get(name) != many.get(name)} == set(UNIT_SETTINGS)
+    assert all("%i" in many[name][0] and "%i" not in one[name][0] for name in UNIT_SETTINGS)
 
 
 def test_a_worker_differs_from_a_muxer_in_its_command_only() -> None:
-    one, worker = settings(ONE), settings(WORKER)
-    assert {name for name in one | worker if one.get(name) != worker.get(name)} == set(OF_A_WORKER)
+    one, worker = read_settings(ONE), read_settings(WORKER)
+    assert {name for name in one | worker if one.get(name) != worker.get(name)} == set(WORKER_SETTINGS)
 
 
 needs_systemd = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not installed")

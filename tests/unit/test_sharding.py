@@ -14,21 +14,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muxer.config import load
-from muxer.config.schema import Processing
-from muxer.sharding import effective_id, shard, takes
+from muxer.config import load_config
+from muxer.config.schema import ProcessingOptions
+from muxer.sharding import effective_shard, shard_of, is_mine
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def processing(tmp_path: Path) -> Callable[..., Processing]:
-    def make(**sharding: object) -> Processing:
+def processing(tmp_path: Path) -> Callable[..., ProcessingOptions]:
+    def load_processing(**sharding: object) -> ProcessingOptions:
         path = tmp_path / "muxer.cfg"
         path.write_text("[htcc]\nbase_uri = https://rws\ncontact_center_id = cc\n", encoding="utf-8")
-        return load(path, {name: str(value) for name, value in sharding.items()}, {}).config.processing
+        return load_config(path, {name: str(value) for name, value in sharding.items()}, {}).config.processing
 
-    return make
+    return load_processing
 
 
 # These values may never change: all instances of a site, also those of another release, must agree on them.
@@ -37,7 +37,7 @@ def processing(tmp_path: Path) -> Callable[..., Processing]:
     [("C1", 4, 3), ("00PCKGO7EK8PB2M4I5VS2LAES0000001", 4, 2), ("", 7, 1), ("Ünïcode-✓", 5, 2)],
 )
 def test_the_shard_of_an_id_is_the_same_in_every_release(recording_id: str, total: int, expected: int) -> None:
-    assert shard(recording_id, total) == expected
+    assert shard_of(recording_id, total) == expected
 
 
 @pytest.mark.parametrize("seed", ["0", "12345"])
@@ -45,7 +45,7 @@ def test_the_shard_of_an_id_is_the_same_in_every_process(seed: str) -> None:
     code = "from muxer.sharding import shard; print([shard(f'C{n}', 7) for n in range(50)])"
     environment = os.environ | {"PYTHONHASHSEED": seed}
     out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
-    assert out.stdout.strip() == str([shard(f"C{number}", 7) for number in range(50)])
+    assert out.stdout.strip() == str([shard_of(f"C{number}", 7) for number in range(50)])
 
 
 IDS = {
@@ -57,45 +57,45 @@ IDS = {
 @pytest.mark.parametrize("total", [2, 3, 4])
 @pytest.mark.parametrize("ids", list(IDS.values()), ids=list(IDS))
 def test_shards_are_uniform_within_2_percent_over_100_000_ids(total: int, ids: list[str]) -> None:
-    counted = Counter(shard(one, total) for one in ids)
+    counted = Counter(shard_of(one, total) for one in ids)
     assert set(counted) == set(range(total))
     assert all(abs(count - 100_000 / total) <= 0.02 * 100_000 / total for count in counted.values())
 
 
-def test_the_example_of_the_guide_2_of_4_works_as_3_in_backup(processing: Callable[..., Processing]) -> None:
-    assert effective_id(processing(muxer_id=2, total_muxers=4, muxer_type="primary")) == 2
-    assert effective_id(processing(muxer_id=2, total_muxers=4, muxer_type="backup")) == 3
+def test_the_example_of_the_guide_2_of_4_works_as_3_in_backup(processing: Callable[..., ProcessingOptions]) -> None:
+    assert effective_shard(processing(muxer_id=2, total_muxers=4, muxer_type="primary")) == 2
+    assert effective_shard(processing(muxer_id=2, total_muxers=4, muxer_type="backup")) == 3
 
 
-def test_the_last_backup_stands_in_for_the_first_primary(processing: Callable[..., Processing]) -> None:
-    assert effective_id(processing(muxer_id=3, total_muxers=4, muxer_type="backup")) == 0
+def test_the_last_backup_stands_in_for_the_first_primary(processing: Callable[..., ProcessingOptions]) -> None:
+    assert effective_shard(processing(muxer_id=3, total_muxers=4, muxer_type="backup")) == 0
 
 
-def test_the_only_backup_stands_in_for_the_only_primary(processing: Callable[..., Processing]) -> None:
-    assert effective_id(processing(muxer_id=0, total_muxers=1, muxer_type="backup")) == 0
+def test_the_only_backup_stands_in_for_the_only_primary(processing: Callable[..., ProcessingOptions]) -> None:
+    assert effective_shard(processing(muxer_id=0, total_muxers=1, muxer_type="backup")) == 0
 
 
 @pytest.mark.parametrize("muxer_id", [-1, -7, ""])
-def test_a_negative_or_empty_muxer_id_takes_everything(processing: Callable[..., Processing], muxer_id: object) -> None:
+def test_a_negative_or_empty_muxer_id_takes_everything(processing: Callable[..., ProcessingOptions], muxer_id: object) -> None:
     options = processing(muxer_id=muxer_id, total_muxers=3)
-    assert effective_id(options) is None
-    assert all(takes(options, f"C{number}") for number in range(50))
+    assert effective_shard(options) is None
+    assert all(is_mine(options, f"C{number}") for number in range(50))
 
 
 @pytest.mark.parametrize("muxer_type", ["primary", "backup"])
 def test_each_recording_is_taken_by_exactly_one_instance_of_a_type(
-    processing: Callable[..., Processing], muxer_type: str
+    processing: Callable[..., ProcessingOptions], muxer_type: str
 ) -> None:
     instances = [processing(muxer_id=number, total_muxers=5, muxer_type=muxer_type) for number in range(5)]
     for number in range(500):
-        assert [takes(one, f"C{number}") for one in instances].count(True) == 1
+        assert [is_mine(one, f"C{number}") for one in instances].count(True) == 1
 
 
-def test_a_primary_and_a_backup_of_the_same_id_share_nothing(processing: Callable[..., Processing]) -> None:
+def test_a_primary_and_a_backup_of_the_same_id_share_nothing(processing: Callable[..., ProcessingOptions]) -> None:
     primary, backup = (processing(muxer_id=1, total_muxers=3, muxer_type=kind) for kind in ("primary", "backup"))
-    assert not [number for number in range(500) if takes(primary, f"C{number}") and takes(backup, f"C{number}")]
+    assert not [number for number in range(500) if is_mine(primary, f"C{number}") and is_mine(backup, f"C{number}")]
 
 
 @given(st.text(), st.integers(1, 100))
 def test_a_shard_is_one_of_all(recording_id: str, total: int) -> None:
-    assert 0 <= shard(recording_id, total) < total
+    assert 0 <= shard_of(recording_id, total) < total

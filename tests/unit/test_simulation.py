@@ -9,17 +9,17 @@ from statistics import mean
 
 import pytest
 
-from tests.bench.simulated.costs import Costs, size
-from tests.bench.simulated.day import DAY, HOUR, MEAN_SECONDS, PROFILE, Day, day
-from tests.bench.simulated.events import Events
-from tests.bench.simulated.fleet import DONE, LEFT, Fleet, Simulation
-from tests.bench.simulated.lanes import Workers, lane_of
-from tests.bench.simulated.polls import PAGE, Poller, Window, cost
+from tests.bench.simulated.costs import Costs, source_bytes
+from tests.bench.simulated.day import DAY, HOUR, MEAN_SECONDS, HOURLY_PROFILE, Day, generate_day
+from tests.bench.simulated.events import EventLoop
+from tests.bench.simulated.fleet import DONE, LEFT, SimulatedFleet, Simulation
+from tests.bench.simulated.lanes import SimulatedWorkers, queue_of_age
+from tests.bench.simulated.polls import PAGE_SIZE, SimulatedPoller, PollWindow, pass_cost
 
 
 @pytest.fixture(scope="module")
 def small() -> Day:
-    return day(3000)
+    return generate_day(3000)
 
 
 def test_a_day_has_its_recordings_in_its_hours_and_is_the_same_each_time(small: Day) -> None:
@@ -27,28 +27,28 @@ def test_a_day_has_its_recordings_in_its_hours_and_is_the_same_each_time(small: 
     assert all(begin < end < ready for begin, end, ready in zip(small.start, small.end, small.ready, strict=True))
     assert max(small.start) < DAY
     hours = Counter(int(one // HOUR) for one in small.start)
-    assert hours[10] == pytest.approx(3000 * PROFILE[10] / sum(PROFILE), rel=0.15)
-    assert mean(small.seconds(one) for one in range(3000)) == pytest.approx(MEAN_SECONDS, rel=0.1)
-    assert list(day(3000).start) == list(small.start)
+    assert hours[10] == pytest.approx(3000 * HOURLY_PROFILE[10] / sum(HOURLY_PROFILE), rel=0.15)
+    assert mean(small.call_seconds(one) for one in range(3000)) == pytest.approx(MEAN_SECONDS, rel=0.1)
+    assert list(generate_day(3000).start) == list(small.start)
 
 
-@pytest.mark.parametrize("pollers", [(Window(),), (Window(HOUR), Window(12 * HOUR, HOUR)), (Window(), Window())])
-def test_every_recording_is_finished_once(small: Day, pollers: tuple[Window, ...]) -> None:
+@pytest.mark.parametrize("pollers", [(PollWindow(),), (PollWindow(HOUR), PollWindow(12 * HOUR, HOUR)), (PollWindow(), PollWindow())])
+def test_every_recording_is_finished_once(small: Day, pollers: tuple[PollWindow, ...]) -> None:
     finished: Counter[int] = Counter()
 
-    class Counted(Simulation):
-        def _done(self, recording: int) -> None:
+    class CountingSimulation(Simulation):
+        def _on_job_done(self, recording: int) -> None:
             finished[recording] += 1
-            super()._done(recording)
+            super()._on_job_done(recording)
 
-    done = Counted(small, Fleet(2, pollers, max_queue=20), Costs()).run()
+    done = CountingSimulation(small, SimulatedFleet(2, pollers, max_queue=20), Costs()).run()
     assert finished == Counter(range(3000)) and set(done.state) == {DONE}
     assert len(done.workers.waits) == len(done.seen.delays) == 3000 and min(done.seen.delays) > 0
 
 
 def test_what_is_not_done_has_left_the_windows_and_nothing_else_is_missing() -> None:
     slow = Costs(stream_bytes=1e5, threads=1)
-    done = Simulation(day(2000), Fleet(1, (Window(2 * HOUR),), max_queue=50), slow).run()
+    done = Simulation(generate_day(2000), SimulatedFleet(1, (PollWindow(2 * HOUR),), max_queue=50), slow).run()
     assert set(done.state) == {DONE, LEFT}
     assert 0 < len(done.seen.delays) == 2000 - done.seen.left
     assert done.workers.deepest <= 50
@@ -57,68 +57,68 @@ def test_what_is_not_done_has_left_the_windows_and_nothing_else_is_missing() -> 
 def test_a_short_queue_loses_nothing_while_a_long_pass_goes_on() -> None:
     """An hour of recordings takes longer to read than the workers need for what may wait."""
     slow = Costs(page_seconds=60.0)
-    done = Simulation(day(3000), Fleet(2, (Window(2 * HOUR),), max_queue=10), slow).run()
+    done = Simulation(generate_day(3000), SimulatedFleet(2, (PollWindow(2 * HOUR),), max_queue=10), slow).run()
     assert (set(done.state), done.seen.left) == ({DONE}, 0)
     assert done.workers.deepest <= 10
 
 
 def test_requests_and_bytes_are_those_of_the_jobs_and_the_polls(small: Day) -> None:
-    done = Simulation(small, Fleet(5), Costs()).run()
+    done = Simulation(small, SimulatedFleet(5), Costs()).run()
     asked, page = sum(done.seen.rws.values()) - 7 * 3000, Costs().page_seconds
     assert asked == pytest.approx(sum(done.pollers[0].polls) / page, rel=0.05)
-    moved = sum(2 * size(small.seconds(one)) for one in range(3000))
+    moved = sum(2 * source_bytes(small.call_seconds(one)) for one in range(3000))
     assert sum(done.seen.bytes.values()) == pytest.approx(moved, rel=0.001)
 
 
-def _served(arrivals: list[float], threads: int, seconds: float) -> tuple[Workers, float]:
+def _serve_arrivals(arrivals: list[float], threads: int, seconds: float) -> tuple[SimulatedWorkers, float]:
     """Let messages arrive at these moments; return the workers, and the sum over time of how many waited."""
-    events, area, since = Events(), 0.0, 0.0
+    events, area, since = EventLoop(), 0.0, 0.0
 
-    def passed(_: int) -> None:
+    def finish_one(_: int) -> None:
         nonlocal area, since
         area += (workers.queued + 1) * (events.now - since)
         since = events.now
 
-    workers = Workers(events, threads, float("inf"), lambda *_: seconds, begun=passed)
+    workers = SimulatedWorkers(events, threads, float("inf"), lambda *_: seconds, begun=finish_one)
 
-    def arrive(number: int) -> None:
+    def arrive_one(number: int) -> None:
         nonlocal area, since
         area += workers.queued * (events.now - since)
         since = events.now
-        workers.queue(number, 0)
+        workers.queue_recording(number, 0)
 
     for number, moment in enumerate(arrivals):
-        events.at(moment, arrive, number)
+        events.schedule_action(moment, arrive_one, number)
     events.run()
     return workers, area
 
 
-def _poisson(count: int, rate: float) -> list[float]:
+def _poisson_arrivals(count: int, rate: float) -> list[float]:
     chance = random.Random(7)
     return list(accumulate(chance.expovariate(rate) for _ in range(count)))
 
 
 @pytest.mark.parametrize("load", [0.5, 0.8])
 def test_one_thread_with_equal_jobs_waits_as_queueing_theory_says(load: float) -> None:
-    workers, _ = _served(_poisson(100_000, load), threads=1, seconds=1.0)
+    workers, _ = _serve_arrivals(_poisson_arrivals(100_000, load), threads=1, seconds=1.0)
     assert mean(workers.waits) == pytest.approx(load / (2 * (1 - load)), rel=0.04)  # M/D/1, Pollaczek and Khinchine
 
 
 def test_as_many_wait_as_arrive_while_one_waits() -> None:
-    arrivals = _poisson(20_000, 2.7)
-    workers, area = _served(arrivals, threads=3, seconds=1.0)
+    arrivals = _poisson_arrivals(20_000, 2.7)
+    workers, area = _serve_arrivals(arrivals, threads=3, seconds=1.0)
     assert area / arrivals[-1] == pytest.approx(len(arrivals) / arrivals[-1] * mean(workers.waits), rel=0.001)  # Little
 
 
 def test_the_newest_calls_go_first_and_keep_room() -> None:
-    events, order = Events(), list[int]()
-    workers = Workers(events, 1, 8, lambda *_: 1.0, begun=order.append)
+    events, order = EventLoop(), list[int]()
+    workers = SimulatedWorkers(events, 1, 8, lambda *_: 1.0, begun=order.append)
     offered = [(2 * DAY, 6), (2 * HOUR, 3), (60.0, 3)]
     numbers = iter(range(20))
     for age, count in offered:
         for number in [next(numbers) for _ in range(count)]:
-            if workers.has_room(lane_of(age)):
-                workers.queue(number, lane_of(age))
+            if workers.has_room(queue_of_age(age)):
+                workers.queue_recording(number, queue_of_age(age))
     assert workers.queued == 8
     events.run()
     assert order == [0, 9, 10, 6, 7, 1, 2, 3, 4]  # 5, 8 and 11 found their share of the queue full
@@ -127,18 +127,18 @@ def test_the_newest_calls_go_first_and_keep_room() -> None:
 def test_a_job_lasts_as_long_as_its_steps_or_its_turn_at_what_all_share() -> None:
     costs = Costs(rws_seconds=0.1, dav_seconds=0.0, stream_bytes=1e7, rws_capacity=70.0, storage_capacity=1e12)
     alone = costs.job_seconds(300.0, 1)
-    assert alone == pytest.approx(0.7 + 2 * size(300.0) / 1e7 + 0.1464)
+    assert alone == pytest.approx(0.7 + 2 * source_bytes(300.0) / 1e7 + 0.1464)
     assert costs.job_seconds(300.0, 100) == pytest.approx(100 * 7 / 70)
-    assert Costs(storage_capacity=1e7).job_seconds(300.0, 2) == pytest.approx(2 * 2 * size(300.0) / 1e7)
+    assert Costs(storage_capacity=1e7).job_seconds(300.0, 2) == pytest.approx(2 * 2 * source_bytes(300.0) / 1e7)
 
 
 def test_a_pass_reads_its_window_and_shards_read_all_pages() -> None:
-    assert cost(Window(), 1000, 0, 0.2).seconds == pytest.approx(20 * 0.2 + 0.16)
-    assert (cost(Window(), 1000, 700, 0.2).pages, cost(Window(), 1000, 700, 0.2).slices) == (1000 / PAGE, 3)
-    assert (cost(Window(shards=4), 1000, 0, 0.2).pages, cost(Window(shards=4), 1000, 0, 0.2).slices) == (1000 / PAGE, 3)
+    assert pass_cost(PollWindow(), 1000, 0, 0.2).seconds == pytest.approx(20 * 0.2 + 0.16)
+    assert (pass_cost(PollWindow(), 1000, 700, 0.2).pages, pass_cost(PollWindow(), 1000, 700, 0.2).slices) == (1000 / PAGE_SIZE, 3)
+    assert (pass_cost(PollWindow(shards=4), 1000, 0, 0.2).pages, pass_cost(PollWindow(shards=4), 1000, 0, 0.2).slices) == (1000 / PAGE_SIZE, 3)
 
 
-class OneBroker:
+class FakePollSite:
     """What a poller talks to, with room for so many orders, at a fixed beginning."""
 
     def __init__(self, day: Day, now: float, room: int) -> None:
@@ -153,7 +153,7 @@ class OneBroker:
         ordered = {one for several in self.orders for one in several}
         return [one for one in range(len(self.day)) if self.day.end[one] <= self.now and one not in ordered]
 
-    def order(self, found: list[int]) -> bool:
+    def order_recordings(self, found: list[int]) -> bool:
         newest = sorted(found, key=lambda one: self.day.start[one], reverse=True)
         self.orders.append(newest[: self.room])
         self.room -= len(self.orders[-1])
@@ -162,19 +162,19 @@ class OneBroker:
     def is_closed(self, age: float) -> bool:
         return self.room == 0
 
-    def has_room_again(self) -> bool:
+    def has_capacity_again(self) -> bool:
         return False
 
-    def runs_dry(self) -> bool:
+    def needs_work(self) -> bool:
         return False
 
-    def asked(self, requests: int, seconds: float) -> None:
+    def record_requests(self, requests: int, seconds: float) -> None:
         self.requests += requests
 
 
-def _polled(day: Day, window: Window, room: int, polls: int = 1, page_seconds: float = 0.2) -> OneBroker:
-    site = OneBroker(day, 15 * HOUR, room)
-    poller = Poller(window, day, page_seconds, site)  # type: ignore[arg-type]
+def _run_polls(day: Day, window: PollWindow, room: int, polls: int = 1, page_seconds: float = 0.2) -> FakePollSite:
+    site = FakePollSite(day, 15 * HOUR, room)
+    poller = SimulatedPoller(window, day, page_seconds, site)  # type: ignore[arg-type]
     for wait in poller.run():
         site.now += wait
         if len(poller.polls) == polls:
@@ -183,7 +183,7 @@ def _polled(day: Day, window: Window, room: int, polls: int = 1, page_seconds: f
 
 
 def test_a_poll_orders_what_is_ready_of_its_window_the_newest_calls_first(small: Day) -> None:
-    site = _polled(small, Window(12 * HOUR, HOUR), 10_000)
+    site = _run_polls(small, PollWindow(12 * HOUR, HOUR), 10_000)
     ordered = [one for several in site.orders for one in several]
     now = 15 * HOUR
     inside = {one for one in range(3000) if small.start[one] >= now - 12 * HOUR and small.end[one] <= now - HOUR}
@@ -193,14 +193,14 @@ def test_a_poll_orders_what_is_ready_of_its_window_the_newest_calls_first(small:
 
 
 def test_older_calls_are_not_read_while_there_is_no_room_for_them(small: Day) -> None:
-    few, all_ = _polled(small, Window(), 20), _polled(small, Window(), 10_000)
+    few, all_ = _run_polls(small, PollWindow(), 20), _run_polls(small, PollWindow(), 10_000)
     assert len(few.orders) == 1 < len(all_.orders) and few.requests < all_.requests / 2
     newest = max(all_.orders[0], key=lambda one: small.start[one])
     assert newest in few.orders[0] and len(few.orders[0]) == 20
 
 
 def test_a_long_pass_is_interrupted_for_the_newest_calls(small: Day) -> None:
-    quick, slow = _polled(small, Window(), 10_000), _polled(small, Window(interval=60.0), 10_000, page_seconds=10.0)
+    quick, slow = _run_polls(small, PollWindow(), 10_000), _run_polls(small, PollWindow(interval=60.0), 10_000, page_seconds=10.0)
     assert len(quick.orders) == 3 < len(slow.orders)  # an hour, four hours, twelve hours
     began = [max((small.start[one] for one in several), default=0.0) for several in slow.orders]
     assert max(began[2:-1]) > began[0]  # a call that had not begun to be seen at the first pass

@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.fleet import NOW, fleet, worker
-from tests.support.instance import told
-from tests.support.monitoring import made_sources
-from tests.support.views import job
+from tests.support.fleet import NOW, fleet_view, worker_view
+from tests.support.instance import new_instance_state
+from tests.support.monitoring import create_sources
+from tests.support.views import running_job
 
 from muxer import state
-from muxer.activity import Polls
+from muxer.activity import PollStatistics
 from muxer.commands import status
-from muxer.commands.instance import DIED_SECONDS, FRESH_SECONDS
-from muxer.fleet.view import FleetView, to_plain
-from muxer.lock import lock
-from muxer.workspace import LOCK
+from muxer.commands.instance import MAX_DEAD_AGE_SECONDS, MAX_STATE_AGE_SECONDS
+from muxer.fleet.view import FleetStatus, fleet_to_dict
+from muxer.lock import acquire_lock
+from muxer.workspace import LOCK_FILE
 
 
 @pytest.fixture
@@ -29,38 +29,38 @@ def temp(tmp_path: Path) -> Path:
     folder = tmp_path / "temp"
     folder.mkdir(mode=0o700)
     options = {"fleet__mode": "broker", "fleet__broker_url": "amqp://user:secret@host/", "advanced__worker_threads": 4}
-    made_sources(tmp_path, processing__temp_dir=folder, **options)
+    create_sources(tmp_path, processing__temp_dir=folder, **options)
     return folder
 
 
-def write(folder: Path, **changes: Any) -> None:
+def write_state(folder: Path, **changes: Any) -> None:
     """Let a process tell in a folder how it stands; ``changes`` stand in place of what it says."""
     folder.mkdir(exist_ok=True)
-    polls = asdict(Polls(succeeded=1, last_success=time.time()))
-    (folder / state.STATE).write_text(json.dumps(told(folder) | {"polls": polls} | changes))
+    polls = asdict(PollStatistics(succeeded=1, last_success=time.time()))
+    (folder / state.STATE_FILE).write_text(json.dumps(new_instance_state(folder) | {"polls": polls} | changes))
 
 
-def poller(folder: Path, view: FleetView, **changes: Any) -> None:
-    write(folder, fleet=to_plain(view), queued=view.queued, **changes)
+def write_poller(folder: Path, view: FleetStatus, **changes: Any) -> None:
+    write_state(folder, fleet=fleet_to_dict(view), queued=view.queued, **changes)
 
 
-def run(temp: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+def run_status(temp: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
     code = status.main([f"--config-file={temp.parent / 'muxer.cfg'}"])
     return code, capsys.readouterr().out
 
 
-def run_json(temp: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, Any]]:
+def run_status_json(temp: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, Any]]:
     code = status.main([f"--config-file={temp.parent / 'muxer.cfg'}", "--json"])
     return code, json.loads(capsys.readouterr().out)
 
 
 def test_the_poller_tells_of_the_whole_fleet(temp: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    at_work = worker(running=(job("call-1", "mux", 45_000_000, 60_000_000), job("call-2", "store")))
-    silent = worker(1, seen=NOW - 90, out={"RCS": "no answer"}, running=(job("call-3", "mux"),))
+    at_work = worker_view(running=(running_job("call-1", "mux", 45_000_000, 60_000_000), running_job("call-2", "store")))
+    silent = worker_view(1, seen=NOW - 90, out={"RCS": "no answer"}, running=(running_job("call-3", "mux"),))
     lanes = {"recording-muxer": 2, "recording-muxer.today": 40, "recording-muxer.backlog": 0}
-    view = fleet(at_work, silent, lanes=lanes, dead=3, queued=42, running=2, oldest=NOW - 4000)
-    poller(temp, view)
-    code, shown = run(temp, capsys)
+    view = fleet_view(at_work, silent, lanes=lanes, dead=3, queued=42, running=2, oldest=NOW - 4000)
+    write_poller(temp, view)
+    code, shown = run_status(temp, capsys)
     assert code == 0 and shown.startswith("single: runs, version ")
     for line in (
         "fleet: RabbitMQ reached, 1 worker with 4 threads, 120 muxed files an hour",
@@ -72,50 +72,50 @@ def test_the_poller_tells_of_the_whole_fleet(temp: Path, capsys: pytest.CaptureF
     ):
         assert f"\n{line}\n" in shown
     assert "call-3" not in shown and "\nqueue: " not in shown
-    code, facts = run_json(temp, capsys)
-    assert (code, facts["state"]["fleet"], facts["workers"]) == (0, json.loads(json.dumps(to_plain(view))), [])
+    code, facts = run_status_json(temp, capsys)
+    assert (code, facts["state"]["fleet"], facts["workers"]) == (0, json.loads(json.dumps(fleet_to_dict(view))), [])
 
 
 def test_what_is_wrong_with_a_fleet_is_said(temp: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    poller(temp, fleet(queued=7))
-    code, shown = run(temp, capsys)
+    write_poller(temp, fleet_view(queued=7))
+    code, shown = run_status(temp, capsys)
     assert code == 1 and "  ! no worker is there, and 7 muxed files wait for one\n" in shown
-    poller(temp, fleet(connected=False))
-    code, shown = run(temp, capsys)
+    write_poller(temp, fleet_view(connected=False))
+    code, shown = run_status(temp, capsys)
     assert code == 1 and "  ! RabbitMQ is not reached: nothing is handed to the workers\n" in shown
     assert "lanes and dead letters: unknown" in shown
-    poller(temp, fleet(connected=False), out={"RabbitMQ": {"reason": "MUX-201 ServiceUnavailable: no answer"}})
-    code, shown = run(temp, capsys)
+    write_poller(temp, fleet_view(connected=False), out={"RabbitMQ": {"reason": "MUX-201 ServiceUnavailable: no answer"}})
+    code, shown = run_status(temp, capsys)
     assert code == 1 and shown.count("  ! ") == 1 and "  ! RabbitMQ is out: MUX-201" in shown and "\nMUX-201: " in shown
 
 
 def test_a_long_queue_does_not_excuse_the_poller_of_a_fleet(temp: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Orders wait in the broker, and polls for nobody."""
-    poller(temp, fleet(worker(), queued=100), polls=asdict(Polls(last_success=time.time() - 1000)))
-    code, shown = run(temp, capsys)
+    write_poller(temp, fleet_view(worker_view(), queued=100), polls=asdict(PollStatistics(last_success=time.time() - 1000)))
+    code, shown = run_status(temp, capsys)
     assert code == 1 and "  ! no poll has succeeded for 1000 s\n" in shown
 
 
 def test_a_fleet_of_another_form_is_none(temp: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write(temp, fleet={"at": "now"})
-    code, shown = run(temp, capsys)
+    write_state(temp, fleet={"at": "now"})
+    code, shown = run_status(temp, capsys)
     assert code == 0 and "fleet:" not in shown and "queue: 0, running: 0 of 4 workers" in shown
 
 
 def test_a_machine_of_workers_tells_of_them(temp: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    running = asdict(job("call-1", "mux")) | {"begun": time.time() - 60, "step_begun": time.time() - 10}
-    totals = told(None)["totals"] | {"outcomes": {"muxed": 30, "failed": 1}}
-    write(temp / "worker-0", running=[running], totals=totals, pid=123, polls=asdict(Polls()))
-    write(temp / "worker-10", pid=125, polls=asdict(Polls()))
-    write(temp / "worker-2", pid=124, polls=asdict(Polls()), started=time.time() - 99_999)
+    running = asdict(running_job("call-1", "mux")) | {"begun": time.time() - 60, "step_begun": time.time() - 10}
+    totals = new_instance_state(None)["totals"] | {"outcomes": {"muxed": 30, "failed": 1}}
+    write_state(temp / "worker-0", running=[running], totals=totals, pid=123, polls=asdict(PollStatistics()))
+    write_state(temp / "worker-10", pid=125, polls=asdict(PollStatistics()))
+    write_state(temp / "worker-2", pid=124, polls=asdict(PollStatistics()), started=time.time() - 99_999)
     (temp / "worker-3").mkdir()
-    code, shown = run(temp, capsys)
+    code, shown = run_status(temp, capsys)
     assert code == 0 and shown.startswith("single: only workers are here\nworker\tversion")
     rows = [line.split("\t") for line in shown.splitlines() if line.startswith("worker-")]
     assert [row[0] for row in rows] == ["worker-0", "worker-2", "worker-10", "worker-0"], "and the last one is at work"
     assert rows[0][2:] == ["123", "just now", "1 of 4", "30", "1", "runs"] and rows[3][1:4] == ["call-1", "alice", "mux"]
     assert "no instance runs" not in shown and "no poll" not in shown and "journal" not in shown
-    code, facts = run_json(temp, capsys)
+    code, facts = run_status_json(temp, capsys)
     assert (code, facts["standing"], facts["trouble"]) == (0, "does not run", [])
     assert [(one["name"], one["standing"], one["state"]["pid"]) for one in facts["workers"]] == [
         ("worker-0", "runs", 123),
@@ -125,13 +125,13 @@ def test_a_machine_of_workers_tells_of_them(temp: Path, capsys: pytest.CaptureFi
 
 
 def test_a_worker_that_died_or_hangs_or_waits_is_said(temp: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    old = time.time() - FRESH_SECONDS - 10
-    write(temp / "worker-0", at=old)
-    write(temp / "worker-1", at=old)
-    write(temp / "worker-2", out={"RabbitMQ": {"reason": "MUX-201 ServiceUnavailable: no answer"}})
-    write(temp / "worker-3", at=time.time() - DIED_SECONDS - 1)
-    with lock(temp / "worker-1" / LOCK, temp, "temp_dir"):
-        code, shown = run(temp, capsys)
+    old = time.time() - MAX_STATE_AGE_SECONDS - 10
+    write_state(temp / "worker-0", at=old)
+    write_state(temp / "worker-1", at=old)
+    write_state(temp / "worker-2", out={"RabbitMQ": {"reason": "MUX-201 ServiceUnavailable: no answer"}})
+    write_state(temp / "worker-3", at=time.time() - MAX_DEAD_AGE_SECONDS - 1)
+    with acquire_lock(temp / "worker-1" / LOCK_FILE, temp, "temp_dir"):
+        code, shown = run_status(temp, capsys)
     assert code == 1
     assert "  ! worker-0: the process has died without a stop" in shown
     assert "  ! worker-1: process " in shown and "has said nothing for 40 s" in shown
@@ -140,15 +140,15 @@ def test_a_worker_that_died_or_hangs_or_waits_is_said(temp: Path, capsys: pytest
 
 
 def test_a_poller_that_died_beside_its_workers_is_said_with_them(temp: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    poller(temp, fleet(worker()), at=time.time() - FRESH_SECONDS - 10)
-    write(temp / "worker-0")
-    code, shown = run(temp, capsys)
+    write_poller(temp, fleet_view(worker_view()), at=time.time() - MAX_STATE_AGE_SECONDS - 10)
+    write_state(temp / "worker-0")
+    code, shown = run_status(temp, capsys)
     assert code == 1 and shown.startswith("single: died") and "  ! the process has died" in shown
     assert "\nworker-0\t" in shown
 
 
 def test_without_a_fleet_folders_of_workers_are_none(temp: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write(temp / "worker-0")
-    made_sources(tmp_path, processing__temp_dir=temp)
-    code, shown = run(temp, capsys)
+    write_state(temp / "worker-0")
+    create_sources(tmp_path, processing__temp_dir=temp)
+    code, shown = run_status(temp, capsys)
     assert code == 1 and "  ! no instance runs with " in shown and "worker-0" not in shown

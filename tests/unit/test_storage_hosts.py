@@ -10,45 +10,45 @@ import pytest
 
 from muxer.config import types
 from muxer.errors import AccessDenied
-from muxer.storage.hosts import MOST_ADDRESSES, Hosts
+from muxer.storage.hosts import MAX_ADDRESSES, AllowedHosts
 
 RWS, RCS = "https://rws.gir.bank.com:8081", "http://10.1.2.3:8008/rcs"
 
 
-INSIDE = ["10.9.9.9"]
+INSIDE_ADDRESSES = ["10.9.9.9"]
 
 
-def hosts(*listed: str, site: Sequence[str] = (RWS, RCS), addresses: Sequence[str] = INSIDE) -> Hosts:
-    return Hosts(listed, site, lambda _: addresses)
+def create_hosts(*listed: str, site: Sequence[str] = (RWS, RCS), addresses: Sequence[str] = INSIDE_ADDRESSES) -> AllowedHosts:
+    return AllowedHosts(listed, site, lambda _: addresses)
 
 
 ADDRESSES = [
     *("127.0.0.1", "127.9.9.9", "::1", "::ffff:10.0.0.1", "10.0.0.7", "172.16.0.1", "192.168.1.1", "100.64.0.1", "fd00::7"),
     *("10.1.2.3", "0x7f.1"),
 ]
-AT_THE_SITE = [
+SITE_HOSTS = [
     *("localhost", "LOCALHOST", "davhost", "dav.localhost"),
     *("dav.local", "dav.corp", "dav1.media.internal", "dav.test", "rws.gir.bank.com", "RWS.gir.Bank.com."),
     *("dav.gir.bank.com", "files.bank.com", "bank.com"),
 ]
 
 
-@pytest.mark.parametrize("host", AT_THE_SITE)
-@pytest.mark.parametrize("addresses", [INSIDE, ["93.184.216.34"], ["fd00::7", "2606:2800::1"]])
+@pytest.mark.parametrize("host", SITE_HOSTS)
+@pytest.mark.parametrize("addresses", [INSIDE_ADDRESSES, ["93.184.216.34"], ["fd00::7", "2606:2800::1"]])
 def test_servers_of_the_site_need_no_option_and_are_connected_to_by_their_addresses(
     host: str, addresses: list[str]
 ) -> None:
-    assert hosts(addresses=addresses).admit("http", host, None) == addresses
+    assert create_hosts(addresses=addresses).resolve("http", host, None) == addresses
 
 
 @pytest.mark.parametrize("host", ADDRESSES)
 def test_addresses_of_the_site_need_no_option(host: str) -> None:
-    assert [ip_address(one) for one in hosts().admit("http", host, None)] == [
+    assert [ip_address(one) for one in create_hosts().resolve("http", host, None)] == [
         ip_address("127.0.0.1" if host == "0x7f.1" else host)
     ]
 
 
-SECRET_PLACES = [
+SECRET_HOSTS = [
     *("169.254.169.254", "fe80::1", "fe80::1%eth0", "fd00:ec2::254", "100.100.100.200", "168.63.129.16", "192.0.0.192"),
     *("fd00:ec2::23", "fd20:ce::254"),
     *("::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::1", "2001:0:a9fe:a9fe::1", "::169.254.169.254"),
@@ -56,7 +56,7 @@ SECRET_PLACES = [
 ]
 
 
-@pytest.mark.parametrize("address", SECRET_PLACES)
+@pytest.mark.parametrize("address", SECRET_HOSTS)
 @pytest.mark.parametrize(
     "host", ["metadata.google.internal", "metadata", "dav.corp", "rws.gir.bank.com", "dav.bank.com", "x.evil.com"]
 )
@@ -64,26 +64,26 @@ SECRET_PLACES = [
 def test_nothing_is_sent_where_clouds_keep_secrets_whatever_the_name(address: str, host: str, others: list[str]) -> None:
     for listed in ((), (host,), ("*",)):
         with pytest.raises(AccessDenied, match=re.escape(host)):
-            hosts(*types.hosts(",".join(listed)), addresses=[*others, address]).admit("http", host, None)
+            create_hosts(*types.parse_hosts(",".join(listed)), addresses=[*others, address]).resolve("http", host, None)
 
 
-@pytest.mark.parametrize("address", SECRET_PLACES)
+@pytest.mark.parametrize("address", SECRET_HOSTS)
 def test_nothing_is_sent_there_by_address(address: str) -> None:
     with pytest.raises(AccessDenied):
-        hosts().admit("http", address, None)
+        create_hosts().resolve("http", address, None)
     for listed in ("dav.bank.com", "*", f"*.{address.rpartition('.')[2]}"):
         with pytest.raises(AccessDenied):
-            hosts(listed).admit("http", address, None)
+            create_hosts(listed).resolve("http", address, None)
 
 
 def test_a_listed_address_is_spoken_to_whatever_it_is() -> None:
-    assert hosts("169.254.7.7").admit("http", "169.254.7.7", None) == ["169.254.7.7"]
+    assert create_hosts("169.254.7.7").resolve("http", "169.254.7.7", None) == ["169.254.7.7"]
 
 
 @pytest.mark.parametrize("address", ["2001:0:4136:e378:8000:63bf:f5ff:fffe", "2002:a00:1::1", "64:ff9b::a00:1"])
 def test_an_address_that_others_carry_on_is_not_inside(address: str) -> None:
     with pytest.raises(AccessDenied):
-        hosts(addresses=[address]).admit("http", "storage.other-name.com", None)
+        create_hosts(addresses=[address]).resolve("http", "storage.other-name.com", None)
 
 
 @pytest.mark.parametrize(
@@ -92,53 +92,53 @@ def test_an_address_that_others_carry_on_is_not_inside(address: str) -> None:
 def test_what_is_no_name_is_refused(host: str) -> None:
     for listed in ((), ("*",)):
         with pytest.raises(AccessDenied, match="no name that a server may have"):
-            hosts(*listed).admit("http", host, None)
+            create_hosts(*listed).resolve("http", host, None)
 
 
 @pytest.mark.parametrize("listed", [(), ("*",), ("dav.corp",)])
 def test_what_is_not_http_is_refused(listed: Sequence[str]) -> None:
     with pytest.raises(AccessDenied, match=r"dav\.corp is asked for by file"):
-        hosts(*listed).admit("file", "dav.corp", None)
+        create_hosts(*listed).resolve("file", "dav.corp", None)
 
 
 def test_a_name_is_not_looked_up_for_every_request() -> None:
     asked: list[str] = []
 
-    def resolve(name: str) -> Sequence[str]:
+    def resolve_counted(name: str) -> Sequence[str]:
         asked.append(name)
-        return INSIDE
+        return INSIDE_ADDRESSES
 
-    rule = Hosts((), (RWS,), resolve)
+    rule = AllowedHosts((), (RWS,), resolve_counted)
     for _ in range(100):
-        rule.admit("http", "dav.corp", None)
+        rule.resolve("http", "dav.corp", None)
     assert asked == ["dav.corp"]
 
 
 def test_only_the_addresses_that_were_looked_at_are_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also when what is known of the name becomes too old meanwhile, and it leads elsewhere then."""
-    monkeypatch.setattr("muxer.storage.hosts.KEPT_SECONDS", -1.0)
-    answers = iter([INSIDE, ["169.254.169.254"]])
-    assert Hosts((), (RWS,), lambda _: next(answers)).admit("http", "dav.corp", None) == INSIDE
+    monkeypatch.setattr("muxer.storage.hosts.ADDRESS_CACHE_SECONDS", -1.0)
+    answers = iter([INSIDE_ADDRESSES, ["169.254.169.254"]])
+    assert AllowedHosts((), (RWS,), lambda _: next(answers)).resolve("http", "dav.corp", None) == INSIDE_ADDRESSES
 
 
 def test_of_very_many_addresses_all_are_looked_at_and_some_are_tried() -> None:
     many = [f"10.0.{number // 250}.{number % 250}" for number in range(4000)]
-    assert hosts(addresses=many).admit("http", "dav.corp", None) == many[:MOST_ADDRESSES]
+    assert create_hosts(addresses=many).resolve("http", "dav.corp", None) == many[:MAX_ADDRESSES]
     with pytest.raises(AccessDenied):
-        hosts(addresses=[*many, "169.254.169.254"]).admit("http", "dav.corp", None)
+        create_hosts(addresses=[*many, "169.254.169.254"]).resolve("http", "dav.corp", None)
 
 
-ELSEWHERE = [
+FOREIGN_HOSTS = [
     *("evil.com", "dav.evil.com", "bank.com.evil.com", "evilbank.com", "bank.co", "xn--bnk-0la.com", "local.evil.com"),
     *("8.8.8.8", "134744072", "0x08080808", "2001:4860:4860::8888", "::ffff:8.8.8.8"),
     *("169.254.169.254", "fe80::1", "0.0.0.0", "224.0.0.1", "10.1.2.3.evil.com"),
 ]
 
 
-@pytest.mark.parametrize("host", ELSEWHERE)
+@pytest.mark.parametrize("host", FOREIGN_HOSTS)
 def test_servers_elsewhere_are_refused_with_their_name_and_the_option(host: str) -> None:
     with pytest.raises(AccessDenied) as caught:
-        hosts(addresses=["93.184.216.34"]).admit("http", host, None)
+        create_hosts(addresses=["93.184.216.34"]).resolve("http", host, None)
     assert host in str(caught.value) and "[webdav] hosts" in str(caught.value)
 
 
@@ -153,12 +153,12 @@ def test_servers_elsewhere_are_refused_with_their_name_and_the_option(host: str)
     ],
 )
 def test_another_name_counts_by_all_of_its_addresses_and_only_they_are_used(addresses: list[str], admitted: bool) -> None:
-    rule = hosts(addresses=addresses)
+    rule = create_hosts(addresses=addresses)
     if admitted:
-        assert rule.admit("https", "storage.other-name.com", None) == addresses
+        assert rule.resolve("https", "storage.other-name.com", None) == addresses
     else:
         with pytest.raises(AccessDenied):
-            rule.admit("https", "storage.other-name.com", None)
+            rule.resolve("https", "storage.other-name.com", None)
 
 
 @pytest.mark.parametrize(
@@ -181,12 +181,12 @@ def test_another_name_counts_by_all_of_its_addresses_and_only_they_are_used(addr
     ],
 )
 def test_a_server_of_the_organisation_of_rws_is_of_the_site(rws: str, dav: str, same: bool) -> None:
-    rule = hosts(site=(rws, ""), addresses=["93.184.216.34"])
+    rule = create_hosts(site=(rws, ""), addresses=["93.184.216.34"])
     if same:
-        assert rule.admit("https", dav, None)
+        assert rule.resolve("https", dav, None)
     else:
         with pytest.raises(AccessDenied):
-            rule.admit("https", dav, None)
+            rule.resolve("https", dav, None)
 
 
 @pytest.mark.parametrize(
@@ -208,35 +208,35 @@ def test_a_server_of_the_organisation_of_rws_is_of_the_site(rws: str, dav: str, 
     ],
 )
 def test_the_option_is_the_whole_list(listed: str, scheme: str, host: str, port: int | None, admitted: bool) -> None:
-    rule = hosts(*types.hosts(listed))
+    rule = create_hosts(*types.parse_hosts(listed))
     if admitted:
-        assert rule.admit(scheme, host, port)
+        assert rule.resolve(scheme, host, port)
     else:
         with pytest.raises(AccessDenied, match=r"\[webdav\] hosts"):
-            rule.admit(scheme, host, port)
+            rule.resolve(scheme, host, port)
 
 
 @pytest.mark.parametrize("value", ["http://dav", "dav/path", "dav:port", "dav:0", "dav:99999", "a b", "u@dav", "**", "*x"])
 def test_what_is_no_list_of_servers_is_refused(value: str) -> None:
     with pytest.raises(ValueError, match=r"dav\.example\.com"):
-        types.hosts(value)
+        types.parse_hosts(value)
 
 
 def test_no_list_is_none() -> None:
-    assert types.hosts("") == types.hosts(" , ") == ()
+    assert types.parse_hosts("") == types.parse_hosts(" , ") == ()
 
 
 def test_who_has_answered_over_https_is_not_spoken_to_over_http_any_more() -> None:
-    rule = hosts()
-    rule.admit("http", "dav.bank.com", None)
-    rule.spoke_safely("DAV.bank.com")
-    rule.admit("https", "dav.bank.com", None)
+    rule = create_hosts()
+    rule.resolve("http", "dav.bank.com", None)
+    rule.remember_https("DAV.bank.com")
+    rule.resolve("https", "dav.bank.com", None)
     with pytest.raises(AccessDenied, match="over https before"):
-        rule.admit("http", "dav.bank.com", 8080)
-    rule.admit("http", "dav2.bank.com", None)
+        rule.resolve("http", "dav.bank.com", 8080)
+    rule.resolve("http", "dav2.bank.com", None)
 
 
 def test_on_this_machine_and_for_listed_servers_both_are_right() -> None:
-    for rule, host in ((hosts(), "127.0.0.1"), (hosts(), "localhost"), (hosts("dav.bank.com"), "dav.bank.com")):
-        rule.spoke_safely(host)
-        assert rule.admit("http", host, None)
+    for rule, host in ((create_hosts(), "127.0.0.1"), (create_hosts(), "localhost"), (create_hosts("dav.bank.com"), "dav.bank.com")):
+        rule.remember_https(host)
+        assert rule.resolve("http", host, None)

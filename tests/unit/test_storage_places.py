@@ -9,57 +9,57 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from muxer.errors import MetadataError
-from muxer.storage.base import Place, place_of, quoted_url
+from muxer.storage.base import MediaLocation, parse_descriptor, quote_url
 
 Json = dict[str, Any]
 
 
-def webdav(path: str, base: str | None = None) -> Json:
+def webdav_descriptor(path: str, base: str | None = None) -> Json:
     return {"storage": "webDAV", "path": path} | ({} if base is None else {"data": {"storagePath": base}})
 
 
 @pytest.mark.parametrize(
     ("descriptor", "url"),
     [
-        (webdav("http://dav/recordings/C1.mp3"), "http://dav/recordings/C1.mp3"),
-        (webdav("scr1.mp4", "http://dav/recordings/screen/"), "http://dav/recordings/screen/scr1.mp4"),
-        (webdav("scr1.mp4", "http://dav/recordings/screen"), "http://dav/recordings/screen/scr1.mp4"),
-        (webdav("/2024/01/scr 1.mp4", "https://dav:8443/r"), "https://dav:8443/r/2024/01/scr%201.mp4"),
-        (webdav("a#b?c%.mp4", "http://dav/r/"), "http://dav/r/a%23b%3Fc%25.mp4"),
-        (webdav("http://dav/a%20b/ü 1.mp3"), "http://dav/a%20b/%C3%BC%201.mp3"),
-        (webdav("http://dav/r/a%23b.mp3"), "http://dav/r/a%23b.mp3"),
-        (webdav("http://dav/r/50%.mp3"), "http://dav/r/50%25.mp3"),
+        (webdav_descriptor("http://dav/recordings/C1.mp3"), "http://dav/recordings/C1.mp3"),
+        (webdav_descriptor("scr1.mp4", "http://dav/recordings/screen/"), "http://dav/recordings/screen/scr1.mp4"),
+        (webdav_descriptor("scr1.mp4", "http://dav/recordings/screen"), "http://dav/recordings/screen/scr1.mp4"),
+        (webdav_descriptor("/2024/01/scr 1.mp4", "https://dav:8443/r"), "https://dav:8443/r/2024/01/scr%201.mp4"),
+        (webdav_descriptor("a#b?c%.mp4", "http://dav/r/"), "http://dav/r/a%23b%3Fc%25.mp4"),
+        (webdav_descriptor("http://dav/a%20b/ü 1.mp3"), "http://dav/a%20b/%C3%BC%201.mp3"),
+        (webdav_descriptor("http://dav/r/a%23b.mp3"), "http://dav/r/a%23b.mp3"),
+        (webdav_descriptor("http://dav/r/50%.mp3"), "http://dav/r/50%25.mp3"),
         ({"storage": "WEBDAV", "path": "HTTP://dav/r/x.mp3"}, "http://dav/r/x.mp3"),
     ],
 )
 def test_the_address_of_a_webdav_file(descriptor: Json, url: str) -> None:
-    assert place_of(descriptor).url == url
+    assert parse_descriptor(descriptor).url == url
 
 
 def test_a_login_in_an_address_is_left_out() -> None:
-    assert place_of(webdav("http://user:pa55@dav/r/x.mp3")).url == "http://dav/r/x.mp3"
-    assert quoted_url("https://user:p@ss@dav/r/") == "https://dav/r/"
+    assert parse_descriptor(webdav_descriptor("http://user:pa55@dav/r/x.mp3")).url == "http://dav/r/x.mp3"
+    assert quote_url("https://user:p@ss@dav/r/") == "https://dav/r/"
 
 
 def test_an_s3_file_is_bucket_and_key() -> None:
-    place = place_of({"storage": "awsS3", "path": "a/b/C1.mp3", "data": {"bucket": "rec"}})
+    place = parse_descriptor({"storage": "awsS3", "path": "a/b/C1.mp3", "data": {"bucket": "rec"}})
     assert (place.storage, place.bucket, place.folder, place.name) == ("awsS3", "rec", "a/b/", "C1.mp3")
 
 
 def test_each_bucket_and_each_webdav_server_is_a_service_of_its_own() -> None:
-    buckets = [place_of({"storage": "awsS3", "path": "k", "data": {"bucket": name}}).service for name in ("old", "new")]
+    buckets = [parse_descriptor({"storage": "awsS3", "path": "k", "data": {"bucket": name}}).service_name for name in ("old", "new")]
     assert buckets == ["S3 bucket old", "S3 bucket new"]
-    assert place_of(webdav("s.mp4", "http://user@dav:81/r/")).service == "WebDAV http://dav:81"
+    assert parse_descriptor(webdav_descriptor("s.mp4", "http://user@dav:81/r/")).service_name == "WebDAV http://dav:81"
 
 
 def test_beside_is_the_same_folder_or_bucket_and_prefix() -> None:
-    assert place_of(webdav("s.mp4", "http://dav/r/")).beside("m.mp4").descriptor == {
+    assert parse_descriptor(webdav_descriptor("s.mp4", "http://dav/r/")).sibling("m.mp4").media_descriptor == {
         "storage": "webDAV",
         "path": "m.mp4",
         "data": {"storagePath": "http://dav/r/"},
     }
-    s3 = place_of({"storage": "awsS3", "path": "p/s.mp4", "data": {"bucket": "b"}})
-    assert s3.beside("m.mp4").descriptor == {"storage": "awsS3", "path": "p/m.mp4", "data": {"bucket": "b"}}
+    s3 = parse_descriptor({"storage": "awsS3", "path": "p/s.mp4", "data": {"bucket": "b"}})
+    assert s3.sibling("m.mp4").media_descriptor == {"storage": "awsS3", "path": "p/m.mp4", "data": {"bucket": "b"}}
 
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/"), min_size=1, max_size=12)
@@ -67,8 +67,8 @@ NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/")
 
 @given(NAMES.filter(lambda name: name not in (".", "..")), st.sampled_from(["webDAV", "awsS3"]))
 def test_a_published_place_is_found_again_under_its_descriptor(name: str, storage: str) -> None:
-    place = Place(storage, "http://dav/r/" if storage == "webDAV" else "k/", name, "" if storage == "webDAV" else "b")
-    assert place_of(place.descriptor) == place
+    place = MediaLocation(storage, "http://dav/r/" if storage == "webDAV" else "k/", name, "" if storage == "webDAV" else "b")
+    assert parse_descriptor(place.media_descriptor) == place
 
 
 @pytest.mark.parametrize(
@@ -79,48 +79,48 @@ def test_a_published_place_is_found_again_under_its_descriptor(name: str, storag
         {"storage": "webDAV", "path": 7},
         {"storage": "ftp", "path": "x"},
         {"storage": None, "path": "http://dav/x.mp3"},
-        webdav("x.mp4"),
-        webdav("x.mp4", ""),
-        webdav("x.mp4", "ftp://dav/"),
-        webdav("x.mp4", "/local/folder"),
-        webdav("file:///etc/passwd", ""),
-        webdav("http://dav:99999/x.mp3"),
-        webdav("http:///x.mp3"),
+        webdav_descriptor("x.mp4"),
+        webdav_descriptor("x.mp4", ""),
+        webdav_descriptor("x.mp4", "ftp://dav/"),
+        webdav_descriptor("x.mp4", "/local/folder"),
+        webdav_descriptor("file:///etc/passwd", ""),
+        webdav_descriptor("http://dav:99999/x.mp3"),
+        webdav_descriptor("http:///x.mp3"),
         {"storage": "webDAV", "path": "x.mp4", "data": "http://dav/"},
     ],
 )
 def test_a_descriptor_that_names_no_place_is_refused(descriptor: Json) -> None:
     with pytest.raises(MetadataError):
-        place_of(descriptor)
+        parse_descriptor(descriptor)
 
 
 @pytest.mark.parametrize(
     "descriptor",
     [
-        webdav("../x.mp4", "http://dav/r/"),
-        webdav("a/../../x.mp4", "http://dav/r/"),
-        webdav("..", "http://dav/r/"),
-        webdav("/", "http://dav/r/"),
-        webdav("http://dav/r/../x.mp3"),
-        webdav("http://dav/r/.."),
-        webdav("http://dav/r/%2e%2e"),
-        webdav("x.mp4", "http://dav/r/../"),
+        webdav_descriptor("../x.mp4", "http://dav/r/"),
+        webdav_descriptor("a/../../x.mp4", "http://dav/r/"),
+        webdav_descriptor("..", "http://dav/r/"),
+        webdav_descriptor("/", "http://dav/r/"),
+        webdav_descriptor("http://dav/r/../x.mp3"),
+        webdav_descriptor("http://dav/r/.."),
+        webdav_descriptor("http://dav/r/%2e%2e"),
+        webdav_descriptor("x.mp4", "http://dav/r/../"),
     ],
 )
 def test_a_path_out_of_its_folder_is_refused(descriptor: Json) -> None:
     with pytest.raises(MetadataError):
-        place_of(descriptor)
+        parse_descriptor(descriptor)
 
 
 @pytest.mark.parametrize(
     "descriptor",
-    [webdav("http://dav/recordings/"), webdav("http://dav"), {"storage": "awsS3", "path": "k/", "data": {"bucket": "b"}}],
+    [webdav_descriptor("http://dav/recordings/"), webdav_descriptor("http://dav"), {"storage": "awsS3", "path": "k/", "data": {"bucket": "b"}}],
 )
 def test_a_folder_is_no_file(descriptor: Json) -> None:
     with pytest.raises(MetadataError):
-        place_of(descriptor)
+        parse_descriptor(descriptor)
 
 
 def test_an_s3_file_without_a_bucket_is_refused() -> None:
     with pytest.raises(MetadataError):
-        place_of({"storage": "awsS3", "path": "k/x.mp3"})
+        parse_descriptor({"storage": "awsS3", "path": "k/x.mp3"})

@@ -14,7 +14,7 @@ from tests.support.disk import small_disk
 
 from muxer import transfer
 from muxer.errors import LocalResourceError, ServiceUnavailable, Stopped
-from muxer.transfer import private_file, receive, time_limit
+from muxer.transfer import open_private, receive_file, time_limit
 
 
 @pytest.fixture
@@ -25,29 +25,29 @@ def stop() -> threading.Event:
 @pytest.mark.parametrize("expected", [6, None])
 def test_the_chunks_are_written_and_counted(tmp_path: Path, stop: threading.Event, expected: int | None) -> None:
     path = tmp_path / "file"
-    assert receive([b"abc", b"", b"def"], path, expected=expected, source="RWS", stop=stop) == 6
+    assert receive_file([b"abc", b"", b"def"], path, expected=expected, source="RWS", stop=stop) == 6
     assert path.read_bytes() == b"abcdef"
 
 
 def test_an_empty_body_is_a_body(tmp_path: Path, stop: threading.Event) -> None:
-    assert receive([], tmp_path / "file", expected=0, source="RWS", stop=stop) == 0
+    assert receive_file([], tmp_path / "file", expected=0, source="RWS", stop=stop) == 0
 
 
 @pytest.mark.parametrize("expected", [5, 7, 0])
 def test_another_length_than_announced_is_tried_again(tmp_path: Path, stop: threading.Event, expected: int) -> None:
     with pytest.raises(ServiceUnavailable, match=rf"RWS .*6 of {expected}"):
-        receive([b"abcdef"], tmp_path / "file", expected=expected, source="RWS", stop=stop)
+        receive_file([b"abcdef"], tmp_path / "file", expected=expected, source="RWS", stop=stop)
 
 
 def test_a_file_is_readable_by_this_account_alone(tmp_path: Path) -> None:
-    with private_file(tmp_path / "file") as file:
+    with open_private(tmp_path / "file") as file:
         file.write(b"x")
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o600
 
 
 def test_a_file_that_was_there_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"longer than the new one")
-    with private_file(tmp_path / "file") as file:
+    with open_private(tmp_path / "file") as file:
         file.write(b"new")
     assert (tmp_path / "file").read_bytes() == b"new"
 
@@ -55,7 +55,7 @@ def test_a_file_that_was_there_is_replaced(tmp_path: Path) -> None:
 def test_a_stop_ends_a_transfer_in_the_middle(tmp_path: Path, stop: threading.Event) -> None:
     taken = []
 
-    def chunks() -> Iterator[bytes]:
+    def stopping_chunks() -> Iterator[bytes]:
         for number in range(100):
             taken.append(number)
             if number == 3:
@@ -63,7 +63,7 @@ def test_a_stop_ends_a_transfer_in_the_middle(tmp_path: Path, stop: threading.Ev
             yield b"x"
 
     with pytest.raises(Stopped):
-        receive(chunks(), tmp_path / "file", expected=None, source="RWS", stop=stop)
+        receive_file(stopping_chunks(), tmp_path / "file", expected=None, source="RWS", stop=stop)
     assert taken == [0, 1, 2, 3]
 
 
@@ -73,14 +73,14 @@ def test_a_transfer_that_stalls_is_given_up(
     clock = [0.0]
     monkeypatch.setattr(transfer.time, "monotonic", lambda: clock[0])
 
-    def chunks() -> Iterator[bytes]:
+    def stalling_chunks() -> Iterator[bytes]:
         yield b"x"
         clock[0] += time_limit(10) + 1
         yield b"x"
         raise AssertionError("it went on")
 
     with pytest.raises(ServiceUnavailable, match="time limit"):
-        receive(chunks(), tmp_path / "file", expected=10, source="RWS", stop=stop)
+        receive_file(stalling_chunks(), tmp_path / "file", expected=10, source="RWS", stop=stop)
 
 
 def test_the_time_limit_grows_with_the_length() -> None:
@@ -90,19 +90,19 @@ def test_the_time_limit_grows_with_the_length() -> None:
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_disk_is_tried_again_later(tmp_path: Path, number: int) -> None:
-    with pytest.raises(LocalResourceError, match="no space"), private_file(tmp_path / "file"):
+    with pytest.raises(LocalResourceError, match="no space"), open_private(tmp_path / "file"):
         raise OSError(number, "full")
 
 
 def test_another_error_of_the_disk_is_passed_on(tmp_path: Path) -> None:
-    with pytest.raises(PermissionError), private_file(tmp_path / "file"):
+    with pytest.raises(PermissionError), open_private(tmp_path / "file"):
         raise PermissionError(errno.EACCES, "no")
 
 
 def test_a_link_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("x")
     (tmp_path / "file").symlink_to(tmp_path / "precious")
-    with pytest.raises(OSError), private_file(tmp_path / "file"):
+    with pytest.raises(OSError), open_private(tmp_path / "file"):
         pass
     assert (tmp_path / "precious").read_text() == "x"
 
@@ -110,15 +110,15 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
 def test_a_file_that_was_open_to_others_is_closed_to_them(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "file").chmod(0o666)
-    with private_file(tmp_path / "file"):
+    with open_private(tmp_path / "file"):
         assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o600
 
 
 def test_a_body_without_end_leaves_half_of_the_disk_to_others(
     tmp_path: Path, stop: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transfer, "LOOK_BYTES", 4096)
+    monkeypatch.setattr(transfer, "CHECK_INTERVAL_BYTES", 4096)
     with small_disk(tmp_path / "disk", "1m") as folder:
         with pytest.raises(LocalResourceError, match="are free"):
-            receive(iter(lambda: bytes(1024), b""), folder / "file", expected=None, source="RWS", stop=stop)
+            receive_file(iter(lambda: bytes(1024), b""), folder / "file", expected=None, source="RWS", stop=stop)
         assert shutil.disk_usage(folder).free > 400_000

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from muxer.errors import ConfigError
-from muxer.workspace import Cleaning, Workspace
+from muxer.workspace import TempFolderCleaner, Workspace
 
 
-def left_over(folder: Path, name: str = "muxer-job-0_dead_0") -> Path:
+def create_leftover(folder: Path, name: str = "muxer-job-0_dead_0") -> Path:
     path = folder / name
     path.mkdir()
     (path / "half.mp4").write_bytes(b"half")
@@ -23,7 +23,7 @@ def left_over(folder: Path, name: str = "muxer-job-0_dead_0") -> Path:
 
 def test_a_job_has_a_private_folder_that_is_gone_afterwards(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path, "single")
-    with workspace.job() as folder:
+    with workspace.job_folder() as folder:
         (folder / "sub").mkdir()
         (folder / "sub" / "file").write_bytes(b"x")
         assert folder.parent == tmp_path
@@ -33,7 +33,7 @@ def test_a_job_has_a_private_folder_that_is_gone_afterwards(tmp_path: Path) -> N
 
 def test_the_folder_of_a_job_that_fails_is_gone_too(tmp_path: Path) -> None:
     workspace, folders = Workspace(tmp_path, "single"), []
-    with pytest.raises(ValueError, match="x"), workspace.job() as folder:
+    with pytest.raises(ValueError, match="x"), workspace.job_folder() as folder:
         folders.append(folder)
         raise ValueError("x")
     assert not folders[0].exists()
@@ -41,7 +41,7 @@ def test_the_folder_of_a_job_that_fails_is_gone_too(tmp_path: Path) -> None:
 
 def test_jobs_do_not_share_a_folder(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path, "single")
-    with workspace.job() as one, workspace.job() as other:
+    with workspace.job_folder() as one, workspace.job_folder() as other:
         assert one != other
 
 
@@ -57,31 +57,31 @@ def test_a_second_instance_gets_a_clear_error(tmp_path: Path) -> None:
 def test_a_folder_that_was_removed_is_made_and_locked_again_and_said_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    workspace = Workspace(folder := make(tmp_path / "above" / "temp"), "single")
-    assert not workspace.restore()
+    workspace = Workspace(folder := create_folder(tmp_path / "above" / "temp"), "single")
+    assert not workspace.restore_folder()
     shutil.rmtree(tmp_path / "above")
-    assert not workspace.restore()
-    assert not workspace.restore()
+    assert not workspace.restore_folder()
+    assert not workspace.restore_folder()
     (tmp_path / "above").mkdir()
-    assert workspace.restore()
-    assert not workspace.restore()
+    assert workspace.restore_folder()
+    assert not workspace.restore_folder()
     assert [record.levelname for record in caplog.records] == ["CRITICAL", "WARNING"]
-    with workspace.job():
+    with workspace.job_folder():
         assert (folder / "publishing").is_dir()
     with pytest.raises(ConfigError, match="another instance"):
         Workspace(folder, "single")
 
 
 def test_a_folder_that_another_instance_has_taken_after_its_removal_stays_its(tmp_path: Path) -> None:
-    workspace = Workspace(folder := make(tmp_path / "temp"), "single")
+    workspace = Workspace(folder := create_folder(tmp_path / "temp"), "single")
     shutil.rmtree(folder)
-    other = Workspace(make(folder), "single")
+    other = Workspace(create_folder(folder), "single")
     with pytest.raises(ConfigError, match="another instance"):
-        workspace.restore()
+        workspace.restore_folder()
     assert other.path == folder
 
 
-def make(folder: Path) -> Path:
+def create_folder(folder: Path) -> Path:
     folder.mkdir(parents=True)
     return folder
 
@@ -139,10 +139,10 @@ def test_a_default_folder_that_somebody_else_prepared_is_refused(
 
 def test_clean_removes_left_overs_and_nothing_else(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path, "single")
-    dead, foreign = left_over(tmp_path), left_over(tmp_path, "foreign")
-    with workspace.job() as running:
+    dead, foreign = create_leftover(tmp_path), create_leftover(tmp_path, "foreign")
+    with workspace.job_folder() as running:
         (running / "file").write_bytes(b"x")
-        assert workspace.clean() == 1
+        assert workspace.clean_abandoned() == 1
         assert (running / "file").exists()
     assert not dead.exists()
     assert foreign.exists()
@@ -152,41 +152,41 @@ def test_clean_removes_left_overs_and_nothing_else(tmp_path: Path) -> None:
 def test_only_what_is_named_like_a_folder_of_a_job_is_removed(tmp_path: Path) -> None:
     temp = tmp_path / "temp"
     temp.mkdir()
-    precious = left_over(tmp_path, "precious")
+    precious = create_leftover(tmp_path, "precious")
     names = "muxer-job-backup muxer-job- muxer-job-ABCDEFGH muxer-job-abcdefgh.old old-muxer-job-abcdefgh mine"
-    foreign = [left_over(temp, name) for name in names.split()]
+    foreign = [create_leftover(temp, name) for name in names.split()]
     (temp / "muxer-job-notes.txt").write_text("notes")
     (temp / "muxer-job-a_file_0").write_text("no folder")
     (temp / "muxer-job-link0000").symlink_to(precious)
     before = sorted(temp.iterdir())
     workspace = Workspace(temp, "single")
-    ours = left_over(temp)
+    ours = create_leftover(temp)
     (ours / "link").symlink_to(precious)
-    assert workspace.clean() == 1
-    workspace.close()
+    assert workspace.clean_abandoned() == 1
+    workspace.remove_job_folders()
     assert set(before) <= set(temp.iterdir()) and not ours.exists()
     assert all((folder / "half.mp4").exists() for folder in [*foreign, precious])
 
 
 @pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="only root can make a file of another account")
 def test_a_folder_of_another_account_is_left_alone(tmp_path: Path) -> None:
-    foreign = left_over(tmp_path)
+    foreign = create_leftover(tmp_path)
     os.chown(foreign, 65534, 65534)
-    assert Workspace(tmp_path, "single").clean() == 0
+    assert Workspace(tmp_path, "single").clean_abandoned() == 0
     assert foreign.exists()
 
 
 def test_what_cannot_be_removed_is_not_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    left_over(tmp_path)
+    create_leftover(tmp_path)
     monkeypatch.setattr("muxer.workspace.shutil.rmtree", lambda *_, **__: None)
-    assert Workspace(tmp_path, "single").clean() == 0
+    assert Workspace(tmp_path, "single").clean_abandoned() == 0
 
 
 def test_close_removes_the_folders_of_jobs_that_were_given_up_and_no_others(tmp_path: Path) -> None:
-    dead = left_over(tmp_path)
+    dead = create_leftover(tmp_path)
     workspace = Workspace(tmp_path, "single")
-    with workspace.job() as folder:
-        workspace.close()
+    with workspace.job_folder() as folder:
+        workspace.remove_job_folders()
         assert not folder.exists()
     assert dead.exists()
 
@@ -195,12 +195,12 @@ def test_the_mark_is_the_same_after_a_restart_and_another_for_each_folder(tmp_pa
     paths = [tmp_path / "a", tmp_path / "b"]
     for path in paths:
         path.mkdir()
-    first, second = (Workspace(path, "single").mark for path in paths)
-    assert first == Workspace(paths[0], "single").mark
+    first, second = (Workspace(path, "single").instance_mark for path in paths)
+    assert first == Workspace(paths[0], "single").instance_mark
     assert first != second
 
 
-class Clock:
+class ManualClock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
         monkeypatch.setattr("muxer.workspace.time.monotonic", lambda: self.now)
@@ -208,30 +208,30 @@ class Clock:
 
 @pytest.mark.parametrize("interval", [60, -1])
 def test_the_first_tick_cleans_what_a_kill_left_behind(tmp_path: Path, interval: int) -> None:
-    left_over(tmp_path)
-    assert Cleaning(Workspace(tmp_path, "single"), enabled=True, interval=interval).tick(idle=False) == 1
+    create_leftover(tmp_path)
+    assert TempFolderCleaner(Workspace(tmp_path, "single"), enabled=True, interval=interval).clean_if_due(idle=False) == 1
 
 
 def test_it_is_cleaned_every_interval(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Clock(monkeypatch)
-    cleaning = Cleaning(Workspace(tmp_path, "single"), enabled=True, interval=60)
-    cleaning.tick(idle=True)
-    left_over(tmp_path)
+    clock = ManualClock(monkeypatch)
+    cleaning = TempFolderCleaner(Workspace(tmp_path, "single"), enabled=True, interval=60)
+    cleaning.clean_if_due(idle=True)
+    create_leftover(tmp_path)
     clock.now += 59
-    assert cleaning.tick(idle=True) == 0
+    assert cleaning.clean_if_due(idle=True) == 0
     clock.now += 1
-    assert cleaning.tick(idle=False) == 1
+    assert cleaning.clean_if_due(idle=False) == 1
 
 
 def test_with_minus_1_it_is_cleaned_when_idle(tmp_path: Path) -> None:
-    cleaning = Cleaning(Workspace(tmp_path, "single"), enabled=True, interval=-1)
-    cleaning.tick(idle=True)
-    left_over(tmp_path)
-    assert cleaning.tick(idle=False) == 0
-    assert cleaning.tick(idle=True) == 1
+    cleaning = TempFolderCleaner(Workspace(tmp_path, "single"), enabled=True, interval=-1)
+    cleaning.clean_if_due(idle=True)
+    create_leftover(tmp_path)
+    assert cleaning.clean_if_due(idle=False) == 0
+    assert cleaning.clean_if_due(idle=True) == 1
 
 
 def test_switched_off_nothing_is_cleaned(tmp_path: Path) -> None:
-    dead = left_over(tmp_path)
-    assert Cleaning(Workspace(tmp_path, "single"), enabled=False, interval=-1).tick(idle=True) == 0
+    dead = create_leftover(tmp_path)
+    assert TempFolderCleaner(Workspace(tmp_path, "single"), enabled=False, interval=-1).clean_if_due(idle=True) == 0
     assert dead.exists()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 RWS_REQUESTS, RWS_FIRST = 7, 3
 DAV_REQUESTS = 8
 # Measured: ten minutes of call are 28 MB of screen and 2.4 MB of sound.
-BYTES_A_SECOND = (28e6 + 2.4e6) / 600
+BYTES_PER_SECOND = (28e6 + 2.4e6) / 600
 # Measured: the mux step of 1, 10 and 60 minutes lasts 0.124, 0.168 and 0.436 s.
 MUX_SECONDS, MUX_A_SECOND = 0.12, 8.8e-5
 # Measured: a call of five minutes needs 0.21 s of processor, 0.15 of them in the mux step.
@@ -34,16 +34,16 @@ class Costs:
     def job_seconds(self, call_seconds: float, busy: int) -> float:
         """Given the length of a call and how many jobs run in all, return how long its job lasts: as long as its steps,
         or as its turn at what all of them share (the bounds of operational analysis)."""
-        moved = 2 * size(call_seconds)
+        moved = 2 * source_bytes(call_seconds)
         alone = RWS_REQUESTS * self.rws_seconds + DAV_REQUESTS * self.dav_seconds + moved / self.stream_bytes
         alone += mux_seconds(call_seconds)
         shared = max(RWS_REQUESTS / self.rws_capacity, moved / self.storage_capacity)
-        return max(alone, busy * shared, self.threads * cpu_seconds(call_seconds) / self.cores)
+        return max(alone, busy * shared, self.threads * job_cpu_seconds(call_seconds) / self.cores)
 
 
-def size(call_seconds: float) -> float:
+def source_bytes(call_seconds: float) -> float:
     """Given the length of a call, return the bytes of its sources, which are those of its muxed file too."""
-    return BYTES_A_SECOND * call_seconds
+    return BYTES_PER_SECOND * call_seconds
 
 
 def mux_seconds(call_seconds: float) -> float:
@@ -51,6 +51,6 @@ def mux_seconds(call_seconds: float) -> float:
     return MUX_SECONDS + MUX_A_SECOND * call_seconds
 
 
-def cpu_seconds(call_seconds: float) -> float:
+def job_cpu_seconds(call_seconds: float) -> float:
     """Given the length of a call, return the processor time of its job."""
     return mux_seconds(call_seconds) + REST_CPU

@@ -12,7 +12,7 @@ from itertools import accumulate
 HOUR, DAY = 3600.0, 86_400.0
 # The share of the day's calls that begins in each hour, in per mille: a contact centre that is open round the clock and has
 # its busiest hour, a tenth of the day, from ten to eleven.
-PROFILE = (5, 4, 3, 3, 4, 7, 15, 35, 65, 90, 100, 95, 80, 80, 85, 85, 75, 60, 40, 25, 18, 12, 8, 6)
+HOURLY_PROFILE = (5, 4, 3, 3, 4, 7, 15, 35, 65, 90, 100, 95, 80, 80, 85, 85, 75, 60, 40, 25, 18, 12, 8, 6)
 # Lengths are log-normal: half of the calls are shorter than 200 s, and the mean is 300 s.
 MEAN_SECONDS, SPREAD, LONGEST = 300.0, 0.9, 7200.0
 # A screen file is in RWS so long after the end of its call.
@@ -31,21 +31,21 @@ class Day:
     def __len__(self) -> int:
         return len(self.start)
 
-    def seconds(self, recording: int) -> float:
+    def call_seconds(self, recording: int) -> float:
         """Return the length of a call."""
         return self.end[recording] - self.start[recording]
 
 
-def day(count: int, seed: int = 1, profile: Sequence[float] = PROFILE) -> Day:
+def generate_day(count: int, seed: int = 1, profile: Sequence[float] = HOURLY_PROFILE) -> Day:
     """Given a number of recordings, return a day with them; the same seed gives the same day."""
     chance = random.Random(seed)
     hours = list(accumulate(profile))
     begins = (HOUR * (one + chance.random()) for one in chance.choices(range(len(hours)), cum_weights=hours, k=count))
-    calls = sorted((begin + _length(chance), begin) for begin in begins)
+    calls = sorted((begin + _draw_length(chance), begin) for begin in begins)
     ends, starts = (array("d", column) for column in zip(*calls, strict=True))
     return Day(starts, ends, array("d", (end + chance.uniform(*UPLOAD_SECONDS) for end in ends)))
 
 
-def _length(chance: random.Random) -> float:
+def _draw_length(chance: random.Random) -> float:
     middle = math.log(MEAN_SECONDS) - SPREAD**2 / 2
     return min(LONGEST, chance.lognormvariate(middle, SPREAD))

@@ -10,7 +10,7 @@ from typing import Any
 Action = Callable[..., None]
 
 
-class Events:
+class EventLoop:
     """What will happen, in the order of time, and of their coming in for what happens at the same moment."""
 
     def __init__(self) -> None:
@@ -18,7 +18,7 @@ class Events:
         self._coming: list[tuple[float, int, Action, tuple[Any, ...]]] = []
         self._number = count()
 
-    def at(self, moment: float, action: Action, *arguments: Any) -> None:
+    def schedule_action(self, moment: float, action: Action, *arguments: Any) -> None:
         """Let an action happen at a moment, which is not in the past."""
         heapq.heappush(self._coming, (moment, next(self._number), action, arguments))
 

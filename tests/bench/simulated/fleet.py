@@ -7,14 +7,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from muxer.fleet.lanes import is_low, is_running_dry
-from tests.bench.simulated.costs import RWS_FIRST, RWS_REQUESTS, Costs, size
+from muxer.fleet.lanes import has_room_everywhere, needs_work_soon
+from tests.bench.simulated.costs import RWS_FIRST, RWS_REQUESTS, Costs, source_bytes
 from tests.bench.simulated.day import Day
-from tests.bench.simulated.events import Events
-from tests.bench.simulated.lanes import Workers, lane_of
-from tests.bench.simulated.polls import Poller, Window
+from tests.bench.simulated.events import EventLoop
+from tests.bench.simulated.lanes import SimulatedWorkers, queue_of_age
+from tests.bench.simulated.polls import SimulatedPoller, PollWindow
 
-PERIOD = 600.0
+PERIOD_SECONDS = 600.0
 # Operations of the broker for a recording, without the events that each poller reads: order published and its event; order
 # taken, lock made and event; event, lock removed and order acknowledged.
 QUEUED_OPS, BEGUN_OPS, DONE_OPS, EVENTS = 2, 3, 3, 3
@@ -22,17 +22,17 @@ WAITING, QUEUED, DONE, LEFT = range(4)
 
 
 @dataclass(frozen=True)
-class Fleet:
+class SimulatedFleet:
     """How many workers, which pollers, how many messages may wait, and when all of it starts."""
 
     workers: int
-    windows: Sequence[Window] = (Window(),)
+    windows: Sequence[PollWindow] = (PollWindow(),)
     max_queue: float = 5000
     begin: float = 0.0
 
 
 @dataclass
-class Seen:
+class SimulationResult:
     """What was counted. ``delays``: seconds from a screen file in RWS to the muxed file, for each that was done; ``rws``,
     ``bytes``, ``broker``: by ten minutes; ``left``: recordings that left every window before there was room for them."""
 
@@ -48,12 +48,12 @@ class Simulation:
     """One day. After :meth:`run`: ``seen``, ``workers`` with the waits, ``pollers`` with their polls, ``state`` of each
     recording."""
 
-    def __init__(self, day: Day, fleet: Fleet, costs: Costs) -> None:
+    def __init__(self, day: Day, fleet: SimulatedFleet, costs: Costs) -> None:
         self._day, self._fleet, self._costs = day, fleet, costs
-        self._events, self.seen = Events(), Seen()
+        self._events, self.seen = EventLoop(), SimulationResult()
         threads = fleet.workers * costs.threads
-        self.workers = Workers(self._events, threads, fleet.max_queue, self._job_seconds, self._begun, self._done)
-        self.pollers = [Poller(window, day, costs.page_seconds, self) for window in fleet.windows]
+        self.workers = SimulatedWorkers(self._events, threads, fleet.max_queue, self._job_seconds, self._on_job_started, self._on_job_done)
+        self.pollers = [SimulatedPoller(window, day, costs.page_seconds, self) for window in fleet.windows]
         self.state = bytearray(len(day))
         self._open: list[int] = []
         self._ended = 0
@@ -62,14 +62,14 @@ class Simulation:
     def run(self) -> Simulation:
         """Let the day happen, and what comes after it until every recording is done or has left the windows."""
         for poller in self.pollers:
-            self._events.at(self._fleet.begin, self._go_on, poller.run())
+            self._events.schedule_action(self._fleet.begin, self._advance_poller, poller.run())
         self._events.run()
         return self
 
-    def _go_on(self, process: Iterator[float]) -> None:
+    def _advance_poller(self, process: Iterator[float]) -> None:
         wait = next(process, None)
         if wait is not None:
-            self._events.at(self._events.now + wait, self._go_on, process)
+            self._events.schedule_action(self._events.now + wait, self._advance_poller, process)
 
     @property
     def now(self) -> float:
@@ -95,58 +95,58 @@ class Simulation:
                 self.state[one] = LEFT
         return self._open
 
-    def order(self, found: Sequence[int]) -> bool:
+    def order_recordings(self, found: Sequence[int]) -> bool:
         """Order the newest of some recordings, as far as there is room; return whether all were."""
         start, had_room = self._day.start, True
         for recording in sorted(found, key=start.__getitem__, reverse=True):
-            lane = lane_of(self.now - start[recording])
+            lane = queue_of_age(self.now - start[recording])
             if self.state[recording] != WAITING:
                 continue
             if not self.workers.has_room(lane):
                 had_room = False
                 break
             self.state[recording] = QUEUED
-            self.workers.queue(recording, lane)
-            self._count_broker(QUEUED_OPS)
+            self.workers.queue_recording(recording, lane)
+            self._count_broker_operations(QUEUED_OPS)
         return had_room
 
     def is_closed(self, age: float) -> bool:
         """Whether there is no room for calls that are older."""
-        return not self.workers.has_room(lane_of(age))
+        return not self.workers.has_room(queue_of_age(age))
 
-    def has_room_again(self) -> bool:
+    def has_capacity_again(self) -> bool:
         """Whether there is room in every lane."""
-        return is_low([self.workers.queued], int(self._fleet.max_queue))
+        return has_room_everywhere([self.workers.queued], int(self._fleet.max_queue))
 
-    def runs_dry(self) -> bool:
+    def needs_work(self) -> bool:
         """Whether some workers will soon have nothing to do."""
-        return is_running_dry([self.workers.queued], self._fleet.workers * self._costs.threads)
+        return needs_work_soon([self.workers.queued], self._fleet.workers * self._costs.threads)
 
-    def asked(self, requests: int, seconds: float) -> None:
+    def record_requests(self, requests: int, seconds: float) -> None:
         """Note requests to RWS, spread over the next seconds."""
-        first, last = int(self.now // PERIOD), int((self.now + seconds) // PERIOD)
+        first, last = int(self.now // PERIOD_SECONDS), int((self.now + seconds) // PERIOD_SECONDS)
         for period in range(first, last + 1):
-            part = min(self.now + seconds, (period + 1) * PERIOD) - max(self.now, period * PERIOD)
+            part = min(self.now + seconds, (period + 1) * PERIOD_SECONDS) - max(self.now, period * PERIOD_SECONDS)
             self.seen.rws[period] += round(requests * part / seconds)
 
     def _job_seconds(self, recording: int, busy: int) -> float:
-        return self._costs.job_seconds(self._day.seconds(recording), busy)
+        return self._costs.job_seconds(self._day.call_seconds(recording), busy)
 
-    def _begun(self, recording: int) -> None:
-        period = int(self.now // PERIOD)
+    def _on_job_started(self, recording: int) -> None:
+        period = int(self.now // PERIOD_SECONDS)
         self.seen.rws[period] += RWS_FIRST
-        self.seen.bytes[period] += int(size(self._day.seconds(recording)))
-        self._count_broker(BEGUN_OPS)
+        self.seen.bytes[period] += int(source_bytes(self._day.call_seconds(recording)))
+        self._count_broker_operations(BEGUN_OPS)
 
-    def _done(self, recording: int) -> None:
-        period = int(self.now // PERIOD)
+    def _on_job_done(self, recording: int) -> None:
+        period = int(self.now // PERIOD_SECONDS)
         self.state[recording] = DONE
         self._over += 1
         self.seen.finished = self.now
         self.seen.delays.append(self.now - self._day.ready[recording])
         self.seen.rws[period] += RWS_REQUESTS - RWS_FIRST
-        self.seen.bytes[period] += int(size(self._day.seconds(recording)))
-        self._count_broker(DONE_OPS + EVENTS * len(self._fleet.windows))
+        self.seen.bytes[period] += int(source_bytes(self._day.call_seconds(recording)))
+        self._count_broker_operations(DONE_OPS + EVENTS * len(self._fleet.windows))
 
-    def _count_broker(self, operations: int) -> None:
-        self.seen.broker[int(self.now // PERIOD)] += operations
+    def _count_broker_operations(self, operations: int) -> None:
+        self.seen.broker[int(self.now // PERIOD_SECONDS)] += operations

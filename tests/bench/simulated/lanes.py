@@ -7,13 +7,13 @@ from bisect import bisect
 from collections import deque
 from collections.abc import Callable
 
-from muxer.fleet.lanes import LANES
-from tests.bench.simulated.events import Events
+from muxer.fleet.lanes import PRIORITY_QUEUES
+from tests.bench.simulated.events import EventLoop
 
-AGES = [lane.age for lane in LANES]
+QUEUE_AGES = [lane.age for lane in PRIORITY_QUEUES]
 
 
-class Workers:
+class SimulatedWorkers:
     """Lanes with a limit in all, and threads that take the newest lane's first message whenever they are free.
 
     Given the events, the number of threads and of messages that may wait, how long a job lasts (by recording and number of
@@ -22,7 +22,7 @@ class Workers:
 
     def __init__(
         self,
-        events: Events,
+        events: EventLoop,
         threads: int,
         max_queue: float,
         job_seconds: Callable[[int, int], float],
@@ -31,24 +31,24 @@ class Workers:
     ) -> None:
         self._events, self._threads, self._max_queue = events, threads, max_queue
         self._job_seconds, self._begun, self._done = job_seconds, begun, done
-        self._lanes: tuple[deque[tuple[int, float]], ...] = tuple(deque() for _ in LANES)
+        self._lanes: tuple[deque[tuple[int, float]], ...] = tuple(deque() for _ in PRIORITY_QUEUES)
         self.queued = self.busy = self.deepest = 0
         self.waits = array("d")
         self.worked = 0.0
 
     def has_room(self, lane: int) -> bool:
         """Whether one more message may wait in a lane."""
-        return self.queued < LANES[lane].share * self._max_queue
+        return self.queued < PRIORITY_QUEUES[lane].share * self._max_queue
 
-    def queue(self, recording: int, lane: int) -> None:
+    def queue_recording(self, recording: int, lane: int) -> None:
         """Let a recording wait in a lane; it is taken at once when a thread is free."""
         self._lanes[lane].append((recording, self._events.now))
         self.queued += 1
         self.deepest = max(self.deepest, self.queued)
         if self.busy < self._threads:
-            self._take()
+            self._take_next()
 
-    def _take(self) -> None:
+    def _take_next(self) -> None:
         lane = next(one for one in self._lanes if one)
         recording, since = lane.popleft()
         self.queued -= 1
@@ -58,15 +58,15 @@ class Workers:
         seconds = self._job_seconds(recording, self.busy)
         self.worked += seconds
         self._begun(recording)
-        self._events.at(now + seconds, self._finish, recording)
+        self._events.schedule_action(now + seconds, self._finish_job, recording)
 
-    def _finish(self, recording: int) -> None:
+    def _finish_job(self, recording: int) -> None:
         self.busy -= 1
         self._done(recording)
         if self.queued:
-            self._take()
+            self._take_next()
 
 
-def lane_of(age: float) -> int:
+def queue_of_age(age: float) -> int:
     """Given the age of a call in seconds, return the number of its lane."""
-    return min(bisect(AGES, age), len(AGES) - 1)
+    return min(bisect(QUEUE_AGES, age), len(QUEUE_AGES) - 1)
