@@ -107,7 +107,7 @@ prefix_venv() { # DIR, python -> the environment of this lock, made beside the o
 
 try_new() { # DIR, staging folder: does the new version start with nothing but its own environment?
     local log=$WORK/start.log
-    local late='import boto3, cryptography.x509, httpx, rich.table, webdav4.client, muxer.daemon, muxer.services' # loaded at the first use
+    local late='import boto3, cryptography.x509, httpx, rich.table, webdav4.client, muxer.app.daemon, muxer.app.assembly' # loaded at the first use
     if ((FLEET)); then late+='; import dramatiq.brokers.rabbitmq, pika'; fi
     if (cd -- "$2/new/muxer" && "$1/$VENV/bin/python" -B muxer_process.py --help &&
         cd .. && "$1/$VENV/bin/python" -B -c "$late") >"$log" 2>&1 </dev/null; then return 0; fi

@@ -2,7 +2,7 @@
 
 import sys
 
-from muxer.cli import main
+from muxer.app.cli import main
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

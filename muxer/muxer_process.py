@@ -12,7 +12,7 @@ from pathlib import Path
 _HERE = Path(__file__).resolve().parent
 sys.path[:] = [str(_HERE.parent), *(entry for entry in sys.path if Path(entry or ".").resolve() != _HERE)]
 
-from muxer.cli import run_muxer  # noqa: E402
+from muxer.app.cli import run_muxer  # noqa: E402
 
 if __name__ == "__main__":
     sys.exit(run_muxer(sys.argv[1:]))

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
+
+from lab.keys import load_recipients
+from lab.lab import Lab
+from lab.switches import Switches
 from tests.support.media import CachedMediaLab, MediaCache, shared_folder
 from tests.support.rabbitmq import RabbitNode
 from tests.support.tls import HOST, self_signed
-
-from muxer.lab.keys import load_recipients
-from muxer.lab.lab import Lab
-from muxer.lab.switches import Switches
 
 if TYPE_CHECKING:
     from tests.support.queues import VirtualHost

@@ -8,11 +8,11 @@ import ssl
 from muxer.config.schema import all_options
 from muxer.errors import (
     AccessDenied,
+    AuthenticationFailed,
     ConfigError,
     EncryptionMissing,
     FolderMissing,
     Forbidden,
-    AuthenticationFailed,
     NotFound,
     PathForbidden,
     ServiceFailed,

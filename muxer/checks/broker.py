@@ -8,10 +8,10 @@ from typing import Any
 
 from muxer.checks.checklist import Check, Finding, passed_finding
 from muxer.checks.connection import CheckedServer
-from muxer.config.broker import PLAIN, TLS, BrokerNode, parse_nodes
+from muxer.config.fleet_options import PLAIN, TLS, BrokerNode, parse_nodes
 from muxer.config.schema import Config
-from muxer.fleet.lanes import dead_letter_queue, queue_names
-from muxer.outages import CircuitBreaker
+from muxer.fleet.priority_queues import dead_letter_queue, queue_names
+from muxer.net.circuit_breaker import CircuitBreaker
 
 FLEET_SECTION = "fleet"
 _NOT_FOUND = 404
@@ -58,7 +58,12 @@ class BrokerChecks:
 @contextmanager
 def _open_connection(config: Config) -> Iterator[Any]:
     """Yield a connection; within this block, errors of the libraries become ours."""
-    from muxer.fleet.connection import open_connection, connection_parameters, silence_library_logging, broker_call  # here: only a fleet has its packages
+    from muxer.fleet.connection import (  # here: only a fleet has its packages
+        broker_call,
+        connection_parameters,
+        open_connection,
+        silence_library_logging,
+    )
 
     silence_library_logging()
     with broker_call(CircuitBreaker()), closing(open_connection(connection_parameters(config.fleet, "recording-muxer check"))) as connection:

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from muxer import tls
 from muxer.checks import certificates
 from muxer.checks.advice import address_option, unreachable_advice, untrusted_advice
 from muxer.checks.checklist import Check, Finding, failed_finding, passed_finding, warning_finding
-from muxer.config.broker import DEFAULT_PORTS, TLS
+from muxer.config.fleet_options import DEFAULT_PORTS, TLS
+from muxer.net import tls
 
 if TYPE_CHECKING:
     from cryptography import x509

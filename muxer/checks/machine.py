@@ -11,18 +11,18 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from muxer import state
+from muxer.app.program_checks import find_keep_times, program_problem, program_version, try_ffprobe
 from muxer.checks.checklist import Check, Finding, failed_finding, passed_finding, warning_finding
 from muxer.config.schema import Config
-from muxer.disk import MEGABYTE, TempDisk, is_short, reserved_bytes
 from muxer.errors import MuxerError
-from muxer.lock import lock_holder
-from muxer.observe.logfile import lock_path
-from muxer.observe.logs import log_path_for
-from muxer.ownership import check_folder
-from muxer.process import Runner
-from muxer.startup import find_keep_times, program_problem, program_version, try_ffprobe
-from muxer.workspace import LOCK_FILE, temp_folder_for
+from muxer.log.log_file import lock_path
+from muxer.log.setup import log_path_for
+from muxer.pipeline.disk_space import MEGABYTE, TempDisk, is_short, reserved_bytes
+from muxer.pipeline.workspace import LOCK_FILE, temp_folder_for
+from muxer.status import state_file
+from muxer.system.file_lock import lock_holder
+from muxer.system.folder_owner import check_folder
+from muxer.system.process import Runner
 
 _VERSION_FLAGS = {"ffmpeg": "-version", "ffprobe": "-version", "openssl": "version"}
 _PROGRAM_CHECK_SECONDS = 60.0
@@ -89,7 +89,7 @@ class MachineChecks:
         if held is None:
             yield passed_finding("lock", "free: no muxer runs with this folder")
             return
-        running = state.read_state(self._temp) or {}
+        running = state_file.read_state(self._temp) or {}
         version = f", version {running['version']} as {running.get('instance')}" if "version" in running else ""
         yield passed_finding("lock", f"held by a running muxer ({held}{version}); a second one would not start")
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from muxer.checks import certificates
 from muxer.checks.checklist import Check, Finding, failed_finding, passed_finding
-from muxer.config.listening import resolve_address
-from muxer.config.pem import read_certificates
+from muxer.config.ca_bundle import read_certificates
+from muxer.config.monitoring_address import resolve_address
 from muxer.config.schema import Config, MonitoringOptions
-from muxer.lock import lock_holder
-from muxer.workspace import LOCK_FILE, temp_folder_for
+from muxer.pipeline.workspace import LOCK_FILE, temp_folder_for
+from muxer.system.file_lock import lock_holder
 
 PORT, CERTIFICATE = "monitoring port", "[monitoring] certificate"
 _REQUIRED_OPTIONS = tuple(f"[monitoring] {one.name}" for one in fields(MonitoringOptions))

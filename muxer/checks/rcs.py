@@ -6,16 +6,16 @@ import threading
 from collections.abc import Iterator
 from dataclasses import fields
 
+from muxer.app.assembly import create_rcs
 from muxer.checks.advice import advice_for
 from muxer.checks.checklist import Check, Finding, failed_finding, passed_finding, skipped_finding, warning_finding
 from muxer.checks.connection import CheckedServer
 from muxer.checks.rws import WINDOW_CHECK, RwsChecks
+from muxer.config.query_string import parse_version
 from muxer.config.schema import Config, RcsOptions
 from muxer.errors import AccessDenied, AuthenticationFailed, MediaNotFound, MuxerError, ServiceUnavailable
 from muxer.gir import rcs
-from muxer.gir.query import parse_version
-from muxer.outages import CircuitBreaker
-from muxer.services import create_rcs
+from muxer.net.circuit_breaker import CircuitBreaker
 
 MIN_RCS_VERSION = (8, 5, 95, 16)
 LOGIN, PERMISSION = "RCS login", "RCS decrypt permission"

@@ -10,7 +10,7 @@ from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
-from muxer import window
+from muxer.app.assembly import create_rws
 from muxer.checks.advice import advice_for
 from muxer.checks.checklist import Check, Finding, failed_finding, passed_finding, warning_finding
 from muxer.checks.connection import CheckedServer
@@ -20,10 +20,10 @@ from muxer.gir.deviations import PAGING_DEVIATIONS, Deviation
 from muxer.gir.models import CallRecording, ScreenRecording
 from muxer.gir.rws import RwsClient
 from muxer.gir.session import csrf_header
-from muxer.outages import RWS, CircuitBreaker
-from muxer.queries import PollQuery
-from muxer.services import create_rws
-from muxer.sharding import effective_shard, is_mine
+from muxer.net.circuit_breaker import RWS, CircuitBreaker
+from muxer.polling import window
+from muxer.polling.poll_query import PollQuery
+from muxer.polling.sharding import effective_shard, is_mine
 
 # What the Genesys guide asks for.
 MIN_RWS_VERSION = (8, 5, 205, 32)

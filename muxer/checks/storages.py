@@ -12,20 +12,20 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from muxer.app.assembly import create_stores, site_addresses
 from muxer.checks import webdav
 from muxer.checks.advice import advice_for, unreachable_advice
 from muxer.checks.checklist import Check, Finding, failed_finding, passed_finding, skipped_finding, warning_finding
 from muxer.checks.connection import CheckedServer
 from muxer.checks.rws import WINDOW_CHECK, RwsChecks
 from muxer.checks.s3 import check_bucket, hidden_file_finding
-from muxer.config.schema import S3Options, Config, WebdavOptions
+from muxer.config.schema import Config, S3Options, WebdavOptions
 from muxer.errors import MetadataError, MuxerError
 from muxer.gir.models import MediaFile
-from muxer.outages import CircuitBreaker
-from muxer.services import site_addresses, create_stores
+from muxer.net.circuit_breaker import CircuitBreaker
 from muxer.storage import base
+from muxer.storage.allowed_hosts import AllowedHosts
 from muxer.storage.base import MediaLocation, Storage, parse_descriptor
-from muxer.storage.hosts import AllowedHosts
 from muxer.storage.s3 import S3Storage
 
 MAX_FOLDERS = 10

@@ -14,13 +14,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from muxer.checks.checklist import Finding, CheckStatus, run_checks
-from muxer.checks.everything import CheckSuite, unusable_options
-from muxer.commands.common import override_options, exit_code_of, create_parser, show_json
+from muxer.checks.checklist import CheckStatus, Finding, run_checks
+from muxer.checks.suite import CheckSuite, unusable_options
+from muxer.commands._shared.common import create_parser, exit_code_of, override_options, show_json
 from muxer.config import ConfigReading, inspect_config
-from muxer.exits import EXIT_CONFIG, EXIT_FAILED, EXIT_OK
-from muxer.masking import Mask
-from muxer.observe.logs import escape_control
+from muxer.log.setup import escape_control
+from muxer.system.exit_codes import EXIT_CONFIG, EXIT_FAILED, EXIT_OK
+from muxer.system.masking import Mask
 
 _STYLES = {CheckStatus.OK: "green", CheckStatus.WARNING: "yellow", CheckStatus.FAILED: "bold red", CheckStatus.SKIPPED: "dim"}
 

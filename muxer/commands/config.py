@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from muxer.commands.common import exit_code_of, load_configuration, create_parser, show_json, show_table
+from muxer.commands._shared.common import create_parser, exit_code_of, load_configuration, show_json, show_table
 from muxer.config import LoadedConfig, types
 from muxer.config.load import DEFAULT, default_value
 from muxer.config.schema import Option, all_options
-from muxer.masking import URL_CREDENTIALS
+from muxer.system.masking import URL_CREDENTIALS
 
 MASKED_TEXT = "********"
 UNSET_TEXT = "(not set)"

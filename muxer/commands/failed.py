@@ -8,14 +8,22 @@ import sys
 import time
 from collections.abc import Sequence
 
-from muxer.commands.common import exit_code_of, load_configuration, create_parser, fail, show_json, show_remedies, show_table
-from muxer.commands.instance import NO_JOURNAL, find_instance
-from muxer.exits import EXIT_OK
-from muxer.journal import SET_ASIDE, RETRY
-from muxer.monitoring import history
-from muxer.monitoring.history import TargetRecord
-from muxer.monitoring.words import format_ago, format_datetime
-from muxer.remedies import help_for
+from muxer.commands._shared.common import (
+    create_parser,
+    exit_code_of,
+    fail,
+    load_configuration,
+    show_json,
+    show_remedies,
+    show_table,
+)
+from muxer.commands._shared.running_instance import NO_JOURNAL, find_instance
+from muxer.journal import history
+from muxer.journal.history import TargetRecord
+from muxer.journal.journal import RETRY, SET_ASIDE
+from muxer.status.error_help import help_for
+from muxer.status.formatting import format_ago, format_datetime
+from muxer.system.exit_codes import EXIT_OK
 
 TABLE_HEADER = ("recording", "agent", "code", "attempts", "last", "next try", "reason")
 # On a terminal the long texts share a column, so that 80 characters are wide enough.

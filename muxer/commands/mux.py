@@ -13,21 +13,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from muxer import activity, files, state
-from muxer.commands.beside import EmbeddedMuxer, Outcome, run_command, format_masked_error
-from muxer.commands.common import exit_code_of, create_parser, show_json
-from muxer.commands.found import choose_targets, find_targets
+from muxer.commands._shared.common import create_parser, exit_code_of, show_json
+from muxer.commands._shared.embedded_muxer import EmbeddedMuxer, Outcome, format_masked_error, run_command
+from muxer.commands._shared.lookup import choose_targets, find_targets
 from muxer.errors import Code, LocalResourceError, MetadataError, MuxerError, Stopped
-from muxer.exits import EXIT_FAILED, EXIT_OK
-from muxer.fleet.view import fleet_from_dict
-from muxer.job import JobReport
-from muxer.journal import JOURNAL_FILE, TargetKey, record_external_success
-from muxer.masking import Mask
-from muxer.observe.logs import escape_control
-from muxer.remedies import help_for
-from muxer.selection import MuxTarget
-from muxer.transfer import CHUNK_BYTES, translate_disk_errors
-from muxer.workspace import temp_folder_for
+from muxer.gir.targets import MuxTarget
+from muxer.journal.journal import JOURNAL_FILE, TargetKey, record_external_success
+from muxer.log.setup import escape_control
+from muxer.net.transfer import CHUNK_BYTES, translate_disk_errors
+from muxer.pipeline.job import JobReport
+from muxer.pipeline.workspace import temp_folder_for
+from muxer.status import activity, state_file
+from muxer.status.error_help import help_for
+from muxer.status.fleet_status import fleet_from_dict
+from muxer.system import files
+from muxer.system.exit_codes import EXIT_FAILED, EXIT_OK
+from muxer.system.masking import Mask
 
 log = logging.getLogger(__name__)
 
@@ -135,11 +136,11 @@ def _require_single(targets: Sequence[MuxTarget]) -> MuxTarget:
 def _warn_of_running(parts: EmbeddedMuxer, recording_id: str) -> None:
     """Say it when a running muxer, or a worker of its fleet, works on the same recording just now. Both may: one of the
     results is kept."""
-    told = state.read_state(temp_folder_for(parts.config.processing.temp_dir, parts.config.instance_name))
+    told = state_file.read_state(temp_folder_for(parts.config.processing.temp_dir, parts.config.instance_name))
     if told is None or time.time() - told["at"] >= MAX_STATE_AGE_SECONDS:
         return
     fleet = fleet_from_dict(told.get("fleet"))
-    jobs = (*state.running_jobs(told), *(job for _, job in (fleet.running_jobs if fleet else ())))
+    jobs = (*state_file.running_jobs(told), *(job for _, job in (fleet.running_jobs if fleet else ())))
     if any(job.recording == recording_id for job in jobs):
         sys.stderr.write("a running muxer works on this recording just now, too; one of the two results is kept\n")
 

@@ -8,21 +8,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from muxer import activity
-from muxer.commands.beside import EmbeddedMuxer, Outcome, run_command, format_masked_error
-from muxer.commands.common import exit_code_of, create_parser, show_json
-from muxer.commands.found import choose_targets, find_targets
-from muxer.commands.planned import assumed_facts, plan_facts, shard_facts, storage_facts, target_facts
-from muxer.commands.telling import print_plan
+from muxer.commands._shared.common import create_parser, exit_code_of, show_json
+from muxer.commands._shared.embedded_muxer import EmbeddedMuxer, Outcome, format_masked_error, run_command
+from muxer.commands._shared.lookup import choose_targets, find_targets
+from muxer.commands._shared.plan_printer import print_plan
+from muxer.commands._shared.plan_report import assumed_facts, plan_facts, shard_facts, storage_facts, target_facts
 from muxer.crypto.envelope import recipient_file
 from muxer.errors import MuxerError, Stopped
-from muxer.exits import EXIT_FAILED, EXIT_OK
-from muxer.job import result_location
-from muxer.masking import Mask
-from muxer.media.plan import MUXED
-from muxer.muxed_names import ENCRYPTED_SUFFIX
-from muxer.remedies import help_for
-from muxer.selection import MuxTarget
+from muxer.gir.muxed_names import ENCRYPTED_SUFFIX
+from muxer.gir.targets import MuxTarget
+from muxer.media.plan.screen_plan import MUXED
+from muxer.pipeline.job import result_location
+from muxer.status import activity
+from muxer.status.error_help import help_for
+from muxer.system.exit_codes import EXIT_FAILED, EXIT_OK
+from muxer.system.masking import Mask
 
 
 def main(argv: Sequence[str]) -> int:

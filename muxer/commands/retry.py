@@ -7,11 +7,11 @@ import sqlite3
 import sys
 from collections.abc import Sequence
 
-from muxer.commands.common import exit_code_of, load_configuration, create_parser, fail, show_json
-from muxer.commands.instance import NO_JOURNAL, RUNS, find_instance
-from muxer.exits import EXIT_FAILED, EXIT_OK
-from muxer.journal import epoch_now, reset_failures
-from muxer.observe.logs import escape_control
+from muxer.commands._shared.common import create_parser, exit_code_of, fail, load_configuration, show_json
+from muxer.commands._shared.running_instance import NO_JOURNAL, RUNS, find_instance
+from muxer.journal.journal import epoch_now, reset_failures
+from muxer.log.setup import escape_control
+from muxer.system.exit_codes import EXIT_FAILED, EXIT_OK
 
 
 def main(argv: Sequence[str]) -> int:

@@ -10,18 +10,32 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from muxer.commands.common import exit_code_of, load_configuration, create_parser, show_json, show_remedies, show_table
-from muxer.commands.fleet import RUNNING_HEADER, running_row, print_fleet, print_workers
-from muxer.commands.instance import RUNS, RunningInstance, find_instance, find_local_workers, instance_problems, process_problems
+from muxer.commands._shared.common import (
+    create_parser,
+    exit_code_of,
+    load_configuration,
+    show_json,
+    show_remedies,
+    show_table,
+)
+from muxer.commands._shared.fleet_tables import RUNNING_HEADER, print_fleet, print_workers, running_row
+from muxer.commands._shared.running_instance import (
+    RUNS,
+    RunningInstance,
+    find_instance,
+    find_local_workers,
+    instance_problems,
+    process_problems,
+)
 from muxer.config.schema import Config
-from muxer.exits import EXIT_FAILED, EXIT_OK
-from muxer.fleet.view import fleet_from_dict
-from muxer.monitoring import history
-from muxer.monitoring.history import HOUR_SECONDS, JournalHistory
-from muxer.monitoring.words import format_ago, format_datetime, format_span
-from muxer.observe.logs import escape_control
-from muxer.remedies import help_for
-from muxer.state import running_jobs
+from muxer.journal import history
+from muxer.journal.history import HOUR_SECONDS, JournalHistory
+from muxer.log.setup import escape_control
+from muxer.status.error_help import help_for
+from muxer.status.fleet_status import fleet_from_dict
+from muxer.status.formatting import format_ago, format_datetime, format_span
+from muxer.status.state_file import running_jobs
+from muxer.system.exit_codes import EXIT_FAILED, EXIT_OK
 
 WATCH_INTERVAL = 2.0
 MAX_REASONS = 5

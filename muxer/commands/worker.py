@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from muxer import __version__
-from muxer.cli import exit_process, open_log, set_umask, report_config_error
+from muxer.app.assembly import build_services
+from muxer.app.cli import exit_process, open_log, report_config_error, set_umask
+from muxer.app.program_checks import ProgramChecks
 from muxer.config import LoadedConfig, load_config
 from muxer.errors import ConfigError, Problem
-from muxer.exits import EXIT_FAILED, EXIT_OK, handle_signals
-from muxer.guests import claim_worker_folder
-from muxer.process import Runner
-from muxer.services import build_services
-from muxer.startup import ProgramChecks
+from muxer.pipeline.shared_temp import claim_worker_folder
+from muxer.system.exit_codes import EXIT_FAILED, EXIT_OK, handle_signals
+from muxer.system.process import Runner
 
 log = logging.getLogger(__name__)
 

@@ -18,8 +18,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from muxer import files
 from muxer.errors import ConfigError, Problem
+from muxer.system import files
 
 KEYSTORE_FILE = "muxer.keystore"
 KEY_FILE = "muxer.keystore.key"

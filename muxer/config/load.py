@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from muxer.config import broker, listening
+from muxer.config import fleet_options, monitoring_address
 from muxer.config.file import GivenOption, did_you_mean, read_file
 from muxer.config.keystore import open_keystore
+from muxer.config.query_string import DISABLED, KNOWN_PARAMETERS, parameter_names, repair_extra_query
 from muxer.config.schema import SECTIONS, AdvancedOptions, Config, Option, all_options
 from muxer.errors import ConfigError, Problem
-from muxer.gir.query import DISABLED, KNOWN_PARAMETERS, parameter_names, repair_extra_query
-from muxer.masking import URL_CREDENTIALS
+from muxer.system.masking import URL_CREDENTIALS
 
 RECOMMENDED_WINDOW_MINUTES = 720
 
@@ -92,8 +92,8 @@ def inspect_config(path: Path, command_line: Mapping[str, str], environ: Mapping
         reading.origins[section, name] = origin
         _store_value(reading, (section, name), option, text)
     _find_contradictions(reading)
-    reading.problems += listening.find_contradictions(reading.values["monitoring"])
-    reading.problems += broker.find_problems(reading.values["fleet"])
+    reading.problems += monitoring_address.find_contradictions(reading.values["monitoring"])
+    reading.problems += fleet_options.find_problems(reading.values["fleet"])
     if not reading.problems:
         _repair_queries(reading.values["advanced"], reading.warnings)
         reading.warnings += _config_warnings(reading.config)
@@ -223,8 +223,8 @@ def _config_warnings(config: Config) -> list[str]:
         if address.startswith("https:") and trusted_ca is False:
             advice.append(UNCHECKED_TLS_TEXT.format(section))
     if config.is_fleet:
-        advice += broker.find_warnings(config.fleet.broker_url, config.fleet.trusted_ca)
-    return advice + listening.certificate_warnings(config.monitoring.certificate)
+        advice += fleet_options.find_warnings(config.fleet.broker_url, config.fleet.trusted_ca)
+    return advice + monitoring_address.certificate_warnings(config.monitoring.certificate)
 
 
 def _parameter_warnings(advanced: AdvancedOptions) -> list[str]:

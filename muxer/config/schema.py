@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from muxer.config import broker, types
+from muxer.config import fleet_options, types
 from muxer.config.programs import ProgramPath
 
 
@@ -229,20 +229,20 @@ class FleetOptions:
     """Workers on any number of machines, fed through RabbitMQ, see [scaling.md](scaling.md)."""
 
     mode: str = option_field(
-        types.ChoiceType((broker.LOCAL, broker.BROKER)),
-        broker.LOCAL,
+        types.ChoiceType((fleet_options.LOCAL, fleet_options.BROKER)),
+        fleet_options.LOCAL,
         "local = this process does the work, broker = it hands the work to workers through RabbitMQ",
         origin="ours",
     )
     broker_url: str = option_field(
-        broker.parse_broker_url,
+        fleet_options.parse_broker_url,
         "",
         "amqps://user:password@host:5671/vhost; several nodes of a cluster with commas between",
         origin="ours",
         env="FLEET_BROKER_URL",
         secret=True,
     )
-    queue: str = option_field(broker.parse_queue_name, "recording-muxer", "the beginning of the names of all queues", origin="ours")
+    queue: str = option_field(fleet_options.parse_queue_name, "recording-muxer", "the beginning of the names of all queues", origin="ours")
     trusted_ca: bool | Path = option_field(types.parse_trusted_ca, "true", _CA_DOC, origin="ours")
     prefetch: int = option_field(
         types.IntegerType(1, 100), "1", "orders that a worker holds for each thread, the one in work included", origin="ours"
@@ -272,7 +272,7 @@ class Config:
     @property
     def is_fleet(self) -> bool:
         """Whether the work is handed to workers through a broker."""
-        return self.fleet.mode == broker.BROKER
+        return self.fleet.mode == fleet_options.BROKER
 
     @property
     def instance_name(self) -> str:
@@ -287,7 +287,7 @@ class Config:
         accounts = (self.htcc, self.rcs, self.webdav, self.monitoring)
         logins = (f"{one.username}:{one.password}" for one in accounts if one.password)
         encoded = (base64.b64encode(one.encode()).decode() for one in logins)
-        return (*filter(None, values), *broker.passwords_of(self.fleet.broker_url), *encoded)
+        return (*filter(None, values), *fleet_options.passwords_of(self.fleet.broker_url), *encoded)
 
 
 SECTIONS: dict[str, type[Any]] = {

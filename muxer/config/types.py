@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from muxer.config.pem import read_certificates
-from muxer.gir.query import DISABLED, WINDOW_PARAMETERS, parameter_names
+from muxer.config.ca_bundle import read_certificates
+from muxer.config.query_string import DISABLED, WINDOW_PARAMETERS, parameter_names
 
 _HOST = re.compile(r"(\*|(\*\.)?[^\s*/?#@:\[\]]+|\[[0-9a-f:.]+\])(:\d+)?")
 

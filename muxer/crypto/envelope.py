@@ -16,8 +16,8 @@ from typing import IO
 from muxer.crypto import ber
 from muxer.errors import Code, EncryptionError
 from muxer.gir.rws import Certificate
-from muxer.process import Runner
-from muxer.transfer import open_private, time_limit
+from muxer.net.transfer import open_private, time_limit
+from muxer.system.process import Runner
 
 _AES_BLOCK = 16
 _CONTENT_TAG = 0xA0

@@ -1,2 +1,2 @@
 """One poller that feeds any number of workers through a broker. Imported only where ``[fleet] mode = broker``, but for
-:mod:`muxer.fleet.view`, which needs nothing of it."""
+:mod:`muxer.status.fleet_status`, which needs nothing of it."""

@@ -16,11 +16,11 @@ from dramatiq.middleware import Middleware
 
 from muxer.config.schema import FleetOptions
 from muxer.fleet import orders
-from muxer.fleet.connection import declare_queues, connection_parameters, broker_call
+from muxer.fleet.connection import broker_call, connection_parameters, declare_queues
 from muxer.fleet.consumer import OrderConsumer
-from muxer.fleet.lanes import queue_names
 from muxer.fleet.orders import Order
-from muxer.outages import CircuitBreaker
+from muxer.fleet.priority_queues import queue_names
+from muxer.net.circuit_breaker import CircuitBreaker
 
 ACTOR = "mux"
 

@@ -22,14 +22,14 @@ from pika.exceptions import (
     ProbableAuthenticationError,
 )
 
-from muxer.config.broker import parse_nodes
+from muxer.config.fleet_options import parse_nodes
 from muxer.config.schema import FleetOptions
-from muxer.errors import AccessDenied, Code, Forbidden, AuthenticationFailed, MuxerError, ServiceUnavailable
-from muxer.fleet.lanes import EVENTS_SUFFIX, HEARTBEATS_SUFFIX, dead_letter_queue, queue_names
-from muxer.fleet.properties import install_tolerant_properties
-from muxer.fleet.view import BROKER
-from muxer.outages import CircuitBreaker
-from muxer.tls import client_context
+from muxer.errors import AccessDenied, AuthenticationFailed, Code, Forbidden, MuxerError, ServiceUnavailable
+from muxer.fleet.message_properties import install_tolerant_properties
+from muxer.fleet.priority_queues import EVENTS_SUFFIX, HEARTBEATS_SUFFIX, dead_letter_queue, queue_names
+from muxer.net.circuit_breaker import CircuitBreaker
+from muxer.net.tls import client_context
+from muxer.status.fleet_status import BROKER
 
 # A peer that is gone without a word is noticed after two of these.
 HEARTBEAT_SECONDS = 30

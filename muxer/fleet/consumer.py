@@ -17,9 +17,9 @@ from dramatiq.errors import DecodeError
 from dramatiq.message import Message
 
 from muxer.errors import MuxerError
-from muxer.fleet.connection import LIBRARY_ERRORS, open_connection, declare_queues, translate_errors
-from muxer.fleet.lanes import queue_names
-from muxer.fleet.properties import log_unreadable
+from muxer.fleet.connection import LIBRARY_ERRORS, declare_queues, open_connection, translate_errors
+from muxer.fleet.message_properties import log_unreadable
+from muxer.fleet.priority_queues import queue_names
 
 log = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ import math
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from muxer.failures import Failure, RetryPolicy
-from muxer.journal import MAX_REASON_LENGTH, TargetKey
+from muxer.journal.journal import MAX_REASON_LENGTH, TargetKey
+from muxer.journal.retry_policy import Failure, RetryPolicy
 
 EVENT_VERSION = 1
 QUEUED, BEGUN, POSTPONED, DROPPED = "queued", "begun", "postponed", "dropped"

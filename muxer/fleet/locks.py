@@ -15,7 +15,7 @@ from pika.exceptions import ChannelClosed
 
 from muxer.errors import MuxerError
 from muxer.fleet.connection import RESOURCE_LOCKED, take_lock
-from muxer.fleet.line import ControlConnection
+from muxer.fleet.control_connection import ControlConnection
 
 log = logging.getLogger(__name__)
 

@@ -21,27 +21,27 @@ from dramatiq.middleware import Middleware
 from dramatiq.worker import Worker
 
 from muxer import __version__
+from muxer.app.assembly import create_cleaner
 from muxer.config.schema import Config
-from muxer.errors import OrderFailed, MuxerError, Stopped, Transient
+from muxer.errors import MuxerError, OrderFailed, Stopped, Transient
 from muxer.fleet import events, orders
 from muxer.fleet.broker import ACTOR, FleetBroker
 from muxer.fleet.connection import HEARTBEAT_SECONDS, silence_library_logging
 from muxer.fleet.consumer import ReceivedOrder
+from muxer.fleet.control_connection import RECONNECT_SECONDS, ControlConnection
+from muxer.fleet.event_reporter import EventReporter
 from muxer.fleet.events import Event
-from muxer.fleet.line import RECONNECT_SECONDS, ControlConnection
 from muxer.fleet.locks import TargetLocks
 from muxer.fleet.orders import Order
-from muxer.fleet.reporter import EventReporter
-from muxer.fleet.view import DISK_SERVICE
-from muxer.guests import recover_abandoned
-from muxer.job import Job, JobOptions, Services
-from muxer.journal import TargetKey
-from muxer.masking import Mask
-from muxer.outages import RWS
-from muxer.process import Runner
-from muxer.services import create_cleaner
-from muxer.state import STATE_FILE, StateFile, snapshot_json
-from muxer.work import TargetProcessor
+from muxer.journal.journal import TargetKey
+from muxer.net.circuit_breaker import RWS
+from muxer.pipeline.job import Job, JobOptions, Services
+from muxer.pipeline.shared_temp import recover_abandoned
+from muxer.scheduling.attempts import TargetProcessor
+from muxer.status.fleet_status import DISK_SERVICE
+from muxer.status.state_file import STATE_FILE, StateFile, snapshot_json
+from muxer.system.masking import Mask
+from muxer.system.process import Runner
 
 log = logging.getLogger(__name__)
 

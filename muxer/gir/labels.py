@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from muxer.errors import AlreadyExists, Forbidden, MuxerError, NotFound, RequestRejected, ServiceFailed
 from muxer.gir.deviations import Deviation, DeviationLog
-from muxer.remembered import BoundedSet
+from muxer.system.bounded_set import BoundedSet
 
 log = logging.getLogger(__name__)
 

@@ -11,11 +11,11 @@ from collections.abc import Generator, Iterable, Iterator, Mapping
 
 from muxer.errors import Forbidden, QueryIncomplete, RequestRejected, ServiceFailed, ServiceUnavailable
 from muxer.gir.deviations import Deviation, DeviationLog
-from muxer.gir.links import LINK_CONTAINERS, is_scan_query, describe_keys, query_parameter, with_parameters, without_scan
+from muxer.gir.links import LINK_CONTAINERS, describe_keys, is_scan_query, query_parameter, with_parameters, without_scan
 from muxer.gir.models import Json, parse_time, to_microseconds
 from muxer.gir.paging import MAX_REMEMBERED_IDS, FetchPage, PageWalk
-from muxer.gir.sweep import WindowSweep, SweepWindow
-from muxer.remembered import BoundedSet
+from muxer.gir.sweep import SweepWindow, WindowSweep
+from muxer.system.bounded_set import BoundedSet
 
 DEFAULT_LIMIT = 100
 # A page of such a length may have been cut off by a limit of the server, whatever `limit` asked for: 100 by gir-api, the

@@ -8,7 +8,7 @@ from typing import Any
 
 from muxer.errors import NotFound, ServiceUnavailable
 from muxer.gir.links import next_link
-from muxer.remembered import BoundedSet
+from muxer.system.bounded_set import BoundedSet
 
 log = logging.getLogger(__name__)
 

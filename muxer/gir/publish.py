@@ -18,12 +18,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from muxer import files
 from muxer.errors import Code, MuxerError, Permanent, ServiceUnavailable
 from muxer.gir.models import Json, MediaFile, ScreenRecording
 from muxer.gir.rws import RwsClient
-from muxer.repeat import Repeat, call_once
-from muxer.transfer import open_private
+from muxer.net.step_retry import Repeat, call_once
+from muxer.net.transfer import open_private
+from muxer.system import files
 
 log = logging.getLogger(__name__)
 

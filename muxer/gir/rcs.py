@@ -12,7 +12,7 @@ from urllib.parse import quote
 from muxer.errors import AccessDenied, Code, Forbidden, MediaNotFound, NotFound
 from muxer.gir.deviations import Deviation, DeviationLog
 from muxer.gir.session import ServiceSession
-from muxer.transfer import ReceivedLength
+from muxer.net.transfer import ReceivedLength
 
 T = TypeVar("T")
 

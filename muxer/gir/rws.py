@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from muxer.config import query_string
 from muxer.errors import (
     EncryptionMissing,
     Forbidden,
@@ -21,15 +22,14 @@ from muxer.errors import (
     ServiceUnavailable,
     UnreadableResponse,
 )
-from muxer.gir import query
-from muxer.gir.answers import OK, PARTIAL_SUCCESS
 from muxer.gir.deviations import Deviation, DeviationLog
 from muxer.gir.labels import LabelClient
 from muxer.gir.links import LINK_HEADER, header_link
 from muxer.gir.listing import RecordingListing
 from muxer.gir.models import CallRecording, Json, ScreenRecording, merge_recordings
+from muxer.gir.responses import OK, PARTIAL_SUCCESS
 from muxer.gir.session import READ_ATTEMPTS, ServiceSession
-from muxer.transfer import ReceivedLength
+from muxer.net.transfer import ReceivedLength
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ class RwsClient(LabelClient):
             text = str(self._session.get(_VERSION_PATH).get("version") or "")
         except (RequestRejected, UnreadableResponse) as error:
             text = str(error)
-        parsed = query.parse_version(text)
+        parsed = query_string.parse_version(text)
         if parsed is None and not self._version_warned:
             self._version_warned = True
             log.warning("RWS tells no version that can be read (%s); it is taken for an old one", text[:200])

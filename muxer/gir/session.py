@@ -24,12 +24,13 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from requests.auth import HTTPBasicAuth
 
-from muxer import __version__, punctual, tls, transfer
-from muxer.errors import Code, AuthenticationFailed, RequestRejected, ServiceUnavailable, Stopped, UnreadableResponse
-from muxer.gate import LoginBackoff
-from muxer.gir.answers import HttpResponse, parse_response, response_error, is_csrf_refusal, is_message_type
-from muxer.outages import CircuitBreaker
-from muxer.repeat import RETRY_DELAYS
+from muxer import __version__
+from muxer.errors import AuthenticationFailed, Code, RequestRejected, ServiceUnavailable, Stopped, UnreadableResponse
+from muxer.gir.responses import HttpResponse, is_csrf_refusal, is_message_type, parse_response, response_error
+from muxer.net import header_timeout, tls, transfer
+from muxer.net.circuit_breaker import CircuitBreaker
+from muxer.net.login_backoff import LoginBackoff
+from muxer.net.step_retry import RETRY_DELAYS
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +96,7 @@ class ServiceSession:
     def get(self, target: str, **kwargs: Any) -> dict[str, Any]:
         """Given a path with query, or a link, return the JSON object there. Tried again when the service is unavailable.
 
-        Raise the errors of :func:`muxer.gir.answers.envelope`. ``accepted``: the statusCodes that are no failure.
+        Raise the errors of :func:`muxer.gir.responses.envelope`. ``accepted``: the statusCodes that are no failure.
         """
         return self.get_with_headers(target, **kwargs)[0]
 
@@ -338,7 +339,7 @@ class _TlsAdapter(HTTPAdapter):
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs, ssl_context=self._context)
         manager = self.poolmanager
-        manager.pool_classes_by_scheme = punctual.with_header_deadline(manager.pool_classes_by_scheme)
+        manager.pool_classes_by_scheme = header_timeout.with_header_deadline(manager.pool_classes_by_scheme)
 
     def cert_verify(self, *args: Any) -> None:
         """Leave all checks to the context."""

@@ -7,15 +7,16 @@ from pathlib import Path
 from threading import BoundedSemaphore
 
 from muxer.errors import Code, MediaError, ToolError
-from muxer.media import limits, render
+from muxer.media import limits
 from muxer.media.audio_decode import DecodedAudio, decode_audio
 from muxer.media.audio_encode import MAX_PACKET_US, AudioSource, check_encoded, encode_audio
-from muxer.media.mp3 import Mp3File, describe_samples, read_mp3
+from muxer.media.mp4.mp3 import Mp3File, describe_samples, read_mp3
 from muxer.media.ogg import split_links
 from muxer.media.plain import CopyableAudio, read_copyable_audio
-from muxer.media.probe import Audio, require_audio, probe_file
-from muxer.media.render import PLAYABLE_AUDIO, MediaTools
-from muxer.process import Runner
+from muxer.media.plan import pieces
+from muxer.media.plan.pieces import PLAYABLE_AUDIO, MediaTools
+from muxer.media.probe import Audio, probe_file, require_audio
+from muxer.system.process import Runner
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +121,7 @@ class AudioReader:
     def _copy_audio(self, path: Path, made: Path) -> CopyableAudio | None:
         """Copy the audio into an MP4 file; return None when that is not possible, or when browsers do not play it."""
         try:
-            self._runner.run(render.copy_audio_command(self._tools, path, made), timeout=COPY_SECONDS)
+            self._runner.run(pieces.copy_audio_command(self._tools, path, made), timeout=COPY_SECONDS)
         except ToolError as error:
             log.debug("the audio cannot be copied into an MP4 file: %s", error)
             return None

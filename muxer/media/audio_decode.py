@@ -12,8 +12,8 @@ from pathlib import Path
 from muxer.errors import Code, MediaError, ToolError
 from muxer.media import limits
 from muxer.media.audio_levels import CHANNELS, RATE, AudioLevels
-from muxer.media.render import MediaTools, input_options
-from muxer.process import Runner
+from muxer.media.plan.pieces import MediaTools, input_options
+from muxer.system.process import Runner
 
 DECODE_SECONDS = 900.0
 # A pause of the time stamps of at least this, in microseconds, is a gap (our decision); rounded time stamps differ by less.

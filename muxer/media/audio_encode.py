@@ -12,13 +12,13 @@ from functools import partial
 from pathlib import Path
 from typing import IO, BinaryIO
 
-from muxer import files
 from muxer.errors import Code, MediaError
-from muxer.media.audio_decode import MAX_CHANNELS, DecodedAudio, AudioForm, decode_audio, form_filters
+from muxer.media.audio_decode import MAX_CHANNELS, AudioForm, DecodedAudio, decode_audio, form_filters
 from muxer.media.audio_levels import AudioLevels, find_difference
-from muxer.media.render import QUIET_OPTIONS, WITHOUT_EXTRAS_OPTIONS, MediaTools, input_options
-from muxer.process import Runner
-from muxer.transfer import open_private
+from muxer.media.plan.pieces import QUIET_OPTIONS, WITHOUT_EXTRAS_OPTIONS, MediaTools, input_options
+from muxer.net.transfer import open_private
+from muxer.system import files
+from muxer.system.process import Runner
 
 ENCODE_SECONDS = 900.0
 # Lossy audio ends at the border of a packet; no packet of a playable codec is longer, in microseconds.

@@ -14,7 +14,7 @@ from fractions import Fraction
 from operator import sub
 from pathlib import Path
 
-from muxer.media.ordering import sorted_copy
+from muxer.media.mp4.ordering import sorted_copy
 from muxer.media.orientation import UPRIGHT, Orientation
 from muxer.media.probe import MediaInfo, require_video
 

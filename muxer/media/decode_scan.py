@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 
 from muxer.errors import Code, MediaError, ToolError
 from muxer.media.compose import TIMESCALE, to_ticks
-from muxer.media.cut import TIME_TOLERANCE_US
-from muxer.media.probe import Packets, MediaInfo, Video, require_video
-from muxer.media.render import MediaTools, parse_frame_times, scan_command
-from muxer.process import Runner
+from muxer.media.plan.cut import TIME_TOLERANCE_US
+from muxer.media.plan.pieces import MediaTools, parse_frame_times, scan_command
+from muxer.media.probe import MediaInfo, Packets, Video, require_video
+from muxer.system.process import Runner
 
 log = logging.getLogger(__name__)
 

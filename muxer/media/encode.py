@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import partial
 
-from muxer import activity
-from muxer.process import Runner
+from muxer.status import activity
+from muxer.system.process import Runner
 
 _TIME_PREFIX = b"out_time_us="
 

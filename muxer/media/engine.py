@@ -12,25 +12,37 @@ from datetime import datetime
 from pathlib import Path
 from threading import BoundedSemaphore
 
-from muxer import activity, files
 from muxer.errors import Code, MediaError, MetadataError, ToolError
 from muxer.gir.models import to_microseconds
-from muxer.media import limits, render, timeline, verify
+from muxer.media import limits, verify
 from muxer.media.arrival import Arrival, check_arrival
 from muxer.media.compose import SampleSpan, build_sample_table
 from muxer.media.decode_scan import keep_decodable
 from muxer.media.encode import run_encoder
+from muxer.media.mp4.reader import SourceReader
+from muxer.media.mp4.writer import write_movie
 from muxer.media.paddings import PaddingCache
 from muxer.media.plain import read_copyable_screen
-from muxer.media.plan import MIN_SLICE_US, MUXED, PADDING, SOUND, Plan, AnalyzedSources, MuxTimeline, build_plan, encoded_file_name
-from muxer.media.probe import MediaInfo, require_video, canvas_size
-from muxer.media.read import SourceReader
-from muxer.media.render import Piece, MediaTools
-from muxer.media.write import write_movie
-from muxer.process import Runner, record_commands
-from muxer.transfer import file_present
+from muxer.media.plan import pieces, timeline
+from muxer.media.plan.pieces import MediaTools, Piece
+from muxer.media.plan.screen_plan import (
+    MIN_SLICE_US,
+    MUXED,
+    PADDING,
+    SOUND,
+    AnalyzedSources,
+    MuxTimeline,
+    Plan,
+    build_plan,
+    encoded_file_name,
+)
+from muxer.media.probe import MediaInfo, canvas_size, require_video
+from muxer.net.transfer import file_present
+from muxer.status import activity
+from muxer.system import files
+from muxer.system.process import Runner, record_commands
 
-__all__ = ["MIN_SLICE_US", "Arrival", "MediaEngine", "MediaInput", "MuxedFile", "Plan", "MuxTimeline"]
+__all__ = ["MIN_SLICE_US", "Arrival", "MediaEngine", "MediaInput", "MuxTimeline", "MuxedFile", "Plan"]
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +108,7 @@ class MediaEngine:
         self._slice = slice_ms * 1_000
         self._paddings = paddings
         # Encoders take the cores; as many run at a time as there is room for, while transfers and copies go on.
-        self._encoders = BoundedSemaphore(max(1, (os.cpu_count() or 1) // render.ENCODER_THREADS))
+        self._encoders = BoundedSemaphore(max(1, (os.cpu_count() or 1) // pieces.ENCODER_THREADS))
         self._reader = SourceReader(tools, runner, audio_codec, self._encoders)
 
     def mux(self, audio: MediaInput, screens: Sequence[MediaInput], folder: Path) -> MuxedFile:
@@ -209,9 +221,9 @@ class MediaEngine:
     def _padding_spans(self, plan: Plan, part: Piece, folder: Path) -> Iterator[SampleSpan]:
         """Yield the slices of a padding, the last one cut to fit."""
         made = self._padding_slice(plan, folder / PADDING)
-        for begin, end in render.padding_slices(part.end - part.begin, plan.slice_frames, plan.target.rate):
+        for begin, end in pieces.padding_slices(part.end - part.begin, plan.slice_frames, plan.target.rate):
             at = part.begin + begin
-            yield SampleSpan(made, 0, render.count_frames_in(end - begin, plan.target.rate), at, at)
+            yield SampleSpan(made, 0, pieces.count_frames_in(end - begin, plan.target.rate), at, at)
 
     def _padding_slice(self, plan: Plan, path: Path) -> MediaInfo:
         """Return a padding slice: one that is in this folder already, one that is kept, or a new one."""

@@ -13,11 +13,11 @@ from fractions import Fraction
 from pathlib import Path
 
 from muxer.errors import MediaError, MuxerError, ToolError
-from muxer.media import render
 from muxer.media.audio_decode import decode_audio
-from muxer.media.probe import require_audio, probe_file
-from muxer.media.render import VideoTarget, MediaTools
-from muxer.process import Runner
+from muxer.media.plan import pieces
+from muxer.media.plan.pieces import MediaTools, VideoTarget
+from muxer.media.probe import probe_file, require_audio
+from muxer.system.process import Runner
 
 TRIAL_TIMEOUT_SECONDS = 20.0
 # The option that keeps all frame times, by its name since ffmpeg 5.1 and before.
@@ -76,9 +76,9 @@ def _run_trial(runner: Runner, tools: MediaTools, folder: Path) -> None:
     """Raise :class:`ToolError` or :class:`MediaError` when the trial, whose files are made in ``folder``, fails."""
     silence, made = folder / "silence.mp3", folder / "made.mp4"
     silence.write_bytes(_SILENT_FRAME * _SILENT_FRAMES)
-    runner.run(render.trial_command(tools, _TRIAL_TARGET, silence, made), timeout=TRIAL_TIMEOUT_SECONDS)
-    printed = runner.run(render.check_command(tools, made, made, 0, [0], _TRIAL_SIZE), timeout=TRIAL_TIMEOUT_SECONDS)
-    streams, looks = {line[:2] for line in printed.splitlines()}, made.with_suffix(render.FRAME_FILE_SUFFIX)
+    runner.run(pieces.trial_command(tools, _TRIAL_TARGET, silence, made), timeout=TRIAL_TIMEOUT_SECONDS)
+    printed = runner.run(pieces.check_command(tools, made, made, 0, [0], _TRIAL_SIZE), timeout=TRIAL_TIMEOUT_SECONDS)
+    streams, looks = {line[:2] for line in printed.splitlines()}, made.with_suffix(pieces.FRAME_FILE_SUFFIX)
     if not {b"0,", b"1,", b"2,"} <= streams or looks.stat().st_size != _TRIAL_SIZE[0] * _TRIAL_SIZE[1] * 3 // 2:
         raise ToolError("it does not write what it should")
     decode_audio(tools, runner, made)

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from operator import sub
 from pathlib import Path
 
-from muxer.media.cut import FrameIndex
+from muxer.media.plan.cut import FrameIndex
+from muxer.media.plan.pieces import MediaTools, Piece, VideoTarget, frame_command
 from muxer.media.probe import MediaInfo
-from muxer.media.render import Piece, VideoTarget, MediaTools, frame_command
 
 # The longer side of the compared frames, in pixels.
 MAX_SIDE_PIXELS = 640

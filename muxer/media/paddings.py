@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from muxer import files
+from muxer.system import files
 
 # There are as many as a site has sizes of screens; the least recently used go first.
 MAX_SLICES = 64

@@ -10,12 +10,12 @@ from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO
 
-from muxer.media import avc, boxes
-from muxer.media.avc import AvcError
-from muxer.media.boxes import BoxError
-from muxer.media.ordering import sorted_copy, is_increasing
-from muxer.media.probe import MIN_START_OFFSET_US, Packets, MediaInfo, Video
-from muxer.media.tracks import Track, read_tracks
+from muxer.media.mp4 import avc, boxes
+from muxer.media.mp4.avc import AvcError
+from muxer.media.mp4.boxes import BoxError
+from muxer.media.mp4.ordering import is_increasing, sorted_copy
+from muxer.media.mp4.tracks import Track, read_tracks
+from muxer.media.probe import MIN_START_OFFSET_US, MediaInfo, Packets, Video
 
 _VIDEO_FIELDS, _SOUND_FIELDS = 78, 28
 # As much as any parameter set needs.

@@ -17,9 +17,9 @@ from typing import IO
 
 from muxer.errors import Code, MediaError, ToolError
 from muxer.media import limits
-from muxer.media.avc import AvcConfig
+from muxer.media.mp4.avc import AvcConfig
 from muxer.media.orientation import UPRIGHT, Orientation, printed_numbers, read_orientation
-from muxer.process import Runner
+from muxer.system.process import Runner
 
 FFPROBE_TIMEOUT_SECONDS = 600.0
 # A frame rate outside this range is the container's fancy; what stands for it then (our decision).

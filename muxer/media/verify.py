@@ -17,29 +17,37 @@ from pathlib import Path
 from typing import BinaryIO
 from zlib import crc32
 
-from muxer import files
 from muxer.errors import Code, MediaError, ToolError
 from muxer.media.audio_encode import MAX_PACKET_US
-from muxer.media.avc import AvcConfig
-from muxer.media.boxes import BoxError
 from muxer.media.compose import TIMESCALE, SampleTable, decoding_times, to_ticks
-from muxer.media.cut import TIME_TOLERANCE_US
 from muxer.media.looks import (
     FrameCheck,
+    batch_frame_checks,
+    comparison_size,
     excerpt_length,
     is_alike,
     is_black,
-    batch_frame_checks,
-    source_frame_path,
-    comparison_size,
     source_frame_commands,
+    source_frame_path,
 )
-from muxer.media.ordering import sorted_copy, is_increasing
-from muxer.media.plan import EXCERPTS, Plan
-from muxer.media.render import EXCERPT_TICKS, FRAME_FILE_SUFFIX, Piece, MediaTools, parse_frame_times, count_frames_in, padding_slices
-from muxer.media.tracks import Track, read_tracks
-from muxer.media.write import join_extents, write_movie
-from muxer.process import Runner
+from muxer.media.mp4.avc import AvcConfig
+from muxer.media.mp4.boxes import BoxError
+from muxer.media.mp4.ordering import is_increasing, sorted_copy
+from muxer.media.mp4.tracks import Track, read_tracks
+from muxer.media.mp4.writer import join_extents, write_movie
+from muxer.media.plan.cut import TIME_TOLERANCE_US
+from muxer.media.plan.pieces import (
+    EXCERPT_TICKS,
+    FRAME_FILE_SUFFIX,
+    MediaTools,
+    Piece,
+    count_frames_in,
+    padding_slices,
+    parse_frame_times,
+)
+from muxer.media.plan.screen_plan import EXCERPTS, Plan
+from muxer.system import files
+from muxer.system.process import Runner
 
 DECODE_CHECK_SECONDS = 300.0
 FRAME_CHECK_SECONDS = 600.0

@@ -16,7 +16,7 @@ from urllib.parse import parse_qs
 
 from muxer.monitoring import health, page
 from muxer.monitoring.metrics import MuxerCollector
-from muxer.monitoring.servers import ServerCertificates
+from muxer.monitoring.server_certificates import ServerCertificates
 from muxer.monitoring.view import ViewSources, gather_status
 
 log = logging.getLogger(__name__)

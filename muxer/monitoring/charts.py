@@ -9,8 +9,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from muxer.monitoring.svg import svg_element, format_percent, svg_image, svg_text
-from muxer.monitoring.words import format_time
+from muxer.monitoring.svg import format_percent, svg_element, svg_image, svg_text
+from muxer.status.formatting import format_time
 
 HEIGHT = 120
 TOP, FOOT = 8, 22

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 
 from prometheus_client.core import Metric
 
-from muxer.fleet.view import FleetStatus, WorkerStatus
-from muxer.monitoring.families import gauge_metric, labelled_gauge, single_label
+from muxer.monitoring.metric_helpers import gauge_metric, labelled_gauge, single_label
+from muxer.status.fleet_status import FleetStatus, WorkerStatus
 
 
 def fleet_metric_families(view: FleetStatus) -> Iterator[Metric]:

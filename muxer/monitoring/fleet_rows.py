@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from muxer.fleet.view import FleetStatus, WorkerStatus, is_silent
-from muxer.monitoring.words import redact, single_line
+from muxer.status.fleet_status import FleetStatus, WorkerStatus, is_silent
+from muxer.status.formatting import redact, single_line
 
 # More workers than that are counted: the page stays one that can be read.
 MAX_SHOWN = 100

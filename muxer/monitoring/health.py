@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 
-from muxer.activity import PollStatistics
-from muxer.fleet.view import fleet_problems
 from muxer.gir.session import CONNECT_TIMEOUT_SECONDS, MAX_RETRY_WAIT_SECONDS, READ_ATTEMPTS
-from muxer.monitoring.lateness import overdue_seconds
 from muxer.monitoring.view import ViewSources, current_fleet, known_services
+from muxer.status.activity import PollStatistics
+from muxer.status.fleet_status import fleet_problems
+from muxer.status.poll_age import overdue_seconds
 
 # The main loop runs twice a second; a clean-up of a slow disk may hold it up.
 MAX_LOOP_SECONDS = 60.0

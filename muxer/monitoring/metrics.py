@@ -13,15 +13,16 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from muxer import __version__
-from muxer.activity import DURATION_BUCKETS, DurationHistogram, PollStatistics, ActivitySnapshot, WorkTotals
-from muxer.journal import SET_ASIDE, DONE, QUEUED, RETRY, RUNNING, WANTED
-from muxer.monitoring import health, history
-from muxer.monitoring.expiry import CertificateExpiries, CertificateExpiry
-from muxer.monitoring.families import counter_metric, labelled_counter, gauge_metric, labelled_gauge, single_label
+from muxer.journal import history
+from muxer.journal.journal import DONE, QUEUED, RETRY, RUNNING, SET_ASIDE, WANTED
+from muxer.monitoring import health
+from muxer.monitoring.certificate_expiry import CertificateExpiries, CertificateExpiry
 from muxer.monitoring.fleet_metrics import fleet_metric_families
-from muxer.monitoring.view import DiskSpace, ServiceStatus, ViewSources, current_fleet, measured_space, known_services
-from muxer.outages import RCS, RWS
-from muxer.pool import QUEUED_PER_WORKER
+from muxer.monitoring.metric_helpers import counter_metric, gauge_metric, labelled_counter, labelled_gauge, single_label
+from muxer.monitoring.view import DiskSpace, ServiceStatus, ViewSources, current_fleet, known_services, measured_space
+from muxer.net.circuit_breaker import RCS, RWS
+from muxer.scheduling.executor import QUEUED_PER_WORKER
+from muxer.status.activity import DURATION_BUCKETS, ActivitySnapshot, DurationHistogram, PollStatistics, WorkTotals
 
 # What may be asked for: the library takes every parameter as it comes, and repeats it in the content type.
 _ACCEPTED = re.compile(

@@ -11,11 +11,12 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from muxer.journal import SET_ASIDE
-from muxer.monitoring import drawing, fleet_rows, rows, timelines, words
-from muxer.monitoring.day import create_charts
-from muxer.monitoring.verdict import summarize_view
+from muxer.journal.journal import SET_ASIDE
+from muxer.monitoring import fleet_rows, rows, timeline_svg, timelines
+from muxer.monitoring.history_charts import create_charts
+from muxer.monitoring.summary import summarize_view
 from muxer.monitoring.view import StatusView
+from muxer.status import formatting
 
 REFRESH_INTERVAL = 20
 TEMPLATE_FOLDER = Path(__file__).with_name("templates")
@@ -60,7 +61,7 @@ def render_recording(view: StatusView, name: str) -> str | None:
         recording=rows.finished_row(row),
         timeline=timeline,
         summary=timelines.timeline_summary(timeline),
-        picture=Markup(drawing.render_timeline(timeline, "timeline")),
+        picture=Markup(timeline_svg.render_timeline(timeline, "timeline")),
         screens=[(one, timelines.screen_text(one, timeline)) for one in timeline.screens],
         overlaps=[timelines.overlap_text(*one) for one in timeline.screen_overlaps],
         parts=timelines.merge_parts(timeline.parts),
@@ -76,11 +77,11 @@ def _jinja_environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals |= {"style": Markup(STYLE_SHEET), "kinds": drawing.KIND_LABELS, "quote": quote}
+    made.globals |= {"style": Markup(STYLE_SHEET), "kinds": timeline_svg.KIND_LABELS, "quote": quote}
     made.filters |= {
-        name: getattr(words, name) for name in ("clock", "moment", "machine", "span", "ago", "plain", "careful")
+        name: getattr(formatting, name) for name in ("clock", "moment", "machine", "span", "ago", "plain", "careful")
     }
-    made.filters |= {"position": words.format_position, "megabytes": words.format_megabytes, "svg": Markup}
+    made.filters |= {"position": formatting.format_position, "megabytes": formatting.format_megabytes, "svg": Markup}
     return made
 
 

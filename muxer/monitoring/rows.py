@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from muxer import progress
-from muxer.activity import RunningTarget
-from muxer.monitoring import agents, drawing, timelines
-from muxer.monitoring.history import TargetRecord
+from muxer.journal.history import TargetRecord
+from muxer.monitoring import pseudonyms, timeline_svg, timelines
 from muxer.monitoring.view import ServiceStatus
-from muxer.monitoring.words import redact, format_exact, single_line, format_span
-from muxer.remedies import help_for
+from muxer.status import progress
+from muxer.status.activity import RunningTarget
+from muxer.status.error_help import help_for
+from muxer.status.formatting import format_exact, format_span, redact, single_line
 
 _TAG = re.compile(r"_([0-9a-f]{8})[0-9a-f]{12}_muxed\.mp4")
 
@@ -88,7 +88,7 @@ class FinishedRow:
 def file_ref(recording: str, agent: str, name: str) -> FileRef:
     """Given a target's recording, agent and file name, return what the page tells of them."""
     found = _TAG.search(name)
-    return FileRef(single_line(recording), agents.agent_pseudonym(agent), found[1] if found else "")
+    return FileRef(single_line(recording), pseudonyms.agent_pseudonym(agent), found[1] if found else "")
 
 
 def service_row(service: ServiceStatus) -> ServiceRow:
@@ -129,7 +129,7 @@ def finished_row(row: TargetRecord) -> FinishedRow:
         seconds=_format_seconds(facts, "seconds"),
         encrypted=bool(facts.get("encrypted")),
         missing=redact(str(facts.get("missing", "")), row.agent),
-        strip=drawing.render_strip(timeline) if timeline else "",
+        strip=timeline_svg.render_strip(timeline) if timeline else "",
         name=row.name if timeline else "",
     )
 

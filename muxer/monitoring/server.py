@@ -19,11 +19,11 @@ from cheroot.makefile import MakeFile
 from cheroot.server import HTTPConnection, HTTPRequest
 from cheroot.ssl import Adapter
 
-from muxer.config.listening import resolve_address, server_context
+from muxer.config.monitoring_address import resolve_address, server_context
 from muxer.config.schema import MonitoringOptions
 from muxer.errors import ConfigError, Problem
 from muxer.monitoring.application import MonitoringApplication
-from muxer.monitoring.servers import ServerCertificates
+from muxer.monitoring.server_certificates import ServerCertificates
 from muxer.monitoring.view import ViewSources
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from muxer.monitoring.words import format_exact, format_position
+from muxer.status.formatting import format_exact, format_position
 
 COPY, ENCODE, PADDING, PAUSED = "copy", "encode", "padding", "paused"
 # Shorter rests are the last frame of a file or the rounding of its metadata; nobody misses them.

@@ -8,20 +8,20 @@ from functools import cached_property
 from pathlib import Path
 
 from muxer import __version__
-from muxer.activity import Activity, RunningTarget, ActivitySnapshot
 from muxer.config.schema import Config
-from muxer.disk import TempDisk
-from muxer.fleet.view import FleetStatus, mask_fleet
 from muxer.gir.deviations import DeviationLog
 from muxer.gir.rws import Certificate
-from muxer.journal import BacklogSample
-from muxer.masking import Mask
-from muxer.monitoring import history
-from muxer.monitoring.history import HourCounts, TargetRecord
-from muxer.outages import CircuitBreaker
-from muxer.pulse import Heartbeat
+from muxer.journal import history
+from muxer.journal.history import HourCounts, TargetRecord
+from muxer.journal.journal import BacklogSample
+from muxer.net.circuit_breaker import CircuitBreaker
+from muxer.pipeline.disk_space import TempDisk
+from muxer.status.activity import Activity, ActivitySnapshot, RunningTarget
+from muxer.status.fleet_status import FleetStatus, mask_fleet
+from muxer.status.heartbeat import Heartbeat
+from muxer.system.masking import Mask
 
-__all__ = ["HourCounts", "DiskSpace", "TargetRecord", "BacklogSample", "ServiceStatus", "ViewSources", "StatusView", "gather_status"]
+__all__ = ["BacklogSample", "DiskSpace", "HourCounts", "ServiceStatus", "StatusView", "TargetRecord", "ViewSources", "gather_status"]
 
 
 @dataclass(frozen=True)

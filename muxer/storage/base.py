@@ -11,7 +11,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from muxer.errors import Code, MetadataError
 from muxer.gir.models import Json, is_encodable
-from muxer.transfer import ReceivedLength
+from muxer.net.transfer import ReceivedLength
 
 WEBDAV = "webDAV"
 S3 = "awsS3"

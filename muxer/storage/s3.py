@@ -16,12 +16,11 @@ from typing import Any
 
 import urllib3
 
-from muxer import activity, tls, transfer
 from muxer.config import schema
 from muxer.errors import (
     AccessDenied,
-    Code,
     AuthenticationFailed,
+    Code,
     MediaNotFound,
     MetadataError,
     MuxerError,
@@ -31,12 +30,14 @@ from muxer.errors import (
     StoredByOtherMuxer,
     UnreadableResponse,
 )
-from muxer.gate import LoginBackoff
-from muxer.gir.answers import is_message_type
-from muxer.outages import CircuitBreaker
+from muxer.gir.responses import is_message_type
+from muxer.net import tls, transfer
+from muxer.net.circuit_breaker import CircuitBreaker
+from muxer.net.login_backoff import LoginBackoff
+from muxer.status import activity
 from muxer.storage import s3_failures, s3_http
 from muxer.storage.base import S3, MediaLocation, ObjectInfo
-from muxer.storage.notes import UploadIntents
+from muxer.storage.intent_log import UploadIntents
 from muxer.storage.s3_client import SET_KEYS, create_client
 from muxer.storage.s3_failures import ReadForbidden
 

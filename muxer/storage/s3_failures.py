@@ -10,11 +10,10 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from muxer import tls
 from muxer.errors import (
     AccessDenied,
-    Code,
     AuthenticationFailed,
+    Code,
     MediaNotFound,
     MuxerError,
     PathForbidden,
@@ -22,7 +21,8 @@ from muxer.errors import (
     ServiceUnavailable,
     StoredByOtherMuxer,
 )
-from muxer.gir.answers import retry_after
+from muxer.gir.responses import retry_after
+from muxer.net import tls
 
 SCHEME_PROBE_SECONDS = 5.0
 MAX_MESSAGE_LENGTH = 200

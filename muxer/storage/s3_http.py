@@ -8,9 +8,9 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from muxer import transfer
 from muxer.errors import UnreadableResponse
-from muxer.punctual import with_header_deadline
+from muxer.net import transfer
+from muxer.net.header_timeout import with_header_deadline
 
 # An answer that is no media may take this long, and be so long: one object or one error is described in it.
 MAX_S3_RESPONSE_SECONDS = 120.0
@@ -19,7 +19,7 @@ MAX_S3_RESPONSE_BYTES = 16 * 1024 * 1024
 
 def limit_responses(client: Any, stop: threading.Event) -> None:
     """Given a client of boto3 that has sent nothing yet, and the stop event, give the head of each answer a time limit, and
-    each body that boto3 reads itself one of time and size. Media are for :mod:`muxer.transfer`, which has its own."""
+    each body that boto3 reads itself one of time and size. Media are for :mod:`muxer.net.transfer`, which has its own."""
 
     def prepare_response(answer: Any) -> None:
         answer.stream = functools.partial(_limited_body, answer, time.monotonic() + MAX_S3_RESPONSE_SECONDS, stop)

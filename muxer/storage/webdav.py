@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 from xml.etree.ElementTree import ParseError
 
-from muxer import activity, tls, transfer
 from muxer.config.load import UNCHECKED_TLS_TEXT
 from muxer.config.schema import WebdavOptions
 from muxer.errors import (
@@ -30,16 +29,18 @@ from muxer.errors import (
     Transient,
     UnreadableResponse,
 )
-from muxer.gate import LoginBackoff
-from muxer.gir.answers import is_message_type
-from muxer.outages import CircuitBreaker
-from muxer.repeat import Repeat, call_once
+from muxer.gir.responses import is_message_type
+from muxer.net import tls, transfer
+from muxer.net.circuit_breaker import CircuitBreaker
+from muxer.net.login_backoff import LoginBackoff
+from muxer.net.step_retry import Repeat, call_once
+from muxer.status import activity
 from muxer.storage import webdav_refusals as refusals
+from muxer.storage.allowed_hosts import AllowedHosts
 from muxer.storage.base import WEBDAV, MediaLocation, ObjectInfo
-from muxer.storage.hosts import AllowedHosts
-from muxer.storage.notes import UploadIntents, remove_record
+from muxer.storage.intent_log import UploadIntents, remove_record
 from muxer.storage.webdav_diagnosis import Diagnosis
-from muxer.storage.webdav_names import is_other_file, file_name_in, url_origin, temporary_name
+from muxer.storage.webdav_names import file_name_in, is_other_file, temporary_name, url_origin
 from muxer.storage.webdav_renaming import MOVE_DELAYS, RenameSupport
 
 if TYPE_CHECKING:
@@ -321,7 +322,7 @@ class WebdavStorage:
     @property
     def _http_client(self) -> webdav4.HTTPClient:
         from muxer.storage import webdav_http
-        from muxer.storage.guard import AllowlistTransport
+        from muxer.storage.allowlist_transport import AllowlistTransport
         from muxer.storage.webdav_login import WebdavAuth
 
         with self._lock:

@@ -11,16 +11,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from muxer import transfer
 from muxer.errors import (
+    AuthenticationFailed,
     Code,
     FolderMissing,
-    AuthenticationFailed,
     MuxerError,
     ServiceUnavailable,
     UnreadableResponse,
 )
-from muxer.gate import LoginBackoff
+from muxer.net import transfer
+from muxer.net.login_backoff import LoginBackoff
 from muxer.storage import webdav_refusals as refusals
 from muxer.storage.webdav_names import url_origin
 

@@ -10,8 +10,9 @@ from typing import Any
 import httpx
 import webdav4.client as webdav4
 
-from muxer import __version__, transfer
+from muxer import __version__
 from muxer.errors import UnreadableResponse
+from muxer.net import transfer
 from muxer.storage.webdav_login import WebdavAuth
 
 CONNECT_SECONDS, SILENCE_SECONDS = 10.0, 60.0

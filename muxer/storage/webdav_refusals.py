@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from muxer.errors import MuxerError, PathForbidden, RequestRejected, ServiceFailed, ServiceUnavailable, StorageMisconfigured
-from muxer.gir.answers import retry_after
+from muxer.gir.responses import retry_after
 
 MULTIVIEWS_TEXT = (
     "Apache's MultiViews takes another file for a name that does not exist; take MultiViews out of the line Options of that "

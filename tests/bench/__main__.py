@@ -13,10 +13,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from muxer import __version__
-from muxer.process import Runner
-from muxer.startup import program_version
-from tests.bench import backlog, engine, failing, fleet, memory, pipeline, polling, scaling, simulation, start
-from tests.bench.measure import TABLE_HEADER, Figure, BenchSetting, format_row
+from muxer.app.program_checks import program_version
+from muxer.system.process import Runner
+from tests.bench import backlog, engine, failing_services, fleet, memory, pipeline, polling, scaling, simulation, start
+from tests.bench.measure import TABLE_HEADER, BenchSetting, Figure, format_row
 
 TOPICS = {
     "engine": engine.measure,
@@ -26,7 +26,7 @@ TOPICS = {
     "start": start.measure,
     "scaling": scaling.measure,
     "backlog": backlog.measure,
-    "failing": failing.measure,
+    "failing": failing_services.measure,
     "fleet": fleet.measure,
     "simulation": simulation.measure,
 }

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from tests.bench import inputs
 from tests.bench.lab import running_lab
-from tests.bench.measure import Figure, BenchSetting
+from tests.bench.measure import BenchSetting, Figure
 from tests.bench.memory import measure_peak
 
 CALL_SECONDS = 10

@@ -15,11 +15,11 @@ from typing import IO, Any, TypeVar
 from muxer.media.engine import MediaEngine, MediaInput, MuxedFile
 from muxer.media.features import find_keep_times
 from muxer.media.paddings import PaddingCache
-from muxer.media.render import MediaTools
-from muxer.process import Runner
+from muxer.media.plan.pieces import MediaTools
+from muxer.system.process import Runner
 from tests.bench import inputs
 from tests.bench.inputs import FPS, QUIET, SIZE, START, Call
-from tests.bench.measure import Figure, BenchSetting, time_action, ratio_figure, seconds_figure, run_alternately
+from tests.bench.measure import BenchSetting, Figure, ratio_figure, run_alternately, seconds_figure, time_action
 
 T = TypeVar("T")
 

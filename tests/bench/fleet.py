@@ -10,14 +10,14 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from muxer.lab.cases import CallPlan
-from muxer.sharding import shard_of
+from lab.cases import CallPlan
+from muxer.polling.sharding import shard_of
 from tests.bench import inputs, operations
 from tests.bench.broker import RabbitNode
-from tests.bench.crew import MUXER, WORKER, MuxerProcesses, Effort, run_processes
 from tests.bench.inputs import Call
 from tests.bench.lab import BenchLab, running_lab
-from tests.bench.measure import Figure, BenchSetting, ratio_figure
+from tests.bench.measure import BenchSetting, Figure, ratio_figure
+from tests.bench.muxer_processes import MUXER, WORKER, Effort, MuxerProcesses, run_processes
 from tests.support.daemon import wait_until
 
 # A site: RWS answers after 100 ms, and the storage takes some three seconds for a recording. So one that waits needs a

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from muxer.lab.dav import ExternalDav
+from lab.dav import ExternalDav
 from tests.bench.inputs import Call
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from tests.bench import inputs
 from tests.bench.lab import BenchLab, migration_query, running_lab
-from tests.bench.measure import Figure, BenchSetting
+from tests.bench.measure import BenchSetting, Figure
 from tests.bench.processes import watch_memory
 from tests.support.daemon import MuxerProcess
 

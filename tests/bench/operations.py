@@ -10,13 +10,13 @@ from muxer.config import load_config
 from muxer.config.schema import FleetOptions
 from muxer.fleet.broker import FleetBroker
 from muxer.fleet.connection import declare_event_queue
+from muxer.fleet.control_connection import ControlConnection
 from muxer.fleet.events import BEGUN, Event
-from muxer.fleet.line import ControlConnection
 from muxer.fleet.locks import TargetLocks
 from muxer.fleet.orders import Order
-from muxer.outages import CircuitBreaker
+from muxer.net.circuit_breaker import CircuitBreaker
 from tests.bench.broker import RabbitNode
-from tests.bench.measure import Figure, BenchSetting, time_action
+from tests.bench.measure import BenchSetting, Figure, time_action
 from tests.support.daemon import wait_until
 
 CONFIG = """\

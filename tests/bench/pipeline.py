@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from muxer.lab.dav import ExternalDav
+from lab.dav import ExternalDav
 from tests.bench import inputs
 from tests.bench.engine import STRICT
 from tests.bench.inputs import QUIET, Call
 from tests.bench.lab import AddedRecording, BenchLab, migration_query, running_lab
-from tests.bench.measure import Figure, BenchSetting, time_action, ratio_figure, seconds_figure, run_alternately
+from tests.bench.measure import BenchSetting, Figure, ratio_figure, run_alternately, seconds_figure, time_action
 from tests.support.apache import run_apache
 from tests.support.daemon import run_muxer
 

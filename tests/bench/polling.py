@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.lab import BenchLab, LoggedRequest, running_lab
-from tests.bench.measure import Figure, BenchSetting
+from tests.bench.measure import BenchSetting, Figure
 from tests.bench.processes import cpu_seconds, watch_memory
 from tests.support.daemon import MuxerProcess, log_lines, wait_until
 

@@ -7,7 +7,7 @@ from statistics import median
 
 from tests.bench import inputs
 from tests.bench.engine import EngineBench
-from tests.bench.measure import Figure, BenchSetting, run_alternately
+from tests.bench.measure import BenchSetting, Figure, run_alternately
 from tests.bench.pipeline import pipeline_bench
 
 

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from muxer.lab import metadata
-from muxer.lab.cases import ALICE, CallPlan, ScreenPart
-from muxer.lab.dav import ExternalDav
-from muxer.lab.keys import encrypt_media
-from muxer.lab.lab import Lab
-from muxer.lab.site import CALLS, SCREENS
-from muxer.lab.store import RequestRecord, RecordingStore
-from muxer.lab.switches import Switches
+from lab import metadata
+from lab.cases import ALICE, CallPlan, ScreenPart
+from lab.dav import ExternalDav
+from lab.keys import encrypt_media
+from lab.lab import Lab
+from lab.site import CALLS, SCREENS
+from lab.store import RecordingStore, RequestRecord
+from lab.switches import Switches
 from tests.bench.delays import Delays
 
 JSON = dict[str, Any]

@@ -7,12 +7,12 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import cache, partial
 
 from muxer.fleet.consumer import MAX_POLL_INTERVAL
-from muxer.fleet.lanes import PRIORITY_QUEUES
-from tests.bench.measure import Figure, BenchSetting
+from muxer.fleet.priority_queues import PRIORITY_QUEUES
+from tests.bench.measure import BenchSetting, Figure
 from tests.bench.simulated.costs import Costs
 from tests.bench.simulated.day import DAY, HOUR, Day, generate_day
 from tests.bench.simulated.fleet import PERIOD_SECONDS, SimulatedFleet, Simulation
-from tests.bench.simulated.polls import PollWindow
+from tests.bench.simulated.polling import PollWindow
 
 RECORDINGS = 1_000_000
 WORKERS = (1, 10, 25, 50, 100, 200, 500)

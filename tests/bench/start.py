@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tests.bench.lab import BenchLab, running_lab
-from tests.bench.measure import Figure, BenchSetting, time_action, ratio_figure, seconds_figure, run_alternately
+from tests.bench.measure import BenchSetting, Figure, ratio_figure, run_alternately, seconds_figure, time_action
 from tests.support.daemon import PYTHON, MuxerProcess, wait_until
 
 

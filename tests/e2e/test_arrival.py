@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support import sync
+
+from lab.build import AddedCall
+from lab.cases import ALICE, CallPlan, Case, ScreenPart
+from lab.lab import Lab
+from tests.support import av_sync
 from tests.support.calls import add_short
 from tests.support.commands import run_in_process
 from tests.support.daemon import MuxerProcess, log_lines, wait_until
-from tests.support.running import write_config, labelled_ids, log_messages, muxed_entries
-
-from muxer.lab.build import AddedCall
-from muxer.lab.cases import ALICE, CallPlan, Case, ScreenPart
-from muxer.lab.lab import Lab
+from tests.support.muxer_runs import labelled_ids, log_messages, muxed_entries, write_config
 
 TIMEOUT_SECONDS = 90
 CALL_SECONDS = 12
@@ -77,7 +77,7 @@ def muxed_path(lab: Lab, call: AddedCall) -> Path:
 
 def decode_problems(lab: Lab, call: AddedCall) -> list[str]:
     """Decode the muxed file of a call, and return what is wrong with it."""
-    return sync.file_problems(muxed_path(lab, call), call.start, CALL_SECONDS, [sync.ExpectedScreen(0, CALL_SECONDS, ALICE.number)])
+    return av_sync.file_problems(muxed_path(lab, call), call.start, CALL_SECONDS, [av_sync.ExpectedScreen(0, CALL_SECONDS, ALICE.number)])
 
 
 def incomplete_messages(log: Path) -> list[str]:
@@ -175,7 +175,7 @@ def test_encrypted_media_that_rcs_cuts_are_awaited(make_lab: Make) -> None:
     (entry,) = muxed_entries(lab, call.id)
     path = lab.folder / "muxed.mp4"
     lab.decrypt_file(entry["pkcs7"], lab.site.media.folder / "screens" / entry["mediaId"], path)
-    assert abs(sync.streams(path)["audio"].seconds - call.plan.seconds) < 0.1
+    assert abs(av_sync.streams(path)["audio"].seconds - call.plan.seconds) < 0.1
 
 
 @pytest.mark.parametrize("minutes", ["0", "0.05"])
@@ -187,7 +187,7 @@ def test_a_file_that_no_longer_grows_is_muxed_as_far_as_it_goes(lab: Lab, minute
         wait_for_label(lab, call, log)
         assert muxer.stop() == 0
     assert bool(incomplete_messages(log)) is (minutes != "0")
-    assert 4 < sync.streams(muxed_path(lab, call))["audio"].seconds < 8
+    assert 4 < av_sync.streams(muxed_path(lab, call))["audio"].seconds < 8
     name = audio_path(lab, call).name
     (line,) = [one for one in log_lines(log) if f"{name} is incomplete and no longer grows" in one["message"]]
     assert line["level"] == "warning" and line["recording"] == call.id
@@ -217,7 +217,7 @@ def test_a_screen_that_no_longer_grows_is_shown_as_far_as_it_goes_after_a_restar
     with MuxerProcess(config) as muxer:
         wait_for_label(lab, call, log)
         assert muxer.stop() == 0
-    seen = sync.file_problems(muxed_path(lab, call), call.start, CALL_SECONDS, [sync.ExpectedScreen(0, CALL_SECONDS, ALICE.number)])
+    seen = av_sync.file_problems(muxed_path(lab, call), call.start, CALL_SECONDS, [av_sync.ExpectedScreen(0, CALL_SECONDS, ALICE.number)])
     assert seen and all("no readable time" in one for one in seen)
     assert decode_problems(lab, good) == []
     done = next(one for one in log_lines(log) if one["message"] == "recording muxed" and one["recording"] == call.id)
@@ -249,7 +249,7 @@ def test_the_commands_say_what_is_awaited(lab: Lab, tmp_path: Path) -> None:
     assert code == 0 and f"incomplete  {name}: lasts" in out
     code, out, err = run_in_process(config, "mux", call.id, f"--output={output}")
     assert code == 0 and f"  incomplete: {name}: lasts" in out, err
-    assert 4 < sync.streams(output)["audio"].seconds < 8
+    assert 4 < av_sync.streams(output)["audio"].seconds < 8
 
 
 def test_a_migration_takes_an_old_file_as_it_is_and_awaits_a_new_one(lab: Lab) -> None:
@@ -261,5 +261,5 @@ def test_a_migration_takes_an_old_file_as_it_is_and_awaits_a_new_one(lab: Lab) -
     config, log = write_config(lab, advanced__call_recording_query_string="startTime=0")
     with MuxerProcess(config, package=Path(__file__).parents[1] / "support", script="impatient.py") as muxer:
         assert muxer.wait(TIMEOUT_SECONDS) == 4
-    assert 4 < sync.streams(muxed_path(lab, old))["audio"].seconds < 8
+    assert 4 < av_sync.streams(muxed_path(lab, old))["audio"].seconds < 8
     assert not muxed_entries(lab, new.id) and incomplete_messages(log)

@@ -7,15 +7,15 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+
+from lab.build import AddedCall
+from lab.cases import Case
+from lab.lab import Lab
+from lab.readers import read_frames
+from lab.times import wire_time
 from tests.support import commands
 from tests.support.daemon import MuxerProcess, log_lines, run_muxer, wait_until
-from tests.support.running import write_config, log_messages, muxed_entries
-
-from muxer.lab.build import AddedCall
-from muxer.lab.cases import Case
-from muxer.lab.lab import Lab
-from muxer.lab.readers import read_frames
-from muxer.lab.times import wire_time
+from tests.support.muxer_runs import log_messages, muxed_entries, write_config
 
 Make = Callable[..., Lab]
 TIMEOUT_SECONDS = 120

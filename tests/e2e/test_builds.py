@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
 from tests.builds import fetch
 
 SCRIPT = Path(fetch.__file__)

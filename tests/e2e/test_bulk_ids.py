@@ -6,12 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.support.calls import add_short, write_config, log_of, log_messages, muxed_entries
-from tests.support.checking import write_check_config
-from tests.support.checking import run_check as check
-from tests.support.daemon import run_muxer
 
-from muxer.lab.lab import Lab
+from lab.lab import Lab
+from tests.support.calls import add_short, log_messages, log_of, muxed_entries, write_config
+from tests.support.checklist import run_check as check
+from tests.support.checklist import write_check_config
+from tests.support.daemon import run_muxer
 
 Make = Callable[..., Lab]
 MIGRATION = {"advanced__call_recording_query_string": "startTime=0"}

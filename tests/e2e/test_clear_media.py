@@ -6,11 +6,11 @@ import stat
 from collections.abc import Callable
 
 import pytest
-from tests.support.daemon import MuxerProcess, run_muxer, wait_until
-from tests.support.running import write_config, log_messages, write_slow_program
 
-from muxer.lab.cases import Case
-from muxer.lab.lab import Lab
+from lab.cases import Case
+from lab.lab import Lab
+from tests.support.daemon import MuxerProcess, run_muxer, wait_until
+from tests.support.muxer_runs import log_messages, write_config, write_slow_program
 
 Make = Callable[..., Lab]
 TIMEOUT_SECONDS = 60

@@ -11,14 +11,14 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from tests.support.checking import write_check_config
+
+from lab.cases import Case
+from lab.lab import Lab
+from muxer import __version__
+from muxer.app.cli import COMMANDS
+from tests.support.checklist import write_check_config
 from tests.support.commands import run_main_in_process
 from tests.support.daemon import PYTHON
-
-from muxer import __version__
-from muxer.cli import COMMANDS
-from muxer.lab.cases import Case
-from muxer.lab.lab import Lab
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT_SECONDS = 120

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.support.daemon import PACKAGE, PYTHON
 
 from muxer.config.keystore import CREDENTIAL_NAME, KEY_FILE, KEYSTORE_FILE, open_keystore
 from muxer.config.schema import all_options
+from tests.support.daemon import PACKAGE, PYTHON
 
 TIMEOUT_SECONDS = 30
 HTCC, RCS, WEBDAV, S3 = ("htcc", "password"), ("rcs", "password"), ("webdav", "password"), ("s3", "secret_access_key")

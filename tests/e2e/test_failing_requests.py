@@ -7,21 +7,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.support import sync
+
+from lab.build import AddedCall
+from lab.cases import ALICE, CallPlan, ScreenPart
+from lab.lab import Lab
+from tests.support import av_sync
 from tests.support.calls import CALL_SECONDS as LENGTH
 from tests.support.calls import add_short, stored_muxed
 from tests.support.daemon import FAST_RETRY, MuxerProcess, log_lines, wait_until
-from tests.support.running import write_config, labelled_ids, log_messages, muxed_entries
-
-from muxer.lab.build import AddedCall
-from muxer.lab.cases import ALICE, CallPlan, ScreenPart
-from muxer.lab.lab import Lab
+from tests.support.muxer_runs import labelled_ids, log_messages, muxed_entries, write_config
 
 Make = Callable[..., Lab]
 TIMEOUT_SECONDS = 240
 CALL_COUNT = 6
 CLOSED = CallPlan("closed", LENGTH, (ScreenPart(0, LENGTH),), encrypted=True)
-SHOWN = [sync.ExpectedScreen(0, LENGTH, ALICE.number)]
+SHOWN = [av_sync.ExpectedScreen(0, LENGTH, ALICE.number)]
 
 
 def decrypt_muxed(lab: Lab, call: AddedCall, folder: Path) -> Path:
@@ -53,7 +53,7 @@ def test_a_third_of_all_requests_may_fail(make_lab: Make, tmp_path: Path) -> Non
         wait_until(lambda: not [one for one in stored_muxed(lab) if "part-" in one], TIMEOUT_SECONDS, "the end of parts", log)
         assert muxer.stop() == 0
     for call in calls:
-        assert sync.file_problems(decrypt_muxed(lab, call, tmp_path), call.start, LENGTH, SHOWN) == []
+        assert av_sync.file_problems(decrypt_muxed(lab, call, tmp_path), call.start, LENGTH, SHOWN) == []
     sources = {name for call in calls for name in (call.audio_id, *(one.media_id for one in call.screens))}
     fetched = [
         one.path
@@ -92,7 +92,7 @@ def test_an_outage_between_mux_and_publication_costs_no_second_mux(make_lab: Mak
         assert muxer.stop() == 0
     assert count_messages(log, "mux done", "mux failed") == 1
     assert sum(one.method == "PUT" for one in lab.store.served_requests) == 1, "nor a second upload"
-    assert sync.file_problems(decrypt_muxed(lab, call, tmp_path), call.start, LENGTH, SHOWN) == []
+    assert av_sync.file_problems(decrypt_muxed(lab, call, tmp_path), call.start, LENGTH, SHOWN) == []
     assert not (lab.folder / "temp" / "kept").exists()
 
 

@@ -13,18 +13,18 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from tests.support.calls import add_short, write_config, muxed_entries
+
+from lab.lab import Lab
+from tests.support.calls import add_short, muxed_entries, write_config
 from tests.support.commands import run_in_process, run_subprocess
-from tests.support.copies import RecordingCopies
-from tests.support.crew import QUEUE, TIMEOUT_SECONDS, FleetProcesses, FleetProcess, stop_processes
 from tests.support.daemon import PACKAGE, PYTHON, MuxerProcess, wait_until
+from tests.support.fake_program import write_waiting
+from tests.support.fleet_processes import QUEUE, TIMEOUT_SECONDS, FleetProcess, FleetProcesses, stop_processes
 from tests.support.namespaces import two_hosts
 from tests.support.queues import VirtualHost
 from tests.support.rabbitmq import RabbitNode
-from tests.support.stand_in import write_waiting
+from tests.support.recording_copies import RecordingCopies
 from tests.support.tls import pem_bundle, self_signed
-
-from muxer.lab.lab import Lab
 
 Make = Callable[..., Lab]
 PASSWORD = "se cret@:/%7 word"
@@ -119,7 +119,7 @@ def create_migration(lab: Lab, vhost: VirtualHost, begin: datetime, **more: str)
     """Return a crew whose poller migrates the calls of three hours."""
     times = [int(1000 * one.timestamp()) for one in (begin, begin + timedelta(hours=3))]
     query = f"startTime={times[0]}&endTime={times[1]}&userData=SRSScreenRecordingStateStarted"
-    constants = {"muxer.fleet.held.SETTLE_SECONDS": 3.0}
+    constants = {"muxer.fleet.outstanding_orders.SETTLE_SECONDS": 3.0}
     return FleetProcesses(lab, vhost.url, "migration", constants, advanced__call_recording_query_string=query, **more)
 
 
@@ -135,7 +135,7 @@ def test_a_migration_goes_through_a_fleet_beside_its_poller(make_lab: Make, vhos
     new, old = copies.add_copies(1), copies.add_copies(3, ago)
     slow = {"processing__openssl": str(write_waiting(tmp_path)), "advanced__worker_threads": "1"}
     with (
-        FleetProcesses(lab, vhost.url, "day", {"muxer.fleet.held.SETTLE_SECONDS": 3.0}, **slow) as day,
+        FleetProcesses(lab, vhost.url, "day", {"muxer.fleet.outstanding_orders.SETTLE_SECONDS": 3.0}, **slow) as day,
         create_migration(lab, vhost, datetime.now(UTC) - ago - timedelta(hours=1)) as past,
     ):
         members = [day.start_poller(), day.start_worker()]
@@ -191,7 +191,7 @@ def test_two_hosts_whose_cable_is_pulled(make_lab: Make, tmp_path: Path, monkeyp
     hasty = {"muxer.fleet.connection.HEARTBEAT_SECONDS": 2, "muxer.fleet.worker.LOCK_WAIT_SECONDS": 5.0}
     with two_hosts() as (near, far):
         for module in ("service", "dav"):
-            monkeypatch.setattr(f"muxer.lab.{module}.HOST", near.address)
+            monkeypatch.setattr(f"lab.{module}.HOST", near.address)
         with (
             near.enter_namespace(),  # the servers of the lab are threads
             RabbitNode(tmp_path / "rabbit", host=near.address, before=near.command_prefix) as node,

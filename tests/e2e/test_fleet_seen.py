@@ -6,15 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.support.crew import QUEUE, TIMEOUT_SECONDS, FleetProcesses
+from lab.cases import Case
+from lab.lab import Lab
 from tests.support.daemon import wait_until
-from tests.support.monitoring import send_request, free_port, readiness_reasons, parse_samples
+from tests.support.fake_program import write_waiting
+from tests.support.fleet_processes import QUEUE, TIMEOUT_SECONDS, FleetProcesses
+from tests.support.monitoring import free_port, parse_samples, readiness_reasons, send_request
+from tests.support.page_reader import PageReader
 from tests.support.queues import VirtualHost
-from tests.support.reader import PageReader
-from tests.support.stand_in import write_waiting
-
-from muxer.lab.cases import Case
-from muxer.lab.lab import Lab
 
 
 def fleet_section(told: dict[str, Any]) -> dict[str, Any]:

@@ -8,13 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from lab.build import AddedCall
+from lab.cases import Case
+from lab.lab import Lab
 from tests.support.daemon import MuxerProcess, wait_until
-from tests.support.readonly import MUXED_NAME
-from tests.support.running import write_config, labelled_ids, log_messages, muxed_entries
-
-from muxer.lab.build import AddedCall
-from muxer.lab.cases import Case
-from muxer.lab.lab import Lab
+from tests.support.muxer_runs import labelled_ids, log_messages, muxed_entries, write_config
+from tests.support.read_only_sources import MUXED_NAME
 
 Make = Callable[..., Lab]
 TIMEOUT_SECONDS = 120

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.support.daemon import PACKAGE, PYTHON, wait_until
 
-from muxer.lab.lab import Lab
+from lab.lab import Lab
+from tests.support.daemon import PACKAGE, PYTHON, wait_until
 
 TIMEOUT_SECONDS = 60
 

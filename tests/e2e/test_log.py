@@ -12,12 +12,12 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+
+from lab.cases import Case
+from lab.lab import Lab
 from tests.support.daemon import FAST_RETRY, MuxerProcess, log_lines, run_muxer, wait_until
 from tests.support.disk import fill_disk, small_disk, without_privilege
-from tests.support.running import write_config, labelled_ids, log_messages
-
-from muxer.lab.cases import Case
-from muxer.lab.lab import Lab
+from tests.support.muxer_runs import labelled_ids, log_messages, write_config
 
 Make = Callable[..., Lab]
 TIMEOUT_SECONDS = 60

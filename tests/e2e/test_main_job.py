@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support import sync
+
+from lab.build import AddedCall
+from lab.cases import ALICE, Case
+from lab.errors import LabError
+from lab.lab import Lab
+from lab.switches import Switches
+from tests.support import av_sync
 from tests.support.apache import GENESYS_FOLDER, run_apache
 from tests.support.daemon import MuxerProcess, log_lines, wait_until
 from tests.support.metadata import entry_problems
-
-from muxer.lab.build import AddedCall
-from muxer.lab.cases import ALICE, Case
-from muxer.lab.errors import LabError
-from muxer.lab.lab import Lab
-from muxer.lab.switches import Switches
 
 TIMEOUT_SECONDS = 120
 
@@ -81,11 +81,11 @@ def done(
         yield FinishedLab(lab, calls, log, code, folder)
 
 
-def expected_screens(call: AddedCall, agent: str) -> list[sync.ExpectedScreen]:
+def expected_screens(call: AddedCall, agent: str) -> list[av_sync.ExpectedScreen]:
     """Return where the screens of an agent must be seen, from the plan of the call."""
     parts = [part for part in call.plan.screens if part.agent.username == agent]
     length = call.plan.seconds
-    return [sync.ExpectedScreen(max(part.offset, 0), min(part.offset + part.seconds, length), part.agent.number) for part in parts]
+    return [av_sync.ExpectedScreen(max(part.offset, 0), min(part.offset + part.seconds, length), part.agent.number) for part in parts]
 
 
 def agent_names(call: AddedCall) -> list[str]:
@@ -108,7 +108,7 @@ def test_picture_and_sound_agree_at_every_second(done: FinishedLab, name: str) -
     entries = done.muxed_entries(name)
     assert [one["parameters"]["contact"]["userName"] for one in entries] == agent_names(call)
     for entry, agent in zip(entries, agent_names(call), strict=True):
-        assert sync.file_problems(done.clear_path(entry), call.start, call.plan.seconds, expected_screens(call, agent)) == []
+        assert av_sync.file_problems(done.clear_path(entry), call.start, call.plan.seconds, expected_screens(call, agent)) == []
 
 
 @pytest.mark.parametrize("name", WITH_SCREEN)
@@ -169,14 +169,14 @@ def test_the_log_tells_each_finished_recording_once_and_no_secret(done: Finished
 
 def test_a_shifted_screen_is_caught(done: FinishedLab, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("streams", "read_pictures", "read_pips"):  # of the one file
-        monkeypatch.setattr(sync, name, functools.cache(getattr(sync, name)))
+        monkeypatch.setattr(av_sync, name, functools.cache(getattr(av_sync, name)))
     call = done.calls["plain"]
     path = done.clear_path(done.muxed_entries("plain")[0])
     late = call.start + timedelta(seconds=1)
-    found = sync.file_problems(path, late, call.plan.seconds, expected_screens(call, ALICE.username))
+    found = av_sync.file_problems(path, late, call.plan.seconds, expected_screens(call, ALICE.username))
     assert any("off" in one for one in found) and any("pip" in one for one in found)
-    assert sync.file_problems(path, call.start, call.plan.seconds, [sync.ExpectedScreen(0, 10, ALICE.number)])
-    assert sync.file_problems(path, call.start, call.plan.seconds + 1, expected_screens(call, ALICE.username))
+    assert av_sync.file_problems(path, call.start, call.plan.seconds, [av_sync.ExpectedScreen(0, 10, ALICE.number)])
+    assert av_sync.file_problems(path, call.start, call.plan.seconds + 1, expected_screens(call, ALICE.username))
 
 
 def test_a_wrong_key_is_caught(done: FinishedLab, tmp_path: Path) -> None:

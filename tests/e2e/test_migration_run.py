@@ -10,11 +10,21 @@ from collections.abc import Callable
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
-from tests.support.calls import TWO_AGENTS, add_short, write_config, log_of, log_messages, muxed_entries, muxed_by, screen_file, stored_muxed
-from tests.support.daemon import FAST_RETRY, PACKAGE, PYTHON, MuxerProcess, run_muxer, wait_until
 
-from muxer.lab.lab import Lab
-from muxer.sharding import shard_of
+from lab.lab import Lab
+from muxer.polling.sharding import shard_of
+from tests.support.calls import (
+    TWO_AGENTS,
+    add_short,
+    log_messages,
+    log_of,
+    muxed_by,
+    muxed_entries,
+    screen_file,
+    stored_muxed,
+    write_config,
+)
+from tests.support.daemon import FAST_RETRY, PACKAGE, PYTHON, MuxerProcess, run_muxer, wait_until
 
 Make = Callable[..., Lab]
 TIMEOUT_SECONDS = 60

@@ -10,14 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.support.daemon import PYTHON, MuxerProcess, run_muxer, wait_until
-from tests.support.monitoring import HOST, send_request, create_certificate, free_port, readiness_reasons, parse_samples
-from tests.support.running import write_config, labelled_ids, muxed_entries
-from tests.support.telling import populated_fleet_sources
 
-from muxer.lab.cases import Case
-from muxer.lab.lab import Lab
+from lab.cases import Case
+from lab.lab import Lab
 from muxer.monitoring.metrics import MuxerCollector
+from tests.support.daemon import PYTHON, MuxerProcess, run_muxer, wait_until
+from tests.support.monitoring import HOST, create_certificate, free_port, parse_samples, readiness_reasons, send_request
+from tests.support.muxer_runs import labelled_ids, muxed_entries, write_config
+from tests.support.populated_sources import populated_fleet_sources
 
 Make = Callable[..., Lab]
 TIMEOUT_SECONDS = 60
@@ -117,7 +117,7 @@ def test_without_a_port_none_of_its_libraries_is_loaded(make_lab: Make, tmp_path
         "import os\nleave = os._exit\n"
         f"def tell(): Path({str(report)!r}).write_text(' '.join(sys.modules))\n"
         "atexit.register(tell)\nos._exit = lambda code: (tell(), leave(code))\n"
-        f"sys.path.insert(0, {str(DOCS.parent)!r})\nfrom muxer.cli import run\n"
+        f"sys.path.insert(0, {str(DOCS.parent)!r})\nfrom muxer.app.cli import run\n"
         f"sys.exit(run(['--config-file={config}']))\n"
     )
     with subprocess.Popen([PYTHON, str(script)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:

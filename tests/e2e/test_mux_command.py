@@ -15,18 +15,18 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-from tests.support import commands, instance
-from tests.support.daemon import MuxerProcess, wait_until
-from tests.support.fleet import fleet_view, worker_view
-from tests.support.running import write_config, hanging_mark, labelled_ids, muxed_entries, write_slow_program
-from tests.support.views import running_job
 
-from muxer.activity import RunningTarget
-from muxer.fleet.view import fleet_to_dict
-from muxer.journal import JOURNAL_FILE
-from muxer.lab.cases import CASE_PLANS, Case
-from muxer.lab.lab import Lab
-from muxer.lab.tools import run_program as run_tool
+from lab.cases import CASE_PLANS, Case
+from lab.lab import Lab
+from lab.tools import run_program as run_tool
+from muxer.journal.journal import JOURNAL_FILE
+from muxer.status.activity import RunningTarget
+from muxer.status.fleet_status import fleet_to_dict
+from tests.support import commands, instance_state
+from tests.support.daemon import MuxerProcess, wait_until
+from tests.support.fleet_views import fleet_view, worker_view
+from tests.support.muxer_runs import hanging_mark, labelled_ids, muxed_entries, write_config, write_slow_program
+from tests.support.status_views import running_job
 
 Make = Callable[..., Lab]
 IDS = {plan.name: plan.recording_id() for plans in CASE_PLANS.values() for plan in plans}
@@ -76,7 +76,7 @@ def temp_files(lab: Lab) -> list[str]:
 def test_it_is_made_then_only_reported_then_made_again(lab: Lab, config: Path) -> None:
     state = lab.folder / "temp" / "state.json"
     running = asdict(RunningTarget(PLAIN, "agent1", "1_muxed.mp4", time.time()))
-    state.write_text(json.dumps(instance.new_instance_state(None) | {"running": [running]}))
+    state.write_text(json.dumps(instance_state.new_instance_state(None) | {"running": [running]}))
     code, out, err = commands.run_in_process(config, "mux", PLAIN)
     state.unlink()
     assert "a running muxer works on this recording just now, too" in err
@@ -88,7 +88,7 @@ def test_it_is_made_then_only_reported_then_made_again(lab: Lab, config: Path) -
     assert labelled_ids(lab) == {PLAIN} and is_playable(lab, first)
     seen = len(lab.store.served_requests)
     of_fleet = fleet_to_dict(fleet_view(worker_view(running=(replace(running_job(PLAIN, "mux"), agent="agent1"),))))
-    state.write_text(json.dumps(instance.new_instance_state(None) | {"fleet": of_fleet}))
+    state.write_text(json.dumps(instance_state.new_instance_state(None) | {"fleet": of_fleet}))
     code, out, err = commands.run_in_process(config, "mux", PLAIN)
     state.unlink()
     assert (code, out) == (0, f"already done of agent1: {first['mediaId']}\n")

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from tests.support import own_openssl
 from tests.support.installer import NO_VENV_OUTPUT, TIMEOUT_SECONDS, FakeMachine, copy_source, run_installer
 

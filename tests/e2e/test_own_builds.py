@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from lab.cases import Case
+from lab.lab import Lab
 from tests.support import own_openssl
 from tests.support.daemon import PACKAGE, MuxerProcess, run_muxer
-
-from muxer.lab.cases import Case
-from muxer.lab.lab import Lab
 
 Make = Callable[..., Lab]
 NO_SUCH_CALL = "startTime=1&endTime=2"

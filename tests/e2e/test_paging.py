@@ -8,12 +8,12 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from tests.support.calls import add_short, write_config, log_of, log_messages, muxed_entries, muxed_by
-from tests.support.checking import write_check_config
-from tests.support.checking import run_check as check
-from tests.support.daemon import FAST_RETRY, MuxerProcess, run_muxer, wait_until
 
-from muxer.lab.lab import Lab
+from lab.lab import Lab
+from tests.support.calls import add_short, log_messages, log_of, muxed_by, muxed_entries, write_config
+from tests.support.checklist import run_check as check
+from tests.support.checklist import write_check_config
+from tests.support.daemon import FAST_RETRY, MuxerProcess, run_muxer, wait_until
 
 Make = Callable[..., Lab]
 TIMEOUT_SECONDS = 90

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from lab.cases import Case
+from lab.lab import Lab
+from muxer.config.keystore import CREDENTIAL_NAME, KEY_FILE, KEYSTORE_FILE
 from tests.support.bucket import MotoBucket
 from tests.support.daemon import PACKAGE, PYTHON, run_muxer
-
-from muxer.config.keystore import CREDENTIAL_NAME, KEY_FILE, KEYSTORE_FILE
-from muxer.lab.cases import Case
-from muxer.lab.lab import Lab
 
 TIMEOUT_SECONDS = 60
 VARIABLES = {

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.commands import run_in_process, run_json_in_process, run_subprocess, run_on_terminal
-from tests.support.daemon import MuxerProcess, wait_until
-from tests.support.running import write_config, muxed_entries
 
-from muxer.lab.cases import CASE_PLANS, Case
-from muxer.lab.lab import Lab
-from muxer.sharding import shard_of
+from lab.cases import CASE_PLANS, Case
+from lab.lab import Lab
+from muxer.polling.sharding import shard_of
+from tests.support.commands import run_in_process, run_json_in_process, run_on_terminal, run_subprocess
+from tests.support.daemon import MuxerProcess, wait_until
+from tests.support.muxer_runs import muxed_entries, write_config
 
 Make = Callable[..., Lab]
 IDS = {plan.name: plan.recording_id() for plans in CASE_PLANS.values() for plan in plans}

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
-from tests.support.calls import write_config, log_of, log_messages
-from tests.support.daemon import MuxerProcess, run_muxer, wait_until
 
-from muxer.lab.lab import Lab
+from lab.lab import Lab
+from tests.support.calls import log_messages, log_of, write_config
+from tests.support.daemon import MuxerProcess, run_muxer, wait_until
 
 Make = Callable[..., Lab]
 TIMEOUT_SECONDS = 60

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from tests.support.calls import add_short, write_config, log_of, log_messages, muxed_entries
-from tests.support.daemon import FAST_RETRY, run_muxer
 
-from muxer.lab.lab import Lab
+from lab.lab import Lab
+from tests.support.calls import add_short, log_messages, log_of, muxed_entries, write_config
+from tests.support.daemon import FAST_RETRY, run_muxer
 
 Make = Callable[..., Lab]
 MIGRATION = {"advanced__call_recording_query_string": "startTime=0", "advanced__worker_threads": "1"}

@@ -14,12 +14,19 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from tests.support.daemon import FAST_RETRY, PACKAGE, PYTHON, MuxerProcess, log_lines, run_muxer, wait_until
-from tests.support.running import write_config, hanging_mark, labelled_ids, log_messages, muxed_entries, write_slow_program
-from tests.support.stand_in import write_lacking
 
-from muxer.lab.cases import Case
-from muxer.lab.lab import Lab
+from lab.cases import Case
+from lab.lab import Lab
+from tests.support.daemon import FAST_RETRY, PACKAGE, PYTHON, MuxerProcess, log_lines, run_muxer, wait_until
+from tests.support.fake_program import write_lacking
+from tests.support.muxer_runs import (
+    hanging_mark,
+    labelled_ids,
+    log_messages,
+    muxed_entries,
+    write_config,
+    write_slow_program,
+)
 
 Make = Callable[..., Lab]
 TIMEOUT_SECONDS = 60

@@ -11,21 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support import s3rver, swift, sync
+
+from lab.bucket import ExternalS3
+from lab.build import AddedCall
+from lab.cases import Case
+from lab.lab import Lab
+from lab.switches import Switches
+from tests.support import av_sync, s3rver, swift
 from tests.support.commands import run_subprocess as run_command
 from tests.support.daemon import FAST_RETRY, MuxerProcess, log_lines, wait_until
 from tests.support.moto_server import moto_server
 from tests.support.s3 import BUCKET, KEY, SECRET, S3Server
-from tests.support.s3_door import S3Request, SubstituteResponse, serve_front
+from tests.support.s3_front import S3Request, SubstituteResponse, serve_front
 from tests.support.s3rver import S3rver
 from tests.support.swift import Swift
 from tests.support.tls import HOST, pem_bundle, self_signed
-
-from muxer.lab.bucket import ExternalS3
-from muxer.lab.build import AddedCall
-from muxer.lab.cases import Case
-from muxer.lab.lab import Lab
-from muxer.lab.switches import Switches
 
 TIMEOUT_SECONDS = 60
 BOTH, SCREENS_ONLY = ("calls", "screens"), ("screens",)
@@ -75,7 +75,7 @@ class S3Lab:
             stored.replace(clear)
         length = call.plan.seconds
         shown = [
-            sync.ExpectedScreen(max(part.offset, 0), min(part.offset + part.seconds, length), part.agent.number)
+            av_sync.ExpectedScreen(max(part.offset, 0), min(part.offset + part.seconds, length), part.agent.number)
             for part in call.plan.screens
         ]
         descriptor = {"storage": "awsS3", "path": key, "data": {"bucket": BUCKET}}
@@ -84,7 +84,7 @@ class S3Lab:
             "size": entry["size"] == str(len(self.server.read_object(key))),
             "sources": entry["parameters"]["muxed_mediaIds"] == [call.audio_id, *(one.media_id for one in call.screens)],
         }
-        return [name for name in right if not right[name]] + sync.file_problems(clear, call.start, length, shown)
+        return [name for name in right if not right[name]] + av_sync.file_problems(clear, call.start, length, shown)
 
     def logged_warnings(self) -> list[str]:
         return [line["message"] for line in log_lines(self.log_path) if line["level"] in ("warning", "error", "critical")]

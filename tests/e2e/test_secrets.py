@@ -14,14 +14,14 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from tests.support.daemon import FAST_RETRY, MuxerProcess, log_lines, wait_until
-from tests.support.running import write_config, labelled_ids, log_messages
-from tests.support.tls import TlsFront, pem_bundle, self_signed
 
-from muxer.lab.build import AddedCall
-from muxer.lab.cases import Case
-from muxer.lab.lab import Lab
-from muxer.lab.service import ServiceAccount
+from lab.build import AddedCall
+from lab.cases import Case
+from lab.lab import Lab
+from lab.service import ServiceAccount
+from tests.support.daemon import FAST_RETRY, MuxerProcess, log_lines, wait_until
+from tests.support.muxer_runs import labelled_ids, log_messages, write_config
+from tests.support.tls import TlsFront, pem_bundle, self_signed
 
 Make = Callable[..., Lab]
 TIMEOUT_SECONDS = 90

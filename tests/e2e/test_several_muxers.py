@@ -9,13 +9,22 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from tests.support.calls import SHORT_PLAN, add_short, write_config, log_of, log_messages, muxed_entries, muxed_by, stored_muxed
-from tests.support.daemon import MuxerProcess, run_muxer, wait_until
 
-from muxer.lab.build import AddedCall
-from muxer.lab.lab import Lab
-from muxer.lab.readers import read_frames
-from muxer.sharding import shard_of
+from lab.build import AddedCall
+from lab.lab import Lab
+from lab.readers import read_frames
+from muxer.polling.sharding import shard_of
+from tests.support.calls import (
+    SHORT_PLAN,
+    add_short,
+    log_messages,
+    log_of,
+    muxed_by,
+    muxed_entries,
+    stored_muxed,
+    write_config,
+)
+from tests.support.daemon import MuxerProcess, run_muxer, wait_until
 
 Make = Callable[..., Lab]
 TIMEOUT_SECONDS = 60

@@ -11,19 +11,19 @@ from typing import Any
 
 import httpx
 import pytest
+
+from lab.bucket import ExternalS3
+from lab.build import AddedCall
+from lab.cases import Case
+from lab.dav import ExternalDav
+from lab.lab import Lab
+from lab.switches import Switches
 from tests.support.apache import run_apache
 from tests.support.daemon import MuxerProcess, wait_until
 from tests.support.moto_server import moto_server
-from tests.support.readonly import ReadOnlySources
-from tests.support.running import write_config, labelled_ids, muxed_entries
+from tests.support.muxer_runs import labelled_ids, muxed_entries, write_config
+from tests.support.read_only_sources import ReadOnlySources
 from tests.support.s3 import BUCKET, KEY, SECRET, S3Server
-
-from muxer.lab.bucket import ExternalS3
-from muxer.lab.build import AddedCall
-from muxer.lab.cases import Case
-from muxer.lab.dav import ExternalDav
-from muxer.lab.lab import Lab
-from muxer.lab.switches import Switches
 
 TIMEOUT_SECONDS = 60
 CLEAR_SWITCHES = Switches(encryption_group="empty")

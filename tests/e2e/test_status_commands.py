@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from lab.build import AddedCall
+from lab.cases import Case
+from lab.lab import Lab
 from tests.support.commands import run_in_process, run_subprocess
 from tests.support.daemon import PACKAGE, PYTHON, MuxerProcess, log_lines, wait_until
-from tests.support.running import write_config, labelled_ids, muxed_entries
-
-from muxer.lab.build import AddedCall
-from muxer.lab.cases import Case
-from muxer.lab.lab import Lab
+from tests.support.muxer_runs import labelled_ids, muxed_entries, write_config
 
 TIMEOUT_SECONDS = 90
 

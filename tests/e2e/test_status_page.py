@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from lab.build import AddedCall, build_calls
+from lab.cases import BRUNO, CallPlan, Case, ScreenPart
+from lab.lab import Lab
+from muxer.status.formatting import format_exact
 from tests.support.daemon import MuxerProcess, wait_until
 from tests.support.devtools import BrowserTab, run_chromium
 from tests.support.monitoring import free_port
-from tests.support.running import write_config
-
-from muxer.lab.build import AddedCall, build_calls
-from muxer.lab.cases import BRUNO, CallPlan, Case, ScreenPart
-from muxer.lab.lab import Lab
-from muxer.monitoring.words import format_exact
+from tests.support.muxer_runs import write_config
 
 TIMEOUT_SECONDS = 90
 PLANS = (

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from lab.cases import Case
+from lab.lab import Lab
 from tests.support.daemon import MuxerProcess, log_lines, run_muxer, wait_until
 from tests.support.disk import KILOBYTE, fill_disk, small_disk, without_privilege
-from tests.support.running import write_config, labelled_ids, log_messages, muxed_entries, write_slow_program
-
-from muxer.lab.cases import Case
-from muxer.lab.lab import Lab
+from tests.support.muxer_runs import labelled_ids, log_messages, muxed_entries, write_config, write_slow_program
 
 Make = Callable[..., Lab]
 TIMEOUT_SECONDS = 60

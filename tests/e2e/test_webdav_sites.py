@@ -9,16 +9,16 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+
+from lab.build import AddedCall
+from lab.dav import ExternalDav
+from lab.lab import Lab
+from lab.switches import Switches
 from tests.support.apache import DIGEST, GENESYS_FOLDER, READ_ONLY, run_apache
-from tests.support.calls import add_short, write_config, log_of, muxed_entries, stored_muxed
+from tests.support.calls import add_short, log_of, muxed_entries, stored_muxed, write_config
 from tests.support.daemon import FAST_RETRY, MuxerProcess, log_lines, run_muxer, wait_until
 from tests.support.lighttpd import run_lighttpd
 from tests.support.nginx import run_nginx, run_tls_proxy
-
-from muxer.lab.build import AddedCall
-from muxer.lab.dav import ExternalDav
-from muxer.lab.lab import Lab
-from muxer.lab.switches import Switches
 
 TIMEOUT_SECONDS = 60
 MIGRATION = {"advanced__call_recording_query_string": "startTime=0"}

@@ -9,13 +9,13 @@ import sys
 from pathlib import Path, PureWindowsPath
 
 import pytest
-from tests.support.daemon import PACKAGE, log_lines, wait_until
-from tests.support.windows import POSIX_MODULES, every_module
 
+from lab.cases import Case
+from lab.lab import Lab
 from muxer.config import load_config, programs, types
 from muxer.config.keystore import KEY_FILE, KEYSTORE_FILE
-from muxer.lab.cases import Case
-from muxer.lab.lab import Lab
+from tests.support.daemon import PACKAGE, log_lines, wait_until
+from tests.support.windows import POSIX_MODULES, every_module
 
 ROOT = PACKAGE.parent
 TIMEOUT_SECONDS = 60
@@ -50,9 +50,9 @@ def test_what_posix_alone_has_is_missed_here(tmp_path: Path) -> None:
 
 def test_every_module_is_imported_where_posix_is_not(tmp_path: Path) -> None:
     names = [name for name in every_module() if not name.endswith("__main__")]
-    assert {"muxer.daemon", "muxer.workspace", "muxer.lab.serve", "muxer.muxer_process"} <= set(names)
+    assert {"muxer.app.daemon", "muxer.pipeline.workspace", "lab.serve", "muxer.muxer_process"} <= set(names)
     code = f"import importlib, sys\nfor name in {[*names, 'encryptPassword']}:\n    importlib.import_module(name)\n"
-    shown = f"print(sys.platform, sorted(set(sys.modules) & {POSIX_MODULES}), sys.modules['muxer.process']._LINUX)"
+    shown = f"print(sys.platform, sorted(set(sys.modules) & {POSIX_MODULES}), sys.modules['muxer.system.process']._LINUX)"
     done = run_code(tmp_path, code + shown)
     assert (done.stdout, done.returncode) == ("win32 [] False\n", 0), done.stderr
 

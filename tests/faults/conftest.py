@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.faults import figures
+from tests.faults import run_counters
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Print the figures of this process; workers of pytest-xdist print nothing."""
-    if figures.RECORDINGS.value:
-        terminalreporter.write_line(f"faults and kills: {figures.summary_line()}")
+    if run_counters.RECORDINGS.value:
+        terminalreporter.write_line(f"faults and kills: {run_counters.summary_line()}")

@@ -18,15 +18,18 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from tests.faults.points import CALL_POINTS, KillPoint, resolve_owner  # noqa: E402
-from muxer import cli, failures, job, journal, transfer  # noqa: E402
+from muxer.app import cli  # noqa: E402
 from muxer.gir import publish  # noqa: E402
-from muxer.process import Runner  # noqa: E402
-from muxer.storage import notes, webdav  # noqa: E402
+from muxer.journal import journal, retry_policy  # noqa: E402
+from muxer.net import transfer  # noqa: E402
+from muxer.pipeline import job  # noqa: E402
+from muxer.storage import intent_log, webdav  # noqa: E402
+from muxer.system.process import Runner  # noqa: E402
+from tests.faults.kill_points import CALL_POINTS, KillPoint, resolve_owner  # noqa: E402
 
 ARMED = Path(os.environ["MUXER_KILL_AT"])
 # Another muxer that died is waited for; here it has always died.
-job.PUBLISH_WAIT_SECONDS = failures.FIRST_DELAY_SECONDS = 1.0
+job.PUBLISH_WAIT_SECONDS = retry_policy.FIRST_DELAY_SECONDS = 1.0
 transfer.CHUNK_BYTES = 4096
 
 
@@ -158,7 +161,7 @@ def wrap_journal() -> None:
 
 def main() -> int:
     if "MUXER_HURRY" in os.environ:
-        from tests.faults.hurry import shorten_timeouts
+        from tests.faults.shorten_timeouts import shorten_timeouts
 
         shorten_timeouts(setattr)
     for point, call in CALL_POINTS.items():
@@ -166,7 +169,7 @@ def main() -> int:
     wrap_steps()
     wrap_programs()
     wrap_streams()
-    wrap_files(notes, lambda path: f"the note in {path.parent.name} is half written")
+    wrap_files(intent_log, lambda path: f"the note in {path.parent.name} is half written")
     wrap_files(publish, lambda _: "the crash file is half written")
     wrap_journal()
     return cli.run_muxer(sys.argv[1:])

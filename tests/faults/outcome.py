@@ -9,15 +9,14 @@ from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tests.support import sync
-from tests.support.running import muxed_entries
+from lab.errors import LabError
+from lab.lab import Lab
+from lab.site import SCREENS
+from tests.faults.recording_factory import CALL_SECONDS, SCREEN_PARTS, FaultRecording, RecordingFactory
+from tests.support import av_sync
+from tests.support.muxer_runs import muxed_entries
 
-from tests.faults.recordings import SCREEN_PARTS, CALL_SECONDS, RecordingFactory, FaultRecording
-from muxer.lab.errors import LabError
-from muxer.lab.lab import Lab
-from muxer.lab.site import SCREENS
-
-SHOWN = [sync.ExpectedScreen(part.offset, part.offset + part.seconds, part.agent.number) for part in SCREEN_PARTS]
+SHOWN = [av_sync.ExpectedScreen(part.offset, part.offset + part.seconds, part.agent.number) for part in SCREEN_PARTS]
 SETTLE_SECONDS = 30.0
 # What a running muxer keeps in its temporary folder.
 KEPT_NAMES = {"muxer.lock", "state.json", "state.new", "publishing", "uploading", "deleting", "padding"}
@@ -65,7 +64,7 @@ def _content_problems(lab: Lab, envelope: str, stored: Path, recording: FaultRec
             lab.decrypt_file(envelope, stored, clear)
         except LabError as error:
             return [f"{recording.id}: the envelope does not open the file: {error}"]
-        return sync.file_problems(clear, recording.start, CALL_SECONDS, SHOWN)
+        return av_sync.file_problems(clear, recording.start, CALL_SECONDS, SHOWN)
 
 
 def count_lost(lab: Lab, recordings: Iterable[FaultRecording]) -> int:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from urllib.parse import urlsplit
 
-from tests.faults import figures
+from tests.faults import run_counters
 
 HOST = "127.0.0.1"
 LOGIN_PAGE = b"<html><body>Please log in to the network.</body></html>"
@@ -181,7 +181,7 @@ class FaultProxy:
 
     def _count_fault(self, fault: Fault) -> None:
         self.injected[fault] += 1
-        figures.FAULTS.increase()
+        run_counters.FAULTS.increase()
 
     async def _send_refusal(
         self, fault: Fault, request: HttpMessage, reader: asyncio.StreamReader, writer: asyncio.StreamWriter

@@ -18,15 +18,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.support.calls import write_config
-from tests.support.inside import SWITCHES, GeneratedRecordings, create_daemon, recording_number
 
+from lab.lab import Lab
 from muxer.config import load_config
 from muxer.errors import MediaError, MediaNotFound, ServiceUnavailable
 from muxer.gir import rws
-from muxer.lab.lab import Lab
-from muxer.observe import logs
-from muxer.pool import ThreadExecutor
+from muxer.log import setup
+from muxer.scheduling.executor import ThreadExecutor
+from tests.support.calls import write_config
+from tests.support.in_process_site import SWITCHES, GeneratedRecordings, create_daemon, recording_number
 
 Make = Callable[..., Lab]
 POLL_COUNT = int(os.environ.get("FAULTS_POLLS", "2600"))
@@ -194,7 +194,7 @@ def test_weeks_of_polls_leave_nothing_behind(make_lab: Make, monkeypatch: pytest
     lab = make_lab(**SWITCHES)
     options = {"processing__min_poll_interval": str(POLL_MINUTES), "advanced__worker_threads": "2"}
     config = load_config(write_config(lab, logfile__max_bytes="100000", logfile__backup_count="2", **options), {}, {}).config
-    logs.set_up_logging(config.logfile, "single", ())
+    setup.set_up_logging(config.logfile, "single", ())
     store = GeneratedRecordings(lab)
     weeks = SimulatedWeeks(store, config.processing.temp_dir or Path())
     weeks.stop = FastClockStop(monkeypatch, weeks.next_poll)

@@ -10,19 +10,19 @@ from dataclasses import dataclass, replace
 from itertools import cycle
 
 import pytest
+
+from lab.bucket import ExternalS3
+from lab.lab import Lab
+from muxer import errors
+from tests.faults import outcome, run_counters
+from tests.faults.killable_muxer import KillableMuxer
+from tests.faults.proxy import PLAIN_FAULTS, FaultProxy
+from tests.faults.recording_factory import FaultRecording, RecordingFactory
+from tests.faults.redirect_target import RedirectTarget
 from tests.support import s3rver
 from tests.support.daemon import log_lines, wait_until
 from tests.support.s3 import BUCKET
 from tests.support.s3rver import S3rver
-
-from tests.faults import figures, outcome
-from tests.faults.elsewhere import RedirectTarget
-from tests.faults.killing import KillableMuxer
-from tests.faults.proxy import PLAIN_FAULTS, FaultProxy
-from tests.faults.recordings import RecordingFactory, FaultRecording
-from muxer import errors
-from muxer.lab.bucket import ExternalS3
-from muxer.lab.lab import Lab
 
 pytestmark = pytest.mark.usefixtures("models_read_once")
 MINUTES = float(os.environ.get("FAULTS_MINUTES", "0.3"))
@@ -46,9 +46,9 @@ class ProxiedLab:
         done, log = outcome.is_done, self.victim.log
         wait_until(lambda: all(done(self.lab, one) for one in recordings), TIMEOUT_SECONDS, "the end of the work", log)
         assert outcome.wait_for_none(lambda: self.find_leftovers()) == []
-        figures.RECORDINGS.increase(len(recordings))
-        figures.LOST.increase(outcome.count_lost(self.lab, recordings))
-        figures.DOUBLED.increase(outcome.count_doubled(self.lab, recordings))
+        run_counters.RECORDINGS.increase(len(recordings))
+        run_counters.LOST.increase(outcome.count_lost(self.lab, recordings))
+        run_counters.DOUBLED.increase(outcome.count_doubled(self.lab, recordings))
         assert [problem for one in recordings for problem in outcome.recording_problems(self.lab, one)] == []
         assert self.other.authorized == []
         assert self.wrong_lines() == []

@@ -9,28 +9,28 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.crew import QUEUE, TIMEOUT_SECONDS, FleetProcesses, stop_processes
-from tests.support.daemon import wait_until
-from tests.support.line import TcpProxy
-from tests.support.queues import VirtualHost
-from tests.support.stand_in import write_wrapper
 
-from tests.faults import figures, outcome
-from tests.faults.recordings import FaultRecording
-from tests.faults.scene import FaultLab, start_lab
+from tests.faults import outcome, run_counters
+from tests.faults.fault_lab import FaultLab, start_lab
+from tests.faults.recording_factory import FaultRecording
+from tests.support.daemon import wait_until
+from tests.support.fake_program import write_wrapper
+from tests.support.fleet_processes import QUEUE, TIMEOUT_SECONDS, FleetProcesses, stop_processes
+from tests.support.queues import VirtualHost
+from tests.support.tcp_proxy import TcpProxy
 
 KILL_COUNT = 8
 # What is waited for after a death, and how long a silent peer is believed to live.
 SHORT_DELAYS = {
-    "muxer.job.PUBLISH_WAIT_SECONDS": 1.0,
-    "muxer.failures.FIRST_DELAY_SECONDS": 0.5,
+    "muxer.pipeline.job.PUBLISH_WAIT_SECONDS": 1.0,
+    "muxer.journal.retry_policy.FIRST_DELAY_SECONDS": 0.5,
     "muxer.fleet.worker.RECOVERY_INTERVAL": 1.0,
-    "muxer.guests.MIN_AGE_SECONDS": 0.5,
+    "muxer.pipeline.shared_temp.MIN_AGE_SECONDS": 0.5,
     "muxer.fleet.connection.HEARTBEAT_SECONDS": 2,
     "muxer.fleet.connection.CONNECT_SECONDS": 2.0,
     "muxer.fleet.connection.OPEN_SECONDS": 2.0,
     "muxer.fleet.worker.LOCK_WAIT_SECONDS": 5.0,
-    "muxer.fleet.held.SILENT_SECONDS": 3.0,
+    "muxer.fleet.outstanding_orders.SILENT_SECONDS": 3.0,
 }
 
 
@@ -51,9 +51,9 @@ def check_recordings(scene: FaultLab, recordings: list[FaultRecording], *crews: 
     log = crews[0].log
     wait_until(lambda: all(outcome.is_done(scene.lab, one) for one in recordings), TIMEOUT_SECONDS, "the end of the work", log)
     wait_until(lambda: not find_leftovers(scene, *crews), TIMEOUT_SECONDS, "the end of what was left half done", log)
-    figures.RECORDINGS.increase(len(recordings))
-    figures.LOST.increase(outcome.count_lost(scene.lab, recordings))
-    figures.DOUBLED.increase(outcome.count_doubled(scene.lab, recordings))
+    run_counters.RECORDINGS.increase(len(recordings))
+    run_counters.LOST.increase(outcome.count_lost(scene.lab, recordings))
+    run_counters.DOUBLED.increase(outcome.count_doubled(scene.lab, recordings))
     assert [problem for one in recordings for problem in outcome.media_entry_problems(scene.lab, one)] == []
     assert scene.find_problems(random.sample(recordings, 3)) == []
     for crew in crews:
@@ -133,7 +133,7 @@ def kill_at_random(scene: FaultLab, crew: FleetProcesses, recordings: list[Fault
         recordings.extend([scene.mill.add_recording(superseded=True, closed=number % 2 == 0) for _ in range(2)])
         time.sleep(random.uniform(0.3, 1.2))
         workers.pop(0).kill()
-        figures.KILLS.increase()
+        run_counters.KILLS.increase()
         workers.append(crew.start_worker())
     return (crew,)
 

@@ -9,18 +9,18 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from tests.support.copies import RecordingCopies
-from tests.support.crew import QUEUE, TIMEOUT_SECONDS, FleetProcesses, stop_processes
+
+from lab.lab import Lab
+from lab.switches import Switches
+from muxer.fleet.priority_queues import queue_names
 from tests.support.daemon import wait_until
+from tests.support.fake_program import write_waiting, write_wrapper
+from tests.support.fleet_processes import QUEUE, TIMEOUT_SECONDS, FleetProcesses, stop_processes
 from tests.support.media import CachedMediaLab
 from tests.support.queues import VirtualHost
-from tests.support.stand_in import write_wrapper, write_waiting
+from tests.support.recording_copies import RecordingCopies
 
-from muxer.fleet.lanes import queue_names
-from muxer.lab.lab import Lab
-from muxer.lab.switches import Switches
-
-SHORT_DELAYS = {"muxer.failures.FIRST_DELAY_SECONDS": 0.5, "muxer.fleet.worker.RECOVERY_INTERVAL": 1.0}
+SHORT_DELAYS = {"muxer.journal.retry_policy.FIRST_DELAY_SECONDS": 0.5, "muxer.fleet.worker.RECOVERY_INTERVAL": 1.0}
 _MESSAGE = {"queue_name": QUEUE, "actor_name": "mux", "args": [], "kwargs": {}, "options": {}, "message_id": "1"}
 _ORDER = {"version": 1, "recording": "r", "file": "f", "attempts": 1}
 # No order, whoever sent it.
@@ -136,7 +136,7 @@ def test_an_order_that_kills_its_workers_is_set_aside(
 ) -> None:
     (id,) = copies.add_copies()
     options = {"processing__ffmpeg": str(write_killing_ffmpeg(tmp_path)), "advanced__worker_threads": "1"}
-    few = {"muxer.fleet.connection.MAX_DELIVERIES": 3, "muxer.fleet.dead.MAX_DELIVERIES": 3}
+    few = {"muxer.fleet.connection.MAX_DELIVERIES": 3, "muxer.fleet.dead_letters.MAX_DELIVERIES": 3}
     with FleetProcesses(lab, vhost.url, "killer", {**SHORT_DELAYS, **few}, **options) as crew:
         crew.start_poller()
         for _ in range(4):
@@ -179,7 +179,7 @@ def test_permanent_failures_are_tried_three_times_in_all(lab: Lab, copies: Recor
     whole = copies.source.read_bytes()
     copies.source.write_bytes(b"")
     try:
-        patience = {**SHORT_DELAYS, "muxer.failures.PERMANENT_DELAY_SECONDS": 0.5}
+        patience = {**SHORT_DELAYS, "muxer.journal.retry_policy.PERMANENT_DELAY_SECONDS": 0.5}
         with FleetProcesses(lab, vhost.url, "broken", patience, advanced__incomplete_after="0") as crew:
             crew.start_poller(), crew.start_workers(2)
             wait_until(lambda: crew.run_json("failed", "--aside"), TIMEOUT_SECONDS, "the third failure", crew.log)
@@ -238,7 +238,7 @@ def test_the_newest_calls_are_muxed_first(lab: Lab, copies: RecordingCopies, vho
 def test_a_poller_that_is_killed_orders_nothing_twice(lab: Lab, copies: RecordingCopies, vhost: VirtualHost, tmp_path: Path) -> None:
     ids = copies.add_copies(4)
     options = {"processing__ffmpeg": str(write_waiting(tmp_path, "ffmpeg", "*excerpts*")), "advanced__worker_threads": "1"}
-    with FleetProcesses(lab, vhost.url, "again", {**SHORT_DELAYS, "muxer.fleet.held.SETTLE_SECONDS": 3.0}, **options) as crew:
+    with FleetProcesses(lab, vhost.url, "again", {**SHORT_DELAYS, "muxer.fleet.outstanding_orders.SETTLE_SECONDS": 3.0}, **options) as crew:
         poller = crew.start_poller()
         wait_until(lambda: vhost.ready_count(QUEUE) == 4, TIMEOUT_SECONDS, "the orders", crew.log)
         crew.start_worker()
@@ -259,7 +259,7 @@ def test_a_poller_that_is_killed_orders_nothing_twice(lab: Lab, copies: Recordin
 
 
 def test_orders_that_an_administrator_deletes_are_given_again(lab: Lab, copies: RecordingCopies, vhost: VirtualHost) -> None:
-    with FleetProcesses(lab, vhost.url, "deleted", {**SHORT_DELAYS, "muxer.fleet.held.SETTLE_SECONDS": 2.0}) as crew:
+    with FleetProcesses(lab, vhost.url, "deleted", {**SHORT_DELAYS, "muxer.fleet.outstanding_orders.SETTLE_SECONDS": 2.0}) as crew:
         poller = crew.start_poller()
         for delete in (vhost.purge_queue, vhost.delete_queue):
             ids = copies.add_copies(2)

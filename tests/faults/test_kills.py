@@ -10,9 +10,9 @@ from dataclasses import replace
 import pytest
 
 from tests.faults import outcome
-from tests.faults.killing import KILL_COUNT, KillableMuxer
-from tests.faults.points import POINTS, REPLACING_POINTS
-from tests.faults.scene import FaultLab, start_lab, run_instance
+from tests.faults.fault_lab import FaultLab, run_instance, start_lab
+from tests.faults.kill_points import POINTS, REPLACING_POINTS
+from tests.faults.killable_muxer import KILL_COUNT, KillableMuxer
 
 
 @pytest.fixture(scope="module")

@@ -13,15 +13,15 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from tests.support.kinds import PLAIN, T0, run_ffmpeg
-from tests.support.sync import INSTANT_MODULUS, streams
 
-from muxer.lab.media import make_screen
-from muxer.lab.readers import read_frames
+from lab.media import make_screen
+from lab.readers import read_frames
 from muxer.media.engine import MediaEngine, MediaInput
-from muxer.media.render import MediaTools
-from muxer.process import Runner
+from muxer.media.plan.pieces import MediaTools
+from muxer.system.process import Runner
 from tests.bench.processes import watch_memory
+from tests.support.av_sync import INSTANT_MODULUS, streams
+from tests.support.media_kinds import PLAIN, T0, run_ffmpeg
 
 FILE_COUNT = 200
 FILE_INTERVAL = 72

@@ -13,26 +13,26 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.support import s3rver
-from tests.support.s3 import BUCKET, S3Server
-from tests.support.s3 import create_storage as s3_storage
-from tests.support.s3rver import S3rver
-from tests.support.tls import HOST, self_signed, server_context
 
-from tests.faults.elsewhere import RedirectTarget
-from tests.faults.hurry import shorten_timeouts
-from tests.faults.proxy import PLAIN_FAULTS, Fault, FaultProxy
-from tests.faults.recordings import RecordingFactory, FaultRecording
+from lab.lab import Lab
+from lab.site import CALLS, SCREENS
 from muxer.config.schema import WebdavOptions
 from muxer.errors import Forbidden, Transient
 from muxer.gir.rcs import RcsClient, rcs_root
 from muxer.gir.rws import RwsClient
 from muxer.gir.session import ServiceAccount, ServiceSession
-from muxer.lab.lab import Lab
-from muxer.lab.site import CALLS, SCREENS
-from muxer.remembered import BoundedSet
 from muxer.storage.base import MediaLocation, Storage, parse_descriptor
 from muxer.storage.webdav import WebdavStorage
+from muxer.system.bounded_set import BoundedSet
+from tests.faults.proxy import PLAIN_FAULTS, Fault, FaultProxy
+from tests.faults.recording_factory import FaultRecording, RecordingFactory
+from tests.faults.redirect_target import RedirectTarget
+from tests.faults.shorten_timeouts import shorten_timeouts
+from tests.support import s3rver
+from tests.support.s3 import BUCKET, S3Server
+from tests.support.s3 import create_storage as s3_storage
+from tests.support.s3rver import S3rver
+from tests.support.tls import HOST, self_signed, server_context
 
 pytestmark = [
     pytest.mark.usefixtures("models_read_once"),

@@ -10,17 +10,16 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from lab.build import AddedCall
+from lab.lab import Lab
+from muxer.gir.models import CallRecording, ScreenRecording
+from muxer.gir.targets import select_targets
+from tests.bench.processes import process_tree
 from tests.support.calls import add_short, log_messages, muxed_entries, screen_file, stored_muxed
 from tests.support.daemon import MuxerProcess, wait_until
-from tests.support.running import write_config, labelled_ids
-from tests.support.stand_in import write_wrapper
-from tests.support.trap import set_traps
-
-from muxer.gir.models import CallRecording, ScreenRecording
-from muxer.lab.build import AddedCall
-from muxer.lab.lab import Lab
-from muxer.selection import select_targets
-from tests.bench.processes import process_tree
+from tests.support.fake_program import write_wrapper
+from tests.support.muxer_runs import labelled_ids, write_config
+from tests.support.request_trap import set_traps
 
 Make = Callable[..., Lab]
 TIMEOUT_SECONDS = 60

@@ -13,28 +13,28 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from tests.support.calls import add_short, write_config, muxed_entries, stored_muxed
-from tests.support.taking import FakeSink
 
+from lab.build import AddedCall
+from lab.cases import CallPlan, ScreenPart
+from lab.lab import Lab
+from lab.store import ScriptedFailure
+from muxer.app.assembly import build_services
 from muxer.config import load_config
 from muxer.config.schema import WebdavOptions
 from muxer.errors import MuxerError, ServiceUnavailable, StoredByOtherMuxer
 from muxer.gir import publish
-from muxer.job import Job, JobOptions
-from muxer.journal import Journal
-from muxer.lab.build import AddedCall
-from muxer.lab.cases import CallPlan, ScreenPart
-from muxer.lab.lab import Lab
-from muxer.lab.store import ScriptedFailure
-from muxer.media.render import MediaTools
-from muxer.outages import CircuitBreaker
-from muxer.poller import Poller
-from muxer.process import Runner
-from muxer.selection import MuxTarget
-from muxer.services import build_services
+from muxer.gir.targets import MuxTarget
+from muxer.journal.journal import Journal
+from muxer.media.plan.pieces import MediaTools
+from muxer.net.circuit_breaker import CircuitBreaker
+from muxer.pipeline.job import Job, JobOptions
+from muxer.pipeline.workspace import Workspace
+from muxer.polling.poller import Poller
 from muxer.storage.base import MediaLocation, ObjectInfo, parse_descriptor
 from muxer.storage.webdav import WebdavStorage
-from muxer.workspace import Workspace
+from muxer.system.process import Runner
+from tests.support.calls import add_short, muxed_entries, stored_muxed, write_config
+from tests.support.fake_sink import FakeSink
 
 Make = Callable[..., Lab]
 TWO_SCREENS = CallPlan("two-screens", 8, (ScreenPart(0, 4), ScreenPart(4, 4)))

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from tests.support.fuzzing import SECRET, TARGETS
 
 CORPUS = Path(__file__).with_name("corpus")

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from lab.media import DecodedFrame, DecodedPip, make_audio, make_screen
+from lab.readers import HEIGHT, RATE, WIDTH, find_pips, read_frame_codes
+from muxer.media.engine import MediaEngine, MediaInput
+from muxer.system.process import Runner
 from tests.support import browsers
 from tests.support.tools import tested_tools
-
-from muxer.lab.media import DecodedFrame, DecodedPip, make_audio, make_screen
-from muxer.lab.readers import HEIGHT, RATE, WIDTH, find_pips, read_frame_codes
-from muxer.media.engine import MediaEngine, MediaInput
-from muxer.process import Runner
 
 T0 = datetime(2026, 3, 1, 9, 0, 0, tzinfo=UTC)
 SECONDS, FRAME = 8, 0.1

@@ -14,16 +14,16 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
+
+from lab.cases import Case
+from lab.lab import Lab
+from muxer.checks.suite import foreign_read_rights
+from muxer.system.file_lock import acquire_lock
 from tests.support.apache import run_apache
 from tests.support.bucket import MotoBucket
-from tests.support.checking import Checklist, write_check_config, run_check
+from tests.support.checklist import Checklist, run_check, write_check_config
 from tests.support.tls import HOST, MediaServer, TlsFront, pem_bundle, self_signed
 from tests.support.web_server import free_port
-
-from muxer.checks.everything import foreign_read_rights
-from muxer.lab.cases import Case
-from muxer.lab.lab import Lab
-from muxer.lock import acquire_lock
 
 Make = Callable[..., Lab]
 WRONG_PASSWORD = "not-the-password"

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.support.checking import Checklist, write_check_config, run_check
+
+from lab.cases import Case
+from lab.lab import Lab
+from tests.support.checklist import Checklist, run_check, write_check_config
 from tests.support.queues import VirtualHost
 from tests.support.rabbitmq import RabbitNode
-
-from muxer.lab.cases import Case
-from muxer.lab.lab import Lab
 
 Make = Callable[..., Lab]
 

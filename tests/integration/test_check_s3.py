@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from lab.bucket import ExternalS3
+from lab.cases import Case
+from lab.lab import Lab
 from tests.support import swift
 from tests.support.bucket import BUCKET_NAME, MotoBucket
-from tests.support.checking import Checklist, write_check_config, run_check
+from tests.support.checklist import Checklist, run_check, write_check_config
 from tests.support.s3 import S3Server
-from tests.support.s3_door import S3Request, SubstituteResponse, Rule, serve_front
+from tests.support.s3_front import Rule, S3Request, SubstituteResponse, serve_front
 from tests.support.s3rver import S3rver
 from tests.support.swift import Swift
 from tests.support.tls import HOST, pem_bundle, self_signed
-
-from muxer.lab.bucket import ExternalS3
-from muxer.lab.cases import Case
-from muxer.lab.lab import Lab
 
 pytestmark = pytest.mark.usefixtures("models_read_once", "no_keys_around")
 DENIED = SubstituteResponse(403, "AccessDenied")

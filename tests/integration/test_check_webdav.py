@@ -9,14 +9,14 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+
+from lab.cases import Case
+from lab.dav import ExternalDav
+from lab.lab import Lab
 from tests.support.apache import DIGEST, GENESYS_FOLDER, READ_ONLY, run_apache
-from tests.support.checking import Checklist, ChecklistLine, write_check_config, run_check
+from tests.support.checklist import Checklist, ChecklistLine, run_check, write_check_config
 from tests.support.lighttpd import run_lighttpd
 from tests.support.nginx import run_nginx, run_tls_proxy
-
-from muxer.lab.cases import Case
-from muxer.lab.dav import ExternalDav
-from muxer.lab.lab import Lab
 
 CHECK_PREFIX = "recording-muxer-check-"
 

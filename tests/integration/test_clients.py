@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from muxer import transfer
+from lab.cases import Case
+from lab.lab import Lab
 from muxer.errors import (
     AccessDenied,
     EncryptionMissing,
@@ -28,8 +29,7 @@ from muxer.gir.publish import Publisher, _record_stem
 from muxer.gir.rcs import RcsClient, rcs_root
 from muxer.gir.rws import RwsClient
 from muxer.gir.session import ServiceAccount, ServiceSession
-from muxer.lab.cases import Case
-from muxer.lab.lab import Lab
+from muxer.net import transfer
 
 Make = Callable[..., Lab]
 WINDOW = "startTime=0&endTime=4102444800000"
@@ -477,7 +477,7 @@ def test_rcs_failures_each_have_their_own_error(make_lab: Make, tmp_path: Path) 
     ],
 )
 def test_query_parameters_reach_rws_unharmed(make_lab: Make, query: str, hits: int) -> None:
-    from muxer.window import migration_query
+    from muxer.polling.window import migration_query
 
     lab = make_lab()
     add_calls(lab, 1)

@@ -11,16 +11,16 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from tests.support import sync
+
+from lab.media import make_audio, make_screen
+from muxer.errors import MediaError, MetadataError
+from muxer.media.compose import SampleSpan, SampleTable, build_sample_table
+from muxer.media.engine import MediaEngine, MediaInput, MuxedFile
+from muxer.media.probe import probe_file, require_video
+from muxer.system.process import Runner
+from tests.support import av_sync
 from tests.support.media import MediaCache
 from tests.support.tools import tested_tools
-
-from muxer.errors import MediaError, MetadataError
-from muxer.lab.media import make_audio, make_screen
-from muxer.media.compose import SampleTable, SampleSpan, build_sample_table
-from muxer.media.engine import MediaEngine, MediaInput, MuxedFile
-from muxer.media.probe import require_video, probe_file
-from muxer.process import Runner
 
 T0 = datetime(2026, 3, 1, 9, 0, 0, tzinfo=UTC)
 CALL_SECONDS = 20.0
@@ -72,7 +72,7 @@ def create_screen(
     return MediaInput(path, path.name, start)
 
 
-def expected_screens(layout: Sequence[tuple[float, float]], tolerance: float = 2.0) -> list[sync.ExpectedScreen]:
+def expected_screens(layout: Sequence[tuple[float, float]], tolerance: float = 2.0) -> list[av_sync.ExpectedScreen]:
     """The rules of section 3 of the behaviour, said once more for these layouts: later files cover earlier ones, which are
     shown again where the later ones end."""
     placed: list[tuple[float, float]] = []
@@ -82,7 +82,7 @@ def expected_screens(layout: Sequence[tuple[float, float]], tolerance: float = 2
         placed.append((begin, begin + seconds))
     borders = sorted({0.0, CALL_SECONDS, *(min(max(at, 0.0), CALL_SECONDS) for one in placed for at in one)})
     covered = (pair for pair in pairwise(borders) if any(begin <= pair[0] < end for begin, end in placed))
-    return [sync.ExpectedScreen(begin, end, 1) for begin, end in covered]
+    return [av_sync.ExpectedScreen(begin, end, 1) for begin, end in covered]
 
 
 def mux_sources(folder: Path, audio: Path, screens: Sequence[MediaInput], **options: object) -> MuxedFile:
@@ -98,9 +98,9 @@ def test_picture_and_sound_fit_in_every_layout(tmp_path: Path, audio: Path, layo
     shift = 1.0 if layout == "rounding overlap" else 0.1
     expected = expected_screens(parts)
     if layout == "rounding overlap":
-        assert sync.file_problems(made.path, T0, CALL_SECONDS, expected, frame=shift) == []
+        assert av_sync.file_problems(made.path, T0, CALL_SECONDS, expected, frame=shift) == []
     else:
-        assert sync.file_problems(made.path, T0, CALL_SECONDS, expected) == []
+        assert av_sync.file_problems(made.path, T0, CALL_SECONDS, expected) == []
     assert made.padding == round(1e6 * (CALL_SECONDS - sum(one.end - one.begin for one in expected)))
 
 
@@ -155,7 +155,7 @@ def test_unequal_clips_are_brought_onto_one_canvas(tmp_path: Path, audio: Path, 
     screens = [create_screen(tmp_path, n, *layout[n], **{"extra": WITHOUT_B_FRAMES, **kind}) for n, kind in enumerate(kinds)]
     made = mux_sources(tmp_path, audio, screens)
     frame = 0.2 if any(kind.get("fps") == 5 for kind in kinds) else 0.1
-    assert sync.file_problems(made.path, T0, CALL_SECONDS, expected_screens(layout), frame=frame) == []
+    assert av_sync.file_problems(made.path, T0, CALL_SECONDS, expected_screens(layout), frame=frame) == []
     video = require_video(probe_file(made.path, "ffprobe", Runner()))
     assert video.codec_name == "h264" and video.entry["pix_fmt"] == "yuv420p"
     sizes = [require_video(probe_file(one.path, "ffprobe", Runner())).display_size for one in screens]
@@ -167,7 +167,7 @@ def test_the_slice_length_does_not_change_what_is_seen(tmp_path: Path, audio: Pa
         folder = tmp_path / str(slice_ms)
         folder.mkdir()
         made = mux_sources(folder, audio, [create_screen(folder, 0, 7, 6)], slice_ms=slice_ms)
-        assert sync.file_problems(made.path, T0, CALL_SECONDS, [sync.ExpectedScreen(7, 13, 1)]) == []
+        assert av_sync.file_problems(made.path, T0, CALL_SECONDS, [av_sync.ExpectedScreen(7, 13, 1)]) == []
 
 
 def test_a_still_screen_with_few_frames_lasts_as_long_as_it_is_shown(tmp_path: Path, audio: Path) -> None:
@@ -200,14 +200,14 @@ def test_the_audio_keeps_its_channels_and_plays(
     before, after = probe_file(other, "ffprobe", Runner()).audio, probe_file(made.path, "ffprobe", Runner()).audio
     assert before and after and after.codec_name == codec
     assert after.entry["channels"] == before.entry["channels"]
-    assert sync.file_problems(made.path, T0, CALL_SECONDS, [sync.ExpectedScreen(0, CALL_SECONDS, 1)]) == []
+    assert av_sync.file_problems(made.path, T0, CALL_SECONDS, [av_sync.ExpectedScreen(0, CALL_SECONDS, 1)]) == []
 
 
 def test_audio_codec_aac_re_encodes_the_audio(tmp_path: Path, audio: Path) -> None:
     made = mux_sources(tmp_path, audio, [create_screen(tmp_path, 0, 0, CALL_SECONDS)], audio_codec="aac")
     sound = probe_file(made.path, "ffprobe", Runner()).audio
     assert sound and sound.codec_name == "aac" and sound.entry["channels"] == "2"
-    assert sync.file_problems(made.path, T0, CALL_SECONDS, [sync.ExpectedScreen(0, CALL_SECONDS, 1)]) == []
+    assert av_sync.file_problems(made.path, T0, CALL_SECONDS, [av_sync.ExpectedScreen(0, CALL_SECONDS, 1)]) == []
 
 
 def test_the_result_begins_with_its_index_and_names_its_time(tmp_path: Path, audio: Path) -> None:
@@ -224,7 +224,7 @@ def test_a_screen_with_sound_of_its_own_gives_only_its_picture(tmp_path: Path, a
     command = ["ffmpeg", "-v", "error", "-i", silent.path, "-f", "lavfi", "-i", "sine", "-shortest", "-c:v", "copy", loud]
     subprocess.run(command, check=True)
     made = mux_sources(tmp_path, audio, [MediaInput(loud, "loud.mp4", silent.start)])
-    assert sync.file_problems(made.path, T0, CALL_SECONDS, [sync.ExpectedScreen(2, 12, 1)]) == []
+    assert av_sync.file_problems(made.path, T0, CALL_SECONDS, [av_sync.ExpectedScreen(2, 12, 1)]) == []
 
 
 def create_broken(folder: Path, kind: str) -> Path:
@@ -291,7 +291,7 @@ def test_a_copy_that_goes_wrong_is_made_again_by_re_encoding(
     made = mux_sources(tmp_path, audio, [create_screen(tmp_path, n, *one) for n, one in enumerate(layout)])
     assert "made again" in caplog.text
     assert made.reasons == ("everything is re-encoded",)
-    assert sync.file_problems(made.path, T0, CALL_SECONDS, expected_screens(layout)) == []
+    assert av_sync.file_problems(made.path, T0, CALL_SECONDS, expected_screens(layout)) == []
 
 
 def test_a_file_shorter_than_its_metadata_is_told(tmp_path: Path, audio: Path, caplog: pytest.LogCaptureFixture) -> None:

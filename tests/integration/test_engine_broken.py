@@ -9,16 +9,16 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from tests.support import kinds, sync
-from tests.support.kinds import SIZE, T0, run_ffmpeg
-from tests.support.tools import tested_tools
 
+from lab.media import make_screen
+from lab.readers import read_pips
 from muxer.errors import LocalResourceError, MediaError
-from muxer.lab.media import make_screen
-from muxer.lab.readers import read_pips
 from muxer.media.engine import MediaEngine, MediaInput, MuxedFile
-from muxer.media.tracks import read_tracks
-from muxer.process import Runner
+from muxer.media.mp4.tracks import read_tracks
+from muxer.system.process import Runner
+from tests.support import av_sync, media_kinds
+from tests.support.media_kinds import SIZE, T0, run_ffmpeg
+from tests.support.tools import tested_tools
 
 SECONDS = 3.0
 CUT_COUNT = 20
@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def audio(folder: Path) -> Path:
-    kinds.make_audio(folder / "call.mp3", T0, SECONDS)
+    media_kinds.make_audio(folder / "call.mp3", T0, SECONDS)
     return folder / "call.mp3"
 
 
@@ -148,7 +148,7 @@ def test_a_truncated_call_counts_as_far_as_it_goes(tmp_path: Path, audio: Path, 
     path.write_bytes(audio.read_bytes()[: audio.stat().st_size * 2 // 3])
     made = mux_files(tmp_path, path, screen)
     assert abs(made.length - 2_000_000) < 200_000
-    assert sync.file_problems(made.path, T0, made.length / 1e6 // 1, [sync.ExpectedScreen(0, 9, 1)], frame=1.0) == []
+    assert av_sync.file_problems(made.path, T0, made.length / 1e6 // 1, [av_sync.ExpectedScreen(0, 9, 1)], frame=1.0) == []
 
 
 @pytest.mark.parametrize("codec", ["copy", "aac"])
@@ -157,7 +157,7 @@ def test_sound_behind_a_damage_of_the_call_is_heard_when_it_was_spoken(
     tmp_path: Path, screen: Path, caplog: pytest.LogCaptureFixture, filling: bytes, codec: str
 ) -> None:
     call, path = tmp_path / "call.mp3", tmp_path / "damaged.mp3"
-    kinds.make_audio(call, T0, 6)
+    media_kinds.make_audio(call, T0, 6)
     content = bytearray(call.read_bytes())
     # From 1.3 s to 2.7 s: the pip of second 2 is lost.
     begin, end = (round(len(content) * part) for part in (1.3 / 6, 2.7 / 6))

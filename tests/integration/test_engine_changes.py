@@ -8,14 +8,14 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from tests.support import kinds, sync
-from tests.support.kinds import PLAIN, T0, run_ffmpeg
-from tests.support.tools import tested_tools
 
-from muxer.lab.media import make_audio, make_screen, read_pips
+from lab.media import make_audio, make_screen, read_pips
 from muxer.media.engine import MIN_SLICE_US, MediaEngine, MediaInput, MuxedFile
-from muxer.media.probe import require_video, probe_file
-from muxer.process import Runner
+from muxer.media.probe import probe_file, require_video
+from muxer.system.process import Runner
+from tests.support import av_sync, media_kinds
+from tests.support.media_kinds import PLAIN, T0, run_ffmpeg
+from tests.support.tools import tested_tools
 
 SIZES = ((320, 180), (480, 270))
 VP9 = ("-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-g", "20")
@@ -51,7 +51,7 @@ def mux_screen(
 
 
 def check_muxed(made: MuxedFile) -> None:
-    assert sync.file_problems(made.path, T0, SECONDS, [sync.ExpectedScreen(BEGIN, BEGIN + 2 * PART, 1)]) == []
+    assert av_sync.file_problems(made.path, T0, SECONDS, [av_sync.ExpectedScreen(BEGIN, BEGIN + 2 * PART, 1)]) == []
 
 
 def test_a_vp9_screen_that_changes_its_size_is_cut_where_it_must_be(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_an_edit_list_that_leaves_frames_out_makes_no_truncated_file(
     data[at : at + 8] = struct.pack(">II", shown, round(skipped * timescale))
     screen.write_bytes(data)
     made = mux_screen(tmp_path, screen, skipped)
-    assert sync.file_problems(made.path, T0, SECONDS, [sync.ExpectedScreen(skipped, skipped + shown / 1000, 1)]) == []
+    assert av_sync.file_problems(made.path, T0, SECONDS, [av_sync.ExpectedScreen(skipped, skipped + shown / 1000, 1)]) == []
 
 
 def test_a_screen_in_pixels_that_are_no_squares_keeps_its_aspect(tmp_path: Path, screen: Path) -> None:
@@ -113,7 +113,7 @@ def test_pictures_that_begin_after_the_sound_of_their_own_file_stay_late(tmp_pat
     # The pictures of the first second are left out.
     run_ffmpeg("-i", screen, "-f", "lavfi", "-i", "sine=d=4", "-vf", "trim=start=1", *PLAIN, late)
     made = mux_screen(tmp_path, late, 0)
-    assert sync.file_problems(made.path, T0, SECONDS, [sync.ExpectedScreen(1, 4, 1)]) == []
+    assert av_sync.file_problems(made.path, T0, SECONDS, [av_sync.ExpectedScreen(1, 4, 1)]) == []
 
 
 @pytest.mark.parametrize("begin", [0, 1], ids=["a pause of the recorder", "cut from a longer recording"])
@@ -124,9 +124,9 @@ def test_an_empty_beginning_counts_where_the_metadata_leave_room_for_it(
     path = tmp_path / "empty.mp4"
     # The pictures of the first second are left out; the file says that there is nothing then.
     run_ffmpeg("-i", screen, "-vf", "trim=start=1", *codec, path)
-    assert "start_time=1.0" in kinds.describe_file(path)
+    assert "start_time=1.0" in media_kinds.describe_file(path)
     made = mux_screen(tmp_path, path, begin, stop=4)
-    assert sync.file_problems(made.path, T0, SECONDS, [sync.ExpectedScreen(1, 4, 1)]) == []
+    assert av_sync.file_problems(made.path, T0, SECONDS, [av_sync.ExpectedScreen(1, 4, 1)]) == []
 
 
 def test_sound_that_begins_after_the_pictures_of_its_own_file_stays_late(tmp_path: Path, screen: Path) -> None:

@@ -12,13 +12,13 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from tests.support import kinds, sync
-from tests.support.kinds import AUDIO_KINDS, SCREEN_STARTS, KINDS, SCREEN_SECONDS, CALL_SECONDS, T0, run_ffmpeg
-from tests.support.tools import tested_tools
 
-from muxer.lab.media import make_screen
+from lab.media import make_screen
 from muxer.media.engine import MediaEngine, MediaInput, MuxedFile
-from muxer.process import Runner
+from muxer.system.process import Runner
+from tests.support import av_sync, media_kinds
+from tests.support.media_kinds import AUDIO_KINDS, CALL_SECONDS, KINDS, SCREEN_SECONDS, SCREEN_STARTS, T0, run_ffmpeg
+from tests.support.tools import tested_tools
 
 Record = Callable[[str, object], None]
 FRAME_SECONDS = 0.1
@@ -31,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def call(folder: Path) -> Path:
-    kinds.make_call(folder / "call.wav")
+    media_kinds.make_call(folder / "call.wav")
     return folder / "call.wav"
 
 
@@ -43,7 +43,7 @@ def audio(folder: Path, call: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def bases(folder: Path) -> Callable[[int], list[Path]]:
-    return cache(lambda fps: kinds.make_bases(folder, fps))
+    return cache(lambda fps: media_kinds.make_bases(folder, fps))
 
 
 def mux_screens(audio: Path, screens: list[tuple[Path, float]], folder: Path) -> MuxedFile:
@@ -52,24 +52,24 @@ def mux_screens(audio: Path, screens: list[tuple[Path, float]], folder: Path) ->
     return engine.mux(MediaInput(audio, audio.name, T0), inputs, folder)
 
 
-def expected_sources(fps: int, skips: float = 0.0) -> list[sync.ExpectedSource]:
+def expected_sources(fps: int, skips: float = 0.0) -> list[av_sync.ExpectedSource]:
     """What must be seen of two screens that begin ``skips`` later than they were made."""
     made = []
     for number, begin in enumerate(SCREEN_STARTS):
         instants = [begin + frame / fps for frame in range(round(skips * fps), round(SCREEN_SECONDS * fps))]
         end = begin + SCREEN_SECONDS
-        made.append(sync.ExpectedSource(number + 1, instants, end, [(max(begin + skips, 0), min(end, CALL_SECONDS))]))
+        made.append(av_sync.ExpectedSource(number + 1, instants, end, [(max(begin + skips, 0), min(end, CALL_SECONDS))]))
     return made
 
 
 def check_timing(
-    made: Path, seen: list[sync.ExpectedSource], seconds: float, frame: float, record: Record, name: str, channels: int = 1
+    made: Path, seen: list[av_sync.ExpectedSource], seconds: float, frame: float, record: Record, name: str, channels: int = 1
 ) -> None:
     """Measure, put down, and compare with what is allowed: one source frame."""
-    picture, sound = sync.picture_error(made, T0, seconds, seen), sync.sound_error(made, T0, seconds, channels)
+    picture, sound = av_sync.picture_error(made, T0, seconds, seen), av_sync.sound_error(made, T0, seconds, channels)
     record("worst error", (name, picture * 1000, sound * 1000, frame * 1000))
     assert picture + sound <= frame
-    assert all(abs(stream.seconds - seconds) <= FRAME_SECONDS for stream in sync.streams(made).values())
+    assert all(abs(stream.seconds - seconds) <= FRAME_SECONDS for stream in av_sync.streams(made).values())
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -77,8 +77,8 @@ def test_picture_and_sound_fit_for_screens_of_every_kind(
     tmp_path: Path, audio: Path, bases: Callable[[int], list[Path]], record_property: Record, name: str
 ) -> None:
     kind = KINDS[name]
-    paths = kinds.make_screens(tmp_path, bases(kind.fps), kind)
-    assert re.search(kind.proof, kinds.describe_file(paths[0]))
+    paths = media_kinds.make_screens(tmp_path, bases(kind.fps), kind)
+    assert re.search(kind.proof, media_kinds.describe_file(paths[0]))
     made = mux_screens(audio, [(path, begin + kind.skips) for path, begin in zip(paths, SCREEN_STARTS, strict=True)], tmp_path)
     check_timing(made.path, expected_sources(kind.fps, kind.skips), CALL_SECONDS, 1 / kind.fps, record_property, name)
 
@@ -92,7 +92,7 @@ def test_picture_and_sound_fit_for_calls_of_every_kind(
     run_ffmpeg("-i", call, *kind.options, audio)
     made = mux_screens(audio, list(zip(bases(10), SCREEN_STARTS, strict=True)), tmp_path)
     check_timing(made.path, expected_sources(10), CALL_SECONDS, FRAME_SECONDS, record_property, name, kind.channels)
-    found = sync.streams(made.path)
+    found = av_sync.streams(made.path)
     assert (found["video"].codec, found["audio"].codec, found["audio"].channels) == ("h264", kind.codec, kind.channels)
 
 
@@ -100,11 +100,11 @@ def test_picture_and_sound_fit_for_a_still_screen_with_a_frame_every_twenty_seco
     tmp_path: Path, record_property: Record
 ) -> None:
     audio, full, still = tmp_path / "call.mp3", tmp_path / "full.mp4", tmp_path / "still.mp4"
-    kinds.make_audio(audio, T0, 45)
+    media_kinds.make_audio(audio, T0, 45)
     begin, frames = -10.05, [0, 20, 40, 60]
-    make_screen(full, T0 + timedelta(seconds=begin), 61, fps=1, size=kinds.SIZE)
+    make_screen(full, T0 + timedelta(seconds=begin), 61, fps=1, size=media_kinds.SIZE)
     chosen = "+".join(f"eq(n,{frame})" for frame in frames)
-    run_ffmpeg("-i", full, "-vf", f"select='{chosen}'", "-fps_mode", "passthrough", *kinds.PLAIN, still)
+    run_ffmpeg("-i", full, "-vf", f"select='{chosen}'", "-fps_mode", "passthrough", *media_kinds.PLAIN, still)
     made = mux_screens(audio, [(still, begin)], tmp_path)
-    seen = sync.ExpectedSource(1, [begin + frame for frame in frames], begin + 61, [(0, 45)])
+    seen = av_sync.ExpectedSource(1, [begin + frame for frame in frames], begin + 61, [(0, 45)])
     check_timing(made.path, [seen], 45, FRAME_SECONDS, record_property, "still screen")

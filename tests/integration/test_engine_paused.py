@@ -9,15 +9,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from tests.support import sync
+
+from lab.media import make_audio, make_screen
+from lab.readers import read_frames
+from muxer.errors import MediaError
+from muxer.media.engine import MediaEngine, MediaInput, MuxedFile
+from muxer.system.process import Runner
+from tests.support import av_sync
 from tests.support.media import MediaCache
 from tests.support.tools import tested_tools
-
-from muxer.errors import MediaError
-from muxer.lab.media import make_audio, make_screen
-from muxer.lab.readers import read_frames
-from muxer.media.engine import MediaEngine, MediaInput, MuxedFile
-from muxer.process import Runner
 
 T0 = datetime(2026, 3, 1, 9, 0, 0, tzinfo=UTC)
 SECONDS = 20.0
@@ -88,17 +88,17 @@ def unpaused_spans(spans: Spans, begin: float, end: float) -> list[tuple[float, 
     return left
 
 
-def expected_source(agent: int, begin: float, seconds: float, seen: Sequence[tuple[float, float]]) -> sync.ExpectedSource:
+def expected_source(agent: int, begin: float, seconds: float, seen: Sequence[tuple[float, float]]) -> av_sync.ExpectedSource:
     instants = [begin + number / FPS for number in range(round(seconds * FPS))]
-    return sync.ExpectedSource(agent, instants, begin + seconds, seen)
+    return av_sync.ExpectedSource(agent, instants, begin + seconds, seen)
 
 
-def check_pictures(made: MuxedFile, sources: Sequence[sync.ExpectedSource], paused: Spans = ()) -> None:
+def check_pictures(made: MuxedFile, sources: Sequence[av_sync.ExpectedSource], paused: Spans = ()) -> None:
     """Every picture is the one that its source shows at that time, and black where none is, within the rounding of a source
     whose times are whole milliseconds. While the recording was paused, nothing else than black is seen, within a tick."""
-    assert sync.picture_error(made.path, T0, SECONDS, sources) <= 0.001
-    assert sync.sound_error(made.path, T0, SECONDS) <= sync.PIP_TOLERANCE_SECONDS
-    assert {kind: round(one.seconds, 1) for kind, one in sync.streams(made.path).items()} == {"video": 20.0, "audio": 20.0}
+    assert av_sync.picture_error(made.path, T0, SECONDS, sources) <= 0.001
+    assert av_sync.sound_error(made.path, T0, SECONDS) <= av_sync.PIP_TOLERANCE_SECONDS
+    assert {kind: round(one.seconds, 1) for kind, one in av_sync.streams(made.path).items()} == {"video": 20.0, "audio": 20.0}
     pictures = read_frames(made.path)
     ends = [*(one.pts for one in pictures[1:]), SECONDS]
     for begin, until in paused:
@@ -125,7 +125,7 @@ def test_the_frame_in_effect_at_the_resume_is_shown_from_then_on(tmp_path: Path,
     made = mux_paused(tmp_path, audio, [create_screen(tmp_path, 0, 20)], [(5.033, 8.471)])
     first = next(one for one in read_frames(made.path) if one.pts > 5.033 and not one.black)
     assert abs(first.pts - 8.471) <= TICK_SECONDS
-    assert first.instant == round((T0.timestamp() + 8.4) * 1000) % sync.INSTANT_MODULUS
+    assert first.instant == round((T0.timestamp() + 8.4) * 1000) % av_sync.INSTANT_MODULUS
 
 
 @pytest.mark.parametrize("kind", ["copied", "re-encoded"])
@@ -140,7 +140,7 @@ def test_a_call_that_was_paused_all_the_time_is_black(tmp_path: Path, audio: Pat
     made = mux_paused(tmp_path, audio, [create_screen(tmp_path, 0, 20)], [(0, None)])
     pictures = read_frames(made.path)
     assert pictures and all(one.black for one in pictures)
-    assert sync.sound_error(made.path, T0, SECONDS) <= sync.PIP_TOLERANCE_SECONDS
+    assert av_sync.sound_error(made.path, T0, SECONDS) <= av_sync.PIP_TOLERANCE_SECONDS
     assert made.paused == made.padding == made.length
 
 

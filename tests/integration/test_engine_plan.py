@@ -6,19 +6,19 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from tests.support.kinds import CALL_SECONDS, SIZE, T0, make_audio
-from tests.support.tools import tested_tools
 
-from muxer.activity import Activity
+from lab.media import make_screen
 from muxer.errors import MediaError
 from muxer.gir.models import MediaFile
-from muxer.lab.media import make_screen
+from muxer.gir.targets import MuxTarget
 from muxer.media import engine as engine_module
 from muxer.media.engine import MediaEngine, MediaInput
-from muxer.media.plan import Plan
-from muxer.media.timeline import Overlap
-from muxer.process import Runner, record_commands
-from muxer.selection import MuxTarget
+from muxer.media.plan.screen_plan import Plan
+from muxer.media.plan.timeline import Overlap
+from muxer.status.activity import Activity
+from muxer.system.process import Runner, record_commands
+from tests.support.media_kinds import CALL_SECONDS, SIZE, T0, make_audio
+from tests.support.tools import tested_tools
 
 TARGET = MuxTarget("call", "", "alice", MediaFile.from_json({}), ())
 

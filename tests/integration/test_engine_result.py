@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import IO, TypeVar
 
 import pytest
-from tests.support import kinds, sync
-from tests.support.kinds import CALL_SECONDS, SIZE, T0, run_ffmpeg, run_program
-from tests.support.tools import tested_tools
 
-from muxer.lab.media import make_screen
+from lab.media import make_screen
 from muxer.media.engine import MediaEngine, MediaInput, MuxedFile
 from muxer.media.paddings import MAX_SLICES, PaddingCache
-from muxer.process import Runner
+from muxer.system.process import Runner
+from tests.support import av_sync, media_kinds
+from tests.support.media_kinds import CALL_SECONDS, SIZE, T0, run_ffmpeg, run_program
+from tests.support.tools import tested_tools
 
 T = TypeVar("T")
 
@@ -67,7 +67,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def audio(folder: Path) -> Path:
-    kinds.make_audio(folder / "call.mp3", T0, CALL_SECONDS)
+    media_kinds.make_audio(folder / "call.mp3", T0, CALL_SECONDS)
     return folder / "call.mp3"
 
 
@@ -101,8 +101,8 @@ def mux_files(
 
 
 def is_in_sync(made: MuxedFile, *seen: tuple[float, float]) -> bool:
-    expected = [sync.ExpectedScreen(begin, end, 1) for begin, end in seen]
-    assert sync.file_problems(made.path, T0, CALL_SECONDS, expected) == []
+    expected = [av_sync.ExpectedScreen(begin, end, 1) for begin, end in seen]
+    assert av_sync.file_problems(made.path, T0, CALL_SECONDS, expected) == []
     return True
 
 
@@ -115,9 +115,9 @@ def test_the_result_is_one_picture_and_one_sound_with_the_call_s_channels(
     tmp_path: Path, screen: Path, codec: str, channels: int
 ) -> None:
     audio = tmp_path / "call.mp3"
-    kinds.make_audio(audio, T0, CALL_SECONDS, channels=channels)
+    media_kinds.make_audio(audio, T0, CALL_SECONDS, channels=channels)
     made = mux_files(tmp_path, audio, [(screen, 1)], audio_codec=codec)
-    streams = sync.streams(made.path)
+    streams = av_sync.streams(made.path)
     assert {kind: stream.codec for kind, stream in streams.items()} == {
         "video": "h264",
         "audio": {"copy": "mp3", "aac": "aac"}[codec],

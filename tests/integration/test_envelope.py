@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from lab.keys import load_recipients
 from muxer.crypto.envelope import Encryptor
 from muxer.errors import EncryptionError, MuxerError, ToolError
 from muxer.gir.rws import Certificate
-from muxer.lab.keys import load_recipients
-from muxer.process import Runner
+from muxer.system.process import Runner
 
 OPENSSL = shutil.which("openssl") or "openssl"
 SIZES = [0, 1, 15, 16, 17, 4096, 70_000, 3_000_000]

@@ -14,19 +14,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from tests.support import kinds, mp4, tones
-from tests.support.kinds import run_ffmpeg
-from tests.support.tones import SECONDS, join_files, make_tones
-from tests.support.tools import is_other_build, decoded_seconds, tested_tools
 
+from lab.media import make_screen
 from muxer.errors import Code, MediaError
-from muxer.lab.media import make_screen
 from muxer.media import audio_encode
 from muxer.media.audio_decode import decode_audio
 from muxer.media.audio_encode import AudioSource, check_encoded
 from muxer.media.engine import MediaEngine, MediaInput, MuxedFile
-from muxer.media.mp3 import read_mp3
-from muxer.process import Runner
+from muxer.media.mp4.mp3 import read_mp3
+from muxer.system.process import Runner
+from tests.support import media_kinds, mp4, tones
+from tests.support.media_kinds import run_ffmpeg
+from tests.support.tones import SECONDS, join_files, make_tones
+from tests.support.tools import decoded_seconds, is_other_build, tested_tools
 
 T0 = datetime(2026, 3, 1, 9, 0, 0, tzinfo=UTC)
 ALL_TONES = tuple(range(SECONDS))
@@ -176,7 +176,7 @@ KINDS = {
 @pytest.fixture(scope="module")
 def screen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("field") / "screen.mp4"
-    make_screen(path, T0, SECONDS, size=kinds.SIZE)
+    make_screen(path, T0, SECONDS, size=media_kinds.SIZE)
     return path
 
 

@@ -8,15 +8,24 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from tests.support import reference
-from tests.support.field import COPIED_DAMAGE, DAMAGED_AT, LENGTHS, REARRANGED, REFUSED, SCREENS, ffmpeg_steps, rotated_file
-from tests.support.kinds import PLAIN, SIZE, T0, run_ffmpeg
-from tests.support.tools import tested_tools
 
+from lab.media import make_audio, make_screen
 from muxer.errors import MediaError
-from muxer.lab.media import make_audio, make_screen
 from muxer.media.engine import MediaEngine, MediaInput, MuxedFile
-from muxer.process import Runner
+from muxer.system.process import Runner
+from tests.support import reference
+from tests.support.field_media import (
+    COPIED_DAMAGE,
+    DAMAGED_AT,
+    LENGTHS,
+    REARRANGED,
+    REFUSED,
+    SCREENS,
+    ffmpeg_steps,
+    rotated_file,
+)
+from tests.support.media_kinds import PLAIN, SIZE, T0, run_ffmpeg
+from tests.support.tools import tested_tools
 
 SECONDS, SCREEN_SECONDS = 6.0, 4.0
 # Where the screen begins on the call's axis: cut at its head; whole, with padding around it; cut at its tail.

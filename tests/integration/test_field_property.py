@@ -12,15 +12,26 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from tests.support import reference
-from tests.support.field import HEVC, MPEG4, ROTATIONS, VP9, EditEntry, Recipe, damaged_file, edited_file, ffmpeg_steps, rotated_file
-from tests.support.kinds import B_FRAMES, COPY, PLAIN, T0
-from tests.support.sync import streams
-from tests.support.tools import tested_tools
 
-from muxer.lab.media import make_audio, make_screen
+from lab.media import make_audio, make_screen
 from muxer.media.engine import MediaEngine, MediaInput
-from muxer.process import Runner
+from muxer.system.process import Runner
+from tests.support import reference
+from tests.support.av_sync import streams
+from tests.support.field_media import (
+    HEVC,
+    MPEG4,
+    ROTATIONS,
+    VP9,
+    EditEntry,
+    Recipe,
+    damaged_file,
+    edited_file,
+    ffmpeg_steps,
+    rotated_file,
+)
+from tests.support.media_kinds import B_FRAMES, COPY, PLAIN, T0
+from tests.support.tools import tested_tools
 
 SEEDS, FIRST = int(os.environ.get("FIELD_SEEDS", "12")), int(os.environ.get("FIELD_FIRST", "0"))
 SECONDS, SCREEN_SECONDS = 5.0, 3.0

@@ -11,33 +11,33 @@ from pathlib import Path
 
 import pytest
 from dramatiq.message import Message
-from tests.support.queues import VirtualHost, wait_until
-from tests.support.rabbitmq import RabbitNode
 
-from muxer.activity import Activity
-from muxer.books import OutcomeRecorder
 from muxer.config.schema import FleetOptions
-from muxer.errors import AccessDenied, Code, Forbidden, AuthenticationFailed, MuxerError, ServiceUnavailable, Transient
+from muxer.errors import AccessDenied, AuthenticationFailed, Code, Forbidden, MuxerError, ServiceUnavailable, Transient
 from muxer.fleet import connection
 from muxer.fleet.connection import (
     WEEK_MILLISECONDS,
-    open_connection,
-    declare_queues,
+    broker_call,
+    connection_parameters,
     declare_event_queue,
     declare_heartbeat_queue,
-    connection_parameters,
-    broker_call,
+    declare_queues,
+    open_connection,
 )
-from muxer.fleet.dead import DeadLetterScanner, Disposition, DeadLetter
+from muxer.fleet.control_connection import ControlConnection
+from muxer.fleet.dead_letters import DeadLetter, DeadLetterScanner, Disposition
+from muxer.fleet.event_handler import EventHandler
 from muxer.fleet.events import QUEUED, Event
-from muxer.fleet.lanes import dead_letter_queue, queue_names
-from muxer.fleet.line import ControlConnection
+from muxer.fleet.executor import FleetPool
 from muxer.fleet.locks import TargetLocks
-from muxer.fleet.outcomes import EventHandler
-from muxer.fleet.pool import FleetPool
-from muxer.fleet.view import BROKER
-from muxer.journal import SET_ASIDE, JOURNAL_FILE, Journal
-from muxer.outages import FAILURE_THRESHOLD, CircuitBreaker
+from muxer.fleet.priority_queues import dead_letter_queue, queue_names
+from muxer.journal.journal import JOURNAL_FILE, SET_ASIDE, Journal
+from muxer.net.circuit_breaker import FAILURE_THRESHOLD, CircuitBreaker
+from muxer.scheduling.outcome_recorder import OutcomeRecorder
+from muxer.status.activity import Activity
+from muxer.status.fleet_status import BROKER
+from tests.support.queues import VirtualHost, wait_until
+from tests.support.rabbitmq import RabbitNode
 
 OPTIONS = FleetOptions("broker", "", "orders", True, 1, 100)
 
@@ -141,7 +141,7 @@ def refuse_orders(vhost: VirtualHost, *ids: str) -> None:
 def test_many_dead_letters_are_looked_at_some_at_a_time_and_each_once(
     vhost: VirtualHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("muxer.fleet.dead.SCAN_BATCH_SIZE", 2)
+    monkeypatch.setattr("muxer.fleet.dead_letters.SCAN_BATCH_SIZE", 2)
     connect_to_site(vhost.url)
     letters, met, fate = DeadLetterScanner(), [], {"b": Disposition.DROPPED}
 
@@ -231,7 +231,7 @@ def poller_pool(vhost: VirtualHost) -> Iterator[FleetPool]:
 def test_older_calls_that_are_not_read_for_lack_of_room_are_wanted_when_there_is_some(
     vhost: VirtualHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("muxer.fleet.pool.QUEUE_POLL_INTERVAL", 0.2)
+    monkeypatch.setattr("muxer.fleet.executor.QUEUE_POLL_INTERVAL", 0.2)
     connect_to_site(vhost.url)
     with vhost.open_channel() as channel:
         channel.basic_publish("", "orders", b"an order")
@@ -246,7 +246,7 @@ def test_older_calls_that_are_not_read_for_lack_of_room_are_wanted_when_there_is
 def test_a_poller_whose_queue_of_events_was_deleted_listens_again(
     vhost: VirtualHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("muxer.fleet.line.RECONNECT_SECONDS", 0.1)
+    monkeypatch.setattr("muxer.fleet.control_connection.RECONNECT_SECONDS", 0.1)
     events = "orders.events.mark"
 
     def is_heard() -> bool:
@@ -261,7 +261,7 @@ def test_a_poller_whose_queue_of_events_was_deleted_listens_again(
 def test_what_breaks_the_line_is_not_told_as_what_broke_it_before(
     vhost: VirtualHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("muxer.fleet.line.RECONNECT_SECONDS", 0.1)
+    monkeypatch.setattr("muxer.fleet.control_connection.RECONNECT_SECONDS", 0.1)
     errors: list[MuxerError] = [AuthenticationFailed("the password was another one then")]
 
     def let_in(_: object) -> None:

@@ -5,28 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.support.crew import QUEUE, TIMEOUT_SECONDS, FleetProcesses, stop_processes
+from lab.cases import Case
+from lab.lab import Lab
 from tests.support.daemon import wait_until
 from tests.support.disk import fill_disk, small_disk
-from tests.support.line import TcpProxy
+from tests.support.fake_program import write_waiting
+from tests.support.fleet_processes import QUEUE, TIMEOUT_SECONDS, FleetProcesses, stop_processes
 from tests.support.queues import VirtualHost
-from tests.support.stand_in import write_waiting
-
-from muxer.lab.cases import Case
-from muxer.lab.lab import Lab
+from tests.support.tcp_proxy import TcpProxy
 
 LANES = (QUEUE, f"{QUEUE}.today", f"{QUEUE}.backlog")
 # As many orders are given back in seconds as with the product's pauses in minutes.
 SHORT_DELAYS = {
-    "muxer.fleet.line.TASK_TIMEOUT_SECONDS": 0.2,
+    "muxer.fleet.control_connection.TASK_TIMEOUT_SECONDS": 0.2,
     "muxer.fleet.worker.LOCK_RETRY_INTERVAL": 0.05,
     "muxer.fleet.worker.REDELIVERY_DELAY_SECONDS": 0.05,
     "muxer.fleet.connection.BLOCKED_SECONDS": 4.0,
-    "muxer.outages.FAILURE_THRESHOLD": 1,
-    "muxer.fleet.line.STUCK_SECONDS": 1.0,
-    "muxer.fleet.held.SILENT_SECONDS": 2.0,
-    "muxer.fleet.held.SETTLE_SECONDS": 2.0,
-    "muxer.fleet.held.MAX_GAP_SECONDS": 2.0,
+    "muxer.net.circuit_breaker.FAILURE_THRESHOLD": 1,
+    "muxer.fleet.control_connection.STUCK_SECONDS": 1.0,
+    "muxer.fleet.outstanding_orders.SILENT_SECONDS": 2.0,
+    "muxer.fleet.outstanding_orders.SETTLE_SECONDS": 2.0,
+    "muxer.fleet.outstanding_orders.MAX_GAP_SECONDS": 2.0,
 }
 
 

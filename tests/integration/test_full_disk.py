@@ -8,17 +8,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from tests.support.disk import KILOBYTE, fill_disk, small_disk
-from tests.support.tools import tested_tools
 
+from lab.keys import load_recipients
+from lab.media import make_audio, make_screen
 from muxer.crypto.envelope import Encryptor
 from muxer.errors import LocalResourceError
 from muxer.gir.rws import Certificate
-from muxer.lab.keys import load_recipients
-from muxer.lab.media import make_audio, make_screen
 from muxer.media.engine import MediaEngine, MediaInput, MuxedFile
-from muxer.process import Runner
-from muxer.transfer import translate_disk_errors
+from muxer.net.transfer import translate_disk_errors
+from muxer.system.process import Runner
+from tests.support.disk import KILOBYTE, fill_disk, small_disk
+from tests.support.tools import tested_tools
 
 T0 = datetime(2026, 3, 1, 9, 0, 0, tzinfo=UTC)
 NO_SPACE = "(?i)no space left"

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from lab.lab import Lab
+from muxer.config import load_config
+from muxer.system import files
 from tests.support.calls import write_config
 from tests.support.daemon import wait_until
-from tests.support.inside import SWITCHES, GeneratedRecordings, create_daemon
-
-from muxer import files
-from muxer.config import load_config
-from muxer.lab.lab import Lab
+from tests.support.in_process_site import SWITCHES, GeneratedRecordings, create_daemon
 
 Make = Callable[..., Lab]
 COUNT, SECONDS = 5, 60

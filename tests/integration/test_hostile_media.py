@@ -10,14 +10,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from tests.support.tools import tested_tools
 
+from lab.media import make_audio, make_screen
 from muxer.errors import LocalResourceError, MediaError
-from muxer.lab.media import make_audio, make_screen
 from muxer.media import limits, probe
 from muxer.media.engine import MediaEngine, MediaInput, MuxedFile
 from muxer.media.plain import read_copyable_screen
-from muxer.process import MAX_MEMORY_BYTES, Runner
+from muxer.system.process import MAX_MEMORY_BYTES, Runner
+from tests.support.tools import tested_tools
 
 T0 = datetime(2026, 3, 1, 9, 0, 0, tzinfo=UTC)
 SECONDS = 2.0

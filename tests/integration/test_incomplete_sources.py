@@ -8,11 +8,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from tests.support.tools import tested_tools
 
 from muxer.errors import Code, MediaError, MediaIncomplete
 from muxer.media.engine import Arrival, MediaEngine, MediaInput, MuxedFile
-from muxer.process import Runner
+from muxer.system.process import Runner
+from tests.support.tools import tested_tools
 
 START = datetime(2024, 1, 2, 10, 0, 0, tzinfo=UTC)
 SECONDS, RATE = 12, 10

@@ -14,12 +14,12 @@ import pytest
 import requests
 from webdav4.client import Client as Dav
 
-from muxer.lab import serve
-from muxer.lab.cases import ALL_CASES, Case
-from muxer.lab.errors import LabError
-from muxer.lab.lab import AddedCall, ExternalDav, Lab, LabPorts
-from muxer.lab.media import instant_code, read_frames, read_pips, second_code
-from muxer.lab.switches import Switches
+from lab import serve
+from lab.cases import ALL_CASES, Case
+from lab.errors import LabError
+from lab.lab import AddedCall, ExternalDav, Lab, LabPorts
+from lab.media import instant_code, read_frames, read_pips, second_code
+from lab.switches import Switches
 
 ROOT = Path(__file__).parents[2]
 START = datetime(2024, 1, 2, 10, 0, 0, tzinfo=UTC)
@@ -322,7 +322,7 @@ def test_many_clients_at_once(lab: Lab) -> None:
 
 
 def test_serve_prints_a_working_configuration_and_ends_on_a_signal(tmp_path: Path) -> None:
-    code = "import sys; from muxer.lab.serve import main; sys.exit(main(sys.argv[1:]))"
+    code = "import sys; from lab.serve import main; sys.exit(main(sys.argv[1:]))"
     config = tmp_path / "muxer.cfg"
     options = ["--config", str(config), "--late-after", "0", "--no-csrf", "--link-form", "next", "--version", "8.5.1.1"]
     command = [sys.executable, "-c", code, *options]
@@ -354,8 +354,8 @@ def test_serve_says_which_package_is_missing(monkeypatch: pytest.MonkeyPatch, ca
     assert serve.main([]) == 1
     error = capsys.readouterr().err
     assert "cheroot" in error and "pip install -r thirdparty/requirements-lab.txt" in error
-    monkeypatch.setitem(sys.modules, "muxer.lab.keys", None)
-    for module in ("muxer.lab.lab", "muxer.lab.build", "muxer.lab.site"):
+    monkeypatch.setitem(sys.modules, "lab.keys", None)
+    for module in ("lab.lab", "lab.build", "lab.site"):
         monkeypatch.delitem(sys.modules, module)
     assert serve.main([]) == 1
 

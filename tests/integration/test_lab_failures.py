@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 import pytest
 import requests
 
-from muxer.lab.service import LabResponse, LabRequest, LabServer
-from muxer.lab.store import RecordingStore
-from muxer.lab.switches import Switches
+from lab.service import LabRequest, LabResponse, LabServer
+from lab.store import RecordingStore
+from lab.switches import Switches
 
 CALL = {"id": "C1", "region": "r1", "startTime": "2024-01-02T10:00:00Z", "mediaFiles": []}
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from muxer.lab.errors import LabError
-from muxer.lab.media import instant_code, make_audio, make_screen, read_frames, read_pips, second_code
+from lab.errors import LabError
+from lab.media import instant_code, make_audio, make_screen, read_frames, read_pips, second_code
 
 START = datetime(2024, 1, 2, 10, 0, 0, tzinfo=UTC)
 

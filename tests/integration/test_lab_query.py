@@ -4,8 +4,8 @@ from urllib.parse import parse_qsl
 
 import pytest
 
-from muxer.lab.query import BadParameter, recording_filter
-from muxer.window import migration_query
+from lab.query import BadParameter, recording_filter
+from muxer.polling.window import migration_query
 
 PEOPLE = [
     {"contact": {"userName": "agent1", "firstName": "Alice", "lastName": "Baker"}, "data": {"key": "tom"}},

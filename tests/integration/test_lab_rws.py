@@ -1,20 +1,20 @@
 """The lab's RWS, spoken to by requests: every endpoint and every switch of docs/gir-api.md."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from __future__ import annotations
-
 import pytest
 import requests
 
-from muxer.lab.keys import Recipient, load_recipients
-from muxer.lab.rws import RwsApplication
-from muxer.lab.service import LabServer
-from muxer.lab.site import CALLS, SCREENS, MediaRoot, LabSite
-from muxer.lab.switches import Switches
+from lab.keys import Recipient, load_recipients
+from lab.rws import RwsApplication
+from lab.service import LabServer
+from lab.site import CALLS, SCREENS, LabSite, MediaRoot
+from lab.switches import Switches
 
 
 class LabClient:

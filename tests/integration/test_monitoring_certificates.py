@@ -7,13 +7,13 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.support.monitoring import create_sources, parse_samples
-from tests.support.tls import TlsFront, self_signed
 
 from muxer.errors import AccessDenied
-from muxer.monitoring import servers as servers_module
+from muxer.monitoring import server_certificates as servers_module
 from muxer.monitoring.metrics import MuxerCollector
-from muxer.monitoring.servers import ServerCertificates
+from muxer.monitoring.server_certificates import ServerCertificates
+from tests.support.monitoring import create_sources, parse_samples
+from tests.support.tls import TlsFront, self_signed
 
 DAY = 86_400
 TIMEOUT_SECONDS = 30

@@ -13,14 +13,25 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
-from tests.support.daemon import wait_until
-from tests.support.monitoring import HOST, CREDENTIALS, TIMEOUT_SECONDS, send_request, create_certificate, free_port, create_sources, open_server, readiness_reasons, parse_samples
 
-from muxer.errors import ConfigError, AuthenticationFailed
-from muxer.journal import Journal, TargetKey, epoch_now
+from muxer.errors import AuthenticationFailed, ConfigError
+from muxer.journal.journal import Journal, TargetKey, epoch_now
 from muxer.monitoring import application
 from muxer.monitoring import server as server_module
 from muxer.monitoring.view import ViewSources
+from tests.support.daemon import wait_until
+from tests.support.monitoring import (
+    CREDENTIALS,
+    HOST,
+    TIMEOUT_SECONDS,
+    create_certificate,
+    create_sources,
+    free_port,
+    open_server,
+    parse_samples,
+    readiness_reasons,
+    send_request,
+)
 
 Open = Callable[..., tuple[int, ViewSources]]
 PATHS = ("/", "/metrics", "/livez", "/readyz")

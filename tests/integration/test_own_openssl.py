@@ -8,14 +8,14 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tests.support import own_openssl
 
+from lab.keys import Recipient, load_recipients
+from muxer.app.program_checks import program_version
 from muxer.crypto.envelope import Encryptor
 from muxer.errors import ToolError
 from muxer.gir.rws import Certificate
-from muxer.lab.keys import Recipient, load_recipients
-from muxer.process import Runner
-from muxer.startup import program_version
+from muxer.system.process import Runner
+from tests.support import own_openssl
 
 FFMPEG = shutil.which("ffmpeg") or "ffmpeg"
 

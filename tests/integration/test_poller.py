@@ -8,19 +8,19 @@ from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
-from tests.support.calls import add_short, write_config
-from tests.support.taking import FakeSink
 
+from lab.lab import Lab
 from muxer.config import load_config
 from muxer.errors import ServiceUnavailable
 from muxer.gir.rws import RwsClient
 from muxer.gir.session import ServiceAccount, ServiceSession
-from muxer.journal import Journal
-from muxer.lab.lab import Lab
-from muxer.outages import CircuitBreaker
-from muxer.poller import Poller
-from muxer.pool import TargetSink
-from muxer.selection import MuxTarget
+from muxer.gir.targets import MuxTarget
+from muxer.journal.journal import Journal
+from muxer.net.circuit_breaker import CircuitBreaker
+from muxer.polling.poller import Poller
+from muxer.scheduling.executor import TargetSink
+from tests.support.calls import add_short, write_config
+from tests.support.fake_sink import FakeSink
 
 Make = Callable[..., Lab]
 MIGRATION = {"advanced__call_recording_query_string": "startTime=0"}
@@ -128,7 +128,7 @@ def test_the_newest_calls_are_not_read_all_the_time_when_that_takes_longer_than_
         return RecordingIntake.flush(engine)
 
     engine.flush = end_pass  # type: ignore[method-assign]
-    monkeypatch.setattr("muxer.poller.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr("muxer.polling.poller.time", SimpleNamespace(monotonic=lambda: clock[0]))
     options = {**FLEET_OPTIONS, "processing__window_past": "200", "processing__min_poll_interval": "1"}
     poller_for(lab, CircuitBreaker(), engine, processing__query_slice_size="1", **options).poll()
     assert len(engine.passes) - 1 == 2

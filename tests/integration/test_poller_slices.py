@@ -8,18 +8,18 @@ from datetime import UTC, datetime, timedelta
 from threading import Event
 
 import pytest
-from tests.support.taking import FakeSink
 
+from lab import metadata
+from lab.cases import CallPlan, ScreenPart
+from lab.lab import Lab
 from muxer.config import load_config
 from muxer.errors import ServiceUnavailable
 from muxer.gir.rws import RwsClient
 from muxer.gir.session import ServiceAccount, ServiceSession
-from muxer.journal import Journal
-from muxer.lab import metadata
-from muxer.lab.cases import CallPlan, ScreenPart
-from muxer.lab.lab import Lab
-from muxer.outages import CircuitBreaker
-from muxer.poller import Poller
+from muxer.journal.journal import Journal
+from muxer.net.circuit_breaker import CircuitBreaker
+from muxer.polling.poller import Poller
+from tests.support.fake_sink import FakeSink
 
 TIMEOUT_SECONDS = 60
 CALL_COUNT = 10

@@ -16,10 +16,11 @@ import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.adapters.utils.connection_workflow import AMQPConnectorStackTimeout
 from pika.exceptions import AMQPConnectionError, AMQPError, ChannelClosedByBroker
-from tests.support.line import TcpProxy
-from tests.support.namespaces import NETNS_FOLDER, NAMESPACE_PREFIX, NetworkHost, two_hosts
+
+from tests.support.namespaces import NAMESPACE_PREFIX, NETNS_FOLDER, NetworkHost, two_hosts
 from tests.support.queues import QueueCounts, VirtualHost, wait_until
 from tests.support.rabbitmq import RabbitNode
+from tests.support.tcp_proxy import TcpProxy
 from tests.support.tls import HOST, pem_bundle
 
 TESTS = Path(__file__).resolve().parents[1]

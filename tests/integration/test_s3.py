@@ -16,11 +16,7 @@ import boto3
 import pytest
 import requests
 from botocore.exceptions import ConnectionClosedError
-from tests.support.moto_server import moto_server
-from tests.support.s3 import BUCKET, KEY, MIB, SECRET, S3Server, DelayedStop, keep_stored, s3_location, replace_stored, create_storage, write_file
-from tests.support.s3_door import SubstituteResponse, serve_front
 
-from muxer import transfer
 from muxer.errors import (
     AccessDenied,
     AuthenticationFailed,
@@ -29,10 +25,26 @@ from muxer.errors import (
     ServiceUnavailable,
     Stopped,
 )
-from muxer.outages import FAILURE_THRESHOLD, CircuitBreaker
+from muxer.net import transfer
+from muxer.net.circuit_breaker import FAILURE_THRESHOLD, CircuitBreaker
 from muxer.storage import s3
 from muxer.storage.base import parse_descriptor
-from muxer.storage.notes import UploadIntents
+from muxer.storage.intent_log import UploadIntents
+from tests.support.moto_server import moto_server
+from tests.support.s3 import (
+    BUCKET,
+    KEY,
+    MIB,
+    SECRET,
+    DelayedStop,
+    S3Server,
+    create_storage,
+    keep_stored,
+    replace_stored,
+    s3_location,
+    write_file,
+)
+from tests.support.s3_front import SubstituteResponse, serve_front
 
 ROOT = Path(__file__).resolve().parents[2]
 KEYS = {"aws_access_key_id": KEY, "aws_secret_access_key": SECRET}
@@ -57,7 +69,7 @@ def refusing_front(query: str, status: int) -> Iterator[str]:
 def test_a_fetched_object_bears_the_time_of_its_last_modification(
     server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("muxer.transfer.JUST_NOW_SECONDS", -1.0)
+    monkeypatch.setattr("muxer.net.transfer.JUST_NOW_SECONDS", -1.0)
     store, before = create_storage(server.url), time.time()
     store.upload_file(write_file(tmp_path / "source", b"x"), s3_location("new.mp4"), keep_stored)
     modified = store.download_file(s3_location("new.mp4"), tmp_path / "x").modified

@@ -16,9 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from tests.support.s3 import SECRET, keep_stored, s3_location, replace_stored, create_storage, write_file
 
-from muxer import gate
 from muxer.errors import (
     AccessDenied,
     AuthenticationFailed,
@@ -27,7 +25,9 @@ from muxer.errors import (
     ServiceUnavailable,
     UnreadableResponse,
 )
+from muxer.net import login_backoff
 from muxer.storage import s3, s3_http
+from tests.support.s3 import SECRET, create_storage, keep_stored, replace_stored, s3_location, write_file
 
 pytestmark = pytest.mark.usefixtures("models_read_once", "no_keys_around")
 
@@ -202,7 +202,7 @@ def test_refused_keys_are_said_and_not_hammered(tiny: TinyServer, tmp_path: Path
 def test_refused_keys_are_tried_again_after_a_while(
     tiny: TinyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gate, "LOGIN_BACKOFF_SECONDS", 0.0)
+    monkeypatch.setattr(login_backoff, "LOGIN_BACKOFF_SECONDS", 0.0)
     tiny.answers["GET"] = CannedResponse(403)
     store = create_storage(tiny.url)
     for _ in range(2):
@@ -271,7 +271,7 @@ def test_no_secret_is_in_an_error(tiny: TinyServer, tmp_path: Path, status: int,
 
 
 def test_boto3_is_not_imported_before_it_is_needed() -> None:
-    code = "import sys, muxer.services; print({'boto3', 'botocore', 's3transfer'} & sys.modules.keys())"
+    code = "import sys, muxer.app.assembly; print({'boto3', 'botocore', 's3transfer'} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 

@@ -11,18 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.support.apache import free_port
-from tests.support.moto_server import moto_server
-from tests.support.nginx import run_nginx
-from tests.support.s3 import BUCKET, MIB, S3Server, keep_stored, s3_location, replace_stored, create_storage, write_file
-from tests.support.s3_door import S3Request, SubstituteResponse, Rule, serve_front
-from tests.support.s3rver import S3rver
-from tests.support.tls import HOST, pem_bundle, self_signed
 
 from muxer.errors import (
     AccessDenied,
-    Code,
     AuthenticationFailed,
+    Code,
     MuxerError,
     PathForbidden,
     RequestRejected,
@@ -31,9 +24,16 @@ from muxer.errors import (
     Transient,
     UnreadableResponse,
 )
-from muxer.outages import FAILURE_THRESHOLD, CircuitBreaker
+from muxer.net.circuit_breaker import FAILURE_THRESHOLD, CircuitBreaker
 from muxer.storage import s3
 from muxer.storage.s3 import S3Storage
+from tests.support.apache import free_port
+from tests.support.moto_server import moto_server
+from tests.support.nginx import run_nginx
+from tests.support.s3 import BUCKET, MIB, S3Server, create_storage, keep_stored, replace_stored, s3_location, write_file
+from tests.support.s3_front import Rule, S3Request, SubstituteResponse, serve_front
+from tests.support.s3rver import S3rver
+from tests.support.tls import HOST, pem_bundle, self_signed
 
 pytestmark = pytest.mark.usefixtures("models_read_once", "no_keys_around")
 DENIED = SubstituteResponse(403, "AccessDenied")

@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.s3 import BUCKET, MIB, S3Server, DelayedStop, keep_stored, s3_location, replace_stored, write_file
-from tests.support.s3 import create_storage as any_storage
-from tests.support.s3rver import KEY, SECRET, S3rver
-from tests.support.tls import HOST, pem_bundle, self_signed
 
 from muxer.errors import AuthenticationFailed, ServiceUnavailable, Stopped
 from muxer.storage import s3
 from muxer.storage.base import parse_descriptor
 from muxer.storage.s3 import S3Storage
+from tests.support.s3 import BUCKET, MIB, DelayedStop, S3Server, keep_stored, replace_stored, s3_location, write_file
+from tests.support.s3 import create_storage as any_storage
+from tests.support.s3rver import KEY, SECRET, S3rver
+from tests.support.tls import HOST, pem_bundle, self_signed
 
 pytestmark = pytest.mark.usefixtures("models_read_once", "no_keys_around")
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.s3 import BUCKET, S3Server, keep_stored, s3_location, replace_stored, write_file
-from tests.support.s3 import create_storage as any_storage
-from tests.support.seaweedfs import ADMIN, LONG_TIER, SeaweedFS, access_key, secret_key
 
 from muxer.errors import AccessDenied, PathForbidden, StoredByOtherMuxer
 from muxer.storage.s3 import S3Storage
+from tests.support.s3 import BUCKET, S3Server, keep_stored, replace_stored, s3_location, write_file
+from tests.support.s3 import create_storage as any_storage
+from tests.support.seaweedfs import ADMIN, LONG_TIER, SeaweedFS, access_key, secret_key
 
 pytestmark = [LONG_TIER, pytest.mark.usefixtures("models_read_once", "no_keys_around")]
 OTHER, USER = "other-bucket", "muxer"

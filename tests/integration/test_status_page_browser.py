@@ -8,15 +8,15 @@ from dataclasses import replace
 from urllib.parse import urlsplit
 
 import pytest
-from tests.support import contrast
-from tests.support.devtools import BrowserTab, run_chromium
-from tests.support.fleet import fleet_view, worker_view
-from tests.support.monitoring import send_request, free_port, create_sources, open_server
-from tests.support.views import NOW, timeline_chain, done_row, failed_row, file_name, running_job, muxer_view
 
 from muxer.monitoring import application
 from muxer.monitoring.page import REFRESH_INTERVAL
 from muxer.monitoring.view import ServiceStatus, StatusView
+from tests.support import contrast
+from tests.support.devtools import BrowserTab, run_chromium
+from tests.support.fleet_views import fleet_view, worker_view
+from tests.support.monitoring import create_sources, free_port, open_server, send_request
+from tests.support.status_views import NOW, done_row, failed_row, file_name, muxer_view, running_job, timeline_chain
 
 SIZES = [(320, 640), (1280, 800)]
 SCHEMES = ["light", "dark"]

@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from tests.support.s3 import MIB, DelayedStop, keep_stored, replace_stored, write_file
-from tests.support.stores import FILE_NAMES, STORES, RealStore
 
 from muxer.errors import AccessDenied, MediaNotFound, MuxerError, Stopped, StoredByOtherMuxer, Transient
 from muxer.storage.base import Storage
+from tests.support.s3 import MIB, DelayedStop, keep_stored, replace_stored, write_file
+from tests.support.stores import FILE_NAMES, STORES, RealStore
 
 pytestmark = pytest.mark.usefixtures("models_read_once", "no_keys_around")
 

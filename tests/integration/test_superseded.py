@@ -12,21 +12,21 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-from tests.support.lighttpd import IGNORING_CASE, run_lighttpd
 
-from muxer import superseded as module
+from lab.lab import Lab
+from lab.site import MediaRoot
 from muxer.config.schema import WebdavOptions
 from muxer.errors import MetadataError, ServiceUnavailable
 from muxer.gir.models import MediaFile
+from muxer.gir.muxed_names import is_muxed_file, muxed_name
 from muxer.gir.rws import RwsClient
 from muxer.gir.session import ServiceAccount, ServiceSession
-from muxer.lab.lab import Lab
-from muxer.lab.site import MediaRoot
-from muxer.muxed_names import is_muxed_file, muxed_name
+from muxer.pipeline import superseded as module
+from muxer.pipeline.superseded import SupersededCleaner
 from muxer.storage.base import parse_descriptor
 from muxer.storage.stores import Stores
 from muxer.storage.webdav import WebdavStorage
-from muxer.superseded import SupersededCleaner
+from tests.support.lighttpd import IGNORING_CASE, run_lighttpd
 
 Make = Callable[..., Lab]
 NAME, OLD, NEW = "C1", "C1_old_muxed.mp4", "C1_new_muxed.mp4"

@@ -10,14 +10,14 @@ from typing import Any
 
 import botocore.auth
 import pytest
-from tests.support import swift
-from tests.support.s3 import BUCKET, S3Server, keep_stored, s3_location, replace_stored, write_file
-from tests.support.s3 import create_storage as any_storage
-from tests.support.swift import Swift
 
 from muxer.errors import AccessDenied, AuthenticationFailed
 from muxer.storage import s3_failures
 from muxer.storage.s3 import S3Storage
+from tests.support import swift
+from tests.support.s3 import BUCKET, S3Server, keep_stored, replace_stored, s3_location, write_file
+from tests.support.s3 import create_storage as any_storage
+from tests.support.swift import Swift
 
 pytestmark = pytest.mark.usefixtures("models_read_once", "no_keys_around")
 

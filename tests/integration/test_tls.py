@@ -18,22 +18,22 @@ from pathlib import Path
 
 import botocore.session
 import pytest
-from tests.support.bucket import MotoBucket
-from tests.support.daemon import PACKAGE, MuxerProcess, log_lines, run_muxer, wait_until
-from tests.support.tls import HOST, MEDIA, Identity, MediaServer, TlsFront, pem_bundle, self_signed
 
-from muxer.config.pem import read_certificates
+from lab.cases import Case
+from lab.lab import Lab
+from lab.site import MediaRoot
+from muxer.config.ca_bundle import read_certificates
 from muxer.config.schema import S3Options, WebdavOptions
 from muxer.errors import MuxerError, ServiceUnavailable
 from muxer.gir.rcs import RcsClient, rcs_root
 from muxer.gir.session import ServiceAccount, ServiceSession
-from muxer.lab.cases import Case
-from muxer.lab.lab import Lab
-from muxer.lab.site import MediaRoot
 from muxer.storage import s3
 from muxer.storage.base import MediaLocation, parse_descriptor
 from muxer.storage.s3 import S3Storage
 from muxer.storage.webdav import WebdavStorage
+from tests.support.bucket import MotoBucket
+from tests.support.daemon import PACKAGE, MuxerProcess, log_lines, run_muxer, wait_until
+from tests.support.tls import HOST, MEDIA, Identity, MediaServer, TlsFront, pem_bundle, self_signed
 
 PASSWORD = "top-secret-password"
 SECTIONS = ("htcc", "rcs", "webdav", "s3")

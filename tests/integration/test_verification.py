@@ -10,19 +10,19 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from tests.support.field import damaged_file, ffmpeg_steps
-from tests.support.kinds import B_FRAMES, PLAIN, SIZE, T0
-from tests.support.tools import tested_tools
 
+from lab.media import make_audio, make_screen
 from muxer.errors import MediaError
-from muxer.lab.media import make_audio, make_screen
 from muxer.media import engine as engine_module
 from muxer.media import verify
-from muxer.media.compose import SampleTable, SampleSpan, build_sample_table
+from muxer.media.compose import SampleSpan, SampleTable, build_sample_table
 from muxer.media.engine import MediaEngine, MediaInput, MuxedFile
-from muxer.media.render import MediaTools
-from muxer.media.tracks import read_tracks
-from muxer.process import Runner
+from muxer.media.mp4.tracks import read_tracks
+from muxer.media.plan.pieces import MediaTools
+from muxer.system.process import Runner
+from tests.support.field_media import damaged_file, ffmpeg_steps
+from tests.support.media_kinds import B_FRAMES, PLAIN, SIZE, T0
+from tests.support.tools import tested_tools
 
 SECONDS = 6.0
 

@@ -14,18 +14,18 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+
+from lab.dav import ExternalDav
+from lab.lab import Lab
+from lab.service import ServiceAccount
+from muxer.config.schema import WebdavOptions
+from muxer.errors import PathForbidden, ServiceUnavailable, Stopped, StoredByOtherMuxer
+from muxer.net.circuit_breaker import FAILURE_THRESHOLD, CircuitBreaker
+from muxer.storage.base import MediaLocation, parse_descriptor
+from muxer.storage.webdav import WebdavStorage
 from tests.support.apache import GENESYS_FOLDER, run_apache
 from tests.support.lighttpd import run_lighttpd
 from tests.support.nginx import run_nginx
-
-from muxer.config.schema import WebdavOptions
-from muxer.errors import PathForbidden, ServiceUnavailable, Stopped, StoredByOtherMuxer
-from muxer.lab.dav import ExternalDav
-from muxer.lab.lab import Lab
-from muxer.lab.service import ServiceAccount
-from muxer.outages import FAILURE_THRESHOLD, CircuitBreaker
-from muxer.storage.base import MediaLocation, parse_descriptor
-from muxer.storage.webdav import WebdavStorage
 
 STORED_NAMES = ["plain.mp4", "with blank.mp4", "hash#mark.mp4", "per%20cent.mp4", "100%.mp4", "grüße.mp4", "a&b=c+d.mp4"]
 # wsgidav takes a Destination with these for a shorter name; muxed files never bear them, sources may.

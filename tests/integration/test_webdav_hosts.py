@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.tls import HOST, MEDIA, MediaServer, TlsFront, pem_bundle, self_signed
 
 from muxer.config.schema import WebdavOptions
 from muxer.errors import AccessDenied, ServiceUnavailable
-from muxer.storage import hosts
+from muxer.storage import allowed_hosts
 from muxer.storage.base import MediaLocation, parse_descriptor
 from muxer.storage.webdav import WebdavStorage
+from tests.support.tls import HOST, MEDIA, MediaServer, TlsFront, pem_bundle, self_signed
 
 PASSWORD = "the password of the storage"
 
@@ -70,7 +70,7 @@ def test_a_name_of_the_internet_gets_nothing_at_all(
     servers: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dav = servers()
-    monkeypatch.setattr(hosts, "_resolve_name", lambda _: ["93.184.216.34"])
+    monkeypatch.setattr(allowed_hosts, "_resolve_name", lambda _: ["93.184.216.34"])
     port = dav.url.rpartition(":")[2]
     with pytest.raises(AccessDenied, match=r"evil\.example\.net .*\[webdav\] hosts"):
         create_storage(tmp_path).download_file(location_at(f"http://evil.example.net:{port}"), tmp_path / "x")
@@ -82,7 +82,7 @@ def test_a_name_with_inner_addresses_is_connected_to_by_these_alone(
 ) -> None:
     """The second look-up of the same name, by whoever makes it, leads elsewhere: nothing but the checked address counts."""
     dav = servers()
-    monkeypatch.setattr(hosts, "_resolve_name", lambda _: ["127.0.0.9", HOST])
+    monkeypatch.setattr(allowed_hosts, "_resolve_name", lambda _: ["127.0.0.9", HOST])
     port = dav.url.rpartition(":")[2]
     assert create_storage(tmp_path).download_file(location_at(f"http://dav.example.net:{port}"), tmp_path / "x") == len(MEDIA)
     assert dav.hosts == [f"dav.example.net:{port}"]
@@ -94,7 +94,7 @@ def test_a_certificate_is_held_against_the_name_and_not_the_address(
 ) -> None:
     identity = self_signed("dav", "dav.example.net" if right else HOST)
     (bundle := tmp_path / "ca.pem").write_bytes(pem_bundle(identity))
-    monkeypatch.setattr(hosts, "_resolve_name", lambda _: [HOST])
+    monkeypatch.setattr(allowed_hosts, "_resolve_name", lambda _: [HOST])
     with TlsFront(servers().url, identity) as front:
         one, where = create_storage(tmp_path, trusted_ca=bundle), location_at(f"https://dav.example.net:{front.port}")
         if right:
@@ -127,7 +127,7 @@ def test_a_redirect_to_a_server_that_is_none_of_ours_is_not_followed(servers: St
 
 def test_https_once_is_https_for_ever(servers: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     identity, plain = self_signed("dav", "dav.example.net"), servers()
-    monkeypatch.setattr(hosts, "_resolve_name", lambda _: [HOST])
+    monkeypatch.setattr(allowed_hosts, "_resolve_name", lambda _: [HOST])
     one = create_storage(tmp_path)
     with TlsFront(servers().url, identity) as front:
         one.download_file(location_at(f"https://dav.example.net:{front.port}"), tmp_path / "x")

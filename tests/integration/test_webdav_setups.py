@@ -12,31 +12,31 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from tests.support.apache import DIGEST, GENESYS_FOLDER, READ_ONLY, run_apache
-from tests.support.lighttpd import run_lighttpd
-from tests.support.nginx import run_nginx, run_tls_proxy
 
+from lab.dav import ExternalDav
+from lab.lab import Lab
 from muxer.config.schema import WebdavOptions
 from muxer.errors import (
     AccessDenied,
-    FolderMissing,
     AuthenticationFailed,
+    FolderMissing,
     MediaNotFound,
     MuxerError,
     PathForbidden,
     ServiceUnavailable,
     StorageMisconfigured,
 )
-from muxer.failures import RetryPolicy, classify_error
-from muxer.lab.dav import ExternalDav
-from muxer.lab.lab import Lab
-from muxer.outages import FAILURE_THRESHOLD, CircuitBreaker
+from muxer.journal.retry_policy import RetryPolicy, classify_error
+from muxer.net.circuit_breaker import FAILURE_THRESHOLD, CircuitBreaker
 from muxer.storage import webdav_http, webdav_renaming
 from muxer.storage.base import WEBDAV, MediaLocation, parse_descriptor
-from muxer.storage.notes import UploadIntents
+from muxer.storage.intent_log import UploadIntents
 from muxer.storage.webdav import WebdavStorage
 from muxer.storage.webdav_login import WebdavAuth
 from muxer.storage.webdav_names import temporary_name
+from tests.support.apache import DIGEST, GENESYS_FOLDER, READ_ONLY, run_apache
+from tests.support.lighttpd import run_lighttpd
+from tests.support.nginx import run_nginx, run_tls_proxy
 
 Make = Callable[..., Lab]
 

@@ -8,10 +8,10 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from tests.support.disk import small_disk
 
 from muxer.errors import ConfigError
-from muxer.workspace import Workspace
+from muxer.pipeline.workspace import Workspace
+from tests.support.disk import small_disk
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can make files of others")
 NOBODY_UID = 65534

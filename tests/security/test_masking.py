@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from muxer.masking import MIN_SECRET_LENGTH, Mask
+from muxer.system.masking import MIN_SECRET_LENGTH, Mask
 
 SECRET = "p\u00e4&\"<q'+/ x\U0001f600\\"
 LONGER_SECRET = f"{SECRET}-and-more"

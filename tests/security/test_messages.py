@@ -12,26 +12,26 @@ from pathlib import Path
 import pika
 import pytest
 from dramatiq.message import Message
-from tests.support.copies import RecordingCopies
-from tests.support.crew import QUEUE, TIMEOUT_SECONDS, FleetProcesses, FleetProcess, stop_processes
-from tests.support.daemon import wait_until as wait
-from tests.support.queues import VirtualHost, wait_until
 
-from muxer.activity import Activity, DurationHistogram, WorkTotals
-from muxer.books import OutcomeRecorder
+from lab.lab import Lab
 from muxer.config.schema import FleetOptions
 from muxer.errors import OrderFailed
-from muxer.failures import classify_error
 from muxer.fleet import events
-from muxer.fleet.connection import open_connection, declare_queues, connection_parameters
+from muxer.fleet.connection import connection_parameters, declare_queues, open_connection
 from muxer.fleet.consumer import OrderConsumer
-from muxer.fleet.dead import DeadLetterScanner, Disposition, DeadLetter
+from muxer.fleet.dead_letters import DeadLetter, DeadLetterScanner, Disposition
+from muxer.fleet.event_handler import EventHandler
 from muxer.fleet.events import Event
-from muxer.fleet.lanes import EVENTS_SUFFIX, HEARTBEATS_SUFFIX, dead_letter_queue, queue_names
-from muxer.fleet.outcomes import EventHandler
-from muxer.fleet.workers import MAX_NAMES, MAX_WORKERS, WorkerRegistry
-from muxer.journal import SET_ASIDE, DONE, JOURNAL_FILE, WANTED, Journal, TargetKey
-from muxer.lab.lab import Lab
+from muxer.fleet.heartbeats import MAX_NAMES, MAX_WORKERS, WorkerRegistry
+from muxer.fleet.priority_queues import EVENTS_SUFFIX, HEARTBEATS_SUFFIX, dead_letter_queue, queue_names
+from muxer.journal.journal import DONE, JOURNAL_FILE, SET_ASIDE, WANTED, Journal, TargetKey
+from muxer.journal.retry_policy import classify_error
+from muxer.scheduling.outcome_recorder import OutcomeRecorder
+from muxer.status.activity import Activity, DurationHistogram, WorkTotals
+from tests.support.daemon import wait_until as wait
+from tests.support.fleet_processes import QUEUE, TIMEOUT_SECONDS, FleetProcess, FleetProcesses, stop_processes
+from tests.support.queues import VirtualHost, wait_until
+from tests.support.recording_copies import RecordingCopies
 
 OPTIONS = FleetOptions("broker", "", "orders", True, 1, 100)
 Make = Callable[..., Lab]

@@ -14,17 +14,17 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.support.raw_server import RawServer
 
 from muxer.config.schema import WebdavOptions
 from muxer.errors import MuxerError, RequestRejected, ServiceUnavailable, UnreadableResponse
 from muxer.gir import session as session_module
-from muxer.gir.answers import MAX_RETRY_AFTER_SECONDS, MAX_JSON_VALUES
+from muxer.gir.responses import MAX_JSON_VALUES, MAX_RETRY_AFTER_SECONDS
 from muxer.gir.session import ServiceAccount, ServiceSession
 from muxer.storage import webdav_http
 from muxer.storage.base import WEBDAV, MediaLocation
 from muxer.storage.webdav import WebdavStorage
 from muxer.storage.webdav_http import MAX_WEBDAV_RESPONSE_BYTES
+from tests.support.raw_server import RawServer
 
 MAX_EXAMPLES = int(os.environ.get("MUXER_FUZZ", "60"))
 FUZZ_SETTINGS = settings(

@@ -6,12 +6,12 @@ import copy
 from collections.abc import Callable
 
 import pytest
-from tests.support.calls import add_short, write_config, log_of, muxed_entries
-from tests.support.daemon import FAST_RETRY, MuxerProcess, run_muxer, wait_until
-from tests.support.running import labelled_ids
 
-from muxer.lab.build import AddedCall
-from muxer.lab.lab import Lab
+from lab.build import AddedCall
+from lab.lab import Lab
+from tests.support.calls import add_short, log_of, muxed_entries, write_config
+from tests.support.daemon import FAST_RETRY, MuxerProcess, run_muxer, wait_until
+from tests.support.muxer_runs import labelled_ids
 
 Make = Callable[..., Lab]
 MIGRATION = {"advanced__call_recording_query_string": "startTime=0"}

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from muxer.gir.models import CallRecording, MediaFile, ScreenRecording, format_time
-from muxer.muxed_names import muxed_name
-from muxer.selection import select_targets
+from muxer.gir.muxed_names import muxed_name
+from muxer.gir.targets import select_targets
 
 Json = dict[str, Any]
 BEGIN, END = (format_time(datetime(2024, 1, 2, 10, minute, tzinfo=UTC)) for minute in (0, 1))

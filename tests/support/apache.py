@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from muxer.lab.dav import ExternalDav
-
+from lab.dav import ExternalDav
 from tests.support.web_server import PASSWORD, USER, free_port, run_server, server_folder
 
 MODULES_FOLDER = Path("/usr/lib/apache2/modules")

@@ -10,8 +10,8 @@ import boto3
 import pytest
 from moto import settings
 
-from muxer.lab.build import AddedCall
-from muxer.lab.lab import Lab
+from lab.build import AddedCall
+from lab.lab import Lab
 from tests.support.moto_server import moto_server
 
 BUCKET_NAME = "recordings"

@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from muxer.lab.build import AddedCall, build_calls
-from muxer.lab.cases import BRUNO, CallPlan, Case, ScreenPart
-from muxer.lab.lab import Lab
+from lab.build import AddedCall, build_calls
+from lab.cases import BRUNO, CallPlan, Case, ScreenPart
+from lab.lab import Lab
 from tests.support.daemon import log_lines
 
 CALL_SECONDS = 4

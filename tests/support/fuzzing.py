@@ -13,18 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from muxer.config import load_config
+from muxer.config.query_string import encode_query, parse_version, repair_extra_query
 from muxer.crypto import envelope
-from muxer.disk import needed_bytes
 from muxer.errors import ConfigError, EncryptionError, MediaError, MetadataError, MuxerError
-from muxer.gir import answers
+from muxer.gir import responses
 from muxer.gir.models import CallRecording, ScreenRecording, format_time, parse_time
 from muxer.gir.paging import PageWalk
-from muxer.gir.query import encode_query, parse_version, repair_extra_query
-from muxer.job import needed_services
+from muxer.gir.targets import select_targets
 from muxer.media import limits, probe
-from muxer.media.cut import FrameIndex
-from muxer.media.plain import read_copyable_screen, read_copyable_audio
-from muxer.selection import select_targets
+from muxer.media.plain import read_copyable_audio, read_copyable_screen
+from muxer.media.plan.cut import FrameIndex
+from muxer.pipeline.disk_space import needed_bytes
+from muxer.pipeline.job import needed_services
 from muxer.storage.base import WEBDAV, parse_descriptor
 
 SECRET = "a-fuzzed-secret"
@@ -81,10 +81,10 @@ def fuzz_response(data: bytes) -> None:
     head, _, body = data.partition(b"\n")
     status, _, after = head.decode("latin-1").partition(" ")
     headers = {"Retry-After": after, "Content-Type": after}
-    given = answers.HttpResponse("RWS GET /", int(status) if status in ("401", "404", "429", "500", "503") else 200, headers, body)
-    wait = answers.retry_after(headers)
+    given = responses.HttpResponse("RWS GET /", int(status) if status in ("401", "404", "429", "500", "503") else 200, headers, body)
+    wait = responses.retry_after(headers)
     assert wait is None or wait >= 0
-    answers.parse_response(given)
+    responses.parse_response(given)
 
 
 def fuzz_pages(data: bytes) -> None:

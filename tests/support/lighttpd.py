@@ -6,8 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from muxer.lab.dav import ExternalDav
-
+from lab.dav import ExternalDav
 from tests.support.web_server import PASSWORD, USER, free_port, run_server, server_folder
 
 CONFIG = """\

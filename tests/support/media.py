@@ -13,11 +13,11 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from muxer.lab import build
-from muxer.lab.build import AddedCall
-from muxer.lab.cases import ALL_CASES, Case
-from muxer.lab.lab import Lab
-from muxer.lab.media import make_audio, make_screen
+from lab import build
+from lab.build import AddedCall
+from lab.cases import ALL_CASES, Case
+from lab.lab import Lab
+from lab.media import make_audio, make_screen
 
 Maker = Callable[..., None]
 # When the recordings of all labs begin: long enough ago for the last of all cases to have ended.

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from muxer.lab.build import AddedCall
+from lab.build import AddedCall
 
 
 def entry_problems(

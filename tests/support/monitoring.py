@@ -15,13 +15,13 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from muxer.activity import Activity
 from muxer.config import load_config
-from muxer.disk import TempDisk
 from muxer.monitoring.server import MonitoringServer
 from muxer.monitoring.view import ViewSources
-from muxer.outages import CircuitBreaker
-from muxer.pulse import Heartbeat
+from muxer.net.circuit_breaker import CircuitBreaker
+from muxer.pipeline.disk_space import TempDisk
+from muxer.status.activity import Activity
+from muxer.status.heartbeat import Heartbeat
 from tests.support.tls import Identity, pem_bundle, self_signed
 
 HOST = "127.0.0.1"

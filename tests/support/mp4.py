@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.support.kinds import run_ffmpeg, run_program
+from tests.support.media_kinds import run_ffmpeg, run_program
 
 X264 = ("-c:v", "libx264", "-threads", "1", "-preset", "veryfast")
 B_FRAMES = (*X264, "-g", "10", "-bf", "3", "-b_strategy", "0")

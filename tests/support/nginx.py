@@ -8,8 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from muxer.lab.dav import ExternalDav
-
+from lab.dav import ExternalDav
 from tests.support.tls import pem_bundle, self_signed
 from tests.support.web_server import PASSWORD, USER, free_port, run_server, server_folder
 

@@ -11,7 +11,7 @@ from typing import Any
 import boto3
 
 from muxer.config.schema import S3Options
-from muxer.outages import CircuitBreaker
+from muxer.net.circuit_breaker import CircuitBreaker
 from muxer.storage.base import MediaLocation, parse_descriptor
 from muxer.storage.s3 import S3Storage
 

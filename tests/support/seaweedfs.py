@@ -18,8 +18,8 @@ import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
-from tests.builds import fetch
 
+from tests.builds import fetch
 from tests.support.ports import reserved_port
 from tests.support.tls import HOST
 

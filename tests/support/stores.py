@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from lab.dav import ExternalDav
+from lab.lab import Lab
 from muxer.config.schema import WebdavOptions
-from muxer.lab.dav import ExternalDav
-from muxer.lab.lab import Lab
 from muxer.storage.base import MediaLocation, Storage, parse_descriptor
 from muxer.storage.webdav import WebdavStorage
 from tests.support import s3, s3rver, seaweedfs, swift

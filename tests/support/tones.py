@@ -11,7 +11,7 @@ from array import array
 from itertools import pairwise
 from pathlib import Path
 
-from tests.support.kinds import run_ffmpeg
+from tests.support.media_kinds import run_ffmpeg
 
 FREQUENCIES = (500, 1700, 800, 2100, 1100, 2500)
 SECONDS = len(FREQUENCIES)

@@ -8,8 +8,8 @@ import subprocess
 from pathlib import Path
 
 from muxer.media.features import find_keep_times
-from muxer.media.render import MediaTools
-from muxer.process import Runner
+from muxer.media.plan.pieces import MediaTools
+from muxer.system.process import Runner
 
 # The folder of the build that is tested, with ``ffmpeg`` and ``ffprobe`` in it; without it, those on PATH are tested.
 FOLDER_VARIABLE = "FFMPEG_DIR"

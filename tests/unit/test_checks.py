@@ -7,13 +7,21 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
-from tests.support.tls import DAY, self_signed
 
 from muxer.checks import certificates
 from muxer.checks.advice import advice_for, unreachable_advice
-from muxer.checks.checklist import Check, Finding, CheckStatus, failed_finding, passed_finding, run_checks
+from muxer.checks.checklist import Check, CheckStatus, Finding, failed_finding, passed_finding, run_checks
 from muxer.config.schema import SECTIONS
-from muxer.errors import AccessDenied, AuthenticationFailed, MuxerError, NotFound, PathForbidden, ServiceUnavailable, UnreadableResponse
+from muxer.errors import (
+    AccessDenied,
+    AuthenticationFailed,
+    MuxerError,
+    NotFound,
+    PathForbidden,
+    ServiceUnavailable,
+    UnreadableResponse,
+)
+from tests.support.tls import DAY, self_signed
 
 
 def good_check(name: str) -> Check:

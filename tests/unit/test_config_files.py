@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from muxer.config import load_config
-from muxer.config.pem import read_certificates
+from muxer.config.ca_bundle import read_certificates
 from muxer.config.reference import render_reference, render_sample
 from muxer.config.schema import all_options
 from muxer.config.types import parse_trusted_ca

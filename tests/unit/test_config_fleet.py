@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from muxer.config import LoadedConfig, broker, load_config
-from muxer.config.broker import BrokerNode, parse_nodes, passwords_of
+from muxer.config import LoadedConfig, fleet_options, load_config
+from muxer.config.fleet_options import BrokerNode, parse_nodes, passwords_of
 from muxer.errors import ConfigError
-from muxer.masking import Mask
+from muxer.system.masking import Mask
 
 REQUIRED = "[htcc]\nbase_uri = https://rws:8081\ncontact_center_id = c\ntrusted_ca = true\n"
 URL = "amqps://mux%40er:p%2Fss%20word@rmq1/gir"
@@ -70,7 +70,7 @@ def test_a_broker_needs_an_address(tmp_path: Path) -> None:
 
 def test_a_broker_needs_its_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = util.find_spec
-    monkeypatch.setattr(broker, "find_spec", lambda name: None if name == "pika" else found(name))
+    monkeypatch.setattr(fleet_options, "find_spec", lambda name: None if name == "pika" else found(name))
     with pytest.raises(ConfigError) as caught:
         load_fleet(tmp_path, "mode = broker\nbroker_url = amqp://h\n")
     [problem] = caught.value.problems

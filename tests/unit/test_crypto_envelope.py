@@ -24,7 +24,7 @@ from muxer.crypto import ber
 from muxer.crypto.envelope import Encryptor, split_envelope
 from muxer.errors import EncryptionError
 from muxer.gir.rws import Certificate
-from muxer.process import Runner
+from muxer.system.process import Runner
 
 Recipient = tuple[rsa.RSAPrivateKey, str]
 

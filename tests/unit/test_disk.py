@@ -8,9 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from muxer.disk import MEASURE_INTERVAL, MEGABYTE, TempDisk, is_short, needed_bytes, reserved_bytes
 from muxer.errors import ConfigError, LocalResourceError
-from muxer.workspace import Workspace
+from muxer.pipeline.disk_space import MEASURE_INTERVAL, MEGABYTE, TempDisk, is_short, needed_bytes, reserved_bytes
+from muxer.pipeline.workspace import Workspace
 
 GIGABYTE = 1024 * MEGABYTE
 
@@ -50,8 +50,8 @@ class FakeDisk:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.total, self.free, self.now, self.looks = 1000 * MEGABYTE, 500 * MEGABYTE, 1000.0, 0
-        monkeypatch.setattr("muxer.disk.shutil.disk_usage", self._disk_usage)
-        monkeypatch.setattr("muxer.disk.time.monotonic", lambda: self.now)
+        monkeypatch.setattr("muxer.pipeline.disk_space.shutil.disk_usage", self._disk_usage)
+        monkeypatch.setattr("muxer.pipeline.disk_space.time.monotonic", lambda: self.now)
 
     def _disk_usage(self, _: Path) -> SimpleNamespace:
         self.looks += 1

@@ -7,10 +7,10 @@ import time
 
 import pytest
 
-from muxer.activity import PollStatistics, RunningTarget, ActivitySnapshot, WorkTotals
-from muxer.commands import display as module
-from muxer.commands.display import open_display
-from muxer.masking import Mask
+from muxer.commands._shared import progress_display as module
+from muxer.commands._shared.progress_display import open_display
+from muxer.status.activity import ActivitySnapshot, PollStatistics, RunningTarget, WorkTotals
+from muxer.system.masking import Mask
 
 RUNNING = RunningTarget("call", "alice", "file", 1000, "store", 1000, 50_000_000, 200_000_000)
 
@@ -46,7 +46,7 @@ def test_steps_are_told_where_that_is_wanted_and_warnings_always_without_secrets
     capsys: pytest.CaptureFixture[str], steps: bool, expected: str
 ) -> None:
     with open_display(Mask(["s3cret-word"]), steps=steps):
-        logging.getLogger("muxer.job").info("mux done", extra={"fields": {"step": "mux", "seconds": 1.5}})
-        logging.getLogger("muxer.job").info("fetched", extra={"fields": {"bytes": 1}})
-        logging.getLogger("muxer.job").warning("the service echoes s3cret-word\x1b[2J")
+        logging.getLogger("muxer.pipeline.job").info("mux done", extra={"fields": {"step": "mux", "seconds": 1.5}})
+        logging.getLogger("muxer.pipeline.job").info("fetched", extra={"fields": {"bytes": 1}})
+        logging.getLogger("muxer.pipeline.job").warning("the service echoes s3cret-word\x1b[2J")
     assert capsys.readouterr().err == f"{expected}warning: the service echoes ***\\x1b[2J\n"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muxer.commands.drawing import MIN_CELLS, draw_timeline
+from muxer.commands._shared.timeline_text import MIN_CELLS, draw_timeline
 
 FACTS = {
     "length": 40.0,

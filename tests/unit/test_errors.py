@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from muxer import errors, remedies
+from muxer import errors
 from muxer.errors import Code, ConfigError, MediaError, MuxerError, Permanent, Problem, Transient, error_code, format_error
+from muxer.status import error_help
 
 ROOT = Path(__file__).resolve().parents[2]
 # What was published stays: a code may be added here, never changed.
@@ -39,8 +40,8 @@ def test_no_code_is_given_another_meaning() -> None:
 
 
 def test_the_document_is_that_of_the_program() -> None:
-    assert (ROOT / "docs" / "errors.md").read_text(encoding="utf-8") == remedies.render_page()
-    assert list(remedies.HELP_BY_CODE) == list(Code)
+    assert (ROOT / "docs" / "errors.md").read_text(encoding="utf-8") == error_help.render_page()
+    assert list(error_help.HELP_BY_CODE) == list(Code)
 
 
 @pytest.mark.parametrize("kind", [one for one in TYPES if one not in FAMILIES])
@@ -75,5 +76,5 @@ def test_errors_of_others_have_codes_too(error: Exception, code: str) -> None:
 
 def test_an_error_is_told_with_code_type_and_message() -> None:
     assert format_error(MediaError("s.mp4: it is empty", code=Code.EMPTY_FILE)) == "MUX-322 MediaError: s.mp4: it is empty"
-    assert remedies.help_for("MUX-322") == remedies.HELP_BY_CODE[Code.EMPTY_FILE].remedy
-    assert remedies.help_for("") == remedies.HELP_BY_CODE[Code.UNEXPECTED].remedy
+    assert error_help.help_for("MUX-322") == error_help.HELP_BY_CODE[Code.EMPTY_FILE].remedy
+    assert error_help.help_for("") == error_help.HELP_BY_CODE[Code.UNEXPECTED].remedy

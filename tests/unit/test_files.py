@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from muxer import files
-from muxer.workspace import Workspace, remove_folder
+from muxer.pipeline.workspace import Workspace, remove_folder
+from muxer.system import files
 
 
 class HeldFiles:

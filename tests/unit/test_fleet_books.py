@@ -9,20 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from muxer.activity import Activity, DurationHistogram, WorkTotals
 from muxer.errors import Code, MediaError, ServiceUnavailable
-from muxer.failures import classify_error
-from muxer.fleet import dead, events, orders
+from muxer.fleet import dead_letters, events, orders
 from muxer.fleet.connection import WEEK_MILLISECONDS
-from muxer.fleet.dead import Disposition, choose_disposition
+from muxer.fleet.dead_letters import Disposition, choose_disposition
+from muxer.fleet.event_reporter import EventReporter
 from muxer.fleet.events import Event
-from muxer.fleet.held import MAX_OUTSTANDING_SECONDS, SETTLE_SECONDS, OutstandingOrder, OutstandingOrders
+from muxer.fleet.heartbeats import WorkerRegistry, parse_totals, subtract_totals
 from muxer.fleet.orders import Order
-from muxer.fleet.reporter import EventReporter
-from muxer.fleet.view import FORGOTTEN_SECONDS, SILENT_SECONDS
-from muxer.fleet.workers import WorkerRegistry, subtract_totals, parse_totals
-from muxer.journal import SET_ASIDE, DONE, JOURNAL_FILE, QUEUED, RUNNING, WANTED, Journal, TargetKey
-from muxer.masking import Mask
+from muxer.fleet.outstanding_orders import MAX_OUTSTANDING_SECONDS, SETTLE_SECONDS, OutstandingOrder, OutstandingOrders
+from muxer.journal.journal import DONE, JOURNAL_FILE, QUEUED, RUNNING, SET_ASIDE, WANTED, Journal, TargetKey
+from muxer.journal.retry_policy import classify_error
+from muxer.status.activity import Activity, DurationHistogram, WorkTotals
+from muxer.status.fleet_status import FORGOTTEN_SECONDS, SILENT_SECONDS
+from muxer.system.masking import Mask
 
 NOW = 1_000_000.0
 KEY = TargetKey("c1_muxed.mp4", "c1", "agent1")
@@ -106,13 +106,13 @@ def order_body(message: str = "m1") -> bytes:
 
 @pytest.mark.parametrize(("reason", "code"), [("rejected", Code.UNKNOWN_ORDER), ("delivery_limit", Code.NEVER_FINISHED)])
 def test_a_dead_letter_tells_its_target_and_why_it_is_dead(reason: str, code: Code) -> None:
-    letter = dead.parse_dead_letter(order_body(), {"x-first-death-reason": reason})
+    letter = dead_letters.parse_dead_letter(order_body(), {"x-first-death-reason": reason})
     assert (letter.message, letter.key, letter.error.code) == ("m1", TargetKey(KEY.name, KEY.recording), code)
 
 
 @pytest.mark.parametrize("garbage", [b"", b"{", b"[]", b"7", b'{"message_id": 1}', b'{"message_id": "x", "kwargs": []}'])
 def test_a_dead_letter_may_be_anything(garbage: bytes) -> None:
-    letter = dead.parse_dead_letter(garbage, {})
+    letter = dead_letters.parse_dead_letter(garbage, {})
     assert letter.key == TargetKey("", "") and choose_disposition(letter, None, "") is Disposition.LEFT
 
 
@@ -131,12 +131,12 @@ def test_a_dead_letter_may_be_anything(garbage: bytes) -> None:
 def test_only_the_letter_of_the_order_that_is_out_sets_its_target_aside(
     held: OutstandingOrder | None, state: str, expected: Disposition
 ) -> None:
-    assert choose_disposition(dead.parse_dead_letter(order_body(), {}), held, state) is expected
+    assert choose_disposition(dead_letters.parse_dead_letter(order_body(), {}), held, state) is expected
 
 
 def test_what_the_fleet_has_given_up_is_set_aside_at_once(tmp_path: Path) -> None:
     journal = Journal(tmp_path / JOURNAL_FILE)
-    entry = journal.record_failure(KEY, classify_error(dead.parse_dead_letter(order_body(), {}).error), NOW)
+    entry = journal.record_failure(KEY, classify_error(dead_letters.parse_dead_letter(order_body(), {}).error), NOW)
     assert (entry.retry_at, entry.attempts, entry.code) == (None, 1, "MUX-351")
 
 
@@ -146,12 +146,12 @@ def test_what_the_fleet_has_given_up_is_set_aside_at_once(tmp_path: Path) -> Non
 )
 def test_a_letter_is_kept_for_a_week_however_often_it_is_looked_at(age: int, expected: int) -> None:
     died = datetime.fromtimestamp(NOW - age, UTC).replace(tzinfo=None)  # as pika gives it
-    assert dead.remaining_ttl({"x-death": [{"time": died}]}, NOW) == str(expected)
+    assert dead_letters.remaining_ttl({"x-death": [{"time": died}]}, NOW) == str(expected)
 
 
 @pytest.mark.parametrize("headers", [{}, {"x-death": []}, {"x-death": [{"time": "soon"}]}, {"x-death": 7}])
 def test_a_letter_that_does_not_say_when_it_died_begins_its_week_anew(headers: dict[str, object]) -> None:
-    assert dead.remaining_ttl(headers, NOW) is None
+    assert dead_letters.remaining_ttl(headers, NOW) is None
 
 
 # ---- a worker's ledger -------------------------------------------------------------------------------

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from muxer.errors import OrderFailed
-from muxer.failures import RetryPolicy
-from muxer.fleet import dead, events, orders
-from muxer.journal import JOURNAL_FILE, Journal, TargetKey, epoch_now
+from muxer.fleet import dead_letters, events, orders
+from muxer.journal.journal import JOURNAL_FILE, Journal, TargetKey, epoch_now
+from muxer.journal.retry_policy import RetryPolicy
 
 DEEP_JSON = b"[" * 200_000
 HALF_CHARACTER = "\ud800"  # half of a character, which JSON can hold and a database cannot
@@ -68,7 +68,7 @@ def test_a_failure_asks_for_a_number_of_seconds_or_is_none(retry_after: object) 
     "body", [DEEP_JSON, json.dumps({"message_id": "m", "kwargs": {"file": HALF_CHARACTER, "recording": HALF_CHARACTER}}).encode()]
 )
 def test_a_dead_letter_that_cannot_be_read_is_one_all_the_same(body: bytes, tmp_path: Path) -> None:
-    check_journal_keeps(tmp_path, dead.parse_dead_letter(body, {}).key)
+    check_journal_keeps(tmp_path, dead_letters.parse_dead_letter(body, {}).key)
 
 
 @pytest.mark.parametrize("change", [{"file": HALF_CHARACTER}, {"recording": HALF_CHARACTER}, {"file": "ä" * 100}, {"file": "a\0b"}])

@@ -8,12 +8,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muxer.errors import Code, OrderFailed, MediaNotFound, MetadataError, ServiceUnavailable
-from muxer.failures import RetryPolicy, classify_error
+from muxer.errors import Code, MediaNotFound, MetadataError, OrderFailed, ServiceUnavailable
 from muxer.fleet import events, orders
 from muxer.fleet.events import Event
-from muxer.fleet.lanes import DAY, HOUR, PRIORITY_QUEUES, dead_letter_queue, has_room_everywhere, choose_queue, queue_names, plan_passes, free_capacity
 from muxer.fleet.orders import Order
+from muxer.fleet.priority_queues import (
+    DAY,
+    HOUR,
+    PRIORITY_QUEUES,
+    choose_queue,
+    dead_letter_queue,
+    free_capacity,
+    has_room_everywhere,
+    plan_passes,
+    queue_names,
+)
+from muxer.journal.retry_policy import RetryPolicy, classify_error
 
 ORDER = Order("call-1", "call-1_0123456789abcdef0123_muxed.mp4", 4)
 

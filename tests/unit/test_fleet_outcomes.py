@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from muxer.activity import Activity
-from muxer.books import OutcomeRecorder
 from muxer.errors import ServiceUnavailable
-from muxer.failures import classify_error
 from muxer.fleet import events
+from muxer.fleet.event_handler import EventHandler
 from muxer.fleet.events import Event
-from muxer.fleet.held import MAX_GAP_SECONDS, SETTLE_SECONDS, IdleTimer, OutstandingOrder
-from muxer.fleet.outcomes import EventHandler
-from muxer.fleet.view import SILENT_SECONDS
-from muxer.journal import DONE, JOURNAL_FILE, QUEUED, RUNNING, WANTED, Journal, TargetKey
+from muxer.fleet.outstanding_orders import MAX_GAP_SECONDS, SETTLE_SECONDS, IdleTimer, OutstandingOrder
+from muxer.journal.journal import DONE, JOURNAL_FILE, QUEUED, RUNNING, WANTED, Journal, TargetKey
+from muxer.journal.retry_policy import classify_error
+from muxer.scheduling.outcome_recorder import OutcomeRecorder
+from muxer.status.activity import Activity
+from muxer.status.fleet_status import SILENT_SECONDS
 
 NOW = 1_000_000.0
 KEY, OTHER = TargetKey("c1_muxed.mp4", "c1", "agent"), TargetKey("c2_muxed.mp4", "c2", "agent")
@@ -45,7 +45,7 @@ class OutcomeScenario:
 def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The time of the poller."""
     at = [NOW]
-    monkeypatch.setattr("muxer.fleet.outcomes.epoch_now", lambda: at[0])
+    monkeypatch.setattr("muxer.fleet.event_handler.epoch_now", lambda: at[0])
     return at
 
 

@@ -6,20 +6,20 @@ import json
 from dataclasses import replace
 
 import pytest
-from tests.support.fleet import NOW, fleet_view, worker_view
-from tests.support.views import running_job
 
-from muxer.fleet.view import (
+from muxer.status.fleet_status import (
     BROKER,
     DISK_SERVICE,
     FORGOTTEN_SECONDS,
     SILENT_SECONDS,
     fleet_from_dict,
+    fleet_problems,
+    fleet_to_dict,
     is_forgotten,
     is_silent,
-    fleet_to_dict,
-    fleet_problems,
 )
+from tests.support.fleet_views import NOW, fleet_view, worker_view
+from tests.support.status_views import running_job
 
 
 def test_it_is_read_from_the_state_file_as_it_was_written() -> None:

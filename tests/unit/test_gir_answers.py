@@ -19,7 +19,7 @@ from muxer.errors import (
     RequestRejected,
     ServiceUnavailable,
 )
-from muxer.gir.answers import HttpResponse, parse_response, is_csrf_refusal, retry_after
+from muxer.gir.responses import HttpResponse, is_csrf_refusal, parse_response, retry_after
 
 
 def build_response(status: int, body: object = "", **headers: str) -> HttpResponse:

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from muxer.gir.links import (
     LINK_HEADER,
+    describe_keys,
     header_link,
     is_scan_query,
-    describe_keys,
     next_link,
     query_parameter,
     with_parameters,

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muxer.gir.query import (
+from muxer.config.query_string import (
     BUILT_IN_EXTRA_QUERY,
     BUILT_IN_EXTRA_QUERY_SINCE,
     encode_query,
     parse_version,
     repair_extra_query,
 )
-from muxer.window import migration_query, window_query
+from muxer.polling.window import migration_query, window_query
 
 # What RFC 3986 lets stand in a query.
 QUERY_CHARACTERS = set(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muxer.gir.sweep import MIN_WINDOW_MS, WindowSweep, SweepWindow
+from muxer.gir.sweep import MIN_WINDOW_MS, SweepWindow, WindowSweep
 
 Call = tuple[int, int]
 DAY_MS = 24 * 3600 * 1000

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from muxer.errors import ConfigError
-from muxer.guests import recover_abandoned, command_workspace, claim_worker_folder
-from muxer.lock import acquire_lock
-from muxer.workspace import LOCK_FILE, Workspace
+from muxer.pipeline.shared_temp import claim_worker_folder, command_workspace, recover_abandoned
+from muxer.pipeline.workspace import LOCK_FILE, Workspace
+from muxer.system.file_lock import acquire_lock
 
 
 class GuestConfig:
@@ -123,7 +123,7 @@ def test_a_folder_that_is_held_only_for_a_moment_is_passed_over(
                 return Workspace(path, *options)
         return Workspace(path, *options)
 
-    monkeypatch.setattr("muxer.guests.Workspace", held_at_first)
+    monkeypatch.setattr("muxer.pipeline.shared_temp.Workspace", held_at_first)
     assert claim_worker_folder(GuestConfig(tmp_path))[0] == "worker-1"  # type: ignore[arg-type]
 
 

@@ -12,16 +12,16 @@ import pytest
 
 from muxer.errors import LocalResourceError, MetadataError, RequestRejected
 from muxer.gir.models import MAX_MEDIA_FILES, CallRecording, MediaFile, ScreenRecording, parse_time
+from muxer.gir.muxed_names import muxed_name
 from muxer.gir.session import ServiceAccount, ServiceSession
-from muxer.job import _location_next_to_sources
-from muxer.journal import MAX_REASON_LENGTH, Journal, TargetKey
-from muxer.masking import Mask
-from muxer.muxed_names import muxed_name
-from muxer.observe import logs
-from muxer.process import Runner
-from muxer.selection import select_targets
+from muxer.gir.targets import select_targets
+from muxer.journal.journal import MAX_REASON_LENGTH, Journal, TargetKey
+from muxer.log import setup
+from muxer.net.transfer import content_length, receive_file
+from muxer.pipeline.job import _location_next_to_sources
 from muxer.storage.base import parse_descriptor
-from muxer.transfer import content_length, receive_file
+from muxer.system.masking import Mask
+from muxer.system.process import Runner
 
 Json = dict[str, Any]
 TIMES = {"startTime": "2024-01-02T10:00:00.000+0000", "stopTime": "2024-01-02T10:01:00.000+0000"}
@@ -112,7 +112,7 @@ def test_a_time_of_another_age_is_none(value: str) -> None:
 def test_absurd_sizes_are_numbers_all_the_same(tmp_path: Path) -> None:
     for size in ("9" * 400, 10**400, "9" * 5000, "-5", "1e9", 3.5, True, [], {}):
         assert 0 <= MediaFile.from_json({"size": size}).stated_size <= 1 << 60
-    from muxer.disk import TempDisk
+    from muxer.pipeline.disk_space import TempDisk
 
     with pytest.raises(LocalResourceError, match="it needs about"):
         TempDisk(tmp_path, 0).ensure_room([MediaFile.from_json({"size": "9" * 400}).stated_size])
@@ -176,8 +176,8 @@ def test_the_journal_keeps_any_reason_without_secrets(tmp_path: Path) -> None:
 def test_any_text_becomes_one_line_of_the_log(tmp_path: Path, form: str) -> None:
     from muxer.config.schema import LogfileOptions
 
-    path = logs.set_up_logging(LogfileOptions(tmp_path, "debug", form, 1_000_000, 1), "single", ())
-    with logs.recording_context("C\x1b[2J" + "x" * 10_000):
+    path = setup.set_up_logging(LogfileOptions(tmp_path, "debug", form, 1_000_000, 1), "single", ())
+    with setup.recording_context("C\x1b[2J" + "x" * 10_000):
         forged = f"{HALF_CHARACTER}\r\n2026-01-01T00:00:00.000Z ERROR forged"
         logging.getLogger("muxer").error("%s", forged, extra={"fields": {"a": HALF_CHARACTER}})
         try:

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from muxer.errors import MediaIncomplete
-from muxer.failures import RetryPolicy, classify_error
 from muxer.gir.models import MediaFile
-from muxer.incoming import MAX_NOTE_AGE_SECONDS, MAX_NOTES, FetchedFile, ArrivalTracker
+from muxer.journal.retry_policy import RetryPolicy, classify_error
 from muxer.media.engine import Arrival, MediaInput
-from muxer.transfer import ReceivedLength, modified_at
+from muxer.net.transfer import ReceivedLength, modified_at
+from muxer.pipeline.incomplete_sources import MAX_NOTE_AGE_SECONDS, MAX_NOTES, ArrivalTracker, FetchedFile
 
 CONTENT = b"\xff\xfb" + bytes(998)
 RECORDING_ID = "call-1"
@@ -219,7 +219,7 @@ def test_of_too_many_notes_the_oldest_are_removed(
     incoming: ArrivalTracker, tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert MAX_NOTES >= 1000
-    monkeypatch.setattr("muxer.incoming.MAX_NOTES", 3)
+    monkeypatch.setattr("muxer.pipeline.incomplete_sources.MAX_NOTES", 3)
     for number in range(6):
         fail_muxing(incoming, *incoming.check_arrival(RECORDING_ID, [fetched_file(tmp_path, 0, name=f"{number}.mp3")]))
         (newest,) = (one for one in (tmp_path / "incoming").iterdir() if one.stat().st_mtime > clock.now)

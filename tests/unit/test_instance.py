@@ -9,16 +9,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.instance import new_instance_state
-from tests.support.monitoring import create_sources
 
-from muxer import state
-from muxer.activity import PollStatistics
-from muxer.commands.instance import DIED, DOWN, MAX_STATE_AGE_SECONDS, HANGS, RUNS, find_instance, instance_problems
+from muxer.commands._shared.running_instance import (
+    DIED,
+    DOWN,
+    HANGS,
+    MAX_STATE_AGE_SECONDS,
+    RUNS,
+    find_instance,
+    instance_problems,
+)
 from muxer.config.schema import Config
-from muxer.lock import acquire_lock
-from muxer.monitoring.lateness import overdue_seconds
-from muxer.workspace import LOCK_FILE
+from muxer.pipeline.workspace import LOCK_FILE
+from muxer.status import state_file
+from muxer.status.activity import PollStatistics
+from muxer.status.poll_age import overdue_seconds
+from muxer.system.file_lock import acquire_lock
+from tests.support.instance_state import new_instance_state
+from tests.support.monitoring import create_sources
 
 
 @pytest.fixture
@@ -31,7 +39,7 @@ def write_state(config: Config, **changes: Any) -> None:
     """Let an instance tell how it stands; ``changes`` stand in its state file in place of what it says."""
     folder = config.processing.temp_dir
     assert folder is not None
-    (folder / state.STATE_FILE).write_text(json.dumps(new_instance_state(folder) | changes))
+    (folder / state_file.STATE_FILE).write_text(json.dumps(new_instance_state(folder) | changes))
 
 
 def test_one_that_has_just_spoken_runs(config: Config) -> None:
@@ -69,7 +77,7 @@ def test_a_state_file_that_lacks_something_is_none(config: Config, name: str) ->
     whole["out"] = {"RWS": {"reason": "no answer"}}
     for part in (whole, whole["polls"], whole["out"]["RWS"]):
         part.pop(name, None)
-    (config.processing.temp_dir / state.STATE_FILE).write_text(json.dumps(whole))
+    (config.processing.temp_dir / state_file.STATE_FILE).write_text(json.dumps(whole))
     assert find_instance(config).state is None
 
 
@@ -78,7 +86,7 @@ def test_a_state_file_that_lacks_something_is_none(config: Config, name: str) ->
 )
 def test_a_state_file_of_another_form_is_none(config: Config, text: str) -> None:
     assert config.processing.temp_dir is not None
-    (config.processing.temp_dir / state.STATE_FILE).write_text(text)
+    (config.processing.temp_dir / state_file.STATE_FILE).write_text(text)
     assert find_instance(config).standing == DOWN
 
 

@@ -9,14 +9,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from tests.support.daemon import wait_until
-from tests.support.windows import Kernel32
 from unit.test_process import is_running
 
-from muxer import process
 from muxer.errors import ToolError
-from muxer.job_object import WindowsJob
-from muxer.process import Runner
+from muxer.system import process
+from muxer.system.process import Runner
+from muxer.system.windows_job import WindowsJob
+from tests.support.daemon import wait_until
+from tests.support.windows import Kernel32
 
 
 @pytest.fixture

@@ -9,9 +9,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from tests.support.disk import fill_disk, small_disk
 
-from muxer import journal as module
 from muxer.errors import (
     AccessDenied,
     EncryptionError,
@@ -25,9 +23,11 @@ from muxer.errors import (
     StoredByOtherMuxer,
     ToolError,
 )
-from muxer.failures import MAX_PERMANENT_ATTEMPTS, backoff_delay
-from muxer.gir.answers import HttpResponse, response_error
-from muxer.journal import Journal, TargetKey, record_external_success
+from muxer.gir.responses import HttpResponse, response_error
+from muxer.journal import journal as module
+from muxer.journal.journal import Journal, TargetKey, record_external_success
+from muxer.journal.retry_policy import MAX_PERMANENT_ATTEMPTS, backoff_delay
+from tests.support.disk import fill_disk, small_disk
 
 FOREVER = 10.0**12
 TARGET_KEY = TargetKey("x", "C1")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from muxer.libraries import library_folders, add_own_folders, remove_foreign_folders
+from muxer.system.openssl_libraries import add_own_folders, library_folders, remove_foreign_folders
 
 
 @pytest.fixture

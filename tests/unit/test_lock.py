@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from muxer import lock as module
 from muxer.errors import ConfigError
-from muxer.lock import lock_holder, acquire_lock
+from muxer.system import file_lock as module
+from muxer.system.file_lock import acquire_lock, lock_holder
 
 if sys.platform != "win32":
     import fcntl

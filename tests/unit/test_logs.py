@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from muxer.config.schema import LogfileOptions
-from muxer.observe import logs
+from muxer.log import setup
 
 log = logging.getLogger("muxer.test")
 Lines = Callable[[], list[str]]
@@ -28,7 +28,7 @@ def set_up(tmp_path: Path) -> Iterator[Callable[..., Lines]]:
     root.handlers.clear()
 
     def create_log(form: str = "text", *secrets: str, level: str = "debug", max_bytes: int = 10_000_000, count: int = 3) -> Lines:
-        path = logs.set_up_logging(LogfileOptions(tmp_path, level, form, max_bytes, count), "single", secrets)
+        path = setup.set_up_logging(LogfileOptions(tmp_path, level, form, max_bytes, count), "single", secrets)
         return lambda: path.read_text(encoding="utf-8").split("\n")[:-1]
 
     yield create_log
@@ -45,7 +45,7 @@ SetUp = Callable[..., Lines]
 
 def test_each_instance_has_a_file_of_its_own(tmp_path: Path, set_up: SetUp) -> None:
     set_up()
-    path = logs.set_up_logging(LogfileOptions(tmp_path, "info", "text", 1000, 1), "backup-2", ())
+    path = setup.set_up_logging(LogfileOptions(tmp_path, "info", "text", 1000, 1), "backup-2", ())
     assert path == tmp_path / "recording-muxer-backup-2.log"
 
 
@@ -54,13 +54,13 @@ def test_without_a_folder_the_file_is_in_the_working_directory(
 ) -> None:
     set_up()
     monkeypatch.chdir(tmp_path)
-    assert logs.set_up_logging(LogfileOptions(None, "info", "text", 1000, 1), "single", ()).parent == tmp_path
+    assert setup.set_up_logging(LogfileOptions(None, "info", "text", 1000, 1), "single", ()).parent == tmp_path
 
 
 @FORMATS
 def test_each_line_bears_its_recording(set_up: SetUp, form: str) -> None:
     lines = set_up(form)
-    with logs.recording_context("C-17"):
+    with setup.recording_context("C-17"):
         log.info("within")
     log.info("without")
     within, without = lines()
@@ -70,7 +70,7 @@ def test_each_line_bears_its_recording(set_up: SetUp, form: str) -> None:
 
 def test_a_recording_is_that_of_its_thread(set_up: SetUp) -> None:
     lines = set_up()
-    with logs.recording_context("C-17"):
+    with setup.recording_context("C-17"):
         thread = threading.Thread(target=lambda: log.info("elsewhere"))
         thread.start()
         thread.join()
@@ -79,7 +79,7 @@ def test_a_recording_is_that_of_its_thread(set_up: SetUp) -> None:
 
 def test_a_json_line_holds_all_fields(set_up: SetUp) -> None:
     lines = set_up("json")
-    with logs.recording_context("C-17"):
+    with setup.recording_context("C-17"):
         log.warning("muxed %s", "x", extra={"fields": {"seconds": 1.5, "path": Path("/p"), "name": "ü"}})
     entry = json.loads(lines()[0])
     assert entry["recording"] == "C-17"
@@ -97,7 +97,7 @@ def test_a_text_line_holds_all_fields(set_up: SetUp) -> None:
 @FORMATS
 def test_metadata_cannot_begin_a_line_of_their_own(set_up: SetUp, form: str) -> None:
     lines = set_up(form)
-    with logs.recording_context("C1\n2024 ERROR forged"):
+    with setup.recording_context("C1\n2024 ERROR forged"):
         log.info("agent %s", "x\r\n\x1b[2J\u2028forged", extra={"fields": {"media": "a\nb"}})
     (line,) = lines()
     assert "\x1b" not in line
@@ -244,7 +244,7 @@ def test_a_full_disk_costs_lines_and_nothing_else(
 def test_a_second_process_does_not_write_the_same_file(tmp_path: Path, set_up: SetUp) -> None:
     set_up()
     code = (
-        "import sys; from pathlib import Path; from muxer.config.schema import Logfile; from muxer.observe import logs\n"
+        "import sys; from pathlib import Path; from muxer.config.schema import Logfile; from muxer.log import logs\n"
         "logs.set_up(Logfile(Path(sys.argv[1]), 'info', 'text', 1000, 1), sys.argv[2], ())"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
@@ -263,4 +263,4 @@ def test_a_second_set_up_does_not_write_lines_twice(set_up: SetUp) -> None:
 def test_a_folder_that_does_not_exist_is_an_error(tmp_path: Path, set_up: SetUp) -> None:
     set_up()
     with pytest.raises(OSError, match="No such file"):
-        logs.set_up_logging(LogfileOptions(tmp_path / "none", "info", "text", 1000, 1), "single", ())
+        setup.set_up_logging(LogfileOptions(tmp_path / "none", "info", "text", 1000, 1), "single", ())

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support import mp4
 
-from muxer.media import boxes
-from muxer.media.avc import AvcConfig, AvcError, read_config
-from muxer.media.tracks import read_tracks
+from muxer.media.mp4 import boxes
+from muxer.media.mp4.avc import AvcConfig, AvcError, read_config
+from muxer.media.mp4.tracks import read_tracks
+from tests.support import mp4
 
 FIELDS = ("profile", "width", "height", "pix_fmt", "sample_aspect_ratio")
 VALID_ENCODINGS: dict[str, tuple[str, tuple[str, ...]]] = {

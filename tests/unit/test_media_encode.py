@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from muxer.activity import Activity
 from muxer.gir.models import MediaFile
+from muxer.gir.targets import MuxTarget
 from muxer.media.encode import _report_progress
-from muxer.selection import MuxTarget
+from muxer.status.activity import Activity
 
 TARGET = MuxTarget("call", "", "alice", MediaFile.from_json({}), ())
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.support.stand_in import write_lacking
 
 from muxer.errors import MuxerError, ToolError
 from muxer.media.features import find_keep_times, try_ffprobe
-from muxer.process import Runner
+from muxer.system.process import Runner
+from tests.support.fake_program import write_lacking
 
 # A build that lacks something: real ffmpeg, but for one word of its command line.
 LACKING = {

@@ -7,7 +7,7 @@ from array import array
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from muxer.media.ordering import sorted_copy, is_increasing
+from muxer.media.mp4.ordering import is_increasing, sorted_copy
 
 NUMBERS = st.lists(st.integers(-5, 5), max_size=6)
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support import kinds, mp4
 
-from muxer.media.mp3 import read_mp3
-from muxer.media.plain import read_copyable_screen, read_copyable_audio
-from muxer.media.probe import Video, require_audio, require_video, probe_file
-from muxer.media.tracks import read_tracks
-from muxer.process import Runner
+from muxer.media.mp4.mp3 import read_mp3
+from muxer.media.mp4.tracks import read_tracks
+from muxer.media.plain import read_copyable_audio, read_copyable_screen
+from muxer.media.probe import Video, probe_file, require_audio, require_video
+from muxer.system.process import Runner
+from tests.support import media_kinds, mp4
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +122,7 @@ def test_a_file_without_sound_has_none(folder: Path) -> None:
 
 
 def test_a_gap_in_the_sound_is_seen(folder: Path) -> None:
-    path = mp4.create_audio(folder / "gap.mp4", "-c:a", "aac", *kinds.GAP_FILTER, seconds=5)
+    path = mp4.create_audio(folder / "gap.mp4", "-c:a", "aac", *media_kinds.GAP_FILTER, seconds=5)
     found = read_copyable_audio(path)
     assert found is not None
     assert found.has_gaps

@@ -12,25 +12,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from muxer.media.avc import AvcConfig
 from muxer.media.compose import SampleSpan, build_sample_table, to_ticks
-from muxer.media.cut import TIME_TOLERANCE_US, FrameIndex
-from muxer.media.probe import Packets, MediaInfo, Video
-from muxer.media.render import (
+from muxer.media.mp4.avc import AvcConfig
+from muxer.media.plan.cut import TIME_TOLERANCE_US, FrameIndex
+from muxer.media.plan.pieces import (
     MediaTools,
     check_command,
     choose_video_target,
-    encode_cut_command,
+    copy_audio_command,
     count_frames_in,
+    encode_cut_command,
+    find_encode_reasons,
     is_copyable,
     padding_command,
+    padding_slices,
     plan_pieces,
     remux_command,
-    padding_slices,
-    copy_audio_command,
-    find_encode_reasons,
 )
-from muxer.media.timeline import Segment
+from muxer.media.plan.timeline import Segment
+from muxer.media.probe import MediaInfo, Packets, Video
 
 SECOND = 1_000_000
 TOOLS = MediaTools("ffmpeg", "ffprobe")

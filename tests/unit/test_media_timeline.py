@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from muxer.media.timeline import Clip, Overlap, Segment, Span, clamp_spans, find_overlaps, total_padding, plan_segments
+from muxer.media.plan.timeline import Clip, Overlap, Segment, Span, clamp_spans, find_overlaps, plan_segments, total_padding
 
 SECOND = 1_000_000
 FRAME = 100_000

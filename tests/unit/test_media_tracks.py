@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support import mp4
-from tests.support.kinds import run_ffmpeg
-from tests.support.mp4 import Packet
 
 from muxer.errors import MediaError
-from muxer.media import boxes
-from muxer.media.boxes import BoxError
-from muxer.media.plain import read_copyable_screen, read_copyable_audio
-from muxer.media.tracks import Track, read_tracks
+from muxer.media.mp4 import boxes
+from muxer.media.mp4.boxes import BoxError
+from muxer.media.mp4.tracks import Track, read_tracks
+from muxer.media.plain import read_copyable_audio, read_copyable_screen
+from tests.support import mp4
+from tests.support.media_kinds import run_ffmpeg
+from tests.support.mp4 import Packet
 
 COPY = ("-c", "copy")
 ENCODINGS: dict[str, tuple[str, ...]] = {

@@ -12,17 +12,17 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support import mp4
-from tests.support.kinds import run_program
 
 from muxer.errors import LocalResourceError, MediaError
-from muxer.media import write
-from muxer.media.avc import AvcConfig
-from muxer.media.compose import TIMESCALE, SampleTable, SampleSpan, build_sample_table, decoding_times, to_ticks
-from muxer.media.plain import CopyableAudio, read_copyable_screen, read_copyable_audio
+from muxer.media.compose import TIMESCALE, SampleSpan, SampleTable, build_sample_table, decoding_times, to_ticks
+from muxer.media.mp4 import writer
+from muxer.media.mp4.avc import AvcConfig
+from muxer.media.mp4.tracks import Track, read_tracks
+from muxer.media.mp4.writer import write_movie
+from muxer.media.plain import CopyableAudio, read_copyable_audio, read_copyable_screen
 from muxer.media.probe import MediaInfo, require_video
-from muxer.media.tracks import Track, read_tracks
-from muxer.media.write import write_movie
+from tests.support import mp4
+from tests.support.media_kinds import run_program
 
 START = datetime(2026, 3, 1, 9, 0, 30, tzinfo=UTC)
 SECOND = 1_000_000
@@ -96,7 +96,7 @@ def test_what_is_written_is_read_back_equal(
     tmp_path: Path, screens: dict[str, MediaInfo], heard: CopyableAudio, monkeypatch: pytest.MonkeyPatch, layout: str, wide: bool
 ) -> None:
     if wide:
-        monkeypatch.setattr(write, "_MAX_32_BIT_SIZE", 64 << 20)
+        monkeypatch.setattr(writer, "_MAX_32_BIT_SIZE", 64 << 20)
     path = tmp_path / "made.mp4"
     row = write_file(path, [whole_segment(screens[name], begin) for name, begin in LAYOUTS[layout]], heard)
     picture, sound = read_tracks(path)

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from muxer.migration import (
+from muxer.app.migration_report import (
     BAR_WIDTH,
     MAX_EMPTY_ATTEMPTS,
     MAX_STUCK_ATTEMPTS,
-    QueryAttempts,
     MigrationStatus,
+    QueryAttempts,
     progress_bar,
     progress_text,
     summary_text,

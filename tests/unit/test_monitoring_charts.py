@@ -6,14 +6,22 @@ import re
 from xml.etree import ElementTree
 
 import pytest
-from tests.support.views import HOUR, NOW, muxer_view
 
-from muxer.journal import BacklogSample
+from muxer.journal.journal import BacklogSample
 from muxer.monitoring import charts
-from muxer.monitoring.charts import HEIGHT, ChartFrame, ChartSeries, area_chart, bar_chart, round_axis_top, round_axis_seconds
-from muxer.monitoring.day import STEP_SECONDS, create_charts, max_per_step
+from muxer.monitoring.charts import (
+    HEIGHT,
+    ChartFrame,
+    ChartSeries,
+    area_chart,
+    bar_chart,
+    round_axis_seconds,
+    round_axis_top,
+)
+from muxer.monitoring.history_charts import STEP_SECONDS, create_charts, max_per_step
 from muxer.monitoring.svg import svg_text
-from muxer.monitoring.words import format_span
+from muxer.status.formatting import format_span
+from tests.support.status_views import HOUR, NOW, muxer_view
 
 FRAME = ChartFrame(12 * HOUR, 36 * HOUR)
 PLOT = HEIGHT - charts.TOP - charts.FOOT

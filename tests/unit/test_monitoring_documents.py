@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.monitoring import create_sources, parse_samples
-from tests.support.telling import populated_fleet_sources
 
-from muxer.activity import MAX_NAMED_SERVICES, OTHERS, Activity
 from muxer.monitoring.metrics import MuxerCollector
+from muxer.status.activity import MAX_NAMED_SERVICES, OTHERS, Activity
+from tests.support.monitoring import create_sources, parse_samples
+from tests.support.populated_sources import populated_fleet_sources
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 DASHBOARD, ALERTS, PAGE = (DOCS / name for name in ("grafana-dashboard.json", "alerts.yml", "monitoring.md"))

@@ -6,15 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.support.fleet import NOW, fleet_view, worker_view
-from tests.support.monitoring import create_sources
-from tests.support.reader import PageReader
-from tests.support.views import running_job, muxer_view
 
-from muxer.fleet.view import FleetStatus
 from muxer.monitoring.page import render_status_page
-from muxer.monitoring.verdict import BAD, GOOD, NOTE, summarize_view
+from muxer.monitoring.summary import BAD, GOOD, NOTE, summarize_view
 from muxer.monitoring.view import ServiceStatus, gather_status
+from muxer.status.fleet_status import FleetStatus
+from tests.support.fleet_views import NOW, fleet_view, worker_view
+from tests.support.monitoring import create_sources
+from tests.support.page_reader import PageReader
+from tests.support.status_views import muxer_view, running_job
 
 LANES = {"recording-muxer": 12, "recording-muxer.today": 30, "recording-muxer.backlog": 0}
 BUSY_WORKER = worker_view(running=(running_job("call-1", "mux", 45_000_000, 60_000_000), running_job("call-2", "store")))

@@ -9,16 +9,16 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from tests.support.fleet import fleet_view, worker_view
-from tests.support.monitoring import create_sources
 
 from muxer.errors import ServiceUnavailable
-from muxer.fleet.view import BROKER
 from muxer.monitoring import health
-from muxer.monitoring.health import max_poll_silence, liveness_problems, readiness_problems
+from muxer.monitoring.health import liveness_problems, max_poll_silence, readiness_problems
 from muxer.monitoring.view import ViewSources
-from muxer.outages import CircuitBreaker
-from muxer.pulse import Heartbeat, beat
+from muxer.net.circuit_breaker import CircuitBreaker
+from muxer.status.fleet_status import BROKER
+from muxer.status.heartbeat import Heartbeat, beat
+from tests.support.fleet_views import fleet_view, worker_view
+from tests.support.monitoring import create_sources
 
 
 @pytest.fixture

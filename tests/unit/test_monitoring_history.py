@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from muxer.errors import MediaError, ServiceUnavailable
-from muxer.journal import Journal, TargetKey
-from muxer.monitoring import history
+from muxer.journal import history
+from muxer.journal.journal import Journal, TargetKey
 
 NOW = 1_795_570_000.0
 

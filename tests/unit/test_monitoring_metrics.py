@@ -8,15 +8,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from tests.support.fleet import NOW, fleet_view, worker_view
-from tests.support.monitoring import create_certificate, create_sources, parse_samples
-from tests.support.telling import populated_sources
-from tests.support.views import running_job
 
-from muxer.activity import DURATION_BUCKETS, DurationHistogram, WorkTotals
-from muxer.monitoring.expiry import CertificateExpiries
+from muxer.monitoring.certificate_expiry import CertificateExpiries
 from muxer.monitoring.metrics import MuxerCollector, poll_metrics, total_metrics
 from muxer.monitoring.view import ViewSources, gather_status
+from muxer.status.activity import DURATION_BUCKETS, DurationHistogram, WorkTotals
+from tests.support.fleet_views import NOW, fleet_view, worker_view
+from tests.support.monitoring import create_certificate, create_sources, parse_samples
+from tests.support.populated_sources import populated_sources
+from tests.support.status_views import running_job
 
 
 def scrape_metrics(sources: ViewSources) -> dict[str, float]:

@@ -6,12 +6,12 @@ import socket
 from pathlib import Path
 
 import pytest
-from tests.support.monitoring import create_certificate
-from tests.support.tls import self_signed
 
 from muxer.config import LoadedConfig, load_config
-from muxer.config.listening import resolve_address
+from muxer.config.monitoring_address import resolve_address
 from muxer.errors import ConfigError
+from tests.support.monitoring import create_certificate
+from tests.support.tls import self_signed
 
 SAFE_OPTIONS = {"http_port": "9477", "username": "watcher", "password": "open sesame"}
 

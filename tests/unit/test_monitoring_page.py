@@ -6,15 +6,15 @@ import re
 from dataclasses import replace
 
 import pytest
-from tests.support.reader import PageReader
-from tests.support.views import NOW, timeline_chain, done_row, failed_row, file_name, running_job, muxer_view
 
-from muxer.activity import PollStatistics
-from muxer.monitoring import agents
-from muxer.monitoring.page import render_status_page, render_recording
-from muxer.monitoring.verdict import BAD, GOOD, NOTE, summarize_view
+from muxer.monitoring import pseudonyms
+from muxer.monitoring.page import render_recording, render_status_page
+from muxer.monitoring.summary import BAD, GOOD, NOTE, summarize_view
 from muxer.monitoring.view import DiskSpace, ServiceStatus
-from muxer.remedies import help_for
+from muxer.status.activity import PollStatistics
+from muxer.status.error_help import help_for
+from tests.support.page_reader import PageReader
+from tests.support.status_views import NOW, done_row, failed_row, file_name, muxer_view, running_job, timeline_chain
 
 HOSTILE = (
     '"><script>alert(1)</script>',
@@ -112,7 +112,7 @@ def test_recordings_have_their_numbers_and_a_page_of_their_timeline() -> None:
     page = PageReader(render_status_page(made))
     tag = file_name("call-3").rpartition("_muxed")[0][-20:][:8]
     assert (
-        f"call-3 agent {agents.agent_pseudonym('alice')}, file {tag} 01:24 UTC 2 min ago 10:00 min 1:30 min re-encoded, encrypted"
+        f"call-3 agent {pseudonyms.agent_pseudonym('alice')}, file {tag} 01:24 UTC 2 min ago 10:00 min 1:30 min re-encoded, encrypted"
         in page.page_text
     )
     assert "brought up to date" in page.page_text

@@ -6,10 +6,19 @@ from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
-from tests.support.views import timeline_chain, piece_view, screen_view
 
-from muxer.monitoring.drawing import MAX_LANES_HEIGHT, STRIP_WIDTH, TimelineAxis, create_axis, render_timeline, arrange_lanes, render_strip, tick_times
+from muxer.monitoring.timeline_svg import (
+    MAX_LANES_HEIGHT,
+    STRIP_WIDTH,
+    TimelineAxis,
+    arrange_lanes,
+    create_axis,
+    render_strip,
+    render_timeline,
+    tick_times,
+)
 from muxer.monitoring.timelines import TimelineView, merge_parts, overlap_text, read_timeline, screen_text, timeline_summary
+from tests.support.status_views import piece_view, screen_view, timeline_chain
 
 
 def parse_timeline(length: float, screens: list[dict], pieces: list[dict]) -> TimelineView:

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from muxer.monitoring import agents
-from muxer.monitoring.words import format_ago, redact, format_exact, format_megabytes, format_datetime, single_line, format_position, format_span
+from muxer.monitoring import pseudonyms
+from muxer.status.formatting import (
+    format_ago,
+    format_datetime,
+    format_exact,
+    format_megabytes,
+    format_position,
+    format_span,
+    redact,
+    single_line,
+)
 
 
 @pytest.mark.parametrize(
@@ -85,6 +94,6 @@ def test_reasons_tell_neither_who_called_nor_who_answered(reason: str, shown: st
 
 
 def test_agents_have_labels_that_tell_no_name() -> None:
-    assert agents.agent_pseudonym("alice") == agents.agent_pseudonym("alice") != agents.agent_pseudonym("bob")
-    assert len(agents.agent_pseudonym("alice")) == agents.LABEL_BYTES
-    assert agents.agent_pseudonym("") == ""
+    assert pseudonyms.agent_pseudonym("alice") == pseudonyms.agent_pseudonym("alice") != pseudonyms.agent_pseudonym("bob")
+    assert len(pseudonyms.agent_pseudonym("alice")) == pseudonyms.LABEL_BYTES
+    assert pseudonyms.agent_pseudonym("") == ""

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 import pytest
-from tests.support.disk import fill_disk, small_disk
 
 from muxer.errors import LocalResourceError, MetadataError, ServiceUnavailable
-from muxer.storage import notes as module
+from muxer.storage import intent_log as module
 from muxer.storage.base import S3, WEBDAV, MediaLocation
-from muxer.storage.notes import IntentLog, UploadIntents
+from muxer.storage.intent_log import IntentLog, UploadIntents
+from tests.support.disk import fill_disk, small_disk
 
 INTENT = {"what": "an upload"}
 

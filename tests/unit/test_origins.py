@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from muxer.commands import config as command
-from muxer.config import keystore, load_config, inspect_config
+from muxer.config import inspect_config, keystore, load_config
 from muxer.config.schema import all_options
 
 CONFIG_TEXT = """\

@@ -8,8 +8,8 @@ import pytest
 
 from muxer.errors import (
     AccessDenied,
-    FolderMissing,
     AuthenticationFailed,
+    FolderMissing,
     MediaError,
     MediaNotFound,
     MuxerError,
@@ -20,7 +20,7 @@ from muxer.errors import (
     Stopped,
     StorageMisconfigured,
 )
-from muxer.outages import FAILURE_THRESHOLD, INTERNAL_ERROR_THRESHOLD, CircuitBreaker
+from muxer.net.circuit_breaker import FAILURE_THRESHOLD, INTERNAL_ERROR_THRESHOLD, CircuitBreaker
 
 
 def call_repeatedly(outages: CircuitBreaker, error: MuxerError | None, service: str = "RWS", times: int = 1) -> None:

@@ -9,8 +9,8 @@ from functools import partial
 import pytest
 
 from muxer.errors import ServiceUnavailable, Stopped
-from muxer.observe import logs
-from muxer.parallel import HelperThreads
+from muxer.log import setup
+from muxer.system.thread_helpers import HelperThreads
 
 TIMEOUT_SECONDS = 20.0
 
@@ -118,11 +118,11 @@ def test_the_lines_of_helpers_are_about_the_recording_of_their_worker(make: Make
 
     def logged_recording() -> str:
         together.wait(TIMEOUT_SECONDS)
-        return logs._recording.get()
+        return setup._recording.get()
 
     helpers = make()
     for name in ("C1", "C2"):
-        with logs.recording_context(name):
+        with setup.recording_context(name):
             assert helpers.run_tasks([logged_recording] * 3) == [name] * 3
 
 

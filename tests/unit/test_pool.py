@@ -10,8 +10,8 @@ import pytest
 
 from muxer.errors import Stopped
 from muxer.gir.models import MediaFile
-from muxer.pool import QUEUED_PER_WORKER, ThreadExecutor
-from muxer.selection import MuxTarget
+from muxer.gir.targets import MuxTarget
+from muxer.scheduling.executor import QUEUED_PER_WORKER, ThreadExecutor
 
 TIMEOUT_SECONDS = 20.0
 

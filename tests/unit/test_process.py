@@ -13,7 +13,7 @@ from typing import IO
 import pytest
 
 from muxer.errors import LocalResourceError, Stopped, ToolError
-from muxer.process import Runner
+from muxer.system.process import Runner
 
 ROOT = Path(__file__).resolve().parents[2]
 LONG_SECONDS = 60.0

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muxer.progress import Progress, format_duration, measure_progress, format_progress
+from muxer.status.progress import Progress, format_duration, format_progress, measure_progress
 
 
 def test_half_of_it_in_ten_seconds_leaves_ten_more() -> None:

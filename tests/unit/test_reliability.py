@@ -8,13 +8,13 @@ import re
 from pathlib import Path
 
 import pytest
-from tests.faults.points import STEPS
-from tests.faults.proxy import Fault
 
 from muxer import errors
 from muxer.errors import MuxerError, Permanent, Transient
-from muxer.failures import MAX_PERMANENT_ATTEMPTS
-from muxer.journal import Journal, TargetKey
+from muxer.journal.journal import Journal, TargetKey
+from muxer.journal.retry_policy import MAX_PERMANENT_ATTEMPTS
+from tests.faults.kill_points import STEPS
+from tests.faults.proxy import Fault
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")

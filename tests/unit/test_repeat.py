@@ -11,14 +11,11 @@ from typing import cast
 
 import pytest
 
-from muxer import outages as module
-from muxer import repeat
-from muxer.activity import Activity
 from muxer.errors import (
     AccessDenied,
+    AuthenticationFailed,
     EncryptionMissing,
     LocalResourceError,
-    AuthenticationFailed,
     MediaError,
     MediaIncomplete,
     MediaNotFound,
@@ -31,14 +28,17 @@ from muxer.errors import (
     Transient,
     UnreadableResponse,
 )
-from muxer.failures import FLAKY_DELAY_SECONDS, Failure
 from muxer.gir.models import MediaFile
-from muxer.job import Job, JobReport
-from muxer.journal import TargetKey
-from muxer.outages import FAILURE_THRESHOLD, INTERNAL_ERROR_THRESHOLD, CircuitBreaker
-from muxer.repeat import Repeater
-from muxer.selection import MuxTarget
-from muxer.work import TargetProcessor
+from muxer.gir.targets import MuxTarget
+from muxer.journal.journal import TargetKey
+from muxer.journal.retry_policy import FLAKY_DELAY_SECONDS, Failure
+from muxer.net import circuit_breaker as module
+from muxer.net import step_retry
+from muxer.net.circuit_breaker import FAILURE_THRESHOLD, INTERNAL_ERROR_THRESHOLD, CircuitBreaker
+from muxer.net.step_retry import Repeater
+from muxer.pipeline.job import Job, JobReport
+from muxer.scheduling.attempts import TargetProcessor
+from muxer.status.activity import Activity
 
 ATTEMPT_COUNT = 4
 
@@ -126,14 +126,14 @@ def test_what_the_service_asks_for_is_honoured_up_to_a_limit() -> None:
     outages, stop = CircuitBreaker(), InstantStop()
     assert Repeater(outages, stop)("fetch", FlakyRequest(outages, lambda: unavailable_error(7.0), 1)) == "done"
     assert 7.0 <= stop.delays[0] <= 7.0 * 1.2
-    request = FlakyRequest(outages, lambda: unavailable_error(repeat.MAX_RETRY_AFTER_SECONDS + 1))
+    request = FlakyRequest(outages, lambda: unavailable_error(step_retry.MAX_RETRY_AFTER_SECONDS + 1))
     with pytest.raises(ServiceUnavailable):
         Repeater(outages, stop)("fetch", request)
     assert request.sent == 1
 
 
 def test_a_stop_ends_the_delay_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(repeat, "RETRY_DELAYS", (600.0,))
+    monkeypatch.setattr(step_retry, "RETRY_DELAYS", (600.0,))
     outages, stop = CircuitBreaker(), threading.Event()
     request = FlakyRequest(outages, unavailable_error)
     threading.Timer(0.1, stop.set).start()

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from muxer import results as module
-from muxer.disk import TempDisk
 from muxer.errors import LocalResourceError
 from muxer.gir.models import MediaFile
 from muxer.gir.rws import Certificate
-from muxer.results import MuxResult, KeptResults
-from muxer.selection import MuxTarget
+from muxer.gir.targets import MuxTarget
+from muxer.pipeline import kept_results as module
+from muxer.pipeline.disk_space import TempDisk
+from muxer.pipeline.kept_results import KeptResults, MuxResult
 from muxer.storage.base import ObjectInfo
 
 CONTENT = b"a muxed file"
@@ -150,7 +150,7 @@ def test_it_gives_way_to_a_job_that_needs_the_room_and_to_the_reserve(folder: Pa
         kept = len(list(folder.glob("*.media")))
         return type("Usage", (), {"total": whole, "used": 0, "free": whole - kept * whole // 2})()
 
-    monkeypatch.setattr("muxer.disk.shutil.disk_usage", disk_usage)
+    monkeypatch.setattr("muxer.pipeline.disk_space.shutil.disk_usage", disk_usage)
     assert disk.has_room()
     assert len(list(folder.glob("*.media"))) == 1
     disk.ensure_room([whole // 3])
@@ -165,7 +165,7 @@ def test_a_file_that_cannot_be_kept_is_no_error(folder: Path, monkeypatch: pytes
 
     made = folder.parent / "made.mp4"
     made.write_bytes(CONTENT)
-    monkeypatch.setattr("muxer.files.replace_file", refuse_access)
+    monkeypatch.setattr("muxer.system.files.replace_file", refuse_access)
     results = KeptResults(folder, OPTIONS)
     results.store_result(TARGET, TARGET.file_name, (), MuxResult(made, {}, {}, {}))
     assert take_result(folder, results) is None

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from muxer.fleet.orders import MAX_FILE_LENGTH
 from muxer.gir.models import CallRecording, ScreenRecording, format_time
-from muxer.muxed_names import muxed_name
-from muxer.selection import MuxTarget, TargetSelection, select_targets
+from muxer.gir.muxed_names import muxed_name
+from muxer.gir.targets import MuxTarget, TargetSelection, select_targets
 
 START = datetime(2024, 1, 2, 10, 0, 0, tzinfo=UTC)
 Json = dict[str, Any]

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from muxer.app.daemon import CANCEL_SECONDS, GRACE_SECONDS
 from muxer.config.keystore import CREDENTIAL_NAME
 from muxer.config.schema import all_options
-from muxer.daemon import CANCEL_SECONDS, GRACE_SECONDS
-from muxer.exits import EXIT_CONFIG, EXIT_SOME_FAILED
+from muxer.system.exit_codes import EXIT_CONFIG, EXIT_SOME_FAILED
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from muxer.config import load_config
 from muxer.config.schema import ProcessingOptions
-from muxer.sharding import effective_shard, shard_of, is_mine
+from muxer.polling.sharding import effective_shard, is_mine, shard_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -42,7 +42,7 @@ def test_the_shard_of_an_id_is_the_same_in_every_release(recording_id: str, tota
 
 @pytest.mark.parametrize("seed", ["0", "12345"])
 def test_the_shard_of_an_id_is_the_same_in_every_process(seed: str) -> None:
-    code = "from muxer.sharding import shard; print([shard(f'C{n}', 7) for n in range(50)])"
+    code = "from muxer.polling.sharding import shard; print([shard(f'C{n}', 7) for n in range(50)])"
     environment = os.environ | {"PYTHONHASHSEED": seed}
     out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     assert out.stdout.strip() == str([shard_of(f"C{number}", 7) for number in range(50)])

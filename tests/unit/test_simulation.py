@@ -10,11 +10,11 @@ from statistics import mean
 import pytest
 
 from tests.bench.simulated.costs import Costs, source_bytes
-from tests.bench.simulated.day import DAY, HOUR, MEAN_SECONDS, HOURLY_PROFILE, Day, generate_day
+from tests.bench.simulated.day import DAY, HOUR, HOURLY_PROFILE, MEAN_SECONDS, Day, generate_day
 from tests.bench.simulated.events import EventLoop
 from tests.bench.simulated.fleet import DONE, LEFT, SimulatedFleet, Simulation
-from tests.bench.simulated.lanes import SimulatedWorkers, queue_of_age
-from tests.bench.simulated.polls import PAGE_SIZE, SimulatedPoller, PollWindow, pass_cost
+from tests.bench.simulated.polling import PAGE_SIZE, PollWindow, SimulatedPoller, pass_cost
+from tests.bench.simulated.queues import SimulatedWorkers, queue_of_age
 
 
 @pytest.fixture(scope="module")

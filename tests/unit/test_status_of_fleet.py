@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.fleet import NOW, fleet_view, worker_view
-from tests.support.instance import new_instance_state
-from tests.support.monitoring import create_sources
-from tests.support.views import running_job
 
-from muxer import state
-from muxer.activity import PollStatistics
 from muxer.commands import status
-from muxer.commands.instance import MAX_DEAD_AGE_SECONDS, MAX_STATE_AGE_SECONDS
-from muxer.fleet.view import FleetStatus, fleet_to_dict
-from muxer.lock import acquire_lock
-from muxer.workspace import LOCK_FILE
+from muxer.commands._shared.running_instance import MAX_DEAD_AGE_SECONDS, MAX_STATE_AGE_SECONDS
+from muxer.pipeline.workspace import LOCK_FILE
+from muxer.status import state_file
+from muxer.status.activity import PollStatistics
+from muxer.status.fleet_status import FleetStatus, fleet_to_dict
+from muxer.system.file_lock import acquire_lock
+from tests.support.fleet_views import NOW, fleet_view, worker_view
+from tests.support.instance_state import new_instance_state
+from tests.support.monitoring import create_sources
+from tests.support.status_views import running_job
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def write_state(folder: Path, **changes: Any) -> None:
     """Let a process tell in a folder how it stands; ``changes`` stand in place of what it says."""
     folder.mkdir(exist_ok=True)
     polls = asdict(PollStatistics(succeeded=1, last_success=time.time()))
-    (folder / state.STATE_FILE).write_text(json.dumps(new_instance_state(folder) | {"polls": polls} | changes))
+    (folder / state_file.STATE_FILE).write_text(json.dumps(new_instance_state(folder) | {"polls": polls} | changes))
 
 
 def write_poller(folder: Path, view: FleetStatus, **changes: Any) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from muxer.config import types
 from muxer.errors import AccessDenied
-from muxer.storage.hosts import MAX_ADDRESSES, AllowedHosts
+from muxer.storage.allowed_hosts import MAX_ADDRESSES, AllowedHosts
 
 RWS, RCS = "https://rws.gir.bank.com:8081", "http://10.1.2.3:8008/rcs"
 
@@ -116,7 +116,7 @@ def test_a_name_is_not_looked_up_for_every_request() -> None:
 
 def test_only_the_addresses_that_were_looked_at_are_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also when what is known of the name becomes too old meanwhile, and it leads elsewhere then."""
-    monkeypatch.setattr("muxer.storage.hosts.ADDRESS_CACHE_SECONDS", -1.0)
+    monkeypatch.setattr("muxer.storage.allowed_hosts.ADDRESS_CACHE_SECONDS", -1.0)
     answers = iter([INSIDE_ADDRESSES, ["169.254.169.254"]])
     assert AllowedHosts((), (RWS,), lambda _: next(answers)).resolve("http", "dav.corp", None) == INSIDE_ADDRESSES
 

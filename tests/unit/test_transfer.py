@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.disk import small_disk
 
-from muxer import transfer
 from muxer.errors import LocalResourceError, ServiceUnavailable, Stopped
-from muxer.transfer import open_private, receive_file, time_limit
+from muxer.net import transfer
+from muxer.net.transfer import open_private, receive_file, time_limit
+from tests.support.disk import small_disk
 
 
 @pytest.fixture

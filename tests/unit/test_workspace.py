@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from muxer.errors import ConfigError
-from muxer.workspace import TempFolderCleaner, Workspace
+from muxer.pipeline.workspace import TempFolderCleaner, Workspace
 
 
 def create_leftover(folder: Path, name: str = "muxer-job-0_dead_0") -> Path:
@@ -178,7 +178,7 @@ def test_a_folder_of_another_account_is_left_alone(tmp_path: Path) -> None:
 
 def test_what_cannot_be_removed_is_not_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     create_leftover(tmp_path)
-    monkeypatch.setattr("muxer.workspace.shutil.rmtree", lambda *_, **__: None)
+    monkeypatch.setattr("muxer.pipeline.workspace.shutil.rmtree", lambda *_, **__: None)
     assert Workspace(tmp_path, "single").clean_abandoned() == 0
 
 
@@ -203,7 +203,7 @@ def test_the_mark_is_the_same_after_a_restart_and_another_for_each_folder(tmp_pa
 class ManualClock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
-        monkeypatch.setattr("muxer.workspace.time.monotonic", lambda: self.now)
+        monkeypatch.setattr("muxer.pipeline.workspace.time.monotonic", lambda: self.now)
 
 
 @pytest.mark.parametrize("interval", [60, -1])

@@ -7,12 +7,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from muxer.fleet.lanes import has_room_everywhere, needs_work_soon
+from muxer.fleet.priority_queues import has_room_everywhere, needs_work_soon
 from tests.bench.simulated.costs import RWS_FIRST, RWS_REQUESTS, Costs, source_bytes
 from tests.bench.simulated.day import Day
 from tests.bench.simulated.events import EventLoop
-from tests.bench.simulated.lanes import SimulatedWorkers, queue_of_age
-from tests.bench.simulated.polls import SimulatedPoller, PollWindow
+from tests.bench.simulated.polling import PollWindow, SimulatedPoller
+from tests.bench.simulated.queues import SimulatedWorkers, queue_of_age
 
 PERIOD_SECONDS = 600.0
 # Operations of the broker for a recording, without the events that each poller reads: order published and its event; order

@@ -1,0 +1,50 @@
+"""Programs that the lab runs: ffmpeg, ffprobe and openssl, always with an argument list and its stderr in the error."""
+
+import subprocess
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from lab.errors import LabError
+
+QUIET_OPTIONS = ("-hide_banner", "-nostdin", "-v", "error")
+
+
+def run_program(arguments: Sequence[str]) -> bytes:
+    """Run a program and return what it prints. Raise LabError with the end of its stderr if it fails or is missing."""
+    try:
+        done = subprocess.run(arguments, capture_output=True, check=True, stdin=subprocess.DEVNULL)
+    except subprocess.CalledProcessError as error:
+        raise LabError(_failure_text(arguments, error.stderr)) from error
+    except OSError as error:
+        raise LabError(f"{arguments[0]} cannot be run: {error.strerror}") from error
+    return done.stdout
+
+
+def feed_program(arguments: Sequence[str], pieces: Iterable[bytes]) -> None:
+    """Run a program with ``pieces`` on its stdin. Raise LabError as ``run`` does."""
+    with tempfile.TemporaryFile() as errors:
+        try:
+            program = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=errors)
+        except OSError as error:
+            raise LabError(f"{arguments[0]} cannot be run: {error.strerror}") from error
+        with program:
+            _write_input(program, pieces)
+        if program.returncode:
+            errors.seek(0)
+            raise LabError(_failure_text(arguments, errors.read()))
+
+
+def _write_input(program: subprocess.Popen[bytes], pieces: Iterable[bytes]) -> None:
+    if program.stdin is None:
+        return
+    try:
+        for piece in pieces:
+            program.stdin.write(piece)
+        program.stdin.close()
+    except BrokenPipeError:
+        program.wait()
+
+
+def _failure_text(arguments: Sequence[str], errors: bytes) -> str:
+    return f"{Path(arguments[0]).name} failed: {errors.decode(errors='replace').strip()[-500:]}"

@@ -1,0 +1,140 @@
+"""Puts the parts together: from a configuration to everything that a job talks to."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from muxer import __version__
+from muxer.config.schema import Config
+from muxer.crypto.envelope import Encryptor
+from muxer.gir.deviations import DeviationLog
+from muxer.gir.publish import Publisher
+from muxer.gir.rcs import RcsClient, rcs_root
+from muxer.gir.rws import RwsClient
+from muxer.gir.session import ServiceAccount, ServiceSession
+from muxer.media.engine import MediaEngine
+from muxer.media.paddings import PaddingCache
+from muxer.media.plan.pieces import MediaTools
+from muxer.net.circuit_breaker import RCS, RWS, CircuitBreaker
+from muxer.net.step_retry import Repeater
+from muxer.pipeline.incomplete_sources import ArrivalTracker
+from muxer.pipeline.job import MAX_PARALLEL_FETCHES, Services
+from muxer.pipeline.kept_results import KeptResults
+from muxer.pipeline.superseded import SupersededCleaner
+from muxer.pipeline.workspace import TempFolderCleaner, Workspace, temp_folder_for
+from muxer.status.activity import Activity
+from muxer.storage.base import S3, WEBDAV
+from muxer.storage.s3 import S3Storage
+from muxer.storage.stores import Stores
+from muxer.storage.webdav import WebdavStorage
+from muxer.system.process import Runner
+from muxer.system.thread_helpers import HelperThreads
+
+
+def build_services(
+    config: Config,
+    tools: MediaTools,
+    runner: Runner,
+    workspace: Workspace,
+    stop: threading.Event,
+    outages: CircuitBreaker | None = None,
+) -> Services:
+    """Given the configuration and what was made at the start, return the services. Nothing is sent yet."""
+    advanced, outages = config.advanced, outages or CircuitBreaker()
+    rws = create_rws(config, stop, outages)
+    engine = MediaEngine(
+        tools,
+        runner,
+        tolerance=advanced.max_overlap_allowed,
+        slice_ms=advanced.video_padding_slice_length_ms,
+        audio_codec=advanced.audio_codec,
+        paddings=PaddingCache(workspace.padding),
+    )
+    stores = create_stores(config, workspace.instance_mark, workspace.uploading, stop, outages)
+    repeat, results = Repeater(outages, stop), _create_kept_results(config, workspace)
+    workspace.disk.spare = results.evict_oldest
+    return Services(
+        rws=rws,
+        rcs=create_rcs(config, stop, outages, rws.deviations),
+        stores=stores,
+        engine=engine,
+        encryptor=Encryptor(config.processing.openssl, runner),
+        publisher=Publisher(rws, workspace.publishing, repeat),
+        superseded=SupersededCleaner(rws, stores, workspace.deleting, repeat),
+        workspace=workspace,
+        incoming=create_arrival_tracker(config),
+        results=results,
+        repeat=repeat,
+        outages=outages,
+        activity=Activity(),
+        helpers=HelperThreads(advanced.worker_threads, MAX_PARALLEL_FETCHES - 1, stop),
+        stop=stop,
+    )
+
+
+def create_arrival_tracker(config: Config) -> ArrivalTracker:
+    """Return what decides about files that may still be on their way.
+
+    All processes of an instance share its notes: the muxer, the workers of a fleet on this machine, and the commands.
+    """
+    folder = temp_folder_for(config.processing.temp_dir, config.instance_name).absolute() / "incoming"
+    migrates = bool(config.advanced.call_recording_query_string)
+    return ArrivalTracker(folder, config.advanced.incomplete_after, single_look=migrates)
+
+
+def _create_kept_results(config: Config, workspace: Workspace) -> KeptResults:
+    """Return what keeps muxed files for another attempt. Those of another version or other options are not used."""
+    advanced = config.advanced
+    options = {
+        "version": __version__,
+        "max_overlap_allowed": advanced.max_overlap_allowed,
+        "slice": advanced.video_padding_slice_length_ms,
+        "audio_codec": advanced.audio_codec,
+    }
+    return KeptResults(workspace.kept, options)
+
+
+def create_cleaner(config: Config, workspace: Workspace) -> TempFolderCleaner:
+    """Given the configuration and the temporary folder, return what cleans it."""
+    processing = config.processing
+    enabled, interval = processing.auto_clean_temp_folder, processing.clean_temp_folder_timeout
+    return TempFolderCleaner(workspace, enabled=enabled, interval=interval)
+
+
+def create_rws(config: Config, stop: threading.Event, outages: CircuitBreaker) -> RwsClient:
+    """Given the configuration, return the client of RWS."""
+    htcc = config.htcc
+    account = ServiceAccount(RWS, htcc.base_uri, htcc.username, htcc.password, htcc.trusted_ca, htcc.rws_timeout)
+    return RwsClient(ServiceSession(account, stop, outages), htcc.contact_center_id)
+
+
+def create_stores(config: Config, mark: str, uploading: Path, stop: threading.Event, outages: CircuitBreaker) -> Stores:
+    """Given the configuration, a short name for this instance and the folder that keeps what is being uploaded, return the
+    storages."""
+    return Stores(
+        {
+            WEBDAV: WebdavStorage(
+                config.webdav, mark, uploading, stop, outages, site_addresses(config), Repeater(outages, stop)
+            ),
+            S3: S3Storage(config.s3, uploading, stop, outages),
+        }
+    )
+
+
+def site_addresses(config: Config) -> tuple[str, str]:
+    """Given the configuration, return the addresses that say which servers belong to the site."""
+    return config.htcc.base_uri, config.rcs.base_uri or ""
+
+
+def create_rcs(
+    config: Config, stop: threading.Event, outages: CircuitBreaker, deviations: DeviationLog | None = None
+) -> RcsClient | None:
+    """Given the configuration, return the client of RCS, None when there is none. It counts what differs in `deviations`."""
+    rcs = config.rcs
+    if rcs.base_uri is None:
+        return None
+    account = ServiceAccount(
+        RCS, rcs_root(rcs.base_uri), rcs.username, rcs.password, rcs.trusted_ca, config.htcc.rws_timeout
+    )
+    return RcsClient(ServiceSession(account, stop, outages), config.htcc.contact_center_id, deviations)

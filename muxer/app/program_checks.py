@@ -1,0 +1,116 @@
+"""What is checked once, before the first request: the programs, their versions, and what ffmpeg and ffprobe can do."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from muxer.config.schema import ProcessingOptions
+from muxer.errors import ConfigError, MuxerError, Problem
+from muxer.system.process import Runner
+
+if TYPE_CHECKING:
+    from muxer.media.plan.pieces import MediaTools
+
+log = logging.getLogger(__name__)
+
+PROGRAM_TIMEOUT_SECONDS = 20.0
+# What the loader says of libraries that are missing, or not those that the program was made with.
+_LIBRARY_SIGNS = ("shared librar", "symbol lookup error", "' not found (required by")
+
+
+class ProgramChecks:
+    """The checks of all programs at the same time, while the caller goes on with other things."""
+
+    def __init__(self, processing: ProcessingOptions, runner: Runner) -> None:
+        """Given the options with the paths of the programs, and what runs them, begin."""
+        self._processing = processing
+        self._versions = [
+            _ProgramCheck("ffmpeg", lambda: program_version(runner, processing.ffmpeg, "-version")),
+            _ProgramCheck("ffprobe", lambda: program_version(runner, processing.ffprobe, "-version")),
+            _ProgramCheck("openssl", lambda: program_version(runner, processing.openssl, "version")),
+        ]
+        self._keep_times = _ProgramCheck("ffmpeg", lambda: " ".join(find_keep_times(runner, processing.ffmpeg)))
+        self._ffprobe = _ProgramCheck("ffprobe", lambda: try_ffprobe(runner, processing.ffprobe))
+
+    def wait_for_tools(self) -> MediaTools:
+        """Wait for the checks, log the paths and versions, and return the media tools.
+
+        Raise :class:`ConfigError` with every program that does not run or lacks what is needed.
+        """
+        from muxer.media.plan.pieces import MediaTools
+
+        problems: dict[str, Problem] = {}
+        for check in (*self._versions, self._keep_times, self._ffprobe):
+            if (error := check.wait_for_error()) is not None:
+                problems.setdefault(check.name, program_problem(check.name, error))
+        if problems:
+            raise ConfigError(list(problems.values()))
+        for check in self._versions:
+            log.info("%s is %s: %s", check.name, getattr(self._processing, check.name), check.text)
+        option, value = self._keep_times.text.split()
+        return MediaTools(self._processing.ffmpeg, self._processing.ffprobe, (option, value))
+
+
+class _ProgramCheck:
+    """One check, in a thread of its own. ``text`` is what it found: the version of a program, or nothing."""
+
+    def __init__(self, name: str, check: Callable[[], str]) -> None:
+        self.name = name
+        self.text = ""
+        self._check = check
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._run_check, name=f"check of {name}", daemon=True)
+        self._thread.start()
+
+    def wait_for_error(self) -> MuxerError | None:
+        """Wait for the end of the check; return why the program cannot be used, if so."""
+        self._thread.join()
+        if self._error is None or isinstance(self._error, MuxerError):
+            return self._error
+        raise self._error
+
+    def _run_check(self) -> None:
+        try:
+            self.text = self._check()
+        except Exception as error:
+            self._error = error
+
+
+def find_keep_times(runner: Runner, ffmpeg: str) -> tuple[str, str]:
+    """As :func:`muxer.media.features.find_keep_times`, whose modules are loaded while other checks run."""
+    from muxer.media import features
+
+    return features.find_keep_times(runner, ffmpeg)
+
+
+def try_ffprobe(runner: Runner, ffprobe: str) -> str:
+    """As :func:`muxer.media.features.try_ffprobe`; there is nothing to return but an empty text."""
+    from muxer.media import features
+
+    features.try_ffprobe(runner, ffprobe)
+    return ""
+
+
+def program_version(runner: Runner, executable: str, flag: str) -> str:
+    """Given a program and the flag that makes it tell its version, return the first line that it prints.
+
+    Raise :class:`ToolError` when it does not run.
+    """
+    lines = runner.run([executable, flag], timeout=PROGRAM_TIMEOUT_SECONDS).decode(errors="replace").splitlines()
+    return next((line.strip() for line in lines if line.strip()), "no version")
+
+
+def program_problem(name: str, error: Exception) -> Problem:
+    """Given the name of a program and why it does not run, return that as a problem of its option, with what to do."""
+    return Problem(f"[processing] {name}", f"cannot be used: {error}{_library_advice(name, str(error))}")
+
+
+def _library_advice(name: str, error: str) -> str:
+    """Return what to do when a program did not find its libraries, else nothing."""
+    if not any(sign in error for sign in _LIBRARY_SIGNS):
+        return ""
+    place = "put them beside it (the same folder, ../lib or ../lib64)" if name == "openssl" else "take a static build"
+    return f". Its libraries are missing here, or are of another version; {place}, or name their folder in LD_LIBRARY_PATH"

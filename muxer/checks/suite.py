@@ -1,0 +1,138 @@
+"""All checks in their order: configuration, this machine, RWS, RCS, the storages, the broker, certificates."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import threading
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from muxer.checks import certificates
+from muxer.checks.broker import BrokerChecks
+from muxer.checks.checklist import Check, Finding, failed_finding, passed_finding, warning_finding
+from muxer.checks.connection import CheckedServer
+from muxer.checks.machine import MachineChecks
+from muxer.checks.monitoring import MonitoringChecks
+from muxer.checks.rcs import RcsChecks
+from muxer.checks.rws import RwsChecks
+from muxer.checks.storages import StorageChecks
+from muxer.config import ConfigReading
+from muxer.config.ca_bundle import read_certificates
+from muxer.config.load import DEFAULT, FILE
+from muxer.config.schema import SECTIONS, all_options
+from muxer.errors import EncryptionMissing, Problem
+
+CONFIGURATION = "configuration"
+PASSWORDS = "passwords in the file"
+ENCRYPTION = "encryption certificates"
+
+
+def unusable_options(reading: ConfigReading) -> list[str]:
+    """Given what was read of a configuration, return the options that have no usable value."""
+    return [f"[{section}] {name}" for section, name, _ in all_options() if not reading.has_value(section, name)]
+
+
+class CheckSuite:
+    """The checks of a site."""
+
+    def __init__(self, reading: ConfigReading, path: Path, scratch: Path, write: bool, stop: threading.Event) -> None:
+        """Given what was read of the configuration and from where, a folder of our own, whether to upload a file to each
+        storage, and what ends requests that wait."""
+        self._reading, self._path = reading, path
+        self._config = reading.config
+        self._rws = RwsChecks(self._config, stop)
+        self._rcs = RcsChecks(self._config, self._rws, stop)
+        self._storages = StorageChecks(self._config, self._rws, scratch, write, stop)
+        self._broker = BrokerChecks(self._config)
+
+    def create_checks(self) -> Iterator[Check]:
+        """Yield them; the later ones follow from what the earlier ones have seen."""
+        yield Check(CONFIGURATION, self._check_configuration)
+        yield Check(PASSWORDS, self._check_passwords)
+        yield from MachineChecks(self._config).create_checks()
+        yield from MonitoringChecks(self._config).create_checks()
+        yield from self._rws.create_checks()
+        yield from self._rcs.create_checks()
+        yield from self._storages.create_checks()
+        yield from self._broker.create_checks()
+        for server in (self._rws.server, self._rcs.server, *self._storages.servers, *self._broker.servers):
+            if server.certificate is not None:
+                yield Check(f"certificate of {server.name}", partial(_check_server_certificate, server))
+        for section in SECTIONS:
+            bundle = getattr(getattr(self._config, section), "trusted_ca", None)
+            if isinstance(bundle, Path):
+                yield Check(f"[{section}] trusted_ca", partial(_check_bundle, section, bundle))
+        yield Check(ENCRYPTION, self._check_recipients, ("RWS contact center", "RWS login"), "htcc")
+
+    def _check_configuration(self) -> Iterator[Finding]:
+        for problem in self._reading.problems:
+            yield failed_finding(CONFIGURATION, str(problem), self._correction_advice(problem))
+        for text in self._reading.warnings:
+            yield warning_finding(CONFIGURATION, text, f"see docs/options.md, and change it in {self._path} if it is not meant")
+        if not self._reading.problems and not self._reading.warnings:
+            yield passed_finding(CONFIGURATION, f"{self._path}, as {self._config.instance_name}")
+
+    def _check_passwords(self) -> Iterator[Finding]:
+        """Look who can read the passwords that stand in the file."""
+        written = [
+            f"[{section}] {name}"
+            for section, name, option in all_options()
+            if option.secret and self._reading.origins.get((section, name), "").startswith(FILE)
+        ]
+        if os.name != "posix" or not written:
+            return
+        status = self._path.stat()
+        others = foreign_read_rights(status.st_uid, os.getuid())
+        mode = stat.S_IMODE(status.st_mode)
+        if mode & others:
+            closed = f"chmod {mode & ~(others | stat.S_IRWXO):o} {self._path}"
+            advice = f"{closed}, or move them into the keystore (docs/passwords.md)"
+            yield warning_finding(PASSWORDS, f"{', '.join(written)}; other accounts can read the file (mode {mode:04o})", advice)
+        else:
+            yield passed_finding(PASSWORDS, f"{', '.join(written)}; other accounts cannot read the file (mode {mode:04o})")
+
+    def _correction_advice(self, problem: Problem) -> str:
+        """Return where a wrong value is to be corrected."""
+        named = re.match(r"\[(\w+)\] (\w+)", problem.where)
+        origin = self._reading.origins.get((named[1], named[2]), "") if named else ""
+        place = origin if origin and not origin.startswith((FILE, DEFAULT)) else str(self._path)
+        line = origin.removeprefix(FILE) if origin.startswith(FILE) else ""
+        return f"correct it: {place}{line}"
+
+    def _check_recipients(self) -> Iterator[Finding]:
+        try:
+            found = self._rws.rws_client.fetch_certificates()
+        except EncryptionMissing as error:
+            advice = "correct the settings screen-recording-encryption in RWS: nothing is stored in clear until then"
+            yield failed_finding(ENCRYPTION, str(error), advice)
+            return
+        if not found:
+            yield passed_finding(ENCRYPTION, "RWS has none: muxed files are stored in clear")
+        for number, one in enumerate(found, start=1):
+            check = f"encryption certificate {one.alias or number}"
+            try:
+                read = certificates.parse_pem(one.pem)
+            except ValueError:
+                yield failed_finding(check, "it cannot be read", "put the certificate into the settings of RWS again, as PEM")
+                continue
+            yield certificates.check_expiry(check, read, certificates.utc_now())
+
+
+def foreign_read_rights(owner: int, account: int) -> int:
+    """Given whose a file is and which account asks, return the rights to read it that only others can have use of. The group
+    of a file of root is how the muxer's account reads it."""
+    return stat.S_IROTH | (stat.S_IRGRP if owner == account != 0 else 0)
+
+
+def _check_server_certificate(server: CheckedServer) -> Iterator[Finding]:
+    assert server.certificate is not None
+    matters = server.trusted_ca is not False
+    yield certificates.check_expiry(f"certificate of {server.name}", server.certificate, certificates.utc_now(), matters=matters)
+
+
+def _check_bundle(section: str, bundle: Path) -> Iterator[Finding]:
+    for one in read_certificates(bundle):
+        yield certificates.check_expiry(f"[{section}] trusted_ca", one, certificates.utc_now())

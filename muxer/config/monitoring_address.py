@@ -1,0 +1,114 @@
+"""Whether the port of ``[monitoring]`` may be opened as configured: beyond this machine only with https and a login."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from muxer.config.ca_bundle import read_certificates
+from muxer.errors import Problem
+
+if TYPE_CHECKING:
+    import ssl
+
+REQUIRED_OPTIONS = ("username", "password", "certificate", "key")
+
+
+@dataclass(frozen=True)
+class ListenAddress:
+    """An address to listen on, by number, and whether only this machine reaches it."""
+
+    address: str
+    loopback: bool
+
+
+def resolve_address(address: str) -> ListenAddress:
+    """Given what ``http_address`` says, a number or a name, return where that is; the names of this machine are not asked
+    for. Raise ``ValueError`` when it leads nowhere."""
+    if address.lower().rstrip(".") in ("localhost", "ip6-localhost"):
+        return ListenAddress("127.0.0.1", True)
+    try:
+        found = [ip_address(address.strip("[]"))]
+    except ValueError:
+        found = _lookup_addresses(address)
+    return ListenAddress(str(found[0]), all(map(_is_loopback, found)))
+
+
+def find_contradictions(monitoring: Mapping[str, Any]) -> list[Problem]:
+    """Given the options of ``[monitoring]``, without those that failed on their own, return what contradicts in them."""
+    if not monitoring.get("http_port"):
+        return []
+    return [*_incomplete_pairs(monitoring), *_exposure_problems(monitoring), *_key_problems(monitoring)]
+
+
+def certificate_warnings(certificate: Path | None) -> list[str]:
+    """Given the certificate of the port, return what is odd about it."""
+    if certificate is None or (end := read_certificates(certificate)[0].not_valid_after_utc) > datetime.now(UTC):
+        return []
+    return [f"[monitoring] certificate: it has expired on {end:%Y-%m-%d}; clients that check it will refuse it"]
+
+
+def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
+    """Given a certificate with its chain and its key, return the context of a server. Raise ``OSError`` when they cannot be
+    used."""
+    import ssl  # here: its loading takes time at the start
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # A key with a password must not ask for it on a terminal.
+    context.load_cert_chain(certificate, key, password=lambda: b"")
+    return context
+
+
+def _incomplete_pairs(monitoring: Mapping[str, Any]) -> list[Problem]:
+    """Return which half is missing of a pair that makes sense only together."""
+    found = []
+    for one, other in (("username", "password"), ("password", "username"), ("certificate", "key"), ("key", "certificate")):
+        if monitoring.get(one) and other in monitoring and not monitoring[other]:
+            found.append(Problem(f"[monitoring] {other}", f"is required, because {one} is given"))
+    return found
+
+
+def _exposure_problems(monitoring: Mapping[str, Any]) -> list[Problem]:
+    address = monitoring.get("http_address", "")
+    where = f"[monitoring] http_address = '{address}'"
+    try:
+        listening = resolve_address(address)
+    except ValueError as error:
+        return [Problem(where, str(error))]
+    missing = [name for name in REQUIRED_OPTIONS if name in monitoring and not monitoring[name]]
+    if listening.loopback or not missing:
+        return []
+    what = "others than this machine could reach it, which takes https and a login: give " + ", ".join(missing)
+    return [Problem(where, f"{what} in [monitoring], or take 127.0.0.1")]
+
+
+def _key_problems(monitoring: Mapping[str, Any]) -> list[Problem]:
+    certificate, key = monitoring.get("certificate"), monitoring.get("key")
+    if not (certificate and key):
+        return []
+    try:
+        server_context(certificate, key)
+    except (OSError, ValueError) as error:
+        mismatch = "KEY_VALUES_MISMATCH" in str(error)
+        what = "is not the key of [monitoring] certificate" if mismatch else f"cannot be used with the certificate: {error}"
+        return [Problem(f"[monitoring] key = '{key}'", what)]
+    return []
+
+
+def _lookup_addresses(name: str) -> list[IPv4Address | IPv6Address]:
+    try:
+        entries = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise ValueError(f"must be an address of this machine, or a name that leads to one ({error})") from error
+    return [ip_address(str(entry[4][0]).partition("%")[0]) for entry in entries]
+
+
+def _is_loopback(address: IPv4Address | IPv6Address) -> bool:
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return (mapped or address).is_loopback

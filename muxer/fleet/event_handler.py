@@ -1,0 +1,201 @@
+"""What becomes of the targets that are out, as workers and other pollers tell it; the books of this poller note it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
+from muxer.fleet import events
+from muxer.fleet.dead_letters import DeadLetter, DeadLetterScanner, Disposition, choose_disposition
+from muxer.fleet.events import Event
+from muxer.fleet.heartbeats import WorkerRegistry
+from muxer.fleet.outstanding_orders import OutstandingOrder, OutstandingOrders
+from muxer.journal.journal import DONE, Journal, TargetKey, epoch_now
+from muxer.journal.retry_policy import classify_error
+from muxer.scheduling.attempts import ALREADY_DONE, FAILED
+from muxer.scheduling.outcome_recorder import OutcomeRecorder
+from muxer.status.activity import Activity
+from muxer.system.bounded_set import BoundedSet
+
+log = logging.getLogger(__name__)
+
+# So many targets are remembered that were done during a poll; what is ordered again for nothing costs a look into RWS.
+MAX_ENDED_TARGETS = 100_000
+# So many orders are remembered that have had an outcome; who ordered one may tell it some seconds after that.
+MAX_ENDED_ORDERS = 10_000
+
+
+class EventHandler:
+    """The targets that are out (``holdings``), the ``workers`` and the dead ``letters``, by what is told of them.
+
+    ``only_ours``: what other pollers have ordered is none of our business. So it is in a migration, which ends when its own
+    targets are done.
+    """
+
+    def __init__(self, name: str, only_ours: bool, journal: Journal, books: OutcomeRecorder, activity: Activity) -> None:
+        """Given the name by which this poller tells, and where it notes what it is told, know what was out when the journal
+        was opened."""
+        self._name, self._only_ours = name, only_ours
+        self._journal, self._books, self._activity = journal, books, activity
+        self.holdings, self.workers, self.letters = OutstandingOrders(), WorkerRegistry(), DeadLetterScanner()
+        for key, at, message in journal.outstanding():
+            self.holdings.put(OutstandingOrder(key, message, at))
+        self._ended = BoundedSet(MAX_ENDED_TARGETS)
+        # The targets whose end was told by others than their worker: the next poll reads in RWS what is true.
+        self._unsure: dict[str, TargetKey] = {}
+        # The ids of their messages.
+        self._over = BoundedSet(MAX_ENDED_ORDERS)
+
+    def begin_poll(self) -> None:
+        """What is read from now on is newer than all that was told."""
+        self._ended = BoundedSet(MAX_ENDED_TARGETS)
+
+    def is_taken(self, name: str) -> bool:
+        """Whether a target is out, or done since this poll began."""
+        return name in self.holdings or name in self._ended
+
+    def record_order(self, key: TargetKey, message: str) -> None:
+        """An order for a target goes out, in a message with this id."""
+        self.holdings.put(OutstandingOrder(key, message, epoch_now()))
+        self._journal.record_queued(key, epoch_now(), message)
+        self.letters.request_full_scan(key.name)
+
+    def release_target(self, key: TargetKey) -> None:
+        """A target is not out any more, and wanted still."""
+        self.holdings.remove_order(key.name)
+        self._journal.record_wanted(key, epoch_now())
+
+    def find_lost(self, empty_since: float | None) -> list[OutstandingOrder]:
+        """Given since when all lanes have been empty, None when they are not, return what is out no more, although nobody
+        has told its end."""
+        return self.holdings.find_lost(epoch_now(), empty_since, self.workers.held_targets(epoch_now()))
+
+    def settle_letter(self, letter: DeadLetter) -> Disposition:
+        """Given a dead letter, set its target aside if it tells something new; return what becomes of the letter."""
+        held, key = self.holdings.get(letter.key.name), letter.key
+        found = choose_disposition(letter, held, self._journal.state_of(key.name))
+        if found is Disposition.SET_ASIDE and held is not None:
+            self.holdings.remove_order(key.name)
+            self._books.record_failure(held.key, classify_error(letter.error), logging.ERROR, None)
+        return found
+
+    def handle(self, event: Event) -> None:
+        """Note what a worker or another poller has told."""
+        if event.what == events.WORKER:
+            self._activity.add_totals(self.workers.record_heartbeat(event, epoch_now()))
+        elif event.what == events.GONE:
+            self.workers.remove_worker(event.sender)
+        elif event.what in _TARGET_HANDLERS and event.sender != self._name and self._is_relevant(event):
+            if event.what in _OPEN_TARGET_EVENTS and self._is_finished(event.file):
+                log.debug("%s tells of a finished file; the next poll asks RWS", event.sender)
+                return
+            held = self.holdings.get(event.file)
+            if held is not None and event.what in _END_EVENTS and _claims_work_of_another(event, held):
+                self._check_in_rws(event, held)
+                return
+            _TARGET_HANDLERS[event.what](self, event, events.event_key(event))
+            if event.what in _END_EVENTS and not event.details.get("more") and (message := event.details.get("message")):
+                self._over.add(str(message))
+
+    def _is_relevant(self, event: Event) -> bool:
+        """Whether an event is heeded. For a migration, another poller's order for one of its targets tells only that it is
+        done, if it is: its own order is still out."""
+        if not self._only_ours:
+            return True
+        held = self.holdings.get(event.file)
+        return held is not None and (event.what == events.DONE or _is_about(event, held))
+
+    def _is_finished(self, file: str) -> bool:
+        """Whether nothing is left to do for a target, and no order for it is out: what is told of it then is late, or false,
+        and sets nothing aside. RWS tells the next poll if it is wanted again."""
+        return file not in self.holdings and self._journal.state_of(file) == DONE
+
+    def _check_in_rws(self, event: Event, held: OutstandingOrder) -> None:
+        """Ignore what an event says about the end of a target: it is wanted again, and the next reader asks RWS first."""
+        fields = {"file": event.file, "worker": held.worker}
+        log.warning("%s tells the end of what another has begun; RWS is asked", event.sender, extra={"fields": fields})
+        if self._only_ours:
+            # A migration has no later poll: the order is given again.
+            self.holdings.put(replace(held, dropped=0.0))
+        else:
+            self.release_target(held.key)
+            if len(self._unsure) < MAX_ENDED_TARGETS:
+                self._unsure[event.file] = held.key
+
+    def record_finished(self, name: str) -> None:
+        """A poll has read that nothing is left to do for a target."""
+        if (key := self._unsure.pop(name, None)) is not None and name not in self.holdings:
+            self._books.record_done(key, ALREADY_DONE, {})
+
+    def _handle_queued(self, event: Event, key: TargetKey) -> None:
+        # What is told late, when it is over already, is not out.
+        message = str(event.details.get("message", ""))
+        if key.name in self.holdings or message in self._over:
+            return
+        self.holdings.put(OutstandingOrder(key, message, epoch_now()))
+        self._journal.record_queued(key, epoch_now(), message)
+        self.letters.request_full_scan(key.name)
+
+    def _handle_begun(self, event: Event, key: TargetKey) -> None:
+        held = self.holdings.record_start(key, epoch_now(), event.sender, self.workers.held_targets(epoch_now()))
+        self._journal.record_running(held.key, epoch_now(), held.message)
+
+    def _handle_postponed(self, event: Event, key: TargetKey) -> None:
+        held = self.holdings.remove_order(key.name)
+        self._journal.record_wanted(held.key if held else key, epoch_now())
+
+    def _handle_dropped(self, event: Event, key: TargetKey) -> None:
+        held = self.holdings.get(key.name)
+        if held is not None and _is_about(event, held):
+            self.holdings.put(replace(held, dropped=epoch_now()))
+
+    def _handle_done(self, event: Event, key: TargetKey) -> None:
+        # First what may be malformed: then nothing is changed.
+        outcome, facts = str(event.details["outcome"]), dict(event.details["facts"])
+        held = self.holdings.remove_order(key.name)
+        agent = key.agent or (held.key.agent if held else "")
+        self._ended.add(key.name)
+        self._books.record_done(TargetKey(key.name, key.recording, agent), outcome, facts)
+        self.letters.request_full_scan(key.name)
+        self._activity.count_outcome(outcome, facts)
+        self.workers.record_finished(event.sender, outcome, epoch_now())
+
+    def _handle_failed(self, event: Event, key: TargetKey) -> None:
+        held = self.holdings.get(key.name)
+        failure, is_last = events.parse_failure(event.details), not event.details["more"]
+        known = held.key if held and not key.agent else key
+        self._books.record_failure(known, failure, int(event.details["level"]), None, worker=event.sender)
+        if is_last:
+            self.holdings.remove_order(key.name)
+            self._activity.count_outcome(FAILED, {})
+            self.workers.record_finished(event.sender, FAILED, epoch_now())
+
+    def _handle_refused(self, event: Event, key: TargetKey) -> None:
+        fields = {"worker": event.sender, "file": key.name}
+        reason = events.to_storable_text(event.details.get("reason", ""))[: events.MAX_NAME_LENGTH]
+        log.error("a worker refuses an order: %s", reason, extra={"fields": fields})
+        self.letters.request_full_scan()
+
+
+def _claims_work_of_another(event: Event, held: OutstandingOrder) -> bool:
+    """Whether an event reports the end of what another worker is known to have begun."""
+    return bool(held.worker) and (held.contested or event.sender != held.worker)
+
+
+def _is_about(event: Event, held: OutstandingOrder) -> bool:
+    """Whether what is told is told of the order that is out, as far as that is known."""
+    return str(event.details.get("message", "")) in ("", held.message)
+
+
+_END_EVENTS = (events.POSTPONED, events.DONE, events.FAILED)
+_OPEN_TARGET_EVENTS = (events.QUEUED, events.BEGUN, events.POSTPONED, events.FAILED)
+_TARGET_HANDLERS: dict[str, Callable[[EventHandler, Event, TargetKey], None]] = {
+    events.QUEUED: EventHandler._handle_queued,
+    events.BEGUN: EventHandler._handle_begun,
+    events.POSTPONED: EventHandler._handle_postponed,
+    events.DROPPED: EventHandler._handle_dropped,
+    events.DONE: EventHandler._handle_done,
+    events.FAILED: EventHandler._handle_failed,
+    events.REFUSED: EventHandler._handle_refused,
+}

@@ -1,0 +1,136 @@
+"""What an answer of RWS or RCS means: its body, or the error that it stands for (gir-api, section 1)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from muxer.errors import (
+    AccessDenied,
+    AlreadyExists,
+    AuthenticationFailed,
+    Forbidden,
+    MuxerError,
+    NotFound,
+    RequestRejected,
+    ServiceFailed,
+    ServiceUnavailable,
+    UnreadableResponse,
+)
+
+# So many values may be in an answer: each costs far more memory than its few bytes.
+MAX_JSON_VALUES = 1_000_000
+# So many seconds a server may ask for at most: thousands of digits are an infinite number.
+MAX_RETRY_AFTER_SECONDS = 7 * 86_400.0
+OK = 0
+PARAMETER_INVALID = 2
+PARTIAL_SUCCESS = 7
+_FORBIDDEN_CODES = (3, 5)
+_NOT_FOUND = 6
+_ALREADY_EXISTS = 18
+_NOT_AUTHENTICATED = 20
+# Internal error, and "unable to …": the server could not, which may pass.
+_SERVER_ERROR_CODES = (4, 12, 13, 14, 15, 16, 17)
+_RETRYABLE_STATUSES = (408, 425, 429)
+# Not implemented: that does not pass.
+_NOT_IMPLEMENTED = 501
+
+
+@dataclass(frozen=True)
+class HttpResponse:
+    """An HTTP answer whose body has been read."""
+
+    what: str
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+def parse_response(answer: HttpResponse, accepted: Collection[int] = (OK,), *, may_be_text: bool = False) -> dict[str, Any]:
+    """Given an answer, return its JSON object; an empty body of a success is an empty object, and so is a text where the
+    body `may_be_text`.
+
+    Raise the error it stands for when the HTTP status **or** its ``statusCode`` (not among ``accepted``) says so.
+    """
+    if sum(map(answer.body.count, (b",", b"[", b"{"))) > MAX_JSON_VALUES:
+        limit = f"the answer has more than {MAX_JSON_VALUES} values"
+        raise RequestRejected(f"{answer.what}: {limit}; a smaller [advanced] pagination may help")
+    content = _json_object(answer.body)
+    code, message = _status_code(content), _status_message(content)
+    if not 200 <= answer.status < 300 or code not in accepted:
+        raise response_error(answer, code, message)
+    if content is None and answer.body.strip() and not may_be_text:
+        kind = answer.headers.get("Content-Type", "no content type")
+        raise UnreadableResponse(f"{answer.what}: answered {kind}, which is no JSON object")
+    return content or {}
+
+
+def response_error(answer: HttpResponse, code: int, message: str) -> MuxerError:
+    """Given a failed answer with its ``statusCode`` (0 = none) and message, return the error that it stands for."""
+    status = answer.status
+    text = f"{answer.what}: HTTP {status}" + (f", statusCode {code}" if code else "") + (f", {message}" if message else "")
+    if status == 401 or code == _NOT_AUTHENTICATED:
+        return AuthenticationFailed(f"{text}; check user name and password")
+    if status == 404 or code == _NOT_FOUND:
+        return NotFound(text, status, code)
+    if status == 409 or code == _ALREADY_EXISTS:
+        return AlreadyExists(text, status, code)
+    if status == 403 or code in _FORBIDDEN_CODES:
+        return Forbidden(text)
+    if status == 413:
+        return AccessDenied(f"{text}; the server, or a proxy before it, limits the size of a request; raise it there")
+    if status == _NOT_IMPLEMENTED:
+        return RequestRejected(text, status, code)
+    if status == 500 or (status < 300 and code in _SERVER_ERROR_CODES):
+        return ServiceFailed(text, retry_after(answer.headers))
+    if status >= 500 or status in _RETRYABLE_STATUSES or code in _SERVER_ERROR_CODES or status < 200:
+        return ServiceUnavailable(text, retry_after(answer.headers))
+    return RequestRejected(text, status, code)
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Given the headers of an answer, return the seconds of ``Retry-After`` (a number or a date, RFC 9110), if any."""
+    value = headers.get("Retry-After", "").strip()
+    if not value:
+        return None
+    if value.isascii() and value.isdigit():
+        return min(float(value), MAX_RETRY_AFTER_SECONDS)
+    try:
+        moment = parsedate_to_datetime(value)
+    except (ValueError, OverflowError):
+        return None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return min(max(0.0, (moment - datetime.now(UTC)).total_seconds()), MAX_RETRY_AFTER_SECONDS)
+
+
+def is_message_type(content_type: str) -> bool:
+    """Given the type of an answer to a request for media, return whether it is a message, such as the page of a proxy."""
+    return content_type.split(";")[0].strip().lower() in ("application/json", "text/html")
+
+
+def is_csrf_refusal(answer: HttpResponse) -> bool:
+    """Whether a write was refused for want of a valid CSRF token; only the text of the 403 tells."""
+    return answer.status == 403 and b"csrf" in answer.body.lower()
+
+
+def _json_object(body: bytes) -> dict[str, Any] | None:
+    try:
+        content = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _status_code(content: Mapping[str, Any] | None) -> int:
+    try:
+        return int((content or {}).get("statusCode") or 0)
+    except (TypeError, ValueError, OverflowError):
+        return OK
+
+
+def _status_message(content: Mapping[str, Any] | None) -> str:
+    return str((content or {}).get("statusMessage") or "")[:500]

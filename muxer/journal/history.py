@@ -1,0 +1,153 @@
+"""What the journal tells of the last day, read beside the running muxer, which it never holds up."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from muxer.journal.journal import DONE, RETRY, SET_ASIDE, BacklogSample
+
+MAX_SHOWN_FINISHED = 50
+MAX_SHOWN_FAILURES = 100
+MAX_SAMPLES = 300
+HOUR_SECONDS = 3600
+SHOWN_HOURS = 24
+READ_TIMEOUT_SECONDS = 0.5
+
+_FIELDS = "name, recording, agent, state, attempts, retry_at, code, error, reason, facts, updated"
+_SELECT_TARGETS = f"SELECT {_FIELDS} FROM targets WHERE state"
+_SELECT_HOURS = """
+SELECT CAST(updated / 3600 AS INTEGER) * 3600, sum(state = 'done' AND json_extract(facts, '$.method') IS NOT NULL),
+    sum(state <> 'done'), total(json_extract(facts, '$.length')), total(json_extract(facts, '$.bytes'))
+FROM targets WHERE (state = 'done' OR attempts > 0) AND updated >= ? GROUP BY 1
+"""
+
+
+@dataclass(frozen=True)
+class TargetRecord:
+    """A target as the journal has it. ``facts`` is what its finished line said, with its ``timeline``; empty for others."""
+
+    name: str
+    recording: str
+    agent: str
+    state: str
+    attempts: int
+    retry_at: float | None
+    code: str
+    error: str
+    reason: str
+    facts: dict[str, Any]
+    updated: float
+
+
+@dataclass(frozen=True)
+class HourCounts:
+    """What ended in the hour that began at ``start``: targets muxed, targets that failed last in it, seconds and bytes of
+    the muxed files."""
+
+    start: int
+    muxed: int = 0
+    failed: int = 0
+    media_seconds: float = 0.0
+    bytes: int = 0
+
+
+@dataclass(frozen=True)
+class JournalHistory:
+    """What the journal has: how many targets are in each state, the newest finished and failed ones, the hours of the last
+    day and the running one, oldest first, and samples of the backlog. ``problem`` = why it could not be read."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    recent: tuple[TargetRecord, ...] = ()
+    failures: tuple[TargetRecord, ...] = ()
+    hours: tuple[HourCounts, ...] = ()
+    samples: tuple[BacklogSample, ...] = ()
+    problem: str = ""
+
+
+def read_history(path: Path | None, now: float) -> JournalHistory:
+    """Given where the journal lies (None = there is none) and the time, return what it tells; its problem when it cannot be
+    read within half a second."""
+    if path is None:
+        return JournalHistory(hours=_fill_hours({}, now))
+    try:
+        with _read_transaction(path) as database:
+            return _query_history(database, now)
+    except (sqlite3.Error, ValueError, OSError) as error:
+        return JournalHistory(hours=_fill_hours({}, now), problem=f"the journal cannot be read at the moment: {error}")
+
+
+def read_failures(path: Path, states: Sequence[str]) -> tuple[TargetRecord, ...]:
+    """Given where the journal lies, return all targets in some states of failure, newest first. Raise ``sqlite3.Error``."""
+    marks = ", ".join("?" * len(states))
+    with _read_transaction(path) as database:
+        return tuple(map(_to_record, database.execute(f"{_SELECT_TARGETS} IN ({marks}) ORDER BY updated DESC", tuple(states))))
+
+
+def count_by_code(path: Path) -> list[tuple[str, str, int]]:
+    """Given where the journal lies, return how many targets have failed with which code and are in which state, most of
+    them first; nothing when it cannot be read."""
+    count = "SELECT code, state, count(*) FROM targets WHERE state IN (?, ?) GROUP BY 1, 2 ORDER BY 3 DESC, 1"
+    with contextlib.suppress(sqlite3.Error, OSError), _read_transaction(path) as database:
+        return [(code, state, number) for code, state, number in database.execute(count, (SET_ASIDE, RETRY))]
+    return []
+
+
+def read_counts(path: Path | None) -> dict[str, int] | None:
+    """Given where the journal lies, return how many targets are in each state; None when that cannot be read."""
+    if path is None:
+        return None
+    try:
+        with _read_transaction(path) as database:
+            return _count_states(database)
+    except (sqlite3.Error, ValueError, OSError):
+        return None
+
+
+@contextmanager
+def _read_transaction(path: Path) -> Iterator[sqlite3.Connection]:
+    """Yield a connection that can only read: one transaction, so that all numbers are of one moment."""
+    address = f"{path.resolve().as_uri()}?mode=ro"
+    with contextlib.closing(sqlite3.connect(address, uri=True, timeout=READ_TIMEOUT_SECONDS, isolation_level=None)) as database:
+        database.execute("BEGIN")
+        yield database
+
+
+def _query_history(database: sqlite3.Connection, now: float) -> JournalHistory:
+    hours = {row[0]: HourCounts(row[0], row[1], row[2], row[3], int(row[4])) for row in database.execute(_SELECT_HOURS, (_first_hour(now),))}
+    newest = "ORDER BY updated DESC LIMIT ?"
+    # One that is tried again at this moment has failed too.
+    failures = database.execute(f"{_SELECT_TARGETS} <> ? AND attempts > 0 {newest}", (DONE, MAX_SHOWN_FAILURES))
+    samples = database.execute("SELECT * FROM samples WHERE at >= ? ORDER BY at", (now - SHOWN_HOURS * HOUR_SECONDS,)).fetchall()
+    return JournalHistory(
+        counts=_count_states(database),
+        recent=tuple(map(_to_record, database.execute(f"{_SELECT_TARGETS} = ? {newest}", (DONE, MAX_SHOWN_FINISHED)))),
+        failures=tuple(map(_to_record, failures)),
+        hours=_fill_hours(hours, now),
+        samples=tuple(BacklogSample(*row) for row in samples[:: max(1, math.ceil(len(samples) / MAX_SAMPLES))]),
+    )
+
+
+def _count_states(database: sqlite3.Connection) -> dict[str, int]:
+    return dict(database.execute("SELECT state, count(*) FROM targets GROUP BY state").fetchall())
+
+
+def _to_record(values: tuple[Any, ...]) -> TargetRecord:
+    name, recording, agent, state, attempts, retry_at, code, error, reason, facts, updated = values
+    return TargetRecord(name, recording, agent, state, attempts, retry_at, code, error, reason, json.loads(facts), updated)
+
+
+def _first_hour(now: float) -> int:
+    return (int(now // HOUR_SECONDS) - SHOWN_HOURS) * HOUR_SECONDS
+
+
+def _fill_hours(known: dict[int, HourCounts], now: float) -> tuple[HourCounts, ...]:
+    """Return the hours in order, also those in which nothing ended."""
+    return tuple(known.get(start, HourCounts(start)) for start in range(_first_hour(now), int(now) + 1, HOUR_SECONDS))

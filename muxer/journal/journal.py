@@ -1,0 +1,384 @@
+"""The journal: what became of each target, on disk, so that a restart knows what failed, when it is tried again, and what is
+set aside.
+
+RWS stays the truth: a journal that is lost or corrupt costs only some attempts, is begun anew, and is never a reason to
+stop. What decides whether a target may run is held in memory; the database follows, and other processes read it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import logging
+import os
+import sqlite3
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from muxer.journal.retry_policy import MAX_DELAY_SECONDS, Failure, FailureRecord, classify_error, next_record
+from muxer.system import files
+from muxer.system.masking import Mask
+
+log = logging.getLogger(__name__)
+
+# So many failed targets are remembered; the oldest are forgotten first.
+MAX_FAILURES_IN_MEMORY = 100_000
+# Finished targets stay readable for this long, and no more than so many of them.
+MAX_TARGET_AGE_SECONDS = 7 * 86_400.0
+MAX_DONE_TARGETS = 200_000
+# So long another process may hold the journal; after that nothing waits for it until it is free.
+LOCK_TIMEOUT_SECONDS = 2.0
+MAX_REASON_LENGTH = 2000
+# The name of the database in the temporary folder.
+JOURNAL_FILE = "journal.sqlite3"
+
+# Wanted targets wait here, queued ones in the broker of a fleet.
+WANTED, QUEUED, RUNNING, DONE, RETRY, SET_ASIDE = "wanted", "queued", "running", "done", "retry", "aside"
+
+# The number is the version of the form; a journal of another form is begun anew.
+_VERSION = 1
+_SCHEMA = """
+CREATE TABLE targets (
+    name TEXT PRIMARY KEY, recording TEXT NOT NULL, agent TEXT NOT NULL, state TEXT NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0, permanent INTEGER NOT NULL DEFAULT 0, retry_at REAL,
+    code TEXT NOT NULL DEFAULT '', error TEXT NOT NULL DEFAULT '', reason TEXT NOT NULL DEFAULT '',
+    facts TEXT NOT NULL DEFAULT '{}', updated REAL NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX by_state ON targets (state, updated);
+CREATE TABLE samples (
+    at INTEGER PRIMARY KEY, running INTEGER NOT NULL, queued INTEGER NOT NULL, waiting INTEGER NOT NULL, oldest_open REAL
+);
+"""
+_UPSERT_TARGET = """
+INSERT INTO targets (name, recording, agent, state, attempts, permanent, retry_at, code, error, reason, facts, updated)
+VALUES (:name, :recording, :agent, :state, :attempts, :permanent, :retry_at, :code, :error, :reason, :facts, :updated)
+ON CONFLICT (name) DO UPDATE SET state = excluded.state, attempts = excluded.attempts, permanent = excluded.permanent,
+    retry_at = excluded.retry_at, code = excluded.code, error = excluded.error, reason = excluded.reason,
+    facts = excluded.facts, updated = excluded.updated
+"""
+
+_RELEASE_RUNNING = "UPDATE targets SET state = ? WHERE state = 'running'"
+
+_INSERT_SAMPLE = "INSERT OR REPLACE INTO samples VALUES (:at, :running, :queued, :waiting, :oldest_open)"
+
+# What is no fault of the journal: it is tried again, and what it says of failures is kept.
+_WINDOWS_LOCK_ERRORS = (32, 33)  # ERROR_SHARING_VIOLATION and ERROR_LOCK_VIOLATION of Windows
+_TEMPORARY_ERRORS = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL)
+
+
+@dataclass(frozen=True)
+class TargetKey:
+    """Which target: its name, which follows from its sources alone, and whose it is."""
+
+    name: str
+    recording: str
+    agent: str = ""
+
+
+@dataclass(frozen=True)
+class BacklogSample:
+    """How much there was to do ``at`` a moment (epoch seconds): targets that ran, that were queued, that the last poll left
+    waiting; when the oldest call began whose target needs work, None when none does."""
+
+    at: int
+    running: int
+    queued: int
+    waiting: int
+    oldest_open: float | None
+
+
+class Journal:
+    """What became of the targets of this instance. Safe to use from any thread; times are epoch seconds."""
+
+    def __init__(self, path: Path | None, mask: Mask | None = None, left: str = WANTED) -> None:
+        """Given where the database lies or is to be made (None = in memory only), what removes secrets from texts, and what
+        becomes of a target that runs when this process ends (in a fleet its order is still out: :data:`QUEUED`), open it."""
+        self._lock = threading.Lock()
+        self._path = path
+        self._mask = mask or Mask()
+        self._left = left
+        self._failures: OrderedDict[str, FailureRecord] = OrderedDict()
+        # What could not be written yet, by the name of its target.
+        self._owed: OrderedDict[str, dict[str, object]] = OrderedDict()
+        self._database: sqlite3.Connection | None = None
+        self._seen_version = -1
+        self._told = False
+        if path is not None:
+            self._open_database(path)
+
+    def may_run(self, name: str, now: float) -> bool:
+        """Whether a target may be tried at ``now``."""
+        with self._lock:
+            entry = self._failures.get(name)
+        if entry is None:
+            return True
+        # A clock that was set back must not keep a target waiting.
+        return entry.retry_at is not None and not now < entry.retry_at < now + 2 * MAX_DELAY_SECONDS
+
+    def record_wanted(self, key: TargetKey, now: float) -> None:
+        """Note that a target waits for a worker."""
+        self._record_state(key, WANTED, now)
+
+    def record_queued(self, key: TargetKey, now: float, message: str) -> None:
+        """Note that the order to make a target is out, and the id of its message."""
+        self._record_state(key, QUEUED, now, message)
+
+    def record_running(self, key: TargetKey, now: float, message: str = "") -> None:
+        """Note that a worker has begun a target; in a fleet, with the id of its message."""
+        self._record_state(key, RUNNING, now, message)
+
+    def state_of(self, name: str) -> str:
+        """Return the state of a target, empty when it is not known."""
+        with self._lock, self._transaction() as database:
+            if database is not None:
+                row = database.execute("SELECT state FROM targets WHERE name = ?", (name,)).fetchone()
+                return str(row[0]) if row else ""
+        return ""
+
+    def outstanding(self) -> list[tuple[TargetKey, float, str]]:
+        """Return the targets whose orders were out when the journal was opened: since when, and the id of the message."""
+        query = "SELECT name, recording, agent, updated, facts FROM targets WHERE state = ?"
+        with self._lock, self._transaction() as database:
+            if database is not None:
+                rows = database.execute(query, (QUEUED,)).fetchall()
+                return [(TargetKey(*key), at, str(json.loads(facts).get("message", ""))) for *key, at, facts in rows]
+        return []
+
+    def record_done(self, key: TargetKey, now: float, facts: Mapping[str, object]) -> None:
+        """Note that nothing is left to do for a target, with what its finished line says, and forget its failures."""
+        with self._lock:
+            self._failures.pop(key.name, None)
+            self._write_target(key, DONE, None, now, json.dumps(facts, default=str))
+
+    def record_failure(self, key: TargetKey, error: Exception | Failure, now: float) -> FailureRecord:
+        """Note a failure and return what follows from it, which the type of the error alone decides."""
+        failure = error if isinstance(error, Failure) else classify_error(error)
+        with self._lock:
+            earlier = self._failures.pop(key.name, None)
+            earlier = earlier or FailureRecord(0, 0, now, "", "", "")
+            entry = self._failures[key.name] = next_record(failure, self._storable_reason(failure.reason), earlier, now)
+            if len(self._failures) > MAX_FAILURES_IN_MEMORY:
+                self._failures.popitem(last=False)
+            self._write_target(key, SET_ASIDE if entry.retry_at is None else RETRY, entry, now)
+        return entry
+
+    def has_external_changes(self) -> bool:
+        """Whether another process has changed the journal since :meth:`refresh`."""
+        with self._lock, self._transaction() as database:
+            if database is not None and self._seen_version >= 0:
+                return bool(database.execute("PRAGMA data_version").fetchone()[0] != self._seen_version)
+        return False
+
+    def reload_changes(self, now: float) -> None:
+        """Take over what another process has changed, such as a target that an operator has put back; forget what is old."""
+        with self._lock, self._transaction() as database:
+            if database is None:
+                self._reopen_with_memory()
+                return
+            [version] = database.execute("PRAGMA data_version").fetchone()
+            if version != self._seen_version:
+                self._seen_version = version
+                self._load_failures(database)
+            for (name,) in database.execute("SELECT name FROM targets WHERE updated < ?", (now - MAX_TARGET_AGE_SECONDS,)).fetchall():
+                self._failures.pop(name, None)
+            database.execute("DELETE FROM targets WHERE updated < ?", (now - MAX_TARGET_AGE_SECONDS,))
+            database.execute("DELETE FROM samples WHERE at < ?", (now - MAX_TARGET_AGE_SECONDS,))
+            excess = database.execute("SELECT count(*) FROM targets WHERE state = 'done'").fetchone()[0] - MAX_DONE_TARGETS
+            if excess > 0:
+                old = "SELECT name FROM targets WHERE state = 'done' ORDER BY updated LIMIT ?"
+                database.execute(f"DELETE FROM targets WHERE name IN ({old})", (excess,))
+
+    def reopen_database(self) -> None:
+        """Open the database again, or make it: its folder was removed. What memory knows stays."""
+        with self._lock:
+            if self._database is not None:
+                with contextlib.suppress(sqlite3.Error):
+                    self._database.close()
+            self._database = None
+            self._reopen_with_memory()
+
+    def record_sample(self, sample: BacklogSample) -> None:
+        """Keep how much there was to do at a moment."""
+        with self._lock, self._transaction() as database:
+            if database is not None:
+                database.execute(_INSERT_SAMPLE, vars(sample))
+
+    @property
+    def is_persistent(self) -> bool:
+        """Whether what is noted reaches the disk, or is not meant to."""
+        return self._path is None or (self._database is not None and not self._told)
+
+    def close(self) -> None:
+        """Give back what was running, and close the database."""
+        with self._lock, self._transaction() as database:
+            if database is not None:
+                self._flush(database)
+                database.execute(_RELEASE_RUNNING, (self._left,))
+                database.close()
+            self._database = None
+
+    def _storable_reason(self, reason: str) -> str:
+        """Return what an error says, in a form that may be kept: services echo what they like."""
+        return self._mask(reason).encode(errors="backslashreplace").decode()[:MAX_REASON_LENGTH]
+
+    def _record_state(self, key: TargetKey, state: str, now: float, message: str = "") -> None:
+        facts = json.dumps({"message": message}) if message else "{}"
+        with self._lock:
+            self._write_target(key, state, self._failures.get(key.name), now, facts)
+
+    def _open_database(self, path: Path) -> None:
+        """Open the database; begin it anew when it cannot be used, and do without when that is not possible either, or when
+        it may be usable later."""
+        for attempt in range(2):
+            try:
+                self._database = _connect_database(path, 0.0 if self._told else LOCK_TIMEOUT_SECONDS, self._left)
+                self._load_failures(self._database)
+                [self._seen_version] = self._database.execute("PRAGMA data_version").fetchone()
+                return
+            except (sqlite3.Error, OSError, ValueError, TypeError) as error:
+                self._database = None
+                if _is_temporary(error):
+                    self._warn_once("the journal cannot be used at the moment; it is kept in memory", error)
+                    return
+                self._warn_once(f"the journal {path.name} cannot be used; it is begun anew, RWS knows what is done", error)
+                if attempt == 0:
+                    _set_aside_corrupt(path)
+
+    def _reopen_with_memory(self) -> None:
+        """Try to open a database that could not be used earlier; what was learned since then counts."""
+        if self._path is not None:
+            learned = self._failures
+            self._open_database(self._path)
+            self._failures |= learned
+
+    def _warn_once(self, what: str, error: Exception) -> None:
+        """Say once that the journal cannot be used, and wait for it no longer until it can."""
+        if not self._told:
+            log.warning("%s: %s", what, error)
+        self._told = True
+        self._set_busy_timeout(0.0)
+
+    def _set_busy_timeout(self, seconds: float) -> None:
+        if self._database is not None:
+            self._database.execute(f"PRAGMA busy_timeout = {round(seconds * 1000)}")
+
+    def _load_failures(self, database: sqlite3.Connection) -> None:
+        self._flush(database)
+        query = "SELECT name, attempts, permanent, retry_at, code, error, reason FROM targets"
+        failed = f"{query} WHERE state <> 'done' AND attempts > 0 ORDER BY updated DESC LIMIT ?"
+        rows = database.execute(failed, (MAX_FAILURES_IN_MEMORY,)).fetchall()
+        self._failures = OrderedDict((row[0], FailureRecord(*row[1:])) for row in reversed(rows))
+
+    def _write_target(self, key: TargetKey, state: str, entry: FailureRecord | None, now: float, facts: str = "{}") -> None:
+        entry = entry or FailureRecord(0, 0, None, "", "", "")
+        if self._path is None:
+            return
+        self._owed[key.name] = {**vars(key), **vars(entry), "state": state, "facts": facts, "updated": now}
+        if len(self._owed) > MAX_FAILURES_IN_MEMORY:
+            self._owed.popitem(last=False)
+        with self._transaction() as database:
+            if database is not None:
+                self._flush(database)
+
+    def _flush(self, database: sqlite3.Connection) -> None:
+        """Write what is owed, which is newer than what is there."""
+        while self._owed:
+            name, row = next(iter(self._owed.items()))
+            database.execute(_UPSERT_TARGET, row)
+            del self._owed[name]
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection | None]:
+        """Yield the database, None when there is none. One that turns out to be corrupt is begun anew; one that cannot be
+        written (the disk is full, another process holds it) is told once, and tried again at the next change."""
+        try:
+            yield self._database
+            if self._told and self._database is not None:
+                self._told = False
+                self._set_busy_timeout(LOCK_TIMEOUT_SECONDS)
+        except sqlite3.OperationalError as error:
+            self._warn_once("the journal cannot be written at the moment; it is kept in memory", error)
+        except sqlite3.Error as error:
+            log.warning("the journal is corrupt and is begun anew; RWS knows what is done: %s", error)
+            self._database = None
+            if self._path is not None:
+                _set_aside_corrupt(self._path)
+                self._open_database(self._path)
+
+
+def _is_temporary(error: Exception) -> bool:
+    """Whether a sound journal may raise this, as when the disk is full or another process holds it."""
+    if getattr(error, "winerror", None) in _WINDOWS_LOCK_ERRORS:
+        return True
+    return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF in _TEMPORARY_ERRORS
+
+
+def record_external_success(path: Path, key: TargetKey, now: float, facts: Mapping[str, object]) -> None:
+    """Given the database of an instance, which may run, note that another process has done a target. The instance takes it
+    over at its next poll; a database that cannot be written is left as it is: RWS knows what is done."""
+    nothing = vars(FailureRecord(0, 0, None, "", "", ""))
+    row = {**vars(key), **nothing, "state": DONE, "facts": json.dumps(facts, default=str), "updated": now}
+    with contextlib.suppress(sqlite3.Error):
+        database = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True)
+        with contextlib.closing(database), database:
+            database.execute(_UPSERT_TARGET, row)
+
+
+def _create_private(path: Path) -> None:
+    """Make the file if it is missing. Raise ``OSError`` when it is a link, or of another account, which could read it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
+    try:
+        if hasattr(os, "getuid") and os.fstat(descriptor).st_uid != os.getuid():
+            raise PermissionError(errno.EPERM, "it belongs to another account", str(path))
+    finally:
+        os.close(descriptor)
+
+
+def _connect_database(path: Path, patience: float, left: str) -> sqlite3.Connection:
+    files.retry_while_busy(lambda: _create_private(path), patience)
+    database = sqlite3.connect(path, timeout=patience, isolation_level=None, check_same_thread=False)
+    try:
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = NORMAL")
+        [version] = database.execute("PRAGMA user_version").fetchone()
+        if version not in (0, _VERSION):
+            raise ValueError(f"it has the form {version}")
+        if version == 0:
+            database.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
+        if database.execute("PRAGMA quick_check").fetchone() != ("ok",):
+            raise sqlite3.DatabaseError("the database is damaged")
+        database.execute(_RELEASE_RUNNING, (left,))
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _set_aside_corrupt(path: Path) -> None:
+    """Keep one journal that could not be used beside the new one, for whoever wants to look."""
+    with contextlib.suppress(OSError):
+        files.replace_file(path, path.with_suffix(".corrupt"))
+    for suffix in ("-wal", "-shm"):
+        with contextlib.suppress(OSError):
+            files.remove_file(path.with_name(path.name + suffix))
+
+
+def reset_failures(path: Path, now: float, *, recording: str | None = None, code: str | None = None) -> list[str]:
+    """Given the journal of an instance, which may be running, let targets that have failed count as never tried: those of a
+    recording (None = of all) and with a code (None = with any). Return their names. Raise ``sqlite3.Error``."""
+    wanted = "UPDATE targets SET state = 'wanted', attempts = 0, permanent = 0, retry_at = NULL, updated = ?"
+    which = "WHERE state IN (?, ?) AND recording = coalesce(?, recording) AND code = coalesce(?, code) RETURNING name"
+    with contextlib.closing(sqlite3.connect(path, timeout=LOCK_TIMEOUT_SECONDS, isolation_level=None)) as database:
+        rows = database.execute(f"{wanted} {which}", (now, RETRY, SET_ASIDE, recording, code)).fetchall()
+    return [name for (name,) in rows]
+
+
+def epoch_now() -> float:
+    """Return the journal's clock: epoch seconds, which a restart does not change."""
+    return time.time()

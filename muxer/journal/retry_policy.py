@@ -1,0 +1,101 @@
+"""What follows from a failed attempt, in words that can be kept and sent. The type of the error decides, never its text.
+Pure, but for the spread of the delays."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from enum import StrEnum
+
+from muxer.errors import MediaNotFound, OrderFailed, Transient, error_code
+
+MAX_PERMANENT_ATTEMPTS = 3
+PERMANENT_DELAY_SECONDS = 5.0
+FIRST_DELAY_SECONDS = 15.0
+# Where requests fail at random, a longer delay is of no use: the next attempt is as likely to succeed now as later.
+FLAKY_DELAY_SECONDS = 5.0
+MAX_DELAY_SECONDS = 3600.0
+
+
+class RetryPolicy(StrEnum):
+    """When a target is tried again: at the next poll; after a growing time, without a bound on the attempts; after a short
+    time, and only so often; not by itself."""
+
+    NEXT_POLL = "soon"
+    BACKOFF = "later"
+    LIMITED = "counted"
+    NEVER = "never"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A failed attempt. ``retry_after``: the seconds that a service asked for, None when it did not; ``error``: the type of
+    the error; ``reason``: its text; ``service``: the one to blame, empty for none."""
+
+    when: RetryPolicy
+    retry_after: float | None
+    code: str
+    error: str
+    reason: str
+    service: str = ""
+
+    @property
+    def text(self) -> str:
+        """How logs and pages tell it, as :func:`muxer.errors.told` does."""
+        return f"{self.code} {self.error}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class FailureRecord:
+    """The failures of one target: all of them, and those that waiting does not mend. ``retry_at`` is epoch seconds, None
+    when the target is set aside. ``code``, ``error`` (a type) and ``reason`` are those of the last failure."""
+
+    attempts: int
+    permanent: int
+    retry_at: float | None
+    code: str
+    error: str
+    reason: str
+
+
+def classify_error(error: Exception) -> Failure:
+    """Given the error that has ended an attempt, return what follows from it."""
+    retry_after = error.retry_after if isinstance(error, Transient) else None
+    service = error.service if isinstance(error, Transient) else ""
+    return Failure(_policy_for(error), retry_after, str(error_code(error)), type(error).__name__, str(error), service)
+
+
+def _policy_for(error: Exception) -> RetryPolicy:
+    if isinstance(error, OrderFailed):
+        return RetryPolicy.NEVER
+    if isinstance(error, MediaNotFound):
+        return RetryPolicy.NEXT_POLL
+    if isinstance(error, Transient | OSError | MemoryError):
+        return RetryPolicy.BACKOFF
+    return RetryPolicy.LIMITED
+
+
+def backoff_delay(attempt: int) -> float:
+    """Given the number of an attempt, from 1 on, return the seconds to wait after it fails, without jitter."""
+    return min(FIRST_DELAY_SECONDS * 2.0 ** min(attempt - 1, 20), MAX_DELAY_SECONDS)
+
+
+def next_record(failure: Failure, reason: str, earlier: FailureRecord, now: float) -> FailureRecord:
+    """Given a failure, its reason in a form that may be kept, the earlier failures of its target and the time, return all of
+    them together, and when the target is tried again."""
+    attempts, permanent = earlier.attempts + 1, earlier.permanent
+    told = (failure.code, failure.error, reason)
+    if failure.when is RetryPolicy.NEXT_POLL:
+        return FailureRecord(attempts, permanent, now, *told)
+    if failure.when is RetryPolicy.BACKOFF:
+        asked = failure.retry_after
+        wait = backoff_delay(attempts) if asked is None else min(asked, MAX_DELAY_SECONDS)
+        return FailureRecord(attempts, permanent, now + _add_jitter(wait), *told)
+    permanent += 1
+    if failure.when is RetryPolicy.NEVER or permanent >= MAX_PERMANENT_ATTEMPTS:
+        return FailureRecord(attempts, permanent, None, *told)
+    return FailureRecord(attempts, permanent, now + _add_jitter(PERMANENT_DELAY_SECONDS * 2.0 ** (permanent - 1)), *told)
+
+
+def _add_jitter(seconds: float) -> float:
+    return seconds * random.uniform(1.0, 1.2)

@@ -1,0 +1,390 @@
+"""Reads MP3 files: where each frame is stored, what silence the encoder has added, and where frames are damaged.
+
+An MP3 file has no index. Its frames (ISO/IEC 11172-3 and 13818-3, layer III) follow one another, each with a header that
+gives its length. Tags and the frames in which encoders describe a file (Xing, Info, VBRI) are no sound, wherever they are
+stored. Where anything else is stored between frames, frames were lost: the time of a frame is the number of frames before
+it, so that everything after the loss would be heard too early.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from itertools import islice
+from operator import add, eq
+from pathlib import Path
+from typing import BinaryIO
+
+from muxer.errors import Code, MediaError
+from muxer.media import limits
+from muxer.media.mp4.boxes import build_full_box
+from muxer.media.mp4.mp3_tags import TagSkipper
+from muxer.media.mp4.tracks import Track
+from muxer.net.transfer import open_private
+
+_BUFFER_BYTES = 1 << 16
+_HEADER_BYTES = 4
+# The header of a frame and, behind it, the name of a frame that describes the file.
+_PROBE_BYTES = 40
+_VBRI_AT = 36
+# This number of frames in a row is no coincidence; the last ones of a file may be fewer.
+_MIN_FRAMES_IN_A_ROW = 3
+# A file in which frames have to be searched at more places than this is no recording.
+_MAX_SEARCHES = 1_000_000
+_KILOBITS = {
+    True: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 0),
+    False: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160, 0),
+}
+_RATES = (44_100, 48_000, 32_000)
+_INFO_AT = {(True, True): 21, (True, False): 36, (False, True): 13, (False, False): 21}
+_ENCODERS = (b"LAME", b"Lavf", b"Lavc")
+# The delay of every MP3 decoder, in samples, is a part of the silence that was added.
+_DECODER_DELAY = 529
+# In MP4, MPEG-1 layer III and its extension to low sample rates are two object types.
+_OBJECT_TYPES = {True: 0x6B, False: 0x69}
+# In this range the next header of a free-format file is searched: its longest frame has 640 kbit/s.
+_FREE_FORMAT_BYTES = 6000
+
+
+@dataclass(frozen=True)
+class FrameHeader:
+    """The fields of a frame's header. `form` must not change within a track; `info_at` is the offset of the name "Xing" or
+    "Info" in a frame that describes the file."""
+
+    size: int
+    samples: int
+    rate: int
+    first_version: bool
+    mono: bool
+    form: tuple[int, bool]
+    info_at: int
+
+
+@dataclass(frozen=True)
+class FrameSpan:
+    """Frames of one form from the number `first` on; `head` is the header of the first one, as bytes and as `frame`."""
+
+    first: int
+    head: bytes
+    frame: FrameHeader
+
+
+@dataclass(frozen=True)
+class DamagedRange:
+    """The bytes from `begin` to `end`, in which frames are damaged; `before` is the number of whole frames before it."""
+
+    begin: int
+    end: int
+    before: int
+
+
+@dataclass
+class Mp3File:
+    """The frames of an MP3 file. `delay` and `padding` are the samples of silence that an encoder has added at both ends.
+    `spans` are its stretches of one form."""
+
+    path: Path
+    delay: int = 0
+    padding: int = 0
+    offsets: array[int] = field(default_factory=lambda: array("q"))
+    sizes: array[int] = field(default_factory=lambda: array("I"))
+    damaged_ranges: list[DamagedRange] = field(default_factory=list)
+    spans: list[FrameSpan] = field(default_factory=list)
+
+    @property
+    def changes_form(self) -> bool:
+        """Whether the sample rate or the number of channels changes within the file."""
+        return len({span.frame.form for span in self.spans}) > 1
+
+    @property
+    def is_contiguous(self) -> bool:
+        """Whether nothing is stored between the frames."""
+        ends = map(add, self.offsets, self.sizes)
+        return all(map(eq, ends, islice(self.offsets, 1, None)))
+
+    def frames_seconds(self, frames: int) -> float:
+        """Return the duration of the first `frames` frames, without the silence for what is lost."""
+        ends = [*(span.first for span in self.spans[1:]), len(self.sizes)]
+        return sum(
+            max(0, min(frames, end) - span.first) * span.frame.samples / span.frame.rate
+            for span, end in zip(self.spans, ends, strict=True)
+        )
+
+    def lost_frames(self, hole: DamagedRange) -> int:
+        """Return the estimated number of frames that are lost in `hole`, by the mean size of the frames of its span."""
+        number = self._span_number(hole)
+        end = self.spans[number + 1].first if number + 1 < len(self.spans) else len(self.sizes)
+        near = self.sizes[self.spans[number].first : end]
+        return round((hole.end - hole.begin) * len(near) / sum(near))
+
+    def lost_seconds(self) -> float:
+        """Return the duration of the silence that replaces lost frames."""
+        frames = ((self.lost_frames(hole), self.spans[self._span_number(hole)].frame) for hole in self.damaged_ranges)
+        return sum(lost * frame.samples / frame.rate for lost, frame in frames)
+
+    @property
+    def mp4_track(self) -> Track:
+        """The frames as a track of an MP4 file. They must be of one form."""
+        frame, count = self.spans[0].frame, len(self.sizes)
+        return Track(
+            handler=b"soun",
+            timescale=frame.rate,
+            description=(b"mp4a", _sample_description(frame, self.sizes)),
+            durations=array("I", [frame.samples]) * count,
+            shifts=None,
+            sizes=self.sizes,
+            offsets=self.offsets,
+            sync=None,
+            skipped=self.delay,
+            delay=0,
+            shown=0,
+            groups=b"",
+        )
+
+    def write_span(self, number: int, output: Path) -> None:
+        """Write the frames of the span `number` alone to `output`, with silent frames in place of those that are lost."""
+        first, silence = self.spans[number].first, _silent_frame(self.spans[number].head)
+        end = self.spans[number + 1].first if number + 1 < len(self.spans) else len(self.sizes)
+        lost = {hole.before: self.lost_frames(hole) for hole in self.damaged_ranges if self._span_number(hole) == number}
+        with self.path.open("rb", buffering=_BUFFER_BYTES) as file, open_private(output) as out:
+            for frame in range(first, end):
+                out.write(silence * lost.pop(frame, 0))
+                file.seek(self.offsets[frame])
+                out.write(file.read(self.sizes[frame]))
+            # What is lost between two spans belongs to the first one.
+            out.write(silence * sum(lost.values()))
+
+    def _span_number(self, hole: DamagedRange) -> int:
+        """Return the number of the span whose frames `hole` interrupts or ends."""
+        return max(0, bisect_right(self.spans, hole.before - 1, key=lambda span: span.first) - 1)
+
+
+def read_mp3(path: Path) -> Mp3File | None:
+    """Read the frames of the audio file at `path`. Returns None when it does not begin as an MP3 file.
+
+    Raises MediaError when it is a free-format MP3 file, or when too much of it is damaged.
+    """
+    end = path.stat().st_size
+    with path.open("rb", buffering=_BUFFER_BYTES) as file:
+        walk = _FrameWalk(file, end)
+        position = walk.tags.skip_tags(0)
+        if walk.confirm_frame(position, changing=True) is None:
+            if _is_free_format(file, position):
+                raise MediaError("the form free-format MP3 is not supported", code=Code.NO_AUDIO)
+            return None
+        found = Mp3File(path)
+        walk.collect_frames(found, position)
+    return found if found.sizes else None
+
+
+def describe_samples(path: Path, track: Track) -> Track | None:
+    """Return `track` of the MP4 file at `path`, whose samples are MP3 frames, with a sample description of our own.
+
+    What another container says of its MP3 gets into the description that ffmpeg writes, and some players then play nothing.
+    A first sample that only describes the file is left out. Returns None when the samples are not one whole frame each, all
+    of one form.
+    """
+    frames: list[FrameHeader] = []
+    skipped = 0
+    with path.open("rb", buffering=_BUFFER_BYTES) as file:
+        for number, (offset, size) in enumerate(zip(track.offsets, track.sizes, strict=True)):
+            file.seek(offset)
+            look = file.read(min(size, _PROBE_BYTES))
+            frame = parse_frame_header(look[:_HEADER_BYTES])
+            if frame is None or frame.size != size or (frames and frame.form != frames[0].form):
+                return None
+            if not number and _is_description(frame, look):
+                skipped = 1
+            else:
+                frames.append(frame)
+    if not frames or track.timescale != frames[0].rate:
+        return None
+    rest = slice(skipped, None)
+    return replace(
+        track,
+        description=(b"mp4a", _sample_description(frames[0], track.sizes[rest])),
+        durations=track.durations[rest],
+        sizes=track.sizes[rest],
+        offsets=track.offsets[rest],
+        skipped=max(0, track.skipped - sum(track.durations[:skipped])),
+    )
+
+
+@lru_cache(maxsize=1024)
+def parse_frame_header(head: bytes) -> FrameHeader | None:
+    """Read four bytes as the header of a frame of layer III. Returns None when they are none."""
+    if not _is_layer_3(head):
+        return None
+    first_version, halved = head[1] & 0x08 == 0x08, head[1] & 0x10 == 0
+    bits = _KILOBITS[first_version][head[2] >> 4] * 1000
+    if not bits:
+        return None
+    hertz = _RATES[head[2] >> 2 & 3] // (1 if first_version else 4 if halved else 2)
+    samples = 1152 if first_version else 576
+    size = samples // 8 * bits // hertz + (head[2] >> 1 & 1)
+    mono = head[3] >> 6 == 3
+    return FrameHeader(size, samples, hertz, first_version, mono, (hertz, mono), _INFO_AT[first_version, mono])
+
+
+def _is_layer_3(head: bytes) -> bool:
+    sync = len(head) == _HEADER_BYTES and head[0] == 0xFF and head[1] & 0xE6 == 0xE2
+    return sync and head[1] & 0x18 != 0x08 and head[2] >> 2 & 3 < len(_RATES)
+
+
+class _FrameWalk:
+    """Goes through a file from frame to frame."""
+
+    def __init__(self, file: BinaryIO, end: int) -> None:
+        self._file = file
+        self._end = end
+        self.tags = TagSkipper(file, end)
+        self._looks = iter(range(_MAX_SEARCHES))
+        # What the last description of the file says, and how many frames were there before it.
+        self._described = _StreamDescription()
+        self._before = 0
+
+    def collect_frames(self, found: Mp3File, position: int) -> None:
+        """Add to `found` all frames from `position` on, the offset of the first one."""
+        while (following := self._find_next(position)) is not None:
+            begin, frame = following
+            hole = self.tags.skip_ape1(position, begin)
+            if begin > hole:
+                found.damaged_ranges.append(DamagedRange(hole, begin, len(found.sizes)))
+            if not found.spans or frame.form != found.spans[-1].frame.form:
+                self._file.seek(begin)
+                found.spans.append(FrameSpan(len(found.sizes), self._file.read(_HEADER_BYTES), frame))
+            position = self.tags.skip_tags(self._take_frames(found, begin, frame.form))
+            if found.spans[-1].first == len(found.sizes):
+                # Only descriptions had this form.
+                found.spans.pop()
+        # Frames that a description does not count were added behind what it describes.
+        is_last = len(found.sizes) - self._before <= self._described.frames + 1
+        found.padding = self._described.padding if is_last else 0
+
+    def _take_frames(self, found: Mp3File, position: int, form: tuple[int, bool]) -> int:
+        """Add the frames of one form that follow one another from `position` on; return the offset behind them."""
+        file, end, offsets, sizes = self._file, self._end, found.offsets, found.sizes
+        file.seek(position)
+        look = file.read(_PROBE_BYTES)
+        while (frame := parse_frame_header(look[:_HEADER_BYTES])) and frame.form == form and position + frame.size <= end:
+            if _is_description(frame, look):
+                self._add_description(found, position, frame)
+            else:
+                offsets.append(position)
+                sizes.append(frame.size)
+            position += frame.size
+            file.seek(position)
+            look = file.read(_PROBE_BYTES)
+        limits.check_frames(len(sizes))
+        return position
+
+    def _add_description(self, found: Mp3File, position: int, frame: FrameHeader) -> None:
+        self._file.seek(position)
+        self._described, self._before = _read_description(frame, self._file.read(frame.size)), len(found.sizes)
+        if not found.sizes:
+            found.delay = self._described.delay
+
+    def _find_next(self, position: int) -> tuple[int, FrameHeader] | None:
+        """Return the next offset at which frames follow one another, and the first of them; None at the end of the sound.
+
+        Raises MediaError when frames were searched at too many places.
+        """
+        if (frame := self.confirm_frame(position, changing=True)) is not None:
+            return position, frame
+        for place, _ in zip(self._candidate_offsets(position), self._looks, strict=False):
+            if (frame := self.confirm_frame(place)) is not None:
+                return place, frame
+        if next(self._looks, None) is None:
+            raise MediaError("the audio is damaged: too much of it is no sound")
+        return None
+
+    def _candidate_offsets(self, begin: int) -> Iterator[int]:
+        """Yield the offsets at which a frame or a tag may begin."""
+        for start in range(begin, self._end, _BUFFER_BYTES):
+            self._file.seek(start)
+            block = self._file.read(min(_BUFFER_BYTES, self._end - start))
+            place = block.find(b"\xff")
+            while place >= 0:
+                yield start + place
+                place = block.find(b"\xff", place + 1)
+
+    def confirm_frame(self, position: int, *, changing: bool = False) -> FrameHeader | None:
+        """Return the frame at `position` when more frames follow it, or a tag, or the end of the file.
+
+        They must be of the same form, unless `changing`: where a frame is expected, another form may last for one frame.
+        """
+        first: FrameHeader | None = None
+        for _ in range(_MIN_FRAMES_IN_A_ROW):
+            if first is not None and (position == self._end or self.tags.skip_tags(position) != position):
+                break
+            self._file.seek(position)
+            frame = parse_frame_header(self._file.read(_HEADER_BYTES))
+            if frame is None or position + frame.size > self._end:
+                return None
+            if first is not None and frame.form != first.form and not changing:
+                return None
+            first = first or frame
+            position += frame.size
+        return first
+
+
+@dataclass(frozen=True)
+class _StreamDescription:
+    """What a frame says that describes the file: the number of its frames, and the silence at its ends in samples."""
+
+    frames: int = 0
+    delay: int = 0
+    padding: int = 0
+
+
+def _is_description(frame: FrameHeader, look: bytes) -> bool:
+    """Return whether a frame that begins with `look` describes the file and holds no sound."""
+    if look[_VBRI_AT : _VBRI_AT + 4] == b"VBRI":
+        return True
+    at = frame.info_at
+    return look[at : at + 4] in (b"Xing", b"Info")
+
+
+def _read_description(frame: FrameHeader, data: bytes) -> _StreamDescription:
+    at = frame.info_at
+    if data[at : at + 4] not in (b"Xing", b"Info") or len(data) < at + 8:
+        return _StreamDescription()
+    flags = data[at + 7]
+    frames = int.from_bytes(data[at + 8 : at + 12], "big") if flags & 1 else 0
+    at += 8 + sum(size for bit, size in ((1, 4), (2, 4), (4, 100), (8, 4)) if flags & bit)
+    if data[at : at + 4] not in _ENCODERS or len(data) < at + 24:
+        return _StreamDescription(frames)
+    both = int.from_bytes(data[at + 21 : at + 24], "big")
+    return _StreamDescription(frames, (both >> 12) + _DECODER_DELAY, max(0, (both & 0xFFF) - _DECODER_DELAY))
+
+
+def _sample_description(frame: FrameHeader, sizes: array[int]) -> bytes:
+    """Return the sample description that every MP4 file with MP3 has, with the mean bit rate of frames of `sizes` bytes."""
+    bits = sum(sizes) * 8 * frame.rate // (len(sizes) * frame.samples)
+    decoder = struct.pack(">BBBHII", _OBJECT_TYPES[frame.first_version], 0x15, 0, 0, bits, bits)
+    stream = struct.pack(">HB", 0, 0) + b"\x04" + bytes([len(decoder)]) + decoder + b"\x06\x01\x02"
+    fields = struct.pack(">6xH8xHH4xI", 1, 2, 16, frame.rate << 16)
+    return fields + build_full_box(b"esds", b"\x03" + bytes([len(stream)]) + stream)
+
+
+def _silent_frame(head: bytes) -> bytes:
+    """Return a frame without sound that has the form of the frame with the header `head`."""
+    silent = bytes([head[0], head[1] | 1, head[2] & ~2, head[3]])
+    frame = parse_frame_header(silent)
+    return silent + bytes((frame.size if frame is not None else _HEADER_BYTES) - _HEADER_BYTES)
+
+
+def _is_free_format(file: BinaryIO, position: int) -> bool:
+    """Return whether frames of free format follow one another: the header gives no length, and all frames have the same."""
+    file.seek(position)
+    data = file.read(3 * _FREE_FORMAT_BYTES)
+    if not _is_layer_3(data[:_HEADER_BYTES]) or data[2] >> 4:
+        return False
+    places = [at for at in range(_HEADER_BYTES, len(data) - 2) if data[at : at + 2] == data[:2] and not data[at + 2] >> 4]
+    # One byte more or less: the padding of a frame.
+    distances = (place for place in places if place <= _FREE_FORMAT_BYTES)
+    return any(any(abs(other - 2 * distance) <= 1 for other in places) for distance in distances)

@@ -1,0 +1,323 @@
+"""Reads the tracks of a plain MP4 file: where each sample lies, and when it is decoded and shown (ISO/IEC 14496-12).
+
+Plain: not fragmented, one sample description, an edit list that shifts the whole track or pauses it, but neither leaves
+anything out in its middle nor repeats it. Whatever else there is, is left to ffmpeg, which can turn it into a plain file.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import accumulate, chain, pairwise, repeat
+from math import ceil, floor
+from pathlib import Path
+from typing import BinaryIO
+
+from muxer.errors import Code, MediaError
+from muxer.media import limits
+from muxer.media.mp4 import boxes
+from muxer.media.mp4.boxes import BoxError
+from muxer.media.orientation import UPRIGHT, Orientation, matrix_numbers, read_orientation
+
+# The index of a recording of many hours has some ten megabytes.
+MAX_INDEX_BYTES = 256 * 1024 * 1024
+_SIGN_BIT = 1 << 31
+_MAX_TICKS = 1 << 56
+# The begin of an edit during which nothing is shown.
+_EMPTY_EDIT = -1
+
+
+@dataclass(frozen=True)
+class EditPause:
+    """A pause of a track by its edit list: samples whose time is ``at`` or later are shown ``length`` later. Both are ticks
+    of the track; ``at`` counts from the begin of the media."""
+
+    at: int
+    length: int
+
+
+@dataclass(frozen=True)
+class Track:
+    """One track. Times are ticks of ``timescale``; samples stand in the order in which they are decoded.
+
+    ``description`` is the kind and the content of its sample description. ``skipped`` is how much of the track is cut off
+    at its beginning, ``delay`` how much later than the movie it begins, ``shown`` how much of it is shown (0 = all).
+    ``sync`` are the samples at which decoding may begin, None for all. ``groups`` are its boxes about groups of samples.
+    ``pauses`` are the places at which an edit list holds what is shown. ``orientation`` is how frames are turned.
+    """
+
+    handler: bytes
+    timescale: int
+    description: tuple[bytes, bytes]
+    durations: array[int]
+    shifts: array[int] | None
+    sizes: array[int]
+    offsets: array[int]
+    sync: array[int] | None
+    skipped: int
+    delay: int
+    shown: int
+    groups: bytes
+    pauses: tuple[EditPause, ...] = ()
+    orientation: Orientation = UPRIGHT
+
+    @property
+    def decode_times(self) -> array[int]:
+        """When each sample is decoded, in ticks."""
+        return array("q", chain((0,), accumulate(self.durations[:-1])))
+
+    @property
+    def total_ticks(self) -> int:
+        """The sum of all durations, in ticks."""
+        return sum(self.durations)
+
+
+def read_tracks(path: Path) -> list[Track]:
+    """Given a path, return the tracks of the MP4 file there.
+
+    Raise :class:`BoxError` when it is no plain MP4 file, :class:`~muxer.errors.MediaError` when it is one that is truncated.
+    """
+    with path.open("rb") as file:
+        index, end = _read_index(file)
+    body = memoryview(index)
+    if boxes.find_child(body, b"mvex") is not None:
+        raise BoxError("the file is fragmented")
+    movie = boxes.require_child(body, b"mvhd")
+    scale = boxes.read_number(movie, 20 if boxes.read_number(movie, 0, 1) else 12, 4)
+    return [_read_track(inner, scale, end) for kind, inner in boxes.iterate_children(body) if kind == b"trak"]
+
+
+def _read_index(file: BinaryIO) -> tuple[bytes, int]:
+    """Return the content of the file's moov box, and the file's length."""
+    end = file.seek(0, 2)
+    position, first = 0, True
+    for _ in range(boxes.MAX_CHILDREN):
+        if position >= end:
+            break
+        file.seek(position)
+        kind, skip, size = boxes.parse_header(file.read(boxes.LARGE_HEADER_BYTES))
+        if first and kind not in (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide"):
+            raise BoxError("the file does not begin as an MP4 file")
+        size = size or end - position
+        if kind == b"moov":
+            if size > MAX_INDEX_BYTES or position + size > end:
+                raise BoxError("the index is too long, or breaks off")
+            file.seek(position + skip)
+            return file.read(size - skip), end
+        position, first = position + size, False
+    raise BoxError("the file has no index")
+
+
+def _read_track(body: memoryview, movie_scale: int, end: int) -> Track:
+    media = boxes.require_child(body, b"mdia")
+    times = boxes.require_child(media, b"mdhd")
+    timescale = boxes.read_number(times, 20 if boxes.read_number(times, 0, 1) else 12, 4)
+    table = boxes.require_child(media, b"minf", b"stbl")
+    sizes = _read_sizes(boxes.require_child(table, b"stsz"), end)
+    count, offsets = len(sizes), _sample_offsets(table, sizes)
+    # Before all that makes a file no plain one: ffprobe cannot tell a truncated file from one that hides frames.
+    _check_complete(offsets, sizes, end)
+    durations = _expand_runs(boxes.require_child(table, b"stts"), count)
+    shifts = boxes.find_child(table, b"ctts")
+    sync = boxes.find_child(table, b"stss")
+    if not timescale or not movie_scale or len(durations) != count:
+        raise BoxError("the tables of a track do not fit one another")
+    edits = _read_edits(boxes.find_child(body, b"edts", b"elst"), Fraction(timescale, movie_scale))
+    return Track(
+        handler=bytes(boxes.require_child(media, b"hdlr")[8:12]),
+        timescale=timescale,
+        description=_read_description(boxes.require_child(table, b"stsd")),
+        durations=durations,
+        shifts=None if shifts is None else _read_shifts(shifts, count),
+        sizes=sizes,
+        offsets=offsets,
+        sync=None if sync is None else _read_sync(sync, count),
+        skipped=edits.skipped,
+        delay=edits.delay,
+        shown=edits.shown,
+        groups=_group_boxes(table),
+        pauses=edits.pauses,
+        orientation=_track_orientation(boxes.require_child(body, b"tkhd")),
+    )
+
+
+def _track_orientation(header: memoryview) -> Orientation:
+    """Return how a track header box turns the frames."""
+    at = 52 if boxes.read_number(header, 0, 1) else 40
+    return read_orientation(matrix_numbers(bytes(header[at : at + 36]))) if len(header) >= at + 36 else UPRIGHT
+
+
+def _read_description(body: memoryview) -> tuple[bytes, bytes]:
+    if boxes.read_number(body, 4, 4) != 1:
+        raise BoxError("a track has more than one sample description")
+    kind, content = next(boxes.iterate_children(body[8:]), (b"", memoryview(b"")))
+    return kind, bytes(content)
+
+
+def _read_sizes(body: memoryview, end: int) -> array[int]:
+    """Return the size of each sample. A few bytes can claim any number of them, so the file must be long enough."""
+    size, count = boxes.read_number(body, 4, 4), boxes.read_number(body, 8, 4)
+    if size and (count > limits.MAX_FRAMES or size * count > end):
+        raise BoxError("a track has many samples of one size, as sound without compression has, or a wrong number")
+    limits.check_frames(count)
+    return array("I", [size]) * count if size else boxes.read_numbers(body, 12, count)
+
+
+def _expand_runs(body: memoryview, most: int) -> array[int]:
+    """Return the numbers of a table of runs, as many as there are samples at most."""
+    runs = boxes.read_numbers(body, 8, 2 * boxes.read_number(body, 4, 4))
+    made = array("I")
+    for count, value in zip(runs[::2], runs[1::2], strict=True):
+        if count > most - len(made):
+            raise BoxError("a table of runs is longer than its track")
+        made.extend(array("I", [value]) * count)
+    return made
+
+
+def _read_shifts(body: memoryview, count: int) -> array[int]:
+    shifts = _expand_runs(body, count)
+    if len(shifts) != count:
+        raise BoxError("the table of shifts is shorter than its track")
+    return array("q", (one - 2 * _SIGN_BIT if one >= _SIGN_BIT else one for one in shifts))
+
+
+def _read_sync(body: memoryview, count: int) -> array[int]:
+    sync = array("q", (one - 1 for one in boxes.read_numbers(body, 8, boxes.read_number(body, 4, 4))))
+    if any(not 0 <= one < count for one in sync):
+        raise BoxError("a sync sample lies outside its track")
+    return sync
+
+
+def last_sample_end(track: memoryview) -> int:
+    """Return where the last sample of a track ends in the file, 0 when the track has no sample.
+
+    `track` is the content of a trak box. Raises BoxError when its tables do not state it.
+    """
+    table = boxes.require_child(track, b"mdia", b"minf", b"stbl")
+    body = boxes.require_child(table, b"stsz")
+    size, count = boxes.read_number(body, 4, 4), boxes.read_number(body, 8, 4)
+    if not count:
+        return 0
+    sizes = array("I") if size else boxes.read_numbers(body, 12, count)
+    chunks = _chunk_offsets(table)
+    last = sample = 0
+    for chunk, held in zip(chunks, _samples_in_chunks(boxes.require_child(table, b"stsc"), len(chunks)), strict=True):
+        held = min(held, count - sample)
+        if held:
+            last = max(last, chunk + (size * held if size else sum(sizes[sample : sample + held])))
+        sample += held
+    return last
+
+
+def _chunk_offsets(table: memoryview) -> array[int]:
+    """Return where each chunk is stored in the file."""
+    wide = boxes.find_child(table, b"co64")
+    found = wide if wide is not None else boxes.require_child(table, b"stco")
+    chunks = boxes.read_numbers(found, 8, boxes.read_number(found, 4, 4), wide=wide is not None)
+    if max(chunks, default=0) > _MAX_TICKS:
+        raise BoxError("a chunk lies outside of any file")
+    return chunks
+
+
+def _sample_offsets(table: memoryview, sizes: array[int]) -> array[int]:
+    """Return where each sample lies in the file."""
+    chunks = _chunk_offsets(table)
+    made = array("q")
+    sample = 0
+    for chunk, held in zip(chunks, _samples_in_chunks(boxes.require_child(table, b"stsc"), len(chunks)), strict=True):
+        following = sizes[sample : sample + held]
+        made.extend(accumulate(following[:-1], initial=chunk) if following else ())
+        sample += held
+    if len(made) != len(sizes):
+        raise BoxError("the chunks of a track do not hold its samples")
+    return made
+
+
+def _samples_in_chunks(body: memoryview, chunks: int) -> Iterator[int]:
+    """Yield how many samples each chunk holds."""
+    entries = boxes.read_numbers(body, 8, 3 * boxes.read_number(body, 4, 4))
+    firsts = [one - 1 for one in entries[::3]]
+    bounds = [*firsts, chunks]
+    if not firsts or bounds[0] or any(one >= following for one, following in pairwise(bounds)):
+        raise BoxError("the table of chunks is broken")
+    for (first, following), held in zip(pairwise(bounds), entries[1::3], strict=True):
+        yield from repeat(held, following - first)
+
+
+@dataclass(frozen=True)
+class _EditList:
+    """What an edit list says, in ticks of the track; ``shown`` is 0 when all of the track is shown."""
+
+    delay: int = 0
+    skipped: int = 0
+    shown: int = 0
+    pauses: tuple[EditPause, ...] = ()
+
+
+def _read_edits(body: memoryview | None, ticks: Fraction) -> _EditList:
+    """Read an edit list; ``ticks`` is how many ticks of the track are one tick of the movie.
+
+    An empty edit, and one with rate 0 (a dwell), pause the track. Raise :class:`BoxError` when the list does anything else
+    than to skip the beginning, pause, and cut off the end.
+    """
+    if body is None:
+        return _EditList()
+    entries = _edit_entries(body)
+    delay = 0
+    while entries and entries[0][1] == _EMPTY_EDIT:
+        delay += entries.pop(0)[0]
+    if not entries:
+        return _EditList(_to_whole_ticks(delay * ticks))
+    skipped = position = Fraction(entries[0][1])
+    pauses: list[EditPause] = []
+    for length, begin, rate in entries:
+        # Lengths are whole ticks of the movie, which may be much coarser than those of the track.
+        if begin != _EMPTY_EDIT and abs(begin - position) > 2 * max(ticks, Fraction(1)):
+            raise BoxError("an edit list rearranges the track")
+        if begin == _EMPTY_EDIT or not rate:
+            # The frame at which a dwell begins is held; an empty edit comes before the next one.
+            at = ceil(position - ticks) if begin == _EMPTY_EDIT else floor(begin + ticks) + 1
+            pauses.append(EditPause(_to_whole_ticks(max(at, 0)), _to_whole_ticks(length * ticks)))
+        else:
+            position = begin + length * ticks
+    shown = 0 if len(entries) == 1 and not entries[0][0] else _to_whole_ticks(position - skipped)
+    return _EditList(_to_whole_ticks(delay * ticks), _to_whole_ticks(skipped), shown, tuple(pauses))
+
+
+def _edit_entries(body: memoryview) -> list[tuple[int, int, int]]:
+    """Return the entries of an edit list: length in ticks of the movie, begin in ticks of the track, rate (0 or 1)."""
+    wide, count = bool(boxes.read_number(body, 0, 1)), boxes.read_number(body, 4, 4)
+    width = 8 if wide else 4
+    if count * (2 * width + 4) > len(body):
+        raise BoxError("an edit list is shorter than it says")
+    entries = []
+    for at in range(8, 8 + count * (2 * width + 4), 2 * width + 4):
+        sign = 1 << (8 * width - 1)
+        begin, rate = boxes.read_number(body, at + width, width), boxes.read_number(body, at + 2 * width, 4)
+        begin = begin - 2 * sign if begin >= sign else begin
+        if begin < _EMPTY_EDIT or rate not in (0, 0x10000):
+            raise BoxError("an edit list changes the speed, or begins before the track")
+        entries.append((boxes.read_number(body, at, width), begin, rate >> 16))
+    return entries
+
+
+def _to_whole_ticks(number: Fraction | int) -> int:
+    """Return a number of an edit list as whole ticks. Raise :class:`BoxError` when it is out of all proportion."""
+    if number > _MAX_TICKS:
+        raise BoxError("an edit list is out of all proportion")
+    return int(number)
+
+
+def _group_boxes(table: memoryview) -> bytes:
+    """Return the boxes about groups of samples as they are: decoders need them to roll in."""
+    groups = ((kind, inner) for kind, inner in boxes.iterate_children(table) if kind in (b"sgpd", b"sbgp"))
+    return b"".join(boxes.build_box(kind, bytes(inner)) for kind, inner in groups)
+
+
+def _check_complete(offsets: array[int], sizes: array[int], end: int) -> None:
+    """Raise :class:`MediaError` when samples lie behind the end of the file."""
+    if max(map(int.__add__, offsets, sizes), default=0) > end:
+        there = sum(offset + size <= end for offset, size in zip(offsets, sizes, strict=True))
+        raise MediaError(f"the file is truncated: {there} of {len(sizes)} frames are there", code=Code.TRUNCATED)

@@ -1,0 +1,201 @@
+"""What is to be made of sources that were read: pure data, and the functions that decide it. Nothing is run or read here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from muxer.media.looks import FrameCheck, comparison_size, plan_frame_checks, source_frame_commands
+from muxer.media.plain import CopyableAudio
+from muxer.media.plan import pieces, timeline
+from muxer.media.plan.cut import TIME_TOLERANCE_US, FrameIndex
+from muxer.media.plan.pieces import MediaTools, Piece, VideoTarget
+from muxer.media.probe import MediaInfo, Video, require_video
+
+# A padding slice is no longer than any gap of the recording, but at least this, so that slices fit other recordings too.
+MIN_SLICE_US = 5_000_000
+# What is made in a job's folder.
+SOUND, PADDING, EXCERPTS, MUXED = "sound.mp4", "padding.mp4", "excerpts.mp4", "muxed.mp4"
+
+
+@dataclass(frozen=True)
+class MuxTimeline:
+    """How a muxed file is made up, in microseconds from the audio's start: its length, the name, start and length of each
+    screen file, the pieces of the result in order, and the spans in which the recording was paused."""
+
+    length: int
+    screens: tuple[tuple[str, int, int], ...]
+    pieces: tuple[Piece, ...]
+    paused: tuple[timeline.Span, ...] = ()
+
+    def journal_facts(self) -> dict[str, Any]:
+        """Return it in seconds, as it is kept in the journal: ``screen`` is the number of a screen file, None for padding;
+        ``offset`` is where in that file a piece begins; ``reason`` says why it is re-encoded, None for a copy. ``paused``
+        are the spans that are blank because the recording was paused."""
+        return {
+            "length": self.length / 1e6,
+            "screens": [
+                {"name": name, "start": start / 1e6, "length": length / 1e6} for name, start, length in self.screens
+            ],
+            "pieces": [
+                {
+                    "begin": piece.begin / 1e6,
+                    "end": piece.end / 1e6,
+                    "screen": piece.clip,
+                    "offset": max(0, piece.cut.begin) / 1e6 if piece.cut else 0.0,
+                    "reason": piece.reason,
+                }
+                for piece in self.pieces
+            ],
+            "paused": [{"begin": begin / 1e6, "end": end / 1e6} for begin, end in self.paused],
+        }
+
+
+@dataclass(frozen=True)
+class AnalyzedSources:
+    """What was fetched, read. ``read`` are all screen files and ``names`` theirs, ``placed`` where they lie on the axis of
+    the audio; ``reasons`` say why the audio was re-encoded; ``commands`` have read it all. `missing` are the sources
+    that are used as far as they go, each with what it lacks, in words. `paused` are the spans that are blank, `unpaused`
+    the segments as they would be without those."""
+
+    audio: CopyableAudio
+    start: datetime
+    names: tuple[str, ...]
+    screens: tuple[MediaInfo, ...]
+    clips: tuple[timeline.Clip, ...]
+    segments: tuple[timeline.Segment, ...]
+    overlaps: tuple[timeline.Overlap, ...]
+    reasons: frozenset[str]
+    commands: tuple[tuple[str, ...], ...]
+    missing: tuple[str, ...] = ()
+    paused: tuple[timeline.Span, ...] = ()
+    unpaused: tuple[timeline.Segment, ...] = ()
+
+    @property
+    def visible_screens(self) -> tuple[int, ...]:
+        """The numbers of the screen files of which something is shown, or would be without paused spans: the canvas does not
+        depend on those."""
+        return tuple(sorted({segment.clip for segment in self.unpaused if segment.clip is not None}))
+
+    @cached_property
+    def visible_videos(self) -> dict[int, Video]:
+        """The pictures of the screen files of which something is shown."""
+        return {number: require_video(self.screens[number]) for number in self.visible_screens}
+
+    @cached_property
+    def frame_indices(self) -> dict[int, FrameIndex]:
+        """The frames of the same files."""
+        return {number: FrameIndex(video) for number, video in self.visible_videos.items()}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the muxed file is made of its sources: the parameters of the video, the frames of the clips, the pieces in order,
+    how many frames a slice of padding has, the commands that encode pieces, by their number, the frames to compare, and the
+    commands that look at the sources and at the result; its end is read from ``check_from`` on, in microseconds."""
+
+    sources: AnalyzedSources
+    target: VideoTarget
+    indices: Mapping[int, FrameIndex]
+    parts: tuple[Piece, ...]
+    slice_frames: int
+    padding_command: tuple[str, ...]
+    encoders: Mapping[int, tuple[str, ...]]
+    frame_checks: tuple[FrameCheck, ...]
+    frame_commands: tuple[tuple[str, ...], ...]
+    check_from: int
+    check_command: tuple[str, ...]
+
+    @property
+    def encode_reasons(self) -> tuple[str, ...]:
+        """Why something is re-encoded, if anything is."""
+        clips = (self.sources.screens[number] for number in self.sources.visible_screens)
+        found = [*(part.reason for part in self.parts), *(clip.reason for clip in clips)]
+        return tuple(sorted({reason for reason in found if reason is not None} | self.sources.reasons))
+
+    @property
+    def padding_us(self) -> int:
+        """How many microseconds of the result are padding."""
+        return timeline.total_padding(self.sources.segments)
+
+    @property
+    def paused_us(self) -> int:
+        """How many microseconds of the result are blank because the recording was paused."""
+        return sum(end - begin for begin, end in self.sources.paused)
+
+    @property
+    def max_shift_us(self) -> int:
+        """How many microseconds a picture is from its true moment, at worst."""
+        return timeline.max_time_shift(self.sources.segments, self.sources.clips)
+
+    @property
+    def mux_timeline(self) -> MuxTimeline:
+        """How the result is made up."""
+        sources = self.sources
+        screens = tuple((sources.names[clip.index], clip.start, clip.length) for clip in sources.clips)
+        return MuxTimeline(sources.audio.length_us, screens, self.parts, sources.paused)
+
+    @property
+    def all_commands(self) -> tuple[tuple[str, ...], ...]:
+        """All commands in order: those that have read the sources, and those that make the result and check it. A slice of
+        padding that is kept from another recording is not made again."""
+        padded = next((number for number, part in enumerate(self.parts) if part.clip is None), None)
+        made = {**self.encoders, **({padded: self.padding_command} if padded is not None else {})}
+        making = (made[number] for number in sorted(made))
+        return (*self.sources.commands, *making, self.check_command, *self.frame_commands)
+
+    @property
+    def work_us(self) -> int:
+        """How much there is to do, in microseconds of media: what is encoded, and the result, which is written."""
+        encoded = sum(self.parts[number].end - self.parts[number].begin for number in self.encoders)
+        return encoded + self.sources.audio.length_us
+
+
+def build_plan(sources: AnalyzedSources, tools: MediaTools, folder: Path, *, longest_slice: int, copying: bool) -> Plan:
+    """Given sources, the programs, the folder in which the result is made, the longest slice of padding in microseconds,
+    and whether samples may be copied, return the plan."""
+    videos, indices = sources.visible_videos, sources.frame_indices
+    if not copying:
+        # What was cut by a decoder that began in the middle was wrong once: it begins with the file now.
+        indices = {number: FrameIndex(video, seekable=False) for number, video in videos.items()}
+    target, copied = pieces.choose_video_target(videos)
+    why = pieces.find_encode_reasons(videos, copied if copying else frozenset())
+    gap = max((one.length for one in sources.segments if one.clip is None), default=0)
+    slice_frames = pieces.count_frames_in(min(longest_slice, max(gap, MIN_SLICE_US)), target.rate)
+    parts = pieces.plan_pieces(sources.segments, indices, why, target.rate, slice_frames)
+    encoders = {
+        number: tuple(
+            pieces.encode_cut_command(
+                tools, target, sources.screens[part.clip], part.cut, indices[part.clip], folder / encoded_file_name(number)
+            )
+        )
+        for number, part in enumerate(parts)
+        if part.clip is not None and part.cut is not None and part.reason is not None
+    }
+    padding = tuple(pieces.padding_command(tools, target, slice_frames, folder / PADDING))
+    last = max(0, _last_frame_us(parts, indices, target, slice_frames) - TIME_TOLERANCE_US)
+    looks = plan_frame_checks(parts, indices)
+    numbers, size = [look.number for look in looks], comparison_size(target)
+    check = tuple(pieces.check_command(tools, folder / EXCERPTS, folder / MUXED, last, numbers, size))
+    views = source_frame_commands(looks, sources.screens, indices, target, tools, folder, seekable=copying)
+    seen = tuple(map(tuple, views))
+    return Plan(sources, target, indices, parts, slice_frames, padding, encoders, looks, seen, last, check)
+
+
+def encoded_file_name(number: int) -> str:
+    """Given the number of a piece that is re-encoded, return the name of its file."""
+    return f"encoded-{number}.mp4"
+
+
+def _last_frame_us(parts: Sequence[Piece], indices: Mapping[int, FrameIndex], target: VideoTarget, slice_frames: int) -> int:
+    """Return when the last frame of the result is first shown, in microseconds."""
+    part = parts[-1]
+    if part.clip is None or part.cut is None:
+        begin, end = list(pieces.padding_slices(part.end - part.begin, slice_frames, target.rate))[-1]
+        return part.begin + begin + round((pieces.count_frames_in(end - begin, target.rate) - 1) * 1_000_000 / target.rate)
+    shown = indices[part.clip].visible_frame(part.cut.end - 2 * TIME_TOLERANCE_US)
+    return part.begin + max(0, shown - part.cut.begin)

@@ -1,0 +1,217 @@
+"""Which services are out at the moment. While one is, the recordings that need it wait, all but one a poll that tries it.
+
+So an outage costs a line in the log when it begins and one when it ends, and no recording its attempts. A single failure
+is no outage: one broken file must not stop the others.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from muxer.errors import (
+    AccessDenied,
+    AuthenticationFailed,
+    FolderMissing,
+    MediaNotFound,
+    PathForbidden,
+    RequestRejected,
+    ServiceFailed,
+    ServiceUnavailable,
+    StorageMisconfigured,
+    format_error,
+)
+from muxer.status.heartbeat import beat
+
+log = logging.getLogger(__name__)
+
+RWS, RCS = "RWS", "RCS"
+# So many services are remembered that are up: each WebDAV server and each bucket is one, and metadata name them.
+MAX_REMEMBERED_SERVICES = 50
+# So many failures in a row, with no success in between, are an outage (our decision); a refused login is one at once. An
+# internal error of a service may come of one request; many of them do not.
+FAILURE_THRESHOLD = 3
+INTERNAL_ERROR_THRESHOLD = 10
+# A failure that takes longer than this counts at once, even if it is repeated in place: a service that never answers would
+# otherwise count as available for minutes.
+QUICK_FAILURE_SECONDS = 10.0
+# For this long after a request that succeeded only when it was repeated, a service counts as flaky.
+FLAKY_SECONDS = 600.0
+
+_retried_in_place: contextvars.ContextVar[bool] = contextvars.ContextVar("forgiving", default=False)
+
+
+@dataclass
+class _Circuit:
+    failures: int = 0
+    since: float | None = None
+    trials: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class ServiceState:
+    """How a service stands, in epoch seconds: since when it is out and why, when it last did what was asked."""
+
+    name: str
+    since: float | None
+    reason: str
+    last_success: float | None
+
+
+class CircuitBreaker:
+    """The services that the muxer talks to, by name. Safe to use from any thread."""
+
+    def __init__(self, effect: str = "what needs it waits, and goes on by itself when it is back") -> None:
+        """Given what an outage means for what needs the service, as the log says it."""
+        self._effect = effect
+        self._lock = threading.Lock()
+        self._services: dict[str, _Circuit] = {}
+        self._successes: OrderedDict[str, float] = OrderedDict()
+        self._recoveries: OrderedDict[str, float] = OrderedDict()
+        # How many outages have begun.
+        self.begun = 0
+
+    @contextmanager
+    def call(self, service: str) -> Iterator[None]:
+        """Within this block a service is talked to: what comes of it decides whether it is out. An error that leaves the
+        block bears the name of the service. Answers that concern one recording only say that the service is there."""
+        beat()
+        began, started = time.time(), time.monotonic()
+        try:
+            yield
+        except (RequestRejected, MediaNotFound, PathForbidden, StorageMisconfigured, FolderMissing):
+            self._record_success(service)
+            raise
+        except (ServiceUnavailable, AccessDenied) as error:
+            if not error.service:
+                error.service, error.began = service, began
+            if error.service == service and not _is_ignored(error, time.monotonic() - started):
+                self._record_failure(service, error)
+            raise
+        self._record_success(service)
+
+    @contextmanager
+    def ignore_quick_failures(self) -> Iterator[None]:
+        """Do not count quick failures within this block: they are repeated in place, and the last one is given to
+        :meth:`count`. Otherwise one broken file, or requests that fail at random, would count as an outage."""
+        token = _retried_in_place.set(True)
+        try:
+            yield
+        finally:
+            _retried_in_place.reset(token)
+
+    def count_failure(self, error: ServiceUnavailable) -> None:
+        """Count the failure of a step that was repeated in place, unless `error` was counted before."""
+        if error.service and not error.is_counted:
+            self._record_failure(error.service, error)
+
+    def record_recovery(self, service: str) -> None:
+        """Note that a request to a service has failed, and the same one succeeded a moment later."""
+        with self._lock:
+            _remember_time(self._recoveries, service, time.monotonic())
+
+    def is_flaky(self, service: str) -> bool:
+        """Whether requests to a service have failed at random in the last :data:`FLAKY_SECONDS`."""
+        with self._lock:
+            return time.monotonic() - self._recoveries.get(service, float("-inf")) < FLAKY_SECONDS
+
+    def trip(self, error: ServiceUnavailable | AccessDenied) -> None:
+        """Take a service for out at once: what failed was tried often enough. One that has done what others asked while it
+        was tried is not out."""
+        with self._lock:
+            is_up = self._successes.get(error.service, 0.0) > error.began
+        if error.service and not is_up:
+            self._record_failure(error.service, error, enough=1)
+
+    def allow_trial(self) -> None:
+        """Let one recording try each service that is out."""
+        with self._lock:
+            for state in self._services.values():
+                state.trials = 1
+
+    def is_open(self, service: str) -> bool:
+        """Whether a service is out."""
+        with self._lock:
+            return service in self._services and self._services[service].since is not None
+
+    def is_any_blocked(self, services: Iterable[str]) -> bool:
+        """Whether a recording that needs these services would have to wait."""
+        with self._lock:
+            return any(self._is_blocked(service) for service in services)
+
+    def try_half_open(self, services: Iterable[str]) -> bool:
+        """Whether a recording that needs these services may begin now; if one of them is out, it is the one that tries."""
+        with self._lock:
+            needed = list(services)
+            if any(self._is_blocked(service) for service in needed):
+                return False
+            for service in needed:
+                if service in self._services:
+                    self._services[service].trials = 0
+            return True
+
+    def open_circuits(self) -> dict[str, tuple[float, str]]:
+        """Return the services that are out: since when (``time.monotonic``), and why."""
+        with self._lock:
+            return {name: (one.since, one.reason) for name, one in self._services.items() if one.since is not None}
+
+    def service_states(self) -> tuple[ServiceState, ...]:
+        """Return the services that are out, and those that answered last, by name."""
+        elapsed, out = time.time() - time.monotonic(), self.open_circuits()
+        with self._lock:
+            successes = dict(self._successes)
+        known = sorted([*out, *(successes.keys() - out)][:MAX_REMEMBERED_SERVICES])
+        return tuple(
+            ServiceState(name, out[name][0] + elapsed if name in out else None, out.get(name, (0, ""))[1], successes.get(name))
+            for name in known
+        )
+
+    def _is_blocked(self, service: str) -> bool:
+        state = self._services.get(service)
+        return state is not None and state.since is not None and not state.trials
+
+    def _record_failure(self, service: str, error: ServiceUnavailable | AccessDenied, enough: int | None = None) -> None:
+        error.is_counted = True
+        with self._lock:
+            state = self._services.setdefault(service, _Circuit())
+            state.failures += 1
+            state.reason = format_error(error)
+            if state.since is not None or state.failures < (enough or _failure_threshold(error)):
+                return
+            state.since, state.trials = time.monotonic(), 0
+            self.begun += 1
+        log.error("%s is out; %s: %s", service, self._effect, format_error(error))
+
+    def _record_success(self, service: str) -> None:
+        with self._lock:
+            state = self._services.pop(service, None)
+            _remember_time(self._successes, service, time.time())
+        if state is not None and state.since is not None:
+            log.warning("%s is back after %.0f s; work goes on", service, time.monotonic() - state.since)
+
+
+def _remember_time(moments: OrderedDict[str, float], service: str, moment: float) -> None:
+    """Keep the `moment` of a service, and forget that of the service which was kept the longest ago."""
+    moments[service] = moment
+    moments.move_to_end(service)
+    if len(moments) > MAX_REMEMBERED_SERVICES:
+        moments.popitem(last=False)
+
+
+def _is_ignored(error: ServiceUnavailable | AccessDenied, seconds: float) -> bool:
+    """Whether a failure after so many seconds is not counted yet, because it is repeated in place."""
+    return _retried_in_place.get() and isinstance(error, ServiceUnavailable) and seconds < QUICK_FAILURE_SECONDS
+
+
+def _failure_threshold(error: ServiceUnavailable | AccessDenied) -> int:
+    """Return how many failures like this one, in a row, are an outage."""
+    if isinstance(error, AuthenticationFailed):
+        return 1
+    return INTERNAL_ERROR_THRESHOLD if isinstance(error, ServiceFailed) else FAILURE_THRESHOLD

@@ -1,0 +1,44 @@
+"""The query of a poll: that of the window, with the parameters that this version of RWS needs, or the migration's."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+
+from muxer.config.query_string import BUILT_IN_EXTRA_QUERY, BUILT_IN_EXTRA_QUERY_SINCE, DISABLED
+from muxer.config.schema import Config
+from muxer.gir.rws import RwsClient
+from muxer.polling import window
+
+log = logging.getLogger(__name__)
+
+
+class PollQuery:
+    """Makes queries for one RWS."""
+
+    def __init__(self, config: Config, rws: RwsClient) -> None:
+        self._config, self._rws = config, rws
+        self._extra: str | None = None
+
+    def build_query(self, reach: float | None = None) -> str:
+        """Given how many minutes it goes back (None = all of the window), return the query of a poll that begins now, ready
+        for a URL. Raise the errors of :meth:`Rws.version`."""
+        processing, advanced = self._config.processing, self._config.advanced
+        if advanced.call_recording_query_string:
+            return window.migration_query(advanced.call_recording_query_string, advanced.pagination)
+        past, older = reach or processing.window_past, processing.window_past_older_than
+        return window.window_query(datetime.now(UTC), past, older, advanced.pagination, self._extra_parameters())
+
+    def _extra_parameters(self) -> str:
+        """Return the further parameters (guide: call_recording_extra_query_string). RWS is asked its version until it
+        tells one; an upgrade of RWS takes effect with the next start."""
+        configured = self._config.advanced.call_recording_extra_query_string
+        if configured:
+            return "" if configured.lower() == DISABLED else configured
+        if self._extra is None:
+            version = self._rws.fetch_version()
+            if version is None:
+                return ""
+            self._extra = BUILT_IN_EXTRA_QUERY if version >= BUILT_IN_EXTRA_QUERY_SINCE else ""
+            log.info("RWS has version %s; extra query: %s", ".".join(map(str, version)), self._extra or "none")
+        return self._extra

@@ -1,0 +1,181 @@
+"""Polls, as muxer/polling/poller.py and muxer/fleet/executor.py make them: which recordings of the window are found when, what is
+ordered of them, and what that costs."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from math import ceil
+from typing import Protocol
+
+from muxer.fleet.priority_queues import plan_passes
+from tests.bench.simulated.costs import POLL_CPU
+from tests.bench.simulated.day import Day
+
+PAGE_SIZE = 100
+# How often a poll that lasts looks whether workers run out of work; the product does so after each slice.
+CHECK_INTERVAL = 5.0
+# How soon a poll is followed by another one when the queue has room again (muxer/app/daemon.py: LEAST_REST_SECONDS).
+MIN_REST_SECONDS = 5.0
+# A number whose multiples fall evenly over 0 to 1: RWS returns a window in an order of its own.
+GOLDEN = 0.618033988749895
+
+
+@dataclass(frozen=True)
+class PollWindow:
+    """A poller's options, in seconds; of ``shards`` pollers on one window it is number ``shard``."""
+
+    past: float = 12 * 3600.0
+    older_than: float = 0.0
+    interval: float = 300.0
+    shards: int = 1
+    shard: int = 0
+
+    @property
+    def split_passes(self) -> list[PollWindow]:
+        """The windows that one poll reads, one after the other, each with all of the one before."""
+        return [replace(self, past=60 * reach) for reach in plan_passes(self.past / 60, self.older_than / 60)]
+
+    def select_due(self, day: Day, recordings: Sequence[int], now: float) -> list[int]:
+        """Return those of some recordings that a pass that begins now takes."""
+        oldest, last, start = now - self.past, bisect_right(day.end, now - self.older_than), day.start
+        shards, shard = self.shards, self.shard
+        return [one for one in recordings if one < last and start[one] >= oldest and one % shards == shard]
+
+    def count_recordings(self, day: Day, now: float) -> int:
+        """Return how many recordings a pass that begins now has to read: by their ends, which are sorted."""
+        return max(0, bisect_right(day.end, now - self.older_than) - bisect_left(day.end, now - self.past))
+
+
+@dataclass(frozen=True)
+class PassCost:
+    """What a pass costs: pages, slices whose screen recordings it reads, seconds."""
+
+    pages: int
+    slices: int
+    seconds: float
+
+
+def pass_cost(window: PollWindow, length: int, known: int, page_seconds: float) -> PassCost:
+    """Given a window, how many recordings are in it, how many of them this poll has read already, and the time of one
+    request, return what a pass costs, one request after the other. Shards read all pages, and the screen recordings of
+    their share."""
+    pages, slices = max(1, ceil(length / PAGE_SIZE)), ceil(max(0, length - known) / window.shards / PAGE_SIZE)
+    return PassCost(pages, slices, (pages + slices) * page_seconds + POLL_CPU * length)
+
+
+class PollSite(Protocol):
+    """What a poller talks to."""
+
+    @property
+    def now(self) -> float:
+        """The time."""
+
+    def is_over(self) -> bool:
+        """Whether nothing more will have to be done."""
+
+    def open_recordings(self) -> Sequence[int]:
+        """Return the recordings whose calls have ended and that nobody has ordered."""
+
+    def order_recordings(self, found: Sequence[int]) -> bool:
+        """Order the newest of some recordings, as far as there is room; return whether all were."""
+
+    def is_closed(self, age: float) -> bool:
+        """Whether there is no room for calls that are older."""
+
+    def has_capacity_again(self) -> bool:
+        """Whether there is room in every lane."""
+
+    def needs_work(self) -> bool:
+        """Whether some workers will soon have nothing to do."""
+
+    def record_requests(self, requests: int, seconds: float) -> None:
+        """Note requests to RWS, spread over the next seconds."""
+
+
+class SimulatedPoller:
+    """One poller. :meth:`run` yields how long it waits before it goes on."""
+
+    def __init__(self, window: PollWindow, day: Day, page_seconds: float, site: PollSite) -> None:
+        self._window, self._day, self._page_seconds, self._site = window, day, page_seconds, site
+        self._number = 0
+        self._met: set[int] = set()
+        self._bare: set[int] = set()
+        self._found: list[int] = []
+        self._newest_at = 0.0
+        self._is_starved = False
+        self.polls: list[float] = []
+
+    def run(self) -> Iterator[float]:
+        """Poll until all is over."""
+        while not self._site.is_over():
+            begun = self._site.now
+            yield from self._poll()
+            self.polls.append(self._site.now - begun)
+            while (left := begun + self._window.interval - self._site.now) > 0:
+                yield min(left, MIN_REST_SECONDS)
+                if self._is_starved and self._site.has_capacity_again():
+                    break
+
+    def _poll(self) -> Iterator[float]:
+        """Read the newest calls, then ever older ones as long as there is room for them."""
+        self._met, self._bare, self._found, self._is_starved, before = set(), set(), [], False, None
+        self._newest_at = self._site.now
+        first = self._window.split_passes[0]
+        for reach in self._window.split_passes:
+            if before is not None and self._site.is_closed(before.past):
+                self._is_starved = True
+                return
+            known = before.count_recordings(self._day, self._site.now) if before else 0
+            yield from self._pass(reach, known, first if before else None)
+            before = reach
+
+    def _pass(self, reach: PollWindow, known: int, newest: PollWindow | None) -> Iterator[float]:
+        """Read a window; in between, whenever the interval of the polls is over, the newest calls again. Order what was
+        found at the end of each."""
+        begun, self._number = self._site.now, self._number + 1
+        what = pass_cost(reach, reach.count_recordings(self._day, begun), known, self._page_seconds)
+        self._site.record_requests(what.pages + what.slices, what.seconds)
+        left, read, requests = self._places(reach, begun), 0.0, what.pages + what.slices
+        while read < 1.0:
+            due = self._newest_at + self._window.interval - self._site.now if newest else what.seconds
+            # At least a slice lies between two looks at the newest ones.
+            part = min(1.0 - read, max(min(due, CHECK_INTERVAL) / what.seconds, 2 / requests))
+            yield part * what.seconds
+            read += part
+            self._read_until(left, read if read < 1.0 - 1e-9 else 1.0, newest is None)
+            if self._found and self._site.needs_work():
+                self._order_found()
+            if newest and read < 1.0 and self._site.now - self._newest_at >= self._window.interval:
+                last, self._newest_at = self._newest_at, self._site.now
+                length = newest.count_recordings(self._day, self._site.now)
+                ended = replace(newest, past=newest.older_than + self._site.now - last).count_recordings(self._day, self._site.now)
+                yield from self._pass(newest, length - ended - len(self._bare), None)
+        self._order_found()
+
+    def _order_found(self) -> None:
+        self._is_starved |= not self._site.order_recordings(self._found)
+        self._found = []
+
+    def _places(self, reach: PollWindow, now: float) -> deque[tuple[float, int]]:
+        """Return where in a pass, from 0 to 1, it meets the open recordings that this poll has not met yet."""
+        open_ = (one for one in reach.select_due(self._day, self._site.open_recordings(), now) if one not in self._met)
+        return deque(sorted((((one + self._number) * GOLDEN) % 1.0, one) for one in open_))
+
+    def _read_until(self, left: deque[tuple[float, int]], until: float, newest: bool) -> None:
+        """Meet the recordings up to a place; those whose screen files are there want to be ordered, and those of the
+        ``newest`` that have none yet are looked at once more in this poll."""
+        now, ready = self._site.now, self._day.ready
+        while left and left[0][0] <= until:
+            _, recording = left.popleft()
+            if recording in self._met:
+                continue
+            if ready[recording] <= now:
+                self._found.append(recording)
+            elif newest:
+                self._bare.add(recording)
+                continue
+            self._bare.discard(recording)
+            self._met.add(recording)

@@ -1,0 +1,72 @@
+"""The broker's queues and the workers that empty them."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect
+from collections import deque
+from collections.abc import Callable
+
+from muxer.fleet.priority_queues import PRIORITY_QUEUES
+from tests.bench.simulated.events import EventLoop
+
+QUEUE_AGES = [lane.age for lane in PRIORITY_QUEUES]
+
+
+class SimulatedWorkers:
+    """Lanes with a limit in all, and threads that take the newest lane's first message whenever they are free.
+
+    Given the events, the number of threads and of messages that may wait, how long a job lasts (by recording and number of
+    jobs that run), and what is told when one begins and ends. ``waits``: seconds in the queue of each that began.
+    """
+
+    def __init__(
+        self,
+        events: EventLoop,
+        threads: int,
+        max_queue: float,
+        job_seconds: Callable[[int, int], float],
+        begun: Callable[[int], None] = lambda _: None,
+        done: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self._events, self._threads, self._max_queue = events, threads, max_queue
+        self._job_seconds, self._begun, self._done = job_seconds, begun, done
+        self._lanes: tuple[deque[tuple[int, float]], ...] = tuple(deque() for _ in PRIORITY_QUEUES)
+        self.queued = self.busy = self.deepest = 0
+        self.waits = array("d")
+        self.worked = 0.0
+
+    def has_room(self, lane: int) -> bool:
+        """Whether one more message may wait in a lane."""
+        return self.queued < PRIORITY_QUEUES[lane].share * self._max_queue
+
+    def queue_recording(self, recording: int, lane: int) -> None:
+        """Let a recording wait in a lane; it is taken at once when a thread is free."""
+        self._lanes[lane].append((recording, self._events.now))
+        self.queued += 1
+        self.deepest = max(self.deepest, self.queued)
+        if self.busy < self._threads:
+            self._take_next()
+
+    def _take_next(self) -> None:
+        lane = next(one for one in self._lanes if one)
+        recording, since = lane.popleft()
+        self.queued -= 1
+        self.busy += 1
+        now = self._events.now
+        self.waits.append(now - since)
+        seconds = self._job_seconds(recording, self.busy)
+        self.worked += seconds
+        self._begun(recording)
+        self._events.schedule_action(now + seconds, self._finish_job, recording)
+
+    def _finish_job(self, recording: int) -> None:
+        self.busy -= 1
+        self._done(recording)
+        if self.queued:
+            self._take_next()
+
+
+def queue_of_age(age: float) -> int:
+    """Given the age of a call in seconds, return the number of its lane."""
+    return min(bisect(QUEUE_AGES, age), len(QUEUE_AGES) - 1)

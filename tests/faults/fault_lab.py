@@ -1,0 +1,67 @@
+"""A lab with a mill of recordings, and what must be true of it after kills."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from lab.lab import Lab
+from lab.site import MediaRoot
+from tests.faults import outcome, run_counters
+from tests.faults.killable_muxer import KillableMuxer
+from tests.faults.recording_factory import FaultRecording, RecordingFactory
+from tests.support.daemon import wait_until
+
+TIMEOUT_SECONDS = 90
+
+
+@dataclass
+class FaultLab:
+    """A lab with a mill of recordings."""
+
+    lab: Lab
+    mill: RecordingFactory
+
+    def check_recordings(self, recordings: list[FaultRecording], *victims: KillableMuxer) -> None:
+        """Wait until all is done, and see that all is as it must be."""
+        log = victims[0].log
+        wait_until(lambda: all(outcome.is_done(self.lab, one) for one in recordings), TIMEOUT_SECONDS, "the end of the work", log)
+        assert outcome.wait_for_none(lambda: self.find_leftovers(*victims)) == []
+        # On a server that replaces lists, a full list of another instance may bring a deleted entry back for one poll.
+        wrong = outcome.wait_for_none(lambda: self.find_problems(recordings))
+        run_counters.RECORDINGS.increase(len(recordings))
+        run_counters.LOST.increase(outcome.count_lost(self.lab, recordings))
+        run_counters.DOUBLED.increase(outcome.count_doubled(self.lab, recordings))
+        assert wrong == []
+
+    def find_problems(self, recordings: list[FaultRecording]) -> list[str]:
+        """Return what is wrong with recordings."""
+        return [problem for one in recordings for problem in outcome.recording_problems(self.lab, one)]
+
+    def find_leftovers(self, *victims: KillableMuxer) -> list[str]:
+        """Return what lies about in the storage and in the temporary folders."""
+        in_temp = [left for victim in victims for left in outcome.temp_leftovers(victim.temp)]
+        return in_temp + outcome.storage_leftovers(self.lab, self.mill)
+
+
+@contextmanager
+def start_lab(folder: Path) -> Iterator[FaultLab]:
+    """Given a folder for it, begin a scene; its RWS leaves files to their owner."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MediaRoot, "delete_file", lambda *_: None)
+        with Lab(folder) as lab:
+            yield FaultLab(lab, RecordingFactory(lab))
+
+
+@contextmanager
+def run_instance(scene: FaultLab, name: str) -> Iterator[KillableMuxer]:
+    """Begin an instance on the lab of a scene, and stop it at the end."""
+    victim = KillableMuxer(scene.lab, name)
+    try:
+        yield victim
+    finally:
+        victim.stop()

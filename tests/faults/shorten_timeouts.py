@@ -1,0 +1,40 @@
+"""Time limits and pauses made short, so that a fault that costs a minute in production costs a second here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from webdav4 import retry as webdav_retry
+
+from muxer.app import assembly
+from muxer.gir import publish, session
+from muxer.journal import journal, poll_backoff, retry_policy
+from muxer.net import step_retry, transfer
+from muxer.pipeline import job
+from muxer.storage import s3, s3_http, webdav_http
+
+READ_TIMEOUT_SECONDS = 0.7
+
+
+def shorten_timeouts(patch: Callable[[Any, str, Any], None], silence: float = READ_TIMEOUT_SECONDS) -> None:
+    """Given what sets an attribute, and the limit of silence in seconds, make the muxer's patience short."""
+    patch(webdav_http, "CONNECT_SECONDS", silence)
+    patch(webdav_http, "SILENCE_SECONDS", silence)
+    patch(webdav_http, "ANSWER_SECONDS", 2 * silence)
+    patch(webdav_retry, "BACKOFF", 0.05)
+    patch(s3, "READ_SECONDS", silence)
+    patch(s3_http, "ANSWER_SECONDS", 2 * silence)
+    patch(s3, "ATTEMPTS", 2)
+    patch(session, "LONGEST_WAIT", 0.5)
+    patch(step_retry, "DELAYS", (0.05, 0.1, 0.2))
+    patch(step_retry, "MAX_ASKED_SECONDS", 0.5)
+    patch(job, "PUBLISH_WAIT_SECONDS", 1.0)
+    patch(transfer, "GRACE_SECONDS", 2 * silence)
+    patch(publish, "READ_BACK_WAITS", (0.0, 0.1))
+    patch(retry_policy, "FIRST_DELAY_SECONDS", 0.3)
+    patch(retry_policy, "LONGEST_DELAY_SECONDS", 2.0)
+    patch(journal, "LONGEST_DELAY_SECONDS", 2.0)
+    patch(poll_backoff, "LONGEST_BACK_OFF_SECONDS", 1.0)
+    account = assembly.ServiceAccount
+    patch(assembly, "Account", lambda *given: account(*given[:-1], silence))

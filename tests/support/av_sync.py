@@ -1,0 +1,149 @@
+"""Whether picture and sound of a muxed file fit: each frame tells the instant at which it was recorded, each second has
+a pip of its own."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from lab.readers import DecodedFrame, read_frames, read_pips
+
+INSTANT_MODULUS = 2**32
+PIPS = 40
+PIP_TOLERANCE_SECONDS = 0.06
+# Times of a result are whole ticks of 1/90000 s.
+SAME_TIME_SECONDS = 0.00002
+
+
+@dataclass(frozen=True)
+class ExpectedScreen:
+    """What must be on the screen from ``begin`` to ``end``, in seconds of the result; elsewhere it is black."""
+
+    begin: float
+    end: float
+    agent: int
+
+
+def file_problems(path: Path, start: datetime, seconds: float, shown: Sequence[ExpectedScreen], frame: float = 0.1) -> list[str]:
+    """Given a clear muxed file, the audio's start and length, and where screens must be seen, return what is wrong.
+
+    A picture may be wrong by one source frame, a pip by the accuracy of its detection.
+    """
+    found = _length_problems(path, seconds, frame)
+    pictures = read_frames(path)
+    for second in range(int(seconds)):
+        moment = second + 0.5
+        found += _picture_problems(_frame_at(pictures, moment), moment, start, shown, frame)
+    found += [one for picture in pictures for one in _picture_problems(picture, picture.pts, start, shown, frame)]
+    pips = {round(pip.onset): pip for pip in read_pips(path)}
+    for second in range(int(seconds)):
+        pip = pips.get(second)
+        if pip is None:
+            found.append(f"no pip at second {second}")
+        elif abs(pip.onset - second) > PIP_TOLERANCE_SECONDS or pip.second != (int(start.timestamp()) + second) % PIPS:
+            found.append(f"at second {second} the pip {pip.second} sounds, at {pip.onset:.3f} s")
+    return found
+
+
+def _frame_at(pictures: Sequence[DecodedFrame], moment: float) -> DecodedFrame:
+    return max((one for one in pictures if one.pts <= moment), key=lambda one: one.pts)
+
+
+def _picture_problems(picture: DecodedFrame, moment: float, start: datetime, shown: Sequence[ExpectedScreen], frame: float) -> list[str]:
+    """Compare a picture with what must be seen at a moment; close to a border either side will do."""
+    if any(abs(moment - border) <= frame for one in shown for border in (one.begin, one.end)):
+        return []
+    expected = next((one for one in shown if one.begin <= moment < one.end), None)
+    if expected is None:
+        return [] if picture.black else [f"at {moment:.2f} s the picture is not black"]
+    if picture.instant is None:
+        return [f"at {moment:.2f} s the picture has no readable time"]
+    error = (picture.instant / 1000 - start.timestamp() - moment) % (INSTANT_MODULUS / 1000)
+    error = min(error, INSTANT_MODULUS / 1000 - error)
+    wrong = [] if error <= frame + 0.002 else [f"at {moment:.2f} s the picture is {error:.3f} s off"]
+    return wrong if picture.agent == expected.agent else [*wrong, f"at {moment:.2f} s agent {picture.agent} is seen"]
+
+
+def _length_problems(path: Path, seconds: float, frame: float) -> list[str]:
+    return [
+        f"the {kind} is {stream.seconds:.3f} s long and not {seconds:.3f} s"
+        for kind, stream in streams(path).items()
+        if abs(stream.seconds - seconds) > frame
+    ]
+
+
+@dataclass(frozen=True)
+class ExpectedSource:
+    """A screen file as it must be seen: the agent's number, the instants of its frames (seconds from the audio's start),
+    the end of the last one, and the spans in which it is seen."""
+
+    agent: int
+    instants: Sequence[float]
+    end: float
+    seen: Sequence[tuple[float, float]]
+
+
+def picture_error(path: Path, start: datetime, seconds: float, sources: Sequence[ExpectedSource]) -> float:
+    """Given a muxed file, the audio's start and length and its screen files, return for how long, at worst, a frame stands
+    on the screen at a time at which the agent did not see it, in seconds. Every frame is read."""
+    pictures = sorted(read_frames(path), key=lambda one: one.pts)
+    worst = abs(pictures[0].pts)
+    for picture, end in zip(pictures, [*(one.pts for one in pictures[1:]), seconds], strict=True):
+        begin, until = _right_time(picture, start, sources)
+        if picture.black:
+            spans = [span for source in sources for span in source.seen]
+            wrong = max(min(end, until) - max(picture.pts, begin) for begin, until in spans)
+        else:
+            wrong = max(begin - picture.pts, end - until)
+        worst = max(worst, wrong)
+    return worst
+
+
+def _right_time(picture: DecodedFrame, start: datetime, sources: Sequence[ExpectedSource]) -> tuple[float, float]:
+    """Return from when until when, in seconds of the result, a source shows a picture."""
+    if picture.black:
+        return 0.0, 0.0
+    assert picture.instant is not None, f"the picture at {picture.pts:.3f} s has no readable time"
+    [source] = [one for one in sources if one.agent == picture.agent]
+    moments = [*source.instants, source.end]
+    codes = [round((start.timestamp() + one) * 1000) % INSTANT_MODULUS for one in source.instants]
+    number = min(range(len(codes)), key=lambda one: abs(codes[one] - (picture.instant or 0)))
+    assert abs(codes[number] - picture.instant) <= 1, f"the picture at {picture.pts:.3f} s is of no frame of its file"
+    seen = min(source.seen, key=lambda span: max(span[0] - SAME_TIME_SECONDS - picture.pts, picture.pts - span[1]))
+    return max(moments[number], seen[0]), min(moments[number + 1], seen[1])
+
+
+def sound_error(path: Path, start: datetime, seconds: float, channels: int = 1) -> float:
+    """Given a muxed file, the audio's start and length and how many channels are heard, return how far, at worst, a pip is
+    from its second, in seconds. A pip that is missing is an error of infinity."""
+    worst = 0.0
+    for channel in range(channels):
+        pips = read_pips(path, channel)
+        for second in range(int(seconds)):
+            code = (int(start.timestamp()) + second) % PIPS
+            worst = max(worst, min((abs(pip.onset - second) for pip in pips if pip.second == code), default=float("inf")))
+    return worst
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A stream of a file as ffprobe tells it; ``channels`` 0 for pictures."""
+
+    codec: str
+    channels: int
+    seconds: float
+
+
+def streams(path: Path) -> dict[str, Stream]:
+    """Return the streams of a file by their types."""
+    entries = "stream=codec_type,codec_name,channels,duration"
+    command = ["ffprobe", "-v", "error", "-show_entries", entries, "-of", "compact=p=0"]
+    lines = subprocess.run([*command, str(path)], capture_output=True, text=True, check=True).stdout.split()
+    found = [dict(part.split("=", 1) for part in line.split("|") if "=" in part) for line in lines]
+    assert len({one["codec_type"] for one in found}) == len(found)
+    return {
+        one["codec_type"]: Stream(one["codec_name"], int(one.get("channels", 0)), float(one["duration"])) for one in found
+    }

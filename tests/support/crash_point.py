@@ -1,0 +1,40 @@
+"""Runs a command of the muxer that kills itself with SIGKILL at a named point, which is its first argument."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from muxer.app import cli
+from muxer.gir.publish import Publisher
+from muxer.gir.rws import RwsClient
+from muxer.media.engine import MediaEngine
+from muxer.pipeline.superseded import SupersededCleaner
+
+# The method that is reached, and whether it is done before the death.
+CRASH_POINTS: dict[str, tuple[type, str, bool]] = {
+    "fetched": (MediaEngine, "mux", False),
+    "stored": (Publisher, "publish", False),
+    "posted": (RwsClient, "post_media", True),
+    "published": (SupersededCleaner, "delete", False),
+    "entry deleted": (RwsClient, "delete_media", True),
+}
+
+if __name__ == "__main__":
+    owner, name, after = CRASH_POINTS[sys.argv[1]]
+    original = getattr(owner, name)
+
+    def call_and_die(*args: Any, **kwargs: Any) -> None:
+        if after:
+            original(*args, **kwargs)
+        os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(60)
+
+    setattr(owner, name, call_and_die)
+    sys.exit(cli.main(sys.argv[2:]))

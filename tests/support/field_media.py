@@ -1,0 +1,293 @@
+"""Screen files as they are found in the field, each made of a plain one by ffmpeg, or by changing its bytes."""
+
+from __future__ import annotations
+
+import random
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support.media_kinds import B_FRAMES, COPY, PLAIN, run_ffmpeg, run_program
+from tests.support.reference import ReferenceFilm, hold_frame
+
+# Given a folder and a plain screen of four seconds, ten frames a second, make the file.
+Recipe = Callable[[Path, Path], Path]
+VP9 = ("-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-g", "20")
+HEVC = ("-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=none:keyint=20")
+MPEG4 = ("-c:v", "mpeg4", "-q:v", "2", "-g", "20")
+BT709 = ("-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709")
+FULL_RANGE = ("-vf", "scale=out_range=full")
+# Orientations: a, b, c and d of the display matrix.
+ROTATIONS = {
+    "90 degrees": (0, 1, -1, 0),
+    "180 degrees": (-1, 0, 0, -1),
+    "270 degrees": (0, -1, 1, 0),
+    "mirrored": (-1, 0, 0, 1),
+    "upside down": (1, 0, 0, -1),
+    "transposed": (0, 1, 1, 0),
+    "transposed the other way": (0, -1, -1, 0),
+}
+
+
+def ffmpeg_steps(*commands: tuple[str, Sequence[str]]) -> Recipe:
+    """Return a recipe of one or more runs of ffmpeg: the ending of what each makes, and its output options."""
+
+    def run_steps(folder: Path, base: Path) -> Path:
+        source = base
+        for number, (ending, options) in enumerate(commands):
+            made = folder / f"made-{number}.{ending}"
+            run_ffmpeg("-i", source, *options, made)
+            source = made
+        return source
+
+    return run_steps
+
+
+def without_first_keyframe(ending: str, *encoding: str) -> Recipe:
+    """A file whose first packets are lost: it begins in the middle of a group of pictures."""
+    return ffmpeg_steps((ending, encoding), (f"cut.{ending}", (*COPY, "-copyinkf", "-ss", "0.65")))
+
+
+def packet_places(path: Path) -> list[tuple[int, int]]:
+    """Return where the packets of a video lie in their file, and how long they are."""
+    entries = ("-show_entries", "packet=pos,size", "-of", "csv=p=0")
+    lines = run_program("ffprobe", "-v", "error", "-select_streams", "v:0", *entries, path).split()
+    # Fields stand in ffprobe's own order: the size first.
+    return [(int(line.split(",")[1]), int(line.split(",")[0])) for line in lines]
+
+
+def damaged_file(make: Recipe, *numbers: int, skip: int = 12) -> Recipe:
+    """A file some of whose packets are overwritten, but for their first bytes."""
+
+    def damage_packets(folder: Path, base: Path) -> Path:
+        path = make(folder, base)
+        content, places = bytearray(path.read_bytes()), packet_places(path)
+        for number in numbers:
+            position, size = places[number]
+            begin = position + min(skip, size // 2)
+            content[begin : position + size] = random.Random(number).randbytes(position + size - begin)
+        made = path.with_name(f"damaged-{path.name}")
+        made.write_bytes(content)
+        return made
+
+    return damage_packets
+
+
+def rotated_file(make: Recipe, turn: str) -> Recipe:
+    """An MP4 file with another display matrix."""
+    a, b, c, d = ROTATIONS[turn]
+
+    def write_matrix(folder: Path, base: Path) -> Path:
+        path = make(folder, base)
+        content = bytearray(path.read_bytes())
+        upright = struct.pack(">9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
+        at = content.index(upright, content.index(b"tkhd"))
+        content[at : at + 36] = struct.pack(">9i", a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30)
+        made = path.with_name(f"turned-{path.name}")
+        made.write_bytes(content)
+        return made
+
+    return write_matrix
+
+
+@dataclass(frozen=True)
+class EditEntry:
+    """An entry of an edit list: its length, and where it begins in the media (None: an empty edit); seconds. A dwell shows
+    the frame there all the time."""
+
+    length: float
+    begin: float | None
+    dwell: bool = False
+
+
+def edited_file(make: Recipe, *edits: EditEntry) -> Recipe:
+    """An MP4 file, its index at the end, with another edit list."""
+
+    def write_edit_list(folder: Path, base: Path) -> Path:
+        path = make(folder, base)
+        content = path.read_bytes()
+        moov = content.rindex(b"moov") - 4
+        movie_scale = int.from_bytes(content[moov + 28 : moov + 32], "big")
+        mdhd = content.index(b"mdhd", moov)
+        scale = int.from_bytes(content[mdhd + 16 : mdhd + 20], "big")
+        entries = b"".join(
+            struct.pack(
+                ">IiI",
+                round(one.length * movie_scale),
+                -1 if one.begin is None else round(one.begin * scale),
+                0 if one.dwell else 1 << 16,
+            )
+            for one in edits
+        )
+        index = content[moov:]
+        edts = index.index(b"edts") - 4
+        old = int.from_bytes(index[edts : edts + 4], "big")
+        elst = struct.pack(">I4sII", 16 + len(entries), b"elst", 0, len(edits)) + entries
+        new = struct.pack(">I4s", 8 + len(elst), b"edts") + elst
+        index = bytearray(index[:edts] + new + index[edts + old :])
+        for box in (b"moov", b"trak"):
+            at = index.index(box) - 4
+            size = int.from_bytes(index[at : at + 4], "big") + len(new) - old
+            index[at : at + 4] = size.to_bytes(4, "big")
+        made = path.with_name(f"edited-{path.name}")
+        made.write_bytes(content[:moov] + index)
+        return made
+
+    return write_edit_list
+
+
+def with_chapters(folder: Path, base: Path) -> Path:
+    text = folder / "chapters.txt"
+    text.write_text(";FFMETADATA1\ntitle=a\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=2000\ntitle=one\n")
+    run_ffmpeg("-i", base, "-f", "ffmetadata", "-i", text, *COPY, "-map_chapters", "1", folder / "chapters.mp4")
+    return folder / "chapters.mp4"
+
+
+def with_cover(folder: Path, base: Path) -> Path:
+    run_ffmpeg("-f", "lavfi", "-i", "testsrc=s=64x64", "-frames:v", "1", folder / "cover.png")
+    options = ("-map", "1", "-map", "0", *COPY, "-disposition:v:0", "attached_pic")
+    run_ffmpeg("-i", base, "-i", folder / "cover.png", *options, folder / "cover.mp4")
+    return folder / "cover.mp4"
+
+
+def second_video(folder: Path, base: Path) -> Path:
+    run_ffmpeg("-i", base, "-f", "lavfi", "-i", "testsrc=s=64x64:d=4", "-map", "0", "-map", "1", *PLAIN, folder / "two.mp4")
+    return folder / "two.mp4"
+
+
+def repeated_file(make: Recipe) -> Recipe:
+    """A file and the same file once more behind it, as a recorder that was restarted writes it."""
+
+    def write_twice(folder: Path, base: Path) -> Path:
+        path = make(folder, base)
+        made = path.with_name(f"joined-{path.name}")
+        made.write_bytes(path.read_bytes() * 2)
+        return made
+
+    return write_twice
+
+
+def unknown_codec(folder: Path, base: Path) -> Path:
+    """An MP4 file whose frames are of a codec that no ffmpeg knows."""
+    content = bytearray(base.read_bytes())
+    at = content.index(b"avc1", content.index(b"stsd"))
+    content[at : at + 4] = b"zzzz"
+    (made := folder / "unknown.mp4").write_bytes(content)
+    return made
+
+
+# Some frames only: a frame that is not there is the one before, shown longer.
+SPARSE_FRAMES = ("-vf", "select='not(between(n,9,22))*not(between(n,30,33))'", "-fps_mode", "vfr")
+EVERY_SECOND = ("-vf", "select='not(mod(n,10))'", "-r", "1")
+
+# A kind whose damage lies where frames are copied, and when it begins.
+COPIED_DAMAGE, DAMAGED_AT = "H.264 in Matroska, damaged where it is copied", 2.7
+
+SCREENS: dict[str, Recipe] = {
+    "time code in MP4": ffmpeg_steps(("mp4", (*COPY, "-timecode", "10:00:00:00"))),
+    "time code in MOV": ffmpeg_steps(("mov", (*COPY, "-timecode", "10:00:00:00"))),
+    "time code, to be re-encoded": ffmpeg_steps(("mov", (*MPEG4, "-timecode", "10:00:00:00"))),
+    "time code and a rate that is not whole": ffmpeg_steps(("mov", (*HEVC, "-r", "30000/1001", "-timecode", "00:00:00;02"))),
+    "chapters": with_chapters,
+    "cover picture in front": with_cover,
+    "two video tracks": second_video,
+    "tags of a phone": ffmpeg_steps(("mp4", (*COPY, "-metadata", "location=+1-2/", "-metadata:s:v", "handler_name=x"))),
+    "no first keyframe, Matroska": without_first_keyframe("mkv", *PLAIN),
+    "no first keyframe, Matroska, B-frames": without_first_keyframe("mkv", *B_FRAMES),
+    "no first keyframe, MP4": without_first_keyframe("mp4", *PLAIN),
+    "no first keyframe, MPEG-TS": without_first_keyframe("ts", *PLAIN),
+    "no first keyframe, VP9": without_first_keyframe("webm", *VP9),
+    "no first keyframe, MPEG-4 in AVI": without_first_keyframe("avi", *MPEG4),
+    "AVI with empty chunks": ffmpeg_steps(("avi", (*SPARSE_FRAMES, *MPEG4, "-r", "10"))),
+    "AVI with empty chunks, Motion JPEG": ffmpeg_steps(("avi", (*SPARSE_FRAMES, "-c:v", "mjpeg", "-q:v", "2", "-r", "10"))),
+    "AVI with a frame a second": ffmpeg_steps(("avi", (*EVERY_SECOND, *MPEG4))),
+    "AVI with a frame a second, H.264": ffmpeg_steps(("avi", (*EVERY_SECOND, *PLAIN))),
+    "AVI with B-frames packed": ffmpeg_steps(("avi", (*MPEG4, "-bf", "2", "-bsf:v", "mpeg4_unpack_bframes"))),
+    "AVI without compression": ffmpeg_steps(("avi", ("-c:v", "rawvideo"))),
+    "Matroska with few frames": ffmpeg_steps(("mkv", (*SPARSE_FRAMES, *VP9))),
+    "MP4 with few frames": ffmpeg_steps(("mp4", (*SPARSE_FRAMES, *PLAIN))),
+    "VP8 with hidden frames": ffmpeg_steps(("webm", ("-c:v", "libvpx", "-auto-alt-ref", "1", "-lag-in-frames", "10", "-g", "20"))),
+    "VP9 with hidden frames": ffmpeg_steps(
+        ("webm", ("-c:v", "libvpx-vp9", "-auto-alt-ref", "1", "-lag-in-frames", "10", "-cpu-used", "8"))
+    ),
+    "H.265 with open groups": ffmpeg_steps(("mp4", ("-c:v", "libx265", "-x265-params", "log-level=none:keyint=10:open-gop=1"))),
+    "MPEG-2 in a program stream": ffmpeg_steps(("mpg", ("-c:v", "mpeg2video", "-q:v", "2", "-r", "25", "-bf", "2"))),
+    "H.264 in a program stream": ffmpeg_steps(("vob", (*PLAIN, "-r", "25", "-f", "vob"))),
+    "MPEG-1 in a program stream": ffmpeg_steps(("mpeg", ("-c:v", "mpeg1video", "-q:v", "2", "-r", "25"))),
+    "MPEG-2 in MPEG-TS, interlaced": ffmpeg_steps(("ts", ("-c:v", "mpeg2video", "-q:v", "2", "-r", "25", "-flags", "+ildct+ilme"))),
+    "FLV": ffmpeg_steps(("flv", PLAIN)),
+    "FLV, Sorenson": ffmpeg_steps(("flv", ("-c:v", "flv", "-q:v", "2"))),
+    "FLV, screen video": ffmpeg_steps(("flv", ("-c:v", "flashsv"))),
+    "Windows Media": ffmpeg_steps(("wmv", ("-c:v", "wmv2", "-q:v", "2"))),
+    "MOV, animation": ffmpeg_steps(("mov", ("-c:v", "qtrle"))),
+    "Theora in Ogg": ffmpeg_steps(("ogv", ("-c:v", "libtheora", "-q:v", "8"))),
+    "FFV1 in Matroska": ffmpeg_steps(("mkv", ("-c:v", "ffv1"))),
+    "H.264, 10 bit": ffmpeg_steps(("mp4", ("-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p10le", "-threads", "1"))),
+    "colours of BT.709": ffmpeg_steps(("mp4", (*PLAIN, *BT709))),
+    "colours of BT.709, to be re-encoded": ffmpeg_steps(("webm", (*VP9, *BT709))),
+    "full range": ffmpeg_steps(("mp4", (*PLAIN, *FULL_RANGE, "-pix_fmt", "yuvj420p"))),
+    "full range, to be re-encoded": ffmpeg_steps(("mp4", (*HEVC, *FULL_RANGE, "-pix_fmt", "yuvj420p"))),
+    "full range, said by the file alone": ffmpeg_steps(("webm", (*VP9, *FULL_RANGE, "-color_range", "pc"))),
+    "RGB": ffmpeg_steps(("mkv", ("-c:v", "libx264rgb", "-qp", "10", "-threads", "1"))),
+    "3GP": ffmpeg_steps(("3gp", ("-c:v", "h263", "-s", "352x288", "-q:v", "2"))),
+    "an empty edit in the middle": edited_file(ffmpeg_steps(("mp4", PLAIN)), EditEntry(1.5, 0), EditEntry(0.7, None), EditEntry(2.5, 1.5)),
+    "an empty edit at the end": edited_file(ffmpeg_steps(("mp4", PLAIN)), EditEntry(4, 0), EditEntry(0.5, None)),
+    "two empty edits, B-frames": edited_file(
+        ffmpeg_steps(("mp4", B_FRAMES)), EditEntry(1, 0.2), EditEntry(0.5, None), EditEntry(1, 1.2), EditEntry(0.25, None), EditEntry(2, 2.2)
+    ),
+    "a dwell": edited_file(ffmpeg_steps(("mp4", PLAIN)), EditEntry(1.2, 0), EditEntry(0.8, 1.2, dwell=True), EditEntry(2.8, 1.2)),
+    "an edit list that leaves out a second": edited_file(ffmpeg_steps(("mp4", PLAIN)), EditEntry(1, 0), EditEntry(2, 2)),
+    "an edit list that shows a second twice": edited_file(ffmpeg_steps(("mp4", PLAIN)), EditEntry(2, 0), EditEntry(2, 1)),
+    "an edit list with a pause that ends early": edited_file(ffmpeg_steps(("mp4", PLAIN)), EditEntry(1, 0), EditEntry(0.5, None), EditEntry(1.5, 1)),
+    "an edit list that ends early": edited_file(ffmpeg_steps(("mp4", PLAIN)), EditEntry(2.75, 0)),
+    "bursts of frames, B-frames": ffmpeg_steps(("mp4", ("-vf", "select='lt(mod(n,20),4)'", "-fps_mode", "vfr", *B_FRAMES))),
+    "MPEG-4 in AVI, damaged": damaged_file(ffmpeg_steps(("avi", MPEG4)), 13),
+    "MPEG-4 in MP4, damaged": damaged_file(ffmpeg_steps(("mp4", MPEG4)), 25),
+    "two files joined, MPEG-TS": repeated_file(ffmpeg_steps(("ts", (*PLAIN, "-t", "2")))),
+    "two files joined, program stream": repeated_file(ffmpeg_steps(("mpg", ("-c:v", "mpeg2video", "-q:v", "2", "-r", "25", "-t", "2")))),
+    "damaged VP9": damaged_file(ffmpeg_steps(("webm", VP9)), 13),
+    "damaged VP9, first frame shown": damaged_file(ffmpeg_steps(("webm", VP9)), 15),
+    "damaged VP9, three frames": damaged_file(ffmpeg_steps(("webm", VP9)), 5, 23, 39),
+    "damaged H.265": damaged_file(ffmpeg_steps(("mp4", HEVC)), 27),
+    "damaged Motion JPEG": damaged_file(ffmpeg_steps(("avi", ("-c:v", "mjpeg", "-q:v", "2"))), 20, skip=700),
+    "damaged PNG": damaged_file(ffmpeg_steps(("mov", ("-c:v", "png"))), 22),
+    COPIED_DAMAGE: damaged_file(ffmpeg_steps(("mkv", PLAIN)), 27, skip=20),
+    **{f"turned, {turn}": rotated_file(ffmpeg_steps(("mp4", PLAIN)), turn) for turn in ROTATIONS},
+    **{f"turned, {turn}, to be re-encoded": rotated_file(ffmpeg_steps(("mp4", HEVC)), turn) for turn in ("90 degrees", "mirrored")},
+    "turned, fragmented": rotated_file(ffmpeg_steps(("mp4", (*PLAIN, "-movflags", "frag_keyframe+empty_moov"))), "270 degrees"),
+}
+# Files that are refused, and what is said of them.
+REFUSED: dict[str, tuple[Recipe, str]] = {
+    "a codec without a decoder": (unknown_codec, "the codec unknown is not supported by this build of ffmpeg"),
+    "raw H.264": (ffmpeg_steps(("h264", PLAIN)), "the form h264 is not supported: it does not say when any of its frames is shown"),
+    "raw H.265": (ffmpeg_steps(("hevc", HEVC)), "the form hevc is not supported"),
+    "a GIF": (ffmpeg_steps(("gif", ())), "the form gif is not supported"),
+    "a Flash film": (ffmpeg_steps(("swf", ("-c:v", "flv", "-r", "10"))), "the form swf is not supported"),
+    "a third of the frames damaged": (
+        damaged_file(ffmpeg_steps(("webm", VP9)), *range(2, 38, 3)),
+        "the file is damaged: ",
+    ),
+    "no keyframe": (without_first_keyframe("mkv", *PLAIN, "-g", "100"), "no frame of the file can be decoded"),
+}
+# How long a file lasts from its begin on, where that is not the four seconds of the plain one.
+LENGTHS = {
+    **{name: 3.3 for name in SCREENS if name.startswith("no first keyframe")},
+    "an empty edit in the middle": 4.7,
+    "an empty edit at the end": 4.5,
+    "two empty edits, B-frames": 4.75,
+    "a dwell": 4.8,
+    "an edit list that leaves out a second": 3.0,
+    "an edit list with a pause that ends early": 3.0,
+    "an edit list that ends early": 2.75,
+    "bursts of frames, B-frames": 2.4,
+}
+
+# What an edit list means, where ffmpeg shows something else (ISO/IEC 14496-12, 8.6.6): of the film without it.
+REARRANGED: dict[str, Callable[[ReferenceFilm], ReferenceFilm]] = {
+    "an empty edit in the middle": lambda film: hold_frame(film, 1.5, 0.7),
+    "an empty edit at the end": lambda film: film,
+    "an edit list with a pause that ends early": lambda film: hold_frame(film, 1.0, 0.5),
+    "two empty edits, B-frames": lambda film: hold_frame(hold_frame(film, 2.0, 0.25), 1.0, 0.5),
+    "a dwell": lambda film: hold_frame(film, 1.2, 0.8, including=True),
+}

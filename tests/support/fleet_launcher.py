@@ -1,0 +1,51 @@
+"""Runs a poller or a worker of a fleet as muxer_process.py and ``python -m muxer worker`` do, with some constants of the
+product set to other values: FLEET_CONSTANTS holds them as JSON, by ``module.NAME``. With FLEET_MUX_ONCE, the same media are
+muxed only once by a process; what comes then is a copy of that."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+sys.path[0] = str(Path(__file__).resolve().parents[2])
+
+from muxer.app import cli  # noqa: E402
+from muxer.media.engine import MediaEngine, MediaInput, MuxedFile  # noqa: E402
+
+
+def set_constants() -> None:
+    for name, value in json.loads(os.environ["FLEET_CONSTANTS"]).items():
+        module, _, constant = name.rpartition(".")
+        assert hasattr(importlib.import_module(module), constant), name
+        setattr(sys.modules[module], constant, value)
+
+
+def mux_once() -> None:
+    original = MediaEngine.mux
+    made: dict[bytes, tuple[MuxedFile, bytes]] = {}
+
+    def mux_cached(self: MediaEngine, audio: MediaInput, screens: Sequence[MediaInput], folder: Path) -> MuxedFile:
+        contents = (one.path.read_bytes() for one in (audio, *screens))
+        mark = b"".join(hashlib.sha256(one).digest() for one in contents)
+        if mark not in made:
+            muxed = original(self, audio, screens, folder)
+            made[mark] = muxed, muxed.path.read_bytes()
+        muxed, content = made[mark]
+        path = folder / muxed.path.name
+        path.write_bytes(content)
+        return replace(muxed, path=path)
+
+    MediaEngine.mux = mux_cached  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    set_constants()
+    if "FLEET_MUX_ONCE" in os.environ:
+        mux_once()
+    sys.exit(cli.main(sys.argv[1:]))

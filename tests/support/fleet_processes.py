@@ -1,0 +1,155 @@
+"""A fleet as an administrator runs it: a poller and any number of workers, as processes that share one muxer.cfg."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from lab.lab import Lab
+from tests.support.commands import clean_environment, run_in_process
+from tests.support.daemon import PACKAGE, log_lines, wait_until
+
+QUEUE = "muxing"
+TIMEOUT_SECONDS = 60
+LAUNCHER = Path(__file__).with_name("fleet_process.py")
+# What an administrator need not change: pauses that tests would only wait for.
+SHORT_INTERVALS: dict[str, Any] = {
+    "muxer.fleet.executor.QUEUE_POLL_INTERVAL": 0.5,
+    "muxer.fleet.control_connection.RECONNECT_SECONDS": 0.3,
+    "muxer.app.daemon.MIN_MANUAL_GAP": 0.3,
+    "muxer.fleet.worker.WORKER_HEARTBEAT_INTERVAL": 1.0,
+}
+
+
+class FleetProcess:
+    """A process of a fleet. What it prints goes into files of its own, beside its configuration."""
+
+    def __init__(self, line: list[str], environment: Mapping[str, str], printed: Path) -> None:
+        self._printed = printed
+        with printed.open("w") as out:
+            self.process = subprocess.Popen(
+                line, cwd=PACKAGE.parent, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out, text=True
+            )
+
+    def __enter__(self) -> FleetProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+
+    @property
+    def printed_text(self) -> str:
+        """What it has printed."""
+        return self._printed.read_text()
+
+    def stop(self, number: int = signal.SIGTERM, seconds: float = 20) -> int:
+        """Send a signal, wait for the end and return the exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(seconds)
+
+    def kill(self) -> None:
+        """End it with SIGKILL."""
+        self.stop(signal.SIGKILL)
+
+
+class FleetProcesses:
+    """``with Crew(lab, url) as crew``: those that were started are ended with it.
+
+    Given a lab, the address of the broker, a name for the folder, and further options of muxer.cfg, write that. With
+    ``constants``, the processes have other constants than the product, beside the pauses of :data:`HASTE`; ``inside``
+    stands before their commands.
+    """
+
+    def __init__(
+        self,
+        lab: Lab,
+        url: str,
+        name: str = "fleet",
+        constants: Mapping[str, Any] | None = None,
+        inside: Sequence[str] = (),
+        **options: str,
+    ) -> None:
+        self.folder = lab.folder / name
+        self.temp, self._logs = self.folder / "temp", self.folder / "log"
+        self._constants, self._inside = SHORT_INTERVALS | dict(constants or {}), inside
+        self._stack, self._count = ExitStack(), iter(range(1000))
+        settings = {
+            "processing.temp_dir": str(self.temp),
+            "processing.min_poll_interval": "0.01",
+            "logfile.logfile_path": str(self._logs),
+            "logfile.format": "json",
+            "fleet.mode": "broker",
+            "fleet.broker_url": url,
+            "fleet.queue": QUEUE,
+        }
+        self.config = self.folder / "muxer.cfg"
+        self.config.parent.mkdir(exist_ok=True)
+        self.config.write_text(lab.config_text(**settings | {key.replace("__", "."): one for key, one in options.items()}))
+        self.log = self._logs / "recording-muxer-single.log"
+
+    def __enter__(self) -> FleetProcesses:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def start_poller(self, **environment: str) -> FleetProcess:
+        """Start the poller."""
+        return self._start_process("run", environment)
+
+    def start_worker(self, **environment: str) -> FleetProcess:
+        """Start one more worker."""
+        return self._start_process("worker", environment)
+
+    def start_workers(self, number: int) -> list[FleetProcess]:
+        """Start some workers."""
+        return [self.start_worker() for _ in range(number)]
+
+    @property
+    def worker_logs(self) -> list[Path]:
+        """The logs of the workers."""
+        return sorted(self._logs.glob("recording-muxer-worker-*.log"))
+
+    @property
+    def muxed_counts(self) -> Counter[str]:
+        """The recordings that the workers say they have muxed, and how often."""
+        return Counter(one["recording"] for one in self.worker_lines("recording muxed"))
+
+    def worker_lines(self, message: str) -> list[dict[str, Any]]:
+        """Return the lines of the workers' logs with a message."""
+        return [one for log in self.worker_logs for one in log_lines(log) if one["message"].startswith(message)]
+
+    def poller_lines(self, message: str) -> list[dict[str, Any]]:
+        """Return the lines of the poller's log with a message."""
+        return [one for one in log_lines(self.log) if one["message"].startswith(message)]
+
+    def wait_for_workers(self, number: int) -> None:
+        """Wait until so many workers have started in all."""
+        wait_until(lambda: len(self.worker_lines("temporary files are in")) >= number, TIMEOUT_SECONDS, f"the start of {number} workers")
+
+    def run_json(self, command: str, *arguments: str) -> Any:
+        """Run a command beside the poller; return its JSON. It runs in this process: tests ask until something holds."""
+        return json.loads(run_in_process(self.config, command, "--json", *arguments)[1])
+
+    def _start_process(self, command: str, environment: Mapping[str, str]) -> FleetProcess:
+        line = [*self._inside, sys.executable, str(LAUNCHER), command, f"--config-file={self.config}"]
+        more = {"FLEET_CONSTANTS": json.dumps(self._constants), **environment}
+        printed = self.folder / f"{command}-{next(self._count)}.txt"
+        return self._stack.enter_context(FleetProcess(line, clean_environment(**more), printed))
+
+
+def stop_processes(*members: FleetProcess, seconds: float = TIMEOUT_SECONDS) -> list[int]:
+    """Stop members of a fleet at the same time; return their exit codes."""
+    for member in members:
+        os.kill(member.process.pid, signal.SIGTERM)
+    return [member.process.wait(seconds) for member in members]

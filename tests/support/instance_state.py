@@ -1,0 +1,22 @@
+"""What a running instance says of itself, made by the part that says it."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from muxer.status import state_file
+from muxer.status.activity import Activity
+from muxer.status.state_file import StateFile
+from muxer.system.masking import Mask
+
+
+def new_instance_state(folder: Path | None) -> dict[str, Any]:
+    """Return what a state file says of an instance that has just begun; it is written to a folder and removed again."""
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        path = Path(place) / state_file.STATE_FILE
+        StateFile(path, "single", Mask()).write_state(Activity().take_snapshot(), 0, {}, has_room=True)
+        found: dict[str, Any] = json.loads(path.read_text())
+        return found
