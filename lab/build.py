@@ -137,6 +137,8 @@ def _create_muxed(site: LabSite, call: AddedCall) -> dict[str, Any]:
     stored = root / SCREENS / f"{call.id}_lab_muxed.mp4"
     screen, audio = root / SCREENS / call.screens[0].media_id, root / CALLS / call.audio_id
     inputs = ["-i", str(screen), "-i", str(audio)]
-    run_program(["ffmpeg", *QUIET_OPTIONS, "-y", *inputs, "-c", "copy", "-strict", "-1", "-movflags", "+faststart", str(stored)])
+    run_program(
+        ["ffmpeg", *QUIET_OPTIONS, "-y", *inputs, "-c", "copy", "-strict", "-1", "-movflags", "+faststart", str(stored)]
+    )
     sources = [call.audio_id, call.screens[0].media_id]
     return metadata.muxed_media(site, call.plan, call.id, call.start, stored, sources)

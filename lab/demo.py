@@ -108,7 +108,10 @@ def _progress_text(line: LogLine, names: dict[str, str]) -> str:
 
 def _format_table(lines: Sequence[LogLine], names: dict[str, str]) -> str:
     """Return the table of what was made, in aligned columns."""
-    rows = [TABLE_COLUMNS, *(_table_row(line, names) for line in sorted(lines, key=lambda line: list(names).index(line["recording"])))]
+    rows = [
+        TABLE_COLUMNS,
+        *(_table_row(line, names) for line in sorted(lines, key=lambda line: list(names).index(line["recording"]))),
+    ]
     widths = [max(len(row[column]) for row in rows) for column in range(len(TABLE_COLUMNS))]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
 

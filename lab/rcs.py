@@ -21,9 +21,7 @@ class RcsApplication:
 
     def __init__(self, site: LabSite) -> None:
         self._site = site
-        self._routes = (
-            Route("GET", VERSION_PATH, self._serve_version),
-        )
+        self._routes = (Route("GET", VERSION_PATH, self._serve_version),)
         self._first = (
             Route("GET", CENTER_PATH + "/user-recordings/{id}/play/{media_id}", self._serve_call),
             Route("GET", CENTER_PATH + "/user-screen-recordings/{id}/play/{media_id}", self._serve_screen),
@@ -54,7 +52,9 @@ class RcsApplication:
 
     def _serve_version(self, request: LabRequest) -> LabResponse:
         text = self._site.switches.rcs_version
-        return LabResponse(200, text.encode(), "text/plain") if text else LabResponse.with_envelope({"version": VERSION_NUMBER})
+        return (
+            LabResponse(200, text.encode(), "text/plain") if text else LabResponse.with_envelope({"version": VERSION_NUMBER})
+        )
 
     def _serve_call(self, request: LabRequest, id: str, media_id: str) -> LabResponse:
         return self._serve_media(self._site.store.get_call(id), media_id)
@@ -71,6 +71,8 @@ class RcsApplication:
             raise RequestRefused(404, 6, "Media not found")
         try:
             opened = open_envelope(media["pkcs7"], self._site.recipients)
-            return LabResponse(content_type=media["type"], stream=opened.decrypt_chunks(path), length=opened.clear_size(path))
+            return LabResponse(
+                content_type=media["type"], stream=opened.decrypt_chunks(path), length=opened.clear_size(path)
+            )
         except LabError as error:
             raise RequestRefused(500, 4, f"The media cannot be decrypted: {error}") from error

@@ -122,7 +122,21 @@ def read_pips(path: Path | str, channel: int = 0, ffmpeg: str = "ffmpeg") -> lis
     A pip is a pure tone of 200 ms on one of the frequencies. Raise LabError if the file cannot be decoded.
     """
     filters = f"aresample=async=1:first_pts=0,pan=mono|c0=c{channel}"
-    arguments = [ffmpeg, *QUIET_OPTIONS, "-i", str(path), "-map", "0:a:0", "-af", filters, "-ar", str(RATE), "-f", "s16le", "-"]
+    arguments = [
+        ffmpeg,
+        *QUIET_OPTIONS,
+        "-i",
+        str(path),
+        "-map",
+        "0:a:0",
+        "-af",
+        filters,
+        "-ar",
+        str(RATE),
+        "-f",
+        "s16le",
+        "-",
+    ]
     return find_pips(array("h", run_program(arguments)))
 
 

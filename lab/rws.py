@@ -43,7 +43,9 @@ class RwsApplication:
 
     def _dispatch_request(self, request: LabRequest) -> LabResponse:
         try:
-            if f"/{'/'.join(request.path_segments)}" != VERSION_PATH and not self._site.rws_account.accepts_headers(request.headers):
+            if f"/{'/'.join(request.path_segments)}" != VERSION_PATH and not self._site.rws_account.accepts_headers(
+                request.headers
+            ):
                 raise RequestRefused(401, 20, "Not authenticated")
             return dispatch_request(self._routes, request, self._site.ccid)
         except RequestRefused as refusal:

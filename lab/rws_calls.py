@@ -92,7 +92,9 @@ class CallResources:
             page = self._select_page(request)
         except BadParameter as error:
             raise RequestRefused(400, 2, str(error)) from error
-        recordings = [visible_recording(self._site, recording) for id in page.ids if (recording := self._site.store.get_call(id))]
+        recordings = [
+            visible_recording(self._site, recording) for id in page.ids if (recording := self._site.store.get_call(id))
+        ]
         if page.next_query is None:
             return LabResponse.with_envelope({"recordings": recordings})
         host = FOREIGN_HOST if self._site.switches.foreign_links else self._site.rws_url
@@ -141,7 +143,9 @@ class CallResources:
     def _add_label(self, request: LabRequest, id: str) -> LabResponse:
         name = self._label_name(request)
         self._require_call(id)
-        if not self._site.store.has_label_definition(name) and not (name == SCREEN_RECORDING_LABEL and self._site.switches.label_definition):
+        if not self._site.store.has_label_definition(name) and not (
+            name == SCREEN_RECORDING_LABEL and self._site.switches.label_definition
+        ):
             self._refuse_undefined(name)
         if not self._site.store.add_label(id, name):
             raise RequestRefused(409, 18, "The label is already there")

@@ -40,7 +40,9 @@ class ScreenResources:
         ids = [id for id in request.query_parameters.get("ids", "").split(",") if id]
         if not ids:
             raise RequestRefused(400, 1, "The parameter ids is missing")
-        found = [visible_recording(self._site, recording) for id in dict.fromkeys(ids) if (recording := self._visible_screen(id))]
+        found = [
+            visible_recording(self._site, recording) for id in dict.fromkeys(ids) if (recording := self._visible_screen(id))
+        ]
         if switches.bulk_ids == "bare":
             found = [{**recording, "mediaFiles": []} for recording in found]
         partial = switches.partial_code and len(found) < len(set(ids))

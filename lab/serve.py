@@ -56,9 +56,7 @@ def _report_error(error: Exception) -> int:
 
 
 def _create_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="muxer lab", description="A small GIR installation with generated recordings."
-    )
+    parser = argparse.ArgumentParser(prog="muxer lab", description="A small GIR installation with generated recordings.")
     parser.add_argument("--folder", type=Path, help="where media and keys lie (default: temporary, removed at the end)")
     for service in ("rws", "rcs", "dav"):
         parser.add_argument(f"--port-{service}", type=int, default=0, help="TCP port on 127.0.0.1 (default: any)")
@@ -69,7 +67,9 @@ def _create_parser() -> argparse.ArgumentParser:
     )
     group = parser.add_argument_group("deviations that an RWS may have")
     for field in fields(Switches):
-        group.add_argument(f"--{field.name.replace('_', '-')}", **_switch_arguments(field.name, getattr(DEFAULT_SWITCHES, field.name)))
+        group.add_argument(
+            f"--{field.name.replace('_', '-')}", **_switch_arguments(field.name, getattr(DEFAULT_SWITCHES, field.name))
+        )
     return parser
 
 

@@ -32,7 +32,11 @@ class SessionRegistry:
         """Return what a GET answer carries: a cookie for a new session, and with ``csrf`` the name and the token."""
         with self._lock:
             session = self._find_session(request)
-            headers = {} if session else {"Set-Cookie": f"{SESSION_COOKIE}={(session := self._create_session()).id}; Path=/; HttpOnly"}
+            headers = (
+                {}
+                if session
+                else {"Set-Cookie": f"{SESSION_COOKIE}={(session := self._create_session()).id}; Path=/; HttpOnly"}
+            )
             if csrf and session:
                 headers |= {"X-CSRF-HEADER": CSRF_HEADER, "X-CSRF-TOKEN": session.token}
             return headers

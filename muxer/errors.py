@@ -114,9 +114,7 @@ class ConfigError(MuxerError):
 
     usual_code = Code.CONFIGURATION
 
-    def __init__(
-        self, problems: Sequence[Problem], log_folder: Path | None = None, notes: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, problems: Sequence[Problem], log_folder: Path | None = None, notes: Sequence[str] = ()) -> None:
         super().__init__("; ".join(str(problem) for problem in problems))
         self.problems = tuple(problems)
         self.log_folder = log_folder

@@ -83,7 +83,9 @@ def _run_daemon(loaded: LoadedConfig, log_path: Path) -> int:
     from muxer.pipeline.job import Job, JobOptions
     from muxer.pipeline.workspace import Workspace
 
-    tools = checks.wait_for_tools() if checks is not None else MediaTools(config.processing.ffmpeg, config.processing.ffprobe)
+    tools = (
+        checks.wait_for_tools() if checks is not None else MediaTools(config.processing.ffmpeg, config.processing.ffprobe)
+    )
     processing = config.processing
     workspace = Workspace(processing.temp_dir, config.instance_name, processing.min_free_megabytes)
     log.info("temporary files are in %s", workspace.path)

@@ -71,7 +71,9 @@ class Daemon:
         self._journal = Journal(self._journal_path, Mask(config.secret_values), QUEUED if config.is_fleet else WANTED)
         self._books = OutcomeRecorder(self._journal, self._migration)
         self._fleet, self._pool = self._create_executor(job)
-        self._poller = Poller(config, services.rws, self._journal, self._outages, _HeartbeatPausingSink(self._pool, self._pulse))
+        self._poller = Poller(
+            config, services.rws, self._journal, self._outages, _HeartbeatPausingSink(self._pool, self._pulse)
+        )
         self._cleaning = create_cleaner(config, services.workspace)
         self._ended = False
         self._keep_due = time.monotonic() + TOUCH_INTERVAL
@@ -92,7 +94,9 @@ class Daemon:
             return fleet, fleet
         work = TargetProcessor(job, services.outages, services.activity, self._stop, self._books)
         threads, has_room = config.advanced.worker_threads, services.workspace.disk.has_room
-        return None, ThreadExecutor(lambda one: work.process_target(one, attempts), threads, self._stop, has_room, self._record_wanted)
+        return None, ThreadExecutor(
+            lambda one: work.process_target(one, attempts), threads, self._stop, has_room, self._record_wanted
+        )
 
     def create_view_sources(self, warnings: tuple[str, ...]) -> ViewSources:
         """Given what is odd about the configuration, return where an operator's view of this muxer comes from."""
@@ -233,7 +237,9 @@ class Daemon:
                 return None
             except Transient as error:
                 if readings.record_failure(self._poller.result.found):
-                    return QueryIncomplete(f"{readings.failures} attempts to read it failed; at the last one {format_error(error)}")
+                    return QueryIncomplete(
+                        f"{readings.failures} attempts to read it failed; at the last one {format_error(error)}"
+                    )
                 log.error("the query failed and is begun again: %s", format_error(error))
                 with self._pulse.pause_while_waiting():
                     self._stop.wait(poll_delay(error, readings.failures, MAX_BACKOFF_SECONDS))
@@ -315,11 +321,15 @@ class Daemon:
         running = len(snapshot.running) if fleet is None else fleet.running
         queued = max(0, self._pool.target_count - running)
         told = None if fleet is None else fleet_to_dict(fleet)
-        self._state.write_state(snapshot, queued, self._outages.open_circuits(), self._services.workspace.disk.has_room(), told)
+        self._state.write_state(
+            snapshot, queued, self._outages.open_circuits(), self._services.workspace.disk.has_room(), told
+        )
         if time.monotonic() >= self._sample_due:
             self._sample_due = time.monotonic() + SAMPLE_SECONDS
             waiting = snapshot.polls.result.get("waiting", 0)
-            self._journal.record_sample(BacklogSample(int(epoch_now()), running, queued, waiting, snapshot.polls.oldest_open))
+            self._journal.record_sample(
+                BacklogSample(int(epoch_now()), running, queued, waiting, snapshot.polls.oldest_open)
+            )
 
     def _shut_down(self) -> None:
         """Give running jobs a moment, then end them; nothing that is left undone is lost."""
@@ -332,7 +342,9 @@ class Daemon:
         self._runner.cancel_all()
         self._services.helpers.close()
         if self._migration and not self._ended:
-            self._print_result(f"migration stopped before its end, start it again for the rest: {progress_text(self._migration_progress())}")
+            self._print_result(
+                f"migration stopped before its end, start it again for the rest: {progress_text(self._migration_progress())}"
+            )
         self._state.remove_file()
         self._services.workspace.remove_job_folders()
         self._journal.close()

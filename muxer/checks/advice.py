@@ -26,7 +26,12 @@ _UNKNOWN_AUTHORITY = (2, 18, 19, 20, 21)
 _NAME_MISMATCH = (62, 64)
 
 _SERVICE_NAMES = {"htcc": "RWS", "rcs": "RCS", "webdav": "the WebDAV server", "s3": "the S3 store", "fleet": "RabbitMQ"}
-_ADDRESS_OPTIONS = {"htcc": "[htcc] base_uri", "rcs": "[rcs] base_uri", "s3": "[s3] endpoint_url", "fleet": "[fleet] broker_url"}
+_ADDRESS_OPTIONS = {
+    "htcc": "[htcc] base_uri",
+    "rcs": "[rcs] base_uri",
+    "s3": "[s3] endpoint_url",
+    "fleet": "[fleet] broker_url",
+}
 
 
 def advice_for(error: Exception, section: str) -> str:
@@ -45,7 +50,9 @@ def advice_for(error: Exception, section: str) -> str:
     if isinstance(error, NotFound):
         return f"correct {address_option(section)}: something answers there, but not with what is asked for"
     if isinstance(error, UnreadableResponse):
-        return f"correct {address_option(section)}: what answers there is not {service}, perhaps a proxy or another web server"
+        return (
+            f"correct {address_option(section)}: what answers there is not {service}, perhaps a proxy or another web server"
+        )
     if isinstance(error, ServiceFailed):
         return f"{service} met an error of its own: look into its log"
     if isinstance(error, ServiceUnavailable):
@@ -72,7 +79,9 @@ def unreachable_advice(error: OSError, host: str, port: int, section: str) -> st
     if isinstance(error, socket.gaierror):
         return f"correct the host name in {option}, or let the DNS (or the hosts file) of this machine know {host}"
     if isinstance(error, ConnectionRefusedError):
-        return f"nothing listens on port {port} there: start {_SERVICE_NAMES.get(section, 'the service')}, or correct {option}"
+        return (
+            f"nothing listens on port {port} there: start {_SERVICE_NAMES.get(section, 'the service')}, or correct {option}"
+        )
     if isinstance(error, TimeoutError):
         return f"nobody answers: a firewall may drop what goes to {host} port {port}, or {option} names another machine"
     return f"see whether this machine has a way to {host} (network, routes, firewall); then {option}"
@@ -89,7 +98,9 @@ def untrusted_advice(error: OSError, section: str, issuer: str, names: str) -> s
             f"root, into the PEM file of {trust}"
         )
     if code in _NAME_MISMATCH:
-        return f"the certificate is for {names}: use that name in {address_option(section)}, or get a certificate for this one"
+        return (
+            f"the certificate is for {names}: use that name in {address_option(section)}, or get a certificate for this one"
+        )
     if code == _EXPIRED:
         return "renew the certificate on the server; if that one is valid, an authority above it has expired: renew it too"
     if code == _NOT_YET_VALID:

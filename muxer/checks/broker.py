@@ -25,7 +25,9 @@ class BrokerChecks:
         """Given the configuration."""
         self._config = config
         found = parse_nodes(config.fleet.broker_url) if config.is_fleet else ()
-        self.servers = [self._node_server(node, f" {number}" if len(found) > 1 else "") for number, node in enumerate(found, 1)]
+        self.servers = [
+            self._node_server(node, f" {number}" if len(found) > 1 else "") for number, node in enumerate(found, 1)
+        ]
 
     def create_checks(self) -> Iterator[Check]:
         """Yield them, node by node."""
@@ -50,7 +52,9 @@ class BrokerChecks:
         with _open_connection(self._config) as connection:
             counts = {name: _message_count(connection, name) for name in (*queue_names(queue), dead_letter_queue(queue))}
         if None in counts.values():
-            yield passed_finding("RabbitMQ queues", f"{queue}: not there yet; poller or worker make them at their first start")
+            yield passed_finding(
+                "RabbitMQ queues", f"{queue}: not there yet; poller or worker make them at their first start"
+            )
         else:
             yield passed_finding("RabbitMQ queues", ", ".join(f"{name}: {count} messages" for name, count in counts.items()))
 
@@ -66,7 +70,10 @@ def _open_connection(config: Config) -> Iterator[Any]:
     )
 
     silence_library_logging()
-    with broker_call(CircuitBreaker()), closing(open_connection(connection_parameters(config.fleet, "recording-muxer check"))) as connection:
+    with (
+        broker_call(CircuitBreaker()),
+        closing(open_connection(connection_parameters(config.fleet, "recording-muxer check"))) as connection,
+    ):
         yield connection
 
 

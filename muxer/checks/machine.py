@@ -82,7 +82,9 @@ class MachineChecks:
         held = lock_holder(lock_path(path))
         if held not in (None, lock_holder(self._temp / LOCK_FILE)):  # not the muxer that runs with this temp_dir
             advice = "give each instance a folder of its own in [logfile] logfile_path"
-            yield failed_finding("log file", f"{path} is written by another instance ({held}); the muxer would not start", advice)
+            yield failed_finding(
+                "log file", f"{path} is written by another instance ({held}); the muxer would not start", advice
+            )
 
     def _check_lock(self) -> Iterator[Finding]:
         held = lock_holder(self._temp / LOCK_FILE)

@@ -46,7 +46,9 @@ class MonitoringChecks:
             if error.errno == errno.EADDRINUSE and lock_holder(self._lock) is not None:
                 yield passed_finding(PORT, f"{place}: in use, as it is while the muxer runs")
             else:
-                yield failed_finding(PORT, f"{place} cannot be opened: {error.strerror}; the muxer would not start", _port_advice(error))
+                yield failed_finding(
+                    PORT, f"{place} cannot be opened: {error.strerror}; the muxer would not start", _port_advice(error)
+                )
         else:
             yield passed_finding(PORT, f"{place}: free")
 

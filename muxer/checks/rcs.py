@@ -73,7 +73,9 @@ class RcsChecks:
             return
         version = parse_version(text)
         if version is None or version < MIN_RCS_VERSION:
-            yield warning_finding("RCS version", text or "not told", "the Genesys guide asks for 8.5.095.16 or later: update RCS")
+            yield warning_finding(
+                "RCS version", text or "not told", "the Genesys guide asks for 8.5.095.16 or later: update RCS"
+            )
         else:
             yield passed_finding("RCS version", text)
 

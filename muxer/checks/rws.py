@@ -71,7 +71,13 @@ class RwsChecks:
         yield Check("RWS CSRF token", self._check_csrf, there, "htcc")
         yield Check("RWS login", self._check_login, there, "htcc")
         logged_in = (*there, "RWS contact center", "RWS login")
-        yield Check(WINDOW_CHECK, self._check_window, (*logged_in, *_QUERY_OPTIONS, *_SHARDING_OPTIONS), "htcc", QUERY_TIMEOUT_SECONDS)
+        yield Check(
+            WINDOW_CHECK,
+            self._check_window,
+            (*logged_in, *_QUERY_OPTIONS, *_SHARDING_OPTIONS),
+            "htcc",
+            QUERY_TIMEOUT_SECONDS,
+        )
         batch = "[processing] batch_read_screen_recording_metadata"
         yield Check("RWS screen recordings", self._check_screens, (*logged_in, batch), "htcc", QUERY_TIMEOUT_SECONDS)
 
@@ -111,7 +117,9 @@ class RwsChecks:
         skew = round((here - there.astimezone(UTC)).total_seconds())
         if abs(skew) > MAX_SKEW_SECONDS:
             text = f"the clock of this machine is {abs(skew)} s {'ahead of' if skew > 0 else 'behind'} that of RWS"
-            yield warning_finding("RWS clock", text, "set both by NTP: the window of the query is reckoned from the clock here")
+            yield warning_finding(
+                "RWS clock", text, "set both by NTP: the window of the query is reckoned from the clock here"
+            )
         else:
             yield passed_finding("RWS clock", f"{abs(skew)} s apart")
 
@@ -185,7 +193,9 @@ class RwsChecks:
         advice = "the muxer reads them in another way, which takes longer: see docs/gir-api.md, section 9, and report it"
         yield from (failed_finding(PAGES_CHECK, seen[kind], advice) for kind in PAGING_DEVIATIONS if kind in seen)
         if self._incomplete:
-            yield failed_finding(PAGES_CHECK, self._incomplete, "recordings are missed: do what the text says, and report it")
+            yield failed_finding(
+                PAGES_CHECK, self._incomplete, "recordings are missed: do what the text says, and report it"
+            )
 
     def _window_text(self) -> str:
         if self._config.advanced.call_recording_query_string:
@@ -216,7 +226,9 @@ class RwsChecks:
         check, bulk = "RWS screen recordings", self._config.processing.batch_read_screen_recording_metadata
         problems: list[str] = []
         ids = [call.id for call in self.calls] or ["recording-muxer-check"]
-        self.screens = self.rws_client.fetch_screen_recordings(ids, bulk, lambda one, error: problems.append(f"{one}: {error}"))
+        self.screens = self.rws_client.fetch_screen_recordings(
+            ids, bulk, lambda one, error: problems.append(f"{one}: {error}")
+        )
         how = "one by one" if not bulk else "in bulk"
         text = f"read {how}: {len(self.screens)} of the first {len(self.calls)} call recordings have one"
         if problems:
@@ -235,4 +247,6 @@ class RwsChecks:
         for call in self.calls:
             yield from ((call.id, one.media_id, False, one.relative_paths) for one in call.audio if one.is_encrypted)
             if (screen := self.screens.get(call.id)) is not None:
-                yield from ((call.id, one.media_id, True, one.relative_paths) for one in screen.screen_files if one.is_encrypted)
+                yield from (
+                    (call.id, one.media_id, True, one.relative_paths) for one in screen.screen_files if one.is_encrypted
+                )

@@ -27,7 +27,9 @@ def check_bucket(store: S3Storage, place: MediaLocation, write: bool) -> Iterato
             store.try_multipart(place.sibling(f"recording-muxer-check-{secrets.token_hex(6)}.txt"))
         except MuxerError as error:
             advice = _PERMISSION_ADVICE.format("s3:PutObject and s3:AbortMultipartUpload")
-            yield failed_finding(f"S3 upload in parts to {place.bucket}", f"it could not be started or aborted: {error}", advice)
+            yield failed_finding(
+                f"S3 upload in parts to {place.bucket}", f"it could not be started or aborted: {error}", advice
+            )
 
 
 def hidden_file_finding(store: S3Storage, check: str, place: MediaLocation) -> Finding | None:
@@ -35,4 +37,6 @@ def hidden_file_finding(store: S3Storage, check: str, place: MediaLocation) -> F
     if store.may_list(place):
         return None
     found = f"keys accepted, but {place.name} is not there, or the keys may not read it"
-    return warning_finding(check, found, _PERMISSION_ADVICE.format("s3:GetObject, and s3:ListBucket to find out which it is,"))
+    return warning_finding(
+        check, found, _PERMISSION_ADVICE.format("s3:GetObject, and s3:ListBucket to find out which it is,")
+    )

@@ -75,7 +75,9 @@ class StorageChecks:
             yield from server.create_checks(_section_options(server.section))
         for folder in folders[:MAX_FOLDERS]:
             needs = (*_section_options(folder.section_name), *self._needed_checks(folder))
-            yield Check(folder.check_name, partial(self._check_folder, folder), needs, folder.section_name, UPLOAD_TIMEOUT_SECONDS)
+            yield Check(
+                folder.check_name, partial(self._check_folder, folder), needs, folder.section_name, UPLOAD_TIMEOUT_SECONDS
+            )
         for entry in self._config.webdav.hosts or ():
             if "*" not in entry and entry not in self._seen_hosts(folders):
                 yield Check(f"WebDAV {entry}", partial(_check_listed_host, entry), section="webdav")
@@ -89,7 +91,10 @@ class StorageChecks:
         screens = [one for screen in self._seen.screens.values() for one in screen.screen_files]
         audio = [one for call in self._seen.calls for one in call.audio]
         found: dict[tuple[str, str, str], CheckedFolder] = {}
-        for place, is_screen in [*((one, True) for one in _media_locations(screens)), *((one, False) for one in _media_locations(audio))]:
+        for place, is_screen in [
+            *((one, True) for one in _media_locations(screens)),
+            *((one, False) for one in _media_locations(audio)),
+        ]:
             found.setdefault((place.storage, place.folder, place.bucket), CheckedFolder(place, is_screen))
         return list(found.values())
 
@@ -119,7 +124,9 @@ class StorageChecks:
         store, check = stores.for_location(folder.file), folder.check_name
         if not store.has_folder(folder.file):
             what = "the folder" if folder.section_name == "webdav" else "the bucket"
-            yield failed_finding(check, f"{what} is not there", "make it on the server, or correct the path in the recorders")
+            yield failed_finding(
+                check, f"{what} is not there", "make it on the server, or correct the path in the recorders"
+            )
             return
         yield from self._check_media(store, folder)
         if isinstance(store, S3Storage):
@@ -152,12 +159,16 @@ class StorageChecks:
         try:
             store.upload_file(source, target, lambda: False)
         except MuxerError as error:
-            return failed_finding(folder.check_name, f"media are there, but an upload failed: {error}", advice_for(error, folder.section_name))
+            return failed_finding(
+                folder.check_name, f"media are there, but an upload failed: {error}", advice_for(error, folder.section_name)
+            )
         try:
             store.delete_file(target)
         except MuxerError as error:
             what = f"an upload worked, but {name} could not be deleted: {error}"
-            return failed_finding(folder.check_name, what, "give the account the right to delete there, and delete that file by hand")
+            return failed_finding(
+                folder.check_name, what, "give the account the right to delete there, and delete that file by hand"
+            )
         return webdav.upload_finding(store, target, folder.check_name, UPLOAD_BYTES)
 
 

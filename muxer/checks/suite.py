@@ -71,7 +71,9 @@ class CheckSuite:
         for problem in self._reading.problems:
             yield failed_finding(CONFIGURATION, str(problem), self._correction_advice(problem))
         for text in self._reading.warnings:
-            yield warning_finding(CONFIGURATION, text, f"see docs/options.md, and change it in {self._path} if it is not meant")
+            yield warning_finding(
+                CONFIGURATION, text, f"see docs/options.md, and change it in {self._path} if it is not meant"
+            )
         if not self._reading.problems and not self._reading.warnings:
             yield passed_finding(CONFIGURATION, f"{self._path}, as {self._config.instance_name}")
 
@@ -90,7 +92,9 @@ class CheckSuite:
         if mode & others:
             closed = f"chmod {mode & ~(others | stat.S_IRWXO):o} {self._path}"
             advice = f"{closed}, or move them into the keystore (docs/passwords.md)"
-            yield warning_finding(PASSWORDS, f"{', '.join(written)}; other accounts can read the file (mode {mode:04o})", advice)
+            yield warning_finding(
+                PASSWORDS, f"{', '.join(written)}; other accounts can read the file (mode {mode:04o})", advice
+            )
         else:
             yield passed_finding(PASSWORDS, f"{', '.join(written)}; other accounts cannot read the file (mode {mode:04o})")
 
@@ -116,7 +120,9 @@ class CheckSuite:
             try:
                 read = certificates.parse_pem(one.pem)
             except ValueError:
-                yield failed_finding(check, "it cannot be read", "put the certificate into the settings of RWS again, as PEM")
+                yield failed_finding(
+                    check, "it cannot be read", "put the certificate into the settings of RWS again, as PEM"
+                )
                 continue
             yield certificates.check_expiry(check, read, certificates.utc_now())
 
@@ -130,7 +136,9 @@ def foreign_read_rights(owner: int, account: int) -> int:
 def _check_server_certificate(server: CheckedServer) -> Iterator[Finding]:
     assert server.certificate is not None
     matters = server.trusted_ca is not False
-    yield certificates.check_expiry(f"certificate of {server.name}", server.certificate, certificates.utc_now(), matters=matters)
+    yield certificates.check_expiry(
+        f"certificate of {server.name}", server.certificate, certificates.utc_now(), matters=matters
+    )
 
 
 def _check_bundle(section: str, bundle: Path) -> Iterator[Finding]:

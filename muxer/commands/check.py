@@ -22,12 +22,19 @@ from muxer.log.setup import escape_control
 from muxer.system.exit_codes import EXIT_CONFIG, EXIT_FAILED, EXIT_OK
 from muxer.system.masking import Mask
 
-_STYLES = {CheckStatus.OK: "green", CheckStatus.WARNING: "yellow", CheckStatus.FAILED: "bold red", CheckStatus.SKIPPED: "dim"}
+_STYLES = {
+    CheckStatus.OK: "green",
+    CheckStatus.WARNING: "yellow",
+    CheckStatus.FAILED: "bold red",
+    CheckStatus.SKIPPED: "dim",
+}
 
 
 def main(argv: Sequence[str]) -> int:
     """Given the arguments of the command, print the checklist and return the exit code."""
-    made = create_parser("check", "Look whether everything is in place, and say what to do where it is not. Nothing is changed.")
+    made = create_parser(
+        "check", "Look whether everything is in place, and say what to do where it is not. Nothing is changed."
+    )
     made.add_argument("--write", action="store_true", help="also upload a file of 4 MB to each storage, and delete it")
     made.epilog = "Exit code: 0 all ok or warnings, 1 something failed, 2 the configuration cannot be used."
     arguments = made.parse_args(argv)
@@ -61,7 +68,12 @@ def exit_code_for(reading: ConfigReading, findings: Sequence[Finding]) -> int:
 def _mask_findings(findings: Iterator[Finding], mask: Mask) -> Iterator[Finding]:
     """Yield findings without secrets, and without characters that command a terminal."""
     for one in findings:
-        yield replace(one, found=escape_control(mask(one.found)), check=escape_control(mask(one.check)), advice=escape_control(mask(one.advice)))
+        yield replace(
+            one,
+            found=escape_control(mask(one.found)),
+            check=escape_control(mask(one.check)),
+            advice=escape_control(mask(one.advice)),
+        )
 
 
 def _print_findings(findings: Iterator[Finding], as_json: bool) -> list[Finding]:

@@ -31,7 +31,9 @@ class Setting:
 
 def main(argv: Sequence[str]) -> int:
     """Given the arguments of the command, print the effective configuration and return the exit code."""
-    made = create_parser("config", "Show the effective configuration and where each value comes from; secrets are shown as stars.")
+    made = create_parser(
+        "config", "Show the effective configuration and where each value comes from; secrets are shown as stars."
+    )
     made.add_argument("--changed", action="store_true", help="only what differs from the default")
     arguments = made.parse_args(argv)
     return exit_code_of(lambda: _print_settings(load_configuration(arguments), arguments.changed, arguments.json))

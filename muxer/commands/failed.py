@@ -53,7 +53,13 @@ def _list_failures(arguments: argparse.Namespace) -> int:
     if arguments.json:
         show_json([{**vars(row), "remedy": help_for(row.code)} for row in rows])
     elif rows:
-        show_table(*((TERMINAL_HEADER, map(_terminal_cells, rows)) if sys.stdout.isatty() else (TABLE_HEADER, map(_table_cells, rows))))
+        show_table(
+            *(
+                (TERMINAL_HEADER, map(_terminal_cells, rows))
+                if sys.stdout.isatty()
+                else (TABLE_HEADER, map(_table_cells, rows))
+            )
+        )
         show_remedies(row.code for row in rows)
     else:
         sys.stdout.write("nothing has failed\n")
@@ -61,7 +67,15 @@ def _list_failures(arguments: argparse.Namespace) -> int:
 
 
 def _table_cells(row: TargetRecord) -> tuple[str, ...]:
-    return row.recording, row.agent, row.code, str(row.attempts), format_datetime(row.updated), _next_attempt_text(row), row.reason
+    return (
+        row.recording,
+        row.agent,
+        row.code,
+        str(row.attempts),
+        format_datetime(row.updated),
+        _next_attempt_text(row),
+        row.reason,
+    )
 
 
 def _terminal_cells(row: TargetRecord) -> tuple[str, ...]:
@@ -71,4 +85,6 @@ def _terminal_cells(row: TargetRecord) -> tuple[str, ...]:
 
 def _next_attempt_text(row: TargetRecord) -> str:
     now = time.time()
-    return "set aside" if row.retry_at is None else format_ago(row.retry_at, now) if row.retry_at > now else "at the next poll"
+    return (
+        "set aside" if row.retry_at is None else format_ago(row.retry_at, now) if row.retry_at > now else "at the next poll"
+    )

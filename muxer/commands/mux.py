@@ -67,7 +67,9 @@ def _process_target(parts: EmbeddedMuxer, target: MuxTarget, force: bool, mask: 
     if not target.needs_work and not force:
         return _result_facts(target, "already done")
     if force and target.published and not target.same_source_files:
-        return _result_facts(target, "already done", reason="a muxed file of more sources stands for it; that one is not replaced")
+        return _result_facts(
+            target, "already done", reason="a muxed file of more sources stands for it; that one is not replaced"
+        )
     _log_start(target)
     try:
         with parts.services.activity.track_target(target):

@@ -33,7 +33,9 @@ def render_sample() -> str:
 
 def render_reference() -> str:
     """Return the text of the option reference, in Markdown."""
-    return _REFERENCE_HEADER + "".join(_reference_section(section, described) for section, described in _options_by_section())
+    return _REFERENCE_HEADER + "".join(
+        _reference_section(section, described) for section, described in _options_by_section()
+    )
 
 
 def _options_by_section() -> Iterator[tuple[str, list[tuple[str, Option]]]]:

@@ -58,7 +58,9 @@ class HtccOptions:
 class RcsOptions:
     """The connection to the Recording Crypto Server (RCS), needed only for encrypted recordings."""
 
-    base_uri: str | None = option_field(types.optional_type(types.parse_uri), "", "address of RCS; empty = no encrypted recordings")
+    base_uri: str | None = option_field(
+        types.optional_type(types.parse_uri), "", "address of RCS; empty = no encrypted recordings"
+    )
     username: str = option_field(types.parse_text, "", "contact center user with the media decrypt permission")
     password: str = option_field(types.parse_text, "", "its password", env="RCS_PASSWORD", secret=True)
     trusted_ca: bool | Path = option_field(types.parse_trusted_ca, "false", _CA_DOC)
@@ -85,7 +87,9 @@ class WebdavOptions:
 class S3Options:
     """S3 Premise: any S3-compatible store. An empty value leaves the choice to boto3's own chain."""
 
-    endpoint_url: str | None = option_field(types.optional_type(types.parse_uri), "", "address of the store; empty = AWS", origin="ours")
+    endpoint_url: str | None = option_field(
+        types.optional_type(types.parse_uri), "", "address of the store; empty = AWS", origin="ours"
+    )
     access_key_id: str = option_field(types.parse_text, "", "access key", origin="ours")
     secret_access_key: str = option_field(
         types.parse_text, "", "secret key", origin="ours", env="S3_SECRET_ACCESS_KEY", secret=True
@@ -104,9 +108,15 @@ class ProcessingOptions:
     ffmpeg: str = option_field(ProgramPath("ffmpeg", "ffmpeg"), "ffmpeg", _PROGRAM_DOC.format("ffmpeg", "ffmpeg"))
     ffprobe: str = option_field(ProgramPath("ffprobe", "ffmpeg"), "ffprobe", _PROGRAM_DOC.format("ffprobe", "ffmpeg"))
     openssl: str = option_field(ProgramPath("openssl", "openssl"), "openssl", _PROGRAM_DOC.format("openssl", "openssl"))
-    window_past: float = option_field(types.NumberType(above=0, most=5_256_000), "720", "the window begins this many minutes ago")
-    window_past_older_than: float = option_field(types.NumberType(0, most=5_256_000), "0", "the window ends this many minutes ago")
-    min_poll_interval: float = option_field(types.NumberType(0, most=10_080), "5", "minutes from the start of one poll to the next")
+    window_past: float = option_field(
+        types.NumberType(above=0, most=5_256_000), "720", "the window begins this many minutes ago"
+    )
+    window_past_older_than: float = option_field(
+        types.NumberType(0, most=5_256_000), "0", "the window ends this many minutes ago"
+    )
+    min_poll_interval: float = option_field(
+        types.NumberType(0, most=10_080), "5", "minutes from the start of one poll to the next"
+    )
     temp_dir: Path | None = option_field(
         types.optional_type(types.parse_folder), "", "existing folder for temporary files; empty = one below the system's"
     )
@@ -124,7 +134,9 @@ class ProcessingOptions:
         types.parse_switch, "1", "1 = read screen recordings in bulk, any other integer = one by one"
     )
     query_slice_size: int = option_field(types.IntegerType(1, 100_000), "100", "call recordings per bulk query, > 0")
-    muxer_id: int = option_field(types.IntegerType(), "-1", "sharding: number of this instance from 0; -1 = off", command_line=True)
+    muxer_id: int = option_field(
+        types.IntegerType(), "-1", "sharding: number of this instance from 0; -1 = off", command_line=True
+    )
     total_muxers: int = option_field(
         types.IntegerType(1), "1", "sharding: number of primary instances, backups not counted", command_line=True
     )
@@ -153,7 +165,9 @@ class AdvancedOptions:
         "",
         "further query parameters, but not startTime, endTime, limit; empty = the built-in ones, disable = none",
     )
-    call_recording_query_string: str = option_field(types.parse_query, "", "migration: process what this query finds, then exit")
+    call_recording_query_string: str = option_field(
+        types.parse_query, "", "migration: process what this query finds, then exit"
+    )
     delete_superseded: bool = option_field(
         types.parse_switch,
         "1",
@@ -203,7 +217,9 @@ class MonitoringOptions:
         "address to listen on; beyond this machine (0.0.0.0 = everywhere) only with all of the options below",
         origin="ours",
     )
-    http_port: int = option_field(types.IntegerType(0, 65_535), "0", "port to listen on, for example 9477; 0 = off", origin="ours")
+    http_port: int = option_field(
+        types.IntegerType(0, 65_535), "0", "port to listen on, for example 9477; 0 = off", origin="ours"
+    )
     username: str = option_field(
         types.parse_text, "", "name for HTTP Basic; empty = all users of this machine may look", origin="ours"
     )
@@ -242,12 +258,16 @@ class FleetOptions:
         env="FLEET_BROKER_URL",
         secret=True,
     )
-    queue: str = option_field(fleet_options.parse_queue_name, "recording-muxer", "the beginning of the names of all queues", origin="ours")
+    queue: str = option_field(
+        fleet_options.parse_queue_name, "recording-muxer", "the beginning of the names of all queues", origin="ours"
+    )
     trusted_ca: bool | Path = option_field(types.parse_trusted_ca, "true", _CA_DOC, origin="ours")
     prefetch: int = option_field(
         types.IntegerType(1, 100), "1", "orders that a worker holds for each thread, the one in work included", origin="ours"
     )
-    max_queue: int = option_field(types.IntegerType(1, 1_000_000), "5000", "orders that may wait in the queues", origin="ours")
+    max_queue: int = option_field(
+        types.IntegerType(1, 1_000_000), "5000", "orders that may wait in the queues", origin="ours"
+    )
 
 
 @dataclass(frozen=True)

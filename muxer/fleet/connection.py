@@ -101,7 +101,9 @@ def declare_queues(channel: Any, queue: str) -> None:
         "x-consumer-timeout": MAX_JOB_MILLISECONDS,
     }
     try:
-        channel.queue_declare(dead_letter_queue(queue), durable=True, arguments={**_QUORUM_ARGUMENTS, "x-message-ttl": WEEK_MILLISECONDS})
+        channel.queue_declare(
+            dead_letter_queue(queue), durable=True, arguments={**_QUORUM_ARGUMENTS, "x-message-ttl": WEEK_MILLISECONDS}
+        )
         for lane in queue_names(queue):
             channel.queue_declare(lane, durable=True, arguments={**_QUORUM_ARGUMENTS, **dead_letters})
         for exchange in (EVENTS_SUFFIX, HEARTBEATS_SUFFIX):

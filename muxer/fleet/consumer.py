@@ -42,9 +42,7 @@ class OrderConsumer(Consumer):
     """Takes orders over a connection of its own, as many as the worker may hold at a time, and opens it again when it
     breaks: dramatiq's consumer threads would tell each attempt as critical."""
 
-    def __init__(
-        self, parameters: list[dict[str, Any]], queue: str, held: int, may_take: Callable[[], bool]
-    ) -> None:
+    def __init__(self, parameters: list[dict[str, Any]], queue: str, held: int, may_take: Callable[[], bool]) -> None:
         """Given the parameters of the connection, the option ``queue``, how many orders may be held and what says whether
         one may be taken now, connect to nothing yet."""
         self._parameters, self._queue, self._held = parameters, queue, held
@@ -146,4 +144,3 @@ class OrderConsumer(Consumer):
             self._channel.basic_ack(tag)
         else:
             self._channel.basic_nack(tag, requeue=requeue)
-

@@ -56,7 +56,9 @@ def decode_event(body: bytes) -> Event | None:
     except MALFORMED_ERRORS:
         return None
     texts = (event.what, event.sender, event.recording, event.file)
-    is_fit = all(one == to_storable_text(one) and len(one) <= MAX_NAME_LENGTH for one in texts) and isinstance(event.details, dict)
+    is_fit = all(one == to_storable_text(one) and len(one) <= MAX_NAME_LENGTH for one in texts) and isinstance(
+        event.details, dict
+    )
     return event if is_fit else None
 
 

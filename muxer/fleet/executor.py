@@ -92,7 +92,9 @@ class FleetPool(TargetExecutor):
         self._depths, self._sent, self._emptiness = [0] * len(PRIORITY_QUEUES), 0, IdleTimer()
         self._counting = threading.Lock()
         self._is_starved = False
-        self._line = ControlConnection(fleet, self._name, outages, self._subscribe_events, self._on_tick, QUEUE_POLL_INTERVAL)
+        self._line = ControlConnection(
+            fleet, self._name, outages, self._subscribe_events, self._on_tick, QUEUE_POLL_INTERVAL
+        )
         self._line.start()
 
     def submit(self, target: MuxTarget) -> bool:
@@ -269,7 +271,9 @@ class FleetPool(TargetExecutor):
     def _poll_queue_depths(self, connection: Any) -> None:
         """Look how much waits in the lanes, and at new dead letters."""
         channel, sent = connection.channel(), self._sent
-        *depths, letters = [count_waiting(channel, one) for one in (*queue_names(self._fleet.queue), dead_letter_queue(self._fleet.queue))]
+        *depths, letters = [
+            count_waiting(channel, one) for one in (*queue_names(self._fleet.queue), dead_letter_queue(self._fleet.queue))
+        ]
         channel.close()
         with self._counting:
             # What was sent during the look may be counted or not; the next look tells.

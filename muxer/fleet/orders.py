@@ -37,9 +37,13 @@ def order_from_dict(plain: Mapping[str, Any]) -> Order:
     """Given what a message holds, return the order. Raise :class:`GivenUp` when it has another form."""
     version = plain.get("version")
     if version != ORDER_VERSION or isinstance(version, bool):
-        raise OrderFailed(f"an order of the form {version!r:.20}; this worker knows form {ORDER_VERSION}", code=Code.UNKNOWN_ORDER)
+        raise OrderFailed(
+            f"an order of the form {version!r:.20}; this worker knows form {ORDER_VERSION}", code=Code.UNKNOWN_ORDER
+        )
     recording, file, attempts = plain.get("recording"), plain.get("file"), plain.get("attempts")
-    if not (_is_name(recording, MAX_RECORDING_LENGTH) and _is_name(file, MAX_FILE_LENGTH) and _PRINTABLE_ASCII.fullmatch(file)):
+    if not (
+        _is_name(recording, MAX_RECORDING_LENGTH) and _is_name(file, MAX_FILE_LENGTH) and _PRINTABLE_ASCII.fullmatch(file)
+    ):
         raise OrderFailed("an order without a recording or a file", code=Code.UNKNOWN_ORDER)
     if not isinstance(attempts, int) or isinstance(attempts, bool) or not 1 <= attempts <= 100:
         raise OrderFailed(f"an order with {attempts!r:.20} attempts", code=Code.UNKNOWN_ORDER)

@@ -78,7 +78,9 @@ class OutstandingOrders:
         with self._lock:
             self._held[held.key.name] = held
 
-    def record_start(self, key: TargetKey, now: float, worker: str = "", at_workers: Container[str] = ()) -> OutstandingOrder:
+    def record_start(
+        self, key: TargetKey, now: float, worker: str = "", at_workers: Container[str] = ()
+    ) -> OutstandingOrder:
         """Note that a `worker` has begun a target, ours or that of another poller; return what is known of it.
 
         `at_workers` holds the targets that living workers have.

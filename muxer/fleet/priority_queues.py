@@ -24,7 +24,11 @@ class PriorityQueue:
     share: float
 
 
-PRIORITY_QUEUES = (PriorityQueue("", HOUR, 1.0), PriorityQueue(".today", DAY, 0.75), PriorityQueue(".backlog", float("inf"), 0.5))
+PRIORITY_QUEUES = (
+    PriorityQueue("", HOUR, 1.0),
+    PriorityQueue(".today", DAY, 0.75),
+    PriorityQueue(".backlog", float("inf"), 0.5),
+)
 DEAD_LETTER_SUFFIX = ".XQ"
 EVENTS_SUFFIX = ".events"
 HEARTBEATS_SUFFIX = ".standings"

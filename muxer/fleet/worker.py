@@ -69,13 +69,17 @@ class FleetWorker:
         fleet, threads = config.fleet, config.advanced.worker_threads
         self._name, self._mask = f"{socket.gethostname()}/{name}/{os.getpid()}", Mask(config.secret_values)
         self._locks = TargetLocks(fleet.queue)
-        self._line = ControlConnection(fleet, self._name, services.outages, self._locks.restore_locks, self._send_heartbeat, WORKER_HEARTBEAT_INTERVAL)
+        self._line = ControlConnection(
+            fleet, self._name, services.outages, self._locks.restore_locks, self._send_heartbeat, WORKER_HEARTBEAT_INTERVAL
+        )
         self._settling = _AckMiddleware()
         self._reporter = EventReporter(self._line.send_event, self._name, self._mask, lambda: self._settling.message_id)
         job = Job(services, JobOptions.from_config(config.advanced))
         self._work = TargetProcessor(job, services.outages, services.activity, self._stop, self._reporter)
         self._broker = FleetBroker(fleet, self._name, services.outages, [self._settling], self._may_take)
-        dramatiq.actor(broker=self._broker, queue_name=fleet.queue, actor_name=ACTOR, throws=_EXPECTED_ERRORS)(self._process_order)
+        dramatiq.actor(broker=self._broker, queue_name=fleet.queue, actor_name=ACTOR, throws=_EXPECTED_ERRORS)(
+            self._process_order
+        )
         self._worker = Worker(self._broker, queues={fleet.queue}, worker_threads=threads)
         self._worker.queue_prefetch = threads * fleet.prefetch
         self._state = StateFile(services.workspace.path / STATE_FILE, name, self._mask)

@@ -109,7 +109,9 @@ class LabelClient(ABC):
             self._label_path = self._ops
             log.info("the path without ops refuses the label, too: %s", error)
             raise refusal from error
-        self.deviations.record_deviation(Deviation.LABEL_PATH, f"labels are set by the path without ops, because RWS refuses: {refusal}")
+        self.deviations.record_deviation(
+            Deviation.LABEL_PATH, f"labels are set by the path without ops, because RWS refuses: {refusal}"
+        )
 
     def _post_label(self, recording_id: str) -> None:
         """Post the label once; one that is there already is no error."""

@@ -109,7 +109,9 @@ class MediaFile:
     @property
     def is_encrypted(self) -> bool:
         """Whether it has to be decrypted: the envelope may be missing, but not the aliases or the end of the name, too."""
-        return bool(self.pkcs7_envelope or self.raw.get("certAlias")) or any(name.lower().endswith(".bin") for name in self.known_names)
+        return bool(self.pkcs7_envelope or self.raw.get("certAlias")) or any(
+            name.lower().endswith(".bin") for name in self.known_names
+        )
 
     @property
     def media_descriptor(self) -> Json | None:
@@ -225,7 +227,9 @@ def _media_files(recording: Json) -> list[MediaFile]:
         return []
     if len(files) > MAX_MEDIA_FILES:
         named = _to_text(recording.get("id"))[:80]
-        raise MetadataError(f"{named} has {len(files)} media files; at most {MAX_MEDIA_FILES} are worked on", code=Code.TOO_MUCH)
+        raise MetadataError(
+            f"{named} has {len(files)} media files; at most {MAX_MEDIA_FILES} are worked on", code=Code.TOO_MUCH
+        )
     return [MediaFile.from_json(one) for one in files if isinstance(one, Mapping)]
 
 

@@ -118,4 +118,3 @@ def _recording_id(raw: object) -> str:
 def _recordings_in(answer: Mapping[str, Any]) -> list[object]:
     recordings = answer.get("recordings")
     return recordings if isinstance(recordings, list) else []
-

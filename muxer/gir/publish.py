@@ -122,7 +122,9 @@ class Publisher:
                 self._full_lists = True
             posted = _merge_entries(wanted, current)
         shown = ", ".join(sorted(missing)) or wanted[-1]["mediaId"]
-        raise ServiceUnavailable(f"posted, but RWS does not show {shown} as posted when read back", code=Code.READBACK_MISMATCH)
+        raise ServiceUnavailable(
+            f"posted, but RWS does not show {shown} as posted when read back", code=Code.READBACK_MISMATCH
+        )
 
     def _read_back(self, recording_id: str, posted: Sequence[Json]) -> ScreenRecording | None:
         """Return the recording as soon as it shows what was posted, or as it is after the last look."""

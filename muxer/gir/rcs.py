@@ -47,11 +47,15 @@ class RcsClient:
 
         Raise the errors of :meth:`play_call`.
         """
-        self._try_paths(media_id, self._play_paths("user-recordings", recording_id, media_id, paths), self._session.check_media)
+        self._try_paths(
+            media_id, self._play_paths("user-recordings", recording_id, media_id, paths), self._session.check_media
+        )
 
     def check_screen_media(self, recording_id: str, media_id: str, paths: Sequence[str] = ()) -> None:
         """Like :meth:`reach_call`, for a screen recording and its encrypted file."""
-        self._try_paths(media_id, self._play_paths("user-screen-recordings", recording_id, media_id, paths), self._session.check_media)
+        self._try_paths(
+            media_id, self._play_paths("user-screen-recordings", recording_id, media_id, paths), self._session.check_media
+        )
 
     def fetch_version(self) -> str:
         """Return the version that RCS shows without a login, in JSON or in a text; empty when it shows none."""

@@ -100,9 +100,7 @@ def select_targets(
         problems += pauses.problems
         for agent, screens in _screens_by_agent(audio, screen).items():
             region = call.region or screen.region or screens[0].region
-            target = MuxTarget(
-                call.id, region, agent, audio, screens, label_missing=label_missing, paused=pauses.spans
-            )
+            target = MuxTarget(call.id, region, agent, audio, screens, label_missing=label_missing, paused=pauses.spans)
             targets.append(_compare_with_existing(target, screen, kept, delete_superseded))
     return TargetSelection(tuple(targets), tuple(problems))
 
@@ -120,7 +118,9 @@ def _time_order(media: MediaFile) -> tuple[float, str]:
     return (media.start.timestamp() if media.start else 0.0), media.media_id
 
 
-def _compare_with_existing(target: MuxTarget, screen: ScreenRecording, kept: frozenset[str], delete_superseded: bool) -> MuxTarget:
+def _compare_with_existing(
+    target: MuxTarget, screen: ScreenRecording, kept: frozenset[str], delete_superseded: bool
+) -> MuxTarget:
     """Compare a target with the muxed files that exist; ``kept`` are the names of sources.
 
     A muxed file that has all its sources, or more, and the same paused spans stands for it: metadata that shrink for a

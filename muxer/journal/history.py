@@ -88,7 +88,9 @@ def read_failures(path: Path, states: Sequence[str]) -> tuple[TargetRecord, ...]
     """Given where the journal lies, return all targets in some states of failure, newest first. Raise ``sqlite3.Error``."""
     marks = ", ".join("?" * len(states))
     with _read_transaction(path) as database:
-        return tuple(map(_to_record, database.execute(f"{_SELECT_TARGETS} IN ({marks}) ORDER BY updated DESC", tuple(states))))
+        return tuple(
+            map(_to_record, database.execute(f"{_SELECT_TARGETS} IN ({marks}) ORDER BY updated DESC", tuple(states)))
+        )
 
 
 def count_by_code(path: Path) -> list[tuple[str, str, int]]:
@@ -115,17 +117,24 @@ def read_counts(path: Path | None) -> dict[str, int] | None:
 def _read_transaction(path: Path) -> Iterator[sqlite3.Connection]:
     """Yield a connection that can only read: one transaction, so that all numbers are of one moment."""
     address = f"{path.resolve().as_uri()}?mode=ro"
-    with contextlib.closing(sqlite3.connect(address, uri=True, timeout=READ_TIMEOUT_SECONDS, isolation_level=None)) as database:
+    with contextlib.closing(
+        sqlite3.connect(address, uri=True, timeout=READ_TIMEOUT_SECONDS, isolation_level=None)
+    ) as database:
         database.execute("BEGIN")
         yield database
 
 
 def _query_history(database: sqlite3.Connection, now: float) -> JournalHistory:
-    hours = {row[0]: HourCounts(row[0], row[1], row[2], row[3], int(row[4])) for row in database.execute(_SELECT_HOURS, (_first_hour(now),))}
+    hours = {
+        row[0]: HourCounts(row[0], row[1], row[2], row[3], int(row[4]))
+        for row in database.execute(_SELECT_HOURS, (_first_hour(now),))
+    }
     newest = "ORDER BY updated DESC LIMIT ?"
     # One that is tried again at this moment has failed too.
     failures = database.execute(f"{_SELECT_TARGETS} <> ? AND attempts > 0 {newest}", (DONE, MAX_SHOWN_FAILURES))
-    samples = database.execute("SELECT * FROM samples WHERE at >= ? ORDER BY at", (now - SHOWN_HOURS * HOUR_SECONDS,)).fetchall()
+    samples = database.execute(
+        "SELECT * FROM samples WHERE at >= ? ORDER BY at", (now - SHOWN_HOURS * HOUR_SECONDS,)
+    ).fetchall()
     return JournalHistory(
         counts=_count_states(database),
         recent=tuple(map(_to_record, database.execute(f"{_SELECT_TARGETS} = ? {newest}", (DONE, MAX_SHOWN_FINISHED)))),

@@ -185,7 +185,9 @@ class Journal:
             if version != self._seen_version:
                 self._seen_version = version
                 self._load_failures(database)
-            for (name,) in database.execute("SELECT name FROM targets WHERE updated < ?", (now - MAX_TARGET_AGE_SECONDS,)).fetchall():
+            for (name,) in database.execute(
+                "SELECT name FROM targets WHERE updated < ?", (now - MAX_TARGET_AGE_SECONDS,)
+            ).fetchall():
                 self._failures.pop(name, None)
             database.execute("DELETE FROM targets WHERE updated < ?", (now - MAX_TARGET_AGE_SECONDS,))
             database.execute("DELETE FROM samples WHERE at < ?", (now - MAX_TARGET_AGE_SECONDS,))

@@ -21,7 +21,23 @@ MIN_GAP_US = 50_000
 # Time stamps that go back by more than this, in microseconds, start over: parts of a file that were joined.
 _RESTART_US = 1_000_000
 # Containers whose time stamps follow from numbers of samples: where the form changes, they are wrong.
-_UNTIMED_CONTAINERS = ("avi", "mp3", "aac", "flac", "ogg", "wav", "w64", "amr", "au", "caf", "aiff", "ac3", "eac3", "gsm", "voc")
+_UNTIMED_CONTAINERS = (
+    "avi",
+    "mp3",
+    "aac",
+    "flac",
+    "ogg",
+    "wav",
+    "w64",
+    "amr",
+    "au",
+    "caf",
+    "aiff",
+    "ac3",
+    "eac3",
+    "gsm",
+    "voc",
+)
 _FRAME_PATTERN = re.compile(rb"ashowinfo.* pts: *(-?\d+|NOPTS) .*channels:(\d+) .*rate:(\d+) nb_samples:(\d+)")
 _INFO, _ERROR = b"[info]", b"[error]"
 
@@ -102,7 +118,9 @@ def decode_audio(tools: MediaTools, runner: Runner, path: Path, container: str =
     decoded = DecodedAudio()
     listener = _FrameLogReader(decoded)
     try:
-        runner.run_streaming(decode_audio_command(tools, path), decoded.levels.read_pcm, timeout=DECODE_SECONDS, hear=listener.read_line)
+        runner.run_streaming(
+            decode_audio_command(tools, path), decoded.levels.read_pcm, timeout=DECODE_SECONDS, hear=listener.read_line
+        )
     except ToolError as error:
         raise MediaError(f"the audio cannot be decoded: {error}", code=Code.NO_AUDIO) from error
     limits.check_frames(decoded.frames)

@@ -108,7 +108,9 @@ def _examine_mp4(file: BinaryIO, end: int) -> Structure:
             return Structure.TRUNCATED
         return Structure.UNPROVEN if found.foreign or set(found.kinds) - _MP4_MEDIA_ONLY else Structure.TRUNCATED
     try:
-        last = max((last_sample_end(inner) for kind, inner in boxes.iterate_children(found.index) if kind == b"trak"), default=0)
+        last = max(
+            (last_sample_end(inner) for kind, inner in boxes.iterate_children(found.index) if kind == b"trak"), default=0
+        )
         fragmented = boxes.find_child(found.index, b"mvex") is not None
     except BoxError:
         return Structure.TRUNCATED if found.breaks_off else Structure.UNPROVEN

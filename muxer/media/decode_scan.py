@@ -130,7 +130,11 @@ def _reduce_packets(source: MediaInfo, shown: Sequence[int]) -> _ReducedPackets:
     left = set(order).difference(kept)
     gone = tuple(times[number] - times[order[0]] for number in order if number in left)
     # Frames that come out at other times than those of the file have times that the decoder knows better.
-    chosen = packets.select_packets(kept) if len(kept) == len(shown) and not video.lacks_times else _packets_as_decoded(shown, source)
+    chosen = (
+        packets.select_packets(kept)
+        if len(kept) == len(shown) and not video.lacks_times
+        else _packets_as_decoded(shown, source)
+    )
     reduced = replace(video, packets=chosen)
     _hold_to_end(chosen, times[order[0]] + video.length_us, reduced)
     return _ReducedPackets(chosen, len(times), gone, reduced.ticks_to_us(reduced.first_pts) - times[order[0]])

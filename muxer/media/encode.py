@@ -11,9 +11,7 @@ from muxer.system.process import Runner
 _TIME_PREFIX = b"out_time_us="
 
 
-def run_encoder(
-    runner: Runner, command: Sequence[str], length: int, timeout: float, complaint: str | None = None
-) -> None:
+def run_encoder(runner: Runner, command: Sequence[str], length: int, timeout: float, complaint: str | None = None) -> None:
     """Run a command that prints its progress, and report to the activity how far it is.
 
     ``length`` is how many microseconds of media it makes: as many are reported in all, neither less nor more. ``complaint``

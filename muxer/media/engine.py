@@ -151,7 +151,9 @@ class MediaEngine:
                 runs.append(SampleSpan(made, 0, len(require_video(made).packets.pts), part.begin, part.begin))
             else:
                 cut = part.cut
-                runs.append(SampleSpan(plan.sources.screens[part.clip], cut.first, cut.last, part.begin - cut.begin, part.begin))
+                runs.append(
+                    SampleSpan(plan.sources.screens[part.clip], cut.first, cut.last, part.begin - cut.begin, part.begin)
+                )
         return self._write_muxed(plan, runs, folder)
 
     def _decide_plan(self, sources: AnalyzedSources, folder: Path, *, copying: bool) -> Plan:
@@ -164,7 +166,9 @@ class MediaEngine:
             with name_in_errors(audio.name), check_arrival(audio, self._reader.salvage_file, missing) as check:
                 sound, reasons = self._reader.read_audio(check.path, folder / SOUND)
                 check.check_length(sound.length_us)
-            read = [self._read_screen(screen, folder / f"plain-{number}.mp4", missing) for number, screen in enumerate(screens)]
+            read = [
+                self._read_screen(screen, folder / f"plain-{number}.mp4", missing) for number, screen in enumerate(screens)
+            ]
         names = tuple(screen.name for screen in screens)
         sources = AnalyzedSources(
             *(sound, audio.start, names, tuple(read), (), (), (), reasons, tuple(commands)),
@@ -215,7 +219,14 @@ class MediaEngine:
         output = folder / MUXED
         checksums = write_movie(output, row, avc, sound, start, activity.add_progress)
         verify.verify_result(verify.Expected(output, plan, row, avc, checksums), self._tools, self._runner)
-        kept = (plan.padding_us, plan.max_shift_us, plan.encode_reasons, plan.mux_timeline, plan.sources.missing, plan.paused_us)
+        kept = (
+            plan.padding_us,
+            plan.max_shift_us,
+            plan.encode_reasons,
+            plan.mux_timeline,
+            plan.sources.missing,
+            plan.paused_us,
+        )
         return MuxedFile(output, sound.length_us, *kept)
 
     def _padding_spans(self, plan: Plan, part: Piece, folder: Path) -> Iterator[SampleSpan]:

@@ -43,7 +43,9 @@ def find_keep_times(runner: Runner, ffmpeg: str) -> tuple[str, str]:
                 return words
             except (ToolError, MediaError) as error:
                 refusals.append(str(error))
-    if "libx264" not in runner.run([ffmpeg, "-hide_banner", "-encoders"], timeout=TRIAL_TIMEOUT_SECONDS).decode(errors="replace"):
+    if "libx264" not in runner.run([ffmpeg, "-hide_banner", "-encoders"], timeout=TRIAL_TIMEOUT_SECONDS).decode(
+        errors="replace"
+    ):
         raise MuxerError(f"this ffmpeg has no libx264 encoder; {_ADVICE} with it")
     # One of the two refusals may be of that option alone.
     refusal = next((one for one in refusals if missing_feature(one) not in ("fps_mode", "vsync")), refusals[-1])

@@ -35,7 +35,8 @@ def check_length(microseconds: int) -> None:
     """Raise :class:`MediaError` when a file lasts longer than any recording."""
     if microseconds > MAX_LENGTH_SECONDS * 1_000_000:
         raise MediaError(
-            f"the file lasts {microseconds / 3.6e9:.1f} h; at most {MAX_LENGTH_SECONDS // 3600} h are muxed", code=Code.TOO_MUCH
+            f"the file lasts {microseconds / 3.6e9:.1f} h; at most {MAX_LENGTH_SECONDS // 3600} h are muxed",
+            code=Code.TOO_MUCH,
         )
 
 

@@ -214,7 +214,9 @@ def _audio_codec(track: Track, file: BinaryIO) -> str:
         return "flac"
     if kind != b"mp4a":
         return kind.decode("ascii", "replace").strip()
-    codec = _OBJECT_TYPES.get(_object_type(bytes(boxes.require_child(memoryview(description)[_SOUND_FIELDS:], b"esds"))), "mp4a")
+    codec = _OBJECT_TYPES.get(
+        _object_type(bytes(boxes.require_child(memoryview(description)[_SOUND_FIELDS:], b"esds"))), "mp4a"
+    )
     if codec != "mp3":
         return codec
     file.seek(track.offsets[0])
@@ -236,4 +238,3 @@ def _object_type(esds: bytes) -> int:
     if position >= len(esds):
         raise BoxError("an esds box is broken")
     return esds[position]
-

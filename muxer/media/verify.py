@@ -98,7 +98,9 @@ def _mismatch_error(what: str) -> MediaError:
 def _presentation_times(picture: Track) -> array[int]:
     """Return when the frames are shown, in order."""
     shifts = picture.shifts or repeat(0)
-    return sorted_copy(array("q", (one + shift - picture.skipped for one, shift in zip(picture.decode_times, shifts, strict=False))))
+    return sorted_copy(
+        array("q", (one + shift - picture.skipped for one, shift in zip(picture.decode_times, shifts, strict=False)))
+    )
 
 
 def _check_tables(made: Expected, picture: Track, sound: Track, shown: array[int]) -> None:
@@ -179,7 +181,9 @@ def _check_decoding(made: Expected, row: SampleTable, runner: Runner) -> None:
     path, plan = made.path.with_name(EXCERPTS), made.plan
     write_movie(path, row, made.avc, None, plan.sources.start)
     frames: dict[int, list[int]] = {}
-    for stream, time in parse_frame_times(runner.run(plan.check_command, timeout=DECODE_CHECK_SECONDS, complaint="[").splitlines()):
+    for stream, time in parse_frame_times(
+        runner.run(plan.check_command, timeout=DECODE_CHECK_SECONDS, complaint="[").splitlines()
+    ):
         frames.setdefault(stream, []).append(time)
     if sorted(frames.get(0, [])) != sorted(row.pts):
         decoded = len(frames.get(0, []))
@@ -210,7 +214,9 @@ def _check_frames(made: Expected, tools: MediaTools, runner: Runner) -> None:
         for _ in range(2):
             batches = zip(batch_frame_checks(left), commands, strict=True)
             left = [look for batch, command in batches for look in _find_different(batch, command, views, folder, runner)]
-            commands = source_frame_commands(left, plan.sources.screens, plan.indices, plan.target, tools, folder, seekable=False)
+            commands = source_frame_commands(
+                left, plan.sources.screens, plan.indices, plan.target, tools, folder, seekable=False
+            )
         if left:
             name = plan.sources.names[left[0].clip or 0]
             raise _mismatch_error(f"the frame at {left[0].at / 1e6:.3f} s is not that of {name} at this time")

@@ -70,7 +70,12 @@ class MonitoringApplication:
         except Exception:
             log.exception("a request to the monitoring port failed in a way that nobody expected")
             answer = _error_response(HTTPStatus.INTERNAL_SERVER_ERROR, "something went wrong; the log says what")
-        headers = [("Content-Type", answer.kind), ("Content-Length", str(len(answer.body))), *SECURITY_HEADERS, *answer.headers]
+        headers = [
+            ("Content-Type", answer.kind),
+            ("Content-Length", str(len(answer.body))),
+            *SECURITY_HEADERS,
+            *answer.headers,
+        ]
         start_response(f"{answer.status.value} {answer.status.phrase}", headers)
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [answer.body]
 

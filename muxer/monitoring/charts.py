@@ -50,7 +50,9 @@ def round_axis_top(most: float) -> float:
 
 def round_axis_seconds(most: float) -> float:
     """Given the longest time in seconds, return one for the top of the axis that people use."""
-    return float(next((one for one in _AXIS_SECONDS if one >= most), math.ceil(most / _AXIS_SECONDS[-1]) * _AXIS_SECONDS[-1]))
+    return float(
+        next((one for one in _AXIS_SECONDS if one >= most), math.ceil(most / _AXIS_SECONDS[-1]) * _AXIS_SECONDS[-1])
+    )
 
 
 def bar_chart(ident: str, title: str, description: str, frame: ChartFrame, stack: Sequence[ChartSeries]) -> str:
@@ -135,7 +137,9 @@ def _chart_frame(
         )
         words.append(svg_text(label(value), x=-6, y=f"{y + 4:.1f}", text_anchor="end"))
     foot = HEIGHT - FOOT
-    moments = [at for at in range(int(frame.begin), int(frame.end) + 1, HOUR_SECONDS) if at % (TICK_HOURS * HOUR_SECONDS) == 0]
+    moments = [
+        at for at in range(int(frame.begin), int(frame.end) + 1, HOUR_SECONDS) if at % (TICK_HOURS * HOUR_SECONDS) == 0
+    ]
     for at in moments:
         place = frame.x_position(at)
         lines.append(svg_element("line", x1=place, x2=place, y1=foot, y2=foot + 4, class_="base"))

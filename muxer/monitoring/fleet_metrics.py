@@ -17,9 +17,15 @@ def fleet_metric_families(view: FleetStatus) -> Iterator[Metric]:
     if view.connected:
         help_text = "Orders that wait for a worker, by queue."
         yield labelled_gauge("muxer_fleet_queue_messages", help_text, ["queue"], single_label(view.lanes))
-        yield gauge_metric("muxer_fleet_dead_letters", "Orders that no worker could read or finish, kept for a week.", view.dead)
-    yield gauge_metric("muxer_fleet_queued", "Muxed files that this poller has ordered and no worker has begun.", view.queued)
-    yield gauge_metric("muxer_fleet_running", "Muxed files that this poller has ordered and a worker works on.", view.running)
+        yield gauge_metric(
+            "muxer_fleet_dead_letters", "Orders that no worker could read or finish, kept for a week.", view.dead
+        )
+    yield gauge_metric(
+        "muxer_fleet_queued", "Muxed files that this poller has ordered and no worker has begun.", view.queued
+    )
+    yield gauge_metric(
+        "muxer_fleet_running", "Muxed files that this poller has ordered and a worker works on.", view.running
+    )
     help_text = "How long the oldest order waits that no worker has begun; 0 = there is none."
     yield gauge_metric("muxer_fleet_oldest_message_age_seconds", help_text, view.oldest_age)
     yield from _worker_metrics(view)
@@ -33,11 +39,15 @@ def _worker_metrics(view: FleetStatus) -> Iterator[Metric]:
     help_text = "Muxed files that a worker finishes an hour, over the last ten minutes."
     yield labelled_gauge("muxer_fleet_worker_targets_per_hour", help_text, label, single_label(rates))
     threads = {name: one.threads for name, one in living.items()}
-    yield labelled_gauge("muxer_fleet_worker_threads", "Muxed files that a worker does at a time.", label, single_label(threads))
+    yield labelled_gauge(
+        "muxer_fleet_worker_threads", "Muxed files that a worker does at a time.", label, single_label(threads)
+    )
     running = {name: len(one.running) for name, one in living.items()}
     yield labelled_gauge("muxer_fleet_worker_running", "Muxed files that a worker works on.", label, single_label(running))
     seen = {name: max(0.0, view.at - one.seen) for name, one in _workers_by_slot(view.workers).items()}
-    yield labelled_gauge("muxer_fleet_worker_seen_seconds", "Time since a worker has told of itself.", label, single_label(seen))
+    yield labelled_gauge(
+        "muxer_fleet_worker_seen_seconds", "Time since a worker has told of itself.", label, single_label(seen)
+    )
 
 
 def _workers_by_slot(workers: Iterable[WorkerStatus]) -> dict[str, WorkerStatus]:

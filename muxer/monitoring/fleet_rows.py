@@ -66,4 +66,6 @@ def worker_row(one: WorkerStatus, now: float) -> WorkerRow:
     """Given a worker and the time, return its row."""
     out = tuple((single_line(name), redact(reason)) for name, reason in one.out.items())
     numbers = (len(one.running), one.threads, one.muxed, one.failed)
-    return WorkerRow(single_line(one.name), single_line(one.version), is_silent(one, now), one.seen, *numbers, f"{one.rate:.0f}", out)
+    return WorkerRow(
+        single_line(one.name), single_line(one.version), is_silent(one, now), one.seen, *numbers, f"{one.rate:.0f}", out
+    )

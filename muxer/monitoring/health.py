@@ -32,7 +32,11 @@ def liveness_problems(sources: ViewSources) -> tuple[str, ...]:
 
 def max_poll_silence(rws_timeout: float) -> float:
     """Given the time limit of a request to RWS, return for how long a poll may show no sign of life, in seconds."""
-    return READ_ATTEMPTS * (rws_timeout + CONNECT_TIMEOUT_SECONDS) + (READ_ATTEMPTS - 1) * MAX_RETRY_WAIT_SECONDS + POLL_MARGIN_SECONDS
+    return (
+        READ_ATTEMPTS * (rws_timeout + CONNECT_TIMEOUT_SECONDS)
+        + (READ_ATTEMPTS - 1) * MAX_RETRY_WAIT_SECONDS
+        + POLL_MARGIN_SECONDS
+    )
 
 
 def readiness_problems(sources: ViewSources) -> tuple[str, ...]:

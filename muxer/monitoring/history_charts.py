@@ -56,14 +56,19 @@ def _hour_line(hour: HourCounts, samples: Sequence[BacklogSample]) -> HourLine:
     here = [one for one in samples if hour.start <= one.at < hour.start + HOUR_SECONDS]
     oldest = format_span(max(map(_oldest_age, here))) if here else None
     backlog = max(map(_backlog_size, here)) if here else None
-    return HourLine(hour.start, hour.muxed, hour.failed, format_megabytes(hour.bytes) if hour.bytes else "0", backlog, oldest)
+    return HourLine(
+        hour.start, hour.muxed, hour.failed, format_megabytes(hour.bytes) if hour.bytes else "0", backlog, oldest
+    )
 
 
 def _throughput_chart(hours: Sequence[HourCounts], frame: ChartFrame, muxed: int, failed: int) -> str:
     best = max(hours, key=lambda one: one.muxed)
     peak = f", most of them ({best.muxed}) from {format_time(best.start)} UTC on" if muxed else ""
     told = f"{muxed} muxed files{peak}; {failed} that failed and are not done yet."
-    stack = (ChartSeries("done", tuple(one.muxed for one in hours)), ChartSeries("failed", tuple(one.failed for one in hours)))
+    stack = (
+        ChartSeries("done", tuple(one.muxed for one in hours)),
+        ChartSeries("failed", tuple(one.failed for one in hours)),
+    )
     return charts.bar_chart("throughput", "Recordings finished, by hour", told, frame, stack)
 
 

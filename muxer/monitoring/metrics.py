@@ -68,7 +68,9 @@ class MuxerCollector(Collector):
         yield from total_metrics(snapshot.totals, sources.secret_mask)
         yield from self._work_metrics(snapshot)
         yield from poll_metrics(snapshot.polls, snapshot.at)
-        yield gauge_metric("muxer_poll_interval_seconds", "Time from the start of one poll to the next.", sources.poll_interval)
+        yield gauge_metric(
+            "muxer_poll_interval_seconds", "Time from the start of one poll to the next.", sources.poll_interval
+        )
         if not sources.is_migration:
             window = config.processing.window_past * 60
             yield gauge_metric("muxer_window_seconds", "How far back the window of the polls begins.", window)
@@ -105,13 +107,17 @@ def total_metrics(totals: WorkTotals, shown: Callable[[str], str] = str) -> Iter
     yield counter_metric("muxer_muxed_seconds", "Length of the muxed files made.", totals.muxed_seconds)
     yield counter_metric("muxer_padding_seconds", "Black picture in the muxed files made.", totals.padding_seconds)
     moved = (((direction, shown(service)), size) for (direction, service), size in totals.moved.items())
-    yield labelled_counter("muxer_moved_bytes", "Media fetched from and stored in a service.", ["direction", "service"], moved)
+    yield labelled_counter(
+        "muxer_moved_bytes", "Media fetched from and stored in a service.", ["direction", "service"], moved
+    )
     errors = (((shown(service), kind), count) for (service, kind), count in totals.errors.items())
     help_text = "Errors of recordings and polls, by the service to blame (none: empty) and the type of the error."
     yield labelled_counter("muxer_errors", help_text, ["service", "type"], errors)
     yield _step_histogram({one: DurationHistogram() for one in STEP_LABELS} | totals.steps)
     help_text = "Tries of a step in place that followed a failed one, by step."
-    yield labelled_counter("muxer_step_retries", help_text, ["step"], single_label(dict.fromkeys(STEP_LABELS, 0) | totals.repeats))
+    yield labelled_counter(
+        "muxer_step_retries", help_text, ["step"], single_label(dict.fromkeys(STEP_LABELS, 0) | totals.repeats)
+    )
 
 
 def poll_metrics(polls: PollStatistics, now: float) -> Iterator[Metric]:
@@ -123,7 +129,9 @@ def poll_metrics(polls: PollStatistics, now: float) -> Iterator[Metric]:
     yield gauge_metric("muxer_last_successful_poll_timestamp_seconds", "When the last poll succeeded.", polls.last_success)
     yield gauge_metric("muxer_last_poll_duration_seconds", "How long the last poll took that succeeded.", polls.seconds)
     help_text = "Call recordings that the last successful poll met, by what they are."
-    yield labelled_gauge("muxer_last_poll_recordings", help_text, ["kind"], single_label(_poll_counts(polls, RECORDING_LABELS)))
+    yield labelled_gauge(
+        "muxer_last_poll_recordings", help_text, ["kind"], single_label(_poll_counts(polls, RECORDING_LABELS))
+    )
     help_text = "Muxed files that the last successful poll met, by what was to be done."
     yield labelled_gauge("muxer_last_poll_targets", help_text, ["kind"], single_label(_poll_counts(polls, TARGET_LABELS)))
     age = 0.0 if polls.oldest_open is None else max(0.0, now - polls.oldest_open)

@@ -24,7 +24,15 @@ class StatusSummary:
 
 def summarize_view(view: StatusView) -> StatusSummary:
     """Given a view, return the worst that is true of it."""
-    return _outage_summary(view) or _fleet_summary(view) or _disk_summary(view) or _poll_summary(view) or _set_aside_summary(view) or _dead_letter_summary(view) or _working_summary(view)
+    return (
+        _outage_summary(view)
+        or _fleet_summary(view)
+        or _disk_summary(view)
+        or _poll_summary(view)
+        or _set_aside_summary(view)
+        or _dead_letter_summary(view)
+        or _working_summary(view)
+    )
 
 
 def _outage_summary(view: StatusView) -> StatusSummary | None:

@@ -47,7 +47,10 @@ class TimelineAxis:
 
     def bar_attributes(self, begin: float, end: float) -> dict[str, str]:
         """Return the attributes of a bar."""
-        return {"x": format_percent(self.axis_fraction(begin)), "width": format_percent(self.axis_fraction(end) - self.axis_fraction(begin))}
+        return {
+            "x": format_percent(self.axis_fraction(begin)),
+            "width": format_percent(self.axis_fraction(end) - self.axis_fraction(begin)),
+        }
 
 
 def create_axis(timeline: TimelineView) -> TimelineAxis:

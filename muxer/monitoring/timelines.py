@@ -167,9 +167,7 @@ def overlap_text(earlier: TimelineScreen, later: TimelineScreen, where: TimeSpan
     both = f"Screen {earlier.number} and screen {later.number}"
     about = f"{both} overlap by {format_exact(where[1] - where[0])} at {format_position(where[0], 1)}"
     cut = any(begin < where[1] and end > where[0] for begin, end in earlier.cuts)
-    return (
-        f"{about}: screen {earlier.number} is cut off there." if cut else f"{about}: shown one after the other, uncut."
-    )
+    return f"{about}: screen {earlier.number} is cut off there." if cut else f"{about}: shown one after the other, uncut."
 
 
 def _cut_text(cut: TimeSpan, screen: TimelineScreen) -> str:

@@ -169,7 +169,9 @@ class CircuitBreaker:
             successes = dict(self._successes)
         known = sorted([*out, *(successes.keys() - out)][:MAX_REMEMBERED_SERVICES])
         return tuple(
-            ServiceState(name, out[name][0] + elapsed if name in out else None, out.get(name, (0, ""))[1], successes.get(name))
+            ServiceState(
+                name, out[name][0] + elapsed if name in out else None, out.get(name, (0, ""))[1], successes.get(name)
+            )
             for name in known
         )
 

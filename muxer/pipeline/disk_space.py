@@ -95,7 +95,12 @@ class TempDisk:
             log.error(
                 "the disk is nearly full: %s are free in %s, and %s must stay free; no new recording is begun. Make room "
                 "there: as soon as %s are free, the work goes on by itself",
-                *(_format_megabytes(free), self._folder, _format_megabytes(reserved), _format_megabytes(reserved * REOPEN_FACTOR)),
+                *(
+                    _format_megabytes(free),
+                    self._folder,
+                    _format_megabytes(reserved),
+                    _format_megabytes(reserved * REOPEN_FACTOR),
+                ),
             )
         elif was_short and not self._short:
             log.warning("there is room on the disk again, %s in %s; the work goes on", _format_megabytes(free), self._folder)

@@ -113,7 +113,10 @@ class ArrivalTracker:
         """Return whether a file is not awaited any longer."""
         if not self._seconds:
             return True
-        seen, modified = self._first_seen(self._note_path(recording_id, one.media.media_id), int(one.received)), one.received.modified
+        seen, modified = (
+            self._first_seen(self._note_path(recording_id, one.media.media_id), int(one.received)),
+            one.received.modified,
+        )
         if self._single_look and modified is not None:
             seen = modified
         return seen is not None and self._clock() - max(seen, modified or 0.0) >= self._seconds

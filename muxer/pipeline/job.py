@@ -150,7 +150,9 @@ class Job:
                 self._mux_and_publish(current, report, current.next_free_name if again else current.file_name)
             self._services.results.forget_target(current)
             may_replace = again and report.muxed and self._options.delete_superseded
-            replaced = [one for one in current.same_source_files if is_muxed_file(one, current.recording_id)] if may_replace else []
+            replaced = (
+                [one for one in current.same_source_files if is_muxed_file(one, current.recording_id)] if may_replace else []
+            )
             if current.superseded or replaced:
                 by = report.facts.get("file") or next((one.media_id for one in current.same_source_files), "")
                 with report.time_step("delete"):
@@ -290,7 +292,9 @@ class Job:
 
     def _store_and_publish(self, target: MuxTarget, made: MuxResult, place: MediaLocation, report: JobReport) -> bool:
         """Return whether the file is ours that is stored and published now, and not that of another muxer."""
-        with self._services.superseded.track_unpublished(target.recording_id, made.entry["mediaId"], target.source_ids, place):
+        with self._services.superseded.track_unpublished(
+            target.recording_id, made.entry["mediaId"], target.source_ids, place
+        ):
             with report.time_step("store"):
                 made.stored = self._upload_file(target, made, place)
             if made.stored is not None:

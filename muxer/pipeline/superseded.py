@@ -73,7 +73,9 @@ class SupersededCleaner:
             )
 
     @contextmanager
-    def track_unpublished(self, recording_id: str, media_id: str, sources: Iterable[str], place: MediaLocation) -> Iterator[None]:
+    def track_unpublished(
+        self, recording_id: str, media_id: str, sources: Iterable[str], place: MediaLocation
+    ) -> Iterator[None]:
         """Within this block a muxed file of these sources is stored and published. When the block does not end well, and a
         fuller file is published later on, :meth:`finish_left_overs` deletes the file."""
         with self._notes.pending(_intent_record(recording_id, media_id, sources, place), since=time.time()):

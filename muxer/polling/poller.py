@@ -112,7 +112,9 @@ class Poller:
         when these are the newest."""
         interval = self._config.processing.min_poll_interval * MINUTE
         try:
-            for slice_ in _split_pages(self._read_own_calls(reach, newest is None), self._config.processing.query_slice_size):
+            for slice_ in _split_pages(
+                self._read_own_calls(reach, newest is None), self._config.processing.query_slice_size
+            ):
                 if slice_:
                     self._process_slice(slice_, newest is None)
                 if self._engine.needs_targets_now:

@@ -53,7 +53,9 @@ class OutcomeSink(Protocol):
 class TargetProcessor:
     """Does targets. Safe to use from several threads."""
 
-    def __init__(self, job: Job, outages: CircuitBreaker, activity: Activity, stop: threading.Event, ledger: OutcomeSink) -> None:
+    def __init__(
+        self, job: Job, outages: CircuitBreaker, activity: Activity, stop: threading.Event, ledger: OutcomeSink
+    ) -> None:
         self._job = job
         self._outages = outages
         self._activity = activity

@@ -174,7 +174,9 @@ class Activity:
         """Note the end of a poll that succeeded, with what it met."""
         with self._lock:
             earlier = self._polls
-            self._polls = PollStatistics(earlier.succeeded + 1, earlier.failed, earlier.begun, time.time(), seconds, dict(result))
+            self._polls = PollStatistics(
+                earlier.succeeded + 1, earlier.failed, earlier.begun, time.time(), seconds, dict(result)
+            )
             self._polls.oldest_open = oldest_open
 
     def record_poll_failure(self, error: str) -> None:

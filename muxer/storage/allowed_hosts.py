@@ -36,7 +36,9 @@ _MAX_CACHED_NAMES = 1000
 MAX_ADDRESSES = 8
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 # Names that the internet's DNS does not have (RFC 2606, 6761, 6762, 8375 and what firms use besides).
-_INTERNAL_SUFFIXES = frozenset(("local", "localhost", "localdomain", "internal", "intranet", "private", "corp", "home", "lan", "test"))
+_INTERNAL_SUFFIXES = frozenset(
+    ("local", "localhost", "localdomain", "internal", "intranet", "private", "corp", "home", "lan", "test")
+)
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 # Where clouds answer their machines beside the link-local addresses: AWS (IPv6), Alibaba, Azure, Oracle.
 _METADATA_ADDRESSES = frozenset(
@@ -84,7 +86,12 @@ class AllowedHosts:
         if not (is_listed and is_named) and any(map(_is_forbidden, found)):
             what = "name it in [webdav] hosts" if literal else "give it another address"
             raise _denied_error(name, f"leads to {', '.join(map(str, found))}, where no storage is", what)
-        is_ours = is_listed or name in self._site or _is_internal_name(name, literal) or _organisation_domain(name) in self._organisations
+        is_ours = (
+            is_listed
+            or name in self._site
+            or _is_internal_name(name, literal)
+            or _organisation_domain(name) in self._organisations
+        )
         if not is_ours and not (found and all(map(_is_internal_address, found))):
             raise _denied_error(name, "is no server of this site as far as can be told", "name it in [webdav] hosts")
         return addresses[:MAX_ADDRESSES]
@@ -92,7 +99,9 @@ class AllowedHosts:
     def _check_scheme(self, scheme: str, name: str, literal: Address | None) -> None:
         with self._lock:
             if scheme == "http" and name in self._safe and not _is_loopback(name, literal):
-                raise _denied_error(name, "was spoken to over https before, now http is asked for", "name it in [webdav] hosts")
+                raise _denied_error(
+                    name, "was spoken to over https before, now http is asked for", "name it in [webdav] hosts"
+                )
 
     def _lookup_addresses(self, name: str) -> Sequence[str]:
         """Return the network addresses of a name, none older than :data:`KEPT_SECONDS`."""

@@ -162,7 +162,9 @@ class S3Storage:
         """
         try:
             with self._guarded_request("HEAD", place):
-                answer = self._head_or_get(self._shared_client.head_object, self._open_object, Bucket=place.bucket, Key=_object_key(place))
+                answer = self._head_or_get(
+                    self._shared_client.head_object, self._open_object, Bucket=place.bucket, Key=_object_key(place)
+                )
                 _refuse_page(answer, f"HEAD {_object_name(place)}")
                 return ObjectInfo(int(answer["ContentLength"]), str(answer.get("ETag") or ""))
         except MediaNotFound:

@@ -81,7 +81,11 @@ def is_unexplained(response: Mapping[str, Any]) -> bool:
 
 def is_foreign_redirect(response: Mapping[str, Any]) -> bool:
     """Whether a response sends the request elsewhere, and not to another region of the store."""
-    return 300 <= http_status(response) < 400 and not s3_error_code(response) and not _get_header(response, "x-amz-bucket-region")
+    return (
+        300 <= http_status(response) < 400
+        and not s3_error_code(response)
+        and not _get_header(response, "x-amz-bucket-region")
+    )
 
 
 def wanted_region(response: Mapping[str, Any]) -> str:
@@ -104,7 +108,11 @@ def s3_error(response: Mapping[str, Any], method: str, name: str) -> MuxerError:
         # A store that cannot give up uploads never will.
         return RequestRejected(text, status)
     message = str(response.get("Error", {}).get("Message", ""))[:MAX_MESSAGE_LENGTH]
-    return _rights_error(response, method, text) or _options_error(response, text, message) or _object_error(response, text, message)
+    return (
+        _rights_error(response, method, text)
+        or _options_error(response, text, message)
+        or _object_error(response, text, message)
+    )
 
 
 def _rights_error(response: Mapping[str, Any], method: str, text: str) -> MuxerError | None:
@@ -113,7 +121,9 @@ def _rights_error(response: Mapping[str, Any], method: str, text: str) -> MuxerE
         lacking = f"{text}; the keys of [s3] lack the right {_RIGHTS[method]}"
         return ReadForbidden(lacking) if method in ("GET", "HEAD", "LIST") else AccessDenied(lacking)
     if code in _BAD_CLOCK:
-        return AccessDenied(f"{text}; the clock of this machine is wrong{_clock_skew(response)}: set it", code=Code.S3_OPTIONS)
+        return AccessDenied(
+            f"{text}; the clock of this machine is wrong{_clock_skew(response)}: set it", code=Code.S3_OPTIONS
+        )
     if code in _BAD_KEYS or status == 401:
         return AuthenticationFailed(f"{text}; {_CHECK_KEYS}")
     return None

@@ -94,7 +94,10 @@ class WebdavStorage:
 
     def download_file(self, place: MediaLocation, path: Path) -> transfer.ReceivedLength:
         """Stream a file to ``path``, check its length and return it. Raise :class:`MediaNotFound` when it is not there."""
-        with self._guarded_request("GET", place.url), self._http_client.stream("GET", place.url, follow_redirects=True) as response:
+        with (
+            self._guarded_request("GET", place.url),
+            self._http_client.stream("GET", place.url, follow_redirects=True) as response,
+        ):
             if response.status_code == 404:
                 raise MediaNotFound(f"{place.url} is not there (404)")
             self._check_response(response, "GET", place.url)
@@ -303,7 +306,9 @@ class WebdavStorage:
         A refusal that may be due to the form of the target's address, or to a moment, is followed by other forms.
         """
         server, first = url_origin(source.url), 0
-        for delay, (form, destination) in zip(MOVE_DELAYS, self._renaming.destination_forms(server, target.url), strict=True):
+        for delay, (form, destination) in zip(
+            MOVE_DELAYS, self._renaming.destination_forms(server, target.url), strict=True
+        ):
             if self._stop.wait(delay):
                 raise Stopped(f"stopped while renaming {source.url}")
             with self._guarded_request("MOVE", source.url):
@@ -329,7 +334,9 @@ class WebdavStorage:
             if self._made is None:
                 if self._options.username:
                     self._login = WebdavAuth(self._options.username, self._options.password)
-                self._made = webdav_http.create_http_client(self._login, AllowlistTransport(self._hosts, self._tls), self._stop)
+                self._made = webdav_http.create_http_client(
+                    self._login, AllowlistTransport(self._hosts, self._tls), self._stop
+                )
             return self._made
 
     def _server_client(self, url: str) -> webdav4.Client:

@@ -24,7 +24,9 @@ MAX_WEBDAV_RESPONSE_BYTES = 1024 * 1024
 _MAX_COMPRESSION_RATIO = 1024
 
 
-def create_http_client(login: WebdavAuth | None, transport: httpx.BaseTransport, stop: threading.Event) -> webdav4.HTTPClient:
+def create_http_client(
+    login: WebdavAuth | None, transport: httpx.BaseTransport, stop: threading.Event
+) -> webdav4.HTTPClient:
     """Return the client, which sends its requests through `transport`, with the credentials `login` if there are any. `stop`
     ends a response body that is still being read."""
 

@@ -18,7 +18,9 @@ def check_folder(path: Path) -> str:
         return ""
     found = path.stat()
     if found.st_uid not in (os.geteuid(), 0):
-        raise _permission_error(path, f"it belongs to the account {account_name(found.st_uid)}; give it to the muxer's account")
+        raise _permission_error(
+            path, f"it belongs to the account {account_name(found.st_uid)}; give it to the muxer's account"
+        )
     mode = stat.S_IMODE(found.st_mode)
     if not mode & (stat.S_IWGRP | stat.S_IWOTH):
         return _replaceable_text(path)

@@ -34,7 +34,9 @@ class Mask:
         self._forms = sorted(forms | encoded, key=len, reverse=True)
         patterns = [_escaped_pattern(one) for one in sorted(long, key=len, reverse=True)]
         # Of Base64, JSON and URLs escape the signs only.
-        patterns += [_escaped_pattern(one, but=_DIGITS) for one in sorted(encoded, key=len, reverse=True) if not one.isalnum()]
+        patterns += [
+            _escaped_pattern(one, but=_DIGITS) for one in sorted(encoded, key=len, reverse=True) if not one.isalnum()
+        ]
         self._escaped = re.compile("|".join(patterns)) if long else None
 
     def __call__(self, text: str) -> str:

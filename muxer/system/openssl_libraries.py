@@ -28,7 +28,9 @@ def remove_foreign_folders(environ: Mapping[str, str], foreign: Sequence[str], p
     """Given the environment of this process and the folders of openssl, return the environment that another program is
     run with. A folder beside that program stays: it may hold the libraries of both."""
     hidden = set(foreign) - set(_build_folders(program))
-    return _replace_folders(environ, [entry for entry in _listed_folders(environ) if str(Path(entry).resolve()) not in hidden])
+    return _replace_folders(
+        environ, [entry for entry in _listed_folders(environ) if str(Path(entry).resolve()) not in hidden]
+    )
 
 
 def _build_folders(program: str) -> list[str]:

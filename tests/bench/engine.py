@@ -102,7 +102,9 @@ class EngineBench:
         if len(self._call.screens) > 1:
             video = ["-f", "concat", "-safe", "0", "-i", listed]
         streams = ["-map", "0:v", "-map", "1:a", "-c", "copy", *STRICT, "-movflags", "+faststart"]
-        return time_action(lambda: inputs.run_command([*QUIET, *video, "-i", self._call.audio, *streams, self._folder / "bare.mp4"]))
+        return time_action(
+            lambda: inputs.run_command([*QUIET, *video, "-i", self._call.audio, *streams, self._folder / "bare.mp4"])
+        )
 
     def mux_filter_graph(self) -> float:
         """The usual answer by hand: each screen laid over black by a filter graph, everything encoded."""

@@ -42,7 +42,9 @@ class FleetBench:
     fleets: Iterator[int] = field(default_factory=count)
 
     @contextmanager
-    def prepare_lab(self, calls: Mapping[int, float], delays: Mapping[str, float]) -> Iterator[tuple[BenchLab, MuxerProcesses]]:
+    def prepare_lab(
+        self, calls: Mapping[int, float], delays: Mapping[str, float]
+    ) -> Iterator[tuple[BenchLab, MuxerProcesses]]:
         """Yield a new lab with calls, by serial number and how much longer their transfers take, and nobody at work yet."""
         with ExitStack() as stack:
             folder = Path(stack.enter_context(TemporaryDirectory(dir=self.setting.folder)))
@@ -98,7 +100,9 @@ def _measure_throughput(bench: FleetBench) -> Iterator[Figure]:
         single = single or done
         rates = [one.steady_rate(workers) for one in done]
         yield Figure(f"recordings a minute, workers: {workers}", median(rates), "", min(rates), max(rates))
-        yield Figure(f"cores that all of it keeps busy, workers: {workers}", median(one.cores_used for one in done), at_most=1.4)
+        yield Figure(
+            f"cores that all of it keeps busy, workers: {workers}", median(one.cores_used for one in done), at_most=1.4
+        )
         if workers > 1:
             gains = [many.whole_rate / one.whole_rate for many, one in zip(done, single, strict=True)]
             what = f"throughput, {workers} workers / 1"
@@ -123,7 +127,11 @@ def _measure_skewed(bench: FleetBench) -> Iterator[Figure]:
     """One shard has long calls only: static instances, and as many workers of a fleet."""
     pick = bench.setting.pick_size
     shards, each = pick(SHARDS, 2), pick(6, 1)
-    load = {serial: SLOW_FACTOR if number == 0 else 1.0 for number in range(shards) for serial in _serials_of_shard(number, shards, each)}
+    load = {
+        serial: SLOW_FACTOR if number == 0 else 1.0
+        for number in range(shards)
+        for serial in _serials_of_shard(number, shards, each)
+    }
     load = dict(sorted(load.items()))
     delays = pick(DELAYS, {})
     pairs = [(bench.run_shards(shards, load, delays), bench.run_fleet(shards, load, delays)) for _ in range(pick(2, 1))]

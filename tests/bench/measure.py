@@ -83,7 +83,9 @@ TABLE_HEADER = f"{'topic':<9} {'what':<66} {'value':>10}     {'spread':<19} {'go
 
 def format_row(topic: str, figure: Figure) -> str:
     """Return one line of the table."""
-    spread = "" if figure.low is None or figure.high is None else f"{_format_value(figure.low)} – {_format_value(figure.high)}"
+    spread = (
+        "" if figure.low is None or figure.high is None else f"{_format_value(figure.low)} – {_format_value(figure.high)}"
+    )
     goal = f"<= {figure.at_most:g}" if figure.at_most is not None else ""
     goal = f">= {figure.at_least:g}" if figure.at_least is not None else goal
     verdict = {None: "", True: "met", False: "NOT MET"}[figure.meets_goal]

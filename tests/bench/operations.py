@@ -46,7 +46,9 @@ def measure(setting: BenchSetting, node: RabbitNode, count: int) -> Iterator[Fig
     line.start()
     wait_until(lambda: line.is_connected, 20.0, "a connection")
     yield _measure_each("an event", count, lambda one: _send_event(line, one))
-    yield _measure_each("a lock, taken and given back", count, lambda one: _lock_and_release(locks, line, f"{one}_muxed.mp4"))
+    yield _measure_each(
+        "a lock, taken and given back", count, lambda one: _lock_and_release(locks, line, f"{one}_muxed.mp4")
+    )
     line.close(5.0)
 
 

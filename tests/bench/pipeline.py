@@ -72,7 +72,9 @@ class PipelineBench:
         inputs.run_command([*curl, "--output", video, f"{self.dav.url}/screens/{call.screens[0]}"])
         streams = ["-map", "0:v", "-map", "1:a", "-c", "copy", *STRICT, "-movflags", "+faststart"]
         inputs.run_command([*QUIET, "-i", video, "-i", audio, *streams, out])
-        inputs.run_command([*curl, "--output", folder / "answer", "--upload-file", out, f"{self.dav.url}/screens/{out.name}"])
+        inputs.run_command(
+            [*curl, "--output", folder / "answer", "--upload-file", out, f"{self.dav.url}/screens/{out.name}"]
+        )
 
 
 def _children_cpu_seconds() -> float:

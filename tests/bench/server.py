@@ -140,7 +140,10 @@ def main(folder: str, options: str) -> int:
     os.umask(0o022)
     given = json.loads(options)
     dav = ExternalDav(given["dav"]["url"], Path(given["dav"]["root"]), *given["dav"]["login"]) if "dav" in given else None
-    lab, store = Lab(Path(folder), Switches(**given.get("switches", {})), dav=dav), _RecordingStore(Delays(given.get("delays", {})))
+    lab, store = (
+        Lab(Path(folder), Switches(**given.get("switches", {})), dav=dav),
+        _RecordingStore(Delays(given.get("delays", {}))),
+    )
     lab.site.store = store
     with lab:
         commands = _LabCommands(lab, store)

@@ -21,7 +21,12 @@ ENOUGH_WORKERS = 50
 CHECKS_PER_SECOND = 1 / MAX_POLL_INTERVAL
 WHOLE_WINDOW = 12 * HOUR
 SPLIT_WINDOWS = (PollWindow(HOUR), PollWindow(WHOLE_WINDOW, HOUR))
-FOUR_WINDOWS = (PollWindow(HOUR / 2), PollWindow(2 * HOUR, HOUR / 2), PollWindow(6 * HOUR, 2 * HOUR), PollWindow(WHOLE_WINDOW, 6 * HOUR))
+FOUR_WINDOWS = (
+    PollWindow(HOUR / 2),
+    PollWindow(2 * HOUR, HOUR / 2),
+    PollWindow(6 * HOUR, 2 * HOUR),
+    PollWindow(WHOLE_WINDOW, 6 * HOUR),
+)
 FLEETS = {f"{count} workers": SimulatedFleet(count) for count in WORKERS} | {
     "max_queue 50,000": SimulatedFleet(ENOUGH_WORKERS, max_queue=50_000),
     "two pollers, 0-1-12 h": SimulatedFleet(ENOUGH_WORKERS, SPLIT_WINDOWS),

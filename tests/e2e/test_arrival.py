@@ -77,7 +77,9 @@ def muxed_path(lab: Lab, call: AddedCall) -> Path:
 
 def decode_problems(lab: Lab, call: AddedCall) -> list[str]:
     """Decode the muxed file of a call, and return what is wrong with it."""
-    return av_sync.file_problems(muxed_path(lab, call), call.start, CALL_SECONDS, [av_sync.ExpectedScreen(0, CALL_SECONDS, ALICE.number)])
+    return av_sync.file_problems(
+        muxed_path(lab, call), call.start, CALL_SECONDS, [av_sync.ExpectedScreen(0, CALL_SECONDS, ALICE.number)]
+    )
 
 
 def incomplete_messages(log: Path) -> list[str]:
@@ -217,7 +219,9 @@ def test_a_screen_that_no_longer_grows_is_shown_as_far_as_it_goes_after_a_restar
     with MuxerProcess(config) as muxer:
         wait_for_label(lab, call, log)
         assert muxer.stop() == 0
-    seen = av_sync.file_problems(muxed_path(lab, call), call.start, CALL_SECONDS, [av_sync.ExpectedScreen(0, CALL_SECONDS, ALICE.number)])
+    seen = av_sync.file_problems(
+        muxed_path(lab, call), call.start, CALL_SECONDS, [av_sync.ExpectedScreen(0, CALL_SECONDS, ALICE.number)]
+    )
     assert seen and all("no readable time" in one for one in seen)
     assert decode_problems(lab, good) == []
     done = next(one for one in log_lines(log) if one["message"] == "recording muxed" and one["recording"] == call.id)

@@ -67,7 +67,9 @@ def test_switched_on_and_off_it_replaces_what_was_published_and_nothing_else(lab
         wanted = len(lab.store.media_deletes) + (0 if turn == "off" else 3)
 
         def is_done(wanted: int = wanted) -> bool:
-            return len(lab.store.media_deletes) == wanted and all(len(muxed_entries(lab, one)) == count for one, count in counts.items())
+            return len(lab.store.media_deletes) == wanted and all(
+                len(muxed_entries(lab, one)) == count for one, count in counts.items()
+            )
 
         with MuxerProcess(config) as muxer:
             wait_until(is_done, TIMEOUT_SECONDS, turn, log)

@@ -24,7 +24,9 @@ def test_sources_are_gone_as_soon_as_they_are_muxed(make_lab: Make) -> None:
     with MuxerProcess(config, umask=0) as muxer:
         wait_until(lambda: "mux done" in log_messages(log), TIMEOUT_SECONDS, "the mux", log)
         # openssl hangs now.
-        wait_until(lambda: list((lab.folder / "temp").glob("muxer-job-*/recipient-*")), TIMEOUT_SECONDS, "the encryption", log)
+        wait_until(
+            lambda: list((lab.folder / "temp").glob("muxer-job-*/recipient-*")), TIMEOUT_SECONDS, "the encryption", log
+        )
         (folder,) = (lab.folder / "temp").glob("muxer-job-*")
         held = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (folder, *folder.iterdir())}
         assert muxer.stop() == 0

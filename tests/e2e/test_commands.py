@@ -28,7 +28,10 @@ COLUMNS = 100
 def run_cli(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [PYTHON, "-m", "muxer", *arguments],
-        cwd=ROOT, env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL, timeout=TIMEOUT_SECONDS,
+        cwd=ROOT,
+        env={**os.environ, **(env or {})},
+        stdin=subprocess.DEVNULL,
+        timeout=TIMEOUT_SECONDS,
         capture_output=True,
         text=True,
         check=False,
@@ -65,7 +68,9 @@ def test_the_installed_script_is_the_same_program() -> None:
     module, _, function = scripts["recording-muxer"].partition(":")
     assert callable(getattr(import_module(module), function))
     call = f"import sys; sys.argv = ['recording-muxer', '--version']; from {module} import {function}; {function}()"
-    done = subprocess.run([PYTHON, "-c", call], cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False)
+    done = subprocess.run(
+        [PYTHON, "-c", call], cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False
+    )
     assert (done.returncode, done.stdout) == (0, f"Recording Muxer {__version__}\n")
 
 

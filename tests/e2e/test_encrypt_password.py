@@ -284,7 +284,9 @@ def test_without_a_terminal_it_refuses(site: ProgramCopy) -> None:
 def test_without_any_standard_input_it_refuses(one: ProgramCopy) -> None:
     for arguments in ((), ("--stdin",)):
         command = ["sh", "-c", 'exec "$@" <&-', "sh", *one.command_line(*arguments)]
-        done = subprocess.run(command, cwd=one.folder, env=ENVIRONMENT, capture_output=True, timeout=TIMEOUT_SECONDS, check=False)
+        done = subprocess.run(
+            command, cwd=one.folder, env=ENVIRONMENT, capture_output=True, timeout=TIMEOUT_SECONDS, check=False
+        )
         assert done.returncode == 2
         assert b"Traceback" not in done.stderr
     assert one.keystore_files() == set()

@@ -50,7 +50,9 @@ def test_a_third_of_all_requests_may_fail(make_lab: Make, tmp_path: Path) -> Non
     with MuxerProcess(config) as muxer:
         wait_until(lambda: {call.id for call in calls} <= labelled_ids(lab), TIMEOUT_SECONDS, "all labels", log)
         lab.store.fail_at_random(0.0)
-        wait_until(lambda: not [one for one in stored_muxed(lab) if "part-" in one], TIMEOUT_SECONDS, "the end of parts", log)
+        wait_until(
+            lambda: not [one for one in stored_muxed(lab) if "part-" in one], TIMEOUT_SECONDS, "the end of parts", log
+        )
         assert muxer.stop() == 0
     for call in calls:
         assert av_sync.file_problems(decrypt_muxed(lab, call, tmp_path), call.start, LENGTH, SHOWN) == []
@@ -76,7 +78,12 @@ def test_an_outage_between_mux_and_publication_costs_no_second_mux(make_lab: Mak
     config, log = write_config(lab)
     lab.store.fail_next("rws", "POST", "/screen-recordings", 503, times=10**6)
     with MuxerProcess(config, **FAST_RETRY) as muxer:
-        wait_until(lambda: count_messages(log, "the muxed file that an earlier attempt has kept is used"), TIMEOUT_SECONDS, "its use", log)
+        wait_until(
+            lambda: count_messages(log, "the muxed file that an earlier attempt has kept is used"),
+            TIMEOUT_SECONDS,
+            "its use",
+            log,
+        )
         wait_until(lambda: len(list_kept_results(lab)) == 2, TIMEOUT_SECONDS, "the kept file", log)
         assert muxer.stop() == 0
     media, record = sorted(list_kept_results(lab), key=lambda path: path.suffix == ".json")

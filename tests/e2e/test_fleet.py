@@ -104,7 +104,11 @@ def test_what_is_wrong_with_the_way_to_the_broker_is_told_and_mended_while_they_
         node.evaluate_erlang(
             f'rabbit_auth_backend_internal:set_permissions({user}, <<"{later.name}">>, {everything}, <<"test">>)'
         )
-        wait_until(lambda: place.poller_lines("RabbitMQ is back") and place.worker_lines("RabbitMQ is back"), TIMEOUT_SECONDS, "the right")
+        wait_until(
+            lambda: place.poller_lines("RabbitMQ is back") and place.worker_lines("RabbitMQ is back"),
+            TIMEOUT_SECONDS,
+            "the right",
+        )
         assert stop_processes(*members) == [0] * 6
     node.remove_vhost(later.name, later.name)
 
@@ -173,9 +177,16 @@ def test_a_job_that_lasts_longer_than_rabbitmq_waits_is_done_once(
         with FleetProcesses(lab, vhost.url, "long", {"muxer.fleet.worker.LOCK_WAIT_SECONDS": 1.0}, **options) as crew:
             members = [crew.start_poller(), crew.start_worker()]
             wait_until((tmp_path / "waits").exists, TIMEOUT_SECONDS, "the job", crew.log)
-            wait_until(lambda: vhost.ready_count(QUEUE) == 1, TIMEOUT_SECONDS, "that RabbitMQ takes its order back", crew.log)
+            wait_until(
+                lambda: vhost.ready_count(QUEUE) == 1, TIMEOUT_SECONDS, "that RabbitMQ takes its order back", crew.log
+            )
             members.append(crew.start_worker())
-            wait_until(lambda: crew.worker_lines("another order for the same file"), TIMEOUT_SECONDS, "the look at the lock", crew.log)
+            wait_until(
+                lambda: crew.worker_lines("another order for the same file"),
+                TIMEOUT_SECONDS,
+                "the look at the lock",
+                crew.log,
+            )
             (tmp_path / "go").touch()
             wait_until(lambda: crew.run_json("status")["targets"] == {"done": 1}, TIMEOUT_SECONDS, "the work", crew.log)
             assert crew.muxed_counts == {call.id: 1} and len(muxed_entries(lab, call.id)) == 1
@@ -201,17 +212,26 @@ def test_two_hosts_whose_cable_is_pulled(make_lab: Make, tmp_path: Path, monkeyp
             lost, kept = copies.add_copies(2)
             with (
                 FleetProcesses(lab, node.node_url(), "near", hasty, near.command_prefix) as here,
-                FleetProcesses(lab, node.node_url(), "far", hasty, far.command_prefix, processing__openssl=str(write_waiting(tmp_path))) as there,
+                FleetProcesses(
+                    lab, node.node_url(), "far", hasty, far.command_prefix, processing__openssl=str(write_waiting(tmp_path))
+                ) as there,
             ):
                 members = [here.start_poller(), there.start_worker()]
                 wait_until((tmp_path / "waits").exists, TIMEOUT_SECONDS, "a job on the other host", here.log)
                 far.disconnect_cable()
                 members.append(here.start_worker())
-                wait_until(lambda: not copies.unfinished_ids(), TIMEOUT_SECONDS, "the work of the worker that is left", here.log)
+                wait_until(
+                    lambda: not copies.unfinished_ids(), TIMEOUT_SECONDS, "the work of the worker that is left", here.log
+                )
                 far.connect_cable()
                 (tmp_path / "go").touch()
                 (late,) = copies.add_copies()
-                wait_until(lambda: there.worker_lines("another muxer has published"), TIMEOUT_SECONDS, "the end of the first", here.log)
+                wait_until(
+                    lambda: there.worker_lines("another muxer has published"),
+                    TIMEOUT_SECONDS,
+                    "the end of the first",
+                    here.log,
+                )
                 wait_until(lambda: not copies.unfinished_ids([lost, kept, late]), TIMEOUT_SECONDS, "the work", here.log)
                 wait_until(lambda: here.run_json("status")["targets"] == {"done": 3}, TIMEOUT_SECONDS, "the books", here.log)
                 assert stop_processes(*members) == [0] * 3

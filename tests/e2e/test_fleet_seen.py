@@ -41,7 +41,9 @@ class ObservedFleet:
     def wait_for_status(self, what: str, holds: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
         """Wait until something holds of what the command says, and return that: it is told every two seconds."""
         told: list[dict[str, Any]] = []
-        wait_until(lambda: told.append(self.crew.run_json("status")) or holds(told[-1]), TIMEOUT_SECONDS, what, self.crew.log)
+        wait_until(
+            lambda: told.append(self.crew.run_json("status")) or holds(told[-1]), TIMEOUT_SECONDS, what, self.crew.log
+        )
         return told[-1]
 
     def wait_for_metric(self, name: str, value: float) -> None:
@@ -72,7 +74,9 @@ def test_a_fleet_is_seen_from_its_first_order_to_its_last(
         seen.wait_for_metric("running", 1)
         seen.wait_for_metric("workers", 1)
         assert readiness_reasons(port) == (200, [])
-        told = seen.wait_for_status("the running job", lambda one: any(each["running"] for each in fleet_section(one)["workers"]))
+        told = seen.wait_for_status(
+            "the running job", lambda one: any(each["running"] for each in fleet_section(one)["workers"])
+        )
         [told] = fleet_section(told)["workers"]
         [job] = told["running"]
         assert (told["pid"], told["threads"], job["recording"] in {one.id for one in calls}) == (worker.process.pid, 1, True)
@@ -84,7 +88,9 @@ def test_a_fleet_is_seen_from_its_first_order_to_its_last(
         seen.wait_for_metric("queued", 0)
         seen.wait_for_metric("running", 0)
         label = told["name"].removesuffix(f"/{told['pid']}")
-        wait_until(lambda: (seen.read_metric(f'worker_targets_per_hour{{worker="{label}"}}') or 0) > 0, TIMEOUT_SECONDS, "the rate")
+        wait_until(
+            lambda: (seen.read_metric(f'worker_targets_per_hour{{worker="{label}"}}') or 0) > 0, TIMEOUT_SECONDS, "the rate"
+        )
         done = seen.wait_for_status("the end of the work", lambda one: fleet_section(one)["workers"][0]["muxed"] == 2)
         assert (done["trouble"], fleet_section(done)["queued"], done["targets"]) == ([], 0, {"done": 2})
 

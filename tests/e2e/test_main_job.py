@@ -69,14 +69,21 @@ def done(
         log = folder / "lab" / "log" / "recording-muxer-single.log"
         with MuxerProcess(config) as muxer:
             first = {call.id for name, call in calls.items() if call.plan.screens and name not in ("muxed", "late")}
-            wait_until(lambda: {one for one, _ in lab.store.label_posts} >= first, TIMEOUT_SECONDS, "labels of the first calls", log)
+            wait_until(
+                lambda: {one for one, _ in lab.store.label_posts} >= first, TIMEOUT_SECONDS, "labels of the first calls", log
+            )
             polls = sum(line["message"] == "poll done" for line in log_lines(log))
             wait_until(
-                lambda: sum(line["message"] == "poll done" for line in log_lines(log)) > polls, TIMEOUT_SECONDS, "a poll", log
+                lambda: sum(line["message"] == "poll done" for line in log_lines(log)) > polls,
+                TIMEOUT_SECONDS,
+                "a poll",
+                log,
             )
             assert lab.deliver_late() == 1
             late = calls["late"].id
-            wait_until(lambda: late in {one for one, _ in lab.store.label_posts}, TIMEOUT_SECONDS, "the label of the late call", log)
+            wait_until(
+                lambda: late in {one for one, _ in lab.store.label_posts}, TIMEOUT_SECONDS, "the label of the late call", log
+            )
             code = muxer.stop()
         yield FinishedLab(lab, calls, log, code, folder)
 
@@ -85,7 +92,10 @@ def expected_screens(call: AddedCall, agent: str) -> list[av_sync.ExpectedScreen
     """Return where the screens of an agent must be seen, from the plan of the call."""
     parts = [part for part in call.plan.screens if part.agent.username == agent]
     length = call.plan.seconds
-    return [av_sync.ExpectedScreen(max(part.offset, 0), min(part.offset + part.seconds, length), part.agent.number) for part in parts]
+    return [
+        av_sync.ExpectedScreen(max(part.offset, 0), min(part.offset + part.seconds, length), part.agent.number)
+        for part in parts
+    ]
 
 
 def agent_names(call: AddedCall) -> list[str]:
@@ -108,7 +118,9 @@ def test_picture_and_sound_agree_at_every_second(done: FinishedLab, name: str) -
     entries = done.muxed_entries(name)
     assert [one["parameters"]["contact"]["userName"] for one in entries] == agent_names(call)
     for entry, agent in zip(entries, agent_names(call), strict=True):
-        assert av_sync.file_problems(done.clear_path(entry), call.start, call.plan.seconds, expected_screens(call, agent)) == []
+        assert (
+            av_sync.file_problems(done.clear_path(entry), call.start, call.plan.seconds, expected_screens(call, agent)) == []
+        )
 
 
 @pytest.mark.parametrize("name", WITH_SCREEN)

@@ -28,7 +28,9 @@ DOCS = RULES.parents[2] / "docs"
 def run_promtool(*arguments: object, text: str = "") -> subprocess.CompletedProcess[str]:
     program = shutil.which("promtool")
     assert program, "promtool is missing: ./install.sh --test installs it"
-    return subprocess.run([program, *map(str, arguments)], input=text, capture_output=True, text=True, timeout=TIMEOUT_SECONDS)
+    return subprocess.run(
+        [program, *map(str, arguments)], input=text, capture_output=True, text=True, timeout=TIMEOUT_SECONDS
+    )
 
 
 def is_answering(port: int, path: str = "/livez") -> bool:
@@ -66,7 +68,9 @@ def test_the_numbers_are_those_of_rws_and_the_health_follows_it(make_lab: Make) 
         lab.store.fail_next("rws", "GET", "/", 503, times=3)
         wait_until(lambda: readiness_reasons(port)[0] == 503, TIMEOUT_SECONDS, "the outage", log)
         assert any(one.startswith("RWS is out since ") for one in readiness_reasons(port)[1])
-        assert is_answering(port) and parse_samples(send_request(port, "/metrics").body)['muxer_service_up{service="RWS"}'] == 0
+        assert (
+            is_answering(port) and parse_samples(send_request(port, "/metrics").body)['muxer_service_up{service="RWS"}'] == 0
+        )
         wait_until(lambda: is_answering(port, "/readyz"), TIMEOUT_SECONDS, "the end of the outage", log)
 
         with socket.create_connection((HOST, port)) as open_, socket.create_connection((HOST, port)) as slow:

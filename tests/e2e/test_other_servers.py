@@ -84,7 +84,9 @@ def test_encrypted_media_without_envelope_are_decrypted_and_the_result_is_encryp
     assert done.process.returncode == 0, done.out
     (entry,) = muxed_entries(lab, call.id)
     assert entry["mediaId"].endswith(".mp4.bin") and entry["pkcs7"]
-    played = [one.path for one in lab.store.served_requests if one.service == "rcs" and "/play/" in one.path and one.status == 200]
+    played = [
+        one.path for one in lab.store.served_requests if one.service == "rcs" and "/play/" in one.path and one.status == 200
+    ]
     assert len(played) == 1 + len(call.screens)
 
 
@@ -107,9 +109,13 @@ def test_media_that_are_encrypted_and_do_not_say_so_are_fetched_through_rcs(make
     assert done.process.returncode == 0, done.out
     (entry,) = muxed_entries(lab, call.id)
     assert entry["mediaId"].endswith(".mp4.bin") and entry["pkcs7"]
-    played = [one.path for one in lab.store.served_requests if one.service == "rcs" and "/play/" in one.path and one.status == 200]
+    played = [
+        one.path for one in lab.store.served_requests if one.service == "rcs" and "/play/" in one.path and one.status == 200
+    ]
     assert len(played) == len(set(played)) == 1 + len(call.screens)
-    assert len([one for one in log_messages(log_of(config)) if "is encrypted although its metadata do not say so" in one]) == 2
+    assert (
+        len([one for one in log_messages(log_of(config)) if "is encrypted although its metadata do not say so" in one]) == 2
+    )
 
 
 def test_their_result_is_not_published_without_a_certificate(make_lab: Make) -> None:

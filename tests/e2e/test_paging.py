@@ -46,9 +46,7 @@ def test_every_form_of_a_link_is_followed_to_the_last_page(make_lab: Make, form:
 
 
 @pytest.mark.parametrize(("query", "form"), [(SCAN, "unknown"), (PLAIN, "unknown"), (PLAIN, "none"), (PLAIN, "scrollId")])
-def test_a_link_that_is_not_understood_loses_nothing_and_is_named(
-    make_lab: Make, query: dict[str, str], form: str
-) -> None:
+def test_a_link_that_is_not_understood_loses_nothing_and_is_named(make_lab: Make, query: dict[str, str], form: str) -> None:
     lab = make_lab(link_form=form, scroll_empty_first_page=False)
     calls = add_short(lab, range(CALL_COUNT))
     config = write_config(lab, **query)

@@ -57,7 +57,9 @@ class SecretsLab:
         _, (mixed,) = (self.lab.add_case(case, serial=serial) for case in (Case.ENCRYPTED, Case.PLAIN))
         self.bucket.take_screen(self.lab, mixed)
         values = {"s3.endpoint_url": self.bucket.url, "s3.access_key_id": self.bucket.key_id, **file}
-        self.config_path.write_text(self.lab.config_text(**values, **{"advanced.call_recording_query_string": "startTime=0"}))
+        self.config_path.write_text(
+            self.lab.config_text(**values, **{"advanced.call_recording_query_string": "startTime=0"})
+        )
         done = run_muxer(self.config_path, env=env, seconds=TIMEOUT_SECONDS)
         assert (done.process.returncode, "2 files muxed" in done.out) == (0, True), done.out + done.err
         log = (self.lab.folder / "log" / "recording-muxer-single.log").read_text()
@@ -70,7 +72,9 @@ def encrypt_password(
     config.touch()
     command = [PYTHON, "-B", str(PACKAGE.parent / "encryptPassword.py"), f"--config-file={config}", *arguments]
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")} | (env or {})
-    return subprocess.run(command, input=stdin, env=clean, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False)
+    return subprocess.run(
+        command, input=stdin, env=clean, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False
+    )
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +181,10 @@ def test_a_keystore_that_cannot_be_used_ends_both_programs_with_code_2(
     config.write_text(f"{service}[logfile]\nlogfile_path = {tmp_path}\n")
     damage(keystore)
     before = keystore.read_bytes()
-    errors = [run_muxer(config, seconds=TIMEOUT_SECONDS), *(encrypt_password(config, one) for one in ("--list", "--remove=htcc"))]
+    errors = [
+        run_muxer(config, seconds=TIMEOUT_SECONDS),
+        *(encrypt_password(config, one) for one in ("--list", "--remove=htcc")),
+    ]
     codes = [errors[0].process.returncode, *(one.returncode for one in errors[1:])]
     texts = [errors[0].err, *(one.stderr for one in errors[1:])]
     assert codes == [2, 2, 2]

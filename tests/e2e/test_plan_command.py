@@ -192,4 +192,3 @@ def test_a_disk_without_room_is_said(lab: Lab, tmp_path: Path) -> None:
         lab.store.add_call(call)
     assert code == 1
     assert "LocalResourceError: it needs about" in out
-

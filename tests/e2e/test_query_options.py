@@ -57,7 +57,9 @@ def test_the_extra_query_of_a_poll(make_lab: Make, version: str, configured: str
 @pytest.mark.parametrize("name", WINDOW)
 def test_the_window_in_an_extra_query_is_refused(make_lab: Make, name: str) -> None:
     lab = make_lab()
-    done = run_muxer(write_config(lab, advanced__call_recording_extra_query_string=f"userName=x&{name}=5"), seconds=TIMEOUT_SECONDS)
+    done = run_muxer(
+        write_config(lab, advanced__call_recording_extra_query_string=f"userName=x&{name}=5"), seconds=TIMEOUT_SECONDS
+    )
     assert done.process.returncode == 2
     assert f"[advanced] call_recording_extra_query_string = 'userName=x&{name}=5': must not hold {name}" in done.err
     assert not lab.store.served_requests

@@ -270,7 +270,9 @@ def test_without_certificates_an_encrypted_recording_fails_loudly_until_there_ar
     (call,) = lab.add_case(Case.ENCRYPTED)
     config, log = write_config(lab)
     with MuxerProcess(config, **FAST_RETRY) as muxer:
-        wait_until(lambda: any("no encryption certificate" in one for one in log_messages(log)), TIMEOUT_SECONDS, "the error", log)
+        wait_until(
+            lambda: any("no encryption certificate" in one for one in log_messages(log)), TIMEOUT_SECONDS, "the error", log
+        )
         assert muxer.stop() == 0
     assert not muxed_entries(lab, call.id)
     assert {line["level"] for line in log_lines(log) if "no encryption certificate" in line["message"]} == {"error"}
@@ -380,7 +382,9 @@ def test_an_upload_of_a_process_that_died_is_removed_from_the_storage(make_lab: 
     screens, records = lab.site.media.folder / "screens", lab.folder / "temp" / "uploading"
     with MuxerProcess(config) as muxer:
         wait_until(lambda: any("MOVE" in one for one in log_messages(log)), TIMEOUT_SECONDS, "the failure", log)
-        wait_until(lambda: not [*screens.glob("part-*"), *records.iterdir()], TIMEOUT_SECONDS, "the removal at a later poll", log)
+        wait_until(
+            lambda: not [*screens.glob("part-*"), *records.iterdir()], TIMEOUT_SECONDS, "the removal at a later poll", log
+        )
         muxer.process.kill()
         muxer.process.wait()
     assert not muxed_entries(lab, call.id)

@@ -162,7 +162,9 @@ def test_a_mixed_call_is_muxed_beside_its_screens(make_site: Make, store: str) -
 
 def test_a_superseded_file_is_deleted_in_s3(make_site: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     site = make_site("s3rver, http", BOTH, encryption_group="empty")
-    monkeypatch.setattr(site.lab.site.media.bucket, "delete_object", lambda key: None)  # an RWS that leaves files to their owner
+    monkeypatch.setattr(
+        site.lab.site.media.bucket, "delete_object", lambda key: None
+    )  # an RWS that leaves files to their owner
     (call,) = site.lab.add_case(Case.GAPS)
     late = (site.lab.store.get_screen(call.id) or {})["mediaFiles"][2]
     site.lab.store.delete_screen_media(call.id, late["mediaId"])
@@ -182,7 +184,12 @@ def test_refused_keys_are_said_and_nothing_is_lost(make_site: Make) -> None:
     config = site.folder / "muxer.cfg"
     config.write_text(site.lab.config_text(**{"logfile.format": "json", "s3.access_key_id": "NOBODY"}))
     with MuxerProcess(config, **FAST_RETRY) as muxer:
-        wait_until(lambda: any("InvalidAccessKeyId" in one for one in site.logged_warnings()), TIMEOUT_SECONDS, "the error", site.log_path)
+        wait_until(
+            lambda: any("InvalidAccessKeyId" in one for one in site.logged_warnings()),
+            TIMEOUT_SECONDS,
+            "the error",
+            site.log_path,
+        )
         assert muxer.stop() == 0
     assert site.labelled_ids() == set() and site.muxed_entries(call) == []
     site.run_until(lambda: site.labelled_ids() >= {call.id})
@@ -248,10 +255,16 @@ def test_keys_that_may_not_upload_are_named_and_nothing_is_set_aside(make_site: 
         code, found, _ = run_command(config, "check", "--write")
         assert code == 1 and "lack the right s3:PutObject" in found
         with MuxerProcess(config, **FAST_RETRY) as muxer:
+
             def denied_uploads() -> list[dict[str, Any]]:
                 return [line for line in log_lines(site.log_path) if "lack the right s3:PutObject" in line["message"]]
 
-            wait_until(lambda: len(denied_uploads()) > 3, TIMEOUT_SECONDS, "more attempts than are made before one is set aside", site.log_path)
+            wait_until(
+                lambda: len(denied_uploads()) > 3,
+                TIMEOUT_SECONDS,
+                "more attempts than are made before one is set aside",
+                site.log_path,
+            )
             assert muxer.stop() == 0
     code, listed, _ = run_command(config, "failed", "--json")
     assert code == 0 and [one["state"] for one in json.loads(listed)] == ["retry"] and site.muxed_entries(call) == []

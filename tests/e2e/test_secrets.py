@@ -118,7 +118,9 @@ def test_no_secret_gets_anywhere_whatever_happens(lab: Lab, tmp_path: Path) -> N
     (bad,) = lab.add_case(Case.PLAIN, serial=7)
     (keyed,) = lab.add_case(Case.PLAIN, serial=8)
     login = lab.dav_url.replace("http://", f"http://{LOGIN}@")
-    change_screen_metadata(lab, bad, lambda media: media["originalMediaDescriptor"].update(data={"storagePath": f"{login}/nowhere/"}))
+    change_screen_metadata(
+        lab, bad, lambda media: media["originalMediaDescriptor"].update(data={"storagePath": f"{login}/nowhere/"})
+    )
     serve_audio_by_link(lab, keyed)
     for call in (*good, bad, keyed):
         lab.store.add_call({**(lab.store.get_call(call.id) or {}), "callerPhoneNumber": PHONE})
@@ -137,7 +139,9 @@ def test_no_secret_gets_anywhere_whatever_happens(lab: Lab, tmp_path: Path) -> N
             return log
 
         wrong = {"htcc__password": f"{PASSWORDS[0]}x", "webdav__password": f"{PASSWORDS[2]}x"}
-        run_muxer("a refused login", lambda log: any("check user name and password" in one for one in log_messages(log)), **wrong)
+        run_muxer(
+            "a refused login", lambda log: any("check user name and password" in one for one in log_messages(log)), **wrong
+        )
         tls = {"htcc__base_uri": front.url, "htcc__trusted_ca": str(ca)}
         run_muxer("a TLS error", lambda log: any("TLS failed" in one for one in log_messages(log)), **tls)
         ids = {call.id for call in good}

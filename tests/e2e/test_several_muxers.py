@@ -99,7 +99,9 @@ def test_a_backup_on_another_host_does_the_share_of_a_primary_that_was_killed(ma
     share = add_short(lab, _serials_of_shard(1, 3), timedelta(minutes=30))
     others = add_short(lab, [*_serials_of_shard(0, 2), *_serials_of_shard(2, 2)], timedelta(minutes=30))
     others += add_short(lab, [_serials_of_shard(number, 3)[2] for number in (0, 2)], timedelta(hours=13))
-    instances = {f"{kind}-{host}": _shard_options(kind, host) for kind in ("primary", "backup") for host in range(HOST_COUNT)}
+    instances = {
+        f"{kind}-{host}": _shard_options(kind, host) for kind in ("primary", "backup") for host in range(HOST_COUNT)
+    }
     configs = {name: write_config(lab, name, **options) for name, options in instances.items()}
     logs = {name: log_of(config, name) for name, config in configs.items()}
     hanging = {"processing__min_poll_interval": "5", "processing__openssl": str(_write_hanging_openssl(tmp_path))}
@@ -109,11 +111,15 @@ def test_a_backup_on_another_host_does_the_share_of_a_primary_that_was_killed(ma
         lab.store.fail_next("dav", method, "/part-", 507, times=times)
     with ExitStack() as stack:
         killed = stack.enter_context(MuxerProcess(configs["primary-1"]))
-        wait_until(lambda: any("MOVE" in one for one in log_messages(logs["primary-1"])), TIMEOUT_SECONDS, "the failed upload")
+        wait_until(
+            lambda: any("MOVE" in one for one in log_messages(logs["primary-1"])), TIMEOUT_SECONDS, "the failed upload"
+        )
         running = [stack.enter_context(MuxerProcess(configs[f"primary-{host}"])) for host in (0, 2)]
         wait_until((tmp_path / "hangs").exists, TIMEOUT_SECONDS, "the third encryption", logs["primary-1"])
         running += [stack.enter_context(MuxerProcess(configs[f"backup-{host}"])) for host in range(HOST_COUNT)]
-        wait_until(lambda: "poll done" in log_messages(logs["backup-0"]), TIMEOUT_SECONDS, "a poll of the backup", logs["backup-0"])
+        wait_until(
+            lambda: "poll done" in log_messages(logs["backup-0"]), TIMEOUT_SECONDS, "a poll of the backup", logs["backup-0"]
+        )
         killed.process.kill()
         killed.process.wait()
         _wait_for_all(lab, [*share, *others], logs["backup-0"])

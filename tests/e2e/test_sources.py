@@ -65,7 +65,9 @@ def on_s3(stack: ExitStack, folder: Path) -> GuardedLab:
     server = S3Server(url)
     server.client.create_bucket(Bucket=BUCKET)
     store = stack.enter_context(ReadOnlySources(url))
-    lab = stack.enter_context(Lab(folder / "lab", CLEAR_SWITCHES, s3=ExternalS3(url, KEY, SECRET, BUCKET, ("calls", "screens"))))
+    lab = stack.enter_context(
+        Lab(folder / "lab", CLEAR_SWITCHES, s3=ExternalS3(url, KEY, SECRET, BUCKET, ("calls", "screens")))
+    )
 
     def read_digests() -> dict[str, str]:
         return source_digests(server.list_objects(), server.read_object, server.client.exceptions.NoSuchKey)
@@ -113,7 +115,9 @@ def test_a_run_with_a_superseded_file_writes_to_no_source(site: GuardedLab) -> N
     assert site.store.refused == []
     methods = {method for method, _ in site.store.writes}
     assert methods == ({"PUT", "DELETE", "MOVE"} if "s3__endpoint_url" not in site.options else {"PUT", "DELETE"})
-    assert [one["mediaId"] for one in muxed_entries(lab, call.id) if one["mediaId"] != forged["mediaId"]] != [first["mediaId"]]
+    assert [one["mediaId"] for one in muxed_entries(lab, call.id) if one["mediaId"] != forged["mediaId"]] != [
+        first["mediaId"]
+    ]
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "MOVE", "COPY", "PROPPATCH", "LOCK", "POST"])

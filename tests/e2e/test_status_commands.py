@@ -23,7 +23,9 @@ from tests.support.muxer_runs import labelled_ids, muxed_entries, write_config
 TIMEOUT_SECONDS = 90
 
 
-def run_named(config: Path, name: str, *arguments: str, how: Callable[..., Any] = run_in_process) -> subprocess.CompletedProcess[str]:
+def run_named(
+    config: Path, name: str, *arguments: str, how: Callable[..., Any] = run_in_process
+) -> subprocess.CompletedProcess[str]:
     """Run a command in this process, or in one of its own."""
     return subprocess.CompletedProcess(name, *how(config, name, *arguments))
 
@@ -52,7 +54,9 @@ class RunningLab:
 def scene(make_lab: Callable[..., Lab]) -> Iterator[RunningLab]:
     lab = make_lab(encryption_group="empty")
     good, broken = lab.add_case(Case.GAPS)[0], lab.add_case(Case.PLAIN)[0]
-    config, log = write_config(lab, processing__min_poll_interval="10", advanced__incomplete_after="0", logfile__format="json")
+    config, log = write_config(
+        lab, processing__min_poll_interval="10", advanced__incomplete_after="0", logfile__format="json"
+    )
     made = RunningLab(lab, config, log, good, broken, b"")
     made.whole = made.broken_source.read_bytes()
     made.broken_source.write_bytes(b"")

@@ -97,7 +97,10 @@ def watched(tmp_path_factory: pytest.TempPathFactory, kept_lab: type[Lab]) -> It
         journal = lab.folder / "temp" / "journal.sqlite3"
         with MuxerProcess(config) as muxer, run_chromium() as tab:
             wait_until(
-                lambda: read_states(journal).count("done") == DONE_COUNT and "retry" in read_states(journal), TIMEOUT_SECONDS, "the work", log
+                lambda: read_states(journal).count("done") == DONE_COUNT and "retry" in read_states(journal),
+                TIMEOUT_SECONDS,
+                "the work",
+                log,
             )
             # The waits of two more attempts are a matter of the clock alone.
             with closing(sqlite3.connect(journal, isolation_level=None)) as database:

@@ -181,7 +181,10 @@ def test_instances_without_a_temp_dir_have_folders_of_their_own(make_lab: Make, 
     config.write_text(re.sub(r"temp_dir = .*", "temp_dir =", config.read_text()))
     env = {"TMPDIR": str(tmp_path)}
     sharded = ("--muxer-id=0", "--total-muxers=2")
-    with MuxerProcess(config, *sharded, env=env) as primary, MuxerProcess(config, *sharded, "--muxer-type=backup", env=env) as backup:
+    with (
+        MuxerProcess(config, *sharded, env=env) as primary,
+        MuxerProcess(config, *sharded, "--muxer-type=backup", env=env) as backup,
+    ):
         logs = [log.with_name(f"recording-muxer-{name}.log") for name in ("primary-0", "backup-0")]
         for one in logs:
             wait_until(lambda one=one: "poll done" in log_messages(one), TIMEOUT_SECONDS, "a poll", one)

@@ -85,7 +85,9 @@ class RefusingServer:
 
 
 REFUSALS = {
-    "a limit": RefusingServer(start_alone(partial(run_nginx, "client_max_body_size 10k;")), "raise client_max_body_size in nginx"),
+    "a limit": RefusingServer(
+        start_alone(partial(run_nginx, "client_max_body_size 10k;")), "raise client_max_body_size in nginx"
+    ),
     "read-only": RefusingServer(
         start_alone(partial(run_apache, more=READ_ONLY)), "the password is right, but the account may not write there"
     ),

@@ -35,10 +35,18 @@ def run_code(folder: Path, code: str) -> subprocess.CompletedProcess[str]:
 
 def run_script(script: Path, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
     done = windows_command(script, *arguments)
-    return subprocess.run(done, input=stdin, env=ENVIRONMENT, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False)
+    return subprocess.run(
+        done, input=stdin, env=ENVIRONMENT, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False
+    )
 
 
-MISSING_IMPORTS = ("import fcntl", "import pwd", "import os; os.getuid()", "from os import fork", "import signal; signal.SIGKILL")
+MISSING_IMPORTS = (
+    "import fcntl",
+    "import pwd",
+    "import os; os.getuid()",
+    "from os import fork",
+    "import signal; signal.SIGKILL",
+)
 
 
 def test_what_posix_alone_has_is_missed_here(tmp_path: Path) -> None:

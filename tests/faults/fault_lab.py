@@ -29,7 +29,9 @@ class FaultLab:
     def check_recordings(self, recordings: list[FaultRecording], *victims: KillableMuxer) -> None:
         """Wait until all is done, and see that all is as it must be."""
         log = victims[0].log
-        wait_until(lambda: all(outcome.is_done(self.lab, one) for one in recordings), TIMEOUT_SECONDS, "the end of the work", log)
+        wait_until(
+            lambda: all(outcome.is_done(self.lab, one) for one in recordings), TIMEOUT_SECONDS, "the end of the work", log
+        )
         assert outcome.wait_for_none(lambda: self.find_leftovers(*victims)) == []
         # On a server that replaces lists, a full list of another instance may bring a deleted entry back for one poll.
         wrong = outcome.wait_for_none(lambda: self.find_problems(recordings))

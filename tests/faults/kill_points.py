@@ -19,7 +19,9 @@ class KillPoint:
 STEPS = ("check", "fetch", "mux", "encrypt", "store", "publish", "delete", "label")
 CALL_POINTS = {
     "the file to upload is renamed": KillPoint("muxer.storage.webdav:WebdavStorage._request_move", after=True),
-    "the upload stands under its temporary name": KillPoint("muxer.storage.webdav:WebdavStorage._upload_checked", after=True),
+    "the upload stands under its temporary name": KillPoint(
+        "muxer.storage.webdav:WebdavStorage._upload_checked", after=True
+    ),
     "the crash file is written": KillPoint("muxer.gir.publish:Publisher._write_record", after=True),
     "before the first post": KillPoint("muxer.gir.rws:RwsClient.post_media"),
     "after the first post": KillPoint("muxer.gir.rws:RwsClient.post_media", after=True),

@@ -125,7 +125,9 @@ class FaultProxy:
 
     def _run_loop(self) -> None:
         asyncio.set_event_loop(self._loop)
-        server = self._loop.run_until_complete(asyncio.start_server(self._serve_connection, sock=self._listener, limit=MAX_HEADER_BYTES))
+        server = self._loop.run_until_complete(
+            asyncio.start_server(self._serve_connection, sock=self._listener, limit=MAX_HEADER_BYTES)
+        )
         self._loop.run_forever()
         server.close()
         tasks = asyncio.all_tasks(self._loop)

@@ -96,5 +96,3 @@ class RecordingFactory:
         stored.write_bytes(OLD_CONTENT)
         plan = CallPlan("old", 2, (ScreenPart(0, 2, ALICE),))
         return metadata.muxed_media(self._lab.site, plan, recording.id, call.start, stored, recording.sources[:2])
-
-

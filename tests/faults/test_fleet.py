@@ -49,7 +49,9 @@ def scene(shared: FaultLab) -> Iterator[FaultLab]:
 def check_recordings(scene: FaultLab, recordings: list[FaultRecording], *crews: FleetProcesses) -> None:
     """Wait until all is done, and see that all is as it must be; the content of some files is looked at, too."""
     log = crews[0].log
-    wait_until(lambda: all(outcome.is_done(scene.lab, one) for one in recordings), TIMEOUT_SECONDS, "the end of the work", log)
+    wait_until(
+        lambda: all(outcome.is_done(scene.lab, one) for one in recordings), TIMEOUT_SECONDS, "the end of the work", log
+    )
     wait_until(lambda: not find_leftovers(scene, *crews), TIMEOUT_SECONDS, "the end of what was left half done", log)
     run_counters.RECORDINGS.increase(len(recordings))
     run_counters.LOST.increase(outcome.count_lost(scene.lab, recordings))
@@ -120,7 +122,9 @@ def test_workers_are_killed_stopped_and_started_at_any_moment(scene: FaultLab, v
         assert vhost.ready_count(QUEUE) == 1
         assert stop_processes(second) == [0]
         assert vhost.ready_count(QUEUE) == 2
-        wait_until(lambda: crew.run_json("status")["state"]["fleet"]["queued"] == 2, TIMEOUT_SECONDS, "both to wait again", crew.log)
+        wait_until(
+            lambda: crew.run_json("status")["state"]["fleet"]["queued"] == 2, TIMEOUT_SECONDS, "both to wait again", crew.log
+        )
         (tmp_path / "go").touch()
         check_recordings(scene, recordings, *kill_at_random(scene, crew, recordings))
 
@@ -184,7 +188,9 @@ def test_the_network_between_a_worker_and_the_broker_breaks(scene: FaultLab, vho
         worker.kill()
         (tmp_path / "go").touch()
         line.restore_connections()
-        wait_until(lambda: far.worker_lines("another muxer has published"), TIMEOUT_SECONDS, "the end of the first one", near.log)
+        wait_until(
+            lambda: far.worker_lines("another muxer has published"), TIMEOUT_SECONDS, "the end of the first one", near.log
+        )
         (tmp_path / "go").unlink()
         (tmp_path / "waits").rmdir()
         scene.mill.restore_recording(kept)
@@ -192,7 +198,9 @@ def test_the_network_between_a_worker_and_the_broker_breaks(scene: FaultLab, vho
         line.reset_connections()
         wait_until(lambda: line.connection_count == 2, TIMEOUT_SECONDS, "that it is back", near.log)
         near.start_worker()
-        wait_until(lambda: near.worker_lines("another order for the same file"), TIMEOUT_SECONDS, "a look at the lock", near.log)
+        wait_until(
+            lambda: near.worker_lines("another order for the same file"), TIMEOUT_SECONDS, "a look at the lock", near.log
+        )
         (tmp_path / "go").touch()
         scene.mill.restore_recording(later)
         check_recordings(scene, [lost, kept, later], near)
@@ -204,14 +212,19 @@ def test_the_network_between_the_poller_and_the_broker_breaks(scene: FaultLab, v
     recordings = [scene.mill.add_recording(closed=False) for _ in range(3)]
     with TcpProxy(vhost.node.port) as line:
         far, url = vhost.url_through(line.port), vhost.url
-        with FleetProcesses(scene.lab, far, "behind", SHORT_DELAYS) as crew, FleetProcesses(scene.lab, url, "before", SHORT_DELAYS) as near:
+        with (
+            FleetProcesses(scene.lab, far, "behind", SHORT_DELAYS) as crew,
+            FleetProcesses(scene.lab, url, "before", SHORT_DELAYS) as near,
+        ):
             crew.start_poller()
             for breaks in (line.drop_silently, line.refuse_connections, line.reset_connections):
                 wait_until(lambda: vhost.ready_count(QUEUE), TIMEOUT_SECONDS, "an order", crew.log)
                 breaks()
                 # What comes of the orders is told while the poller does not hear it.
                 worker = near.start_worker()
-                wait_until(lambda: not vhost.ready_count(QUEUE) and has_muxed(scene, recordings, 3), TIMEOUT_SECONDS, "the work")
+                wait_until(
+                    lambda: not vhost.ready_count(QUEUE) and has_muxed(scene, recordings, 3), TIMEOUT_SECONDS, "the work"
+                )
                 recordings.extend([scene.mill.add_recording(closed=False) for _ in range(3)])
                 worker.stop()
                 line.restore_connections()
@@ -223,7 +236,12 @@ def test_two_pollers_on_one_queue(scene: FaultLab, vhost: VirtualHost) -> None:
     recordings = [scene.mill.add_recording(closed=False) for _ in range(4)]
     with FleetProcesses(scene.lab, vhost.url, "one") as one, FleetProcesses(scene.lab, vhost.url, "two") as two:
         one.start_poller(), two.start_poller()
-        wait_until(lambda: len(one.poller_lines("poll done")) > 2 and len(two.poller_lines("poll done")) > 2, TIMEOUT_SECONDS, "polls", one.log)
+        wait_until(
+            lambda: len(one.poller_lines("poll done")) > 2 and len(two.poller_lines("poll done")) > 2,
+            TIMEOUT_SECONDS,
+            "polls",
+            one.log,
+        )
         one.start_workers(2)
         while len(recordings) < 16:
             time.sleep(0.2)

@@ -90,7 +90,9 @@ def wait_for_all(copies: RecordingCopies, crew: FleetProcesses, ids: list[str] |
     wait_until(lambda: not copies.unfinished_ids(ids), TIMEOUT_SECONDS, "the end of the work", crew.log)
 
 
-def test_five_hundred_targets_over_four_workers(lab: Lab, copies: RecordingCopies, vhost: VirtualHost, tmp_path: Path) -> None:
+def test_five_hundred_targets_over_four_workers(
+    lab: Lab, copies: RecordingCopies, vhost: VirtualHost, tmp_path: Path
+) -> None:
     ids = copies.add_copies(500)
     options = {"advanced__worker_threads": "2", "processing__min_poll_interval": "0.05"}
     with FleetProcesses(lab, vhost.url, "many", **options) as crew:
@@ -164,12 +166,16 @@ def test_a_duplicate_order_is_dropped(lab: Lab, copies: RecordingCopies, vhost: 
         crew.start_workers(2)
         wait_until((tmp_path / "waits").exists, TIMEOUT_SECONDS, "the work", crew.log)
         publish_messages(vhost, QUEUE, body)
-        wait_until(lambda: crew.worker_lines("another order for the same file"), TIMEOUT_SECONDS, "the look at the lock", crew.log)
+        wait_until(
+            lambda: crew.worker_lines("another order for the same file"), TIMEOUT_SECONDS, "the look at the lock", crew.log
+        )
         (tmp_path / "go").touch()
         wait_for_all(copies, crew)
         wait_until(lambda: crew.run_json("status")["targets"] == {"done": 1}, TIMEOUT_SECONDS, "the books", crew.log)
         publish_messages(vhost, QUEUE, body)
-        wait_until(lambda: crew.worker_lines("recording brought up to date"), TIMEOUT_SECONDS, "another look at RWS", crew.log)
+        wait_until(
+            lambda: crew.worker_lines("recording brought up to date"), TIMEOUT_SECONDS, "another look at RWS", crew.log
+        )
         wait_until(lambda: not vhost.ready_count(QUEUE), TIMEOUT_SECONDS, "the end of the order", crew.log)
         assert crew.run_json("status")["targets"] == {"done": 1} and sum(crew.muxed_counts.values()) == 1
 
@@ -235,15 +241,21 @@ def test_the_newest_calls_are_muxed_first(lab: Lab, copies: RecordingCopies, vho
     assert order.index(new[0]) < 3 + 4 + 6, "new calls wait for a few old ones at most"
 
 
-def test_a_poller_that_is_killed_orders_nothing_twice(lab: Lab, copies: RecordingCopies, vhost: VirtualHost, tmp_path: Path) -> None:
+def test_a_poller_that_is_killed_orders_nothing_twice(
+    lab: Lab, copies: RecordingCopies, vhost: VirtualHost, tmp_path: Path
+) -> None:
     ids = copies.add_copies(4)
     options = {"processing__ffmpeg": str(write_waiting(tmp_path, "ffmpeg", "*excerpts*")), "advanced__worker_threads": "1"}
-    with FleetProcesses(lab, vhost.url, "again", {**SHORT_DELAYS, "muxer.fleet.outstanding_orders.SETTLE_SECONDS": 3.0}, **options) as crew:
+    with FleetProcesses(
+        lab, vhost.url, "again", {**SHORT_DELAYS, "muxer.fleet.outstanding_orders.SETTLE_SECONDS": 3.0}, **options
+    ) as crew:
         poller = crew.start_poller()
         wait_until(lambda: vhost.ready_count(QUEUE) == 4, TIMEOUT_SECONDS, "the orders", crew.log)
         crew.start_worker()
         wait_until((tmp_path / "waits").exists, TIMEOUT_SECONDS, "the work", crew.log)
-        wait_until(lambda: crew.run_json("status")["targets"] == {"running": 1, "queued": 3}, TIMEOUT_SECONDS, "the books", crew.log)
+        wait_until(
+            lambda: crew.run_json("status")["targets"] == {"running": 1, "queued": 3}, TIMEOUT_SECONDS, "the books", crew.log
+        )
         poller.kill()
         (tmp_path / "go").touch()
         wait_for_all(copies, crew, ids[-2:])
@@ -259,7 +271,9 @@ def test_a_poller_that_is_killed_orders_nothing_twice(lab: Lab, copies: Recordin
 
 
 def test_orders_that_an_administrator_deletes_are_given_again(lab: Lab, copies: RecordingCopies, vhost: VirtualHost) -> None:
-    with FleetProcesses(lab, vhost.url, "deleted", {**SHORT_DELAYS, "muxer.fleet.outstanding_orders.SETTLE_SECONDS": 2.0}) as crew:
+    with FleetProcesses(
+        lab, vhost.url, "deleted", {**SHORT_DELAYS, "muxer.fleet.outstanding_orders.SETTLE_SECONDS": 2.0}
+    ) as crew:
         poller = crew.start_poller()
         for delete in (vhost.purge_queue, vhost.delete_queue):
             ids = copies.add_copies(2)

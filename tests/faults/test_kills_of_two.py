@@ -55,7 +55,9 @@ def test_a_kill_of_one_of_two_instances_on_the_same_window(
     scene.check_recordings([recording], victim, other)
 
 
-def test_random_kills_of_one_of_two_instances_on_the_same_window(scene: FaultLab, victim: KillableMuxer, other: KillableMuxer) -> None:
+def test_random_kills_of_one_of_two_instances_on_the_same_window(
+    scene: FaultLab, victim: KillableMuxer, other: KillableMuxer
+) -> None:
     recordings = []
     for number in range(max(2, KILL_COUNT // 2)):
         scene.lab.switches = replace(scene.lab.switches, replacing_post=number % 2 == 1)

@@ -135,7 +135,9 @@ def read_page(site: ProxiedSite, _folder: Path) -> bool:
 def post_entry(site: ProxiedSite, _folder: Path) -> bool:
     media = {"mediaId": "new.mp4", "type": "video/mp4", "parameters": {"muxed_mediaIds": ["x"]}}
     site.rws.post_media(site.recording.id, site.lab.region, [media])
-    return [one["mediaId"] for one in (site.lab.store.get_screen(site.recording.id) or {})["mediaFiles"]].count("new.mp4") == 1
+    return [one["mediaId"] for one in (site.lab.store.get_screen(site.recording.id) or {})["mediaFiles"]].count(
+        "new.mp4"
+    ) == 1
 
 
 def delete_entry(site: ProxiedSite, _folder: Path) -> bool:
@@ -175,7 +177,9 @@ def store_in(service: str) -> Callable[[ProxiedSite, Path], bool]:
         source.write_bytes(CONTENT)
         site.stores[service].upload_file(source, site.location_of(service, name), lambda: True)
         site.stores[service].remove_leftovers()
-        return site.stored_files(service)[name] == CONTENT and not [one for one in site.stored_files(service) if one.startswith("part-")]
+        return site.stored_files(service)[name] == CONTENT and not [
+            one for one in site.stored_files(service) if one.startswith("part-")
+        ]
 
     return store_muxed
 

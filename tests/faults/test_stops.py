@@ -47,7 +47,9 @@ def restart_and_finish(lab: Lab, config: Path, log: Path, calls: Sequence[AddedC
     """Start a muxer again: every call ends with one muxed file, and nothing else is left."""
     with MuxerProcess(config) as muxer:
         wait_until(lambda: {call.id for call in calls} <= labelled_ids(lab), TIMEOUT_SECONDS, "the labels", log)
-        wait_until(lambda: not any(one.startswith("part-") for one in stored_muxed(lab)), TIMEOUT_SECONDS, "the end of parts", log)
+        wait_until(
+            lambda: not any(one.startswith("part-") for one in stored_muxed(lab)), TIMEOUT_SECONDS, "the end of parts", log
+        )
         assert muxer.stop() == 0
     names = [one["mediaId"] for call in calls for one in muxed_entries(lab, call.id)]
     assert len(names) == len(calls) and stored_muxed(lab) == sorted(names)
@@ -89,7 +91,10 @@ def test_a_stop_while_a_job_hangs_in_each_of_its_steps(make_lab: Make, tmp_path:
 
 def encrypted_name(lab: Lab, call: AddedCall) -> str:
     """Return the name that the encrypted muxed file of a call will have."""
-    recording, screen = CallRecording.from_json(lab.store.get_call(call.id)), ScreenRecording.from_json(lab.store.get_screen(call.id))
+    recording, screen = (
+        CallRecording.from_json(lab.store.get_call(call.id)),
+        ScreenRecording.from_json(lab.store.get_screen(call.id)),
+    )
     return f"{select_targets(recording, screen, delete_superseded=True, label=True).targets[0].file_name}.bin"
 
 
@@ -115,7 +120,9 @@ def test_a_stop_while_services_are_out(make_lab: Make) -> None:
     lab.store.fail_next("dav", "GET", "/", 503, times=1000)
     config, log = write_config(lab, processing__min_poll_interval="0.02")
     with MuxerProcess(config) as muxer:
-        wait_until(lambda: any("WebDAV" in one and "is out" in one for one in log_messages(log)), TIMEOUT_SECONDS, "the outage", log)
+        wait_until(
+            lambda: any("WebDAV" in one and "is out" in one for one in log_messages(log)), TIMEOUT_SECONDS, "the outage", log
+        )
         wait_until(lambda: log_messages(log)[-1] == "poll done", TIMEOUT_SECONDS, "a poll in which all wait", log)
         lab.store.fail_next("rws", "GET", "/recordings?", 503, times=1000, headers={"Retry-After": "120"})
         wait_until(lambda: any("RWS is out" in one for one in log_messages(log)), TIMEOUT_SECONDS, "the outage of RWS", log)

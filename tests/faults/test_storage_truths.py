@@ -209,7 +209,9 @@ def test_whatever_fails_before_it_is_published_and_read_back_nothing_is_deleted(
         case "mangled":
             run_before_request(monkeypatch, lab, "dav PROPFIND .*/part-", 1, lambda: corrupt_files("part-*_muxed*"))
         case "replaced":
-            run_before_request(monkeypatch, lab, "dav PROPFIND .*/(?!part-)[^/]*bin$", 2, lambda: corrupt_files("*_muxed*.bin"))
+            run_before_request(
+                monkeypatch, lab, "dav PROPFIND .*/(?!part-)[^/]*bin$", 2, lambda: corrupt_files("*_muxed*.bin")
+            )
         case "refused":
             lab.store.fail_next("rws", "POST", "/screen-recordings", 500, times=9)
         case "forgotten":

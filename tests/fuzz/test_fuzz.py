@@ -46,7 +46,9 @@ def mutated_files(draw: Any, name: str) -> bytes:
     for _ in range(draw(st.integers(1, 4))):
         begin = draw(st.integers(0, len(data)))
         end = min(len(data), begin + draw(st.integers(0, 8)))
-        data[begin:end] = draw(st.one_of(st.sampled_from(NASTY_BYTES), st.binary(max_size=8), st.just(bytes(data[begin:end]) * 2)))
+        data[begin:end] = draw(
+            st.one_of(st.sampled_from(NASTY_BYTES), st.binary(max_size=8), st.just(bytes(data[begin:end]) * 2))
+        )
     return bytes(data)
 
 

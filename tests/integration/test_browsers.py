@@ -60,9 +60,7 @@ CASES = {
         3.2,
         suffix="ogg",
     ),
-    "two-forms": BrowserCase(
-        {"rate": 44100}, [(0, 8, {})], (0.05, 5.0), 3.2, then={"rate": 48000, "channels": 1}
-    ),
+    "two-forms": BrowserCase({"rate": 44100}, [(0, 8, {})], (0.05, 5.0), 3.2, then={"rate": 48000, "channels": 1}),
     "wav": BrowserCase(
         {"rate": 16000, "codec": ("-c:a", "libmp3lame")}, [(0, 9, {})], (0.05, 5.0), 3.2, suffix="wav", late=1105 / 16000
     ),

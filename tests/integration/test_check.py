@@ -91,7 +91,11 @@ def test_passwords_in_a_file_that_others_can_read_are_a_warning(site: CheckLab, 
 
 
 def test_the_group_of_a_file_of_root_is_how_the_muxer_reads_it() -> None:
-    assert [foreign_read_rights(owner, account) for owner, account in ((0, 0), (0, 999), (999, 999))] == [0o004, 0o004, 0o044]
+    assert [foreign_read_rights(owner, account) for owner, account in ((0, 0), (0, 999), (999, 999))] == [
+        0o004,
+        0o004,
+        0o044,
+    ]
 
 
 def test_a_file_without_passwords_may_be_read_by_all(site: CheckLab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,7 +144,9 @@ class OptionMistake:
 
 MISTAKES = {
     "password of RWS": OptionMistake({"htcc__password": WRONG_PASSWORD}, "RWS login", "401", "[htcc] username and password"),
-    "contact center": OptionMistake({"htcc__contact_center_id": "another"}, "RWS contact center", "another", "contact_center_id"),
+    "contact center": OptionMistake(
+        {"htcc__contact_center_id": "another"}, "RWS contact center", "another", "contact_center_id"
+    ),
     "host of RWS": OptionMistake({"htcc__base_uri": "http://rws.invalid:8081"}, "RWS address", "rws.invalid", "DNS"),
     "password of RCS": OptionMistake({"rcs__password": WRONG_PASSWORD}, "RCS login", "401", "[rcs] username and password"),
     "no RCS": OptionMistake({"rcs__base_uri": ""}, "RCS", "is encrypted", "set base_uri, username and password of [rcs]"),
@@ -162,7 +168,9 @@ MISTAKES = {
         {"rcs__trusted_ca": "/nowhere.pem"}, "configuration", "[rcs] trusted_ca", "correct it: ", 2
     ),
     "ffmpeg": OptionMistake({"processing__ffmpeg": "/nowhere/ffmpeg"}, "configuration", "install the program", "line ", 2),
-    "hosts": OptionMistake({"webdav__hosts": "dav.example"}, "WebDAV 127.0.0.1", "is not in [webdav] hosts", "what the text says"),
+    "hosts": OptionMistake(
+        {"webdav__hosts": "dav.example"}, "WebDAV 127.0.0.1", "is not in [webdav] hosts", "what the text says"
+    ),
 }
 
 
@@ -195,7 +203,9 @@ def test_what_needs_a_failed_check_is_skipped_and_all_else_is_checked(site: Chec
 
 
 def test_an_unusable_configuration_still_lists_what_can_be_checked(site: CheckLab) -> None:
-    found = site.run_checks(processing__ffmpeg="/nowhere/ffmpeg", processing__temp_dir=str(site.folder), logfile__level="loud")
+    found = site.run_checks(
+        processing__ffmpeg="/nowhere/ffmpeg", processing__temp_dir=str(site.folder), logfile__level="loud"
+    )
     assert found.exit_code == 2
     assert {one.found.partition(" =")[0] for one in found.bad_lines if one.check == "configuration"} == {
         "[processing] ffmpeg",
@@ -359,7 +369,9 @@ CHAINS = {
     "good": ServerChain(HOST, 400, "certificate of RWS", "ok", ""),
     "soon": ServerChain(HOST, 10, "certificate of RWS", "warning", "renew it in time"),
     "expired": ServerChain(HOST, -1, "RWS TLS", "failed", "renew the certificate on the server"),
-    "another name": ServerChain("rws.example.com", 400, "RWS TLS", "failed", "the certificate is for rws.example.com: use that"),
+    "another name": ServerChain(
+        "rws.example.com", 400, "RWS TLS", "failed", "the certificate is for rws.example.com: use that"
+    ),
 }
 
 

@@ -31,9 +31,7 @@ def test_all_is_well(check: Callable[[str], Checklist], vhost: VirtualHost) -> N
     assert not [one for one in found.lines if one.check.startswith("RabbitMQ") and one.status in ("failed", "skipped")]
 
 
-def test_each_mistake_is_explained(
-    check: Callable[[str], Checklist], vhost: VirtualHost, rabbit: RabbitNode
-) -> None:
+def test_each_mistake_is_explained(check: Callable[[str], Checklist], vhost: VirtualHost, rabbit: RabbitNode) -> None:
     login = check(rabbit.node_url(password="not-the-password")).line_of("RabbitMQ login")
     assert login.status == "failed" and "[fleet] broker_url" in login.advice
     assert "not-the-password" not in f"{login}"

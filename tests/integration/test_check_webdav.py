@@ -40,14 +40,18 @@ class ServerSetup:
 
 NO_MOVE = "<Limit MOVE>\nRequire all denied\n</Limit>"
 SETUPS = {
-    "Apache": ServerSetup(partial(run_apache), "ok", "login accepted, media are there; a file of 4 MB was uploaded and deleted"),
+    "Apache": ServerSetup(
+        partial(run_apache), "ok", "login accepted, media are there; a file of 4 MB was uploaded and deleted"
+    ),
     "Apache of the guide": ServerSetup(partial(run_apache, GENESYS_FOLDER), "ok", "uploaded and deleted"),
     "nginx": ServerSetup(partial(run_nginx), "ok", "uploaded and deleted"),
     "nginx as it comes": ServerSetup(
         partial(run_nginx, ""), "failed", "HTTP 413 to an upload of", "do what the text says, then check again"
     ),
     "lighttpd": ServerSetup(partial(run_lighttpd), "ok", "uploaded and deleted"),
-    "Digest": ServerSetup(partial(run_apache, DIGEST, modules=("auth_digest",)), "ok", "login accepted (Digest), media are there"),
+    "Digest": ServerSetup(
+        partial(run_apache, DIGEST, modules=("auth_digest",)), "ok", "login accepted (Digest), media are there"
+    ),
     "read-only": ServerSetup(
         partial(run_apache, more=READ_ONLY),
         "failed",

@@ -300,7 +300,9 @@ def test_entries_lost_by_a_death_in_the_middle_are_posted_at_the_next_start(make
 
     rws.post_media = dying_post  # type: ignore[method-assign]
     with pytest.raises(Death):
-        Publisher(rws, publishing_folder(tmp_path)).publish_entry("r", lab.region, media_entry("muxed.mp4"), is_still_stored=lambda: None)
+        Publisher(rws, publishing_folder(tmp_path)).publish_entry(
+            "r", lab.region, media_entry("muxed.mp4"), is_still_stored=lambda: None
+        )
     assert [one["mediaId"] for one in (lab.store.get_screen("r") or {})["mediaFiles"]] == ["muxed.mp4"]
     Publisher(create_rws(lab), publishing_folder(tmp_path)).recover_publications()
     assert sorted(one["mediaId"] for one in (lab.store.get_screen("r") or {})["mediaFiles"]) == ["muxed.mp4", "screen.mp4"]
@@ -523,7 +525,9 @@ def test_a_read_that_lags_behind_is_waited_for(make_lab: Make, tmp_path: Path) -
         return stale.pop(0)
 
     rws.fetch_screen_recording = read_stale  # type: ignore[method-assign,assignment]
-    Publisher(rws, publishing_folder(tmp_path)).publish_entry("r", lab.region, media_entry("m.mp4"), is_still_stored=lambda: None)
+    Publisher(rws, publishing_folder(tmp_path)).publish_entry(
+        "r", lab.region, media_entry("m.mp4"), is_still_stored=lambda: None
+    )
     assert sorted(one["mediaId"] for one in (lab.store.get_screen("r") or {})["mediaFiles"]) == ["m.mp4", "screen.mp4"]
     assert len(lab.store.screen_posts) == 2
 

@@ -281,7 +281,9 @@ def test_screens_that_never_overlap_are_told(tmp_path: Path, audio: Path) -> Non
 def test_a_copy_that_goes_wrong_is_made_again_by_re_encoding(
     tmp_path: Path, audio: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def drop_last_frames(runs: Sequence[SampleSpan], length: int) -> SampleTable:  # a copy that loses its last frames without a word
+    def drop_last_frames(
+        runs: Sequence[SampleSpan], length: int
+    ) -> SampleTable:  # a copy that loses its last frames without a word
         copied = [run for run in runs if run.source.path.name.startswith("screen")]
         kept = [replace(run, last=run.last - 5) if copied and run is copied[-1] else run for run in runs]
         return build_sample_table(kept, length)
@@ -297,7 +299,9 @@ def test_a_copy_that_goes_wrong_is_made_again_by_re_encoding(
 def test_a_file_shorter_than_its_metadata_is_told(tmp_path: Path, audio: Path, caplog: pytest.LogCaptureFixture) -> None:
     one = create_screen(tmp_path, 0, 0, 10)
     promised = T0 + timedelta(seconds=60)
-    create_engine().mux(MediaInput(audio, "call.mp3", T0, promised), [MediaInput(one.path, "agent.mp4", T0, promised)], tmp_path)
+    create_engine().mux(
+        MediaInput(audio, "call.mp3", T0, promised), [MediaInput(one.path, "agent.mp4", T0, promised)], tmp_path
+    )
     assert "call.mp3 lasts 20.0 s where its metadata say 60.0 s" in caplog.text
     assert "agent.mp4 lasts 10.0 s where its metadata say 60.0 s" in caplog.text
 

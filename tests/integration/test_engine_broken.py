@@ -48,7 +48,9 @@ def front(folder: Path, screen: Path) -> Path:
     return folder / "front.mp4"
 
 
-def mux_files(folder: Path, audio: Path, screen: Path, begin: float = 0, name: str = SCREEN_NAME, codec: str = "copy") -> MuxedFile:
+def mux_files(
+    folder: Path, audio: Path, screen: Path, begin: float = 0, name: str = SCREEN_NAME, codec: str = "copy"
+) -> MuxedFile:
     engine = MediaEngine(tested_tools(), Runner(), tolerance=2.0, slice_ms=5000, audio_codec=codec)
     return engine.mux(MediaInput(audio, "the call", T0), [MediaInput(screen, name, T0 + timedelta(seconds=begin))], folder)
 

@@ -47,7 +47,9 @@ def mux_screen(
         make_audio(audio, T0, SECONDS)
     engine = MediaEngine(tested_tools(), Runner(), tolerance=2.0, slice_ms=slice_ms, audio_codec="copy")
     end = None if stop is None else T0 + timedelta(seconds=stop)
-    return engine.mux(MediaInput(audio, audio.name, T0), [MediaInput(path, path.name, T0 + timedelta(seconds=begin), end)], folder)
+    return engine.mux(
+        MediaInput(audio, audio.name, T0), [MediaInput(path, path.name, T0 + timedelta(seconds=begin), end)], folder
+    )
 
 
 def check_muxed(made: MuxedFile) -> None:

@@ -63,7 +63,13 @@ def expected_sources(fps: int, skips: float = 0.0) -> list[av_sync.ExpectedSourc
 
 
 def check_timing(
-    made: Path, seen: list[av_sync.ExpectedSource], seconds: float, frame: float, record: Record, name: str, channels: int = 1
+    made: Path,
+    seen: list[av_sync.ExpectedSource],
+    seconds: float,
+    frame: float,
+    record: Record,
+    name: str,
+    channels: int = 1,
 ) -> None:
     """Measure, put down, and compare with what is allowed: one source frame."""
     picture, sound = av_sync.picture_error(made, T0, seconds, seen), av_sync.sound_error(made, T0, seconds, channels)
@@ -79,7 +85,9 @@ def test_picture_and_sound_fit_for_screens_of_every_kind(
     kind = KINDS[name]
     paths = media_kinds.make_screens(tmp_path, bases(kind.fps), kind)
     assert re.search(kind.proof, media_kinds.describe_file(paths[0]))
-    made = mux_screens(audio, [(path, begin + kind.skips) for path, begin in zip(paths, SCREEN_STARTS, strict=True)], tmp_path)
+    made = mux_screens(
+        audio, [(path, begin + kind.skips) for path, begin in zip(paths, SCREEN_STARTS, strict=True)], tmp_path
+    )
     check_timing(made.path, expected_sources(kind.fps, kind.skips), CALL_SECONDS, 1 / kind.fps, record_property, name)
 
 

@@ -98,7 +98,10 @@ def check_pictures(made: MuxedFile, sources: Sequence[av_sync.ExpectedSource], p
     whose times are whole milliseconds. While the recording was paused, nothing else than black is seen, within a tick."""
     assert av_sync.picture_error(made.path, T0, SECONDS, sources) <= 0.001
     assert av_sync.sound_error(made.path, T0, SECONDS) <= av_sync.PIP_TOLERANCE_SECONDS
-    assert {kind: round(one.seconds, 1) for kind, one in av_sync.streams(made.path).items()} == {"video": 20.0, "audio": 20.0}
+    assert {kind: round(one.seconds, 1) for kind, one in av_sync.streams(made.path).items()} == {
+        "video": 20.0,
+        "audio": 20.0,
+    }
     pictures = read_frames(made.path)
     ends = [*(one.pts for one in pictures[1:]), SECONDS]
     for begin, until in paused:
@@ -133,7 +136,11 @@ def test_pauses_hold_for_every_screen_of_a_call(tmp_path: Path, audio: Path, kin
     spans = [(4.5, 7.25), (12, 13.01)]
     screens = [create_screen(tmp_path, 0, 10, 1), create_screen(tmp_path, 10, 10, 2, *SOURCES[kind])]
     made = mux_paused(tmp_path, audio, screens, spans)
-    check_pictures(made, [expected_source(1, 0, 10, unpaused_spans(spans, 0, 10)), expected_source(2, 10, 10, unpaused_spans(spans, 10, 20))], spans)
+    check_pictures(
+        made,
+        [expected_source(1, 0, 10, unpaused_spans(spans, 0, 10)), expected_source(2, 10, 10, unpaused_spans(spans, 10, 20))],
+        spans,
+    )
 
 
 def test_a_call_that_was_paused_all_the_time_is_black(tmp_path: Path, audio: Path) -> None:
@@ -186,8 +193,12 @@ def test_a_screen_is_shown_again_where_one_inside_it_ends(tmp_path: Path, audio:
     parts = NESTED[layout]
     screens = [create_screen(tmp_path, *part, number, *SOURCES[kind]) for number, part in enumerate(parts, start=1)]
     made = mux_paused(tmp_path, audio, screens)
-    check_pictures(made, [expected_source(number, *part, SHOWN_SPANS[layout][number - 1]) for number, part in enumerate(parts, start=1)])
-    covered = {at for spans in SHOWN_SPANS[layout] for begin, end in spans for at in range(round(begin * 10), round(end * 10))}
+    check_pictures(
+        made, [expected_source(number, *part, SHOWN_SPANS[layout][number - 1]) for number, part in enumerate(parts, start=1)]
+    )
+    covered = {
+        at for spans in SHOWN_SPANS[layout] for begin, end in spans for at in range(round(begin * 10), round(end * 10))
+    }
     assert made.padding == round((SECONDS - len(covered) / 10) * 1e6)
 
 

@@ -83,7 +83,9 @@ def test_the_plan_tells_the_overlap_and_that_the_earlier_file_is_truncated(
     assert plan.encode_reasons == ("no key frame in the stretch",)
 
 
-def test_encoders_print_how_far_they_are(engine: MediaEngine, sources: tuple[MediaInput, list[MediaInput]], tmp_path: Path) -> None:
+def test_encoders_print_how_far_they_are(
+    engine: MediaEngine, sources: tuple[MediaInput, list[MediaInput]], tmp_path: Path
+) -> None:
     [command] = plan_sources(engine, sources, tmp_path).encoders.values()
     assert b"out_time_us=" in Runner().run(command, timeout=60)
 
@@ -126,5 +128,3 @@ def test_a_copy_that_fails_is_made_again_with_everything_encoded(
     muxed = engine.mux(*sources, tmp_path)
     assert muxed.reasons == ("everything is re-encoded",)
     assert [len(plan.encoders) for plan in plans] == [1, 2]
-
-

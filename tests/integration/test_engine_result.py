@@ -193,9 +193,7 @@ def test_a_source_that_is_not_plain_is_probed_once(tmp_path: Path, audio: Path, 
 # Padding slices
 
 
-def test_recordings_of_equal_parameters_share_a_slice_and_others_do_not(
-    tmp_path: Path, audio: Path, screen: Path
-) -> None:
+def test_recordings_of_equal_parameters_share_a_slice_and_others_do_not(tmp_path: Path, audio: Path, screen: Path) -> None:
     kept, large = tmp_path / "kept", tmp_path / "large.mp4"
     kept.mkdir()
     make_screen(large, T0, 4, size=(640, 360))

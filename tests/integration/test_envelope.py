@@ -97,7 +97,9 @@ def test_what_openssl_says_of_its_failure_is_told(keys: tuple, tmp_path: Path) -
     failing.chmod(0o755)
     (tmp_path / "clear").write_bytes(b"media")
     with pytest.raises(ToolError, match="on fire"):
-        Encryptor(str(failing), Runner()).encrypt_file(tmp_path / "clear", [Certificate("a", keys[0].pem)], tmp_path / "cipher")
+        Encryptor(str(failing), Runner()).encrypt_file(
+            tmp_path / "clear", [Certificate("a", keys[0].pem)], tmp_path / "cipher"
+        )
 
 
 def test_a_ciphertext_of_the_wrong_length_is_caught(keys: tuple, tmp_path: Path) -> None:
@@ -107,4 +109,6 @@ def test_a_ciphertext_of_the_wrong_length_is_caught(keys: tuple, tmp_path: Path)
     shortened.chmod(0o755)
     (tmp_path / "clear").write_bytes(b"media" * 100)
     with pytest.raises(MuxerError, match="bytes"):
-        Encryptor(str(shortened), Runner()).encrypt_file(tmp_path / "clear", [Certificate("a", keys[0].pem)], tmp_path / "cipher")
+        Encryptor(str(shortened), Runner()).encrypt_file(
+            tmp_path / "clear", [Certificate("a", keys[0].pem)], tmp_path / "cipher"
+        )

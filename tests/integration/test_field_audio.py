@@ -101,16 +101,24 @@ AAC = ("-c:a", "aac")
 KINDS = {
     "MP3, 8 then 16 kHz": CallKind(joined_files("mp3", (*BARE, *LOW), (*BARE, *HIGH)), rate=16000, longer=2 * JOIN_SECONDS),
     "MP3, 16 then 8 kHz": CallKind(joined_files("mp3", (*BARE, *HIGH), (*BARE, *LOW)), rate=16000, longer=2 * JOIN_SECONDS),
-    "MP3, mono then stereo": CallKind(joined_files("mp3", (*BARE, *LOW, *MONO), (*BARE, *LOW, *STEREO)), channels=2, longer=2 * JOIN_SECONDS),
-    "MP3, stereo then mono": CallKind(joined_files("mp3", (*BARE, *LOW, *STEREO), (*BARE, *LOW, *MONO)), channels=2, longer=2 * JOIN_SECONDS),
+    "MP3, mono then stereo": CallKind(
+        joined_files("mp3", (*BARE, *LOW, *MONO), (*BARE, *LOW, *STEREO)), channels=2, longer=2 * JOIN_SECONDS
+    ),
+    "MP3, stereo then mono": CallKind(
+        joined_files("mp3", (*BARE, *LOW, *STEREO), (*BARE, *LOW, *MONO)), channels=2, longer=2 * JOIN_SECONDS
+    ),
     "MP3, three forms, with Info frames and tags": CallKind(
         joined_files("mp3", (*HIGH, *STEREO), ("-ar", "44100", *MONO), (*LOW, *MONO), between=TAG),
         rate=44100,
         channels=2,
         longer=3 * JOIN_SECONDS,
     ),
-    "MP3, an ID3v1 tag between": CallKind(joined_files("mp3", (*BARE, *HIGH), (*BARE, *HIGH), between=TAG), "mp3", 16000, longer=JOIN_SECONDS),
-    "MP3, an APE tag between": CallKind(joined_files("mp3", (*BARE, *HIGH), (*BARE, *HIGH), between=APE_TAG), "mp3", 16000, longer=JOIN_SECONDS),
+    "MP3, an ID3v1 tag between": CallKind(
+        joined_files("mp3", (*BARE, *HIGH), (*BARE, *HIGH), between=TAG), "mp3", 16000, longer=JOIN_SECONDS
+    ),
+    "MP3, an APE tag between": CallKind(
+        joined_files("mp3", (*BARE, *HIGH), (*BARE, *HIGH), between=APE_TAG), "mp3", 16000, longer=JOIN_SECONDS
+    ),
     "MP3, Info frames between": CallKind(joined_files("mp3", HIGH, HIGH, HIGH), "mp3", 16000, longer=2 * JOIN_SECONDS),
     "MP3 in WAV": CallKind(remuxed_file(single_file("mp3", *BARE, *HIGH), "wav"), "mp3", 16000),
     "MP3 in WAV, 8 kHz": CallKind(remuxed_file(single_file("mp3", *BARE, *LOW), "wav"), "mp3", longer=0.3),
@@ -124,7 +132,9 @@ KINDS = {
     ),
     "ADTS": CallKind(single_file("aac", *AAC, rate=16000), "aac", 16000),
     "ADTS, 8 then 16 kHz": CallKind(joined_files("aac", (*AAC, *LOW), (*AAC, *HIGH)), rate=16000, longer=JOIN_SECONDS + 0.3),
-    "ADTS, mono then stereo": CallKind(joined_files("aac", (*AAC, *LOW, *MONO), (*AAC, *LOW, *STEREO)), channels=2, longer=2 * JOIN_SECONDS),
+    "ADTS, mono then stereo": CallKind(
+        joined_files("aac", (*AAC, *LOW, *MONO), (*AAC, *LOW, *STEREO)), channels=2, longer=2 * JOIN_SECONDS
+    ),
     "M4A": CallKind(single_file("m4a", *AAC), "aac"),
     "M4A, ALAC": CallKind(single_file("m4a", "-c:a", "alac")),
     "M4A, a stretch damaged": CallKind(
@@ -158,7 +168,9 @@ KINDS = {
     "MPEG-PS, AC-3": CallKind(single_file("vob", "-c:a", "ac3", rate=48000), rate=48000),
     "MPEG-TS, AAC": CallKind(single_file("ts", *AAC, rate=48000), "aac", 48000),
     "MP2, 32 then 48 kHz": CallKind(
-        joined_files("mp2", ("-c:a", "mp2", "-ar", "32000"), ("-c:a", "mp2", "-ar", "48000")), rate=48000, longer=2 * JOIN_SECONDS
+        joined_files("mp2", ("-c:a", "mp2", "-ar", "32000"), ("-c:a", "mp2", "-ar", "48000")),
+        rate=48000,
+        longer=2 * JOIN_SECONDS,
     ),
     "AVI, PCM": CallKind(single_file("avi", "-c:a", "pcm_s16le")),
     "WMA": CallKind(single_file("wma", rate=44100), rate=44100, longer=0.2),
@@ -208,7 +220,9 @@ def test_every_second_of_a_call_is_heard(tmp_path: Path, screen: Path, name: str
         if kind.longer < JOIN_SECONDS:
             wrong = [(a, b) for a, b in zip(found, kind.heard, strict=True) if b != -1 and a != b]
             assert not wrong, found
-        assert [one for one in tones.tone_order(samples) if kind.heard[one] == one] == [one for one in kind.heard if one != -1]
+        assert [one for one in tones.tone_order(samples) if kind.heard[one] == one] == [
+            one for one in kind.heard if one != -1
+        ]
         levels = [tones.level_db(samples[n * tones.SAMPLE_RATE : (n + 1) * tones.SAMPLE_RATE]) for n in range(SECONDS)]
         assert all(
             abs(one - tones.TONE_LEVEL) < kind.softer for one, tone in zip(levels, kind.heard, strict=True) if tone != -1
@@ -304,7 +318,11 @@ def test_joined_files_are_heard_as_each_of_them_alone(tmp_path: Path, screen: Pa
         described = read_mp3(info)
         assert described is not None
         start = info.read_bytes()[: described.offsets[0]]
-        pieces += [chance.choice((b"", start)) if number else b"", path, chance.choice((b"", TAG, APE_TAG, TAG + APE_TAG, b"x" * 9))]
+        pieces += [
+            chance.choice((b"", start)) if number else b"",
+            path,
+            chance.choice((b"", TAG, APE_TAG, TAG + APE_TAG, b"x" * 9)),
+        ]
     made = mux_call(tmp_path, join_files(tmp_path / "call.mp3", *pieces), screen, chance.choice(("copy", "aac")))
     stream = mp4.stream_fields(made.path, ("sample_rate", "channels"), "a:0")
     assert stream == {"sample_rate": str(max(rate for rate, _ in forms)), "channels": str(max(n for _, n in forms))}

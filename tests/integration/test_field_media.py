@@ -71,7 +71,9 @@ def check_result(made: MuxedFile, path: Path, begin: float, name: str) -> None:
     [(_, start, length)] = made.timeline.screens
     # The last frame lasts as long as the file says, give or take a frame where it does not say so.
     assert abs(start / 1e6 + length / 1e6 - begin - LENGTHS.get(name, SCREEN_SECONDS)) <= 0.21
-    shown = reference.ShownSource(source, begin - reference.packet_clock(path, source)[0], start / 1e6, (start + length) / 1e6)
+    shown = reference.ShownSource(
+        source, begin - reference.packet_clock(path, source)[0], start / 1e6, (start + length) / 1e6
+    )
     # A gap that is shorter than a frame is no gap.
     gap = 1.0 if "frame a second" in name else 0.1
     unjudged = [(begin + DAMAGED_AT, begin + SCREEN_SECONDS)] if copied else []

@@ -166,6 +166,9 @@ def test_a_call_drawn_at_random_is_seen_as_plain_ffmpeg_shows_it(
             # Which of the frames around the first keyframe are worth showing, decoders do not agree upon.
             unjudged.append((one.begin, one.begin + late + 4 * one.frame))
         shown.append(reference.ShownSource(film, one.begin - first, one.begin, end))
-    assert reference.film_problems(result, shown, SECONDS, shortest_gap=max(one.frame for one in drawn), unjudged=unjudged) == []
+    assert (
+        reference.film_problems(result, shown, SECONDS, shortest_gap=max(one.frame for one in drawn), unjudged=unjudged)
+        == []
+    )
     lengths = streams(made.path)
     assert all(abs(stream.seconds - SECONDS) <= 0.15 for stream in lengths.values())

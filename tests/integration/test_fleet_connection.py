@@ -211,7 +211,9 @@ def test_a_dead_letter_whose_order_is_told_later_sets_its_target_aside(vhost: Vi
     outcomes = EventHandler("host/poller/one", False, journal, OutcomeRecorder(journal, False), Activity())
     with vhost.open_channel() as channel:
         for state in ("", SET_ASIDE):
-            outcomes.letters.scan_next(channel.connection, "orders", vhost.ready_count(dead_letter_queue("orders")), outcomes.settle_letter)
+            outcomes.letters.scan_next(
+                channel.connection, "orders", vhost.ready_count(dead_letter_queue("orders")), outcomes.settle_letter
+            )
             assert journal.state_of("a") == state
             outcomes.handle(Event(QUEUED, "host/poller/two", "r", "a", {"message": "a"}))
 

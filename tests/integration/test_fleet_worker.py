@@ -45,7 +45,11 @@ def test_no_order_is_given_up_while_rabbitmq_lacks_memory(
         try:
             (tmp_path / "go").touch()
             wait_until(lambda: crew.worker_lines("RabbitMQ is out"), TIMEOUT_SECONDS, "the outage", crew.log)
-            wait_until(lambda: any("RabbitMQ is" in one for one in crew.run_json("status")["trouble"]), TIMEOUT_SECONDS, "what is said")
+            wait_until(
+                lambda: any("RabbitMQ is" in one for one in crew.run_json("status")["trouble"]),
+                TIMEOUT_SECONDS,
+                "what is said",
+            )
         finally:
             vhost.node.evaluate_erlang("ok = vm_memory_monitor:set_vm_memory_high_watermark({absolute, 1000000000})")
         wait_until(lambda: crew.run_json("status")["targets"] == {"done": 2}, TIMEOUT_SECONDS, "the work", crew.log)

@@ -69,4 +69,6 @@ def test_a_disk_that_gets_full_while_encrypting_is_said(disk: Path, tmp_path: Pa
     clear.write_bytes(bytes(1024 * KILOBYTE))
     fill_disk(disk, leave=200 * KILOBYTE)
     with pytest.raises(LocalResourceError, match=NO_SPACE):
-        Encryptor("openssl", Runner()).encrypt_file(clear, [Certificate(recipient.alias, recipient.pem)], disk / "ciphertext")
+        Encryptor("openssl", Runner()).encrypt_file(
+            clear, [Certificate(recipient.alias, recipient.pem)], disk / "ciphertext"
+        )

@@ -161,7 +161,10 @@ def test_a_plain_file_without_its_index_cannot_be_used(made: Path, tmp_path: Pat
 
 
 def test_a_size_that_is_the_promised_one_settles_the_length(made: Path, tmp_path: Path) -> None:
-    call, screen = create_input(made / "call.mp3", Arrival.COMPLETE, 30), create_input(made / "front.mp4", Arrival.COMPLETE, 30)
+    call, screen = (
+        create_input(made / "call.mp3", Arrival.COMPLETE, 30),
+        create_input(made / "front.mp4", Arrival.COMPLETE, 30),
+    )
     assert mux_sources(tmp_path, call, screen).length > 11_900_000
     with pytest.raises(MediaIncomplete, match=r"call\.mp3: .* lasts 12\.0 s where its metadata say 30\.0 s"):
         mux_sources(tmp_path, replace(call, arrival=Arrival.GROWING), screen)

@@ -36,7 +36,9 @@ def calls(lab: Lab) -> dict[str, AddedCall]:
     return {call.plan.name: call for call in lab.add_cases(start=START)}
 
 
-def request_media(lab: Lab, kind: str, recording_id: str, media_id: str, auth: tuple[str, str] | None = None) -> requests.Response:
+def request_media(
+    lab: Lab, kind: str, recording_id: str, media_id: str, auth: tuple[str, str] | None = None
+) -> requests.Response:
     login = auth or (lab.site.rcs_account.username, lab.site.rcs_account.password)
     url = f"{lab.rcs_url}/rcs/contact-centers/{lab.ccid}/{kind}/{recording_id}/play/{media_id}"
     return requests.get(url, auth=login, timeout=10)
@@ -157,7 +159,9 @@ def test_rcs_plays_what_openssl_encrypted(lab: Lab, tmp_path: Path) -> None:
     for size in (0, 15, 16, 200_000):
         clear.write_bytes(b"\x01" * size)
         command = ["openssl", "cms", "-encrypt", "-binary", "-aes-256-cbc", "-outform", "DER", "-in", str(clear)]
-        message = subprocess.run([*command, str(lab.encryption_recipients[1].certificate_file)], capture_output=True, check=True)
+        message = subprocess.run(
+            [*command, str(lab.encryption_recipients[1].certificate_file)], capture_output=True, check=True
+        )
         envelope, ciphertext = split_enveloped(message.stdout)
         (lab.folder / "dav/calls/o.mp3.bin").write_bytes(ciphertext)
         place = lab.site.media.call_descriptor("o.mp3.bin")

@@ -123,7 +123,12 @@ def test_the_names_of_this_machine_are_answered(port: int, host: str) -> None:
 
 @pytest.mark.parametrize("path", [*PATHS, "/nothing"])
 def test_without_the_login_nothing_is_told(guarded_port: int, quick_refusals: None, path: str) -> None:
-    for wrong in (None, CREDENTIALS | {"password": "open"}, CREDENTIALS | {"username": "root"}, {"username": "", "password": ""}):
+    for wrong in (
+        None,
+        CREDENTIALS | {"password": "open"},
+        CREDENTIALS | {"username": "root"},
+        {"username": "", "password": ""},
+    ):
         reply = send_request(guarded_port, path, login=wrong)
         assert reply.status == 401 and reply.headers["WWW-Authenticate"].startswith("Basic ")
         assert reply.body == "401 Unauthorized: a login is needed\n"
@@ -199,7 +204,9 @@ def test_hundreds_of_half_sent_requests_hold_no_worker(
     with ExitStack() as stack:
         clients = []
         for _ in range(50):
-            clients += [stack.enter_context(socket.create_connection((HOST, port), timeout=TIMEOUT_SECONDS)) for _ in range(4)]
+            clients += [
+                stack.enter_context(socket.create_connection((HOST, port), timeout=TIMEOUT_SECONDS)) for _ in range(4)
+            ]
             for client in clients[-4:]:
                 client.sendall(begin)
             assert send_request(port, "/livez").status == 200
@@ -363,7 +370,7 @@ def test_a_scrape_goes_on_while_another_process_holds_the_journal(tmp_path: Path
         holder.execute("PRAGMA journal_mode = DELETE")
         holder.execute("BEGIN EXCLUSIVE")
         scraped = parse_samples(send_request(number, "/metrics").body)
-        assert "muxer_targets_total{outcome=\"muxed\"}" in scraped and 'muxer_journal_targets{state="retry"}' not in scraped
+        assert 'muxer_targets_total{outcome="muxed"}' in scraped and 'muxer_journal_targets{state="retry"}' not in scraped
         assert send_request(number, "/").status == 200
         holder.close()
 

@@ -42,9 +42,7 @@ def poller_for(lab: Lab, outages: CircuitBreaker, engine: TargetSink, **options:
 
 
 @pytest.mark.parametrize(("options", "submitted"), [({}, 0), (MIGRATION, 2)], ids=["poll", "migration"])
-def test_only_a_migration_takes_what_an_outage_lets_wait(
-    make_lab: Make, options: dict[str, str], submitted: int
-) -> None:
+def test_only_a_migration_takes_what_an_outage_lets_wait(make_lab: Make, options: dict[str, str], submitted: int) -> None:
     """Another poll brings it again; a migration has only one."""
     lab, outages, taken = make_lab(), CircuitBreaker(), []
     add_short(lab, range(2))

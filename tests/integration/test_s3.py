@@ -85,9 +85,7 @@ def test_any_prefix_is_kept(server: S3Server, tmp_path: Path, path: str) -> None
 
 
 @pytest.mark.parametrize("size", [1000, 6 * MIB])
-def test_a_missing_bucket_is_said(
-    server: S3Server, tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_bucket_is_said(server: S3Server, tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3, "MULTIPART_BYTES", 5 * MIB)
     store, nowhere = create_storage(server.url), s3_location("a.mp4", bucket="no-such-bucket")
     with pytest.raises(ServiceUnavailable, match="bucket does not exist"):
@@ -171,7 +169,9 @@ s3.storage({url!r}, stop, Path({notes!r})).store(Path({large!r}), s3.place("died
 def test_the_parts_of_a_killed_process_are_given_up(server: S3Server, tmp_path: Path, large: Path) -> None:
     (notes := tmp_path / "uploading").mkdir()
     where = {"root": str(ROOT), "tests": str(ROOT / "tests"), "url": server.url, "notes": str(notes), "large": str(large)}
-    killed = subprocess.run([sys.executable, "-c", DYING_SCRIPT.format(**where)], capture_output=True, check=False, timeout=60)
+    killed = subprocess.run(
+        [sys.executable, "-c", DYING_SCRIPT.format(**where)], capture_output=True, check=False, timeout=60
+    )
     assert killed.returncode == -9, killed.stderr
     foreign = server.client.create_multipart_upload(Bucket=BUCKET, Key="screens/died.mp4")["UploadId"]
     assert server.count_open_uploads() == 2 and len(list(notes.iterdir())) == 1
@@ -227,7 +227,9 @@ def test_a_stopped_process_uploads_nothing(server: S3Server, tmp_path: Path) -> 
     stop = threading.Event()
     stop.set()
     with pytest.raises(Stopped):
-        create_storage(server.url, stop).upload_file(write_file(tmp_path / "source", b"x"), s3_location("late.mp4"), replace_stored)
+        create_storage(server.url, stop).upload_file(
+            write_file(tmp_path / "source", b"x"), s3_location("late.mp4"), replace_stored
+        )
     assert create_storage(server.url).head(s3_location("late.mp4")) is None
 
 
@@ -255,9 +257,7 @@ def too_slow(_deadline: float, what: str, _stop: threading.Event) -> None:
     raise ServiceUnavailable(f"{what} took longer than its time limit")
 
 
-def test_no_keys_are_said_and_looked_for_again(
-    server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_keys_are_said_and_looked_for_again(server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = create_storage(server.url, access_key_id="", secret_access_key="")
     for _ in range(2):
         with pytest.raises(AccessDenied, match=r"\[s3\] access_key_id and secret_access_key"):

@@ -126,7 +126,9 @@ def test_an_answer_that_is_no_media_and_has_no_end_meets_a_limit(
     tiny.answers[method] = CannedResponse(status, b" " * (s3_http.MAX_S3_RESPONSE_BYTES + 1))
     store = create_storage(tiny.url)
     with pytest.raises(UnreadableResponse, match="longer than"):
-        store.delete_file(s3_location("x.mp4")) if method == "DELETE" else store.download_file(s3_location("x.mp4"), tmp_path / "x")
+        store.delete_file(s3_location("x.mp4")) if method == "DELETE" else store.download_file(
+            s3_location("x.mp4"), tmp_path / "x"
+        )
     assert len(tiny.requests) == 1
 
 
@@ -169,10 +171,14 @@ def test_the_store_must_prove_who_it_is_unless_checks_are_off(tmp_path: Path, mo
 
 
 @pytest.mark.parametrize(("answer", "held"), [(CannedResponse(200, b"abc"), "3 bytes"), (CannedResponse(404), "nothing")])
-def test_an_upload_that_the_store_mangles_is_caught(tiny: TinyServer, tmp_path: Path, answer: CannedResponse, held: str) -> None:
+def test_an_upload_that_the_store_mangles_is_caught(
+    tiny: TinyServer, tmp_path: Path, answer: CannedResponse, held: str
+) -> None:
     tiny.answers["HEAD"] = answer
     with pytest.raises(ServiceUnavailable, match=f"holds {held} after an upload of 7"):
-        create_storage(tiny.url).upload_file(write_file(tmp_path / "source", b"content"), s3_location("a.mp4"), replace_stored)
+        create_storage(tiny.url).upload_file(
+            write_file(tmp_path / "source", b"content"), s3_location("a.mp4"), replace_stored
+        )
 
 
 def test_a_body_shorter_than_announced_is_caught(tiny: TinyServer, tmp_path: Path) -> None:
@@ -233,7 +239,12 @@ def test_a_right_that_lacks_for_one_object_stops_no_other(tiny: TinyServer, tmp_
 )
 @pytest.mark.usefixtures("small_parts")
 def test_what_the_store_answers_is_said_by_its_type(
-    tiny: TinyServer, large: Path, answer: CannedResponse, error: type[MuxerError], text: str, monkeypatch: pytest.MonkeyPatch
+    tiny: TinyServer,
+    large: Path,
+    answer: CannedResponse,
+    error: type[MuxerError],
+    text: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(s3, "ATTEMPTS", 1)
     tiny.answers["POST"] = answer
@@ -274,5 +285,3 @@ def test_boto3_is_not_imported_before_it_is_needed() -> None:
     code = "import sys, muxer.app.assembly; print({'boto3', 'botocore', 's3transfer'} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
-
-

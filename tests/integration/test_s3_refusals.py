@@ -99,7 +99,9 @@ def test_a_missing_source_stops_no_other_when_keys_may_not_list(server: S3Server
     with serve_front(without_list(server)) as url:
         store = create_storage(url, outages=outages)
         for _ in range(FAILURE_THRESHOLD):
-            with pytest.raises(PathForbidden, match=r"lack the right s3:GetObject; or it is not there: without s3:ListBucket"):
+            with pytest.raises(
+                PathForbidden, match=r"lack the right s3:GetObject; or it is not there: without s3:ListBucket"
+            ):
                 store.download_file(s3_location("late.mp4"), tmp_path / "x")
     assert outages.open_circuits() == {}
 
@@ -145,7 +147,10 @@ def test_the_right_that_lacks_is_named(
     server: S3Server, tmp_path: Path, method: str, right: str, tried: Callable[[S3Storage, Path], object]
 ) -> None:
     source = write_file(tmp_path / "source", b"x")
-    with serve_front(lambda asked: DENIED if asked.method == method else None) as url, pytest.raises(AccessDenied, match=right):
+    with (
+        serve_front(lambda asked: DENIED if asked.method == method else None) as url,
+        pytest.raises(AccessDenied, match=right),
+    ):
         tried(create_storage(url), source)
     for one in server.client.list_multipart_uploads(Bucket=BUCKET).get("Uploads", []):
         server.client.abort_multipart_upload(Bucket=BUCKET, Key=one["Key"], UploadId=one["UploadId"])
@@ -174,16 +179,26 @@ def test_what_one_bucket_refuses_holds_back_no_other(server: S3Server, tmp_path:
 @pytest.mark.parametrize(
     ("refusal", "kind", "text"),
     [
-        (SubstituteResponse(403, "SignatureDoesNotMatch"), AuthenticationFailed, r"\[s3\] access_key_id and secret_access_key"),
+        (
+            SubstituteResponse(403, "SignatureDoesNotMatch"),
+            AuthenticationFailed,
+            r"\[s3\] access_key_id and secret_access_key",
+        ),
         (SubstituteResponse(403), AuthenticationFailed, r"HTTP 403; check \[s3\] access_key_id"),
         (SubstituteResponse(400, "ExpiredToken"), AuthenticationFailed, r"\[s3\] access_key_id"),
         (
-            SubstituteResponse(400, "AuthorizationHeaderMalformed", "the region 'us-east-1' is wrong; expecting 'RegionOne'"),
+            SubstituteResponse(
+                400, "AuthorizationHeaderMalformed", "the region 'us-east-1' is wrong; expecting 'RegionOne'"
+            ),
             AccessDenied,
             r"the store wants the region RegionOne: set \[s3\] region = RegionOne",
         ),
         (SubstituteResponse(400, "AuthorizationHeaderMalformed"), AccessDenied, r"check \[s3\] region"),
-        (SubstituteResponse(400, "InvalidRequest", "Please use AWS4-HMAC-SHA256"), AccessDenied, r"AWS4-HMAC-SHA256.*\[s3\] region"),
+        (
+            SubstituteResponse(400, "InvalidRequest", "Please use AWS4-HMAC-SHA256"),
+            AccessDenied,
+            r"AWS4-HMAC-SHA256.*\[s3\] region",
+        ),
         (SubstituteResponse(403, "RequestTimeTooSkewed"), AccessDenied, "the clock of this machine is wrong"),
         (SubstituteResponse(403, "RequestExpired"), AccessDenied, "the clock of this machine is wrong"),
         (SubstituteResponse(405, "MethodNotAllowed"), AccessDenied, r"MethodNotAllowed.*\[s3\] region, endpoint_url"),
@@ -196,7 +211,9 @@ def test_what_one_bucket_refuses_holds_back_no_other(server: S3Server, tmp_path:
     ],
     ids=lambda one: one.code or str(one.status) if isinstance(one, SubstituteResponse) else "",
 )
-def test_a_refused_head_is_judged_by_the_body_of_a_get(refusal: SubstituteResponse, kind: type[MuxerError], text: str) -> None:
+def test_a_refused_head_is_judged_by_the_body_of_a_get(
+    refusal: SubstituteResponse, kind: type[MuxerError], text: str
+) -> None:
     asked: list[S3Request] = []
     with serve_front(refuse_always(refusal), asked) as url, pytest.raises(MuxerError, match=text) as caught:
         create_storage(url).head(s3_location("a.mp4"))
@@ -206,7 +223,9 @@ def test_a_refused_head_is_judged_by_the_body_of_a_get(refusal: SubstituteRespon
 
 
 def test_a_web_page_is_no_object_that_is_stored_already(tmp_path: Path) -> None:
-    page = SubstituteResponse(200, text="<html>the console of the store</html>", headers={"Content-Type": "text/html; charset=utf-8"})
+    page = SubstituteResponse(
+        200, text="<html>the console of the store</html>", headers={"Content-Type": "text/html; charset=utf-8"}
+    )
     with serve_front(refuse_always(page)) as url, pytest.raises(UnreadableResponse, match=r"text/html.*\[s3\] endpoint_url"):
         create_storage(url).upload_file(write_file(tmp_path / "source", b"x"), s3_location("a.mp4"), keep_stored)
 
@@ -222,7 +241,10 @@ def test_a_proxy_that_refuses_head_hides_nothing(server: S3Server) -> None:
 
 
 def test_an_archived_object_is_not_taken_for_wrong_keys(tmp_path: Path) -> None:
-    with serve_front(refuse_always(SubstituteResponse(403, "InvalidObjectState"))) as url, pytest.raises(PathForbidden, match="archived: restore it"):
+    with (
+        serve_front(refuse_always(SubstituteResponse(403, "InvalidObjectState"))) as url,
+        pytest.raises(PathForbidden, match="archived: restore it"),
+    ):
         create_storage(url).download_file(s3_location("a.mp4"), tmp_path / "x")
 
 

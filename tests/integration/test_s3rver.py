@@ -76,7 +76,9 @@ def test_a_large_file_goes_in_parts(store: S3rverStore, tmp_path: Path) -> None:
     assert (tmp_path / "target").read_bytes() == source.read_bytes()
 
 
-@pytest.mark.parametrize("tried", [lambda one: one.describe(s3_location("a.mp4")), lambda one: one.delete(s3_location("a.mp4"))])
+@pytest.mark.parametrize(
+    "tried", [lambda one: one.describe(s3_location("a.mp4")), lambda one: one.delete(s3_location("a.mp4"))]
+)
 def test_an_unknown_key_is_refused_and_said(store: S3rverStore, tried: Callable[[S3Storage], object]) -> None:
     storage = store.create_storage(access_key_id="NOBODY")
     with pytest.raises(AuthenticationFailed, match=r"HTTP 403.*\[s3\] access_key_id"):
@@ -117,7 +119,9 @@ def test_only_a_trusted_store_is_talked_to(store: S3rverStore, tmp_path: Path, m
 def test_a_stop_ends_an_upload_in_parts(store: S3rverStore, large: Path) -> None:
     looks: list[str] = []
     with pytest.raises(Stopped):
-        store.create_storage(stop=DelayedStop(30, lambda: looks.append("looked"))).upload_file(large, s3_location("stopped.mp4"), keep_stored)
+        store.create_storage(stop=DelayedStop(30, lambda: looks.append("looked"))).upload_file(
+            large, s3_location("stopped.mp4"), keep_stored
+        )
     assert looks and store.create_storage().head(s3_location("stopped.mp4")) is None
 
 

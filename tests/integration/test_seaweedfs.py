@@ -75,7 +75,9 @@ def test_the_documented_rights_suffice(
 def test_without_the_right_to_list_everything_is_stored(admin: S3Server, allow: Allow, tmp_path: Path) -> None:
     store, where, source = allow(*RIGHTS), s3_location("unlisted.mp4"), write_file(tmp_path / "source", b"content")
     assert not store.may_list(where)
-    assert store.upload_file(source, where, keep_stored).length == 7 and admin.read_object("screens/unlisted.mp4") == b"content"
+    assert (
+        store.upload_file(source, where, keep_stored).length == 7 and admin.read_object("screens/unlisted.mp4") == b"content"
+    )
     with pytest.raises(StoredByOtherMuxer):
         store.upload_file(source, where, keep_stored)
     store.delete_file(where)

@@ -47,7 +47,9 @@ FLEET = replace(
     fleet=fleet_view(
         worker_view(running=(running_job("call-1", "mux", 45_000_000, 60_000_000), running_job(LONG_ID, "publish"))),
         worker_view(1, seen=NOW - 90),
-        worker_view(2, name=f"{LONG_ID}/worker-0/7", out={"http://media-server-of-the-site.example.com:8080": "no answer " * 9}),
+        worker_view(
+            2, name=f"{LONG_ID}/worker-0/7", out={"http://media-server-of-the-site.example.com:8080": "no answer " * 9}
+        ),
         lanes={"recording-muxer": 1, "recording-muxer.today": 20, f"{LONG_ID}.backlog": 3000},
         dead=2,
         oldest=NOW - 4000,
@@ -207,7 +209,9 @@ def test_it_is_loaded_again_unless_that_is_paused(port: ViewPort, browser: Brows
     pause = browser.evaluate("[...document.querySelectorAll('a')].find((one) => one.textContent === 'Pause').href")
     browser.open_page(pause)
     assert browser.received_events("Page.frameScheduledNavigation") == []
-    browser.open_page(browser.evaluate("[...document.querySelectorAll('a')].find((one) => one.textContent === 'Go on').href"))
+    browser.open_page(
+        browser.evaluate("[...document.querySelectorAll('a')].find((one) => one.textContent === 'Go on').href")
+    )
     assert browser.received_events("Page.frameScheduledNavigation")
 
 

@@ -34,7 +34,12 @@ def store(running: RealStore) -> Iterator[RealStore]:
 
 @pytest.mark.parametrize("name", FILE_NAMES)
 def test_a_file_of_any_name_is_stored_described_fetched_and_deleted(store: RealStore, tmp_path: Path, name: str) -> None:
-    source, target, storage, place = tmp_path / "source", tmp_path / "target", store.create_storage(), store.location_of(name)
+    source, target, storage, place = (
+        tmp_path / "source",
+        tmp_path / "target",
+        store.create_storage(),
+        store.location_of(name),
+    )
     write_file(source, name.encode() * 1000)
     assert storage.head(place) is None
     stored = storage.upload_file(source, place, keep_stored)
@@ -146,7 +151,9 @@ def test_an_upload_that_is_stopped_leaves_nothing(store: RealStore, tmp_path: Pa
     (notes := tmp_path / "uploading").mkdir()
     looks: list[str] = []
     with pytest.raises(Stopped):
-        store.create_storage(stop=DelayedStop(5, lambda: looks.append("looked")), notes=notes).upload_file(source, place, keep_stored)
+        store.create_storage(stop=DelayedStop(5, lambda: looks.append("looked")), notes=notes).upload_file(
+            source, place, keep_stored
+        )
     assert looks and "stopped.mp4" not in store.stored_lengths()
     store.create_storage(notes=notes).remove_leftovers()  # as the next start does
     assert store.stored_lengths() == {} and not list(notes.iterdir())

@@ -54,11 +54,15 @@ def muxed_entry(lab: Lab, name: str, sources: list[str]) -> dict:
 
 def create_superseded(lab: Lab, folder: Path) -> SupersededCleaner:
     user, stop = lab.site.rws_account, threading.Event()
-    rws = RwsClient(ServiceSession(ServiceAccount("RWS", lab.rws_url, user.username, user.password, False, 30), stop), lab.ccid)
+    rws = RwsClient(
+        ServiceSession(ServiceAccount("RWS", lab.rws_url, user.username, user.password, False, 30), stop), lab.ccid
+    )
     dav = WebdavOptions(username=lab.site.dav_account.username, password=lab.site.dav_account.password, trusted_ca=False)
     for name in ("uploading", "deleting"):
         (folder / name).mkdir(exist_ok=True)
-    return SupersededCleaner(rws, Stores({"webDAV": WebdavStorage(dav, "test", folder / "uploading", stop)}), folder / "deleting")
+    return SupersededCleaner(
+        rws, Stores({"webDAV": WebdavStorage(dav, "test", folder / "uploading", stop)}), folder / "deleting"
+    )
 
 
 def leave_record(lab: Lab, folder: Path, sources: list[str]) -> None:

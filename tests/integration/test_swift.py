@@ -65,7 +65,9 @@ def test_the_region_that_the_store_wants_is_used_and_named_once(
 def test_the_right_region_needs_no_warning(server: S3Server, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     store = swift_storage(server)
     with caplog.at_level(logging.WARNING):
-        assert store.upload_file(write_file(tmp_path / "source", b"content"), s3_location("right.mp4"), keep_stored).length == 7
+        assert (
+            store.upload_file(write_file(tmp_path / "source", b"content"), s3_location("right.mp4"), keep_stored).length == 7
+        )
     assert not [one for one in caplog.records if one.name.startswith("muxer")] and not store.wanted_region(s3_location("x"))
 
 

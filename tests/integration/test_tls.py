@@ -50,7 +50,9 @@ class RwsConnection:
     def fetch_bytes(self, url: str) -> bytes:
         base = url.rsplit("/", 1)[0]
         if base not in self._sessions:
-            self._sessions[base] = ServiceSession(ServiceAccount("RWS", base, "ops", PASSWORD, self._trust, 30), threading.Event())
+            self._sessions[base] = ServiceSession(
+                ServiceAccount("RWS", base, "ops", PASSWORD, self._trust, 30), threading.Event()
+            )
         self._sessions[base].download("api/media.mp4", self._target)
         return self._target.read_bytes()
 
@@ -93,7 +95,9 @@ class S3Connection:
         if base not in self._stores:
             options = S3Options(base, "key", PASSWORD, region="", addressing_style=None, trusted_ca=self._trust)
             self._stores[base] = S3Storage(options, self._target.parent, threading.Event())
-        self._stores[base].fetch(parse_descriptor({"storage": "awsS3", "path": "media.mp4", "data": {"bucket": "b"}}), self._target)
+        self._stores[base].fetch(
+            parse_descriptor({"storage": "awsS3", "path": "media.mp4", "data": {"bucket": "b"}}), self._target
+        )
         return self._target.read_bytes()
 
 
@@ -230,7 +234,9 @@ def test_a_bundle_with_only_the_intermediate_is_refused_because_the_guide_wants_
     assert_refused(client, bundle(pki.intermediate), serve(*chain).url, backend, "unable to get issuer")
 
 
-def test_a_self_signed_certificate_in_the_bundle_is_accepted(client: Client, serve: Serve, bundle: Bundle, pki: CertificateSet) -> None:
+def test_a_self_signed_certificate_in_the_bundle_is_accepted(
+    client: Client, serve: Serve, bundle: Bundle, pki: CertificateSet
+) -> None:
     assert_accepted(client, bundle(pki.lonely), serve(pki.lonely).url)
 
 
@@ -311,7 +317,9 @@ def test_a_refused_certificate_that_is_mended_is_accepted_by_the_same_client(
     assert made.fetch_bytes(f"{front.url}/media.mp4") == MEDIA
 
 
-def test_a_server_without_tls_is_unavailable(client: Client, backend: MediaServer, bundle: Bundle, pki: CertificateSet) -> None:
+def test_a_server_without_tls_is_unavailable(
+    client: Client, backend: MediaServer, bundle: Bundle, pki: CertificateSet
+) -> None:
     with pytest.raises(ServiceUnavailable, match=r"(?i)ssl|tls"):
         client(bundle(pki.root)).fetch_bytes(f"{backend.url.replace('http:', 'https:')}/media.mp4")
 
@@ -395,7 +403,9 @@ def check_both_stacks(
     return json.loads(done.stdout)
 
 
-def test_true_trusts_the_authorities_of_the_system(tmp_path: Path, serve: Serve, bundle: Bundle, pki: CertificateSet) -> None:
+def test_true_trusts_the_authorities_of_the_system(
+    tmp_path: Path, serve: Serve, bundle: Bundle, pki: CertificateSet
+) -> None:
     system, others = bundle(pki.root, name="system.pem"), bundle(pki.other_root, name="certifi.pem")
     found = check_both_stacks(serve(pki.good).url, tmp_path, system=system, certifi=others)
     assert found == dict.fromkeys(CONNECTIONS, "ok") | {"s3, empty": "ServiceUnavailable", "plain requests": "SSLError"}
@@ -414,7 +424,9 @@ def test_true_trusts_a_system_that_keeps_its_authorities_in_a_folder(
     assert [found[section] for section in CONNECTIONS] == ["ok"] * len(CONNECTIONS)
 
 
-def test_true_does_not_trust_the_bundle_of_certifi(tmp_path: Path, serve: Serve, bundle: Bundle, pki: CertificateSet) -> None:
+def test_true_does_not_trust_the_bundle_of_certifi(
+    tmp_path: Path, serve: Serve, bundle: Bundle, pki: CertificateSet
+) -> None:
     found = check_both_stacks(serve(pki.good).url, tmp_path, system=None, certifi=bundle(pki.root, name="certifi.pem"))
     assert found == dict.fromkeys(CONNECTIONS, "ServiceUnavailable") | {"s3, empty": "ok", "plain requests": "ok"}
 
@@ -442,11 +454,16 @@ def test_no_variable_of_the_environment_adds_to_a_bundle(
     assert_refused(client, bundle(pki.other_root), front.url, backend, "unable to get local issuer")
 
 
-def test_rws_and_webdav_each_trust_their_own_bundle(tmp_path: Path, serve: Serve, bundle: Bundle, pki: CertificateSet) -> None:
+def test_rws_and_webdav_each_trust_their_own_bundle(
+    tmp_path: Path, serve: Serve, bundle: Bundle, pki: CertificateSet
+) -> None:
     rws_server, dav_server = serve(pki.good), serve(pki.other_root.issue_certificate("server", HOST))
     rws = RwsConnection(bundle(pki.root, name="rws.pem"), tmp_path)
     webdav = WebdavConnection(bundle(pki.other_root, name="webdav.pem"), tmp_path)
-    assert (rws.fetch_bytes(f"{rws_server.url}/media.mp4"), webdav.fetch_bytes(f"{dav_server.url}/media.mp4")) == (MEDIA, MEDIA)
+    assert (rws.fetch_bytes(f"{rws_server.url}/media.mp4"), webdav.fetch_bytes(f"{dav_server.url}/media.mp4")) == (
+        MEDIA,
+        MEDIA,
+    )
     for client, server in ((rws, dav_server), (webdav, rws_server)):
         with pytest.raises(ServiceUnavailable, match="certificate"):
             client.fetch_bytes(f"{server.url}/media.mp4")
@@ -498,7 +515,9 @@ BAD_FILES = {
 
 
 @pytest.mark.parametrize("kind", BAD_FILES)
-def test_a_bad_bundle_ends_the_start_with_code_2_naming_every_option_and_file(tmp_path: Path, pki: CertificateSet, kind: str) -> None:
+def test_a_bad_bundle_ends_the_start_with_code_2_naming_every_option_and_file(
+    tmp_path: Path, pki: CertificateSet, kind: str
+) -> None:
     files = {section: tmp_path / f"{section}.pem" for section in SECTIONS}
     for file in files.values():
         bad_file(kind, file, pki)
@@ -592,7 +611,9 @@ def test_false_with_https_is_warned_about_once_for_each_section(unchecked: Migra
     assert len(unchecked.trust_warnings(section)) == 1
 
 
-def test_a_refused_certificate_of_rws_is_waited_for_until_it_is_mended(tmp_path: Path, bundle: Bundle, pki: CertificateSet) -> None:
+def test_a_refused_certificate_of_rws_is_waited_for_until_it_is_mended(
+    tmp_path: Path, bundle: Bundle, pki: CertificateSet
+) -> None:
     with Lab(tmp_path / "lab") as lab, TlsFront(lab.rws_url, pki.lonely) as rws:
         config, log = lab.folder / "muxer.cfg", lab.folder / "log" / "recording-muxer-single.log"
         trust = {"htcc.base_uri": rws.url, "htcc.trusted_ca": str(bundle(pki.root))}

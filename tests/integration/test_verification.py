@@ -122,7 +122,11 @@ def drop_second(runs: Sequence[SampleSpan], length: int) -> SampleTable:
 
 @pytest.mark.parametrize("wrong", [shift_copied, drop_last, drop_second])
 def test_frames_at_other_times_are_noticed(
-    tmp_path: Path, audio: Path, screen: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
+    audio: Path,
+    screen: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
     wrong: Callable[[Sequence[SampleSpan], int], SampleTable],
 ) -> None:
     monkeypatch.setattr(engine_module, "arrange", wrong)
@@ -159,7 +163,9 @@ ENCODED_WRONG = {
 def test_a_piece_that_was_encoded_from_other_frames_is_noticed(
     tmp_path: Path, audio: Path, screen: Path, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
-    engine = MediaEngine(tested_tools(), AlteringRunner(*ENCODED_WRONG[name]), tolerance=0.0, slice_ms=700, audio_codec="copy")
+    engine = MediaEngine(
+        tested_tools(), AlteringRunner(*ENCODED_WRONG[name]), tolerance=0.0, slice_ms=700, audio_codec="copy"
+    )
     with caplog.at_level(logging.WARNING), pytest.raises(MediaError):
         engine.mux(MediaInput(audio, "call", T0), [MediaInput(screen, "screen", T0 - timedelta(seconds=1.55))], tmp_path)
     assert "the muxed file is made again" in caplog.text

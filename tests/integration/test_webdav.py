@@ -107,7 +107,9 @@ def test_the_full_url_form_names_the_same_file(server: ExternalDav, tmp_path: Pa
 
 @pytest.mark.parametrize("slash", ["", "/"])
 def test_a_folder_is_found_with_and_without_its_slash(server: ExternalDav, slash: str) -> None:
-    folder = parse_descriptor({"storage": "webDAV", "path": "a.mp4", "data": {"storagePath": f"{server.url}/screens{slash}"}})
+    folder = parse_descriptor(
+        {"storage": "webDAV", "path": "a.mp4", "data": {"storagePath": f"{server.url}/screens{slash}"}}
+    )
     assert create_storage(server).has_folder(folder)
     assert not create_storage(server).has_folder(replace(folder, folder=f"{server.url}/nowhere{slash}"))
 
@@ -155,12 +157,12 @@ def test_a_server_that_cannot_rename_gets_the_final_name(lab: Lab, tmp_path: Pat
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT"])
-def test_a_folder_that_is_closed_to_the_account_is_no_outage_of_its_server(
-    lab: Lab, tmp_path: Path, method: str
-) -> None:
+def test_a_folder_that_is_closed_to_the_account_is_no_outage_of_its_server(lab: Lab, tmp_path: Path, method: str) -> None:
     outages, where = CircuitBreaker(), lab_place(lab, "a.mp4")
     user = lab.site.dav_account
-    store = WebdavStorage(WebdavOptions(user.username, user.password, False), "test", create_notes_folder(), threading.Event(), outages)
+    store = WebdavStorage(
+        WebdavOptions(user.username, user.password, False), "test", create_notes_folder(), threading.Event(), outages
+    )
     (tmp_path / "source").write_bytes(b"content")
     for _ in range(FAILURE_THRESHOLD):
         lab.store.fail_next("dav", method, "screens", 403)

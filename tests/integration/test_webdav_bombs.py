@@ -72,7 +72,9 @@ def test_an_answer_without_end_meets_a_limit(
 ) -> None:
     made = list(pieces())
     with canned_server(status, lambda: iter(made), **headers) as url:
-        storage = WebdavStorage(WebdavOptions(username="a", password="b", trusted_ca=False), "t", tmp_path, threading.Event())
+        storage = WebdavStorage(
+            WebdavOptions(username="a", password="b", trusted_ca=False), "t", tmp_path, threading.Event()
+        )
         place = MediaLocation(WEBDAV, url, "x.mp4")
         tracemalloc.start()
         try:

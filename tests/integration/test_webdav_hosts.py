@@ -66,9 +66,7 @@ def test_a_server_that_is_not_in_the_list_gets_nothing_at_all(servers: Start, tm
     assert dav.requests == [] and dav.connections == 0
 
 
-def test_a_name_of_the_internet_gets_nothing_at_all(
-    servers: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_name_of_the_internet_gets_nothing_at_all(servers: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dav = servers()
     monkeypatch.setattr(allowed_hosts, "_resolve_name", lambda _: ["93.184.216.34"])
     port = dav.url.rpartition(":")[2]
@@ -84,7 +82,9 @@ def test_a_name_with_inner_addresses_is_connected_to_by_these_alone(
     dav = servers()
     monkeypatch.setattr(allowed_hosts, "_resolve_name", lambda _: ["127.0.0.9", HOST])
     port = dav.url.rpartition(":")[2]
-    assert create_storage(tmp_path).download_file(location_at(f"http://dav.example.net:{port}"), tmp_path / "x") == len(MEDIA)
+    assert create_storage(tmp_path).download_file(location_at(f"http://dav.example.net:{port}"), tmp_path / "x") == len(
+        MEDIA
+    )
     assert dav.hosts == [f"dav.example.net:{port}"]
 
 

@@ -65,7 +65,9 @@ def screens(guide: ExternalDav) -> Path:
     return folder
 
 
-def create_storage(server: ExternalDav, folder: Path, password: str = "", outages: CircuitBreaker | None = None) -> WebdavStorage:
+def create_storage(
+    server: ExternalDav, folder: Path, password: str = "", outages: CircuitBreaker | None = None
+) -> WebdavStorage:
     (folder / "notes").mkdir(exist_ok=True)
     options = WebdavOptions(username=server.username, password=password or server.password, trusted_ca=False)
     return WebdavStorage(options, "test", folder / "notes", threading.Event(), outages)
@@ -168,7 +170,9 @@ def test_a_temporary_name_begins_with_its_mark_and_fits(name: str) -> None:
 def test_an_alias_is_a_folder_like_any_other(tmp_path: Path, source: Path, slash: str) -> None:
     with run_apache(GENESYS_FOLDER, "Alias /recordings {root}/data/screens") as server:
         store = create_storage(server, tmp_path)
-        where = parse_descriptor({"storage": "webDAV", "path": "a.mp4", "data": {"storagePath": f"{server.url}/recordings{slash}"}})
+        where = parse_descriptor(
+            {"storage": "webDAV", "path": "a.mp4", "data": {"storagePath": f"{server.url}/recordings{slash}"}}
+        )
         assert store.has_folder(where)
         store.upload_file(source, where, lambda: False)
         assert stored_contents(server) == {"a.mp4": source.read_bytes()}

@@ -235,7 +235,9 @@ def test_a_flood_of_workers_and_names_is_bounded() -> None:
     nothing = {"steps": {}, "moved": [], "errors": []}
     workers = WorkerRegistry()
     for number in range(MAX_WORKERS + 50):
-        workers.record_heartbeat(Event(events.WORKER, f"w{number}", details={"totals": nothing, "held": [f"f{number}"]}), 0.0)
+        workers.record_heartbeat(
+            Event(events.WORKER, f"w{number}", details={"totals": nothing, "held": [f"f{number}"]}), 0.0
+        )
     assert len(workers.held_targets(0.0)) == MAX_WORKERS
     many = nothing | {"errors": [[f"s{number}", "X", 1] for number in range(MAX_NAMES + 1)]}
     workers.record_heartbeat(Event(events.WORKER, "w0", details={"totals": many, "held": ["other"]}), 1.0)
@@ -253,8 +255,13 @@ GOOD_ORDER = {"version": 1, "recording": "c1", "file": "f1", "attempts": 1}
 def order_body(**fields: object) -> bytes:
     """Return the message of an order, with other fields."""
     whole = {
-        "queue_name": "orders", "actor_name": "mux", "args": [], "kwargs": GOOD_ORDER, "options": {},
-        "message_id": "m", "message_timestamp": 1,
+        "queue_name": "orders",
+        "actor_name": "mux",
+        "args": [],
+        "kwargs": GOOD_ORDER,
+        "options": {},
+        "message_id": "m",
+        "message_timestamp": 1,
     }
     return json.dumps(whole | fields).encode()
 
@@ -289,7 +296,10 @@ ODD_DETAILS: list[object] = [
     *({"outcome": "muxed", "facts": dict.fromkeys(("length", "padding", "agent"), one)} for one in (None, "x", [])),
     *({"failure": one, "level": 40, "more": False} for one in (None, [], {}, 7)),
     *(FAILED_DETAILS | {"level": one} for one in (None, "x", float("nan"), 10**400, -5)),
-    *(FAILED_DETAILS | {"failure": vars(classify_error(OrderFailed("x"))) | {"retry_after": one}} for one in (10**400, "x", -1e300)),
+    *(
+        FAILED_DETAILS | {"failure": vars(classify_error(OrderFailed("x"))) | {"retry_after": one}}
+        for one in (10**400, "x", -1e300)
+    ),
     *({"totals": one, "held": []} for one in (None, [], {}, {"steps": {"x": 7}, "moved": [], "errors": []})),
     *({"totals": TOTALS, "held": one} for one in (None, 7, {}, [[]])),
     {"totals": TOTALS, "held": [], "running": [[], 7, {}], "out": [], "host": [], "pid": "x"},

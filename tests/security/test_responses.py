@@ -97,7 +97,9 @@ ODD_RESPONSES = {
     "token with other letters": build_response("X-CSRF-HEADER: \u00fc\u0437".encode(), b"X-CSRF-TOKEN: t"),
     "token in a header of ours": build_response(b"X-CSRF-HEADER: Content-Length", b"X-CSRF-TOKEN: 5"),
     "token that is no value": build_response(b"X-CSRF-HEADER: X-T", "X-CSRF-TOKEN: \u0437\u0001".encode()),
-    "cookie that is none": build_response(b"Set-Cookie: \xff\xfe=;;;=; expires=never; domain=[", b"Set-Cookie: " + b"a" * 9000),
+    "cookie that is none": build_response(
+        b"Set-Cookie: \xff\xfe=;;;=; expires=never; domain=[", b"Set-Cookie: " + b"a" * 9000
+    ),
     "length that is none": build_response(b"Content-Length: -5"),
     "length of many digits": b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 4000 + b"\r\n\r\n{}",
     "compressed and is not": build_response(b"Content-Encoding: gzip"),

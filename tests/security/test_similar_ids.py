@@ -53,7 +53,9 @@ def test_metadata_that_list_the_file_of_another_recording_delete_nothing(make_la
     forged = copy.deepcopy(published) | {"parameters": {**published["parameters"], "muxed_mediaIds": [call.audio_id]}}
     lab.store.add_screen_media(attacker, lab.region, forged)
     with MuxerProcess(write_config(lab, "polling")) as muxer:
-        wait_until(lambda: attacker in labelled_ids(lab), TIMEOUT_SECONDS, "the label", log_of(lab.folder / "polling" / "muxer.cfg"))
+        wait_until(
+            lambda: attacker in labelled_ids(lab), TIMEOUT_SECONDS, "the label", log_of(lab.folder / "polling" / "muxer.cfg")
+        )
         assert muxer.stop() == 0
     after = stored_screens(lab)
     assert {name: after.get(name) for name in before} == before

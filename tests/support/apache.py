@@ -72,12 +72,12 @@ def run_apache(folder: str = "", more: str = "", modules: tuple[str, ...] = ()) 
     with server_folder("apache") as root:
         port = free_port()
         account = "User www-data\nGroup www-data" if os.getuid() == 0 else ""
-        loaded = "\n".join(f"LoadModule {one}_module {MODULES_FOLDER}/mod_{one}.so" for one in (*NEEDED_MODULES, *STOCK_MODULES, *modules))
+        loaded = "\n".join(
+            f"LoadModule {one}_module {MODULES_FOLDER}/mod_{one}.so" for one in (*NEEDED_MODULES, *STOCK_MODULES, *modules)
+        )
         folder, more = folder.format(root=root), more.format(root=root)
         text = CONFIG.format(root=root, port=port, modules=loaded, account=account, folder=folder, more=more)
         (root / "apache.conf").write_text(text)
         (root / "mime.types").write_text(MIME_TYPES)
         with run_server(["apache2", "-d", root, "-f", root / "apache.conf", "-DFOREGROUND"], port):
             yield ExternalDav(f"http://127.0.0.1:{port}", root / "data", USER, PASSWORD)
-
-

@@ -27,7 +27,9 @@ class ExpectedScreen:
     agent: int
 
 
-def file_problems(path: Path, start: datetime, seconds: float, shown: Sequence[ExpectedScreen], frame: float = 0.1) -> list[str]:
+def file_problems(
+    path: Path, start: datetime, seconds: float, shown: Sequence[ExpectedScreen], frame: float = 0.1
+) -> list[str]:
     """Given a clear muxed file, the audio's start and length, and where screens must be seen, return what is wrong.
 
     A picture may be wrong by one source frame, a pip by the accuracy of its detection.
@@ -52,7 +54,9 @@ def _frame_at(pictures: Sequence[DecodedFrame], moment: float) -> DecodedFrame:
     return max((one for one in pictures if one.pts <= moment), key=lambda one: one.pts)
 
 
-def _picture_problems(picture: DecodedFrame, moment: float, start: datetime, shown: Sequence[ExpectedScreen], frame: float) -> list[str]:
+def _picture_problems(
+    picture: DecodedFrame, moment: float, start: datetime, shown: Sequence[ExpectedScreen], frame: float
+) -> list[str]:
     """Compare a picture with what must be seen at a moment; close to a border either side will do."""
     if any(abs(moment - border) <= frame for one in shown for border in (one.begin, one.end)):
         return []

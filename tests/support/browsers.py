@@ -69,7 +69,9 @@ class BrowserReport:
     states: frozenset[int]
 
 
-def play_in_browser(browser: str, films: Mapping[str, BrowserFilm], picture: tuple[int, int], rate: int, limit: float = 100) -> BrowserReport:
+def play_in_browser(
+    browser: str, films: Mapping[str, BrowserFilm], picture: tuple[int, int], rate: int, limit: float = 100
+) -> BrowserReport:
     """Let a browser play films; pictures are reported in the given size, sound at the given rate.
 
     Whatever happens, the browser and all its processes have ended when this returns.

@@ -14,7 +14,9 @@ from tests.support.daemon import log_lines
 
 CALL_SECONDS = 4
 SHORT_PLAN = CallPlan("short", CALL_SECONDS, (ScreenPart(0, CALL_SECONDS),))
-TWO_AGENTS = CallPlan("two-agents", 2 * CALL_SECONDS, (ScreenPart(0, CALL_SECONDS), ScreenPart(CALL_SECONDS, CALL_SECONDS, BRUNO)))
+TWO_AGENTS = CallPlan(
+    "two-agents", 2 * CALL_SECONDS, (ScreenPart(0, CALL_SECONDS), ScreenPart(CALL_SECONDS, CALL_SECONDS, BRUNO))
+)
 CALL_AGE = timedelta(minutes=10)
 
 

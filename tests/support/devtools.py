@@ -23,9 +23,7 @@ from tests.support.browsers import CHROMIUM, PROGRAMS
 
 TIMEOUT_SECONDS = 60.0
 # The browser listens on descriptor 3 and answers on 4.
-_PLACED = (
-    "import os, sys; os.dup2(int(sys.argv[1]), 3); os.dup2(int(sys.argv[2]), 4); os.execvp(sys.argv[3], sys.argv[3:])"
-)
+_PLACED = "import os, sys; os.dup2(int(sys.argv[1]), 3); os.dup2(int(sys.argv[2]), 4); os.execvp(sys.argv[3], sys.argv[3:])"
 
 
 class BrowserTab:

@@ -207,15 +207,21 @@ SCREENS: dict[str, Recipe] = {
     "AVI without compression": ffmpeg_steps(("avi", ("-c:v", "rawvideo"))),
     "Matroska with few frames": ffmpeg_steps(("mkv", (*SPARSE_FRAMES, *VP9))),
     "MP4 with few frames": ffmpeg_steps(("mp4", (*SPARSE_FRAMES, *PLAIN))),
-    "VP8 with hidden frames": ffmpeg_steps(("webm", ("-c:v", "libvpx", "-auto-alt-ref", "1", "-lag-in-frames", "10", "-g", "20"))),
+    "VP8 with hidden frames": ffmpeg_steps(
+        ("webm", ("-c:v", "libvpx", "-auto-alt-ref", "1", "-lag-in-frames", "10", "-g", "20"))
+    ),
     "VP9 with hidden frames": ffmpeg_steps(
         ("webm", ("-c:v", "libvpx-vp9", "-auto-alt-ref", "1", "-lag-in-frames", "10", "-cpu-used", "8"))
     ),
-    "H.265 with open groups": ffmpeg_steps(("mp4", ("-c:v", "libx265", "-x265-params", "log-level=none:keyint=10:open-gop=1"))),
+    "H.265 with open groups": ffmpeg_steps(
+        ("mp4", ("-c:v", "libx265", "-x265-params", "log-level=none:keyint=10:open-gop=1"))
+    ),
     "MPEG-2 in a program stream": ffmpeg_steps(("mpg", ("-c:v", "mpeg2video", "-q:v", "2", "-r", "25", "-bf", "2"))),
     "H.264 in a program stream": ffmpeg_steps(("vob", (*PLAIN, "-r", "25", "-f", "vob"))),
     "MPEG-1 in a program stream": ffmpeg_steps(("mpeg", ("-c:v", "mpeg1video", "-q:v", "2", "-r", "25"))),
-    "MPEG-2 in MPEG-TS, interlaced": ffmpeg_steps(("ts", ("-c:v", "mpeg2video", "-q:v", "2", "-r", "25", "-flags", "+ildct+ilme"))),
+    "MPEG-2 in MPEG-TS, interlaced": ffmpeg_steps(
+        ("ts", ("-c:v", "mpeg2video", "-q:v", "2", "-r", "25", "-flags", "+ildct+ilme"))
+    ),
     "FLV": ffmpeg_steps(("flv", PLAIN)),
     "FLV, Sorenson": ffmpeg_steps(("flv", ("-c:v", "flv", "-q:v", "2"))),
     "FLV, screen video": ffmpeg_steps(("flv", ("-c:v", "flashsv"))),
@@ -223,7 +229,9 @@ SCREENS: dict[str, Recipe] = {
     "MOV, animation": ffmpeg_steps(("mov", ("-c:v", "qtrle"))),
     "Theora in Ogg": ffmpeg_steps(("ogv", ("-c:v", "libtheora", "-q:v", "8"))),
     "FFV1 in Matroska": ffmpeg_steps(("mkv", ("-c:v", "ffv1"))),
-    "H.264, 10 bit": ffmpeg_steps(("mp4", ("-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p10le", "-threads", "1"))),
+    "H.264, 10 bit": ffmpeg_steps(
+        ("mp4", ("-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p10le", "-threads", "1"))
+    ),
     "colours of BT.709": ffmpeg_steps(("mp4", (*PLAIN, *BT709))),
     "colours of BT.709, to be re-encoded": ffmpeg_steps(("webm", (*VP9, *BT709))),
     "full range": ffmpeg_steps(("mp4", (*PLAIN, *FULL_RANGE, "-pix_fmt", "yuvj420p"))),
@@ -231,21 +239,34 @@ SCREENS: dict[str, Recipe] = {
     "full range, said by the file alone": ffmpeg_steps(("webm", (*VP9, *FULL_RANGE, "-color_range", "pc"))),
     "RGB": ffmpeg_steps(("mkv", ("-c:v", "libx264rgb", "-qp", "10", "-threads", "1"))),
     "3GP": ffmpeg_steps(("3gp", ("-c:v", "h263", "-s", "352x288", "-q:v", "2"))),
-    "an empty edit in the middle": edited_file(ffmpeg_steps(("mp4", PLAIN)), EditEntry(1.5, 0), EditEntry(0.7, None), EditEntry(2.5, 1.5)),
+    "an empty edit in the middle": edited_file(
+        ffmpeg_steps(("mp4", PLAIN)), EditEntry(1.5, 0), EditEntry(0.7, None), EditEntry(2.5, 1.5)
+    ),
     "an empty edit at the end": edited_file(ffmpeg_steps(("mp4", PLAIN)), EditEntry(4, 0), EditEntry(0.5, None)),
     "two empty edits, B-frames": edited_file(
-        ffmpeg_steps(("mp4", B_FRAMES)), EditEntry(1, 0.2), EditEntry(0.5, None), EditEntry(1, 1.2), EditEntry(0.25, None), EditEntry(2, 2.2)
+        ffmpeg_steps(("mp4", B_FRAMES)),
+        EditEntry(1, 0.2),
+        EditEntry(0.5, None),
+        EditEntry(1, 1.2),
+        EditEntry(0.25, None),
+        EditEntry(2, 2.2),
     ),
-    "a dwell": edited_file(ffmpeg_steps(("mp4", PLAIN)), EditEntry(1.2, 0), EditEntry(0.8, 1.2, dwell=True), EditEntry(2.8, 1.2)),
+    "a dwell": edited_file(
+        ffmpeg_steps(("mp4", PLAIN)), EditEntry(1.2, 0), EditEntry(0.8, 1.2, dwell=True), EditEntry(2.8, 1.2)
+    ),
     "an edit list that leaves out a second": edited_file(ffmpeg_steps(("mp4", PLAIN)), EditEntry(1, 0), EditEntry(2, 2)),
     "an edit list that shows a second twice": edited_file(ffmpeg_steps(("mp4", PLAIN)), EditEntry(2, 0), EditEntry(2, 1)),
-    "an edit list with a pause that ends early": edited_file(ffmpeg_steps(("mp4", PLAIN)), EditEntry(1, 0), EditEntry(0.5, None), EditEntry(1.5, 1)),
+    "an edit list with a pause that ends early": edited_file(
+        ffmpeg_steps(("mp4", PLAIN)), EditEntry(1, 0), EditEntry(0.5, None), EditEntry(1.5, 1)
+    ),
     "an edit list that ends early": edited_file(ffmpeg_steps(("mp4", PLAIN)), EditEntry(2.75, 0)),
     "bursts of frames, B-frames": ffmpeg_steps(("mp4", ("-vf", "select='lt(mod(n,20),4)'", "-fps_mode", "vfr", *B_FRAMES))),
     "MPEG-4 in AVI, damaged": damaged_file(ffmpeg_steps(("avi", MPEG4)), 13),
     "MPEG-4 in MP4, damaged": damaged_file(ffmpeg_steps(("mp4", MPEG4)), 25),
     "two files joined, MPEG-TS": repeated_file(ffmpeg_steps(("ts", (*PLAIN, "-t", "2")))),
-    "two files joined, program stream": repeated_file(ffmpeg_steps(("mpg", ("-c:v", "mpeg2video", "-q:v", "2", "-r", "25", "-t", "2")))),
+    "two files joined, program stream": repeated_file(
+        ffmpeg_steps(("mpg", ("-c:v", "mpeg2video", "-q:v", "2", "-r", "25", "-t", "2")))
+    ),
     "damaged VP9": damaged_file(ffmpeg_steps(("webm", VP9)), 13),
     "damaged VP9, first frame shown": damaged_file(ffmpeg_steps(("webm", VP9)), 15),
     "damaged VP9, three frames": damaged_file(ffmpeg_steps(("webm", VP9)), 5, 23, 39),
@@ -254,13 +275,21 @@ SCREENS: dict[str, Recipe] = {
     "damaged PNG": damaged_file(ffmpeg_steps(("mov", ("-c:v", "png"))), 22),
     COPIED_DAMAGE: damaged_file(ffmpeg_steps(("mkv", PLAIN)), 27, skip=20),
     **{f"turned, {turn}": rotated_file(ffmpeg_steps(("mp4", PLAIN)), turn) for turn in ROTATIONS},
-    **{f"turned, {turn}, to be re-encoded": rotated_file(ffmpeg_steps(("mp4", HEVC)), turn) for turn in ("90 degrees", "mirrored")},
-    "turned, fragmented": rotated_file(ffmpeg_steps(("mp4", (*PLAIN, "-movflags", "frag_keyframe+empty_moov"))), "270 degrees"),
+    **{
+        f"turned, {turn}, to be re-encoded": rotated_file(ffmpeg_steps(("mp4", HEVC)), turn)
+        for turn in ("90 degrees", "mirrored")
+    },
+    "turned, fragmented": rotated_file(
+        ffmpeg_steps(("mp4", (*PLAIN, "-movflags", "frag_keyframe+empty_moov"))), "270 degrees"
+    ),
 }
 # Files that are refused, and what is said of them.
 REFUSED: dict[str, tuple[Recipe, str]] = {
     "a codec without a decoder": (unknown_codec, "the codec unknown is not supported by this build of ffmpeg"),
-    "raw H.264": (ffmpeg_steps(("h264", PLAIN)), "the form h264 is not supported: it does not say when any of its frames is shown"),
+    "raw H.264": (
+        ffmpeg_steps(("h264", PLAIN)),
+        "the form h264 is not supported: it does not say when any of its frames is shown",
+    ),
     "raw H.265": (ffmpeg_steps(("hevc", HEVC)), "the form hevc is not supported"),
     "a GIF": (ffmpeg_steps(("gif", ())), "the form gif is not supported"),
     "a Flash film": (ffmpeg_steps(("swf", ("-c:v", "flv", "-r", "10"))), "the form swf is not supported"),

@@ -135,7 +135,11 @@ class FleetProcesses:
 
     def wait_for_workers(self, number: int) -> None:
         """Wait until so many workers have started in all."""
-        wait_until(lambda: len(self.worker_lines("temporary files are in")) >= number, TIMEOUT_SECONDS, f"the start of {number} workers")
+        wait_until(
+            lambda: len(self.worker_lines("temporary files are in")) >= number,
+            TIMEOUT_SECONDS,
+            f"the start of {number} workers",
+        )
 
     def run_json(self, command: str, *arguments: str) -> Any:
         """Run a command beside the poller; return its JSON. It runs in this process: tests ask until something holds."""

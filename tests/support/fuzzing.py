@@ -81,7 +81,9 @@ def fuzz_response(data: bytes) -> None:
     head, _, body = data.partition(b"\n")
     status, _, after = head.decode("latin-1").partition(" ")
     headers = {"Retry-After": after, "Content-Type": after}
-    given = responses.HttpResponse("RWS GET /", int(status) if status in ("401", "404", "429", "500", "503") else 200, headers, body)
+    given = responses.HttpResponse(
+        "RWS GET /", int(status) if status in ("401", "404", "429", "500", "503") else 200, headers, body
+    )
     wait = responses.retry_after(headers)
     assert wait is None or wait >= 0
     responses.parse_response(given)

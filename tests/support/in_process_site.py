@@ -79,7 +79,10 @@ class GeneratedRecordings(RecordingStore):
             return None
         start, site = self._start_of(number), self._site
         audio = metadata.call_media(site, PLAN, recording_id, start, self._nothing, None)
-        media = audio | {"mediaId": f"{recording_id}.mp3", "originalMediaDescriptor": self._descriptor_of(f"{recording_id}.mp3")}
+        media = audio | {
+            "mediaId": f"{recording_id}.mp3",
+            "originalMediaDescriptor": self._descriptor_of(f"{recording_id}.mp3"),
+        }
         call = metadata.call_recording(site, PLAN, recording_id, start, media)
         return call | {"labels": [{"name": "screenRecording"}] if self._state[number] & _LABELLED else []}
 
@@ -118,7 +121,9 @@ class GeneratedRecordings(RecordingStore):
         screen = next(self._build_media(recording_id, recording_number(recording_id)))
         bare = {"id": recording_id, "region": self._site.region, "mediaFiles": [screen]}
         call = CallRecording.from_json(self.get_call(recording_id))
-        return select_targets(call, ScreenRecording.from_json(bare), delete_superseded=True, label=False).targets[0].file_name
+        return (
+            select_targets(call, ScreenRecording.from_json(bare), delete_superseded=True, label=False).targets[0].file_name
+        )
 
     def _start_of(self, number: int) -> datetime:
         return self._begin + timedelta(seconds=number % 600)
@@ -204,7 +209,5 @@ def create_daemon(
     rws = RwsClient(InProcessSession(lab, stop, made.outages), lab.ccid)
     stores: Any = {WEBDAV: EmptyStorage(fetching)}
     engine: Any = FakeEngine(muxing)
-    services = replace(
-        made, rws=rws, stores=Stores(stores), engine=engine, publisher=Publisher(rws, workspace.publishing)
-    )
+    services = replace(made, rws=rws, stores=Stores(stores), engine=engine, publisher=Publisher(rws, workspace.publishing))
     return Daemon(config, services, Job(services, JobOptions(True, True)), runner)

@@ -67,9 +67,13 @@ KINDS = {
     "mixed parameter sets": ScreenKind((*PLAIN, "-refs", "1"), second=(*PLAIN, "-x264-params", "cqm=jvt:ref=4:cabac=1")),
     "plain and B-frames": ScreenKind(PLAIN, second=B_FRAMES),
     "full range": ScreenKind((*PLAIN, "-vf", "scale=out_range=full", "-pix_fmt", "yuvj420p"), proof="yuvj420p"),
-    "H.264 and H.265": ScreenKind(PLAIN, second=("-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=none")),
+    "H.264 and H.265": ScreenKind(
+        PLAIN, second=("-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=none")
+    ),
     "H.265": ScreenKind(("-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=none"), proof="hevc"),
-    "VP9 in WebM": ScreenKind(("-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-g", "20"), "webm", proof="vp9"),
+    "VP9 in WebM": ScreenKind(
+        ("-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-g", "20"), "webm", proof="vp9"
+    ),
     "VP9, odd size": ScreenKind(
         ("-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-vf", "scale=321:181"),
         "webm",
@@ -86,7 +90,9 @@ KINDS = {
     "raw H.264 in Matroska": ScreenKind((*PLAIN, "-f", "h264"), "h264", steps=[("mkv", ("-framerate", "10"), COPY)]),
     "B-frames in AVI, no times of showing": ScreenKind(B_FRAMES, "avi", proof="pts_time=N/A.dts_time=0"),
     "MPEG-TS": ScreenKind(B_FRAMES, "ts", proof="start_time=1.6"),
-    "MPEG-TS across the end of its clock": ScreenKind((*B_FRAMES, "-output_ts_offset", "95441"), "ts", proof="pts_time=-1.3"),
+    "MPEG-TS across the end of its clock": ScreenKind(
+        (*B_FRAMES, "-output_ts_offset", "95441"), "ts", proof="pts_time=-1.3"
+    ),
     "Matroska that begins late": ScreenKind((*B_FRAMES, "-output_ts_offset", "7"), "mkv", proof="start_time=7"),
     "Matroska with negative times": ScreenKind(
         (*PLAIN, "-output_ts_offset", "-1", "-avoid_negative_ts", "disabled"), "mkv", proof="pts_time=N/A"
@@ -94,9 +100,7 @@ KINDS = {
     "Matroska with negative times, B-frames": ScreenKind(
         (*B_FRAMES, "-output_ts_offset", "-0.35", "-avoid_negative_ts", "disabled"), "mkv", proof="pts_time=N/A"
     ),
-    "MP4 that begins late": ScreenKind(
-        B_FRAMES, steps=[("late.mp4", ("-itsoffset", "1.5"), COPY)], proof="start_time=1.5"
-    ),
+    "MP4 that begins late": ScreenKind(B_FRAMES, steps=[("late.mp4", ("-itsoffset", "1.5"), COPY)], proof="start_time=1.5"),
     "MP4 that hides its first frames": ScreenKind(
         B_FRAMES,
         steps=[("cut.mp4", ("-ss", "0.5"), (*COPY, "-avoid_negative_ts", "disabled"))],

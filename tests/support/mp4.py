@@ -39,7 +39,9 @@ def create_audio(path: Path, *options: str, seconds: float = 2, rate: int = 8000
 def read_packets(path: Path, stream: str = "v:0") -> list[Packet]:
     """Return the packets of a stream in the order in which they are decoded."""
     entries = "packet=pts,dts,duration,size,pos,flags"
-    text = run_program("ffprobe", "-v", "error", "-select_streams", stream, "-show_entries", entries, "-of", "compact=p=0", path)
+    text = run_program(
+        "ffprobe", "-v", "error", "-select_streams", stream, "-show_entries", entries, "-of", "compact=p=0", path
+    )
     found = [dict(part.split("=", 1) for part in line.split("|") if "=" in part) for line in text.splitlines() if line]
     return [Packet(*(int(one[name]) for name in Packet._fields[:5]), one["flags"][:2]) for one in found]
 
@@ -53,5 +55,7 @@ def stream_fields(path: Path, names: Sequence[str], kind: str = "v:0") -> dict[s
 
 def frame_checksums(path: Path) -> list[str]:
     """Return a checksum of each decoded frame in the order shown."""
-    text = run_program("ffmpeg", "-v", "error", "-i", path, "-map", "0:v:0", "-fps_mode", "passthrough", "-f", "framemd5", "-")
+    text = run_program(
+        "ffmpeg", "-v", "error", "-i", path, "-map", "0:v:0", "-fps_mode", "passthrough", "-f", "framemd5", "-"
+    )
     return [line.rsplit(",", 1)[1].strip() for line in text.splitlines() if not line.startswith("#")]

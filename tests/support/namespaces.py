@@ -59,7 +59,9 @@ class NetworkHost:
 def two_hosts() -> Iterator[tuple[NetworkHost, NetworkHost]]:
     """Yield two hosts that reach each other and nothing else; skip the test where they cannot be made."""
     _remove_leftovers()
-    hosts = tuple(NetworkHost(f"{NAMESPACE_PREFIX}{os.getpid()}-{number}", address) for number, address in enumerate(ADDRESSES))
+    hosts = tuple(
+        NetworkHost(f"{NAMESPACE_PREFIX}{os.getpid()}-{number}", address) for number, address in enumerate(ADDRESSES)
+    )
     try:
         _create_hosts(*hosts)
         yield hosts[0], hosts[1]

@@ -39,7 +39,9 @@ def populated_fleet_sources(folder: Path) -> ViewSources:
 
 def _record_activity(done: activity.Activity) -> None:
     done.record_poll_start()
-    done.record_poll_success({"found": 3, "ours": 3, "without_screen": 1, "already_done": 1, "waiting": 1}, 0.25, epoch_now() - 1000)
+    done.record_poll_success(
+        {"found": 3, "ours": 3, "without_screen": 1, "already_done": 1, "waiting": 1}, 0.25, epoch_now() - 1000
+    )
     done.record_poll_failure("ServiceUnavailable: no answer")
     done.count_error("RWS", "ServiceUnavailable")
     done.count_bytes(activity.FETCHED, "RWS", 500)

@@ -52,11 +52,15 @@ class ShownSource:
 def decode_film(path: Path, canvas: tuple[int, int] | None = None, *options: str, program: str = "ffmpeg") -> ReferenceFilm:
     """Decode a file as a player does: turned, with its own times. ``canvas`` is the size of the result into which the frames
     are fitted, None when they have it."""
-    fit = "" if canvas is None else (
-        f"scale={canvas[0]}:{canvas[1]}:force_original_aspect_ratio=decrease:force_divisible_by=2,"
-        # Black is put around it in steps of two pixels.
-        "format=yuv420p,"
-        f"pad={canvas[0]}:{canvas[1]}:(ow-iw)/2:(oh-ih)/2,"
+    fit = (
+        ""
+        if canvas is None
+        else (
+            f"scale={canvas[0]}:{canvas[1]}:force_original_aspect_ratio=decrease:force_divisible_by=2,"
+            # Black is put around it in steps of two pixels.
+            "format=yuv420p,"
+            f"pad={canvas[0]}:{canvas[1]}:(ow-iw)/2:(oh-ih)/2,"
+        )
     )
     width, height = COMPARED_SIZE
     aspect = "scale=iw*sar:ih,setsar=1," if canvas else ""
@@ -152,7 +156,9 @@ def film_problems(
 def _short_gaps(sources: Sequence[ShownSource], length: float, shortest: float) -> list[tuple[float, float]]:
     """Return where no source shows anything for less than ``shortest`` seconds."""
     gaps, position = [], 0.0
-    for begin, end in sorted((one.begin, one.end) for one in (*sources, ShownSource(ReferenceFilm((), ()), 0, length, length))):
+    for begin, end in sorted(
+        (one.begin, one.end) for one in (*sources, ShownSource(ReferenceFilm((), ()), 0, length, length))
+    ):
         if 0 < begin - position < shortest:
             gaps.append((position, begin))
         position = max(position, end)

@@ -59,7 +59,11 @@ class SeaweedFS:
         (self.folder / "data").mkdir(parents=True)
         fetch.install_programs({"weed": fetch.SEAWEEDFS}, fetch.CACHE / "seaweedfs", "version")
         identities = [
-            {"name": name, "credentials": [{"accessKey": access_key(name), "secretKey": secret_key(name)}], "actions": actions}
+            {
+                "name": name,
+                "credentials": [{"accessKey": access_key(name), "secretKey": secret_key(name)}],
+                "actions": actions,
+            }
             for name, actions in self._rights.items()
         ]
         (self.folder / "s3.json").write_text(json.dumps({"identities": identities}))

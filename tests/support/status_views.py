@@ -73,8 +73,12 @@ def running_job(recording: str, step: str, done_: int = 0, total: int = 0) -> Ru
 
 def muxer_view(**changes: Any) -> StatusView:
     """Return a view of a muxer that does well."""
-    running = changes.pop("running", (running_job("call-1", "fetch", 40_000_000, 100_000_000), running_job("call-2", "publish")))
-    polls = changes.pop("polls", PollStatistics(30, 0, NOW - 200, NOW - 180, 14.2, {"waiting": 3}, "", NOW - 5400, NOW + 100))
+    running = changes.pop(
+        "running", (running_job("call-1", "fetch", 40_000_000, 100_000_000), running_job("call-2", "publish"))
+    )
+    polls = changes.pop(
+        "polls", PollStatistics(30, 0, NOW - 200, NOW - 180, 14.2, {"waiting": 3}, "", NOW - 5400, NOW + 100)
+    )
     first = (int(NOW // HOUR) - 24) * HOUR
     values = {
         "instance": "primary-0",

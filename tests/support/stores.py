@@ -46,9 +46,7 @@ class RealStore(Protocol):
     def odd_names(self) -> tuple[str, ...]:
         """Further names that this kind of store takes."""
 
-    def create_storage(
-        self, wrong: bool = False, stop: threading.Event | None = None, notes: Path | None = None
-    ) -> Storage:
+    def create_storage(self, wrong: bool = False, stop: threading.Event | None = None, notes: Path | None = None) -> Storage:
         """Return a storage under test for it, with a `wrong` password or key if asked for. It keeps its intent records in
         `notes`, otherwise in a folder of its own."""
 
@@ -89,7 +87,9 @@ class WebdavStore:
 
     @property
     def missing_location(self) -> MediaLocation:
-        return parse_descriptor({"storage": "webDAV", "path": "a.mp4", "data": {"storagePath": f"{self.server.url}/no/such/folder"}})
+        return parse_descriptor(
+            {"storage": "webDAV", "path": "a.mp4", "data": {"storagePath": f"{self.server.url}/no/such/folder"}}
+        )
 
     def stored_lengths(self) -> dict[str, int]:
         folder = self.server.root / "screens"
@@ -115,7 +115,9 @@ class S3Store:
 
     def create_storage(self, wrong: bool = False, stop: threading.Event | None = None, notes: Path | None = None) -> Storage:
         right = {"access_key_id": self.key, "secret_access_key": self.secret, "region": self.region}
-        return s3.create_storage(self.server.url, stop, notes or _create_notes_folder(), **right | dict(self.wrong_key if wrong else {}))
+        return s3.create_storage(
+            self.server.url, stop, notes or _create_notes_folder(), **right | dict(self.wrong_key if wrong else {})
+        )
 
     def location_of(self, name: str) -> MediaLocation:
         return s3.s3_location(name)
@@ -138,7 +140,9 @@ def _create_notes_folder() -> Path:
     return Path(tempfile.mkdtemp(dir=_notes.name))
 
 
-def _webdav_starter(server: Callable[[], AbstractContextManager[ExternalDav]], *, ignores_case: bool = False) -> StoreStarter:
+def _webdav_starter(
+    server: Callable[[], AbstractContextManager[ExternalDav]], *, ignores_case: bool = False
+) -> StoreStarter:
     @contextmanager
     def start_webdav(_: Path) -> Iterator[RealStore]:
         with server() as running:

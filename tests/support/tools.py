@@ -30,6 +30,19 @@ def is_other_build() -> bool:
 
 def decoded_seconds(path: Path) -> float:
     """Return how many seconds of audio the build that is tested decodes of a file, without any of our own doing."""
-    command = [tested_tools().ffmpeg, "-nostdin", "-v", "quiet", "-i", str(path), "-ac", "1", "-ar", "8000", "-f", "s16le", "-"]
+    command = [
+        tested_tools().ffmpeg,
+        "-nostdin",
+        "-v",
+        "quiet",
+        "-i",
+        str(path),
+        "-ac",
+        "1",
+        "-ar",
+        "8000",
+        "-f",
+        "s16le",
+        "-",
+    ]
     return len(subprocess.run(command, capture_output=True, check=False).stdout) / 16_000
-

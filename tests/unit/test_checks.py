@@ -37,7 +37,9 @@ def test_an_error_is_a_finding_and_stops_nothing() -> None:
         raise ZeroDivisionError("oh")
         yield
 
-    found = list(run_checks([Check("login", find_and_raise, section="rcs"), Check("odd", raise_unexpected), good_check("last")], ()))
+    found = list(
+        run_checks([Check("login", find_and_raise, section="rcs"), Check("odd", raise_unexpected), good_check("last")], ())
+    )
     assert [(one.status, one.check) for one in found] == [
         (CheckStatus.OK, "first"),
         (CheckStatus.FAILED, "login"),
@@ -119,7 +121,14 @@ def test_names_of_certificates() -> None:
 @pytest.mark.parametrize("section", ["htcc", "rcs", "webdav", "s3"])
 @pytest.mark.parametrize(
     "error",
-    [AuthenticationFailed("x"), PathForbidden("x"), AccessDenied("x"), NotFound("x"), UnreadableResponse("x"), ServiceUnavailable("x")],
+    [
+        AuthenticationFailed("x"),
+        PathForbidden("x"),
+        AccessDenied("x"),
+        NotFound("x"),
+        UnreadableResponse("x"),
+        ServiceUnavailable("x"),
+    ],
     ids=lambda error: type(error).__name__,
 )
 def test_every_error_of_a_service_has_a_remedy(section: str, error: MuxerError) -> None:

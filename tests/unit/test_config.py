@@ -301,9 +301,9 @@ def test_a_bad_argument_is_a_problem_like_a_bad_line(refused: Refused) -> None:
 
 @settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(
-    password=st.text(
-        st.sampled_from("%abc$(){}[]#;=:'\"\\&üß€ *+"), min_size=1, max_size=30
-    ).filter(lambda text: text == text.strip())
+    password=st.text(st.sampled_from("%abc$(){}[]#;=:'\"\\&üß€ *+"), min_size=1, max_size=30).filter(
+        lambda text: text == text.strip()
+    )
 )
 def test_a_password_is_plain_text(loaded: Load, password: str) -> None:
     assert loaded(f"{REQUIRED}password = {password}\n").config.htcc.password == password

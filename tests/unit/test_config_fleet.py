@@ -45,8 +45,18 @@ def test_a_cluster_has_several_addresses(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["http://u:secret-word@h", "amqp:", "amqp://", "amqp://u:secret-word@h:port", "amqp://u:secret-word@h:99999",
-     "amqp://u:sec/ret-word@h", "amqp://u:secret?word@h", "amqp://u:secret#word@h", "amqp://h/a/b", "secret-word"],
+    [
+        "http://u:secret-word@h",
+        "amqp:",
+        "amqp://",
+        "amqp://u:secret-word@h:port",
+        "amqp://u:secret-word@h:99999",
+        "amqp://u:sec/ret-word@h",
+        "amqp://u:secret?word@h",
+        "amqp://u:secret#word@h",
+        "amqp://h/a/b",
+        "secret-word",
+    ],
 )
 def test_a_wrong_address_is_refused_unshown(tmp_path: Path, url: str) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -57,7 +67,9 @@ def test_a_wrong_address_is_refused_unshown(tmp_path: Path, url: str) -> None:
 
 
 def test_the_environment_goes_before_the_file(tmp_path: Path) -> None:
-    config = load_fleet(tmp_path, "mode = broker\nbroker_url = amqp://a\n", FLEET_BROKER_URL="amqps://u:from-environment@b").config
+    config = load_fleet(
+        tmp_path, "mode = broker\nbroker_url = amqp://a\n", FLEET_BROKER_URL="amqps://u:from-environment@b"
+    ).config
     assert config.fleet.broker_url == "amqps://u:from-environment@b" and "from-environment" in config.secret_values
 
 

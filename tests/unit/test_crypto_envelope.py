@@ -142,11 +142,15 @@ def octet_strings(*pieces: bytes) -> list[bytes]:
 
 VERSION = ber.encode_definite(ber.INTEGER, b"\0")
 RECIPIENTS = ber.encode_definite(ber.SET, ber.encode_definite(ber.SEQUENCE, b"\x02\x01\x07"))
-ALGORITHM = ber.encode_definite(ber.SEQUENCE, bytes.fromhex("0609608648016503040 12a".replace(" ", "")) + octet_strings(b"i" * 16)[0])
+ALGORITHM = ber.encode_definite(
+    ber.SEQUENCE, bytes.fromhex("0609608648016503040 12a".replace(" ", "")) + octet_strings(b"i" * 16)[0]
+)
 DATA, ENVELOPED, OTHER = (bytes.fromhex(f"06092a864886f70d01070{number}") for number in "132")
 
 
-def enveloped_structure(content: bytes, *, wrap=ber.encode_definite, head: bytes = VERSION + RECIPIENTS, kind: bytes = ENVELOPED) -> bytes:
+def enveloped_structure(
+    content: bytes, *, wrap=ber.encode_definite, head: bytes = VERSION + RECIPIENTS, kind: bytes = ENVELOPED
+) -> bytes:
     info = wrap(ber.SEQUENCE, DATA + ALGORITHM + content)
     return wrap(ber.SEQUENCE, kind + wrap(0xA0, wrap(ber.SEQUENCE, head + info)))
 
@@ -173,7 +177,11 @@ def test_the_content_is_found_in_every_form_of_ber(tmp_path: Path, content: byte
 
 
 def test_an_originator_and_indefinite_recipients_are_kept(tmp_path: Path) -> None:
-    head = VERSION + ber.encode_definite(0xA0, b"\x30\x00") + indefinite_length(ber.SET, b"\x30\x00", indefinite_length(ber.SEQUENCE))
+    head = (
+        VERSION
+        + ber.encode_definite(0xA0, b"\x30\x00")
+        + indefinite_length(ber.SET, b"\x30\x00", indefinite_length(ber.SEQUENCE))
+    )
     pem = split_envelope(io.BytesIO(enveloped_structure(CONTENTS["primitive"], head=head)), tmp_path / "out")
     assert head in base64.b64decode("".join(pem.splitlines()[1:-1]))
 

@@ -23,14 +23,17 @@ def event_body(**changes: Any) -> bytes:
     return json.dumps({"version": events.EVENT_VERSION, **event, **changes}).encode()
 
 
-@pytest.mark.parametrize("body", [DEEP_JSON, *(event_body(**{one: HALF_CHARACTER}) for one in ("what", "sender", "recording", "file"))])
+@pytest.mark.parametrize(
+    "body", [DEEP_JSON, *(event_body(**{one: HALF_CHARACTER}) for one in ("what", "sender", "recording", "file"))]
+)
 def test_an_event_that_cannot_be_kept_is_passed_over(body: bytes) -> None:
     assert events.decode_event(event_body()) is not None
     assert events.decode_event(body) is None
 
 
 @pytest.mark.parametrize(
-    "details", [{"agent": HALF_CHARACTER}, {"facts": {"agent": ["x"]}}, {"facts": {"agent": {"a": HALF_CHARACTER}}}, {"facts": 1}]
+    "details",
+    [{"agent": HALF_CHARACTER}, {"facts": {"agent": ["x"]}}, {"facts": {"agent": {"a": HALF_CHARACTER}}}, {"facts": 1}],
 )
 def test_an_agent_may_be_anything(details: dict[str, Any], tmp_path: Path) -> None:
     event = events.decode_event(event_body(details=details))
@@ -65,13 +68,16 @@ def test_a_failure_asks_for_a_number_of_seconds_or_is_none(retry_after: object) 
 
 
 @pytest.mark.parametrize(
-    "body", [DEEP_JSON, json.dumps({"message_id": "m", "kwargs": {"file": HALF_CHARACTER, "recording": HALF_CHARACTER}}).encode()]
+    "body",
+    [DEEP_JSON, json.dumps({"message_id": "m", "kwargs": {"file": HALF_CHARACTER, "recording": HALF_CHARACTER}}).encode()],
 )
 def test_a_dead_letter_that_cannot_be_read_is_one_all_the_same(body: bytes, tmp_path: Path) -> None:
     check_journal_keeps(tmp_path, dead_letters.parse_dead_letter(body, {}).key)
 
 
-@pytest.mark.parametrize("change", [{"file": HALF_CHARACTER}, {"recording": HALF_CHARACTER}, {"file": "ä" * 100}, {"file": "a\0b"}])
+@pytest.mark.parametrize(
+    "change", [{"file": HALF_CHARACTER}, {"recording": HALF_CHARACTER}, {"file": "ä" * 100}, {"file": "a\0b"}]
+)
 def test_an_order_that_no_poller_gives_is_refused(change: dict[str, str]) -> None:
     plain = orders.order_to_dict(orders.Order("c1", "c1.mp4"))
     orders.order_from_dict(plain)

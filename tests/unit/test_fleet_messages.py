@@ -36,8 +36,19 @@ def test_an_order_is_ids_and_a_version() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"version": 2}, {"version": "1"}, {"version": True}, {"version": None}, {"recording": ""}, {"recording": 7},
-     {"file": None}, {"file": "x" * 101}, {"attempts": 0}, {"attempts": True}, {"attempts": "1"}],
+    [
+        {"version": 2},
+        {"version": "1"},
+        {"version": True},
+        {"version": None},
+        {"recording": ""},
+        {"recording": 7},
+        {"file": None},
+        {"file": "x" * 101},
+        {"attempts": 0},
+        {"attempts": True},
+        {"attempts": "1"},
+    ],
 )
 def test_an_order_of_another_form_is_refused(change: dict[str, object]) -> None:
     with pytest.raises(OrderFailed) as caught:
@@ -63,10 +74,18 @@ def test_what_a_later_version_tells_besides_is_passed_over() -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"x", b"[]",
-     b"{}", b'"x"', b'{"version": 2, "what": "done", "sender": "x"}',
-     b'{"version": 1, "what": "done"}',
-     b'{"version": 1, "what": 3, "sender": "x"}', b'{"version": 1, "what": "done", "sender": "x", "details": []}', b"\xff"],
+    [
+        b"",
+        b"x",
+        b"[]",
+        b"{}",
+        b'"x"',
+        b'{"version": 2, "what": "done", "sender": "x"}',
+        b'{"version": 1, "what": "done"}',
+        b'{"version": 1, "what": 3, "sender": "x"}',
+        b'{"version": 1, "what": "done", "sender": "x", "details": []}',
+        b"\xff",
+    ],
 )
 def test_what_is_no_event_is_passed_over(body: bytes) -> None:
     assert events.decode_event(body) is None
@@ -105,7 +124,9 @@ def test_no_more_than_max_queue_is_ever_queued(max_queue: int, arriving: list[in
 @given(st.integers(1, 1000), st.lists(st.integers(0, 300), min_size=3, max_size=3))
 def test_more_is_wanted_only_where_there_is_room_for_all(max_queue: int, depths: list[int]) -> None:
     assert has_room_everywhere([0, 0, 0], max_queue) and not has_room_everywhere([0, 0, 50], 100)
-    assert not has_room_everywhere(depths, max_queue) or all(free_capacity(lane, depths, max_queue) for lane in range(len(PRIORITY_QUEUES)))
+    assert not has_room_everywhere(depths, max_queue) or all(
+        free_capacity(lane, depths, max_queue) for lane in range(len(PRIORITY_QUEUES))
+    )
 
 
 def test_a_poll_begins_with_the_newest_hour() -> None:

@@ -158,7 +158,9 @@ def test_a_target_that_its_worker_has_left_waits_again() -> None:
     assert not held.is_worked_on(NOW + SILENT_SECONDS + 1, set())
     assert held.is_worked_on(NOW + 9999, {KEY.name})
     assert not OutstandingOrder(KEY, "m1", NOW).is_worked_on(NOW, set())
-    assert OutstandingOrder(KEY, "m1", NOW).is_worked_on(NOW, {KEY.name}), "a poller that was started again has not heard the beginning"
+    assert OutstandingOrder(KEY, "m1", NOW).is_worked_on(NOW, {KEY.name}), (
+        "a poller that was started again has not heard the beginning"
+    )
 
 
 def test_a_clock_that_was_set_back_keeps_no_order_waiting(made: Callable[[bool], OutcomeScenario], now: list[float]) -> None:

@@ -23,7 +23,11 @@ from tests.support.status_views import running_job
 
 
 def test_it_is_read_from_the_state_file_as_it_was_written() -> None:
-    view = fleet_view(worker_view(running=(running_job("call-1", "mux", 3, 10),)), worker_view(1, out={"RWS": "no answer"}), oldest=NOW - 100)
+    view = fleet_view(
+        worker_view(running=(running_job("call-1", "mux", 3, 10),)),
+        worker_view(1, out={"RWS": "no answer"}),
+        oldest=NOW - 100,
+    )
     assert fleet_from_dict(json.loads(json.dumps(fleet_to_dict(view)))) == view
     assert fleet_from_dict(json.loads(json.dumps(fleet_to_dict(replace(view, oldest=None))))) == replace(view, oldest=None)
 
@@ -58,7 +62,9 @@ def test_who_says_nothing_is_silent_and_then_forgotten() -> None:
     view = fleet_view(one, silent)
     assert view.live_workers == (one,) and view.hourly_rate == one.rate and view.thread_count == 4
     job_of_one = running_job("call-1", "mux")
-    busy = fleet_view(worker_view(running=(job_of_one,)), worker_view(1, seen=NOW - 30, running=(running_job("call-2", "mux"),)))
+    busy = fleet_view(
+        worker_view(running=(job_of_one,)), worker_view(1, seen=NOW - 30, running=(running_job("call-2", "mux"),))
+    )
     assert busy.running_jobs == ((one.name, job_of_one),)
     assert one.host_slot == "host-0/worker-0"
 
@@ -72,8 +78,16 @@ def test_what_keeps_a_fleet_from_its_work() -> None:
     out = fleet_view(worker_view(), connected=False)
     assert fleet_problems(out, {"RWS"}) == ("RabbitMQ is not reached: nothing is handed to the workers",)
     assert fleet_problems(out, {BROKER}) == ()
-    assert fleet_problems(fleet_view(worker_view(seen=NOW - 30), queued=1)) == ("no worker is there, and 1 muxed file waits for one",)
+    assert fleet_problems(fleet_view(worker_view(seen=NOW - 30), queued=1)) == (
+        "no worker is there, and 1 muxed file waits for one",
+    )
     full = {DISK_SERVICE: "its disk is nearly full"}
-    assert fleet_problems(fleet_view(worker_view(out=full), worker_view(1), queued=1)) == fleet_problems(fleet_view(worker_view(out=full))) == ()
-    assert fleet_problems(fleet_view(worker_view(out=full), queued=1)) == ("no worker takes an order: the disk of each is nearly full",)
+    assert (
+        fleet_problems(fleet_view(worker_view(out=full), worker_view(1), queued=1))
+        == fleet_problems(fleet_view(worker_view(out=full)))
+        == ()
+    )
+    assert fleet_problems(fleet_view(worker_view(out=full), queued=1)) == (
+        "no worker takes an order: the disk of each is nearly full",
+    )
     assert fleet_problems(fleet_view(queued=7)) == ("no worker is there, and 7 muxed files wait for one",)

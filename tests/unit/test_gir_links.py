@@ -100,7 +100,9 @@ KEYS = st.sampled_from([*NAMES, *CONTAINERS, "href", "uri", "scrollId", "rel"])
 PLAIN_VALUES = st.none() | st.booleans() | st.integers() | st.text(max_size=5)
 
 
-@given(st.recursive(PLAIN_VALUES, lambda one: st.lists(one, max_size=3) | st.dictionaries(KEYS, one, max_size=4), max_leaves=12))
+@given(
+    st.recursive(PLAIN_VALUES, lambda one: st.lists(one, max_size=3) | st.dictionaries(KEYS, one, max_size=4), max_leaves=12)
+)
 def test_a_link_is_always_a_text(value: object) -> None:
     answer = value if isinstance(value, dict) else {"paging": value}
     link = next_link(answer, ASKED_PATH)

@@ -35,9 +35,7 @@ Answer = Mapping[str, Any]
 
 def call_json(number: int, second: int, seconds: int) -> dict[str, str]:
     start = EPOCH + timedelta(seconds=second)
-    return {
-        "id": f"C{number}", "startTime": format_time(start), "stopTime": format_time(start + timedelta(seconds=seconds))
-    }
+    return {"id": f"C{number}", "startTime": format_time(start), "stopTime": format_time(start + timedelta(seconds=seconds))}
 
 
 def time_ms(text: str) -> int:
@@ -212,7 +210,10 @@ def test_a_page_that_is_refused_for_good_is_replaced_by_time_windows(error: Muxe
     with pytest.raises(MuxerError, match="page 11 of the query"):
         list(listing.read_pages(listing_url(10)))
     assert sorted(raw["id"] for page in listing.read_pages(listing_url(10)) for raw in page) == call_ids(server.calls)  # type: ignore[index]
-    assert "page 11" in deviations.first_texts[Deviation.PAGE_REFUSED] and str(error) in deviations.first_texts[Deviation.PAGE_REFUSED]
+    assert (
+        "page 11" in deviations.first_texts[Deviation.PAGE_REFUSED]
+        and str(error) in deviations.first_texts[Deviation.PAGE_REFUSED]
+    )
 
 
 def test_a_server_that_asks_to_wait_refuses_no_page() -> None:

@@ -29,7 +29,9 @@ def media_with_masks(masks: object, **fields: Any) -> MediaFile:
 
 
 def pause_spans(masks: object) -> Spans:
-    return [(begin / SECOND, None if end is None else end / SECOND) for begin, end in read_pauses(media_with_masks(masks)).spans]
+    return [
+        (begin / SECOND, None if end is None else end / SECOND) for begin, end in read_pauses(media_with_masks(masks)).spans
+    ]
 
 
 def pause_masks(*times: float) -> list[dict[str, str]]:
@@ -79,7 +81,11 @@ def test_pauses_and_resumes_are_paired_whatever_their_order(masks: object, expec
         ([*pause_masks(5), *resume_masks(8, 30, 31)], [(5, 8)], "a resume without a pause at 30 s, 31 s"),
         ([*resume_masks(3, 4), *pause_masks(6), *resume_masks(8)], [(0, 3), (6, 8)], "a resume without a pause at 3 s, 4 s"),
         ([*pause_masks(5), 7, {"time": "soon", "type": "resume"}], [(5, None)], "2 of 3 masks have no usable time or type"),
-        ([mask_json(4, "beep"), mask_json(5, ""), {"time": None, "type": 3}], [], "3 of 3 masks have no usable time or type"),
+        (
+            [mask_json(4, "beep"), mask_json(5, ""), {"time": None, "type": 3}],
+            [],
+            "3 of 3 masks have no usable time or type",
+        ),
         ("paused", [], "1 of 1 masks have no usable time or type"),
         (pause_masks(*range(MAX_MASKS + 1)), [(0, None)], f"a.mp3 has {MAX_MASKS + 1} masks, more than {MAX_MASKS}"),
     ],

@@ -148,7 +148,8 @@ def test_files_overlap_when_they_share_some_time(
     first: tuple[int, int | None], second: tuple[int, int | None], overlap: bool
 ) -> None:
     one, other = (
-        media_file(startTime=time_at(start), stopTime=None if stop is None else time_at(stop)) for start, stop in (first, second)
+        media_file(startTime=time_at(start), stopTime=None if stop is None else time_at(stop))
+        for start, stop in (first, second)
     )
     assert one.overlaps_with(other) is overlap
     assert other.overlaps_with(one) is overlap

@@ -185,8 +185,10 @@ def test_one_page_is_asked_for_at_a_time() -> None:
 @given(st.lists(st.lists(st.sampled_from("abcdefgh"), max_size=4), min_size=1, max_size=12))
 def test_every_id_comes_exactly_once_whatever_the_pages_hold(pages: list[list[str]]) -> None:
     links = ["first", *(f"p{number}" for number in range(1, len(pages)))]
-    server = PagingServer(**{
-        link: build_page(found, following)
-        for link, found, following in zip(links, pages, [*links[1:], None], strict=True)
-    })
+    server = PagingServer(
+        **{
+            link: build_page(found, following)
+            for link, found, following in zip(links, pages, [*links[1:], None], strict=True)
+        }
+    )
     assert sorted(read_ids(server)) == sorted({one for found in pages for one in found})

@@ -42,7 +42,7 @@ def sweep_cases(draw: st.DrawFn) -> tuple[SweepWindow, list[Call], int]:
 
 @given(sweep_cases())
 def test_every_call_within_the_promised_length_is_in_a_window_that_is_read_completely(
-    scene: tuple[SweepWindow, list[Call], int]
+    scene: tuple[SweepWindow, list[Call], int],
 ) -> None:
     whole, calls, most = scene
     sweep = WindowSweep(whole)

@@ -111,9 +111,7 @@ def test_each_worker_of_a_machine_has_the_first_free_folder(tmp_path: Path) -> N
     assert claim_worker_folder(config)[0] == "worker-0"  # type: ignore[arg-type]
 
 
-def test_a_folder_that_is_held_only_for_a_moment_is_passed_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_that_is_held_only_for_a_moment_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another worker that starts at the same time looks into it, for what a dead one may have left there."""
     claim_worker_folder(GuestConfig(tmp_path))[1].release_lock()  # type: ignore[arg-type]
 

@@ -43,7 +43,10 @@ def muxed_entry(media_id: str, *sources: str, **fields: Any) -> Json:
 def select_from_json(call: list[Json], screens: list[Json]) -> Any:
     recordings = ({"id": "C1", "mediaFiles": files} for files in (call, screens))
     return select_targets(
-        CallRecording.from_json(next(recordings)), ScreenRecording.from_json(next(recordings)), delete_superseded=True, label=True
+        CallRecording.from_json(next(recordings)),
+        ScreenRecording.from_json(next(recordings)),
+        delete_superseded=True,
+        label=True,
     )
 
 
@@ -65,7 +68,9 @@ STORED, OWN = (MUXED_NAME.replace("_muxed", f"-{number}_muxed") for number in (2
         muxed_entry("a.mp3", "a.mp3"),
         muxed_entry(MUXED_NAME, "a.mp3", **dav_descriptor(STORED)),
         muxed_entry(MUXED_NAME, "a.mp3", **dav_descriptor(f"/{STORED}")),
-        muxed_entry(MUXED_NAME, "a.mp3", originalMediaDescriptor={"storage": "webDAV", "path": f"http://DAV:80/r/%43{STORED[1:]}"}),
+        muxed_entry(
+            MUXED_NAME, "a.mp3", originalMediaDescriptor={"storage": "webDAV", "path": f"http://DAV:80/r/%43{STORED[1:]}"}
+        ),
         muxed_entry(MUXED_NAME, "a.mp3", originalMediaDescriptor={"storage": "awsS3", "path": f"k/{STORED}"}),
     ],
 )

@@ -67,7 +67,9 @@ def fail_muxing(incoming: ArrivalTracker, *sources: MediaInput) -> MediaIncomple
 
 
 @pytest.mark.parametrize("size", ["45", "", None, "0", "-3", "1.5", "many", 2000, "2000"])
-def test_a_size_that_no_file_of_the_site_has_promises_nothing(incoming: ArrivalTracker, tmp_path: Path, size: object) -> None:
+def test_a_size_that_no_file_of_the_site_has_promises_nothing(
+    incoming: ArrivalTracker, tmp_path: Path, size: object
+) -> None:
     assert judge_files(incoming, fetched_file(tmp_path, size)) == [(Arrival.GROWING, "")]
 
 
@@ -145,7 +147,9 @@ def test_all_files_of_a_recording_are_noted_when_one_is_incomplete(
     assert judge_files(incoming, *files) == [(Arrival.GROWING, "")] * 2
 
 
-def test_the_storage_may_know_that_a_file_has_changed_later(incoming: ArrivalTracker, tmp_path: Path, clock: ManualClock) -> None:
+def test_the_storage_may_know_that_a_file_has_changed_later(
+    incoming: ArrivalTracker, tmp_path: Path, clock: ManualClock
+) -> None:
     fail_muxing(incoming, *incoming.check_arrival(RECORDING_ID, [fetched_file(tmp_path, 0)]))
     clock.now += 4000
     ages = {100: Arrival.GROWING, 3599: Arrival.GROWING, 3600: Arrival.SETTLED, 99_999: Arrival.SETTLED}

@@ -82,7 +82,8 @@ def test_a_state_file_that_lacks_something_is_none(config: Config, name: str) ->
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "null", "[]", "3", '{"at": 1}', '{"at": "now"}', json.dumps(new_instance_state(None) | {"running": [{}]})]
+    "text",
+    ["", "{", "null", "[]", "3", '{"at": 1}', '{"at": "now"}', json.dumps(new_instance_state(None) | {"running": [{}]})],
 )
 def test_a_state_file_of_another_form_is_none(config: Config, text: str) -> None:
     assert config.processing.temp_dir is not None

@@ -53,7 +53,9 @@ def test_a_transient_error_backs_off_and_is_never_set_aside(kind: type[MuxerErro
 def test_what_a_whole_service_refuses_is_never_set_aside(status: int, code: int) -> None:
     journal = Journal(None)
     for number in range(10):
-        entry = journal.record_failure(TARGET_KEY, response_error(HttpResponse("RWS", status, {}, b""), code, ""), float(number))
+        entry = journal.record_failure(
+            TARGET_KEY, response_error(HttpResponse("RWS", status, {}, b""), code, ""), float(number)
+        )
     assert entry.retry_at is not None
 
 

@@ -269,7 +269,9 @@ def test_a_changed_value_is_refused(stored: Path, at: int) -> None:
 
 
 def test_a_value_cannot_take_the_place_of_another(stored: Path) -> None:
-    edit_keystore(stored, lambda content: content["secrets"].update({"s3.secret_access_key": content["secrets"]["htcc.password"]}))
+    edit_keystore(
+        stored, lambda content: content["secrets"].update({"s3.secret_access_key": content["secrets"]["htcc.password"]})
+    )
     assert "[s3] secret_access_key cannot be decrypted" in refusal_text(stored)
 
 

@@ -27,7 +27,9 @@ def set_up(tmp_path: Path) -> Iterator[Callable[..., Lines]]:
     handlers, level, own = list(root.handlers), root.level, logging.getLogger("muxer").level
     root.handlers.clear()
 
-    def create_log(form: str = "text", *secrets: str, level: str = "debug", max_bytes: int = 10_000_000, count: int = 3) -> Lines:
+    def create_log(
+        form: str = "text", *secrets: str, level: str = "debug", max_bytes: int = 10_000_000, count: int = 3
+    ) -> Lines:
         path = setup.set_up_logging(LogfileOptions(tmp_path, level, form, max_bytes, count), "single", secrets)
         return lambda: path.read_text(encoding="utf-8").split("\n")[:-1]
 

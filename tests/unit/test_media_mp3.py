@@ -87,10 +87,14 @@ def test_frames_of_another_form_begin_a_span(folder: Path, call: Path, options: 
     assert made.changes_form and made.damaged_ranges == []
     ends = [len(first.sizes), len(first.sizes) + len(second.sizes)]
     assert [span.first for span in made.spans] == [0, *ends]
-    assert frame_bytes(joined, made.offsets[: ends[0]], made.sizes[: ends[0]]) == frame_bytes(call, first.offsets, first.sizes)
+    assert frame_bytes(joined, made.offsets[: ends[0]], made.sizes[: ends[0]]) == frame_bytes(
+        call, first.offsets, first.sizes
+    )
     inner = slice(*ends)
     assert frame_bytes(joined, made.offsets[inner], made.sizes[inner]) == frame_bytes(other, second.offsets, second.sizes)
-    assert made.frames_seconds(len(made.sizes)) == pytest.approx(2 * first.frames_seconds(ends[0]) + second.frames_seconds(len(second.sizes)))
+    assert made.frames_seconds(len(made.sizes)) == pytest.approx(
+        2 * first.frames_seconds(ends[0]) + second.frames_seconds(len(second.sizes))
+    )
 
 
 def id3v2_tag(content: bytes) -> bytes:
@@ -190,7 +194,9 @@ def test_damage_is_found_and_filled_with_as_many_silent_frames(folder: Path, cal
     made.write_span(0, repaired)
     again = read_existing(repaired)
     assert again.damaged_ranges == []
-    assert frame_bytes(repaired, again.offsets[21:], again.sizes[21:]) == frame_bytes(call, whole.offsets[21:], whole.sizes[21:])
+    assert frame_bytes(repaired, again.offsets[21:], again.sizes[21:]) == frame_bytes(
+        call, whole.offsets[21:], whole.sizes[21:]
+    )
     assert len(again.sizes) == len(whole.sizes)
 
 

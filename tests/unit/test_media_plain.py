@@ -35,7 +35,12 @@ def test_a_plain_file_is_read_as_ffprobe_reads_it(folder: Path, options: tuple[s
     mine, theirs = read_video(path), require_video(probe_file(path, "ffprobe", Runner()))
     for field in ("pts", "dts", "durations", "keys"):
         assert list(getattr(mine.packets, field)) == list(getattr(theirs.packets, field)), field
-    assert (mine.display_size, mine.frame_rate, mine.codec_name, mine.first_pts) == (theirs.display_size, theirs.frame_rate, theirs.codec_name, theirs.first_pts)
+    assert (mine.display_size, mine.frame_rate, mine.codec_name, mine.first_pts) == (
+        theirs.display_size,
+        theirs.frame_rate,
+        theirs.codec_name,
+        theirs.first_pts,
+    )
     assert (mine.length_us, mine.frame_us, mine.time_base) == (theirs.length_us, theirs.frame_us, theirs.time_base)
     names = ("profile", "pix_fmt", "time_base", "width", "height")
     assert {name: mine.entry[name] for name in names} == {name: theirs.entry[name] for name in names}

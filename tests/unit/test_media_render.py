@@ -168,7 +168,9 @@ def test_decoding_begins_at_the_keyframe_before_a_frame() -> None:
     assert FrameIndex(clip).seek_time(5_100_000) == 4 * SECOND
     assert FrameIndex(clip, seekable=False).seek_time(5 * SECOND) == 0
     target, _ = choose_video_target({0: clip})
-    command = encode_cut_command(TOOLS, target, create_source(clip), index.encode_cut(5 * SECOND, 6 * SECOND, "x"), index, Path("/t/o"))
+    command = encode_cut_command(
+        TOOLS, target, create_source(clip), index.encode_cut(5 * SECOND, 6 * SECOND, "x"), index, Path("/t/o")
+    )
     # Both a millisecond early; the filter has the times of the file.
     assert (option_value(command, "-ss"), "trim=start=4.999000" in option_value(command, "-vf")) == ("1.999000", True)
 
@@ -183,7 +185,9 @@ def test_clips_of_equal_parameters_are_all_copied() -> None:
 
 
 def test_the_canvas_is_the_largest_size_and_only_clips_of_that_size_are_copied() -> None:
-    target, copied = choose_video_target({0: create_video(size=(1920, 1080)), 1: create_video(size=(1280, 1024)), 2: create_video(size=(1920, 1080))})
+    target, copied = choose_video_target(
+        {0: create_video(size=(1920, 1080)), 1: create_video(size=(1280, 1024)), 2: create_video(size=(1920, 1080))}
+    )
     assert (target.width, target.height) == (1920, 1080)
     assert copied == {0, 2}
 
@@ -195,7 +199,9 @@ def test_the_canvas_holds_every_clip_and_is_even() -> None:
 
 
 def test_the_longest_group_of_equal_clips_is_copied() -> None:
-    _, copied = choose_video_target({0: create_video(100), 1: create_video(60, profile="Main"), 2: create_video(60, profile="Main")})
+    _, copied = choose_video_target(
+        {0: create_video(100), 1: create_video(60, profile="Main"), 2: create_video(60, profile="Main")}
+    )
     assert copied == {1, 2}
 
 
@@ -219,7 +225,9 @@ def test_the_target_describes_itself_as_the_clips_that_are_copied() -> None:
     [(frozenset({0}), "differs in size or parameters"), (frozenset(), "everything is re-encoded")],
 )
 def test_each_clip_that_is_not_copied_has_its_reason(copied: frozenset[int], reason: str) -> None:
-    why = find_encode_reasons({0: create_video(), 1: create_video(), 2: replace(create_video(codec_name="hevc"), avc=None)}, copied)
+    why = find_encode_reasons(
+        {0: create_video(), 1: create_video(), 2: replace(create_video(codec_name="hevc"), avc=None)}, copied
+    )
     assert set(why) == {0, 1, 2} - copied
     assert why[1].startswith(reason)
     assert why[2] == "hevc yuv420p cannot be copied"
@@ -312,7 +320,9 @@ def test_every_slice_begins_at_its_absolute_time(lengths: list[int], frames: int
 def test_a_copy_begins_at_its_key_frame_and_ends_before_the_next() -> None:
     clip = create_video(reordered=True)
     (cut,) = FrameIndex(clip).copy_cuts(2 * SECOND, 4 * SECOND)
-    row = build_sample_table([SampleSpan(create_source(clip), cut.first, cut.last, 5 * SECOND - cut.begin, 5 * SECOND)], 7 * SECOND)
+    row = build_sample_table(
+        [SampleSpan(create_source(clip), cut.first, cut.last, 5 * SECOND - cut.begin, 5 * SECOND)], 7 * SECOND
+    )
     assert sorted(row.pts) == [to_ticks(5 * SECOND + frame * 100_000) for frame in range(20)]
     assert list(row.offsets) == list(clip.packets.offsets[20:40])
     assert list(row.sizes) == list(clip.packets.sizes[20:40])
@@ -328,7 +338,11 @@ def option_value(command: list[str], flag: str) -> str:
 
 def test_the_sound_is_brought_into_an_mp4_file_with_all_its_channels() -> None:
     command = copy_audio_command(TOOLS, Path("/t/audio"), Path("/t/out"))
-    assert (option_value(command, "-i"), option_value(command, "-map"), option_value(command, "-c:a")) == ("file:/t/audio", "0:a:0", "copy")
+    assert (option_value(command, "-i"), option_value(command, "-map"), option_value(command, "-c:a")) == (
+        "file:/t/audio",
+        "0:a:0",
+        "copy",
+    )
     assert command[-3:] == ["-f", "mp4", "/t/out"]
     assert "-ac" not in command
     assert "-af" not in command
@@ -336,7 +350,11 @@ def test_the_sound_is_brought_into_an_mp4_file_with_all_its_channels() -> None:
 
 def test_a_screen_is_made_plain_by_copying_its_picture_alone() -> None:
     command = remux_command(TOOLS, Path("/t/in"), create_video(), Path("/t/out"))
-    assert (option_value(command, "-i"), option_value(command, "-map"), option_value(command, "-c")) == ("file:/t/in", "0:0", "copy")
+    assert (option_value(command, "-i"), option_value(command, "-map"), option_value(command, "-c")) == (
+        "file:/t/in",
+        "0:0",
+        "copy",
+    )
     assert command[-3:] == ["-f", "mp4", "/t/out"]
 
 
@@ -379,7 +397,9 @@ def test_encoding_keeps_the_aspect_on_the_canvas() -> None:
     clip = create_video(size=(320, 240))
     target, _ = choose_video_target({0: create_video(size=(1280, 720)), 1: clip})
     index = FrameIndex(clip)
-    command = encode_cut_command(TOOLS, target, create_source(clip), index.encode_cut(SECOND, 2 * SECOND, "x"), index, Path("/t/o"))
+    command = encode_cut_command(
+        TOOLS, target, create_source(clip), index.encode_cut(SECOND, 2 * SECOND, "x"), index, Path("/t/o")
+    )
     filters = option_value(command, "-vf")
     assert "min(1280/iw\\,720/ih)" in filters
     assert "pad=1280:720" in filters

@@ -174,7 +174,11 @@ def test_a_hidden_screen_shifts_none() -> None:
 
 def test_less_than_a_frame_between_two_screens_holds_the_picture() -> None:
     slow = create_clip(0, 0, 20, least=SECOND)
-    assert plan_shown(20, slow, create_clip(1, 5, 3), create_clip(2, 8.5, 11.5)) == [(0, 5, 0, 0), (5, 8.5, 1, 0), (8.5, 20, 2, 0)]
+    assert plan_shown(20, slow, create_clip(1, 5, 3), create_clip(2, 8.5, 11.5)) == [
+        (0, 5, 0, 0),
+        (5, 8.5, 1, 0),
+        (8.5, 20, 2, 0),
+    ]
 
 
 def test_a_paused_span_is_padding_whatever_the_screens_show() -> None:
@@ -193,7 +197,11 @@ def test_a_paused_span_is_padding_whatever_the_screens_show() -> None:
 
 
 def test_a_paused_span_shorter_than_a_frame_is_padding() -> None:
-    assert plan_shown(20, create_clip(0, 0, 20), paused=[(5, 5.001)]) == [(0, 5, 0, 0), (5, 5.001, None, 0), (5.001, 20, 0, 5.001)]
+    assert plan_shown(20, create_clip(0, 0, 20), paused=[(5, 5.001)]) == [
+        (0, 5, 0, 0),
+        (5, 5.001, None, 0),
+        (5.001, 20, 0, 5.001),
+    ]
 
 
 def test_a_gap_beside_a_paused_span_does_not_hold_a_picture_into_it() -> None:
@@ -205,7 +213,11 @@ def test_a_gap_beside_a_paused_span_does_not_hold_a_picture_into_it() -> None:
 
 
 def test_less_than_a_frame_between_paused_spans_is_padding() -> None:
-    assert plan_shown(20, create_clip(0, 0, 20), paused=[(5, 6), (6.05, 7)]) == [(0, 5, 0, 0), (5, 7, None, 0), (7, 20, 0, 7)]
+    assert plan_shown(20, create_clip(0, 0, 20), paused=[(5, 6), (6.05, 7)]) == [
+        (0, 5, 0, 0),
+        (5, 7, None, 0),
+        (7, 20, 0, 7),
+    ]
 
 
 def test_all_is_padding_when_all_is_paused() -> None:
@@ -318,7 +330,9 @@ def shows_clips_that_do_not_meet_in_full(start: int, length: int, clips: list[Cl
         apart.append(Clip(number, position, one.length + one.min_length, one.min_length))
         position = apart[-1].end + abs(one.start) % SECOND
     audio = position - start + length
-    shown = {one.clip: (one.begin, one.offset) for one in plan_segments(start, audio, apart, tolerance) if one.clip is not None}
+    shown = {
+        one.clip: (one.begin, one.offset) for one in plan_segments(start, audio, apart, tolerance) if one.clip is not None
+    }
     assert set(shown) == {one.index for one in apart}
     for number, (begin, offset) in shown.items():
         assert (begin, offset) == (apart[number].start - start, 0)
@@ -345,9 +359,7 @@ TOLERANCES = [0, 1, 500_000, TOLERANCE]
 @pytest.mark.parametrize("holds", PROPERTIES)
 @settings(max_examples=120, deadline=None)
 @given(st.integers(-1_000_000, 3_000_000), st.integers(1, 10_000_000), CLIPS, st.sampled_from(TOLERANCES))
-def test_a_plan(
-    holds: Property, start: int, length: int, layout: list[tuple[int, int, int]], tolerance: int
-) -> None:
+def test_a_plan(holds: Property, start: int, length: int, layout: list[tuple[int, int, int]], tolerance: int) -> None:
     holds(start, length, [Clip(index, *one) for index, one in enumerate(layout)], tolerance)
 
 
@@ -374,9 +386,7 @@ def test_the_plan_of_each_of_thousands_of_layouts(holds: Property) -> None:
 Moment = tuple[int, int]
 
 
-def paint_segments(
-    start: int, length: int, clips: list[Clip], tolerance: int, paused: Sequence[Span] = ()
-) -> list[Segment]:
+def paint_segments(start: int, length: int, clips: list[Clip], tolerance: int, paused: Sequence[Span] = ()) -> list[Segment]:
     """What ``plan`` returns, found moment by moment: which clip is painted there, and with which moment of its own."""
     line: dict[int, Moment] = {}
     ends: dict[int, int] = {}

@@ -233,7 +233,12 @@ def test_a_table_that_claims_too_much_is_refused_without_taking_memory(
 
 def test_samples_of_one_size_that_the_file_cannot_hold_are_refused_without_taking_memory(folder: Path, small: Path) -> None:
     content = bytearray(small.read_bytes())
-    for kind, offset, value in ((b"stsz", 4, 1), (b"stsz", 8, MANY_SAMPLES), (b"stts", 8, MANY_SAMPLES), (b"stsc", 12, MANY_SAMPLES)):
+    for kind, offset, value in (
+        (b"stsz", 4, 1),
+        (b"stsz", 8, MANY_SAMPLES),
+        (b"stts", 8, MANY_SAMPLES),
+        (b"stsc", 12, MANY_SAMPLES),
+    ):
         for place in field_offsets(bytes(content), kind, offset):
             content[place : place + 4] = struct.pack(">I", value)
     path = folder / "claims.mp4"

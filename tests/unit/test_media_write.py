@@ -93,7 +93,12 @@ LAYOUTS = {
 @pytest.mark.parametrize("wide", [False, True], ids=["offsets of 32 bits", "offsets of 64 bits"])
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_what_is_written_is_read_back_equal(
-    tmp_path: Path, screens: dict[str, MediaInfo], heard: CopyableAudio, monkeypatch: pytest.MonkeyPatch, layout: str, wide: bool
+    tmp_path: Path,
+    screens: dict[str, MediaInfo],
+    heard: CopyableAudio,
+    monkeypatch: pytest.MonkeyPatch,
+    layout: str,
+    wide: bool,
 ) -> None:
     if wide:
         monkeypatch.setattr(writer, "_MAX_32_BIT_SIZE", 64 << 20)
@@ -118,7 +123,9 @@ def test_what_is_written_is_read_back_equal(
 def test_the_pictures_are_those_of_the_sources(tmp_path: Path, screens: dict[str, MediaInfo], layout: str) -> None:
     path = tmp_path / "made.mp4"
     write_file(path, [whole_segment(screens[name], begin) for name, begin in LAYOUTS[layout]], None, 7 * SECOND)
-    assert mp4.frame_checksums(path) == [one for name, _ in LAYOUTS[layout] for one in mp4.frame_checksums(screens[name].path)]
+    assert mp4.frame_checksums(path) == [
+        one for name, _ in LAYOUTS[layout] for one in mp4.frame_checksums(screens[name].path)
+    ]
 
 
 def test_the_index_comes_first_and_names_the_time_the_length_and_the_size(
@@ -128,9 +135,9 @@ def test_the_index_comes_first_and_names_the_time_the_length_and_the_size(
     write_file(path, [whole_segment(screens["reordered"], 0)], heard, 3 * SECOND)
     content = path.read_bytes()
     assert content.index(b"moov") < content.index(b"mdat")
-    assert run_program("ffprobe", "-v", "error", "-show_entries", "format_tags=creation_time", "-of", "csv=p=0", path).startswith(
-        "2026-03-01T09:00:30"
-    )
+    assert run_program(
+        "ffprobe", "-v", "error", "-show_entries", "format_tags=creation_time", "-of", "csv=p=0", path
+    ).startswith("2026-03-01T09:00:30")
     names = ("width", "height", "sample_aspect_ratio", "duration", "profile")
     assert mp4.stream_fields(path, names) == {
         "profile": "High",
@@ -143,7 +150,9 @@ def test_the_index_comes_first_and_names_the_time_the_length_and_the_size(
 
 def test_picture_and_sound_lie_side_by_side(tmp_path: Path, screens: dict[str, MediaInfo], heard: CopyableAudio) -> None:
     path = tmp_path / "made.mp4"
-    write_file(path, [whole_segment(screens["in order"], 0), whole_segment(screens["in order"], 2 * SECOND)], heard, 4 * SECOND)
+    write_file(
+        path, [whole_segment(screens["in order"], 0), whole_segment(screens["in order"], 2 * SECOND)], heard, 4 * SECOND
+    )
     places = [(one.pos, one.pts / TIMESCALE) for one in mp4.read_packets(path)]
     places += [(one.pos, one.pts / heard.track.timescale) for one in mp4.read_packets(path, "a:0")]
     times = [moment for _, moment in sorted(places)]
@@ -164,7 +173,9 @@ def test_a_source_that_has_become_shorter_or_was_removed_is_told(tmp_path: Path,
 
 
 def test_parameter_sets_stand_before_key_frames_only_where_they_differ(screens: dict[str, MediaInfo]) -> None:
-    same = build_sample_table([whole_segment(screens["in order"], 0), whole_segment(screens["in order"], 2 * SECOND)], 4 * SECOND)
+    same = build_sample_table(
+        [whole_segment(screens["in order"], 0), whole_segment(screens["in order"], 2 * SECOND)], 4 * SECOND
+    )
     assert same.prefixes == (b"",)
     one, other = screens["in order"], screens["other sets"]
     mixed = build_sample_table([whole_segment(one, 0), whole_segment(other, 2 * SECOND)], 4 * SECOND)

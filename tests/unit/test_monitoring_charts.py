@@ -44,10 +44,10 @@ def test_an_axis_of_time_ends_at_a_usual_span(most: float, top: float) -> None:
 
 
 def test_bars_are_as_high_as_their_numbers_and_stand_on_each_other() -> None:
-    svg = parse_svg(bar_chart("a", "Title", "Words", FRAME, (ChartSeries("done", (0, 10, 5)), ChartSeries("failed", (0, 10, 0)))))
-    found = {
-        (one.get("class"), one.get("x")): (float(one.get("y")), float(one.get("height"))) for one in svg.iter("rect")
-    }
+    svg = parse_svg(
+        bar_chart("a", "Title", "Words", FRAME, (ChartSeries("done", (0, 10, 5)), ChartSeries("failed", (0, 10, 0))))
+    )
+    found = {(one.get("class"), one.get("x")): (float(one.get("y")), float(one.get("height"))) for one in svg.iter("rect")}
     low, full = HEIGHT - charts.FOOT, {("done", "37.333%"), ("failed", "37.333%"), ("done", "70.667%")}
     assert found.keys() == full
     assert found["done", "37.333%"] == (low - PLOT / 2, PLOT / 2)
@@ -67,12 +67,14 @@ def test_a_chart_can_be_heard_and_its_axes_are_labelled() -> None:
 
 
 def test_attributes_and_texts_are_escaped() -> None:
-    svg = parse_svg(svg_text('<b> & "', x='"><script> & \''))
-    assert (svg.text, svg.get("x")) == ('<b> & "', '"><script> & \'')
+    svg = parse_svg(svg_text('<b> & "', x="\"><script> & '"))
+    assert (svg.text, svg.get("x")) == ('<b> & "', "\"><script> & '")
 
 
 def test_areas_leave_holes_where_nobody_knows() -> None:
-    svg = parse_svg(area_chart("a", "Title", "Words", FRAME, (ChartSeries("age", (60.0, None, 120.0, 120.0)),), 120.0, format_span))
+    svg = parse_svg(
+        area_chart("a", "Title", "Words", FRAME, (ChartSeries("age", (60.0, None, 120.0, 120.0)),), 120.0, format_span)
+    )
     lines = [one.get("d") for one in svg.iter("path") if one.get("class") == "age line"]
     assert sorted(lines) == [f"M0,{PLOT / 2} 1,{PLOT / 2}", "M2,0.0 4,0.0"]
     assert [one.text for one in svg.iter("text")][:3] == ["0 s", "1 min", "2 min"]
@@ -84,7 +86,10 @@ def test_a_chart_without_numbers_is_empty() -> None:
 
 
 def test_samples_become_steps_of_ten_minutes() -> None:
-    found = max_per_step([(0.0, 1.0), (9.0, 5.0), (STEP_SECONDS - 1, 3.0), (2 * STEP_SECONDS, 2.0), (10 * STEP_SECONDS, 9.0)], ChartFrame(0, 4 * STEP_SECONDS))
+    found = max_per_step(
+        [(0.0, 1.0), (9.0, 5.0), (STEP_SECONDS - 1, 3.0), (2 * STEP_SECONDS, 2.0), (10 * STEP_SECONDS, 9.0)],
+        ChartFrame(0, 4 * STEP_SECONDS),
+    )
     assert found == (5.0, None, 2.0, None)
 
 

@@ -128,7 +128,9 @@ def test_a_fleet_whose_broker_is_out_or_that_has_no_workers_is_not_ready(sources
     assert reason.startswith("RabbitMQ is out since 20"), "said once"
 
 
-def test_a_short_disk_and_a_journal_that_is_not_kept_are_reasons(sources: ViewSources, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_short_disk_and_a_journal_that_is_not_kept_are_reasons(
+    sources: ViewSources, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sources.disk, "has_room", lambda: False)
     broken = replace(sources, is_journal_kept=lambda: False)
     assert readiness_problems(broken) == (

@@ -49,7 +49,9 @@ def test_a_step_is_a_histogram_whose_classes_add_up() -> None:
     durations = DurationHistogram()
     for seconds in (0.01, 0.05, 0.3, 7000.0):
         durations.add_duration(seconds)
-    [steps] = [one for one in total_metrics(WorkTotals(steps={"mux": durations})) if one.name == "muxer_step_duration_seconds"]
+    [steps] = [
+        one for one in total_metrics(WorkTotals(steps={"mux": durations})) if one.name == "muxer_step_duration_seconds"
+    ]
     samples = {(one.name, one.labels.get("le")): one.value for one in steps.samples if one.labels["step"] == "mux"}
     counts = [samples["muxer_step_duration_seconds_bucket", str(bound)] for bound in DURATION_BUCKETS]
     assert counts[:4] == [2, 2, 2, 3] and counts == sorted(counts) and counts[-1] == 3
@@ -94,7 +96,9 @@ def test_a_fleet_is_told_and_nothing_of_it_where_there_is_none(tmp_path: Path) -
     lanes = {"recording-muxer": 2, "recording-muxer.today": 40, "recording-muxer.backlog": 0}
     at_work = worker_view(running=(running_job("call-1", "mux"), running_job("call-2", "store")))
     changes = {"lanes": lanes, "dead": 3, "queued": 45, "running": 2, "oldest": NOW - 90}
-    found = scrape_metrics(replace(sources, fleet=lambda: fleet_view(at_work, worker_view(1, threads=2, rate=30.5), **changes)))
+    found = scrape_metrics(
+        replace(sources, fleet=lambda: fleet_view(at_work, worker_view(1, threads=2, rate=30.5), **changes))
+    )
     told = {name.removeprefix("muxer_fleet_"): value for name, value in found.items() if name.startswith("muxer_fleet")}
     assert told == {
         "up": 1,

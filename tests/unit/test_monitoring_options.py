@@ -42,9 +42,7 @@ def test_this_machine_may_look_without_a_login(tmp_path: Path, address: str) -> 
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0", "::", "[::]", "192.0.2.1", "2001:db8::1", "::ffff:192.0.2.1", "muxer.test"])
-def test_others_may_look_only_with_https_and_a_login(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str
-) -> None:
+def test_others_may_look_only_with_https_and_a_login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     answers = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (one, 0)) for one in ("127.0.0.1", "192.0.2.1")]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answers)
     certificate, key, _ = create_certificate(tmp_path)

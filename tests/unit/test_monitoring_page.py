@@ -92,7 +92,9 @@ def test_failures_have_their_reason_their_next_try_and_what_to_do() -> None:
     aside = failed_row("call-8", "MediaError", "the file has no picture", state="aside", retry_at=None, attempts=3)
     due = failed_row("call-9", "MediaNotFound", "not there", retry_at=NOW - 1)
     again = [failed_row(f"call-{state}", "OSError", "odd", state=state) for state in ("wanted", "running")]
-    text = PageReader(render_status_page(muxer_view(failures=(failed_row("call-7", "ServiceUnavailable", "503"), aside, due, *again)))).page_text
+    text = PageReader(
+        render_status_page(muxer_view(failures=(failed_row("call-7", "ServiceUnavailable", "503"), aside, due, *again)))
+    ).page_text
     assert text.index("call-8") < text.index("call-7") < text.index("call-9")
     assert f"MUX-321 MediaError : the file has no picture {remedy_text('MUX-321')} 3 set aside" in text
     assert f"MUX-201 ServiceUnavailable : 503 {remedy_text('MUX-201')} 2 01:28 UTC in 2 min" in text
@@ -116,9 +118,7 @@ def test_recordings_have_their_numbers_and_a_page_of_their_timeline() -> None:
         in page.page_text
     )
     assert "brought up to date" in page.page_text
-    links = [
-        attributes["href"] for tag, attributes in page.elements if tag == "a" and "recording?" in attributes["href"]
-    ]
+    links = [attributes["href"] for tag, attributes in page.elements if tag == "a" and "recording?" in attributes["href"]]
     assert links == [f"recording?name={file_name('call-3')}"]
     text = PageReader(render_recording(made, file_name("call-3"))).page_text
     assert "screen 1 −0:30.0 4:00.0 cut off: 30.0 s at its beginning" in text
@@ -131,7 +131,10 @@ def test_what_the_sources_of_a_recording_lacked_is_told() -> None:
     facts = {**done_row("call-3", timeline_chain(2)).facts, "missing": "a.mp3: lasts 14.8 s where its metadata say 30.0 s"}
     made = muxer_view(recent=(done_row("call-3", facts=facts), done_row("call-4", timeline_chain(2))))
     words = "lasts 14.8 s where its metadata say 30.0 s"
-    assert PageReader(render_status_page(made)).page_text.count("incomplete") == 1 and words in PageReader(render_status_page(made)).page_text
+    assert (
+        PageReader(render_status_page(made)).page_text.count("incomplete") == 1
+        and words in PageReader(render_status_page(made)).page_text
+    )
     assert words in PageReader(render_recording(made, file_name("call-3"))).page_text
     assert "Incomplete" not in PageReader(render_recording(made, file_name("call-4"))).page_text
 
@@ -139,7 +142,9 @@ def test_what_the_sources_of_a_recording_lacked_is_told() -> None:
 def test_nobody_is_named() -> None:
     reason = "http://dav/calls/alice/+49301234567.mp3 may not be read: +49 30 1234567"
     made = muxer_view(
-        recent=(done_row("call-3", timeline_chain(2) | {"screens": [{"name": "0301234567.mp4", "start": 0, "length": 600}] * 2}),),
+        recent=(
+            done_row("call-3", timeline_chain(2) | {"screens": [{"name": "0301234567.mp4", "start": 0, "length": 600}] * 2}),
+        ),
         failures=(failed_row("call-7", "PlaceClosed", f"{reason} by Alice"),),
         services=(replace(OUTAGE, reason=reason),),
         polls=poll_counts(error=f"AccessDenied: {reason}"),
@@ -197,7 +202,9 @@ def test_the_page_stays_small() -> None:
 
 
 def test_a_muxer_that_has_just_begun_has_a_page() -> None:
-    made = muxer_view(services=(), running=(), recent=(), samples=(), polls=PollStatistics(), started=NOW, next_poll=None, disk=None)
+    made = muxer_view(
+        services=(), running=(), recent=(), samples=(), polls=PollStatistics(), started=NOW, next_poll=None, disk=None
+    )
     text = PageReader(render_status_page(made)).page_text
     assert "Starting" in text
     assert "None yet." in text

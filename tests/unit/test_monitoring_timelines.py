@@ -51,7 +51,9 @@ GAPS_TIMELINE = parse_timeline(
 )
 # Two files overlap by 10 seconds: the earlier one is cut off. Two overlap by one: they follow each other uncut.
 CUT_TIMELINE = parse_timeline(100, [screen_view(0, 60), screen_view(50, 50)], [piece_view(0, 50, 0), piece_view(50, 100, 1)])
-TOLERATED_TIMELINE = parse_timeline(100, [screen_view(0, 51), screen_view(50, 49)], [piece_view(0, 51, 0), piece_view(51, 100, 1)])
+TOLERATED_TIMELINE = parse_timeline(
+    100, [screen_view(0, 51), screen_view(50, 49)], [piece_view(0, 51, 0), piece_view(51, 100, 1)]
+)
 
 
 def test_a_file_that_covers_the_audio_is_one_bar_in_each_row() -> None:
@@ -74,14 +76,19 @@ def test_what_lies_outside_the_audio_is_shown_as_cut_off() -> None:
         [(40, 60)],
     )
     assert screen_texts(GAPS_TIMELINE) == ["cut off: 10.0 s at its beginning", "cut off: 10.0 s at its end"]
-    assert timeline_summary(GAPS_TIMELINE) == "1:20 min of audio with 2 screen files: 55.0 s copied, 5.0 s re-encoded, 20.0 s padding."
+    assert (
+        timeline_summary(GAPS_TIMELINE)
+        == "1:20 min of audio with 2 screen files: 55.0 s copied, 5.0 s re-encoded, 20.0 s padding."
+    )
 
 
 def test_an_overlap_that_cuts_is_told_from_one_that_is_tolerated() -> None:
     assert bar_spans(render_timeline(CUT_TIMELINE, "a"), "overlap") == [(50, 60)]
     assert bar_spans(render_timeline(CUT_TIMELINE, "a"), "cut") == [(50, 60)]
     assert svg_texts(render_timeline(CUT_TIMELINE, "a"))[:4] == ["1", "2", "1", "2"]
-    assert render_timeline(CUT_TIMELINE, "a").index('class="cut"') < render_timeline(CUT_TIMELINE, "a").index('class="on-screen">1<')
+    assert render_timeline(CUT_TIMELINE, "a").index('class="cut"') < render_timeline(CUT_TIMELINE, "a").index(
+        'class="on-screen">1<'
+    )
     assert [overlap_text(*one) for one in CUT_TIMELINE.screen_overlaps] == [
         "Screen 1 and screen 2 overlap by 10.0 s at 0:50.0: screen 1 is cut off there."
     ]
@@ -93,10 +100,14 @@ def test_an_overlap_that_cuts_is_told_from_one_that_is_tolerated() -> None:
 
 
 def test_a_file_of_which_the_middle_is_covered_is_cut_there() -> None:
-    made = parse_timeline(100, [screen_view(0, 100), screen_view(40, 20)], [piece_view(0, 40, 0), piece_view(40, 60, 1), piece_view(60, 100)])
+    made = parse_timeline(
+        100, [screen_view(0, 100), screen_view(40, 20)], [piece_view(0, 40, 0), piece_view(40, 60, 1), piece_view(60, 100)]
+    )
     assert screen_texts(made) == ["cut off: 1:00 min at its end", "shown whole"]
     resumed = parse_timeline(
-        100, [screen_view(0, 100), screen_view(40, 20)], [piece_view(0, 40, 0), piece_view(40, 60, 1), piece_view(60, 100, 0, 60)]
+        100,
+        [screen_view(0, 100), screen_view(40, 20)],
+        [piece_view(0, 40, 0), piece_view(40, 60, 1), piece_view(60, 100, 0, 60)],
     )
     assert screen_texts(resumed) == ["cut off: 20.0 s at 0:40.0", "shown whole"]
 
@@ -106,7 +117,9 @@ def test_a_file_far_away_does_not_press_the_audio_together() -> None:
     assert create_axis(made) == TimelineAxis(0, 130)
     assert screen_texts(made)[1] == "not shown: it lies outside the audio"
     assert bar_spans(render_timeline(made, "a"), "screen")[1] == (100, 100)
-    assert create_axis(parse_timeline(100, [screen_view(0, 100), screen_view(-86_400, 50)], [piece_view(0, 100, 0)])) == TimelineAxis(-30, 100)
+    assert create_axis(
+        parse_timeline(100, [screen_view(0, 100), screen_view(-86_400, 50)], [piece_view(0, 100, 0)])
+    ) == TimelineAxis(-30, 100)
 
 
 @pytest.mark.parametrize("count", [1, 2, 200])
@@ -121,7 +134,9 @@ def test_any_number_of_files_has_its_bars_in_order(count: int) -> None:
 
 
 def test_two_hundred_files_at_a_time_stay_in_the_picture() -> None:
-    made = parse_timeline(100, [screen_view(number / 1000, 90) for number in range(200)], [piece_view(0, 90, 199), piece_view(90, 100)])
+    made = parse_timeline(
+        100, [screen_view(number / 1000, 90) for number in range(200)], [piece_view(0, 90, 199), piece_view(90, 100)]
+    )
     svg = ElementTree.fromstring(render_timeline(made, "a"))
     assert len(arrange_lanes(made.screens)) == 200
     assert float(svg.get("height")) < MAX_LANES_HEIGHT * 4
@@ -131,7 +146,9 @@ def test_two_hundred_files_at_a_time_stay_in_the_picture() -> None:
 
 
 def test_rows_are_as_few_as_can_be_and_nothing_lies_over_another() -> None:
-    made = parse_timeline(100, [screen_view(0, 60), screen_view(10, 20), screen_view(30, 30), screen_view(60, 40)], [piece_view(0, 100, 0)])
+    made = parse_timeline(
+        100, [screen_view(0, 60), screen_view(10, 20), screen_view(30, 30), screen_view(60, 40)], [piece_view(0, 100, 0)]
+    )
     assert [[one.number for one in row] for row in arrange_lanes(made.screens)] == [[1, 4], [2, 3]]
 
 
@@ -149,7 +166,11 @@ def test_every_second_tick_may_give_way_but_not_the_start() -> None:
 
 def test_a_picture_can_be_heard() -> None:
     svg = ElementTree.fromstring(render_timeline(GAPS_TIMELINE, "x"))
-    assert (svg.get("role"), svg.find("title").text, svg.find("desc").text) == ("img", "Timeline", timeline_summary(GAPS_TIMELINE))
+    assert (svg.get("role"), svg.find("title").text, svg.find("desc").text) == (
+        "img",
+        "Timeline",
+        timeline_summary(GAPS_TIMELINE),
+    )
     assert "−0:10.0 to 0:30.0" in svg.find(".//rect[@class='screen']/title").text
 
 
@@ -164,7 +185,9 @@ def bars_of_strip(made: TimelineView) -> list[tuple[str, int]]:
 
 
 def test_pieces_of_the_same_kind_are_told_as_one() -> None:
-    made = parse_timeline(30, [screen_view(0, 30)], [piece_view(0, 10, 0), piece_view(10, 20, 0, 10), piece_view(20, 30, 0, 20, "cut")])
+    made = parse_timeline(
+        30, [screen_view(0, 30)], [piece_view(0, 10, 0), piece_view(10, 20, 0, 10), piece_view(20, 30, 0, 20, "cut")]
+    )
     assert [(one.begin, one.end, one.kind, one.reason) for one in merge_parts(made.parts)] == [
         (0, 20, "copy", ""),
         (20, 30, "encode", "cut"),

@@ -230,7 +230,9 @@ def test_while_nothing_may_begin_nothing_is_taken_and_nothing_is_lost(stop: thre
     room = FakeRoom()
     pool = ThreadExecutor(lambda one: done.append(one.recording_id), 2, stop, room)
     accepted: list[bool] = []
-    thread = threading.Thread(target=lambda: accepted.extend(pool.submit(create_target(f"C{n}")) for n in range(3)), daemon=True)
+    thread = threading.Thread(
+        target=lambda: accepted.extend(pool.submit(create_target(f"C{n}")) for n in range(3)), daemon=True
+    )
     thread.start()
     for _ in range(9):
         assert room.asked.acquire(timeout=TIMEOUT_SECONDS)

@@ -83,7 +83,11 @@ def test_cancel_kills_what_runs_and_nothing_more_is_started() -> None:
             return out.read()
 
         try:
-            runner.run_streaming(python_command("import time; print('x', flush=True); time.sleep(600)"), read_output, timeout=10 * LONG_SECONDS)
+            runner.run_streaming(
+                python_command("import time; print('x', flush=True); time.sleep(600)"),
+                read_output,
+                timeout=10 * LONG_SECONDS,
+            )
         except Stopped as error:
             raised.append(error)
 
@@ -117,7 +121,11 @@ def test_a_reader_that_fails_leaves_no_process_behind() -> None:
         raise ValueError("enough")
 
     with pytest.raises(ValueError, match="enough"):
-        Runner().run_streaming(python_command("import os, time; print(os.getpid(), flush=True); time.sleep(600)"), read_and_fail, timeout=LONG_SECONDS)
+        Runner().run_streaming(
+            python_command("import os, time; print(os.getpid(), flush=True); time.sleep(600)"),
+            read_and_fail,
+            timeout=LONG_SECONDS,
+        )
     with pytest.raises(ProcessLookupError):
         os.kill(pids[0], 0)
 

@@ -20,9 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
 FAMILIES = (MuxerError, Transient, Permanent)
 RAISED = [
-    one
-    for _, one in inspect.getmembers(errors, inspect.isclass)
-    if issubclass(one, MuxerError) and one not in FAMILIES
+    one for _, one in inspect.getmembers(errors, inspect.isclass) if issubclass(one, MuxerError) and one not in FAMILIES
 ]
 
 
@@ -42,7 +40,10 @@ def test_every_type_of_error_has_its_row_and_no_other() -> None:
 def test_what_sets_a_recording_aside_is_as_the_table_says(kind: type[MuxerError]) -> None:
     (row,) = [row for row in table_rows("What is tried again") if f"`{kind.__name__}`" in row[0]]
     journal = Journal(None)
-    entries = [journal.record_failure(TargetKey("x", "C1"), kind("it failed"), 1000.0 * number) for number in range(MAX_PERMANENT_ATTEMPTS)]
+    entries = [
+        journal.record_failure(TargetKey("x", "C1"), kind("it failed"), 1000.0 * number)
+        for number in range(MAX_PERMANENT_ATTEMPTS)
+    ]
     ends = {entry.attempts: entry.retry_at is None for entry in entries}
     assert row[3] == ("at once" if ends[1] else "at the third" if ends[3] else "never")
 

@@ -58,7 +58,9 @@ class InstantStop(threading.Event):
 class FlakyRequest:
     """A request to a service that fails so many times with an error, and counts how often it was sent."""
 
-    def __init__(self, outages: CircuitBreaker, error: Callable[[], MuxerError], times: int = 1000, service: str = "RCS") -> None:
+    def __init__(
+        self, outages: CircuitBreaker, error: Callable[[], MuxerError], times: int = 1000, service: str = "RCS"
+    ) -> None:
         self._outages, self._error, self._times, self._service = outages, error, times, service
         self.sent = 0
 

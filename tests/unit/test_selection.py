@@ -71,13 +71,20 @@ def only_target(selection: TargetSelection) -> MuxTarget:
 
 
 def test_the_audio_comes_first_and_the_screens_follow_in_time_order() -> None:
-    target = only_target(select_recording([audio_entry()], [screen_entry("late", 40, 60), screen_entry("early", 0, 20), screen_entry("mid", 20, 40)]))
+    target = only_target(
+        select_recording(
+            [audio_entry()], [screen_entry("late", 40, 60), screen_entry("early", 0, 20), screen_entry("mid", 20, 40)]
+        )
+    )
     assert target.source_ids == ("a.mp3", "early", "mid", "late")
     assert (target.agent, target.region, target.recording_id) == ("agent1", "r1", "C1")
 
 
 def test_each_agent_gets_a_muxed_file_of_his_own() -> None:
-    targets = select_recording([audio_entry()], [screen_entry("s1", agent="anna"), screen_entry("s2", agent="bert"), screen_entry("s3", agent="anna")]).targets
+    targets = select_recording(
+        [audio_entry()],
+        [screen_entry("s1", agent="anna"), screen_entry("s2", agent="bert"), screen_entry("s3", agent="anna")],
+    ).targets
     assert {target.agent: target.source_ids for target in targets} == {
         "anna": ("a.mp3", "s1", "s3"),
         "bert": ("a.mp3", "s2"),
@@ -87,7 +94,8 @@ def test_each_agent_gets_a_muxed_file_of_his_own() -> None:
 
 def test_each_audio_file_gets_a_muxed_file_of_its_own_with_the_screens_that_overlap_it() -> None:
     targets = select_recording(
-        [audio_entry("a1", 0, 60), audio_entry("a2", 100, 160)], [screen_entry("s1", 0, 50), screen_entry("s2", 90, 170), screen_entry("s3", 65, 80)]
+        [audio_entry("a1", 0, 60), audio_entry("a2", 100, 160)],
+        [screen_entry("s1", 0, 50), screen_entry("s2", 90, 170), screen_entry("s3", 65, 80)],
     ).targets
     assert sorted(target.source_ids for target in targets) == [("a1", "s1"), ("a2", "s2")]
 
@@ -99,7 +107,9 @@ def test_without_a_screen_recording_nothing_is_wanted_now() -> None:
 
 
 def test_a_muxed_file_is_no_source() -> None:
-    assert only_target(select_recording([audio_entry()], [screen_entry("s1"), muxed_entry("m", ["a.mp3", "s1"])])).source_ids == ("a.mp3", "s1")
+    assert only_target(
+        select_recording([audio_entry()], [screen_entry("s1"), muxed_entry("m", ["a.mp3", "s1"])])
+    ).source_ids == ("a.mp3", "s1")
     assert select_recording([audio_entry()], [muxed_entry("m", ["a.mp3", "s1"])]).targets == ()
 
 
@@ -116,7 +126,11 @@ def test_a_file_without_a_start_is_a_problem_and_costs_only_itself() -> None:
 
 
 def test_what_is_posted_with_the_same_sources_is_done() -> None:
-    target = only_target(select_recording([audio_entry()], [screen_entry("s1"), muxed_entry("m", ["a.mp3", "s1"])], labels=["screenRecording"]))
+    target = only_target(
+        select_recording(
+            [audio_entry()], [screen_entry("s1"), muxed_entry("m", ["a.mp3", "s1"])], labels=["screenRecording"]
+        )
+    )
     assert target.published
     assert not target.needs_work
 
@@ -128,7 +142,9 @@ def test_the_order_of_the_posted_sources_does_not_matter() -> None:
 
 @pytest.mark.parametrize("sources", [["a.mp3"], ["a.mp3", "s1"], ["a.mp3", "s2"], ["b.mp3", "s1", "s2"], ["s1", "s2"], []])
 def test_what_is_posted_with_other_sources_is_not_it(sources: list[str]) -> None:
-    target = only_target(select_recording([audio_entry()], [screen_entry("s1", 0, 9), screen_entry("s2", 9, 20), muxed_entry("m", sources)]))
+    target = only_target(
+        select_recording([audio_entry()], [screen_entry("s1", 0, 9), screen_entry("s2", 9, 20), muxed_entry("m", sources)])
+    )
     assert not target.published
     assert target.needs_work
 
@@ -139,7 +155,12 @@ def test_a_muxed_file_of_fewer_screens_is_superseded() -> None:
 
 
 def test_a_superseded_file_is_left_over_work_even_when_its_successor_is_posted() -> None:
-    screens = [screen_entry("s1", 0, 9), screen_entry("s2", 9, 20), muxed_entry(EARLIER_NAME, ["a.mp3", "s1"]), muxed_entry("new", ["a.mp3", "s1", "s2"])]
+    screens = [
+        screen_entry("s1", 0, 9),
+        screen_entry("s2", 9, 20),
+        muxed_entry(EARLIER_NAME, ["a.mp3", "s1"]),
+        muxed_entry("new", ["a.mp3", "s1", "s2"]),
+    ]
     target = only_target(select_recording([audio_entry()], screens, labels=["screenRecording"]))
     assert target.published
     assert [media.media_id for media in target.superseded] == [EARLIER_NAME]
@@ -174,7 +195,9 @@ def test_no_recording_supersedes_the_file_of_one_with_a_similar_id(
     earlier = hashlib.sha256("\0".join([*odd, *fewer]).encode()).hexdigest()[:20]
     name = (f"{prefix}_{earlier}_muxed.mp4" if of_earlier_version else muxed_name(victim, fewer)) + ending
     files = [screen_entry("s1", 0, 9), screen_entry("s2", 9, 20), muxed_entry(name, fewer)]
-    superseded = [one.media_id for one in only_target(select_recording([audio_entry()], files, recording_id=mine)).superseded]
+    superseded = [
+        one.media_id for one in only_target(select_recording([audio_entry()], files, recording_id=mine)).superseded
+    ]
     assert superseded == ([name] if mine == victim else [])
 
 
@@ -191,18 +214,28 @@ def test_names_of_different_recordings_differ_also_where_case_is_ignored(ids: li
 
 
 def test_a_source_is_never_superseded() -> None:
-    for target in select_recording([audio_entry()], [screen_entry("s1"), screen_entry("s2", agent="b"), muxed_entry(EARLIER_NAME, ["a.mp3", "s1"])]).targets:
+    for target in select_recording(
+        [audio_entry()], [screen_entry("s1"), screen_entry("s2", agent="b"), muxed_entry(EARLIER_NAME, ["a.mp3", "s1"])]
+    ).targets:
         assert not {"s1", "s2", "a.mp3"} & {media.media_id for media in target.superseded}
 
 
 def test_the_muxed_file_of_another_agent_or_another_audio_is_not_superseded() -> None:
     screens = [screen_entry("s1", 0, 9), screen_entry("s2", 9, 20), screen_entry("o1", agent="other")]
-    screens += [muxed_entry(EARLIER_NAME, ["a.mp3", "o1"]), muxed_entry(EARLIER_NAME, ["b.mp3", "s1"]), muxed_entry(EARLIER_NAME, ["s1"])]
+    screens += [
+        muxed_entry(EARLIER_NAME, ["a.mp3", "o1"]),
+        muxed_entry(EARLIER_NAME, ["b.mp3", "s1"]),
+        muxed_entry(EARLIER_NAME, ["s1"]),
+    ]
     assert all(target.superseded == () for target in select_recording([audio_entry()], screens).targets)
 
 
 def test_a_screen_file_that_vanishes_from_the_metadata_replaces_nothing() -> None:
-    target = only_target(select_recording([audio_entry()], [screen_entry("s1"), muxed_entry("full", ["a.mp3", "s1", "s2"])], labels=["screenRecording"]))
+    target = only_target(
+        select_recording(
+            [audio_entry()], [screen_entry("s1"), muxed_entry("full", ["a.mp3", "s1", "s2"])], labels=["screenRecording"]
+        )
+    )
     assert target.published
     assert target.superseded == ()
 
@@ -212,7 +245,11 @@ def test_a_screen_file_that_vanishes_from_the_metadata_replaces_nothing() -> Non
     [([], True, True), (["screenRecording"], True, False), ([], False, False), (["x"], True, True)],
 )
 def test_a_missing_label_is_work_when_labels_are_wanted(labels: list[str], label: bool, missing: bool) -> None:
-    target = only_target(select_recording([audio_entry()], [screen_entry("s1"), muxed_entry("m", ["a.mp3", "s1"])], labels=labels, label=label))
+    target = only_target(
+        select_recording(
+            [audio_entry()], [screen_entry("s1"), muxed_entry("m", ["a.mp3", "s1"])], labels=labels, label=label
+        )
+    )
     assert (target.label_missing, target.needs_work) == (missing, missing)
 
 
@@ -235,15 +272,22 @@ IDS = st.lists(st.text(st.sampled_from("ab1_-."), min_size=1, max_size=6), min_s
 def test_the_name_is_a_function_of_the_set_of_sources_and_of_nothing_else(names: list[str], random: Any) -> None:
     screens = [screen_entry(f"s{name}", number * 9, number * 9 + 9) for number, name in enumerate(names)]
     first = only_target(select_recording([audio_entry()], screens))
-    shuffled = [{**one, "size": "1", "startTime": time_at(random.randint(0, 59)), "stopTime": time_at(60)} for one in screens]
+    shuffled = [
+        {**one, "size": "1", "startTime": time_at(random.randint(0, 59)), "stopTime": time_at(60)} for one in screens
+    ]
     random.shuffle(shuffled)
-    second = only_target(select_recording([audio_entry(size="9")], [*shuffled, muxed_entry("m", ["a.mp3"])], labels=["screenRecording"]))
+    second = only_target(
+        select_recording([audio_entry(size="9")], [*shuffled, muxed_entry("m", ["a.mp3"])], labels=["screenRecording"])
+    )
     assert first.file_name == second.file_name
 
 
 @given(IDS, IDS)
 def test_other_sources_make_another_name(some: list[str], others: list[str]) -> None:
-    one, other = (only_target(select_recording([audio_entry()], [screen_entry(f"s{name}") for name in names])) for names in (some, others))
+    one, other = (
+        only_target(select_recording([audio_entry()], [screen_entry(f"s{name}") for name in names]))
+        for names in (some, others)
+    )
     assert (one.file_name == other.file_name) == (set(some) == set(others))
 
 
@@ -275,7 +319,9 @@ def test_one_that_is_made_once_more_gets_a_name_that_none_of_the_same_sources_be
     assert fresh.next_free_name == first
 
     def next_name(*names: str) -> str:
-        return only_target(select_recording([audio_entry()], [screen_entry("s"), *(muxed_entry(name, ["a.mp3", "s"]) for name in names)])).next_free_name
+        return only_target(
+            select_recording([audio_entry()], [screen_entry("s"), *(muxed_entry(name, ["a.mp3", "s"]) for name in names)])
+        ).next_free_name
 
     assert next_name(first) == next_name(f"{first}.bin") == second
     assert next_name(f"{second}.bin") == first
@@ -299,7 +345,9 @@ OTHER_MASKS = [{"time": time_at(5), "type": "paused"}, {"time": time_at(9), "typ
 
 
 def masked_target(media: Sequence[Json], masks: Sequence[Json] = MASKS, *, blank: bool = True, **options: Any) -> MuxTarget:
-    return only_target(select_recording([audio_entry(masks=list(masks))], media, blank=blank, labels=["screenRecording"], **options))
+    return only_target(
+        select_recording([audio_entry(masks=list(masks))], media, blank=blank, labels=["screenRecording"], **options)
+    )
 
 
 def test_the_paused_spans_are_those_of_the_audio_and_only_with_the_option() -> None:
@@ -308,7 +356,9 @@ def test_the_paused_spans_are_those_of_the_audio_and_only_with_the_option() -> N
 
 
 def test_each_agent_s_file_has_the_paused_spans() -> None:
-    targets = select_recording([audio_entry(masks=MASKS)], [screen_entry("s1", agent="a"), screen_entry("s2", agent="b")], blank=True).targets
+    targets = select_recording(
+        [audio_entry(masks=MASKS)], [screen_entry("s1", agent="a"), screen_entry("s2", agent="b")], blank=True
+    ).targets
     assert [target.paused for target in targets] == [((5_000_000, 8_000_000),)] * 2
 
 
@@ -318,11 +368,15 @@ def test_masks_change_the_name_and_their_order_does_not() -> None:
     assert masked_target([screen_entry("s")], MASKS[::-1]).file_name == blank
 
 
-@pytest.mark.parametrize("masks", [[], None, "", [{"time": time_at(-9), "type": "paused"}, {"time": time_at(-5), "type": "resume"}]])
+@pytest.mark.parametrize(
+    "masks", [[], None, "", [{"time": time_at(-9), "type": "paused"}, {"time": time_at(-5), "type": "resume"}]]
+)
 def test_without_a_paused_span_the_name_and_what_is_done_stay_as_they_were(masks: Any) -> None:
     plain = only_target(select_recording([audio_entry()], [screen_entry("s")])).file_name
     for name in (plain, f"{plain}.bin", plain.replace("_muxed", "-2_muxed"), EARLIER_NAME, "of another program.mp4"):
-        target = only_target(select_recording([audio_entry(masks=masks)], [screen_entry("s"), muxed_entry(name, ["a.mp3", "s"])], blank=True))
+        target = only_target(
+            select_recording([audio_entry(masks=masks)], [screen_entry("s"), muxed_entry(name, ["a.mp3", "s"])], blank=True)
+        )
         assert (target.file_name, target.published, target.superseded) == (plain, True, ())
 
 

@@ -76,7 +76,9 @@ def test_the_only_backup_stands_in_for_the_only_primary(processing: Callable[...
 
 
 @pytest.mark.parametrize("muxer_id", [-1, -7, ""])
-def test_a_negative_or_empty_muxer_id_takes_everything(processing: Callable[..., ProcessingOptions], muxer_id: object) -> None:
+def test_a_negative_or_empty_muxer_id_takes_everything(
+    processing: Callable[..., ProcessingOptions], muxer_id: object
+) -> None:
     options = processing(muxer_id=muxer_id, total_muxers=3)
     assert effective_shard(options) is None
     assert all(is_mine(options, f"C{number}") for number in range(50))

@@ -32,7 +32,9 @@ def test_a_day_has_its_recordings_in_its_hours_and_is_the_same_each_time(small: 
     assert list(generate_day(3000).start) == list(small.start)
 
 
-@pytest.mark.parametrize("pollers", [(PollWindow(),), (PollWindow(HOUR), PollWindow(12 * HOUR, HOUR)), (PollWindow(), PollWindow())])
+@pytest.mark.parametrize(
+    "pollers", [(PollWindow(),), (PollWindow(HOUR), PollWindow(12 * HOUR, HOUR)), (PollWindow(), PollWindow())]
+)
 def test_every_recording_is_finished_once(small: Day, pollers: tuple[PollWindow, ...]) -> None:
     finished: Counter[int] = Counter()
 
@@ -134,8 +136,14 @@ def test_a_job_lasts_as_long_as_its_steps_or_its_turn_at_what_all_share() -> Non
 
 def test_a_pass_reads_its_window_and_shards_read_all_pages() -> None:
     assert pass_cost(PollWindow(), 1000, 0, 0.2).seconds == pytest.approx(20 * 0.2 + 0.16)
-    assert (pass_cost(PollWindow(), 1000, 700, 0.2).pages, pass_cost(PollWindow(), 1000, 700, 0.2).slices) == (1000 / PAGE_SIZE, 3)
-    assert (pass_cost(PollWindow(shards=4), 1000, 0, 0.2).pages, pass_cost(PollWindow(shards=4), 1000, 0, 0.2).slices) == (1000 / PAGE_SIZE, 3)
+    assert (pass_cost(PollWindow(), 1000, 700, 0.2).pages, pass_cost(PollWindow(), 1000, 700, 0.2).slices) == (
+        1000 / PAGE_SIZE,
+        3,
+    )
+    assert (pass_cost(PollWindow(shards=4), 1000, 0, 0.2).pages, pass_cost(PollWindow(shards=4), 1000, 0, 0.2).slices) == (
+        1000 / PAGE_SIZE,
+        3,
+    )
 
 
 class FakePollSite:
@@ -200,7 +208,10 @@ def test_older_calls_are_not_read_while_there_is_no_room_for_them(small: Day) ->
 
 
 def test_a_long_pass_is_interrupted_for_the_newest_calls(small: Day) -> None:
-    quick, slow = _run_polls(small, PollWindow(), 10_000), _run_polls(small, PollWindow(interval=60.0), 10_000, page_seconds=10.0)
+    quick, slow = (
+        _run_polls(small, PollWindow(), 10_000),
+        _run_polls(small, PollWindow(interval=60.0), 10_000, page_seconds=10.0),
+    )
     assert len(quick.orders) == 3 < len(slow.orders)  # an hour, four hours, twelve hours
     began = [max((small.start[one] for one in several), default=0.0) for several in slow.orders]
     assert max(began[2:-1]) > began[0]  # a call that had not begun to be seen at the first pass

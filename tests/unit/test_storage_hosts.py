@@ -18,7 +18,9 @@ RWS, RCS = "https://rws.gir.bank.com:8081", "http://10.1.2.3:8008/rcs"
 INSIDE_ADDRESSES = ["10.9.9.9"]
 
 
-def create_hosts(*listed: str, site: Sequence[str] = (RWS, RCS), addresses: Sequence[str] = INSIDE_ADDRESSES) -> AllowedHosts:
+def create_hosts(
+    *listed: str, site: Sequence[str] = (RWS, RCS), addresses: Sequence[str] = INSIDE_ADDRESSES
+) -> AllowedHosts:
     return AllowedHosts(listed, site, lambda _: addresses)
 
 
@@ -35,9 +37,7 @@ SITE_HOSTS = [
 
 @pytest.mark.parametrize("host", SITE_HOSTS)
 @pytest.mark.parametrize("addresses", [INSIDE_ADDRESSES, ["93.184.216.34"], ["fd00::7", "2606:2800::1"]])
-def test_servers_of_the_site_need_no_option_and_are_connected_to_by_their_addresses(
-    host: str, addresses: list[str]
-) -> None:
+def test_servers_of_the_site_need_no_option_and_are_connected_to_by_their_addresses(host: str, addresses: list[str]) -> None:
     assert create_hosts(addresses=addresses).resolve("http", host, None) == addresses
 
 
@@ -237,6 +237,10 @@ def test_who_has_answered_over_https_is_not_spoken_to_over_http_any_more() -> No
 
 
 def test_on_this_machine_and_for_listed_servers_both_are_right() -> None:
-    for rule, host in ((create_hosts(), "127.0.0.1"), (create_hosts(), "localhost"), (create_hosts("dav.bank.com"), "dav.bank.com")):
+    for rule, host in (
+        (create_hosts(), "127.0.0.1"),
+        (create_hosts(), "localhost"),
+        (create_hosts("dav.bank.com"), "dav.bank.com"),
+    ):
         rule.remember_https(host)
         assert rule.resolve("http", host, None)

@@ -47,7 +47,9 @@ def test_an_s3_file_is_bucket_and_key() -> None:
 
 
 def test_each_bucket_and_each_webdav_server_is_a_service_of_its_own() -> None:
-    buckets = [parse_descriptor({"storage": "awsS3", "path": "k", "data": {"bucket": name}}).service_name for name in ("old", "new")]
+    buckets = [
+        parse_descriptor({"storage": "awsS3", "path": "k", "data": {"bucket": name}}).service_name for name in ("old", "new")
+    ]
     assert buckets == ["S3 bucket old", "S3 bucket new"]
     assert parse_descriptor(webdav_descriptor("s.mp4", "http://user@dav:81/r/")).service_name == "WebDAV http://dav:81"
 
@@ -67,7 +69,9 @@ NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/")
 
 @given(NAMES.filter(lambda name: name not in (".", "..")), st.sampled_from(["webDAV", "awsS3"]))
 def test_a_published_place_is_found_again_under_its_descriptor(name: str, storage: str) -> None:
-    place = MediaLocation(storage, "http://dav/r/" if storage == "webDAV" else "k/", name, "" if storage == "webDAV" else "b")
+    place = MediaLocation(
+        storage, "http://dav/r/" if storage == "webDAV" else "k/", name, "" if storage == "webDAV" else "b"
+    )
     assert parse_descriptor(place.media_descriptor) == place
 
 
@@ -114,7 +118,11 @@ def test_a_path_out_of_its_folder_is_refused(descriptor: Json) -> None:
 
 @pytest.mark.parametrize(
     "descriptor",
-    [webdav_descriptor("http://dav/recordings/"), webdav_descriptor("http://dav"), {"storage": "awsS3", "path": "k/", "data": {"bucket": "b"}}],
+    [
+        webdav_descriptor("http://dav/recordings/"),
+        webdav_descriptor("http://dav"),
+        {"storage": "awsS3", "path": "k/", "data": {"bucket": "b"}},
+    ],
 )
 def test_a_folder_is_no_file(descriptor: Json) -> None:
     with pytest.raises(MetadataError):

@@ -67,9 +67,7 @@ def test_a_stop_ends_a_transfer_in_the_middle(tmp_path: Path, stop: threading.Ev
     assert taken == [0, 1, 2, 3]
 
 
-def test_a_transfer_that_stalls_is_given_up(
-    tmp_path: Path, stop: threading.Event, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_transfer_that_stalls_is_given_up(tmp_path: Path, stop: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
     monkeypatch.setattr(transfer.time, "monotonic", lambda: clock[0])
 

@@ -58,7 +58,16 @@ def _local_worker_row(one: RunningInstance, found: dict[str, Any], threads: int,
     outcomes = found["totals"]["outcomes"]
     done, failed = (str(outcomes.get(name, 0)) for name in ("muxed", "failed"))
     busy = f"{len(found['running'])} of {threads}" if one.standing == RUNS else "nothing"
-    return one.folder.name, found["version"], str(found["pid"]), format_ago(found["started"], now), busy, done, failed, one.standing
+    return (
+        one.folder.name,
+        found["version"],
+        str(found["pid"]),
+        format_ago(found["started"], now),
+        busy,
+        done,
+        failed,
+        one.standing,
+    )
 
 
 def running_row(job: RunningTarget, now: float) -> tuple[str, ...]:

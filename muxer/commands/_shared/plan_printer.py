@@ -20,7 +20,11 @@ def print_plan(told: Mapping[str, Any]) -> None:
     """Given what the command found out, print it."""
     terminal = sys.stdout.isatty()
     unicode = terminal and (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-    width = min(shutil.get_terminal_size((DEFAULT_PLAN_COLUMNS, 24)).columns, MAX_PLAN_COLUMNS) if terminal else DEFAULT_PLAN_COLUMNS
+    width = (
+        min(shutil.get_terminal_size((DEFAULT_PLAN_COLUMNS, 24)).columns, MAX_PLAN_COLUMNS)
+        if terminal
+        else DEFAULT_PLAN_COLUMNS
+    )
     lines = list(_plan_lines(told, width, unicode))
     if not terminal:
         sys.stdout.writelines("".join(text for text, _ in line).rstrip() + "\n" for line in lines)
@@ -74,8 +78,12 @@ def _target_lines(target: Mapping[str, Any], width: int, unicode: bool) -> Itera
         yield []
         yield from _finding_lines(target)
     if "stored" in target:
-        readers = [f"{escape_control(one['alias']) or '(no alias)'} (SHA-256 {one['sha256'][:16]})" for one in target["recipients"]]
-        yield _labelled_line("encrypted", f"for {', '.join(readers)}" if readers else "no: RWS has no encryption certificate")
+        readers = [
+            f"{escape_control(one['alias']) or '(no alias)'} (SHA-256 {one['sha256'][:16]})" for one in target["recipients"]
+        ]
+        yield _labelled_line(
+            "encrypted", f"for {', '.join(readers)}" if readers else "no: RWS has no encryption certificate"
+        )
         when = " (if it is made once more, by mux --force)" if target["published"] else ""
         yield _labelled_line("stored as", f"{escape_control(target['stored'])}{when}")
     commands = [*target.get("commands", ()), *([target["encryption"]] if "encryption" in target else [])]
@@ -112,7 +120,9 @@ def _finding_lines(target: Mapping[str, Any]) -> Iterator[StyledLine]:
     yield _labelled_line("overlaps", "; ".join(map(_overlap_text, target["overlaps"])) or "none")
     if "picture" in target:
         yield _labelled_line("picture", target["picture"])
-        method = "copy, nothing is re-encoded" if target["method"] == "copy" else f"re-encode: {escape_control(target['method'])}"
+        method = (
+            "copy, nothing is re-encoded" if target["method"] == "copy" else f"re-encode: {escape_control(target['method'])}"
+        )
         yield _labelled_line("method", method)
         if "missing" in target:
             yield _labelled_line("incomplete", escape_control(target["missing"]))

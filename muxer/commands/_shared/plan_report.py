@@ -44,7 +44,9 @@ def shard_facts(processing: ProcessingOptions, recording_id: str) -> dict[str, A
     ours = effective_shard(processing)
     if ours is None:
         return {}
-    return {"shard": {"number": shard_of(recording_id, processing.total_muxers), "of": processing.total_muxers, "ours": ours}}
+    return {
+        "shard": {"number": shard_of(recording_id, processing.total_muxers), "of": processing.total_muxers, "ours": ours}
+    }
 
 
 def _source_facts(media: MediaFile) -> dict[str, Any]:

@@ -173,4 +173,3 @@ def _read_usability(bits: _BitReader) -> tuple[bool, bool]:
         bits.read_bits(3)
         full_range = bool(bits.read_bits(1))
     return full_range, square
-

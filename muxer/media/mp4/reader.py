@@ -101,7 +101,9 @@ class SourceReader:
         """Copy the frames of a file whose clock starts over, as that of joined files does, one after the other."""
         copied = made.with_suffix(".mkv")
         try:
-            self._runner.run(pieces.continue_command(self._tools, path, require_video(found), copied), timeout=CONVERT_SECONDS)
+            self._runner.run(
+                pieces.continue_command(self._tools, path, require_video(found), copied), timeout=CONVERT_SECONDS
+            )
         except ToolError as error:
             log.info("the clock of a screen file starts over, and cannot be continued: %s", error)
             return path, found
@@ -174,7 +176,10 @@ def _has_same_frames(video: Video, other: Video) -> bool:
     times, others = (array("q", sorted(map(one.ticks_to_us, one.packets.pts))) for one in (video, other))
     if len(times) != len(others):
         return False
-    return all(abs(one - times[0] - another + others[0]) <= 2 * TIME_TOLERANCE_US for one, another in zip(times, others, strict=True))
+    return all(
+        abs(one - times[0] - another + others[0]) <= 2 * TIME_TOLERANCE_US
+        for one, another in zip(times, others, strict=True)
+    )
 
 
 def _may_become_copyable(video: Video) -> bool:

@@ -183,7 +183,13 @@ def join_extents(files: Iterable[int], offsets: Iterable[int], sizes: Iterable[i
 
 
 def _build_moov(
-    row: SampleTable, avc: AvcConfig, sound: CopyableAudio | None, chunks: Sequence[_Chunk], base: int, seconds: int, wide: bool
+    row: SampleTable,
+    avc: AvcConfig,
+    sound: CopyableAudio | None,
+    chunks: Sequence[_Chunk],
+    base: int,
+    seconds: int,
+    wide: bool,
 ) -> bytes:
     """Return the moov box for samples that begin at ``base`` of the file."""
     begins = list(accumulate((chunk.size for chunk in chunks), initial=base))
@@ -205,7 +211,9 @@ def _time_fields(seconds: int, length: int, timescale: int) -> bytes:
     return struct.pack(">QQIQ", seconds, seconds, timescale, length)
 
 
-def _build_video_track(row: SampleTable, avc: AvcConfig, places: Sequence[tuple[int, int]], seconds: int, wide: bool) -> bytes:
+def _build_video_track(
+    row: SampleTable, avc: AvcConfig, places: Sequence[tuple[int, int]], seconds: int, wide: bool
+) -> bytes:
     durations = array("q", map(sub, islice(row.dts, 1, None), row.dts))
     durations.append(max(1, row.length + row.dts[0] + row.start_delay - row.dts[-1]))
     media_length = sum(durations)
@@ -214,7 +222,9 @@ def _build_video_track(row: SampleTable, avc: AvcConfig, places: Sequence[tuple[
         build_full_box(b"stsd", struct.pack(">I", 1), _video_description(avc)),
         build_full_box(b"stts", pack_runs(durations)),
         *([build_full_box(b"ctts", pack_runs(shifts))] if any(shifts) else []),
-        build_full_box(b"stss", struct.pack(">I", sum(row.sync)), pack_numbers(n + 1 for n, key in enumerate(row.sync) if key)),
+        build_full_box(
+            b"stss", struct.pack(">I", sum(row.sync)), pack_numbers(n + 1 for n, key in enumerate(row.sync) if key)
+        ),
         *_sample_location_boxes(row.sizes, places, wide),
     ]
     edit = (row.length, row.start_delay)
@@ -252,7 +262,9 @@ def _build_media(handler: bytes, kind: bytes, table: Sequence[bytes], length: in
     here = build_box(b"dinf", build_full_box(b"dref", struct.pack(">I", 1), build_full_box(b"url ", flags=1)))
     return build_box(
         b"mdia",
-        build_full_box(b"mdhd", _time_fields(seconds, length, timescale), struct.pack(">HH", _LANGUAGE_UNDETERMINED, 0), version=1),
+        build_full_box(
+            b"mdhd", _time_fields(seconds, length, timescale), struct.pack(">HH", _LANGUAGE_UNDETERMINED, 0), version=1
+        ),
         build_full_box(b"hdlr", bytes(4), handler, bytes(12), name),
         build_box(b"minf", kind, here, build_box(b"stbl", *table)),
     )

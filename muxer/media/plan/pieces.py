@@ -113,7 +113,9 @@ def plan_pieces(
     made: list[Piece] = []
     for segment in segments:
         if segment.clip is None:
-            frames = sum(count_frames_in(end - begin, rate) for begin, end in padding_slices(segment.length, slice_frames, rate))
+            frames = sum(
+                count_frames_in(end - begin, rate) for begin, end in padding_slices(segment.length, slice_frames, rate)
+            )
             made.append(Piece(segment.begin, segment.end, frames))
             continue
         start = segment.offset - segment.held
@@ -166,7 +168,9 @@ def padding_command(tools: MediaTools, target: VideoTarget, slice_frames: int, o
     return [*command, *_encoder_options(tools, target), "-g", str(PADDING_KEYFRAMES), str(output)]
 
 
-def encode_cut_command(tools: MediaTools, target: VideoTarget, source: MediaInfo, cut: Cut, index: FrameIndex, output: Path) -> list[str]:
+def encode_cut_command(
+    tools: MediaTools, target: VideoTarget, source: MediaInfo, cut: Cut, index: FrameIndex, output: Path
+) -> list[str]:
     """Return the command that re-encodes a cut. Its first frame, the one in effect where the cut begins, is shown from zero
     on; the others keep their distance."""
     video = require_video(source)
@@ -209,7 +213,15 @@ def scan_command(tools: MediaTools, source: MediaInfo) -> list[str]:
     video = require_video(source)
     # Frames are handed on as they lie in memory: only their times are looked at.
     times = [*tools.keep_times, "-enc_time_base:v", f"1:{TIMESCALE}", "-c:v", "wrapped_avframe"]
-    command = [tools.ffmpeg, *QUIET_OPTIONS, *_TOLERANT_OPTIONS, *_decode_all(source), *input_options(source.path), "-map", f"0:{video.stream_index}"]
+    command = [
+        tools.ffmpeg,
+        *QUIET_OPTIONS,
+        *_TOLERANT_OPTIONS,
+        *_decode_all(source),
+        *input_options(source.path),
+        "-map",
+        f"0:{video.stream_index}",
+    ]
     return [*command, *times, "-f", "framecrc", "-"]
 
 
@@ -242,7 +254,15 @@ def retime_command(tools: MediaTools, source: Path, video: Video, step: Fraction
     distance = step * TIMESCALE
     times = f"settb=1/{TIMESCALE},setpts=round(N*{distance.numerator}/{distance.denominator})"
     filters = ",".join((times, *fit_filters(video, target)))
-    command = [tools.ffmpeg, *QUIET_OPTIONS, *_PROGRESS_OPTIONS, "-noautorotate", *input_options(source), "-map", f"0:{video.stream_index}"]
+    command = [
+        tools.ffmpeg,
+        *QUIET_OPTIONS,
+        *_PROGRESS_OPTIONS,
+        "-noautorotate",
+        *input_options(source),
+        "-map",
+        f"0:{video.stream_index}",
+    ]
     return [*command, "-vf", filters, *_encoder_options(tools, target), str(output)]
 
 
@@ -279,7 +299,17 @@ def remux_command(tools: MediaTools, source: Path, video: Video, output: Path) -
 def continue_command(tools: MediaTools, source: Path, video: Video, output: Path) -> list[str]:
     """Return the command that copies one video stream into a Matroska file in which times never go back."""
     # Matroska takes no packet without a time, and a program stream has some.
-    command = [tools.ffmpeg, *QUIET_OPTIONS, "-fflags", "+genpts", *input_options(source), "-map", f"0:{video.stream_index}", "-c", "copy"]
+    command = [
+        tools.ffmpeg,
+        *QUIET_OPTIONS,
+        "-fflags",
+        "+genpts",
+        *input_options(source),
+        "-map",
+        f"0:{video.stream_index}",
+        "-c",
+        "copy",
+    ]
     return [*command, "-map_metadata", "-1", "-map_chapters", "-1", "-f", "matroska", str(output)]
 
 

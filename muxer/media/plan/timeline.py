@@ -108,7 +108,9 @@ def clamp_spans(spans: Iterable[tuple[int, int | None]], length: int) -> tuple[S
     them lies within the audio, in order; those that meet are joined."""
     joined: list[Span] = []
     inside = ((max(begin, 0), length if end is None else min(end, length)) for begin, end in spans)
-    wide = ((max(min(begin, length - MIN_PAUSE_US), 0), max(end, begin + MIN_PAUSE_US)) for begin, end in inside if begin < end)
+    wide = (
+        (max(min(begin, length - MIN_PAUSE_US), 0), max(end, begin + MIN_PAUSE_US)) for begin, end in inside if begin < end
+    )
     for begin, end in sorted((begin, min(end, length)) for begin, end in wide):
         if joined and begin <= joined[-1][1]:
             joined[-1] = (joined[-1][0], max(joined[-1][1], end))
@@ -212,9 +214,7 @@ def _drop_short(segments: Iterable[Segment], least: dict[int, int]) -> list[Segm
     return kept
 
 
-def _fill_gaps(
-    shown: Sequence[Segment], paused: Sequence[Span], audio_length: int, least: dict[int, int]
-) -> list[Segment]:
+def _fill_gaps(shown: Sequence[Segment], paused: Sequence[Span], audio_length: int, least: dict[int, int]) -> list[Segment]:
     """Fill the gaps: padding, or a longer last frame where the gap is shorter than a frame. Paused spans are padding however
     short."""
     segments: list[Segment] = []

@@ -52,7 +52,9 @@ class Simulation:
         self._day, self._fleet, self._costs = day, fleet, costs
         self._events, self.seen = EventLoop(), SimulationResult()
         threads = fleet.workers * costs.threads
-        self.workers = SimulatedWorkers(self._events, threads, fleet.max_queue, self._job_seconds, self._on_job_started, self._on_job_done)
+        self.workers = SimulatedWorkers(
+            self._events, threads, fleet.max_queue, self._job_seconds, self._on_job_started, self._on_job_done
+        )
         self.pollers = [SimulatedPoller(window, day, costs.page_seconds, self) for window in fleet.windows]
         self.state = bytearray(len(day))
         self._open: list[int] = []

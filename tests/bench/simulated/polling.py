@@ -151,7 +151,9 @@ class SimulatedPoller:
             if newest and read < 1.0 and self._site.now - self._newest_at >= self._window.interval:
                 last, self._newest_at = self._newest_at, self._site.now
                 length = newest.count_recordings(self._day, self._site.now)
-                ended = replace(newest, past=newest.older_than + self._site.now - last).count_recordings(self._day, self._site.now)
+                ended = replace(newest, past=newest.older_than + self._site.now - last).count_recordings(
+                    self._day, self._site.now
+                )
                 yield from self._pass(newest, length - ended - len(self._bare), None)
         self._order_found()
 
