@@ -34,7 +34,7 @@ def order_to_dict(order: Order) -> dict[str, Any]:
 
 
 def order_from_dict(plain: Mapping[str, Any]) -> Order:
-    """Given what a message holds, return the order. Raise :class:`GivenUp` when it has another form."""
+    """Given what a message holds, return the order. Raise :class:`OrderFailed` when it has another form."""
     version = plain.get("version")
     if version != ORDER_VERSION or isinstance(version, bool):
         raise OrderFailed(

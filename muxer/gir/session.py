@@ -265,7 +265,7 @@ class ServiceSession:
         return HttpResponse(what, response.status_code, response.headers, bytes(body))
 
     def _redirect_target(self, url: str, location: str) -> str:
-        """Return where an answer redirects to. Raise :class:`UnreadableAnswer` when its ``Location`` is no address."""
+        """Return where an answer redirects to. Raise :class:`UnreadableResponse` when its ``Location`` is no address."""
         try:
             return self._to_own_host(urljoin(url, location))
         except (ValueError, RequestRejected) as error:
@@ -305,7 +305,7 @@ class ServiceSession:
 def csrf_header(headers: Mapping[str, str], what: str) -> dict[str, str]:
     """Return the header with the token that writes must carry, none when CSRF is off.
 
-    `headers` are those of an answer to a GET, and `what` names the request. Raises UnreadableAnswer when the token
+    `headers` are those of an answer to a GET, and `what` names the request. Raises UnreadableResponse when the token
     cannot be sent as a header of its own.
     """
     name, token = headers.get("X-CSRF-HEADER"), headers.get("X-CSRF-TOKEN")

@@ -79,7 +79,8 @@ def _jinja_environment() -> Environment:
     )
     made.globals |= {"style": Markup(STYLE_SHEET), "kinds": timeline_svg.KIND_LABELS, "quote": quote}
     made.filters |= {
-        name: getattr(formatting, name) for name in ("clock", "moment", "machine", "span", "ago", "plain", "careful")
+        name: getattr(formatting, name)
+        for name in ("format_time", "format_datetime", "iso", "format_span", "format_ago", "single_line", "redact")
     }
     made.filters |= {"position": formatting.format_position, "megabytes": formatting.format_megabytes, "svg": Markup}
     return made

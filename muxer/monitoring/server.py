@@ -253,7 +253,7 @@ class _Connection(HTTPConnection):
 
     def close(self) -> None:
         """Close it."""
-        self.server.no_longer_silent(self)
+        self.server.mark_heard(self)
         super().close()
 
     def has_complete_headers(self) -> bool:

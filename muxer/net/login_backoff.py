@@ -22,7 +22,7 @@ class LoginBackoff:
         return error
 
     def raise_if_active(self, service: str) -> None:
-        """Raise :class:`LoginRefused` when a service has refused our login a moment ago."""
+        """Raise :class:`AuthenticationFailed` when a service has refused our login a moment ago."""
         until, why = self._closed.get(service, (0.0, ""))
         if time.monotonic() < until:
             raise AuthenticationFailed(f"{service} refused our login a moment ago; not tried again yet: {why}")

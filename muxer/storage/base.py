@@ -75,7 +75,7 @@ class Storage(Protocol):
         """Upload a file so that it appears whole or not at all, and check its stored length.
 
         ``may_replace`` is asked when something is stored there already, as late as possible; when it says no,
-        :class:`StoredElsewhere` is raised.
+        :class:`StoredByOtherMuxer` is raised.
         """
 
     def head(self, place: MediaLocation) -> ObjectInfo | None:

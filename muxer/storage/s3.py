@@ -371,7 +371,7 @@ def _may_contain(path: Path, stored: ObjectInfo) -> bool:
 
 
 def _refuse_page(answer: Mapping[str, Any], what: str) -> None:
-    """Raise UnreadableAnswer when the response to a request `what` for an object is a page of a web server or a proxy."""
+    """Raise UnreadableResponse when the response to a request `what` for an object is a page of a web server or a proxy."""
     if is_message_type(kind := str(answer.get("ContentType"))):
         raise UnreadableResponse(f"{what}: answered {kind}, so this is no S3 store; check [s3] endpoint_url (host and port)")
 

@@ -272,7 +272,7 @@ class WebdavStorage:
         return stored
 
     def _move_file(self, source: MediaLocation, target: MediaLocation, may_replace: Callable[[], bool]) -> bool:
-        """Rename a file; return False when the server does not. Raise :class:`StoredElsewhere` when the target exists and
+        """Rename a file; return False when the server does not. Raise :class:`StoredByOtherMuxer` when the target exists and
         must stay."""
         status = self._request_move(source, target, overwrite="F")
         if status == _EXISTS:

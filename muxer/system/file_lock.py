@@ -32,7 +32,7 @@ def acquire_lock(path: Path, guarded: Path, option: str) -> IO[str]:
     """Given the path of a lock file, what it guards and the option that names that, make the file if it is missing, lock it,
     write into it who holds it, and return it: the lock is held as long as the file is open.
 
-    Raise :class:`InUse` when another process holds it, ``OSError`` when it cannot be used.
+    Raise :class:`LockHeld` when another process holds it, ``OSError`` when it cannot be used.
     """
     file = os.fdopen(_open_lock_file(path), "r+", encoding="utf-8", errors="replace")
     try:

@@ -263,7 +263,7 @@ def test_a_migration_takes_an_old_file_as_it_is_and_awaits_a_new_one(lab: Lab) -
         when = time.time() - age
         os.utime(audio_path(lab, call), (when, when))
     config, log = write_config(lab, advanced__call_recording_query_string="startTime=0")
-    with MuxerProcess(config, package=Path(__file__).parents[1] / "support", script="impatient.py") as muxer:
+    with MuxerProcess(config, package=Path(__file__).parents[1] / "support", script="fast_retry_launcher.py") as muxer:
         assert muxer.wait(TIMEOUT_SECONDS) == 4
     assert 4 < av_sync.streams(muxed_path(lab, old))["audio"].seconds < 8
     assert not muxed_entries(lab, new.id) and incomplete_messages(log)

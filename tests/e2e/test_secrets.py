@@ -155,7 +155,7 @@ def test_no_secret_gets_anywhere_whatever_happens(lab: Lab, tmp_path: Path) -> N
     texts["command lines"] = "\n".join(watch.seen)
     assert find_leaks(texts) == []
     assert "***" in texts["log"] and "***" in texts["journal"]
-    assert "impatient.py" in texts["command lines"] and "ffmpeg" in texts["command lines"]
+    assert "fast_retry_launcher.py" in texts["command lines"] and "ffmpeg" in texts["command lines"]
     assert any(bad.id in line for line in texts["journal"].splitlines())
     assert_private(temp)
 

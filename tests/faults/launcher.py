@@ -123,14 +123,14 @@ class HalfWrittenFile:
 
 
 def wrap_files(module: Any, point: Callable[[Path], str]) -> None:
-    original = module.private_file
+    original = module.open_private
 
     @contextmanager
     def private_file(path: Path) -> Iterator[Any]:
         with original(path) as file:
             yield HalfWrittenFile(file, point(path))
 
-    module.private_file = private_file
+    module.open_private = private_file
 
 
 def wrap_journal() -> None:

@@ -59,7 +59,9 @@ def check_recordings(scene: FaultLab, recordings: list[FaultRecording], *crews: 
     assert [problem for one in recordings for problem in outcome.media_entry_problems(scene.lab, one)] == []
     assert scene.find_problems(random.sample(recordings, 3)) == []
     for crew in crews:
-        wait_until(lambda crew=crew: set(crew.tell("status")["targets"]) == {"done"}, TIMEOUT_SECONDS, "the books", crew.log)
+        wait_until(
+            lambda crew=crew: set(crew.run_json("status")["targets"]) == {"done"}, TIMEOUT_SECONDS, "the books", crew.log
+        )
 
 
 def find_leftovers(scene: FaultLab, *crews: FleetProcesses) -> list[str]:

@@ -85,7 +85,7 @@ def test_passwords_in_a_file_that_others_can_read_are_a_warning(site: CheckLab, 
     for mode, closed in ((0o640, "600"), (0o604, "600"), (0o606, "600"), (0o705, "700")):
         config.chmod(mode)
         found = run_check(config)
-        [line] = found.bad
+        [line] = found.bad_lines
         assert (line.check, line.status, found.exit_code) == ("passwords in the file", "warning", 0)
         assert f"chmod {closed} {config}" in line.advice and "keystore" in line.advice
 

@@ -161,8 +161,8 @@ sys.path[:0] = [{root!r}, {tests!r}]
 from tests.support import s3
 from muxer.storage import s3 as product
 product.MULTIPART_BYTES = 5 * s3.MIB
-stop = s3.StopLater(30, lambda: os.kill(os.getpid(), 9))
-s3.storage({url!r}, stop, Path({notes!r})).store(Path({large!r}), s3.place("died.mp4"), s3.keep)
+stop = s3.DelayedStop(30, lambda: os.kill(os.getpid(), 9))
+s3.create_storage({url!r}, stop, Path({notes!r})).upload_file(Path({large!r}), s3.s3_location("died.mp4"), s3.keep_stored)
 """
 
 

@@ -137,10 +137,10 @@ def test_what_cannot_be_seen_is_not_overwritten(server: S3Server, tmp_path: Path
 @pytest.mark.parametrize(
     ("method", "right", "tried"),
     [
-        ("PUT", "s3:PutObject", lambda store, path: store.store(path, s3_location("a.mp4"), keep_stored)),
-        ("DELETE", "s3:DeleteObject", lambda store, _: store.delete(s3_location("a.mp4"))),
-        ("POST", "s3:PutObject", lambda store, _: store.try_parts(s3_location("a.mp4"))),
-        ("DELETE", "s3:AbortMultipartUpload", lambda store, _: store.try_parts(s3_location("a.mp4"))),
+        ("PUT", "s3:PutObject", lambda store, path: store.upload_file(path, s3_location("a.mp4"), keep_stored)),
+        ("DELETE", "s3:DeleteObject", lambda store, _: store.delete_file(s3_location("a.mp4"))),
+        ("POST", "s3:PutObject", lambda store, _: store.try_multipart(s3_location("a.mp4"))),
+        ("DELETE", "s3:AbortMultipartUpload", lambda store, _: store.try_multipart(s3_location("a.mp4"))),
     ],
 )
 def test_the_right_that_lacks_is_named(
@@ -277,9 +277,9 @@ def test_https_to_a_plain_port_is_named(server: S3Server, tmp_path: Path, monkey
 def check_scheme(url: str, text: str, folder: Path) -> None:
     source = write_file(folder / "source", b"x")
     for tried in (
-        lambda store: store.describe(s3_location("a.mp4")),
-        lambda store: store.fetch(s3_location("a.mp4"), folder / "x"),
-        lambda store: store.store(source, s3_location("a.mp4"), keep_stored),
+        lambda store: store.head(s3_location("a.mp4")),
+        lambda store: store.download_file(s3_location("a.mp4"), folder / "x"),
+        lambda store: store.upload_file(source, s3_location("a.mp4"), keep_stored),
     ):
         with pytest.raises(ServiceUnavailable, match=rf"{text}.*\[s3\] endpoint_url") as caught:
             tried(create_storage(url, trusted_ca=False))

@@ -77,7 +77,7 @@ def test_a_large_file_goes_in_parts(store: S3rverStore, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "tried", [lambda one: one.describe(s3_location("a.mp4")), lambda one: one.delete(s3_location("a.mp4"))]
+    "tried", [lambda one: one.head(s3_location("a.mp4")), lambda one: one.delete_file(s3_location("a.mp4"))]
 )
 def test_an_unknown_key_is_refused_and_said(store: S3rverStore, tried: Callable[[S3Storage], object]) -> None:
     storage = store.create_storage(access_key_id="NOBODY")

@@ -100,10 +100,10 @@ def test_a_wrong_password_is_named(store: RealStore, tmp_path: Path) -> None:
     source, place = write_file(tmp_path / "source", b"content"), store.location_of("secret.mp4")
     store.create_storage().upload_file(source, place, keep_stored)
     for tried in (
-        lambda one: one.fetch(place, tmp_path / "target"),
-        lambda one: one.describe(place),
-        lambda one: one.store(source, store.location_of("other.mp4"), replace_stored),
-        lambda one: one.delete(place),
+        lambda one: one.download_file(place, tmp_path / "target"),
+        lambda one: one.head(place),
+        lambda one: one.upload_file(source, store.location_of("other.mp4"), replace_stored),
+        lambda one: one.delete_file(place),
     ):
         wrong = store.create_storage(wrong=True)
         for _ in range(2):

@@ -53,7 +53,7 @@ class RwsConnection:
             self._sessions[base] = ServiceSession(
                 ServiceAccount("RWS", base, "ops", PASSWORD, self._trust, 30), threading.Event()
             )
-        self._sessions[base].download("api/media.mp4", self._target)
+        self._sessions[base].download_media("api/media.mp4", self._target)
         return self._target.read_bytes()
 
 
@@ -95,7 +95,7 @@ class S3Connection:
         if base not in self._stores:
             options = S3Options(base, "key", PASSWORD, region="", addressing_style=None, trusted_ca=self._trust)
             self._stores[base] = S3Storage(options, self._target.parent, threading.Event())
-        self._stores[base].fetch(
+        self._stores[base].download_file(
             parse_descriptor({"storage": "awsS3", "path": "media.mp4", "data": {"bucket": "b"}}), self._target
         )
         return self._target.read_bytes()
@@ -380,9 +380,9 @@ ASK_SCRIPT = """
 
     trust = lambda text: text == "true" or Path(text)
     t.s3.ATTEMPTS = 1
-    ask = lambda kind, trusted: verdict(lambda: kind(trusted, Path(folder)).fetch(f"{url}/media.mp4"))
-    found = {"rws": ask(t.OfRws, trust(rws_trust)), "rcs": ask(t.OfRcs, True), "webdav": ask(t.OfWebdav, trust(dav_trust)),
-             "s3": ask(t.OfS3, True), "s3, empty": ask(t.OfS3, None),
+    ask = lambda kind, trusted: verdict(lambda: kind(trusted, Path(folder)).fetch_bytes(f"{url}/media.mp4"))
+    found = {"rws": ask(t.RwsConnection, trust(rws_trust)), "rcs": ask(t.RcsConnection, True), "webdav": ask(t.WebdavConnection, trust(dav_trust)),
+             "s3": ask(t.S3Connection, True), "s3, empty": ask(t.S3Connection, None),
              "plain requests": verdict(lambda: requests.get(url, timeout=30))}
     print(json.dumps(found))
 """

@@ -19,7 +19,7 @@ from muxer.app.cli import main
 from tests.support.daemon import PACKAGE, PYTHON
 
 ROOT = PACKAGE.parent
-CRASH_SCRIPT = Path(__file__).with_name("dying.py")
+CRASH_SCRIPT = Path(__file__).with_name("crash_point.py")
 TIMEOUT_SECONDS = 120
 
 

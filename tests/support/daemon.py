@@ -14,7 +14,7 @@ from typing import Any
 
 PACKAGE = Path(__file__).resolve().parents[2] / "muxer"
 # For Muxer(): one that does not wait long before it tries again.
-FAST_RETRY: dict[str, Any] = {"package": PACKAGE.parent / "tests" / "support", "script": "impatient.py"}
+FAST_RETRY: dict[str, Any] = {"package": PACKAGE.parent / "tests" / "support", "script": "fast_retry_launcher.py"}
 PYTHON = os.environ.get("MUXER_RUNTIME_PYTHON", sys.executable)
 
 

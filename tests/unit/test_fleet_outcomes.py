@@ -141,14 +141,14 @@ def test_lanes_are_empty_as_long_as_each_look_says_so() -> None:
     assert lanes.since == NOW
     lanes.record_check(False, NOW + 4)
     assert lanes.since is None
-    lanes.seen(True, NOW + 6)
+    lanes.record_check(True, NOW + 6)
     lanes.since = None  # an order is sent
-    lanes.seen(True, NOW + 8)
+    lanes.record_check(True, NOW + 8)
     assert lanes.since == NOW + 8
     # RabbitMQ was out: nobody knows what was in between, and workers have not told yet what they have.
-    lanes.seen(True, NOW + 8 + MAX_GAP_SECONDS + 1)
+    lanes.record_check(True, NOW + 8 + MAX_GAP_SECONDS + 1)
     assert lanes.since == NOW + 8 + MAX_GAP_SECONDS + 1
-    lanes.seen(True, NOW - 3600)
+    lanes.record_check(True, NOW - 3600)
     assert lanes.since == NOW - 3600
 
 

@@ -17,7 +17,7 @@ from muxer.system.file_lock import acquire_lock
 class GuestConfig:
     """What a guest needs of a configuration."""
 
-    instance, sharded = "single", False
+    instance_name, is_sharded = "single", False
 
     def __init__(self, temp_dir: Path) -> None:
         self.processing = self
@@ -127,7 +127,7 @@ def test_a_folder_that_is_held_only_for_a_moment_is_passed_over(tmp_path: Path, 
 
 def test_a_worker_of_a_shard_has_the_name_of_the_shard_too(tmp_path: Path) -> None:
     config = GuestConfig(tmp_path)
-    config.sharded, config.instance = True, "primary-1"
+    config.is_sharded, config.instance_name = True, "primary-1"
     assert claim_worker_folder(config)[0] == "primary-1-worker-0"  # type: ignore[arg-type]
 
 

@@ -85,10 +85,10 @@ def test_an_entry_that_passes_a_source_off_as_superseded_is_left_alone(entry: Js
 def test_a_source_with_the_name_of_the_muxed_file_is_not_written_over() -> None:
     (target,) = select_from_json([audio_entry()], [screen_entry("s.mp4", **dav_descriptor("stored.mp4"))]).targets
     where = parse_descriptor(dav_descriptor("stored.mp4")["originalMediaDescriptor"])
-    assert _location_next_to_sources(target, where, target.name).name == target.name
-    (target,) = select_from_json([audio_entry()], [screen_entry("s.mp4", **dav_descriptor(target.name))]).targets
+    assert _location_next_to_sources(target, where, target.file_name).name == target.file_name
+    (target,) = select_from_json([audio_entry()], [screen_entry("s.mp4", **dav_descriptor(target.file_name))]).targets
     with pytest.raises(MetadataError, match="bears the name of the muxed file"):
-        _location_next_to_sources(target, where, target.name)
+        _location_next_to_sources(target, where, target.file_name)
 
 
 # --- ids ---
@@ -105,8 +105,8 @@ def test_a_media_id_that_cannot_stand_in_an_address_is_none(media_id: object) ->
 @pytest.mark.parametrize("media_id", ["../../x", "a\0b", "-rf", "a\r\nb", "'\"`$(id)", "a/b?c#d%41", "x" * 10_000, "‮gpj"])
 def test_any_other_id_is_only_an_id(media_id: str) -> None:
     (target,) = select_from_json([audio_entry()], [screen_entry(media_id)]).targets
-    assert target.sources == ("a.mp3", media_id)
-    assert target.name.startswith("C1_") and len(target.name) < 100 and target.name.isprintable()
+    assert target.source_ids == ("a.mp3", media_id)
+    assert target.file_name.startswith("C1_") and len(target.file_name) < 100 and target.file_name.isprintable()
 
 
 @pytest.mark.parametrize("value", ["1969-12-31T23:59:59Z", "2201-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "0001-01-01"])

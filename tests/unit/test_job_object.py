@@ -9,7 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from unit.test_process import is_running
+from tests.unit.test_process import is_running
 
 from muxer.errors import ToolError
 from muxer.system import process

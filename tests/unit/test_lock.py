@@ -50,7 +50,7 @@ def test_a_full_disk_does_not_hinder_the_lock(tmp_path: Path, monkeypatch: pytes
     def raise_disk_full(*_: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("muxer.lock.os.write", raise_disk_full)
+    monkeypatch.setattr("muxer.system.file_lock.os.write", raise_disk_full)
     with acquire_lock(tmp_path / "lock", tmp_path, "o"), pytest.raises(ConfigError, match="does not say which"):
         acquire_lock(tmp_path / "lock", tmp_path, "o")
 

@@ -246,12 +246,12 @@ def test_a_full_disk_costs_lines_and_nothing_else(
 def test_a_second_process_does_not_write_the_same_file(tmp_path: Path, set_up: SetUp) -> None:
     set_up()
     code = (
-        "import sys; from pathlib import Path; from muxer.config.schema import Logfile; from muxer.log import logs\n"
-        "logs.set_up(Logfile(Path(sys.argv[1]), 'info', 'text', 1000, 1), sys.argv[2], ())"
+        "import sys; from pathlib import Path; from muxer.config.schema import LogfileOptions; from muxer.log import setup\n"
+        "setup.set_up_logging(LogfileOptions(Path(sys.argv[1]), 'info', 'text', 1000, 1), sys.argv[2], ())"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
     second = subprocess.run([*command, "single"], capture_output=True, text=True, timeout=60, check=False)
-    assert "InUse" in second.stderr and str(os.getpid()) in second.stderr
+    assert "LockHeld" in second.stderr and str(os.getpid()) in second.stderr
     subprocess.run([*command, "primary-0"], timeout=60, check=True)
 
 

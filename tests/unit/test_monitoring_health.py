@@ -82,8 +82,10 @@ def test_only_the_thread_that_polls_counts_as_its_sign_of_life() -> None:
 def test_a_muxer_that_never_polled_is_not_ready(tmp_path: Path) -> None:
     sources = create_sources(tmp_path, htcc__password="very secret")
     assert readiness_problems(sources) == ("no poll has succeeded yet",)
-    sources.activity.record_poll_failure("LoginRefused: RWS refused very secret")
-    assert readiness_problems(sources) == ("no poll has succeeded yet; the last one failed: LoginRefused: RWS refused ***",)
+    sources.activity.record_poll_failure("AuthenticationFailed: RWS refused very secret")
+    assert readiness_problems(sources) == (
+        "no poll has succeeded yet; the last one failed: AuthenticationFailed: RWS refused ***",
+    )
     with sources.pulse.pause_while_waiting(for_workers=True):
         assert readiness_problems(sources) == ()
     with sources.pulse.pause_while_waiting():

@@ -145,7 +145,7 @@ def test_nobody_is_named() -> None:
         recent=(
             done_row("call-3", timeline_chain(2) | {"screens": [{"name": "0301234567.mp4", "start": 0, "length": 600}] * 2}),
         ),
-        failures=(failed_row("call-7", "PlaceClosed", f"{reason} by Alice"),),
+        failures=(failed_row("call-7", "PathForbidden", f"{reason} by Alice"),),
         services=(replace(OUTAGE, reason=reason),),
         polls=poll_counts(error=f"AccessDenied: {reason}"),
     )

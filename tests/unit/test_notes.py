@@ -125,7 +125,7 @@ def test_a_note_that_one_storage_is_writing_is_no_left_over_of_another(
             yield file
         others.delete_unfinished(lambda place, upload: None)
 
-    monkeypatch.setattr(module, "private_file", write_watched)
+    monkeypatch.setattr(module, "open_private", write_watched)
     with ours.pending_upload(MediaLocation(WEBDAV, "http://dav/r/", "x.mp4.part")):
         assert len(read_records(tmp_path)) == 1
     assert list(tmp_path.iterdir()) == []

@@ -142,12 +142,12 @@ def test_the_time_limit_holds_for_what_a_wrapper_script_has_started(tmp_path: Pa
 def test_a_program_does_not_outlive_a_muxer_that_is_killed() -> None:
     code = """
 import os, sys
-from muxer.process import Runner
+from muxer.system.process import Runner
 def consume(out):
     print(out.readline().decode().strip(), flush=True)
     os.kill(os.getpid(), 9)
 child = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
-Runner().stream([sys.executable, "-c", child], consume, timeout=60)
+Runner().run_streaming([sys.executable, "-c", child], consume, timeout=60)
 """
     muxer = subprocess.run(python_command(code), cwd=ROOT, stdout=subprocess.PIPE, check=False)
     assert muxer.returncode == -9

@@ -42,7 +42,7 @@ def test_the_shard_of_an_id_is_the_same_in_every_release(recording_id: str, tota
 
 @pytest.mark.parametrize("seed", ["0", "12345"])
 def test_the_shard_of_an_id_is_the_same_in_every_process(seed: str) -> None:
-    code = "from muxer.polling.sharding import shard; print([shard(f'C{n}', 7) for n in range(50)])"
+    code = "from muxer.polling.sharding import shard_of; print([shard_of(f'C{n}', 7) for n in range(50)])"
     environment = os.environ | {"PYTHONHASHSEED": seed}
     out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     assert out.stdout.strip() == str([shard_of(f"C{number}", 7) for number in range(50)])
