@@ -22,7 +22,7 @@ DISK_SERVICE = "temp_dir"
 # What comes of data of another form.
 _MALFORMED_ERRORS = (AttributeError, KeyError, TypeError, ValueError, OverflowError)
 
-_Parsed = TypeVar("_Made")
+_Parsed = TypeVar("_Parsed")
 
 
 @dataclass(frozen=True)
