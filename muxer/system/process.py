@@ -77,7 +77,7 @@ class _Program(subprocess.Popen[bytes]):
         """End all of it at once."""
         if sys.platform == "win32":
             if self.job is not None:
-                self.job.kill()
+                self.job.terminate_programs()
             self.kill()
         else:
             with contextlib.suppress(ProcessLookupError):
