@@ -121,7 +121,7 @@ def test_without_a_port_none_of_its_libraries_is_loaded(make_lab: Make, tmp_path
         "import os\nleave = os._exit\n"
         f"def tell(): Path({str(report)!r}).write_text(' '.join(sys.modules))\n"
         "atexit.register(tell)\nos._exit = lambda code: (tell(), leave(code))\n"
-        f"sys.path.insert(0, {str(DOCS.parent)!r})\nfrom muxer.app.cli import run\n"
+        f"sys.path.insert(0, {str(DOCS.parent)!r})\nfrom muxer.app.cli import run_muxer as run\n"
         f"sys.exit(run(['--config-file={config}']))\n"
     )
     with subprocess.Popen([PYTHON, str(script)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:

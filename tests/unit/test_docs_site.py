@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from muxer.app.cli import COMMANDS
+from muxer.commands import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("docs/*.md"), *ROOT.glob("*.md"), *ROOT.glob("thirdparty/*.md")])
