@@ -15,6 +15,11 @@ FIRST_DELAY_SECONDS = 15.0
 # Where requests fail at random, a longer delay is of no use: the next attempt is as likely to succeed now as later.
 FLAKY_DELAY_SECONDS = 5.0
 MAX_DELAY_SECONDS = 3600.0
+MAX_POLL_DELAY_SECONDS = 300.0
+# The delay before the second try of a step, the third, and so on. A step is tried once more than there are delays.
+STEP_DELAYS = (0.2, 0.6, 2.0)
+# A service that asks for a longer delay (`Retry-After`) gets it between two attempts at the recording, not within a step.
+MAX_STEP_DELAY_SECONDS = 30.0
 
 
 class RetryPolicy(StrEnum):
@@ -90,12 +95,33 @@ def next_record(failure: Failure, reason: str, earlier: FailureRecord, now: floa
     if failure.when is RetryPolicy.BACKOFF:
         asked = failure.retry_after
         wait = backoff_delay(attempts) if asked is None else min(asked, MAX_DELAY_SECONDS)
-        return FailureRecord(attempts, permanent, now + _add_jitter(wait), *told)
+        return FailureRecord(attempts, permanent, now + add_jitter(wait), *told)
     permanent += 1
     if failure.when is RetryPolicy.NEVER or permanent >= MAX_PERMANENT_ATTEMPTS:
         return FailureRecord(attempts, permanent, None, *told)
-    return FailureRecord(attempts, permanent, now + _add_jitter(PERMANENT_DELAY_SECONDS * 2.0 ** (permanent - 1)), *told)
+    return FailureRecord(attempts, permanent, now + add_jitter(PERMANENT_DELAY_SECONDS * 2.0 ** (permanent - 1)), *told)
 
 
-def _add_jitter(seconds: float) -> float:
+def poll_delay(error: Exception, failures: int, interval: float) -> float:
+    """Return the seconds until the next poll after `failures` polls in a row have failed, the last one with `error`.
+
+    The delay grows up to `interval`, the seconds between two polls that succeed. A ``Retry-After`` takes precedence, up to
+    :data:`MAX_POLL_DELAY_SECONDS`.
+    """
+    requested = error.retry_after if isinstance(error, Transient) else None
+    delay = min(backoff_delay(failures) / 3.0, max(interval, backoff_delay(1) / 3.0)) if requested is None else requested
+    return add_jitter(min(delay, MAX_POLL_DELAY_SECONDS))
+
+
+def step_delay(attempt: int, retry_after: float | None) -> float | None:
+    """Return the seconds until the next try of a step, after try number `attempt` (from 1) failed and the service asked for
+    `retry_after` seconds. Returns None when the step has failed."""
+    requested = retry_after or 0.0
+    if attempt > len(STEP_DELAYS) or requested > MAX_STEP_DELAY_SECONDS:
+        return None
+    return add_jitter(max(requested, STEP_DELAYS[attempt - 1]))
+
+
+def add_jitter(seconds: float) -> float:
+    """Return `seconds`, lengthened by up to a fifth, so that retries of many processes do not coincide."""
     return seconds * random.uniform(1.0, 1.2)

@@ -41,6 +41,9 @@ INTERNAL_ERROR_THRESHOLD = 10
 # A failure that takes longer than this counts at once, even if it is repeated in place: a service that never answers would
 # otherwise count as available for minutes.
 QUICK_FAILURE_SECONDS = 10.0
+# After an authentication failure no request is sent to the service for this long (our decision): an account may be locked
+# after too many attempts.
+LOGIN_BACKOFF_SECONDS = 60.0
 # For this long after a request that succeeded only when it was repeated, a service counts as flaky.
 FLAKY_SECONDS = 600.0
 
@@ -75,16 +78,20 @@ class CircuitBreaker:
         self._services: dict[str, _Circuit] = {}
         self._successes: OrderedDict[str, float] = OrderedDict()
         self._recoveries: OrderedDict[str, float] = OrderedDict()
+        # By service: until when (`time.monotonic`) no request is sent, and the authentication failure that is the reason.
+        self._login_backoffs: dict[str, tuple[float, str]] = {}
         # How many outages have begun.
         self.begun = 0
 
     @contextmanager
-    def call(self, service: str) -> Iterator[None]:
+    def call(self, service: str, *, login_backoff: bool = True) -> Iterator[None]:
         """Within this block a service is talked to: what comes of it decides whether it is out. An error that leaves the
         block bears the name of the service. Answers that concern one recording only say that the service is there."""
         beat()
         began, started = time.time(), time.monotonic()
         try:
+            if login_backoff:
+                self._raise_if_backing_off(service)
             yield
         except (RequestRejected, MediaNotFound, PathForbidden, StorageMisconfigured, FolderMissing):
             self._record_success(service)
@@ -92,10 +99,24 @@ class CircuitBreaker:
         except (ServiceUnavailable, AccessDenied) as error:
             if not error.service:
                 error.service, error.began = service, began
-            if error.service == service and not _is_ignored(error, time.monotonic() - started):
-                self._record_failure(service, error)
+            if error.service == service:
+                if login_backoff and isinstance(error, AuthenticationFailed):
+                    self._start_login_backoff(service, error)
+                if not _is_ignored(error, time.monotonic() - started):
+                    self._record_failure(service, error)
             raise
         self._record_success(service)
+
+    def _raise_if_backing_off(self, service: str) -> None:
+        until, reason = self._login_backoffs.get(service, (0.0, ""))
+        if time.monotonic() < until:
+            raise AuthenticationFailed(f"{service} refused the credentials a moment ago; not tried again yet: {reason}")
+
+    def _start_login_backoff(self, service: str, error: AuthenticationFailed) -> None:
+        """Start the back-off unless it is active: then `error` only reports it."""
+        with self._lock:
+            if time.monotonic() >= self._login_backoffs.get(service, (0.0, ""))[0]:
+                self._login_backoffs[service] = (time.monotonic() + LOGIN_BACKOFF_SECONDS, str(error))
 
     @contextmanager
     def ignore_quick_failures(self) -> Iterator[None]:

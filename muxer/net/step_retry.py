@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import logging
-import random
 import threading
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from muxer.errors import ServiceUnavailable, Stopped, format_error
+from muxer.journal.retry_policy import step_delay
 from muxer.net.circuit_breaker import CircuitBreaker
 from muxer.status import activity
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-# Seconds before the second try, the third, and so on; each plus up to a fifth. There is one try more than delays.
-RETRY_DELAYS = (0.2, 0.6, 2.0)
-# A service that asks for a longer delay than this gets it between two attempts at the recording (`Retry-After`).
-MAX_RETRY_AFTER_SECONDS = 30.0
 
 
 class Repeat(Protocol):
@@ -73,10 +68,9 @@ class Repeater:
         """Return the seconds until the next try, after the try with this `number`, from 1 on. Returns None when there is to
         be none."""
         # An error that no service is to blame for sums up what was tried often enough.
-        if error.is_given_up or not error.service or number > len(RETRY_DELAYS) or self._outages.is_open(error.service):
+        if error.is_given_up or not error.service or self._outages.is_open(error.service):
             return None
-        asked = error.retry_after or 0.0
-        return None if asked > MAX_RETRY_AFTER_SECONDS else max(asked, RETRY_DELAYS[number - 1]) * random.uniform(1.0, 1.2)
+        return step_delay(number, error.retry_after)
 
     def _count_failure(self, error: ServiceUnavailable) -> None:
         """Count the failure, and keep the steps around this one from repeating it once more."""

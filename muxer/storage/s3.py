@@ -19,7 +19,6 @@ import urllib3
 from muxer.config import schema
 from muxer.errors import (
     AccessDenied,
-    AuthenticationFailed,
     Code,
     MediaNotFound,
     MetadataError,
@@ -33,7 +32,6 @@ from muxer.errors import (
 from muxer.gir.responses import is_message_type
 from muxer.net import tls, transfer
 from muxer.net.circuit_breaker import CircuitBreaker
-from muxer.net.login_backoff import LoginBackoff
 from muxer.status import activity
 from muxer.storage import s3_failures, s3_http
 from muxer.storage.base import S3, MediaLocation, ObjectInfo
@@ -64,7 +62,6 @@ class S3Storage:
         self._outages = outages or CircuitBreaker()
         self._lock = threading.Lock()
         self._made: Any = None
-        self._gate = LoginBackoff()
         self._under_way = threading.local()
         # By bucket: the signature region that the store asked for in place of ours, and whether keys may not list.
         self._regions: dict[str, str] = {}
@@ -289,9 +286,8 @@ class S3Storage:
 
     @contextmanager
     def _guarded_request(self, method: str, place: MediaLocation) -> Iterator[None]:
-        """Watch over a request; nothing is sent to a bucket for a while after it refused our keys."""
+        """Count the failures of a request, and translate its errors."""
         with self._outages.call(place.service_name), self._translate_errors(method, place):
-            self._gate.raise_if_active(place.service_name)
             yield
 
     @contextmanager
@@ -333,8 +329,6 @@ class S3Storage:
     def _response_error(self, response: dict[str, Any], method: str, place: MediaLocation) -> MuxerError:
         """Return the error that the `response` to a failed request stands for."""
         error = s3_failures.s3_error(response, method, _object_name(place))
-        if isinstance(error, AuthenticationFailed):
-            return self._gate.start(place.service_name, error)
         if s3_failures.http_status(response) == 400 and not s3_failures.s3_error_code(response):
             return self._prefer_scheme_error(error)
         return error

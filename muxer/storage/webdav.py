@@ -32,7 +32,6 @@ from muxer.errors import (
 from muxer.gir.responses import is_message_type
 from muxer.net import tls, transfer
 from muxer.net.circuit_breaker import CircuitBreaker
-from muxer.net.login_backoff import LoginBackoff
 from muxer.net.step_retry import Repeat, call_once
 from muxer.status import activity
 from muxer.storage import webdav_refusals as refusals
@@ -87,8 +86,7 @@ class WebdavStorage:
         self._made: webdav4.HTTPClient | None = None
         self._login: WebdavAuth | None = None
         self._servers: dict[str, webdav4.Client] = {}
-        self._gate = LoginBackoff()
-        self._diagnosis = Diagnosis(lambda: self._http_client, self._was_accepted, self._gate)
+        self._diagnosis = Diagnosis(lambda: self._http_client, self._was_accepted)
         self._renaming = RenameSupport()
         self._unchecked = not options.trusted_ca
 
@@ -357,12 +355,11 @@ class WebdavStorage:
 
     @contextmanager
     def _guarded_request(self, method: str, url: str) -> Iterator[None]:
-        """Watch over a request; nothing is sent to a server that refused our login."""
+        """Count the failures of a request, and translate its errors."""
         if self._unchecked and url.startswith("https:"):
             self._unchecked = False
             log.warning(UNCHECKED_TLS_TEXT.format("webdav"))
         with self._outages.call(f"WebDAV {url_origin(url)}"), self._diagnosis.translate_errors(method, url):
-            self._gate.raise_if_active(url_origin(url))
             yield
 
 

@@ -20,7 +20,6 @@ from muxer.errors import (
     UnreadableResponse,
 )
 from muxer.net import transfer
-from muxer.net.login_backoff import LoginBackoff
 from muxer.storage import webdav_refusals as refusals
 from muxer.storage.webdav_names import url_origin
 
@@ -36,12 +35,9 @@ _MULTI_STATUS = 207
 class Diagnosis:
     """Creates the errors of the WebDAV storage. Safe to use from any thread."""
 
-    def __init__(
-        self, client: Callable[[], webdav4.HTTPClient], was_accepted: Callable[[str], bool], gate: LoginBackoff
-    ) -> None:
-        """Create it with what returns the HTTP `client`, `was_accepted`, which returns whether a server has accepted the
-        credentials before, and the `gate` that a wrong password closes."""
-        self._client, self._was_accepted, self._gate = client, was_accepted, gate
+    def __init__(self, client: Callable[[], webdav4.HTTPClient], was_accepted: Callable[[str], bool]) -> None:
+        """`client` returns the HTTP client, `was_accepted` whether a server has accepted the credentials before."""
+        self._client, self._was_accepted = client, was_accepted
 
     def response_error(self, response: httpx.Response, method: str, url: str) -> MuxerError:
         """Return the error that the `response` of failure to a request with `method` for `url` stands for."""
@@ -73,8 +69,7 @@ class Diagnosis:
         # Before that nothing is known: a wrong password is not sent twice.
         if self._was_accepted(url_origin(url)) and method != "GET" and self._can_read(_folder_url(url)):
             return refusals.read_only_error(method, url)
-        refused = AuthenticationFailed(refusals.unauthorized_text(method, url, offered_schemes(response)))
-        return self._gate.start(url_origin(url), refused)
+        return AuthenticationFailed(refusals.unauthorized_text(method, url, offered_schemes(response)))
 
     def _can_read(self, folder: str) -> bool:
         accepted = self._request_status("HEAD", folder) not in (0, 401)

@@ -335,7 +335,7 @@ def test_a_second_death_while_lost_entries_are_posted_loses_nothing(
     assert not list(publishing_folder(tmp_path).iterdir())
 
 
-@pytest.mark.parametrize(("refused", "left"), [("screen_recording", ".json"), ("post_media", ".refused")])
+@pytest.mark.parametrize(("refused", "left"), [("fetch_screen_recording", ".json"), ("post_media", ".refused")])
 def test_lost_entries_are_given_up_when_their_post_is_refused_and_not_when_a_read_is(
     make_lab: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: str, left: str
 ) -> None:

@@ -20,6 +20,7 @@ from muxer.errors import (
     Stopped,
     StorageMisconfigured,
 )
+from muxer.net import circuit_breaker
 from muxer.net.circuit_breaker import FAILURE_THRESHOLD, INTERNAL_ERROR_THRESHOLD, CircuitBreaker
 
 
@@ -63,7 +64,10 @@ def test_so_many_failures_in_a_row_are_an_outage(error: MuxerError, enough: int)
     "answer",
     [NotFound("404"), MediaNotFound("404"), PathForbidden("403"), StorageMisconfigured("413"), FolderMissing("409")],
 )
-def test_an_answer_about_one_recording_shows_that_the_service_is_there(answer: MuxerError) -> None:
+def test_an_answer_about_one_recording_shows_that_the_service_is_there(
+    answer: MuxerError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(circuit_breaker, "LOGIN_BACKOFF_SECONDS", 0.0)
     outages = CircuitBreaker()
     call_repeatedly(outages, AuthenticationFailed("wrong password"))
     call_repeatedly(outages, answer)
@@ -131,3 +135,20 @@ def test_what_was_tried_often_enough_is_an_outage_at_once() -> None:
     error.service = "RWS"
     outages.trip(error)
     assert outages.is_open("RWS")
+
+
+def test_after_an_authentication_failure_nothing_is_sent_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    breaker, sent = CircuitBreaker(), []
+    for service in ("RWS", "RWS", "RCS"):
+        with contextlib.suppress(AuthenticationFailed), breaker.call(service):
+            sent.append(service)
+            raise AuthenticationFailed("HTTP 401")
+    assert sent == ["RWS", "RCS"]
+    with (
+        pytest.raises(AuthenticationFailed, match="RWS refused the credentials a moment ago; .*: HTTP 401"),
+        breaker.call("RWS"),
+    ):
+        sent.append("RWS")
+    with contextlib.suppress(AuthenticationFailed), breaker.call("RWS", login_backoff=False):
+        sent.append("RWS")
+    assert sent == ["RWS", "RCS", "RWS"]

@@ -30,10 +30,10 @@ from muxer.errors import (
 )
 from muxer.gir.models import MediaFile
 from muxer.gir.targets import MuxTarget
+from muxer.journal import retry_policy
 from muxer.journal.journal import TargetKey
 from muxer.journal.retry_policy import FLAKY_DELAY_SECONDS, Failure
 from muxer.net import circuit_breaker as module
-from muxer.net import step_retry
 from muxer.net.circuit_breaker import FAILURE_THRESHOLD, INTERNAL_ERROR_THRESHOLD, CircuitBreaker
 from muxer.net.step_retry import Repeater
 from muxer.pipeline.job import Job, JobReport
@@ -128,14 +128,14 @@ def test_what_the_service_asks_for_is_honoured_up_to_a_limit() -> None:
     outages, stop = CircuitBreaker(), InstantStop()
     assert Repeater(outages, stop)("fetch", FlakyRequest(outages, lambda: unavailable_error(7.0), 1)) == "done"
     assert 7.0 <= stop.delays[0] <= 7.0 * 1.2
-    request = FlakyRequest(outages, lambda: unavailable_error(step_retry.MAX_RETRY_AFTER_SECONDS + 1))
+    request = FlakyRequest(outages, lambda: unavailable_error(retry_policy.MAX_STEP_DELAY_SECONDS + 1))
     with pytest.raises(ServiceUnavailable):
         Repeater(outages, stop)("fetch", request)
     assert request.sent == 1
 
 
 def test_a_stop_ends_the_delay_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(step_retry, "RETRY_DELAYS", (600.0,))
+    monkeypatch.setattr(retry_policy, "STEP_DELAYS", (600.0,))
     outages, stop = CircuitBreaker(), threading.Event()
     request = FlakyRequest(outages, unavailable_error)
     threading.Timer(0.1, stop.set).start()
