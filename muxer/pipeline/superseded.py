@@ -7,6 +7,7 @@ file that is stored and not published yet.
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Iterable, Iterator
@@ -22,8 +23,8 @@ from muxer.gir.muxed_names import has_earlier_name
 from muxer.gir.rws import RwsClient
 from muxer.net.step_retry import Repeat, call_once
 from muxer.storage.base import MediaLocation, parse_descriptor
-from muxer.storage.intent_log import IntentLog
 from muxer.storage.stores import Stores
+from muxer.system.intent_log import IntentLog
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +55,8 @@ class SupersededCleaner:
         entry_is_gone = False
         try:
             note = _intent_record(recording_id, media.media_id, media.muxed_from or (), place)
-            with self._notes.pending({**note, "by": by}):
+            record = {**note, "by": by}
+            with self._notes.pending(json.dumps(record), record):
                 self._delete_entry(recording_id, media)
                 entry_is_gone = True
                 self._repeat("deleting the file", partial(self._stores.for_location(place).delete_file, place))
@@ -78,7 +80,8 @@ class SupersededCleaner:
     ) -> Iterator[None]:
         """Within this block a muxed file of these sources is stored and published. When the block does not end well, and a
         fuller file is published later on, :meth:`finish_left_overs` deletes the file."""
-        with self._notes.pending(_intent_record(recording_id, media_id, sources, place), since=time.time()):
+        record = _intent_record(recording_id, media_id, sources, place)
+        with self._notes.pending(json.dumps(record), {**record, "since": time.time()}):
             yield
 
     def recover_deletions(self) -> None:

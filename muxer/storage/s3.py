@@ -35,9 +35,9 @@ from muxer.net.circuit_breaker import CircuitBreaker
 from muxer.status import activity
 from muxer.storage import s3_failures, s3_http
 from muxer.storage.base import S3, MediaLocation, ObjectInfo
-from muxer.storage.intent_log import UploadIntents
 from muxer.storage.s3_client import SET_KEYS, create_client
 from muxer.storage.s3_failures import ReadForbidden
+from muxer.storage.upload_intents import UploadIntents
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class S3Storage:
     ) -> None:
         """`options` holds the account; `uploading` is the folder of the intent records; `outages` receives failures."""
         self._options = options
-        self._notes = UploadIntents(uploading, S3)
+        self._intents = UploadIntents(uploading, S3)
         self._context = None if options.trusted_ca is None else tls.client_context(options.trusted_ca)
         self._stop = stop
         self._outages = outages or CircuitBreaker()
@@ -236,7 +236,7 @@ class S3Storage:
 
     def remove_leftovers(self) -> None:
         """Delete the parts of uploads whose process died, and of those that could not be given up at the time."""
-        self._notes.delete_unfinished(self._abort_upload)
+        self._intents.delete_unfinished(self._abort_upload)
 
     def _abort_upload(self, place: MediaLocation, upload: str) -> None:
         """Delete the parts of an upload; one that has ended is no error."""
@@ -248,7 +248,7 @@ class S3Storage:
         """Ensure that an upload in parts is noted as soon as it has an id. boto3 asks for the id, in this thread;
         :meth:`_note` receives it. With `only_new` the upload fails when the object exists."""
         with ExitStack() as noted:
-            self._under_way.note = lambda upload: noted.enter_context(self._notes.pending_upload(place, upload))
+            self._under_way.note = lambda upload: noted.enter_context(self._intents.pending_upload(place, upload))
             self._under_way.only_new = only_new
             yield
 

@@ -37,10 +37,11 @@ from muxer.status import activity
 from muxer.storage import webdav_refusals as refusals
 from muxer.storage.allowed_hosts import AllowedHosts
 from muxer.storage.base import WEBDAV, MediaLocation, ObjectInfo
-from muxer.storage.intent_log import UploadIntents, remove_record
+from muxer.storage.upload_intents import UploadIntents
 from muxer.storage.webdav_diagnosis import Diagnosis
 from muxer.storage.webdav_names import file_name_in, is_other_file, temporary_name, url_origin
 from muxer.storage.webdav_renaming import MOVE_DELAYS, RenameSupport
+from muxer.system.intent_log import remove_record
 
 if TYPE_CHECKING:
     import httpx
@@ -78,7 +79,7 @@ class WebdavStorage:
         self._repeat = repeat
         self._outages = outages or CircuitBreaker()
         self._instance = instance
-        self._notes = UploadIntents(uploading, WEBDAV)
+        self._intents = UploadIntents(uploading, WEBDAV)
         self._options = options
         self._hosts = AllowedHosts(options.hosts, site)
         self._tls = tls.client_context(options.trusted_ca)
@@ -213,13 +214,13 @@ class WebdavStorage:
 
     def remove_leftovers(self) -> None:
         """Delete the unfinished uploads of an earlier process that died, and those that could not be deleted at the time."""
-        self._notes.delete_unfinished(lambda place, _: self.delete_file(place))
+        self._intents.delete_unfinished(lambda place, _: self.delete_file(place))
 
     @contextmanager
     def _temporary_upload(self, place: MediaLocation) -> Iterator[MediaLocation]:
         """Yield the temporary place of an upload. It is noted on disk before, and deleted unless it was renamed."""
         unfinished = place.sibling(temporary_name(self._instance, place.name))
-        with self._notes.pending_upload(unfinished) as note:
+        with self._intents.pending_upload(unfinished) as note:
             try:
                 yield unfinished
             except BaseException:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import threading
@@ -25,7 +26,7 @@ from muxer.errors import (
     ServiceUnavailable,
     Stopped,
 )
-from muxer.gir.publish import Publisher, _record_stem
+from muxer.gir.publish import Publisher
 from muxer.gir.rcs import RcsClient, rcs_root
 from muxer.gir.rws import RwsClient
 from muxer.gir.session import ServiceAccount, ServiceSession
@@ -62,6 +63,9 @@ def media_entry(name: str, **parameters: object) -> dict[str, object]:
         "parameters": parameters,
         "mediaDescriptor": {"storage": "webDAV", "path": name, "data": {"storagePath": "http://dav/screens/"}},
     }
+
+
+RECORD_STEM = hashlib.sha256(b"r").hexdigest()[:32]
 
 
 def publishing_folder(folder: Path) -> Path:
@@ -317,7 +321,7 @@ def test_a_second_death_while_lost_entries_are_posted_loses_nothing(
     sources = [media_entry(name) for name in names]
     at_stake = {"id": "r", "region": lab.region, "mediaFiles": [*sources, media_entry("muxed.mp4")]}
     lab.store.add_screen_media("r", lab.region, media_entry("muxed.mp4"))
-    (publishing_folder(tmp_path) / f"{_record_stem('r')}.json").write_text(json.dumps(at_stake))
+    (publishing_folder(tmp_path) / f"{RECORD_STEM}.json").write_text(json.dumps(at_stake))
 
     class Death(BaseException):
         pass
@@ -342,7 +346,7 @@ def test_lost_entries_are_given_up_when_their_post_is_refused_and_not_when_a_rea
     lab = make_lab()
     lab.store.add_screen_media("r", lab.region, media_entry("muxed.mp4"))
     at_stake = {"id": "r", "region": lab.region, "mediaFiles": [media_entry("a.mp4"), media_entry("muxed.mp4")]}
-    (publishing_folder(tmp_path) / f"{_record_stem('r')}.json").write_text(json.dumps(at_stake))
+    (publishing_folder(tmp_path) / f"{RECORD_STEM}.json").write_text(json.dumps(at_stake))
     with monkeypatch.context() as once:
 
         def raise_rejected(*_: object) -> None:
@@ -610,4 +614,4 @@ def test_a_crash_file_that_cannot_be_read_stops_no_poll(
     lab = make_lab()
     Publisher(create_rws(lab), publishing_folder(tmp_path)).recover_publications()
     assert [path.name for path in publishing_folder(tmp_path).iterdir()] == ["0.json"]
-    assert "tried at the next poll" in caplog.text
+    assert "retrying at the next poll" in caplog.text

@@ -31,7 +31,7 @@ from muxer.net import circuit_breaker
 from muxer.net.circuit_breaker import FAILURE_THRESHOLD, CircuitBreaker
 from muxer.storage import webdav_http, webdav_renaming
 from muxer.storage.base import WEBDAV, MediaLocation, parse_descriptor
-from muxer.storage.intent_log import UploadIntents
+from muxer.storage.upload_intents import UploadIntents
 from muxer.storage.webdav import WebdavStorage
 from muxer.storage.webdav_login import WebdavAuth
 from muxer.storage.webdav_names import temporary_name

@@ -12,9 +12,10 @@ from typing import BinaryIO
 import pytest
 
 from muxer.errors import LocalResourceError, MetadataError, ServiceUnavailable
-from muxer.storage import intent_log as module
 from muxer.storage.base import S3, WEBDAV, MediaLocation
-from muxer.storage.intent_log import IntentLog, UploadIntents
+from muxer.storage.upload_intents import UploadIntents
+from muxer.system import intent_log as module
+from muxer.system.intent_log import IntentLog
 from tests.support.disk import fill_disk, small_disk
 
 INTENT = {"what": "an upload"}
@@ -26,10 +27,10 @@ def read_records(folder: Path) -> list[dict]:
 
 def test_a_note_is_there_while_the_work_is_done_and_after_it_failed(tmp_path: Path) -> None:
     notes = IntentLog(tmp_path)
-    with notes.pending(INTENT):
+    with notes.pending("key", INTENT):
         assert read_records(tmp_path) == [INTENT]
     assert read_records(tmp_path) == []
-    with pytest.raises(ServiceUnavailable), notes.pending(INTENT):
+    with pytest.raises(ServiceUnavailable), notes.pending("key", INTENT):
         raise ServiceUnavailable("down")
     assert read_records(tmp_path) == [INTENT]
 
@@ -58,7 +59,7 @@ def test_half_a_note_is_removed(tmp_path: Path) -> None:
 
 def test_work_under_way_is_not_finished_by_others(tmp_path: Path) -> None:
     notes, seen = IntentLog(tmp_path), []
-    with notes.pending(INTENT):
+    with notes.pending("key", INTENT):
         notes.recover(lambda note: bool(seen.append(note)), "later")
     assert seen == []
 
@@ -66,11 +67,11 @@ def test_work_under_way_is_not_finished_by_others(tmp_path: Path) -> None:
 def test_work_begins_again_only_when_the_rest_of_earlier_is_gone(tmp_path: Path) -> None:
     """Otherwise the earlier upload's deletion would hit the new upload, and its note."""
     notes, order = IntentLog(tmp_path), []
-    with pytest.raises(ServiceUnavailable), notes.pending(INTENT):
+    with pytest.raises(ServiceUnavailable), notes.pending("key", INTENT):
         raise ServiceUnavailable("down")
 
     def start_again() -> None:
-        with notes.pending(INTENT):
+        with notes.pending("key", INTENT):
             order.append("new")
 
     thread = threading.Thread(target=start_again)
@@ -89,10 +90,10 @@ def test_work_begins_again_only_when_the_rest_of_earlier_is_gone(tmp_path: Path)
 def test_a_note_of_earlier_outlives_a_full_disk(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", "64k") as folder:
         notes = IntentLog(folder)
-        with pytest.raises(ServiceUnavailable), notes.pending(INTENT):
+        with pytest.raises(ServiceUnavailable), notes.pending("key", INTENT):
             raise ServiceUnavailable("down")
         fill_disk(folder)
-        with pytest.raises(LocalResourceError), notes.pending(INTENT):
+        with pytest.raises(LocalResourceError), notes.pending("key", INTENT):
             pass
         assert read_records(folder) == [INTENT]
         assert not list(folder.glob("*.new"))
