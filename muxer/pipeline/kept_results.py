@@ -27,6 +27,7 @@ from muxer.pipeline.workspace import private_folder
 from muxer.storage.base import ObjectInfo
 from muxer.system import files
 from muxer.system.files import open_private
+from muxer.system.json_codec import from_json
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +103,7 @@ class KeptResults:
             self._remove_record(record)
             if path.stat().st_size != found["length"] or _file_digest(path) != found["sha256"]:
                 raise ValueError("it is not what was kept")
-            stored = None if found["stored"] is None else ObjectInfo(**found["stored"])
+            stored = None if found["stored"] is None else from_json(ObjectInfo, found["stored"])
             return MuxResult(path, found["entry"], found["facts"], found["timeline"], stored)
         except FileNotFoundError:
             self._remove_record(record)

@@ -25,6 +25,7 @@ from muxer.net.step_retry import Repeat, call_once
 from muxer.storage.base import MediaLocation, parse_descriptor
 from muxer.storage.stores import Stores
 from muxer.system.intent_log import IntentLog
+from muxer.system.json_codec import from_json
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +92,7 @@ class SupersededCleaner:
 
     def _finish_record(self, note: Any) -> bool:
         """Return whether nothing is left to do: the file is deleted, its entry stands, or it may be published no more."""
-        place, sources = MediaLocation(**note["place"]), set(note["sources"])
+        place, sources = from_json(MediaLocation, note["place"]), set(note["sources"])
         try:
             current = self._rws.fetch_screen_recording(note["recording"])
         except Permanent as error:

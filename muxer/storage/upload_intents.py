@@ -13,6 +13,7 @@ from weakref import WeakValueDictionary
 
 from muxer.storage.base import MediaLocation
 from muxer.system.intent_log import IntentLog
+from muxer.system.json_codec import from_json
 
 _lock = threading.Lock()
 _folders: WeakValueDictionary[Path, IntentLog] = WeakValueDictionary()
@@ -40,7 +41,7 @@ class UploadIntents:
         """Call `delete` for each recorded upload of this storage that is not in use, and remove its record."""
 
         def settle_upload(record: Any) -> bool:
-            location, upload = MediaLocation(**record["place"]), str(record["upload"])
+            location, upload = from_json(MediaLocation, record["place"]), str(record["upload"])
             if location.storage != self._storage:
                 return False
             delete(location, upload)
