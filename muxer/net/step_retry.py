@@ -1,4 +1,4 @@
-"""Repeats a step in place, so that a failed request costs one request, and not what was fetched and muxed before it."""
+"""Repeats a failed step, so that a failed request does not cost what was fetched and muxed before it."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ T = TypeVar("T")
 
 
 class Repeat(Protocol):
-    """Calls `do`, which is safe to repeat, and returns what it returns; `what` names it in the log."""
+    """Calls `do`, which is safe to repeat, once or several times; `what` names the step in the log."""
 
-    def __call__(self, what: str, do: Callable[[], T], /) -> T:
-        """Call `do` once or several times."""
+    def __call__(self, what: str, do: Callable[[], T], /) -> T: ...
 
 
 def call_once(_what: str, do: Callable[[], T]) -> T:
@@ -33,15 +32,14 @@ class Repeater:
     """A :class:`Repeat` that tries up to four times while a service fails. Safe to use from any thread."""
 
     def __init__(self, outages: CircuitBreaker, stop: threading.Event) -> None:
-        """Create it; a service that is out in `outages` is not tried again, and `stop` ends every delay."""
+        """A service that is unavailable in `outages` is not called again; `stop` ends every delay."""
         self._outages = outages
         self._stop = stop
 
     def __call__(self, what: str, do: Callable[[], T]) -> T:
-        """Call `do` until it succeeds. Only :class:`ServiceUnavailable` is tried again: everything else would fail again, or
-        has its own time.
+        """Call `do` until it succeeds. Only ServiceUnavailable is retried.
 
-        Raises the last error, and :class:`Stopped` when the process stops.
+        Raises the last error, and Stopped when the process stops.
         """
         number, failed = 1, ""
         while True:
@@ -57,23 +55,22 @@ class Repeater:
                     self._count_failure(error)
                     raise
                 fields = {"step": what, "try": number, "reason": format_error(error)}
-                log.info("%s failed, repeated in %.1f s", what, delay, extra={"fields": fields})
+                log.info("%s failed; retrying in %.1f s", what, delay, extra={"fields": fields})
                 activity.count_repeat()
                 if self._stop.wait(delay):
-                    raise Stopped(f"stopped before another try: {what}") from error
+                    raise Stopped(f"stopped before the next try: {what}") from error
                 failed = error.service
             number += 1
 
     def _next_delay(self, error: ServiceUnavailable, number: int) -> float | None:
-        """Return the seconds until the next try, after the try with this `number`, from 1 on. Returns None when there is to
-        be none."""
-        # An error that no service is to blame for sums up what was tried often enough.
+        """Return the seconds until the next try, after try `number` (from 1). Returns None when the step has failed."""
+        # An error without a service summarizes failures that were retried already.
         if error.is_given_up or not error.service or self._outages.is_open(error.service):
             return None
         return step_delay(number, error.retry_after)
 
     def _count_failure(self, error: ServiceUnavailable) -> None:
-        """Count the failure, and keep the steps around this one from repeating it once more."""
+        """Count the failure, and keep the steps around this one from retrying it again."""
         if not error.is_given_up:
             error.is_given_up = True
             self._outages.count_failure(error)

@@ -111,15 +111,18 @@ def test_an_outage_is_told_once_when_it_begins_and_once_when_it_ends(caplog: pyt
     for _ in range(20):
         call_repeatedly(outages, ServiceUnavailable("no answer"), "RCS")
     call_repeatedly(outages, None, "RCS", times=5)
-    assert [record.message.split(" ")[:3] for record in caplog.records] == [["RCS", "is", "out;"], ["RCS", "is", "back"]]
+    assert [record.message.split(" ")[:3] for record in caplog.records] == [
+        ["RCS", "is", "unavailable;"],
+        ["RCS", "is", "available"],
+    ]
     assert outages.open_circuits() == {}
 
 
 def test_what_an_outage_means_is_worded_for_who_meets_it(caplog: pytest.LogCaptureFixture) -> None:
     for outages in (CircuitBreaker(), CircuitBreaker("there is nobody to wait for it")):
         call_repeatedly(outages, AuthenticationFailed("no"))
-    assert "what needs it waits, and goes on by itself" in caplog.messages[0]
-    assert caplog.messages[1].startswith("RWS is out; there is nobody to wait for it: ")
+    assert "recordings that need it are paused and resume automatically" in caplog.messages[0]
+    assert caplog.messages[1].startswith("RWS is unavailable; there is nobody to wait for it: ")
 
 
 def test_errors_bear_the_name_of_the_service_that_they_come_from() -> None:

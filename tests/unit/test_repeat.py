@@ -237,7 +237,7 @@ def test_each_repeated_try_is_logged_and_counted(caplog: pytest.LogCaptureFixtur
     outages, activity = CircuitBreaker(), Activity()
     with caplog.at_level(logging.INFO), activity.track_target("call", "alice", "x.mp4"):
         Repeater(outages, InstantStop())("fetch of a.mp3", FlakyRequest(outages, unavailable_error, times=2))
-    assert [record.message.split(",")[0] for record in caplog.records] == ["fetch of a.mp3 failed"] * 2
+    assert [record.message.split(";")[0] for record in caplog.records] == ["fetch of a.mp3 failed"] * 2
     fields = [record.__dict__["fields"] for record in caplog.records]
     assert [(one["step"], one["try"]) for one in fields] == [("fetch of a.mp3", 1), ("fetch of a.mp3", 2)]
     assert all("503" in one["reason"] for one in fields)
