@@ -499,7 +499,7 @@ def test_clear_media_without_descriptor_come_through_rws(make_lab: Make, tmp_pat
     assert create_rws(lab).download_media(recording.audio[0].media_uri, path) == path.stat().st_size > 0
 
 
-def test_a_forbidden_request_is_told_from_a_refused_login(make_lab: Make) -> None:
+def test_a_forbidden_request_differs_from_an_authentication_failure(make_lab: Make) -> None:
     lab = make_lab()
     lab.switches = replace(lab.switches, label_forbidden=True)
     with pytest.raises(Forbidden):
@@ -605,7 +605,7 @@ def dripping_server() -> Iterator[str]:
         server.server_close()
 
 
-def test_a_crash_file_that_cannot_be_read_stops_no_poll(
+def test_an_unreadable_publication_record_stops_no_poll(
     make_lab: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (publishing_folder(tmp_path) / "0.json").mkdir()

@@ -49,7 +49,7 @@ def test_a_single_failure_is_no_outage() -> None:
         (ServiceFailed("500"), INTERNAL_ERROR_THRESHOLD),
     ],
 )
-def test_so_many_failures_in_a_row_are_an_outage(error: MuxerError, enough: int) -> None:
+def test_failures_in_a_row_are_an_outage(error: MuxerError, enough: int) -> None:
     outages = CircuitBreaker()
     call_repeatedly(outages, error, times=enough - 1)
     assert not outages.is_open("RWS")
@@ -64,7 +64,7 @@ def test_so_many_failures_in_a_row_are_an_outage(error: MuxerError, enough: int)
     "answer",
     [NotFound("404"), MediaNotFound("404"), PathForbidden("403"), StorageMisconfigured("413"), FolderMissing("409")],
 )
-def test_an_answer_about_one_recording_shows_that_the_service_is_there(
+def test_an_error_of_one_recording_shows_that_the_service_is_available(
     answer: MuxerError, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(circuit_breaker, "LOGIN_BACKOFF_SECONDS", 0.0)
@@ -75,7 +75,7 @@ def test_an_answer_about_one_recording_shows_that_the_service_is_there(
 
 
 @pytest.mark.parametrize("error", [Stopped("stop"), MediaError("corrupt")])
-def test_what_is_no_fault_of_the_service_says_nothing_of_it(error: MuxerError) -> None:
+def test_errors_of_the_muxer_do_not_count_for_the_service(error: MuxerError) -> None:
     outages = CircuitBreaker()
     call_repeatedly(outages, error, times=50)
     assert not outages.is_open("RWS")
@@ -118,7 +118,7 @@ def test_an_outage_is_told_once_when_it_begins_and_once_when_it_ends(caplog: pyt
     assert outages.open_circuits() == {}
 
 
-def test_what_an_outage_means_is_worded_for_who_meets_it(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_names_the_effect_of_an_outage(caplog: pytest.LogCaptureFixture) -> None:
     for outages in (CircuitBreaker(), CircuitBreaker("there is nobody to wait for it")):
         call_repeatedly(outages, AuthenticationFailed("no"))
     assert "recordings that need it are paused and resume automatically" in caplog.messages[0]

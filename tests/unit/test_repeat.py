@@ -124,7 +124,7 @@ def test_what_a_short_delay_does_not_change_is_raised_at_once(error: Exception) 
     assert len(sent) == 1
 
 
-def test_what_the_service_asks_for_is_honoured_up_to_a_limit() -> None:
+def test_retry_after_is_honoured_up_to_a_limit() -> None:
     outages, stop = CircuitBreaker(), InstantStop()
     assert Repeater(outages, stop)("fetch", FlakyRequest(outages, lambda: unavailable_error(7.0), 1)) == "done"
     assert 7.0 <= stop.delays[0] <= 7.0 * 1.2
@@ -162,7 +162,7 @@ def test_internal_errors_are_no_outage_until_there_are_many() -> None:
     assert outages.is_open("RCS")
 
 
-def test_a_service_that_is_out_is_not_tried_again_in_place() -> None:
+def test_a_step_is_not_retried_while_its_service_is_unavailable() -> None:
     outages = CircuitBreaker()
     error = unavailable_error()
     error.service = "RCS"
