@@ -112,7 +112,7 @@ def test_the_fourth_failure_is_raised() -> None:
         OSError("x"),
     ],
 )
-def test_what_a_short_delay_does_not_change_is_raised_at_once(error: Exception) -> None:
+def test_errors_that_a_retry_cannot_fix_are_raised_at_once(error: Exception) -> None:
     outages, sent = CircuitBreaker(), []
 
     def send_and_raise() -> None:
@@ -181,7 +181,7 @@ def test_a_refused_login_counts_at_once_also_within_a_repeated_step() -> None:
     assert outages.is_open("RCS")
 
 
-def test_a_service_that_never_answers_counts_at_every_try(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_service_that_never_responds_counts_at_every_try(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "QUICK_FAILURE_SECONDS", 0.0)
     outages = CircuitBreaker()
     request = FlakyRequest(outages, unavailable_error)
