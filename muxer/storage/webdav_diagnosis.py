@@ -1,7 +1,7 @@
-"""From a refusal of a WebDAV server, or a failure on the way to it, to the error with its true cause.
+"""Finds the cause of a failed WebDAV request.
 
 Some statuses are ambiguous: 401 may be a wrong password or an account that may only read, 404 of an upload a folder that
-does not exist or a limit. What decides is asked of the same server.
+does not exist or a limit. Small requests to the same server show which it is.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import httpx
     import webdav4.client as webdav4
 
-# Answers to an upload into a folder that does not exist: RFC 4918, nginx, and servers that name what is missing.
+# Responses to an upload into a folder that does not exist: RFC 4918, nginx, and servers that name what is missing.
 _NO_FOLDER = (404, 409, 500)
 _MULTI_STATUS = 207
 
@@ -100,9 +100,9 @@ class Diagnosis:
         except webdav4.ClientError as error:
             raise ServiceUnavailable(f"{what}: {type(error).__name__}") from error
         except httpx.TimeoutException as error:
-            raise ServiceUnavailable(f"{what}: no answer within the time limit") from error
+            raise ServiceUnavailable(f"{what}: no response within the time limit") from error
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
-            # The last one is of idna: a redirect leads to a name that is none.
+            # UnicodeError is of idna: the target of a redirect is not a valid host name.
             raise ServiceUnavailable(f"{what}: {type(error).__name__}: {error}", code=_tls_code(error)) from error
 
 
@@ -111,7 +111,7 @@ def _folder_url(url: str) -> str:
 
 
 def _tls_code(error: BaseException | None) -> Code | None:
-    """Return the code of TLS when it is to blame for an error of the HTTP library."""
+    """Return the code of TLS when it caused an error of the HTTP library."""
     while error is not None:
         if isinstance(error, ssl.SSLError):
             return Code.TLS

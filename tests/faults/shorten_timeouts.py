@@ -20,7 +20,7 @@ READ_TIMEOUT_SECONDS = 0.7
 def shorten_timeouts(patch: Callable[[Any, str, Any], None], silence: float = READ_TIMEOUT_SECONDS) -> None:
     """Given what sets an attribute, and the limit of silence in seconds, make the muxer's patience short."""
     patch(webdav_http, "CONNECT_SECONDS", silence)
-    patch(webdav_http, "SILENCE_SECONDS", silence)
+    patch(webdav_http, "READ_TIMEOUT_SECONDS", silence)
     patch(webdav_http, "MAX_WEBDAV_RESPONSE_SECONDS", 2 * silence)
     patch(webdav_retry, "BACKOFF", 0.05)
     patch(s3, "READ_SECONDS", silence)

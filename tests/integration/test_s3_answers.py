@@ -233,8 +233,8 @@ def test_a_right_that_lacks_for_one_object_stops_no_other(tiny: TinyServer, tmp_
         (CannedResponse(503, b"<html>busy</html>"), ServiceUnavailable, "503"),
         (CannedResponse(500), ServiceUnavailable, "500"),
         (CannedResponse(429, error_xml("SlowDown")), ServiceUnavailable, "SlowDown"),
-        (CannedResponse(200, b"<html>log in</html>"), UnreadableResponse, "none of S3"),
-        (CannedResponse(200), UnreadableResponse, "none of S3"),
+        (CannedResponse(200, b"<html>log in</html>"), UnreadableResponse, "not valid S3"),
+        (CannedResponse(200), UnreadableResponse, "not valid S3"),
     ],
 )
 @pytest.mark.usefixtures("small_parts")

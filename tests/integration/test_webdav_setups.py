@@ -469,10 +469,10 @@ def test_an_upload_may_be_answered_late(
         return real(service, method, path)
 
     monkeypatch.setattr(lab.store, "take_failure", take_failure)
-    monkeypatch.setattr(webdav_http, "SILENCE_SECONDS", 0.5)
+    monkeypatch.setattr(webdav_http, "READ_TIMEOUT_SECONDS", 0.5)
     store, where = create_storage(of_lab(lab), tmp_path), location_of(of_lab(lab), "a.mp4")
     store.upload_file(source, where, lambda: False)
     assert stored_contents(of_lab(lab)) == {"a.mp4": source.read_bytes()}
     late.add("PROPFIND")
-    with pytest.raises(ServiceUnavailable, match="no answer within the time limit"):
+    with pytest.raises(ServiceUnavailable, match="no response within the time limit"):
         store.head(where)
