@@ -23,12 +23,12 @@ class ByteSource(Protocol):
 
 
 class BerError(ValueError):
-    """The bytes are no BER, or break off."""
+    """The bytes are not BER, or truncated."""
 
 
 @dataclass(frozen=True)
 class ElementHeader:
-    """The beginning of an element: its tag byte, the length of its content (None = indefinite), and its own bytes."""
+    """The header of an element: its tag byte, the length of its content (None: indefinite), and its raw bytes."""
 
     tag: int
     length: int | None
@@ -43,12 +43,12 @@ class BerReader:
         self.position = 0
 
     def read_exactly(self, size: int) -> bytes:
-        """Return the next ``size`` bytes. Raise :class:`BerError` when there are fewer."""
+        """Return the next `size` bytes. Raises BerError when there are fewer."""
         parts, missing = [], size
         while missing:
             part = self._source.read(missing)
             if not part:
-                raise BerError("the structure breaks off")
+                raise BerError("the structure is truncated")
             parts.append(part)
             missing -= len(part)
         self.position += size
@@ -59,7 +59,7 @@ class BerReader:
         raw = self.read_exactly(2)
         tag, first = raw
         if tag & 0x1F == 0x1F:
-            raise BerError("a tag of several bytes has no place in a CMS structure")
+            raise BerError("a tag of several bytes is invalid in a CMS structure")
         if first < 0x80:
             return ElementHeader(tag, first, raw)
         if first == 0x80:
@@ -70,16 +70,16 @@ class BerReader:
         return ElementHeader(tag, int.from_bytes(size, "big"), raw + size)
 
     def expect_header(self, tag: int, name: str) -> ElementHeader:
-        """Return the header of the next element, which must bear ``tag``."""
+        """Return the header of the next element, which must have `tag`."""
         found = self.read_header()
         if found.tag != tag:
             raise BerError(f"{name}: tag 0x{tag:02x} expected, 0x{found.tag:02x} found")
         return found
 
     def read_element(self, header: ElementHeader, depth: int = 0) -> bytes:
-        """Given a header, return its whole element, header and content, as it stands in the stream."""
+        """Return the whole element, with its header, as it is in the stream."""
         if depth > MAX_DEPTH:
-            raise BerError("elements lie too deep in one another")
+            raise BerError("elements are nested too deeply")
         if header.length is not None:
             if header.length > MAX_HELD_BYTES:
                 raise BerError("an element is too long")
@@ -95,9 +95,9 @@ class BerReader:
                 return b"".join(parts)
 
     def iterate_octets(self, header: ElementHeader, depth: int = 0) -> Iterator[bytes]:
-        """Given the header of an octet string, in one piece or in chunks, yield its bytes."""
+        """Yield the bytes of an octet string, which may consist of chunks."""
         if depth > MAX_DEPTH:
-            raise BerError("chunks lie too deep in one another")
+            raise BerError("chunks are nested too deeply")
         if not header.tag & CONSTRUCTED:
             if header.length is None:
                 raise BerError("a primitive element without a length")
@@ -113,28 +113,28 @@ class BerReader:
             if end is None and chunk.tag == END_OF_CONTENTS:
                 return
             if chunk.tag & ~CONSTRUCTED != OCTET_STRING:
-                raise BerError(f"a chunk bears the tag 0x{chunk.tag:02x}")
+                raise BerError(f"a chunk has the tag 0x{chunk.tag:02x}")
             yield from self.iterate_octets(chunk, depth + 1)
         if self.position != end:
-            raise BerError("a chunk is longer than what holds it")
+            raise BerError("a chunk is longer than its container")
 
     def content_end(self, header: ElementHeader) -> int | None:
-        """Given the header that was just read, return the position at which its content ends, None for an indefinite one."""
+        """Return the end position of the element whose header was just read, None for an indefinite length."""
         return None if header.length is None else self.position + header.length
 
     def skip_to(self, end: int | None) -> None:
-        """Skip the remaining elements of the one that ends at ``end``, and its end."""
+        """Skip the remaining elements of the container that ends at `end`, and its end."""
         while end is None or self.position < end:
             header = self.read_header()
             if end is None and header.tag == END_OF_CONTENTS:
                 return
             self.read_element(header)
         if self.position != end:
-            raise BerError("an element is longer than what holds it")
+            raise BerError("an element is longer than its container")
 
 
 def encode_definite(tag: int, content: bytes) -> bytes:
-    """Given a tag and a content, return the element with a definite length (DER)."""
+    """Return the element with a definite length (DER)."""
     size = len(content)
     if size < 0x80:
         return bytes((tag, size)) + content

@@ -1,8 +1,8 @@
 """Encrypts a muxed file so that RCS can play it: bare AES ciphertext as the file, the envelope without content as PEM.
 
-``openssl cms`` makes CMS EnvelopedData (RFC 5652) on its standard output; it is split while it is written, so that memory
-does not grow with the file (gir-api, section 7). ``cryptography`` is imported at the first certificate: its loading takes
-time at the start.
+``openssl cms`` writes CMS EnvelopedData (RFC 5652) to its standard output, which is split as it is read, so that memory does
+not grow with the file (gir-api, section 7). ``cryptography`` is imported with the first certificate, because its import
+takes time.
 """
 
 from __future__ import annotations
@@ -34,10 +34,9 @@ class Encryptor:
         self._runner = runner
 
     def encrypt_file(self, clear: Path, recipients: Sequence[Certificate], ciphertext: Path) -> str:
-        """Given a clear file and the certificates of all recipients, write the bare ciphertext and return the envelope
-        (PEM, label ``PKCS7``).
+        """Encrypt `clear` to the bare `ciphertext`, and return the envelope (PEM, label ``PKCS7``).
 
-        Raise :class:`EncryptionError` when a certificate is unusable or the result is not what it must be.
+        Raises EncryptionError when a certificate is unusable or the result has the wrong length.
         """
         if not recipients:
             raise EncryptionError("there is no certificate to encrypt for")
@@ -47,30 +46,30 @@ class Encryptor:
         pem = self._runner.run_streaming(command, lambda out: split_envelope(out, ciphertext), timeout=time_limit(size))
         expected = (size // _AES_BLOCK + 1) * _AES_BLOCK
         if ciphertext.stat().st_size != expected:
-            raise EncryptionError(f"the ciphertext has {ciphertext.stat().st_size} bytes where {expected} were expected")
+            raise EncryptionError(f"the ciphertext has {ciphertext.stat().st_size} bytes instead of {expected}")
         return pem
 
     def build_command(self, clear: Path, recipients: Sequence[Path]) -> list[str]:
-        """Given a clear file and the files with the certificates of all recipients, return the command that encrypts it."""
+        """Return the openssl command; `recipients` are the files with the certificates."""
         command = [self._openssl, "cms", "-encrypt", "-binary", "-stream", "-aes-256-cbc"]
         return [*command, "-outform", "DER", "-in", str(clear), *map(str, recipients)]
 
 
 def recipient_file(folder: Path, number: int) -> Path:
-    """Return where the certificate of a recipient, by its number, is written for openssl."""
+    """Return the path of the certificate of a recipient for openssl."""
     return folder / f"recipient-{number}.pem"
 
 
 def split_envelope(stream: IO[bytes] | ber.ByteSource, ciphertext: Path) -> str:
-    """Given a stream of CMS EnvelopedData, BER or DER, write its encrypted content to ``ciphertext`` and return the rest,
-    the envelope without content, as PEM.
+    """Write the encrypted content of a CMS EnvelopedData `stream` (BER or DER) to `ciphertext`, and return the envelope
+    without content as PEM.
 
-    Raise :class:`EncryptionError` when the stream is nothing of the kind or breaks off.
+    Raises EncryptionError when the stream is malformed or truncated.
     """
     try:
         return _to_pem(_split_content(ber.BerReader(stream), ciphertext))
     except ber.BerError as error:
-        raise EncryptionError(f"openssl gave no usable CMS structure: {error}") from error
+        raise EncryptionError(f"openssl returned no usable CMS structure: {error}") from error
 
 
 def _split_content(reader: ber.BerReader, ciphertext: Path) -> bytes:
@@ -78,7 +77,7 @@ def _split_content(reader: ber.BerReader, ciphertext: Path) -> bytes:
     ends = [reader.content_end(reader.expect_header(ber.SEQUENCE, "ContentInfo"))]
     content_type = reader.read_element(reader.expect_header(ber.OBJECT_IDENTIFIER, "contentType"))
     if content_type != _ENVELOPED_DATA:
-        raise ber.BerError("the content is no EnvelopedData")
+        raise ber.BerError("the content is not EnvelopedData")
     ends.append(reader.content_end(reader.expect_header(_EXPLICIT_TAG, "content")))
     ends.append(reader.content_end(reader.expect_header(ber.SEQUENCE, "EnvelopedData")))
     head = reader.read_element(reader.expect_header(ber.INTEGER, "version"))
@@ -93,7 +92,7 @@ def _split_content(reader: ber.BerReader, ciphertext: Path) -> bytes:
     info += reader.read_element(reader.expect_header(ber.SEQUENCE, "contentEncryptionAlgorithm"))
     content = reader.read_header()
     if content.tag & ~ber.CONSTRUCTED != _CONTENT_TAG & ~ber.CONSTRUCTED:
-        raise ber.BerError("the structure holds no encrypted content")
+        raise ber.BerError("the structure contains no encrypted content")
     with open_private(ciphertext) as file:
         for piece in reader.iterate_octets(content):
             file.write(piece)
@@ -109,7 +108,7 @@ def _to_pem(der: bytes) -> str:
 
 
 def _write_certificate(certificate: Certificate, folder: Path, number: int) -> Path:
-    """Write a recipient's certificate, checked, where openssl can read it; return the path."""
+    """Check the certificate of a recipient, write it for openssl, and return its path."""
     from cryptography import x509
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -123,7 +122,7 @@ def _write_certificate(certificate: Certificate, folder: Path, number: int) -> P
             f"the encryption certificate {name} of RWS cannot be read", code=Code.BAD_CERTIFICATE
         ) from error
     if not isinstance(key, RSAPublicKey):
-        raise EncryptionError(f"the encryption certificate {name} of RWS holds no RSA key", code=Code.BAD_CERTIFICATE)
+        raise EncryptionError(f"the encryption certificate {name} of RWS contains no RSA key", code=Code.BAD_CERTIFICATE)
     path = recipient_file(folder, number)
     with open_private(path) as file:
         file.write(certificate.pem.replace("\r\n", "\n").encode())

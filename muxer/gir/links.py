@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit
 
 from requests.utils import parse_header_links
 
-# Where the key of a `Link` header is put among the keys of a response.
+# The key under which the target of a `Link` header is added to a response.
 LINK_HEADER = "Link header"
 # Objects of a response in which a link may be; the response itself is the first one.
 LINK_CONTAINERS = ("paging", "links", "_links", "pagination")
@@ -17,32 +17,34 @@ ADDRESS_KEYS = ("href", "uri", "url")
 SCROLL_ID_KEYS = ("scrollId", "scroll_id", "_scroll_id")
 SCAN_PARAMETER = "scanandscroll"
 _MAX_KEYS = 30
-# What some servers write in place of a link at the last page.
+# Values that some servers return instead of a link on the last page.
 _NO_LINKS = ("", "null", "none", "false", "undefined", "#")
-# Links that begin so are API paths: they go below the address of RWS, not beside the query.
+# Links with these prefixes are API paths, relative to the address of RWS and not to the query.
 _API_PATHS = ("api/", "internal-api/")
 
 
-def next_link(answer: Mapping[str, Any], asked: str) -> str | None:
+def next_link(response: Mapping[str, Any], first_url: str) -> str | None:
     """Return the link to the next page that a response contains, or None when it contains none.
 
-    `answer` is the JSON object of the response, with the target of its `Link` header under :data:`LINK_HEADER`. `asked` is
-    the first URL of the query: a scrollId without a link is added to it.
+    `response` is the JSON object, with the target of its `Link` header under :data:`LINK_HEADER`. `first_url` is the first
+    URL of the query: a scrollId without a link is added to it.
     """
-    link = next(_find_links(answer), None)
+    link = next(_find_links(response), None)
     if link is not None:
-        return _absolute_link(link.strip(), asked)
-    scroll = next(_usable_links(place.get(name) for place in _link_containers(answer) for name in SCROLL_ID_KEYS), None)
-    return None if scroll is None else with_parameters(asked, scrollId=scroll)
+        return _absolute_link(link.strip(), first_url)
+    scroll = next(
+        _usable_links(container.get(name) for container in _link_containers(response) for name in SCROLL_ID_KEYS), None
+    )
+    return None if scroll is None else with_parameters(first_url, scrollId=scroll)
 
 
-def _absolute_link(link: str, asked: str) -> str:
-    """Return a `link`; one that is relative to the path of the query that was `asked` (RFC 3986) comes with that path."""
+def _absolute_link(link: str, first_url: str) -> str:
+    """Return a `link`, resolved against `first_url` if it is relative (RFC 3986)."""
     try:
         is_relative = not (urlsplit(link).scheme or link.startswith(("/", *_API_PATHS)))
-    except ValueError:  # the session says so
+    except ValueError:  # the session reports it
         return link
-    return urljoin(asked, link) if is_relative else link
+    return urljoin(first_url, link) if is_relative else link
 
 
 def header_link(value: str) -> str | None:
@@ -53,10 +55,10 @@ def header_link(value: str) -> str | None:
     return None
 
 
-def describe_keys(answer: Mapping[str, Any]) -> str:
-    """Return the names of the keys of a response, also those within its paging objects, for an administrator to read."""
+def describe_keys(response: Mapping[str, Any]) -> str:
+    """Return the names of the keys of a response, also those within its paging objects, for a log message."""
     names = []
-    for name, value in answer.items():
+    for name, value in response.items():
         inner = ", ".join(map(str, value)) if name in LINK_CONTAINERS and isinstance(value, Mapping) else ""
         names.append(f"{name} {{{inner}}}" if inner else str(name))
     return ", ".join(names[:_MAX_KEYS]).encode(errors="backslashreplace").decode()[:500] or "none"
@@ -90,20 +92,20 @@ def _parameter_name(pair: str) -> str:
     return pair.partition("=")[0].lower()
 
 
-def _link_containers(answer: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Yield the objects in which a link may be: first those that are made for it."""
+def _link_containers(response: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield the objects in which a link may be, paging objects first."""
     for name in LINK_CONTAINERS:
-        value = answer.get(name)
+        value = response.get(name)
         if isinstance(value, Mapping):
             yield value
         elif isinstance(value, list):
             yield from ({"next": one} for one in value if isinstance(one, Mapping) and one.get("rel") == "next")
-    yield answer
+    yield response
 
 
-def _find_links(answer: Mapping[str, Any]) -> Iterator[str]:
-    values = [place.get(name) for place in _link_containers(answer) for name in LINK_NAMES]
-    for value in (*values, answer.get(LINK_HEADER)):
+def _find_links(response: Mapping[str, Any]) -> Iterator[str]:
+    values = [container.get(name) for container in _link_containers(response) for name in LINK_NAMES]
+    for value in (*values, response.get(LINK_HEADER)):
         yield from _usable_links([*map(value.get, ADDRESS_KEYS)] if isinstance(value, Mapping) else [value])
 
 

@@ -21,9 +21,9 @@ DEFAULT_LIMIT = 100
 # A page of such a length may have been cut off by a limit of the server, whatever `limit` asked for: 100 by gir-api, the
 # others are our decision. Smaller ones are frequent by chance, and each costs more requests.
 SERVER_LIMITS = frozenset((50, 100, 200, 250, 500, 1000))
-# So many readings of a query have to fail at a later page before that page is taken for one that RWS refuses for good.
+# The number of readings of a query that must fail at a later page before that page counts as refused for good.
 MAX_REFUSALS = 2
-# So many of the shortest windows may be cut off without bringing anything new; then RWS ignores the times of a query.
+# The number of shortest windows that may be cut off without new recordings; then RWS ignores the times of a query.
 MAX_STALE_WINDOWS = 10
 FALLBACK_NOTICE = "; call recordings are read in time windows instead"
 COMPARE_HINT = "compare docs/gir-api.md, section 3, with what RWS returns"
@@ -31,7 +31,7 @@ PAGINATION_HINT = f"raise [advanced] pagination as far as RWS allows, and {COMPA
 
 # Names for the number of recordings that a query finds.
 TOTAL_KEYS = ("total", "totalCount", "totalRecords", "totalResults", "totalSize")
-# What RWS answers to a page that it will not show later either.
+# The errors of a page that RWS will not return later either.
 PAGE_REFUSALS = (RequestRejected, Forbidden)
 
 RawRecordings = list[object]
@@ -69,7 +69,7 @@ class RecordingListing:
         if _is_unread(walk.last):
             raise QueryIncomplete(
                 "RWS returns call recordings in a form that the muxer does not understand: there is no list `recordings` "
-                f"(keys of the response: {describe_keys(walk.last)}); see whether [htcc] base_uri leads to RWS, and {COMPARE_HINT}"
+                f"(keys of the response: {describe_keys(walk.last)}); check [htcc] base_uri, and {COMPARE_HINT}"
             )
         if is_refused or self._may_be_cut(walk):
             yield from self._sweep_windows(walk, seen, is_refused=is_refused)
@@ -136,7 +136,7 @@ class RecordingListing:
         is_doubtful = has_new or is_refused or sweep.window is not None
         if is_doubtful and not is_proven:
             cause = _describe_cause(walk, is_refused=is_refused)
-            raise QueryIncomplete(f"RWS may not have shown all call recordings: {cause}; {PAGINATION_HINT}")
+            raise QueryIncomplete(f"RWS may not have returned all call recordings: {cause}; {PAGINATION_HINT}")
 
     def _largest_limit(self, url: str) -> int:
         """Return how many recordings to ask for in a time window: more than the query `url` does, where RWS accepts that."""
@@ -188,7 +188,7 @@ def _stated_total(answer: Json) -> int:
 
 
 def _is_unread(answer: Json) -> bool:
-    """Return whether a response holds something, but no list of recordings."""
+    """Return whether a response has content, but no list of recordings."""
     others = (value for key, value in answer.items() if key not in LINK_CONTAINERS)
     return not isinstance(answer.get("recordings"), list) and any(isinstance(one, list | dict) and one for one in others)
 
@@ -218,7 +218,11 @@ def _describe_cause(walk: PageWalk, *, is_refused: bool) -> str:
     if is_refused:
         refused = f"RWS refuses page {walk.number + 1} of a query at every attempt"
         return f"{refused}: {walk.refusal} (of the page before it, {keys})"
-    links = "only links that lead nowhere new" if walk.has_link else "no link to the next page that the muxer understands"
+    links = (
+        "only links to pages that were read before"
+        if walk.has_link
+        else "no link to the next page that the muxer understands"
+    )
     return f"RWS returns a page of {len(walk.recordings)} call recordings with {links} ({keys})"
 
 

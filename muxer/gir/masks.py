@@ -1,6 +1,6 @@
 """Reads ``masks[]`` of a call's media file: the spans in which the recording was paused (gir-api, section 3). Pure.
 
-What is secret was kept out of the audio by a pause. So where the entries are ambiguous, the span counts as paused.
+A pause keeps secrets out of the audio. So where the entries are ambiguous, the span counts as paused.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from muxer.gir.models import MediaFile, parse_time, to_microseconds
 
-# A call is paused a few times. With more entries than this, the whole picture is blank (our decision).
+# A call is paused a few times. With more entries than this, the whole video is blank (our decision).
 MAX_MASKS = 1000
 _IS_RESUME = {"paused": False, "pause": False, "resume": True, "resumed": True}
 
@@ -20,7 +20,7 @@ PausedSpan = tuple[int, int | None]
 
 @dataclass(frozen=True)
 class PauseList:
-    """The spans in which a recording was paused, in order and apart from each other, and what is wrong with its masks."""
+    """The spans in which a recording was paused, sorted and disjoint, and the problems of its masks."""
 
     spans: tuple[PausedSpan, ...] = ()
     problems: tuple[str, ...] = ()
@@ -33,15 +33,15 @@ def read_pauses(media: MediaFile) -> PauseList:
     entry twice is one entry. With more pauses than resumes the last span ends at the last entry, if that is a resume; after
     a pause that nothing follows it lasts until the end of the file. A resume that comes first of all ends a pause whose
     begin is not known: it lasts from the start of the file. Another resume without a pause changes nothing. Entries without
-    a usable time or type are ignored. What lies before the start of the file is left out. All that is unclear is among the
-    problems.
+    a usable time or type are ignored. Spans before the start of the file are left out. Everything that is unclear is
+    reported as a problem.
     """
     raw = media.raw.get("masks")
     if not raw or media.start is None:
         return PauseList()
     entries = raw if isinstance(raw, list) else [raw]
     if len(entries) > MAX_MASKS:
-        why = f"{media.media_id} has {len(entries)} masks, more than {MAX_MASKS}; the whole picture is blank"
+        why = f"{media.media_id} has {len(entries)} masks, more than {MAX_MASKS}; the whole video is blank"
         return PauseList(((0, None),), (why,))
     read = [_read_mask(entry, to_microseconds(media.start)) for entry in entries]
     spans, lost = _pair_masks(mask for mask in read if mask is not None)
@@ -55,7 +55,7 @@ def read_pauses(media: MediaFile) -> PauseList:
 
 
 def _read_mask(entry: object, start: int) -> tuple[int, bool] | None:
-    """Return the time of a mask, in microseconds from ``start``, and whether it is a resume; None when it is of no use."""
+    """Return the time of a mask, in microseconds from ``start``, and whether it is a resume; None when it is unusable."""
     if not isinstance(entry, Mapping):
         return None
     time, kind = parse_time(entry.get("time")), entry.get("type")

@@ -1,6 +1,6 @@
-"""What RWS says about recordings, read into small frozen types (gir-api, sections 3 to 5). Pure.
+"""Recordings and media files of RWS as small frozen types (gir-api, sections 3 to 5). Pure.
 
-The JSON of a media file is kept beside what was read of it: fields that the muxer does not know are passed on as they are.
+The JSON of a media file is kept: fields that the muxer does not know are passed on unchanged.
 """
 
 from __future__ import annotations
@@ -19,36 +19,36 @@ Json = Mapping[str, Any]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-# Nothing was recorded before or will be after (our decision); what is reckoned from such times stays a time.
+# Times outside of these years are invalid (our decision), so that calculations with times cannot overflow.
 _FIRST_YEAR, _LAST_YEAR = 1970, 2200
 # A recording of hours has some hundred; every audio file is compared with every screen file (our decision).
 MAX_MEDIA_FILES = 2000
 _MAX_BYTES = 1 << 60
 
 
-def to_microseconds(moment: datetime) -> int:
-    """Given an aware moment, return its microseconds since 1970 in UTC, exactly."""
-    return (moment - _EPOCH) // _MICROSECOND
+def to_microseconds(time: datetime) -> int:
+    """Return the microseconds since 1970 of an aware time, exactly."""
+    return (time - _EPOCH) // _MICROSECOND
 
 
 def parse_time(value: object) -> datetime | None:
-    """Given a time as RWS writes it (``2015-09-10T16:58:22.000+0000``, also ``Z`` and other offsets), return it in UTC.
+    """Parse a time of RWS (``2015-09-10T16:58:22.000+0000``, also with ``Z`` and other offsets); return it in UTC.
 
-    A time without an offset is taken as UTC. Return None for anything that is no time, or none of our age.
+    A time without an offset is UTC. Returns None for anything else, and for times before 1970 or after 2200.
     """
     if not isinstance(value, str):
         return None
     try:
-        moment = isoparse(value.strip())
-        moment = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+        time = isoparse(value.strip())
+        time = (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
         return None
-    return moment if _FIRST_YEAR <= moment.year <= _LAST_YEAR else None
+    return time if _FIRST_YEAR <= time.year <= _LAST_YEAR else None
 
 
-def format_time(moment: datetime) -> str:
-    """Given an aware moment, return it as RWS writes it, in UTC with milliseconds."""
-    utc = moment.astimezone(UTC)
+def format_time(time: datetime) -> str:
+    """Format an aware time as RWS does, in UTC with milliseconds."""
+    utc = time.astimezone(UTC)
     return f"{utc:%Y-%m-%dT%H:%M:%S}.{utc.microsecond // 1000:03d}+0000"
 
 
@@ -64,7 +64,7 @@ class MediaFile:
 
     @classmethod
     def from_json(cls, raw: Json) -> MediaFile:
-        """Given the JSON of a media file, return it; without a mediaId it is of no use, but must not be lost."""
+        """Parse a media file. One without a mediaId is unusable, but must not be lost."""
         named = raw.get("mediaId")
         media_id = named if _is_url_safe_id(named) else ""
         start, stop = parse_time(raw.get("startTime")), parse_time(raw.get("stopTime"))
@@ -78,7 +78,7 @@ class MediaFile:
 
     @property
     def agent_contact(self) -> Json:
-        """The agent as the metadata describe it; empty when they do not."""
+        """The agent in the metadata, empty when unknown."""
         return _to_mapping(self._parameters.get("contact"))
 
     @property
@@ -93,8 +93,7 @@ class MediaFile:
 
     @property
     def muxed_from(self) -> tuple[str, ...] | None:
-        """The mediaIds that a muxed file was made of, None for a source. Whatever names such ids is no source; a text is
-        read as ids with commas between."""
+        """The mediaIds of the sources of a muxed file, None for a source. A text is a comma-separated list of ids."""
         ids = self._parameters.get("muxed_mediaIds")
         if isinstance(ids, str):
             ids = [one.strip() for one in ids.split(",")]
@@ -108,27 +107,27 @@ class MediaFile:
 
     @property
     def is_encrypted(self) -> bool:
-        """Whether it has to be decrypted: the envelope may be missing, but not the aliases or the end of the name, too."""
+        """Whether it is encrypted, by its envelope, its aliases or the suffix of its name."""
         return bool(self.pkcs7_envelope or self.raw.get("certAlias")) or any(
             name.lower().endswith(".bin") for name in self.known_names
         )
 
     @property
     def media_descriptor(self) -> Json | None:
-        """Where the file lies, or None when only RWS can deliver it."""
+        """The location of the file, None when only RWS can deliver it."""
         value = self.raw.get("originalMediaDescriptor") or self.raw.get("mediaDescriptor")
         return value if isinstance(value, Mapping) and value else None
 
     @property
     def known_names(self) -> frozenset[str]:
-        """What it is called: its mediaId, and the name of its file by the descriptor."""
+        """Its mediaId, and the file name in its descriptor."""
         path = (self.media_descriptor or {}).get("path")
         file = path.rstrip("/").rpartition("/")[2] if isinstance(path, str) else ""
         return frozenset((self.media_id, file, unquote(file))) - {""}
 
     @property
     def stated_size(self) -> int:
-        """The length in bytes by the metadata, which may lie; 0 when unknown."""
+        """The length in bytes according to the metadata, which may be wrong; 0 when unknown."""
         try:
             return min(max(0, int(_to_text(self.raw.get("size")))), _MAX_BYTES)
         except ValueError:
@@ -148,7 +147,7 @@ class MediaFile:
         return tuple(dict.fromkeys(one.lstrip("/") for one in texts if one.strip("/")))
 
     def overlaps_with(self, other: MediaFile) -> bool:
-        """Whether the two files share some time by their metadata; an unknown end is taken as late."""
+        """Whether the times of the two files overlap; a file with an unknown end has no end."""
         if self.start is None or other.start is None:
             return False
         return (other.stop is None or self.start < other.stop) and (self.stop is None or other.start < self.stop)
@@ -165,8 +164,7 @@ class CallRecording:
 
     @classmethod
     def from_json(cls, raw: object) -> CallRecording:
-        """Given the JSON of a call recording, return it. Raise :class:`MetadataError` when it has no usable id, or too many
-        media files."""
+        """Parse a call recording. Raises MetadataError when it has no usable id, or too many media files."""
         recording = _to_mapping(raw)
         audio = (one for one in _media_files(recording) if one.media_id and one.type.startswith("audio/"))
         return cls(recording_id(recording), _to_text(recording.get("region")), tuple(audio), _label_names(recording))
@@ -182,8 +180,7 @@ class ScreenRecording:
 
     @classmethod
     def from_json(cls, raw: object) -> ScreenRecording:
-        """Given the JSON of a screen recording, return it. Raise :class:`MetadataError` when it has no usable id, or too
-        many media files."""
+        """Parse a screen recording. Raises MetadataError when it has no usable id, or too many media files."""
         recording = _to_mapping(raw)
         return cls(recording_id(recording), _to_text(recording.get("region")), tuple(_media_files(recording)))
 
@@ -201,7 +198,7 @@ class ScreenRecording:
 
 
 def recording_id(raw: Json) -> str:
-    """Given the JSON of a recording, return its id. Raise :class:`MetadataError` for one that cannot stand in a URL."""
+    """Return the id of a recording. Raises MetadataError when it cannot be used in a URL."""
     value = raw.get("id")
     if not _is_url_safe_id(value):
         raise MetadataError(f"a recording has no usable id: {_to_text(value)[:80]!r}")
@@ -209,7 +206,7 @@ def recording_id(raw: Json) -> str:
 
 
 def merge_recordings(recordings: Iterable[ScreenRecording]) -> dict[str, ScreenRecording]:
-    """Given screen recordings, return them by id; the media of one that comes twice are put together."""
+    """Return screen recordings by id; the media of duplicates are merged."""
     by_id: dict[str, ScreenRecording] = {}
     for recording in recordings:
         earlier = by_id.get(recording.id)
@@ -228,7 +225,7 @@ def _media_files(recording: Json) -> list[MediaFile]:
     if len(files) > MAX_MEDIA_FILES:
         named = _to_text(recording.get("id"))[:80]
         raise MetadataError(
-            f"{named} has {len(files)} media files; at most {MAX_MEDIA_FILES} are worked on", code=Code.TOO_MUCH
+            f"{named} has {len(files)} media files; at most {MAX_MEDIA_FILES} are processed", code=Code.TOO_MUCH
         )
     return [MediaFile.from_json(one) for one in files if isinstance(one, Mapping)]
 
@@ -241,12 +238,12 @@ def _label_names(recording: Json) -> frozenset[str]:
 
 
 def _is_url_safe_id(value: object) -> TypeGuard[str]:
-    """Whether an id can stand in a URL: dots alone would name what is above, and JSON may hold halves of characters."""
+    """Whether an id can be used in a URL: ``.`` and ``..`` would name a parent, and JSON may contain lone surrogates."""
     return isinstance(value, str) and value not in ("", ".", "..") and is_encodable(value)
 
 
 def is_encodable(value: str) -> bool:
-    """Given a text, return whether it has an encoding: JSON may hold halves of characters, which have none."""
+    """Whether a text can be encoded: JSON may contain lone surrogates."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -255,7 +252,7 @@ def is_encodable(value: str) -> bool:
 
 
 def _to_text(value: object) -> str:
-    """Return a text or number as a text that can be written anywhere; anything else, and nothing, is empty."""
+    """Return a text or number as an encodable text, empty for anything else."""
     if not isinstance(value, str | int | float) or not value:
         return ""
     return str(value).encode(errors="backslashreplace").decode()

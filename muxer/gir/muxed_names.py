@@ -1,8 +1,8 @@
-"""The names of muxed files, and which of them a recording would give. Pure.
+"""The names of muxed files: creates them, and recognizes those of a recording. Pure.
 
-A name holds a digest of the exact id of the recording and of its sources: so two recordings never share a name, whatever
-their ids and sources are called, also on a server that ignores case; and two muxers that race agree (docs/gir-api.md,
-section 5). A name that the recording would not give to the sources listed is not taken for one of its files.
+A name contains a digest of the exact id of the recording and of its sources. So two recordings never share a name, even
+on a server that ignores case, and two muxers agree (docs/gir-api.md,
+section 5). Another name does not count as a file of the recording.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from collections.abc import Iterable, Sequence
 from muxer.gir.masks import PausedSpan
 from muxer.gir.models import MediaFile
 
-# Of the id of the recording, a name holds so many characters; those of earlier versions hold more.
+# The number of characters of the recording id in a name, now and in earlier versions.
 MAX_PREFIX_LENGTH, _EARLIER_PREFIX = 56, 64
-# What stands at the end of the name of an encrypted muxed file.
+# Suffix of the name of an encrypted muxed file.
 ENCRYPTED_SUFFIX = ".bin"
-# In the name of a muxed file in which paused spans are blank, this stands before the digests, where no other name has it.
+# Marks, before the digests, the name of a muxed file with blank paused spans.
 BLANKED_MARK = "p"
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _BLANKED_NAME = re.compile(rf"(.*_){BLANKED_MARK}([0-9a-f]{{20}})[0-9a-f]{{8}}(_muxed\.mp4)")
-# What the name of a file that was muxed once more, or encrypted, has besides.
+# Additions to the name of a file that was muxed again, or encrypted.
 _NAME_ADDITIONS = re.compile(rf"-\d+(?=_muxed\.mp4)|{re.escape(ENCRYPTED_SUFFIX)}$")
 
 
@@ -41,7 +41,7 @@ def muxed_name(recording_id: str, sources: Iterable[str], paused: Sequence[Pause
 def has_paused_spans(name: str, recording_id: str, sources: Iterable[str], paused: Sequence[PausedSpan]) -> bool:
     """Return whether the muxed file `name` was made with the `paused` spans, by its name.
 
-    Without spans any name will do that does not tell of some: earlier versions and other programs have made files too.
+    Without spans any name without the mark matches: earlier versions and other programs created files, too.
     """
     plain = _NAME_ADDITIONS.sub("", name)
     if not paused:
@@ -50,22 +50,22 @@ def has_paused_spans(name: str, recording_id: str, sources: Iterable[str], pause
 
 
 def is_muxed_file(media: MediaFile, recording_id: str) -> bool:
-    """Return whether the entry and the file of `media` bear a name that this version, or an earlier one, gives to a muxed
-    file of the recording and of the sources that the entry lists."""
+    """Return whether the entry and the file of `media` have a name that this or an earlier version gives to a muxed file of
+    the recording with the listed sources."""
     sources = media.muxed_from or ()
     names = {muxed_name(recording_id, sources), _earlier_name(recording_id, sources)}
     return all(_base_name(name) in names for name in media.known_names)
 
 
 def has_earlier_name(media: MediaFile, recording_id: str) -> bool:
-    """Return whether the entry or the file of `media` bears a name of an earlier version, which that of another recording
-    may equal where case is ignored."""
+    """Return whether the entry or the file of `media` has a name of an earlier version, which may equal that of another
+    recording where case is ignored."""
     earlier = _earlier_name(recording_id, media.muxed_from or ())
     return any(_base_name(name) == earlier for name in media.known_names)
 
 
 def _base_name(name: str) -> str:
-    """Return the name that a muxed file would bear if it were clear, the first of its sources and spans, and not blank."""
+    """Return the name without its additions: clear, muxed once, and without blank spans."""
     plain = _NAME_ADDITIONS.sub("", name)
     found = _BLANKED_NAME.fullmatch(plain)
     return "".join(found.groups()) if found else plain
@@ -79,7 +79,7 @@ def _earlier_name(recording_id: str, sources: Iterable[str]) -> str:
     """
     prefix, sources = _name_prefix(recording_id, _EARLIER_PREFIX), tuple(sources)
     may_be_ids = any(_name_prefix(one, _EARLIER_PREFIX) == prefix for one in sources)
-    # NUL stands between the texts: it tells them apart only when it is in none of them.
+    # NUL separates the texts: it is ambiguous when one of them contains it.
     is_ambiguous = may_be_ids or any("\0" in one for one in (recording_id, *sources))
     if is_ambiguous or len(recording_id) > _EARLIER_PREFIX:
         return ""
@@ -91,6 +91,6 @@ def _short_digest(length: int, *texts: str) -> str:
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:length]
 
 
-def _name_prefix(recording_id: str, longest: int = MAX_PREFIX_LENGTH) -> str:
-    """Return the id of a recording as far as it can stand in a file name, in at most `longest` characters."""
-    return _UNSAFE.sub("_", recording_id)[:longest].lstrip(".-")
+def _name_prefix(recording_id: str, max_length: int = MAX_PREFIX_LENGTH) -> str:
+    """Return the id of a recording as a safe part of a file name, in at most `max_length` characters."""
+    return _UNSAFE.sub("_", recording_id)[:max_length].lstrip(".-")

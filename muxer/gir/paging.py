@@ -12,11 +12,11 @@ from muxer.system.bounded_set import BoundedSet
 
 log = logging.getLogger(__name__)
 
-# So many ids are remembered to leave out repetitions; a repetition after that costs one look-up and does no harm.
+# Ids are remembered to skip repetitions; a repetition after that costs one request and does no harm.
 MAX_REMEMBERED_IDS = 200_000
 MAX_REMEMBERED_LINKS = 10_000
-# So many pages in a row that are empty or repeat what came before are the end, whatever their links say: some servers give
-# a link behind the last page, too (our decision).
+# The number of pages in a row without new recordings that are the end, whatever their links: some servers return a link on
+# the last page, too (our decision).
 MAX_STALE_PAGES = 10
 
 FetchPage = Callable[[str], Mapping[str, Any]]
@@ -26,7 +26,7 @@ class PageWalk:
     """The pages of one query: lists of raw recordings, each id once. Memory does not grow with the window.
 
     `first` is the URL of the query, `seen` the ids that are left out, because an earlier query has brought them. Of the
-    walk so far: `number` counts its responses since the query was begun, `has_link` and
+    walk so far: `number` counts its responses since the query was started, `has_link` and
     `has_recordings` are whether one of them had a link or recordings, `last` is the latest response, `recordings` the
     recordings in it. `went_round` is whether its links led back to pages that were read before, so that others may be
     missing. `refusal` is the text of the error that ended it, for its user to set.
@@ -45,7 +45,7 @@ class PageWalk:
         self.recordings: list[object] = []
 
     def __iter__(self) -> Iterator[list[object]]:
-        """Yield page after page. Raise what ``fetch`` raises; an expired scroll is begun again as long as that helps.
+        """Yield page after page. Raise what ``fetch`` raises; an expired scroll is restarted as long as that helps.
 
         The spec restarts an expired query once; a migration may outlive many scrolls, so the one restart is granted
         again whenever the query has brought new recordings since the last one.
@@ -59,7 +59,7 @@ class PageWalk:
                 if restarted and not self._fresh_since_restart:
                     twice = "the paging link of RWS expired twice without any new recording"
                     raise ServiceUnavailable(f"{twice}: {error}") from error
-                log.warning("the paging link of RWS has expired; the query is begun again")
+                log.warning("the paging link of RWS has expired; the query is restarted")
                 restarted, self._fresh_since_restart = True, 0
 
     def _walk_pages(self) -> Iterator[list[object]]:
@@ -69,14 +69,14 @@ class PageWalk:
         while link is not None and stale < MAX_STALE_PAGES:
             is_repeated = not followed.add(link)
             try:
-                answer = self._fetch(link)
+                response = self._fetch(link)
             except NotFound as error:
                 if is_repeated:
                     return
                 if self.number:
                     raise _LinkExpired(str(error)) from error
                 raise
-            link = self._record_response(answer)
+            link = self._record_response(response)
             # Not only the first one: all of them are to be remembered.
             has_new = sum(walked.add(_recording_id(raw)) for raw in self.recordings) > 0
             if fresh := self._new_recordings(self.recordings):
@@ -88,12 +88,12 @@ class PageWalk:
             stale = 0 if has_new else stale + 1
         self.went_round = self.has_link and bool(self.recordings) and (link is not None or not self._has_progress)
 
-    def _record_response(self, answer: Mapping[str, Any]) -> str | None:
+    def _record_response(self, response: Mapping[str, Any]) -> str | None:
         """Keep the latest response and return the link that it contains."""
-        self.last, self.recordings = answer, _recordings_in(answer)
+        self.last, self.recordings = response, _recordings_in(response)
         self.has_recordings = self.has_recordings or bool(self.recordings)
         self.number += 1
-        link = next_link(answer, self.first)
+        link = next_link(response, self.first)
         self.has_link = self.has_link or link is not None
         return link
 
@@ -107,7 +107,7 @@ class PageWalk:
 
 
 class _LinkExpired(Exception):
-    """A paging link answered not found."""
+    """The response to a paging link was 404."""
 
 
 def _recording_id(raw: object) -> str:
@@ -115,6 +115,6 @@ def _recording_id(raw: object) -> str:
     return named if isinstance(named, str) else ""
 
 
-def _recordings_in(answer: Mapping[str, Any]) -> list[object]:
-    recordings = answer.get("recordings")
+def _recordings_in(response: Mapping[str, Any]) -> list[object]:
+    recordings = response.get("recordings")
     return recordings if isinstance(recordings, list) else []

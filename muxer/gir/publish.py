@@ -26,17 +26,17 @@ from muxer.system.intent_log import IntentLog, remove_record, write_record
 log = logging.getLogger(__name__)
 
 POST_ATTEMPTS = 3
-# A read may lag behind a write for a moment: seconds to wait before each look at what was posted.
+# A read may lag behind a write: seconds to wait before each attempt to read back what was posted.
 READ_BACK_DELAYS = (0.0, 0.5, 1.5)
-# Recordings share so many locks, so that their number does not grow.
+# Recordings share locks, so that their number does not grow.
 LOCK_COUNT = 64
 
 
 class Publisher:
-    """Posts entries one recording at a time. ``folder`` keeps the lists that are at stake. Safe to use from any thread."""
+    """Posts entries, one recording at a time. Safe to use from any thread."""
 
     def __init__(self, rws: RwsClient, folder: Path, repeat: Repeat = call_once) -> None:
-        """Create it; `repeat` calls each request that may fail."""
+        """`folder` has the intent records of the entries at stake; `repeat` calls each request."""
         self._rws = rws
         self._repeat = repeat
         self._records = IntentLog(folder, refused="RWS refuses entries that it has lost")
@@ -46,11 +46,11 @@ class Publisher:
     def publish_entry(
         self, recording_id: str, region: str, entry: Json, *, is_still_stored: Callable[[], None]
     ) -> ScreenRecording:
-        """Given a new media entry, return the screen recording in which it stands now, read back.
+        """Publish a new media entry, and return the screen recording as it is read back.
 
-        ``is_still_stored`` is called right before and right after the entry is posted, and raises when the stored file is
-        no longer the one that the entry describes. An entry that stands there already is not posted again, unless it
-        describes another ciphertext. Raise :class:`ServiceUnavailable` when the entry cannot be seen after posting.
+        `is_still_stored` is called directly before and after the entry is posted, and raises when the stored file is no
+        longer the one that the entry describes. An existing entry is not posted again, unless it describes another
+        ciphertext. Raises ServiceUnavailable when the entry cannot be read back.
         """
         with self._records.reserve(recording_id) as record, self.recording_lock(recording_id):
             current = self._read_recording(recording_id)
@@ -104,7 +104,7 @@ class Publisher:
         )
 
     def _read_back(self, recording_id: str, posted: Sequence[Json]) -> ScreenRecording | None:
-        """Return the recording as soon as it shows what was posted, or as it is after the last look."""
+        """Return the recording as soon as it contains what was posted, or as it is after the last attempt."""
         current = None
         for wait in READ_BACK_DELAYS:
             time.sleep(wait)
@@ -114,8 +114,8 @@ class Publisher:
         return current
 
     def _fetch_current(self, recording_id: str) -> ScreenRecording | None:
-        """Return a recording as it stands now. Raise :class:`ServiceUnavailable` also when waiting does not mend it: what is
-        posted is refused by a refused post, and by nothing else."""
+        """Return the current recording. Raises ServiceUnavailable for permanent errors, too: only a refused post counts as a
+        refusal of the entries."""
         try:
             return self._read_recording(recording_id)
         except Permanent as error:
@@ -125,13 +125,13 @@ class Publisher:
         return self._repeat("reading the screen recording", partial(self._rws.fetch_screen_recording, recording_id))
 
     def recording_lock(self, recording_id: str) -> threading.Lock:
-        """Return the lock that is held while entries of a recording are posted. Hold it to delete an entry: one that
-        vanishes meanwhile would be taken for lost, and posted again."""
+        """Return the lock that is held while entries of a recording are posted. Hold it to delete an entry, which would
+        otherwise count as lost, and be posted again."""
         return self._locks[zlib.crc32(recording_id.encode()) % LOCK_COUNT]
 
 
 def to_posted_form(media: Json) -> dict[str, Any]:
-    """Given a media entry as it was read, return it as it is posted: only the descriptor's key differs."""
+    """Convert a media entry from the form that is read to the form that is posted: only the descriptor key differs."""
     posted = dict(media)
     if "originalMediaDescriptor" in posted:
         posted["mediaDescriptor"] = posted.pop("originalMediaDescriptor")
@@ -139,13 +139,13 @@ def to_posted_form(media: Json) -> dict[str, Any]:
 
 
 def _is_published_in(current: ScreenRecording, entry: Json) -> bool:
-    """Whether an entry stands in a recording, with the same envelope: another one does not open the stored file."""
+    """Whether a recording has an entry with the same envelope: another one does not decrypt the stored file."""
     envelopes = [media.pkcs7_envelope or "" for media in current.media if media.media_id == entry["mediaId"]]
     return "".join(str(entry.get("pkcs7") or "").split()) in ("".join(one.split()) for one in envelopes)
 
 
 def _entries_at_risk(wanted: Sequence[Json]) -> list[Json]:
-    """Return the entries of a list that must not be lost: all but the newest, and but those that it supersedes."""
+    """Return the entries that must not be lost: all but the newest and those that it supersedes."""
     *earlier, newest = wanted
     sources = set(MediaFile.from_json(newest).muxed_from or ())
     return [one for one in earlier if not (made := MediaFile.from_json(one).muxed_from) or not set(made) <= sources]
@@ -160,7 +160,7 @@ def _missing_ids(wanted: Sequence[Json], current: ScreenRecording | None) -> set
 
 
 def _merge_entries(wanted: Sequence[Json], current: ScreenRecording | None) -> list[Json]:
-    """Return the wanted entries and those that RWS has besides, in that order."""
+    """Return the other entries that RWS has, followed by the wanted ones."""
     known = {one.get("mediaId") for one in wanted}
     others = () if current is None else current.media
     return [*(to_posted_form(one.raw) for one in others if one.media_id not in known), *wanted]

@@ -1,4 +1,4 @@
-"""The client of the Recording Crypto Server, which streams encrypted media in clear (gir-api, section 8)."""
+"""The client of the Recording Crypto Server, which decrypts media (gir-api, section 8)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _VERSION_PATTERN = re.compile(r"(?<![\d.])\d{1,9}(?:\.\d{1,9}){3}(?![\d.])")
 
 
 class RcsClient:
-    """RCS as the muxer sees it. Safe to use from any thread.
+    """The client of RCS. Safe to use from any thread.
 
     There are two families of paths. The one that worked last is tried first; `paths` of a file are its relative mediaPath
     and mediaUri, which belong to the second family.
@@ -33,26 +33,23 @@ class RcsClient:
         self._second_works = False
 
     def play_call(self, recording_id: str, media_id: str, path: Path, paths: Sequence[str] = ()) -> ReceivedLength:
-        """Given a call recording and its encrypted audio file, stream it in clear to ``path``; return its length."""
+        """Decrypt an audio file of a call recording to `path`; return its length."""
         targets = self._play_paths("user-recordings", recording_id, media_id, paths)
         return self._try_paths(media_id, targets, lambda target: self._session.download_media(target, path))
 
     def play_screen(self, recording_id: str, media_id: str, path: Path, paths: Sequence[str] = ()) -> ReceivedLength:
-        """Given a screen recording and its encrypted file, stream it in clear to ``path``; return its length."""
+        """Decrypt a screen file to `path`; return its length."""
         targets = self._play_paths("user-screen-recordings", recording_id, media_id, paths)
         return self._try_paths(media_id, targets, lambda target: self._session.download_media(target, path))
 
     def check_call_media(self, recording_id: str, media_id: str, paths: Sequence[str] = ()) -> None:
-        """Given a call recording and its encrypted audio file, see whether it would be played, and fetch nothing of it.
-
-        Raise the errors of :meth:`play_call`.
-        """
+        """Check that RCS would decrypt an audio file, without reading it. Raises the errors of :meth:`play_call`."""
         self._try_paths(
             media_id, self._play_paths("user-recordings", recording_id, media_id, paths), self._session.check_media
         )
 
     def check_screen_media(self, recording_id: str, media_id: str, paths: Sequence[str] = ()) -> None:
-        """Like :meth:`reach_call`, for a screen recording and its encrypted file."""
+        """Like :meth:`check_call_media`, for a screen file."""
         self._try_paths(
             media_id, self._play_paths("user-screen-recordings", recording_id, media_id, paths), self._session.check_media
         )
@@ -95,7 +92,7 @@ class RcsClient:
 
 @contextmanager
 def _translate_errors(media_id: str) -> Iterator[None]:
-    """Tell a file that is not there, and a permission that is missing, from other errors."""
+    """Distinguish a missing file and a missing permission from other errors."""
     try:
         yield
     except NotFound as error:
@@ -108,5 +105,5 @@ def _translate_errors(media_id: str) -> Iterator[None]:
 
 
 def rcs_root(base_uri: str) -> str:
-    """Given the option ``base_uri`` of RCS, return the address below which its calls lie; ``/rcs`` may be in it or not."""
+    """Return the root of the API for the option ``base_uri`` of RCS, which may contain ``/rcs`` or not."""
     return base_uri if base_uri.endswith("/rcs") else f"{base_uri}/rcs"

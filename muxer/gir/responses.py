@@ -1,4 +1,4 @@
-"""What an answer of RWS or RCS means: its body, or the error that it stands for (gir-api, section 1)."""
+"""Parses responses of RWS and RCS: the JSON object, or the error of a failure (gir-api, section 1)."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from muxer.errors import (
     UnreadableResponse,
 )
 
-# So many values may be in an answer: each costs far more memory than its few bytes.
+# The number of values in a response is limited: each needs far more memory than its few bytes.
 MAX_JSON_VALUES = 1_000_000
-# So many seconds a server may ask for at most: thousands of digits are an infinite number.
+# The longest delay that a server may ask for: thousands of digits are an infinite number.
 MAX_RETRY_AFTER_SECONDS = 7 * 86_400.0
 OK = 0
 PARAMETER_INVALID = 2
@@ -33,16 +33,16 @@ _FORBIDDEN_CODES = (3, 5)
 _NOT_FOUND = 6
 _ALREADY_EXISTS = 18
 _NOT_AUTHENTICATED = 20
-# Internal error, and "unable to …": the server could not, which may pass.
+# Internal error, and "unable to …": a retry may succeed.
 _SERVER_ERROR_CODES = (4, 12, 13, 14, 15, 16, 17)
 _RETRYABLE_STATUSES = (408, 425, 429)
-# Not implemented: that does not pass.
+# Not implemented: a retry does not help.
 _NOT_IMPLEMENTED = 501
 
 
 @dataclass(frozen=True)
 class HttpResponse:
-    """An HTTP answer whose body has been read."""
+    """An HTTP response with its body; `what` names the request."""
 
     what: str
     status: int
@@ -50,29 +50,30 @@ class HttpResponse:
     body: bytes
 
 
-def parse_response(answer: HttpResponse, accepted: Collection[int] = (OK,), *, may_be_text: bool = False) -> dict[str, Any]:
-    """Given an answer, return its JSON object; an empty body of a success is an empty object, and so is a text where the
-    body `may_be_text`.
+def parse_response(
+    response: HttpResponse, accepted: Collection[int] = (OK,), *, may_be_text: bool = False
+) -> dict[str, Any]:
+    """Return the JSON object of a response; empty for an empty body, and for a text if the body `may_be_text`.
 
-    Raise the error it stands for when the HTTP status **or** its ``statusCode`` (not among ``accepted``) says so.
+    Raises the error of a failure by the HTTP status **or** by a ``statusCode`` that is not among `accepted`.
     """
-    if sum(map(answer.body.count, (b",", b"[", b"{"))) > MAX_JSON_VALUES:
-        limit = f"the answer has more than {MAX_JSON_VALUES} values"
-        raise RequestRejected(f"{answer.what}: {limit}; a smaller [advanced] pagination may help")
-    content = _json_object(answer.body)
+    if sum(map(response.body.count, (b",", b"[", b"{"))) > MAX_JSON_VALUES:
+        limit = f"the response has more than {MAX_JSON_VALUES} values"
+        raise RequestRejected(f"{response.what}: {limit}; a smaller [advanced] pagination may help")
+    content = _json_object(response.body)
     code, message = _status_code(content), _status_message(content)
-    if not 200 <= answer.status < 300 or code not in accepted:
-        raise response_error(answer, code, message)
-    if content is None and answer.body.strip() and not may_be_text:
-        kind = answer.headers.get("Content-Type", "no content type")
-        raise UnreadableResponse(f"{answer.what}: answered {kind}, which is no JSON object")
+    if not 200 <= response.status < 300 or code not in accepted:
+        raise response_error(response, code, message)
+    if content is None and response.body.strip() and not may_be_text:
+        kind = response.headers.get("Content-Type", "no content type")
+        raise UnreadableResponse(f"{response.what}: the response is {kind}, not a JSON object")
     return content or {}
 
 
-def response_error(answer: HttpResponse, code: int, message: str) -> MuxerError:
-    """Given a failed answer with its ``statusCode`` (0 = none) and message, return the error that it stands for."""
-    status = answer.status
-    text = f"{answer.what}: HTTP {status}" + (f", statusCode {code}" if code else "") + (f", {message}" if message else "")
+def response_error(response: HttpResponse, code: int, message: str) -> MuxerError:
+    """Return the error of a failed response with the statusCode `code` (0: none) and its `message`."""
+    status = response.status
+    text = f"{response.what}: HTTP {status}" + (f", statusCode {code}" if code else "") + (f", {message}" if message else "")
     if status == 401 or code == _NOT_AUTHENTICATED:
         return AuthenticationFailed(f"{text}; check user name and password")
     if status == 404 or code == _NOT_FOUND:
@@ -86,35 +87,35 @@ def response_error(answer: HttpResponse, code: int, message: str) -> MuxerError:
     if status == _NOT_IMPLEMENTED:
         return RequestRejected(text, status, code)
     if status == 500 or (status < 300 and code in _SERVER_ERROR_CODES):
-        return ServiceFailed(text, retry_after(answer.headers))
+        return ServiceFailed(text, retry_after(response.headers))
     if status >= 500 or status in _RETRYABLE_STATUSES or code in _SERVER_ERROR_CODES or status < 200:
-        return ServiceUnavailable(text, retry_after(answer.headers))
+        return ServiceUnavailable(text, retry_after(response.headers))
     return RequestRejected(text, status, code)
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Given the headers of an answer, return the seconds of ``Retry-After`` (a number or a date, RFC 9110), if any."""
+    """Return the seconds of ``Retry-After`` (a number or a date, RFC 9110), None when there is none."""
     value = headers.get("Retry-After", "").strip()
     if not value:
         return None
     if value.isascii() and value.isdigit():
         return min(float(value), MAX_RETRY_AFTER_SECONDS)
     try:
-        moment = parsedate_to_datetime(value)
+        time = parsedate_to_datetime(value)
     except (ValueError, OverflowError):
         return None
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return min(max(0.0, (moment - datetime.now(UTC)).total_seconds()), MAX_RETRY_AFTER_SECONDS)
+    time = time if time.tzinfo else time.replace(tzinfo=UTC)
+    return min(max(0.0, (time - datetime.now(UTC)).total_seconds()), MAX_RETRY_AFTER_SECONDS)
 
 
 def is_message_type(content_type: str) -> bool:
-    """Given the type of an answer to a request for media, return whether it is a message, such as the page of a proxy."""
+    """Whether the content type of a response to a request for media is that of a message, such as the page of a proxy."""
     return content_type.split(";")[0].strip().lower() in ("application/json", "text/html")
 
 
-def is_csrf_refusal(answer: HttpResponse) -> bool:
-    """Whether a write was refused for want of a valid CSRF token; only the text of the 403 tells."""
-    return answer.status == 403 and b"csrf" in answer.body.lower()
+def is_csrf_refusal(response: HttpResponse) -> bool:
+    """Whether a write was refused because it had no valid CSRF token; only the text of the 403 shows it."""
+    return response.status == 403 and b"csrf" in response.body.lower()
 
 
 def _json_object(body: bytes) -> dict[str, Any] | None:

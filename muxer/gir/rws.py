@@ -33,19 +33,19 @@ from muxer.net.transfer import ReceivedLength
 
 log = logging.getLogger(__name__)
 
-# The whole URL must stay below 7,500 bytes (gir-api, section 4); this much is kept for everything but the ids.
+# The URL must be shorter than 7,500 bytes (gir-api, section 4); 1,000 are reserved for everything but the ids.
 MAX_IDS_BYTES = 7500 - 1000
 MAX_REMEMBERED_LABELS = 100_000
-# Enough to come from a slice of some hundred recordings down to the one that makes RWS fail.
+# Enough to get from a slice of some hundred recordings to the one that makes RWS fail.
 MAX_FAILURES_IN_A_ROW = 10
-# So many ids that a bulk query has not answered are read one by one, to see whether it is understood.
+# The number of ids missing in a bulk response that are read one by one, to check that RWS reads the ids.
 MAX_CROSS_CHECKS = 5
 _VERSION_PATH = "api/v2/diagnostics/version"
 
 
 @dataclass(frozen=True)
 class Certificate:
-    """A certificate for which muxed files are encrypted: its alias in RCS and the PEM text."""
+    """A certificate to encrypt muxed files for: its alias in RCS and its PEM text."""
 
     alias: str
     pem: str
@@ -55,12 +55,12 @@ SkipCallback = Callable[[str, Exception], None]
 
 
 def warn_skipped(recording_id: str, error: Exception) -> None:
-    """Log that a recording is left out."""
+    """Log that a recording is skipped."""
     log.warning("the screen recording of %s is skipped: %s", recording_id, error)
 
 
 class _FailureStreak:
-    """Counts failures in a row, to tell one bad recording from a service that is down; ``skip`` is told the bad ones."""
+    """Counts failures in a row, to distinguish one bad recording from an outage; `skip` is called for the bad ones."""
 
     def __init__(self, skip: SkipCallback) -> None:
         self._skip = skip
@@ -68,23 +68,23 @@ class _FailureStreak:
         self.skipped: set[str] = set()
 
     def skip_recording(self, recording_id: str, error: Exception) -> None:
-        """Leave out a recording that RWS fails for."""
+        """Skip a recording that RWS fails for."""
         self.skipped.add(recording_id)
         self._skip(recording_id, error)
 
     def record_failure(self, error: ServiceUnavailable) -> None:
-        """Note a failure; raise it when there have been too many."""
+        """Count a failure; raise it when there are too many."""
         self._failures += 1
         if self._failures > MAX_FAILURES_IN_A_ROW:
             raise error
 
     def record_success(self) -> None:
-        """Note a success."""
+        """Reset the count."""
         self._failures = 0
 
 
 class RwsClient(LabelClient):
-    """RWS as the muxer sees it. Safe to use from any thread."""
+    """The client of RWS. Safe to use from any thread."""
 
     def __init__(self, session: ServiceSession, contact_center_id: str) -> None:
         self._session = session
@@ -100,7 +100,7 @@ class RwsClient(LabelClient):
         self._certificates: tuple[Certificate, ...] = ()
 
     def fetch_version(self) -> tuple[int, int, int, int] | None:
-        """Return the version of RWS as four integers, None when it cannot be read (older than everything)."""
+        """Return the version of RWS as four integers, None when it cannot be read (counts as the oldest)."""
         try:
             text = str(self._session.get(_VERSION_PATH).get("version") or "")
         except (RequestRejected, UnreadableResponse) as error:
@@ -108,11 +108,11 @@ class RwsClient(LabelClient):
         parsed = query_string.parse_version(text)
         if parsed is None and not self._version_warned:
             self._version_warned = True
-            log.warning("RWS tells no version that can be read (%s); it is taken for an old one", text[:200])
+            log.warning("RWS returns no readable version (%s); it is treated as an old one", text[:200])
         return parsed
 
     def fetch_headers(self) -> Mapping[str, str]:
-        """Return the headers of an answer that needs no login: the clock of RWS, and its CSRF token, if any."""
+        """Return the headers of a response without authentication: the clock of RWS, and its CSRF token, if any."""
         return self._session.fetch_headers(_VERSION_PATH)
 
     @property
@@ -121,10 +121,10 @@ class RwsClient(LabelClient):
         return self._bulk
 
     def read_call_recordings(self, query_string: str) -> Iterator[list[CallRecording]]:
-        """Given an encoded query, yield the call recordings that it finds, page by page, each id once.
+        """Yield the call recordings of an encoded query page by page, each id once.
 
-        A recording that cannot be read is skipped with a warning. Raise the errors of the session, and
-        :class:`~muxer.errors.QueryIncomplete` after the last page when it is not known whether these are all.
+        Unreadable recordings are skipped with a warning. Raises the errors of the session, and QueryIncomplete after the
+        last page when it is unknown whether these are all.
         """
         for page in self._listing.read_pages(f"{self._ops}/recordings?{query_string}"):
             yield list(_readable_recordings(page))
@@ -136,51 +136,51 @@ class RwsClient(LabelClient):
         return content if following is None else {**content, LINK_HEADER: following}
 
     def fetch_call_recording(self, recording_id: str) -> CallRecording | None:
-        """Given its id, return one call recording, None when RWS does not know it."""
+        """Return a call recording, None when it does not exist."""
         try:
-            answer = self._session.get(f"{self._ops}/recordings/{quote(recording_id, safe='')}")
+            content = self._session.get(f"{self._ops}/recordings/{quote(recording_id, safe='')}")
         except NotFound:
             return None
-        return CallRecording.from_json(answer.get("recording") or answer)
+        return CallRecording.from_json(content.get("recording") or content)
 
     def fetch_screen_recording(self, recording_id: str) -> ScreenRecording | None:
-        """Given the id of a call recording, return its screen recording, None when there is none."""
+        """Return the screen recording of a call, None when it does not exist."""
         try:
-            answer = self._session.get(self.screen_path(recording_id))
+            content = self._session.get(self.screen_path(recording_id))
         except NotFound:
             return None
-        return ScreenRecording.from_json(answer.get("recording") or answer)
+        return ScreenRecording.from_json(content.get("recording") or content)
 
     def fetch_screen_recordings(
         self, ids: Sequence[str], bulk: bool = True, skip: SkipCallback = warn_skipped
     ) -> dict[str, ScreenRecording]:
-        """Given ids of call recordings, return the screen recordings that exist, by id.
+        """Return the existing screen recordings of the calls `ids`, by id.
 
-        In bulk as far as the URL's length allows; a server that does not know the bulk call is asked one by one for the
-        rest of the run. ``skip`` is told each recording that RWS fails for, and why.
+        They are read in bulk as far as the length of the URL allows, or one by one from a server without the bulk query.
+        `skip` is called with each recording that RWS fails for, and the error.
         """
         found: list[ScreenRecording] = []
-        trouble = _FailureStreak(skip)
+        streak = _FailureStreak(skip)
         odd = [one for one in ids if not _fits_bulk_query(one)]
         remaining = [one for one in ids if _fits_bulk_query(one)]
         while remaining and bulk and self._bulk:
             slice_ = _fitting_ids(remaining)
             try:
-                screens = self._fetch_in_parts(slice_, trouble)
+                screens = self._fetch_in_parts(slice_, streak)
             except (RequestRejected, Forbidden) as error:
                 self._leave_bulk(Deviation.NO_BULK, f"RWS has no bulk query of screen recordings ({error})")
             else:
-                if not self._bulk or self._is_understood(slice_, screens, trouble):
+                if not self._bulk or self._is_understood(slice_, screens, streak):
                     found += screens
                     remaining = remaining[len(slice_) :]
-        return merge_recordings([*found, *self._fetch_singly([*remaining, *odd], trouble)])
+        return merge_recordings([*found, *self._fetch_singly([*remaining, *odd], streak)])
 
     def _leave_bulk(self, kind: Deviation, text: str) -> None:
         self._bulk = False
         self.deviations.record_deviation(kind, f"{text}; reading them one by one")
 
-    def _is_understood(self, ids: Sequence[str], screens: Sequence[ScreenRecording], trouble: _FailureStreak) -> bool:
-        """Return whether RWS has read the `ids` of a bulk query that it answered with `screens`.
+    def _is_understood(self, ids: Sequence[str], screens: Sequence[ScreenRecording], streak: _FailureStreak) -> bool:
+        """Return whether RWS has read the `ids` of a bulk query, whose response was `screens`.
 
         A server may ignore them, and return nothing, other recordings, or recordings without their media. So some ids that
         are missing are read one by one, until responses with as many recordings were confirmed. When RWS has not read the
@@ -188,59 +188,59 @@ class RwsClient(LabelClient):
         """
         wanted = set(ids)
         shown = {one.id for one in screens if one.media or one.id not in wanted}
-        missing = [one for one in ids if one not in shown and one not in trouble.skipped]
+        missing = [one for one in ids if one not in shown and one not in streak.skipped]
         if shown <= wanted:
             if not missing or 0 < len(shown) <= self._confirmed:
                 return True
             sample = missing[:: -(-len(missing) // MAX_CROSS_CHECKS)]
-            if not any(one.media for one in self._fetch_singly(sample, trouble)):
+            if not any(one.media for one in self._fetch_singly(sample, streak)):
                 self._confirmed = len(shown)
                 return True
-        what = "shows others than those that were asked for"
+        what = "returns others than those requested"
         if shown <= wanted:
             what = "leaves out some that exist, or their media"
         self._leave_bulk(Deviation.BULK_IGNORES_IDS, f"the bulk query of screen recordings {what}: RWS ignores its ids")
         return False
 
-    def _fetch_in_parts(self, ids: Sequence[str], trouble: _FailureStreak) -> list[ScreenRecording]:
-        """Read a slice in bulk; when RWS fails, read its halves, so that one bad recording costs only itself."""
+    def _fetch_in_parts(self, ids: Sequence[str], streak: _FailureStreak) -> list[ScreenRecording]:
+        """Read a slice in bulk; when RWS fails, read its halves, so that one bad recording affects only itself."""
         if not self._bulk:
-            return list(self._fetch_singly(ids, trouble))
+            return list(self._fetch_singly(ids, streak))
         try:
             screens = self._fetch_in_bulk(ids)
         except ServiceUnavailable as error:
-            trouble.record_failure(error)
+            streak.record_failure(error)
             if len(ids) == 1:
-                return self._fetch_alone(ids[0], error, trouble)
+                return self._fetch_alone(ids[0], error, streak)
             half = len(ids) // 2
-            return [*self._fetch_in_parts(ids[:half], trouble), *self._fetch_in_parts(ids[half:], trouble)]
-        trouble.record_success()
+            return [*self._fetch_in_parts(ids[:half], streak), *self._fetch_in_parts(ids[half:], streak)]
+        streak.record_success()
         return screens
 
-    def _fetch_alone(self, one: str, error: ServiceUnavailable, trouble: _FailureStreak) -> list[ScreenRecording]:
+    def _fetch_alone(self, one: str, error: ServiceUnavailable, streak: _FailureStreak) -> list[ScreenRecording]:
         """Read a screen recording alone, for which the bulk query has failed. When that works, no bulk query follows."""
-        screens = list(self._fetch_singly([one], trouble))
-        if one not in trouble.skipped:
+        screens = list(self._fetch_singly([one], streak))
+        if one not in streak.skipped:
             self._leave_bulk(Deviation.NO_BULK, f"RWS fails at the bulk query of screen recordings ({error})")
         return screens
 
-    def _fetch_singly(self, ids: Sequence[str], trouble: _FailureStreak) -> Iterator[ScreenRecording]:
+    def _fetch_singly(self, ids: Sequence[str], streak: _FailureStreak) -> Iterator[ScreenRecording]:
         for one in ids:
             try:
                 screen = self.fetch_screen_recording(one)
             except (RequestRejected, MetadataError, ServiceUnavailable) as error:
                 if isinstance(error, ServiceUnavailable):
-                    trouble.record_failure(error)
-                trouble.skip_recording(one, error)
+                    streak.record_failure(error)
+                streak.skip_recording(one, error)
                 continue
-            trouble.record_success()
+            streak.record_success()
             if screen is not None:
                 yield screen
 
     def _fetch_in_bulk(self, ids: Sequence[str]) -> list[ScreenRecording]:
         joined = ",".join(quote(one, safe="") for one in ids)
-        answer = self._session.get(f"{self._screens}?ids={joined}", accepted=(OK, PARTIAL_SUCCESS))
-        recordings = answer.get("recordings")
+        content = self._session.get(f"{self._screens}?ids={joined}", accepted=(OK, PARTIAL_SUCCESS))
+        recordings = content.get("recordings")
         found = []
         for raw in recordings if isinstance(recordings, list) else []:
             try:
@@ -250,9 +250,9 @@ class RwsClient(LabelClient):
         return found
 
     def fetch_certificates(self) -> tuple[Certificate, ...]:
-        """Return the certificates for which muxed files must be encrypted, none when encryption is not configured.
+        """Return the certificates to encrypt muxed files for, empty when encryption is not configured.
 
-        Raise :class:`EncryptionMissing` when it is, but not in a form that can be read: nothing is then left in clear.
+        Raises EncryptionMissing when the settings are unreadable: files are never uploaded unencrypted then.
         """
         try:
             settings = self._session.get(self._settings).get("settings")
@@ -274,23 +274,23 @@ class RwsClient(LabelClient):
         return self._certificates
 
     def known_certificates(self) -> tuple[Certificate, ...]:
-        """Return the certificates as they were last read, without asking."""
+        """Return the certificates that were read last, without a request."""
         return self._certificates
 
     def post_media(self, recording_id: str, region: str, media_files: Sequence[Json]) -> None:
-        """Given a recording and media entries in the form of gir-api section 5, post them once."""
+        """Post media entries (gir-api, section 5) once."""
         body = {"id": recording_id, "region": region, "mediaFiles": list(media_files)}
         self._send_json("POST", self._screens, body)
 
     def delete_media(self, recording_id: str, media_id: str) -> None:
-        """Given a screen recording and one of its muxed files, delete it; one that is gone already is no error."""
+        """Delete a media entry of a screen recording if it exists."""
         try:
             self._send_json("DELETE", f"{self.screen_path(recording_id)}/content/{quote(media_id, safe='')}")
         except NotFound:
             log.debug("%s: %s is deleted already", recording_id, media_id)
 
     def download_media(self, uri: str, path: Path) -> ReceivedLength:
-        """Given the ``mediaUri`` of a clear file, stream it to ``path`` and return its length in bytes."""
+        """Stream the clear file at the mediaUri `uri` to `path` and return its length in bytes."""
         try:
             return self._session.download_media(uri, path)
         except NotFound as error:
@@ -300,7 +300,7 @@ class RwsClient(LabelClient):
         return self._session.write(method, path, body, csrf_sources=(_VERSION_PATH, self._settings))
 
     def screen_path(self, recording_id: str) -> str:
-        """Given an id, return the path of its screen recording."""
+        """Return the API path of a screen recording."""
         return f"{self._screens}/{quote(recording_id, safe='')}"
 
 
@@ -313,7 +313,7 @@ def _readable_recordings(page: Sequence[object]) -> Iterator[CallRecording]:
 
 
 def _fits_bulk_query(one: str) -> bool:
-    """Whether an id can stand in a list of ids: it holds no comma, and does not fill a URL alone."""
+    """Whether an id can be in a list of ids: it contains no comma, and is not too long for a URL."""
     return "," not in one and len(quote(one, safe="")) <= MAX_IDS_BYTES
 
 

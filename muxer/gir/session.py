@@ -1,7 +1,7 @@
-"""The HTTP session under the RWS and RCS clients: login, cookies, CSRF, TLS, time limits, retries of reads.
+"""The HTTP session of the RWS and RCS clients: authentication, cookies, CSRF, TLS, timeouts, retries of reads.
 
-Every request carries HTTP Basic, and goes to ``base_uri``'s scheme, host and port only: of a redirect or a paging link
-just the path and the query are kept (gir-api, section 1).
+Every request has HTTP Basic, and goes only to the scheme, host and port of ``base_uri``: of a redirect or a paging link,
+only the path and the query are used (gir-api, section 1).
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_SECONDS = 10.0
 MAX_JSON_BYTES = 32 * 1024 * 1024
-# A server may set so many cookies, of so many characters in all; with more, requests would become too long for it.
+# The number and total length of the cookies that a server may set; with more, requests would become too long.
 MAX_COOKIES, MAX_COOKIE_LENGTH = 50, 8192
 READ_ATTEMPTS = 3
 MAX_REDIRECTS = 5
 
 
-# What a header may consist of (RFC 9110, section 5), and those that are not the server's business.
+# Valid header names and values (RFC 9110, section 5), and headers that a server must not set.
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 _HEADER_VALUE = re.compile(r"[!-~]([ -~]{0,4000}[!-~])?")
 _OWN_HEADERS = frozenset(
@@ -54,7 +54,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _watch_service(method: F) -> F:
-    """Given a method of :class:`Session`, let the outcome of its calls tell whether the service is out."""
+    """Decorate a method of :class:`ServiceSession`: report the outcome of its calls to the circuit breaker."""
 
     @functools.wraps(method)
     def call_watched(self: ServiceSession, *args: Any, **kwargs: Any) -> Any:
@@ -66,7 +66,7 @@ def _watch_service(method: F) -> F:
 
 @dataclass(frozen=True)
 class ServiceAccount:
-    """Where a service is and how to log in. ``timeout`` is in seconds."""
+    """Address and credentials of a service. `timeout` is the read timeout in seconds."""
 
     service: str
     base_uri: str
@@ -90,9 +90,9 @@ class ServiceSession:
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
 
     def get(self, target: str, **kwargs: Any) -> dict[str, Any]:
-        """Given a path with query, or a link, return the JSON object there. Tried again when the service is unavailable.
+        """Return the JSON object at `target`, a path with query or a link. Retried while the service is unavailable.
 
-        Raise the errors of :func:`muxer.gir.responses.envelope`. ``accepted``: the statusCodes that are no failure.
+        Raises the errors of :func:`muxer.gir.responses.parse_response`, which also gets `kwargs`.
         """
         return self.get_with_headers(target, **kwargs)[0]
 
@@ -103,11 +103,11 @@ class ServiceSession:
         """Return the JSON object at `target`, like :meth:`get`, and the headers of the response."""
         for attempt in range(1, attempts + 1):
             try:
-                answer = self._send_and_read("GET", target)
-                content = parse_response(answer, **kwargs)
+                http_response = self._send_and_read("GET", target)
+                content = parse_response(http_response, **kwargs)
                 if attempt > 1:
                     self.outages.record_recovery(self.service)
-                return content, answer.headers
+                return content, http_response.headers
             except ServiceUnavailable as error:
                 delay = step_delay(attempt, error.retry_after)
                 if attempt == attempts or delay is None:
@@ -119,39 +119,37 @@ class ServiceSession:
 
     @_watch_service
     def write(self, method: str, path: str, body: Any = None, *, csrf_sources: Sequence[str] = ()) -> dict[str, Any]:
-        """Given a method, a path and a JSON body, send it once and return the JSON answer, empty when there is none.
+        """Send `body` as JSON once and return the JSON response, empty when it is not JSON: some servers return a text.
 
-        The HTTP status decides, and the statusCode only where the answer is JSON: some servers answer with a text.
-
-        The CSRF token is sent when there is one. When it is refused, a GET of the ``csrf_sources``, until one answers
-        with a new token, and the request is sent once more.
+        The CSRF token is sent if there is one. When it is refused, a new one is requested by GET from the `csrf_sources` in
+        turn, and the request is sent once more.
         """
-        answer = self._send_and_read(method, path, body)
-        if is_csrf_refusal(answer):
+        http_response = self._send_and_read(method, path, body)
+        if is_csrf_refusal(http_response):
             self._local.csrf = {}
             for source in csrf_sources:
                 if not self._csrf_header:
                     self._send_and_read("GET", source)
-            answer = self._send_and_read(method, path, body)
-        content = parse_response(answer, may_be_text=True)
-        if answer.body.lstrip().startswith(b"<"):
-            # A text may say that it is done; the page of a proxy says nothing.
-            raise UnreadableResponse(f"{answer.what}: answered with a page of HTML or XML")
+            http_response = self._send_and_read(method, path, body)
+        content = parse_response(http_response, may_be_text=True)
+        if http_response.body.lstrip().startswith(b"<"):
+            # A text may be a success, the page of a proxy is not.
+            raise UnreadableResponse(f"{http_response.what}: the response is a page of HTML or XML")
         return content
 
     @_watch_service
     def get_text(self, target: str) -> str:
-        """Return the body of the response at `target`, JSON or not, as a text. Raises the error that it stands for."""
-        answer = self._send_and_read("GET", target)
-        parse_response(answer, may_be_text=True)
-        return answer.body.decode(errors="replace")
+        """Return the body of the response at `target`, JSON or not, as a text. Raises the error of a failure."""
+        http_response = self._send_and_read("GET", target)
+        parse_response(http_response, may_be_text=True)
+        return http_response.body.decode(errors="replace")
 
     @_watch_service
     def download_media(self, target: str, path: Path, *, media_only: bool = True) -> transfer.ReceivedLength:
-        """Given a path or link to a media file, stream it to ``path`` and return its length in bytes.
+        """Stream the media file at `target` to `path` and return its length in bytes.
 
-        An answer of JSON or HTML is an error message, not media. Raise the error of the answer, or
-        :class:`ServiceUnavailable` when the body breaks off.
+        With `media_only`, JSON and HTML count as error messages. Raises the error of such a response, and ServiceUnavailable
+        when the body breaks off.
         """
         with self._open_media(target, media_only) as response:
             plain = response.headers.get("Content-Encoding", "identity") == "identity"
@@ -168,25 +166,24 @@ class ServiceSession:
 
     @_watch_service
     def check_media(self, target: str) -> None:
-        """Given a path or link to a media file, see whether it would be delivered, and fetch nothing of it. Raise the errors
-        of :meth:`download`."""
+        """Check that a media file would be delivered, without reading it. Raises the errors of :meth:`download_media`."""
         with self._open_media(target):
             pass
 
     @_watch_service
     def fetch_headers(self, target: str) -> Mapping[str, str]:
-        """Given a path, return the headers of the answer to one GET, whatever it says. A CSRF token among them is kept."""
+        """Return the headers of the response to a GET, whatever its status. A CSRF token among them is kept."""
         return self._send_and_read("GET", target).headers
 
     @contextmanager
     def _open_media(self, target: str, media_only: bool = True) -> Iterator[requests.Response]:
-        """Yield the answer to a request for media, its body unread; raise the error of an answer that is none."""
+        """Yield the response to a request for media, with an unread body. Raises the error of a response without media."""
         with self._open_response("GET", target) as response:
             kind = response.headers.get("Content-Type", "")
             if response.status_code != 200 or (media_only and is_message_type(kind)):
-                answer = self._read_response(response, f"GET {urlsplit(target).path}")
-                parse_response(answer)
-                raise response_error(answer, 0, f"answered {kind or 'no content type'} where media was expected")
+                http_response = self._read_response(response, f"GET {urlsplit(target).path}")
+                parse_response(http_response)
+                raise response_error(http_response, 0, f"the response is {kind or 'of no content type'} instead of media")
             yield response
 
     def _send_and_read(self, method: str, target: str, body: Any = None) -> HttpResponse:
@@ -195,7 +192,7 @@ class ServiceSession:
 
     @contextmanager
     def _open_response(self, method: str, target: str, body: Any = None) -> Iterator[requests.Response]:
-        """Send a request, follow redirects on our own host, and yield the answer with its body unread."""
+        """Send a request, follow redirects on the same host, and yield the response with an unread body."""
         url = self._to_own_host(target)
         for _ in range(MAX_REDIRECTS + 1):
             response = self._send_request(method, url, body)
@@ -229,14 +226,14 @@ class ServiceSession:
         return response
 
     def _limit_cookies(self) -> None:
-        """Forget all cookies when they are too many; the login goes along with every request in any case."""
+        """Forget all cookies when there are too many; every request has the credentials anyway."""
         jar = self._thread_session.cookies
-        if len(jar) > MAX_COOKIES or sum(len(one.name) + len(one.value or "") for one in jar) > MAX_COOKIE_LENGTH:
+        if len(jar) > MAX_COOKIES or sum(len(cookie.name) + len(cookie.value or "") for cookie in jar) > MAX_COOKIE_LENGTH:
             log.warning("%s sets more cookies than fit into a request; they are forgotten", self.service)
             jar.clear()
 
     def _read_response(self, response: requests.Response, what: str) -> HttpResponse:
-        """Read the body of an answer that should be small, with a limit on its size and its time."""
+        """Read a response body that should be small, with limits for its size and time."""
         what = f"{self.service} {what}"
         deadline = time.monotonic() + 2 * self._account.timeout
         body = bytearray()
@@ -245,29 +242,28 @@ class ServiceSession:
                 body += chunk
                 transfer.check_progress(deadline, what, self._stop)
                 if len(body) > MAX_JSON_BYTES:
-                    limit = f"the answer is longer than {MAX_JSON_BYTES} bytes"
+                    limit = f"the response is longer than {MAX_JSON_BYTES} bytes"
                     raise RequestRejected(f"{what}: {limit}; a smaller [advanced] pagination may help")
         return HttpResponse(what, response.status_code, response.headers, bytes(body))
 
     def _redirect_target(self, url: str, location: str) -> str:
-        """Return where an answer redirects to. Raise :class:`UnreadableResponse` when its ``Location`` is no address."""
+        """Return the address of a redirect. Raises UnreadableResponse when `location` is malformed."""
         try:
             return self._to_own_host(urljoin(url, location))
         except (ValueError, RequestRejected) as error:
             what = f"{self.service} {urlsplit(url).path}"
-            raise UnreadableResponse(f"{what}: redirected to what is no address: {location[:80]!r}") from error
+            raise UnreadableResponse(f"{what}: redirected to a malformed address: {location[:80]!r}") from error
 
     def _to_own_host(self, target: str) -> str:
-        """Given a path or any link, return it with the scheme, host and port of ``base_uri`` in front.
+        """Return a path or link with the scheme, host and port of ``base_uri``.
 
-        A path that begins with ``/`` stands as it is only in a link; API paths (``api/…``) go below ``base_uri``. Raise
-        :class:`RequestRejected` for a link that is none.
+        API paths (``api/…``) are relative to ``base_uri``. Raises RequestRejected for a malformed link.
         """
         base = urlsplit(self._account.base_uri)
         try:
             link = urlsplit(urljoin(f"{self._account.base_uri}/", target))
         except ValueError:
-            raise RequestRejected(f"{self.service}: a link is no address: {target[:80]!r}") from None
+            raise RequestRejected(f"{self.service}: a link is malformed: {target[:80]!r}") from None
         return urlunsplit((base.scheme, base.netloc, link.path, link.query, ""))
 
     @property
@@ -288,34 +284,34 @@ class ServiceSession:
 
 
 def csrf_header(headers: Mapping[str, str], what: str) -> dict[str, str]:
-    """Return the header with the token that writes must carry, none when CSRF is off.
+    """Return the header with the CSRF token for writes, empty when CSRF is off.
 
-    `headers` are those of an answer to a GET, and `what` names the request. Raises UnreadableResponse when the token
-    cannot be sent as a header of its own.
+    `headers` are those of a response to a GET, and `what` names the request. Raises UnreadableResponse when the token is not
+    a valid header.
     """
     name, token = headers.get("X-CSRF-HEADER"), headers.get("X-CSRF-TOKEN")
     if not (name and token):
         return {}
     if not (_HEADER_NAME.fullmatch(name) and _HEADER_VALUE.fullmatch(token)) or name.lower() in _OWN_HEADERS:
-        raise UnreadableResponse(f"{what}: X-CSRF-HEADER and X-CSRF-TOKEN make no header: {name[:80]!r}")
+        raise UnreadableResponse(f"{what}: X-CSRF-HEADER and X-CSRF-TOKEN are not a valid header: {name[:80]!r}")
     return {name: token}
 
 
 def _iterate_body(response: requests.Response) -> Iterator[bytes]:
-    """Yield the body in pieces as they arrive, so that time limits hold for a server that sends drop by drop."""
+    """Yield the body as it arrives, so that time limits hold for a slow response body."""
     while piece := response.raw.read1(transfer.CHUNK_BYTES, decode_content=True):
         yield piece
 
 
 class _NoRedirectSession(requests.Session):
-    """Leaves redirects to its user; requests would look at an address that may be none."""
+    """Leaves redirects to the caller; requests would parse an address that may be malformed."""
 
     def get_redirect_target(self, resp: requests.Response) -> None:
-        """Return None: there is nothing to follow."""
+        """Return None, so that requests follows no redirect."""
 
 
 class _TlsAdapter(HTTPAdapter):
-    """Uses punctual connections and exactly the given TLS context; requests would add its own bundle of authorities."""
+    """Uses a header timeout and only the given TLS context; requests would add its own authorities."""
 
     def __init__(self, context: Any) -> None:
         self._context = context
@@ -338,7 +334,7 @@ def _translate_errors(what: str) -> Iterator[None]:
     except requests.exceptions.SSLError as error:
         raise ServiceUnavailable(f"{what}: TLS failed: {_innermost_reason(error)}", code=Code.TLS) from error
     except requests.exceptions.Timeout as error:
-        raise ServiceUnavailable(f"{what}: no answer within the time limit") from error
+        raise ServiceUnavailable(f"{what}: no response within the time limit") from error
     except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as error:
         raise ServiceUnavailable(f"{what}: {_innermost_reason(error)}") from error
 

@@ -1,4 +1,4 @@
-"""Which muxed files a call wants, and which of them exist already (behaviour, section 1, step 4). Pure."""
+"""Decides which muxed files a call needs, and which of them exist (behaviour, section 1, step 4). Pure."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from muxer.gir.muxed_names import ENCRYPTED_SUFFIX, has_paused_spans, is_muxed_f
 
 @dataclass(frozen=True)
 class MuxTarget:
-    """One muxed file that is wanted: one audio file of a call and the screen files of one agent that overlap it.
+    """One muxed file to create: one audio file of a call and the screen files of one agent that overlap it.
 
-    ``published``: it stands in the metadata already. ``superseded``: muxed files that it replaces. ``twins``: muxed files
-    of exactly its sources and paused spans. ``label_missing``: the call recording still lacks its label. ``paused``: the
-    spans in which its picture is blank.
+    `published` is whether it exists in the metadata, `superseded` are the muxed files that it replaces, `same_source_files`
+    those with exactly its sources and paused spans. `label_missing` is whether the call recording has no label yet, `paused`
+    are the spans in which the video is blank.
     """
 
     recording_id: str
@@ -42,7 +42,7 @@ class MuxTarget:
 
     @property
     def next_free_name(self) -> str:
-        """The first name that no muxed file of the same sources bears: that under which it is made once more."""
+        """The first name that no muxed file of the same sources has, for a repeated muxing."""
         taken = frozenset[str]().union(*(one.known_names for one in self.same_source_files))
         stem, _, rest = self.file_name.rpartition("_")
         names = (self.file_name, *(f"{stem}-{number}_{rest}" for number in range(2, len(self.same_source_files) + 2)))
@@ -50,7 +50,7 @@ class MuxTarget:
 
     @property
     def needs_work(self) -> bool:
-        """Whether anything is left to do for it."""
+        """Whether it is not done yet."""
         return not self.published or bool(self.superseded) or self.label_missing
 
     @property
@@ -61,7 +61,7 @@ class MuxTarget:
 
 @dataclass(frozen=True)
 class TargetSelection:
-    """The targets of one call, and what in its metadata cannot be used."""
+    """The targets of one call, and the problems in its metadata."""
 
     targets: tuple[MuxTarget, ...]
     problems: tuple[str, ...]
@@ -75,7 +75,7 @@ def select_targets(
     label: bool,
     blank_paused: bool = False,
 ) -> TargetSelection:
-    """Given a call recording, its screen recording if there is one, and three options, return what is wanted of it."""
+    """Return the targets of a call recording and its screen recording (None: there is none), by three options."""
     if screen is None:
         return TargetSelection((), ())
     nameless = any(media.type.startswith("video/") and not media.media_id for media in screen.media)
@@ -92,7 +92,7 @@ def select_targets(
         for media in screen.screen_files
         if media.start is not None and call.audio and not any(media.overlaps_with(audio) for audio in call.audio)
     ]
-    kept = frozenset[str]().union(*(media.known_names for media in (*call.audio, *screen.screen_files)))
+    source_names = frozenset[str]().union(*(media.known_names for media in (*call.audio, *screen.screen_files)))
     label_missing = label and LABEL not in call.labels
     targets = []
     for audio in call.audio:
@@ -101,7 +101,7 @@ def select_targets(
         for agent, screens in _screens_by_agent(audio, screen).items():
             region = call.region or screen.region or screens[0].region
             target = MuxTarget(call.id, region, agent, audio, screens, label_missing=label_missing, paused=pauses.spans)
-            targets.append(_compare_with_existing(target, screen, kept, delete_superseded))
+            targets.append(_compare_with_existing(target, screen, source_names, delete_superseded))
     return TargetSelection(tuple(targets), tuple(problems))
 
 
@@ -119,30 +119,32 @@ def _time_order(media: MediaFile) -> tuple[float, str]:
 
 
 def _compare_with_existing(
-    target: MuxTarget, screen: ScreenRecording, kept: frozenset[str], delete_superseded: bool
+    target: MuxTarget, screen: ScreenRecording, source_names: frozenset[str], delete_superseded: bool
 ) -> MuxTarget:
-    """Compare a target with the muxed files that exist; ``kept`` are the names of sources.
+    """Compare a target with the existing muxed files. `source_names` are the names of sources.
 
-    A muxed file that has all its sources, or more, and the same paused spans stands for it: metadata that shrink for a
-    moment must not replace a fuller file. One with fewer of them, or the same and other paused spans, is superseded, unless
-    it bears the name of a source or of another entry that stays, or none that this recording gives to the sources it lists:
-    sources, files of other recordings and muxed files in use are never deleted, whatever metadata say that they are.
+    A muxed file with all its sources, or more, and the same paused spans counts as the target: incomplete metadata must not
+    replace a fuller file. One with fewer sources, or with other paused spans, is superseded. Exceptions are files with the
+    name of a source or of an entry that stays, and names that this recording does not give to the listed sources: so
+    sources, files of other recordings and muxed files in use are never deleted, even if the metadata are wrong.
     """
     wanted = set(target.source_ids)
-    made_of = [(media, set(media.muxed_from or ())) for media in screen.muxed_files]
-    fitting = [(media, sources) for media, sources in made_of if _has_same_pauses(media, target)]
+    sources_of = [(media, set(media.muxed_from or ())) for media in screen.muxed_files]
+    fitting = [(media, sources) for media, sources in sources_of if _has_same_pauses(media, target)]
     published = any(sources >= wanted for _, sources in fitting)
-    twins = tuple(media for media, sources in fitting if sources == wanted and not media.known_names & kept)
-    replaced, staying = [], set(kept)
-    for media, sources in made_of:
+    same_source_files = tuple(
+        media for media, sources in fitting if sources == wanted and not media.known_names & source_names
+    )
+    replaced, remaining = [], set(source_names)
+    for media, sources in sources_of:
         is_fewer = sources < wanted or (sources == wanted and not _has_same_pauses(media, target))
         if target.audio.media_id in sources and is_fewer:
             replaced.append(media)
         else:
-            staying |= media.known_names
-    ours = (one for one in replaced if not one.known_names & staying and is_muxed_file(one, target.recording_id))
+            remaining |= media.known_names
+    ours = (one for one in replaced if not one.known_names & remaining and is_muxed_file(one, target.recording_id))
     superseded = tuple(ours) if delete_superseded else ()
-    return replace(target, published=published, superseded=superseded, same_source_files=twins)
+    return replace(target, published=published, superseded=superseded, same_source_files=same_source_files)
 
 
 def _has_same_pauses(media: MediaFile, target: MuxTarget) -> bool:

@@ -216,7 +216,7 @@ class WebdavStorage:
 
     @contextmanager
     def _temporary_upload(self, location: MediaLocation) -> Iterator[MediaLocation]:
-        """Yield the temporary location of an upload, which is recorded on disk first. Delete the file unless it was renamed."""
+        """Yield the temporary location of an upload. It is recorded on disk, and deleted unless it was renamed."""
         unfinished = location.sibling(temporary_name(self._instance, location.name))
         with self._intents.pending_upload(unfinished) as record:
             try:

@@ -1,4 +1,4 @@
-"""A bounded memory of keys: what was seen lately, without growth over the years that a muxer runs."""
+"""A set of limited size."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Hashable
 
 
 class BoundedSet:
-    """Remembers so many keys; the oldest are forgotten first. Safe to use from any thread."""
+    """Thread-safe set of the last `capacity` keys."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
         self._keys: dict[Hashable, None] = {}
         self._lock = threading.Lock()
 
@@ -19,11 +19,11 @@ class BoundedSet:
             return key in self._keys
 
     def add(self, key: Hashable) -> bool:
-        """Remember a key; return whether it is new."""
+        """Add a key; return whether it is new."""
         with self._lock:
             if key in self._keys:
                 return False
             self._keys[key] = None
-            if len(self._keys) > self._most:
+            if len(self._keys) > self._capacity:
                 del self._keys[next(iter(self._keys))]
             return True

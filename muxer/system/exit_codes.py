@@ -1,4 +1,4 @@
-"""How the process ends: its exit codes, and the signals that ask it to end."""
+"""The exit codes of the process, and the handling of the signals that stop it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ EXIT_KILLED = 130
 
 
 def handle_signals(stop: threading.Event) -> None:
-    """Let the first signal set ``stop`` and a second one end the process at once."""
+    """Set `stop` at the first signal, and end the process at once at the second."""
 
     def set_stop(_number: int, _frame: object) -> None:
         if stop.is_set():

@@ -1,4 +1,4 @@
-"""A lock on a file that ends with the process, however it ends, and tells a second instance who holds it."""
+"""A file lock that ends with the process, and names its holder to a second instance."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ else:
     import fcntl
 
 _LOCKED_BYTE = 1 << 30
-_NOT_REGULAR_TEXT = "it is a link, or no plain file, and would lock or change something else; remove it"
+_NOT_REGULAR_TEXT = "it is a link, or not a regular file, and a lock would change something else; remove it"
 _HELD_ERRORS = (errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK)
 
 
 class LockHeld(ConfigError):
-    """Another process holds the lock, if only for the moment in which it looks."""
+    """Another process holds the lock, perhaps only while it queries it."""
 
 
 def acquire_lock(path: Path, guarded: Path, option: str) -> IO[str]:
-    """Given the path of a lock file, what it guards and the option that names that, make the file if it is missing, lock it,
-    write into it who holds it, and return it: the lock is held as long as the file is open.
+    """Lock the file `path`, write this process into it as the holder, and return it. The lock is held while it is open.
 
-    Raise :class:`LockHeld` when another process holds it, ``OSError`` when it cannot be used.
+    `guarded` is what the lock protects, and `option` the option that names it, for the error.
+    Raises LockHeld when another process holds the lock, OSError when the file cannot be used.
     """
     file = os.fdopen(_open_lock_file(path), "r+", encoding="utf-8", errors="replace")
     try:
@@ -41,10 +41,10 @@ def acquire_lock(path: Path, guarded: Path, option: str) -> IO[str]:
         with file:
             if error.errno not in _HELD_ERRORS:
                 raise
-            holder = file.read(300).strip() or "it does not say which"
-            what = f"{guarded} is used by another instance ({holder}); give each instance a folder of its own"
+            holder = file.read(300).strip() or "unknown process"
+            what = f"{guarded} is used by another instance ({holder}); give each instance a separate folder"
             raise LockHeld([Problem(option, what)]) from error
-    # Whoever looks is told less when the disk is full, but the lock holds.
+    # On a full disk the holder is not written, but the lock holds.
     with contextlib.suppress(OSError):
         os.truncate(file.fileno(), 0)
         os.write(file.fileno(), f"process {os.getpid()} on {socket.gethostname()}".encode())
@@ -52,16 +52,16 @@ def acquire_lock(path: Path, guarded: Path, option: str) -> IO[str]:
 
 
 def _open_lock_file(path: Path) -> int:
-    """Open or make a lock file. Raise ``PermissionError`` when it is that of another account, which could hold it for ever
-    and write into it what it likes, with the name of that; or when it is a link or no plain file."""
+    """Open or create a lock file. Raises PermissionError when it belongs to another account, which could hold it for ever
+    and write anything into it, or when it is a link or not a regular file."""
     owner, file = foreign_owner(path), -1
     ours = f"it belongs to the account {owner}; start the muxer with that account, or remove the file when none runs"
     try:
         file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
-        found = os.fstat(file)
+        status = os.fstat(file)
         if owner:
             raise PermissionError(errno.EPERM, ours, str(path))
-        if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
             raise PermissionError(errno.EPERM, _NOT_REGULAR_TEXT, str(path))
     except OSError as error:
         if file >= 0:
@@ -75,8 +75,8 @@ def _open_lock_file(path: Path) -> int:
 
 
 def lock_holder(path: Path) -> str | None:
-    """Given the path of a lock file, return who holds it, None when nobody does. Nothing is changed, and the lock is free
-    again a moment later. Raise ``OSError`` when it cannot be told."""
+    """Return the holder of the lock file `path`, None when it is not locked. The file is not changed. Raises OSError when
+    the holder cannot be determined."""
     try:
         file = path.open("r+" if sys.platform == "win32" else "r", encoding="utf-8", errors="replace")
     except FileNotFoundError:
@@ -87,14 +87,14 @@ def lock_holder(path: Path) -> str | None:
         except OSError as error:
             if error.errno not in _HELD_ERRORS:
                 raise
-            return file.read(300).strip() or "it does not say which"
+            return file.read(300).strip() or "unknown process"
     return None
 
 
 def _lock_now(file: IO[str], shared: bool = False) -> None:
-    """Lock a file, or raise ``OSError`` when somebody else has; ``shared``: with others who only ask.
+    """Lock a file. Raises OSError when it is locked. `shared` locks do not exclude each other.
 
-    On Windows a byte far behind the text is locked, so that the text can still be read.
+    On Windows a byte far after the text is locked, so that the text can still be read.
     """
     if sys.platform == "win32":
         file.seek(_LOCKED_BYTE)

@@ -1,4 +1,4 @@
-"""What of a text must never be shown, whoever shows it."""
+"""Masks secrets in texts."""
 
 from __future__ import annotations
 
@@ -13,34 +13,33 @@ from functools import cache
 from html.entities import html5
 from urllib.parse import quote, quote_plus
 
-# The login of an address, up to the last @ before its path: a password may hold one.
+# The credentials in an address, up to the last @ before its path: a password may contain one.
 URL_CREDENTIALS = re.compile(r"(?<=://)[^/\s]*@")
-# A shorter secret cannot be told from ordinary words; it is kept out by never being handed to whoever writes.
+# A shorter secret resembles ordinary words; it is never passed to code that logs.
 MIN_SECRET_LENGTH = 6
-# What JSON and Python write for what cannot be seen.
+# Escapes of JSON and Python for control characters.
 _LETTERS = {"\b": "b", "\t": "t", "\n": "n", "\f": "f", "\r": "r"}
 _DIGITS = string.ascii_letters + string.digits
 
 
 class Mask:
-    """Removes secrets from texts, in whatever form they may have been sent and echoed."""
+    """Replaces secrets in texts, in every encoding in which they may have been sent and echoed."""
 
     def __init__(self, secrets: Sequence[str] = ()) -> None:
-        """Given the secrets."""
         long = [one for one in secrets if len(one) >= MIN_SECRET_LENGTH]
-        # A text that was put into one form may be put into another: a message into a line of JSON.
+        # A text may be encoded twice, such as a message in a line of JSON.
         forms = {twice for one in long for once in _secret_forms(one) for twice in _secret_forms(once)}
         encoded = {encoded for one in long for encoded in _base64_forms(one)}
         self._forms = sorted(forms | encoded, key=len, reverse=True)
         patterns = [_escaped_pattern(one) for one in sorted(long, key=len, reverse=True)]
-        # Of Base64, JSON and URLs escape the signs only.
+        # JSON and URLs escape only the symbols of Base64.
         patterns += [
             _escaped_pattern(one, but=_DIGITS) for one in sorted(encoded, key=len, reverse=True) if not one.isalnum()
         ]
         self._escaped = re.compile("|".join(patterns)) if long else None
 
     def __call__(self, text: str) -> str:
-        """Given a text, return it with ``***`` in place of each secret and each login in an address."""
+        """Return `text` with ``***`` in place of each secret and of the credentials in addresses."""
         for form in self._forms:
             text = text.replace(form, "***")
         if self._escaped is not None:
@@ -59,34 +58,34 @@ def _secret_forms(secret: str) -> Iterator[str]:
 
 
 def _base64_forms(secret: str) -> Iterator[str]:
-    """Yield what a secret looks like in Base64, in both alphabets: alone, and within a longer text wherever it begins."""
+    """Yield the Base64 forms of a secret, in both alphabets: alone, and at each offset in a longer text."""
     found = []
     for content in _encoded_bytes(secret):
         found.append(base64.b64encode(content).decode())
         for before in range(3):
             encoded = base64.b64encode(bytes(before) + content).decode()
-            # The digits that hold bits of what precedes or follows the secret are not its own.
+            # Without the digits that share bits with the text before and after the secret.
             found.append(encoded[(8 * before + 5) // 6 : 8 * (before + len(content)) // 6])
     for one in found:
         yield from (one, one.replace("+", "-").replace("/", "_"))
 
 
 def _encoded_bytes(text: str) -> set[bytes]:
-    """Return the bytes of a text, as UTF-8 and, where that can be, as Latin-1, which HTTP libraries take for logins."""
+    """Return the bytes of a text, as UTF-8 and, if possible, as Latin-1, which HTTP libraries use for credentials."""
     with contextlib.suppress(UnicodeEncodeError):
         return {text.encode(errors="surrogatepass"), text.encode("latin-1")}
     return {text.encode(errors="surrogatepass")}
 
 
 def _escaped_pattern(secret: str, but: str = "") -> str:
-    """Return the pattern of a secret any of whose characters, `but` those, may be escaped, once or more often, as JSON,
-    HTML, URLs or Python do it, in either case."""
+    """Return the pattern of a secret whose characters, except those in `but`, may be escaped once or more often by JSON,
+    HTML, URLs or Python."""
     return "".join(char if char in but else f"(?:{'|'.join(_character_escapes(char))})" for char in secret)
 
 
 @cache
 def _html_names() -> dict[str, list[str]]:
-    """Return the names that HTML has for each character, the longest first."""
+    """Return the HTML entity names of each character, the longest first."""
     found: dict[str, list[str]] = {}
     for name in sorted(html5, key=len, reverse=True):
         found.setdefault(html5[name], []).append(name)

@@ -1,7 +1,7 @@
-"""Which shared libraries a program is run with: openssl with its own, every other program without them.
+"""Sets the library path of programs: openssl runs with its own libraries, every other program without them.
 
-The deployment guide puts the folder of openssl into ``LD_LIBRARY_PATH`` of the whole process. There ffmpeg would find it
-too, and take a library of another version than it was made with.
+The deployment guide puts the folder of openssl into ``LD_LIBRARY_PATH`` of the whole process. There ffmpeg
+would find it too, and load libraries of another version than it was built with.
 """
 
 from __future__ import annotations
@@ -10,23 +10,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 LIBRARY_PATH_VARIABLE = "LD_LIBRARY_PATH"
-# How the variable arrives when the command of the guide was started without a shell.
+# The value of the variable when the command of the guide was started without a shell.
 _UNEXPANDED = (f"${LIBRARY_PATH_VARIABLE}", f"${{{LIBRARY_PATH_VARIABLE}}}")
 
 
 def library_folders(openssl: str) -> tuple[str, ...]:
-    """Given the path of openssl, return those folders beside it that hold its libraries."""
+    """Return the folders near the program `openssl` that contain its libraries."""
     return tuple(folder for folder in _build_folders(openssl) if any(Path(folder).glob("libcrypto.so*")))
 
 
 def add_own_folders(environ: Mapping[str, str], own: Sequence[str]) -> dict[str, str]:
-    """Given the environment of this process and the folders of openssl, return the environment that openssl is run with."""
+    """Return the environment for openssl; `own` are the folders of its libraries."""
     return _replace_folders(environ, [*own, *(entry for entry in _listed_folders(environ) if entry not in own)])
 
 
 def remove_foreign_folders(environ: Mapping[str, str], foreign: Sequence[str], program: str) -> dict[str, str]:
-    """Given the environment of this process and the folders of openssl, return the environment that another program is
-    run with. A folder beside that program stays: it may hold the libraries of both."""
+    """Return the environment for another program without the folders `foreign` of openssl. A folder near that program stays:
+    it may contain the libraries of both."""
     hidden = set(foreign) - set(_build_folders(program))
     return _replace_folders(
         environ, [entry for entry in _listed_folders(environ) if str(Path(entry).resolve()) not in hidden]
@@ -40,7 +40,7 @@ def _build_folders(program: str) -> list[str]:
 
 
 def _listed_folders(environ: Mapping[str, str]) -> list[str]:
-    """Return the folders of the variable. An empty one means the working directory, where nobody keeps libraries."""
+    """Return the folders of the variable. An empty one means the working directory and is left out."""
     return [entry for entry in environ.get(LIBRARY_PATH_VARIABLE, "").split(":") if entry and entry not in _UNEXPANDED]
 
 

@@ -1,8 +1,8 @@
 """The only place that starts external programs: argument lists, time limits, cancellation, no orphans.
 
-Given a program that hangs or is cancelled, it is killed with all that it has started, by :meth:`Runner.cancel` or the time
-limit: its process group, on Windows its Job Object. When this process dies, even by ``kill -9``, the kernel kills the
-program; on Linux, what a wrapper script has started is then left to the service manager.
+A program that hangs or is cancelled is killed with all its children, by the time limit or :meth:`Runner.cancel_all`: its
+process group, on Windows its Job Object. When this process dies, even by ``kill -9``, the kernel kills the program; on
+Linux, the children of a wrapper script are then left to the service manager.
 """
 
 from __future__ import annotations
@@ -35,25 +35,25 @@ T = TypeVar("T")
 
 STDERR_TAIL_BYTES = 2000
 _MAX_LINE_BYTES = 65_536
-# So much memory a program may have on Linux (our decision): an encoder of the largest pictures needs half of it, and a file
-# made to do harm does not get all of the machine.
+# The memory limit of a program on Linux (our decision): an encoder of the largest frames needs half of it, and a malicious
+# file cannot use up the machine.
 MAX_MEMORY_BYTES = 4 << 30
 _PR_SET_PDEATHSIG = 1
 _SIGKILL = 9
-# What programs print when this machine, and not the media, is at fault.
+# Error texts of programs that are caused by this machine, not by the media.
 _RESOURCE_ERRORS = ("No space left on device", "Cannot allocate memory", "Disk quota exceeded", "Too many open files")
-# Variables whose names hold one of these are for us; programs that read media of others do without.
+# Variables with these name parts may be secret; programs that read foreign media do not get them.
 _SECRET_NAME_PARTS = ("PASSWORD", "SECRET", "TOKEN", "CREDENTIAL", "AWS_", "BROKER_URL")
 _LINUX = sys.platform.startswith("linux")
-# A static build of ffmpeg loads the C library's converters of characters from this machine, for the name of a channel in
-# MPEG-TS, and dies of it when they are of another version. Nothing of ours needs them.
+# A static build of ffmpeg loads the character converters of the C library of this machine, for the name of a channel in
+# MPEG-TS, and crashes when they are of another version. The muxer does not need them.
 _NO_CONVERTERS = ("GCONV_PATH", os.devnull)
-_recorded: contextvars.ContextVar[list[tuple[str, ...]] | None] = contextvars.ContextVar("noted", default=None)
+_recorded: contextvars.ContextVar[list[tuple[str, ...]] | None] = contextvars.ContextVar("recorded", default=None)
 
 
 @contextmanager
 def record_commands() -> Iterator[list[tuple[str, ...]]]:
-    """Yield a list to which every command is added that this thread runs within the block."""
+    """Yield a list that receives every command that this thread runs in the block."""
     commands: list[tuple[str, ...]] = []
     token = _recorded.set(commands)
     try:
@@ -63,18 +63,18 @@ def record_commands() -> Iterator[list[tuple[str, ...]]]:
 
 
 class _Program(subprocess.Popen[bytes]):
-    """A running program with all that it has started, for a wrapper script may stand before the real program."""
+    """A running program with its children, because a wrapper script may start the real program."""
 
     job: WindowsJob | None = None
 
     def assign_job(self) -> None:
-        """On Windows, put it into a Job Object; one that has ended already needs none."""
+        """On Windows, assign it to a Job Object, unless it has ended."""
         if sys.platform == "win32":
             with contextlib.suppress(OSError):
                 self.job = WindowsJob(int(self._handle))  # type: ignore[attr-defined,unused-ignore]
 
     def kill_all(self) -> None:
-        """End all of it at once."""
+        """Kill the program and its children."""
         if sys.platform == "win32":
             if self.job is not None:
                 self.job.terminate_programs()
@@ -84,13 +84,13 @@ class _Program(subprocess.Popen[bytes]):
                 os.killpg(self.pid, signal.SIGKILL)
 
     def close_job(self) -> None:
-        """Give back what :meth:`enclose` took."""
+        """Close the Job Object."""
         if self.job is not None:
             self.job.close()
 
 
 class _ErrorOutput:
-    """The error output of a program, kept in a temporary file. Lines that ``hear`` takes are not kept."""
+    """The error output of a program in a temporary file, without the lines for which `hear` returns True."""
 
     def __init__(self, hear: Callable[[bytes], bool] | None) -> None:
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
@@ -107,13 +107,13 @@ class _ErrorOutput:
         self._file.close()
 
     def start_reading(self, process: _Program) -> None:
-        """Read the lines of a program that was started, if they are to be heard."""
+        """Read the lines of a started program, if `hear` is set."""
         if self._hear is not None and process.stderr is not None:
             self._thread = threading.Thread(target=self._read_lines, args=(process.stderr, self._hear), daemon=True)
             self._thread.start()
 
     def read_tail(self) -> str:
-        """Return the end of what is kept, when the program has ended. Raises what ``hear`` has raised."""
+        """Return the end of the output after the program has ended. Raises the exception of `hear`."""
         self._join_reader()
         if self._failure is not None:
             raise self._failure
@@ -138,9 +138,9 @@ class _ErrorOutput:
 
 
 class Runner:
-    """Runs programs and knows those that run now. Safe to use from any thread.
+    """Runs programs, and can kill them. Safe to use from any thread.
 
-    Given the path of ``openssl``, that program is run with the libraries that lie beside it, and all others without them.
+    The program `openssl` runs with the libraries near it, and all others without them.
     """
 
     def __init__(self, openssl: str = "") -> None:
@@ -153,11 +153,11 @@ class Runner:
     def run(
         self, command: Sequence[str | Path], *, timeout: float, cwd: Path | None = None, complaint: str | None = None
     ) -> bytes:
-        """Given a command and its time limit in seconds, run it and return what it wrote to its standard output.
+        """Run a command and return its standard output. `timeout` is in seconds.
 
-        Raise :class:`ToolError` with the end of its error output when it fails, takes too long, or prints a line there
-        that begins with ``complaint``; :class:`Stopped` when it was cancelled; :class:`LocalResourceError` when this
-        machine has not enough memory or disk for it.
+        Raises ToolError with the end of the error output when the program fails, takes too long, or prints a line there that
+        starts with `complaint`; Stopped when it was cancelled; LocalResourceError when this machine has too little memory or
+        disk space.
         """
         return self.run_streaming(command, lambda out: out.read(), timeout=timeout, cwd=cwd, complaint=complaint)
 
@@ -171,10 +171,10 @@ class Runner:
         complaint: str | None = None,
         hear: Callable[[bytes], bool] | None = None,
     ) -> T:
-        """Like :meth:`run`, but ``consume`` is given the standard output while the program runs; return its result.
+        """Like :meth:`run`, but call `consume` with the standard output while the program runs, and return its result.
 
-        ``hear`` is called with each line of the error output, in another thread. It returns True for a line that reports no
-        error: such lines are not kept.
+        `hear` is called with each line of the error output, in another thread. It returns True for a line that is not an
+        error, and is not kept.
         """
         arguments = [str(part) for part in command]
         log.debug("running: %s", " ".join(arguments))
@@ -192,7 +192,7 @@ class Runner:
                 result = consume(process.stdout)
                 status = process.wait()
             except Exception:
-                # What the program says of its failure is worth more than what its broken output led to.
+                # The error output of the program explains more than the error that its broken output caused.
                 if _quick_exit_status(process):
                     self._check_status(arguments, process.returncode, errors.read_tail(), expired.is_set(), complaint)
                 raise
@@ -203,7 +203,7 @@ class Runner:
         return result
 
     def cancel_all(self) -> None:
-        """Kill every program that runs, and refuse to start more."""
+        """Kill every running program, and refuse to start others."""
         with self._lock:
             self._cancelled = True
             running = list(self._running)
@@ -240,7 +240,7 @@ class Runner:
         return openssl_libraries.remove_foreign_folders(clean, self._own_folders, program)
 
     def _end_program(self, process: _Program) -> None:
-        """Leave nothing behind, however the work with the process ended."""
+        """Kill the program if it still runs, and release its resources."""
         if process.poll() is None:
             process.kill_all()
             process.wait()
@@ -256,17 +256,19 @@ class Runner:
             raise Stopped(f"{name} was cancelled")
         if too_long:
             raise ToolError(f"{name} took longer than its time limit")
-        # Not only with a status: ffmpeg ends with 0 when the disk is full at the last of its output.
+        # Also with status 0: ffmpeg returns it when the disk is full at the end of its output.
         if status == -_SIGKILL or any(sign in stderr for sign in _RESOURCE_ERRORS):
-            raise LocalResourceError(f"{name} ended with status {status}, for want of memory or disk: {stderr[-300:]}")
+            raise LocalResourceError(
+                f"{name} ended with status {status} because there is too little memory or disk space: {stderr[-300:]}"
+            )
         if status != 0 or (complaint and any(line.startswith(complaint) for line in stderr.splitlines())):
             raise ToolError(f"{name} ended with status {status}: {stderr or 'no message'}")
         if stderr:
-            log.debug("%s says: %s", name, stderr)
+            log.debug("%s printed: %s", name, stderr)
 
 
 def _kill_at_timeout(process: _Program, expired: threading.Event) -> None:
-    """End a program at its time limit, and say that this was why."""
+    """Kill a program at its time limit, and set `expired`."""
     expired.set()
     process.kill_all()
 
@@ -280,21 +282,20 @@ def _quick_exit_status(process: _Program) -> int:
 
 
 def _child_setup(parent: int) -> Callable[[], None]:
-    """Return what a child does before it starts its program: limit its memory, and ask the kernel to kill it when its parent
-    dies."""
+    """Return the function that limits the memory of a child, and lets the kernel kill it when its parent dies."""
 
     def limit_child() -> None:
         if _LIBC is not None:
             _LIBC.prctl(_PR_SET_PDEATHSIG, _SIGKILL)
         if sys.platform != "win32":
             _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-            least = MAX_MEMORY_BYTES if hard == resource.RLIM_INFINITY else min(MAX_MEMORY_BYTES, hard)
-            resource.setrlimit(resource.RLIMIT_DATA, (least, least))
+            limit = MAX_MEMORY_BYTES if hard == resource.RLIM_INFINITY else min(MAX_MEMORY_BYTES, hard)
+            resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
         if os.getppid() != parent:
             os._exit(1)
 
     return limit_child
 
 
-# Loaded once, here: a child between fork and exec must not load libraries.
+# Loaded here, because a child between fork and exec must not load libraries.
 _LIBC = ctypes.CDLL(None) if _LINUX else None

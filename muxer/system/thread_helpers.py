@@ -1,7 +1,7 @@
-"""Threads that help a worker to do several things of one recording at the same time.
+"""Threads that run several tasks of one recording in parallel.
 
-They stay as long as the process: HTTP sessions are one for each thread. The worker takes part itself, so that it never waits
-for helpers who are busy elsewhere.
+They live as long as the process, because each thread has its own HTTP session. The worker runs tasks, too, so that it never
+waits for helpers that are busy.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ T = TypeVar("T")
 
 
 class HelperThreads:
-    """The helping threads, which do not keep the process alive."""
+    """The helper threads. They do not keep the process alive."""
 
     def __init__(self, workers: int, for_each: int, stop: threading.Event) -> None:
-        """Given the number of workers, how many helpers one may have at a time, and the stop event, start the threads."""
+        """Start the threads: `for_each` helpers for each of `workers` workers."""
         self._for_each = for_each
         self._stop = stop
         self._calls: queue.SimpleQueue[_Batch[Any] | None] = queue.SimpleQueue()
@@ -34,10 +34,10 @@ class HelperThreads:
             thread.start()
 
     def run_tasks(self, tasks: Sequence[Callable[[], T]]) -> list[T]:
-        """Given tasks, do them in this thread and in those of helpers, and return their results in the order of the tasks.
+        """Run tasks in this thread and in helper threads, and return their results in the order of the tasks.
 
-        All that had begun has ended when this returns. After an error no more tasks begin, and the first error is raised;
-        :class:`Stopped` when the process stops.
+        No task is running any more when this returns. After an error no further task starts, and the first error is raised;
+        Stopped when the process stops.
         """
         batch = _Batch(tasks, self._stop)
         for _ in tasks[1 : 1 + self._for_each]:
@@ -46,7 +46,7 @@ class HelperThreads:
         return batch.wait_for_results()
 
     def close(self) -> None:
-        """Let the threads end when they are done with what they are doing."""
+        """Let the threads end after their current tasks."""
         for _ in self._threads:
             self._calls.put(None)
 
@@ -56,7 +56,7 @@ class HelperThreads:
 
 
 class _Batch(Generic[T]):
-    """Some tasks, the results of those that have ended, and the first error."""
+    """Tasks, the results of the finished ones, and the first error."""
 
     def __init__(self, tasks: Sequence[Callable[[], T]], stop: threading.Event) -> None:
         self._tasks = deque(enumerate(tasks))
@@ -69,7 +69,7 @@ class _Batch(Generic[T]):
         self._ended = threading.Condition()
 
     def run_tasks(self) -> None:
-        """Do tasks as long as there are any."""
+        """Run tasks until none is left."""
         while (task := self._next_task()) is not None:
             number, do = task
             try:
@@ -80,7 +80,7 @@ class _Batch(Generic[T]):
                 self._record_end({number: result})
 
     def wait_for_results(self) -> list[T]:
-        """Wait until no task is running any more, and return the results. Raise the first error."""
+        """Wait until no task is running any more, and return the results. Raises the first error."""
         with self._ended:
             self._ended.wait_for(lambda: not self._running)
         if self._error is not None:
@@ -90,7 +90,7 @@ class _Batch(Generic[T]):
     def _next_task(self) -> tuple[int, Callable[[], T]] | None:
         with self._ended:
             if self._tasks and self._stop.is_set():
-                self._record_error(Stopped("stopped before everything was begun"))
+                self._record_error(Stopped("stopped before all tasks were started"))
             if not self._tasks:
                 return None
             self._running += 1

@@ -1,7 +1,7 @@
-"""Windows: a program with everything that it starts, as one thing that can be killed, and that ends with this process.
+"""Windows: groups a program and its children so that they can be killed together, and end with this process.
 
-A Job Object of Windows is what a process group with ``PR_SET_PDEATHSIG`` is on Linux, see :mod:`muxer.system.process`. Its only
-handle is ours: when this process dies, however that happens, Windows closes the handle and ends all that is in the job.
+A Job Object is what a process group with ``PR_SET_PDEATHSIG`` is on Linux, see :mod:`muxer.system.process`. This process has
+its only handle: when the process dies, Windows closes the handle and kills all programs of the job.
 """
 
 from __future__ import annotations
@@ -33,10 +33,7 @@ class WindowsJob:
     """The job of one program."""
 
     def __init__(self, process_handle: int) -> None:
-        """Given the handle of a process that was just started, take it into a new job.
-
-        What it starts from now on is in the job too. Raise ``OSError`` when Windows refuses.
-        """
+        """Assign a process that was just started to a new job, with its future children. Raises OSError on failure."""
         self._lock = threading.Lock()
         self._kernel32 = _load_kernel32()
         self._handle = self._kernel32.CreateJobObjectW(None, None)
@@ -54,13 +51,13 @@ class WindowsJob:
             raise error
 
     def terminate_programs(self) -> None:
-        """End the program and all that it has started."""
+        """Kill the program and its children."""
         with self._lock:
             if self._handle:
                 self._kernel32.TerminateJobObject(self._handle, 1)
 
     def close(self) -> None:
-        """End what the program has left running, and give the job back."""
+        """Kill the remaining children of the program, and close the job."""
         with self._lock:
             if self._handle:
                 self._kernel32.CloseHandle(self._handle)
@@ -68,7 +65,7 @@ class WindowsJob:
 
 
 def _load_kernel32() -> Any:
-    """Return the library with the types of what is called in it: a handle is as wide as a pointer."""
+    """Return the library with the types of its functions: a handle is as wide as a pointer."""
     library = ctypes.WinDLL("kernel32", use_last_error=True)  # type: ignore[attr-defined,unused-ignore]
     handle, number = ctypes.c_void_p, ctypes.c_uint32
     types = {

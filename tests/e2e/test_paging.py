@@ -91,7 +91,7 @@ def test_a_run_that_may_not_have_seen_everything_ends_with_4(make_lab: Make) -> 
     done = run_muxer(config, seconds=TIMEOUT_SECONDS, **FAST_RETRY)
     assert done.process.returncode == 4
     assert "migration not complete" in done.out and "[advanced] pagination" in done.out
-    assert matching_messages(config, "RWS may not have shown all call recordings: RWS refuses page 2")
+    assert matching_messages(config, "RWS may not have returned all call recordings: RWS refuses page 2")
 
 
 def test_polls_find_everything_and_count_what_differs(make_lab: Make) -> None:

@@ -86,7 +86,7 @@ def test_what_is_no_plain_file_is_not_locked_or_changed(tmp_path: Path, kind: st
     other.write_text("[htcc]")
     make = {"link": lock.symlink_to, "second name": lock.hardlink_to, "pipe": lambda _: os.mkfifo(lock)}
     make.get(kind, lambda _: lock.mkdir())(other)
-    with pytest.raises(ConfigError, match=r"muxer\.lock: (it is a link, or no plain file|Is a directory)"):
+    with pytest.raises(ConfigError, match=r"muxer\.lock: (it is a link, or not a regular file|Is a directory)"):
         Workspace(tmp_path / "temp", "single")
     assert other.read_text() == "[htcc]"
 

@@ -206,7 +206,7 @@ def test_mutated_responses_raise_errors_of_ours_only(server: RawServer, requests
 
 def test_a_redirect_to_no_address_names_the_server(server: RawServer, requests: dict[str, Request]) -> None:
     server.answer = ODD_RESPONSES["redirect to no address"]
-    with pytest.raises(UnreadableResponse, match=r"RWS /api/v2/x: redirected to what is no address: 'http://\['"):
+    with pytest.raises(UnreadableResponse, match=r"RWS /api/v2/x: redirected to a malformed address: 'http://\['"):
         requests["read"]()
 
 

@@ -139,7 +139,7 @@ def test_no_retry_after_is_none() -> None:
 
 @pytest.mark.parametrize("body", [b"<html>login</html>", b"[1, 2]", b'"text"', b"{broken", b"\xff\xfe", b"[" * 100_000])
 def test_a_success_that_is_no_json_object_counts_as_unavailable(body: bytes) -> None:
-    with pytest.raises(ServiceUnavailable, match="no JSON object"):
+    with pytest.raises(ServiceUnavailable, match="not a JSON object"):
         parse_response(build_response(200, body))
 
 

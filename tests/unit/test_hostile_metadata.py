@@ -142,10 +142,10 @@ def test_halves_of_characters_in_a_descriptor_are_refused(field: str) -> None:
 
 
 @pytest.mark.parametrize("link", ["http://[::1", "//["])
-def test_a_link_that_is_no_address_is_refused(link: str) -> None:
+def test_a_malformed_link_is_refused(link: str) -> None:
     session = ServiceSession(ServiceAccount("RWS", "http://127.0.0.1:9", "u", "p", False, 30), threading.Event())
     for attempt in (lambda: session.get(link), lambda: session.download_media(link, Path("x"))):
-        with pytest.raises(RequestRejected, match="no address"):
+        with pytest.raises(RequestRejected, match="malformed"):
             attempt()
 
 

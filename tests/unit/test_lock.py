@@ -51,7 +51,7 @@ def test_a_full_disk_does_not_hinder_the_lock(tmp_path: Path, monkeypatch: pytes
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("muxer.system.file_lock.os.write", raise_disk_full)
-    with acquire_lock(tmp_path / "lock", tmp_path, "o"), pytest.raises(ConfigError, match="does not say which"):
+    with acquire_lock(tmp_path / "lock", tmp_path, "o"), pytest.raises(ConfigError, match="unknown process"):
         acquire_lock(tmp_path / "lock", tmp_path, "o")
 
 
