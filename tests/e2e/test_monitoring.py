@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import subprocess
 import time
@@ -18,6 +17,7 @@ from tests.support.daemon import PYTHON, MuxerProcess, run_muxer, wait_until
 from tests.support.monitoring import HOST, create_certificate, free_port, parse_samples, readiness_reasons, send_request
 from tests.support.muxer_runs import labelled_ids, muxed_entries, write_config
 from tests.support.populated_sources import populated_fleet_sources
+from tests.support.requirements import require_program
 
 Make = Callable[..., Lab]
 TIMEOUT_SECONDS = 60
@@ -26,8 +26,7 @@ DOCS = RULES.parents[2] / "docs"
 
 
 def run_promtool(*arguments: object, text: str = "") -> subprocess.CompletedProcess[str]:
-    program = shutil.which("promtool")
-    assert program, "promtool is missing: ./install.sh --test installs it"
+    program = require_program("promtool")
     return subprocess.run(
         [program, *map(str, arguments)], input=text, capture_output=True, text=True, timeout=TIMEOUT_SECONDS
     )
