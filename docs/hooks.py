@@ -15,6 +15,7 @@ PAGES = {
     "overview.md": "README.md",
     "SECURITY.md": "SECURITY.md",
     "CHANGELOG.md": "CHANGELOG.md",
+    "CONTRIBUTING.md": "CONTRIBUTING.md",
     "thirdparty.md": "thirdparty/README.md",
 }
 _LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)#]+)(#[^)]*)?\)")
