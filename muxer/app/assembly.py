@@ -14,8 +14,8 @@ from muxer.gir.rcs import RcsClient, rcs_root
 from muxer.gir.rws import RwsClient
 from muxer.gir.session import ServiceAccount, ServiceSession
 from muxer.media.engine import MediaEngine
-from muxer.media.paddings import PaddingCache
-from muxer.media.plan.pieces import MediaTools
+from muxer.media.ffmpeg import MediaTools
+from muxer.media.padding_cache import PaddingCache
 from muxer.net.circuit_breaker import RCS, RWS, CircuitBreaker
 from muxer.net.step_retry import Repeater
 from muxer.pipeline.incomplete_sources import ArrivalTracker

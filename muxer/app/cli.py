@@ -79,7 +79,7 @@ def _run_daemon(loaded: LoadedConfig, log_path: Path) -> int:
 
     from muxer.app.assembly import build_services
     from muxer.app.daemon import Daemon
-    from muxer.media.plan.pieces import MediaTools
+    from muxer.media.ffmpeg import MediaTools
     from muxer.pipeline.job import Job, JobOptions
     from muxer.pipeline.workspace import Workspace
 

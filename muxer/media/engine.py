@@ -8,24 +8,23 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 from threading import BoundedSemaphore
 
 from muxer.errors import Code, MediaError, MetadataError, ToolError
 from muxer.gir.models import to_microseconds
 from muxer.media import limits, verify
-from muxer.media.arrival import Arrival, check_arrival
-from muxer.media.compose import SampleSpan, build_sample_table
-from muxer.media.decode_scan import keep_decodable
+from muxer.media.analyze.arrival import Arrival, MediaInput, check_arrival
+from muxer.media.analyze.copyable import read_copyable_screen
+from muxer.media.analyze.decode_scan import keep_decodable
+from muxer.media.analyze.source_reader import SourceReader
 from muxer.media.encode import run_encoder
-from muxer.media.mp4.reader import SourceReader
-from muxer.media.mp4.writer import write_movie
-from muxer.media.paddings import PaddingCache
-from muxer.media.plain import read_copyable_screen
+from muxer.media.ffmpeg import ENCODER_THREADS, MediaTools
+from muxer.media.media_info import MediaInfo, canvas_size, require_video
+from muxer.media.mp4 import write_movie
+from muxer.media.padding_cache import PaddingCache
 from muxer.media.plan import pieces, timeline
-from muxer.media.plan.pieces import MediaTools, Piece
-from muxer.media.plan.screen_plan import (
+from muxer.media.plan.mux_plan import (
     MIN_SLICE_US,
     MUXED,
     PADDING,
@@ -36,7 +35,8 @@ from muxer.media.plan.screen_plan import (
     build_plan,
     encoded_file_name,
 )
-from muxer.media.probe import MediaInfo, canvas_size, require_video
+from muxer.media.plan.pieces import Piece
+from muxer.media.sample_spans import SampleSpan, build_sample_table
 from muxer.net.transfer import file_present
 from muxer.status import activity
 from muxer.system import files
@@ -50,24 +50,6 @@ RENDER_SECONDS = 900.0
 ENCODE_SECONDS_PER_SECOND = 20
 # A gap shorter than a frame, and than this in microseconds, is filled by a longer frame; as short a part is left out.
 MAX_FILLED_US = 100_000
-
-
-@dataclass(frozen=True)
-class MediaInput:
-    """A fetched media file: its path, its name for messages, when it begins and, by its metadata, ends.
-
-    `arrival` states whether it may still be on its way. `shortfall` is what it lacks by its size, in words. `paused` are the
-    spans of an audio file in which nothing may be shown, in microseconds from its start; an end of None is the end of the
-    file.
-    """
-
-    path: Path
-    name: str
-    start: datetime
-    stop: datetime | None = None
-    arrival: Arrival = Arrival.UNKNOWN
-    shortfall: str = ""
-    paused: tuple[tuple[int, int | None], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -108,7 +90,7 @@ class MediaEngine:
         self._slice = slice_ms * 1_000
         self._paddings = paddings
         # Encoders take the cores; as many run at a time as there is room for, while transfers and copies go on.
-        self._encoders = BoundedSemaphore(max(1, (os.cpu_count() or 1) // pieces.ENCODER_THREADS))
+        self._encoders = BoundedSemaphore(max(1, (os.cpu_count() or 1) // ENCODER_THREADS))
         self._reader = SourceReader(tools, runner, audio_codec, self._encoders)
 
     def mux(self, audio: MediaInput, screens: Sequence[MediaInput], folder: Path) -> MuxedFile:

@@ -18,34 +18,35 @@ from typing import BinaryIO
 from zlib import crc32
 
 from muxer.errors import Code, MediaError, ToolError
-from muxer.media.audio_encode import MAX_PACKET_US
-from muxer.media.compose import TIMESCALE, SampleTable, decoding_times, to_ticks
-from muxer.media.looks import (
+from muxer.media.ffmpeg import MediaTools, parse_frame_times
+from muxer.media.frame_comparison import is_alike, is_black
+from muxer.media.media_info import TIME_TOLERANCE_US
+from muxer.media.mp4 import (
+    MAX_PACKET_US,
+    TIMESCALE,
+    AvcConfig,
+    BoxError,
+    SampleTable,
+    Track,
+    decoding_times,
+    is_increasing,
+    join_extents,
+    read_tracks,
+    sorted_copy,
+    to_ticks,
+    write_movie,
+)
+from muxer.media.plan.commands import EXCERPT_TICKS, FRAME_FILE_SUFFIX
+from muxer.media.plan.frame_checks import (
     FrameCheck,
     batch_frame_checks,
     comparison_size,
     excerpt_length,
-    is_alike,
-    is_black,
     source_frame_commands,
     source_frame_path,
 )
-from muxer.media.mp4.avc import AvcConfig
-from muxer.media.mp4.boxes import BoxError
-from muxer.media.mp4.ordering import is_increasing, sorted_copy
-from muxer.media.mp4.tracks import Track, read_tracks
-from muxer.media.mp4.writer import join_extents, write_movie
-from muxer.media.plan.cut import TIME_TOLERANCE_US
-from muxer.media.plan.pieces import (
-    EXCERPT_TICKS,
-    FRAME_FILE_SUFFIX,
-    MediaTools,
-    Piece,
-    count_frames_in,
-    padding_slices,
-    parse_frame_times,
-)
-from muxer.media.plan.screen_plan import EXCERPTS, Plan
+from muxer.media.plan.mux_plan import EXCERPTS, Plan
+from muxer.media.plan.pieces import Piece, count_frames_in, padding_slices
 from muxer.system import files
 from muxer.system.process import Runner
 

@@ -20,9 +20,8 @@ from pathlib import Path
 
 from muxer.errors import MediaIncomplete, MuxerError
 from muxer.gir.models import MediaFile
-from muxer.media.arrival import Arrival
-from muxer.media.completeness import Structure, examine_structure, is_text
-from muxer.media.engine import MediaInput
+from muxer.media.analyze.arrival import Arrival, MediaInput
+from muxer.media.analyze.completeness import Structure, examine_structure, is_text
 from muxer.net.transfer import ReceivedLength, open_private
 from muxer.pipeline.workspace import private_folder
 from muxer.system import files

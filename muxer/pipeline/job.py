@@ -24,7 +24,8 @@ from muxer.gir.rcs import RcsClient
 from muxer.gir.rws import Certificate, RwsClient
 from muxer.gir.targets import MuxTarget, select_targets
 from muxer.log.setup import recording_context
-from muxer.media.engine import MediaEngine, MediaInput, MuxedFile
+from muxer.media.analyze.arrival import MediaInput
+from muxer.media.engine import MediaEngine, MuxedFile
 from muxer.net.circuit_breaker import RCS, RWS, CircuitBreaker
 from muxer.net.step_retry import Repeat
 from muxer.pipeline.fetch import fetch_decrypted, fetch_source, muxed_location

@@ -14,9 +14,12 @@ import pytest
 
 from lab.media import make_audio, make_screen
 from muxer.errors import MediaError, MetadataError
-from muxer.media.compose import SampleSpan, SampleTable, build_sample_table
-from muxer.media.engine import MediaEngine, MediaInput, MuxedFile
-from muxer.media.probe import probe_file, require_video
+from muxer.media.analyze.arrival import MediaInput
+from muxer.media.analyze.probe import probe_file
+from muxer.media.engine import MediaEngine, MuxedFile
+from muxer.media.media_info import require_video
+from muxer.media.mp4.samples import SampleTable
+from muxer.media.sample_spans import SampleSpan, build_sample_table
 from muxer.system.process import Runner
 from tests.support import av_sync
 from tests.support.media import MediaCache

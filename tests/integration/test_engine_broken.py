@@ -13,7 +13,8 @@ import pytest
 from lab.media import make_screen
 from lab.readers import read_pips
 from muxer.errors import LocalResourceError, MediaError
-from muxer.media.engine import MediaEngine, MediaInput, MuxedFile
+from muxer.media.analyze.arrival import MediaInput
+from muxer.media.engine import MediaEngine, MuxedFile
 from muxer.media.mp4.tracks import read_tracks
 from muxer.system.process import Runner
 from tests.support import av_sync, media_kinds

@@ -12,8 +12,9 @@ from muxer.errors import MediaError
 from muxer.gir.models import MediaFile
 from muxer.gir.targets import MuxTarget
 from muxer.media import engine as engine_module
-from muxer.media.engine import MediaEngine, MediaInput
-from muxer.media.plan.screen_plan import Plan
+from muxer.media.analyze.arrival import MediaInput
+from muxer.media.engine import MediaEngine
+from muxer.media.plan.mux_plan import Plan
 from muxer.media.plan.timeline import Overlap
 from muxer.status.activity import Activity
 from muxer.system.process import Runner, record_commands

@@ -14,7 +14,8 @@ from lab.media import make_audio, make_screen
 from muxer.crypto.envelope import Encryptor
 from muxer.errors import LocalResourceError
 from muxer.gir.rws import Certificate
-from muxer.media.engine import MediaEngine, MediaInput, MuxedFile
+from muxer.media.analyze.arrival import MediaInput
+from muxer.media.engine import MediaEngine, MuxedFile
 from muxer.net.transfer import translate_disk_errors
 from muxer.system.process import Runner
 from tests.support.disk import KILOBYTE, fill_disk, small_disk

@@ -13,9 +13,12 @@ import pytest
 
 from lab.media import make_audio, make_screen
 from muxer.errors import LocalResourceError, MediaError
-from muxer.media import limits, probe
-from muxer.media.engine import MediaEngine, MediaInput, MuxedFile
-from muxer.media.plain import read_copyable_screen
+from muxer.media import limits
+from muxer.media.analyze import probe
+from muxer.media.analyze.arrival import MediaInput
+from muxer.media.analyze.copyable import read_copyable_screen
+from muxer.media.engine import MediaEngine, MuxedFile
+from muxer.media.media_info import require_video
 from muxer.system.process import MAX_MEMORY_BYTES, Runner
 from tests.support.tools import tested_tools
 
@@ -174,7 +177,7 @@ def test_the_sizes_that_ffprobe_tells_are_not_believed(tmp_path: Path, size: str
     printed = f"packet|stream_index=0|pts=0|flags=K\nstream|index=0|codec_type=video|time_base=1/9|{size}\n"
     with pytest.raises(MediaError, match=words):
         found = probe.parse_ffprobe(tmp_path, io.BytesIO(printed.encode()))
-        limits.check_frame_size(*probe.require_video(found).display_size)
+        limits.check_frame_size(*require_video(found).display_size)
 
 
 @pytest.mark.parametrize("codec", ["copy", "aac"])

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from muxer.errors import Code, MediaError, MediaIncomplete
-from muxer.media.engine import Arrival, MediaEngine, MediaInput, MuxedFile
+from muxer.media.analyze.arrival import Arrival, MediaInput
+from muxer.media.engine import MediaEngine, MuxedFile
 from muxer.system.process import Runner
 from tests.support.tools import tested_tools
 

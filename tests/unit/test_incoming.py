@@ -12,7 +12,7 @@ import pytest
 from muxer.errors import MediaIncomplete
 from muxer.gir.models import MediaFile
 from muxer.journal.retry_policy import RetryPolicy, classify_error
-from muxer.media.engine import Arrival, MediaInput
+from muxer.media.analyze.arrival import Arrival, MediaInput
 from muxer.net.transfer import ReceivedLength, modified_at
 from muxer.pipeline.incomplete_sources import MAX_NOTE_AGE_SECONDS, MAX_NOTES, ArrivalTracker, FetchedFile
 

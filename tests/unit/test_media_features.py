@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from muxer.errors import MuxerError, ToolError
-from muxer.media.features import find_keep_times, try_ffprobe
+from muxer.media.ffmpeg_trial import find_keep_times, try_ffprobe
 from muxer.system.process import Runner
 from tests.support.fake_program import write_lacking
 

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from muxer.errors import MediaError
+from muxer.media.analyze.copyable import read_copyable_audio
 from muxer.media.mp4.mp3 import Mp3File, read_mp3
 from muxer.media.mp4.mp3_tags import MAX_TAGS
-from muxer.media.plain import read_copyable_audio
 from tests.support import mp4
 from tests.support.media_kinds import run_ffmpeg
 

@@ -12,25 +12,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from muxer.media.compose import SampleSpan, build_sample_table, to_ticks
+from muxer.media.analyze.source_commands import copy_audio_command, remux_command
+from muxer.media.ffmpeg import MediaTools
+from muxer.media.media_info import TIME_TOLERANCE_US, MediaInfo, Packets, Video
 from muxer.media.mp4.avc import AvcConfig
-from muxer.media.plan.cut import TIME_TOLERANCE_US, FrameIndex
+from muxer.media.mp4.samples import to_ticks
+from muxer.media.plan.commands import check_command, encode_cut_command, padding_command
+from muxer.media.plan.cut import FrameIndex
 from muxer.media.plan.pieces import (
-    MediaTools,
-    check_command,
     choose_video_target,
-    copy_audio_command,
     count_frames_in,
-    encode_cut_command,
     find_encode_reasons,
     is_copyable,
-    padding_command,
     padding_slices,
     plan_pieces,
-    remux_command,
 )
 from muxer.media.plan.timeline import Segment
-from muxer.media.probe import MediaInfo, Packets, Video
+from muxer.media.sample_spans import SampleSpan, build_sample_table
 
 SECOND = 1_000_000
 TOOLS = MediaTools("ffmpeg", "ffprobe")

@@ -7,6 +7,7 @@ anything out in its middle nor repeats it. Whatever else there is, is left to ff
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -19,7 +20,7 @@ from muxer.errors import Code, MediaError
 from muxer.media import limits
 from muxer.media.mp4 import boxes
 from muxer.media.mp4.boxes import BoxError
-from muxer.media.orientation import UPRIGHT, Orientation, matrix_numbers, read_orientation
+from muxer.media.mp4.orientation import UPRIGHT, Orientation, matrix_numbers, read_orientation
 
 # The index of a recording of many hours has some ten megabytes.
 MAX_INDEX_BYTES = 256 * 1024 * 1024
@@ -27,6 +28,11 @@ _SIGN_BIT = 1 << 31
 _MAX_TICKS = 1 << 56
 # The begin of an edit during which nothing is shown.
 _EMPTY_EDIT = -1
+_EDIT_LIST_ROUNDING = 500
+# Sound that begins later than this part of a second is put right.
+_LATE_START_DIVISOR = 20
+# Lossy audio ends at the border of a packet; no packet of a playable codec is longer, in microseconds.
+MAX_PACKET_US = 150_000
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,38 @@ class Track:
     def total_ticks(self) -> int:
         """The sum of all durations, in ticks."""
         return sum(self.durations)
+
+
+@dataclass(frozen=True)
+class CopyableAudio:
+    """The call's audio, ready to be copied: the file it lies in, its track, its codec by ffmpeg's name, and how many ticks
+    at its end are no sound."""
+
+    path: Path
+    track: Track
+    codec: str
+    padding: int = 0
+
+    @property
+    def length_us(self) -> int:
+        """How long the sound lasts when it is played, in microseconds."""
+        track = self.track
+        held = track.total_ticks - track.skipped - self.padding
+        # The edit list counts in milliseconds.
+        cut = track.shown and held - track.shown > track.timescale // _EDIT_LIST_ROUNDING
+        return round(Fraction((track.shown if cut else held) * 1_000_000, track.timescale))
+
+    @property
+    def has_gaps(self) -> bool:
+        """Whether any sample but the last lasts clearly longer than most, or the first one begins clearly late: there the
+        file says nothing of what is heard."""
+        if self.track.delay * _LATE_START_DIVISOR > self.track.timescale:
+            return True
+        durations = self.track.durations[:-1]
+        if not durations:
+            return False
+        [(usual, _)] = Counter(durations).most_common(1)
+        return max(durations) > usual * 3 // 2
 
 
 def read_tracks(path: Path) -> list[Track]:

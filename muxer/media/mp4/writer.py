@@ -21,11 +21,11 @@ from typing import BinaryIO
 from zlib import crc32
 
 from muxer.errors import Code, MediaError
-from muxer.media.compose import TIMESCALE, SampleTable
 from muxer.media.mp4.avc import AvcConfig
 from muxer.media.mp4.boxes import build_box, build_full_box, pack_numbers, pack_runs
-from muxer.media.orientation import UPRIGHT
-from muxer.media.plain import CopyableAudio
+from muxer.media.mp4.orientation import UPRIGHT
+from muxer.media.mp4.samples import TIMESCALE, SampleTable
+from muxer.media.mp4.tracks import CopyableAudio
 from muxer.net.transfer import file_present, open_private
 
 _EPOCH_1904 = 2_082_844_800

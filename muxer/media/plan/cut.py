@@ -12,11 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, compress
 
-from muxer.media.mp4.ordering import is_increasing, sorted_copy
-from muxer.media.probe import Video
-
-# Two instants this close are the same: time bases of a millisecond are rounded.
-TIME_TOLERANCE_US = 1_000
+from muxer.media.media_info import TIME_TOLERANCE_US, Video
+from muxer.media.mp4 import is_increasing, sorted_copy
 
 
 @dataclass(frozen=True)

@@ -8,18 +8,18 @@ from threading import BoundedSemaphore
 
 from muxer.errors import Code, MediaError, ToolError
 from muxer.media import limits
-from muxer.media.audio_decode import DecodedAudio, decode_audio
-from muxer.media.audio_encode import MAX_PACKET_US, AudioSource, check_encoded, encode_audio
-from muxer.media.mp4.mp3 import Mp3File, describe_samples, read_mp3
-from muxer.media.ogg import split_links
-from muxer.media.plain import CopyableAudio, read_copyable_audio
-from muxer.media.plan import pieces
-from muxer.media.plan.pieces import PLAYABLE_AUDIO, MediaTools
-from muxer.media.probe import Audio, probe_file, require_audio
+from muxer.media.analyze.audio_decode import DecodedAudio, decode_audio
+from muxer.media.analyze.audio_encode import AudioSource, check_encoded, encode_audio
+from muxer.media.analyze.copyable import read_copyable_audio
+from muxer.media.analyze.ogg_links import split_links
+from muxer.media.analyze.probe import probe_file
+from muxer.media.analyze.source_commands import copy_audio_command
+from muxer.media.ffmpeg import MediaTools
+from muxer.media.media_info import Audio, require_audio
+from muxer.media.mp4 import MAX_PACKET_US, CopyableAudio, Mp3File, describe_samples, read_mp3
 from muxer.system.process import Runner
 
 log = logging.getLogger(__name__)
-
 COPY_SECONDS = 900.0
 # A file of which more than this part cannot be decoded is refused.
 _MAX_LOST_SHARE = 0.1
@@ -27,6 +27,8 @@ _MAX_LOST_SHARE = 0.1
 MAX_JOINED_FILES = 500
 DAMAGED, GAPS, CHANGES = "the audio is damaged", "the audio has gaps", "the audio changes its form"
 JOINED_REASON = "the audio is several files in one"
+# Codecs that browsers play out of an MP4 file; other audio is re-encoded.
+PLAYABLE_AUDIO = ("mp3", "aac", "opus", "flac")
 
 
 class AudioReader:
@@ -121,7 +123,7 @@ class AudioReader:
     def _copy_audio(self, path: Path, made: Path) -> CopyableAudio | None:
         """Copy the audio into an MP4 file; return None when that is not possible, or when browsers do not play it."""
         try:
-            self._runner.run(pieces.copy_audio_command(self._tools, path, made), timeout=COPY_SECONDS)
+            self._runner.run(copy_audio_command(self._tools, path, made), timeout=COPY_SECONDS)
         except ToolError as error:
             log.debug("the audio cannot be copied into an MP4 file: %s", error)
             return None

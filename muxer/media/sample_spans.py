@@ -11,19 +11,9 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from operator import sub
-from pathlib import Path
 
-from muxer.media.mp4.ordering import sorted_copy
-from muxer.media.orientation import UPRIGHT, Orientation
-from muxer.media.probe import MediaInfo, require_video
-
-TIMESCALE = 90_000
-
-
-def to_ticks(microseconds: int) -> int:
-    """Given microseconds, return ticks of the result, rounded to the nearest."""
-    return round(Fraction(microseconds * TIMESCALE, 1_000_000))
+from muxer.media.media_info import MediaInfo, require_video
+from muxer.media.mp4 import TIMESCALE, SampleTable, decoding_times, to_ticks
 
 
 @dataclass(frozen=True)
@@ -37,32 +27,6 @@ class SampleSpan:
     last: int
     at: int
     begin: int
-
-
-@dataclass(frozen=True)
-class SampleTable:
-    """The samples of a track in the order in which they are decoded; times in ticks of 1/90000 s.
-
-    ``file`` is an index into ``files``; ``before`` an index into ``prefixes``, what is put before a sample's own bytes.
-    ``orientation`` is how a player turns the frames.
-    """
-
-    files: tuple[Path, ...]
-    prefixes: tuple[bytes, ...]
-    pts: array[int]
-    dts: array[int]
-    sync: bytearray
-    file: array[int]
-    offsets: array[int]
-    sizes: array[int]
-    prefix: array[int]
-    length: int
-    orientation: Orientation = UPRIGHT
-
-    @property
-    def start_delay(self) -> int:
-        """How much later than it is decoded the first frame is shown, in ticks."""
-        return min(self.pts) - self.dts[0] if self.pts else 0
 
 
 def build_sample_table(runs: Sequence[SampleSpan], length: int) -> SampleTable:
@@ -110,13 +74,3 @@ def _append_span(row: SampleTable, run: SampleSpan, file: int, prefix: int) -> N
     extra = len(row.prefixes[prefix])
     row.sizes.extend(size + extra * key for size, key in zip(packets.sizes[span], keys, strict=True))
     row.prefix.extend(prefix * key for key in keys)
-
-
-def decoding_times(shown: array[int]) -> array[int]:
-    """Return when each sample is decoded: the times of showing in order, so much earlier that none is shown before it is
-    decoded, and never two at once."""
-    ordered = sorted_copy(shown)
-    if ordered is shown:
-        return shown
-    early = max(map(sub, ordered, shown))
-    return array("q", (one - early for one in ordered))

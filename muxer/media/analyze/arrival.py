@@ -9,16 +9,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from muxer.errors import Code, MediaError, MediaIncomplete
 from muxer.gir.models import to_microseconds
-from muxer.media.completeness import Structure, examine_structure
-
-if TYPE_CHECKING:
-    from muxer.media.engine import MediaInput
+from muxer.media.analyze.completeness import Structure, examine_structure
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +37,24 @@ class Arrival(StrEnum):
     GROWING = "growing"
     COMPLETE = "complete"
     SETTLED = "settled"
+
+
+@dataclass(frozen=True)
+class MediaInput:
+    """A fetched media file: its path, its name for messages, when it begins and, by its metadata, ends.
+
+    `arrival` states whether it may still be on its way. `shortfall` is what it lacks by its size, in words. `paused` are the
+    spans of an audio file in which nothing may be shown, in microseconds from its start; an end of None is the end of the
+    file.
+    """
+
+    path: Path
+    name: str
+    start: datetime
+    stop: datetime | None = None
+    arrival: Arrival = Arrival.UNKNOWN
+    shortfall: str = ""
+    paused: tuple[tuple[int, int | None], ...] = ()
 
 
 class ArrivalCheck:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from muxer.errors import Code, MediaError, ToolError
 from muxer.media import limits
-from muxer.media.audio_levels import CHANNELS, RATE, AudioLevels
-from muxer.media.plan.pieces import MediaTools, input_options
+from muxer.media.analyze.audio_levels import CHANNELS, RATE, AudioLevels
+from muxer.media.ffmpeg import MediaTools, input_options
 from muxer.system.process import Runner
 
 DECODE_SECONDS = 900.0

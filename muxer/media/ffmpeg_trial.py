@@ -13,10 +13,21 @@ from fractions import Fraction
 from pathlib import Path
 
 from muxer.errors import MediaError, MuxerError, ToolError
-from muxer.media.audio_decode import decode_audio
-from muxer.media.plan import pieces
-from muxer.media.plan.pieces import MediaTools, VideoTarget
-from muxer.media.probe import probe_file, require_audio
+from muxer.media.analyze.audio_decode import decode_audio
+from muxer.media.analyze.probe import probe_file
+from muxer.media.ffmpeg import (
+    PROGRESS_OPTIONS,
+    QUIET_OPTIONS,
+    TOLERANT_OPTIONS,
+    MediaTools,
+    VideoTarget,
+    encoder_options,
+    fit_filters,
+    input_options,
+)
+from muxer.media.media_info import Packets, Video, require_audio
+from muxer.media.mp4 import TIMESCALE, Orientation
+from muxer.media.plan.commands import FRAME_FILE_SUFFIX, check_command, comparison_filters
 from muxer.system.process import Runner
 
 TRIAL_TIMEOUT_SECONDS = 20.0
@@ -28,6 +39,18 @@ _TRIAL_TARGET = VideoTarget(32, 32, "yuv420p", "high", Fraction(10))
 _SILENT_FRAME = b"\xff\xe3\x18\xc4" + bytes(68)
 _SILENT_FRAMES = 8
 _ADVICE = "install a build of version 4.2 or later"
+_LACK_PATTERNS = (
+    r"Unknown encoder '([^']+)'",
+    r"Unknown decoder '([^']+)'",
+    r"No such filter: '([^']+)'",
+    r"Unrecognized option '([^']+)'",
+    r"Option '?([\w-]+)'? not found",
+    r"for option '([^']+)': Option not found",
+    r"No match for section '([^']+)'",
+    r"Requested output format '([^']+)' is not",
+    r"Unknown bitstream filter:? '?(\w+)",
+)
+_QUARTER_TURN = Orientation(0, 1, -1, 0)
 
 
 def find_keep_times(runner: Runner, ffmpeg: str) -> tuple[str, str]:
@@ -68,6 +91,14 @@ def try_ffprobe(runner: Runner, ffprobe: str) -> None:
         raise _trial_error("ffprobe", f"it finds {packets} packets of {_SILENT_FRAMES}", _ADVICE)
 
 
+def missing_feature(message: str) -> str:
+    """Return what ffmpeg lacks by its own ``message``, empty when it does not say so."""
+    for pattern in _LACK_PATTERNS:
+        if (found := re.search(pattern, message)) is not None:
+            return found[1]
+    return ""
+
+
 def _trial_error(name: str, refusal: str, advice: str) -> MuxerError:
     named = missing_feature(refusal)
     what = f"lacks {named}" if named else f"cannot do what is needed: {refusal}"
@@ -78,30 +109,25 @@ def _run_trial(runner: Runner, tools: MediaTools, folder: Path) -> None:
     """Raise :class:`ToolError` or :class:`MediaError` when the trial, whose files are made in ``folder``, fails."""
     silence, made = folder / "silence.mp3", folder / "made.mp4"
     silence.write_bytes(_SILENT_FRAME * _SILENT_FRAMES)
-    runner.run(pieces.trial_command(tools, _TRIAL_TARGET, silence, made), timeout=TRIAL_TIMEOUT_SECONDS)
-    printed = runner.run(pieces.check_command(tools, made, made, 0, [0], _TRIAL_SIZE), timeout=TRIAL_TIMEOUT_SECONDS)
-    streams, looks = {line[:2] for line in printed.splitlines()}, made.with_suffix(pieces.FRAME_FILE_SUFFIX)
+    runner.run(trial_command(tools, _TRIAL_TARGET, silence, made), timeout=TRIAL_TIMEOUT_SECONDS)
+    printed = runner.run(check_command(tools, made, made, 0, [0], _TRIAL_SIZE), timeout=TRIAL_TIMEOUT_SECONDS)
+    streams, looks = {line[:2] for line in printed.splitlines()}, made.with_suffix(FRAME_FILE_SUFFIX)
     if not {b"0,", b"1,", b"2,"} <= streams or looks.stat().st_size != _TRIAL_SIZE[0] * _TRIAL_SIZE[1] * 3 // 2:
         raise ToolError("it does not write what it should")
     decode_audio(tools, runner, made)
 
 
-def missing_feature(message: str) -> str:
-    """Return what ffmpeg lacks by its own ``message``, empty when it does not say so."""
-    for pattern in _LACK_PATTERNS:
-        if (found := re.search(pattern, message)) is not None:
-            return found[1]
-    return ""
+def trial_command(tools: MediaTools, target: VideoTarget, silence: Path, output: Path) -> list[str]:
+    """Return the command that makes an MP4 file of half a second, with all that the other commands use.
 
-
-_LACK_PATTERNS = (
-    r"Unknown encoder '([^']+)'",
-    r"Unknown decoder '([^']+)'",
-    r"No such filter: '([^']+)'",
-    r"Unrecognized option '([^']+)'",
-    r"Option '?([\w-]+)'? not found",
-    r"for option '([^']+)': Option not found",
-    r"No match for section '([^']+)'",
-    r"Requested output format '([^']+)' is not",
-    r"Unknown bitstream filter:? '?(\w+)",
-)
+    ``silence`` is an MP3 file.
+    """
+    video = Video({"width": "16", "height": "16", "sample_aspect_ratio": "2:1"}, Packets(), orientation=_QUARTER_TURN)
+    filters = [f"settb=1/{TIMESCALE}", "trim=start=0.05", "setpts=gt(PTS\\,0)*(PTS-0.05/TB)"]
+    filters += [f"select=between(pts\\,0\\,{TIMESCALE})", *fit_filters(video, target), "hflip", "vflip"]
+    filters += comparison_filters((target.width, target.height))
+    command = [tools.ffmpeg, *QUIET_OPTIONS, *PROGRESS_OPTIONS, *TOLERANT_OPTIONS, "-copyts", "-noautorotate"]
+    command += ["-f", "lavfi", "-i", "color=s=16x16:r=10:d=0.5", *input_options(silence)]
+    command += ["-map", "0:v:0", "-map", "1:a:0", "-vf", ",".join(filters)]
+    encoder = [word for word in encoder_options(tools, target) if word != "-an"]
+    return [*command, "-c:a", "aac", "-ar", "8000", "-ac", "1", *encoder, str(output)]

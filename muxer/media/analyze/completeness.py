@@ -12,9 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import BinaryIO
 
-from muxer.media.mp4 import boxes
-from muxer.media.mp4.boxes import BoxError
-from muxer.media.mp4.tracks import MAX_INDEX_BYTES, last_sample_end
+from muxer.media.mp4 import MAX_INDEX_BYTES, BoxError, boxes, last_sample_end
 
 # Headers that are read at most: one for each frame of a recording of days, in the forms that have one for each.
 MAX_HEADERS = 5_000_000

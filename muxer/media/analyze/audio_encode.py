@@ -13,16 +13,15 @@ from pathlib import Path
 from typing import IO, BinaryIO
 
 from muxer.errors import Code, MediaError
-from muxer.media.audio_decode import MAX_CHANNELS, AudioForm, DecodedAudio, decode_audio, form_filters
-from muxer.media.audio_levels import AudioLevels, find_difference
-from muxer.media.plan.pieces import QUIET_OPTIONS, WITHOUT_EXTRAS_OPTIONS, MediaTools, input_options
+from muxer.media.analyze.audio_decode import MAX_CHANNELS, AudioForm, DecodedAudio, decode_audio, form_filters
+from muxer.media.analyze.audio_levels import AudioLevels, find_difference
+from muxer.media.ffmpeg import QUIET_OPTIONS, WITHOUT_EXTRAS_OPTIONS, MediaTools, input_options
+from muxer.media.mp4 import MAX_PACKET_US
 from muxer.net.transfer import open_private
 from muxer.system import files
 from muxer.system.process import Runner
 
 ENCODE_SECONDS = 900.0
-# Lossy audio ends at the border of a packet; no packet of a playable codec is longer, in microseconds.
-MAX_PACKET_US = 150_000
 # The sample rates of AAC that browsers play, in Hz.
 _RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
 _SAMPLE_BYTES, _COPY_BYTES = 2, 1 << 16

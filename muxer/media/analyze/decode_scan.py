@@ -13,10 +13,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from muxer.errors import Code, MediaError, ToolError
-from muxer.media.compose import TIMESCALE, to_ticks
-from muxer.media.plan.cut import TIME_TOLERANCE_US
-from muxer.media.plan.pieces import MediaTools, parse_frame_times, scan_command
-from muxer.media.probe import MediaInfo, Packets, Video, require_video
+from muxer.media.analyze.source_commands import scan_command
+from muxer.media.ffmpeg import MediaTools, parse_frame_times
+from muxer.media.media_info import TIME_TOLERANCE_US, MediaInfo, Packets, Video, require_video
+from muxer.media.mp4 import TIMESCALE, to_ticks
 from muxer.system.process import Runner
 
 log = logging.getLogger(__name__)

@@ -16,18 +16,17 @@ from threading import BoundedSemaphore
 
 from muxer.errors import Code, MediaError, ToolError
 from muxer.media import limits
-from muxer.media.audio import AudioReader
-from muxer.media.completeness import MAX_HEADER_BYTES, Structure, container_form, examine_structure
-from muxer.media.compose import SampleSpan, build_sample_table
-from muxer.media.decode_scan import keep_decodable
+from muxer.media.analyze.audio_reader import AudioReader
+from muxer.media.analyze.completeness import MAX_HEADER_BYTES, Structure, container_form, examine_structure
+from muxer.media.analyze.copyable import read_copyable_screen
+from muxer.media.analyze.decode_scan import keep_decodable
+from muxer.media.analyze.probe import probe_file
+from muxer.media.analyze.source_commands import continue_command, remux_command, retime_command, salvage_command
 from muxer.media.encode import run_encoder
-from muxer.media.mp4.ordering import is_increasing
-from muxer.media.mp4.writer import write_movie
-from muxer.media.plain import CopyableAudio, read_copyable_screen
-from muxer.media.plan import pieces
-from muxer.media.plan.cut import TIME_TOLERANCE_US
-from muxer.media.plan.pieces import MediaTools
-from muxer.media.probe import MediaInfo, Video, probe_file, require_video
+from muxer.media.ffmpeg import PIXEL_FORMATS, MediaTools
+from muxer.media.media_info import TIME_TOLERANCE_US, MediaInfo, Video, require_video
+from muxer.media.mp4 import CopyableAudio, is_increasing, write_movie
+from muxer.media.sample_spans import SampleSpan, build_sample_table
 from muxer.status import activity
 from muxer.system.process import Runner
 
@@ -75,7 +74,7 @@ class SourceReader:
             form = container_form(file.read(MAX_HEADER_BYTES))
         made = path.with_name(f"{path.name}-salvaged")
         try:
-            self._runner.run(pieces.salvage_command(self._tools, path, form, made), timeout=CONVERT_SECONDS)
+            self._runner.run(salvage_command(self._tools, path, form, made), timeout=CONVERT_SECONDS)
         except ToolError as error:
             what = f"the file is truncated, and nothing of it can be read: {error}"
             raise MediaError(what, code=Code.TRUNCATED) from error
@@ -101,9 +100,7 @@ class SourceReader:
         """Copy the frames of a file whose clock starts over, as that of joined files does, one after the other."""
         copied = made.with_suffix(".mkv")
         try:
-            self._runner.run(
-                pieces.continue_command(self._tools, path, require_video(found), copied), timeout=CONVERT_SECONDS
-            )
+            self._runner.run(continue_command(self._tools, path, require_video(found), copied), timeout=CONVERT_SECONDS)
         except ToolError as error:
             log.info("the clock of a screen file starts over, and cannot be continued: %s", error)
             return path, found
@@ -127,7 +124,7 @@ class SourceReader:
     def _remux_video(self, path: Path, found: MediaInfo, made: Path) -> MediaInfo | None:
         """Copy the frames into an MP4 file; return None when that is not possible."""
         try:
-            self._runner.run(pieces.remux_command(self._tools, path, require_video(found), made), timeout=CONVERT_SECONDS)
+            self._runner.run(remux_command(self._tools, path, require_video(found), made), timeout=CONVERT_SECONDS)
         except ToolError as error:
             log.info("a screen file cannot be copied into an MP4 file and is re-encoded: %s", error)
             return None
@@ -160,7 +157,7 @@ class SourceReader:
         with self._encoders:
             length = round(frames * step * 1_000_000)
             activity.set_expected_amount(length)
-            run_encoder(self._runner, pieces.retime_command(self._tools, path, video, step, made), length, CONVERT_SECONDS)
+            run_encoder(self._runner, retime_command(self._tools, path, video, step, made), length, CONVERT_SECONDS)
         plain = read_copyable_screen(made)
         return plain if plain is not None and len(require_video(plain).packets.pts) == frames else None
 
@@ -183,5 +180,5 @@ def _has_same_frames(video: Video, other: Video) -> bool:
 
 
 def _may_become_copyable(video: Video) -> bool:
-    fits = video.codec_name == "h264" and video.entry.get("pix_fmt") in pieces.PIXEL_FORMATS
+    fits = video.codec_name == "h264" and video.entry.get("pix_fmt") in PIXEL_FORMATS
     return fits and not video.packets.hidden and not video.packets.changes

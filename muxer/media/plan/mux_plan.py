@@ -9,12 +9,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from muxer.media.looks import FrameCheck, comparison_size, plan_frame_checks, source_frame_commands
-from muxer.media.plain import CopyableAudio
+from muxer.media.ffmpeg import MediaTools, VideoTarget
+from muxer.media.media_info import TIME_TOLERANCE_US, MediaInfo, Video, require_video
+from muxer.media.mp4 import CopyableAudio
 from muxer.media.plan import pieces, timeline
-from muxer.media.plan.cut import TIME_TOLERANCE_US, FrameIndex
-from muxer.media.plan.pieces import MediaTools, Piece, VideoTarget
-from muxer.media.probe import MediaInfo, Video, require_video
+from muxer.media.plan.commands import check_command, encode_cut_command, padding_command
+from muxer.media.plan.cut import FrameIndex
+from muxer.media.plan.frame_checks import FrameCheck, comparison_size, plan_frame_checks, source_frame_commands
+from muxer.media.plan.pieces import Piece
 
 # A padding slice is no longer than any gap of the recording, but at least this, so that slices fit other recordings too.
 MIN_SLICE_US = 5_000_000
@@ -169,18 +171,18 @@ def build_plan(sources: AnalyzedSources, tools: MediaTools, folder: Path, *, lon
     parts = pieces.plan_pieces(sources.segments, indices, why, target.rate, slice_frames)
     encoders = {
         number: tuple(
-            pieces.encode_cut_command(
+            encode_cut_command(
                 tools, target, sources.screens[part.clip], part.cut, indices[part.clip], folder / encoded_file_name(number)
             )
         )
         for number, part in enumerate(parts)
         if part.clip is not None and part.cut is not None and part.reason is not None
     }
-    padding = tuple(pieces.padding_command(tools, target, slice_frames, folder / PADDING))
+    padding = tuple(padding_command(tools, target, slice_frames, folder / PADDING))
     last = max(0, _last_frame_us(parts, indices, target, slice_frames) - TIME_TOLERANCE_US)
     looks = plan_frame_checks(parts, indices)
     numbers, size = [look.number for look in looks], comparison_size(target)
-    check = tuple(pieces.check_command(tools, folder / EXCERPTS, folder / MUXED, last, numbers, size))
+    check = tuple(check_command(tools, folder / EXCERPTS, folder / MUXED, last, numbers, size))
     views = source_frame_commands(looks, sources.screens, indices, target, tools, folder, seekable=copying)
     seen = tuple(map(tuple, views))
     return Plan(sources, target, indices, parts, slice_frames, padding, encoders, looks, seen, last, check)
