@@ -4,28 +4,39 @@ from __future__ import annotations
 
 import filecmp
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from muxer.errors import AccessDenied, Code, MediaNotFound, MetadataError, Permanent
 from muxer.gir.models import MediaFile
+from muxer.gir.rcs import RcsClient
+from muxer.gir.targets import MuxTarget
+from muxer.media.engine import MediaInput
 from muxer.net.circuit_breaker import RCS, RWS
 from muxer.net.transfer import ReceivedLength
 from muxer.pipeline.incomplete_sources import FetchedFile
+from muxer.pipeline.services import Services
 from muxer.status import activity
 from muxer.status.activity import FETCHED
 from muxer.storage.base import MediaLocation, parse_descriptor
 from muxer.system import files
 
-if TYPE_CHECKING:
-    from muxer.gir.rcs import RcsClient
-    from muxer.gir.targets import MuxTarget
-    from muxer.pipeline.job import Services
-
 log = logging.getLogger(__name__)
+
+
+def fetch_files(services: Services, target: MuxTarget, folder: Path) -> list[FetchedFile]:
+    """Fetch all sources of `target` to `folder`, several at a time. No download is running when this returns or raises."""
+    files = [(target.audio, folder / "audio")]
+    files += [(media, folder / f"screen-{number}") for number, media in enumerate(target.screens)]
+    return services.helpers.run_tasks([partial(fetch_source, services, target, *file) for file in files])
+
+
+def check_arrival(services: Services, target: MuxTarget, fetched: Sequence[FetchedFile]) -> list[MediaInput]:
+    """Return the fetched files as inputs of the media engine, the audio first, each with what is known of its arrival."""
+    audio, *screens = services.incoming.check_arrival(target.recording_id, fetched)
+    return [replace(audio, paused=target.paused), *screens]
 
 
 def fetch_source(services: Services, target: MuxTarget, media: MediaFile, path: Path) -> FetchedFile:

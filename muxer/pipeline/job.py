@@ -4,86 +4,38 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from muxer.config.schema import AdvancedOptions
-from muxer.crypto.envelope import Encryptor
-from muxer.errors import AccessDenied, Code, EncryptionMissing, MediaError, MetadataError, Stopped, StoredByOtherMuxer
+from muxer.errors import AccessDenied, Code, EncryptionMissing, MediaError, MetadataError
 from muxer.gir.labels import LABEL
 from muxer.gir.muxed_names import ENCRYPTED_SUFFIX, is_muxed_file
-from muxer.gir.publish import Publisher
-from muxer.gir.rcs import RcsClient
-from muxer.gir.rws import Certificate, RwsClient
+from muxer.gir.rws import Certificate
 from muxer.gir.targets import MuxTarget, select_targets
 from muxer.log.setup import recording_context
 from muxer.media.analyze.arrival import MediaInput
-from muxer.media.engine import MediaEngine, MuxedFile
-from muxer.net.circuit_breaker import RCS, RWS, CircuitBreaker
-from muxer.net.step_retry import Repeat
-from muxer.pipeline.fetch import fetch_decrypted, fetch_source, muxed_location
-from muxer.pipeline.incomplete_sources import ArrivalTracker, FetchedFile
-from muxer.pipeline.kept_results import KeptResults, MuxResult, clear_entry, result_facts
-from muxer.pipeline.superseded import SupersededCleaner
-from muxer.pipeline.workspace import Workspace
+from muxer.media.engine import MuxedFile
+from muxer.net.circuit_breaker import RCS, RWS
+from muxer.pipeline.fetch import check_arrival, fetch_decrypted, fetch_files, muxed_location
+from muxer.pipeline.kept_results import MuxResult, clear_entry, result_facts
+from muxer.pipeline.services import Services
+from muxer.pipeline.store_and_publish import ResultStore
 from muxer.status import activity
-from muxer.status.activity import STORED, Activity
-from muxer.storage.base import MediaLocation, ObjectInfo, parse_descriptor
-from muxer.storage.stores import Stores
+from muxer.storage.base import MediaLocation, parse_descriptor
 from muxer.system import files
-from muxer.system.thread_helpers import HelperThreads
 
 log = logging.getLogger(__name__)
 
 NO_CERTIFICATE_TEXT = "a source is encrypted, but RWS has no encryption certificate for the result"
-# Another muxer that has stored a file publishes it within moments; one that has not by then has died.
-PUBLISH_WAIT_SECONDS = 15.0
-PUBLISH_CHECK_INTERVAL = 1.0
 # So many files of a recording are fetched at the same time.
 MAX_PARALLEL_FETCHES = 4
-
-
-@dataclass(frozen=True)
-class Services:
-    """Everything a job talks to."""
-
-    rws: RwsClient
-    rcs: RcsClient | None
-    stores: Stores
-    engine: MediaEngine
-    encryptor: Encryptor
-    publisher: Publisher
-    superseded: SupersededCleaner
-    workspace: Workspace
-    incoming: ArrivalTracker
-    results: KeptResults
-    repeat: Repeat
-    outages: CircuitBreaker
-    activity: Activity
-    helpers: HelperThreads
-    stop: threading.Event
-
-    def recover_leftovers(self) -> None:
-        """Finish what a process that died has left half done in RWS and in the storages."""
-        finish = (
-            self.publisher.recover_publications,
-            self.stores.remove_leftovers,
-            self.superseded.recover_deletions,
-            self.incoming.prune_notes,
-            self.results.prune_files,
-        )
-        for one in finish:
-            try:
-                one()
-            except OSError as error:
-                log.error("files of the temporary folder cannot be used, tried at the next poll: %s", error)
 
 
 @dataclass(frozen=True)
@@ -129,6 +81,7 @@ class Job:
     def __init__(self, services: Services, options: JobOptions) -> None:
         self._services = services
         self._options = options
+        self._store = ResultStore(services, self.find_target)
 
     def run(self, target: MuxTarget, *, again: bool = False, fresh: bool = False) -> JobReport:
         """Given a target, do what it needs and return what was done. Raise the errors of :mod:`muxer.errors`.
@@ -198,10 +151,10 @@ class Job:
         """Fetch and mux; return the muxed file, the only one that is left in the folder, when it begins, and whether a
         source was found to be encrypted although its metadata do not say so."""
         with report.time_step("fetch"):
-            fetched = self._fetch_files(target, folder)
+            fetched = fetch_files(self._services, target, folder)
         while True:
             try:
-                audio, *screens = self._check_arrival(target, fetched)
+                audio, *screens = check_arrival(self._services, target, fetched)
                 with report.time_step("mux"), self._services.incoming.track_muxing(target.recording_id, (audio, *screens)):
                     muxed = self._services.engine.mux(audio, screens, folder)
                     _remove_others(folder, muxed.path)
@@ -270,17 +223,8 @@ class Job:
     def fetch_sources(self, target: MuxTarget, folder: Path) -> tuple[MediaInput, list[MediaInput]]:
         """Fetch all sources, some at the same time; none is being written any more when this returns or raises. Each is
         returned with what is known about its arrival."""
-        audio, *screens = self._check_arrival(target, self._fetch_files(target, folder))
+        audio, *screens = check_arrival(self._services, target, fetch_files(self._services, target, folder))
         return audio, screens
-
-    def _fetch_files(self, target: MuxTarget, folder: Path) -> list[FetchedFile]:
-        files = [(target.audio, folder / "audio")]
-        files += [(media, folder / f"screen-{number}") for number, media in enumerate(target.screens)]
-        return self._services.helpers.run_tasks([partial(fetch_source, self._services, target, *one) for one in files])
-
-    def _check_arrival(self, target: MuxTarget, fetched: Sequence[FetchedFile]) -> list[MediaInput]:
-        audio, *screens = self._services.incoming.check_arrival(target.recording_id, fetched)
-        return [replace(audio, paused=target.paused), *screens]
 
     def _encrypt_file(
         self, muxed: MuxedFile, entry: dict[str, Any], certificates: Sequence[Certificate], folder: Path
@@ -297,64 +241,13 @@ class Job:
             target.recording_id, made.entry["mediaId"], target.source_ids, place
         ):
             with report.time_step("store"):
-                made.stored = self._upload_file(target, made, place)
+                made.stored = self._store.upload_result(target, made, place)
             if made.stored is not None:
                 with report.time_step("publish"):
-                    self._publish_file(target, made.entry | {"mediaDescriptor": place.media_descriptor}, place, made.stored)
+                    self._store.publish_result(
+                        target, made.entry | {"mediaDescriptor": place.media_descriptor}, place, made.stored
+                    )
         return made.stored is not None
-
-    def _upload_file(self, target: MuxTarget, made: MuxResult, place: MediaLocation) -> ObjectInfo | None:
-        """Upload the file; return None when another muxer has stored and published the same meanwhile."""
-        store, repeat = self._services.stores.for_location(place), self._services.repeat
-        tries = iter((PUBLISH_WAIT_SECONDS,))
-
-        def may_replace() -> bool:
-            # What this very step has stored, before a request of it failed, is published by nobody.
-            if self._is_published_soon(target, place.name, next(tries, 0.0)):
-                return False
-            log.warning("the file of a muxer that died before it published is replaced: %s", place.name)
-            return True
-
-        # Without a tag, the file of another muxer cannot be told from ours.
-        known = made.stored if made.stored is not None and made.stored.tag else None
-        if known is not None and repeat("looking at the upload", partial(store.head, place)) == known:
-            log.info("an earlier attempt has uploaded the file already")
-            return known
-        try:
-            stored = repeat("upload", partial(store.upload_file, made.path, place, may_replace))
-        except StoredByOtherMuxer:
-            # When the sources have changed meanwhile, what lies there may never be published: its note must stay.
-            if (current := self.find_target(target.recording_id, target.file_name)) is None or not current.published:
-                raise
-            log.info("another muxer has published the same file meanwhile")
-            return None
-        activity.count_transfer(STORED, place.service_name, stored.length)
-        return stored
-
-    def _is_published_soon(self, target: MuxTarget, name: str, seconds: float) -> bool:
-        """Whether another muxer publishes the target within so many seconds; for one that is published already, under this
-        `name`."""
-        deadline = time.monotonic() + seconds
-        while True:
-            current = self.find_target(target.recording_id, target.file_name)
-            if current is None or (current.published and not target.published):
-                return True
-            if any(name in one.known_names for one in current.same_source_files):
-                return True
-            if time.monotonic() >= deadline:
-                return False
-            if self._services.stop.wait(PUBLISH_CHECK_INTERVAL):
-                raise Stopped("stopped while waiting for another muxer")
-
-    def _publish_file(self, target: MuxTarget, entry: dict[str, Any], place: MediaLocation, stored: ObjectInfo) -> None:
-        """Publish the stored file, unless somebody has replaced it since: the envelope must fit the ciphertext."""
-
-        def check_still_ours() -> None:
-            describe = partial(self._services.stores.for_location(place).head, place)
-            if self._services.repeat("looking at the upload", describe) != stored:
-                raise StoredByOtherMuxer(f"{place.name} was replaced by another muxer before it was published")
-
-        self._services.publisher.publish_entry(target.recording_id, target.region, entry, is_still_stored=check_still_ours)
 
     def _log_finished(self, target: MuxTarget, report: JobReport) -> None:
         report.facts = {"agent": target.agent, "sources": len(target.source_ids)} | report.facts

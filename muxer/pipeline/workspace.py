@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from muxer.config.schema import ProcessingOptions
 from muxer.errors import Code, ConfigError, Problem
 from muxer.net.transfer import translate_disk_errors
 from muxer.pipeline.disk_space import TempDisk
@@ -150,14 +151,20 @@ class Workspace:
 
 
 class TempFolderCleaner:
-    """When the next clean-up of the temporary folder is due (guide: ``clean_temp_folder_timeout``)."""
+    """Cleans up the temporary folder at intervals (guide: ``clean_temp_folder_timeout``)."""
 
     def __init__(self, workspace: Workspace, *, enabled: bool, interval: int) -> None:
-        """Given what is cleaned, whether it is at all, and the seconds between two clean-ups (-1: whenever idle)."""
+        """Create it for `workspace`. `interval` is the number of seconds between two clean-ups; -1 cleans whenever idle."""
         self._workspace = workspace
         self._enabled = enabled
         self._interval = interval
         self._last = float("-inf")
+
+    @classmethod
+    def from_config(cls, processing: ProcessingOptions, workspace: Workspace) -> TempFolderCleaner:
+        """Create it for `workspace` from the options of ``[processing]``."""
+        enabled, interval = processing.auto_clean_temp_folder, processing.clean_temp_folder_timeout
+        return cls(workspace, enabled=enabled, interval=interval)
 
     def clean_if_due(self, idle: bool) -> int:
         """Clean up if it is due: at the first call, then every ``interval`` seconds, or for -1 whenever idle."""

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 from muxer.config.schema import Config
 from muxer.errors import MuxerError, QueryIncomplete
-from muxer.fleet.priority_queues import MINUTE, plan_passes
 from muxer.gir.models import CallRecording
 from muxer.gir.rws import RwsClient, warn_skipped
 from muxer.gir.targets import MuxTarget, select_targets
@@ -24,6 +23,7 @@ from muxer.net.circuit_breaker import CircuitBreaker
 from muxer.pipeline.job import needed_services
 from muxer.polling.poll_query import PollQuery
 from muxer.polling.sharding import is_mine
+from muxer.polling.window import plan_passes
 from muxer.scheduling.executor import TargetSink
 from muxer.system.bounded_set import BoundedSet
 
@@ -110,7 +110,7 @@ class Poller:
     def _run_pass(self, reach: float, newest: float | None) -> None:
         """Go once through the calls of so many minutes; in between, when that takes long, through the ``newest`` again; None
         when these are the newest."""
-        interval = self._config.processing.min_poll_interval * MINUTE
+        interval = self._config.processing.min_poll_interval * 60
         try:
             for slice_ in _split_pages(
                 self._read_own_calls(reach, newest is None), self._config.processing.query_slice_size
