@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Services:
-    """Everything a job talks to."""
+    """Everything a job works with."""
 
     rws: RwsClient
     rcs: RcsClient | None
@@ -45,16 +45,16 @@ class Services:
     stop: threading.Event
 
     def recover_leftovers(self) -> None:
-        """Finish what a process that died has left half done in RWS and in the storages."""
-        finish = (
+        """Complete what a terminated process left unfinished in RWS and in the storages."""
+        steps = (
             self.publisher.recover_publications,
             self.stores.remove_leftovers,
             self.superseded.recover_deletions,
             self.incoming.prune_notes,
             self.results.prune_files,
         )
-        for one in finish:
+        for step in steps:
             try:
-                one()
+                step()
             except OSError as error:
-                log.error("files of the temporary folder cannot be used, tried at the next poll: %s", error)
+                log.error("files of the temporary folder cannot be used; retrying at the next poll: %s", error)
