@@ -1,4 +1,4 @@
-"""The options and filters that all our ffmpeg commands have in common. Pure."""
+"""What all our ffmpeg commands share: the programs, options, filters, and the times that ffmpeg prints. Pure."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from muxer.media.mp4 import TIMESCALE, UPRIGHT, AvcConfig, Orientation
 FULL_RANGE_FORMAT = "yuvj420p"
 PIXEL_FORMATS = ("yuv420p", FULL_RANGE_FORMAT)
 QUIET_OPTIONS = ("-nostdin", "-hide_banner", "-v", "error", "-y")
-# In an MP4 file, ffmpeg makes a track of its own of chapters and of a time code.
+# ffmpeg would write chapters and a time code as extra tracks of an MP4 file.
 WITHOUT_EXTRAS_OPTIONS = ("-map_metadata", "-1", "-map_chapters", "-1", "-write_tmcd", "0")
-# An encoder uses so many threads; as many encoders run at a time as that leaves room for (our decision).
+# Threads of an encoder; the number of cores divided by it encoders run at a time (our decision).
 ENCODER_THREADS = 2
 MP4_OPTIONS = (*WITHOUT_EXTRAS_OPTIONS, "-f", "mp4")
-# How many frames cannot be decoded is our own business.
+# We count the frames that cannot be decoded ourselves.
 TOLERANT_OPTIONS = ("-max_error_rate", "1")
-# How far an encoder is, on its standard output.
+# Prints the progress to standard output.
 PROGRESS_OPTIONS = ("-progress", "pipe:1")
 
 
 @dataclass(frozen=True)
 class MediaTools:
-    """The media programs, and the words by which this ffmpeg is told to keep all frame times."""
+    """The media programs. `keep_times` is the option by which this ffmpeg keeps all frame times."""
 
     ffmpeg: str
     ffprobe: str
@@ -36,9 +36,11 @@ class MediaTools:
 
 @dataclass(frozen=True)
 class VideoTarget:
-    """The parameters of the video stream of the result, those of the clips that are copied. ``width`` and ``height`` are
-    those of the coded frames, which a player turns by ``orientation``. ``avc`` is how the clips that are copied describe
-    themselves, None when nothing is copied."""
+    """The video parameters of the result, those of the clips that are copied.
+
+    `width` and `height` are those of the coded frames, which a player turns by `orientation`. `avc` is the H.264
+    configuration of the copied clips, None when nothing is copied.
+    """
 
     width: int
     height: int
@@ -55,14 +57,14 @@ class VideoTarget:
 
 
 def input_options(path: Path) -> list[str]:
-    """Return the options that read a file: nothing but a file of a known form is opened."""
+    """Return the options that read a file; only files of known containers are opened."""
     return [*limits.reading_options(), "-i", f"file:{path}"]
 
 
 def decoding_options(source: MediaInfo) -> list[str]:
     """Return the options that decode `source` with its own times and orientation, as strictly as its damage allows."""
     errors = ("-err_detect", "explode") if source.strict else ()
-    # Threads that decode several damaged frames at a time make something else of them each time.
+    # Several threads decode damaged frames differently each time.
     threads = ("-threads", "1") if source.damaged else ()
     return ["-copyts", "-noautorotate", *errors, *threads]
 
@@ -71,28 +73,28 @@ def encoder_options(tools: MediaTools, target: VideoTarget) -> list[str]:
     """Return the options that encode H.264 with the parameters of `target` into an MP4 file without audio."""
     encoder = [*tools.keep_times, "-an", "-c:v", "libx264", "-preset", "veryfast", "-crf", "20", "-bf", "0"]
     encoder += ["-threads", str(ENCODER_THREADS), "-profile:v", target.profile, "-pix_fmt", target.pixels]
-    # An edit list would end with the last frame, and hide it, where an encoder does not say how long that frame lasts.
+    # An edit list would hide the last frame where the encoder does not state its duration.
     encoder += ["-use_editlist", "0"]
     return [*encoder, "-enc_time_base", f"1:{TIMESCALE}", "-video_track_timescale", str(TIMESCALE), *MP4_OPTIONS]
 
 
 def format_seconds(microseconds: int) -> str:
-    """Given microseconds, return seconds as ffmpeg reads them."""
+    """Format microseconds as seconds for ffmpeg."""
     return f"{microseconds / 1_000_000:.6f}"
 
 
 def fit_filters(video: Video, target: VideoTarget) -> list[str]:
-    """Return the filters that bring frames of a source onto the canvas of the result: aspect kept, centred, black around."""
+    """Return the filters that fit frames of a source onto the canvas of the result: aspect kept, centred, black around."""
     same = video.orientation == target.orientation
     width, height = (target.width, target.height) if same else target.shown_size
-    # As large as fits, in even numbers as 4:2:0 wants it; what is next to a whole number is one.
+    # As large as fits, in even numbers for 4:2:0; a size close to a whole number is rounded to it.
     sides = (f"{side}=max(2\\,2*trunc(i{side}*min({width}/iw\\,{height}/ih)/2+0.01))" for side in "wh")
     return [
         *_square_pixel_filters(video),
         *(() if same else video.orientation.ffmpeg_filters),
-        # Each version of ffmpeg has its own idea of the range when it is not said.
+        # Versions of ffmpeg choose different ranges when none is given.
         f"scale={':'.join(sides)}:out_range={'full' if target.pixels == FULL_RANGE_FORMAT else 'limited'}",
-        # Before the black around it, whose width is rounded to what the format allows.
+        # Before the padding, whose width is rounded to what the format allows.
         f"format={target.pixels}",
         f"pad={width}:{height}:(ow-iw)/2:(oh-ih)/2",
         "setsar=1",
@@ -101,12 +103,11 @@ def fit_filters(video: Video, target: VideoTarget) -> list[str]:
 
 
 def _square_pixel_filters(video: Video) -> list[str]:
-    """Return the filter that makes pixels square, if they are not."""
     return [f"scale=iw*{video.pixel_aspect}:ih"] if video.pixel_aspect != 1 else []
 
 
 def parse_frame_times(printed: Iterable[bytes]) -> Iterator[tuple[int, int]]:
-    """Yield the stream and the presentation time of each frame in the lines that ffmpeg's ``framecrc`` prints."""
+    """Yield the stream and the presentation time of each frame in the output of ffmpeg's framecrc."""
     for line in printed:
         if line[:1].isdigit():
             stream, _, time = line.split(b",", 3)[:3]

@@ -1,8 +1,8 @@
-"""What an ffmpeg and an ffprobe can do: found out by doing it once, in small. The version proves nothing, and that of a
-snapshot build is not even a number.
+"""Check by a small trial what an ffmpeg and an ffprobe support: versions prove nothing, and snapshots have no version
+number.
 
-Every option, filter, codec and format that each recording needs is in a few commands: one encodes half a second into an MP4
-file, others read that file as a result is read, and a source as it is probed.
+A few commands use every option, filter, codec and format that a recording needs: one encodes half a second into an MP4 file,
+others read that file like a result, and probe a source.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ _QUARTER_TURN = Orientation(0, 1, -1, 0)
 
 
 def find_keep_times(runner: Runner, ffmpeg: str) -> tuple[str, str]:
-    """Return the option by which this ffmpeg keeps all frame times, after a trial of all that the engine uses.
+    """Return the option by which this ffmpeg keeps all frame times, after a trial of everything the engine uses.
 
-    Raises :class:`MuxerError` that names what this build lacks, :class:`ToolError` when it does not run at all.
+    Raises MuxerError that names what this build lacks, ToolError when it does not run at all.
     """
     refusals = []
     with tempfile.TemporaryDirectory(prefix="muxer-trial-") as folder:
@@ -70,16 +70,13 @@ def find_keep_times(runner: Runner, ffmpeg: str) -> tuple[str, str]:
         errors="replace"
     ):
         raise MuxerError(f"this ffmpeg has no libx264 encoder; {_ADVICE} with it")
-    # One of the two refusals may be of that option alone.
-    refusal = next((one for one in refusals if missing_feature(one) not in ("fps_mode", "vsync")), refusals[-1])
+    # One of the two may be about that option only.
+    refusal = next((text for text in refusals if missing_feature(text) not in ("fps_mode", "vsync")), refusals[-1])
     raise _trial_error("ffmpeg", refusal, f"{_ADVICE} with libx264")
 
 
 def try_ffprobe(runner: Runner, ffprobe: str) -> None:
-    """Read a small file with `ffprobe` as each source is read.
-
-    Raises :class:`MuxerError` that names what this build lacks.
-    """
+    """Probe a small file like a source. Raises MuxerError that names what this build of `ffprobe` lacks."""
     with tempfile.TemporaryDirectory(prefix="muxer-trial-") as folder:
         silence = Path(folder, "silence.mp3")
         silence.write_bytes(_SILENT_FRAME * _SILENT_FRAMES)
@@ -92,7 +89,7 @@ def try_ffprobe(runner: Runner, ffprobe: str) -> None:
 
 
 def missing_feature(message: str) -> str:
-    """Return what ffmpeg lacks by its own ``message``, empty when it does not say so."""
+    """Return what ffmpeg lacks by its error `message`; empty when it does not state it."""
     for pattern in _LACK_PATTERNS:
         if (found := re.search(pattern, message)) is not None:
             return found[1]
@@ -106,22 +103,20 @@ def _trial_error(name: str, refusal: str, advice: str) -> MuxerError:
 
 
 def _run_trial(runner: Runner, tools: MediaTools, folder: Path) -> None:
-    """Raise :class:`ToolError` or :class:`MediaError` when the trial, whose files are made in ``folder``, fails."""
-    silence, made = folder / "silence.mp3", folder / "made.mp4"
+    """Run the trial with files in `folder`. Raises ToolError or MediaError."""
+    silence, output = folder / "silence.mp3", folder / "made.mp4"
     silence.write_bytes(_SILENT_FRAME * _SILENT_FRAMES)
-    runner.run(trial_command(tools, _TRIAL_TARGET, silence, made), timeout=TRIAL_TIMEOUT_SECONDS)
-    printed = runner.run(check_command(tools, made, made, 0, [0], _TRIAL_SIZE), timeout=TRIAL_TIMEOUT_SECONDS)
-    streams, looks = {line[:2] for line in printed.splitlines()}, made.with_suffix(FRAME_FILE_SUFFIX)
-    if not {b"0,", b"1,", b"2,"} <= streams or looks.stat().st_size != _TRIAL_SIZE[0] * _TRIAL_SIZE[1] * 3 // 2:
-        raise ToolError("it does not write what it should")
-    decode_audio(tools, runner, made)
+    runner.run(trial_command(tools, _TRIAL_TARGET, silence, output), timeout=TRIAL_TIMEOUT_SECONDS)
+    printed = runner.run(check_command(tools, output, output, 0, [0], _TRIAL_SIZE), timeout=TRIAL_TIMEOUT_SECONDS)
+    streams, frames = {line[:2] for line in printed.splitlines()}, output.with_suffix(FRAME_FILE_SUFFIX)
+    if not {b"0,", b"1,", b"2,"} <= streams or frames.stat().st_size != _TRIAL_SIZE[0] * _TRIAL_SIZE[1] * 3 // 2:
+        raise ToolError("it does not write the expected frames")
+    decode_audio(tools, runner, output)
 
 
 def trial_command(tools: MediaTools, target: VideoTarget, silence: Path, output: Path) -> list[str]:
-    """Return the command that makes an MP4 file of half a second, with all that the other commands use.
-
-    ``silence`` is an MP3 file.
-    """
+    """Return the command that encodes an MP4 file of half a second with all that the other commands use. `silence` is an MP3
+    file."""
     video = Video({"width": "16", "height": "16", "sample_aspect_ratio": "2:1"}, Packets(), orientation=_QUARTER_TURN)
     filters = [f"settb=1/{TIMESCALE}", "trim=start=0.05", "setpts=gt(PTS\\,0)*(PTS-0.05/TB)"]
     filters += [f"select=between(pts\\,0\\,{TIMESCALE})", *fit_filters(video, target), "hflip", "vflip"]

@@ -13,12 +13,12 @@ from pathlib import Path
 from muxer.errors import Code, MediaError
 from muxer.media.mp4 import UPRIGHT, AvcConfig, Orientation
 
-# A frame rate outside this range is the container's fancy; what stands for it then (our decision).
+# A frame rate outside this range is wrong, and DEFAULT_RATE is used (our decision).
 MIN_RATE, MAX_RATE, DEFAULT_RATE = Fraction(1), Fraction(60), Fraction(10)
-# So are pixels that are longer than this.
+# A larger pixel aspect ratio is wrong, too.
 MAX_ASPECT = Fraction(4)
 Fields = dict[str, str]
-# Two instants this close are the same: time bases of a millisecond are rounded.
+# Times this close are equal: time bases of a millisecond are rounded.
 TIME_TOLERANCE_US = 1_000
 
 
@@ -26,9 +26,9 @@ TIME_TOLERANCE_US = 1_000
 class Packets:
     """The packets of one stream in decoding order; times in ticks of the stream's time base.
 
-    ``sizes`` and ``offsets`` tell where their bytes lie in the file, if that is known. ``unshown`` are those of which the
-    file does not say when they are shown; ``timeless`` is how many of them are left out here, for want of any time.
-    ``changes`` is how often other parameters begin that stand outside of the packets.
+    `sizes` and `offsets` are those of their bytes in the file, if known. `hidden` counts the packets that an edit list
+    hides. `packets_without_pts` have no presentation time; `packets_without_time` have no time at all and are omitted here.
+    `changes` counts changes of parameters outside of the packets.
     """
 
     pts: array[int] = field(default_factory=lambda: array("q"))
@@ -45,8 +45,7 @@ class Packets:
     discarded_samples: int = 0
 
     def add_packet(self, entry: Fields) -> None:
-        """Take in one packet as ffprobe prints it. One without any time, and one that an edit list hides, are only
-        counted."""
+        """Add a packet as ffprobe prints it. One without any time, or hidden by an edit list, is only counted."""
         flags, shown, decoded = entry.get("flags", ""), parse_ticks(entry.get("pts")), parse_ticks(entry.get("dts"))
         if shown is None:
             self.packets_without_pts += 1
@@ -79,11 +78,7 @@ class Packets:
         )
 
     def from_keyframe(self, start: int) -> Packets:
-        """Return the packets without those that need frames from before the file's begin.
-
-        ``start`` is the number of the first packet at which decoding may begin. Those before it go, and those after it that
-        are shown before it.
-        """
+        """Return the packets from the keyframe with the number `start` on, without those that are shown before it."""
         first = self.pts[start]
         if not start and first == min(self.pts):
             return self
@@ -91,13 +86,12 @@ class Packets:
 
 
 def _pick_values(values: array[int], numbers: Sequence[int]) -> array[int]:
-    """Return the values with these numbers; there may be none at all."""
     return array(values.typecode, (values[number] for number in numbers) if values else ())
 
 
 @dataclass(frozen=True)
 class Stream:
-    """One stream: what ffprobe says of it, and its packets."""
+    """A stream: its fields as ffprobe prints them, and its packets."""
 
     entry: Fields
     packets: Packets
@@ -118,7 +112,7 @@ class Stream:
         return Fraction(self.entry["time_base"])
 
     def ticks_to_us(self, ticks: int) -> int:
-        """Given ticks, return microseconds, rounded to the nearest."""
+        """Convert ticks to microseconds, rounded to the nearest."""
         up, down = self._microseconds_per_tick
         return (2 * ticks * up + down) // (2 * down)
 
@@ -131,8 +125,8 @@ class Stream:
 class Video(Stream):
     """A video stream. Its times count from the first frame that is shown.
 
-    ``avc`` is there when it is H.264 whose frames can be copied out of the file as they are. ``orientation`` is how a
-    player turns the frames.
+    `avc` is the configuration of H.264 whose frames can be copied, else None. `orientation` is how a player turns the
+    frames.
     """
 
     avc: AvcConfig | None = None
@@ -145,13 +139,13 @@ class Video(Stream):
 
     @property
     def pixel_aspect(self) -> Fraction:
-        """The width of a pixel over its height, within reason."""
+        """The width of a pixel divided by its height; 1 when the file states a wrong one."""
         ratio = _parse_fraction(self.entry.get("sample_aspect_ratio", "").replace(":", "/"))
         return ratio if 1 / MAX_ASPECT <= ratio <= MAX_ASPECT else Fraction(1)
 
     @property
     def frame_rate(self) -> Fraction:
-        """Frames per second, within reason."""
+        """Frames per second; DEFAULT_RATE when the file states a wrong one."""
         for name in ("r_frame_rate", "avg_frame_rate"):
             rate = _parse_fraction(self.entry.get(name, ""))
             if MIN_RATE <= rate <= MAX_RATE:
@@ -160,29 +154,29 @@ class Video(Stream):
 
     @property
     def lacks_times(self) -> bool:
-        """Whether it is not known when each frame is shown."""
+        """Whether the presentation time of some frames is unknown."""
         reordered = self.entry.get("has_b_frames", "0") != "0"
         return bool(self.packets.packets_without_time or (self.packets.packets_without_pts and reordered))
 
     @property
     def starts_over(self) -> bool:
-        """Whether decoding times go back by more than a second, as they do where files were joined."""
+        """Whether decoding times go back by more than a second, as in joined files."""
         second, decoded = 1 / self.time_base, self.packets.dts
-        return any(one - another > second for one, another in pairwise(decoded))
+        return any(earlier - later > second for earlier, later in pairwise(decoded))
 
     @property
     def frame_step(self) -> Fraction | None:
-        """The time from one frame to the next, in seconds; None when they are not evenly spaced."""
+        """The time from one frame to the next in seconds; None when they are not evenly spaced."""
         shown = sorted(self.packets.pts)
         if len(shown) < 2:
             return 1 / self.frame_rate
         step = Fraction(shown[-1] - shown[0], len(shown) - 1)
-        even = step and all(abs(one - shown[0] - number * step) <= step / 2 for number, one in enumerate(shown))
+        even = step and all(abs(time - shown[0] - number * step) <= step / 2 for number, time in enumerate(shown))
         return step * self.time_base if even else None
 
     @property
     def frame_us(self) -> int:
-        """The length of a frame, in microseconds."""
+        """The duration of a frame in microseconds."""
         return int(1_000_000 / self.frame_rate)
 
     @property
@@ -192,7 +186,7 @@ class Video(Stream):
 
     @property
     def length_us(self) -> int:
-        """From the first frame to the end of the last one, in microseconds."""
+        """The time from the first frame to the end of the last one, in microseconds."""
         pts, durations = self.packets.pts, self.packets.durations
         last = max(range(len(pts)), key=pts.__getitem__)
         return self.ticks_to_us(pts[last] - self.first_pts) + (self.ticks_to_us(durations[last]) or self.frame_us)
@@ -206,7 +200,7 @@ class Audio(Stream):
 
     @property
     def length_us(self) -> int:
-        """How long the sound lasts when it is played, without what decoders skip at both ends; microseconds."""
+        """The duration when it is played, without what decoders skip at both ends, in microseconds."""
         pts, packets = self.packets.pts, self.packets
         end = self.ticks_to_us(pts[-1] + packets.durations[-1])
         skipped = packets.discarded_samples * 1_000_000 // int(self.entry["sample_rate"])
@@ -215,12 +209,14 @@ class Audio(Stream):
 
 @dataclass(frozen=True)
 class MediaInfo:
-    """A media file: its first video and first audio stream, as far as it has them. ``reason`` says why it was re-encoded
-    before it could be used at all, if it was; ``late_us`` is how long there is only sound before its first picture,
-    ``empty_us`` how long there is nothing at all, by what the file says; ``lost_us`` how long, after that, its first frames
-    cannot be decoded because the keyframe before them is missing. ``paused``: its edit list holds frames in the middle.
-    ``scanned``: the frames are those that a decoder returned; ``damaged``: it found errors; ``strict``: a frame in which it
-    finds one is left out, whatever it makes of it."""
+    """A media file: its first video and its first audio stream, if any.
+
+    `reason` is why it was re-encoded before it could be used, None when it was not. `audio_only_us` is how long there is
+    only audio before the first frame, `empty_us` how long there is nothing at all, `lost_us` how long, after that, the first
+    frames cannot be decoded because their keyframe is missing. `paused`: its edit list holds frames in the middle.
+    `scanned`: the frames are those that a decoder returned; `damaged`: it found errors; `strict`: frames with errors are
+    omitted.
+    """
 
     path: Path
     container: str
@@ -238,20 +234,20 @@ class MediaInfo:
     strict: bool = False
 
 
-def require_video(probed: MediaInfo) -> Video:
-    """Given a probed screen file, return its video stream. Raise :class:`MediaError` when it has none to show."""
-    if probed.video is None:
+def require_video(media: MediaInfo) -> Video:
+    """Return the video stream of a screen file. Raises MediaError when it has none."""
+    if media.video is None:
         raise MediaError("the file has no video stream", code=Code.NO_VIDEO)
-    return probed.video
+    return media.video
 
 
-def require_audio(probed: MediaInfo) -> Audio:
-    """Given a probed audio file, return its audio stream. Raise :class:`MediaError` when it has none to play."""
-    if probed.audio is None:
+def require_audio(media: MediaInfo) -> Audio:
+    """Return the audio stream of an audio file. Raises MediaError when it has none, or none of any length."""
+    if media.audio is None:
         raise MediaError("the file has no audio stream", code=Code.NO_AUDIO)
-    if probed.audio.length_us <= 0:
+    if media.audio.length_us <= 0:
         raise MediaError("the audio has no length", code=Code.NO_AUDIO)
-    return probed.audio
+    return media.audio
 
 
 def parse_ticks(text: str | None) -> int | None:
@@ -267,6 +263,6 @@ def _parse_fraction(text: str) -> Fraction:
 
 
 def canvas_size(videos: Iterable[Video]) -> tuple[int, int]:
-    """Given video streams, return the smallest size, even in both directions, into which each of them fits."""
+    """Return the smallest size, even in both directions, into which each of the videos fits."""
     widths, heights = zip(*(video.display_size for video in videos), strict=True)
     return max(widths) + max(widths) % 2, max(heights) + max(heights) % 2

@@ -81,7 +81,7 @@ def test_the_plan_tells_the_overlap_and_that_the_earlier_file_is_truncated(
 ) -> None:
     plan = plan_sources(engine, sources, tmp_path)
     assert plan.sources.overlaps == (Overlap(0, 1, 2_000_000, tolerated=False),)
-    assert plan.encode_reasons == ("no key frame in the stretch",)
+    assert plan.encode_reasons == ("no keyframe in the span",)
 
 
 def test_encoders_print_how_far_they_are(

@@ -59,7 +59,7 @@ def test_wherever_the_disk_gets_full_while_muxing_it_is_said(disk: Path, caplog:
         fill_disk(disk, leave=left * KILOBYTE)
         with pytest.raises(LocalResourceError, match=NO_SPACE):
             mux_files(disk)
-    assert "made again" not in caplog.text
+    assert "muxing again" not in caplog.text
     (disk / "filler").unlink()
     assert mux_files(disk).path.stat().st_size // KILOBYTE == length
 

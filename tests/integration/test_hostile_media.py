@@ -72,7 +72,7 @@ def test_a_file_that_names_another_is_refused_whatever_it_pretends(
     bad = good / ("bad.mp4" if disguise == "screen" else "bad.mp3")
     bad.write_text(TRAPS[trap])
     media = (good / "audio.mp3", bad) if disguise == "screen" else (bad, good / "screen.mp4")
-    with pytest.raises(MediaError, match=rf"the {disguise.split()[0]}: .*no readable media file") as caught:
+    with pytest.raises(MediaError, match=rf"the {disguise.split()[0]}: .*not a readable media file") as caught:
         mux_files(tmp_path, *media, codec="aac" if "re-encoded" in disguise else "copy")
     assert SECRET not in str(caught.value)
     assert not list((tmp_path / "work").glob("muxed*"))
@@ -160,7 +160,7 @@ def create_wide(path: Path, size: str) -> Path:
 
 
 def test_absurd_pictures_are_refused_before_any_encoder_runs(good: Path, tmp_path: Path) -> None:
-    with pytest.raises(MediaError, match=r"the screen: the pictures are too large \(20000x16\)"):
+    with pytest.raises(MediaError, match=r"the screen: the frames are too large \(20000x16\)"):
         mux_files(tmp_path, good / "audio.mp3", create_wide(tmp_path / "wide.mkv", "20000x16"))
 
 

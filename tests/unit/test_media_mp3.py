@@ -169,7 +169,7 @@ def write_free_format(path: Path, call: Path) -> Path:
 
 
 def test_free_format_is_refused_by_name(folder: Path, call: Path) -> None:
-    with pytest.raises(MediaError, match="the form free-format MP3 is not supported"):
+    with pytest.raises(MediaError, match="the format free-format MP3 is not supported"):
         read_mp3(write_free_format(folder / "free.mp3", call))
 
 

@@ -105,7 +105,7 @@ def test_with_reordered_frames_the_end_after_the_last_key_frame_is_encoded() -> 
 
 def test_without_a_key_frame_in_it_a_stretch_is_encoded() -> None:
     (cut,) = FrameIndex(create_video(gop=1000)).copy_cuts(SECOND, 2 * SECOND)
-    assert cut.reason == "no key frame in the stretch"
+    assert cut.reason == "no keyframe in the span"
 
 
 @settings(max_examples=300, deadline=None)
@@ -254,7 +254,7 @@ def test_pieces_cover_the_result_at_absolute_times() -> None:
     assert [piece.clip for piece in made] == [None, 0, 0, None]
     assert made[2].begin == 3_500_000
     assert [piece.frames for piece in made] == [30, 5, 55, 30]
-    assert [piece.reason for piece in made] == [None, "begins between two key frames", None, None]
+    assert [piece.reason for piece in made] == [None, "starts between keyframes", None, None]
 
 
 def test_a_clip_with_a_reason_is_one_piece() -> None:

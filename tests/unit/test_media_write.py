@@ -166,7 +166,7 @@ def test_a_source_that_has_become_shorter_or_was_removed_is_told(tmp_path: Path,
     copy.write_bytes(screens["in order"].path.read_bytes())
     row = build_sample_table([whole_segment(replace(screens["in order"], path=copy), 0)], 2 * SECOND)
     copy.write_bytes(copy.read_bytes()[:5000])
-    with pytest.raises(MediaError, match=r"copy\.mp4 has become shorter"):
+    with pytest.raises(MediaError, match=r"copy\.mp4 was truncated by"):
         write_movie(tmp_path / "made.mp4", row, avc_of(screens["in order"]), None, START)
     copy.unlink()
     with pytest.raises(LocalResourceError, match=r"copy\.mp4 was removed"):

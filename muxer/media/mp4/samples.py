@@ -15,16 +15,16 @@ TIMESCALE = 90_000
 
 
 def to_ticks(microseconds: int) -> int:
-    """Given microseconds, return ticks of the result, rounded to the nearest."""
+    """Convert microseconds to ticks of the result, rounded to the nearest."""
     return round(Fraction(microseconds * TIMESCALE, 1_000_000))
 
 
 @dataclass(frozen=True)
 class SampleTable:
-    """The samples of a track in the order in which they are decoded; times in ticks of 1/90000 s.
+    """The samples of a track in decoding order; times in ticks of 1/90000 s.
 
-    ``file`` is an index into ``files``; ``before`` an index into ``prefixes``, what is put before a sample's own bytes.
-    ``orientation`` is how a player turns the frames.
+    `file` is an index into `files`, `prefix` one into `prefixes`: the bytes put before a sample's own. `orientation` is how
+    a player turns the frames.
     """
 
     files: tuple[Path, ...]
@@ -41,15 +41,17 @@ class SampleTable:
 
     @property
     def start_delay(self) -> int:
-        """How much later than it is decoded the first frame is shown, in ticks."""
+        """How much later the first frame is shown than decoded, in ticks."""
         return min(self.pts) - self.dts[0] if self.pts else 0
 
 
 def decoding_times(shown: array[int]) -> array[int]:
-    """Return when each sample is decoded: the times of showing in order, so much earlier that none is shown before it is
-    decoded, and never two at once."""
+    """Return the decoding times for presentation times in decoding order.
+
+    They are the sorted presentation times, shifted so that no sample is shown before it is decoded.
+    """
     ordered = sorted_copy(shown)
     if ordered is shown:
         return shown
     early = max(map(sub, ordered, shown))
-    return array("q", (one - early for one in ordered))
+    return array("q", (time - early for time in ordered))

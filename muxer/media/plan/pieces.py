@@ -1,4 +1,4 @@
-"""Turns a timeline into pieces, and pieces into argument lists of ffmpeg. Pure: nothing is run or read here."""
+"""Turn a timeline into pieces: copied or re-encoded cuts of clips, and padding. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _X264_PROFILES = {"Constrained Baseline": "baseline", "Baseline": "baseline", "M
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of the result, ``begin`` to ``end`` in microseconds: a cut of a clip, or padding (no clip)."""
+    """A part of the result, `begin` to `end` in microseconds: a cut of a clip, or padding (no clip)."""
 
     begin: int
     end: int
@@ -33,10 +33,10 @@ class Piece:
 
 
 def choose_video_target(clips: Mapping[int, Video]) -> tuple[VideoTarget, frozenset[int]]:
-    """Given the clips by index, return the parameters of the result and the indices of the clips that have them.
+    """Return the video parameters of the result, and the indices of the clips that have these.
 
-    The canvas is the smallest on which every clip fits; the parameters are those of the longest group of equal clips of
-    that size.
+    The canvas is the smallest one on which every clip fits. The parameters are those of the largest group (by duration) of
+    equal clips of that size.
     """
     size = canvas_size(clips.values())
     groups: dict[tuple[str, str, Orientation], list[int]] = {}
@@ -54,34 +54,41 @@ def choose_video_target(clips: Mapping[int, Video]) -> tuple[VideoTarget, frozen
 
 
 def is_copyable(video: Video) -> bool:
-    """Whether a clip's frames may stand in the result as they are: H.264 that every browser plays, in square pixels."""
+    """Return whether a clip's frames can be copied: H.264 that every browser plays, in square pixels."""
     return video.avc is not None
 
 
 def plan_pieces(
-    segments: Sequence[Segment], indices: Mapping[int, FrameIndex], why: Mapping[int, str], rate: Fraction, slice_frames: int
+    segments: Sequence[Segment],
+    indices: Mapping[int, FrameIndex],
+    reasons: Mapping[int, str],
+    rate: Fraction,
+    slice_frames: int,
 ) -> tuple[Piece, ...]:
-    """Given a timeline, the frames of the clips, why some of them are re-encoded as a whole, and the rate and the number of
-    frames of a padding slice, return the pieces of the result in order."""
-    made: list[Piece] = []
+    """Return the pieces of the result in order.
+
+    `indices` are the frames of the clips, `reasons` those to re-encode whole clips, both by clip. `rate` and
+    `slice_frames` are the frame rate and the number of frames of a padding slice.
+    """
+    pieces: list[Piece] = []
     for segment in segments:
         if segment.clip is None:
             frames = sum(
                 count_frames_in(end - begin, rate) for begin, end in padding_slices(segment.length, slice_frames, rate)
             )
-            made.append(Piece(segment.begin, segment.end, frames))
+            pieces.append(Piece(segment.begin, segment.end, frames))
             continue
         start = segment.offset - segment.held
         index, stop = indices[segment.clip], start + segment.length
-        reason = why.get(segment.clip)
+        reason = reasons.get(segment.clip)
         cuts = index.copy_cuts(start, stop) if reason is None else [index.encode_cut(start, stop, reason)]
         shift = segment.begin - start
-        made += [Piece(cut.begin + shift, cut.end + shift, cut.frames, segment.clip, cut) for cut in cuts]
-    return tuple(made)
+        pieces += [Piece(cut.begin + shift, cut.end + shift, cut.frames, segment.clip, cut) for cut in cuts]
+    return tuple(pieces)
 
 
 def find_encode_reasons(clips: Mapping[int, Video], copied: frozenset[int]) -> dict[int, str]:
-    """Given the clips by index and the indices of those that may be copied, return why each of the others is not."""
+    """Return by clip why it is re-encoded as a whole. `copied` are those that may be copied."""
     return {index: _encode_reason(video, copied) for index, video in clips.items() if index not in copied}
 
 
@@ -92,13 +99,12 @@ def _encode_reason(video: Video, copied: frozenset[int]) -> str:
 
 
 def count_frames_in(length: int, rate: Fraction) -> int:
-    """Given a length in microseconds and a frame rate, return how many frames begin within it."""
+    """Return how many frames start within `length` microseconds."""
     return max(1, ceil((length - TIME_TOLERANCE_US) * rate / 1_000_000))
 
 
 def padding_slices(length: int, slice_frames: int, rate: Fraction) -> Iterator[tuple[int, int]]:
-    """Given the length of a gap in microseconds and the number of frames in a padding slice, yield where each slice begins
-    and ends in the gap; the last one is cut to fit."""
+    """Yield begin and end of each padding slice in a gap of `length` microseconds; the last one is cut to fit."""
     number = 0
     while (begin := round(number * slice_frames * 1_000_000 / rate)) < length:
         number += 1
