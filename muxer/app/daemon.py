@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from muxer.app.assembly import create_cleaner
 from muxer.app.migration_report import MigrationStatus, QueryAttempts, progress_bar, progress_text, summary_text
 from muxer.config.schema import Config
 from muxer.errors import AccessDenied, MuxerError, QueryIncomplete, ServiceUnavailable, Stopped, Transient, format_error
@@ -22,8 +21,10 @@ from muxer.journal.journal import JOURNAL_FILE, QUEUED, WANTED, BacklogSample, J
 from muxer.journal.poll_backoff import MAX_BACKOFF_SECONDS, poll_delay
 from muxer.log import terminal
 from muxer.log.setup import escape_control
-from muxer.pipeline.job import Job, Services
+from muxer.pipeline.job import Job
+from muxer.pipeline.services import Services
 from muxer.pipeline.shared_temp import recover_abandoned
+from muxer.pipeline.workspace import TempFolderCleaner
 from muxer.polling.poller import Poller
 from muxer.scheduling.attempts import MIGRATION_ATTEMPTS, TargetProcessor, target_key
 from muxer.scheduling.executor import TargetExecutor, TargetSink, ThreadExecutor
@@ -74,7 +75,7 @@ class Daemon:
         self._poller = Poller(
             config, services.rws, self._journal, self._outages, _HeartbeatPausingSink(self._pool, self._pulse)
         )
-        self._cleaning = create_cleaner(config, services.workspace)
+        self._cleaning = TempFolderCleaner.from_config(config.processing, services.workspace)
         self._ended = False
         self._keep_due = time.monotonic() + TOUCH_INTERVAL
         self._state_due = self._sample_due = time.monotonic()

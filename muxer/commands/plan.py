@@ -17,7 +17,7 @@ from muxer.crypto.envelope import recipient_file
 from muxer.errors import MuxerError, Stopped
 from muxer.gir.muxed_names import ENCRYPTED_SUFFIX
 from muxer.gir.targets import MuxTarget
-from muxer.media.plan.screen_plan import MUXED
+from muxer.media.plan.mux_plan import MUXED
 from muxer.pipeline.job import result_location
 from muxer.status import activity
 from muxer.status.error_help import help_for

@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
-# The first pass of a poll goes back so far; each further one goes this much farther.
-FIRST_PASS_SECONDS, PASS_FACTOR = HOUR, 4.0
 
 
 @dataclass(frozen=True)
@@ -64,14 +62,3 @@ def needs_work_soon(depths: Sequence[int], threads: int) -> bool:
     """Given how many messages wait in each lane and how many threads all workers have, return whether some of these will
     soon have no work."""
     return sum(depths) < 2 * threads
-
-
-def plan_passes(past: float, older: float) -> list[float]:
-    """Given both ends of the poll's window in minutes before now, return for each pass, in minutes, how far it goes back:
-    the newest calls first, then four times as far. RWS finds calls by when they began at the earliest and ended at the
-    latest (gir-api, section 3), so every pass has the newer end of the window, or calls across a border would be missed."""
-    ends, reach = [], FIRST_PASS_SECONDS / MINUTE
-    while reach < past - older:
-        ends.append(older + reach)
-        reach *= PASS_FACTOR
-    return [*ends, past]

@@ -21,7 +21,6 @@ from dramatiq.middleware import Middleware
 from dramatiq.worker import Worker
 
 from muxer import __version__
-from muxer.app.assembly import create_cleaner
 from muxer.config.schema import Config
 from muxer.errors import MuxerError, OrderFailed, Stopped, Transient
 from muxer.fleet import events, orders
@@ -35,8 +34,10 @@ from muxer.fleet.locks import TargetLocks
 from muxer.fleet.orders import Order
 from muxer.journal.journal import TargetKey
 from muxer.net.circuit_breaker import RWS
-from muxer.pipeline.job import Job, JobOptions, Services
+from muxer.pipeline.job import Job, JobOptions
+from muxer.pipeline.services import Services
 from muxer.pipeline.shared_temp import recover_abandoned
+from muxer.pipeline.workspace import TempFolderCleaner
 from muxer.scheduling.attempts import TargetProcessor
 from muxer.status.fleet_status import DISK_SERVICE
 from muxer.status.state_file import STATE_FILE, StateFile, snapshot_json
@@ -83,7 +84,7 @@ class FleetWorker:
         self._worker = Worker(self._broker, queues={fleet.queue}, worker_threads=threads)
         self._worker.queue_prefetch = threads * fleet.prefetch
         self._state = StateFile(services.workspace.path / STATE_FILE, name, self._mask)
-        self._cleaning = create_cleaner(config, services.workspace)
+        self._cleaning = TempFolderCleaner.from_config(config.processing, services.workspace)
 
     def run(self) -> None:
         """Work until a signal stops it."""

@@ -76,9 +76,9 @@ def test_the_same_as_json(lab: Lab, config: Path) -> None:
     assert (target["published"], target["needs_work"]) == (False, True)
     assert [source["encrypted"] for source in target["sources"]] == [False, False]
     assert target["measured"][1]["length"] == pytest.approx(32, abs=0.1)
-    assert target["method"] == "begins between two key frames"
+    assert target["method"] == "starts between keyframes"
     assert target["timeline"]["screens"][0]["start"] == -3
-    assert target["timeline"]["pieces"][0]["reason"] == "begins between two key frames"
+    assert target["timeline"]["pieces"][0]["reason"] == "starts between keyframes"
     assert sum("libx264" in command for command in target["commands"]) == 1
     assert [len(target[name]) for name in ("recipients", "gaps", "overlaps", "done")] == [2, 0, 0, 0]
 

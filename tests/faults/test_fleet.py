@@ -22,7 +22,7 @@ from tests.support.tcp_proxy import TcpProxy
 KILL_COUNT = 8
 # What is waited for after a death, and how long a silent peer is believed to live.
 SHORT_DELAYS = {
-    "muxer.pipeline.job.PUBLISH_WAIT_SECONDS": 1.0,
+    "muxer.pipeline.store_and_publish.PUBLISH_WAIT_SECONDS": 1.0,
     "muxer.journal.retry_policy.FIRST_DELAY_SECONDS": 0.5,
     "muxer.fleet.worker.RECOVERY_INTERVAL": 1.0,
     "muxer.pipeline.shared_temp.MIN_AGE_SECONDS": 0.5,

@@ -15,8 +15,8 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from muxer import commands  # noqa: E402
-from muxer.media.engine import MediaEngine, MediaInput, MuxedFile  # noqa: E402
+from muxer.media.analyze.arrival import MediaInput  # noqa: E402
+from muxer.media.engine import MediaEngine, MuxedFile  # noqa: E402
 
 
 def set_constants() -> None:
@@ -48,4 +48,4 @@ if __name__ == "__main__":
     set_constants()
     if "FLEET_MUX_ONCE" in os.environ:
         mux_once()
-    sys.exit(commands.main(sys.argv[1:]))
+    sys.exit(cli.main(sys.argv[1:]))

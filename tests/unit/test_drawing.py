@@ -17,7 +17,7 @@ FACTS = {
         {"name": "b.mp4", "start": 8.0, "length": 12.0},
     ],
     "pieces": [
-        {"begin": 0.0, "end": 2.0, "screen": 0, "offset": 10.0, "reason": "begins between two key frames"},
+        {"begin": 0.0, "end": 2.0, "screen": 0, "offset": 10.0, "reason": "starts between keyframes"},
         {"begin": 2.0, "end": 8.0, "screen": 0, "offset": 12.0, "reason": None},
         {"begin": 8.0, "end": 20.0, "screen": 1, "offset": 0.0, "reason": None},
         {"begin": 20.0, "end": 40.0, "screen": None, "offset": 0.0, "reason": None},

@@ -128,9 +128,9 @@ def test_recordings_have_their_numbers_and_a_page_of_their_timeline() -> None:
 
 
 def test_what_the_sources_of_a_recording_lacked_is_told() -> None:
-    facts = {**done_row("call-3", timeline_chain(2)).facts, "missing": "a.mp3: lasts 14.8 s where its metadata say 30.0 s"}
+    facts = {**done_row("call-3", timeline_chain(2)).facts, "missing": "a.mp3: lasts 14.8 s, but 30.0 s by its metadata"}
     made = muxer_view(recent=(done_row("call-3", facts=facts), done_row("call-4", timeline_chain(2))))
-    words = "lasts 14.8 s where its metadata say 30.0 s"
+    words = "lasts 14.8 s, but 30.0 s by its metadata"
     assert (
         PageReader(render_status_page(made)).page_text.count("incomplete") == 1
         and words in PageReader(render_status_page(made)).page_text

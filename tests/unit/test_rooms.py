@@ -43,7 +43,9 @@ def copied_source(tmp_path: Path) -> Path:
 def test_a_broken_wall_is_noticed(copied_source: Path, module: str, line: str, contract: str) -> None:
     source = copied_source / module
     text = source.read_text(encoding="utf-8")
-    source.write_text(text.replace("\nimport ", f"\n{line}\nimport ", 1).replace("\nfrom ", f"\n{line}\nfrom ", 1), encoding="utf-8")
+    source.write_text(
+        text.replace("\nimport ", f"\n{line}\nimport ", 1).replace("\nfrom ", f"\n{line}\nfrom ", 1), encoding="utf-8"
+    )
     report = check_contracts(copied_source)
     assert [text for text in report.splitlines() if text.startswith(contract) and text.endswith("BROKEN")]
 

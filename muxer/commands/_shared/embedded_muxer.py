@@ -22,7 +22,8 @@ from muxer.config.schema import Config
 from muxer.errors import Code, MuxerError, Stopped, format_error
 from muxer.log.setup import escape_control
 from muxer.net.circuit_breaker import CircuitBreaker
-from muxer.pipeline.job import Job, JobOptions, Services
+from muxer.pipeline.job import Job, JobOptions
+from muxer.pipeline.services import Services
 from muxer.pipeline.shared_temp import command_workspace
 from muxer.status.error_help import help_for
 from muxer.system.exit_codes import EXIT_FAILED

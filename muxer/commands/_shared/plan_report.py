@@ -13,9 +13,9 @@ from muxer.errors import MetadataError
 from muxer.gir.models import MediaFile, format_time, to_microseconds
 from muxer.gir.rws import Certificate
 from muxer.gir.targets import MuxTarget
+from muxer.media.media_info import require_video
 from muxer.media.plan import timeline
-from muxer.media.plan.screen_plan import Plan
-from muxer.media.probe import require_video
+from muxer.media.plan.mux_plan import Plan
 from muxer.polling.sharding import effective_shard, shard_of
 from muxer.storage.base import MediaLocation, parse_descriptor
 

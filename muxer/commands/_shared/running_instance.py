@@ -9,7 +9,7 @@ from typing import Any
 
 from muxer.config.schema import Config
 from muxer.journal.journal import JOURNAL_FILE
-from muxer.pipeline.shared_temp import WORKER
+from muxer.pipeline.shared_temp import WORKER_PREFIX
 from muxer.pipeline.workspace import LOCK_FILE, temp_folder_for
 from muxer.status import state_file
 from muxer.status.fleet_status import fleet_from_dict
@@ -48,7 +48,7 @@ def find_local_workers(config: Config) -> tuple[RunningInstance, ...]:
     """Given a configuration, look at the workers of its fleet that run on this machine, or have died there lately."""
     if not config.is_fleet:
         return ()
-    folders = temp_folder_for(config.processing.temp_dir, config.instance_name).glob(f"{WORKER}*")
+    folders = temp_folder_for(config.processing.temp_dir, config.instance_name).glob(f"{WORKER_PREFIX}*")
     found = (_read_instance(folder) for folder in sorted(folders, key=lambda one: (len(one.name), one.name)))
     return tuple(one for one in found if one.state is not None and time.time() - one.state["at"] < MAX_DEAD_AGE_SECONDS)
 

@@ -1,6 +1,6 @@
 """Draws a timeline in characters: the audio, each screen file at its place, and the result, below a scale. Pure.
 
-A timeline is what the journal keeps of a muxed file (:meth:`muxer.media.plan.screen_plan.Timeline.facts`).
+A timeline is what the journal keeps of a muxed file (:meth:`muxer.media.plan.mux_plan.MuxTimeline.journal_facts`).
 """
 
 from __future__ import annotations

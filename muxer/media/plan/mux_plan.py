@@ -1,4 +1,4 @@
-"""What is to be made of sources that were read: pure data, and the functions that decide it. Nothing is run or read here."""
+"""Decide how sources are muxed: the plan of one muxed file. Pure: nothing is run or read here."""
 
 from __future__ import annotations
 
@@ -9,23 +9,25 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from muxer.media.looks import FrameCheck, comparison_size, plan_frame_checks, source_frame_commands
-from muxer.media.plain import CopyableAudio
+from muxer.media.ffmpeg import MediaTools, VideoTarget
+from muxer.media.media_info import TIME_TOLERANCE_US, MediaInfo, Video, require_video
+from muxer.media.mp4 import CopyableAudio
 from muxer.media.plan import pieces, timeline
-from muxer.media.plan.cut import TIME_TOLERANCE_US, FrameIndex
-from muxer.media.plan.pieces import MediaTools, Piece, VideoTarget
-from muxer.media.probe import MediaInfo, Video, require_video
+from muxer.media.plan.commands import check_command, encode_cut_command, padding_command
+from muxer.media.plan.cut import FrameIndex
+from muxer.media.plan.frame_checks import FrameCheck, comparison_size, plan_frame_checks, source_frame_commands
+from muxer.media.plan.pieces import Piece
 
-# A padding slice is no longer than any gap of the recording, but at least this, so that slices fit other recordings too.
+# A padding slice is not longer than the longest gap of the recording, but at least this: other recordings reuse it.
 MIN_SLICE_US = 5_000_000
-# What is made in a job's folder.
+# File names in a job's folder.
 SOUND, PADDING, EXCERPTS, MUXED = "sound.mp4", "padding.mp4", "excerpts.mp4", "muxed.mp4"
 
 
 @dataclass(frozen=True)
 class MuxTimeline:
-    """How a muxed file is made up, in microseconds from the audio's start: its length, the name, start and length of each
-    screen file, the pieces of the result in order, and the spans in which the recording was paused."""
+    """The composition of a muxed file, in microseconds from the audio's start: its length, the name, start and length of
+    each screen file, the pieces of the result in order, and the spans in which the recording was paused."""
 
     length: int
     screens: tuple[tuple[str, int, int], ...]
@@ -33,9 +35,11 @@ class MuxTimeline:
     paused: tuple[timeline.Span, ...] = ()
 
     def journal_facts(self) -> dict[str, Any]:
-        """Return it in seconds, as it is kept in the journal: ``screen`` is the number of a screen file, None for padding;
-        ``offset`` is where in that file a piece begins; ``reason`` says why it is re-encoded, None for a copy. ``paused``
-        are the spans that are blank because the recording was paused."""
+        """Return it in seconds, as stored in the journal.
+
+        `screen` is the number of a screen file, None for padding; `offset` is where in that file a piece starts; `reason` is
+        why it is re-encoded, None for a copy. `paused` are the spans that are blank because the recording was paused.
+        """
         return {
             "length": self.length / 1e6,
             "screens": [
@@ -57,10 +61,12 @@ class MuxTimeline:
 
 @dataclass(frozen=True)
 class AnalyzedSources:
-    """What was fetched, read. ``read`` are all screen files and ``names`` theirs, ``placed`` where they lie on the axis of
-    the audio; ``reasons`` say why the audio was re-encoded; ``commands`` have read it all. `missing` are the sources
-    that are used as far as they go, each with what it lacks, in words. `paused` are the spans that are blank, `unpaused`
-    the segments as they would be without those."""
+    """The analyzed sources and their timeline.
+
+    `screens` are all screen files, `clips` their positions on the axis of the audio. `reasons` are why the audio was
+    re-encoded; `commands` are those that have read the sources. `missing` are the incomplete sources, each with what is
+    missing, as text. `paused` are the blank spans, `unpaused` the segments without regard to these.
+    """
 
     audio: CopyableAudio
     start: datetime
@@ -77,26 +83,29 @@ class AnalyzedSources:
 
     @property
     def visible_screens(self) -> tuple[int, ...]:
-        """The numbers of the screen files of which something is shown, or would be without paused spans: the canvas does not
-        depend on those."""
+        """The numbers of the screen files that are visible, or would be without pauses, which do not change the canvas."""
         return tuple(sorted({segment.clip for segment in self.unpaused if segment.clip is not None}))
 
     @cached_property
     def visible_videos(self) -> dict[int, Video]:
-        """The pictures of the screen files of which something is shown."""
+        """The video streams of the visible screen files."""
         return {number: require_video(self.screens[number]) for number in self.visible_screens}
 
     @cached_property
     def frame_indices(self) -> dict[int, FrameIndex]:
-        """The frames of the same files."""
+        """The frames of the visible screen files."""
         return {number: FrameIndex(video) for number, video in self.visible_videos.items()}
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How the muxed file is made of its sources: the parameters of the video, the frames of the clips, the pieces in order,
-    how many frames a slice of padding has, the commands that encode pieces, by their number, the frames to compare, and the
-    commands that look at the sources and at the result; its end is read from ``check_from`` on, in microseconds."""
+    """The plan of a muxed file.
+
+    `target` are the video parameters, `indices` the frames of the clips, `parts` the pieces in order. `slice_frames` is the
+    number of frames of a padding slice, `encoders` are the commands that encode pieces, by piece number. `frame_checks` are
+    the frames to compare, `frame_commands` write those of the sources. `check_command` reads the result: its end from
+    `check_from` on, in microseconds.
+    """
 
     sources: AnalyzedSources
     target: VideoTarget
@@ -112,10 +121,10 @@ class Plan:
 
     @property
     def encode_reasons(self) -> tuple[str, ...]:
-        """Why something is re-encoded, if anything is."""
+        """Why something is re-encoded; empty when nothing is."""
         clips = (self.sources.screens[number] for number in self.sources.visible_screens)
-        found = [*(part.reason for part in self.parts), *(clip.reason for clip in clips)]
-        return tuple(sorted({reason for reason in found if reason is not None} | self.sources.reasons))
+        reasons = {*(part.reason for part in self.parts), *(clip.reason for clip in clips)}
+        return tuple(sorted({reason for reason in reasons if reason is not None} | self.sources.reasons))
 
     @property
     def padding_us(self) -> int:
@@ -129,65 +138,66 @@ class Plan:
 
     @property
     def max_shift_us(self) -> int:
-        """How many microseconds a picture is from its true moment, at worst."""
+        """The largest distance of a frame from its true time, in microseconds."""
         return timeline.max_time_shift(self.sources.segments, self.sources.clips)
 
     @property
     def mux_timeline(self) -> MuxTimeline:
-        """How the result is made up."""
+        """The composition of the result."""
         sources = self.sources
         screens = tuple((sources.names[clip.index], clip.start, clip.length) for clip in sources.clips)
         return MuxTimeline(sources.audio.length_us, screens, self.parts, sources.paused)
 
     @property
     def all_commands(self) -> tuple[tuple[str, ...], ...]:
-        """All commands in order: those that have read the sources, and those that make the result and check it. A slice of
-        padding that is kept from another recording is not made again."""
+        """All commands in order: those that have read the sources, then those that encode and verify the result."""
         padded = next((number for number, part in enumerate(self.parts) if part.clip is None), None)
-        made = {**self.encoders, **({padded: self.padding_command} if padded is not None else {})}
-        making = (made[number] for number in sorted(made))
-        return (*self.sources.commands, *making, self.check_command, *self.frame_commands)
+        encoders = {**self.encoders, **({padded: self.padding_command} if padded is not None else {})}
+        encoding = (encoders[number] for number in sorted(encoders))
+        return (*self.sources.commands, *encoding, self.check_command, *self.frame_commands)
 
     @property
     def work_us(self) -> int:
-        """How much there is to do, in microseconds of media: what is encoded, and the result, which is written."""
+        """The amount of work in microseconds of media: what is encoded, and the result, which is written."""
         encoded = sum(self.parts[number].end - self.parts[number].begin for number in self.encoders)
         return encoded + self.sources.audio.length_us
 
 
 def build_plan(sources: AnalyzedSources, tools: MediaTools, folder: Path, *, longest_slice: int, copying: bool) -> Plan:
-    """Given sources, the programs, the folder in which the result is made, the longest slice of padding in microseconds,
-    and whether samples may be copied, return the plan."""
+    """Return the plan for `sources`, with files in `folder`.
+
+    `longest_slice` is the longest padding slice in microseconds; `copying` is False when everything must be re-encoded.
+    """
     videos, indices = sources.visible_videos, sources.frame_indices
     if not copying:
-        # What was cut by a decoder that began in the middle was wrong once: it begins with the file now.
+        # A decoder that started in the middle of a file has produced a wrong cut: now it starts at the beginning.
         indices = {number: FrameIndex(video, seekable=False) for number, video in videos.items()}
     target, copied = pieces.choose_video_target(videos)
-    why = pieces.find_encode_reasons(videos, copied if copying else frozenset())
-    gap = max((one.length for one in sources.segments if one.clip is None), default=0)
+    reasons = pieces.find_encode_reasons(videos, copied if copying else frozenset())
+    gap = max((segment.length for segment in sources.segments if segment.clip is None), default=0)
     slice_frames = pieces.count_frames_in(min(longest_slice, max(gap, MIN_SLICE_US)), target.rate)
-    parts = pieces.plan_pieces(sources.segments, indices, why, target.rate, slice_frames)
+    parts = pieces.plan_pieces(sources.segments, indices, reasons, target.rate, slice_frames)
     encoders = {
         number: tuple(
-            pieces.encode_cut_command(
+            encode_cut_command(
                 tools, target, sources.screens[part.clip], part.cut, indices[part.clip], folder / encoded_file_name(number)
             )
         )
         for number, part in enumerate(parts)
         if part.clip is not None and part.cut is not None and part.reason is not None
     }
-    padding = tuple(pieces.padding_command(tools, target, slice_frames, folder / PADDING))
-    last = max(0, _last_frame_us(parts, indices, target, slice_frames) - TIME_TOLERANCE_US)
-    looks = plan_frame_checks(parts, indices)
-    numbers, size = [look.number for look in looks], comparison_size(target)
-    check = tuple(pieces.check_command(tools, folder / EXCERPTS, folder / MUXED, last, numbers, size))
-    views = source_frame_commands(looks, sources.screens, indices, target, tools, folder, seekable=copying)
-    seen = tuple(map(tuple, views))
-    return Plan(sources, target, indices, parts, slice_frames, padding, encoders, looks, seen, last, check)
+    padding = tuple(padding_command(tools, target, slice_frames, folder / PADDING))
+    end_us = max(0, _last_frame_us(parts, indices, target, slice_frames) - TIME_TOLERANCE_US)
+    checks = plan_frame_checks(parts, indices)
+    numbers, size = [frame.number for frame in checks], comparison_size(target)
+    check = tuple(check_command(tools, folder / EXCERPTS, folder / MUXED, end_us, numbers, size))
+    views = source_frame_commands(checks, sources.screens, indices, target, tools, folder, seekable=copying)
+    frame_commands = tuple(map(tuple, views))
+    return Plan(sources, target, indices, parts, slice_frames, padding, encoders, checks, frame_commands, end_us, check)
 
 
 def encoded_file_name(number: int) -> str:
-    """Given the number of a piece that is re-encoded, return the name of its file."""
+    """Return the file name of the re-encoded piece with this `number`."""
     return f"encoded-{number}.mp4"
 
 

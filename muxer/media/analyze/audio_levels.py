@@ -1,6 +1,6 @@
-"""How loud audio is in every second, so that two decoded files can be compared. Pure.
+"""Measure the level of audio in every second, to compare two decoded files. Pure.
 
-Decoded audio comes as two channels of 16 bits at 8 kHz. Its level is kept for each channel in blocks of 50 ms.
+Decoded audio comes as two channels of 16 bits at 8 kHz. Its level is stored for each channel in blocks of 50 ms.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ BLOCK_US = 1_000_000 // BLOCKS_PER_SECOND
 _BLOCK_SAMPLES = RATE // BLOCKS_PER_SECOND * CHANNELS
 _READ_BYTES = 64 * _BLOCK_SAMPLES * 2
 _FULL_SCALE = 32_768.0**2
-# Our decisions, in decibels: what is softer than the floor is silence; a lossy encoder changes a level by less than the
-# other.
+# In decibels (our decisions): below the floor is silence; a lossy encoder changes a level by less than the tolerance.
 FLOOR, TOLERANCE = -60.0, 3.0
 
 
@@ -33,16 +32,20 @@ class AudioLevels:
         return len(self.channels[0])
 
     def read_pcm(self, pcm: IO[bytes]) -> None:
-        """Add the blocks of all samples of `pcm`, 16 bit little-endian; a shorter block at the end counts as a whole one."""
+        """Add the blocks of all samples of `pcm`, 16 bit little-endian; a shorter block at the end counts as complete."""
         while data := pcm.read(_READ_BYTES):
             samples = array("h", data[: len(data) // (2 * CHANNELS) * 2 * CHANNELS])
             if sys.byteorder == "big":
                 samples.byteswap()
             before: array[int] | None = None
             for channel, levels in enumerate(self.channels):
-                one = samples[channel::CHANNELS]
-                levels.extend(self.channels[0][-_count_blocks(len(one)) :] if one == before else _mean_squares(one))
-                before = one
+                channel_samples = samples[channel::CHANNELS]
+                levels.extend(
+                    self.channels[0][-_count_blocks(len(channel_samples)) :]
+                    if channel_samples == before
+                    else _mean_squares(channel_samples)
+                )
+                before = channel_samples
 
     def add_span(self, other: AudioLevels, begin_us: int, end_us: int) -> None:
         """Add the blocks of `other` between two times in microseconds."""
@@ -50,7 +53,7 @@ class AudioLevels:
             mine.extend(theirs[round(begin_us / BLOCK_US) : round(end_us / BLOCK_US)])
 
     def fill_to(self, end_us: int) -> None:
-        """Add silence up to a time in microseconds, or drop what lies behind it."""
+        """Add silence up to a time in microseconds, or drop what is behind it."""
         end = round(end_us / BLOCK_US)
         for levels in self.channels:
             del levels[end:]
@@ -58,10 +61,10 @@ class AudioLevels:
 
 
 def find_difference(wanted: AudioLevels, found: AudioLevels) -> tuple[int, float, float] | None:
-    """Return the first second whose level differs, with the level in decibels that is wanted there, and the one found.
+    """Return the first second whose level differs, with the wanted and the found level in decibels; None when there is none.
 
-    Both are compared in windows of a second, each with the same one of the other and with those that are a block earlier and
-    later: what is decoded may begin that much apart. Returns None when all seconds are equally loud.
+    Windows of a second are compared, each also with those one block earlier and later: decoded audio may start that much
+    apart.
     """
     for ours, theirs in zip(wanted.channels, found.channels, strict=True):
         count = min(len(ours), len(theirs))
@@ -99,5 +102,5 @@ def _mean_decibels(sums: Sequence[float], begin: int, end: int) -> float:
 
 
 def _to_decibels(mean_square: float) -> float:
-    """Return a mean square in decibels below full scale."""
+    """Return a mean square in decibels relative to full scale."""
     return max(FLOOR, 10 * math.log10(mean_square / _FULL_SCALE)) if mean_square > 0 else FLOOR

@@ -1,7 +1,7 @@
-"""Whether a media file breaks off, by its own structure: MP4 (also fragmented), Matroska and WebM, AVI and WAV.
+"""Detect by its own structure whether a media file is truncated: MP4 (also fragmented), Matroska and WebM, AVI and WAV.
 
-A file may be read while it is still being uploaded. Nothing is guessed: what these forms do not state is `UNPROVEN`. Only
-headers are read, and every loop is bounded.
+A file may be read while it is still being uploaded. Nothing is guessed: what the container does not state is `UNPROVEN`.
+Only headers are read, and every loop is bounded.
 """
 
 from __future__ import annotations
@@ -12,35 +12,33 @@ from enum import StrEnum
 from pathlib import Path
 from typing import BinaryIO
 
-from muxer.media.mp4 import boxes
-from muxer.media.mp4.boxes import BoxError
-from muxer.media.mp4.tracks import MAX_INDEX_BYTES, last_sample_end
+from muxer.media.mp4 import MAX_INDEX_BYTES, BoxError, boxes, last_sample_end
 
-# Headers that are read at most: one for each frame of a recording of days, in the forms that have one for each.
+# One for each frame of a recording of days.
 MAX_HEADERS = 5_000_000
-# A file that is no longer than this holds no media in any form.
+# A file that is not longer than this contains no media.
 MAX_HEADER_BYTES = 16
-# The first bytes of an error page in place of media; shorter text may be the first bytes of a media file.
+# An error page is detected by its first bytes; a shorter text may be the beginning of a media file.
 TEXT_BYTES, MIN_TEXT_BYTES = 512, 7
 
 _MP4_FIRST = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp", b"moof", b"sidx", b"pnot")
-# Without an index, an MP4 file of other boxes than these is not one that breaks off: a segment of a stream, or a picture.
+# Without an index, an MP4 file with other boxes than these is not truncated: it is a stream segment or an image.
 _MP4_MEDIA_ONLY = {b"ftyp", b"mdat", b"free", b"skip", b"wide", b"uuid", b"pnot"}
 
 _EBML, _SEGMENT, _CLUSTER = 0x1A45DFA3, 0x18538067, 0x1F43B675
-# What may be in a segment, and in a cluster (RFC 9559).
+# The children of a segment, and of a cluster (RFC 9559).
 _SEGMENT_IDS = {0x114D9B74, 0x1549A966, 0x1654AE6B, 0x1C53BB6B, 0x1941A469, 0x1043A770, 0x1254C367, 0xEC, 0xBF}
 _CLUSTER_IDS = {0xE7, 0x5854, 0xA7, 0xAB, 0xA3, 0xA0, 0xAF}
 _KNOWN_IDS = {_EBML, _SEGMENT, _CLUSTER} | _SEGMENT_IDS | _CLUSTER_IDS
 
-# Programs that cannot go back to the header write one of these for a size that they do not know.
+# Programs that cannot seek back to the header write a size from here on when it is unknown.
 _RIFF_UNKNOWN = 0x7FFFF000
-# Some programs count the header as well, or leave out the padding at the end.
+# Some programs count the header too, or omit the padding at the end.
 _AVI_SLACK, _WAV_SLACK = 9, 64
 
 
 class Structure(StrEnum):
-    """What the structure of a file states: all of it is there, it breaks off, or nothing."""
+    """What the structure of a file states: it is complete, it is truncated, or nothing."""
 
     WHOLE = "whole"
     TRUNCATED = "truncated"
@@ -48,7 +46,7 @@ class Structure(StrEnum):
 
 
 def examine_structure(path: Path) -> Structure:
-    """Return what the structure of the file at `path` states. An empty file is `TRUNCATED`. Raises OSError."""
+    """Return what the structure of the file at `path` states. An empty file is TRUNCATED. Raises OSError."""
     with path.open("rb") as file:
         end = file.seek(0, 2)
         file.seek(0)
@@ -66,7 +64,7 @@ def examine_structure(path: Path) -> Structure:
 
 
 def container_form(head: bytes) -> str:
-    """Return the form of a file by its first 16 bytes, `head`: mp4, matroska, wav, avi, or an empty text for another one."""
+    """Return the container of a file by its first 16 bytes: mp4, matroska, wav, avi, or an empty text for any other."""
     if head[:4] == _EBML.to_bytes(4, "big"):
         return "matroska"
     if head[:4] in (b"RIFF", b"RF64", b"BW64"):
@@ -75,13 +73,13 @@ def container_form(head: bytes) -> str:
 
 
 def is_text(path: Path) -> bool:
-    """Return whether the file at `path` begins as text does, such as an error page in place of media. Raises OSError."""
+    """Return whether the file at `path` starts as text, such as an error page instead of media. Raises OSError."""
     with path.open("rb") as file:
         return _looks_like_text(file.read(TEXT_BYTES))
 
 
 def _looks_like_text(head: bytes) -> bool:
-    return len(head) >= MIN_TEXT_BYTES and all(32 <= one < 127 or one in b"\t\r\n" for one in head)
+    return len(head) >= MIN_TEXT_BYTES and all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head)
 
 
 def _read_at(file: BinaryIO, position: int, length: int = MAX_HEADER_BYTES) -> bytes:
@@ -91,8 +89,8 @@ def _read_at(file: BinaryIO, position: int, length: int = MAX_HEADER_BYTES) -> b
 
 @dataclass(frozen=True)
 class _TopBoxes:
-    """The boxes at the top of an MP4 file: the kinds of those that are there, the content of its index, whether a box
-    breaks off, whether other bytes than boxes follow, and the largest end that an index of segments states."""
+    """The top-level boxes of an MP4 file. `index` is the content of moov, `breaks_off` whether a box is truncated, `foreign`
+    whether other bytes than boxes follow, and `indexed_end` the largest end that a sidx box states."""
 
     kinds: tuple[bytes, ...]
     index: memoryview | None
@@ -102,33 +100,32 @@ class _TopBoxes:
 
 
 def _examine_mp4(file: BinaryIO, end: int) -> Structure:
-    found = _read_top_boxes(file, end)
-    if found.index is None:
-        if found.breaks_off:
+    top = _read_top_boxes(file, end)
+    if top.index is None:
+        if top.breaks_off:
             return Structure.TRUNCATED
-        return Structure.UNPROVEN if found.foreign or set(found.kinds) - _MP4_MEDIA_ONLY else Structure.TRUNCATED
+        return Structure.UNPROVEN if top.foreign or set(top.kinds) - _MP4_MEDIA_ONLY else Structure.TRUNCATED
     try:
-        last = max(
-            (last_sample_end(inner) for kind, inner in boxes.iterate_children(found.index) if kind == b"trak"), default=0
+        last_sample = max(
+            (last_sample_end(inner) for kind, inner in boxes.iterate_children(top.index) if kind == b"trak"), default=0
         )
-        fragmented = boxes.find_child(found.index, b"mvex") is not None
+        fragmented = boxes.find_child(top.index, b"mvex") is not None
     except BoxError:
-        return Structure.TRUNCATED if found.breaks_off else Structure.UNPROVEN
-    if last > end:
+        return Structure.TRUNCATED if top.breaks_off else Structure.UNPROVEN
+    if last_sample > end:
         return Structure.TRUNCATED
     if not fragmented:
-        # What follows the last sample is no media.
-        return Structure.WHOLE if last else Structure.UNPROVEN
-    return _examine_fragments(found, end, has_samples=last > 0)
+        return Structure.WHOLE if last_sample else Structure.UNPROVEN
+    return _examine_fragments(top, end, has_samples=last_sample > 0)
 
 
-def _examine_fragments(found: _TopBoxes, end: int, *, has_samples: bool) -> Structure:
-    if found.kinds[-1] == b"mfra":
-        # The index of the fragments is written when the file is closed.
+def _examine_fragments(top: _TopBoxes, end: int, *, has_samples: bool) -> Structure:
+    if top.kinds[-1] == b"mfra":
+        # mfra is written when the file is closed.
         return Structure.WHOLE
-    if found.breaks_off or found.indexed_end > end or found.kinds[-1] == b"moof":
+    if top.breaks_off or top.indexed_end > end or top.kinds[-1] == b"moof":
         return Structure.TRUNCATED
-    if b"moof" not in found.kinds and not has_samples:
+    if b"moof" not in top.kinds and not has_samples:
         return Structure.TRUNCATED
     return Structure.UNPROVEN
 
@@ -136,23 +133,23 @@ def _examine_fragments(found: _TopBoxes, end: int, *, has_samples: bool) -> Stru
 def _read_top_boxes(file: BinaryIO, end: int) -> _TopBoxes:
     kinds: list[bytes] = []
     index: memoryview | None = None
-    position = promised = 0
+    position = indexed_end = 0
     breaks_off = foreign = False
     for _ in range(MAX_HEADERS):
         if position >= end:
             break
         head = _read_at(file, position)
         if len(head) >= boxes.HEADER_BYTES and not any(head):
-            foreign = True  # filled up with zeros
+            foreign = True  # padded with zeros
             break
         try:
             kind, skip, size = boxes.parse_header(head)
         except BoxError:
-            # A header that breaks off, or one whose size the recorder would have filled in at the end.
+            # A truncated header, or an mdat whose size the recorder fills in at the end.
             breaks_off = len(head) < MAX_HEADER_BYTES or head[4:8] == b"mdat"
             foreign = not breaks_off
             break
-        if not all(32 <= one < 127 or one == 0xA9 for one in kind):
+        if not all(32 <= byte < 127 or byte == 0xA9 for byte in kind):
             foreign = True
             break
         size = size or end - position
@@ -163,13 +160,13 @@ def _read_top_boxes(file: BinaryIO, end: int) -> _TopBoxes:
         if kind == b"moov" and size <= MAX_INDEX_BYTES:
             index = memoryview(_read_at(file, position + skip, size - skip))
         if kind == b"sidx":
-            promised = max(promised, _indexed_end(_read_at(file, position + skip, size - skip), position + size))
+            indexed_end = max(indexed_end, _indexed_end(_read_at(file, position + skip, size - skip), position + size))
         position += size
-    return _TopBoxes(tuple(kinds), index, breaks_off, foreign, promised)
+    return _TopBoxes(tuple(kinds), index, breaks_off, foreign, indexed_end)
 
 
 def _indexed_end(body: bytes, anchor: int) -> int:
-    """Return where the last segment ends by an index of segments (sidx), 0 when the index is not understood."""
+    """Return where the last segment ends by a sidx box; 0 when it cannot be parsed."""
     view = memoryview(body)
     try:
         wide = bool(boxes.read_number(view, 0, 1))
@@ -189,11 +186,11 @@ def _examine_matroska(file: BinaryIO, end: int) -> Structure:
         if position >= end:
             return Structure.UNPROVEN if clusters else Structure.TRUNCATED
         head = _read_at(file, position)
-        found = _parse_element(head)
-        if found is None:
-            may_go_on = any(head) and position + MAX_HEADER_BYTES > end
-            return Structure.TRUNCATED if may_go_on else Structure.UNPROVEN
-        kind, skip, size = found
+        element = _parse_element(head)
+        if element is None:
+            may_continue = any(head) and position + MAX_HEADER_BYTES > end
+            return Structure.TRUNCATED if may_continue else Structure.UNPROVEN
+        kind, skip, size = element
         if kind not in _KNOWN_IDS or (size is None and kind not in (_SEGMENT, _CLUSTER)):
             return Structure.UNPROVEN
         clusters += kind == _CLUSTER
@@ -207,8 +204,10 @@ def _examine_matroska(file: BinaryIO, end: int) -> Structure:
 
 
 def _parse_element(head: bytes) -> tuple[int, int, int | None] | None:
-    """Return id, length of the header and size of the element that begins with `head`. The size is None when it is unknown.
-    Returns None when `head` is no header, or breaks off."""
+    """Return the id, the header length and the size of the element that starts with `head`; the size is None when unknown.
+
+    Returns None when `head` is truncated or is not a header.
+    """
     kind = _parse_variable(head, 4)
     if kind is None:
         return None
@@ -220,10 +219,10 @@ def _parse_element(head: bytes) -> tuple[int, int, int | None] | None:
     return kind[0], kind[1] + length, None if value & mask == mask else value & mask
 
 
-def _parse_variable(data: bytes, most: int) -> tuple[int, int] | None:
-    """Return the number of variable length at the beginning of `data`, with its mark, and its length in bytes."""
-    length = 9 - data[0].bit_length() if data else most + 1
-    return (int.from_bytes(data[:length], "big"), length) if length <= min(most, len(data)) else None
+def _parse_variable(data: bytes, max_length: int) -> tuple[int, int] | None:
+    """Return the number of variable length at the start of `data`, with its marker bit, and its length in bytes."""
+    length = 9 - data[0].bit_length() if data else max_length + 1
+    return (int.from_bytes(data[:length], "big"), length) if length <= min(max_length, len(data)) else None
 
 
 def _examine_wav(file: BinaryIO, end: int) -> Structure:
@@ -241,7 +240,7 @@ def _examine_wav(file: BinaryIO, end: int) -> Structure:
 
 
 def _riff_chunks(file: BinaryIO, position: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield the kind of each chunk of a RIFF file from `position` on, where its content begins, and its size in bytes."""
+    """Yield the kind, the start of the content and the size of each RIFF chunk from `position` on."""
     for _ in range(MAX_HEADERS):
         head = _read_at(file, position, 8)
         if len(head) < 8:

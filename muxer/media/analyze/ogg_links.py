@@ -1,4 +1,4 @@
-"""Ogg files that are several files in one (chained, RFC 3533): ffmpeg reads them in a different way in each version."""
+"""Split Ogg files that are several files in one (chained, RFC 3533): versions of ffmpeg read them differently."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ _PAGE, _FLAGS, _BEGINS = b"OggS\0", 5, 2
 
 
 def find_links(content: bytes | mmap) -> list[int]:
-    """Return where each of the joined files begins in `content`, an Ogg file: at the first page with which a stream begins,
-    after pages that belong to other streams."""
+    """Return where each of the joined files starts in `content`: at the first page that starts a stream after pages of other
+    streams."""
     links: list[int] = []
     began = False
     position = content.find(_PAGE)
@@ -25,16 +25,16 @@ def find_links(content: bytes | mmap) -> list[int]:
     return links
 
 
-def split_links(path: Path, made: Path) -> list[Path]:
-    """Write each of the files that are joined in the Ogg file at `path` to a file of its own, next to `made`, and return
-    their paths. Returns an empty list when it is one file, or none of these."""
+def split_links(path: Path, output: Path) -> list[Path]:
+    """Write each of the files joined in `path` to its own file next to `output`. Returns their paths, empty when it is one
+    file."""
     with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
         links = find_links(content)
         if len(links) < 2:
             return []
         paths = []
         for number, (begin, end) in enumerate(zip(links, [*links[1:], len(content)], strict=True)):
-            paths.append(made.with_name(f"link-{number}.ogg"))
+            paths.append(output.with_name(f"link-{number}.ogg"))
             with open_private(paths[-1]) as out, memoryview(content) as view, view[begin:end] as link:
                 out.write(link)
         return paths

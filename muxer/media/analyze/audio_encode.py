@@ -1,7 +1,7 @@
-"""Re-encodes audio to AAC in one form and on one time axis: what is silent in it is planned here, never left to ffmpeg.
+"""Re-encode audio to AAC in one form on one time axis: silence is planned here, never left to ffmpeg.
 
-The usual file is re-encoded by one run of ffmpeg. Where the form changes, or the time stamps have gaps, or samples are cut
-off, its samples are written to a file first, with silence in its place.
+Most files are re-encoded by one ffmpeg process. Where the form changes, the time stamps have gaps, or samples are cut off,
+the samples are written to a file first, with silence in its place.
 """
 
 from __future__ import annotations
@@ -13,16 +13,15 @@ from pathlib import Path
 from typing import IO, BinaryIO
 
 from muxer.errors import Code, MediaError
-from muxer.media.audio_decode import MAX_CHANNELS, AudioForm, DecodedAudio, decode_audio, form_filters
-from muxer.media.audio_levels import AudioLevels, find_difference
-from muxer.media.plan.pieces import QUIET_OPTIONS, WITHOUT_EXTRAS_OPTIONS, MediaTools, input_options
+from muxer.media.analyze.audio_decode import MAX_CHANNELS, AudioForm, DecodedAudio, decode_audio, form_filters
+from muxer.media.analyze.audio_levels import AudioLevels, find_difference
+from muxer.media.ffmpeg import QUIET_OPTIONS, WITHOUT_EXTRAS_OPTIONS, MediaTools, input_options
+from muxer.media.mp4 import MAX_PACKET_US
 from muxer.net.transfer import open_private
 from muxer.system import files
 from muxer.system.process import Runner
 
 ENCODE_SECONDS = 900.0
-# Lossy audio ends at the border of a packet; no packet of a playable codec is longer, in microseconds.
-MAX_PACKET_US = 150_000
 # The sample rates of AAC that browsers play, in Hz.
 _RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
 _SAMPLE_BYTES, _COPY_BYTES = 2, 1 << 16
@@ -30,7 +29,7 @@ _SAMPLE_BYTES, _COPY_BYTES = 2, 1 << 16
 
 @dataclass(frozen=True)
 class AudioSpan:
-    """`silence_us` microseconds of silence, then what is decoded of the file `part` between two times in microseconds."""
+    """`silence_us` of silence, then the decoded audio of the file `part` from `begin_us` to `end_us`."""
 
     part: int
     silence_us: int
@@ -40,8 +39,8 @@ class AudioSpan:
 
 @dataclass(frozen=True)
 class AudioSource:
-    """Audio that is to be re-encoded: files that follow one another, and what was decoded of each. `cut_us` is what is cut
-    off at the beginning and at the end, in microseconds."""
+    """Audio to re-encode: consecutive files, and what was decoded of each. `cut_us` is cut off at the beginning and at the
+    end."""
 
     parts: tuple[tuple[Path, DecodedAudio], ...]
     cut_us: tuple[int, int] = (0, 0)
@@ -51,43 +50,43 @@ class AudioSource:
         """The form of the result: the highest sample rate and the largest number of channels."""
         forms = [form for _, decoded in self.parts for form in decoded.samples]
         rate = max(rate for rate, _ in forms)
-        return min((one for one in _RATES if one >= rate), default=_RATES[-1]), min(max(n for _, n in forms), MAX_CHANNELS)
+        return min((known for known in _RATES if known >= rate), default=_RATES[-1]), min(
+            max(n for _, n in forms), MAX_CHANNELS
+        )
 
     @property
     def audio_spans(self) -> tuple[AudioSpan, ...]:
-        """What the result is made of, in order."""
-        made = [stretch for number, (_, decoded) in enumerate(self.parts) for stretch in _spans_of(number, decoded)]
-        return tuple(_trim_ends(made, *self.cut_us))
+        """The spans of the result, in order."""
+        spans = [span for number, (_, decoded) in enumerate(self.parts) for span in _spans_of(number, decoded)]
+        return tuple(_trim_ends(spans, *self.cut_us))
 
     @property
     def length_us(self) -> int:
         """The duration of the result in microseconds."""
-        return sum(stretch.silence_us + stretch.end_us - stretch.begin_us for stretch in self.audio_spans)
+        return sum(span.silence_us + span.end_us - span.begin_us for span in self.audio_spans)
 
     @property
     def expected_levels(self) -> AudioLevels:
-        """How loud the result must be."""
+        """The levels that the result must have."""
         levels, position = AudioLevels(), 0
-        for stretch in self.audio_spans:
-            position += stretch.silence_us
+        for span in self.audio_spans:
+            position += span.silence_us
             levels.fill_to(position)
-            levels.add_span(self.parts[stretch.part][1].levels, stretch.begin_us, stretch.end_us)
-            position += stretch.end_us - stretch.begin_us
+            levels.add_span(self.parts[span.part][1].levels, span.begin_us, span.end_us)
+            position += span.end_us - span.begin_us
             levels.fill_to(position)
         return levels
 
     @property
     def is_simple(self) -> bool:
-        """Whether one run of ffmpeg can re-encode it: one file of one form, without silence and cuts."""
+        """Whether one ffmpeg process can re-encode it: one file of one form, without silence and cuts."""
         (_, decoded), *others = self.parts
         return not others and not decoded.changes_form and not decoded.gaps and not any(self.cut_us)
 
 
 def encode_audio(tools: MediaTools, runner: Runner, source: AudioSource, output: Path, *, plain: bool) -> None:
-    """Re-encode `source` into the MP4 file `output`: by one run of ffmpeg when `plain`, else by way of its samples.
-
-    Raises ToolError when ffmpeg fails.
-    """
+    """Re-encode `source` into the MP4 file `output`: by one ffmpeg process when `plain`, else through a file of samples.
+    Raises ToolError."""
     if plain:
         runner.run(encode_audio_command(tools, source.parts[0][0], source.output_form, output), timeout=ENCODE_SECONDS)
         return
@@ -100,18 +99,18 @@ def encode_audio(tools: MediaTools, runner: Runner, source: AudioSource, output:
 
 
 def check_encoded(tools: MediaTools, runner: Runner, source: AudioSource, output: Path) -> None:
-    """Decode `output` and compare it with `source`: one form, the length, and the level in every second.
+    """Decode `output` and compare it with `source`: one form, the duration, and the level in every second.
 
-    Raises MediaError with the code NOT_VERIFIED that says in what they differ.
+    Raises MediaError with the code NOT_VERIFIED.
     """
-    found = decode_audio(tools, runner, output)
-    if tuple(found.samples) != (source.output_form,):
-        raise _mismatch_error(f"it has {_describe_forms(found)} and not {_describe_forms(source.output_form)}")
-    if found.errors:
-        raise _mismatch_error(f"the decoder reports {found.errors} errors")
-    if abs(found.length_us - source.length_us) > MAX_PACKET_US:
-        raise _mismatch_error(f"it lasts {found.length_us / 1e6:.3f} s and not {source.length_us / 1e6:.3f} s")
-    if (difference := find_difference(source.expected_levels, found.levels)) is not None:
+    encoded = decode_audio(tools, runner, output)
+    if tuple(encoded.samples) != (source.output_form,):
+        raise _mismatch_error(f"it has {_describe_forms(encoded)} and not {_describe_forms(source.output_form)}")
+    if encoded.errors:
+        raise _mismatch_error(f"the decoder reports {encoded.errors} errors")
+    if abs(encoded.length_us - source.length_us) > MAX_PACKET_US:
+        raise _mismatch_error(f"it lasts {encoded.length_us / 1e6:.3f} s and not {source.length_us / 1e6:.3f} s")
+    if (difference := find_difference(source.expected_levels, encoded.levels)) is not None:
         second, wanted, level = difference
         raise _mismatch_error(f"its level in second {second} is {level:.0f} dB and not {wanted:.0f} dB")
 
@@ -124,14 +123,14 @@ def encode_audio_command(tools: MediaTools, audio: Path, form: AudioForm, output
 
 
 def pcm_command(tools: MediaTools, samples: Path, form: AudioForm, output: Path) -> list[str]:
-    """Return the command that encodes a file of bare samples of `form` into the MP4 file `output`."""
+    """Return the command that encodes raw samples of `form` into the MP4 file `output`."""
     rate, channels = form
     command = [tools.ffmpeg, *QUIET_OPTIONS, "-f", "s16le", "-ar", str(rate), "-ac", str(channels), "-i", f"file:{samples}"]
     return [*command, "-c:a", "aac", *WITHOUT_EXTRAS_OPTIONS, "-f", "mp4", str(output)]
 
 
 def samples_command(tools: MediaTools, audio: Path, form: AudioForm) -> list[str]:
-    """Return the command that writes the samples of the file `audio` in `form` to its standard output."""
+    """Return the command that writes the samples of the file `audio` in `form` to standard output."""
     command = [tools.ffmpeg, *QUIET_OPTIONS, *input_options(audio), "-map", "0:a:0", "-af", form_filters(*form)]
     return [*command, "-c:a", "pcm_s16le", "-f", "s16le", "pipe:1"]
 
@@ -146,39 +145,39 @@ def _spans_of(number: int, decoded: DecodedAudio) -> Iterator[AudioSpan]:
     yield AudioSpan(number, silence, position, decoded.decoded_us)
 
 
-def _trim_ends(stretches: list[AudioSpan], begin_us: int, end_us: int) -> Iterator[AudioSpan]:
-    """Yield stretches without `begin_us` and `end_us` microseconds of audio at both ends."""
-    left = sum(one.end_us - one.begin_us for one in stretches) - end_us
-    for one in stretches:
-        length = one.end_us - one.begin_us
-        skipped, kept = min(begin_us, length), min(left, length)
-        begin_us, left = begin_us - skipped, left - kept
-        if kept > skipped or one.silence_us:
-            yield AudioSpan(one.part, one.silence_us, one.begin_us + skipped, one.begin_us + max(skipped, kept))
+def _trim_ends(spans: list[AudioSpan], begin_us: int, end_us: int) -> Iterator[AudioSpan]:
+    """Yield `spans` without `begin_us` and `end_us` microseconds of audio at both ends."""
+    remaining = sum(span.end_us - span.begin_us for span in spans) - end_us
+    for span in spans:
+        length = span.end_us - span.begin_us
+        skipped, taken = min(begin_us, length), min(remaining, length)
+        begin_us, remaining = begin_us - skipped, remaining - taken
+        if taken > skipped or span.silence_us:
+            yield AudioSpan(span.part, span.silence_us, span.begin_us + skipped, span.begin_us + max(skipped, taken))
 
 
 def _write_samples(tools: MediaTools, runner: Runner, source: AudioSource, output: Path) -> None:
     form, planned = source.output_form, source.audio_spans
     with open_private(output) as out:
         for number, (path, _) in enumerate(source.parts):
-            stretches = [one for one in planned if one.part == number]
-            write = partial(_place_samples, out=out, stretches=stretches, form=form)
+            spans = [span for span in planned if span.part == number]
+            write = partial(_place_samples, out=out, spans=spans, form=form)
             runner.run_streaming(samples_command(tools, path, form), write, timeout=ENCODE_SECONDS)
 
 
-def _place_samples(pcm: IO[bytes], *, out: BinaryIO, stretches: Sequence[AudioSpan], form: AudioForm) -> None:
-    """Write the samples of one file to `out`, with the silence between them. What is missing at its end is silence too."""
+def _place_samples(pcm: IO[bytes], *, out: BinaryIO, spans: Sequence[AudioSpan], form: AudioForm) -> None:
+    """Write the samples of one file to `out`, with silence between them, and at its end where samples are missing."""
     rate, channels = form
 
     def byte_count(microseconds: int) -> int:
         return round(microseconds * rate / 1_000_000) * channels * _SAMPLE_BYTES
 
     position = 0
-    for one in stretches:
-        _copy_bytes(None, out, byte_count(one.silence_us))
-        _copy_bytes(pcm, None, byte_count(one.begin_us) - position)
-        _copy_bytes(pcm, out, byte_count(one.end_us) - byte_count(one.begin_us))
-        position = byte_count(one.end_us)
+    for span in spans:
+        _copy_bytes(None, out, byte_count(span.silence_us))
+        _copy_bytes(pcm, None, byte_count(span.begin_us) - position)
+        _copy_bytes(pcm, out, byte_count(span.end_us) - byte_count(span.begin_us))
+        position = byte_count(span.end_us)
     while pcm.read(_COPY_BYTES):
         pass
 
@@ -193,10 +192,10 @@ def _copy_bytes(pcm: IO[bytes] | None, out: BinaryIO | None, length: int) -> Non
         length -= len(data) or wanted
 
 
-def _describe_forms(found: DecodedAudio | AudioForm) -> str:
-    forms = found.samples if isinstance(found, DecodedAudio) else (found,)
+def _describe_forms(audio: DecodedAudio | AudioForm) -> str:
+    forms = audio.samples if isinstance(audio, DecodedAudio) else (audio,)
     return ", ".join(f"{rate} Hz with {channels} channels" for rate, channels in forms)
 
 
-def _mismatch_error(what: str) -> MediaError:
-    return MediaError(f"the re-encoded audio is not as loud or as long as the call: {what}", code=Code.NOT_VERIFIED)
+def _mismatch_error(difference: str) -> MediaError:
+    return MediaError(f"the re-encoded audio differs from its source: {difference}", code=Code.NOT_VERIFIED)

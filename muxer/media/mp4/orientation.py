@@ -1,7 +1,7 @@
 """How a player turns and mirrors the frames of a video track: the display matrix of a file. Pure.
 
 Only quarter turns and mirrors are kept, the eight orientations of a rectangle: no browser shows another angle. The matrix is
-that of a track header box (ISO/IEC 14496-12, 8.3.2): a frame's point (p, q) is shown at (a*p + c*q + x, b*p + d*q + y).
+that of a track header box (ISO/IEC 14496-12, 8.3.2): a point (p, q) of a frame is shown at (a*p + c*q + x, b*p + d*q + y).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _ONE, _LAST = 0x10000, 0x40000000
 
 @dataclass(frozen=True)
 class Orientation:
-    """One of the eight orientations; ``a``, ``b``, ``c`` and ``d`` are -1, 0 or 1."""
+    """One of the eight orientations; `a`, `b`, `c` and `d` are -1, 0 or 1."""
 
     a: int
     b: int
@@ -24,7 +24,7 @@ class Orientation:
 
     @property
     def swaps_sides(self) -> bool:
-        """Whether width and height change places."""
+        """Whether width and height are swapped."""
         return self.a == 0
 
     @property
@@ -34,11 +34,11 @@ class Orientation:
 
     @property
     def ffmpeg_filters(self) -> tuple[str, ...]:
-        """The filters of ffmpeg that turn coded frames as a player shows them."""
+        """The ffmpeg filters that turn coded frames as a player shows them."""
         return _FILTERS[self.a, self.b, self.c, self.d]
 
     def shown_size(self, width: int, height: int) -> tuple[int, int]:
-        """Return the size in which frames of a coded size (or the other way round) are shown."""
+        """Return the shown size for a coded one, or the other way round."""
         return (height, width) if self.swaps_sides else (width, height)
 
     def to_matrix(self, width: int, height: int) -> bytes:
@@ -63,8 +63,8 @@ _FILTERS: dict[tuple[int, int, int, int], tuple[str, ...]] = {
 
 
 def read_orientation(numbers: Sequence[int]) -> Orientation:
-    """Return the orientation that the nine numbers of a display matrix (16.16 fixed point, signed) mean; upright when they
-    mean none of the eight. A stretch of a side does not matter."""
+    """Return the orientation for the nine numbers (16.16 fixed point) of a display matrix, without its scale; UPRIGHT for
+    any other."""
     if len(numbers) != 9:
         return UPRIGHT
     largest = max(abs(numbers[at]) for at in (0, 1, 3, 4))
@@ -73,7 +73,7 @@ def read_orientation(numbers: Sequence[int]) -> Orientation:
 
 
 def _to_sign(number: int, largest: int) -> int:
-    """Return -1, 0 or 1 for a number of a matrix; what is small beside its ``largest`` number is none."""
+    """Return -1, 0 or 1 for a number of a matrix; one that is small compared with `largest` is 0."""
     return 0 if 16 * abs(number) < largest or not number else 1 if number > 0 else -1
 
 
@@ -83,5 +83,5 @@ def matrix_numbers(matrix: bytes) -> tuple[int, ...]:
 
 
 def printed_numbers(text: str) -> list[int]:
-    """Return the numbers of a matrix as ffprobe prints it: in rows, with the number of the row before them."""
+    """Return the numbers of a matrix as ffprobe prints it: in rows, each after its number."""
     return [int(number) for row in text.split("\\n") if ":" in row for number in row.split(":", 1)[1].split()]

@@ -1,6 +1,6 @@
-"""What ffmpeg decodes of an audio file: the form of every frame, its length, where nothing is heard, and how loud it is.
+"""Decode an audio file with ffmpeg: the form of every frame, the duration, gaps, and the levels.
 
-Containers and their time stamps are not trusted: a file is decoded once as a whole, and each frame is looked at.
+Containers and their time stamps are not trusted: a file is decoded once as a whole, and each frame is examined.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from pathlib import Path
 
 from muxer.errors import Code, MediaError, ToolError
 from muxer.media import limits
-from muxer.media.audio_levels import CHANNELS, RATE, AudioLevels
-from muxer.media.plan.pieces import MediaTools, input_options
+from muxer.media.analyze.audio_levels import CHANNELS, RATE, AudioLevels
+from muxer.media.ffmpeg import MediaTools, input_options
 from muxer.system.process import Runner
 
 DECODE_SECONDS = 900.0
-# A pause of the time stamps of at least this, in microseconds, is a gap (our decision); rounded time stamps differ by less.
+# A jump of the time stamps of at least this is a gap (our decision); rounded time stamps differ by less.
 MIN_GAP_US = 50_000
-# Time stamps that go back by more than this, in microseconds, start over: parts of a file that were joined.
+# Time stamps that go back by more than this start over: the file was joined from parts.
 _RESTART_US = 1_000_000
-# Containers whose time stamps follow from numbers of samples: where the form changes, they are wrong.
+# Containers whose time stamps are calculated from sample counts: wrong where the form changes.
 _UNTIMED_CONTAINERS = (
     "avi",
     "mp3",
@@ -46,7 +46,7 @@ AudioForm = tuple[int, int]
 
 @dataclass(frozen=True)
 class AudioGap:
-    """A pause in microseconds, and how much was decoded before it."""
+    """A gap in microseconds; `at_us` is how much was decoded before it."""
 
     at_us: int
     length_us: int
@@ -54,8 +54,8 @@ class AudioGap:
 
 @dataclass
 class DecodedAudio:
-    """What was decoded. `samples` is the number of samples of each form, a sample rate and a number of channels; `errors` is
-    the number of messages of the decoder, `frames` that of decoded frames."""
+    """What was decoded. `samples` is the number of samples of each form (sample rate, channels), `errors` the number of
+    error messages of the decoder."""
 
     samples: dict[AudioForm, int] = field(default_factory=dict)
     gaps: list[AudioGap] = field(default_factory=list)
@@ -65,12 +65,12 @@ class DecodedAudio:
 
     @property
     def decoded_us(self) -> int:
-        """The duration of what was decoded, in microseconds."""
+        """The duration of the decoded audio in microseconds."""
         return round(sum(count * 1_000_000 / rate for (rate, _), count in self.samples.items()))
 
     @property
     def length_us(self) -> int:
-        """The duration with all gaps, in microseconds."""
+        """The duration with all gaps in microseconds."""
         return self.decoded_us + sum(gap.length_us for gap in self.gaps)
 
     @property
@@ -84,11 +84,11 @@ class _FrameLogReader:
 
     def __init__(self, decoded: DecodedAudio) -> None:
         self._decoded = decoded
-        # The time of the file at which the decoded sound, with the gaps so far, begins; and the length of these gaps.
+        # The time in the file at which the decoded audio starts, and the duration of the gaps so far.
         self._origin_us = self._silence_us = 0
 
     def read_line(self, line: bytes) -> bool:
-        """Take in one line; return whether it reports no error."""
+        """Read one line. Returns whether it is no error."""
         if (match := _FRAME_PATTERN.search(line)) is not None:
             self._decoded.frames += 1
             if self._decoded.frames <= limits.MAX_FRAMES:
@@ -111,10 +111,8 @@ class _FrameLogReader:
 
 
 def decode_audio(tools: MediaTools, runner: Runner, path: Path, container: str = "") -> DecodedAudio:
-    """Decode the first audio stream of the file at `path`. `container` is the name that ffprobe gives its form.
-
-    Raises MediaError when nothing can be decoded.
-    """
+    """Decode the first audio stream of `path`. `container` is its format in ffprobe. Raises MediaError when nothing can be
+    decoded."""
     decoded = DecodedAudio()
     listener = _FrameLogReader(decoded)
     try:
@@ -132,8 +130,8 @@ def decode_audio(tools: MediaTools, runner: Runner, path: Path, container: str =
 
 
 def decode_audio_command(tools: MediaTools, path: Path) -> list[str]:
-    """Return the command that decodes the audio of `path`: what :class:`Levels` reads is its standard output, and its error
-    output has a line for each frame."""
+    """Return the command that decodes the audio of `path`: samples for AudioLevels on standard output, a line for each frame
+    on standard error."""
     quiet = ["-nostdin", "-hide_banner", "-nostats", "-v", "repeat+level+info"]
     command = [tools.ffmpeg, *quiet, *input_options(path), "-map", "0:a:0"]
     # Microseconds: the times that ffmpeg prints in seconds have six digits.
@@ -141,13 +139,13 @@ def decode_audio_command(tools: MediaTools, path: Path) -> list[str]:
     return [*command, "-af", filters, "-c:a", "pcm_s16le", "-f", "s16le", "pipe:1"]
 
 
-# What ffmpeg takes each number of channels for when nothing else is said, as in a file of bare samples.
+# ffmpeg's default layout for each number of channels, as for raw samples.
 _LAYOUTS = ("mono", "stereo", "2.1", "4.0", "5.0", "5.1", "6.1", "7.1")
 MAX_CHANNELS = len(_LAYOUTS)
 
 
 def form_filters(rate: int, channels: int) -> str:
-    """Return the filters that bring audio of any form to `rate` in Hz and `channels`, and leave its level as it is."""
-    # ffmpeg makes one channel softer by the root of two when it becomes two; players do not.
+    """Return the filters that convert audio to `rate` in Hz and `channels` without changing its level."""
+    # ffmpeg divides the level by the root of two when it converts mono to stereo; players do not.
     louder = "volume='if(eq(nb_channels,1),sqrt(2),1)'," if channels == 2 else ""
     return f"{louder}aresample={rate},aformat=sample_rates={rate}:channel_layouts={_LAYOUTS[channels - 1]}"
