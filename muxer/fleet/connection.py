@@ -157,7 +157,7 @@ def count_waiting(channel: Any, queue: str) -> int:
 def broker_call(outages: CircuitBreaker) -> Iterator[None]:
     """Within this block the broker is talked to: what the libraries raise becomes an error of :mod:`muxer.errors`, and says
     whether the broker is out."""
-    with outages.call(BROKER), translate_errors():
+    with outages.call(BROKER, login_backoff=False), translate_errors():
         yield
 
 

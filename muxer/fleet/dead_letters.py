@@ -17,11 +17,12 @@ import pika
 
 from muxer.errors import Code, OrderFailed
 from muxer.fleet.connection import MAX_DELIVERIES, WEEK_MILLISECONDS, count_waiting, take_lock
-from muxer.fleet.events import MALFORMED_ERRORS, to_storable_text
+from muxer.fleet.events import to_storable_text
 from muxer.fleet.message_properties import log_unreadable, storable_headers
 from muxer.fleet.outstanding_orders import OutstandingOrder
 from muxer.fleet.priority_queues import dead_letter_queue
 from muxer.journal.journal import DONE, TargetKey
+from muxer.system.json_codec import MALFORMED_ERRORS
 
 # So many are looked at in one go: what else the poller does with its line waits for it.
 SCAN_BATCH_SIZE = 200

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from muxer.journal.journal import MAX_REASON_LENGTH, TargetKey
 from muxer.journal.retry_policy import Failure, RetryPolicy
+from muxer.system.json_codec import MALFORMED_ERRORS, from_json
 
 EVENT_VERSION = 1
 QUEUED, BEGUN, POSTPONED, DROPPED = "queued", "begun", "postponed", "dropped"
@@ -21,8 +22,6 @@ DONE, FAILED, REFUSED = "done", "failed", "refused"
 WORKER, GONE, POLLER = "worker", "gone", "poller"
 # No event is longer, and no name or text in it: what is told goes into the journal and the log.
 MAX_EVENT_BYTES, MAX_NAME_LENGTH = 256 * 1024, 1000
-# What comes of reading a message that is no message.
-MALFORMED_ERRORS = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
 # How a worker stands is told again soon: nothing is lost with it, and nobody who is not there is told later.
 TRANSIENT_EVENTS = (WORKER, GONE, POLLER)
 
@@ -52,13 +51,11 @@ def decode_event(body: bytes) -> Event | None:
         plain = json.loads(body)
         if plain.pop("version") != EVENT_VERSION:
             return None
-        event = Event(**{one.name: plain[one.name] for one in fields(Event) if one.name in plain})
+        event = from_json(Event, plain)
     except MALFORMED_ERRORS:
         return None
     texts = (event.what, event.sender, event.recording, event.file)
-    is_fit = all(one == to_storable_text(one) and len(one) <= MAX_NAME_LENGTH for one in texts) and isinstance(
-        event.details, dict
-    )
+    is_fit = all(one == to_storable_text(one) and len(one) <= MAX_NAME_LENGTH for one in texts)
     return event if is_fit else None
 
 

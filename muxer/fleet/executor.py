@@ -50,6 +50,7 @@ from muxer.scheduling.executor import TargetExecutor
 from muxer.scheduling.outcome_recorder import OutcomeRecorder
 from muxer.status.activity import Activity
 from muxer.status.fleet_status import FleetStatus
+from muxer.system.json_codec import MALFORMED_ERRORS
 
 log = logging.getLogger(__name__)
 
@@ -256,7 +257,7 @@ class FleetPool(TargetExecutor):
         try:
             if (event := events.decode_event(body)) is not None:
                 self._outcomes.handle(event)
-        except (*events.MALFORMED_ERRORS, OverflowError) as error:
+        except MALFORMED_ERRORS as error:
             told = f"{event.what[:20]!r} of {event.sender[:100]!r}" if event else "what"
             log.warning("an event in %s cannot be read, it is passed over: %s, %r", queue, told, error)
         except Exception:

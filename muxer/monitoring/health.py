@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 
-from muxer.gir.session import CONNECT_TIMEOUT_SECONDS, MAX_RETRY_WAIT_SECONDS, READ_ATTEMPTS
+from muxer.gir.session import CONNECT_TIMEOUT_SECONDS, READ_ATTEMPTS
+from muxer.journal.retry_policy import MAX_STEP_DELAY_SECONDS
 from muxer.monitoring.view import ViewSources, current_fleet, known_services
 from muxer.status.activity import PollStatistics
 from muxer.status.fleet_status import fleet_problems
@@ -34,7 +35,7 @@ def max_poll_silence(rws_timeout: float) -> float:
     """Given the time limit of a request to RWS, return for how long a poll may show no sign of life, in seconds."""
     return (
         READ_ATTEMPTS * (rws_timeout + CONNECT_TIMEOUT_SECONDS)
-        + (READ_ATTEMPTS - 1) * MAX_RETRY_WAIT_SECONDS
+        + (READ_ATTEMPTS - 1) * MAX_STEP_DELAY_SECONDS
         + POLL_MARGIN_SECONDS
     )
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 from muxer.status.activity import RunningTarget
+from muxer.system.json_codec import MALFORMED_ERRORS, from_json
 
 # The name of the broker among the services.
 BROKER = "RabbitMQ"
@@ -18,11 +18,6 @@ FORGOTTEN_SECONDS = 300.0
 
 # What a worker says is out when its disk is nearly full.
 DISK_SERVICE = "temp_dir"
-
-# What comes of data of another form.
-_MALFORMED_ERRORS = (AttributeError, KeyError, TypeError, ValueError, OverflowError)
-
-_Parsed = TypeVar("_Parsed")
 
 
 @dataclass(frozen=True)
@@ -125,86 +120,17 @@ def fleet_to_dict(view: FleetStatus) -> dict[str, Any]:
 
 
 def fleet_from_dict(plain: object) -> FleetStatus | None:
-    """Given what a state file says of the fleet, return it; None when it says nothing that can be used. Workers and running
-    targets that are malformed are left out."""
+    """Return the fleet status that a state file holds, None when it is malformed. Malformed workers and running targets are
+    left out."""
     try:
-        return _parse_fleet(plain)
-    except _MALFORMED_ERRORS:
+        return from_json(FleetStatus, plain)
+    except MALFORMED_ERRORS:
         return None
 
 
 def worker_from_dict(plain: object) -> WorkerStatus | None:
-    """Given what is known of a worker, return it; None when that is malformed."""
+    """Return the status of a worker, None when it is malformed."""
     try:
-        return _parse_worker(plain)
-    except _MALFORMED_ERRORS:
+        return from_json(WorkerStatus, plain)
+    except MALFORMED_ERRORS:
         return None
-
-
-def _parse_fleet(plain: Any) -> FleetStatus:
-    return FleetStatus(
-        at=_to_number(plain["at"]),
-        connected=plain["connected"] is True,
-        lanes=_parse_pairs(_to_count, plain["lanes"]),
-        dead=_to_count(plain["dead"]),
-        queued=_to_count(plain["queued"]),
-        running=_to_count(plain["running"]),
-        oldest=None if plain["oldest"] is None else _to_number(plain["oldest"]),
-        workers=_parse_each(_parse_worker, plain["workers"]),
-    )
-
-
-def _parse_worker(plain: Any) -> WorkerStatus:
-    return WorkerStatus(
-        name=str(plain["name"]),
-        host=str(plain["host"]),
-        pid=_to_count(plain["pid"]),
-        version=str(plain["version"]),
-        started=_to_number(plain["started"]),
-        seen=_to_number(plain["seen"]),
-        threads=_to_count(plain["threads"]),
-        running=_parse_each(_parse_running, plain["running"]),
-        muxed=_to_count(plain["muxed"]),
-        failed=_to_count(plain["failed"]),
-        rate=_to_number(plain["rate"]),
-        out=_parse_pairs(str, plain["out"]),
-    )
-
-
-def _parse_running(plain: Any) -> RunningTarget:
-    return RunningTarget(
-        recording=str(plain["recording"]),
-        agent=str(plain["agent"]),
-        file=str(plain["file"]),
-        begun=_to_number(plain["begun"]),
-        step=str(plain["step"]),
-        step_begun=_to_number(plain["step_begun"]),
-        done=_to_count(plain["done"]),
-        total=_to_count(plain["total"]),
-    )
-
-
-def _parse_each(made: Callable[[Any], _Parsed], values: Iterable[Any]) -> tuple[_Parsed, ...]:
-    """Return what can be made of each value, without those of another form."""
-    found = []
-    for one in values:
-        try:
-            found.append(made(one))
-        except _MALFORMED_ERRORS:
-            continue
-    return tuple(found)
-
-
-def _parse_pairs(made: Callable[[Any], _Parsed], values: Any) -> dict[str, _Parsed]:
-    return {str(name): made(one) for name, one in values.items()}
-
-
-def _to_count(value: object) -> int:
-    return int(_to_number(value))
-
-
-def _to_number(value: object) -> float:
-    """Return a number as it is. Raise ``TypeError`` for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise TypeError(f"{value!r} is no number")
-    return value

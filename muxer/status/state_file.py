@@ -18,9 +18,10 @@ from typing import Any
 
 from muxer import __version__
 from muxer.errors import LocalResourceError
-from muxer.net.transfer import open_private
 from muxer.status.activity import ActivitySnapshot, PollStatistics, RunningTarget
 from muxer.system import files
+from muxer.system.files import open_private
+from muxer.system.json_codec import from_json
 from muxer.system.masking import Mask
 
 log = logging.getLogger(__name__)
@@ -96,7 +97,7 @@ def read_state(folder: Path) -> dict[str, Any] | None:
 
 def running_jobs(state: Mapping[str, Any]) -> tuple[RunningTarget, ...]:
     """Given what :func:`read` has returned, return the jobs that run."""
-    return tuple(RunningTarget(**{name: one[name] for name in _RUNNING_FIELDS}) for one in state["running"])
+    return tuple(from_json(RunningTarget, one) for one in state["running"])
 
 
 def _is_complete(state: object) -> bool:

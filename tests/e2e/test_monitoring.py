@@ -135,7 +135,7 @@ def test_without_a_port_none_of_its_libraries_is_loaded(make_lab: Make, tmp_path
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"http_address": "0.0.0.0"}, "[monitoring] http_address = '0.0.0.0': others than this machine could reach it"),
+        ({"http_address": "0.0.0.0"}, "[monitoring] http_address = '0.0.0.0': other machines can reach it"),
         ({"certificate": "FOLDER/muxer.pem", "key": "FOLDER/other.key"}, "[monitoring] key = "),
         ({"http_port": "taken"}, "cannot be listened on"),
     ],

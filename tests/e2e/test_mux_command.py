@@ -191,7 +191,9 @@ def test_a_service_that_is_out_is_said_as_a_command_sees_it(transfer: tuple[Lab,
     config = tmp_path / "muxer.cfg"
     config.write_text(transfer[0].config_text(**{"htcc.password": "wrong"}))
     code, _, err = commands.run_in_process(config, "mux", "1")
-    assert code == 1 and "error: RWS is out; what needs it cannot be done now: MUX-" in err and "by itself" not in err
+    assert (
+        code == 1 and "error: RWS is unavailable; what needs it cannot be done now: MUX-" in err and "by itself" not in err
+    )
 
 
 def test_one_that_fails_is_told_and_the_other_is_made(make_lab: Make) -> None:

@@ -165,7 +165,7 @@ def test_the_broker_is_restarted_and_killed_in_the_middle_of_the_work(
         check_recordings(scene, recordings, crew)
         assert {one.process.poll() for one in members} == {None}
     told = [one["message"] for one in crew.poller_lines("RabbitMQ is")]
-    assert [one[:16] for one in told] == ["RabbitMQ is out;", "RabbitMQ is back"] * 2
+    assert [one[:21] for one in told] == ["RabbitMQ is unavailab", "RabbitMQ is available"] * 2
 
 
 def test_the_network_between_a_worker_and_the_broker_breaks(scene: FaultLab, vhost: VirtualHost, tmp_path: Path) -> None:

@@ -48,4 +48,4 @@ if __name__ == "__main__":
     set_constants()
     if "FLEET_MUX_ONCE" in os.environ:
         mux_once()
-    sys.exit(cli.main(sys.argv[1:]))
+    sys.exit(commands.main(sys.argv[1:]))
