@@ -22,7 +22,7 @@ from muxer.pipeline.incomplete_sources import ArrivalTracker
 from muxer.pipeline.job import MAX_PARALLEL_FETCHES, Services
 from muxer.pipeline.kept_results import KeptResults
 from muxer.pipeline.superseded import SupersededCleaner
-from muxer.pipeline.workspace import TempFolderCleaner, Workspace, temp_folder_for
+from muxer.pipeline.workspace import Workspace, temp_folder_for
 from muxer.status.activity import Activity
 from muxer.storage.base import S3, WEBDAV
 from muxer.storage.s3 import S3Storage
@@ -93,13 +93,6 @@ def _create_kept_results(config: Config, workspace: Workspace) -> KeptResults:
         "audio_codec": advanced.audio_codec,
     }
     return KeptResults(workspace.kept, options)
-
-
-def create_cleaner(config: Config, workspace: Workspace) -> TempFolderCleaner:
-    """Given the configuration and the temporary folder, return what cleans it."""
-    processing = config.processing
-    enabled, interval = processing.auto_clean_temp_folder, processing.clean_temp_folder_timeout
-    return TempFolderCleaner(workspace, enabled=enabled, interval=interval)
 
 
 def create_rws(config: Config, stop: threading.Event, outages: CircuitBreaker) -> RwsClient:

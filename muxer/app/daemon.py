@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from muxer.app.assembly import create_cleaner
 from muxer.app.migration_report import MigrationStatus, QueryAttempts, progress_bar, progress_text, summary_text
 from muxer.config.schema import Config
 from muxer.errors import AccessDenied, MuxerError, QueryIncomplete, ServiceUnavailable, Stopped, Transient, format_error
@@ -24,6 +23,7 @@ from muxer.log import terminal
 from muxer.log.setup import escape_control
 from muxer.pipeline.job import Job, Services
 from muxer.pipeline.shared_temp import recover_abandoned
+from muxer.pipeline.workspace import create_cleaner
 from muxer.polling.poller import Poller
 from muxer.scheduling.attempts import MIGRATION_ATTEMPTS, TargetProcessor, target_key
 from muxer.scheduling.executor import TargetExecutor, TargetSink, ThreadExecutor

@@ -20,7 +20,7 @@ from muxer.errors import Code, LocalResourceError, MetadataError, MuxerError, St
 from muxer.gir.targets import MuxTarget
 from muxer.journal.journal import JOURNAL_FILE, TargetKey, record_external_success
 from muxer.log.setup import escape_control
-from muxer.net.transfer import CHUNK_BYTES, translate_disk_errors
+from muxer.net.transfer import CHUNK_BYTES
 from muxer.pipeline.job import JobReport
 from muxer.pipeline.workspace import temp_folder_for
 from muxer.status import activity, state_file
@@ -28,6 +28,7 @@ from muxer.status.error_help import help_for
 from muxer.status.fleet_status import fleet_from_dict
 from muxer.system import files
 from muxer.system.exit_codes import EXIT_FAILED, EXIT_OK
+from muxer.system.files import translate_disk_errors
 from muxer.system.masking import Mask
 
 log = logging.getLogger(__name__)
@@ -72,7 +73,7 @@ def _process_target(parts: EmbeddedMuxer, target: MuxTarget, force: bool, mask: 
         )
     _log_start(target)
     try:
-        with parts.services.activity.track_target(target):
+        with parts.services.activity.track_target(target.recording_id, target.agent, target.file_name):
             report = parts.job.run(target, again=force)
     except Stopped:
         raise
@@ -85,7 +86,7 @@ def _process_target(parts: EmbeddedMuxer, target: MuxTarget, force: bool, mask: 
 def _write_output(parts: EmbeddedMuxer, target: MuxTarget, output: Path, force: bool) -> dict[str, Any]:
     """Make the muxed file of a target and write it to a local file."""
     _log_start(target)
-    with parts.services.activity.track_target(target):
+    with parts.services.activity.track_target(target.recording_id, target.agent, target.file_name):
         report = parts.job.make_clear(target, lambda made: _copy_output(made, output, force, parts.services.stop.is_set))
     return _result_facts(target, "written", report) | {"output": str(output)}
 

@@ -39,7 +39,10 @@ def _plan_targets(arguments: argparse.Namespace, parts: EmbeddedMuxer) -> Outcom
     found = find_targets(parts, arguments.id)
     plans = []
     for target in choose_targets(found.targets, arguments.agent):
-        with parts.services.activity.track_target(target), parts.services.workspace.job_folder() as folder:
+        with (
+            parts.services.activity.track_target(target.recording_id, target.agent, target.file_name),
+            parts.services.workspace.job_folder() as folder,
+        ):
             plans.append(_target_plan(arguments, parts, target, folder))
     sharded = shard_facts(parts.config.processing, arguments.id)
     told = {"recording": arguments.id, **sharded, "problems": list(found.problems), "targets": plans}

@@ -21,7 +21,6 @@ from dramatiq.middleware import Middleware
 from dramatiq.worker import Worker
 
 from muxer import __version__
-from muxer.app.assembly import create_cleaner
 from muxer.config.schema import Config
 from muxer.errors import MuxerError, OrderFailed, Stopped, Transient
 from muxer.fleet import events, orders
@@ -37,6 +36,7 @@ from muxer.journal.journal import TargetKey
 from muxer.net.circuit_breaker import RWS
 from muxer.pipeline.job import Job, JobOptions, Services
 from muxer.pipeline.shared_temp import recover_abandoned
+from muxer.pipeline.workspace import create_cleaner
 from muxer.scheduling.attempts import TargetProcessor
 from muxer.status.fleet_status import DISK_SERVICE
 from muxer.status.state_file import STATE_FILE, StateFile, snapshot_json

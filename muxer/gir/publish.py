@@ -22,8 +22,8 @@ from muxer.errors import Code, MuxerError, Permanent, ServiceUnavailable
 from muxer.gir.models import Json, MediaFile, ScreenRecording
 from muxer.gir.rws import RwsClient
 from muxer.net.step_retry import Repeat, call_once
-from muxer.net.transfer import open_private
 from muxer.system import files
+from muxer.system.files import open_private
 
 log = logging.getLogger(__name__)
 

@@ -16,8 +16,8 @@ from muxer.errors import Code, MediaError
 from muxer.media.audio_decode import MAX_CHANNELS, AudioForm, DecodedAudio, decode_audio, form_filters
 from muxer.media.audio_levels import AudioLevels, find_difference
 from muxer.media.plan.pieces import QUIET_OPTIONS, WITHOUT_EXTRAS_OPTIONS, MediaTools, input_options
-from muxer.net.transfer import open_private
 from muxer.system import files
+from muxer.system.files import open_private
 from muxer.system.process import Runner
 
 ENCODE_SECONDS = 900.0

@@ -37,9 +37,9 @@ from muxer.media.plan.screen_plan import (
     encoded_file_name,
 )
 from muxer.media.probe import MediaInfo, canvas_size, require_video
-from muxer.net.transfer import file_present
 from muxer.status import activity
 from muxer.system import files
+from muxer.system.files import file_present
 from muxer.system.process import Runner, record_commands
 
 __all__ = ["MIN_SLICE_US", "Arrival", "MediaEngine", "MediaInput", "MuxTimeline", "MuxedFile", "Plan"]

@@ -15,8 +15,8 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from muxer.monitoring import health, page
+from muxer.monitoring.certificate_expiry import ServerCertificates
 from muxer.monitoring.metrics import MuxerCollector
-from muxer.monitoring.server_certificates import ServerCertificates
 from muxer.monitoring.view import ViewSources, gather_status
 
 log = logging.getLogger(__name__)

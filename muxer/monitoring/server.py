@@ -23,7 +23,7 @@ from muxer.config.monitoring_address import resolve_address, server_context
 from muxer.config.schema import MonitoringOptions
 from muxer.errors import ConfigError, Problem
 from muxer.monitoring.application import MonitoringApplication
-from muxer.monitoring.server_certificates import ServerCertificates
+from muxer.monitoring.certificate_expiry import ServerCertificates
 from muxer.monitoring.view import ViewSources
 
 log = logging.getLogger(__name__)

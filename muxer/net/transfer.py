@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import shutil
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import BinaryIO
 
 from muxer.errors import Code, LocalResourceError, ServiceUnavailable, Stopped
 from muxer.status import activity
+from muxer.system.files import open_private
 
 CHUNK_BYTES = 256 * 1024
 # How often the room for a transfer of unknown length is looked at.
@@ -27,7 +24,6 @@ UNKNOWN_LENGTH_SECONDS = 4 * 3600.0
 _MAX_LENGTH_DIGITS = 18
 # A server that creates each response calls it modified just now: that states nothing about the file.
 JUST_NOW_SECONDS = 2.0
-_NO_SPACE = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
 def time_limit(length: int | None) -> float:
@@ -76,40 +72,6 @@ def _http_time(text: str | None) -> datetime | None:
     except (ValueError, TypeError, OverflowError):
         return None
     return found if found is not None and found.tzinfo is not None else None
-
-
-@contextmanager
-def open_private(path: Path) -> Iterator[BinaryIO]:
-    """Given a path, yield the new, empty file there, which only this account can read.
-
-    Raise :class:`LocalResourceError` when the disk is full, ``OSError`` when a link or a foreign file is there.
-    """
-    with translate_disk_errors(path.parent):
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
-        with os.fdopen(os.open(path, flags, 0o600), "wb", buffering=CHUNK_BYTES) as file:
-            if hasattr(os, "fchmod"):
-                os.fchmod(file.fileno(), 0o600)  # what lay there may be open to others, or belong to them
-            yield file
-
-
-@contextmanager
-def translate_disk_errors(folder: Path) -> Iterator[None]:
-    """Turn the errors of a full disk into :class:`LocalResourceError`, which names the folder."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _NO_SPACE:
-            raise LocalResourceError(f"no space left for temporary files in {folder}", code=Code.DISK_FULL) from error
-        raise
-
-
-@contextmanager
-def file_present(name: str) -> Iterator[None]:
-    """Turn the error of a file that is not there any more into :class:`LocalResourceError`, which names it."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise LocalResourceError(f"{name} was removed from the temporary folder while it was needed") from error
 
 
 def receive_file(

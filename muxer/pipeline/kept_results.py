@@ -23,10 +23,10 @@ from muxer.gir.models import format_time
 from muxer.gir.rws import Certificate
 from muxer.gir.targets import MuxTarget
 from muxer.media.engine import MuxedFile
-from muxer.net.transfer import open_private
 from muxer.pipeline.workspace import private_folder
 from muxer.storage.base import ObjectInfo
 from muxer.system import files
+from muxer.system.files import open_private
 
 log = logging.getLogger(__name__)
 

@@ -18,11 +18,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from muxer.config.schema import Config
 from muxer.errors import Code, ConfigError, Problem
-from muxer.net.transfer import translate_disk_errors
 from muxer.pipeline.disk_space import TempDisk
 from muxer.system import files
 from muxer.system.file_lock import acquire_lock
+from muxer.system.files import translate_disk_errors
 from muxer.system.folder_owner import check_folder
 
 log = logging.getLogger(__name__)
@@ -166,6 +167,13 @@ class TempFolderCleaner:
             return 0
         self._last = time.monotonic()
         return self._workspace.clean_abandoned()
+
+
+def create_cleaner(config: Config, workspace: Workspace) -> TempFolderCleaner:
+    """Return the cleaner of `workspace` with the options of `config`."""
+    processing = config.processing
+    enabled, interval = processing.auto_clean_temp_folder, processing.clean_temp_folder_timeout
+    return TempFolderCleaner(workspace, enabled=enabled, interval=interval)
 
 
 def remove_folder(path: Path) -> bool:

@@ -15,10 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from muxer.gir.targets import MuxTarget
+from typing import Any
 
 # The upper bounds of the classes in which durations of steps are counted: from a label to hours of re-encoding.
 DURATION_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
@@ -121,19 +118,19 @@ class Activity:
         self._polls, self._totals = PollStatistics(), WorkTotals()
 
     @contextmanager
-    def track_target(self, target: MuxTarget) -> Iterator[None]:
-        """Within this block, this thread and those that take over its context work on a target."""
+    def track_target(self, recording: str, agent: str, file: str) -> Iterator[None]:
+        """Within this block, count the work of this thread, and of threads that copy its context, as work on `file`."""
         now = time.time()
-        running = RunningTarget(target.recording_id, target.agent, target.file_name, now, step_begun=now)
+        running = RunningTarget(recording, agent, file, now, step_begun=now)
         with self._lock:
-            self._running[target.file_name] = running
+            self._running[file] = running
         token = _current.set((self, running))
         try:
             yield
         finally:
             _current.reset(token)
             with self._lock:
-                self._running.pop(target.file_name, None)
+                self._running.pop(file, None)
 
     def count_outcome(self, outcome: str, facts: Mapping[str, Any]) -> None:
         """Given how a target ended and what its finished line says, count it."""

@@ -18,9 +18,9 @@ from typing import Any
 
 from muxer import __version__
 from muxer.errors import LocalResourceError
-from muxer.net.transfer import open_private
 from muxer.status.activity import ActivitySnapshot, PollStatistics, RunningTarget
 from muxer.system import files
+from muxer.system.files import open_private
 from muxer.system.masking import Mask
 
 log = logging.getLogger(__name__)

@@ -14,9 +14,9 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from muxer.errors import Permanent, Transient
-from muxer.net.transfer import open_private
 from muxer.storage.base import MediaLocation
 from muxer.system import files
+from muxer.system.files import open_private
 
 log = logging.getLogger(__name__)
 

@@ -24,13 +24,14 @@ from muxer.journal import journal, retry_policy  # noqa: E402
 from muxer.net import transfer  # noqa: E402
 from muxer.pipeline import job  # noqa: E402
 from muxer.storage import intent_log, webdav  # noqa: E402
+from muxer.system import files  # noqa: E402
 from muxer.system.process import Runner  # noqa: E402
 from tests.faults.kill_points import CALL_POINTS, KillPoint, resolve_owner  # noqa: E402
 
 ARMED = Path(os.environ["MUXER_KILL_AT"])
 # Another muxer that died is waited for; here it has always died.
 job.PUBLISH_WAIT_SECONDS = retry_policy.FIRST_DELAY_SECONDS = 1.0
-transfer.CHUNK_BYTES = 4096
+transfer.CHUNK_BYTES = files.BUFFER_BYTES = 4096
 
 
 def is_armed(point: str) -> bool:

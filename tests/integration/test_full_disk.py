@@ -15,7 +15,7 @@ from muxer.crypto.envelope import Encryptor
 from muxer.errors import LocalResourceError
 from muxer.gir.rws import Certificate
 from muxer.media.engine import MediaEngine, MediaInput, MuxedFile
-from muxer.net.transfer import translate_disk_errors
+from muxer.system.files import translate_disk_errors
 from muxer.system.process import Runner
 from tests.support.disk import KILOBYTE, fill_disk, small_disk
 from tests.support.tools import tested_tools

@@ -235,7 +235,7 @@ def test_a_service_whose_requests_succeed_only_when_repeated_is_flaky_for_a_whil
 
 def test_each_repeated_try_is_logged_and_counted(caplog: pytest.LogCaptureFixture) -> None:
     outages, activity = CircuitBreaker(), Activity()
-    with caplog.at_level(logging.INFO), activity.track_target(MuxTarget("call", "r1", "alice", MediaFile.from_json({}), ())):
+    with caplog.at_level(logging.INFO), activity.track_target("call", "alice", "x.mp4"):
         Repeater(outages, InstantStop())("fetch of a.mp3", FlakyRequest(outages, unavailable_error, times=2))
     assert [record.message.split(",")[0] for record in caplog.records] == ["fetch of a.mp3 failed"] * 2
     fields = [record.__dict__["fields"] for record in caplog.records]
