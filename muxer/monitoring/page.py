@@ -12,11 +12,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from muxer.journal.journal import SET_ASIDE
-from muxer.monitoring import fleet_rows, rows, timeline_svg, timelines
+from muxer.monitoring import fleet_rows, rows, timeline_svg
 from muxer.monitoring.history_charts import create_charts
 from muxer.monitoring.summary import summarize_view
 from muxer.monitoring.view import StatusView
-from muxer.status import formatting
+from muxer.status import formatting, timeline_view
 
 REFRESH_INTERVAL = 20
 TEMPLATE_FOLDER = Path(__file__).with_name("templates")
@@ -51,7 +51,7 @@ def render_recording(view: StatusView, name: str) -> str | None:
     """Given a view and the file name of a target that is done, return the page of its timeline; None when the view has none
     of it."""
     row = next((one for one in view.recent if one.name == name), None)
-    timeline = timelines.read_timeline(row.facts.get("timeline")) if row else None
+    timeline = timeline_view.read_timeline(row.facts.get("timeline")) if row else None
     if row is None or timeline is None:
         return None
     return _load_template("recording.html").render(
@@ -60,11 +60,11 @@ def render_recording(view: StatusView, name: str) -> str | None:
         verdict=summarize_view(view),
         recording=rows.finished_row(row),
         timeline=timeline,
-        summary=timelines.timeline_summary(timeline),
+        summary=timeline_view.timeline_summary(timeline),
         picture=Markup(timeline_svg.render_timeline(timeline, "timeline")),
-        screens=[(one, timelines.screen_text(one, timeline)) for one in timeline.screens],
-        overlaps=[timelines.overlap_text(*one) for one in timeline.screen_overlaps],
-        parts=timelines.merge_parts(timeline.parts),
+        screens=[(screen, timeline_view.screen_text(screen, timeline)) for screen in timeline.screens],
+        overlaps=[timeline_view.overlap_text(*overlap) for overlap in timeline.find_overlaps()],
+        parts=timeline_view.merge_parts(timeline.parts),
     )
 
 
@@ -77,7 +77,7 @@ def _jinja_environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals |= {"style": Markup(STYLE_SHEET), "kinds": timeline_svg.KIND_LABELS, "quote": quote}
+    made.globals |= {"style": Markup(STYLE_SHEET), "kinds": timeline_view.KIND_LABELS, "quote": quote}
     made.filters |= {
         name: getattr(formatting, name)
         for name in ("format_time", "format_datetime", "iso", "format_span", "format_ago", "single_line", "redact")

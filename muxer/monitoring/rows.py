@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from muxer.journal.history import TargetRecord
-from muxer.monitoring import pseudonyms, timeline_svg, timelines
+from muxer.monitoring import pseudonyms, timeline_svg
 from muxer.monitoring.view import ServiceStatus
 from muxer.status import progress
 from muxer.status.activity import RunningTarget
 from muxer.status.error_help import help_for
 from muxer.status.formatting import format_exact, format_span, redact, single_line
+from muxer.status.timeline_view import read_timeline
 
 _TAG = re.compile(r"_([0-9a-f]{8})[0-9a-f]{12}_muxed\.mp4")
 
@@ -117,7 +118,7 @@ def failure_row(row: TargetRecord) -> FailureRow:
 
 def finished_row(row: TargetRecord) -> FinishedRow:
     """Given a target that is done, as the journal has it, return its row."""
-    facts, timeline = row.facts, timelines.read_timeline(row.facts.get("timeline"))
+    facts, timeline = row.facts, read_timeline(row.facts.get("timeline"))
     method = str(facts.get("method", ""))
     return FinishedRow(
         file_ref(row.recording, row.agent, row.name),
