@@ -79,10 +79,10 @@ def test_the_poller_tells_of_the_whole_fleet(temp: Path, capsys: pytest.CaptureF
 def test_what_is_wrong_with_a_fleet_is_said(temp: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_poller(temp, fleet_view(queued=7))
     code, shown = run_status(temp, capsys)
-    assert code == 1 and "  ! no worker is there, and 7 muxed files wait for one\n" in shown
+    assert code == 1 and "  ! no worker is running, and 7 muxed files wait for one\n" in shown
     write_poller(temp, fleet_view(connected=False))
     code, shown = run_status(temp, capsys)
-    assert code == 1 and "  ! RabbitMQ is not reached: nothing is handed to the workers\n" in shown
+    assert code == 1 and "  ! RabbitMQ is not connected: no tasks are distributed to the workers\n" in shown
     assert "lanes and dead letters: unknown" in shown
     write_poller(temp, fleet_view(connected=False), out={"RabbitMQ": {"reason": "MUX-201 ServiceUnavailable: no answer"}})
     code, shown = run_status(temp, capsys)
