@@ -1,1 +1,1 @@
-"""The commands of an administrator, beside the muxer itself: one module for each."""
+"""The commands for administrators, one module each."""

@@ -1,4 +1,4 @@
-"""``python -m muxer worker``: a worker of the fleet, until a signal stops it."""
+"""Command `worker`: run a worker of the fleet until a signal stops it."""
 
 from __future__ import annotations
 
@@ -24,17 +24,18 @@ log = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str]) -> int:
-    """Given the arguments after ``worker``, work and return the exit code: 0 stopped, 1 an error that nobody expected, 2 the
-    configuration cannot be used."""
-    description = "Take work from RabbitMQ ([fleet] mode = broker), until a signal stops it. Start as many as you like."
-    made = argparse.ArgumentParser(prog="python -m muxer worker", description=description, allow_abbrev=False)
-    made.add_argument("--config-file", required=True, metavar="FILE", help="path of muxer.cfg, the same as the poller's")
-    arguments = made.parse_args(argv)
+    """Run the worker and return the exit code: 0 stopped, 1 unexpected error, 2 the configuration cannot be used."""
+    description = (
+        "Process tasks from RabbitMQ ([fleet] mode = broker) until a signal stops it. Any number of workers may run."
+    )
+    parser = argparse.ArgumentParser(prog="python -m muxer worker", description=description, allow_abbrev=False)
+    parser.add_argument("--config-file", required=True, metavar="FILE", help="path of muxer.cfg, the same as for the poller")
+    arguments = parser.parse_args(argv)
     set_umask()
     try:
         loaded = load_config(Path(arguments.config_file), {}, os.environ)
         if not loaded.config.is_fleet:
-            raise ConfigError([Problem("[fleet] mode = 'local'", "must be broker: workers take their work from RabbitMQ")])
+            raise ConfigError([Problem("[fleet] mode = 'local'", "must be broker: workers take their tasks from RabbitMQ")])
     except ConfigError as error:
         return report_config_error(error)
     return _run_worker(loaded)
@@ -64,6 +65,6 @@ def _run_worker(loaded: LoadedConfig) -> int:
     try:
         FleetWorker(config, name, build_services(config, tools, runner, workspace, stop), runner).run()
     except Exception:
-        log.critical("the worker died", exc_info=True)
+        log.critical("the worker ended with an unexpected error", exc_info=True)
         return exit_process(EXIT_FAILED)
     return exit_process(EXIT_OK)

@@ -80,8 +80,8 @@ class PollStatistics:
 
 @dataclass
 class WorkTotals:
-    """Totals since the start: targets by outcome, durations of steps, retries by step, bytes by direction and service, errors
-    by service and type, muxed files by method (``copy``, ``re-encode``), seconds of muxed files and of padding."""
+    """Totals since the start: targets by outcome, durations of steps, retries by step, bytes by direction and service,
+    errors by service and type, muxed files by method (``copy``, ``re-encode``), seconds of muxed files and of padding."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
     steps: dict[str, DurationHistogram] = field(default_factory=dict)

@@ -113,7 +113,7 @@ def test_a_muxed_recording_is_reported_with_the_name_that_force_would_use(lab: L
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [("", "RWS knows no call recording 'nobody'"), ("no-screen", "it has no screen recording; nothing is to be muxed")],
+    [("", "RWS knows no call recording 'nobody'"), ("no-screen", "it has no screen recording, so there is nothing to mux")],
 )
 def test_a_recording_that_cannot_be_planned_is_an_error(lab: Lab, config: Path, name: str, text: str) -> None:
     code, out, err = run_in_process(config, "plan", IDS[name] if name else "nobody")

@@ -286,7 +286,7 @@ def test_more_connections_than_are_kept_are_closed_and_later_ones_answered(
 
 
 def test_it_stops_at_once_whatever_clients_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for limit in ("IDLE_SECONDS", "REQUEST_TIMEOUT_SECONDS", "STOP_SECONDS"):
+    for limit in ("IDLE_SECONDS", "REQUEST_TIMEOUT_SECONDS", "STOP_TIMEOUT_SECONDS"):
         monkeypatch.setattr(server_module, limit, 600)
     number = free_port()
     with ExitStack() as stack, open_server(create_sources(tmp_path, monitoring__http_port=number)) as server:
