@@ -1,1 +1,1 @@
-"""One poller that feeds any number of workers through RabbitMQ; loaded only where ``[fleet] mode = broker``."""
+"""A fleet: one poller distributes tasks to any number of workers through RabbitMQ (`[fleet] mode = broker`)."""

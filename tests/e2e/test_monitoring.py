@@ -66,7 +66,7 @@ def test_the_numbers_are_those_of_rws_and_the_health_follows_it(make_lab: Make) 
 
         lab.store.fail_next("rws", "GET", "/", 503, times=3)
         wait_until(lambda: readiness_reasons(port)[0] == 503, TIMEOUT_SECONDS, "the outage", log)
-        assert any(one.startswith("RWS is out since ") for one in readiness_reasons(port)[1])
+        assert any(one.startswith("RWS is unavailable since ") for one in readiness_reasons(port)[1])
         assert (
             is_answering(port) and parse_samples(send_request(port, "/metrics").body)['muxer_service_up{service="RWS"}'] == 0
         )
@@ -137,7 +137,7 @@ def test_without_a_port_none_of_its_libraries_is_loaded(make_lab: Make, tmp_path
     [
         ({"http_address": "0.0.0.0"}, "[monitoring] http_address = '0.0.0.0': other machines can reach it"),
         ({"certificate": "FOLDER/muxer.pem", "key": "FOLDER/other.key"}, "[monitoring] key = "),
-        ({"http_port": "taken"}, "cannot be listened on"),
+        ({"http_port": "taken"}, "cannot listen"),
     ],
 )
 def test_a_port_that_must_not_or_cannot_be_opened_is_refused(

@@ -15,6 +15,7 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
+from muxer import commands  # noqa: E402
 from muxer.media.analyze.arrival import MediaInput  # noqa: E402
 from muxer.media.engine import MediaEngine, MuxedFile  # noqa: E402
 
