@@ -13,8 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from muxer.app.service import ServiceParts
 from muxer.commands._shared.common import create_parser, exit_code_of, show_json
-from muxer.commands._shared.embedded_muxer import EmbeddedMuxer, Outcome, format_masked_error, run_command
+from muxer.commands._shared.embedded_muxer import Outcome, format_masked_error, run_command
 from muxer.commands._shared.lookup import choose_targets, find_targets
 from muxer.errors import Code, LocalResourceError, MetadataError, MuxerError, Stopped
 from muxer.gir.targets import MuxTarget
@@ -52,7 +53,7 @@ def main(argv: Sequence[str]) -> int:
     return exit_code_of(lambda: run_command(arguments, partial(_mux_targets, arguments), steps=True))
 
 
-def _mux_targets(arguments: argparse.Namespace, muxer: EmbeddedMuxer) -> Outcome:
+def _mux_targets(arguments: argparse.Namespace, muxer: ServiceParts) -> Outcome:
     mask = Mask(muxer.config.secret_values)
     if arguments.output is not None:
         _check_output(arguments.output, arguments.force)
@@ -67,7 +68,7 @@ def _mux_targets(arguments: argparse.Namespace, muxer: EmbeddedMuxer) -> Outcome
     return partial(_show_results, arguments, results)
 
 
-def _process_target(muxer: EmbeddedMuxer, target: MuxTarget, force: bool, mask: Mask) -> dict[str, Any]:
+def _process_target(muxer: ServiceParts, target: MuxTarget, force: bool, mask: Mask) -> dict[str, Any]:
     """Process a target; return its outcome."""
     if not target.needs_work and not force:
         return _result_facts(target, "already done")
@@ -85,7 +86,7 @@ def _process_target(muxer: EmbeddedMuxer, target: MuxTarget, force: bool, mask: 
     return _result_facts(target, "muxed" if report.muxed else "brought up to date", report)
 
 
-def _write_output(muxer: EmbeddedMuxer, target: MuxTarget, output: Path, force: bool) -> dict[str, Any]:
+def _write_output(muxer: ServiceParts, target: MuxTarget, output: Path, force: bool) -> dict[str, Any]:
     """Mux a target into a local file."""
     _log_start(target)
     with muxer.services.activity.track_target(target.recording_id, target.agent, target.file_name):
@@ -138,7 +139,7 @@ def _require_single(targets: Sequence[MuxTarget]) -> MuxTarget:
     return targets[0]
 
 
-def _warn_of_running(muxer: EmbeddedMuxer, recording_id: str) -> None:
+def _warn_of_running(muxer: ServiceParts, recording_id: str) -> None:
     """Print a warning when a running muxer or a worker is processing the same recording. That is safe."""
     state = state_file.read_state(temp_folder_for(muxer.config.processing.temp_dir, muxer.config.instance_name))
     if state is None or time.time() - state["at"] >= MAX_STATE_AGE_SECONDS:
@@ -149,7 +150,7 @@ def _warn_of_running(muxer: EmbeddedMuxer, recording_id: str) -> None:
         sys.stderr.write("a running muxer is processing this recording, too; one of the two results is kept\n")
 
 
-def _record_done(muxer: EmbeddedMuxer, target: MuxTarget, report: JobReport) -> None:
+def _record_done(muxer: ServiceParts, target: MuxTarget, report: JobReport) -> None:
     """Record the success in the journal of the instance, if there is one, so that the target no longer counts as failed."""
     path = temp_folder_for(muxer.config.processing.temp_dir, muxer.config.instance_name).absolute() / JOURNAL_FILE
     key = TargetKey(target.file_name, target.recording_id, target.agent)

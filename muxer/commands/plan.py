@@ -8,8 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from muxer.app.service import ServiceParts
 from muxer.commands._shared.common import create_parser, exit_code_of, show_json
-from muxer.commands._shared.embedded_muxer import EmbeddedMuxer, Outcome, format_masked_error, run_command
+from muxer.commands._shared.embedded_muxer import Outcome, format_masked_error, run_command
 from muxer.commands._shared.lookup import choose_targets, find_targets
 from muxer.commands._shared.plan_printer import print_plan
 from muxer.commands._shared.plan_report import assumed_facts, plan_facts, shard_facts, storage_facts, target_facts
@@ -35,7 +36,7 @@ def main(argv: Sequence[str]) -> int:
     return exit_code_of(lambda: run_command(arguments, partial(_plan_targets, arguments), steps=False))
 
 
-def _plan_targets(arguments: argparse.Namespace, muxer: EmbeddedMuxer) -> Outcome:
+def _plan_targets(arguments: argparse.Namespace, muxer: ServiceParts) -> Outcome:
     selection = find_targets(muxer, arguments.id)
     plans = []
     for target in choose_targets(selection.targets, arguments.agent):
@@ -57,7 +58,7 @@ def _show_plan(arguments: argparse.Namespace, report: dict[str, Any]) -> int:
     return EXIT_FAILED if any("error" in target for target in report["targets"]) else EXIT_OK
 
 
-def _target_plan(arguments: argparse.Namespace, muxer: EmbeddedMuxer, target: MuxTarget, folder: Path) -> dict[str, Any]:
+def _target_plan(arguments: argparse.Namespace, muxer: ServiceParts, target: MuxTarget, folder: Path) -> dict[str, Any]:
     """Return the facts of a target; with the key `error` after a failure, and what is known up to it."""
     facts = target_facts(target)
     try:
@@ -77,7 +78,7 @@ def _target_plan(arguments: argparse.Namespace, muxer: EmbeddedMuxer, target: Mu
     return facts
 
 
-def _storage_facts(muxer: EmbeddedMuxer, target: MuxTarget, folder: Path) -> dict[str, Any]:
+def _storage_facts(muxer: ServiceParts, target: MuxTarget, folder: Path) -> dict[str, Any]:
     recipients = muxer.job.read_certificates(target)
     name = target.next_free_name if target.published else target.file_name
     location = result_location(target, name + (ENCRYPTED_SUFFIX if recipients else ""))

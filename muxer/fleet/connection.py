@@ -46,7 +46,7 @@ MAX_QUEUED_EVENTS = 500_000
 MAX_HEARTBEATS, HEARTBEAT_MILLISECONDS = 10_000, 60_000
 # The acknowledgement timeout. Before RabbitMQ 3.12 only rabbitmq.conf can set it.
 MAX_JOB_MILLISECONDS = 24 * HOUR_MILLISECONDS
-_REFUSED, _MISMATCH = 403, 406
+_REFUSED, _NOT_FOUND, _MISMATCH = 403, 404, 406
 # The reply code for an exclusive queue that another connection has.
 RESOURCE_LOCKED = 405
 # Errors of the libraries. AssertionError and OSError come from a node that accepts a connection and does not respond.
@@ -154,6 +154,16 @@ def take_lock(channel: Any, name: str) -> bool:
 def count_waiting(channel: Any, queue: str) -> int:
     """Return the number of messages in a queue. Raises the errors of pika, also when the queue does not exist."""
     return int(channel.queue_declare(queue, passive=True).method.message_count)
+
+
+def count_if_exists(connection: Any, queue: str) -> int | None:
+    """Return the number of messages in a queue, on a separate channel of `connection`; None when it does not exist."""
+    try:
+        return count_waiting(connection.channel(), queue)
+    except ChannelClosed as error:
+        if error.reply_code != _NOT_FOUND:
+            raise
+        return None
 
 
 @contextmanager

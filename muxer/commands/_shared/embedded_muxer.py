@@ -12,17 +12,14 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from muxer.app.assembly import build_services
 from muxer.app.program_checks import ProgramChecks
+from muxer.app.service import ServiceParts, assemble_parts
 from muxer.commands._shared.common import load_configuration
 from muxer.commands._shared.progress_display import ProgressDisplay, open_display
-from muxer.config.schema import Config
 from muxer.errors import Code, MuxerError, Stopped, format_error
 from muxer.log.setup import escape_control
 from muxer.net.circuit_breaker import CircuitBreaker
-from muxer.pipeline.job import Job, JobOptions
 from muxer.pipeline.services import Services
 from muxer.pipeline.shared_temp import command_workspace
 from muxer.status.error_help import help_for
@@ -40,25 +37,16 @@ OUTAGE_EFFECT = "this command cannot use it now"
 Outcome = Callable[[], int]
 
 
-@dataclass(frozen=True)
-class EmbeddedMuxer:
-    """Configuration and services for a command."""
-
-    config: Config
-    services: Services
-    job: Job
-
-
 class _CommandThread:
     """The thread of the body of a command, and its outcome or error."""
 
-    def __init__(self, body: Callable[[EmbeddedMuxer], Outcome], muxer: EmbeddedMuxer) -> None:
+    def __init__(self, body: Callable[[ServiceParts], Outcome], muxer: ServiceParts) -> None:
         self.outcome: Outcome = lambda: EXIT_FAILED
         self.error: BaseException | None = None
         self._thread = threading.Thread(target=self._run_body, args=(body, muxer), name="command", daemon=True)
         self._thread.start()
 
-    def _run_body(self, body: Callable[[EmbeddedMuxer], Outcome], muxer: EmbeddedMuxer) -> None:
+    def _run_body(self, body: Callable[[ServiceParts], Outcome], muxer: ServiceParts) -> None:
         try:
             self.outcome = body(muxer)
         except BaseException as error:
@@ -70,7 +58,7 @@ class _CommandThread:
         return not self._thread.is_alive()
 
 
-def run_command(arguments: argparse.Namespace, body: Callable[[EmbeddedMuxer], Outcome], *, steps: bool) -> int:
+def run_command(arguments: argparse.Namespace, body: Callable[[ServiceParts], Outcome], *, steps: bool) -> int:
     """Run the body of a command and return the exit code: that of its outcome; 1 after a MuxerError, which is printed to
     stderr; 128 plus the number of a signal. With `steps`, each finished step is printed.
 
@@ -83,13 +71,12 @@ def run_command(arguments: argparse.Namespace, body: Callable[[EmbeddedMuxer], O
     mask, stop = Mask(config.secret_values), threading.Event()
     signals = _handle_signals(stop)
     runner = Runner(config.processing.openssl)
-    tools = ProgramChecks(config.processing, runner).wait_for_tools()
+    checks = ProgramChecks(config.processing, runner)
     with command_workspace(config) as workspace, open_display(mask, steps=steps) as display:
-        services = build_services(config, tools, runner, workspace, stop, CircuitBreaker(OUTAGE_EFFECT))
-        job = Job(services, JobOptions.from_config(config.advanced))
-        running = _CommandThread(body, EmbeddedMuxer(config, services, job))
-        _show_progress(running, services, display)
-        hangs = not _end_running(running, runner, services)
+        parts = assemble_parts(config, runner, checks, lambda: workspace, stop, CircuitBreaker(OUTAGE_EFFECT))
+        running = _CommandThread(body, parts)
+        _show_progress(running, parts.services, display)
+        hangs = not _end_running(running, runner, parts.services)
         display.close()
     if stop.is_set():
         sys.stderr.write("stopped; a request that did not end in time was abandoned\n" if hangs else "stopped\n")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from muxer.commands._shared.embedded_muxer import EmbeddedMuxer
+from muxer.app.service import ServiceParts
 from muxer.errors import Code, MetadataError
 from muxer.gir.targets import MuxTarget, TargetSelection, select_targets
 
 
-def find_targets(muxer: EmbeddedMuxer, recording_id: str) -> TargetSelection:
+def find_targets(muxer: ServiceParts, recording_id: str) -> TargetSelection:
     """Return the targets of a call recording, at least one. Raises MetadataError when there is no such recording or it needs
     no muxed file."""
     call = muxer.services.rws.fetch_call_recording(recording_id)
