@@ -1,4 +1,4 @@
-"""``python -m muxer demo``: the real muxer on the lab, from recordings to muxed files, with a table at the end."""
+"""``python -m lab demo``: runs the real muxer on the lab, and prints a table of the muxed files."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ LogLine = dict[str, Any]
 
 def main(argv: Sequence[str]) -> int:
     """Given the command line after ``demo``, show the muxer at work; return 0 when every recording was muxed."""
-    parser = argparse.ArgumentParser(prog="muxer demo", description="The muxer at work on the embedded lab.")
+    parser = argparse.ArgumentParser(
+        prog="python -m lab demo", description="Run the muxer on a lab with generated recordings."
+    )
     parser.add_argument("--python", default=sys.executable, help="the interpreter that runs muxer_process.py")
     options = parser.parse_args(argv)
     try:
@@ -40,7 +42,7 @@ def main(argv: Sequence[str]) -> int:
         problem: Exception = missing_module_error(error.name)
     except (LabError, OSError) as error:
         problem = error
-    print(f"muxer demo: {problem}", file=sys.stderr)
+    print(f"lab demo: {problem}", file=sys.stderr)
     return FAILED
 
 
@@ -56,7 +58,7 @@ def _run_demo(python: str) -> int:
         print(f"{len(calls)} calls, {wanted} muxed files wanted of them. Starting muxer_process.py ...", flush=True)
         lines = _run_muxer(lab, python, names, wanted)
         if len(lines) < wanted:
-            print(f"muxer demo: only {len(lines)} of {wanted} were made; see {folder / 'lab' / 'log'}", file=sys.stderr)
+            print(f"lab demo: only {len(lines)} of {wanted} files were muxed; see {folder / 'lab' / 'log'}", file=sys.stderr)
             return FAILED
         print(f"\n{_format_table(lines, names)}\n")
         playable = _export_playable(lab, lines, names, folder)

@@ -1,4 +1,4 @@
-"""``python -m muxer lab``: the lab in the foreground, until it is interrupted."""
+"""``python -m lab``: runs the lab in the foreground until SIGINT or SIGTERM."""
 
 import argparse
 import re
@@ -51,12 +51,15 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _report_error(error: Exception) -> int:
-    print(f"muxer lab: {error}", file=sys.stderr)
+    print(f"lab: {error}", file=sys.stderr)
     return FAILED
 
 
 def _create_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="muxer lab", description="A small GIR installation with generated recordings.")
+    parser = argparse.ArgumentParser(
+        prog="python -m lab",
+        description="Run a small GIR installation with generated recordings. `python -m lab demo` runs the muxer on it.",
+    )
     parser.add_argument("--folder", type=Path, help="where media and keys lie (default: temporary, removed at the end)")
     for service in ("rws", "rcs", "dav"):
         parser.add_argument(f"--port-{service}", type=int, default=0, help="TCP port on 127.0.0.1 (default: any)")

@@ -14,13 +14,14 @@ from muxer.gir.rcs import RcsClient, rcs_root
 from muxer.gir.rws import RwsClient
 from muxer.gir.session import ServiceAccount, ServiceSession
 from muxer.media.engine import MediaEngine
-from muxer.media.paddings import PaddingCache
-from muxer.media.plan.pieces import MediaTools
+from muxer.media.ffmpeg import MediaTools
+from muxer.media.padding_cache import PaddingCache
 from muxer.net.circuit_breaker import RCS, RWS, CircuitBreaker
 from muxer.net.step_retry import Repeater
 from muxer.pipeline.incomplete_sources import ArrivalTracker
-from muxer.pipeline.job import MAX_PARALLEL_FETCHES, Services
+from muxer.pipeline.job import MAX_PARALLEL_FETCHES
 from muxer.pipeline.kept_results import KeptResults
+from muxer.pipeline.services import Services
 from muxer.pipeline.superseded import SupersededCleaner
 from muxer.pipeline.workspace import Workspace, temp_folder_for
 from muxer.status.activity import Activity

@@ -21,9 +21,10 @@ from muxer.journal.journal import JOURNAL_FILE, QUEUED, WANTED, BacklogSample, J
 from muxer.journal.retry_policy import MAX_POLL_DELAY_SECONDS, poll_delay
 from muxer.log import terminal
 from muxer.log.setup import escape_control
-from muxer.pipeline.job import Job, Services
+from muxer.pipeline.job import Job
+from muxer.pipeline.services import Services
 from muxer.pipeline.shared_temp import recover_abandoned
-from muxer.pipeline.workspace import create_cleaner
+from muxer.pipeline.workspace import TempFolderCleaner
 from muxer.polling.poller import Poller
 from muxer.scheduling.attempts import MIGRATION_ATTEMPTS, TargetProcessor, target_key
 from muxer.scheduling.executor import TargetExecutor, TargetSink, ThreadExecutor
@@ -74,7 +75,7 @@ class Daemon:
         self._poller = Poller(
             config, services.rws, self._journal, self._outages, _HeartbeatPausingSink(self._pool, self._pulse)
         )
-        self._cleaning = create_cleaner(config, services.workspace)
+        self._cleaning = TempFolderCleaner.from_config(config.processing, services.workspace)
         self._ended = False
         self._keep_due = time.monotonic() + TOUCH_INTERVAL
         self._state_due = self._sample_due = time.monotonic()

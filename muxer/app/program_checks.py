@@ -12,7 +12,7 @@ from muxer.errors import ConfigError, MuxerError, Problem
 from muxer.system.process import Runner
 
 if TYPE_CHECKING:
-    from muxer.media.plan.pieces import MediaTools
+    from muxer.media.ffmpeg import MediaTools
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class ProgramChecks:
 
         Raise :class:`ConfigError` with every program that does not run or lacks what is needed.
         """
-        from muxer.media.plan.pieces import MediaTools
+        from muxer.media.ffmpeg import MediaTools
 
         problems: dict[str, Problem] = {}
         for check in (*self._versions, self._keep_times, self._ffprobe):
@@ -80,17 +80,17 @@ class _ProgramCheck:
 
 
 def find_keep_times(runner: Runner, ffmpeg: str) -> tuple[str, str]:
-    """As :func:`muxer.media.features.find_keep_times`, whose modules are loaded while other checks run."""
-    from muxer.media import features
+    """As :func:`muxer.media.ffmpeg_trial.find_keep_times`, whose modules are loaded while other checks run."""
+    from muxer.media import ffmpeg_trial
 
-    return features.find_keep_times(runner, ffmpeg)
+    return ffmpeg_trial.find_keep_times(runner, ffmpeg)
 
 
 def try_ffprobe(runner: Runner, ffprobe: str) -> str:
-    """As :func:`muxer.media.features.try_ffprobe`; there is nothing to return but an empty text."""
-    from muxer.media import features
+    """As :func:`muxer.media.ffmpeg_trial.try_ffprobe`; there is nothing to return but an empty text."""
+    from muxer.media import ffmpeg_trial
 
-    features.try_ffprobe(runner, ffprobe)
+    ffmpeg_trial.try_ffprobe(runner, ffprobe)
     return ""
 
 

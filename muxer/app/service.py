@@ -27,7 +27,8 @@ from muxer.system.exit_codes import EXIT_CONFIG, EXIT_FAILED, handle_signals
 from muxer.system.process import Runner
 
 if TYPE_CHECKING:
-    from muxer.pipeline.job import Job, Services
+    from muxer.pipeline.job import Job
+    from muxer.pipeline.services import Services
     from muxer.pipeline.workspace import Workspace
 
 log = logging.getLogger("muxer")
@@ -109,7 +110,7 @@ def assemble_parts(
     Raises ConfigError when a program or the temporary folder cannot be used.
     """
     from muxer.app.assembly import build_services
-    from muxer.media.plan.pieces import MediaTools
+    from muxer.media.ffmpeg import MediaTools
     from muxer.pipeline.job import Job, JobOptions
 
     processing = config.processing

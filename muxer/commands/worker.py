@@ -1,4 +1,4 @@
-"""``python -m muxer worker``: run a worker of the fleet until a signal stops it."""
+"""Command `worker`: run a worker of the fleet until a signal stops it."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run a worker with the arguments after ``worker``. Returns the exit code: 0 stopped, 1 unexpected error, 2 invalid
-    configuration."""
-    description = "Take tasks from RabbitMQ ([fleet] mode = broker) until a signal stops it. Start as many as you like."
+    """Run the worker and return the exit code: 0 stopped, 1 unexpected error, 2 the configuration cannot be used."""
+    description = (
+        "Process tasks from RabbitMQ ([fleet] mode = broker) until a signal stops it. Any number of workers may run."
+    )
     parser = argparse.ArgumentParser(prog="python -m muxer worker", description=description, allow_abbrev=False)
-    parser.add_argument("--config-file", required=True, metavar="FILE", help="path of muxer.cfg, the same as the poller's")
+    parser.add_argument("--config-file", required=True, metavar="FILE", help="path of muxer.cfg, the same as for the poller")
     arguments = parser.parse_args(argv)
     return run_service(lambda: _load_config(Path(arguments.config_file)), _claim_folder, _run_worker)
 

@@ -1,4 +1,4 @@
-"""Runs encoders, and tells how far they are: with ``-progress`` they print the time that they have come to."""
+"""Run encoders and report their progress: with `-progress` they print the time that they have reached."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ _TIME_PREFIX = b"out_time_us="
 
 
 def run_encoder(runner: Runner, command: Sequence[str], length: int, timeout: float, complaint: str | None = None) -> None:
-    """Run a command that prints its progress, and report to the activity how far it is.
+    """Run a command that prints its progress, and report the progress to the activity.
 
-    ``length`` is how many microseconds of media it makes: as many are reported in all, neither less nor more. ``complaint``
-    is that of :meth:`Runner.run`, whose errors are raised.
+    `length` is the duration of its output in microseconds: exactly this much is reported in all. `complaint` is that of
+    Runner.run, whose errors are raised.
     """
     runner.run_streaming(command, partial(_report_progress, length), timeout=timeout, complaint=complaint)
 
 
 def _report_progress(length: int, lines: Iterable[bytes]) -> None:
-    told = 0
+    reported = 0
     for line in lines:
-        if line.startswith(_TIME_PREFIX) and (now := min(_parse_number(line), length)) > told:
-            activity.add_progress(now - told)
-            told = now
-    activity.add_progress(length - told)
+        if line.startswith(_TIME_PREFIX) and (now := min(_parse_number(line), length)) > reported:
+            activity.add_progress(now - reported)
+            reported = now
+    activity.add_progress(length - reported)
 
 
 def _parse_number(line: bytes) -> int:
-    """Return the number in a line; at first, and when nothing comes out, there is none in it (``N/A``)."""
+    """Return the number in a line; 0 when there is none (N/A), as at first."""
     text = line.removeprefix(_TIME_PREFIX).strip()
     return int(text) if text.isdigit() and len(text) < 20 else 0

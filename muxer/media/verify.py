@@ -1,8 +1,8 @@
-"""Holds a muxed file against its plan, as it lies on the disk.
+"""Compare a muxed file on the disk with its plan.
 
-What was copied is compared byte by byte, by a checksum. What was encoded is looked at. The times of all frames are those of
-the plan. What follows each join is decoded, from the keyframe with which it begins: what precedes it was compared
-already, or is a copy. So the cost does not grow with the distance of keyframes.
+What was copied is compared byte by byte, by a checksum. What was encoded is compared with its source as frames. The times of
+all frames must be those of the plan. The frames after each join are decoded, from the keyframe with which they start; the
+frames before it were compared already, or are copies. So the cost does not grow with the distance of keyframes.
 """
 
 from __future__ import annotations
@@ -18,34 +18,35 @@ from typing import BinaryIO
 from zlib import crc32
 
 from muxer.errors import Code, MediaError, ToolError
-from muxer.media.audio_encode import MAX_PACKET_US
-from muxer.media.compose import TIMESCALE, SampleTable, decoding_times, to_ticks
-from muxer.media.looks import (
+from muxer.media.ffmpeg import MediaTools, parse_frame_times
+from muxer.media.frame_comparison import is_alike, is_black
+from muxer.media.media_info import TIME_TOLERANCE_US
+from muxer.media.mp4 import (
+    MAX_PACKET_US,
+    TIMESCALE,
+    AvcConfig,
+    BoxError,
+    SampleTable,
+    Track,
+    decoding_times,
+    is_increasing,
+    join_extents,
+    read_tracks,
+    sorted_copy,
+    to_ticks,
+    write_movie,
+)
+from muxer.media.plan.commands import EXCERPT_TICKS, FRAME_FILE_SUFFIX
+from muxer.media.plan.frame_checks import (
     FrameCheck,
     batch_frame_checks,
     comparison_size,
     excerpt_length,
-    is_alike,
-    is_black,
     source_frame_commands,
     source_frame_path,
 )
-from muxer.media.mp4.avc import AvcConfig
-from muxer.media.mp4.boxes import BoxError
-from muxer.media.mp4.ordering import is_increasing, sorted_copy
-from muxer.media.mp4.tracks import Track, read_tracks
-from muxer.media.mp4.writer import join_extents, write_movie
-from muxer.media.plan.cut import TIME_TOLERANCE_US
-from muxer.media.plan.pieces import (
-    EXCERPT_TICKS,
-    FRAME_FILE_SUFFIX,
-    MediaTools,
-    Piece,
-    count_frames_in,
-    padding_slices,
-    parse_frame_times,
-)
-from muxer.media.plan.screen_plan import EXCERPTS, Plan
+from muxer.media.plan.mux_plan import EXCERPTS, Plan
+from muxer.media.plan.pieces import Piece, count_frames_in, padding_slices
 from muxer.system import files
 from muxer.system.process import Runner
 
@@ -57,8 +58,7 @@ _READ_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Expected:
-    """A muxed file as it was planned: where it lies, the samples that were to be written, how the frames are coded, and the
-    checksums of the video and audio samples as they were read from the sources."""
+    """A muxed file and what it must contain. `checksums` are those of the video and audio samples as read."""
 
     path: Path
     plan: Plan
@@ -67,72 +67,73 @@ class Expected:
     checksums: tuple[int, int]
 
 
-def verify_result(made: Expected, tools: MediaTools, runner: Runner) -> None:
-    """Return when a muxed file is as planned and can be decoded.
+def verify_result(expected: Expected, tools: MediaTools, runner: Runner) -> None:
+    """Verify that a muxed file is as planned and can be decoded.
 
-    Raises :class:`MediaError` that says in what it differs, :class:`~muxer.errors.ToolError` when it cannot be decoded.
+    Raises MediaError that states the difference, ToolError when it cannot be decoded.
     """
-    _check_decoding(made, _read_back(made), runner)
-    _check_frames(made, tools, runner)
+    _check_decoding(expected, _read_back(expected), runner)
+    _check_frames(expected, tools, runner)
 
 
-def _read_back(made: Expected) -> SampleTable:
-    """Hold the tables and the samples of a muxed file against the plan; return the samples that are to be decoded. Of the
-    tables nothing is kept while they are."""
+def _read_back(expected: Expected) -> SampleTable:
+    """Compare the tables and the samples of a muxed file with the plan. Returns the samples to decode.
+
+    The tables are not kept in memory while these are decoded.
+    """
     try:
-        picture, sound = read_tracks(made.path)
+        video, audio = read_tracks(expected.path)
     except (BoxError, ValueError) as error:
         raise _mismatch_error(f"the muxed file cannot be read: {error}") from error
-    shown = _presentation_times(picture)
-    _check_tables(made, picture, sound, shown)
-    _check_samples(made, picture, sound)
-    _check_pieces(made.plan, shown)
-    return choose_excerpt_samples(made, picture)
+    shown = _presentation_times(video)
+    _check_tables(expected, video, audio, shown)
+    _check_samples(expected, video, audio)
+    _check_pieces(expected.plan, shown)
+    return choose_excerpt_samples(expected, video)
 
 
-def _mismatch_error(what: str) -> MediaError:
-    """Return the error of a result that is not what was planned."""
-    return MediaError(what, code=Code.NOT_VERIFIED)
+def _mismatch_error(difference: str) -> MediaError:
+    return MediaError(difference, code=Code.NOT_VERIFIED)
 
 
-def _presentation_times(picture: Track) -> array[int]:
-    """Return when the frames are shown, in order."""
-    shifts = picture.shifts or repeat(0)
+def _presentation_times(video: Track) -> array[int]:
+    """Return when the frames are shown, sorted."""
+    shifts = video.shifts or repeat(0)
     return sorted_copy(
-        array("q", (one + shift - picture.skipped for one, shift in zip(picture.decode_times, shifts, strict=False)))
+        array("q", (time + shift - video.skipped for time, shift in zip(video.decode_times, shifts, strict=False)))
     )
 
 
-def _check_tables(made: Expected, picture: Track, sound: Track, shown: array[int]) -> None:
-    target, planned = made.plan.target, made.plan.sources.audio
-    size = tuple(int.from_bytes(picture.description[1][at : at + 2], "big") for at in (24, 26))
-    if picture.description[0] != b"avc1" or size != (target.width, target.height):
+def _check_tables(expected: Expected, video: Track, audio: Track, shown: array[int]) -> None:
+    target, planned = expected.plan.target, expected.plan.sources.audio
+    size = tuple(int.from_bytes(video.description[1][at : at + 2], "big") for at in (24, 26))
+    if video.description[0] != b"avc1" or size != (target.width, target.height):
         wanted = f"H.264 {target.width}x{target.height}"
-        raise _mismatch_error(f"the video is {picture.description[0]!r} {size} and not {wanted}")
-    if picture.orientation != target.orientation:
-        raise _mismatch_error("the frames are turned in another way than planned")
+        raise _mismatch_error(f"the video is {video.description[0]!r} {size} and not {wanted}")
+    if video.orientation != target.orientation:
+        raise _mismatch_error("the orientation of the frames is not the planned one")
     if not is_increasing(shown):
         raise _mismatch_error("two frames are shown at the same time")
-    if min(picture.durations) <= 0 or min(sound.durations) < 0:
+    if min(video.durations) <= 0 or min(audio.durations) < 0:
         raise _mismatch_error("the times of the samples do not increase")
-    length = made.samples.length
-    found = picture.total_ticks - picture.skipped
-    if shown[0] != 0 or found != length:
-        there = f"{found / TIMESCALE:.3f} s from {shown[0] / TIMESCALE:.3f} s"
-        raise _mismatch_error(f"the video lasts {there} and not {length / TIMESCALE:.3f} s")
-    heard = (sound.total_ticks - sound.skipped) * MICROSECONDS_PER_SECOND // sound.timescale
-    if abs(heard - planned.length_us) > MAX_PACKET_US:
-        raise _mismatch_error(f"the audio is {heard / 1e6:.3f} s long and not {planned.length_us / 1e6:.3f} s")
-    if sound.description != planned.track.description or sound.durations != planned.track.durations:
-        raise _mismatch_error("the audio has another form, or other times, than the samples it was copied from")
+    length = expected.samples.length
+    video_ticks = video.total_ticks - video.skipped
+    if shown[0] != 0 or video_ticks != length:
+        actual = f"{video_ticks / TIMESCALE:.3f} s from {shown[0] / TIMESCALE:.3f} s"
+        raise _mismatch_error(f"the video lasts {actual} and not {length / TIMESCALE:.3f} s")
+    audio_us = (audio.total_ticks - audio.skipped) * MICROSECONDS_PER_SECOND // audio.timescale
+    if abs(audio_us - planned.length_us) > MAX_PACKET_US:
+        raise _mismatch_error(f"the audio is {audio_us / 1e6:.3f} s long and not {planned.length_us / 1e6:.3f} s")
+    if audio.description != planned.track.description or audio.durations != planned.track.durations:
+        raise _mismatch_error("the audio differs in its form or its times from its source")
 
 
-def _check_samples(made: Expected, picture: Track, sound: Track) -> None:
-    """Raise when the bytes of the samples are not those that were read from the sources."""
-    sizes_of_both = (made.samples.sizes, made.plan.sources.audio.track.sizes)
-    both = zip(("video", "audio"), (picture, sound), sizes_of_both, made.checksums, strict=True)
+def _check_samples(expected: Expected, video: Track, audio: Track) -> None:
+    """Raise MediaError when the bytes of the samples are not those read from the sources."""
+    sizes_of_both = (expected.samples.sizes, expected.plan.sources.audio.track.sizes)
+    both = zip(("video", "audio"), (video, audio), sizes_of_both, expected.checksums, strict=True)
     for name, track, sizes, checksum in both:
-        if track.sizes != sizes or _sample_checksum(made.path, track) != checksum:
+        if track.sizes != sizes or _sample_checksum(expected.path, track) != checksum:
             raise _mismatch_error(f"the {name} samples are not those of the sources")
 
 
@@ -142,28 +143,28 @@ def _sample_checksum(path: Path, track: Track) -> int:
     with path.open("rb", buffering=0) as file:
         for _, offset, length in join_extents(repeat(0), track.offsets, track.sizes):
             file.seek(offset)
-            while length and (there := file.readinto(buffer[: min(length, len(buffer))])):
-                checksum = crc32(buffer[:there], checksum)
-                length -= there
+            while length and (count := file.readinto(buffer[: min(length, len(buffer))])):
+                checksum = crc32(buffer[:count], checksum)
+                length -= count
     return checksum
 
 
 def _check_pieces(plan: Plan, shown: Sequence[int]) -> None:
-    """Raise when a piece of the result has not exactly the frames that were planned, at their times."""
+    """Raise MediaError when a piece does not have exactly the planned frames at their times."""
     bounds = [*(bisect_left(shown, to_ticks(piece.begin)) for piece in plan.parts), len(shown)]
-    near = to_ticks(TIME_TOLERANCE_US)
+    tolerance = to_ticks(TIME_TOLERANCE_US)
     for piece, (first, last) in zip(plan.parts, pairwise(bounds), strict=True):
-        wanted, found = planned_times(plan, piece), shown[first:last]
+        wanted, actual = planned_times(plan, piece), shown[first:last]
         where = f"{piece.begin / 1e6:.3f} to {piece.end / 1e6:.3f} s"
-        if len(found) != len(wanted):
-            raise _mismatch_error(f"from {where} there are {len(found)} frames and not {len(wanted)}")
-        if any(abs(one - to_ticks(another)) > near for one, another in zip(found, wanted, strict=True)):
+        if len(actual) != len(wanted):
+            raise _mismatch_error(f"from {where} there are {len(actual)} frames instead of {len(wanted)}")
+        if any(abs(time - to_ticks(planned)) > tolerance for time, planned in zip(actual, wanted, strict=True)):
             raise _mismatch_error(f"from {where} frames are shown at other times than in the source")
 
 
 def planned_times(plan: Plan, piece: Piece) -> Sequence[int]:
-    """Return when the frames of a piece are shown in the result, in microseconds: those of the source, anchored to its
-    place on the axis, or evenly spaced ones of padding."""
+    """Return when the frames of a piece are shown in the result, in microseconds: those of the source, or evenly spaced
+    padding."""
     rate = plan.target.rate
     if piece.clip is None or piece.cut is None:
         return [
@@ -172,85 +173,90 @@ def planned_times(plan: Plan, piece: Piece) -> Sequence[int]:
             for number in range(count_frames_in(end - begin, rate))
         ]
     moved = piece.begin - piece.cut.begin
-    return [piece.begin, *(one + moved for one in plan.indices[piece.clip].frames_between(piece.cut.begin, piece.cut.end))]
+    return [piece.begin, *(time + moved for time in plan.indices[piece.clip].frames_between(piece.cut.begin, piece.cut.end))]
 
 
-def _check_decoding(made: Expected, row: SampleTable, runner: Runner) -> None:
-    """Decode the excerpts, whose samples are ``row``, and the end of the file itself; compare the times of all frames that
-    come out."""
-    path, plan = made.path.with_name(EXCERPTS), made.plan
-    write_movie(path, row, made.avc, None, plan.sources.start)
+def _check_decoding(expected: Expected, table: SampleTable, runner: Runner) -> None:
+    """Decode the excerpts, whose samples are `table`, and the end of the file; compare the times of all decoded frames."""
+    path, plan = expected.path.with_name(EXCERPTS), expected.plan
+    write_movie(path, table, expected.avc, None, plan.sources.start)
     frames: dict[int, list[int]] = {}
     for stream, time in parse_frame_times(
         runner.run(plan.check_command, timeout=DECODE_CHECK_SECONDS, complaint="[").splitlines()
     ):
         frames.setdefault(stream, []).append(time)
-    if sorted(frames.get(0, [])) != sorted(row.pts):
+    if sorted(frames.get(0, [])) != sorted(table.pts):
         decoded = len(frames.get(0, []))
-        planned = f"{len(row.pts)} were planned"
+        planned = f"{len(table.pts)} were planned"
         raise _mismatch_error(f"around the joins {decoded} frames are decoded where {planned}, or at other times")
-    last = max(made.samples.pts)
-    if not any(abs(one + to_ticks(plan.check_from) - last) <= to_ticks(TIME_TOLERANCE_US) for one in frames.get(1, [])):
+    last = max(expected.samples.pts)
+    if not any(abs(time + to_ticks(plan.check_from) - last) <= to_ticks(TIME_TOLERANCE_US) for time in frames.get(1, [])):
         raise _mismatch_error("the last frame is not where it was planned")
     if not frames.get(2):
-        raise _mismatch_error("there is no sound at the end")
+        raise _mismatch_error("there is no audio at the end")
     files.remove_file(path)
 
 
-def _check_frames(made: Expected, tools: MediaTools, runner: Runner) -> None:
-    """Raise when padding is not black, or a frame of an encoded piece does not look like that of its source."""
-    plan, folder, size = made.plan, made.path.parent, comparison_size(made.plan.target)
+def _check_frames(expected: Expected, tools: MediaTools, runner: Runner) -> None:
+    """Raise MediaError when padding is not black, or a frame of an encoded piece differs from that of its source."""
+    plan, folder, size = expected.plan, expected.path.parent, comparison_size(expected.plan.target)
     if not plan.frame_checks:
         return
-    pixels = made.path.with_name(EXCERPTS).with_suffix(FRAME_FILE_SUFFIX)
+    pixels = expected.path.with_name(EXCERPTS).with_suffix(FRAME_FILE_SUFFIX)
     with pixels.open("rb") as file:
-        views = _ExcerptFrames(file, plan.frame_checks, size)
-        for look in plan.frame_checks:
-            if look.clip is None and not is_black(views.read_frame(look), size):
-                raise _mismatch_error(f"the padding at {look.at / 1e6:.3f} s is not black")
-        left = [look for look in plan.frame_checks if look.clip is not None]
+        excerpts = _ExcerptFrames(file, plan.frame_checks, size)
+        for check in plan.frame_checks:
+            if check.clip is None and not is_black(excerpts.read_frame(check), size):
+                raise _mismatch_error(f"the padding at {check.at / 1e6:.3f} s is not black")
+        unequal = [check for check in plan.frame_checks if check.clip is not None]
         commands: Iterable[Sequence[str]] = plan.frame_commands
-        # A decoder that begins in the middle of a file may lack what it needs: the second time it begins with the file.
+        # A decoder that starts in the middle of a file may lack data: the second time it starts at the beginning.
         for _ in range(2):
-            batches = zip(batch_frame_checks(left), commands, strict=True)
-            left = [look for batch, command in batches for look in _find_different(batch, command, views, folder, runner)]
+            batches = zip(batch_frame_checks(unequal), commands, strict=True)
+            unequal = [
+                check for batch, command in batches for check in _find_different(batch, command, excerpts, folder, runner)
+            ]
             commands = source_frame_commands(
-                left, plan.sources.screens, plan.indices, plan.target, tools, folder, seekable=False
+                unequal, plan.sources.screens, plan.indices, plan.target, tools, folder, seekable=False
             )
-        if left:
-            name = plan.sources.names[left[0].clip or 0]
-            raise _mismatch_error(f"the frame at {left[0].at / 1e6:.3f} s is not that of {name} at this time")
+        if unequal:
+            name = plan.sources.names[unequal[0].clip or 0]
+            raise _mismatch_error(f"the frame at {unequal[0].at / 1e6:.3f} s is not that of {name} at this time")
     files.remove_file(pixels)
 
 
 class _ExcerptFrames:
-    """The frames of the excerpts that are compared; one of them is read at a time."""
+    """The frames of the excerpts that are compared; one is read at a time."""
 
-    def __init__(self, file: BinaryIO, looks: Sequence[FrameCheck], size: tuple[int, int]) -> None:
-        """``file`` holds the frames of the ``looks`` in this order, as yuv420p of ``size``."""
+    def __init__(self, file: BinaryIO, checks: Sequence[FrameCheck], size: tuple[int, int]) -> None:
+        """`file` contains the frames of the `checks` in this order, as yuv420p of `size`."""
         self.size = size
         self._file = file
         self._length = size[0] * size[1] * 3 // 2
-        self._places = {look: number for number, look in enumerate(looks)}
+        self._numbers = {check: number for number, check in enumerate(checks)}
 
-    def read_frame(self, look: FrameCheck) -> bytes:
-        """Return the frame of a look; less than a whole one when it was not decoded."""
-        self._file.seek(self._places[look] * self._length)
+    def read_frame(self, check: FrameCheck) -> bytes:
+        """Return the frame of a check; incomplete when it was not decoded."""
+        self._file.seek(self._numbers[check] * self._length)
         return self._file.read(self._length)
 
 
 def _find_different(
-    looks: Sequence[FrameCheck], command: Sequence[str], views: _ExcerptFrames, folder: Path, runner: Runner
+    checks: Sequence[FrameCheck], command: Sequence[str], excerpts: _ExcerptFrames, folder: Path, runner: Runner
 ) -> list[FrameCheck]:
-    """Write the frames of the sources by a command, and return those looks that differ."""
+    """Write the frames of the sources with `command`. Returns the checks whose frames differ."""
     with contextlib.suppress(ToolError):
         runner.run(command, timeout=FRAME_CHECK_SECONDS)
-    return [look for look in looks if not is_alike(views.read_frame(look), _take_source_frame(folder, look), views.size)]
+    return [
+        check
+        for check in checks
+        if not is_alike(excerpts.read_frame(check), _take_source_frame(folder, check), excerpts.size)
+    ]
 
 
-def _take_source_frame(folder: Path, look: FrameCheck) -> bytes:
-    """Return the frame of a source that was looked at, empty when there is none, and remove its file."""
-    path = source_frame_path(folder, look.number)
+def _take_source_frame(folder: Path, check: FrameCheck) -> bytes:
+    """Read and remove the file of a source frame; empty when there is none."""
+    path = source_frame_path(folder, check.number)
     with contextlib.suppress(FileNotFoundError):
         frame = path.read_bytes()
         files.remove_file(path)
@@ -258,37 +264,37 @@ def _take_source_frame(folder: Path, look: FrameCheck) -> bytes:
     return b""
 
 
-def choose_excerpt_samples(made: Expected, picture: Track) -> SampleTable:
-    """Return the samples to decode: what follows the joins, and the encoded pieces, one stretch after the other.
+def choose_excerpt_samples(expected: Expected, video: Track) -> SampleTable:
+    """Return the samples to decode, one span after the other: those after the joins, and the encoded pieces.
 
-    ``picture`` is the video track as it was read from the muxed file.
+    `video` is the video track as read from the muxed file.
     """
-    ordered = sorted_copy(made.samples.pts)
+    ordered = sorted_copy(expected.samples.pts)
     chosen: list[int] = []
-    for piece in made.plan.parts:
+    for piece in expected.plan.parts:
         first = bisect_left(ordered, to_ticks(piece.begin))
-        if not made.samples.sync[first]:
-            raise _mismatch_error(f"what begins at {piece.begin / 1e6:.3f} s does not begin with a keyframe")
+        if not expected.samples.sync[first]:
+            raise _mismatch_error(f"the piece at {piece.begin / 1e6:.3f} s does not start with a keyframe")
         chosen += range(first, first + excerpt_length(piece))
-    shown = _evenly_spaced([made.samples.pts[number] for number in chosen])
+    shown = _evenly_spaced([expected.samples.pts[number] for number in chosen])
     return replace(
-        made.samples,
-        files=(made.path,),
+        expected.samples,
+        files=(expected.path,),
         prefixes=(b"",),
         pts=shown,
         dts=decoding_times(shown),
-        sync=bytearray(made.samples.sync[number] for number in chosen),
+        sync=bytearray(expected.samples.sync[number] for number in chosen),
         file=array("I", [0]) * len(chosen),
-        offsets=array("q", (picture.offsets[number] for number in chosen)),
-        sizes=array("I", (picture.sizes[number] for number in chosen)),
+        offsets=array("q", (video.offsets[number] for number in chosen)),
+        sizes=array("I", (video.sizes[number] for number in chosen)),
         prefix=array("I", [0]) * len(chosen),
         length=len(chosen) * EXCERPT_TICKS,
     )
 
 
 def _evenly_spaced(shown: Sequence[int]) -> array[int]:
-    """Return other times for frames, in the same order: multiples of `EXCERPT_TICKS`, from zero on."""
-    made = array("q", shown)
+    """Replace the times of frames by multiples of EXCERPT_TICKS from 0 on, in the same order."""
+    times = array("q", shown)
     for rank, number in enumerate(sorted(range(len(shown)), key=shown.__getitem__)):
-        made[number] = rank * EXCERPT_TICKS
-    return made
+        times[number] = rank * EXCERPT_TICKS
+    return times

@@ -1,4 +1,4 @@
-"""When the TLS certificates expire on which the muxer depends: those in files, of the recipients in RWS, and of the servers."""
+"""When the certificates expire that the muxer uses: those in files, of the recipients in RWS, and of the servers."""
 
 from __future__ import annotations
 

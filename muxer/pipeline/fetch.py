@@ -1,46 +1,56 @@
-"""Fetches one source of a muxed file in clear, from wherever it is stored; and where the muxed file goes."""
+"""Fetch the sources of a muxed file, decrypted, from wherever they are stored; and find the location of the muxed file."""
 
 from __future__ import annotations
 
 import filecmp
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from muxer.errors import AccessDenied, Code, MediaNotFound, MetadataError, Permanent
 from muxer.gir.models import MediaFile
+from muxer.gir.rcs import RcsClient
+from muxer.gir.targets import MuxTarget
+from muxer.media.engine import MediaInput
 from muxer.net.circuit_breaker import RCS, RWS
 from muxer.net.transfer import ReceivedLength
 from muxer.pipeline.incomplete_sources import FetchedFile
+from muxer.pipeline.services import Services
 from muxer.status import activity
 from muxer.status.activity import FETCHED
 from muxer.storage.base import MediaLocation, parse_descriptor
 from muxer.system import files
 
-if TYPE_CHECKING:
-    from muxer.gir.rcs import RcsClient
-    from muxer.gir.targets import MuxTarget
-    from muxer.pipeline.job import Services
-
 log = logging.getLogger(__name__)
 
 
-def fetch_source(services: Services, target: MuxTarget, media: MediaFile, path: Path) -> FetchedFile:
-    """Fetch one source to `path`: encrypted ones through RCS, others from their storage, or through RWS. A request that
-    fails is repeated in place.
+def fetch_files(services: Services, target: MuxTarget, folder: Path) -> list[FetchedFile]:
+    """Fetch all sources of `target` to `folder`, several at a time. No download is running when this returns or raises."""
+    files = [(target.audio, folder / "audio")]
+    files += [(media, folder / f"screen-{number}") for number, media in enumerate(target.screens)]
+    return services.helpers.run_tasks([partial(fetch_source, services, target, *file) for file in files])
 
-    Raises the errors of these services, and :class:`MetadataError` when `media` names no location.
+
+def check_arrival(services: Services, target: MuxTarget, fetched: Sequence[FetchedFile]) -> list[MediaInput]:
+    """Return the fetched files as inputs of the media engine, the audio first, each with what is known of its arrival."""
+    audio, *screens = services.incoming.check_arrival(target.recording_id, fetched)
+    return [replace(audio, paused=target.paused), *screens]
+
+
+def fetch_source(services: Services, target: MuxTarget, media: MediaFile, path: Path) -> FetchedFile:
+    """Fetch one source to `path`: encrypted ones through RCS, others from their storage or through RWS.
+
+    A failed request is repeated. Raises the errors of these services, and MetadataError when `media` has no location.
     """
     if media.start is None:
         raise MetadataError(f"{media.media_id} has no usable startTime", code=Code.NO_START_TIME)
     is_call, decrypted = media is target.audio, media.is_encrypted and services.rcs is not None
     if decrypted and services.rcs is not None:
         service, fetch = RCS, _rcs_fetcher(services.rcs, target, media, path)
-    elif (place := source_location(media)) is not None:
-        service, fetch = place.service_name, partial(services.stores.for_location(place).download_file, place, path)
+    elif (location := source_location(media)) is not None:
+        service, fetch = location.service_name, partial(services.stores.for_location(location).download_file, location, path)
     elif media.media_uri is not None:
         service, fetch = RWS, partial(services.rws.download_media, media.media_uri, path)
     else:
@@ -54,11 +64,11 @@ def fetch_source(services: Services, target: MuxTarget, media: MediaFile, path: 
 
 
 def fetch_decrypted(services: Services, target: MuxTarget, fetched: FetchedFile) -> FetchedFile | None:
-    """Fetch a source that cannot be used as it is stored once more, through RCS: it may be encrypted although its metadata
-    do not say so (docs/gir-api.md, section 4).
+    """Fetch a source again through RCS: it may be encrypted although its metadata do not state it (docs/gir-api.md, section
+    4).
 
-    Returns the file in clear, which is then in the place of the one that was `fetched`; None when there is no RCS, or RCS
-    has nothing else. Raises Transient when RCS does not answer.
+    The decrypted file replaces the one that was `fetched`. Returns None when there is no RCS, or when RCS has no other
+    content. Raises Transient when RCS is unavailable.
     """
     media = fetched.media
     if services.rcs is None or fetched.decrypted:
@@ -68,25 +78,24 @@ def fetch_decrypted(services: Services, target: MuxTarget, fetched: FetchedFile)
         play = _rcs_fetcher(services.rcs, target, media, path)
         received = services.repeat(f"fetch of {media.media_id} through RCS", play)
     except (MediaNotFound, AccessDenied, Permanent) as error:
-        log.info("%s cannot be used as it is stored, and not be fetched through RCS: %s", media.media_id, error)
+        log.info("%s is unusable as stored and cannot be fetched through RCS: %s", media.media_id, error)
         return None
     activity.count_transfer(FETCHED, RCS, received)
     if filecmp.cmp(path, fetched.path, shallow=False):
         return None
     files.replace_file(path, fetched.path)
-    log.warning("%s is encrypted although its metadata do not say so: it was fetched through RCS", media.media_id)
+    log.warning("%s is encrypted although its metadata do not state it; it was fetched through RCS", media.media_id)
     return replace(fetched, received=received, decrypted=True)
 
 
 def _rcs_fetcher(rcs: RcsClient, target: MuxTarget, media: MediaFile, path: Path) -> Callable[[], ReceivedLength]:
-    """Return what fetches a source through RCS to `path`."""
     play = rcs.play_call if media is target.audio else rcs.play_screen
     return partial(play, target.recording_id, media.media_id, path, media.relative_paths)
 
 
 def source_location(media: MediaFile) -> MediaLocation | None:
-    """Return the place of a source, or None when it is known to RWS only: a descriptor that cannot be used does not matter
-    where there is a mediaUri."""
+    """Return the location of a source; None when only RWS has it. An unusable descriptor does not matter when there is a
+    mediaUri."""
     if media.media_descriptor is None:
         return None
     try:
@@ -99,9 +108,9 @@ def source_location(media: MediaFile) -> MediaLocation | None:
 
 
 def muxed_location(target: MuxTarget) -> MediaLocation:
-    """Return a place beside the first screen file that lies in a storage, for the muxed file.
+    """Return the location of the first screen file that has one in a storage. The muxed file is stored next to it.
 
-    Raises MetadataError when there is none.
+    Raises MetadataError when no screen file has a usable location.
     """
     reason, code = "no screen file has a media descriptor", Code.NO_LOCATION
     for media in target.screens:
@@ -110,4 +119,4 @@ def muxed_location(target: MuxTarget) -> MediaLocation:
                 return parse_descriptor(media.media_descriptor)
             except MetadataError as error:
                 reason, code = str(error), error.code or code
-    raise MetadataError(f"there is no place for the muxed file beside a screen file: {reason}", code=code)
+    raise MetadataError(f"the muxed file cannot be stored next to a screen file: {reason}", code=code)

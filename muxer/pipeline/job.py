@@ -1,93 +1,45 @@
-"""One target, from its media files to its label: a straight line of named steps, each safe to repeat."""
+"""Process one target, from its media files to its label: named steps in a row, each safe to repeat."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from muxer.config.schema import AdvancedOptions
-from muxer.crypto.envelope import Encryptor
-from muxer.errors import AccessDenied, Code, EncryptionMissing, MediaError, MetadataError, Stopped, StoredByOtherMuxer
+from muxer.errors import AccessDenied, Code, EncryptionMissing, MediaError, MetadataError
 from muxer.gir.labels import LABEL
 from muxer.gir.muxed_names import ENCRYPTED_SUFFIX, is_muxed_file
-from muxer.gir.publish import Publisher
-from muxer.gir.rcs import RcsClient
-from muxer.gir.rws import Certificate, RwsClient
+from muxer.gir.rws import Certificate
 from muxer.gir.targets import MuxTarget, select_targets
 from muxer.log.setup import recording_context
-from muxer.media.engine import MediaEngine, MediaInput, MuxedFile
-from muxer.net.circuit_breaker import RCS, RWS, CircuitBreaker
-from muxer.net.step_retry import Repeat
-from muxer.pipeline.fetch import fetch_decrypted, fetch_source, muxed_location
-from muxer.pipeline.incomplete_sources import ArrivalTracker, FetchedFile
-from muxer.pipeline.kept_results import KeptResults, MuxResult, clear_entry, result_facts
-from muxer.pipeline.superseded import SupersededCleaner
-from muxer.pipeline.workspace import Workspace
+from muxer.media.analyze.arrival import MediaInput
+from muxer.media.engine import MuxedFile
+from muxer.net.circuit_breaker import RCS, RWS
+from muxer.pipeline.fetch import check_arrival, fetch_decrypted, fetch_files, muxed_location
+from muxer.pipeline.kept_results import MuxResult, clear_entry, result_facts
+from muxer.pipeline.services import Services
+from muxer.pipeline.store_and_publish import ResultStore
 from muxer.status import activity
-from muxer.status.activity import STORED, Activity
-from muxer.storage.base import MediaLocation, ObjectInfo, parse_descriptor
-from muxer.storage.stores import Stores
+from muxer.storage.base import MediaLocation, parse_descriptor
 from muxer.system import files
-from muxer.system.thread_helpers import HelperThreads
 
 log = logging.getLogger(__name__)
 
 NO_CERTIFICATE_TEXT = "a source is encrypted, but RWS has no encryption certificate for the result"
-# Another muxer that has stored a file publishes it within moments; one that has not by then has died.
-PUBLISH_WAIT_SECONDS = 15.0
-PUBLISH_CHECK_INTERVAL = 1.0
-# So many files of a recording are fetched at the same time.
 MAX_PARALLEL_FETCHES = 4
 
 
 @dataclass(frozen=True)
-class Services:
-    """Everything a job talks to."""
-
-    rws: RwsClient
-    rcs: RcsClient | None
-    stores: Stores
-    engine: MediaEngine
-    encryptor: Encryptor
-    publisher: Publisher
-    superseded: SupersededCleaner
-    workspace: Workspace
-    incoming: ArrivalTracker
-    results: KeptResults
-    repeat: Repeat
-    outages: CircuitBreaker
-    activity: Activity
-    helpers: HelperThreads
-    stop: threading.Event
-
-    def recover_leftovers(self) -> None:
-        """Finish what a process that died has left half done in RWS and in the storages."""
-        finish = (
-            self.publisher.recover_publications,
-            self.stores.remove_leftovers,
-            self.superseded.recover_deletions,
-            self.incoming.prune_notes,
-            self.results.prune_files,
-        )
-        for one in finish:
-            try:
-                one()
-            except OSError as error:
-                log.error("files of the temporary folder cannot be used, tried at the next poll: %s", error)
-
-
-@dataclass(frozen=True)
 class JobOptions:
-    """The options that decide which steps a job takes."""
+    """The options that decide which steps a job runs."""
 
     label: bool
     delete_superseded: bool
@@ -95,13 +47,12 @@ class JobOptions:
 
     @classmethod
     def from_config(cls, advanced: AdvancedOptions) -> JobOptions:
-        """Given ``[advanced]``, return what it says of jobs."""
         return cls(advanced.mark_screen_recording_label, advanced.delete_superseded, advanced.blank_paused)
 
 
 @dataclass
 class JobReport:
-    """What a job did: the seconds of each step, what the finished line says, and how the muxed file is made up."""
+    """What a job did: the seconds of each step, the fields of its finished line, and the timeline of the muxed file."""
 
     steps: dict[str, float] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
@@ -110,7 +61,7 @@ class JobReport:
 
     @contextmanager
     def time_step(self, name: str) -> Iterator[None]:
-        """Time a step and log its end, good or bad."""
+        """Time a step and log whether it succeeded."""
         started, outcome = time.monotonic(), "failed"
         activity.begin_step(name)
         try:
@@ -123,19 +74,20 @@ class JobReport:
 
 
 class Job:
-    """Does what one target still needs."""
+    """Runs the steps that one target still needs."""
 
     def __init__(self, services: Services, options: JobOptions) -> None:
         self._services = services
         self._options = options
+        self._store = ResultStore(services, self.find_target)
 
     def run(self, target: MuxTarget, *, again: bool = False, fresh: bool = False) -> JobReport:
-        """Given a target, do what it needs and return what was done. Raise the errors of :mod:`muxer.errors`.
+        """Run the steps that `target` needs and report them. Raises the errors of muxer.errors.
 
-        It is read again before anything is done, unless it is ``fresh``, which means that it was read just now.
+        The target is read from RWS again first, unless it was read just now (`fresh`).
 
-        With ``again``, one that is published already is made once more: stored under another name and published, and only
-        then the earlier one is deleted, so that there is a playable file at any moment.
+        `again` muxes a published target once more: the new file is published under another name before the earlier one is
+        deleted, so that a playable file exists at any time.
         """
         report = JobReport()
         with recording_context(target.recording_id):
@@ -150,15 +102,14 @@ class Job:
                 self._mux_and_publish(current, report, current.next_free_name if again else current.file_name)
             self._services.results.forget_target(current)
             may_replace = again and report.muxed and self._options.delete_superseded
-            replaced = (
-                [one for one in current.same_source_files if is_muxed_file(one, current.recording_id)] if may_replace else []
-            )
+            same = current.same_source_files
+            replaced = [media for media in same if is_muxed_file(media, current.recording_id)] if may_replace else []
             if current.superseded or replaced:
-                by = report.facts.get("file") or next((one.media_id for one in current.same_source_files), "")
+                replaced_by = report.facts.get("file") or next((media.media_id for media in same), "")
                 with report.time_step("delete"):
                     for media in (*current.superseded, *replaced):
                         with self._services.publisher.recording_lock(current.recording_id):
-                            self._services.superseded.delete_file(current.recording_id, media, by)
+                            self._services.superseded.delete_file(current.recording_id, media, replaced_by)
             if current.label_missing:
                 with report.time_step("label"):
                     label = partial(self._services.rws.add_label, current.recording_id)
@@ -167,19 +118,24 @@ class Job:
         return report
 
     def find_target(self, recording_id: str, name: str) -> MuxTarget | None:
-        """Given a recording and the name of a target, read the target as it is now: another muxer may have been faster, or
-        new screen files may have come. Return None when it is wanted no longer. Raise the errors of :class:`Rws`."""
+        """Read the target `name` of a recording as it is now in RWS. Raises the errors of RwsClient.
+
+        Another muxer may have been faster, or new screen files may have arrived. Returns None when the target is no longer
+        wanted.
+        """
         rws, repeat = self._services.rws, self._services.repeat
         screen = repeat("reading the screen recording", partial(rws.fetch_screen_recording, recording_id))
         call = repeat("reading the call recording", partial(rws.fetch_call_recording, recording_id))
         if call is None:
             return None
         selection = select_targets(call, screen, **vars(self._options))
-        return next((one for one in selection.targets if one.file_name == name), None)
+        return next((target for target in selection.targets if target.file_name == name), None)
 
     def make_clear(self, target: MuxTarget, keep: Callable[[Path], None]) -> JobReport:
-        """Given a target, make its muxed file, hand it to ``keep`` in clear, and return what was done. Nothing is stored or
-        published. Raise the errors of :mod:`muxer.errors`."""
+        """Mux `target` and pass the unencrypted file to `keep`. Nothing is uploaded or published.
+
+        Raises the errors of muxer.errors.
+        """
         report = JobReport()
         with recording_context(target.recording_id):
             self.require_rcs(target)
@@ -194,50 +150,53 @@ class Job:
         return report
 
     def _fetch_and_mux(self, target: MuxTarget, folder: Path, report: JobReport) -> tuple[MuxedFile, datetime, bool]:
-        """Fetch and mux; return the muxed file, the only one that is left in the folder, when it begins, and whether a
-        source was found to be encrypted although its metadata do not say so."""
+        """Fetch and mux. Returns the muxed file, when it begins, and whether a source was encrypted although its metadata do
+        not state it. All other files in `folder` are removed."""
         with report.time_step("fetch"):
-            fetched = self._fetch_files(target, folder)
+            fetched = fetch_files(self._services, target, folder)
         while True:
             try:
-                audio, *screens = self._check_arrival(target, fetched)
+                audio, *screens = check_arrival(self._services, target, fetched)
                 with report.time_step("mux"), self._services.incoming.track_muxing(target.recording_id, (audio, *screens)):
                     muxed = self._services.engine.mux(audio, screens, folder)
                     _remove_others(folder, muxed.path)
-                return muxed, audio.start, any(one.decrypted and not one.media.is_encrypted for one in fetched)
+                return muxed, audio.start, any(file.decrypted and not file.media.is_encrypted for file in fetched)
             except MediaError as error:
-                number = next((n for n, one in enumerate(fetched) if one.media.media_id == error.source), None)
-                clear = None if number is None else fetch_decrypted(self._services, target, fetched[number])
-                if number is None or clear is None:
+                number = next((n for n, file in enumerate(fetched) if file.media.media_id == error.source), None)
+                decrypted = None if number is None else fetch_decrypted(self._services, target, fetched[number])
+                if number is None or decrypted is None:
                     raise
-                fetched[number] = clear
+                fetched[number] = decrypted
 
     def _mux_and_publish(self, target: MuxTarget, report: JobReport, name: str) -> None:
-        """Store and publish the muxed file under a name: the one that an earlier attempt has kept, or a new one."""
+        """Upload and publish the muxed file as `name`: the kept one of an earlier attempt, or a new one."""
         certificates, results = self.read_certificates(target), self._services.results
-        folder_of_screens = muxed_location(target)
+        screen_location = muxed_location(target)
         with self._services.workspace.job_folder() as folder:
-            made = results.take_result(target, name, certificates, folder)
-            if made is None:
-                made = self._create_result(target, name, certificates, folder, report)
+            result = results.take_result(target, name, certificates, folder)
+            if result is None:
+                result = self._create_result(target, name, certificates, folder, report)
             else:
-                log.info("the muxed file that an earlier attempt has kept is used")
-            place = _location_next_to_sources(target, folder_of_screens, made.entry["mediaId"])
+                log.info("reusing the muxed file of an earlier attempt")
+            location = _location_next_to_sources(target, screen_location, result.entry["mediaId"])
             try:
-                report.muxed = self._store_and_publish(target, made, place, report)
+                report.muxed = self._store_and_publish(target, result, location, report)
             except Exception:
-                if made.is_final:
-                    results.store_result(target, name, certificates, made)
+                if result.is_final:
+                    results.store_result(target, name, certificates, result)
                 raise
             self._services.incoming.forget_files(target.recording_id, target.source_ids)
-        report.facts |= {"file": made.entry["mediaId"], "bytes": int(made.entry["size"]), "encrypted": bool(certificates)}
-        report.facts |= made.facts
-        report.timeline = made.timeline
+        report.facts |= {
+            "file": result.entry["mediaId"],
+            "bytes": int(result.entry["size"]),
+            "encrypted": bool(certificates),
+        }
+        report.facts |= result.facts
+        report.timeline = result.timeline
 
     def _create_result(
         self, target: MuxTarget, name: str, certificates: Sequence[Certificate], folder: Path, report: JobReport
     ) -> MuxResult:
-        """Fetch, mux and encrypt."""
         self.require_room(target)
         muxed, start, found_encrypted = self._fetch_and_mux(target, folder, report)
         if found_encrypted and not certificates:
@@ -250,7 +209,8 @@ class Job:
         return MuxResult(path, entry, result_facts(muxed), muxed.timeline.journal_facts())
 
     def read_certificates(self, target: MuxTarget) -> tuple[Certificate, ...]:
-        """Return whom to encrypt for, and see to it that an encrypted recording can be read and written at all."""
+        """Return the certificates to encrypt for. Raises EncryptionMissing or AccessDenied when an encrypted recording
+        cannot be written or read."""
         certificates = self._services.repeat("reading the certificates", self._services.rws.fetch_certificates)
         if target.is_encrypted and not certificates:
             raise EncryptionMissing(NO_CERTIFICATE_TEXT)
@@ -258,28 +218,18 @@ class Job:
         return certificates
 
     def require_rcs(self, target: MuxTarget) -> None:
-        """Raise :class:`AccessDenied` when a source is encrypted and there is no RCS to decrypt it."""
+        """Raise AccessDenied when a source is encrypted and there is no RCS to decrypt it."""
         if target.is_encrypted and self._services.rcs is None:
             raise AccessDenied("a source is encrypted, but [rcs] base_uri is empty", code=Code.NO_RCS)
 
     def require_room(self, target: MuxTarget) -> None:
-        """Raise :class:`~muxer.errors.LocalResourceError` when the disk has no room for a target."""
+        """Raise LocalResourceError when the disk has too little space for `target`."""
         self._services.workspace.disk.ensure_room(media.stated_size for media in (target.audio, *target.screens))
 
     def fetch_sources(self, target: MuxTarget, folder: Path) -> tuple[MediaInput, list[MediaInput]]:
-        """Fetch all sources, some at the same time; none is being written any more when this returns or raises. Each is
-        returned with what is known about its arrival."""
-        audio, *screens = self._check_arrival(target, self._fetch_files(target, folder))
+        """Fetch all sources of `target` to `folder`. Returns the audio and the screens, each with its arrival."""
+        audio, *screens = check_arrival(self._services, target, fetch_files(self._services, target, folder))
         return audio, screens
-
-    def _fetch_files(self, target: MuxTarget, folder: Path) -> list[FetchedFile]:
-        files = [(target.audio, folder / "audio")]
-        files += [(media, folder / f"screen-{number}") for number, media in enumerate(target.screens)]
-        return self._services.helpers.run_tasks([partial(fetch_source, self._services, target, *one) for one in files])
-
-    def _check_arrival(self, target: MuxTarget, fetched: Sequence[FetchedFile]) -> list[MediaInput]:
-        audio, *screens = self._services.incoming.check_arrival(target.recording_id, fetched)
-        return [replace(audio, paused=target.paused), *screens]
 
     def _encrypt_file(
         self, muxed: MuxedFile, entry: dict[str, Any], certificates: Sequence[Certificate], folder: Path
@@ -290,70 +240,19 @@ class Job:
         aliases = [certificate.alias for certificate in certificates if certificate.alias]
         return path, entry | {"mediaId": f"{entry['mediaId']}{ENCRYPTED_SUFFIX}", "pkcs7": pkcs7, "certAlias": aliases}
 
-    def _store_and_publish(self, target: MuxTarget, made: MuxResult, place: MediaLocation, report: JobReport) -> bool:
-        """Return whether the file is ours that is stored and published now, and not that of another muxer."""
+    def _store_and_publish(self, target: MuxTarget, result: MuxResult, location: MediaLocation, report: JobReport) -> bool:
+        """Return True when our file is uploaded and published, False when another muxer has published the same."""
         with self._services.superseded.track_unpublished(
-            target.recording_id, made.entry["mediaId"], target.source_ids, place
+            target.recording_id, result.entry["mediaId"], target.source_ids, location
         ):
             with report.time_step("store"):
-                made.stored = self._upload_file(target, made, place)
-            if made.stored is not None:
+                result.stored = self._store.upload_result(target, result, location)
+            if result.stored is not None:
                 with report.time_step("publish"):
-                    self._publish_file(target, made.entry | {"mediaDescriptor": place.media_descriptor}, place, made.stored)
-        return made.stored is not None
-
-    def _upload_file(self, target: MuxTarget, made: MuxResult, place: MediaLocation) -> ObjectInfo | None:
-        """Upload the file; return None when another muxer has stored and published the same meanwhile."""
-        store, repeat = self._services.stores.for_location(place), self._services.repeat
-        tries = iter((PUBLISH_WAIT_SECONDS,))
-
-        def may_replace() -> bool:
-            # What this very step has stored, before a request of it failed, is published by nobody.
-            if self._is_published_soon(target, place.name, next(tries, 0.0)):
-                return False
-            log.warning("the file of a muxer that died before it published is replaced: %s", place.name)
-            return True
-
-        # Without a tag, the file of another muxer cannot be told from ours.
-        known = made.stored if made.stored is not None and made.stored.tag else None
-        if known is not None and repeat("looking at the upload", partial(store.head, place)) == known:
-            log.info("an earlier attempt has uploaded the file already")
-            return known
-        try:
-            stored = repeat("upload", partial(store.upload_file, made.path, place, may_replace))
-        except StoredByOtherMuxer:
-            # When the sources have changed meanwhile, what lies there may never be published: its note must stay.
-            if (current := self.find_target(target.recording_id, target.file_name)) is None or not current.published:
-                raise
-            log.info("another muxer has published the same file meanwhile")
-            return None
-        activity.count_transfer(STORED, place.service_name, stored.length)
-        return stored
-
-    def _is_published_soon(self, target: MuxTarget, name: str, seconds: float) -> bool:
-        """Whether another muxer publishes the target within so many seconds; for one that is published already, under this
-        `name`."""
-        deadline = time.monotonic() + seconds
-        while True:
-            current = self.find_target(target.recording_id, target.file_name)
-            if current is None or (current.published and not target.published):
-                return True
-            if any(name in one.known_names for one in current.same_source_files):
-                return True
-            if time.monotonic() >= deadline:
-                return False
-            if self._services.stop.wait(PUBLISH_CHECK_INTERVAL):
-                raise Stopped("stopped while waiting for another muxer")
-
-    def _publish_file(self, target: MuxTarget, entry: dict[str, Any], place: MediaLocation, stored: ObjectInfo) -> None:
-        """Publish the stored file, unless somebody has replaced it since: the envelope must fit the ciphertext."""
-
-        def check_still_ours() -> None:
-            describe = partial(self._services.stores.for_location(place).head, place)
-            if self._services.repeat("looking at the upload", describe) != stored:
-                raise StoredByOtherMuxer(f"{place.name} was replaced by another muxer before it was published")
-
-        self._services.publisher.publish_entry(target.recording_id, target.region, entry, is_still_stored=check_still_ours)
+                    self._store.publish_result(
+                        target, result.entry | {"mediaDescriptor": location.media_descriptor}, location, result.stored
+                    )
+        return result.stored is not None
 
     def _log_finished(self, target: MuxTarget, report: JobReport) -> None:
         report.facts = {"agent": target.agent, "sources": len(target.source_ids)} | report.facts
@@ -363,13 +262,15 @@ class Job:
 
 
 def result_location(target: MuxTarget, name: str) -> MediaLocation:
-    """Given a target and the name of its muxed file, return where that is stored. Raise :class:`MetadataError` when the
-    metadata name no place, or a source bears that name."""
+    """Return where the muxed file `name` of `target` is stored.
+
+    Raises MetadataError when the metadata contain no location, or when a source has this name.
+    """
     return _location_next_to_sources(target, muxed_location(target), name)
 
 
 def needed_services(target: MuxTarget) -> frozenset[str]:
-    """Given a target, return the names of the services that making it needs, as far as its metadata tell."""
+    """Return the names of the services that processing `target` needs, as far as its metadata state them."""
     services = {RWS}
     for media in (target.audio, *target.screens):
         if media.is_encrypted:
@@ -380,24 +281,23 @@ def needed_services(target: MuxTarget) -> frozenset[str]:
     return frozenset(services)
 
 
-def _location_next_to_sources(target: MuxTarget, where: MediaLocation, name: str) -> MediaLocation:
-    """Return the place of the muxed file. Raise :class:`MetadataError` when a source bears its name: sources are never
-    written over."""
+def _location_next_to_sources(target: MuxTarget, screen_location: MediaLocation, name: str) -> MediaLocation:
+    """Return the location of the muxed file. Raises MetadataError when it would overwrite a source."""
     if any(name in media.known_names for media in (target.audio, *target.screens)):
-        raise MetadataError(f"a source bears the name of the muxed file, {name}")
-    return where.sibling(name)
+        raise MetadataError(f"a source has the name of the muxed file: {name}")
+    return screen_location.sibling(name)
 
 
 def _remove_others(folder: Path, kept: Path) -> None:
-    """Remove all but one file of a job's folder: media in clear stay on the disk only as long as they are needed."""
+    """Remove all files of a job's folder except `kept`: unencrypted media stay on the disk only while they are needed."""
     for path in folder.iterdir():
         if path != kept:
             _remove_early(path)
 
 
 def _remove_early(path: Path) -> None:
-    """Delete a file of a job's folder; one that another program holds stays until the end of the job."""
+    """Delete a file of a job's folder. A file that another program holds open stays until the end of the job."""
     try:
         files.remove_file(path)
     except OSError as error:
-        log.info("%s is deleted at the end of the job: %s", path, error)
+        log.info("%s cannot be deleted before the end of the job: %s", path, error)

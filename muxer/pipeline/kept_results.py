@@ -1,8 +1,8 @@
 """Keeps a muxed file whose upload or publication failed for the next attempt, so that an outage costs no second mux.
 
 Each file has a record with its length, its digest and its media entry. The record is written last: a file without one is
-incomplete. A kept file is encrypted where the result must be, and as private as the folder of a job. It is the first thing
-to go when the disk is short.
+incomplete. A kept file is encrypted where the result must be, and as private as a job's folder. Kept files are deleted first
+when disk space runs out.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 MAX_RESULT_AGE_SECONDS = 86_400.0
 MAX_KEPT = 100
-# A file whose record is missing for this long belongs to a process that died.
+# A file without a record for this long was left by a terminated process.
 MAX_WRITING_SECONDS = 60.0
 _MEDIA, _RECORD = ".media", ".json"
 _DIGEST_LENGTH = 20
@@ -41,8 +41,8 @@ _DIGEST_LENGTH = 20
 
 @dataclass
 class MuxResult:
-    """A muxed file that is ready to be uploaded: its path, its media entry without a location, and what the finished line
-    and the journal show of it. `stored` is what the storage shows of it after the upload, None before."""
+    """A muxed file that is ready to be uploaded. `entry` is its media entry without a location, `facts` and `timeline` are
+    for the finished line and the journal. `stored` is what the storage reports after the upload, None before."""
 
     path: Path
     entry: dict[str, Any]
@@ -52,21 +52,20 @@ class MuxResult:
 
     @property
     def is_final(self) -> bool:
-        """Whether the next attempt would create the same: no source was used that may still grow."""
+        """Whether the next attempt would create the same file: no source was used that may still grow."""
         return "missing" not in self.facts
 
 
 class KeptResults:
-    """The kept files of one workspace. Safe to use from any thread: a file is taken by a rename, so by one thread only."""
+    """The kept files of a workspace. Safe to use from any thread: a file is taken by renaming it."""
 
     def __init__(self, folder: Path, options: Mapping[str, Any]) -> None:
-        """Keep files in `folder`, which is created when it is needed. `options` are those that change a muxed file."""
+        """Keep files in `folder`, which is created when needed. `options` are those that change a muxed file."""
         self._folder = folder
         self._options = dict(options)
 
     def store_result(self, target: MuxTarget, name: str, certificates: Sequence[Certificate], result: MuxResult) -> None:
-        """Move a `result` out of its job's folder, for the next attempt with the same arguments. One that cannot be kept is
-        muxed again."""
+        """Move `result` out of its job's folder, for the next attempt with the same arguments. Logs when that fails."""
         record = self._record_path(target, name, certificates)
         media = record.with_suffix(_MEDIA)
         try:
@@ -94,17 +93,17 @@ class KeptResults:
     def take_result(
         self, target: MuxTarget, name: str, certificates: Sequence[Certificate], folder: Path
     ) -> MuxResult | None:
-        """Move the kept file of a `target` into a job's `folder`. Returns None when there is none that is complete."""
+        """Move the kept file of `target` into a job's `folder`. Returns None when there is no complete one."""
         record = self._record_path(target, name, certificates)
         path = folder / f"kept{_MEDIA}"
         try:
-            found = json.loads(record.read_text(encoding="utf-8"))
+            content = json.loads(record.read_text(encoding="utf-8"))
             files.replace_file(record.with_suffix(_MEDIA), path)
             self._remove_record(record)
-            if path.stat().st_size != found["length"] or _file_digest(path) != found["sha256"]:
-                raise ValueError("it is not what was kept")
-            stored = None if found["stored"] is None else from_json(ObjectInfo, found["stored"])
-            return MuxResult(path, found["entry"], found["facts"], found["timeline"], stored)
+            if path.stat().st_size != content["length"] or _file_digest(path) != content["sha256"]:
+                raise ValueError("its length or digest has changed")
+            stored = None if content["stored"] is None else from_json(ObjectInfo, content["stored"])
+            return MuxResult(path, content["entry"], content["facts"], content["timeline"], stored)
         except FileNotFoundError:
             self._remove_record(record)
             return None
@@ -114,13 +113,13 @@ class KeptResults:
             return None
 
     def forget_target(self, target: MuxTarget) -> None:
-        """Delete what is kept of a `target` that needs it no longer, and of earlier ones with fewer or other sources."""
+        """Delete the kept files of `target`, also those of earlier attempts with other sources."""
         for record in self._list_records(f"{_target_prefix(target)}-*"):
             self._remove_record(record)
         self._close()
 
     def prune_files(self) -> None:
-        """Delete what is too old, what is too much, and what a process that died has left incomplete."""
+        """Delete files that are too old, too many, or incomplete because their process terminated."""
         now = time.time()
         for number, record in enumerate(self._list_records()):
             if number >= MAX_KEPT or now - _changed_at(record) > MAX_RESULT_AGE_SECONDS:
@@ -131,29 +130,37 @@ class KeptResults:
         self._close()
 
     def evict_oldest(self) -> bool:
-        """Delete the oldest kept file, because the disk is short. Returns whether there was one."""
+        """Delete the oldest kept file to free disk space. Returns whether there was one."""
         oldest = next(iter(self._list_records()[::-1]), None)
         if oldest is None:
             return False
-        log.warning("the disk is short: a muxed file that was kept for the next attempt is deleted")
+        log.warning("the disk is nearly full: deleting a muxed file that was kept for the next attempt")
         return self._remove_record(oldest)
 
     def _list_records(self, pattern: str = "*") -> list[Path]:
-        """Return the records, the newest first."""
+        """Return the records, newest first."""
         return sorted(self._folder.glob(f"{pattern}{_RECORD}"), key=_changed_at, reverse=True)
 
     def _record_path(self, target: MuxTarget, name: str, certificates: Sequence[Certificate]) -> Path:
-        """Return the path of a record: its name holds everything that decides the content of the file."""
+        """Return the path of a record; its name is a digest of everything that determines the file's content."""
         sources = [
-            [one.media_id, str(one.start), str(one.stop), one.stated_size, one.pkcs7_envelope, one.region, one.agent_contact]
-            for one in (target.audio, *target.screens)
+            [
+                file.media_id,
+                str(file.start),
+                str(file.stop),
+                file.stated_size,
+                file.pkcs7_envelope,
+                file.region,
+                file.agent_contact,
+            ]
+            for file in (target.audio, *target.screens)
         ]
-        readers = sorted([one.alias, one.pem] for one in certificates)
-        decisive = json.dumps([name, target.region, sources, readers, self._options], default=str, sort_keys=True)
-        return self._folder / f"{_target_prefix(target)}-{_short_digest(decisive)}{_RECORD}"
+        recipients = sorted([certificate.alias, certificate.pem] for certificate in certificates)
+        content = json.dumps([name, target.region, sources, recipients, self._options], default=str, sort_keys=True)
+        return self._folder / f"{_target_prefix(target)}-{_short_digest(content)}{_RECORD}"
 
     def _remove_record(self, record: Path) -> bool:
-        """Delete a record and its file. Returns whether both are gone; what stays is left to the next poll."""
+        """Delete a record and its file. Returns whether both are gone; what stays is deleted by a later poll."""
         try:
             for path in (record, record.with_suffix(".new"), record.with_suffix(_MEDIA)):
                 files.remove_file(path)
@@ -164,11 +171,11 @@ class KeptResults:
 
     def _close(self) -> None:
         with contextlib.suppress(OSError):
-            self._folder.rmdir()  # only when it is empty
+            self._folder.rmdir()  # succeeds only when it is empty
 
 
 def clear_entry(target: MuxTarget, muxed: MuxedFile, start: datetime) -> dict[str, Any]:
-    """Return the media entry of a clear muxed file (gir-api, section 5), without its location and size."""
+    """Return the media entry of an unencrypted muxed file (gir-api, section 5), without its location and size."""
     screen = target.screens[0]
     milliseconds = round(muxed.length / 1000)
     parameters: dict[str, Any] = {"region": screen.region or target.region}
@@ -185,7 +192,7 @@ def clear_entry(target: MuxTarget, muxed: MuxedFile, start: datetime) -> dict[st
 
 
 def result_facts(muxed: MuxedFile) -> dict[str, Any]:
-    """Return what the finished line shows of a muxed file."""
+    """Return the fields of the finished line that describe a muxed file."""
     method = "; ".join(muxed.reasons) or "copy"
     seconds = {"length": muxed.length / 1e6, "padding": muxed.padding / 1e6, "sync": muxed.shift / 1e6}
     blanked = {"paused": muxed.paused / 1e6} if muxed.paused else {}
@@ -194,7 +201,7 @@ def result_facts(muxed: MuxedFile) -> dict[str, Any]:
 
 
 def _changed_at(path: Path) -> float:
-    """Return when a file was written or renamed last, in seconds since 1970; 0 when it is gone."""
+    """Return when a file was last written or renamed, in seconds since 1970; 0 when it is gone."""
     try:
         return path.lstat().st_ctime
     except OSError:
@@ -202,7 +209,7 @@ def _changed_at(path: Path) -> float:
 
 
 def _target_prefix(target: MuxTarget) -> str:
-    """Return the first part of the names of all that is kept of one agent and one audio file of a call."""
+    """Return the common prefix of the names of all files kept for one agent and audio file of a call."""
     return _short_digest(json.dumps([target.recording_id, target.audio.media_id, target.agent]))
 
 

@@ -1,8 +1,7 @@
-"""Temporary folders of commands that work beside a running muxer, and of the workers of a fleet: each its own below the
-muxer's, locked while it works.
+"""Temporary folders of commands that run next to the muxer, and of workers: each in the muxer's folder, with its own lock.
 
-Whoever finds one without its owner takes over what was left half done (notes, crash files) and removes the rest: the muxer
-at each poll, a worker now and then, and each command at its start.
+A process that finds such a folder without an owner adopts its unfinished work (intent records) and removes the rest. The
+muxer looks at each poll, a worker from time to time, and a command at its start.
 """
 
 from __future__ import annotations
@@ -33,17 +32,19 @@ from muxer.system.file_lock import LockHeld, acquire_lock
 log = logging.getLogger(__name__)
 
 COMMAND_PREFIX = "command-"
-# Workers of a fleet have numbered folders, which the next one with this number uses again.
-WORKER, WORKERS = "worker-", 1000
-# A folder that was made just now may not have been locked yet.
+# A worker with the same number reuses the folder.
+WORKER_PREFIX, MAX_WORKERS = "worker-", 1000
+# A newer folder may not have been locked yet.
 MIN_AGE_SECONDS = 10.0
 _RECORD_FOLDERS = ("publishing", "uploading", "deleting")
 
 
 @contextmanager
 def command_workspace(config: Config) -> Iterator[Workspace]:
-    """Given the configuration of an instance, which may run, yield a workspace beside it. At the end only what was left half
-    done stays, for the next who looks. Raise :class:`ConfigError` when the temporary folder cannot be used."""
+    """Yield a workspace of its own for a command, next to an instance that may be running.
+
+    At the end only unfinished work stays, to be adopted. Raises ConfigError when the temporary folder cannot be used.
+    """
     with _shared_folder(config) as base:
         path = Path(tempfile.mkdtemp(prefix=COMMAND_PREFIX, dir=base))
     try:
@@ -63,22 +64,26 @@ def command_workspace(config: Config) -> Iterator[Workspace]:
 
 
 def claim_worker_folder(config: Config) -> tuple[str, Workspace]:
-    """Given the configuration, return the name and the workspace of a worker of the fleet: the first that no other worker on
-    this machine has. Raise :class:`ConfigError` when the temporary folder cannot be used."""
+    """Return the name and the workspace of a worker: the first one that no other worker on this machine has.
+
+    Raises ConfigError when the temporary folder cannot be used.
+    """
     with _shared_folder(config) as base:
-        for number in range(WORKERS):
-            path = private_folder(base / f"{WORKER}{number}")
+        for number in range(MAX_WORKERS):
+            path = private_folder(base / f"{WORKER_PREFIX}{number}")
             try:
                 workspace = Workspace(path, config.instance_name, config.processing.min_free_megabytes)
             except LockHeld:
                 continue
             return (f"{config.instance_name}-" if config.is_sharded else "") + path.name, workspace
-    raise ConfigError([Problem("[processing] temp_dir", f"{WORKERS} workers of this machine have their folders in {base}")])
+    raise ConfigError(
+        [Problem("[processing] temp_dir", f"{MAX_WORKERS} workers on this machine already use folders in {base}")]
+    )
 
 
 @contextmanager
 def _shared_folder(config: Config) -> Iterator[Path]:
-    """Yield the folder in which guests have theirs; within this block ``OSError`` becomes :class:`ConfigError`."""
+    """Yield the folder that contains the shared ones. In this block, OSError becomes ConfigError."""
     base = temp_folder_for(config.processing.temp_dir, config.instance_name)
     try:
         if config.processing.temp_dir is None:
@@ -90,8 +95,8 @@ def _shared_folder(config: Config) -> Iterator[Path]:
 
 
 def recover_abandoned(workspace: Workspace, base: Path) -> None:
-    """Given a workspace and the folder in which guests have theirs, take over what guests that died have left."""
-    for path in (*base.glob(f"{COMMAND_PREFIX}*"), *base.glob(f"{WORKER}*")):
+    """Adopt what terminated commands and workers have left in `base` into `workspace`."""
+    for path in (*base.glob(f"{COMMAND_PREFIX}*"), *base.glob(f"{WORKER_PREFIX}*")):
         with contextlib.suppress(OSError, ConfigError):
             if not is_our_folder(path) or time.time() - path.lstat().st_mtime < MIN_AGE_SECONDS:
                 continue
@@ -99,19 +104,18 @@ def recover_abandoned(workspace: Workspace, base: Path) -> None:
                 _adopt_records(path, workspace.path)
             if path.name.startswith(COMMAND_PREFIX) and not _pending_records(path):
                 remove_folder(path)
-                log.info("what a command that died has left is taken over: %s", path.name)
+                log.info("adopted the unfinished work of a terminated command: %s", path.name)
 
 
-def _adopt_records(path: Path, to: Path) -> None:
-    """Remove media, and move the notes; one for which there is another already waits until that is done."""
+def _adopt_records(path: Path, destination: Path) -> None:
+    """Remove media, and move intent records; one whose name is in use waits until that record is done."""
     for folder in (*path.glob(f"{JOB_PREFIX}*"), path / KEPT_FOLDER):
         remove_folder(folder)
-    for note in _pending_records(path):
-        place = to / note.parent.name / note.name
-        if not place.exists():
-            files.replace_file(note, place)
+    for record in _pending_records(path):
+        target = destination / record.parent.name / record.name
+        if not target.exists():
+            files.replace_file(record, target)
 
 
 def _pending_records(path: Path) -> list[Path]:
-    """Return the notes of work that is half done."""
-    return [note for name in _RECORD_FOLDERS for note in (path / name).glob("*") if note.suffix != ".new"]
+    return [record for name in _RECORD_FOLDERS for record in (path / name).glob("*") if record.suffix != ".new"]

@@ -1,8 +1,8 @@
-"""Deletes muxed files that another one replaces: the entry in RWS, then the file in its storage.
+"""Deletes superseded muxed files: first the entry in RWS, then the file in its storage.
 
-A note on disk is written before and removed after, so that a process that dies in between leaves no file that nothing
-points to: a later poll deletes it, when the entry is gone and the one that replaces it stands there. The same holds for a
-file that is stored and not published yet.
+An intent record on disk is written before and removed after. When a process terminates in between, a later poll deletes the
+file, once the entry is gone and the one that replaces it exists. The same holds for a file that was uploaded and not
+published.
 """
 
 from __future__ import annotations
@@ -29,87 +29,90 @@ from muxer.system.json_codec import from_json
 
 log = logging.getLogger(__name__)
 
-# So long it is remembered that a file was stored and not published.
+# Records of uploaded, unpublished files are kept this long.
 MAX_RECORD_AGE_SECONDS = 7 * 86_400.0
 
 
 class SupersededCleaner:
-    """Deletes superseded muxed files. ``folder`` keeps the notes. Safe to use from any thread."""
+    """Deletes superseded muxed files. Safe to use from any thread."""
 
     def __init__(self, rws: RwsClient, stores: Stores, folder: Path, repeat: Repeat = call_once) -> None:
-        """Create it; `repeat` calls each request that may fail."""
+        """Create it. `folder` contains the intent records; `repeat` calls each request that may fail."""
         self._rws = rws
         self._repeat = repeat
         self._stores = stores
-        self._notes = IntentLog(folder)
+        self._intents = IntentLog(folder)
 
-    def delete_file(self, recording_id: str, media: MediaFile, by: str = "") -> None:
-        """Given a recording, a superseded file of it and the mediaId that replaces it (empty = any fuller one), delete its
-        entry and the file. Raise what RWS raises; a file that cannot be deleted for now is left to
-        :meth:`finish_left_overs`."""
-        place = _muxed_location(media)
-        if place is None:
+    def delete_file(self, recording_id: str, media: MediaFile, replaced_by: str = "") -> None:
+        """Delete the entry and the file of the superseded `media`. Raises the errors of RWS.
+
+        `replaced_by` is the mediaId that replaces it, empty for any with more sources. A file that cannot be deleted now is
+        left to recover_deletions.
+        """
+        location = _muxed_location(media)
+        if location is None:
             self._delete_entry(recording_id, media)
             return
         if has_earlier_name(media, recording_id):
-            self._check_case(place)
-        entry_is_gone = False
+            self._check_case(location)
+        entry_deleted = False
         try:
-            note = _intent_record(recording_id, media.media_id, media.muxed_from or (), place)
-            record = {**note, "by": by}
-            with self._notes.pending(json.dumps(record), record):
+            record = _intent_record(recording_id, media.media_id, media.muxed_from or (), location)
+            record_by = {**record, "by": replaced_by}
+            with self._intents.pending(json.dumps(record_by), record_by):
                 self._delete_entry(recording_id, media)
-                entry_is_gone = True
-                self._repeat("deleting the file", partial(self._stores.for_location(place).delete_file, place))
+                entry_deleted = True
+                self._repeat("deleting the file", partial(self._stores.for_location(location).delete_file, location))
         except (Permanent, Transient) as error:
-            if not entry_is_gone:
+            if not entry_deleted:
                 raise
             log.warning("the superseded file %s is left in its storage for now: %s", media.media_id, error)
 
-    def _check_case(self, place: MediaLocation) -> None:
-        """Raise :class:`MetadataError` when the storage of a `place` ignores case, so that the file there may be that of
-        another recording."""
-        if self._stores.for_location(place).head(place.sibling(place.name.swapcase())) is not None:
+    def _check_case(self, location: MediaLocation) -> None:
+        """Raise MetadataError when the storage ignores case: the file there may be that of another recording."""
+        if self._stores.for_location(location).head(location.sibling(location.name.swapcase())) is not None:
             raise MetadataError(
-                f"{place.name} has a name of an earlier version, and its storage ignores case: it may be the file "
-                "of another recording, and is not deleted. Delete it and its entry by hand"
+                f"{location.name} has a name of an earlier version, and its storage ignores case: it may be the file of "
+                "another recording and is not deleted. Delete it and its entry manually"
             )
 
     @contextmanager
     def track_unpublished(
-        self, recording_id: str, media_id: str, sources: Iterable[str], place: MediaLocation
+        self, recording_id: str, media_id: str, sources: Iterable[str], location: MediaLocation
     ) -> Iterator[None]:
-        """Within this block a muxed file of these sources is stored and published. When the block does not end well, and a
-        fuller file is published later on, :meth:`finish_left_overs` deletes the file."""
-        record = _intent_record(recording_id, media_id, sources, place)
-        with self._notes.pending(json.dumps(record), {**record, "since": time.time()}):
+        """Record in this block that a muxed file is uploaded and published.
+
+        When the block fails and a file with more sources is published later, recover_deletions deletes this one.
+        """
+        record = _intent_record(recording_id, media_id, sources, location)
+        with self._intents.pending(json.dumps(record), {**record, "since": time.time()}):
             yield
 
     def recover_deletions(self) -> None:
-        """Delete the files whose entries were deleted by a process that died, those that could not be deleted then, and
-        those that were stored and never published."""
-        self._notes.recover(self._finish_record, "a superseded file is left in its storage for now")
+        """Delete the files that a terminated process or a failed request has left, and uploaded files that were never
+        published."""
+        self._intents.recover(self._finish_record, "a superseded file is left in its storage for now")
 
-    def _finish_record(self, note: Any) -> bool:
-        """Return whether nothing is left to do: the file is deleted, its entry stands, or it may be published no more."""
-        place, sources = from_json(MediaLocation, note["place"]), set(note["sources"])
+    def _finish_record(self, record: Any) -> bool:
+        """Return whether the record is done: the file is deleted, its entry exists, or it can no longer be published."""
+        location, sources = from_json(MediaLocation, record["place"]), set(record["sources"])
         try:
-            current = self._rws.fetch_screen_recording(note["recording"])
+            current = self._rws.fetch_screen_recording(record["recording"])
         except Permanent as error:
             log.warning("a superseded file is left in its storage for now: %s", error)
             return False
-        if current is None or note["media"] in {media.media_id for media in current.media}:
+        if current is None or record["media"] in {media.media_id for media in current.media}:
             return True
-        if any(sources < set(media.muxed_from or ()) or media.media_id == note.get("by") for media in current.muxed_files):
-            self._stores.for_location(place).delete_file(place)
-            log.info("superseded file deleted", extra={"fields": {"media": note["media"]}})
+        if any(sources < set(media.muxed_from or ()) or media.media_id == record.get("by") for media in current.muxed_files):
+            self._stores.for_location(location).delete_file(location)
+            log.info("superseded file deleted", extra={"fields": {"media": record["media"]}})
             return True
-        if "since" not in note:
+        if "since" not in record:
             return True
-        # The next attempt stores it anew and publishes it; or, if more sources have come, a fuller one.
-        if time.time() < note["since"] + MAX_RECORD_AGE_SECONDS:
+        # The next attempt uploads and publishes it, or one with more sources.
+        if time.time() < record["since"] + MAX_RECORD_AGE_SECONDS:
             return False
-        log.warning("%s may lie in its storage, and was never published; delete it by hand", place.name)
+        log.warning("%s may still be stored but was never published; delete it manually", location.name)
         return True
 
     def _delete_entry(self, recording_id: str, media: MediaFile) -> None:
@@ -117,12 +120,12 @@ class SupersededCleaner:
         log.info("superseded file deleted", extra={"fields": {"media": media.media_id}})
 
 
-def _intent_record(recording_id: str, media_id: str, sources: Iterable[str], place: MediaLocation) -> dict[str, Any]:
-    return {"recording": recording_id, "media": media_id, "place": asdict(place), "sources": list(sources)}
+def _intent_record(recording_id: str, media_id: str, sources: Iterable[str], location: MediaLocation) -> dict[str, Any]:
+    return {"recording": recording_id, "media": media_id, "place": asdict(location), "sources": list(sources)}
 
 
 def _muxed_location(media: MediaFile) -> MediaLocation | None:
-    """Return where a muxed file lies, None when its metadata do not say so in a form that can be used."""
+    """Return where a muxed file is stored; None when its metadata contain no usable location."""
     if media.media_descriptor is None:
         return None
     try:

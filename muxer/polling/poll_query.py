@@ -1,4 +1,4 @@
-"""The query of a poll: that of the window, with the parameters that this version of RWS needs, or the migration's."""
+"""Builds the query of a poll: of the window, with the parameters that this version of RWS needs, or of a migration."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ log = logging.getLogger(__name__)
 
 
 class PollQuery:
-    """Makes queries for one RWS."""
+    """Builds queries for one RWS."""
 
     def __init__(self, config: Config, rws: RwsClient) -> None:
         self._config, self._rws = config, rws
         self._extra: str | None = None
 
     def build_query(self, reach: float | None = None) -> str:
-        """Given how many minutes it goes back (None = all of the window), return the query of a poll that begins now, ready
-        for a URL. Raise the errors of :meth:`Rws.version`."""
+        """Return the query of a poll that starts now, ready for a URL. Raises the errors of RwsClient.fetch_version.
+
+        `reach` is how many minutes it goes back, None for the whole window.
+        """
         processing, advanced = self._config.processing, self._config.advanced
         if advanced.call_recording_query_string:
             return window.migration_query(advanced.call_recording_query_string, advanced.pagination)
@@ -30,8 +32,10 @@ class PollQuery:
         return window.window_query(datetime.now(UTC), past, older, advanced.pagination, self._extra_parameters())
 
     def _extra_parameters(self) -> str:
-        """Return the further parameters (guide: call_recording_extra_query_string). RWS is asked its version until it
-        tells one; an upgrade of RWS takes effect with the next start."""
+        """Return the extra parameters (guide: call_recording_extra_query_string).
+
+        The version of RWS is requested until it is known. An upgrade of RWS takes effect at the next start.
+        """
         configured = self._config.advanced.call_recording_extra_query_string
         if configured:
             return "" if configured.lower() == DISABLED else configured

@@ -1,4 +1,4 @@
-"""Which recordings are this instance's (guide: Configuring Sharding). Pure."""
+"""Decide which recordings belong to this instance (guide: Configuring Sharding). Pure."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from muxer.config.schema import ProcessingOptions
 
 
 def shard_of(recording_id: str, total: int) -> int:
-    """Given a recording's id and the number of shards, return its shard, from 0 on.
+    """Return the shard of a recording, from 0 to `total` - 1.
 
-    The same in every process, on every host and in every release: all instances of a site must agree on it.
+    The result is the same in every process, on every host and in every release: all instances of a site must agree on it.
     """
     return int.from_bytes(hashlib.sha256(recording_id.encode()).digest()[:8], "big") % total
 
 
 def effective_shard(processing: ProcessingOptions) -> int | None:
-    """Given the sharding options, return the shard that this instance works on, None when sharding is off.
+    """Return the shard of this instance; None when sharding is off.
 
-    A backup takes the next primary's shard (the guide: 2 of 4 works as 3).
+    A backup takes the shard of the next primary (guide: 2 of 4 works as 3).
     """
     if processing.muxer_id < 0:
         return None
@@ -27,6 +27,6 @@ def effective_shard(processing: ProcessingOptions) -> int | None:
 
 
 def is_mine(processing: ProcessingOptions, recording_id: str) -> bool:
-    """Whether this instance works on a recording."""
+    """Return whether this instance processes a recording."""
     mine = effective_shard(processing)
     return mine is None or shard_of(recording_id, processing.total_muxers) == mine

@@ -1,4 +1,4 @@
-"""The query of a poll: the sliding window of time, or the migration's own query. Pure."""
+"""The window of a poll: its passes, and the query of each; or the query of a migration. Pure."""
 
 from __future__ import annotations
 
@@ -8,16 +8,36 @@ from urllib.parse import urlencode
 from muxer.config.query_string import encode_query, parameter_names
 from muxer.gir.models import to_microseconds
 
+# The first pass goes back this far; each further one goes this much farther.
+FIRST_PASS_MINUTES, PASS_FACTOR = 60.0, 4.0
+
+
+def plan_passes(past: float, older_than: float) -> list[float]:
+    """Return how far each pass of a poll goes back, in minutes before now: the newest calls first, then four times as far.
+
+    `past` and `older_than` are both ends of the window in minutes before now. RWS filters by the earliest start and the
+    latest end of a call (gir-api, section 3). Every pass therefore ends at `older_than`: calls across a border between two
+    passes would be missed otherwise.
+    """
+    ends, reach = [], FIRST_PASS_MINUTES
+    while reach < past - older_than:
+        ends.append(older_than + reach)
+        reach *= PASS_FACTOR
+    return [*ends, past]
+
 
 def window_query(now: datetime, past: float, older_than: float, limit: int, extra: str) -> str:
-    """Given the time, both ends of the window in minutes before it, the page size and further parameters as they are
-    configured, return the query string, ready for a URL. Times are epoch milliseconds (gir-api, section 3)."""
+    """Return the query string of a pass, ready for a URL. Its times are epoch milliseconds (gir-api, section 3).
+
+    `past` and `older_than` are both ends of the window in minutes before `now`, `limit` is the page size, and `extra` are
+    further parameters as configured.
+    """
     start, end = (to_microseconds(now - timedelta(minutes=minutes)) // 1000 for minutes in (past, older_than))
     query = urlencode({"startTime": start, "endTime": end, "limit": limit})
     return f"{query}&{encode_query(extra)}" if extra else query
 
 
 def migration_query(query: str, limit: int) -> str:
-    """Given the migration's query as it is configured and the page size, return the query string, ready for a URL."""
+    """Return the query string of a migration, ready for a URL: `query` as configured, with the page size `limit`."""
     encoded = encode_query(query)
     return encoded if "limit" in parameter_names(query) else f"{encoded}&limit={limit}"

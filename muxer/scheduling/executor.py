@@ -1,7 +1,7 @@
-"""The seam between what finds targets and what does them (:class:`Engine`), and the engine that does them here, in threads.
+"""The interface between polls and the execution of targets, and the executor of this process: a pool of threads.
 
-Model: the worker of dramatiq. The queue is short, so that memory does not grow with the backlog; a target that is queued
-or running is not taken twice.
+Modelled on the worker of dramatiq. The queue is short, so that memory does not grow with the backlog. A target that is
+queued or running is not accepted twice.
 """
 
 from __future__ import annotations
@@ -24,49 +24,51 @@ CAPACITY_CHECK_INTERVAL = 0.2
 
 
 class TargetSink(ABC):
-    """What a poll hands its targets to."""
+    """Receives the targets that a poll finds."""
 
     def begin_poll(self) -> None:
-        """A poll begins, which goes through its targets in one pass or more."""
+        """Note that a poll starts; it goes through its targets in one or more passes."""
         return
 
     @abstractmethod
     def submit(self, target: MuxTarget) -> bool:
-        """Given a target, take it; return False when it is queued or running already, or waits for the end of the pass.
-        Raise :class:`Stopped` when the process stops, :class:`~muxer.errors.ServiceUnavailable`."""
+        """Accept `target`. Returns False when it is queued or running already, or waits for the end of the pass.
+
+        Raises Stopped when the process stops, and ServiceUnavailable.
+        """
 
     def mark_finished(self, target: MuxTarget) -> None:  # noqa: B027 - most have nothing to do
-        """The poll has found nothing left to do for a `target`."""
+        """Note that the poll has found nothing left to do for `target`."""
 
     def flush(self) -> int:
-        """A pass is over: return how many targets that waited for that are taken now."""
+        """End a pass. Returns how many of the targets that waited for its end are accepted now."""
         return 0
 
     @property
     def needs_targets_now(self) -> bool:
-        """Whether targets wait for the end of the pass, and what does the work will soon have none."""
+        """Whether targets wait for the end of the pass while workers are about to become idle."""
         return False
 
     def rejects_older_than(self, minutes: float) -> bool:
-        """Whether targets of calls that are older than so many minutes are not taken at the moment."""
+        """Return whether targets of calls older than `minutes` are currently rejected."""
         return False
 
 
 class TargetExecutor(TargetSink):
-    """What does targets: :class:`Pool` in this process, or a fleet (:class:`muxer.fleet.executor.FleetPool`). ``cut_off`` is
-    what it means when it does not end in time."""
+    """Executes targets: in threads of this process, or in a fleet (muxer.fleet.executor). `stop_warning` is logged when it
+    does not end in time."""
 
-    stop_warning = "recordings that are still being worked on are given up; they are done after the next start"
+    stop_warning = "recordings in progress are abandoned; they are processed after the next start"
 
     @property
     def has_capacity_again(self) -> bool:
-        """Whether what the last poll has found and could not hand over would be taken now."""
+        """Whether targets that the last poll could not submit would be accepted now."""
         return False
 
     @property
     @abstractmethod
     def target_count(self) -> int:
-        """How many targets are queued or running."""
+        """The number of targets that are queued or running."""
 
     @property
     def is_idle(self) -> bool:
@@ -76,19 +78,19 @@ class TargetExecutor(TargetSink):
     @property
     @abstractmethod
     def recording_count(self) -> int:
-        """How many recordings have a target that is queued or running."""
+        """The number of recordings with a target that is queued or running."""
 
     @abstractmethod
     def wait_for_all(self) -> None:
-        """Wait until all that was submitted is finished, or the process stops."""
+        """Wait until all submitted targets are finished, or the process stops."""
 
     @abstractmethod
     def wait_for_running(self, seconds: float) -> bool:
-        """Wait that long for the end of what runs here, after the stop event was set; return whether all has ended."""
+        """Wait up to `seconds` for running targets after the stop event was set. Returns whether all have ended."""
 
 
 class ThreadExecutor(TargetExecutor):
-    """Runs ``work`` on targets in threads of its own, which do not keep the process alive."""
+    """Executes targets in daemon threads."""
 
     def __init__(
         self,
@@ -96,12 +98,15 @@ class ThreadExecutor(TargetExecutor):
         workers: int,
         stop: threading.Event,
         may_begin: Callable[[], bool] = lambda: True,
-        taken: Callable[[MuxTarget], None] = lambda _: None,
+        on_accepted: Callable[[MuxTarget], None] = lambda _: None,
     ) -> None:
-        """Given what to do with a target, the number of threads and the event that ends them; ``may_begin`` is asked before
-        a target is taken, and again and again while it says no; ``taken`` is told of each before it is queued."""
+        """Start the threads. `work` processes a target; `stop` ends the threads.
+
+        `may_begin` is polled before a target is taken until it returns True. `on_accepted` is called for each target before
+        it is queued.
+        """
         self._work = work
-        self._told = taken
+        self._on_accepted = on_accepted
         self._may_begin = may_begin
         self._stop = stop
         self._queue: queue.Queue[MuxTarget | None] = queue.Queue(workers * QUEUED_PER_WORKER)
@@ -113,53 +118,53 @@ class ThreadExecutor(TargetExecutor):
             thread.start()
 
     def submit(self, target: MuxTarget) -> bool:
-        """Given a target, queue it; wait while nothing may begin and while the queue is full. Return False when it is queued
-        or running already.
+        """Queue `target`; wait while nothing may start and while the queue is full. Returns False when it is queued or
+        running already.
 
-        Raise :class:`Stopped` when the process stops.
+        Raises Stopped when the process stops.
         """
         if self._is_known(target):
             return False
         if not self._wait_for_capacity():
-            raise Stopped("stopped before the recording was begun")
+            raise Stopped("stopped before the recording was started")
         with self._lock:
             if target.file_name in self._taken:
                 return False
             self._taken[target.file_name] = target.recording_id
-        # Before it is queued: a worker may be done with it at once.
-        self._told(target)
+        # Before it is queued: a worker may finish it at once.
+        self._on_accepted(target)
         while not self._stop.is_set():
             try:
                 self._queue.put(target, timeout=CAPACITY_CHECK_INTERVAL)
                 return True
             except queue.Full:
                 continue
-        raise Stopped("stopped before the recording was begun")
+        raise Stopped("stopped before the recording was started")
 
     @property
     def target_count(self) -> int:
-        """How many targets are queued or running."""
+        """The number of targets that are queued or running."""
         with self._lock:
             return len(self._taken)
 
     @property
     def recording_count(self) -> int:
-        """How many recordings have a target that is queued or running."""
+        """The number of recordings with a target that is queued or running."""
         with self._lock:
             return len(set(self._taken.values()))
 
     def wait_for_all(self) -> None:
-        """Wait until all that was submitted is finished, or the process stops."""
+        """Wait until all submitted targets are finished, or the process stops."""
         with self._released:
             while self._taken and not self._stop.is_set():
                 self._released.wait(CAPACITY_CHECK_INTERVAL)
 
     def wait_for_running(self, seconds: float) -> bool:
-        """Wait that long for the workers to end after the stop event was set; return whether all of them have."""
+        """Wait up to `seconds` for the threads after the stop event was set. Returns whether all have ended."""
         deadline = time.monotonic() + seconds
         for _ in self._threads:
             with suppress(queue.Full):
-                self._queue.put_nowait(None)  # wakes one that waits for work
+                self._queue.put_nowait(None)  # wakes an idle thread
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
@@ -169,7 +174,7 @@ class ThreadExecutor(TargetExecutor):
             return target.file_name in self._taken
 
     def _wait_for_capacity(self) -> bool:
-        """Return True as soon as new work may begin, False when the process stops."""
+        """Wait until a target may start. Returns False when the process stops."""
         while not self._stop.is_set():
             if self._may_begin():
                 return True
@@ -187,9 +192,9 @@ class ThreadExecutor(TargetExecutor):
             try:
                 self._work(target)
             except Stopped:
-                continue  # what a stop has cut off is still open
+                continue  # it stays in progress
             except Exception:
-                log.exception("a worker met an error that nobody expected; it goes on with the next recording")
+                log.exception("unexpected error in a worker thread; it continues with the next recording")
             self._forget_target(target)
 
     def _forget_target(self, target: MuxTarget) -> None:

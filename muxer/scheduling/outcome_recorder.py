@@ -1,4 +1,4 @@
-"""The books of a muxer: what became of each target goes into the journal and the log, and into the sums of a migration."""
+"""Records the outcome of each target in the journal and the log, and counts those of a migration."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ log = logging.getLogger(__name__)
 
 
 class OutcomeRecorder:
-    """A ledger (:class:`muxer.scheduling.attempts.Ledger`) on the journal. ``muxed`` counts since the start; ``failures``, kept for a
-    migration only, are recording and reason of each target that has failed last."""
+    """The outcome sink on the journal. `muxed` counts since the start. `failures`, for a migration only, maps each failed
+    target to its recording and reason."""
 
     def __init__(self, journal: Journal, migration: bool) -> None:
         self._journal = journal
@@ -27,14 +27,14 @@ class OutcomeRecorder:
         self.failures: dict[str, tuple[str, str]] = {}
 
     def record_start(self, key: TargetKey) -> None:
-        """Note that a worker has begun a target."""
+        """Record that a worker has started a target."""
         self._journal.record_running(key, epoch_now())
 
     def record_postponed(self, key: TargetKey) -> None:
-        """Note nothing: the target is still wanted."""
+        """Do nothing: the target is still wanted."""
 
     def record_done(self, key: TargetKey, outcome: str, facts: Mapping[str, Any]) -> None:
-        """Note that nothing is left to do for a target."""
+        """Record that a target needs no more work."""
         self._journal.record_done(key, epoch_now(), facts)
         with self._lock:
             self.failures.pop(key.name, None)
@@ -43,14 +43,14 @@ class OutcomeRecorder:
     def record_failure(
         self, key: TargetKey, failure: Failure, level: int, error: Exception | None, last: bool = True, worker: str = ""
     ) -> bool:
-        """Note a failure (of a ``worker`` of the fleet), log it, and return whether the target may be tried again."""
+        """Record and log a failure, of `worker` when it is one of a fleet. Returns whether the target may be tried again."""
         entry = self._journal.record_failure(key, failure, epoch_now())
         if self._migration:
             with self._lock:
                 self.failures[key.name] = (key.recording, failure.text)
-        what = "set aside" if entry.retry_at is None else "failed, tried again later"
+        outcome = "set aside" if entry.retry_at is None else "failed, retried later"
         fields = {"code": failure.code, "agent": key.agent, "file": key.name, "attempt": entry.attempts}
         fields |= {"worker": worker} if worker else {}
         with recording_context(key.recording):
-            log.log(level, "recording %s: %s", what, failure.text, extra={"fields": fields}, exc_info=error)
+            log.log(level, "recording %s: %s", outcome, failure.text, extra={"fields": fields}, exc_info=error)
         return entry.retry_at is not None

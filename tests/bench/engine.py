@@ -12,10 +12,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from muxer.media.engine import MediaEngine, MediaInput, MuxedFile
-from muxer.media.features import find_keep_times
-from muxer.media.paddings import PaddingCache
-from muxer.media.plan.pieces import MediaTools
+from muxer.media.analyze.arrival import MediaInput
+from muxer.media.engine import MediaEngine, MuxedFile
+from muxer.media.ffmpeg import MediaTools
+from muxer.media.ffmpeg_trial import find_keep_times
+from muxer.media.padding_cache import PaddingCache
 from muxer.system.process import Runner
 from tests.bench import inputs
 from tests.bench.inputs import FPS, QUIET, SIZE, START, Call

@@ -194,7 +194,7 @@ def test_a_file_that_no_longer_grows_is_muxed_as_far_as_it_goes(lab: Lab, minute
     (line,) = [one for one in log_lines(log) if f"{name} is incomplete and no longer grows" in one["message"]]
     assert line["level"] == "warning" and line["recording"] == call.id
     (done,) = [one for one in log_lines(log) if one["message"] == "recording muxed"]
-    assert name in done["missing"] and f"where its metadata say {CALL_SECONDS:.1f} s" in done["missing"]
+    assert name in done["missing"] and f"but {CALL_SECONDS:.1f} s by its metadata" in done["missing"]
 
 
 def test_a_screen_that_no_longer_grows_is_shown_as_far_as_it_goes_after_a_restart(lab: Lab) -> None:
@@ -225,7 +225,7 @@ def test_a_screen_that_no_longer_grows_is_shown_as_far_as_it_goes_after_a_restar
     assert seen and all("no readable time" in one for one in seen)
     assert decode_problems(lab, good) == []
     done = next(one for one in log_lines(log) if one["message"] == "recording muxed" and one["recording"] == call.id)
-    assert path.name in done["missing"] and "it breaks off" in done["missing"]
+    assert path.name in done["missing"] and "it is truncated" in done["missing"]
 
 
 def test_a_size_that_is_nonsense_keeps_nothing_waiting(lab: Lab) -> None:

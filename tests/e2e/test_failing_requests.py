@@ -79,7 +79,7 @@ def test_an_outage_between_mux_and_publication_costs_no_second_mux(make_lab: Mak
     lab.store.fail_next("rws", "POST", "/screen-recordings", 503, times=10**6)
     with MuxerProcess(config, **FAST_RETRY) as muxer:
         wait_until(
-            lambda: count_messages(log, "the muxed file that an earlier attempt has kept is used"),
+            lambda: count_messages(log, "reusing the muxed file of an earlier attempt"),
             TIMEOUT_SECONDS,
             "its use",
             log,

@@ -148,7 +148,7 @@ def test_a_migration_goes_through_a_fleet_beside_its_poller(make_lab: Make, vhos
         wait_until(lambda: vhost.ready_count(BACKLOG) == 3, TIMEOUT_SECONDS, "the orders of the migration", past.log)
         vhost.purge_queue(BACKLOG)
         wait_until(lambda: vhost.ready_count(BACKLOG) == 3, TIMEOUT_SECONDS, "the same orders", past.log)
-        assert len(past.poller_lines("the order for a file has vanished")) == 3
+        assert len(past.poller_lines("the task of a file is lost in RabbitMQ")) == 3
         members.append(past.start_worker())
         assert wait_for_end(run) == (0, expected_summary(3, 3, 0)), run.printed_text
         assert (copies.unfinished_ids(old), copies.unfinished_ids(new)) == ([], new)
@@ -182,7 +182,7 @@ def test_a_job_that_lasts_longer_than_rabbitmq_waits_is_done_once(
             )
             members.append(crew.start_worker())
             wait_until(
-                lambda: crew.worker_lines("another order for the same file"),
+                lambda: crew.worker_lines("another worker is processing the same file"),
                 TIMEOUT_SECONDS,
                 "the look at the lock",
                 crew.log,

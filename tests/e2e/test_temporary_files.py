@@ -19,7 +19,7 @@ from tests.support.muxer_runs import labelled_ids, log_messages, muxed_entries, 
 
 Make = Callable[..., Lab]
 TIMEOUT_SECONDS = 60
-FULL, ROOM = "the disk is nearly full", "there is room on the disk again"
+FULL, ROOM = "the disk is nearly full", "the disk has enough space again"
 MIGRATION = {"advanced__call_recording_query_string": "startTime=0"}
 
 
@@ -279,7 +279,7 @@ def test_a_recording_that_does_not_fit_by_its_metadata_waits_and_the_others_do_n
         assert muxer.stop() == 0
     refusals = matching_lines(log, "it needs about")
     assert {line["recording"] for line in refusals} == {large.id}
-    assert "recording failed, tried again later: MUX-232 LocalResourceError" in refusals[0]["message"]
+    assert "recording failed, retried later: MUX-232 LocalResourceError" in refusals[0]["message"]
     assert {line["recording"] for line in matching_lines(log, "fetch")} == {small.id}
 
 
@@ -301,5 +301,5 @@ def test_a_disk_that_gets_full_in_the_middle_loses_nothing(make_lab: Make) -> No
             assert muxer.wait(TIMEOUT_SECONDS) == 0, muxer.err
     (failure,) = matching_lines(log, "LocalResourceError")
     assert "fetch done" in log_messages(log)[: log_messages(log).index(failure["message"])]
-    assert "tried again later" in failure["message"]
+    assert "retried later" in failure["message"]
     assert len(muxed_entries(lab, call.id)) == 1

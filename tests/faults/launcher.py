@@ -21,18 +21,15 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from muxer.app import cli  # noqa: E402
 from muxer.journal import journal, retry_policy  # noqa: E402
 from muxer.net import transfer  # noqa: E402
-from muxer.pipeline import job  # noqa: E402
+from muxer.pipeline import job, store_and_publish  # noqa: E402
 from muxer.storage import webdav  # noqa: E402
-from muxer.system import (
-    files,  # noqa: E402
-    intent_log,  # noqa: E402
-)
+from muxer.system import files, intent_log  # noqa: E402
 from muxer.system.process import Runner  # noqa: E402
 from tests.faults.kill_points import CALL_POINTS, KillPoint, resolve_owner  # noqa: E402
 
 ARMED = Path(os.environ["MUXER_KILL_AT"])
 # Another muxer that died is waited for; here it has always died.
-job.PUBLISH_WAIT_SECONDS = retry_policy.FIRST_DELAY_SECONDS = 1.0
+store_and_publish.PUBLISH_WAIT_SECONDS = retry_policy.FIRST_DELAY_SECONDS = 1.0
 transfer.CHUNK_BYTES = files.BUFFER_BYTES = 4096
 
 

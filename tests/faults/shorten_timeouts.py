@@ -11,7 +11,7 @@ from muxer.app import assembly
 from muxer.gir import publish
 from muxer.journal import journal, retry_policy
 from muxer.net import transfer
-from muxer.pipeline import job
+from muxer.pipeline import store_and_publish
 from muxer.storage import s3, s3_http, webdav_http
 
 READ_TIMEOUT_SECONDS = 0.7
@@ -28,7 +28,7 @@ def shorten_timeouts(patch: Callable[[Any, str, Any], None], silence: float = RE
     patch(s3, "ATTEMPTS", 2)
     patch(retry_policy, "STEP_DELAYS", (0.05, 0.1, 0.2))
     patch(retry_policy, "MAX_STEP_DELAY_SECONDS", 0.5)
-    patch(job, "PUBLISH_WAIT_SECONDS", 1.0)
+    patch(store_and_publish, "PUBLISH_WAIT_SECONDS", 1.0)
     patch(transfer, "GRACE_SECONDS", 2 * silence)
     patch(publish, "READ_BACK_DELAYS", (0.0, 0.1))
     patch(retry_policy, "FIRST_DELAY_SECONDS", 0.3)

@@ -22,7 +22,7 @@ from tests.support.tcp_proxy import TcpProxy
 KILL_COUNT = 8
 # What is waited for after a death, and how long a silent peer is believed to live.
 SHORT_DELAYS = {
-    "muxer.pipeline.job.PUBLISH_WAIT_SECONDS": 1.0,
+    "muxer.pipeline.store_and_publish.PUBLISH_WAIT_SECONDS": 1.0,
     "muxer.journal.retry_policy.FIRST_DELAY_SECONDS": 0.5,
     "muxer.fleet.worker.RECOVERY_INTERVAL": 1.0,
     "muxer.pipeline.shared_temp.MIN_AGE_SECONDS": 0.5,
@@ -201,7 +201,10 @@ def test_the_network_between_a_worker_and_the_broker_breaks(scene: FaultLab, vho
         wait_until(lambda: line.connection_count == 2, TIMEOUT_SECONDS, "that it is back", near.log)
         near.start_worker()
         wait_until(
-            lambda: near.worker_lines("another order for the same file"), TIMEOUT_SECONDS, "a look at the lock", near.log
+            lambda: near.worker_lines("another worker is processing the same file"),
+            TIMEOUT_SECONDS,
+            "a look at the lock",
+            near.log,
         )
         (tmp_path / "go").touch()
         scene.mill.restore_recording(later)

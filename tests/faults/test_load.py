@@ -16,8 +16,9 @@ import pytest
 
 from lab.media import make_screen
 from lab.readers import read_frames
-from muxer.media.engine import MediaEngine, MediaInput
-from muxer.media.plan.pieces import MediaTools
+from muxer.media.analyze.arrival import MediaInput
+from muxer.media.engine import MediaEngine
+from muxer.media.ffmpeg import MediaTools
 from muxer.system.process import Runner
 from tests.bench.processes import watch_memory
 from tests.support.av_sync import INSTANT_MODULUS, streams

@@ -78,7 +78,7 @@ def test_a_stop_while_a_job_hangs_in_each_of_its_steps(make_lab: Make, tmp_path:
     with set_traps(lab, **traps) as held, MuxerProcess(config) as muxer:
         wait_until(lambda: held.caught == traps.keys(), TIMEOUT_SECONDS, f"what hangs, in {traps.keys()}", log)
         wait_until(lambda: muxing.exists() and encrypting.exists(), TIMEOUT_SECONDS, "the programs that hang", log)
-        wait_until(lambda: any("tried again later" in one for one in log_messages(log)), TIMEOUT_SECONDS, "the failure", log)
+        wait_until(lambda: any("retried later" in one for one in log_messages(log)), TIMEOUT_SECONDS, "the failure", log)
         wait_until(lambda: 503 in [one.status for one in lab.store.served_requests], TIMEOUT_SECONDS, "the refusal", log)
         assert not labelled_ids(lab)
         stop_in_time(muxer)

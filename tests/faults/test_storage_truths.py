@@ -25,7 +25,7 @@ from muxer.errors import MuxerError, ServiceUnavailable, StoredByOtherMuxer
 from muxer.gir import publish
 from muxer.gir.targets import MuxTarget
 from muxer.journal.journal import Journal
-from muxer.media.plan.pieces import MediaTools
+from muxer.media.ffmpeg import MediaTools
 from muxer.net.circuit_breaker import CircuitBreaker
 from muxer.pipeline.job import Job, JobOptions
 from muxer.pipeline.workspace import Workspace

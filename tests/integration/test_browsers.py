@@ -17,7 +17,8 @@ import pytest
 
 from lab.media import DecodedFrame, DecodedPip, make_audio, make_screen
 from lab.readers import HEIGHT, RATE, WIDTH, find_pips, read_frame_codes
-from muxer.media.engine import MediaEngine, MediaInput
+from muxer.media.analyze.arrival import MediaInput
+from muxer.media.engine import MediaEngine
 from muxer.system.process import Runner
 from tests.support import browsers
 from tests.support.tools import tested_tools

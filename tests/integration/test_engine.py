@@ -14,9 +14,12 @@ import pytest
 
 from lab.media import make_audio, make_screen
 from muxer.errors import MediaError, MetadataError
-from muxer.media.compose import SampleSpan, SampleTable, build_sample_table
-from muxer.media.engine import MediaEngine, MediaInput, MuxedFile
-from muxer.media.probe import probe_file, require_video
+from muxer.media.analyze.arrival import MediaInput
+from muxer.media.analyze.probe import probe_file
+from muxer.media.engine import MediaEngine, MuxedFile
+from muxer.media.media_info import require_video
+from muxer.media.mp4.samples import SampleTable
+from muxer.media.sample_spans import SampleSpan, build_sample_table
 from muxer.system.process import Runner
 from tests.support import av_sync
 from tests.support.media import MediaCache
@@ -133,7 +136,7 @@ def slice_packets(path: Path) -> list[str]:
 def test_only_what_must_be_is_re_encoded(tmp_path: Path, audio: Path) -> None:
     screens = [create_screen(tmp_path, 0, -1, 30, WITHOUT_B_FRAMES)]
     made = mux_sources(tmp_path, audio, screens)
-    assert made.reasons == ("begins between two key frames",)
+    assert made.reasons == ("starts between keyframes",)
     assert not list(tmp_path.glob("padding*"))
     assert probe_file(tmp_path / "encoded-0.mp4", "ffprobe", Runner()).video.length_us < 4_000_000  # type: ignore[union-attr]
 
@@ -249,9 +252,9 @@ def create_broken(folder: Path, kind: str) -> Path:
     ("kind", "message"),
     [
         ("empty", "is empty"),
-        ("html", "no readable media file"),
-        ("noise", "no readable media file|no video"),
-        ("truncated", "no readable media file"),
+        ("html", "not a readable media file"),
+        ("noise", "not a readable media file|no video"),
+        ("truncated", "not a readable media file"),
         ("truncated with index", "truncated"),
         ("audio only", "no video stream"),
     ],
@@ -291,7 +294,7 @@ def test_a_copy_that_goes_wrong_is_made_again_by_re_encoding(
     monkeypatch.setattr("muxer.media.engine.build_sample_table", drop_last_frames)
     layout = [(0, 9), (11, 9)]
     made = mux_sources(tmp_path, audio, [create_screen(tmp_path, n, *one) for n, one in enumerate(layout)])
-    assert "made again" in caplog.text
+    assert "muxing again" in caplog.text
     assert made.reasons == ("everything is re-encoded",)
     assert av_sync.file_problems(made.path, T0, CALL_SECONDS, expected_screens(layout)) == []
 
@@ -302,8 +305,8 @@ def test_a_file_shorter_than_its_metadata_is_told(tmp_path: Path, audio: Path, c
     create_engine().mux(
         MediaInput(audio, "call.mp3", T0, promised), [MediaInput(one.path, "agent.mp4", T0, promised)], tmp_path
     )
-    assert "call.mp3 lasts 20.0 s where its metadata say 60.0 s" in caplog.text
-    assert "agent.mp4 lasts 10.0 s where its metadata say 60.0 s" in caplog.text
+    assert "call.mp3 lasts 20.0 s, but 60.0 s by its metadata" in caplog.text
+    assert "agent.mp4 lasts 10.0 s, but 60.0 s by its metadata" in caplog.text
 
 
 @pytest.mark.parametrize("length", [5.001125, 5.002, 5.0495])

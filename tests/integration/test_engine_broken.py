@@ -13,7 +13,8 @@ import pytest
 from lab.media import make_screen
 from lab.readers import read_pips
 from muxer.errors import LocalResourceError, MediaError
-from muxer.media.engine import MediaEngine, MediaInput, MuxedFile
+from muxer.media.analyze.arrival import MediaInput
+from muxer.media.engine import MediaEngine, MuxedFile
 from muxer.media.mp4.tracks import read_tracks
 from muxer.system.process import Runner
 from tests.support import av_sync, media_kinds
@@ -69,7 +70,9 @@ def test_a_screen_with_its_index_at_the_end_that_is_truncated_anywhere_is_told(
 ) -> None:
     # Behind its tables an index only names the program that wrote it: a file that lacks this is whole.
     message = mux_error(tmp_path, audio, shorten_file(screen, tmp_path, cut, screen.read_bytes().index(b"udta") - 5))
-    wanted = ("the file is empty",) if cut == 0 else ("the file is no readable media file", "the file has no video stream")
+    wanted = (
+        ("the file is empty",) if cut == 0 else ("the file is not a readable media file", "the file has no video stream")
+    )
     assert message.startswith(wanted)
 
 
@@ -105,12 +108,12 @@ def no_samples(path: Path, screen: Path) -> None:
 
 BREAKS: dict[str, tuple[Callable[[Path, Path], object], str]] = {
     "zero bytes": (lambda path, screen: path.write_bytes(b""), "the file is empty"),
-    "HTML": (lambda path, screen: path.write_text("<html><body>404</body></html>" * 99), "no readable media file"),
+    "HTML": (lambda path, screen: path.write_text("<html><body>404</body></html>" * 99), "not a readable media file"),
     "the wrong key": (
         lambda path, screen: path.write_bytes(random.Random(7).randbytes(screen.stat().st_size)),
-        "no readable media file",
+        "not a readable media file",
     ),
-    "zeros": (lambda path, screen: path.write_bytes(bytes(50_000)), "no readable media file"),
+    "zeros": (lambda path, screen: path.write_bytes(bytes(50_000)), "not a readable media file"),
     "no frames": (no_frames, "no video stream"),
     "no samples": (no_samples, "no video stream"),
     "audio only": (lambda path, screen: run_ffmpeg("-f", "lavfi", "-i", "sine=d=2", path), "no video stream"),
@@ -127,8 +130,8 @@ def test_a_screen_that_is_none_is_told(tmp_path: Path, audio: Path, screen: Path
 
 AUDIO_BREAKS = {
     "zero bytes": "the file is empty",
-    "HTML": "no readable media file",
-    "the wrong key": "no readable media file",
+    "HTML": "not a readable media file",
+    "the wrong key": "not a readable media file",
 }
 
 
@@ -207,7 +210,7 @@ def test_pictures_damaged_at_a_join_are_re_encoded_once_and_then_given_up(
     damage_samples(screen, path, range(30))
     with caplog.at_level(logging.WARNING), pytest.raises(MediaError, match=rf"^{SCREEN_NAME}: "):
         mux_files(tmp_path, audio, path)
-    assert caplog.text.count("is made again, with everything re-encoded") == 1
+    assert caplog.text.count("muxing again with everything re-encoded") == 1
 
 
 def test_damage_far_from_any_join_is_copied_as_it_is(tmp_path: Path, audio: Path, screen: Path) -> None:

@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 
 from lab.media import make_audio, make_screen, read_pips
-from muxer.media.engine import MIN_SLICE_US, MediaEngine, MediaInput, MuxedFile
-from muxer.media.probe import probe_file, require_video
+from muxer.media.analyze.arrival import MediaInput
+from muxer.media.analyze.probe import probe_file
+from muxer.media.engine import MediaEngine, MuxedFile
+from muxer.media.media_info import require_video
+from muxer.media.plan.mux_plan import MIN_SLICE_US
 from muxer.system.process import Runner
 from tests.support import av_sync, media_kinds
 from tests.support.media_kinds import PLAIN, T0, run_ffmpeg

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from lab.media import make_screen
-from muxer.media.engine import MediaEngine, MediaInput, MuxedFile
+from muxer.media.analyze.arrival import MediaInput
+from muxer.media.engine import MediaEngine, MuxedFile
 from muxer.system.process import Runner
 from tests.support import av_sync, media_kinds
 from tests.support.media_kinds import AUDIO_KINDS, CALL_SECONDS, KINDS, SCREEN_SECONDS, SCREEN_STARTS, T0, run_ffmpeg

@@ -13,7 +13,8 @@ import pytest
 from lab.media import make_audio, make_screen
 from lab.readers import read_frames
 from muxer.errors import MediaError
-from muxer.media.engine import MediaEngine, MediaInput, MuxedFile
+from muxer.media.analyze.arrival import MediaInput
+from muxer.media.engine import MediaEngine, MuxedFile
 from muxer.system.process import Runner
 from tests.support import av_sync
 from tests.support.media import MediaCache

@@ -10,8 +10,9 @@ import pytest
 from lab.media import make_screen
 from muxer.errors import MediaError
 from muxer.media import engine as engine_module
-from muxer.media.engine import MediaEngine, MediaInput
-from muxer.media.plan.screen_plan import Plan
+from muxer.media.analyze.arrival import MediaInput
+from muxer.media.engine import MediaEngine
+from muxer.media.plan.mux_plan import Plan
 from muxer.media.plan.timeline import Overlap
 from muxer.status.activity import Activity
 from muxer.system.process import Runner, record_commands
@@ -76,7 +77,7 @@ def test_the_plan_tells_the_overlap_and_that_the_earlier_file_is_truncated(
 ) -> None:
     plan = plan_sources(engine, sources, tmp_path)
     assert plan.sources.overlaps == (Overlap(0, 1, 2_000_000, tolerated=False),)
-    assert plan.encode_reasons == ("no key frame in the stretch",)
+    assert plan.encode_reasons == ("no keyframe in the span",)
 
 
 def test_encoders_print_how_far_they_are(

@@ -12,8 +12,9 @@ from typing import IO, TypeVar
 import pytest
 
 from lab.media import make_screen
-from muxer.media.engine import MediaEngine, MediaInput, MuxedFile
-from muxer.media.paddings import MAX_SLICES, PaddingCache
+from muxer.media.analyze.arrival import MediaInput
+from muxer.media.engine import MediaEngine, MuxedFile
+from muxer.media.padding_cache import MAX_SLICES, PaddingCache
 from muxer.system.process import Runner
 from tests.support import av_sync, media_kinds
 from tests.support.media_kinds import CALL_SECONDS, SIZE, T0, run_ffmpeg, run_program

@@ -17,10 +17,11 @@ import pytest
 
 from lab.media import make_screen
 from muxer.errors import Code, MediaError
-from muxer.media import audio_encode
-from muxer.media.audio_decode import decode_audio
-from muxer.media.audio_encode import AudioSource, check_encoded
-from muxer.media.engine import MediaEngine, MediaInput, MuxedFile
+from muxer.media.analyze import audio_encode
+from muxer.media.analyze.arrival import MediaInput
+from muxer.media.analyze.audio_decode import decode_audio
+from muxer.media.analyze.audio_encode import AudioSource, check_encoded
+from muxer.media.engine import MediaEngine, MuxedFile
 from muxer.media.mp4.mp3 import read_mp3
 from muxer.system.process import Runner
 from tests.support import media_kinds, mp4, tones

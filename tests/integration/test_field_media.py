@@ -11,7 +11,8 @@ import pytest
 
 from lab.media import make_audio, make_screen
 from muxer.errors import MediaError
-from muxer.media.engine import MediaEngine, MediaInput, MuxedFile
+from muxer.media.analyze.arrival import MediaInput
+from muxer.media.engine import MediaEngine, MuxedFile
 from muxer.system.process import Runner
 from tests.support import reference
 from tests.support.field_media import (

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from lab.media import make_audio, make_screen
-from muxer.media.engine import MediaEngine, MediaInput
+from muxer.media.analyze.arrival import MediaInput
+from muxer.media.engine import MediaEngine
 from muxer.system.process import Runner
 from tests.support import reference
 from tests.support.av_sync import streams

@@ -54,7 +54,7 @@ def test_no_order_is_given_up_while_rabbitmq_lacks_memory(
             vhost.node.evaluate_erlang("ok = vm_memory_monitor:set_vm_memory_high_watermark({absolute, 1000000000})")
         wait_until(lambda: crew.run_json("status")["targets"] == {"done": 2}, TIMEOUT_SECONDS, "the work", crew.log)
         assert "lacks memory or disk" in crew.worker_lines("RabbitMQ is unavailable")[0]["message"]
-        assert vhost.ready_count(f"{QUEUE}.XQ") == 0 and not crew.poller_lines("the order for a file has vanished")
+        assert vhost.ready_count(f"{QUEUE}.XQ") == 0 and not crew.poller_lines("the task of a file is lost in RabbitMQ")
         assert stop_processes(poller, worker) == [0, 0]
 
 

@@ -14,7 +14,8 @@ from lab.media import make_audio, make_screen
 from muxer.crypto.envelope import Encryptor
 from muxer.errors import LocalResourceError
 from muxer.gir.rws import Certificate
-from muxer.media.engine import MediaEngine, MediaInput, MuxedFile
+from muxer.media.analyze.arrival import MediaInput
+from muxer.media.engine import MediaEngine, MuxedFile
 from muxer.system.files import translate_disk_errors
 from muxer.system.process import Runner
 from tests.support.disk import KILOBYTE, fill_disk, small_disk
@@ -58,7 +59,7 @@ def test_wherever_the_disk_gets_full_while_muxing_it_is_said(disk: Path, caplog:
         fill_disk(disk, leave=left * KILOBYTE)
         with pytest.raises(LocalResourceError, match=NO_SPACE):
             mux_files(disk)
-    assert "made again" not in caplog.text
+    assert "muxing again" not in caplog.text
     (disk / "filler").unlink()
     assert mux_files(disk).path.stat().st_size // KILOBYTE == length
 

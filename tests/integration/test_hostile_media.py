@@ -13,9 +13,12 @@ import pytest
 
 from lab.media import make_audio, make_screen
 from muxer.errors import LocalResourceError, MediaError
-from muxer.media import limits, probe
-from muxer.media.engine import MediaEngine, MediaInput, MuxedFile
-from muxer.media.plain import read_copyable_screen
+from muxer.media import limits
+from muxer.media.analyze import probe
+from muxer.media.analyze.arrival import MediaInput
+from muxer.media.analyze.copyable import read_copyable_screen
+from muxer.media.engine import MediaEngine, MuxedFile
+from muxer.media.media_info import require_video
 from muxer.system.process import MAX_MEMORY_BYTES, Runner
 from tests.support.tools import tested_tools
 
@@ -69,7 +72,7 @@ def test_a_file_that_names_another_is_refused_whatever_it_pretends(
     bad = good / ("bad.mp4" if disguise == "screen" else "bad.mp3")
     bad.write_text(TRAPS[trap])
     media = (good / "audio.mp3", bad) if disguise == "screen" else (bad, good / "screen.mp4")
-    with pytest.raises(MediaError, match=rf"the {disguise.split()[0]}: .*no readable media file") as caught:
+    with pytest.raises(MediaError, match=rf"the {disguise.split()[0]}: .*not a readable media file") as caught:
         mux_files(tmp_path, *media, codec="aac" if "re-encoded" in disguise else "copy")
     assert SECRET not in str(caught.value)
     assert not list((tmp_path / "work").glob("muxed*"))
@@ -157,7 +160,7 @@ def create_wide(path: Path, size: str) -> Path:
 
 
 def test_absurd_pictures_are_refused_before_any_encoder_runs(good: Path, tmp_path: Path) -> None:
-    with pytest.raises(MediaError, match=r"the screen: the pictures are too large \(20000x16\)"):
+    with pytest.raises(MediaError, match=r"the screen: the frames are too large \(20000x16\)"):
         mux_files(tmp_path, good / "audio.mp3", create_wide(tmp_path / "wide.mkv", "20000x16"))
 
 
@@ -174,7 +177,7 @@ def test_the_sizes_that_ffprobe_tells_are_not_believed(tmp_path: Path, size: str
     printed = f"packet|stream_index=0|pts=0|flags=K\nstream|index=0|codec_type=video|time_base=1/9|{size}\n"
     with pytest.raises(MediaError, match=words):
         found = probe.parse_ffprobe(tmp_path, io.BytesIO(printed.encode()))
-        limits.check_frame_size(*probe.require_video(found).display_size)
+        limits.check_frame_size(*require_video(found).display_size)
 
 
 @pytest.mark.parametrize("codec", ["copy", "aac"])

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from muxer.errors import Code, MediaError, MediaIncomplete
-from muxer.media.engine import Arrival, MediaEngine, MediaInput, MuxedFile
+from muxer.media.analyze.arrival import Arrival, MediaInput
+from muxer.media.engine import MediaEngine, MuxedFile
 from muxer.system.process import Runner
 from tests.support.tools import tested_tools
 
@@ -127,7 +128,7 @@ def test_what_is_there_of_a_screen_that_no_longer_grows_is_shown(
     assert seen[: there - 1] == list(range(there - 1))
     assert seen[there + 1 :] == [None] * (SECONDS - there - 1)
     (missing,) = done.missing
-    assert missing.startswith(f"{name}: it breaks off")
+    assert missing.startswith(f"{name}: it is truncated")
     assert [one.levelname for one in caplog.records if f"{name} is incomplete" in one.message] == ["WARNING"]
 
 
@@ -149,7 +150,7 @@ def test_what_is_there_of_a_call_that_no_longer_grows_is_heard(made: Path, tmp_p
     done = mux_sources(tmp_path, create_input(path, Arrival.SETTLED), create_input(made / "front.mp4", Arrival.SETTLED))
     assert 5_000_000 < done.length < 7_000_000
     assert all(audible_seconds(done.path)) and len(audible_seconds(done.path)) >= 5
-    assert done.missing[0].startswith(f"{name}: ") and "where its metadata say 12.0 s" in done.missing[0]
+    assert done.missing[0].startswith(f"{name}: ") and "but 12.0 s by its metadata" in done.missing[0]
 
 
 @pytest.mark.parametrize("part", [0.0, 0.5, 0.9])
@@ -166,7 +167,7 @@ def test_a_size_that_is_the_promised_one_settles_the_length(made: Path, tmp_path
         create_input(made / "front.mp4", Arrival.COMPLETE, 30),
     )
     assert mux_sources(tmp_path, call, screen).length > 11_900_000
-    with pytest.raises(MediaIncomplete, match=r"call\.mp3: .* lasts 12\.0 s where its metadata say 30\.0 s"):
+    with pytest.raises(MediaIncomplete, match=r"call\.mp3: .* lasts 12\.0 s, but 30\.0 s by its metadata"):
         mux_sources(tmp_path, replace(call, arrival=Arrival.GROWING), screen)
 
 
@@ -197,5 +198,5 @@ def test_a_file_that_lacks_bytes_is_awaited_and_then_used(made: Path, tmp_path: 
 def test_no_media_is_an_error_whatever_may_still_come(made: Path, tmp_path: Path) -> None:
     (path := tmp_path / "page.mp4").write_bytes(b"<html>not found</html>" * 100)
     for arrival in Arrival:
-        with pytest.raises(MediaError, match="no readable media file"):
+        with pytest.raises(MediaError, match="not a readable media file"):
             mux_sources(tmp_path, create_input(made / "call.mp3", arrival), create_input(path, arrival))

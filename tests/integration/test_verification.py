@@ -15,10 +15,12 @@ from lab.media import make_audio, make_screen
 from muxer.errors import MediaError
 from muxer.media import engine as engine_module
 from muxer.media import verify
-from muxer.media.compose import SampleSpan, SampleTable, build_sample_table
-from muxer.media.engine import MediaEngine, MediaInput, MuxedFile
+from muxer.media.analyze.arrival import MediaInput
+from muxer.media.engine import MediaEngine, MuxedFile
+from muxer.media.ffmpeg import MediaTools
+from muxer.media.mp4.samples import SampleTable
 from muxer.media.mp4.tracks import read_tracks
-from muxer.media.plan.pieces import MediaTools
+from muxer.media.sample_spans import SampleSpan, build_sample_table
 from muxer.system.process import Runner
 from tests.support.field_media import damaged_file, ffmpeg_steps
 from tests.support.media_kinds import B_FRAMES, PLAIN, SIZE, T0
@@ -115,7 +117,7 @@ def drop_second(runs: Sequence[SampleSpan], length: int) -> SampleTable:
     """An encoded piece that lacks its second frame: the others come one frame early."""
     row = build_sample_table(runs, length)
     kept = [number for number in range(len(row.pts)) if number != 1]
-    columns = {name: getattr(row, name) for name in ("shown", "decoded", "file", "offsets", "sizes", "before")}
+    columns = {name: getattr(row, name) for name in ("pts", "dts", "file", "offsets", "sizes", "prefix")}
     chosen = {name: type(values)(values.typecode, (values[one] for one in kept)) for name, values in columns.items()}
     return replace(row, sync=bytearray(row.sync[one] for one in kept), **chosen)
 
@@ -129,10 +131,10 @@ def test_frames_at_other_times_are_noticed(
     caplog: pytest.LogCaptureFixture,
     wrong: Callable[[Sequence[SampleSpan], int], SampleTable],
 ) -> None:
-    monkeypatch.setattr(engine_module, "arrange", wrong)
+    monkeypatch.setattr(engine_module, "build_sample_table", wrong)
     with caplog.at_level(logging.WARNING), pytest.raises(MediaError) if wrong is drop_second else nullcontext():
         mux_files(tmp_path, audio, (screen, -1.55))
-    assert "the muxed file is made again" in caplog.text
+    assert "muxing again" in caplog.text
 
 
 class AlteringRunner(Runner):
@@ -168,7 +170,7 @@ def test_a_piece_that_was_encoded_from_other_frames_is_noticed(
     )
     with caplog.at_level(logging.WARNING), pytest.raises(MediaError):
         engine.mux(MediaInput(audio, "call", T0), [MediaInput(screen, "screen", T0 - timedelta(seconds=1.55))], tmp_path)
-    assert "the muxed file is made again" in caplog.text
+    assert "muxing again" in caplog.text
 
 
 def test_padding_that_is_not_black_is_noticed(
@@ -196,6 +198,6 @@ def test_damage_at_a_join_is_replaced_by_the_frame_before(
     path = damaged_file(ffmpeg_steps(("mp4", B_FRAMES)), 22, skip=30)(tmp_path, folder / "base.mp4")
     with caplog.at_level(logging.WARNING):
         made = mux_files(tmp_path, audio, (path, -2.05))
-    assert "the muxed file is made again" in caplog.text
+    assert "muxing again" in caplog.text
     assert "frames are damaged, the first at 2." in caplog.text
     assert made.reasons == ("everything is re-encoded",)

@@ -364,9 +364,7 @@ def test_a_kind_of_digest_that_is_not_known_is_named(make_lab: Make, tmp_path: P
         create_storage(of_lab(lab), tmp_path).download_file(location_of(of_lab(lab), "a.mp4"), tmp_path / "x")
 
 
-def test_a_server_that_switches_to_basic_gets_basic(
-    make_lab: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_that_switches_to_basic_gets_basic(make_lab: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(circuit_breaker, "LOGIN_BACKOFF_SECONDS", 0.0)
     lab = make_lab()
     (lab.site.media.folder / "screens" / "a.mp4").write_bytes(b"screen")

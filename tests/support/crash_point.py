@@ -20,9 +20,9 @@ from muxer.pipeline.superseded import SupersededCleaner
 # The method that is reached, and whether it is done before the death.
 CRASH_POINTS: dict[str, tuple[type, str, bool]] = {
     "fetched": (MediaEngine, "mux", False),
-    "stored": (Publisher, "publish", False),
+    "stored": (Publisher, "publish_entry", False),
     "posted": (RwsClient, "post_media", True),
-    "published": (SupersededCleaner, "delete", False),
+    "published": (SupersededCleaner, "delete_file", False),
     "entry deleted": (RwsClient, "delete_media", True),
 }
 

@@ -288,11 +288,11 @@ REFUSED: dict[str, tuple[Recipe, str]] = {
     "a codec without a decoder": (unknown_codec, "the codec unknown is not supported by this build of ffmpeg"),
     "raw H.264": (
         ffmpeg_steps(("h264", PLAIN)),
-        "the form h264 is not supported: it does not say when any of its frames is shown",
+        "the format h264 is not supported: it contains no presentation times",
     ),
-    "raw H.265": (ffmpeg_steps(("hevc", HEVC)), "the form hevc is not supported"),
-    "a GIF": (ffmpeg_steps(("gif", ())), "the form gif is not supported"),
-    "a Flash film": (ffmpeg_steps(("swf", ("-c:v", "flv", "-r", "10"))), "the form swf is not supported"),
+    "raw H.265": (ffmpeg_steps(("hevc", HEVC)), "the format hevc is not supported"),
+    "a GIF": (ffmpeg_steps(("gif", ())), "the format gif is not supported"),
+    "a Flash film": (ffmpeg_steps(("swf", ("-c:v", "flv", "-r", "10"))), "the format swf is not supported"),
     "a third of the frames damaged": (
         damaged_file(ffmpeg_steps(("webm", VP9)), *range(2, 38, 3)),
         "the file is damaged: ",

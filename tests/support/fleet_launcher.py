@@ -16,7 +16,8 @@ from pathlib import Path
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from muxer import commands  # noqa: E402
-from muxer.media.engine import MediaEngine, MediaInput, MuxedFile  # noqa: E402
+from muxer.media.analyze.arrival import MediaInput  # noqa: E402
+from muxer.media.engine import MediaEngine, MuxedFile  # noqa: E402
 
 
 def set_constants() -> None:

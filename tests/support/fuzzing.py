@@ -20,8 +20,9 @@ from muxer.gir import responses
 from muxer.gir.models import CallRecording, ScreenRecording, format_time, parse_time
 from muxer.gir.paging import PageWalk
 from muxer.gir.targets import select_targets
-from muxer.media import limits, probe
-from muxer.media.plain import read_copyable_audio, read_copyable_screen
+from muxer.media import limits
+from muxer.media.analyze import probe
+from muxer.media.analyze.copyable import read_copyable_audio, read_copyable_screen
 from muxer.media.plan.cut import FrameIndex
 from muxer.pipeline.disk_space import needed_bytes
 from muxer.pipeline.job import needed_services

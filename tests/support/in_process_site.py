@@ -30,8 +30,10 @@ from muxer.gir.responses import HttpResponse
 from muxer.gir.rws import RwsClient
 from muxer.gir.session import ServiceAccount, ServiceSession
 from muxer.gir.targets import select_targets
-from muxer.media.engine import MediaInput, MuxedFile, MuxTimeline
-from muxer.media.plan.pieces import MediaTools
+from muxer.media.analyze.arrival import MediaInput
+from muxer.media.engine import MuxedFile
+from muxer.media.ffmpeg import MediaTools
+from muxer.media.plan.mux_plan import MuxTimeline
 from muxer.net.circuit_breaker import CircuitBreaker
 from muxer.pipeline.job import Job, JobOptions
 from muxer.pipeline.workspace import Workspace

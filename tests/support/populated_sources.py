@@ -47,7 +47,7 @@ def _record_activity(done: activity.Activity) -> None:
     done.count_bytes(activity.FETCHED, "RWS", 500)
     done.count_bytes(activity.STORED, "S3 bucket calls", 1000)
     done.count_outcome("muxed", COPIED_FACTS)
-    done.count_outcome("muxed", COPIED_FACTS | {"method": "begins between two key frames", "length": 30.0})
+    done.count_outcome("muxed", COPIED_FACTS | {"method": "starts between keyframes", "length": 30.0})
     done.count_outcome("failed", {})
 
 

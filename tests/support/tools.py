@@ -7,8 +7,8 @@ import os
 import subprocess
 from pathlib import Path
 
-from muxer.media.features import find_keep_times
-from muxer.media.plan.pieces import MediaTools
+from muxer.media.ffmpeg import MediaTools
+from muxer.media.ffmpeg_trial import find_keep_times
 from muxer.system.process import Runner
 
 # The folder of the build that is tested, with ``ffmpeg`` and ``ffprobe`` in it; without it, those on PATH are tested.

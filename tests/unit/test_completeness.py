@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from muxer.media.completeness import Structure, examine_structure, is_text
+from muxer.media.analyze.completeness import Structure, examine_structure, is_text
 
 VIDEO_INPUT = ["-f", "lavfi", "-i", "testsrc2=s=160x120:r=10:d=4"]
 AUDIO_INPUT = ["-f", "lavfi", "-i", "sine=r=8000:d=4"]

@@ -20,10 +20,10 @@ from muxer.fleet.priority_queues import (
     dead_letter_queue,
     free_capacity,
     has_room_everywhere,
-    plan_passes,
     queue_names,
 )
 from muxer.journal.retry_policy import RetryPolicy, classify_error
+from muxer.polling.window import plan_passes
 
 ORDER = Order("call-1", "call-1_0123456789abcdef0123_muxed.mp4", 4)
 

@@ -87,7 +87,7 @@ def test_a_source_with_the_name_of_the_muxed_file_is_not_written_over() -> None:
     where = parse_descriptor(dav_descriptor("stored.mp4")["originalMediaDescriptor"])
     assert _location_next_to_sources(target, where, target.file_name).name == target.file_name
     (target,) = select_from_json([audio_entry()], [screen_entry("s.mp4", **dav_descriptor(target.file_name))]).targets
-    with pytest.raises(MetadataError, match="bears the name of the muxed file"):
+    with pytest.raises(MetadataError, match="has the name of the muxed file"):
         _location_next_to_sources(target, where, target.file_name)
 
 

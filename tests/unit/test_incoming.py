@@ -12,7 +12,7 @@ import pytest
 from muxer.errors import MediaIncomplete
 from muxer.gir.models import MediaFile
 from muxer.journal.retry_policy import RetryPolicy, classify_error
-from muxer.media.engine import Arrival, MediaInput
+from muxer.media.analyze.arrival import Arrival, MediaInput
 from muxer.net.transfer import ReceivedLength, modified_at
 from muxer.pipeline.incomplete_sources import MAX_NOTE_AGE_SECONDS, MAX_NOTES, ArrivalTracker, FetchedFile
 
@@ -177,7 +177,7 @@ def test_one_warning_for_each_length(incoming: ArrivalTracker, tmp_path: Path) -
     (source,) = incoming.check_arrival(RECORDING_ID, [fetched_file(tmp_path, 0)])
     errors = [fail_muxing(incoming, source) for _ in range(3)]
     assert [one.warned_once for one in errors] == [False, True, True]
-    assert "awaited until it has not grown for 60 minutes" in str(errors[0])
+    assert "waiting until it has not grown for 60 minutes" in str(errors[0])
     assert classify_error(errors[0]).when is RetryPolicy.NEXT_POLL and classify_error(errors[0]).code == "MUX-222"
     (grown,) = incoming.check_arrival(RECORDING_ID, [fetched_file(tmp_path, 0, CONTENT * 2)])
     assert fail_muxing(incoming, grown).warned_once is False

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from muxer.errors import MuxerError, ToolError
-from muxer.media.features import find_keep_times, try_ffprobe
+from muxer.media.ffmpeg_trial import find_keep_times, try_ffprobe
 from muxer.system.process import Runner
 from tests.support.fake_program import write_lacking
 
@@ -42,7 +42,7 @@ def test_a_program_that_writes_nothing_is_refused(tmp_path: Path) -> None:
     program = tmp_path / "ffmpeg"
     program.write_text("#!/bin/sh\necho ffmpeg version 6.0 with libx264\n")
     program.chmod(0o755)
-    with pytest.raises(MuxerError, match="does not write what it should"):
+    with pytest.raises(MuxerError, match="does not write the expected frames"):
         find_keep_times(Runner(), str(program))
 
 
@@ -64,7 +64,7 @@ def test_an_ffprobe_that_lacks_something_is_refused_by_its_name(tmp_path: Path) 
 
 
 def test_an_ffprobe_that_prints_something_else_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(MuxerError, match=r"this ffprobe cannot do what is needed: .+ makes no sense"):
+    with pytest.raises(MuxerError, match=r"this ffprobe cannot do what is needed: .+ inconsistent data"):
         try_ffprobe(Runner(), str(write_lacking(tmp_path, "ffprobe", "packet=", "frame=")))
 
 

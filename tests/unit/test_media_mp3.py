@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from muxer.errors import MediaError
+from muxer.media.analyze.copyable import read_copyable_audio
 from muxer.media.mp4.mp3 import Mp3File, read_mp3
 from muxer.media.mp4.mp3_tags import MAX_TAGS
-from muxer.media.plain import read_copyable_audio
 from tests.support import mp4
 from tests.support.media_kinds import run_ffmpeg
 
@@ -169,7 +169,7 @@ def write_free_format(path: Path, call: Path) -> Path:
 
 
 def test_free_format_is_refused_by_name(folder: Path, call: Path) -> None:
-    with pytest.raises(MediaError, match="the form free-format MP3 is not supported"):
+    with pytest.raises(MediaError, match="the format free-format MP3 is not supported"):
         read_mp3(write_free_format(folder / "free.mp3", call))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from muxer.media.ogg import find_links, split_links
+from muxer.media.analyze.ogg_links import find_links, split_links
 
 
 def ogg_page(flags: int, body: bytes = b"body") -> bytes:

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from muxer.media.analyze.copyable import read_copyable_audio, read_copyable_screen
+from muxer.media.analyze.probe import probe_file
+from muxer.media.media_info import Video, require_audio, require_video
 from muxer.media.mp4.mp3 import read_mp3
 from muxer.media.mp4.tracks import read_tracks
-from muxer.media.plain import read_copyable_audio, read_copyable_screen
-from muxer.media.probe import Video, probe_file, require_audio, require_video
 from muxer.system.process import Runner
 from tests.support import media_kinds, mp4
 

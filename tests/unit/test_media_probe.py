@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from muxer.errors import MediaError
-from muxer.media import probe as prober
-from muxer.media.mp4.reader import _may_become_copyable
-from muxer.media.probe import MediaInfo, require_audio, require_video
+from muxer.media.analyze import probe as prober
+from muxer.media.analyze.source_reader import _may_become_copyable
+from muxer.media.media_info import MediaInfo, require_audio, require_video
 
 
 def parse_lines(*lines: str) -> MediaInfo:

@@ -12,25 +12,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from muxer.media.compose import SampleSpan, build_sample_table, to_ticks
+from muxer.media.analyze.source_commands import copy_audio_command, remux_command
+from muxer.media.ffmpeg import MediaTools
+from muxer.media.media_info import TIME_TOLERANCE_US, MediaInfo, Packets, Video
 from muxer.media.mp4.avc import AvcConfig
-from muxer.media.plan.cut import TIME_TOLERANCE_US, FrameIndex
+from muxer.media.mp4.samples import to_ticks
+from muxer.media.plan.commands import check_command, encode_cut_command, padding_command
+from muxer.media.plan.cut import FrameIndex
 from muxer.media.plan.pieces import (
-    MediaTools,
-    check_command,
     choose_video_target,
-    copy_audio_command,
     count_frames_in,
-    encode_cut_command,
     find_encode_reasons,
     is_copyable,
-    padding_command,
     padding_slices,
     plan_pieces,
-    remux_command,
 )
 from muxer.media.plan.timeline import Segment
-from muxer.media.probe import MediaInfo, Packets, Video
+from muxer.media.sample_spans import SampleSpan, build_sample_table
 
 SECOND = 1_000_000
 TOOLS = MediaTools("ffmpeg", "ffprobe")
@@ -107,7 +105,7 @@ def test_with_reordered_frames_the_end_after_the_last_key_frame_is_encoded() -> 
 
 def test_without_a_key_frame_in_it_a_stretch_is_encoded() -> None:
     (cut,) = FrameIndex(create_video(gop=1000)).copy_cuts(SECOND, 2 * SECOND)
-    assert cut.reason == "no key frame in the stretch"
+    assert cut.reason == "no keyframe in the span"
 
 
 @settings(max_examples=300, deadline=None)
@@ -256,7 +254,7 @@ def test_pieces_cover_the_result_at_absolute_times() -> None:
     assert [piece.clip for piece in made] == [None, 0, 0, None]
     assert made[2].begin == 3_500_000
     assert [piece.frames for piece in made] == [30, 5, 55, 30]
-    assert [piece.reason for piece in made] == [None, "begins between two key frames", None, None]
+    assert [piece.reason for piece in made] == [None, "starts between keyframes", None, None]
 
 
 def test_a_clip_with_a_reason_is_one_piece() -> None:

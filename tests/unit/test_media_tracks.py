@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from muxer.errors import MediaError
+from muxer.media.analyze.copyable import read_copyable_audio, read_copyable_screen
 from muxer.media.mp4 import boxes
 from muxer.media.mp4.boxes import BoxError
 from muxer.media.mp4.tracks import Track, read_tracks
-from muxer.media.plain import read_copyable_audio, read_copyable_screen
 from tests.support import mp4
 from tests.support.media_kinds import run_ffmpeg
 from tests.support.mp4 import Packet

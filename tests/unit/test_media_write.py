@@ -14,13 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from muxer.errors import LocalResourceError, MediaError
-from muxer.media.compose import TIMESCALE, SampleSpan, SampleTable, build_sample_table, decoding_times, to_ticks
+from muxer.media.analyze.copyable import read_copyable_audio, read_copyable_screen
+from muxer.media.media_info import MediaInfo, require_video
 from muxer.media.mp4 import writer
 from muxer.media.mp4.avc import AvcConfig
-from muxer.media.mp4.tracks import Track, read_tracks
+from muxer.media.mp4.samples import TIMESCALE, SampleTable, decoding_times, to_ticks
+from muxer.media.mp4.tracks import CopyableAudio, Track, read_tracks
 from muxer.media.mp4.writer import write_movie
-from muxer.media.plain import CopyableAudio, read_copyable_audio, read_copyable_screen
-from muxer.media.probe import MediaInfo, require_video
+from muxer.media.sample_spans import SampleSpan, build_sample_table
 from tests.support import mp4
 from tests.support.media_kinds import run_program
 
@@ -165,7 +166,7 @@ def test_a_source_that_has_become_shorter_or_was_removed_is_told(tmp_path: Path,
     copy.write_bytes(screens["in order"].path.read_bytes())
     row = build_sample_table([whole_segment(replace(screens["in order"], path=copy), 0)], 2 * SECOND)
     copy.write_bytes(copy.read_bytes()[:5000])
-    with pytest.raises(MediaError, match=r"copy\.mp4 has become shorter"):
+    with pytest.raises(MediaError, match=r"copy\.mp4 was truncated by"):
         write_movie(tmp_path / "made.mp4", row, avc_of(screens["in order"]), None, START)
     copy.unlink()
     with pytest.raises(LocalResourceError, match=r"copy\.mp4 was removed"):

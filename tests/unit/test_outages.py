@@ -148,7 +148,7 @@ def test_after_an_authentication_failure_nothing_is_sent_for_a_while(monkeypatch
             raise AuthenticationFailed("HTTP 401")
     assert sent == ["RWS", "RCS"]
     with (
-        pytest.raises(AuthenticationFailed, match="RWS refused the credentials a moment ago; .*: HTTP 401"),
+        pytest.raises(AuthenticationFailed, match=r"RWS refused the credentials a moment ago; .*: HTTP 401"),
         breaker.call("RWS"),
     ):
         sent.append("RWS")

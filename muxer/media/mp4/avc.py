@@ -1,4 +1,4 @@
-"""H.264 parameter sets (ISO/IEC 14496-10 and -15): what pictures are like, and how the sets stand in a file. Pure."""
+"""H.264 parameter sets (ISO/IEC 14496-10 and -15): the properties of frames, and how the sets are stored in a file. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import struct
 from dataclasses import dataclass
 
 IDR, SEI, SEQUENCE_SET, PICTURE_SET, DELIMITER = 5, 6, 7, 8, 9
-# A slice is what comes first in a picture besides these.
+# Units of a frame other than these are slices.
 UNITS_BEFORE_SLICES = (SEI, SEQUENCE_SET, PICTURE_SET, DELIMITER)
 UNIT_LENGTH_BYTES = 4
 
@@ -22,7 +22,7 @@ class AvcError(ValueError):
 
 @dataclass(frozen=True)
 class AvcConfig:
-    """An H.264 stream as its parameter sets describe it. ``config`` is the content of its avcC box, ``sets`` those in it."""
+    """An H.264 stream by its parameter sets. `config` is the content of its avcC box, `sets` are the sets in it."""
 
     config: bytes
     sets: tuple[bytes, ...]
@@ -34,27 +34,29 @@ class AvcConfig:
 
     @property
     def in_band(self) -> bytes:
-        """The parameter sets as they stand before a picture."""
-        return b"".join(struct.pack(">I", len(one)) + one for one in self.sets)
+        """The parameter sets as they are stored before a frame."""
+        return b"".join(struct.pack(">I", len(unit)) + unit for unit in self.sets)
 
 
 def read_config(config: bytes) -> AvcConfig:
-    """Given the content of an avcC box, return what it says. Raise :class:`AvcError` for anything but progressive 8 bit
-    4:2:0 pictures in Baseline, Main or High with lengths of four bytes."""
+    """Parse the content of an avcC box.
+
+    Raises AvcError for anything but progressive 8 bit 4:2:0 frames in Baseline, Main or High, with NAL unit lengths of four
+    bytes.
+    """
     sets = _parameter_sets(config)
     if config[4] & 3 != UNIT_LENGTH_BYTES - 1:
-        raise AvcError("pictures have lengths of fewer than four bytes")
-    first = next((one for one in sets if one[0] & 31 == SEQUENCE_SET), None)
-    if first is None or not any(one[0] & 31 == PICTURE_SET for one in sets):
+        raise AvcError("NAL unit lengths have fewer than four bytes")
+    first = next((unit for unit in sets if unit[0] & 31 == SEQUENCE_SET), None)
+    if first is None or not any(unit[0] & 31 == PICTURE_SET for unit in sets):
         raise AvcError("there are no parameter sets")
     try:
         return _read_sequence(_BitReader(first[1:].replace(b"\0\0\3", b"\0\0")), config, sets)
     except IndexError:
-        raise AvcError("a parameter set breaks off") from None
+        raise AvcError("a parameter set is truncated") from None
 
 
 def _parameter_sets(config: bytes) -> list[bytes]:
-    """Return the sequence and picture parameter sets of an avcC box."""
     sets: list[bytes] = []
     position = 5
     try:
@@ -66,14 +68,14 @@ def _parameter_sets(config: bytes) -> list[bytes]:
                 sets.append(config[position + 2 : position + 2 + size])
                 position += 2 + size
     except (IndexError, struct.error):
-        raise AvcError("the avcC box breaks off") from None
+        raise AvcError("the avcC box is truncated") from None
     if not all(sets) or position > len(config):
-        raise AvcError("the avcC box breaks off")
+        raise AvcError("the avcC box is truncated")
     return sets
 
 
 class _BitReader:
-    """Reads numbers of bits, and numbers in Exp-Golomb code. Raises ``IndexError`` behind the end."""
+    """Reads bit fields and numbers in Exp-Golomb code. Raises IndexError behind the end."""
 
     def __init__(self, data: bytes) -> None:
         self._text = bin(int.from_bytes(b"\1" + data, "big"))[3:]
@@ -87,7 +89,7 @@ class _BitReader:
         return int(self._text[self._at - count : self._at] or "0", 2)
 
     def read_unsigned(self) -> int:
-        """Return the next unsigned number in Exp-Golomb code."""
+        """Return the next unsigned Exp-Golomb number."""
         one = self._text.find("1", self._at)
         zeros = one - self._at
         if one < 0 or zeros > 32:
@@ -96,17 +98,17 @@ class _BitReader:
         return self.read_bits(zeros + 1) - 1
 
     def read_signed(self) -> int:
-        """Return the next signed number in Exp-Golomb code."""
+        """Return the next signed Exp-Golomb number."""
         number = self.read_unsigned()
         return (number + 1) // 2 if number % 2 else -(number // 2)
 
 
 def _read_sequence(bits: _BitReader, config: bytes, sets: list[bytes]) -> AvcConfig:
-    """Read a sequence parameter set (14496-10, 7.3.2.1.1) as far as it says what pictures are like."""
+    """Parse a sequence parameter set (14496-10, 7.3.2.1.1) as far as it describes frames."""
     number, constraints, _level = bits.read_bits(8), bits.read_bits(8), bits.read_bits(8)
     bits.read_unsigned()
     if number not in _PROFILES:
-        raise AvcError(f"the profile {number} is none that browsers play")
+        raise AvcError(f"browsers do not play the profile {number}")
     if number == 100:
         _require_8bit_420(bits)
     bits.read_unsigned()  # log2_max_frame_num
@@ -115,7 +117,7 @@ def _read_sequence(bits: _BitReader, config: bytes, sets: list[bytes]) -> AvcCon
     bits.read_bits(1)
     width, height = 16 * (bits.read_unsigned() + 1), 16 * (bits.read_unsigned() + 1)
     if not bits.read_bits(1):
-        raise AvcError("the pictures are interlaced")
+        raise AvcError("the frames are interlaced")
     bits.read_bits(1)
     if bits.read_bits(1):
         left, right, top, bottom = (2 * bits.read_unsigned() for _ in range(4))
@@ -126,9 +128,9 @@ def _read_sequence(bits: _BitReader, config: bytes, sets: list[bytes]) -> AvcCon
 
 
 def _require_8bit_420(bits: _BitReader) -> None:
-    """Read the fields of the High profiles. Raise :class:`AvcError` for more than 8 bit 4:2:0."""
+    """Parse the fields of the High profiles. Raises AvcError for anything but 8 bit 4:2:0."""
     if bits.read_unsigned() != 1 or bits.read_unsigned() or bits.read_unsigned():
-        raise AvcError("the pictures are not 8 bit 4:2:0")
+        raise AvcError("the frames are not 8 bit 4:2:0")
     bits.read_bits(1)
     if bits.read_bits(1):
         for number in range(8):
@@ -145,7 +147,7 @@ def _skip_scaling_list(bits: _BitReader, size: int) -> None:
 
 
 def _skip_frame_order(bits: _BitReader) -> None:
-    """Skip the fields that tell the order of pictures."""
+    """Skip the fields on the order of frames."""
     kind = bits.read_unsigned()
     if kind == 0:
         bits.read_unsigned()
@@ -158,7 +160,7 @@ def _skip_frame_order(bits: _BitReader) -> None:
 
 
 def _read_usability(bits: _BitReader) -> tuple[bool, bool]:
-    """Read the video usability information: whether colours have the full range, and whether pixels are square."""
+    """Parse the video usability information. Returns whether colours have the full range, and whether pixels are square."""
     square = True
     if bits.read_bits(1):
         ratio = bits.read_bits(8)

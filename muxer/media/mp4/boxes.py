@@ -10,25 +10,27 @@ from itertools import groupby
 
 HEADER_BYTES = 8
 LARGE_HEADER_BYTES = 16
-# What array has as its unsigned number of four bytes on every system of ours.
+# Type codes of array; "I" has four bytes on all supported systems.
 _U32, _U64 = "I", "Q"
-# No box of a real file holds so many others.
+# More than in any real file.
 MAX_CHILDREN = 10_000
 
 
 class BoxError(ValueError):
-    """The bytes are no boxes, or a table is shorter than it says."""
+    """The bytes are not boxes, or a table is shorter than it states."""
 
 
 def parse_header(data: bytes) -> tuple[bytes, int, int]:
-    """Given the first bytes of a box (16, fewer at the end of a file), return its kind, the length of its header and that
-    of the whole box; 0 = up to the end of the file. Raise :class:`BoxError` when they are none."""
+    """Parse the first bytes of a box (16, fewer at the end of a file).
+
+    Returns its kind, the length of its header and that of the whole box, 0 for up to the end of the file. Raises BoxError.
+    """
     if len(data) < HEADER_BYTES:
-        raise BoxError("a box breaks off")
+        raise BoxError("a box is truncated")
     size, kind = struct.unpack_from(">I4s", data)
     if size == 1:
         if len(data) < LARGE_HEADER_BYTES:
-            raise BoxError("a box breaks off")
+            raise BoxError("a box is truncated")
         (size,) = struct.unpack_from(">Q", data, HEADER_BYTES)
         if size < LARGE_HEADER_BYTES:
             raise BoxError("a box is shorter than its header")
@@ -39,7 +41,7 @@ def parse_header(data: bytes) -> tuple[bytes, int, int]:
 
 
 def iterate_children(body: memoryview) -> Iterator[tuple[bytes, memoryview]]:
-    """Given the content of a box that holds others, yield each one's kind and content."""
+    """Yield the kind and the content of each box in `body`. Raises BoxError."""
     position = 0
     for _ in range(MAX_CHILDREN):
         if position + HEADER_BYTES > len(body):
@@ -47,69 +49,69 @@ def iterate_children(body: memoryview) -> Iterator[tuple[bytes, memoryview]]:
         kind, skip, size = parse_header(bytes(body[position : position + LARGE_HEADER_BYTES]))
         size = size or len(body) - position
         if position + size > len(body):
-            raise BoxError(f"the box {kind!r} is longer than what holds it")
+            raise BoxError(f"the box {kind!r} is longer than its parent")
         yield kind, body[position + skip : position + size]
         position += size
     raise BoxError("too many boxes in one")
 
 
 def find_child(body: memoryview, *path: bytes) -> memoryview | None:
-    """Given the content of a box and a path of kinds below it, return the content of the first box there, if any."""
-    found: memoryview | None = body
+    """Return the content of the first box at the `path` of kinds below `body`; None when there is none."""
+    content: memoryview | None = body
     for kind in path:
-        if found is None:
+        if content is None:
             return None
-        found = next((inner for name, inner in iterate_children(found) if name == kind), None)
-    return found
+        content = next((inner for name, inner in iterate_children(content) if name == kind), None)
+    return content
 
 
 def require_child(body: memoryview, *path: bytes) -> memoryview:
-    """Like :func:`child`; raise :class:`BoxError` when there is no such box."""
-    found = find_child(body, *path)
-    if found is None:
+    """Return the content of the first box at `path`. Raises BoxError when there is none."""
+    content = find_child(body, *path)
+    if content is None:
         raise BoxError(f"there is no box {b'/'.join(path)!r}")
-    return found
+    return content
 
 
 def read_number(body: memoryview, offset: int, size: int) -> int:
-    """Given a content, return the unsigned number of ``size`` bytes at ``offset``."""
+    """Return the unsigned number of `size` bytes at `offset`. Raises BoxError behind the end."""
     if offset + size > len(body):
         raise BoxError("a box is shorter than its fields")
     return int.from_bytes(body[offset : offset + size], "big")
 
 
 def read_numbers(body: memoryview, offset: int, count: int, *, wide: bool = False) -> array[int]:
-    """Given a content, return ``count`` unsigned numbers of four bytes (``wide``: eight) from ``offset`` on."""
-    made = array(_U64 if wide else _U32)
-    end = offset + count * made.itemsize
+    """Return `count` unsigned numbers of four bytes (`wide`: eight) from `offset` on. Raises BoxError behind the end."""
+    numbers = array(_U64 if wide else _U32)
+    end = offset + count * numbers.itemsize
     if end > len(body):
-        raise BoxError("a table is shorter than it says")
-    made.frombytes(bytes(body[offset:end]))
+        raise BoxError("a table is shorter than it states")
+    numbers.frombytes(bytes(body[offset:end]))
     if sys.byteorder == "little":
-        made.byteswap()
-    return made
+        numbers.byteswap()
+    return numbers
 
 
 def pack_numbers(values: Iterable[int], *, wide: bool = False) -> bytes:
-    """Given numbers, return them as a table holds them, in four bytes each (``wide``: eight)."""
-    made = array(_U64 if wide else _U32, values)
+    """Return numbers as a table of four bytes each (`wide`: eight)."""
+    numbers = array(_U64 if wide else _U32, values)
     if sys.byteorder == "little":
-        made.byteswap()
-    return made.tobytes()
+        numbers.byteswap()
+    return numbers.tobytes()
 
 
 def pack_runs(values: Iterable[int]) -> bytes:
-    """Given numbers, return a table of runs: how often a number comes, and the number; its count of runs before it."""
+    """Return a run-length table: the number of runs, then for each run its length and its value."""
     runs = [(sum(1 for _ in same), value) for value, same in groupby(values)]
     return struct.pack(">I", len(runs)) + pack_numbers(value & 0xFFFFFFFF for run in runs for value in run)
 
 
 def build_box(kind: bytes, *parts: bytes) -> bytes:
-    """Given a kind and the parts of a content, return the box."""
+    """Return a box of `kind` with the content `parts`."""
     size = HEADER_BYTES + sum(map(len, parts))
     return b"".join((struct.pack(">I4s", size, kind), *parts))
 
 
 def build_full_box(kind: bytes, *parts: bytes, version: int = 0, flags: int = 0) -> bytes:
-    """Like :func:`box`, for one with version and flags."""
+    """Return a box with version and flags."""
     return build_box(kind, struct.pack(">I", version << 24 | flags), *parts)

@@ -1,9 +1,9 @@
-"""Reads MP3 files: where each frame is stored, what silence the encoder has added, and where frames are damaged.
+"""Read MP3 files: where each frame is, what silence the encoder has added, and where frames are damaged.
 
 An MP3 file has no index. Its frames (ISO/IEC 11172-3 and 13818-3, layer III) follow one another, each with a header that
-gives its length. Tags and the frames in which encoders describe a file (Xing, Info, VBRI) are no sound, wherever they are
-stored. Where anything else is stored between frames, frames were lost: the time of a frame is the number of frames before
-it, so that everything after the loss would be heard too early.
+gives its length. Tags, and frames in which encoders describe the file (Xing, Info, VBRI), are not audio, wherever they are.
+Where anything else is between frames, frames are lost. The time of a frame is the number of frames before it, so that
+everything after the loss would be heard too early.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from muxer.system.files import open_private
 
 _BUFFER_BYTES = 1 << 16
 _HEADER_BYTES = 4
-# The header of a frame and, behind it, the name of a frame that describes the file.
+# The header of a frame, and the name in a frame that describes the file.
 _PROBE_BYTES = 40
 _VBRI_AT = 36
-# This number of frames in a row is no coincidence; the last ones of a file may be fewer.
+# This many frames in a row are no coincidence; at the end of a file they may be fewer.
 _MIN_FRAMES_IN_A_ROW = 3
-# A file in which frames have to be searched at more places than this is no recording.
+# A file in which frames must be searched at more places is not a recording.
 _MAX_SEARCHES = 1_000_000
 _KILOBITS = {
     True: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 0),
@@ -42,17 +42,17 @@ _KILOBITS = {
 _RATES = (44_100, 48_000, 32_000)
 _INFO_AT = {(True, True): 21, (True, False): 36, (False, True): 13, (False, False): 21}
 _ENCODERS = (b"LAME", b"Lavf", b"Lavc")
-# The delay of every MP3 decoder, in samples, is a part of the silence that was added.
+# The delay of every MP3 decoder, in samples, is part of the added silence.
 _DECODER_DELAY = 529
 # In MP4, MPEG-1 layer III and its extension to low sample rates are two object types.
 _OBJECT_TYPES = {True: 0x6B, False: 0x69}
-# In this range the next header of a free-format file is searched: its longest frame has 640 kbit/s.
+# The next header of a free-format file is within this range: its longest frame has 640 kbit/s.
 _FREE_FORMAT_BYTES = 6000
 
 
 @dataclass(frozen=True)
 class FrameHeader:
-    """The fields of a frame's header. `form` must not change within a track; `info_at` is the offset of the name "Xing" or
+    """The fields of a frame header. `form` must not change within a track; `info_at` is the offset of the name "Xing" or
     "Info" in a frame that describes the file."""
 
     size: int
@@ -66,7 +66,7 @@ class FrameHeader:
 
 @dataclass(frozen=True)
 class FrameSpan:
-    """Frames of one form from the number `first` on; `head` is the header of the first one, as bytes and as `frame`."""
+    """Frames of one form from the number `first` on; `head` is the header of the first one as bytes, `frame` its fields."""
 
     first: int
     head: bytes
@@ -75,7 +75,7 @@ class FrameSpan:
 
 @dataclass(frozen=True)
 class DamagedRange:
-    """The bytes from `begin` to `end`, in which frames are damaged; `before` is the number of whole frames before it."""
+    """The bytes from `begin` to `end`, in which frames are damaged; `before` is the number of good frames before it."""
 
     begin: int
     end: int
@@ -84,8 +84,7 @@ class DamagedRange:
 
 @dataclass
 class Mp3File:
-    """The frames of an MP3 file. `delay` and `padding` are the samples of silence that an encoder has added at both ends.
-    `spans` are its stretches of one form."""
+    """The frames of an MP3 file. `delay` and `padding` are the samples of silence that an encoder has added at both ends."""
 
     path: Path
     delay: int = 0
@@ -102,33 +101,35 @@ class Mp3File:
 
     @property
     def is_contiguous(self) -> bool:
-        """Whether nothing is stored between the frames."""
+        """Whether there is nothing between the frames."""
         ends = map(add, self.offsets, self.sizes)
         return all(map(eq, ends, islice(self.offsets, 1, None)))
 
     def frames_seconds(self, frames: int) -> float:
-        """Return the duration of the first `frames` frames, without the silence for what is lost."""
+        """Return the duration of the first `frames` frames, without the silence that replaces lost frames."""
         ends = [*(span.first for span in self.spans[1:]), len(self.sizes)]
         return sum(
             max(0, min(frames, end) - span.first) * span.frame.samples / span.frame.rate
             for span, end in zip(self.spans, ends, strict=True)
         )
 
-    def lost_frames(self, hole: DamagedRange) -> int:
-        """Return the estimated number of frames that are lost in `hole`, by the mean size of the frames of its span."""
-        number = self._span_number(hole)
+    def lost_frames(self, damaged: DamagedRange) -> int:
+        """Return the estimated number of lost frames in `damaged`, by the mean size of the frames of its span."""
+        number = self._span_number(damaged)
         end = self.spans[number + 1].first if number + 1 < len(self.spans) else len(self.sizes)
-        near = self.sizes[self.spans[number].first : end]
-        return round((hole.end - hole.begin) * len(near) / sum(near))
+        sizes = self.sizes[self.spans[number].first : end]
+        return round((damaged.end - damaged.begin) * len(sizes) / sum(sizes))
 
     def lost_seconds(self) -> float:
         """Return the duration of the silence that replaces lost frames."""
-        frames = ((self.lost_frames(hole), self.spans[self._span_number(hole)].frame) for hole in self.damaged_ranges)
+        frames = (
+            (self.lost_frames(damaged), self.spans[self._span_number(damaged)].frame) for damaged in self.damaged_ranges
+        )
         return sum(lost * frame.samples / frame.rate for lost, frame in frames)
 
     @property
     def mp4_track(self) -> Track:
-        """The frames as a track of an MP4 file. They must be of one form."""
+        """The frames as a track of an MP4 file. They must have one form."""
         frame, count = self.spans[0].frame, len(self.sizes)
         return Track(
             handler=b"soun",
@@ -146,25 +147,29 @@ class Mp3File:
         )
 
     def write_span(self, number: int, output: Path) -> None:
-        """Write the frames of the span `number` alone to `output`, with silent frames in place of those that are lost."""
+        """Write the frames of the span `number` to `output`, with silent frames in place of lost ones."""
         first, silence = self.spans[number].first, _silent_frame(self.spans[number].head)
         end = self.spans[number + 1].first if number + 1 < len(self.spans) else len(self.sizes)
-        lost = {hole.before: self.lost_frames(hole) for hole in self.damaged_ranges if self._span_number(hole) == number}
+        lost = {
+            damaged.before: self.lost_frames(damaged)
+            for damaged in self.damaged_ranges
+            if self._span_number(damaged) == number
+        }
         with self.path.open("rb", buffering=_BUFFER_BYTES) as file, open_private(output) as out:
             for frame in range(first, end):
                 out.write(silence * lost.pop(frame, 0))
                 file.seek(self.offsets[frame])
                 out.write(file.read(self.sizes[frame]))
-            # What is lost between two spans belongs to the first one.
+            # Frames lost between two spans belong to the first one.
             out.write(silence * sum(lost.values()))
 
-    def _span_number(self, hole: DamagedRange) -> int:
-        """Return the number of the span whose frames `hole` interrupts or ends."""
-        return max(0, bisect_right(self.spans, hole.before - 1, key=lambda span: span.first) - 1)
+    def _span_number(self, damaged: DamagedRange) -> int:
+        """Return the number of the span in which, or after which, frames are damaged."""
+        return max(0, bisect_right(self.spans, damaged.before - 1, key=lambda span: span.first) - 1)
 
 
 def read_mp3(path: Path) -> Mp3File | None:
-    """Read the frames of the audio file at `path`. Returns None when it does not begin as an MP3 file.
+    """Read the frames of the audio file at `path`. Returns None when it does not start as an MP3 file.
 
     Raises MediaError when it is a free-format MP3 file, or when too much of it is damaged.
     """
@@ -174,30 +179,30 @@ def read_mp3(path: Path) -> Mp3File | None:
         position = walk.tags.skip_tags(0)
         if walk.confirm_frame(position, changing=True) is None:
             if _is_free_format(file, position):
-                raise MediaError("the form free-format MP3 is not supported", code=Code.NO_AUDIO)
+                raise MediaError("the format free-format MP3 is not supported", code=Code.NO_AUDIO)
             return None
-        found = Mp3File(path)
-        walk.collect_frames(found, position)
-    return found if found.sizes else None
+        mp3 = Mp3File(path)
+        walk.collect_frames(mp3, position)
+    return mp3 if mp3.sizes else None
 
 
 def describe_samples(path: Path, track: Track) -> Track | None:
-    """Return `track` of the MP4 file at `path`, whose samples are MP3 frames, with a sample description of our own.
+    """Return `track` of the MP4 file at `path`, whose samples are MP3 frames, with our own sample description.
 
-    What another container says of its MP3 gets into the description that ffmpeg writes, and some players then play nothing.
-    A first sample that only describes the file is left out. Returns None when the samples are not one whole frame each, all
-    of one form.
+    ffmpeg copies into its description what another container states of its MP3, and some players then play nothing. A first
+    sample that only describes the file is omitted. Returns None when the samples are not one complete frame each, all of one
+    form.
     """
     frames: list[FrameHeader] = []
     skipped = 0
     with path.open("rb", buffering=_BUFFER_BYTES) as file:
         for number, (offset, size) in enumerate(zip(track.offsets, track.sizes, strict=True)):
             file.seek(offset)
-            look = file.read(min(size, _PROBE_BYTES))
-            frame = parse_frame_header(look[:_HEADER_BYTES])
+            data = file.read(min(size, _PROBE_BYTES))
+            frame = parse_frame_header(data[:_HEADER_BYTES])
             if frame is None or frame.size != size or (frames and frame.form != frames[0].form):
                 return None
-            if not number and _is_description(frame, look):
+            if not number and _is_description(frame, data):
                 skipped = 1
             else:
                 frames.append(frame)
@@ -216,7 +221,7 @@ def describe_samples(path: Path, track: Track) -> Track | None:
 
 @lru_cache(maxsize=1024)
 def parse_frame_header(head: bytes) -> FrameHeader | None:
-    """Read four bytes as the header of a frame of layer III. Returns None when they are none."""
+    """Parse four bytes as the header of a layer III frame. Returns None when they are not."""
     if not _is_layer_3(head):
         return None
     first_version, halved = head[1] & 0x08 == 0x08, head[1] & 0x10 == 0
@@ -236,86 +241,86 @@ def _is_layer_3(head: bytes) -> bool:
 
 
 class _FrameWalk:
-    """Goes through a file from frame to frame."""
+    """Walks through a file from frame to frame."""
 
     def __init__(self, file: BinaryIO, end: int) -> None:
         self._file = file
         self._end = end
         self.tags = TagSkipper(file, end)
-        self._looks = iter(range(_MAX_SEARCHES))
-        # What the last description of the file says, and how many frames were there before it.
+        self._searches = iter(range(_MAX_SEARCHES))
+        # The last description of the file, and how many frames were before it.
         self._described = _StreamDescription()
         self._before = 0
 
-    def collect_frames(self, found: Mp3File, position: int) -> None:
-        """Add to `found` all frames from `position` on, the offset of the first one."""
+    def collect_frames(self, mp3: Mp3File, position: int) -> None:
+        """Add all frames to `mp3`, from the first one at `position` on."""
         while (following := self._find_next(position)) is not None:
             begin, frame = following
-            hole = self.tags.skip_ape1(position, begin)
-            if begin > hole:
-                found.damaged_ranges.append(DamagedRange(hole, begin, len(found.sizes)))
-            if not found.spans or frame.form != found.spans[-1].frame.form:
+            gap_begin = self.tags.skip_ape1(position, begin)
+            if begin > gap_begin:
+                mp3.damaged_ranges.append(DamagedRange(gap_begin, begin, len(mp3.sizes)))
+            if not mp3.spans or frame.form != mp3.spans[-1].frame.form:
                 self._file.seek(begin)
-                found.spans.append(FrameSpan(len(found.sizes), self._file.read(_HEADER_BYTES), frame))
-            position = self.tags.skip_tags(self._take_frames(found, begin, frame.form))
-            if found.spans[-1].first == len(found.sizes):
-                # Only descriptions had this form.
-                found.spans.pop()
-        # Frames that a description does not count were added behind what it describes.
-        is_last = len(found.sizes) - self._before <= self._described.frames + 1
-        found.padding = self._described.padding if is_last else 0
+                mp3.spans.append(FrameSpan(len(mp3.sizes), self._file.read(_HEADER_BYTES), frame))
+            position = self.tags.skip_tags(self._take_frames(mp3, begin, frame.form))
+            if mp3.spans[-1].first == len(mp3.sizes):
+                # Only descriptions of the file had this form.
+                mp3.spans.pop()
+        # Frames that the description does not count were appended later.
+        is_last = len(mp3.sizes) - self._before <= self._described.frames + 1
+        mp3.padding = self._described.padding if is_last else 0
 
-    def _take_frames(self, found: Mp3File, position: int, form: tuple[int, bool]) -> int:
-        """Add the frames of one form that follow one another from `position` on; return the offset behind them."""
-        file, end, offsets, sizes = self._file, self._end, found.offsets, found.sizes
+    def _take_frames(self, mp3: Mp3File, position: int, form: tuple[int, bool]) -> int:
+        """Add the consecutive frames of one form from `position` on. Returns the offset after them."""
+        file, end, offsets, sizes = self._file, self._end, mp3.offsets, mp3.sizes
         file.seek(position)
-        look = file.read(_PROBE_BYTES)
-        while (frame := parse_frame_header(look[:_HEADER_BYTES])) and frame.form == form and position + frame.size <= end:
-            if _is_description(frame, look):
-                self._add_description(found, position, frame)
+        data = file.read(_PROBE_BYTES)
+        while (frame := parse_frame_header(data[:_HEADER_BYTES])) and frame.form == form and position + frame.size <= end:
+            if _is_description(frame, data):
+                self._add_description(mp3, position, frame)
             else:
                 offsets.append(position)
                 sizes.append(frame.size)
             position += frame.size
             file.seek(position)
-            look = file.read(_PROBE_BYTES)
+            data = file.read(_PROBE_BYTES)
         limits.check_frames(len(sizes))
         return position
 
-    def _add_description(self, found: Mp3File, position: int, frame: FrameHeader) -> None:
+    def _add_description(self, mp3: Mp3File, position: int, frame: FrameHeader) -> None:
         self._file.seek(position)
-        self._described, self._before = _read_description(frame, self._file.read(frame.size)), len(found.sizes)
-        if not found.sizes:
-            found.delay = self._described.delay
+        self._described, self._before = _read_description(frame, self._file.read(frame.size)), len(mp3.sizes)
+        if not mp3.sizes:
+            mp3.delay = self._described.delay
 
     def _find_next(self, position: int) -> tuple[int, FrameHeader] | None:
-        """Return the next offset at which frames follow one another, and the first of them; None at the end of the sound.
+        """Return the next offset at which frames follow one another, and the first of them; None at the end of the audio.
 
-        Raises MediaError when frames were searched at too many places.
+        Raises MediaError after too many searches.
         """
         if (frame := self.confirm_frame(position, changing=True)) is not None:
             return position, frame
-        for place, _ in zip(self._candidate_offsets(position), self._looks, strict=False):
-            if (frame := self.confirm_frame(place)) is not None:
-                return place, frame
-        if next(self._looks, None) is None:
-            raise MediaError("the audio is damaged: too much of it is no sound")
+        for candidate, _ in zip(self._candidate_offsets(position), self._searches, strict=False):
+            if (frame := self.confirm_frame(candidate)) is not None:
+                return candidate, frame
+        if next(self._searches, None) is None:
+            raise MediaError("the audio is damaged: too much of it is not audio")
         return None
 
     def _candidate_offsets(self, begin: int) -> Iterator[int]:
-        """Yield the offsets at which a frame or a tag may begin."""
+        """Yield the offsets at which a frame may start."""
         for start in range(begin, self._end, _BUFFER_BYTES):
             self._file.seek(start)
             block = self._file.read(min(_BUFFER_BYTES, self._end - start))
-            place = block.find(b"\xff")
-            while place >= 0:
-                yield start + place
-                place = block.find(b"\xff", place + 1)
+            at = block.find(b"\xff")
+            while at >= 0:
+                yield start + at
+                at = block.find(b"\xff", at + 1)
 
     def confirm_frame(self, position: int, *, changing: bool = False) -> FrameHeader | None:
-        """Return the frame at `position` when more frames follow it, or a tag, or the end of the file.
+        """Return the frame at `position` when more frames, a tag or the end of the file follow it.
 
-        They must be of the same form, unless `changing`: where a frame is expected, another form may last for one frame.
+        They must have the same form, unless `changing`: where a frame is expected, another form may last for one frame.
         """
         first: FrameHeader | None = None
         for _ in range(_MIN_FRAMES_IN_A_ROW):
@@ -334,19 +339,19 @@ class _FrameWalk:
 
 @dataclass(frozen=True)
 class _StreamDescription:
-    """What a frame says that describes the file: the number of its frames, and the silence at its ends in samples."""
+    """The content of a frame that describes the file: the number of frames, and the silence at both ends in samples."""
 
     frames: int = 0
     delay: int = 0
     padding: int = 0
 
 
-def _is_description(frame: FrameHeader, look: bytes) -> bool:
-    """Return whether a frame that begins with `look` describes the file and holds no sound."""
-    if look[_VBRI_AT : _VBRI_AT + 4] == b"VBRI":
+def _is_description(frame: FrameHeader, data: bytes) -> bool:
+    """Return whether a frame that starts with `data` describes the file and contains no audio."""
+    if data[_VBRI_AT : _VBRI_AT + 4] == b"VBRI":
         return True
     at = frame.info_at
-    return look[at : at + 4] in (b"Xing", b"Info")
+    return data[at : at + 4] in (b"Xing", b"Info")
 
 
 def _read_description(frame: FrameHeader, data: bytes) -> _StreamDescription:
@@ -358,12 +363,14 @@ def _read_description(frame: FrameHeader, data: bytes) -> _StreamDescription:
     at += 8 + sum(size for bit, size in ((1, 4), (2, 4), (4, 100), (8, 4)) if flags & bit)
     if data[at : at + 4] not in _ENCODERS or len(data) < at + 24:
         return _StreamDescription(frames)
-    both = int.from_bytes(data[at + 21 : at + 24], "big")
-    return _StreamDescription(frames, (both >> 12) + _DECODER_DELAY, max(0, (both & 0xFFF) - _DECODER_DELAY))
+    delay_and_padding = int.from_bytes(data[at + 21 : at + 24], "big")
+    return _StreamDescription(
+        frames, (delay_and_padding >> 12) + _DECODER_DELAY, max(0, (delay_and_padding & 0xFFF) - _DECODER_DELAY)
+    )
 
 
 def _sample_description(frame: FrameHeader, sizes: array[int]) -> bytes:
-    """Return the sample description that every MP4 file with MP3 has, with the mean bit rate of frames of `sizes` bytes."""
+    """Return the usual sample description of MP3 in MP4, with the mean bit rate of frames of `sizes` bytes."""
     bits = sum(sizes) * 8 * frame.rate // (len(sizes) * frame.samples)
     decoder = struct.pack(">BBBHII", _OBJECT_TYPES[frame.first_version], 0x15, 0, 0, bits, bits)
     stream = struct.pack(">HB", 0, 0) + b"\x04" + bytes([len(decoder)]) + decoder + b"\x06\x01\x02"
@@ -372,19 +379,19 @@ def _sample_description(frame: FrameHeader, sizes: array[int]) -> bytes:
 
 
 def _silent_frame(head: bytes) -> bytes:
-    """Return a frame without sound that has the form of the frame with the header `head`."""
+    """Return a silent frame of the same form as the frame with the header `head`."""
     silent = bytes([head[0], head[1] | 1, head[2] & ~2, head[3]])
     frame = parse_frame_header(silent)
     return silent + bytes((frame.size if frame is not None else _HEADER_BYTES) - _HEADER_BYTES)
 
 
 def _is_free_format(file: BinaryIO, position: int) -> bool:
-    """Return whether frames of free format follow one another: the header gives no length, and all frames have the same."""
+    """Return whether free-format frames follow one another: headers without a length, all at the same distance."""
     file.seek(position)
     data = file.read(3 * _FREE_FORMAT_BYTES)
     if not _is_layer_3(data[:_HEADER_BYTES]) or data[2] >> 4:
         return False
     places = [at for at in range(_HEADER_BYTES, len(data) - 2) if data[at : at + 2] == data[:2] and not data[at + 2] >> 4]
-    # One byte more or less: the padding of a frame.
+    # A frame may have one byte of padding.
     distances = (place for place in places if place <= _FREE_FORMAT_BYTES)
     return any(any(abs(other - 2 * distance) <= 1 for other in places) for distance in distances)

@@ -1,7 +1,8 @@
-"""Finds where the tags of an MP3 file end, wherever in the file they are stored.
+"""Find where the tags of an MP3 file end, wherever in the file they are.
 
-Recorders and `cat` leave tags between frames as well as at both ends. A tag holds any bytes, also those of frame headers, so
-it is skipped by its exact size: ID3v2, ID3v1 with its enhanced form, APE (versions 1 and 2), Lyrics3 (versions 1 and 2).
+Recorders and `cat` leave tags between frames as well as at both ends. A tag may contain any bytes, also those of frame
+headers, so it is skipped by its exact size: ID3v2, ID3v1 with its enhanced form, APE (versions 1 and 2), Lyrics3 (versions 1
+and 2).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ _ID3V1_BYTES, _ENHANCED_BYTES = 128, 227
 _APE, _APE_BYTES, _APE_IS_HEADER = b"APETAGEX", 32, 1 << 29
 _ID3V2_HEADER, _ID3V2_HAS_FOOTER = 10, 0x10
 _LYRICS, _LYRICS1_END, _LYRICS2_END = b"LYRICSBEGIN", b"LYRICSEND", b"LYRICS200"
-# Version 1 of Lyrics3 has no size, but a bound.
+# Version 1 of Lyrics3 has no size, only a maximum.
 _LYRICS1_BYTES = 5200
 _MAX_LYRICS2_FIELDS = 100
 _APE1_BYTES = 1 << 16
@@ -27,16 +28,15 @@ class TagSkipper:
     """Skips the tags of one open file."""
 
     def __init__(self, file: BinaryIO, end: int) -> None:
-        """`end` is the length of `file` in bytes."""
         self._file = file
         self._end = end
         self._left = MAX_TAGS
 
     def skip_tags(self, position: int) -> int:
-        """Return the offset behind all tags that follow one another from the offset `position` on.
+        """Return the offset after all consecutive tags from `position` on; `position` when there is none.
 
-        Returns `position` when there is none. A tag that claims more bytes than the file has is not one.
-        Raises MediaError when the file has more than `MAX_TAGS` tags.
+        A tag that claims more bytes than the file has is not one. Raises MediaError when the file has more than MAX_TAGS
+        tags.
         """
         while (size := self._tag_size(position)) and position + size <= self._end:
             position += size
@@ -46,7 +46,7 @@ class TagSkipper:
         return position
 
     def skip_ape1(self, begin: int, end: int) -> int:
-        """Return the offset behind an APE tag without a header whose items fill the file from `begin` on.
+        """Return the offset after an APE tag without a header that starts at `begin`.
 
         Returns `begin` when no such tag ends before `end`.
         """
@@ -59,7 +59,7 @@ class TagSkipper:
         return self.skip_tags(begin + size) if size == footer + _APE_BYTES else begin
 
     def _tag_size(self, position: int) -> int:
-        """Return the number of bytes of the tag at `position`; 0 when there is none."""
+        """Return the size of the tag at `position`; 0 when there is none."""
         self._file.seek(position)
         head = self._file.read(_PROBE_BYTES)
         if head.startswith(b"TAG+"):
@@ -91,7 +91,7 @@ class TagSkipper:
 
 
 def _id3v2_size(head: bytes) -> int:
-    """Return the number of bytes of an ID3v2 tag by its header, whose size has seven bits in each byte."""
+    """Return the size of an ID3v2 tag by its header, whose size has seven bits in each byte."""
     size = head[6:_ID3V2_HEADER]
     if len(size) < 4 or max(size) > 127 or 0xFF in head[3:5]:
         return 0

@@ -1,4 +1,4 @@
-"""Numbers in order, without a copy where they are so already: a recording of hours has a hundred thousand frames. Pure."""
+"""Sort numbers, without a copy where they are sorted already: a recording of hours has a hundred thousand frames. Pure."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from operator import lt
 
 
 def is_increasing(values: array[int]) -> bool:
-    """Whether each of some numbers is greater than the one before it."""
+    """Return whether each value is greater than the one before it."""
     return all(map(lt, values, islice(values, 1, None)))
 
 
 def sorted_copy(values: array[int]) -> array[int]:
-    """Given numbers, return them in order; the very same when they rise."""
+    """Return the values sorted; the same array when they are increasing already."""
     return values if is_increasing(values) else array(values.typecode, sorted(values))

@@ -1,12 +1,13 @@
-"""Reads the tracks of a plain MP4 file: where each sample lies, and when it is decoded and shown (ISO/IEC 14496-12).
+"""Read the tracks of an MP4 file: where each sample is, and when it is decoded and shown (ISO/IEC 14496-12).
 
-Plain: not fragmented, one sample description, an edit list that shifts the whole track or pauses it, but neither leaves
-anything out in its middle nor repeats it. Whatever else there is, is left to ffmpeg, which can turn it into a plain file.
+Accepted: not fragmented, one sample description, and an edit list that shifts the whole track or pauses it, but neither
+omits nor repeats anything in its middle. ffmpeg converts all other files into one of these.
 """
 
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -19,20 +20,26 @@ from muxer.errors import Code, MediaError
 from muxer.media import limits
 from muxer.media.mp4 import boxes
 from muxer.media.mp4.boxes import BoxError
-from muxer.media.orientation import UPRIGHT, Orientation, matrix_numbers, read_orientation
+from muxer.media.mp4.orientation import UPRIGHT, Orientation, matrix_numbers, read_orientation
 
-# The index of a recording of many hours has some ten megabytes.
+# The index of a recording of many hours has about ten megabytes.
 MAX_INDEX_BYTES = 256 * 1024 * 1024
 _SIGN_BIT = 1 << 31
 _MAX_TICKS = 1 << 56
-# The begin of an edit during which nothing is shown.
+# The media time of an empty edit.
 _EMPTY_EDIT = -1
+# Edit lists count in milliseconds; this fraction of a second is ignored.
+_EDIT_LIST_ROUNDING = 500
+# Audio that starts later than this fraction of a second has a gap.
+_LATE_START_DIVISOR = 20
+# Lossy audio ends at a packet border; no packet of a playable codec is longer.
+MAX_PACKET_US = 150_000
 
 
 @dataclass(frozen=True)
 class EditPause:
-    """A pause of a track by its edit list: samples whose time is ``at`` or later are shown ``length`` later. Both are ticks
-    of the track; ``at`` counts from the begin of the media."""
+    """A pause in an edit list: samples at the time `at` or later are shown `length` later. Both are ticks of the track; `at`
+    counts from the start of the media."""
 
     at: int
     length: int
@@ -40,12 +47,12 @@ class EditPause:
 
 @dataclass(frozen=True)
 class Track:
-    """One track. Times are ticks of ``timescale``; samples stand in the order in which they are decoded.
+    """One track. Times are ticks of `timescale`; samples are in decoding order.
 
-    ``description`` is the kind and the content of its sample description. ``skipped`` is how much of the track is cut off
-    at its beginning, ``delay`` how much later than the movie it begins, ``shown`` how much of it is shown (0 = all).
-    ``sync`` are the samples at which decoding may begin, None for all. ``groups`` are its boxes about groups of samples.
-    ``pauses`` are the places at which an edit list holds what is shown. ``orientation`` is how frames are turned.
+    `description` is the kind and the content of its sample entry. `shifts` are presentation minus decoding times, None when
+    all are 0. `skipped` is how much is cut off at the beginning, `delay` how much later than the movie the track starts,
+    `shown` how much of it is shown (0 = all). `sync` are the samples at which decoding can start, None for all. `groups` are
+    its sample group boxes. `pauses` are where the edit list holds a frame.
     """
 
     handler: bytes
@@ -74,11 +81,38 @@ class Track:
         return sum(self.durations)
 
 
-def read_tracks(path: Path) -> list[Track]:
-    """Given a path, return the tracks of the MP4 file there.
+@dataclass(frozen=True)
+class CopyableAudio:
+    """An audio track that can be copied. `codec` is ffmpeg's name; `padding` is the number of ticks at the end that are not
+    audio."""
 
-    Raise :class:`BoxError` when it is no plain MP4 file, :class:`~muxer.errors.MediaError` when it is one that is truncated.
-    """
+    path: Path
+    track: Track
+    codec: str
+    padding: int = 0
+
+    @property
+    def length_us(self) -> int:
+        """The duration when it is played, in microseconds."""
+        track = self.track
+        available = track.total_ticks - track.skipped - self.padding
+        is_cut = track.shown and available - track.shown > track.timescale // _EDIT_LIST_ROUNDING
+        return round(Fraction((track.shown if is_cut else available) * 1_000_000, track.timescale))
+
+    @property
+    def has_gaps(self) -> bool:
+        """Whether a sample is much longer than most, or the first one starts late: playback is undefined then."""
+        if self.track.delay * _LATE_START_DIVISOR > self.track.timescale:
+            return True
+        durations = self.track.durations[:-1]
+        if not durations:
+            return False
+        [(usual, _)] = Counter(durations).most_common(1)
+        return max(durations) > usual * 3 // 2
+
+
+def read_tracks(path: Path) -> list[Track]:
+    """Return the tracks of the MP4 file at `path`. Raises BoxError when it is not accepted, MediaError when truncated."""
     with path.open("rb") as file:
         index, end = _read_index(file)
     body = memoryview(index)
@@ -90,7 +124,7 @@ def read_tracks(path: Path) -> list[Track]:
 
 
 def _read_index(file: BinaryIO) -> tuple[bytes, int]:
-    """Return the content of the file's moov box, and the file's length."""
+    """Return the content of the moov box, and the file's length."""
     end = file.seek(0, 2)
     position, first = 0, True
     for _ in range(boxes.MAX_CHILDREN):
@@ -103,7 +137,7 @@ def _read_index(file: BinaryIO) -> tuple[bytes, int]:
         size = size or end - position
         if kind == b"moov":
             if size > MAX_INDEX_BYTES or position + size > end:
-                raise BoxError("the index is too long, or breaks off")
+                raise BoxError("the index is too long or truncated")
             file.seek(position + skip)
             return file.read(size - skip), end
         position, first = position + size, False
@@ -117,7 +151,7 @@ def _read_track(body: memoryview, movie_scale: int, end: int) -> Track:
     table = boxes.require_child(media, b"minf", b"stbl")
     sizes = _read_sizes(boxes.require_child(table, b"stsz"), end)
     count, offsets = len(sizes), _sample_offsets(table, sizes)
-    # Before all that makes a file no plain one: ffprobe cannot tell a truncated file from one that hides frames.
+    # First: ffprobe cannot distinguish a truncated file from one that hides frames.
     _check_complete(offsets, sizes, end)
     durations = _expand_runs(boxes.require_child(table, b"stts"), count)
     shifts = boxes.find_child(table, b"ctts")
@@ -144,7 +178,6 @@ def _read_track(body: memoryview, movie_scale: int, end: int) -> Track:
 
 
 def _track_orientation(header: memoryview) -> Orientation:
-    """Return how a track header box turns the frames."""
     at = 52 if boxes.read_number(header, 0, 1) else 40
     return read_orientation(matrix_numbers(bytes(header[at : at + 36]))) if len(header) >= at + 36 else UPRIGHT
 
@@ -157,44 +190,41 @@ def _read_description(body: memoryview) -> tuple[bytes, bytes]:
 
 
 def _read_sizes(body: memoryview, end: int) -> array[int]:
-    """Return the size of each sample. A few bytes can claim any number of them, so the file must be long enough."""
+    """Return the size of each sample. A few bytes can claim any number of samples, so it is compared with the file."""
     size, count = boxes.read_number(body, 4, 4), boxes.read_number(body, 8, 4)
     if size and (count > limits.MAX_FRAMES or size * count > end):
-        raise BoxError("a track has many samples of one size, as sound without compression has, or a wrong number")
+        raise BoxError("a track has many samples of one size, as uncompressed audio has, or a wrong number")
     limits.check_frames(count)
     return array("I", [size]) * count if size else boxes.read_numbers(body, 12, count)
 
 
-def _expand_runs(body: memoryview, most: int) -> array[int]:
-    """Return the numbers of a table of runs, as many as there are samples at most."""
+def _expand_runs(body: memoryview, max_count: int) -> array[int]:
+    """Return the values of a run-length table. Raises BoxError when there are more than `max_count`."""
     runs = boxes.read_numbers(body, 8, 2 * boxes.read_number(body, 4, 4))
-    made = array("I")
+    values = array("I")
     for count, value in zip(runs[::2], runs[1::2], strict=True):
-        if count > most - len(made):
+        if count > max_count - len(values):
             raise BoxError("a table of runs is longer than its track")
-        made.extend(array("I", [value]) * count)
-    return made
+        values.extend(array("I", [value]) * count)
+    return values
 
 
 def _read_shifts(body: memoryview, count: int) -> array[int]:
     shifts = _expand_runs(body, count)
     if len(shifts) != count:
         raise BoxError("the table of shifts is shorter than its track")
-    return array("q", (one - 2 * _SIGN_BIT if one >= _SIGN_BIT else one for one in shifts))
+    return array("q", (shift - 2 * _SIGN_BIT if shift >= _SIGN_BIT else shift for shift in shifts))
 
 
 def _read_sync(body: memoryview, count: int) -> array[int]:
-    sync = array("q", (one - 1 for one in boxes.read_numbers(body, 8, boxes.read_number(body, 4, 4))))
-    if any(not 0 <= one < count for one in sync):
-        raise BoxError("a sync sample lies outside its track")
+    sync = array("q", (number - 1 for number in boxes.read_numbers(body, 8, boxes.read_number(body, 4, 4))))
+    if any(not 0 <= number < count for number in sync):
+        raise BoxError("a sync sample is outside its track")
     return sync
 
 
 def last_sample_end(track: memoryview) -> int:
-    """Return where the last sample of a track ends in the file, 0 when the track has no sample.
-
-    `track` is the content of a trak box. Raises BoxError when its tables do not state it.
-    """
+    """Return where the last sample of a trak box ends in the file; 0 when it has none. Raises BoxError."""
     table = boxes.require_child(track, b"mdia", b"minf", b"stbl")
     body = boxes.require_child(table, b"stsz")
     size, count = boxes.read_number(body, 4, 4), boxes.read_number(body, 8, 4)
@@ -203,52 +233,51 @@ def last_sample_end(track: memoryview) -> int:
     sizes = array("I") if size else boxes.read_numbers(body, 12, count)
     chunks = _chunk_offsets(table)
     last = sample = 0
-    for chunk, held in zip(chunks, _samples_in_chunks(boxes.require_child(table, b"stsc"), len(chunks)), strict=True):
-        held = min(held, count - sample)
-        if held:
-            last = max(last, chunk + (size * held if size else sum(sizes[sample : sample + held])))
-        sample += held
+    for chunk, samples in zip(chunks, _samples_in_chunks(boxes.require_child(table, b"stsc"), len(chunks)), strict=True):
+        samples = min(samples, count - sample)
+        if samples:
+            last = max(last, chunk + (size * samples if size else sum(sizes[sample : sample + samples])))
+        sample += samples
     return last
 
 
 def _chunk_offsets(table: memoryview) -> array[int]:
-    """Return where each chunk is stored in the file."""
     wide = boxes.find_child(table, b"co64")
     found = wide if wide is not None else boxes.require_child(table, b"stco")
     chunks = boxes.read_numbers(found, 8, boxes.read_number(found, 4, 4), wide=wide is not None)
     if max(chunks, default=0) > _MAX_TICKS:
-        raise BoxError("a chunk lies outside of any file")
+        raise BoxError("a chunk is outside of any file")
     return chunks
 
 
 def _sample_offsets(table: memoryview, sizes: array[int]) -> array[int]:
-    """Return where each sample lies in the file."""
+    """Return where each sample is in the file."""
     chunks = _chunk_offsets(table)
-    made = array("q")
+    offsets = array("q")
     sample = 0
-    for chunk, held in zip(chunks, _samples_in_chunks(boxes.require_child(table, b"stsc"), len(chunks)), strict=True):
-        following = sizes[sample : sample + held]
-        made.extend(accumulate(following[:-1], initial=chunk) if following else ())
-        sample += held
-    if len(made) != len(sizes):
-        raise BoxError("the chunks of a track do not hold its samples")
-    return made
+    for chunk, samples in zip(chunks, _samples_in_chunks(boxes.require_child(table, b"stsc"), len(chunks)), strict=True):
+        chunk_sizes = sizes[sample : sample + samples]
+        offsets.extend(accumulate(chunk_sizes[:-1], initial=chunk) if chunk_sizes else ())
+        sample += samples
+    if len(offsets) != len(sizes):
+        raise BoxError("the chunks of a track do not contain all of its samples")
+    return offsets
 
 
 def _samples_in_chunks(body: memoryview, chunks: int) -> Iterator[int]:
-    """Yield how many samples each chunk holds."""
+    """Yield the number of samples in each chunk."""
     entries = boxes.read_numbers(body, 8, 3 * boxes.read_number(body, 4, 4))
-    firsts = [one - 1 for one in entries[::3]]
+    firsts = [number - 1 for number in entries[::3]]
     bounds = [*firsts, chunks]
-    if not firsts or bounds[0] or any(one >= following for one, following in pairwise(bounds)):
+    if not firsts or bounds[0] or any(first >= following for first, following in pairwise(bounds)):
         raise BoxError("the table of chunks is broken")
-    for (first, following), held in zip(pairwise(bounds), entries[1::3], strict=True):
-        yield from repeat(held, following - first)
+    for (first, following), samples in zip(pairwise(bounds), entries[1::3], strict=True):
+        yield from repeat(samples, following - first)
 
 
 @dataclass(frozen=True)
 class _EditList:
-    """What an edit list says, in ticks of the track; ``shown`` is 0 when all of the track is shown."""
+    """The content of an edit list, in ticks of the track; `shown` is 0 when the whole track is shown."""
 
     delay: int = 0
     skipped: int = 0
@@ -257,10 +286,10 @@ class _EditList:
 
 
 def _read_edits(body: memoryview | None, ticks: Fraction) -> _EditList:
-    """Read an edit list; ``ticks`` is how many ticks of the track are one tick of the movie.
+    """Read an edit list. `ticks` is how many ticks of the track are one tick of the movie.
 
-    An empty edit, and one with rate 0 (a dwell), pause the track. Raise :class:`BoxError` when the list does anything else
-    than to skip the beginning, pause, and cut off the end.
+    An empty edit, and one with rate 0 (a dwell), pause the track. Raises BoxError when the list does anything but skip the
+    beginning, pause, and cut off the end.
     """
     if body is None:
         return _EditList()
@@ -273,11 +302,11 @@ def _read_edits(body: memoryview | None, ticks: Fraction) -> _EditList:
     skipped = position = Fraction(entries[0][1])
     pauses: list[EditPause] = []
     for length, begin, rate in entries:
-        # Lengths are whole ticks of the movie, which may be much coarser than those of the track.
+        # Durations are whole ticks of the movie, which may be much coarser than those of the track.
         if begin != _EMPTY_EDIT and abs(begin - position) > 2 * max(ticks, Fraction(1)):
             raise BoxError("an edit list rearranges the track")
         if begin == _EMPTY_EDIT or not rate:
-            # The frame at which a dwell begins is held; an empty edit comes before the next one.
+            # A dwell holds the frame at its time; an empty edit precedes the next frame.
             at = ceil(position - ticks) if begin == _EMPTY_EDIT else floor(begin + ticks) + 1
             pauses.append(EditPause(_to_whole_ticks(max(at, 0)), _to_whole_ticks(length * ticks)))
         else:
@@ -287,37 +316,37 @@ def _read_edits(body: memoryview | None, ticks: Fraction) -> _EditList:
 
 
 def _edit_entries(body: memoryview) -> list[tuple[int, int, int]]:
-    """Return the entries of an edit list: length in ticks of the movie, begin in ticks of the track, rate (0 or 1)."""
+    """Return the entries of an edit list: duration (movie ticks), media time (track ticks), rate (0 or 1)."""
     wide, count = bool(boxes.read_number(body, 0, 1)), boxes.read_number(body, 4, 4)
     width = 8 if wide else 4
     if count * (2 * width + 4) > len(body):
-        raise BoxError("an edit list is shorter than it says")
+        raise BoxError("an edit list is shorter than it states")
     entries = []
     for at in range(8, 8 + count * (2 * width + 4), 2 * width + 4):
         sign = 1 << (8 * width - 1)
         begin, rate = boxes.read_number(body, at + width, width), boxes.read_number(body, at + 2 * width, 4)
         begin = begin - 2 * sign if begin >= sign else begin
         if begin < _EMPTY_EDIT or rate not in (0, 0x10000):
-            raise BoxError("an edit list changes the speed, or begins before the track")
+            raise BoxError("an edit list changes the speed, or starts before the track")
         entries.append((boxes.read_number(body, at, width), begin, rate >> 16))
     return entries
 
 
 def _to_whole_ticks(number: Fraction | int) -> int:
-    """Return a number of an edit list as whole ticks. Raise :class:`BoxError` when it is out of all proportion."""
+    """Return a number of an edit list as whole ticks. Raises BoxError when it is too large."""
     if number > _MAX_TICKS:
-        raise BoxError("an edit list is out of all proportion")
+        raise BoxError("an edit list contains too large a number")
     return int(number)
 
 
 def _group_boxes(table: memoryview) -> bytes:
-    """Return the boxes about groups of samples as they are: decoders need them to roll in."""
+    """Return the sample group boxes unchanged: decoders need the roll distance."""
     groups = ((kind, inner) for kind, inner in boxes.iterate_children(table) if kind in (b"sgpd", b"sbgp"))
     return b"".join(boxes.build_box(kind, bytes(inner)) for kind, inner in groups)
 
 
 def _check_complete(offsets: array[int], sizes: array[int], end: int) -> None:
-    """Raise :class:`MediaError` when samples lie behind the end of the file."""
+    """Raise MediaError when samples are behind the end of the file."""
     if max(map(int.__add__, offsets, sizes), default=0) > end:
         there = sum(offset + size <= end for offset, size in zip(offsets, sizes, strict=True))
-        raise MediaError(f"the file is truncated: {there} of {len(sizes)} frames are there", code=Code.TRUNCATED)
+        raise MediaError(f"the file is truncated: it contains {there} of {len(sizes)} frames", code=Code.TRUNCATED)

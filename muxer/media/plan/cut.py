@@ -1,7 +1,7 @@
-"""How a stretch of a screen file gets into the result: copied where that is exact, re-encoded where it is not. Pure.
+"""Decide how a span of a screen file gets into the result: copied where that is exact, else re-encoded. Pure.
 
-A copy may begin at a key frame only, and may end anywhere unless frames are reordered (B-frames): then only before a key
-frame. What lies between is re-encoded. All times are microseconds from the file's first frame.
+A copy can only start at a keyframe. It can end anywhere, but with B-frames only before a keyframe. What lies between is
+re-encoded. All times are microseconds from the file's first frame.
 """
 
 from __future__ import annotations
@@ -12,19 +12,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, compress
 
-from muxer.media.mp4.ordering import is_increasing, sorted_copy
-from muxer.media.probe import Video
-
-# Two instants this close are the same: time bases of a millisecond are rounded.
-TIME_TOLERANCE_US = 1_000
+from muxer.media.media_info import TIME_TOLERANCE_US, Video
+from muxer.media.mp4 import is_increasing, sorted_copy
 
 
 @dataclass(frozen=True)
 class Cut:
-    """A stretch ``begin`` to ``end`` of a file that is copied, or re-encoded for ``reason``.
+    """A span of a file that is copied (`reason` is None), or re-encoded for this `reason`.
 
-    ``frames`` is how many frames it shows. A copy takes the samples from ``first`` to before ``last``, in the order in which
-    they are decoded.
+    `frames` is the number of its frames. A copy takes the samples from `first` to before `last`, in decoding order.
     """
 
     begin: int
@@ -36,10 +32,10 @@ class Cut:
 
 
 class FrameIndex:
-    """The frames of a screen file: when each is shown, and where a copy may begin."""
+    """The frames of a screen file: when each is shown, and where a copy can start."""
 
     def __init__(self, video: Video, *, seekable: bool = True) -> None:
-        """Read the frames of ``video``; ``seekable``: a decoder may begin in the middle of the file."""
+        """Index the frames of `video`. `seekable` is True when a decoder can start in the middle of the file."""
         first, flags = video.first_pts, video.packets.keys
         times = array("q", (video.ticks_to_us(pts - first) for pts in video.packets.pts))
         self.shown = sorted_copy(times)
@@ -48,68 +44,68 @@ class FrameIndex:
         self._seekable = seekable
         self._frame = video.frame_us
 
-    def visible_frame(self, moment: int) -> int:
-        """Return when the frame that is on the screen at ``moment`` was first shown."""
-        return self.shown[max(bisect_left(self.shown, moment + TIME_TOLERANCE_US) - 1, 0)]
+    def visible_frame(self, time: int) -> int:
+        """Return when the frame that is visible at `time` was first shown."""
+        return self.shown[max(bisect_left(self.shown, time + TIME_TOLERANCE_US) - 1, 0)]
 
     def seek_time(self, frame: int) -> int:
-        """Given when a frame is first shown, return the time of the frame to which a decoder is sent to reach it."""
-        # Not to the frame itself: ffmpeg looks for a keyframe by decoding times, and may find one that is shown later.
-        place = bisect_right(self.keys, frame) if self._seekable else 0
-        return self.keys[place - 1] if place else self.shown[0]
+        """Return where a decoder must seek to reach the frame that is first shown at `frame`."""
+        # Not to the frame itself: ffmpeg finds a keyframe by decoding times, and may choose one that is shown later.
+        number = bisect_right(self.keys, frame) if self._seekable else 0
+        return self.keys[number - 1] if number else self.shown[0]
 
     def just_before(self, frame: int) -> int:
-        """Given when a frame is first shown, return a moment shortly before, at which the one before it is shown already."""
-        place = bisect_left(self.shown, frame)
-        return frame - min(TIME_TOLERANCE_US, (frame - self.shown[max(place - 1, 0)]) // 2)
+        """Return a time shortly before the frame first shown at `frame`, when the previous one is already visible."""
+        number = bisect_left(self.shown, frame)
+        return frame - min(TIME_TOLERANCE_US, (frame - self.shown[max(number - 1, 0)]) // 2)
 
     def count_frames(self, begin: int, end: int) -> int:
-        """Return how many frames are first shown from ``begin`` to before ``end``."""
+        """Return how many frames are first shown from `begin` to before `end`."""
         return max(0, self._count_before(end) - self._count_before(begin))
 
     def frames_between(self, begin: int, end: int) -> array[int]:
-        """Return when the frames after the one in effect at ``begin``, and before ``end``, are first shown."""
+        """Return when the frames after the one visible at `begin`, and before `end`, are first shown."""
         return self.shown[max(bisect_left(self.shown, begin + TIME_TOLERANCE_US), 1) : self._count_before(end)]
 
     def encode_cut(self, begin: int, end: int, reason: str) -> Cut:
-        """Return the cut that re-encodes a stretch, beginning with the frame in effect there."""
+        """Return the cut that re-encodes a span, starting with the frame visible at `begin`."""
         return Cut(begin, end, max(1, self.count_frames(self.visible_frame(begin), end)), reason)
 
     def copy_cuts(self, begin: int, end: int) -> list[Cut]:
-        """Return the cuts that copy a stretch as far as possible."""
+        """Return the cuts that copy as much of a span as possible."""
         whole = self.shown[-1] < end - TIME_TOLERANCE_US
         head, tail = self._next_copy_start(begin), end
         if self.reordered and not whole:
             tail = max((key for key in self.keys if key <= end + TIME_TOLERANCE_US), default=0)
         if head is None or tail - head < self._frame:
-            return [self.encode_cut(begin, end, "no key frame in the stretch")]
+            return [self.encode_cut(begin, end, "no keyframe in the span")]
         cuts = []
-        # The first frame of a file may be held from before its time on, where a gap is shorter than a frame.
+        # The first frame of a file is shown early where the gap before it is shorter than a frame.
         early = begin < self.shown[0] == head
         if head > begin + TIME_TOLERANCE_US and not early:
-            cuts.append(self.encode_cut(begin, head, "begins between two key frames"))
-        # All that is decoded before a key frame is shown before it: its place is the same in both orders.
+            cuts.append(self.encode_cut(begin, head, "starts between keyframes"))
+        # All that is decoded before a keyframe is shown before it: its number is the same in both orders.
         first, last = self._count_before(head), self._count_before(tail)
         cuts.append(Cut(begin if early else max(begin, head), tail, last - first, None, first, last))
         if end > tail + TIME_TOLERANCE_US:
-            cuts.append(self.encode_cut(tail, end, "ends between reordered frames"))
+            cuts.append(self.encode_cut(tail, end, "ends between B-frames"))
         return cuts
 
-    def _count_before(self, moment: int) -> int:
-        """Return how many frames are first shown before ``moment``; one near it is not, unless another is right there."""
-        place = bisect_left(self.shown, moment)
-        exact = place < len(self.shown) and self.shown[place] == moment
-        return place if exact else bisect_left(self.shown, moment - TIME_TOLERANCE_US)
+    def _count_before(self, time: int) -> int:
+        """Return how many frames are first shown before `time`; one within the tolerance is not counted, unless another is
+        exactly there."""
+        number = bisect_left(self.shown, time)
+        exact = number < len(self.shown) and self.shown[number] == time
+        return number if exact else bisect_left(self.shown, time - TIME_TOLERANCE_US)
 
     def _next_copy_start(self, begin: int) -> int | None:
-        """Return the first time at or after ``begin`` where a copy may begin."""
-        place = bisect_left(self.keys, begin - TIME_TOLERANCE_US)
-        return self.keys[place] if place < len(self.keys) else None
+        """Return the first time at or after `begin` where a copy can start; None when there is none."""
+        number = bisect_left(self.keys, begin - TIME_TOLERANCE_US)
+        return self.keys[number] if number < len(self.keys) else None
 
 
 def _clean_keyframes(times: Sequence[int], flags: Sequence[int]) -> list[int]:
-    """Return the times of key frames that divide the file cleanly: all that is decoded earlier is shown earlier, all that
-    is decoded later is shown later."""
+    """Return the times of keyframes before which everything is both decoded and shown earlier, and the rest later."""
     before = [-1, *accumulate(times, max)]
     after = list(accumulate(reversed(times), min))[::-1]
     return [time for number, time in enumerate(times) if flags[number] and before[number] < time and after[number] >= time]

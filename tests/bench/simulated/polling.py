@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from math import ceil
 from typing import Protocol
 
-from muxer.fleet.priority_queues import plan_passes
+from muxer.polling.window import plan_passes
 from tests.bench.simulated.costs import POLL_CPU
 from tests.bench.simulated.day import Day
 

@@ -1,0 +1,118 @@
+"""Decide what happens with an incomplete source: wait for the rest, or use the part that is there.
+
+A file may be fetched while it is still being uploaded (docs/gir-api.md, section 4). The caller knows how long that may take
+and passes it as Arrival; this module examines the file.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+
+from muxer.errors import Code, MediaError, MediaIncomplete
+from muxer.gir.models import to_microseconds
+from muxer.media.analyze.completeness import Structure, examine_structure
+
+log = logging.getLogger(__name__)
+
+# Metadata are in whole seconds; a file that is shorter by more than this is incomplete.
+MAX_SHORTFALL_US = 2_000_000
+_INCOMPLETE_CODES = (Code.EMPTY_FILE, Code.TRUNCATED)
+
+
+class Arrival(StrEnum):
+    """What is known about the arrival of a source.
+
+    `UNKNOWN`: nothing. A truncated file is an error, a short one a warning. `GROWING`: it may still be incomplete; when it
+    is empty, truncated or short, MediaIncomplete is raised. `COMPLETE`: the same, but its size is that in the metadata, so
+    its duration is not compared. `SETTLED`: it has not grown for a long time; the part that is there is used.
+    """
+
+    UNKNOWN = "unknown"
+    GROWING = "growing"
+    COMPLETE = "complete"
+    SETTLED = "settled"
+
+
+@dataclass(frozen=True)
+class MediaInput:
+    """A fetched media file. `name` is for messages; `start` and `stop` are those of its metadata.
+
+    `shortfall` is what is missing by its size, as text. `paused` are the spans of an audio file in which nothing may be
+    shown, in microseconds from its start; an end of None is the end of the file.
+    """
+
+    path: Path
+    name: str
+    start: datetime
+    stop: datetime | None = None
+    arrival: Arrival = Arrival.UNKNOWN
+    shortfall: str = ""
+    paused: tuple[tuple[int, int | None], ...] = ()
+
+
+class ArrivalCheck:
+    """The check of one source. `path` is the file to read: the source, or a copy of its readable part."""
+
+    def __init__(self, source: MediaInput, structure: Structure, missing: list[str]) -> None:
+        """Create it. `structure` is that of the source's file; what is missing is added to `missing` as text."""
+        self.path = source.path
+        self._source = source
+        self._structure = structure
+        self._missing = missing
+
+    def check_length(self, length: int) -> None:
+        """Compare the duration `length` of the source, in microseconds, with its metadata, and log what is missing.
+
+        Raises MediaIncomplete when the source may still grow.
+        """
+        source, short = self._source, self._describe_shortness(length)
+        proven = self._structure is Structure.WHOLE or source.arrival is Arrival.COMPLETE
+        lacks = self._describe_missing(short if source.shortfall or not proven else "")
+        if source.arrival is Arrival.SETTLED and lacks:
+            self._missing.append(f"{source.name}: {lacks}")
+            log.warning("%s is incomplete and no longer grows; the available part is muxed: %s", source.name, lacks)
+        elif short and source.arrival is Arrival.GROWING and not proven:
+            raise MediaIncomplete(f"{source.name}: the file is not complete yet: {short}", source.name)
+        elif short:
+            log.warning("%s %s; %s", source.name, short, "the file is complete" if proven else "the file may be incomplete")
+
+    def _describe_missing(self, short: str) -> str:
+        truncated = "it is truncated" if self._structure is Structure.TRUNCATED else ""
+        return ", ".join(filter(None, (truncated, self._source.shortfall, short)))
+
+    def _describe_shortness(self, length: int) -> str:
+        source = self._source
+        stated = to_microseconds(source.stop) - to_microseconds(source.start) if source.stop else 0
+        if stated - length <= MAX_SHORTFALL_US:
+            return ""
+        return f"lasts {length / 1e6:.1f} s, but {stated / 1e6:.1f} s by its metadata"
+
+
+@contextmanager
+def check_arrival(source: MediaInput, salvage: Callable[[Path], Path], missing: list[str]) -> Iterator[ArrivalCheck]:
+    """Yield the check of `source`, around the reading of its file.
+
+    `salvage` copies the readable part of a truncated file and returns the path of the copy. What is missing of a source that
+    no longer grows is added to `missing` as text. Raises MediaIncomplete when the source may still grow and is empty,
+    truncated or shorter than its metadata state; MediaError when no part of it can be used.
+    """
+    may_grow = source.arrival in (Arrival.GROWING, Arrival.COMPLETE)
+    structure = Structure.UNPROVEN if source.arrival is Arrival.UNKNOWN else examine_structure(source.path)
+    if may_grow and (structure is Structure.TRUNCATED or source.shortfall):
+        lacks = source.shortfall or f"it is truncated after {source.path.stat().st_size} bytes"
+        raise MediaIncomplete(f"{source.name}: the file is not complete yet: {lacks}", source.name)
+    check = ArrivalCheck(source, structure, missing)
+    if structure is Structure.TRUNCATED and source.path.stat().st_size:
+        check.path = salvage(source.path)
+    try:
+        yield check
+    except MediaError as error:
+        if may_grow and error.code in _INCOMPLETE_CODES:
+            raise MediaIncomplete(f"{source.name}: the file is not complete yet: {error}", source.name) from error
+        raise

@@ -1,0 +1,100 @@
+"""The ffmpeg commands that read sources, or convert them so that their samples can be copied. Pure."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+from muxer.media.ffmpeg import (
+    MP4_OPTIONS,
+    PROGRESS_OPTIONS,
+    QUIET_OPTIONS,
+    TOLERANT_OPTIONS,
+    MediaTools,
+    VideoTarget,
+    decoding_options,
+    encoder_options,
+    fit_filters,
+    input_options,
+)
+from muxer.media.media_info import MediaInfo, Video, canvas_size, require_video
+from muxer.media.mp4 import TIMESCALE
+
+
+def scan_command(tools: MediaTools, source: MediaInfo) -> list[str]:
+    """Return the command that decodes a whole screen file and prints a line for each frame: stream, dts, pts and more."""
+    video = require_video(source)
+    # Frames are passed on uncoded: only their times are used.
+    times = [*tools.keep_times, "-enc_time_base:v", f"1:{TIMESCALE}", "-c:v", "wrapped_avframe"]
+    command = [
+        tools.ffmpeg,
+        *QUIET_OPTIONS,
+        *TOLERANT_OPTIONS,
+        *decoding_options(source),
+        *input_options(source.path),
+        "-map",
+        f"0:{video.stream_index}",
+    ]
+    return [*command, *times, "-f", "framecrc", "-"]
+
+
+def retime_command(tools: MediaTools, source: Path, video: Video, step: Fraction, output: Path) -> list[str]:
+    """Return the command that re-encodes a screen file without frame times: evenly spaced, `step` seconds apart."""
+    width, height = video.orientation.shown_size(*canvas_size([video]))
+    target = VideoTarget(width, height, "yuv420p", "high", 1 / step, orientation=video.orientation)
+    distance = step * TIMESCALE
+    times = f"settb=1/{TIMESCALE},setpts=round(N*{distance.numerator}/{distance.denominator})"
+    filters = ",".join((times, *fit_filters(video, target)))
+    command = [
+        tools.ffmpeg,
+        *QUIET_OPTIONS,
+        *PROGRESS_OPTIONS,
+        "-noautorotate",
+        *input_options(source),
+        "-map",
+        f"0:{video.stream_index}",
+    ]
+    return [*command, "-vf", filters, *encoder_options(tools, target), str(output)]
+
+
+def copy_audio_command(tools: MediaTools, audio: Path, output: Path) -> list[str]:
+    """Return the command that copies the audio of a call's file into an MP4 file."""
+    command = [tools.ffmpeg, *QUIET_OPTIONS, *input_options(audio), "-map", "0:a:0", "-c:a", "copy"]
+    # ffmpeg rejects MP3 below 16 kHz and FLAC in MP4 without it; both play in browsers.
+    return [*command, "-strict", "-2", *MP4_OPTIONS, str(output)]
+
+
+def remux_command(tools: MediaTools, source: Path, video: Video, output: Path) -> list[str]:
+    """Return the command that copies one H.264 stream of a file into an MP4 file of its own."""
+    command = [tools.ffmpeg, *QUIET_OPTIONS, *input_options(source), "-map", f"0:{video.stream_index}", "-c", "copy"]
+    # The NAL unit lengths then have four bytes.
+    return [*command, "-bsf:v", "h264_mp4toannexb", *MP4_OPTIONS, str(output)]
+
+
+def continue_command(tools: MediaTools, source: Path, video: Video, output: Path) -> list[str]:
+    """Return the command that copies one video stream into a Matroska file in which times never go back."""
+    # Matroska rejects packets without a time, which program streams contain.
+    command = [
+        tools.ffmpeg,
+        *QUIET_OPTIONS,
+        "-fflags",
+        "+genpts",
+        *input_options(source),
+        "-map",
+        f"0:{video.stream_index}",
+        "-c",
+        "copy",
+    ]
+    return [*command, "-map_metadata", "-1", "-map_chapters", "-1", "-f", "matroska", str(output)]
+
+
+def salvage_command(tools: MediaTools, source: Path, form: str, output: Path) -> list[str]:
+    """Return the command that copies the readable part of the truncated file `source` to `output`, with its times.
+
+    `form` is the container of both, as container_form names it.
+    """
+    # MOV supports every codec of MP4 files, and more.
+    form, options = ("mov", ["-write_tmcd", "0"]) if form == "mp4" else (form, [])
+    command = [tools.ffmpeg, *QUIET_OPTIONS, "-fflags", "+discardcorrupt", "-copyts", *input_options(source)]
+    command += ["-map", "0:v?", "-map", "0:a?", "-c", "copy", "-map_metadata", "-1", "-map_chapters", "-1", *options]
+    return [*command, "-strict", "-2", "-f", form, str(output)]

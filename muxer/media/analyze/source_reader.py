@@ -1,0 +1,185 @@
+"""Read fetched files into a form whose samples can be copied.
+
+Copyable files are read without any program. All others are probed with ffprobe and, where possible, converted by ffmpeg.
+"""
+
+from __future__ import annotations
+
+import logging
+from array import array
+from dataclasses import replace
+from datetime import UTC, datetime
+from fractions import Fraction
+from pathlib import Path
+from threading import BoundedSemaphore
+
+from muxer.errors import Code, MediaError, ToolError
+from muxer.media import limits
+from muxer.media.analyze.audio_reader import AudioReader
+from muxer.media.analyze.completeness import MAX_HEADER_BYTES, Structure, container_form, examine_structure
+from muxer.media.analyze.copyable import read_copyable_screen
+from muxer.media.analyze.decode_scan import keep_decodable
+from muxer.media.analyze.probe import probe_file
+from muxer.media.analyze.source_commands import continue_command, remux_command, retime_command, salvage_command
+from muxer.media.encode import run_encoder
+from muxer.media.ffmpeg import PIXEL_FORMATS, MediaTools
+from muxer.media.media_info import TIME_TOLERANCE_US, MediaInfo, Video, require_video
+from muxer.media.mp4 import CopyableAudio, is_increasing, write_movie
+from muxer.media.sample_spans import SampleSpan, build_sample_table
+from muxer.status import activity
+from muxer.system.process import Runner
+
+log = logging.getLogger(__name__)
+
+CONVERT_SECONDS = 900.0
+# The start time of an intermediate file, which is not used.
+_ANY_TIME = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+class SourceReader:
+    """Reads sources. Safe to use from any thread."""
+
+    def __init__(self, tools: MediaTools, runner: Runner, audio_codec: str, encoders: BoundedSemaphore) -> None:
+        """`audio_codec` is the option of that name; `encoders` limits the number of running encoders."""
+        self._tools = tools
+        self._runner = runner
+        self._encoders = encoders
+        self._audio = AudioReader(tools, runner, audio_codec, encoders)
+
+    def read_audio(self, path: Path, output: Path) -> tuple[CopyableAudio, frozenset[str]]:
+        """Read a call's audio file; an MP4 file may be created at `output`.
+
+        Returns the audio as it is in the result, and why it was re-encoded although it should be copied. Raises MediaError
+        when there is no audio.
+        """
+        return self._audio.read_audio_file(path, output)
+
+    def read_screen(self, path: Path, output: Path) -> MediaInfo:
+        """Read a screen file; a converted one may be created at `output`. Raises MediaError when there is no video."""
+        if path.stat().st_size == 0:
+            raise MediaError("the file is empty", code=Code.EMPTY_FILE)
+        screen = self._make_copyable(path, output)
+        limits.check_frame_size(*require_video(screen).display_size)
+        if screen.lost_us:
+            seconds = screen.lost_us / 1e6
+            log.warning("the first %.2f s of a screen file cannot be decoded: there is no keyframe before them", seconds)
+        return screen
+
+    def salvage_file(self, path: Path) -> Path:
+        """Copy the readable part of the truncated file at `path`. Returns the path of the copy.
+
+        The copy is a complete file of the same container; an incomplete frame is dropped. Raises MediaError when nothing can
+        be read.
+        """
+        with path.open("rb") as file:
+            form = container_form(file.read(MAX_HEADER_BYTES))
+        output = path.with_name(f"{path.name}-salvaged")
+        try:
+            self._runner.run(salvage_command(self._tools, path, form, output), timeout=CONVERT_SECONDS)
+        except ToolError as error:
+            problem = f"the file is truncated, and no part of it can be read: {error}"
+            raise MediaError(problem, code=Code.TRUNCATED) from error
+        return output
+
+    def _make_copyable(self, path: Path, output: Path) -> MediaInfo:
+        copyable = read_copyable_screen(path)
+        if copyable is not None:
+            return self._copy_without_edits(copyable, output) if copyable.paused else copyable
+        probed = probe_file(path, self._tools.ffprobe, self._runner)
+        video = require_video(probed)
+        if examine_structure(path) is Structure.TRUNCATED:
+            raise MediaError("the file is truncated: its end is missing", code=Code.TRUNCATED)
+        if video.starts_over:
+            path, probed = self._copy_with_one_clock(path, probed, output)
+            video = require_video(probed)
+        if video.lacks_times:
+            return self._find_frame_times(path, probed, output)
+        copied = self._remux_video(path, probed, output) if _may_become_copyable(video) else None
+        return copied or keep_decodable(probed, self._tools, self._runner)
+
+    def _copy_with_one_clock(self, path: Path, probed: MediaInfo, output: Path) -> tuple[Path, MediaInfo]:
+        """Copy the frames of a file whose clock starts over (joined files) one after the other."""
+        copied = output.with_suffix(".mkv")
+        try:
+            self._runner.run(continue_command(self._tools, path, require_video(probed), copied), timeout=CONVERT_SECONDS)
+        except ToolError as error:
+            log.info("the clock of a screen file starts over and cannot be corrected: %s", error)
+            return path, probed
+        again = probe_file(copied, self._tools.ffprobe, self._runner)
+        return copied, replace(again, audio_only_us=probed.audio_only_us, lost_us=probed.lost_us)
+
+    def _find_frame_times(self, path: Path, probed: MediaInfo, output: Path) -> MediaInfo:
+        """Find the missing times of frames: evenly spaced if those with a time are, else as the decoder returns them."""
+        reason = "the file does not say when its frames are shown"
+        if (step := require_video(probed).frame_step) is not None:
+            retimed = self._encode_evenly_spaced(path, require_video(probed), step, output)
+            if retimed is not None:
+                return replace(_with_source_facts(retimed, probed), reason=reason)
+            reason += ", and not all of them can be decoded"
+        decoded = keep_decodable(probed, self._tools, self._runner)
+        if not is_increasing(require_video(decoded).packets.pts):
+            raise MediaError(reason, code=Code.NO_FRAME_TIMES)
+        return decoded
+
+    def _remux_video(self, path: Path, probed: MediaInfo, output: Path) -> MediaInfo | None:
+        """Copy the frames into an MP4 file. Returns None when that is not possible."""
+        try:
+            self._runner.run(remux_command(self._tools, path, require_video(probed), output), timeout=CONVERT_SECONDS)
+        except ToolError as error:
+            log.info("a screen file cannot be copied into an MP4 file and is re-encoded: %s", error)
+            return None
+        copyable = read_copyable_screen(output)
+        if copyable is None:
+            log.info("a screen file is re-encoded: its frames cannot be copied")
+            return None
+        # A copy that lacks frames, or shows them at other times, is useless.
+        if not _has_same_frames(require_video(copyable), require_video(probed)):
+            log.info("a screen file is re-encoded: its copy as MP4 does not have the same frames at the same times")
+            return None
+        return _with_source_facts(copyable, probed)
+
+    def _copy_without_edits(self, source: MediaInfo, output: Path) -> MediaInfo:
+        """Copy the frames into an MP4 file with the same times but no edit list: ffmpeg supports only some forms."""
+        video = require_video(source)
+        table = build_sample_table([SampleSpan(source, 0, len(video.packets.pts), 0, 0)], video.length_us)
+        assert video.avc is not None
+        write_movie(output, table, video.avc, None, _ANY_TIME)
+        copied = read_copyable_screen(output)
+        if copied is None:
+            raise MediaError("the edit list of the file cannot be resolved")
+        return _with_source_facts(copied, source)
+
+    def _encode_evenly_spaced(self, path: Path, video: Video, step: Fraction, output: Path) -> MediaInfo | None:
+        """Re-encode the frames of a file `step` seconds apart. Returns None when some of them are lost."""
+        frames = len(video.packets.pts) + video.packets.packets_without_time
+        log.warning("a screen file is re-encoded as a whole: it contains no frame times")
+        with self._encoders:
+            length = round(frames * step * 1_000_000)
+            activity.set_expected_amount(length)
+            run_encoder(self._runner, retime_command(self._tools, path, video, step, output), length, CONVERT_SECONDS)
+        copyable = read_copyable_screen(output)
+        return copyable if copyable is not None and len(require_video(copyable).packets.pts) == frames else None
+
+
+def _with_source_facts(converted: MediaInfo, source: MediaInfo) -> MediaInfo:
+    """Return the `converted` file with what only its source states: when it starts, and its orientation."""
+    video = replace(require_video(converted), orientation=require_video(source).orientation)
+    return replace(
+        converted, video=video, audio_only_us=source.audio_only_us, empty_us=source.empty_us, lost_us=source.lost_us
+    )
+
+
+def _has_same_frames(video: Video, other: Video) -> bool:
+    """Return whether two files have the same frames at the same distances."""
+    times, others = (array("q", sorted(map(file.ticks_to_us, file.packets.pts))) for file in (video, other))
+    if len(times) != len(others):
+        return False
+    return all(
+        abs(one - times[0] - another + others[0]) <= 2 * TIME_TOLERANCE_US
+        for one, another in zip(times, others, strict=True)
+    )
+
+
+def _may_become_copyable(video: Video) -> bool:
+    fits = video.codec_name == "h264" and video.entry.get("pix_fmt") in PIXEL_FORMATS
+    return fits and not video.packets.hidden and not video.packets.changes
