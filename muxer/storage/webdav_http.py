@@ -32,11 +32,13 @@ def create_http_client(
 
     def limit_response(response: httpx.Response) -> None:
         """Limit a response that is not media as a whole: httpx limits the time of each read only."""
+        if not all(f"{cookie.name}{cookie.value}{cookie.path}{cookie.domain}".isascii() for cookie in client.cookies.jar):
+            client.cookies.clear()  # httpx cannot send such cookies: every later request would fail.
         if response.request.method != "GET" or response.has_redirect_location:
             what = str(response.request.url.copy_with(query=None))
             response.stream = _LimitedBody(response.stream, what, _max_bytes(response), stop)
 
-    return webdav4.HTTPClient(
+    client = webdav4.HTTPClient(
         auth=login,
         headers={"User-Agent": f"recording-muxer/{__version__}", "Accept-Encoding": "identity"},
         timeout=httpx.Timeout(READ_TIMEOUT_SECONDS, connect=CONNECT_SECONDS),
@@ -45,6 +47,7 @@ def create_http_client(
         transport=transport,
         event_hooks={"response": [limit_response]},
     )
+    return client
 
 
 def upload_timeout(seconds: float) -> httpx.Timeout:

@@ -204,6 +204,16 @@ def test_mutated_responses_raise_errors_of_ours_only(server: RawServer, requests
     send_request()
 
 
+def test_a_cookie_that_is_not_ascii_does_not_break_later_requests(server: RawServer, requests: dict[str, Request]) -> None:
+    server.answer = build_response(b"Set-Cookie: name=\xe9", status=b"404 No")
+    requests["describe"]()
+    server.answer = propfind_response(b"<d:response><d:href>/screens/b.mp4</d:href></d:response>")
+    with suppress(MuxerError):
+        requests["describe"]()
+    server.answer = build_response(status=b"404 No")
+    assert requests["describe"]() is None
+
+
 def test_a_redirect_to_no_address_names_the_server(server: RawServer, requests: dict[str, Request]) -> None:
     server.answer = ODD_RESPONSES["redirect to no address"]
     with pytest.raises(UnreadableResponse, match=r"RWS /api/v2/x: redirected to a malformed address: 'http://\['"):
