@@ -20,8 +20,8 @@ LABEL_BACKOFF_SECONDS = 3600.0
 # The documented path. The others have the contact center in it, below `ops`.
 DOCUMENTED_PATH = "api/v2"
 LABEL_REFUSALS = (RequestRejected, Forbidden)
-# So many internal errors, before any label was set, are a refusal, too: a recording must not fail for its label (our
-# decision). They are as many as the attempts of one recording in a migration.
+# The number of internal errors, before any label was set, that count as a refusal (our decision): a recording must not fail
+# for its label. It equals the attempts of one recording in a migration.
 MAX_LABEL_FAILURES = 4
 _LABEL_DEFINITION = {
     "name": LABEL,
@@ -75,7 +75,7 @@ class LabelClient(ABC):
         return True
 
     def _always_fails(self, error: ServiceFailed) -> bool:
-        """Count an internal `error` of RWS. Returns whether RWS has never answered otherwise to several labels."""
+        """Count an internal `error` of RWS. Returns whether RWS has failed for several labels and never accepted one."""
         self._failures += 1
         return not self._has_labelled and self._failures >= MAX_LABEL_FAILURES
 

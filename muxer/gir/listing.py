@@ -180,17 +180,17 @@ def _is_full(walk: PageWalk) -> bool:
     return count >= _page_limit(walk.first) or count in SERVER_LIMITS or count < _stated_total(walk.last)
 
 
-def _stated_total(answer: Json) -> int:
+def _stated_total(response: Json) -> int:
     """Return how many recordings the query finds by a response that says so, 0 for others."""
-    places = (answer, *(answer.get(name) for name in LINK_CONTAINERS))
+    places = (response, *(response.get(name) for name in LINK_CONTAINERS))
     values = [place.get(name) for place in places if isinstance(place, Mapping) for name in TOTAL_KEYS]
     return max((one for one in values if isinstance(one, int)), default=0)
 
 
-def _is_unread(answer: Json) -> bool:
+def _is_unread(response: Json) -> bool:
     """Return whether a response has content, but no list of recordings."""
-    others = (value for key, value in answer.items() if key not in LINK_CONTAINERS)
-    return not isinstance(answer.get("recordings"), list) and any(isinstance(one, list | dict) and one for one in others)
+    others = (value for key, value in response.items() if key not in LINK_CONTAINERS)
+    return not isinstance(response.get("recordings"), list) and any(isinstance(one, list | dict) and one for one in others)
 
 
 def _query_span(walk: PageWalk) -> SweepWindow:

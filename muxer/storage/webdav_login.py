@@ -39,7 +39,7 @@ class WebdavAuth(httpx.Auth):
         return DIGEST if server in self._digest_servers else BASIC
 
     def may_challenge(self, server: str) -> bool:
-        """Whether the next request to `server` may be answered by a challenge: always with Digest, whose nonces expire."""
+        """Whether the next request to `server` may get a challenge: always with Digest, whose nonces expire."""
         return server not in self._accepting or server in self._digest_servers
 
     def was_accepted(self, server: str) -> bool:

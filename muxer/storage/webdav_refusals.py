@@ -74,7 +74,7 @@ def upload_refused(url: str, status: int, length: int | None) -> MuxerError:
     if status != 404:
         return ServiceUnavailable(f"{text}; see the log of the server")
     return StorageMisconfigured(
-        f"{text}; IIS answers so (404.13) when a file is larger than maxAllowedContentLength in its request filtering "
+        f"{text}; IIS responds so (404.13) when a file is larger than maxAllowedContentLength in its request filtering "
         "(30000000 bytes unless set), raise it there"
     )
 

@@ -22,7 +22,7 @@ CALL_POINTS = {
     "the upload stands under its temporary name": KillPoint(
         "muxer.storage.webdav:WebdavStorage._upload_checked", after=True
     ),
-    "the crash file is written": KillPoint("muxer.gir.publish:Publisher._write_record", after=True),
+    "the crash file is written": KillPoint("muxer.gir.publish:write_record", after=True),
     "before the first post": KillPoint("muxer.gir.rws:RwsClient.post_media"),
     "after the first post": KillPoint("muxer.gir.rws:RwsClient.post_media", after=True),
     "before the second post": KillPoint("muxer.gir.rws:RwsClient.post_media", number=2),
