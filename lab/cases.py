@@ -49,7 +49,7 @@ class CallPlan:
     """One call: a name, the length of its audio in seconds, its screen files, and what else is special.
 
     ``paused``: from when to when, in seconds of the call, its metadata say that the recording was paused; an end of None =
-    it was not resumed. The audio sounds there nevertheless, so that each second of it can be told.
+    it was not resumed. The audio continues there, so that each of its seconds can be identified.
     """
 
     name: str

@@ -35,9 +35,9 @@ def call_media(site: LabSite, plan: CallPlan, id: str, start: datetime, stored: 
 
 def _pause_masks(plan: CallPlan, start: datetime) -> list[JSON]:
     """Return the masks of a call: those that pause its recording, then those that resume it [gir-api 3]."""
-    moments = [(begin, "paused") for begin, _ in plan.paused]
-    moments += [(end, "resume") for _, end in plan.paused if end is not None]
-    return [{"time": wire_time(start + timedelta(seconds=at)), "type": kind} for at, kind in moments]
+    changes = [(begin, "paused") for begin, _ in plan.paused]
+    changes += [(end, "resume") for _, end in plan.paused if end is not None]
+    return [{"time": wire_time(start + timedelta(seconds=at)), "type": kind} for at, kind in changes]
 
 
 def screen_media(site: LabSite, part: ScreenPart, id: str, start: datetime, stored: Path, pkcs7: str | None) -> JSON:

@@ -136,7 +136,7 @@ class LabServer(ThreadingHTTPServer):
                 _shutdown_socket(connection)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Remember the connection: one kept alive would else be answered after the stop."""
+        """Remember the connection: a kept-alive one would otherwise be served after the stop."""
         with self._open_lock:
             self._open.add(request)
         super().process_request(request, client_address)

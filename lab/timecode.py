@@ -19,14 +19,14 @@ PIP_SECONDS = 0.2
 PIP_CODES = 40
 
 
-def instant_code(moment: datetime) -> int:
+def instant_code(time: datetime) -> int:
     """Return the code of a time: epoch milliseconds modulo 2^32."""
-    return round(moment.timestamp() * 1000) % (1 << 32)
+    return round(time.timestamp() * 1000) % (1 << 32)
 
 
-def second_code(moment: datetime) -> int:
+def second_code(time: datetime) -> int:
     """Return the code of the whole second that contains a time: the epoch second modulo 40."""
-    return int(moment.timestamp()) % PIP_CODES
+    return int(time.timestamp()) % PIP_CODES
 
 
 def pip_frequency(code: int) -> int:

@@ -1,11 +1,11 @@
-"""Times as RWS writes and reads them."""
+"""Times in the format of RWS."""
 
 from datetime import UTC, datetime
 
 
-def wire_time(moment: datetime) -> str:
+def wire_time(time: datetime) -> str:
     """Format a time as `2015-09-10T16:58:22.000+0000` [gir-api 3]."""
-    utc = moment.astimezone(UTC)
+    utc = time.astimezone(UTC)
     return f"{utc:%Y-%m-%dT%H:%M:%S}.{utc.microsecond // 1000:03d}+0000"
 
 
