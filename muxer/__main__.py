@@ -1,8 +1,8 @@
-"""``python -m muxer``: the commands beside the daemon."""
+"""``python -m muxer``: the commands of an administrator."""
 
 import sys
 
-from muxer.app.cli import main
+from muxer.commands import main
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -1,11 +1,11 @@
-"""The error tree. Whether something is tried again is decided by the type of its error, never by its text.
+"""The error tree. The type of an error decides whether the work is retried, never its text.
 
 * :class:`ConfigError`: the administrator must act; the process exits with code 2.
-* :class:`Transient`: the world may change by itself; tried again later, without a bound on the attempts.
-* :class:`Permanent`: the same attempt will most likely fail again; tried a bounded number of times, then set aside.
+* :class:`Transient`: the cause may disappear by itself; retried later, without a limit on the attempts.
+* :class:`Permanent`: the same attempt will most likely fail again; retried a limited number of times, then set aside.
 
-Beside its type each error has a :class:`Code` for whoever reads it: docs/errors.md says what to do. A type has a usual code;
-where the remedy is another one, whoever raises the error says so.
+Each error also has a :class:`Code`; docs/errors.md lists what to do for each. The default code depends on the type; the
+code that raises an error with another remedy passes another one.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import ClassVar
 
 
 class Code(StrEnum):
-    """The codes of failures, as logs, journal and pages show them and docs/errors.md explains them. They are for good: none
-    is given another meaning, or used again when it is no longer needed."""
+    """The error codes in logs, journal and pages; docs/errors.md explains them. A code never changes its meaning, and is not
+    used again when it is no longer needed."""
 
     CONFIGURATION = "MUX-101"
     NO_RESPONSE = "MUX-201"
@@ -75,7 +75,7 @@ class Code(StrEnum):
 
 
 class MuxerError(Exception):
-    """Base of every error that this program raises on purpose. ``code`` says more than its type, for those who read it."""
+    """Base of every error that this program raises on purpose."""
 
     code: Code
     usual_code: ClassVar[Code] = Code.UNEXPECTED
@@ -86,20 +86,20 @@ class MuxerError(Exception):
 
 
 def error_code(error: BaseException) -> Code:
-    """Given any error, return its code."""
+    """Return the code of any error."""
     if isinstance(error, MuxerError):
         return error.code
     return Code.SYSTEM if isinstance(error, OSError | MemoryError) else Code.UNEXPECTED
 
 
 def format_error(error: BaseException) -> str:
-    """Given any error, return how logs and pages tell it: code, type and message."""
+    """Return the text of any error for logs and pages: code, type and message."""
     return f"{error_code(error)} {type(error).__name__}: {error}"
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong with the configuration: where it is, what it says, what would be valid."""
+    """One error in the configuration: `where` it is, and `what` would be valid."""
 
     where: str
     what: str
@@ -109,8 +109,8 @@ class Problem:
 
 
 class ConfigError(MuxerError):
-    """The configuration cannot be used. Holds every problem that was found, not only the first, notes on what is odd, and
-    the folder of the log where the configuration names a usable one."""
+    """The configuration cannot be used. Holds every problem, not only the first, warnings (`notes`), and the folder of the
+    log if the configuration names a usable one."""
 
     usual_code = Code.CONFIGURATION
 
@@ -122,11 +122,11 @@ class ConfigError(MuxerError):
 
 
 class Transient(MuxerError):
-    """It may work later. ``retry_after`` is the number of seconds that the other side asked for, if it did; ``service`` is
-    the name of the other side, where one is to blame.
+    """It may work later.
 
-    `began` is when the request began, in seconds since 1970, infinite when that is not known. `is_counted` is True when it
-    was counted as a failure of the service, `is_given_up` when it was repeated in place as often as is allowed.
+    `retry_after` is the number of seconds that the service asked for, `service` the name of the service that failed, `began`
+    the epoch seconds at which the request began (infinite: unknown). `is_counted` is True when the circuit breaker counted
+    the failure, `is_given_up` when the step was retried as often as allowed.
     """
 
     def __init__(self, message: str, retry_after: float | None = None, *, code: Code | None = None) -> None:
@@ -138,31 +138,31 @@ class Transient(MuxerError):
 
 
 class ServiceUnavailable(Transient):
-    """RWS, RCS or a storage did not answer, answered 5xx or 429, or broke off in the middle."""
+    """RWS, RCS or a storage did not respond, responded with 5xx or 429, or broke the response off."""
 
     usual_code = Code.NO_RESPONSE
 
 
 class ServiceFailed(ServiceUnavailable):
-    """A service met an error of its own (500, statusCode 4 and the like), perhaps with this request only."""
+    """A service had an internal error (500, statusCode 4 and the like), perhaps with this request only."""
 
     usual_code = Code.INTERNAL_ERROR
 
 
 class UnreadableResponse(ServiceUnavailable):
-    """A service said that all is well, but in no form that can be read, such as the page of a proxy."""
+    """A service reported success, but in a form that cannot be read, such as the page of a proxy."""
 
     usual_code = Code.UNREADABLE_RESPONSE
 
 
 class FolderMissing(ServiceUnavailable):
-    """The folder into which a file is to be uploaded does not exist; other folders of the server may."""
+    """The target folder of an upload does not exist; other folders of the server may."""
 
     usual_code = Code.NO_FOLDER
 
 
 class AccessDenied(Transient):
-    """A service does not let us do what we need; the administrator may mend that at any time."""
+    """A service denies a request; the administrator may fix that at any time."""
 
     usual_code = Code.ACCESS_DENIED
 
@@ -180,27 +180,27 @@ class Forbidden(AccessDenied):
 
 
 class PathForbidden(AccessDenied):
-    """403 of a storage: the account lacks the right to this folder or file; others there may be open."""
+    """403 of a storage: the account lacks the right to this folder or file; it may have access to others."""
 
     usual_code = Code.PATH_FORBIDDEN
 
 
 class StorageMisconfigured(AccessDenied):
-    """The server of a storage is not set up for what the muxer needs: a limit for uploads, WebDAV that is not enabled,
-    MultiViews. Its administrator can change that at any time."""
+    """The server of a storage is not configured for the muxer: a limit for uploads, WebDAV disabled, MultiViews. Its
+    administrator can change that at any time."""
 
     usual_code = Code.STORAGE_SETUP
 
 
 class MediaNotFound(Transient):
-    """A media file is not where its metadata says; it may still be on its way. Tried again at the next poll."""
+    """A media file is not where its metadata says; it may still be uploaded. Retried at the next poll."""
 
     usual_code = Code.MEDIA_NOT_FOUND
 
 
 class MediaIncomplete(MediaNotFound):
-    """A media file is empty, breaks off, or is shorter than its metadata promise: most likely, it is still being uploaded.
-    Tried again at the next poll.
+    """A media file is empty, truncated, or shorter than its metadata say: most likely, it is still being uploaded. Retried
+    at the next poll.
 
     `source` is the mediaId of the file. `warned_once` is True when this was logged before, for the same length of the file.
     """
@@ -226,24 +226,23 @@ class StoredByOtherMuxer(Transient):
 
 
 class EncryptionMissing(Transient):
-    """The result must be encrypted and RWS has no certificate that can be read; the administrator may mend that at any
-    time."""
+    """The result must be encrypted, and RWS has no readable certificate; the administrator may fix that at any time."""
 
     usual_code = Code.NO_CERTIFICATE
 
 
 class Stopped(Transient):
-    """The process is stopping, or the work was cancelled; nothing is wrong with the recording."""
+    """The process is stopping, or the work was cancelled; the recording is not the cause."""
 
     usual_code = Code.STOPPED
 
 
 class Permanent(MuxerError):
-    """It will not get better by waiting."""
+    """Waiting does not help."""
 
 
 class RequestRejected(Permanent):
-    """A service understood the request and refused it. ``status`` is HTTP's, ``status_code`` the envelope's statusCode."""
+    """A service understood the request and refused it. `status` is that of HTTP, `status_code` that of the envelope."""
 
     usual_code = Code.REQUEST_REJECTED
 
@@ -266,27 +265,27 @@ class AlreadyExists(RequestRejected):
 
 
 class QueryIncomplete(Permanent):
-    """RWS shows only a part of the call recordings that a query finds, or it is not known whether it shows all."""
+    """RWS returns only a part of the call recordings of a query, or it is unknown whether it returns all."""
 
     usual_code = Code.QUERY_INCOMPLETE
 
 
 class MetadataError(Permanent):
-    """The metadata of a recording lack something, or contradict themselves."""
+    """The metadata of a recording are incomplete or contradict each other."""
 
     usual_code = Code.METADATA
 
 
 class MediaError(Permanent):
-    """A media file is not what its metadata say: broken, empty, without picture or sound. `source` is its mediaId, empty
-    when no single file is to blame."""
+    """A media file is not what its metadata say: broken, empty, without video or audio. `source` is its mediaId, empty when
+    the cause is not a single file."""
 
     usual_code = Code.MEDIA
     source = ""
 
 
 class ToolError(Permanent):
-    """An external program failed or gave a result that is not what was planned."""
+    """An external program failed, or its result is not what was planned."""
 
     usual_code = Code.TOOL
 
@@ -298,6 +297,7 @@ class EncryptionError(Permanent):
 
 
 class OrderFailed(Permanent):
-    """The fleet has given up a target: no worker could read its order, or those that began it died. Set aside at once."""
+    """The fleet has given up a target: no worker could read its task, or the workers that started it died. Set aside at
+    once."""
 
     usual_code = Code.NEVER_FINISHED

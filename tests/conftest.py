@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import secrets
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,6 +19,7 @@ from lab.lab import Lab
 from lab.switches import Switches
 from tests.support.media import CachedMediaLab, MediaCache, shared_folder
 from tests.support.rabbitmq import RabbitNode
+from tests.support.requirements import missing_programs, report_missing
 from tests.support.tls import HOST, self_signed
 
 if TYPE_CHECKING:
@@ -27,6 +29,33 @@ if TYPE_CHECKING:
 settings.register_profile("steady", derandomize=True)
 if "MUXER_FUZZ" not in os.environ:
     settings.load_profile("steady")
+
+
+# The tiers, of which each test has one: `fast` runs in this process and needs no server, `servers` needs the programs and
+# servers of the sites, `long` runs for a long time and shows variants of what the others show.
+TIERS = ("fast", "servers", "long")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Restore Ctrl-C, which a shell makes its background jobs ignore: the programs under test inherit that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give each test its tier: what lies in tests/unit and uses no lab is fast."""
+    for item in items:
+        if not any(item.get_closest_marker(tier) for tier in TIERS):
+            is_fast = "unit" in item.path.parts and not {"make_lab", "kept_lab", "rabbit"} & set(
+                getattr(item, "fixturenames", ())
+            )
+            item.add_marker("fast" if is_fast else "servers")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs ffmpeg or openssl where they are missing; in CI that fails."""
+    if item.get_closest_marker("fast") is None and (missing := missing_programs(("ffmpeg", "ffprobe", "openssl"))):
+        report_missing(missing[0])
 
 
 @pytest.fixture(scope="session")

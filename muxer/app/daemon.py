@@ -18,7 +18,7 @@ from muxer.config.schema import Config
 from muxer.errors import AccessDenied, MuxerError, QueryIncomplete, ServiceUnavailable, Stopped, Transient, format_error
 from muxer.gir.targets import MuxTarget
 from muxer.journal.journal import JOURNAL_FILE, QUEUED, WANTED, BacklogSample, Journal, epoch_now
-from muxer.journal.poll_backoff import MAX_BACKOFF_SECONDS, poll_delay
+from muxer.journal.retry_policy import MAX_POLL_DELAY_SECONDS, poll_delay
 from muxer.log import terminal
 from muxer.log.setup import escape_control
 from muxer.pipeline.job import Job
@@ -243,7 +243,7 @@ class Daemon:
                     )
                 log.error("the query failed and is begun again: %s", format_error(error))
                 with self._pulse.pause_while_waiting():
-                    self._stop.wait(poll_delay(error, readings.failures, MAX_BACKOFF_SECONDS))
+                    self._stop.wait(poll_delay(error, readings.failures, MAX_POLL_DELAY_SECONDS))
             except MuxerError as error:
                 return error
         return None

@@ -14,7 +14,6 @@ from muxer.fleet.priority_queues import dead_letter_queue, queue_names
 from muxer.net.circuit_breaker import CircuitBreaker
 
 FLEET_SECTION = "fleet"
-_NOT_FOUND = 404
 _REQUIRED_OPTIONS = ("[fleet] mode", "[fleet] broker_url")
 
 
@@ -48,9 +47,11 @@ class BrokerChecks:
         yield passed_finding("RabbitMQ login", ", ".join(f"as {user}, virtual host {name}" for user, name in sorted(users)))
 
     def _check_queues(self) -> Iterator[Finding]:
+        from muxer.fleet.connection import count_if_exists  # here: only a fleet has its packages
+
         queue = self._config.fleet.queue
         with _open_connection(self._config) as connection:
-            counts = {name: _message_count(connection, name) for name in (*queue_names(queue), dead_letter_queue(queue))}
+            counts = {name: count_if_exists(connection, name) for name in (*queue_names(queue), dead_letter_queue(queue))}
         if None in counts.values():
             yield passed_finding(
                 "RabbitMQ queues", f"{queue}: not there yet; poller or worker make them at their first start"
@@ -75,17 +76,3 @@ def _open_connection(config: Config) -> Iterator[Any]:
         closing(open_connection(connection_parameters(config.fleet, "recording-muxer check"))) as connection,
     ):
         yield connection
-
-
-def _message_count(connection: Any, name: str) -> int | None:
-    """Return how many messages wait in a queue, None when there is no such queue."""
-    from pika.exceptions import ChannelClosedByBroker
-
-    from muxer.fleet.connection import count_waiting
-
-    try:
-        return count_waiting(connection.channel(), name)
-    except ChannelClosedByBroker as error:
-        if error.reply_code != _NOT_FOUND:
-            raise
-        return None

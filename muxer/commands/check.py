@@ -1,5 +1,7 @@
-"""``check``: is everything in place? A checklist, and for each line that is not ok, what to do. Nothing is changed, but
-with ``--write`` a file of 4 MB is uploaded to each storage and deleted."""
+"""Command `check`: check configuration, programs and services, and show for each problem what to do.
+
+It changes nothing, except that with ``--write`` it uploads a file of 4 MB to each storage and deletes it.
+"""
 
 from __future__ import annotations
 
@@ -31,61 +33,62 @@ _STYLES = {
 
 
 def main(argv: Sequence[str]) -> int:
-    """Given the arguments of the command, print the checklist and return the exit code."""
-    made = create_parser(
-        "check", "Look whether everything is in place, and say what to do where it is not. Nothing is changed."
+    """Run the command with the arguments after its name and return the exit code."""
+    parser = create_parser(
+        "check", "Check configuration, programs and services, and show for each problem what to do. Nothing is changed."
     )
-    made.add_argument("--write", action="store_true", help="also upload a file of 4 MB to each storage, and delete it")
-    made.epilog = "Exit code: 0 all ok or warnings, 1 something failed, 2 the configuration cannot be used."
-    arguments = made.parse_args(argv)
+    parser.add_argument("--write", action="store_true", help="also upload a file of 4 MB to each storage and delete it")
+    parser.epilog = "Exit code: 0 no failure, 1 a check failed, 2 the configuration cannot be used."
+    arguments = parser.parse_args(argv)
     return exit_code_of(lambda: _run_check(arguments))
 
 
 def _run_check(arguments: argparse.Namespace) -> int:
-    logging.getLogger().addHandler(logging.NullHandler())  # what the parts of the muxer log is no part of the list
+    logging.getLogger().addHandler(logging.NullHandler())  # keeps log messages out of the checklist
     path = Path(arguments.config_file)
     reading = inspect_config(path, override_options(arguments), os.environ)
     stop = threading.Event()
     with tempfile.TemporaryDirectory(prefix="recording-muxer-check-", ignore_cleanup_errors=True) as scratch:
         checks = CheckSuite(reading, path, Path(scratch), arguments.write, stop).create_checks()
-        found = _mask_findings(run_checks(checks, unusable_options(reading)), Mask(reading.config.secret_values))
-        shown = _print_findings(found, arguments.json)
+        findings = _mask_findings(run_checks(checks, unusable_options(reading)), Mask(reading.config.secret_values))
+        shown = _print_findings(findings, arguments.json)
         stop.set()
     code = exit_code_for(reading, shown)
     if arguments.json:
-        counts = Counter(one.status for one in shown)
-        show_json({"exit_code": code, "counts": counts, "checks": [asdict(one) for one in shown]})
+        counts = Counter(finding.status for finding in shown)
+        show_json({"exit_code": code, "counts": counts, "checks": [asdict(finding) for finding in shown]})
     return code
 
 
 def exit_code_for(reading: ConfigReading, findings: Sequence[Finding]) -> int:
-    """Given what was read of the configuration and what was found, return the exit code."""
+    """Return the exit code for the `findings`."""
     if reading.problems:
         return EXIT_CONFIG
-    return EXIT_FAILED if any(one.status is CheckStatus.FAILED for one in findings) else EXIT_OK
+    return EXIT_FAILED if any(finding.status is CheckStatus.FAILED for finding in findings) else EXIT_OK
 
 
 def _mask_findings(findings: Iterator[Finding], mask: Mask) -> Iterator[Finding]:
-    """Yield findings without secrets, and without characters that command a terminal."""
-    for one in findings:
+    """Yield findings without secrets and control characters."""
+    for finding in findings:
         yield replace(
-            one,
-            found=escape_control(mask(one.found)),
-            check=escape_control(mask(one.check)),
-            advice=escape_control(mask(one.advice)),
+            finding,
+            found=escape_control(mask(finding.found)),
+            check=escape_control(mask(finding.check)),
+            advice=escape_control(mask(finding.advice)),
         )
 
 
 def _print_findings(findings: Iterator[Finding], as_json: bool) -> list[Finding]:
-    """Print findings as they come, on a terminal as a table when all are there; return them."""
+    """Print findings as they arrive, on a terminal as a table at the end; return them."""
     if as_json:
         return list(findings)
     if sys.stdout.isatty():
         return _print_table(findings)
     shown = []
-    for one in findings:
-        shown.append(one)
-        sys.stdout.write("\t".join(filter(None, (one.status, one.check, one.found, one.advice))) + "\n")
+    for finding in findings:
+        shown.append(finding)
+        cells = (finding.status, finding.check, finding.found, finding.advice)
+        sys.stdout.write("\t".join(filter(None, cells)) + "\n")
         sys.stdout.flush()
     sys.stdout.write(f"{_summary_text(shown)}\n")
     return shown
@@ -99,23 +102,23 @@ def _print_table(findings: Iterator[Finding]) -> list[Finding]:
 
     console, shown = Console(), []
     with console.status("checking") as status:
-        for one in findings:
-            shown.append(one)
+        for finding in findings:
+            shown.append(finding)
             status.update(f"checking, {len(shown)} done")
     table = Table(box=SIMPLE_HEAD)
     for head in ("", "check", "found"):
         table.add_column(head, overflow="fold")
-    for one in shown:
-        style = _STYLES[one.status]
-        text = Text(one.found)
-        if one.advice:
-            text.append(f"\n→ {one.advice}", style="bold" if one.status is not CheckStatus.SKIPPED else "")
-        table.add_row(Text(one.status, style=style), Text(one.check), text)
+    for finding in shown:
+        text = Text(finding.found)
+        if finding.advice:
+            text.append(f"\n→ {finding.advice}", style="bold" if finding.status is not CheckStatus.SKIPPED else "")
+        table.add_row(Text(finding.status, style=_STYLES[finding.status]), Text(finding.check), text)
     console.print(table)
     console.print(_summary_text(shown), highlight=False)
     return shown
 
 
 def _summary_text(findings: Sequence[Finding]) -> str:
-    counts = Counter(one.status for one in findings)
-    return ", ".join(f"{counts[one]} {one}{'s' * (one is CheckStatus.WARNING and counts[one] != 1)}" for one in CheckStatus)
+    counts = Counter(finding.status for finding in findings)
+    plural = {CheckStatus.WARNING: "s"} if counts[CheckStatus.WARNING] != 1 else {}
+    return ", ".join(f"{counts[status]} {status}{plural.get(status, '')}" for status in CheckStatus)

@@ -1,4 +1,4 @@
-"""``config``: the configuration as the muxer takes it, and where each value comes from. Secrets are shown as stars."""
+"""Command `config`: show every option with its value and where that comes from. Secrets are masked."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ UNSET_TEXT = "(not set)"
 
 @dataclass(frozen=True)
 class Setting:
-    """One option as it stands: its value as a text, where that comes from, and whether it differs from the default."""
+    """An option, its value as text, the origin of that, and whether it differs from the default."""
 
     section: str
     option: str
@@ -30,39 +30,37 @@ class Setting:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Given the arguments of the command, print the effective configuration and return the exit code."""
-    made = create_parser(
-        "config", "Show the effective configuration and where each value comes from; secrets are shown as stars."
-    )
-    made.add_argument("--changed", action="store_true", help="only what differs from the default")
-    arguments = made.parse_args(argv)
+    """Run the command with the arguments after its name and return the exit code."""
+    parser = create_parser("config", "Show every option with its value and where that comes from. Secrets are masked.")
+    parser.add_argument("--changed", action="store_true", help="only options that differ from the default")
+    arguments = parser.parse_args(argv)
     return exit_code_of(lambda: _print_settings(load_configuration(arguments), arguments.changed, arguments.json))
 
 
-def _print_settings(found: LoadedConfig, changed: bool, as_json: bool) -> int:
-    rows = [one for one in effective_settings(found) if one.changed or not changed]
+def _print_settings(loaded: LoadedConfig, changed: bool, as_json: bool) -> int:
+    rows = [setting for setting in effective_settings(loaded) if setting.changed or not changed]
     if as_json:
-        show_json({"settings": [asdict(one) for one in rows], "warnings": found.warnings})
+        show_json({"settings": [asdict(setting) for setting in rows], "warnings": loaded.warnings})
         return 0
-    cells = ((f"[{one.section}]", one.option, one.value, one.origin) for one in rows)
+    cells = ((f"[{setting.section}]", setting.option, setting.value, setting.origin) for setting in rows)
     show_table(("section", "option", "value", "from"), cells)
     sys.stdout.flush()
-    for warning in found.warnings:
+    for warning in loaded.warnings:
         sys.stderr.write(f"warning: {warning}\n")
     return 0
 
 
-def effective_settings(found: LoadedConfig) -> Iterator[Setting]:
-    """Given a configuration, yield every option as it stands, in the order of the sample file."""
+def effective_settings(loaded: LoadedConfig) -> Iterator[Setting]:
+    """Yield every option in the order of the sample file."""
     for section, name, option in all_options():
-        value = getattr(getattr(found.config, section), name)
-        origin = found.origins[section, name]
+        value = getattr(getattr(loaded.config, section), name)
+        origin = loaded.origins[section, name]
         shown = _masked_secret(value, origin) if option.secret else option_text(option, value)
         yield Setting(section, name, shown, origin, origin != DEFAULT and value != default_value(option))
 
 
 def option_text(option: Option, value: Any) -> str:
-    """Given an option and its value, return it as it could stand in muxer.cfg; one that is not set is empty."""
+    """Return a value in the syntax of muxer.cfg; empty when the option is not set."""
     match value:
         case None:
             return ""
@@ -80,5 +78,5 @@ def option_text(option: Option, value: Any) -> str:
 
 def _masked_secret(value: str, origin: str) -> str:
     if origin == DEFAULT:
-        return f"{UNSET_TEXT}, that of the guide is used" if value else UNSET_TEXT
+        return f"{UNSET_TEXT}, the default of the guide is used" if value else UNSET_TEXT
     return MASKED_TEXT

@@ -1,4 +1,4 @@
-"""``failed``: what was set aside and what waits for another attempt, and why."""
+"""Command `failed`: list the failures that are set aside or retried, with their reasons."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from muxer.status.error_help import help_for
 from muxer.status.formatting import format_ago, format_datetime
 from muxer.system.exit_codes import EXIT_OK
 
-TABLE_HEADER = ("recording", "agent", "code", "attempts", "last", "next try", "reason")
-# On a terminal the long texts share a column, so that 80 characters are wide enough.
-TERMINAL_HEADER = ("code", "attempts", "last", "next try", "recording, agent: reason")
+TABLE_HEADER = ("recording", "agent", "code", "attempts", "last", "next attempt", "reason")
+# On a terminal the long texts share a column, so that 80 characters suffice.
+TERMINAL_HEADER = ("code", "attempts", "last", "next attempt", "recording, agent: reason")
 
 
 def main(argv: Sequence[str]) -> int:
-    """Given the arguments, list the failures; return 0, or 1 when there is no journal to read."""
-    made = create_parser("failed", "What was set aside and what waits for another attempt, newest first.")
-    which = made.add_mutually_exclusive_group()
-    which.add_argument("--aside", action="store_true", help="only what was set aside")
-    which.add_argument("--waiting", action="store_true", help="only what waits for another attempt")
-    made.add_argument("--code", metavar="MUX-NNN", help="only failures with this code")
-    arguments = made.parse_args(argv)
+    """Run the command; return 0, or 1 when the journal cannot be read."""
+    parser = create_parser("failed", "List the failures that are set aside or retried, newest first.")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--aside", action="store_true", help="only failures that are set aside")
+    which.add_argument("--waiting", action="store_true", help="only failures that are retried automatically")
+    parser.add_argument("--code", metavar="MUX-NNN", help="only failures with this code")
+    arguments = parser.parse_args(argv)
     return exit_code_of(lambda: _list_failures(arguments))
 
 
@@ -49,20 +49,17 @@ def _list_failures(arguments: argparse.Namespace) -> int:
     try:
         rows = [row for row in history.read_failures(journal, states) if arguments.code in (None, row.code)]
     except sqlite3.Error as error:
-        return fail(f"the journal {journal} cannot be read: {error}", [] if arguments.json else None)
+        return fail(f"cannot read the journal {journal}: {error}", [] if arguments.json else None)
     if arguments.json:
         show_json([{**vars(row), "remedy": help_for(row.code)} for row in rows])
     elif rows:
-        show_table(
-            *(
-                (TERMINAL_HEADER, map(_terminal_cells, rows))
-                if sys.stdout.isatty()
-                else (TABLE_HEADER, map(_table_cells, rows))
-            )
-        )
+        if sys.stdout.isatty():
+            show_table(TERMINAL_HEADER, map(_terminal_cells, rows))
+        else:
+            show_table(TABLE_HEADER, map(_table_cells, rows))
         show_remedies(row.code for row in rows)
     else:
-        sys.stdout.write("nothing has failed\n")
+        sys.stdout.write("no failures\n")
     return EXIT_OK
 
 
@@ -79,12 +76,12 @@ def _table_cells(row: TargetRecord) -> tuple[str, ...]:
 
 
 def _terminal_cells(row: TargetRecord) -> tuple[str, ...]:
-    told = f"{row.recording}, {row.agent}: {row.reason}"
-    return row.code, str(row.attempts), format_ago(row.updated, time.time()), _next_attempt_text(row), told
+    reason = f"{row.recording}, {row.agent}: {row.reason}"
+    return row.code, str(row.attempts), format_ago(row.updated, time.time()), _next_attempt_text(row), reason
 
 
 def _next_attempt_text(row: TargetRecord) -> str:
     now = time.time()
-    return (
-        "set aside" if row.retry_at is None else format_ago(row.retry_at, now) if row.retry_at > now else "at the next poll"
-    )
+    if row.retry_at is None:
+        return "set aside"
+    return format_ago(row.retry_at, now) if row.retry_at > now else "at the next poll"

@@ -1,4 +1,4 @@
-"""``python -m muxer mux ID``: make the muxed files of one call recording now, with progress."""
+"""Command `mux ID`: mux one call recording now and show the progress."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from muxer.app.service import ServiceParts
 from muxer.commands._shared.common import create_parser, exit_code_of, show_json
-from muxer.commands._shared.embedded_muxer import EmbeddedMuxer, Outcome, format_masked_error, run_command
+from muxer.commands._shared.embedded_muxer import Outcome, format_masked_error, run_command
 from muxer.commands._shared.lookup import choose_targets, find_targets
 from muxer.errors import Code, LocalResourceError, MetadataError, MuxerError, Stopped
 from muxer.gir.targets import MuxTarget
 from muxer.journal.journal import JOURNAL_FILE, TargetKey, record_external_success
 from muxer.log.setup import escape_control
-from muxer.net.transfer import CHUNK_BYTES, translate_disk_errors
+from muxer.net.transfer import CHUNK_BYTES
 from muxer.pipeline.job import JobReport
 from muxer.pipeline.workspace import temp_folder_for
 from muxer.status import activity, state_file
@@ -28,65 +29,68 @@ from muxer.status.error_help import help_for
 from muxer.status.fleet_status import fleet_from_dict
 from muxer.system import files
 from muxer.system.exit_codes import EXIT_FAILED, EXIT_OK
+from muxer.system.files import translate_disk_errors
 from muxer.system.masking import Mask
 
 log = logging.getLogger(__name__)
 
-# What a state file says of running jobs counts for so long.
+# An older state file says nothing about running jobs.
 MAX_STATE_AGE_SECONDS = 10.0
 
 
 def main(argv: Sequence[str]) -> int:
-    """Given the arguments after ``mux``, run the command and return its exit code."""
-    made = create_parser("mux", "Make the muxed files of one call recording now.")
-    made.add_argument("id", metavar="ID", help="id of the call recording")
-    made.add_argument("--force", action="store_true", help="make again what is there already; with --output: overwrite FILE")
-    made.add_argument("--output", metavar="FILE", type=Path, help="write the muxed file, in clear, to FILE; store nothing")
-    made.add_argument("--agent", metavar="NAME", help="only the file of this agent")
-    arguments = made.parse_args(argv)
+    """Run the command with the arguments after its name and return the exit code."""
+    parser = create_parser("mux", "Mux one call recording now.")
+    parser.add_argument("id", metavar="ID", help="ID of the call recording")
+    parser.add_argument(
+        "--force", action="store_true", help="mux again what is muxed already; with --output: overwrite FILE"
+    )
+    parser.add_argument(
+        "--output", metavar="FILE", type=Path, help="write the muxed file unencrypted to FILE; store nothing"
+    )
+    parser.add_argument("--agent", metavar="NAME", help="only the muxed file of this agent")
+    arguments = parser.parse_args(argv)
     return exit_code_of(lambda: run_command(arguments, partial(_mux_targets, arguments), steps=True))
 
 
-def _mux_targets(arguments: argparse.Namespace, parts: EmbeddedMuxer) -> Outcome:
-    mask = Mask(parts.config.secret_values)
+def _mux_targets(arguments: argparse.Namespace, muxer: ServiceParts) -> Outcome:
+    mask = Mask(muxer.config.secret_values)
     if arguments.output is not None:
         _check_output(arguments.output, arguments.force)
     else:
-        parts.services.recover_leftovers()
-    targets = choose_targets(find_targets(parts, arguments.id).targets, arguments.agent)
+        muxer.services.recover_leftovers()
+    targets = choose_targets(find_targets(muxer, arguments.id).targets, arguments.agent)
     if arguments.output is not None:
-        results = [_write_output(parts, _require_single(targets), arguments.output, arguments.force)]
+        results = [_write_output(muxer, _require_single(targets), arguments.output, arguments.force)]
     else:
-        _warn_of_running(parts, arguments.id)
-        results = [_process_target(parts, target, arguments.force, mask) for target in targets]
+        _warn_of_running(muxer, arguments.id)
+        results = [_process_target(muxer, target, arguments.force, mask) for target in targets]
     return partial(_show_results, arguments, results)
 
 
-def _process_target(parts: EmbeddedMuxer, target: MuxTarget, force: bool, mask: Mask) -> dict[str, Any]:
-    """Do what a target needs; return what became of it."""
+def _process_target(muxer: ServiceParts, target: MuxTarget, force: bool, mask: Mask) -> dict[str, Any]:
+    """Process a target; return its outcome."""
     if not target.needs_work and not force:
         return _result_facts(target, "already done")
     if force and target.published and not target.same_source_files:
-        return _result_facts(
-            target, "already done", reason="a muxed file of more sources stands for it; that one is not replaced"
-        )
+        return _result_facts(target, "already done", reason="a muxed file with more sources covers it and is not replaced")
     _log_start(target)
     try:
-        with parts.services.activity.track_target(target):
-            report = parts.job.run(target, again=force)
+        with muxer.services.activity.track_target(target.recording_id, target.agent, target.file_name):
+            report = muxer.job.run(target, again=force)
     except Stopped:
         raise
     except MuxerError as error:
         return _result_facts(target, "failed", reason=format_masked_error(error, mask)) | {"remedy": help_for(error.code)}
-    _record_done(parts, target, report)
+    _record_done(muxer, target, report)
     return _result_facts(target, "muxed" if report.muxed else "brought up to date", report)
 
 
-def _write_output(parts: EmbeddedMuxer, target: MuxTarget, output: Path, force: bool) -> dict[str, Any]:
-    """Make the muxed file of a target and write it to a local file."""
+def _write_output(muxer: ServiceParts, target: MuxTarget, output: Path, force: bool) -> dict[str, Any]:
+    """Mux a target into a local file."""
     _log_start(target)
-    with parts.services.activity.track_target(target):
-        report = parts.job.make_clear(target, lambda made: _copy_output(made, output, force, parts.services.stop.is_set))
+    with muxer.services.activity.track_target(target.recording_id, target.agent, target.file_name):
+        report = muxer.job.make_clear(target, lambda muxed: _copy_output(muxed, output, force, muxer.services.stop.is_set))
     return _result_facts(target, "written", report) | {"output": str(output)}
 
 
@@ -94,36 +98,36 @@ def _log_start(target: MuxTarget) -> None:
     log.info("muxing, agent %s", target.agent or "unknown", extra={"fields": {"file": target.file_name}})
 
 
-def _copy_output(made: Path, output: Path, force: bool, stopped: Callable[[], bool]) -> None:
-    """Copy a file so that it appears whole or not at all, for this account alone."""
+def _copy_output(muxed: Path, output: Path, force: bool, stopped: Callable[[], bool]) -> None:
+    """Copy `muxed` to `output`, complete or not at all, readable by this account only."""
     with translate_disk_errors(output.parent):
         try:
             descriptor, name = tempfile.mkstemp(prefix=f".{output.name}.", dir=output.parent)
             fresh = Path(name)
             try:
-                activity.set_expected_amount(made.stat().st_size)
-                with os.fdopen(descriptor, "wb") as target, made.open("rb") as source:
+                activity.set_expected_amount(muxed.stat().st_size)
+                with os.fdopen(descriptor, "wb") as target, muxed.open("rb") as source:
                     while chunk := source.read(CHUNK_BYTES):
                         target.write(chunk)
                         activity.add_progress(len(chunk))
                         if stopped():
-                            raise Stopped("stopped while the muxed file was written")
+                            raise Stopped("stopped while writing the muxed file")
                 _check_output(output, force)
                 files.replace_file(fresh, output)
             finally:
                 files.remove_file(fresh)
         except PermissionError as error:
-            raise LocalResourceError(f"{output} cannot be written: {error.strerror}", code=Code.CONFIGURATION) from error
+            raise LocalResourceError(f"cannot write {output}: {error.strerror}", code=Code.CONFIGURATION) from error
 
 
 def _check_output(output: Path, force: bool) -> None:
-    """Raise :class:`LocalResourceError` when the muxed file may not be written there."""
+    """Raise LocalResourceError when `output` cannot be written or must not be overwritten."""
     if not output.parent.is_dir():
         raise LocalResourceError(f"--output {output}: there is no folder {output.parent}", code=Code.CONFIGURATION)
     if output.is_dir():
         raise LocalResourceError(f"--output {output}: it is a folder; name a file", code=Code.CONFIGURATION)
     if os.path.lexists(output) and not force:
-        text = f"--output {output}: it exists already; remove it, or overwrite it with --force"
+        text = f"--output {output}: it exists already; remove it or overwrite it with --force"
         raise LocalResourceError(text, code=Code.CONFIGURATION)
 
 
@@ -135,30 +139,32 @@ def _require_single(targets: Sequence[MuxTarget]) -> MuxTarget:
     return targets[0]
 
 
-def _warn_of_running(parts: EmbeddedMuxer, recording_id: str) -> None:
-    """Say it when a running muxer, or a worker of its fleet, works on the same recording just now. Both may: one of the
-    results is kept."""
-    told = state_file.read_state(temp_folder_for(parts.config.processing.temp_dir, parts.config.instance_name))
-    if told is None or time.time() - told["at"] >= MAX_STATE_AGE_SECONDS:
+def _warn_of_running(muxer: ServiceParts, recording_id: str) -> None:
+    """Print a warning when a running muxer or a worker is processing the same recording. That is safe."""
+    state = state_file.read_state(temp_folder_for(muxer.config.processing.temp_dir, muxer.config.instance_name))
+    if state is None or time.time() - state["at"] >= MAX_STATE_AGE_SECONDS:
         return
-    fleet = fleet_from_dict(told.get("fleet"))
-    jobs = (*state_file.running_jobs(told), *(job for _, job in (fleet.running_jobs if fleet else ())))
+    fleet = fleet_from_dict(state.get("fleet"))
+    jobs = (*state_file.running_jobs(state), *(job for _, job in (fleet.running_jobs if fleet else ())))
     if any(job.recording == recording_id for job in jobs):
-        sys.stderr.write("a running muxer works on this recording just now, too; one of the two results is kept\n")
+        sys.stderr.write("a running muxer is processing this recording, too; one of the two results is kept\n")
 
 
-def _record_done(parts: EmbeddedMuxer, target: MuxTarget, report: JobReport) -> None:
-    """Tell the journal of the instance, where there is one, so that nobody is told any more that the target has failed."""
-    path = temp_folder_for(parts.config.processing.temp_dir, parts.config.instance_name).absolute() / JOURNAL_FILE
+def _record_done(muxer: ServiceParts, target: MuxTarget, report: JobReport) -> None:
+    """Record the success in the journal of the instance, if there is one, so that the target no longer counts as failed."""
+    path = temp_folder_for(muxer.config.processing.temp_dir, muxer.config.instance_name).absolute() / JOURNAL_FILE
     key = TargetKey(target.file_name, target.recording_id, target.agent)
     record_external_success(path, key, time.time(), {**report.facts, "timeline": report.timeline})
 
 
 def _result_facts(target: MuxTarget, outcome: str, report: JobReport | None = None, reason: str = "") -> dict[str, Any]:
-    made = {"recording": target.recording_id, "agent": target.agent, "file": target.file_name, "outcome": outcome}
-    told = {**report.facts, **({"timeline": report.timeline} if report.timeline else {})} if report else {}
-    twins = {"file": target.same_source_files[-1].media_id} if target.same_source_files and outcome == "already done" else {}
-    return {**made, **twins, **told, **({"reason": reason} if reason else {})}
+    facts: dict[str, Any] = {"recording": target.recording_id, "agent": target.agent, "file": target.file_name}
+    facts["outcome"] = outcome
+    if target.same_source_files and outcome == "already done":
+        facts["file"] = target.same_source_files[-1].media_id
+    if report is not None:
+        facts |= report.facts | ({"timeline": report.timeline} if report.timeline else {})
+    return facts | ({"reason": reason} if reason else {})
 
 
 def _show_results(arguments: argparse.Namespace, results: Sequence[dict[str, Any]]) -> int:

@@ -1,4 +1,4 @@
-"""``retry``: puts back what has failed, so that it is tried at once and counts as never tried."""
+"""Command `retry`: requeue failed recordings, so that they are retried at once as if for the first time."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from muxer.system.exit_codes import EXIT_FAILED, EXIT_OK
 
 
 def main(argv: Sequence[str]) -> int:
-    """Given the arguments, put failures back; return 0, or 1 when there was nothing to put back."""
-    made = create_parser("retry", "Put back what has failed: it is tried at once, as if for the first time.")
-    which = made.add_mutually_exclusive_group(required=True)
-    which.add_argument("recording", nargs="?", metavar="ID", help="the id of a call recording")
-    which.add_argument("--all", action="store_true", help="everything that has failed")
-    made.add_argument("--code", metavar="MUX-NNN", help="only failures with this code")
-    arguments = made.parse_args(argv)
+    """Run the command; return 0, or 1 when there was nothing to requeue."""
+    parser = create_parser("retry", "Requeue failed recordings: they are retried at once, as if for the first time.")
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("recording", nargs="?", metavar="ID", help="ID of the call recording")
+    which.add_argument("--all", action="store_true", help="all failed recordings")
+    parser.add_argument("--code", metavar="MUX-NNN", help="only failures with this code")
+    arguments = parser.parse_args(argv)
     return exit_code_of(lambda: _retry_failures(arguments))
 
 
@@ -32,14 +32,14 @@ def _retry_failures(arguments: argparse.Namespace) -> int:
     try:
         names = reset_failures(instance.journal_path, epoch_now(), recording=arguments.recording, code=arguments.code)
     except sqlite3.Error as error:
-        why = f"the journal {instance.journal_path} cannot be changed: {error}"
-        return fail(why, {"put_back": []} if arguments.json else None)
+        reason = f"cannot change the journal {instance.journal_path}: {error}"
+        return fail(reason, {"put_back": []} if arguments.json else None)
     if arguments.json:
         show_json({"put_back": names})
     elif not names:
-        what = "nothing has failed" if arguments.all else f"nothing of {escape_control(arguments.recording)} has failed"
-        sys.stderr.write(f"{what}; `failed` lists what has\n")
+        scope = "" if arguments.all else f" of recording {escape_control(arguments.recording)}"
+        sys.stderr.write(f"there is no failure{scope}; `failed` lists all failures\n")
     else:
-        when = "within seconds" if instance.standing == RUNS else "when the muxer is started"
-        sys.stdout.write(f"{len(names)} put back; tried {when}, if still in the window\n")
+        when = "within seconds" if instance.standing == RUNS else "when the muxer starts"
+        sys.stdout.write(f"{len(names)} requeued; retried {when}, if still in the window\n")
     return EXIT_OK if names else EXIT_FAILED

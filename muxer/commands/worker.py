@@ -1,69 +1,51 @@
-"""``python -m muxer worker``: a worker of the fleet, until a signal stops it."""
+"""Command `worker`: run a worker of the fleet until a signal stops it."""
 
 from __future__ import annotations
 
 import argparse
-import logging
 import os
-import sys
-import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from muxer import __version__
-from muxer.app.assembly import build_services
-from muxer.app.cli import exit_process, open_log, report_config_error, set_umask
-from muxer.app.program_checks import ProgramChecks
+from muxer.app.service import ServiceParts, run_service
 from muxer.config import LoadedConfig, load_config
+from muxer.config.schema import Config
 from muxer.errors import ConfigError, Problem
-from muxer.pipeline.shared_temp import claim_worker_folder
-from muxer.system.exit_codes import EXIT_FAILED, EXIT_OK, handle_signals
-from muxer.system.process import Runner
+from muxer.system.exit_codes import EXIT_OK
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from muxer.pipeline.workspace import Workspace
 
 
 def main(argv: Sequence[str]) -> int:
-    """Given the arguments after ``worker``, work and return the exit code: 0 stopped, 1 an error that nobody expected, 2 the
-    configuration cannot be used."""
-    description = "Take work from RabbitMQ ([fleet] mode = broker), until a signal stops it. Start as many as you like."
-    made = argparse.ArgumentParser(prog="python -m muxer worker", description=description, allow_abbrev=False)
-    made.add_argument("--config-file", required=True, metavar="FILE", help="path of muxer.cfg, the same as the poller's")
-    arguments = made.parse_args(argv)
-    set_umask()
-    try:
-        loaded = load_config(Path(arguments.config_file), {}, os.environ)
-        if not loaded.config.is_fleet:
-            raise ConfigError([Problem("[fleet] mode = 'local'", "must be broker: workers take their work from RabbitMQ")])
-    except ConfigError as error:
-        return report_config_error(error)
-    return _run_worker(loaded)
+    """Run the worker and return the exit code: 0 stopped, 1 unexpected error, 2 the configuration cannot be used."""
+    description = (
+        "Process tasks from RabbitMQ ([fleet] mode = broker) until a signal stops it. Any number of workers may run."
+    )
+    parser = argparse.ArgumentParser(prog="python -m muxer worker", description=description, allow_abbrev=False)
+    parser.add_argument("--config-file", required=True, metavar="FILE", help="path of muxer.cfg, the same as for the poller")
+    arguments = parser.parse_args(argv)
+    return run_service(lambda: _load_config(Path(arguments.config_file)), _claim_folder, _run_worker)
 
 
-def _run_worker(loaded: LoadedConfig) -> int:
-    config, stop = loaded.config, threading.Event()
-    logging_works = False
-    try:
-        name, workspace = claim_worker_folder(config)
-        log_path = open_log(config, name)
-        logging_works = True
-        runner = Runner(config.processing.openssl)
-        handle_signals(stop)
-        log.info("Recording Muxer %s starts as worker %s, process %d", __version__, name, os.getpid())
-        for warning in loaded.warnings:
-            log.warning("%s", warning)
-        tools = ProgramChecks(config.processing, runner).wait_for_tools()
-    except ConfigError as error:
-        return report_config_error(error, logging_works)
-    log.info("temporary files are in %s", workspace.path)
-    sys.stderr.write(f"Recording Muxer {__version__} runs as {name}; log file: {log_path}\n")
-    sys.stderr.flush()
+def _load_config(path: Path) -> LoadedConfig:
+    loaded = load_config(path, {}, os.environ)
+    if not loaded.config.is_fleet:
+        raise ConfigError([Problem("[fleet] mode = 'local'", "must be broker: workers take their tasks from RabbitMQ")])
+    return loaded
 
+
+def _claim_folder(config: Config) -> tuple[str, Callable[[], Workspace]]:
+    """Claim a folder on this machine, by which the worker and its log file are named."""
+    from muxer.pipeline.shared_temp import claim_worker_folder
+
+    name, workspace = claim_worker_folder(config)
+    return name, lambda: workspace
+
+
+def _run_worker(name: str, parts: ServiceParts) -> int:
     from muxer.fleet.worker import FleetWorker
 
-    try:
-        FleetWorker(config, name, build_services(config, tools, runner, workspace, stop), runner).run()
-    except Exception:
-        log.critical("the worker died", exc_info=True)
-        return exit_process(EXIT_FAILED)
-    return exit_process(EXIT_OK)
+    FleetWorker(parts.config, name, parts.services, parts.runner).run()
+    return EXIT_OK

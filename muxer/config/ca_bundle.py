@@ -1,6 +1,6 @@
-"""Checks of certificate files at start, so that a wrong file is reported by its name and not by a failing request.
+"""Checks certificate files at the start, so that the error names the file, before a request fails.
 
-``cryptography`` is imported at the first certificate: its loading takes time at the start.
+``cryptography`` is imported with the first certificate, because its import takes time.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ _BLOCK = re.compile(_BEGIN + rb".*?" + _END, re.DOTALL)
 
 
 def read_certificates(path: Path) -> list[x509.Certificate]:
-    """Given the path of a PEM bundle, return its certificates in the order of the file.
+    """Return the certificates of a PEM bundle in the order of the file.
 
-    Raise ``ValueError`` when the file is missing, holds no certificate, or one of them cannot be read (the guide: the
-    muxer exits at start when the path does not exist, is no PEM file, or is corrupted).
+    Raises ValueError when the file is missing, contains no certificate, or one of them is corrupt (guide: the muxer exits
+    at the start when the path does not exist, is not a PEM file, or is corrupted).
     """
     try:
         data = path.read_bytes()
@@ -29,9 +29,9 @@ def read_certificates(path: Path) -> list[x509.Certificate]:
         raise ValueError(f"must be true, false or the path of a PEM file ({reason})") from error
     blocks = _BLOCK.findall(data)
     if not data.strip():
-        raise ValueError("is an empty file; it must hold certificates in PEM form")
+        raise ValueError("is an empty file; it must contain certificates in PEM format")
     if _BEGIN not in data and _END not in data:
-        raise ValueError("holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)")
+        raise ValueError("contains no certificate in PEM format (-----BEGIN CERTIFICATE-----)")
     if len(blocks) != data.count(_BEGIN):
         raise ValueError("is corrupt: a certificate in it has no end line")
     if len(blocks) != data.count(_END):

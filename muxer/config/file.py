@@ -1,4 +1,4 @@
-"""Reads the text of muxer.cfg: what it gives for which option, and where that stands."""
+"""Parses muxer.cfg: the text of each option and its line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SECTION_ALIASES = {"rsc": "rcs"}
 
 @dataclass(frozen=True)
 class GivenOption:
-    """What the file gives for an option: the text, its line, and the section and option as they are written there."""
+    """The text of an option in the file, its line, and the section and option as they are written there."""
 
     text: str
     line: int
@@ -31,22 +31,23 @@ Sections = dict[str, dict[str, GivenOption]]
 
 
 def read_file(path: Path, warnings: list[str], problems: list[Problem]) -> Sections:
-    """Given the path of muxer.cfg, return section → option → what is given, under the names of the schema. What is odd is
-    added to the warnings, what stands there twice to the problems.
+    """Read muxer.cfg; return its options by section and name of the schema.
 
-    Raise :class:`ConfigError` when the file cannot be read as a whole.
+    Unknown names are added to `warnings`, duplicates to `problems`.
+
+    Raises ConfigError when the file cannot be read or parsed.
     """
     return _known_options(_known_sections(_parse_file(path), warnings, problems), warnings)
 
 
 def did_you_mean(word: str, valid: Iterable[str]) -> str:
-    """Given a word and those that are valid, return a hint at the one that is meant, empty when none is like it."""
+    """Return a hint at the valid word that resembles `word`, empty when there is none."""
     matches = difflib.get_close_matches(word, list(valid), n=1)
     return f"; did you mean {matches[0]}?" if matches else ""
 
 
 class _NumberedLines:
-    """The lines of a file; ``number`` is that of the line that was taken last."""
+    """The lines of a file; `number` is that of the last line that was read."""
 
     def __init__(self, text: str) -> None:
         self.number = 0
@@ -59,7 +60,7 @@ class _NumberedLines:
 
 
 class _OptionName(str):
-    """The name of an option, ``-`` read as ``_``, with the line that it stands in."""
+    """The name of an option, with ``_`` for ``-``, and its line."""
 
     line = 0
 
@@ -71,12 +72,11 @@ def _normalized_name(written: str, line: int) -> _OptionName:
 
 
 def _parse_file(path: Path) -> Sections:
-    """Return what is in the file; names as they are written, but ``-`` read as ``_``."""
     parser = configparser.RawConfigParser(default_section="\0", empty_lines_in_values=False)
     try:
         lines = _NumberedLines(path.read_text(encoding="utf-8-sig"))
 
-        # Called for each option while its line is the last that was taken.
+        # Called for each option while its line is the last one that was read.
         parser.optionxform = lambda optionstr: _normalized_name(optionstr, lines.number)  # type: ignore[method-assign]
         parser.read_file(lines, source=str(path))
     except OSError as error:
@@ -95,13 +95,13 @@ def _given_options(section: str, items: Iterable[tuple[str, str]]) -> dict[str, 
 
 
 def _parser_message(error: configparser.Error) -> str:
-    """Say where the file cannot be read, without repeating its lines: they may hold a password."""
+    """Return where the file cannot be parsed, without its lines: they may contain a password."""
     if isinstance(error, configparser.MissingSectionHeaderError):
-        return f"line {error.lineno} stands before the first [section]"
+        return f"line {error.lineno} is before the first [section]"
     if isinstance(error, configparser.DuplicateOptionError):
-        return f"line {error.lineno}: [{error.section}] {error.option} stands there twice (- and _ are the same)"
+        return f"line {error.lineno}: [{error.section}] {error.option} is given twice (- and _ are the same)"
     if isinstance(error, configparser.DuplicateSectionError):
-        return f"line {error.lineno}: section [{error.section}] stands there twice"
+        return f"line {error.lineno}: section [{error.section}] is given twice"
     if isinstance(error, configparser.ParsingError):
         return f"not of the form 'option = value': line {', '.join(str(line) for line, _ in error.errors)}"
     return type(error).__name__
@@ -116,7 +116,7 @@ def _known_sections(raw: Sections, warnings: list[str], problems: list[Problem])
             warnings.append(f"section [{written}] is read as [{section}]")
         if section in SECTIONS:
             earlier = known.setdefault(section, {})
-            twice = f"stands there twice, in sections that are both read as [{section}]"
+            twice = f"is given twice, in sections that are both read as [{section}]"
             problems += [Problem(f"[{written}] {name}", twice) for name in content if name in earlier]
             earlier.update(content)
         else:

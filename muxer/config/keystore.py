@@ -1,7 +1,7 @@
-"""The keystore: the passwords of muxer.cfg, encrypted in a file beside it; they count where its value is empty.
+"""The keystore: passwords for options that are empty in muxer.cfg, encrypted in a file next to it.
 
-The guide has a keystore on Windows only; there DPAPI protects it for the machine. Elsewhere (our addition) AES-GCM does,
-with a key from a systemd credential or, without one, from a file that only the service account can read.
+The guide has a keystore on Windows only, where DPAPI protects it for the machine. On other systems (our addition) AES-GCM
+does, with a key from a systemd credential or from a file that only the service account can read.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _RESTORE_ADVICE = f"restore it from a backup, or move {KEYSTORE_FILE} and {KEY_F
 class _Protection(NamedTuple):
     """A way to encrypt. Both functions take a label, which is authenticated with the data, and the data.
 
-    ``unseal`` raises ``ValueError`` for data that were not sealed with this key and label.
+    `unseal` raises ValueError for data that were not sealed with this key and label.
     """
 
     key: str
@@ -47,10 +47,10 @@ class _Protection(NamedTuple):
 
 
 def open_keystore(folder: Path) -> Mapping[tuple[str, str], str]:
-    """Given the folder of muxer.cfg, return its keystore as (section, option) → value; empty when there is none.
+    """Return the values of the keystore in `folder` by (section, option); empty when there is none.
 
-    Raise :class:`ConfigError` (our decision: the muxer does not start) when the keystore or its key can be read by others,
-    belongs to another account, is missing or corrupt, or when they do not belong together.
+    Raises ConfigError (our decision: the muxer does not start) when the keystore or its key can be read by others, belongs
+    to another account, is missing or corrupt, or when they do not match.
     """
     path = folder / KEYSTORE_FILE
     data = _read_private(path)
@@ -70,10 +70,10 @@ def open_keystore(folder: Path) -> Mapping[tuple[str, str], str]:
 
 
 def save_keystore(folder: Path, values: Mapping[tuple[str, str], str]) -> None:
-    """Given the folder of muxer.cfg, replace what its keystore holds by these values; make its key if there is none.
+    """Replace the keystore in `folder` by one with `values`, and create its key if there is none.
 
-    Raise :class:`ConfigError` when that is not possible; the keystore is then as it was. It is never readable by others,
-    and never half written (our decision).
+    Raises ConfigError when that fails; the keystore is then unchanged. It is never readable by others, and never half
+    written (our decision).
     """
     path = folder / KEYSTORE_FILE
     protection = _open_protection(folder, make_key=True)
@@ -97,12 +97,12 @@ def _protection_kind() -> str:
 
 
 def _authenticated_label(name: str) -> bytes:
-    """Return what is authenticated with a value, so that it cannot stand in another's place or another format."""
+    """Return the label that binds a value to its option and to the format of the file."""
     return f"{_FORMAT} {_VERSION} {name}".encode()
 
 
 def _parse_keystore(path: Path, data: bytes) -> dict[str, bytes]:
-    """Return what is in the text of a keystore, by ``section.option``, still encrypted."""
+    """Return the encrypted values of a keystore, by ``section.option``."""
     try:
         content = json.loads(data)
         if content["format"] != _FORMAT:
@@ -117,11 +117,11 @@ def _check_origin(path: Path, version: Any, kind: Any) -> None:
     if version != _VERSION:
         raise _keystore_error(path, f"has a version that this muxer does not know; update the muxer, {_RESTORE_ADVICE}")
     if kind != _protection_kind():
-        raise _keystore_error(path, f"was made on another kind of system; {_RESTORE_ADVICE}")
+        raise _keystore_error(path, f"was created on another kind of system; {_RESTORE_ADVICE}")
 
 
 def _read_private(path: Path, others: int = _FOREIGN_RIGHTS) -> bytes | None:
-    """Return what is in a file, None when there is none; refuse one that other accounts could have read or changed."""
+    """Return the content of a file, None when it does not exist. Raises ConfigError when other accounts have access."""
     try:
         with path.open("rb") as file:
             if not _WINDOWS:
@@ -137,14 +137,14 @@ def _read_private(path: Path, others: int = _FOREIGN_RIGHTS) -> bytes | None:
 def _check_private(path: Path, status: os.stat_result, others: int) -> None:
     if status.st_uid not in (os.geteuid(), 0):  # type: ignore[attr-defined,unused-ignore]
         what = f"belongs to another account (number {status.st_uid})"
-        raise _keystore_error(path, f"{what}; run this as that account, or give the file to this one with chown")
+        raise _keystore_error(path, f"{what}; run this with that account, or give the file to this one with chown")
     if status.st_mode & others:
         what = f"is open to other accounts (mode {stat.S_IMODE(status.st_mode):04o})"
-        raise _keystore_error(path, f"{what}; close it with: chmod 600 {path}")
+        raise _keystore_error(path, f"{what}; restrict it with: chmod 600 {path}")
 
 
 def _write_private(path: Path, data: bytes) -> None:
-    """Put a file in place as a whole; mkstemp makes it readable for nobody else from the first instant."""
+    """Write a file atomically; mkstemp creates it readable by this account only."""
     try:
         descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
@@ -174,20 +174,20 @@ def _open_protection(folder: Path, make_key: bool = False) -> _Protection:
 
 
 def _load_key(folder: Path, make: bool) -> tuple[Path, bytes]:
-    """Return where the key lies, and the key: the credential of the service before the file beside the keystore."""
-    beside = folder / KEY_FILE
-    places = [(beside, _FOREIGN_RIGHTS)]
+    """Return the path of the key and the key. The credential of the service takes precedence over the key file."""
+    key_file = folder / KEY_FILE
+    candidates = [(key_file, _FOREIGN_RIGHTS)]
     if credentials := os.environ.get("CREDENTIALS_DIRECTORY"):
-        places.insert(0, (Path(credentials) / CREDENTIAL_NAME, _FOREIGN_CREDENTIAL_RIGHTS))
-    for path, others in places:
+        candidates.insert(0, (Path(credentials) / CREDENTIAL_NAME, _FOREIGN_CREDENTIAL_RIGHTS))
+    for path, others in candidates:
         key = _read_private(path, others)
         if key is not None:
             return path, _check_key(path, key)
     if not make:
-        raise _keystore_error(beside, f"is missing, and so is the credential {CREDENTIAL_NAME}; {_RESTORE_ADVICE}")
+        raise _keystore_error(key_file, f"is missing, and so is the credential {CREDENTIAL_NAME}; {_RESTORE_ADVICE}")
     key = os.urandom(_KEY_BYTES)
-    _write_private(beside, key)
-    return beside, key
+    _write_private(key_file, key)
+    return key_file, key
 
 
 def _check_key(path: Path, key: bytes) -> bytes:
@@ -227,7 +227,7 @@ def _dpapi_protection() -> _Protection:
 
 
 def _call_dpapi(function: str, flags: int, label: bytes, data: bytes) -> bytes:
-    """Call one of DPAPI's two functions, which take the same arguments; the label is its "optional entropy"."""
+    """Call one of the two functions of DPAPI, which take the same arguments; the label is their "optional entropy"."""
     crypt32, kernel32 = (ctypes.WinDLL(name) for name in ("crypt32", "kernel32"))  # type: ignore[attr-defined,unused-ignore]
     given, entropy = (_Blob(len(part), ctypes.create_string_buffer(part, len(part))) for part in (data, label))
     result = _Blob()

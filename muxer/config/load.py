@@ -1,4 +1,4 @@
-"""Reads muxer.cfg, the environment and the command line into a :class:`Config`, or reports everything that is wrong."""
+"""Reads muxer.cfg, the environment and the command line into a :class:`Config`, or reports all problems at once."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ RECOMMENDED_WINDOW_MINUTES = 720
 
 QUERY_OPTIONS = ("call_recording_extra_query_string", "call_recording_query_string")
 
-# The guide: without a muxer_id these are ignored, whatever they say; its formula for total_muxers gives 0 then.
+# The guide: without a muxer_id these are ignored, even if malformed; its formula for total_muxers gives 0 then.
 SHARDING_OPTIONS = ("total_muxers", "muxer_type")
 NOT_SHARDED_TEXT = "it is ignored, because without a muxer_id of 0 or more sharding is off"
 
-# The addresses of WebDAV servers come with the metadata; its client says the same at the first one.
+# The addresses of WebDAV servers come from the metadata; the WebDAV client logs this text at the first one.
 UNCHECKED_TLS_TEXT = "[{}] trusted_ca = false: TLS certificates are not checked"
 
-# Where a value comes from, beside the command line, the environment and the file.
+# Origins of values, besides the command line and the environment.
 FILE, KEYSTORE, DEFAULT = "file", "keystore", "default"
 
 OptionKey = tuple[str, str]
@@ -34,7 +34,7 @@ OptionKey = tuple[str, str]
 
 @dataclass(frozen=True)
 class LoadedConfig:
-    """A usable configuration, what is odd about it, and where the value of each option (section, name) comes from."""
+    """A usable configuration, its warnings, and the origin of each value by (section, name)."""
 
     config: Config
     warnings: tuple[str, ...]
@@ -43,8 +43,7 @@ class LoadedConfig:
 
 @dataclass
 class ConfigReading:
-    """What could be read of a configuration, usable or not: the values by section and option, without those that are
-    wrong; where each comes from; problems and warnings."""
+    """The valid values of a configuration, usable or not, with their origins, and its problems and warnings."""
 
     values: dict[str, dict[str, Any]] = field(default_factory=lambda: {section: {} for section in SECTIONS})
     origins: dict[OptionKey, str] = field(default_factory=dict)
@@ -52,13 +51,13 @@ class ConfigReading:
     warnings: list[str] = field(default_factory=list)
 
     def has_value(self, section: str, name: str) -> bool:
-        """Whether an option has a value that can be used."""
+        """Whether an option has a valid value."""
         return name in self.values[section]
 
     @property
     def config(self) -> Config:
-        """The configuration; an option whose value is wrong has its default there, None where that is wrong too."""
-        values = {section: dict(found) for section, found in self.values.items()}
+        """The configuration; an option with an invalid value has its default, None where that is invalid too."""
+        values = {section: dict(valid) for section, valid in self.values.items()}
         for section, name, option in all_options():
             if not self.has_value(section, name):
                 values[section][name] = default_value(option)
@@ -66,10 +65,10 @@ class ConfigReading:
 
 
 def load_config(path: Path, command_line: Mapping[str, str], environ: Mapping[str, str]) -> LoadedConfig:
-    """Given the path of muxer.cfg, the options of the command line (empty = not given) and the environment, return the
-    configuration. Precedence: command line, environment, file, keystore beside the file, default.
+    """Return the configuration. `command_line` holds option values by name (empty: not given).
 
-    Raise :class:`ConfigError` with every problem at once.
+    Precedence: command line, environment, file, keystore next to the file, default.
+    Raises ConfigError with all problems at once.
     """
     reading = inspect_config(path, command_line, environ)
     if reading.problems:
@@ -78,7 +77,7 @@ def load_config(path: Path, command_line: Mapping[str, str], environ: Mapping[st
 
 
 def inspect_config(path: Path, command_line: Mapping[str, str], environ: Mapping[str, str]) -> ConfigReading:
-    """Like :func:`load`, but whatever is wrong: return what could be read, with the problems."""
+    """Like :func:`load_config`, but return the problems with the valid values instead of raising ConfigError."""
     reading = ConfigReading()
     try:
         file = read_file(path, reading.warnings, reading.problems)
@@ -87,8 +86,8 @@ def inspect_config(path: Path, command_line: Mapping[str, str], environ: Mapping
         return reading
     stored = _load_keystore(path.parent, reading.problems)
     for section, name, option in all_options():
-        kept = stored.get((section, name), "")
-        text, origin = _option_text(option, name, file.get(section, {}).get(name), kept, command_line, environ)
+        password = stored.get((section, name), "")
+        text, origin = _option_text(option, name, file.get(section, {}).get(name), password, command_line, environ)
         reading.origins[section, name] = origin
         _store_value(reading, (section, name), option, text)
     _find_contradictions(reading)
@@ -101,7 +100,7 @@ def inspect_config(path: Path, command_line: Mapping[str, str], environ: Mapping
 
 
 def _store_value(reading: ConfigReading, key: OptionKey, option: Option, text: str) -> None:
-    """Put the value of an option among what was read, or what is wrong with it among the problems."""
+    """Add the parsed value of an option to `reading`, or its problem."""
     section, name = key
     values = reading.values[section]
     try:
@@ -120,29 +119,29 @@ def _option_text(
     option: Option,
     name: str,
     file: GivenOption | None,
-    kept: str,
+    password: str,
     command_line: Mapping[str, str],
     environ: Mapping[str, str],
 ) -> tuple[str, str]:
-    """Return the text of an option and where it comes from; ``kept`` is what the keystore holds for it."""
+    """Return the text of an option and its origin; `password` is its value in the keystore."""
     if option.command_line and command_line.get(name):
         return command_line[name], f"command line --{name.replace('_', '-')}"
     if option.env and environ.get(option.env):
         return environ[option.env], f"environment {option.env}"
     if file is not None and file.text:
         return file.text, _file_position(file, name)
-    return kept, KEYSTORE if kept else DEFAULT
+    return password, KEYSTORE if password else DEFAULT
 
 
 def _file_position(given: GivenOption, name: str) -> str:
-    """Return where in the file something stands, with the names that are written there when they are others."""
+    """Return the line of an option, with its names in the file if they differ from those of the schema."""
     section = given.section.strip().lower()
     renamed = section not in SECTIONS or given.option != name
     return f"{FILE}, line {given.line}" + (f", as [{given.section}] {given.option}" if renamed else "")
 
 
 def default_value(option: Option) -> Any:
-    """Given an option, return the value that stands where nobody gives one, None when that is none that can be used here."""
+    """Return the default of an option, None when it is invalid on this machine."""
     try:
         return option.parse(option.default)
     except ValueError:
@@ -150,7 +149,7 @@ def default_value(option: Option) -> Any:
 
 
 def _load_keystore(folder: Path, problems: list[Problem]) -> Mapping[tuple[str, str], str]:
-    """Return the passwords of the keystore; one that cannot be used is a problem among the others."""
+    """Return the passwords of the keystore. An unusable keystore is added to `problems`."""
     try:
         return open_keystore(folder)
     except ConfigError as error:
@@ -162,14 +161,14 @@ def _parse_value(option: Option, text: str) -> Any:
     if option.required and not text:
         raise ValueError("is required")
     if "\n" in text:
-        raise ValueError("holds a line break; in the file, begin the option of the next line at the start of its line")
-    if any("\ud800" <= char <= "\udfff" for char in text):  # what Python makes of other bytes in the environment
+        raise ValueError("contains a line break; start the option in the next line of the file without leading spaces")
+    if any("\ud800" <= char <= "\udfff" for char in text):  # Python's replacement for other bytes in the environment
         raise ValueError("is not UTF-8 text")
     return option.parse(text or option.default)
 
 
 def _printable_value(text: str) -> str:
-    """Return as much of a value as may be shown: a second line may be another option, an address may hold a login."""
+    """Return the part of a value that may be logged: a second line may be an option, an address may hold credentials."""
     return URL_CREDENTIALS.sub("***@", text.splitlines()[0])
 
 
@@ -178,8 +177,7 @@ def _sharding_is_off(processing: Mapping[str, Any]) -> bool:
 
 
 def _find_contradictions(reading: ConfigReading) -> None:
-    """Check what no single option can tell (the guide: sharding, HA). Values that failed on their own are absent, and those
-    that are found wrong here are taken out."""
+    """Check options against each other (guide: sharding, HA), and remove invalid values."""
     values = reading.values["processing"]
     past, older = values.get("window_past"), values.get("window_past_older_than")
     if past is not None and older is not None and older >= past:
@@ -194,7 +192,7 @@ def _find_contradictions(reading: ConfigReading) -> None:
 
 
 def _repair_queries(advanced: dict[str, Any], warnings: list[str]) -> None:
-    """Undo, in both query options, the HTML accident of the guide's printed query."""
+    """Correct the misprint of the guide in both query options."""
     for name in QUERY_OPTIONS:
         repaired = repair_extra_query(advanced[name])
         if repaired != advanced[name]:
@@ -228,10 +226,11 @@ def _config_warnings(config: Config) -> list[str]:
 
 
 def _parameter_warnings(advanced: AdvancedOptions) -> list[str]:
-    """Warn of query parameters that the guide does not have: RWS may ignore one, and then finds every recording."""
+    """Warn of query parameters that the guide does not list: RWS may ignore one, and then returns every recording."""
     queries = {name: getattr(advanced, name) for name in QUERY_OPTIONS}
     return [
-        f"[advanced] {option}: the guide has no query parameter {name!r}; RWS may ignore it{did_you_mean(name, KNOWN_PARAMETERS)}"
+        f"[advanced] {option}: the guide has no query parameter {name!r}; RWS may ignore it"
+        f"{did_you_mean(name, KNOWN_PARAMETERS)}"
         for option, query in queries.items()
         if query.lower() != DISABLED
         for name in parameter_names(query)

@@ -1,4 +1,4 @@
-"""Whether the port of ``[monitoring]`` may be opened as configured: beyond this machine only with https and a login."""
+"""Checks the port of ``[monitoring]``: other machines may reach it only with https and a password."""
 
 from __future__ import annotations
 
@@ -21,41 +21,42 @@ REQUIRED_OPTIONS = ("username", "password", "certificate", "key")
 
 @dataclass(frozen=True)
 class ListenAddress:
-    """An address to listen on, by number, and whether only this machine reaches it."""
+    """A numeric address to listen on; `loopback` is True when only this machine can reach it."""
 
     address: str
     loopback: bool
 
 
 def resolve_address(address: str) -> ListenAddress:
-    """Given what ``http_address`` says, a number or a name, return where that is; the names of this machine are not asked
-    for. Raise ``ValueError`` when it leads nowhere."""
+    """Resolve ``http_address``, a numeric address or a name. Names of the loopback interface need no look-up.
+
+    Raises ValueError when the name is unknown.
+    """
     if address.lower().rstrip(".") in ("localhost", "ip6-localhost"):
         return ListenAddress("127.0.0.1", True)
     try:
-        found = [ip_address(address.strip("[]"))]
+        addresses = [ip_address(address.strip("[]"))]
     except ValueError:
-        found = _lookup_addresses(address)
-    return ListenAddress(str(found[0]), all(map(_is_loopback, found)))
+        addresses = _lookup_addresses(address)
+    return ListenAddress(str(addresses[0]), all(map(_is_loopback, addresses)))
 
 
 def find_contradictions(monitoring: Mapping[str, Any]) -> list[Problem]:
-    """Given the options of ``[monitoring]``, without those that failed on their own, return what contradicts in them."""
+    """Return the contradictions in ``[monitoring]``. `monitoring` holds the valid options."""
     if not monitoring.get("http_port"):
         return []
     return [*_incomplete_pairs(monitoring), *_exposure_problems(monitoring), *_key_problems(monitoring)]
 
 
 def certificate_warnings(certificate: Path | None) -> list[str]:
-    """Given the certificate of the port, return what is odd about it."""
+    """Return a warning when the certificate of the port has expired."""
     if certificate is None or (end := read_certificates(certificate)[0].not_valid_after_utc) > datetime.now(UTC):
         return []
-    return [f"[monitoring] certificate: it has expired on {end:%Y-%m-%d}; clients that check it will refuse it"]
+    return [f"[monitoring] certificate: it expired on {end:%Y-%m-%d}; clients that check it will refuse it"]
 
 
 def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
-    """Given a certificate with its chain and its key, return the context of a server. Raise ``OSError`` when they cannot be
-    used."""
+    """Return the TLS context of a server. Raises OSError when `certificate` or `key` cannot be used."""
     import ssl  # here: its loading takes time at the start
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -66,12 +67,12 @@ def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
 
 
 def _incomplete_pairs(monitoring: Mapping[str, Any]) -> list[Problem]:
-    """Return which half is missing of a pair that makes sense only together."""
-    found = []
+    """Return the missing options of incomplete pairs."""
+    problems = []
     for one, other in (("username", "password"), ("password", "username"), ("certificate", "key"), ("key", "certificate")):
         if monitoring.get(one) and other in monitoring and not monitoring[other]:
-            found.append(Problem(f"[monitoring] {other}", f"is required, because {one} is given"))
-    return found
+            problems.append(Problem(f"[monitoring] {other}", f"is required, because {one} is set"))
+    return problems
 
 
 def _exposure_problems(monitoring: Mapping[str, Any]) -> list[Problem]:
@@ -84,8 +85,8 @@ def _exposure_problems(monitoring: Mapping[str, Any]) -> list[Problem]:
     missing = [name for name in REQUIRED_OPTIONS if name in monitoring and not monitoring[name]]
     if listening.loopback or not missing:
         return []
-    what = "others than this machine could reach it, which takes https and a login: give " + ", ".join(missing)
-    return [Problem(where, f"{what} in [monitoring], or take 127.0.0.1")]
+    what = "other machines can reach it, which requires https and a password: set " + ", ".join(missing)
+    return [Problem(where, f"{what} in [monitoring], or use 127.0.0.1")]
 
 
 def _key_problems(monitoring: Mapping[str, Any]) -> list[Problem]:
@@ -105,7 +106,7 @@ def _lookup_addresses(name: str) -> list[IPv4Address | IPv6Address]:
     try:
         entries = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        raise ValueError(f"must be an address of this machine, or a name that leads to one ({error})") from error
+        raise ValueError(f"must be an address of this machine, or the name of one ({error})") from error
     return [ip_address(str(entry[4][0]).partition("%")[0]) for entry in entries]
 
 

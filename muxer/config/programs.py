@@ -1,6 +1,6 @@
-"""Where the external programs are found: builds unpacked in ``thirdparty/`` of this installation, then the PATH.
+"""Finds the external programs: in builds that are unpacked in ``thirdparty/`` of this installation, then on the PATH.
 
-``install.d/system.sh`` looks in the same places; a test holds both together.
+``install.d/system.sh`` searches in the same order; a test compares both.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ THIRDPARTY = Path(__file__).resolve().parents[2] / "thirdparty"
 
 @dataclass(frozen=True)
 class ProgramPath:
-    """The path of a program. Its bare name is the default, and stands for the build in thirdparty/``build``, when there
-    is one."""
+    """Parser of the path of a program. The bare name (the default) means the build in thirdparty/`build`, if there is one,
+    or the program on the PATH."""
 
     name: str
     build: str
@@ -26,26 +26,26 @@ class ProgramPath:
         return str(found) if found else self._find_executable(value)
 
     def _find_executable(self, value: str) -> str:
-        """Given a path, or a name on the PATH, return the path of the executable."""
-        found = shutil.which(value)
-        if found is None:
+        """Return the absolute path of an executable. Raises ValueError when it does not exist."""
+        executable = shutil.which(value)
+        if executable is None:
             kind = "is not the path of an executable file" if os.sep in value else "is not on the PATH"
             kind += f" and not in {THIRDPARTY / self.build}" if value == self.name else ""
             raise ValueError(f"{kind}; install the program or give its full path")
-        return str(Path(found).absolute())
+        return str(Path(executable).absolute())
 
 
 def find_unpacked(folder: Path, name: str) -> Path | None:
-    """Given a folder of thirdparty/ and the name of a program, return its path when a build was unpacked there: in the
-    folder, in its bin/, or in the one folder that archives bring with them, or the bin/ of that one.
+    """Return the path of the program `name` in the build that is unpacked in `folder`, None when there is none.
 
-    Raise ``ValueError`` when there is more than one, when it is not executable, or when the folder cannot be read.
+    It may be in the folder, in its bin/, in a top folder of the archive, or in the bin/ of that one.
+    Raises ValueError when there are several, when it is not executable, or when the folder cannot be read.
     """
     file = f"{name}.exe" if os.name == "nt" else name
     try:
-        brought = [one for one in sorted(folder.iterdir()) if one.is_dir() and one.name != "bin"] if folder.is_dir() else []
+        tops = [one for one in sorted(folder.iterdir()) if one.is_dir() and one.name != "bin"] if folder.is_dir() else []
         found = [one for one in (folder / file, folder / "bin" / file) if one.is_file()][:1]
-        found = found or [one for top in brought for one in (top / file, top / "bin" / file) if one.is_file()]
+        found = found or [one for top in tops for one in (top / file, top / "bin" / file) if one.is_file()]
     except OSError as error:
         raise ValueError(f"{error.filename} cannot be read by this account: {error.strerror}") from error
     if len(found) > 1:

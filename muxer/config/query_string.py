@@ -1,4 +1,4 @@
-"""The query strings of call recordings: how the administrator writes them, and how they go over the wire. Pure."""
+"""Query strings of call recordings: parses what the administrator writes, and encodes it for a URL. Pure."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from urllib.parse import quote, unquote, unquote_to_bytes
 
 BUILT_IN_EXTRA_QUERY = "userData=SRSScreenRecordingStateStarted&scanAndScroll=true"
 BUILT_IN_EXTRA_QUERY_SINCE = (8, 5, 201, 14)
-# The word that stands for no extra query at all.
+# The value that disables the extra query.
 DISABLED = "disable"
 
-# What the guide describes, and what the muxer itself sends.
+# The parameters in the guide, and those that the muxer sends itself.
 WINDOW_PARAMETERS = ("startTime", "endTime", "limit")
 KNOWN_PARAMETERS = ("callerPhoneNumber", "dialedPhoneNumber", "userName", "userData", "scanAndScroll", *WINDOW_PARAMETERS)
 
@@ -19,19 +19,19 @@ _MISPRINT = re.compile(r"(?:>|\u227b|&gt;|&sc;)anAndScroll(?==)", re.IGNORECASE)
 
 
 def repair_extra_query(query: str) -> str:
-    """Given a configured query, return it with the guide's misprint ``>anAndScroll`` read as ``&scanAndScroll``."""
+    """Return `query` with the misprint of the guide, ``>anAndScroll``, corrected to ``&scanAndScroll``."""
     return _MISPRINT.sub("&scanAndScroll", query)
 
 
 def parameter_names(query: str) -> list[str]:
-    """Given a query as an administrator writes it, return the names of its parameters."""
+    """Return the names of the parameters of a configured query."""
     return [unquote(pair.partition("=")[0]) for pair in encode_query(query).split("&") if pair]
 
 
 def encode_query(query: str) -> str:
-    """Given ``name=value&name=value`` as an administrator writes it, return it ready for a URL.
+    """Encode a configured query, ``name=value&name=value``, for a URL.
 
-    Blanks, ``+``, ``*``, quotes and non-ASCII letters are meant literally; a valid ``%XX`` is taken as already encoded,
+    Spaces, ``+``, ``*``, quotes and non-ASCII letters are meant literally; a valid ``%XX`` is taken as already encoded,
     so that ``&`` inside a value can be written ``%26`` (our decision).
     """
     pairs = (part.partition("=") for part in query.lstrip("?").split("&") if part.strip())
@@ -43,7 +43,7 @@ def _encode_text(text: str) -> str:
 
 
 def parse_version(text: str) -> tuple[int, int, int, int] | None:
-    """Given an RWS version such as ``8.5.205.40``, return its four integers, or None when it is no such thing."""
+    """Parse an RWS version such as ``8.5.205.40``. Returns None when it is malformed."""
     match = re.fullmatch(r"\s*(\d{1,9})\.(\d{1,9})\.(\d{1,9})\.(\d{1,9})\s*", text)
     if match is None:
         return None

@@ -1,7 +1,7 @@
 """Every option of muxer.cfg: its name, type, default, meaning and origin, in one place.
 
-Each section is a frozen dataclass whose fields carry their own description; the loader, ``muxer.cfg.sample`` and the
-option reference are held to it. Origin "guide" is the Genesys deployment guide, "ours" is our decision.
+Each section is a frozen dataclass whose fields carry their own description. The loader uses it; ``muxer.cfg.sample`` and the
+option reference are generated from it. Origin "guide" is the Genesys deployment guide, "ours" is our decision.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from muxer.config.programs import ProgramPath
 
 @dataclass(frozen=True)
 class Option:
-    """The description of one option. ``default`` is the text that stands for an empty value."""
+    """The description of one option. `default` is the text that an empty value stands for."""
 
     parse: types.ValueType
     default: str
@@ -33,13 +33,13 @@ class Option:
 
 
 def option_field(parse: types.ValueType, default: str, doc: str, value: Any = dataclasses.MISSING, **details: Any) -> Any:
-    """Given a description, return the dataclass field that carries it; ``value`` stands for it where nobody gives one."""
-    described = Option(parse, default, doc, **details)
-    return dataclasses.field(default=value, metadata={"option": described}, repr=not described.secret)
+    """Create a dataclass field with the description of an option. `value` is the default of the field."""
+    option = Option(parse, default, doc, **details)
+    return dataclasses.field(default=value, metadata={"option": option}, repr=not option.secret)
 
 
-_CA_DOC = "TLS: true = system CAs, false = no checks at all, else the path of a PEM bundle"
-_PROGRAM_DOC = "full path of the {0} executable; {0} alone = the one in thirdparty/{1}/, else the one on PATH"
+_CA_DOC = "TLS: true = CAs of the system, false = no checks, or the path of a PEM bundle"
+_PROGRAM_DOC = "full path of the {0} executable; {0} alone = the one in thirdparty/{1}/, or on the PATH"
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class HtccOptions:
     username: str = option_field(types.parse_text, "ops", "the ops account of RWS")
     password: str = option_field(types.parse_text, "ops", "its password", env="HTCC_PASSWORD", secret=True)
     trusted_ca: bool | Path = option_field(types.parse_trusted_ca, "false", _CA_DOC)
-    rws_timeout: int = option_field(types.IntegerType(30, 86_400), "30", "seconds to wait for an answer of RWS, >= 30")
+    rws_timeout: int = option_field(types.IntegerType(30, 86_400), "30", "read timeout of RWS in seconds, >= 30")
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class WebdavOptions:
     hosts: tuple[str, ...] = option_field(
         types.parse_hosts,
         "",
-        "the only servers that are spoken to, with commas between: host, host:port, *.domain, or * for any; "
+        "comma-separated list of the only WebDAV servers to connect to: host, host:port, *.domain, or * for any; "
         "empty = those of the site, see SECURITY.md",
         value=(),
         origin="ours",
@@ -85,7 +85,7 @@ class WebdavOptions:
 
 @dataclass(frozen=True)
 class S3Options:
-    """S3 Premise: any S3-compatible store. An empty value leaves the choice to boto3's own chain."""
+    """S3 Premise: any S3-compatible store. For an empty value, boto3 uses its own configuration chain."""
 
     endpoint_url: str | None = option_field(
         types.optional_type(types.parse_uri), "", "address of the store; empty = AWS", origin="ours"
@@ -94,7 +94,7 @@ class S3Options:
     secret_access_key: str = option_field(
         types.parse_text, "", "secret key", origin="ours", env="S3_SECRET_ACCESS_KEY", secret=True
     )
-    region: str = option_field(types.parse_text, "", "region for which requests are signed, see docs/s3.md", origin="ours")
+    region: str = option_field(types.parse_text, "", "signature region of the requests, see docs/s3.md", origin="ours")
     addressing_style: str | None = option_field(
         types.optional_type(types.ChoiceType(("path", "virtual", "auto"))), "", "path, virtual or auto", origin="ours"
     )
@@ -103,31 +103,31 @@ class S3Options:
 
 @dataclass(frozen=True)
 class ProcessingOptions:
-    """What is polled, by which instance, with which programs."""
+    """The polled time window, the instance and its programs."""
 
     ffmpeg: str = option_field(ProgramPath("ffmpeg", "ffmpeg"), "ffmpeg", _PROGRAM_DOC.format("ffmpeg", "ffmpeg"))
     ffprobe: str = option_field(ProgramPath("ffprobe", "ffmpeg"), "ffprobe", _PROGRAM_DOC.format("ffprobe", "ffmpeg"))
     openssl: str = option_field(ProgramPath("openssl", "openssl"), "openssl", _PROGRAM_DOC.format("openssl", "openssl"))
     window_past: float = option_field(
-        types.NumberType(above=0, most=5_256_000), "720", "the window begins this many minutes ago"
+        types.NumberType(above=0, maximum=5_256_000), "720", "start of the polled window, in minutes before now"
     )
     window_past_older_than: float = option_field(
-        types.NumberType(0, most=5_256_000), "0", "the window ends this many minutes ago"
+        types.NumberType(0, maximum=5_256_000), "0", "end of the polled window, in minutes before now"
     )
     min_poll_interval: float = option_field(
-        types.NumberType(0, most=10_080), "5", "minutes from the start of one poll to the next"
+        types.NumberType(0, maximum=10_080), "5", "minutes from the start of one poll to the next"
     )
     temp_dir: Path | None = option_field(
         types.optional_type(types.parse_folder), "", "existing folder for temporary files; empty = one below the system's"
     )
-    auto_clean_temp_folder: bool = option_field(types.parse_switch, "1", "1 = remove left-overs from temp_dir")
+    auto_clean_temp_folder: bool = option_field(types.parse_switch, "1", "1 = remove leftover files from temp_dir")
     clean_temp_folder_timeout: int = option_field(
-        types.IntegerType(-1), "43200", "seconds between two clean-ups; -1 = when idle", aliases=("clean_temp_folder",)
+        types.IntegerType(-1), "43200", "seconds between two cleanups; -1 = when idle", aliases=("clean_temp_folder",)
     )
     min_free_megabytes: int | None = option_field(
         types.optional_type(types.IntegerType(0)),
         "",
-        "no new recording is begun while less is free on the disk of temp_dir; empty = 1024, or 5 % of a smaller disk",
+        "no new recording is started while less is free on the disk of temp_dir; empty = 1024, or 5 % of a smaller disk",
         origin="ours",
     )
     batch_read_screen_recording_metadata: bool = option_field(
@@ -147,12 +147,14 @@ class ProcessingOptions:
 
 @dataclass(frozen=True)
 class AdvancedOptions:
-    """How recordings are queried, muxed and labelled."""
+    """How recordings are queried, muxed and labeled."""
 
-    worker_threads: int = option_field(types.IntegerType(1, 1000), "5", "recordings worked on at the same time, > 0")
+    worker_threads: int = option_field(
+        types.IntegerType(1, 1000), "5", "number of recordings to process at the same time, > 0"
+    )
     pagination: int = option_field(types.IntegerType(1, 100_000), "100", "recordings per page of an RWS query, > 0")
     max_overlap_allowed: float = option_field(
-        types.NumberType(0, most=86_400),
+        types.NumberType(0, maximum=86_400),
         "2",
         "seconds that two screen files of an agent may overlap before the earlier is truncated",
     )
@@ -163,7 +165,7 @@ class AdvancedOptions:
     call_recording_extra_query_string: str = option_field(
         types.parse_extra_query,
         "",
-        "further query parameters, but not startTime, endTime, limit; empty = the built-in ones, disable = none",
+        "additional query parameters, but not startTime, endTime, limit; empty = the built-in ones, disable = none",
     )
     call_recording_query_string: str = option_field(
         types.parse_query, "", "migration: process what this query finds, then exit"
@@ -171,22 +173,22 @@ class AdvancedOptions:
     delete_superseded: bool = option_field(
         types.parse_switch,
         "1",
-        "1 = delete a muxed file when one with more screen files, or other paused spans, replaces it",
+        "1 = delete a muxed file when one with more screen files, or with other paused spans, replaces it",
         origin="ours",
     )
     blank_paused: bool = option_field(
         types.parse_switch,
         "0",
-        "1 = black picture while the call's recording was paused; the same value on all muxers of a site",
+        "1 = black video while the recording of the call was paused; use the same value on all muxers of a site",
         origin="ours",
     )
     audio_codec: str = option_field(
         types.ChoiceType(("copy", "aac")), "copy", "copy = keep the call's audio stream, aac = re-encode it", origin="ours"
     )
     incomplete_after: float = option_field(
-        types.NumberType(0, most=525_600),
+        types.NumberType(0, maximum=525_600),
         "360",
-        "minutes that a media file may be incomplete without growing before it is muxed as it is; 0 = at once",
+        "minutes without growth after which an incomplete media file is muxed as it is; 0 = at once",
         value=360.0,
         origin="ours",
     )
@@ -203,8 +205,10 @@ class LogfileOptions:
         types.ChoiceType(("debug", "info", "warning", "error")), "info", "debug, info, warning or error", origin="ours"
     )
     format: str = option_field(types.ChoiceType(("text", "json")), "text", "text or json", origin="ours")
-    max_bytes: int = option_field(types.IntegerType(1), "10485760", "size at which the log file is rotated", origin="ours")
-    backup_count: int = option_field(types.IntegerType(1), "10", "rotated log files that are kept", origin="ours")
+    max_bytes: int = option_field(
+        types.IntegerType(1), "10485760", "size in bytes at which the log file is rotated", origin="ours"
+    )
+    backup_count: int = option_field(types.IntegerType(1), "10", "number of rotated log files to keep", origin="ours")
 
 
 @dataclass(frozen=True)
@@ -214,27 +218,27 @@ class MonitoringOptions:
     http_address: str = option_field(
         types.parse_text,
         "127.0.0.1",
-        "address to listen on; beyond this machine (0.0.0.0 = everywhere) only with all of the options below",
+        "address to listen on; one that other machines can reach (0.0.0.0 = all) requires all options below",
         origin="ours",
     )
     http_port: int = option_field(
         types.IntegerType(0, 65_535), "0", "port to listen on, for example 9477; 0 = off", origin="ours"
     )
     username: str = option_field(
-        types.parse_text, "", "name for HTTP Basic; empty = all users of this machine may look", origin="ours"
+        types.parse_text, "", "user name for HTTP Basic; empty = all users of this machine have access", origin="ours"
     )
     password: str = option_field(types.parse_text, "", "its password", origin="ours", env="MONITORING_PASSWORD", secret=True)
     certificate: Path | None = option_field(
         types.optional_type(types.parse_certificate),
         "",
-        "for https: path of a PEM file, the server's certificate first, then those of its authorities; empty = http",
+        "for https: path of a PEM file with the certificate of the server, then those of its authorities; empty = http",
         value=None,
         origin="ours",
     )
     key: Path | None = option_field(
         types.optional_type(types.parse_file),
         "",
-        "path of the certificate's private key, PEM without a password",
+        "path of the private key of the certificate, PEM without a password",
         value=None,
         origin="ours",
     )
@@ -242,31 +246,34 @@ class MonitoringOptions:
 
 @dataclass(frozen=True)
 class FleetOptions:
-    """Workers on any number of machines, fed through RabbitMQ, see [scaling.md](scaling.md)."""
+    """Workers on any number of machines, which get their tasks from RabbitMQ, see [scaling.md](scaling.md)."""
 
     mode: str = option_field(
         types.ChoiceType((fleet_options.LOCAL, fleet_options.BROKER)),
         fleet_options.LOCAL,
-        "local = this process does the work, broker = it hands the work to workers through RabbitMQ",
+        "local = this process does the work, broker = it sends the work to workers through RabbitMQ",
         origin="ours",
     )
     broker_url: str = option_field(
         fleet_options.parse_broker_url,
         "",
-        "amqps://user:password@host:5671/vhost; several nodes of a cluster with commas between",
+        "amqps://user:password@host:5671/vhost; comma-separated for several nodes of a cluster",
         origin="ours",
         env="FLEET_BROKER_URL",
         secret=True,
     )
     queue: str = option_field(
-        fleet_options.parse_queue_name, "recording-muxer", "the beginning of the names of all queues", origin="ours"
+        fleet_options.parse_queue_name, "recording-muxer", "prefix of the names of all queues", origin="ours"
     )
     trusted_ca: bool | Path = option_field(types.parse_trusted_ca, "true", _CA_DOC, origin="ours")
     prefetch: int = option_field(
-        types.IntegerType(1, 100), "1", "orders that a worker holds for each thread, the one in work included", origin="ours"
+        types.IntegerType(1, 100),
+        "1",
+        "tasks that a worker holds for each thread, including the one in progress",
+        origin="ours",
     )
     max_queue: int = option_field(
-        types.IntegerType(1, 1_000_000), "5000", "orders that may wait in the queues", origin="ours"
+        types.IntegerType(1, 1_000_000), "5000", "maximum number of tasks in the queues", origin="ours"
     )
 
 
@@ -286,12 +293,12 @@ class Config:
 
     @property
     def is_sharded(self) -> bool:
-        """Whether this instance takes only its share of the recordings."""
+        """Whether this instance processes only its share of the recordings."""
         return self.processing.muxer_id >= 0
 
     @property
     def is_fleet(self) -> bool:
-        """Whether the work is handed to workers through a broker."""
+        """Whether the work is sent to workers through a broker."""
         return self.fleet.mode == fleet_options.BROKER
 
     @property
@@ -302,11 +309,11 @@ class Config:
 
     @property
     def secret_values(self) -> tuple[str, ...]:
-        """The values that must never be written anywhere, and the logins as HTTP sends them, which a server may echo."""
-        values = (getattr(getattr(self, section), name) for section, name, described in all_options() if described.secret)
+        """The secrets that must never be written, and the credentials as HTTP sends them, which a server may echo."""
+        values = (getattr(getattr(self, section), name) for section, name, option in all_options() if option.secret)
         accounts = (self.htcc, self.rcs, self.webdav, self.monitoring)
-        logins = (f"{one.username}:{one.password}" for one in accounts if one.password)
-        encoded = (base64.b64encode(one.encode()).decode() for one in logins)
+        logins = (f"{account.username}:{account.password}" for account in accounts if account.password)
+        encoded = (base64.b64encode(login.encode()).decode() for login in logins)
         return (*filter(None, values), *fleet_options.passwords_of(self.fleet.broker_url), *encoded)
 
 

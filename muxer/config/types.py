@@ -1,4 +1,4 @@
-"""The types of option values: each turns the text of a configuration file into a value, or says what would be valid."""
+"""Parsers of option values. Each raises ValueError with a sentence about what is valid."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ _HOST = re.compile(r"(\*|(\*\.)?[^\s*/?#@:\[\]]+|\[[0-9a-f:.]+\])(:\d+)?")
 
 
 class ValueType(Protocol):
-    """Turns text into a value; raises ``ValueError`` with a sentence about what is valid."""
+    """Parses a text; raises ValueError with a sentence about what is valid."""
 
     def __call__(self, text: str, /) -> object: ...
 
 
 def parse_text(value: str) -> str:
-    """Given any text, return it as it is."""
+    """Return any text unchanged."""
     return value
 
 
 def parse_uri(value: str) -> str:
-    """Given an http or https address, return it without a slash at its end. Raise ``ValueError`` otherwise."""
+    """Parse an http or https address; return it without a trailing slash."""
     parts = urlsplit(value)
     if any(char.isspace() for char in value):
-        raise ValueError("must be an address without blanks")
+        raise ValueError("must be an address without spaces")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("must be an address such as https://host:port")
     if parts.username is not None or parts.password is not None:
-        raise ValueError("must not hold a user name or password; use the options username and password")
+        raise ValueError("must not contain a user name or password; use the options username and password")
     if parts.query or parts.fragment:
-        raise ValueError("must not hold a query or a fragment")
+        raise ValueError("must not contain a query or a fragment")
     try:
         _ = parts.port
     except ValueError as error:
@@ -46,7 +46,7 @@ def parse_uri(value: str) -> str:
 
 
 def parse_hosts(value: str) -> tuple[str, ...]:
-    """Given names of servers with commas between, each with a port or without, ``*.domain`` or ``*``, return them."""
+    """Parse a comma-separated list of servers, each with or without a port, ``*.domain`` or ``*``."""
     entries = tuple(entry for one in value.split(",") if (entry := one.strip().lower()))
     for entry in entries:
         try:
@@ -54,53 +54,53 @@ def parse_hosts(value: str) -> tuple[str, ...]:
         except ValueError:
             well_formed = False
         if not (well_formed and _HOST.fullmatch(entry)):
-            raise ValueError("must be names such as dav.example.com, dav:8080, *.example.com or *, with commas between")
+            raise ValueError("must be a comma-separated list of names such as dav.example.com, dav:8080, *.example.com or *")
     return entries
 
 
 @dataclass(frozen=True)
 class IntegerType:
-    """A whole number, with an optional least and a greatest value."""
+    """A whole number from `minimum` (None: unlimited) to `maximum`."""
 
-    least: int | None = None
-    most: int = 1_000_000_000
+    minimum: int | None = None
+    maximum: int = 1_000_000_000
 
     def __call__(self, value: str, /) -> int:
         try:
             number = int(value)
         except ValueError:
             raise ValueError(f"must be a whole number{self._bounds_text()}") from None
-        if (self.least is not None and number < self.least) or number > self.most:
+        if (self.minimum is not None and number < self.minimum) or number > self.maximum:
             raise ValueError(f"must be a whole number{self._bounds_text()}")
         return number
 
     def _bounds_text(self) -> str:
-        return f" up to {self.most}" if self.least is None else f" >= {self.least} and at most {self.most}"
+        return f" up to {self.maximum}" if self.minimum is None else f" >= {self.minimum} and at most {self.maximum}"
 
 
 @dataclass(frozen=True)
 class NumberType:
-    """A number, fractions allowed, with a least value (``above``: greater than that value) and a greatest one."""
+    """A number, fractions allowed, from `minimum` (or greater than `above`) to `maximum`."""
 
-    least: float | None = None
+    minimum: float | None = None
     above: float | None = None
-    most: float = 1e9
+    maximum: float = 1e9
 
     def __call__(self, value: str, /) -> float:
         try:
             number = float(value)
         except ValueError:
             number = float("nan")
-        low = (self.least is not None and number < self.least) or (self.above is not None and number <= self.above)
-        if number != number or number > self.most or low:
-            bound = f" >= {self.least:g}" if self.least is not None else ""
+        low = (self.minimum is not None and number < self.minimum) or (self.above is not None and number <= self.above)
+        if number != number or number > self.maximum or low:
+            bound = f" >= {self.minimum:g}" if self.minimum is not None else ""
             bound = bound or (f" > {self.above:g}" if self.above is not None else "")
-            raise ValueError(f"must be a number{bound} and at most {self.most:g}")
+            raise ValueError(f"must be a number{bound} and at most {self.maximum:g}")
         return number
 
 
 def parse_query(value: str) -> str:
-    """Given query parameters in the form of the guide, ``name=value[&name=value...]``, return them as they are."""
+    """Check query parameters in the form of the guide, ``name=value[&name=value...]``, and return them unchanged."""
     pairs = [pair.partition("=") for pair in value.lstrip("?").split("&") if pair.strip()]
     well_formed = all(name.strip() and sign for name, sign, _ in pairs)
     if value and not (pairs and well_formed):
@@ -109,20 +109,18 @@ def parse_query(value: str) -> str:
 
 
 def parse_extra_query(value: str) -> str:
-    """Given further query parameters beside those of the window, or the word ``disable``, return them as they are."""
+    """Check additional query parameters, or the word ``disable``, and return them unchanged."""
     if value.lower() == DISABLED:
         return value
     own = {name.lower() for name in WINDOW_PARAMETERS}
     taken = [name for name in parameter_names(parse_query(value)) if name.lower() in own]
     if taken:
-        raise ValueError(
-            f"must not hold {', '.join(taken)}: window_past, window_past_older_than and pagination set that already"
-        )
+        raise ValueError(f"must not contain {', '.join(taken)}: window_past, window_past_older_than and pagination set them")
     return value
 
 
 def parse_switch(value: str) -> bool:
-    """Given a whole number, return whether it is 1 (the guide: 1 = on, any other integer = off)."""
+    """Return whether a whole number is 1 (guide: 1 = on, any other integer = off)."""
     try:
         return int(value) == 1
     except ValueError:
@@ -131,7 +129,7 @@ def parse_switch(value: str) -> bool:
 
 @dataclass(frozen=True)
 class ChoiceType:
-    """One of a few words, in any case."""
+    """One of `words`, in any case."""
 
     words: tuple[str, ...]
 
@@ -142,7 +140,7 @@ class ChoiceType:
 
 
 def parse_trusted_ca(value: str) -> bool | Path:
-    """Given true, false or the path of a PEM bundle, return the flag or the checked path (guide: TLS connections)."""
+    """Parse true, false or the path of a valid PEM bundle (guide: TLS connections)."""
     if value.lower() in ("true", "false"):
         return value.lower() == "true"
     path = Path(value)
@@ -151,7 +149,7 @@ def parse_trusted_ca(value: str) -> bool | Path:
 
 
 def parse_certificate(value: str) -> Path:
-    """Given the path of a PEM file with a server's certificate and those between it and its root, return it checked."""
+    """Parse the path of a PEM file with the certificate of a server and its intermediate certificates."""
     path = Path(value).absolute()
     try:
         read_certificates(path)
@@ -161,7 +159,7 @@ def parse_certificate(value: str) -> Path:
 
 
 def parse_file(value: str) -> Path:
-    """Given the path of an existing file that this process may read, return it absolute."""
+    """Parse the path of an existing, readable file; return it absolute."""
     path = Path(value).absolute()
     if not (path.is_file() and os.access(path, os.R_OK)):
         raise ValueError("must be the path of a file that this process may read")
@@ -169,13 +167,13 @@ def parse_file(value: str) -> Path:
 
 
 def parse_folder(value: str) -> Path:
-    """Given the path of an existing folder that this process may write to, return it absolute."""
+    """Parse the path of an existing, writable folder; return it absolute."""
     path = Path(value).absolute()
     try:
-        found = path.is_dir()
+        exists = path.is_dir()
     except OSError as error:
         raise ValueError(f"must be the path of a folder that exists ({error.strerror})") from error
-    if not found:
+    if not exists:
         raise ValueError("must be the path of a folder that exists")
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
         raise ValueError("must be a folder that this process may read and write")
@@ -183,7 +181,7 @@ def parse_folder(value: str) -> Path:
 
 
 def optional_type(inner: Callable[[str], object]) -> ValueType:
-    """Given a type, return one that reads an empty value as None."""
+    """Return a parser that reads an empty value as None, and others with `inner`."""
 
     def parse_optional(value: str, /) -> object:
         return inner(value) if value else None

@@ -1,0 +1,1 @@
+"""Envelopes of encrypted media: openssl encrypts them, a reader takes them apart."""

@@ -16,7 +16,8 @@ from typing import IO
 from muxer.crypto import ber
 from muxer.errors import Code, EncryptionError
 from muxer.gir.rws import Certificate
-from muxer.net.transfer import open_private, time_limit
+from muxer.net.transfer import time_limit
+from muxer.system.files import open_private
 from muxer.system.process import Runner
 
 _AES_BLOCK = 16

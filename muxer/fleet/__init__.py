@@ -1,2 +1,1 @@
-"""One poller that feeds any number of workers through a broker. Imported only where ``[fleet] mode = broker``, but for
-:mod:`muxer.status.fleet_status`, which needs nothing of it."""
+"""A fleet: one poller distributes tasks to any number of workers through RabbitMQ (`[fleet] mode = broker`)."""

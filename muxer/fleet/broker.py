@@ -1,7 +1,6 @@
-"""dramatiq's broker on RabbitMQ, with the queues of a fleet: durable and replicated, each message confirmed.
+"""The broker of dramatiq on RabbitMQ with the queues of a fleet: durable and replicated, each message confirmed.
 
-Retries, delays and results of dramatiq are not used: when a target is tried again follows from the journal of the poller,
-which is one for the whole fleet.
+Retries, delays and results of dramatiq are not used: the journal of the poller decides about retries for the whole fleet.
 """
 
 from __future__ import annotations
@@ -36,15 +35,15 @@ class FleetBroker(RabbitmqBroker):
         middleware: Sequence[Middleware] = (),
         may_take: Callable[[], bool] = lambda: True,
     ) -> None:
-        """Given the options of the fleet, what RabbitMQ is to call the connections, what knows the services that are out,
-        and for a worker its middleware and what says whether an order may be taken now. Nothing is sent yet."""
+        """Send nothing yet. `name` is the name of the connections in RabbitMQ. `middleware` and `may_take`, which returns
+        whether to take a task now, are for workers."""
         self._parameters = connection_parameters(fleet, name)
         super().__init__(confirm_delivery=True, parameters=self._parameters, middleware=list(middleware))
         self._queue, self._outages, self._may_take = fleet.queue, outages, may_take
         self._consumer: OrderConsumer | None = None
 
     def declare_queue(self, queue_name: str, *, ensure: bool = False) -> None:
-        """Know a queue; with ``ensure``, see to it that RabbitMQ has it, with all others of the fleet."""
+        """Register a queue; with `ensure`, declare it in RabbitMQ together with all others of the fleet."""
         if queue_name not in self.queues:
             self.emit_before("declare_queue", queue_name)
             self.queues.add(queue_name)
@@ -55,24 +54,24 @@ class FleetBroker(RabbitmqBroker):
             self.queues_pending.discard(queue_name)
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Consumer:
-        """Return what takes orders out of all lanes, ``prefetch`` at a time."""
+        """Return the consumer of all queues, with at most `prefetch` tasks in flight."""
         self._consumer = OrderConsumer(self._parameters, self._queue, prefetch, self._may_take)
         return self._consumer
 
     @property
     def held_targets(self) -> list[str]:
-        """The targets of the orders that this worker holds, begun or not."""
+        """The targets of the tasks in flight at this worker, started or not."""
         return [] if self._consumer is None else self._consumer.held_targets
 
     def create_message(self, order: Order, lane: int) -> Message[Any]:
-        """Given an order and the number of its lane, return the message for it."""
+        """Return the message of a task for the queue with the number `lane`."""
         return Message(queue_names(self._queue)[lane], ACTOR, (), orders.order_to_dict(order), {})
 
     def send_message(self, message: Message[Any]) -> None:
-        """Given a message, put it into its lane; return when RabbitMQ has it safe. Raise the errors of :func:`talking`."""
+        """Send a message and wait until RabbitMQ has stored it. Raises the errors of :func:`broker_call`."""
         with broker_call(self._outages):
             self.enqueue(message)
 
     def close_idle(self) -> None:
-        """Close the connection of this thread, which will not be used for long."""
+        """Close the connection of this thread until it is needed again."""
         del self.connection

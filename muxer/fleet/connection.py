@@ -1,4 +1,4 @@
-"""Connections to RabbitMQ: how they are opened, the queues that must be there, and what the errors of pika mean."""
+"""Opens connections to RabbitMQ, declares the queues, and translates the errors of pika."""
 
 from __future__ import annotations
 
@@ -34,37 +34,38 @@ from muxer.status.fleet_status import BROKER
 # A peer that is gone without a word is noticed after two of these.
 HEARTBEAT_SECONDS = 30
 CONNECT_SECONDS, OPEN_SECONDS = 10.0, 20.0
-# So long a publisher waits while RabbitMQ lacks memory or disk.
+# How long a publisher waits while RabbitMQ lacks memory or disk.
 BLOCKED_SECONDS = 60.0
-# An order whose worker dies is handed out again so often; then it is a dead letter. Regular stops of workers count too.
+# A task whose worker dies is redelivered this number of times, then it is a dead letter. Regular stops count, too.
 MAX_DELIVERIES = 10
 HOUR_MILLISECONDS = 3_600_000
 WEEK_MILLISECONDS = 7 * 24 * HOUR_MILLISECONDS
-# What is told to a poller that is not there is kept for it, the newest so many; what it has not heard it finds in RWS.
+# Events kept for a poller that does not run; it finds the outcome of older ones in RWS.
 MAX_QUEUED_EVENTS = 500_000
-# How workers stand is told anew every few seconds.
+# Heartbeats are repeated every few seconds.
 MAX_HEARTBEATS, HEARTBEAT_MILLISECONDS = 10_000, 60_000
-# From RabbitMQ 3.12 on, a queue may say how long a job may last; before, rabbitmq.conf does.
+# The acknowledgement timeout. Before RabbitMQ 3.12 only rabbitmq.conf can set it.
 MAX_JOB_MILLISECONDS = 24 * HOUR_MILLISECONDS
-_REFUSED, _MISMATCH = 403, 406
-# What RabbitMQ answers to whom it does not let at an exclusive queue, because another connection has it.
+_REFUSED, _NOT_FOUND, _MISMATCH = 403, 404, 406
+# The reply code for an exclusive queue that another connection has.
 RESOURCE_LOCKED = 405
-# What the libraries raise. pika's own tree does not hold what a node that accepts a connection and says nothing comes to.
+# Errors of the libraries. AssertionError and OSError come from a node that accepts a connection and does not respond.
 LIBRARY_ERRORS = (AMQPError, AMQPConnectorException, BrokerConnectionError, OSError, AssertionError)
 
 _QUORUM_ARGUMENTS = {"x-queue-type": "quorum"}
 
 
 def silence_library_logging() -> None:
-    """Keep the libraries' own words about connections out of the log: they tell each attempt, with a traceback; what is out
-    is told once, by :class:`Outages`."""
+    """Silence the libraries, which log each connection attempt with a traceback; the circuit breaker logs an outage once."""
     logging.getLogger("pika").setLevel(logging.CRITICAL)
     logging.getLogger("dramatiq").setLevel(logging.ERROR)
 
 
 def connection_parameters(fleet: FleetOptions, name: str) -> list[dict[str, Any]]:
-    """Given the options of a fleet and what RabbitMQ is to call the connection, return pika's parameters for each node.
-    Raise ``ValueError`` when the certificates of ``trusted_ca`` cannot be read."""
+    """Return the parameters of pika for each node. `name` is the name of the connection in RabbitMQ.
+
+    Raises ValueError when the certificates of `trusted_ca` cannot be read.
+    """
     return [
         {
             "host": node.host,
@@ -82,19 +83,21 @@ def connection_parameters(fleet: FleetOptions, name: str) -> list[dict[str, Any]
     ]
 
 
-def open_connection(every: list[dict[str, Any]]) -> Any:
-    """Given the parameters of each node, return a connection to the first that answers. Raise the errors of pika."""
+def open_connection(nodes: list[dict[str, Any]]) -> Any:
+    """Return a connection to the first node that responds. Raises the errors of pika."""
     install_tolerant_properties()
-    return pika.BlockingConnection([pika.ConnectionParameters(**one) for one in every])
+    return pika.BlockingConnection([pika.ConnectionParameters(**node) for node in nodes])
 
 
 def declare_queues(channel: Any, queue: str) -> None:
-    """Given a channel and the option ``queue``, see to it that lanes, dead letters and the exchanges of the events are
-    there. Raise the errors of pika, :class:`AccessDenied` when they are there in another form."""
+    """Declare the queues of tasks and dead letters and the exchanges of the events.
+
+    Raises the errors of pika, AccessDenied when they exist with other arguments.
+    """
     dead_letters = {
         "x-dead-letter-exchange": "",
         "x-dead-letter-routing-key": dead_letter_queue(queue),
-        # A dead letter leaves its lane when it has arrived, not before; this wants the overflow behaviour.
+        # A dead letter leaves its queue only when it has arrived; this needs the overflow behaviour.
         "x-dead-letter-strategy": "at-least-once",
         "x-overflow": "reject-publish",
         "x-delivery-limit": MAX_DELIVERIES,
@@ -104,8 +107,8 @@ def declare_queues(channel: Any, queue: str) -> None:
         channel.queue_declare(
             dead_letter_queue(queue), durable=True, arguments={**_QUORUM_ARGUMENTS, "x-message-ttl": WEEK_MILLISECONDS}
         )
-        for lane in queue_names(queue):
-            channel.queue_declare(lane, durable=True, arguments={**_QUORUM_ARGUMENTS, **dead_letters})
+        for name in queue_names(queue):
+            channel.queue_declare(name, durable=True, arguments={**_QUORUM_ARGUMENTS, **dead_letters})
         for exchange in (EVENTS_SUFFIX, HEARTBEATS_SUFFIX):
             channel.exchange_declare(f"{queue}{exchange}", "fanout", durable=True)
     except ChannelClosed as error:
@@ -113,8 +116,10 @@ def declare_queues(channel: Any, queue: str) -> None:
 
 
 def declare_event_queue(channel: Any, queue: str, mark: str, kept: int = WEEK_MILLISECONDS) -> str:
-    """Given a channel, the option ``queue``, the mark of a poller and for how many milliseconds its queue of events outlives
-    it, see to it that this is there; return its name. Raise as :func:`declare` does."""
+    """Declare the event queue of the poller `mark` and return its name. It outlives the poller by `kept` milliseconds.
+
+    Raises the errors of :func:`declare_queues`.
+    """
     name = f"{queue}{EVENTS_SUFFIX}.{mark}"
     limits = {"x-expires": kept, "x-message-ttl": kept, "x-max-length": MAX_QUEUED_EVENTS}
     try:
@@ -126,8 +131,7 @@ def declare_event_queue(channel: Any, queue: str, mark: str, kept: int = WEEK_MI
 
 
 def declare_heartbeat_queue(channel: Any, queue: str) -> str:
-    """Given a channel and the option ``queue``, make a queue for what workers tell of themselves, which ends with the
-    connection; return its name. Raise the errors of pika."""
+    """Create a queue for heartbeats, which ends with the connection, and return its name. Raises the errors of pika."""
     name = f"{queue}{HEARTBEATS_SUFFIX}.{uuid.uuid4().hex}"
     limits = {"x-max-length": MAX_HEARTBEATS, "x-message-ttl": HEARTBEAT_MILLISECONDS}
     channel.queue_declare(name, exclusive=True, arguments=limits)
@@ -136,8 +140,8 @@ def declare_heartbeat_queue(channel: Any, queue: str) -> str:
 
 
 def take_lock(channel: Any, name: str) -> bool:
-    """Given a channel and the name of a lock, take it: an exclusive queue, which ends with its connection. Return False when
-    another connection has it, which closes the channel. Raise the errors of pika."""
+    """Take a lock: an exclusive queue, which ends with its connection. Return False when another connection has it; RabbitMQ
+    closes the channel then. Raises the errors of pika."""
     try:
         channel.queue_declare(name, exclusive=True)
     except ChannelClosed as error:
@@ -148,22 +152,30 @@ def take_lock(channel: Any, name: str) -> bool:
 
 
 def count_waiting(channel: Any, queue: str) -> int:
-    """Given a channel and the name of a queue, return how many messages wait in it. Raise the errors of pika, one of them
-    for a queue that is not there."""
+    """Return the number of messages in a queue. Raises the errors of pika, also when the queue does not exist."""
     return int(channel.queue_declare(queue, passive=True).method.message_count)
+
+
+def count_if_exists(connection: Any, queue: str) -> int | None:
+    """Return the number of messages in a queue, on a separate channel of `connection`; None when it does not exist."""
+    try:
+        return count_waiting(connection.channel(), queue)
+    except ChannelClosed as error:
+        if error.reply_code != _NOT_FOUND:
+            raise
+        return None
 
 
 @contextmanager
 def broker_call(outages: CircuitBreaker) -> Iterator[None]:
-    """Within this block the broker is talked to: what the libraries raise becomes an error of :mod:`muxer.errors`, and says
-    whether the broker is out."""
-    with outages.call(BROKER), translate_errors():
+    """Within this block, translate errors of the libraries and record them as failures of the broker in `outages`."""
+    with outages.call(BROKER, login_backoff=False), translate_errors():
         yield
 
 
 @contextmanager
 def translate_errors() -> Iterator[None]:
-    """Within this block, what the libraries raise becomes an error of :mod:`muxer.errors`."""
+    """Within this block, translate errors of the libraries into those of :mod:`muxer.errors`."""
     try:
         yield
     except MuxerError:
@@ -173,44 +185,47 @@ def translate_errors() -> Iterator[None]:
 
 
 def to_muxer_error(error: Exception) -> MuxerError:
-    """Given what pika, dramatiq or the system has raised, return what it means."""
+    """Translate an error of pika, dramatiq or the system."""
     root = error
     while isinstance(root, BrokerConnectionError) and root.args and isinstance(root.args[0], Exception):
         root = root.args[0]
     if isinstance(root, ProbableAuthenticationError | AuthenticationError):
-        return AuthenticationFailed("RabbitMQ refuses the login of [fleet] broker_url")
+        return AuthenticationFailed("RabbitMQ rejects the credentials of [fleet] broker_url")
     if isinstance(root, ProbableAccessDeniedError):
-        return Forbidden("RabbitMQ does not let the user of [fleet] broker_url into the virtual host")
+        return Forbidden("RabbitMQ denies the user of [fleet] broker_url access to the virtual host")
     if isinstance(root, ChannelClosed) and root.reply_code == _REFUSED:
         return Forbidden(f"RabbitMQ: {root.reply_text}")
     if isinstance(root, ConnectionBlockedTimeout):
-        return ServiceUnavailable("RabbitMQ takes no messages, because it lacks memory or disk")
+        return ServiceUnavailable("RabbitMQ accepts no messages because it lacks memory or disk")
     if isinstance(root, NackError):
-        return ServiceUnavailable("RabbitMQ has not taken a message")
-    tls = next((one for one in _nested_errors(root) if isinstance(one, ssl.SSLError)), None)
+        return ServiceUnavailable("RabbitMQ has rejected a message")
+    tls = next((nested for nested in _nested_errors(root) if isinstance(nested, ssl.SSLError)), None)
     if tls is not None:
-        return ServiceUnavailable(f"no secure connection to RabbitMQ: {tls}", code=Code.TLS)
-    return ServiceUnavailable(f"RabbitMQ does not answer: {_error_text(root)}")
+        return ServiceUnavailable(f"TLS connection to RabbitMQ failed: {tls}", code=Code.TLS)
+    return ServiceUnavailable(f"RabbitMQ does not respond: {_error_text(root)}")
 
 
 def _mismatch_error(error: ChannelClosed, queue: str) -> MuxerError:
     if error.reply_code != _MISMATCH:
         return to_muxer_error(error)
-    text = f"RabbitMQ has queues {queue}… of another form ({error.reply_text}): delete them, or choose another [fleet] queue"
+    text = (
+        f"RabbitMQ has queues {queue}… with other arguments ({error.reply_text}): delete them or set another [fleet] queue"
+    )
     return AccessDenied(text)
 
 
 def _error_text(error: Exception) -> str:
-    """Return what an error of pika says; some say it only in an error within."""
-    texts = [str(one) for one in _nested_errors(error) if str(one)]
+    """Return the text of an error of pika, which may be in a nested error."""
+    texts = [str(nested) for nested in _nested_errors(error) if str(nested)]
     return f"{type(error).__name__}{': ' + texts[-1] if texts else ''}"[:300]
 
 
 def _nested_errors(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an error and those within it, which pika has for arguments, ``exception`` or causes."""
+    """Yield an error and those nested in its arguments, its attribute ``exception`` or its cause."""
     for _ in range(8):
         if error is None:
             return
         yield error
-        within = [one for one in (*error.args, getattr(error, "exception", None)) if isinstance(one, BaseException)]
-        error = within[0] if within else error.__cause__
+        parts = (*error.args, getattr(error, "exception", None))
+        nested = [part for part in parts if isinstance(part, BaseException)]
+        error = nested[0] if nested else error.__cause__

@@ -1,7 +1,7 @@
-"""How a worker takes orders: it looks into the lanes in their order whenever it has a thread free, and takes one.
+"""Takes tasks for a worker: whenever it has a free thread, it reads the queues by priority and takes one task.
 
-It asks (``basic.get``) and is not sent anything: whatever RabbitMQ sends ahead would lie reserved in a busy worker while
-others idle, and an old order that waits behind newer ones would run into the acknowledgement time-out.
+It polls with ``basic.get`` and has no subscription: tasks that RabbitMQ sends ahead would be reserved in a busy worker while
+others are idle, and an old task behind newer ones would reach the acknowledgement timeout.
 """
 
 from __future__ import annotations
@@ -23,43 +23,41 @@ from muxer.fleet.priority_queues import queue_names
 
 log = logging.getLogger(__name__)
 
-# How long a worker without work waits between two looks: at first, and at most. Each look is a command for the quorum.
+# The first and the longest delay between two polls of an idle worker. Each poll is a command for the quorum.
 MIN_POLL_INTERVAL, MAX_POLL_INTERVAL = 0.1, 1.0
 RECONNECT_SECONDS = 2.0
 
 
 class ReceivedOrder(MessageProxy):
-    """An order that this worker holds, by its tag on the connection with this number. ``give_back``: it goes back into its
-    lane, for whoever takes it next."""
+    """A task in flight, by its delivery tag on the connection with this number. With `requeue` it returns to its queue."""
 
     def __init__(self, message: Message[Any], tag: int, connection: int, redelivered: bool) -> None:
         super().__init__(message)
         self.tag, self.connection, self.redelivered = tag, connection, redelivered
-        self.give_back = False
+        self.requeue = False
 
 
 class OrderConsumer(Consumer):
-    """Takes orders over a connection of its own, as many as the worker may hold at a time, and opens it again when it
-    breaks: dramatiq's consumer threads would tell each attempt as critical."""
+    """Takes tasks over a separate connection and reconnects when it breaks: the consumer threads of dramatiq would log each
+    attempt as critical."""
 
-    def __init__(self, parameters: list[dict[str, Any]], queue: str, held: int, may_take: Callable[[], bool]) -> None:
-        """Given the parameters of the connection, the option ``queue``, how many orders may be held and what says whether
-        one may be taken now, connect to nothing yet."""
-        self._parameters, self._queue, self._held = parameters, queue, held
+    def __init__(self, parameters: list[dict[str, Any]], queue: str, max_held: int, may_take: Callable[[], bool]) -> None:
+        """Connect to nothing yet. At most `max_held` tasks are in flight; `may_take` returns whether to take one now."""
+        self._parameters, self._queue, self._max_held = parameters, queue, max_held
         self._may_take = may_take
         self._tags: dict[int, str] = {}
         self._connection: Any = None
         self._channel: Any = None
         self._number = 0
-        self._look = MIN_POLL_INTERVAL
+        self._delay = MIN_POLL_INTERVAL
 
     def __next__(self) -> MessageProxy | None:
-        """Return the next order; None when there is none, or none may be taken, after a moment."""
+        """Return the next task; after a short delay None when there is none or none may be taken."""
         try:
             with translate_errors():
                 return self._next_order()
         except MuxerError as error:
-            log.debug("no orders: %s", error)
+            log.debug("cannot take tasks: %s", error)
             self._disconnect()
             time.sleep(RECONNECT_SECONDS)
             return None
@@ -68,15 +66,15 @@ class OrderConsumer(Consumer):
         if self._connection is None:
             self._connect()
         self._connection.process_data_events(0)
-        if len(self._tags) < self._held and self._may_take():
-            for lane in queue_names(self._queue):
-                method, properties, body = self._channel.basic_get(lane)
+        if len(self._tags) < self._max_held and self._may_take():
+            for name in queue_names(self._queue):
+                method, properties, body = self._channel.basic_get(name)
                 if method is not None:
-                    log_unreadable(properties, lane)
-                    self._look = MIN_POLL_INTERVAL
+                    log_unreadable(properties, name)
+                    self._delay = MIN_POLL_INTERVAL
                     return self._receive_order(method, body)
-        self._connection.process_data_events(self._look)
-        self._look = min(2 * self._look, MAX_POLL_INTERVAL)
+        self._connection.process_data_events(self._delay)
+        self._delay = min(2 * self._delay, MAX_POLL_INTERVAL)
         return None
 
     def _connect(self) -> None:
@@ -85,7 +83,7 @@ class OrderConsumer(Consumer):
         declare_queues(self._channel, self._queue)
 
     def _disconnect(self) -> None:
-        """Forget the connection; RabbitMQ hands out again what was taken over it."""
+        """Close the connection; RabbitMQ requeues the tasks that were taken over it."""
         connection, self._connection = self._connection, None
         self._number += 1
         self._tags.clear()
@@ -95,19 +93,19 @@ class OrderConsumer(Consumer):
 
     @property
     def held_targets(self) -> list[str]:
-        """The targets of the orders that are held."""
+        """The targets of the tasks in flight."""
         return list(dict(self._tags).values())
 
     def ack(self, message: MessageProxy) -> None:
-        """The work on an order is over: drop it, or give it back when it was not done."""
-        self._schedule_settlement(message, requeue=True if getattr(message, "give_back", False) else None)
+        """Acknowledge a task, or requeue it when the worker stops."""
+        self._schedule_settlement(message, requeue=True if getattr(message, "requeue", False) else None)
 
     def nack(self, message: MessageProxy) -> None:
-        """Refuse an order: it becomes a dead letter."""
+        """Reject a task: it becomes a dead letter."""
         self._schedule_settlement(message, requeue=False)
 
     def close(self) -> None:
-        """Send what is still to be said, and close; RabbitMQ hands out again what was not said to be over."""
+        """Send pending acknowledgements and close; RabbitMQ requeues the other tasks."""
         if self._connection is not None:
             with suppress(*LIBRARY_ERRORS):
                 self._connection.process_data_events(0.1)
@@ -118,27 +116,27 @@ class OrderConsumer(Consumer):
         try:
             message = Message.decode(body)
             if not (isinstance(message.kwargs, dict) and message.options == {} and isinstance(message.actor_name, str)):
-                raise TypeError("its fields are of another kind")
+                raise TypeError("unexpected fields")
         except (DecodeError, TypeError):
-            log.error("a message of %d bytes in %s that is no order is put among the dead letters", len(body), self._queue)
+            log.error("a message of %d bytes in %s is not a task and becomes a dead letter", len(body), self._queue)
             self._settle_delivery(method.delivery_tag, requeue=False)
             return None
         self._tags[method.delivery_tag] = str(message.kwargs.get("file", ""))
-        # The thread of dramatiq that settles it is found by this name.
+        # dramatiq finds the thread that settles it by this name.
         return ReceivedOrder(message.copy(queue_name=self._queue), method.delivery_tag, self._number, method.redelivered)
 
     def _schedule_settlement(self, message: MessageProxy, requeue: bool | None) -> None:
         connection = self._connection
         if not isinstance(message, ReceivedOrder) or message.connection != self._number or connection is None:
-            log.info("the connection over which an order came is gone; RabbitMQ hands it out again")
+            log.info("the connection of a task is closed; RabbitMQ requeues the task")
             return
         try:
             connection.add_callback_threadsafe(lambda: self._settle_delivery(message.tag, requeue))
         except LIBRARY_ERRORS as error:
-            log.info("an order cannot be settled, RabbitMQ hands it out again: %s", error)
+            log.info("cannot settle a task, RabbitMQ requeues it: %s", error)
 
     def _settle_delivery(self, tag: int, requeue: bool | None) -> None:
-        """Say that the work on an order is over (None), that it goes back, or that it is refused."""
+        """Acknowledge a task (`requeue` is None), requeue it (True) or reject it (False)."""
         self._tags.pop(tag, None)
         if requeue is None:
             self._channel.basic_ack(tag)

@@ -1,5 +1,6 @@
-"""The line of a worker or poller to RabbitMQ, beside its orders: events, locks, looks at the queues. One connection, in a
-thread of its own that opens it again whenever it breaks.
+"""The control connection of a worker or poller to RabbitMQ, for events, locks and queue depths.
+
+A separate thread serves it and reconnects whenever it breaks.
 """
 
 from __future__ import annotations
@@ -28,20 +29,20 @@ log = logging.getLogger(__name__)
 EVENT_LOOP_SECONDS = 0.5
 RECONNECT_SECONDS = 2.0
 TASK_TIMEOUT_SECONDS = 30.0
-# A line that has not come round for so long waits for RabbitMQ, which lacks memory or says nothing.
+# After this time without a loop, RabbitMQ does not respond or lacks memory.
 STUCK_SECONDS = 10.0
-# So many events wait for a broker that is out; the oldest are forgotten first. What they told shows in RWS.
+# Events kept while the broker is unavailable. The oldest are dropped first; RWS shows their outcome.
 MAX_OUTBOX_EVENTS = 100_000
-NO_RESPONSE = "RabbitMQ does not answer"
+NO_RESPONSE = "RabbitMQ does not respond"
 
 T = TypeVar("T")
 
 
 class ControlConnection:
-    """A connection that is always there or coming back. Its methods may be called from any thread.
+    """A connection that reconnects by itself. Safe to use from any thread.
 
-    ``opened`` is called with each new connection, ``tick`` every ``tick_seconds``, both in the thread of the line; what they
-    and the tasks raise of pika's errors closes the connection.
+    `opened` is called with each new connection, `tick` every `tick_seconds`, both in the thread of the connection. Errors of
+    pika in them and in the tasks close the connection.
     """
 
     def __init__(
@@ -59,38 +60,38 @@ class ControlConnection:
         self._tasks: deque[tuple[Callable[[Any], Any], Future[Any]]] = deque()
         self._lock = threading.Lock()
         self._connection: Any = None
-        self._why: Transient = ServiceUnavailable(NO_RESPONSE)
-        self._opens, self._came_round = False, 0.0
-        self._closing, self._tried = threading.Event(), threading.Event()
+        self._failure: Transient = ServiceUnavailable(NO_RESPONSE)
+        self._is_open, self._last_loop = False, 0.0
+        self._closing, self._first_attempt = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="broker", daemon=True)
 
     def start(self) -> None:
-        """Begin to connect."""
+        """Start to connect."""
         self._thread.start()
 
     @property
     def is_connected(self) -> bool:
-        """Whether the connection is there, and serves."""
-        return self._connection is not None and time.monotonic() - self._came_round < STUCK_SECONDS
+        """Whether the connection is open and responds."""
+        return self._connection is not None and time.monotonic() - self._last_loop < STUCK_SECONDS
 
     def send_event(self, event: Event) -> None:
-        """Given an event, send it to all pollers as soon as possible; how a worker stands is sent at once or never."""
-        if event.what in TRANSIENT_EVENTS and not self._opens:
+        """Send an event to all pollers as soon as possible; heartbeats are dropped without a connection."""
+        if event.what in TRANSIENT_EVENTS and not self._is_open:
             return
         self._outbox.append(event)
         self._wake_thread()
 
     def run_task(self, task: Callable[[Any], T]) -> T:
-        """Given what to do with the connection, do it in the thread of the line and return its result. Raise
-        :class:`Transient` when there is no connection, or it breaks."""
-        self._tried.wait(TASK_TIMEOUT_SECONDS)  # at the start, for the first connection
+        """Call `task` with the connection in its thread and return the result. Raises Transient when there is no connection
+        or it breaks."""
+        self._first_attempt.wait(TASK_TIMEOUT_SECONDS)  # Waits for the first connection after the start.
         try:
             return self.submit_task(task).result(TASK_TIMEOUT_SECONDS)
         except TimeoutError:
             raise self._last_error() from None
 
     def submit_task(self, task: Callable[[Any], T]) -> Future[T]:
-        """Like :meth:`ask`, but do not wait for it. Raise :class:`Transient` when there is no connection."""
+        """Like :meth:`run_task`, but return without waiting. Raises Transient when there is no connection."""
         future: Future[T] = Future()
         with self._lock:
             if self._connection is None:
@@ -100,7 +101,7 @@ class ControlConnection:
         return future
 
     def close(self, seconds: float) -> bool:
-        """Send what is still to be told, and close; return whether that was done in so many seconds."""
+        """Send pending events and close the connection; return whether that took less than `seconds`."""
         self._closing.set()
         self._wake_thread()
         self._thread.join(seconds)
@@ -115,26 +116,26 @@ class ControlConnection:
             try:
                 self._serve_connection()
             except Transient as error:
-                self._why = error
-                log.debug("the line to RabbitMQ broke: %s", error)
+                self._failure = error
+                log.debug("the control connection to RabbitMQ broke: %s", error)
             except Exception:
-                log.exception("the line to RabbitMQ met an error that nobody expected; it is opened again")
+                log.exception("the control connection to RabbitMQ failed with an unexpected error; reconnecting")
             self._fail_pending_tasks()
-            self._tried.set()
+            self._first_attempt.set()
             self._closing.wait(RECONNECT_SECONDS)
 
     def _serve_connection(self) -> None:
-        """Serve over one connection until it breaks or the line is closed."""
+        """Serve one connection until it breaks or is closed."""
         connection = None
         try:
-            # Only who can ask already is told that the broker is back.
+            # The broker counts as available only when tasks can be submitted.
             with broker_call(self._outages):
                 connection = open_connection(self._parameters)
                 channel = self._open_channel(connection)
-                self._came_round = time.monotonic()
+                self._last_loop = time.monotonic()
                 with self._lock:
-                    self._connection, self._why = connection, ServiceUnavailable(NO_RESPONSE)
-            self._tried.set()
+                    self._connection, self._failure = connection, ServiceUnavailable(NO_RESPONSE)
+            self._first_attempt.set()
             due = time.monotonic() + self._tick_seconds
             while not (self._closing.is_set() and not self._outbox):
                 with broker_call(self._outages):
@@ -143,21 +144,20 @@ class ControlConnection:
                         due = time.monotonic() + self._tick_seconds
                         self._tick(connection)
                     connection.process_data_events(0 if self._outbox or self._tasks else EVENT_LOOP_SECONDS)
-                    self._came_round = time.monotonic()
+                    self._last_loop = time.monotonic()
         finally:
-            self._opens = False
+            self._is_open = False
             if connection is not None:
                 with suppress(*LIBRARY_ERRORS):
                     connection.close()
 
     def _open_channel(self, connection: Any) -> Any:
-        """Return a channel when all is there and RabbitMQ has taken what is to be told: one that lets us in may lack memory,
-        or not let us write."""
+        """Return a channel once RabbitMQ has accepted declarations and events: it may lack memory or deny writing."""
         channel = connection.channel()
         channel.confirm_delivery()
         declare_queues(channel, self._queue)
         self._opened(connection)
-        self._opens = True
+        self._is_open = True
         self._tick(connection)
         self._process_pending(connection, channel)
         return channel
@@ -168,16 +168,16 @@ class ControlConnection:
             exchange, mode = (HEARTBEATS_SUFFIX, 1) if event.what in TRANSIENT_EVENTS else (EVENTS_SUFFIX, 2)
             properties = pika.BasicProperties(delivery_mode=mode, content_type="application/json")
             channel.basic_publish(f"{self._queue}{exchange}", "", encode_event(event), properties)
-            with suppress(IndexError):  # a full outbox may have dropped it meanwhile
+            with suppress(IndexError):  # A full outbox may have dropped it.
                 self._outbox.popleft()
         while self._tasks:
-            # One that breaks the line is told so with the others, when it is known why.
+            # A task that breaks the connection stays in the list, so that it receives the reason with the others.
             task, future = self._tasks[0]
             future.set_result(task(connection))
             self._tasks.popleft()
 
     def _fail_pending_tasks(self) -> None:
-        """The connection is gone: nobody waits for it."""
+        """Let all waiting tasks fail: the connection is closed."""
         with self._lock:
             self._connection = None
             waiting = list(self._tasks)
@@ -186,11 +186,11 @@ class ControlConnection:
             future.set_exception(self._last_error())
 
     def _last_error(self) -> Transient:
-        """Return an error that says what has broken the line last."""
-        error = type(self._why)(str(self._why), code=self._why.code)
+        """Return a new error with the last reason."""
+        error = type(self._failure)(str(self._failure), code=self._failure.code)
         error.service = BROKER
         return error
 
 
 def _do_nothing() -> None:
-    """Wakes a connection that waits."""
+    """Wake a waiting connection."""

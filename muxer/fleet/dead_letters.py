@@ -1,5 +1,7 @@
-"""The dead letters: orders that no worker could read, or finish. Each is told once, by setting its target aside; the letter
-stays where it is, for whoever wants to read it, until its target is ordered anew or done, or for a week.
+"""Dead letters: tasks that no worker could read or finish.
+
+Each sets its target aside once. The letter stays in the queue for inspection until its target is queued again or done, at
+most for a week.
 """
 
 from __future__ import annotations
@@ -17,18 +19,19 @@ import pika
 
 from muxer.errors import Code, OrderFailed
 from muxer.fleet.connection import MAX_DELIVERIES, WEEK_MILLISECONDS, count_waiting, take_lock
-from muxer.fleet.events import MALFORMED_ERRORS, to_storable_text
+from muxer.fleet.events import to_storable_text
 from muxer.fleet.message_properties import log_unreadable, storable_headers
 from muxer.fleet.outstanding_orders import OutstandingOrder
 from muxer.fleet.priority_queues import dead_letter_queue
 from muxer.journal.journal import DONE, TargetKey
+from muxer.system.json_codec import MALFORMED_ERRORS
 
-# So many are looked at in one go: what else the poller does with its line waits for it.
+# Letters read in one scan; the other work of the control connection waits for it.
 SCAN_BATCH_SIZE = 200
 
 
 class Disposition(Enum):
-    """What becomes of a dead letter: its target is set aside, and it stays; it stays; it is dropped."""
+    """The handling of a dead letter: set its target aside and keep it, keep it, or drop it."""
 
     SET_ASIDE = "set aside"
     LEFT = "left"
@@ -37,7 +40,7 @@ class Disposition(Enum):
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """A dead letter: the id of its message, its target as far as that can be read, and why it is dead."""
+    """A dead letter: the id of its message, its target as far as it is readable, and the reason."""
 
     message: str
     key: TargetKey
@@ -45,7 +48,7 @@ class DeadLetter:
 
 
 def parse_dead_letter(body: bytes, headers: dict[str, Any]) -> DeadLetter:
-    """Given a message and its headers, return the letter."""
+    """Return the dead letter of a message."""
     try:
         plain = json.loads(body)
         message, order = str(plain["message_id"]), plain["kwargs"]
@@ -53,41 +56,42 @@ def parse_dead_letter(body: bytes, headers: dict[str, Any]) -> DeadLetter:
     except MALFORMED_ERRORS:
         message, key = "", TargetKey("", "")
     if str(headers.get("x-first-death-reason", "")) == "delivery_limit":
-        why = f"{MAX_DELIVERIES + 1} workers were given this order, and none of them finished it"
-        return DeadLetter(message, key, OrderFailed(why, code=Code.NEVER_FINISHED))
-    return DeadLetter(message, key, OrderFailed("a worker could not read this order", code=Code.UNKNOWN_ORDER))
+        reason = f"{MAX_DELIVERIES + 1} workers received this task and none of them finished it"
+        return DeadLetter(message, key, OrderFailed(reason, code=Code.NEVER_FINISHED))
+    return DeadLetter(message, key, OrderFailed("a worker could not read this task", code=Code.UNKNOWN_ORDER))
 
 
 def choose_disposition(letter: DeadLetter, held: OutstandingOrder | None, state: str) -> Disposition:
-    """Given a letter, what is known of its target if that is out, and the target's state in the journal, return what becomes
-    of it. Only the letter of the order that is out tells something new."""
+    """Return the handling of a letter. `held` is its outstanding target, if any, `state` the state in the journal.
+
+    Only the letter of the outstanding task is new.
+    """
     if held is not None:
         return Disposition.SET_ASIDE if held.message in (letter.message, "") else Disposition.DROPPED
     return Disposition.DROPPED if state == DONE else Disposition.LEFT
 
 
 class DeadLetterScanner:
-    """The queue of dead letters as a poller looks at it: all of them when there are more than it has left there, or it is
-    asked to, some at a time. ``count`` = how many there are."""
+    """Scans the dead letters in batches, whenever there are more than the last scan left or on request. `count` is their
+    number."""
 
     def __init__(self) -> None:
         self.count = 0
         self._targets: set[str] = set()
-        # How many the last round has left, this one has, and how many it has not yet come to.
+        # The letters that the last scan left, that this one kept, and that it has not read yet.
         self._left = self._kept = self._ahead = 0
 
     def request_full_scan(self, target: str | None = None) -> None:
-        """Look at all of them anew; given the name of a ``target``, only when one of them is that target's."""
+        """Start a new scan; with `target`, only if one of the letters is of that target."""
         if target is None or target in self._targets:
             self._targets.discard(target or "")
             self._left = -1
 
     def scan_next(self, connection: Any, queue: str, count: int, settle: Callable[[DeadLetter], Disposition]) -> None:
-        """Given a connection, the option ``queue``, how many letters there are and what settles one, look at the next ones.
-        Raise the errors of pika."""
+        """Scan the next batch. `count` is the number of letters; `settle` handles one. Raises the errors of pika."""
         self.count = count
         if self._ahead or count != self._left:
-            # While another poller looks, one is in its hands: the number is not the true one, and nothing of this is news.
+            # While another poller scans, the count is not exact.
             with _exclusive_channel(connection, queue) as channel:
                 if channel is not None:
                     self._continue_scan(channel, dead_letter_queue(queue), settle)
@@ -96,20 +100,20 @@ class DeadLetterScanner:
         self.count = count = count_waiting(channel, name)
         if not self._ahead:
             if count <= self._left:
-                self._left = count  # some have expired, or were taken out
+                self._left = count  # Some have expired or were removed.
                 return
             self._left, self._kept, self._ahead = count, 0, count
             self._targets.clear()
-        looked_at = min(SCAN_BATCH_SIZE, self._ahead)
-        kept = _scan_letters(channel, name, looked_at, lambda letter: self._settle_letter(letter, settle))
-        self._ahead -= looked_at
+        scanned = min(SCAN_BATCH_SIZE, self._ahead)
+        kept = _scan_letters(channel, name, scanned, lambda letter: self._settle_letter(letter, settle))
+        self._ahead -= scanned
         self._kept += kept
-        self.count -= looked_at - kept
+        self.count -= scanned - kept
         if not self._ahead and self._left >= 0:
             self._left = self._kept
 
     def _settle_letter(self, letter: DeadLetter, settle: Callable[[DeadLetter], Disposition]) -> bool:
-        """Settle a letter; return whether it stays."""
+        """Handle a letter; return whether it stays."""
         if settle(letter) is Disposition.DROPPED:
             return False
         self._targets.add(letter.key.name)
@@ -118,7 +122,7 @@ class DeadLetterScanner:
 
 @contextmanager
 def _exclusive_channel(connection: Any, queue: str) -> Iterator[Any]:
-    """Within this block no other poller looks at the letters; yield a channel, None when another one does."""
+    """Hold the lock of the scan within this block; yield a channel, None when another poller scans."""
     channel, lock = connection.channel(), f"{dead_letter_queue(queue)}.looking"
     if not take_lock(channel, lock):
         yield None
@@ -132,10 +136,9 @@ def _exclusive_channel(connection: Any, queue: str) -> Iterator[Any]:
 
 
 def _scan_letters(channel: Any, name: str, number: int, stays: Callable[[DeadLetter], bool]) -> int:
-    """Given a channel and the name of their queue, look at so many letters; return how many stay.
+    """Scan at most `number` letters of the queue `name`; return the number that stay.
 
-    One that stays is put at the end of the queue as a new message: RabbitMQ counts how often one was handed out, and drops
-    it at some number.
+    A letter that stays is published again at the end of the queue: RabbitMQ drops a message after a number of deliveries.
     """
     channel.confirm_delivery()
     kept = 0
@@ -146,16 +149,16 @@ def _scan_letters(channel: Any, name: str, number: int, stays: Callable[[DeadLet
         log_unreadable(properties, name)
         headers = storable_headers(properties.headers or {})
         if stays(parse_dead_letter(body, headers)):
-            again = pika.BasicProperties(delivery_mode=2, headers=headers, expiration=remaining_ttl(headers, time.time()))
-            channel.basic_publish("", name, body, again, mandatory=True)
+            fresh = pika.BasicProperties(delivery_mode=2, headers=headers, expiration=remaining_ttl(headers, time.time()))
+            channel.basic_publish("", name, body, fresh, mandatory=True)
             kept += 1
         channel.basic_ack(method.delivery_tag)
     return kept
 
 
 def remaining_ttl(headers: dict[str, Any], now: float) -> str | None:
-    """Given the headers of a dead letter and the time, return for how many milliseconds it is still kept, as AMQP writes it:
-    a week from its death, however often it is looked at. None when it does not say when that was."""
+    """Return the milliseconds until a dead letter expires, as text for AMQP: a week after its death, not after a scan. None
+    when the headers do not contain the time of death."""
     try:
         died = headers["x-death"][0]["time"].replace(tzinfo=UTC).timestamp()
     except (*MALFORMED_ERRORS, IndexError):

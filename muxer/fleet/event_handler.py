@@ -1,4 +1,4 @@
-"""What becomes of the targets that are out, as workers and other pollers tell it; the books of this poller note it."""
+"""Handles the events of workers and other pollers: updates the outstanding targets and records the outcomes."""
 
 from __future__ import annotations
 
@@ -20,75 +20,72 @@ from muxer.system.bounded_set import BoundedSet
 
 log = logging.getLogger(__name__)
 
-# So many targets are remembered that were done during a poll; what is ordered again for nothing costs a look into RWS.
+# Targets done during a poll that are remembered. A task that is queued needlessly costs one read of RWS.
 MAX_ENDED_TARGETS = 100_000
-# So many orders are remembered that have had an outcome; who ordered one may tell it some seconds after that.
+# Finished tasks that are remembered, because their ``queued`` event may arrive seconds later.
 MAX_ENDED_ORDERS = 10_000
 
 
 class EventHandler:
-    """The targets that are out (``holdings``), the ``workers`` and the dead ``letters``, by what is told of them.
+    """The outstanding targets (`holdings`), the `workers` and the dead `letters`, updated by events.
 
-    ``only_ours``: what other pollers have ordered is none of our business. So it is in a migration, which ends when its own
-    targets are done.
+    With `only_ours`, as in a migration, tasks of other pollers are ignored: a migration ends when its own targets are done.
     """
 
     def __init__(self, name: str, only_ours: bool, journal: Journal, books: OutcomeRecorder, activity: Activity) -> None:
-        """Given the name by which this poller tells, and where it notes what it is told, know what was out when the journal
-        was opened."""
+        """Create it with the outstanding targets in the journal. `name` is the sender of the events of this poller."""
         self._name, self._only_ours = name, only_ours
         self._journal, self._books, self._activity = journal, books, activity
         self.holdings, self.workers, self.letters = OutstandingOrders(), WorkerRegistry(), DeadLetterScanner()
         for key, at, message in journal.outstanding():
             self.holdings.put(OutstandingOrder(key, message, at))
         self._ended = BoundedSet(MAX_ENDED_TARGETS)
-        # The targets whose end was told by others than their worker: the next poll reads in RWS what is true.
+        # Targets whose end was reported by another worker: the next poll reads their state in RWS.
         self._unsure: dict[str, TargetKey] = {}
-        # The ids of their messages.
+        # Ids of the messages of finished tasks.
         self._over = BoundedSet(MAX_ENDED_ORDERS)
 
     def begin_poll(self) -> None:
-        """What is read from now on is newer than all that was told."""
+        """Forget the targets done so far: what is read from now on is newer."""
         self._ended = BoundedSet(MAX_ENDED_TARGETS)
 
     def is_taken(self, name: str) -> bool:
-        """Whether a target is out, or done since this poll began."""
+        """Whether a target is outstanding, or done since this poll started."""
         return name in self.holdings or name in self._ended
 
     def record_order(self, key: TargetKey, message: str) -> None:
-        """An order for a target goes out, in a message with this id."""
+        """Record a task for a target. `message` is the id of its message."""
         self.holdings.put(OutstandingOrder(key, message, epoch_now()))
         self._journal.record_queued(key, epoch_now(), message)
         self.letters.request_full_scan(key.name)
 
     def release_target(self, key: TargetKey) -> None:
-        """A target is not out any more, and wanted still."""
+        """Record that a target is no longer outstanding and still wanted."""
         self.holdings.remove_order(key.name)
         self._journal.record_wanted(key, epoch_now())
 
     def find_lost(self, empty_since: float | None) -> list[OutstandingOrder]:
-        """Given since when all lanes have been empty, None when they are not, return what is out no more, although nobody
-        has told its end."""
+        """Return the targets whose task is lost. `empty_since` is as in :meth:`OutstandingOrders.find_lost`."""
         return self.holdings.find_lost(epoch_now(), empty_since, self.workers.held_targets(epoch_now()))
 
     def settle_letter(self, letter: DeadLetter) -> Disposition:
-        """Given a dead letter, set its target aside if it tells something new; return what becomes of the letter."""
+        """Set the target of a new dead letter aside; return the handling of the letter."""
         held, key = self.holdings.get(letter.key.name), letter.key
-        found = choose_disposition(letter, held, self._journal.state_of(key.name))
-        if found is Disposition.SET_ASIDE and held is not None:
+        disposition = choose_disposition(letter, held, self._journal.state_of(key.name))
+        if disposition is Disposition.SET_ASIDE and held is not None:
             self.holdings.remove_order(key.name)
             self._books.record_failure(held.key, classify_error(letter.error), logging.ERROR, None)
-        return found
+        return disposition
 
     def handle(self, event: Event) -> None:
-        """Note what a worker or another poller has told."""
+        """Handle an event of a worker or another poller."""
         if event.what == events.WORKER:
             self._activity.add_totals(self.workers.record_heartbeat(event, epoch_now()))
         elif event.what == events.GONE:
             self.workers.remove_worker(event.sender)
         elif event.what in _TARGET_HANDLERS and event.sender != self._name and self._is_relevant(event):
             if event.what in _OPEN_TARGET_EVENTS and self._is_finished(event.file):
-                log.debug("%s tells of a finished file; the next poll asks RWS", event.sender)
+                log.debug("%s reports a finished file; the next poll reads RWS", event.sender)
                 return
             held = self.holdings.get(event.file)
             if held is not None and event.what in _END_EVENTS and _claims_work_of_another(event, held):
@@ -99,24 +96,28 @@ class EventHandler:
                 self._over.add(str(message))
 
     def _is_relevant(self, event: Event) -> bool:
-        """Whether an event is heeded. For a migration, another poller's order for one of its targets tells only that it is
-        done, if it is: its own order is still out."""
+        """Whether to handle an event. For a migration, a task of another poller for one of its targets matters only when
+        it is done: its own task is still outstanding."""
         if not self._only_ours:
             return True
         held = self.holdings.get(event.file)
         return held is not None and (event.what == events.DONE or _is_about(event, held))
 
     def _is_finished(self, file: str) -> bool:
-        """Whether nothing is left to do for a target, and no order for it is out: what is told of it then is late, or false,
-        and sets nothing aside. RWS tells the next poll if it is wanted again."""
+        """Whether a target is done and not outstanding. Events about it are late or wrong then and change nothing; the next
+        poll reads in RWS whether it is wanted again."""
         return file not in self.holdings and self._journal.state_of(file) == DONE
 
     def _check_in_rws(self, event: Event, held: OutstandingOrder) -> None:
-        """Ignore what an event says about the end of a target: it is wanted again, and the next reader asks RWS first."""
+        """Ignore the end of a target that an event reports, and read RWS instead: the target is wanted again."""
         fields = {"file": event.file, "worker": held.worker}
-        log.warning("%s tells the end of what another has begun; RWS is asked", event.sender, extra={"fields": fields})
+        log.warning(
+            "%s reports the end of a target that another worker started; checking RWS",
+            event.sender,
+            extra={"fields": fields},
+        )
         if self._only_ours:
-            # A migration has no later poll: the order is given again.
+            # A migration has no later poll: the task is queued again.
             self.holdings.put(replace(held, dropped=0.0))
         else:
             self.release_target(held.key)
@@ -124,12 +125,12 @@ class EventHandler:
                 self._unsure[event.file] = held.key
 
     def record_finished(self, name: str) -> None:
-        """A poll has read that nothing is left to do for a target."""
+        """Record that a poll has found a target done."""
         if (key := self._unsure.pop(name, None)) is not None and name not in self.holdings:
             self._books.record_done(key, ALREADY_DONE, {})
 
     def _handle_queued(self, event: Event, key: TargetKey) -> None:
-        # What is told late, when it is over already, is not out.
+        # The event of a finished task may arrive late.
         message = str(event.details.get("message", ""))
         if key.name in self.holdings or message in self._over:
             return
@@ -151,7 +152,7 @@ class EventHandler:
             self.holdings.put(replace(held, dropped=epoch_now()))
 
     def _handle_done(self, event: Event, key: TargetKey) -> None:
-        # First what may be malformed: then nothing is changed.
+        # First what may be malformed, so that an error changes nothing.
         outcome, facts = str(event.details["outcome"]), dict(event.details["facts"])
         held = self.holdings.remove_order(key.name)
         agent = key.agent or (held.key.agent if held else "")
@@ -174,17 +175,17 @@ class EventHandler:
     def _handle_refused(self, event: Event, key: TargetKey) -> None:
         fields = {"worker": event.sender, "file": key.name}
         reason = events.to_storable_text(event.details.get("reason", ""))[: events.MAX_NAME_LENGTH]
-        log.error("a worker refuses an order: %s", reason, extra={"fields": fields})
+        log.error("a worker rejected a task: %s", reason, extra={"fields": fields})
         self.letters.request_full_scan()
 
 
 def _claims_work_of_another(event: Event, held: OutstandingOrder) -> bool:
-    """Whether an event reports the end of what another worker is known to have begun."""
+    """Whether an event reports the end of a target that another worker has started."""
     return bool(held.worker) and (held.contested or event.sender != held.worker)
 
 
 def _is_about(event: Event, held: OutstandingOrder) -> bool:
-    """Whether what is told is told of the order that is out, as far as that is known."""
+    """Whether an event is about the outstanding task, as far as that is known."""
     return str(event.details.get("message", "")) in ("", held.message)
 
 

@@ -1,4 +1,4 @@
-"""A worker's ledger: what becomes of its targets is told to the pollers, who keep the books."""
+"""Reports the outcomes of a worker to the pollers, which record them."""
 
 from __future__ import annotations
 
@@ -17,55 +17,53 @@ log = logging.getLogger(__name__)
 
 
 class EventReporter:
-    """A ledger (:class:`muxer.scheduling.attempts.Ledger`) that sends events. Safe to use from any thread."""
+    """Sends an event for each outcome. Safe to use from any thread."""
 
     def __init__(
-        self, tell: Callable[[Event], None], name: str, mask: Mask, message: Callable[[], str] = lambda: ""
+        self, send: Callable[[Event], None], name: str, mask: Mask, message_id: Callable[[], str] = lambda: ""
     ) -> None:
-        """Given what sends an event, the name of this worker, what removes secrets, and what returns the id of the message
-        whose order this thread works on."""
-        self._tell, self._name, self._mask, self._message = tell, name, mask, message
-        # Says how often a failed target may be tried at once, by the rules of the pollers' journals.
+        """Create it. `name` is that of the worker; `message_id` returns the id of the message of this thread's task."""
+        self._send, self._name, self._mask, self._message_id = send, name, mask, message_id
+        # Decides whether a failed target may be retried at once, by the rules of the pollers' journals.
         self._rules = Journal(None)
 
     def record_start(self, key: TargetKey) -> None:
-        """Tell that a target is begun."""
+        """Report that a target is started."""
         self._send_event(events.BEGUN, key)
 
     def record_postponed(self, key: TargetKey) -> None:
-        """Tell that a target waits for a service: the next poll brings it again."""
+        """Report that a target waits for a service: the next poll submits it again."""
         with recording_context(key.recording):
-            # Each poll brings each of them again: an outage has thousands.
-            log.debug("not begun, a service that it needs is out; the next poll brings it again")
+            # At level debug: during an outage, each poll submits thousands of them.
+            log.debug("not started, a service that it needs is unavailable; the next poll submits it again")
         self._send_event(events.POSTPONED, key)
 
     def dropped(self, key: TargetKey) -> None:
-        """Tell that an order is dropped, because another one for the same target is being worked on."""
+        """Report that a task is dropped, because another worker is processing the same target."""
         with recording_context(key.recording):
-            log.info("another order for the same file is being worked on; this one is dropped")
+            log.info("another worker is processing the same file; this task is dropped")
         self._send_event(events.DROPPED, key)
 
     def record_done(self, key: TargetKey, outcome: str, facts: Mapping[str, Any]) -> None:
-        """Tell that nothing is left to do for a target."""
+        """Report that a target is finished."""
         self._rules.record_done(key, epoch_now(), {})
         self._send_event(events.DONE, key, outcome=outcome, facts=dict(facts))
 
     def record_failure(self, key: TargetKey, failure: Failure, level: int, error: Exception | None, last: bool) -> bool:
-        """Log and tell that an attempt has failed. What follows from it is the pollers' to say; here is only decided whether
-        this worker may try it again at once."""
-        again = self._rules.record_failure(key, failure, epoch_now()).retry_at is not None
+        """Log and report a failed attempt; return whether this worker may retry it at once. The pollers decide the rest."""
+        retry = self._rules.record_failure(key, failure, epoch_now()).retry_at is not None
         with recording_context(key.recording):
             fields = {"code": failure.code, "file": key.name}
             log.log(level, "attempt failed: %s", failure.text, extra={"fields": fields}, exc_info=error)
-        told = {**vars(failure), "reason": self._mask(failure.reason)[:MAX_REASON_LENGTH]}
-        self._send_event(events.FAILED, key, failure=told, level=level, more=again and not last)
-        return again
+        reported = {**vars(failure), "reason": self._mask(failure.reason)[:MAX_REASON_LENGTH]}
+        self._send_event(events.FAILED, key, failure=reported, level=level, more=retry and not last)
+        return retry
 
     def refused(self, key: TargetKey, reason: str) -> None:
-        """Tell that an order is none that this worker can read."""
+        """Report that this worker cannot read a task."""
         self._send_event(events.REFUSED, key, reason=reason)
 
     def _send_event(self, what: str, key: TargetKey, **details: Any) -> None:
-        known = {"agent": key.agent, "message": self._message()}
+        known = {"agent": key.agent, "message": self._message_id()}
         details |= {name: value for name, value in known.items() if value}
-        self._tell(Event(what, self._name, key.recording, key.name, details))
+        self._send(Event(what, self._name, key.recording, key.name, details))

@@ -1,35 +1,34 @@
-"""What workers tell the pollers, and pollers each other: JSON in an exchange that every poller listens to. Pure.
+"""The events of workers and pollers: JSON in an exchange to which every poller subscribes. Pure.
 
-An event tells what became of a target (``queued``, ``begun``, ``postponed``, ``dropped``, ``done``, ``failed``,
-``refused``), with the id of the ``message`` that ordered it, or how a worker stands (``worker``, every few seconds; ``gone``
-at its regular end), or that a ``poller`` is there. Whoever does not know a kind passes over it.
+Events of a target (``queued``, ``begun``, ``postponed``, ``dropped``, ``done``, ``failed``, ``refused``) contain the id of
+the ``message`` of its task. Events of a worker are ``worker`` (its heartbeat) and ``gone`` (its regular end); ``poller`` is
+the heartbeat of a poller. Receivers ignore unknown kinds.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from muxer.journal.journal import MAX_REASON_LENGTH, TargetKey
 from muxer.journal.retry_policy import Failure, RetryPolicy
+from muxer.system.json_codec import MALFORMED_ERRORS, from_json
 
 EVENT_VERSION = 1
 QUEUED, BEGUN, POSTPONED, DROPPED = "queued", "begun", "postponed", "dropped"
 DONE, FAILED, REFUSED = "done", "failed", "refused"
 WORKER, GONE, POLLER = "worker", "gone", "poller"
-# No event is longer, and no name or text in it: what is told goes into the journal and the log.
+# Limits of an event and of the texts in it, which go into the journal and the log.
 MAX_EVENT_BYTES, MAX_NAME_LENGTH = 256 * 1024, 1000
-# What comes of reading a message that is no message.
-MALFORMED_ERRORS = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
-# How a worker stands is told again soon: nothing is lost with it, and nobody who is not there is told later.
+# Heartbeats are repeated soon: they need not be stored.
 TRANSIENT_EVENTS = (WORKER, GONE, POLLER)
 
 
 @dataclass(frozen=True)
 class Event:
-    """What happened, who tells it (a name of a worker or a poller), of which target if of one, and more by its kind."""
+    """An event. `sender` is the name of a worker or a poller; `recording` and `file` are those of a target, if any."""
 
     what: str
     sender: str
@@ -39,44 +38,43 @@ class Event:
 
 
 def encode_event(event: Event) -> bytes:
-    """Given an event, return its message."""
+    """Return the message of an event."""
     return json.dumps({"version": EVENT_VERSION, **asdict(event)}, default=str).encode()
 
 
 def decode_event(body: bytes) -> Event | None:
-    """Given a message, return its event, without fields that are not known here: workers are upgraded before their poller.
-    None when it is none of this version, or too long."""
+    """Return the event of a message; None when it is malformed, too long or of another version.
+
+    Unknown fields are ignored, because workers are upgraded before their poller.
+    """
     if len(body) > MAX_EVENT_BYTES:
         return None
     try:
         plain = json.loads(body)
         if plain.pop("version") != EVENT_VERSION:
             return None
-        event = Event(**{one.name: plain[one.name] for one in fields(Event) if one.name in plain})
+        event = from_json(Event, plain)
     except MALFORMED_ERRORS:
         return None
     texts = (event.what, event.sender, event.recording, event.file)
-    is_fit = all(one == to_storable_text(one) and len(one) <= MAX_NAME_LENGTH for one in texts) and isinstance(
-        event.details, dict
-    )
-    return event if is_fit else None
+    is_valid = all(text == to_storable_text(text) and len(text) <= MAX_NAME_LENGTH for text in texts)
+    return event if is_valid else None
 
 
 def to_storable_text(value: object) -> str:
-    """Given anything that was told, return it as a text that can be kept anywhere: JSON may hold half characters."""
+    """Return a received value as text that can be stored: JSON may contain lone surrogates."""
     return str(value).encode(errors="backslashreplace").decode()
 
 
 def event_key(event: Event) -> TargetKey:
-    """Given an event, return the target that it is about."""
+    """Return the target of an event."""
     facts = event.details.get("facts")
     agent = event.details.get("agent") or (facts.get("agent") if isinstance(facts, dict) else "")
     return TargetKey(event.file, event.recording, to_storable_text(agent or ""))
 
 
 def parse_failure(details: dict[str, Any]) -> Failure:
-    """Given the details of a ``failed`` event, return the failure. Raise ``ValueError``, ``TypeError`` or ``KeyError`` when
-    they hold none."""
+    """Return the failure in the details of a ``failed`` event. Raises ValueError, TypeError or KeyError when malformed."""
     plain = dict(details["failure"])
     texts = {name: to_storable_text(plain[name])[:MAX_REASON_LENGTH] for name in ("code", "error", "reason", "service")}
     retry_after = plain["retry_after"]

@@ -1,6 +1,4 @@
-"""The fleet behind the seam of the pool (:class:`muxer.scheduling.executor.Engine`): targets become orders, and events tell what became of
-them, which the books of this poller note.
-"""
+"""The executor of a fleet: queues a task for each target and records the outcomes that events report."""
 
 from __future__ import annotations
 
@@ -50,20 +48,24 @@ from muxer.scheduling.executor import TargetExecutor
 from muxer.scheduling.outcome_recorder import OutcomeRecorder
 from muxer.status.activity import Activity
 from muxer.status.fleet_status import FleetStatus
+from muxer.system.json_codec import MALFORMED_ERRORS
 
 log = logging.getLogger(__name__)
 
 QUEUE_POLL_INTERVAL = 2.0
 ROOM_POLL_INTERVAL = 0.2
-# So many events are handed to the poller at a time; what it has not noted when it dies is handed to it again.
+# Unacknowledged events at a time; RabbitMQ redelivers them when the poller dies.
 EVENT_PREFETCH_COUNT = 200
 
 
 class FleetPool(TargetExecutor):
-    """Hands targets to the workers of a fleet. In a migration it waits for room in the lanes, heeds only its own targets,
-    and orders again what has vanished; else the next poll does that."""
+    """Distributes targets to the workers of a fleet.
 
-    stop_warning = "the connection to RabbitMQ does not close; it is left"
+    In a migration it waits for room in the queues, handles only its own targets and queues lost tasks again; otherwise the
+    next poll does that.
+    """
+
+    stop_warning = "the connection to RabbitMQ does not close in time; it is abandoned"
 
     def __init__(
         self,
@@ -76,11 +78,11 @@ class FleetPool(TargetExecutor):
         outages: CircuitBreaker,
         stop: threading.Event,
     ) -> None:
-        """Given the options of the fleet, the mark by which RabbitMQ knows this poller again after a restart, how often a
-        worker is to try a target at once (more than once: a migration), and what is told of the targets, connect."""
+        """Connect to RabbitMQ. `mark` identifies the event queue of this poller after a restart. `attempts` is the number of
+        immediate attempts of a worker; more than one means a migration."""
         silence_library_logging()
         self._migrates = attempts > 1
-        # A migration listens on its own: what was told to the poller waits for the poller.
+        # A migration has a separate event queue, so that events for the poller wait for the poller.
         self._mark = f"{mark}.migration-{uuid.uuid4().hex[:8]}" if self._migrates else mark
         self._name = f"{socket.gethostname()}/poller/{self._mark}"
         self._fleet, self._attempts, self._outages, self._stop = fleet, attempts, outages, stop
@@ -88,20 +90,20 @@ class FleetPool(TargetExecutor):
         self._broker = FleetBroker(fleet, self._name, outages)
         self._chosen: list[tuple[float, int, TargetKey]] = []
         self._numbers = itertools.count()
-        # How many messages wait in each lane, with those that were sent since the last look, and all that were ever sent.
+        # The tasks in each queue, including those sent since the last check, and the number of all sent tasks.
         self._depths, self._sent, self._emptiness = [0] * len(PRIORITY_QUEUES), 0, IdleTimer()
         self._counting = threading.Lock()
         self._is_starved = False
-        self._line = ControlConnection(
+        self._control = ControlConnection(
             fleet, self._name, outages, self._subscribe_events, self._on_tick, QUEUE_POLL_INTERVAL
         )
-        self._line.start()
+        self._control.start()
 
     def submit(self, target: MuxTarget) -> bool:
-        """Given a target, choose it for the end of this pass, when the newest of the chosen are ordered, and return False;
-        in a migration, order it at once, wait for room, and return whether it was not out yet.
+        """Collect a target for :meth:`flush` and return False. In a migration, wait for room, queue it and return whether it
+        was not outstanding yet.
 
-        Raise :class:`Stopped` when the process stops, :class:`~muxer.errors.ServiceUnavailable` when the broker is out.
+        Raises Stopped when the process stops, ServiceUnavailable when the broker is unavailable.
         """
         if self._outcomes.is_taken(target.file_name):
             return False
@@ -117,19 +119,18 @@ class FleetPool(TargetExecutor):
         return False
 
     def mark_finished(self, target: MuxTarget) -> None:
-        """Note that a poll has found nothing left to do for a target."""
+        """Record that a poll has found a target done."""
         self._outcomes.record_finished(target.file_name)
 
     def begin_poll(self) -> None:
-        """A poll begins: nothing is chosen. In a migration, raise the errors of :func:`talking` without a broker:
-        what becomes of its orders is told to whoever listens then."""
+        """Start a poll. In a migration, raises the errors of :func:`broker_call` when the broker is unavailable."""
         self._chosen, self._is_starved = [], False
         self._outcomes.begin_poll()
         if self._migrates:
             self._poll_depths_now()
 
     def flush(self) -> int:
-        """Order the targets that were chosen, those of the newest calls first, as far as there is room; return how many."""
+        """Queue the collected targets, those of the newest calls first, while there is room; return their number."""
         chosen, self._chosen = sorted(self._chosen, reverse=True), []
         if not chosen:
             return 0
@@ -144,8 +145,7 @@ class FleetPool(TargetExecutor):
         return ordered
 
     def rejects_older_than(self, minutes: float) -> bool:
-        """Given an age, return whether there is no room for calls that are older. They are left unread then, and wanted as
-        soon as there is."""
+        """Whether there is no room for calls older than `minutes`. The poll does not read them then."""
         lane = choose_queue(epoch_now() - minutes * MINUTE, epoch_now())
         is_closed = free_capacity(lane, self._depths, self._fleet.max_queue) == 0
         self._is_starved |= is_closed
@@ -153,71 +153,71 @@ class FleetPool(TargetExecutor):
 
     @property
     def has_capacity_again(self) -> bool:
-        """Whether there is room again for what the last poll found and could not order."""
+        """Whether there is room again for targets that the last poll could not queue."""
         return self._is_starved and has_room_everywhere(self._depths, self._fleet.max_queue)
 
     @property
     def needs_targets_now(self) -> bool:
-        """Whether there is work that waits for the end of the pass, and some workers will soon have none."""
+        """Whether some workers will soon be idle while targets wait for the end of the pass."""
         return bool(self._chosen) and needs_work_soon(self._depths, self._outcomes.workers.count_threads(epoch_now()))
 
     @property
     def target_count(self) -> int:
-        """How many targets are out."""
+        """The number of outstanding targets."""
         return len(self._outcomes.holdings)
 
     @property
     def recording_count(self) -> int:
-        """How many recordings have a target that is out."""
+        """The number of recordings with outstanding targets."""
         return len({held.key.recording for held in self._outcomes.holdings.all_orders})
 
     def wait_for_all(self) -> None:
-        """Wait until all that was submitted is finished, or the process stops; order again what has vanished."""
+        """Wait until all submitted targets are finished or the process stops; queue lost tasks again."""
         while self.target_count and not self._stop.wait(ROOM_POLL_INTERVAL):
             for held in self._outcomes.find_lost(self._emptiness.since):
                 self._order_again(held)
 
     def wait_for_running(self, seconds: float) -> bool:
-        """Close the line to the broker; return whether that was done in so many seconds. The workers go on."""
-        return self._line.close(seconds)
+        """Close the connection to the broker; return whether that took less than `seconds`. The workers continue."""
+        return self._control.close(seconds)
 
     def fleet_status(self) -> FleetStatus:
-        """Return how the fleet stands."""
+        """Return the state of the fleet."""
         held, at_workers = self._outcomes.holdings.all_orders, self._outcomes.workers.held_targets(epoch_now())
-        waiting = [one for one in held if not one.is_worked_on(epoch_now(), at_workers)]
+        waiting = [order for order in held if not order.is_worked_on(epoch_now(), at_workers)]
         return FleetStatus(
             at=epoch_now(),
-            connected=self._line.is_connected,
+            connected=self._control.is_connected,
             lanes=dict(zip(queue_names(self._fleet.queue), self._depths, strict=True)),
             dead=self._outcomes.letters.count,
             queued=len(waiting),
             running=len(held) - len(waiting),
-            oldest=min((one.queued for one in waiting), default=None),
+            oldest=min((order.queued for order in waiting), default=None),
             workers=self._outcomes.workers.worker_statuses(epoch_now()),
         )
 
     def _order_when_room(self, key: TargetKey, began: float | None) -> bool:
-        """Order a target as soon as there is room."""
+        """Queue a target as soon as there is room."""
         while not self._order_target(key, began):
             if self._stop.wait(ROOM_POLL_INTERVAL):
-                raise Stopped("stopped before the recording was begun")
+                raise Stopped("stopped before the recording was started")
             self._poll_depths_now()
         return True
 
     def _order_again(self, held: OutstandingOrder) -> None:
-        """Order a target of a migration whose order has vanished, as one of the oldest calls; without a broker, later."""
-        _log_vanished(held)
+        """Queue the lost task of a migration again, with the oldest calls; retry later without a broker."""
+        _log_lost(held)
         self._outcomes.release_target(held.key)
         try:
             self._order_when_room(held.key, None)
         except MuxerError as error:
-            log.debug("not ordered again yet: %s", error)
+            log.debug("cannot queue the task again yet: %s", error)
             self._outcomes.holdings.put(held)
 
     def _order_target(self, key: TargetKey, began: float | None) -> bool:
-        """Put the order for a target into its lane; return False when there is no room."""
+        """Queue the task of a target; return False when there is no room."""
         if self._stop.is_set():
-            raise Stopped("stopped before the recording was begun")
+            raise Stopped("stopped before the recording was started")
         if self._outcomes.is_taken(key.name):
             return True
         lane = choose_queue(began, epoch_now())
@@ -232,17 +232,17 @@ class FleetPool(TargetExecutor):
 
     def _send_order(self, key: TargetKey, lane: int) -> None:
         message = self._broker.create_message(Order(key.recording, key.name, self._attempts), lane)
-        # Before it is sent: a worker may be done with it at once.
+        # Before it is sent, because a worker may finish it at once.
         self._outcomes.record_order(key, message.message_id)
         try:
             self._broker.send_message(message)
         except MuxerError:
             self._outcomes.release_target(key)
             raise
-        self._line.send_event(Event(events.QUEUED, self._name, key.recording, key.name, {"message": message.message_id}))
+        self._control.send_event(Event(events.QUEUED, self._name, key.recording, key.name, {"message": message.message_id}))
 
     def _subscribe_events(self, connection: Any) -> None:
-        """The line has a new connection: listen to the events."""
+        """Subscribe to the events on a new connection."""
         channel, queue = connection.channel(), self._fleet.queue
         channel.basic_qos(prefetch_count=EVENT_PREFETCH_COUNT)
         channel.add_on_cancel_callback(_raise_cancelled)
@@ -256,48 +256,47 @@ class FleetPool(TargetExecutor):
         try:
             if (event := events.decode_event(body)) is not None:
                 self._outcomes.handle(event)
-        except (*events.MALFORMED_ERRORS, OverflowError) as error:
-            told = f"{event.what[:20]!r} of {event.sender[:100]!r}" if event else "what"
-            log.warning("an event in %s cannot be read, it is passed over: %s, %r", queue, told, error)
+        except MALFORMED_ERRORS as error:
+            source = f"{event.what[:20]!r} of {event.sender[:100]!r}" if event else "unknown"
+            log.warning("cannot read an event in %s, it is ignored: %s, %r", queue, source, error)
         except Exception:
-            log.exception("an event of the fleet cannot be used; it is passed over")
+            log.exception("an event of the fleet caused an unexpected error and is ignored")
         channel.basic_ack(method.delivery_tag)
 
     def _poll_depths_now(self) -> None:
-        """Look how much waits in the lanes, now."""
+        """Update the number of tasks in the queues now."""
         with broker_call(self._outages):
-            self._line.run_task(self._poll_queue_depths)
+            self._control.run_task(self._poll_queue_depths)
 
     def _poll_queue_depths(self, connection: Any) -> None:
-        """Look how much waits in the lanes, and at new dead letters."""
+        """Update the number of tasks in the queues and scan new dead letters."""
         channel, sent = connection.channel(), self._sent
-        *depths, letters = [
-            count_waiting(channel, one) for one in (*queue_names(self._fleet.queue), dead_letter_queue(self._fleet.queue))
-        ]
+        names = (*queue_names(self._fleet.queue), dead_letter_queue(self._fleet.queue))
+        *depths, letters = [count_waiting(channel, name) for name in names]
         channel.close()
         with self._counting:
-            # What was sent during the look may be counted or not; the next look tells.
+            # Tasks sent meanwhile may be counted or not; the next check is exact.
             if sent == self._sent:
                 self._depths = depths
                 self._emptiness.record_check(not any(depths), epoch_now())
         self._outcomes.letters.scan_next(connection, self._fleet.queue, letters, self._outcomes.settle_letter)
 
     def _on_tick(self, connection: Any) -> None:
-        """Look at the queues; what has vanished from them is wanted again."""
-        # RabbitMQ tells only those who publish that it takes nothing, because it lacks memory.
-        self._line.send_event(Event(events.POLLER, self._name))
+        """Check the queues; mark lost targets as wanted again."""
+        # RabbitMQ reports a lack of memory only to publishers.
+        self._control.send_event(Event(events.POLLER, self._name))
         self._poll_queue_depths(connection)
         if not self._migrates:
             for held in self._outcomes.find_lost(self._emptiness.since):
-                _log_vanished(held)
+                _log_lost(held)
                 self._outcomes.release_target(held.key)
 
 
 def _raise_cancelled(_frame: Any) -> None:
-    """Somebody has deleted a queue that we listen to. Only a new connection of the line makes it again."""
-    raise ServiceUnavailable("RabbitMQ has a queue of events no more; it is made again")
+    """Break the connection after the deletion of an event queue: a new connection creates it again."""
+    raise ServiceUnavailable("the event queue was deleted in RabbitMQ; it is created again")
 
 
-def _log_vanished(held: OutstandingOrder) -> None:
+def _log_lost(held: OutstandingOrder) -> None:
     fields = {"file": held.key.name}
-    log.warning("the order for a file has vanished from RabbitMQ; it is given again", extra={"fields": fields})
+    log.warning("the task of a file is lost in RabbitMQ; it is queued again", extra={"fields": fields})

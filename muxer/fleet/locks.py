@@ -1,5 +1,6 @@
-"""Which targets a worker works on, so that no other begins the same: an exclusive queue for each, which RabbitMQ removes
-with the connection of a worker that dies.
+"""Locks of targets, so that two workers do not process the same one.
+
+A lock is an exclusive queue, which RabbitMQ removes with the connection of a worker that dies.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ log = logging.getLogger(__name__)
 
 
 class TargetLocks:
-    """The targets of this worker. Safe to use from any thread, but for :meth:`opened`."""
+    """The locks of this worker. Safe to use from any thread, except :meth:`restore_locks`."""
 
     def __init__(self, queue: str) -> None:
-        """Given the option ``queue``."""
+        """Take no lock yet. `queue` is the option `[fleet] queue`."""
         self._queue = queue
         self._lock = threading.Lock()
         self._held: set[str] = set()
@@ -32,13 +33,12 @@ class TargetLocks:
 
     @property
     def locked_targets(self) -> frozenset[str]:
-        """The targets that this worker works on."""
+        """The targets that this worker is processing."""
         with self._lock:
             return frozenset(self._held)
 
     def restore_locks(self, connection: Any) -> None:
-        """The line has a new connection: see that it may make locks, and take again what is held. Raise the
-        errors of pika."""
+        """Check on a new `connection` that it may create locks, and take the held ones again. Raises the errors of pika."""
         self._channel = None
         probe = f"{socket.gethostname()}.{os.getpid()}"
         self._take_lock(connection, probe)
@@ -47,34 +47,34 @@ class TargetLocks:
             held = list(self._held)
         for file in held:
             if not self._take_lock(connection, file):
-                log.warning("another worker, or our earlier connection, has the lock of %s; one result is kept", file)
+                log.warning(
+                    "another worker or the previous connection of this one has the lock of %s; one result is kept", file
+                )
 
-    def acquire_lock(self, line: ControlConnection, file: str) -> bool:
-        """Given the line and a target, take its lock; return False when it is taken. Raise
-        :class:`~muxer.errors.Transient`."""
+    def acquire_lock(self, control: ControlConnection, file: str) -> bool:
+        """Take the lock of a target; return False when another worker has it. Raises Transient without a connection."""
         with self._lock:
             if file in self._held:
                 return False
             self._held.add(file)
-        taken = False
+        locked = False
         try:
-            taken = line.run_task(lambda connection: self._take_lock(connection, file))
+            locked = control.run_task(lambda connection: self._take_lock(connection, file))
         except MuxerError:
             with suppress(MuxerError):
-                line.submit_task(lambda connection: self._drop_lock(connection, file))  # it may be taken yet
+                control.submit_task(lambda connection: self._drop_lock(connection, file))  # It may still be taken.
             raise
         finally:
-            if not taken:
+            if not locked:
                 with self._lock:
                     self._held.discard(file)
-        return taken
+        return locked
 
-    def release_lock(self, line: ControlConnection, file: str) -> None:
-        """Give a lock back. Raise :class:`~muxer.errors.Transient`, and then it is given back all the same: its connection
-        is gone."""
+    def release_lock(self, control: ControlConnection, file: str) -> None:
+        """Release a lock. It is released, too, when this raises Transient, because then its connection is closed."""
         with self._lock:
             self._held.discard(file)
-        line.submit_task(lambda connection: self._drop_lock(connection, file))
+        control.submit_task(lambda connection: self._drop_lock(connection, file))
 
     def _queue_name(self, file: str) -> str:
         return f"{self._queue}.running.{file}"
@@ -86,11 +86,11 @@ class TargetLocks:
         try:
             self._open_channel(connection).queue_delete(self._queue_name(file))
         except ChannelClosed as error:
-            if error.reply_code != RESOURCE_LOCKED:  # another worker's by now
+            if error.reply_code != RESOURCE_LOCKED:  # Another worker has it by now.
                 raise
 
     def _open_channel(self, connection: Any) -> Any:
-        """Return the channel of the locks; a refusal closes one."""
+        """Return the channel of the locks; RabbitMQ closes it after a refused lock."""
         if self._channel is None or not self._channel.is_open:
             self._channel = connection.channel()
         return self._channel

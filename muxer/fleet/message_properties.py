@@ -1,8 +1,8 @@
-"""Message properties that pika cannot decode: the message is read without them, and the connection lives on.
+"""Reads messages with properties that pika cannot decode without losing the connection.
 
 A member of the virtual host may give a message any headers: a time after the year 9999, thousands of nested
 tables, a field of an unknown type. pika raises while it reads the frame, which ends the connection before the
-message can be rejected; so it would be delivered again without end.
+message can be rejected, so that RabbitMQ would deliver it forever.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ log = logging.getLogger(__name__)
 
 
 class TolerantProperties(spec.BasicProperties):  # type: ignore[misc]
-    """The properties of a message. ``unreadable``: why they could not be decoded, empty when they were."""
+    """The properties of a message. `unreadable` is the reason when they could not be decoded."""
 
     unreadable = ""
 
     def decode(self, encoded: bytes, offset: int = 0) -> Any:
-        """Read them from `encoded`; those that cannot be read are left out."""
+        """Decode the properties; leave them empty when that fails."""
         try:
             return super().decode(encoded, offset)
-        except Exception as error:  # pika raises what its parts raise: ValueError, OverflowError, RecursionError, its own
+        except Exception as error:  # ValueError, OverflowError, RecursionError and those of pika
             self.__dict__ = vars(spec.BasicProperties())
             self.unreadable = f"{type(error).__name__}: {error}"[:200]
             return self
 
 
 def install_tolerant_properties() -> None:
-    """Make pika read properties in this way, in the whole process."""
+    """Make pika use these properties in the whole process."""
     spec.props[TolerantProperties.INDEX] = TolerantProperties
 
 
 def storable_headers(headers: dict[str, Any]) -> dict[str, Any]:
-    """Return those of the `headers` that can be written again: what is read need not be."""
+    """Return the `headers` that pika can encode again."""
     return {name: value for name, value in headers.items() if _is_storable(name, value)}
 
 
@@ -49,6 +49,6 @@ def _is_storable(name: str, value: object) -> bool:
 
 
 def log_unreadable(properties: Any, queue: str) -> None:
-    """Log that the properties of a message from a `queue` could not be decoded, if so."""
-    if why := getattr(properties, "unreadable", ""):
-        log.warning("a message in the queue %s has headers that cannot be decoded (%s); it is read without them", queue, why)
+    """Log a warning when the properties of a message could not be decoded."""
+    if reason := getattr(properties, "unreadable", ""):
+        log.warning("cannot decode the headers of a message in the queue %s (%s); they are ignored", queue, reason)

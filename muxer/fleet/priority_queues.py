@@ -1,7 +1,7 @@
-"""The queues of a fleet, and which of them an order goes into. Pure.
+"""The queues of a fleet, and the choice of the queue for a task. Pure.
 
-A quorum queue is first in, first out. So that new calls go before old ones, there is one for each class of age (a lane), and
-a worker looks into them in their order.
+A quorum queue is first in, first out. So that new calls precede old ones, there is one queue for each age class, and a
+worker reads them by priority.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
 
 @dataclass(frozen=True)
 class PriorityQueue:
-    """One queue: the end of its name; calls that began less than ``age`` seconds ago go into it; while all queues together
-    hold more than this ``share`` of ``max_queue``, nothing does, so that newer calls find room."""
+    """The queue for calls that started less than `age` seconds ago. It accepts no task while all queues together contain
+    more than the fraction `share` of `max_queue`, so that newer calls have room."""
 
     suffix: str
     age: float
@@ -33,32 +33,31 @@ HEARTBEATS_SUFFIX = ".standings"
 
 
 def queue_names(queue: str) -> tuple[str, ...]:
-    """Given the option ``queue``, return the names of the lanes, that for the newest calls first."""
-    return tuple(f"{queue}{lane.suffix}" for lane in PRIORITY_QUEUES)
+    """Return the names of the queues, the one for the newest calls first. `queue` is the option `[fleet] queue`."""
+    return tuple(f"{queue}{priority.suffix}" for priority in PRIORITY_QUEUES)
 
 
 def dead_letter_queue(queue: str) -> str:
-    """Given the option ``queue``, return the name of the queue of dead letters."""
+    """Return the name of the queue of dead letters."""
     return f"{queue}{DEAD_LETTER_SUFFIX}"
 
 
 def choose_queue(began: float | None, now: float) -> int:
-    """Given when a call began and the time (epoch seconds), return the number of its lane; without a beginning it is old."""
+    """Return the number of the queue for a call that `began` at an epoch time; None counts as old."""
     age = float("inf") if began is None else now - began
-    return next((number for number, lane in enumerate(PRIORITY_QUEUES) if age < lane.age), len(PRIORITY_QUEUES) - 1)
+    return next((number for number, priority in enumerate(PRIORITY_QUEUES) if age < priority.age), len(PRIORITY_QUEUES) - 1)
 
 
 def free_capacity(lane: int, depths: Sequence[int], max_queue: int) -> int:
-    """Given the number of a lane and how many messages wait in each, return how many more may go into it."""
+    """Return the number of tasks that the queue `lane` still accepts. `depths` are the waiting tasks of all queues."""
     return max(0, max(1, int(PRIORITY_QUEUES[lane].share * max_queue)) - sum(depths))
 
 
 def has_room_everywhere(depths: Sequence[int], max_queue: int) -> bool:
-    """Given how many messages wait in each lane, return whether more should come: there is room in every lane."""
+    """Whether every queue accepts more tasks."""
     return 4 * sum(depths) <= max_queue
 
 
 def needs_work_soon(depths: Sequence[int], threads: int) -> bool:
-    """Given how many messages wait in each lane and how many threads all workers have, return whether some of these will
-    soon have no work."""
+    """Whether some of the `threads` of all workers will soon be idle."""
     return sum(depths) < 2 * threads

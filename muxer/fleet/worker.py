@@ -1,7 +1,7 @@
-"""A worker of the fleet: takes orders from RabbitMQ, does them as a muxer of its own would, and tells the pollers.
+"""A worker of the fleet: takes tasks from RabbitMQ, processes them and reports the outcomes to the pollers.
 
-An order is acknowledged after the work. A worker that dies, or loses the broker, leaves its orders to others; one that is
-stopped gives back what it has not finished.
+A task is acknowledged after the work. When a worker dies or loses the broker, RabbitMQ requeues its tasks; a worker that is
+stopped requeues those it has not finished.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ log = logging.getLogger(__name__)
 
 WORKER_HEARTBEAT_INTERVAL = 5.0
 TICK_SECONDS, STATE_SECONDS = 0.5, 2.0
-# How often one order may try a service that is out, and what others have left half done is looked at.
+# How often one task may try an unavailable service, and the files of workers that died are recovered.
 RECOVERY_INTERVAL = 60.0
-# All of them together: less than the ten seconds in which a worker stops, also while RabbitMQ does not answer.
+# Together less than the ten seconds in which a worker stops, also while RabbitMQ does not respond.
 GRACE_SECONDS, CANCEL_SECONDS, LEAVE_SECONDS, CLOSE_SECONDS = 5.0, 2.0, 2.5, 1.5
-# RabbitMQ hands out the order of a worker that it has lost a little before it drops the lock: each is another connection.
+# RabbitMQ requeues the task of a lost worker a little before it drops its lock: they are on different connections.
 LOCK_WAIT_SECONDS, LOCK_RETRY_INTERVAL = 2.5 * HEARTBEAT_SECONDS, 1.0
-# A worker that lives and has lost its connections takes its locks again within so long, after a restart of RabbitMQ.
+# Within this time, a worker that has lost its connections takes its locks again after a restart of RabbitMQ.
 REDELIVERY_DELAY_SECONDS = 2 * RECONNECT_SECONDS
 _EXPECTED_ERRORS = (Stopped, OrderFailed)
 
@@ -63,59 +63,59 @@ class FleetWorker:
     """One worker process, with ``worker_threads`` threads."""
 
     def __init__(self, config: Config, name: str, services: Services, runner: Runner) -> None:
-        """Given the configuration, the name of its folder and the services, connect to nothing yet. Raise ``ValueError``
-        when the certificates of ``[fleet] trusted_ca`` cannot be read."""
+        """Connect to nothing yet. `name` is that of its folder. Raises ValueError when the certificates of `[fleet]
+        trusted_ca` cannot be read."""
         silence_library_logging()
         self._config, self._services, self._runner, self._stop = config, services, runner, services.stop
         fleet, threads = config.fleet, config.advanced.worker_threads
         self._name, self._mask = f"{socket.gethostname()}/{name}/{os.getpid()}", Mask(config.secret_values)
         self._locks = TargetLocks(fleet.queue)
-        self._line = ControlConnection(
+        self._control = ControlConnection(
             fleet, self._name, services.outages, self._locks.restore_locks, self._send_heartbeat, WORKER_HEARTBEAT_INTERVAL
         )
-        self._settling = _AckMiddleware()
-        self._reporter = EventReporter(self._line.send_event, self._name, self._mask, lambda: self._settling.message_id)
+        self._acks = _AckMiddleware()
+        self._reporter = EventReporter(self._control.send_event, self._name, self._mask, lambda: self._acks.message_id)
         job = Job(services, JobOptions.from_config(config.advanced))
         self._work = TargetProcessor(job, services.outages, services.activity, self._stop, self._reporter)
-        self._broker = FleetBroker(fleet, self._name, services.outages, [self._settling], self._may_take)
+        self._broker = FleetBroker(fleet, self._name, services.outages, [self._acks], self._may_take)
         dramatiq.actor(broker=self._broker, queue_name=fleet.queue, actor_name=ACTOR, throws=_EXPECTED_ERRORS)(
             self._process_order
         )
         self._worker = Worker(self._broker, queues={fleet.queue}, worker_threads=threads)
         self._worker.queue_prefetch = threads * fleet.prefetch
         self._state = StateFile(services.workspace.path / STATE_FILE, name, self._mask)
-        self._cleaning = TempFolderCleaner.from_config(config.processing, services.workspace)
+        self._cleaner = TempFolderCleaner.from_config(config.processing, services.workspace)
 
     def run(self) -> None:
-        """Work until a signal stops it."""
+        """Process tasks until a signal stops the worker."""
         self._clean_workspace()
-        self._line.start()
+        self._control.start()
         self._worker.start()
-        threading.Thread(target=self._recover_periodically, name="left-overs", daemon=True).start()
+        threading.Thread(target=self._recover_periodically, name="recovery", daemon=True).start()
         while not self._stop.wait(TICK_SECONDS):
             self._clean_workspace()
             self._write_state()
         self._shut_down()
 
     def _may_take(self) -> bool:
-        """Whether an order may be taken now: what would only fail stays in its lane, for others."""
+        """Whether a task may be taken now. A task that would fail here stays in its queue for other workers."""
         services = self._services
         return (
             not self._stop.is_set()
-            # Orders whose connection broke are worked on to their end.
+            # Tasks whose connection broke are still processed to the end.
             and len(self._locks.locked_targets) < self._worker.queue_prefetch
-            and self._line.is_connected
+            and self._control.is_connected
             and services.workspace.disk.has_room()
             and not services.outages.is_any_blocked({RWS})
         )
 
     def _process_order(self, **message: Any) -> None:
-        """Do an order. What this raises decides what becomes of its message."""
+        """Process a task. The middleware settles its message by what this raises."""
         try:
             order = orders.order_from_dict(message)
         except OrderFailed as error:
             key = TargetKey(*(str(message.get(name, ""))[:200] for name in ("file", "recording")))
-            log.error("an order is refused and put among the dead letters: %s", error)
+            log.error("task rejected, it becomes a dead letter: %s", error)
             self._reporter.refused(key, str(error))
             raise
         with self._locked_target(order) as is_ours:
@@ -127,40 +127,42 @@ class FleetWorker:
 
     @contextmanager
     def _locked_target(self, order: Order) -> Iterator[bool]:
-        """Within this block, no other worker begins the same target; yield False when one has begun it already."""
-        again = self._settling.is_redelivered
-        if self._stop.wait(REDELIVERY_DELAY_SECONDS if again else 0.0):
-            raise Stopped("stopped before the recording was begun")
-        deadline = time.monotonic() + (LOCK_WAIT_SECONDS if again else 0.0)
-        while not (taken := self._acquire_lock(order.file)) and time.monotonic() < deadline:
+        """Hold the lock of a target within this block; yield False when another worker has it."""
+        redelivered = self._acks.is_redelivered
+        if self._stop.wait(REDELIVERY_DELAY_SECONDS if redelivered else 0.0):
+            raise Stopped("stopped before the recording was started")
+        deadline = time.monotonic() + (LOCK_WAIT_SECONDS if redelivered else 0.0)
+        while not (locked := self._acquire_lock(order.file)) and time.monotonic() < deadline:
             if self._stop.wait(LOCK_RETRY_INTERVAL):
-                raise Stopped("stopped before the recording was begun")
-        if not taken:
+                raise Stopped("stopped before the recording was started")
+        if not locked:
             yield False
             return
         try:
             yield True
         finally:
             with suppress(MuxerError):
-                self._locks.release_lock(self._line, order.file)
+                self._locks.release_lock(self._control, order.file)
 
     def _acquire_lock(self, file: str) -> bool:
-        """Take the lock of a target; return False when another has it. Wait while the line is out: RabbitMQ counts how often
-        an order is given back, and gives it up in the end."""
+        """Take the lock of a target; return False when another worker has it.
+
+        Waits while the connection is broken: RabbitMQ limits how often a task can be requeued.
+        """
         while True:
             try:
-                return self._locks.acquire_lock(self._line, file)
+                return self._locks.acquire_lock(self._control, file)
             except Transient as error:
-                log.debug("no lock of %s yet: %s", file, error)
+                log.debug("cannot take the lock of %s yet: %s", file, error)
             if self._stop.wait(LOCK_RETRY_INTERVAL):
-                raise Stopped("stopped before the recording was begun")
+                raise Stopped("stopped before the recording was started")
 
     def _send_heartbeat(self, _connection: Any) -> None:
-        """Tell the pollers how this worker stands; the line calls this every few seconds."""
+        """Report the state of this worker to the pollers; the control connection calls this every few seconds."""
         snapshot = snapshot_json(self._services.activity.take_snapshot())
         out = {name: self._mask(reason) for name, (_, reason) in self._services.outages.open_circuits().items()}
         if not self._services.workspace.disk.has_room():
-            out[DISK_SERVICE] = "its disk is nearly full, no new recording is begun"
+            out[DISK_SERVICE] = "its disk is nearly full, no new recording is started"
         details = {
             "host": socket.gethostname(),
             "pid": os.getpid(),
@@ -170,10 +172,10 @@ class FleetWorker:
             "out": out,
             **{name: snapshot[name] for name in ("started", "running", "totals")},
         }
-        self._line.send_event(Event(events.WORKER, self._name, details=details))
+        self._control.send_event(Event(events.WORKER, self._name, details=details))
 
     def _recover_periodically(self) -> None:
-        """Finish what workers that died have left half done, and let one order try what is out, now and then."""
+        """Recover the unfinished work of workers that died, and let one task try each unavailable service, once a minute."""
         services = self._services
         while True:
             services.outages.allow_trial()
@@ -181,15 +183,15 @@ class FleetWorker:
                 recover_abandoned(services.workspace, services.workspace.path.parent)
                 services.recover_leftovers()
             except MuxerError as error:
-                log.info("what was left half done waits: %s", error)
+                log.info("recovery of unfinished work is delayed: %s", error)
             except Exception:
-                log.exception("what was left half done cannot be finished; it is tried again")
+                log.exception("recovery of unfinished work failed with an unexpected error; retrying in a minute")
             if self._stop.wait(RECOVERY_INTERVAL):
                 return
 
     def _clean_workspace(self) -> None:
         self._services.workspace.restore_folder()
-        if removed := self._cleaning.clean_if_due(not self._locks.locked_targets):
+        if removed := self._cleaner.clean_if_due(not self._locks.locked_targets):
             log.info("%d left-over folders removed from the temporary folder", removed)
 
     def _write_state(self) -> None:
@@ -199,63 +201,64 @@ class FleetWorker:
         self._state.write_state(snapshot, queued, services.outages.open_circuits(), services.workspace.disk.has_room())
 
     def _shut_down(self) -> None:
-        """Give running jobs a moment, then end them; their orders go back to the others."""
+        """Give running jobs a few seconds, then stop them; their tasks are requeued."""
         log.info("stopping")
         deadline = time.monotonic() + GRACE_SECONDS
         while self._locks.locked_targets and time.monotonic() < deadline:
             time.sleep(0.1)
         if self._locks.locked_targets:
-            log.warning("recordings that are still being worked on are given back to the fleet")
+            log.warning("recordings still in progress are requeued for other workers")
         self._runner.cancel_all()
         self._stop_consuming()
-        self._line.send_event(Event(events.GONE, self._name))
-        self._line.close(CLOSE_SECONDS)
+        self._control.send_event(Event(events.GONE, self._name))
+        self._control.close(CLOSE_SECONDS)
         self._services.helpers.close()
         self._state.remove_file()
         self._services.workspace.remove_job_folders()
         log.info("stopped")
 
     def _stop_consuming(self) -> None:
-        """End dramatiq's threads and close the connection of the orders. On a line that is dead, pika waits for an answer
-        until the heartbeat is missed; RabbitMQ gives the orders to others in any case."""
-        patience = int(CANCEL_SECONDS * 1000)
-        leaving = threading.Thread(target=self._worker.stop, args=(patience,), name="leaving", daemon=True)
-        leaving.start()
-        leaving.join(LEAVE_SECONDS)
+        """Stop the threads of dramatiq and close the connection of the tasks.
+
+        On a dead connection pika waits for the missing heartbeat; this does not. RabbitMQ requeues the tasks in any case.
+        """
+        timeout_ms = int(CANCEL_SECONDS * 1000)
+        stopping = threading.Thread(target=self._worker.stop, args=(timeout_ms,), name="stopping", daemon=True)
+        stopping.start()
+        stopping.join(LEAVE_SECONDS)
 
 
 class _AckMiddleware(Middleware):
-    """Decides what becomes of the message of an order: acknowledged after the work; given back when this worker stops;
-    refused after anything else."""
+    """Settles the message of a task: acknowledged after the work, requeued when this worker stops, else rejected."""
 
     def __init__(self) -> None:
         self._local = threading.local()
 
     @property
     def actor_options(self) -> set[str]:
-        """The errors that are no news to dramatiq."""
+        """The actor option for errors that dramatiq does not log."""
         return {"throws"}
 
     @property
     def is_redelivered(self) -> bool:
-        """Whether the order of this thread was handed out before."""
+        """Whether the task of this thread was delivered before."""
         return bool(getattr(self._local, "redelivered", False))
 
     @property
     def message_id(self) -> str:
-        """The id of the message of this thread's order."""
+        """The id of the message of this thread's task."""
         return str(getattr(self._local, "message", ""))
 
     def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
-        """Remember which order it is, and whether it was handed out before."""
+        """Record id and redelivery of the message."""
         self._local.redelivered = isinstance(message, ReceivedOrder) and message.redelivered
         self._local.message = message.message_id
 
     def after_process_message(
         self, broker: Broker, message: MessageProxy, *, result: Any = None, exception: BaseException | None = None
     ) -> None:
-        """Note what is to become of it; the consumer says it to RabbitMQ."""
+        """Mark the message for the consumer, which settles it."""
         if isinstance(exception, Stopped) and isinstance(message, ReceivedOrder):
-            message.give_back = True
+            message.requeue = True
         elif exception is not None:
             message.fail()

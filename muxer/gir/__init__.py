@@ -1,0 +1,1 @@
+"""The protocol of GIR: RWS, RCS, the metadata, and which muxed files they ask for."""

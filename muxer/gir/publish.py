@@ -8,22 +8,20 @@ it.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import threading
 import time
+import zlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from muxer.errors import Code, MuxerError, Permanent, ServiceUnavailable
+from muxer.errors import Code, Permanent, ServiceUnavailable
 from muxer.gir.models import Json, MediaFile, ScreenRecording
 from muxer.gir.rws import RwsClient
 from muxer.net.step_retry import Repeat, call_once
-from muxer.net.transfer import open_private
-from muxer.system import files
+from muxer.system.intent_log import IntentLog, remove_record, write_record
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +39,7 @@ class Publisher:
         """Create it; `repeat` calls each request that may fail."""
         self._rws = rws
         self._repeat = repeat
-        self._folder = folder
+        self._records = IntentLog(folder, refused="RWS refuses entries that it has lost")
         self._full_lists = False
         self._locks = [threading.Lock() for _ in range(LOCK_COUNT)]
 
@@ -54,60 +52,40 @@ class Publisher:
         no longer the one that the entry describes. An entry that stands there already is not posted again, unless it
         describes another ciphertext. Raise :class:`ServiceUnavailable` when the entry cannot be seen after posting.
         """
-        with self.recording_lock(recording_id):
+        with self._records.reserve(recording_id) as record, self.recording_lock(recording_id):
             current = self._read_recording(recording_id)
             if current is not None and _is_published_in(current, entry):
                 return current
             is_still_stored()
             earlier = [] if current is None else [to_posted_form(media.raw) for media in current.media]
             wanted = [*(one for one in earlier if one.get("mediaId") != entry["mediaId"]), entry]
-            at_stake = self._write_record(recording_id, region, wanted)
-            published = self._post_entries(recording_id, region, wanted, at_stake, full=self._full_lists)
+            write_record(record, {"id": recording_id, "region": region, "mediaFiles": wanted})
+            published = self._post_entries(recording_id, region, wanted, full=self._full_lists)
+            remove_record(record)
             is_still_stored()
             return published
 
     def recover_publications(self) -> None:
         """Post again the entries that an earlier publication put at stake and that are missing now."""
-        for path in sorted(self._folder.glob("*.json")):
-            try:
-                self._settle_record(path)
-            except FileNotFoundError:
-                continue  # its publication has just ended well
-            except OSError as error:
-                log.error("%s cannot be used, tried at the next poll: %s", path, error)
-            except MuxerError as error:
-                log.error("lost entries could not be posted again, tried at the next poll: %s", error)
+        self._records.recover(
+            self._repair_entries, "lost entries could not be posted again; retrying at the next poll", logging.ERROR
+        )
 
-    def _settle_record(self, path: Path) -> None:
-        """Post what one record keeps; put away a record that is of no use, or that RWS refuses."""
-        try:
-            self._repair_entries(path)
-        except (ValueError, KeyError, TypeError) as error:
-            log.warning("%s cannot be read (%s); it is removed", path.name, type(error).__name__)
-            files.remove_file(path)
-        except Permanent as error:
-            kept = files.replace_file(path, path.with_suffix(".refused"))
-            log.error("RWS refuses entries that it has lost; they are kept in %s: %s", kept, error)
-
-    def _repair_entries(self, path: Path) -> None:
-        recording_id = json.loads(path.read_text(encoding="utf-8"))["id"]
+    def _repair_entries(self, record: Any) -> bool:
+        recording_id = record["id"]
         with self.recording_lock(recording_id):
-            left = json.loads(path.read_text(encoding="utf-8"))
             current = self._fetch_current(recording_id)
-            *earlier, _ = left["mediaFiles"]
-            if current is not None and _missing_ids(_entries_at_risk(left["mediaFiles"]), current):
-                # Superseded ones come back too: whoever deletes them then deletes their files as well.
+            *earlier, _ = record["mediaFiles"]
+            if current is not None and _missing_ids(_entries_at_risk(record["mediaFiles"]), current):
+                # Superseded entries come back too: their deletion then deletes their files as well.
                 log.warning("%s: entries that an earlier publication put at stake are missing; posting them", recording_id)
-                # One with an id comes last: by it the post is recognised when it is read back.
-                wanted = sorted(_merge_entries(earlier, current), key=lambda one: bool(one.get("mediaId")))
-                self._post_entries(recording_id, left["region"], wanted, path, full=True)
-            files.remove_file(path)
+                # An entry with an id comes last: it identifies the post when it is read back.
+                wanted = sorted(_merge_entries(earlier, current), key=lambda entry: bool(entry.get("mediaId")))
+                self._post_entries(recording_id, record["region"], wanted, full=True)
+        return True
 
-    def _post_entries(
-        self, recording_id: str, region: str, wanted: list[Json], at_stake: Path, *, full: bool
-    ) -> ScreenRecording:
-        """Post the last of the ``wanted`` entries, or all of them, and see to it that all of them stand there. Only then the
-        file that keeps what is ``at_stake`` is removed."""
+    def _post_entries(self, recording_id: str, region: str, wanted: list[Json], *, full: bool) -> ScreenRecording:
+        """Post the last of the ``wanted`` entries, or all of them, and ensure that RWS shows all of them."""
         posted: Sequence[Json] = wanted if full else wanted[-1:]
         for _ in range(POST_ATTEMPTS):
             # An entry has one name: one that is posted twice is there once.
@@ -115,7 +93,6 @@ class Publisher:
             current = self._read_back(recording_id, posted)
             missing = _missing_ids(wanted, current)
             if current is not None and not missing and _is_published_in(current, wanted[-1]):
-                self._remove_record(at_stake)
                 return current
             if len(posted) < len(wanted) and missing - {wanted[-1]["mediaId"]}:
                 log.warning("RWS replaces the media list of a recording when one entry is posted; posting full lists")
@@ -150,21 +127,7 @@ class Publisher:
     def recording_lock(self, recording_id: str) -> threading.Lock:
         """Return the lock that is held while entries of a recording are posted. Hold it to delete an entry: one that
         vanishes meanwhile would be taken for lost, and posted again."""
-        return self._locks[int(_record_stem(recording_id), 16) % LOCK_COUNT]
-
-    def _write_record(self, recording_id: str, region: str, wanted: list[Json]) -> Path:
-        path = self._folder / f"{_record_stem(recording_id)}.json"
-        fresh = path.with_suffix(".new")
-        with open_private(fresh) as file:
-            file.write(json.dumps({"id": recording_id, "region": region, "mediaFiles": wanted}).encode())
-        return files.replace_file(fresh, path)
-
-    def _remove_record(self, at_stake: Path) -> None:
-        """Delete the record of a publication that ended well; one that cannot be deleted is read by the next poll."""
-        try:
-            files.remove_file(at_stake)
-        except OSError as error:
-            log.warning("%s cannot be deleted now, tried at the next poll: %s", at_stake, error)
+        return self._locks[zlib.crc32(recording_id.encode()) % LOCK_COUNT]
 
 
 def to_posted_form(media: Json) -> dict[str, Any]:
@@ -186,10 +149,6 @@ def _entries_at_risk(wanted: Sequence[Json]) -> list[Json]:
     *earlier, newest = wanted
     sources = set(MediaFile.from_json(newest).muxed_from or ())
     return [one for one in earlier if not (made := MediaFile.from_json(one).muxed_from) or not set(made) <= sources]
-
-
-def _record_stem(recording_id: str) -> str:
-    return hashlib.sha256(recording_id.encode()).hexdigest()[:32]
 
 
 def _media_ids(recording: ScreenRecording | None) -> set[str]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import random
 import re
 import threading
 import time
@@ -25,12 +24,11 @@ from requests.adapters import HTTPAdapter
 from requests.auth import HTTPBasicAuth
 
 from muxer import __version__
-from muxer.errors import AuthenticationFailed, Code, RequestRejected, ServiceUnavailable, Stopped, UnreadableResponse
+from muxer.errors import Code, RequestRejected, ServiceUnavailable, Stopped, UnreadableResponse
 from muxer.gir.responses import HttpResponse, is_csrf_refusal, is_message_type, parse_response, response_error
+from muxer.journal.retry_policy import step_delay
 from muxer.net import header_timeout, tls, transfer
 from muxer.net.circuit_breaker import CircuitBreaker
-from muxer.net.login_backoff import LoginBackoff
-from muxer.net.step_retry import RETRY_DELAYS
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +37,6 @@ MAX_JSON_BYTES = 32 * 1024 * 1024
 # A server may set so many cookies, of so many characters in all; with more, requests would become too long for it.
 MAX_COOKIES, MAX_COOKIE_LENGTH = 50, 8192
 READ_ATTEMPTS = 3
-MAX_RETRY_WAIT_SECONDS = 30.0
 MAX_REDIRECTS = 5
 
 
@@ -89,7 +86,6 @@ class ServiceSession:
         self.outages = outages or CircuitBreaker()
         self._local = threading.local()
         self._tls = tls.client_context(account.trusted_ca)
-        self._gate = LoginBackoff()
         if not account.trusted_ca:
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
 
@@ -108,18 +104,16 @@ class ServiceSession:
         for attempt in range(1, attempts + 1):
             try:
                 answer = self._send_and_read("GET", target)
-                content = self._parse_content(answer, **kwargs)
+                content = parse_response(answer, **kwargs)
                 if attempt > 1:
                     self.outages.record_recovery(self.service)
                 return content, answer.headers
             except ServiceUnavailable as error:
-                if attempt == attempts:
+                delay = step_delay(attempt, error.retry_after)
+                if attempt == attempts or delay is None:
                     raise
-                wait = error.retry_after if error.retry_after is not None else RETRY_DELAYS[attempt - 1]
-                if wait > MAX_RETRY_WAIT_SECONDS:
-                    raise
-                log.debug("%s; trying again in %.1f s", error, wait)
-                if self._stop.wait(wait * random.uniform(1.0, 1.2)):
+                log.debug("%s; retrying in %.1f s", error, delay)
+                if self._stop.wait(delay):
                     raise Stopped("stopped while waiting for a service") from error
         raise AssertionError("unreachable")
 
@@ -139,7 +133,7 @@ class ServiceSession:
                 if not self._csrf_header:
                     self._send_and_read("GET", source)
             answer = self._send_and_read(method, path, body)
-        content = self._parse_content(answer, may_be_text=True)
+        content = parse_response(answer, may_be_text=True)
         if answer.body.lstrip().startswith(b"<"):
             # A text may say that it is done; the page of a proxy says nothing.
             raise UnreadableResponse(f"{answer.what}: answered with a page of HTML or XML")
@@ -149,7 +143,7 @@ class ServiceSession:
     def get_text(self, target: str) -> str:
         """Return the body of the response at `target`, JSON or not, as a text. Raises the error that it stands for."""
         answer = self._send_and_read("GET", target)
-        self._parse_content(answer, may_be_text=True)
+        parse_response(answer, may_be_text=True)
         return answer.body.decode(errors="replace")
 
     @_watch_service
@@ -191,17 +185,9 @@ class ServiceSession:
             kind = response.headers.get("Content-Type", "")
             if response.status_code != 200 or (media_only and is_message_type(kind)):
                 answer = self._read_response(response, f"GET {urlsplit(target).path}")
-                self._parse_content(answer)
+                parse_response(answer)
                 raise response_error(answer, 0, f"answered {kind or 'no content type'} where media was expected")
             yield response
-
-    def _parse_content(self, answer: HttpResponse, **kwargs: Any) -> dict[str, Any]:
-        """Return the JSON object of an answer; after a refused login, send nothing for a while."""
-        try:
-            return parse_response(answer, **kwargs)
-        except AuthenticationFailed as error:
-            self._gate.start(self.service, error)
-            raise
 
     def _send_and_read(self, method: str, target: str, body: Any = None) -> HttpResponse:
         with self._open_response(method, target, body) as response:
@@ -210,7 +196,6 @@ class ServiceSession:
     @contextmanager
     def _open_response(self, method: str, target: str, body: Any = None) -> Iterator[requests.Response]:
         """Send a request, follow redirects on our own host, and yield the answer with its body unread."""
-        self._gate.raise_if_active(self.service)
         url = self._to_own_host(target)
         for _ in range(MAX_REDIRECTS + 1):
             response = self._send_request(method, url, body)

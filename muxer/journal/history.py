@@ -1,4 +1,4 @@
-"""What the journal tells of the last day, read beside the running muxer, which it never holds up."""
+"""Reads the history of the last day from the journal, without delaying the running muxer."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FROM targets WHERE (state = 'done' OR attempts > 0) AND updated >= ? GROUP BY 1
 
 @dataclass(frozen=True)
 class TargetRecord:
-    """A target as the journal has it. ``facts`` is what its finished line said, with its ``timeline``; empty for others."""
+    """A target in the journal. `facts` are the fields of its log line with its ``timeline``; empty until it is done."""
 
     name: str
     recording: str
@@ -49,8 +49,8 @@ class TargetRecord:
 
 @dataclass(frozen=True)
 class HourCounts:
-    """What ended in the hour that began at ``start``: targets muxed, targets that failed last in it, seconds and bytes of
-    the muxed files."""
+    """The hour from `start` on: the numbers of muxed targets and of targets that failed last in it, and the seconds and bytes
+    of the muxed files."""
 
     start: int
     muxed: int = 0
@@ -61,8 +61,8 @@ class HourCounts:
 
 @dataclass(frozen=True)
 class JournalHistory:
-    """What the journal has: how many targets are in each state, the newest finished and failed ones, the hours of the last
-    day and the running one, oldest first, and samples of the backlog. ``problem`` = why it could not be read."""
+    """Content of the journal: the number of targets by state, the newest finished and failed ones, the hours of the last
+    day and the current one (oldest first), samples of the backlog. `problem` is why it could not be read."""
 
     counts: dict[str, int] = field(default_factory=dict)
     recent: tuple[TargetRecord, ...] = ()
@@ -73,19 +73,18 @@ class JournalHistory:
 
 
 def read_history(path: Path | None, now: float) -> JournalHistory:
-    """Given where the journal lies (None = there is none) and the time, return what it tells; its problem when it cannot be
-    read within half a second."""
+    """Read the journal at `path` (None: there is none). `problem` is set when it cannot be read in time."""
     if path is None:
         return JournalHistory(hours=_fill_hours({}, now))
     try:
         with _read_transaction(path) as database:
             return _query_history(database, now)
     except (sqlite3.Error, ValueError, OSError) as error:
-        return JournalHistory(hours=_fill_hours({}, now), problem=f"the journal cannot be read at the moment: {error}")
+        return JournalHistory(hours=_fill_hours({}, now), problem=f"the journal cannot be read now: {error}")
 
 
 def read_failures(path: Path, states: Sequence[str]) -> tuple[TargetRecord, ...]:
-    """Given where the journal lies, return all targets in some states of failure, newest first. Raise ``sqlite3.Error``."""
+    """Return all targets in one of `states`, newest first. Raises sqlite3.Error."""
     marks = ", ".join("?" * len(states))
     with _read_transaction(path) as database:
         return tuple(
@@ -94,8 +93,7 @@ def read_failures(path: Path, states: Sequence[str]) -> tuple[TargetRecord, ...]
 
 
 def count_by_code(path: Path) -> list[tuple[str, str, int]]:
-    """Given where the journal lies, return how many targets have failed with which code and are in which state, most of
-    them first; nothing when it cannot be read."""
+    """Return the number of failed targets by code and state, the largest first; empty when the journal cannot be read."""
     count = "SELECT code, state, count(*) FROM targets WHERE state IN (?, ?) GROUP BY 1, 2 ORDER BY 3 DESC, 1"
     with contextlib.suppress(sqlite3.Error, OSError), _read_transaction(path) as database:
         return [(code, state, number) for code, state, number in database.execute(count, (SET_ASIDE, RETRY))]
@@ -103,7 +101,7 @@ def count_by_code(path: Path) -> list[tuple[str, str, int]]:
 
 
 def read_counts(path: Path | None) -> dict[str, int] | None:
-    """Given where the journal lies, return how many targets are in each state; None when that cannot be read."""
+    """Return the number of targets by state, None when the journal cannot be read."""
     if path is None:
         return None
     try:
@@ -115,7 +113,7 @@ def read_counts(path: Path | None) -> dict[str, int] | None:
 
 @contextmanager
 def _read_transaction(path: Path) -> Iterator[sqlite3.Connection]:
-    """Yield a connection that can only read: one transaction, so that all numbers are of one moment."""
+    """Yield a read-only connection in one transaction, so that all numbers are consistent."""
     address = f"{path.resolve().as_uri()}?mode=ro"
     with contextlib.closing(
         sqlite3.connect(address, uri=True, timeout=READ_TIMEOUT_SECONDS, isolation_level=None)
@@ -130,7 +128,7 @@ def _query_history(database: sqlite3.Connection, now: float) -> JournalHistory:
         for row in database.execute(_SELECT_HOURS, (_first_hour(now),))
     }
     newest = "ORDER BY updated DESC LIMIT ?"
-    # One that is tried again at this moment has failed too.
+    # A target that is being retried now counts as failed, too.
     failures = database.execute(f"{_SELECT_TARGETS} <> ? AND attempts > 0 {newest}", (DONE, MAX_SHOWN_FAILURES))
     samples = database.execute(
         "SELECT * FROM samples WHERE at >= ? ORDER BY at", (now - SHOWN_HOURS * HOUR_SECONDS,)
@@ -157,6 +155,6 @@ def _first_hour(now: float) -> int:
     return (int(now // HOUR_SECONDS) - SHOWN_HOURS) * HOUR_SECONDS
 
 
-def _fill_hours(known: dict[int, HourCounts], now: float) -> tuple[HourCounts, ...]:
-    """Return the hours in order, also those in which nothing ended."""
-    return tuple(known.get(start, HourCounts(start)) for start in range(_first_hour(now), int(now) + 1, HOUR_SECONDS))
+def _fill_hours(hours: dict[int, HourCounts], now: float) -> tuple[HourCounts, ...]:
+    """Return all hours in order, with empty ones for those that `hours` lacks."""
+    return tuple(hours.get(start, HourCounts(start)) for start in range(_first_hour(now), int(now) + 1, HOUR_SECONDS))

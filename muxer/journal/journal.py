@@ -1,8 +1,7 @@
-"""The journal: what became of each target, on disk, so that a restart knows what failed, when it is tried again, and what is
-set aside.
+"""The journal: the state of each target, on disk, so that a restart knows what failed, when to retry it, what is set aside.
 
-RWS stays the truth: a journal that is lost or corrupt costs only some attempts, is begun anew, and is never a reason to
-stop. What decides whether a target may run is held in memory; the database follows, and other processes read it.
+RWS remains the source of truth: a lost or corrupt journal costs only some attempts, is replaced by a new one, and never
+stops the muxer. Memory decides whether a target may run; the database follows, and other processes read it.
 """
 
 from __future__ import annotations
@@ -27,21 +26,20 @@ from muxer.system.masking import Mask
 
 log = logging.getLogger(__name__)
 
-# So many failed targets are remembered; the oldest are forgotten first.
+# The oldest failed targets are forgotten first.
 MAX_FAILURES_IN_MEMORY = 100_000
-# Finished targets stay readable for this long, and no more than so many of them.
+# For how long finished targets stay readable, and how many at most.
 MAX_TARGET_AGE_SECONDS = 7 * 86_400.0
 MAX_DONE_TARGETS = 200_000
-# So long another process may hold the journal; after that nothing waits for it until it is free.
+# How long to wait for another process that locks the journal; after that, no call waits until it is free.
 LOCK_TIMEOUT_SECONDS = 2.0
 MAX_REASON_LENGTH = 2000
-# The name of the database in the temporary folder.
 JOURNAL_FILE = "journal.sqlite3"
 
-# Wanted targets wait here, queued ones in the broker of a fleet.
+# Wanted targets wait in this process, queued ones in the broker of a fleet.
 WANTED, QUEUED, RUNNING, DONE, RETRY, SET_ASIDE = "wanted", "queued", "running", "done", "retry", "aside"
 
-# The number is the version of the form; a journal of another form is begun anew.
+# The version of the schema. A journal with another one is replaced.
 _VERSION = 1
 _SCHEMA = """
 CREATE TABLE targets (
@@ -67,14 +65,14 @@ _RELEASE_RUNNING = "UPDATE targets SET state = ? WHERE state = 'running'"
 
 _INSERT_SAMPLE = "INSERT OR REPLACE INTO samples VALUES (:at, :running, :queued, :waiting, :oldest_open)"
 
-# What is no fault of the journal: it is tried again, and what it says of failures is kept.
+# Errors that a sound journal may raise: the database is tried again later.
 _WINDOWS_LOCK_ERRORS = (32, 33)  # ERROR_SHARING_VIOLATION and ERROR_LOCK_VIOLATION of Windows
 _TEMPORARY_ERRORS = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL)
 
 
 @dataclass(frozen=True)
 class TargetKey:
-    """Which target: its name, which follows from its sources alone, and whose it is."""
+    """Identifies a target: its name (derived from its sources alone), its recording and its agent."""
 
     name: str
     recording: str
@@ -83,8 +81,8 @@ class TargetKey:
 
 @dataclass(frozen=True)
 class BacklogSample:
-    """How much there was to do ``at`` a moment (epoch seconds): targets that ran, that were queued, that the last poll left
-    waiting; when the oldest call began whose target needs work, None when none does."""
+    """The backlog `at` a time (epoch seconds): the numbers of targets that ran, were queued, and waited after the last poll.
+    `oldest_open` is when the oldest call began whose target is not done, None when there is none."""
 
     at: int
     running: int
@@ -94,26 +92,29 @@ class BacklogSample:
 
 
 class Journal:
-    """What became of the targets of this instance. Safe to use from any thread; times are epoch seconds."""
+    """The states of the targets of this instance. Safe to use from any thread; times are epoch seconds."""
 
     def __init__(self, path: Path | None, mask: Mask | None = None, left: str = WANTED) -> None:
-        """Given where the database lies or is to be made (None = in memory only), what removes secrets from texts, and what
-        becomes of a target that runs when this process ends (in a fleet its order is still out: :data:`QUEUED`), open it."""
+        """Open or create the database at `path` (None: in memory only).
+
+        `left` is the state of targets that were running when a process ended; in a fleet :data:`QUEUED`, because their
+        tasks are still in the broker.
+        """
         self._lock = threading.Lock()
         self._path = path
         self._mask = mask or Mask()
         self._left = left
         self._failures: OrderedDict[str, FailureRecord] = OrderedDict()
-        # What could not be written yet, by the name of its target.
-        self._owed: OrderedDict[str, dict[str, object]] = OrderedDict()
+        # Rows that could not be written yet, by target name.
+        self._unwritten: OrderedDict[str, dict[str, object]] = OrderedDict()
         self._database: sqlite3.Connection | None = None
         self._seen_version = -1
-        self._told = False
+        self._has_warned = False
         if path is not None:
             self._open_database(path)
 
     def may_run(self, name: str, now: float) -> bool:
-        """Whether a target may be tried at ``now``."""
+        """Whether the target `name` may be tried at `now`."""
         with self._lock:
             entry = self._failures.get(name)
         if entry is None:
@@ -122,19 +123,19 @@ class Journal:
         return entry.retry_at is not None and not now < entry.retry_at < now + 2 * MAX_DELAY_SECONDS
 
     def record_wanted(self, key: TargetKey, now: float) -> None:
-        """Note that a target waits for a worker."""
+        """Record that a target waits for a worker."""
         self._record_state(key, WANTED, now)
 
     def record_queued(self, key: TargetKey, now: float, message: str) -> None:
-        """Note that the order to make a target is out, and the id of its message."""
+        """Record that the task of a target is in the broker; `message` is its id."""
         self._record_state(key, QUEUED, now, message)
 
     def record_running(self, key: TargetKey, now: float, message: str = "") -> None:
-        """Note that a worker has begun a target; in a fleet, with the id of its message."""
+        """Record that a worker has started a target; in a fleet, `message` is the id of its task."""
         self._record_state(key, RUNNING, now, message)
 
     def state_of(self, name: str) -> str:
-        """Return the state of a target, empty when it is not known."""
+        """Return the state of the target `name`, empty when it is unknown."""
         with self._lock, self._transaction() as database:
             if database is not None:
                 row = database.execute("SELECT state FROM targets WHERE name = ?", (name,)).fetchone()
@@ -142,7 +143,7 @@ class Journal:
         return ""
 
     def outstanding(self) -> list[tuple[TargetKey, float, str]]:
-        """Return the targets whose orders were out when the journal was opened: since when, and the id of the message."""
+        """Return the queued targets, each with the time since when and the id of its task."""
         query = "SELECT name, recording, agent, updated, facts FROM targets WHERE state = ?"
         with self._lock, self._transaction() as database:
             if database is not None:
@@ -151,13 +152,13 @@ class Journal:
         return []
 
     def record_done(self, key: TargetKey, now: float, facts: Mapping[str, object]) -> None:
-        """Note that nothing is left to do for a target, with what its finished line says, and forget its failures."""
+        """Record that a target is done, with the fields of its log line, and forget its failures."""
         with self._lock:
             self._failures.pop(key.name, None)
             self._write_target(key, DONE, None, now, json.dumps(facts, default=str))
 
     def record_failure(self, key: TargetKey, error: Exception | Failure, now: float) -> FailureRecord:
-        """Note a failure and return what follows from it, which the type of the error alone decides."""
+        """Record a failure, and return when the target is retried."""
         failure = error if isinstance(error, Failure) else classify_error(error)
         with self._lock:
             earlier = self._failures.pop(key.name, None)
@@ -169,14 +170,14 @@ class Journal:
         return entry
 
     def has_external_changes(self) -> bool:
-        """Whether another process has changed the journal since :meth:`refresh`."""
+        """Whether another process has changed the journal since :meth:`reload_changes`."""
         with self._lock, self._transaction() as database:
             if database is not None and self._seen_version >= 0:
                 return bool(database.execute("PRAGMA data_version").fetchone()[0] != self._seen_version)
         return False
 
     def reload_changes(self, now: float) -> None:
-        """Take over what another process has changed, such as a target that an operator has put back; forget what is old."""
+        """Load what another process has changed, such as a target that the operator requeued, and delete old rows."""
         with self._lock, self._transaction() as database:
             if database is None:
                 self._reopen_with_memory()
@@ -197,7 +198,7 @@ class Journal:
                 database.execute(f"DELETE FROM targets WHERE name IN ({old})", (excess,))
 
     def reopen_database(self) -> None:
-        """Open the database again, or make it: its folder was removed. What memory knows stays."""
+        """Reopen or recreate the database after its folder was removed. The state in memory stays."""
         with self._lock:
             if self._database is not None:
                 with contextlib.suppress(sqlite3.Error):
@@ -206,18 +207,18 @@ class Journal:
             self._reopen_with_memory()
 
     def record_sample(self, sample: BacklogSample) -> None:
-        """Keep how much there was to do at a moment."""
+        """Store a sample of the backlog."""
         with self._lock, self._transaction() as database:
             if database is not None:
                 database.execute(_INSERT_SAMPLE, vars(sample))
 
     @property
     def is_persistent(self) -> bool:
-        """Whether what is noted reaches the disk, or is not meant to."""
-        return self._path is None or (self._database is not None and not self._told)
+        """Whether records reach the disk, or are not meant to."""
+        return self._path is None or (self._database is not None and not self._has_warned)
 
     def close(self) -> None:
-        """Give back what was running, and close the database."""
+        """Release running targets, and close the database."""
         with self._lock, self._transaction() as database:
             if database is not None:
                 self._flush(database)
@@ -226,7 +227,7 @@ class Journal:
             self._database = None
 
     def _storable_reason(self, reason: str) -> str:
-        """Return what an error says, in a form that may be kept: services echo what they like."""
+        """Return the text of an error with masked secrets and limited length: services may echo anything."""
         return self._mask(reason).encode(errors="backslashreplace").decode()[:MAX_REASON_LENGTH]
 
     def _record_state(self, key: TargetKey, state: str, now: float, message: str = "") -> None:
@@ -235,35 +236,37 @@ class Journal:
             self._write_target(key, state, self._failures.get(key.name), now, facts)
 
     def _open_database(self, path: Path) -> None:
-        """Open the database; begin it anew when it cannot be used, and do without when that is not possible either, or when
-        it may be usable later."""
+        """Open the database. One that is unusable is replaced by a new one; if that fails, or if it may be usable later,
+        continue in memory."""
         for attempt in range(2):
             try:
-                self._database = _connect_database(path, 0.0 if self._told else LOCK_TIMEOUT_SECONDS, self._left)
+                self._database = _connect_database(path, 0.0 if self._has_warned else LOCK_TIMEOUT_SECONDS, self._left)
                 self._load_failures(self._database)
                 [self._seen_version] = self._database.execute("PRAGMA data_version").fetchone()
                 return
             except (sqlite3.Error, OSError, ValueError, TypeError) as error:
                 self._database = None
                 if _is_temporary(error):
-                    self._warn_once("the journal cannot be used at the moment; it is kept in memory", error)
+                    self._warn_once("the journal cannot be used now and is kept in memory; retrying at each poll", error)
                     return
-                self._warn_once(f"the journal {path.name} cannot be used; it is begun anew, RWS knows what is done", error)
+                self._warn_once(
+                    f"the journal {path.name} cannot be used and is replaced by a new one; RWS knows what is done", error
+                )
                 if attempt == 0:
                     _set_aside_corrupt(path)
 
     def _reopen_with_memory(self) -> None:
-        """Try to open a database that could not be used earlier; what was learned since then counts."""
+        """Try to open the database again; failures that were recorded since then take precedence."""
         if self._path is not None:
-            learned = self._failures
+            recent = self._failures
             self._open_database(self._path)
-            self._failures |= learned
+            self._failures |= recent
 
     def _warn_once(self, what: str, error: Exception) -> None:
-        """Say once that the journal cannot be used, and wait for it no longer until it can."""
-        if not self._told:
+        """Log once that the journal cannot be used, and do not wait for locks until it can."""
+        if not self._has_warned:
             log.warning("%s: %s", what, error)
-        self._told = True
+        self._has_warned = True
         self._set_busy_timeout(0.0)
 
     def _set_busy_timeout(self, seconds: float) -> None:
@@ -281,33 +284,36 @@ class Journal:
         entry = entry or FailureRecord(0, 0, None, "", "", "")
         if self._path is None:
             return
-        self._owed[key.name] = {**vars(key), **vars(entry), "state": state, "facts": facts, "updated": now}
-        if len(self._owed) > MAX_FAILURES_IN_MEMORY:
-            self._owed.popitem(last=False)
+        self._unwritten[key.name] = {**vars(key), **vars(entry), "state": state, "facts": facts, "updated": now}
+        if len(self._unwritten) > MAX_FAILURES_IN_MEMORY:
+            self._unwritten.popitem(last=False)
         with self._transaction() as database:
             if database is not None:
                 self._flush(database)
 
     def _flush(self, database: sqlite3.Connection) -> None:
-        """Write what is owed, which is newer than what is there."""
-        while self._owed:
-            name, row = next(iter(self._owed.items()))
+        """Write the unwritten rows, which are newer than those in `database`."""
+        while self._unwritten:
+            name, row = next(iter(self._unwritten.items()))
             database.execute(_UPSERT_TARGET, row)
-            del self._owed[name]
+            del self._unwritten[name]
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection | None]:
-        """Yield the database, None when there is none. One that turns out to be corrupt is begun anew; one that cannot be
-        written (the disk is full, another process holds it) is told once, and tried again at the next change."""
+        """Yield the database, None when there is none.
+
+        A corrupt database is replaced by a new one. One that cannot be written (the disk is full, another process locks it)
+        is logged once, and retried at the next change.
+        """
         try:
             yield self._database
-            if self._told and self._database is not None:
-                self._told = False
+            if self._has_warned and self._database is not None:
+                self._has_warned = False
                 self._set_busy_timeout(LOCK_TIMEOUT_SECONDS)
         except sqlite3.OperationalError as error:
-            self._warn_once("the journal cannot be written at the moment; it is kept in memory", error)
+            self._warn_once("the journal cannot be written now and is kept in memory; retrying at the next change", error)
         except sqlite3.Error as error:
-            log.warning("the journal is corrupt and is begun anew; RWS knows what is done: %s", error)
+            log.warning("the journal is corrupt and is replaced by a new one; RWS knows what is done: %s", error)
             self._database = None
             if self._path is not None:
                 _set_aside_corrupt(self._path)
@@ -315,15 +321,15 @@ class Journal:
 
 
 def _is_temporary(error: Exception) -> bool:
-    """Whether a sound journal may raise this, as when the disk is full or another process holds it."""
+    """Whether a sound journal may raise this, for example because the disk is full or another process locks it."""
     if getattr(error, "winerror", None) in _WINDOWS_LOCK_ERRORS:
         return True
     return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF in _TEMPORARY_ERRORS
 
 
 def record_external_success(path: Path, key: TargetKey, now: float, facts: Mapping[str, object]) -> None:
-    """Given the database of an instance, which may run, note that another process has done a target. The instance takes it
-    over at its next poll; a database that cannot be written is left as it is: RWS knows what is done."""
+    """Record in the database of another instance, which may run, that a target is done. The instance loads it at its next
+    poll. A database that cannot be written is left unchanged: RWS knows what is done."""
     nothing = vars(FailureRecord(0, 0, None, "", "", ""))
     row = {**vars(key), **nothing, "state": DONE, "facts": json.dumps(facts, default=str), "updated": now}
     with contextlib.suppress(sqlite3.Error):
@@ -333,7 +339,7 @@ def record_external_success(path: Path, key: TargetKey, now: float, facts: Mappi
 
 
 def _create_private(path: Path) -> None:
-    """Make the file if it is missing. Raise ``OSError`` when it is a link, or of another account, which could read it."""
+    """Create the file if it is missing. Raises OSError when it is a link, or of another account, which could read it."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
     try:
         if hasattr(os, "getuid") and os.fstat(descriptor).st_uid != os.getuid():
@@ -342,15 +348,15 @@ def _create_private(path: Path) -> None:
         os.close(descriptor)
 
 
-def _connect_database(path: Path, patience: float, left: str) -> sqlite3.Connection:
-    files.retry_while_busy(lambda: _create_private(path), patience)
-    database = sqlite3.connect(path, timeout=patience, isolation_level=None, check_same_thread=False)
+def _connect_database(path: Path, timeout: float, left: str) -> sqlite3.Connection:
+    files.retry_while_busy(lambda: _create_private(path), timeout)
+    database = sqlite3.connect(path, timeout=timeout, isolation_level=None, check_same_thread=False)
     try:
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = NORMAL")
         [version] = database.execute("PRAGMA user_version").fetchone()
         if version not in (0, _VERSION):
-            raise ValueError(f"it has the form {version}")
+            raise ValueError(f"its schema has version {version}")
         if version == 0:
             database.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
         if database.execute("PRAGMA quick_check").fetchone() != ("ok",):
@@ -363,7 +369,7 @@ def _connect_database(path: Path, patience: float, left: str) -> sqlite3.Connect
 
 
 def _set_aside_corrupt(path: Path) -> None:
-    """Keep one journal that could not be used beside the new one, for whoever wants to look."""
+    """Keep an unusable journal as ``*.corrupt`` for analysis."""
     with contextlib.suppress(OSError):
         files.replace_file(path, path.with_suffix(".corrupt"))
     for suffix in ("-wal", "-shm"):
@@ -372,15 +378,17 @@ def _set_aside_corrupt(path: Path) -> None:
 
 
 def reset_failures(path: Path, now: float, *, recording: str | None = None, code: str | None = None) -> list[str]:
-    """Given the journal of an instance, which may be running, let targets that have failed count as never tried: those of a
-    recording (None = of all) and with a code (None = with any). Return their names. Raise ``sqlite3.Error``."""
-    wanted = "UPDATE targets SET state = 'wanted', attempts = 0, permanent = 0, retry_at = NULL, updated = ?"
+    """Reset failed targets in the journal of an instance, which may be running, to never tried, and return their names.
+
+    `recording` and `code` restrict them. Raises sqlite3.Error.
+    """
+    update = "UPDATE targets SET state = 'wanted', attempts = 0, permanent = 0, retry_at = NULL, updated = ?"
     which = "WHERE state IN (?, ?) AND recording = coalesce(?, recording) AND code = coalesce(?, code) RETURNING name"
     with contextlib.closing(sqlite3.connect(path, timeout=LOCK_TIMEOUT_SECONDS, isolation_level=None)) as database:
-        rows = database.execute(f"{wanted} {which}", (now, RETRY, SET_ASIDE, recording, code)).fetchall()
+        rows = database.execute(f"{update} {which}", (now, RETRY, SET_ASIDE, recording, code)).fetchall()
     return [name for (name,) in rows]
 
 
 def epoch_now() -> float:
-    """Return the journal's clock: epoch seconds, which a restart does not change."""
+    """Return the time of the journal: epoch seconds, which a restart does not change."""
     return time.time()

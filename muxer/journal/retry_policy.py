@@ -1,5 +1,7 @@
-"""What follows from a failed attempt, in words that can be kept and sent. The type of the error decides, never its text.
-Pure, but for the spread of the delays."""
+"""The retry policy: when a target, a poll or a step is tried again after a failure. Pure, but for the jitter.
+
+The type of the error decides, never its text.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +14,19 @@ from muxer.errors import MediaNotFound, OrderFailed, Transient, error_code
 MAX_PERMANENT_ATTEMPTS = 3
 PERMANENT_DELAY_SECONDS = 5.0
 FIRST_DELAY_SECONDS = 15.0
-# Where requests fail at random, a longer delay is of no use: the next attempt is as likely to succeed now as later.
+# Where requests fail at random, a longer delay does not help: the next attempt is as likely to succeed now as later.
 FLAKY_DELAY_SECONDS = 5.0
 MAX_DELAY_SECONDS = 3600.0
+MAX_POLL_DELAY_SECONDS = 300.0
+# The delay before the second try of a step, the third, and so on. A step is tried once more than there are delays.
+STEP_DELAYS = (0.2, 0.6, 2.0)
+# A service that asks for a longer delay (`Retry-After`) gets it between two attempts at the recording, not within a step.
+MAX_STEP_DELAY_SECONDS = 30.0
 
 
 class RetryPolicy(StrEnum):
-    """When a target is tried again: at the next poll; after a growing time, without a bound on the attempts; after a short
-    time, and only so often; not by itself."""
+    """When a target is retried: at the next poll; after a growing delay, without a limit; after a short delay, up to
+    :data:`MAX_PERMANENT_ATTEMPTS` times; never by itself."""
 
     NEXT_POLL = "soon"
     BACKOFF = "later"
@@ -29,8 +36,8 @@ class RetryPolicy(StrEnum):
 
 @dataclass(frozen=True)
 class Failure:
-    """A failed attempt. ``retry_after``: the seconds that a service asked for, None when it did not; ``error``: the type of
-    the error; ``reason``: its text; ``service``: the one to blame, empty for none."""
+    """A failed attempt. `retry_after` is the number of seconds that a service asked for, `error` the type of the error,
+    `reason` its text, `service` the service that failed (empty: none)."""
 
     when: RetryPolicy
     retry_after: float | None
@@ -41,14 +48,14 @@ class Failure:
 
     @property
     def text(self) -> str:
-        """How logs and pages tell it, as :func:`muxer.errors.told` does."""
+        """The text for logs and pages, as of :func:`muxer.errors.format_error`."""
         return f"{self.code} {self.error}: {self.reason}"
 
 
 @dataclass(frozen=True)
 class FailureRecord:
-    """The failures of one target: all of them, and those that waiting does not mend. ``retry_at`` is epoch seconds, None
-    when the target is set aside. ``code``, ``error`` (a type) and ``reason`` are those of the last failure."""
+    """The failures of one target: all `attempts`, and the `permanent` ones among them. `retry_at` is in epoch seconds, None
+    when the target is set aside. `code`, `error` (a type) and `reason` are those of the last failure."""
 
     attempts: int
     permanent: int
@@ -59,7 +66,7 @@ class FailureRecord:
 
 
 def classify_error(error: Exception) -> Failure:
-    """Given the error that has ended an attempt, return what follows from it."""
+    """Return the failure that `error`, which ended an attempt, stands for."""
     retry_after = error.retry_after if isinstance(error, Transient) else None
     service = error.service if isinstance(error, Transient) else ""
     return Failure(_policy_for(error), retry_after, str(error_code(error)), type(error).__name__, str(error), service)
@@ -76,26 +83,47 @@ def _policy_for(error: Exception) -> RetryPolicy:
 
 
 def backoff_delay(attempt: int) -> float:
-    """Given the number of an attempt, from 1 on, return the seconds to wait after it fails, without jitter."""
+    """Return the seconds to wait after failed attempt number `attempt` (from 1), without jitter."""
     return min(FIRST_DELAY_SECONDS * 2.0 ** min(attempt - 1, 20), MAX_DELAY_SECONDS)
 
 
 def next_record(failure: Failure, reason: str, earlier: FailureRecord, now: float) -> FailureRecord:
-    """Given a failure, its reason in a form that may be kept, the earlier failures of its target and the time, return all of
-    them together, and when the target is tried again."""
+    """Add a failure to the `earlier` ones of its target, and decide when the target is retried. `reason` is the text to
+    store, `now` in epoch seconds."""
     attempts, permanent = earlier.attempts + 1, earlier.permanent
-    told = (failure.code, failure.error, reason)
+    last = (failure.code, failure.error, reason)
     if failure.when is RetryPolicy.NEXT_POLL:
-        return FailureRecord(attempts, permanent, now, *told)
+        return FailureRecord(attempts, permanent, now, *last)
     if failure.when is RetryPolicy.BACKOFF:
-        asked = failure.retry_after
-        wait = backoff_delay(attempts) if asked is None else min(asked, MAX_DELAY_SECONDS)
-        return FailureRecord(attempts, permanent, now + _add_jitter(wait), *told)
+        requested = failure.retry_after
+        delay = backoff_delay(attempts) if requested is None else min(requested, MAX_DELAY_SECONDS)
+        return FailureRecord(attempts, permanent, now + add_jitter(delay), *last)
     permanent += 1
     if failure.when is RetryPolicy.NEVER or permanent >= MAX_PERMANENT_ATTEMPTS:
-        return FailureRecord(attempts, permanent, None, *told)
-    return FailureRecord(attempts, permanent, now + _add_jitter(PERMANENT_DELAY_SECONDS * 2.0 ** (permanent - 1)), *told)
+        return FailureRecord(attempts, permanent, None, *last)
+    return FailureRecord(attempts, permanent, now + add_jitter(PERMANENT_DELAY_SECONDS * 2.0 ** (permanent - 1)), *last)
 
 
-def _add_jitter(seconds: float) -> float:
+def poll_delay(error: Exception, failures: int, interval: float) -> float:
+    """Return the seconds until the next poll after `failures` polls in a row have failed, the last one with `error`.
+
+    The delay grows up to `interval`, the seconds between two polls that succeed. A ``Retry-After`` takes precedence, up to
+    :data:`MAX_POLL_DELAY_SECONDS`.
+    """
+    requested = error.retry_after if isinstance(error, Transient) else None
+    delay = min(backoff_delay(failures) / 3.0, max(interval, backoff_delay(1) / 3.0)) if requested is None else requested
+    return add_jitter(min(delay, MAX_POLL_DELAY_SECONDS))
+
+
+def step_delay(attempt: int, retry_after: float | None) -> float | None:
+    """Return the seconds until the next try of a step, after try number `attempt` (from 1) failed and the service asked for
+    `retry_after` seconds. Returns None when the step has failed."""
+    requested = retry_after or 0.0
+    if attempt > len(STEP_DELAYS) or requested > MAX_STEP_DELAY_SECONDS:
+        return None
+    return add_jitter(max(requested, STEP_DELAYS[attempt - 1]))
+
+
+def add_jitter(seconds: float) -> float:
+    """Return `seconds`, lengthened by up to a fifth, so that retries of many processes do not coincide."""
     return seconds * random.uniform(1.0, 1.2)

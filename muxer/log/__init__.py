@@ -1,0 +1,1 @@
+"""The log file, its lines, and what a terminal shows."""

@@ -1,4 +1,4 @@
-"""The file of the log: one process writes it, it is rotated, and trouble with it never stops the work."""
+"""The log file: one process writes it, it is rotated, and its failures never stop the work."""
 
 from __future__ import annotations
 
@@ -12,23 +12,22 @@ from muxer.system.file_lock import acquire_lock
 
 
 def lock_path(path: Path) -> Path:
-    """Given the path of a log file, return that of its lock."""
+    """Return the path of the lock file of the log file `path`."""
     return path.with_name(f"{path.name}.lock")
 
 
 class RotatingLogFile(logging.handlers.RotatingFileHandler):
-    """A rotated log file that belongs to this process. When it cannot be written (the disk is full), stderr is told once,
-    and once more when it can be written again."""
+    """A rotated log file that only this process writes. A failure to write it (the disk is full) is reported on stderr once,
+    and so is its end."""
 
     def __init__(self, path: Path, max_bytes: int, backup_count: int) -> None:
-        """Take the file. Raise :class:`~muxer.errors.ConfigError` when another process writes it, ``OSError`` when it cannot
-        be written."""
+        """Lock and open the file. Raises ConfigError when another process writes it, OSError when it cannot be written."""
         self._lock_file = acquire_lock(lock_path(path), path, "[logfile] logfile_path")
         self._failing = self._failed = False
         super().__init__(path, maxBytes=max_bytes, backupCount=backup_count, encoding="utf-8", errors="backslashreplace")
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a line; rotate before it when it is time."""
+        """Write a line, after a rotation when it is due."""
         self._failed = False
         super().emit(record)
         if self._failing and not self._failed:
@@ -36,28 +35,28 @@ class RotatingLogFile(logging.handlers.RotatingFileHandler):
             self._write_to_stderr("is written again")
 
     def doRollover(self) -> None:
-        """Rotate. When that is not possible (on Windows somebody may hold a file open), go on in the same file.
+        """Rotate. If that fails (on Windows another program may hold a file open), go on in the same file.
 
-        A file moves only into a free place, or over the oldest: attempts that fail in the middle push no file out.
+        A file is renamed only to a free name, or over the oldest file: a rotation that fails half way loses no file.
         """
         stream, self.stream = self.stream, None
         if stream:
             stream.close()
         current = Path(self.baseFilename)
-        places = [current, *(current.with_name(f"{current.name}.{number + 1}") for number in range(self.backupCount))]
-        free = next((number for number, path in enumerate(places) if not path.exists()), self.backupCount)
+        paths = [current, *(current.with_name(f"{current.name}.{number + 1}") for number in range(self.backupCount))]
+        free = next((number for number, path in enumerate(paths) if not path.exists()), self.backupCount)
         try:
             for number in range(free, 0, -1):
-                places[number - 1].replace(places[number])
+                paths[number - 1].replace(paths[number])
         except OSError as error:
             self._report_failure(f"cannot be rotated: {error}")
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Say once why lines are lost; never the record itself, from which no secrets are removed yet."""
+        """Report once why lines are lost, without the record: its secrets are not masked yet."""
         self._report_failure(f"cannot be written, lines are lost: {sys.exc_info()[1]}")
 
     def close(self) -> None:
-        """Close the file and leave it to others."""
+        """Close the file and release its lock."""
         super().close()
         self._lock_file.close()
 

@@ -1,4 +1,4 @@
-"""The log: one file per instance, rotated, text or JSON, each line with its recording; secrets never get into it."""
+"""Sets up the log: one rotated file per instance, text or JSON, each line with its recording, secrets masked."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from muxer.log.log_file import RotatingLogFile
 from muxer.log.terminal import TerminalHandler
 from muxer.system.masking import Mask
 
-# Longer ids are cut: whoever writes one must not fill the log.
+# Longer ids are cut, so that metadata cannot fill the log.
 MAX_ID_LENGTH = 200
 _recording: contextvars.ContextVar[str] = contextvars.ContextVar("recording", default="")
 
 
 @contextmanager
 def recording_context(recording_id: str) -> Iterator[None]:
-    """Within this block, every line of this thread is about a recording."""
+    """Add `recording_id` to every line that this thread logs in the block."""
     token = _recording.set(recording_id if len(recording_id) <= MAX_ID_LENGTH else f"{recording_id[:MAX_ID_LENGTH]}…")
     try:
         yield
@@ -34,15 +34,14 @@ def recording_context(recording_id: str) -> Iterator[None]:
 
 
 def log_path_for(options: LogfileOptions, instance: str) -> Path:
-    """Given the log options and the instance's name, return the path of the log file."""
+    """Return the path of the log file."""
     return (options.logfile_path or Path.cwd()).absolute() / f"recording-muxer-{instance}.log"
 
 
 def set_up_logging(options: LogfileOptions, instance: str, secrets: Sequence[str]) -> Path:
-    """Given the log options, the instance's name and the secrets, begin to log; return the path of the log file.
+    """Start to log, to stderr too when it is a terminal, and return the path of the log file.
 
-    Lines also go to stderr when that is a terminal. Raise :class:`~muxer.errors.ConfigError` when
-    another process writes that file, ``OSError`` when it cannot be written.
+    Raises ConfigError when another process writes that file, OSError when it cannot be written.
     """
     path = log_path_for(options, instance)
     formatter = _JsonFormatter(secrets) if options.format == "json" else _TextFormatter(secrets)
@@ -56,21 +55,21 @@ def set_up_logging(options: LogfileOptions, instance: str, secrets: Sequence[str
     for handler in handlers:
         handler.setFormatter(formatter)
         root.addHandler(handler)
-    # Libraries write addresses and more at their lower levels.
+    # Libraries log addresses and more at their lower levels.
     root.setLevel(logging.WARNING)
     logging.getLogger("muxer").setLevel(options.level.upper())
     return path
 
 
 class _Formatter(logging.Formatter, ABC):
-    """What both forms share: the moment, the fields of a record, and the removal of secrets."""
+    """Common base of both formats: time, fields and the masking of secrets."""
 
     def __init__(self, secrets: Sequence[str]) -> None:
         super().__init__()
         self._mask = Mask(secrets)
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the finished line without secrets."""
+        """Return the line with masked secrets."""
         return self._mask(self.format_line(record, getattr(record, "fields", {})))
 
     @abstractmethod
@@ -78,21 +77,21 @@ class _Formatter(logging.Formatter, ABC):
         """Return the line of a record."""
 
     def format_time(self, record: logging.LogRecord) -> str:
-        """Return when the record was made, in UTC with milliseconds."""
+        """Return the time of the record, in UTC with milliseconds."""
         return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
     def format_traceback(self, record: logging.LogRecord) -> str:
-        """Return the traceback of a record, if it has one."""
+        """Return the traceback of a record, empty if it has none."""
         return self.formatException(record.exc_info) if record.exc_info else ""
 
 
 class _TextFormatter(_Formatter):
     def format_line(self, record: logging.LogRecord, fields: dict[str, Any]) -> str:
         recording = _recording.get()
-        about_it = f" [{escape_control(recording)}]" if recording else ""
-        text = f"{self.format_time(record)} {record.levelname:<7}{about_it} {escape_control(record.getMessage())}"
+        context = f" [{escape_control(recording)}]" if recording else ""
+        text = f"{self.format_time(record)} {record.levelname:<7}{context} {escape_control(record.getMessage())}"
         text += "".join(f" {name}={escape_control(_shorten_value(value))}" for name, value in fields.items())
-        # Indented, so that no text in it can pass for a line of its own.
+        # Indented, so that no text in it can pass for a log line.
         return "\n    ".join([text, *map(escape_control, self.format_traceback(record).splitlines())])
 
 
@@ -108,7 +107,7 @@ class _JsonFormatter(_Formatter):
 
 
 def escape_control(text: str) -> str:
-    """Given a text, return it without characters that would end the line or command a terminal: metadata are data."""
+    """Escape characters of `text` that would end the line or control a terminal: it may come from metadata."""
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 

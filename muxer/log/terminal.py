@@ -1,4 +1,4 @@
-"""stderr when it is a terminal: log lines, and under them one line that is written over and over."""
+"""Writes to stderr when it is a terminal: log lines, and one progress line below them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ DEFAULT_TERMINAL_COLUMNS = 80
 
 
 def terminal_width() -> int:
-    """Return how many characters stand in one line without a break."""
+    """Return the number of characters that fit into one line."""
     try:
         width = os.get_terminal_size(sys.stderr.fileno()).columns
     except (OSError, ValueError):
@@ -20,7 +20,7 @@ def terminal_width() -> int:
 
 
 def show_progress_line(line: str, end: str = "") -> None:
-    """Write a line over the last one; nothing when stderr is no terminal."""
+    """Replace the progress line. Does nothing when stderr is not a terminal."""
     if sys.stderr.isatty():
         width = terminal_width()
         sys.stderr.write(f"\r{line[:width]:<{width}}{end}")
@@ -28,9 +28,9 @@ def show_progress_line(line: str, end: str = "") -> None:
 
 
 class TerminalHandler(logging.StreamHandler[TextIO]):
-    """Writes log lines in place of the line that :func:`show` has left there."""
+    """Writes log lines over the progress line."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Wipe that line and write the record."""
+        """Clear the progress line and write the record."""
         show_progress_line("", "\r")
         super().emit(record)

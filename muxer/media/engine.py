@@ -37,9 +37,9 @@ from muxer.media.plan.mux_plan import (
 )
 from muxer.media.plan.pieces import Piece
 from muxer.media.sample_spans import SampleSpan, build_sample_table
-from muxer.net.transfer import file_present
 from muxer.status import activity
 from muxer.system import files
+from muxer.system.files import file_present
 from muxer.system.process import Runner, record_commands
 
 __all__ = ["MIN_SLICE_US", "Arrival", "MediaEngine", "MediaInput", "MuxTimeline", "MuxedFile", "Plan"]

@@ -1,4 +1,4 @@
-"""What the port answers: who may ask, what there is, and the headers that keep browsers from mischief (WSGI)."""
+"""The WSGI application of the monitoring port: access control, routes and security headers."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from muxer.monitoring import health, page
+from muxer.monitoring.certificate_expiry import ServerCertificates
 from muxer.monitoring.metrics import MuxerCollector
-from muxer.monitoring.server_certificates import ServerCertificates
 from muxer.monitoring.view import ViewSources, gather_status
 
 log = logging.getLogger(__name__)
 
 TEXT, HTML, JSON = "text/plain; charset=utf-8", "text/html; charset=utf-8", "application/json"
-# Guessing a password is slow, and a worker is held by no more than that.
+# Slows down password guessing; it also occupies a worker thread.
 REFUSAL_DELAY_SECONDS = 0.5
 SECURITY_HEADERS = (
     ("Content-Security-Policy", page.CONTENT_SECURITY_POLICY),
@@ -38,7 +38,7 @@ WsgiEnviron = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class HttpResponse:
-    """What is sent back."""
+    """A response."""
 
     body: bytes
     kind: str = TEXT
@@ -47,13 +47,13 @@ class HttpResponse:
 
 
 class MonitoringApplication:
-    """Answers requests from any thread."""
+    """Responds to requests. Safe to use from any thread."""
 
     def __init__(self, sources: ViewSources, servers: ServerCertificates, loopback: bool) -> None:
-        """Given where everything comes from, and whether only this machine reaches the port, make ready."""
+        """Create it. `loopback`: only this machine can reach the port."""
         monitoring = sources.config.monitoring
         self._sources, self._loopback = sources, loopback
-        self._login = f"{monitoring.username}:{monitoring.password}".encode() if monitoring.username else b""
+        self._credentials = f"{monitoring.username}:{monitoring.password}".encode() if monitoring.username else b""
         self._metrics = MuxerCollector(sources, servers.last_expiries)
         self._routes: dict[str, Callable[[WsgiEnviron], HttpResponse]] = {
             "/": self._serve_page,
@@ -64,32 +64,32 @@ class MonitoringApplication:
         }
 
     def __call__(self, environ: WsgiEnviron, start_response: Callable[..., object]) -> Iterable[bytes]:
-        """Answer one request."""
+        """Respond to one request."""
         try:
-            answer = self._respond(environ)
+            response = self._respond(environ)
         except Exception:
-            log.exception("a request to the monitoring port failed in a way that nobody expected")
-            answer = _error_response(HTTPStatus.INTERNAL_SERVER_ERROR, "something went wrong; the log says what")
+            log.exception("request to the monitoring port failed with an unexpected error")
+            response = _error_response(HTTPStatus.INTERNAL_SERVER_ERROR, "unexpected error; see the log of the muxer")
         headers = [
-            ("Content-Type", answer.kind),
-            ("Content-Length", str(len(answer.body))),
+            ("Content-Type", response.kind),
+            ("Content-Length", str(len(response.body))),
             *SECURITY_HEADERS,
-            *answer.headers,
+            *response.headers,
         ]
-        start_response(f"{answer.status.value} {answer.status.phrase}", headers)
-        return [] if environ["REQUEST_METHOD"] == "HEAD" else [answer.body]
+        start_response(f"{response.status.value} {response.status.phrase}", headers)
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [response.body]
 
     def _respond(self, environ: WsgiEnviron) -> HttpResponse:
         if self._loopback and not _is_local_host(environ.get("HTTP_HOST", "localhost")):
-            return _error_response(HTTPStatus.FORBIDDEN, "this port is for this machine; ask for localhost or 127.0.0.1")
-        if self._login and not _matches_credentials(environ.get("HTTP_AUTHORIZATION", ""), self._login):
+            return _error_response(HTTPStatus.FORBIDDEN, "this port accepts only requests to localhost or 127.0.0.1")
+        if self._credentials and not _matches_credentials(environ.get("HTTP_AUTHORIZATION", ""), self._credentials):
             time.sleep(REFUSAL_DELAY_SECONDS)
             challenge = ("WWW-Authenticate", 'Basic realm="Recording Muxer", charset="UTF-8"')
-            return _error_response(HTTPStatus.UNAUTHORIZED, "a login is needed", challenge)
+            return _error_response(HTTPStatus.UNAUTHORIZED, "authentication required", challenge)
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
-            return _error_response(HTTPStatus.METHOD_NOT_ALLOWED, "this port can only be read", ("Allow", "GET, HEAD"))
+            return _error_response(HTTPStatus.METHOD_NOT_ALLOWED, "this port is read-only", ("Allow", "GET, HEAD"))
         route = self._routes.get(environ.get("PATH_INFO") or "/")
-        return _error_response(HTTPStatus.NOT_FOUND, "there is no such page") if route is None else route(environ)
+        return _error_response(HTTPStatus.NOT_FOUND, "no such page") if route is None else route(environ)
 
     def _serve_metrics(self, environ: WsgiEnviron) -> HttpResponse:
         return HttpResponse(*self._metrics.render_exposition(environ.get("HTTP_ACCEPT", "")))
@@ -101,38 +101,38 @@ class MonitoringApplication:
     def _serve_recording(self, environ: WsgiEnviron) -> HttpResponse:
         shown = page.render_recording(gather_status(self._sources), _query_value(environ, "name"))
         if shown is None:
-            return _error_response(HTTPStatus.NOT_FOUND, "this recording is not among the newest that the status page shows")
+            return _error_response(HTTPStatus.NOT_FOUND, "this recording is not among the newest ones on the status page")
         return HttpResponse(shown.encode(errors="replace"), HTML)
 
 
 def _query_value(environ: WsgiEnviron, name: str) -> str:
-    """Return what the address says after ``name=``; nothing if it does not."""
+    """Return the value of a query parameter; empty when it is missing."""
     query: str = environ.get("QUERY_STRING", "")
     return parse_qs(query).get(name, [""])[0]
 
 
 def _health_response(environ: WsgiEnviron, reasons: tuple[str, ...]) -> HttpResponse:
-    """Return an answer that says whether all is well: 200, or 503 with a line for each reason."""
+    """Return 200, or 503 with one line for each of the `reasons`."""
     status = HTTPStatus.SERVICE_UNAVAILABLE if reasons else HTTPStatus.OK
     if JSON in environ.get("HTTP_ACCEPT", ""):
-        said = {"status": "failed" if reasons else "ok", "reasons": reasons}
-        return HttpResponse(json.dumps(said).encode() + b"\n", JSON, status)
+        report = {"status": "failed" if reasons else "ok", "reasons": reasons}
+        return HttpResponse(json.dumps(report).encode() + b"\n", JSON, status)
     return HttpResponse("".join(f"{line}\n" for line in reasons or ("ok",)).encode(errors="backslashreplace"), TEXT, status)
 
 
-def _error_response(status: HTTPStatus, what: str, *headers: tuple[str, str]) -> HttpResponse:
-    return HttpResponse(f"{status.value} {status.phrase}: {what}\n".encode(), TEXT, status, headers)
+def _error_response(status: HTTPStatus, text: str, *headers: tuple[str, str]) -> HttpResponse:
+    return HttpResponse(f"{status.value} {status.phrase}: {text}\n".encode(), TEXT, status, headers)
 
 
-def _matches_credentials(header: str, login: bytes) -> bool:
-    """Whether an ``Authorization`` header holds the login; the time that this takes does not tell how much is right."""
+def _matches_credentials(header: str, credentials: bytes) -> bool:
+    """Whether an Authorization header contains the credentials. The comparison takes constant time."""
     scheme, _, encoded = header.partition(" ")
     given = encoded.strip().encode("latin-1", errors="replace")
-    return hmac.compare_digest(given, base64.b64encode(login)) and scheme.lower() == "basic"
+    return hmac.compare_digest(given, base64.b64encode(credentials)) and scheme.lower() == "basic"
 
 
 def _is_local_host(host: str) -> bool:
-    """Whether a ``Host`` header names this machine: a page of another site, whose name leads here, may not read along."""
+    """Whether a Host header names this machine. This stops DNS rebinding by a page of another site."""
     name = host.rpartition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0]
     if name.lower().rstrip(".") == "localhost":
         return True

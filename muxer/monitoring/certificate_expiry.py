@@ -1,23 +1,36 @@
-"""When the certificates expire on which the muxer depends. Nothing is asked for over the network."""
+"""When the certificates expire that the muxer uses: those in files, of the recipients in RWS, and of the servers."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
+import ssl
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from muxer.config.ca_bundle import read_certificates
 from muxer.config.schema import Config
 from muxer.gir.rws import Certificate
+from muxer.monitoring.view import ViewSources
+from muxer.net.circuit_breaker import RCS, RWS
+from muxer.storage.s3 import S3_SERVICE as S3
+
+log = logging.getLogger(__name__)
 
 MAX_NAMED_CERTIFICATES = 20
+CERTIFICATE_CHECK_INTERVAL = 3600.0
+# By then the first poll has most likely ended, so that the storages are known.
+FIRST_CHECK_DELAY = 60.0
+CONNECT_TIMEOUT_SECONDS = 10.0
+WEBDAV_PREFIX = "WebDAV "
 
 
 @dataclass(frozen=True)
 class CertificateExpiry:
-    """When a certificate expires, in epoch seconds. ``kind`` and ``name`` say which: the option, or the recipient."""
+    """When a certificate expires, in epoch seconds. `kind` and `name` are the labels of the metric."""
 
     kind: str
     name: str
@@ -25,17 +38,20 @@ class CertificateExpiry:
 
 
 class CertificateExpiries:
-    """The certificates of the configuration and of RWS. Files are read again when they have changed."""
+    """The certificates in files that the configuration names, and those of the recipients. Opens no connection.
+
+    Files are read again when they have changed.
+    """
 
     def __init__(self, config: Config) -> None:
-        """Given the configuration, remember where its certificates are."""
+        """Read nothing yet."""
         self._files = list(_certificate_files(config))
         self._lock = threading.Lock()
         self._read: dict[tuple[str, str], tuple[float, float]] = {}
         self._recipients: tuple[tuple[Certificate, ...], tuple[CertificateExpiry, ...]] = ((), ())
 
     def read_expiries(self, recipients: tuple[Certificate, ...]) -> tuple[CertificateExpiry, ...]:
-        """Given for whom RWS wants muxed files encrypted, return what is known; what cannot be read is left out."""
+        """Return the expiry of the files and of the `recipients` of encrypted files; skip what cannot be read."""
         with self._lock:
             if recipients != self._recipients[0]:
                 self._recipients = (recipients, tuple(_recipient_expiries(recipients)))
@@ -50,6 +66,47 @@ class CertificateExpiries:
                 yield CertificateExpiry(kind, name, self._read[kind, name][1])
 
 
+class ServerCertificates:
+    """The certificates of the https servers, read by a TLS handshake every hour in a separate thread."""
+
+    def __init__(self, sources: ViewSources, stop: threading.Event) -> None:
+        """Connect to nothing yet. The thread ends when `stop` is set."""
+        self._sources, self._stop = sources, stop
+        self._expiries: dict[str, CertificateExpiry] = {}
+
+    def start(self) -> None:
+        """Start the thread."""
+        threading.Thread(target=self._check_periodically, name="monitoring certificates", daemon=True).start()
+
+    def last_expiries(self) -> tuple[CertificateExpiry, ...]:
+        """Return the results of the last check, without connecting."""
+        return tuple(self._expiries.values())
+
+    def check_servers(self) -> None:
+        """Read the certificate of every server. One that cannot be reached keeps its last result."""
+        addresses = dict(_https_addresses(self._sources.config, self._responding_services()))
+        for name, address in addresses.items():
+            try:
+                expiry = CertificateExpiry("server", self._sources.secret_mask(name), _server_expiry(address))
+                self._expiries[name] = expiry
+            except (OSError, ValueError) as error:
+                log.debug("cannot read the certificate of %s: %s", name, error)
+        self._expiries = {name: expiry for name, expiry in self._expiries.items() if name in addresses}
+
+    def _responding_services(self) -> list[str]:
+        """Return the services that have responded: the muxer sends nothing to a server that only metadata name."""
+        return [state.name for state in self._sources.outages.service_states() if state.last_success is not None]
+
+    def _check_periodically(self) -> None:
+        delay = FIRST_CHECK_DELAY
+        while not self._stop.wait(delay):
+            delay = CERTIFICATE_CHECK_INTERVAL
+            try:
+                self.check_servers()
+            except Exception:
+                log.exception("check of the server certificates failed with an unexpected error; retrying in an hour")
+
+
 def _certificate_files(config: Config) -> Iterator[tuple[str, str, Path]]:
     for name in ("htcc", "rcs", "webdav", "s3"):
         if isinstance(path := getattr(config, name).trusted_ca, Path):
@@ -59,18 +116,39 @@ def _certificate_files(config: Config) -> Iterator[tuple[str, str, Path]]:
 
 
 def _first_expiry(path: Path, kind: str) -> float:
-    """Return when the first certificate of a bundle expires; of a server's chain, its own certificate counts."""
-    ends = [one.not_valid_after_utc.timestamp() for one in read_certificates(path)]
+    """Return when the first certificate of a bundle expires; of the chain of the monitoring port, its own certificate."""
+    ends = [certificate.not_valid_after_utc.timestamp() for certificate in read_certificates(path)]
     return ends[0] if kind == "monitoring" else min(ends)
 
 
 def _recipient_expiries(recipients: tuple[Certificate, ...]) -> Iterator[CertificateExpiry]:
-    from cryptography import x509
-
     seen: set[str] = set()
-    for number, one in enumerate(recipients[:MAX_NAMED_CERTIFICATES], start=1):
-        name = one.alias if one.alias and one.alias not in seen else f"certificate-{number}"
+    for number, recipient in enumerate(recipients[:MAX_NAMED_CERTIFICATES], start=1):
+        alias = recipient.alias
+        name = alias if alias and alias not in seen else f"certificate-{number}"
         seen.add(name)
         with contextlib.suppress(ValueError):
-            end = x509.load_pem_x509_certificate(one.pem.encode()).not_valid_after_utc
-            yield CertificateExpiry("recipient", name[:100], end.timestamp())
+            yield CertificateExpiry("recipient", name[:100], _expiry_of(recipient.pem))
+
+
+def _https_addresses(config: Config, responding: list[str]) -> Iterator[tuple[str, str]]:
+    """Yield name and address of every https server that the muxer connects to."""
+    configured = {RWS: config.htcc.base_uri, RCS: config.rcs.base_uri, S3: config.s3.endpoint_url}
+    webdav = {name: name.removeprefix(WEBDAV_PREFIX) for name in responding if name.startswith(WEBDAV_PREFIX)}
+    for name, address in (configured | webdav).items():
+        if address is not None and address.startswith("https:"):
+            yield name, address
+
+
+def _server_expiry(address: str) -> float:
+    """Return when the certificate of a server expires; its issuer is not checked. Raises OSError or ValueError when it
+    cannot be read."""
+    parts = urlsplit(address)
+    pem = ssl.get_server_certificate((parts.hostname or "", parts.port or 443), timeout=CONNECT_TIMEOUT_SECONDS)
+    return _expiry_of(pem)
+
+
+def _expiry_of(pem: str) -> float:
+    from cryptography import x509
+
+    return x509.load_pem_x509_certificate(pem.encode()).not_valid_after_utc.timestamp()

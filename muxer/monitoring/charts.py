@@ -1,6 +1,6 @@
 """The charts of the last 24 hours as SVG. Pure.
 
-The picture's width is the plot; the numbers of the axis stand in the margin to its left, which the style sheet leaves free.
+The width of the image is the plot; the numbers of the axis are in the left margin, which the style sheet leaves free.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _AXIS_SECONDS = (60, 300, 600, 1800, 3600, 2 * 3600, 4 * 3600, 8 * 3600, 12 * 36
 
 @dataclass(frozen=True)
 class ChartSeries:
-    """Numbers for equal parts of the time, None where nobody knows; ``kind`` is its class in the style sheet."""
+    """Values for equal steps of time, None when unknown; `kind` is the class in the style sheet."""
 
     kind: str
     values: tuple[float | None, ...]
@@ -29,18 +29,18 @@ class ChartSeries:
 
 @dataclass(frozen=True)
 class ChartFrame:
-    """What all charts of a page share: when the axis begins and ends, in epoch seconds."""
+    """The time axis that all charts share, in epoch seconds."""
 
     begin: float
     end: float
 
-    def x_position(self, moment: float) -> str:
-        """Return where a moment lies."""
-        return format_percent((moment - self.begin) / (self.end - self.begin))
+    def x_position(self, at: float) -> str:
+        """Return the horizontal position of a time."""
+        return format_percent((at - self.begin) / (self.end - self.begin))
 
 
 def round_axis_top(most: float) -> float:
-    """Given the largest number, return a round one that is no smaller and can be halved: the top of the axis."""
+    """Return the top of an axis for values up to `most`: a round number that can be halved."""
     if most <= 2:
         return 2.0
     scale = 10.0 ** math.floor(math.log10(most))
@@ -49,27 +49,27 @@ def round_axis_top(most: float) -> float:
 
 
 def round_axis_seconds(most: float) -> float:
-    """Given the longest time in seconds, return one for the top of the axis that people use."""
+    """Return the top of an axis for times up to `most` seconds: a usual unit of time."""
     return float(
-        next((one for one in _AXIS_SECONDS if one >= most), math.ceil(most / _AXIS_SECONDS[-1]) * _AXIS_SECONDS[-1])
+        next((top for top in _AXIS_SECONDS if top >= most), math.ceil(most / _AXIS_SECONDS[-1]) * _AXIS_SECONDS[-1])
     )
 
 
 def bar_chart(ident: str, title: str, description: str, frame: ChartFrame, stack: Sequence[ChartSeries]) -> str:
-    """Given series of equal length, return a chart of bars, the later series on top of the earlier."""
+    """Return a chart of stacked bars. All series have the same length."""
     count = len(stack[0].values)
-    top = round_axis_top(max((sum(one.values[i] or 0 for one in stack) for i in range(count)), default=0))
-    drawn = []
+    top = round_axis_top(max((sum(series.values[i] or 0 for series in stack) for i in range(count)), default=0))
+    bars = []
     for index in range(count):
         floor = 0.0
         for series in stack:
             value = series.values[index] or 0
             if value:
                 high, low = _y_position(floor + value, top), _y_position(floor, top)
-                place = {"x": format_percent((index + 0.12) / count), "width": format_percent(0.76 / count)}
-                drawn.append(svg_element("rect", **place, y=f"{high:.1f}", height=f"{low - high:.1f}", class_=series.kind))
+                size = {"x": format_percent((index + 0.12) / count), "width": format_percent(0.76 / count)}
+                bars.append(svg_element("rect", **size, y=f"{high:.1f}", height=f"{low - high:.1f}", class_=series.kind))
             floor += value
-    return _chart_frame(ident, title, description, frame, top, "".join(drawn), _format_number)
+    return _chart_frame(ident, title, description, frame, top, "".join(bars), _format_number)
 
 
 def area_chart(
@@ -81,15 +81,14 @@ def area_chart(
     top: float,
     label: Callable[[float], str] | None = None,
 ) -> str:
-    """Given series of equal length, return a chart of areas, the later series on top of the earlier; where a value is None,
-    nothing is drawn. ``label`` writes the numbers of the axis."""
+    """Return a chart of stacked areas with gaps where a value is None. `label` formats the numbers of the axis."""
     count = len(stack[0].values)
     floor: list[float] = [0.0] * count
     paths: list[str] = []
     for series in stack:
         roof = [None if value is None else below + value for value, below in zip(series.values, floor, strict=True)]
         for first, last in _known_segments(roof):
-            # Before the earlier ones: where nothing lies on them, their own line is seen.
+            # Drawn below the earlier series, so that the line of those stays visible.
             paths[:0] = _area_paths(series.kind, roof[first:last], floor[first:last], first, top)
         floor = [below if value is None else value for value, below in zip(roof, floor, strict=True)]
     plot = HEIGHT - TOP - FOOT
@@ -99,7 +98,7 @@ def area_chart(
 
 
 def _area_paths(kind: str, roof: Sequence[float | None], floor: Sequence[float], first: int, top: float) -> list[str]:
-    """Return a filled area and the line on top of it; each part of the time is one step wide."""
+    """Return a filled area and the line on top of it; each value is one step wide."""
     upper = _step_points([value or 0.0 for value in roof], first, top)
     lower = _step_points(floor, first, top)
     filled = svg_element("path", d=f"M{' '.join(upper)} {' '.join(reversed(lower))}Z", class_=f"{kind} fill")
@@ -117,7 +116,7 @@ def _step_points(values: Sequence[float], first: int, top: float) -> list[str]:
 
 
 def _known_segments(values: Sequence[float | None]) -> list[tuple[int, int]]:
-    """Return where values stand without a hole between them."""
+    """Return the index ranges without unknown values."""
     edges = [i for i in range(len(values) + 1) if _is_known(values, i) != _is_known(values, i - 1)]
     return list(zip(edges[::2], edges[1::2], strict=True))
 
@@ -129,28 +128,26 @@ def _is_known(values: Sequence[float | None], index: int) -> bool:
 def _chart_frame(
     ident: str, title: str, description: str, frame: ChartFrame, top: float, inner: str, label: Callable[[float], str]
 ) -> str:
-    lines, words = [], []
+    lines, texts = [], []
     for value in (0.0, top / 2, top):
         y = _y_position(value, top)
         lines.append(
             svg_element("line", x1="0", x2="100%", y1=f"{y:.1f}", y2=f"{y:.1f}", class_="base" if value == 0 else "grid")
         )
-        words.append(svg_text(label(value), x=-6, y=f"{y + 4:.1f}", text_anchor="end"))
+        texts.append(svg_text(label(value), x=-6, y=f"{y + 4:.1f}", text_anchor="end"))
     foot = HEIGHT - FOOT
-    moments = [
-        at for at in range(int(frame.begin), int(frame.end) + 1, HOUR_SECONDS) if at % (TICK_HOURS * HOUR_SECONDS) == 0
-    ]
-    for at in moments:
-        place = frame.x_position(at)
-        lines.append(svg_element("line", x1=place, x2=place, y1=foot, y2=foot + 4, class_="base"))
-        words.append(svg_text(format_time(at), x=place, y=foot + 17, text_anchor=_text_anchor(at, frame)))
-    return svg_image(ident, title, description, *lines, inner, *words, class_="chart", width="100%", height=HEIGHT)
+    ticks = [at for at in range(int(frame.begin), int(frame.end) + 1, HOUR_SECONDS) if at % (TICK_HOURS * HOUR_SECONDS) == 0]
+    for at in ticks:
+        x = frame.x_position(at)
+        lines.append(svg_element("line", x1=x, x2=x, y1=foot, y2=foot + 4, class_="base"))
+        texts.append(svg_text(format_time(at), x=x, y=foot + 17, text_anchor=_text_anchor(at, frame)))
+    return svg_image(ident, title, description, *lines, inner, *texts, class_="chart", width="100%", height=HEIGHT)
 
 
 def _text_anchor(at: float, frame: ChartFrame) -> str:
-    """Return on which side of its place a word stands, so that it does not leave the picture."""
-    share = (at - frame.begin) / (frame.end - frame.begin)
-    return "end" if share > 0.95 else "start" if share < 0.05 else "middle"
+    """Return the anchor of a label that keeps it inside the image."""
+    fraction = (at - frame.begin) / (frame.end - frame.begin)
+    return "end" if fraction > 0.95 else "start" if fraction < 0.05 else "middle"
 
 
 def _y_position(value: float, top: float) -> float:

@@ -1,4 +1,4 @@
-"""What the status page tells of a fleet: its lanes, and a row for each worker. Pure."""
+"""The part of the status page on a fleet: its queues, and a row for each worker. Pure."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from muxer.status.fleet_status import FleetStatus, WorkerStatus, is_silent
 from muxer.status.formatting import redact, single_line
 
-# More workers than that are counted: the page stays one that can be read.
+# Further workers are only counted.
 MAX_SHOWN = 100
 
 
 @dataclass(frozen=True)
 class WorkerRow:
-    """A worker: when it was seen last and whether it is silent since, how many of its threads are at work, what it has done,
-    and the services that are out for it, each with the reason."""
+    """A worker. `running` is the number of its busy threads; `out` are the services unavailable to it, with the reasons."""
 
     name: str
     version: str
@@ -30,8 +29,8 @@ class WorkerRow:
 
 @dataclass(frozen=True)
 class FleetSummary:
-    """The fleet: the lanes with what waits in them (None while nobody knows), workers, the silent ones first, and how many
-    more there are."""
+    """The fleet. `lanes` are the queues with their number of tasks (None when unknown); silent workers come first; `more`
+    is the number of workers that are not shown."""
 
     connected: bool
     living: int
@@ -46,8 +45,8 @@ class FleetSummary:
 
 
 def fleet_summary(view: FleetStatus) -> FleetSummary:
-    """Given how the fleet stands, return what the page tells of it."""
-    workers = sorted((worker_row(one, view.at) for one in view.workers), key=lambda one: (not one.is_silent, one.name))
+    """Return the part of the page on the fleet."""
+    workers = sorted((worker_row(worker, view.at) for worker in view.workers), key=lambda row: (not row.is_silent, row.name))
     return FleetSummary(
         connected=view.connected,
         living=len(view.live_workers),
@@ -62,10 +61,17 @@ def fleet_summary(view: FleetStatus) -> FleetSummary:
     )
 
 
-def worker_row(one: WorkerStatus, now: float) -> WorkerRow:
-    """Given a worker and the time, return its row."""
-    out = tuple((single_line(name), redact(reason)) for name, reason in one.out.items())
-    numbers = (len(one.running), one.threads, one.muxed, one.failed)
+def worker_row(worker: WorkerStatus, now: float) -> WorkerRow:
+    """Return the row of a worker."""
     return WorkerRow(
-        single_line(one.name), single_line(one.version), is_silent(one, now), one.seen, *numbers, f"{one.rate:.0f}", out
+        single_line(worker.name),
+        single_line(worker.version),
+        is_silent(worker, now),
+        worker.seen,
+        len(worker.running),
+        worker.threads,
+        worker.muxed,
+        worker.failed,
+        f"{worker.rate:.0f}",
+        tuple((single_line(name), redact(reason)) for name, reason in worker.out.items()),
     )

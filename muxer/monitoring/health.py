@@ -1,54 +1,55 @@
-"""Whether the muxer lives, and whether it can do its work; with the reasons why not."""
+"""Health checks: whether the process is alive and whether it can do its work, with the reasons why not."""
 
 from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
 
-from muxer.gir.session import CONNECT_TIMEOUT_SECONDS, MAX_RETRY_WAIT_SECONDS, READ_ATTEMPTS
+from muxer.gir.session import CONNECT_TIMEOUT_SECONDS, READ_ATTEMPTS
+from muxer.journal.retry_policy import MAX_STEP_DELAY_SECONDS
 from muxer.monitoring.view import ViewSources, current_fleet, known_services
 from muxer.status.activity import PollStatistics
 from muxer.status.fleet_status import fleet_problems
 from muxer.status.poll_age import overdue_seconds
 
-# The main loop runs twice a second; a clean-up of a slow disk may hold it up.
+# The main loop runs twice a second; a clean-up of a slow disk may delay it.
 MAX_LOOP_SECONDS = 60.0
-# What a conversation may take beyond its requests: the storages have limits of their own.
+# Time of a poll beyond its requests to RWS: storages have separate limits.
 POLL_MARGIN_SECONDS = 120.0
 
 
 def liveness_problems(sources: ViewSources) -> tuple[str, ...]:
-    """Given the sources, return why the process should be started again; nothing when it is alive."""
+    """Return why the process should be restarted; empty when it is alive."""
     pulse, now = sources.pulse, time.monotonic()
     reasons = []
     if now - pulse.ticked > MAX_LOOP_SECONDS:
         reasons.append(f"the main loop has not run for {now - pulse.ticked:.0f} s")
-    # Read before the flag: who stops waiting sets the time first.
+    # Read before the flag: the thread that stops waiting sets the time first.
     since = now - pulse.polled
     if not pulse.waits and since > max_poll_silence(sources.config.htcc.rws_timeout):
-        reasons.append(f"the poll has not got on for {since:.0f} s")
+        reasons.append(f"the poll has made no progress for {since:.0f} s")
     return tuple(reasons)
 
 
 def max_poll_silence(rws_timeout: float) -> float:
-    """Given the time limit of a request to RWS, return for how long a poll may show no sign of life, in seconds."""
+    """Return the longest time, in seconds, in which a poll may make no progress, with `rws_timeout` for a request."""
     return (
         READ_ATTEMPTS * (rws_timeout + CONNECT_TIMEOUT_SECONDS)
-        + (READ_ATTEMPTS - 1) * MAX_RETRY_WAIT_SECONDS
+        + (READ_ATTEMPTS - 1) * MAX_STEP_DELAY_SECONDS
         + POLL_MARGIN_SECONDS
     )
 
 
 def readiness_problems(sources: ViewSources) -> tuple[str, ...]:
-    """Given the sources, return what keeps the muxer from its work; nothing when it is at it."""
-    out = [one for one in known_services(sources) if not one.up]
-    reasons = [f"{one.name} is out since {_iso_time(one.since)}: {one.reason}" for one in out]
+    """Return what prevents the muxer from working; empty when nothing does."""
+    down = [service for service in known_services(sources) if not service.up]
+    reasons = [f"{service.name} is unavailable since {_iso_time(service.since)}: {service.reason}" for service in down]
     if (fleet := current_fleet(sources)) is not None:
-        reasons += fleet_problems(fleet, {one.name for one in out})
+        reasons += fleet_problems(fleet, {service.name for service in down})
     if not sources.disk.has_room():
-        reasons.append("the disk of temp_dir is nearly full: no new recording is begun")
+        reasons.append("the disk of temp_dir is nearly full: no new recording is started")
     if not sources.is_journal_kept():
-        reasons.append("the journal cannot be written: failures are known to this process only")
+        reasons.append("the journal cannot be written: failures are kept in memory only")
     if not sources.is_migration:
         polls = sources.activity.take_snapshot().polls
         reasons += map(sources.secret_mask, _poll_problems(polls, time.time(), sources.poll_interval, sources.pulse.is_busy))
@@ -56,7 +57,6 @@ def readiness_problems(sources: ViewSources) -> tuple[str, ...]:
 
 
 def _poll_problems(polls: PollStatistics, now: float, interval: float, is_busy: bool) -> list[str]:
-    """Return what is wrong with the polls."""
     error = f"; the last one failed: {polls.error}" if polls.error and polls.failed else ""
     if polls.last_success is None:
         return [] if is_busy else [f"no poll has succeeded yet{error}"]

@@ -1,4 +1,4 @@
-"""The last 24 hours: three charts, and one table with their numbers. Pure."""
+"""The last 24 hours as three charts and a table with their numbers. Pure."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from muxer.monitoring.charts import HOUR_SECONDS, ChartFrame, ChartSeries
 from muxer.monitoring.view import HourCounts, StatusView
 from muxer.status.formatting import format_megabytes, format_span, format_time
 
-# A part of the time this long is one step of the charts of samples; muxers write one a minute, some of them are read.
+# The width of one step in the charts of samples. The muxer writes a sample every minute.
 STEP_SECONDS = 600
 
 
 @dataclass(frozen=True)
 class HourLine:
-    """A row of the table: an hour, what ended in it, and the most that was there to do; None where nobody knows."""
+    """A row of the table: an hour, what ended in it, and its largest backlog (None when unknown)."""
 
     start: float
     muxed: int
@@ -29,7 +29,7 @@ class HourLine:
 
 @dataclass(frozen=True)
 class HistoryCharts:
-    """The charts and the table; ``muxed`` and ``failed`` count all hours, ``most`` is the largest backlog."""
+    """The charts and the table. `muxed` and `failed` are totals, `most` is the largest backlog."""
 
     muxed: int
     failed: int
@@ -39,69 +39,71 @@ class HistoryCharts:
 
 
 def create_charts(view: StatusView) -> HistoryCharts:
-    """Given a view, return what it tells of the last day: its hours, and the running one."""
+    """Return the charts of the last 24 hours and the running one."""
     frame = ChartFrame(view.hours[0].start, view.hours[-1].start + HOUR_SECONDS)
     lines = tuple(_hour_line(hour, view.samples) for hour in reversed(view.hours))
-    muxed, failed = sum(one.muxed for one in view.hours), sum(one.failed for one in view.hours)
-    most = max((backlog for one in view.samples if (backlog := _backlog_size(one)) is not None), default=0)
-    drawn = (
+    muxed, failed = sum(hour.muxed for hour in view.hours), sum(hour.failed for hour in view.hours)
+    most = max((backlog for sample in view.samples if (backlog := _backlog_size(sample)) is not None), default=0)
+    titled = (
         ("Recordings finished, by hour", _throughput_chart(view.hours, frame, muxed, failed)),
         ("Backlog: waiting, queued and running", _backlog_chart(view.samples, frame, most)),
         ("Age of the oldest unmuxed call", _age_chart(view.samples, frame)),
     )
-    return HistoryCharts(muxed, failed, most, drawn, lines)
+    return HistoryCharts(muxed, failed, most, titled, lines)
 
 
 def _hour_line(hour: HourCounts, samples: Sequence[BacklogSample]) -> HourLine:
-    here = [one for one in samples if hour.start <= one.at < hour.start + HOUR_SECONDS]
-    oldest = format_span(max(map(_oldest_age, here))) if here else None
-    backlog = max(map(_backlog_size, here)) if here else None
+    in_hour = [sample for sample in samples if hour.start <= sample.at < hour.start + HOUR_SECONDS]
+    oldest = format_span(max(map(_oldest_age, in_hour))) if in_hour else None
+    backlog = max(map(_backlog_size, in_hour)) if in_hour else None
     return HourLine(
         hour.start, hour.muxed, hour.failed, format_megabytes(hour.bytes) if hour.bytes else "0", backlog, oldest
     )
 
 
 def _throughput_chart(hours: Sequence[HourCounts], frame: ChartFrame, muxed: int, failed: int) -> str:
-    best = max(hours, key=lambda one: one.muxed)
-    peak = f", most of them ({best.muxed}) from {format_time(best.start)} UTC on" if muxed else ""
-    told = f"{muxed} muxed files{peak}; {failed} that failed and are not done yet."
+    best = max(hours, key=lambda hour: hour.muxed)
+    peak = f", most of them ({best.muxed}) in the hour from {format_time(best.start)} UTC" if muxed else ""
+    description = f"{muxed} muxed files{peak}; {failed} failed and not muxed yet."
     stack = (
-        ChartSeries("done", tuple(one.muxed for one in hours)),
-        ChartSeries("failed", tuple(one.failed for one in hours)),
+        ChartSeries("done", tuple(hour.muxed for hour in hours)),
+        ChartSeries("failed", tuple(hour.failed for hour in hours)),
     )
-    return charts.bar_chart("throughput", "Recordings finished, by hour", told, frame, stack)
+    return charts.bar_chart("throughput", "Recordings finished, by hour", description, frame, stack)
 
 
 def _backlog_chart(samples: Sequence[BacklogSample], frame: ChartFrame, most: int) -> str:
-    told = f"At most {most} at a time; {_backlog_size(samples[-1])} now." if samples else "No numbers yet."
-    running = max_per_step([(one.at, float(one.running + one.queued)) for one in samples], frame)
-    waiting = max_per_step([(one.at, float(one.waiting)) for one in samples], frame)
+    description = f"At most {most} at a time; {_backlog_size(samples[-1])} now." if samples else "No numbers yet."
+    running = max_per_step([(sample.at, float(sample.running + sample.queued)) for sample in samples], frame)
+    waiting = max_per_step([(sample.at, float(sample.waiting)) for sample in samples], frame)
     stack = (ChartSeries("held", running), ChartSeries("waiting", waiting))
     top = charts.round_axis_top(
         max((above + below for above, below in zip(_known_values(running), _known_values(waiting), strict=True)), default=0)
     )
-    return charts.area_chart("backlog", "Backlog", told, frame, stack, top)
+    return charts.area_chart("backlog", "Backlog", description, frame, stack, top)
 
 
 def _age_chart(samples: Sequence[BacklogSample], frame: ChartFrame) -> str:
-    ages = max_per_step([(one.at, _oldest_age(one)) for one in samples], frame)
-    told = (
+    ages = max_per_step([(sample.at, _oldest_age(sample)) for sample in samples], frame)
+    description = (
         f"At most {format_span(max(_known_values(ages), default=0))}; {format_span(_oldest_age(samples[-1]))} now."
         if samples
         else "No numbers yet."
     )
     top = charts.round_axis_seconds(max(_known_values(ages), default=0))
-    return charts.area_chart("age", "Age of the oldest call", told, frame, (ChartSeries("age", ages),), top, format_span)
+    return charts.area_chart(
+        "age", "Age of the oldest call", description, frame, (ChartSeries("age", ages),), top, format_span
+    )
 
 
 def max_per_step(numbers: Sequence[tuple[float, float]], frame: ChartFrame) -> tuple[float | None, ...]:
-    """Given numbers at moments, return the largest of each part of the time; None where there is none."""
-    found: list[float | None] = [None] * round((frame.end - frame.begin) / STEP_SECONDS)
+    """Return the largest number of each step. `numbers` are pairs of time and value; a step without one is None."""
+    steps: list[float | None] = [None] * round((frame.end - frame.begin) / STEP_SECONDS)
     for at, value in numbers:
         index = int((at - frame.begin) // STEP_SECONDS)
-        if 0 <= index < len(found):
-            found[index] = max(value, found[index] or 0.0)
-    return tuple(found)
+        if 0 <= index < len(steps):
+            steps[index] = max(value, steps[index] or 0.0)
+    return tuple(steps)
 
 
 def _known_values(values: Sequence[float | None]) -> list[float]:

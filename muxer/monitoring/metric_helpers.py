@@ -1,4 +1,4 @@
-"""Families of metrics, made in one line. Pure."""
+"""Creates metric families. Pure."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ LabelledValues = Iterable[tuple[tuple[str, ...], float]]
 
 
 def single_label(values: Mapping[str, float]) -> LabelledValues:
-    """Given values by one label, return them as a family wants them."""
+    """Return values by one label in the form of the functions below."""
     return (((name,), value) for name, value in values.items())
 
 
 def gauge_metric(name: str, help_text: str, value: float) -> Metric:
-    """Given name, help and value of a gauge, return it."""
+    """Create a gauge."""
     return GaugeMetricFamily(name, help_text, value=float(value))
 
 
 def counter_metric(name: str, help_text: str, value: float) -> Metric:
-    """Given name, without ``_total``, help and value of a counter, return it."""
+    """Create a counter. `name` is without `_total`."""
     return CounterMetricFamily(name, help_text, value=float(value))
 
 
 def labelled_gauge(name: str, help_text: str, labels: list[str], values: LabelledValues) -> Metric:
-    """Given name, help, names of labels and values by labels of a gauge, return it."""
+    """Create a gauge with labels."""
     family = GaugeMetricFamily(name, help_text, labels=labels)
     for names, value in values:
         family.add_metric(names, float(value))
@@ -33,7 +33,7 @@ def labelled_gauge(name: str, help_text: str, labels: list[str], values: Labelle
 
 
 def labelled_counter(name: str, help_text: str, labels: list[str], values: LabelledValues) -> Metric:
-    """Given name, without ``_total``, help, names of labels and values by labels of a counter, return it."""
+    """Create a counter with labels. `name` is without `_total`."""
     family = CounterMetricFamily(name, help_text, labels=labels)
     for names, value in values:
         family.add_metric(names, float(value))

@@ -1,4 +1,4 @@
-"""The metrics: what memory, journal and certificates say, in the form of Prometheus. Nothing is counted here."""
+"""The metrics of memory, journal and certificates in the format of Prometheus. This module counts nothing itself."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from muxer.net.circuit_breaker import RCS, RWS
 from muxer.scheduling.executor import QUEUED_PER_WORKER
 from muxer.status.activity import DURATION_BUCKETS, ActivitySnapshot, DurationHistogram, PollStatistics, WorkTotals
 
-# What may be asked for: the library takes every parameter as it comes, and repeats it in the content type.
+# Accepted media types: the library repeats every parameter of the request in the content type.
 _ACCEPTED = re.compile(
     r"\s*[\w*.+-]+/[\w*.+-]+(\s*;\s*(version=\d{1,3}(\.\d{1,3}){0,2}|escaping=[a-z0-9-]+|charset=[\w-]+|q=[\d.]+))*\s*",
     re.ASCII,
 )
-# What is counted from the start on, so that a rate has a beginning.
+# Labels that exist from the start, so that rates have a first value.
 OUTCOME_LABELS = ("muxed", "already done", "failed")
 METHOD_LABELS = ("copy", "re-encode")
 STEP_LABELS = ("check", "fetch", "mux", "encrypt", "store", "publish", "delete", "label")
@@ -42,8 +42,7 @@ class MuxerCollector(Collector):
     """All metrics of this process."""
 
     def __init__(self, sources: ViewSources, of_servers: Callable[[], tuple[CertificateExpiry, ...]] = tuple) -> None:
-        """Given the sources, and what tells when the certificates of servers expire, remember them; each scrape reads them
-        anew."""
+        """Create it. `of_servers` returns the expiry of the server certificates. Each scrape reads all sources again."""
         self._sources, self._of_servers = sources, of_servers
         self._expiries = CertificateExpiries(sources.config)
         self._registry = CollectorRegistry(auto_describe=False)
@@ -51,17 +50,17 @@ class MuxerCollector(Collector):
         ProcessCollector(registry=self._registry)
 
     def render_exposition(self, accept: str) -> tuple[bytes, str]:
-        """Given what the client accepts, return the metrics and their content type: OpenMetrics or Prometheus' own, which is
-        also for those who ask for something that is not understood."""
-        encode, kind = choose_encoder(",".join(one for one in accept.split(",") if _ACCEPTED.fullmatch(one)))
+        """Return the metrics and their content type for an Accept header: OpenMetrics or the format of Prometheus, which is
+        also the default."""
+        encode, kind = choose_encoder(",".join(kind for kind in accept.split(",") if _ACCEPTED.fullmatch(kind)))
         return encode(self._registry), kind
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing is known before the first scrape."""
+        """Return nothing: no metric is known before the first scrape."""
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        """Yield every family as it stands now."""
+        """Yield every family with its current values."""
         sources = self._sources
         snapshot, config = sources.activity.take_snapshot(), sources.config
         yield from _info_metrics(config.instance_name, snapshot.started)
@@ -73,18 +72,18 @@ class MuxerCollector(Collector):
         )
         if not sources.is_migration:
             window = config.processing.window_past * 60
-            yield gauge_metric("muxer_window_seconds", "How far back the window of the polls begins.", window)
+            yield gauge_metric("muxer_window_seconds", "How far back the window of the polls starts.", window)
         known = (RWS,) if sources.is_rcs_unused else (RWS, RCS)
         yield from service_metrics(known_services(sources), known, sources.outages.begun)
         yield deviation_metric(sources.deviations.kind_counts)
         yield from journal_metrics(history.read_counts(sources.journal), sources.is_journal_kept())
         yield from disk_metrics(measured_space(sources.disk), sources.disk.has_room())
         yield certificate_metric([*self._expiries.read_expiries(sources.recipients()), *self._of_servers()])
-        yield gauge_metric("muxer_live", "Whether /livez says 200.", not health.liveness_problems(sources))
-        yield gauge_metric("muxer_ready", "Whether /readyz says 200.", not health.readiness_problems(sources))
+        yield gauge_metric("muxer_live", "Whether /livez returns 200.", not health.liveness_problems(sources))
+        yield gauge_metric("muxer_ready", "Whether /readyz returns 200.", not health.readiness_problems(sources))
 
     def _work_metrics(self, snapshot: ActivitySnapshot) -> Iterator[Metric]:
-        """Yield what is at work and waits: in this process, or in the fleet."""
+        """Yield the numbers of running and queued targets, of this process or of the fleet."""
         fleet, config, held = current_fleet(self._sources), self._sources.config, self._sources.held()
         if fleet is None:
             threads, running, at = config.advanced.worker_threads, snapshot.running, snapshot.at
@@ -94,98 +93,102 @@ class MuxerCollector(Collector):
             yield from work_metrics(fleet.thread_count, fleet.running, fleet.queued, config.fleet.max_queue)
             yield from fleet_metric_families(fleet)
         longest = max((at - one.begun for one in running), default=0.0)
-        help_text = "How long the oldest running muxed file is worked on."
+        help_text = "How long the oldest running muxed file has been processed."
         yield gauge_metric("muxer_longest_running_seconds", help_text, max(0.0, longest))
 
 
 def total_metrics(totals: WorkTotals, shown: Callable[[str], str] = str) -> Iterator[Metric]:
-    """Given what was done since the start, and how names of services are shown, return the counters and histograms."""
+    """Yield the counters and histograms since the start. `shown` masks names of services."""
     outcomes = dict.fromkeys(OUTCOME_LABELS, 0) | totals.outcomes
     methods = dict.fromkeys(METHOD_LABELS, 0) | totals.methods
-    yield labelled_counter("muxer_targets", "Muxed files worked on, by how that ended.", ["outcome"], single_label(outcomes))
-    yield labelled_counter("muxer_results", "Muxed files made, by how their picture was.", ["method"], single_label(methods))
-    yield counter_metric("muxer_muxed_seconds", "Length of the muxed files made.", totals.muxed_seconds)
-    yield counter_metric("muxer_padding_seconds", "Black picture in the muxed files made.", totals.padding_seconds)
+    yield labelled_counter("muxer_targets", "Processed muxed files, by outcome.", ["outcome"], single_label(outcomes))
+    yield labelled_counter(
+        "muxer_results", "Muxed files, by how their video was created.", ["method"], single_label(methods)
+    )
+    yield counter_metric("muxer_muxed_seconds", "Length of the muxed files.", totals.muxed_seconds)
+    yield counter_metric("muxer_padding_seconds", "Black video in the muxed files.", totals.padding_seconds)
     moved = (((direction, shown(service)), size) for (direction, service), size in totals.moved.items())
     yield labelled_counter(
         "muxer_moved_bytes", "Media fetched from and stored in a service.", ["direction", "service"], moved
     )
     errors = (((shown(service), kind), count) for (service, kind), count in totals.errors.items())
-    help_text = "Errors of recordings and polls, by the service to blame (none: empty) and the type of the error."
+    help_text = "Errors of recordings and polls, by the failed service (empty for none) and the type of the error."
     yield labelled_counter("muxer_errors", help_text, ["service", "type"], errors)
-    yield _step_histogram({one: DurationHistogram() for one in STEP_LABELS} | totals.steps)
-    help_text = "Tries of a step in place that followed a failed one, by step."
+    yield _step_histogram({step: DurationHistogram() for step in STEP_LABELS} | totals.steps)
+    help_text = "Immediate retries of a step, by step."
     yield labelled_counter(
         "muxer_step_retries", help_text, ["step"], single_label(dict.fromkeys(STEP_LABELS, 0) | totals.repeats)
     )
 
 
 def poll_metrics(polls: PollStatistics, now: float) -> Iterator[Metric]:
-    """Given the polls so far and the time, return their metrics; what no poll has told yet is left out."""
+    """Yield the metrics of the polls; before the first successful one, only their number."""
     results = {"succeeded": polls.succeeded, "failed": polls.failed}
-    yield labelled_counter("muxer_polls", "Polls, by how they ended.", ["result"], single_label(results))
+    yield labelled_counter("muxer_polls", "Polls, by result.", ["result"], single_label(results))
     if polls.last_success is None:
         return
     yield gauge_metric("muxer_last_successful_poll_timestamp_seconds", "When the last poll succeeded.", polls.last_success)
-    yield gauge_metric("muxer_last_poll_duration_seconds", "How long the last poll took that succeeded.", polls.seconds)
-    help_text = "Call recordings that the last successful poll met, by what they are."
+    yield gauge_metric("muxer_last_poll_duration_seconds", "Duration of the last successful poll.", polls.seconds)
+    help_text = "Call recordings in the last successful poll, by kind."
     yield labelled_gauge(
         "muxer_last_poll_recordings", help_text, ["kind"], single_label(_poll_counts(polls, RECORDING_LABELS))
     )
-    help_text = "Muxed files that the last successful poll met, by what was to be done."
+    help_text = "Muxed files in the last successful poll, by what had to be done."
     yield labelled_gauge("muxer_last_poll_targets", help_text, ["kind"], single_label(_poll_counts(polls, TARGET_LABELS)))
     age = 0.0 if polls.oldest_open is None else max(0.0, now - polls.oldest_open)
-    help_text = "Age of the oldest call that the last successful poll found without its muxed file; 0 = there is none."
+    help_text = "Age of the oldest call without its muxed file in the last successful poll; 0 = there is none."
     yield gauge_metric("muxer_oldest_unmuxed_age_seconds", help_text, age)
 
 
 def work_metrics(threads: int, running: int, queued: int, size: int) -> Iterator[Metric]:
-    """Given how many targets may be worked on at a time and how many are, how many wait and how many may, return that."""
-    yield gauge_metric("muxer_workers", "Muxed files that may be worked on at the same time.", threads)
-    yield gauge_metric("muxer_running_targets", "Muxed files that are worked on.", running)
+    """Yield the numbers of targets. At most `threads` run at a time and at most `size` are queued."""
+    yield gauge_metric("muxer_workers", "Muxed files that can be processed at the same time.", threads)
+    yield gauge_metric("muxer_running_targets", "Muxed files that are being processed.", running)
     yield gauge_metric("muxer_queued_targets", "Muxed files that wait for a worker.", max(0, queued))
-    yield gauge_metric("muxer_queue_size", "Muxed files that may wait for a worker.", size)
+    yield gauge_metric("muxer_queue_size", "Maximum number of muxed files that wait for a worker.", size)
 
 
 def service_metrics(known: Iterable[ServiceStatus], always: Iterable[str], outages: int) -> Iterator[Metric]:
-    """Given the services as they stand, those that are shown before they were talked to, and how many outages have begun,
-    return their metrics."""
-    standing = dict.fromkeys(always, True) | {one.name: one.up for one in known}
-    help_text = "Whether a service is up: 0 while what needs it waits."
-    yield labelled_gauge("muxer_service_up", help_text, ["service"], single_label(standing))
-    successes = (((one.name,), one.last_success) for one in known if one.last_success is not None)
-    help_text = "When a service last did what was asked."
+    """Yield the metrics of the services. Those in `always` are available before the first call; `outages` is the number of
+    outages so far."""
+    states = dict.fromkeys(always, True) | {service.name: service.up for service in known}
+    help_text = "Whether a service is available: 0 while recordings that need it are paused."
+    yield labelled_gauge("muxer_service_up", help_text, ["service"], single_label(states))
+    successes = (((service.name,), service.last_success) for service in known if service.last_success is not None)
+    help_text = "Time of the last successful call of a service."
     yield labelled_gauge("muxer_service_last_success_timestamp_seconds", help_text, ["service"], successes)
-    yield counter_metric("muxer_outages", "Outages of services that have begun.", outages)
+    yield counter_metric("muxer_outages", "Outages of services so far.", outages)
 
 
 def deviation_metric(counts: Mapping[str, int]) -> Metric:
-    """Return the counter of the deviations of RWS and RCS, by their kinds."""
+    """Return the counter of the deviations of RWS and RCS."""
     help_text = "How often RWS or RCS behaved differently from docs/gir-api.md, by kind (section 9 there)."
     return labelled_counter("muxer_deviations", help_text, ["kind"], single_label(counts))
 
 
 def journal_metrics(counts: dict[str, int] | None, is_kept: bool) -> Iterator[Metric]:
-    """Given how many targets are in each state (None = unknown) and whether the journal reaches the disk, return that."""
-    yield gauge_metric("muxer_journal_writable", "Whether failures are noted on disk.", is_kept)
+    """Yield the metrics of the journal. `counts` are targets by state; `is_kept`: it is written to disk."""
+    yield gauge_metric("muxer_journal_writable", "Whether the journal can be written to disk.", is_kept)
     if counts is not None:
         states = dict.fromkeys(STATE_LABELS, 0) | counts
-        help_text = "Muxed files in the journal, by state; retry = failed and tried again, aside = set aside."
+        help_text = "Muxed files in the journal, by state; retry = failed and retried, aside = set aside."
         yield labelled_gauge("muxer_journal_targets", help_text, ["state"], single_label(states))
 
 
 def disk_metrics(measured: DiskSpace | None, has_room: bool) -> Iterator[Metric]:
-    """Given what is known of the disk of the temporary folder, return it."""
-    yield gauge_metric("muxer_disk_has_room", "Whether new recordings are begun, as far as the disk goes.", has_room)
+    """Yield the metrics of the disk of the temporary folder."""
+    yield gauge_metric("muxer_disk_has_room", "Whether the disk has enough space to start new recordings.", has_room)
     if measured is not None:
         yield gauge_metric("muxer_disk_free_bytes", "Free space on the disk of temp_dir.", measured.free)
-        yield gauge_metric("muxer_disk_reserved_bytes", "What must stay free there.", measured.reserved)
+        yield gauge_metric(
+            "muxer_disk_reserved_bytes", "Space that must stay free on the disk of temp_dir.", measured.reserved
+        )
 
 
 def certificate_metric(expiries: Iterable[CertificateExpiry]) -> Metric:
-    """Given when certificates expire, return that."""
-    help_text = "When a certificate expires; of a bundle, the one that does first."
-    values = (((one.kind, one.name), one.at) for one in expiries)
+    """Return the metric of the certificates."""
+    help_text = "When a certificate expires; of a bundle, the first one to expire."
+    values = (((expiry.kind, expiry.name), expiry.at) for expiry in expiries)
     return labelled_gauge("muxer_certificate_expiry_timestamp_seconds", help_text, ["kind", "name"], values)
 
 
@@ -197,7 +200,7 @@ def _info_metrics(instance: str, started: float) -> Iterator[Metric]:
 
 
 def _step_histogram(steps: dict[str, DurationHistogram]) -> Metric:
-    help_text = "Time that a step took, well ended or not."
+    help_text = "Duration of a step, successful or not."
     family = HistogramMetricFamily("muxer_step_duration_seconds", help_text, labels=["step"])
     bounds = [*map(str, DURATION_BUCKETS), "+Inf"]
     for name, durations in steps.items():

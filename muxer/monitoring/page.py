@@ -1,4 +1,4 @@
-"""The status page and the page of one recording: HTML that needs nothing else, no script, no other file, no other server."""
+"""Renders the status page and the page of one recording: HTML without scripts, other files or other servers."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from muxer.journal.journal import SET_ASIDE
-from muxer.monitoring import fleet_rows, rows, timeline_svg, timelines
+from muxer.monitoring import fleet_rows, rows, timeline_svg
 from muxer.monitoring.history_charts import create_charts
 from muxer.monitoring.summary import summarize_view
 from muxer.monitoring.view import StatusView
-from muxer.status import formatting
+from muxer.status import formatting, timeline_view
 
 REFRESH_INTERVAL = 20
 TEMPLATE_FOLDER = Path(__file__).with_name("templates")
 STYLE_SHEET = (TEMPLATE_FOLDER / "style.css").read_text(encoding="utf-8")
 _STYLE_DIGEST = base64.b64encode(hashlib.sha256(STYLE_SHEET.encode()).digest()).decode()
-# What the pages may load: their own style sheet, known by its digest, and the icon, which is part of them.
+# The pages load only their embedded style sheet, allowed by its digest, and the embedded icon.
 CONTENT_SECURITY_POLICY = (
     f"default-src 'none'; style-src 'sha256-{_STYLE_DIGEST}'; img-src data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -30,60 +30,59 @@ CONTENT_SECURITY_POLICY = (
 
 
 def render_status_page(view: StatusView, refresh: bool = True) -> str:
-    """Given a view, return the status page; ``refresh`` = it loads itself again by and by."""
+    """Return the status page. With `refresh` it reloads itself every :data:`REFRESH_INTERVAL` seconds."""
     now = view.at
     running = view.running[: fleet_rows.MAX_SHOWN]
     failures = tuple(map(rows.failure_row, view.failures))
     return _load_template("page.html").render(
         view=view,
         refresh=REFRESH_INTERVAL if refresh else 0,
-        verdict=summarize_view(view),
+        summary=summarize_view(view),
         services=tuple(map(rows.service_row, view.services)),
-        running=tuple(rows.job_row(one, now, worker) for worker, one in running),
+        running=tuple(rows.job_row(job, now, worker) for worker, job in running),
         fleet=fleet_rows.fleet_summary(view.fleet) if view.fleet else None,
-        failures=sorted(failures, key=lambda one: one.state != SET_ASIDE),
+        failures=sorted(failures, key=lambda failure: failure.state != SET_ASIDE),
         recent=tuple(map(rows.finished_row, view.recent)),
         day=create_charts(view),
     )
 
 
 def render_recording(view: StatusView, name: str) -> str | None:
-    """Given a view and the file name of a target that is done, return the page of its timeline; None when the view has none
-    of it."""
-    row = next((one for one in view.recent if one.name == name), None)
-    timeline = timelines.read_timeline(row.facts.get("timeline")) if row else None
+    """Return the page with the timeline of the muxed file `name`; None when `view` does not contain that."""
+    row = next((record for record in view.recent if record.name == name), None)
+    timeline = timeline_view.read_timeline(row.facts.get("timeline")) if row else None
     if row is None or timeline is None:
         return None
     return _load_template("recording.html").render(
         view=view,
         refresh=0,
-        verdict=summarize_view(view),
+        summary=summarize_view(view),
         recording=rows.finished_row(row),
         timeline=timeline,
-        summary=timelines.timeline_summary(timeline),
-        picture=Markup(timeline_svg.render_timeline(timeline, "timeline")),
-        screens=[(one, timelines.screen_text(one, timeline)) for one in timeline.screens],
-        overlaps=[timelines.overlap_text(*one) for one in timeline.screen_overlaps],
-        parts=timelines.merge_parts(timeline.parts),
+        sentence=timeline_view.timeline_summary(timeline),
+        drawing=Markup(timeline_svg.render_timeline(timeline, "timeline")),
+        screens=[(screen, timeline_view.screen_text(screen, timeline)) for screen in timeline.screens],
+        overlaps=[timeline_view.overlap_text(*overlap) for overlap in timeline.find_overlaps()],
+        parts=timeline_view.merge_parts(timeline.parts),
     )
 
 
 @cache
 def _jinja_environment() -> Environment:
-    made = Environment(
+    environment = Environment(
         loader=FileSystemLoader(TEMPLATE_FOLDER),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals |= {"style": Markup(STYLE_SHEET), "kinds": timeline_svg.KIND_LABELS, "quote": quote}
-    made.filters |= {
+    environment.globals |= {"style": Markup(STYLE_SHEET), "kinds": timeline_view.KIND_LABELS, "quote": quote}
+    environment.filters |= {
         name: getattr(formatting, name)
         for name in ("format_time", "format_datetime", "iso", "format_span", "format_ago", "single_line", "redact")
     }
-    made.filters |= {"position": formatting.format_position, "megabytes": formatting.format_megabytes, "svg": Markup}
-    return made
+    environment.filters |= {"position": formatting.format_position, "megabytes": formatting.format_megabytes, "svg": Markup}
+    return environment
 
 
 def _load_template(name: str) -> Template:

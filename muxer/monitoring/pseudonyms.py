@@ -1,7 +1,7 @@
-"""Labels in place of agents' user names, which are personal data.
+"""Pseudonyms for agents, whose user names are personal data.
 
-An agent has the same label wherever it stands on the page, so that failures of one workplace can be seen; labels are drawn
-anew at each start, so that no table of names tells whose they are.
+An agent has the same pseudonym everywhere on the page, so that all failures of one workplace are visible. Each start uses a
+new key, so that pseudonyms cannot be resolved with a table of names.
 """
 
 from __future__ import annotations
@@ -14,5 +14,5 @@ LABEL_BYTES = 4
 
 
 def agent_pseudonym(agent: str) -> str:
-    """Given an agent's user name, return a label for it; an empty one for none."""
+    """Return the pseudonym of an agent; an empty text for an empty name."""
     return hmac.digest(_KEY, agent.encode(errors="backslashreplace"), "sha256").hex()[:LABEL_BYTES] if agent else ""

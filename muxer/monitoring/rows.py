@@ -1,4 +1,4 @@
-"""What stands in the tables of the status page: one plain row for each service, job, failure and recording. Pure."""
+"""The rows of the tables on the status page, for services, jobs, failures and recordings. Pure."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from muxer.journal.history import TargetRecord
-from muxer.monitoring import pseudonyms, timeline_svg, timelines
+from muxer.monitoring import pseudonyms, timeline_svg
 from muxer.monitoring.view import ServiceStatus
 from muxer.status import progress
 from muxer.status.activity import RunningTarget
 from muxer.status.error_help import help_for
 from muxer.status.formatting import format_exact, format_span, redact, single_line
+from muxer.status.timeline_view import read_timeline
 
 _TAG = re.compile(r"_([0-9a-f]{8})[0-9a-f]{12}_muxed\.mp4")
 
 
 @dataclass(frozen=True)
 class FileRef:
-    """Which muxed file a row is about: its recording, a label of its agent, and a part of its name that the log has too."""
+    """The muxed file of a row: its recording, a pseudonym of its agent, and a part of its name to search the log for."""
 
     recording: str
     agent: str
@@ -29,7 +30,7 @@ class FileRef:
 
 @dataclass(frozen=True)
 class ServiceRow:
-    """A service: whether it is up, since when it is out and why, when it last did what was asked."""
+    """A service. `since` and `reason` are for one that is unavailable."""
 
     name: str
     up: bool
@@ -40,22 +41,22 @@ class ServiceRow:
 
 @dataclass(frozen=True)
 class JobRow:
-    """A running job: its step, how far that is (0 to 100, None where nobody knows), in words, since when it runs, and the
-    worker of the fleet that does it (empty: this process)."""
+    """A running job: its step, the progress of the step in percent (None when unknown) and as text, and the worker of the
+    fleet that runs it (empty: this process)."""
 
-    whose: FileRef
+    file: FileRef
     step: str
     percent: int | None
-    words: str
+    text: str
     begun: float
     worker: str
 
 
 @dataclass(frozen=True)
 class FailureRow:
-    """A target that failed: why, how often, what to do, and when it is tried again; ``state`` is that of the journal."""
+    """A failed target. `retry_at` is None when it is set aside; `state` is that of the journal."""
 
-    whose: FileRef
+    file: FileRef
     code: str
     kind: str
     reason: str
@@ -68,11 +69,10 @@ class FailureRow:
 
 @dataclass(frozen=True)
 class FinishedRow:
-    """A target that is done. Texts are empty where it was only brought up to date, without a new file; `missing` is
-    what its sources lacked. ``strip`` is a small picture of the muxed file, ``name`` that of its page, both empty where the
-    journal has no timeline of it."""
+    """A finished target. The texts are empty when it was only updated, without a new file. `missing` is what its sources
+    lacked, `strip` a small drawing of its timeline, `name` that of its page; both are empty without a timeline."""
 
-    whose: FileRef
+    file: FileRef
     at: float
     length: str
     padding: str
@@ -86,22 +86,22 @@ class FinishedRow:
 
 
 def file_ref(recording: str, agent: str, name: str) -> FileRef:
-    """Given a target's recording, agent and file name, return what the page tells of them."""
-    found = _TAG.search(name)
-    return FileRef(single_line(recording), pseudonyms.agent_pseudonym(agent), found[1] if found else "")
+    """Return what the page shows of a target with the file name `name`."""
+    tag = _TAG.search(name)
+    return FileRef(single_line(recording), pseudonyms.agent_pseudonym(agent), tag[1] if tag else "")
 
 
 def service_row(service: ServiceStatus) -> ServiceRow:
-    """Given a service, return its row."""
+    """Return the row of a service."""
     return ServiceRow(single_line(service.name), service.up, service.since, redact(service.reason), service.last_success)
 
 
 def job_row(running: RunningTarget, now: float, worker: str = "") -> JobRow:
-    """Given a running job, the time and the worker that does it, return its row."""
-    told, made = file_ref(running.recording, running.agent, running.file), _job_progress(running, now)
-    percent = None if made.percent is None else int(made.percent)
-    words = progress.format_progress(made, running.step) or f"for {format_span(now - running.step_begun)}"
-    return JobRow(told, single_line(running.step), percent, words, running.begun, single_line(worker))
+    """Return the row of a job that `worker` runs (empty: this process)."""
+    file, measured = file_ref(running.recording, running.agent, running.file), _job_progress(running, now)
+    percent = None if measured.percent is None else int(measured.percent)
+    text = progress.format_progress(measured, running.step) or f"for {format_span(now - running.step_begun)}"
+    return JobRow(file, single_line(running.step), percent, text, running.begun, single_line(worker))
 
 
 def _job_progress(running: RunningTarget, now: float) -> progress.Progress:
@@ -109,15 +109,15 @@ def _job_progress(running: RunningTarget, now: float) -> progress.Progress:
 
 
 def failure_row(row: TargetRecord) -> FailureRow:
-    """Given a target that failed, as the journal has it, return its row."""
-    told, reason = file_ref(row.recording, row.agent, row.name), redact(row.reason, row.agent)
-    code, kind, what = single_line(row.code), single_line(row.error), help_for(row.code).replace("`", "")
-    return FailureRow(told, code, kind, reason, row.attempts, row.retry_at, row.state, what, row.updated)
+    """Return the row of a failed target."""
+    file, reason = file_ref(row.recording, row.agent, row.name), redact(row.reason, row.agent)
+    code, kind, remedy = single_line(row.code), single_line(row.error), help_for(row.code).replace("`", "")
+    return FailureRow(file, code, kind, reason, row.attempts, row.retry_at, row.state, remedy, row.updated)
 
 
 def finished_row(row: TargetRecord) -> FinishedRow:
-    """Given a target that is done, as the journal has it, return its row."""
-    facts, timeline = row.facts, timelines.read_timeline(row.facts.get("timeline"))
+    """Return the row of a finished target."""
+    facts, timeline = row.facts, read_timeline(row.facts.get("timeline"))
     method = str(facts.get("method", ""))
     return FinishedRow(
         file_ref(row.recording, row.agent, row.name),

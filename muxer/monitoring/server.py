@@ -1,4 +1,4 @@
-"""The HTTP server of the monitoring port, in threads of its own: few workers, short limits, and none of it can hold up or
+"""The HTTP server of the monitoring port, in separate threads: few workers and short limits, so that clients cannot delay or
 end the muxer.
 """
 
@@ -23,32 +23,32 @@ from muxer.config.monitoring_address import resolve_address, server_context
 from muxer.config.schema import MonitoringOptions
 from muxer.errors import ConfigError, Problem
 from muxer.monitoring.application import MonitoringApplication
-from muxer.monitoring.server_certificates import ServerCertificates
+from muxer.monitoring.certificate_expiry import ServerCertificates
 from muxer.monitoring.view import ViewSources
 
 log = logging.getLogger(__name__)
 
 WORKER_THREADS = 4
-# Connections that wait for a worker, those that have sent nothing yet, and those that have sent the begin of a request.
+# Connections that wait for a worker, that have sent nothing yet, and that have sent the start of a request.
 MAX_QUEUED_CONNECTIONS, MAX_SILENT_CONNECTIONS, MAX_UNFINISHED_REQUESTS = 32, 64, 64
-# A client that sends and reads nothing for so long, or is not done after so long, is cut off.
+# A client that sends and reads nothing for the first time, or has not finished after the second, is disconnected.
 IDLE_SECONDS, REQUEST_TIMEOUT_SECONDS = 5, 10
-# While others wait for a worker, one that stops within TLS or before the end of its request has no more than this.
+# The limit for the TLS handshake and the request while other clients wait for a worker.
 MAX_BUSY_SECONDS = 0.5
 MAX_HEADER_BYTES, MAX_BODY_BYTES = 16 * 1024, 1024
 SERVER_CHECK_INTERVAL = 0.1
 START_TIMEOUT_SECONDS = 10.0
 STOP_TIMEOUT_SECONDS = 2
-# The kind of the first record of TLS, and the length of the head of a record, which ends with the length of its content.
+# The type of the first TLS record, and the length of a record header, which ends with the length of the content.
 _TLS_HANDSHAKE, _TLS_RECORD = 22, 5
 RESTART_DELAY_SECONDS = 5.0
 
 
 class MonitoringServer:
-    """The port of one muxer. It serves from :meth:`start` to :meth:`stop`."""
+    """The monitoring port, open from :meth:`start` to :meth:`stop`."""
 
     def __init__(self, sources: ViewSources) -> None:
-        """Given where everything comes from, remember it. Nothing is opened yet."""
+        """Open nothing yet."""
         self._monitoring = sources.config.monitoring
         listening = resolve_address(self._monitoring.http_address)
         self._address = (listening.address, self._monitoring.http_port)
@@ -59,12 +59,12 @@ class MonitoringServer:
         self._thread = threading.Thread(target=self._serve_until_stop, name="monitoring", daemon=True)
 
     def start(self) -> None:
-        """Open the port. Raise :class:`ConfigError` when that is not possible."""
+        """Open the port. Raises ConfigError when that is not possible."""
         self._thread.start()
         try:
             problem = self._begun.get(timeout=START_TIMEOUT_SECONDS)
         except queue.Empty:
-            problem = TimeoutError(f"nothing after {START_TIMEOUT_SECONDS:.0f} s")
+            problem = TimeoutError(f"no result after {START_TIMEOUT_SECONDS:.0f} s")
         if problem is not None:
             raise ConfigError([_port_problem(self._monitoring, problem)])
         self._servers.start()
@@ -72,12 +72,12 @@ class MonitoringServer:
         log.info("metrics, health and status page: %s://%s:%d/", scheme, *self._address)
 
     def stop(self) -> None:
-        """Close the port, and cut off who is connected. It takes two seconds at most."""
+        """Close the port and all connections within :data:`STOP_TIMEOUT_SECONDS`."""
         self._stop.set()
         self._thread.join(STOP_TIMEOUT_SECONDS)
 
     def _serve_until_stop(self) -> None:
-        """Serve until the stop; a server that ends before is told in the log, and another one begun."""
+        """Serve until the stop; restart a server that ends earlier."""
         server = self._open_server()
         while server is not None:
             self._watch_server(server)
@@ -85,12 +85,12 @@ class MonitoringServer:
                 server.stop()
             server = None
             while server is None and not self._stop.is_set():
-                log.error("the server of the monitoring port has ended; it is started again")
+                log.error("the server of the monitoring port has ended; restarting it")
                 self._stop.wait(RESTART_DELAY_SECONDS)
                 server = self._open_server()
 
     def _open_server(self) -> _Server | None:
-        """Return a server whose port is open, and say so; None when that is not possible."""
+        """Return a server whose port is open, or None; report which to :meth:`start`."""
         try:
             server = _Server(self._address, self._application, self._monitoring)
             server.prepare()
@@ -101,7 +101,7 @@ class MonitoringServer:
         return server
 
     def _watch_server(self, server: _Server) -> None:
-        """Look after a server until it ends, or is to end."""
+        """Enforce the limits of a server until it ends or the stop."""
         thread = threading.Thread(target=_run_server, args=(server,), name="monitoring server", daemon=True)
         thread.start()
         while not self._stop.wait(SERVER_CHECK_INTERVAL) and thread.is_alive():
@@ -114,16 +114,16 @@ def _run_server(server: _Server) -> None:
     try:
         server.serve()
     except BaseException:
-        log.critical("the server of the monitoring port died", exc_info=True)
+        log.critical("the server of the monitoring port ended with an unexpected error", exc_info=True)
 
 
 class _Server(wsgi.Server):
-    """cheroot with one request for each connection, in which no client holds a worker for long."""
+    """cheroot with one request for each connection and limits on the time of a worker."""
 
-    # How long an idle server sleeps, and so how long a stop takes.
+    # The sleep of an idle server, and so the time of a stop.
     expiration_interval = 0.2
     max_request_header_size, max_request_body_size = MAX_HEADER_BYTES, MAX_BODY_BYTES
-    # One request for each connection: what stays open is of no use to scrapes that are far apart.
+    # Scrapes are far apart, so open connections are of no use.
     can_add_keepalive_connection = False
 
     def __init__(self, address: tuple[str, int], application: MonitoringApplication, monitoring: MonitoringOptions) -> None:
@@ -141,17 +141,20 @@ class _Server(wsgi.Server):
         )
         self.ConnectionClass = _Connection
         self.talking: set[_Connection] = set()
-        # Those that have sent nothing yet, and when those came that are more than may be so for long.
+        # Connections that have sent nothing yet, and the time of arrival of those beyond the limit.
         self.silent: set[_Connection] = set()
         self._surplus: dict[_Connection, float] = {}
-        # When each connection came that has sent the begin of a request: it costs no worker.
+        # The arrival of connections that have sent the start of a request: they occupy no worker.
         self._unfinished: dict[_Connection, float] = {}
         if monitoring.certificate and monitoring.key:
             self.ssl_adapter = _Tls(server_context(monitoring.certificate, monitoring.key))
 
     def process_conn(self, conn: _Connection) -> None:
-        """Let a new connection wait until it says something, then until its request is whole, then for a worker. When too
-        many do, a new one has a moment to say something: whoever comes with a request is not kept out by the others."""
+        """Let a connection wait for data, then for its complete request, then for a worker.
+
+        Beyond the limit, a new connection has :data:`MAX_BUSY_SECONDS` to send data, so that silent ones do not block
+        clients that send a request.
+        """
         if conn.is_new:
             conn.is_new = False
             if len(self.silent) < MAX_SILENT_CONNECTIONS:
@@ -171,32 +174,31 @@ class _Server(wsgi.Server):
                 self._drop_connection(next(iter(self._unfinished)))
 
     def mark_heard(self, conn: _Connection) -> None:
-        """Note that a connection has said something, or is closed."""
+        """Record that a connection has sent data or is closed."""
         self.silent.discard(conn)
         self._surplus.pop(conn, None)
 
     def _close_silent(self, conn: _Connection) -> None:
-        """Give up a connection that has sent nothing. cheroot looks after it, and hands it over as it does when a client
-        leaves; to close it here would take it from under cheroot's feet."""
+        """Shut down a connection that has sent nothing. cheroot polls it and hands it over as if the client had left; only
+        then it may be closed."""
         self.mark_heard(conn)
         conn.is_given_up = True
         with contextlib.suppress(OSError):
             socket.socket.shutdown(conn.socket, socket.SHUT_RDWR)
 
     def hand_over_ready(self) -> None:
-        """Hand over the connections whose requests have become whole, and close those that take too long for it, or to say
-        anything."""
-        for conn, came in list(self._surplus.items()):
-            if time.monotonic() - came >= MAX_BUSY_SECONDS:
+        """Hand over connections with complete requests; close those that take too long."""
+        for conn, arrived in list(self._surplus.items()):
+            if time.monotonic() - arrived >= MAX_BUSY_SECONDS:
                 self._close_silent(conn)
-        for conn, begun in list(self._unfinished.items()):
-            if time.monotonic() - begun >= REQUEST_TIMEOUT_SECONDS:
+        for conn, started in list(self._unfinished.items()):
+            if time.monotonic() - started >= REQUEST_TIMEOUT_SECONDS:
                 self._drop_connection(conn)
             else:
                 self._hand_to_worker(conn)
 
     def _hand_to_worker(self, conn: _Connection) -> None:
-        """Hand a connection to the workers when there is enough of its request, unless that has been done."""
+        """Hand a connection to the workers once its request header is complete."""
         if conn.has_complete_headers() and self._unfinished.pop(conn, None) is not None:
             try:
                 self.requests.put(conn)
@@ -208,42 +210,42 @@ class _Server(wsgi.Server):
             conn.close()
 
     def close_overdue(self, older_than: float) -> None:
-        """Break off the conversations that have lasted for so many seconds, so that their workers are free; sooner when
-        others wait for a worker, and the request is not yet known."""
+        """Shut down connections that a worker has served for `older_than` seconds; after :data:`MAX_BUSY_SECONDS` those
+        without a complete request while others wait."""
         now = time.monotonic()
         pressed = min(older_than, MAX_BUSY_SECONDS) if self.requests.qsize else older_than
         for conn in list(self.talking):
             if now - conn.begun >= (older_than if conn.is_heard else pressed):
                 with contextlib.suppress(OSError):
-                    # Not the method of a TLS socket, which the worker is using.
+                    # Not the method of the TLS socket, which the worker is using.
                     socket.socket.shutdown(conn.socket, socket.SHUT_RDWR)
         if not older_than:
             for conn in list(self._unfinished):
                 self._drop_connection(conn)
 
     def error_log(self, msg: str = "", level: int = logging.INFO, traceback: bool = False) -> None:
-        """Write to the log: what clients do wrong is no error of ours."""
+        """Write to the log; errors of clients at level debug."""
         log.log(level if level >= logging.ERROR else logging.DEBUG, "monitoring port: %s", msg, exc_info=traceback)
 
 
 class _Request(HTTPRequest):
-    """A request that tells its connection when it has been read."""
+    """A request that marks its connection once it is read."""
 
     def parse_request(self) -> None:
-        """Read it. cheroot stumbles over some of what clients may send: that is no error of ours."""
+        """Read the request. Some malformed requests raise errors in cheroot."""
         try:
             super().parse_request()
         except (UnboundLocalError, ValueError):
-            self.simple_response("400 Bad Request", "The request cannot be read.")
+            self.simple_response("400 Bad Request", "Malformed request.")
 
     def respond(self) -> None:
-        """Answer it."""
+        """Send the response."""
         self.conn.is_heard = True
         super().respond()
 
 
 class _Connection(HTTPConnection):
-    """A connection that tells how long a worker has been talking to it, and whether that worker knows the request."""
+    """A connection that records since when a worker serves it, and whether its request is complete."""
 
     RequestHandlerClass = _Request
     begun = 0.0
@@ -252,29 +254,28 @@ class _Connection(HTTPConnection):
     is_given_up = False
 
     def close(self) -> None:
-        """Close it."""
+        """Close the connection."""
         self.server.mark_heard(self)
         super().close()
 
     def has_complete_headers(self) -> bool:
-        """Return whether a worker has something to do: the head of a request, or the begin of TLS, is there as a whole, is
-        too long, or will never come."""
+        """Return whether the request header, or the first TLS record, is complete, too long, or can no longer arrive."""
         try:
-            # Not the method of a TLS socket, which would read.
-            said = socket.socket.recv(self.socket, MAX_HEADER_BYTES, socket.MSG_PEEK)
+            # Not the method of the TLS socket, which would decrypt.
+            data = socket.socket.recv(self.socket, MAX_HEADER_BYTES, socket.MSG_PEEK)
         except OSError:
             return True
-        if not said or len(said) >= MAX_HEADER_BYTES:
+        if not data or len(data) >= MAX_HEADER_BYTES:
             return True
         if not isinstance(self.socket, ssl.SSLSocket):
-            return b"\r\n\r\n" in said or b"\n\n" in said
-        is_handshake = said[0] == _TLS_HANDSHAKE
+            return b"\r\n\r\n" in data or b"\n\n" in data
+        is_handshake = data[0] == _TLS_HANDSHAKE
         return not is_handshake or (
-            len(said) >= _TLS_RECORD and len(said) >= _TLS_RECORD + int.from_bytes(said[3:_TLS_RECORD], "big")
+            len(data) >= _TLS_RECORD and len(data) >= _TLS_RECORD + int.from_bytes(data[3:_TLS_RECORD], "big")
         )
 
     def communicate(self) -> bool:
-        """Answer a request; return whether the connection stays open."""
+        """Serve a request; return whether the connection stays open."""
         self.begun = time.monotonic()
         self.server.talking.add(self)
         try:
@@ -283,43 +284,42 @@ class _Connection(HTTPConnection):
             self.server.talking.discard(self)
 
     def _complete_handshake(self) -> bool:
-        """Make the handshake of TLS; return whether there is something to talk over."""
+        """Complete the TLS handshake, if any; return whether that succeeded."""
         try:
             if isinstance(self.socket, ssl.SSLSocket):
                 self.socket.do_handshake()
         except OSError as error:
-            log.debug("monitoring port: no TLS with a client: %s", error)
+            log.debug("monitoring port: TLS handshake with a client failed: %s", error)
             return False
         return True
 
 
 class _Tls(Adapter):
-    """TLS whose handshake is made by a worker: cheroot's own makes it where connections are taken, one after the other."""
+    """TLS with the handshake in a worker thread; the adapters of cheroot make it in the thread that accepts connections."""
 
     def __init__(self, context: ssl.SSLContext) -> None:
         self.context = context
 
     def bind(self, sock: socket.socket) -> socket.socket:
-        """Return the socket that listens as it is."""
+        """Return the listening socket unchanged."""
         return sock
 
     def wrap(self, sock: socket.socket) -> tuple[ssl.SSLSocket, dict[str, str]]:
-        """Return the socket with TLS, and what a request under it is to know."""
+        """Return the socket with TLS and the WSGI environment of its requests."""
         try:
             return self.context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False), self.get_environ()
         except OSError as error:
             raise FatalSSLAlert(*error.args) from error
 
     def get_environ(self) -> dict[str, str]:
-        """Return what a request is to know."""
+        """Return the WSGI environment of requests over TLS."""
         return {"wsgi.url_scheme": "https", "HTTPS": "on"}
 
     def makefile(self, sock: socket.socket, mode: str = "r", bufsize: int = -1) -> Any:
-        """Return a file over a socket."""
+        """Return a file object for a socket."""
         return MakeFile(sock, mode, bufsize)
 
 
 def _port_problem(monitoring: MonitoringOptions, error: OSError) -> Problem:
-    """Return which option is to blame that the port cannot be opened."""
-    where = f"[monitoring] http_address = '{monitoring.http_address}', http_port = '{monitoring.http_port}'"
-    return Problem(where, f"cannot be listened on: {error}; is another program, or another muxer, on this port?")
+    option = f"[monitoring] http_address = '{monitoring.http_address}', http_port = '{monitoring.http_port}'"
+    return Problem(option, f"cannot listen: {error}; is another program or another muxer using this port?")

@@ -1,4 +1,4 @@
-"""How the muxer stands, in a few words: the head of the status page. Pure."""
+"""The state of the muxer in a title and a sentence: the box at the top of the status page. Pure."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ GOOD, NOTE, BAD = "good", "note", "bad"
 
 @dataclass(frozen=True)
 class StatusSummary:
-    """How things stand: how good that is, a title, and what follows from it."""
+    """How serious the state is, its title, and what follows from it."""
 
     level: str
     title: str
-    words: str
+    text: str
 
 
 def summarize_view(view: StatusView) -> StatusSummary:
-    """Given a view, return the worst that is true of it."""
+    """Return the most serious state that applies."""
     return (
         _outage_summary(view)
         or _fleet_summary(view)
@@ -36,31 +36,34 @@ def summarize_view(view: StatusView) -> StatusSummary:
 
 
 def _outage_summary(view: StatusView) -> StatusSummary | None:
-    out = [one for one in view.services if not one.up]
-    if not out:
+    down = [service for service in view.services if not service.up]
+    if not down:
         return None
-    since = min(one.since or view.at for one in out)
-    names = " and ".join(single_line(one.name) for one in out[:3]) + (" and others" if len(out) > 3 else "")
-    title = f"{names} {'is' if len(out) == 1 else 'are'} out since {format_time(since)} UTC ({format_span(view.at - since)})"
-    needed, back = ("it", "it is") if len(out) == 1 else ("them", "they are")
-    return StatusSummary(
-        BAD, title, f"Recordings that need {needed} wait, and go on by themselves when {back} back. Nothing is lost."
-    )
+    since = min(service.since or view.at for service in down)
+    names = " and ".join(single_line(service.name) for service in down[:3]) + (" and others" if len(down) > 3 else "")
+    verb, pronoun = ("is", "it") if len(down) == 1 else ("are", "them")
+    title = f"{names} {verb} unavailable since {format_time(since)} UTC ({format_span(view.at - since)})"
+    text = f"Recordings that need {pronoun} are paused and resume automatically. No recording is lost."
+    return StatusSummary(BAD, title, text)
 
 
 def _fleet_summary(view: StatusView) -> StatusSummary | None:
-    """Return what keeps the fleet from its work."""
-    reasons = fleet_problems(view.fleet) if view.fleet else ()
-    if view.fleet is None or not reasons:
+    problems = fleet_problems(view.fleet) if view.fleet else ()
+    if view.fleet is None or not problems:
         return None
-    what = "Start workers, and see the logs of those that are gone." if view.fleet.connected else "It goes on by itself."
-    return StatusSummary(BAD, reasons[0][:1].upper() + reasons[0][1:], f"{what} Nothing is lost.")
+    action = (
+        "Start workers, and read the logs of those that have stopped."
+        if view.fleet.connected
+        else "The muxer reconnects automatically."
+    )
+    return StatusSummary(BAD, problems[0][:1].upper() + problems[0][1:], f"{action} No recording is lost.")
 
 
 def _disk_summary(view: StatusView) -> StatusSummary | None:
     if view.disk is None or view.disk.has_room:
         return None
-    return StatusSummary(BAD, "Disk short", "No new recording is begun until there is room in temp_dir. Nothing is lost.")
+    text = "No new recording is started until the disk of temp_dir has enough space. No recording is lost."
+    return StatusSummary(BAD, "Disk nearly full", text)
 
 
 def _poll_summary(view: StatusView) -> StatusSummary | None:
@@ -68,16 +71,15 @@ def _poll_summary(view: StatusView) -> StatusSummary | None:
         return None
     polls = view.snapshot.polls
     if polls.error:
-        since = (
-            f"The last one that went well ended {format_span(view.at - polls.last_success)} ago. "
-            if polls.last_success
-            else ""
+        last = polls.last_success
+        since = f"The last successful poll ended {format_span(view.at - last)} ago. " if last else ""
+        return StatusSummary(
+            BAD, "The last poll failed", f"{since}The next one follows automatically. {redact(polls.error)}"
         )
-        return StatusSummary(BAD, "The last poll failed", f"{since}It is tried again. {redact(polls.error)}")
     last = view.snapshot.started if polls.last_success is None else polls.last_success
     late = overdue_seconds(last, polls.seconds, view.at, view.interval_seconds, is_busy=view.is_busy)
     if late is not None:
-        return StatusSummary(BAD, f"No poll has ended for {format_span(late)}", "See the log for why.")
+        return StatusSummary(BAD, f"No poll has ended for {format_span(late)}", "The log contains the reason.")
     return StatusSummary(NOTE, "Starting", "The first poll has not ended yet.") if polls.last_success is None else None
 
 
@@ -86,20 +88,20 @@ def _set_aside_summary(view: StatusView) -> StatusSummary | None:
     if not count:
         return None
     title = "Working; 1 recording is set aside" if count == 1 else f"Working; {count} recordings are set aside"
-    return StatusSummary(NOTE, title, "They are not tried again by themselves: see Failures.")
+    return StatusSummary(NOTE, title, "The muxer does not retry them automatically: see Failures.")
 
 
 def _dead_letter_summary(view: StatusView) -> StatusSummary | None:
     count = view.fleet.dead if view.fleet else 0
     if not count:
         return None
-    title = "Working; 1 order is a dead letter" if count == 1 else f"Working; {count} orders are dead letters"
-    return StatusSummary(NOTE, title, "No worker could read or finish them. What they ordered is set aside: see Failures.")
+    title = "Working; 1 task is a dead letter" if count == 1 else f"Working; {count} tasks are dead letters"
+    return StatusSummary(NOTE, title, "No worker could read or finish them. Their recordings are set aside: see Failures.")
 
 
 def _working_summary(view: StatusView) -> StatusSummary:
     title = "Working" if view.running else "Working; nothing to do at the moment"
     count = view.counts.get(RETRY, 0)
     failed = "1 recording has failed and is" if count == 1 else f"{count} recordings have failed and are"
-    again = f" {failed} tried again: see Failures." if count else ""
-    return StatusSummary(GOOD, title, f"Everything that is needed answers.{again}")
+    retries = f" {failed} retried automatically: see Failures." if count else ""
+    return StatusSummary(GOOD, title, f"All services respond.{retries}")

@@ -1,4 +1,4 @@
-"""Everything that the status page shows, gathered at one moment: from memory, and from the journal as it is on disk."""
+"""Everything that the status page shows, gathered at one time from memory and from the journal on disk."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class ServiceStatus:
-    """A service that was talked to: whether it is up, since when it is out and why, when it last did what was asked."""
+    """A service that the muxer has called. `since` and `reason` are for one that is unavailable."""
 
     name: str
     up: bool
@@ -46,7 +46,7 @@ class ServiceStatus:
 
 @dataclass(frozen=True)
 class DiskSpace:
-    """The disk of the temporary folder, in bytes. Below ``reserved`` no recording is begun; ``has_room`` = it may be."""
+    """The disk of the temporary folder, in bytes. Below `reserved` no recording is started, and `has_room` is false."""
 
     free: int
     reserved: int
@@ -55,8 +55,10 @@ class DiskSpace:
 
 @dataclass(frozen=True)
 class StatusView:
-    """How the muxer stands ``at`` a moment. Times are epoch seconds; ``is_busy`` = a poll waits for workers;
-    ``is_migration`` = this is a single run, which has no polls. No secret is in it."""
+    """The state of the muxer at the time `at`, without secrets. Times are epoch seconds.
+
+    `is_busy`: a poll waits for workers. `is_migration`: a single run without polls.
+    """
 
     instance: str
     version: str
@@ -80,17 +82,19 @@ class StatusView:
 
     @property
     def running(self) -> tuple[tuple[str, RunningTarget], ...]:
-        """What runs, longest first, with the worker of the fleet that does it; its name is empty for this process."""
-        found = self.fleet.running_jobs if self.fleet else tuple(("", one) for one in self.snapshot.running)
-        return tuple(sorted(found, key=lambda one: one[1].begun))
+        """The running jobs, the longest first, each after the name of its worker (empty: this process)."""
+        jobs = self.fleet.running_jobs if self.fleet else tuple(("", job) for job in self.snapshot.running)
+        return tuple(sorted(jobs, key=lambda job: job[1].begun))
 
 
 @dataclass(frozen=True)
 class ViewSources:
-    """Where what is shown comes from. ``journal`` = its path, None when there is none (a migration); ``held`` = how many
-    targets are queued or running; ``recipients`` = the certificates that RWS told last; ``warnings`` = what is odd about
-    the configuration; ``fleet`` = how the fleet stands, None where this process does the work itself; ``deviations`` = what
-    RWS and RCS do differently from docs/gir-api.md."""
+    """The objects and functions that the view reads.
+
+    `journal` is None in a migration. `held` returns the number of queued and running targets, `recipients` the encryption
+    certificates that RWS returned last, `fleet` None when this process muxes itself. `warnings` are those of the
+    configuration, `deviations` from docs/gir-api.md.
+    """
 
     config: Config
     activity: Activity
@@ -107,7 +111,7 @@ class ViewSources:
 
     @cached_property
     def secret_mask(self) -> Mask:
-        """What removes secrets from a text."""
+        """The mask for the secrets of the configuration."""
         return Mask(self.config.secret_values)
 
     @property
@@ -117,17 +121,17 @@ class ViewSources:
 
     @property
     def is_rcs_unused(self) -> bool:
-        """Whether there are no encrypted recordings at this site."""
+        """Whether no RCS is configured."""
         return self.config.rcs.base_uri is None
 
     @property
     def is_migration(self) -> bool:
-        """Whether this is a single run over what a query finds."""
+        """Whether this is a single run over the results of a query."""
         return bool(self.config.advanced.call_recording_query_string)
 
 
 def gather_status(sources: ViewSources) -> StatusView:
-    """Given the sources, return how things stand now. It never waits for the muxer, and the muxer never for it."""
+    """Return the current state. This never waits for the muxer, and the muxer never waits for this."""
     snapshot = sources.activity.take_snapshot()
     past, fleet = history.read_history(sources.journal, snapshot.at), current_fleet(sources)
     return StatusView(
@@ -154,19 +158,19 @@ def gather_status(sources: ViewSources) -> StatusView:
 
 
 def known_services(sources: ViewSources) -> tuple[ServiceStatus, ...]:
-    """Return the services that are known, in the order of their names."""
+    """Return the services that have been called, sorted by name."""
     return tuple(
-        ServiceStatus(one.name, one.since is None, one.since, sources.secret_mask(one.reason), one.last_success)
-        for one in sources.outages.service_states()
+        ServiceStatus(state.name, state.since is None, state.since, sources.secret_mask(state.reason), state.last_success)
+        for state in sources.outages.service_states()
     )
 
 
 def current_fleet(sources: ViewSources) -> FleetStatus | None:
-    """Return how the fleet stands; None where there is none."""
-    found = sources.fleet()
-    return None if found is None else mask_fleet(found, sources.secret_mask)
+    """Return the state of the fleet without secrets; None when there is no fleet."""
+    fleet = sources.fleet()
+    return None if fleet is None else mask_fleet(fleet, sources.secret_mask)
 
 
 def measured_space(disk: TempDisk) -> DiskSpace | None:
-    """Return what was last measured of a disk; None when that tells nothing."""
+    """Return the last measurement of a disk; None before the first one."""
     return None if disk.measured is None else DiskSpace(*disk.measured, disk.has_room())

@@ -1,7 +1,7 @@
-"""Which services are out at the moment. While one is, the recordings that need it wait, all but one a poll that tries it.
+"""Circuit breaker: which services are unavailable. Recordings that need one are paused, but for one trial in each poll.
 
-So an outage costs a line in the log when it begins and one when it ends, and no recording its attempts. A single failure
-is no outage: one broken file must not stop the others.
+An outage costs one log line when it starts, one when it ends, and no attempts of the recordings. A single failure is not an
+outage: one broken file must not stop the others.
 """
 
 from __future__ import annotations
@@ -32,19 +32,22 @@ from muxer.status.heartbeat import beat
 log = logging.getLogger(__name__)
 
 RWS, RCS = "RWS", "RCS"
-# So many services are remembered that are up: each WebDAV server and each bucket is one, and metadata name them.
+# Each WebDAV server and each bucket is a service, and metadata name them: their number has no other limit.
 MAX_REMEMBERED_SERVICES = 50
-# So many failures in a row, with no success in between, are an outage (our decision); a refused login is one at once. An
-# internal error of a service may come of one request; many of them do not.
+# The number of failures in a row that are an outage (our decision); an authentication failure is one at once. A single
+# request may cause internal errors of a service, so more of them are needed.
 FAILURE_THRESHOLD = 3
 INTERNAL_ERROR_THRESHOLD = 10
-# A failure that takes longer than this counts at once, even if it is repeated in place: a service that never answers would
+# A failure that takes longer than this counts at once, even if the step is repeated: a service that never responds would
 # otherwise count as available for minutes.
 QUICK_FAILURE_SECONDS = 10.0
+# After an authentication failure no request is sent to the service for this long (our decision): an account may be locked
+# after too many attempts.
+LOGIN_BACKOFF_SECONDS = 60.0
 # For this long after a request that succeeded only when it was repeated, a service counts as flaky.
 FLAKY_SECONDS = 600.0
 
-_retried_in_place: contextvars.ContextVar[bool] = contextvars.ContextVar("forgiving", default=False)
+_retried_in_place: contextvars.ContextVar[bool] = contextvars.ContextVar("retried_in_place", default=False)
 
 
 @dataclass
@@ -57,7 +60,7 @@ class _Circuit:
 
 @dataclass(frozen=True)
 class ServiceState:
-    """How a service stands, in epoch seconds: since when it is out and why, when it last did what was asked."""
+    """State of a service; times in epoch seconds. `since` is when it became unavailable, None while it is available."""
 
     name: str
     since: float | None
@@ -66,25 +69,33 @@ class ServiceState:
 
 
 class CircuitBreaker:
-    """The services that the muxer talks to, by name. Safe to use from any thread."""
+    """The circuits of all services, by name. Safe to use from any thread."""
 
-    def __init__(self, effect: str = "what needs it waits, and goes on by itself when it is back") -> None:
-        """Given what an outage means for what needs the service, as the log says it."""
+    def __init__(self, effect: str = "recordings that need it are paused and resume automatically") -> None:
+        """`effect` is what an outage means for the recordings, as logged."""
         self._effect = effect
         self._lock = threading.Lock()
         self._services: dict[str, _Circuit] = {}
         self._successes: OrderedDict[str, float] = OrderedDict()
         self._recoveries: OrderedDict[str, float] = OrderedDict()
-        # How many outages have begun.
+        # By service: until when (`time.monotonic`) no request is sent, and the authentication failure that is the reason.
+        self._login_backoffs: dict[str, tuple[float, str]] = {}
+        # The number of outages so far.
         self.begun = 0
 
     @contextmanager
-    def call(self, service: str) -> Iterator[None]:
-        """Within this block a service is talked to: what comes of it decides whether it is out. An error that leaves the
-        block bears the name of the service. Answers that concern one recording only say that the service is there."""
+    def call(self, service: str, *, login_backoff: bool = True) -> Iterator[None]:
+        """Record the outcome of a request to `service`, which the block sends. An error that leaves the block gets the name
+        of the service; one that concerns a single recording is a success of the service.
+
+        After an authentication failure, further calls raise AuthenticationFailed for :data:`LOGIN_BACKOFF_SECONDS`, unless
+        `login_backoff` is False.
+        """
         beat()
         began, started = time.time(), time.monotonic()
         try:
+            if login_backoff:
+                self._raise_if_backing_off(service)
             yield
         except (RequestRejected, MediaNotFound, PathForbidden, StorageMisconfigured, FolderMissing):
             self._record_success(service)
@@ -92,15 +103,29 @@ class CircuitBreaker:
         except (ServiceUnavailable, AccessDenied) as error:
             if not error.service:
                 error.service, error.began = service, began
-            if error.service == service and not _is_ignored(error, time.monotonic() - started):
-                self._record_failure(service, error)
+            if error.service == service:
+                if login_backoff and isinstance(error, AuthenticationFailed):
+                    self._start_login_backoff(service, error)
+                if not _is_ignored(error, time.monotonic() - started):
+                    self._record_failure(service, error)
             raise
         self._record_success(service)
 
+    def _raise_if_backing_off(self, service: str) -> None:
+        until, reason = self._login_backoffs.get(service, (0.0, ""))
+        if time.monotonic() < until:
+            raise AuthenticationFailed(f"{service} refused the credentials a moment ago; not tried again yet: {reason}")
+
+    def _start_login_backoff(self, service: str, error: AuthenticationFailed) -> None:
+        """Start the back-off unless it is active: then `error` only reports it."""
+        with self._lock:
+            if time.monotonic() >= self._login_backoffs.get(service, (0.0, ""))[0]:
+                self._login_backoffs[service] = (time.monotonic() + LOGIN_BACKOFF_SECONDS, str(error))
+
     @contextmanager
     def ignore_quick_failures(self) -> Iterator[None]:
-        """Do not count quick failures within this block: they are repeated in place, and the last one is given to
-        :meth:`count`. Otherwise one broken file, or requests that fail at random, would count as an outage."""
+        """Do not count quick failures within this block: the step is repeated, and :meth:`count_failure` gets the last one.
+        Otherwise one broken file, or requests that fail at random, would count as an outage."""
         token = _retried_in_place.set(True)
         try:
             yield
@@ -108,12 +133,12 @@ class CircuitBreaker:
             _retried_in_place.reset(token)
 
     def count_failure(self, error: ServiceUnavailable) -> None:
-        """Count the failure of a step that was repeated in place, unless `error` was counted before."""
+        """Count the last failure of a repeated step, unless `error` was counted before."""
         if error.service and not error.is_counted:
             self._record_failure(error.service, error)
 
     def record_recovery(self, service: str) -> None:
-        """Note that a request to a service has failed, and the same one succeeded a moment later."""
+        """Record that a request to `service` failed and succeeded when it was repeated."""
         with self._lock:
             _remember_time(self._recoveries, service, time.monotonic())
 
@@ -123,31 +148,31 @@ class CircuitBreaker:
             return time.monotonic() - self._recoveries.get(service, float("-inf")) < FLAKY_SECONDS
 
     def trip(self, error: ServiceUnavailable | AccessDenied) -> None:
-        """Take a service for out at once: what failed was tried often enough. One that has done what others asked while it
-        was tried is not out."""
+        """Open the circuit of the service that `error` names at once, unless another request to it has succeeded since the
+        failed one began."""
         with self._lock:
             is_up = self._successes.get(error.service, 0.0) > error.began
         if error.service and not is_up:
             self._record_failure(error.service, error, enough=1)
 
     def allow_trial(self) -> None:
-        """Let one recording try each service that is out."""
+        """Allow one trial of each unavailable service."""
         with self._lock:
             for state in self._services.values():
                 state.trials = 1
 
     def is_open(self, service: str) -> bool:
-        """Whether a service is out."""
+        """Whether `service` is unavailable."""
         with self._lock:
             return service in self._services and self._services[service].since is not None
 
     def is_any_blocked(self, services: Iterable[str]) -> bool:
-        """Whether a recording that needs these services would have to wait."""
+        """Whether a recording that needs `services` has to wait."""
         with self._lock:
             return any(self._is_blocked(service) for service in services)
 
     def try_half_open(self, services: Iterable[str]) -> bool:
-        """Whether a recording that needs these services may begin now; if one of them is out, it is the one that tries."""
+        """Return whether a recording that needs `services` may start now; it takes the trials of the unavailable ones."""
         with self._lock:
             needed = list(services)
             if any(self._is_blocked(service) for service in needed):
@@ -158,21 +183,21 @@ class CircuitBreaker:
             return True
 
     def open_circuits(self) -> dict[str, tuple[float, str]]:
-        """Return the services that are out: since when (``time.monotonic``), and why."""
+        """Return the unavailable services: since when (``time.monotonic``), and why."""
         with self._lock:
-            return {name: (one.since, one.reason) for name, one in self._services.items() if one.since is not None}
+            return {name: (state.since, state.reason) for name, state in self._services.items() if state.since is not None}
 
     def service_states(self) -> tuple[ServiceState, ...]:
-        """Return the services that are out, and those that answered last, by name."""
+        """Return the unavailable services and those that succeeded last, by name."""
         elapsed, out = time.time() - time.monotonic(), self.open_circuits()
         with self._lock:
             successes = dict(self._successes)
-        known = sorted([*out, *(successes.keys() - out)][:MAX_REMEMBERED_SERVICES])
+        names = sorted([*out, *(successes.keys() - out)][:MAX_REMEMBERED_SERVICES])
         return tuple(
             ServiceState(
                 name, out[name][0] + elapsed if name in out else None, out.get(name, (0, ""))[1], successes.get(name)
             )
-            for name in known
+            for name in names
         )
 
     def _is_blocked(self, service: str) -> bool:
@@ -189,31 +214,29 @@ class CircuitBreaker:
                 return
             state.since, state.trials = time.monotonic(), 0
             self.begun += 1
-        log.error("%s is out; %s: %s", service, self._effect, format_error(error))
+        log.error("%s is unavailable; %s: %s", service, self._effect, format_error(error))
 
     def _record_success(self, service: str) -> None:
         with self._lock:
             state = self._services.pop(service, None)
             _remember_time(self._successes, service, time.time())
         if state is not None and state.since is not None:
-            log.warning("%s is back after %.0f s; work goes on", service, time.monotonic() - state.since)
+            log.warning("%s is available again after %.0f s", service, time.monotonic() - state.since)
 
 
-def _remember_time(moments: OrderedDict[str, float], service: str, moment: float) -> None:
-    """Keep the `moment` of a service, and forget that of the service which was kept the longest ago."""
-    moments[service] = moment
-    moments.move_to_end(service)
-    if len(moments) > MAX_REMEMBERED_SERVICES:
-        moments.popitem(last=False)
+def _remember_time(times: OrderedDict[str, float], service: str, time_now: float) -> None:
+    times[service] = time_now
+    times.move_to_end(service)
+    if len(times) > MAX_REMEMBERED_SERVICES:
+        times.popitem(last=False)
 
 
 def _is_ignored(error: ServiceUnavailable | AccessDenied, seconds: float) -> bool:
-    """Whether a failure after so many seconds is not counted yet, because it is repeated in place."""
+    """Whether a failure after `seconds` is not counted yet, because the step is repeated."""
     return _retried_in_place.get() and isinstance(error, ServiceUnavailable) and seconds < QUICK_FAILURE_SECONDS
 
 
 def _failure_threshold(error: ServiceUnavailable | AccessDenied) -> int:
-    """Return how many failures like this one, in a row, are an outage."""
     if isinstance(error, AuthenticationFailed):
         return 1
     return INTERNAL_ERROR_THRESHOLD if isinstance(error, ServiceFailed) else FAILURE_THRESHOLD

@@ -1,5 +1,7 @@
-"""Connections on which the head of an answer, and what frames the pieces of its body, have a time limit: that of a socket
-counts for each read, and they may come byte by byte, or without an end."""
+"""Limits the time for response headers and for the framing of a chunked body.
+
+The timeout of a socket limits each read only: a server could send them byte by byte, or without an end.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +12,16 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
-# The head of an answer may take this many times the limit of silence.
+# The response headers may take this many times the read timeout.
 HEADER_TIMEOUT_FACTOR = 2
 
 
 def with_header_deadline(pools: Mapping[str, Any], prepare: Callable[[Any], None] = lambda _: None) -> dict[str, Any]:
-    """Given urllib3's classes of connection pools by scheme, return such with connections on which the head of an answer,
-    from the request's last byte on, takes :data:`SILENCES` times the read time-out at most. ``prepare`` gets each answer
-    whose body is still unread."""
+    """Return urllib3's connection pool classes `pools`, by scheme, with a header timeout.
+
+    The headers must arrive within :data:`HEADER_TIMEOUT_FACTOR` times the read timeout after the request's last byte.
+    `prepare` gets each response before its body is read.
+    """
     return {
         scheme: type(pool.__name__, (pool,), {"ConnectionCls": _add_header_deadline(pool.ConnectionCls, prepare)})
         for scheme, pool in pools.items()
@@ -28,19 +32,19 @@ def _add_header_deadline(connection: Any, prepare: Callable[[Any], None]) -> Any
     def getresponse(self: Any) -> Any:
         seconds = HEADER_TIMEOUT_FACTOR * self.timeout
         with _close_after(self.sock, seconds):
-            answer = connection.getresponse(self)
-        content = answer._fp  # that of http.client, which reads the lengths of pieces and the trailers
+            response = connection.getresponse(self)
+        # The response of http.client reads the chunk lengths and trailers; urllib3 has no public name for it.
+        content = response._fp
         if content.fp is not None:
             content.fp = _TimedBody(content.fp, seconds)
-        prepare(answer)
-        return answer
+        prepare(response)
+        return response
 
     return type(connection.__name__, (connection,), {"getresponse": getresponse})
 
 
 class _TimedBody:
-    """A body whose lines (the lengths of its pieces, its trailers) take so many `seconds` at most until something else is
-    read."""
+    """A body whose lines (chunk lengths and trailers) take `seconds` at most until something else is read."""
 
     def __init__(self, stream: Any, seconds: float) -> None:
         self._stream, self._seconds = stream, seconds
@@ -51,27 +55,29 @@ class _TimedBody:
         return getattr(self._stream, name)
 
     def readline(self, limit: int) -> bytes:
-        """Return the next line, or so many bytes of it. Raise ``TimeoutError`` when the time is over."""
+        """Return the next line, or `limit` bytes of it. Raises TimeoutError when the time is over."""
         if self._deadline is None:
             self._deadline = time.monotonic() + self._seconds
         line = b""
-        while len(line) < limit and not line.endswith(b"\n") and (there := self._stream.peek(1)):
+        while len(line) < limit and not line.endswith(b"\n") and (buffered := self._stream.peek(1)):
             if time.monotonic() > self._deadline:
-                raise TimeoutError("the body of the answer did not come to its end")
-            line += self._stream.read(min(there.find(b"\n") + 1 or len(there), limit - len(line)))
+                raise TimeoutError("the response body did not end in time")
+            line += self._stream.read(min(buffered.find(b"\n") + 1 or len(buffered), limit - len(line)))
         return line
 
 
 @contextmanager
 def _close_after(connection: socket.socket, seconds: float) -> Iterator[None]:
-    """Break off a connection that is still in use after so many seconds, and raise ``TimeoutError``, whatever the reader
-    made of it: half a head passes for a whole one."""
-    late = threading.Event()
+    """Shut a connection down that is still in use after `seconds`.
+
+    Raises TimeoutError then, even if the reader saw no error: incomplete headers pass for complete ones.
+    """
+    expired = threading.Event()
 
     def close_connection() -> None:
-        late.set()
+        expired.set()
         with suppress(OSError):
-            socket.socket.shutdown(connection, socket.SHUT_RDWR)  # that of TLS is not for another thread than the reader
+            socket.socket.shutdown(connection, socket.SHUT_RDWR)  # the shutdown of TLS may only be called by the reader
 
     timer = threading.Timer(seconds, close_connection)
     timer.daemon = True
@@ -80,5 +86,5 @@ def _close_after(connection: socket.socket, seconds: float) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
-        if late.is_set():
-            raise TimeoutError("the head of the answer did not come to its end")
+        if expired.is_set():
+            raise TimeoutError("the response headers did not arrive in time")

@@ -1,67 +1,61 @@
-"""Streams from the network to disk: checked length, time limit, rights, and an end when the process stops."""
+"""Streams a response body to disk, with a checked length, a time limit and an end when the process stops."""
 
 from __future__ import annotations
 
-import errno
-import os
 import shutil
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import BinaryIO
 
 from muxer.errors import Code, LocalResourceError, ServiceUnavailable, Stopped
 from muxer.status import activity
+from muxer.system.files import open_private
 
 CHUNK_BYTES = 256 * 1024
-# How often the room for a transfer of unknown length is looked at.
+# How often the free space is checked during a transfer of unknown length.
 CHECK_INTERVAL_BYTES = 16 * 1024 * 1024
-# A transfer may take this long, plus its size at this rate; slower is taken for a stall (our decision).
+# A transfer may take this long, plus its size at this rate; a slower one counts as stalled (our decision).
 GRACE_SECONDS = 600.0
 MIN_BYTES_PER_SECOND = 64 * 1024
 UNKNOWN_LENGTH_SECONDS = 4 * 3600.0
 _MAX_LENGTH_DIGITS = 18
-# A server that creates each response calls it modified just now: that states nothing about the file.
+# A server that creates each response states that it was modified just now: that is not the age of the file.
 JUST_NOW_SECONDS = 2.0
-_NO_SPACE = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
 def time_limit(length: int | None) -> float:
-    """Given the length of a transfer in bytes, if known, return how many seconds it may take."""
+    """Return the number of seconds that a transfer of `length` bytes (None: unknown) may take."""
     return UNKNOWN_LENGTH_SECONDS if length is None else GRACE_SECONDS + length / MIN_BYTES_PER_SECOND
 
 
 def content_length(text: str) -> int | None:
-    """Given a ``Content-Length``, return the number of bytes that it announces, None when it is no such number."""
+    """Parse a ``Content-Length``. Returns None when it is not a number."""
     return int(text) if text.isascii() and text.isdigit() and len(text) <= _MAX_LENGTH_DIGITS else None
 
 
 class ReceivedLength(int):
     """The number of bytes of a fetched file.
 
-    `modified` is the time at which the server says that the file was modified last, in seconds since 1970 by the clock of
-    this machine. It is None when the server does not state it.
+    `modified` is when the file was modified last according to the server, in epoch seconds by the clock of this machine.
+    It is None when the server does not state it.
     """
 
     modified: float | None
 
     def __new__(cls, length: int, modified: float | None = None) -> ReceivedLength:
-        """Create it from the number of bytes, `length`, and `modified`."""
-        made = super().__new__(cls, length)
-        made.modified = modified
-        return made
+        received = super().__new__(cls, length)
+        received.modified = modified
+        return received
 
 
 def modified_at(headers: Mapping[str, str]) -> float | None:
-    """Return when a file was modified last, by the response `headers` Last-Modified and Date, whose names are in lower case
-    or matched in any case.
+    """Return when a file was modified last, in epoch seconds. Returns None when the response `headers` do not state it.
 
-    The age is the difference of the two headers, so that the clocks of server and client need not agree. The result is in
-    seconds since 1970. Returns None when the headers do not state it.
+    The age is the difference of Date and Last-Modified, so that the clocks of server and client need not agree. The names
+    in `headers` are in lower case, or matched in any case.
     """
     modified, sent = _http_time(headers.get("last-modified")), _http_time(headers.get("date"))
     if modified is None or sent is None:
@@ -72,44 +66,10 @@ def modified_at(headers: Mapping[str, str]) -> float | None:
 
 def _http_time(text: str | None) -> datetime | None:
     try:
-        found = parsedate_to_datetime(text) if text else None
+        parsed = parsedate_to_datetime(text) if text else None
     except (ValueError, TypeError, OverflowError):
         return None
-    return found if found is not None and found.tzinfo is not None else None
-
-
-@contextmanager
-def open_private(path: Path) -> Iterator[BinaryIO]:
-    """Given a path, yield the new, empty file there, which only this account can read.
-
-    Raise :class:`LocalResourceError` when the disk is full, ``OSError`` when a link or a foreign file is there.
-    """
-    with translate_disk_errors(path.parent):
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
-        with os.fdopen(os.open(path, flags, 0o600), "wb", buffering=CHUNK_BYTES) as file:
-            if hasattr(os, "fchmod"):
-                os.fchmod(file.fileno(), 0o600)  # what lay there may be open to others, or belong to them
-            yield file
-
-
-@contextmanager
-def translate_disk_errors(folder: Path) -> Iterator[None]:
-    """Turn the errors of a full disk into :class:`LocalResourceError`, which names the folder."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _NO_SPACE:
-            raise LocalResourceError(f"no space left for temporary files in {folder}", code=Code.DISK_FULL) from error
-        raise
-
-
-@contextmanager
-def file_present(name: str) -> Iterator[None]:
-    """Turn the error of a file that is not there any more into :class:`LocalResourceError`, which names it."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise LocalResourceError(f"{name} was removed from the temporary folder while it was needed") from error
+    return parsed if parsed is not None and parsed.tzinfo is not None else None
 
 
 def receive_file(
@@ -121,15 +81,16 @@ def receive_file(
     stop: threading.Event,
     modified: float | None = None,
 ) -> ReceivedLength:
-    """Given the chunks of a body and the length that was announced, write them to ``path`` and return the length, with
-    `modified` (see :class:`Received`).
+    """Write the `chunks` of a body to `path` and return its length, with `modified`.
 
-    Raise :class:`ServiceUnavailable` when it breaks off, is too long or too slow, :class:`LocalResourceError` when there
-    is no room for it, :class:`Stopped` when ``stop`` is set.
+    `expected` is the announced length, `source` names the file in errors.
+
+    Raises ServiceUnavailable when the body breaks off, is too long or too slow, LocalResourceError when the disk has not
+    enough space, Stopped when `stop` is set.
     """
     _check_room(expected or 0, path.parent, source)
     deadline = time.monotonic() + time_limit(expected)
-    length, looked = 0, 0
+    length, checked = 0, 0
     activity.set_expected_amount(expected or 0)
     with open_private(path) as file:
         for chunk in chunks:
@@ -137,9 +98,9 @@ def receive_file(
             length += len(chunk)
             activity.add_progress(len(chunk))
             check_progress(deadline, source, stop)
-            if expected is None and length - looked >= CHECK_INTERVAL_BYTES:
-                # It may have no end: it gets half of what is free, so that others are not left without.
-                looked = length
+            if expected is None and length - checked >= CHECK_INTERVAL_BYTES:
+                # The body may have no end: it gets half of the free space, so that enough is left for others.
+                checked = length
                 _check_room(length, path.parent, source)
             if expected is not None and length > expected:
                 break
@@ -149,14 +110,16 @@ def receive_file(
 
 
 def _check_room(length: int, folder: Path, source: str) -> None:
-    """Raise :class:`LocalResourceError` when a transfer would fill the disk: until it failed, others would lack room."""
+    """Raise LocalResourceError when a transfer would fill the disk, before others lack space, too."""
     usage = shutil.disk_usage(folder)
     if usage.total and length > usage.free:
-        raise LocalResourceError(f"{source} has {length} bytes, and {usage.free} are free in {folder}", code=Code.DISK_FULL)
+        raise LocalResourceError(
+            f"{source} has {length} bytes, but only {usage.free} are free in {folder}", code=Code.DISK_FULL
+        )
 
 
 def check_progress(deadline: float, what: str, stop: threading.Event) -> None:
-    """Raise when the transfer must not go on: the process stops, or the time limit (``time.monotonic``) is over."""
+    """Raise Stopped when `stop` is set, ServiceUnavailable after `deadline` (``time.monotonic``)."""
     if stop.is_set():
         raise Stopped(f"stopped while transferring {what}")
     if time.monotonic() > deadline:

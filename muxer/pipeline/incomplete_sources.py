@@ -22,10 +22,11 @@ from muxer.errors import MediaIncomplete, MuxerError
 from muxer.gir.models import MediaFile
 from muxer.media.analyze.arrival import Arrival, MediaInput
 from muxer.media.analyze.completeness import Structure, examine_structure, is_text
-from muxer.net.transfer import ReceivedLength, open_private
+from muxer.net.transfer import ReceivedLength
 from muxer.pipeline.workspace import private_folder
 from muxer.system import files
 from muxer.system.bounded_set import BoundedSet
+from muxer.system.files import open_private
 
 log = logging.getLogger(__name__)
 

@@ -23,10 +23,11 @@ from muxer.gir.models import format_time
 from muxer.gir.rws import Certificate
 from muxer.gir.targets import MuxTarget
 from muxer.media.engine import MuxedFile
-from muxer.net.transfer import open_private
 from muxer.pipeline.workspace import private_folder
 from muxer.storage.base import ObjectInfo
 from muxer.system import files
+from muxer.system.files import open_private
+from muxer.system.json_codec import from_json
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +102,7 @@ class KeptResults:
             self._remove_record(record)
             if path.stat().st_size != content["length"] or _file_digest(path) != content["sha256"]:
                 raise ValueError("its length or digest has changed")
-            stored = None if content["stored"] is None else ObjectInfo(**content["stored"])
+            stored = None if content["stored"] is None else from_json(ObjectInfo, content["stored"])
             return MuxResult(path, content["entry"], content["facts"], content["timeline"], stored)
         except FileNotFoundError:
             self._remove_record(record)

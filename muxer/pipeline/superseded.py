@@ -7,6 +7,7 @@ published.
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Iterable, Iterator
@@ -22,8 +23,9 @@ from muxer.gir.muxed_names import has_earlier_name
 from muxer.gir.rws import RwsClient
 from muxer.net.step_retry import Repeat, call_once
 from muxer.storage.base import MediaLocation, parse_descriptor
-from muxer.storage.intent_log import IntentLog
 from muxer.storage.stores import Stores
+from muxer.system.intent_log import IntentLog
+from muxer.system.json_codec import from_json
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +58,8 @@ class SupersededCleaner:
         entry_deleted = False
         try:
             record = _intent_record(recording_id, media.media_id, media.muxed_from or (), location)
-            with self._intents.pending({**record, "by": replaced_by}):
+            record_by = {**record, "by": replaced_by}
+            with self._intents.pending(json.dumps(record_by), record_by):
                 self._delete_entry(recording_id, media)
                 entry_deleted = True
                 self._repeat("deleting the file", partial(self._stores.for_location(location).delete_file, location))
@@ -81,7 +84,8 @@ class SupersededCleaner:
 
         When the block fails and a file with more sources is published later, recover_deletions deletes this one.
         """
-        with self._intents.pending(_intent_record(recording_id, media_id, sources, location), since=time.time()):
+        record = _intent_record(recording_id, media_id, sources, location)
+        with self._intents.pending(json.dumps(record), {**record, "since": time.time()}):
             yield
 
     def recover_deletions(self) -> None:
@@ -91,7 +95,7 @@ class SupersededCleaner:
 
     def _finish_record(self, record: Any) -> bool:
         """Return whether the record is done: the file is deleted, its entry exists, or it can no longer be published."""
-        location, sources = MediaLocation(**record["place"]), set(record["sources"])
+        location, sources = from_json(MediaLocation, record["place"]), set(record["sources"])
         try:
             current = self._rws.fetch_screen_recording(record["recording"])
         except Permanent as error:

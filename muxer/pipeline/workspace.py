@@ -20,10 +20,10 @@ from pathlib import Path
 
 from muxer.config.schema import ProcessingOptions
 from muxer.errors import Code, ConfigError, Problem
-from muxer.net.transfer import translate_disk_errors
 from muxer.pipeline.disk_space import TempDisk
 from muxer.system import files
 from muxer.system.file_lock import acquire_lock
+from muxer.system.files import translate_disk_errors
 from muxer.system.folder_owner import check_folder
 
 log = logging.getLogger(__name__)

@@ -1,0 +1,1 @@
+"""The worker threads of this process: the queue, the attempts, the record of outcomes."""

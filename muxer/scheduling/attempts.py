@@ -97,7 +97,7 @@ class TargetProcessor:
         return self._run_job(target, fresh=True)
 
     def _run_job(self, target: MuxTarget, fresh: bool = False) -> JobReport:
-        with self._activity.track_target(target):
+        with self._activity.track_target(target.recording_id, target.agent, target.file_name):
             return self._job.run(target, fresh=fresh)
 
     def _attempt_repeatedly(self, key: TargetKey, attempts: int, run_attempt: Callable[[], JobReport | None]) -> None:

@@ -1,7 +1,7 @@
-"""What the muxer is doing now and has done since its start, in numbers: one place for the page, the metrics and ``status``.
+"""Counts what the muxer is doing and has done since its start, for the status page, the metrics and `status`.
 
-A job says what it does with :func:`step`, :func:`expect` and :func:`advance`, from any of its threads; outside a job they do
-nothing. Times are epoch seconds, durations seconds, sizes bytes.
+A job reports with :func:`begin_step`, :func:`set_expected_amount` and :func:`add_progress` from any of its threads; outside
+a job they do nothing. Times are epoch seconds, durations seconds, sizes bytes.
 """
 
 from __future__ import annotations
@@ -15,23 +15,20 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from muxer.gir.targets import MuxTarget
-
-# The upper bounds of the classes in which durations of steps are counted: from a label to hours of re-encoding.
+# Upper bounds of the histogram of steps: from a label to hours of re-encoding.
 DURATION_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
 FETCHED, STORED = "fetched", "stored"
-# So many services are counted by name, the others together: metadata name servers as they like.
+# Further services are counted together: metadata may name any number of servers.
 MAX_NAMED_SERVICES, OTHERS = 50, "others"
 
 
 @dataclass
 class RunningTarget:
-    """A target that a worker has begun: whose it is, the step it is in, and how far that is.
+    """A target in progress and its current step.
 
-    ``done`` and ``total`` are bytes of a transfer or microseconds of media, 0 where nobody knows.
+    `done` and `total` are bytes of a transfer or microseconds of media, 0 when unknown.
     """
 
     recording: str
@@ -46,28 +43,28 @@ class RunningTarget:
 
 @dataclass
 class DurationHistogram:
-    """How long something took: how often it took no longer than each of :data:`BOUNDS`, or longer (the last); and in all."""
+    """Durations by the buckets of :data:`DURATION_BUCKETS` (the last count is for longer ones), and their sum."""
 
     counts: list[int] = field(default_factory=lambda: [0] * (len(DURATION_BUCKETS) + 1))
     seconds: float = 0.0
 
     def add_duration(self, seconds: float) -> None:
-        """Count one more."""
+        """Count one duration."""
         self.counts[bisect_left(DURATION_BUCKETS, seconds)] += 1
         self.seconds += seconds
 
     def add_histogram(self, other: DurationHistogram) -> None:
-        """Count those of somebody else, too."""
+        """Add the counts of another histogram."""
         self.counts = [ours + theirs for ours, theirs in zip(self.counts, other.counts, strict=True)]
         self.seconds += other.seconds
 
 
 @dataclass
 class PollStatistics:
-    """The polls so far: how many succeeded and failed, what the last one that succeeded met, why the last one failed.
+    """The polls so far. `seconds` and `result` are of the last successful one, `error` is that of the last failed one.
 
-    ``oldest_open`` is when the oldest call began that the last complete poll found without its muxed file; None = none.
-    ``next_due`` is when the next poll is due; None while one runs, and before the first has ended.
+    `oldest_open` is the start of the oldest call without its muxed file in the last complete poll, None without one.
+    `next_due` is None while a poll runs and before the first one has ended.
     """
 
     succeeded: int = 0
@@ -83,8 +80,8 @@ class PollStatistics:
 
 @dataclass
 class WorkTotals:
-    """What was done since the start: targets by outcome, steps, repeated tries by step, bytes by direction and
-    service, errors by service and type, results by method (``copy``, ``re-encode``), seconds of result and of padding."""
+    """Totals since the start: targets by outcome, durations of steps, retries by step, bytes by direction and service,
+    errors by service and type, muxed files by method (``copy``, ``re-encode``), seconds of muxed files and of padding."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
     steps: dict[str, DurationHistogram] = field(default_factory=dict)
@@ -98,7 +95,7 @@ class WorkTotals:
 
 @dataclass(frozen=True)
 class ActivitySnapshot:
-    """Everything at one moment; it changes no more."""
+    """All numbers at one time."""
 
     at: float
     started: float
@@ -111,7 +108,7 @@ _current: contextvars.ContextVar[tuple[Activity, RunningTarget] | None] = contex
 
 
 class Activity:
-    """What happens in this process. Safe to use from any thread."""
+    """The activity of this process. Safe to use from any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -121,22 +118,22 @@ class Activity:
         self._polls, self._totals = PollStatistics(), WorkTotals()
 
     @contextmanager
-    def track_target(self, target: MuxTarget) -> Iterator[None]:
-        """Within this block, this thread and those that take over its context work on a target."""
+    def track_target(self, recording: str, agent: str, file: str) -> Iterator[None]:
+        """Within this block, count the work of this thread, and of threads that copy its context, as work on `file`."""
         now = time.time()
-        running = RunningTarget(target.recording_id, target.agent, target.file_name, now, step_begun=now)
+        running = RunningTarget(recording, agent, file, now, step_begun=now)
         with self._lock:
-            self._running[target.file_name] = running
+            self._running[file] = running
         token = _current.set((self, running))
         try:
             yield
         finally:
             _current.reset(token)
             with self._lock:
-                self._running.pop(target.file_name, None)
+                self._running.pop(file, None)
 
     def count_outcome(self, outcome: str, facts: Mapping[str, Any]) -> None:
-        """Given how a target ended and what its finished line says, count it."""
+        """Count a finished target. `facts` are the fields of its line in the log."""
         with self._lock:
             self._totals.outcomes[outcome] += 1
             if "method" in facts:
@@ -145,10 +142,10 @@ class Activity:
                 self._totals.padding_seconds += facts["padding"]
 
     def add_totals(self, totals: WorkTotals) -> None:
-        """Count what was done elsewhere, by a worker of the fleet: its steps, bytes and errors."""
+        """Add the steps, bytes and errors of a worker of the fleet."""
         with self._lock:
-            for name, one in totals.steps.items():
-                self._totals.steps.setdefault(name, DurationHistogram()).add_histogram(one)
+            for name, histogram in totals.steps.items():
+                self._totals.steps.setdefault(name, DurationHistogram()).add_histogram(histogram)
             self._totals.repeats.update(totals.repeats)
             for direction, service in totals.moved:
                 self._totals.moved[direction, self._service_label(service)] += totals.moved[direction, service]
@@ -156,22 +153,22 @@ class Activity:
                 self._totals.errors[self._service_label(service), kind] += totals.errors[service, kind]
 
     def count_error(self, service: str, kind: str) -> None:
-        """Count an error of a target or a poll: the service that is to blame, empty for none, and the type of the error."""
+        """Count an error of a target or a poll. `service` is the one that failed, empty for none."""
         with self._lock:
             self._totals.errors[self._service_label(service), kind] += 1
 
     def count_bytes(self, direction: str, service: str, size: int) -> None:
-        """Count the bytes of a finished transfer, :data:`FETCHED` from or :data:`STORED` in a service."""
+        """Count the bytes of a finished transfer. `direction` is :data:`FETCHED` or :data:`STORED`."""
         with self._lock:
             self._totals.moved[direction, self._service_label(service)] += size
 
     def record_poll_start(self) -> None:
-        """Note the beginning of a poll."""
+        """Record the start of a poll."""
         with self._lock:
             self._polls.begun, self._polls.next_due = time.time(), None
 
     def record_poll_success(self, result: Mapping[str, int], seconds: float, oldest_open: float | None) -> None:
-        """Note the end of a poll that succeeded, with what it met."""
+        """Record the end of a successful poll. `result` counts recordings and targets by kind."""
         with self._lock:
             earlier = self._polls
             self._polls = PollStatistics(
@@ -180,24 +177,24 @@ class Activity:
             self._polls.oldest_open = oldest_open
 
     def record_poll_failure(self, error: str) -> None:
-        """Note why a poll failed."""
+        """Record why a poll failed."""
         with self._lock:
             self._polls.failed += 1
             self._polls.error = error
 
     def schedule_next_poll(self, seconds: float) -> None:
-        """Note that the next poll begins in so many seconds."""
+        """Record that the next poll starts in `seconds`."""
         with self._lock:
             self._polls.next_due = time.time() + seconds
 
     def take_snapshot(self) -> ActivitySnapshot:
-        """Return everything at this moment."""
+        """Return a copy of all numbers."""
         with self._lock:
             running = tuple(self._running.values())
             return ActivitySnapshot(time.time(), self._started, *deepcopy((running, self._polls, self._totals)))
 
     def _service_label(self, service: str) -> str:
-        """Return the name under which a service is counted."""
+        """Return the name under which to count a service."""
         if len(self._named) < MAX_NAMED_SERVICES:
             self._named.add(service)
         return service if service in self._named else OTHERS
@@ -221,36 +218,36 @@ class Activity:
 
 
 def begin_step(name: str) -> None:
-    """Say which step of its target this thread begins."""
+    """Record the step that the target of this thread begins."""
     if (current := _current.get()) is not None:
         current[0]._begin_step(current[1], name)
 
 
 def count_step(name: str, seconds: float) -> None:
-    """Count a step of a target that went well, and how long it took."""
+    """Count a successful step and its duration."""
     if (current := _current.get()) is not None:
         current[0]._count_step(name, seconds)
 
 
 def count_repeat() -> None:
-    """Count one more try in place of the step that its target is in."""
+    """Count an immediate retry of the current step."""
     if (current := _current.get()) is not None:
         current[0]._count_repeat(current[1])
 
 
 def set_expected_amount(amount: int) -> None:
-    """Say how much more is to be done in this step: bytes of a transfer, or microseconds of media."""
+    """Add to the expected amount of the current step: bytes of a transfer or microseconds of media."""
     if (current := _current.get()) is not None:
         current[0]._set_progress(current[1], 0, amount)
 
 
 def add_progress(amount: int) -> None:
-    """Say how much more of it is done."""
+    """Add to the finished amount of the current step."""
     if (current := _current.get()) is not None:
         current[0]._set_progress(current[1], amount, 0)
 
 
 def count_transfer(direction: str, service: str, size: int) -> None:
-    """Count the bytes of a finished transfer of a job."""
+    """Count the bytes of a finished transfer by a job."""
     if (current := _current.get()) is not None:
         current[0].count_bytes(direction, service, size)

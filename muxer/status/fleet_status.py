@@ -1,34 +1,29 @@
-"""How the fleet stands, as its poller knows it: workers, lanes, what waits. Pure; times are epoch seconds of the poller."""
+"""The state of a fleet as its poller knows it: workers, queues, tasks. Pure. Times are epoch seconds of the poller."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 from muxer.status.activity import RunningTarget
+from muxer.system.json_codec import MALFORMED_ERRORS, from_json
 
-# The name of the broker among the services.
+# The name of the broker as a service.
 BROKER = "RabbitMQ"
 
-# A worker tells of itself every five seconds. One that has not for so long is silent; after so long, it is forgotten.
+# Workers send a heartbeat every five seconds. Without one they are silent, and later no longer shown.
 SILENT_SECONDS = 20.0
 FORGOTTEN_SECONDS = 300.0
 
-# What a worker says is out when its disk is nearly full.
+# The name under which a worker with an nearly full disk reports that as unavailable.
 DISK_SERVICE = "temp_dir"
-
-# What comes of data of another form.
-_MALFORMED_ERRORS = (AttributeError, KeyError, TypeError, ValueError, OverflowError)
-
-_Parsed = TypeVar("_Parsed")
 
 
 @dataclass(frozen=True)
 class WorkerStatus:
-    """A worker as it told of itself when it was ``seen`` last. ``rate`` = targets finished an hour, over the last ten
-    minutes; ``out`` = the services that are out for it, and why."""
+    """A worker by its last heartbeat, at the time `seen`. `rate` is its targets per hour, over the last ten minutes; `out`
+    are the services unavailable to it, with the reasons."""
 
     name: str
     host: str
@@ -45,14 +40,14 @@ class WorkerStatus:
 
     @property
     def host_slot(self) -> str:
-        """Its host and its place there, which outlive its process: ``host/worker-0``."""
+        """Host and slot, such as ``host/worker-0``; they do not change with the process."""
         return self.name.removesuffix(f"/{self.pid}")
 
 
 @dataclass(frozen=True)
 class FleetStatus:
-    """The fleet ``at`` a moment: whether the broker is reached, the messages that wait in each lane, dead letters, targets
-    that are queued (not begun) and that run, and when the oldest one was enqueued that is not yet begun."""
+    """The fleet at the time `at`: whether the broker is connected, the tasks in each queue (`lanes`), dead letters, the
+    numbers of queued and running targets, and since when the oldest queued one waits."""
 
     at: float
     connected: bool
@@ -66,145 +61,78 @@ class FleetStatus:
     @property
     def live_workers(self) -> tuple[WorkerStatus, ...]:
         """The workers that are not silent."""
-        return tuple(one for one in self.workers if not is_silent(one, self.at))
+        return tuple(worker for worker in self.workers if not is_silent(worker, self.at))
 
     @property
     def running_jobs(self) -> tuple[tuple[str, RunningTarget], ...]:
-        """What the living workers work on, each with the name of its worker."""
-        return tuple((worker.name, one) for worker in self.live_workers for one in worker.running)
+        """The jobs of the workers that are not silent, each after the name of its worker."""
+        return tuple((worker.name, job) for worker in self.live_workers for job in worker.running)
 
     @property
     def hourly_rate(self) -> float:
-        """Targets that all living workers finish an hour."""
-        return sum(one.rate for one in self.live_workers)
+        """Targets per hour of the workers that are not silent."""
+        return sum(worker.rate for worker in self.live_workers)
 
     @property
     def thread_count(self) -> int:
-        """Targets that all living workers may work on at the same time."""
-        return sum(one.threads for one in self.live_workers)
+        """Threads of the workers that are not silent."""
+        return sum(worker.threads for worker in self.live_workers)
 
     @property
     def oldest_age(self) -> float:
-        """For how many seconds the oldest target has waited; 0 when none does."""
+        """Seconds that the oldest queued target has waited; 0 when there is none."""
         return 0.0 if self.oldest is None else max(0.0, self.at - self.oldest)
 
 
 def is_silent(worker: WorkerStatus, now: float) -> bool:
-    """Whether a worker has said nothing for long: it has died, or its host or the network has."""
+    """Whether heartbeats of a worker are missing: its process, its host or the network has failed."""
     return now - worker.seen > SILENT_SECONDS
 
 
 def is_forgotten(worker: WorkerStatus, now: float) -> bool:
-    """Whether a worker has said nothing for so long that it is not shown any more."""
+    """Whether heartbeats of a worker are missing for so long that it is no longer shown."""
     return now - worker.seen > FORGOTTEN_SECONDS
 
 
 def fleet_problems(view: FleetStatus, out: Collection[str] = ()) -> tuple[str, ...]:
-    """Given how the fleet stands and the services that are known to be out, return what else keeps it from its work; nothing
-    when it is at it. A fleet without workers that has nothing to do is well: sites let it shrink to none."""
+    """Return what prevents the fleet from working, apart from the unavailable services in `out`.
+
+    A fleet without workers is no problem while it has no tasks: sites scale it down to none.
+    """
     if not view.connected:
-        return () if BROKER in out else (f"{BROKER} is not reached: nothing is handed to the workers",)
+        return () if BROKER in out else (f"{BROKER} is not connected: no tasks are distributed to the workers",)
     if not view.live_workers and view.queued:
         waiting = "1 muxed file waits" if view.queued == 1 else f"{view.queued} muxed files wait"
-        return (f"no worker is there, and {waiting} for one",)
-    if view.queued and view.live_workers and all(DISK_SERVICE in one.out for one in view.live_workers):
-        return ("no worker takes an order: the disk of each is nearly full",)
+        return (f"no worker is running, and {waiting} for one",)
+    if view.queued and view.live_workers and all(DISK_SERVICE in worker.out for worker in view.live_workers):
+        return ("no worker accepts tasks: the disk of each is nearly full",)
     return ()
 
 
 def mask_fleet(view: FleetStatus, mask: Callable[[str], str]) -> FleetStatus:
-    """Given how the fleet stands and what removes secrets from a text, return it without them: workers repeat what services
-    have said to them."""
-    workers = (replace(one, out={mask(name): mask(why) for name, why in one.out.items()}) for one in view.workers)
+    """Return the state without secrets: workers report error texts of services."""
+    workers = (
+        replace(worker, out={mask(name): mask(reason) for name, reason in worker.out.items()}) for worker in view.workers
+    )
     return replace(view, workers=tuple(workers))
 
 
 def fleet_to_dict(view: FleetStatus) -> dict[str, Any]:
-    """Given how the fleet stands, return it as JSON holds it."""
+    """Return the state in its JSON form."""
     return asdict(view)
 
 
 def fleet_from_dict(plain: object) -> FleetStatus | None:
-    """Given what a state file says of the fleet, return it; None when it says nothing that can be used. Workers and running
-    targets that are malformed are left out."""
+    """Return the state from its JSON form; None when it is malformed. Malformed workers and jobs are left out."""
     try:
-        return _parse_fleet(plain)
-    except _MALFORMED_ERRORS:
+        return from_json(FleetStatus, plain)
+    except MALFORMED_ERRORS:
         return None
 
 
 def worker_from_dict(plain: object) -> WorkerStatus | None:
-    """Given what is known of a worker, return it; None when that is malformed."""
+    """Return the state of a worker from its JSON form; None when it is malformed."""
     try:
-        return _parse_worker(plain)
-    except _MALFORMED_ERRORS:
+        return from_json(WorkerStatus, plain)
+    except MALFORMED_ERRORS:
         return None
-
-
-def _parse_fleet(plain: Any) -> FleetStatus:
-    return FleetStatus(
-        at=_to_number(plain["at"]),
-        connected=plain["connected"] is True,
-        lanes=_parse_pairs(_to_count, plain["lanes"]),
-        dead=_to_count(plain["dead"]),
-        queued=_to_count(plain["queued"]),
-        running=_to_count(plain["running"]),
-        oldest=None if plain["oldest"] is None else _to_number(plain["oldest"]),
-        workers=_parse_each(_parse_worker, plain["workers"]),
-    )
-
-
-def _parse_worker(plain: Any) -> WorkerStatus:
-    return WorkerStatus(
-        name=str(plain["name"]),
-        host=str(plain["host"]),
-        pid=_to_count(plain["pid"]),
-        version=str(plain["version"]),
-        started=_to_number(plain["started"]),
-        seen=_to_number(plain["seen"]),
-        threads=_to_count(plain["threads"]),
-        running=_parse_each(_parse_running, plain["running"]),
-        muxed=_to_count(plain["muxed"]),
-        failed=_to_count(plain["failed"]),
-        rate=_to_number(plain["rate"]),
-        out=_parse_pairs(str, plain["out"]),
-    )
-
-
-def _parse_running(plain: Any) -> RunningTarget:
-    return RunningTarget(
-        recording=str(plain["recording"]),
-        agent=str(plain["agent"]),
-        file=str(plain["file"]),
-        begun=_to_number(plain["begun"]),
-        step=str(plain["step"]),
-        step_begun=_to_number(plain["step_begun"]),
-        done=_to_count(plain["done"]),
-        total=_to_count(plain["total"]),
-    )
-
-
-def _parse_each(made: Callable[[Any], _Parsed], values: Iterable[Any]) -> tuple[_Parsed, ...]:
-    """Return what can be made of each value, without those of another form."""
-    found = []
-    for one in values:
-        try:
-            found.append(made(one))
-        except _MALFORMED_ERRORS:
-            continue
-    return tuple(found)
-
-
-def _parse_pairs(made: Callable[[Any], _Parsed], values: Any) -> dict[str, _Parsed]:
-    return {str(name): made(one) for name, one in values.items()}
-
-
-def _to_count(value: object) -> int:
-    return int(_to_number(value))
-
-
-def _to_number(value: object) -> float:
-    """Return a number as it is. Raise ``TypeError`` for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise TypeError(f"{value!r} is no number")
-    return value

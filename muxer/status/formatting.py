@@ -1,4 +1,4 @@
-"""Times, spans and texts as the status page writes them. Pure."""
+"""Formats times, durations and texts for the status page and the commands. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MAX_SHOWN_NAME_LENGTH = 80
 MAX_SHOWN_REASON_LENGTH = 300
 _URL = re.compile(r"([a-z][a-z0-9+.-]*://[^/\s?#]+)[^\s,;)]*", re.IGNORECASE)
 _FILE = re.compile(r"[^\s,;()]+\.(?:mp4|mp3|m4a|wav|webm|mkv|ts|opus|ogg|pcm|bin|part)\b(?:\.\w+)*", re.IGNORECASE)
-# What may stay of words with digits: amounts and addresses; what may not: telephone numbers, alone or within a word.
+# Parts of a text: amounts and IP addresses, which are kept; telephone numbers and words with digits, which are masked.
 _PART = re.compile(
     r"(?P<kept>\d+(?:\.\d+)? (?:bytes|MB|MiB|kB|s|h|frames|pixels)\b|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b)"
     r"|(?P<number>\+?\d[\d \-./()]{5,}\d)|(?P<word>[^\s,;]+)"
@@ -19,22 +19,22 @@ _DIGITS = 7
 
 
 def format_time(at: float) -> str:
-    """Given epoch seconds, return the time of day in UTC."""
+    """Return the time of day in UTC."""
     return datetime.fromtimestamp(at, UTC).strftime("%H:%M")
 
 
 def format_datetime(at: float) -> str:
-    """Given epoch seconds, return day and time in UTC."""
+    """Return date and time in UTC."""
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def iso(at: float) -> str:
-    """Given epoch seconds, return them as the attribute ``datetime`` wants it."""
+    """Return a time in the format of the HTML attribute ``datetime``."""
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def format_span(seconds: float) -> str:
-    """Given a length of time, return it in one or two units: ``42 s``, ``5 min``, ``3 h 20 min``, ``2 d 4 h``."""
+    """Return a duration in one or two units: ``42 s``, ``5 min``, ``3 h 20 min``, ``2 d 4 h``."""
     whole = round(max(0.0, seconds))
     if whole < 60:
         return f"{whole} s"
@@ -49,33 +49,33 @@ def format_span(seconds: float) -> str:
 
 
 def format_ago(at: float, now: float) -> str:
-    """Given two moments, return how long before the second the first is, or how long after it."""
+    """Return the time from `at` to `now`, such as ``5 min ago`` or ``in 5 min``."""
     if abs(now - at) < 1:
         return "just now"
     return f"{format_span(now - at)} ago" if at < now else f"in {format_span(at - now)}"
 
 
 def format_position(seconds: float, digits: int = 0) -> str:
-    """Given a place on a recording's axis, return it as players write it: ``1:05``, ``1:02:03``, ``−0:03``."""
+    """Return a position in a recording in the format of players: ``1:05``, ``1:02:03``, ``−0:03``."""
     scaled = round(abs(seconds) * 10**digits)
     whole, rest = divmod(scaled, 10**digits)
     sign = "−" if seconds < 0 and scaled else ""
     hours, rest_of_hour = divmod(whole, 3600)
-    minutes, left = divmod(rest_of_hour, 60)
+    minutes, remainder = divmod(rest_of_hour, 60)
     fraction = f".{rest:0{digits}}" if digits else ""
     front = f"{hours}:{minutes:02}" if hours else f"{minutes}"
-    return f"{sign}{front}:{left:02}{fraction}"
+    return f"{sign}{front}:{remainder:02}{fraction}"
 
 
 def format_exact(seconds: float) -> str:
-    """Given the length of media or of work, return it to a tenth of a second, or to the second: ``7.5 s``, ``1:30 min``."""
+    """Return a duration with a tenth of a second, from a minute on without: ``7.5 s``, ``1:30 min``."""
     if round(seconds, 1) < 60:
         return f"{seconds:.1f} s"
     return f"{format_position(seconds)} {'h' if round(seconds) >= 3600 else 'min'}"
 
 
 def format_megabytes(size: float) -> str:
-    """Given a number of bytes, return it as a person reads it."""
+    """Return a number of bytes with a unit."""
     for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if size >= scale:
             return f"{size / scale:.1f} {unit}"
@@ -83,10 +83,10 @@ def format_megabytes(size: float) -> str:
 
 
 def single_line(words: object, longest: int = MAX_SHOWN_NAME_LENGTH) -> str:
-    """Given anything, return it as one line that shows what it is and moves nothing else: without control characters, marks
-    of writing direction and what no font can show; cut in its middle when it is too long."""
-    seen = "".join(one if _is_printable(one) else "\N{REPLACEMENT CHARACTER}" for one in str(words)[: 4 * longest])
-    line = " ".join(seen.split())
+    """Return `words` as one printable line of at most `longest` characters: without control characters and marks of writing
+    direction; a long one is cut in the middle."""
+    characters = (char if _is_printable(char) else "\N{REPLACEMENT CHARACTER}" for char in str(words)[: 4 * longest])
+    line = " ".join("".join(characters).split())
     if len(line) <= longest and len(str(words)) <= 4 * longest:
         return line
     half = (longest - 1) // 2
@@ -94,21 +94,21 @@ def single_line(words: object, longest: int = MAX_SHOWN_NAME_LENGTH) -> str:
 
 
 def redact(reason: str, agent: str = "", longest: int = MAX_SHOWN_REASON_LENGTH) -> str:
-    """Given why something failed, and an agent's name, return it without what may tell who called or who answered: paths in
-    addresses, names of media files, the agent's name, and what holds as many digits as a telephone number."""
-    shorter = _FILE.sub("(a media file)", _URL.sub(r"\1/…", single_line(reason, 4 * longest)))
+    """Return `reason` without what may identify a caller or an agent: paths in URLs, names of media files, the name of
+    `agent`, and words with as many digits as a telephone number."""
+    masked = _FILE.sub("(a media file)", _URL.sub(r"\1/…", single_line(reason, 4 * longest)))
     if agent:
-        shorter = re.sub(re.escape(single_line(agent, len(agent))), "(the agent)", shorter, flags=re.IGNORECASE)
-    return single_line(_PART.sub(_mask_numbers, shorter), longest)
+        masked = re.sub(re.escape(single_line(agent, len(agent))), "(the agent)", masked, flags=re.IGNORECASE)
+    return single_line(_PART.sub(_mask_numbers, masked), longest)
 
 
 def _mask_numbers(match: re.Match[str]) -> str:
     if match["number"]:
         return "(a number)"
-    if match["word"] and sum(one.isdigit() for one in match["word"]) >= _DIGITS:
+    if match["word"] and sum(map(str.isdigit, match["word"])) >= _DIGITS:
         return "(a name)"
     return match[0]
 
 
-def _is_printable(one: str) -> bool:
-    return one == " " or one.isspace() or unicodedata.category(one) not in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+def _is_printable(char: str) -> bool:
+    return char.isspace() or unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")

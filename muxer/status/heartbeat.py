@@ -1,6 +1,4 @@
-"""Signs of life: when the main loop last ran, and when the thread that polls last got on. A request that hangs, and a lock
-that is never given back, show in them.
-"""
+"""Heartbeats of the main loop and of the poll thread. They reveal a request that hangs and a lock that is never released."""
 
 from __future__ import annotations
 
@@ -13,26 +11,26 @@ _current: contextvars.ContextVar[Heartbeat | None] = contextvars.ContextVar("pul
 
 
 class Heartbeat:
-    """When the two threads that must never stand still last got on. Times are of ``time.monotonic``."""
+    """The last progress of the main loop and of the poll thread, by ``time.monotonic``."""
 
     def __init__(self) -> None:
         self.ticked = self.polled = time.monotonic()
-        # Whether the thread that polls waits, as it may for any time: for the next poll, or for workers.
+        # Whether the poll thread waits, for the next poll or for workers: no limit applies.
         self.waits = False
-        # Whether it waits for workers, because there is more to do than they can.
+        # Whether it waits for workers, because all are busy.
         self.is_busy = False
 
     def record_tick(self) -> None:
-        """The main loop runs."""
+        """Record that the main loop runs."""
         self.ticked = time.monotonic()
 
     def bind_thread(self) -> None:
-        """Let :func:`beat` in the calling thread, the one that polls, be counted here."""
+        """Make :func:`beat` in the calling thread count for this object."""
         _current.set(self)
 
     @contextmanager
     def pause_while_waiting(self, for_workers: bool = False) -> Iterator[None]:
-        """Within this block the thread that polls waits, which is no sign of trouble."""
+        """Within this block the poll thread waits, so that no limit applies."""
         self.waits, self.is_busy = True, for_workers
         try:
             yield
@@ -41,6 +39,6 @@ class Heartbeat:
 
 
 def beat() -> None:
-    """Say that this thread gets on, if it is the one that polls."""
-    if (pulse := _current.get()) is not None:
-        pulse.polled = time.monotonic()
+    """Record progress if the calling thread is the poll thread."""
+    if (heartbeat := _current.get()) is not None:
+        heartbeat.polled = time.monotonic()

@@ -1,16 +1,18 @@
-"""When the last poll that succeeded is too long ago: one rule for the health, the status page and ``status``. Pure."""
+"""Whether the last successful poll is too old: one rule for the health checks, the status page and `status`. Pure."""
 
 from __future__ import annotations
 
-# The last poll that succeeded may be so many intervals old, and no interval counts less than a minute.
+# The last successful poll may be this number of intervals old; an interval counts as at least a minute.
 MAX_INTERVALS = 3
 MIN_INTERVAL_SECONDS = 60.0
 
 
 def overdue_seconds(last: float, took: float, now: float, interval: float, *, is_busy: bool) -> float | None:
-    """Given when the last poll ended that succeeded (the start, when none did), how long it took, the time, and the seconds
-    from one poll to the next, return how long ago that was if it is too long; else None. ``is_busy``: a poll waits for
-    workers. It has more to do than they can, which is no fault."""
+    """Return the age of the last successful poll if it is too old, else None.
+
+    `last` is its end (the start of the process when there was none), `took` its duration, `interval` the time from one poll
+    to the next, all in seconds. While a poll waits for workers (`is_busy`), no age is too old.
+    """
     age = now - last
     late = age - took > MAX_INTERVALS * max(interval, MIN_INTERVAL_SECONDS)
     return age if late and not is_busy else None

@@ -1,7 +1,7 @@
-"""The state file: how a running muxer stands, for the command ``status`` and for whoever watches it from outside.
+"""The state file of a running muxer, for the command `status` and for external monitoring.
 
-It is written every two seconds and removed at a regular end; a process that was killed leaves it behind, with a time that
-grows old.
+The muxer writes it every two seconds and removes it when it stops. A process that was killed leaves it behind with an old
+time.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from typing import Any
 
 from muxer import __version__
 from muxer.errors import LocalResourceError
-from muxer.net.transfer import open_private
 from muxer.status.activity import ActivitySnapshot, PollStatistics, RunningTarget
 from muxer.system import files
+from muxer.system.files import open_private
+from muxer.system.json_codec import from_json
 from muxer.system.masking import Mask
 
 log = logging.getLogger(__name__)
@@ -43,13 +44,13 @@ _RUNNING_FIELDS = {"recording": str, "agent": str, "file": str, "begun": _NUMBER
 
 
 class StateFile:
-    """The state file of one instance, which only this account can read."""
+    """The state file of one instance, readable by this account only."""
 
     def __init__(self, path: Path, instance: str, mask: Mask) -> None:
-        """Given its path, the instance's name and what removes secrets, remember them. Nothing is written yet."""
+        """Write nothing yet."""
         self._path, self._mask = path, mask
-        self._whose = {"version": __version__, "instance": instance, "pid": os.getpid()}
-        self._told = False
+        self._identity = {"version": __version__, "instance": instance, "pid": os.getpid()}
+        self._warned = False
 
     def write_state(
         self,
@@ -59,34 +60,35 @@ class StateFile:
         has_room: bool,
         fleet: Mapping[str, Any] | None = None,
     ) -> None:
-        """Given what happens now, the number of targets in the queue, the services that are out (since when, in seconds of
-        ``time.monotonic``, and why), whether the disk has room and how the fleet stands (None without one), write the file;
-        say once when that is not possible."""
+        """Write the file; log a warning once when that is not possible.
+
+        `out` are the unavailable services, each with the time (``time.monotonic``) since when and the reason. `fleet` is
+        None without a fleet.
+        """
         elapsed = time.time() - time.monotonic()
         services = {name: {"out_since": since + elapsed, "reason": reason} for name, (since, reason) in out.items()}
-        state = {**self._whose, **snapshot_json(snapshot), "queued": queued, "out": services, "disk_has_room": has_room}
+        state = {**self._identity, **snapshot_json(snapshot), "queued": queued, "out": services, "disk_has_room": has_room}
         state["fleet"] = fleet
         new = self._path.with_suffix(".new")
         try:
             with open_private(new) as file:
                 file.write(self._mask(json.dumps(state)).encode(errors="backslashreplace"))
             files.replace_file(new, self._path)
-            self._told = False
+            self._warned = False
         except (OSError, LocalResourceError) as error:
-            if not self._told:
-                log.warning("%s cannot be written: %s", self._path, error)
-            self._told = True
+            if not self._warned:
+                log.warning("cannot write the state file %s: %s", self._path, error)
+            self._warned = True
 
     def remove_file(self) -> None:
-        """Remove the file: this process ends."""
+        """Remove the file."""
         for path in (self._path, self._path.with_suffix(".new")):
             with contextlib.suppress(OSError):
                 files.remove_file(path)
 
 
 def read_state(folder: Path) -> dict[str, Any] | None:
-    """Given the temporary folder of an instance, return what its state file says; None when none can be read, or it lacks
-    something."""
+    """Return the contents of the state file in the temporary folder of an instance; None when there is no complete one."""
     try:
         state = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -95,12 +97,12 @@ def read_state(folder: Path) -> dict[str, Any] | None:
 
 
 def running_jobs(state: Mapping[str, Any]) -> tuple[RunningTarget, ...]:
-    """Given what :func:`read` has returned, return the jobs that run."""
-    return tuple(RunningTarget(**{name: one[name] for name in _RUNNING_FIELDS}) for one in state["running"])
+    """Return the running jobs in the result of :func:`read_state`."""
+    return tuple(from_json(RunningTarget, job) for job in state["running"])
 
 
 def _is_complete(state: object) -> bool:
-    """Whether everything is there that :meth:`StateFile.write` writes, as far as a reader needs it."""
+    """Whether `state` contains all fields that readers need."""
     if not _has_fields(state, _REQUIRED_FIELDS):
         return False
     assert isinstance(state, dict)
@@ -108,23 +110,23 @@ def _is_complete(state: object) -> bool:
         _has_fields(state["polls"], {"result": dict, "seconds": _NUMBER, "error": str})
         and state["polls"].keys() >= vars(PollStatistics()).keys()
         and _has_fields(state["totals"], {"outcomes": dict})
-        and all(_has_fields(one, _RUNNING_FIELDS) for one in state["running"])
-        and all(_has_fields(one, {"reason": str}) for one in state["out"].values())
+        and all(_has_fields(job, _RUNNING_FIELDS) for job in state["running"])
+        and all(_has_fields(outage, {"reason": str}) for outage in state["out"].values())
     )
 
 
-def _has_fields(found: object, form: Mapping[str, Any]) -> bool:
-    return isinstance(found, dict) and all(isinstance(found.get(name), kind) for name, kind in form.items())
+def _has_fields(value: object, fields: Mapping[str, Any]) -> bool:
+    return isinstance(value, dict) and all(isinstance(value.get(name), kind) for name, kind in fields.items())
 
 
 def snapshot_json(snapshot: ActivitySnapshot) -> dict[str, Any]:
-    """Given a snapshot, return it as JSON holds it: counters of pairs become lists of [word, word, count]."""
+    """Return a snapshot in its JSON form: counters of pairs become lists of [name, name, count]."""
     totals = snapshot.totals
     pairs = {"moved": totals.moved, "errors": totals.errors}
     return {
         "at": snapshot.at,
         "started": snapshot.started,
-        "running": [asdict(one) for one in snapshot.running],
+        "running": [asdict(job) for job in snapshot.running],
         "polls": asdict(snapshot.polls),
         "totals": {
             "outcomes": dict(totals.outcomes),
@@ -132,7 +134,7 @@ def snapshot_json(snapshot: ActivitySnapshot) -> dict[str, Any]:
             "muxed_seconds": totals.muxed_seconds,
             "padding_seconds": totals.padding_seconds,
             **{name: [[*key, count] for key, count in counter.items()] for name, counter in pairs.items()},
-            "steps": {name: asdict(one) for name, one in totals.steps.items()},
+            "steps": {name: asdict(histogram) for name, histogram in totals.steps.items()},
             "repeats": dict(totals.repeats),
         },
     }

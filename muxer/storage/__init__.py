@@ -1,0 +1,1 @@
+"""Where media are stored: WebDAV and S3 behind one interface."""

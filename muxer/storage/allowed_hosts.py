@@ -1,11 +1,10 @@
-"""Which WebDAV servers are spoken to. Media descriptors name whole addresses, so whoever can write one could send our
-account, or a muxed file, to a server of his own.
+"""Decides which WebDAV servers the muxer connects to. Media descriptors contain whole addresses: a user who can write one
+could otherwise send the credentials, or a muxed file, to another server.
 
-With the option ``[webdav] hosts``, only those servers are spoken to. Without it, only servers of the site (our decision):
-those with addresses or names that are not of the internet, and those of the organisation of RWS and RCS. A name that
-belongs to neither counts by the addresses to which it leads. Every name is looked up: those addresses alone are connected
-to, so that a name that leads elsewhere a moment later is of no use, and none of them may be one where a cloud keeps the
-secrets of its machines.
+With ``[webdav] hosts``, only those servers are allowed. Without it, only servers of the site (our decision): those with
+internal addresses or names, and those of the organisation of RWS and RCS. Any other name counts by its addresses. Every
+name is resolved once, and only those addresses are connected to, so that a later change of the name has no effect. The
+metadata addresses of clouds, which serve the secrets of machines, are forbidden.
 """
 
 from __future__ import annotations
@@ -29,63 +28,62 @@ ANY_HOST = "*"
 Address = IPv4Address | IPv6Address
 Resolve = Callable[[str], Sequence[str]]
 
-# So long a looked-up name stays: transfers of a recording are seconds apart.
+# How long a resolved name is cached: transfers of a recording are seconds apart.
 ADDRESS_CACHE_SECONDS = 30.0
 _MAX_CACHED_NAMES = 1000
-# So many addresses of a name are tried, one after the other, each as long as a connection may take.
+# The addresses of a name are tried one after the other, each with the connect timeout.
 MAX_ADDRESSES = 8
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-# Names that the internet's DNS does not have (RFC 2606, 6761, 6762, 8375 and what firms use besides).
+# Names that do not exist in the public DNS (RFC 2606, 6761, 6762, 8375, and others in common use).
 _INTERNAL_SUFFIXES = frozenset(
     ("local", "localhost", "localdomain", "internal", "intranet", "private", "corp", "home", "lan", "test")
 )
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
-# Where clouds answer their machines beside the link-local addresses: AWS (IPv6), Alibaba, Azure, Oracle.
+# Metadata addresses of clouds besides the link-local ones: AWS (IPv6), Alibaba, Azure, Oracle.
 _METADATA_ADDRESSES = frozenset(
     ip_address(one)
     for one in ("fd00:ec2::254", "fd00:ec2::23", "fd20:ce::254", "100.100.100.200", "168.63.129.16", "192.0.0.192")
 )
-# Addresses that end with an IPv4 address, to which somebody else may carry what is sent (RFC 6052, 8215, 4291, 2765).
+# Addresses that end with an IPv4 address, to which a gateway may forward (RFC 6052, 8215, 4291, 2765).
 _IPV4_EMBEDDING_NETWORKS = tuple(map(IPv6Network, ("64:ff9b::/96", "64:ff9b:1::/48", "::/96", "::ffff:0:0:0/96")))
 
 
 class AllowedHosts:
-    """The servers that are spoken to. Safe to use from any thread."""
+    """The allowed WebDAV servers. Safe to use from any thread."""
 
     def __init__(self, listed: Sequence[str], site: Iterable[str], resolve: Resolve | None = None) -> None:
-        """Given the option ``[webdav] hosts`` and the addresses of RWS and RCS; ``resolve`` returns the network addresses of
-        a name."""
+        """`listed` is ``[webdav] hosts``, `site` the addresses of RWS and RCS; `resolve` returns the addresses of a name."""
         self._listed = listed
         self._site = frozenset(name.lower() for one in site if (name := urlsplit(one).hostname))
         self._organisations = {found for name in self._site if (found := _organisation_domain(name))}
         self._resolve = resolve or _resolve_name
         self._lock = threading.Lock()
         self._safe: set[str] = set()
-        self._kept: dict[str, tuple[float, Sequence[str]]] = {}
+        self._cache: dict[str, tuple[float, Sequence[str]]] = {}
 
     def resolve(self, scheme: str, host: str, port: int | None) -> Sequence[str]:
-        """Return the network addresses to which something may be sent, by the `scheme`, `host` and `port` of its URL.
+        """Return the network addresses to connect to for the `scheme`, `host` and `port` of a URL.
 
-        Raises AccessDenied when it must not be sent, OSError when the name leads nowhere.
+        Raises AccessDenied when the server is not allowed, OSError when the name cannot be resolved.
         """
         name = host.lower().rstrip(".")
         literal = _literal_address(name)
         if scheme not in _DEFAULT_PORTS:
-            raise _denied_error(name, f"is asked for by {scheme[:20]}", "let its address begin with http or https")
+            raise _denied_error(name, f"has the scheme {scheme[:20]}", "use an http or https address")
         if literal is None and not _is_host_name(name):
-            raise _denied_error(name, "has no name that a server may have", "correct its address")
+            raise _denied_error(name, "has no valid host name", "correct its address")
         is_listed = any(_entry_matches(one, name, port or _DEFAULT_PORTS[scheme]) for one in self._listed)
         if self._listed and not is_listed:
             raise _denied_error(name, "is not in [webdav] hosts", "add it there")
         if not is_listed:
             self._check_scheme(scheme, name, literal)
-        # Asked for once: another answer, a moment later, would not be the one that was looked at.
+        # Resolved once: a second look-up could return other addresses than those that are checked.
         addresses = [str(literal)] if literal else self._lookup_addresses(name)
         found = [ip_address(one.partition("%")[0]) for one in addresses]
         is_named = literal is not None and any(urlsplit(f"//{one}").hostname == name for one in self._listed)
         if not (is_listed and is_named) and any(map(_is_forbidden, found)):
             what = "name it in [webdav] hosts" if literal else "give it another address"
-            raise _denied_error(name, f"leads to {', '.join(map(str, found))}, where no storage is", what)
+            raise _denied_error(name, f"has the address {', '.join(map(str, found))}, which is never a storage", what)
         is_ours = (
             is_listed
             or name in self._site
@@ -93,30 +91,28 @@ class AllowedHosts:
             or _organisation_domain(name) in self._organisations
         )
         if not is_ours and not (found and all(map(_is_internal_address, found))):
-            raise _denied_error(name, "is no server of this site as far as can be told", "name it in [webdav] hosts")
+            raise _denied_error(name, "does not belong to this site", "name it in [webdav] hosts")
         return addresses[:MAX_ADDRESSES]
 
     def _check_scheme(self, scheme: str, name: str, literal: Address | None) -> None:
         with self._lock:
             if scheme == "http" and name in self._safe and not _is_loopback(name, literal):
-                raise _denied_error(
-                    name, "was spoken to over https before, now http is asked for", "name it in [webdav] hosts"
-                )
+                raise _denied_error(name, "used https before and is now requested by http", "name it in [webdav] hosts")
 
     def _lookup_addresses(self, name: str) -> Sequence[str]:
-        """Return the network addresses of a name, none older than :data:`KEPT_SECONDS`."""
+        """Return the network addresses of a name, cached for :data:`ADDRESS_CACHE_SECONDS`."""
         with self._lock:
-            since, found = self._kept.get(name, (0.0, ()))
+            since, found = self._cache.get(name, (0.0, ()))
         if not found or time.monotonic() - since > ADDRESS_CACHE_SECONDS:
             since, found = time.monotonic(), self._resolve(name)
             with self._lock:
-                if len(self._kept) >= _MAX_CACHED_NAMES:
-                    self._kept.clear()
-                self._kept[name] = (since, found)
+                if len(self._cache) >= _MAX_CACHED_NAMES:
+                    self._cache.clear()
+                self._cache[name] = (since, found)
         return found
 
     def remember_https(self, host: str) -> None:
-        """Note that a server has answered over https: from now on http is too weak for it."""
+        """Remember that a server supports https: from now on http is refused for it."""
         with self._lock:
             self._safe.add(host.lower().rstrip("."))
 
@@ -129,7 +125,7 @@ def _denied_error(name: str, why: str, what: str) -> AccessDenied:
 
 
 def _entry_matches(entry: str, name: str, port: int) -> bool:
-    """Whether an entry of the option means a server: ``*``, ``*.domain``, or a host, with a port or without."""
+    """Whether an entry of the option matches a server: ``*``, ``*.domain``, or a host, with or without a port."""
     parts = urlsplit(f"//{entry}")
     wanted = parts.hostname or ""
     fits = wanted in (name, ANY_HOST) or (wanted.startswith("*.") and name.endswith(wanted[1:]))
@@ -137,7 +133,7 @@ def _entry_matches(entry: str, name: str, port: int) -> bool:
 
 
 def _literal_address(name: str) -> Address | None:
-    """Return the network address that a host is written as, also in the odd forms that systems take (``0x7f.1``)."""
+    """Return the address of a numeric host, also in the unusual forms that systems accept (``0x7f.1``)."""
     try:
         return ip_address(name.partition("%")[0])
     except ValueError:
@@ -149,19 +145,19 @@ def _literal_address(name: str) -> Address | None:
 
 
 def _is_host_name(name: str) -> bool:
-    """Whether it is a host name of ASCII labels (RFC 1123, and underscores)."""
+    """Whether `name` consists of valid labels (RFC 1123, and underscores)."""
     return len(name) <= 253 and all(map(_LABEL.fullmatch, name.split(".")))
 
 
 def _is_internal_name(name: str, literal: Address | None) -> bool:
-    """Whether a host is, by its form alone, none of the internet."""
+    """Whether a host is internal by its form."""
     if literal is not None:
         return _is_internal_address(literal)
     return name.rpartition(".")[2] in _INTERNAL_SUFFIXES or "." not in name
 
 
 def _contained_addresses(address: Address) -> Iterator[Address]:
-    """Yield a network address, and the IPv4 addresses that it holds."""
+    """Yield an address and the IPv4 addresses that it contains."""
     yield address
     if isinstance(address, IPv6Address):
         if address.ipv4_mapped:
@@ -175,7 +171,7 @@ def _contained_addresses(address: Address) -> Iterator[Address]:
 
 
 def _is_forbidden(address: Address) -> bool:
-    """Whether nothing is sent to a network address, whatever its name: no storage is there, but secrets may be."""
+    """Whether an address is never connected to, whatever its name: it is no storage, but may serve secrets."""
     return any(
         one in _METADATA_ADDRESSES or one.is_link_local or one.is_multicast or one.is_unspecified or _is_unused(one)
         for one in _contained_addresses(address)
@@ -183,12 +179,12 @@ def _is_forbidden(address: Address) -> bool:
 
 
 def _is_unused(address: Address) -> bool:
-    """Whether it is an IPv4 address that no host has: 0.x.x.x, and 240.x.x.x and above."""
+    """Whether no host has the IPv4 address: 0.x.x.x, and 240.x.x.x and above."""
     return isinstance(address, IPv4Address) and (address.is_reserved or int(address) < 1 << 24)
 
 
 def _is_internal_address(address: Address) -> bool:
-    """Whether a network address is one of a firm's own, or of this machine."""
+    """Whether an address is private or of this machine."""
     inner = address.ipv4_mapped or address if isinstance(address, IPv6Address) else address
     if isinstance(inner, IPv6Address) and not inner.is_loopback and len(list(_contained_addresses(inner))) > 1:
         return False
@@ -200,8 +196,8 @@ def _is_loopback(name: str, literal: Address | None) -> bool:
 
 
 def _organisation_domain(name: str) -> str | None:
-    """Return the domain of the organisation that a host belongs to, by the Public Suffix List: ``bank.co.uk``. None where
-    everybody may have such a name, and for addresses."""
+    """Return the registered domain of a host by the Public Suffix List, such as ``bank.co.uk``. Returns None for public
+    suffixes and for addresses."""
     return None if _literal_address(name) or not _is_host_name(name) else _load_suffixes().privatesuffix(name)
 
 

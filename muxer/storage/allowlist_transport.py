@@ -1,4 +1,4 @@
-"""The way to WebDAV servers: every request, those of redirects too, is first held against the servers that are spoken to."""
+"""The HTTP transport to WebDAV servers: checks every request, also of redirects, against the allowed servers."""
 
 from __future__ import annotations
 
@@ -18,35 +18,37 @@ KEEPALIVE_SECONDS = 5.0
 
 
 class AllowlistTransport(httpx.HTTPTransport):
-    """Sends requests to the servers that :class:`Hosts` admits, and nothing to any other."""
+    """Sends requests only to the servers that :class:`AllowedHosts` allows."""
 
     def __init__(self, hosts: AllowedHosts, context: ssl.SSLContext) -> None:
-        """Given the servers and the TLS context."""
         super().__init__(verify=context, trust_env=False)
-        self._head = _ResponseDeadline()
-        # httpx takes no connections but its own.
+        self._deadlines = _ResponseDeadline()
+        # httpx has no public way to set the network backend of its connections.
         self._pool = httpcore.ConnectionPool(
-            context, max_connections=None, keepalive_expiry=KEEPALIVE_SECONDS, network_backend=_DeadlineBackend(self._head)
+            context,
+            max_connections=None,
+            keepalive_expiry=KEEPALIVE_SECONDS,
+            network_backend=_DeadlineBackend(self._deadlines),
         )
         self._hosts = hosts
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request. Raise :class:`~muxer.errors.AccessDenied` when its server is none of ours."""
+        """Send a request. Raises AccessDenied when its server is not allowed."""
         url = request.url
         host = url.raw_host.decode("ascii")
         try:
             addresses = self._hosts.resolve(url.scheme, host, url.port)
         except (OSError, UnicodeError) as error:
-            raise httpx.ConnectError(f"{host} leads nowhere: {error}") from error
-        request.extensions["trace"] = self._head.follow_event
+            raise httpx.ConnectError(f"{host} cannot be resolved: {error}") from error
+        request.extensions["trace"] = self._deadlines.follow_event
         response = self._send_request(request, addresses)
-        response.stream = _DeadlineBody(response.stream, self._head, request.extensions["timeout"]["read"])
+        response.stream = _DeadlineBody(response.stream, self._deadlines, request.extensions["timeout"]["read"])
         if url.scheme == "https":
             self._hosts.remember_https(host)
         return response
 
     def _send_request(self, request: httpx.Request, addresses: Sequence[str]) -> httpx.Response:
-        """Send a request to the first of the addresses that takes it, or to its name; in TLS the name counts in any case."""
+        """Send a request to the first address that accepts it, or to its name. TLS always checks the name."""
         for address in addresses[:-1]:
             try:
                 return super().handle_request(_with_address(request, address))
@@ -56,7 +58,7 @@ class AllowlistTransport(httpx.HTTPTransport):
 
 
 def _with_address(request: httpx.Request, address: str) -> httpx.Request:
-    """Return a request that goes to a network address, with all that it says as before."""
+    """Return a copy of a request that is sent to `address`."""
     return httpx.Request(
         request.method,
         request.url.copy_with(host=address),
@@ -67,67 +69,67 @@ def _with_address(request: httpx.Request, address: str) -> httpx.Request:
 
 
 class _DeadlineBody(httpx.SyncByteStream):
-    """The body of an answer, in which every piece has a time limit: its length, or a trailer, may come byte by byte."""
+    """A response body with a time limit for every chunk: its length, or a trailer, may arrive byte by byte."""
 
-    def __init__(self, stream: Any, head: _ResponseDeadline, seconds: float) -> None:
-        self._stream, self._head, self._seconds = stream, head, seconds
+    def __init__(self, stream: Any, deadlines: _ResponseDeadline, seconds: float) -> None:
+        self._stream, self._deadlines, self._seconds = stream, deadlines, seconds
 
     def __iter__(self) -> Iterator[bytes]:
         pieces = iter(self._stream)
         while True:
-            self._head.deadline = time.monotonic() + HEADER_TIMEOUT_FACTOR * self._seconds
+            self._deadlines.deadline = time.monotonic() + HEADER_TIMEOUT_FACTOR * self._seconds
             try:
                 piece = next(pieces, None)
             finally:
-                self._head.deadline = None
+                self._deadlines.deadline = None
             if piece is None:
                 return
             yield piece
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Release the connection."""
         self._stream.close()
 
 
 class _ResponseDeadline(threading.local):
-    """How long this thread still waits for the head of an answer, or for the next piece of its body: the time-out of a
-    socket counts for each read."""
+    """The deadline of this thread for the response headers, or for the next chunk of the body: the timeout of a socket
+    limits each read only."""
 
     deadline: float | None = None
 
     def follow_event(self, event: str, info: Mapping[str, Any]) -> None:
-        """Hear from httpcore what it does."""
+        """Set or clear the deadline; a trace function of httpcore."""
         if event.endswith("receive_response_headers.started"):
             self.deadline = time.monotonic() + HEADER_TIMEOUT_FACTOR * info["request"].extensions["timeout"]["read"]
         elif ".receive_response_headers." in event:
             self.deadline = None
 
     def limit_timeout(self, timeout: float | None) -> float | None:
-        """Given the time-out of a read, return what it is now. Raise ``httpcore.ReadTimeout`` when the time is over."""
+        """Return the timeout of a read, limited by the deadline. Raises httpcore.ReadTimeout after it."""
         if self.deadline is None:
             return timeout
-        left = self.deadline - time.monotonic()
-        if left <= 0:
-            raise httpcore.ReadTimeout("the answer did not come to its end")
-        return left if timeout is None else min(left, timeout)
+        remaining = self.deadline - time.monotonic()
+        if remaining <= 0:
+            raise httpcore.ReadTimeout("the response headers did not arrive in time")
+        return remaining if timeout is None else min(remaining, timeout)
 
 
 class _DeadlineBackend(httpcore.SyncBackend):
-    """Makes connections on which the head of an answer has a time limit."""
+    """Opens connections with a header timeout."""
 
-    def __init__(self, head: _ResponseDeadline) -> None:
-        self._head = head
+    def __init__(self, deadlines: _ResponseDeadline) -> None:
+        self._deadlines = deadlines
 
     def connect_tcp(self, *args: Any, **kwargs: Any) -> httpcore.NetworkStream:
-        return _DeadlineStream(super().connect_tcp(*args, **kwargs), self._head)
+        return _DeadlineStream(super().connect_tcp(*args, **kwargs), self._deadlines)
 
 
 class _DeadlineStream(httpcore.NetworkStream):
-    def __init__(self, stream: httpcore.NetworkStream, head: _ResponseDeadline) -> None:
-        self._stream, self._head = stream, head
+    def __init__(self, stream: httpcore.NetworkStream, deadlines: _ResponseDeadline) -> None:
+        self._stream, self._deadlines = stream, deadlines
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, self._head.limit_timeout(timeout))
+        return self._stream.read(max_bytes, self._deadlines.limit_timeout(timeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         self._stream.write(buffer, timeout)
@@ -139,4 +141,4 @@ class _DeadlineStream(httpcore.NetworkStream):
         return self._stream.get_extra_info(info)
 
     def start_tls(self, *args: Any, **kwargs: Any) -> httpcore.NetworkStream:
-        return _DeadlineStream(self._stream.start_tls(*args, **kwargs), self._head)
+        return _DeadlineStream(self._stream.start_tls(*args, **kwargs), self._deadlines)

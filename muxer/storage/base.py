@@ -1,4 +1,4 @@
-"""Where media lie, and what a storage must be able to do. The pure part of the room."""
+"""The location of a media file, and the interface of a storage. Pure."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ S3 = "awsS3"
 
 _URL = re.compile(r"(https?)://([^/?#]+)(/.*)?", re.IGNORECASE | re.DOTALL)
 _LONE_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
-# What may stand unquoted in the path of a URL (RFC 3986), and a percent sign that begins a quoted character.
+# Characters that may be unquoted in the path of a URL (RFC 3986), and the percent sign of a quoted character.
 _PATH_SAFE = "/%:@!$&'()*+,;=~"
 _INVALID_NAMES = ("", ".", "..")
 
 
 @dataclass(frozen=True)
 class MediaLocation:
-    """One file in a storage: the folder as metadata write it (a URL, or bucket and key prefix), and its plain name."""
+    """One file in a storage: `folder` as in the metadata (a URL, or a key prefix in `bucket`), and its unquoted `name`."""
 
     storage: str
     folder: str
@@ -33,7 +33,7 @@ class MediaLocation:
     bucket: str = ""
 
     def sibling(self, name: str) -> MediaLocation:
-        """Given a plain file name, return its place in the same folder."""
+        """Return the location of the file `name` in the same folder."""
         return replace(self, name=name)
 
     @property
@@ -45,7 +45,7 @@ class MediaLocation:
 
     @property
     def service_name(self) -> str:
-        """The name of what holds it, for the log: what one S3 bucket refuses says nothing of the others."""
+        """Its WebDAV server or S3 bucket, as a service of the circuit breaker."""
         if self.storage == S3:
             return f"S3 bucket {self.bucket}"
         parts = urlsplit(self.url)
@@ -59,7 +59,7 @@ class MediaLocation:
 
 @dataclass(frozen=True)
 class ObjectInfo:
-    """What a storage tells about a file: its length in bytes, and a tag that changes with its content, if any."""
+    """Length of a stored file in bytes, and a tag that changes with its content (empty: none)."""
 
     length: int
     tag: str = ""
@@ -68,33 +68,33 @@ class ObjectInfo:
 class Storage(Protocol):
     """A store of media files. Every method raises only errors of :mod:`muxer.errors`."""
 
-    def download_file(self, place: MediaLocation, path: Path) -> ReceivedLength:
-        """Stream a file to ``path``, check its length and return it."""
+    def download_file(self, location: MediaLocation, path: Path) -> ReceivedLength:
+        """Stream the file to `path`, check its length and return it."""
 
-    def upload_file(self, path: Path, place: MediaLocation, may_replace: Callable[[], bool]) -> ObjectInfo:
-        """Upload a file so that it appears whole or not at all, and check its stored length.
+    def upload_file(self, path: Path, location: MediaLocation, may_replace: Callable[[], bool]) -> ObjectInfo:
+        """Upload `path` so that the file appears whole or not at all, and check its stored length.
 
-        ``may_replace`` is asked when something is stored there already, as late as possible; when it says no,
-        :class:`StoredByOtherMuxer` is raised.
+        If a file exists at `location`, `may_replace` is called as late as possible. Raises StoredByOtherMuxer when it
+        returns False.
         """
 
-    def head(self, place: MediaLocation) -> ObjectInfo | None:
-        """Return what is stored at a place, None when nothing is."""
+    def head(self, location: MediaLocation) -> ObjectInfo | None:
+        """Return length and tag of the file at `location`, None when it does not exist."""
 
-    def has_folder(self, place: MediaLocation) -> bool:
-        """Whether the folder, or the bucket, of a place is there."""
+    def has_folder(self, location: MediaLocation) -> bool:
+        """Whether the folder or the bucket of `location` exists."""
 
-    def delete_file(self, place: MediaLocation) -> None:
-        """Delete a file; one that is gone already is no error."""
+    def delete_file(self, location: MediaLocation) -> None:
+        """Delete the file at `location` if it exists."""
 
     def remove_leftovers(self) -> None:
-        """Delete what uploads that never ended have left in the storage."""
+        """Delete what unfinished uploads have left in the storage."""
 
 
 def parse_descriptor(descriptor: Json) -> MediaLocation:
-    """Given a media descriptor in one of the forms of gir-api section 3 and 4, return the place it names.
+    """Return the location that a media descriptor names (gir-api, sections 3 and 4).
 
-    Raise :class:`MetadataError` when it names none, or one outside its own folder.
+    Raises MetadataError when it names none, or one outside its folder.
     """
     storage, path = descriptor.get("storage"), descriptor.get("path")
     kind = storage if isinstance(storage, str) else ""
@@ -104,7 +104,7 @@ def parse_descriptor(descriptor: Json) -> MediaLocation:
         raise _unusable_error("a media descriptor has no path")
     base, bucket = (one if isinstance(one, str) else "" for one in (data.get("storagePath"), data.get("bucket")))
     if not all(map(is_encodable, (path, base, bucket))):
-        raise _unusable_error(f"a media descriptor holds halves of characters: {path[:80]!r}")
+        raise _unusable_error(f"a media descriptor contains incomplete characters: {path[:80]!r}")
     if kind.lower() == WEBDAV.lower():
         return _webdav_location(path, base)
     if kind.lower() == S3.lower():
@@ -112,11 +112,10 @@ def parse_descriptor(descriptor: Json) -> MediaLocation:
         if not bucket or not name:
             raise _unusable_error(f"a media descriptor names no bucket, or a folder: {path[:80]!r}")
         return MediaLocation(S3, prefix + slash, name, bucket)
-    raise _unusable_error(f"a media descriptor names the storage {kind[:40]!r}; known are {WEBDAV} and {S3}")
+    raise _unusable_error(f"a media descriptor names the storage {kind[:40]!r}; supported are {WEBDAV} and {S3}")
 
 
 def _unusable_error(what: str) -> MetadataError:
-    """Return the error of a media descriptor that cannot be used."""
     return MetadataError(what, code=Code.BAD_DESCRIPTOR)
 
 
@@ -136,22 +135,24 @@ def _webdav_location(path: str, base: str) -> MediaLocation:
 
 
 def quote_url(text: str) -> str:
-    """Given the address of a WebDAV folder or file, return it quoted; characters that are quoted already stay so.
+    """Return the address of a WebDAV folder or file, quoted; quoted characters stay as they are.
 
-    ``?`` and ``#`` belong to the name. A login in the address is left out: the configured account is used. Raise
-    :class:`MetadataError` when it is no http or https address, or its host has other characters than ASCII: such a name is
-    written in its form for the network (``xn--…``).
+    ``?`` and ``#`` belong to the name. Credentials in the address are removed: the configured account is used.
+    Raises MetadataError when it is not an http or https address, or its host is not ASCII (such names have the form
+    ``xn--…``).
     """
     match = _URL.fullmatch(text)
     if match is None:
-        raise _unusable_error(f"a media descriptor holds no http or https address: {text[:80]!r}")
+        raise _unusable_error(f"a media descriptor contains no http or https address: {text[:80]!r}")
     scheme, netloc, path = match[1].lower(), match[2].rpartition("@")[2], match[3] or "/"
     try:
         parts = urlsplit(f"{scheme}://{netloc}")
         if not parts.hostname or parts.port == 0 or not netloc.isascii():
             raise ValueError
     except ValueError:
-        raise _unusable_error(f"a media descriptor holds an address with a wrong host or port: {netloc[:80]!r}") from None
+        raise _unusable_error(
+            f"a media descriptor contains an address with an invalid host or port: {netloc[:80]!r}"
+        ) from None
     if {".", ".."} & set(unquote(path).split("/")):
         raise _unusable_error(f"a media descriptor names a path with dots: {path[:80]!r}")
     return f"{scheme}://{netloc}{quote(_LONE_PERCENT.sub('%25', path), safe=_PATH_SAFE)}"

@@ -1,6 +1,6 @@
-"""S3 storage: AWS, or any S3-compatible store on the premises (S3 Premise), with boto3.
+"""S3 storage with boto3: AWS, or any S3-compatible store on the premises (S3 Premise).
 
-boto3 is imported at the first use: it is large, and a site without S3 never needs it.
+boto3 is imported when it is first used: it is large, and a site without S3 never needs it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import urllib3
 from muxer.config import schema
 from muxer.errors import (
     AccessDenied,
-    AuthenticationFailed,
     Code,
     MediaNotFound,
     MetadataError,
@@ -33,20 +32,19 @@ from muxer.errors import (
 from muxer.gir.responses import is_message_type
 from muxer.net import tls, transfer
 from muxer.net.circuit_breaker import CircuitBreaker
-from muxer.net.login_backoff import LoginBackoff
 from muxer.status import activity
 from muxer.storage import s3_failures, s3_http
 from muxer.storage.base import S3, MediaLocation, ObjectInfo
-from muxer.storage.intent_log import UploadIntents
 from muxer.storage.s3_client import SET_KEYS, create_client
 from muxer.storage.s3_failures import ReadForbidden
+from muxer.storage.upload_intents import UploadIntents
 
 log = logging.getLogger(__name__)
 
 S3_SERVICE = "the S3 store"
 CONNECT_SECONDS, READ_SECONDS, ATTEMPTS = 10, 60, 3
 MULTIPART_BYTES = 64 * 1024 * 1024
-_OR_MISSING = "or it is not there: without s3:ListBucket the store does not show which"
+_OR_MISSING = "or the object does not exist: without s3:ListBucket the store does not show which"
 _UNREADABLE = "was uploaded, but the keys of [s3] lack the right s3:GetObject to read it back"
 
 
@@ -58,76 +56,77 @@ class S3Storage:
     ) -> None:
         """`options` holds the account; `uploading` is the folder of the intent records; `outages` receives failures."""
         self._options = options
-        self._notes = UploadIntents(uploading, S3)
+        self._intents = UploadIntents(uploading, S3)
         self._context = None if options.trusted_ca is None else tls.client_context(options.trusted_ca)
         self._stop = stop
         self._outages = outages or CircuitBreaker()
         self._lock = threading.Lock()
-        self._made: Any = None
-        self._gate = LoginBackoff()
+        self._client: Any = None
         self._under_way = threading.local()
         # By bucket: the signature region that the store asked for in place of ours, and whether keys may not list.
         self._regions: dict[str, str] = {}
         self._unlisted: set[str] = set()
 
-    def download_file(self, place: MediaLocation, path: Path) -> transfer.ReceivedLength:
-        """Stream an object to ``path``, check its length and return it. Raise :class:`MediaNotFound` when it is absent."""
+    def download_file(self, location: MediaLocation, path: Path) -> transfer.ReceivedLength:
+        """Stream an object to `path`, check its length and return it. Raises MediaNotFound when it does not exist."""
         try:
-            return self._download_object(place, path)
+            return self._download_object(location, path)
         except ReadForbidden as error:
-            if self.may_list(place):
+            if self.may_list(location):
                 raise
             raise PathForbidden(f"{error}; {_OR_MISSING}") from error
 
-    def _download_object(self, place: MediaLocation, path: Path) -> transfer.ReceivedLength:
-        with self._guarded_request("GET", place):
-            answer = self._shared_client.get_object(Bucket=place.bucket, Key=_object_key(place))
-            with closing(answer["Body"]) as body:
-                if is_message_type(kind := str(answer.get("ContentType"))):
-                    raise UnreadableResponse(f"GET {_object_name(place)}: answered {kind} where media was expected")
+    def _download_object(self, location: MediaLocation, path: Path) -> transfer.ReceivedLength:
+        with self._guarded_request("GET", location):
+            response = self._shared_client.get_object(Bucket=location.bucket, Key=_object_key(location))
+            with closing(response["Body"]) as body:
+                if is_message_type(kind := str(response.get("ContentType"))):
+                    raise UnreadableResponse(f"GET {_object_name(location)}: the response is {kind} instead of media")
                 return transfer.receive_file(
                     s3_http.iterate_body(body),
                     path,
-                    expected=answer.get("ContentLength"),
-                    source=_object_name(place),
+                    expected=response.get("ContentLength"),
+                    source=_object_name(location),
                     stop=self._stop,
-                    modified=transfer.modified_at(answer["ResponseMetadata"].get("HTTPHeaders", {})),
+                    modified=transfer.modified_at(response["ResponseMetadata"].get("HTTPHeaders", {})),
                 )
 
-    def upload_file(self, path: Path, place: MediaLocation, may_replace: Callable[[], bool]) -> ObjectInfo:
+    def upload_file(self, path: Path, location: MediaLocation, may_replace: Callable[[], bool]) -> ObjectInfo:
         """Upload a file, in parts when it is large, and check its stored length; see :class:`Storage`.
 
-        An object appears whole or not at all; boto3 gives up the parts of an upload that fails. Parts are noted on disk,
-        and given up later when boto3 cannot, or the process dies.
+        An object appears whole or not at all; boto3 aborts the parts of a failed upload. Parts are recorded on disk, and
+        aborted later when boto3 cannot, or the process dies.
         """
-        earlier = self.head(place)
+        earlier = self.head(location)
         if earlier is not None and not may_replace():
-            raise StoredByOtherMuxer(f"{_object_name(place)} is stored already")
-        if earlier is None and place.bucket in self._unlisted:
-            self._upload_without_head(path, place, may_replace)
+            raise StoredByOtherMuxer(f"{_object_name(location)} is stored already")
+        if earlier is None and location.bucket in self._unlisted:
+            self._upload_without_head(path, location, may_replace)
         else:
-            self._upload_object(path, place)
-        stored, length = self.head(place), path.stat().st_size
-        if stored is None and place.bucket in self._unlisted:
-            raise AccessDenied(f"{_object_name(place)} {_UNREADABLE}")
+            self._upload_object(path, location)
+        stored, length = self.head(location), path.stat().st_size
+        if stored is None and location.bucket in self._unlisted:
+            raise AccessDenied(f"{_object_name(location)} {_UNREADABLE}")
         if stored is None or stored.length != length:
             held = "nothing" if stored is None else f"{stored.length} bytes"
-            raise ServiceUnavailable(f"{_object_name(place)} holds {held} after an upload of {length}", code=Code.NOT_STORED)
+            raise ServiceUnavailable(
+                f"{_object_name(location)} holds {held} after an upload of {length}", code=Code.NOT_STORED
+            )
         if stored == earlier and not _may_contain(path, stored):
-            raise ServiceUnavailable(f"{_object_name(place)} is what it was before the upload", code=Code.NOT_STORED)
+            raise ServiceUnavailable(f"{_object_name(location)} is unchanged after the upload", code=Code.NOT_STORED)
         return stored
 
-    def _upload_without_head(self, path: Path, place: MediaLocation, may_replace: Callable[[], bool]) -> None:
+    def _upload_without_head(self, path: Path, location: MediaLocation, may_replace: Callable[[], bool]) -> None:
         """Upload a file when the keys cannot show whether the object exists: only if it is new, where the store knows that
         condition; else `may_replace` decides."""
         try:
-            self._upload_object(path, place, only_new=True)
+            self._upload_object(path, location, only_new=True)
         except (StoredByOtherMuxer, s3_failures.NotImplementedByStore) as error:
             if not may_replace():
-                raise StoredByOtherMuxer(f"{_object_name(place)} may be stored already") from error
-            self._upload_object(path, place)
+                raise StoredByOtherMuxer(f"{_object_name(location)} may be stored already") from error
+            self._upload_object(path, location)
 
-    def _upload_object(self, path: Path, place: MediaLocation, only_new: bool = False) -> None:
+    def _upload_object(self, path: Path, location: MediaLocation, only_new: bool = False) -> None:
         from boto3.s3.transfer import TransferConfig
 
         length = path.stat().st_size
@@ -140,73 +139,75 @@ class S3Storage:
         )
 
         def check_sent(sent: int) -> None:
-            transfer.check_progress(deadline, _object_name(place), self._stop)
+            transfer.check_progress(deadline, _object_name(location), self._stop)
             activity.add_progress(sent)
 
         activity.set_expected_amount(length)
         check_sent(0)
         how = {"ExtraArgs": {"ContentType": "application/octet-stream"}, "Config": config, "Callback": check_sent}
         try:
-            with self._guarded_request("PUT", place), self._recording_upload_id(place, only_new):
-                self._shared_client.upload_file(str(path), place.bucket, _object_key(place), **how)
+            with self._guarded_request("PUT", location), self._recording_upload_id(location, only_new):
+                self._shared_client.upload_file(str(path), location.bucket, _object_key(location), **how)
         except AccessDenied as error:  # some stores forbid to upload to a bucket that does not exist
-            if error.code is not Code.ACCESS_DENIED or self.has_folder(place):
+            if error.code is not Code.ACCESS_DENIED or self.has_folder(location):
                 raise
             raise ServiceUnavailable(f"{error}; the bucket does not exist") from error
 
-    def head(self, place: MediaLocation) -> ObjectInfo | None:
-        """Return length and tag of an object, None when there is none.
+    def head(self, location: MediaLocation) -> ObjectInfo | None:
+        """Return length and tag of an object, None when it does not exist.
 
         Keys without the right to list get 403 for a missing object, and for one that they may not read. With such keys None
         means that the object is not known to exist.
         """
         try:
-            with self._guarded_request("HEAD", place):
-                answer = self._head_or_get(
-                    self._shared_client.head_object, self._open_object, Bucket=place.bucket, Key=_object_key(place)
+            with self._guarded_request("HEAD", location):
+                response = self._head_or_get(
+                    self._shared_client.head_object, self._open_object, Bucket=location.bucket, Key=_object_key(location)
                 )
-                _refuse_page(answer, f"HEAD {_object_name(place)}")
-                return ObjectInfo(int(answer["ContentLength"]), str(answer.get("ETag") or ""))
+                _refuse_page(response, f"HEAD {_object_name(location)}")
+                return ObjectInfo(int(response["ContentLength"]), str(response.get("ETag") or ""))
         except MediaNotFound:
-            self._unlisted.discard(place.bucket)
+            self._unlisted.discard(location.bucket)
             return None
         except ReadForbidden:
-            if self.may_list(place):
+            if self.may_list(location):
                 raise
             return None
 
-    def has_folder(self, place: MediaLocation) -> bool:
-        """Whether the bucket of a place is there; a folder in it is but a part of names."""
+    def has_folder(self, location: MediaLocation) -> bool:
+        """Whether the bucket of `location` exists; a folder is only a prefix of object names."""
         try:
-            with self._guarded_request("LIST", place.sibling("")):
-                self._head_or_get(self._shared_client.head_bucket, self._list_objects, Bucket=place.bucket)
+            with self._guarded_request("LIST", location.sibling("")):
+                self._head_or_get(self._shared_client.head_bucket, self._list_objects, Bucket=location.bucket)
         except MediaNotFound:
             return False
-        except ReadForbidden:  # a bucket that is not there answers otherwise
-            log.debug("the bucket %s is not shown to keys without s3:ListBucket", place.bucket)
+        except ReadForbidden:  # a missing bucket causes another error
+            log.debug("the bucket %s is not shown to keys without s3:ListBucket", location.bucket)
         return True
 
-    def may_list(self, place: MediaLocation) -> bool:
-        """Whether the keys have the right to list the bucket of `place`. It is logged once when they do not."""
+    def may_list(self, location: MediaLocation) -> bool:
+        """Whether the keys have the right to list the bucket of `location`. It is logged once when they do not."""
         try:
-            with self._guarded_request("LIST", place.sibling("")):
-                self._list_objects(Bucket=place.bucket)
+            with self._guarded_request("LIST", location.sibling("")):
+                self._list_objects(Bucket=location.bucket)
         except (ReadForbidden, MediaNotFound, RequestRejected) as error:
-            if place.bucket not in self._unlisted:
-                self._unlisted.add(place.bucket)
+            if location.bucket not in self._unlisted:
+                self._unlisted.add(location.bucket)
                 log.warning("%s; a missing object looks like a forbidden one there", error)
             return False
         return True
 
-    def wanted_region(self, place: MediaLocation) -> str:
+    def wanted_region(self, location: MediaLocation) -> str:
         """Return the signature region that the store asked for in place of [s3] region; empty when it did not."""
-        return self._regions.get(place.bucket, "")
+        return self._regions.get(location.bucket, "")
 
-    def try_multipart(self, place: MediaLocation) -> None:
+    def try_multipart(self, location: MediaLocation) -> None:
         """Start an upload in parts and abort it: both need rights of the keys."""
-        with self._guarded_request("PUT", place), self._recording_upload_id(place):
-            upload = self._shared_client.create_multipart_upload(Bucket=place.bucket, Key=_object_key(place))["UploadId"]
-            self._abort_upload(place, upload)
+        with self._guarded_request("PUT", location), self._recording_upload_id(location):
+            upload = self._shared_client.create_multipart_upload(Bucket=location.bucket, Key=_object_key(location))[
+                "UploadId"
+            ]
+            self._abort_upload(location, upload)
 
     @staticmethod
     def _head_or_get(head: Callable[..., Any], get: Callable[..., Any], **what: str) -> Any:
@@ -222,36 +223,35 @@ class S3Storage:
 
     def _open_object(self, **what: str) -> Any:
         """Return the response to a GET of an object. Its body is not read."""
-        answer = self._shared_client.get_object(**what)
-        answer["Body"].close()
-        return answer
+        response = self._shared_client.get_object(**what)
+        response["Body"].close()
+        return response
 
     def _list_objects(self, **what: str) -> Any:
         return self._shared_client.list_objects(MaxKeys=1, **what)
 
-    def delete_file(self, place: MediaLocation) -> None:
-        """Delete an object; one that is gone already is no error. Raise :class:`ServiceUnavailable` when it is still there:
-        the page of a proxy is a success, too."""
-        with self._guarded_request("DELETE", place):
-            self._shared_client.delete_object(Bucket=place.bucket, Key=_object_key(place))
-        if self.head(place) is not None:
-            raise ServiceUnavailable(f"DELETE {_object_name(place)}: the object is still there")
+    def delete_file(self, location: MediaLocation) -> None:
+        """Delete an object if it exists. Raises ServiceUnavailable when it still exists afterwards."""
+        with self._guarded_request("DELETE", location):
+            self._shared_client.delete_object(Bucket=location.bucket, Key=_object_key(location))
+        if self.head(location) is not None:
+            raise ServiceUnavailable(f"DELETE {_object_name(location)}: the object still exists")
 
     def remove_leftovers(self) -> None:
-        """Delete the parts of uploads whose process died, and of those that could not be given up at the time."""
-        self._notes.delete_unfinished(self._abort_upload)
+        """Abort the multipart uploads of processes that died, and those that could not be aborted at the time."""
+        self._intents.delete_unfinished(self._abort_upload)
 
-    def _abort_upload(self, place: MediaLocation, upload: str) -> None:
-        """Delete the parts of an upload; one that has ended is no error."""
-        with suppress(MediaNotFound), self._guarded_request("ABORT", place):
-            self._shared_client.abort_multipart_upload(Bucket=place.bucket, Key=_object_key(place), UploadId=upload)
+    def _abort_upload(self, location: MediaLocation, upload: str) -> None:
+        """Delete the parts of an upload if it has not ended."""
+        with suppress(MediaNotFound), self._guarded_request("ABORT", location):
+            self._shared_client.abort_multipart_upload(Bucket=location.bucket, Key=_object_key(location), UploadId=upload)
 
     @contextmanager
-    def _recording_upload_id(self, place: MediaLocation, only_new: bool = False) -> Iterator[None]:
-        """Ensure that an upload in parts is noted as soon as it has an id. boto3 asks for the id, in this thread;
-        :meth:`_note` receives it. With `only_new` the upload fails when the object exists."""
+    def _recording_upload_id(self, location: MediaLocation, only_new: bool = False) -> Iterator[None]:
+        """Record an upload in parts as soon as it has an id, which boto3 requests in this thread; :meth:`_record_upload_id`
+        receives it. With `only_new` the upload fails when the object exists."""
         with ExitStack() as noted:
-            self._under_way.note = lambda upload: noted.enter_context(self._notes.pending_upload(place, upload))
+            self._under_way.note = lambda upload: noted.enter_context(self._intents.pending_upload(location, upload))
             self._under_way.only_new = only_new
             yield
 
@@ -273,43 +273,42 @@ class S3Storage:
 
     @property
     def _shared_client(self) -> Any:
-        """The one client, made under a lock: making clients is not thread-safe, using one is."""
+        """The client, created under a lock: creating one is not thread-safe, using it is."""
         with self._lock:
-            if self._made is None:
+            if self._client is None:
                 retries = {"mode": "standard", "total_max_attempts": ATTEMPTS}
                 limits = {"connect_timeout": CONNECT_SECONDS, "read_timeout": READ_SECONDS, "retries": retries}
-                self._made = create_client(self._options, self._context, self._stop, limits)
-                events = self._made.meta.events
+                self._client = create_client(self._options, self._context, self._stop, limits)
+                events = self._client.meta.events
                 events.register("after-call.s3.CreateMultipartUpload", self._record_upload_id)
                 for operation in ("PutObject", "CompleteMultipartUpload"):
                     events.register(f"before-parameter-build.s3.{operation}", self._add_condition)
                 if self._options.endpoint_url is not None:
                     events.register_first("needs-retry.s3", self._remember_region)
-            return self._made
+            return self._client
 
     @contextmanager
-    def _guarded_request(self, method: str, place: MediaLocation) -> Iterator[None]:
-        """Watch over a request; nothing is sent to a bucket for a while after it refused our keys."""
-        with self._outages.call(place.service_name), self._translate_errors(method, place):
-            self._gate.raise_if_active(place.service_name)
+    def _guarded_request(self, method: str, location: MediaLocation) -> Iterator[None]:
+        """Count the failures of a request, and translate its errors."""
+        with self._outages.call(location.service_name), self._translate_errors(method, location):
             yield
 
     @contextmanager
-    def _translate_errors(self, method: str, place: MediaLocation) -> Iterator[None]:
-        """Turn what boto3 raises into our errors."""
+    def _translate_errors(self, method: str, location: MediaLocation) -> Iterator[None]:
+        """Translate the exceptions of boto3 into errors of :mod:`muxer.errors`."""
         from boto3.exceptions import Boto3Error
         from botocore import exceptions as botocore
         from botocore.parsers import ResponseParserError
 
-        what = f"{method} {_object_name(place)}"
+        what = f"{method} {_object_name(location)}"
         try:
             yield
         except botocore.ClientError as error:
-            raise self._response_error(error.response, method, place) from error
+            raise self._response_error(error.response, method, location) from error
         except Boto3Error as error:
             cause = error.__context__
             if isinstance(cause, botocore.ClientError):
-                raise self._response_error(cause.response, method, place) from error
+                raise self._response_error(cause.response, method, location) from error
             raise ServiceUnavailable(f"{what}: {type(error).__name__}") from error
         except (
             botocore.NoCredentialsError,
@@ -328,19 +327,17 @@ class S3Storage:
         except urllib3.exceptions.HTTPError as error:
             raise ServiceUnavailable(f"{what}: broke off: {type(error).__name__}", code=Code.BROKE_OFF) from error
         except (ResponseParserError, KeyError) as error:
-            raise UnreadableResponse(f"{what}: the answer is none of S3 ({type(error).__name__})") from error
+            raise UnreadableResponse(f"{what}: the response is not valid S3 ({type(error).__name__})") from error
 
-    def _response_error(self, response: dict[str, Any], method: str, place: MediaLocation) -> MuxerError:
+    def _response_error(self, response: dict[str, Any], method: str, location: MediaLocation) -> MuxerError:
         """Return the error that the `response` to a failed request stands for."""
-        error = s3_failures.s3_error(response, method, _object_name(place))
-        if isinstance(error, AuthenticationFailed):
-            return self._gate.start(place.service_name, error)
+        error = s3_failures.s3_error(response, method, _object_name(location))
         if s3_failures.http_status(response) == 400 and not s3_failures.s3_error_code(response):
             return self._prefer_scheme_error(error)
         return error
 
     def _connection_error(self, error: Exception, what: str) -> MuxerError:
-        """Return the error of ours for a request to which no response came."""
+        """Return the error for a request without a response."""
         from botocore import exceptions as botocore
 
         if isinstance(error, botocore.SSLError):
@@ -351,18 +348,18 @@ class S3Storage:
         return self._prefer_scheme_error(found) if isinstance(error, botocore.ConnectionClosedError) else found
 
     def _prefer_scheme_error(self, error: MuxerError) -> MuxerError:
-        """Return `error`, or in its place that http and https are mixed up."""
+        """Return `error`, or one that explains that http and https are mixed up."""
         scheme = s3_failures.scheme_problem(self._options.endpoint_url)
         return ServiceUnavailable(f"{error}; {scheme}", code=Code.TLS) if scheme else error
 
     def _forget_client(self) -> None:
-        """A client that found no keys never looks again; the next request makes a new one."""
+        """Let the next request create a new client: one that found no keys never searches again."""
         with self._lock:
-            self._made = None
+            self._client = None
 
 
 def _may_contain(path: Path, stored: ObjectInfo) -> bool:
-    """Whether an object that did not change may hold a file: its tag is the file's digest, or none that can be compared."""
+    """Whether an unchanged object may contain the file: its tag is the digest of the file, or cannot be compared."""
     tag = stored.tag.strip('"')
     if not tag or "-" in tag:
         return True
@@ -370,15 +367,17 @@ def _may_contain(path: Path, stored: ObjectInfo) -> bool:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest() == tag
 
 
-def _refuse_page(answer: Mapping[str, Any], what: str) -> None:
+def _refuse_page(response: Mapping[str, Any], what: str) -> None:
     """Raise UnreadableResponse when the response to a request `what` for an object is a page of a web server or a proxy."""
-    if is_message_type(kind := str(answer.get("ContentType"))):
-        raise UnreadableResponse(f"{what}: answered {kind}, so this is no S3 store; check [s3] endpoint_url (host and port)")
+    if is_message_type(kind := str(response.get("ContentType"))):
+        raise UnreadableResponse(
+            f"{what}: the response is {kind}, so this is not an S3 store; check [s3] endpoint_url (host and port)"
+        )
 
 
-def _object_key(place: MediaLocation) -> str:
-    return place.folder + place.name
+def _object_key(location: MediaLocation) -> str:
+    return location.folder + location.name
 
 
-def _object_name(place: MediaLocation) -> str:
-    return f"s3://{place.bucket}/{_object_key(place)}"
+def _object_name(location: MediaLocation) -> str:
+    return f"s3://{location.bucket}/{_object_key(location)}"

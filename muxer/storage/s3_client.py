@@ -1,6 +1,6 @@
-"""The client of boto3 for an S3 store: its options, its TLS, and what ends a request early.
+"""Creates the boto3 client for an S3 store: its options, its TLS, and when a request ends early.
 
-boto3 is imported at the first use: it is large, and a site without S3 never needs it.
+boto3 is imported when it is first used: it is large, and a site without S3 never needs it.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ SET_KEYS = "set [s3] access_key_id and secret_access_key"
 def create_client(
     options: schema.S3Options, context: ssl.SSLContext | None, stop: threading.Event, limits: Mapping[str, Any]
 ) -> Any:
-    """Make the client. `limits` are boto3's settings for time limits and attempts.
+    """Create the client. `limits` are the settings of boto3 for timeouts and attempts.
 
-    A configured endpoint gets plain requests with paths: older stores keep the chunk marks of new checksums as content, and
-    seldom have a host name for each bucket. It is called directly, whatever proxy the environment names.
+    A configured endpoint gets requests with paths and without new checksums: older stores save the chunk marks of these as
+    content, and seldom have a host name for each bucket. Proxies of the environment are not used for it.
 
-    Raises AccessDenied when it cannot be made from the options.
+    Raises AccessDenied when the options are invalid.
     """
     import boto3
     from botocore.config import Config
@@ -52,24 +52,24 @@ def create_client(
         region_name=options.region or ("us-east-1" if own else None),
     )
     try:
-        made = session.client("s3", endpoint_url=options.endpoint_url, config=config)
+        client = session.client("s3", endpoint_url=options.endpoint_url, config=config)
     except ValueError as error:
         raise AccessDenied(
             "boto3 refuses [s3] endpoint_url or region; host names hold letters, digits, - and .", code=Code.S3_OPTIONS
         ) from error
     for handler in (_raise_muxer_error, _end_redirect):
-        made.meta.events.register_first("needs-retry.s3", handler)
-    s3_http.limit_responses(made, stop)
+        client.meta.events.register_first("needs-retry.s3", handler)
+    s3_http.limit_responses(client, stop)
     if context is not None:
-        _use_tls_context(context, made)
-    return made
+        _use_tls_context(context, client)
+    return client
 
 
 def _use_tls_context(context: ssl.SSLContext, client: Any) -> None:
-    """Let a client that has sent nothing yet check servers as our other connections do.
+    """Set the TLS context of a client that has sent nothing yet.
 
-    boto3 itself takes a file only, and reads it in another way: it knows neither the authorities of Windows nor a folder of
-    them, and finds no certificate behind a byte order mark.
+    boto3 has no public way to do so. It accepts only a file, without the authorities of Windows, a folder of them, or a byte
+    order mark.
     """
     if context.verify_mode is ssl.CERT_NONE:
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
@@ -80,15 +80,15 @@ def _use_tls_context(context: ssl.SSLContext, client: Any) -> None:
 
 
 def _raise_muxer_error(caught_exception: Exception | None = None, **_: Any) -> None:
-    """End a request with the error of ours that broke it, such as :class:`Stopped`; boto3 would send the request again."""
+    """End a request with the MuxerError that interrupted it, such as Stopped; boto3 would repeat the request."""
     error = getattr(caught_exception, "kwargs", {}).get("error")
     if isinstance(error, MuxerError):
         raise error
 
 
 def _end_redirect(response: tuple[Any, dict[str, Any]] | None = None, operation: Any = None, **_: Any) -> None:
-    """End a request that is redirected without a region. boto3 would ask for the region of the bucket, be redirected once
-    more, and so on until its stack is full."""
+    """End a request that is redirected without a region. boto3 would request the region of the bucket, be redirected again,
+    and so on until a stack overflow."""
     from botocore.exceptions import ClientError
 
     if response is not None and s3_failures.is_foreign_redirect(response[1]):

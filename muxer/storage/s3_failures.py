@@ -1,4 +1,4 @@
-"""What a failed request to an S3 store means: the error of ours, with its cause, the option and the remedy."""
+"""Maps failed requests to an S3 store to errors with cause, option and remedy."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from muxer.net import tls
 
 SCHEME_PROBE_SECONDS = 5.0
 MAX_MESSAGE_LENGTH = 200
-# The right that a request needs, by its name in our messages.
+# The permission that a request needs.
 _RIGHTS = {
     "GET": "s3:GetObject",
     "HEAD": "s3:GetObject",
@@ -39,7 +39,7 @@ _CHECK_KEYS = "check [s3] access_key_id and secret_access_key, and their rights"
 _BAD_KEYS = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken")
 # Responses to a request that was signed for another region, when boto3 cannot follow the store to the right one.
 _BAD_REGION = ("AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException")
-# The store exists already what an upload with the condition "only if new" would replace, or just receives it.
+# The object of an upload with the condition "only if new" exists already, or is being uploaded.
 _NOT_NEW = ("PreconditionFailed", "ConditionalRequestConflict")
 _FULL = ("QuotaExceeded", "XMinioAdminBucketQuotaExceeded", "XMinioStorageFull")
 _BUSY = ("SlowDown", "RequestTimeout", "IncompleteBody", "BadDigest", "XAmzContentSHA256Mismatch", "OperationAborted")
@@ -49,7 +49,7 @@ _OPTIONS = (
     *("MethodNotAllowed", "MissingContentLength"),
 )
 _BAD_CLOCK = ("RequestTimeTooSkewed", "RequestExpired")
-# OpenSSL's reasons when the other side speaks plain HTTP.
+# Reasons of OpenSSL when the server speaks plain HTTP.
 _NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL")
 
 

@@ -1,4 +1,4 @@
-"""The HTTP under boto3, with limits: what is no media it reads whole, however long it is and however slowly it comes."""
+"""Limits size and time of the responses that boto3 reads itself: it has no limits for those that are not media."""
 
 from __future__ import annotations
 
@@ -12,35 +12,37 @@ from muxer.errors import UnreadableResponse
 from muxer.net import transfer
 from muxer.net.header_timeout import with_header_deadline
 
-# An answer that is no media may take this long, and be so long: one object or one error is described in it.
+# Limits of a response that is not media: it describes one object or one error.
 MAX_S3_RESPONSE_SECONDS = 120.0
 MAX_S3_RESPONSE_BYTES = 16 * 1024 * 1024
 
 
 def limit_responses(client: Any, stop: threading.Event) -> None:
-    """Given a client of boto3 that has sent nothing yet, and the stop event, give the head of each answer a time limit, and
-    each body that boto3 reads itself one of time and size. Media are for :mod:`muxer.net.transfer`, which has its own."""
+    """Limit the time for response headers, and time and size of each body that boto3 reads itself.
 
-    def prepare_response(answer: Any) -> None:
-        answer.stream = functools.partial(_limited_body, answer, time.monotonic() + MAX_S3_RESPONSE_SECONDS, stop)
+    `client` has sent nothing yet. Media are read by :mod:`muxer.net.transfer`, which has its own limits. boto3 has no public
+    way to set the connection classes of a client.
+    """
+
+    def prepare_response(response: Any) -> None:
+        response.stream = functools.partial(_limited_body, response, time.monotonic() + MAX_S3_RESPONSE_SECONDS, stop)
 
     pools = client._endpoint.http_session._pool_classes_by_scheme
     pools.update(with_header_deadline(pools, prepare_response))
 
 
-def _limited_body(answer: Any, deadline: float, stop: threading.Event) -> Iterator[bytes]:
-    """Yield the body of an answer as it comes."""
+def _limited_body(response: Any, deadline: float, stop: threading.Event) -> Iterator[bytes]:
     length = 0
-    while piece := answer.read1(transfer.CHUNK_BYTES):
+    while piece := response.read1(transfer.CHUNK_BYTES):
         length += len(piece)
         if length > MAX_S3_RESPONSE_BYTES:
-            raise UnreadableResponse(f"an answer of the S3 store is longer than {MAX_S3_RESPONSE_BYTES} bytes")
+            raise UnreadableResponse(f"a response of the S3 store is longer than {MAX_S3_RESPONSE_BYTES} bytes")
         yield piece
-        transfer.check_progress(deadline, "an answer of the S3 store", stop)
+        transfer.check_progress(deadline, "a response of the S3 store", stop)
 
 
 def iterate_body(body: Any) -> Iterator[bytes]:
-    """Yield a body in pieces as they arrive, so that time limits hold for a store that sends drop by drop; botocore's own
-    iterator waits for a whole piece, with urllib3's response behind it."""
+    """Yield a body as it arrives, so that time limits hold for a slow body. All public methods of botocore's body wait for a
+    whole chunk."""
     while piece := body._raw_stream.read1(transfer.CHUNK_BYTES):
         yield piece

@@ -1,4 +1,4 @@
-"""The storages of the site, by the name that media descriptors give them."""
+"""Finds the storage for a location."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from muxer.storage.base import MediaLocation, Storage
 
 
 class Stores:
-    """Finds the storage for a place."""
+    """The storages of the site."""
 
     def __init__(self, stores: Mapping[str, Storage]) -> None:
-        """Given the storages by the name that descriptors use."""
+        """`stores` has the names of media descriptors as keys."""
         self._stores = dict(stores)
 
-    def for_location(self, place: MediaLocation) -> Storage:
-        """Return the storage in which a place lies. Raise :class:`MetadataError` when there is none of its kind."""
-        store = self._stores.get(place.storage)
+    def for_location(self, location: MediaLocation) -> Storage:
+        """Return the storage of `location`. Raises MetadataError when it is unknown."""
+        store = self._stores.get(location.storage)
         if store is None:
             raise MetadataError(
-                f"{place.name} lies in the storage {place.storage}, which is unknown", code=Code.BAD_DESCRIPTOR
+                f"{location.name} is in the storage {location.storage}, which is unknown", code=Code.BAD_DESCRIPTOR
             )
         return store
 
     def remove_leftovers(self) -> None:
-        """Delete what uploads that never ended have left in the storages."""
+        """Delete what unfinished uploads have left in the storages."""
         for store in self._stores.values():
             store.remove_leftovers()

@@ -1,8 +1,8 @@
-"""WebDAV storage: webdav4 for the questions, GET and PUT of our own on its HTTP client.
+"""WebDAV storage: webdav4 for properties, own GET and PUT requests on its HTTP client.
 
-webdav4's own download resumes without looking at the answer's status and does not check lengths, and its upload is not
-tried again; so media are streamed here, with length checks, quoted names and time limits. Both libraries are imported at the
-first use: their loading takes time at the start.
+The download of webdav4 resumes without a check of the status and the length, and its upload is not retried. So media are
+streamed here, with length checks, quoted names and time limits. Both libraries are imported when they are first used,
+because their import takes time.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from muxer.errors import (
 from muxer.gir.responses import is_message_type
 from muxer.net import tls, transfer
 from muxer.net.circuit_breaker import CircuitBreaker
-from muxer.net.login_backoff import LoginBackoff
 from muxer.net.step_retry import Repeat, call_once
 from muxer.status import activity
 from muxer.storage import webdav_refusals as refusals
 from muxer.storage.allowed_hosts import AllowedHosts
 from muxer.storage.base import WEBDAV, MediaLocation, ObjectInfo
-from muxer.storage.intent_log import UploadIntents, remove_record
+from muxer.storage.upload_intents import UploadIntents
 from muxer.storage.webdav_diagnosis import Diagnosis
 from muxer.storage.webdav_names import file_name_in, is_other_file, temporary_name, url_origin
 from muxer.storage.webdav_renaming import MOVE_DELAYS, RenameSupport
+from muxer.system.intent_log import remove_record
 
 if TYPE_CHECKING:
     import httpx
@@ -51,11 +51,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# A server that answers MOVE so cannot rename; after one of the others it may, in another form or a moment later.
+# Statuses of MOVE: the server cannot rename at all; it may accept another form, or a repeated request.
 _MOVE_UNSUPPORTED = (405, 501)
 _DOUBTFUL_MOVE = (400, 403, 502)
 _EXISTS = 412
-# What a server says that has renamed a file (RFC 4918). 207 means that it has not, 200 may be the page of a proxy.
+# Statuses of a successful MOVE (RFC 4918). 207 means failure, 200 may be the page of a proxy.
 _MOVED = (201, 204)
 
 
@@ -72,111 +72,109 @@ class WebdavStorage:
         site: Sequence[str] = (),
         repeat: Repeat = call_once,
     ) -> None:
-        """Given the account, a short name for this instance (it marks unfinished uploads), the folder that keeps what is
-        being uploaded, the stop event, what is told of the servers' failures, and the addresses of RWS and RCS. `repeat`
-        calls each part of an upload that may fail."""
+        """`instance` marks unfinished uploads, `uploading` is the folder of the intent records, `site` has the addresses of
+        RWS and RCS, and `repeat` calls each step of an upload."""
         self._stop = stop
         self._repeat = repeat
         self._outages = outages or CircuitBreaker()
         self._instance = instance
-        self._notes = UploadIntents(uploading, WEBDAV)
+        self._intents = UploadIntents(uploading, WEBDAV)
         self._options = options
         self._hosts = AllowedHosts(options.hosts, site)
         self._tls = tls.client_context(options.trusted_ca)
         self._lock = threading.Lock()
-        self._made: webdav4.HTTPClient | None = None
+        self._client: webdav4.HTTPClient | None = None
         self._login: WebdavAuth | None = None
         self._servers: dict[str, webdav4.Client] = {}
-        self._gate = LoginBackoff()
-        self._diagnosis = Diagnosis(lambda: self._http_client, self._was_accepted, self._gate)
+        self._diagnosis = Diagnosis(lambda: self._http_client, self._was_accepted)
         self._renaming = RenameSupport()
         self._unchecked = not options.trusted_ca
 
-    def download_file(self, place: MediaLocation, path: Path) -> transfer.ReceivedLength:
-        """Stream a file to ``path``, check its length and return it. Raise :class:`MediaNotFound` when it is not there."""
+    def download_file(self, location: MediaLocation, path: Path) -> transfer.ReceivedLength:
+        """Stream a file to `path`, check its length and return it. Raises MediaNotFound when it does not exist."""
         with (
-            self._guarded_request("GET", place.url),
-            self._http_client.stream("GET", place.url, follow_redirects=True) as response,
+            self._guarded_request("GET", location.url),
+            self._http_client.stream("GET", location.url, follow_redirects=True) as response,
         ):
             if response.status_code == 404:
-                raise MediaNotFound(f"{place.url} is not there (404)")
-            self._check_response(response, "GET", place.url)
-            if is_other_file(place.name, other := response.headers.get("Content-Location", "")):
-                raise MediaNotFound(f"{place.url} is not there; the server sends {file_name_in(other)} for it")
+                raise MediaNotFound(f"{location.url} does not exist (404)")
+            self._check_response(response, "GET", location.url)
+            if is_other_file(location.name, other := response.headers.get("Content-Location", "")):
+                raise MediaNotFound(f"{location.url} does not exist; the server sends {file_name_in(other)} for it")
             if is_message_type(kind := response.headers.get("Content-Type", "")):
-                raise UnreadableResponse(f"GET {place.url}: answered {kind} where media was expected")
+                raise UnreadableResponse(f"GET {location.url}: the response is {kind} instead of media")
             length = response.headers.get("Content-Length", "")
             return transfer.receive_file(
                 response.iter_raw(),
                 path,
                 expected=transfer.content_length(length),
-                source=place.url,
+                source=location.url,
                 stop=self._stop,
                 modified=transfer.modified_at(response.headers),
             )
 
-    def upload_file(self, path: Path, place: MediaLocation, may_replace: Callable[[], bool]) -> ObjectInfo:
+    def upload_file(self, path: Path, location: MediaLocation, may_replace: Callable[[], bool]) -> ObjectInfo:
         """Upload a file under a temporary name, check its length, and rename it; see :class:`Storage`.
 
-        A server that cannot rename gets the file under its final name, with a check of its length all the same.
+        If the server cannot rename, the file is uploaded under its final name, also with a check of its length.
         """
-        server = url_origin(place.url)
-        self._await_challenge(place)
+        server = url_origin(location.url)
+        self._await_challenge(location)
         if self._renaming.is_possible(server):
-            with self._temporary_upload(place) as unfinished:
+            with self._temporary_upload(location) as unfinished:
                 self._upload_checked(path, unfinished)
-                if self._repeat("rename", lambda: self._move_file(unfinished, place, may_replace)):
-                    return self._check_upload(path, place)
+                if self._repeat("rename", lambda: self._move_file(unfinished, location, may_replace)):
+                    return self._check_upload(path, location)
                 self._remove_file(unfinished)
             log.warning("%s; the upload goes to its final name", self._renaming.last_refusal(server))
-        if self._head_exact_name(place, "PUT") is not None and not may_replace():
-            raise StoredByOtherMuxer(f"{place.url} is stored already")
-        return self._upload_checked(path, place)
+        if self._head_exact_name(location, "PUT") is not None and not may_replace():
+            raise StoredByOtherMuxer(f"{location.url} is stored already")
+        return self._upload_checked(path, location)
 
-    def head(self, place: MediaLocation) -> ObjectInfo | None:
-        """Return length and tag of what is stored at a place, None when nothing is."""
-        found = self._read_properties(place)
-        if found is None or found.name != place.name:
+    def head(self, location: MediaLocation) -> ObjectInfo | None:
+        """Return length and tag of the file at `location`, None when it does not exist."""
+        found = self._read_properties(location)
+        if found is None or found.name != location.name:
             return None
         if found.length is None:
-            raise ServiceUnavailable(f"PROPFIND {place.url}: the server does not tell the length")
+            raise ServiceUnavailable(f"PROPFIND {location.url}: the response does not contain the length")
         return ObjectInfo(int(found.length), found.tag)
 
-    def has_folder(self, place: MediaLocation) -> bool:
-        """Whether the folder of a place is there."""
-        return self._read_properties(place.sibling("")) is not None
+    def has_folder(self, location: MediaLocation) -> bool:
+        """Whether the folder of `location` exists."""
+        return self._read_properties(location.sibling("")) is not None
 
-    def has_name_negotiation(self, place: MediaLocation) -> bool:
-        """Whether the server shows the file at `place` under a shortened name, too, as Apache with MultiViews does."""
-        stem, found = place.name.rpartition(".")[0], None
+    def has_name_negotiation(self, location: MediaLocation) -> bool:
+        """Whether the server shows the file at `location` under a shortened name, too, as Apache with MultiViews does."""
+        stem, found = location.name.rpartition(".")[0], None
         with suppress(Transient, Permanent):
-            found = self._read_properties(place.sibling(stem)) if stem else None
+            found = self._read_properties(location.sibling(stem)) if stem else None
         return found is not None and found.name != stem
 
-    def renaming_refusal(self, place: MediaLocation) -> str:
-        """Return how the server of `place` refused to rename a file, empty when it did not."""
-        return self._renaming.last_refusal(url_origin(place.url))
+    def renaming_refusal(self, location: MediaLocation) -> str:
+        """Return how the server of `location` refused to rename a file, empty when it did not."""
+        return self._renaming.last_refusal(url_origin(location.url))
 
-    def authentication_scheme(self, place: MediaLocation) -> str:
-        """Return the authentication scheme of the server of `place`, empty when no credentials are sent."""
-        return self._login.server_scheme(url_origin(place.url)) if self._login is not None else ""
+    def authentication_scheme(self, location: MediaLocation) -> str:
+        """Return the authentication scheme of the server of `location`, empty when no credentials are sent."""
+        return self._login.server_scheme(url_origin(location.url)) if self._login is not None else ""
 
-    def _read_properties(self, place: MediaLocation) -> _FoundFile | None:
-        """Return what the server shows at a place, None when it shows nothing; a folder has no length."""
+    def _read_properties(self, location: MediaLocation) -> _FoundFile | None:
+        """Return the properties of the file or folder at `location`, None when it does not exist."""
         import webdav4.client as webdav4
         from webdav4.multistatus import parse_multistatus_response
 
         def send_propfind() -> httpx.Response:
-            response: httpx.Response = self._http_client.propfind(place.url, headers={"Depth": "0"})
+            response: httpx.Response = self._http_client.propfind(location.url, headers={"Depth": "0"})
             if not response.is_success:
                 raise webdav4.HTTPError(response)
             return response
 
-        with self._guarded_request("PROPFIND", place.url):
+        with self._guarded_request("PROPFIND", location.url):
             try:
-                answer = parse_multistatus_response(self._server_client(place.url).with_retry(send_propfind))
-                found = next(iter(answer.responses.values()))
-                name = place.name if not is_other_file(place.name, found.href) else file_name_in(found.href)
+                status = parse_multistatus_response(self._server_client(location.url).with_retry(send_propfind))
+                found = next(iter(status.responses.values()))
+                name = location.name if not is_other_file(location.name, found.href) else file_name_in(found.href)
                 tag = str(found.properties.etag or "").removeprefix("W/")
                 return _FoundFile(name, found.properties.content_length, tag)
             except webdav4.HTTPError as error:
@@ -184,96 +182,95 @@ class WebdavStorage:
                     return None
                 raise
             except (AssertionError, OverflowError, ValueError, ParseError, StopIteration) as error:
-                raise UnreadableResponse(f"PROPFIND {place.url}: the answer is none of WebDAV") from error
+                raise UnreadableResponse(f"PROPFIND {location.url}: the response is not valid WebDAV") from error
 
-    def _head_exact_name(self, place: MediaLocation, method: str) -> ObjectInfo | None:
-        """Return what is stored at a place, before a request with `method` changes it. Raises StorageMisconfigured when that
-        request would hit a file of another name."""
-        found = self._read_properties(place)
-        if found is not None and found.name != place.name:
-            raise refusals.other_file_error(method, place.url, found.name)
+    def _head_exact_name(self, location: MediaLocation, method: str) -> ObjectInfo | None:
+        """Return length and tag of the file at `location` before a request with `method` changes it. Raises
+        StorageMisconfigured when that request would affect a file of another name."""
+        found = self._read_properties(location)
+        if found is not None and found.name != location.name:
+            raise refusals.other_file_error(method, location.url, found.name)
         return ObjectInfo(int(found.length or 0), found.tag) if found is not None else None
 
-    def delete_file(self, place: MediaLocation) -> None:
-        """Delete a file; one that is gone already is no error. Raise :class:`ServiceUnavailable` when it is still there: the
-        page of a proxy is a success, too."""
-        if self.head(place) is None:
-            log.debug("%s is gone already", place.url)
+    def delete_file(self, location: MediaLocation) -> None:
+        """Delete a file if it exists. Raises ServiceUnavailable when it still exists afterwards."""
+        if self.head(location) is None:
+            log.debug("%s is deleted already", location.url)
         else:
-            self._remove_file(place)
+            self._remove_file(location)
 
-    def _remove_file(self, place: MediaLocation) -> None:
-        """Delete a file without a look at its name first: one of ours, also while the process stops."""
-        with self._guarded_request("DELETE", place.url):
-            response = self._http_client.request("DELETE", place.url)
+    def _remove_file(self, location: MediaLocation) -> None:
+        """Delete a file of ours without checking its name first, also while the process stops."""
+        with self._guarded_request("DELETE", location.url):
+            response = self._http_client.request("DELETE", location.url)
             if response.status_code == 404:
-                log.debug("%s is gone already", place.url)
+                log.debug("%s is deleted already", location.url)
                 return
-            self._check_response(response, "DELETE", place.url)
-        if self.head(place) is not None:
-            raise ServiceUnavailable(f"DELETE {place.url}: the file is still there")
+            self._check_response(response, "DELETE", location.url)
+        if self.head(location) is not None:
+            raise ServiceUnavailable(f"DELETE {location.url}: the file still exists")
 
     def remove_leftovers(self) -> None:
-        """Delete the unfinished uploads of an earlier process that died, and those that could not be deleted at the time."""
-        self._notes.delete_unfinished(lambda place, _: self.delete_file(place))
+        """Delete the unfinished uploads of processes that died, and those that could not be deleted at the time."""
+        self._intents.delete_unfinished(lambda location, _: self.delete_file(location))
 
     @contextmanager
-    def _temporary_upload(self, place: MediaLocation) -> Iterator[MediaLocation]:
-        """Yield the temporary place of an upload. It is noted on disk before, and deleted unless it was renamed."""
-        unfinished = place.sibling(temporary_name(self._instance, place.name))
-        with self._notes.pending_upload(unfinished) as note:
+    def _temporary_upload(self, location: MediaLocation) -> Iterator[MediaLocation]:
+        """Yield the temporary location of an upload, which is recorded on disk first. Delete the file unless it was renamed."""
+        unfinished = location.sibling(temporary_name(self._instance, location.name))
+        with self._intents.pending_upload(unfinished) as record:
             try:
                 yield unfinished
             except BaseException:
                 with suppress(Transient, Permanent):
                     self._remove_file(unfinished)
-                    remove_record(note)
+                    remove_record(record)
                 raise
 
-    def _await_challenge(self, place: MediaLocation) -> None:
-        """Send a small request where Digest may be needed, so that its challenge does not cost a second upload."""
+    def _await_challenge(self, location: MediaLocation) -> None:
+        """Send a small request where Digest may be needed, so that its challenge does not require a second upload."""
         client = self._http_client
-        if self._login is not None and self._login.may_challenge(url_origin(place.url)):
-            with self._guarded_request("PROPFIND", (folder := place.sibling("")).url):
+        if self._login is not None and self._login.may_challenge(url_origin(location.url)):
+            with self._guarded_request("PROPFIND", (folder := location.sibling("")).url):
                 response = client.propfind(folder.url, headers={"Depth": "0"})
                 if response.status_code == 401:
                     self._check_response(response, "PROPFIND", folder.url)
 
-    def _upload_checked(self, path: Path, place: MediaLocation) -> ObjectInfo:
-        self._repeat("upload", lambda: self._put_file(path, place))
-        return self._check_upload(path, place)
+    def _upload_checked(self, path: Path, location: MediaLocation) -> ObjectInfo:
+        self._repeat("upload", lambda: self._put_file(path, location))
+        return self._check_upload(path, location)
 
-    def _put_file(self, path: Path, place: MediaLocation) -> None:
+    def _put_file(self, path: Path, location: MediaLocation) -> None:
         from muxer.storage import webdav_http
 
         length = path.stat().st_size
         limit = transfer.time_limit(length)
         deadline = time.monotonic() + limit
-        with self._guarded_request("PUT", place.url), path.open("rb") as file:
-            body = _UploadBody(file, length, lambda: transfer.check_progress(deadline, place.url, self._stop))
+        with self._guarded_request("PUT", location.url), path.open("rb") as file:
+            body = _UploadBody(file, length, lambda: transfer.check_progress(deadline, location.url, self._stop))
             headers = {"Content-Type": "application/octet-stream", "Content-Length": str(length)}
             timeout = webdav_http.upload_timeout(limit)
-            response = self._http_client.put(place.url, content=body, headers=headers, timeout=timeout)
-            self._check_response(response, "PUT", place.url)
+            response = self._http_client.put(location.url, content=body, headers=headers, timeout=timeout)
+            self._check_response(response, "PUT", location.url)
             kind = response.headers.get("Content-Type", "")
             if response.status_code == 200 and response.content and is_message_type(kind):
-                raise UnreadableResponse(f"PUT {place.url}: answered {kind}")
+                raise UnreadableResponse(f"PUT {location.url}: the response is {kind}")
 
-    def _check_upload(self, path: Path, place: MediaLocation) -> ObjectInfo:
-        return self._repeat("looking at the upload", lambda: self._compare_length(path, place))
+    def _check_upload(self, path: Path, location: MediaLocation) -> ObjectInfo:
+        return self._repeat("checking the upload", lambda: self._compare_length(path, location))
 
-    def _compare_length(self, path: Path, place: MediaLocation) -> ObjectInfo:
-        stored, length = self.head(place), path.stat().st_size
+    def _compare_length(self, path: Path, location: MediaLocation) -> ObjectInfo:
+        stored, length = self.head(location), path.stat().st_size
         if stored is None or stored.length != length:
             raise ServiceUnavailable(
-                f"{place.url} holds {'nothing' if stored is None else f'{stored.length} bytes'} after an upload of {length}",
+                f"{location.url} holds {f'{stored.length} bytes' if stored else 'nothing'} after an upload of {length}",
                 code=Code.NOT_STORED,
             )
         return stored
 
     def _move_file(self, source: MediaLocation, target: MediaLocation, may_replace: Callable[[], bool]) -> bool:
-        """Rename a file; return False when the server does not. Raise :class:`StoredByOtherMuxer` when the target exists and
-        must stay."""
+        """Rename a file; return False when the server does not. Raises StoredByOtherMuxer when the target exists and must
+        stay."""
         status = self._request_move(source, target, overwrite="F")
         if status == _EXISTS:
             self._head_exact_name(target, "MOVE")
@@ -287,7 +284,7 @@ class WebdavStorage:
         return status in _MOVED or self._is_moved(source, status)
 
     def _is_moved(self, source: MediaLocation, status: int) -> bool:
-        """Whether a file was renamed although `status`, the response to it, does not say so."""
+        """Whether a file was renamed although `status` does not say so."""
         if self.head(source) is None:
             return True
         server, refused = url_origin(source.url), f"MOVE {source.url}: HTTP {status}"
@@ -297,13 +294,13 @@ class WebdavStorage:
             advice = "let the account, and each proxy before the server, rename files (MOVE, with its header Destination)"
             self._renaming.record_refusal(server, f"{refused}, also when repeated; {advice}")
         else:
-            raise UnreadableResponse(f"{refused}, and the file is where it was")
+            raise UnreadableResponse(f"{refused}, and the file was not renamed")
         return False
 
     def _request_move(self, source: MediaLocation, target: MediaLocation, overwrite: str) -> int:
-        """Ask the server to rename a file and return its status; raise what is no answer to that question.
+        """Send MOVE and return its status; raise the error of one that does not concern renaming.
 
-        A refusal that may be due to the form of the target's address, or to a moment, is followed by other forms.
+        After a refusal that may depend on the form of the target address, other forms are tried.
         """
         server, first = url_origin(source.url), 0
         for delay, (form, destination) in zip(
@@ -331,13 +328,13 @@ class WebdavStorage:
         from muxer.storage.webdav_login import WebdavAuth
 
         with self._lock:
-            if self._made is None:
+            if self._client is None:
                 if self._options.username:
                     self._login = WebdavAuth(self._options.username, self._options.password)
-                self._made = webdav_http.create_http_client(
+                self._client = webdav_http.create_http_client(
                     self._login, AllowlistTransport(self._hosts, self._tls), self._stop
                 )
-            return self._made
+            return self._client
 
     def _server_client(self, url: str) -> webdav4.Client:
         import webdav4.client as webdav4
@@ -357,17 +354,16 @@ class WebdavStorage:
 
     @contextmanager
     def _guarded_request(self, method: str, url: str) -> Iterator[None]:
-        """Watch over a request; nothing is sent to a server that refused our login."""
+        """Count the failures of a request, and translate its errors."""
         if self._unchecked and url.startswith("https:"):
             self._unchecked = False
             log.warning(UNCHECKED_TLS_TEXT.format("webdav"))
         with self._outages.call(f"WebDAV {url_origin(url)}"), self._diagnosis.translate_errors(method, url):
-            self._gate.raise_if_active(url_origin(url))
             yield
 
 
 class _UploadBody:
-    """The body of an upload: a file whose every read checks that the upload may go on. It can be sent again."""
+    """The body of an upload, which checks before each read whether to continue. It can be sent again."""
 
     def __init__(self, file: BinaryIO, length: int, check: Callable[[], None]) -> None:
         self._file, self._length, self._check = file, length, check
@@ -383,7 +379,7 @@ class _UploadBody:
 
 @dataclass(frozen=True)
 class _FoundFile:
-    """What a server shows at a place: the name that it has there, its length in bytes (None: unknown) and its tag."""
+    """A stored file: its name on the server, its length in bytes (None: unknown) and its tag."""
 
     name: str
     length: int | None

@@ -1,7 +1,7 @@
-"""From a refusal of a WebDAV server, or a failure on the way to it, to the error with its true cause.
+"""Finds the cause of a failed WebDAV request.
 
 Some statuses are ambiguous: 401 may be a wrong password or an account that may only read, 404 of an upload a folder that
-does not exist or a limit. What decides is asked of the same server.
+does not exist or a limit. Small requests to the same server show which it is.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from muxer.errors import (
     UnreadableResponse,
 )
 from muxer.net import transfer
-from muxer.net.login_backoff import LoginBackoff
 from muxer.storage import webdav_refusals as refusals
 from muxer.storage.webdav_names import url_origin
 
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     import httpx
     import webdav4.client as webdav4
 
-# Answers to an upload into a folder that does not exist: RFC 4918, nginx, and servers that name what is missing.
+# Responses to an upload into a folder that does not exist: RFC 4918, nginx, and servers that name what is missing.
 _NO_FOLDER = (404, 409, 500)
 _MULTI_STATUS = 207
 
@@ -36,12 +35,9 @@ _MULTI_STATUS = 207
 class Diagnosis:
     """Creates the errors of the WebDAV storage. Safe to use from any thread."""
 
-    def __init__(
-        self, client: Callable[[], webdav4.HTTPClient], was_accepted: Callable[[str], bool], gate: LoginBackoff
-    ) -> None:
-        """Create it with what returns the HTTP `client`, `was_accepted`, which returns whether a server has accepted the
-        credentials before, and the `gate` that a wrong password closes."""
-        self._client, self._was_accepted, self._gate = client, was_accepted, gate
+    def __init__(self, client: Callable[[], webdav4.HTTPClient], was_accepted: Callable[[str], bool]) -> None:
+        """`client` returns the HTTP client, `was_accepted` whether a server has accepted the credentials before."""
+        self._client, self._was_accepted = client, was_accepted
 
     def response_error(self, response: httpx.Response, method: str, url: str) -> MuxerError:
         """Return the error that the `response` of failure to a request with `method` for `url` stands for."""
@@ -73,8 +69,7 @@ class Diagnosis:
         # Before that nothing is known: a wrong password is not sent twice.
         if self._was_accepted(url_origin(url)) and method != "GET" and self._can_read(_folder_url(url)):
             return refusals.read_only_error(method, url)
-        refused = AuthenticationFailed(refusals.unauthorized_text(method, url, offered_schemes(response)))
-        return self._gate.start(url_origin(url), refused)
+        return AuthenticationFailed(refusals.unauthorized_text(method, url, offered_schemes(response)))
 
     def _can_read(self, folder: str) -> bool:
         accepted = self._request_status("HEAD", folder) not in (0, 401)
@@ -105,9 +100,9 @@ class Diagnosis:
         except webdav4.ClientError as error:
             raise ServiceUnavailable(f"{what}: {type(error).__name__}") from error
         except httpx.TimeoutException as error:
-            raise ServiceUnavailable(f"{what}: no answer within the time limit") from error
+            raise ServiceUnavailable(f"{what}: no response within the time limit") from error
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
-            # The last one is of idna: a redirect leads to a name that is none.
+            # UnicodeError is of idna: the target of a redirect is not a valid host name.
             raise ServiceUnavailable(f"{what}: {type(error).__name__}: {error}", code=_tls_code(error)) from error
 
 
@@ -116,7 +111,7 @@ def _folder_url(url: str) -> str:
 
 
 def _tls_code(error: BaseException | None) -> Code | None:
-    """Return the code of TLS when it is to blame for an error of the HTTP library."""
+    """Return the code of TLS when it caused an error of the HTTP library."""
     while error is not None:
         if isinstance(error, ssl.SSLError):
             return Code.TLS

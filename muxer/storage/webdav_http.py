@@ -1,4 +1,4 @@
-"""The HTTP client under the WebDAV storage, apart from it: httpx and webdav4 are loaded with the first request."""
+"""The HTTP client of the WebDAV storage, a separate module: httpx and webdav4 are imported with the first request."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from muxer.errors import UnreadableResponse
 from muxer.net import transfer
 from muxer.storage.webdav_login import WebdavAuth
 
-CONNECT_SECONDS, SILENCE_SECONDS = 10.0, 60.0
+CONNECT_SECONDS, READ_TIMEOUT_SECONDS = 10.0, 60.0
 MAX_REDIRECTS = 5
-# An answer that is no media may take this long, however slowly it comes, and be so long: one file is described in it.
+# Limits of a response that is not media: it describes one file.
 MAX_WEBDAV_RESPONSE_SECONDS = 120.0
 MAX_WEBDAV_RESPONSE_BYTES = 1024 * 1024
-# A compressed answer, which nobody asked for, may become so many times as long.
+# A compressed response, which was not requested, may expand by this factor.
 _MAX_COMPRESSION_RATIO = 1024
 
 
@@ -31,7 +31,7 @@ def create_http_client(
     ends a response body that is still being read."""
 
     def limit_response(response: httpx.Response) -> None:
-        """Give an answer that is no media limits as a whole; httpx reads all of it, each piece with a limit of time."""
+        """Limit a response that is not media as a whole: httpx limits the time of each read only."""
         if response.request.method != "GET" or response.has_redirect_location:
             what = str(response.request.url.copy_with(query=None))
             response.stream = _LimitedBody(response.stream, what, _max_bytes(response), stop)
@@ -39,7 +39,7 @@ def create_http_client(
     return webdav4.HTTPClient(
         auth=login,
         headers={"User-Agent": f"recording-muxer/{__version__}", "Accept-Encoding": "identity"},
-        timeout=httpx.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS),
+        timeout=httpx.Timeout(READ_TIMEOUT_SECONDS, connect=CONNECT_SECONDS),
         trust_env=False,
         max_redirects=MAX_REDIRECTS,
         transport=transport,
@@ -48,32 +48,32 @@ def create_http_client(
 
 
 def upload_timeout(seconds: float) -> httpx.Timeout:
-    """Return the timeouts of an upload that may take `seconds`: a proxy may answer only when it has stored all of it."""
-    return httpx.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS, read=max(seconds, SILENCE_SECONDS))
+    """Return the timeouts of an upload that may take `seconds`: a proxy may respond only after it has stored all of it."""
+    return httpx.Timeout(READ_TIMEOUT_SECONDS, connect=CONNECT_SECONDS, read=max(seconds, READ_TIMEOUT_SECONDS))
 
 
 def _max_bytes(response: httpx.Response) -> int:
-    """Return how long an answer may be as it comes. None that is compressed more than once is read."""
+    """Return the maximum size of a body as it is sent; 0 when it is compressed more than once."""
     encoding = response.headers.get("Content-Encoding", "identity")
     return 0 if "," in encoding else MAX_WEBDAV_RESPONSE_BYTES // (1 if encoding == "identity" else _MAX_COMPRESSION_RATIO)
 
 
 class _LimitedBody(httpx.SyncByteStream):
-    """The body of an answer, which must come to its end within :data:`ANSWER_SECONDS` and so many bytes."""
+    """A response body limited to `max_bytes` and :data:`MAX_WEBDAV_RESPONSE_SECONDS`."""
 
-    def __init__(self, stream: Any, what: str, most: int, stop: threading.Event) -> None:
-        self._stream, self._what, self._most, self._stop = stream, what, most, stop
+    def __init__(self, stream: Any, what: str, max_bytes: int, stop: threading.Event) -> None:
+        self._stream, self._what, self._max_bytes, self._stop = stream, what, max_bytes, stop
         self._deadline = time.monotonic() + MAX_WEBDAV_RESPONSE_SECONDS
 
     def __iter__(self) -> Iterator[bytes]:
         length = 0
         for piece in self._stream:
             length += len(piece)
-            if length > self._most:
-                raise UnreadableResponse(f"{self._what}: the answer is longer than {self._most} bytes")
+            if length > self._max_bytes:
+                raise UnreadableResponse(f"{self._what}: the response is longer than {self._max_bytes} bytes")
             yield piece
             transfer.check_progress(self._deadline, self._what, self._stop)
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Release the connection."""
         self._stream.close()

@@ -29,13 +29,13 @@ class WebdavAuth(httpx.Auth):
         self._basic = httpx.BasicAuth(username, password)
         # Servers by scheme, host and port.
         self._digest_servers: set[str] = set()
-        # Those that have answered a request with the credentials by anything but 401.
+        # Servers that have accepted the credentials.
         self._accepting: set[str] = set()
         # The counter of a nonce must not be used by two requests at once, so each thread has its own.
         self._of_thread = threading.local()
 
     def server_scheme(self, server: str) -> str:
-        """Return the authentication scheme of a `server`, as far as its responses have told it."""
+        """Return the authentication scheme of `server`, as far as its responses have shown it."""
         return DIGEST if server in self._digest_servers else BASIC
 
     def may_challenge(self, server: str) -> bool:
@@ -43,7 +43,7 @@ class WebdavAuth(httpx.Auth):
         return server not in self._accepting or server in self._digest_servers
 
     def was_accepted(self, server: str) -> bool:
-        """Whether `server` has answered a request with the credentials by anything but 401."""
+        """Whether `server` has responded to a request with the credentials by another status than 401."""
         return server in self._accepting
 
     def sync_auth_flow(self, request: httpx.Request) -> AuthFlow:
@@ -79,7 +79,7 @@ class WebdavAuth(httpx.Auth):
         return accepted
 
     def _digest_or_basic(self, digest: AuthFlow, server: str) -> AuthFlow:
-        """Yield what `digest` yields; go over to Basic when `server` offers no Digest any longer."""
+        """Yield what `digest` yields; switch to Basic when `server` offers no Digest any longer."""
         request = next(digest)
         while True:
             response = yield request

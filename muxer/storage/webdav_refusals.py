@@ -1,4 +1,4 @@
-"""What the refusals of WebDAV servers mean: the error of each status, with its cause and its remedy. Pure."""
+"""Maps HTTP statuses of WebDAV servers to errors with cause and remedy. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ADVICE_TEXTS = {
     423: "it is locked on the server",
     507: "the storage is full, make room there",
 }
-_NOT_ACCEPTED = "the server, or a proxy before it, does not accept the request; its log tells why"
+_NOT_ACCEPTED = "the server, or a proxy before it, does not accept the request; see its log"
 _GONE = 410
 _SETUP_TEXTS = {
     400: _NOT_ACCEPTED,
@@ -51,8 +51,8 @@ def refusal_error(status: int, headers: Mapping[str, str], method: str, url: str
         return ServiceUnavailable(no_folder_text(url, status))
     if status == 409 and method == "MOVE":
         return ServiceUnavailable(
-            f"{text}; the server does not find the folder of the new name, make it on the server; if it exists, the log of "
-            "the server tells why"
+            f"{text}; the server does not find the folder of the new name, make it on the server; if it exists, see the log "
+            "of the server"
         )
     text += f"; {_ADVICE_TEXTS[status]}" if status in _ADVICE_TEXTS else ""
     if status == 403:
@@ -72,7 +72,7 @@ def upload_refused(url: str, status: int, length: int | None) -> MuxerError:
     """Return the error of an upload of `length` bytes to `url` that got the `status` 404 or 409 though the folder exists."""
     text = f"PUT {url}: HTTP {status} to an upload of {length} bytes although the folder exists"
     if status != 404:
-        return ServiceUnavailable(f"{text}; the log of the server tells why")
+        return ServiceUnavailable(f"{text}; see the log of the server")
     return StorageMisconfigured(
         f"{text}; IIS answers so (404.13) when a file is larger than maxAllowedContentLength in its request filtering "
         "(30000000 bytes unless set), raise it there"

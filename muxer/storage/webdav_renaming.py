@@ -1,4 +1,4 @@
-"""How WebDAV servers rename files: whether at all, and in which form they take the new name."""
+"""Remembers how WebDAV servers rename files: whether at all, and in which form of the new address."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from urllib.parse import urlsplit, urlunsplit
 
-# After this time a server that cannot rename is asked again: it may have been set up anew (our decision).
+# After this time a server that cannot rename is tried again: it may have been reconfigured (our decision).
 RETRY_RENAME_SECONDS = 3600.0
 # The delays before each attempt of a MOVE: two in the known form of the header Destination, then the others.
 MOVE_DELAYS = (0.0, 0.5, 1.0, 1.0)

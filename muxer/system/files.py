@@ -1,24 +1,31 @@
-"""Deletes and replaces our own files, also while another program, such as a virus scanner or a backup agent, holds one open.
+"""Creates private files, and deletes and replaces files that another program holds open for a short time.
 
-Windows refuses that with a sharing violation, which is a PermissionError. Such a program is soon done with a file.
+Windows refuses the latter with a sharing violation (PermissionError), for example while a virus scanner reads the file.
 """
 
 from __future__ import annotations
 
+import errno
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
+
+from muxer.errors import Code, LocalResourceError
 
 T = TypeVar("T")
 
+BUFFER_BYTES = 256 * 1024
 RETRY_SECONDS = 2.0
 RETRY_INTERVAL = 0.1
+_NO_SPACE = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
 def retry_while_busy(do: Callable[[], T], seconds: float | None = None) -> T:
-    """Call `do`, again and again for so many `seconds` while another program is in the way, and return what it returns.
-    None stands for :data:`PATIENCE_SECONDS`. Raises the last PermissionError, and every other error at once."""
+    """Call `do`, repeat it for `seconds` (default :data:`RETRY_SECONDS`) while it raises PermissionError, and return its
+    result. Raises the last PermissionError, and every other error at once."""
     deadline = time.monotonic() + (RETRY_SECONDS if seconds is None else seconds)
     while True:
         try:
@@ -30,12 +37,45 @@ def retry_while_busy(do: Callable[[], T], seconds: float | None = None) -> T:
 
 
 def remove_file(path: Path) -> None:
-    """Delete the file at `path`; one that is gone already is no error. Raises OSError when it is still there after
-    :data:`PATIENCE_SECONDS`."""
+    """Delete the file `path` if it exists. Raises OSError when that still fails after :data:`RETRY_SECONDS`."""
     retry_while_busy(lambda: path.unlink(missing_ok=True))
 
 
 def replace_file(source: Path, target: Path) -> Path:
-    """Rename the file `source` to `target`, also over a file there, and return `target`. Raises OSError when that is still
-    refused after :data:`PATIENCE_SECONDS`."""
+    """Rename the file `source` to `target`, replacing an existing file, and return `target`. Raises OSError when that still
+    fails after :data:`RETRY_SECONDS`."""
     return retry_while_busy(lambda: source.replace(target))
+
+
+@contextmanager
+def open_private(path: Path) -> Iterator[BinaryIO]:
+    """Create the empty file `path`, readable by this account only, and yield it open for writing.
+
+    Raises LocalResourceError when the disk is full, OSError when `path` is a link or belongs to another account.
+    """
+    with translate_disk_errors(path.parent):
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+        with os.fdopen(os.open(path, flags, 0o600), "wb", buffering=BUFFER_BYTES) as file:
+            if hasattr(os, "fchmod"):
+                os.fchmod(file.fileno(), 0o600)  # An existing file may be readable by others.
+            yield file
+
+
+@contextmanager
+def translate_disk_errors(folder: Path) -> Iterator[None]:
+    """Raise LocalResourceError, which names `folder`, instead of the OSError of a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _NO_SPACE:
+            raise LocalResourceError(f"no space left for temporary files in {folder}", code=Code.DISK_FULL) from error
+        raise
+
+
+@contextmanager
+def file_present(name: str) -> Iterator[None]:
+    """Raise LocalResourceError, which contains `name`, instead of FileNotFoundError."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise LocalResourceError(f"{name} was removed from the temporary folder while it was needed") from error

@@ -1,1 +1,1 @@
-"""Benchmarks: ``python -m tests.bench``. How to read them: docs/performance.md."""
+"""Benchmarks: ``python -m tests.bench``. How to read them: docs/developer/performance.md."""

@@ -54,7 +54,7 @@ def _run_muxer(lab: BenchLab, ids: set[str], what: str, part: float) -> Iterator
     sent = outcome.sent / outcome.whole
     yield Figure(f"{what}: bytes fetched / bytes of the sources", sent, "x", **_goal_of(part, "bytes"))
     yield Figure(f"{what}: until all are published", seconds, "s", **_goal_of(part, "seconds"))
-    out = sum(" is out; " in line["message"] for line in lines)
+    out = sum(" is unavailable; " in line["message"] for line in lines)
     yield Figure(f"{what}: more outages than there were", out)
 
 

@@ -15,7 +15,7 @@ import pytest
 from lab.cases import Case
 from lab.lab import Lab
 from muxer import __version__
-from muxer.app.cli import COMMANDS
+from muxer.commands import COMMANDS
 from tests.support.checklist import write_check_config
 from tests.support.commands import run_main_in_process
 from tests.support.daemon import PYTHON

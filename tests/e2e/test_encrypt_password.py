@@ -27,7 +27,7 @@ HTCC, RCS, WEBDAV, S3 = ("htcc", "password"), ("rcs", "password"), ("webdav", "p
 MONITORING, FLEET = ("monitoring", "password"), ("fleet", "broker_url")
 PASSWORDS = ("[htcc] password", "[rcs] password", "[webdav] password", "[s3] secret_access_key", "[monitoring] password")
 PROMPTS = (*PASSWORDS, "[fleet] broker_url")
-REPEAT_PROMPT = "the same again: "
+REPEAT_PROMPT = "repeat it: "
 SECRET = '100% "se\'cret"; #ü= '
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")} | {"LC_ALL": "C.UTF-8"}
 ENVIRONMENT.pop("CREDENTIALS_DIRECTORY", None)
@@ -211,7 +211,7 @@ def test_a_wrong_repetition_is_asked_for_again(one: ProgramCopy) -> None:
         for prompt in PROMPTS[1:]:
             terminal.type_answer(prompt, "")
         assert terminal.wait_for_exit() == 0
-    assert terminal.shown.count("The two are not the same.") == 3
+    assert terminal.shown.count("The two values differ.") == 3
     assert open_keystore(one.folder) == {HTCC: "those"}
 
 
@@ -222,7 +222,7 @@ def test_after_three_more_wrong_repetitions_it_gives_up(stored: ProgramCopy) -> 
             terminal.type_answer(PROMPTS[1], "this")
             terminal.type_answer(REPEAT_PROMPT, "that")
         assert terminal.wait_for_exit() == 2
-    assert "[rcs] password: was never repeated correctly; nothing was changed" in terminal.shown
+    assert "[rcs] password: was not repeated correctly; nothing was changed" in terminal.shown
     assert is_unchanged(stored)
 
 
@@ -313,7 +313,7 @@ def test_stdin_adds_to_what_is_stored(stored: ProgramCopy) -> None:
 @pytest.mark.parametrize(
     ("lines", "what"),
     [
-        *(("", "has no line"), ("\n\r\n", "has no line"), ("rcs=new\nhtcc=\n", "line 2"), ("hunter2\n", "line 1")),
+        *(("", "is empty"), ("\n\r\n", "is empty"), ("rcs=new\nhtcc=\n", "line 2"), ("hunter2\n", "line 1")),
         *(("rcs=new\n\nprocessing=hunter2\n", "line 3"), ("rcs=hunter2\nrcs=hunter3\n", "line 2"), (b"rcs=\xff", "UTF-8")),
     ],
 )
@@ -377,7 +377,7 @@ def test_remove_takes_one_away_and_says_so(stored: ProgramCopy) -> None:
 def test_remove_of_what_is_not_there_is_refused(stored: ProgramCopy, name: str) -> None:
     done = stored.run_program("--remove", name)
     assert (done.returncode, done.stdout) == (2, "")
-    assert f"--remove {name}: there is no such password in the keystore; it holds: htcc, s3" in done.stderr
+    assert f"--remove {name}: the keystore has no such password; it holds: htcc, s3" in done.stderr
     assert is_unchanged(stored)
 
 

@@ -65,9 +65,9 @@ def test_a_third_of_all_requests_may_fail(make_lab: Make, tmp_path: Path) -> Non
     assert {one.rpartition("/")[2] for one in fetched} == sources
     assert len(fetched) <= 1.5 * len(sources)
     assert CALL_COUNT <= count_messages(log, "mux done", "mux failed") <= 1.5 * CALL_COUNT
-    repeated = [line for line in log_lines(log) if ", repeated in " in line["message"]]
+    repeated = [line for line in log_lines(log) if "; retrying in " in line["message"]]
     assert {"step", "try", "reason"} <= repeated[0].keys()
-    assert not [one for one in log_messages(log) if " is out; " in one]
+    assert not [one for one in log_messages(log) if " is unavailable; " in one]
     assert sorted(stored_muxed(lab)) == sorted(muxed_entries(lab, call.id)[0]["mediaId"] for call in calls)
     assert list_kept_results(lab) == []
 

@@ -88,8 +88,8 @@ def test_what_is_wrong_with_the_way_to_the_broker_is_told_and_mended_while_they_
         copies.add_copies(2)
         for crew, code in expected.items():
             for out in (crew.poller_lines, crew.worker_lines):
-                wait_until(lambda out=out: out("RabbitMQ is out"), TIMEOUT_SECONDS, f"{code} in the log", crew.log)
-                assert code in out("RabbitMQ is out")[0]["message"]
+                wait_until(lambda out=out: out("RabbitMQ is unavailable"), TIMEOUT_SECONDS, f"{code} in the log", crew.log)
+                assert code in out("RabbitMQ is unavailable")[0]["message"]
             wait_until(lambda crew=crew: broker_problem(crew), TIMEOUT_SECONDS, "what status says", crew.log)
             assert code in broker_problem(crew)[0]
         assert "not-yet-the-password" not in "".join(path.read_text() for path in password.folder.rglob("*.log"))
@@ -97,7 +97,7 @@ def test_what_is_wrong_with_the_way_to_the_broker_is_told_and_mended_while_they_
         user = f'<<"{name}">>'
         node.evaluate_erlang(f'rabbit_auth_backend_internal:change_password({user}, <<"not-yet-the-password">>, <<"test">>)')
         wait_until(lambda: not copies.unfinished_ids(), TIMEOUT_SECONDS, "the work, with the right password", password.log)
-        assert password.poller_lines("RabbitMQ is back") and password.worker_lines("RabbitMQ is back")
+        assert password.poller_lines("RabbitMQ is available again") and password.worker_lines("RabbitMQ is available again")
         node.evaluate_erlang(f'rabbit_auth_backend_internal:change_password({user}, <<"{vhost.password}">>, <<"test">>)')
         node.add_vhost(later.name, later.name, "unused")
         everything = ", ".join(['<<".*">>'] * 3)
@@ -105,7 +105,7 @@ def test_what_is_wrong_with_the_way_to_the_broker_is_told_and_mended_while_they_
             f'rabbit_auth_backend_internal:set_permissions({user}, <<"{later.name}">>, {everything}, <<"test">>)'
         )
         wait_until(
-            lambda: place.poller_lines("RabbitMQ is back") and place.worker_lines("RabbitMQ is back"),
+            lambda: place.poller_lines("RabbitMQ is available again") and place.worker_lines("RabbitMQ is available again"),
             TIMEOUT_SECONDS,
             "the right",
         )
@@ -148,7 +148,7 @@ def test_a_migration_goes_through_a_fleet_beside_its_poller(make_lab: Make, vhos
         wait_until(lambda: vhost.ready_count(BACKLOG) == 3, TIMEOUT_SECONDS, "the orders of the migration", past.log)
         vhost.purge_queue(BACKLOG)
         wait_until(lambda: vhost.ready_count(BACKLOG) == 3, TIMEOUT_SECONDS, "the same orders", past.log)
-        assert len(past.poller_lines("the order for a file has vanished")) == 3
+        assert len(past.poller_lines("the task of a file is lost in RabbitMQ")) == 3
         members.append(past.start_worker())
         assert wait_for_end(run) == (0, expected_summary(3, 3, 0)), run.printed_text
         assert (copies.unfinished_ids(old), copies.unfinished_ids(new)) == ([], new)
@@ -182,7 +182,7 @@ def test_a_job_that_lasts_longer_than_rabbitmq_waits_is_done_once(
             )
             members.append(crew.start_worker())
             wait_until(
-                lambda: crew.worker_lines("another order for the same file"),
+                lambda: crew.worker_lines("another worker is processing the same file"),
                 TIMEOUT_SECONDS,
                 "the look at the lock",
                 crew.log,

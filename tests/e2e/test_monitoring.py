@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import subprocess
 import time
@@ -18,6 +17,7 @@ from tests.support.daemon import PYTHON, MuxerProcess, run_muxer, wait_until
 from tests.support.monitoring import HOST, create_certificate, free_port, parse_samples, readiness_reasons, send_request
 from tests.support.muxer_runs import labelled_ids, muxed_entries, write_config
 from tests.support.populated_sources import populated_fleet_sources
+from tests.support.requirements import require_program
 
 Make = Callable[..., Lab]
 TIMEOUT_SECONDS = 60
@@ -26,8 +26,7 @@ DOCS = RULES.parents[2] / "docs"
 
 
 def run_promtool(*arguments: object, text: str = "") -> subprocess.CompletedProcess[str]:
-    program = shutil.which("promtool")
-    assert program, "promtool is missing: ./install.sh --test installs it"
+    program = require_program("promtool")
     return subprocess.run(
         [program, *map(str, arguments)], input=text, capture_output=True, text=True, timeout=TIMEOUT_SECONDS
     )
@@ -67,7 +66,7 @@ def test_the_numbers_are_those_of_rws_and_the_health_follows_it(make_lab: Make) 
 
         lab.store.fail_next("rws", "GET", "/", 503, times=3)
         wait_until(lambda: readiness_reasons(port)[0] == 503, TIMEOUT_SECONDS, "the outage", log)
-        assert any(one.startswith("RWS is out since ") for one in readiness_reasons(port)[1])
+        assert any(one.startswith("RWS is unavailable since ") for one in readiness_reasons(port)[1])
         assert (
             is_answering(port) and parse_samples(send_request(port, "/metrics").body)['muxer_service_up{service="RWS"}'] == 0
         )
@@ -121,7 +120,7 @@ def test_without_a_port_none_of_its_libraries_is_loaded(make_lab: Make, tmp_path
         "import os\nleave = os._exit\n"
         f"def tell(): Path({str(report)!r}).write_text(' '.join(sys.modules))\n"
         "atexit.register(tell)\nos._exit = lambda code: (tell(), leave(code))\n"
-        f"sys.path.insert(0, {str(DOCS.parent)!r})\nfrom muxer.app.cli import run\n"
+        f"sys.path.insert(0, {str(DOCS.parent)!r})\nfrom muxer.app.cli import run_muxer as run\n"
         f"sys.exit(run(['--config-file={config}']))\n"
     )
     with subprocess.Popen([PYTHON, str(script)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
@@ -136,9 +135,9 @@ def test_without_a_port_none_of_its_libraries_is_loaded(make_lab: Make, tmp_path
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"http_address": "0.0.0.0"}, "[monitoring] http_address = '0.0.0.0': others than this machine could reach it"),
+        ({"http_address": "0.0.0.0"}, "[monitoring] http_address = '0.0.0.0': other machines can reach it"),
         ({"certificate": "FOLDER/muxer.pem", "key": "FOLDER/other.key"}, "[monitoring] key = "),
-        ({"http_port": "taken"}, "cannot be listened on"),
+        ({"http_port": "taken"}, "cannot listen"),
     ],
 )
 def test_a_port_that_must_not_or_cannot_be_opened_is_refused(

@@ -1,4 +1,4 @@
-"""``python -m muxer mux ID``: one call recording now, again, or into a local file."""
+"""Command `mux`: one call recording now, again, or into a local file."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def config(lab: Lab) -> Path:
 
 @pytest.fixture(scope="module")
 def transfer(tmp_path_factory: pytest.TempPathFactory, kept_lab: type[Lab]) -> Iterator[tuple[Lab, Path]]:
-    """A lab with a call of two agents, of which nothing is stored, and its configuration."""
+    """A lab with a call of two agents that is not muxed, and its configuration."""
     with kept_lab(tmp_path_factory.mktemp("mux")) as lab:
         lab.add_case(Case.TRANSFER)
         yield lab, write_config(lab)[0]
@@ -59,7 +59,7 @@ def stored_muxed_files(lab: Lab) -> set[str]:
 
 
 def is_playable(lab: Lab, entry: dict) -> bool:
-    """Whether the file of an entry can be decrypted with its envelope, and decoded."""
+    """Whether the file of an entry can be decrypted with its envelope and decoded."""
     stored = lab.site.media.folder / "screens" / entry["mediaId"]
     if not stored.exists():
         return False
@@ -73,13 +73,13 @@ def temp_files(lab: Lab) -> list[str]:
     return sorted(str(path.relative_to(lab.folder)) for path in (lab.folder / "temp").rglob("*"))
 
 
-def test_it_is_made_then_only_reported_then_made_again(lab: Lab, config: Path) -> None:
+def test_a_recording_is_muxed_then_only_reported_then_muxed_again(lab: Lab, config: Path) -> None:
     state = lab.folder / "temp" / "state.json"
     running = asdict(RunningTarget(PLAIN, "agent1", "1_muxed.mp4", time.time()))
     state.write_text(json.dumps(instance_state.new_instance_state(None) | {"running": [running]}))
     code, out, err = commands.run_in_process(config, "mux", PLAIN)
     state.unlink()
-    assert "a running muxer works on this recording just now, too" in err
+    assert "a running muxer is processing this recording, too" in err
     [first] = muxed_entries(lab, PLAIN)
     assert (code, out) == (0, f"muxed of agent1: {first['mediaId']}, 24.0 s, copy\n")
     assert re.findall(r"^  (\w+) done, [\d.]+ s$", err, re.MULTILINE) == [
@@ -92,12 +92,12 @@ def test_it_is_made_then_only_reported_then_made_again(lab: Lab, config: Path) -
     code, out, err = commands.run_in_process(config, "mux", PLAIN)
     state.unlink()
     assert (code, out) == (0, f"already done of agent1: {first['mediaId']}\n")
-    assert "a running muxer works on this recording just now, too" in err
+    assert "a running muxer is processing this recording, too" in err
     assert {one.method for one in lab.store.served_requests[seen:]} == {"GET"}
-    told = commands.run_json_in_process(config, "mux", PLAIN, "--force")
+    report = commands.run_json_in_process(config, "mux", PLAIN, "--force")
     [second] = muxed_entries(lab, PLAIN)
-    assert [(one["outcome"], one["file"]) for one in told["targets"]] == [("muxed", second["mediaId"])]
-    assert told["targets"][0]["timeline"]["length"] == 24
+    assert [(one["outcome"], one["file"]) for one in report["targets"]] == [("muxed", second["mediaId"])]
+    assert report["targets"][0]["timeline"]["length"] == 24
     assert second["mediaId"] != first["mediaId"] and is_playable(lab, second)
     assert stored_muxed_files(lab) == {second["mediaId"]} and lab.store.media_deletes == [(PLAIN, first["mediaId"])]
     assert temp_files(lab) == []
@@ -113,7 +113,7 @@ def test_it_is_made_then_only_reported_then_made_again(lab: Lab, config: Path) -
         ("entry deleted", []),
     ],
 )
-def test_a_recording_that_is_made_again_stays_playable_wherever_it_is_killed(
+def test_a_recording_that_is_muxed_again_stays_playable_wherever_it_is_killed(
     lab: Lab, config: Path, point: str, next_time: list[str] | None
 ) -> None:
     lab.switches = replace(lab.switches, replacing_post=True)
@@ -131,12 +131,12 @@ def test_a_recording_that_is_made_again_stays_playable_wherever_it_is_killed(
 
 
 def age_leftovers(lab: Lab) -> None:
-    """Let what a killed command has left be taken for that, and not for one that has just begun."""
+    """Make the folders of killed commands old enough to be cleaned up."""
     for folder in (lab.folder / "temp").glob("command-*"):
         os.utime(folder, (0, 0))
 
 
-def test_a_running_muxer_takes_over_what_a_killed_command_has_left(lab: Lab, config: Path) -> None:
+def test_a_running_muxer_recovers_what_a_killed_command_left(lab: Lab, config: Path) -> None:
     lab.switches = replace(lab.switches, replacing_post=True)
     log = lab.folder / "log" / "recording-muxer-single.log"
     commands.run_until_killed("posted", config, "mux", PLAIN)
@@ -149,7 +149,7 @@ def test_a_running_muxer_takes_over_what_a_killed_command_has_left(lab: Lab, con
         assert muxer.stop() == 0
 
 
-def test_into_a_local_file_without_a_single_write(transfer: tuple[Lab, Path], tmp_path: Path) -> None:
+def test_output_to_a_local_file_writes_nothing_else(transfer: tuple[Lab, Path], tmp_path: Path) -> None:
     lab, config = transfer
     output = tmp_path / "call.mp4"
     seen = len(lab.store.served_requests)
@@ -160,13 +160,13 @@ def test_into_a_local_file_without_a_single_write(transfer: tuple[Lab, Path], tm
     assert {one.method for one in lab.store.served_requests[seen:]} == {"GET"}
     assert stored_muxed_files(lab) == set() and muxed_entries(lab, TRANSFER) == []
     assert [path.name for path in tmp_path.iterdir() if "call" in path.name] == ["call.mp4"]
-    made = output.read_bytes()
+    content = output.read_bytes()
     code, _, err = commands.run_in_process(config, "mux", TRANSFER, "--agent", "agent2", "--output", str(output))
-    assert (code, output.read_bytes()) == (1, made)
+    assert (code, output.read_bytes()) == (1, content)
     assert f"--output {output}: it exists already" in err
     output.write_bytes(b"old")
-    told = commands.run_json_in_process(config, "mux", TRANSFER, "--agent", "agent2", "--output", str(output), "--force")
-    assert told["targets"][0]["outcome"] == "written" and output.stat().st_size == len(made)
+    report = commands.run_json_in_process(config, "mux", TRANSFER, "--agent", "agent2", "--output", str(output), "--force")
+    assert report["targets"][0]["outcome"] == "written" and output.stat().st_size == len(content)
     assert temp_files(lab) == []
 
 
@@ -174,11 +174,11 @@ def test_into_a_local_file_without_a_single_write(transfer: tuple[Lab, Path], tm
     ("arguments", "text"),
     [
         (("--output", "here.mp4"), "there are 2 muxed files, of agent1, agent2; choose one with --agent NAME"),
-        (("--agent", "nobody"), "--agent nobody: no such agent in this recording; there are agent1, agent2"),
+        (("--agent", "nobody"), "--agent nobody: no such agent in this recording; its agents are agent1, agent2"),
         (("--output", "/nowhere/at/all.mp4"), "there is no folder /nowhere/at"),
     ],
 )
-def test_what_cannot_be_done_is_said(transfer: tuple[Lab, Path], arguments: tuple[str, ...], text: str) -> None:
+def test_unusable_arguments_are_errors(transfer: tuple[Lab, Path], arguments: tuple[str, ...], text: str) -> None:
     lab, config = transfer
     code, out, err = commands.run_in_process(config, "mux", TRANSFER, *arguments)
     assert (code, out) == (1, "")
@@ -186,15 +186,15 @@ def test_what_cannot_be_done_is_said(transfer: tuple[Lab, Path], arguments: tupl
     assert temp_files(lab) == []
 
 
-def test_a_service_that_is_out_is_said_as_a_command_sees_it(transfer: tuple[Lab, Path], tmp_path: Path) -> None:
-    """A daemon goes on by itself; this command does not."""
+def test_an_unavailable_service_is_reported_for_a_command(transfer: tuple[Lab, Path], tmp_path: Path) -> None:
+    """A daemon resumes automatically; this command does not."""
     config = tmp_path / "muxer.cfg"
     config.write_text(transfer[0].config_text(**{"htcc.password": "wrong"}))
     code, _, err = commands.run_in_process(config, "mux", "1")
-    assert code == 1 and "error: RWS is out; what needs it cannot be done now: MUX-" in err and "by itself" not in err
+    assert code == 1 and "error: RWS is unavailable; this command cannot use it now: MUX-" in err and "by itself" not in err
 
 
-def test_one_that_fails_is_told_and_the_other_is_made(make_lab: Make) -> None:
+def test_one_target_fails_and_the_other_is_muxed(make_lab: Make) -> None:
     lab = make_lab()
     lab.add_case(Case.TRANSFER)
     config = write_config(lab)[0]
@@ -210,7 +210,7 @@ def test_one_that_fails_is_told_and_the_other_is_made(make_lab: Make) -> None:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("program", ["ffmpeg", "openssl"])
-def test_a_signal_ends_it_and_leaves_nothing(lab: Lab, number: int, code: int, program: str) -> None:
+def test_a_signal_ends_the_command_and_leaves_nothing(lab: Lab, number: int, code: int, program: str) -> None:
     slow = write_slow_program(lab.folder, program)
     config, _ = write_config(lab, **{f"processing.{program}": str(slow)})
     process = commands.start_command(config, "mux", PLAIN)
@@ -230,7 +230,7 @@ def test_on_a_terminal_there_is_a_bar_for_each_step_and_the_result_below(lab: La
     assert plain.rstrip().splitlines()[-1].startswith("muxed of agent1: ")
 
 
-def test_one_that_was_set_aside_is_done_in_the_journal_of_the_muxer(lab: Lab) -> None:
+def test_a_recording_that_was_set_aside_is_done_in_the_journal(lab: Lab) -> None:
     config, log = write_config(lab)
     [screen] = (lab.site.media.folder / "screens").glob(f"agent1_{PLAIN}*")
     content = screen.read_bytes()

@@ -159,7 +159,7 @@ def delete_key(keystore: Path) -> None:
 BROKEN_KEYSTORES = {
     truncate_keystore: "is not a keystore of the muxer, or is corrupt",
     replace_by_text: "is not a keystore of the muxer, or is corrupt",
-    mark_as_windows: "was made on another kind of system",
+    mark_as_windows: "was created on another kind of system",
     change_a_byte: "[rcs] password cannot be decrypted",
     make_readable: "is open to other accounts (mode 0640)",
     make_key_readable: "is open to other accounts (mode 0604)",

@@ -1,4 +1,4 @@
-"""``python -m muxer plan ID``: what would be made of a call recording, told without a single write."""
+"""Command `plan`: reports how a call recording would be muxed, without a single write."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def config(lab: Lab) -> Path:
 
 
 def stored_state(lab: Lab) -> dict[str, object]:
-    """Return what a write would change."""
+    """Return everything that a write would change."""
     folder = lab.site.media.folder
     files = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     recordings = {one: (lab.store.get_call(one), lab.store.get_screen(one)) for one in lab.store.find_calls(lambda _: True)}
@@ -42,17 +42,17 @@ def stored_state(lab: Lab) -> dict[str, object]:
 
 
 def temp_files(lab: Lab) -> list[str]:
-    """Return what commands have left in the temporary folder."""
+    """Return the command folders that are left in the temporary folder."""
     return [path.name for path in (lab.folder / "temp").glob("command-*")]
 
 
-def test_a_call_with_gaps_is_told_and_drawn_and_nothing_is_written(lab: Lab, config: Path) -> None:
+def test_a_call_with_gaps_is_reported_and_drawn_and_nothing_is_written(lab: Lab, config: Path) -> None:
     before, seen = stored_state(lab), len(lab.store.served_requests)
     code, out, err = run_subprocess(config, "plan", IDS["gaps"])
     assert (code, err) == (0, "")
     assert out.isascii()
     for text in (
-        "agent agent1: to be made; the label screenRecording is missing",
+        "agent agent1: to be muxed; the label screenRecording is missing",
         "36.0 s by its metadata, 36.000 s measured",
         "h264, 640x360, not encrypted",
         "0:00 to 0:04 (4.000 s) black; 0:19 to 0:24 (5.000 s) black; 0:31 to 0:36 (5.000 s) black",
@@ -71,8 +71,8 @@ def test_a_call_with_gaps_is_told_and_drawn_and_nothing_is_written(lab: Lab, con
 
 
 def test_the_same_as_json(lab: Lab, config: Path) -> None:
-    told = run_json_in_process(config, "plan", IDS["before"])
-    [target] = told["targets"]
+    report = run_json_in_process(config, "plan", IDS["before"])
+    [target] = report["targets"]
     assert (target["published"], target["needs_work"]) == (False, True)
     assert [source["encrypted"] for source in target["sources"]] == [False, False]
     assert target["measured"][1]["length"] == pytest.approx(32, abs=0.1)
@@ -83,15 +83,15 @@ def test_the_same_as_json(lab: Lab, config: Path) -> None:
     assert [len(target[name]) for name in ("recipients", "gaps", "overlaps", "done")] == [2, 0, 0, 0]
 
 
-def test_without_fetching_no_storage_is_asked(lab: Lab, config: Path) -> None:
+def test_no_fetch_sends_nothing_to_a_storage(lab: Lab, config: Path) -> None:
     seen = len(lab.store.served_requests)
-    told = run_json_in_process(config, "plan", IDS["transfer"], "--no-fetch")
-    assert [target["agent"] for target in told["targets"]] == ["agent1", "agent2"]
-    assert [target["gaps"] for target in told["targets"]] == [[{"begin": 15, "end": 32}], [{"begin": 0, "end": 16}]]
+    report = run_json_in_process(config, "plan", IDS["transfer"], "--no-fetch")
+    assert [target["agent"] for target in report["targets"]] == ["agent1", "agent2"]
+    assert [target["gaps"] for target in report["targets"]] == [[{"begin": 15, "end": 32}], [{"begin": 0, "end": 16}]]
     assert {one.service for one in lab.store.served_requests[seen:]} == {"rws"}
 
 
-def test_its_shard_is_said_when_sharding_is_on(lab: Lab, config: Path, tmp_path: Path) -> None:
+def test_the_shard_is_reported_when_sharding_is_on(lab: Lab, config: Path, tmp_path: Path) -> None:
     assert "shard" not in run_json_in_process(config, "plan", IDS["transfer"], "--no-fetch")
     mine = shard_of(IDS["transfer"], 3)
     text, sharded = config.read_text(), tmp_path / "muxer.cfg"
@@ -99,29 +99,29 @@ def test_its_shard_is_said_when_sharding_is_on(lab: Lab, config: Path, tmp_path:
         options = f"muxer_id = {number}\nmuxer_type = {kind}\ntotal_muxers = 3\n"
         sharded.write_text(text.replace("[processing]\n", f"[processing]\n{options}"))
         code, out, err = run_in_process(sharded, "plan", IDS["transfer"], "--no-fetch")
-        whose = "this instance's" if ours == mine else f"not this instance's, which is {ours}"
+        whose = "this instance" if ours == mine else f"another instance; this one has shard {ours}"
         assert code == 0 and f"\nshard {mine} of 3 (counted from 0): {whose}\n" in out, err
-    told = run_json_in_process(sharded, "plan", IDS["transfer"], "--no-fetch")
-    assert told["shard"] == {"number": mine, "of": 3, "ours": (mine + 1) % 3}
+    report = run_json_in_process(sharded, "plan", IDS["transfer"], "--no-fetch")
+    assert report["shard"] == {"number": mine, "of": 3, "ours": (mine + 1) % 3}
 
 
-def test_one_that_is_done_is_told_with_the_name_that_a_further_one_would_have(lab: Lab, config: Path) -> None:
+def test_a_muxed_recording_is_reported_with_the_name_that_force_would_use(lab: Lab, config: Path) -> None:
     code, out, _ = run_in_process(config, "plan", IDS["muxed"], "--no-fetch")
     assert code == 0
-    assert "done already, " in out and "_lab_muxed.mp4" in out and "by mux --force" in out
+    assert "already muxed, " in out and "_lab_muxed.mp4" in out and "with mux --force" in out
 
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [("", "RWS knows no call recording 'nobody'"), ("no-screen", "it has no screen recording; nothing is to be muxed")],
+    [("", "RWS knows no call recording 'nobody'"), ("no-screen", "it has no screen recording, so there is nothing to mux")],
 )
-def test_what_cannot_be_planned_is_said(lab: Lab, config: Path, name: str, text: str) -> None:
+def test_a_recording_that_cannot_be_planned_is_an_error(lab: Lab, config: Path, name: str, text: str) -> None:
     code, out, err = run_in_process(config, "plan", IDS[name] if name else "nobody")
     assert (code, out) == (1, "")
     assert text in err and "Traceback" not in err
 
 
-def test_broken_media_are_named_and_the_rest_is_told(lab: Lab, config: Path) -> None:
+def test_broken_media_are_named_and_the_rest_is_reported(lab: Lab, config: Path) -> None:
     [name] = (lab.site.media.folder / "screens").glob(f"agent1_{IDS['before']}*")
     content = name.read_bytes()
     name.write_bytes(content[: len(content) // 2])
@@ -136,7 +136,7 @@ def test_broken_media_are_named_and_the_rest_is_told(lab: Lab, config: Path) -> 
 
 
 @pytest.mark.parametrize("kind", ["down", "denied"])
-def test_without_rcs_an_encrypted_call_is_said_to_fail(lab: Lab, config: Path, kind: str, tmp_path: Path) -> None:
+def test_without_rcs_the_plan_of_an_encrypted_call_is_an_error(lab: Lab, config: Path, kind: str, tmp_path: Path) -> None:
     text = config.read_text()
     other = tmp_path / "muxer.cfg"
     other.write_text(text.replace(lab.rcs_url, "http://127.0.0.1:9") if kind == "down" else text)
@@ -150,7 +150,7 @@ def test_without_rcs_an_encrypted_call_is_said_to_fail(lab: Lab, config: Path, k
     assert wanted[kind] in out
 
 
-def test_on_a_terminal_it_is_drawn_in_colours_and_fits(lab: Lab, config: Path) -> None:
+def test_on_a_terminal_the_timeline_has_colours_and_fits(lab: Lab, config: Path) -> None:
     code, written = run_on_terminal(72, config, "plan", IDS["before"], "--no-fetch")
     assert code == 0
     assert "\x1b[36m━" in written
@@ -162,21 +162,21 @@ def test_on_a_terminal_it_is_drawn_in_colours_and_fits(lab: Lab, config: Path) -
     assert code == 0 and "▒" in written and "re-encoded" in written
 
 
-def test_beside_a_running_muxer(make_lab: Make) -> None:
+def test_plan_next_to_a_running_muxer(make_lab: Make) -> None:
     lab = make_lab(encryption_group="missing")
     lab.add_case(Case.PLAIN)
     config, log = write_config(lab)
     with MuxerProcess(config) as muxer:
         wait_until(lambda: muxed_entries(lab, IDS["plain"]), 60, "the muxed file", log)
-        told = run_json_in_process(config, "plan", IDS["plain"])
+        report = run_json_in_process(config, "plan", IDS["plain"])
         assert muxer.process.poll() is None
         assert muxer.stop() == 0
-    [target] = told["targets"]
+    [target] = report["targets"]
     assert target["done"] and target["method"] == "copy"
     assert temp_files(lab) == []
 
 
-def test_a_disk_without_room_is_said(lab: Lab, tmp_path: Path) -> None:
+def test_a_full_disk_is_an_error(lab: Lab, tmp_path: Path) -> None:
     config = tmp_path / "muxer.cfg"
     sizes = lab.config_text(**{"processing.min_free_megabytes": "1"})
     config.write_text(sizes)

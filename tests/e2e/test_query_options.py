@@ -61,7 +61,7 @@ def test_the_window_in_an_extra_query_is_refused(make_lab: Make, name: str) -> N
         write_config(lab, advanced__call_recording_extra_query_string=f"userName=x&{name}=5"), seconds=TIMEOUT_SECONDS
     )
     assert done.process.returncode == 2
-    assert f"[advanced] call_recording_extra_query_string = 'userName=x&{name}=5': must not hold {name}" in done.err
+    assert f"[advanced] call_recording_extra_query_string = 'userName=x&{name}=5': must not contain {name}" in done.err
     assert not lab.store.served_requests
 
 

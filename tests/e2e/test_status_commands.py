@@ -1,4 +1,4 @@
-"""``status``, ``failed`` and ``retry`` beside the real muxer: what has failed is seen, put back, and muxed."""
+"""Commands `status`, `failed` and `retry` next to the real muxer: a failure is listed, requeued and muxed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TIMEOUT_SECONDS = 90
 def run_named(
     config: Path, name: str, *arguments: str, how: Callable[..., Any] = run_in_process
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command in this process, or in one of its own."""
+    """Run a command in this process or in a separate one."""
     return subprocess.CompletedProcess(name, *how(config, name, *arguments))
 
 
@@ -36,7 +36,7 @@ def read_json(config: Path, *arguments: str) -> Any:
 
 @dataclass
 class RunningLab:
-    """A muxer at work on a lab: one recording is good, one has an empty screen file and one no key of RCS."""
+    """A lab with a good recording and one with an empty screen file."""
 
     lab: Lab
     config: Path
@@ -57,14 +57,14 @@ def scene(make_lab: Callable[..., Lab]) -> Iterator[RunningLab]:
     config, log = write_config(
         lab, processing__min_poll_interval="10", advanced__incomplete_after="0", logfile__format="json"
     )
-    made = RunningLab(lab, config, log, good, broken, b"")
-    made.whole = made.broken_source.read_bytes()
-    made.broken_source.write_bytes(b"")
-    yield made
+    running = RunningLab(lab, config, log, good, broken, b"")
+    running.whole = running.broken_source.read_bytes()
+    running.broken_source.write_bytes(b"")
+    yield running
 
 
-def test_what_has_failed_is_seen_put_back_and_muxed(scene: RunningLab) -> None:
-    """Polls are ten minutes apart: what is put back is tried long before the next one."""
+def test_a_failure_is_listed_requeued_and_muxed(scene: RunningLab) -> None:
+    """Polls are ten minutes apart: a requeued recording is retried long before the next one."""
     with MuxerProcess(scene.config) as muxer:
         wait_until(lambda: scene.good.id in labelled_ids(scene.lab), TIMEOUT_SECONDS, "the first muxed file", scene.log)
         wait_until(lambda: read_json(scene.config, "failed"), TIMEOUT_SECONDS, "the failure", scene.log)
@@ -84,10 +84,10 @@ def test_what_has_failed_is_seen_put_back_and_muxed(scene: RunningLab) -> None:
         assert "\nMUX-322: Upload it again" in shown.stdout and status["remedies"]["MUX-322"].startswith("Upload it again")
 
         unknown = run_named(scene.config, "retry", "nobody")
-        assert unknown.returncode == 1 and "nothing of nobody has failed" in unknown.stderr
+        assert unknown.returncode == 1 and "there is no failure of recording nobody" in unknown.stderr
         scene.broken_source.write_bytes(scene.whole)
         done = run_named(scene.config, "retry", scene.broken.id, how=run_subprocess)
-        assert done.returncode == 0 and "1 put back; tried within seconds" in done.stdout, done.stderr
+        assert done.returncode == 0 and "1 requeued; retried within seconds" in done.stdout, done.stderr
         wait_until(lambda: scene.broken.id in labelled_ids(scene.lab), TIMEOUT_SECONDS, "the second attempt", scene.log)
         assert len(muxed_entries(scene.lab, scene.broken.id)) == 1 and read_json(scene.config, "failed") == []
         assert muxer.stop() == 0
@@ -95,25 +95,25 @@ def test_what_has_failed_is_seen_put_back_and_muxed(scene: RunningLab) -> None:
     assert line["code"] == "MUX-322" and "MUX-322 MediaError: " in line["message"]
     down = run_named(scene.config, "status")
     assert down.returncode == 1 and "no instance runs" in down.stdout
-    assert "nothing has failed" in run_named(scene.config, "retry", "--all").stderr
+    assert "there is no failure;" in run_named(scene.config, "retry", "--all").stderr
 
 
-def test_what_is_put_back_while_nothing_runs_is_tried_at_the_start(scene: RunningLab) -> None:
+def test_a_recording_requeued_while_nothing_runs_is_retried_at_the_start(scene: RunningLab) -> None:
     with MuxerProcess(scene.config) as muxer:
         wait_until(lambda: read_json(scene.config, "failed"), TIMEOUT_SECONDS, "the failure", scene.log)
         muxer.process.kill()
         muxer.process.wait()
     died = read_json(scene.config, "status")
-    # What it said last, if anything, is only some seconds old.
+    # Its last state file, if any, is only seconds old.
     assert died["standing"] in ("runs", "died", "does not run")
     scene.broken_source.write_bytes(scene.whole)
-    assert "when the muxer is started" in run_named(scene.config, "retry", "--all").stdout or died["standing"] == "runs"
+    assert "when the muxer starts" in run_named(scene.config, "retry", "--all").stdout or died["standing"] == "runs"
     with MuxerProcess(scene.config) as muxer:
         wait_until(lambda: scene.broken.id in labelled_ids(scene.lab), TIMEOUT_SECONDS, "the second attempt", scene.log)
         assert muxer.stop() == 0
 
 
-def test_without_a_journal_it_says_where_it_looked(make_lab: Callable[..., Lab]) -> None:
+def test_without_a_journal_the_error_names_its_path(make_lab: Callable[..., Lab]) -> None:
     config, _ = write_config(make_lab())
     for arguments, nothing in ((["failed"], []), (["retry", "--all"], {"put_back": []})):
         done = run_named(config, *arguments)
@@ -123,13 +123,13 @@ def test_without_a_journal_it_says_where_it_looked(make_lab: Callable[..., Lab])
     assert run_named(config, "status").returncode == 1
 
 
-def test_a_journal_that_cannot_be_read_is_said(make_lab: Callable[..., Lab]) -> None:
+def test_a_journal_that_cannot_be_read_is_an_error(make_lab: Callable[..., Lab]) -> None:
     lab = make_lab()
     config, _ = write_config(lab)
     (lab.folder / "temp" / "journal.sqlite3").write_bytes(b"rubbish " * 1000)
-    for arguments, verb in ((["failed"], "read"), (["retry", "--all"], "changed")):
+    for arguments, verb in ((["failed"], "read"), (["retry", "--all"], "change")):
         done = run_named(config, *arguments)
-        assert done.returncode == 1 and f"cannot be {verb}: " in done.stderr and "Traceback" not in done.stderr
+        assert done.returncode == 1 and f"cannot {verb} the journal" in done.stderr and "Traceback" not in done.stderr
         assert json.loads(run_named(config, *arguments, "--json").stdout) in ([], {"put_back": []})
 
 

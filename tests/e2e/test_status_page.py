@@ -43,7 +43,7 @@ _ROWS = """
 
 @dataclass
 class ObservedMuxer:
-    """A muxer that has done what it could, and a tab with its page."""
+    """A muxer that has finished its work, and a browser tab with its page."""
 
     calls: dict[str, AddedCall]
     journal: Path
@@ -60,7 +60,7 @@ class ObservedMuxer:
         return [one for one in read_targets(self.journal) if one["state"] in states]
 
     def open_timeline(self, name: str) -> list[dict[str, Any]]:
-        """Open the page of a call's timeline; return the screen files and the parts that it tells."""
+        """Open the page of a call's timeline; return the rows of its screen files and its parts."""
         [link] = [row["link"] for row in self.table_rows("recent") if row["recording"].startswith(self.calls[name].id)]
         self.tab.open_page(link)
         return self.tab.evaluate(_ROWS % "screens"), self.tab.evaluate(
@@ -76,7 +76,7 @@ def read_targets(journal: Path) -> list[dict[str, Any]]:
 
 
 def read_states(journal: Path) -> list[str]:
-    """Return the states in the journal, none as long as the muxer has not made it."""
+    """Return the states in the journal, none while the muxer has not created it."""
     with suppress(sqlite3.OperationalError):
         return [one["state"] for one in read_targets(journal)] if journal.exists() else []
     return []
@@ -102,7 +102,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory, kept_lab: type[Lab]) -> It
                 "the work",
                 log,
             )
-            # The waits of two more attempts are a matter of the clock alone.
+            # Two more attempts would take only time.
             with closing(sqlite3.connect(journal, isolation_level=None)) as database:
                 database.execute("UPDATE targets SET permanent = 2, retry_at = 0 WHERE error = 'MediaError'")
             wait_until(lambda: "aside" in read_states(journal), TIMEOUT_SECONDS, "the broken recording is set aside", log)
@@ -110,7 +110,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory, kept_lab: type[Lab]) -> It
             assert muxer.stop() == 0
 
 
-def test_every_recording_of_the_journal_is_there_with_its_numbers(watched: ObservedMuxer) -> None:
+def test_the_page_shows_every_recording_of_the_journal(watched: ObservedMuxer) -> None:
     rows = {row["link"].partition("?name=")[2]: row for row in watched.table_rows("recent")}
     journal = {one["name"]: one for one in watched.find_targets("done")}
     assert len(journal) == DONE_COUNT
@@ -123,45 +123,45 @@ def test_every_recording_of_the_journal_is_there_with_its_numbers(watched: Obser
         assert row["Method"].startswith(("copy" if facts["method"] == "copy" else "re-encoded") + ", encrypted")
 
 
-def test_every_failure_of_the_journal_is_there_with_its_reason(watched: ObservedMuxer) -> None:
+def test_the_page_shows_every_failure_of_the_journal(watched: ObservedMuxer) -> None:
     rows = {row["recording"].partition("\n")[0]: row for row in watched.table_rows("failures")}
     assert rows.keys() == {watched.calls["broken"].id, watched.calls["missing"].id}
     broken, missing = rows[watched.calls["broken"].id], rows[watched.calls["missing"].id]
     assert broken["Reason"].startswith("MUX-323 MediaError: (a media file): ")
-    assert (broken["Attempts"], broken["Next try"]) == ("2", "set aside")
+    assert (broken["Attempts"], broken["Next attempt"]) == ("2", "set aside")
     assert missing["Reason"].startswith("MUX-221 MediaNotFound: ")
-    assert missing["Next try"] in ("at the next poll", "queued", "running")
+    assert missing["Next attempt"] in ("at the next poll", "queued", "running")
     assert watched.tab.evaluate("document.querySelector('.title').innerText") == "Working; 1 recording is set aside"
 
 
-def test_the_services_are_there(watched: ObservedMuxer) -> None:
+def test_the_page_shows_the_services(watched: ObservedMuxer) -> None:
     rows = {row["recording"]: row for row in watched.table_rows("services")}
     assert {"RWS", "RCS"} < rows.keys()
     assert len(rows) == 3
-    assert {row["State"] for row in rows.values()} == {"up"}
+    assert {row["State"] for row in rows.values()} == {"available"}
 
 
 def test_the_numbers_of_the_day_are_those_of_the_journal(watched: ObservedMuxer) -> None:
     watched.table_rows("day")
-    told = watched.tab.evaluate("document.getElementById('day').parentElement.querySelector('.told').innerText")
-    assert told.startswith(f"{DONE_COUNT} muxed files made, 2 failed and not done yet")
+    text = watched.tab.evaluate("document.getElementById('day').parentElement.querySelector('.intro').innerText")
+    assert text.startswith(f"{DONE_COUNT} muxed, 2 failed and not muxed yet")
 
 
-def test_timelines_tell_what_was_made(watched: ObservedMuxer) -> None:
+def test_timelines_show_the_muxed_files(watched: ObservedMuxer) -> None:
     screens, parts = watched.open_timeline("gaps")
-    assert [row["Became"] for row in screens] == ["shown whole", "shown whole"]
+    assert [row["Shown"] for row in screens] == ["shown whole", "shown whole"]
     assert [row[2:] for row in parts if row[2] == "black"] == [["black", "padding"]] * 3
     assert [row[0] for row in parts] == ["0:00.0", "0:02.0", "0:04.0", "0:06.0", "0:08.0"]
     screens, _ = watched.open_timeline("overlap")
-    assert screens[0]["Became"] == "cut off: 4.0 s at its end"
+    assert screens[0]["Shown"] == "cut off: 4.0 s at its end"
     assert "overlap by 4.0 s at 0:03.0" in watched.tab.evaluate("document.body.innerText")
     screens, parts = watched.open_timeline("outside")
     assert screens[0]["From"] == "−0:02.0"
-    assert screens[0]["Became"] == "cut off: 2.0 s at its beginning, 2.0 s at its end"
+    assert screens[0]["Shown"] == "cut off: 2.0 s at its beginning, 2.0 s at its end"
     assert {row[2] for row in parts} == {"screen 1"}
 
 
-def test_nobody_is_named(watched: ObservedMuxer) -> None:
+def test_the_page_contains_no_personal_data(watched: ObservedMuxer) -> None:
     for path in ("", f"recording?name={watched.find_targets('done')[0]['name']}"):
         watched.tab.open_page(watched.url + path)
         html = watched.tab.evaluate("document.documentElement.outerHTML")

@@ -107,7 +107,7 @@ def test_what_is_refused_is_named_and_never_set_aside(make_site: Callable[[Serve
         wait_until(lambda: len(logged_failures()) >= 8, TIMEOUT_SECONDS, "four attempts of each", log)
         assert muxer.stop() == 0
     assert not [line for line in log_lines(log) if "set aside" in line["message"]]
-    assert not [message for message in site.logged_errors(config) if "is out" in message]
+    assert not [message for message in site.logged_errors(config) if "is unavailable" in message]
     assert not any(muxed_entries(site.lab, call.id) for call in site.calls) and stored_muxed(site.lab) == []
 
 

@@ -19,18 +19,18 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from muxer.app import cli  # noqa: E402
-from muxer.gir import publish  # noqa: E402
 from muxer.journal import journal, retry_policy  # noqa: E402
 from muxer.net import transfer  # noqa: E402
 from muxer.pipeline import job, store_and_publish  # noqa: E402
-from muxer.storage import intent_log, webdav  # noqa: E402
+from muxer.storage import webdav  # noqa: E402
+from muxer.system import files, intent_log  # noqa: E402
 from muxer.system.process import Runner  # noqa: E402
 from tests.faults.kill_points import CALL_POINTS, KillPoint, resolve_owner  # noqa: E402
 
 ARMED = Path(os.environ["MUXER_KILL_AT"])
 # Another muxer that died is waited for; here it has always died.
 store_and_publish.PUBLISH_WAIT_SECONDS = retry_policy.FIRST_DELAY_SECONDS = 1.0
-transfer.CHUNK_BYTES = 4096
+transfer.CHUNK_BYTES = files.BUFFER_BYTES = 4096
 
 
 def is_armed(point: str) -> bool:
@@ -122,6 +122,11 @@ class HalfWrittenFile:
         self._file.write(data[len(data) // 2 :])
 
 
+def half_written_point(path: Path) -> str:
+    name = path.parent.name
+    return "the crash file is half written" if name == "publishing" else f"the note in {name} is half written"
+
+
 def wrap_files(module: Any, point: Callable[[Path], str]) -> None:
     original = module.open_private
 
@@ -169,8 +174,7 @@ def main() -> int:
     wrap_steps()
     wrap_programs()
     wrap_streams()
-    wrap_files(intent_log, lambda path: f"the note in {path.parent.name} is half written")
-    wrap_files(publish, lambda _: "the crash file is half written")
+    wrap_files(intent_log, half_written_point)
     wrap_journal()
     return cli.run_muxer(sys.argv[1:])
 

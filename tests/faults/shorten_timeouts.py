@@ -8,9 +8,9 @@ from typing import Any
 from webdav4 import retry as webdav_retry
 
 from muxer.app import assembly
-from muxer.gir import publish, session
-from muxer.journal import journal, poll_backoff, retry_policy
-from muxer.net import step_retry, transfer
+from muxer.gir import publish
+from muxer.journal import journal, retry_policy
+from muxer.net import transfer
 from muxer.pipeline import store_and_publish
 from muxer.storage import s3, s3_http, webdav_http
 
@@ -20,21 +20,20 @@ READ_TIMEOUT_SECONDS = 0.7
 def shorten_timeouts(patch: Callable[[Any, str, Any], None], silence: float = READ_TIMEOUT_SECONDS) -> None:
     """Given what sets an attribute, and the limit of silence in seconds, make the muxer's patience short."""
     patch(webdav_http, "CONNECT_SECONDS", silence)
-    patch(webdav_http, "SILENCE_SECONDS", silence)
-    patch(webdav_http, "ANSWER_SECONDS", 2 * silence)
+    patch(webdav_http, "READ_TIMEOUT_SECONDS", silence)
+    patch(webdav_http, "MAX_WEBDAV_RESPONSE_SECONDS", 2 * silence)
     patch(webdav_retry, "BACKOFF", 0.05)
     patch(s3, "READ_SECONDS", silence)
-    patch(s3_http, "ANSWER_SECONDS", 2 * silence)
+    patch(s3_http, "MAX_S3_RESPONSE_SECONDS", 2 * silence)
     patch(s3, "ATTEMPTS", 2)
-    patch(session, "LONGEST_WAIT", 0.5)
-    patch(step_retry, "DELAYS", (0.05, 0.1, 0.2))
-    patch(step_retry, "MAX_ASKED_SECONDS", 0.5)
+    patch(retry_policy, "STEP_DELAYS", (0.05, 0.1, 0.2))
+    patch(retry_policy, "MAX_STEP_DELAY_SECONDS", 0.5)
     patch(store_and_publish, "PUBLISH_WAIT_SECONDS", 1.0)
     patch(transfer, "GRACE_SECONDS", 2 * silence)
-    patch(publish, "READ_BACK_WAITS", (0.0, 0.1))
+    patch(publish, "READ_BACK_DELAYS", (0.0, 0.1))
     patch(retry_policy, "FIRST_DELAY_SECONDS", 0.3)
-    patch(retry_policy, "LONGEST_DELAY_SECONDS", 2.0)
-    patch(journal, "LONGEST_DELAY_SECONDS", 2.0)
-    patch(poll_backoff, "LONGEST_BACK_OFF_SECONDS", 1.0)
+    patch(retry_policy, "MAX_DELAY_SECONDS", 2.0)
+    patch(journal, "MAX_DELAY_SECONDS", 2.0)
+    patch(retry_policy, "MAX_POLL_DELAY_SECONDS", 1.0)
     account = assembly.ServiceAccount
-    patch(assembly, "Account", lambda *given: account(*given[:-1], silence))
+    patch(assembly, "ServiceAccount", lambda *given: account(*given[:-1], silence))

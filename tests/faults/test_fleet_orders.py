@@ -148,7 +148,7 @@ def test_an_order_that_kills_its_workers_is_set_aside(
         wait_until(lambda: crew.run_json("failed"), TIMEOUT_SECONDS, "the end of patience", crew.log)
         failed = crew.run_json("failed")
         assert [(one["recording"], one["code"]) for one in failed] == [(id, "MUX-352")]
-        assert "4 workers were given this order" in failed[0]["reason"]
+        assert "4 workers received this task" in failed[0]["reason"]
         (tmp_path / "mercy").touch()
         assert crew.run_json("retry", "--all")["put_back"]
         crew.start_worker()
@@ -167,7 +167,10 @@ def test_a_duplicate_order_is_dropped(lab: Lab, copies: RecordingCopies, vhost: 
         wait_until((tmp_path / "waits").exists, TIMEOUT_SECONDS, "the work", crew.log)
         publish_messages(vhost, QUEUE, body)
         wait_until(
-            lambda: crew.worker_lines("another order for the same file"), TIMEOUT_SECONDS, "the look at the lock", crew.log
+            lambda: crew.worker_lines("another worker is processing the same file"),
+            TIMEOUT_SECONDS,
+            "the look at the lock",
+            crew.log,
         )
         (tmp_path / "go").touch()
         wait_for_all(copies, crew)
@@ -283,7 +286,7 @@ def test_orders_that_an_administrator_deletes_are_given_again(lab: Lab, copies: 
             worker = crew.start_worker()
             wait_for_all(copies, crew, ids)
             assert stop_processes(worker) == [0]
-        assert len(crew.poller_lines("the order for a file has vanished")) == 4
+        assert len(crew.poller_lines("the task of a file is lost in RabbitMQ")) == 4
         assert stop_processes(poller) == [0]
 
 

@@ -121,10 +121,15 @@ def test_a_stop_while_services_are_out(make_lab: Make) -> None:
     config, log = write_config(lab, processing__min_poll_interval="0.02")
     with MuxerProcess(config) as muxer:
         wait_until(
-            lambda: any("WebDAV" in one and "is out" in one for one in log_messages(log)), TIMEOUT_SECONDS, "the outage", log
+            lambda: any("WebDAV" in one and "is unavailable" in one for one in log_messages(log)),
+            TIMEOUT_SECONDS,
+            "the outage",
+            log,
         )
         wait_until(lambda: log_messages(log)[-1] == "poll done", TIMEOUT_SECONDS, "a poll in which all wait", log)
         lab.store.fail_next("rws", "GET", "/recordings?", 503, times=1000, headers={"Retry-After": "120"})
-        wait_until(lambda: any("RWS is out" in one for one in log_messages(log)), TIMEOUT_SECONDS, "the outage of RWS", log)
+        wait_until(
+            lambda: any("RWS is unavailable" in one for one in log_messages(log)), TIMEOUT_SECONDS, "the outage of RWS", log
+        )
         stop_in_time(muxer)
     assert not labelled_ids(lab)

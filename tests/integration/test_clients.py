@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import threading
@@ -25,7 +26,7 @@ from muxer.errors import (
     ServiceUnavailable,
     Stopped,
 )
-from muxer.gir.publish import Publisher, _record_stem
+from muxer.gir.publish import Publisher
 from muxer.gir.rcs import RcsClient, rcs_root
 from muxer.gir.rws import RwsClient
 from muxer.gir.session import ServiceAccount, ServiceSession
@@ -62,6 +63,9 @@ def media_entry(name: str, **parameters: object) -> dict[str, object]:
         "parameters": parameters,
         "mediaDescriptor": {"storage": "webDAV", "path": name, "data": {"storagePath": "http://dav/screens/"}},
     }
+
+
+RECORD_STEM = hashlib.sha256(b"r").hexdigest()[:32]
 
 
 def publishing_folder(folder: Path) -> Path:
@@ -317,7 +321,7 @@ def test_a_second_death_while_lost_entries_are_posted_loses_nothing(
     sources = [media_entry(name) for name in names]
     at_stake = {"id": "r", "region": lab.region, "mediaFiles": [*sources, media_entry("muxed.mp4")]}
     lab.store.add_screen_media("r", lab.region, media_entry("muxed.mp4"))
-    (publishing_folder(tmp_path) / f"{_record_stem('r')}.json").write_text(json.dumps(at_stake))
+    (publishing_folder(tmp_path) / f"{RECORD_STEM}.json").write_text(json.dumps(at_stake))
 
     class Death(BaseException):
         pass
@@ -335,14 +339,14 @@ def test_a_second_death_while_lost_entries_are_posted_loses_nothing(
     assert not list(publishing_folder(tmp_path).iterdir())
 
 
-@pytest.mark.parametrize(("refused", "left"), [("screen_recording", ".json"), ("post_media", ".refused")])
+@pytest.mark.parametrize(("refused", "left"), [("fetch_screen_recording", ".json"), ("post_media", ".refused")])
 def test_lost_entries_are_given_up_when_their_post_is_refused_and_not_when_a_read_is(
     make_lab: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: str, left: str
 ) -> None:
     lab = make_lab()
     lab.store.add_screen_media("r", lab.region, media_entry("muxed.mp4"))
     at_stake = {"id": "r", "region": lab.region, "mediaFiles": [media_entry("a.mp4"), media_entry("muxed.mp4")]}
-    (publishing_folder(tmp_path) / f"{_record_stem('r')}.json").write_text(json.dumps(at_stake))
+    (publishing_folder(tmp_path) / f"{RECORD_STEM}.json").write_text(json.dumps(at_stake))
     with monkeypatch.context() as once:
 
         def raise_rejected(*_: object) -> None:
@@ -495,7 +499,7 @@ def test_clear_media_without_descriptor_come_through_rws(make_lab: Make, tmp_pat
     assert create_rws(lab).download_media(recording.audio[0].media_uri, path) == path.stat().st_size > 0
 
 
-def test_a_forbidden_request_is_told_from_a_refused_login(make_lab: Make) -> None:
+def test_a_forbidden_request_differs_from_an_authentication_failure(make_lab: Make) -> None:
     lab = make_lab()
     lab.switches = replace(lab.switches, label_forbidden=True)
     with pytest.raises(Forbidden):
@@ -601,7 +605,7 @@ def dripping_server() -> Iterator[str]:
         server.server_close()
 
 
-def test_a_crash_file_that_cannot_be_read_stops_no_poll(
+def test_an_unreadable_publication_record_stops_no_poll(
     make_lab: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (publishing_folder(tmp_path) / "0.json").mkdir()
@@ -610,4 +614,4 @@ def test_a_crash_file_that_cannot_be_read_stops_no_poll(
     lab = make_lab()
     Publisher(create_rws(lab), publishing_folder(tmp_path)).recover_publications()
     assert [path.name for path in publishing_folder(tmp_path).iterdir()] == ["0.json"]
-    assert "tried at the next poll" in caplog.text
+    assert "retrying at the next poll" in caplog.text

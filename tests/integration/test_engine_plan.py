@@ -9,8 +9,6 @@ import pytest
 
 from lab.media import make_screen
 from muxer.errors import MediaError
-from muxer.gir.models import MediaFile
-from muxer.gir.targets import MuxTarget
 from muxer.media import engine as engine_module
 from muxer.media.analyze.arrival import MediaInput
 from muxer.media.engine import MediaEngine
@@ -20,8 +18,6 @@ from muxer.status.activity import Activity
 from muxer.system.process import Runner, record_commands
 from tests.support.media_kinds import CALL_SECONDS, SIZE, T0, make_audio
 from tests.support.tools import tested_tools
-
-TARGET = MuxTarget("call", "", "alice", MediaFile.from_json({}), ())
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +98,7 @@ def test_progress_ends_at_the_total_and_never_decreases(
         seen.append(running)
 
     monkeypatch.setattr(engine_module.activity, "add_progress", record_progress)
-    with activity.track_target(TARGET):
+    with activity.track_target("call", "alice", "x.mp4"):
         plan = engine.plan_mux(sources[0], late, tmp_path)
         engine.execute_plan(plan, tmp_path)
     assert plan.encoders

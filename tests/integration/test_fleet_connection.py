@@ -86,7 +86,7 @@ def test_a_worker_that_may_make_no_locks_says_so(vhost: VirtualHost) -> None:
 def test_a_server_that_says_nothing_is_given_up(silent: int, secure: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "CONNECT_SECONDS", 0.3)
     monkeypatch.setattr(connection, "OPEN_SECONDS", 0.5)
-    with pytest.raises(ServiceUnavailable, match="does not answer"):
+    with pytest.raises(ServiceUnavailable, match="does not respond"):
         connect_to_site(f"amqp{'s' if secure else ''}://127.0.0.1:{silent}")
 
 
@@ -100,7 +100,7 @@ def test_a_certificate_of_another_authority_is_refused(rabbit: RabbitNode) -> No
 def test_queues_of_another_form_are_said(vhost: VirtualHost) -> None:
     with vhost.open_channel() as channel:
         channel.queue_declare("orders", durable=True)
-    with pytest.raises(AccessDenied, match=r"delete them, or choose another \[fleet\] queue"):
+    with pytest.raises(AccessDenied, match=r"delete them or set another \[fleet\] queue"):
         connect_to_site(vhost.url)
 
 

@@ -44,7 +44,7 @@ def test_no_order_is_given_up_while_rabbitmq_lacks_memory(
         vhost.node.evaluate_erlang("ok = vm_memory_monitor:set_vm_memory_high_watermark(0.00001)")
         try:
             (tmp_path / "go").touch()
-            wait_until(lambda: crew.worker_lines("RabbitMQ is out"), TIMEOUT_SECONDS, "the outage", crew.log)
+            wait_until(lambda: crew.worker_lines("RabbitMQ is unavailable"), TIMEOUT_SECONDS, "the outage", crew.log)
             wait_until(
                 lambda: any("RabbitMQ is" in one for one in crew.run_json("status")["trouble"]),
                 TIMEOUT_SECONDS,
@@ -53,8 +53,8 @@ def test_no_order_is_given_up_while_rabbitmq_lacks_memory(
         finally:
             vhost.node.evaluate_erlang("ok = vm_memory_monitor:set_vm_memory_high_watermark({absolute, 1000000000})")
         wait_until(lambda: crew.run_json("status")["targets"] == {"done": 2}, TIMEOUT_SECONDS, "the work", crew.log)
-        assert "lacks memory or disk" in crew.worker_lines("RabbitMQ is out")[0]["message"]
-        assert vhost.ready_count(f"{QUEUE}.XQ") == 0 and not crew.poller_lines("the order for a file has vanished")
+        assert "lacks memory or disk" in crew.worker_lines("RabbitMQ is unavailable")[0]["message"]
+        assert vhost.ready_count(f"{QUEUE}.XQ") == 0 and not crew.poller_lines("the task of a file is lost in RabbitMQ")
         assert stop_processes(poller, worker) == [0, 0]
 
 

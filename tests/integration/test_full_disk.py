@@ -16,7 +16,7 @@ from muxer.errors import LocalResourceError
 from muxer.gir.rws import Certificate
 from muxer.media.analyze.arrival import MediaInput
 from muxer.media.engine import MediaEngine, MuxedFile
-from muxer.net.transfer import translate_disk_errors
+from muxer.system.files import translate_disk_errors
 from muxer.system.process import Runner
 from tests.support.disk import KILOBYTE, fill_disk, small_disk
 from tests.support.tools import tested_tools

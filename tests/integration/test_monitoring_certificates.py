@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from muxer.errors import AccessDenied
-from muxer.monitoring import server_certificates as servers_module
+from muxer.monitoring import certificate_expiry as servers_module
+from muxer.monitoring.certificate_expiry import ServerCertificates
 from muxer.monitoring.metrics import MuxerCollector
-from muxer.monitoring.server_certificates import ServerCertificates
 from tests.support.monitoring import create_sources, parse_samples
 from tests.support.tls import TlsFront, self_signed
 

@@ -131,7 +131,7 @@ def test_without_the_login_nothing_is_told(guarded_port: int, quick_refusals: No
     ):
         reply = send_request(guarded_port, path, login=wrong)
         assert reply.status == 401 and reply.headers["WWW-Authenticate"].startswith("Basic ")
-        assert reply.body == "401 Unauthorized: a login is needed\n"
+        assert reply.body == "401 Unauthorized: authentication required\n"
     assert send_request(guarded_port, path, login=CREDENTIALS).status != 401
 
 
@@ -198,7 +198,7 @@ def test_clients_that_send_nothing_or_drop_by_drop_do_not_keep_others_out(
 def test_hundreds_of_half_sent_requests_hold_no_worker(
     open_port: Open, monkeypatch: pytest.MonkeyPatch, begin: bytes
 ) -> None:
-    for limit in ("IDLE_SECONDS", "REQUEST_SECONDS", "PRESSED_SECONDS"):
+    for limit in ("IDLE_SECONDS", "REQUEST_TIMEOUT_SECONDS", "MAX_BUSY_SECONDS"):
         monkeypatch.setattr(server_module, limit, 600)
     port, _ = open_port()
     with ExitStack() as stack:
@@ -286,7 +286,7 @@ def test_more_connections_than_are_kept_are_closed_and_later_ones_answered(
 
 
 def test_it_stops_at_once_whatever_clients_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for limit in ("IDLE_SECONDS", "REQUEST_SECONDS", "STOP_SECONDS"):
+    for limit in ("IDLE_SECONDS", "REQUEST_TIMEOUT_SECONDS", "STOP_TIMEOUT_SECONDS"):
         monkeypatch.setattr(server_module, limit, 600)
     number = free_port()
     with ExitStack() as stack, open_server(create_sources(tmp_path, monitoring__http_port=number)) as server:
@@ -303,7 +303,7 @@ def test_it_stops_at_once_whatever_clients_do(tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_port_that_is_in_use_names_the_option(port: int, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"http_address = '127.0.0.1', http_port = '\d+': cannot be listened on"):
+    with pytest.raises(ConfigError, match=r"http_address = '127.0.0.1', http_port = '\d+': cannot listen"):
         server_module.MonitoringServer(create_sources(tmp_path, monitoring__http_port=port)).start()
 
 
@@ -321,9 +321,9 @@ def test_a_server_that_dies_is_told_and_started_again(
     monkeypatch.setattr(server_module._Server, "serve", die_once)
     monkeypatch.setattr(server_module, "RESTART_DELAY_SECONDS", 0.1)
     port, _ = open_port()
-    wait_until(lambda: "started again" in caplog.text, TIMEOUT_SECONDS, "the line in the log")
+    wait_until(lambda: "restarting it" in caplog.text, TIMEOUT_SECONDS, "the line in the log")
     wait_until(lambda: is_answered(port), TIMEOUT_SECONDS, "an answer")
-    assert "an accident" in caplog.text and "it is started again" in caplog.text
+    assert "an accident" in caplog.text and "restarting it" in caplog.text
 
 
 def test_an_error_in_an_answer_is_told_in_the_log_only(
@@ -342,7 +342,7 @@ def test_readyz_says_what_is_wrong_in_lines_and_in_json(open_port: Open) -> None
     assert send_request(port, "/readyz").body == "ok\n"
     sources.outages.trip(login_refusal("RWS", "RWS refuses the login top secret word"))
     reply = send_request(port, "/readyz")
-    assert reply.status == 503 and reply.body.startswith("RWS is out since ") and "the login ***" in reply.body
+    assert reply.status == 503 and reply.body.startswith("RWS is unavailable since ") and "the login ***" in reply.body
     assert readiness_reasons(port)[1] == reply.body.splitlines()
     assert json.loads(send_request(port, "/livez", Accept="application/json").body) == {"status": "ok", "reasons": []}
 

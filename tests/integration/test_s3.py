@@ -29,7 +29,7 @@ from muxer.net import transfer
 from muxer.net.circuit_breaker import FAILURE_THRESHOLD, CircuitBreaker
 from muxer.storage import s3
 from muxer.storage.base import parse_descriptor
-from muxer.storage.intent_log import UploadIntents
+from muxer.storage.upload_intents import UploadIntents
 from tests.support.moto_server import moto_server
 from tests.support.s3 import (
     BUCKET,

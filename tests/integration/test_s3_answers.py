@@ -25,7 +25,7 @@ from muxer.errors import (
     ServiceUnavailable,
     UnreadableResponse,
 )
-from muxer.net import login_backoff
+from muxer.net import circuit_breaker
 from muxer.storage import s3, s3_http
 from tests.support.s3 import SECRET, create_storage, keep_stored, replace_stored, s3_location, write_file
 
@@ -208,7 +208,7 @@ def test_refused_keys_are_said_and_not_hammered(tiny: TinyServer, tmp_path: Path
 def test_refused_keys_are_tried_again_after_a_while(
     tiny: TinyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(login_backoff, "LOGIN_BACKOFF_SECONDS", 0.0)
+    monkeypatch.setattr(circuit_breaker, "LOGIN_BACKOFF_SECONDS", 0.0)
     tiny.answers["GET"] = CannedResponse(403)
     store = create_storage(tiny.url)
     for _ in range(2):
@@ -233,8 +233,8 @@ def test_a_right_that_lacks_for_one_object_stops_no_other(tiny: TinyServer, tmp_
         (CannedResponse(503, b"<html>busy</html>"), ServiceUnavailable, "503"),
         (CannedResponse(500), ServiceUnavailable, "500"),
         (CannedResponse(429, error_xml("SlowDown")), ServiceUnavailable, "SlowDown"),
-        (CannedResponse(200, b"<html>log in</html>"), UnreadableResponse, "none of S3"),
-        (CannedResponse(200), UnreadableResponse, "none of S3"),
+        (CannedResponse(200, b"<html>log in</html>"), UnreadableResponse, "not valid S3"),
+        (CannedResponse(200), UnreadableResponse, "not valid S3"),
     ],
 )
 @pytest.mark.usefixtures("small_parts")

@@ -100,7 +100,7 @@ def test_a_missing_source_stops_no_other_when_keys_may_not_list(server: S3Server
         store = create_storage(url, outages=outages)
         for _ in range(FAILURE_THRESHOLD):
             with pytest.raises(
-                PathForbidden, match=r"lack the right s3:GetObject; or it is not there: without s3:ListBucket"
+                PathForbidden, match=r"lack the right s3:GetObject; or the object does not exist: without s3:ListBucket"
             ):
                 store.download_file(s3_location("late.mp4"), tmp_path / "x")
     assert outages.open_circuits() == {}

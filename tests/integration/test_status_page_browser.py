@@ -1,5 +1,5 @@
-"""The status page in Chromium, from the real port: as it looks on a phone and a screen, light and dark; as it is heard; and
-that it asks nobody for anything."""
+"""The status page in Chromium, from the real port: layout on a phone and a screen, light and dark; accessibility; and no
+request to other hosts."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ FLEET = replace(
 
 
 class ViewPort:
-    """A port whose view can be chosen."""
+    """A port with a view that tests set."""
 
     def __init__(self, number: int) -> None:
         self.number, self.view, self.url = number, EVERYTHING, f"http://127.0.0.1:{number}/"
@@ -68,7 +68,7 @@ class ViewPort:
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ViewPort]:
     made = ViewPort(free_port())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(application, "gather", lambda _: made.view)
+        patch.setattr(application, "gather_status", lambda _: made.view)
         with open_server(create_sources(tmp_path_factory.mktemp("port"), monitoring__http_port=made.number)):
             yield made
 
@@ -81,17 +81,19 @@ def browser() -> Iterator[BrowserTab]:
 
 @pytest.fixture
 def shown(port: ViewPort, browser: BrowserTab) -> BrowserTab:
-    """Return a tab with the page that shows everything."""
+    """Return a tab with the page of all kinds of rows."""
     port.view = EVERYTHING
     browser.open_page(port.url)
     return browser
 
 
 def page_problems(tab: BrowserTab, host: str) -> list[object]:
-    """Return what a tab complained of, and whom else than the port it asked."""
-    told = tab.received_events("Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Audits.issueAdded")
+    """Return the errors of a tab and its requests to other hosts than the port."""
+    complaints = tab.received_events(
+        "Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Audits.issueAdded"
+    )
     asked = [one["request"]["url"] for one in tab.received_events("Network.requestWillBeSent")]
-    return [*told, *(one for one in asked if urlsplit(one).netloc != host and not one.startswith("data:"))]
+    return [*complaints, *(one for one in asked if urlsplit(one).netloc != host and not one.startswith("data:"))]
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -111,11 +113,11 @@ def test_it_fits_and_is_legible(
 
 @pytest.mark.parametrize("level", ["good", "note", "bad"])
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_each_verdict_is_legible(port: ViewPort, browser: BrowserTab, level: str, scheme: str) -> None:
+def test_each_summary_is_legible(port: ViewPort, browser: BrowserTab, level: str, scheme: str) -> None:
     changes = {"good": {}, "note": {"counts": {"aside": 2}}, "bad": {"disk": replace(EVERYTHING.disk, has_room=False)}}
     port.view = muxer_view(**changes[level])
     browser.open_page(port.url, scheme=scheme)
-    assert browser.evaluate(f"document.querySelectorAll('.verdict.{level}').length") == 1
+    assert browser.evaluate(f"document.querySelectorAll('.summary.{level}').length") == 1
     assert contrast.low_contrast_texts(browser) == []
 
 
@@ -124,7 +126,7 @@ def test_a_faint_text_would_be_found(shown: BrowserTab) -> None:
     assert [one["text"][:15] for one in contrast.low_contrast_texts(shown)] == ["Recording Muxer"]
 
 
-def test_a_script_would_be_stopped_and_told(shown: BrowserTab, port: ViewPort) -> None:
+def test_a_script_would_be_blocked_and_reported(shown: BrowserTab, port: ViewPort) -> None:
     shown.evaluate(
         "document.body.append(Object.assign(document.createElement('script'), {textContent: 'document.title = 1'}))"
     )
@@ -133,18 +135,18 @@ def test_a_script_would_be_stopped_and_told(shown: BrowserTab, port: ViewPort) -
 
 
 @pytest.mark.parametrize(("width", "height"), SIZES)
-def test_it_can_be_heard(port: ViewPort, browser: BrowserTab, width: int, height: int) -> None:
+def test_a_screen_reader_can_read_the_page(port: ViewPort, browser: BrowserTab, width: int, height: int) -> None:
     port.view = EVERYTHING
     browser.open_page(port.url, width, height)
     spoken = browser.accessibility_nodes()
     roles = [one["role"] for one in spoken]
     assert [roles.count(one) for one in ("banner", "navigation", "main", "contentinfo")] == [1, 1, 1, 1]
     headings = [(one["name"], one["level"]) for one in spoken if one["role"] == "heading"]
-    assert headings == [("Recording Muxer primary-0, version 0.1.0", 1), ("Now", 2), ("Noted", 3), ("Services", 2)] + [
+    assert headings == [("Recording Muxer primary-0, version 0.1.0", 1), ("Now", 2), ("Notes", 3), ("Services", 2)] + [
         (name, 2) for name in ("Running", "Failures", "Last 24 hours", "Recent recordings")
     ]
     tables = [one["name"] for one in spoken if one["role"] == "table"]
-    named = ["Services that the muxer talks to", "Recordings that are being worked on", "Muxed files that failed"]
+    named = ["Services that the muxer connects to", "Recordings in progress", "Muxed files that failed"]
     assert tables == [*named, "Recent recordings"]
     assert roles.count("rowheader") == 3 + 2 + 2 + 4
     assert {"Service", "State", "Last success"} <= {one["name"] for one in spoken if one["role"] == "columnheader"}
@@ -158,28 +160,28 @@ def test_it_can_be_heard(port: ViewPort, browser: BrowserTab, width: int, height
     assert len(links) == len(set(links))
 
 
-def test_the_fleet_can_be_heard(port: ViewPort, browser: BrowserTab) -> None:
+def test_a_screen_reader_can_read_the_fleet(port: ViewPort, browser: BrowserTab) -> None:
     port.view = FLEET
     browser.open_page(port.url)
     spoken = browser.accessibility_nodes()
     headings = [(one["name"], one["level"]) for one in spoken if one["role"] == "heading"]
-    assert headings[2:6] == [("Noted", 3), ("Fleet", 2), ("Lanes", 3), ("Workers", 3)]
+    assert headings[2:6] == [("Notes", 3), ("Fleet", 2), ("Queues", 3), ("Workers", 3)]
     tables = [one["name"] for one in spoken if one["role"] == "table"]
-    assert tables[:2] == ["Orders that wait, by lane", "Workers of the fleet"]
+    assert tables[:2] == ["Waiting tasks by queue", "Workers of the fleet"]
     heads = [one["name"] for one in spoken if one["role"] == "columnheader"]
-    assert heads[:3] == ["Lane, first to last", "Orders that wait", "Worker"]
-    assert heads[3:8] == ["State", "Running", "Muxed", "Failed", "An hour"]
+    assert heads[:3] == ["Queue, highest priority first", "Waiting tasks", "Worker"]
+    assert heads[3:8] == ["State", "Running", "Muxed", "Failed", "Per hour"]
     assert "Fleet" in [one["name"] for one in spoken if one["role"] == "link"]
 
 
-def test_the_numbers_of_the_charts_can_be_opened(shown: BrowserTab) -> None:
+def test_the_table_of_the_charts_can_be_opened(shown: BrowserTab) -> None:
     shown.evaluate("document.querySelector('details').open = true")
     spoken = shown.accessibility_nodes()
     assert "By hour, newest first" in [one["name"] for one in spoken if one["role"] == "table"]
     assert shown.evaluate("document.querySelectorAll('details tbody tr').length") == len(EVERYTHING.hours)
 
 
-def test_a_timeline_can_be_heard(port: ViewPort, browser: BrowserTab) -> None:
+def test_a_screen_reader_can_read_a_timeline(port: ViewPort, browser: BrowserTab) -> None:
     port.view = EVERYTHING
     browser.open_page(port.url + RECORDING)
     spoken = browser.accessibility_nodes()
@@ -191,7 +193,7 @@ def test_a_timeline_can_be_heard(port: ViewPort, browser: BrowserTab) -> None:
     assert len([one for one in spoken if one["role"] == "rowheader"]) == 200
 
 
-def test_keys_lead_past_the_head_and_focus_is_seen(shown: BrowserTab) -> None:
+def test_the_keyboard_skips_the_header_and_shows_the_focus(shown: BrowserTab) -> None:
     key = {"key": "Tab", "code": "Tab", "windowsVirtualKeyCode": 9}
     shown.call_method("Input.dispatchKeyEvent", type="keyDown", **key)
     seen = "[e.textContent, e.getBoundingClientRect().top >= 0, getComputedStyle(e).outlineWidth]"
@@ -201,7 +203,7 @@ def test_keys_lead_past_the_head_and_focus_is_seen(shown: BrowserTab) -> None:
     assert shown.evaluate("document.activeElement.id") == "content"
 
 
-def test_it_is_loaded_again_unless_that_is_paused(port: ViewPort, browser: BrowserTab) -> None:
+def test_the_page_reloads_unless_paused(port: ViewPort, browser: BrowserTab) -> None:
     port.view = EVERYTHING
     browser.open_page(port.url)
     [planned] = browser.received_events("Page.frameScheduledNavigation")
@@ -210,7 +212,7 @@ def test_it_is_loaded_again_unless_that_is_paused(port: ViewPort, browser: Brows
     browser.open_page(pause)
     assert browser.received_events("Page.frameScheduledNavigation") == []
     browser.open_page(
-        browser.evaluate("[...document.querySelectorAll('a')].find((one) => one.textContent === 'Go on').href")
+        browser.evaluate("[...document.querySelectorAll('a')].find((one) => one.textContent === 'Resume').href")
     )
     assert browser.received_events("Page.frameScheduledNavigation")
 
@@ -221,7 +223,7 @@ def test_it_can_be_printed(shown: BrowserTab) -> None:
     assert contrast.low_contrast_texts(shown) == []
 
 
-def test_a_recording_that_is_not_shown_is_told(port: ViewPort) -> None:
+def test_a_recording_that_is_not_shown_is_not_found(port: ViewPort) -> None:
     for query in ("", "?name=", "?name=no-such", "?name=%3Cscript%3E", "?" + "&".join(["a=b"] * 50)):
         reply = send_request(port.number, f"/recording{query}")
         assert (reply.status, "<script>" in reply.body) == (404, False)

@@ -148,7 +148,7 @@ ENDLESS_RESPONSES = {
 @pytest.mark.parametrize("what", ["read", "download", "describe", "fetch"])
 def test_what_frames_a_body_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, what: str) -> None:
     """Nothing but the framing comes, and always some of it in time: without a limit, this test does not end."""
-    monkeypatch.setattr(webdav_http, "SILENCE_SECONDS", 0.4)
+    monkeypatch.setattr(webdav_http, "READ_TIMEOUT_SECONDS", 0.4)
     begin, again = ENDLESS_RESPONSES[form]
     closed = threading.Event()
 

@@ -21,6 +21,8 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+from tests.support.requirements import require_program
+
 PAGE = Path(__file__).with_name("player.html")
 PROGRAMS = {"chromium": ("chromium", "chromium-browser"), "firefox": ("firefox-esr", "firefox")}
 CHROMIUM = (
@@ -98,8 +100,7 @@ def play_in_browser(
 @contextmanager
 def _run_browser(browser: str, url: str) -> Iterator[Path]:
     """Run a browser in a home of its own; yield the file that it prints to."""
-    program = next((found for name in PROGRAMS[browser] if (found := shutil.which(name))), None)
-    assert program, f"{browser} is missing: ./install.sh --test installs it"
+    program = require_program(*PROGRAMS[browser])
     home = Path(tempfile.mkdtemp(prefix=f"muxer-{browser}-"))
     profile, log = home / "profile", home / "log"
     profile.mkdir()

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from muxer.app.cli import main
+from muxer.commands import main
 from tests.support.daemon import PACKAGE, PYTHON
 
 ROOT = PACKAGE.parent

@@ -11,7 +11,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from muxer.app import cli
+from muxer import commands
 from muxer.gir.publish import Publisher
 from muxer.gir.rws import RwsClient
 from muxer.media.engine import MediaEngine
@@ -20,9 +20,9 @@ from muxer.pipeline.superseded import SupersededCleaner
 # The method that is reached, and whether it is done before the death.
 CRASH_POINTS: dict[str, tuple[type, str, bool]] = {
     "fetched": (MediaEngine, "mux", False),
-    "stored": (Publisher, "publish", False),
+    "stored": (Publisher, "publish_entry", False),
     "posted": (RwsClient, "post_media", True),
-    "published": (SupersededCleaner, "delete", False),
+    "published": (SupersededCleaner, "delete_file", False),
     "entry deleted": (RwsClient, "delete_media", True),
 }
 
@@ -37,4 +37,4 @@ if __name__ == "__main__":
         time.sleep(60)
 
     setattr(owner, name, call_and_die)
-    sys.exit(cli.main(sys.argv[2:]))
+    sys.exit(commands.main(sys.argv[2:]))

@@ -20,6 +20,7 @@ from threading import Thread
 from typing import Any
 
 from tests.support.browsers import CHROMIUM, PROGRAMS
+from tests.support.requirements import require_program
 
 TIMEOUT_SECONDS = 60.0
 # The browser listens on descriptor 3 and answers on 4.
@@ -104,8 +105,7 @@ def _flatten_node(node: dict[str, Any]) -> dict[str, Any]:
 @contextmanager
 def run_chromium() -> Iterator[BrowserTab]:
     """Run Chromium in a home of its own, with one tab; all its processes have ended afterwards."""
-    program = next((found for name in PROGRAMS["chromium"] if (found := shutil.which(name))), None)
-    assert program, "chromium is missing: ./install.sh --test installs it"
+    program = require_program(*PROGRAMS["chromium"])
     home = Path(tempfile.mkdtemp(prefix="muxer-devtools-"))
     pipes = [*os.pipe(), *os.pipe()]
     # Away from 3 and 4, which the browser is to get.

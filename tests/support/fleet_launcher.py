@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from muxer.app import cli  # noqa: E402
+from muxer import commands  # noqa: E402
 from muxer.media.analyze.arrival import MediaInput  # noqa: E402
 from muxer.media.engine import MediaEngine, MuxedFile  # noqa: E402
 
@@ -49,4 +49,4 @@ if __name__ == "__main__":
     set_constants()
     if "FLEET_MUX_ONCE" in os.environ:
         mux_once()
-    sys.exit(cli.main(sys.argv[1:]))
+    sys.exit(commands.main(sys.argv[1:]))

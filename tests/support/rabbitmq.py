@@ -19,6 +19,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from tests.support.ports import reserved_port
+from tests.support.requirements import require_file
 from tests.support.tls import HOST, Identity, pem_bundle
 
 PROGRAM = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # the one on PATH wants to be run by root or by rabbitmq
@@ -75,7 +76,7 @@ class RabbitNode:
         """Start it, with what it kept, and wait until it serves; once more it does nothing while it runs."""
         if self._process is not None:
             return
-        assert PROGRAM.exists(), "RabbitMQ is missing: ./install.sh --test installs it"
+        require_file(PROGRAM, "RabbitMQ")
         self._write_config()
         with self.log.open("ab") as log:
             said = log.tell()

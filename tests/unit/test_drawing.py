@@ -1,4 +1,4 @@
-"""A timeline in characters."""
+"""Drawing a timeline in characters."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muxer.commands._shared.timeline_text import MIN_CELLS, draw_timeline
+from muxer.commands._shared.timeline_text import MIN_CELLS, StyledLine, draw_timeline
+from muxer.status.timeline_view import read_timeline
 
 FACTS = {
     "length": 40.0,
@@ -25,11 +26,17 @@ FACTS = {
 }
 
 
+def draw(facts: dict[str, Any], width: int, **how: Any) -> list[StyledLine]:
+    timeline = read_timeline(facts)
+    assert timeline is not None
+    return draw_timeline(timeline, width, **how)
+
+
 def draw_lines(facts: dict[str, Any], width: int = 59, **how: Any) -> list[str]:
-    return ["".join(text for text, _ in line).rstrip() for line in draw_timeline(facts, width, **{"unicode": False, **how})]
+    return ["".join(text for text, _ in line).rstrip() for line in draw(facts, width, **{"unicode": False, **how})]
 
 
-def test_the_whole_picture() -> None:
+def test_the_whole_drawing() -> None:
     assert draw_lines(FACTS) == [
         "                  0:00           0:15           0:30",
         "                  |              |              |",
@@ -42,18 +49,18 @@ def test_the_whole_picture() -> None:
     ]
 
 
-def test_what_was_paused_is_drawn_over_the_padding() -> None:
+def test_paused_spans_are_drawn_within_the_padding() -> None:
     lines = draw_lines({**FACTS, "paused": [{"begin": 25.0, "end": 30.0}]})
     assert "result            ##==================.....ooooo.........." in lines
     assert "o paused, black" in lines[-1]
 
 
-def test_the_scale_stands_at_its_times() -> None:
+def test_the_scale_marks_are_at_their_times() -> None:
     times, marks, audio, *_ = draw_lines(FACTS)
     assert times.index("0:00") == marks.index("|", times.index("0:00")) == audio.index("-")
 
 
-def test_a_piece_shorter_than_a_cell_is_seen() -> None:
+def test_a_piece_shorter_than_a_cell_is_visible() -> None:
     pieces = [
         {"begin": 0.0, "end": 1800.0, "screen": 0, "offset": 0.0, "reason": None},
         {"begin": 1800.0, "end": 1800.1, "screen": None, "offset": 0.0, "reason": None},
@@ -64,24 +71,24 @@ def test_a_piece_shorter_than_a_cell_is_seen() -> None:
     assert result.count(".") == 1
 
 
-def test_without_a_look_into_the_files_nobody_knows_what_is_copied() -> None:
+def test_an_assumed_timeline_does_not_show_what_is_copied() -> None:
     lines = draw_lines(FACTS, assumed=True)
     assert "+ shown" in lines[-1] and "copied" not in lines[-1]
 
 
-def test_a_file_that_lies_far_outside_leaves_the_audio_readable() -> None:
+def test_a_file_far_outside_the_audio_leaves_the_audio_readable() -> None:
     facts = {"length": 10.0, "screens": [{"name": "a", "start": -1e6, "length": 1e6 + 5}], "pieces": []}
     [audio] = [line for line in draw_lines(facts) if line.startswith("audio")]
     assert audio.count("-") > 20
 
 
-def test_in_unicode_with_colours() -> None:
-    spans = [span for line in draw_timeline(FACTS, 59, unicode=True) for span in line]
+def test_the_drawing_in_unicode_has_colours() -> None:
+    spans = [span for line in draw(FACTS, 59, unicode=True) for span in line]
     assert ("▒▒", "yellow") in spans and ("▲▲", "magenta") in spans
 
 
 @pytest.mark.parametrize("name", ["\x1b[2Jevil\n", "naïve…", "x" * 300])
-def test_names_do_nothing_to_the_terminal_and_keep_their_column(name: str) -> None:
+def test_names_cannot_control_the_terminal_and_keep_their_column(name: str) -> None:
     facts = {**FACTS, "screens": [{**FACTS["screens"][0], "name": name}, FACTS["screens"][1]]}  # type: ignore[index]
     lines = draw_lines(facts, 100)
     assert all(line.isascii() and line.isprintable() for line in lines)

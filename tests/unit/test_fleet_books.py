@@ -236,6 +236,6 @@ def test_a_malformed_standing_is_passed_over(missing: str) -> None:
 
 
 def test_totals_of_another_form_are_refused() -> None:
-    with pytest.raises(ValueError, match="classes"):
+    with pytest.raises(ValueError, match="buckets"):
         parse_totals({"steps": {"mux": {"counts": [1], "seconds": 1}}, "moved": [], "errors": []})
     assert subtract_totals(WorkTotals(), WorkTotals()) == WorkTotals()

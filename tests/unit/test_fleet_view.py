@@ -76,10 +76,10 @@ def test_the_age_of_the_oldest_is_never_negative() -> None:
 def test_what_keeps_a_fleet_from_its_work() -> None:
     assert fleet_problems(fleet_view(worker_view(), queued=5)) == fleet_problems(fleet_view(queued=0)) == ()
     out = fleet_view(worker_view(), connected=False)
-    assert fleet_problems(out, {"RWS"}) == ("RabbitMQ is not reached: nothing is handed to the workers",)
+    assert fleet_problems(out, {"RWS"}) == ("RabbitMQ is not connected: no tasks are distributed to the workers",)
     assert fleet_problems(out, {BROKER}) == ()
     assert fleet_problems(fleet_view(worker_view(seen=NOW - 30), queued=1)) == (
-        "no worker is there, and 1 muxed file waits for one",
+        "no worker is running, and 1 muxed file waits for one",
     )
     full = {DISK_SERVICE: "its disk is nearly full"}
     assert (
@@ -88,6 +88,6 @@ def test_what_keeps_a_fleet_from_its_work() -> None:
         == ()
     )
     assert fleet_problems(fleet_view(worker_view(out=full), queued=1)) == (
-        "no worker takes an order: the disk of each is nearly full",
+        "no worker accepts tasks: the disk of each is nearly full",
     )
-    assert fleet_problems(fleet_view(queued=7)) == ("no worker is there, and 7 muxed files wait for one",)
+    assert fleet_problems(fleet_view(queued=7)) == ("no worker is running, and 7 muxed files wait for one",)

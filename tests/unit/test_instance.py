@@ -1,4 +1,4 @@
-"""How ``status`` sees an instance from outside: by its lock and its state file, whatever stands in that."""
+"""How `status` sees an instance from outside: by its lock and its state file, whatever that contains."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def config(tmp_path: Path) -> Config:
 
 
 def write_state(config: Config, **changes: Any) -> None:
-    """Let an instance tell how it stands; ``changes`` stand in its state file in place of what it says."""
+    """Write the state file of an instance that works, with some `changes`."""
     folder = config.processing.temp_dir
     assert folder is not None
     (folder / state_file.STATE_FILE).write_text(json.dumps(new_instance_state(folder) | changes))
 
 
-def test_one_that_has_just_spoken_runs(config: Config) -> None:
+def test_an_instance_with_a_fresh_state_file_runs(config: Config) -> None:
     assert (find_instance(config).standing, instance_problems(find_instance(config), config)) == (
         DOWN,
         [f"no instance runs with {config.processing.temp_dir}"],
@@ -52,18 +52,18 @@ def test_one_that_has_just_spoken_runs(config: Config) -> None:
     assert instance_problems(find_instance(config), config) == []
 
 
-def test_a_silent_one_hangs_while_its_lock_is_held_whoever_has_its_process_id(config: Config) -> None:
-    """The process id is that of this test, which lives: an id tells nothing, it may be another process by now."""
+def test_an_instance_with_an_old_state_file_hangs_while_its_lock_is_held(config: Config) -> None:
+    """The process id is that of this test: an id proves nothing, another process may have it by now."""
     assert config.processing.temp_dir is not None
     write_state(config, at=time.time() - MAX_STATE_AGE_SECONDS - 5)
     assert find_instance(config).standing == DIED
     with acquire_lock(config.processing.temp_dir / LOCK_FILE, config.processing.temp_dir, "temp_dir"):
         assert find_instance(config).standing == HANGS
-        assert "has said nothing for 35 s" in instance_problems(find_instance(config), config)[0]
+        assert "has not responded for 35 s" in instance_problems(find_instance(config), config)[0]
     assert find_instance(config).standing == DIED
 
 
-def test_one_whose_lock_cannot_be_looked_at_counts_as_alive(config: Config) -> None:
+def test_an_instance_whose_lock_cannot_be_read_counts_as_alive(config: Config) -> None:
     assert config.processing.temp_dir is not None
     write_state(config, at=time.time() - MAX_STATE_AGE_SECONDS - 5)
     (config.processing.temp_dir / LOCK_FILE).mkdir()
@@ -71,7 +71,7 @@ def test_one_whose_lock_cannot_be_looked_at_counts_as_alive(config: Config) -> N
 
 
 @pytest.mark.parametrize("name", [*sorted(new_instance_state(None).keys() - {"fleet"}), "last_success", "reason"])
-def test_a_state_file_that_lacks_something_is_none(config: Config, name: str) -> None:
+def test_an_incomplete_state_file_is_ignored(config: Config, name: str) -> None:
     assert config.processing.temp_dir is not None
     whole = new_instance_state(config.processing.temp_dir)
     whole["out"] = {"RWS": {"reason": "no answer"}}
@@ -85,7 +85,7 @@ def test_a_state_file_that_lacks_something_is_none(config: Config, name: str) ->
     "text",
     ["", "{", "null", "[]", "3", '{"at": 1}', '{"at": "now"}', json.dumps(new_instance_state(None) | {"running": [{}]})],
 )
-def test_a_state_file_of_another_form_is_none(config: Config, text: str) -> None:
+def test_a_malformed_state_file_is_ignored(config: Config, text: str) -> None:
     assert config.processing.temp_dir is not None
     (config.processing.temp_dir / state_file.STATE_FILE).write_text(text)
     assert find_instance(config).standing == DOWN
@@ -100,7 +100,7 @@ def test_the_last_poll_is_too_old_after_three_intervals_and_its_own_time() -> No
     assert (age_at(180, 0.6), age_at(181, 0.6)) == (None, 181)
 
 
-def test_an_instance_that_does_not_poll_is_in_trouble_and_a_migration_is_not(config: Config) -> None:
+def test_an_instance_that_does_not_poll_has_a_problem_and_a_migration_has_none(config: Config) -> None:
     old = vars(replace(PollStatistics(), last_success=time.time() - 910, error="no answer"))
     write_state(config, polls=old)
     assert instance_problems(find_instance(config), config) == ["no poll has succeeded for 910 s: no answer"]

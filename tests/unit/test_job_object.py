@@ -9,7 +9,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from tests.unit.test_process import is_running
 
 from muxer.errors import ToolError
 from muxer.system import process
@@ -17,6 +16,7 @@ from muxer.system.process import Runner
 from muxer.system.windows_job import WindowsJob
 from tests.support.daemon import wait_until
 from tests.support.windows import Kernel32
+from tests.unit.test_process import is_running
 
 
 @pytest.fixture

@@ -50,7 +50,7 @@ def test_a_transient_error_backs_off_and_is_never_set_aside(kind: type[MuxerErro
 
 
 @pytest.mark.parametrize(("status", "code"), [(401, 20), (403, 5), (403, 3), (500, 4), (503, 0), (429, 0)])
-def test_what_a_whole_service_refuses_is_never_set_aside(status: int, code: int) -> None:
+def test_errors_of_a_whole_service_are_never_set_aside(status: int, code: int) -> None:
     journal = Journal(None)
     for number in range(10):
         entry = journal.record_failure(
@@ -74,7 +74,7 @@ def test_media_that_may_still_come_are_tried_at_every_poll() -> None:
 
 
 @pytest.mark.parametrize("error", [OSError(24, "too many open files"), MemoryError(), StoredByOtherMuxer("theirs")])
-def test_trouble_of_this_machine_or_with_another_muxer_waits_and_is_never_set_aside(error: Exception) -> None:
+def test_local_errors_and_other_muxers_back_off_and_are_never_set_aside(error: Exception) -> None:
     journal = Journal(None)
     for _ in range(20):
         journal.record_failure(TARGET_KEY, error, 0.0)
@@ -161,7 +161,7 @@ def test_the_attempts_and_the_time_of_the_next_one_survive_a_hard_kill(tmp_path:
     assert again.record_failure(TARGET_KEY, ServiceUnavailable("down"), 2000.0).attempts == 2
 
 
-def test_what_a_dead_process_left_running_is_wanted_again(tmp_path: Path) -> None:
+def test_targets_of_a_dead_process_are_wanted_again(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite3"
     Journal(path).record_running(TARGET_KEY, 1.0)
     Journal(path)
@@ -184,18 +184,16 @@ def test_each_state_is_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"no database at all" * 100, b"SQLite format 3\0" + bytes(4096)])
-def test_a_journal_that_cannot_be_read_is_begun_anew(
-    tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_unreadable_journal_is_replaced(tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "journal.sqlite3"
     path.write_bytes(content)
     journal = Journal(path)
     journal.record_failure(TARGET_KEY, MediaError("corrupt"), 1.0)
     assert read_states(path) == {"x": "retry"}
-    assert bool(content) == ("begun anew" in caplog.text)
+    assert bool(content) == ("replaced by a new one" in caplog.text)
 
 
-def test_a_journal_that_is_damaged_while_it_is_used_is_begun_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_journal_damaged_in_use_is_replaced(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "journal.sqlite3"
     journal = Journal(path)
     for number in range(2000):
@@ -207,12 +205,12 @@ def test_a_journal_that_is_damaged_while_it_is_used_is_begun_anew(tmp_path: Path
     journal.reload_changes(2.0)
     for number in range(2000, 2100):
         journal.record_failure(TargetKey(f"n{number}", "C1"), MediaError("y"), 3.0)
-    assert "begun anew" in caplog.text
+    assert "replaced by a new one" in caplog.text
     assert read_states(path)["n2099"] == "retry"
     assert not journal.may_run("n2099", 3.0)
 
 
-def test_a_journal_of_another_form_is_begun_anew_and_kept_aside(tmp_path: Path) -> None:
+def test_a_journal_with_another_schema_is_replaced_and_kept(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite3"
     with contextlib.closing(sqlite3.connect(path)) as database:
         database.execute("PRAGMA user_version = 99")
@@ -229,7 +227,7 @@ def test_a_journal_that_cannot_be_written_stops_nothing(tmp_path: Path, caplog: 
     assert "cannot be used" in caplog.text
 
 
-def test_a_lock_that_another_process_holds_is_told_once(
+def test_a_lock_of_another_process_is_logged_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "LOCK_TIMEOUT_SECONDS", 0.05)
@@ -240,7 +238,7 @@ def test_a_lock_that_another_process_holds_is_told_once(
         journal.record_failure(TARGET_KEY, ServiceUnavailable("down"), 1.0)
         journal.record_wanted(TargetKey("y", "C2"), 1.0)
         other.execute("COMMIT")
-    assert caplog.text.count("cannot be written at the moment") == 1
+    assert caplog.text.count("cannot be written now") == 1
     assert not journal.may_run("x", 2.0), "memory knows"
     journal.record_wanted(TargetKey("z", "C3"), 2.0)
     assert read_states(path) == {"x": "retry", "y": "wanted", "z": "wanted"}
@@ -319,7 +317,7 @@ def test_a_link_in_place_of_the_journal_is_not_followed(tmp_path: Path) -> None:
     assert read_states(tmp_path / "journal.sqlite3") == {"x": "wanted"}
 
 
-def test_what_an_operator_puts_back_may_run_after_the_next_look(tmp_path: Path) -> None:
+def test_a_target_requeued_by_the_operator_may_run_after_the_next_reload(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite3"
     journal = Journal(path)
     for _ in range(MAX_PERMANENT_ATTEMPTS):
@@ -358,7 +356,7 @@ def test_a_clock_that_was_set_back_keeps_nothing_waiting() -> None:
     assert journal.may_run("x", 1000.0)
 
 
-def test_what_another_process_has_done_is_taken_over_by_the_running_one(tmp_path: Path) -> None:
+def test_targets_done_by_another_process_are_loaded(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal.sqlite3")
     for _ in range(MAX_PERMANENT_ATTEMPTS):
         journal.record_failure(TARGET_KEY, MediaError("broken"), 1)
@@ -371,7 +369,7 @@ def test_what_another_process_has_done_is_taken_over_by_the_running_one(tmp_path
     assert row == ("done", 0, '{"bytes": 3}')
 
 
-def test_without_a_journal_none_is_begun_by_another_process(tmp_path: Path) -> None:
+def test_another_process_creates_no_journal(tmp_path: Path) -> None:
     record_external_success(tmp_path / "journal.sqlite3", TARGET_KEY, 2, {})
     assert list(tmp_path.iterdir()) == []
 

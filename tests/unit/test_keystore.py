@@ -60,11 +60,11 @@ def file_mode(path: Path) -> int:
 # ---- what is stored ----------------------------------------------------------------------------------
 
 
-def test_what_is_stored_is_read_again_whatever_it_holds(stored: Path) -> None:
+def test_every_stored_value_is_read_again(stored: Path) -> None:
     assert open_keystore(stored) == VALUES
 
 
-def test_without_a_keystore_nothing_is_read_or_made(tmp_path: Path) -> None:
+def test_without_a_keystore_nothing_is_read_or_created(tmp_path: Path) -> None:
     assert open_keystore(tmp_path) == {}
     assert open_keystore(tmp_path / "no such folder") == {}
     assert list(tmp_path.iterdir()) == []
@@ -115,7 +115,7 @@ def test_aes_gcm_is_imported_only_when_it_is_needed() -> None:
 # ---- how it is written -------------------------------------------------------------------------------
 
 
-def test_nobody_else_can_read_the_files_at_any_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_accounts_can_never_read_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[int, int]] = []
     real_fdopen = os.fdopen
 
@@ -174,7 +174,7 @@ def test_a_folder_that_is_not_there_cannot_be_written(tmp_path: Path) -> None:
         save_keystore(tmp_path / "missing", VALUES)
 
 
-def test_what_is_no_text_is_refused_without_showing_it(stored: Path) -> None:
+def test_a_value_that_is_not_text_is_refused_without_showing_it(stored: Path) -> None:
     with pytest.raises(ConfigError, match=r"\[rcs\] password cannot be encrypted") as caught:
         save_keystore(stored, {("rcs", "password"): "half \udce9"})
     assert "half" not in str(caught.value)
@@ -293,7 +293,7 @@ def test_a_wrong_key_is_refused(stored: Path) -> None:
 
 
 @pytest.mark.parametrize("length", [0, 16, 31, 33])
-def test_what_is_no_key_is_refused(stored: Path, length: int) -> None:
+def test_a_malformed_key_is_refused(stored: Path, length: int) -> None:
     (stored / KEY_FILE).write_bytes(bytes(length))
     assert "is not a key of 32 bytes" in refusal_text(stored, KEY_FILE)
 
@@ -445,4 +445,4 @@ def test_when_dpapi_refuses_nothing_is_changed(
 
 def test_a_keystore_of_another_kind_of_system_is_refused(stored: Path, windows: Callable[[], DpapiMachine]) -> None:
     windows()
-    assert "was made on another kind of system" in refusal_text(stored)
+    assert "was created on another kind of system" in refusal_text(stored)

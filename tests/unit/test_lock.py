@@ -55,7 +55,7 @@ def test_a_full_disk_does_not_hinder_the_lock(tmp_path: Path, monkeypatch: pytes
         acquire_lock(tmp_path / "lock", tmp_path, "o")
 
 
-def test_who_holds_a_lock_is_told_without_taking_it(tmp_path: Path) -> None:
+def test_the_lock_holder_is_reported_without_locking(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     assert lock_holder(path) is None and not path.exists()
     with acquire_lock(path, tmp_path, "o"):
@@ -66,7 +66,7 @@ def test_who_holds_a_lock_is_told_without_taking_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there a lock is held by one only")
-def test_who_asks_disturbs_nobody_who_asks_too(tmp_path: Path) -> None:
+def test_concurrent_lock_queries_do_not_disturb_each_other(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     path.write_text("process 1 on a host that is long gone")
     with path.open() as asking:

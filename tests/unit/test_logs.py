@@ -45,7 +45,7 @@ def set_up(tmp_path: Path) -> Iterator[Callable[..., Lines]]:
 SetUp = Callable[..., Lines]
 
 
-def test_each_instance_has_a_file_of_its_own(tmp_path: Path, set_up: SetUp) -> None:
+def test_each_instance_has_a_separate_log_file(tmp_path: Path, set_up: SetUp) -> None:
     set_up()
     path = setup.set_up_logging(LogfileOptions(tmp_path, "info", "text", 1000, 1), "backup-2", ())
     assert path == tmp_path / "recording-muxer-backup-2.log"

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from muxer.gir.models import MediaFile
-from muxer.gir.targets import MuxTarget
 from muxer.media.encode import _report_progress
 from muxer.status.activity import Activity
-
-TARGET = MuxTarget("call", "", "alice", MediaFile.from_json({}), ())
 
 
 @pytest.mark.parametrize(
@@ -31,7 +27,7 @@ def test_in_the_end_it_is_the_whole_and_no_more(printed: list[bytes]) -> None:
             yield line
             seen.append(activity.take_snapshot().running[0].done)
 
-    with activity.track_target(TARGET):
+    with activity.track_target("call", "alice", "x.mp4"):
         _report_progress(1000, progress_lines())  # type: ignore[arg-type]
         [running] = activity.take_snapshot().running
     assert running.done == 1000
@@ -40,7 +36,7 @@ def test_in_the_end_it_is_the_whole_and_no_more(printed: list[bytes]) -> None:
 
 def test_progress_is_reported() -> None:
     activity = Activity()
-    with activity.track_target(TARGET):
+    with activity.track_target("call", "alice", "x.mp4"):
         lines = iter([b"out_time_us=400\n", b"out_time_us=900\n"])
         seen: list[int] = []
         _report_progress(1000, (seen.append(activity.take_snapshot().running[0].done) or line for line in lines))  # type: ignore[func-returns-value]

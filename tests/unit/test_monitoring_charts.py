@@ -43,7 +43,7 @@ def test_an_axis_of_time_ends_at_a_usual_span(most: float, top: float) -> None:
     assert round_axis_seconds(most) == top
 
 
-def test_bars_are_as_high_as_their_numbers_and_stand_on_each_other() -> None:
+def test_bars_have_the_height_of_their_numbers_and_are_stacked() -> None:
     svg = parse_svg(
         bar_chart("a", "Title", "Words", FRAME, (ChartSeries("done", (0, 10, 5)), ChartSeries("failed", (0, 10, 0))))
     )
@@ -55,7 +55,7 @@ def test_bars_are_as_high_as_their_numbers_and_stand_on_each_other() -> None:
     assert found["done", "70.667%"] == (low - PLOT / 4, pytest.approx(PLOT / 4, abs=0.06))
 
 
-def test_a_chart_can_be_heard_and_its_axes_are_labelled() -> None:
+def test_a_chart_has_a_text_for_screen_readers_and_labelled_axes() -> None:
     svg = parse_svg(bar_chart("a", 'A "title" <', "Words & more", FRAME, (ChartSeries("done", (7.0,)),)))
     assert (svg.get("role"), svg.find("title").text, svg.find("desc").text) == ("img", 'A "title" <', "Words & more")
     assert (svg.get("aria-labelledby"), svg.get("aria-describedby")) == (
@@ -93,19 +93,19 @@ def test_samples_become_steps_of_ten_minutes() -> None:
     assert found == (5.0, None, 2.0, None)
 
 
-def test_the_day_tells_what_its_hours_and_samples_hold() -> None:
+def test_the_day_sums_its_hours_and_samples() -> None:
     samples = (BacklogSample(int(NOW) - 3700, 1, 2, 3, NOW - 3700 - 7200), BacklogSample(int(NOW), 0, 4, 0, None))
-    told = create_charts(muxer_view(samples=samples))
-    assert (told.muxed, told.failed, told.most) == (sum(range(25)), 9, 6)
-    newest, before, *rest = told.lines
+    day = create_charts(muxer_view(samples=samples))
+    assert (day.muxed, day.failed, day.most) == (sum(range(25)), 9, 6)
+    newest, before, *rest = day.lines
     assert (newest.muxed, newest.failed, newest.backlog, newest.oldest) == (24, 1, 4, "0 s")
     assert (before.muxed, before.failed, before.backlog, before.oldest) == (23, 0, 6, "2 h")
     assert {(one.backlog, one.oldest) for one in rest} == {(None, None)}
-    assert [one.start for one in told.lines] == sorted((one.start for one in told.lines), reverse=True)
-    assert re.search(r"300 muxed files, most of them \(24\) from 01:00 UTC on; 9 that failed", told.charts[0][1])
+    assert [one.start for one in day.lines] == sorted((one.start for one in day.lines), reverse=True)
+    assert re.search(r"300 muxed files, most of them \(24\) in the hour from 01:00 UTC; 9 failed", day.charts[0][1])
 
 
-def test_a_muxer_that_has_just_begun_has_a_day_too() -> None:
-    told = create_charts(muxer_view(samples=(), hours=muxer_view().hours[-1:]))
-    assert told.most == 0
-    assert all(parse_svg(svg) is not None for _, svg in told.charts)
+def test_a_muxer_that_has_just_started_has_charts() -> None:
+    day = create_charts(muxer_view(samples=(), hours=muxer_view().hours[-1:]))
+    assert day.most == 0
+    assert all(parse_svg(svg) is not None for _, svg in day.charts)

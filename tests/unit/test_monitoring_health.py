@@ -54,7 +54,7 @@ def test_a_poll_that_hangs_is_dead_and_one_that_waits_or_talks_is_not(
     advance_clock(monkeypatch, limit + 1)
     sources.pulse.ticked = health.time.monotonic()
     [reason] = liveness_problems(sources)
-    assert reason == f"the poll has not got on for {limit + 1:.0f} s" and reason in readiness_problems(sources)
+    assert reason == f"the poll has made no progress for {limit + 1:.0f} s" and reason in readiness_problems(sources)
     with sources.pulse.pause_while_waiting():
         assert liveness_problems(sources) == ()
     sources.pulse.polled = health.time.monotonic() - 1
@@ -111,7 +111,9 @@ def test_a_service_that_is_out_is_a_reason_until_it_is_back(sources: ViewSources
     error.service = name
     sources.outages.trip(error)
     [reason] = readiness_problems(sources)
-    assert reason.startswith(f"{name} is out since 20") and reason.endswith("+00:00: MUX-201 ServiceUnavailable: no answer")
+    assert reason.startswith(f"{name} is unavailable since 20") and reason.endswith(
+        "+00:00: MUX-201 ServiceUnavailable: no answer"
+    )
     with sources.outages.call(name):
         pass
     assert readiness_problems(sources) == ()
@@ -120,14 +122,14 @@ def test_a_service_that_is_out_is_a_reason_until_it_is_back(sources: ViewSources
 def test_a_fleet_whose_broker_is_out_or_that_has_no_workers_is_not_ready(sources: ViewSources) -> None:
     assert readiness_problems(replace(sources, fleet=lambda: fleet_view(worker_view(), queued=3))) == ()
     cut_off = replace(sources, fleet=lambda: fleet_view(worker_view(), connected=False))
-    assert readiness_problems(cut_off) == ("RabbitMQ is not reached: nothing is handed to the workers",)
+    assert readiness_problems(cut_off) == ("RabbitMQ is not connected: no tasks are distributed to the workers",)
     abandoned = replace(sources, fleet=lambda: fleet_view(queued=1))
-    assert readiness_problems(abandoned) == ("no worker is there, and 1 muxed file waits for one",)
+    assert readiness_problems(abandoned) == ("no worker is running, and 1 muxed file waits for one",)
     error = ServiceUnavailable("no answer")
     error.service = BROKER
     sources.outages.trip(error)
     [reason] = readiness_problems(cut_off)
-    assert reason.startswith("RabbitMQ is out since 20"), "said once"
+    assert reason.startswith("RabbitMQ is unavailable since 20"), "said once"
 
 
 def test_a_short_disk_and_a_journal_that_is_not_kept_are_reasons(
@@ -136,8 +138,8 @@ def test_a_short_disk_and_a_journal_that_is_not_kept_are_reasons(
     monkeypatch.setattr(sources.disk, "has_room", lambda: False)
     broken = replace(sources, is_journal_kept=lambda: False)
     assert readiness_problems(broken) == (
-        "the disk of temp_dir is nearly full: no new recording is begun",
-        "the journal cannot be written: failures are known to this process only",
+        "the disk of temp_dir is nearly full: no new recording is started",
+        "the journal cannot be written: failures are kept in memory only",
     )
 
 

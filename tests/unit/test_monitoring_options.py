@@ -36,13 +36,13 @@ def test_nothing_listens_unless_asked_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.8.8.8", "::1", "[::1]", "localhost", "LOCALHOST", "::ffff:127.0.0.1"])
-def test_this_machine_may_look_without_a_login(tmp_path: Path, address: str) -> None:
+def test_this_machine_has_access_without_a_password(tmp_path: Path, address: str) -> None:
     assert load_options(tmp_path, http_address=address, http_port="9477").config.monitoring.http_port == 9477
     assert resolve_address(address).loopback
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0", "::", "[::]", "192.0.2.1", "2001:db8::1", "::ffff:192.0.2.1", "muxer.test"])
-def test_others_may_look_only_with_https_and_a_login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+def test_other_machines_need_https_and_a_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     answers = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (one, 0)) for one in ("127.0.0.1", "192.0.2.1")]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answers)
     certificate, key, _ = create_certificate(tmp_path)
@@ -50,18 +50,18 @@ def test_others_may_look_only_with_https_and_a_login(tmp_path: Path, monkeypatch
     assert load_options(tmp_path, **safe).config.monitoring.username == "watcher"
     for missing in ("username", "password", "certificate", "key"):
         said = refusal_text(tmp_path, **{name: value for name, value in safe.items() if name != missing})
-        assert f"[monitoring] http_address = '{address}'" in said and f"give {missing} in [monitoring]" in said
+        assert f"[monitoring] http_address = '{address}'" in said and f"set {missing} in [monitoring]" in said
     said = refusal_text(tmp_path, http_address=address, http_port="9477")
-    assert "give username, password, certificate, key in [monitoring], or take 127.0.0.1" in said
+    assert "set username, password, certificate, key in [monitoring], or use 127.0.0.1" in said
 
 
-def test_a_name_that_leads_here_alone_is_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_of_this_machine_only_is_loopback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.1.1", 0))]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answers)
     assert load_options(tmp_path, http_address="thishost", http_port="9477")
 
 
-def test_a_name_that_leads_nowhere_is_said(tmp_path: Path) -> None:
+def test_an_unknown_name_is_a_problem(tmp_path: Path) -> None:
     said = refusal_text(tmp_path, http_address="no such host.invalid", http_port="9477")
     assert "http_address = 'no such host.invalid'" in said and "must be an address of this machine" in said
 
@@ -70,7 +70,7 @@ def test_a_name_that_leads_nowhere_is_said(tmp_path: Path) -> None:
 def test_half_of_a_pair_is_refused(tmp_path: Path, given: str) -> None:
     certificate, key, _ = create_certificate(tmp_path)
     values = {"username": "watcher", "password": "open sesame", "certificate": certificate, "key": key}
-    assert f"is required, because {given} is given" in refusal_text(tmp_path, http_port="9477", **{given: values[given]})
+    assert f"is required, because {given} is set" in refusal_text(tmp_path, http_port="9477", **{given: values[given]})
 
 
 def test_a_certificate_that_cannot_be_used_names_the_option(tmp_path: Path) -> None:
@@ -83,18 +83,18 @@ def test_a_certificate_that_cannot_be_used_names_the_option(tmp_path: Path) -> N
     said = refusal_text(tmp_path, **port, certificate=tmp_path / "none.pem", key=key)
     assert "[monitoring] certificate" in said and "must be the path of a PEM file" in said
     assert "[monitoring] key" in refusal_text(tmp_path, **port, certificate=certificate, key=tmp_path / "none.key")
-    assert "holds no certificate" in refusal_text(tmp_path, **port, certificate=key, key=key)
+    assert "contains no certificate" in refusal_text(tmp_path, **port, certificate=key, key=key)
     assert "cannot be used with the certificate" in refusal_text(tmp_path, **port, certificate=certificate, key=certificate)
 
 
 def test_a_certificate_that_has_expired_is_only_a_warning(tmp_path: Path) -> None:
     certificate, key, _ = create_certificate(tmp_path, end=-1)
     [warning] = [one for one in load_options(tmp_path, certificate=certificate, key=key).warnings if "expired" in one]
-    assert warning.startswith("[monitoring] certificate: it has expired on ")
+    assert warning.startswith("[monitoring] certificate: it expired on ")
 
 
 @pytest.mark.parametrize("port", ["-1", "65536", "http"])
-def test_a_port_that_is_none_is_said(tmp_path: Path, port: str) -> None:
+def test_a_malformed_port_is_a_problem(tmp_path: Path, port: str) -> None:
     said = refusal_text(tmp_path, http_port=port)
     assert f"[monitoring] http_port = '{port}': must be a whole number >= 0 and at most 65535" in said
 

@@ -1,4 +1,4 @@
-"""The status page of made-up views: what stands on it, and what does not."""
+"""The status page of invented views: what it contains and what it does not."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ LATE_POLLS = poll_counts(last_success=NOW - 3000)
     [
         ({}, GOOD, "Working"),
         ({"running": ()}, GOOD, "Working; nothing to do at the moment"),
-        ({"services": (OUTAGE,)}, BAD, "RWS is out since 01:16 UTC (10 min)"),
-        ({"services": (OUTAGE, replace(OUTAGE, name="RCS"))}, BAD, "RWS and RCS are out since 01:16 UTC (10 min)"),
-        ({"disk": DiskSpace(1, 10**9, False)}, BAD, "Disk short"),
+        ({"services": (OUTAGE,)}, BAD, "RWS is unavailable since 01:16 UTC (10 min)"),
+        ({"services": (OUTAGE, replace(OUTAGE, name="RCS"))}, BAD, "RWS and RCS are unavailable since 01:16 UTC (10 min)"),
+        ({"disk": DiskSpace(1, 10**9, False)}, BAD, "Disk nearly full"),
         ({"polls": poll_counts(error="MetadataError: odd")}, BAD, "The last poll failed"),
         ({"polls": poll_counts(last_success=None), "started": NOW - 60}, NOTE, "Starting"),
         ({"polls": poll_counts(last_success=None), "is_busy": True}, NOTE, "Starting"),
@@ -51,36 +51,36 @@ LATE_POLLS = poll_counts(last_success=NOW - 3000)
         ({"polls": LATE_POLLS}, BAD, "No poll has ended for 50 min"),
         ({"polls": LATE_POLLS, "is_busy": True}, GOOD, "Working"),
         ({"counts": {"aside": 1}}, NOTE, "Working; 1 recording is set aside"),
-        ({"counts": {"aside": 2}, "services": (OUTAGE,)}, BAD, "RWS is out since 01:16 UTC (10 min)"),
+        ({"counts": {"aside": 2}, "services": (OUTAGE,)}, BAD, "RWS is unavailable since 01:16 UTC (10 min)"),
     ],
 )
-def test_the_verdict_is_the_worst_that_is_true(changes: dict, level: str, title: str) -> None:
+def test_the_summary_is_the_most_serious_state(changes: dict, level: str, title: str) -> None:
     made = muxer_view(**changes)
     assert (summarize_view(made).level, summarize_view(made).title) == (level, title)
     assert title in PageReader(render_status_page(made)).page_text
 
 
-def test_what_failed_and_waits_is_told_beside_a_good_verdict() -> None:
-    assert "1 recording has failed and is tried again" in summarize_view(muxer_view(counts={"retry": 1})).words
-    assert "2 recordings have failed and are tried again" in summarize_view(muxer_view(counts={"retry": 2})).words
-    assert "failed" not in summarize_view(muxer_view()).words
+def test_the_good_summary_names_the_number_of_retries() -> None:
+    assert "1 recording has failed and is retried" in summarize_view(muxer_view(counts={"retry": 1})).text
+    assert "2 recordings have failed and are retried" in summarize_view(muxer_view(counts={"retry": 2})).text
+    assert "failed" not in summarize_view(muxer_view()).text
 
 
-def test_the_numbers_of_now_are_there() -> None:
-    text = PageReader(render_status_page(muxer_view())).page_text
-    for words in (
+def test_the_section_now_has_its_numbers() -> None:
+    page = PageReader(render_status_page(muxer_view())).page_text
+    for text in (
         "Running 2 of 4 workers",
         "Queued 7",
         "Waiting 3",
         "Oldest unmuxed call 1 h 30 min",
         "Last poll 3 min ago",
     ):
-        assert words in text
-    assert "Next poll in 2 min" in text
-    assert "52.0 GB free 1.0 GB of it reserved" in text
+        assert text in page
+    assert "Next poll in 2 min" in page
+    assert "52.0 GB free 1.0 GB of it reserved" in page
 
 
-def test_a_job_has_its_progress_where_it_is_known() -> None:
+def test_a_job_has_its_progress_when_it_is_known() -> None:
     page = PageReader(render_status_page(muxer_view()))
     [bar] = [attributes for tag, attributes in page.elements if tag == "progress"]
     assert (bar["value"], bar["max"], bar["aria-label"]) == ("40", "100", "fetch of call-1")
@@ -88,7 +88,7 @@ def test_a_job_has_its_progress_where_it_is_known() -> None:
     assert "publish for 10 s" in page.page_text
 
 
-def test_failures_have_their_reason_their_next_try_and_what_to_do() -> None:
+def test_failures_have_their_reason_next_attempt_and_remedy() -> None:
     aside = failed_row("call-8", "MediaError", "the file has no picture", state="aside", retry_at=None, attempts=3)
     due = failed_row("call-9", "MediaNotFound", "not there", retry_at=NOW - 1)
     again = [failed_row(f"call-{state}", "OSError", "odd", state=state) for state in ("wanted", "running")]
@@ -107,7 +107,7 @@ def remedy_text(code: str) -> str:
     return help_for(code).replace("`", "")
 
 
-def test_recordings_have_their_numbers_and_a_page_of_their_timeline() -> None:
+def test_recordings_have_their_numbers_and_a_page_with_their_timeline() -> None:
     plain = done_row("call-3", timeline_chain(2), updated=NOW - 120)
     labelled = done_row("call-4", facts={"agent": "alice", "label": "screenRecording", "seconds": 0.2, "timeline": {}})
     made = muxer_view(recent=(plain, labelled))
@@ -117,7 +117,7 @@ def test_recordings_have_their_numbers_and_a_page_of_their_timeline() -> None:
         f"call-3 agent {pseudonyms.agent_pseudonym('alice')}, file {tag} 01:24 UTC 2 min ago 10:00 min 1:30 min re-encoded, encrypted"
         in page.page_text
     )
-    assert "brought up to date" in page.page_text
+    assert "updated" in page.page_text
     links = [attributes["href"] for tag, attributes in page.elements if tag == "a" and "recording?" in attributes["href"]]
     assert links == [f"recording?name={file_name('call-3')}"]
     text = PageReader(render_recording(made, file_name("call-3"))).page_text
@@ -127,7 +127,7 @@ def test_recordings_have_their_numbers_and_a_page_of_their_timeline() -> None:
     assert render_recording(made, "no such") is None
 
 
-def test_what_the_sources_of_a_recording_lacked_is_told() -> None:
+def test_incomplete_sources_are_shown() -> None:
     facts = {**done_row("call-3", timeline_chain(2)).facts, "missing": "a.mp3: lasts 14.8 s, but 30.0 s by its metadata"}
     made = muxer_view(recent=(done_row("call-3", facts=facts), done_row("call-4", timeline_chain(2))))
     words = "lasts 14.8 s, but 30.0 s by its metadata"
@@ -139,7 +139,7 @@ def test_what_the_sources_of_a_recording_lacked_is_told() -> None:
     assert "Incomplete" not in PageReader(render_recording(made, file_name("call-4"))).page_text
 
 
-def test_nobody_is_named() -> None:
+def test_the_page_contains_no_personal_data() -> None:
     reason = "http://dav/calls/alice/+49301234567.mp3 may not be read: +49 30 1234567"
     made = muxer_view(
         recent=(
@@ -154,7 +154,7 @@ def test_nobody_is_named() -> None:
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_hostile_texts_stay_texts(text: str) -> None:
+def test_hostile_texts_are_escaped(text: str) -> None:
     timeline = timeline_chain(2)
     timeline["pieces"][0]["reason"] = timeline["screens"][0]["name"] = text
     row = done_row(text, timeline, name=file_name("call-3"), agent=text)
@@ -176,7 +176,7 @@ def test_hostile_texts_stay_texts(text: str) -> None:
         assert not any(name.startswith("on") for _, attributes in page.elements for name in attributes)
 
 
-def test_the_page_needs_nothing_else() -> None:
+def test_the_page_loads_nothing_else() -> None:
     for html in (render_status_page(muxer_view()), render_recording(muxer_view(), file_name("recent-0"))):
         page = PageReader(html)
         assert not {"script", "img", "iframe", "object", "form", "input", "button"} & {tag for tag, _ in page.elements}
@@ -201,11 +201,11 @@ def test_the_page_stays_small() -> None:
     assert len(render_recording(muxer_view(recent=recent), recent[0].name).encode()) < 500_000
 
 
-def test_a_muxer_that_has_just_begun_has_a_page() -> None:
+def test_a_muxer_that_has_just_started_has_a_page() -> None:
     made = muxer_view(
         services=(), running=(), recent=(), samples=(), polls=PollStatistics(), started=NOW, next_poll=None, disk=None
     )
     text = PageReader(render_status_page(made)).page_text
     assert "Starting" in text
     assert "None yet." in text
-    assert "No service was talked to yet." in text
+    assert "No service has been called yet." in text

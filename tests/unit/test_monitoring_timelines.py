@@ -1,4 +1,4 @@
-"""Timelines of muxed files: what the journal holds becomes words and a picture, read as XML."""
+"""Timelines of muxed files: view model, texts and SVG drawing (read as XML)."""
 
 from __future__ import annotations
 
@@ -8,27 +8,34 @@ from xml.etree import ElementTree
 import pytest
 
 from muxer.monitoring.timeline_svg import (
+    MAX_AXIS_TICKS,
     MAX_LANES_HEIGHT,
     STRIP_WIDTH,
-    TimelineAxis,
     arrange_lanes,
-    create_axis,
     render_strip,
     render_timeline,
-    tick_times,
 )
-from muxer.monitoring.timelines import TimelineView, merge_parts, overlap_text, read_timeline, screen_text, timeline_summary
+from muxer.status.timeline_view import (
+    TimelineAxis,
+    TimelineView,
+    create_axis,
+    merge_parts,
+    overlap_text,
+    read_timeline,
+    screen_text,
+    timeline_summary,
+)
 from tests.support.status_views import piece_view, screen_view, timeline_chain
 
 
 def parse_timeline(length: float, screens: list[dict], pieces: list[dict]) -> TimelineView:
-    made = read_timeline({"length": length, "screens": screens, "pieces": pieces})
-    assert made is not None
-    return made
+    timeline = read_timeline({"length": length, "screens": screens, "pieces": pieces})
+    assert timeline is not None
+    return timeline
 
 
 def bar_spans(svg: str, kind: str) -> list[tuple[float, float]]:
-    """Return begin and end of the bars of a kind, in percent of the picture."""
+    """Return begin and end of the bars of a kind, in percent of the drawing."""
     found = [one for one in ElementTree.fromstring(svg).iter("rect") if one.get("class") == kind]
     places = [(float(one.get("x").rstrip("%")), float(one.get("width").rstrip("%"))) for one in found]
     return [(round(x, 2), round(x + width, 2)) for x, width in places]
@@ -38,8 +45,8 @@ def svg_texts(svg: str) -> list[str]:
     return [one.text for one in ElementTree.fromstring(svg).iter("text")]
 
 
-def screen_texts(made: TimelineView) -> list[str]:
-    return [screen_text(one, made) for one in made.screens]
+def screen_texts(timeline: TimelineView) -> list[str]:
+    return [screen_text(one, timeline) for one in timeline.screens]
 
 
 WHOLE_TIMELINE = parse_timeline(20, [screen_view(0, 20)], [piece_view(0, 20, 0)])
@@ -64,7 +71,7 @@ def test_a_file_that_covers_the_audio_is_one_bar_in_each_row() -> None:
     assert screen_texts(WHOLE_TIMELINE) == ["shown whole"]
 
 
-def test_what_lies_outside_the_audio_is_shown_as_cut_off() -> None:
+def test_parts_outside_the_audio_are_shown_as_cut_off() -> None:
     svg = render_timeline(GAPS_TIMELINE, "a")
     assert create_axis(GAPS_TIMELINE) == TimelineAxis(-10, 90)
     assert bar_spans(svg, "audio") == [(10, 90)]
@@ -82,28 +89,28 @@ def test_what_lies_outside_the_audio_is_shown_as_cut_off() -> None:
     )
 
 
-def test_an_overlap_that_cuts_is_told_from_one_that_is_tolerated() -> None:
+def test_an_overlap_that_cuts_differs_from_a_tolerated_one() -> None:
     assert bar_spans(render_timeline(CUT_TIMELINE, "a"), "overlap") == [(50, 60)]
     assert bar_spans(render_timeline(CUT_TIMELINE, "a"), "cut") == [(50, 60)]
     assert svg_texts(render_timeline(CUT_TIMELINE, "a"))[:4] == ["1", "2", "1", "2"]
     assert render_timeline(CUT_TIMELINE, "a").index('class="cut"') < render_timeline(CUT_TIMELINE, "a").index(
         'class="on-screen">1<'
     )
-    assert [overlap_text(*one) for one in CUT_TIMELINE.screen_overlaps] == [
+    assert [overlap_text(*one) for one in CUT_TIMELINE.find_overlaps()] == [
         "Screen 1 and screen 2 overlap by 10.0 s at 0:50.0: screen 1 is cut off there."
     ]
     assert bar_spans(render_timeline(TOLERATED_TIMELINE, "a"), "overlap") == [(50, 51)]
     assert not bar_spans(render_timeline(TOLERATED_TIMELINE, "a"), "cut")
-    assert [overlap_text(*one) for one in TOLERATED_TIMELINE.screen_overlaps] == [
+    assert [overlap_text(*one) for one in TOLERATED_TIMELINE.find_overlaps()] == [
         "Screen 1 and screen 2 overlap by 1.0 s at 0:50.0: shown one after the other, uncut."
     ]
 
 
 def test_a_file_of_which_the_middle_is_covered_is_cut_there() -> None:
-    made = parse_timeline(
+    timeline = parse_timeline(
         100, [screen_view(0, 100), screen_view(40, 20)], [piece_view(0, 40, 0), piece_view(40, 60, 1), piece_view(60, 100)]
     )
-    assert screen_texts(made) == ["cut off: 1:00 min at its end", "shown whole"]
+    assert screen_texts(timeline) == ["cut off: 1:00 min at its end", "shown whole"]
     resumed = parse_timeline(
         100,
         [screen_view(0, 100), screen_view(40, 20)],
@@ -112,11 +119,11 @@ def test_a_file_of_which_the_middle_is_covered_is_cut_there() -> None:
     assert screen_texts(resumed) == ["cut off: 20.0 s at 0:40.0", "shown whole"]
 
 
-def test_a_file_far_away_does_not_press_the_audio_together() -> None:
-    made = parse_timeline(100, [screen_view(0, 100), screen_view(86_400, 50)], [piece_view(0, 100, 0)])
-    assert create_axis(made) == TimelineAxis(0, 130)
-    assert screen_texts(made)[1] == "not shown: it lies outside the audio"
-    assert bar_spans(render_timeline(made, "a"), "screen")[1] == (100, 100)
+def test_a_file_far_outside_the_audio_does_not_shrink_the_audio() -> None:
+    timeline = parse_timeline(100, [screen_view(0, 100), screen_view(86_400, 50)], [piece_view(0, 100, 0)])
+    assert create_axis(timeline) == TimelineAxis(0, 130)
+    assert screen_texts(timeline)[1] == "not shown: it lies outside the audio"
+    assert bar_spans(render_timeline(timeline, "a"), "screen")[1] == (100, 100)
     assert create_axis(
         parse_timeline(100, [screen_view(0, 100), screen_view(-86_400, 50)], [piece_view(0, 100, 0)])
     ) == TimelineAxis(-30, 100)
@@ -124,47 +131,47 @@ def test_a_file_far_away_does_not_press_the_audio_together() -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 200])
 def test_any_number_of_files_has_its_bars_in_order(count: int) -> None:
-    made = read_timeline(timeline_chain(count))
-    svg = render_timeline(made, "a")
+    timeline = read_timeline(timeline_chain(count))
+    svg = render_timeline(timeline, "a")
     assert len(bar_spans(svg, "screen")) == len(bar_spans(svg, "copy")) == len(bar_spans(svg, "encode")) == count
-    assert len(arrange_lanes(made.screens)) == 1
+    assert len(arrange_lanes(timeline.screens)) == 1
     result = sorted(bar_spans(svg, "copy") + bar_spans(svg, "encode") + bar_spans(svg, "padding"))
     assert all(abs(end - begin) < 0.02 for (_, end), (begin, _) in pairwise(result))
     assert result[-1][1] == 100
 
 
-def test_two_hundred_files_at_a_time_stay_in_the_picture() -> None:
-    made = parse_timeline(
+def test_two_hundred_overlapping_files_fit_into_the_drawing() -> None:
+    timeline = parse_timeline(
         100, [screen_view(number / 1000, 90) for number in range(200)], [piece_view(0, 90, 199), piece_view(90, 100)]
     )
-    svg = ElementTree.fromstring(render_timeline(made, "a"))
-    assert len(arrange_lanes(made.screens)) == 200
+    svg = ElementTree.fromstring(render_timeline(timeline, "a"))
+    assert len(arrange_lanes(timeline.screens)) == 200
     assert float(svg.get("height")) < MAX_LANES_HEIGHT * 4
     lowest = max(float(one.get("y")) + float(one.get("height")) for one in svg.iter("rect"))
     assert lowest < float(svg.get("height"))
-    assert all(0 <= begin <= end <= 100 for begin, end in bar_spans(render_timeline(made, "a"), "screen"))
+    assert all(0 <= begin <= end <= 100 for begin, end in bar_spans(render_timeline(timeline, "a"), "screen"))
 
 
-def test_rows_are_as_few_as_can_be_and_nothing_lies_over_another() -> None:
-    made = parse_timeline(
+def test_rows_are_few_and_no_file_covers_another() -> None:
+    timeline = parse_timeline(
         100, [screen_view(0, 60), screen_view(10, 20), screen_view(30, 30), screen_view(60, 40)], [piece_view(0, 100, 0)]
     )
-    assert [[one.number for one in row] for row in arrange_lanes(made.screens)] == [[1, 4], [2, 3]]
+    assert [[one.number for one in row] for row in arrange_lanes(timeline.screens)] == [[1, 4], [2, 3]]
 
 
 def test_ticks_are_round_and_few() -> None:
-    assert tick_times(TimelineAxis(-3, 32)) == [0, 10, 20, 30]
-    assert tick_times(TimelineAxis(-130, 3600)) == [0, 900, 1800, 2700, 3600]
-    assert tick_times(TimelineAxis(0, 2.4)) == [0, 1, 2]
-    assert len(tick_times(TimelineAxis(0, 7 * 86_400))) <= 7
+    assert TimelineAxis(-3, 32).tick_times(MAX_AXIS_TICKS) == [0, 10, 20, 30]
+    assert TimelineAxis(-130, 3600).tick_times(MAX_AXIS_TICKS) == [0, 900, 1800, 2700, 3600]
+    assert TimelineAxis(0, 2.4).tick_times(MAX_AXIS_TICKS) == [0, 1, 2]
+    assert len(TimelineAxis(0, 7 * 86_400).tick_times(MAX_AXIS_TICKS)) <= 7
 
 
-def test_every_second_tick_may_give_way_but_not_the_start() -> None:
+def test_every_second_tick_may_be_hidden_but_not_the_start() -> None:
     texts = [one for one in ElementTree.fromstring(render_timeline(GAPS_TIMELINE, "a")).iter("text") if ":" in one.text]
     assert [(one.text, one.get("class")) for one in texts[:3]] == [("0:00", None), ("0:30", "between"), ("1:00", None)]
 
 
-def test_a_picture_can_be_heard() -> None:
+def test_a_drawing_has_a_text_for_screen_readers() -> None:
     svg = ElementTree.fromstring(render_timeline(GAPS_TIMELINE, "x"))
     assert (svg.get("role"), svg.find("title").text, svg.find("desc").text) == (
         "img",
@@ -174,21 +181,21 @@ def test_a_picture_can_be_heard() -> None:
     assert "−0:10.0 to 0:30.0" in svg.find(".//rect[@class='screen']/title").text
 
 
-def test_the_small_picture_has_a_fixed_size_and_shows_what_most_is() -> None:
+def test_the_strip_has_a_fixed_size_and_shows_the_most_frequent_kind() -> None:
     assert bars_of_strip(GAPS_TIMELINE) == [("encode", 8), ("copy", 37), ("padding", 30), ("copy", 45)]
     many = bars_of_strip(read_timeline(timeline_chain(200)))
     assert sum(width for _, width in many) == STRIP_WIDTH
 
 
-def bars_of_strip(made: TimelineView) -> list[tuple[str, int]]:
-    return [(one.get("class"), int(one.get("width"))) for one in ElementTree.fromstring(render_strip(made)).iter("rect")]
+def bars_of_strip(timeline: TimelineView) -> list[tuple[str, int]]:
+    return [(one.get("class"), int(one.get("width"))) for one in ElementTree.fromstring(render_strip(timeline)).iter("rect")]
 
 
-def test_pieces_of_the_same_kind_are_told_as_one() -> None:
-    made = parse_timeline(
+def test_neighbours_of_the_same_kind_are_merged() -> None:
+    timeline = parse_timeline(
         30, [screen_view(0, 30)], [piece_view(0, 10, 0), piece_view(10, 20, 0, 10), piece_view(20, 30, 0, 20, "cut")]
     )
-    assert [(one.begin, one.end, one.kind, one.reason) for one in merge_parts(made.parts)] == [
+    assert [(one.begin, one.end, one.kind, one.reason) for one in merge_parts(timeline.parts)] == [
         (0, 20, "copy", ""),
         (20, 30, "encode", "cut"),
     ]
@@ -202,16 +209,18 @@ def test_pieces_of_the_same_kind_are_told_as_one() -> None:
         {"length": 5, "screens": [], "pieces": [{"begin": 0, "other": 1}]},
     ],
 )
-def test_what_cannot_be_read_is_no_timeline(facts: dict | None) -> None:
+def test_an_unreadable_timeline_is_none(facts: dict | None) -> None:
     assert read_timeline(facts) is None
 
 
-def test_paused_spans_are_parts_of_their_own_within_the_padding() -> None:
+def test_paused_spans_split_the_padding() -> None:
     pieces = [piece_view(0, 10, 0), piece_view(10, 15), piece_view(15, 30, 0, 15), piece_view(30, 40)]
     facts = {"length": 40, "screens": [screen_view(0, 30)], "pieces": pieces}
-    made = read_timeline({**facts, "paused": [{"begin": 10, "end": 15}, {"begin": 28, "end": 32}, {"begin": 35, "end": 36}]})
-    assert made is not None
-    assert [(one.begin, one.end, one.kind) for one in made.parts] == [
+    timeline = read_timeline(
+        {**facts, "paused": [{"begin": 10, "end": 15}, {"begin": 28, "end": 32}, {"begin": 35, "end": 36}]}
+    )
+    assert timeline is not None
+    assert [(one.begin, one.end, one.kind) for one in timeline.parts] == [
         (0, 10, "copy"),
         (10, 15, "paused"),
         (15, 30, "copy"),
@@ -220,6 +229,6 @@ def test_paused_spans_are_parts_of_their_own_within_the_padding() -> None:
         (35, 36, "paused"),
         (36, 40, "padding"),
     ]
-    assert "7.0 s padding, 8.0 s paused" in timeline_summary(made)
-    assert bar_spans(render_timeline(made, "t"), "paused") == [(25.0, 37.5), (75.0, 80.0), (87.5, 90.0)]
-    assert ("paused", 15) in bars_of_strip(made)
+    assert "7.0 s padding, 8.0 s paused" in timeline_summary(timeline)
+    assert bar_spans(render_timeline(timeline, "t"), "paused") == [(25.0, 37.5), (75.0, 80.0), (87.5, 90.0)]
+    assert ("paused", 15) in bars_of_strip(timeline)

@@ -12,9 +12,10 @@ from typing import BinaryIO
 import pytest
 
 from muxer.errors import LocalResourceError, MetadataError, ServiceUnavailable
-from muxer.storage import intent_log as module
 from muxer.storage.base import S3, WEBDAV, MediaLocation
-from muxer.storage.intent_log import IntentLog, UploadIntents
+from muxer.storage.upload_intents import UploadIntents
+from muxer.system import intent_log as module
+from muxer.system.intent_log import IntentLog
 from tests.support.disk import fill_disk, small_disk
 
 INTENT = {"what": "an upload"}
@@ -24,12 +25,12 @@ def read_records(folder: Path) -> list[dict]:
     return [json.loads(path.read_text()) for path in folder.glob("*.json")]
 
 
-def test_a_note_is_there_while_the_work_is_done_and_after_it_failed(tmp_path: Path) -> None:
+def test_a_record_exists_during_the_work_and_after_a_failure(tmp_path: Path) -> None:
     notes = IntentLog(tmp_path)
-    with notes.pending(INTENT):
+    with notes.pending("key", INTENT):
         assert read_records(tmp_path) == [INTENT]
     assert read_records(tmp_path) == []
-    with pytest.raises(ServiceUnavailable), notes.pending(INTENT):
+    with pytest.raises(ServiceUnavailable), notes.pending("key", INTENT):
         raise ServiceUnavailable("down")
     assert read_records(tmp_path) == [INTENT]
 
@@ -38,7 +39,7 @@ def test_a_note_is_there_while_the_work_is_done_and_after_it_failed(tmp_path: Pa
     ("error", "stays"),
     [(None, False), (ServiceUnavailable("down"), True), (MetadataError("x"), False), (KeyError("x"), False)],
 )
-def test_what_becomes_of_a_note(tmp_path: Path, error: Exception | None, stays: bool) -> None:
+def test_recovery_removes_or_keeps_a_record(tmp_path: Path, error: Exception | None, stays: bool) -> None:
     (tmp_path / "note.json").write_text(json.dumps(INTENT))
 
     def settle_or_raise(_: object) -> bool:
@@ -50,27 +51,27 @@ def test_what_becomes_of_a_note(tmp_path: Path, error: Exception | None, stays: 
     assert bool(read_records(tmp_path)) == stays
 
 
-def test_half_a_note_is_removed(tmp_path: Path) -> None:
+def test_an_incomplete_record_is_removed(tmp_path: Path) -> None:
     (tmp_path / "note.json").write_text(json.dumps(INTENT)[:5])
     IntentLog(tmp_path).recover(lambda _: False, "later")
     assert not list(tmp_path.iterdir())
 
 
-def test_work_under_way_is_not_finished_by_others(tmp_path: Path) -> None:
+def test_work_in_progress_is_not_recovered(tmp_path: Path) -> None:
     notes, seen = IntentLog(tmp_path), []
-    with notes.pending(INTENT):
+    with notes.pending("key", INTENT):
         notes.recover(lambda note: bool(seen.append(note)), "later")
     assert seen == []
 
 
-def test_work_begins_again_only_when_the_rest_of_earlier_is_gone(tmp_path: Path) -> None:
+def test_work_starts_again_only_after_the_earlier_record_is_settled(tmp_path: Path) -> None:
     """Otherwise the earlier upload's deletion would hit the new upload, and its note."""
     notes, order = IntentLog(tmp_path), []
-    with pytest.raises(ServiceUnavailable), notes.pending(INTENT):
+    with pytest.raises(ServiceUnavailable), notes.pending("key", INTENT):
         raise ServiceUnavailable("down")
 
     def start_again() -> None:
-        with notes.pending(INTENT):
+        with notes.pending("key", INTENT):
             order.append("new")
 
     thread = threading.Thread(target=start_again)
@@ -86,26 +87,26 @@ def test_work_begins_again_only_when_the_rest_of_earlier_is_gone(tmp_path: Path)
     assert order == ["old is gone", "new"] and read_records(tmp_path) == []
 
 
-def test_a_note_of_earlier_outlives_a_full_disk(tmp_path: Path) -> None:
+def test_an_earlier_record_survives_a_full_disk(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", "64k") as folder:
         notes = IntentLog(folder)
-        with pytest.raises(ServiceUnavailable), notes.pending(INTENT):
+        with pytest.raises(ServiceUnavailable), notes.pending("key", INTENT):
             raise ServiceUnavailable("down")
         fill_disk(folder)
-        with pytest.raises(LocalResourceError), notes.pending(INTENT):
+        with pytest.raises(LocalResourceError), notes.pending("key", INTENT):
             pass
         assert read_records(folder) == [INTENT]
         assert not list(folder.glob("*.new"))
 
 
-def test_a_note_that_was_being_written_is_removed(tmp_path: Path) -> None:
+def test_a_half_written_record_is_removed(tmp_path: Path) -> None:
     (tmp_path / "note.new").write_text(json.dumps(INTENT))
     seen: list[object] = []
     IntentLog(tmp_path).recover(lambda note: bool(seen.append(note)), "later")
     assert not list(tmp_path.iterdir()) and not seen
 
 
-def test_a_note_that_cannot_be_read_for_now_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unreadable_record_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "note.json").mkdir()
     (tmp_path / "other.json").write_text(json.dumps(INTENT))
     IntentLog(tmp_path).recover(lambda _: True, "it is left for now")
@@ -113,7 +114,7 @@ def test_a_note_that_cannot_be_read_for_now_stops_nothing(tmp_path: Path, caplog
     assert "it is left for now" in caplog.text
 
 
-def test_a_note_that_one_storage_is_writing_is_no_left_over_of_another(
+def test_a_record_that_one_storage_writes_is_not_recovered_by_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ours, others = UploadIntents(tmp_path, WEBDAV), UploadIntents(tmp_path, S3)

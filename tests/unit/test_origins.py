@@ -38,7 +38,7 @@ def path(tmp_path: Path) -> Path:
     return made
 
 
-def test_each_source_is_told(path: Path) -> None:
+def test_each_origin_is_reported(path: Path) -> None:
     environ = {"WEBDAV_PASSWORD": "a-secret-of-the-environment"}
     origins = load_config(path, {"muxer_id": "2"}, environ).origins
     assert origins["htcc", "base_uri"] == "file, line 3"
@@ -67,7 +67,7 @@ def test_only_line_breaks_end_a_line(tmp_path: Path, between: str) -> None:
     assert found.origins["htcc", "base_uri"] == "file, line 3"
 
 
-def test_what_can_be_used_is_read_beside_what_is_wrong(tmp_path: Path) -> None:
+def test_valid_values_are_read_despite_problems(tmp_path: Path) -> None:
     path = tmp_path / "muxer.cfg"
     text = "[htcc]\nbase_uri = https://rws\nrws_timeout = 5\n[processing]\nmuxer_id = 3\nwindow_past_older_than = 900\n"
     path.write_text(text)
@@ -118,7 +118,7 @@ def test_config_changed_as_json(path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "a-secret" not in out
 
 
-def test_config_says_what_cannot_be_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_config_reports_the_problems(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "muxer.cfg"
     path.write_text("[htcc]\nbase_uri = rws\n")
     assert command.main([f"--config-file={path}"]) == 2

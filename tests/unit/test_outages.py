@@ -20,6 +20,7 @@ from muxer.errors import (
     Stopped,
     StorageMisconfigured,
 )
+from muxer.net import circuit_breaker
 from muxer.net.circuit_breaker import FAILURE_THRESHOLD, INTERNAL_ERROR_THRESHOLD, CircuitBreaker
 
 
@@ -48,7 +49,7 @@ def test_a_single_failure_is_no_outage() -> None:
         (ServiceFailed("500"), INTERNAL_ERROR_THRESHOLD),
     ],
 )
-def test_so_many_failures_in_a_row_are_an_outage(error: MuxerError, enough: int) -> None:
+def test_failures_in_a_row_are_an_outage(error: MuxerError, enough: int) -> None:
     outages = CircuitBreaker()
     call_repeatedly(outages, error, times=enough - 1)
     assert not outages.is_open("RWS")
@@ -63,7 +64,10 @@ def test_so_many_failures_in_a_row_are_an_outage(error: MuxerError, enough: int)
     "answer",
     [NotFound("404"), MediaNotFound("404"), PathForbidden("403"), StorageMisconfigured("413"), FolderMissing("409")],
 )
-def test_an_answer_about_one_recording_shows_that_the_service_is_there(answer: MuxerError) -> None:
+def test_an_error_of_one_recording_shows_that_the_service_is_available(
+    answer: MuxerError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(circuit_breaker, "LOGIN_BACKOFF_SECONDS", 0.0)
     outages = CircuitBreaker()
     call_repeatedly(outages, AuthenticationFailed("wrong password"))
     call_repeatedly(outages, answer)
@@ -71,7 +75,7 @@ def test_an_answer_about_one_recording_shows_that_the_service_is_there(answer: M
 
 
 @pytest.mark.parametrize("error", [Stopped("stop"), MediaError("corrupt")])
-def test_what_is_no_fault_of_the_service_says_nothing_of_it(error: MuxerError) -> None:
+def test_errors_of_the_muxer_do_not_count_for_the_service(error: MuxerError) -> None:
     outages = CircuitBreaker()
     call_repeatedly(outages, error, times=50)
     assert not outages.is_open("RWS")
@@ -107,15 +111,18 @@ def test_an_outage_is_told_once_when_it_begins_and_once_when_it_ends(caplog: pyt
     for _ in range(20):
         call_repeatedly(outages, ServiceUnavailable("no answer"), "RCS")
     call_repeatedly(outages, None, "RCS", times=5)
-    assert [record.message.split(" ")[:3] for record in caplog.records] == [["RCS", "is", "out;"], ["RCS", "is", "back"]]
+    assert [record.message.split(" ")[:3] for record in caplog.records] == [
+        ["RCS", "is", "unavailable;"],
+        ["RCS", "is", "available"],
+    ]
     assert outages.open_circuits() == {}
 
 
-def test_what_an_outage_means_is_worded_for_who_meets_it(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_names_the_effect_of_an_outage(caplog: pytest.LogCaptureFixture) -> None:
     for outages in (CircuitBreaker(), CircuitBreaker("there is nobody to wait for it")):
         call_repeatedly(outages, AuthenticationFailed("no"))
-    assert "what needs it waits, and goes on by itself" in caplog.messages[0]
-    assert caplog.messages[1].startswith("RWS is out; there is nobody to wait for it: ")
+    assert "recordings that need it are paused and resume automatically" in caplog.messages[0]
+    assert caplog.messages[1].startswith("RWS is unavailable; there is nobody to wait for it: ")
 
 
 def test_errors_bear_the_name_of_the_service_that_they_come_from() -> None:
@@ -131,3 +138,20 @@ def test_what_was_tried_often_enough_is_an_outage_at_once() -> None:
     error.service = "RWS"
     outages.trip(error)
     assert outages.is_open("RWS")
+
+
+def test_after_an_authentication_failure_nothing_is_sent_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    breaker, sent = CircuitBreaker(), []
+    for service in ("RWS", "RWS", "RCS"):
+        with contextlib.suppress(AuthenticationFailed), breaker.call(service):
+            sent.append(service)
+            raise AuthenticationFailed("HTTP 401")
+    assert sent == ["RWS", "RCS"]
+    with (
+        pytest.raises(AuthenticationFailed, match=r"RWS refused the credentials a moment ago; .*: HTTP 401"),
+        breaker.call("RWS"),
+    ):
+        sent.append("RWS")
+    with contextlib.suppress(AuthenticationFailed), breaker.call("RWS", login_backoff=False):
+        sent.append("RWS")
+    assert sent == ["RWS", "RCS", "RWS"]

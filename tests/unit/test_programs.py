@@ -48,14 +48,14 @@ def test_a_build_in_thirdparty_goes_before_the_path(thirdparty: Path, program: P
 
 
 @pytest.mark.parametrize(("program", "place"), LAYOUTS)
-def test_the_installer_looks_in_the_same_places(thirdparty: Path, program: ProgramPath, place: str) -> None:
+def test_the_installer_searches_the_same_folders(thirdparty: Path, program: ProgramPath, place: str) -> None:
     build = write_program(thirdparty / place)
     script = f'set -euo pipefail; say() {{ echo "$*"; }}; . "{SYSTEM_SH}"; unpacked "$1" "$2"'
     command = ["bash", "-c", script, "bash", str(thirdparty / program.build), program.name]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == f"{build}\n"
 
 
-def test_what_is_given_wins(thirdparty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_configured_path_takes_precedence(thirdparty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_program(thirdparty / "openssl/openssl")
     mine, other = write_program(tmp_path / "mine/openssl"), write_program(tmp_path / "bin/openssl3")
     monkeypatch.setenv("PATH", str(other.parent))
@@ -70,7 +70,7 @@ def test_a_build_that_is_not_executable_is_named(thirdparty: Path) -> None:
     assert str(build) in str(caught.value)
 
 
-def test_two_builds_beside_each_other_are_not_guessed_between(thirdparty: Path) -> None:
+def test_two_builds_are_ambiguous(thirdparty: Path) -> None:
     both = [write_program(thirdparty / f"ffmpeg/ffmpeg-{version}/bin/ffprobe") for version in ("6", "7")]
     with pytest.raises(ValueError, match="more than one") as caught:
         FFPROBE("ffprobe")

@@ -30,10 +30,10 @@ from muxer.errors import (
 )
 from muxer.gir.models import MediaFile
 from muxer.gir.targets import MuxTarget
+from muxer.journal import retry_policy
 from muxer.journal.journal import TargetKey
 from muxer.journal.retry_policy import FLAKY_DELAY_SECONDS, Failure
 from muxer.net import circuit_breaker as module
-from muxer.net import step_retry
 from muxer.net.circuit_breaker import FAILURE_THRESHOLD, INTERNAL_ERROR_THRESHOLD, CircuitBreaker
 from muxer.net.step_retry import Repeater
 from muxer.pipeline.job import Job, JobReport
@@ -112,7 +112,7 @@ def test_the_fourth_failure_is_raised() -> None:
         OSError("x"),
     ],
 )
-def test_what_a_short_delay_does_not_change_is_raised_at_once(error: Exception) -> None:
+def test_errors_that_a_retry_cannot_fix_are_raised_at_once(error: Exception) -> None:
     outages, sent = CircuitBreaker(), []
 
     def send_and_raise() -> None:
@@ -124,18 +124,18 @@ def test_what_a_short_delay_does_not_change_is_raised_at_once(error: Exception) 
     assert len(sent) == 1
 
 
-def test_what_the_service_asks_for_is_honoured_up_to_a_limit() -> None:
+def test_retry_after_is_honoured_up_to_a_limit() -> None:
     outages, stop = CircuitBreaker(), InstantStop()
     assert Repeater(outages, stop)("fetch", FlakyRequest(outages, lambda: unavailable_error(7.0), 1)) == "done"
     assert 7.0 <= stop.delays[0] <= 7.0 * 1.2
-    request = FlakyRequest(outages, lambda: unavailable_error(step_retry.MAX_RETRY_AFTER_SECONDS + 1))
+    request = FlakyRequest(outages, lambda: unavailable_error(retry_policy.MAX_STEP_DELAY_SECONDS + 1))
     with pytest.raises(ServiceUnavailable):
         Repeater(outages, stop)("fetch", request)
     assert request.sent == 1
 
 
 def test_a_stop_ends_the_delay_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(step_retry, "RETRY_DELAYS", (600.0,))
+    monkeypatch.setattr(retry_policy, "STEP_DELAYS", (600.0,))
     outages, stop = CircuitBreaker(), threading.Event()
     request = FlakyRequest(outages, unavailable_error)
     threading.Timer(0.1, stop.set).start()
@@ -162,7 +162,7 @@ def test_internal_errors_are_no_outage_until_there_are_many() -> None:
     assert outages.is_open("RCS")
 
 
-def test_a_service_that_is_out_is_not_tried_again_in_place() -> None:
+def test_a_step_is_not_retried_while_its_service_is_unavailable() -> None:
     outages = CircuitBreaker()
     error = unavailable_error()
     error.service = "RCS"
@@ -181,7 +181,7 @@ def test_a_refused_login_counts_at_once_also_within_a_repeated_step() -> None:
     assert outages.is_open("RCS")
 
 
-def test_a_service_that_never_answers_counts_at_every_try(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_service_that_never_responds_counts_at_every_try(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "QUICK_FAILURE_SECONDS", 0.0)
     outages = CircuitBreaker()
     request = FlakyRequest(outages, unavailable_error)
@@ -235,9 +235,9 @@ def test_a_service_whose_requests_succeed_only_when_repeated_is_flaky_for_a_whil
 
 def test_each_repeated_try_is_logged_and_counted(caplog: pytest.LogCaptureFixture) -> None:
     outages, activity = CircuitBreaker(), Activity()
-    with caplog.at_level(logging.INFO), activity.track_target(MuxTarget("call", "r1", "alice", MediaFile.from_json({}), ())):
+    with caplog.at_level(logging.INFO), activity.track_target("call", "alice", "x.mp4"):
         Repeater(outages, InstantStop())("fetch of a.mp3", FlakyRequest(outages, unavailable_error, times=2))
-    assert [record.message.split(",")[0] for record in caplog.records] == ["fetch of a.mp3 failed"] * 2
+    assert [record.message.split(";")[0] for record in caplog.records] == ["fetch of a.mp3 failed"] * 2
     fields = [record.__dict__["fields"] for record in caplog.records]
     assert [(one["step"], one["try"]) for one in fields] == [("fetch of a.mp3", 1), ("fetch of a.mp3", 2)]
     assert all("503" in one["reason"] for one in fields)

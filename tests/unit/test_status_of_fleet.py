@@ -25,7 +25,7 @@ from tests.support.status_views import running_job
 
 @pytest.fixture
 def temp(tmp_path: Path) -> Path:
-    """Make the temporary folder and the configuration of a poller; return the folder."""
+    """Create the temporary folder and the configuration of a poller; return the folder."""
     folder = tmp_path / "temp"
     folder.mkdir(mode=0o700)
     options = {"fleet__mode": "broker", "fleet__broker_url": "amqp://user:secret@host/", "advanced__worker_threads": 4}
@@ -34,7 +34,7 @@ def temp(tmp_path: Path) -> Path:
 
 
 def write_state(folder: Path, **changes: Any) -> None:
-    """Let a process tell in a folder how it stands; ``changes`` stand in place of what it says."""
+    """Write the state file of a process that works, with some `changes`."""
     folder.mkdir(exist_ok=True)
     polls = asdict(PollStatistics(succeeded=1, last_success=time.time()))
     (folder / state_file.STATE_FILE).write_text(json.dumps(new_instance_state(folder) | {"polls": polls} | changes))
@@ -54,7 +54,7 @@ def run_status_json(temp: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int
     return code, json.loads(capsys.readouterr().out)
 
 
-def test_the_poller_tells_of_the_whole_fleet(temp: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_poller_shows_the_whole_fleet(temp: Path, capsys: pytest.CaptureFixture[str]) -> None:
     at_work = worker_view(running=(running_job("call-1", "mux", 45_000_000, 60_000_000), running_job("call-2", "store")))
     silent = worker_view(1, seen=NOW - 90, out={"RCS": "no answer"}, running=(running_job("call-3", "mux"),))
     lanes = {"recording-muxer": 2, "recording-muxer.today": 40, "recording-muxer.backlog": 0}
@@ -63,11 +63,11 @@ def test_the_poller_tells_of_the_whole_fleet(temp: Path, capsys: pytest.CaptureF
     code, shown = run_status(temp, capsys)
     assert code == 0 and shown.startswith("single: runs, version ")
     for line in (
-        "fleet: RabbitMQ reached, 1 worker with 4 threads, 120 muxed files an hour",
-        "orders: 42 not begun, the oldest for 1 h 7 min, 2 running",
-        "lanes: recording-muxer 2, recording-muxer.today 40, recording-muxer.backlog 0; dead letters: 3",
-        "worker-0/100\thost-0\t2 of 4\t90\t2\t120\tup",
-        "worker-0/101\thost-1\t1 of 4\t90\t2\t120\tsilent, seen 2 min ago; RCS is out: no answer",
+        "fleet: RabbitMQ connected, 1 worker with 4 threads, 120 muxed files per hour",
+        "tasks: 42 queued (the oldest for 1 h 7 min), 2 running",
+        "queues: recording-muxer 2, recording-muxer.today 40, recording-muxer.backlog 0; dead letters: 3",
+        "worker-0/100\thost-0\t2 of 4\t90\t2\t120\trunning",
+        "worker-0/101\thost-1\t1 of 4\t90\t2\t120\tsilent, seen 2 min ago; RCS is unavailable: no answer",
         "host-0/worker-0/100\tcall-1\talice\tmux\t1 min\t75 %, 4.5 x real time, 0:03 left",
     ):
         assert f"\n{line}\n" in shown
@@ -76,33 +76,34 @@ def test_the_poller_tells_of_the_whole_fleet(temp: Path, capsys: pytest.CaptureF
     assert (code, facts["state"]["fleet"], facts["workers"]) == (0, json.loads(json.dumps(fleet_to_dict(view))), [])
 
 
-def test_what_is_wrong_with_a_fleet_is_said(temp: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_problems_of_the_fleet_are_shown(temp: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_poller(temp, fleet_view(queued=7))
     code, shown = run_status(temp, capsys)
-    assert code == 1 and "  ! no worker is there, and 7 muxed files wait for one\n" in shown
+    assert code == 1 and "  ! no worker is running, and 7 muxed files wait for one\n" in shown
     write_poller(temp, fleet_view(connected=False))
     code, shown = run_status(temp, capsys)
-    assert code == 1 and "  ! RabbitMQ is not reached: nothing is handed to the workers\n" in shown
-    assert "lanes and dead letters: unknown" in shown
+    assert code == 1 and "  ! RabbitMQ is not connected: no tasks are distributed to the workers\n" in shown
+    assert "queues and dead letters: unknown" in shown
     write_poller(temp, fleet_view(connected=False), out={"RabbitMQ": {"reason": "MUX-201 ServiceUnavailable: no answer"}})
     code, shown = run_status(temp, capsys)
-    assert code == 1 and shown.count("  ! ") == 1 and "  ! RabbitMQ is out: MUX-201" in shown and "\nMUX-201: " in shown
+    assert code == 1 and shown.count("  ! ") == 1 and "\nMUX-201: " in shown
+    assert "  ! RabbitMQ is unavailable: MUX-201" in shown
 
 
 def test_a_long_queue_does_not_excuse_the_poller_of_a_fleet(temp: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Orders wait in the broker, and polls for nobody."""
+    """Tasks wait in the broker; polls do not wait for workers."""
     write_poller(temp, fleet_view(worker_view(), queued=100), polls=asdict(PollStatistics(last_success=time.time() - 1000)))
     code, shown = run_status(temp, capsys)
     assert code == 1 and "  ! no poll has succeeded for 1000 s\n" in shown
 
 
-def test_a_fleet_of_another_form_is_none(temp: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_malformed_fleet_is_ignored(temp: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_state(temp, fleet={"at": "now"})
     code, shown = run_status(temp, capsys)
     assert code == 0 and "fleet:" not in shown and "queue: 0, running: 0 of 4 workers" in shown
 
 
-def test_a_machine_of_workers_tells_of_them(temp: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_machine_of_workers_shows_them(temp: Path, capsys: pytest.CaptureFixture[str]) -> None:
     running = asdict(running_job("call-1", "mux")) | {"begun": time.time() - 60, "step_begun": time.time() - 10}
     totals = new_instance_state(None)["totals"] | {"outcomes": {"muxed": 30, "failed": 1}}
     write_state(temp / "worker-0", running=[running], totals=totals, pid=123, polls=asdict(PollStatistics()))
@@ -110,9 +111,9 @@ def test_a_machine_of_workers_tells_of_them(temp: Path, capsys: pytest.CaptureFi
     write_state(temp / "worker-2", pid=124, polls=asdict(PollStatistics()), started=time.time() - 99_999)
     (temp / "worker-3").mkdir()
     code, shown = run_status(temp, capsys)
-    assert code == 0 and shown.startswith("single: only workers are here\nworker\tversion")
+    assert code == 0 and shown.startswith("single: only workers on this machine\nworker\tversion")
     rows = [line.split("\t") for line in shown.splitlines() if line.startswith("worker-")]
-    assert [row[0] for row in rows] == ["worker-0", "worker-2", "worker-10", "worker-0"], "and the last one is at work"
+    assert [row[0] for row in rows] == ["worker-0", "worker-2", "worker-10", "worker-0"], "the last one is running"
     assert rows[0][2:] == ["123", "just now", "1 of 4", "30", "1", "runs"] and rows[3][1:4] == ["call-1", "alice", "mux"]
     assert "no instance runs" not in shown and "no poll" not in shown and "journal" not in shown
     code, facts = run_status_json(temp, capsys)
@@ -124,7 +125,7 @@ def test_a_machine_of_workers_tells_of_them(temp: Path, capsys: pytest.CaptureFi
     ]
 
 
-def test_a_worker_that_died_or_hangs_or_waits_is_said(temp: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_worker_that_died_or_hangs_or_waits_is_shown(temp: Path, capsys: pytest.CaptureFixture[str]) -> None:
     old = time.time() - MAX_STATE_AGE_SECONDS - 10
     write_state(temp / "worker-0", at=old)
     write_state(temp / "worker-1", at=old)
@@ -133,21 +134,23 @@ def test_a_worker_that_died_or_hangs_or_waits_is_said(temp: Path, capsys: pytest
     with acquire_lock(temp / "worker-1" / LOCK_FILE, temp, "temp_dir"):
         code, shown = run_status(temp, capsys)
     assert code == 1
-    assert "  ! worker-0: the process has died without a stop" in shown
-    assert "  ! worker-1: process " in shown and "has said nothing for 40 s" in shown
-    assert "  ! worker-2: RabbitMQ is out: MUX-201" in shown and "\nMUX-201: " in shown
+    assert "  ! worker-0: the process died" in shown
+    assert "  ! worker-1: process " in shown and "has not responded for 40 s" in shown
+    assert "  ! worker-2: RabbitMQ is unavailable: MUX-201" in shown and "\nMUX-201: " in shown
     assert "worker-3" not in shown, "long ago"
 
 
-def test_a_poller_that_died_beside_its_workers_is_said_with_them(temp: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_poller_that_died_next_to_its_workers_is_shown_with_them(temp: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_poller(temp, fleet_view(worker_view()), at=time.time() - MAX_STATE_AGE_SECONDS - 10)
     write_state(temp / "worker-0")
     code, shown = run_status(temp, capsys)
-    assert code == 1 and shown.startswith("single: died") and "  ! the process has died" in shown
+    assert code == 1 and shown.startswith("single: died") and "  ! the process died" in shown
     assert "\nworker-0\t" in shown
 
 
-def test_without_a_fleet_folders_of_workers_are_none(temp: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_fleet_folders_of_workers_are_ignored(
+    temp: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_state(temp / "worker-0")
     create_sources(tmp_path, processing__temp_dir=temp)
     code, shown = run_status(temp, capsys)

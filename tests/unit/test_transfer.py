@@ -13,7 +13,8 @@ import pytest
 
 from muxer.errors import LocalResourceError, ServiceUnavailable, Stopped
 from muxer.net import transfer
-from muxer.net.transfer import open_private, receive_file, time_limit
+from muxer.net.transfer import receive_file, time_limit
+from muxer.system.files import open_private
 from tests.support.disk import small_disk
 
 

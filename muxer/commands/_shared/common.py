@@ -1,4 +1,4 @@
-"""What the commands share: their options, the configuration they are about, and how results are shown."""
+"""Options, configuration and output that the commands share."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from muxer.system.exit_codes import EXIT_CONFIG, EXIT_FAILED, EXIT_KILLED
 
 
 def create_parser(name: str, description: str) -> argparse.ArgumentParser:
-    """Given the name of a command and what it does, return a parser of the options that all commands have."""
-    made = argparse.ArgumentParser(prog=f"python -m muxer {name}", description=description, allow_abbrev=False)
-    made.add_argument("--config-file", required=True, metavar="FILE", help="path of muxer.cfg")
+    """Return a parser with the options that all commands have."""
+    parser = argparse.ArgumentParser(prog=f"python -m muxer {name}", description=description, allow_abbrev=False)
+    parser.add_argument("--config-file", required=True, metavar="FILE", help="path of muxer.cfg")
     for option in ("--muxer-type", "--muxer-id", "--total-muxers"):
-        made.add_argument(option, help="as for run: which instance is meant; overrides the file")
-    made.add_argument("--json", action="store_true", help="print JSON, for scripts")
-    return made
+        parser.add_argument(option, help="selects the instance, as with run; overrides the file")
+    parser.add_argument("--json", action="store_true", help="print JSON, for scripts")
+    return parser
 
 
 def load_configuration(arguments: argparse.Namespace) -> LoadedConfig:
-    """Given parsed options, return the configuration. Raise :class:`ConfigError`."""
+    """Return the configuration for the parsed options. Raises ConfigError."""
     return load_config(Path(arguments.config_file), override_options(arguments), os.environ)
 
 
 def override_options(arguments: argparse.Namespace) -> dict[str, str]:
-    """Given parsed options, return those that stand for options of muxer.cfg, empty where they are not given."""
+    """Return the parsed options that override muxer.cfg; those not given are empty."""
     return {name: getattr(arguments, name) or "" for name in ("muxer_type", "muxer_id", "total_muxers")}
 
 
 def exit_code_of(body: Callable[[], int]) -> int:
-    """Run the body of a command and return its exit code; say on stderr what is wrong with the configuration. Ctrl-C ends it
-    without a word."""
+    """Run the body of a command and return its exit code. Problems of the configuration are printed to stderr; Ctrl-C ends
+    the command silently."""
     try:
         return body()
     except ConfigError as error:
@@ -50,17 +50,16 @@ def exit_code_of(body: Callable[[], int]) -> int:
         return EXIT_CONFIG
     except KeyboardInterrupt:
         return EXIT_KILLED
-    except BrokenPipeError:  # the reader, such as head, has seen enough
+    except BrokenPipeError:  # The reader, such as head, has closed the pipe.
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
         return 0
 
 
-def fail(why: str, nothing: Any | None) -> int:
-    """Say on stderr why nothing can be shown or done, and to a script (``nothing`` is not None) that, as JSON. Return the
-    exit code."""
-    sys.stderr.write(f"{why}\n")
-    if nothing is not None:
-        show_json(nothing)
+def fail(reason: str, empty_result: Any | None) -> int:
+    """Print `reason` to stderr and, with ``--json``, `empty_result` to stdout (None without). Return the exit code."""
+    sys.stderr.write(f"{reason}\n")
+    if empty_result is not None:
+        show_json(empty_result)
     return EXIT_FAILED
 
 
@@ -70,12 +69,12 @@ def show_json(value: Any) -> None:
 
 
 def show_remedies(codes: Iterable[str]) -> None:
-    """Print what to do about each code."""
+    """Print what to do about each error code."""
     sys.stdout.write("".join(f"{code}: {help_for(code)}\n" for code in sorted(set(codes))))
 
 
 def show_table(head: Sequence[str], rows: Iterable[Sequence[str]], title: str = "") -> None:
-    """Print a table: with lines and colours on a terminal, else a line for each row with tabs between."""
+    """Print a table: formatted on a terminal, elsewhere one line for each row, separated by tabs."""
     rows = [[escape_control(cell) for cell in row] for row in rows]
     if not sys.stdout.isatty():
         for row in (list(head), *rows):
@@ -88,10 +87,10 @@ def show_table(head: Sequence[str], rows: Iterable[Sequence[str]], title: str = 
 
     table = Table(box=SIMPLE_HEAD)
     for name in head:
-        table.add_column(name, overflow="fold")  # nothing is cut off
+        table.add_column(name, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    if title:  # not as that of the table, which is folded to the table's width
+    if title:  # Not as the title of the table: that is folded to the width of the table.
         sys.stdout.write(f"\n{title}:\n")
         sys.stdout.flush()
     Console().print(table)

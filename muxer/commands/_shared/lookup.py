@@ -1,40 +1,42 @@
-"""What commands ask RWS about one call recording: which muxed files it wants, and which exist."""
+"""Reads the targets of one call recording from RWS."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from muxer.commands._shared.embedded_muxer import EmbeddedMuxer
+from muxer.app.service import ServiceParts
 from muxer.errors import Code, MetadataError
 from muxer.gir.targets import MuxTarget, TargetSelection, select_targets
 
 
-def find_targets(parts: EmbeddedMuxer, recording_id: str) -> TargetSelection:
-    """Given the id of a call recording, return its targets, at least one. Raise :class:`MetadataError` when there is no such
-    recording, or none is wanted, and what RWS raises."""
-    call = parts.services.rws.fetch_call_recording(recording_id)
+def find_targets(muxer: ServiceParts, recording_id: str) -> TargetSelection:
+    """Return the targets of a call recording, at least one. Raises MetadataError when there is no such recording or it needs
+    no muxed file."""
+    call = muxer.services.rws.fetch_call_recording(recording_id)
     if call is None:
-        text = f"RWS knows no call recording {recording_id!r}; check the id, and the region of [htcc] base_uri"
+        text = f"RWS knows no call recording {recording_id!r}; check the ID and the region of [htcc] base_uri"
         raise MetadataError(text, code=Code.CONFIGURATION)
-    screen = parts.services.rws.fetch_screen_recording(recording_id)
-    advanced = parts.config.advanced
-    found = select_targets(
+    screen = muxer.services.rws.fetch_screen_recording(recording_id)
+    advanced = muxer.config.advanced
+    selection = select_targets(
         call,
         screen,
         delete_superseded=advanced.delete_superseded,
         label=advanced.mark_screen_recording_label,
         blank_paused=advanced.blank_paused,
     )
-    if not found.targets:
-        why = "; ".join(found.problems) or "it has no screen recording; nothing is to be muxed"
-        raise MetadataError(f"{recording_id}: {why}", code=Code.CONFIGURATION)
-    return found
+    if not selection.targets:
+        reason = "; ".join(selection.problems) or "it has no screen recording, so there is nothing to mux"
+        raise MetadataError(f"{recording_id}: {reason}", code=Code.CONFIGURATION)
+    return selection
 
 
 def choose_targets(targets: Sequence[MuxTarget], agent: str | None) -> Sequence[MuxTarget]:
-    """Given targets and the option ``--agent``, return those of the agent. Raise :class:`MetadataError` for none."""
-    ours = [target for target in targets if agent is None or target.agent == agent]
-    if not ours:
+    """Return the targets of `agent`, all for None. Raises MetadataError when there is none."""
+    chosen = [target for target in targets if agent is None or target.agent == agent]
+    if not chosen:
         names = ", ".join(dict.fromkeys(target.agent for target in targets))
-        raise MetadataError(f"--agent {agent}: no such agent in this recording; there are {names}", code=Code.CONFIGURATION)
-    return ours
+        raise MetadataError(
+            f"--agent {agent}: no such agent in this recording; its agents are {names}", code=Code.CONFIGURATION
+        )
+    return chosen

@@ -1,4 +1,4 @@
-"""What is told of a plan: one target as plain data, for ``--json`` and for people. Pure."""
+"""The plan for one target as plain data: what `plan --json` prints and `plan_printer` writes as text. Pure."""
 
 from __future__ import annotations
 
@@ -19,34 +19,32 @@ from muxer.media.plan.mux_plan import Plan
 from muxer.polling.sharding import effective_shard, shard_of
 from muxer.storage.base import MediaLocation, parse_descriptor
 
-# What a frame lasts, as long as nobody has looked into the file.
+# The assumed length of a frame when no file was read.
 ASSUMED_FRAME_US = 40_000
 
 
 def target_facts(target: MuxTarget) -> dict[str, Any]:
-    """Given a target, return what its metadata tell: whether it is done, and its sources."""
+    """Return what the metadata contain: whether the target is muxed already, and its sources."""
     return {
         "agent": target.agent,
         "file": target.file_name,
-        "done": [one.media_id for one in target.same_source_files],
+        "done": [media.media_id for media in target.same_source_files],
         "published": target.published,
         "needs_work": target.needs_work,
         "label_missing": target.label_missing,
-        "supersedes": [one.media_id for one in target.superseded],
+        "supersedes": [media.media_id for media in target.superseded],
         "paused": [{"begin": begin / 1e6, "end": None if end is None else end / 1e6} for begin, end in target.paused],
-        "sources": [_source_facts(one) for one in (target.audio, *target.screens)],
+        "sources": [_source_facts(media) for media in (target.audio, *target.screens)],
     }
 
 
 def shard_facts(processing: ProcessingOptions, recording_id: str) -> dict[str, Any]:
-    """Given the sharding options and the id of a call recording, return which shard it belongs to; nothing when sharding is
-    off."""
+    """Return the shard of a call recording and that of this instance; an empty dictionary without sharding."""
     ours = effective_shard(processing)
     if ours is None:
         return {}
-    return {
-        "shard": {"number": shard_of(recording_id, processing.total_muxers), "of": processing.total_muxers, "ours": ours}
-    }
+    number, total = shard_of(recording_id, processing.total_muxers), processing.total_muxers
+    return {"shard": {"number": number, "of": total, "ours": ours}}
 
 
 def _source_facts(media: MediaFile) -> dict[str, Any]:
@@ -62,22 +60,22 @@ def _source_facts(media: MediaFile) -> dict[str, Any]:
 
 
 def source_address(media: MediaFile) -> str:
-    """Given a source, return where it lies, as it is fetched."""
+    """Return the location from which a source is fetched, or why it has none."""
     if media.media_descriptor is not None:
         try:
             return location_address(parse_descriptor(media.media_descriptor))
         except MetadataError as error:
-            return f"nowhere: {error}"
-    return "RWS" if media.media_uri is not None else "nowhere: it has neither a media descriptor nor a mediaUri"
+            return f"no location: {error}"
+    return "RWS" if media.media_uri is not None else "no location: neither a media descriptor nor a mediaUri"
 
 
-def location_address(place: MediaLocation) -> str:
-    """Given a place, return its address."""
-    return f"s3://{place.bucket}/{place.folder}{place.name}" if place.bucket else place.url
+def location_address(location: MediaLocation) -> str:
+    """Return the URL of a location."""
+    return f"s3://{location.bucket}/{location.folder}{location.name}" if location.bucket else location.url
 
 
 def plan_facts(plan: Plan, sizes: Sequence[int]) -> dict[str, Any]:
-    """Given a plan and the sizes of the fetched files, the audio first, return what it tells."""
+    """Return the contents of a plan. `sizes` are the bytes of the fetched files, the audio first."""
     sources = plan.sources
     measured: list[dict[str, Any]] = [{"length": sources.audio.length_us / 1e6, "codec": sources.audio.codec}]
     for probed in sources.screens:
@@ -85,7 +83,7 @@ def plan_facts(plan: Plan, sizes: Sequence[int]) -> dict[str, Any]:
         width, height = video.display_size
         measured.append({"length": video.length_us / 1e6, "codec": video.codec_name, "picture": f"{width}x{height}"})
     return {
-        "measured": [{**one, "bytes": size} for one, size in zip(measured, sizes, strict=True)],
+        "measured": [{**source, "bytes": size} for source, size in zip(measured, sizes, strict=True)],
         "picture": f"{plan.target.width}x{plan.target.height}, {plan.target.profile}, {float(plan.target.rate):g} fps",
         "method": "; ".join(plan.encode_reasons) or "copy",
         **({"missing": "; ".join(sources.missing)} if sources.missing else {}),
@@ -95,35 +93,42 @@ def plan_facts(plan: Plan, sizes: Sequence[int]) -> dict[str, Any]:
 
 
 def assumed_facts(target: MuxTarget, tolerance: int) -> dict[str, Any]:
-    """Given a target and the tolerated overlap in microseconds, return what its metadata alone tell of the timeline. Raise
-    :class:`MetadataError` when they do not say when something begins and ends."""
+    """Return the timeline by the metadata alone. `tolerance` is the allowed overlap in microseconds.
+
+    Raises MetadataError when a start or stop time is missing.
+    """
     begin, length = _time_range(target.audio)
     clips = []
     for number, media in enumerate(target.screens):
-        start, seconds = _time_range(media)
-        clips.append(timeline.Clip(number, start - begin, seconds, ASSUMED_FRAME_US))
+        start, duration = _time_range(media)
+        clips.append(timeline.Clip(number, start - begin, duration, ASSUMED_FRAME_US))
     paused = timeline.clamp_spans(target.paused, length)
-    pieces = [
-        {
-            "begin": one.begin / 1e6,
-            "end": one.end / 1e6,
-            "screen": one.clip,
-            "offset": one.offset / 1e6,
-            "reason": None,
-        }
-        for one in timeline.plan_segments(0, length, clips, tolerance, paused)
-    ]
-    names = [media.media_id for media in target.screens]
-    screens = [
-        {"name": name, "start": clip.start / 1e6, "length": clip.length / 1e6}
-        for name, clip in zip(names, clips, strict=True)
-    ]
-    spans = [{"begin": begin / 1e6, "end": end / 1e6} for begin, end in paused]
-    facts = {"length": length / 1e6, "screens": screens, "pieces": pieces, "paused": spans}
+    facts = {
+        "length": length / 1e6,
+        "screens": [
+            {"name": media.media_id, "start": clip.start / 1e6, "length": clip.length / 1e6}
+            for media, clip in zip(target.screens, clips, strict=True)
+        ],
+        "pieces": [
+            {
+                **_span_facts(segment.begin, segment.end),
+                "screen": segment.clip,
+                "offset": segment.offset / 1e6,
+                "reason": None,
+            }
+            for segment in timeline.plan_segments(0, length, clips, tolerance, paused)
+        ],
+        "paused": [_span_facts(*span) for span in paused],
+    }
     return {"assumed": True, **_timeline_facts(facts, timeline.find_overlaps(length, clips, tolerance))}
 
 
+def _span_facts(begin: int, end: int) -> dict[str, float]:
+    return {"begin": begin / 1e6, "end": end / 1e6}
+
+
 def _time_range(media: MediaFile) -> tuple[int, int]:
+    """Return start and length in microseconds."""
     if media.start is None or media.stop is None or media.stop - media.start <= timedelta(0):
         raise MetadataError(f"{media.media_id} has no usable startTime and stopTime; plan without --no-fetch")
     begin = to_microseconds(media.start)
@@ -131,24 +136,27 @@ def _time_range(media: MediaFile) -> tuple[int, int]:
 
 
 def _timeline_facts(facts: dict[str, Any], overlaps: Sequence[timeline.Overlap]) -> dict[str, Any]:
-    gaps = [{"begin": one["begin"], "end": one["end"]} for one in facts["pieces"] if one["screen"] is None]
     names = [screen["name"] for screen in facts["screens"]]
-    told = [
-        {
-            "earlier": names[one.earlier],
-            "later": names[one.later],
-            "seconds": one.length / 1e6,
-            "tolerated": one.tolerated,
-        }
-        for one in overlaps
-    ]
-    return {"timeline": facts, "gaps": gaps, "overlaps": told}
+    return {
+        "timeline": facts,
+        "gaps": [{"begin": piece["begin"], "end": piece["end"]} for piece in facts["pieces"] if piece["screen"] is None],
+        "overlaps": [
+            {
+                "earlier": names[overlap.earlier],
+                "later": names[overlap.later],
+                "seconds": overlap.length / 1e6,
+                "tolerated": overlap.tolerated,
+            }
+            for overlap in overlaps
+        ],
+    }
 
 
-def storage_facts(place: MediaLocation, recipients: Sequence[Certificate], command: Sequence[str]) -> dict[str, Any]:
-    """Given where the result would be stored, for whom it is encrypted and by which command, return what is told of it."""
-    readers = [{"alias": one.alias, "sha256": _sha256_fingerprint(one.pem)} for one in recipients]
-    return {"stored": location_address(place), "recipients": readers, **({"encryption": list(command)} if readers else {})}
+def storage_facts(location: MediaLocation, recipients: Sequence[Certificate], command: Sequence[str]) -> dict[str, Any]:
+    """Return where the result would be stored, for which recipients it is encrypted, and the `command` for that."""
+    readers = [{"alias": recipient.alias, "sha256": _sha256_fingerprint(recipient.pem)} for recipient in recipients]
+    encryption = {"encryption": list(command)} if readers else {}
+    return {"stored": location_address(location), "recipients": readers, **encryption}
 
 
 def _sha256_fingerprint(pem: str) -> str:

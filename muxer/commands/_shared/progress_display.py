@@ -1,4 +1,4 @@
-"""How far a command is, on stderr: on a terminal a bar for each step, else a line for each step and one a minute."""
+"""Shows the progress of a command on stderr: bars on a terminal, elsewhere a line for each step and one every minute."""
 
 from __future__ import annotations
 
@@ -18,47 +18,46 @@ LINE_INTERVAL = 60.0
 
 
 class ProgressDisplay(Protocol):
-    """Shows how far running jobs are."""
+    """Shows the progress of running jobs."""
 
     def update_progress(self, snapshot: ActivitySnapshot) -> None:
-        """Given what happens now, show it."""
+        """Show the current progress."""
 
     def write_line(self, line: str) -> None:
-        """Show a line that stays."""
+        """Print a line."""
 
     def close(self) -> None:
-        """Show nothing more; what was shown stays."""
+        """End the display; printed text stays."""
 
 
 @contextmanager
 def open_display(mask: Mask, *, steps: bool) -> Iterator[ProgressDisplay]:
-    """Given what removes secrets and whether each ``step`` is to be told, yield what shows how far jobs are. Until the end
-    of the block, warnings of the muxer are shown there too."""
-    made: ProgressDisplay = _BarDisplay() if sys.stderr.isatty() else _LineDisplay()
-    handler = _DisplayHandler(lambda line: made.write_line(mask(line)), steps and isinstance(made, _LineDisplay))
+    """Yield a display that also prints warnings of the log, without secrets. With `steps`, each finished step is printed."""
+    display: ProgressDisplay = _BarDisplay() if sys.stderr.isatty() else _LineDisplay()
+    handler = _DisplayHandler(lambda line: display.write_line(mask(line)), steps and isinstance(display, _LineDisplay))
     logger = logging.getLogger("muxer")
     earlier = logger.level, logger.propagate
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False
     try:
-        yield made
+        yield display
     finally:
-        made.close()
+        display.close()
         logger.removeHandler(handler)
         logger.setLevel(earlier[0])
         logger.propagate = earlier[1]
 
 
 class _DisplayHandler(logging.Handler):
-    """Hands warnings on, and the end of each step if that is wanted."""
+    """Prints warnings and, with `steps`, finished steps."""
 
     def __init__(self, write: Callable[[str], None], steps: bool) -> None:
         super().__init__()
         self._write, self._steps = write, steps
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write what an administrator is to see of a record."""
+        """Print a record if an administrator needs it."""
         fields = getattr(record, "fields", {})
         if record.levelno >= logging.WARNING:
             self._write(f"{record.levelname.lower()}: {escape_control(record.getMessage())}")
@@ -69,37 +68,37 @@ class _DisplayHandler(logging.Handler):
 
 
 class _LineDisplay:
-    """Plain lines: one a minute."""
+    """Prints one line every minute."""
 
     def __init__(self) -> None:
         self._due = time.monotonic() + LINE_INTERVAL
 
     def update_progress(self, snapshot: ActivitySnapshot) -> None:
-        """Write a line for each running job, when a minute is over."""
+        """Print a line for each running job, once a minute."""
         if time.monotonic() < self._due:
             return
         self._due = time.monotonic() + LINE_INTERVAL
         for running in snapshot.running:
-            self.write_line(f"{_target_label(running)}: {_progress_text(running, snapshot.at) or 'goes on'}")
+            self.write_line(f"{_target_label(running)}: {_progress_text(running, snapshot.at) or 'running'}")
 
     def write_line(self, line: str) -> None:
-        """Write a line."""
+        """Print a line."""
         sys.stderr.write(line + "\n")
         sys.stderr.flush()
 
     def close(self) -> None:
-        """There is nothing to end."""
+        """Do nothing."""
 
 
 class _BarDisplay:
-    """A bar for each step that runs or has run."""
+    """Shows a bar for each step, also for finished ones."""
 
     def __init__(self) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
         text = TextColumn("{task.description}", markup=False)
-        columns = (SpinnerColumn(), text, BarColumn(), TextColumn("{task.fields[far]}"))
+        columns = (SpinnerColumn(), text, BarColumn(), TextColumn("{task.fields[progress]}"))
         console = Console(stderr=True, highlight=False)
         self._bars = Progress(*columns, console=console, redirect_stdout=False, redirect_stderr=False)
         self._tasks: dict[str, tuple[tuple[str, float], Any]] = {}
@@ -107,34 +106,34 @@ class _BarDisplay:
         self._closed = False
 
     def update_progress(self, snapshot: ActivitySnapshot) -> None:
-        """Move the bars."""
+        """Update the bars."""
         for running in snapshot.running:
-            begun, (task, earlier) = (running.step, running.step_begun), self._tasks.get(running.file, (None, None))
-            if task is not None and task != begun:
-                self._finish_bar(earlier)
-            if task != begun:
-                self._tasks[running.file] = begun, self._bars.add_task(_target_label(running), total=None, far="")
+            step, (shown, bar) = (running.step, running.step_begun), self._tasks.get(running.file, (None, None))
+            if shown is not None and shown != step:
+                self._finish_bar(bar)
+            if shown != step:
+                self._tasks[running.file] = step, self._bars.add_task(_target_label(running), total=None, progress="")
             self._bars.update(
                 self._tasks[running.file][1],
                 total=running.total or None,
                 completed=min(running.done, running.total or running.done),
-                far=_progress_text(running, snapshot.at),
+                progress=_progress_text(running, snapshot.at),
             )
         for file in set(self._tasks) - {running.file for running in snapshot.running}:
             self._finish_bar(self._tasks.pop(file)[1])
 
     def write_line(self, line: str) -> None:
-        """Write a line above the bars."""
+        """Print a line above the bars."""
         self._bars.console.print(line, markup=False, soft_wrap=True)
 
     def close(self) -> None:
-        """Leave the bars as they are."""
+        """Stop the bars; they stay on the screen."""
         if not self._closed:
             self._closed = True
             self._bars.stop()
 
     def _finish_bar(self, task: Any) -> None:
-        self._bars.update(task, total=1, completed=1, far="")
+        self._bars.update(task, total=1, completed=1, progress="")
 
 
 def _target_label(running: RunningTarget) -> str:

@@ -17,8 +17,8 @@ from muxer.media.analyze.audio_decode import MAX_CHANNELS, AudioForm, DecodedAud
 from muxer.media.analyze.audio_levels import AudioLevels, find_difference
 from muxer.media.ffmpeg import QUIET_OPTIONS, WITHOUT_EXTRAS_OPTIONS, MediaTools, input_options
 from muxer.media.mp4 import MAX_PACKET_US
-from muxer.net.transfer import open_private
 from muxer.system import files
+from muxer.system.files import open_private
 from muxer.system.process import Runner
 
 ENCODE_SECONDS = 900.0

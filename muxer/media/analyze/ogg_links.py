@@ -5,7 +5,7 @@ from __future__ import annotations
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
-from muxer.net.transfer import open_private
+from muxer.system.files import open_private
 
 _PAGE, _FLAGS, _BEGINS = b"OggS\0", 5, 2
 

@@ -24,7 +24,7 @@ from muxer.media import limits
 from muxer.media.mp4.boxes import build_full_box
 from muxer.media.mp4.mp3_tags import TagSkipper
 from muxer.media.mp4.tracks import Track
-from muxer.net.transfer import open_private
+from muxer.system.files import open_private
 
 _BUFFER_BYTES = 1 << 16
 _HEADER_BYTES = 4

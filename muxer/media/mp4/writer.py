@@ -26,7 +26,7 @@ from muxer.media.mp4.boxes import build_box, build_full_box, pack_numbers, pack_
 from muxer.media.mp4.orientation import UPRIGHT
 from muxer.media.mp4.samples import TIMESCALE, SampleTable
 from muxer.media.mp4.tracks import CopyableAudio
-from muxer.net.transfer import file_present, open_private
+from muxer.system.files import file_present, open_private
 
 _EPOCH_1904 = 2_082_844_800
 _COPY_BYTES = 1 << 20

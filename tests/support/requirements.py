@@ -1,0 +1,36 @@
+"""What a test needs and a machine may lack: the test is skipped at home, and fails in CI."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+# Set by ./install.sh --test, which installs everything: nothing may be missing then.
+IS_STRICT = bool(os.environ.get("MUXER_TEST_STRICT"))
+
+
+def require_program(*names: str | Path) -> str:
+    """Return the path of the first program of `names` that is installed; skips the test, or fails it in CI, without one."""
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin"
+    return next((found for name in names if (found := shutil.which(name, path=path))), "") or report_missing(str(names[0]))
+
+
+def require_file(path: Path, name: str) -> Path:
+    """Return `path`, a part of what is installed as `name`; skips the test, or fails it in CI, when it does not exist."""
+    return path if path.exists() else report_missing(name)
+
+
+def report_missing(name: str) -> NoReturn:
+    """Skip the test because `name` is missing; in CI fail it."""
+    text = f"{name} is missing: ./install.sh --test installs it"
+    pytest.fail(text) if IS_STRICT else pytest.skip(text)
+
+
+def missing_programs(names: Sequence[str]) -> list[str]:
+    """Return the programs of `names` that are not installed."""
+    return [name for name in names if shutil.which(name) is None]

@@ -1,0 +1,20 @@
+"""The fast tests need no program of the sites: where ffmpeg or openssl is missing, a file of that name is enough."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.support.requirements import missing_programs
+
+
+@pytest.fixture(scope="session", autouse=True)
+def programs_on_path(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Put a program that only fails in the place of each that is missing; the configuration asks whether it exists."""
+    if missing := missing_programs(("ffmpeg", "ffprobe", "openssl")):
+        folder = tmp_path_factory.mktemp("programs")
+        for name in missing:
+            (folder / name).write_text("#!/bin/sh\nexit 127\n")
+            (folder / name).chmod(0o755)
+        os.environ["PATH"] = f"{os.environ.get('PATH', '')}:{folder}"
