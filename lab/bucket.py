@@ -11,8 +11,7 @@ STORAGE_TYPE = "awsS3"
 
 @dataclass(frozen=True)
 class ExternalS3:
-    """A store for media: endpoint, keys, bucket, the collections stored there, the file with its CA certificates, and the
-    region."""
+    """A store for media: endpoint, keys, bucket, its collections, the file with CA certificates, and the region."""
 
     url: str
     access_key_id: str

@@ -69,8 +69,10 @@ class LabRequest:
         return dict(parse_qsl(urlsplit(self.target).query, keep_blank_values=True))
 
     def json_object(self) -> dict[str, Any]:
-        """Return the body as a JSON object. Raises RequestRefused if it is not declared as JSON or is not one [gir-api 1,
-        D]."""
+        """Return the body as a JSON object.
+
+        Raises RequestRefused if it is not declared as JSON or is not one [gir-api 1, D].
+        """
         if self.headers.get_content_type() != "application/json":
             raise RequestRefused(415, 2, "Content-Type must be application/json")
         try:

@@ -42,8 +42,7 @@ class MediaRoot:
         return {"storage": "webDAV", "path": name, "data": {"storagePath": self.storage_path(SCREENS)}}
 
     def find_file(self, media: dict[str, Any]) -> Path | None:
-        """Return the stored file of a media entry (or a copy from the bucket), or None: by its descriptor, or by its
-        mediaId."""
+        """Return the stored file of a media entry, or None: by its descriptor, without one by its mediaId."""
         descriptor = media.get("originalMediaDescriptor")
         if self.bucket and descriptor and descriptor["storage"] == STORAGE_TYPE:
             return self.bucket.fetch_object(descriptor["path"])
