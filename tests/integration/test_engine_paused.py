@@ -80,7 +80,7 @@ def mux_paused(folder: Path, audio: Path, screens: Sequence[MediaInput], paused:
 
 
 def unpaused_spans(spans: Spans, begin: float, end: float) -> list[tuple[float, float]]:
-    """Return what of a stretch is not paused, but for what is shorter than a frame and has no other picture beside it."""
+    """Return the unpaused parts of a span, without those shorter than a frame that have no other frame next to them."""
     left, position = [], begin
     for first, last in [*spans, (end, None)]:
         if min(first, end) - position >= 1 / FPS - 1e-9:
@@ -113,7 +113,7 @@ def check_pictures(made: MuxedFile, sources: Sequence[av_sync.ExpectedSource], p
 
 @pytest.mark.parametrize("pause", PAUSES)
 @pytest.mark.parametrize("kind", SOURCES)
-def test_the_picture_is_black_exactly_while_the_recording_was_paused(
+def test_the_video_is_black_exactly_while_the_recording_was_paused(
     tmp_path: Path, audio: Path, kind: str, pause: str
 ) -> None:
     spans = PAUSES[pause]
@@ -203,7 +203,7 @@ def test_a_screen_is_shown_again_where_one_inside_it_ends(tmp_path: Path, audio:
     assert made.padding == round((SECONDS - len(covered) / 10) * 1e6)
 
 
-def test_the_picture_is_the_one_of_plain_ffmpeg(tmp_path: Path, audio: Path) -> None:
+def test_the_frames_are_those_of_plain_ffmpeg(tmp_path: Path, audio: Path) -> None:
     """A reference that is made by nothing but ffmpeg: a black canvas with the screens over it, black again while paused."""
     screens = [create_screen(tmp_path, 0, 20, 1), create_screen(tmp_path, 5, 6, 2)]
     made = mux_paused(tmp_path, audio, screens, [(3.05, 4), (9.5, 12.35)])

@@ -1,4 +1,4 @@
-"""A poll on the lab, without anything that muxes."""
+"""A poll on the lab, without muxing."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_only_a_migration_takes_what_an_outage_lets_wait(make_lab: Make, options
     assert len(taken) == submitted
 
 
-def test_a_recording_that_rws_fails_for_is_told_apart_from_one_without_screen(make_lab: Make) -> None:
+def test_a_recording_that_rws_fails_for_is_distinguished_from_one_without_screen(make_lab: Make) -> None:
     lab, taken = make_lab(), []
     good, bad = add_short(lab, range(2))
     lab.store.add_call((lab.store.get_call(good.id) or {}) | {"id": "without-screen"})

@@ -1,4 +1,4 @@
-"""The check of a muxed file notices what is wrong in it: each test breaks one thing in a result that was right."""
+"""The verification of a muxed file detects errors: each test breaks one thing in a correct result."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_a_result_that_is_right_passes(made: verify.Expected) -> None:
 
 @pytest.mark.parametrize("kind", [0, 1], ids=["video", "audio"])
 @pytest.mark.parametrize("place", [0.0, 0.5, 0.999])
-def test_one_byte_of_a_sample_is_noticed(made: verify.Expected, kind: int, place: float) -> None:
+def test_one_changed_byte_of_a_sample_is_detected(made: verify.Expected, kind: int, place: float) -> None:
     track = read_tracks(made.path)[kind]
     number = int(place * len(track.sizes))
     content = bytearray(made.path.read_bytes())
@@ -90,7 +90,7 @@ def test_one_byte_of_a_sample_is_noticed(made: verify.Expected, kind: int, place
     assert "samples are not those of the sources" in check_error(made)
 
 
-def test_two_samples_that_changed_places_are_noticed(made: verify.Expected) -> None:
+def test_two_swapped_samples_are_detected(made: verify.Expected) -> None:
     track = read_tracks(made.path)[0]
     content = bytearray(made.path.read_bytes())
     ends = [offset + size for offset, size in zip(track.offsets, track.sizes, strict=True)]
@@ -123,7 +123,7 @@ def drop_second(runs: Sequence[SampleSpan], length: int) -> SampleTable:
 
 
 @pytest.mark.parametrize("wrong", [shift_copied, drop_last, drop_second])
-def test_frames_at_other_times_are_noticed(
+def test_frames_at_other_times_are_detected(
     tmp_path: Path,
     audio: Path,
     screen: Path,
@@ -162,7 +162,7 @@ ENCODED_WRONG = {
 
 
 @pytest.mark.parametrize("name", ENCODED_WRONG)
-def test_a_piece_that_was_encoded_from_other_frames_is_noticed(
+def test_a_piece_encoded_from_other_frames_is_detected(
     tmp_path: Path, audio: Path, screen: Path, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
     engine = MediaEngine(
@@ -173,7 +173,7 @@ def test_a_piece_that_was_encoded_from_other_frames_is_noticed(
     assert "muxing again" in caplog.text
 
 
-def test_padding_that_is_not_black_is_noticed(
+def test_padding_that_is_not_black_is_detected(
     tmp_path: Path, audio: Path, screen: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     real = Runner.run_streaming

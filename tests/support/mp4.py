@@ -48,8 +48,8 @@ def read_packets(path: Path, stream: str = "v:0") -> list[Packet]:
 
 def stream_fields(path: Path, names: Sequence[str], kind: str = "v:0") -> dict[str, str]:
     """Return fields of a stream."""
-    text = run_program("ffprobe", "-v", "error", "-select_streams", kind, "-show_entries", f"stream={','.join(names)}", "-of",
-               "default=nw=1", path)  # fmt: skip
+    text = run_program("ffprobe", "-v", "error", "-select_streams", kind, "-show_entries", f"stream={','.join(names)}",
+               "-of", "default=nw=1", path)  # fmt: skip
     return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
 
 

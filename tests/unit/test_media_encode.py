@@ -1,4 +1,4 @@
-"""How far an encoder is, as it prints it."""
+"""The progress of an encoder, from its output."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_in_the_end_it_is_the_whole_and_no_more(printed: list[bytes]) -> None:
     assert seen == sorted(seen) and all(0 <= one <= 1000 for one in seen)
 
 
-def test_it_is_told_on_the_way() -> None:
+def test_progress_is_reported() -> None:
     activity = Activity()
     with activity.track_target("call", "alice", "x.mp4"):
         lines = iter([b"out_time_us=400\n", b"out_time_us=900\n"])

@@ -1,4 +1,4 @@
-"""What is found out about an ffmpeg at the start."""
+"""The trial of ffmpeg and ffprobe at the start."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_program_that_writes_nothing_is_refused(tmp_path: Path) -> None:
         find_keep_times(Runner(), str(program))
 
 
-def test_a_program_that_does_not_run_is_told(tmp_path: Path) -> None:
+def test_a_program_that_does_not_run_is_reported(tmp_path: Path) -> None:
     program = tmp_path / "ffmpeg"
     program.write_text("#!/bin/sh\necho broken >&2\nexit 1\n")
     program.chmod(0o755)
