@@ -80,7 +80,7 @@ def make_lab(tmp_path: Path, kept_lab: type[Lab]) -> Iterator[Callable[..., Lab]
 
         def create_lab(**switches: object) -> Lab:
             folder = tmp_path / f"lab-{next(count)}"
-            return stack.enter_context(kept_lab(folder, Switches(**switches)))  # type: ignore[arg-type]
+            return stack.enter_context(kept_lab(folder, Switches(**switches)))
 
         yield create_lab
 

@@ -286,7 +286,7 @@ def _parse_response(raw: bytes, method: str) -> HttpMessage:
         def makefile(self, *_: object) -> io.BytesIO:
             return io.BytesIO(raw)
 
-    response = http.client.HTTPResponse(RawSource(), method=method)  # type: ignore[arg-type]
+    response = http.client.HTTPResponse(RawSource(), method=method)
     response.begin()
     body = response.read()
     message = HttpMessage(f"HTTP/1.1 {response.status} {response.reason}", dict(response.getheaders()), body)

@@ -49,7 +49,7 @@ HARD_ENCODINGS = ("b-frames", "sparse key frames")
 
 def create_engine(**options: object) -> MediaEngine:
     settings = {"tolerance": 2.0, "slice_ms": 5000, "audio_codec": "copy", **options}
-    return MediaEngine(tested_tools(), Runner(), **settings)  # type: ignore[arg-type]
+    return MediaEngine(tested_tools(), Runner(), **settings)
 
 
 @pytest.fixture(autouse=True)
@@ -71,7 +71,7 @@ def create_screen(
     """Make a screen file; a small one, because only a test that says a ``size`` cares for it."""
     path = folder / f"screen-{number}.mp4"
     start = T0 + timedelta(seconds=offset)
-    make_screen(path, start, seconds, extra=extra, **{"size": (320, 180), **more})  # type: ignore[arg-type]
+    make_screen(path, start, seconds, extra=extra, **{"size": (320, 180), **more})
     return MediaInput(path, path.name, start)
 
 
@@ -138,7 +138,7 @@ def test_only_what_must_be_is_re_encoded(tmp_path: Path, audio: Path) -> None:
     made = mux_sources(tmp_path, audio, screens)
     assert made.reasons == ("starts between keyframes",)
     assert not list(tmp_path.glob("padding*"))
-    assert probe_file(tmp_path / "encoded-0.mp4", "ffprobe", Runner()).video.length_us < 4_000_000  # type: ignore[union-attr]
+    assert probe_file(tmp_path / "encoded-0.mp4", "ffprobe", Runner()).video.length_us < 4_000_000
 
 
 @pytest.mark.parametrize(

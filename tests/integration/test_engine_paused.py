@@ -74,7 +74,7 @@ def create_screen(
 
 def mux_paused(folder: Path, audio: Path, screens: Sequence[MediaInput], paused: Spans = (), **options: object) -> MuxedFile:
     settings = {"tolerance": 2.0, "slice_ms": 700, "audio_codec": "copy", **options}
-    engine = MediaEngine(tested_tools(), Runner(), **settings)  # type: ignore[arg-type]
+    engine = MediaEngine(tested_tools(), Runner(), **settings)
     spans = tuple((round(begin * 1e6), None if end is None else round(end * 1e6)) for begin, end in paused)
     return engine.mux(MediaInput(audio, audio.name, T0, paused=spans), screens, folder)
 
@@ -165,7 +165,7 @@ def test_pauses_hold_when_everything_is_encoded_again(tmp_path: Path, audio: Pat
         calls.append(plan)
         if len(calls) == 1:
             raise MediaError("made up")
-        return execute(self, plan, folder)  # type: ignore[arg-type]
+        return execute(self, plan, folder)
 
     monkeypatch.setattr(MediaEngine, "execute_plan", fail_once)
     spans = [(5.033, 8.471)]

@@ -286,7 +286,7 @@ def test_an_encoder_that_silences_a_second_is_not_believed(
     real = audio_encode.encode_audio_command
 
     def silence_second(*arguments: object) -> list[str]:
-        command = real(*arguments)  # type: ignore[arg-type]
+        command = real(*arguments)
         at = command.index("-af") + 1
         command[at] += ",volume=0:enable='between(t,2,3)'"
         return command

@@ -62,7 +62,7 @@ def test_every_frame_contains_its_instant_and_agent(screen: Path) -> None:
 )
 def test_the_code_survives_other_forms(folder: Path, options: dict[str, object]) -> None:
     path = folder / "form.mp4"
-    make_screen(path, START, 2, **options)  # type: ignore[arg-type]
+    make_screen(path, START, 2, **options)
     assert set(off_by(path)) <= {-1, 0, 1}
 
 
@@ -148,7 +148,7 @@ def test_every_second_has_its_pip(audio: Path, channel: int) -> None:
     ],
 )
 def test_pips_survive_other_codecs(folder: Path, name: str, options: dict[str, object]) -> None:
-    make_audio(folder / name, START, **options)  # type: ignore[arg-type]
+    make_audio(folder / name, START, **options)
     errors = pip_errors(folder / name, START)
     assert len(errors) == options["seconds"]
     assert max(map(abs, errors)) <= 0.01

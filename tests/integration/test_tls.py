@@ -340,7 +340,7 @@ def strict_python(monkeypatch: pytest.MonkeyPatch) -> None:
     original = ssl.create_default_context
 
     def create_strict(*args: object, **kwargs: object) -> ssl.SSLContext:
-        made = original(*args, **kwargs)  # type: ignore[arg-type]
+        made = original(*args, **kwargs)
         made.verify_flags |= ssl.VERIFY_X509_STRICT | ssl.VERIFY_X509_PARTIAL_CHAIN
         return made
 

@@ -147,7 +147,7 @@ class AlteringRunner(Runner):
     def run_streaming(self, command: Sequence[str | Path], *arguments: object, **options: object) -> object:
         if "libx264" in command and "lavfi" not in command:
             command = [str(part).replace(*self._change) for part in command]
-        return super().run_streaming(command, *arguments, **options)  # type: ignore[arg-type]
+        return super().run_streaming(command, *arguments, **options)
 
 
 ENCODED_WRONG = {
@@ -179,7 +179,7 @@ def test_padding_that_is_not_black_is_detected(
     real = Runner.run_streaming
 
     def run_with_gray(self: Runner, command: Sequence[str | Path], *arguments: object, **options: object) -> object:
-        return real(self, [str(part).replace("c=black", "c=gray") for part in command], *arguments, **options)  # type: ignore[arg-type]
+        return real(self, [str(part).replace("c=black", "c=gray") for part in command], *arguments, **options)
 
     monkeypatch.setattr(Runner, "run_streaming", run_with_gray)
     with caplog.at_level(logging.WARNING), pytest.raises(MediaError, match="is not black"):
