@@ -201,7 +201,10 @@ def test_the_network_between_a_worker_and_the_broker_breaks(scene: FaultLab, vho
         wait_until(lambda: line.connection_count == 2, TIMEOUT_SECONDS, "that it is back", near.log)
         near.start_worker()
         wait_until(
-            lambda: near.worker_lines("another worker is processing the same file"), TIMEOUT_SECONDS, "a look at the lock", near.log
+            lambda: near.worker_lines("another worker is processing the same file"),
+            TIMEOUT_SECONDS,
+            "a look at the lock",
+            near.log,
         )
         (tmp_path / "go").touch()
         scene.mill.restore_recording(later)

@@ -167,7 +167,10 @@ def test_a_duplicate_order_is_dropped(lab: Lab, copies: RecordingCopies, vhost: 
         wait_until((tmp_path / "waits").exists, TIMEOUT_SECONDS, "the work", crew.log)
         publish_messages(vhost, QUEUE, body)
         wait_until(
-            lambda: crew.worker_lines("another worker is processing the same file"), TIMEOUT_SECONDS, "the look at the lock", crew.log
+            lambda: crew.worker_lines("another worker is processing the same file"),
+            TIMEOUT_SECONDS,
+            "the look at the lock",
+            crew.log,
         )
         (tmp_path / "go").touch()
         wait_for_all(copies, crew)

@@ -148,7 +148,9 @@ def test_a_poller_that_died_next_to_its_workers_is_shown_with_them(temp: Path, c
     assert "\nworker-0\t" in shown
 
 
-def test_without_a_fleet_folders_of_workers_are_ignored(temp: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_fleet_folders_of_workers_are_ignored(
+    temp: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_state(temp / "worker-0")
     create_sources(tmp_path, processing__temp_dir=temp)
     code, shown = run_status(temp, capsys)
