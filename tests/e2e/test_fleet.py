@@ -116,7 +116,7 @@ def test_what_is_wrong_with_the_way_to_the_broker_is_told_and_mended_while_they_
 def broker_problem(crew: FleetProcesses) -> list[str]:
     """Return what status says is wrong with RabbitMQ."""
     told = crew.run_json("status")
-    return [one for one in told.get("trouble", []) if one.startswith("RabbitMQ is out")]
+    return [one for one in told.get("trouble", []) if one.startswith("RabbitMQ is unavailable")]
 
 
 def create_migration(lab: Lab, vhost: VirtualHost, begin: datetime, **more: str) -> FleetProcesses:
