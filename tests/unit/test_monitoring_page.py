@@ -113,10 +113,9 @@ def test_recordings_have_their_numbers_and_a_page_with_their_timeline() -> None:
     made = muxer_view(recent=(plain, labelled))
     page = PageReader(render_status_page(made))
     tag = file_name("call-3").rpartition("_muxed")[0][-20:][:8]
-    assert (
-        f"call-3 agent {pseudonyms.agent_pseudonym('alice')}, file {tag} 01:24 UTC 2 min ago 10:00 min 1:30 min re-encoded, encrypted"
-        in page.page_text
-    )
+    agent = pseudonyms.agent_pseudonym("alice")
+    numbers = "01:24 UTC 2 min ago 10:00 min 1:30 min re-encoded, encrypted"
+    assert f"call-3 agent {agent}, file {tag} {numbers}" in page.page_text
     assert "updated" in page.page_text
     links = [attributes["href"] for tag, attributes in page.elements if tag == "a" and "recording?" in attributes["href"]]
     assert links == [f"recording?name={file_name('call-3')}"]
@@ -166,8 +165,14 @@ def test_hostile_texts_are_escaped(text: str) -> None:
         running=(replace(running_job(text, text, 5, 10), agent=text, file=text),),
         warnings=(text,),
     )
-    ordinary = PageReader(render_status_page(muxer_view(recent=(done_row("a"), done_row("a")), failures=(failed_row("a", "a", "a"),), services=(OUTAGE,),
-                                  running=(running_job("a", "a", 5, 10),), warnings=("a",))))  # fmt: skip
+    ordinary_view = muxer_view(
+        recent=(done_row("a"), done_row("a")),
+        failures=(failed_row("a", "a", "a"),),
+        services=(OUTAGE,),
+        running=(running_job("a", "a", 5, 10),),
+        warnings=("a",),
+    )
+    ordinary = PageReader(render_status_page(ordinary_view))
     for html in (render_status_page(made), render_recording(made, file_name("call-3"))):
         assert not re.search("[\x00-\x09\x0b-\x1f\u202e\ud800]|x{301}", html)
         assert "{{ 7*7 }}" in html or "{{" not in text
