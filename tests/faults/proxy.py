@@ -111,7 +111,7 @@ class FaultProxy:
 
     def set_fault_rate(self, rate: float, faults: tuple[Fault, ...] = PLAIN_FAULTS) -> None:
         """Spoil each request with this probability, with any of the faults."""
-        self._rate, self._chosen = rate, faults
+        self._rate, self._chosen = rate, faults  # type: ignore[assignment]
 
     def clear_faults(self) -> None:
         """Spoil nothing more."""

@@ -84,9 +84,9 @@ def test_passwords_in_a_file_that_others_can_read_are_a_warning(site: CheckLab, 
     monkeypatch.setattr(os, "getuid", lambda: account)
     for mode, closed in ((0o640, "600"), (0o604, "600"), (0o606, "600"), (0o705, "700")):
         config.chmod(mode)
-        found = run_check(config)
-        [line] = found.bad_lines
-        assert (line.check, line.status, found.exit_code) == ("passwords in the file", "warning", 0)
+        found = run_check(config)  # type: ignore[assignment]
+        [line] = found.bad_lines  # type: ignore[attr-defined]
+        assert (line.check, line.status, found.exit_code) == ("passwords in the file", "warning", 0)  # type: ignore[attr-defined]
         assert f"chmod {closed} {config}" in line.advice and "keystore" in line.advice
 
 
@@ -376,7 +376,7 @@ CHAINS = {
 
 
 @pytest.mark.parametrize("name", CHAINS)
-def test_certificates_of_rws(site: CheckLab, root, name: str) -> None:
+def test_certificates_of_rws(site: CheckLab, root, name: str) -> None:  # type: ignore[no-untyped-def]
     chain, bundle = CHAINS[name], site.folder / "ca.pem"
     bundle.write_bytes(pem_bundle(root))
     server = root.issue_certificate("server", chain.host, begin=-3, end=chain.days)
@@ -388,7 +388,7 @@ def test_certificates_of_rws(site: CheckLab, root, name: str) -> None:
     assert found.line_of("[htcc] trusted_ca").status == "warning", "the root lasts a day"
 
 
-def test_another_authority(site: CheckLab, root) -> None:
+def test_another_authority(site: CheckLab, root) -> None:  # type: ignore[no-untyped-def]
     bundle = site.folder / "ca.pem"
     bundle.write_bytes(pem_bundle(self_signed("Another Root", authority=True, end=400)))
     with TlsFront(site.lab.rws_url, root.issue_certificate("server", HOST)) as front:
@@ -399,14 +399,14 @@ def test_another_authority(site: CheckLab, root) -> None:
     assert found.line_of("RWS login").status == "skipped" and found.exit_code == 1
 
 
-def test_an_expired_certificate_that_nobody_checks_is_a_warning(site: CheckLab, root) -> None:
+def test_an_expired_certificate_that_nobody_checks_is_a_warning(site: CheckLab, root) -> None:  # type: ignore[no-untyped-def]
     with TlsFront(site.lab.rws_url, root.issue_certificate("server", HOST, begin=-3, end=-1)) as front:
         found = site.run_checks(htcc__base_uri=front.url, htcc__trusted_ca="false")
     assert "not checked" in found.line_of("RWS TLS").found
     assert found.line_of("certificate of RWS").status == "warning" and found.exit_code == 0
 
 
-def test_http_where_https_is_spoken_and_the_other_way_round(site: CheckLab, root) -> None:
+def test_http_where_https_is_spoken_and_the_other_way_round(site: CheckLab, root) -> None:  # type: ignore[no-untyped-def]
     with TlsFront(site.lab.rws_url, root.issue_certificate("server", HOST)) as front:
         found = site.run_checks(htcc__base_uri=front.url.replace("https:", "http:"))
     assert "the port speaks TLS: write https://" in found.line_of("RWS version").advice
@@ -425,7 +425,7 @@ def test_the_account_of_webdav(site: CheckLab) -> None:
     assert WRONG_PASSWORD not in found.text
 
 
-def test_webdav_over_tls_with_its_folders(make_lab: Make, root, tmp_path: Path) -> None:
+def test_webdav_over_tls_with_its_folders(make_lab: Make, root, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     lab = make_lab()
     bundle = tmp_path / "ca.pem"
     bundle.write_bytes(pem_bundle(root))

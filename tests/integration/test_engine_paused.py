@@ -192,13 +192,17 @@ SHOWN_SPANS = {
 @pytest.mark.parametrize("layout", NESTED)
 def test_a_screen_is_shown_again_where_one_inside_it_ends(tmp_path: Path, audio: Path, layout: str, kind: str) -> None:
     parts = NESTED[layout]
-    screens = [create_screen(tmp_path, *part, number, *SOURCES[kind]) for number, part in enumerate(parts, start=1)]
+    screens = [create_screen(tmp_path, *part, number, *SOURCES[kind]) for number, part in enumerate(parts, start=1)]  # type: ignore[call-arg]
     made = mux_paused(tmp_path, audio, screens)
     check_pictures(
-        made, [expected_source(number, *part, SHOWN_SPANS[layout][number - 1]) for number, part in enumerate(parts, start=1)]
+        made,
+        [expected_source(number, *part, SHOWN_SPANS[layout][number - 1]) for number, part in enumerate(parts, start=1)],  # type: ignore[call-arg, index]
     )
     covered = {
-        at for spans in SHOWN_SPANS[layout] for begin, end in spans for at in range(round(begin * 10), round(end * 10))
+        at
+        for spans in SHOWN_SPANS[layout]  # type: ignore[attr-defined]
+        for begin, end in spans
+        for at in range(round(begin * 10), round(end * 10))
     }
     assert made.padding == round((SECONDS - len(covered) / 10) * 1e6)
 

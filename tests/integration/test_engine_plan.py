@@ -90,14 +90,14 @@ def test_progress_ends_at_the_total_and_never_decreases(
 ) -> None:
     activity, seen = Activity(), []
     late = [MediaInput(sources[1][0].path, "late", T0 - timedelta(milliseconds=1500)), sources[1][1]]
-    advance = engine_module.activity.add_progress
+    advance = engine_module.activity.add_progress  # type: ignore[attr-defined]
 
     def record_progress(amount: int) -> None:
         advance(amount)
         [running] = activity.take_snapshot().running
         seen.append(running)
 
-    monkeypatch.setattr(engine_module.activity, "add_progress", record_progress)
+    monkeypatch.setattr(engine_module.activity, "add_progress", record_progress)  # type: ignore[attr-defined]
     with activity.track_target("call", "alice", "x.mp4"):
         plan = engine.plan_mux(sources[0], late, tmp_path)
         engine.execute_plan(plan, tmp_path)

@@ -17,7 +17,7 @@ from webdav4.client import Client as Dav
 from lab import serve
 from lab.cases import ALL_CASES, Case
 from lab.errors import LabError
-from lab.lab import AddedCall, ExternalDav, Lab, LabPorts
+from lab.lab import AddedCall, ExternalDav, Lab, LabPorts  # type: ignore[attr-defined]
 from lab.media import instant_code, read_frames, read_pips, second_code
 from lab.switches import Switches
 

@@ -62,7 +62,7 @@ def made(folder: Path, audio: Path, screen: Path, tmp_path: Path, monkeypatch: p
         seen.append(one)
         real(one, tools, runner)
 
-    monkeypatch.setattr(engine_module.verify, "verify_result", check_and_record)
+    monkeypatch.setattr(engine_module.verify, "verify_result", check_and_record)  # type: ignore[attr-defined]
     mux_files(tmp_path, audio, (screen, -1.55))
     [made] = seen
     assert [piece.reason is None for piece in made.plan.parts] == [False, True, True]
@@ -144,7 +144,7 @@ class AlteringRunner(Runner):
         super().__init__()
         self._change = (old, new)
 
-    def run_streaming(self, command: Sequence[str | Path], *arguments: object, **options: object) -> object:
+    def run_streaming(self, command: Sequence[str | Path], *arguments: object, **options: object) -> object:  # type: ignore[override]
         if "libx264" in command and "lavfi" not in command:
             command = [str(part).replace(*self._change) for part in command]
         return super().run_streaming(command, *arguments, **options)
