@@ -26,6 +26,8 @@ from muxer.errors import EncryptionError
 from muxer.gir.rws import Certificate
 from muxer.system.process import Runner
 
+pytestmark = pytest.mark.servers  # needs ffmpeg or openssl
+
 Recipient = tuple[rsa.RSAPrivateKey, str]
 
 
