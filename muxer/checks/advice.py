@@ -57,7 +57,7 @@ def advice_for(error: Exception, section: str) -> str:
         return f"{service} met an error of its own: look into its log"
     if isinstance(error, ServiceUnavailable):
         return f"see whether {service} runs and is reachable from this machine; then {address_option(section)}"
-    return "see docs/running.md, Lines to act on"
+    return "see docs/log-messages.md"
 
 
 def address_option(section: str) -> str:
