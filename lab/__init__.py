@@ -1,5 +1,5 @@
-"""A small GIR installation on loopback ports: RWS, RCS and WebDAV with generated media.
+"""A small GIR installation on loopback ports: RWS, RCS and WebDAV with generated media. `python -m lab` runs it.
 
-It serves the demonstration, the tests, and an administrator who wants to try options without touching production.
-It is written from docs/gir-api.md alone and shares no code with the client, so that each is a check on the other.
+It serves the demonstration, the tests, and administrators who want to try options without touching production. It is written
+from docs/gir-api.md alone and shares no code with the client, so that each is a check on the other.
 """

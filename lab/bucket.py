@@ -1,4 +1,4 @@
-"""An S3 store that the lab does not run, and the media of the lab in it."""
+"""An external S3 store, and the lab's media in it."""
 
 import tempfile
 from collections.abc import Collection
@@ -11,8 +11,7 @@ STORAGE_TYPE = "awsS3"
 
 @dataclass(frozen=True)
 class ExternalS3:
-    """A store for media: its endpoint, keys and bucket, the collections that lie there, the file with its authorities, and
-    the region that it wants."""
+    """A store for media: endpoint, keys, bucket, its collections, the file with CA certificates, and the region."""
 
     url: str
     access_key_id: str
@@ -28,14 +27,14 @@ class ExternalS3:
 
     @property
     def muxer_settings(self) -> dict[str, str]:
-        """What the muxer must be told in its section s3 [behaviour 2]."""
+        """The options of the muxer's section s3 for it [behaviour 2]."""
         trust = {"trusted_ca": str(self.trusted_ca)} if self.trusted_ca else {}
         keys = {"access_key_id": self.access_key_id, "secret_access_key": self.secret_access_key}
         return {"endpoint_url": self.url, "region": self.region, **keys, **trust}
 
 
 class ExternalBucket:
-    """The bucket of an external store. Files that are read from it are kept in a folder of the lab."""
+    """The bucket of an external store. Objects that are read are copied to a folder of the lab."""
 
     def __init__(self, external: ExternalS3, fetched: Path) -> None:
         import boto3  # here, because it is slow to load
@@ -54,13 +53,13 @@ class ExternalBucket:
         )
 
     def move_in(self, collection: str, path: Path) -> None:
-        """Move a file into the bucket, if its collection lies there."""
+        """Move a file into the bucket, if its collection is stored there."""
         if collection in self.external.collections:
             self._client.put_object(Bucket=self.external.bucket, Key=f"{collection}/{path.name}", Body=path.read_bytes())
             path.unlink()
 
     def fetch_object(self, key: str) -> Path | None:
-        """Return the path of a copy of an object, or None when there is none."""
+        """Return the path of a copy of an object, or None when it does not exist."""
         try:
             body = self._client.get_object(Bucket=self.external.bucket, Key=key)["Body"]
         except self._client.exceptions.NoSuchKey:
@@ -71,5 +70,5 @@ class ExternalBucket:
         return Path(file.name)
 
     def delete_object(self, key: str) -> None:
-        """Delete an object; one that is gone is no error."""
+        """Delete an object; a missing one is no error."""
         self._client.delete_object(Bucket=self.external.bucket, Key=key)

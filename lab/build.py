@@ -1,4 +1,4 @@
-"""From plans to recordings in the lab: media are made at the same time, then all metadata is stored."""
+"""Create recordings from plans: media in parallel, then all metadata."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -41,7 +41,7 @@ class AddedCall:
 
 @dataclass
 class _Draft:
-    """A call whose media are being made; ``pkcs7`` gets the envelope of each encrypted file by its mediaId."""
+    """A call whose media are being created; `pkcs7` maps the mediaId of each encrypted file to its envelope."""
 
     call: AddedCall
     pkcs7: dict[str, str] = field(default_factory=dict)
@@ -50,10 +50,10 @@ class _Draft:
 def build_calls(
     site: LabSite, wanted: Sequence[tuple[Case, CallPlan, datetime, int]]
 ) -> tuple[list[AddedCall], list[tuple[str, dict[str, Any]]]]:
-    """Given (case, plan, start, serial number) per call, make media and metadata and store them.
+    """Create media and metadata for (case, plan, start, serial number) per call, and store them.
 
-    Return the calls, and the late screen media that is still to be added, as (recording id, media entry).
-    Raise LabError if ffmpeg fails.
+    Returns the calls, and the late screen media still to be added, as (recording id, media entry). Raises LabError if ffmpeg
+    fails.
     """
     drafts = [_Draft(_name_media(*one)) for one in wanted]
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
@@ -92,12 +92,12 @@ def _media_jobs(site: LabSite, draft: _Draft) -> list[Callable[[], None]]:
     return [create_audio, *(screen_job(one) for one in call.screens)]
 
 
-def _create_media(site: LabSite, draft: _Draft, collection: str, media_id: str, make: Callable[[Path], None]) -> None:
-    """Make a media file and put it into the storage, encrypted if the plan says so."""
+def _create_media(site: LabSite, draft: _Draft, collection: str, media_id: str, create: Callable[[Path], None]) -> None:
+    """Create a media file and put it into the storage, encrypted if the plan requires it."""
     stored = site.media.folder / collection / media_id
     with TemporaryDirectory() as folder:
         clear = Path(folder) / media_id.removesuffix(".bin")
-        make(clear)
+        create(clear)
         if draft.call.plan.encrypted:
             draft.pkcs7[media_id] = encrypt_media(clear, stored, site.recipients)
         else:
@@ -105,7 +105,7 @@ def _create_media(site: LabSite, draft: _Draft, collection: str, media_id: str, 
 
 
 def _store_metadata(site: LabSite, draft: _Draft) -> list[tuple[str, dict[str, Any]]]:
-    """Store the metadata of a call and its screens, when their files are in place; return the late screen media instead."""
+    """Store the metadata of a call and its screens after their files. Returns the late screen media instead."""
     call, screens = draft.call, _screen_entries(site, draft)
     muxed = [_create_muxed(site, call)] if call.plan.muxed else []
     pkcs7, stored = draft.pkcs7.get(call.audio_id), site.media.folder / CALLS / call.audio_id
@@ -132,7 +132,7 @@ def _screen_entries(site: LabSite, draft: _Draft) -> dict[str, dict[str, Any]]:
 
 
 def _create_muxed(site: LabSite, call: AddedCall) -> dict[str, Any]:
-    """Make the muxed file of a call with one screen over all its length; return its media entry."""
+    """Create the muxed file of a call with one screen of the same length. Returns its media entry."""
     root = site.media.folder
     stored = root / SCREENS / f"{call.id}_lab_muxed.mp4"
     screen, audio = root / SCREENS / call.screens[0].media_id, root / CALLS / call.audio_id

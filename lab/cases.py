@@ -1,4 +1,4 @@
-"""The cases of the lab: which call recordings there are, and what was recorded of their screens."""
+"""The cases of the lab: its call recordings, and the screen recordings of each."""
 
 import uuid
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Case(StrEnum):
 
 @dataclass(frozen=True)
 class Agent:
-    """Somebody who takes calls: user name, names, the number in the pictures' code, telephone."""
+    """A user who takes calls: user name, names, the number in the code of the frames, telephone."""
 
     username: str
     first: str
@@ -36,7 +36,7 @@ BRUNO = Agent("agent2", "Bruno", "Amber", 2, "7002")
 
 @dataclass(frozen=True)
 class ScreenPart:
-    """One screen file: where it begins on the call's axis and how long it is, in seconds; late ones come on demand."""
+    """A screen file: where it starts on the call's axis and its duration, in seconds; late ones are added on demand."""
 
     offset: float
     seconds: float
@@ -49,7 +49,7 @@ class CallPlan:
     """One call: a name, the length of its audio in seconds, its screen files, and what else is special.
 
     ``paused``: from when to when, in seconds of the call, its metadata say that the recording was paused; an end of None =
-    it was not resumed. The audio sounds there nevertheless, so that each second of it can be told.
+    it was not resumed. The audio continues there, so that each of its seconds can be identified.
     """
 
     name: str

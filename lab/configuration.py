@@ -1,4 +1,4 @@
-"""A muxer.cfg that fits the lab [behaviour 2]."""
+"""A muxer.cfg for the lab [behaviour 2]."""
 
 from pathlib import Path
 
@@ -8,9 +8,9 @@ SECTIONS = ("htcc", "rcs", "webdav", "processing", "advanced", "logfile")
 
 
 def config_text(site: LabSite, folder: Path, overrides: dict[str, str]) -> str:
-    """Given a lab, its folder and overrides by ``section.option``, return the text of a complete configuration file.
+    """Return the text of a complete configuration file for a lab, with overrides by `section.option`.
 
-    The folders for temporary files and logs are made, because the muxer refuses to start without them.
+    The folders for temporary files and logs are created, because the muxer does not start without them.
     """
     settings = _muxer_settings(site, folder)
     for name, value in overrides.items():
@@ -26,7 +26,7 @@ def _section_text(name: str, options: dict[str, str]) -> str:
 
 
 def _muxer_settings(site: LabSite, folder: Path) -> dict[str, dict[str, str]]:
-    """Return what the muxer must be told; the poll interval of three seconds is for people who watch."""
+    """Return the options of the muxer; the poll interval of three seconds is for people who watch."""
     rws, rcs, dav = site.rws_account, site.rcs_account, site.dav_account
     contents = (
         {

@@ -1,4 +1,4 @@
-"""The WebDAV storage of the lab: wsgidav on cheroot, with records and scripted failures in front."""
+"""The WebDAV storage of the lab: wsgidav on cheroot, with request records and scripted failures in front."""
 
 import logging
 import threading
@@ -19,7 +19,7 @@ MAX_THREADS = 20
 
 @dataclass(frozen=True)
 class ExternalDav:
-    """Another WebDAV server to be used instead: its URL, the folder behind that URL, the login."""
+    """Another WebDAV server to use instead: its URL, the folder behind that URL, the credentials."""
 
     url: str
     root: Path
@@ -28,22 +28,22 @@ class ExternalDav:
 
 
 class DavServer:
-    """wsgidav over a folder, on loopback, with basic auth for one account."""
+    """wsgidav on loopback, with basic authentication for one account."""
 
     def __init__(self, root: Path, account: ServiceAccount, store: RecordingStore, port: int = 0) -> None:
-        """Bind the port (0: any). Raise LabError if wsgidav or cheroot is missing, OSError if the port is taken."""
+        """Bind the port (0: any). Raises LabError if wsgidav or cheroot is missing, OSError if the port is in use."""
         wsgi = import_needed("cheroot.wsgi")
         application = _RecordingMiddleware(_create_application(root, account), store)
         self._server = wsgi.Server((HOST, port), application, numthreads=MAX_THREADS)
         self._server.shutdown_timeout = 1
-        self._server.expiration_interval = 0.05  # how long a stop waits for the loop to notice it
+        self._server.expiration_interval = 0.05  # a stop waits this long for the loop
         self._server.error_log = _write_log
         self._server.prepare()
         self.url = f"http://{HOST}:{self._server.bind_addr[1]}"
         self._thread = threading.Thread(target=self._server.serve, name=SERVICE_NAME, daemon=True)
 
     def start(self) -> None:
-        """Begin to serve."""
+        """Start serving."""
         self._thread.start()
 
     def stop(self) -> None:
@@ -65,7 +65,7 @@ def _create_application(root: Path, account: ServiceAccount) -> Any:
 
 
 class _RecordingMiddleware:
-    """WSGI middleware: every request is recorded, scripted failures come before the real answer."""
+    """WSGI middleware: records every request, and returns scripted failures instead of the real response."""
 
     def __init__(self, application: Any, store: RecordingStore) -> None:
         self._application, self._store = application, store
@@ -73,14 +73,14 @@ class _RecordingMiddleware:
     def __call__(self, environ: WsgiEnviron, start_response: StartResponse) -> Iterable[bytes]:
         method, path = environ["REQUEST_METHOD"], environ.get("REQUEST_URI") or environ["PATH_INFO"]
 
-        def record_response(status: str, *rest: Any, **named: Any) -> Any:
+        def record_response(status: str, *rest: Any, **keywords: Any) -> Any:
             self._store.record_request(RequestRecord(SERVICE_NAME, method, path, int(status[:3])))
-            return start_response(status, *rest, **named)
+            return start_response(status, *rest, **keywords)
 
         failure = self._store.take_failure(SERVICE_NAME, method, path)
         if failure is None:
-            answer: Iterable[bytes] = self._application(environ, record_response)
-            return answer
+            response: Iterable[bytes] = self._application(environ, record_response)
+            return response
         headers = {"Content-Length": str(len(failure.body)), **failure.headers}
         record_response(f"{failure.status} Scripted", list(headers.items()))
         return [failure.body]

@@ -30,7 +30,7 @@ LogLine = dict[str, Any]
 
 
 def main(argv: Sequence[str]) -> int:
-    """Given the command line after ``demo``, show the muxer at work; return 0 when every recording was muxed."""
+    """Demonstrate the muxer with the given command line. Returns 0 when every recording was muxed."""
     parser = argparse.ArgumentParser(
         prog="python -m lab demo", description="Run the muxer on a lab with generated recordings."
     )
@@ -50,24 +50,24 @@ def _run_demo(python: str) -> int:
     from lab.lab import Lab
 
     folder = Path(tempfile.mkdtemp(prefix="recording-muxer-demo-"))
-    print("Recording calls and screens ...", flush=True)
+    print("Creating calls and screens ...", flush=True)
     with Lab(folder / "lab") as lab:
         calls = lab.add_cases()
         names = {call.id: call.plan.name for call in calls}
         wanted = sum(len(call.plan.call_agents) for call in calls if call.screens and not call.plan.muxed)
-        print(f"{len(calls)} calls, {wanted} muxed files wanted of them. Starting muxer_process.py ...", flush=True)
+        print(f"{len(calls)} calls, {wanted} muxed files expected. Starting muxer_process.py ...", flush=True)
         lines = _run_muxer(lab, python, names, wanted)
         if len(lines) < wanted:
             print(f"lab demo: only {len(lines)} of {wanted} files were muxed; see {folder / 'lab' / 'log'}", file=sys.stderr)
             return FAILED
         print(f"\n{_format_table(lines, names)}\n")
         playable = _export_playable(lab, lines, names, folder)
-    print(f"All muxed files, in clear, are in {playable.parent}\nOne to play: {playable}")
+    print(f"All muxed files, decrypted, are in {playable.parent}\nOne to play: {playable}")
     return 0
 
 
 def _run_muxer(lab: Lab, python: str, names: dict[str, str], wanted: int) -> list[LogLine]:
-    """Start the muxer as LCA would, show its progress until ``wanted`` files are made, and stop it; return its lines."""
+    """Start the muxer as LCA would, show its progress until `wanted` files are muxed, and stop it. Returns its log lines."""
     config = lab.folder / "muxer.cfg"
     config.write_text(lab.config_text(**{"logfile.format": "json"}))
     command = [python, "muxer_process.py", f"--config-file={config}"]
@@ -88,7 +88,7 @@ def _run_muxer(lab: Lab, python: str, names: dict[str, str], wanted: int) -> lis
 
 
 def _follow_log(lab: Lab, process: subprocess.Popen[str], deadline: float) -> Iterator[LogLine]:
-    """Yield the finished-recording lines of the log as they come; deliver the late screen after a while."""
+    """Yield the log lines of finished recordings as they come; publish the late screen after a while."""
     log, position, late_at = lab.folder / "log" / "recording-muxer-single.log", 0, time.monotonic() + LATE_SCREEN_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
         if time.monotonic() >= late_at:
@@ -109,7 +109,7 @@ def _progress_text(line: LogLine, names: dict[str, str]) -> str:
 
 
 def _format_table(lines: Sequence[LogLine], names: dict[str, str]) -> str:
-    """Return the table of what was made, in aligned columns."""
+    """Return the table of the muxed files, in aligned columns."""
     rows = [
         TABLE_COLUMNS,
         *(_table_row(line, names) for line in sorted(lines, key=lambda line: list(names).index(line["recording"]))),
@@ -132,7 +132,7 @@ def _table_row(line: LogLine, names: dict[str, str]) -> tuple[str, ...]:
 
 
 def _export_playable(lab: Lab, lines: Sequence[LogLine], names: dict[str, str], folder: Path) -> Path:
-    """Write every muxed file in clear, decrypted with the lab's key; return the path of the one with gaps."""
+    """Write every muxed file decrypted with the lab's key. Returns the path of the one with gaps."""
     target = folder / "muxed"
     target.mkdir()
     for line in lines:

@@ -1,4 +1,4 @@
-"""A small canvas: planes of a 4:2:0 picture, rectangles, and text in a 5 x 7 bitmap font."""
+"""A small canvas: the planes of a 4:2:0 frame, rectangles, and text in a 5 x 7 bitmap font."""
 
 from functools import lru_cache
 
@@ -25,29 +25,29 @@ def _glyph_rows(character: str, scale: int, ink: int, paper: int) -> tuple[bytes
 
 
 class Canvas:
-    """A picture of even width and height in yuv420p, dark text on bright areas."""
+    """A frame of even width and height in yuv420p, dark text on bright areas."""
 
     def __init__(self, width: int, height: int, luma: int, chroma: tuple[int, int] = NEUTRAL_CHROMA) -> None:
-        """Fill the picture with one colour. Raise ValueError for an odd or empty size."""
+        """Fill the frame with one colour. Raises ValueError for an odd or empty size."""
         if width < 2 or height < 2 or width % 2 or height % 2:
-            raise ValueError(f"a picture of {width}x{height}: both must be even")
+            raise ValueError(f"a frame of {width}x{height}: both must be even")
         self.width, self.height = width, height
         self.luma = bytearray([luma]) * (width * height)
         self._chroma = [bytearray([value]) * (width * height // 4) for value in chroma]
 
     def copy_luma(self) -> "Canvas":
-        """Return a copy whose brightness can be drawn on; the colours stay shared, frames only differ in brightness."""
+        """Return a copy whose brightness can be drawn on; the colours are shared."""
         other = object.__new__(Canvas)
         other.width, other.height, other.luma, other._chroma = self.width, self.height, self.luma[:], self._chroma
         return other
 
     def fill_rectangle(self, left: int, top: int, width: int, height: int, luma: int) -> None:
-        """Fill a rectangle with a brightness; what lies outside of the picture is cut off."""
+        """Fill a rectangle with a brightness; what is outside of the frame is cut off."""
         left, right = max(0, left), min(self.width, left + width)
         self.repeat_line(left, top, height, bytes([luma]) * max(0, right - left))
 
     def repeat_line(self, left: int, top: int, height: int, line: bytes) -> None:
-        """Write the same line of brightness values ``height`` times; it must not be longer than the room at its right."""
+        """Write the same line of brightness values `height` times; it must fit into the frame."""
         for y in range(max(0, top), min(self.height, top + height)):
             self.luma[y * self.width + left : y * self.width + left + len(line)] = line
 

@@ -1,6 +1,6 @@
 """Certificates of the lab, and encrypted media in the form of gir-api 3 and 7.
 
-That is bare AES-CBC plus a PKCS7 envelope, made with cryptography and asn1crypto: no mirror of the product, which
+That is raw AES-CBC plus a PKCS7 envelope, created with cryptography and asn1crypto: independent of the product, which
 encrypts with the openssl executable.
 """
 
@@ -25,7 +25,7 @@ BLOCK_BYTES = 16
 
 @dataclass(frozen=True)
 class Recipient:
-    """Somebody media is encrypted for: the alias as the settings name it, PEM with CRLF, and both files on disk."""
+    """A recipient of encrypted media: the alias in the settings, PEM with CRLF, and both files on disk."""
 
     alias: str
     pem: str
@@ -36,7 +36,7 @@ class Recipient:
 
 
 def load_recipients(folder: Path, count: int = 2) -> tuple[Recipient, ...]:
-    """Given a folder, return so many recipients whose keys (RSA-2048) lie there; missing ones are made."""
+    """Return `count` recipients whose keys (RSA-2048) are in `folder`; missing ones are created."""
     folder.mkdir(parents=True, exist_ok=True)
     return tuple(_load_recipient(folder, index) for index in range(1, count + 1))
 
@@ -46,10 +46,10 @@ def _load_recipient(folder: Path, index: int) -> Recipient:
     if not (certificate_file.exists() and key_file.exists()):
         _create_key_pair(certificate_file, key_file, f"Recording Lab {index}")
     certificate = x509.load_pem_x509_certificate(certificate_file.read_bytes())
-    # What the lab itself has made needs no check, which takes longer than everything else here.
+    # The check takes longer than everything else here; the lab's own keys do not need it.
     key = serialization.load_pem_private_key(key_file.read_bytes(), None, unsafe_skip_rsa_key_validation=True)
     if not isinstance(key, rsa.RSAPrivateKey):
-        raise LabError(f"{key_file} is no RSA key")
+        raise LabError(f"{key_file} is not an RSA key")
     issuer = certificate.issuer.rfc4514_string()
     alias = f"rcs_lab:{index}:{issuer}:{certificate.serial_number}"
     pem = certificate_file.read_text().replace("\n", "\r\n")
@@ -69,56 +69,56 @@ def _create_key_pair(certificate_file: Path, key_file: Path, name: str) -> None:
     )
 
 
-def encrypt_media(clear: Path, stored: Path, readers: Sequence[Recipient]) -> str:
-    """Given a clear file, write its bare AES-256-CBC ciphertext to ``stored``; return the envelope as PEM ``PKCS7``."""
+def encrypt_media(clear: Path, stored: Path, recipients: Sequence[Recipient]) -> str:
+    """Encrypt a file to `stored` as raw AES-256-CBC. Returns the envelope as PEM `PKCS7`."""
     key, vector = secrets.token_bytes(32), secrets.token_bytes(BLOCK_BYTES)
     cipher = Cipher(algorithms.AES(key), modes.CBC(vector)).encryptor()
     padder = padding.PKCS7(BLOCK_BYTES * 8).padder()
     with clear.open("rb") as source, stored.open("wb") as target:
-        while piece := source.read(CHUNK_BYTES):
-            target.write(cipher.update(padder.update(piece)))
+        while chunk := source.read(CHUNK_BYTES):
+            target.write(cipher.update(padder.update(chunk)))
         target.write(cipher.update(padder.finalize()) + cipher.finalize())
-    return _create_envelope(key, vector, readers)
+    return _create_envelope(key, vector, recipients)
 
 
-def _create_envelope(key: bytes, vector: bytes, readers: Sequence[Recipient]) -> str:
+def _create_envelope(key: bytes, vector: bytes, recipients: Sequence[Recipient]) -> str:
     cms, pem = import_needed("asn1crypto.cms"), import_needed("asn1crypto.pem")
     content = {
         "content_type": "data",
         "content_encryption_algorithm": {"algorithm": "aes256_cbc", "parameters": vector},
     }
-    infos = [_recipient_info(key, reader) for reader in readers]
+    infos = [_recipient_info(key, recipient) for recipient in recipients]
     enveloped = {"version": "v0", "recipient_infos": infos, "encrypted_content_info": content}
     der = cms.ContentInfo({"content_type": "enveloped_data", "content": cms.EnvelopedData(enveloped)}).dump()
     armored: bytes = pem.armor("PKCS7", der)
     return armored.decode()
 
 
-def _recipient_info(key: bytes, reader: Recipient) -> Any:
+def _recipient_info(key: bytes, recipient: Recipient) -> Any:
     cms, x509_asn1 = import_needed("asn1crypto.cms"), import_needed("asn1crypto.x509")
-    certificate = x509_asn1.Certificate.load(reader.certificate.public_bytes(serialization.Encoding.DER))
+    certificate = x509_asn1.Certificate.load(recipient.certificate.public_bytes(serialization.Encoding.DER))
     identifier = {"issuer": certificate.issuer, "serial_number": certificate.serial_number}
     info = {
         "version": "v0",
         "rid": cms.RecipientIdentifier("issuer_and_serial_number", identifier),
         "key_encryption_algorithm": {"algorithm": "rsaes_pkcs1v15"},
-        "encrypted_key": reader.key.public_key().encrypt(key, rsa_padding.PKCS1v15()),
+        "encrypted_key": recipient.key.public_key().encrypt(key, rsa_padding.PKCS1v15()),
     }
     return cms.RecipientInfo("ktri", info)
 
 
 @dataclass(frozen=True)
 class OpenedEnvelope:
-    """An envelope that was opened with a key of the lab: the media key and the initial vector."""
+    """An opened envelope: the media key and the initialization vector."""
 
     key: bytes
     vector: bytes
 
     def clear_size(self, stored: Path) -> int:
-        """Return the length of the clear media, from the padding in the last block. Raise LabError if it is broken."""
+        """Return the length of the decrypted media, by the padding in the last block. Raises LabError if it is broken."""
         size = stored.stat().st_size
         if size < BLOCK_BYTES or size % BLOCK_BYTES:
-            raise LabError("the ciphertext is no whole number of blocks")
+            raise LabError("the length of the ciphertext is not a multiple of the block size")
         with stored.open("rb") as file:
             file.seek(max(0, size - 2 * BLOCK_BYTES))
             tail = file.read()

@@ -39,12 +39,11 @@ ANY_PORTS = LabPorts()
 
 
 class Lab:
-    """A GIR installation below one folder: ``with Lab(folder) as lab`` starts its servers and stops them at the end.
+    """A GIR installation in one folder: `with Lab(folder) as lab` starts its servers and stops them at the end.
 
-    The media lie in folder/dav (calls/, screens/), or in the root of the external server ``dav``; those of the collections
-    that ``s3`` names lie in its bucket. Keys lie in folder/keys.
-    Without the ``with``, the lab has keys and accounts but no addresses. Raise LabError if a package of the lab is
-    missing, OSError if a port is taken.
+    The media are in folder/dav (calls/, screens/), or in the root of the external server `dav`; those of the collections
+    that `s3` names are in its bucket. Keys are in folder/keys. Without `with`, the lab has keys and accounts but no
+    addresses. Raises LabError if a package of the lab is missing, OSError if a port is in use.
     """
 
     def __init__(
@@ -103,7 +102,7 @@ class Lab:
 
     @property
     def store(self) -> RecordingStore:
-        """The recordings, and the memory of what clients did."""
+        """The recordings, and what clients did."""
         return self.site.store
 
     @property
@@ -131,12 +130,12 @@ class Lab:
 
     @property
     def rcs_url(self) -> str:
-        """Scheme, host and port of RCS; its paths begin with /rcs."""
+        """Scheme, host and port of RCS; its paths start with /rcs."""
         return self.site.rcs_url
 
     @property
     def dav_url(self) -> str:
-        """The URL of the storage, without a slash at the end; below it are calls/ and screens/."""
+        """The URL of the storage, without a slash at the end; it contains calls/ and screens/."""
         return self.site.media.url.rstrip("/")
 
     @property
@@ -151,39 +150,39 @@ class Lab:
 
     @property
     def encryption_recipients(self) -> list[Recipient]:
-        """Those for whom the settings of RWS ask to encrypt, with their keys."""
+        """The recipients in the encryption settings of RWS, with their keys."""
         return list(self.site.recipients)
 
     def config_text(self, **overrides: str) -> str:
-        """Return a complete muxer.cfg for this lab; overrides are named ``section.option``."""
+        """Return a complete muxer.cfg for this lab; overrides are named `section.option`."""
         return config_text(self.site, self.folder, overrides)
 
     def decrypt_file(self, pkcs7_pem: str, ciphertext: Path, out: Path, recipient: int = 0) -> None:
-        """Given an envelope and the bare ciphertext, write the clear media with the openssl executable.
+        """Decrypt `ciphertext` to `out` with the openssl executable and the key of a recipient, counted from 0.
 
-        ``recipient`` counts from 0. Raise LabError if openssl cannot decrypt it with that key.
+        Raises LabError if openssl cannot decrypt it with that key.
         """
-        reader = self.site.recipients[recipient]
+        owner = self.site.recipients[recipient]
         with TemporaryDirectory() as folder:
             envelope = Path(folder) / "envelope.pem"
             envelope.write_text(pkcs7_pem)
             source = ["-inform", "PEM", "-in", str(envelope), "-content", str(ciphertext)]
-            key = ["-recip", str(reader.certificate_file), "-inkey", str(reader.key_file)]
+            key = ["-recip", str(owner.certificate_file), "-inkey", str(owner.key_file)]
             run_program(["openssl", "cms", "-decrypt", "-binary", *source, *key, "-out", str(out)])
 
     def add_case(self, case: Case, start: datetime | None = None, serial: int = 0) -> tuple[AddedCall, ...]:
-        """Add the calls of one case; see add_cases. Another ``serial`` gives the same calls under other ids."""
+        """Add the calls of one case; see add_cases. Another `serial` gives the same calls other ids."""
         return self._add_calls([case], start, serial)
 
     def add_cases(self, cases: Sequence[Case] = ALL_CASES, start: datetime | None = None) -> tuple[AddedCall, ...]:
-        """Add cases, their media made in parallel. The first call begins at ``start``, each next one a minute later.
+        """Add cases; their media are created in parallel. The first call starts at `start`, each next one a minute later.
 
-        Without a start (cut to the whole second) the last one began ten minutes ago. Raise LabError if ffmpeg fails.
+        Without `start`, the last one started ten minutes ago. Raises LabError if ffmpeg fails.
         """
         return self._add_calls(cases, start, 0)
 
     def deliver_late(self) -> int:
-        """Let the late screen media of all cases appear in RWS; return how many there were."""
+        """Publish the late screen media of all cases in RWS. Returns their number."""
         with self._lock:
             late, self._late = self._late, []
         for recording_id, media in late:

@@ -1,4 +1,4 @@
-"""Generated media that tell where in time each of their parts belongs: the makers, and the readers."""
+"""Generated media from which the time of each part can be read: their creation and their readers."""
 
 from lab.readers import DecodedFrame, DecodedPip, read_frames, read_pips
 from lab.screens import make_screen

@@ -35,13 +35,13 @@ def call_media(site: LabSite, plan: CallPlan, id: str, start: datetime, stored: 
 
 def _pause_masks(plan: CallPlan, start: datetime) -> list[JSON]:
     """Return the masks of a call: those that pause its recording, then those that resume it [gir-api 3]."""
-    moments = [(begin, "paused") for begin, _ in plan.paused]
-    moments += [(end, "resume") for _, end in plan.paused if end is not None]
-    return [{"time": wire_time(start + timedelta(seconds=at)), "type": kind} for at, kind in moments]
+    changes = [(begin, "paused") for begin, _ in plan.paused]
+    changes += [(end, "resume") for _, end in plan.paused if end is not None]
+    return [{"time": wire_time(start + timedelta(seconds=at)), "type": kind} for at, kind in changes]
 
 
 def screen_media(site: LabSite, part: ScreenPart, id: str, start: datetime, stored: Path, pkcs7: str | None) -> JSON:
-    """Return the media entry of a stored screen file that begins at ``start`` [gir-api 4]."""
+    """Return the media entry of a stored screen file that starts at `start` [gir-api 4]."""
     return {
         "mediaId": stored.name,
         "type": "video/mp4",
@@ -62,7 +62,7 @@ def muxed_media(site: LabSite, plan: CallPlan, id: str, start: datetime, stored:
 
 
 def call_recording(site: LabSite, plan: CallPlan, id: str, start: datetime, media: JSON) -> JSON:
-    """Return the call recording around its audio [gir-api 3]; a muxed one carries the label already."""
+    """Return the call recording with its audio [gir-api 3]; a muxed one has the label already."""
     return {
         "id": id,
         "callerPhoneNumber": CALLER,
@@ -78,16 +78,16 @@ def call_recording(site: LabSite, plan: CallPlan, id: str, start: datetime, medi
 
 
 def _joined_events(plan: CallPlan, id: str, start: datetime) -> list[JSON]:
-    """Return a Joined event per party; the agents' data tell that their screens are recorded [gir-api 3]."""
+    """Return a Joined event per party; the data of agents state that their screens are recorded [gir-api 3]."""
     caller = {"type": "External", "phoneNumber": CALLER}
     events = [{"occurredAt": wire_time(start), "calluuid": id, "event": "Joined", "contact": caller, "data": {}}]
     for agent in plan.call_agents:
         joins = min((part.offset for part in plan.screens if part.agent == agent), default=0)
         data = {"SRSScreenRecordingState": STARTED_STATE, "ServiceType": "lab", "GSIP_REC_FN": id}
-        moment = start + timedelta(seconds=max(0, joins))
+        time = start + timedelta(seconds=max(0, joins))
         events.append(
             {
-                "occurredAt": wire_time(moment),
+                "occurredAt": wire_time(time),
                 "calluuid": id,
                 "event": "Joined",
                 "contact": _agent_contact(agent),

@@ -30,14 +30,14 @@ class _Scroll:
 
 
 def offset_page(ids: Sequence[str], parameters: dict[str, str], offset: int, limit: int) -> ResultPage:
-    """Return the page that begins at ``offset``; the next link repeats the query with the next offset [OURS]."""
+    """Return the page from `offset` on; the next link repeats the query with the next offset [OURS]."""
     end = offset + limit
-    following = urlencode({**parameters, "offset": end}) if end < len(ids) else None
-    return ResultPage(list(ids[offset:end]), following)
+    next_query = urlencode({**parameters, "offset": end}) if end < len(ids) else None
+    return ResultPage(list(ids[offset:end]), next_query)
 
 
 class ScrollRegistry:
-    """The open scans of a server. Each link has its own scrollId: following it twice gives the same page twice."""
+    """The open scans of a server. Each link has its own scrollId: following it twice returns the same page twice."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -45,7 +45,7 @@ class ScrollRegistry:
         self._expired: set[str] = set()
 
     def begin_scroll(self, ids: Sequence[str], limit: int, query: str, switches: Switches) -> ResultPage:
-        """Return the first page of a scan; its order has no meaning [gir-api 3]."""
+        """Return the first page of a scan, whose order is arbitrary [gir-api 3]."""
         shuffled = sorted(ids, key=lambda text: hashlib.sha256(text.encode()).digest())
         scroll = _Scroll(shuffled, 0, limit, query)
         if switches.scroll_empty_first_page:
@@ -53,7 +53,7 @@ class ScrollRegistry:
         return self._next_page(scroll, switches)
 
     def follow_scroll(self, scroll_id: str, switches: Switches) -> ResultPage:
-        """Return the page of a scrollId. Raise Refusal (404/6) if it is unknown or has expired [gir-api 3]."""
+        """Return the page of a scrollId. Raises RequestRefused (404/6) if it is unknown or has expired [gir-api 3]."""
         with self._lock:
             scroll = self._open.get(scroll_id)
             expiring = scroll and switches.scroll_expires_once and scroll.query not in self._expired

@@ -1,4 +1,4 @@
-"""Which call recordings a query finds: the semantics of the deployment guide, without any server around them."""
+"""Which call recordings a query returns: the semantics of the deployment guide, without a server."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -13,20 +13,20 @@ class BadParameter(ValueError):
     """The value of a query parameter is invalid; the text names the parameter."""
 
 
-def integer_parameter(parameters: dict[str, str], name: str, default: int, least: int = 0) -> int:
-    """Return a whole number from the query, or the default. Raise BadParameter if it is none or below ``least``."""
+def integer_parameter(parameters: dict[str, str], name: str, default: int, minimum: int = 0) -> int:
+    """Return an integer from the query, or the default. Raises BadParameter if it is invalid or below `minimum`."""
     text = parameters.get(name, "")
     if not text:
         return default
-    if not re.fullmatch(r"\d{1,18}", text) or int(text) < least:
+    if not re.fullmatch(r"\d{1,18}", text) or int(text) < minimum:
         raise BadParameter(f"The parameter {name} is invalid")
     return int(text)
 
 
 def recording_filter(parameters: dict[str, str]) -> Callable[[JSON], bool]:
-    """Given the decoded query parameters, return what tells whether they select a call recording [gir-api 3, guide].
+    """Return a function that decides whether the decoded query parameters select a call recording [gir-api 3, guide].
 
-    All given parameters must fit; ones without meaning here are ignored. Raise BadParameter for a bad time.
+    All given parameters must match; unknown ones are ignored. Raises BadParameter for a bad time.
     """
     earliest, latest = integer_parameter(parameters, "startTime", 0), integer_parameter(parameters, "endTime", 10**18)
 
@@ -44,14 +44,14 @@ def recording_filter(parameters: dict[str, str]) -> Callable[[JSON], bool]:
 
 
 def _phone_matches(wanted: str | None, stored: str | None) -> bool:
-    """Compare letters and digits only, with regard to case; ``*`` stands for any symbols [guide]."""
+    """Compare letters and digits only, case-sensitively; `*` stands for any symbols [guide]."""
     if wanted is None:
         return True
     return _matches_pattern(re.sub(r"[^0-9A-Za-z*]", "", wanted), re.sub(r"[^0-9A-Za-z]", "", stored or ""))
 
 
 def _names_match(wanted: str | None, recording: JSON) -> bool:
-    """Blank is OR, ``AND`` joins its neighbours, which may be found in different users; case is ignored [guide]."""
+    """A blank is OR; `AND` joins its neighbours, which may be found in different users; case is ignored [guide]."""
     if wanted is None:
         return True
     contacts = [event.get("contact") or {} for event in recording.get("eventHistory", [])]
@@ -74,7 +74,7 @@ def _and_groups(text: str) -> list[list[str]]:
 
 
 def _data_matches(wanted: str | None, recording: JSON) -> bool:
-    """A term must be the whole of a value in an event's data, ``*`` stands for any symbols, blank is OR [guide]."""
+    """A term must equal a value in an event's data; `*` stands for any symbols, a blank is OR [guide]."""
     if wanted is None:
         return True
     values = {str(v) for event in recording.get("eventHistory", []) for v in (event.get("data") or {}).values()}

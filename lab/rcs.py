@@ -1,4 +1,4 @@
-"""The Recording Crypto Server: plays stored media in clear, read from the folder behind the storage [gir-api 8]."""
+"""The Recording Crypto Server: plays stored media decrypted, read from the folder of the storage [gir-api 8]."""
 
 from typing import Any
 
@@ -32,17 +32,17 @@ class RcsApplication:
         )
 
     def handle_request(self, request: LabRequest) -> LabResponse:
-        """Return the answer: version without login; 401, 403 without the decrypt permission, 404 [gir-api 8, OURS]."""
+        """Return the response: version without credentials; 401, 403 without permission, 404 [gir-api 8, OURS]."""
         try:
             if f"/{'/'.join(request.path_segments)}" != VERSION_PATH:
                 self._check_account(request)
             family = self._second if self._site.switches.rcs_second_paths else self._first
             return dispatch_request((*self._routes, *family), request, self._site.ccid)
         except RequestRefused as refusal:
-            answer = refusal.to_response()
-            if answer.status == 401:
-                answer.headers["WWW-Authenticate"] = 'Basic realm="RCS"'
-            return answer
+            response = refusal.to_response()
+            if response.status == 401:
+                response.headers["WWW-Authenticate"] = 'Basic realm="RCS"'
+            return response
 
     def _check_account(self, request: LabRequest) -> None:
         if not self._site.rcs_account.accepts_headers(request.headers):

@@ -1,4 +1,4 @@
-"""The inverse of the drawing: which instants the pictures and pips of a file tell, and when a player shows them."""
+"""Reads what drawing and sounds have written: the instants in frames and pips of a file, and when a player shows them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FrameReading = tuple[int | None, int | None, bool]
 
 @dataclass(frozen=True)
 class DecodedFrame:
-    """A decoded frame: when a player shows it, its instant code and agent number (None: unreadable), if it is black."""
+    """A decoded frame: when a player shows it, its instant code and agent number (None: unreadable), whether it is black."""
 
     pts: float
     instant: int | None
@@ -40,43 +40,42 @@ class DecodedFrame:
 
 @dataclass(frozen=True)
 class DecodedPip:
-    """A pip: when a player sounds it, and the whole second it stands for, modulo 40."""
+    """A pip: when a player plays it, and the whole second it stands for, modulo 40."""
 
     onset: float
     second: int
 
 
 def read_frames(path: Path | str, ffmpeg: str = "ffmpeg") -> list[DecodedFrame]:
-    """Return all frames of a file in the order shown. Raise LabError if ffmpeg cannot read it.
+    """Return all frames of a file in the order shown. Raises LabError if ffmpeg cannot read it.
 
-    Times count from the file's zero, the earliest start of all its streams. A picture may have been scaled, and may
-    stand in a black border.
+    Times count from the earliest start of all streams. A frame may have been scaled, and may have a black border.
     """
     filters = f"scale={WIDTH}:{HEIGHT}:flags=area,format=gray,showinfo"
     source = ["-hide_banner", "-nostdin", "-nostats", "-v", "info", "-i", str(path), "-map", "0:v:0"]
     sink = ["-vf", filters, "-fps_mode", "passthrough", "-f", "rawvideo", "pipe:1"]
-    looks, report = _decode_video([ffmpeg, *source, *sink])
-    return [DecodedFrame(pts, *look) for pts, look in zip(_showinfo_times(report), looks, strict=True)]
+    readings, report = _decode_video([ffmpeg, *source, *sink])
+    return [DecodedFrame(pts, *reading) for pts, reading in zip(_showinfo_times(report), readings, strict=True)]
 
 
 def _decode_video(arguments: Sequence[str]) -> tuple[list[FrameReading], str]:
-    """Run ffmpeg; return what its frames show and what it reported. Its report is a file, or two pipes could block."""
+    """Run ffmpeg. Returns the codes of its frames and its report, which is a file, or two pipes could block."""
     with tempfile.TemporaryFile() as errors:
         try:
             program = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL)
         except OSError as error:
             raise LabError(f"{arguments[0]} cannot be run: {error.strerror}") from error
         with program:
-            looks = list(read_frame_codes(program.stdout)) if program.stdout else []
+            readings = list(read_frame_codes(program.stdout)) if program.stdout else []
         errors.seek(0)
         report = errors.read().decode(errors="replace")
     if program.returncode:
         raise LabError(f"ffmpeg failed: {report.strip()[-500:]}")
-    return looks, report
+    return readings, report
 
 
 def _showinfo_times(report: str) -> list[float]:
-    """Return the time stamps that showinfo printed; in ticks, because its seconds have six digits only."""
+    """Return the time stamps that showinfo printed; in ticks, because its seconds have only six digits."""
     base = re.search(r"showinfo.*config in time_base: (\d+)/(\d+)", report)
     if base is None:
         return []
@@ -85,8 +84,7 @@ def _showinfo_times(report: str) -> list[float]:
 
 
 def read_frame_codes(stream: IO[bytes]) -> Iterator[FrameReading]:
-    """Given grey frames of ``WIDTH`` x ``HEIGHT`` bytes one after the other, yield instant code, agent number (None:
-    unreadable) and whether it is black, of each."""
+    """Yield instant code, agent number (None: unreadable) and whether it is black, for each grey frame of `stream`."""
     box = WHOLE_FRAME
     while len(frame := stream.read(FRAME_BYTES)) == FRAME_BYTES:
         if not frame.translate(None, DARK_BYTES):
@@ -110,16 +108,16 @@ def _decode_strip(frame: bytes, box: FrameBox) -> tuple[int, int] | None:
 
 
 def _lit_area(frame: bytes) -> FrameBox:
-    """Return the part of a frame inside of its black border."""
+    """Return the part of a frame inside its black border."""
     rows = [y for y in range(HEIGHT) if frame[y * WIDTH : (y + 1) * WIDTH].translate(None, DARK_BYTES)]
     columns = [x for x in range(WIDTH) if frame[x::WIDTH].translate(None, DARK_BYTES)]
     return columns[0], rows[0], columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1
 
 
 def read_pips(path: Path | str, channel: int = 0, ffmpeg: str = "ffmpeg") -> list[DecodedPip]:
-    """Return the pips of one channel of a file, as a player sounds them (see read_pictures for the zero of time).
+    """Return the pips of one channel of a file, when a player plays them; times count as in read_frames.
 
-    A pip is a pure tone of 200 ms on one of the frequencies. Raise LabError if the file cannot be decoded.
+    A pip is a pure tone of 200 ms on one of the frequencies. Raises LabError if the file cannot be decoded.
     """
     filters = f"aresample=async=1:first_pts=0,pan=mono|c0=c{channel}"
     arguments = [
@@ -141,7 +139,7 @@ def read_pips(path: Path | str, channel: int = 0, ffmpeg: str = "ffmpeg") -> lis
 
 
 def find_pips(samples: array[int]) -> list[DecodedPip]:
-    """Given the samples of one channel at ``RATE``, return their pips; onsets count from the first sample."""
+    """Return the pips in the samples of one channel at `RATE`; onsets count from the first sample."""
     energies = [_mean_energy(samples[begin : begin + BLOCK]) for begin in range(0, len(samples) - BLOCK + 1, BLOCK)]
     return list(_decode_pips(samples, energies))
 
@@ -160,15 +158,15 @@ def _mean_energy(samples: Sequence[int]) -> float:
 
 
 def _loud_runs(energies: list[float]) -> Iterator[tuple[int, int]]:
-    """Yield the stretches (first block, block after) that are as loud as a pip and about as long."""
+    """Yield the spans (first block, block after) that are as loud as a pip and about as long."""
     loud = _pip_energy(energies) / 4
-    least, most = (PIP_SECONDS - 0.03) * RATE / BLOCK, (PIP_SECONDS + 0.06) * RATE / BLOCK
+    min_blocks, max_blocks = (PIP_SECONDS - 0.03) * RATE / BLOCK, (PIP_SECONDS + 0.06) * RATE / BLOCK
     begin = None
     for index, energy in enumerate([*energies, 0.0]):
         if begin is None and energy > loud > 0:
             begin = index
         elif begin is not None and energy <= loud:
-            if least <= index - begin <= most:
+            if min_blocks <= index - begin <= max_blocks:
                 yield begin, index
             begin = None
 
@@ -179,20 +177,20 @@ def _pip_energy(energies: list[float]) -> float:
 
 
 def _decode_pip(samples: array[int], begin: int, end: int, likely: int) -> DecodedPip | None:
-    """Return the pip in a loud stretch, or None if it is no pure tone; the ``likely`` code is tried first.
+    """Return the pip in a loud span, or None if it is not a pure tone; the `likely` code is tried first.
 
-    Only one code can hold more than half of the power: over 150 ms their frequencies lie whole periods apart.
+    Only one code can have more than half of the power: over 150 ms, the frequencies are whole periods apart.
     """
     middle, half = (begin + end) // 2, RATE * 3 // 40
     tone = samples[max(0, middle - half) : middle + half]
-    least = 0.6 * _mean_energy(tone)
+    min_power = 0.6 * _mean_energy(tone)
     codes = ((likely + step) % PIP_CODES for step in range(PIP_CODES))
-    pure = next((code for code in codes if _tone_power(tone, code) > least), None)
+    pure = next((code for code in codes if _tone_power(tone, code) > min_power), None)
     return None if pure is None else DecodedPip(begin / RATE, pure)
 
 
 def _tone_power(tone: array[int], code: int) -> float:
-    """Return the power of a tone at the frequency of a pip, as Goertzel's filter gives it: of a pure one, all of it."""
+    """Return the power of a tone at the frequency of a pip by Goertzel's filter: all of it for a pure tone."""
     cosine, sine = _pip_wave(code)
     real, imaginary = float(sum(map(mul, tone, cosine))), float(sum(map(mul, tone, sine)))
     return 2 * (real**2 + imaginary**2) / max(1, len(tone)) ** 2

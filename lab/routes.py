@@ -1,4 +1,4 @@
-"""From method and path to the function that answers."""
+"""Find the function that serves a method and a path."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ RouteHandler = Callable[..., LabResponse]
 
 @dataclass(frozen=True)
 class Route:
-    """A method, a path with ``{names}``, and the function that gets the request and those segments by name."""
+    """A method, a path with `{names}`, and the function that receives the request and those segments by name."""
 
     method: str
     path: str
     handler: RouteHandler
 
     def match_path(self, segments: tuple[str, ...]) -> dict[str, str] | None:
-        """Return the named segments, or None if the path is another one."""
+        """Return the named segments, or None if the path does not match."""
         pattern = self.path.strip("/").split("/")
         if len(pattern) != len(segments):
             return None
@@ -28,11 +28,11 @@ class Route:
 
 
 def dispatch_request(routes: tuple[Route, ...], request: LabRequest, ccid: str) -> LabResponse:
-    """Return the answer of the first route that fits. Raise Refusal without one (404/6, 405)."""
-    found = [(route, names) for route in routes if (names := route.match_path(request.path_segments)) is not None]
-    if not found:
+    """Return the response of the first matching route. Raises RequestRefused without one (404/6, 405)."""
+    matching = [(route, names) for route in routes if (names := route.match_path(request.path_segments)) is not None]
+    if not matching:
         raise RequestRefused(404, 6, "No such resource")
-    for route, names in found:
+    for route, names in matching:
         if route.method == request.method:
             if names.pop("ccid", ccid) != ccid:
                 raise RequestRefused(404, 6, "Contact center not found")

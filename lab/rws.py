@@ -1,4 +1,4 @@
-"""Interaction Recording Web Services: access, version, settings, and the way to the recordings [gir-api 1, 2, 7]."""
+"""Interaction Recording Web Services: access, version, settings, and the routes to recordings [gir-api 1, 2, 7]."""
 
 from lab.routes import Route, dispatch_request
 from lab.rws_calls import CallResources
@@ -27,19 +27,19 @@ class RwsApplication:
         )
 
     def handle_request(self, request: LabRequest) -> LabResponse:
-        """Return the answer; every GET answer carries session and CSRF headers, failures too [gir-api 1, D]."""
+        """Return the response; that of every GET has session and CSRF headers, also after a failure [gir-api 1, D]."""
         switches = self._site.switches
         if request.method == "GET":
-            answer = self._dispatch_request(request)
-            answer.headers |= self._sessions.session_headers(request, switches.csrf)
-            return answer
+            response = self._dispatch_request(request)
+            response.headers |= self._sessions.session_headers(request, switches.csrf)
+            return response
         if switches.csrf and not self._sessions.accepts_write(request, switches.csrf_expires_after):
             return RequestRefused(403, 3, "Missing or invalid Csrf token").to_response()
-        answer = self._dispatch_request(request)
-        if switches.text_answers and answer.status < 300:
-            answer.body = b"{status:0}" if request.method == "POST" else b"200 OK!"
-            answer.content_type = "text/html"
-        return answer
+        response = self._dispatch_request(request)
+        if switches.text_answers and response.status < 300:
+            response.body = b"{status:0}" if request.method == "POST" else b"200 OK!"
+            response.content_type = "text/html"
+        return response
 
     def _dispatch_request(self, request: LabRequest) -> LabResponse:
         try:
@@ -52,12 +52,12 @@ class RwsApplication:
             return self._refusal_response(refusal)
 
     def _refusal_response(self, refusal: RequestRefused) -> LabResponse:
-        answer = refusal.to_response()
+        response = refusal.to_response()
         if self._site.switches.error_in_envelope:
-            answer.status = 200
-        elif answer.status == 401:
-            answer.headers["WWW-Authenticate"] = 'Basic realm="RWS"'
-        return answer
+            response.status = 200
+        elif response.status == 401:
+            response.headers["WWW-Authenticate"] = 'Basic realm="RWS"'
+        return response
 
     def _serve_version(self, request: LabRequest) -> LabResponse:
         version = self._site.switches.version

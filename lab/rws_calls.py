@@ -19,7 +19,7 @@ SCREEN_RECORDING_LABEL = "screenRecording"
 
 
 def stream_clear(site: LabSite, media: dict[str, Any] | None) -> LabResponse:
-    """Return the stored file of clear media. Raise Refusal (404/6): no such media, encrypted, or its file is gone."""
+    """Return the stored file of unencrypted media. Raises RequestRefused (404/6) when there is none."""
     path = site.media.find_file(media) if media and not media.get("pkcs7") else None
     if media is None or path is None:
         raise RequestRefused(404, 6, "Media not found")
@@ -29,13 +29,13 @@ def stream_clear(site: LabSite, media: dict[str, Any] | None) -> LabResponse:
 
 
 def find_media(recording: dict[str, Any], media_id: str) -> dict[str, Any] | None:
-    """Return the media file of this id in a recording, or None."""
+    """Return the media file with this id in a recording, or None."""
     return next((media for media in recording.get("mediaFiles", []) if media["mediaId"] == media_id), None)
 
 
 def visible_recording(site: LabSite, recording: dict[str, Any]) -> dict[str, Any]:
-    """Return a recording as RWS shows it: perhaps without the envelopes of its sources, or with an unknown storage of its
-    audio [gir-api 4, S; 9]."""
+    """Return a recording as RWS shows it: by some switches without the envelopes of its sources, or with an unknown storage
+    of its audio [gir-api 4, S; 9]."""
     if site.switches.hidden_storage:
         for media in recording["mediaFiles"]:
             if media["type"].startswith("audio/"):
@@ -50,7 +50,7 @@ def visible_recording(site: LabSite, recording: dict[str, Any]) -> dict[str, Any
 
 
 def page_response(content: dict[str, Any], link: str, form: str) -> LabResponse:
-    """Return a page with its link to the next one, in one of the forms that a server may choose [gir-api 3]."""
+    """Return a page with the link to the next one, in one of the forms that a server may choose [gir-api 3]."""
     scroll_id = parse_qs(urlsplit(link).query).get("scrollId", [""])[0]
     forms: dict[str, dict[str, Any]] = {
         "object": {"paging": {"next": {"uri": link}}},
@@ -61,21 +61,21 @@ def page_response(content: dict[str, Any], link: str, form: str) -> LabResponse:
         "header": {},
         "none": {},
     }
-    answer = LabResponse.with_envelope({**content, **forms.get(form, {form: link})})
+    response = LabResponse.with_envelope({**content, **forms.get(form, {form: link})})
     if form == "header":
-        answer.headers["Link"] = f'<{link}>; rel="next"'
-    return answer
+        response.headers["Link"] = f'<{link}>; rel="next"'
+    return response
 
 
 class CallResources:
-    """The resources below ``/api/v2/ops/contact-centers/{ccid}`` that concern call recordings."""
+    """The resources in `/api/v2/ops/contact-centers/{ccid}` for call recordings."""
 
     def __init__(self, site: LabSite) -> None:
         self._site = site
         self._scrolls = ScrollRegistry()
 
     def create_routes(self) -> tuple[Route, ...]:
-        """Return what this part of RWS answers."""
+        """Return the routes of this part of RWS."""
         return (
             Route("GET", RECORDINGS_PATH, self._serve_query),
             Route("GET", RECORDINGS_PATH + "/{id}", self._serve_recording),

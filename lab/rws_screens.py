@@ -9,18 +9,18 @@ from lab.site import LabSite
 
 SCREENS_PATH = "/internal-api/contact-centers/{ccid}/screen-recordings"
 
-# What a server may show that lists its latest recordings whatever ids were asked for.
+# For a server that lists its latest recordings regardless of the requested ids.
 UNRELATED_SCREENS = [{"id": f"another-{number}", "region": "r1", "mediaFiles": []} for number in range(3)]
 
 
 class ScreenResources:
-    """The resources below ``/internal-api/contact-centers/{ccid}/screen-recordings``."""
+    """The resources in `/internal-api/contact-centers/{ccid}/screen-recordings`."""
 
     def __init__(self, site: LabSite) -> None:
         self._site = site
 
     def create_routes(self) -> tuple[Route, ...]:
-        """Return what this part of RWS answers."""
+        """Return the routes of this part of RWS."""
         content = SCREENS_PATH + "/{id}/content/{media_id}"
         return (
             Route("GET", SCREENS_PATH, self._serve_bulk),

@@ -44,52 +44,52 @@ def _generate_frames(
 ) -> Iterator[bytes]:
     desktop = _draw_desktop(size, agent, agent_number, start)
     for index in range(count):
-        picture = desktop.copy_luma()
-        _draw_instant(picture, start + timedelta(seconds=index / fps), agent_number)
-        yield picture.frame_bytes()
+        frame = desktop.copy_luma()
+        _draw_instant(frame, start + timedelta(seconds=index / fps), agent_number)
+        yield frame.frame_bytes()
 
 
 def _draw_desktop(size: tuple[int, int], agent: str, agent_number: int, start: datetime) -> Canvas:
     width, height = size
-    picture = Canvas(width, height, DESKTOP, BLUE)
+    frame = Canvas(width, height, DESKTOP, BLUE)
     small, left, top = max(1, width // 213), width * 5 // 100, height * 6 // 100
     inner = width * 90 // 100
-    picture.fill_rectangle(left, top, inner, height * 74 // 100, WINDOW)
-    picture.tint_rectangle(left, top, inner, height * 74 // 100, (128, 128))
-    picture.fill_rectangle(left, top, inner, height * 9 // 100, TITLE)
-    picture.tint_rectangle(left, top, inner, height * 9 // 100, BLUE if agent_number % 2 else GREEN)
-    picture.draw_text(left + small * 3, top + small, f"{agent} - DESKTOP {agent_number}", small, WINDOW, TITLE)
-    picture.draw_text(left * 2, height * 19 // 100, f"{start.astimezone(UTC):%Y-%m-%d} UTC", small, paper=WINDOW)
+    frame.fill_rectangle(left, top, inner, height * 74 // 100, WINDOW)
+    frame.tint_rectangle(left, top, inner, height * 74 // 100, (128, 128))
+    frame.fill_rectangle(left, top, inner, height * 9 // 100, TITLE)
+    frame.tint_rectangle(left, top, inner, height * 9 // 100, BLUE if agent_number % 2 else GREEN)
+    frame.draw_text(left + small * 3, top + small, f"{agent} - DESKTOP {agent_number}", small, WINDOW, TITLE)
+    frame.draw_text(left * 2, height * 19 // 100, f"{start.astimezone(UTC):%Y-%m-%d} UTC", small, paper=WINDOW)
     for row in range(5):
         y = height * (52 + row * 5) // 100
-        picture.fill_rectangle(left * 2, y, inner * (3 + (row * 7 + agent_number) % 4) // 10, max(2, height // 90), LINE)
-        picture.fill_rectangle(width * 72 // 100, y, width * 18 // 100, max(2, height // 90), LINE - 25)
-    return picture
+        frame.fill_rectangle(left * 2, y, inner * (3 + (row * 7 + agent_number) % 4) // 10, max(2, height // 90), LINE)
+        frame.fill_rectangle(width * 72 // 100, y, width * 18 // 100, max(2, height // 90), LINE - 25)
+    return frame
 
 
-def _draw_instant(picture: Canvas, moment: datetime, agent_number: int) -> None:
-    utc = moment.astimezone(UTC)
-    width, height = picture.width, picture.height
+def _draw_instant(frame: Canvas, time: datetime, agent_number: int) -> None:
+    utc = time.astimezone(UTC)
+    width, height = frame.width, frame.height
     clock = f"{utc:%H:%M:%S}.{utc.microsecond // 100_000}"
-    picture.draw_text(width // 10, height * 28 // 100, clock, max(1, width // 90), paper=WINDOW)
+    frame.draw_text(width // 10, height * 28 // 100, clock, max(1, width // 90), paper=WINDOW)
     part = (utc.second % 10 + utc.microsecond / 1e6) / 10
-    picture.fill_rectangle(width // 10, height * 46 // 100, int(width * 0.8 * part), height * 3 // 100, TITLE)
-    picture.fill_rectangle(width // 10 + int(width * 0.76 * part), height * 74 // 100, width // 25, height * 4 // 100, TITLE)
-    _draw_strip(picture, timecode.instant_code(moment), agent_number)
+    frame.fill_rectangle(width // 10, height * 46 // 100, int(width * 0.8 * part), height * 3 // 100, TITLE)
+    frame.fill_rectangle(width // 10 + int(width * 0.76 * part), height * 74 // 100, width // 25, height * 4 // 100, TITLE)
+    _draw_strip(frame, timecode.instant_code(time), agent_number)
 
 
-def _draw_strip(picture: Canvas, instant: int, agent_number: int) -> None:
-    blocks = _block_lines(picture.width)
+def _draw_strip(frame: Canvas, instant: int, agent_number: int) -> None:
+    blocks = _block_lines(frame.width)
     for row, bits in enumerate(timecode.strip_bits(instant, agent_number)):
         left, top, _, height = timecode.strip_cell(0, row)
-        y, bottom = round(top * picture.height), round((top + height) * picture.height)
+        y, bottom = round(top * frame.height), round((top + height) * frame.height)
         line = b"".join(block[bright] for block, bright in zip(blocks, bits, strict=True))
-        picture.repeat_line(round(left * picture.width), y, bottom - y, line)
+        frame.repeat_line(round(left * frame.width), y, bottom - y, line)
 
 
 @lru_cache(maxsize=16)
 def _block_lines(width: int) -> list[tuple[bytes, bytes]]:
-    """Return one line of each block of a row, dark and bright, in a picture of this width."""
+    """Return one line of each block of a row, dark and bright, in a frame of this width."""
     edges = [round(timecode.strip_cell(column, 0)[0] * width) for column in range(timecode.COLUMNS + 1)]
     levels = bytes([timecode.DARK]), bytes([timecode.BRIGHT])
     return [(levels[0] * (right - left), levels[1] * (right - left)) for left, right in pairwise(edges)]

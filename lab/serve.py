@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 FAILED = 1
 RECENT_CALL_AGE = timedelta(seconds=30)
 EXPLANATION = """\
-A small GIR installation is running on this computer, with generated recordings. Nothing here is real or kept.
+A small GIR installation is running on this computer. All recordings are generated, and nothing is kept.
 
   RWS     {rws}   (user {rws_user})
   RCS     {rcs}   (user {rcs_user})
@@ -38,7 +38,7 @@ Save the following as muxer.cfg and start the muxer with it. End the lab with Ct
 
 
 def main(argv: Sequence[str]) -> int:
-    """Given the command line after ``lab``, serve until SIGINT or SIGTERM; return 0, or 1 if the lab cannot run."""
+    """Run the lab with the given command line until SIGINT or SIGTERM. Returns 0, or 1 if the lab cannot run."""
     options = _create_parser().parse_args(argv)
     try:
         switches = Switches(**{field.name: getattr(options, field.name) for field in fields(Switches)})
@@ -60,13 +60,13 @@ def _create_parser() -> argparse.ArgumentParser:
         prog="python -m lab",
         description="Run a small GIR installation with generated recordings. `python -m lab demo` runs the muxer on it.",
     )
-    parser.add_argument("--folder", type=Path, help="where media and keys lie (default: temporary, removed at the end)")
+    parser.add_argument("--folder", type=Path, help="folder for media and keys (default: temporary, removed at the end)")
     for service in ("rws", "rcs", "dav"):
         parser.add_argument(f"--port-{service}", type=int, default=0, help="TCP port on 127.0.0.1 (default: any)")
-    parser.add_argument("--config", type=Path, help="write the ready muxer.cfg to this file as well")
+    parser.add_argument("--config", type=Path, help="also write the muxer.cfg to this file")
     parser.add_argument("--late-after", type=float, default=20, metavar="SECONDS", help="when the late screen appears")
     parser.add_argument(
-        "--new-call-every", type=float, default=0, metavar="SECONDS", help="add a call now and then (default 0: never)"
+        "--new-call-every", type=float, default=0, metavar="SECONDS", help="add a call at this interval (default 0: never)"
     )
     group = parser.add_argument_group("deviations that an RWS may have")
     for field in fields(Switches):
@@ -77,7 +77,7 @@ def _create_parser() -> argparse.ArgumentParser:
 
 
 def _switch_arguments(name: str, default: bool | int | str) -> dict[str, Any]:
-    """Return the arguments of argparse for one switch; its help is its line in the docstring of Switches."""
+    """Return the argparse arguments for one switch; its help is its line in the docstring of Switches."""
     line = re.search(rf"^ *{name}: (.+)$", Switches.__doc__ or "", re.MULTILINE)
     common = {"default": default, "help": f"{line[1] if line else ''} (default: %(default)s)"}
     if isinstance(default, bool):
@@ -107,7 +107,7 @@ def _run_lab(options: argparse.Namespace, switches: Switches, folder: Path, stop
 
 @contextmanager
 def _stop_signal() -> Iterator[threading.Event]:
-    """Yield an event that SIGINT and SIGTERM set; afterwards they do again what they did before."""
+    """Yield an event that SIGINT and SIGTERM set; the previous handlers are restored afterwards."""
     stop = threading.Event()
     before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -137,7 +137,7 @@ def _print_introduction(lab: "Lab", calls: str, config: Path | None) -> None:
 
 
 def _add_live_calls(lab: "Lab", stop: threading.Event, late_after: float, new_call_every: float) -> None:
-    """Until the stop: let the late screen appear in its time, and add plain calls under new ids."""
+    """Until the stop: publish the late screen at its time, and add plain calls with new ids."""
     from lab.cases import Case
 
     late_at = time.monotonic() + late_after

@@ -1,4 +1,4 @@
-"""The HTTP ground floor of the lab's RWS and RCS: connections, basic auth, envelopes, scripted failures."""
+"""The HTTP base of the lab's RWS and RCS: connections, basic authentication, envelopes, scripted failures."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ LOG = logging.getLogger(__name__)
 
 
 class RequestRefused(Exception):
-    """A failure that the service answers: HTTP status, statusCode of the envelope, message [gir-api 1]."""
+    """An error response of the service: HTTP status, statusCode of the envelope, message [gir-api 1]."""
 
     def __init__(self, status: int, code: int, message: str) -> None:
         super().__init__(message)
         self.status, self.code, self.message = status, code, message
 
     def to_response(self) -> LabResponse:
-        """Return this refusal as an answer with an envelope."""
+        """Return it as a response with an envelope."""
         return LabResponse.with_envelope({"statusMessage": self.message}, self.status, self.code)
 
 
 @dataclass(frozen=True)
 class ServiceAccount:
-    """A login by basic auth."""
+    """Credentials for basic authentication."""
 
     username: str
     password: str
 
     def accepts_headers(self, headers: Message) -> bool:
-        """Return whether the request headers carry this login."""
+        """Return whether the request headers contain these credentials."""
         expected = base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
         scheme, _, given = headers.get("Authorization", "").partition(" ")
         return scheme.lower() == "basic" and secrets.compare_digest(given.strip().encode(), expected.encode())
@@ -51,7 +51,7 @@ class ServiceAccount:
 
 @dataclass(frozen=True)
 class LabRequest:
-    """A request as it came: method, request target (path and query), headers, body."""
+    """A request as received: method, request target (path and query), headers, body."""
 
     method: str
     target: str
@@ -65,11 +65,14 @@ class LabRequest:
 
     @cached_property
     def query_parameters(self) -> dict[str, str]:
-        """The decoded query parameters, empty values included."""
+        """The decoded query parameters, including empty values."""
         return dict(parse_qsl(urlsplit(self.target).query, keep_blank_values=True))
 
     def json_object(self) -> dict[str, Any]:
-        """Return the body as a JSON object. Raise Refusal if it is not declared as JSON or is none [gir-api 1, D]."""
+        """Return the body as a JSON object.
+
+        Raises RequestRefused if it is not declared as JSON or is not one [gir-api 1, D].
+        """
         if self.headers.get_content_type() != "application/json":
             raise RequestRefused(415, 2, "Content-Type must be application/json")
         try:
@@ -77,13 +80,13 @@ class LabRequest:
         except ValueError:
             value = None
         if not isinstance(value, dict):
-            raise RequestRefused(400, 10, "The body is no JSON object")
+            raise RequestRefused(400, 10, "The body is not a JSON object")
         return value
 
 
 @dataclass
 class LabResponse:
-    """An answer: either ``body``, or ``length`` bytes that ``stream`` yields."""
+    """A response: either `body`, or `length` bytes that `stream` yields."""
 
     status: int = 200
     body: bytes = b""
@@ -99,21 +102,21 @@ class LabResponse:
 
 
 class ServiceApplication(Protocol):
-    """What a service is to its HTTP server: a name for the records, and answers."""
+    """A service behind an HTTP server: a name for the records, and responses."""
 
     name: str
 
     def handle_request(self, request: LabRequest) -> LabResponse:
-        """Return the answer to a request; refusals are answers too."""
+        """Return the response to a request; refusals are responses too."""
 
 
 class LabServer(ThreadingHTTPServer):
-    """An HTTP/1.1 server on loopback that runs in a thread and can be stopped with connections open."""
+    """An HTTP/1.1 server on loopback in a thread, which can be stopped while connections are open."""
 
     request_queue_size = 128
 
     def __init__(self, application: ServiceApplication, store: RecordingStore, port: int = 0) -> None:
-        """Bind the port (0: any). Raise OSError if it is taken."""
+        """Bind the port (0: any). Raises OSError if it is in use."""
         super().__init__((HOST, port), _Handler)
         self.application = application
         self.store = store
@@ -135,7 +138,7 @@ class LabServer(ThreadingHTTPServer):
                 _shutdown_socket(connection)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Remember the connection: one kept alive would else be answered after the stop."""
+        """Remember the connection: a kept-alive one would otherwise be served after the stop."""
         with self._open_lock:
             self._open.add(request)
         super().process_request(request, client_address)
@@ -147,7 +150,7 @@ class LabServer(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is no event for the terminal."""
+        """Log a client that disconnected early, instead of printing it."""
         LOG.debug("connection of %s ended early: %s", client_address, sys.exception())
 
 
@@ -169,10 +172,10 @@ class _Handler(BaseHTTPRequestHandler):
         request = LabRequest(self.command, self.path, self.headers, self._read_body())
         name, store = self.server.application.name, self.server.store
         failure = store.take_failure(name, self.command, self.path)
-        answer = _scripted_response(failure) if failure else self._call_application(request)
-        store.record_request(RequestRecord(name, self.command, self.path, answer.status))
-        if answer.status:
-            self._send_response(answer)
+        response = _scripted_response(failure) if failure else self._call_application(request)
+        store.record_request(RequestRecord(name, self.command, self.path, response.status))
+        if response.status:
+            self._send_response(response)
         else:
             self.close_connection = True
 
@@ -188,19 +191,19 @@ class _Handler(BaseHTTPRequestHandler):
             LOG.exception("%s %s failed", request.method, request.target)
             return RequestRefused(500, 4, "Internal error").to_response()
 
-    def _send_response(self, answer: LabResponse) -> None:
-        length = answer.length if answer.stream is not None else len(answer.body)
-        self.send_response(answer.status)
+    def _send_response(self, response: LabResponse) -> None:
+        length = response.length if response.stream is not None else len(response.body)
+        self.send_response(response.status)
         for name, value in {
-            "Content-Type": answer.content_type,
+            "Content-Type": response.content_type,
             "Content-Length": str(length),
-            **answer.headers,
+            **response.headers,
         }.items():
             self.send_header(name, value)
         self.end_headers()
-        for chunk in (answer.body,) if answer.stream is None else answer.stream:
+        for chunk in (response.body,) if response.stream is None else response.stream:
             self.wfile.write(chunk)
-        if answer.headers.get("Content-Length", str(length)) != str(length):
+        if response.headers.get("Content-Length", str(length)) != str(length):
             self.close_connection = True
 
     def log_message(self, format: str, *args: object) -> None:
@@ -209,8 +212,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _scripted_response(failure: ScriptedFailure) -> LabResponse:
     if failure.body or not failure.status:
-        answer = LabResponse(failure.status, failure.body, "text/plain")
+        response = LabResponse(failure.status, failure.body, "text/plain")
     else:
-        answer = RequestRefused(failure.status, 4, "Scripted failure").to_response()
-    answer.headers.update(failure.headers)
-    return answer
+        response = RequestRefused(failure.status, 4, "Scripted failure").to_response()
+    response.headers.update(failure.headers)
+    return response

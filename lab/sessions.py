@@ -14,7 +14,7 @@ MAX_SESSIONS = 1000
 
 @dataclass
 class LabSession:
-    """One session: its id, the token that writes must carry, and how many writes it has served."""
+    """A session: its id, the token that writes must contain, and the number of writes it has served."""
 
     id: str = field(default_factory=lambda: secrets.token_hex(16))
     token: str = field(default_factory=lambda: secrets.token_hex(16))
@@ -22,14 +22,14 @@ class LabSession:
 
 
 class SessionRegistry:
-    """The sessions of a node; very many: the oldest end."""
+    """The sessions of a node; beyond MAX_SESSIONS, the oldest ends."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._sessions: dict[str, LabSession] = {}
 
     def session_headers(self, request: LabRequest, csrf: bool) -> dict[str, str]:
-        """Return what a GET answer carries: a cookie for a new session, and with ``csrf`` the name and the token."""
+        """Return the headers of a GET response: a cookie for a new session, and with `csrf` the name and the token."""
         with self._lock:
             session = self._find_session(request)
             headers = (
@@ -42,7 +42,7 @@ class SessionRegistry:
             return headers
 
     def accepts_write(self, request: LabRequest, expires_after: int) -> bool:
-        """Return whether a write carries its session's token, which ends after ``expires_after`` writes (0: never)."""
+        """Return whether a write has its session's token, which is replaced after `expires_after` writes (0: never)."""
         with self._lock:
             session = self._find_session(request)
             if session is None or not secrets.compare_digest(session.token, request.headers.get(CSRF_HEADER, "")):

@@ -1,4 +1,4 @@
-"""What all servers of one lab share: accounts, switches, state, and the folder where the media lie."""
+"""What all servers of a lab share: accounts, switches, state, and the folder of the media."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ RWS_ACCOUNT, RCS_ACCOUNT, DAV_ACCOUNT = (ServiceAccount(name, f"{name}%lab") for
 
 @dataclass(frozen=True)
 class MediaRoot:
-    """The WebDAV storage seen from both sides: its URL and the folder behind it. Some collections may lie in a bucket."""
+    """The WebDAV storage: its URL and the folder behind it. Some collections may be in a bucket."""
 
     url: str
     folder: Path
@@ -42,19 +42,18 @@ class MediaRoot:
         return {"storage": "webDAV", "path": name, "data": {"storagePath": self.storage_path(SCREENS)}}
 
     def find_file(self, media: dict[str, Any]) -> Path | None:
-        """Return the stored file of a media entry (or a copy, from the bucket), or None: by its descriptor, without one by
-        its mediaId."""
+        """Return the stored file of a media entry, or None: by its descriptor, without one by its mediaId."""
         descriptor = media.get("originalMediaDescriptor")
         if self.bucket and descriptor and descriptor["storage"] == STORAGE_TYPE:
             return self.bucket.fetch_object(descriptor["path"])
         if descriptor is None:
-            places = [self.folder / collection / media["mediaId"] for collection in (CALLS, SCREENS)]
+            candidates = [self.folder / collection / media["mediaId"] for collection in (CALLS, SCREENS)]
         else:
-            places = [place for place in [self._find_described(descriptor)] if place]
-        return next((p for p in places if p.is_file() and p.resolve().is_relative_to(self.folder.resolve())), None)
+            candidates = [path for path in [self._find_described(descriptor)] if path]
+        return next((p for p in candidates if p.is_file() and p.resolve().is_relative_to(self.folder.resolve())), None)
 
     def delete_file(self, media: dict[str, Any]) -> None:
-        """Delete the stored file of a media entry; one that is gone is no error."""
+        """Delete the stored file of a media entry; a missing one is no error."""
         descriptor = media.get("originalMediaDescriptor")
         if self.bucket and descriptor and descriptor["storage"] == STORAGE_TYPE:
             self.bucket.delete_object(descriptor["path"])
@@ -62,7 +61,7 @@ class MediaRoot:
             path.unlink(missing_ok=True)
 
     def move_to_storage(self, collection: str, name: str) -> None:
-        """Bring a file that was made in the folder to where its descriptor says that it lies."""
+        """Move a file from the folder to where its descriptor says it is stored."""
         if self.bucket:
             self.bucket.move_in(collection, self.folder / collection / name)
 
@@ -75,15 +74,15 @@ class MediaRoot:
 
 
 def read_chunks(path: Path) -> Iterator[bytes]:
-    """Yield the bytes of a file in pieces."""
+    """Yield the bytes of a file in chunks."""
     with path.open("rb") as file:
-        while piece := file.read(CHUNK_BYTES):
-            yield piece
+        while chunk := file.read(CHUNK_BYTES):
+            yield chunk
 
 
 @dataclass
 class LabSite:
-    """One lab: what its servers know. ``switches`` and ``rcs_permission`` may be changed while they run."""
+    """What the servers of a lab know. `switches` and `rcs_permission` may be changed while they run."""
 
     media: MediaRoot
     recipients: tuple[Recipient, ...]

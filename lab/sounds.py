@@ -1,4 +1,4 @@
-"""Generated call audio: two people who talk by turns, and the pips that tell the time."""
+"""Generated call audio: two people who talk in turns, and pips that encode the time."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def make_audio(
     codec: Sequence[str] = MP3_OPTIONS,
     ffmpeg: str = "ffmpeg",
 ) -> None:
-    """Write the audio of a call that begins at ``start`` (with time zone) and lasts ``seconds``.
+    """Write the audio of a call that starts at `start` (with time zone) and lasts `seconds`.
 
-    The agent is left, the customer right; one channel: both. All channels carry a pip of 200 ms at each whole second
-    (see timecode). ``codec`` are ffmpeg output options. Raise LabError if ffmpeg fails.
+    The agent is left, the customer right; with one channel, both are mixed. All channels have a pip of 200 ms at each whole
+    second (see timecode). `codec` are ffmpeg output options. Raises LabError if ffmpeg fails.
     """
     count = round(seconds * rate)
     voices = [_create_conversation(name, count, rate) for name in VOICES]
@@ -53,7 +53,7 @@ def _interleave_channels(voices: list[array[int]]) -> array[int]:
 
 
 def _create_conversation(name: str, count: int, rate: int) -> array[int]:
-    """Return one speaker: turns of two to four seconds, silence while the other one has the word."""
+    """Return one speaker: turns of two to four seconds, silence while the other one speaks."""
     syllables, chance, turns = _create_syllables(name, rate), random.Random(name), random.Random("turns")
     samples = array("h")
     speaking = name == "agent"
@@ -76,7 +76,7 @@ def _create_syllables(name: str, rate: int) -> list[array[int]]:
 
 
 def _create_syllable(pitch: float, chance: random.Random, rate: int) -> array[int]:
-    """Return a swelling tone with overtones that are strong near two formants, as a vowel has."""
+    """Return a swelling tone with overtones that are strong near two formants, like a vowel."""
     count = int(chance.uniform(0.12, 0.28) * rate)
     formants = chance.uniform(300, 800), chance.uniform(900, 2200)
     tones = [number * pitch for number in range(1, 14) if number * pitch < rate * 0.45]
@@ -87,7 +87,7 @@ def _create_syllable(pitch: float, chance: random.Random, rate: int) -> array[in
 
 
 def _add_pips(samples: array[int], start: float, rate: int) -> None:
-    """Put the pips over a channel, with a short hush around each, so that its edges are clear."""
+    """Put the pips over a channel, with a short silence around each, so that its edges are clear."""
     for second in range(math.floor(start) - 1, math.ceil(start + len(samples) / rate) + 1):
         begin = round((second - start) * rate)
         hush = round(HUSH_SECONDS * rate)

@@ -1,4 +1,4 @@
-"""The state of the lab: recordings, and a memory of what clients did. Every access is under one lock."""
+"""The state of the lab: recordings, and what clients did. All access is under one lock."""
 
 import threading
 from collections import deque
@@ -16,7 +16,7 @@ MAX_REQUESTS = 20_000
 
 @dataclass(frozen=True)
 class RequestRecord:
-    """One request that was answered: service (rws, rcs or dav), method, path with query, HTTP status."""
+    """A served request: service (rws, rcs or dav), method, path with query, HTTP status."""
 
     service: str
     method: str
@@ -26,7 +26,7 @@ class RequestRecord:
 
 @dataclass
 class ScriptedFailure:
-    """An answer prepared by a test in place of the real one, for the next ``times`` requests that fit."""
+    """A response prepared by a test instead of the real one, for the next `times` matching requests."""
 
     service: str
     method: str
@@ -37,12 +37,12 @@ class ScriptedFailure:
     body: bytes = b""
 
     def matches_request(self, service: str, method: str, path: str) -> bool:
-        """Return whether a request of this service, method and path (with query) is to fail."""
+        """Return whether a request of this service, method and path (with query) fails."""
         return self.times > 0 and service == self.service and method == self.method and self.path_part in path
 
 
 class RecordingStore:
-    """Recordings by id, and what was asked of them. Whatever goes in or comes out is a deep copy."""
+    """Recordings by id, and the requests for them. Everything that goes in or out is a deep copy."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -57,12 +57,12 @@ class RecordingStore:
         self._label_posts: list[tuple[str, str]] = []
 
     def add_call(self, recording: JSON) -> None:
-        """Given a call recording as in gir-api 3, keep it under its id; one that is there is replaced."""
+        """Store a call recording as in gir-api 3 under its id; an existing one is replaced."""
         with self._lock:
             self._calls[recording["id"]] = deepcopy(recording)
 
     def add_screen_media(self, recording_id: str, region: str, media: JSON) -> None:
-        """Given a media file as in gir-api 4, add it to the screen recording, which is made when there is none."""
+        """Add a media file as in gir-api 4 to the screen recording, which is created if necessary."""
         with self._lock:
             self._merge_media(recording_id, region, [media])
 
@@ -71,11 +71,11 @@ class RecordingStore:
         with self._lock:
             return deepcopy(self._calls.get(recording_id))
 
-    def find_calls(self, wanted: Callable[[JSON], bool]) -> list[str]:
-        """Return the ids of the call recordings that are wanted, oldest first; ``wanted`` must change nothing."""
+    def find_calls(self, matches: Callable[[JSON], bool]) -> list[str]:
+        """Return the ids of the call recordings that `matches` selects, oldest first. It must change nothing."""
         with self._lock:
-            found = [call for call in self._calls.values() if wanted(call)]
-            return [call["id"] for call in sorted(found, key=lambda call: epoch_ms(call["startTime"]))]
+            calls = [call for call in self._calls.values() if matches(call)]
+            return [call["id"] for call in sorted(calls, key=lambda call: epoch_ms(call["startTime"]))]
 
     def get_screen(self, recording_id: str) -> JSON | None:
         """Return the screen recording of this id, or None."""
@@ -83,7 +83,7 @@ class RecordingStore:
             return deepcopy(self._screens.get(recording_id))
 
     def post_screen(self, body: JSON, replacing: bool) -> None:
-        """Given an accepted POST to screen-recordings, merge its media by mediaId or replace all [gir-api 5, OURS]."""
+        """Merge the media of an accepted POST to screen-recordings by mediaId, or replace all [gir-api 5, OURS]."""
         with self._lock:
             self._posts.append(deepcopy(body))
             if replacing:
@@ -91,17 +91,17 @@ class RecordingStore:
             self._merge_media(body["id"], body["region"], [_as_stored(media) for media in body["mediaFiles"]])
 
     def delete_screen_media(self, recording_id: str, media_id: str) -> JSON | None:
-        """Remove one media file from a screen recording and return it, or None if it is not there [gir-api 4, S]."""
+        """Remove one media file from a screen recording. Returns it, or None if it does not exist [gir-api 4, S]."""
         with self._lock:
             files = self._screens.get(recording_id, {}).get("mediaFiles", [])
-            found: JSON | None = next((media for media in files if media["mediaId"] == media_id), None)
-            if found is not None:
-                files.remove(found)
+            media_file: JSON | None = next((media for media in files if media["mediaId"] == media_id), None)
+            if media_file is not None:
+                files.remove(media_file)
                 self._deletes.append((recording_id, media_id))
-            return found
+            return media_file
 
     def define_label(self, name: str) -> bool:
-        """Add a label definition; return False if it was there [gir-api 6]."""
+        """Add a label definition. Returns False if it exists [gir-api 6]."""
         with self._lock:
             new = name not in self._definitions
             self._definitions.add(name)
@@ -113,7 +113,7 @@ class RecordingStore:
             return name in self._definitions
 
     def add_label(self, recording_id: str, name: str) -> bool:
-        """Add a label to a call recording that exists; return False if it was there [gir-api 6]."""
+        """Add a label to an existing call recording. Returns False if it has that label [gir-api 6]."""
         with self._lock:
             labels = self._calls[recording_id].setdefault("labels", [])
             if any(label.get("name") == name for label in labels):
@@ -132,17 +132,17 @@ class RecordingStore:
         headers: Mapping[str, str] | None = None,
         body: bytes = b"",
     ) -> None:
-        """Answer the next ``times`` requests that fit with this status, headers and body instead of the real answer.
+        """Answer the next `times` matching requests with this status, headers and body instead of the real response.
 
-        An empty body becomes an envelope; status 0 closes the connection without an answer (rws and rcs only). A
-        Content-Length in ``headers`` is sent as it is, so that a body can be made shorter than announced.
+        An empty body becomes an envelope; status 0 closes the connection without a response (rws and rcs only). A
+        Content-Length in `headers` is sent as it is, so that a body can be shorter than announced.
         """
         with self._lock:
             self._failures.append(ScriptedFailure(service, method, path_part, status, times, dict(headers or {}), body))
 
     def fail_at_random(self, part: float, seed: int = 0) -> None:
-        """Let this part (0 to 1) of all requests to all services fail from now on, before anything is done: with 500, 503,
-        or (rws and rcs) a closed connection. `seed` decides which."""
+        """Let this part (0 to 1) of all requests fail from now on, before they have an effect: with 500, 503, or (rws and
+        rcs) a closed connection. `seed` decides which."""
         with self._lock:
             self._failing, self._chance = part, Random(seed)
 
@@ -158,44 +158,44 @@ class RecordingStore:
             return found
 
     def record_request(self, request: RequestRecord) -> None:
-        """Remember a request; called before its answer goes out, so that a client that has it finds it here."""
+        """Record a request; called before its response is sent, so that a client that has it finds it here."""
         with self._lock:
             self._requests.append(request)
 
     @property
     def served_requests(self) -> list[RequestRecord]:
-        """The requests served so far, oldest first; of very many only the latest."""
+        """The requests served so far, oldest first; only the latest MAX_REQUESTS."""
         with self._lock:
             return list(self._requests)
 
     @property
     def screen_posts(self) -> list[JSON]:
-        """The bodies of the accepted POSTs to screen-recordings, as they came."""
+        """The bodies of the accepted POSTs to screen-recordings, unchanged."""
         with self._lock:
             return deepcopy(self._posts)
 
     @property
     def media_deletes(self) -> list[tuple[str, str]]:
-        """(recording id, mediaId) of the media that was deleted through RWS."""
+        """(recording id, mediaId) of the media deleted through RWS."""
         with self._lock:
             return list(self._deletes)
 
     @property
     def label_posts(self) -> list[tuple[str, str]]:
-        """(recording id, label name) of the labels that were really added through RWS."""
+        """(recording id, label name) of the labels added through RWS."""
         with self._lock:
             return list(self._label_posts)
 
     def _merge_media(self, recording_id: str, region: str, files: list[JSON]) -> None:
         recording = self._screens.setdefault(recording_id, {"id": recording_id, "region": region, "mediaFiles": []})
         for media in files:
-            kept = recording["mediaFiles"]
-            place = next((i for i, old in enumerate(kept) if old["mediaId"] == media["mediaId"]), len(kept))
-            kept[place : place + 1] = [deepcopy(media)]
+            existing = recording["mediaFiles"]
+            index = next((i for i, old in enumerate(existing) if old["mediaId"] == media["mediaId"]), len(existing))
+            existing[index : index + 1] = [deepcopy(media)]
 
 
 def _as_stored(media: JSON) -> JSON:
-    """Return a posted media file as it is answered later: with originalMediaDescriptor [gir-api 3, S]."""
+    """Return a posted media file as RWS returns it later: with originalMediaDescriptor [gir-api 3, S]."""
     return {
         "originalMediaDescriptor" if key == "mediaDescriptor" else key: value
         for key, value in media.items()

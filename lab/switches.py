@@ -1,44 +1,44 @@
-"""The deviations that docs/gir-api.md allows a server, each one a switch of the lab."""
+"""The deviations that docs/gir-api.md allows a server; each is a switch of the lab."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Switches:
-    """How the servers of the lab behave; by default they make it hard for a client where gir-api allows it.
+    """How the servers of the lab behave; the defaults are the hardest ones for a client that gir-api allows.
 
-    Frozen, because requests in flight read it; change it by ``lab.switches = replace(lab.switches, ...)``.
+    Frozen, because running requests read it; change it by `lab.switches = replace(lab.switches, ...)`.
 
-    csrf: every GET answer carries X-CSRF-HEADER and X-CSRF-TOKEN, a write without them is refused [gir-api 1, D].
-    csrf_expires_after: above 0, the token is replaced after so many writes [D: refresh after a 403].
+    csrf: every GET response has X-CSRF-HEADER and X-CSRF-TOKEN; a write without them is refused [gir-api 1, D].
+    csrf_expires_after: above 0, the token is replaced after this number of writes [D: refresh after a 403].
     replacing_post: a POST replaces the mediaFiles of a screen recording, else merges by mediaId [gir-api 5, OURS].
-    bulk: the collection of screen recordings can be read with ``ids=`` [gir-api 4, OURS].
+    bulk: the collection of screen recordings can be read with `ids=` [gir-api 4, OURS].
     bulk_refusal: the HTTP status of that collection without bulk: 400, 403, 404, 405, 500 or 501.
-    bulk_ids: what a bulk answer holds: those ``asked`` for, ``nothing``, ``others``, as a list by time [gir-api 4, S], or
-        ``bare``: those asked for, without their media.
-    partial_code: a bulk answer says statusCode 7 when an id is unknown, else 0.
+    bulk_ids: content of a bulk response: the requested ones (`asked`), `nothing`, `others` as in a list by time [gir-api 4,
+        S], or `bare`: the requested ones without their media.
+    partial_code: a bulk response has statusCode 7 when an id is unknown, else 0.
     scroll_empty_first_page: the first page of a scan is empty and has a next link [gir-api 3].
     scroll_repeats_ids: later pages of a scan repeat an id of an earlier one [gir-api 3].
-    scroll_expires_once: the first scroll link followed of a query answers 404/6, once per query text [gir-api 3].
-    foreign_links: paging links name a host that cannot be reached [gir-api 1].
-    link_form: the form of the link: a key, ``object``, ``header``, ``scrollId``, ``unknown`` or ``none`` [gir-api 3].
-    page_cap: above 0, a page has at most this number of recordings, whatever ``limit`` asks for [gir-api 3].
-    pages_refused_from: above 0, pages from this offset on answer 500, as Elasticsearch does at 10,000 [gir-api 3, S].
-    empty_scans: a query with scanAndScroll answers one empty page without link [gir-api 3].
+    scroll_expires_once: the first scroll link of a query that is followed returns 404/6, once per query text [gir-api 3].
+    foreign_links: paging links contain an unreachable host [gir-api 1].
+    link_form: the form of the link: a key, `object`, `header`, `scrollId`, `unknown` or `none` [gir-api 3].
+    page_cap: above 0, a page has at most this number of recordings, regardless of `limit` [gir-api 3].
+    pages_refused_from: above 0, pages from this offset on return 500, as Elasticsearch does at 10,000 [gir-api 3, S].
+    empty_scans: a query with scanAndScroll returns one empty page without a link [gir-api 3].
     label_definition: the definition of the label screenRecording exists from the start [gir-api 6].
-    label_missing_answer: the answer without a definition: 404 (its message names it) or 400.
-    label_forbidden: labels answer 403/5.
-    label_refusal: above 0, the label path below ops answers this HTTP status with a general text [gir-api 6, OURS].
+    label_missing_answer: the response without a definition: 404 (its message names it) or 400.
+    label_forbidden: labels return 403/5.
+    label_refusal: above 0, the label path below ops returns this HTTP status with a general text [gir-api 6, OURS].
     label_without_ops: labels can be set by the path without ops [gir-api 6, D].
-    text_answers: writes answer with a text, ``{status:0}`` or ``200 OK!`` [gir-api 1, S].
+    text_answers: writes return a text, `{status:0}` or `200 OK!` [gir-api 1, S].
     rcs_version: the text at /rcs/version; empty for JSON [gir-api 8].
-    rcs_second_paths: RCS plays media by its second family of paths only [gir-api 8, S].
-    hidden_storage: the descriptors of call media name an unknown storage [gir-api 9].
-    hidden_pkcs7: encrypted media of the recordings come without pkcs7 [gir-api 4, S].
-    hidden_encryption: encrypted media of the recordings come without pkcs7 and certAlias [gir-api 4].
-    encryption_group: the settings of gir-api 7: ``certificates``, ``empty``, or ``missing`` (404).
-    version: the RWS version; empty makes the answer unreadable.
-    error_in_envelope: failures come with HTTP 200 and only statusCode says so [gir-api 1, D].
+    rcs_second_paths: RCS plays media only by its second family of paths [gir-api 8, S].
+    hidden_storage: the descriptors of call media contain an unknown storage [gir-api 9].
+    hidden_pkcs7: encrypted media of the recordings have no pkcs7 [gir-api 4, S].
+    hidden_encryption: encrypted media of the recordings have no pkcs7 and certAlias [gir-api 4].
+    encryption_group: the settings of gir-api 7: `certificates`, `empty`, or `missing` (404).
+    version: the RWS version; empty makes the response unreadable.
+    error_in_envelope: failures have HTTP 200 and only statusCode shows them [gir-api 1, D].
     """
 
     csrf: bool = True

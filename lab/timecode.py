@@ -1,8 +1,8 @@
-"""The codes by which a generated picture or sound tells the instant it belongs to.
+"""The codes from which the time of a generated frame or pip can be read.
 
-Picture: a strip of 2 x 32 blocks at the bottom, in relative coordinates, so that it survives scaling. First row: epoch
+Frame: a strip of 2 x 32 blocks at the bottom, in relative coordinates, so that it survives scaling. First row: epoch
 milliseconds modulo 2^32. Second row: agent number (8 bits), CRC-16 of those five bytes, and the sync pattern 10100101.
-Sound: a pip of 200 ms at each whole second, whose frequency is 600 + 40 * (epoch second modulo 40) Hz.
+Audio: a pip of 200 ms at each whole second, whose frequency is 600 + 40 * (epoch second modulo 40) Hz.
 """
 
 import binascii
@@ -19,14 +19,14 @@ PIP_SECONDS = 0.2
 PIP_CODES = 40
 
 
-def instant_code(moment: datetime) -> int:
-    """Return the code of an instant: epoch milliseconds modulo 2^32."""
-    return round(moment.timestamp() * 1000) % (1 << 32)
+def instant_code(time: datetime) -> int:
+    """Return the code of a time: epoch milliseconds modulo 2^32."""
+    return round(time.timestamp() * 1000) % (1 << 32)
 
 
-def second_code(moment: datetime) -> int:
-    """Return the code of the whole second that an instant lies in: the epoch second modulo 40."""
-    return int(moment.timestamp()) % PIP_CODES
+def second_code(time: datetime) -> int:
+    """Return the code of the whole second that contains a time: the epoch second modulo 40."""
+    return int(time.timestamp()) % PIP_CODES
 
 
 def pip_frequency(code: int) -> int:
@@ -35,20 +35,20 @@ def pip_frequency(code: int) -> int:
 
 
 def strip_bits(instant: int, agent: int) -> list[list[bool]]:
-    """Given an instant code and an agent number below 256, return the two rows of the strip, True for bright."""
+    """Return the two rows of the strip for an instant code and an agent number below 256, True for bright."""
     content = instant.to_bytes(4, "big") + bytes([agent])
     second = agent << 24 | binascii.crc_hqx(content, 0xFFFF) << 8 | SYNC_BYTE
     return [[bool(value >> (COLUMNS - 1 - column) & 1) for column in range(COLUMNS)] for value in (instant, second)]
 
 
 def strip_cell(column: int, row: int) -> tuple[float, float, float, float]:
-    """Return a block of the strip as left, top, width and height, in parts of the picture."""
+    """Return a block of the strip as left, top, width and height, as fractions of the frame."""
     width = STRIP_WIDTH / COLUMNS
     return STRIP_LEFT + column * width, STRIP_TOPS[row], width, STRIP_HEIGHT
 
 
 def read_strip(luma: Callable[[float, float], float]) -> tuple[int, int] | None:
-    """Given the brightness at a relative point, return instant code and agent number, or None if there is no strip."""
+    """Return instant code and agent number, or None without a strip. `luma` returns the brightness at a relative point."""
     levels = [[luma(*_cell_center(column, row)) for column in range(COLUMNS)] for row in range(ROWS)]
     sync = [bool(SYNC_BYTE >> (7 - bit) & 1) for bit in range(8)]
     bright = [level for level, bit in zip(levels[1][-8:], sync, strict=True) if bit]

@@ -80,7 +80,7 @@ def make_lab(tmp_path: Path, kept_lab: type[Lab]) -> Iterator[Callable[..., Lab]
 
         def create_lab(**switches: object) -> Lab:
             folder = tmp_path / f"lab-{next(count)}"
-            return stack.enter_context(kept_lab(folder, Switches(**switches)))  # type: ignore[arg-type]
+            return stack.enter_context(kept_lab(folder, Switches(**switches)))
 
         yield create_lab
 
@@ -155,5 +155,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         return
     terminalreporter.section("worst errors, in milliseconds")
     terminalreporter.write_line(f"{'source':<40}{'picture':>10}{'sound':>10}{'allowed':>10}")
-    for source, picture, sound, allowed in sorted(rows):
+    for source, picture, sound, allowed in sorted(rows):  # type: ignore[misc, type-var]
         terminalreporter.write_line(f"{source:<40}{picture:>10.1f}{sound:>10.1f}{allowed:>10.1f}")

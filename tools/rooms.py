@@ -16,6 +16,7 @@ import grimp
 ROOT = Path(__file__).resolve().parent.parent
 PICTURE = ROOT / "docs" / "developer" / "rooms.svg"
 ROW_HEIGHT, WIDTH, NAME_WIDTH = 46, 980, 130
+GREY = "#5b6b7b"
 
 
 def contract_rooms() -> list[str]:
@@ -54,10 +55,10 @@ def render_picture() -> str:
         y = number * ROW_HEIGHT
         below = ", ".join(name.removeprefix("muxer.") for name in imports[room]) or "nothing of ours"
         lines += [
-            f'<rect x="1" y="{y + 2}" width="{WIDTH - 2}" height="{ROW_HEIGHT - 4}" rx="5" fill="#f4f6f8" stroke="#5b6b7b"/>',
+            f'<rect x="1" y="{y + 2}" width="{WIDTH - 2}" height="{ROW_HEIGHT - 4}" rx="5" fill="#f4f6f8" stroke="{GREY}"/>',
             f'<text x="12" y="{y + 28}" font-weight="bold">{escape(room.removeprefix("muxer."))}/</text>',
             f'<text x="{NAME_WIDTH}" y="{y + 19}">{escape(room_purpose(room))}</text>',
-            f'<text x="{NAME_WIDTH}" y="{y + 36}" fill="#5b6b7b">imports {escape(below)}</text>',
+            f'<text x="{NAME_WIDTH}" y="{y + 36}" fill="{GREY}">imports {escape(below)}</text>',
         ]
     return "\n".join([*lines, "</svg>"]) + "\n"
 

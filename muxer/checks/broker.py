@@ -1,4 +1,4 @@
-"""Checks of the broker of a fleet: the way to each of its nodes, the login, the queues. Nothing is made or sent there."""
+"""Checks of the broker of a fleet: connection to each node, credentials and queues. They create and send nothing."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ _REQUIRED_OPTIONS = ("[fleet] mode", "[fleet] broker_url")
 
 
 class BrokerChecks:
-    """The checks of a fleet; none without one."""
+    """The checks of a fleet; none without a fleet."""
 
     def __init__(self, config: Config) -> None:
-        """Given the configuration."""
+        """Check nothing yet."""
         self._config = config
-        found = parse_nodes(config.fleet.broker_url) if config.is_fleet else ()
+        nodes = parse_nodes(config.fleet.broker_url) if config.is_fleet else ()
         self.servers = [
-            self._node_server(node, f" {number}" if len(found) > 1 else "") for number, node in enumerate(found, 1)
+            self._node_server(node, f" {number}" if len(nodes) > 1 else "") for number, node in enumerate(nodes, 1)
         ]
 
     def create_checks(self) -> Iterator[Check]:
-        """Yield them, node by node."""
+        """Yield the checks, node by node."""
         for server in self.servers:
             yield from server.create_checks(_REQUIRED_OPTIONS)
         if self.servers:
@@ -54,7 +54,7 @@ class BrokerChecks:
             counts = {name: count_if_exists(connection, name) for name in (*queue_names(queue), dead_letter_queue(queue))}
         if None in counts.values():
             yield passed_finding(
-                "RabbitMQ queues", f"{queue}: not there yet; poller or worker make them at their first start"
+                "RabbitMQ queues", f"{queue}: not created yet; a poller or worker creates them at the first start"
             )
         else:
             yield passed_finding("RabbitMQ queues", ", ".join(f"{name}: {count} messages" for name, count in counts.items()))
@@ -62,8 +62,8 @@ class BrokerChecks:
 
 @contextmanager
 def _open_connection(config: Config) -> Iterator[Any]:
-    """Yield a connection; within this block, errors of the libraries become ours."""
-    from muxer.fleet.connection import (  # here: only a fleet has its packages
+    """Yield a connection; translate errors of the libraries within this block."""
+    from muxer.fleet.connection import (  # Imported here because only a fleet has these packages.
         broker_call,
         connection_parameters,
         open_connection,

@@ -1,4 +1,4 @@
-"""What certificates say: whose they are, and how long they last. Pure."""
+"""Reads certificates: subject, issuer and expiry. Pure."""
 
 from __future__ import annotations
 
@@ -14,53 +14,55 @@ MIN_VALID_DAYS = 30
 
 
 def parse_der(der: bytes) -> x509.Certificate:
-    """Given a certificate in DER, return it. Raise ``ValueError`` when it is none."""
+    """Parse a certificate in DER. Raises ValueError when it is malformed."""
     from cryptography import x509
 
     return x509.load_der_x509_certificate(der)
 
 
 def parse_pem(text: str) -> x509.Certificate:
-    """Given a certificate in PEM, return it. Raise ``ValueError`` when it is none."""
+    """Parse a certificate in PEM. Raises ValueError when it is malformed."""
     from cryptography import x509
 
     return x509.load_pem_x509_certificate(text.encode())
 
 
 def check_expiry(check: str, certificate: x509.Certificate, now: datetime, *, matters: bool = True) -> Finding:
-    """Given a certificate and the time, return how long it lasts; ``matters``: nothing works with one that has expired."""
+    """Return the finding on the expiry of a certificate. With `matters`, an expired one is a failure, else a warning."""
     ends, begins = certificate.not_valid_after_utc, certificate.not_valid_before_utc
     days = (ends - now).days
     text = f"{subject_text(certificate)}, valid until {ends:%Y-%m-%d}"
     if now >= ends:
-        bad = failed_finding if matters else warning_finding
-        return bad(check, f"{text}: expired {-days} days ago", "renew it" if matters else "renew it; it is not checked here")
+        finding = failed_finding if matters else warning_finding
+        return finding(
+            check, f"{text}: expired {-days} days ago", "renew it" if matters else "renew it; it is not checked here"
+        )
     if now < begins:
-        return warning_finding(check, f"{text}: valid only from {begins:%Y-%m-%d} on", "look at the clock of this machine")
+        return warning_finding(check, f"{text}: valid only from {begins:%Y-%m-%d} on", "check the clock of this machine")
     if days < MIN_VALID_DAYS:
         return warning_finding(check, f"{text}: {days} days left", "renew it in time")
     return passed_finding(check, f"{text}: {days} days left")
 
 
 def subject_text(certificate: x509.Certificate) -> str:
-    """Return whose certificate it is, in a few words."""
+    """Return the name of the subject."""
     return _common_name(certificate.subject)
 
 
 def issuer_text(certificate: x509.Certificate) -> str:
-    """Return who issued it, in a few words."""
+    """Return the name of the issuer."""
     return "itself" if certificate.issuer == certificate.subject else _common_name(certificate.issuer)
 
 
 def server_names(certificate: x509.Certificate) -> str:
-    """Return the names and addresses that a server may have with it."""
+    """Return the names and addresses for which a server certificate is valid."""
     from cryptography import x509
 
     try:
-        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (x509.ExtensionNotFound, ValueError):
         return subject_text(certificate)
-    return ", ".join(str(one.value) for one in found)
+    return ", ".join(str(name.value) for name in names)
 
 
 def _common_name(name: x509.Name) -> str:
@@ -71,5 +73,5 @@ def _common_name(name: x509.Name) -> str:
 
 
 def utc_now() -> datetime:
-    """Return the time of now, in UTC."""
+    """Return the current time in UTC."""
     return datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""A checklist: checks that run one after the other, each in its own time limit; what a check needs comes before it."""
+"""A checklist: checks that run one after the other, each with a time limit. A check comes after those that it needs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CHECK_TIMEOUT_SECONDS = 30.0
 
 
 class CheckStatus(StrEnum):
-    """What came of a check."""
+    """The result of a check."""
 
     OK = "ok"
     WARNING = "warning"
@@ -24,7 +24,7 @@ class CheckStatus(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the checklist: what was looked at, what was found, and what to do unless all is well."""
+    """One line of the checklist: the check, what it found, and what to do."""
 
     status: CheckStatus
     check: str
@@ -37,8 +37,8 @@ CheckBody = Callable[[], Iterable[Finding]]
 
 @dataclass(frozen=True)
 class Check:
-    """One check. ``needs``: names of checks, or options (``[section] option``), without which it makes no sense.
-    ``section`` is the section of muxer.cfg that an error is about."""
+    """One check. `needs` are names of checks, or options (``[section] option``), without which it is skipped. `section` is
+    the section of muxer.cfg that an error is about."""
 
     name: str
     body: CheckBody
@@ -48,64 +48,63 @@ class Check:
 
 
 def passed_finding(check: str, found: str) -> Finding:
-    """Return the line of something that is as it should be."""
+    """Return the line of a passed check."""
     return Finding(CheckStatus.OK, check, found)
 
 
 def warning_finding(check: str, found: str, advice: str) -> Finding:
-    """Return the line of something that works, or may, and should be looked at."""
+    """Return the line of something that may work but needs attention."""
     return Finding(CheckStatus.WARNING, check, found, advice)
 
 
 def failed_finding(check: str, found: str, advice: str) -> Finding:
-    """Return the line of something that does not work."""
+    """Return the line of a failed check."""
     return Finding(CheckStatus.FAILED, check, found, advice)
 
 
 def skipped_finding(check: str, found: str, advice: str = "") -> Finding:
-    """Return the line of something that was not looked at, or cannot be told."""
+    """Return the line of a skipped check."""
     return Finding(CheckStatus.SKIPPED, check, found, advice)
 
 
 def run_checks(checks: Iterable[Check], unusable: Iterable[str]) -> Iterator[Finding]:
-    """Given checks and the options that cannot be used, yield what each finds.
+    """Yield the findings of each check. `unusable` are the options without a valid value.
 
-    The next check is asked for when the one before has ended, so that it may follow from what that one found.
+    A check is taken from `checks` after the one before has ended, so that it may depend on those findings.
     """
-    bad = set(unusable)
+    failed = set(unusable)
     for check in checks:
-        missing = next((need for need in check.needs if need in bad), None)
+        missing = next((need for need in check.needs if need in failed), None)
         if missing is not None:
-            bad.add(check.name)
-            yield skipped_finding(check.name, f"not looked at: needs {missing}")
+            failed.add(check.name)
+            yield skipped_finding(check.name, f"not checked: needs {missing}")
             continue
         findings = _run_with_timeout(check)
-        if any(one.status is CheckStatus.FAILED for one in findings):
-            bad.add(check.name)
-        bad.update(one.check for one in findings if one.status is CheckStatus.FAILED)
+        failures = [finding.check for finding in findings if finding.status is CheckStatus.FAILED]
+        failed.update(failures, [check.name] if failures else [])
         yield from findings
 
 
 def _run_with_timeout(check: Check) -> list[Finding]:
-    """Run a check in a thread of its own, and leave that alone when its time is over."""
+    """Run a check in a separate thread, which is abandoned at the time limit."""
     found: list[Finding] = []
     thread = threading.Thread(target=lambda: found.extend(_run_guarded(check)), name=check.name, daemon=True)
     thread.start()
     thread.join(check.seconds)
     if not thread.is_alive():
         return found
-    advice = "something on the way swallows requests (a firewall, a machine that hangs): look there, then check again"
-    return [failed_finding(check.name, f"no end within {check.seconds:.0f} s", advice)]
+    advice = "a firewall drops requests, or a machine hangs: fix that, then run check again"
+    return [failed_finding(check.name, f"not finished within {check.seconds:.0f} s", advice)]
 
 
 def _run_guarded(check: Check) -> list[Finding]:
-    """Return what a check finds; an error ends it, and is what it found last."""
+    """Return the findings of a check. An error ends the check and becomes its last finding."""
     found: list[Finding] = []
     try:
         found.extend(check.body())
     except (MuxerError, OSError) as error:
         found.append(failed_finding(check.name, str(error), advice_for(error, check.section)))
-    except Exception as error:  # one check must not stop the others
+    except Exception as error:  # One check must not stop the others.
         what = f"the check itself failed: {type(error).__name__}: {error}"
-        found.append(failed_finding(check.name, what, "report this with the text; the other checks stand"))
+        found.append(failed_finding(check.name, what, "report this text; the other checks are not affected"))
     return found

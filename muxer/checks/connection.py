@@ -1,4 +1,4 @@
-"""The way to a server: its name, its port, TLS. Nothing is sent, and no login."""
+"""Checks of the connection to a server: host name, port and TLS. They send no request and no credentials."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _TLS_SCHEMES = ("https", TLS)
 
 @dataclass
 class CheckedServer:
-    """A server, and the certificate that it showed. ``trusted_ca`` None: who is trusted is left to a library. ``admit`` is
-    asked before anything else, and raises when nothing may be sent there."""
+    """A server and the certificate that it presented. With `trusted_ca` None, a library verifies it. `admit` is called first
+    and raises when connections to the server are not allowed."""
 
     name: str
     url: str
@@ -50,11 +50,11 @@ class CheckedServer:
 
     @property
     def is_tls(self) -> bool:
-        """Whether it is spoken to over TLS."""
+        """Whether connections use TLS."""
         return urlsplit(self.url).scheme in _TLS_SCHEMES
 
     def create_checks(self, needs: tuple[str, ...]) -> tuple[Check, Check]:
-        """Return the checks of the way to it: address, then TLS; ``needs`` is what the first one needs."""
+        """Return the checks of address and TLS. `needs` is what the first one needs."""
         address = f"{self.name} address"
         return (
             Check(address, self._check_address, needs, self.section),
@@ -66,12 +66,12 @@ class CheckedServer:
         self.admit()
         try:
             with socket.create_connection((self.host, self.port), timeout=CONNECT_SECONDS) as connection:
-                there = str(connection.getpeername()[0])
+                peer = str(connection.getpeername()[0])
         except OSError as error:
             what = f"{place}: {error.strerror or error}"
             yield failed_finding(check, what, unreachable_advice(error, self.host, self.port, self.section))
         else:
-            yield passed_finding(check, place if there == self.host else f"{place} ({there})")
+            yield passed_finding(check, place if peer == self.host else f"{place} ({peer})")
 
     def _check_tls(self) -> Iterator[Finding]:
         check = f"{self.name} TLS"
@@ -86,7 +86,7 @@ class CheckedServer:
             yield self._refused_finding(check, error)
             return
         if self.trusted_ca is False:
-            advice = f"name the certificates of the authority in [{self.section}] trusted_ca"
+            advice = f"set [{self.section}] trusted_ca to the certificates of the certificate authority"
             yield warning_finding(check, "encrypted, but the certificate is not checked (trusted_ca = false)", advice)
         else:
             yield passed_finding(check, f"issued by {certificates.issuer_text(self.certificate)}")
@@ -94,8 +94,8 @@ class CheckedServer:
     def _unencrypted_finding(self, check: str) -> Finding:
         if _is_loopback(self.host):
             return passed_finding(check, "none, on this machine")
-        advice = f"use TLS in {address_option(self.section)} where the server offers it"
-        return warning_finding(check, "none: the password goes over the network in clear", advice)
+        advice = f"use TLS in {address_option(self.section)} if the server supports it"
+        return warning_finding(check, "none: the password is sent unencrypted", advice)
 
     def _refused_finding(self, check: str, error: OSError) -> Finding:
         shown = self.certificate
@@ -108,7 +108,7 @@ class CheckedServer:
         return certificates.parse_der(tls.fetch_certificate(self.host, self.port, context, CONNECT_SECONDS))
 
     def speaks_tls(self) -> bool:
-        """Whether the port speaks TLS, whatever the address says."""
+        """Whether the port accepts TLS, whatever the scheme of the address."""
         return tls.accepts_tls(self.host, self.port, CONNECT_SECONDS)
 
 

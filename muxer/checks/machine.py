@@ -1,4 +1,4 @@
-"""This machine: the programs, the folders, who holds them, and the room on the disk."""
+"""Checks of this machine: programs, folders, locks and free disk space."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class MachineChecks:
     """The checks of this machine."""
 
     def __init__(self, config: Config) -> None:
-        """Given the configuration."""
+        """Check nothing yet."""
         self._config = config
         self._runner = Runner(config.processing.openssl or "")
         self._temp = temp_folder_for(config.processing.temp_dir, config.instance_name)
 
     def create_checks(self) -> Iterator[Check]:
-        """Yield them in the order of the start."""
+        """Yield the checks in the order of a start of the muxer."""
         for name in _VERSION_FLAGS:
             needs = (f"[processing] {name}",)
             yield Check(name, functools.partial(self._check_program, name), needs, "processing", _PROGRAM_CHECK_SECONDS)
@@ -57,7 +57,7 @@ class MachineChecks:
             if name == "ffprobe":
                 try_ffprobe(self._runner, path)
         except MuxerError as error:
-            advice = f"install a build that runs here, or name another one in [processing] {name}"
+            advice = f"install a build that runs here, or set [processing] {name} to another one"
             yield failed_finding(name, f"{path} {program_problem(name, error).what}", advice)
         else:
             yield passed_finding(name, f"{path}: {version}{', with libx264' if name == 'ffmpeg' else ''}")
@@ -71,17 +71,17 @@ class MachineChecks:
                 return
             yield _folder_finding("temp_dir", self._temp, "[processing] temp_dir", others=stat.S_IRWXG | stat.S_IRWXO)
         elif _is_writable(self._temp.parent):
-            yield passed_finding("temp_dir", f"{self._temp}; it will be made at the start")
+            yield passed_finding("temp_dir", f"{self._temp}; the muxer creates it at the start")
         else:
-            advice = "make a folder that only the muxer's account can use, and name it in [processing] temp_dir"
-            yield failed_finding("temp_dir", f"{self._temp} cannot be made", advice)
+            advice = "create a folder that only the account of the muxer can use, and set [processing] temp_dir to it"
+            yield failed_finding("temp_dir", f"cannot create {self._temp}", advice)
 
     def _check_log_folder(self) -> Iterator[Finding]:
         path = log_path_for(self._config.logfile, self._config.instance_name)
         yield _folder_finding("logfile_path", path.parent, "[logfile] logfile_path", others=stat.S_IWGRP | stat.S_IWOTH)
         held = lock_holder(lock_path(path))
-        if held not in (None, lock_holder(self._temp / LOCK_FILE)):  # not the muxer that runs with this temp_dir
-            advice = "give each instance a folder of its own in [logfile] logfile_path"
+        if held not in (None, lock_holder(self._temp / LOCK_FILE)):  # Not the muxer that runs with this temp_dir.
+            advice = "set a separate folder for each instance in [logfile] logfile_path"
             yield failed_finding(
                 "log file", f"{path} is written by another instance ({held}); the muxer would not start", advice
             )
@@ -97,31 +97,31 @@ class MachineChecks:
 
     def _check_room(self) -> Iterator[Finding]:
         folder = self._temp if self._temp.exists() else self._temp.parent
-        TempDisk(folder, self._config.processing.min_free_megabytes)  # refuses what the disk can never fulfil
+        TempDisk(folder, self._config.processing.min_free_megabytes)  # Raises when the disk is too small for the option.
         usage = shutil.disk_usage(folder)
         reserved = reserved_bytes(usage.total, self._config.processing.min_free_megabytes)
         text = f"{usage.free // MEGABYTE} MB free, {reserved // MEGABYTE} MB must stay free (min_free_megabytes)"
         if usage.total and is_short(usage.free, reserved, was_short=False):
-            advice = f"make room on the disk of {self._temp}, or name a folder on another disk in [processing] temp_dir"
-            yield failed_finding("free space", f"{text}: no recording would be begun", advice)
+            advice = f"free space on the disk of {self._temp}, or set [processing] temp_dir to a folder on another disk"
+            yield failed_finding("free space", f"{text}: no recording would be started", advice)
         else:
             yield passed_finding("free space", text)
 
 
 def _folder_finding(check: str, folder: Path, option: str, others: int) -> Finding:
-    """Look at a folder: writable by this account, and without the given rights of other accounts."""
+    """Check that a folder is writable by this account and that other accounts lack the permissions `others`."""
     if not _is_writable(folder):
-        advice = f"chown it to the muxer's account, or change {option}"
+        advice = f"chown it to the account of the muxer, or change {option}"
         return failed_finding(check, f"{folder} cannot be written by {_account_name()}", advice)
     mode = stat.S_IMODE(folder.stat().st_mode)
     if os.name == "posix" and mode & others:
-        advice = f"close it: chmod {mode & ~others:o} {folder}"
-        return warning_finding(check, f"{folder} is open to other accounts (mode {mode:04o})", advice)
+        advice = f"restrict it: chmod {mode & ~others:o} {folder}"
+        return warning_finding(check, f"{folder} is accessible to other accounts (mode {mode:04o})", advice)
     return passed_finding(check, f"{folder}, writable by {_account_name()}")
 
 
 def _is_writable(folder: Path) -> bool:
-    """Whether a file can be made there; asked by making one without a name, as far as the system can."""
+    """Whether a file can be created in `folder`; tried with a temporary one."""
     try:
         with tempfile.TemporaryFile(dir=folder):
             return True

@@ -1,4 +1,4 @@
-"""The port of ``[monitoring]``: whether it can be opened, and how long its certificate lasts."""
+"""Checks of the monitoring port: whether it can be opened, and the expiry of its certificate."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ from muxer.pipeline.workspace import LOCK_FILE, temp_folder_for
 from muxer.system.file_lock import lock_holder
 
 PORT, CERTIFICATE = "monitoring port", "[monitoring] certificate"
-_REQUIRED_OPTIONS = tuple(f"[monitoring] {one.name}" for one in fields(MonitoringOptions))
+_REQUIRED_OPTIONS = tuple(f"[monitoring] {field.name}" for field in fields(MonitoringOptions))
 
 
 class MonitoringChecks:
-    """The checks of the port; there are none when it is off."""
+    """The checks of the port; none when it is disabled."""
 
     def __init__(self, config: Config) -> None:
-        """Given the configuration."""
+        """Check nothing yet."""
         self._monitoring = config.monitoring
         self._lock = temp_folder_for(config.processing.temp_dir, config.instance_name) / LOCK_FILE
 
     def create_checks(self) -> Iterator[Check]:
-        """Yield them."""
+        """Yield the checks."""
         if self._monitoring.http_port:
             yield Check(PORT, self._check_port, _REQUIRED_OPTIONS, "monitoring")
         if self._monitoring.http_port and self._monitoring.certificate:
             yield Check(CERTIFICATE, self._check_certificate, _REQUIRED_OPTIONS, "monitoring")
 
     def _check_port(self) -> Iterator[Finding]:
-        """Open the port and close it again; the muxer that runs with this configuration holds it."""
+        """Open the port and close it again, unless a muxer with this configuration uses it."""
         address, port = resolve_address(self._monitoring.http_address).address, self._monitoring.http_port
         place = f"{address} port {port}"
         try:
             _try_port(address, port)
         except OSError as error:
             if error.errno == errno.EADDRINUSE and lock_holder(self._lock) is not None:
-                yield passed_finding(PORT, f"{place}: in use, as it is while the muxer runs")
+                yield passed_finding(PORT, f"{place}: in use by the running muxer")
             else:
                 yield failed_finding(
-                    PORT, f"{place} cannot be opened: {error.strerror}; the muxer would not start", _port_advice(error)
+                    PORT, f"cannot open {place}: {error.strerror}; the muxer would not start", _port_advice(error)
                 )
         else:
             yield passed_finding(PORT, f"{place}: free")
@@ -60,7 +60,7 @@ class MonitoringChecks:
 
 def _try_port(address: str, port: int) -> None:
     with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as tried:
-        if os.name == "posix":  # what was closed a moment ago is free; on Windows this would take the port from another
+        if os.name == "posix":  # A port just closed is free. On Windows this would allow a port in use.
             tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         tried.bind((address, port))
         tried.listen()
@@ -68,7 +68,7 @@ def _try_port(address: str, port: int) -> None:
 
 def _port_advice(error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
-        return "another program, or another muxer, has it: take another number for [monitoring] http_port"
+        return "another program or another muxer uses it: set another [monitoring] http_port"
     if error.errno == errno.EADDRNOTAVAIL:
         return "this machine has no such address: correct [monitoring] http_address"
-    return "take a number of 1024 or more for [monitoring] http_port: those below belong to the system"
+    return "set [monitoring] http_port to 1024 or more: lower ports are reserved for the system"

@@ -1,4 +1,4 @@
-"""RCS: the way there, its version, the login, and whether its user may decrypt media."""
+"""Checks of RCS: connection, version, credentials and the permission to decrypt media."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from muxer.net.circuit_breaker import CircuitBreaker
 
 MIN_RCS_VERSION = (8, 5, 95, 16)
 LOGIN, PERMISSION = "RCS login", "RCS decrypt permission"
-# Nobody has a recording of this id.
+# No recording has this id.
 _UNKNOWN_RECORDING = "recording-muxer-check"
 _MAX_TRIED = 5
 
@@ -28,20 +28,20 @@ class RcsChecks:
     """The checks of RCS."""
 
     def __init__(self, config: Config, seen: RwsChecks, stop: threading.Event) -> None:
-        """Given the configuration, what the checks of RWS have seen, and what ends requests that wait."""
+        """Check nothing yet. `seen` has the results of the checks of RWS; `stop` ends pending requests."""
         self._config, self._seen, self._stop = config, seen, stop
         self.server = CheckedServer("RCS", config.rcs.base_uri or "", "rcs", config.rcs.trusted_ca)
-        self._made: rcs.RcsClient | None = None
+        self._client: rcs.RcsClient | None = None
 
     @property
     def _rcs_client(self) -> rcs.RcsClient:
-        if self._made is None:
-            self._made = create_rcs(self._config, self._stop, CircuitBreaker())
-        assert self._made is not None
-        return self._made
+        if self._client is None:
+            self._client = create_rcs(self._config, self._stop, CircuitBreaker())
+        assert self._client is not None
+        return self._client
 
     def create_checks(self) -> Iterator[Check]:
-        """Yield them in the order in which they build on each other."""
+        """Yield the checks in the order of their dependencies."""
         needs = (*(f"[rcs] {one.name}" for one in fields(RcsOptions)), "[htcc] contact_center_id", "[htcc] rws_timeout")
         if self._config.rcs.base_uri is None:
             yield Check("RCS", self._check_need, needs[:1])
@@ -54,7 +54,7 @@ class RcsChecks:
     def _check_need(self) -> Iterator[Finding]:
         first = next(self._seen.encrypted_media(), None)
         if first is None:
-            yield passed_finding("RCS", "not configured: needed for encrypted recordings only, and none was seen")
+            yield passed_finding("RCS", "not configured: needed only for encrypted recordings, and none was found")
         else:
             advice = "set base_uri, username and password of [rcs]"
             yield failed_finding("RCS", f"not configured, but recording {first[0]} is encrypted", advice)
@@ -69,21 +69,21 @@ class RcsChecks:
             yield failed_finding("RCS version", str(error), advice)
             return
         except MuxerError as error:
-            yield warning_finding("RCS version", f"not told: {error}", "see whether [rcs] base_uri leads to RCS")
+            yield warning_finding("RCS version", f"unknown: {error}", "make sure that [rcs] base_uri is the address of RCS")
             return
         version = parse_version(text)
         if version is None or version < MIN_RCS_VERSION:
             yield warning_finding(
-                "RCS version", text or "not told", "the Genesys guide asks for 8.5.095.16 or later: update RCS"
+                "RCS version", text or "unknown", "the Genesys guide asks for 8.5.095.16 or later: update RCS"
             )
         else:
             yield passed_finding("RCS version", text)
 
     def _check_login(self) -> Iterator[Finding]:
-        """Ask for encrypted media that were seen, and fetch none of them; without any, for one that nobody has."""
+        """Request encrypted media of the recordings without fetching them; without any, one with an unknown id."""
         account = f"as {self._config.rcs.username}"
-        nobodys = (_UNKNOWN_RECORDING, _UNKNOWN_RECORDING, False, ())
-        for recording, media, is_screen, paths in [*self._seen.encrypted_media()][:_MAX_TRIED] or [nobodys]:
+        unknown = (_UNKNOWN_RECORDING, _UNKNOWN_RECORDING, False, ())
+        for recording, media, is_screen, paths in [*self._seen.encrypted_media()][:_MAX_TRIED] or [unknown]:
             reach = self._rcs_client.check_screen_media if is_screen else self._rcs_client.check_call_media
             try:
                 reach(recording, media, paths)
@@ -92,7 +92,7 @@ class RcsChecks:
                 return
             except AccessDenied as error:
                 yield passed_finding(LOGIN, account)
-                advice = f"give the user {self._config.rcs.username} the media decrypt permission in the contact center"
+                advice = f"grant the user {self._config.rcs.username} the media decrypt permission in the contact center"
                 yield failed_finding(PERMISSION, str(error), advice)
                 return
             except MediaNotFound:
@@ -100,10 +100,10 @@ class RcsChecks:
             yield passed_finding(LOGIN, account)
             yield passed_finding(PERMISSION, f"RCS plays {media} of recording {recording}")
             return
-        yield passed_finding(LOGIN, f"{account}: not refused")
+        yield passed_finding(LOGIN, f"{account}: not rejected")
         yield skipped_finding(PERMISSION, self._unknown_text(), "check again when the window holds an encrypted recording")
 
     def _unknown_text(self) -> str:
         if next(self._seen.encrypted_media(), None) is None:
-            return f"cannot be told without an encrypted recording, and {WINDOW_CHECK} has shown none; it was not refused"
-        return "cannot be told: RCS finds none of the encrypted media that were seen; it was not refused"
+            return f"unknown without an encrypted recording, and {WINDOW_CHECK} has found none; it was not denied"
+        return "unknown: RCS finds none of the encrypted media; it was not denied"

@@ -1,4 +1,4 @@
-"""RWS: login, contact center, version, CSRF, clock, and what the query of the muxer finds."""
+"""Checks of RWS: credentials, contact center, version, CSRF, clock, and the results of the query of the muxer."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from muxer.polling import window
 from muxer.polling.poll_query import PollQuery
 from muxer.polling.sharding import effective_shard, is_mine
 
-# What the Genesys guide asks for.
+# Requirement of the Genesys guide.
 MIN_RWS_VERSION = (8, 5, 205, 32)
 MAX_SKEW_SECONDS = 60
-# So long the pages of the window are counted, and so many recordings are looked at closely.
+# Limits for counting the pages of the window and for the recordings that are examined.
 MAX_COUNT_SECONDS = 20.0
 QUERY_TIMEOUT_SECONDS = 120.0
 MAX_EXAMINED = 50
@@ -43,26 +43,26 @@ PAGES_CHECK = "RWS pages"
 
 
 class RwsChecks:
-    """The checks of RWS. ``calls`` and ``screens`` are what the query found first: other checks look at their media."""
+    """The checks of RWS. `calls` and `screens` are the first results of the query, for the checks of their media."""
 
     def __init__(self, config: Config, stop: threading.Event) -> None:
-        """Given the configuration, and what ends requests that wait."""
+        """Check nothing yet. `stop` ends pending requests."""
         self._config, self._stop = config, stop
         self.server = CheckedServer("RWS", config.htcc.base_uri or "", "htcc", config.htcc.trusted_ca)
         self.calls: list[CallRecording] = []
         self.screens: dict[str, ScreenRecording] = {}
-        self._made: RwsClient | None = None
+        self._client: RwsClient | None = None
         self._incomplete = ""
 
     @property
     def rws_client(self) -> RwsClient:
-        """The client; it is made when it is first needed, with options that can be used."""
-        if self._made is None:
-            self._made = create_rws(self._config, self._stop, CircuitBreaker())
-        return self._made
+        """The client, created when it is first needed."""
+        if self._client is None:
+            self._client = create_rws(self._config, self._stop, CircuitBreaker())
+        return self._client
 
     def create_checks(self) -> Iterator[Check]:
-        """Yield them in the order in which they build on each other."""
+        """Yield the checks in the order of their dependencies."""
         yield from self.server.create_checks(HTCC_OPTIONS)
         way = ("RWS address", "RWS TLS")
         yield Check("RWS version", self._check_version, (*HTCC_OPTIONS, *way), "htcc")
@@ -82,11 +82,11 @@ class RwsChecks:
         yield Check("RWS screen recordings", self._check_screens, (*logged_in, batch), "htcc", QUERY_TIMEOUT_SECONDS)
 
     def _check_version(self) -> Iterator[Finding]:
-        """The first request, without a login: it also shows whether what answers is RWS at all."""
+        """Send the first request, without credentials: it also shows whether the server is RWS."""
         try:
             found = self.rws_client.fetch_version()
         except AuthenticationFailed as error:
-            advice = "RWS tells its version without a login, so this is probably none: correct [htcc] base_uri"
+            advice = "RWS returns its version without authentication, so this is probably not RWS: correct [htcc] base_uri"
             yield failed_finding("RWS version", str(error), advice)
             return
         except ServiceUnavailable as error:
@@ -97,8 +97,8 @@ class RwsChecks:
             return
         least = ".".join(map(str, MIN_RWS_VERSION))
         if found is None:
-            advice = "see whether [htcc] base_uri leads to RWS, and not to another web server or a proxy"
-            yield warning_finding("RWS version", "RWS tells no version that can be read; it is taken for an old one", advice)
+            advice = "make sure that [htcc] base_uri is the address of RWS, not of another web server or a proxy"
+            yield warning_finding("RWS version", "RWS returns no readable version; it is treated as an old one", advice)
         elif found < MIN_RWS_VERSION:
             text = ".".join(map(str, found))
             yield warning_finding("RWS version", text, f"the Genesys guide asks for {least} or later: update RWS")
@@ -112,25 +112,25 @@ class RwsChecks:
         try:
             there = parsedate_to_datetime(date)
         except ValueError:
-            yield passed_finding("RWS clock", "RWS does not tell its time")
+            yield passed_finding("RWS clock", "RWS does not return its time")
             return
         skew = round((here - there.astimezone(UTC)).total_seconds())
         if abs(skew) > MAX_SKEW_SECONDS:
             text = f"the clock of this machine is {abs(skew)} s {'ahead of' if skew > 0 else 'behind'} that of RWS"
             yield warning_finding(
-                "RWS clock", text, "set both by NTP: the window of the query is reckoned from the clock here"
+                "RWS clock", text, "synchronize both by NTP: the window of the query depends on the clock of this machine"
             )
         else:
             yield passed_finding("RWS clock", f"{abs(skew)} s apart")
 
     def _check_csrf(self) -> Iterator[Finding]:
         token = csrf_header(self.rws_client.fetch_headers(), RWS)
-        yield passed_finding("RWS CSRF token", f"in use ({', '.join(token)})" if token else "RWS asks for none")
+        yield passed_finding("RWS CSRF token", f"in use ({', '.join(token)})" if token else "RWS requires none")
 
     def _check_login(self) -> Iterator[Finding]:
-        """One page of one recording; an answer that is no refusal of the login says that the login is right."""
+        """Read one page with one recording; any response but a rejection shows that the credentials are right."""
         try:
-            with suppress(QueryIncomplete):  # the check of the pages tells
+            with suppress(QueryIncomplete):  # The check of the pages reports this.
                 next(self.rws_client.read_call_recordings(window.window_query(datetime.now(UTC), 1, 0, 1, "")), None)
         except NotFound as error:
             yield passed_finding("RWS login", self._account_text)
@@ -162,7 +162,7 @@ class RwsChecks:
         mine = effective_shard(self._config.processing)
         if mine is not None:
             share = f"{ours} of {found} belong to shard {mine} of {self._config.processing.total_muxers}"
-            advice = "with more recordings that would be odd: compare muxer_id, muxer_type and total_muxers of all instances"
+            advice = "if the window has many recordings, compare muxer_id, muxer_type and total_muxers of all instances"
             yield passed_finding("shard", share) if ours else warning_finding("shard", share, advice)
 
     def _count_recordings(self, query: str, *, is_repeated: bool = False) -> tuple[int, int, bool]:
@@ -188,14 +188,12 @@ class RwsChecks:
         return found, ours, True
 
     def _check_paging(self) -> Iterator[Finding]:
-        """Report how RWS continues a page, when it does so in a way that the muxer does not know."""
+        """Report when RWS continues a page in a way that the muxer does not know."""
         seen = self.rws_client.deviations.first_texts
-        advice = "the muxer reads them in another way, which takes longer: see docs/gir-api.md, section 9, and report it"
+        advice = "the muxer reads them in a slower way: see docs/gir-api.md, section 9, and report it"
         yield from (failed_finding(PAGES_CHECK, seen[kind], advice) for kind in PAGING_DEVIATIONS if kind in seen)
         if self._incomplete:
-            yield failed_finding(
-                PAGES_CHECK, self._incomplete, "recordings are missed: do what the text says, and report it"
-            )
+            yield failed_finding(PAGES_CHECK, self._incomplete, "recordings are missed: follow the text, and report it")
 
     def _window_text(self) -> str:
         if self._config.advanced.call_recording_query_string:
@@ -205,7 +203,7 @@ class RwsChecks:
         return "from {:%Y-%m-%d %H:%M} to {:%Y-%m-%d %H:%M %Z}".format(*ends)
 
     def _empty_window_advice(self) -> str:
-        """Say what to look at when a query finds nothing; ask once more without the further parameters."""
+        """Return what to check when a query finds nothing; query once more without the extra parameters."""
         advanced, processing = self._config.advanced, self._config.processing
         if advanced.call_recording_query_string:
             return "correct [advanced] call_recording_query_string: times are epoch milliseconds"
@@ -214,7 +212,7 @@ class RwsChecks:
         if any(self.rws_client.read_call_recordings(bare)):
             return (
                 "there are recordings in that time, but none with [advanced] call_recording_extra_query_string (built in: "
-                "calls whose screen was recorded): see whether screens are recorded, or correct that option"
+                "calls whose screen was recorded): make sure that screens are recorded, or correct that option"
             )
         return (
             "if calls were recorded in that time: correct [processing] window_past and window_past_older_than (minutes "
@@ -222,7 +220,7 @@ class RwsChecks:
         )
 
     def _check_screens(self) -> Iterator[Finding]:
-        """Read the screen recordings of what was found; without any, ask for one that nobody has."""
+        """Read the screen recordings of the calls; without any, one with an unknown id."""
         check, bulk = "RWS screen recordings", self._config.processing.batch_read_screen_recording_metadata
         problems: list[str] = []
         ids = [call.id for call in self.calls] or ["recording-muxer-check"]
@@ -232,10 +230,10 @@ class RwsChecks:
         how = "one by one" if not bulk else "in bulk"
         text = f"read {how}: {len(self.screens)} of the first {len(self.calls)} call recordings have one"
         if problems:
-            advice = "the muxer skips these and asks again at each poll: look into the log of RWS"
+            advice = "the muxer skips these and reads them again at each poll: check the log of RWS"
             yield warning_finding(check, f"{text}; RWS fails for {len(problems)}: {problems[0]}", advice)
         elif bulk and not self.rws_client.reads_in_bulk:
-            advice = "nothing is lost; set [processing] batch_read_screen_recording_metadata = 0 to spare the attempt"
+            advice = "no recording is lost; set [processing] batch_read_screen_recording_metadata = 0 to avoid the attempt"
             ignores_ids = Deviation.BULK_IGNORES_IDS in self.rws_client.deviations.first_texts
             what = "RWS ignores the ids of the bulk query" if ignores_ids else "RWS has no bulk query"
             yield warning_finding(check, f"{what}; they are read one by one", advice)

@@ -1,4 +1,4 @@
-"""The storages in which the media of the recordings lie that were seen: login, folder, and with ``--write`` an upload."""
+"""Checks of the storages of the recordings found: credentials, folder, and with ``--write`` an upload."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from muxer.storage.s3 import S3Storage
 MAX_FOLDERS = 10
 UPLOAD_TIMEOUT_SECONDS = 120.0
 _TEST_CONTENT = b"The Recording Muxer tried whether it may write here. This file may be deleted.\n"
-# More than the limits for uploads that servers have unless they are set up otherwise.
+# More than the default upload limits of servers.
 UPLOAD_BYTES = 4_000_000
-_WRITE_SKIPPED_TEXT = "writing was not tried (--write does)"
+_WRITE_SKIPPED_TEXT = "writing not checked (use --write)"
 
 
 @dataclass(frozen=True)
 class CheckedFolder:
-    """A folder, or a part of a bucket, by one of its files; muxed files are written beside screen files only."""
+    """A folder, or a prefix in a bucket, with one of its files. Muxed files are written only next to screen files."""
 
     file: MediaLocation
     is_written: bool
@@ -57,16 +57,16 @@ class CheckedFolder:
 
 
 class StorageChecks:
-    """The checks of the storages. ``servers`` are those whose way was looked at."""
+    """The checks of the storages. `servers` are those whose connection was checked."""
 
     def __init__(self, config: Config, seen: RwsChecks, scratch: Path, write: bool, stop: threading.Event) -> None:
-        """Given the configuration, what the checks of RWS have seen, a folder of our own, whether to try an upload, and what
-        ends requests that wait."""
+        """Check nothing yet. `seen` has the results of the checks of RWS, `scratch` is a folder for test files; `write`:
+        try an upload; `stop` ends pending requests."""
         self._config, self._seen, self._scratch, self._write, self._stop = config, seen, scratch, write, stop
         self.servers: list[CheckedServer] = []
 
     def create_checks(self) -> Iterator[Check]:
-        """Yield them; which there are follows from the recordings that were seen."""
+        """Yield the checks for the storages of the recordings found."""
         folders = self._seen_folders()
         if not folders:
             yield Check("storages", self._check_nothing_seen, (WINDOW_CHECK, "RWS screen recordings"))
@@ -83,11 +83,11 @@ class StorageChecks:
                 yield Check(f"WebDAV {entry}", partial(_check_listed_host, entry), section="webdav")
 
     def _check_nothing_seen(self) -> Iterator[Finding]:
-        advice = "check again when recordings are in the window"
-        yield skipped_finding("storages", "no media were seen, so no storage is known", advice)
+        advice = "run check again when the window contains recordings"
+        yield skipped_finding("storages", "no media were found, so no storage is known", advice)
 
     def _seen_folders(self) -> list[CheckedFolder]:
-        """Return the folders of the media that were seen, each once, those that are written to first."""
+        """Return the folders of the media, each once, those that are written to first."""
         screens = [one for screen in self._seen.screens.values() for one in screen.screen_files]
         audio = [one for call in self._seen.calls for one in call.audio]
         found: dict[tuple[str, str, str], CheckedFolder] = {}
@@ -115,7 +115,7 @@ class StorageChecks:
         return f"{name} address", f"{name} TLS"
 
     def _seen_hosts(self, folders: list[CheckedFolder]) -> set[str]:
-        """Return the servers of folders as [webdav] hosts may name them."""
+        """Return the servers of folders in the syntax of [webdav] hosts."""
         parts = [urlsplit(_server_origin(one)) for one in folders if one.section_name == "webdav"]
         return {one.netloc for one in parts} | {one.hostname or "" for one in parts}
 
@@ -125,7 +125,7 @@ class StorageChecks:
         if not store.has_folder(folder.file):
             what = "the folder" if folder.section_name == "webdav" else "the bucket"
             yield failed_finding(
-                check, f"{what} is not there", "make it on the server, or correct the path in the recorders"
+                check, f"{what} does not exist", "create it on the server, or correct the path in the recorders"
             )
             return
         yield from self._check_media(store, folder)
@@ -139,20 +139,20 @@ class StorageChecks:
             if hidden is not None:
                 yield hidden
                 return
-            advice = "see whether the recorders upload to where their metadata say; the muxer waits for the file"
-            yield warning_finding(check, f"login accepted, but {folder.file.name} is not there", advice)
+            advice = "check whether the recorders upload to the location in their metadata; the muxer waits for the file"
+            yield warning_finding(check, f"credentials accepted, but {folder.file.name} does not exist", advice)
             return
         login = webdav.login_text(store, folder.file)
         if not folder.is_written:
-            yield passed_finding(check, f"{login}, media are there; nothing is written here")
+            yield passed_finding(check, f"{login}, media exist; nothing is written here")
         elif not self._write:
-            yield passed_finding(check, f"{login}, media are there; {_WRITE_SKIPPED_TEXT}")
+            yield passed_finding(check, f"{login}, media exist; {_WRITE_SKIPPED_TEXT}")
         else:
             yield self._check_upload(store, folder)
         yield from webdav.check_multiviews(store, folder.file)
 
     def _check_upload(self, store: Storage, folder: CheckedFolder) -> Finding:
-        """Upload a file of some megabytes as the muxer does, and delete it."""
+        """Upload a file of some megabytes as the muxer does and delete it."""
         name = f"recording-muxer-check-{secrets.token_hex(6)}.txt"
         source, target = self._scratch / name, folder.file.sibling(name)
         source.write_bytes(_TEST_CONTENT * (UPLOAD_BYTES // len(_TEST_CONTENT)))
@@ -160,20 +160,20 @@ class StorageChecks:
             store.upload_file(source, target, lambda: False)
         except MuxerError as error:
             return failed_finding(
-                folder.check_name, f"media are there, but an upload failed: {error}", advice_for(error, folder.section_name)
+                folder.check_name, f"media exist, but an upload failed: {error}", advice_for(error, folder.section_name)
             )
         try:
             store.delete_file(target)
         except MuxerError as error:
-            what = f"an upload worked, but {name} could not be deleted: {error}"
+            what = f"an upload succeeded, but {name} cannot be deleted: {error}"
             return failed_finding(
-                folder.check_name, what, "give the account the right to delete there, and delete that file by hand"
+                folder.check_name, what, "grant the account the right to delete there, and delete that file manually"
             )
         return webdav.upload_finding(store, target, folder.check_name, UPLOAD_BYTES)
 
 
 def _media_locations(media: list[MediaFile]) -> Iterator[MediaLocation]:
-    """Yield where media lie, as far as their descriptors say so; the muxer itself complains of the others."""
+    """Yield the locations of media; invalid descriptors are left to the muxer to report."""
     for one in media:
         if one.media_descriptor is not None:
             with contextlib.suppress(MetadataError):
@@ -191,7 +191,7 @@ def _section_options(section: str) -> tuple[str, ...]:
 
 
 def _check_listed_host(entry: str) -> Iterator[Finding]:
-    """Look at a server that stands in [webdav] hosts, and in no metadata that were seen."""
+    """Check a server in [webdav] hosts that no recording uses."""
     check, parts = f"WebDAV {entry}", urlsplit(f"//{entry}")
     host = parts.hostname or ""
     try:
@@ -201,6 +201,6 @@ def _check_listed_host(entry: str) -> Iterator[Finding]:
             socket.getaddrinfo(host, None)
     except OSError as error:
         advice = unreachable_advice(error, host, parts.port or 0, "webdav")
-        yield failed_finding(check, f"{error.strerror or error}", f"{advice}; or take it out of [webdav] hosts")
+        yield failed_finding(check, f"{error.strerror or error}", f"{advice}; or remove it from [webdav] hosts")
     else:
-        yield passed_finding(check, "reachable; no recording that was seen names it, so login and folder cannot be told")
+        yield passed_finding(check, "reachable; no recording found uses it, so credentials and folder are not checked")

@@ -31,7 +31,7 @@ ENCRYPTION = "encryption certificates"
 
 
 def unusable_options(reading: ConfigReading) -> list[str]:
-    """Given what was read of a configuration, return the options that have no usable value."""
+    """Return the options without a valid value."""
     return [f"[{section}] {name}" for section, name, _ in all_options() if not reading.has_value(section, name)]
 
 
@@ -39,8 +39,8 @@ class CheckSuite:
     """The checks of a site."""
 
     def __init__(self, reading: ConfigReading, path: Path, scratch: Path, write: bool, stop: threading.Event) -> None:
-        """Given what was read of the configuration and from where, a folder of our own, whether to upload a file to each
-        storage, and what ends requests that wait."""
+        """Check nothing yet. `path` is that of muxer.cfg, `scratch` a folder for test files; `write`: upload a file to each
+        storage; `stop` ends pending requests."""
         self._reading, self._path = reading, path
         self._config = reading.config
         self._rws = RwsChecks(self._config, stop)
@@ -49,7 +49,7 @@ class CheckSuite:
         self._broker = BrokerChecks(self._config)
 
     def create_checks(self) -> Iterator[Check]:
-        """Yield them; the later ones follow from what the earlier ones have seen."""
+        """Yield the checks; later ones depend on the findings of earlier ones."""
         yield Check(CONFIGURATION, self._check_configuration)
         yield Check(PASSWORDS, self._check_passwords)
         yield from MachineChecks(self._config).create_checks()
@@ -72,13 +72,13 @@ class CheckSuite:
             yield failed_finding(CONFIGURATION, str(problem), self._correction_advice(problem))
         for text in self._reading.warnings:
             yield warning_finding(
-                CONFIGURATION, text, f"see docs/options.md, and change it in {self._path} if it is not meant"
+                CONFIGURATION, text, f"see docs/options.md, and change it in {self._path} if it is not intended"
             )
         if not self._reading.problems and not self._reading.warnings:
             yield passed_finding(CONFIGURATION, f"{self._path}, as {self._config.instance_name}")
 
     def _check_passwords(self) -> Iterator[Finding]:
-        """Look who can read the passwords that stand in the file."""
+        """Check which accounts can read the passwords in the file."""
         written = [
             f"[{section}] {name}"
             for section, name, option in all_options()
@@ -90,8 +90,8 @@ class CheckSuite:
         others = foreign_read_rights(status.st_uid, os.getuid())
         mode = stat.S_IMODE(status.st_mode)
         if mode & others:
-            closed = f"chmod {mode & ~(others | stat.S_IRWXO):o} {self._path}"
-            advice = f"{closed}, or move them into the keystore (docs/passwords.md)"
+            command = f"chmod {mode & ~(others | stat.S_IRWXO):o} {self._path}"
+            advice = f"{command}, or move them to the keystore (docs/passwords.md)"
             yield warning_finding(
                 PASSWORDS, f"{', '.join(written)}; other accounts can read the file (mode {mode:04o})", advice
             )
@@ -99,7 +99,7 @@ class CheckSuite:
             yield passed_finding(PASSWORDS, f"{', '.join(written)}; other accounts cannot read the file (mode {mode:04o})")
 
     def _correction_advice(self, problem: Problem) -> str:
-        """Return where a wrong value is to be corrected."""
+        """Return where to correct a wrong value."""
         named = re.match(r"\[(\w+)\] (\w+)", problem.where)
         origin = self._reading.origins.get((named[1], named[2]), "") if named else ""
         place = origin if origin and not origin.startswith((FILE, DEFAULT)) else str(self._path)
@@ -108,28 +108,28 @@ class CheckSuite:
 
     def _check_recipients(self) -> Iterator[Finding]:
         try:
-            found = self._rws.rws_client.fetch_certificates()
+            recipients = self._rws.rws_client.fetch_certificates()
         except EncryptionMissing as error:
-            advice = "correct the settings screen-recording-encryption in RWS: nothing is stored in clear until then"
+            advice = "correct the settings screen-recording-encryption in RWS: until then the muxer stores nothing"
             yield failed_finding(ENCRYPTION, str(error), advice)
             return
-        if not found:
-            yield passed_finding(ENCRYPTION, "RWS has none: muxed files are stored in clear")
-        for number, one in enumerate(found, start=1):
-            check = f"encryption certificate {one.alias or number}"
+        if not recipients:
+            yield passed_finding(ENCRYPTION, "RWS has none: muxed files are stored unencrypted")
+        for number, recipient in enumerate(recipients, start=1):
+            check = f"encryption certificate {recipient.alias or number}"
             try:
-                read = certificates.parse_pem(one.pem)
+                certificate = certificates.parse_pem(recipient.pem)
             except ValueError:
                 yield failed_finding(
                     check, "it cannot be read", "put the certificate into the settings of RWS again, as PEM"
                 )
                 continue
-            yield certificates.check_expiry(check, read, certificates.utc_now())
+            yield certificates.check_expiry(check, certificate, certificates.utc_now())
 
 
 def foreign_read_rights(owner: int, account: int) -> int:
-    """Given whose a file is and which account asks, return the rights to read it that only others can have use of. The group
-    of a file of root is how the muxer's account reads it."""
+    """Return the read permissions of a file that only serve other accounts. `owner` and `account` are user ids. The account
+    of the muxer may read a file of root through its group."""
     return stat.S_IROTH | (stat.S_IRGRP if owner == account != 0 else 0)
 
 
@@ -142,5 +142,5 @@ def _check_server_certificate(server: CheckedServer) -> Iterator[Finding]:
 
 
 def _check_bundle(section: str, bundle: Path) -> Iterator[Finding]:
-    for one in read_certificates(bundle):
-        yield certificates.check_expiry(f"[{section}] trusted_ca", one, certificates.utc_now())
+    for certificate in read_certificates(bundle):
+        yield certificates.check_expiry(f"[{section}] trusted_ca", certificate, certificates.utc_now())

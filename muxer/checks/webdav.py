@@ -1,4 +1,4 @@
-"""What a WebDAV server does in its own way: the name that it gives to a file, and how it renames one."""
+"""Checks of settings of a WebDAV server: name negotiation and renaming."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from muxer.storage.webdav import WebdavStorage
 
 
 def login_text(store: Storage, place: MediaLocation) -> str:
-    """Return the words for the login that the server of `place` accepted."""
+    """Return a text on the authentication that the server of `place` accepted."""
     scheme = store.authentication_scheme(place) if isinstance(store, WebdavStorage) else ""
-    return "login accepted (Digest)" if scheme == "Digest" else "login accepted"
+    return "credentials accepted (Digest)" if scheme == "Digest" else "credentials accepted"
 
 
 def check_multiviews(store: Storage, place: MediaLocation) -> Iterator[Finding]:
-    """Yield a warning when the server shows the file at `place`, which exists, under another name, too."""
+    """Yield a warning when the server returns the existing file at `place` under another name, too."""
     if isinstance(store, WebdavStorage) and store.has_name_negotiation(place):
-        found = f"the server shows {place.name} also under shorter names: Apache's MultiViews is on in this folder"
+        found = f"the server returns {place.name} also for shorter names: MultiViews of Apache is enabled for this folder"
         advice = (
-            "take MultiViews out of the line Options of that folder in the configuration of Apache (Options Indexes "
-            "FollowSymLinks): with it, a request for a file that does not exist reaches another one"
+            "remove MultiViews from the line Options of that folder in the configuration of Apache (Options Indexes "
+            "FollowSymLinks): with it, a request for a file that does not exist may return another one"
         )
         yield warning_finding(f"WebDAV MultiViews {place.folder}", found, advice)
 
 
 def upload_finding(store: Storage, place: MediaLocation, check: str, size: int) -> Finding:
-    """Return the line of an upload of `size` bytes to `place`, which worked and was deleted. `check` is its name."""
+    """Return the finding for a successful test upload of `size` bytes to `place`. `check` is the name of the check."""
     refusal = store.renaming_refusal(place) if isinstance(store, WebdavStorage) else ""
-    done = f"{login_text(store, place)}, media are there; a file of {size / 1e6:.0f} MB was uploaded and deleted"
+    done = f"{login_text(store, place)}, media exist; a file of {size / 1e6:.0f} MB was uploaded and deleted"
     if not refusal:
         return passed_finding(check, done)
-    advice = "allow MOVE for this folder: without it, others see a muxed file before all of it is there"
+    advice = "allow MOVE for this folder: without it, a muxed file is visible before it is complete"
     return warning_finding(check, f"{done}, but not renamed: {refusal}", advice)

@@ -118,8 +118,10 @@ class MediaEngine:
         return self._decide_plan(self._read_sources(audio, screens, folder), folder, copying=True)
 
     def execute_plan(self, plan: Plan, folder: Path) -> MuxedFile:
-        """Create the muxed file of a plan for this `folder` and verify it. Raises MediaError or ToolError when it is not as
-        planned."""
+        """Create the muxed file of a plan for this `folder` and verify it.
+
+        Raises MediaError or ToolError when it is not as planned.
+        """
         activity.set_expected_amount(plan.work_us)
         spans: list[SampleSpan] = []
         for number, part in enumerate(plan.parts):

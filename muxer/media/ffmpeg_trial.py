@@ -1,5 +1,4 @@
-"""Check by a small trial what an ffmpeg and an ffprobe support: versions prove nothing, and snapshots have no version
-number.
+"""Check by a small trial what an ffmpeg and an ffprobe support: version numbers prove nothing.
 
 A few commands use every option, filter, codec and format that a recording needs: one encodes half a second into an MP4 file,
 others read that file like a result, and probe a source.
@@ -115,8 +114,10 @@ def _run_trial(runner: Runner, tools: MediaTools, folder: Path) -> None:
 
 
 def trial_command(tools: MediaTools, target: VideoTarget, silence: Path, output: Path) -> list[str]:
-    """Return the command that encodes an MP4 file of half a second with all that the other commands use. `silence` is an MP3
-    file."""
+    """Return the command that encodes an MP4 file of half a second with all that the other commands use.
+
+    `silence` is an MP3 file.
+    """
     video = Video({"width": "16", "height": "16", "sample_aspect_ratio": "2:1"}, Packets(), orientation=_QUARTER_TURN)
     filters = [f"settb=1/{TIMESCALE}", "trim=start=0.05", "setpts=gt(PTS\\,0)*(PTS-0.05/TB)"]
     filters += [f"select=between(pts\\,0\\,{TIMESCALE})", *fit_filters(video, target), "hflip", "vflip"]

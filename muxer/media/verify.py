@@ -163,8 +163,7 @@ def _check_pieces(plan: Plan, shown: Sequence[int]) -> None:
 
 
 def planned_times(plan: Plan, piece: Piece) -> Sequence[int]:
-    """Return when the frames of a piece are shown in the result, in microseconds: those of the source, or evenly spaced
-    padding."""
+    """Return when the frames of a piece are shown in the result, in microseconds."""
     rate = plan.target.rate
     if piece.clip is None or piece.cut is None:
         return [

@@ -64,8 +64,7 @@ def fetch_source(services: Services, target: MuxTarget, media: MediaFile, path: 
 
 
 def fetch_decrypted(services: Services, target: MuxTarget, fetched: FetchedFile) -> FetchedFile | None:
-    """Fetch a source again through RCS: it may be encrypted although its metadata do not state it (docs/gir-api.md, section
-    4).
+    """Fetch a source through RCS: it may be encrypted contrary to its metadata (docs/gir-api.md, section 4).
 
     The decrypted file replaces the one that was `fetched`. Returns None when there is no RCS, or when RCS has no other
     content. Raises Transient when RCS is unavailable.
@@ -94,8 +93,10 @@ def _rcs_fetcher(rcs: RcsClient, target: MuxTarget, media: MediaFile, path: Path
 
 
 def source_location(media: MediaFile) -> MediaLocation | None:
-    """Return the location of a source; None when only RWS has it. An unusable descriptor does not matter when there is a
-    mediaUri."""
+    """Return the location of a source; None when only RWS has it.
+
+    An unusable descriptor does not matter when there is a mediaUri.
+    """
     if media.media_descriptor is None:
         return None
     try:

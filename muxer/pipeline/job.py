@@ -150,8 +150,11 @@ class Job:
         return report
 
     def _fetch_and_mux(self, target: MuxTarget, folder: Path, report: JobReport) -> tuple[MuxedFile, datetime, bool]:
-        """Fetch and mux. Returns the muxed file, when it begins, and whether a source was encrypted although its metadata do
-        not state it. All other files in `folder` are removed."""
+        """Fetch and mux.
+
+        Returns the muxed file, when it begins, and whether a source was encrypted although its metadata do not state it. All
+        other files in `folder` are removed.
+        """
         with report.time_step("fetch"):
             fetched = fetch_files(self._services, target, folder)
         while True:
@@ -209,8 +212,10 @@ class Job:
         return MuxResult(path, entry, result_facts(muxed), muxed.timeline.journal_facts())
 
     def read_certificates(self, target: MuxTarget) -> tuple[Certificate, ...]:
-        """Return the certificates to encrypt for. Raises EncryptionMissing or AccessDenied when an encrypted recording
-        cannot be written or read."""
+        """Return the certificates to encrypt for.
+
+        Raises EncryptionMissing or AccessDenied when an encrypted recording cannot be written or read.
+        """
         certificates = self._services.repeat("reading the certificates", self._services.rws.fetch_certificates)
         if target.is_encrypted and not certificates:
             raise EncryptionMissing(NO_CERTIFICATE_TEXT)

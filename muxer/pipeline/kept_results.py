@@ -41,8 +41,11 @@ _DIGEST_LENGTH = 20
 
 @dataclass
 class MuxResult:
-    """A muxed file that is ready to be uploaded. `entry` is its media entry without a location, `facts` and `timeline` are
-    for the finished line and the journal. `stored` is what the storage reports after the upload, None before."""
+    """A muxed file that is ready to be uploaded.
+
+    `entry` is its media entry without a location, `facts` and `timeline` are for the finished line and the journal. `stored`
+    is what the storage reports after the upload, None before.
+    """
 
     path: Path
     entry: dict[str, Any]

@@ -41,7 +41,7 @@ _RECORD_FOLDERS = ("publishing", "uploading", "deleting")
 
 @contextmanager
 def command_workspace(config: Config) -> Iterator[Workspace]:
-    """Yield a workspace of its own for a command, next to an instance that may be running.
+    """Yield a separate workspace for a command, next to an instance that may be running.
 
     At the end only unfinished work stays, to be adopted. Raises ConfigError when the temporary folder cannot be used.
     """

@@ -59,8 +59,7 @@ class ResultStore:
         return stored
 
     def _is_published_soon(self, target: MuxTarget, name: str, seconds: float) -> bool:
-        """Return whether another muxer publishes the target within `seconds`; a target that is published already counts when
-        it is published as `name`."""
+        """Return whether another muxer publishes the target within `seconds`, under `name` if it is published already."""
         deadline = time.monotonic() + seconds
         while True:
             current = self._find_target(target.recording_id, target.file_name)

@@ -89,8 +89,7 @@ class SupersededCleaner:
             yield
 
     def recover_deletions(self) -> None:
-        """Delete the files that a terminated process or a failed request has left, and uploaded files that were never
-        published."""
+        """Delete the files of unfinished records, and uploaded files that were never published."""
         self._intents.recover(self._finish_record, "a superseded file is left in its storage for now")
 
     def _finish_record(self, record: Any) -> bool:

@@ -37,8 +37,7 @@ _JOB_NAME = re.compile(re.escape(JOB_PREFIX) + "[a-z0-9_]{8}")
 
 
 def temp_folder_for(configured: Path | None, instance: str) -> Path:
-    """Return the temporary folder of an instance: `temp_dir` as configured, or by default one in the system's temporary
-    folder."""
+    """Return the temporary folder of an instance: as configured, or one in the system's temporary folder."""
     return configured if configured is not None else Path(tempfile.gettempdir()) / f"recording-muxer-{instance}"
 
 
@@ -170,8 +169,10 @@ class TempFolderCleaner:
         return cls(workspace, enabled=enabled, interval=interval)
 
     def clean_if_due(self, idle: bool) -> int:
-        """Clean up when due: at the first call, then every `interval` seconds, or whenever `idle` for -1. Returns the number
-        of removed folders."""
+        """Clean up when due: at the first call, then every `interval` seconds, or whenever `idle` for -1.
+
+        Returns the number of removed folders.
+        """
         due = idle if self._interval < 0 else time.monotonic() - self._last >= self._interval
         if not self._enabled or not (due or self._last == float("-inf")):
             return 0

@@ -39,8 +39,10 @@ class OutcomeSink(Protocol):
         """Record that a worker has started a target."""
 
     def record_postponed(self, key: TargetKey) -> None:
-        """Record that a target was not started because a service that it needs is unavailable. A later poll submits it
-        again."""
+        """Record that a target was not started because a service that it needs is unavailable.
+
+        A later poll submits it again.
+        """
 
     def record_done(self, key: TargetKey, outcome: str, facts: Mapping[str, Any]) -> None:
         """Record that a target needs no more work. `facts` are the fields of its finished line."""

@@ -55,8 +55,10 @@ class TargetSink(ABC):
 
 
 class TargetExecutor(TargetSink):
-    """Executes targets: in threads of this process, or in a fleet (muxer.fleet.executor). `stop_warning` is logged when it
-    does not end in time."""
+    """Executes targets: in threads of this process, or in a fleet (muxer.fleet.executor).
+
+    `stop_warning` is logged when it does not end in time.
+    """
 
     stop_warning = "recordings in progress are abandoned; they are processed after the next start"
 
@@ -118,10 +120,9 @@ class ThreadExecutor(TargetExecutor):
             thread.start()
 
     def submit(self, target: MuxTarget) -> bool:
-        """Queue `target`; wait while nothing may start and while the queue is full. Returns False when it is queued or
-        running already.
+        """Queue `target`; wait while nothing may start and while the queue is full.
 
-        Raises Stopped when the process stops.
+        Returns False when it is queued or running already. Raises Stopped when the process stops.
         """
         if self._is_known(target):
             return False

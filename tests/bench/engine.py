@@ -104,7 +104,7 @@ class EngineBench:
             video = ["-f", "concat", "-safe", "0", "-i", listed]
         streams = ["-map", "0:v", "-map", "1:a", "-c", "copy", *STRICT, "-movflags", "+faststart"]
         return time_action(
-            lambda: inputs.run_command([*QUIET, *video, "-i", self._call.audio, *streams, self._folder / "bare.mp4"])
+            lambda: inputs.run_command([*QUIET, *video, "-i", self._call.audio, *streams, self._folder / "bare.mp4"])  # type: ignore[list-item]
         )
 
     def mux_filter_graph(self) -> float:

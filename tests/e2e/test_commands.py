@@ -75,7 +75,7 @@ def test_the_installed_script_is_the_same_program() -> None:
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory, kept_lab: type[Lab]):
+def lab(tmp_path_factory: pytest.TempPathFactory, kept_lab: type[Lab]):  # type: ignore[no-untyped-def]
     with kept_lab(tmp_path_factory.mktemp("lab")) as made:
         made.add_case(Case.PLAIN)
         yield made

@@ -88,9 +88,9 @@ def test_what_is_wrong_with_the_way_to_the_broker_is_told_and_mended_while_they_
         copies.add_copies(2)
         for crew, code in expected.items():
             for out in (crew.poller_lines, crew.worker_lines):
-                wait_until(lambda out=out: out("RabbitMQ is unavailable"), TIMEOUT_SECONDS, f"{code} in the log", crew.log)
+                wait_until(lambda out=out: out("RabbitMQ is unavailable"), TIMEOUT_SECONDS, f"{code} in the log", crew.log)  # type: ignore[misc]
                 assert code in out("RabbitMQ is unavailable")[0]["message"]
-            wait_until(lambda crew=crew: broker_problem(crew), TIMEOUT_SECONDS, "what status says", crew.log)
+            wait_until(lambda crew=crew: broker_problem(crew), TIMEOUT_SECONDS, "what status says", crew.log)  # type: ignore[misc]
             assert code in broker_problem(crew)[0]
         assert "not-yet-the-password" not in "".join(path.read_text() for path in password.folder.rglob("*.log"))
         assert len(copies.unfinished_ids()) == 2

@@ -63,7 +63,7 @@ def test_a_fleet_is_seen_from_its_first_order_to_its_last(
         poller = crew.start_poller()
         seen.wait_for_metric("queued", len(calls))
         assert "no worker is running, and 2 muxed files wait for one" in readiness_reasons(port)[1]
-        assert "No worker is there, and 2 muxed files wait for one" in seen.page_text()
+        assert "No worker is running, and 2 muxed files wait for one" in seen.page_text()
         told = seen.wait_for_status("the orders in their lanes", lambda one: sum(fleet_section(one)["lanes"].values()) == 2)
         assert told["trouble"] == ["no worker is running, and 2 muxed files wait for one"]
         lanes = [seen.read_metric(f'queue_messages{{queue="{QUEUE}{name}"}}') for name in ("", ".today", ".backlog")]

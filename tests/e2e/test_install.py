@@ -132,9 +132,9 @@ def test_the_command_of_an_installation_works_in_any_folder(
     (folder / "my.cfg").write_text("[htcc]\nbase_uri = https://rws\ncontact_center_id = cc 1\n")
     env = {**os.environ, "PYTHONPATH": str(folder)}
     how = {"cwd": folder, "env": env, "capture_output": True, "text": True, "timeout": TIMEOUT_SECONDS, "check": False}
-    shown = subprocess.run([str(command), "config", "--config-file=my.cfg", "--changed"], **how)
+    shown = subprocess.run([str(command), "config", "--config-file=my.cfg", "--changed"], **how)  # type: ignore[call-overload]
     assert (shown.returncode, "[htcc]\tcontact_center_id\tcc 1\tfile, line 3" in shown.stdout) == (0, True), shown.stderr
-    refused = subprocess.run([str(command), "run"], **how)
+    refused = subprocess.run([str(command), "run"], **how)  # type: ignore[call-overload]
     assert refused.returncode == 2 and "--config-file" in refused.stderr
 
 
@@ -145,7 +145,7 @@ def test_upgrade_drops_what_is_stale_and_keeps_what_is_the_users(installation: t
     compiled.parent.mkdir(exist_ok=True)
     compiled.touch()
     users = ("muxer/muxer.cfg", "muxer/muxer.log", "muxer/own.py", "muxer.keystore", "muxer/retired/a note")
-    users += ("thirdparty/ffmpeg/ffmpeg", ".venv-own/bin/python")
+    users += ("thirdparty/ffmpeg/ffmpeg", ".venv-own/bin/python")  # type: ignore[assignment]
     for name in users:
         (prefix / name).parent.mkdir(parents=True, exist_ok=True)
         (prefix / name).write_text(f"mine: {name}")

@@ -180,7 +180,7 @@ def test_the_log_tells_each_finished_recording_once_and_no_secret(done: Finished
 
 
 def test_a_shifted_screen_is_caught(done: FinishedLab, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("streams", "read_pictures", "read_pips"):  # of the one file
+    for name in ("streams", "read_frames", "read_pips"):  # of the one file
         monkeypatch.setattr(av_sync, name, functools.cache(getattr(av_sync, name)))
     call = done.calls["plain"]
     path = done.clear_path(done.muxed_entries("plain")[0])

@@ -185,10 +185,10 @@ def test_a_keystore_that_cannot_be_used_ends_both_programs_with_code_2(
         run_muxer(config, seconds=TIMEOUT_SECONDS),
         *(encrypt_password(config, one) for one in ("--list", "--remove=htcc")),
     ]
-    codes = [errors[0].process.returncode, *(one.returncode for one in errors[1:])]
-    texts = [errors[0].err, *(one.stderr for one in errors[1:])]
+    codes = [errors[0].process.returncode, *(one.returncode for one in errors[1:])]  # type: ignore[attr-defined]
+    texts = [errors[0].err, *(one.stderr for one in errors[1:])]  # type: ignore[attr-defined]
     assert codes == [2, 2, 2]
     for text in texts:
-        assert BROKEN_KEYSTORES[damage] in text and str(tmp_path / KEYSTORE_FILE) in text
+        assert BROKEN_KEYSTORES[damage] in text and str(tmp_path / KEYSTORE_FILE) in text  # type: ignore[index]
         assert "Traceback" not in text and "secret" not in text.replace("secret_access_key", "")
     assert keystore.read_bytes() == before

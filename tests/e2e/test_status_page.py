@@ -63,7 +63,7 @@ class ObservedMuxer:
         """Open the page of a call's timeline; return the rows of its screen files and its parts."""
         [link] = [row["link"] for row in self.table_rows("recent") if row["recording"].startswith(self.calls[name].id)]
         self.tab.open_page(link)
-        return self.tab.evaluate(_ROWS % "screens"), self.tab.evaluate(
+        return self.tab.evaluate(_ROWS % "screens"), self.tab.evaluate(  # type: ignore[return-value]
             "[...document.getElementById('parts').closest('section').querySelectorAll('tbody tr')].map((row) => "
             "[...row.querySelectorAll('td')].map((cell) => cell.innerText))"
         )
@@ -149,15 +149,15 @@ def test_the_numbers_of_the_day_are_those_of_the_journal(watched: ObservedMuxer)
 
 def test_timelines_show_the_muxed_files(watched: ObservedMuxer) -> None:
     screens, parts = watched.open_timeline("gaps")
-    assert [row["Shown"] for row in screens] == ["shown whole", "shown whole"]
+    assert [row["Shown"] for row in screens] == ["shown whole", "shown whole"]  # type: ignore[index]
     assert [row[2:] for row in parts if row[2] == "black"] == [["black", "padding"]] * 3
     assert [row[0] for row in parts] == ["0:00.0", "0:02.0", "0:04.0", "0:06.0", "0:08.0"]
     screens, _ = watched.open_timeline("overlap")
-    assert screens[0]["Shown"] == "cut off: 4.0 s at its end"
+    assert screens[0]["Shown"] == "cut off: 4.0 s at its end"  # type: ignore[index]
     assert "overlap by 4.0 s at 0:03.0" in watched.tab.evaluate("document.body.innerText")
     screens, parts = watched.open_timeline("outside")
-    assert screens[0]["From"] == "−0:02.0"
-    assert screens[0]["Shown"] == "cut off: 2.0 s at its beginning, 2.0 s at its end"
+    assert screens[0]["From"] == "−0:02.0"  # type: ignore[index]
+    assert screens[0]["Shown"] == "cut off: 2.0 s at its beginning, 2.0 s at its end"  # type: ignore[index]
     assert {row[2] for row in parts} == {"screen 1"}
 
 

@@ -187,7 +187,7 @@ def test_instances_without_a_temp_dir_have_folders_of_their_own(make_lab: Make, 
     ):
         logs = [log.with_name(f"recording-muxer-{name}.log") for name in ("primary-0", "backup-0")]
         for one in logs:
-            wait_until(lambda one=one: "poll done" in log_messages(one), TIMEOUT_SECONDS, "a poll", one)
+            wait_until(lambda one=one: "poll done" in log_messages(one), TIMEOUT_SECONDS, "a poll", one)  # type: ignore[misc]
         assert (primary.stop(), backup.stop()) == (0, 0)
     folders = [tmp_path / f"recording-muxer-{name}" for name in ("primary-0", "backup-0")]
     assert [stat.S_IMODE(folder.stat().st_mode) for folder in folders] == [0o700, 0o700]

@@ -107,9 +107,9 @@ class FakeDrivePath(PureWindowsPath):
 def test_paths_of_windows_are_read_as_they_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(types, "Path", FakeDrivePath)
     monkeypatch.setattr(programs, "Path", FakeDrivePath)
-    monkeypatch.setattr(types.os, "access", lambda path, _mode: isinstance(path, FakeDrivePath))
+    monkeypatch.setattr(types.os, "access", lambda path, _mode: isinstance(path, FakeDrivePath))  # type: ignore[attr-defined]
     there = r"C:\ffmpeg\bin\ffmpeg.exe"
-    monkeypatch.setattr(programs.shutil, "which", lambda value: {there: value}.get(value, f"C:\\{value}"))
+    monkeypatch.setattr(programs.shutil, "which", lambda value: {there: value}.get(value, f"C:\\{value}"))  # type: ignore[attr-defined]
     config = tmp_path / "muxer.cfg"
     lines = [
         *("[htcc]", "base_uri = https://rws:8081", "contact_center_id = cc", "[processing]"),

@@ -72,7 +72,7 @@ def wrap_steps() -> None:
             yield
         die_if_armed(f"after {name}")
 
-    job.JobReport.time_step = run_step  # type: ignore[method-assign]
+    job.JobReport.time_step = run_step
 
 
 def wrap_programs() -> None:
@@ -89,7 +89,7 @@ def wrap_programs() -> None:
             die_if_armed(point)
         return process
 
-    Runner._start_program = start_program  # type: ignore[method-assign]
+    Runner._start_program = start_program  # type: ignore[assignment]
 
 
 def wrap_streams() -> None:
@@ -105,8 +105,8 @@ def wrap_streams() -> None:
     def half_fetched(chunks: Iterable[bytes], *rest: Any, **named: Any) -> int:
         return receive(broken_chunks(iter(chunks), "a source is half fetched"), *rest, **named)
 
-    transfer.receive_file = half_fetched
-    webdav._UploadBody.__iter__ = lambda self: broken_chunks(body(self), "the upload is half done")  # type: ignore[method-assign]
+    transfer.receive_file = half_fetched  # type: ignore[assignment]
+    webdav._UploadBody.__iter__ = lambda self: broken_chunks(body(self), "the upload is half done")
 
 
 class HalfWrittenFile:
@@ -161,7 +161,7 @@ def wrap_journal() -> None:
         database.set_progress_handler(count_operation, 1)
         return database
 
-    journal._connect_database = connect_traced
+    journal._connect_database = connect_traced  # type: ignore[assignment]
 
 
 def main() -> int:

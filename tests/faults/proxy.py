@@ -111,7 +111,7 @@ class FaultProxy:
 
     def set_fault_rate(self, rate: float, faults: tuple[Fault, ...] = PLAIN_FAULTS) -> None:
         """Spoil each request with this probability, with any of the faults."""
-        self._rate, self._chosen = rate, faults
+        self._rate, self._chosen = rate, faults  # type: ignore[assignment]
 
     def clear_faults(self) -> None:
         """Spoil nothing more."""
@@ -286,7 +286,7 @@ def _parse_response(raw: bytes, method: str) -> HttpMessage:
         def makefile(self, *_: object) -> io.BytesIO:
             return io.BytesIO(raw)
 
-    response = http.client.HTTPResponse(RawSource(), method=method)  # type: ignore[arg-type]
+    response = http.client.HTTPResponse(RawSource(), method=method)
     response.begin()
     body = response.read()
     message = HttpMessage(f"HTTP/1.1 {response.status} {response.reason}", dict(response.getheaders()), body)

@@ -35,5 +35,5 @@ def shorten_timeouts(patch: Callable[[Any, str, Any], None], silence: float = RE
     patch(retry_policy, "MAX_DELAY_SECONDS", 2.0)
     patch(journal, "MAX_DELAY_SECONDS", 2.0)
     patch(retry_policy, "MAX_POLL_DELAY_SECONDS", 1.0)
-    account = assembly.ServiceAccount
-    patch(assembly, "ServiceAccount", lambda *given: account(*given[:-1], silence))
+    account = assembly.ServiceAccount  # type: ignore[attr-defined]
+    patch(assembly, "ServiceAccount", lambda *given: account(*given[:-1], silence))  # type: ignore[call-arg]

@@ -199,7 +199,7 @@ def test_weeks_of_polls_leave_nothing_behind(make_lab: Make, monkeypatch: pytest
     weeks = SimulatedWeeks(store, config.processing.temp_dir or Path())
     weeks.stop = FastClockStop(monkeypatch, weeks.next_poll)
     made = create_daemon(lab, config, weeks.stop, weeks.before_fetch, weeks.before_mux)
-    weeks.pool = made._pool
+    weeks.pool = made._pool  # type: ignore[assignment]
     assert made.run() == 0
     before, after = weeks.held
     assert after.blocks - before.blocks < POLL_COUNT - WARM_UP_POLLS

@@ -60,7 +60,10 @@ def check_recordings(scene: FaultLab, recordings: list[FaultRecording], *crews: 
     assert scene.find_problems(random.sample(recordings, 3)) == []
     for crew in crews:
         wait_until(
-            lambda crew=crew: set(crew.run_json("status")["targets"]) == {"done"}, TIMEOUT_SECONDS, "the books", crew.log
+            lambda crew=crew: set(crew.run_json("status")["targets"]) == {"done"},  # type: ignore[misc]
+            TIMEOUT_SECONDS,
+            "the books",
+            crew.log,
         )
 
 
@@ -156,7 +159,7 @@ def test_the_broker_is_restarted_and_killed_in_the_middle_of_the_work(
     with FleetProcesses(scene.lab, vhost.url, "broker", SHORT_DELAYS, **options) as crew:
         members = [crew.start_poller(), *crew.start_workers(2)]
         for number, end in ((4, vhost.node.stop), (10, vhost.node.kill)):
-            wait_until(lambda number=number: has_muxed(scene, recordings, number), TIMEOUT_SECONDS, "some work", crew.log)
+            wait_until(lambda number=number: has_muxed(scene, recordings, number), TIMEOUT_SECONDS, "some work", crew.log)  # type: ignore[misc]
             assert vhost.ready_count(QUEUE) > 0
             end()
             # Polls go on meanwhile, and find more.

@@ -144,7 +144,7 @@ def test_an_order_that_kills_its_workers_is_set_aside(
         for _ in range(4):
             assert crew.run_json("failed") == []
             worker = crew.start_worker()
-            wait_until(lambda worker=worker: worker.process.poll() is not None, TIMEOUT_SECONDS, "the death", crew.log)
+            wait_until(lambda worker=worker: worker.process.poll() is not None, TIMEOUT_SECONDS, "the death", crew.log)  # type: ignore[misc]
         wait_until(lambda: crew.run_json("failed"), TIMEOUT_SECONDS, "the end of patience", crew.log)
         failed = crew.run_json("failed")
         assert [(one["recording"], one["code"]) for one in failed] == [(id, "MUX-352")]

@@ -26,7 +26,7 @@ def check(make_lab: Make, tmp_path: Path) -> Callable[[str], Checklist]:
 def test_all_is_well(check: Callable[[str], Checklist], vhost: VirtualHost) -> None:
     found = check(vhost.url)
     assert found.line_of("RabbitMQ login").status == "ok"
-    assert "not there yet" in found.line_of("RabbitMQ queues").found
+    assert "not created yet" in found.line_of("RabbitMQ queues").found
     assert vhost.queue_counts("recording-muxer") is None  # nothing is made there
     assert not [one for one in found.lines if one.check.startswith("RabbitMQ") and one.status in ("failed", "skipped")]
 

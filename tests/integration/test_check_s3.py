@@ -90,9 +90,9 @@ def test_a_right_that_lacks_for_writing(site: S3CheckLab, method: str, query: st
 @pytest.mark.parametrize(
     ("refusal", "found", "advice"),
     [
-        (SubstituteResponse(403, "RequestTimeTooSkewed"), "the clock of this machine is wrong", "do what the text says"),
-        (SubstituteResponse(400, "AuthorizationHeaderMalformed"), "[s3] region", "do what the text says"),
-        (SubstituteResponse(400, text="Bad Request"), "[s3] endpoint_url", "do what the text says"),
+        (SubstituteResponse(403, "RequestTimeTooSkewed"), "the clock of this machine is wrong", "follow the text"),
+        (SubstituteResponse(400, "AuthorizationHeaderMalformed"), "[s3] region", "follow the text"),
+        (SubstituteResponse(400, text="Bad Request"), "[s3] endpoint_url", "follow the text"),
         (SubstituteResponse(403, "InvalidAccessKeyId"), "[s3] access_key_id", "S3_SECRET_ACCESS_KEY"),
     ],
     ids=["clock", "region", "no store", "keys"],

@@ -41,22 +41,22 @@ class ServerSetup:
 NO_MOVE = "<Limit MOVE>\nRequire all denied\n</Limit>"
 SETUPS = {
     "Apache": ServerSetup(
-        partial(run_apache), "ok", "login accepted, media are there; a file of 4 MB was uploaded and deleted"
+        partial(run_apache), "ok", "credentials accepted, media exist; a file of 4 MB was uploaded and deleted"
     ),
     "Apache of the guide": ServerSetup(partial(run_apache, GENESYS_FOLDER), "ok", "uploaded and deleted"),
     "nginx": ServerSetup(partial(run_nginx), "ok", "uploaded and deleted"),
     "nginx as it comes": ServerSetup(
-        partial(run_nginx, ""), "failed", "HTTP 413 to an upload of", "do what the text says, then check again"
+        partial(run_nginx, ""), "failed", "HTTP 413 to an upload of", "follow the text, then run check again"
     ),
     "lighttpd": ServerSetup(partial(run_lighttpd), "ok", "uploaded and deleted"),
     "Digest": ServerSetup(
-        partial(run_apache, DIGEST, modules=("auth_digest",)), "ok", "login accepted (Digest), media are there"
+        partial(run_apache, DIGEST, modules=("auth_digest",)), "ok", "credentials accepted (Digest), media exist"
     ),
     "read-only": ServerSetup(
         partial(run_apache, more=READ_ONLY),
         "failed",
         "so the password is right, but the account may not write",
-        "the right to read and write",
+        "read and write access",
     ),
     "no MOVE": ServerSetup(
         partial(run_apache, more=f"<Location /screens>\n{NO_MOVE}\n</Location>"),
@@ -65,7 +65,7 @@ SETUPS = {
         "allow MOVE for this folder",
     ),
     "no WebDAV": ServerSetup(
-        partial(run_apache, "Dav Off"), "failed", "does not offer WebDAV in this folder", "what the text says", read="failed"
+        partial(run_apache, "Dav Off"), "failed", "does not offer WebDAV in this folder", "follow the text", read="failed"
     ),
     "a proxy that ends TLS": ServerSetup(partial(proxied_apache), "ok", "uploaded and deleted"),
 }
@@ -91,7 +91,7 @@ def test_each_setup_is_told(kept_lab: type[Lab], tmp_path: Path, name: str) -> N
         assert sorted((server.root / "screens").iterdir()) == before
         multiviews = [one for one in found.bad_lines if one.check.startswith("WebDAV MultiViews")]
         assert len(multiviews) == (2 if name == "Apache of the guide" else 0)
-        assert all("take MultiViews out of the line Options" in one.advice for one in multiviews)
+        assert all("remove MultiViews from the line Options" in one.advice for one in multiviews)
 
 
 def test_the_limit_of_nginx_is_named(kept_lab: type[Lab], tmp_path: Path) -> None:

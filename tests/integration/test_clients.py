@@ -298,11 +298,11 @@ def test_entries_lost_by_a_death_in_the_middle_are_posted_at_the_next_start(make
         pass
 
     def dying_post(*arguments: object) -> None:
-        RwsClient.post_media(rws, *arguments)  # type: ignore[arg-type]
+        RwsClient.post_media(rws, *arguments)
         posts.append(arguments)
         raise Death
 
-    rws.post_media = dying_post  # type: ignore[method-assign]
+    rws.post_media = dying_post  # type: ignore[assignment]
     with pytest.raises(Death):
         Publisher(rws, publishing_folder(tmp_path)).publish_entry(
             "r", lab.region, media_entry("muxed.mp4"), is_still_stored=lambda: None
@@ -528,7 +528,7 @@ def test_a_read_that_lags_behind_is_waited_for(make_lab: Make, tmp_path: Path) -
         stale.append(fresh(recording_id))
         return stale.pop(0)
 
-    rws.fetch_screen_recording = read_stale  # type: ignore[method-assign,assignment]
+    rws.fetch_screen_recording = read_stale  # type: ignore[assignment]
     Publisher(rws, publishing_folder(tmp_path)).publish_entry(
         "r", lab.region, media_entry("m.mp4"), is_still_stored=lambda: None
     )

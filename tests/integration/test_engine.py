@@ -1,4 +1,4 @@
-"""The media engine with real ffmpeg: picture and sound fit in every layout, and broken inputs are told apart."""
+"""The media engine with real ffmpeg: video and audio are in sync in every layout, and broken inputs are reported."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ HARD_ENCODINGS = ("b-frames", "sparse key frames")
 
 def create_engine(**options: object) -> MediaEngine:
     settings = {"tolerance": 2.0, "slice_ms": 5000, "audio_codec": "copy", **options}
-    return MediaEngine(tested_tools(), Runner(), **settings)  # type: ignore[arg-type]
+    return MediaEngine(tested_tools(), Runner(), **settings)
 
 
 @pytest.fixture(autouse=True)
@@ -71,7 +71,7 @@ def create_screen(
     """Make a screen file; a small one, because only a test that says a ``size`` cares for it."""
     path = folder / f"screen-{number}.mp4"
     start = T0 + timedelta(seconds=offset)
-    make_screen(path, start, seconds, extra=extra, **{"size": (320, 180), **more})  # type: ignore[arg-type]
+    make_screen(path, start, seconds, extra=extra, **{"size": (320, 180), **more})
     return MediaInput(path, path.name, start)
 
 
@@ -94,7 +94,7 @@ def mux_sources(folder: Path, audio: Path, screens: Sequence[MediaInput], **opti
 
 @pytest.mark.parametrize("encoding", HARD_ENCODINGS)
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_picture_and_sound_fit_in_every_layout(tmp_path: Path, audio: Path, layout: str, encoding: str) -> None:
+def test_video_and_audio_are_in_sync_in_every_layout(tmp_path: Path, audio: Path, layout: str, encoding: str) -> None:
     parts = LAYOUTS[layout]
     screens = [create_screen(tmp_path, n, offset, seconds, ENCODINGS[encoding]) for n, (offset, seconds) in enumerate(parts)]
     made = mux_sources(tmp_path, audio, screens)
@@ -138,7 +138,7 @@ def test_only_what_must_be_is_re_encoded(tmp_path: Path, audio: Path) -> None:
     made = mux_sources(tmp_path, audio, screens)
     assert made.reasons == ("starts between keyframes",)
     assert not list(tmp_path.glob("padding*"))
-    assert probe_file(tmp_path / "encoded-0.mp4", "ffprobe", Runner()).video.length_us < 4_000_000  # type: ignore[union-attr]
+    assert probe_file(tmp_path / "encoded-0.mp4", "ffprobe", Runner()).video.length_us < 4_000_000
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_audio_codec_aac_re_encodes_the_audio(tmp_path: Path, audio: Path) -> No
     assert av_sync.file_problems(made.path, T0, CALL_SECONDS, [av_sync.ExpectedScreen(0, CALL_SECONDS, 1)]) == []
 
 
-def test_the_result_begins_with_its_index_and_names_its_time(tmp_path: Path, audio: Path) -> None:
+def test_the_result_starts_with_its_index_and_names_its_time(tmp_path: Path, audio: Path) -> None:
     made = mux_sources(tmp_path, audio, [create_screen(tmp_path, 0, 0, CALL_SECONDS)])
     content = made.path.read_bytes()
     assert 0 < content.index(b"moov") < content.index(b"mdat")
@@ -221,7 +221,7 @@ def test_the_result_begins_with_its_index_and_names_its_time(tmp_path: Path, aud
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.startswith("2026-03-01T09:00:00")
 
 
-def test_a_screen_with_sound_of_its_own_gives_only_its_picture(tmp_path: Path, audio: Path) -> None:
+def test_of_a_screen_with_audio_only_the_video_is_used(tmp_path: Path, audio: Path) -> None:
     silent = create_screen(tmp_path, 0, 2, 10)
     loud = tmp_path / "loud.mp4"
     command = ["ffmpeg", "-v", "error", "-i", silent.path, "-f", "lavfi", "-i", "sine", "-shortest", "-c:v", "copy", loud]
@@ -265,23 +265,23 @@ def test_each_broken_screen_has_its_own_clear_error(tmp_path: Path, audio: Path,
 
 
 @pytest.mark.parametrize("kind", ["empty", "html", "noise"])
-def test_an_audio_file_that_is_no_audio_is_told(tmp_path: Path, kind: str) -> None:
+def test_an_audio_file_without_audio_is_reported(tmp_path: Path, kind: str) -> None:
     with pytest.raises(MediaError, match=r"broken\.mp4"):
         mux_sources(tmp_path, create_broken(tmp_path, kind), [create_screen(tmp_path, 0, 0, 5)])
 
 
-def test_a_screen_in_place_of_the_audio_is_told(tmp_path: Path) -> None:
+def test_a_screen_in_place_of_the_audio_is_reported(tmp_path: Path) -> None:
     only = create_screen(tmp_path, 0, 0, 5)
     with pytest.raises(MediaError, match="no audio stream"):
         mux_sources(tmp_path, only.path, [only])
 
 
-def test_screens_that_never_overlap_are_told(tmp_path: Path, audio: Path) -> None:
+def test_screens_that_never_overlap_are_reported(tmp_path: Path, audio: Path) -> None:
     with pytest.raises(MetadataError, match="overlaps"):
         mux_sources(tmp_path, audio, [create_screen(tmp_path, 0, 100, 5), create_screen(tmp_path, 1, -50, 5)])
 
 
-def test_a_copy_that_goes_wrong_is_made_again_by_re_encoding(
+def test_a_wrong_copy_is_replaced_by_re_encoding(
     tmp_path: Path, audio: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def drop_last_frames(
@@ -299,7 +299,7 @@ def test_a_copy_that_goes_wrong_is_made_again_by_re_encoding(
     assert av_sync.file_problems(made.path, T0, CALL_SECONDS, expected_screens(layout)) == []
 
 
-def test_a_file_shorter_than_its_metadata_is_told(tmp_path: Path, audio: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_file_shorter_than_its_metadata_is_reported(tmp_path: Path, audio: Path, caplog: pytest.LogCaptureFixture) -> None:
     one = create_screen(tmp_path, 0, 0, 10)
     promised = T0 + timedelta(seconds=60)
     create_engine().mux(

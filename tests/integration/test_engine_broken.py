@@ -65,7 +65,7 @@ def mux_error(folder: Path, audio: Path, screen: Path) -> str:
 
 
 @pytest.mark.parametrize("cut", range(CUT_COUNT))
-def test_a_screen_with_its_index_at_the_end_that_is_truncated_anywhere_is_told(
+def test_a_truncated_screen_with_its_index_at_the_end_is_reported(
     tmp_path: Path, audio: Path, screen: Path, cut: int
 ) -> None:
     # Behind its tables an index only names the program that wrote it: a file that lacks this is whole.
@@ -77,9 +77,7 @@ def test_a_screen_with_its_index_at_the_end_that_is_truncated_anywhere_is_told(
 
 
 @pytest.mark.parametrize("cut", range(CUT_COUNT))
-def test_a_screen_with_its_index_in_front_that_is_truncated_anywhere_is_told(
-    tmp_path: Path, audio: Path, front: Path, cut: int
-) -> None:
+def test_a_truncated_screen_with_its_index_in_front_is_reported(tmp_path: Path, audio: Path, front: Path, cut: int) -> None:
     path = shorten_file(front, tmp_path, cut, front.stat().st_size - 1)
     has_index = path.stat().st_size >= front.read_bytes().index(b"mdat")
     message = mux_error(tmp_path, audio, path)
@@ -121,7 +119,7 @@ BREAKS: dict[str, tuple[Callable[[Path, Path], object], str]] = {
 
 
 @pytest.mark.parametrize("name", BREAKS)
-def test_a_screen_that_is_none_is_told(tmp_path: Path, audio: Path, screen: Path, name: str) -> None:
+def test_a_file_that_is_not_a_screen_is_reported(tmp_path: Path, audio: Path, screen: Path, name: str) -> None:
     make, message = BREAKS[name]
     path = tmp_path / "broken.mp4"
     make(path, screen)
@@ -136,19 +134,19 @@ AUDIO_BREAKS = {
 
 
 @pytest.mark.parametrize("name", AUDIO_BREAKS)
-def test_a_call_that_is_none_is_told(tmp_path: Path, screen: Path, name: str) -> None:
+def test_a_file_that_is_not_a_call_is_reported(tmp_path: Path, screen: Path, name: str) -> None:
     path = tmp_path / "broken.mp3"
     BREAKS[name][0](path, screen)
     with pytest.raises(MediaError, match=f"the call: .*{AUDIO_BREAKS[name]}"):
         mux_files(tmp_path, path, screen)
 
 
-def test_pictures_in_place_of_the_call_are_told(tmp_path: Path, screen: Path) -> None:
+def test_video_in_place_of_the_call_is_reported(tmp_path: Path, screen: Path) -> None:
     with pytest.raises(MediaError, match="the call: the file has no audio stream"):
         mux_files(tmp_path, screen, screen)
 
 
-def test_a_truncated_call_counts_as_far_as_it_goes(tmp_path: Path, audio: Path, screen: Path) -> None:
+def test_the_available_part_of_a_truncated_call_is_used(tmp_path: Path, audio: Path, screen: Path) -> None:
     path = tmp_path / "cut.mp3"
     path.write_bytes(audio.read_bytes()[: audio.stat().st_size * 2 // 3])
     made = mux_files(tmp_path, path, screen)
@@ -158,7 +156,7 @@ def test_a_truncated_call_counts_as_far_as_it_goes(tmp_path: Path, audio: Path, 
 
 @pytest.mark.parametrize("codec", ["copy", "aac"])
 @pytest.mark.parametrize("filling", [bytes(1), b"damaged"])
-def test_sound_behind_a_damage_of_the_call_is_heard_when_it_was_spoken(
+def test_audio_after_damage_keeps_its_time(
     tmp_path: Path, screen: Path, caplog: pytest.LogCaptureFixture, filling: bytes, codec: str
 ) -> None:
     call, path = tmp_path / "call.mp3", tmp_path / "damaged.mp3"
@@ -179,14 +177,14 @@ def test_sound_behind_a_damage_of_the_call_is_heard_when_it_was_spoken(
 
 
 @pytest.mark.parametrize("gone", ["the call", SCREEN_NAME])
-def test_a_source_that_was_removed_is_told(tmp_path: Path, audio: Path, screen: Path, gone: str) -> None:
+def test_a_removed_source_is_reported(tmp_path: Path, audio: Path, screen: Path, gone: str) -> None:
     nowhere = tmp_path / "nowhere"
     media = (nowhere, screen) if gone == "the call" else (audio, nowhere)
     with pytest.raises(LocalResourceError, match=f"{gone} was removed from the temporary folder"):
         mux_files(tmp_path, *media)
 
 
-def test_a_call_of_which_nothing_is_left_is_told(tmp_path: Path, audio: Path, screen: Path) -> None:
+def test_a_call_without_readable_audio_is_reported(tmp_path: Path, audio: Path, screen: Path) -> None:
     path = tmp_path / "lost.mp3"
     path.write_bytes(audio.read_bytes()[:300] + bytes(audio.stat().st_size))
     with pytest.raises(MediaError, match="the call: "):
@@ -194,7 +192,7 @@ def test_a_call_of_which_nothing_is_left_is_told(tmp_path: Path, audio: Path, sc
 
 
 def damage_samples(screen: Path, path: Path, samples: range) -> None:
-    """Overwrite the pictures of some samples."""
+    """Overwrite the frames of some samples."""
     content = bytearray(screen.read_bytes())
     [track] = read_tracks(screen)
     for number in samples:
@@ -203,7 +201,7 @@ def damage_samples(screen: Path, path: Path, samples: range) -> None:
     path.write_bytes(content)
 
 
-def test_pictures_damaged_at_a_join_are_re_encoded_once_and_then_given_up(
+def test_frames_damaged_at_a_join_are_re_encoded_once_and_then_fail(
     tmp_path: Path, audio: Path, screen: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "damaged.mp4"
@@ -213,7 +211,7 @@ def test_pictures_damaged_at_a_join_are_re_encoded_once_and_then_given_up(
     assert caplog.text.count("muxing again with everything re-encoded") == 1
 
 
-def test_damage_far_from_any_join_is_copied_as_it_is(tmp_path: Path, audio: Path, screen: Path) -> None:
+def test_damage_far_from_any_join_is_copied(tmp_path: Path, audio: Path, screen: Path) -> None:
     path = tmp_path / "damaged.mp4"
     damage_samples(screen, path, range(15, 17))
     assert mux_files(tmp_path, audio, path).reasons == ()

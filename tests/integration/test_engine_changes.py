@@ -1,4 +1,4 @@
-"""Files that are not of one piece: pictures that change within the file, edit lists, streams that begin late."""
+"""Files that change: frames that change within the file, edit lists, streams that start late."""
 
 from __future__ import annotations
 
@@ -113,9 +113,9 @@ def test_a_screen_in_pixels_that_are_no_squares_keeps_its_aspect(tmp_path: Path,
         assert (found.entry["width"], found.entry["height"], found.pixel_aspect) == ("320", "180", 1), name
 
 
-def test_pictures_that_begin_after_the_sound_of_their_own_file_stay_late(tmp_path: Path, screen: Path) -> None:
+def test_video_that_starts_after_the_audio_of_its_file_stays_late(tmp_path: Path, screen: Path) -> None:
     late = tmp_path / "late.mp4"
-    # The pictures of the first second are left out.
+    # The frames of the first second are omitted.
     run_ffmpeg("-i", screen, "-f", "lavfi", "-i", "sine=d=4", "-vf", "trim=start=1", *PLAIN, late)
     made = mux_screen(tmp_path, late, 0)
     assert av_sync.file_problems(made.path, T0, SECONDS, [av_sync.ExpectedScreen(1, 4, 1)]) == []
@@ -127,14 +127,14 @@ def test_an_empty_beginning_counts_where_the_metadata_leave_room_for_it(
     tmp_path: Path, screen: Path, codec: Sequence[str], begin: int
 ) -> None:
     path = tmp_path / "empty.mp4"
-    # The pictures of the first second are left out; the file says that there is nothing then.
+    # The frames of the first second are omitted; the file states that it is empty then.
     run_ffmpeg("-i", screen, "-vf", "trim=start=1", *codec, path)
     assert "start_time=1.0" in media_kinds.describe_file(path)
     made = mux_screen(tmp_path, path, begin, stop=4)
     assert av_sync.file_problems(made.path, T0, SECONDS, [av_sync.ExpectedScreen(1, 4, 1)]) == []
 
 
-def test_sound_that_begins_after_the_pictures_of_its_own_file_stays_late(tmp_path: Path, screen: Path) -> None:
+def test_audio_that_starts_after_the_video_of_its_file_stays_late(tmp_path: Path, screen: Path) -> None:
     sound, late = tmp_path / "sound.wav", tmp_path / "late.mp4"
     make_audio(sound, T0, SECONDS, codec=("-c:a", "pcm_s16le"))
     run_ffmpeg("-i", screen, "-itsoffset", "1", "-i", sound, "-c:v", "copy", "-c:a", "aac", late)

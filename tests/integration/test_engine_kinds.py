@@ -1,6 +1,6 @@
-"""Sources of every kind: how far picture and sound are from one another in the result, at worst, frame by frame.
+"""Sources of every kind: the largest distance between video and audio in the result, frame by frame.
 
-The worst error of each case is printed in a table at the end of the run.
+The largest distance of each case is printed in a table at the end of the run.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def check_timing(
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_picture_and_sound_fit_for_screens_of_every_kind(
+def test_video_and_audio_are_in_sync_for_screens_of_every_kind(
     tmp_path: Path, audio: Path, bases: Callable[[int], list[Path]], record_property: Record, name: str
 ) -> None:
     kind = KINDS[name]
@@ -93,7 +93,7 @@ def test_picture_and_sound_fit_for_screens_of_every_kind(
 
 
 @pytest.mark.parametrize("name", AUDIO_KINDS)
-def test_picture_and_sound_fit_for_calls_of_every_kind(
+def test_video_and_audio_are_in_sync_for_calls_of_every_kind(
     tmp_path: Path, call: Path, bases: Callable[[int], list[Path]], record_property: Record, name: str
 ) -> None:
     kind = AUDIO_KINDS[name]
@@ -105,7 +105,7 @@ def test_picture_and_sound_fit_for_calls_of_every_kind(
     assert (found["video"].codec, found["audio"].codec, found["audio"].channels) == ("h264", kind.codec, kind.channels)
 
 
-def test_picture_and_sound_fit_for_a_still_screen_with_a_frame_every_twenty_seconds(
+def test_video_and_audio_are_in_sync_for_a_still_screen_with_a_frame_every_twenty_seconds(
     tmp_path: Path, record_property: Record
 ) -> None:
     audio, full, still = tmp_path / "call.mp3", tmp_path / "full.mp4", tmp_path / "still.mp4"

@@ -74,13 +74,13 @@ def create_screen(
 
 def mux_paused(folder: Path, audio: Path, screens: Sequence[MediaInput], paused: Spans = (), **options: object) -> MuxedFile:
     settings = {"tolerance": 2.0, "slice_ms": 700, "audio_codec": "copy", **options}
-    engine = MediaEngine(tested_tools(), Runner(), **settings)  # type: ignore[arg-type]
+    engine = MediaEngine(tested_tools(), Runner(), **settings)
     spans = tuple((round(begin * 1e6), None if end is None else round(end * 1e6)) for begin, end in paused)
     return engine.mux(MediaInput(audio, audio.name, T0, paused=spans), screens, folder)
 
 
 def unpaused_spans(spans: Spans, begin: float, end: float) -> list[tuple[float, float]]:
-    """Return what of a stretch is not paused, but for what is shorter than a frame and has no other picture beside it."""
+    """Return the unpaused parts of a span, without those shorter than a frame that have no other frame next to them."""
     left, position = [], begin
     for first, last in [*spans, (end, None)]:
         if min(first, end) - position >= 1 / FPS - 1e-9:
@@ -113,7 +113,7 @@ def check_pictures(made: MuxedFile, sources: Sequence[av_sync.ExpectedSource], p
 
 @pytest.mark.parametrize("pause", PAUSES)
 @pytest.mark.parametrize("kind", SOURCES)
-def test_the_picture_is_black_exactly_while_the_recording_was_paused(
+def test_the_video_is_black_exactly_while_the_recording_was_paused(
     tmp_path: Path, audio: Path, kind: str, pause: str
 ) -> None:
     spans = PAUSES[pause]
@@ -165,7 +165,7 @@ def test_pauses_hold_when_everything_is_encoded_again(tmp_path: Path, audio: Pat
         calls.append(plan)
         if len(calls) == 1:
             raise MediaError("made up")
-        return execute(self, plan, folder)  # type: ignore[arg-type]
+        return execute(self, plan, folder)
 
     monkeypatch.setattr(MediaEngine, "execute_plan", fail_once)
     spans = [(5.033, 8.471)]
@@ -192,18 +192,22 @@ SHOWN_SPANS = {
 @pytest.mark.parametrize("layout", NESTED)
 def test_a_screen_is_shown_again_where_one_inside_it_ends(tmp_path: Path, audio: Path, layout: str, kind: str) -> None:
     parts = NESTED[layout]
-    screens = [create_screen(tmp_path, *part, number, *SOURCES[kind]) for number, part in enumerate(parts, start=1)]
+    screens = [create_screen(tmp_path, *part, number, *SOURCES[kind]) for number, part in enumerate(parts, start=1)]  # type: ignore[call-arg]
     made = mux_paused(tmp_path, audio, screens)
     check_pictures(
-        made, [expected_source(number, *part, SHOWN_SPANS[layout][number - 1]) for number, part in enumerate(parts, start=1)]
+        made,
+        [expected_source(number, *part, SHOWN_SPANS[layout][number - 1]) for number, part in enumerate(parts, start=1)],  # type: ignore[call-arg, index]
     )
     covered = {
-        at for spans in SHOWN_SPANS[layout] for begin, end in spans for at in range(round(begin * 10), round(end * 10))
+        at
+        for spans in SHOWN_SPANS[layout]  # type: ignore[attr-defined]
+        for begin, end in spans
+        for at in range(round(begin * 10), round(end * 10))
     }
     assert made.padding == round((SECONDS - len(covered) / 10) * 1e6)
 
 
-def test_the_picture_is_the_one_of_plain_ffmpeg(tmp_path: Path, audio: Path) -> None:
+def test_the_frames_are_those_of_plain_ffmpeg(tmp_path: Path, audio: Path) -> None:
     """A reference that is made by nothing but ffmpeg: a black canvas with the screens over it, black again while paused."""
     screens = [create_screen(tmp_path, 0, 20, 1), create_screen(tmp_path, 5, 6, 2)]
     made = mux_paused(tmp_path, audio, screens, [(3.05, 4), (9.5, 12.35)])

@@ -1,4 +1,4 @@
-"""What the engine plans is what it does, and it tells how far it is."""
+"""The engine executes its plan, and reports its progress."""
 
 from __future__ import annotations
 
@@ -65,14 +65,12 @@ def test_the_commands_of_the_plan_are_those_that_run(
     assert (muxed.reasons, muxed.padding, muxed.timeline) == (plan.encode_reasons, plan.padding_us, plan.mux_timeline)
 
 
-def test_nothing_is_made_while_it_is_planned(
-    engine: MediaEngine, sources: tuple[MediaInput, list[MediaInput]], tmp_path: Path
-) -> None:
+def test_planning_creates_no_file(engine: MediaEngine, sources: tuple[MediaInput, list[MediaInput]], tmp_path: Path) -> None:
     plan_sources(engine, sources, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_plan_tells_the_overlap_and_that_the_earlier_file_is_truncated(
+def test_the_plan_shows_the_overlap_and_that_the_earlier_file_is_cut(
     engine: MediaEngine, sources: tuple[MediaInput, list[MediaInput]], tmp_path: Path
 ) -> None:
     plan = plan_sources(engine, sources, tmp_path)
@@ -87,19 +85,19 @@ def test_encoders_print_how_far_they_are(
     assert b"out_time_us=" in Runner().run(command, timeout=60)
 
 
-def test_how_far_it_is_ends_at_the_whole_and_never_goes_back(
+def test_progress_ends_at_the_total_and_never_decreases(
     engine: MediaEngine, sources: tuple[MediaInput, list[MediaInput]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     activity, seen = Activity(), []
     late = [MediaInput(sources[1][0].path, "late", T0 - timedelta(milliseconds=1500)), sources[1][1]]
-    advance = engine_module.activity.add_progress
+    advance = engine_module.activity.add_progress  # type: ignore[attr-defined]
 
     def record_progress(amount: int) -> None:
         advance(amount)
         [running] = activity.take_snapshot().running
         seen.append(running)
 
-    monkeypatch.setattr(engine_module.activity, "add_progress", record_progress)
+    monkeypatch.setattr(engine_module.activity, "add_progress", record_progress)  # type: ignore[attr-defined]
     with activity.track_target("call", "alice", "x.mp4"):
         plan = engine.plan_mux(sources[0], late, tmp_path)
         engine.execute_plan(plan, tmp_path)
@@ -110,7 +108,7 @@ def test_how_far_it_is_ends_at_the_whole_and_never_goes_back(
     assert any(0 < one.done < plan.work_us for one in seen), "nothing was told on the way"
 
 
-def test_a_copy_that_fails_is_made_again_with_everything_encoded(
+def test_after_a_failed_copy_everything_is_encoded(
     engine: MediaEngine, sources: tuple[MediaInput, list[MediaInput]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     execute, plans = engine.execute_plan, []

@@ -1,4 +1,4 @@
-"""What the muxed file is, how few programs it takes, and the padding slices that are kept for other recordings."""
+"""The muxed file, how few programs it takes, and the padding slices that are kept for other recordings."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def is_in_sync(made: MuxedFile, *seen: tuple[float, float]) -> bool:
 
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("codec", ["copy", "aac"])
-def test_the_result_is_one_picture_and_one_sound_with_the_call_s_channels(
+def test_the_result_has_one_video_and_one_audio_track_with_the_call_s_channels(
     tmp_path: Path, screen: Path, codec: str, channels: int
 ) -> None:
     audio = tmp_path / "call.mp3"
@@ -128,7 +128,7 @@ def test_the_result_is_one_picture_and_one_sound_with_the_call_s_channels(
     assert is_in_sync(made, (1, 5))
 
 
-def test_the_index_stands_in_front_and_the_time_is_the_audio_s_in_utc(tmp_path: Path, audio: Path, screen: Path) -> None:
+def test_the_index_is_in_front_and_the_time_is_the_audio_s_in_utc(tmp_path: Path, audio: Path, screen: Path) -> None:
     engine = MediaEngine(tested_tools(), Runner(), tolerance=2.0, slice_ms=5000, audio_codec="copy")
     start = T0.astimezone(timezone(timedelta(hours=-5, minutes=-30)))
     made = engine.mux(MediaInput(audio, "call", start), [MediaInput(screen, "screen", T0)], tmp_path)
@@ -139,7 +139,7 @@ def test_the_index_stands_in_front_and_the_time_is_the_audio_s_in_utc(tmp_path: 
     assert tags.startswith("2026-03-01T09:00:00")
 
 
-def test_the_copied_sound_is_that_of_the_call_sample_for_sample(tmp_path: Path, audio: Path, screen: Path) -> None:
+def test_the_copied_audio_is_that_of_the_call_sample_by_sample(tmp_path: Path, audio: Path, screen: Path) -> None:
     made = mux_files(tmp_path, audio, [(screen, 0)])
 
     def decode_samples(path: Path) -> bytes:
@@ -156,7 +156,7 @@ def test_the_copied_sound_is_that_of_the_call_sample_for_sample(tmp_path: Path, 
 
 
 @pytest.mark.parametrize(("ending", "programs"), [("mp3", ["check"]), ("flac", ["probe", "decode", "sound", "check"])])
-def test_a_plain_recording_takes_one_program_for_the_check_and_three_for_sound_that_is_no_mp3(
+def test_a_copyable_recording_takes_one_program_for_the_check_and_three_for_audio_other_than_mp3(
     tmp_path: Path, audio: Path, screen: Path, ending: str, programs: list[str]
 ) -> None:
     long, call, runner = tmp_path / "long.mp4", tmp_path / f"call.{ending}", CountingRunner()
@@ -178,13 +178,13 @@ def test_a_kept_padding_slice_takes_no_program(tmp_path: Path, audio: Path, scre
     assert is_in_sync(made, (1, 5))
 
 
-def test_only_a_head_between_key_frames_is_encoded(tmp_path: Path, audio: Path, screen: Path) -> None:
+def test_only_a_head_between_keyframes_is_encoded(tmp_path: Path, audio: Path, screen: Path) -> None:
     runner = CountingRunner()
     mux_files(tmp_path / "job", audio, [(screen, -1)], runner=runner)
     assert sorted(runner.command_kinds) == ["check", "encode", "look", "padding"]
 
 
-def test_a_source_that_is_not_plain_is_probed_once(tmp_path: Path, audio: Path, screen: Path) -> None:
+def test_a_source_that_is_not_copyable_is_probed_once(tmp_path: Path, audio: Path, screen: Path) -> None:
     other, runner = tmp_path / "other.mkv", CountingRunner()
     run_ffmpeg("-i", screen, "-c", "copy", other)
     mux_files(tmp_path / "job", audio, [(other, 0)], runner=runner)
@@ -203,7 +203,7 @@ def test_recordings_of_equal_parameters_share_a_slice_and_others_do_not(tmp_path
     assert len(list(kept.iterdir())) == 2
 
 
-def test_no_more_slices_are_kept_than_that_and_the_one_used_last_is_among_them(tmp_path: Path) -> None:
+def test_only_the_most_recently_used_slices_are_kept(tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     kept.mkdir()
     paddings, made = PaddingCache(kept), []
@@ -229,7 +229,7 @@ BREAKS: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("how", BREAKS)
-def test_a_kept_slice_that_is_broken_is_made_anew(tmp_path: Path, audio: Path, screen: Path, how: str) -> None:
+def test_a_broken_kept_slice_is_encoded_again(tmp_path: Path, audio: Path, screen: Path, how: str) -> None:
     kept = tmp_path / "kept"
     kept.mkdir()
     mux_files(tmp_path / "one", audio, [(screen, 1)], paddings=PaddingCache(kept))
@@ -243,7 +243,7 @@ def test_a_kept_slice_that_is_broken_is_made_anew(tmp_path: Path, audio: Path, s
     assert slice_.read_bytes() == whole
 
 
-def test_what_a_hard_kill_left_half_written_is_swept(tmp_path: Path) -> None:
+def test_incomplete_files_of_a_hard_kill_are_removed(tmp_path: Path) -> None:
     (tmp_path / "x.job.new").write_bytes(b"half")
     (tmp_path / "x.mp4").write_bytes(b"whole")
     PaddingCache(tmp_path)

@@ -23,7 +23,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple:
     return load_recipients(tmp_path_factory.mktemp("keys"), 3)
 
 
-def decrypt_file(pem: str, cipher: Path, reader, folder: Path) -> bytes:
+def decrypt_file(pem: str, cipher: Path, reader, folder: Path) -> bytes:  # type: ignore[no-untyped-def]
     envelope = folder / "envelope.pem"
     envelope.write_text(pem)
     command = [OPENSSL, "cms", "-decrypt", "-binary", "-inform", "PEM", "-in", envelope, "-content", cipher]

@@ -286,7 +286,7 @@ def test_an_encoder_that_silences_a_second_is_not_believed(
     real = audio_encode.encode_audio_command
 
     def silence_second(*arguments: object) -> list[str]:
-        command = real(*arguments)  # type: ignore[arg-type]
+        command = real(*arguments)
         at = command.index("-af") + 1
         command[at] += ",volume=0:enable='between(t,2,3)'"
         return command
@@ -336,7 +336,7 @@ def test_joined_files_are_heard_as_each_of_them_alone(tmp_path: Path, screen: Pa
     expected = [tones.tone_number(wanted[begin : begin + step]) for begin in range(0, len(wanted) - step, step)]
     for number in range(1, len(expected) - 1):
         begin = number * step
-        # Next to a join the decoder starts anew, and what the encoder has put before a part is no tone (0.14 s at 8 kHz).
+        # At a join the decoder restarts, and the encoder delay before a part is not a tone (0.14 s at 8 kHz).
         near = any(abs(begin + step / 2 - border) < 1.6 * step for border in borders)
         if expected[number] != -1 and len(set(expected[number - 1 : number + 2])) == 1 and not near:
             assert tones.tone_number(found[begin : begin + step]) == expected[number], begin

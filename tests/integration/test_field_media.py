@@ -1,4 +1,4 @@
-"""Screen files of the field: what is seen in the result at every moment is what plain ffmpeg shows of the source."""
+"""Screen files of the field: the result shows at any time what plain ffmpeg shows of the source."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def check_result(made: MuxedFile, path: Path, begin: float, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SCREENS)
-def test_a_screen_of_the_field_is_seen_as_plain_ffmpeg_shows_it(tmp_path: Path, audio: Path, base: Path, name: str) -> None:
+def test_a_screen_of_the_field_is_shown_as_by_plain_ffmpeg(tmp_path: Path, audio: Path, base: Path, name: str) -> None:
     path = SCREENS[name](tmp_path, base)
     for begin in BEGINS:
         job = tmp_path / str(begin)

@@ -1,4 +1,4 @@
-"""Calls drawn at random from what is found in the field, each compared at every moment with what plain ffmpeg shows.
+"""Random calls of kinds that are found in the field, each compared at any time with what plain ffmpeg shows.
 
 A fixed set of seeds runs always; ``FIELD_SEEDS=1000`` runs as many (``FIELD_FIRST`` is the first of them).
 """
@@ -131,9 +131,7 @@ def bases(folder: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize("seed", range(FIRST, FIRST + SEEDS))
-def test_a_call_drawn_at_random_is_seen_as_plain_ffmpeg_shows_it(
-    tmp_path: Path, audio: Path, bases: list[Path], seed: int
-) -> None:
+def test_a_random_call_is_shown_as_by_plain_ffmpeg(tmp_path: Path, audio: Path, bases: list[Path], seed: int) -> None:
     dice = random.Random(seed)
     drawn = [draw_screen(dice) for _ in range(dice.choice((1, 1, 2, 2, 3)))]
     # One screen at least shows something within the call.

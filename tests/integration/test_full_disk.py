@@ -1,4 +1,4 @@
-"""The media engine and the encryption on a disk that gets full, wherever that happens: never the fault of the media."""
+"""The media engine and the encryption on a full disk: it is never reported as a fault of the media."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def mux_files(folder: Path) -> MuxedFile:
         return engine.mux(MediaInput(folder / "audio.mp3", "audio", T0), [screen], folder)
 
 
-def test_wherever_the_disk_gets_full_while_muxing_it_is_said(disk: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_disk_that_gets_full_while_muxing_is_reported(disk: Path, caplog: pytest.LogCaptureFixture) -> None:
     """ffmpeg ends with 0 when only the last of its output does not fit; that must not be taken for a bad result."""
     before = set(disk.iterdir())
     length = mux_files(disk).path.stat().st_size // KILOBYTE
@@ -64,7 +64,7 @@ def test_wherever_the_disk_gets_full_while_muxing_it_is_said(disk: Path, caplog:
     assert mux_files(disk).path.stat().st_size // KILOBYTE == length
 
 
-def test_a_disk_that_gets_full_while_encrypting_is_said(disk: Path, tmp_path: Path) -> None:
+def test_a_disk_that_gets_full_while_encrypting_is_reported(disk: Path, tmp_path: Path) -> None:
     (recipient, *_) = load_recipients(tmp_path / "keys")
     clear = disk / "clear"
     clear.write_bytes(bytes(1024 * KILOBYTE))

@@ -1,4 +1,4 @@
-"""Media that were made to do harm: files that name other files, and files that claim to be huge."""
+"""Media made to do harm: files that refer to other files, and files that claim to be huge."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support.tools import tested_tools
 T0 = datetime(2026, 3, 1, 9, 0, 0, tzinfo=UTC)
 SECONDS = 2.0
 SECRET = "the-secret-of-another-tenant"
-# Each names the file ``secret.ts`` beside it, or a text; what stands there must never be opened.
+# Each refers to the file `secret.ts` next to it, or to a text, which must never be opened.
 TRAPS = {
     "concat list": "ffconcat version 1.0\nfile secret.ts\n",
     "concat list of a text": "ffconcat version 1.0\nfile secret.txt\n",
@@ -105,7 +105,7 @@ def test_every_usual_form_of_a_screen_is_read(good: Path, tmp_path: Path, form: 
 
 
 @pytest.mark.parametrize("form", SOUNDS)
-def test_every_usual_form_of_sound_is_read(good: Path, tmp_path: Path, form: str) -> None:
+def test_every_usual_audio_format_is_read(good: Path, tmp_path: Path, form: str) -> None:
     run_ffmpeg("-i", good / "audio.mp3", "-t", 1, "-ac", 2, "-ar", 44100, "-strict", "-2", tmp_path / f"x.{form}")
     assert probe.probe_file(tmp_path / f"x.{form}", "ffprobe", Runner()).audio
 
@@ -159,7 +159,7 @@ def create_wide(path: Path, size: str) -> Path:
     return path
 
 
-def test_absurd_pictures_are_refused_before_any_encoder_runs(good: Path, tmp_path: Path) -> None:
+def test_absurd_frame_sizes_are_refused_before_any_encoder_runs(good: Path, tmp_path: Path) -> None:
     with pytest.raises(MediaError, match=r"the screen: the frames are too large \(20000x16\)"):
         mux_files(tmp_path, good / "audio.mp3", create_wide(tmp_path / "wide.mkv", "20000x16"))
 
@@ -173,7 +173,7 @@ def test_a_canvas_that_only_several_files_make_absurd_is_refused(good: Path, tmp
 
 
 @pytest.mark.parametrize(("size", "words"), [("width=100000|height=100000", "too large"), ("width=0|height=0", "no size")])
-def test_the_sizes_that_ffprobe_tells_are_not_believed(tmp_path: Path, size: str, words: str) -> None:
+def test_sizes_from_ffprobe_are_checked(tmp_path: Path, size: str, words: str) -> None:
     printed = f"packet|stream_index=0|pts=0|flags=K\nstream|index=0|codec_type=video|time_base=1/9|{size}\n"
     with pytest.raises(MediaError, match=words):
         found = probe.parse_ffprobe(tmp_path, io.BytesIO(printed.encode()))

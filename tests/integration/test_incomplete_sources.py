@@ -1,4 +1,4 @@
-"""Sources that are not all there: awaited while they may grow, used as far as they go when they no longer do."""
+"""Incomplete sources: the muxer waits while they may grow, and then uses the available part."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SECONDS, RATE = 12, 10
 H264 = ["-c:v", "libx264", "-preset", "ultrafast", "-g", "20"]
 GROWS = (Arrival.GROWING, Arrival.COMPLETE)
 
-# How a screen file is made of a picture that brightens every second, and its name.
+# How a screen file with frames that get brighter every second is created, and its name.
 SCREENS = {
     "front.mp4": [*H264, "-bf", "2", "-movflags", "faststart"],
     "no-reordering.mp4": [*H264, "-bf", "0", "-movflags", "faststart"],
@@ -117,7 +117,7 @@ def test_a_whole_screen_is_muxed_whole(made: Path, tmp_path: Path, name: str, ar
 
 
 @pytest.mark.parametrize("name", SCREENS)
-def test_what_is_there_of_a_screen_that_no_longer_grows_is_shown(
+def test_the_available_part_of_a_screen_that_no_longer_grows_is_shown(
     made: Path, tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = truncate_file(made / name, tmp_path, 0.6)
@@ -132,7 +132,7 @@ def test_what_is_there_of_a_screen_that_no_longer_grows_is_shown(
     assert [one.levelname for one in caplog.records if f"{name} is incomplete" in one.message] == ["WARNING"]
 
 
-def test_frames_that_begin_late_stay_late_in_what_is_there(made: Path, tmp_path: Path) -> None:
+def test_frames_that_start_late_stay_late_in_what_is_there(made: Path, tmp_path: Path) -> None:
     late = tmp_path / "late.mp4"
     run_ffmpeg("-itsoffset", "3", "-i", made / "no-reordering.mp4", "-c", "copy", "-movflags", "faststart", late)
     (folder := tmp_path / "cut").mkdir()
@@ -145,7 +145,7 @@ def test_frames_that_begin_late_stay_late_in_what_is_there(made: Path, tmp_path:
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_what_is_there_of_a_call_that_no_longer_grows_is_heard(made: Path, tmp_path: Path, name: str) -> None:
+def test_the_available_part_of_a_call_that_no_longer_grows_is_used(made: Path, tmp_path: Path, name: str) -> None:
     path = truncate_file(made / name, tmp_path, 0.5)
     done = mux_sources(tmp_path, create_input(path, Arrival.SETTLED), create_input(made / "front.mp4", Arrival.SETTLED))
     assert 5_000_000 < done.length < 7_000_000
@@ -154,7 +154,7 @@ def test_what_is_there_of_a_call_that_no_longer_grows_is_heard(made: Path, tmp_p
 
 
 @pytest.mark.parametrize("part", [0.0, 0.5, 0.9])
-def test_a_plain_file_without_its_index_cannot_be_used(made: Path, tmp_path: Path, part: float) -> None:
+def test_a_file_without_its_index_cannot_be_used(made: Path, tmp_path: Path, part: float) -> None:
     path = truncate_file(made / "end.mp4", tmp_path, part)
     with pytest.raises(MediaError) as caught:
         mux_sources(tmp_path, create_input(made / "call.mp3", Arrival.SETTLED), create_input(path, Arrival.SETTLED))

@@ -17,7 +17,7 @@ from webdav4.client import Client as Dav
 from lab import serve
 from lab.cases import ALL_CASES, Case
 from lab.errors import LabError
-from lab.lab import AddedCall, ExternalDav, Lab, LabPorts
+from lab.lab import AddedCall, ExternalDav, Lab, LabPorts  # type: ignore[attr-defined]
 from lab.media import instant_code, read_frames, read_pips, second_code
 from lab.switches import Switches
 
@@ -47,7 +47,7 @@ def request_media(
 # cases
 
 
-def test_every_case_is_there_with_files_where_the_metadata_says(lab: Lab, calls: dict[str, AddedCall]) -> None:
+def test_every_case_exists_with_files_at_their_locations(lab: Lab, calls: dict[str, AddedCall]) -> None:
     assert {call.case for call in calls.values()} == set(ALL_CASES)
     for call in calls.values():
         recording, screen = lab.store.get_call(call.id), lab.store.get_screen(call.id)
@@ -58,7 +58,7 @@ def test_every_case_is_there_with_files_where_the_metadata_says(lab: Lab, calls:
             assert ("pkcs7" in media) == call.plan.encrypted == media["mediaId"].endswith(".bin")
 
 
-def test_the_media_show_what_the_metadata_says(lab: Lab, calls: dict[str, AddedCall]) -> None:
+def test_the_media_match_the_metadata(lab: Lab, calls: dict[str, AddedCall]) -> None:
     for name in ("before", "transfer"):
         call = calls[name]
         for screen in call.screens:
@@ -195,7 +195,7 @@ def test_rcs_refuses(lab: Lab, calls: dict[str, AddedCall]) -> None:
     assert ("rcs", 403) in {(record.service, record.status) for record in lab.store.served_requests}
 
 
-def test_rcs_says_when_media_cannot_be_decrypted(lab: Lab, calls: dict[str, AddedCall]) -> None:
+def test_rcs_reports_media_that_cannot_be_decrypted(lab: Lab, calls: dict[str, AddedCall]) -> None:
     recording = lab.store.get_call(calls["encrypted"].id)
     assert recording is not None
     media = recording["mediaFiles"][0]
@@ -283,7 +283,7 @@ def test_the_configuration_is_complete(lab: Lab) -> None:
     assert Path(config["processing"]["temp_dir"]).is_dir() and Path(config["logfile"]["logfile_path"]).is_dir()
 
 
-def test_a_stopped_lab_answers_nobody_and_frees_its_ports(tmp_path: Path) -> None:
+def test_a_stopped_lab_serves_no_requests_and_frees_its_ports(tmp_path: Path) -> None:
     with requests.Session() as session:
         with Lab(tmp_path) as lab:
             url = f"{lab.rws_url}/api/v2/diagnostics/version"
@@ -353,7 +353,7 @@ def wait_for(path: Path) -> None:
         time.sleep(0.1)
 
 
-def test_serve_says_which_package_is_missing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_serve_reports_the_missing_package(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setitem(sys.modules, "cheroot.wsgi", None)
     assert serve.main([]) == 1
     error = capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""What tests can make the lab's servers do, and what the lab remembers of them."""
+"""Scripted failures of the lab's servers, and the lab's record of requests."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ CALL = {"id": "C1", "region": "r1", "startTime": "2024-01-02T10:00:00Z", "mediaF
 
 @dataclass
 class EchoService:
-    """A service that answers with the method, or breaks."""
+    """A service that returns the method, or fails."""
 
     name: str = "rws"
 
@@ -42,7 +42,7 @@ def test_switches_refuse_what_no_server_may_do() -> None:
         replace(Switches(), link_form="elsewhere")
 
 
-def test_failures_come_first_and_so_many_times(server: LabServer) -> None:
+def test_scripted_failures_come_first_and_the_given_number_of_times(server: LabServer) -> None:
     server.store.fail_next("rws", "GET", "/a?x", 503, times=2, headers={"Retry-After": "1"})
     server.store.fail_next("rcs", "GET", "/a", 500)
     server.store.fail_next("rws", "POST", "/a", 500)
@@ -61,7 +61,7 @@ def test_bodies_may_be_short_and_connections_cut(server: LabServer) -> None:
     assert [record.status for record in server.store.served_requests] == [200, 0]
 
 
-def test_a_fault_of_the_lab_itself_is_an_answer(server: LabServer, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_error_in_the_lab_itself_is_a_response(server: LabServer, caplog: pytest.LogCaptureFixture) -> None:
     answer = get_response(server, "/break")
     assert (answer.status_code, answer.json()["statusCode"]) == (500, 4)
     assert "broken" in caplog.text

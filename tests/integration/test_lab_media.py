@@ -1,4 +1,4 @@
-"""The lab's media makers against its readers, through real codecs, with controls that must fail."""
+"""The lab's media generators against its readers, through real codecs, with controls that must fail."""
 
 import subprocess
 from datetime import UTC, datetime, timedelta
@@ -34,16 +34,16 @@ def audio(folder: Path) -> Path:
 
 
 def off_by(path: Path, start: datetime = START) -> list[int]:
-    """How many milliseconds each picture of a file is away from the instant at which it is shown."""
+    """The distance of each frame of a file from the time at which it is shown, in milliseconds."""
     shown = [(picture, instant_code(start + timedelta(seconds=picture.pts))) for picture in read_frames(path)]
     assert all(picture.instant is not None and not picture.black for picture, _ in shown)
     return [(picture.instant or 0) - expected for picture, expected in shown]
 
 
-# pictures
+# frames
 
 
-def test_every_frame_tells_its_instant_and_agent(screen: Path) -> None:
+def test_every_frame_contains_its_instant_and_agent(screen: Path) -> None:
     pictures = read_frames(screen)
     assert len(pictures) == 43
     assert {picture.agent for picture in pictures} == {200}
@@ -62,7 +62,7 @@ def test_every_frame_tells_its_instant_and_agent(screen: Path) -> None:
 )
 def test_the_code_survives_other_forms(folder: Path, options: dict[str, object]) -> None:
     path = folder / "form.mp4"
-    make_screen(path, START, 2, **options)  # type: ignore[arg-type]
+    make_screen(path, START, 2, **options)
     assert set(off_by(path)) <= {-1, 0, 1}
 
 
@@ -88,7 +88,7 @@ def test_a_shifted_file_is_detected(folder: Path, screen: Path) -> None:
     assert set(off_by(screen, START + timedelta(milliseconds=100))) == {-100}
 
 
-def test_other_pictures_carry_no_code(folder: Path) -> None:
+def test_other_frames_have_no_code(folder: Path) -> None:
     path = folder / "test.mp4"
     run_ffmpeg("-f", "lavfi", "-i", "testsrc=s=640x360:r=10:d=1", "-pix_fmt", "yuv420p", path)
     assert all(picture.instant is None for picture in read_frames(path))
@@ -122,7 +122,7 @@ def test_odd_sizes_and_broken_files_are_refused(folder: Path, screen: Path) -> N
 
 
 def pip_errors(path: Path, start: datetime, channel: int = 0) -> list[float]:
-    """How many seconds each pip of a file is away from the whole second that it stands for."""
+    """The distance of each pip of a file from its whole second, in seconds."""
     errors = []
     for pip in read_pips(path, channel):
         moment = start + timedelta(seconds=pip.onset)
@@ -148,13 +148,13 @@ def test_every_second_has_its_pip(audio: Path, channel: int) -> None:
     ],
 )
 def test_pips_survive_other_codecs(folder: Path, name: str, options: dict[str, object]) -> None:
-    make_audio(folder / name, START, **options)  # type: ignore[arg-type]
+    make_audio(folder / name, START, **options)
     errors = pip_errors(folder / name, START)
     assert len(errors) == options["seconds"]
     assert max(map(abs, errors)) <= 0.01
 
 
-def test_a_shifted_sound_is_detected(folder: Path, screen: Path, audio: Path) -> None:
+def test_shifted_audio_is_detected(folder: Path, screen: Path, audio: Path) -> None:
     path = folder / "delayed.mp4"
     run_ffmpeg("-i", screen, "-itsoffset", "0.25", "-i", audio, "-map", "0:v", "-map", "1:a", "-c:a", "aac", path)
     errors = pip_errors(path, START + timedelta(milliseconds=300))
@@ -162,7 +162,7 @@ def test_a_shifted_sound_is_detected(folder: Path, screen: Path, audio: Path) ->
     assert all(abs(error - 0.25) <= 0.011 for error in errors)
 
 
-def test_other_sounds_have_no_pips(folder: Path) -> None:
+def test_other_audio_has_no_pips(folder: Path) -> None:
     for source in ("anullsrc=r=8000", "sine=f=1000:r=8000", "anoisesrc=r=8000:seed=1"):
         path = folder / "other.wav"
         run_ffmpeg("-f", "lavfi", "-i", source, "-t", 5, path)
@@ -187,6 +187,6 @@ def test_a_pip_cut_at_the_start_is_left_out(folder: Path) -> None:
     assert max(map(abs, errors)) <= 0.01
 
 
-def test_a_file_without_sound_is_refused(screen: Path) -> None:
+def test_a_file_without_audio_is_refused(screen: Path) -> None:
     with pytest.raises(LabError, match="ffmpeg"):
         read_pips(screen)

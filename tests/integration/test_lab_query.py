@@ -78,7 +78,7 @@ def test_the_queries_of_the_guide(query: str, found: bool) -> None:
         ("userData=tom&userName=nobody", False),
     ],
 )
-def test_what_an_administrator_writes_is_found_as_the_guide_says(written: str, found: bool) -> None:
+def test_queries_match_as_the_guide_states(written: str, found: bool) -> None:
     assert recording_filter(dict(parse_qsl(migration_query(written, 100))))(CALL) == found
 
 

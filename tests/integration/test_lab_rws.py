@@ -1,4 +1,4 @@
-"""The lab's RWS, spoken to by requests: every endpoint and every switch of docs/gir-api.md."""
+"""The lab's RWS, called with requests: every endpoint and every switch of docs/gir-api.md."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_version_can_be_rubbish(site: LabSite, client: LabClient) -> None:
 
 
 @pytest.mark.parametrize("auth", [None, ("ops", "wrong"), ("nobody", "ops%lab")])
-def test_everything_else_needs_the_login(site: LabSite, client: LabClient, auth: tuple[str, str] | None) -> None:
+def test_everything_else_needs_credentials(site: LabSite, client: LabClient, auth: tuple[str, str] | None) -> None:
     for path in (f"{client.ops}/recordings?limit=1", f"{client.internal}?ids=a", f"{client.internal}/a"):
         answer = requests.get(site.rws_url + path, auth=auth, timeout=10)
         assert status_codes(answer) == (401, 20)
@@ -133,7 +133,7 @@ def test_another_contact_center_and_unknown_paths_are_not_found(client: LabClien
     assert status_codes(client.delete(f"{client.ops}/recordings")) == (405, 2)
 
 
-def test_connections_are_kept_alive_and_answers_carry_lengths(client: LabClient) -> None:
+def test_connections_are_kept_alive_and_responses_have_lengths(client: LabClient) -> None:
     answer = client.get("/api/v2/diagnostics/version")
     assert answer.raw.version == 11
     assert int(answer.headers["Content-Length"]) == len(answer.content)

@@ -137,7 +137,7 @@ def test_without_the_login_nothing_is_told(guarded_port: int, quick_refusals: No
 
 def test_each_wrong_login_costs_time(guarded_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[float] = []
-    monkeypatch.setattr(application.time, "sleep", waited.append)
+    monkeypatch.setattr(application.time, "sleep", waited.append)  # type: ignore[attr-defined]
     assert send_request(guarded_port, "/livez").status == 401 and waited == [application.REFUSAL_DELAY_SECONDS]
     assert send_request(guarded_port, "/livez", login=CREDENTIALS).status == 200 and len(waited) == 1
 

@@ -1,4 +1,4 @@
-"""A poll on the lab, without anything that muxes."""
+"""A poll on the lab, without muxing."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_only_a_migration_takes_what_an_outage_lets_wait(make_lab: Make, options
     assert len(taken) == submitted
 
 
-def test_a_recording_that_rws_fails_for_is_told_apart_from_one_without_screen(make_lab: Make) -> None:
+def test_a_recording_that_rws_fails_for_is_distinguished_from_one_without_screen(make_lab: Make) -> None:
     lab, taken = make_lab(), []
     good, bad = add_short(lab, range(2))
     lab.store.add_call((lab.store.get_call(good.id) or {}) | {"id": "without-screen"})
@@ -125,7 +125,7 @@ def test_the_newest_calls_are_not_read_all_the_time_when_that_takes_longer_than_
         clock[0] += 100  # a pass
         return RecordingIntake.flush(engine)
 
-    engine.flush = end_pass  # type: ignore[method-assign]
+    engine.flush = end_pass
     monkeypatch.setattr("muxer.polling.poller.time", SimpleNamespace(monotonic=lambda: clock[0]))
     options = {**FLEET_OPTIONS, "processing__window_past": "200", "processing__min_poll_interval": "1"}
     poller_for(lab, CircuitBreaker(), engine, processing__query_slice_size="1", **options).poll()
@@ -143,7 +143,7 @@ def test_the_newest_calls_are_read_again_while_a_poll_lasts(make_lab: Make) -> N
             late.append(add_short(lab, [99], timedelta(minutes=5))[0].id)
         return RecordingIntake.submit(engine, target)
 
-    engine.submit = submit_and_add  # type: ignore[method-assign]
+    engine.submit = submit_and_add
     poller.poll()
     met = [one for each in engine.passes for one in each]
     assert met.index(late[0]) == len(met) - 2 and names[met[-1]] == "yesterday"
@@ -188,7 +188,7 @@ def test_a_screen_that_comes_while_a_poll_lasts_is_found_by_it(make_lab: Make) -
             lab.store._screens[late.id] = screen
         return RecordingIntake.submit(engine, target)
 
-    engine.submit = submit_and_add_screen  # type: ignore[method-assign]
+    engine.submit = submit_and_add_screen
     result = poller.poll()
     assert [one for each in engine.passes for one in each].count(late.id) == 1
     assert (result.found, result.ours, result.submitted, result.without_screen) == (5, 5, 5, 0)

@@ -1,4 +1,4 @@
-"""A poll against the lab's RWS: how it asks for screen recordings, and what becomes of recordings when it fails midway."""
+"""A poll on the lab's RWS: how it requests screen recordings, and what happens when it fails midway."""
 
 from __future__ import annotations
 

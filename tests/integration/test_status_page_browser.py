@@ -114,7 +114,7 @@ def test_it_fits_and_is_legible(
 @pytest.mark.parametrize("level", ["good", "note", "bad"])
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_each_summary_is_legible(port: ViewPort, browser: BrowserTab, level: str, scheme: str) -> None:
-    changes = {"good": {}, "note": {"counts": {"aside": 2}}, "bad": {"disk": replace(EVERYTHING.disk, has_room=False)}}
+    changes = {"good": {}, "note": {"counts": {"aside": 2}}, "bad": {"disk": replace(EVERYTHING.disk, has_room=False)}}  # type: ignore[type-var]
     port.view = muxer_view(**changes[level])
     browser.open_page(port.url, scheme=scheme)
     assert browser.evaluate(f"document.querySelectorAll('.summary.{level}').length") == 1

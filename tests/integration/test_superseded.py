@@ -1,4 +1,4 @@
-"""Superseded files whose deletion a kill, or a storage that is down, has cut in two."""
+"""Superseded files whose deletion was interrupted by a kill or by an unavailable storage."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_a_note_whose_entry_is_gone_deletes_the_file(lab: Lab, tmp_path: Path) -
     assert not stored_path(lab, OLD).exists() and stored_path(lab, NEW).exists() and list_records(tmp_path) == []
 
 
-def test_a_note_whose_entry_stands_is_dropped(lab: Lab, tmp_path: Path) -> None:
+def test_a_record_whose_entry_exists_is_dropped(lab: Lab, tmp_path: Path) -> None:
     leave_record(lab, tmp_path, ["a", "b"])
     create_superseded(lab, tmp_path).recover_deletions()
     assert stored_path(lab, OLD).exists() and list_records(tmp_path) == []
@@ -119,7 +119,7 @@ def test_a_file_that_is_published_in_the_end_stays(lab: Lab, tmp_path: Path) -> 
     assert stored_path(lab, OLD).exists() and list_records(tmp_path) == []
 
 
-def test_a_file_that_stays_unpublished_is_told_after_a_week(
+def test_a_file_that_stays_unpublished_is_reported_after_a_week(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     lab.store.delete_screen_media(NAME, OLD)
@@ -140,7 +140,7 @@ def test_a_file_that_nothing_fuller_replaces_is_never_deleted(lab: Lab, tmp_path
 
 
 @pytest.mark.parametrize(("by", "gone"), [(NEW, True), ("another", False)])
-def test_one_of_the_same_sources_is_deleted_only_when_the_one_that_is_named_stands(
+def test_a_file_of_the_same_sources_is_deleted_only_when_the_named_one_exists(
     lab: Lab, tmp_path: Path, by: str, gone: bool
 ) -> None:
     deleting = create_superseded(lab, tmp_path)

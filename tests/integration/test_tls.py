@@ -120,7 +120,7 @@ def _boto3_reads_its_models_once() -> Iterator[None]:
 @pytest.fixture(params=CONNECTIONS)
 def client(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Client:
     monkeypatch.setattr(s3, "ATTEMPTS", 1)
-    return lambda trust: CONNECTIONS[request.param](trust, tmp_path)
+    return lambda trust: CONNECTIONS[request.param](trust, tmp_path)  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)
@@ -340,7 +340,7 @@ def strict_python(monkeypatch: pytest.MonkeyPatch) -> None:
     original = ssl.create_default_context
 
     def create_strict(*args: object, **kwargs: object) -> ssl.SSLContext:
-        made = original(*args, **kwargs)  # type: ignore[arg-type]
+        made = original(*args, **kwargs)
         made.verify_flags |= ssl.VERIFY_X509_STRICT | ssl.VERIFY_X509_PARTIAL_CHAIN
         return made
 
@@ -381,7 +381,8 @@ ASK_SCRIPT = """
     trust = lambda text: text == "true" or Path(text)
     t.s3.ATTEMPTS = 1
     ask = lambda kind, trusted: verdict(lambda: kind(trusted, Path(folder)).fetch_bytes(f"{url}/media.mp4"))
-    found = {"rws": ask(t.RwsConnection, trust(rws_trust)), "rcs": ask(t.RcsConnection, True), "webdav": ask(t.WebdavConnection, trust(dav_trust)),
+    found = {"rws": ask(t.RwsConnection, trust(rws_trust)), "rcs": ask(t.RcsConnection, True),
+             "webdav": ask(t.WebdavConnection, trust(dav_trust)),
              "s3": ask(t.S3Connection, True), "s3, empty": ask(t.S3Connection, None),
              "plain requests": verdict(lambda: requests.get(url, timeout=30))}
     print(json.dumps(found))

@@ -1,4 +1,4 @@
-"""The check of a muxed file notices what is wrong in it: each test breaks one thing in a result that was right."""
+"""The verification of a muxed file detects errors: each test breaks one thing in a correct result."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def made(folder: Path, audio: Path, screen: Path, tmp_path: Path, monkeypatch: p
         seen.append(one)
         real(one, tools, runner)
 
-    monkeypatch.setattr(engine_module.verify, "verify_result", check_and_record)
+    monkeypatch.setattr(engine_module.verify, "verify_result", check_and_record)  # type: ignore[attr-defined]
     mux_files(tmp_path, audio, (screen, -1.55))
     [made] = seen
     assert [piece.reason is None for piece in made.plan.parts] == [False, True, True]
@@ -81,7 +81,7 @@ def test_a_result_that_is_right_passes(made: verify.Expected) -> None:
 
 @pytest.mark.parametrize("kind", [0, 1], ids=["video", "audio"])
 @pytest.mark.parametrize("place", [0.0, 0.5, 0.999])
-def test_one_byte_of_a_sample_is_noticed(made: verify.Expected, kind: int, place: float) -> None:
+def test_one_changed_byte_of_a_sample_is_detected(made: verify.Expected, kind: int, place: float) -> None:
     track = read_tracks(made.path)[kind]
     number = int(place * len(track.sizes))
     content = bytearray(made.path.read_bytes())
@@ -90,7 +90,7 @@ def test_one_byte_of_a_sample_is_noticed(made: verify.Expected, kind: int, place
     assert "samples are not those of the sources" in check_error(made)
 
 
-def test_two_samples_that_changed_places_are_noticed(made: verify.Expected) -> None:
+def test_two_swapped_samples_are_detected(made: verify.Expected) -> None:
     track = read_tracks(made.path)[0]
     content = bytearray(made.path.read_bytes())
     ends = [offset + size for offset, size in zip(track.offsets, track.sizes, strict=True)]
@@ -123,7 +123,7 @@ def drop_second(runs: Sequence[SampleSpan], length: int) -> SampleTable:
 
 
 @pytest.mark.parametrize("wrong", [shift_copied, drop_last, drop_second])
-def test_frames_at_other_times_are_noticed(
+def test_frames_at_other_times_are_detected(
     tmp_path: Path,
     audio: Path,
     screen: Path,
@@ -144,10 +144,10 @@ class AlteringRunner(Runner):
         super().__init__()
         self._change = (old, new)
 
-    def run_streaming(self, command: Sequence[str | Path], *arguments: object, **options: object) -> object:
+    def run_streaming(self, command: Sequence[str | Path], *arguments: object, **options: object) -> object:  # type: ignore[override]
         if "libx264" in command and "lavfi" not in command:
             command = [str(part).replace(*self._change) for part in command]
-        return super().run_streaming(command, *arguments, **options)  # type: ignore[arg-type]
+        return super().run_streaming(command, *arguments, **options)
 
 
 ENCODED_WRONG = {
@@ -162,7 +162,7 @@ ENCODED_WRONG = {
 
 
 @pytest.mark.parametrize("name", ENCODED_WRONG)
-def test_a_piece_that_was_encoded_from_other_frames_is_noticed(
+def test_a_piece_encoded_from_other_frames_is_detected(
     tmp_path: Path, audio: Path, screen: Path, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
     engine = MediaEngine(
@@ -173,13 +173,13 @@ def test_a_piece_that_was_encoded_from_other_frames_is_noticed(
     assert "muxing again" in caplog.text
 
 
-def test_padding_that_is_not_black_is_noticed(
+def test_padding_that_is_not_black_is_detected(
     tmp_path: Path, audio: Path, screen: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     real = Runner.run_streaming
 
     def run_with_gray(self: Runner, command: Sequence[str | Path], *arguments: object, **options: object) -> object:
-        return real(self, [str(part).replace("c=black", "c=gray") for part in command], *arguments, **options)  # type: ignore[arg-type]
+        return real(self, [str(part).replace("c=black", "c=gray") for part in command], *arguments, **options)
 
     monkeypatch.setattr(Runner, "run_streaming", run_with_gray)
     with caplog.at_level(logging.WARNING), pytest.raises(MediaError, match="is not black"):

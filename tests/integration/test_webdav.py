@@ -44,7 +44,7 @@ SERVERS = {
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ExternalDav]:
     with ExitStack() as stack:
         if request.param in SERVERS:
-            yield stack.enter_context(SERVERS[request.param]())
+            yield stack.enter_context(SERVERS[request.param]())  # type: ignore[operator]
         else:
             lab = stack.enter_context(Lab(tmp_path_factory.mktemp("dav")))
             user = lab.site.dav_account

@@ -413,7 +413,7 @@ def test_a_server_that_cannot_rename_is_asked_again_after_an_hour(
 ) -> None:
     lab = make_lab()
     now = [time.monotonic()]
-    monkeypatch.setattr(webdav_renaming.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(webdav_renaming.time, "monotonic", lambda: now[0])  # type: ignore[attr-defined]
     lab.store.fail_next("dav", "MOVE", "/screens/", 405)
     store = create_storage(of_lab(lab), tmp_path)
     for later in (0, 3500, 200):

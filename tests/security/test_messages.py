@@ -59,7 +59,7 @@ HOSTILE_HEADERS = {
 }
 
 
-class RawProperties(pika.BasicProperties):
+class RawProperties(pika.BasicProperties):  # type: ignore[misc]
     """Properties whose headers are written as they are."""
 
     def __init__(self, table: bytes) -> None:

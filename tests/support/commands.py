@@ -62,7 +62,7 @@ def run_main_in_process(*arguments: str) -> tuple[int, str, str]:
             code = main(arguments)
         except SystemExit as end:
             code = int(end.code or 0)
-    return code, *(one.buffer.getvalue().decode() for one in (out, err))  # type: ignore[attr-defined]
+    return code, *(one.buffer.getvalue().decode() for one in (out, err))  # type: ignore[return-value]
 
 
 @contextlib.contextmanager

@@ -114,7 +114,7 @@ def run_chromium() -> Iterator[BrowserTab]:
     start = [sys.executable, "-c", _PLACED, *map(str, theirs), *command]
     environment = {**os.environ, "HOME": str(home), "XDG_RUNTIME_DIR": str(home)}
     quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen(start, pass_fds=theirs, env=environment, start_new_session=True, **quiet)
+    process = subprocess.Popen(start, pass_fds=theirs, env=environment, start_new_session=True, **quiet)  # type: ignore[call-overload]
     for one in (*theirs, pipes[0], pipes[3]):
         os.close(one)
     try:

@@ -125,11 +125,11 @@ def edited_file(make: Recipe, *edits: EditEntry) -> Recipe:
         old = int.from_bytes(index[edts : edts + 4], "big")
         elst = struct.pack(">I4sII", 16 + len(entries), b"elst", 0, len(edits)) + entries
         new = struct.pack(">I4s", 8 + len(elst), b"edts") + elst
-        index = bytearray(index[:edts] + new + index[edts + old :])
+        index = bytearray(index[:edts] + new + index[edts + old :])  # type: ignore[assignment]
         for box in (b"moov", b"trak"):
             at = index.index(box) - 4
             size = int.from_bytes(index[at : at + 4], "big") + len(new) - old
-            index[at : at + 4] = size.to_bytes(4, "big")
+            index[at : at + 4] = size.to_bytes(4, "big")  # type: ignore[index]
         made = path.with_name(f"edited-{path.name}")
         made.write_bytes(content[:moov] + index)
         return made

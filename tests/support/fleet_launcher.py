@@ -42,7 +42,7 @@ def mux_once() -> None:
         path.write_bytes(content)
         return replace(muxed, path=path)
 
-    MediaEngine.mux = mux_cached  # type: ignore[method-assign]
+    MediaEngine.mux = mux_cached
 
 
 if __name__ == "__main__":

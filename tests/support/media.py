@@ -55,7 +55,7 @@ class CachedMediaLab(Lab):
 
     def __init__(self, folder: Path, *arguments: object, **options: object) -> None:
         shutil.copytree(self.keys, folder / "keys")
-        super().__init__(folder, *arguments, **options)  # type: ignore[arg-type]
+        super().__init__(folder, *arguments, **options)
 
     def add_case(self, case: Case, start: datetime | None = None, serial: int = 0) -> tuple[AddedCall, ...]:
         with self._use_cached_makers():

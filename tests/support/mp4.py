@@ -43,13 +43,13 @@ def read_packets(path: Path, stream: str = "v:0") -> list[Packet]:
         "ffprobe", "-v", "error", "-select_streams", stream, "-show_entries", entries, "-of", "compact=p=0", path
     )
     found = [dict(part.split("=", 1) for part in line.split("|") if "=" in part) for line in text.splitlines() if line]
-    return [Packet(*(int(one[name]) for name in Packet._fields[:5]), one["flags"][:2]) for one in found]
+    return [Packet(*(int(one[name]) for name in Packet._fields[:5]), one["flags"][:2]) for one in found]  # type: ignore[call-arg]
 
 
 def stream_fields(path: Path, names: Sequence[str], kind: str = "v:0") -> dict[str, str]:
     """Return fields of a stream."""
-    text = run_program("ffprobe", "-v", "error", "-select_streams", kind, "-show_entries", f"stream={','.join(names)}", "-of",
-               "default=nw=1", path)  # fmt: skip
+    text = run_program("ffprobe", "-v", "error", "-select_streams", kind, "-show_entries", f"stream={','.join(names)}",
+               "-of", "default=nw=1", path)  # fmt: skip
     return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
 
 

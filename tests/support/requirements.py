@@ -28,7 +28,9 @@ def require_file(path: Path, name: str) -> Path:
 def report_missing(name: str) -> NoReturn:
     """Skip the test because `name` is missing; in CI fail it."""
     text = f"{name} is missing: ./install.sh --test installs it"
-    pytest.fail(text) if IS_STRICT else pytest.skip(text)
+    if IS_STRICT:
+        pytest.fail(text)
+    pytest.skip(text)
 
 
 def missing_programs(names: Sequence[str]) -> list[str]:

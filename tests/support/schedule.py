@@ -21,7 +21,7 @@ def shares_resources(module: str) -> bool:
     return 'scope="module"' in text or "from support.rabbitmq import" in text or "from support.queues import" in text
 
 
-class ModuleScheduling(LoadScopeScheduling):
+class ModuleScheduling(LoadScopeScheduling):  # type: ignore[misc]
     """Gives a module whose tests share something to one worker; any other test goes where there is room.
 
     The modules come first, those with most tests before all, so that single tests are left to fill the end of the run.

@@ -49,8 +49,8 @@ def done_row(recording: str, timeline: dict[str, Any] | None = None, **changes: 
     facts = {"agent": "alice", "sources": 4, "file": file_name(recording), "bytes": 10_000_000, "encrypted": True}
     facts |= {"length": made["length"], "padding": padding, "method": "cut between key frames", "seconds": 7.5}
     values = {"name": file_name(recording), "recording": recording, "agent": "alice", "state": "done"}
-    values |= {"attempts": 0, "retry_at": None, "code": "", "error": "", "reason": ""}
-    values |= {"facts": {**facts, "timeline": made}, "updated": NOW - 60}
+    values |= {"attempts": 0, "retry_at": None, "code": "", "error": "", "reason": ""}  # type: ignore[dict-item]
+    values |= {"facts": {**facts, "timeline": made}, "updated": NOW - 60}  # type: ignore[dict-item]
     return TargetRecord(**{**values, **changes})
 
 

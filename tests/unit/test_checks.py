@@ -61,8 +61,8 @@ def test_what_needs_a_failed_or_skipped_check_or_an_unusable_option_is_skipped()
     ]
     found = {one.check: one for one in run_checks(checks, ["[htcc] base_uri"])}
     assert [name for name, one in found.items() if one.status is CheckStatus.SKIPPED] == ["b", "c", "d", "g"]
-    assert found["d"].found == "not looked at: needs [htcc] base_uri"
-    assert found["c"].found == "not looked at: needs b"
+    assert found["d"].found == "not checked: needs [htcc] base_uri"
+    assert found["c"].found == "not checked: needs b"
 
 
 def test_a_check_that_hangs_has_its_own_time_limit() -> None:
@@ -75,14 +75,14 @@ def test_a_check_that_hangs_has_its_own_time_limit() -> None:
     found = list(run_checks([Check("hangs", wait_forever, seconds=0.1), good_check("next")], ()))
     never.set()
     assert [one.status for one in found] == [CheckStatus.FAILED, CheckStatus.OK]
-    assert "no end within" in found[0].found
+    assert "not finished within" in found[0].found
 
 
 def test_a_later_check_may_follow_from_what_an_earlier_one_found() -> None:
     seen: list[str] = []
 
     def build_checks() -> Iterator[Check]:
-        yield Check("looks", lambda: [seen.append("x") or passed_finding("looks", "")])  # type: ignore[func-returns-value,list-item]
+        yield Check("looks", lambda: [seen.append("x") or passed_finding("looks", "")])
         yield from (good_check(f"of {one}") for one in seen)
 
     assert [one.check for one in run_checks(build_checks(), ())] == ["looks", "of x"]

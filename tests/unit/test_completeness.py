@@ -1,4 +1,4 @@
-"""Whether a file breaks off, by its structure: real files of every form, whole and truncated at many places."""
+"""Whether a file is truncated by its structure: real files of every container, whole and truncated at many places."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from muxer.media.analyze.completeness import Structure, examine_structure, is_text
+
+pytestmark = pytest.mark.servers  # needs ffmpeg or openssl
 
 VIDEO_INPUT = ["-f", "lavfi", "-i", "testsrc2=s=160x120:r=10:d=4"]
 AUDIO_INPUT = ["-f", "lavfi", "-i", "sine=r=8000:d=4"]
@@ -130,7 +132,7 @@ def test_an_avi_file_of_several_parts_breaks_off_in_each_of_them(made: dict[str,
     assert examine_content(tmp_path, first + further + further[:-100]) is Structure.TRUNCATED
 
 
-def test_a_plain_file_whose_last_box_claims_too_much_is_whole_when_all_samples_are_there(
+def test_a_file_whose_last_box_claims_too_much_is_whole_when_all_samples_are_there(
     made: dict[str, bytes], tmp_path: Path
 ) -> None:
     content = bytearray(made["front.mp4"])
@@ -144,7 +146,7 @@ def test_a_plain_file_whose_last_box_claims_too_much_is_whole_when_all_samples_a
     [b"<html><body>404</body></html>" * 99, b"rubbish", b"no media", random.Random(7).randbytes(50_000), bytes(50_000)],
     ids=["HTML", "text", "two words", "the wrong key", "zeros"],
 )
-def test_what_is_no_media_states_nothing(tmp_path: Path, content: bytes) -> None:
+def test_a_file_without_media_is_unproven(tmp_path: Path, content: bytes) -> None:
     assert examine_content(tmp_path, content) is UNPROVEN
     assert is_text(tmp_path / "file") is (content[0] in b"<rn")
 
@@ -156,7 +158,7 @@ def test_no_beginning_of_media_is_text(made: dict[str, bytes], tmp_path: Path, n
         assert not is_text(path)
 
 
-def test_nothing_that_is_damaged_raises_or_takes_long(made: dict[str, bytes], tmp_path: Path) -> None:
+def test_damaged_files_neither_raise_nor_take_long(made: dict[str, bytes], tmp_path: Path) -> None:
     chance = random.Random(7)
     for name in ("front.mp4", "segment-index.mp4", "-live.mkv", "plain.avi", "rf64.wav"):
         for _ in range(60):

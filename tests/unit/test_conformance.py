@@ -1,4 +1,4 @@
-"""docs/developer/conformance.md: no statement of the guide without its test, no test that does not exist, no option left out."""
+"""docs/developer/conformance.md: each statement of the guide has a test that exists, and no option is missing."""
 
 from __future__ import annotations
 

@@ -26,6 +26,8 @@ from muxer.errors import EncryptionError
 from muxer.gir.rws import Certificate
 from muxer.system.process import Runner
 
+pytestmark = pytest.mark.servers  # needs ffmpeg or openssl
+
 Recipient = tuple[rsa.RSAPrivateKey, str]
 
 
@@ -73,7 +75,7 @@ def encrypt_by_openssl(clear: bytes, folder: Path, pems: list[str], *flags: str)
     for file, pem in zip(files, pems, strict=True):
         file.write_text(pem)
     command = ["openssl", "cms", "-encrypt", "-binary", "-aes-256-cbc", "-outform", "DER", "-in", folder / "clear"]
-    return subprocess.run([*command, *flags, *files], capture_output=True, check=True).stdout
+    return subprocess.run([*command, *flags, *files], capture_output=True, check=True).stdout  # type: ignore[list-item]
 
 
 SIZES = [0, 1, 15, 16, 17, 8191, 300_000]
@@ -148,7 +150,7 @@ ALGORITHM = ber.encode_definite(
 DATA, ENVELOPED, OTHER = (bytes.fromhex(f"06092a864886f70d01070{number}") for number in "132")
 
 
-def enveloped_structure(
+def enveloped_structure(  # type: ignore[no-untyped-def]
     content: bytes, *, wrap=ber.encode_definite, head: bytes = VERSION + RECIPIENTS, kind: bytes = ENVELOPED
 ) -> bytes:
     info = wrap(ber.SEQUENCE, DATA + ALGORITHM + content)
@@ -169,7 +171,7 @@ CONTENTS = {
 
 @pytest.mark.parametrize("wrap", [ber.encode_definite, indefinite_length])
 @pytest.mark.parametrize("content", CONTENTS.values(), ids=CONTENTS)
-def test_the_content_is_found_in_every_form_of_ber(tmp_path: Path, content: bytes, wrap) -> None:
+def test_the_content_is_found_in_every_form_of_ber(tmp_path: Path, content: bytes, wrap) -> None:  # type: ignore[no-untyped-def]
     pem = split_envelope(io.BytesIO(enveloped_structure(content, wrap=wrap)), tmp_path / "out")
     assert (tmp_path / "out").read_bytes() == CIPHERTEXT
     der = base64.b64decode("".join(pem.splitlines()[1:-1]))
@@ -200,7 +202,7 @@ def test_a_stream_may_come_byte_by_byte(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("wrap", [ber.encode_definite, indefinite_length], ids=["der", "indefinite"])
 @pytest.mark.parametrize("content", [CONTENTS["primitive"], CONTENTS["nested"]], ids=["primitive", "nested"])
-def test_a_structure_that_breaks_off_anywhere_is_an_encryption_error(tmp_path: Path, content: bytes, wrap) -> None:
+def test_a_structure_that_breaks_off_anywhere_is_an_encryption_error(tmp_path: Path, content: bytes, wrap) -> None:  # type: ignore[no-untyped-def]
     whole = enveloped_structure(content, wrap=wrap)
     accepted = []
     for length in range(len(whole)):

@@ -1,4 +1,4 @@
-"""Room on the disk of the temporary folder: the rules, and that a change is said once."""
+"""Free space on the disk of the temporary folder: the rules, and that a change is logged once."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_a_gigabyte_stays_free_or_the_twentieth_part_of_a_small_disk(total: int,
     assert reserved_bytes(total, option) == pytest.approx(kept, abs=1)
 
 
-def test_work_goes_on_only_when_a_tenth_more_is_free() -> None:
+def test_work_resumes_only_when_a_tenth_more_is_free() -> None:
     assert not is_short(100, 100, was_short=False)
     assert is_short(99, 100, was_short=False)
     assert is_short(109, 100, was_short=True)
@@ -69,7 +69,7 @@ def system(monkeypatch: pytest.MonkeyPatch) -> FakeDisk:
     return FakeDisk(monkeypatch)
 
 
-def test_a_change_is_said_once(system: FakeDisk, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_change_is_logged_once(system: FakeDisk, caplog: pytest.LogCaptureFixture) -> None:
     disk, seen = TempDisk(Path("/temp"), 100), []
     for free in (500, 99, 50, 105, 99, 111, 105, 100, 500):
         system.change_free_later(free)
@@ -117,7 +117,7 @@ def test_a_file_system_that_can_never_have_so_much_free_is_a_mistake(system: Fak
 
 
 @pytest.mark.parametrize("option", [None, 100])
-def test_a_file_system_that_tells_nothing_hinders_nothing(system: FakeDisk, option: int | None) -> None:
+def test_a_file_system_without_a_size_blocks_nothing(system: FakeDisk, option: int | None) -> None:
     system.total = system.free = 0
     disk = TempDisk(Path("/temp"), option)
     assert disk.has_room()

@@ -21,7 +21,7 @@ def snapshot_at(now: float, *running: RunningTarget) -> ActivitySnapshot:
 
 def test_there_is_a_line_a_minute(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     clock = 0.0
-    monkeypatch.setattr(module.time, "monotonic", lambda: clock)
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock)  # type: ignore[attr-defined]
     with open_display(Mask(), steps=True) as shown:
         for clock in (1.0, 59.0, 60.0, 61.0, 119.0, 121.0):
             shown.update_progress(snapshot_at(1000 + clock, RUNNING))

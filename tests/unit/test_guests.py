@@ -1,4 +1,4 @@
-"""Temporary folders of commands beside a running muxer, and what becomes of one whose command was killed."""
+"""Temporary folders of commands next to a running muxer, and the recovery of one whose command was killed."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def abandoned_folder(base: Path, age: float = 3600.0) -> Path:
     return workspace.path
 
 
-def test_it_lies_beside_the_one_of_the_running_muxer_and_is_gone_afterwards(tmp_path: Path) -> None:
+def test_it_is_next_to_the_one_of_the_running_muxer_and_removed_afterwards(tmp_path: Path) -> None:
     running = Workspace(tmp_path, "single")
-    with command_workspace(GuestConfig(tmp_path)) as workspace:  # type: ignore[arg-type]
+    with command_workspace(GuestConfig(tmp_path)) as workspace:
         assert workspace.path.parent == running.path
         with workspace.job_folder() as folder:
             (folder / "audio").write_bytes(b"media")
@@ -47,22 +47,22 @@ def test_it_lies_beside_the_one_of_the_running_muxer_and_is_gone_afterwards(tmp_
     assert not workspace.path.exists()
 
 
-def test_what_a_dead_command_has_left_is_taken_over(tmp_path: Path) -> None:
+def test_the_unfinished_work_of_a_dead_command_is_adopted(tmp_path: Path) -> None:
     folder, running = abandoned_folder(tmp_path), Workspace(tmp_path, "single")
     recover_abandoned(running, tmp_path)
     assert [path.name for path in running.publishing.iterdir()] == ["one.json"]
     assert not folder.exists()
 
 
-def test_one_that_has_just_begun_is_left_alone(tmp_path: Path) -> None:
+def test_a_command_that_has_just_started_is_not_touched(tmp_path: Path) -> None:
     folder, running = abandoned_folder(tmp_path, age=0.0), Workspace(tmp_path, "single")
     recover_abandoned(running, tmp_path)
     assert (folder / "publishing" / "one.json").exists() and (folder / "muxer-job-abcdefgh").exists()
 
 
-def test_one_that_works_is_left_alone_however_long(tmp_path: Path) -> None:
+def test_a_running_command_is_not_touched(tmp_path: Path) -> None:
     running = Workspace(tmp_path, "single")
-    with command_workspace(GuestConfig(tmp_path)) as workspace:  # type: ignore[arg-type]
+    with command_workspace(GuestConfig(tmp_path)) as workspace:
         (workspace.publishing / "one.json").write_text("{}")
         os.utime(workspace.path, (0, 0))
         recover_abandoned(running, tmp_path)
@@ -83,7 +83,7 @@ def test_a_note_does_not_write_over_another_one(tmp_path: Path) -> None:
 
 def test_the_media_of_a_dead_command_are_removed_by_the_next_one(tmp_path: Path) -> None:
     folder = abandoned_folder(tmp_path)
-    with command_workspace(GuestConfig(tmp_path)) as workspace:  # type: ignore[arg-type]
+    with command_workspace(GuestConfig(tmp_path)) as workspace:
         assert not folder.exists() and (workspace.publishing / "one.json").exists()
 
 
@@ -103,17 +103,17 @@ def test_a_link_is_no_folder_of_a_command(tmp_path: Path) -> None:
 
 def test_each_worker_of_a_machine_has_the_first_free_folder(tmp_path: Path) -> None:
     config = GuestConfig(tmp_path)
-    first, one = claim_worker_folder(config)  # type: ignore[arg-type]
-    second, other = claim_worker_folder(config)  # type: ignore[arg-type]
+    first, one = claim_worker_folder(config)
+    second, other = claim_worker_folder(config)
     assert (first, second) == ("worker-0", "worker-1")
     assert one.path == tmp_path / "worker-0" and one.instance_mark != other.instance_mark
     one.release_lock()
-    assert claim_worker_folder(config)[0] == "worker-0"  # type: ignore[arg-type]
+    assert claim_worker_folder(config)[0] == "worker-0"
 
 
-def test_a_folder_that_is_held_only_for_a_moment_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_is_locked_briefly_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another worker that starts at the same time looks into it, for what a dead one may have left there."""
-    claim_worker_folder(GuestConfig(tmp_path))[1].release_lock()  # type: ignore[arg-type]
+    claim_worker_folder(GuestConfig(tmp_path))[1].release_lock()
 
     def held_at_first(path: Path, *options: Any) -> Workspace:
         if path.name == "worker-0":
@@ -122,24 +122,24 @@ def test_a_folder_that_is_held_only_for_a_moment_is_passed_over(tmp_path: Path, 
         return Workspace(path, *options)
 
     monkeypatch.setattr("muxer.pipeline.shared_temp.Workspace", held_at_first)
-    assert claim_worker_folder(GuestConfig(tmp_path))[0] == "worker-1"  # type: ignore[arg-type]
+    assert claim_worker_folder(GuestConfig(tmp_path))[0] == "worker-1"
 
 
 def test_a_worker_of_a_shard_has_the_name_of_the_shard_too(tmp_path: Path) -> None:
     config = GuestConfig(tmp_path)
     config.is_sharded, config.instance_name = True, "primary-1"
-    assert claim_worker_folder(config)[0] == "primary-1-worker-0"  # type: ignore[arg-type]
+    assert claim_worker_folder(config)[0] == "primary-1-worker-0"
 
 
-def test_a_folder_that_cannot_be_used_is_said_once(tmp_path: Path) -> None:
+def test_an_unusable_folder_is_reported_once(tmp_path: Path) -> None:
     (tmp_path / "worker-0").write_text("not a folder")
     with pytest.raises(ConfigError, match="temp_dir"):
-        claim_worker_folder(GuestConfig(tmp_path))  # type: ignore[arg-type]
+        claim_worker_folder(GuestConfig(tmp_path))
 
 
-def test_what_a_dead_worker_has_left_is_taken_over_and_its_folder_stays(tmp_path: Path) -> None:
+def test_the_unfinished_work_of_a_dead_worker_is_adopted_and_its_folder_stays(tmp_path: Path) -> None:
     config = GuestConfig(tmp_path)
-    _, died = claim_worker_folder(config)  # type: ignore[arg-type]
+    _, died = claim_worker_folder(config)
     (died.publishing / "one.json").write_text("{}")
     died.release_lock()
     os.utime(died.path, (0, 0))
@@ -149,8 +149,8 @@ def test_what_a_dead_worker_has_left_is_taken_over_and_its_folder_stays(tmp_path
     assert died.path.is_dir() and not list(died.publishing.iterdir())
 
 
-def test_what_a_living_worker_works_on_is_left_to_it(tmp_path: Path) -> None:
-    _, living = claim_worker_folder(GuestConfig(tmp_path))  # type: ignore[arg-type]
+def test_the_work_of_a_running_worker_is_not_touched(tmp_path: Path) -> None:
+    _, living = claim_worker_folder(GuestConfig(tmp_path))
     (living.publishing / "one.json").write_text("{}")
     os.utime(living.path, (0, 0))
     recover_abandoned(Workspace(tmp_path, "single"), tmp_path)

@@ -98,7 +98,7 @@ def test_a_source_with_the_name_of_the_muxed_file_is_not_written_over() -> None:
 def test_a_media_id_that_cannot_stand_in_an_address_is_none(media_id: object) -> None:
     """``..`` would be resolved: deleting it would delete what is above."""
     assert MediaFile.from_json({"mediaId": media_id}).media_id == ""
-    selection = select_from_json([audio_entry()], [screen_entry(media_id)])  # type: ignore[arg-type]
+    selection = select_from_json([audio_entry()], [screen_entry(media_id)])
     assert selection.targets == () and selection.problems == ("a screen file has no usable mediaId",)
 
 

@@ -1,4 +1,4 @@
-"""What the size of a fetched file promises, and how long it has not grown."""
+"""Whether a fetched file may still be incomplete: by its stated size, and by how long it has not grown."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_the_size_of_an_encrypted_file_counts_its_ciphertext(
     assert (found, bool(shortfall)) == (arrival, lacks)
 
 
-def test_an_error_page_lacks_nothing_that_may_still_come(incoming: ArrivalTracker, tmp_path: Path) -> None:
+def test_an_error_page_is_not_incomplete(incoming: ArrivalTracker, tmp_path: Path) -> None:
     incoming.check_arrival(RECORDING_ID, [fetched_file(tmp_path, 1000)])
     assert judge_files(incoming, fetched_file(tmp_path, 2000, b"<html>not found</html>")) == [(Arrival.GROWING, "")]
     assert judge_files(incoming, fetched_file(tmp_path, 2000, b"")) == [(Arrival.GROWING, "0 of 2000 bytes are there")]
@@ -164,7 +164,7 @@ def test_with_a_single_look_the_storage_alone_states_the_age(tmp_path: Path, clo
     assert judge_files(incoming, fetched_file(tmp_path, 0)) == [(Arrival.GROWING, "")]
 
 
-def test_with_zero_minutes_nothing_is_awaited_but_a_complete_file_is_known(tmp_path: Path) -> None:
+def test_with_zero_minutes_no_file_is_awaited(tmp_path: Path) -> None:
     incoming = ArrivalTracker(tmp_path / "incoming", 0)
     assert judge_files(incoming, fetched_file(tmp_path, 0)) == [(Arrival.SETTLED, "")]
     assert judge_files(incoming, fetched_file(tmp_path, 1000)) == [(Arrival.COMPLETE, "")]
@@ -257,7 +257,7 @@ SENT_DATE = "Tue, 02 Jan 2024 10:00:00 GMT"
         ("Tue, 02 Jan 99999999999 10:00:00 GMT", None),
     ],
 )
-def test_the_age_of_a_file_is_told_by_the_clock_of_its_server(
+def test_the_age_of_a_file_is_measured_by_the_clock_of_its_server(
     monkeypatch: pytest.MonkeyPatch, modified: str, age: float | None
 ) -> None:
     monkeypatch.setattr("time.time", lambda: 5_000_000.0)

@@ -35,7 +35,7 @@ def test_windows_ends_what_is_in_the_job_when_its_last_handle_is_closed(kernel32
     assert kernel32.flags == {1000: Kernel32.KILL_ON_JOB_CLOSE}
     used = ("CreateJobObjectW", "SetInformationJobObject", "AssignProcessToJobObject", "TerminateJobObject", "CloseHandle")
     assert all(getattr(kernel32, name).argtypes for name in used)  # without them a handle is cut to 32 bits
-    assert kernel32.CreateJobObjectW.restype is ctypes.c_void_p
+    assert kernel32.CreateJobObjectW.restype is ctypes.c_void_p  # type: ignore[attr-defined]
 
 
 def test_each_program_has_a_job_that_is_given_back(kernel32: Kernel32) -> None:

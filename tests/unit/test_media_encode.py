@@ -1,4 +1,4 @@
-"""How far an encoder is, as it prints it."""
+"""The progress of an encoder, from its output."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ def test_in_the_end_it_is_the_whole_and_no_more(printed: list[bytes]) -> None:
             seen.append(activity.take_snapshot().running[0].done)
 
     with activity.track_target("call", "alice", "x.mp4"):
-        _report_progress(1000, progress_lines())  # type: ignore[arg-type]
+        _report_progress(1000, progress_lines())
         [running] = activity.take_snapshot().running
     assert running.done == 1000
     assert seen == sorted(seen) and all(0 <= one <= 1000 for one in seen)
 
 
-def test_it_is_told_on_the_way() -> None:
+def test_progress_is_reported() -> None:
     activity = Activity()
     with activity.track_target("call", "alice", "x.mp4"):
         lines = iter([b"out_time_us=400\n", b"out_time_us=900\n"])
         seen: list[int] = []
-        _report_progress(1000, (seen.append(activity.take_snapshot().running[0].done) or line for line in lines))  # type: ignore[func-returns-value]
+        _report_progress(1000, (seen.append(activity.take_snapshot().running[0].done) or line for line in lines))
     assert seen == [0, 400]

@@ -1,4 +1,4 @@
-"""What is found out about an ffmpeg at the start."""
+"""The trial of ffmpeg and ffprobe at the start."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from muxer.errors import MuxerError, ToolError
 from muxer.media.ffmpeg_trial import find_keep_times, try_ffprobe
 from muxer.system.process import Runner
 from tests.support.fake_program import write_lacking
+
+pytestmark = pytest.mark.servers  # needs ffmpeg or openssl
 
 # A build that lacks something: real ffmpeg, but for one word of its command line.
 LACKING = {
@@ -46,7 +48,7 @@ def test_a_program_that_writes_nothing_is_refused(tmp_path: Path) -> None:
         find_keep_times(Runner(), str(program))
 
 
-def test_a_program_that_does_not_run_is_told(tmp_path: Path) -> None:
+def test_a_program_that_does_not_run_is_reported(tmp_path: Path) -> None:
     program = tmp_path / "ffmpeg"
     program.write_text("#!/bin/sh\necho broken >&2\nexit 1\n")
     program.chmod(0o755)

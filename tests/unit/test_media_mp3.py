@@ -1,4 +1,4 @@
-"""MP3 files are read without any program, exactly as ffmpeg reads them; what is damaged is found and filled."""
+"""MP3 files are read without any program, exactly as ffmpeg reads them; damage is found and replaced by silence."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from muxer.media.mp4.mp3 import Mp3File, read_mp3
 from muxer.media.mp4.mp3_tags import MAX_TAGS
 from tests.support import mp4
 from tests.support.media_kinds import run_ffmpeg
+
+pytestmark = pytest.mark.servers  # needs ffmpeg or openssl
 
 MP3 = ("-c:a", "libmp3lame")
 
@@ -70,7 +72,7 @@ OTHER_FORMATS = ("wav", "mp2", "aac", "ogg", "flac", "m4a", "mka")
 
 
 @pytest.mark.parametrize("ending", OTHER_FORMATS)
-def test_other_sound_is_none(folder: Path, ending: str) -> None:
+def test_other_audio_is_not_mp3(folder: Path, ending: str) -> None:
     assert read_mp3(mp4.create_audio(folder / f"other.{ending}")) is None
 
 
@@ -79,7 +81,7 @@ def test_mp3_in_another_container_is_none(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [("-ar", "16000"), ("-ar", "8000", "-ac", "1"), ("-ar", "44100", "-write_xing", "0")])
-def test_frames_of_another_form_begin_a_span(folder: Path, call: Path, options: tuple[str, ...]) -> None:
+def test_frames_of_another_form_start_a_span(folder: Path, call: Path, options: tuple[str, ...]) -> None:
     other = mp4.create_audio(folder / "other.mp3", *MP3, *options)
     joined = folder / "joined.mp3"
     joined.write_bytes(call.read_bytes() + other.read_bytes() + call.read_bytes())
@@ -109,7 +111,7 @@ def ape_tag(items: bytes, *, header: bool = True) -> bytes:
     return (ends[0] if header else b"") + items + ends[1]
 
 
-# What looks like frames within a tag is none.
+# Data in a tag that look like frames are not frames.
 DECOY = bytes.fromhex("fff388c4") * 100 + bytes(50)
 LYRICS2 = b"LYRICSBEGININD00002" + b"10" + b"LYR00450" + DECOY + b"000480LYRICS200"
 TAGS = {
@@ -126,7 +128,7 @@ TAGS = {
 
 
 @pytest.mark.parametrize("name", TAGS)
-def test_tags_and_descriptions_between_frames_are_neither_sound_nor_damage(folder: Path, call: Path, name: str) -> None:
+def test_tags_and_descriptions_between_frames_are_neither_audio_nor_damage(folder: Path, call: Path, name: str) -> None:
     joined = folder / "twice.mp3"
     joined.write_bytes(call.read_bytes() + TAGS[name] + call.read_bytes() + TAGS[name])
     made, once = read_existing(joined), read_existing(call)
@@ -145,7 +147,7 @@ def test_frames_behind_those_that_a_file_describes_have_no_silence_at_the_end(fo
     assert (read_existing(joined).delay, read_existing(joined).padding) == (read_existing(call).delay, 0)
 
 
-def test_a_tag_that_claims_more_than_there_is_hides_no_sound(folder: Path, call: Path) -> None:
+def test_a_tag_larger_than_the_file_hides_no_audio(folder: Path, call: Path) -> None:
     joined = folder / "twice.mp3"
     joined.write_bytes(call.read_bytes() + b"ID3\4\0\0\x7f\x7f\x7f\x7f" + call.read_bytes())
     assert len(read_existing(joined).sizes) == 2 * len(read_existing(call).sizes)
@@ -174,7 +176,7 @@ def test_free_format_is_refused_by_name(folder: Path, call: Path) -> None:
 
 
 @pytest.mark.parametrize("rest", [b"TAG" + bytes(125), bytes(5_000), b"\xff" * 5_000, b"\xff\xf3\x88"])
-def test_what_stands_behind_the_sound_is_no_damage(folder: Path, call: Path, rest: bytes) -> None:
+def test_data_after_the_audio_is_no_damage(folder: Path, call: Path, rest: bytes) -> None:
     path = folder / "rest.mp3"
     path.write_bytes(call.read_bytes() + rest)
     assert read_existing(path).damaged_ranges == []
@@ -202,7 +204,7 @@ def test_damage_is_found_and_filled_with_as_many_silent_frames(folder: Path, cal
 
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=300), st.sampled_from([b"", b"ID3", b"\xff\xfb\x90\xc4", b"\xff\xf3\x40\xc4"]), st.integers(1, 9))
-def test_whatever_is_read_lies_within_the_file(folder: Path, content: bytes, begin: bytes, times: int) -> None:
+def test_all_frames_are_within_the_file(folder: Path, content: bytes, begin: bytes, times: int) -> None:
     path = folder / "bytes.mp3"
     path.write_bytes((begin + content) * times)
     made = read_mp3(path)

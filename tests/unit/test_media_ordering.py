@@ -1,4 +1,4 @@
-"""Numbers in order, and when they are not copied for it."""
+"""Sorting, and when nothing is copied for it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NUMBERS = st.lists(st.integers(-5, 5), max_size=6)
 @given(NUMBERS)
 @example([])
 @example([1, 1])
-def test_numbers_rise_when_they_are_in_order_and_none_comes_twice(numbers: list[int]) -> None:
+def test_numbers_are_increasing_when_sorted_without_duplicates(numbers: list[int]) -> None:
     assert is_increasing(array("q", numbers)) == (sorted(set(numbers)) == numbers)
 
 

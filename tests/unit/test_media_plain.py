@@ -1,4 +1,4 @@
-"""Which files are copied as they are, and how long sound is heard."""
+"""Which files are copyable, and the duration of their audio."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from muxer.media.mp4.tracks import read_tracks
 from muxer.system.process import Runner
 from tests.support import media_kinds, mp4
 
+pytestmark = pytest.mark.servers  # needs ffmpeg or openssl
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -31,7 +33,7 @@ def read_video(path: Path) -> Video:
 
 @pytest.mark.parametrize("options", [("-bf", "0"), ("-bf", "3", "-b_strategy", "0"), ("-bf", "2", "-use_editlist", "0")])
 @pytest.mark.parametrize("rate", [7, 10, 25])
-def test_a_plain_file_is_read_as_ffprobe_reads_it(folder: Path, options: tuple[str, ...], rate: int) -> None:
+def test_a_copyable_file_is_read_like_ffprobe_does(folder: Path, options: tuple[str, ...], rate: int) -> None:
     path = mp4.create_video(folder / "screen.mp4", *mp4.X264, "-g", "5", *options, rate=rate)
     mine, theirs = read_video(path), require_video(probe_file(path, "ffprobe", Runner()))
     for field in ("pts", "dts", "durations", "keys"):
@@ -47,7 +49,7 @@ def test_a_plain_file_is_read_as_ffprobe_reads_it(folder: Path, options: tuple[s
     assert {name: mine.entry[name] for name in names} == {name: theirs.entry[name] for name in names}
 
 
-def test_only_instant_key_frames_count_as_key_frames(folder: Path) -> None:
+def test_only_instant_keyframes_count_as_keyframes(folder: Path) -> None:
     options = ("-bf", "3", "-b_strategy", "0", "-g", "5", "-x264-params", "open-gop=1:scenecut=0")
     path = mp4.create_video(folder / "open.mp4", *mp4.X264, *options, seconds=4)
     flagged = [one.flags for one in mp4.read_packets(path)].count("K_")
@@ -59,7 +61,7 @@ COPYABLE = {"x264 with information before the slice": ("-bf", "0"), "delimiters"
 
 
 @pytest.mark.parametrize("name", COPYABLE)
-def test_key_frames_are_found_behind_whatever_stands_before_them(folder: Path, name: str) -> None:
+def test_keyframes_are_found_after_other_units(folder: Path, name: str) -> None:
     path = mp4.create_video(folder / "keys.mp4", *mp4.X264, "-g", "5", *COPYABLE[name])
     assert [number for number, key in enumerate(read_video(path).packets.keys) if key] == [0, 5, 10, 15]
 
@@ -74,7 +76,7 @@ NOT_COPYABLE = {
 
 
 @pytest.mark.parametrize("name", NOT_COPYABLE)
-def test_whatever_else_is_left_to_ffmpeg(folder: Path, name: str) -> None:
+def test_other_files_are_left_to_ffmpeg(folder: Path, name: str) -> None:
     path = mp4.create_video(folder / "other.mp4", "-pix_fmt", "yuv420p", *NOT_COPYABLE[name], seconds=1)
     assert mp4.read_packets(path)
     assert read_copyable_screen(path) is None
@@ -89,7 +91,7 @@ def test_whatever_else_is_left_to_ffmpeg(folder: Path, name: str) -> None:
     ],
     ids=["sound", "time code", "chapters"],
 )
-def test_a_screen_with_other_tracks_beside_it_is_copied(folder: Path, beside: tuple[str, ...]) -> None:
+def test_a_screen_with_other_tracks_is_copied(folder: Path, beside: tuple[str, ...]) -> None:
     only, path = mp4.create_video(folder / "only.mp4", *mp4.X264, seconds=1), folder / "beside.mp4"
     chapters = ";FFMETADATA1\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=500\ntitle=one\n"
     command = ["ffmpeg", "-v", "error", "-y", "-i", str(only), *beside, "-c:v", "copy", str(path)]
@@ -113,7 +115,7 @@ SOUNDS = {
 
 
 @pytest.mark.parametrize("name", SOUNDS)
-def test_the_codec_of_sound_is_told(folder: Path, name: str) -> None:
+def test_the_audio_codec_is_read(folder: Path, name: str) -> None:
     options, codec = SOUNDS[name]
     path = mp4.create_audio(folder / f"{name}.mp4", *options, rate=48000)
     found = read_copyable_audio(path)
@@ -123,11 +125,11 @@ def test_the_codec_of_sound_is_told(folder: Path, name: str) -> None:
     assert not found.has_gaps
 
 
-def test_a_file_without_sound_has_none(folder: Path) -> None:
+def test_a_file_without_audio_has_none(folder: Path) -> None:
     assert read_copyable_audio(mp4.create_video(folder / "silent.mp4", *mp4.X264, seconds=1)) is None
 
 
-def test_a_gap_in_the_sound_is_seen(folder: Path) -> None:
+def test_a_gap_in_the_audio_is_detected(folder: Path) -> None:
     path = mp4.create_audio(folder / "gap.mp4", "-c:a", "aac", *media_kinds.GAP_FILTER, seconds=5)
     found = read_copyable_audio(path)
     assert found is not None
@@ -137,7 +139,7 @@ def test_a_gap_in_the_sound_is_seen(folder: Path) -> None:
 @pytest.mark.parametrize("tags", [(), ("-metadata", "title=call " + "x" * 3000)], ids=["bare", "with a long tag"])
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("rate", [8000, 16000, 44100])
-def test_the_silence_at_the_end_of_an_mp3_is_what_ffprobe_says(
+def test_the_silence_at_the_end_of_an_mp3_matches_ffprobe(
     folder: Path, rate: int, channels: int, tags: tuple[str, ...]
 ) -> None:
     path = mp4.create_audio(folder / "sound.mp3", "-c:a", "libmp3lame", *tags, rate=rate, channels=channels)
@@ -147,7 +149,7 @@ def test_the_silence_at_the_end_of_an_mp3_is_what_ffprobe_says(
     assert found is not None and found.padding == told
 
 
-def test_an_mp3_without_that_frame_says_nothing_of_silence(folder: Path) -> None:
+def test_an_mp3_without_that_frame_has_no_known_silence(folder: Path) -> None:
     path = mp4.create_audio(folder / "bare.mp3", "-c:a", "libmp3lame", "-write_xing", "0")
     found = read_mp3(path)
     assert found is not None and found.padding == 0

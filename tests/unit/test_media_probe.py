@@ -1,4 +1,4 @@
-"""What ffprobe prints of a media file, read (behaviour, section 3)."""
+"""Parsing the output of ffprobe (behaviour, section 3)."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_streams_and_packets_are_read() -> None:
     assert (found.start_us, found.stream_count, found.container) == (50_000, 2, "mov,mp4")
 
 
-def test_the_sound_lasts_without_what_decoders_skip_at_both_ends() -> None:
+def test_the_audio_length_excludes_what_decoders_skip() -> None:
     assert require_audio(parse_lines(*SOUNDS, AUDIO, FORMAT)).length_us == 200_000 - 50_000 - 10_000
 
 
@@ -78,11 +78,11 @@ def test_a_size_is_one_in_square_pixels(ratio: str, size: tuple[int, int]) -> No
 
 
 @pytest.mark.parametrize(("start", "late"), [(-1.0, 1_050_000), (0.0, 0)])
-def test_pictures_are_late_when_their_sound_begins_clearly_before(start: float, late: int) -> None:
+def test_video_is_late_when_its_audio_starts_clearly_earlier(start: float, late: int) -> None:
     assert parse_lines(*PICTURES, *SOUNDS, VIDEO, AUDIO, FORMAT.replace("0.050000", str(start))).audio_only_us == late
 
 
-def test_a_cover_picture_is_no_video_stream() -> None:
+def test_a_cover_frame_is_no_video_stream() -> None:
     found = parse_lines(*PICTURES, VIDEO + "|disposition:attached_pic=1", FORMAT)
     with pytest.raises(MediaError, match="no video"):
         require_video(found)
@@ -96,7 +96,7 @@ def test_a_stream_without_packets_is_no_stream() -> None:
         require_audio(found)
 
 
-def test_sound_without_length_is_refused() -> None:
+def test_audio_without_length_is_refused() -> None:
     with pytest.raises(MediaError, match="no length"):
         require_audio(parse_lines("packet|stream_index=1|pts=0|dts=0|flags=K__", AUDIO, FORMAT))
 

@@ -1,4 +1,4 @@
-"""How stretches of screen files become pieces of the result and argument lists of ffmpeg (behaviour, section 3)."""
+"""How segments become pieces of the result and ffmpeg commands (behaviour, section 3)."""
 
 from __future__ import annotations
 
@@ -79,31 +79,31 @@ def test_a_whole_file_is_copied() -> None:
     assert (cut.begin, cut.end, cut.frames, cut.reason, cut.first, cut.last) == (0, 10 * SECOND, 100, None, 0, 100)
 
 
-def test_a_stretch_between_key_frames_is_copied() -> None:
+def test_a_span_between_keyframes_is_copied() -> None:
     (cut,) = FrameIndex(create_video()).copy_cuts(2 * SECOND, 4 * SECOND)
     assert (cut.begin, cut.frames, cut.reason, cut.first, cut.last) == (2 * SECOND, 20, None, 20, 40)
 
 
-def test_only_what_comes_before_the_first_key_frame_is_encoded() -> None:
+def test_only_frames_before_the_first_keyframe_are_encoded() -> None:
     head, rest = FrameIndex(create_video()).copy_cuts(1_500_000, 10 * SECOND)
     assert (head.begin, head.end, head.frames) == (1_500_000, 2 * SECOND, 5)
     assert head.reason is not None
     assert (rest.begin, rest.reason, rest.frames) == (2 * SECOND, None, 80)
 
 
-def test_a_copy_may_end_between_key_frames_when_no_frame_is_reordered() -> None:
+def test_a_copy_may_end_between_keyframes_when_no_frame_is_reordered() -> None:
     (cut,) = FrameIndex(create_video()).copy_cuts(0, 2_500_000)
     assert (cut.reason, cut.frames) == (None, 25)
 
 
-def test_with_reordered_frames_the_end_after_the_last_key_frame_is_encoded() -> None:
+def test_with_reordered_frames_the_end_after_the_last_keyframe_is_encoded() -> None:
     copy, tail = FrameIndex(create_video(reordered=True)).copy_cuts(0, 2_500_000)
     assert (copy.reason, copy.end) == (None, 2 * SECOND)
     assert tail.reason is not None
     assert (tail.begin, tail.end) == (2 * SECOND, 2_500_000)
 
 
-def test_without_a_key_frame_in_it_a_stretch_is_encoded() -> None:
+def test_a_span_without_keyframes_is_encoded() -> None:
     (cut,) = FrameIndex(create_video(gop=1000)).copy_cuts(SECOND, 2 * SECOND)
     assert cut.reason == "no keyframe in the span"
 
@@ -116,7 +116,7 @@ def test_without_a_key_frame_in_it_a_stretch_is_encoded() -> None:
     begin=st.integers(0, 8_000_000),
     length=st.integers(100_000, 8_000_000),
 )
-def test_cuts_cover_the_stretch_and_copies_begin_at_key_frames(
+def test_cuts_cover_the_span_and_copies_start_at_keyframes(
     frames: int, gop: int, reordered: bool, begin: int, length: int
 ) -> None:
     clip = create_video(frames, gop, reordered=reordered)
@@ -139,7 +139,7 @@ def test_cuts_cover_the_stretch_and_copies_begin_at_key_frames(
 
 @settings(max_examples=200, deadline=None)
 @given(st.integers(0, 7_999_999), st.integers(100_000, 4_000_000), st.booleans())
-def test_the_cuts_of_a_stretch_show_each_of_its_frames_once(begin: int, length: int, reordered: bool) -> None:
+def test_the_cuts_of_a_span_show_each_of_its_frames_once(begin: int, length: int, reordered: bool) -> None:
     index = FrameIndex(create_video(100, 20, reordered=reordered))
     end = begin + length
     shown = sum(cut.frames for cut in index.copy_cuts(begin, end))
@@ -147,7 +147,7 @@ def test_the_cuts_of_a_stretch_show_each_of_its_frames_once(begin: int, length: 
     assert shown == expected
 
 
-def test_frames_close_to_a_cut_are_told_apart() -> None:
+def test_frames_close_to_a_cut_are_distinguished() -> None:
     clip = create_video(100, 20)
     # The frame before the cut, and that before the next key frame, come 0.3 ms before them.
     times = [one * 100_000 for one in range(100)]
@@ -158,7 +158,7 @@ def test_frames_close_to_a_cut_are_told_apart() -> None:
     assert (head.frames, rest.first, rest.frames) == (5, 20, 80)
 
 
-def test_decoding_begins_at_the_keyframe_before_a_frame() -> None:
+def test_decoding_starts_at_the_keyframe_before_a_frame() -> None:
     clip = create_video(100, 20)
     packets = replace(clip.packets, keys=bytearray(one in (0, 20) for one in range(100)))
     index = FrameIndex(replace(clip, packets=packets))
@@ -267,7 +267,7 @@ def test_a_clip_with_a_reason_is_one_piece() -> None:
     ("length", "rate", "frames"),
     [(SECOND, 10, 10), (SECOND + 50_000, 10, 11), (1, 10, 1), (100_000, 10, 1), (5 * SECOND, 30, 150)],
 )
-def test_the_number_of_frames_that_begin_in_a_length(length: int, rate: int, frames: int) -> None:
+def test_the_number_of_frames_that_start_in_a_length(length: int, rate: int, frames: int) -> None:
     assert count_frames_in(length, Fraction(rate)) == frames
 
 
@@ -306,7 +306,7 @@ def create_source(clip: Video, name: str = "screen") -> MediaInfo:
 
 @given(st.lists(st.integers(100_000, 3_000_000), min_size=1, max_size=5), st.integers(5, 50), RATES)
 @settings(deadline=None, max_examples=60)
-def test_every_slice_begins_at_its_absolute_time(lengths: list[int], frames: int, rate: Fraction) -> None:
+def test_every_slice_starts_at_its_absolute_time(lengths: list[int], frames: int, rate: Fraction) -> None:
     bounds = [sum(lengths[:number]) for number in range(len(lengths) + 1)]
     padding = create_source(create_video(frames, rate=10))
     begins = [at + begin for at, one in pairwise(bounds) for begin, _ in padding_slices(one - at, frames, rate)]
@@ -315,7 +315,7 @@ def test_every_slice_begins_at_its_absolute_time(lengths: list[int], frames: int
     assert row.length == to_ticks(bounds[-1])
 
 
-def test_a_copy_begins_at_its_key_frame_and_ends_before_the_next() -> None:
+def test_a_copy_starts_at_its_keyframe_and_ends_before_the_next() -> None:
     clip = create_video(reordered=True)
     (cut,) = FrameIndex(clip).copy_cuts(2 * SECOND, 4 * SECOND)
     row = build_sample_table(
@@ -334,7 +334,7 @@ def option_value(command: list[str], flag: str) -> str:
     return command[command.index(flag) + 1]
 
 
-def test_the_sound_is_brought_into_an_mp4_file_with_all_its_channels() -> None:
+def test_the_audio_is_copied_into_an_mp4_file_with_all_its_channels() -> None:
     command = copy_audio_command(TOOLS, Path("/t/audio"), Path("/t/out"))
     assert (option_value(command, "-i"), option_value(command, "-map"), option_value(command, "-c:a")) == (
         "file:/t/audio",
@@ -346,7 +346,7 @@ def test_the_sound_is_brought_into_an_mp4_file_with_all_its_channels() -> None:
     assert "-af" not in command
 
 
-def test_a_screen_is_made_plain_by_copying_its_picture_alone() -> None:
+def test_a_screen_becomes_copyable_by_copying_only_its_video() -> None:
     command = remux_command(TOOLS, Path("/t/in"), create_video(), Path("/t/out"))
     assert (option_value(command, "-i"), option_value(command, "-map"), option_value(command, "-c")) == (
         "file:/t/in",
@@ -363,7 +363,7 @@ def test_the_check_decodes_the_excerpts_and_the_end_of_the_file_and_stops_at_the
     assert (option_value(command, "-ss"), option_value(command, "-err_detect")) == ("61.500000", "explode")
     assert command.index("-ss") > command.index("file:/t/excerpts")
     assert "-xerror" in command
-    # Nothing is decoded or kept that nobody looks at.
+    # Only what is compared is decoded or kept.
     assert command.count("-nofind_stream_info") == 2
     assert [option_value(command, f"-c:v:{number}") for number in (0, 1)] == ["wrapped_avframe", "copy"]
     assert option_value(command, "-max_interleave_delta") == "1"

@@ -36,7 +36,7 @@ def plan_shown(
     return [(one.begin / SECOND, one.end / SECOND, one.clip, one.offset / SECOND) for one in segments]
 
 
-def test_overlaps_are_told_as_they_are_resolved() -> None:
+def test_overlaps_are_listed_as_they_are_resolved() -> None:
     clips = [create_clip(2, 28, 30), create_clip(0, 0, 21), create_clip(1, 20, 10), create_clip(3, 25, 0.05)]
     assert find_overlaps(60 * SECOND, clips, TOLERANCE) == (
         Overlap(0, 1, SECOND, tolerated=True),
@@ -172,7 +172,7 @@ def test_a_hidden_screen_shifts_none() -> None:
     ]
 
 
-def test_less_than_a_frame_between_two_screens_holds_the_picture() -> None:
+def test_less_than_a_frame_between_two_screens_holds_the_frame() -> None:
     slow = create_clip(0, 0, 20, least=SECOND)
     assert plan_shown(20, slow, create_clip(1, 5, 3), create_clip(2, 8.5, 11.5)) == [
         (0, 5, 0, 0),
@@ -204,7 +204,7 @@ def test_a_paused_span_shorter_than_a_frame_is_padding() -> None:
     ]
 
 
-def test_a_gap_beside_a_paused_span_does_not_hold_a_picture_into_it() -> None:
+def test_a_gap_next_to_a_paused_span_does_not_hold_a_frame_into_it() -> None:
     assert plan_shown(20, create_clip(0, 0, 9.95), create_clip(1, 11.05, 8.95), paused=[(10, 11)]) == [
         (0, 10, 0, 0),
         (10, 11.05, None, 0),
@@ -238,7 +238,7 @@ def test_a_paused_span_is_as_long_as_a_frame_can_be(span: tuple[int, int | None]
     assert clamp_spans([span], SECOND) == (() if wide is None else (wide,))
 
 
-def test_of_screens_that_begin_together_the_longer_is_shown() -> None:
+def test_of_screens_that_start_together_the_longer_is_shown() -> None:
     assert plan_shown(20, create_clip(0, 0, 20), create_clip(1, 0, 12)) == [(0, 20, 0, 0)]
     assert plan_shown(20, create_clip(0, 0, 12), create_clip(1, 0, 20)) == [(0, 20, 1, 0)]
 
@@ -247,7 +247,7 @@ def test_of_equal_screens_one_is_shown() -> None:
     assert plan_shown(20, create_clip(0, 0, 20), create_clip(1, 0, 20)) == [(0, 20, 1, 0)]
 
 
-def test_a_screen_that_begins_hours_before_the_audio_is_shown_from_where_the_audio_begins() -> None:
+def test_a_screen_that_starts_hours_before_the_audio_is_shown_from_where_the_audio_begins() -> None:
     assert plan_shown(60, create_clip(0, -8 * 3600, 9 * 3600)) == [(0, 60, 0, 8 * 3600)]
 
 
@@ -256,15 +256,15 @@ def test_screens_of_other_days_change_nothing() -> None:
     assert plan_shown(60, create_clip(0, 5, 10), *others) == plan_shown(60, create_clip(0, 5, 10))
 
 
-def test_a_gap_shorter_than_a_frame_holds_the_picture() -> None:
+def test_a_gap_shorter_than_a_frame_holds_the_frame() -> None:
     assert plan_shown(20, create_clip(0, 0, 9.95), create_clip(1, 10, 9.96)) == [(0, 10, 0, 0), (10, 20, 1, 0)]
 
 
-def test_the_first_picture_is_shown_from_the_start_when_it_comes_less_than_a_frame_late() -> None:
+def test_the_first_frame_is_shown_from_the_start_when_it_is_less_than_a_frame_late() -> None:
     assert plan_shown(10, create_clip(0, 0.05, 10)) == [(0, 10, 0, 0)]
 
 
-def test_the_amount_of_padding_is_told() -> None:
+def test_the_amount_of_padding() -> None:
     assert total_padding([Segment(0, 5, None), Segment(5, 7, 0), Segment(7, 10, None)]) == 8
 
 
@@ -280,7 +280,7 @@ def stays_within_the_clips(start: int, length: int, clips: list[Clip], tolerance
     for segment in plan_segments(start, length, clips, tolerance):
         if segment.clip is not None:
             one = clips[segment.clip]
-            # What others show for less than a frame is left to the picture before.
+            # The previous frame covers what others show for less than a frame.
             held = sum(other.min_length for other in clips if other.index != one.index)
             assert segment.offset >= 0
             assert segment.offset + segment.length <= one.length + one.min_length + held
@@ -380,14 +380,14 @@ def test_the_plan_of_each_of_thousands_of_layouts(holds: Property) -> None:
         holds(dice.randrange(2 * SECOND) // grid * grid, dice.randrange(1, 12 * SECOND), clips, dice.choice(TOLERANCES))
 
 
-# The same rules once more, written another way: painted on a line, moment by moment
+# The same rules, implemented in another way: painted on a line, time by time
 
 
 Moment = tuple[int, int]
 
 
 def paint_segments(start: int, length: int, clips: list[Clip], tolerance: int, paused: Sequence[Span] = ()) -> list[Segment]:
-    """What ``plan`` returns, found moment by moment: which clip is painted there, and with which moment of its own."""
+    """The result of `plan_segments`, calculated for each time: the visible clip, and the time in that clip."""
     line: dict[int, Moment] = {}
     ends: dict[int, int] = {}
     for one in sorted(clips, key=lambda one: (one.start, one.length, one.index)):
@@ -422,7 +422,7 @@ def hold_short_gaps(moments: list[Moment | None], blank: set[int], least: dict[i
 
 
 def following_moments(paint: Moment | None, count: int) -> list[Moment | None]:
-    """The moments of a clip that follow one of its moments; nothing follows nothing."""
+    """The times of a clip that follow one of its times; nothing follows nothing."""
     return [None if paint is None else (paint[0], paint[1] + 1 + more) for more in range(count)]
 
 
@@ -448,14 +448,14 @@ def find_runs(moments: list[Moment | None]) -> list[Segment]:
 
 
 SMALL_CLIPS = st.lists(st.tuples(st.integers(-25, 45), st.integers(0, 30), st.integers(1, 5)), max_size=7)
-# Spans are told in whole milliseconds.
+# Spans are in whole milliseconds.
 UNIT = 1000
 SMALL_SPANS = st.lists(st.tuples(st.integers(-5, 45), st.none() | st.integers(-5, 45)), max_size=4)
 
 
 @settings(max_examples=2000, deadline=None)
 @given(st.integers(-5, 5), st.integers(1, 40), SMALL_CLIPS, st.integers(0, 10), SMALL_SPANS)
-def test_a_plan_is_what_is_painted_moment_by_moment(
+def test_a_plan_equals_a_painted_time_line(
     start: int,
     length: int,
     layout: list[tuple[int, int, int]],

@@ -1,4 +1,4 @@
-"""The tracks of MP4 files, held against ffprobe, and files that are broken in every way."""
+"""The tracks of MP4 files, compared with ffprobe, and files broken in every way."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from muxer.media.mp4.tracks import Track, read_tracks
 from tests.support import mp4
 from tests.support.media_kinds import run_ffmpeg
 from tests.support.mp4 import Packet
+
+pytestmark = pytest.mark.servers  # needs ffmpeg or openssl
 
 COPY = ("-c", "copy")
 ENCODINGS: dict[str, tuple[str, ...]] = {
@@ -62,9 +64,7 @@ def read_packets(track: Track) -> list[Packet]:
 
 @pytest.mark.parametrize("way", ENCODINGS)
 @pytest.mark.parametrize("name", ["reordered", "in_order"])
-def test_every_packet_is_where_and_when_ffprobe_says(
-    folder: Path, request: pytest.FixtureRequest, name: str, way: str
-) -> None:
+def test_every_packet_matches_ffprobe(folder: Path, request: pytest.FixtureRequest, name: str, way: str) -> None:
     path = folder / "made.mp4"
     run_ffmpeg("-i", request.getfixturevalue(name), *ENCODINGS[way], path)
     [track] = read_tracks(path)
@@ -105,7 +105,7 @@ def test_shifts_may_be_negative(folder: Path, reordered: Path) -> None:
 
 
 @pytest.mark.parametrize("codec", [("-c:a", "aac"), ("-c:a", "libmp3lame"), ("-c:a", "libopus", "-ar", "48000")])
-def test_packets_of_sound_are_where_and_when_ffprobe_says(folder: Path, codec: tuple[str, ...]) -> None:
+def test_audio_packets_match_ffprobe(folder: Path, codec: tuple[str, ...]) -> None:
     path = mp4.create_audio(folder / "sound.mp4", *codec, rate=48000)
     [track] = read_tracks(path)
     there = mp4.read_packets(path, "a:0")
@@ -113,7 +113,7 @@ def test_packets_of_sound_are_where_and_when_ffprobe_says(folder: Path, codec: t
     assert track.handler == b"soun"
 
 
-def test_pictures_and_sound_are_two_tracks(folder: Path, in_order: Path) -> None:
+def test_video_and_audio_are_two_tracks(folder: Path, in_order: Path) -> None:
     path = folder / "both.mp4"
     run_ffmpeg("-i", in_order, "-f", "lavfi", "-i", "sine", "-shortest", "-c:v", "copy", path)
     picture, sound = read_tracks(path)
@@ -122,7 +122,7 @@ def test_pictures_and_sound_are_two_tracks(folder: Path, in_order: Path) -> None
     assert [one.pos for one in read_packets(sound)] == [one.pos for one in mp4.read_packets(path, "a:0")]
 
 
-def test_a_fragmented_file_is_not_plain(folder: Path, in_order: Path) -> None:
+def test_a_fragmented_file_is_not_copyable(folder: Path, in_order: Path) -> None:
     path = folder / "fragmented.mp4"
     run_ffmpeg("-i", in_order, *COPY, "-movflags", "frag_keyframe+empty_moov", path)
     with pytest.raises(BoxError, match="fragmented"):
@@ -131,7 +131,7 @@ def test_a_fragmented_file_is_not_plain(folder: Path, in_order: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", ["mkv", "avi", "ts", "h264"])
-def test_another_container_is_not_plain(folder: Path, in_order: Path, ending: str) -> None:
+def test_another_container_is_not_copyable(folder: Path, in_order: Path, ending: str) -> None:
     path = folder / f"other.{ending}"
     run_ffmpeg("-i", in_order, *COPY, path)
     with pytest.raises(BoxError):
@@ -166,7 +166,7 @@ def test_a_file_that_is_truncated_anywhere_is_never_read_as_a_whole_one(folder: 
     assert len(lengths) > 50
 
 
-def test_the_number_of_frames_that_are_there_is_told(folder: Path, in_order: Path) -> None:
+def test_the_number_of_available_frames_is_reported(folder: Path, in_order: Path) -> None:
     whole, path = folder / "front.mp4", folder / "part.mp4"
     run_ffmpeg("-i", in_order, *ENCODINGS["index in front"], whole)
     path.write_bytes(whole.read_bytes()[:-1])
@@ -182,7 +182,7 @@ CHANGES = st.lists(st.tuples(OFFSETS, BYTES | NUMBERS), min_size=1, max_size=3)
 
 @pytest.fixture(scope="module")
 def small(folder: Path, in_order: Path) -> Path:
-    """The content of a file of picture and sound, its index in front."""
+    """The content of a file with video and audio, its index in front."""
     made = folder / "small.mp4"
     source = ("-i", in_order, "-f", "lavfi", "-i", "sine", "-t", "0.5", "-c:v", "copy", "-movflags", "+faststart")
     run_ffmpeg(*source, made)

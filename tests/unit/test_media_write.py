@@ -1,4 +1,4 @@
-"""What is written is read back equal, by our own reader and by ffprobe; how samples are put in a row."""
+"""Written files are read back equal, by our own reader and by ffprobe; sample tables of several files."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ from muxer.media.mp4.writer import write_movie
 from muxer.media.sample_spans import SampleSpan, build_sample_table
 from tests.support import mp4
 from tests.support.media_kinds import run_program
+
+pytestmark = pytest.mark.servers  # needs ffmpeg or openssl
 
 START = datetime(2026, 3, 1, 9, 0, 30, tzinfo=UTC)
 SECOND = 1_000_000
@@ -121,7 +123,7 @@ def test_what_is_written_is_read_back_equal(
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_the_pictures_are_those_of_the_sources(tmp_path: Path, screens: dict[str, MediaInfo], layout: str) -> None:
+def test_the_frames_are_those_of_the_sources(tmp_path: Path, screens: dict[str, MediaInfo], layout: str) -> None:
     path = tmp_path / "made.mp4"
     write_file(path, [whole_segment(screens[name], begin) for name, begin in LAYOUTS[layout]], None, 7 * SECOND)
     assert mp4.frame_checksums(path) == [
@@ -129,7 +131,7 @@ def test_the_pictures_are_those_of_the_sources(tmp_path: Path, screens: dict[str
     ]
 
 
-def test_the_index_comes_first_and_names_the_time_the_length_and_the_size(
+def test_the_index_is_first_and_contains_time_length_and_size(
     tmp_path: Path, screens: dict[str, MediaInfo], heard: CopyableAudio
 ) -> None:
     path = tmp_path / "made.mp4"
@@ -149,7 +151,7 @@ def test_the_index_comes_first_and_names_the_time_the_length_and_the_size(
     }
 
 
-def test_picture_and_sound_lie_side_by_side(tmp_path: Path, screens: dict[str, MediaInfo], heard: CopyableAudio) -> None:
+def test_video_and_audio_are_interleaved(tmp_path: Path, screens: dict[str, MediaInfo], heard: CopyableAudio) -> None:
     path = tmp_path / "made.mp4"
     write_file(
         path, [whole_segment(screens["in order"], 0), whole_segment(screens["in order"], 2 * SECOND)], heard, 4 * SECOND
@@ -161,7 +163,7 @@ def test_picture_and_sound_lie_side_by_side(tmp_path: Path, screens: dict[str, M
     assert any(later < earlier for earlier, later in pairwise(times))
 
 
-def test_a_source_that_has_become_shorter_or_was_removed_is_told(tmp_path: Path, screens: dict[str, MediaInfo]) -> None:
+def test_a_truncated_or_removed_source_is_reported(tmp_path: Path, screens: dict[str, MediaInfo]) -> None:
     copy = tmp_path / "copy.mp4"
     copy.write_bytes(screens["in order"].path.read_bytes())
     row = build_sample_table([whole_segment(replace(screens["in order"], path=copy), 0)], 2 * SECOND)
@@ -173,7 +175,7 @@ def test_a_source_that_has_become_shorter_or_was_removed_is_told(tmp_path: Path,
         write_movie(tmp_path / "made.mp4", row, avc_of(screens["in order"]), None, START)
 
 
-def test_parameter_sets_stand_before_key_frames_only_where_they_differ(screens: dict[str, MediaInfo]) -> None:
+def test_parameter_sets_precede_keyframes_only_where_they_differ(screens: dict[str, MediaInfo]) -> None:
     same = build_sample_table(
         [whole_segment(screens["in order"], 0), whole_segment(screens["in order"], 2 * SECOND)], 4 * SECOND
     )
@@ -187,7 +189,7 @@ def test_parameter_sets_stand_before_key_frames_only_where_they_differ(screens: 
     assert list(mixed.sizes) == [size + more for size, more in zip(sizes, added, strict=True)]
 
 
-def test_a_stretch_begins_at_its_time_to_the_tick_however_its_file_counts(screens: dict[str, MediaInfo]) -> None:
+def test_a_span_starts_at_its_exact_tick_in_every_time_base(screens: dict[str, MediaInfo]) -> None:
     row = build_sample_table([SampleSpan(screens["in order"], 10, 20, 2_333_333 - SECOND, 2_333_333)], 4 * SECOND)
     assert row.pts[0] == to_ticks(2_333_333)
     assert [one - row.pts[0] for one in row.pts] == [frame * TIMESCALE // 10 for frame in range(10)]

@@ -76,7 +76,7 @@ def test_areas_leave_holes_where_nobody_knows() -> None:
         area_chart("a", "Title", "Words", FRAME, (ChartSeries("age", (60.0, None, 120.0, 120.0)),), 120.0, format_span)
     )
     lines = [one.get("d") for one in svg.iter("path") if one.get("class") == "age line"]
-    assert sorted(lines) == [f"M0,{PLOT / 2} 1,{PLOT / 2}", "M2,0.0 4,0.0"]
+    assert sorted(lines) == [f"M0,{PLOT / 2} 1,{PLOT / 2}", "M2,0.0 4,0.0"]  # type: ignore[type-var]
     assert [one.text for one in svg.iter("text")][:3] == ["0 s", "1 min", "2 min"]
 
 

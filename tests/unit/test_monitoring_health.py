@@ -43,7 +43,7 @@ def test_a_muxer_that_is_well_has_no_reasons(sources: ViewSources) -> None:
 def test_a_main_loop_that_stands_still_is_dead(sources: ViewSources, monkeypatch: pytest.MonkeyPatch) -> None:
     advance_clock(monkeypatch, health.MAX_LOOP_SECONDS + 1)
     assert liveness_problems(sources) == ("the main loop has not run for 61 s",)
-    sources.pulse.ticked = health.time.monotonic()
+    sources.pulse.ticked = health.time.monotonic()  # type: ignore[attr-defined]
     assert liveness_problems(sources) == ()
 
 
@@ -52,12 +52,12 @@ def test_a_poll_that_hangs_is_dead_and_one_that_waits_or_talks_is_not(
 ) -> None:
     limit = max_poll_silence(sources.config.htcc.rws_timeout)
     advance_clock(monkeypatch, limit + 1)
-    sources.pulse.ticked = health.time.monotonic()
+    sources.pulse.ticked = health.time.monotonic()  # type: ignore[attr-defined]
     [reason] = liveness_problems(sources)
     assert reason == f"the poll has made no progress for {limit + 1:.0f} s" and reason in readiness_problems(sources)
     with sources.pulse.pause_while_waiting():
         assert liveness_problems(sources) == ()
-    sources.pulse.polled = health.time.monotonic() - 1
+    sources.pulse.polled = health.time.monotonic() - 1  # type: ignore[attr-defined]
     assert liveness_problems(sources) == ()
 
 
@@ -97,7 +97,7 @@ def test_a_success_of_three_intervals_ago_is_too_old_unless_workers_are_awaited(
 ) -> None:
     with sources.pulse.pause_while_waiting():
         advance_clock(monkeypatch, 890)
-        sources.pulse.ticked = health.time.monotonic()
+        sources.pulse.ticked = health.time.monotonic()  # type: ignore[attr-defined]
         assert readiness_problems(sources) == ()
         advance_clock(monkeypatch, 910)
         assert readiness_problems(sources)[-1] == "no poll has succeeded for 910 s"

@@ -113,12 +113,11 @@ def test_recordings_have_their_numbers_and_a_page_with_their_timeline() -> None:
     made = muxer_view(recent=(plain, labelled))
     page = PageReader(render_status_page(made))
     tag = file_name("call-3").rpartition("_muxed")[0][-20:][:8]
-    assert (
-        f"call-3 agent {pseudonyms.agent_pseudonym('alice')}, file {tag} 01:24 UTC 2 min ago 10:00 min 1:30 min re-encoded, encrypted"
-        in page.page_text
-    )
+    agent = pseudonyms.agent_pseudonym("alice")
+    numbers = "01:24 UTC 2 min ago 10:00 min 1:30 min re-encoded, encrypted"
+    assert f"call-3 agent {agent}, file {tag} {numbers}" in page.page_text
     assert "updated" in page.page_text
-    links = [attributes["href"] for tag, attributes in page.elements if tag == "a" and "recording?" in attributes["href"]]
+    links = [attributes["href"] for tag, attributes in page.elements if tag == "a" and "recording?" in attributes["href"]]  # type: ignore[operator]
     assert links == [f"recording?name={file_name('call-3')}"]
     text = PageReader(render_recording(made, file_name("call-3"))).page_text
     assert "screen 1 −0:30.0 4:00.0 cut off: 30.0 s at its beginning" in text
@@ -166,11 +165,17 @@ def test_hostile_texts_are_escaped(text: str) -> None:
         running=(replace(running_job(text, text, 5, 10), agent=text, file=text),),
         warnings=(text,),
     )
-    ordinary = PageReader(render_status_page(muxer_view(recent=(done_row("a"), done_row("a")), failures=(failed_row("a", "a", "a"),), services=(OUTAGE,),
-                                  running=(running_job("a", "a", 5, 10),), warnings=("a",))))  # fmt: skip
+    ordinary_view = muxer_view(
+        recent=(done_row("a"), done_row("a")),
+        failures=(failed_row("a", "a", "a"),),
+        services=(OUTAGE,),
+        running=(running_job("a", "a", 5, 10),),
+        warnings=("a",),
+    )
+    ordinary = PageReader(render_status_page(ordinary_view))
     for html in (render_status_page(made), render_recording(made, file_name("call-3"))):
         assert not re.search("[\x00-\x09\x0b-\x1f\u202e\ud800]|x{301}", html)
-        assert "{{ 7*7 }}" in html or "{{" not in text
+        assert "{{ 7*7 }}" in html or "{{" not in text  # type: ignore[operator]
         page = PageReader(html)
         assert {tag for tag, _ in page.elements} <= {tag for tag, _ in ordinary.elements} | {"h3", "ul", "li"}
         assert not any(name.startswith("on") for _, attributes in page.elements for name in attributes)
@@ -191,7 +196,7 @@ def test_the_refresh_can_be_paused() -> None:
     assert '<meta http-equiv="refresh" content="20">' in render_status_page(muxer_view())
     assert 'href="?refresh=0"' in render_status_page(muxer_view())
     assert 'http-equiv="refresh"' not in render_status_page(muxer_view(), refresh=False)
-    assert 'http-equiv="refresh"' not in render_recording(muxer_view(), file_name("recent-0"))
+    assert 'http-equiv="refresh"' not in render_recording(muxer_view(), file_name("recent-0"))  # type: ignore[operator]
 
 
 def test_the_page_stays_small() -> None:

@@ -42,7 +42,7 @@ def bar_spans(svg: str, kind: str) -> list[tuple[float, float]]:
 
 
 def svg_texts(svg: str) -> list[str]:
-    return [one.text for one in ElementTree.fromstring(svg).iter("text")]
+    return [one.text for one in ElementTree.fromstring(svg).iter("text")]  # type: ignore[misc]
 
 
 def screen_texts(timeline: TimelineView) -> list[str]:
@@ -167,7 +167,7 @@ def test_ticks_are_round_and_few() -> None:
 
 
 def test_every_second_tick_may_be_hidden_but_not_the_start() -> None:
-    texts = [one for one in ElementTree.fromstring(render_timeline(GAPS_TIMELINE, "a")).iter("text") if ":" in one.text]
+    texts = [one for one in ElementTree.fromstring(render_timeline(GAPS_TIMELINE, "a")).iter("text") if ":" in one.text]  # type: ignore[operator]
     assert [(one.text, one.get("class")) for one in texts[:3]] == [("0:00", None), ("0:30", "between"), ("1:00", None)]
 
 
@@ -178,7 +178,7 @@ def test_a_drawing_has_a_text_for_screen_readers() -> None:
         "Timeline",
         timeline_summary(GAPS_TIMELINE),
     )
-    assert "−0:10.0 to 0:30.0" in svg.find(".//rect[@class='screen']/title").text
+    assert "−0:10.0 to 0:30.0" in svg.find(".//rect[@class='screen']/title").text  # type: ignore[operator]
 
 
 def test_the_strip_has_a_fixed_size_and_shows_the_most_frequent_kind() -> None:
@@ -188,7 +188,7 @@ def test_the_strip_has_a_fixed_size_and_shows_the_most_frequent_kind() -> None:
 
 
 def bars_of_strip(timeline: TimelineView) -> list[tuple[str, int]]:
-    return [(one.get("class"), int(one.get("width"))) for one in ElementTree.fromstring(render_strip(timeline)).iter("rect")]
+    return [(one.get("class"), int(one.get("width"))) for one in ElementTree.fromstring(render_strip(timeline)).iter("rect")]  # type: ignore[misc]
 
 
 def test_neighbours_of_the_same_kind_are_merged() -> None:

@@ -118,7 +118,7 @@ def test_a_record_that_one_storage_writes_is_not_recovered_by_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ours, others = UploadIntents(tmp_path, WEBDAV), UploadIntents(tmp_path, S3)
-    write = module.open_private
+    write = module.open_private  # type: ignore[attr-defined]
 
     @contextmanager
     def write_watched(path: Path) -> Iterator[BinaryIO]:

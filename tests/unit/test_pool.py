@@ -149,7 +149,7 @@ def test_a_stop_ends_a_submit_that_waits_for_room(stop: threading.Event) -> None
     gate.open.set()
 
 
-def test_after_a_stop_no_new_work_begins_and_the_workers_end(stop: threading.Event) -> None:
+def test_after_a_stop_no_new_work_starts_and_the_workers_end(stop: threading.Event) -> None:
     gate = GatedWork()
     pool = ThreadExecutor(gate, 1, stop)
     for name in ("running", "queued"):
@@ -194,7 +194,7 @@ def test_the_open_work_is_counted_in_files_and_in_recordings(stop: threading.Eve
     assert (pool.target_count, pool.recording_count) == (0, 0)
 
 
-def test_a_drain_tells_that_a_worker_still_runs(stop: threading.Event) -> None:
+def test_a_drain_returns_whether_a_worker_still_runs(stop: threading.Event) -> None:
     gate = GatedWork()
     pool = ThreadExecutor(gate, 1, stop)
     pool.submit(create_target("running"))
@@ -225,7 +225,7 @@ class FakeRoom:
         return self.there.is_set()
 
 
-def test_while_nothing_may_begin_nothing_is_taken_and_nothing_is_lost(stop: threading.Event) -> None:
+def test_while_nothing_may_start_no_target_is_taken_or_lost(stop: threading.Event) -> None:
     done: list[str] = []
     room = FakeRoom()
     pool = ThreadExecutor(lambda one: done.append(one.recording_id), 2, stop, room)
@@ -243,7 +243,7 @@ def test_while_nothing_may_begin_nothing_is_taken_and_nothing_is_lost(stop: thre
     assert accepted == [True] * 3 and sorted(done) == ["C0", "C1", "C2"]
 
 
-def test_what_is_queued_waits_while_nothing_may_begin_and_what_runs_goes_on(stop: threading.Event) -> None:
+def test_queued_targets_wait_while_nothing_may_start_and_running_ones_continue(stop: threading.Event) -> None:
     gate, room = GatedWork(), FakeRoom()
     room.there.set()
     pool = ThreadExecutor(gate, 1, stop, room)

@@ -1,4 +1,4 @@
-"""Muxed files that are kept for the next attempt: complete, private, of the same sources, and not for long."""
+"""Muxed files that are kept for the next attempt: complete, private, of the same sources, and for a limited time."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "kept"
 
 
-def test_what_is_kept_is_taken_once_with_all_that_is_known_of_it(folder: Path) -> None:
+def test_a_kept_file_is_taken_once_with_its_record(folder: Path) -> None:
     results = keep_result(folder)
     found = take_result(folder, results)
     assert found is not None and found.path.read_bytes() == CONTENT and found.path.parent == folder.parent / "job"
@@ -99,7 +99,7 @@ def test_a_file_that_is_not_what_was_kept_is_deleted(folder: Path, content: byte
 
 
 @pytest.mark.parametrize("missing", [".media", ".json"])
-def test_half_of_it_is_of_no_use_and_goes(folder: Path, monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+def test_an_incomplete_pair_is_deleted(folder: Path, monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
     monkeypatch.setattr(module, "MAX_WRITING_SECONDS", -1.0)
     results = keep_result(folder)
     next(folder.glob(f"*{missing}")).unlink()
@@ -115,7 +115,7 @@ def test_a_record_that_cannot_be_read_is_of_no_use(folder: Path, text: str) -> N
     assert take_result(folder, results) is None
 
 
-def test_it_goes_when_the_target_needs_it_no_longer(folder: Path) -> None:
+def test_it_is_deleted_when_the_target_no_longer_needs_it(folder: Path) -> None:
     other = replace(TARGET, recording_id="other")
     results = keep_result(folder)
     keep_result(folder, other)
@@ -123,7 +123,7 @@ def test_it_goes_when_the_target_needs_it_no_longer(folder: Path) -> None:
     assert take_result(folder, results) is None and take_result(folder, results, other) is not None
 
 
-def test_it_goes_after_a_day_and_when_there_are_too_many(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_deleted_after_a_day_and_when_there_are_too_many(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     results = keep_result(folder)
     results.prune_files()
     assert len(list(folder.iterdir())) == 2

@@ -1,4 +1,4 @@
-"""Which recordings are an instance's (behaviour, section 4; the guide: Configuring Sharding)."""
+"""Which recordings belong to an instance (behaviour, section 4; the guide: Configuring Sharding)."""
 
 from __future__ import annotations
 
@@ -67,11 +67,11 @@ def test_the_example_of_the_guide_2_of_4_works_as_3_in_backup(processing: Callab
     assert effective_shard(processing(muxer_id=2, total_muxers=4, muxer_type="backup")) == 3
 
 
-def test_the_last_backup_stands_in_for_the_first_primary(processing: Callable[..., ProcessingOptions]) -> None:
+def test_the_last_backup_replaces_the_first_primary(processing: Callable[..., ProcessingOptions]) -> None:
     assert effective_shard(processing(muxer_id=3, total_muxers=4, muxer_type="backup")) == 0
 
 
-def test_the_only_backup_stands_in_for_the_only_primary(processing: Callable[..., ProcessingOptions]) -> None:
+def test_the_only_backup_replaces_the_only_primary(processing: Callable[..., ProcessingOptions]) -> None:
     assert effective_shard(processing(muxer_id=0, total_muxers=1, muxer_type="backup")) == 0
 
 

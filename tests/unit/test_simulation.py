@@ -182,7 +182,7 @@ class FakePollSite:
 
 def _run_polls(day: Day, window: PollWindow, room: int, polls: int = 1, page_seconds: float = 0.2) -> FakePollSite:
     site = FakePollSite(day, 15 * HOUR, room)
-    poller = SimulatedPoller(window, day, page_seconds, site)  # type: ignore[arg-type]
+    poller = SimulatedPoller(window, day, page_seconds, site)
     for wait in poller.run():
         site.now += wait
         if len(poller.polls) == polls:

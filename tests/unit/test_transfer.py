@@ -70,7 +70,7 @@ def test_a_stop_ends_a_transfer_in_the_middle(tmp_path: Path, stop: threading.Ev
 
 def test_a_transfer_that_stalls_is_given_up(tmp_path: Path, stop: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    monkeypatch.setattr(transfer.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(transfer.time, "monotonic", lambda: clock[0])  # type: ignore[attr-defined]
 
     def stalling_chunks() -> Iterator[bytes]:
         yield b"x"

@@ -54,7 +54,7 @@ def test_a_second_instance_gets_a_clear_error(tmp_path: Path) -> None:
     assert first.path == tmp_path
 
 
-def test_a_folder_that_was_removed_is_made_and_locked_again_and_said_once(
+def test_a_removed_folder_is_created_and_locked_again_and_logged_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     workspace = Workspace(folder := create_folder(tmp_path / "above" / "temp"), "single")
@@ -86,7 +86,7 @@ def create_folder(folder: Path) -> Path:
     return folder
 
 
-def test_a_lock_that_a_dead_process_left_behind_is_no_hindrance(tmp_path: Path) -> None:
+def test_the_lock_file_of_a_dead_process_is_reused(tmp_path: Path) -> None:
     (tmp_path / "muxer.lock").write_text('{"pid": 1, "host": "elsewhere"}')
     assert Workspace(tmp_path, "single").path == tmp_path
 
@@ -123,9 +123,7 @@ def test_the_default_folder_is_below_the_system_s_and_names_the_instance(
 
 
 @pytest.mark.parametrize("kind", ["link", "file"])
-def test_a_default_folder_that_somebody_else_prepared_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
-) -> None:
+def test_a_default_folder_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     place = tmp_path / "recording-muxer-single"
     (tmp_path / "elsewhere").mkdir()
@@ -137,7 +135,7 @@ def test_a_default_folder_that_somebody_else_prepared_is_refused(
         Workspace(None, "single")
 
 
-def test_clean_removes_left_overs_and_nothing_else(tmp_path: Path) -> None:
+def test_clean_removes_only_leftover_files(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path, "single")
     dead, foreign = create_leftover(tmp_path), create_leftover(tmp_path, "foreign")
     with workspace.job_folder() as running:
@@ -169,7 +167,7 @@ def test_only_what_is_named_like_a_folder_of_a_job_is_removed(tmp_path: Path) ->
 
 
 @pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="only root can make a file of another account")
-def test_a_folder_of_another_account_is_left_alone(tmp_path: Path) -> None:
+def test_a_folder_of_another_account_is_not_touched(tmp_path: Path) -> None:
     foreign = create_leftover(tmp_path)
     os.chown(foreign, 65534, 65534)
     assert Workspace(tmp_path, "single").clean_abandoned() == 0
@@ -182,7 +180,7 @@ def test_what_cannot_be_removed_is_not_counted(tmp_path: Path, monkeypatch: pyte
     assert Workspace(tmp_path, "single").clean_abandoned() == 0
 
 
-def test_close_removes_the_folders_of_jobs_that_were_given_up_and_no_others(tmp_path: Path) -> None:
+def test_close_removes_only_the_folders_of_abandoned_jobs(tmp_path: Path) -> None:
     dead = create_leftover(tmp_path)
     workspace = Workspace(tmp_path, "single")
     with workspace.job_folder() as folder:
@@ -207,7 +205,7 @@ class ManualClock:
 
 
 @pytest.mark.parametrize("interval", [60, -1])
-def test_the_first_tick_cleans_what_a_kill_left_behind(tmp_path: Path, interval: int) -> None:
+def test_the_first_tick_removes_the_leftover_files_of_a_kill(tmp_path: Path, interval: int) -> None:
     create_leftover(tmp_path)
     assert TempFolderCleaner(Workspace(tmp_path, "single"), enabled=True, interval=interval).clean_if_due(idle=False) == 1
 

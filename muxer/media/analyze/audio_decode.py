@@ -54,8 +54,11 @@ class AudioGap:
 
 @dataclass
 class DecodedAudio:
-    """What was decoded. `samples` is the number of samples of each form (sample rate, channels), `errors` the number of
-    error messages of the decoder."""
+    """What was decoded.
+
+    `samples` is the number of samples of each form (sample rate, channels), `errors` the number of error messages of the
+    decoder.
+    """
 
     samples: dict[AudioForm, int] = field(default_factory=dict)
     gaps: list[AudioGap] = field(default_factory=list)
@@ -111,8 +114,10 @@ class _FrameLogReader:
 
 
 def decode_audio(tools: MediaTools, runner: Runner, path: Path, container: str = "") -> DecodedAudio:
-    """Decode the first audio stream of `path`. `container` is its format in ffprobe. Raises MediaError when nothing can be
-    decoded."""
+    """Decode the first audio stream of `path`.
+
+    `container` is its format in ffprobe. Raises MediaError when nothing can be decoded.
+    """
     decoded = DecodedAudio()
     listener = _FrameLogReader(decoded)
     try:
@@ -130,8 +135,7 @@ def decode_audio(tools: MediaTools, runner: Runner, path: Path, container: str =
 
 
 def decode_audio_command(tools: MediaTools, path: Path) -> list[str]:
-    """Return the command that decodes the audio of `path`: samples for AudioLevels on standard output, a line for each frame
-    on standard error."""
+    """Return the command that decodes the audio of `path`: samples on standard output, frames on standard error."""
     quiet = ["-nostdin", "-hide_banner", "-nostats", "-v", "repeat+level+info"]
     command = [tools.ffmpeg, *quiet, *input_options(path), "-map", "0:a:0"]
     # Microseconds: the times that ffmpeg prints in seconds have six digits.

@@ -39,8 +39,10 @@ class AudioSpan:
 
 @dataclass(frozen=True)
 class AudioSource:
-    """Audio to re-encode: consecutive files, and what was decoded of each. `cut_us` is cut off at the beginning and at the
-    end."""
+    """Audio to re-encode: consecutive files, and what was decoded of each.
+
+    `cut_us` is cut off at the beginning and at the end.
+    """
 
     parts: tuple[tuple[Path, DecodedAudio], ...]
     cut_us: tuple[int, int] = (0, 0)

@@ -89,8 +89,11 @@ def _read_at(file: BinaryIO, position: int, length: int = MAX_HEADER_BYTES) -> b
 
 @dataclass(frozen=True)
 class _TopBoxes:
-    """The top-level boxes of an MP4 file. `index` is the content of moov, `breaks_off` whether a box is truncated, `foreign`
-    whether other bytes than boxes follow, and `indexed_end` the largest end that a sidx box states."""
+    """The top-level boxes of an MP4 file.
+
+    `index` is the content of moov, `breaks_off` whether a box is truncated, `foreign` whether other bytes than boxes follow,
+    and `indexed_end` the largest end that a sidx box states.
+    """
 
     kinds: tuple[bytes, ...]
     index: memoryview | None

@@ -114,7 +114,7 @@ def _count_kept(track: Track, shown: Sequence[int]) -> int:
 
 
 def _display_durations(track: Track, shown: Sequence[int], kept_count: int) -> array[int]:
-    """Return the durations of the samples; only that of the last of the `kept` ones must be exact."""
+    """Return the durations of the samples; only that of the last of `kept_count` frames must be exact."""
     durations = array("q", track.durations)
     last = max(range(kept_count), key=shown.__getitem__)
     if kept_count < len(shown):

@@ -39,8 +39,7 @@ class _ScanResult:
 
 
 def keep_decodable(source: MediaInfo, tools: MediaTools, runner: Runner) -> MediaInfo:
-    """Return a screen file with only those frames that can be decoded; instead of a damaged one, the previous frame is
-    shown.
+    """Return a screen file with only its decodable frames; instead of a damaged one, the previous frame is shown.
 
     Decoders that conceal damage return a frame nevertheless. It counts as damaged when the decoder reports an error in it,
     unless these are more than a tenth of a file that plays. Raises MediaError when more than a tenth of the frames cannot be
@@ -64,8 +63,10 @@ def keep_decodable(source: MediaInfo, tools: MediaTools, runner: Runner) -> Medi
 
 @dataclass(frozen=True)
 class _ReducedPackets:
-    """The remaining packets, and the times of the removed ones in microseconds from the first frame. `lost_us` is how much
-    later the first frame is now."""
+    """The remaining packets, and the times of the removed ones in microseconds from the first frame.
+
+    `lost_us` is how much later the first frame is now.
+    """
 
     packets: Packets
     original_count: int

@@ -11,8 +11,7 @@ _PAGE, _FLAGS, _BEGINS = b"OggS\0", 5, 2
 
 
 def find_links(content: bytes | mmap) -> list[int]:
-    """Return where each of the joined files starts in `content`: at the first page that starts a stream after pages of other
-    streams."""
+    """Return where each joined file starts: at the first page that starts a stream after pages of other streams."""
     links: list[int] = []
     began = False
     position = content.find(_PAGE)
@@ -26,8 +25,10 @@ def find_links(content: bytes | mmap) -> list[int]:
 
 
 def split_links(path: Path, output: Path) -> list[Path]:
-    """Write each of the files joined in `path` to its own file next to `output`. Returns their paths, empty when it is one
-    file."""
+    """Write each of the files joined in `path` to its own file next to `output`.
+
+    Returns their paths, empty when it is one file.
+    """
     with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
         links = find_links(content)
         if len(links) < 2:

@@ -81,8 +81,10 @@ def _parse_output(out: IO[bytes]) -> tuple[dict[int, Packets], list[Fields], Fie
 
 
 def _parse_field(part: str) -> tuple[str, str]:
-    """Return name and value of a field. Since ffmpeg 7.1, side data have their kind and a colon before the name;
-    dispositions too."""
+    """Return name and value of a field.
+
+    Since ffmpeg 7.1, side data have their kind and a colon before the name; dispositions too.
+    """
     name, value = part.split("=", 1)
     return name.rpartition(":")[2] if name.startswith("side_dat") else name, value
 

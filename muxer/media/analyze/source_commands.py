@@ -65,7 +65,7 @@ def copy_audio_command(tools: MediaTools, audio: Path, output: Path) -> list[str
 
 
 def remux_command(tools: MediaTools, source: Path, video: Video, output: Path) -> list[str]:
-    """Return the command that copies one H.264 stream of a file into an MP4 file of its own."""
+    """Return the command that copies one H.264 stream of a file into a separate MP4 file."""
     command = [tools.ffmpeg, *QUIET_OPTIONS, *input_options(source), "-map", f"0:{video.stream_index}", "-c", "copy"]
     # The NAL unit lengths then have four bytes.
     return [*command, "-bsf:v", "h264_mp4toannexb", *MP4_OPTIONS, str(output)]

@@ -52,8 +52,11 @@ _FREE_FORMAT_BYTES = 6000
 
 @dataclass(frozen=True)
 class FrameHeader:
-    """The fields of a frame header. `form` must not change within a track; `info_at` is the offset of the name "Xing" or
-    "Info" in a frame that describes the file."""
+    """The fields of a frame header.
+
+    `form` must not change within a track; `info_at` is the offset of the name "Xing" or "Info" in a frame that describes the
+    file.
+    """
 
     size: int
     samples: int

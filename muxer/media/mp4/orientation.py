@@ -63,8 +63,7 @@ _FILTERS: dict[tuple[int, int, int, int], tuple[str, ...]] = {
 
 
 def read_orientation(numbers: Sequence[int]) -> Orientation:
-    """Return the orientation for the nine numbers (16.16 fixed point) of a display matrix, without its scale; UPRIGHT for
-    any other."""
+    """Return the orientation for the nine numbers (16.16 fixed point) of a display matrix; UPRIGHT for any other."""
     if len(numbers) != 9:
         return UPRIGHT
     largest = max(abs(numbers[at]) for at in (0, 1, 3, 4))

@@ -38,8 +38,10 @@ MAX_PACKET_US = 150_000
 
 @dataclass(frozen=True)
 class EditPause:
-    """A pause in an edit list: samples at the time `at` or later are shown `length` later. Both are ticks of the track; `at`
-    counts from the start of the media."""
+    """A pause in an edit list: samples at the time `at` or later are shown `length` later.
+
+    Both are ticks of the track; `at` counts from the start of the media.
+    """
 
     at: int
     length: int
@@ -83,8 +85,10 @@ class Track:
 
 @dataclass(frozen=True)
 class CopyableAudio:
-    """An audio track that can be copied. `codec` is ffmpeg's name; `padding` is the number of ticks at the end that are not
-    audio."""
+    """An audio track that can be copied.
+
+    `codec` is ffmpeg's name; `padding` is the number of ticks at the end that are not audio.
+    """
 
     path: Path
     track: Track

@@ -40,8 +40,10 @@ Extent = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class _Chunk:
-    """Samples that follow one another in the file, from `first` to before `last` of a track. `when` is the decoding time of
-    the first in seconds, `size` the number of bytes."""
+    """Samples that follow one another in the file, from `first` to before `last` of a track.
+
+    `when` is the decoding time of the first in seconds, `size` the number of bytes.
+    """
 
     when: float
     track: int
@@ -58,12 +60,12 @@ def write_movie(
     start: datetime,
     add_progress: Callable[[int], None] = lambda _: None,
 ) -> tuple[int, int]:
-    """Write the MP4 file at `path`. Returns the CRC-32 of the bytes of its video and of its audio samples, as read from the
-    sources.
+    """Write the MP4 file at `path`.
 
-    `table` are the samples of the video, `avc` is their H.264 configuration, `audio` the audio (None = silent file), `start`
-    when it began. `add_progress` is called with the number of microseconds written since the last call. Raises
-    LocalResourceError when the disk is full.
+    Returns the CRC-32 of the bytes of its video and of its audio samples, as read from the sources. `table` are the samples
+    of the video, `avc` is their H.264 configuration, `audio` the audio (None = silent file), `start` when it began.
+    `add_progress` is called with the number of microseconds written since the last call. Raises LocalResourceError when the
+    disk is full.
     """
     chunks = list(merge(_video_chunks(table), _audio_chunks(audio), key=lambda chunk: chunk.when))
     files = (*table.files, *((audio.path,) if audio else ()))
@@ -246,8 +248,11 @@ def _build_audio_track(audio: CopyableAudio, locations: Sequence[tuple[int, int]
 def _build_trak(
     number: int, length: int, edit: tuple[int, int], shape: bytes, volume: int, media: bytes, seconds: int
 ) -> bytes:
-    """Return a trak box. `edit` is how much is shown (ticks of the movie) and from which tick of the media on; `shape` is
-    the display matrix, width and height."""
+    """Return a trak box.
+
+    `edit` is how much is shown (ticks of the movie) and from which tick of the media on; `shape` is the display matrix,
+    width and height.
+    """
     head = struct.pack(">QQI4xQ8xHHH2x", seconds, seconds, number, length, 0, volume and 1, volume)
     edits = build_full_box(b"elst", struct.pack(">IQqI", 1, *edit, 0x10000), version=1)
     return build_box(b"trak", build_full_box(b"tkhd", head, shape, version=1, flags=3), build_box(b"edts", edits), media)

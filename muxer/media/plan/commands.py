@@ -39,8 +39,10 @@ def padding_command(tools: MediaTools, target: VideoTarget, slice_frames: int, o
 def encode_cut_command(
     tools: MediaTools, target: VideoTarget, source: MediaInfo, cut: Cut, index: FrameIndex, output: Path
 ) -> list[str]:
-    """Return the command that re-encodes a cut. Its first frame, the one visible where the cut starts, is shown from 0 on;
-    the others keep their distance."""
+    """Return the command that re-encodes a cut.
+
+    Its first frame, the one visible where the cut starts, is shown from 0 on; the others keep their distance.
+    """
     video = require_video(source)
     effective = index.visible_frame(cut.begin)
     start = index.seek_time(effective)

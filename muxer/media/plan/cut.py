@@ -92,8 +92,7 @@ class FrameIndex:
         return cuts
 
     def _count_before(self, time: int) -> int:
-        """Return how many frames are first shown before `time`; one within the tolerance is not counted, unless another is
-        exactly there."""
+        """Return how many frames are first shown before `time`, less the tolerance unless a frame is exactly there."""
         number = bisect_left(self.shown, time)
         exact = number < len(self.shown) and self.shown[number] == time
         return number if exact else bisect_left(self.shown, time - TIME_TOLERANCE_US)

@@ -27,11 +27,10 @@ _MAX_BATCH = 8
 
 @dataclass(frozen=True)
 class FrameCheck:
-    """A frame of the result to compare. `number` is its number among the frames of the excerpts, `at` its time in the
-    result.
+    """A frame of the result to compare.
 
-    `clip` and `frame` are the source and the time of its frame from the first one of the clip; no clip means black. Times
-    are microseconds.
+    `number` is its number among the frames of the excerpts, `at` its time in the result. `clip` and `frame` are the source
+    and the time of its frame from the first one of the clip; no clip means black. Times are microseconds.
     """
 
     number: int

@@ -164,8 +164,7 @@ def _visible_clip(placed: Sequence[_PlacedClip], time: int) -> _PlacedClip | Non
 
 
 def _visible_segments(placed: Sequence[_PlacedClip]) -> Iterator[Segment]:
-    """Yield what is visible of placed clips, in order: the last one placed, then again the one before it if it is still
-    running."""
+    """Yield what is visible of placed clips, in order: the last one placed of those that are running."""
     covering: list[_PlacedClip] = []
     borders = [*(clip.begin for clip in placed[1:]), max((clip.end for clip in placed), default=0)]
     for clip, border in zip(placed, borders, strict=False):
@@ -214,8 +213,10 @@ def _drop_short(segments: Iterable[Segment], min_lengths: dict[int, int]) -> lis
 def _fill_gaps(
     shown: Sequence[Segment], paused: Sequence[Span], audio_length: int, min_lengths: dict[int, int]
 ) -> list[Segment]:
-    """Fill gaps: with padding, or with a longer frame where the gap is shorter than a frame. Paused spans are always
-    padding."""
+    """Fill gaps: with padding, or with a longer frame where the gap is shorter than a frame.
+
+    Paused spans are always padding.
+    """
     segments: list[Segment] = []
     position = 0
     blank = (Segment(begin, end, None) for begin, end in paused)

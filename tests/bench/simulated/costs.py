@@ -1,4 +1,4 @@
-"""What a recording costs. Step times are those of docs/developer/performance.md; what a site has to tell is an assumption."""
+"""What a recording costs. Step times are those of docs/developer/performance.md; the load of a site is an assumption."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Polls, as muxer/polling/poller.py and muxer/fleet/executor.py make them: which recordings of the window are found when, what is
-ordered of them, and what that costs."""
+"""Polls as muxer/polling and muxer/fleet/executor.py run them: when each recording is found and ordered, and the cost."""
 
 from __future__ import annotations
 
