@@ -170,7 +170,7 @@ class Daemon:
         self._is_requeued.clear()
 
     def _poll_once(self) -> Exception | None:
-        """Poll once. Returns the error of the poll, None for none: no error ends the loop."""
+        """Poll once. Returns the error of the poll, if any: no error ends the loop."""
         started = time.monotonic()
         self._activity.record_poll_start()
         try:

@@ -46,7 +46,7 @@ GARBAGE = [
         )
     ),
 ]
-_EVENT = {"version": 1, "what": "done", "sender": "somebody", "recording": "r", "file": "f", "details": {}}
+_EVENT = {"version": 1, "what": "done", "sender": "other-worker", "recording": "r", "file": "f", "details": {}}
 ODD_EVENTS = [
     *GARBAGE,
     *(

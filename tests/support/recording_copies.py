@@ -64,7 +64,7 @@ class RecordingCopies:
 
 
 def _shift_times(value: Any, later: timedelta) -> Any:
-    """Return metadata with all their moments so much later."""
+    """Return metadata with all their times moved by `later`."""
     if isinstance(value, list):
         return [_shift_times(one, later) for one in value]
     if isinstance(value, dict):
