@@ -26,24 +26,24 @@ usage() {
 Usage: ./install.sh --demo | --test [--long] | --prefix DIR [--fleet] [--offline]
        ./install.sh --offline | --help
 
-  --demo        Install what is missing, then run the muxer on an embedded lab: no server and no
-                configuration needed, nothing outside this folder is touched but system packages.
+  --demo        Install what is missing, then run the muxer on an embedded lab. Needs no server and no
+                configuration, and changes nothing outside this folder except system packages.
   --test        Install what is missing for the tests too, then run the checks and the tests.
   --long        With --test: also the long tests, and the tests of media with more builds of ffmpeg.
-  --prefix DIR  Lay out an installation in DIR, with its own virtual environment, or upgrade the one
-                that is there. muxer.cfg, logs and every other file of yours stay as they are.
-  --fleet       With --prefix: the packages of a fleet, too ([fleet] mode = broker). An upgrade keeps them without
-                this option; to be rid of them, remove DIR/thirdparty/requirements-fleet.txt before it.
-  --offline     Use no network at all: Python packages come from thirdparty/wheels/, and what is missing is
-                said, not installed. Alone, it prepares this folder and prints the command that starts the muxer.
+  --prefix DIR  Create an installation in DIR, with its own virtual environment, or upgrade the one
+                in DIR. muxer.cfg, logs and all your other files stay as they are.
+  --fleet       With --prefix: also the packages of a fleet ([fleet] mode = broker). An upgrade keeps them without
+                this option; to remove them, delete DIR/thirdparty/requirements-fleet.txt before it.
+  --offline     Use no network: Python packages come from thirdparty/wheels/, and what is missing is listed,
+                not installed. Alone, it prepares this folder and prints the command that starts the muxer.
   --help        This page.
 
 Needs Python 3.11 or later, ffmpeg (with libx264) and ffprobe, and OpenSSL 1.1.1 or later. On Debian, Ubuntu and the
-Red Hat family what is missing is installed as root, or through sudo. Builds in thirdparty/ffmpeg/ and
-thirdparty/openssl/ go before the programs on PATH. Python packages come from thirdparty/wheels/ if there are
-any (thirdparty/fetch.py brings them), otherwise from the registry.
+Red Hat family it installs what is missing as root, or through sudo. Builds in thirdparty/ffmpeg/ and
+thirdparty/openssl/ take precedence over the programs on PATH. Python packages come from thirdparty/wheels/ if it has
+any (thirdparty/fetch.py downloads them), otherwise from the registry.
 
-Exit codes: 0 done, 1 a check or the demo failed, 2 wrong usage, 3 something is missing (the message says what).
+Exit codes: 0 done, 1 a check or the demo failed, 2 wrong usage, 3 something is missing (the message names it).
 END
 }
 
@@ -118,7 +118,7 @@ make_venv() { # folder, python, lock file
         if from_wheels; then fail_wheels "$lock" "$python"; fi
         fail "$EXIT_MISSING" "pip could not install the Python packages of $lock." \
             'Check that this machine reaches the Python package registry (proxy, certificate bundle or a registry of your own: pip config),' \
-            'or fill thirdparty/wheels/ on another machine: thirdparty/README.md says how.'
+            'or fill thirdparty/wheels/ on another machine: see thirdparty/README.md.'
     fi
     venv_stamp "$python" "$lock" >"$venv/.stamp"
 }

@@ -1,4 +1,4 @@
-"""Puts the parts together: from a configuration to everything that a job talks to."""
+"""Creates the services of a job from the configuration."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def build_services(
     stop: threading.Event,
     outages: CircuitBreaker | None = None,
 ) -> Services:
-    """Given the configuration and what was made at the start, return the services. Nothing is sent yet."""
+    """Return the services of `config`. Nothing is sent yet."""
     advanced, outages = config.advanced, outages or CircuitBreaker()
     rws = create_rws(config, stop, outages)
     engine = MediaEngine(
@@ -75,17 +75,14 @@ def build_services(
 
 
 def create_arrival_tracker(config: Config) -> ArrivalTracker:
-    """Return what decides about files that may still be on their way.
-
-    All processes of an instance share its notes: the muxer, the workers of a fleet on this machine, and the commands.
-    """
+    """Return the tracker of files that may still be uploading; all processes of an instance share its records."""
     folder = temp_folder_for(config.processing.temp_dir, config.instance_name).absolute() / "incoming"
     migrates = bool(config.advanced.call_recording_query_string)
     return ArrivalTracker(folder, config.advanced.incomplete_after, single_look=migrates)
 
 
 def _create_kept_results(config: Config, workspace: Workspace) -> KeptResults:
-    """Return what keeps muxed files for another attempt. Those of another version or other options are not used."""
+    """Return the muxed files that are kept for another attempt, only those of this version and these options."""
     advanced = config.advanced
     options = {
         "version": __version__,
@@ -97,15 +94,14 @@ def _create_kept_results(config: Config, workspace: Workspace) -> KeptResults:
 
 
 def create_rws(config: Config, stop: threading.Event, outages: CircuitBreaker) -> RwsClient:
-    """Given the configuration, return the client of RWS."""
+    """Return the client of RWS."""
     htcc = config.htcc
     account = ServiceAccount(RWS, htcc.base_uri, htcc.username, htcc.password, htcc.trusted_ca, htcc.rws_timeout)
     return RwsClient(ServiceSession(account, stop, outages), htcc.contact_center_id)
 
 
 def create_stores(config: Config, mark: str, uploading: Path, stop: threading.Event, outages: CircuitBreaker) -> Stores:
-    """Given the configuration, a short name for this instance and the folder that keeps what is being uploaded, return the
-    storages."""
+    """Return the storages. `mark` identifies the instance in temporary names, `uploading` is the folder of records."""
     return Stores(
         {
             WEBDAV: WebdavStorage(
@@ -117,14 +113,14 @@ def create_stores(config: Config, mark: str, uploading: Path, stop: threading.Ev
 
 
 def site_addresses(config: Config) -> tuple[str, str]:
-    """Given the configuration, return the addresses that say which servers belong to the site."""
+    """Return the addresses that determine which servers belong to the site."""
     return config.htcc.base_uri, config.rcs.base_uri or ""
 
 
 def create_rcs(
     config: Config, stop: threading.Event, outages: CircuitBreaker, deviations: DeviationLog | None = None
 ) -> RcsClient | None:
-    """Given the configuration, return the client of RCS, None when there is none. It counts what differs in `deviations`."""
+    """Return the client of RCS, None without `[rcs] base_uri`. It counts differences of the server in `deviations`."""
     rcs = config.rcs
     if rcs.base_uri is None:
         return None

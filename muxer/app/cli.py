@@ -68,12 +68,12 @@ def _monitoring_port(daemon: Daemon, parts: ServiceParts) -> Iterator[None]:
 
 
 def _fix_split_option(argv: Sequence[str]) -> list[str]:
-    """Return the arguments; the guide prints the first one for LCA with a blank in it, ``-- config-file=muxer.cfg``."""
+    """Join ``-- config-file=muxer.cfg``, which the guide prints with a blank for LCA."""
     return [f"--{argv[1]}", *argv[2:]] if argv[:1] == ["--"] and len(argv) > 1 else list(argv)
 
 
 class _StrictParser(argparse.ArgumentParser):
-    """Refuses as a wrong configuration is refused: under LCA nobody sees stderr, so the log must say it too."""
+    """Reports a wrong command line like a wrong configuration: under LCA only the log is visible."""
 
     def error(self, message: str) -> NoReturn:
         """Raise :class:`ConfigError`."""

@@ -1,7 +1,6 @@
-"""The loop: polls at a fixed cadence, hands targets to the pool, stops within seconds; or runs a migration once.
+"""The main loop: polls at a fixed interval, passes targets to the executor and stops within seconds; or runs a migration.
 
-Signals only set an event (model: the daemon of patroni). The polls run in a thread of their own, so that a request that
-hangs never delays a stop.
+Signals only set an event. Polls run in a separate thread, so a hanging request never delays a stop.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ TOUCH_INTERVAL = 3600.0
 STATE_SECONDS, SAMPLE_SECONDS = 2.0, 60.0
 # No poll follows another faster than this, whatever min_poll_interval says.
 MIN_POLL_GAP = 0.2
-# Nor does one that an operator has asked for by putting something back.
+# The same for a poll that an operator requested by requeuing a recording.
 MIN_MANUAL_GAP = 5.0
 
 
@@ -65,53 +64,53 @@ class Daemon:
         self._outages = services.outages
         self._activity = services.activity
         self._state = StateFile(services.workspace.path / STATE_FILE, config.instance_name, Mask(config.secret_values))
-        self._pulse = Heartbeat()
+        self._heartbeat = Heartbeat()
         self._migration = bool(config.advanced.call_recording_query_string)
-        # A migration is to try everything that its query finds, whatever became of it before.
+        # A migration tries everything that its query finds, also what failed before.
         self._journal_path = None if self._migration else services.workspace.path / JOURNAL_FILE
         self._journal = Journal(self._journal_path, Mask(config.secret_values), QUEUED if config.is_fleet else WANTED)
-        self._books = OutcomeRecorder(self._journal, self._migration)
-        self._fleet, self._pool = self._create_executor(job)
+        self._outcomes = OutcomeRecorder(self._journal, self._migration)
+        self._fleet, self._executor = self._create_executor(job)
         self._poller = Poller(
-            config, services.rws, self._journal, self._outages, _HeartbeatPausingSink(self._pool, self._pulse)
+            config, services.rws, self._journal, self._outages, _HeartbeatPausingSink(self._executor, self._heartbeat)
         )
-        self._cleaning = TempFolderCleaner.from_config(config.processing, services.workspace)
+        self._cleaner = TempFolderCleaner.from_config(config.processing, services.workspace)
         self._ended = False
         self._keep_due = time.monotonic() + TOUCH_INTERVAL
         self._state_due = self._sample_due = time.monotonic()
         self._exit_code = EXIT_OK
-        self._put_back = threading.Event()
-        self._begun, self._read_whole = time.monotonic(), False
+        self._is_requeued = threading.Event()
+        self._started, self._read_whole = time.monotonic(), False
 
     def _create_executor(self, job: Job) -> tuple[FleetPool | None, TargetExecutor]:
-        """Return what does the targets, and the fleet if that does."""
+        """Return the fleet, if there is one, and the executor of the targets."""
         config, services = self._config, self._services
         attempts = MIGRATION_ATTEMPTS if self._migration else 1
         if config.is_fleet:
             from muxer.fleet.executor import FleetPool
 
-            told = (self._journal, self._books, services.activity, services.outages)
-            fleet = FleetPool(config.fleet, services.workspace.instance_mark, attempts, *told, self._stop)
+            sinks = (self._journal, self._outcomes, services.activity, services.outages)
+            fleet = FleetPool(config.fleet, services.workspace.instance_mark, attempts, *sinks, self._stop)
             return fleet, fleet
-        work = TargetProcessor(job, services.outages, services.activity, self._stop, self._books)
+        processor = TargetProcessor(job, services.outages, services.activity, self._stop, self._outcomes)
         threads, has_room = config.advanced.worker_threads, services.workspace.disk.has_room
         return None, ThreadExecutor(
-            lambda one: work.process_target(one, attempts), threads, self._stop, has_room, self._record_wanted
+            lambda target: processor.process_target(target, attempts), threads, self._stop, has_room, self._record_wanted
         )
 
     def create_view_sources(self, warnings: tuple[str, ...]) -> ViewSources:
-        """Given what is odd about the configuration, return where an operator's view of this muxer comes from."""
-        from muxer.monitoring.view import ViewSources  # here: most sites do not need it
+        """Return the sources of the status page and the metrics. `warnings` are those of the configuration."""
+        from muxer.monitoring.view import ViewSources  # imported here: most sites do not need it
 
         return ViewSources(
             config=self._config,
             activity=self._activity,
             outages=self._outages,
             disk=self._services.workspace.disk,
-            pulse=self._pulse,
+            pulse=self._heartbeat,
             journal=self._journal_path,
             is_journal_kept=lambda: self._journal.is_persistent,
-            held=lambda: self._pool.target_count,
+            held=lambda: self._executor.target_count,
             recipients=self._services.rws.known_certificates,
             deviations=self._services.rws.deviations,
             warnings=warnings,
@@ -122,15 +121,15 @@ class Daemon:
         return None if self._fleet is None else self._fleet.fleet_status()
 
     def run(self) -> int:
-        """Run until a signal stops it, or the migration is done; return the exit code."""
-        # Before the first poll: a process that was killed has left media in clear.
+        """Run until a signal, or until the migration ends. Returns the exit code."""
+        # Before the first poll: a killed process leaves media in clear.
         self._clean_temp_folder()
         body = self._run_migration if self._migration else self._poll_forever
         thread = threading.Thread(target=self._run_poll_thread, args=(body,), name="poller", daemon=True)
         thread.start()
         due = time.monotonic() + PROGRESS_INTERVAL
         while not self._stop.wait(TICK_INTERVAL):
-            self._pulse.record_tick()
+            self._heartbeat.record_tick()
             self._clean_temp_folder()
             self._write_state()
             if self._migration:
@@ -139,12 +138,12 @@ class Daemon:
         return self._exit_code
 
     def _run_poll_thread(self, body: Callable[[], None]) -> None:
-        """Run the body of the poll thread; its unexpected end is the end of the process, said in the log."""
-        self._pulse.bind_thread()
+        """Run the body of the poll thread. An unexpected error in it ends the process."""
+        self._heartbeat.bind_thread()
         try:
             body()
         except Exception:
-            log.critical("the poll thread died", exc_info=True)
+            log.critical("the poll thread ended with an unexpected error", exc_info=True)
             self._exit_code = EXIT_FAILED
         finally:
             self._stop.set()
@@ -158,19 +157,20 @@ class Daemon:
             failures = 0 if error is None else failures + 1
             pause = started + interval - time.monotonic() if error is None else poll_delay(error, failures, interval)
             self._activity.schedule_next_poll(max(pause, MIN_POLL_GAP))
-            with self._pulse.pause_while_waiting():
+            with self._heartbeat.pause_while_waiting():
                 self._wait_for_next_poll(max(pause, MIN_POLL_GAP))
 
     def _wait_for_next_poll(self, seconds: float) -> None:
-        """Wait until the next poll: so long, or until an operator has put something back, or the fleet can take more."""
-        begun = time.monotonic()
-        while (left := begun + seconds - time.monotonic()) > 0 and not self._stop.wait(min(left, TICK_INTERVAL)):
-            if (self._put_back.is_set() or self._pool.has_capacity_again) and time.monotonic() - begun >= MIN_MANUAL_GAP:
+        """Wait `seconds`, or until an operator requeues a recording or the fleet has capacity again."""
+        started = time.monotonic()
+        while (left := started + seconds - time.monotonic()) > 0 and not self._stop.wait(min(left, TICK_INTERVAL)):
+            is_wanted = self._is_requeued.is_set() or self._executor.has_capacity_again
+            if is_wanted and time.monotonic() - started >= MIN_MANUAL_GAP:
                 break
-        self._put_back.clear()
+        self._is_requeued.clear()
 
     def _poll_once(self) -> Exception | None:
-        """Poll; return the error that it met. Nothing that a poll may meet ends the loop."""
+        """Poll once. Returns the error of the poll, if any: no error ends the loop."""
         started = time.monotonic()
         self._activity.record_poll_start()
         try:
@@ -191,30 +191,29 @@ class Daemon:
         self._activity.count_error(getattr(error, "service", ""), type(error).__name__)
         if isinstance(error, ServiceUnavailable | AccessDenied):
             level = logging.DEBUG if self._outages.is_open(error.service) else logging.ERROR
-            log.log(level, "the poll failed and is tried again: %s", format_error(error))
+            log.log(level, "the poll failed; retrying: %s", format_error(error))
             # Where requests fail at random, a failed poll counts as any other failure, unless RWS asks for a delay.
             if error.retry_after is not None or not self._outages.is_flaky(error.service):
                 self._outages.trip(error)
         elif isinstance(error, MuxerError):
-            log.error("the poll failed and is tried again: %s", format_error(error))
+            log.error("the poll failed; retrying: %s", format_error(error))
         else:
-            log.error("the poll failed in a way that nobody expected; it is tried again", exc_info=error)
+            log.error("the poll failed with an unexpected error; retrying", exc_info=error)
 
     def _recover(self) -> None:
-        """Finish what a process that died has left half done in RWS and in the storages, and take over what an operator has
-        put back."""
+        """Finish what a dead process left unfinished in RWS and the storages, and read what an operator requeued."""
         self._outages.allow_trial()
         self._journal.reload_changes(epoch_now())
         recover_abandoned(self._services.workspace, self._services.workspace.path)
         self._services.recover_leftovers()
 
     def _run_migration(self) -> None:
-        """Process everything that the migration's query finds, then say what became of it."""
+        """Process everything that the query of the migration finds, and report the result."""
         log.info("migration: %s", self._config.advanced.call_recording_query_string)
         problem = self._read_query()
         self._read_whole = problem is None
-        with self._pulse.pause_while_waiting(for_workers=True):
-            self._pool.wait_for_all()
+        with self._heartbeat.pause_while_waiting(for_workers=True):
+            self._executor.wait_for_all()
         if self._stop.is_set():
             return
         self._ended = True
@@ -227,8 +226,8 @@ class Daemon:
             self._exit_code = EXIT_SOME_FAILED if failed else EXIT_OK
 
     def _read_query(self) -> MuxerError | None:
-        """Read the migration's query to its end, from the beginning again when RWS fails; return what forbids that."""
-        readings = QueryAttempts()
+        """Read the whole query, from the start again when RWS fails. Returns the error that prevents it, or None."""
+        query_attempts = QueryAttempts()
         while not self._stop.is_set():
             try:
                 self._recover()
@@ -237,26 +236,26 @@ class Daemon:
             except Stopped:
                 return None
             except Transient as error:
-                if readings.record_failure(self._poller.result.found):
+                if query_attempts.record_failure(self._poller.result.found):
                     return QueryIncomplete(
-                        f"{readings.failures} attempts to read it failed; at the last one {format_error(error)}"
+                        f"{query_attempts.failures} attempts to read it failed; at the last one {format_error(error)}"
                     )
-                log.error("the query failed and is begun again: %s", format_error(error))
-                with self._pulse.pause_while_waiting():
-                    self._stop.wait(poll_delay(error, readings.failures, MAX_POLL_DELAY_SECONDS))
+                log.error("the query failed; reading it again: %s", format_error(error))
+                with self._heartbeat.pause_while_waiting():
+                    self._stop.wait(poll_delay(error, query_attempts.failures, MAX_POLL_DELAY_SECONDS))
             except MuxerError as error:
                 return error
         return None
 
     def _report_summary(self, what: str) -> int:
-        """Say what became of everything, in the log and on stdout; return how many recordings failed."""
-        standing = self._migration_progress()
-        terminal.show_progress_line(progress_bar(standing), "\n")
-        for recording_id, reason in (*self._books.failures.values(), *self._poller.skipped.items()):
+        """Report the result of the migration in the log and on stdout. Returns the number of failed recordings."""
+        status = self._migration_progress()
+        terminal.show_progress_line(progress_bar(status), "\n")
+        for recording_id, reason in (*self._outcomes.failures.values(), *self._poller.skipped.items()):
             log.error("failed: %s: %s", recording_id, reason)
-        failed = f": {', '.join(map(escape_control, standing.failed))}" if standing.failed else ""
-        self._print_result(f"{what}: {summary_text(standing)}", failed)
-        return len(standing.failed)
+        failed = f": {', '.join(map(escape_control, status.failed))}" if status.failed else ""
+        self._print_result(f"{what}: {summary_text(status)}", failed)
+        return len(status.failed)
 
     def _print_result(self, text: str, failed: str = "") -> None:
         log.info("%s", text)
@@ -264,33 +263,32 @@ class Daemon:
         sys.stdout.flush()
 
     def _migration_progress(self) -> MigrationStatus:
-        """Return how far the migration is. What is done already is what is neither muxed by this run, failed nor open: a
-        query that is begun again meets the files that this run has made."""
-        result, muxed, failed = self._poller.result, self._books.muxed, dict(self._books.failures)
+        """Return the progress. Targets that this run neither muxed nor failed, and that are not open, were done already: a
+        query that is read again finds the files of this run."""
+        result, muxed, failed = self._poller.result, self._outcomes.muxed, dict(self._outcomes.failures)
         skipped = self._poller.skipped
         return MigrationStatus(
             found=result.found,
             ours=result.ours,
-            finished=max(0, result.ours - self._poller.pending - self._pool.recording_count),
+            finished=max(0, result.ours - self._poller.pending - self._executor.recording_count),
             without_screen=result.without_screen,
             muxed=muxed,
-            already_done=max(0, result.target_count - muxed - len(failed) - self._pool.target_count),
+            already_done=max(0, result.target_count - muxed - len(failed) - self._executor.target_count),
             failed=tuple(dict.fromkeys((*(recording_id for recording_id, _ in failed.values()), *skipped))),
             sharded=self._config.is_sharded,
-            seconds=time.monotonic() - self._begun,
+            seconds=time.monotonic() - self._started,
             complete=self._read_whole,
         )
 
     def _report_progress(self, due: float) -> float:
-        """Show how far the migration is: on a terminal at every look, and as a log line when ``due``; return when the next
-        line is due."""
+        """Show the progress of the migration on a terminal, and log it when `due`. Returns when the next line is due."""
         terminal.show_progress_line(progress_bar(self._migration_progress()))
         if time.monotonic() < due:
             return due
         line = progress_text(self._migration_progress())
-        log.info("migration goes on: %s", line)
+        log.info("migration in progress: %s", line)
         if not sys.stderr.isatty():
-            sys.stderr.write(f"migration goes on: {line}\n")
+            sys.stderr.write(f"migration in progress: {line}\n")
             sys.stderr.flush()
         return due + PROGRESS_INTERVAL
 
@@ -306,24 +304,24 @@ class Daemon:
                 self._services.workspace.touch_files()
             except OSError as error:
                 log.error("the temporary folder cannot be used: %s", error)
-        removed = self._cleaning.clean_if_due(self._pool.is_idle)
+        removed = self._cleaner.clean_if_due(self._executor.is_idle)
         if removed:
-            log.info("%d left-over folders removed from the temporary folder", removed)
+            log.info("%d leftover folders removed from the temporary folder", removed)
 
     def _write_state(self) -> None:
-        """Tell other processes how things stand, and keep a sample of it for the charts."""
+        """Write the state file for other processes, and record a sample for the charts."""
         if time.monotonic() < self._state_due:
             return
         self._state_due = time.monotonic() + STATE_SECONDS
         snapshot = self._activity.take_snapshot()
         if self._journal.has_external_changes():
-            self._put_back.set()
+            self._is_requeued.set()
         fleet = self._fleet_view()
         running = len(snapshot.running) if fleet is None else fleet.running
-        queued = max(0, self._pool.target_count - running)
-        told = None if fleet is None else fleet_to_dict(fleet)
+        queued = max(0, self._executor.target_count - running)
+        fleet_state = None if fleet is None else fleet_to_dict(fleet)
         self._state.write_state(
-            snapshot, queued, self._outages.open_circuits(), self._services.workspace.disk.has_room(), told
+            snapshot, queued, self._outages.open_circuits(), self._services.workspace.disk.has_room(), fleet_state
         )
         if time.monotonic() >= self._sample_due:
             self._sample_due = time.monotonic() + SAMPLE_SECONDS
@@ -333,13 +331,13 @@ class Daemon:
             )
 
     def _shut_down(self) -> None:
-        """Give running jobs a moment, then end them; nothing that is left undone is lost."""
+        """Let running jobs finish for a few seconds, then end them. Unfinished work is repeated after the next start."""
         log.info("stopping")
         self._stop.set()
-        if not self._pool.wait_for_running(GRACE_SECONDS):
-            log.warning("%s", self._pool.stop_warning)
+        if not self._executor.wait_for_running(GRACE_SECONDS):
+            log.warning("%s", self._executor.stop_warning)
             self._runner.cancel_all()
-            self._pool.wait_for_running(CANCEL_SECONDS)
+            self._executor.wait_for_running(CANCEL_SECONDS)
         self._runner.cancel_all()
         self._services.helpers.close()
         if self._migration and not self._ended:
@@ -353,28 +351,28 @@ class Daemon:
 
 
 class _HeartbeatPausingSink(TargetSink):
-    """An engine as the poll sees it: while it waits for the engine, that is no sign of trouble."""
+    """An executor for the poll, which pauses the heartbeat while the poll waits for the workers."""
 
-    def __init__(self, engine: TargetExecutor, pulse: Heartbeat) -> None:
-        self._engine, self._pulse = engine, pulse
+    def __init__(self, executor: TargetExecutor, heartbeat: Heartbeat) -> None:
+        self._executor, self._heartbeat = executor, heartbeat
 
     def begin_poll(self) -> None:
-        self._engine.begin_poll()
+        self._executor.begin_poll()
 
     def submit(self, target: MuxTarget) -> bool:
-        with self._pulse.pause_while_waiting(for_workers=True):
-            return self._engine.submit(target)
+        with self._heartbeat.pause_while_waiting(for_workers=True):
+            return self._executor.submit(target)
 
     def mark_finished(self, target: MuxTarget) -> None:
-        self._engine.mark_finished(target)
+        self._executor.mark_finished(target)
 
     def flush(self) -> int:
-        with self._pulse.pause_while_waiting(for_workers=True):
-            return self._engine.flush()
+        with self._heartbeat.pause_while_waiting(for_workers=True):
+            return self._executor.flush()
 
     @property
     def needs_targets_now(self) -> bool:
-        return self._engine.needs_targets_now
+        return self._executor.needs_targets_now
 
     def rejects_older_than(self, minutes: float) -> bool:
-        return self._engine.rejects_older_than(minutes)
+        return self._executor.rejects_older_than(minutes)

@@ -1,28 +1,26 @@
-"""What a migration says of itself: how far it is, what became of everything, and when it gives up. Pure."""
+"""Texts and limits of a migration: its progress, its result, and when it gives up. Pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from muxer.status.progress import format_duration
-from muxer.status.progress import measure_progress as how_far
+from muxer.status.progress import format_duration, measure_progress
 
 BAR_WIDTH = 20
-# A migration ends after so many failed readings in a row that reached no further than an earlier one: some three minutes.
+# A migration ends after this number of failed attempts in a row without a new recording: about three minutes.
 MAX_STUCK_ATTEMPTS = 6
-# The same when RWS shows nothing at all; with the delays between them, these take more than six hours.
+# The same while RWS has returned no recording at all: more than six hours, with the delays.
 MAX_EMPTY_ATTEMPTS = 80
 
 
 class QueryAttempts:
-    """The attempts to read the query of a migration that failed. `failures` is their number."""
+    """Failed attempts to read the query of a migration. `failures` is their number."""
 
     def __init__(self) -> None:
-        """Begin without any."""
         self.failures = self._furthest = self._stuck = self._empty = 0
 
     def record_failure(self, found: int) -> bool:
-        """Count an attempt that failed after it had `found` so many recordings. Returns whether the migration shall end."""
+        """Count an attempt that failed after `found` recordings. Returns whether the migration ends."""
         self.failures += 1
         if found > self._furthest:
             self._furthest, self._stuck, self._empty = found, 0, 0
@@ -35,9 +33,8 @@ class QueryAttempts:
 
 @dataclass(frozen=True)
 class MigrationStatus:
-    """How far a migration is: recordings that its query has found so far, those of this shard, those of them that are
-    finished and those without screen; muxed files made and found; the ids of recordings that failed; for how many seconds it
-    has run, and whether the query was read to its end."""
+    """The progress of a migration: recordings `found`, `ours` of this shard; files `muxed` and `already_done`; ids of the
+    `failed` recordings; `complete` when the whole query was read."""
 
     found: int
     ours: int
@@ -51,31 +48,31 @@ class MigrationStatus:
     complete: bool = False
 
 
-def summary_text(standing: MigrationStatus) -> str:
-    """Return the counts of a migration that has ended."""
-    ours = f" ({standing.ours} of this shard)" if standing.sharded else ""
+def summary_text(status: MigrationStatus) -> str:
+    """Return the counts of a finished migration."""
+    ours = f" ({status.ours} of this shard)" if status.sharded else ""
     return (
-        f"{standing.found} recordings found{ours}, {standing.muxed} files muxed, {standing.already_done} already done, "
-        f"{standing.without_screen} recordings without screen, {len(standing.failed)} failed"
+        f"{status.found} recordings found{ours}, {status.muxed} files muxed, {status.already_done} already done, "
+        f"{status.without_screen} recordings without screen, {len(status.failed)} failed"
     )
 
 
-def progress_text(standing: MigrationStatus) -> str:
-    """Return the counts of a migration that goes on, in percent too, with its rate and the time left. As long as the query
-    is read, that is the time for what was found so far: RWS does not say how much is to come."""
-    far = how_far(standing.finished, standing.ours, 0.0, standing.seconds)
-    found = f"{standing.finished} of {standing.ours} recordings{'' if standing.complete else ' found so far'}"
-    parts = [found, f"{standing.muxed} files muxed", f"{len(standing.failed)} failed"]
-    if far.percent is not None:
-        parts.append(f"{int(far.percent)} %")
-    if far.rate:
-        parts.append(f"{far.rate * 60:.1f} a minute")
-    if far.left:
-        parts.append(f"{format_duration(far.left)} left{'' if standing.complete else ' for these'}")
+def progress_text(status: MigrationStatus) -> str:
+    """Return the counts of a running migration, with percent, rate and the time left. While the query is read, the time left
+    is that of the recordings found so far: RWS does not return a total."""
+    progress = measure_progress(status.finished, status.ours, 0.0, status.seconds)
+    found = f"{status.finished} of {status.ours} recordings{'' if status.complete else ' found so far'}"
+    parts = [found, f"{status.muxed} files muxed", f"{len(status.failed)} failed"]
+    if progress.percent is not None:
+        parts.append(f"{int(progress.percent)} %")
+    if progress.rate:
+        parts.append(f"{progress.rate * 60:.1f} a minute")
+    if progress.left:
+        parts.append(f"{format_duration(progress.left)} left{'' if status.complete else ' for these'}")
     return ", ".join(parts)
 
 
-def progress_bar(standing: MigrationStatus) -> str:
-    """Return the counts of a migration that goes on, behind a bar."""
-    cells = BAR_WIDTH * standing.finished // standing.ours if standing.ours else 0
-    return f"[{'#' * cells}{'.' * (BAR_WIDTH - cells)}] {progress_text(standing)}"
+def progress_bar(status: MigrationStatus) -> str:
+    """Return the counts of a running migration after a progress bar."""
+    cells = BAR_WIDTH * status.finished // status.ours if status.ours else 0
+    return f"[{'#' * cells}{'.' * (BAR_WIDTH - cells)}] {progress_text(status)}"

@@ -1,4 +1,4 @@
-"""What is checked once, before the first request: the programs, their versions, and what ffmpeg and ffprobe can do."""
+"""Checks of the programs before the first request: their versions, and what ffmpeg and ffprobe support."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PROGRAM_TIMEOUT_SECONDS = 20.0
-# What the loader says of libraries that are missing, or not those that the program was made with.
+# Messages of the loader about missing or incompatible libraries.
 _LIBRARY_SIGNS = ("shared librar", "symbol lookup error", "' not found (required by")
 
 
 class ProgramChecks:
-    """The checks of all programs at the same time, while the caller goes on with other things."""
+    """Checks of all programs, in parallel to the caller."""
 
     def __init__(self, processing: ProcessingOptions, runner: Runner) -> None:
-        """Given the options with the paths of the programs, and what runs them, begin."""
+        """Start the checks of the programs in `processing`."""
         self._processing = processing
         self._versions = [
             _ProgramCheck("ffmpeg", lambda: program_version(runner, processing.ffmpeg, "-version")),
@@ -55,7 +55,7 @@ class ProgramChecks:
 
 
 class _ProgramCheck:
-    """One check, in a thread of its own. ``text`` is what it found: the version of a program, or nothing."""
+    """One check in its own thread. `text` is its result, such as the version of a program."""
 
     def __init__(self, name: str, check: Callable[[], str]) -> None:
         self.name = name
@@ -66,7 +66,7 @@ class _ProgramCheck:
         self._thread.start()
 
     def wait_for_error(self) -> MuxerError | None:
-        """Wait for the end of the check; return why the program cannot be used, if so."""
+        """Wait for the end of the check. Returns the error, if any."""
         self._thread.join()
         if self._error is None or isinstance(self._error, MuxerError):
             return self._error
@@ -95,21 +95,17 @@ def try_ffprobe(runner: Runner, ffprobe: str) -> str:
 
 
 def program_version(runner: Runner, executable: str, flag: str) -> str:
-    """Given a program and the flag that makes it tell its version, return the first line that it prints.
-
-    Raise :class:`ToolError` when it does not run.
-    """
+    """Return the first line that `executable` prints with `flag`. Raises ToolError when it does not run."""
     lines = runner.run([executable, flag], timeout=PROGRAM_TIMEOUT_SECONDS).decode(errors="replace").splitlines()
     return next((line.strip() for line in lines if line.strip()), "no version")
 
 
 def program_problem(name: str, error: Exception) -> Problem:
-    """Given the name of a program and why it does not run, return that as a problem of its option, with what to do."""
+    """Return the problem of the option `name` for a program that does not run."""
     return Problem(f"[processing] {name}", f"cannot be used: {error}{_library_advice(name, str(error))}")
 
 
 def _library_advice(name: str, error: str) -> str:
-    """Return what to do when a program did not find its libraries, else nothing."""
     if not any(sign in error for sign in _LIBRARY_SIGNS):
         return ""
     place = "put them beside it (the same folder, ../lib or ../lib64)" if name == "openssl" else "take a static build"

@@ -55,7 +55,7 @@ def advice_for(error: Exception, section: str) -> str:
         return f"{service} reported an internal error: read its log"
     if isinstance(error, ServiceUnavailable):
         return f"make sure that {service} runs and is reachable from this machine; then check {address_option(section)}"
-    return "see docs/running.md, Lines to act on"
+    return "see docs/log-messages.md"
 
 
 def address_option(section: str) -> str:

@@ -192,7 +192,7 @@ class FleetWorker:
     def _clean_workspace(self) -> None:
         self._services.workspace.restore_folder()
         if removed := self._cleaner.clean_if_due(not self._locks.locked_targets):
-            log.info("%d left-over folders removed from the temporary folder", removed)
+            log.info("%d leftover folders removed from the temporary folder", removed)
 
     def _write_state(self) -> None:
         services = self._services

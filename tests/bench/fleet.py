@@ -24,7 +24,7 @@ from tests.support.daemon import wait_until
 # processor for a twentieth of its time, and eight workers leave most of two cores free.
 DELAYS = {"rws": 0.1, "dav": 0.05, "dav GET": 1.2, "dav PUT": 1.5}
 SECONDS = 10
-# Transfers of a long call take so many times longer.
+# The factor by which transfers of a long call take longer.
 SLOW_FACTOR = 6.0
 SHARDS = 4
 START_SECONDS = 60.0
@@ -45,7 +45,7 @@ class FleetBench:
     def prepare_lab(
         self, calls: Mapping[int, float], delays: Mapping[str, float]
     ) -> Iterator[tuple[BenchLab, MuxerProcesses]]:
-        """Yield a new lab with calls, by serial number and how much longer their transfers take, and nobody at work yet."""
+        """Yield a new lab with calls, by serial number and the factor of their transfers, before any worker starts."""
         with ExitStack() as stack:
             folder = Path(stack.enter_context(TemporaryDirectory(dir=self.setting.folder)))
             lab = stack.enter_context(running_lab(folder, delays=delays, encryption_group="empty"))

@@ -101,7 +101,7 @@ class BenchLab:
         self._call_lab("add_finished", count=count, first=first.isoformat(), apart=0.98 * hours * 3600 / count)
 
     def forget_requests(self) -> None:
-        """Begin to count requests anew."""
+        """Restart the count of requests."""
         self._call_lab("forget_requests")
 
     def fetch_requests(self) -> list[LoggedRequest]:

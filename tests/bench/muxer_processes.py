@@ -72,7 +72,7 @@ class MuxerProcesses:
         self._processes.append(process)
 
     def wait_for_published(self, count: int) -> Effort:
-        """Wait until so many recordings are published; return what that took. Raise when a process ends meanwhile."""
+        """Wait until `count` recordings are published. Returns the seconds. Raises when a process ends meanwhile."""
         before = self._cpu_by_process()
         wait_until(lambda: self._has_published(count), RUN_SECONDS, f"{count} published recordings")
         after = self._cpu_by_process()

@@ -38,7 +38,7 @@ def measure(setting: BenchSetting) -> Iterator[Figure]:
 
 
 def _measure_polls(folder: Path, count: int) -> PollCost:
-    """Poll a window of so many recordings some times. The first poll, with all that happens once, does not count."""
+    """Poll a window of `count` recordings several times. The first poll does not count: it does what happens once."""
     # What a server may do to make it hard costs requests; here it is one that pages plainly.
     plain = {"scroll_empty_first_page": False, "scroll_repeats_ids": False}
     with running_lab(folder / "lab", **plain) as lab:

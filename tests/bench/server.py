@@ -91,7 +91,7 @@ class _LabCommands:
         return {}
 
     def forget_requests(self) -> JSON:
-        """Begin to count requests anew."""
+        """Restart the count of requests."""
         self._store.seen.clear()
         return {}
 

@@ -44,5 +44,5 @@ def test_what_a_dead_process_left_is_gone_before_the_first_poll(make_lab: Make, 
     assert run_muxer(config, seconds=TIMEOUT_SECONDS).process.returncode == 0
     said = log_messages(log)
     assert not left.exists()
-    removed = said.index("1 left-over folders removed from the temporary folder")
+    removed = said.index("1 leftover folders removed from the temporary folder")
     assert removed < next(number for number, line in enumerate(said) if line.startswith("migration: "))

@@ -196,10 +196,10 @@ def test_a_version_that_does_not_start_is_not_installed(installation: tuple[Path
     source, prefix = installation
     before = read_tree(prefix)
     for name in ("job.py", "muxer_process.py"):  # the first is loaded after the command line was read
-        (source / "muxer" / name).write_text("import a_module_that_nobody_has\n")
+        (source / "muxer" / name).write_text("import a_module_that_does_not_exist\n")
         result = run_installer("--prefix", prefix, source=source)
         assert result.returncode == 1
-        assert "a_module_that_nobody_has" in result.stderr
+        assert "a_module_that_does_not_exist" in result.stderr
         assert "the new version does not start" in result.stderr
         assert read_tree(prefix) == before
 
@@ -259,7 +259,7 @@ def test_neither_root_nor_sudo(source: Path, tmp_path: Path) -> None:
     assert "apt-get update && apt-get install -y ffmpeg openssl\n" in result.stderr
 
 
-def test_sudo_that_wants_a_password_nobody_can_type(source: Path, tmp_path: Path) -> None:
+def test_sudo_that_asks_for_a_password_without_a_terminal(source: Path, tmp_path: Path) -> None:
     machine = FakeMachine(tmp_path / "machine", "debian", user=1000).with_python()
     machine.add_program("sudo", "exit 1")
     result = machine.run_installer("--demo", source=source)
@@ -412,9 +412,9 @@ def test_apt_without_network(source: Path, tmp_path: Path) -> None:
 
 def test_pip_without_network(source: Path, tmp_path: Path) -> None:
     prefix = tmp_path / "prefix"
-    nobody_listens = {"PIP_INDEX_URL": "http://127.0.0.1:9/", "PIP_RETRIES": "0", "PIP_NO_CACHE_DIR": "1"}
+    unreachable = {"PIP_INDEX_URL": "http://127.0.0.1:9/", "PIP_RETRIES": "0", "PIP_NO_CACHE_DIR": "1"}
     nothing_else = {"PIP_CONFIG_FILE": os.devnull, "PIP_FIND_LINKS": ""}
-    result = run_installer("--prefix", prefix, source=source, env={**nobody_listens, **nothing_else})
+    result = run_installer("--prefix", prefix, source=source, env={**unreachable, **nothing_else})
     assert result.returncode == 3
     assert "No matching distribution found" in result.stderr
     assert f"pip could not install the Python packages of {source}/thirdparty/requirements.txt" in result.stderr
@@ -443,9 +443,9 @@ def test_npm_without_network(source: Path, tmp_path: Path) -> None:
     packages.mkdir(parents=True)
     for name in ("package.json", "package-lock.json"):
         shutil.copy2(ROOT / "tests" / "s3rver" / name, packages)
-    nobody_listens = {"NPM_CONFIG_REGISTRY": "http://127.0.0.1:9/", "NPM_CONFIG_FETCH_RETRIES": "0"}
+    unreachable = {"NPM_CONFIG_REGISTRY": "http://127.0.0.1:9/", "NPM_CONFIG_FETCH_RETRIES": "0"}
     nothing_else = {"NPM_CONFIG_USERCONFIG": os.devnull, "NPM_CONFIG_CACHE": str(tmp_path / "cache")}
-    result = run_installer("--test", source=source, env={**ready_environments(source), **nobody_listens, **nothing_else})
+    result = run_installer("--test", source=source, env={**ready_environments(source), **unreachable, **nothing_else})
     assert result.returncode == 3, result.stderr
     assert "ECONNREFUSED" in result.stderr
     assert f"npm could not install the packages of {packages}/package-lock.json" in result.stderr

@@ -193,7 +193,7 @@ def test_a_terminal_shows_a_bar_and_keeps_the_lines_of_the_log_whole(make_lab: M
 
 
 def _read_terminal(screen: int) -> str:
-    """Return all that is written to a terminal until nobody holds it any more, which Linux tells by an error."""
+    """Return everything that is written to a terminal until it is closed, which Linux reports as an error."""
     shown = bytearray()
     try:
         while part := os.read(screen, 4096):

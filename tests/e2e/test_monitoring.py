@@ -82,7 +82,7 @@ def test_the_numbers_are_those_of_rws_and_the_health_follows_it(make_lab: Make) 
 
 
 def _settled_metrics(port: int, count: int) -> dict[str, float]:
-    """Return the metrics as soon as so many targets are counted as done and a poll has met them so."""
+    """Return the metrics when `count` targets are done and a poll has found them done."""
     found: dict[str, float] = {}
 
     def is_settled() -> bool:

@@ -176,8 +176,8 @@ def test_a_build_that_does_not_serve_is_named(source: Path, tmp_path: Path) -> N
 
 
 def test_a_fetch_that_fails_adds_nothing_and_says_why(source: Path) -> None:
-    nobody = {"PIP_INDEX_URL": "http://127.0.0.1:9/", "PIP_RETRIES": "0", "PIP_NO_CACHE_DIR": "1"}
-    done = run_fetch(source, **nobody, PIP_CONFIG_FILE=os.devnull, PIP_FIND_LINKS="")
+    unreachable = {"PIP_INDEX_URL": "http://127.0.0.1:9/", "PIP_RETRIES": "0", "PIP_NO_CACHE_DIR": "1"}
+    done = run_fetch(source, **unreachable, PIP_CONFIG_FILE=os.devnull, PIP_FIND_LINKS="")
     assert done.returncode == 1
     assert "No matching distribution found" in done.stderr
     assert "nothing was added to thirdparty/wheels/" in done.stderr and "Python package registry" in done.stderr

@@ -76,7 +76,7 @@ def test_pages_that_are_refused_are_replaced_by_time_windows(make_lab: Make) -> 
     done = run_muxer(config, seconds=TIMEOUT_SECONDS, **FAST_RETRY)
     assert (done.process.returncode, *parse_summary(done.out)) == (0, CALL_COUNT, CALL_COUNT, 0), done.out
     assert all(len(muxed_entries(lab, call.id)) == 1 for call in calls)
-    assert "page 2 of the query: " in matching_messages(config, "the query failed and is begun again")[0]
+    assert "page 2 of the query: " in matching_messages(config, "the query failed; reading it again")[0]
     assert len(matching_messages(config, "RWS refuses page 2 of a query at every attempt")) == 1
 
 

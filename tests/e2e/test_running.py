@@ -41,7 +41,7 @@ TIMEOUT_SECONDS = 60
     ],
 )
 def test_the_command_line_is_read_as_the_guide_prints_it(tmp_path: Path, arguments: list[str], said: str) -> None:
-    """And what is wrong with it stands in the log too: under LCA nobody sees stderr."""
+    """The log has the problems too: under LCA no one sees stderr."""
     command = [PYTHON, str(PACKAGE / "muxer_process.py"), *arguments]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=TIMEOUT_SECONDS)
     assert done.returncode == 2

@@ -144,7 +144,7 @@ def test_left_overs_are_cleaned_up_as_configured(
         assert muxer.stop() == 0
     assert early.exists() == (enabled == "0")
     assert late.exists() == (enabled == "0" or timeout == "43200")
-    assert len(matching_lines(log, "left-over folders removed")) == (not early.exists()) + (not late.exists())
+    assert len(matching_lines(log, "leftover folders removed")) == (not early.exists()) + (not late.exists())
 
 
 def test_when_idle_means_not_while_something_is_muxed_and_all_that_is_made_is_private(

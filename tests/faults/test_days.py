@@ -53,7 +53,7 @@ def resident_kilobytes() -> int:
 
 
 def work_through(lab: Lab, count: int) -> PeakUsage:
-    """Work through a backlog of so many recordings; return the most that this took."""
+    """Work through a backlog of `count` recordings. Returns the peak memory."""
     store, seen = GeneratedRecordings(lab, range(count)), PeakUsage()
     config = load_config(write_config(lab, str(count), advanced__call_recording_query_string="startTime=0"), {}, {}).config
     gc.collect()
@@ -199,7 +199,7 @@ def test_weeks_of_polls_leave_nothing_behind(make_lab: Make, monkeypatch: pytest
     weeks = SimulatedWeeks(store, config.processing.temp_dir or Path())
     weeks.stop = FastClockStop(monkeypatch, weeks.next_poll)
     made = create_daemon(lab, config, weeks.stop, weeks.before_fetch, weeks.before_mux)
-    weeks.pool = made._pool  # type: ignore[assignment]
+    weeks.pool = made._executor  # type: ignore[assignment]
     assert made.run() == 0
     before, after = weeks.held
     assert after.blocks - before.blocks < POLL_COUNT - WARM_UP_POLLS

@@ -63,7 +63,7 @@ class ProxiedLab:
         failed = [one for one in said if one.startswith("recording ")]
         kinds = {one: getattr(errors, one.split(": ")[1].split()[-1], None) for one in failed if ": " in one}
         blamed = [one for one, kind in kinds.items() if not (kind and issubclass(kind, errors.Transient))]
-        return blamed + [one for one in said if "nobody expected" in one]
+        return blamed + [one for one in said if "unexpected error" in one]
 
 
 @pytest.fixture(scope="module")

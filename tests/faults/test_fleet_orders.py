@@ -23,7 +23,7 @@ from tests.support.recording_copies import RecordingCopies
 SHORT_DELAYS = {"muxer.journal.retry_policy.FIRST_DELAY_SECONDS": 0.5, "muxer.fleet.worker.RECOVERY_INTERVAL": 1.0}
 _MESSAGE = {"queue_name": QUEUE, "actor_name": "mux", "args": [], "kwargs": {}, "options": {}, "message_id": "1"}
 _ORDER = {"version": 1, "recording": "r", "file": "f", "attempts": 1}
-# No order, whoever sent it.
+# Not an order.
 GARBAGE = [
     b"",
     b"\xff\xfe",
@@ -46,7 +46,7 @@ GARBAGE = [
         )
     ),
 ]
-_EVENT = {"version": 1, "what": "done", "sender": "somebody", "recording": "r", "file": "f", "details": {}}
+_EVENT = {"version": 1, "what": "done", "sender": "other-worker", "recording": "r", "file": "f", "details": {}}
 ODD_EVENTS = [
     *GARBAGE,
     *(

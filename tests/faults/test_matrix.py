@@ -47,7 +47,7 @@ SLOW_FAULTS = (Fault.LATENCY, Fault.STALL, Fault.STALL_WITHIN, Fault.DRIP, Fault
 
 
 class ShortWaitEvent(threading.Event):
-    """A stop event with which nobody waits long for the next attempt."""
+    """A stop event that shortens every delay before the next attempt."""
 
     def wait(self, timeout: float | None = None) -> bool:
         return super().wait(min(timeout or 0, 0.02))
@@ -295,5 +295,5 @@ def test_the_other_host_notices_a_login() -> None:
         assert other.authorized == ["GET /"]
 
 
-def test_nobody_asks_for_a_part_of_a_file(site: ProxiedSite) -> None:
+def test_no_request_asks_for_a_part_of_a_file(site: ProxiedSite) -> None:
     assert [one.first for proxy in site.proxies.values() for one in proxy.seen if one.header_value("Range")] == []

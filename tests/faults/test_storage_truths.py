@@ -115,7 +115,7 @@ def test_a_refused_rename_leaves_nothing(make_lab: Make, tmp_path: Path, status:
     assert stored_screens(lab) == {"a.mp4": CONTENT}
 
 
-def test_a_file_that_the_server_lets_nobody_replace_is_not_taken_for_ours(make_lab: Make, tmp_path: Path) -> None:
+def test_a_file_that_the_server_does_not_let_us_replace_is_not_taken_for_ours(make_lab: Make, tmp_path: Path) -> None:
     """Not even when it is as long as ours."""
     lab = make_lab()
     other = lab.site.media.folder / "screens" / "a.mp4"

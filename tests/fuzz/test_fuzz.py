@@ -1,7 +1,7 @@
 """The parsers, fed with anything: they raise their own errors, or none.
 
 Each target has a corpus in ``corpus/``: small files that were written by hand, or made one fail once. All of them are run,
-then mutations of them, then JSON of the forms that the parsers know. ``MUXER_FUZZ=100000`` asks for so many of each.
+then mutations of them, then JSON of the forms that the parsers know. ``MUXER_FUZZ=100000`` asks for that number of each.
 """
 
 from __future__ import annotations

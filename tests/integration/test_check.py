@@ -399,7 +399,7 @@ def test_another_authority(site: CheckLab, root) -> None:  # type: ignore[no-unt
     assert found.line_of("RWS login").status == "skipped" and found.exit_code == 1
 
 
-def test_an_expired_certificate_that_nobody_checks_is_a_warning(site: CheckLab, root) -> None:  # type: ignore[no-untyped-def]
+def test_an_expired_certificate_that_is_not_checked_is_a_warning(site: CheckLab, root) -> None:  # type: ignore[no-untyped-def]
     with TlsFront(site.lab.rws_url, root.issue_certificate("server", HOST, begin=-3, end=-1)) as front:
         found = site.run_checks(htcc__base_uri=front.url, htcc__trusted_ca="false")
     assert "not checked" in found.line_of("RWS TLS").found

@@ -123,7 +123,7 @@ def test_another_node_is_taken_when_the_first_is_down(vhost: VirtualHost) -> Non
     connect_to_site(f"amqp://127.0.0.1:1,{vhost.url}")
 
 
-def test_what_nobody_expects_is_still_an_error_of_ours() -> None:
+def test_an_unexpected_error_is_still_an_error_of_ours() -> None:
     for error in (OSError("gone"), AssertionError(), EOFError()):
         assert isinstance(connection.to_muxer_error(error), MuxerError)
 

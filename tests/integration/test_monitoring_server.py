@@ -354,7 +354,7 @@ def login_refusal(service: str, text: str) -> AuthenticationFailed:
 
 
 def test_a_scrape_goes_on_while_another_process_holds_the_journal(tmp_path: Path) -> None:
-    """Whether it only writes, or lets nobody read either."""
+    """Whether it only writes, or also prevents reading."""
     path, number = tmp_path / "journal.sqlite3", free_port()
     sources = create_sources(tmp_path, journal=path, monitoring__http_port=number)
     journal = Journal(path)

@@ -109,7 +109,7 @@ def test_one_that_cannot_start_says_why(tmp_path: Path) -> None:
 
 @pytest.fixture
 def impatient(vhost: VirtualHost) -> Iterator[VirtualHost]:
-    """Let nobody hold a message for longer than half a second."""
+    """Limit the time in which a consumer may hold a message to half a second."""
     vhost.node.acknowledge_within(0.5, tick=0.5)
     yield vhost
     vhost.node.acknowledge_within(1800, tick=60)

@@ -78,7 +78,7 @@ def test_a_name_of_the_internet_gets_nothing_at_all(servers: Start, tmp_path: Pa
 def test_a_name_with_inner_addresses_is_connected_to_by_these_alone(
     servers: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second look-up of the same name, by whoever makes it, leads elsewhere: nothing but the checked address counts."""
+    """The second look-up of a name leads elsewhere: only the checked address counts."""
     dav = servers()
     monkeypatch.setattr(allowed_hosts, "_resolve_name", lambda _: ["127.0.0.9", HOST])
     port = dav.url.rpartition(":")[2]

@@ -38,7 +38,7 @@ Make = Callable[..., Lab]
 
 
 def nested_table(depth: int) -> bytes:
-    """Return the content of a header table that holds so many tables within each other."""
+    """Return the content of a header table of nested tables."""
     content = b""
     for _ in range(depth):
         content = b"\x01kF" + struct.pack(">I", len(content)) + content
@@ -119,7 +119,7 @@ def test_no_header_of_a_dead_letter_keeps_a_poller_from_looking(declared: Virtua
     for _ in range(2):
         with declared.open_channel() as channel:
             letters.scan_next(channel.connection, "orders", declared.ready_count(dead_letter_queue("orders")), keep_letter)
-    # It is looked at once, and stays for whoever wants to read it.
+    # It is read once, and stays for an operator.
     assert len(met) == 1 and letters.count == declared.ready_count(dead_letter_queue("orders")) == 1
 
 

@@ -56,7 +56,7 @@ READ_ONLY = """
     Require valid-user
   </Limit>
   <LimitExcept GET HEAD OPTIONS PROPFIND>
-    Require user somebody-else
+    Require user other-user
   </LimitExcept>
 </Location>
 """

@@ -29,7 +29,7 @@ def small_disk(folder: Path, size: str) -> Iterator[Path]:
 
 
 def fill_disk(folder: Path, leave: int = 0) -> Path:
-    """Write a file that leaves so many bytes free on the disk of a folder; return its path."""
+    """Write a file that leaves `leave` bytes free on the disk of a folder. Returns its path."""
     filler = folder / "filler"
     free = shutil.disk_usage(folder).free
     with filler.open("wb") as file:

@@ -134,7 +134,7 @@ class FleetProcesses:
         return [one for one in log_lines(self.log) if one["message"].startswith(message)]
 
     def wait_for_workers(self, number: int) -> None:
-        """Wait until so many workers have started in all."""
+        """Wait until `count` workers have started in total."""
         wait_until(
             lambda: len(self.worker_lines("temporary files are in")) >= number,
             TIMEOUT_SECONDS,

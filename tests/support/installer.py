@@ -36,7 +36,7 @@ def run_installer(
     cwd: Path | None = None,
     before: Sequence[str] = (),
 ) -> subprocess.CompletedProcess[str]:
-    """Run install.sh of `source`; nobody is there to answer a question. ``before`` is what starts it."""
+    """Run install.sh of `source`; no one can answer a question. ``before`` is what starts it."""
     return subprocess.run(
         [*before, shutil.which("bash") or "bash", str(source / "install.sh"), *map(str, arguments)],
         env={**os.environ, **(env or {})},
@@ -79,7 +79,7 @@ class FakeMachine:
             real = shutil.which(name)
             assert real, name
             (self.bin / name).symlink_to(real)
-        self.add_program("id", f'case "$1" in -un) echo somebody ;; *) echo {user} ;; esac')
+        self.add_program("id", f'case "$1" in -un) echo account ;; *) echo {user} ;; esac')
 
     def add_program(self, name: str, script: str = "exit 0") -> None:
         """Put an executable on PATH; `$LOG` is where it may note how it was called."""

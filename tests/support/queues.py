@@ -19,7 +19,7 @@ NOT_FOUND = 404
 
 @dataclass(frozen=True)
 class QueueCounts:
-    """The messages of a queue that nobody holds, and its consumers."""
+    """The ready messages of a queue, and its consumers."""
 
     ready: int
     consumers: int
@@ -69,7 +69,7 @@ class VirtualHost:
             raise
 
     def ready_count(self, queue: str) -> int:
-        """Return how many messages of a queue nobody holds: none if there is no such queue."""
+        """Return the number of ready messages of a queue, 0 if it does not exist."""
         counts = self.queue_counts(queue)
         return counts.ready if counts else 0
 
@@ -85,7 +85,7 @@ class VirtualHost:
         return bodies
 
     def purge_queue(self, queue: str) -> None:
-        """Delete what a queue holds and nobody is working at."""
+        """Delete the ready messages of a queue."""
         with self.open_channel() as channel:
             channel.queue_purge(queue)
 

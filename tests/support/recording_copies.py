@@ -28,7 +28,7 @@ class RecordingCopies:
         self.made: list[str] = []
 
     def add_copies(self, number: int = 1, ago: timedelta = timedelta(minutes=10)) -> list[str]:
-        """Add so many; the first one began ``ago``, each next a second later."""
+        """Add `count` copies; the first one started `ago`, each next a second later."""
         first = datetime.now(UTC) - ago
         ids = [self._add_copy(first + timedelta(seconds=place)) for place in range(number)]
         self.made += ids
@@ -64,7 +64,7 @@ class RecordingCopies:
 
 
 def _shift_times(value: Any, later: timedelta) -> Any:
-    """Return metadata with all their moments so much later."""
+    """Return metadata with all their times moved by `later`."""
     if isinstance(value, list):
         return [_shift_times(one, later) for one in value]
     if isinstance(value, dict):

@@ -29,7 +29,7 @@ def screen_view(start: float, length: float, name: str = "screen.mp4") -> dict:
 
 
 def timeline_chain(count: int, length: float = 600.0) -> dict[str, Any]:
-    """Return the timeline of so many screen files one after the other, each with a gap behind it; the first begins before
+    """Return the timeline of `count` screen files one after the other, each with a gap behind it; the first begins before
     the audio."""
     step = length / count
     screens = [screen_view(index * step - (step / 10 if index == 0 else 0), step * 0.9) for index in range(count)]

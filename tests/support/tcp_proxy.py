@@ -20,7 +20,7 @@ _LINGER_ZERO = struct.pack("ii", 1, 0)  # SO_LINGER: a close sends RST
 class TcpProxy:
     """``with Line(port) as line``: what connects to ``line.port`` gets through to the service at ``port``.
 
-    ``cut()`` resets what is connected. ``refuse()`` does, too, and nobody connects any more. ``go_dead()`` tells nobody:
+    ``cut()`` resets what is connected. ``refuse()`` does, too, and refuses new connections. ``go_dead()`` notifies no one:
     no byte gets through in either direction, and who connects hears nothing. ``heal()`` ends both. What a dead line held
     gets through then, as TCP sends it again; also that an end was closed.
     """

@@ -154,7 +154,7 @@ class TlsFront:
 
 class MediaServer(ThreadingHTTPServer):
     """A plain server that has ``MEDIA`` at every path, or a redirect, and remembers what was asked for, with its
-    Authorization, under which name, and how often somebody connected."""
+    Authorization, under which name, and how often a client connected."""
 
     daemon_threads = True
 

@@ -10,6 +10,8 @@ import pytest
 
 from muxer.media.analyze.completeness import Structure, examine_structure, is_text
 
+pytestmark = pytest.mark.servers  # needs ffmpeg or openssl
+
 VIDEO_INPUT = ["-f", "lavfi", "-i", "testsrc2=s=160x120:r=10:d=4"]
 AUDIO_INPUT = ["-f", "lavfi", "-i", "sine=r=8000:d=4"]
 H264 = ["-c:v", "libx264", "-preset", "ultrafast", "-g", "10", "-bf", "2"]

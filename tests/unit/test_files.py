@@ -15,7 +15,7 @@ from muxer.system import files
 
 
 class HeldFiles:
-    """Makes a method of Path, or a function, refuse so many times for paths that hold a word, as Windows does."""
+    """Makes a method of Path, or a function, refuse a number of times for paths that contain a word, as Windows does."""
 
     def __init__(self, patch: pytest.MonkeyPatch, owner: Any, name: str, word: str, times: int) -> None:
         self.refused, self._times = 0, times

@@ -150,7 +150,7 @@ def test_a_letter_is_kept_for_a_week_however_often_it_is_looked_at(age: int, exp
 
 
 @pytest.mark.parametrize("headers", [{}, {"x-death": []}, {"x-death": [{"time": "soon"}]}, {"x-death": 7}])
-def test_a_letter_that_does_not_say_when_it_died_begins_its_week_anew(headers: dict[str, object]) -> None:
+def test_the_week_of_a_letter_without_a_date_starts_again(headers: dict[str, object]) -> None:
     assert dead_letters.remaining_ttl(headers, NOW) is None
 
 

@@ -1,4 +1,4 @@
-"""Messages that no muxer has sent: whoever may write into the queues can send anything, and the fleet goes on."""
+"""Messages that no muxer has sent: the queues may contain anything, and the fleet continues."""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ def test_a_target_of_a_migration_is_done_by_whomever(made: Callable[[bool], Outc
 
 
 @pytest.mark.parametrize("only_ours", [False, True])
-def test_an_order_that_was_dropped_is_given_again_when_nobody_is_at_its_target(
+def test_a_dropped_order_is_sent_again_when_no_worker_is_at_its_target(
     made: Callable[[bool], OutcomeScenario], now: list[float], only_ours: bool
 ) -> None:
     told = made(only_ours)
@@ -145,7 +145,7 @@ def test_lanes_are_empty_as_long_as_each_look_says_so() -> None:
     lanes.since = None  # an order is sent
     lanes.record_check(True, NOW + 8)
     assert lanes.since == NOW + 8
-    # RabbitMQ was out: nobody knows what was in between, and workers have not told yet what they have.
+    # RabbitMQ was out: the time in between is unknown, and workers have not reported yet what they have.
     lanes.record_check(True, NOW + 8 + MAX_GAP_SECONDS + 1)
     assert lanes.since == NOW + 8 + MAX_GAP_SECONDS + 1
     lanes.record_check(True, NOW - 3600)

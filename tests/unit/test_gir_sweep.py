@@ -16,7 +16,7 @@ def calls_within(calls: list[Call], window: SweepWindow) -> list[Call]:
 
 
 def run_sweep(sweep: WindowSweep, calls: list[Call], most: int) -> tuple[list[SweepWindow], int]:
-    """Go through a sweep over a server that shows at most so many calls; return the windows that were read completely and
+    """Go through a sweep over a server that shows at most `shown` calls; return the windows that were read completely and
     the number of all."""
     whole, number = [], 0
     while (window := sweep.window) is not None:

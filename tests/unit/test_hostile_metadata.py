@@ -1,4 +1,4 @@
-"""Metadata are data: what somebody may write into them does no harm (SECURITY.md)."""
+"""Metadata are data: no content of them does harm (SECURITY.md)."""
 
 from __future__ import annotations
 

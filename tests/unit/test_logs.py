@@ -180,7 +180,7 @@ def test_the_file_is_rotated_and_old_ones_are_dropped(tmp_path: Path, set_up: Se
 def test_a_rotation_that_fails_loses_no_line_and_no_older_file(
     tmp_path: Path, set_up: SetUp, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What Windows does while somebody reads a file is done here by a folder, over which no file can be moved."""
+    """A folder, over which no file can be moved, acts as a file that another program reads on Windows."""
     lines = set_up(max_bytes=500, count=3)
     name = "recording-muxer-single.log"
     older = {f"{name}.1": "one", f"{name}.2": "two"}
@@ -210,7 +210,7 @@ def test_a_rotation_that_fails_in_the_middle_is_taken_up_where_it_ended(
 
     def held_open(self: Path, target: Path) -> Path:
         if self.name == f"{name}.1":
-            raise PermissionError(13, "somebody reads it")
+            raise PermissionError(13, "another program reads it")
         return replace(self, target)
 
     with monkeypatch.context() as patch:

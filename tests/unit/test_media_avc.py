@@ -13,6 +13,8 @@ from muxer.media.mp4.avc import AvcConfig, AvcError, read_config
 from muxer.media.mp4.tracks import read_tracks
 from tests.support import mp4
 
+pytestmark = pytest.mark.servers  # needs ffmpeg or openssl
+
 FIELDS = ("profile", "width", "height", "pix_fmt", "sample_aspect_ratio")
 VALID_ENCODINGS: dict[str, tuple[str, tuple[str, ...]]] = {
     "high": ("320x180", ()),

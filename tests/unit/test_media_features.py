@@ -11,6 +11,8 @@ from muxer.media.ffmpeg_trial import find_keep_times, try_ffprobe
 from muxer.system.process import Runner
 from tests.support.fake_program import write_lacking
 
+pytestmark = pytest.mark.servers  # needs ffmpeg or openssl
+
 # A build that lacks something: real ffmpeg, but for one word of its command line.
 LACKING = {
     "the encoder": ("libx264", "Unknown encoder", "no libx264 encoder"),

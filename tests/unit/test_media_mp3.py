@@ -16,6 +16,8 @@ from muxer.media.mp4.mp3_tags import MAX_TAGS
 from tests.support import mp4
 from tests.support.media_kinds import run_ffmpeg
 
+pytestmark = pytest.mark.servers  # needs ffmpeg or openssl
+
 MP3 = ("-c:a", "libmp3lame")
 
 

@@ -17,6 +17,8 @@ from muxer.media.mp4.tracks import read_tracks
 from muxer.system.process import Runner
 from tests.support import media_kinds, mp4
 
+pytestmark = pytest.mark.servers  # needs ffmpeg or openssl
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

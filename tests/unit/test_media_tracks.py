@@ -20,6 +20,8 @@ from tests.support import mp4
 from tests.support.media_kinds import run_ffmpeg
 from tests.support.mp4 import Packet
 
+pytestmark = pytest.mark.servers  # needs ffmpeg or openssl
+
 COPY = ("-c", "copy")
 ENCODINGS: dict[str, tuple[str, ...]] = {
     "as encoded": COPY,

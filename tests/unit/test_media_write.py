@@ -25,6 +25,8 @@ from muxer.media.sample_spans import SampleSpan, build_sample_table
 from tests.support import mp4
 from tests.support.media_kinds import run_program
 
+pytestmark = pytest.mark.servers  # needs ffmpeg or openssl
+
 START = datetime(2026, 3, 1, 9, 0, 30, tzinfo=UTC)
 SECOND = 1_000_000
 

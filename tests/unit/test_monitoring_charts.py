@@ -71,7 +71,7 @@ def test_attributes_and_texts_are_escaped() -> None:
     assert (svg.text, svg.get("x")) == ('<b> & "', "\"><script> & '")
 
 
-def test_areas_leave_holes_where_nobody_knows() -> None:
+def test_areas_leave_gaps_for_unknown_values() -> None:
     svg = parse_svg(
         area_chart("a", "Title", "Words", FRAME, (ChartSeries("age", (60.0, None, 120.0, 120.0)),), 120.0, format_span)
     )

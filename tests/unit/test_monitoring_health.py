@@ -31,7 +31,7 @@ def sources(tmp_path: Path) -> ViewSources:
 
 
 def advance_clock(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    """Let so many seconds pass for the health alone."""
+    """Let `seconds` pass for the health alone."""
     monotonic, wall = time.monotonic() + seconds, time.time() + seconds
     monkeypatch.setattr(health, "time", SimpleNamespace(monotonic=lambda: monotonic, time=lambda: wall))
 

@@ -119,10 +119,10 @@ def test_an_outage_is_told_once_when_it_begins_and_once_when_it_ends(caplog: pyt
 
 
 def test_the_log_names_the_effect_of_an_outage(caplog: pytest.LogCaptureFixture) -> None:
-    for outages in (CircuitBreaker(), CircuitBreaker("there is nobody to wait for it")):
+    for outages in (CircuitBreaker(), CircuitBreaker("no recording waits for it")):
         call_repeatedly(outages, AuthenticationFailed("no"))
     assert "recordings that need it are paused and resume automatically" in caplog.messages[0]
-    assert caplog.messages[1].startswith("RWS is unavailable; there is nobody to wait for it: ")
+    assert caplog.messages[1].startswith("RWS is unavailable; no recording waits for it: ")
 
 
 def test_errors_bear_the_name_of_the_service_that_they_come_from() -> None:

@@ -159,7 +159,7 @@ Runner().run_streaming([sys.executable, "-c", child], consume, timeout=60)
 
 
 def is_running(pid: int) -> bool:
-    """Whether a process is there that is not merely waiting to be reaped by whoever inherited it."""
+    """Whether the process exists and is not a zombie."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):

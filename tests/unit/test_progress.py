@@ -18,7 +18,7 @@ def test_without_a_whole_there_is_a_rate_but_no_percentage() -> None:
 
 
 @pytest.mark.parametrize("now", [1000.0, 1000.4, 990.0])
-def test_at_the_very_beginning_and_with_a_clock_set_back_nobody_knows_the_rate(now: float) -> None:
+def test_at_the_start_and_after_a_clock_set_back_the_rate_is_unknown(now: float) -> None:
     assert measure_progress(50, 100, begun=1000, now=now) == Progress(50, None, None)
 
 

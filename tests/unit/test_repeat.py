@@ -56,7 +56,7 @@ class InstantStop(threading.Event):
 
 
 class FlakyRequest:
-    """A request to a service that fails so many times with an error, and counts how often it was sent."""
+    """A request that fails `failures` times with an error, and counts how often it was sent."""
 
     def __init__(
         self, outages: CircuitBreaker, error: Callable[[], MuxerError], times: int = 1000, service: str = "RCS"
@@ -203,7 +203,7 @@ def test_steps_within_steps_do_not_multiply() -> None:
 
 
 def test_requests_that_fail_at_random_are_no_outage() -> None:
-    """Half of them: each second request fails, whoever sends it."""
+    """Half of them: each second request fails."""
     outages = CircuitBreaker()
     for _ in range(50):
         Repeater(outages, InstantStop())("fetch", FlakyRequest(outages, unavailable_error, times=2))

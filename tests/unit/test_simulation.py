@@ -147,7 +147,7 @@ def test_a_pass_reads_its_window_and_shards_read_all_pages() -> None:
 
 
 class FakePollSite:
-    """What a poller talks to, with room for so many orders, at a fixed beginning."""
+    """What a poller talks to, with room for `room` orders, at a fixed start."""
 
     def __init__(self, day: Day, now: float, room: int) -> None:
         self.day, self.now, self.room = day, now, room

@@ -1,4 +1,4 @@
-"""Which WebDAV servers are spoken to, without and with the option ``[webdav] hosts`` (SECURITY.md)."""
+"""Which WebDAV servers the muxer connects to, without and with the option ``[webdav] hosts`` (SECURITY.md)."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ HOUR, DAY = 3600.0, 86_400.0
 HOURLY_PROFILE = (5, 4, 3, 3, 4, 7, 15, 35, 65, 90, 100, 95, 80, 80, 85, 85, 75, 60, 40, 25, 18, 12, 8, 6)
 # Lengths are log-normal: half of the calls are shorter than 200 s, and the mean is 300 s.
 MEAN_SECONDS, SPREAD, LONGEST = 300.0, 0.9, 7200.0
-# A screen file is in RWS so long after the end of its call.
+# The seconds from the end of a call until its screen file is in RWS.
 UPLOAD_SECONDS = (30.0, 150.0)
 
 

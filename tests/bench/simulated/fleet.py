@@ -83,7 +83,7 @@ class Simulation:
         return self._over == len(self._day)
 
     def open_recordings(self) -> Sequence[int]:
-        """Return the recordings whose calls have ended, that nobody has ordered, and that no window has left."""
+        """Return the recordings whose calls have ended, that no poller has ordered, and that are in the window."""
         kept = [one for one in self._open if self.state[one] == WAITING]
         while self._ended < len(self._day) and self._day.end[self._ended] <= self.now:
             kept.append(self._ended)

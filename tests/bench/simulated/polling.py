@@ -76,7 +76,7 @@ class PollSite(Protocol):
         """Whether nothing more will have to be done."""
 
     def open_recordings(self) -> Sequence[int]:
-        """Return the recordings whose calls have ended and that nobody has ordered."""
+        """Return the recordings whose calls have ended and that no poller has ordered."""
 
     def order_recordings(self, found: Sequence[int]) -> bool:
         """Order the newest of some recordings, as far as there is room; return whether all were."""
