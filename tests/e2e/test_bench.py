@@ -8,12 +8,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 # Without those of the fleet, which take minutes: their parts have tests of their own.
 TOPICS = ["engine", "pipeline", "memory", "polling", "start", "scaling", "backlog"]
 TIMEOUT_SECONDS = 300
 
 
+@pytest.mark.long
 def test_the_benchmarks_run(tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     command = [sys.executable, "-m", "tests.bench", "--quick", "--only", ",".join(TOPICS), "--json", str(report)]

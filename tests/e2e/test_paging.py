@@ -14,6 +14,7 @@ from tests.support.calls import add_short, log_messages, log_of, muxed_by, muxed
 from tests.support.checklist import run_check as check
 from tests.support.checklist import write_check_config
 from tests.support.daemon import FAST_RETRY, MuxerProcess, run_muxer, wait_until
+from tests.support.tiers import spread_variants
 
 Make = Callable[..., Lab]
 TIMEOUT_SECONDS = 90
@@ -34,7 +35,7 @@ def matching_messages(config: Path, text: str) -> list[str]:
     return [one for one in log_messages(log_of(config)) if text in one]
 
 
-@pytest.mark.parametrize("form", LINK_FORMS)
+@pytest.mark.parametrize("form", spread_variants(LINK_FORMS, 3))
 def test_every_form_of_a_link_is_followed_to_the_last_page(make_lab: Make, form: str) -> None:
     lab = make_lab(link_form=form)
     calls = add_short(lab, range(CALL_COUNT))
@@ -137,7 +138,7 @@ def test_check_reports_an_empty_scan_page_and_a_refused_page(make_lab: Make, tmp
     assert done.line_of("RWS window").found.endswith(f"{CALL_COUNT} call recordings")
 
 
-@pytest.mark.parametrize("form", ["paging", *LINK_FORMS])
+@pytest.mark.parametrize("form", spread_variants(["paging", *LINK_FORMS], 4))
 def test_check_has_nothing_to_say_about_links_that_are_understood(make_lab: Make, tmp_path: Path, form: str) -> None:
     lab = make_lab(link_form=form)
     add_short(lab, range(CALL_COUNT))

@@ -62,6 +62,7 @@ def work_through(lab: Lab, count: int) -> PeakUsage:
     return seen
 
 
+@pytest.mark.long
 def test_the_memory_for_a_backlog_is_the_same_however_long_it_is(make_lab: Make) -> None:
     """Of each recording its id is remembered, so that it is taken once; its metadata, a hundred objects, are not."""
     lab, few = make_lab(**SWITCHES), BACKLOG_COUNT // 5
@@ -188,6 +189,7 @@ def a_log() -> Iterator[None]:
     own.setLevel(levels[1])
 
 
+@pytest.mark.long
 def test_weeks_of_polls_leave_nothing_behind(make_lab: Make, monkeypatch: pytest.MonkeyPatch, a_log: None) -> None:
     """Longer than the journal keeps anything; of what is remembered longer, less is remembered here."""
     monkeypatch.setattr(rws, "MAX_REMEMBERED_LABELS", 100)

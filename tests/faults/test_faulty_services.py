@@ -23,6 +23,7 @@ from tests.support import s3rver
 from tests.support.daemon import log_lines, wait_until
 from tests.support.s3 import BUCKET
 from tests.support.s3rver import S3rver
+from tests.support.tiers import spread_variants
 
 pytestmark = pytest.mark.usefixtures("models_read_once")
 MINUTES = float(os.environ.get("FAULTS_MINUTES", "0.3"))
@@ -89,7 +90,7 @@ def scene(models_read_once: None, tmp_path_factory: pytest.TempPathFactory) -> I
             victim.stop()
 
 
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("service", spread_variants(SERVICES, 4))
 def test_all_faults_of_one_service_in_a_row(scene: ProxiedLab, service: str) -> None:
     proxy = scene.proxies[service]
     for fault in PLAIN_FAULTS:
@@ -106,6 +107,7 @@ def test_all_faults_of_one_service_in_a_row(scene: ProxiedLab, service: str) -> 
     scene.check_recordings(recordings)
 
 
+@pytest.mark.long
 def test_random_faults_of_all_services(scene: ProxiedLab) -> None:
     recordings = []
     for proxy in scene.proxies.values():

@@ -111,6 +111,7 @@ def check_bodies(scene: FaultLab, bodies: list[bytes], recordings: list[FaultRec
     assert not any(text in body for body in bodies for text in (b"://", b"@", *secrets))
 
 
+@pytest.mark.long
 def test_workers_are_killed_stopped_and_started_at_any_moment(scene: FaultLab, vhost: VirtualHost, tmp_path: Path) -> None:
     recordings = [scene.mill.add_recording(closed=False) for _ in range(2)]
     options = {"processing__openssl": str(write_waiting_openssl(tmp_path)), "advanced__worker_threads": "1"}
@@ -216,6 +217,7 @@ def test_the_network_between_a_worker_and_the_broker_breaks(scene: FaultLab, vho
         assert near.muxed_counts[kept.id] == far.muxed_counts[lost.id] == 0
 
 
+@pytest.mark.long
 def test_the_network_between_the_poller_and_the_broker_breaks(scene: FaultLab, vhost: VirtualHost) -> None:
     recordings = [scene.mill.add_recording(closed=False) for _ in range(3)]
     with TcpProxy(vhost.node.port) as line:

@@ -90,6 +90,7 @@ def wait_for_all(copies: RecordingCopies, crew: FleetProcesses, ids: list[str] |
     wait_until(lambda: not copies.unfinished_ids(ids), TIMEOUT_SECONDS, "the end of the work", crew.log)
 
 
+@pytest.mark.long
 def test_five_hundred_targets_over_four_workers(
     lab: Lab, copies: RecordingCopies, vhost: VirtualHost, tmp_path: Path
 ) -> None:

@@ -13,6 +13,7 @@ from tests.faults import outcome
 from tests.faults.fault_lab import FaultLab, run_instance, start_lab
 from tests.faults.kill_points import POINTS, REPLACING_POINTS
 from tests.faults.killable_muxer import KILL_COUNT, KillableMuxer
+from tests.support.tiers import spread_variants
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ def victim(scene: FaultLab) -> Iterator[KillableMuxer]:
         yield victim
 
 
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("point", spread_variants(POINTS, 2))
 def test_a_kill_at_every_point_is_mended_by_the_next_start(scene: FaultLab, victim: KillableMuxer, point: str) -> None:
     scene.lab.switches = replace(scene.lab.switches, replacing_post=point in REPLACING_POINTS)
     victim.arm_point(point)
@@ -65,6 +66,7 @@ def test_a_stored_file_that_was_never_published_goes_when_a_fuller_one_is(
     scene.check_recordings([recording], victim)
 
 
+@pytest.mark.long
 def test_random_kills(scene: FaultLab, victim: KillableMuxer) -> None:
     recordings = []
     for number in range(KILL_COUNT):

@@ -55,6 +55,7 @@ def test_a_kill_of_one_of_two_instances_on_the_same_window(
     scene.check_recordings([recording], victim, other)
 
 
+@pytest.mark.long
 def test_random_kills_of_one_of_two_instances_on_the_same_window(
     scene: FaultLab, victim: KillableMuxer, other: KillableMuxer
 ) -> None:

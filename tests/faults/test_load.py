@@ -72,6 +72,7 @@ def expected_frames(starts: list[float]) -> list[tuple[float, int, int]]:
     return made
 
 
+@pytest.mark.long
 def test_four_hours_with_two_hundred_screen_files(four_hours: Path) -> None:
     starts, job = screen_starts(), four_hours / "job"
     job.mkdir()

@@ -19,6 +19,7 @@ from muxer.media.engine import MediaEngine, MuxedFile
 from muxer.system.process import Runner
 from tests.support import av_sync, media_kinds
 from tests.support.media_kinds import AUDIO_KINDS, CALL_SECONDS, KINDS, SCREEN_SECONDS, SCREEN_STARTS, T0, run_ffmpeg
+from tests.support.tiers import spread_variants
 from tests.support.tools import tested_tools
 
 Record = Callable[[str, object], None]
@@ -79,7 +80,7 @@ def check_timing(
     assert all(abs(stream.seconds - seconds) <= FRAME_SECONDS for stream in av_sync.streams(made).values())
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", spread_variants(KINDS, 2))
 def test_video_and_audio_are_in_sync_for_screens_of_every_kind(
     tmp_path: Path, audio: Path, bases: Callable[[int], list[Path]], record_property: Record, name: str
 ) -> None:
@@ -92,7 +93,7 @@ def test_video_and_audio_are_in_sync_for_screens_of_every_kind(
     check_timing(made.path, expected_sources(kind.fps, kind.skips), CALL_SECONDS, 1 / kind.fps, record_property, name)
 
 
-@pytest.mark.parametrize("name", AUDIO_KINDS)
+@pytest.mark.parametrize("name", spread_variants(AUDIO_KINDS, 2))
 def test_video_and_audio_are_in_sync_for_calls_of_every_kind(
     tmp_path: Path, call: Path, bases: Callable[[int], list[Path]], record_property: Record, name: str
 ) -> None:

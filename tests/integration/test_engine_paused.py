@@ -18,6 +18,7 @@ from muxer.media.engine import MediaEngine, MuxedFile
 from muxer.system.process import Runner
 from tests.support import av_sync
 from tests.support.media import MediaCache
+from tests.support.tiers import spread_variants
 from tests.support.tools import tested_tools
 
 T0 = datetime(2026, 3, 1, 9, 0, 0, tzinfo=UTC)
@@ -112,7 +113,7 @@ def check_pictures(made: MuxedFile, sources: Sequence[av_sync.ExpectedSource], p
 
 
 @pytest.mark.parametrize("pause", PAUSES)
-@pytest.mark.parametrize("kind", SOURCES)
+@pytest.mark.parametrize("kind", spread_variants(SOURCES, 2))
 def test_the_video_is_black_exactly_while_the_recording_was_paused(
     tmp_path: Path, audio: Path, kind: str, pause: str
 ) -> None:
@@ -189,7 +190,7 @@ SHOWN_SPANS = {
 
 
 @pytest.mark.parametrize("kind", ["copied", "B-frames", "re-encoded"])
-@pytest.mark.parametrize("layout", NESTED)
+@pytest.mark.parametrize("layout", spread_variants(NESTED, 2))
 def test_a_screen_is_shown_again_where_one_inside_it_ends(tmp_path: Path, audio: Path, layout: str, kind: str) -> None:
     parts = NESTED[layout]
     screens = [create_screen(tmp_path, *part, number, *SOURCES[kind]) for number, part in enumerate(parts, start=1)]  # type: ignore[call-arg]

@@ -26,6 +26,7 @@ from muxer.media.mp4.mp3 import read_mp3
 from muxer.system.process import Runner
 from tests.support import media_kinds, mp4, tones
 from tests.support.media_kinds import run_ffmpeg
+from tests.support.tiers import spread_variants
 from tests.support.tones import SECONDS, join_files, make_tones
 from tests.support.tools import decoded_seconds, is_other_build, tested_tools
 
@@ -199,8 +200,8 @@ def mux_call(folder: Path, call: Path, screen: Path, codec: str) -> MuxedFile:
     return engine.mux(MediaInput(call, call.name, T0), [MediaInput(screen, "screen", T0)], work)
 
 
-@pytest.mark.parametrize("codec", ["copy", "aac"])
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("codec", spread_variants(["copy", "aac"], 2))
+@pytest.mark.parametrize("name", spread_variants(KINDS, 2))
 def test_every_second_of_a_call_is_heard(tmp_path: Path, screen: Path, name: str, codec: str) -> None:
     kind = KINDS[name]
     call = kind.make(tmp_path)
@@ -300,7 +301,7 @@ def test_an_encoder_that_silences_a_second_is_not_believed(
 # Sources of any make
 
 
-@pytest.mark.parametrize("seed", range(int(os.environ.get("FIELD_SEEDS", "12"))))
+@pytest.mark.parametrize("seed", spread_variants(range(int(os.environ.get("FIELD_SEEDS", "12"))), 6))
 def test_joined_files_are_heard_as_each_of_them_alone(tmp_path: Path, screen: Path, seed: int) -> None:
     chance = random.Random(seed)
     pieces: list[bytes | Path] = []

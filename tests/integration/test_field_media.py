@@ -26,6 +26,7 @@ from tests.support.field_media import (
     rotated_file,
 )
 from tests.support.media_kinds import PLAIN, SIZE, T0, run_ffmpeg
+from tests.support.tiers import spread_variants
 from tests.support.tools import tested_tools
 
 SECONDS, SCREEN_SECONDS = 6.0, 4.0
@@ -82,7 +83,7 @@ def check_result(made: MuxedFile, path: Path, begin: float, name: str) -> None:
     assert found == []
 
 
-@pytest.mark.parametrize("name", SCREENS)
+@pytest.mark.parametrize("name", spread_variants(SCREENS, 3))
 def test_a_screen_of_the_field_is_shown_as_by_plain_ffmpeg(tmp_path: Path, audio: Path, base: Path, name: str) -> None:
     path = SCREENS[name](tmp_path, base)
     for begin in BEGINS:

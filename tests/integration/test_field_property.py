@@ -32,6 +32,7 @@ from tests.support.field_media import (
     rotated_file,
 )
 from tests.support.media_kinds import B_FRAMES, COPY, PLAIN, T0
+from tests.support.tiers import spread_variants
 from tests.support.tools import tested_tools
 
 SEEDS, FIRST = int(os.environ.get("FIELD_SEEDS", "12")), int(os.environ.get("FIELD_FIRST", "0"))
@@ -130,7 +131,7 @@ def bases(folder: Path) -> list[Path]:
     return paths
 
 
-@pytest.mark.parametrize("seed", range(FIRST, FIRST + SEEDS))
+@pytest.mark.parametrize("seed", spread_variants(range(FIRST, FIRST + SEEDS), 4))
 def test_a_random_call_is_shown_as_by_plain_ffmpeg(tmp_path: Path, audio: Path, bases: list[Path], seed: int) -> None:
     dice = random.Random(seed)
     drawn = [draw_screen(dice) for _ in range(dice.choice((1, 1, 2, 2, 3)))]
