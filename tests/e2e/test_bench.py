@@ -17,7 +17,7 @@ TIMEOUT_SECONDS = 300
 
 
 @pytest.mark.long
-def test_the_benchmarks_run(tmp_path: Path) -> None:
+def test_benchmarks_run(tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     command = [sys.executable, "-m", "tests.bench", "--quick", "--only", ",".join(TOPICS), "--json", str(report)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_SECONDS)

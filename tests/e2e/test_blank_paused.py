@@ -57,7 +57,7 @@ def covers_spans(found: Sequence[tuple[float, float]], spans: Sequence[tuple[flo
     return all(any(one[0] <= begin + 0.0001 and end <= one[1] + 0.0001 for one in found) for begin, end in spans)
 
 
-def test_switched_on_and_off_it_replaces_what_was_published_and_nothing_else(lab: Lab) -> None:
+def test_switching_blank_paused_replaces_only_affected_files(lab: Lab) -> None:
     [gaps], [transfer] = lab.add_case(Case.GAPS), lab.add_case(Case.TRANSFER)
     [plain] = lab.store.find_calls(lambda one: not one["mediaFiles"][0]["masks"])
     counts = {gaps.id: 1, transfer.id: 2, plain: 1}
@@ -102,7 +102,7 @@ def set_masks(lab: Lab, call: AddedCall, *masks: tuple[float, str]) -> None:
     lab.store.add_call(recording)
 
 
-def test_masks_that_come_later_lead_to_another_file_also_by_command_and_migration(make_lab: Make) -> None:
+def test_later_masks_lead_to_new_file_by_poll_command_and_migration(make_lab: Make) -> None:
     lab = make_lab()
     [call] = lab.add_case(Case.PLAIN)
     config, _ = write_config(lab, advanced__blank_paused="1")
@@ -139,7 +139,7 @@ def test_masks_that_come_later_lead_to_another_file_also_by_command_and_migratio
     assert muxed_names(lab, call) == stored_names(lab) == {first["file"]}
 
 
-def test_without_deletion_both_files_stay_and_neither_is_muxed_again(make_lab: Make) -> None:
+def test_without_deletion_both_files_stay_and_neither_is_remuxed(make_lab: Make) -> None:
     lab = make_lab()
     [call] = lab.add_case(Case.TRANSFER)
     outcomes = []

@@ -17,7 +17,7 @@ TIMEOUT_SECONDS = 60
 MIGRATION = {"advanced__call_recording_query_string": "startTime=0"}
 
 
-def test_sources_are_gone_as_soon_as_they_are_muxed(make_lab: Make) -> None:
+def test_sources_are_deleted_as_soon_as_they_are_muxed(make_lab: Make) -> None:
     lab = make_lab()
     lab.add_case(Case.GAPS)
     config, log = write_config(lab, processing__openssl=str(write_slow_program(lab.folder, "openssl")))
@@ -36,7 +36,7 @@ def test_sources_are_gone_as_soon_as_they_are_muxed(make_lab: Make) -> None:
 
 
 @pytest.mark.parametrize("timeout", ["43200", "-1", "1"])
-def test_what_a_dead_process_left_is_gone_before_the_first_poll(make_lab: Make, timeout: str) -> None:
+def test_leftover_files_are_deleted_before_first_poll(make_lab: Make, timeout: str) -> None:
     lab = make_lab()
     config, log = write_config(lab, **MIGRATION, processing__clean_temp_folder_timeout=timeout)
     (left := lab.folder / "temp" / "muxer-job-deadbeef").mkdir()

@@ -51,9 +51,7 @@ class ObservedFleet:
         wait_until(lambda: self.read_metric(name) == value, TIMEOUT_SECONDS, f"{name} = {value}", self.crew.log)
 
 
-def test_a_fleet_is_seen_from_its_first_order_to_its_last(
-    make_lab: Callable[..., Lab], vhost: VirtualHost, tmp_path: Path
-) -> None:
+def test_fleet_is_shown_from_first_task_to_last(make_lab: Callable[..., Lab], vhost: VirtualHost, tmp_path: Path) -> None:
     """One run for all of it, with an outage of the broker: a fleet takes seconds to start."""
     lab, port = make_lab(), free_port()
     calls = [lab.add_case(case)[0] for case in (Case.PLAIN, Case.GAPS)]

@@ -44,7 +44,7 @@ def list_files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
-def test_ids_are_only_ids(make_lab: Make, tmp_path: Path) -> None:
+def test_hostile_ids_are_treated_as_plain_ids(make_lab: Make, tmp_path: Path) -> None:
     lab = make_lab(encryption_group="empty")
     (call,) = lab.add_case(Case.PLAIN)
     before = list_files(tmp_path)
@@ -71,7 +71,7 @@ def test_ids_are_only_ids(make_lab: Make, tmp_path: Path) -> None:
     assert not [line for line in text.splitlines() if not re.match(r"\d{4}-\d\d-\d\dT[\d:.]+Z [A-Z]+ ", line)]
 
 
-def test_a_descriptor_to_another_server_costs_only_its_recording(make_lab: Make) -> None:
+def test_descriptor_to_another_server_fails_only_its_recording(make_lab: Make) -> None:
     lab = make_lab(encryption_group="empty")
     (call,) = lab.add_case(Case.PLAIN)
     elsewhere: list[dict[str, Any]] = [

@@ -41,7 +41,7 @@ def parse_counts(out: str) -> tuple[int, ...]:
     return tuple(map(int, summary.groups()))
 
 
-def test_a_migration_runs_once_and_tells_what_became_of_everything(make_lab: Make) -> None:
+def test_migration_runs_once_and_reports_all_results(make_lab: Make) -> None:
     lab = make_lab()
     calls = {call.plan.name: call for call in lab.add_cases()}
     config = write_config(lab, advanced__call_recording_query_string="userName=agent* AND Alice&startTime=0")
@@ -54,7 +54,7 @@ def test_a_migration_runs_once_and_tells_what_became_of_everything(make_lab: Mak
     assert len(muxed_by(log_of(config))) == 6
 
 
-def test_an_empty_result_is_a_success(make_lab: Make) -> None:
+def test_migration_without_results_succeeds(make_lab: Make) -> None:
     done = run_muxer(write_config(make_lab(), **EVERYTHING), seconds=TIMEOUT_SECONDS)
     assert done.process.returncode == 0
     assert done.out == (
@@ -62,7 +62,7 @@ def test_an_empty_result_is_a_success(make_lab: Make) -> None:
     )
 
 
-def test_failed_recordings_are_named_and_the_next_run_does_only_them(make_lab: Make) -> None:
+def test_failed_recordings_are_named_and_retried_alone_by_next_run(make_lab: Make) -> None:
     """One recording fails as a whole, of another one the file of one of two agents, and for a third RWS fails."""
     lab = make_lab()
     (transfer,) = add_short(lab, [0], plan=TWO_AGENTS)
@@ -88,7 +88,7 @@ def test_failed_recordings_are_named_and_the_next_run_does_only_them(make_lab: M
     assert [len(muxed_entries(lab, call.id)) for call in (good, bad, hidden, transfer)] == [1, 1, 1, 2]
 
 
-def test_a_query_that_rws_refuses_is_told_with_the_option_and_the_words_of_rws(make_lab: Make) -> None:
+def test_refused_query_is_reported_with_option_and_rws_message(make_lab: Make) -> None:
     config = write_config(make_lab(), advanced__call_recording_query_string="startTime=yesterday")
     done = run_muxer(config, seconds=TIMEOUT_SECONDS)
     assert done.process.returncode == 4
@@ -97,7 +97,7 @@ def test_a_query_that_rws_refuses_is_told_with_the_option_and_the_words_of_rws(m
     assert any("The parameter startTime is invalid" in one for one in log_messages(log_of(config)))
 
 
-def test_what_was_found_before_a_query_fails_is_done_to_its_end(make_lab: Make) -> None:
+def test_recordings_found_before_query_failure_are_muxed(make_lab: Make) -> None:
     lab = make_lab()
     calls = add_short(lab, range(3))
     lab.store.fail_next("rws", "GET", "offset=2", 400, body=b'{"statusCode": 2, "statusMessage": "no more of that"}')
@@ -108,7 +108,7 @@ def test_what_was_found_before_a_query_fails_is_done_to_its_end(make_lab: Make) 
     assert [len(muxed_entries(lab, call.id)) for call in calls] == [1, 1, 0]
 
 
-def test_a_query_that_is_begun_again_counts_nothing_twice(make_lab: Make) -> None:
+def test_restarted_query_counts_nothing_twice(make_lab: Make) -> None:
     """RWS fails when the last page is asked for; the files of the first one are made before it is read again."""
     lab = make_lab()
     add_short(lab, range(3))
@@ -120,7 +120,7 @@ def test_a_query_that_is_begun_again_counts_nothing_twice(make_lab: Make) -> Non
     assert parse_counts(done.out) == (3, 3, 0, 0, 0)
 
 
-def test_a_limit_of_the_query_goes_before_the_page_size(make_lab: Make) -> None:
+def test_query_limit_overrides_page_size(make_lab: Make) -> None:
     lab = make_lab()
     add_short(lab, range(3))
     options = {"advanced__call_recording_query_string": "startTime=0&limit=1", "advanced__pagination": "50"}
@@ -130,7 +130,7 @@ def test_a_limit_of_the_query_goes_before_the_page_size(make_lab: Make) -> None:
     assert [[value for name, value in one if name == "limit"] for one in queries] == [["1"]] * 3
 
 
-def test_two_shards_as_two_migrations_share_the_work(make_lab: Make) -> None:
+def test_two_sharded_migrations_share_the_work(make_lab: Make) -> None:
     lab = make_lab()
     calls = add_short(lab, range(6))
     configs = [write_config(lab, f"shard-{n}", **EVERYTHING, advanced__worker_threads="1") for n in range(2)]
@@ -147,7 +147,7 @@ def test_two_shards_as_two_migrations_share_the_work(make_lab: Make) -> None:
 
 
 @pytest.mark.parametrize("hard", [True, False], ids=["kill -9", "SIGTERM"])
-def test_a_migration_that_was_ended_is_finished_by_a_second_run(make_lab: Make, hard: bool) -> None:
+def test_interrupted_migration_is_finished_by_second_run(make_lab: Make, hard: bool) -> None:
     lab = make_lab()
     calls = add_short(lab, range(3))
     config = write_config(lab, **EVERYTHING, advanced__worker_threads="1")
@@ -169,7 +169,7 @@ def test_a_migration_that_was_ended_is_finished_by_a_second_run(make_lab: Make, 
     assert stored_muxed(lab) == sorted(muxed_entries(lab, call.id)[0]["mediaId"] for call in calls)
 
 
-def test_a_terminal_shows_a_bar_and_keeps_the_lines_of_the_log_whole(make_lab: Make) -> None:
+def test_terminal_shows_progress_bar_and_complete_log_lines(make_lab: Make) -> None:
     lab = make_lab()
     add_short(lab, range(4))
     config = write_config(lab, **EVERYTHING, advanced__worker_threads="1", logfile__format="text")

@@ -39,7 +39,7 @@ def is_answering(port: int, path: str = "/livez") -> bool:
         return False
 
 
-def test_the_numbers_are_those_of_rws_and_the_health_follows_it(make_lab: Make) -> None:
+def test_metrics_match_rws_and_health_follows_services(make_lab: Make) -> None:
     """And the exposition of a real run pleases promtool; with a client that hangs, the stop takes no longer. One run of
     the muxer for all of that, with a poll that fails and the pause after it."""
     lab, port = make_lab(), free_port()
@@ -94,21 +94,21 @@ def _settled_metrics(port: int, count: int) -> dict[str, float]:
     return found
 
 
-def test_the_metrics_of_a_fleet_please_promtool(tmp_path: Path) -> None:
+def test_promtool_accepts_fleet_metrics(tmp_path: Path) -> None:
     text = MuxerCollector(populated_fleet_sources(tmp_path)).render_exposition("")[0].decode()
     assert text.count("# TYPE muxer_fleet_") == 11
     checked = run_promtool("check", "metrics", text=text)
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
 
 
-def test_promtool_accepts_the_alert_rules_and_they_fire_when_they_should() -> None:
+def test_promtool_accepts_alert_rules_and_they_fire() -> None:
     checked = run_promtool("check", "rules", DOCS / "alerts.yml")
     assert checked.returncode == 0 and "16 rules found" in checked.stdout, checked.stderr
     tested = run_promtool("test", "rules", RULES)
     assert tested.returncode == 0, tested.stdout + tested.stderr
 
 
-def test_without_a_port_none_of_its_libraries_is_loaded(make_lab: Make, tmp_path: Path) -> None:
+def test_monitoring_libraries_are_not_imported_without_port(make_lab: Make, tmp_path: Path) -> None:
     """Neither at the start nor by what a poll and a job need."""
     lab = make_lab()
     (call,) = lab.add_case(Case.PLAIN)
@@ -140,7 +140,7 @@ def test_without_a_port_none_of_its_libraries_is_loaded(make_lab: Make, tmp_path
         ({"http_port": "taken"}, "cannot listen"),
     ],
 )
-def test_a_port_that_must_not_or_cannot_be_opened_is_refused(
+def test_forbidden_or_unavailable_port_is_refused(
     make_lab: Make, tmp_path: Path, options: dict[str, str], said: str
 ) -> None:
     lab = make_lab()

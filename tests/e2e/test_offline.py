@@ -82,7 +82,7 @@ def test_an_installation_without_any_network(filled: Path, no_network: tuple[str
     assert os.access(brought, os.X_OK)
 
 
-def test_wheels_for_another_system_are_said(filled: Path, tmp_path: Path) -> None:
+def test_wheels_for_another_system_are_reported(filled: Path, tmp_path: Path) -> None:
     source = tmp_path / "source"
     shutil.copytree(filled, source)
     wheels = source / "thirdparty" / "wheels"
@@ -109,7 +109,7 @@ def test_wheels_for_another_system_are_said(filled: Path, tmp_path: Path) -> Non
         (("--test",), " --for test"),
     ],
 )
-def test_all_that_is_missing_is_said_at_once(source: Path, tmp_path: Path, action: tuple[str, ...], purpose: str) -> None:
+def test_all_missing_programs_are_reported(source: Path, tmp_path: Path, action: tuple[str, ...], purpose: str) -> None:
     machine = FakeMachine(tmp_path / "machine", "debian", user=0).with_python()
     for name in ("apt-get", "sudo", "curl", "wget"):
         machine.add_program(name, 'echo "$0 $*" >>"$LOG"')
@@ -128,7 +128,7 @@ def test_all_that_is_missing_is_said_at_once(source: Path, tmp_path: Path, actio
     assert machine.logged_calls() == ""
 
 
-def test_alone_it_prepares_the_folder(source: Path, tmp_path: Path) -> None:
+def test_fetch_alone_prepares_the_folder(source: Path, tmp_path: Path) -> None:
     """Up to the environment, which this machine's Python does not make: the test above made one."""
     machine = FakeMachine(tmp_path / "machine", "debian", user=0).with_python().with_tools()
     (source / "thirdparty" / "wheels").mkdir()
@@ -151,7 +151,7 @@ def unpack_builds(source: Path, ffmpeg: str = "echo ' V..... libx264  H.264'") -
 
 
 @pytest.mark.parametrize("action", [("--demo",), ("--prefix", "{tmp}/prefix")])
-def test_builds_in_thirdparty_are_all_it_needs(source: Path, tmp_path: Path, action: tuple[str, ...]) -> None:
+def test_installation_needs_only_builds_in_thirdparty(source: Path, tmp_path: Path, action: tuple[str, ...]) -> None:
     unpack_builds(source)
     machine = FakeMachine(tmp_path / "machine", "debian", user=0).with_python()
     machine.add_program("apt-get", 'echo "$*" >>"$LOG"')
@@ -161,7 +161,7 @@ def test_builds_in_thirdparty_are_all_it_needs(source: Path, tmp_path: Path, act
     assert machine.logged_calls() == ""
 
 
-def test_a_build_that_does_not_serve_is_named(source: Path, tmp_path: Path) -> None:
+def test_unusable_build_is_named(source: Path, tmp_path: Path) -> None:
     build = unpack_builds(source, ffmpeg="echo ' V..... libopenh264'")
     machine = FakeMachine(tmp_path / "machine", "debian", user=0).with_python().with_tools()
     machine.add_program("apt-get", 'echo "$*" >>"$LOG"')
@@ -175,7 +175,7 @@ def test_a_build_that_does_not_serve_is_named(source: Path, tmp_path: Path) -> N
 # ---- fetch.py ----------------------------------------------------------------------------------------
 
 
-def test_a_fetch_that_fails_adds_nothing_and_says_why(source: Path) -> None:
+def test_failed_fetch_adds_nothing_and_reports_cause(source: Path) -> None:
     unreachable = {"PIP_INDEX_URL": "http://127.0.0.1:9/", "PIP_RETRIES": "0", "PIP_NO_CACHE_DIR": "1"}
     done = run_fetch(source, **unreachable, PIP_CONFIG_FILE=os.devnull, PIP_FIND_LINKS="")
     assert done.returncode == 1

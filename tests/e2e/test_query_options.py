@@ -55,7 +55,7 @@ def test_the_extra_query_of_a_poll(make_lab: Make, version: str, configured: str
 
 
 @pytest.mark.parametrize("name", WINDOW)
-def test_the_window_in_an_extra_query_is_refused(make_lab: Make, name: str) -> None:
+def test_time_window_in_extra_query_is_refused(make_lab: Make, name: str) -> None:
     lab = make_lab()
     done = run_muxer(
         write_config(lab, advanced__call_recording_extra_query_string=f"userName=x&{name}=5"), seconds=TIMEOUT_SECONDS
@@ -98,7 +98,7 @@ SIX_PARAMETERS = {
     ],
     ids=str,
 )
-def test_all_six_parameters_reach_rws_unharmed_and_find_what_the_guide_says(
+def test_all_six_parameters_reach_rws_unchanged_and_match_the_guide(
     make_lab: Make, changed: dict[str, str], found: bool
 ) -> None:
     lab = make_lab()

@@ -133,7 +133,7 @@ def make_site(tmp_path: Path) -> Iterator[Callable[..., S3Lab]]:
 Make = Callable[..., S3Lab]
 
 
-def test_everything_in_s3_encrypted_sources_and_results(make_site: Make) -> None:
+def test_encrypted_sources_and_results_in_s3(make_site: Make) -> None:
     site = make_site("s3rver, https", BOTH, encryption_group="certificates")
     calls = site.lab.add_cases([Case.PLAIN, Case.ENCRYPTED])
     assert not [path for path in site.lab.site.media.folder.rglob("*") if path.is_file()]
@@ -148,7 +148,7 @@ def test_everything_in_s3_encrypted_sources_and_results(make_site: Make) -> None
 
 
 @pytest.mark.parametrize("store", ["s3rver, http", "moto"])
-def test_a_mixed_call_is_muxed_beside_its_screens(make_site: Make, store: str) -> None:
+def test_mixed_call_is_muxed_next_to_its_screens(make_site: Make, store: str) -> None:
     site = make_site(store, SCREENS_ONLY, encryption_group="empty")
     (call,) = site.lab.add_case(Case.PLAIN)
     webdav = site.lab.site.media.folder
@@ -178,7 +178,7 @@ def test_a_superseded_file_is_deleted_in_s3(make_site: Make, monkeypatch: pytest
     assert second["mediaId"] != first["mediaId"] and f"screens/{second['mediaId']}" in site.server.list_objects()
 
 
-def test_refused_keys_are_said_and_nothing_is_lost(make_site: Make) -> None:
+def test_refused_keys_are_reported_and_nothing_is_lost(make_site: Make) -> None:
     site = make_site("s3rver, http", SCREENS_ONLY, encryption_group="empty")
     (call,) = site.lab.add_case(Case.PLAIN)
     config = site.folder / "muxer.cfg"
@@ -213,7 +213,7 @@ def test_a_wrong_region_is_named_and_nothing_is_set_aside(make_site: Make) -> No
     assert code == 0 and json.loads(failed) == []
 
 
-def test_the_right_region_publishes_without_a_word(make_site: Make) -> None:
+def test_correct_region_publishes_without_warnings(make_site: Make) -> None:
     site = make_site("swift", BOTH, encryption_group="certificates")
     calls = site.lab.add_cases([Case.PLAIN, Case.ENCRYPTED])
     code, found, _ = run_command(site.write_config(), "check", "--write")

@@ -113,7 +113,7 @@ def script_failures(lab: Lab, hopeless: AddedCall) -> None:
     lab.store.fail_next("rws", "GET", "settings", 400, times=1, body=body)
 
 
-def test_no_secret_gets_anywhere_whatever_happens(lab: Lab, tmp_path: Path) -> None:
+def test_no_secret_leaks_whatever_fails(lab: Lab, tmp_path: Path) -> None:
     good = [lab.add_case(case)[0] for case in (Case.PLAIN, Case.ENCRYPTED)]
     (bad,) = lab.add_case(Case.PLAIN, serial=7)
     (keyed,) = lab.add_case(Case.PLAIN, serial=8)

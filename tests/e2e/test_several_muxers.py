@@ -34,7 +34,7 @@ NEWER = {"processing__window_past": "720", "processing__window_past_older_than":
 OLDER = {"processing__window_past": "1440", "processing__window_past_older_than": "5", **POLLS}
 
 
-def test_the_command_line_goes_before_the_file(make_lab: Make) -> None:
+def test_command_line_overrides_file(make_lab: Make) -> None:
     lab = make_lab()
     sharding = {"processing__muxer_type": "primary", "processing__muxer_id": "0", "processing__total_muxers": "9"}
     config = write_config(lab, **sharding, advanced__call_recording_query_string="startTime=0")
@@ -74,7 +74,7 @@ def test_sharding_options_without_a_muxer_id_are_ignored_as_the_guide_says(make_
     assert "total_muxers = '0'" in done.err and "muxer_type = 'backup': it is ignored" in done.err
 
 
-def test_two_nodes_whose_windows_overlap_end_with_one_file_each(make_lab: Make, tmp_path: Path) -> None:
+def test_two_nodes_with_overlapping_windows_publish_each_file_once(make_lab: Make, tmp_path: Path) -> None:
     lab = make_lab()
     newest = add_short(lab, [0], timedelta(minutes=2))
     both = add_short(lab, [1, 2], timedelta(minutes=30))
@@ -92,7 +92,7 @@ def test_two_nodes_whose_windows_overlap_end_with_one_file_each(make_lab: Make, 
     _check_published_once(lab, calls, tmp_path)
 
 
-def test_a_backup_on_another_host_does_the_share_of_a_primary_that_was_killed(make_lab: Make, tmp_path: Path) -> None:
+def test_backup_takes_over_shard_of_killed_primary(make_lab: Make, tmp_path: Path) -> None:
     """Three hosts, each with a primary and a backup, as in the guide. The primary of host 1 leaves an unfinished upload of
     one recording, does another one and is killed with ``kill -9`` within its third."""
     lab = make_lab()

@@ -121,7 +121,7 @@ def test_a_run_with_a_superseded_file_writes_to_no_source(site: GuardedLab) -> N
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "MOVE", "COPY", "PROPPATCH", "LOCK", "POST"])
-def test_the_store_would_have_noticed(method: str) -> None:
+def test_guarded_store_refuses_writes(method: str) -> None:
     with ReadOnlySources("http://127.0.0.1:9") as store:
         answer = httpx.request(method, f"{store.url}/screens/agent1_x.mp4", trust_env=False)
         assert answer.status_code == 403

@@ -141,7 +141,7 @@ def test_the_page_shows_the_services(watched: ObservedMuxer) -> None:
     assert {row["State"] for row in rows.values()} == {"available"}
 
 
-def test_the_numbers_of_the_day_are_those_of_the_journal(watched: ObservedMuxer) -> None:
+def test_daily_numbers_match_the_journal(watched: ObservedMuxer) -> None:
     watched.table_rows("day")
     text = watched.tab.evaluate("document.getElementById('day').parentElement.querySelector('.intro').innerText")
     assert text.startswith(f"{DONE_COUNT} muxed, 2 failed and not muxed yet")

@@ -63,7 +63,7 @@ def work_through(lab: Lab, count: int) -> PeakUsage:
 
 
 @pytest.mark.long
-def test_the_memory_for_a_backlog_is_the_same_however_long_it_is(make_lab: Make) -> None:
+def test_memory_does_not_grow_with_backlog(make_lab: Make) -> None:
     """Of each recording its id is remembered, so that it is taken once; its metadata, a hundred objects, are not."""
     lab, few = make_lab(**SWITCHES), BACKLOG_COUNT // 5
     work_through(lab, 100)
@@ -190,7 +190,7 @@ def a_log() -> Iterator[None]:
 
 
 @pytest.mark.long
-def test_weeks_of_polls_leave_nothing_behind(make_lab: Make, monkeypatch: pytest.MonkeyPatch, a_log: None) -> None:
+def test_weeks_of_polls_leak_no_resources(make_lab: Make, monkeypatch: pytest.MonkeyPatch, a_log: None) -> None:
     """Longer than the journal keeps anything; of what is remembered longer, less is remembered here."""
     monkeypatch.setattr(rws, "MAX_REMEMBERED_LABELS", 100)
     lab = make_lab(**SWITCHES)

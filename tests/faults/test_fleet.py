@@ -84,7 +84,7 @@ def write_slow_openssl(folder: Path) -> Path:
     return write_wrapper(folder / "openssl", "openssl", "*-encrypt*", "sleep 0.4")
 
 
-def test_a_plain_run(scene: FaultLab, vhost: VirtualHost) -> None:
+def test_fleet_without_faults_muxes_everything(scene: FaultLab, vhost: VirtualHost) -> None:
     recordings = [scene.mill.add_recording(closed=number % 2 == 0) for number in range(6)]
     with FleetProcesses(scene.lab, vhost.url, "plain") as crew:
         poller = crew.start_poller()
@@ -112,7 +112,7 @@ def check_bodies(scene: FaultLab, bodies: list[bytes], recordings: list[FaultRec
 
 
 @pytest.mark.long
-def test_workers_are_killed_stopped_and_started_at_any_moment(scene: FaultLab, vhost: VirtualHost, tmp_path: Path) -> None:
+def test_workers_are_killed_stopped_and_started_at_any_time(scene: FaultLab, vhost: VirtualHost, tmp_path: Path) -> None:
     recordings = [scene.mill.add_recording(closed=False) for _ in range(2)]
     options = {"processing__openssl": str(write_waiting_openssl(tmp_path)), "advanced__worker_threads": "1"}
     with FleetProcesses(scene.lab, vhost.url, "kills", SHORT_DELAYS, **options) as crew:
@@ -152,9 +152,7 @@ def has_muxed(scene: FaultLab, recordings: list[FaultRecording], number: int) ->
     return sum(outcome.is_done(scene.lab, one) for one in recordings) >= number
 
 
-def test_the_broker_is_restarted_and_killed_in_the_middle_of_the_work(
-    scene: FaultLab, vhost: VirtualHost, tmp_path: Path
-) -> None:
+def test_broker_restart_and_kill_during_work(scene: FaultLab, vhost: VirtualHost, tmp_path: Path) -> None:
     recordings = [scene.mill.add_recording(closed=False) for _ in range(20)]
     options = {"processing__openssl": str(write_slow_openssl(tmp_path)), "advanced__worker_threads": "1"}
     with FleetProcesses(scene.lab, vhost.url, "broker", SHORT_DELAYS, **options) as crew:
@@ -172,7 +170,7 @@ def test_the_broker_is_restarted_and_killed_in_the_middle_of_the_work(
     assert [one[:21] for one in told] == ["RabbitMQ is unavailab", "RabbitMQ is available"] * 2
 
 
-def test_the_network_between_a_worker_and_the_broker_breaks(scene: FaultLab, vhost: VirtualHost, tmp_path: Path) -> None:
+def test_network_between_worker_and_broker_fails(scene: FaultLab, vhost: VirtualHost, tmp_path: Path) -> None:
     """The order of a worker that cannot be heard goes to another, and the first one finds its work done; one that is back at
     once does its work itself, and the other leaves it alone."""
     lost, kept, later = (scene.mill.add_recording(closed=False) for _ in range(3))
@@ -218,7 +216,7 @@ def test_the_network_between_a_worker_and_the_broker_breaks(scene: FaultLab, vho
 
 
 @pytest.mark.long
-def test_the_network_between_the_poller_and_the_broker_breaks(scene: FaultLab, vhost: VirtualHost) -> None:
+def test_network_between_poller_and_broker_fails(scene: FaultLab, vhost: VirtualHost) -> None:
     recordings = [scene.mill.add_recording(closed=False) for _ in range(3)]
     with TcpProxy(vhost.node.port) as line:
         far, url = vhost.url_through(line.port), vhost.url

@@ -108,7 +108,7 @@ def test_five_hundred_targets_over_four_workers(
     assert [one for one in (QUEUE, f"{QUEUE}.XQ") if vhost.ready_count(one)] == []
 
 
-def test_garbage_and_orders_of_another_form_are_dead_letters(lab: Lab, copies: RecordingCopies, vhost: VirtualHost) -> None:
+def test_invalid_and_unknown_tasks_become_dead_letters(lab: Lab, copies: RecordingCopies, vhost: VirtualHost) -> None:
     (id,) = copies.add_copies()
     with FleetProcesses(lab, vhost.url, "letters", SHORT_DELAYS, advanced__worker_threads="1") as crew:
         poller = crew.start_poller()
@@ -134,7 +134,7 @@ def test_garbage_and_orders_of_another_form_are_dead_letters(lab: Lab, copies: R
         assert stop_processes(poller, worker) == [0, 0]
 
 
-def test_an_order_that_kills_its_workers_is_set_aside(
+def test_task_that_kills_its_workers_is_set_aside(
     lab: Lab, copies: RecordingCopies, vhost: VirtualHost, tmp_path: Path
 ) -> None:
     (id,) = copies.add_copies()
@@ -157,7 +157,7 @@ def test_an_order_that_kills_its_workers_is_set_aside(
         wait_until(lambda: not vhost.ready_count(f"{QUEUE}.XQ"), TIMEOUT_SECONDS, "the letter's end", crew.log)
 
 
-def test_a_duplicate_order_is_dropped(lab: Lab, copies: RecordingCopies, vhost: VirtualHost, tmp_path: Path) -> None:
+def test_duplicate_task_is_dropped(lab: Lab, copies: RecordingCopies, vhost: VirtualHost, tmp_path: Path) -> None:
     copies.add_copies()
     options = {"processing__ffmpeg": str(write_waiting(tmp_path, "ffmpeg", "*excerpts*")), "advanced__worker_threads": "1"}
     with FleetProcesses(lab, vhost.url, "twice", SHORT_DELAYS, **options) as crew:
@@ -184,7 +184,7 @@ def test_a_duplicate_order_is_dropped(lab: Lab, copies: RecordingCopies, vhost: 
         assert crew.run_json("status")["targets"] == {"done": 1} and sum(crew.muxed_counts.values()) == 1
 
 
-def test_permanent_failures_are_tried_three_times_in_all(lab: Lab, copies: RecordingCopies, vhost: VirtualHost) -> None:
+def test_permanent_failures_are_tried_three_times(lab: Lab, copies: RecordingCopies, vhost: VirtualHost) -> None:
     (id,) = copies.add_copies()
     whole = copies.source.read_bytes()
     copies.source.write_bytes(b"")
@@ -206,7 +206,7 @@ def test_permanent_failures_are_tried_three_times_in_all(lab: Lab, copies: Recor
         copies.source.write_bytes(whole)
 
 
-def test_an_outage_of_the_storage_costs_no_attempts(lab: Lab, copies: RecordingCopies, vhost: VirtualHost) -> None:
+def test_storage_outage_uses_no_attempts(lab: Lab, copies: RecordingCopies, vhost: VirtualHost) -> None:
     with FleetProcesses(lab, vhost.url, "outage", SHORT_DELAYS, advanced__worker_threads="1") as crew:
         crew.start_poller(), crew.start_workers(2)
         lab.store.fail_next("dav", "GET", "/", 503, times=10**6)
@@ -245,7 +245,7 @@ def test_the_newest_calls_are_muxed_first(lab: Lab, copies: RecordingCopies, vho
     assert order.index(new[0]) < 3 + 4 + 6, "new calls wait for a few old ones at most"
 
 
-def test_a_poller_that_is_killed_orders_nothing_twice(
+def test_killed_poller_publishes_no_task_twice(
     lab: Lab, copies: RecordingCopies, vhost: VirtualHost, tmp_path: Path
 ) -> None:
     ids = copies.add_copies(4)
@@ -274,7 +274,7 @@ def test_a_poller_that_is_killed_orders_nothing_twice(
         assert crew.muxed_counts == dict.fromkeys(ids, 1)
 
 
-def test_orders_that_an_administrator_deletes_are_given_again(lab: Lab, copies: RecordingCopies, vhost: VirtualHost) -> None:
+def test_tasks_deleted_by_administrator_are_published_again(lab: Lab, copies: RecordingCopies, vhost: VirtualHost) -> None:
     with FleetProcesses(
         lab, vhost.url, "deleted", {**SHORT_DELAYS, "muxer.fleet.outstanding_orders.SETTLE_SECONDS": 2.0}
     ) as crew:

@@ -29,7 +29,7 @@ def victim(scene: FaultLab) -> Iterator[KillableMuxer]:
 
 
 @pytest.mark.parametrize("point", spread_variants(POINTS, 2))
-def test_a_kill_at_every_point_is_mended_by_the_next_start(scene: FaultLab, victim: KillableMuxer, point: str) -> None:
+def test_next_start_recovers_from_kill_at_every_point(scene: FaultLab, victim: KillableMuxer, point: str) -> None:
     scene.lab.switches = replace(scene.lab.switches, replacing_post=point in REPLACING_POINTS)
     victim.arm_point(point)
     recording = scene.mill.add_recording(superseded=True)
@@ -38,7 +38,7 @@ def test_a_kill_at_every_point_is_mended_by_the_next_start(scene: FaultLab, vict
     scene.check_recordings([recording], victim)
 
 
-def test_a_kill_while_an_earlier_kill_is_mended(scene: FaultLab, victim: KillableMuxer) -> None:
+def test_kill_during_recovery_from_earlier_kill(scene: FaultLab, victim: KillableMuxer) -> None:
     """On a server that replaces lists the sources' entries are gone when it dies first; it dies again when it posts them."""
     scene.lab.switches = replace(scene.lab.switches, replacing_post=True)
     victim.arm_point("after the first post")
@@ -53,7 +53,7 @@ def test_a_kill_while_an_earlier_kill_is_mended(scene: FaultLab, victim: Killabl
 
 
 @pytest.mark.parametrize("point", ["before publish", "before the first post"])
-def test_a_stored_file_that_was_never_published_goes_when_a_fuller_one_is(
+def test_unpublished_stored_file_is_deleted_when_fuller_file_is_published(
     scene: FaultLab, victim: KillableMuxer, point: str
 ) -> None:
     scene.lab.switches = replace(scene.lab.switches, replacing_post=False)
@@ -78,6 +78,6 @@ def test_random_kills(scene: FaultLab, victim: KillableMuxer) -> None:
     scene.check_recordings(recordings, victim)
 
 
-def test_in_the_end_nothing_is_doubled_or_left_over(scene: FaultLab, victim: KillableMuxer) -> None:
+def test_no_duplicates_or_leftovers_at_the_end(scene: FaultLab, victim: KillableMuxer) -> None:
     assert [one for one in scene.mill.made if not outcome.is_done(scene.lab, one)] == []
     assert scene.find_leftovers(victim) == []

@@ -69,6 +69,6 @@ def test_random_kills_of_one_of_two_instances_on_the_same_window(
     scene.check_recordings(recordings, victim, other)
 
 
-def test_in_the_end_nothing_is_doubled_or_left_over(scene: FaultLab, victim: KillableMuxer, other: KillableMuxer) -> None:
+def test_no_duplicates_or_leftovers_at_the_end(scene: FaultLab, victim: KillableMuxer, other: KillableMuxer) -> None:
     assert [one for one in scene.mill.made if not outcome.is_done(scene.lab, one)] == []
     assert scene.find_leftovers(victim, other) == []

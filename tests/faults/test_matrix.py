@@ -242,7 +242,7 @@ def retry_until_done(site: ProxiedSite, operation: Callable[[ProxiedSite, Path],
 
 @pytest.mark.parametrize("fault", PLAIN_FAULTS, ids=lambda fault: fault.name)
 @pytest.mark.parametrize("what", OPERATIONS)
-def test_a_fault_costs_time_and_nothing_else(site: ProxiedSite, tmp_path: Path, what: str, fault: Fault) -> None:
+def test_fault_causes_only_delay(site: ProxiedSite, tmp_path: Path, what: str, fault: Fault) -> None:
     service, method, operation = OPERATIONS[what]
     proxy = site.proxies[service]
     before = proxy.injected[fault]
@@ -264,7 +264,7 @@ def secure(models_read_once: None, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.mark.parametrize(
     "what", ["RWS, a page of calls", "RCS, a source", "WebDAV, a source", "WebDAV, PUT of a result", "S3, PUT of a result"]
 )
-def test_an_alert_of_tls_costs_time_and_nothing_else(secure: ProxiedSite, tmp_path: Path, what: str) -> None:
+def test_tls_alert_causes_only_delay(secure: ProxiedSite, tmp_path: Path, what: str) -> None:
     service, _, operation = OPERATIONS[what]
     proxy = secure.proxies[service]
     before = proxy.injected[Fault.TLS_ALERT]
@@ -274,7 +274,7 @@ def test_an_alert_of_tls_costs_time_and_nothing_else(secure: ProxiedSite, tmp_pa
 
 
 @pytest.mark.parametrize("what", ["RCS, a source", "WebDAV, a source", "S3, PUT of a result"])
-def test_the_head_of_an_answer_has_a_time_limit_over_tls_too(secure: ProxiedSite, tmp_path: Path, what: str) -> None:
+def test_header_timeout_applies_over_tls(secure: ProxiedSite, tmp_path: Path, what: str) -> None:
     service, method, operation = OPERATIONS[what]
     proxy = secure.proxies[service]
     proxy.plan_fault(Fault.DRIP_HEAD, 1, method)
@@ -282,18 +282,18 @@ def test_the_head_of_an_answer_has_a_time_limit_over_tls_too(secure: ProxiedSite
     assert proxy.injected[Fault.DRIP_HEAD] == 1
 
 
-def test_a_source_that_is_elsewhere_is_asked_for_without_the_login(site: ProxiedSite, tmp_path: Path) -> None:
+def test_source_on_another_host_is_requested_without_credentials(site: ProxiedSite, tmp_path: Path) -> None:
     asked = len(site.other.asked)
     site.proxies["WebDAV"].plan_fault(Fault.REDIRECT, 1, "GET")
     assert retry_until_done(site, fetch_from("WebDAV"), tmp_path)
     assert len(site.other.asked) == asked + 1 and site.other.authorized == []
 
 
-def test_the_other_host_notices_a_login() -> None:
+def test_redirect_target_detects_credentials() -> None:
     with RedirectTarget() as other:
         httpx.get(other.url, auth=("user", "password"))
         assert other.authorized == ["GET /"]
 
 
-def test_no_request_asks_for_a_part_of_a_file(site: ProxiedSite) -> None:
+def test_no_request_has_a_range(site: ProxiedSite) -> None:
     assert [one.first for proxy in site.proxies.values() for one in proxy.seen if one.header_value("Range")] == []

@@ -56,7 +56,7 @@ def restart_and_finish(lab: Lab, config: Path, log: Path, calls: Sequence[AddedC
     assert not list((lab.folder / "temp").glob("muxer-job-*"))
 
 
-def test_a_stop_while_a_job_hangs_in_each_of_its_steps(make_lab: Make, tmp_path: Path) -> None:
+def test_stop_while_job_hangs_in_each_step(make_lab: Make, tmp_path: Path) -> None:
     """One process, eight recordings, each in another state: all steps, the wait before a request is tried again, and the
     wait before the recording is."""
     lab = make_lab()
@@ -98,7 +98,7 @@ def encrypted_name(lab: Lab, call: AddedCall) -> str:
     return f"{select_targets(recording, screen, delete_superseded=True, label=True).targets[0].file_name}.bin"
 
 
-def test_a_stop_while_a_job_waits_for_another_muxer_and_a_poll_hangs(make_lab: Make) -> None:
+def test_stop_while_job_waits_for_another_muxer_and_poll_hangs(make_lab: Make) -> None:
     """The file of a muxer that died lies there; whether it is published soon is waited for."""
     lab = make_lab()
     (call,) = add_short(lab, [1])
@@ -113,7 +113,7 @@ def test_a_stop_while_a_job_waits_for_another_muxer_and_a_poll_hangs(make_lab: M
     assert not [one for one in stored_muxed(lab) if one.startswith("part-")]
 
 
-def test_a_stop_while_services_are_out(make_lab: Make) -> None:
+def test_stop_while_services_are_unavailable(make_lab: Make) -> None:
     """The storage is out, and recordings wait for it; then RWS is too, and the next poll is waited for."""
     lab = make_lab()
     add_short(lab, range(3))

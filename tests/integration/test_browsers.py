@@ -141,13 +141,13 @@ def seen(report: browsers.BrowserReport, case: str) -> BrowserResult:
     return BrowserResult(told)
 
 
-def test_length_and_size_are_told_before_anything_is_played(seen: BrowserResult, case: str) -> None:
+def test_length_and_size_are_known_before_playback(seen: BrowserResult, case: str) -> None:
     sizes = [make.get("size", (640, 360)) for _, _, make in CASES[case].screens]
     assert tuple(seen.observed["size"]) == tuple(max(size[side] for size in sizes) for side in (0, 1))
     assert abs(seen.observed["duration"] - SECONDS - CASES[case].late) <= FRAME
 
 
-def test_a_seek_shows_the_picture_of_its_instant(seen: BrowserResult, case: str) -> None:
+def test_seek_shows_the_frame_of_its_time(seen: BrowserResult, case: str) -> None:
     assert [picture.pts for picture in seen.seek_frames] == list(CASES[case].seeks)
     for picture in seen.seek_frames:
         expected = CASES[case].expected_agent(picture.pts)
@@ -158,18 +158,18 @@ def test_a_seek_shows_the_picture_of_its_instant(seen: BrowserResult, case: str)
             assert abs(error) <= FRAME + 0.002, picture
 
 
-def test_it_plays_across_a_join(seen: BrowserResult) -> None:
+def test_playback_continues_across_a_join(seen: BrowserResult) -> None:
     played = seen.observed["played"]
     assert played["error"] is None
     assert played["to"] >= played["from"] + 1.5 and played["frames"] > 0
 
 
-def test_the_sound_is_decoded_whole_in_all_its_channels(seen: BrowserResult, case: str) -> None:
+def test_all_audio_channels_are_decoded_completely(seen: BrowserResult, case: str) -> None:
     assert len(seen.channel_pips) == CASES[case].audio.get("channels", 2)
     for pips in seen.channel_pips:
         assert [pip.second for pip in pips] == [(int(T0.timestamp()) + n) % 40 for n in range(SECONDS)]
         assert all(abs(pip.onset - n - CASES[case].late) <= 0.06 for n, pip in enumerate(pips)), pips
 
 
-def test_the_films_are_asked_for_in_parts(report: browsers.BrowserReport) -> None:
+def test_files_are_requested_in_ranges(report: browsers.BrowserReport) -> None:
     assert 206 in report.states

@@ -51,7 +51,7 @@ def site(make_lab: Callable[..., Lab], tmp_path: Path) -> Iterator[S3CheckLab]:
         assert bucket.list_keys() == before
 
 
-def test_a_store_that_refuses_nothing(site: S3CheckLab) -> None:
+def test_store_that_refuses_nothing(site: S3CheckLab) -> None:
     found = site.run_checks(lambda _: None, "--write")
     assert "uploaded and deleted" in found.line_of(FOLDER).found and found.exit_code == 0
     assert [one.check for one in found.bad_lines if one.check.startswith("S3")] == []
@@ -68,7 +68,7 @@ def test_keys_without_the_right_to_list(site: S3CheckLab) -> None:
     assert "uploaded and deleted" in found.line_of(FOLDER).found and found.exit_code == 0
 
 
-def test_keys_that_may_not_read_are_not_told_that_the_file_is_missing(site: S3CheckLab) -> None:
+def test_keys_without_read_permission_are_not_reported_as_missing_file(site: S3CheckLab) -> None:
     line = site.run_checks(lambda asked: DENIED if asked.method in ("GET", "HEAD") else None).line_of(FOLDER)
     assert line.status == "warning" and "or the keys may not read it" in line.found and "s3:GetObject" in line.advice
 
@@ -81,7 +81,7 @@ def test_keys_that_may_not_read_are_not_told_that_the_file_is_missing(site: S3Ch
         ("DELETE", "uploadId", f"S3 upload in parts to {BUCKET_NAME}", "s3:AbortMultipartUpload"),
     ],
 )
-def test_a_right_that_lacks_for_writing(site: S3CheckLab, method: str, query: str, check: str, right: str) -> None:
+def test_missing_write_permission_is_named(site: S3CheckLab, method: str, query: str, check: str, right: str) -> None:
     found = site.run_checks(lambda asked: DENIED if asked.method == method and query in asked.query else None, "--write")
     line = found.line_of(check)
     assert line.status == "failed" and right in line.found and found.exit_code == 1
@@ -97,7 +97,7 @@ def test_a_right_that_lacks_for_writing(site: S3CheckLab, method: str, query: st
     ],
     ids=["clock", "region", "no store", "keys"],
 )
-def test_what_the_store_refuses_is_named(site: S3CheckLab, refusal: SubstituteResponse, found: str, advice: str) -> None:
+def test_refusal_of_store_is_named(site: S3CheckLab, refusal: SubstituteResponse, found: str, advice: str) -> None:
     checked = site.run_checks(lambda _: refusal)
     line = checked.line_of(FOLDER)
     assert line.status == "failed" and found in line.found and advice in line.advice and checked.exit_code == 1
@@ -114,7 +114,7 @@ def test_http_to_a_tls_port(site: S3CheckLab, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("region", ["", "eu-central-1", swift.REGION], ids=["empty", "wrong", "right"])
-def test_the_region_of_swift(kept_lab: type[Lab], tmp_path: Path, region: str) -> None:
+def test_swift_region_is_checked(kept_lab: type[Lab], tmp_path: Path, region: str) -> None:
     with Swift(tmp_path / "swift") as running:
         server = S3Server(running.url, swift.KEY, swift.SECRET, region=swift.REGION)
         server.client.create_bucket(Bucket=BUCKET_NAME)

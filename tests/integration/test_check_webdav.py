@@ -77,7 +77,7 @@ def folder_line(found: Checklist) -> ChecklistLine:
 
 
 @pytest.mark.parametrize("name", SETUPS)
-def test_each_setup_is_told(kept_lab: type[Lab], tmp_path: Path, name: str) -> None:
+def test_each_server_setup_is_reported(kept_lab: type[Lab], tmp_path: Path, name: str) -> None:
     setup = SETUPS[name]
     with setup.server() as server, kept_lab(tmp_path / "lab", dav=server) as lab:
         lab.add_case(Case.PLAIN)

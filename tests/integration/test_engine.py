@@ -107,7 +107,7 @@ def test_video_and_audio_are_in_sync_in_every_layout(tmp_path: Path, audio: Path
     assert made.padding == round(1e6 * (CALL_SECONDS - sum(one.end - one.begin for one in expected)))
 
 
-def test_equal_whole_clips_are_copied_frame_by_frame(tmp_path: Path, audio: Path) -> None:
+def test_equal_complete_clips_are_copied_frame_by_frame(tmp_path: Path, audio: Path) -> None:
     for name, extra in ENCODINGS.items():
         folder = tmp_path / name
         folder.mkdir()
@@ -133,7 +133,7 @@ def slice_packets(path: Path) -> list[str]:
     return sorted(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
 
 
-def test_only_what_must_be_is_re_encoded(tmp_path: Path, audio: Path) -> None:
+def test_only_necessary_parts_are_re_encoded(tmp_path: Path, audio: Path) -> None:
     screens = [create_screen(tmp_path, 0, -1, 30, WITHOUT_B_FRAMES)]
     made = mux_sources(tmp_path, audio, screens)
     assert made.reasons == ("starts between keyframes",)
@@ -153,7 +153,7 @@ def test_only_what_must_be_is_re_encoded(tmp_path: Path, audio: Path) -> None:
     ],
     ids=["size", "odd size and yuv444", "codec", "time base", "frame rate", "profile"],
 )
-def test_unequal_clips_are_brought_onto_one_canvas(tmp_path: Path, audio: Path, kinds: list[dict[str, object]]) -> None:
+def test_unequal_clips_are_placed_on_one_canvas(tmp_path: Path, audio: Path, kinds: list[dict[str, object]]) -> None:
     layout = [(0, 9), (11, 9)]
     screens = [create_screen(tmp_path, n, *layout[n], **{"extra": WITHOUT_B_FRAMES, **kind}) for n, kind in enumerate(kinds)]
     made = mux_sources(tmp_path, audio, screens)
@@ -165,7 +165,7 @@ def test_unequal_clips_are_brought_onto_one_canvas(tmp_path: Path, audio: Path, 
     assert video.display_size == tuple((max(size[i] for size in sizes) + 1) // 2 * 2 for i in (0, 1))
 
 
-def test_the_slice_length_does_not_change_what_is_seen(tmp_path: Path, audio: Path) -> None:
+def test_slice_length_does_not_change_the_frames(tmp_path: Path, audio: Path) -> None:
     for slice_ms in (1, 333, 5000, 60_000):
         folder = tmp_path / str(slice_ms)
         folder.mkdir()
@@ -173,7 +173,7 @@ def test_the_slice_length_does_not_change_what_is_seen(tmp_path: Path, audio: Pa
         assert av_sync.file_problems(made.path, T0, CALL_SECONDS, [av_sync.ExpectedScreen(7, 13, 1)]) == []
 
 
-def test_a_still_screen_with_few_frames_lasts_as_long_as_it_is_shown(tmp_path: Path, audio: Path) -> None:
+def test_still_screen_with_few_frames_keeps_its_duration(tmp_path: Path, audio: Path) -> None:
     full = create_screen(tmp_path, 0, 0, 30)
     still = tmp_path / "still.mp4"
     keep = "select='eq(n,0)+eq(n,70)+eq(n,299)'"
@@ -213,7 +213,7 @@ def test_audio_codec_aac_re_encodes_the_audio(tmp_path: Path, audio: Path) -> No
     assert av_sync.file_problems(made.path, T0, CALL_SECONDS, [av_sync.ExpectedScreen(0, CALL_SECONDS, 1)]) == []
 
 
-def test_the_result_starts_with_its_index_and_names_its_time(tmp_path: Path, audio: Path) -> None:
+def test_result_starts_with_index_and_has_creation_time(tmp_path: Path, audio: Path) -> None:
     made = mux_sources(tmp_path, audio, [create_screen(tmp_path, 0, 0, CALL_SECONDS)])
     content = made.path.read_bytes()
     assert 0 < content.index(b"moov") < content.index(b"mdat")
@@ -221,7 +221,7 @@ def test_the_result_starts_with_its_index_and_names_its_time(tmp_path: Path, aud
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.startswith("2026-03-01T09:00:00")
 
 
-def test_of_a_screen_with_audio_only_the_video_is_used(tmp_path: Path, audio: Path) -> None:
+def test_only_video_of_screen_with_audio_is_used(tmp_path: Path, audio: Path) -> None:
     silent = create_screen(tmp_path, 0, 2, 10)
     loud = tmp_path / "loud.mp4"
     command = ["ffmpeg", "-v", "error", "-i", silent.path, "-f", "lavfi", "-i", "sine", "-shortest", "-c:v", "copy", loud]
@@ -310,7 +310,7 @@ def test_a_file_shorter_than_its_metadata_is_reported(tmp_path: Path, audio: Pat
 
 
 @pytest.mark.parametrize("length", [5.001125, 5.002, 5.0495])
-def test_an_end_close_to_a_frame_is_counted_alike_everywhere(tmp_path: Path, length: float) -> None:
+def test_end_close_to_a_frame_is_counted_consistently(tmp_path: Path, length: float) -> None:
     sound = tmp_path / "sound.wav"
     make_audio(sound, T0, 6, codec=["-c:a", "pcm_s16le", "-t", str(length)])
     for offset in (0.0, 0.101, 1.0):
@@ -335,7 +335,7 @@ def test_many_screens_at_fractions_of_a_second_are_copied(tmp_path: Path, audio:
     assert made.padding > 5_000_000
 
 
-def test_noise_of_the_loader_on_stderr_is_no_failure(tmp_path: Path, audio: Path) -> None:
+def test_loader_warnings_on_stderr_are_no_failure(tmp_path: Path, audio: Path) -> None:
     noisy = tmp_path / "ffmpeg"
     noise = "echo libcrypto.so.3: no version information available >&2"
     noisy.write_text(f'#!/bin/sh\n{noise}\nexec {tested_tools().ffmpeg} "$@"\n')

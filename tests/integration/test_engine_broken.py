@@ -65,9 +65,7 @@ def mux_error(folder: Path, audio: Path, screen: Path) -> str:
 
 
 @pytest.mark.parametrize("cut", range(CUT_COUNT))
-def test_a_truncated_screen_with_its_index_at_the_end_is_reported(
-    tmp_path: Path, audio: Path, screen: Path, cut: int
-) -> None:
+def test_truncated_screen_with_index_at_end_is_reported(tmp_path: Path, audio: Path, screen: Path, cut: int) -> None:
     # Behind its tables an index only names the program that wrote it: a file that lacks this is whole.
     message = mux_error(tmp_path, audio, shorten_file(screen, tmp_path, cut, screen.read_bytes().index(b"udta") - 5))
     wanted = (
@@ -77,7 +75,7 @@ def test_a_truncated_screen_with_its_index_at_the_end_is_reported(
 
 
 @pytest.mark.parametrize("cut", range(CUT_COUNT))
-def test_a_truncated_screen_with_its_index_in_front_is_reported(tmp_path: Path, audio: Path, front: Path, cut: int) -> None:
+def test_truncated_screen_with_index_in_front_is_reported(tmp_path: Path, audio: Path, front: Path, cut: int) -> None:
     path = shorten_file(front, tmp_path, cut, front.stat().st_size - 1)
     has_index = path.stat().st_size >= front.read_bytes().index(b"mdat")
     message = mux_error(tmp_path, audio, path)
@@ -156,7 +154,7 @@ def test_the_available_part_of_a_truncated_call_is_used(tmp_path: Path, audio: P
 
 @pytest.mark.parametrize("codec", ["copy", "aac"])
 @pytest.mark.parametrize("filling", [bytes(1), b"damaged"])
-def test_audio_after_damage_keeps_its_time(
+def test_audio_after_damage_keeps_its_presentation_time(
     tmp_path: Path, screen: Path, caplog: pytest.LogCaptureFixture, filling: bytes, codec: str
 ) -> None:
     call, path = tmp_path / "call.mp3", tmp_path / "damaged.mp3"
@@ -177,7 +175,7 @@ def test_audio_after_damage_keeps_its_time(
 
 
 @pytest.mark.parametrize("gone", ["the call", SCREEN_NAME])
-def test_a_removed_source_is_reported(tmp_path: Path, audio: Path, screen: Path, gone: str) -> None:
+def test_deleted_source_is_reported(tmp_path: Path, audio: Path, screen: Path, gone: str) -> None:
     nowhere = tmp_path / "nowhere"
     media = (nowhere, screen) if gone == "the call" else (audio, nowhere)
     with pytest.raises(LocalResourceError, match=f"{gone} was removed from the temporary folder"):

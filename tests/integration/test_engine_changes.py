@@ -59,7 +59,7 @@ def check_muxed(made: MuxedFile) -> None:
     assert av_sync.file_problems(made.path, T0, SECONDS, [av_sync.ExpectedScreen(BEGIN, BEGIN + 2 * PART, 1)]) == []
 
 
-def test_a_vp9_screen_that_changes_its_size_is_cut_where_it_must_be(tmp_path: Path) -> None:
+def test_vp9_screen_is_cut_where_its_size_changes(tmp_path: Path) -> None:
     parts, path = make_parts(tmp_path, "webm", *VP9), tmp_path / "screen.webm"
     (tmp_path / "list").write_text("".join(f"file {part}\n" for part in parts))
     run_ffmpeg("-f", "concat", "-safe", "0", "-i", tmp_path / "list", "-c", "copy", path)
@@ -89,9 +89,7 @@ def screen(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(("shown", "skipped"), [(1500, 0.0), (3000, 1.0), (2650, 1.35)])
-def test_an_edit_list_that_leaves_frames_out_makes_no_truncated_file(
-    tmp_path: Path, screen: Path, shown: int, skipped: float
-) -> None:
+def test_edit_list_that_omits_frames_is_no_truncation(tmp_path: Path, screen: Path, shown: int, skipped: float) -> None:
     data = bytearray(screen.read_bytes())
     at, times = data.index(b"elst") + 12, data.index(b"mdhd") + 16
     timescale = int.from_bytes(data[times : times + 4], "big")
@@ -101,7 +99,7 @@ def test_an_edit_list_that_leaves_frames_out_makes_no_truncated_file(
     assert av_sync.file_problems(made.path, T0, SECONDS, [av_sync.ExpectedScreen(skipped, skipped + shown / 1000, 1)]) == []
 
 
-def test_a_screen_in_pixels_that_are_no_squares_keeps_its_aspect(tmp_path: Path, screen: Path) -> None:
+def test_screen_with_non_square_pixels_keeps_its_aspect_ratio(tmp_path: Path, screen: Path) -> None:
     for name, options in {
         "sets": (*PLAIN, "-vf", "scale=160:180,setsar=2"),
         "container": (*PLAIN, "-vf", "scale=160:180,setsar=2", "-bsf:v", "h264_metadata=sample_aspect_ratio=1"),
@@ -113,7 +111,7 @@ def test_a_screen_in_pixels_that_are_no_squares_keeps_its_aspect(tmp_path: Path,
         assert (found.entry["width"], found.entry["height"], found.pixel_aspect) == ("320", "180", 1), name
 
 
-def test_video_that_starts_after_the_audio_of_its_file_stays_late(tmp_path: Path, screen: Path) -> None:
+def test_video_start_offset_is_kept(tmp_path: Path, screen: Path) -> None:
     late = tmp_path / "late.mp4"
     # The frames of the first second are omitted.
     run_ffmpeg("-i", screen, "-f", "lavfi", "-i", "sine=d=4", "-vf", "trim=start=1", *PLAIN, late)
@@ -123,7 +121,7 @@ def test_video_that_starts_after_the_audio_of_its_file_stays_late(tmp_path: Path
 
 @pytest.mark.parametrize("begin", [0, 1], ids=["a pause of the recorder", "cut from a longer recording"])
 @pytest.mark.parametrize("codec", [PLAIN, ("-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=none")])
-def test_an_empty_beginning_counts_where_the_metadata_leave_room_for_it(
+def test_empty_edit_counts_where_the_metadata_allow_it(
     tmp_path: Path, screen: Path, codec: Sequence[str], begin: int
 ) -> None:
     path = tmp_path / "empty.mp4"
@@ -134,7 +132,7 @@ def test_an_empty_beginning_counts_where_the_metadata_leave_room_for_it(
     assert av_sync.file_problems(made.path, T0, SECONDS, [av_sync.ExpectedScreen(1, 4, 1)]) == []
 
 
-def test_audio_that_starts_after_the_video_of_its_file_stays_late(tmp_path: Path, screen: Path) -> None:
+def test_audio_start_offset_is_kept(tmp_path: Path, screen: Path) -> None:
     sound, late = tmp_path / "sound.wav", tmp_path / "late.mp4"
     make_audio(sound, T0, SECONDS, codec=("-c:a", "pcm_s16le"))
     run_ffmpeg("-i", screen, "-itsoffset", "1", "-i", sound, "-c:v", "copy", "-c:a", "aac", late)
@@ -143,7 +141,7 @@ def test_audio_that_starts_after_the_video_of_its_file_stays_late(tmp_path: Path
     assert [round(pip.onset, 1) for pip in read_pips(made.path)] == [1.0, 2.0]
 
 
-def test_a_padding_slice_is_no_longer_than_its_recording_needs(tmp_path: Path, screen: Path) -> None:
+def test_padding_slice_is_as_long_as_its_recording_needs(tmp_path: Path, screen: Path) -> None:
     mux_screen(tmp_path, screen, 1, slice_ms=3_600_000)
     padding = require_video(probe_file(tmp_path / "padding.mp4", "ffprobe", Runner()))
     assert padding.length_us == MIN_SLICE_US

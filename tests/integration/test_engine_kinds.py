@@ -106,9 +106,7 @@ def test_video_and_audio_are_in_sync_for_calls_of_every_kind(
     assert (found["video"].codec, found["audio"].codec, found["audio"].channels) == ("h264", kind.codec, kind.channels)
 
 
-def test_video_and_audio_are_in_sync_for_a_still_screen_with_a_frame_every_twenty_seconds(
-    tmp_path: Path, record_property: Record
-) -> None:
+def test_video_and_audio_are_in_sync_for_still_screen_with_few_frames(tmp_path: Path, record_property: Record) -> None:
     audio, full, still = tmp_path / "call.mp3", tmp_path / "full.mp4", tmp_path / "still.mp4"
     media_kinds.make_audio(audio, T0, 45)
     begin, frames = -10.05, [0, 20, 40, 60]

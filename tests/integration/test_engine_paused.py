@@ -126,7 +126,7 @@ def test_the_video_is_black_exactly_while_the_recording_was_paused(
     assert made.padding >= made.paused
 
 
-def test_the_frame_in_effect_at_the_resume_is_shown_from_then_on(tmp_path: Path, audio: Path) -> None:
+def test_current_frame_is_shown_after_resume(tmp_path: Path, audio: Path) -> None:
     made = mux_paused(tmp_path, audio, [create_screen(tmp_path, 0, 20)], [(5.033, 8.471)])
     first = next(one for one in read_frames(made.path) if one.pts > 5.033 and not one.black)
     assert abs(first.pts - 8.471) <= TICK_SECONDS
@@ -134,7 +134,7 @@ def test_the_frame_in_effect_at_the_resume_is_shown_from_then_on(tmp_path: Path,
 
 
 @pytest.mark.parametrize("kind", ["copied", "re-encoded"])
-def test_pauses_hold_for_every_screen_of_a_call(tmp_path: Path, audio: Path, kind: str) -> None:
+def test_pauses_apply_to_every_screen_of_a_call(tmp_path: Path, audio: Path, kind: str) -> None:
     spans = [(4.5, 7.25), (12, 13.01)]
     screens = [create_screen(tmp_path, 0, 10, 1), create_screen(tmp_path, 10, 10, 2, *SOURCES[kind])]
     made = mux_paused(tmp_path, audio, screens, spans)
@@ -145,7 +145,7 @@ def test_pauses_hold_for_every_screen_of_a_call(tmp_path: Path, audio: Path, kin
     )
 
 
-def test_a_call_that_was_paused_all_the_time_is_black(tmp_path: Path, audio: Path) -> None:
+def test_call_paused_throughout_is_black(tmp_path: Path, audio: Path) -> None:
     made = mux_paused(tmp_path, audio, [create_screen(tmp_path, 0, 20)], [(0, None)])
     pictures = read_frames(made.path)
     assert pictures and all(one.black for one in pictures)
@@ -153,13 +153,13 @@ def test_a_call_that_was_paused_all_the_time_is_black(tmp_path: Path, audio: Pat
     assert made.paused == made.padding == made.length
 
 
-def test_a_screen_that_is_seen_only_while_the_recording_was_paused_is_not_seen(tmp_path: Path, audio: Path) -> None:
+def test_screen_shown_only_during_pause_is_not_shown(tmp_path: Path, audio: Path) -> None:
     screens = [create_screen(tmp_path, 0, 10, 1), create_screen(tmp_path, 12, 3, 2)]
     made = mux_paused(tmp_path, audio, screens, [(11, 16)])
     check_pictures(made, [expected_source(1, 0, 10, [(0, 10)])], [(11, 16)])
 
 
-def test_pauses_hold_when_everything_is_encoded_again(tmp_path: Path, audio: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pauses_apply_when_everything_is_re_encoded(tmp_path: Path, audio: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     execute, calls = MediaEngine.execute_plan, []
 
     def fail_once(self: MediaEngine, plan: object, folder: Path) -> MuxedFile:
@@ -191,7 +191,7 @@ SHOWN_SPANS = {
 
 @pytest.mark.parametrize("kind", ["copied", "B-frames", "re-encoded"])
 @pytest.mark.parametrize("layout", spread_variants(NESTED, 2))
-def test_a_screen_is_shown_again_where_one_inside_it_ends(tmp_path: Path, audio: Path, layout: str, kind: str) -> None:
+def test_screen_is_shown_again_where_an_inner_screen_ends(tmp_path: Path, audio: Path, layout: str, kind: str) -> None:
     parts = NESTED[layout]
     screens = [create_screen(tmp_path, *part, number, *SOURCES[kind]) for number, part in enumerate(parts, start=1)]  # type: ignore[call-arg]
     made = mux_paused(tmp_path, audio, screens)
@@ -208,7 +208,7 @@ def test_a_screen_is_shown_again_where_one_inside_it_ends(tmp_path: Path, audio:
     assert made.padding == round((SECONDS - len(covered) / 10) * 1e6)
 
 
-def test_the_frames_are_those_of_plain_ffmpeg(tmp_path: Path, audio: Path) -> None:
+def test_frames_match_plain_ffmpeg(tmp_path: Path, audio: Path) -> None:
     """A reference that is made by nothing but ffmpeg: a black canvas with the screens over it, black again while paused."""
     screens = [create_screen(tmp_path, 0, 20, 1), create_screen(tmp_path, 5, 6, 2)]
     made = mux_paused(tmp_path, audio, screens, [(3.05, 4), (9.5, 12.35)])

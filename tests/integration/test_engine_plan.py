@@ -53,7 +53,7 @@ def without_moment(command: tuple[str, ...]) -> list[str]:
     return kept
 
 
-def test_the_commands_of_the_plan_are_those_that_run(
+def test_planned_commands_are_executed(
     engine: MediaEngine, sources: tuple[MediaInput, list[MediaInput]], tmp_path: Path
 ) -> None:
     plan = plan_sources(engine, sources, tmp_path)
@@ -78,7 +78,7 @@ def test_the_plan_shows_the_overlap_and_that_the_earlier_file_is_cut(
     assert plan.encode_reasons == ("no keyframe in the span",)
 
 
-def test_encoders_print_how_far_they_are(
+def test_encoders_print_their_progress(
     engine: MediaEngine, sources: tuple[MediaInput, list[MediaInput]], tmp_path: Path
 ) -> None:
     [command] = plan_sources(engine, sources, tmp_path).encoders.values()
@@ -108,7 +108,7 @@ def test_progress_ends_at_the_total_and_never_decreases(
     assert any(0 < one.done < plan.work_us for one in seen), "nothing was told on the way"
 
 
-def test_after_a_failed_copy_everything_is_encoded(
+def test_everything_is_encoded_after_a_failed_copy(
     engine: MediaEngine, sources: tuple[MediaInput, list[MediaInput]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     execute, plans = engine.execute_plan, []

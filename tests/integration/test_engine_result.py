@@ -128,7 +128,7 @@ def test_the_result_has_one_video_and_one_audio_track_with_the_call_s_channels(
     assert is_in_sync(made, (1, 5))
 
 
-def test_the_index_is_in_front_and_the_time_is_the_audio_s_in_utc(tmp_path: Path, audio: Path, screen: Path) -> None:
+def test_index_is_in_front_and_creation_time_is_that_of_the_audio(tmp_path: Path, audio: Path, screen: Path) -> None:
     engine = MediaEngine(tested_tools(), Runner(), tolerance=2.0, slice_ms=5000, audio_codec="copy")
     start = T0.astimezone(timezone(timedelta(hours=-5, minutes=-30)))
     made = engine.mux(MediaInput(audio, "call", start), [MediaInput(screen, "screen", T0)], tmp_path)
@@ -229,7 +229,7 @@ BREAKS: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("how", BREAKS)
-def test_a_broken_kept_slice_is_encoded_again(tmp_path: Path, audio: Path, screen: Path, how: str) -> None:
+def test_broken_kept_slice_is_re_encoded(tmp_path: Path, audio: Path, screen: Path, how: str) -> None:
     kept = tmp_path / "kept"
     kept.mkdir()
     mux_files(tmp_path / "one", audio, [(screen, 1)], paddings=PaddingCache(kept))
@@ -250,7 +250,7 @@ def test_incomplete_files_of_a_hard_kill_are_removed(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["x.mp4"]
 
 
-def test_two_threads_at_once_use_the_same_slices(tmp_path: Path, audio: Path, screen: Path) -> None:
+def test_two_threads_share_slices(tmp_path: Path, audio: Path, screen: Path) -> None:
     kept = tmp_path / "kept"
     kept.mkdir()
     paddings, barrier = PaddingCache(kept), threading.Barrier(2)

@@ -265,7 +265,7 @@ def check_audio(call: Path, result: Path) -> None:
 
 
 @pytest.mark.parametrize("name", WRONG_FILTERS)
-def test_a_result_that_differs_from_the_call_is_caught(tmp_path: Path, call: Path, name: str) -> None:
+def test_result_that_differs_from_the_call_is_detected(tmp_path: Path, call: Path, name: str) -> None:
     run_ffmpeg("-i", call, "-c:a", "aac", right := tmp_path / "right.mp4")
     check_audio(call, right)
     run_ffmpeg("-i", call, *WRONG_FILTERS[name], "-c:a", "aac", wrong := tmp_path / "wrong.mp4")
@@ -274,14 +274,14 @@ def test_a_result_that_differs_from_the_call_is_caught(tmp_path: Path, call: Pat
     assert caught.value.code == Code.NOT_VERIFIED
 
 
-def test_a_form_that_changes_within_the_result_is_caught(tmp_path: Path, call: Path) -> None:
+def test_format_change_within_the_result_is_detected(tmp_path: Path, call: Path) -> None:
     changed = joined_files("aac", (*AAC, *HIGH), (*AAC, *LOW))(tmp_path)
     with pytest.raises(MediaError, match="and not 16000 Hz") as caught:
         check_audio(call, changed)
     assert caught.value.code == Code.NOT_VERIFIED
 
 
-def test_an_encoder_that_silences_a_second_is_not_believed(
+def test_second_silenced_by_encoder_is_detected(
     tmp_path: Path, screen: Path, call: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     real = audio_encode.encode_audio_command
@@ -302,7 +302,7 @@ def test_an_encoder_that_silences_a_second_is_not_believed(
 
 
 @pytest.mark.parametrize("seed", spread_variants(range(int(os.environ.get("FIELD_SEEDS", "12"))), 6))
-def test_joined_files_are_heard_as_each_of_them_alone(tmp_path: Path, screen: Path, seed: int) -> None:
+def test_joined_files_sound_like_the_separate_files(tmp_path: Path, screen: Path, seed: int) -> None:
     chance = random.Random(seed)
     pieces: list[bytes | Path] = []
     wanted = array("h")

@@ -84,7 +84,7 @@ def check_result(made: MuxedFile, path: Path, begin: float, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", spread_variants(SCREENS, 3))
-def test_a_screen_of_the_field_is_shown_as_by_plain_ffmpeg(tmp_path: Path, audio: Path, base: Path, name: str) -> None:
+def test_field_screen_matches_plain_ffmpeg(tmp_path: Path, audio: Path, base: Path, name: str) -> None:
     path = SCREENS[name](tmp_path, base)
     for begin in BEGINS:
         job = tmp_path / str(begin)
@@ -93,9 +93,7 @@ def test_a_screen_of_the_field_is_shown_as_by_plain_ffmpeg(tmp_path: Path, audio
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_screen_that_cannot_be_muxed_is_refused_with_one_clear_message(
-    tmp_path: Path, audio: Path, base: Path, name: str
-) -> None:
+def test_unusable_screen_is_refused_with_one_clear_message(tmp_path: Path, audio: Path, base: Path, name: str) -> None:
     recipe, message = REFUSED[name]
     path = recipe(tmp_path, base)
     with pytest.raises(MediaError) as refused:
@@ -104,7 +102,7 @@ def test_a_screen_that_cannot_be_muxed_is_refused_with_one_clear_message(
     assert "\n" not in str(refused.value)
 
 
-def test_damage_is_reported_with_its_place_and_count(
+def test_damage_is_reported_with_time_and_count(
     tmp_path: Path, audio: Path, base: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = SCREENS["damaged VP9, three frames"](tmp_path, base)
@@ -122,9 +120,7 @@ TURNED_PAIRS = {
 
 
 @pytest.mark.parametrize("name", TURNED_PAIRS)
-def test_screens_that_are_turned_in_different_ways_are_seen_as_players_show_each(
-    tmp_path: Path, audio: Path, base: Path, name: str
-) -> None:
+def test_screens_of_different_rotation_are_shown_upright(tmp_path: Path, audio: Path, base: Path, name: str) -> None:
     paths = []
     for number, turn in enumerate(TURNED_PAIRS[name]):
         place = tmp_path / str(number)

@@ -132,7 +132,7 @@ def bases(folder: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize("seed", spread_variants(range(FIRST, FIRST + SEEDS), 4))
-def test_a_random_call_is_shown_as_by_plain_ffmpeg(tmp_path: Path, audio: Path, bases: list[Path], seed: int) -> None:
+def test_random_call_matches_plain_ffmpeg(tmp_path: Path, audio: Path, bases: list[Path], seed: int) -> None:
     dice = random.Random(seed)
     drawn = [draw_screen(dice) for _ in range(dice.choice((1, 1, 2, 2, 3)))]
     # One screen at least shows something within the call.

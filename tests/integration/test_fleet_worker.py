@@ -29,7 +29,7 @@ SHORT_DELAYS = {
 }
 
 
-def test_no_order_is_given_up_while_rabbitmq_lacks_memory(
+def test_no_task_is_abandoned_while_rabbitmq_lacks_memory(
     make_lab: Callable[..., Lab], vhost: VirtualHost, tmp_path: Path
 ) -> None:
     """A worker takes its next order when its line is blocked already: RabbitMQ blocks only connections that publish."""
@@ -58,7 +58,7 @@ def test_no_order_is_given_up_while_rabbitmq_lacks_memory(
         assert stop_processes(poller, worker) == [0, 0]
 
 
-def test_a_worker_with_a_full_disk_says_so_and_stops_although_rabbitmq_is_silent(
+def test_worker_with_full_disk_reports_it_and_stops_although_rabbitmq_is_silent(
     make_lab: Callable[..., Lab], vhost: VirtualHost, tmp_path: Path
 ) -> None:
     with TcpProxy(vhost.node.port) as line, small_disk(tmp_path / "small", "20m") as disk:

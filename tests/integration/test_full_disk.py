@@ -49,7 +49,7 @@ def mux_files(folder: Path) -> MuxedFile:
         return engine.mux(MediaInput(folder / "audio.mp3", "audio", T0), [screen], folder)
 
 
-def test_a_disk_that_gets_full_while_muxing_is_reported(disk: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_disk_that_becomes_full_during_mux_is_reported(disk: Path, caplog: pytest.LogCaptureFixture) -> None:
     """ffmpeg ends with 0 when only the last of its output does not fit; that must not be taken for a bad result."""
     before = set(disk.iterdir())
     length = mux_files(disk).path.stat().st_size // KILOBYTE
@@ -64,7 +64,7 @@ def test_a_disk_that_gets_full_while_muxing_is_reported(disk: Path, caplog: pyte
     assert mux_files(disk).path.stat().st_size // KILOBYTE == length
 
 
-def test_a_disk_that_gets_full_while_encrypting_is_reported(disk: Path, tmp_path: Path) -> None:
+def test_disk_that_becomes_full_during_encryption_is_reported(disk: Path, tmp_path: Path) -> None:
     (recipient, *_) = load_recipients(tmp_path / "keys")
     clear = disk / "clear"
     clear.write_bytes(bytes(1024 * KILOBYTE))

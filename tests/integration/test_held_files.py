@@ -83,7 +83,7 @@ def write_records(temp: Path, name: str) -> list[Path]:
 
 
 @pytest.mark.parametrize("methods", [("read_text",), ("unlink", "replace")], ids=["reading", "deleting"])
-def test_a_record_that_cannot_be_used_stops_nothing(
+def test_unusable_record_stops_nothing(
     make_lab: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, methods: tuple[str, ...]
 ) -> None:
     monkeypatch.setattr(files, "RETRY_SECONDS", 0.1)
@@ -116,7 +116,7 @@ def test_a_folder_in_place_of_a_record_stops_nothing(make_lab: Make, caplog: pyt
     assert "unexpected error" not in caplog.text
 
 
-def test_a_job_folder_that_is_held_stops_nothing(
+def test_locked_job_folder_stops_nothing(
     make_lab: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(files, "RETRY_SECONDS", 0.1)

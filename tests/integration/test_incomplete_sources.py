@@ -102,7 +102,7 @@ def test_a_truncated_screen_that_may_grow_is_awaited(
 
 @pytest.mark.parametrize("name", CALLS)
 @pytest.mark.parametrize("part", [0.0, 0.02, 0.5, 0.8])
-def test_half_a_call_that_may_grow_is_awaited(made: Path, tmp_path: Path, name: str, part: float) -> None:
+def test_truncated_call_that_may_grow_is_awaited(made: Path, tmp_path: Path, name: str, part: float) -> None:
     path = truncate_file(made / name, tmp_path, part)
     with pytest.raises(MediaIncomplete, match=f"^{name}: the file is not complete yet"):
         mux_sources(tmp_path, create_input(path, Arrival.GROWING), create_input(made / "front.mp4", Arrival.GROWING))
@@ -110,7 +110,7 @@ def test_half_a_call_that_may_grow_is_awaited(made: Path, tmp_path: Path, name: 
 
 @pytest.mark.parametrize("arrival", Arrival)
 @pytest.mark.parametrize("name", [*SCREENS, "end.mp4"])
-def test_a_whole_screen_is_muxed_whole(made: Path, tmp_path: Path, name: str, arrival: Arrival) -> None:
+def test_complete_screen_is_muxed_completely(made: Path, tmp_path: Path, name: str, arrival: Arrival) -> None:
     done = mux_sources(tmp_path, create_input(made / "call.mp3", arrival), create_input(made / name, arrival))
     assert seconds_seen(done.path) == list(range(SECONDS))
     assert done.missing == ()
@@ -132,7 +132,7 @@ def test_the_available_part_of_a_screen_that_no_longer_grows_is_shown(
     assert [one.levelname for one in caplog.records if f"{name} is incomplete" in one.message] == ["WARNING"]
 
 
-def test_frames_that_start_late_stay_late_in_what_is_there(made: Path, tmp_path: Path) -> None:
+def test_start_offset_is_kept_in_available_part(made: Path, tmp_path: Path) -> None:
     late = tmp_path / "late.mp4"
     run_ffmpeg("-itsoffset", "3", "-i", made / "no-reordering.mp4", "-c", "copy", "-movflags", "faststart", late)
     (folder := tmp_path / "cut").mkdir()
@@ -161,7 +161,7 @@ def test_a_file_without_its_index_cannot_be_used(made: Path, tmp_path: Path, par
     assert caught.value.code is (Code.TRUNCATED if part else Code.EMPTY_FILE)
 
 
-def test_a_size_that_is_the_promised_one_settles_the_length(made: Path, tmp_path: Path) -> None:
+def test_expected_size_proves_the_file_complete(made: Path, tmp_path: Path) -> None:
     call, screen = (
         create_input(made / "call.mp3", Arrival.COMPLETE, 30),
         create_input(made / "front.mp4", Arrival.COMPLETE, 30),
@@ -171,13 +171,13 @@ def test_a_size_that_is_the_promised_one_settles_the_length(made: Path, tmp_path
         mux_sources(tmp_path, replace(call, arrival=Arrival.GROWING), screen)
 
 
-def test_a_structure_that_proves_a_file_whole_settles_its_length(made: Path, tmp_path: Path) -> None:
+def test_structure_proves_the_file_complete(made: Path, tmp_path: Path) -> None:
     call = create_input(made / "call.mp3", Arrival.GROWING)
     for name in ("front.mp4", "fragments.mp4", "plain.mkv", "plain.avi"):
         assert mux_sources(tmp_path, call, create_input(made / name, Arrival.GROWING, 60)).length > 11_900_000
 
 
-def test_a_live_file_that_is_short_is_awaited(made: Path, tmp_path: Path) -> None:
+def test_short_live_file_is_awaited(made: Path, tmp_path: Path) -> None:
     live = tmp_path / "live.mkv"
     live.write_bytes(run_ffmpeg("-i", made / "plain.mkv", "-c", "copy", "-f", "matroska", "-live", "1", "pipe:1"))
     call = create_input(made / "call.mp3", Arrival.GROWING)
@@ -187,7 +187,7 @@ def test_a_live_file_that_is_short_is_awaited(made: Path, tmp_path: Path) -> Non
     assert "live.mkv: lasts" in mux_sources(tmp_path, call, create_input(live, Arrival.SETTLED, 60)).missing[0]
 
 
-def test_a_file_that_lacks_bytes_is_awaited_and_then_used(made: Path, tmp_path: Path) -> None:
+def test_file_with_missing_bytes_is_awaited_and_then_used(made: Path, tmp_path: Path) -> None:
     call, lacks = create_input(made / "call.mp3", Arrival.GROWING), "9 of 10 bytes are there"
     screen = create_input(made / "front.mp4", Arrival.GROWING, shortfall=lacks)
     with pytest.raises(MediaIncomplete, match=lacks):
@@ -195,7 +195,7 @@ def test_a_file_that_lacks_bytes_is_awaited_and_then_used(made: Path, tmp_path: 
     assert mux_sources(tmp_path, call, replace(screen, arrival=Arrival.SETTLED)).missing == (f"front.mp4: {lacks}",)
 
 
-def test_no_media_is_an_error_whatever_may_still_come(made: Path, tmp_path: Path) -> None:
+def test_file_without_media_is_an_error_although_it_may_grow(made: Path, tmp_path: Path) -> None:
     (path := tmp_path / "page.mp4").write_bytes(b"<html>not found</html>" * 100)
     for arrival in Arrival:
         with pytest.raises(MediaError, match="not a readable media file"):

@@ -37,7 +37,7 @@ def get_response(server: LabServer, path: str = "/a") -> requests.Response:
     return requests.get(server.url + path, timeout=10)
 
 
-def test_switches_refuse_what_no_server_may_do() -> None:
+def test_switches_refuse_impossible_behaviour() -> None:
     with pytest.raises(ValueError, match="link_form"):
         replace(Switches(), link_form="elsewhere")
 
@@ -74,7 +74,7 @@ def test_requests_are_recorded_with_their_query(server: LabServer) -> None:
     assert found == [("rws", "GET", "/a?limit=1", 200), ("rws", "PUT", "/b", 200)]
 
 
-def test_what_the_store_gives_away_is_a_copy() -> None:
+def test_store_returns_copies() -> None:
     store = RecordingStore()
     store.add_call(CALL)
     copy = store.get_call("C1")

@@ -72,7 +72,7 @@ def test_the_code_survives_scaling_into_a_black_border(folder: Path, screen: Pat
     assert set(off_by(path)) == {0}
 
 
-def test_black_is_black_and_nothing_else_is(folder: Path, screen: Path) -> None:
+def test_only_black_frames_are_read_as_black(folder: Path, screen: Path) -> None:
     black, grey = folder / "black.mp4", folder / "grey.mp4"
     for path, colour in ((black, "black"), (grey, "gray")):
         run_ffmpeg("-f", "lavfi", "-i", f"color={colour}:s=640x360:r=10:d=1", "-pix_fmt", "yuv420p", path)

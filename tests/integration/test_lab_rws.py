@@ -106,12 +106,12 @@ def status_codes(answer: requests.Response) -> tuple[int, int]:
 # access
 
 
-def test_version_needs_no_login(site: LabSite) -> None:
+def test_version_needs_no_credentials(site: LabSite) -> None:
     answer = requests.get(f"{site.rws_url}/api/v2/diagnostics/version", timeout=10)
     assert answer.json() == {"statusCode": 0, "version": "8.5.205.40"}
 
 
-def test_version_can_be_rubbish(site: LabSite, client: LabClient) -> None:
+def test_version_can_be_invalid(site: LabSite, client: LabClient) -> None:
     site.switches = Switches(version="")
     answer = client.get("/api/v2/diagnostics/version")
     assert answer.status_code == 200
@@ -216,7 +216,7 @@ def test_plain_pages(site: LabSite, client: LabClient, form: str, path: tuple[st
     assert site.rws_url in client.get(f"{client.ops}/recordings?limit=2").text
 
 
-def test_a_scan_with_all_its_surprises(site: LabSite, client: LabClient) -> None:
+def test_scan_with_all_deviations(site: LabSite, client: LabClient) -> None:
     expected = {f"C{second}" for second in range(7)}
     for id in expected:
         site.store.add_call(a_call(id))

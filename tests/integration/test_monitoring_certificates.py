@@ -26,7 +26,7 @@ def days_left(metrics: MuxerCollector) -> dict[str, float]:
     return {name.removeprefix(kind)[:-2]: (at - time.time()) / DAY for name, at in found.items() if name.startswith(kind)}
 
 
-def test_the_certificates_of_servers_are_seen_also_when_they_have_expired(tmp_path: Path) -> None:
+def test_server_certificates_are_reported_when_expired(tmp_path: Path) -> None:
     with (
         TlsFront("http://127.0.0.1:9", self_signed("rws", "127.0.0.1", end=40)) as rws,
         TlsFront("http://127.0.0.1:9", self_signed("rcs", "127.0.0.1", end=-1)) as rcs,
@@ -50,7 +50,7 @@ def test_the_certificates_of_servers_are_seen_also_when_they_have_expired(tmp_pa
     assert days_left(metrics).keys() == found.keys(), "a server that is away for a moment keeps its date"
 
 
-def test_they_are_looked_at_in_a_thread_of_their_own_until_the_stop(
+def test_certificates_are_checked_in_a_separate_thread_until_stop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(servers_module, "FIRST_CHECK_DELAY", 0.0)

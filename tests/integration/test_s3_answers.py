@@ -120,9 +120,7 @@ def tiny() -> Iterator[TinyServer]:
 
 
 @pytest.mark.parametrize(("method", "status"), [("DELETE", 200), ("DELETE", 403), ("GET", 404)])
-def test_an_answer_that_is_no_media_and_has_no_end_meets_a_limit(
-    tiny: TinyServer, tmp_path: Path, method: str, status: int
-) -> None:
+def test_endless_response_without_media_meets_a_limit(tiny: TinyServer, tmp_path: Path, method: str, status: int) -> None:
     tiny.answers[method] = CannedResponse(status, b" " * (s3_http.MAX_S3_RESPONSE_BYTES + 1))
     store = create_storage(tiny.url)
     with pytest.raises(UnreadableResponse, match="longer than"):
@@ -132,9 +130,7 @@ def test_an_answer_that_is_no_media_and_has_no_end_meets_a_limit(
     assert len(tiny.requests) == 1
 
 
-def test_an_answer_that_is_no_media_and_comes_drop_by_drop_meets_a_limit(
-    tiny: TinyServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_slow_response_without_media_meets_a_limit(tiny: TinyServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3_http, "MAX_S3_RESPONSE_SECONDS", 0.3)
     tiny.answers["DELETE"] = CannedResponse(200, b" " * 100, drop_by_drop=True)
     with pytest.raises(ServiceUnavailable, match="time limit"):
@@ -142,9 +138,7 @@ def test_an_answer_that_is_no_media_and_comes_drop_by_drop_meets_a_limit(
 
 
 @pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
-def test_an_own_endpoint_gets_plain_requests_with_paths(
-    tmp_path: Path, secure: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_own_endpoint_gets_path_style_requests(tmp_path: Path, secure: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     source, certificate = write_file(tmp_path / "source", b"content"), self_signed(tmp_path) if secure else None
@@ -159,7 +153,7 @@ def test_an_own_endpoint_gets_plain_requests_with_paths(
     assert not [name for _, _, sent in tiny.requests for name in sent if "checksum" in name or "trailer" in name]
 
 
-def test_the_store_must_prove_who_it_is_unless_checks_are_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_certificate_of_store_is_checked_unless_disabled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3, "ATTEMPTS", 1)
     (tmp_path / "other").mkdir()
     with tiny_server(self_signed(tmp_path)) as tiny:
@@ -171,9 +165,7 @@ def test_the_store_must_prove_who_it_is_unless_checks_are_off(tmp_path: Path, mo
 
 
 @pytest.mark.parametrize(("answer", "held"), [(CannedResponse(200, b"abc"), "3 bytes"), (CannedResponse(404), "nothing")])
-def test_an_upload_that_the_store_mangles_is_caught(
-    tiny: TinyServer, tmp_path: Path, answer: CannedResponse, held: str
-) -> None:
+def test_upload_damaged_by_store_is_detected(tiny: TinyServer, tmp_path: Path, answer: CannedResponse, held: str) -> None:
     tiny.answers["HEAD"] = answer
     with pytest.raises(ServiceUnavailable, match=f"holds {held} after an upload of 7"):
         create_storage(tiny.url).upload_file(
@@ -181,7 +173,7 @@ def test_an_upload_that_the_store_mangles_is_caught(
         )
 
 
-def test_a_body_shorter_than_announced_is_caught(tiny: TinyServer, tmp_path: Path) -> None:
+def test_truncated_response_body_is_detected(tiny: TinyServer, tmp_path: Path) -> None:
     tiny.answers["GET"] = CannedResponse(200, b"short", {"Content-Length": "100"})
     with pytest.raises(ServiceUnavailable):
         create_storage(tiny.url).download_file(s3_location("a.mp4"), tmp_path / "x")
@@ -195,7 +187,7 @@ def error_xml(code: str) -> bytes:
     ("status", "code"),
     [(403, ""), (401, ""), (403, "InvalidAccessKeyId"), (403, "SignatureDoesNotMatch"), (400, "ExpiredToken")],
 )
-def test_refused_keys_are_said_and_not_hammered(tiny: TinyServer, tmp_path: Path, status: int, code: str) -> None:
+def test_refused_keys_are_reported_and_not_retried_at_once(tiny: TinyServer, tmp_path: Path, status: int, code: str) -> None:
     tiny.answers["GET"] = CannedResponse(status, error_xml(code) if code else b"")
     store = create_storage(tiny.url)
     with pytest.raises(AuthenticationFailed, match=r"\[s3\] access_key_id"):
@@ -205,7 +197,7 @@ def test_refused_keys_are_said_and_not_hammered(tiny: TinyServer, tmp_path: Path
     assert len(tiny.requests) == 1
 
 
-def test_refused_keys_are_tried_again_after_a_while(
+def test_refused_keys_are_retried_after_the_back_off(
     tiny: TinyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(circuit_breaker, "LOGIN_BACKOFF_SECONDS", 0.0)
@@ -217,7 +209,7 @@ def test_refused_keys_are_tried_again_after_a_while(
     assert len(tiny.requests) == 2
 
 
-def test_a_right_that_lacks_for_one_object_stops_no_other(tiny: TinyServer, tmp_path: Path) -> None:
+def test_missing_permission_for_one_object_affects_no_other(tiny: TinyServer, tmp_path: Path) -> None:
     tiny.answers["GET"] = CannedResponse(403, error_xml("AccessDenied"))
     store = create_storage(tiny.url)
     with pytest.raises(AccessDenied, match="lack the right"):
@@ -238,7 +230,7 @@ def test_a_right_that_lacks_for_one_object_stops_no_other(tiny: TinyServer, tmp_
     ],
 )
 @pytest.mark.usefixtures("small_parts")
-def test_what_the_store_answers_is_said_by_its_type(
+def test_response_of_store_is_mapped_to_an_error_type(
     tiny: TinyServer,
     large: Path,
     answer: CannedResponse,
@@ -253,7 +245,7 @@ def test_what_the_store_answers_is_said_by_its_type(
     assert type(caught.value) is error
 
 
-def test_a_busy_store_is_tried_again_and_its_wish_is_passed_on(tiny: TinyServer, tmp_path: Path) -> None:
+def test_busy_store_is_retried_and_its_retry_after_is_kept(tiny: TinyServer, tmp_path: Path) -> None:
     tiny.answers["GET"] = CannedResponse(503, error_xml("SlowDown"), {"Retry-After": "7"})
     with pytest.raises(ServiceUnavailable, match="503") as caught:
         create_storage(tiny.url).download_file(s3_location("a.mp4"), tmp_path / "x")

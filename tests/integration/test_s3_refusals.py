@@ -94,7 +94,7 @@ def test_keys_without_the_right_to_list_store_and_delete(
     assert len(sent) == 1
 
 
-def test_a_missing_source_stops_no_other_when_keys_may_not_list(server: S3Server, tmp_path: Path) -> None:
+def test_missing_source_affects_no_other_without_list_permission(server: S3Server, tmp_path: Path) -> None:
     outages = CircuitBreaker()
     with serve_front(without_list(server)) as url:
         store = create_storage(url, outages=outages)
@@ -106,7 +106,7 @@ def test_a_missing_source_stops_no_other_when_keys_may_not_list(server: S3Server
     assert outages.open_circuits() == {}
 
 
-def test_keys_that_may_list_but_not_read_are_not_taken_for_a_missing_object(tmp_path: Path) -> None:
+def test_missing_read_permission_is_not_reported_as_missing_object(tmp_path: Path) -> None:
     with serve_front(lambda asked: None if asked.is_of_bucket else write_only(asked)) as url:
         for tried in (
             lambda: create_storage(url).head(s3_location("hidden.mp4")),
@@ -117,7 +117,7 @@ def test_keys_that_may_list_but_not_read_are_not_taken_for_a_missing_object(tmp_
 
 
 @pytest.mark.parametrize("knows_conditions", [True, False], ids=["conditional put", "not implemented"])
-def test_what_cannot_be_seen_is_not_overwritten(server: S3Server, tmp_path: Path, knows_conditions: bool) -> None:
+def test_invisible_object_is_not_overwritten(server: S3Server, tmp_path: Path, knows_conditions: bool) -> None:
     server.client.put_object(Bucket=BUCKET, Key="screens/hidden.mp4", Body=b"of another muxer")
 
     def refuse_conditions(asked: S3Request) -> SubstituteResponse | None:
@@ -143,7 +143,7 @@ def test_what_cannot_be_seen_is_not_overwritten(server: S3Server, tmp_path: Path
         ("DELETE", "s3:AbortMultipartUpload", lambda store, _: store.try_multipart(s3_location("a.mp4"))),
     ],
 )
-def test_the_right_that_lacks_is_named(
+def test_missing_permission_is_named(
     server: S3Server, tmp_path: Path, method: str, right: str, tried: Callable[[S3Storage, Path], object]
 ) -> None:
     source = write_file(tmp_path / "source", b"x")
@@ -157,7 +157,7 @@ def test_the_right_that_lacks_is_named(
 
 
 @pytest.mark.parametrize("code", ["", "InvalidAccessKeyId", "AccessDenied"])
-def test_what_one_bucket_refuses_holds_back_no_other(server: S3Server, tmp_path: Path, code: str) -> None:
+def test_refusal_of_one_bucket_affects_no_other(server: S3Server, tmp_path: Path, code: str) -> None:
     server.client.put_object(Bucket=OTHER_BUCKET, Key="screens/a.mp4", Body=b"x")
     asked, outages = list[S3Request](), CircuitBreaker()
     with serve_front(lambda one: SubstituteResponse(403, code) if one.path.startswith(f"/{BUCKET}") else None, asked) as url:
@@ -211,7 +211,7 @@ def test_what_one_bucket_refuses_holds_back_no_other(server: S3Server, tmp_path:
     ],
     ids=lambda one: one.code or str(one.status) if isinstance(one, SubstituteResponse) else "",
 )
-def test_a_refused_head_is_judged_by_the_body_of_a_get(
+def test_refused_head_is_explained_by_the_body_of_a_get(
     refusal: SubstituteResponse, kind: type[MuxerError], text: str
 ) -> None:
     asked: list[S3Request] = []
@@ -222,7 +222,7 @@ def test_a_refused_head_is_judged_by_the_body_of_a_get(
     assert [one.method for one in asked if not one.is_of_bucket] == ["HEAD", "GET"]
 
 
-def test_a_web_page_is_no_object_that_is_stored_already(tmp_path: Path) -> None:
+def test_web_page_is_not_taken_for_a_stored_object(tmp_path: Path) -> None:
     page = SubstituteResponse(
         200, text="<html>the console of the store</html>", headers={"Content-Type": "text/html; charset=utf-8"}
     )
@@ -240,7 +240,7 @@ def test_a_proxy_that_refuses_head_hides_nothing(server: S3Server) -> None:
         assert create_storage(url).has_folder(s3_location("nowhere.mp4"))
 
 
-def test_an_archived_object_is_not_taken_for_wrong_keys(tmp_path: Path) -> None:
+def test_archived_object_is_not_reported_as_wrong_keys(tmp_path: Path) -> None:
     with (
         serve_front(refuse_always(SubstituteResponse(403, "InvalidObjectState"))) as url,
         pytest.raises(PathForbidden, match="archived: restore it"),

@@ -99,7 +99,7 @@ def page_problems(tab: BrowserTab, host: str) -> list[object]:
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize(("width", "height"), SIZES)
 @pytest.mark.parametrize(("path", "seen"), [("", EVERYTHING), ("", FLEET), (RECORDING, EVERYTHING)])
-def test_it_fits_and_is_legible(
+def test_page_fits_and_is_legible(
     port: ViewPort, browser: BrowserTab, path: str, seen: StatusView, width: int, height: int, scheme: str
 ) -> None:
     port.view = seen
@@ -121,12 +121,12 @@ def test_each_summary_is_legible(port: ViewPort, browser: BrowserTab, level: str
     assert contrast.low_contrast_texts(browser) == []
 
 
-def test_a_faint_text_would_be_found(shown: BrowserTab) -> None:
+def test_low_contrast_text_is_detected(shown: BrowserTab) -> None:
     shown.evaluate("document.querySelector('h1').style.color = '#999'")
     assert [one["text"][:15] for one in contrast.low_contrast_texts(shown)] == ["Recording Muxer"]
 
 
-def test_a_script_would_be_blocked_and_reported(shown: BrowserTab, port: ViewPort) -> None:
+def test_script_is_blocked_and_reported(shown: BrowserTab, port: ViewPort) -> None:
     shown.evaluate(
         "document.body.append(Object.assign(document.createElement('script'), {textContent: 'document.title = 1'}))"
     )
@@ -217,7 +217,7 @@ def test_the_page_reloads_unless_paused(port: ViewPort, browser: BrowserTab) -> 
     assert browser.received_events("Page.frameScheduledNavigation")
 
 
-def test_it_can_be_printed(shown: BrowserTab) -> None:
+def test_page_can_be_printed(shown: BrowserTab) -> None:
     shown.call_method("Emulation.setEmulatedMedia", media="print")
     assert shown.evaluate("getComputedStyle(document.querySelector('nav')).display") == "none"
     assert contrast.low_contrast_texts(shown) == []

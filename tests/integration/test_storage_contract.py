@@ -51,7 +51,7 @@ def test_a_file_of_any_name_is_stored_described_fetched_and_deleted(store: RealS
     assert store.stored_lengths() == {} and storage.head(place) is None
 
 
-def test_names_that_differ_little_are_different_files(store: RealStore, tmp_path: Path) -> None:
+def test_similar_names_are_different_files(store: RealStore, tmp_path: Path) -> None:
     storage, names = store.create_storage(), [*store.odd_names, "a b.mp4", "a+b.mp4", "a%20b.mp4", "a.mp4", "a.mp4.bin"]
     names += [] if store.ignores_case else ["A.mp4"]
     for name in names:
@@ -75,7 +75,7 @@ def test_the_bytes_are_exact(store: RealStore, tmp_path: Path, length: int) -> N
         assert (tmp_path / "target").read_bytes() == source.read_bytes()
 
 
-def test_what_is_stored_is_replaced_only_when_that_is_allowed(store: RealStore, tmp_path: Path) -> None:
+def test_stored_file_is_replaced_only_when_allowed(store: RealStore, tmp_path: Path) -> None:
     first, second = write_file(tmp_path / "first", b"first"), write_file(tmp_path / "second", b"second!")
     storage, place = store.create_storage(), store.location_of("taken.mp4")
     before = storage.upload_file(first, place, keep_stored)
@@ -87,7 +87,7 @@ def test_what_is_stored_is_replaced_only_when_that_is_allowed(store: RealStore, 
     assert after != before and storage.head(place) == after
 
 
-def test_what_is_not_there(store: RealStore, tmp_path: Path) -> None:
+def test_missing_file_is_reported(store: RealStore, tmp_path: Path) -> None:
     storage, place = store.create_storage(), store.location_of("nowhere.mp4")
     assert storage.has_folder(place)
     with pytest.raises(MediaNotFound, match=r"nowhere\.mp4"):
@@ -121,7 +121,7 @@ def test_a_missing_folder_or_bucket_is_named(store: RealStore, tmp_path: Path) -
     assert not storage.has_folder(store.missing_location) and store.stored_lengths() == {}
 
 
-def test_two_uploads_of_one_name_at_a_time_leave_one_whole_file(store: RealStore, tmp_path: Path) -> None:
+def test_concurrent_uploads_of_one_name_leave_one_complete_file(store: RealStore, tmp_path: Path) -> None:
     sources = [write_file(tmp_path / name, name.encode() * length) for name, length in (("one", 700_000), ("two", 500_000))]
     begin, place = threading.Barrier(2), store.location_of("contended.mp4")
 

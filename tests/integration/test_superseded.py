@@ -77,13 +77,13 @@ def list_records(folder: Path) -> list[Path]:
     return list((folder / "deleting").iterdir())
 
 
-def test_entry_and_file_are_deleted_and_no_note_stays(lab: Lab, tmp_path: Path) -> None:
+def test_entry_and_file_are_deleted_and_no_record_stays(lab: Lab, tmp_path: Path) -> None:
     create_superseded(lab, tmp_path).delete_file(NAME, MediaFile.from_json(muxed_entry(lab, OLD, ["a", "b"])))
     assert lab.store.media_deletes == [(NAME, OLD)] and not stored_path(lab, OLD).exists() and stored_path(lab, NEW).exists()
     assert list_records(tmp_path) == []
 
 
-def test_a_note_whose_entry_is_gone_deletes_the_file(lab: Lab, tmp_path: Path) -> None:
+def test_record_whose_entry_is_deleted_deletes_the_file(lab: Lab, tmp_path: Path) -> None:
     lab.store.delete_screen_media(NAME, OLD)
     leave_record(lab, tmp_path, ["a", "b"])
     create_superseded(lab, tmp_path).recover_deletions()
@@ -132,7 +132,7 @@ def test_a_file_that_stays_unpublished_is_reported_after_a_week(
 
 
 @pytest.mark.parametrize("sources", [["a", "b", "x"], ["a", "b", "c"]])
-def test_a_file_that_nothing_fuller_replaces_is_never_deleted(lab: Lab, tmp_path: Path, sources: list[str]) -> None:
+def test_file_without_fuller_replacement_is_never_deleted(lab: Lab, tmp_path: Path, sources: list[str]) -> None:
     lab.store.delete_screen_media(NAME, OLD)
     leave_record(lab, tmp_path, sources)
     create_superseded(lab, tmp_path).recover_deletions()
@@ -164,7 +164,7 @@ def test_a_file_is_left_to_a_later_poll_while_its_storage_is_down(
     assert not stored_path(lab, OLD).exists() and list_records(tmp_path) == []
 
 
-def test_a_deletion_that_rws_refuses_is_an_error_and_touches_no_file(lab: Lab, tmp_path: Path) -> None:
+def test_deletion_refused_by_rws_is_an_error_and_deletes_no_file(lab: Lab, tmp_path: Path) -> None:
     lab.store.fail_next("rws", "DELETE", OLD, 503)
     deleting = create_superseded(lab, tmp_path)
     with pytest.raises(ServiceUnavailable):
@@ -173,7 +173,7 @@ def test_a_deletion_that_rws_refuses_is_an_error_and_touches_no_file(lab: Lab, t
     assert stored_path(lab, OLD).exists() and list_records(tmp_path) == []
 
 
-def test_rws_out_keeps_the_note(lab: Lab, tmp_path: Path) -> None:
+def test_record_is_kept_while_rws_is_unavailable(lab: Lab, tmp_path: Path) -> None:
     lab.store.delete_screen_media(NAME, OLD)
     leave_record(lab, tmp_path, ["a", "b"])
     lab.store.fail_next("rws", "GET", NAME, 400, body=b'{"statusCode": 2}')
@@ -211,7 +211,7 @@ def test_a_file_with_a_name_of_an_earlier_version_stays_where_case_is_ignored(tm
 
 
 @pytest.mark.parametrize("form", ["another mediaId", "blank spans"])
-def test_so_it_does_when_only_its_file_or_a_blank_one_has_such_a_name(tmp_path: Path, form: str) -> None:
+def test_file_with_earlier_form_of_name_stays(tmp_path: Path, form: str) -> None:
     made_of = hashlib.sha256(b"a" + bytes(1) + b"b").hexdigest()[:20]
     name = f"gir_0001_{made_of}_muxed.mp4" if form == "another mediaId" else f"gir_0001_p{made_of}{'0' * 8}_muxed.mp4"
     media_id = muxed_name("gir_0001", ["a", "b"]) if form == "another mediaId" else name

@@ -75,7 +75,7 @@ def check_error(made: verify.Expected) -> str:
     return str(told.value)
 
 
-def test_a_result_that_is_right_passes(made: verify.Expected) -> None:
+def test_correct_result_passes(made: verify.Expected) -> None:
     verify.verify_result(made, tested_tools(), Runner())
 
 

@@ -67,7 +67,7 @@ def gzip_bomb() -> Iterator[bytes]:
         (302, endless_body, {"Location": "/elsewhere"}, True),
     ],
 )
-def test_an_answer_without_end_meets_a_limit(
+def test_endless_response_meets_a_limit(
     tmp_path: Path, status: int, pieces: Callable[[], Iterator[bytes]], headers: dict[str, str], fetch: bool
 ) -> None:
     made = list(pieces())
